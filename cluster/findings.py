@@ -1,0 +1,63 @@
+"""How a problem is told: what is wrong, where, and the cure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Level(Enum):
+    """How bad a finding is; only an ERROR refuses a deploy."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    OK = "ok"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing seen before a deploy.
+
+    + level: an error refuses the deploy, a warning is printed, ok is shown by `check` alone
+    + what: one sentence: the setting or the thing, its value, and what is allowed
+    + where: the node's name, or "" for the whole cluster
+    + cure: how to mend it, a command where there is one; "" where nothing needs mending
+    """
+
+    level: Level
+    what: str
+    where: str = ""
+    cure: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        cure = f" -> {self.cure}" if self.cure else ""
+        return f"{place}{self.what}{cure}"
+
+
+def error(what: str, where: str = "", cure: str = "") -> Finding:
+    return Finding(Level.ERROR, what, where, cure)
+
+
+def warning(what: str, where: str = "", cure: str = "") -> Finding:
+    return Finding(Level.WARNING, what, where, cure)
+
+
+def ok(what: str, where: str = "") -> Finding:
+    return Finding(Level.OK, what, where)
+
+
+class Refused(Exception):
+    """The deploy is refused before anything changed; `findings` say why (at least one ERROR)."""
+
+    def __init__(self, *findings: Finding) -> None:
+        self.findings = findings
+        super().__init__("\n".join(str(f) for f in findings))
+
+
+def refuse_errors(findings: Iterable[Finding]) -> None:
+    """Raise Refused with every ERROR among the findings, if there is one."""
+    errors = [f for f in findings if f.level is Level.ERROR]
+    if errors:
+        raise Refused(*errors)

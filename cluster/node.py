@@ -1,0 +1,199 @@
+"""What is true on one node, as facts read it. Plain data: the vocabulary between facts and decisions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Interface
+
+
+@dataclass(frozen=True)
+class Interface:
+    """One network interface, from `ip -j addr`.
+
+    + ipv4: addresses with their prefix ("169.254.1.1/16"), in the kernel's order, primaries first
+    + up: operstate is UP (a link with carrier)
+    """
+
+    name: str
+    mtu: int
+    up: bool
+    mac: str = ""
+    ipv4: tuple[str, ...] = ()
+
+    @property
+    def addresses(self) -> tuple[IPv4Interface, ...]:
+        return tuple(IPv4Interface(a) for a in self.ipv4)
+
+
+@dataclass(frozen=True)
+class Gid:
+    """A RoCE v2 GID that holds an IPv4 address. Its index drifts: shown, never configured."""
+
+    index: int
+    address: str
+
+
+@dataclass(frozen=True)
+class RdmaPort:
+    """One half of a QSFP port: an HCA's port 1 and the interface over it.
+
+    + pci: address of the PCIe function ("0000:01:00.1"); domain 0000 is half "A", 0002 half "B"
+    + qsfp: number of the physical port, the PCI function's number; its two halves are twins
+    + state, phys_state: sysfs words without their number ("ACTIVE", "DOWN"; "LinkUp", "Disabled")
+    + rate_gbps: of the link (200.0), as sysfs states it
+    """
+
+    hca: str
+    interface: Interface
+    pci: str
+    qsfp: int
+    half: str
+    state: str
+    phys_state: str
+    rate_gbps: float
+    link_layer: str = "Ethernet"
+    gids: tuple[Gid, ...] = ()
+
+    @property
+    def netdev(self) -> str:
+        return self.interface.name
+
+    @property
+    def up(self) -> bool:
+        """Carries traffic: the HCA's port is active and its interface has carrier."""
+        return self.state == "ACTIVE" and self.interface.up
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU. GB10 shares the node's memory, so memory_bytes is None there ("[N/A]")."""
+
+    index: int
+    name: str
+    driver: str
+    compute_capability: str
+    memory_bytes: int | None = None
+    power_watts: float | None = None
+    temperature_celsius: float | None = None
+
+
+@dataclass(frozen=True)
+class Memory:
+    """/proc/meminfo's MemTotal and MemAvailable, bytes."""
+
+    total: int
+    available: int
+
+
+@dataclass(frozen=True)
+class Disk:
+    """The file system that holds (or would hold) `path`. `exists`/`writable` are the path's own."""
+
+    path: str
+    exists: bool
+    writable: bool
+    total: int
+    free: int
+
+
+@dataclass(frozen=True)
+class Rank:
+    """A rank as the node runs it: a container, or a process of the process runtime.
+
+    + spec: the canonical JSON of our label; None for a container that is not ours
+    + status: Docker's word ("running", "exited", "created", "restarting", "paused", "dead")
+    + exit_code: of the last end; None while it never ended
+    + restarts: Docker's RestartCount
+    + restart_policy: "no", "unless-stopped" …; "" for a process
+    + started_at: as Docker says it (RFC 3339); a process's start time in clock ticks since boot
+    """
+
+    name: str
+    id: str
+    status: str
+    image_id: str = ""
+    spec: str | None = None
+    exit_code: int | None = None
+    oom_killed: bool = False
+    restarts: int = 0
+    restart_policy: str = ""
+    started_at: str = ""
+
+    @property
+    def running(self) -> bool:
+        return self.status == "running"
+
+
+@dataclass(frozen=True)
+class Image:
+    """A local image: its id ("sha256:…"), the registry digests and the environment it bakes in."""
+
+    reference: str
+    id: str
+    digests: tuple[str, ...] = ()
+    size: int = 0
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A listening TCP port. process/pid are unknown ("" / None) where the login may not see them."""
+
+    port: int
+    address: str
+    process: str = ""
+    pid: int | None = None
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What the Hugging Face cache (or a local path) holds of one model.
+
+    + complete: every file that the snapshot's index names is there and no download is half done
+    + revision: the snapshot's commit, "" for a local path
+    """
+
+    model: str
+    path: str
+    complete: bool
+    bytes: int
+    revision: str = ""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The container engine. `error` says why it can't be used ("" when it can).
+
+    + kind of error: "missing" (no docker command), "stopped" (daemon not running),
+      "denied" (no permission), "broken" (anything else; `detail` has the engine's words)
+    """
+
+    version: str = ""
+    runtimes: tuple[str, ...] = ()
+    error: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class NodeFacts:
+    """One consistent reading of a node, made by one remote command.
+
+    A section that could not be read is in `unread` (section name → the command's words), and its
+    field keeps the empty default: "no answer" is never "nothing there".
+    """
+
+    name: str
+    machine_id: str = ""
+    hostname: str = ""
+    clock: float = 0.0
+    interfaces: tuple[Interface, ...] = ()
+    rdma: tuple[RdmaPort, ...] = ()
+    memory: Memory | None = None
+    gpus: tuple[Gpu, ...] = ()
+    ranks: tuple[Rank, ...] = ()
+    engine: Engine | None = None
+    image: Image | None = None
+    disks: tuple[Disk, ...] = ()
+    listeners: tuple[Listener, ...] = ()
+    weights: Weights | None = None
+    tiktoken: dict[str, str] = field(default_factory=dict)
+    unread: dict[str, str] = field(default_factory=dict)
