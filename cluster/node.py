@@ -184,6 +184,7 @@ class NodeFacts:
     name: str
     machine_id: str = ""
     hostname: str = ""
+    home: str = ""
     clock: float = 0.0
     interfaces: tuple[Interface, ...] = ()
     rdma: tuple[RdmaPort, ...] = ()

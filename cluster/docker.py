@@ -1,0 +1,65 @@
+"""Docker's command words for a rank. Lists of words: nothing is run and nothing is quoted here."""
+
+from __future__ import annotations
+
+from cluster import sglang
+from cluster.spec import Spec
+
+LABEL = "spark-serving.spec"
+Words = tuple[str, ...]
+
+
+def bounded(seconds: int, *words: str) -> Words:
+    """The words under `timeout`: pyinfra's own leaves the remote process running."""
+    return ("timeout", "--kill-after=5", str(seconds), *words)
+
+
+def create(spec: Spec) -> Words:
+    """`docker create …`: the container exists, and nothing runs yet.
+
+    The restart policy stays off until the group is ready (`keep`): a rank that dies while the
+    others wait for it must not come back behind our back.
+    """
+    return bounded(
+        120,
+        *("docker", "create", "--name", spec.name, "--label", f"{LABEL}={spec.dump()}"),
+        *("--network", "host", "--ipc", spec.ipc),
+        *(("--shm-size", spec.shm_size) if spec.shm_size else ()),
+        *(("--gpus", spec.gpus) if spec.gpus else ()),
+        *("--ulimit", "memlock=-1", "--ulimit", "stack=67108864"),
+        *(word for device in spec.devices for word in ("--device", device)),
+        *(word for volume in spec.volumes for word in ("--volume", volume)),
+        *(word for name, value in sorted(spec.env.items()) for word in ("-e", f"{name}={value}")),
+        spec.image,
+        *("python3", "-m", *sglang.argv(spec.launch, spec.sglang)),
+    )
+
+
+def start(name: str) -> Words:
+    return bounded(60, "docker", "start", name)
+
+
+def keep(name: str, policy: str) -> Words:
+    """Set the restart policy of a living container."""
+    return bounded(30, "docker", "update", "--restart", policy, name)
+
+
+def release(name: str) -> Words:
+    """Take the restart policy away, so that a wanted end stays an end."""
+    return keep(name, "no")
+
+
+def stop(name: str, seconds: int) -> Words:
+    return bounded(seconds + 30, "docker", "stop", "--time", str(seconds), name)
+
+
+def remove(name: str) -> Words:
+    return bounded(60, "docker", "rm", "--force", name)
+
+
+def pull(image: str, seconds: int) -> Words:
+    return bounded(seconds, "docker", "pull", "--quiet", image)
+
+
+def logs(name: str, lines: int) -> Words:
+    return bounded(20, "docker", "logs", "--tail", str(lines), name)

@@ -1,0 +1,232 @@
+"""One rank, as data: what its container (or process) must be. Its canonical JSON is the label."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from cluster.fabric import Fabric
+from cluster.models import Model
+from cluster.node import NodeFacts
+from cluster.settings import Settings, Wanted
+from cluster.sglang import Launch, dp_attention_needed
+
+CONTAINER_HF_HOME = "/root/.cache/huggingface"
+CONTAINER_TIKTOKEN = "/tiktoken_encodings"
+# On tmpfs, made by the deploy that has a token; gone after a reboot, when Docker mounts it empty.
+NODE_SECRETS = "/run/spark-serving"
+CONTAINER_SECRETS = "/run/secrets/spark-serving"
+TOKEN_FILE = "hf_token"
+# What vendors' and users' launch scripts for SGLang on GB10 agree on.
+GB10_ENV = {
+    "NCCL_CUMEM_ENABLE": "0",
+    "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """Everything that decides what a rank runs. Two equal specs are the same rank.
+
+    + image: the reference; the image id is compared apart, since a tag can move
+    + sglang: version that the launch line is written for, "" for the process runtime
+    + volumes: "source:target[:ro]"
+    """
+
+    rank: int
+    name: str
+    runtime: str
+    model: str
+    launch: Launch
+    image: str = ""
+    sglang: str = ""
+    env: dict[str, str] = field(default_factory=dict)
+    volumes: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    gpus: str = ""
+    ipc: str = ""
+    shm_size: str = ""
+    restart_policy: str = ""
+
+    def dump(self) -> str:
+        """The canonical JSON: sorted keys, no spaces, so that equality is equality of strings."""
+        return msgspec.json.encode(self, order="sorted").decode()
+
+
+def specs(
+    wanted: Wanted, model: Model, fabric: Fabric, facts: Mapping[str, NodeFacts], version: str
+) -> dict[str, Spec]:
+    """The spec of every serving node, by node name."""
+    return {
+        node: _spec(rank, node, wanted, model, fabric, facts[node], version)
+        for rank, node in enumerate(wanted.names)
+    }
+
+
+def _spec(
+    rank: int,
+    node: str,
+    wanted: Wanted,
+    model: Model,
+    fabric: Fabric,
+    facts: NodeFacts,
+    version: str,
+) -> Spec:
+    settings = wanted.nodes[node]
+    launch = _launch(rank, wanted, model, fabric, facts, version)
+    common = {
+        "rank": rank,
+        "name": rank_name(rank, settings),
+        "runtime": settings.runtime,
+        "model": model.id,
+        "launch": launch,
+    }
+    if settings.runtime == "process":
+        return Spec(**common, env=settings.env)
+    rdma = fabric.transport == "rdma"
+    return Spec(
+        **common,
+        image=settings.image,
+        sglang=version,
+        env=_env(settings, model, fabric.nodes[node].env),
+        volumes=_volumes(settings, model, facts),
+        devices=("/dev/infiniband",) if rdma else (),
+        gpus="" if settings.gpus in ("none", "") else settings.gpus,
+        ipc=settings.ipc,
+        shm_size="" if settings.ipc == "host" else settings.shm_size,
+        restart_policy=settings.restart_policy,
+    )
+
+
+def rank_name(rank: int, settings: Settings) -> str:
+    """ "sglang-head" for rank 0, "sglang-worker-N" for the others, by default."""
+    return settings.head_container if rank == 0 else f"{settings.worker_container}-{rank}"
+
+
+def parallelism(wanted: Wanted) -> tuple[int, int]:
+    """(tp, pp). tensor_parallel "auto" is one GPU of each node, shared out over the stages."""
+    settings, nodes = wanted.common, len(wanted.names)
+    if settings.head_only:
+        return 1, 1
+    pp = settings.pipeline_parallel
+    tp = settings.tensor_parallel
+    return (max(1, nodes // pp) if tp == "auto" else tp), pp
+
+
+def mem_fraction(settings: Settings, model: Model) -> float:
+    """The declared fraction, else the model's, else 0.80: what Spark users settle on."""
+    if settings.mem_fraction != "auto":
+        return settings.mem_fraction
+    return model.mem_fraction or 0.80
+
+
+def served_name(settings: Settings, model: Model) -> str:
+    return settings.served_model_name or model.id
+
+
+def expand(path: str, facts: NodeFacts) -> str:
+    """`~` is the login's home on the node, not here."""
+    return facts.home + path[1:] if path == "~" or path.startswith("~/") else path
+
+
+def _launch(
+    rank: int, wanted: Wanted, model: Model, fabric: Fabric, facts: NodeFacts, version: str
+) -> Launch:
+    settings = wanted.common
+    tp, pp = parallelism(wanted)
+    several = len(wanted.names) > 1
+    head = fabric.nodes[wanted.head].address
+    return Launch(
+        model_path=expand(model.id, facts),
+        served_model_name=served_name(settings, model),
+        tp=tp,
+        pp=pp,
+        nnodes=len(wanted.names),
+        rank=rank,
+        dist_init_addr=f"{head}:{settings.dist_port}" if several else None,
+        dist_timeout=_or_none(settings.dist_timeout),
+        host=settings.host,
+        port=settings.port,
+        mem_fraction=mem_fraction(settings, model),
+        context_length=_or_none(settings.context_length),
+        trust_remote_code=_auto(settings.trust_remote_code, model.trust_remote_code),
+        reasoning_parser=_parser(settings.reasoning_parser, model.reasoning_parser),
+        tool_call_parser=_parser(settings.tool_call_parser, model.tool_call_parser),
+        disable_cuda_graph=_auto(settings.disable_cuda_graph, model.disable_cuda_graph is not False),
+        enable_dp_attention=_auto(
+            settings.enable_dp_attention, dp_attention_needed(model.id, version)
+        ),
+        enable_metrics=settings.enable_metrics,
+        extra_args=settings.extra_args,
+    )
+
+
+def _or_none(value: Any) -> Any:
+    return None if value == "auto" else value
+
+
+def _auto(setting: bool | str, otherwise: bool) -> bool:
+    return otherwise if setting == "auto" else bool(setting)
+
+
+def _parser(setting: str, models: str) -> str:
+    """ "auto" is the model's own; "none" or "" is no parser."""
+    return {"auto": models, "none": ""}.get(setting, setting)
+
+
+def _env(settings: Settings, model: Model, fabric: Mapping[str, str]) -> dict[str, str]:
+    own = {
+        "HF_HOME": CONTAINER_HF_HOME,
+        "HF_TOKEN_PATH": f"{CONTAINER_SECRETS}/{TOKEN_FILE}",
+        "NCCL_DEBUG": settings.nccl_debug,
+        **GB10_ENV,
+        **fabric,
+    }
+    if model.tiktoken:
+        own["TIKTOKEN_ENCODINGS_BASE"] = CONTAINER_TIKTOKEN
+    return own | settings.env
+
+
+def _volumes(settings: Settings, model: Model, facts: NodeFacts) -> tuple[str, ...]:
+    own = [
+        f"{expand(settings.hf_cache, facts)}:{CONTAINER_HF_HOME}",
+        f"{NODE_SECRETS}:{CONTAINER_SECRETS}:ro",
+    ]
+    if model.tiktoken:
+        own.append(f"{expand(settings.tiktoken_dir, facts)}:{CONTAINER_TIKTOKEN}:ro")
+    path = expand(model.id, facts)
+    if path.startswith("/"):
+        own.append(f"{path}:{path}:ro")
+    return (*own, *settings.volumes)
+
+
+def changes(seen: str, wanted: Spec) -> tuple[str, ...]:
+    """Field-level reasons why a label's spec is not the wanted one: "mem_fraction: 0.9 -> 0.8"."""
+    try:
+        old = dict(_flat(msgspec.json.decode(seen)))
+    except (msgspec.DecodeError, AttributeError):
+        return ("its label is not a spec of ours",)
+    new = dict(_flat(msgspec.to_builtins(wanted)))
+    return tuple(
+        f"{name}: {_show(old, name)} -> {_show(new, name)}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    )
+
+
+def _show(fields: Mapping[str, Any], name: str) -> str:
+    return repr(fields[name]) if name in fields else "(none)"
+
+
+def _flat(spec: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Fields by name; the launch's stand for themselves, env's as "env NAME"."""
+    for name, value in spec.items():
+        if name == "launch":
+            yield from _flat(value)
+        elif name == "env":
+            yield from ((f"env {key}", v) for key, v in value.items())
+        else:
+            yield name, list(value) if isinstance(value, tuple) else value
