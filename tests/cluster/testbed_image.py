@@ -1,0 +1,40 @@
+"""The stub engine's image as a tar that `docker load` takes, built once for the same inputs."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+MAKE = HERE / "testbed" / "image" / "mkimage"
+SPARK = "0.5.3.post3"
+
+
+@cache
+def tar(version: str = SPARK, tag: str = "lmsysorg/sglang:spark") -> Path:
+    """The image's tar in .cache/, named by what it was made of."""
+    folder = ROOT / ".cache" / "testbed"
+    path = folder / f"{_digest(version, tag)}.tar"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(f".{id(path)}.part")
+        subprocess.run([str(MAKE), str(part), version, tag], check=True)
+        part.replace(path)
+    return path
+
+
+def _digest(version: str, tag: str) -> str:
+    sources = [MAKE, ROOT / "cluster" / "sglang" / f"options-{version}.json"]
+    sources += sorted(
+        p for p in (MAKE.parent / "stub").rglob("*") if p.is_file() and p.suffix != ".pyc"
+    )
+    digest = hashlib.sha256(
+        f"{version} {tag} {Path('/usr/bin/python3').resolve()} {sys.platform}".encode()
+    )
+    for source in sources:
+        digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    return digest.hexdigest()[:16]
