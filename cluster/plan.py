@@ -1,0 +1,181 @@
+"""Desired against actual, for the whole group at once: what must happen to each rank, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from cluster.findings import Finding, error, refuse_errors
+from cluster.node import NodeFacts, Rank
+from cluster.spec import Spec, changes
+
+
+@dataclass(frozen=True)
+class Step:
+    """What becomes of one rank on one node.
+
+    + seen: the rank as it is, None where there is none
+    + spec: the rank as wanted, None where it must not run
+    + reasons: why it changes, one difference each; empty where it stays
+    + recreate: the container must be made anew (else what is there is used again)
+    + remove: the container must go
+    """
+
+    node: str
+    name: str
+    seen: Rank | None
+    spec: Spec | None
+    reasons: tuple[str, ...] = ()
+    recreate: bool = False
+    remove: bool = False
+
+    @property
+    def stop(self) -> bool:
+        return self.seen is not None and self.seen.status not in ("exited", "created", "dead")
+
+    @property
+    def is_head(self) -> bool:
+        """Rank 0 of its group: it must be stopped first, SGLang's workers ignore SIGTERM."""
+        if self.spec is not None:
+            return self.spec.rank == 0
+        return self.seen is not None and _label(self.seen).get("rank") == 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a deploy will do to the ranks.
+
+    + steps: wanted ranks in rank order, then the strays: ours, but no longer wanted
+    + restart: the group's ranks are stopped and started together
+    + policies: node → restart policy to set on a rank that stays as it is
+    """
+
+    steps: tuple[Step, ...]
+    restart: bool
+    policies: Mapping[str, str]
+
+    @property
+    def changes(self) -> bool:
+        return self.restart or bool(self.policies) or any(s.reasons for s in self.steps)
+
+    def of(self, node: str) -> tuple[Step, ...]:
+        return tuple(step for step in self.steps if step.node == node)
+
+    def lines(self) -> Iterator[str]:
+        """The plan for a reader, a line for each reason."""
+        for step in self.steps:
+            for reason in step.reasons:
+                yield f"{step.node} {step.name}: {reason}"
+            if not step.reasons and step.spec and self.restart:
+                yield f"{step.node} {step.name}: restarts with its group"
+        for node, policy in self.policies.items():
+            yield f"{node}: restart policy -> {policy}"
+
+
+def plan(
+    specs: Mapping[str, Spec],
+    facts: Mapping[str, NodeFacts],
+    state: str,
+    restart: str = "",
+) -> Plan:
+    """What to do so that every node runs its spec, and nothing else of ours.
+
+    + specs: node → its wanted rank; nodes that are only in facts shall run none
+    + state: "running", "stopped" (containers stay) or "absent" (they go)
+    + restart: a reason to restart a group whose specs are right (it hangs), or ""
+    """
+    wanted = [_step(node, spec, facts[node], state) for node, spec in specs.items()]
+    strays = [s for node, seen in facts.items() for s in _strays(specs.get(node), seen, state)]
+    refuse_errors(_foreign(specs, facts))
+    if state != "running":
+        return Plan((*wanted, *strays), restart=False, policies={})
+    if restart:
+        wanted = [_because(step, restart) for step in wanted]
+    changed = any(step.reasons for step in wanted) or any(s.stop for s in strays)
+    return Plan(
+        steps=(*wanted, *strays),
+        restart=changed,
+        policies={} if changed else dict(_policies(wanted)),
+    )
+
+
+def _step(node: str, spec: Spec, facts: NodeFacts, state: str) -> Step:
+    seen = next((rank for rank in facts.ranks if rank.name == spec.name), None)
+    if state == "running":
+        return _running(node, spec, seen, facts)
+    return _ended(Step(node, spec.name, seen, spec), state)
+
+
+def _running(node: str, spec: Spec, seen: Rank | None, facts: NodeFacts) -> Step:
+    if seen is None:
+        return Step(node, spec.name, None, spec, ("is not there",), recreate=True)
+    drift = changes(seen.spec or "", spec) if seen.spec != spec.dump() else ()
+    image = facts.image
+    if image is not None and seen.image_id and image.id != seen.image_id:
+        drift += (f"image id: {_short(seen.image_id)} -> {_short(image.id)}",)
+    if drift:
+        return Step(node, spec.name, seen, spec, drift, recreate=True)
+    reasons = () if seen.running else (f"is {_status(seen)}",)
+    return Step(node, spec.name, seen, spec, reasons)
+
+
+def _strays(spec: Spec | None, facts: NodeFacts, state: str) -> Iterator[Step]:
+    """Ranks of ours under a name that is not wanted here: renamed, moved, or left by head_only."""
+    for rank in facts.ranks:
+        if rank.spec is None or (spec is not None and rank.name == spec.name):
+            continue
+        stray = Step(facts.name, rank.name, rank, None)
+        if state == "stopped":
+            yield _ended(stray, state)
+        else:
+            yield Step(facts.name, rank.name, rank, None, ("is no longer wanted",), remove=True)
+
+
+def _ended(step: Step, state: str) -> Step:
+    """The step of a rank that shall be stopped or absent."""
+    remove = state == "absent" and step.seen is not None
+    reasons = ("is running",) if step.stop and not remove else ("is there",) if remove else ()
+    return Step(step.node, step.name, step.seen, step.spec, reasons, remove=remove)
+
+
+def _because(step: Step, reason: str) -> Step:
+    """A restart for a reason of the whole group's, told once, at the head."""
+    reasons = step.reasons or ((reason,) if step.is_head else ())
+    return Step(step.node, step.name, step.seen, step.spec, reasons, step.recreate)
+
+
+def _policies(steps: list[Step]) -> Iterator[tuple[str, str]]:
+    for step in steps:
+        if step.seen and step.spec and step.seen.restart_policy != step.spec.restart_policy:
+            yield step.node, step.spec.restart_policy
+
+
+def _foreign(specs: Mapping[str, Spec], facts: Mapping[str, NodeFacts]) -> Iterator[Finding]:
+    for node, spec in specs.items():
+        for rank in facts[node].ranks:
+            if rank.name == spec.name and rank.spec is None:
+                setting = "head_container" if spec.rank == 0 else "worker_container"
+                yield error(
+                    f"a container named {spec.name} is there and is not ours (it lacks our label)",
+                    node,
+                    f"docker rename {spec.name} {spec.name}-old, or --data {setting}=another-name",
+                )
+
+
+def _label(rank: Rank) -> dict[str, object]:
+    try:
+        label = msgspec.json.decode(rank.spec or "{}")
+    except msgspec.DecodeError:
+        return {}
+    return label if isinstance(label, dict) else {}
+
+
+def _status(rank: Rank) -> str:
+    code = f", exit code {rank.exit_code}" if rank.exit_code is not None else ""
+    return f"{rank.status}{code}{', killed for memory' if rank.oom_killed else ''}"
+
+
+def _short(image_id: str) -> str:
+    return image_id.removeprefix("sha256:")[:12]

@@ -1,0 +1,54 @@
+"""Command words for a rank of the process runtime: a plain process that carries its spec in argv."""
+
+from __future__ import annotations
+
+import sys
+
+from cluster.node import Rank
+from cluster.spec import Spec
+
+NAME = "--spark-serving-name="
+LABEL = "--spark-serving-spec="
+LOGS = "$HOME/.local/state/spark-serving"
+Words = tuple[str, ...]
+
+# $1 is the rank's name, the rest its command. The engine starts a session of its own.
+_START = f"""
+mkdir -p "{LOGS}" && log="{LOGS}/$1.log" && shift && nohup "$@" >"$log" 2>&1 </dev/null & echo $!
+"""
+# $1 is the pid, $2 the marker that must still be in its arguments, $3 the seconds until SIGKILL.
+_STOP = """
+ps -o args= -p "$1" | grep -qF -e "$2" || exit 0
+kill -TERM "$1"; i=0
+while kill -0 "$1" 2>/dev/null; do
+  [ "$i" -ge $(($3 * 5)) ] && kill -KILL "$1"; i=$((i + 1)); sleep 0.2
+done
+"""
+
+
+def _sh(script: str, *args: str) -> Words:
+    return ("sh", "-c", script.strip(), "sh", *args)
+
+
+def argv(spec: Spec) -> Words:
+    """The process itself."""
+    engine = (sys.executable, "-m", "engines.smollm2")
+    return (*engine, f"{NAME}{spec.name}", f"{LABEL}{spec.dump()}")
+
+
+def start(spec: Spec) -> Words:
+    environment = tuple(f"{name}={value}" for name, value in sorted(spec.env.items()))
+    return _sh(_START, spec.name, "env", *environment, *argv(spec))
+
+
+def stop(rank: Rank, seconds: int) -> Words:
+    return _sh(_STOP, rank.id, f"{NAME}{rank.name}", str(seconds))
+
+
+def remove(name: str) -> Words:
+    """What is left of an ended process is its log."""
+    return _sh(f'rm -f "{LOGS}/$1.log"', name)
+
+
+def logs(name: str, lines: int) -> Words:
+    return _sh(f'tail -n "$2" "{LOGS}/$1.log"', name, str(lines))
