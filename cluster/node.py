@@ -1,13 +1,37 @@
-"""What is true on one node, as facts read it. Plain data: the vocabulary between facts and decisions."""
+"""What is true on one node, as facts read it: the vocabulary between facts and decisions."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from ipaddress import IPv4Interface
+from typing import Any
 
 
 @dataclass(frozen=True)
-class Interface:
+class Shown:
+    """What `pyinfra INVENTORY fact …` can print: its encoder asks an object for `to_json`."""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Identity(Shown):
+    """Which machine this is.
+
+    + machine_id: /etc/machine-id; a digest of the host name where there is none
+    + clock: its time, Unix seconds
+    + home: the login's home folder
+    """
+
+    machine_id: str
+    hostname: str
+    clock: float
+    home: str
+
+
+@dataclass(frozen=True)
+class Interface(Shown):
     """One network interface, from `ip -j addr`.
 
     + ipv4: addresses with their prefix ("169.254.1.1/16"), in the kernel's order, primaries first
@@ -26,7 +50,7 @@ class Interface:
 
 
 @dataclass(frozen=True)
-class Gid:
+class Gid(Shown):
     """A RoCE v2 GID that holds an IPv4 address. Its index drifts: shown, never configured."""
 
     index: int
@@ -34,7 +58,7 @@ class Gid:
 
 
 @dataclass(frozen=True)
-class RdmaPort:
+class RdmaPort(Shown):
     """One half of a QSFP port: an HCA's port 1 and the interface over it.
 
     + pci: address of the PCIe function ("0000:01:00.1"); domain 0000 is half "A", 0002 half "B"
@@ -65,7 +89,7 @@ class RdmaPort:
 
 
 @dataclass(frozen=True)
-class Gpu:
+class Gpu(Shown):
     """One GPU. GB10 shares the node's memory, so memory_bytes is None there ("[N/A]")."""
 
     index: int
@@ -78,7 +102,7 @@ class Gpu:
 
 
 @dataclass(frozen=True)
-class Memory:
+class Memory(Shown):
     """/proc/meminfo's MemTotal and MemAvailable, bytes."""
 
     total: int
@@ -86,7 +110,7 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class Disk:
+class Disk(Shown):
     """The file system that holds (or would hold) `path`. `exists`/`writable` are the path's own."""
 
     path: str
@@ -97,7 +121,7 @@ class Disk:
 
 
 @dataclass(frozen=True)
-class Rank:
+class Rank(Shown):
     """A rank as the node runs it: a container, or a process of the process runtime.
 
     + spec: the canonical JSON of our label; None for a container that is not ours
@@ -125,7 +149,7 @@ class Rank:
 
 
 @dataclass(frozen=True)
-class Image:
+class Image(Shown):
     """A local image: its id ("sha256:…"), the registry digests and the environment it bakes in."""
 
     reference: str
@@ -135,8 +159,8 @@ class Image:
 
 
 @dataclass(frozen=True)
-class Listener:
-    """A listening TCP port. process/pid are unknown ("" / None) where the login may not see them."""
+class Listener(Shown):
+    """A listening TCP port. The login may not see whose: process "", pid None."""
 
     port: int
     address: str
@@ -145,7 +169,7 @@ class Listener:
 
 
 @dataclass(frozen=True)
-class Weights:
+class Weights(Shown):
     """What the Hugging Face cache (or a local path) holds of one model.
 
     + complete: every file that the snapshot's index names is there and no download is half done
@@ -160,7 +184,7 @@ class Weights:
 
 
 @dataclass(frozen=True)
-class Engine:
+class Engine(Shown):
     """The container engine. `error` says why it can't be used ("" when it can).
 
     + kind of error: "missing" (no docker command), "stopped" (daemon not running),
@@ -174,7 +198,7 @@ class Engine:
 
 
 @dataclass(frozen=True)
-class NodeFacts:
+class NodeFacts(Shown):
     """One consistent reading of a node, made by one remote command.
 
     A section that could not be read is in `unread` (section name → the command's words), and its
