@@ -1,1 +1,16 @@
 """SGLang's launch line: which words start it, and what its argument parser would refuse."""
+
+from cluster.sglang.launch import Launch, argv
+from cluster.sglang.options import RECORDED
+from cluster.sglang.parser import problems
+from cluster.sglang.versions import dp_attention_needed, key, known_version
+
+__all__ = [
+    "RECORDED",
+    "Launch",
+    "argv",
+    "dp_attention_needed",
+    "key",
+    "known_version",
+    "problems",
+]

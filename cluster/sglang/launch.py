@@ -1,0 +1,119 @@
+"""The command line that starts one rank, in the spelling of the image's SGLang."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cluster.sglang.options import nearest_recorded, options, same
+from cluster.sglang.versions import key
+
+Words = tuple[str, ...]
+
+# From here on server_args.py calls --disable-cuda-graph and --enable-dp-attention deprecated.
+# Read in 0.5.23 and not in 0.5.3.post3; what lies between takes the old spelling, which 0.5.23 has.
+NEW_SPELLING = "0.5.23"
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What one rank is started with.
+
+    + tp, pp: of the whole group; tp * pp is a multiple of nnodes
+    + dist_init_addr: "host:port" of rank 0 on the fabric; not passed on a single node
+    + dist_timeout: seconds to wait for the other ranks; None is torch's own
+    + mem_fraction, context_length: None leaves them to SGLang
+    + reasoning_parser, tool_call_parser: "" for none
+    + enable_dp_attention: keep FlashInfer's fused all-reduce off (versions.dp_attention_needed)
+    + extra_args: the user's words, last; an option of theirs replaces ours
+    """
+
+    model_path: str
+    served_model_name: str = ""
+    tp: int = 1
+    pp: int = 1
+    nnodes: int = 1
+    rank: int = 0
+    dist_init_addr: str | None = None
+    dist_timeout: int | None = None
+    host: str = "0.0.0.0"
+    port: int = 30000
+    mem_fraction: float | None = None
+    context_length: int | None = None
+    trust_remote_code: bool = False
+    reasoning_parser: str = ""
+    tool_call_parser: str = ""
+    disable_cuda_graph: bool = False
+    enable_dp_attention: bool = False
+    enable_metrics: bool = True
+    extra_args: Words = ()
+
+
+def argv(launch: Launch, version: str) -> Words:
+    """The words after `python3 -m`. Equal for all ranks but for --node-rank.
+
+    `python3 -m sglang.launch_server` is right for every version: newer ones have `sglang serve`
+    too and only advise it.
+    """
+    known = options(nearest_recorded(version))
+    theirs = {same(word, known) for word in launch.extra_args if word.startswith("--")}
+    ours = [words for words in _ours(launch, version) if same(words[0], known) not in theirs]
+    return ("sglang.launch_server", *(w for words in ours for w in words), *launch.extra_args)
+
+
+def _ours(launch: Launch, version: str) -> list[Words]:
+    return [
+        *_model(launch),
+        *_group(launch),
+        ("--host", launch.host),
+        ("--port", str(launch.port)),
+        *_value("--mem-fraction-static", launch.mem_fraction),
+        *_value("--context-length", launch.context_length),
+        *_flag("--enable-metrics", launch.enable_metrics),
+        *_by_version(launch, version),
+    ]
+
+
+def _model(launch: Launch) -> list[Words]:
+    return [
+        ("--model-path", launch.model_path),
+        *_value("--served-model-name", launch.served_model_name or None),
+        *_flag("--trust-remote-code", launch.trust_remote_code),
+        *_value("--reasoning-parser", launch.reasoning_parser or None),
+        *_value("--tool-call-parser", launch.tool_call_parser or None),
+    ]
+
+
+def _group(launch: Launch) -> list[Words]:
+    """A single node is told nothing of others: with --nnodes it would wait for them for ever."""
+    sizes: list[Words] = [("--tp-size", str(launch.tp)), ("--pp-size", str(launch.pp))]
+    if launch.nnodes == 1:
+        return sizes
+    return [
+        *sizes,
+        ("--nnodes", str(launch.nnodes)),
+        ("--node-rank", str(launch.rank)),
+        *_value("--dist-init-addr", launch.dist_init_addr),
+        *_value("--dist-timeout", launch.dist_timeout),
+    ]
+
+
+def _by_version(launch: Launch, version: str) -> list[Words]:
+    """What newer versions spell otherwise; old spellings still work there, with a warning."""
+    if key(version) < key(NEW_SPELLING):
+        return [
+            *_flag("--disable-cuda-graph", launch.disable_cuda_graph),
+            *_flag("--enable-dp-attention", launch.enable_dp_attention),
+        ]
+    phases = ("decode", "prefill") if launch.disable_cuda_graph else ()
+    return [
+        *((f"--cuda-graph-backend-{phase}", "disabled") for phase in phases),
+        *_flag("--enforce-disable-flashinfer-allreduce-fusion", launch.enable_dp_attention),
+    ]
+
+
+def _value(option: str, value: object) -> list[Words]:
+    return [] if value is None else [(option, str(value))]
+
+
+def _flag(option: str, wanted: bool) -> list[Words]:
+    return [(option,)] if wanted else []

@@ -1,0 +1,60 @@
+"""SGLang's versions: their order, which one an image holds, and what depends on it."""
+
+from __future__ import annotations
+
+from math import inf
+from re import compile, fullmatch
+
+from cluster.findings import Refused, error
+
+Key = tuple[tuple[int, ...], float, int]
+
+# PEP 440 as far as SGLang's releases and image tags use it; packaging would be a whole dependency.
+VERSION = compile(r"v?(\d+(?:\.\d+)+)(?:\.?(?:a|b|rc|dev)(\d+))?(?:\.post(\d+))?(?:\+[\w.]+)?")
+# docker image inspect of lmsysorg/sglang:spark, and dgx-spark-playbooks issue 68.
+SPARK_VERSION = "0.5.3.post3"
+
+
+def key(version: str) -> Key:
+    """What versions are ordered by; Refused where it is not a version."""
+    found = VERSION.fullmatch(version)
+    if not found:
+        raise Refused(
+            error(
+                f"sglang_version = {version!r} is not a version of SGLang (0.5.3.post3, 0.5.23)",
+                cure="docker run --rm IMAGE python3 -c 'import sglang; print(sglang.__version__)'",
+            )
+        )
+    release, early, post = found.groups()
+    numbers = tuple(int(n) for n in release.split("."))
+    return numbers, float(early) if early else inf, int(post) if post else -1
+
+
+def known_version(image: str) -> str | None:
+    """The SGLang version that an image's name gives away, or None: only its label or run can tell.
+
+    `lmsysorg/sglang:spark` is known by name; other tags are read ("v0.5.19-cu129" is 0.5.19).
+    A registry's mirror of the same repository counts; a digest behind the tag says nothing more.
+    """
+    repository, _, tag = image.partition("@")[0].rpartition(":")
+    if not repository.endswith("sglang"):
+        return None
+    if tag == "spark" and fullmatch(r"(.*/)?lmsysorg/sglang", repository):
+        return SPARK_VERSION
+    found = fullmatch(r"v(\d+\.\d+\.\d+(?:rc\d+)?(?:\.post\d+)?)(?:-.*)?", tag)
+    return found.group(1) if found else None
+
+
+def dp_attention_needed(model_id: str, version: str) -> bool:
+    """Whether a group over several nodes needs --enable-dp-attention to start.
+
+    With dp-size 1 it brings no attention DP at all: it only keeps FlashInfer's fused all-reduce
+    off, which fails over two nodes ("CUDART error: invalid resource handle"). SGLang 0.5.5 turned
+    that on for gpt-oss on GB10; 0.5.5.post1 took it back for nnodes > 1 (its PR 12724). Stock
+    0.5.3.post3 never turns it on there, but what the :spark image patches can't be seen, the flag
+    costs nothing, and with it gpt-oss is known to run on two Sparks: so it stays for that version.
+    """
+    if "gpt-oss" not in model_id.lower():
+        return False
+    broken = key("0.5.5") <= key(version) < key("0.5.5.post1")
+    return broken or key(version) == key(SPARK_VERSION)
