@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -86,14 +86,14 @@ def plan(
     + state: "running", "stopped" (containers stay) or "absent" (they go)
     + restart: a reason to restart a group whose specs are right (it hangs), or ""
     """
-    wanted = [_step(node, spec, facts[node], state) for node, spec in specs.items()]
-    strays = [s for node, seen in facts.items() for s in _strays(specs.get(node), seen, state)]
-    refuse_errors(_foreign(specs, facts))
     if state != "running":
-        return Plan((*wanted, *strays), restart=False, policies={})
+        return Plan(tuple(_endings(facts, state)), restart=False, policies={})
+    refuse_errors(_foreign(specs, facts))
+    wanted = [_step(node, spec, facts[node]) for node, spec in specs.items()]
+    strays = [stray for node, seen in facts.items() for stray in _strays(specs.get(node), seen)]
     if restart:
         wanted = [_because(step, restart) for step in wanted]
-    changed = any(step.reasons for step in wanted) or any(s.stop for s in strays)
+    changed = any(step.reasons for step in wanted) or any(stray.stop for stray in strays)
     return Plan(
         steps=(*wanted, *strays),
         restart=changed,
@@ -101,14 +101,21 @@ def plan(
     )
 
 
-def _step(node: str, spec: Spec, facts: NodeFacts, state: str) -> Step:
+def _endings(facts: Mapping[str, NodeFacts], state: str) -> Iterator[Step]:
+    """Every rank of ours shall be stopped, or absent."""
+    for node, seen in facts.items():
+        for rank in seen.ranks:
+            if rank.spec is None:
+                continue
+            step = Step(node, rank.name, rank, None)
+            if state == "absent":
+                yield replace(step, reasons=("is there",), remove=True)
+            else:
+                yield replace(step, reasons=("is running",) if step.stop else ())
+
+
+def _step(node: str, spec: Spec, facts: NodeFacts) -> Step:
     seen = next((rank for rank in facts.ranks if rank.name == spec.name), None)
-    if state == "running":
-        return _running(node, spec, seen, facts)
-    return _ended(Step(node, spec.name, seen, spec), state)
-
-
-def _running(node: str, spec: Spec, seen: Rank | None, facts: NodeFacts) -> Step:
     if seen is None:
         return Step(node, spec.name, None, spec, ("is not there",), recreate=True)
     drift = changes(seen.spec or "", spec) if seen.spec != spec.dump() else ()
@@ -117,33 +124,20 @@ def _running(node: str, spec: Spec, seen: Rank | None, facts: NodeFacts) -> Step
         drift += (f"image id: {_short(seen.image_id)} -> {_short(image.id)}",)
     if drift:
         return Step(node, spec.name, seen, spec, drift, recreate=True)
-    reasons = () if seen.running else (f"is {_status(seen)}",)
-    return Step(node, spec.name, seen, spec, reasons)
+    return Step(node, spec.name, seen, spec, () if seen.running else (f"is {_status(seen)}",))
 
 
-def _strays(spec: Spec | None, facts: NodeFacts, state: str) -> Iterator[Step]:
+def _strays(spec: Spec | None, facts: NodeFacts) -> Iterator[Step]:
     """Ranks of ours under a name that is not wanted here: renamed, moved, or left by head_only."""
     for rank in facts.ranks:
-        if rank.spec is None or (spec is not None and rank.name == spec.name):
-            continue
-        stray = Step(facts.name, rank.name, rank, None)
-        if state == "stopped":
-            yield _ended(stray, state)
-        else:
+        if rank.spec is not None and (spec is None or rank.name != spec.name):
             yield Step(facts.name, rank.name, rank, None, ("is no longer wanted",), remove=True)
-
-
-def _ended(step: Step, state: str) -> Step:
-    """The step of a rank that shall be stopped or absent."""
-    remove = state == "absent" and step.seen is not None
-    reasons = ("is running",) if step.stop and not remove else ("is there",) if remove else ()
-    return Step(step.node, step.name, step.seen, step.spec, reasons, remove=remove)
 
 
 def _because(step: Step, reason: str) -> Step:
     """A restart for a reason of the whole group's, told once, at the head."""
     reasons = step.reasons or ((reason,) if step.is_head else ())
-    return Step(step.node, step.name, step.seen, step.spec, reasons, step.recreate)
+    return replace(step, reasons=reasons)
 
 
 def _policies(steps: list[Step]) -> Iterator[tuple[str, str]]:

@@ -155,7 +155,9 @@ def _launch(
         trust_remote_code=_auto(settings.trust_remote_code, model.trust_remote_code),
         reasoning_parser=_parser(settings.reasoning_parser, model.reasoning_parser),
         tool_call_parser=_parser(settings.tool_call_parser, model.tool_call_parser),
-        disable_cuda_graph=_auto(settings.disable_cuda_graph, model.disable_cuda_graph is not False),
+        disable_cuda_graph=_auto(
+            settings.disable_cuda_graph, model.disable_cuda_graph is not False
+        ),
         enable_dp_attention=_auto(
             settings.enable_dp_attention, dp_attention_needed(model.id, version)
         ),
