@@ -1,1 +1,1 @@
-"""The pure core: what is wanted, what is true, and what must change. No pyinfra, no I/O, no clock."""
+"""The pure core: what is wanted, what is true, what must change. No pyinfra, I/O or clock."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cluster import sglang
+from cluster.node import Rank
 from cluster.spec import Spec
 
 LABEL = "spark-serving.spec"
@@ -35,8 +36,8 @@ def create(spec: Spec) -> Words:
     )
 
 
-def start(name: str) -> Words:
-    return bounded(60, "docker", "start", name)
+def start(spec: Spec) -> Words:
+    return bounded(60, "docker", "start", spec.name)
 
 
 def keep(name: str, policy: str) -> Words:
@@ -49,8 +50,9 @@ def release(name: str) -> Words:
     return keep(name, "no")
 
 
-def stop(name: str, seconds: int) -> Words:
-    return bounded(seconds + 30, "docker", "stop", "--time", str(seconds), name)
+def stop(rank: Rank, seconds: int) -> Words:
+    """SIGTERM, and SIGKILL after `seconds`."""
+    return bounded(seconds + 30, "docker", "stop", "--time", str(seconds), rank.name)
 
 
 def remove(name: str) -> Words:

@@ -1,4 +1,4 @@
-"""Command words for a rank of the process runtime: a plain process that carries its spec in argv."""
+"""Command words for a rank as a plain process, which carries its spec in its arguments."""
 
 from __future__ import annotations
 
@@ -34,6 +34,20 @@ def argv(spec: Spec) -> Words:
     """The process itself."""
     engine = (sys.executable, "-m", "engines.smollm2")
     return (*engine, f"{NAME}{spec.name}", f"{LABEL}{spec.dump()}")
+
+
+def create(spec: Spec) -> Words:
+    """A process is there when it runs."""
+    return ()
+
+
+def keep(name: str, policy: str) -> Words:
+    """Nothing restarts a process."""
+    return ()
+
+
+def release(name: str) -> Words:
+    return ()
 
 
 def start(spec: Spec) -> Words:

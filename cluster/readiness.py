@@ -1,4 +1,4 @@
-"""When a group is ready, when it has failed, and when to go on waiting. No clock: `now` is given."""
+"""When a group is ready, has failed, or is still to be waited for. No clock: `now` is given."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""pyinfra operations: they carry out what the pure core decided."""
