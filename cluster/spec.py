@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -76,25 +76,23 @@ def _spec(
     version: str,
 ) -> Spec:
     settings = wanted.nodes[node]
-    launch = _launch(rank, wanted, model, fabric, facts, version)
-    common = {
-        "rank": rank,
-        "name": rank_name(rank, settings),
-        "runtime": settings.runtime,
-        "model": model.id,
-        "launch": launch,
-    }
+    common = Spec(
+        rank=rank,
+        name=rank_name(rank, settings),
+        runtime=settings.runtime,
+        model=model.id,
+        launch=_launch(rank, wanted, model, fabric, facts, version),
+    )
     if settings.runtime == "process":
-        return Spec(**common, env=settings.env)
-    rdma = fabric.transport == "rdma"
-    return Spec(
-        **common,
+        return replace(common, env=settings.env)
+    return replace(
+        common,
         image=settings.image,
         sglang=version,
-        env=_env(settings, model, fabric.nodes[node].env),
+        env=_env(settings, model, fabric.nodes[rank].env),
         volumes=_volumes(settings, model, facts),
-        devices=("/dev/infiniband",) if rdma else (),
-        gpus="" if settings.gpus in ("none", "") else settings.gpus,
+        devices=("/dev/infiniband",) if fabric.transport == "rdma" else (),
+        gpus="" if settings.gpus == "none" else settings.gpus,
         ipc=settings.ipc,
         shm_size="" if settings.ipc == "host" else settings.shm_size,
         restart_policy=settings.restart_policy,
@@ -138,7 +136,7 @@ def _launch(
     settings = wanted.common
     tp, pp = parallelism(wanted)
     several = len(wanted.names) > 1
-    head = fabric.nodes[wanted.head].address
+    head = fabric.nodes[0].address
     return Launch(
         model_path=expand(model.id, facts),
         served_model_name=served_name(settings, model),
