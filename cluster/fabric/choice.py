@@ -1,0 +1,197 @@
+"""The choice itself: seats for all nodes in one subnet, then the HCAs under them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from cluster.fabric import findings as found
+from cluster.fabric.environment import environment
+from cluster.fabric.seats import (
+    Row,
+    Seat,
+    management_seats,
+    meet,
+    primary,
+    qsfp_seats,
+    separate,
+    twin_row,
+)
+from cluster.fabric.wishes import FabricWishes, NodeWishes, wished_seat, wrong_wishes
+from cluster.findings import Finding, Refused, refuse_errors
+from cluster.node import NodeFacts, RdmaPort
+
+
+@dataclass(frozen=True)
+class NodeFabric:
+    """One node's part of the fabric.
+
+    + address, interface: where the node meets the others (`--dist-init-addr` is the head's)
+    + hcas: what carries NCCL; () over TCP
+    + env: environment that its rank needs for that
+    + mtu: of the interface, bytes; 0 for a single node
+    """
+
+    name: str
+    address: str
+    interface: str = ""
+    hcas: tuple[str, ...] = ()
+    env: dict[str, str] = field(default_factory=dict)
+    mtu: int = 0
+
+
+@dataclass(frozen=True)
+class Fabric:
+    """The network of one group. `findings` are warnings; `nodes` are in rank order, head first."""
+
+    nodes: tuple[NodeFabric, ...]
+    transport: Literal["rdma", "tcp", "none"]
+    summary: str
+    findings: tuple[Finding, ...] = ()
+
+
+def choose(nodes: Sequence[NodeFacts], wishes: FabricWishes | None = None) -> Fabric:
+    """Choose the fabric of these nodes (in rank order), or raise Refused with the cures."""
+    wishes = wishes or FabricWishes()
+    if len(nodes) < 2:
+        alone = tuple(NodeFabric(n.name, "127.0.0.1") for n in nodes)
+        return Fabric(alone, "none", "one node: no fabric needed")
+    rdma = wishes.rdma != "off"
+    refuse_errors(f for n in nodes for f in wrong_wishes(n, wishes.of(n), rdma=rdma))
+    return over_rdma(nodes, wishes) if rdma else over_tcp(nodes, wishes)
+
+
+def over_rdma(nodes: Sequence[NodeFacts], wishes: FabricWishes) -> Fabric:
+    options = [rdma_options(n, wishes.of(n)) for n in nodes]
+    refuse_errors(
+        found.no_seat(i, n, wishes.of(n).hcas) for i, n in enumerate(nodes) if not options[i]
+    )
+    row = meet(nodes, options)
+    if row is None:
+        raise Refused(found.apart(nodes, options))
+    twins = twins_to_use(nodes, row, wishes)
+    ports = [carriers(n, row[i], twins[i : i + 1], wishes.of(n)) for i, n in enumerate(nodes)]
+    refuse_errors(rdma_errors(nodes, row, ports, wishes))
+    members = seat_members(nodes, row, ports, wishes)
+    findings = (
+        *found.half_warnings(nodes, row, twins, wishes),
+        *found.management_warnings(nodes, row),
+        *found.link_warnings(nodes, ports),
+    )
+    return Fabric(members, "rdma", rdma_summary(row, members, bool(twins), wishes), findings)
+
+
+def rdma_options(node: NodeFacts, wish: NodeWishes) -> list[Seat]:
+    """The seats that the node's settings leave: the one they name, or the halves of their HCAs."""
+    if named := wished_seat(node, wish):
+        return [named]
+    seats = qsfp_seats(node, rdma=True)
+    return [s for s in seats if not wish.hcas or (s.port and s.port.hca in wish.hcas)]
+
+
+def twins_to_use(nodes: Sequence[NodeFacts], row: Row, wishes: FabricWishes) -> Row:
+    """The other halves that carry traffic too: all nodes' or none's."""
+    twins = twin_row(nodes, row) if wishes.twins != "first" else ()
+    named = [wishes.of(n).hcas for n in nodes]
+    wanted = all(
+        not hcas or (t.port and t.port.hca in hcas) for t, hcas in zip(twins, named, strict=False)
+    )
+    return twins if wanted and (wishes.twins == "both" or separate(row, twins)) else ()
+
+
+def carriers(node: NodeFacts, seat: Seat, twins: Row, wish: NodeWishes) -> list[RdmaPort]:
+    """The halves that carry NCCL on one node: the named ones, or those under the chosen seats."""
+    if wish.hcas:
+        return [p for hca in wish.hcas for p in node.rdma if p.hca == hca]
+    ports = [s.port for s in (seat, *twins) if s.port and s.port.up]
+    return sorted(ports, key=lambda p: p.half)
+
+
+def rdma_errors(
+    nodes: Sequence[NodeFacts],
+    row: Row,
+    ports: Sequence[Sequence[RdmaPort]],
+    wishes: FabricWishes,
+) -> list[Finding]:
+    """What refuses this choice: every error at once, so that one pass mends them all."""
+    carrying = [[p.interface for p in mine] for mine in ports]
+    meeting = [[s.interface] for s in row]
+    # A rendezvous off the QSFP ports, as set, has an MTU of its own.
+    one = all(s.port for s in row)
+    frames = [[*a, *b] for a, b in zip(meeting, carrying, strict=True)] if one else carrying
+    slowest = min(s.interface.mtu for s in row)
+    return [
+        *(
+            found.no_hca(n, s.interface.name)
+            for n, s, m in zip(nodes, row, ports, strict=True)
+            if not m
+        ),
+        *found.same_addresses(nodes, [held(s, m) for s, m in zip(row, ports, strict=True)]),
+        *found.mtu_mismatch(nodes, frames, found.JUMBO),
+        *(() if one else found.mtu_mismatch(nodes, meeting, slowest)),
+        *(found.inactive(nodes, row) if wishes.rdma == "on" else ()),
+    ]
+
+
+def held(seat: Seat, ports: Sequence[RdmaPort]) -> found.Held:
+    """The addresses that traffic goes to on one node."""
+    under = {(str(a.ip), p.netdev) for p in ports if (a := primary(p.interface))}
+    return frozenset({(str(seat.address.ip), seat.interface.name), *under})
+
+
+def seat_members(
+    nodes: Sequence[NodeFacts],
+    row: Row,
+    ports: Sequence[Sequence[RdmaPort]],
+    wishes: FabricWishes,
+) -> tuple[NodeFabric, ...]:
+    members = []
+    for node, seat, mine in zip(nodes, row, ports, strict=True):
+        hcas, address = tuple(p.hca for p in mine), str(seat.address.ip)
+        env = environment(seat, hcas, len(nodes), wishes.of(node))
+        name, mtu = seat.interface.name, seat.interface.mtu
+        members.append(NodeFabric(node.name, address, name, hcas, env, mtu))
+    return tuple(members)
+
+
+def rdma_summary(row: Row, members: Sequence[NodeFabric], both: bool, wishes: FabricWishes) -> str:
+    numbers = sorted({s.number for s in row})
+    half = "both halves" if both else f"half {'/'.join(sorted({s.half for s in row}))}"
+    port = (
+        f"QSFP port {'/'.join(map(str, numbers))}, {half}" if all(s.port for s in row) else "HCAs"
+    )
+    why = "the cabled port of all nodes" if len(numbers) == 1 else "ports in one subnet"
+    if any(wish != NodeWishes() for wish in wishes.by_node.values()):
+        why = "as set for some nodes"
+    where = f"{members[0].address} ({members[0].interface}, {row[0].network})"
+    return f"RDMA over {port} ({','.join(members[0].hcas)}), meeting at {where}: {why}"
+
+
+def over_tcp(nodes: Sequence[NodeFacts], wishes: FabricWishes) -> Fabric:
+    row, options = None, []
+    for seats in (tcp_link, management_seats):
+        options = [[s] if (s := wished_seat(n, wishes.of(n))) else seats(n) for n in nodes]
+        row = row or (meet(nodes, options) if all(options) else None)
+    if row is None:
+        refuse_errors(
+            found.no_tcp_seat(n) for n, mine in zip(nodes, options, strict=True) if not mine
+        )
+        raise Refused(found.apart(nodes, options))
+    used = [[s.interface] for s in row]
+    target = found.JUMBO if all(s.port for s in row) else min(s.interface.mtu for s in row)
+    refuse_errors(
+        [
+            *found.same_addresses(nodes, [held(s, ()) for s in row]),
+            *found.mtu_mismatch(nodes, used, target),
+        ]
+    )
+    members = seat_members(nodes, row, [()] * len(nodes), wishes)
+    names = ", ".join(dict.fromkeys(s.interface.name for s in row))
+    place = "the QSFP link" if all(s.port for s in row) else "the management network"
+    summary = f"TCP over {place} ({names}), meeting at {members[0].address}: rdma=off"
+    return Fabric(members, "tcp", summary, (found.slow(names),))
+
+
+def tcp_link(node: NodeFacts) -> list[Seat]:
+    return qsfp_seats(node, rdma=False)

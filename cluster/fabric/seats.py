@@ -1,0 +1,141 @@
+"""Where each node could meet the others, and the best choice of one such seat on every node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Interface, IPv4Network
+
+from cluster.node import Interface, NodeFacts, RdmaPort
+
+# Interfaces that containers, virtual machines and tunnels make: no other node is behind them.
+VIRTUAL = (
+    *("lo", "docker", "br-", "veth", "virbr", "vnet", "lxc", "lxd", "cni", "flannel", "cali"),
+    *("podman", "tun", "tap", "wg", "tailscale", "zt"),
+)
+WIRELESS = "wl"
+
+
+@dataclass(frozen=True)
+class Seat:
+    """One interface of a node with its primary IPv4 address; `port` when it is half a QSFP port."""
+
+    interface: Interface
+    address: IPv4Interface
+    port: RdmaPort | None = None
+
+    @classmethod
+    def at(cls, interface: Interface, address: str, port: RdmaPort | None = None) -> Seat:
+        return cls(interface, IPv4Interface(address), port)
+
+    @property
+    def network(self) -> IPv4Network:
+        return self.address.network
+
+    @property
+    def number(self) -> int:
+        """The QSFP port's number; -1 off the QSFP ports."""
+        return self.port.qsfp if self.port else -1
+
+    @property
+    def half(self) -> str:
+        return self.port.half if self.port else ""
+
+    @property
+    def wireless(self) -> bool:
+        return self.interface.name.startswith(WIRELESS)
+
+    @property
+    def order(self) -> tuple[bool, int, str, str]:
+        """Sorts the better seat first: wired, lower port, half A; then by name, to be certain."""
+        return self.wireless, self.number, self.half, self.interface.name
+
+
+Row = tuple[Seat, ...]
+
+
+def primary(interface: Interface) -> IPv4Interface | None:
+    """The first IPv4 address; the kernel lists secondary ones after it. Never IPv6."""
+    return next((IPv4Interface(a) for a in interface.ipv4 if ":" not in a), None)
+
+
+def seat(interface: Interface, port: RdmaPort | None = None) -> Seat | None:
+    address = primary(interface)
+    return Seat(interface, address, port) if address else None
+
+
+def halves(node: NodeFacts) -> list[RdmaPort]:
+    """The node's halves of QSFP ports, in an order that does not depend on how they were listed."""
+    return sorted(node.rdma, key=lambda p: (p.qsfp, p.half, p.hca))
+
+
+def qsfp_seats(node: NodeFacts, *, rdma: bool) -> list[Seat]:
+    """Halves with carrier and an address; with rdma, only those whose HCA is active too."""
+    usable = [p for p in halves(node) if (p.up if rdma else p.interface.up)]
+    return [s for p in usable if (s := seat(p.interface, p))]
+
+
+def management_seats(node: NodeFacts) -> list[Seat]:
+    """Interfaces beside the QSFP ports that could lead to another node."""
+    fabric = {p.netdev for p in node.rdma}
+    plain = [i for i in node.interfaces if i.up and i.name not in fabric]
+    return [s for i in plain if not i.name.startswith(VIRTUAL) and (s := seat(i))]
+
+
+def twin(node: NodeFacts, port: RdmaPort) -> RdmaPort | None:
+    """The other half of the same QSFP port."""
+    others = (p for p in halves(node) if p.qsfp == port.qsfp and p.half != port.half)
+    return next(others, None)
+
+
+def twin_row(nodes: Sequence[NodeFacts], row: Row) -> Row:
+    """Every node's other half, Up and with an address; () where one node lacks it."""
+    ports = [s.port and twin(n, s.port) for n, s in zip(nodes, row, strict=True)]
+    twins = [seat(p.interface, p) if p and p.up else None for p in ports]
+    found = tuple(t for t in twins if t)
+    return found if len(found) == len(row) else ()
+
+
+def separate(row: Row, twins: Row) -> bool:
+    """Each half has one subnet of its own over all nodes, the same half on each node.
+
+    Twins in one subnet (also in overlapping ones) answer ARP with each other's MAC; halves that
+    are crossed between nodes pair NCCL's rails wrongly.
+    """
+    networks, others = {s.network for s in row}, {t.network for t in twins}
+    one_each = len(networks) == len(others) == len({s.half for s in row}) == 1
+    return one_each and not any(a.overlaps(b) for a in networks for b in others)
+
+
+def rows(options: Sequence[Sequence[Seat]]) -> Iterator[Row]:
+    """Every sensible row of seats in one subnet: by common port number, and each node's best."""
+    for network in set.intersection(*({s.network for s in seats} for seats in options)):
+        inside = [[s for s in seats if s.network == network] for seats in options]
+        for number in set.intersection(*({s.number for s in seats} for seats in inside)):
+            yield tuple(best([s for s in seats if s.number == number]) for seats in inside)
+        yield tuple(best(seats) for seats in inside)
+
+
+def best(seats: Sequence[Seat]) -> Seat:
+    return min(seats, key=lambda s: s.order)
+
+
+def meet(nodes: Sequence[NodeFacts], options: Sequence[Sequence[Seat]]) -> Row | None:
+    """The best row of seats, one for each node, in one subnet; None where no subnet is common.
+
+    Wired first, then one port number on all nodes, both halves usable, the higher rate, half A.
+    """
+
+    def cost(row: Row) -> tuple[object, ...]:
+        twins = twin_row(nodes, row)
+        return (
+            sum(s.wireless for s in row),
+            len({s.number for s in row}) > 1,
+            not (twins and separate(row, twins)),
+            -min((s.port.rate_gbps for s in row if s.port), default=0.0),
+            sum(s.half == "B" for s in row),
+            tuple(s.order for s in row),
+            row[0].network,
+        )
+
+    return min(rows(options), key=cost, default=None)
