@@ -1,0 +1,33 @@
+"""Launch lines against the recorded options. `make check-sglang` asks the real parser."""
+
+from __future__ import annotations
+
+import pytest
+from launch_lines import ACCEPTED, REFUSED, launches
+
+from cluster.findings import Level
+from cluster.sglang import RECORDED, Launch, argv, problems
+
+each_version = pytest.mark.parametrize("version", RECORDED)
+BASE = Launch("some/model")
+
+
+@each_version
+@pytest.mark.parametrize(
+    "launch", list(launches()), ids=lambda x: f"{x.model_path}-{x.rank}of{x.nnodes}-pp{x.pp}"
+)
+def test_every_launch_line_is_accepted(launch: Launch, version: str) -> None:
+    assert problems(argv(launch, version), version) == []
+
+
+@each_version
+@pytest.mark.parametrize("words", ACCEPTED, ids=" ".join)
+def test_what_the_real_parser_accepts_is_accepted(words: tuple[str, ...], version: str) -> None:
+    assert problems(argv(BASE, version) + words, version) == []
+
+
+@each_version
+@pytest.mark.parametrize("words", REFUSED, ids=" ".join)
+def test_what_the_real_parser_refuses_is_refused(words: tuple[str, ...], version: str) -> None:
+    found = problems(argv(BASE, version) + words, version)
+    assert found and all(f.level is Level.ERROR and f.cure for f in found)

@@ -1,0 +1,91 @@
+"""What SGLang's parser would refuse, told before a container starts."""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster.findings import Finding, Level
+from cluster.models import catalogue
+from cluster.sglang import RECORDED, problems
+from cluster.sglang.options import options
+
+SPARK, NEW = RECORDED
+each_version = pytest.mark.parametrize("version", RECORDED)
+
+
+def refused(line: str, version: str = NEW) -> Finding:
+    (finding,) = problems(("sglang.launch_server", *line.split()), version)
+    return finding
+
+
+@each_version
+@pytest.mark.parametrize("option", ["--reasoning-parser", "--tool-call-parser"])
+def test_defect_19_the_parser_deepseek_does_not_exist(option: str, version: str) -> None:
+    said = str(refused(f"{option} deepseek", version))
+    assert f"SGLang {version} has no {option} 'deepseek'; did you mean deepseek" in said
+
+
+@each_version
+@pytest.mark.parametrize("model", catalogue(), ids=lambda m: m.alias)
+def test_every_parser_of_the_catalogue_exists(model: object, version: str) -> None:
+    for kind in ("reasoning", "tool-call"):
+        name = getattr(model, f"{kind.replace('-', '_')}_parser")
+        assert not name or name in options(version)[f"--{kind}-parser"].choices
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        pytest.param("--nodes 2", "does not know --nodes; did you mean --nnodes", id="unknown"),
+        pytest.param("--zq9 2", "does not know --zq9", id="nothing-near"),
+        pytest.param("--disable 1", "can't tell what --disable abbreviates", id="ambiguous"),
+        pytest.param("--port http", "wants a number after --port, 'http'", id="number"),
+        pytest.param("--host", "wants a value after --host", id="last"),
+        pytest.param("--host --tp 2", "wants a value after --host", id="before-an-option"),
+        pytest.param("--enable-metrics=1", "takes no value for --enable-metrics, '1'", id="flag"),
+        pytest.param("--tp 2 two", "takes no 'two' that follows no option", id="left-over"),
+        pytest.param("-tp 2", "does not know -tp", id="one-dash"),
+        pytest.param("--log-requests-level 9", "has no --log-requests-level '9'", id="choice"),
+    ],
+)
+def test_a_refusal_names_the_word(line: str, words: str) -> None:
+    finding = refused(line)
+    assert finding.level is Level.ERROR
+    assert finding.what.startswith(f"SGLang {NEW} {words}")
+    assert finding.cure
+
+
+def test_a_parser_is_cured_by_its_setting() -> None:
+    assert "--data tool_call_parser=auto" in refused("--tool-call-parser nope").cure
+
+
+def test_all_choices_are_shown() -> None:
+    assert "(it has breakable, disabled, full)" in refused("--cuda-graph-backend-decode x").what
+
+
+def test_every_mistake_is_told_at_once() -> None:
+    words = ["--nodes", "2", "--reasoning-parser", "x", "--port", "y", "--tp", "2"]
+    assert len(problems(words, NEW)) == 3
+
+
+@pytest.mark.parametrize("line", ["--cuda-graph-backend-decode disabled", "--attn-dp-size 2"])
+def test_new_options_are_unknown_to_the_spark_image(line: str) -> None:
+    assert "does not know" in refused(line, SPARK).what
+    assert problems(line.split(), NEW) == []
+
+
+@pytest.mark.parametrize("line", ["--cuda-graph-max-bs 8", "--enable-ep-moe"])
+def test_removed_options_are_unknown_to_a_new_image(line: str) -> None:
+    assert problems(line.split(), SPARK) == []
+    assert problems(line.split(), NEW)
+
+
+def test_a_version_that_is_not_recorded_only_warns() -> None:
+    finding = refused("--nodes 2", "0.5.19")
+    assert finding.level is Level.WARNING
+    assert "SGLang 0.5.19, held against 0.5.23, does not know --nodes" in finding.what
+
+
+@pytest.mark.parametrize("value", ["1", "-1", "0.5", "1e3", "16k", "1Mi", "+2"])
+def test_numbers_may_be_written_as_sglang_reads_them(value: str) -> None:
+    assert problems(["--max-prefill-tokens", value], NEW) == []
