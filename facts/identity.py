@@ -1,0 +1,31 @@
+"""Which machine answers."""
+
+from __future__ import annotations
+
+import hashlib
+
+from pyinfra.api import FactBase
+
+from cluster import node
+
+_READ = """
+id= host=; { read -r id </etc/machine-id; read -r host </proc/sys/kernel/hostname; } 2>/dev/null
+printf '%s\\n' "$id" "${host:-$(uname -n)}" "$HOME"; date +%s.%N
+""".strip()
+
+
+class Identity(FactBase[node.Identity]):
+    """Machine id, host name, clock and the login's home."""
+
+    def command(self) -> str:
+        return _READ
+
+    def process(self, output: list[str]) -> node.Identity:
+        machine_id, hostname, home, clock = output
+        return node.Identity(
+            machine_id=machine_id or hashlib.sha256(hostname.encode()).hexdigest()[:32],
+            hostname=hostname,
+            # macOS' date knows no %N and prints it as it stands.
+            clock=float(clock.removesuffix("N").removesuffix(".")),
+            home=home,
+        )

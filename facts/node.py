@@ -1,0 +1,189 @@
+"""One consistent reading of a node by one remote command, made of the other facts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pyinfra.api import FactBase, QuoteString, StringCommand
+from pyinfra.api.exceptions import FactProcessError
+
+from cluster.node import NodeFacts
+from facts.containers import Containers, EngineState
+from facts.disk import Disk
+from facts.gpu import Gpus
+from facts.identity import Identity
+from facts.images import Image
+from facts.memory import Memory
+from facts.network import Interfaces, Listeners
+from facts.processes import Processes
+from facts.rdma import WALK, RdmaPorts
+from facts.shell import joined
+from facts.weights import ModelWeights, Tiktoken
+
+MARK = "=== spark-serving"
+# Commands that wait for somebody else's program: each runs beside the rest.
+SLOW = ("engine", "ranks", "image", "gpus")
+
+
+class NodeReading(FactBase[NodeFacts]):
+    """Everything that a deploy must know of a node, in one round trip.
+
+    The light reading has identity, interfaces, RDMA ports, memory, engine, ranks and image: what
+    a converged run needs. `full` adds GPUs, listeners, and what disks/weights/tiktoken name.
+
+    + node: the name to give the result
+    + runtime: whether ranks are containers ("docker") or plain processes ("process")
+    + names: of ranks, to see also containers that took such a name without being ours
+    + image: the reference to look up
+    + disks: paths whose file systems to measure
+    + weights, hf_cache: the model to look for, and the HF_HOME to look in
+    + tiktoken: the folder of vocabularies
+    """
+
+    def command(
+        self,
+        node: str = "",
+        runtime: str = "docker",
+        names: Sequence[str] = (),
+        image: str | None = None,
+        disks: Sequence[str] = (),
+        weights: str | None = None,
+        hf_cache: str | None = None,
+        tiktoken: str | None = None,
+        full: bool = False,
+    ) -> StringCommand:
+        parts: dict[str, str | StringCommand] = {
+            "identity": Identity().command(),
+            "interfaces": Interfaces().command(),
+            # Its second half, `ip -j addr`, is the section before.
+            "rdma": WALK,
+            "memory": Memory().command(),
+        }
+        if runtime == "docker":
+            parts["engine"] = EngineState().command()
+            parts["ranks"] = Containers().command(names)
+            if image:
+                parts["image"] = Image().command(image)
+        else:
+            parts["ranks"] = Processes().command()
+        if full:
+            parts["gpus"] = Gpus().command()
+            parts["listeners"] = Listeners().command()
+            parts |= {f"disk {path}": Disk().command(path) for path in disks}
+            if weights is not None:
+                parts["weights"] = ModelWeights().command(weights, hf_cache or "")
+            if tiktoken is not None:
+                parts["tiktoken"] = Tiktoken().command(tiktoken)
+        header = StringCommand("exec 3>&1; printf '%s\\n'", QuoteString(f"{MARK} node {node}"))
+        return joined(header, "\n", _together(parts))
+
+    def process(self, output: list[str]) -> NodeFacts:
+        header, *lines = output
+        sections = _Sections(_rdma_with_addresses({s.name: s for s in _sections(lines)}))
+        read = sections.read
+        identity = read("identity", Identity())
+        known = {} if identity is None else vars(identity)
+        ranks: FactBase[Any] = Containers() if "engine" in sections.found else Processes()
+        disks = [read(name, Disk()) for name in sections.found if name.startswith("disk ")]
+        return NodeFacts(
+            name=header.removeprefix(f"{MARK} node").strip(),
+            **known,
+            interfaces=tuple(read("interfaces", Interfaces()) or ()),
+            rdma=tuple(read("rdma", RdmaPorts()) or ()),
+            memory=read("memory", Memory()),
+            gpus=tuple(read("gpus", Gpus()) or ()),
+            ranks=tuple(read("ranks", ranks) or ()),
+            engine=read("engine", EngineState()),
+            image=read("image", Image()),
+            disks=tuple(disk for disk in disks if disk is not None),
+            listeners=tuple(read("listeners", Listeners()) or ()),
+            weights=read("weights", ModelWeights()),
+            tiktoken=read("tiktoken", Tiktoken()) or {},
+            unread=sections.unread,
+        )
+
+
+@dataclass(frozen=True)
+class _Section:
+    """What one part of the command said."""
+
+    name: str
+    output: list[str] = field(default_factory=list)
+    status: int = 0
+    words: list[str] = field(default_factory=list)
+
+    @property
+    def failure(self) -> str:
+        told = "; ".join(word.strip() for word in self.words if word.strip())
+        # What `timeout` leaves when it had to end a command.
+        return told or ("no answer in time" if self.status == 124 else f"exit {self.status}")
+
+
+@dataclass(frozen=True)
+class _Sections:
+    found: dict[str, _Section]
+    unread: dict[str, str] = field(default_factory=dict)
+
+    def read(self, name: str, fact: FactBase[Any]) -> Any:
+        """The section's value; None where it wasn't asked for, or couldn't be read."""
+        section = self.found.get(name)
+        if section is None:
+            return None
+        if section.status:
+            self.unread[name] = section.failure
+            return None
+        try:
+            return fact.process(section.output) if section.output else fact.default()
+        except (FactProcessError, ValueError, LookupError, StopIteration) as e:
+            self.unread[name] = f"unexpected output ({e}): {section.output[0][:200]}"
+            return None
+
+
+def _section(name: str, command: str | StringCommand) -> StringCommand:
+    """The command in a subshell between two marks; its stderr follows the second one."""
+    begin = StringCommand("printf '%s\\n'", QuoteString(f"{MARK} begin {name}"))
+    end = f"; printf '{MARK} end %s\\n%s\\n' $? \"$why\""
+    return joined(begin, "; why=$(\n", "{ ", command, "\n} 2>&1 >&3 )", end)
+
+
+def _together(parts: Mapping[str, str | StringCommand]) -> StringCommand:
+    """One script: each slow part runs beside all that follow it, whose output is held back.
+
+    `exec 3>&1` gives the parts the way out that their `$(…)` has taken from stdout.
+    """
+    sections = {name: _section(name, command) for name, command in parts.items()}
+    quick = [section for name, section in sections.items() if name not in SLOW]
+    script = StringCommand(*quick, _separator="\n")
+    for slow in (section for name, section in sections.items() if name in SLOW):
+        held = joined("rest=$(exec 3>&1\n", script, "\n); wait; printf '%s\\n' \"$rest\"")
+        script = joined("{ ", slow, "\n} &\n", held)
+    return script
+
+
+def _sections(lines: list[str]) -> Iterator[_Section]:
+    section, into = _Section(""), list[str]()
+    for line in lines:
+        mark, _, said = line.partition(f"{MARK} ")
+        kind, _, value = said.partition(" ")
+        if mark or not said:
+            into.append(line)
+        elif kind == "begin":
+            section = _Section(value)
+            into = section.output
+        else:
+            section = replace(section, status=int(value))
+            into = section.words
+            yield section
+
+
+def _rdma_with_addresses(found: dict[str, _Section]) -> dict[str, _Section]:
+    """RdmaPorts reads sysfs and addresses: its sections are `rdma` and `interfaces`."""
+    rdma, interfaces = found.get("rdma"), found.get("interfaces")
+    if rdma is None or interfaces is None or not rdma.output:
+        return found
+    if interfaces.output and not interfaces.status:
+        return found | {"rdma": replace(rdma, output=rdma.output + interfaces.output)}
+    why = interfaces.failure if interfaces.status else "there is no `ip` command"
+    return found | {"rdma": replace(rdma, status=interfaces.status or 127, words=[why])}

@@ -1,0 +1,59 @@
+"""Ranks of the process runtime: plain processes that carry their name and spec as arguments."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+
+from pyinfra.api import FactBase
+
+from cluster.node import Rank
+from cluster.process import LABEL, NAME
+
+# `[-]` keeps grep from finding this very command. ps tells the start by date, which drifts by a
+# second on Linux: /proc has it in ticks since boot (field 22 of stat, the 20th after the name).
+_READ = f"""
+all=$(LC_ALL=C ps -A -ww -o pid= -o ppid= -o lstart= -o args=) || exit
+printf '%s\\n' "$all" | grep -e ' [-]{LABEL[1:]}' |
+while read -r pid parent wd month day time year args; do
+  start="$year $month $day $time"
+  if {{ read -r stat </proc/$pid/stat; }} 2>/dev/null; then set -- ${{stat##*) }}; start=${{20}}; fi
+  printf '%s\\t' "$pid" "$parent" "$start"; printf '%s\\n' "$args"
+done
+""".strip()
+
+
+class Processes(FactBase[list[Rank]]):
+    """Every running rank of the process runtime, by name. One that ended leaves no trace."""
+
+    default = staticmethod(list[Rank])
+
+    def command(self) -> str:
+        return _READ
+
+    def process(self, output: list[str]) -> list[Rank]:
+        found = list(_ranks(output))
+        pids = {(rank.name, rank.id) for _, rank in found}
+        # A fork keeps its parent's arguments until it runs something else.
+        first = (rank for parent, rank in found if (rank.name, parent) not in pids)
+        return sorted(first, key=lambda rank: (rank.name, rank.id))
+
+
+def _ranks(lines: list[str]) -> Iterator[tuple[str, Rank]]:
+    for line in lines:
+        pid, parent, start, arguments = line.split("\t", 3)
+        name = re.search(rf" {NAME}(\S+)", arguments)
+        spec = _spec(arguments)
+        if name and spec is not None:
+            yield parent, Rank(name[1], pid, "running", spec=spec, started_at=start)
+
+
+def _spec(arguments: str) -> str | None:
+    """The JSON after our marker, as it stands; None where a shell merely quotes such a command."""
+    start = arguments.index(f" {LABEL}") + 1 + len(LABEL)
+    try:
+        _, end = json.JSONDecoder().raw_decode(arguments, start)
+    except ValueError:
+        return None
+    return arguments[start:end]

@@ -1,0 +1,94 @@
+"""RDMA ports, read from sysfs: no ibdev2netdev, ibv_devinfo or rdma tool is needed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from ipaddress import IPv6Address
+
+from pyinfra.api import FactBase
+
+from cluster.node import Gid, Interface, RdmaPort
+from facts.network import ADDRESSES, SBIN, Interfaces
+
+# Shell builtins alone: a GID table has 256 entries a port, and reading an empty one is an error.
+WALK = """
+for hca in /sys/class/infiniband/*; do
+  cd "$hca/ports/1" 2>/dev/null || continue
+  echo "hca ${hca##*/}"
+  for f in state phys_state rate link_layer; do read -r v <$f && echo "$f $v"; done
+  for t in gid_attrs/types/*; do
+    i=${t##*/}
+    { read -r v <$t && [ "$v" = "RoCE v2" ] && read -r v <gids/$i; } 2>/dev/null && echo "gid $i $v"
+  done
+  { read -r v <gid_attrs/ndevs/0; } 2>/dev/null && echo "ndev $v"
+  cd -P "$hca/device" 2>/dev/null || continue
+  echo "pci ${PWD##*/}"
+  for n in net/*; do [ ! -e "$n" ] || echo "netdev ${n##*/}"; done
+done
+""".strip()
+
+
+class RdmaPorts(FactBase[list[RdmaPort]]):
+    """Port 1 of every RDMA device on PCI, twins side by side, ordered by (qsfp, half).
+
+    [] where the machine has none.
+    """
+
+    default = staticmethod(list[RdmaPort])
+
+    def command(self) -> str:
+        return f'{WALK}\n{SBIN}; [ ! -d "$hca" ] || {ADDRESSES}'
+
+    def process(self, output: list[str]) -> list[RdmaPort]:
+        """`output`: the lines of WALK, then those of `ip -j addr`."""
+        walked = [line for line in output if re.match(r"[a-z_]+ ", line)]
+        addresses = output[len(walked) :]
+        interfaces = {i.name: i for i in Interfaces().process(addresses)} if addresses else {}
+        ports = [_port(device, interfaces) for device in _devices(walked) if "pci" in device]
+        return sorted(ports, key=lambda port: (port.qsfp, port.half, port.hca))
+
+
+def _devices(lines: Iterable[str]) -> list[dict[str, list[str]]]:
+    devices: list[dict[str, list[str]]] = []
+    for line in lines:
+        key, _, value = line.partition(" ")
+        if key == "hca":
+            devices.append({})
+        devices[-1].setdefault(key, []).append(value)
+    return devices
+
+
+def _port(device: dict[str, list[str]], interfaces: dict[str, Interface]) -> RdmaPort:
+    def first(key: str) -> str:
+        return device.get(key, [""])[0]
+
+    pci = first("pci")
+    netdev = first("netdev") or first("ndev")
+    return RdmaPort(
+        hca=first("hca"),
+        # An interface that was moved to another network namespace is not in `ip addr`.
+        interface=interfaces.get(netdev) or Interface(netdev, mtu=0, up=False),
+        pci=pci,
+        qsfp=int(pci.rpartition(".")[2], 16),
+        half="A" if pci.startswith("0000:") else "B",
+        state=_word(first("state")),
+        phys_state=_word(first("phys_state")),
+        rate_gbps=float((first("rate").split() or ["0"])[0]),
+        link_layer=first("link_layer"),
+        gids=tuple(_gids(device.get("gid", ()))),
+    )
+
+
+def _word(numbered: str) -> str:
+    """ "4: ACTIVE" → "ACTIVE"."""
+    return numbered.rpartition(": ")[2]
+
+
+def _gids(values: Iterable[str]) -> list[Gid]:
+    """The GIDs that hold an IPv4 address, by index."""
+    found = []
+    for index, _, gid in (value.partition(" ") for value in values):
+        if address := IPv6Address(gid).ipv4_mapped:
+            found.append(Gid(int(index), str(address)))
+    return sorted(found, key=lambda gid: gid.index)

@@ -1,0 +1,104 @@
+"""Model weights and tiktoken vocabularies on a node's disk."""
+
+from __future__ import annotations
+
+from pyinfra.api import FactBase, StringCommand
+
+from cluster import node
+from facts import shell
+
+# $at is the folder (or a lone GGUF file). Lines: a word, a tab, a value; `size` lines as wc's.
+_LIST = """
+printf 'path\\t%s\\n' "$at"
+if [ -f "$at" ]; then wc -c "$at"; exit; fi
+if [ ! -d "$at" ]; then
+  why=$(LC_ALL=C ls -d "$at" 2>&1)
+  case $why in (*"ermission denied"*) echo "$why" >&2; exit 1;; (*) exit 0;; esac
+fi
+cd "$at" || exit
+[ ! -f config.json ] || echo "config"
+for f in *.index.json; do
+  [ ! -f "$f" ] || grep -oE '"[^"]+\\.(safetensors|bin)"' "$f" | sort -u |
+    while read -r shard; do printf 'shard\\t%s\\t%s\\n' "$f" "$shard"; done
+done
+set --; for f in *.safetensors *.bin *.gguf; do [ ! -f "$f" ] || set -- "$@" "$f"; done
+[ $# = 0 ] || wc -c "$@"
+""".strip()
+
+# The cache's layout: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
+_CACHE = """
+rev=; { read -r rev <"$repo/refs/main" || [ -n "$rev" ]; } 2>/dev/null
+at=$repo; [ -z "$rev" ] || at=$repo/snapshots/$rev
+for f in "$repo"/blobs/*.incomplete; do [ ! -e "$f" ] || { echo incomplete; break; }; done
+[ -z "$rev" ] || printf 'revision\\t%s\\n' "$rev"
+""".strip()
+
+
+class ModelWeights(FactBase[node.Weights]):
+    """What the Hugging Face cache under `hf_cache` (an HF_HOME), or a local path, has of a model.
+
+    + model: "org/name", or a path that begins with /, ~/ or ./
+    """
+
+    def command(self, model: str, hf_cache: str) -> StringCommand:
+        told = StringCommand("printf 'model\\t%s\\n'", shell.quoted((model,)))
+        if model.startswith(("/", "~/", "./")):
+            return shell.joined(told, "; at=", shell.path(model), "\n", _LIST)
+        repo = f"{hf_cache.rstrip('/')}/hub/models--{model.replace('/', '--')}"
+        return shell.joined(told, "; repo=", shell.path(repo), "\n", _CACHE, "\n", _LIST)
+
+    def process(self, output: list[str]) -> node.Weights:
+        words = dict(line.split("\t") for line in output if line.count("\t") == 1)
+        sizes = {name: int(size) for size, name in _sizes(output)}
+        needed = _needed(output, sizes)
+        config = "config" in output or all(name.endswith(".gguf") for name in needed)
+        return node.Weights(
+            model=words["model"],
+            path=words["path"],
+            complete=bool(needed)
+            and config
+            and "incomplete" not in output
+            and needed <= sizes.keys(),
+            bytes=sum(sizes.get(name, 0) for name in needed),
+            revision=words.get("revision", ""),
+        )
+
+
+def _sizes(output: list[str]) -> list[list[str]]:
+    """wc's lines, [size, name]; its "total" is no file of ours."""
+    lines = [line.split(maxsplit=1) for line in output if "\t" not in line]
+    return [parts for parts in lines if len(parts) == 2 and parts[1] != "total"]
+
+
+def _needed(output: list[str], there: dict[str, int]) -> set[str]:
+    """The weights' files: those that an index names, else what is there of one kind."""
+    shards: dict[str, set[str]] = {}
+    for line in output:
+        if line.startswith("shard\t"):
+            _, index, name = line.split("\t")
+            shards.setdefault(index, set()).add(name.strip('"'))
+    # Some repositories hold the same weights in further formats, each with its index.
+    for index in ("model.safetensors.index.json", *sorted(shards)):
+        if index in shards:
+            return shards[index]
+    for kind in (".safetensors", ".bin", ".gguf"):
+        if lone := {name for name in there if name.endswith(kind)}:
+            return lone
+    return set()
+
+
+class Tiktoken(FactBase[dict[str, str]]):
+    """SHA-256 by name of the *.tiktoken files in a folder; {} where there are none."""
+
+    default = staticmethod(dict[str, str])
+
+    def command(self, folder: str) -> StringCommand:
+        return StringCommand(
+            shell.joined("folder=", shell.path(folder), ";"),
+            '[ -d "$folder" ] || exit 0; cd "$folder" || exit; set -- *.tiktoken;',
+            '[ -e "$1" ] || exit 0; if command -v sha256sum >/dev/null;',
+            'then sha256sum "$@"; else shasum -a 256 "$@"; fi',
+        )
+
+    def process(self, output: list[str]) -> dict[str, str]:
+        return {name: digest for digest, name in (line.split(maxsplit=1) for line in output)}
