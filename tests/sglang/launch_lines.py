@@ -34,7 +34,7 @@ ACCEPTED = (
     ("--max-prefill-tokens", "4096"),
     ("--bucket-time-to-first-token", "0.1", "0.5"),
     ("--enable-metrics",),
-    ("--chat-template", "a template -with a dash"),
+    ("--chat-template", "- a template"),
 )
 REFUSED = (
     ("--nodes", "2"),
