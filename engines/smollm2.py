@@ -126,6 +126,12 @@ def start(spec: EngineSpec) -> Any:
         raise EngineError(port_error(spec) or f"llama.cpp can't load '{file}'") from e
 
 
+def say(line: str) -> None:
+    """Log a whole line, in one write: llama.cpp's thread may have written half of its own."""
+    sys.stdout.write(f"\n{line}\n")
+    sys.stdout.flush()
+
+
 def serve(spec: EngineSpec) -> NoReturn:
     """Serve until SIGTERM or SIGINT. While the model loads, either ends the process at once."""
     ended = threading.Event()
@@ -133,9 +139,9 @@ def serve(spec: EngineSpec) -> NoReturn:
     server = start(spec)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    print(f"ready: {spec.name} at {server.listening_address} (llama.cpp)", flush=True)
+    say(f"ready: {spec.name} at {server.listening_address} (llama.cpp)")
     ended.wait()
-    print("stopped", flush=True)
+    say("stopped")
     # The server's destructor waits for requests under way, for ever if one is being answered.
     os._exit(0)
 
@@ -152,10 +158,11 @@ def parse_arguments(argv: list[str]) -> tuple[str, EngineSpec]:
 def main(argv: list[str] | None = None) -> NoReturn:
     try:
         name, spec = parse_arguments(sys.argv[1:] if argv is None else argv)
-        print(f"{name}: starting {spec.name}", flush=True)
+        say(f"starting: {spec.name} as {name}")
         serve(spec)
     except EngineError as e:
-        sys.exit(f"ERROR: {e}")
+        say(f"ERROR: {e}")
+        sys.exit(1)
 
 
 if __name__ == "__main__":

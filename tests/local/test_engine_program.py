@@ -63,9 +63,10 @@ class Program:
         return time.monotonic() - asked
 
     def failure(self) -> tuple[int, str]:
-        """Exit code and last line of a program that can't serve."""
+        """Exit code and error of a program that can't serve."""
         output, _ = self.process.communicate(timeout=SECONDS)
-        return self.process.returncode, output.splitlines()[-1]
+        (error,) = (line for line in output.splitlines() if line.startswith("ERROR: "))
+        return self.process.returncode, error
 
     def close(self) -> None:
         self.process.kill()
