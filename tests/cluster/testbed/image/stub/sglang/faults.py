@@ -1,0 +1,65 @@
+"""What can be made to go wrong, by the container's environment or by the model's name.
+
+    STUB_LOAD_SECONDS=0.3     how long the weights take
+    STUB_WARMUP_SECONDS=0.1   from the open port to the first healthy answer
+    STUB_HEALTH_SECONDS=0.05  what /health takes (the real one: 1 s)
+    STUB_TOKEN_SECONDS=0      pause before each token of an answer
+    STUB_EXIT_RANK=N          rank N dies while it loads
+    STUB_EXIT_CAUSE=TEXT      … of this (default: a CUDA out of memory)
+    STUB_NEVER_READY=1        the port opens, and /health stays 503
+    STUB_SERVE_AS=OTHER/MODEL the id that /v1/models tells
+    STUB_GATED=401            the weights need a token: without a readable one at HF_TOKEN_PATH,
+                              Hugging Face's refusal and exit 1; 403: whatever the token
+    STUB_COMPLETION_FAILS=1   completions answer 500, all else is well
+
+A model called stub/NAME has the faults of BY_MODEL, and any model takes the environment's.
+SGLANG_HEALTH_CHECK_TIMEOUT=20 is the real one's: seconds until /health gives up on lost ranks.
+"""
+
+import os
+from dataclasses import dataclass
+
+BY_MODEL = {
+    "stub/exit-rank-0": {"STUB_EXIT_RANK": "0"},
+    "stub/exit-rank-1": {"STUB_EXIT_RANK": "1"},
+    "stub/never-ready": {"STUB_NEVER_READY": "1"},
+    "stub/serves-another": {"STUB_SERVE_AS": "another/model"},
+    "stub/gated": {"STUB_GATED": "401"},
+    "stub/not-accepted": {"STUB_GATED": "403"},
+    "stub/completion-fails": {"STUB_COMPLETION_FAILS": "1"},
+    "stub/slow": {"STUB_LOAD_SECONDS": "15"},
+}
+OUT_OF_MEMORY = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB."
+
+
+@dataclass(frozen=True)
+class Faults:
+    load_seconds: float
+    warmup_seconds: float
+    health_seconds: float
+    health_timeout: float
+    token_seconds: float
+    exit_rank: int | None
+    exit_cause: str
+    never_ready: bool
+    serve_as: str
+    gated: str
+    completion_fails: bool
+
+
+def faults(model):
+    found = {**BY_MODEL.get(model, {}), **os.environ}
+    rank = found.get("STUB_EXIT_RANK", "")
+    return Faults(
+        load_seconds=float(found.get("STUB_LOAD_SECONDS", 0.3)),
+        warmup_seconds=float(found.get("STUB_WARMUP_SECONDS", 0.1)),
+        health_seconds=float(found.get("STUB_HEALTH_SECONDS", 0.05)),
+        health_timeout=float(found.get("SGLANG_HEALTH_CHECK_TIMEOUT", 20)),
+        token_seconds=float(found.get("STUB_TOKEN_SECONDS", 0)),
+        exit_rank=int(rank) if rank else None,
+        exit_cause=found.get("STUB_EXIT_CAUSE", OUT_OF_MEMORY),
+        never_ready=bool(found.get("STUB_NEVER_READY")),
+        serve_as=found.get("STUB_SERVE_AS", ""),
+        gated=found.get("STUB_GATED", ""),
+        completion_fails=bool(found.get("STUB_COMPLETION_FAILS")),
+    )
