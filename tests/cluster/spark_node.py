@@ -36,6 +36,8 @@ class Node:
     state: Path
     tb: Callable[..., Completed]
     files: dict[str, str] = field(default_factory=dict)
+    passing: list[str] = field(default_factory=list)
+    image: dict[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -61,9 +63,10 @@ class Node:
         return self.run(f"docker logs {container} 2>&1").stdout
 
     def images(self) -> dict[str, str]:
-        """Image id by tag."""
+        """Image id by tag; an image without one by its id."""
         lines = self.run("docker images --no-trunc --format '{{.Repository}}:{{.Tag}} {{.ID}}'")
-        return dict(line.split() for line in lines.stdout.splitlines())
+        pairs = [line.split() for line in lines.stdout.splitlines()]
+        return {id if "<none>" in tag else tag: id for tag, id in pairs}
 
     def load(self, tar: Path) -> None:
         """`docker load` of an image's tar."""
@@ -114,6 +117,10 @@ class Node:
 
     def remember(self) -> None:
         """Take the node as it is now for what `reset` goes back to."""
+        self.passing, self.image = self._passing(), self.images()
+        self._remember_files()
+
+    def _remember_files(self) -> None:
         self.files = self._files()
         layer = self.state / self.name / "disk" / "upper"
         keep = ["tar", "c", "-C", str(layer), *(f"--exclude=./{path}" for path in VOLATILE), "."]
@@ -127,9 +134,14 @@ class Node:
         self.tb("net", self.number)
         self._restore_files()
         self.run(RESET)
-        if self.run(
-            "docker image inspect lmsysorg/sglang:spark >/dev/null", check=False
-        ).returncode:
+        self._restore_images(image)
+
+    def _restore_images(self, image: Callable[[], Path]) -> None:
+        now = self.images()
+        extra = [name for name in now if name not in self.image]
+        if extra:
+            self.run(f"docker rmi -f {' '.join(extra)}")
+        if self.image.items() - now.items():
             self.load(image())
 
     def _kill_strays(self) -> None:
@@ -139,6 +151,8 @@ class Node:
                 os.kill(pid, signal.SIGKILL)
 
     def _restore_files(self) -> None:
+        strays = [_quoted(path.encode()) for path in self._passing() if path not in self.passing]
+        self.run(f"rm -rf {' '.join(strays)}")
         now = self._files()
         if now == self.files:
             return
@@ -152,7 +166,7 @@ class Node:
         self._unpack(self.state / self.name / "base.tar", changed)
         for path in hidden:
             subprocess.run(["cp", "-a", f"/{path}", f"{self.root}/{path}"], check=True)
-        self.remember()
+        self._remember_files()
 
     def _unpack(self, tar: Path, paths: list[str]) -> None:
         if paths:

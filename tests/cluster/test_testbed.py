@@ -24,6 +24,7 @@ def test_reset_puts_a_node_back(cluster: Cluster) -> None:
     cluster.node(1).add_weights("Qwen/Qwen3-0.6B")
     cluster.node(1).run("echo 10.0.0.1 elsewhere >> /etc/hosts; mv /usr/bin/curl /usr/bin/curled")
     cluster.node(2).run("docker run -d --name stray lmsysorg/sglang:spark sleep 1000")
+    cluster.node(2).run("docker tag lmsysorg/sglang:spark other:tag; touch /run/stray")
     cluster.node(2).run("sleep 1000 >/dev/null 2>&1 & ip addr add 169.254.9.9/16 dev enP7s7")
     assert cluster.snapshot() != before
 
@@ -32,6 +33,7 @@ def test_reset_puts_a_node_back(cluster: Cluster) -> None:
     for name, node in before.items():
         assert after[name]["containers"] == node["containers"] == {}
         assert after[name]["images"] == node["images"]
+        assert after[name]["passing"] == node["passing"]
         assert set(after[name]["files"]) - set(node["files"]) <= {"usr/bin/curl"}
     assert "elsewhere" not in cluster.node(1).run("cat /etc/hosts; curl --version").stdout
     assert "169.254.9.9" not in cluster.node(2).run("ip addr").stdout
@@ -42,3 +44,35 @@ def test_looking_changes_nothing(cluster: Cluster, tmp_path: Path) -> None:
     before = cluster.snapshot()
     cluster.pyinfra("fact", "server.Hostname", inventory=cluster.inventory(tmp_path))
     assert cluster.snapshot() == before
+
+
+def test_a_node_pulls_from_the_registry(cluster: Cluster) -> None:
+    cluster.node(2).run("docker rmi lmsysorg/sglang:spark && docker pull -q lmsysorg/sglang:spark")
+    assert "lmsysorg/sglang:spark" in cluster.node(2).images()
+    refused = cluster.node(2).run("docker pull lmsysorg/nothing:here", check=False)
+    assert "manifest unknown" in refused.stderr or "not found" in refused.stderr
+
+
+def test_hardware_that_breaks_shows_and_is_mended(cluster: Cluster) -> None:
+    query = "nvidia-smi --query-gpu=index,name,driver_version,compute_cap,memory.total,power.draw"
+    node = cluster.node(1)
+    seen = node.run(f"{query},temperature.gpu --format=csv,noheader").stdout
+    assert seen == "0, NVIDIA GB10, 580.95.05, 12.1, [N/A], 3.74 W, 41\n"
+
+    cluster.link(1, "q1a", "down")
+    node.run("fakehw gpu lost")
+    assert "rocep1s0f1 port 1 ==> enp1s0f1np1 (Down)" in node.run("ibdev2netdev").stdout
+    assert node.run("nvidia-smi", check=False).returncode == 9
+
+    cluster.reset()
+    assert "rocep1s0f1 port 1 ==> enp1s0f1np1 (Up)" in node.run("ibdev2netdev").stdout
+    assert node.run("nvidia-smi").returncode == 0
+
+
+def test_a_power_cycle_starts_the_containers_again(cluster: Cluster) -> None:
+    node = cluster.node(2)
+    node.run("docker run -d --restart unless-stopped lmsysorg/sglang:spark sleep 1000")
+    cluster.off(2)
+    assert cluster.ctl("ping", "-c1", "-W1", "198.18.0.2").returncode != 0
+    cluster.on(2)
+    assert [c["State"]["Status"] for c in node.containers()] == ["running"]
