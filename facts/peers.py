@@ -1,0 +1,67 @@
+"""Whether a node reaches its peers over the fabric, proved with short-lived listeners."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pyinfra.api import FactBase, QuoteString, StringCommand
+
+from cluster.peers import PROBE_PORT, PeerReport, Reach
+
+SCRIPT = (Path(__file__).parent / "scripts" / "peers.py").read_text()
+GRACE = 4
+"""Seconds beyond its own that the script may take: a last ping, a slow start of Python."""
+
+
+class Peers(FactBase[PeerReport]):
+    """What one node reaches; ask all nodes at the same moment, as each listens for the others.
+
+    Never fails: what stands in the way is `error`.
+
+    + address: the node's own on the fabric
+    + peers: the other nodes' addresses
+    + ports: that must be free here and open there; `PROBE_PORT` is tried as well
+    + mtu: bytes that must pass unfragmented
+    + deadline: seconds; a node whose peers are all done ends well before it
+    """
+
+    @staticmethod
+    def default() -> PeerReport:
+        return PeerReport(error="the probe said nothing")
+
+    def command(
+        self,
+        address: str,
+        peers: Sequence[str],
+        ports: Sequence[int],
+        mtu: int = 9000,
+        deadline: int = 6,
+    ) -> StringCommand:
+        task = {
+            "address": address,
+            "peers": list(peers),
+            "ports": [*dict.fromkeys((*ports, PROBE_PORT))],
+            "mark": PROBE_PORT,
+            "mtu": mtu,
+            "seconds": deadline,
+        }
+        words = ("timeout", str(deadline + GRACE), "python3", "-c", SCRIPT, json.dumps(task))
+        return StringCommand(*(QuoteString(w) for w in words), '2>&1 || echo "exit status $?"')
+
+    def process(self, output: list[str]) -> PeerReport:
+        try:
+            seen = json.loads(output[-1])
+        except ValueError:
+            return PeerReport(error="; ".join(output[-2:]))
+        if not isinstance(seen, dict) or "error" in seen:
+            return PeerReport(error=str(seen["error"] if isinstance(seen, dict) else seen))
+        reached = tuple(_reach(peer) for peer in seen["peers"])
+        return PeerReport(seen["address"], tuple(seen["busy"]), reached)
+
+
+def _reach(seen: dict[str, Any]) -> Reach:
+    ports = {int(port): state for port, state in seen["ports"].items()}
+    return Reach(seen["peer"], seen["ping"], seen["full_ping"], ports)
