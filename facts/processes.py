@@ -51,9 +51,9 @@ def _ranks(lines: list[str]) -> Iterator[tuple[str, Rank]]:
 
 def _spec(arguments: str) -> str | None:
     """The JSON after our marker, as it stands; None where a shell merely quotes such a command."""
-    start = arguments.index(f" {LABEL}") + 1 + len(LABEL)
+    _, _, rest = arguments.partition(f" {LABEL}")
     try:
-        _, end = json.JSONDecoder().raw_decode(arguments, start)
+        _, end = json.JSONDecoder().raw_decode(rest)
     except ValueError:
         return None
-    return arguments[start:end]
+    return rest[:end]
