@@ -46,13 +46,14 @@ class Program:
             return json.load(answer)
 
     def start_long_answer(self) -> socket.socket:
-        """A request that is being answered: at least its first token has come."""
-        body = json.dumps({"prompt": "Once", "n_predict": 1900, "ignore_eos": True, "stream": True})
+        """A request for one whole answer, on which the engine is at work when this returns."""
+        body = json.dumps({"prompt": "Once", "n_predict": 1900, "ignore_eos": True})
         head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
         port = int(self.url.rpartition(":")[2])
         connection = socket.create_connection(("127.0.0.1", port), timeout=SECONDS)
         connection.sendall((head + body).encode())
-        assert connection.recv(64).startswith(b"HTTP/1.1 200")
+        while not any(slot["is_processing"] for slot in self.ask("/slots")):
+            time.sleep(0.02)
         return connection
 
     def end(self, number: signal.Signals) -> float:
