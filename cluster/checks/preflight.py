@@ -1,0 +1,58 @@
+"""All checks of all nodes, in the order in which they are told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from cluster.checks import machine, network, software, storage
+from cluster.checks.needs import Needs
+from cluster.fabric import Fabric
+from cluster.findings import Finding, error, ok
+from cluster.node import NodeFacts
+from cluster.peers import PeerReport, reachability
+
+
+def preflight(
+    nodes: Sequence[NodeFacts],
+    *,
+    wanted: Needs,
+    fabric: Fabric | None,
+    peers: Mapping[str, PeerReport],
+    latency: Mapping[str, float] | None = None,
+    clock_offsets: Mapping[str, float] | None = None,
+) -> tuple[Finding, ...]:
+    """Findings about nodes that were read in full, in rank order; ERROR refuses the deploy.
+
+    + fabric: None where its choice was refused; its own findings say why
+    + peers: reports of the reachability probe by node name; empty where it did not run
+    + latency: seconds of a trivial command over SSH, by node name
+    + clock_offsets: seconds by which each node's clock differs from ours; without them, the
+      clocks that the nodes told are compared, read at nearly the same moment
+    """
+    found: list[Finding] = [*machine.same_machine(nodes)]
+    for node in nodes:
+        found += unread(node, wanted, several=len(nodes) > 1)
+        found += [f for check in CHECKS for f in check(node, wanted)]
+    found += machine.clocks(nodes, clock_offsets or {n.name: n.clock for n in nodes if n.clock})
+    found += machine.shell(latency or {})
+    found += network.ports(nodes, wanted)
+    if fabric:
+        found += [ok(fabric.summary), *network.links(nodes, fabric), *fabric.findings]
+        found += reachability(fabric, peers)
+    return tuple(found)
+
+
+CHECKS = (software.gpu, software.engine, storage.cache, storage.room, machine.memory)
+
+
+def unread(node: NodeFacts, wanted: Needs, *, several: bool) -> Iterator[Finding]:
+    """Sections that failed to be read, but for those that another check tells or nobody needs."""
+    told = {"gpus"}
+    if not several:
+        told |= {"rdma", "interfaces"}
+    if node.engine and node.engine.error:
+        told |= {"ranks", "image"}
+    for section, words in sorted(node.unread.items()):
+        if section not in told:
+            cure = f"ssh {node.name}, mend it and run this again"
+            yield error(f"{section} could not be read: {words}", node.name, cure)
