@@ -7,6 +7,7 @@ cluster.http("/v1/models")
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -261,7 +262,8 @@ def run(
         try:
             out, err = process.communicate(timeout=timeout)
         except BaseException as problem:
-            os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             out, err = process.communicate()
             if isinstance(problem, subprocess.TimeoutExpired):
                 raise AssertionError(f"{words}: no end after {timeout} s\n{out}\n{err}") from None
