@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from cluster.fabric import Fabric, NodeFabric
 from cluster.findings import Finding, error, ok, warning
+from cluster.node import Shown
 
 PROBE_PORT = 47918
 """Any port of the ephemeral range (32768-60999): SGLang's ranks also meet on random ports there."""
@@ -15,7 +16,7 @@ HEADERS = 28
 
 
 @dataclass(frozen=True)
-class Reach:
+class Reach(Shown):
     """What a node saw of one peer.
 
     + peer: the peer's address
@@ -34,7 +35,7 @@ class Reach:
 
 
 @dataclass(frozen=True)
-class PeerReport:
+class PeerReport(Shown):
     """One node's probe. `busy` ports were held already, so that the probe did not listen there."""
 
     address: str = ""

@@ -13,10 +13,9 @@ DOCKER_ROOT = "/var/lib/docker"
 
 
 def disk(node: NodeFacts, path: str) -> Disk | None:
-    """The node's reading of a path, whose leading `~` it has resolved."""
-    at_home = path.removeprefix("~") if path.startswith("~/") else ""
-    matches = (d for d in node.disks if d.path == path or (at_home and d.path.endswith(at_home)))
-    return next(matches, None)
+    """The node's reading of a path, which told `~` as the login's home."""
+    at = node.home + path.removeprefix("~") if path.startswith("~/") else path
+    return next((d for d in node.disks if d.path == at), None)
 
 
 def cache(node: NodeFacts, needs: Needs) -> Iterator[Finding]:

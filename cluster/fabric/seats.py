@@ -79,7 +79,8 @@ def management_seats(node: NodeFacts) -> list[Seat]:
     """Interfaces beside the QSFP ports that could lead to another node."""
     fabric = {p.netdev for p in node.rdma}
     plain = [i for i in node.interfaces if i.up and i.name not in fabric]
-    return [s for i in plain if not i.name.startswith(VIRTUAL) and (s := seat(i))]
+    found = (seat(i) for i in plain if not i.name.startswith(VIRTUAL))
+    return sorted((s for s in found if s), key=lambda s: s.order)
 
 
 def twin(node: NodeFacts, port: RdmaPort) -> RdmaPort | None:

@@ -294,7 +294,8 @@ def test_weights_and_image_that_are_there_need_no_room() -> None:
 
 
 def test_a_cache_under_the_login_s_home() -> None:
-    node = replace(spark(1), disks=(Disk("/home/ann/hf cache", False, False, GIB, GIB),))
+    disks = (Disk("/home/ann/hf cache", False, False, GIB, GIB),)
+    node = replace(spark(1), home="/home/ann", disks=disks)
     needs = replace(NEEDS, hf_cache={"spark-1": "~/hf cache"}, needs_bytes=0)
     assert wrong(node, needs=needs) == [
         "error spark-1: hf_cache /home/ann/hf cache does not exist -> "

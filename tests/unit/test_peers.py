@@ -77,7 +77,7 @@ def test_a_held_port_is_busy_here_and_refused_there(ports: tuple[int, int]) -> N
     """Bound and not listening: the probe can't have it, and nobody answers on it."""
     with socket.socket() as held:
         held.bind((TWO, ports[0]))
-        reports = together(ports, ONE, TWO)
+        reports = together(ports, ONE, TWO, seconds=1.5)
     assert (reports[ONE].busy, reports[TWO].busy) == ((), (ports[0],))
     (seen,) = reports[ONE].peers
     assert (seen.ports[ports[0]], seen.ports[ports[1]]) == ("refused", "open")
@@ -264,3 +264,8 @@ def test_nobody_asked_and_a_single_node_say_nothing() -> None:
 def test_findings_of_a_missing_report() -> None:
     (finding, *_) = reachability(FABRIC, {"spark-2": PeerReport("10.0.0.2")})
     assert (finding.level, finding.where) == (Level.ERROR, "spark-1")
+
+
+def test_a_report_can_be_printed_by_the_fact_command() -> None:
+    shown = PeerReport("10.0.0.1", (30000,), (reach(2),)).to_json()
+    assert json.loads(json.dumps(shown))["peers"][0]["ports"]["30000"] == "open"
