@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from cluster import docker, process
@@ -57,9 +57,17 @@ def replace(run: Runtime, plan: Plan, node: str) -> list[Words]:
     return _said([*(run.remove(s.name) for s in gone), *(run.create(spec) for spec in new)])
 
 
+def keep(run: Runtime, plan: Plan, node: str) -> list[Words]:
+    """The restart policy that a rank should have, where only that is wrong."""
+    if node not in plan.policies:
+        return []
+    names = [step.name for step in plan.of(node) if step.spec]
+    return _said(run.keep(name, plan.policies[node]) for name in names)
+
+
 def _touched(plan: Plan, node: str) -> Iterator[Step]:
     return (step for step in plan.of(node) if plan.restart or step.reasons)
 
 
-def _said(orders: Iterator[Words] | list[Words]) -> list[Words]:
+def _said(orders: Iterable[Words]) -> list[Words]:
     return [words for words in orders if words]

@@ -315,7 +315,9 @@ def _group_errors(declared: Sequence[Declared]) -> Iterable[Finding]:
             f"{name} stands in both `head` and `workers`", cure="name each node once, in one group"
         )
     for host in declared:
-        if any(host.groups.count(group) > 1 for group in ("head", "workers")):
+        # pyinfra itself lists a connector's host (@local) twice.
+        twice = any(host.groups.count(group) > 1 for group in ("head", "workers"))
+        if twice and not host.name.startswith("@"):
             yield error(f"{host.name} stands twice in one group", cure="name each node once")
         if not {"head", "workers"} & set(host.groups):
             yield error(

@@ -4,7 +4,7 @@ Answers /health, /v1/models, /v1/chat/completions, /v1/completions, /metrics and
 SGLang's own (/generate, /get_server_info) are 404. The two arguments are how the process runtime
 finds its rank again, and what that rank was started with:
 
-    python -m engines.smollm2 --spark-serving-name sglang-head --spark-serving-spec '{"model": …}'
+    python -m engines.smollm2 --spark-serving-name sglang-head --spark-serving-spec '{"launch": …}'
 """
 
 from __future__ import annotations
@@ -34,16 +34,14 @@ class EngineError(Exception):
 class EngineSpec:
     """What to serve, and where.
 
-    + model: EMBEDDED_MODEL, or the path of a .gguf file
-    + model_path: the .gguf file to serve under the name `model`; "" derives it from `model`
-    + served_model_name: the id in /v1/models; "" means `model`
+    + model_path: EMBEDDED_MODEL, or the path of a .gguf file
+    + served_model_name: the id in /v1/models; "" means `model_path`
     + context_length: tokens of one request, prompt and answer; None means 2048
     + parallel: requests answered at once, each with its own context
     + threads: of the CPU; 0 means one for each core
     """
 
-    model: str = EMBEDDED_MODEL
-    model_path: str = ""
+    model_path: str = EMBEDDED_MODEL
     served_model_name: str = ""
     host: str = "127.0.0.1"
     port: int = 30000
@@ -53,20 +51,28 @@ class EngineSpec:
 
     @classmethod
     def parse(cls, text: str) -> EngineSpec:
-        """Read a rank's JSON spec; keys that mean nothing to this engine are passed over."""
+        """Read the launch of a rank's JSON spec; what means nothing to this engine is passed over.
+
+        SGLang's spec and ours are one: {"launch": {"model_path": …, "port": …, "tp": …}, …}.
+        """
         try:
-            return msgspec.json.decode(text, type=cls)
+            return msgspec.json.decode(text, type=_Rank).launch
         except msgspec.MsgspecError as e:
             raise EngineError(f"--spark-serving-spec can't be read: {e}") from e
 
     @property
     def name(self) -> str:
-        return self.served_model_name or self.model
+        return self.served_model_name or self.model_path
 
     @property
     def total_context(self) -> int:
         """Tokens of all requests together, which llama.cpp divides among them."""
         return (self.context_length or 2048) * self.parallel
+
+
+@dataclass(frozen=True)
+class _Rank:
+    launch: EngineSpec
 
 
 def embedded_weights() -> Path:
@@ -81,17 +87,16 @@ def embedded_weights() -> Path:
 
 def weights(spec: EngineSpec) -> Path:
     """The GGUF file to serve. It exists."""
-    path = spec.model_path or (spec.model if spec.model.endswith(".gguf") else "")
-    if not path and spec.model == EMBEDDED_MODEL:
+    if spec.model_path == EMBEDDED_MODEL:
         return embedded_weights()
-    if not path:
+    if not spec.model_path.endswith(".gguf"):
         raise EngineError(
-            f"model '{spec.model}' is neither {EMBEDDED_MODEL} nor the path of a .gguf file,"
+            f"model '{spec.model_path}' is neither {EMBEDDED_MODEL} nor the path of a .gguf file,"
             " which is what this engine serves"
         )
-    if not Path(path).is_file():
-        raise EngineError(f"model file '{path}' does not exist")
-    return Path(path)
+    if not Path(spec.model_path).is_file():
+        raise EngineError(f"model file '{spec.model_path}' does not exist")
+    return Path(spec.model_path)
 
 
 def port_error(spec: EngineSpec) -> str:
@@ -134,6 +139,8 @@ def say(line: str) -> None:
 
 def serve(spec: EngineSpec) -> NoReturn:
     """Serve until SIGTERM or SIGINT. While the model loads, either ends the process at once."""
+    if os.getpid() != os.getsid(0) and os.getpgid(0) != os.getpid():
+        os.setsid()  # the terminal that started us must not end us
     ended = threading.Event()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     server = start(spec)

@@ -29,7 +29,7 @@ class Program:
         self.url = f"http://127.0.0.1:{spec['port']}"
         command = [sys.executable, "-m", "engines.smollm2", "--spark-serving-name=sglang-head"]
         self.process = subprocess.Popen(
-            [*command, f"--spark-serving-spec={json.dumps(spec)}"],
+            [*command, f"--spark-serving-spec={json.dumps({"launch": spec})}"],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -157,5 +157,5 @@ def test_weights_that_cannot_be_served_are_one_clear_error(tmp_path, content, me
     file = tmp_path / "x.gguf"
     if content:
         file.write_bytes(content)
-    for program in started(model=str(file)):
+    for program in started(model_path=str(file)):
         assert program.failure() == (1, message.format(file))

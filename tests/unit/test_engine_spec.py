@@ -11,12 +11,12 @@ from engines.smollm2 import EMBEDDED_MODEL, EngineError, EngineSpec, parse_argum
 
 
 def test_a_spec_has_a_default_for_every_setting():
-    spec = EngineSpec.parse("{}")
+    spec = EngineSpec.parse('{"launch": {}}')
     assert (spec.name, spec.host, spec.port) == (EMBEDDED_MODEL, "127.0.0.1", 30000)
 
 
 def test_keys_of_other_engines_are_passed_over():
-    assert EngineSpec.parse('{"port": 31000, "tensor_parallel": 2}') == EngineSpec(port=31000)
+    assert EngineSpec.parse('{"rank": 0, "launch": {"port": 31000, "tp": 2}}') == EngineSpec(port=31000)
 
 
 def test_the_served_name_is_the_models_id():
@@ -38,8 +38,8 @@ def test_the_context_is_each_requests(context_length, parallel, total):
 @pytest.mark.parametrize(
     "text",
     [
-        pytest.param('{"port": "30000"}', id="port-as-text"),
-        pytest.param('{"model": null}', id="no-model"),
+        pytest.param('{"launch": {"port": "30000"}}', id="port-as-text"),
+        pytest.param('{"model": "x"}', id="no-launch"),
         pytest.param("{", id="not-json"),
     ],
 )
@@ -49,23 +49,21 @@ def test_a_spec_that_cannot_be_read_is_an_error(text):
 
 
 def test_the_arguments_hold_the_name_and_the_spec():
-    arguments = ["--spark-serving-name=sglang-head", '--spark-serving-spec={"port": 31000}']
+    arguments = ["--spark-serving-name=sglang-head", '--spark-serving-spec={"launch": {"port": 31000}}']
     assert parse_arguments(arguments) == ("sglang-head", EngineSpec(port=31000))
 
 
-@pytest.mark.parametrize("key", ["model", "model_path"])
-def test_a_gguf_file_is_served_from_its_path(tmp_path, key):
+def test_a_gguf_file_is_served_from_its_path(tmp_path):
     file = tmp_path / "tiny.gguf"
     file.touch()
-    assert weights(EngineSpec(**{key: str(file)})) == file
+    assert weights(EngineSpec(model_path=str(file))) == file
 
 
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        pytest.param(EngineSpec(model="/no/such.gguf"), "'/no/such.gguf' does not", id="model"),
-        pytest.param(EngineSpec(model_path="/no/such"), "'/no/such' does not", id="model-path"),
-        pytest.param(EngineSpec(model="Qwen/Qwen3-8B"), "'Qwen/Qwen3-8B' is neither", id="id"),
+        pytest.param(EngineSpec("/no/such.gguf"), "'/no/such.gguf' does not", id="path"),
+        pytest.param(EngineSpec("Qwen/Qwen3-8B"), "'Qwen/Qwen3-8B' is neither", id="id"),
     ],
 )
 def test_weights_that_are_not_there_are_named(spec, message):

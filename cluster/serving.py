@@ -1,0 +1,126 @@
+"""What a server must answer to count as serving: ranks, model, one completion, transport."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.findings import Finding, error
+
+QUESTION = "What is the capital of France? Answer in one sentence."
+# Enough for a reasoning model to begin; any token proves that the engine generates.
+PROOF_TOKENS = 16
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One HTTP answer. status 0: nothing answered in time; seconds: the engine's own time."""
+
+    status: int
+    body: str = ""
+    seconds: float = 0.0
+
+    @property
+    def json(self) -> Mapping[str, Any]:
+        """The body as a JSON object; {} where it is none."""
+        try:
+            value = json.loads(self.body)
+        except ValueError:
+            return {}
+        return value if isinstance(value, dict) else {}
+
+
+@dataclass(frozen=True)
+class Served:
+    """What the group answered, asked from the head.
+
+    + health: of each rank, rank 0 first
+    + models: /v1/models; completion: one chat completion (or a plain one, for a model without chat)
+    + log: the log lines that tell the transport
+    """
+
+    health: tuple[Reply, ...]
+    models: Reply
+    completion: Reply
+    log: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The ids in /v1/models."""
+        entries = self.models.json.get("data") or []
+        return tuple(str(e.get("id")) for e in entries if isinstance(e, dict))
+
+    @property
+    def seconds(self) -> float:
+        """The engine's own answering time: what the deploy had to wait for, not its doing."""
+        slowest = max((reply.seconds for reply in self.health), default=0.0)
+        return max(slowest, self.models.seconds + self.completion.seconds)
+
+    @property
+    def tokens(self) -> int:
+        usage = self.completion.json.get("usage")
+        return int(usage.get("completion_tokens") or 0) if isinstance(usage, dict) else 0
+
+
+def question(model: str) -> str:
+    """The body of the one chat completion that proves the engine generates."""
+    return json.dumps(
+        {
+            "model": model,
+            "messages": [{"role": "user", "content": QUESTION}],
+            "max_tokens": PROOF_TOKENS,
+            "temperature": 0,
+        }
+    )
+
+
+def plain_question(model: str) -> str:
+    """The same for a model without a chat template."""
+    body = {"model": model, "prompt": QUESTION, "max_tokens": PROOF_TOKENS, "temperature": 0}
+    return json.dumps(body)
+
+
+def text(completion: Reply) -> str:
+    """What the model said, reasoning included: gpt-oss answers there first."""
+    for choice in completion.json.get("choices") or []:
+        message = choice.get("message") or {}
+        said = (message.get("content"), message.get("reasoning_content"), message.get("reasoning"))
+        return next((part for part in (*said, choice.get("text")) if part), "")
+    return ""
+
+
+def problems(served: Served, nodes: tuple[str, ...], model: str) -> tuple[Finding, ...]:
+    """Why the group does not serve the wanted model; empty where it does.
+
+    A 200 of /health alone proves little (a worker's says only that its scheduler has loaded), nor
+    does the model's name in a reply: SGLang echoes whatever it was asked for.
+    """
+    served_at_all = _identity(served, nodes[0], model) or _completion(served, nodes[0])
+    return (*_health(served, nodes), *served_at_all)
+
+
+def _health(served: Served, nodes: tuple[str, ...]) -> Iterator[Finding]:
+    for rank, (node, reply) in enumerate(zip(nodes, served.health, strict=True)):
+        if reply.status != 200:
+            said = f"answers {reply.status}" if reply.status else "does not answer"
+            yield error(f"/health of rank {rank} {said}", node)
+
+
+def _identity(served: Served, head: str, model: str) -> list[Finding]:
+    if served.models.status != 200:
+        return [error(f"/v1/models answers {served.models.status}", head)]
+    if model not in served.names:
+        serves = ", ".join(served.names) or "no model"
+        return [error(f"serves {serves}, wanted is {model}", head)]
+    return []
+
+
+def _completion(served: Served, head: str) -> list[Finding]:
+    reply = served.completion
+    if reply.status != 200:
+        return [error(f"a completion is answered {reply.status}: {reply.body[:200]}", head)]
+    if served.tokens < 1:
+        return [error(f"a completion brought no token: {reply.body[:200]}", head)]
+    return []

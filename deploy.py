@@ -1,0 +1,54 @@
+"""Converge every node to the declared state.
+
+pyinfra inventories/spark.py deploy.py [--data model=qwen72b]
+"""
+
+from pyinfra import host
+
+from cluster.spec import expand
+from deploys.deployment import deployment
+from deploys.secrets import find_token
+from operations import containers, images, serving, weights
+
+# check: settings, facts, plan and every refusal, for the whole cluster at once
+run = deployment()
+settings = run.settings_of(host)
+ranks = containers.Ranks(lambda: run.plan, run.runtime, host.name)
+seconds = settings.stop_timeout
+
+if settings.runtime == "docker":
+    # image
+    images.pulled(
+        name=f"Image {settings.image}",
+        image=settings.image,
+        needed=run.pulls(host),
+        seconds=settings.pull_timeout,
+    )
+
+    # weights
+    weights.vocabularies(
+        name="tiktoken vocabularies",
+        folder=expand(settings.tiktoken_dir, run.facts[host.name]),
+        source=settings.tiktoken_source,
+        files=run.vocabularies(host),
+    )
+    if run.is_head(host):
+        serving.checked(name="Check again, with what has come", again=run.again, needed=run.fetches)
+    weights.token(
+        name="Hugging Face token",
+        find=lambda: find_token(settings.hf_token_file),
+        image=settings.image,
+        needed=run.needs_token(host),
+    )
+
+# engine
+containers.released(name="Restart policies off", ranks=ranks)
+containers.stopped(name="Stop rank 0", ranks=ranks, seconds=seconds, head=True)
+containers.stopped(name="Stop the other ranks", ranks=ranks, seconds=seconds, head=False)
+containers.replaced(name="Create the ranks", ranks=ranks)
+containers.kept(name="Restart policies", ranks=ranks)
+
+# ready, verify
+if run.is_head(host):
+    serving.ready(name="Every rank ready", group=run.group)
+    serving.verified(name=f"{run.model_name} is served", group=run.group)

@@ -1,0 +1,164 @@
+"""Readings of the nodes: a remote command a node for each, all nodes at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from pyinfra.api import Host
+
+from cluster import serving
+from cluster.findings import Finding, Refused, error
+from cluster.node import NodeFacts, Rank
+from cluster.settings import Settings, Wanted
+from cluster.sglang import RECORDED, known_version
+from cluster.spec import expand, rank_name
+from facts.images import SglangVersion
+from facts.node import NodeReading
+from facts.serving import Served
+from operations import shell
+
+if TYPE_CHECKING:
+    from deploys.deployment import Deployment
+
+# Starting Python in an image that is not in the page cache.
+PROBE_SECONDS = 90
+
+
+def light(hosts: Mapping[str, Host], wanted: Wanted) -> dict[str, NodeFacts]:
+    """What a converged run needs to know."""
+    return _read(hosts, lambda host: _asked(host.name, wanted))
+
+
+def full(hosts: Mapping[str, Host], made: Deployment) -> dict[str, NodeFacts]:
+    """What refusals are made of: GPUs, disks, ports, weights, vocabularies too."""
+
+    def asked(host: Host) -> dict[str, Any]:
+        facts, settings = made.facts[host.name], made.wanted.nodes[host.name]
+        cache = expand(settings.hf_cache, facts)
+        docker = settings.runtime == "docker"
+        return _asked(host.name, made.wanted) | {
+            "disks": [cache, "/var/lib/docker"] if docker else [],
+            "weights": made.model.id,
+            "hf_cache": cache,
+            "tiktoken": expand(settings.tiktoken_dir, facts) if made.model.tiktoken else None,
+            "full": True,
+        }
+
+    return _read(hosts, asked)
+
+
+def _read(hosts: Mapping[str, Host], asked: Any) -> dict[str, NodeFacts]:
+    return shell.on_all(hosts.values(), lambda h: h.get_fact(NodeReading, **asked(h)))
+
+
+def _asked(node: str, wanted: Wanted) -> dict[str, Any]:
+    settings = wanted.nodes.get(node) or wanted.idle[node]
+    ranked = list(wanted.names)
+    names = [rank_name(ranked.index(node), settings)] if node in ranked else []
+    image = settings.image if settings.runtime == "docker" else None
+    return {"node": node, "runtime": settings.runtime, "names": names, "image": image}
+
+
+def unreadable(facts: Mapping[str, NodeFacts]) -> tuple[Finding, ...]:
+    """Nodes whose ranks could not be asked for: no answer is never "nothing there"."""
+    return tuple(
+        error(f"its ranks could not be read: {seen.unread['ranks']}", node, "docker ps")
+        for node, seen in facts.items()
+        if "ranks" in seen.unread
+    )
+
+
+def sglang_version(
+    serving_hosts: Mapping[str, Host], facts: Mapping[str, NodeFacts], settings: Settings
+) -> str:
+    """The declared version; else what the running rank was made for; else what the image says.
+
+    Before the image is there its name tells, or the oldest recorded version is assumed: the plan
+    is made again after the pull.
+    """
+    if settings.runtime == "process":
+        return ""
+    if settings.sglang_version != "auto":
+        return settings.sglang_version
+    head = next(iter(serving_hosts.values()))
+    image = facts[head.name].image
+    if image is None:
+        return known_version(settings.image) or RECORDED[0]
+    labelled = [_label_version(r) for r in facts[head.name].ranks if r.image_id == image.id]
+    return next(filter(None, labelled), "") or _probe(head, settings.image)
+
+
+def _label_version(rank: Rank) -> str:
+    try:
+        label = msgspec.json.decode(rank.spec or "{}")
+    except msgspec.DecodeError:
+        return ""
+    return str(label.get("sglang", "")) if isinstance(label, dict) else ""
+
+
+def _probe(head: Host, image: str) -> str:
+    answer = shell.ask(head, SglangVersion().command(image), PROBE_SECONDS)
+    if not answer.ok or not answer.out:
+        raise Refused(
+            error(
+                f"image {image} does not say which SGLang it holds: {answer.text[-300:]}",
+                head.name,
+                "--data sglang_version=0.5.3.post3 (the version that the image holds)",
+            )
+        )
+    return SglangVersion().process(list(answer.out))
+
+
+def urls(made: Deployment) -> list[str]:
+    """Where each rank serves, as its head reaches it, rank 0 first."""
+    workers = made.fabric.nodes[1:]
+    return [own_url(made), *(f"http://{w.address}:{made.settings.port}" for w in workers)]
+
+
+def own_url(made: Deployment) -> str:
+    """Where a rank serves, as its own node reaches it."""
+    return f"http://{_own(made.settings)}:{made.settings.port}"
+
+
+def _own(settings: Settings) -> str:
+    return "127.0.0.1" if settings.host == "0.0.0.0" else settings.host
+
+
+def served(made: Deployment) -> serving.Served:
+    """The group's answers, asked from its head."""
+    head = made.hosts[made.wanted.head]
+    rank = next(iter(made.specs.values())).name
+    seen = next((r for r in made.facts[head.name].ranks if r.name == rank), None)
+    command = Served().command(
+        urls=urls(made),
+        model=made.model_name,
+        runtime=made.settings.runtime,
+        rank=rank,
+        since=seen.started_at if seen else "",
+    )
+    answer = shell.ask(head, command, 300)
+    if answer.lost or not answer.ok:
+        silent = tuple(serving.Reply(0) for _ in made.wanted.names)
+        return serving.Served(silent, serving.Reply(0), serving.Reply(0, answer.text))
+    return Served().process(answer.out)
+
+
+def starting(facts: Mapping[str, NodeFacts], seconds: float) -> bool:
+    """Whether any rank is younger than the time a group may take to get ready."""
+    return any(
+        seen.clock - age < seconds
+        for seen in facts.values()
+        for rank in seen.ranks
+        if rank.spec is not None and (age := _started(rank)) is not None
+    )
+
+
+def _started(rank: Rank) -> float | None:
+    """Unix time of a container's start; None for a process, which counts in ticks since boot."""
+    try:
+        return datetime.fromisoformat(rank.started_at[:19] + "+00:00").timestamp()
+    except ValueError:
+        return None

@@ -1,0 +1,162 @@
+"""The checks before a deploy: read everything, let the pure core judge."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from pyinfra.api import Host
+
+from cluster import checks, sglang
+from cluster.docker import create
+from cluster.findings import Finding, error, warning
+from cluster.fit import fit
+from cluster.node import NodeFacts
+from cluster.peers import PeerReport
+from cluster.spec import expand, mem_fraction, parallelism
+from deploys import gather, secrets
+from facts.peers import Peers
+from operations import shell
+
+if TYPE_CHECKING:
+    from deploys.deployment import Deployment
+
+# Of lmsysorg/sglang:spark on disk, as `docker images` of users show it, with room for its layers.
+IMAGE_BYTES = 30 * 10**9
+PEER_SECONDS = 20
+
+
+def preflight(
+    made: Deployment, latency: bool = False
+) -> tuple[tuple[Finding, ...], dict[str, NodeFacts]]:
+    """Every finding about the nodes and the launch, and the full readings they are made of.
+
+    + latency: also time a trivial command on every node
+    """
+    full = gather.full(made.serving, made)
+    nodes = [full[name] for name in made.wanted.names]
+    told = checks.preflight(
+        nodes,
+        wanted=_needs(made, nodes),
+        fabric=made.fabric,
+        peers=_peers(made),
+        latency=shell.on_all(made.serving.values(), _latency) if latency else None,
+    )
+    return tuple(dict.fromkeys([*_launch(made, nodes), *told])), full
+
+
+def _needs(made: Deployment, nodes: list[NodeFacts]) -> checks.Needs:
+    settings = made.settings
+    incomplete = not all(n.weights and n.weights.complete for n in nodes)
+    ours = {r.name for seen in made.facts.values() for r in seen.ranks if r.spec is not None}
+    return checks.Needs(
+        runtime=settings.runtime,
+        gpus=settings.gpus != "none",
+        image=settings.image,
+        hf_cache={
+            name: expand(s.hf_cache, made.facts[name]) for name, s in made.wanted.nodes.items()
+        },
+        port=settings.port,
+        dist_port=settings.dist_port,
+        needs_bytes=(made.model.weight_bytes or 0) if incomplete and not made.model.local else 0,
+        image_bytes=IMAGE_BYTES,
+        our_names=frozenset(ours | {spec.name for spec in made.specs.values()}),
+    )
+
+
+def _latency(host: Host) -> float:
+    begun = time.monotonic()
+    shell.ask(host, ("true",), 30)
+    return time.monotonic() - begun
+
+
+def _peers(made: Deployment) -> dict[str, PeerReport]:
+    """All nodes listen for each other at the same moment; ports that our ranks hold are free
+    once these stop, so the probe passes them over."""
+    members = {member.name: member for member in made.fabric.nodes}
+    if len(members) < 2:
+        return {}
+    ports = (made.settings.port, made.settings.dist_port)
+
+    def probe(host: Host) -> PeerReport:
+        own = members[host.name]
+        others = [m.address for m in members.values() if m.name != own.name]
+        asked = Peers().command(own.address, others, ports, own.mtu or 1500)
+        answer = shell.ask(host, asked, PEER_SECONDS)
+        if answer.lost or not answer.out:
+            return PeerReport(error=answer.text or "the probe said nothing")
+        return Peers().process(list(answer.out))
+
+    return shell.on_all(made.serving.values(), probe)
+
+
+def _launch(made: Deployment, nodes: list[NodeFacts]) -> Iterator[Finding]:
+    """What is wrong with the launch itself, whatever the nodes are like."""
+    settings, model = made.settings, made.model
+    if model.runtime != settings.runtime and model.alias:
+        yield error(
+            f"model {model.alias} needs runtime = {model.runtime!r}, not {settings.runtime!r}",
+            cure="inventories/local.py serves smollm2; a Spark serves any other model",
+        )
+    yield from _spread(made, nodes)
+    yield from _fetching(made, nodes)
+    for spec in list(made.specs.values())[:1]:
+        if spec.runtime == "docker":
+            words = create(spec)
+            yield from sglang.problems(
+                words[words.index("sglang.launch_server") + 1 :], spec.sglang
+            )
+
+
+def _spread(made: Deployment, nodes: list[NodeFacts]) -> Iterator[Finding]:
+    tp, pp = parallelism(made.wanted)
+    settings = made.settings
+    several = len(nodes) > 1
+    if several and settings.host != "0.0.0.0":
+        yield error(
+            f"host = {settings.host!r} over several nodes: every rank must answer its head, so it "
+            "must be 0.0.0.0",
+            cure="--data host=0.0.0.0",
+        )
+    if several and settings.runtime == "process":
+        yield error("runtime = 'process' serves from one node", cure="--data head_only=true")
+    yield from fit(
+        made.model,
+        min((n.memory.total for n in nodes if n.memory), default=None),
+        nodes=len(nodes),
+        tp=tp,
+        pp=pp,
+        mem_fraction=mem_fraction(settings, made.model),
+        context_length=None if settings.context_length == "auto" else settings.context_length,
+        gpus_per_node=min((len(n.gpus) or 1 for n in nodes), default=1),
+    )
+
+
+def _fetching(made: Deployment, nodes: list[NodeFacts]) -> Iterator[Finding]:
+    """What must be there already because nothing will bring it."""
+    settings, model = made.settings, made.model
+    for node in nodes:
+        if settings.runtime == "docker" and settings.pull == "never" and node.image is None:
+            yield error(
+                f"image {settings.image} is not there, and pull = 'never'",
+                node.name,
+                "--data pull=missing",
+            )
+        if model.local and not (node.weights and node.weights.complete):
+            yield error(f"model {model.id} is not there, or not whole", node.name, f"ls {model.id}")
+    missing = [n.name for n in nodes if not (n.weights and n.weights.complete)]
+    if model.gated and missing and not secrets.find_token(settings.hf_token_file):
+        yield error(
+            f"model {model.id} is gated, its weights are not on {', '.join(missing)}, and there is "
+            "no Hugging Face token",
+            cure="accept its licence on its page at the hub, then: export HF_TOKEN=…, or hf auth login",
+        )
+
+
+def image_differs(facts: Mapping[str, NodeFacts]) -> Iterator[Finding]:
+    """Ranks of different images may not understand each other."""
+    ids = {name: seen.image.id for name, seen in facts.items() if seen.image}
+    if len(set(ids.values())) > 1:
+        said = ", ".join(f"{name}: {id_[7:19]}" for name, id_ in ids.items())
+        yield warning(f"the image is not the same on all nodes ({said})", cure="--data pull=always")

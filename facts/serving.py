@@ -1,0 +1,154 @@
+"""What the ranks answer: asked on the nodes, so that the controller needs no way to the fabric."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from pyinfra.api import FactBase, QuoteString, StringCommand
+
+from cluster import serving
+from cluster.diagnosis import TRANSPORT_PATTERN, phase
+from cluster.node import Rank
+from cluster.orders import runtime as runtime_of
+from cluster.readiness import Look
+from facts.containers import Containers
+from facts.processes import Processes
+from facts.shell import joined, quoted
+
+# SGLang's own health check gives up after 20 s (SGLANG_HEALTH_CHECK_TIMEOUT).
+HEALTH_SECONDS = 25
+COMPLETION_SECONDS = 120
+# One look must not take long: a rank that hangs is not ready.
+LOOK_SECONDS = 5
+LOG_LINES = 40
+
+
+class RankLook(FactBase[Look]):
+    """One look at one rank: its container, its /health, its log's last words, its weights.
+
+    + node: whose look this is
+    + runtime, rank: how the rank is run, and its name
+    + url: where it serves ("http://127.0.0.1:30000")
+    + weights: folder that the engine downloads to; "" where nothing is to be downloaded
+    """
+
+    def command(
+        self, node: str, runtime: str, rank: str, url: str, weights: str = ""
+    ) -> StringCommand:
+        ranks = Containers().command([rank]) if runtime == "docker" else Processes().command()
+        coming = StringCommand("du -sk", QuoteString(weights), "2>/dev/null | sed 's/^/weights /'")
+        return joined(
+            StringCommand("printf 'node %s\\nname %s\\n'", quoted((node, rank))),
+            joined("\n{\n", ranks, "\n} 2>/dev/null && echo asked\n"),
+            joined("printf 'health %s\\n' \"$(", _curl(f"{url}/health", LOOK_SECONDS), ')"\n'),
+            StringCommand(
+                quoted(runtime_of(runtime).logs(rank, LOG_LINES)), "2>&1 | sed 's/^/log /'"
+            ),
+            joined("\n", coming if weights else ":"),
+        )
+
+    def process(self, output: Iterable[str]) -> Look:
+        lines = list(output)
+        told = {word: rest for line in lines for word, _, rest in [line.partition(" ")]}
+        log = [line.removeprefix("log ") for line in lines if line.startswith("log ")]
+        weights = told.get("weights", "").split()
+        return Look(
+            node=told["node"],
+            seen=_rank(lines, told["name"]),
+            health=int(told["health"].split()[0]),
+            phase=phase(log),
+            weights=int(weights[0]) * 1024 if weights else None,
+            lost="" if "asked" in lines else "its container engine does not answer",
+        )
+
+
+def _rank(lines: list[str], name: str) -> Rank | None:
+    containers = [line for line in lines if line.startswith("{")]
+    processes = [line for line in lines if line.count("\t") >= 3]
+    ranks = Containers().process(containers) or Processes().process(processes)
+    return next((rank for rank in ranks if rank.name == name), None)
+
+
+class Served(FactBase[serving.Served]):
+    """The whole group's answers, asked from the head in one command.
+
+    + urls: of every rank, rank 0 first
+    + model: the id that shall be served
+    + runtime, rank, since: the head's rank and its start, for the transport in its log
+    """
+
+    def command(
+        self,
+        urls: Sequence[str],
+        model: str,
+        runtime: str = "docker",
+        rank: str = "",
+        since: str = "",
+    ) -> StringCommand:
+        head = urls[0]
+        return joined(
+            *(_ask_health(number, url) for number, url in enumerate(urls)),
+            joined("models=$(", _curl(f"{head}/v1/models", HEALTH_SECONDS, body=True), ")\n"),
+            _ask("chat", f"{head}/v1/chat/completions", serving.question(model)),
+            # A model without a chat template.
+            'case "$chat" in *"\n400 "*)\n',
+            _ask("chat", f"{head}/v1/completions", serving.plain_question(model)),
+            ";; esac\nwait\nprintf 'models %s\\nchat %s\\n' ",
+            StringCommand(_one_line("models"), _one_line("chat")),
+            _transport(runtime, rank, since),
+        )
+
+    def process(self, output: Iterable[str]) -> serving.Served:
+        lines = list(output)
+        health = dict(_health(line) for line in lines if line.startswith("health "))
+        return serving.Served(
+            health=tuple(reply for _, reply in sorted(health.items())),
+            models=_reply(lines, "models "),
+            completion=_reply(lines, "chat "),
+            log=tuple(line.removeprefix("log ") for line in lines if line.startswith("log ")),
+        )
+
+
+def _curl(url: str, seconds: int, *more: str, body: bool = False) -> StringCommand:
+    """A request of bounded time; prints status and seconds, after the body where it is wanted."""
+    wrote = "\n%{http_code} %{time_total}" if body else "%{http_code} %{time_total}"
+    out = () if body else ("-o", "/dev/null")
+    limits = ("curl", "-s", "--noproxy", "*", "-m", str(seconds))
+    return StringCommand(quoted((*limits, *out, "-w", wrote, *more, url)), "|| :")
+
+
+def _ask_health(rank: int, url: str) -> StringCommand:
+    """In the background: all ranks answer at the same time."""
+    asked = _curl(f"{url}/health", HEALTH_SECONDS)
+    return joined(f"printf 'health {rank} %s\\n' \"$(", asked, ')" &\n')
+
+
+def _ask(variable: str, url: str, body: str) -> StringCommand:
+    content = ("-H", "Content-Type: application/json", "-d", body)
+    return joined(f"{variable}=$(", _curl(url, COMPLETION_SECONDS, *content, body=True), ")\n")
+
+
+def _one_line(variable: str) -> str:
+    """The variable's value with its newlines as blanks: JSON needs none."""
+    return f'''"$(printf %s "${variable}" | tr '\\n' ' ')"'''
+
+
+def _transport(runtime: str, name: str, since: str) -> StringCommand:
+    """NCCL says it once, at the start: only that start's lines, and only the first few."""
+    if runtime != "docker" or not name:
+        return StringCommand()
+    begin = ("--since", since) if since else ()
+    logs = quoted(("timeout", "20", "docker", "logs", *begin, name))
+    pick = quoted(("grep", "-m", "20", "-E", TRANSPORT_PATTERN))
+    return joined("\n", logs, " 2>&1 | ", pick, " | sed 's/^/log /'; :")
+
+
+def _health(line: str) -> tuple[int, serving.Reply]:
+    _, rank, status, seconds = line.split()
+    return int(rank), serving.Reply(int(status), seconds=float(seconds))
+
+
+def _reply(lines: list[str], mark: str) -> serving.Reply:
+    line = next((x.removeprefix(mark) for x in lines if x.startswith(mark)), "")
+    body, status, seconds = ["", "", *line.rsplit(None, 2)][-3:]
+    return serving.Reply(int(status or 0), body, float(seconds or 0))

@@ -1,0 +1,53 @@
+"""Ranks as containers (or processes): ended, replaced, kept, as the group's plan says.
+
+The plan is asked when an operation runs: it is made again once an image has come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+
+from pyinfra.api import StringCommand, operation
+
+from cluster import orders
+from cluster.orders import Runtime, Words
+from cluster.plan import Plan
+from operations.shell import command
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """One node's ranks: the plan as it is now, how ranks are run, and the node's name."""
+
+    plan: Callable[[], Plan]
+    runtime: Runtime
+    node: str
+
+
+@operation()
+def released(ranks: Ranks) -> Generator[StringCommand, None, None]:
+    """Turn the restart policy off on every rank that is about to end."""
+    yield from _commands(orders.release(ranks.runtime, ranks.plan(), ranks.node))
+
+
+@operation()
+def stopped(ranks: Ranks, seconds: int, head: bool) -> Generator[StringCommand, None, None]:
+    """Stop rank 0 (`head`), or the others; `seconds` until a rank is killed."""
+    yield from _commands(orders.stop(ranks.runtime, ranks.plan(), ranks.node, seconds, head=head))
+
+
+@operation()
+def replaced(ranks: Ranks) -> Generator[StringCommand, None, None]:
+    """Remove what is no longer wanted and create what is; nothing starts."""
+    yield from _commands(orders.replace(ranks.runtime, ranks.plan(), ranks.node))
+
+
+@operation()
+def kept(ranks: Ranks) -> Generator[StringCommand, None, None]:
+    """Set a restart policy that was changed by hand, on a rank that stays as it is."""
+    yield from _commands(orders.keep(ranks.runtime, ranks.plan(), ranks.node))
+
+
+def _commands(words: list[Words]) -> Iterator[StringCommand]:
+    return map(command, words)
