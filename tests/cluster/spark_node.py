@@ -89,12 +89,14 @@ class Node:
 
     def snapshot(self) -> dict[str, Any]:
         """Containers, images, and every file that differs from the node's base system."""
+        engine = self.run("docker version", check=False).returncode == 0
         return {
+            "engine": engine,
             "containers": {
                 c["Id"]: (c["Name"], c["State"]["StartedAt"], c["State"]["Status"])
-                for c in self.containers()
+                for c in (self.containers() if engine else [])
             },
-            "images": self.images(),
+            "images": self.images() if engine else {},
             "files": self._files(),
             "passing": self._passing(),
         }
@@ -166,6 +168,9 @@ class Node:
         self._unpack(self.state / self.name / "base.tar", changed)
         for path in hidden:
             subprocess.run(["cp", "-a", f"/{path}", f"{self.root}/{path}"], check=True)
+        for unit, folder in (("ssh", "etc/ssh/"), ("docker", "etc/docker/")):
+            if any(path.startswith(folder) for path in {*new, *(c[2:] for c in changed)}):
+                self.run(f"systemctl restart {unit}")
         self._remember_files()
 
     def _unpack(self, tar: Path, paths: list[str]) -> None:

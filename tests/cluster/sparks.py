@@ -54,6 +54,7 @@ class Cluster:
     state: Path
     nodes: dict[int, Node] = field(default_factory=dict)
     undo: list[tuple[str, ...]] = field(default_factory=list)
+    registry_touched: bool = False
 
     # ---- the testbed itself
 
@@ -62,7 +63,8 @@ class Cluster:
         return self._script("tb", *words, timeout=timeout, check=check)
 
     def registry(self, *words: object) -> Completed:
-        """Run a command of `testbed/registry`: "up", "down", or "slow", RATE."""
+        """Run a command of `testbed/registry`: "up", "down", or "slow", RATE (until `reset`)."""
+        self.registry_touched = words != ("up",)
         return self._script("registry", *words, timeout=30, check=True)
 
     def _script(self, name: str, *words: object, timeout: float, check: bool) -> Completed:
@@ -136,6 +138,10 @@ class Cluster:
         """Every node as it was after start: links, addresses, files, no containers, the image."""
         while self.undo:
             self.tb(*self.undo.pop())
+        if self.registry_touched:
+            self._script("registry", "slow", "off", timeout=30, check=False)
+            self.registry("down")
+            self.registry("up")
         self.each(lambda node: node.reset(testbed_image.tar))
 
     def snapshot(self) -> dict[str, Any]:

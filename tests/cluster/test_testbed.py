@@ -53,6 +53,21 @@ def test_a_node_pulls_from_the_registry(cluster: Cluster) -> None:
     assert "manifest unknown" in refused.stderr or "not found" in refused.stderr
 
 
+def test_reset_brings_back_services(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.registry("down")
+    assert cluster.node(1).run("docker pull lmsysorg/sglang:spark", check=False).returncode
+    cluster.node(1).run("ssh-keygen -A -q; rm /etc/ssh/ssh_host_ed25519_key*; ssh-keygen -A -q")
+    cluster.node(1).run("systemctl restart ssh; mv /usr/bin/docker /usr/bin/hidden")
+    inventory = cluster.inventory(tmp_path)
+    assert cluster.pyinfra("fact", "server.User", inventory=inventory).returncode
+    assert cluster.snapshot()["spark-01"]["engine"] is False
+
+    cluster.reset()
+    cluster.node(1).run("docker pull lmsysorg/sglang:spark")
+    done = cluster.pyinfra("fact", "server.User", inventory=inventory)
+    assert done.returncode == 0, done.stderr
+
+
 def test_hardware_that_breaks_shows_and_is_mended(cluster: Cluster) -> None:
     query = "nvidia-smi --query-gpu=index,name,driver_version,compute_cap,memory.total,power.draw"
     node = cluster.node(1)
