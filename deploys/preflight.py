@@ -150,7 +150,7 @@ def _fetching(made: Deployment, nodes: list[NodeFacts]) -> Iterator[Finding]:
         yield error(
             f"model {model.id} is gated, its weights are not on {', '.join(missing)}, and there is "
             "no Hugging Face token",
-            cure="accept its licence on its page at the hub, then: export HF_TOKEN=…, or hf auth login",
+            cure="accept its licence at the hub, then: hf auth login, or export HF_TOKEN=…",
         )
 
 

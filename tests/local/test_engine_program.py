@@ -29,7 +29,7 @@ class Program:
         self.url = f"http://127.0.0.1:{spec['port']}"
         command = [sys.executable, "-m", "engines.smollm2", "--spark-serving-name=sglang-head"]
         self.process = subprocess.Popen(
-            [*command, f"--spark-serving-spec={json.dumps({"launch": spec})}"],
+            [*command, "--spark-serving-spec=" + json.dumps({"launch": spec})],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -16,7 +16,8 @@ def test_a_spec_has_a_default_for_every_setting():
 
 
 def test_keys_of_other_engines_are_passed_over():
-    assert EngineSpec.parse('{"rank": 0, "launch": {"port": 31000, "tp": 2}}') == EngineSpec(port=31000)
+    spec = EngineSpec.parse('{"rank": 0, "launch": {"port": 31000, "tp": 2}}')
+    assert spec == EngineSpec(port=31000)
 
 
 def test_the_served_name_is_the_models_id():
@@ -49,7 +50,8 @@ def test_a_spec_that_cannot_be_read_is_an_error(text):
 
 
 def test_the_arguments_hold_the_name_and_the_spec():
-    arguments = ["--spark-serving-name=sglang-head", '--spark-serving-spec={"launch": {"port": 31000}}']
+    spec = '{"launch": {"port": 31000}}'
+    arguments = ["--spark-serving-name=sglang-head", f"--spark-serving-spec={spec}"]
     assert parse_arguments(arguments) == ("sglang-head", EngineSpec(port=31000))
 
 
