@@ -25,7 +25,7 @@ PROGRAMS = (
     "nft",
     "openssl",
 )
-PROGRAMS += ("curl", "dbus-daemon", "unshare", "ssh-keygen")
+PROGRAMS += ("curl", "dbus-daemon", "unshare", "ssh-keygen", "ping")
 PREFIX = "sparks-"
 
 
