@@ -175,19 +175,30 @@ def convert(name: str, value: Any) -> Any:
     """A setting's value in its type, from what an inventory or `--data` gave."""
     if name not in NAMES:
         raise Refused(_unknown(name))
-    if name in ("extra_args", "volumes") and isinstance(value, str):
-        value = shlex.split(value)
     if value is None and "auto" in _allowed(name):
         value = "auto"
     try:
-        return msgspec.convert(value, _types()[name], strict=True)
-    except msgspec.ValidationError:
+        words = name in ("extra_args", "volumes") and isinstance(value, str)
+        return _sayable(
+            msgspec.convert(shlex.split(value) if words else value, _types()[name], strict=True)
+        )
+    # Not ValidationError alone, which is one: shlex on a quote without its end, and _sayable.
+    except ValueError:
         raise Refused(
             error(
                 f"{name} = {value!r} is not allowed: it must be {_allowed(name)}",
                 cure=f"--data {name}={_example(name)}{_quoting(name, value)}",
             )
         ) from None
+
+
+def _sayable(value: Any) -> Any:
+    """The value, if a command line and JSON can carry it: no NUL, no half of a character."""
+    for text in (value,) if isinstance(value, str) else value if isinstance(value, tuple) else ():
+        if "\0" in text:
+            raise ValueError(text)
+        text.encode()
+    return value
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -215,7 +226,9 @@ def _default(name: str) -> Any:
 
 def _example(name: str) -> str:
     value = _default(name)
-    return shlex.join(value) if isinstance(value, tuple) else str(value).lower() or '"..."'
+    if isinstance(value, tuple):
+        return shlex.join(value)
+    return (str(value).lower() if isinstance(value, bool) else str(value)) or '"..."'
 
 
 def _allowed(name: str) -> str:
@@ -291,7 +304,10 @@ def _env_value(name: Any, value: Any) -> str:
         raise Refused(_env_error({name: value})) from None
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise Refused(_env_error({name: value}))
-    return str(value)
+    try:
+        return str(_sayable(str(value)))
+    except ValueError:
+        raise Refused(_env_error({name: value})) from None
 
 
 def _env_error(value: Any) -> Finding:
