@@ -25,8 +25,9 @@ pipeline_parallel = 1
 mem_fraction = "auto"
 # Tokens of one request, prompt and answer. auto: the model's own.
 context_length = "auto"
-# SGLang's parsers by name; auto: the model's; none: no parser.
+# SGLang's parser of thoughts, by name. auto: the model's; none: no parser.
 reasoning_parser = "auto"
+# SGLang's parser of tool calls, likewise.
 tool_call_parser = "auto"
 # Run code of the model's repository. auto: the model's.
 trust_remote_code = "auto"
@@ -45,6 +46,7 @@ extra_args: list[str] = []
 
 # docker: SGLang in a container; process: the embedded engine, for inventories/local.py.
 runtime = "docker"
+# Its reference: repository:tag, or repository@sha256:….
 image = "lmsysorg/sglang:spark"
 # SGLang's version in the image decides the spelling of its flags. auto: the image is asked.
 sglang_version = "auto"
@@ -55,7 +57,9 @@ gpus = "all"
 # private or shareable: /dev/shm of shm_size. host: systemd's logind removes its semaphores when
 # the SSH session ends (RemoveIPC), which hangs SGLang hours later; shm_size then has no effect.
 ipc = "private"
+# Of a rank's own /dev/shm: a number with b, k, m or g.
 shm_size = "32g"
+# The name of rank 0's container.
 head_container = "sglang-head"
 # Worker N is called worker_container-N.
 worker_container = "sglang-worker"
@@ -68,7 +72,9 @@ env: dict[str, str] = {}
 
 # ---- where it listens, and how the ranks meet
 
+# Address of the API. Over several nodes it must be 0.0.0.0: every rank answers its head.
 host = "0.0.0.0"
+# Port of the API, and of the other ranks' /health.
 port = 30000
 # Rank 0 listens here on its fabric address for the others (--dist-init-addr). All further TCP
 # between the nodes' fabric addresses must be open too: SGLang and NCCL take random ports.
@@ -82,10 +88,12 @@ rdma = "auto"
 # Both halves of the cabled port carry traffic only in different subnets. auto: both then, one
 # otherwise; both: always; first: one.
 twins = "auto"
-# "" is chosen. NCCL_IB_GID_INDEX is never set (the index drifts), nor NCCL_NET_GDR_LEVEL (a Spark
+# HCAs, comma between. "" is chosen. NCCL_IB_GID_INDEX is never set (the index drifts), nor NCCL_NET_GDR_LEVEL (a Spark
 # has no GPUDirect RDMA: the seed's 5 did nothing).
 nccl_ib_hca = ""
+# NCCL_SOCKET_IFNAME, the interface that NCCL's ranks meet over. "" is chosen.
 nccl_socket_ifname = ""
+# GLOO_SOCKET_IFNAME, likewise.
 gloo_socket_ifname = ""
 # INFO lets the deploy read the transport from the log.
 nccl_debug = "INFO"

@@ -1,0 +1,91 @@
+"""Two Sparks, what is declared for them, and what they run: the common ground of these tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from cluster.fabric import Fabric, FabricWishes, choose
+from cluster.models import find
+from cluster.node import Image, Interface, NodeFacts, Rank, RdmaPort
+from cluster.settings import Declared, Wanted, wanted
+from cluster.spec import Spec, specs
+
+IMAGE_ID = "sha256:" + "ab" * 32
+OTHER_IMAGE_ID = "sha256:" + "cd" * 32
+VERSION = "0.5.3.post3"
+
+
+def node_name(rank: int) -> str:
+    return f"spark-{rank + 1}"
+
+
+def declare(nodes: int = 2, **data: Any) -> list[Declared]:
+    """The first host is the head; all have the same data."""
+    groups = [("head",), *[("workers",)] * (nodes - 1)]
+    layers = [data["env"]] if "env" in data else []
+    return [Declared(node_name(i), groups[i], data, layers) for i in range(nodes)]
+
+
+def want(nodes: int = 2, **data: Any) -> Wanted:
+    return wanted(declare(nodes, **data))
+
+
+def half(letter: str, address: str) -> RdmaPort:
+    """Half A or B of the cabled port of a Spark."""
+    p, domain = ("", "0000") if letter == "A" else ("P2", "0002")
+    interface = Interface(f"en{p}p1s0f1np1", 9000, True, "", (address,))
+    return RdmaPort(
+        f"roce{p}p1s0f1", interface, f"{domain}:01:00.1", 1, letter, "ACTIVE", "LinkUp", 200.0
+    )
+
+
+def spark(rank: int, **more: Any) -> NodeFacts:
+    halves = (
+        half("A", f"192.168.100.{10 + rank}/24"),
+        half("B", f"192.168.101.{10 + rank}/24"),
+    )
+    lan = Interface("enP7s7", 1500, True, "", (f"10.0.0.{5 + rank}/24",))
+    return NodeFacts(
+        node_name(rank),
+        home="/home/me",
+        rdma=halves,
+        interfaces=(lan, *(h.interface for h in halves)),
+        image=Image("lmsysorg/sglang:spark", IMAGE_ID),
+        **more,
+    )
+
+
+def sparks(nodes: int = 2) -> dict[str, NodeFacts]:
+    return {node_name(i): spark(i) for i in range(nodes)}
+
+
+def fabric_of(seen: Wanted, facts: Mapping[str, NodeFacts]) -> Fabric:
+    common = seen.common
+    return choose([facts[n] for n in seen.names], FabricWishes(common.rdma, common.twins))
+
+
+def specs_of(nodes: int = 2, version: str = VERSION, **data: Any) -> dict[str, Spec]:
+    """The specs of so many Sparks with these settings."""
+    seen, facts = want(nodes, **data), sparks(nodes)
+    return specs(seen, find(seen.common.model), fabric_of(seen, facts), facts, version)
+
+
+def ran(spec: Spec, **more: Any) -> Rank:
+    """A rank that runs as its spec wants it."""
+    usual: dict[str, Any] = {
+        "id": f"id-of-{spec.name}",
+        "status": "running",
+        "image_id": IMAGE_ID,
+        "spec": spec.dump(),
+        "restart_policy": spec.restart_policy,
+        "started_at": "2025-06-01T10:00:00.123456789Z",
+    }
+    return Rank(spec.name, **(usual | more))
+
+
+def running(wanted_specs: Mapping[str, Spec]) -> dict[str, NodeFacts]:
+    """Every node runs its rank."""
+    seen = sparks(len(wanted_specs))
+    return {name: replace(seen[name], ranks=(ran(spec),)) for name, spec in wanted_specs.items()}

@@ -1,0 +1,453 @@
+"""What an inventory and the command line may say, and how each mistake is told."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as profile
+from hypothesis import strategies as st
+from pyinfra_cli.util import parse_cli_arg
+from samples import declare
+
+from cluster.findings import Level, Refused
+from cluster.settings import (
+    NAMES,
+    PER_NODE,
+    SECRET_ENV,
+    Declared,
+    Settings,
+    convert,
+    settings_of,
+    wanted,
+)
+
+DEFAULTS = Settings()
+
+
+def refusal(*hosts: Declared) -> list[str]:
+    with pytest.raises(Refused) as refused:
+        wanted(hosts)
+    assert all(f.level is Level.ERROR and f.cure for f in refused.value.findings)
+    return [str(f) for f in refused.value.findings]
+
+
+def host(name: str = "spark-1", *groups: str, **data: Any) -> Declared:
+    layers = [data["env"]] if "env" in data else []
+    return Declared(name, groups or ("head",), data, layers)
+
+
+# ---- each setting's type and range
+
+PORT = "an integer from 1 to 65535"
+POSITIVE = "an integer of at least 1"
+SECONDS = "an integer from 1 to 86400"
+FRACTION = "a number between 0 and 1"
+TRUTH = "true or false"
+STRING = "a string"
+FULL = "a string that is not empty"
+NAME = "a string that matches ^[a-zA-Z0-9][a-zA-Z0-9_.-]+$"
+SIZE = "a string that matches ^[0-9]+[bkmg]$"
+WORDS = "a list of strings"
+
+ALLOWED = {
+    "model": f"{STRING} or an integer",
+    "served_model_name": STRING,
+    "state": "one of running, stopped, absent",
+    "head_only": TRUTH,
+    "tensor_parallel": f"{POSITIVE} or auto",
+    "pipeline_parallel": POSITIVE,
+    "mem_fraction": f"{FRACTION} or auto",
+    "context_length": f"{POSITIVE} or auto",
+    "reasoning_parser": STRING,
+    "tool_call_parser": STRING,
+    "trust_remote_code": f"{TRUTH} or auto",
+    "disable_cuda_graph": f"{TRUTH} or auto",
+    "enable_dp_attention": f"{TRUTH} or auto",
+    "enable_metrics": TRUTH,
+    "extra_args": WORDS,
+    "runtime": "one of docker, process",
+    "image": FULL,
+    "sglang_version": STRING,
+    "pull": "one of never, missing, always",
+    "gpus": STRING,
+    "ipc": "one of private, shareable, host",
+    "shm_size": SIZE,
+    "head_container": NAME,
+    "worker_container": NAME,
+    "restart_policy": "one of no, on-failure, unless-stopped, always",
+    "volumes": WORDS,
+    "env": "a mapping of variable names to strings",
+    "host": STRING,
+    "port": PORT,
+    "dist_port": PORT,
+    "dist_timeout": f"{SECONDS} or auto",
+    "address": STRING,
+    "rdma": "one of auto, on, off",
+    "twins": "one of auto, both, first",
+    "nccl_ib_hca": STRING,
+    "nccl_socket_ifname": STRING,
+    "gloo_socket_ifname": STRING,
+    "nccl_debug": STRING,
+    "hf_cache": FULL,
+    "hf_token_file": STRING,
+    "tiktoken_dir": FULL,
+    "tiktoken_source": STRING,
+    "ready_timeout": f"{SECONDS} or auto",
+    "download_stall_timeout": SECONDS,
+    "pull_timeout": SECONDS,
+    "stop_timeout": SECONDS,
+}
+WRONG: dict[str, tuple[Any, ...]] = {
+    PORT: (0, 65536, -1, 30000.0, "30000", True, None, [30000], 10**30),
+    POSITIVE: (0, -3, 1.5, "2", False, None, [1]),
+    f"{POSITIVE} or auto": (0, -3, 1.5, "2", "automatic", True, [1]),
+    SECONDS: (0, -1, 86401, "600", 1.5, True, None),
+    f"{SECONDS} or auto": (0, 86401, "600", "Auto", 1.5, True),
+    f"{FRACTION} or auto": (0, 1, 1.0, 0.0, -0.5, 90, "0.85", float("nan"), float("inf"), True),
+    TRUTH: (0, 1, "yes", "on", "", None, [True]),
+    f"{TRUTH} or auto": (0, 1, "yes", "Auto", [True]),
+    STRING: (7, 1.5, True, None, ["a"], {"a": 1}, "nul\0", "half \ud800"),
+    FULL: ("", 7, 1.5, True, None, ["a"], "nul\0", "half \ud800"),
+    f"{STRING} or an integer": (1.5, True, None, ["a"], "nul\0"),
+    NAME: ("", "a", "-a", "a b", "a/b", "a\n", 7, None, "ü1"),
+    SIZE: ("", "32G", "32gb", "g", "-1g", "1.5g", 32, None),
+    WORDS: (5, True, None, ["a", 1], [None], {"a": 1}, "it's", ["nul\0"]),
+    "a mapping of variable names to strings": (
+        *(5, None, "A=1", ["A"], {"A": None}, {"A": True}, {"A": [1]}),
+        *({"1A": "x"}, {"A-B": "x"}, {"": "x"}, {"A": "nul\0"}, {1: "x"}),
+    ),
+}
+LITERALS = {name: allowed for name, allowed in ALLOWED.items() if allowed.startswith("one of ")}
+
+
+WRONG_VALUES = [
+    pytest.param(name, value, allowed, id=f"{name}={value!r}")
+    for name, allowed in ALLOWED.items()
+    for value in WRONG.get(allowed, ("", "On", "none at all", 1, True, ["auto"]))
+]
+
+
+def test_every_setting_is_covered() -> None:
+    assert tuple(ALLOWED) == NAMES
+
+
+@pytest.mark.parametrize(("name", "value", "allowed"), WRONG_VALUES)
+def test_wrong_value_names_setting_value_allowed_and_cure(
+    name: str, value: Any, allowed: str
+) -> None:
+    (told,) = refusal(host(**{name: value}))
+    shown = value if name != "env" or not isinstance(value, dict) else dict(value)
+    assert told.startswith(f"{name} = {shown!r} is not allowed: it must be {allowed}")
+    assert f" -> --data {name}=" in told or f"--data '{name}=" in told
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("env", "extra_args", "volumes")])
+def test_the_cure_can_be_typed_as_it_stands(name: str) -> None:
+    """What the cure says is itself accepted, as the shell and pyinfra would hand it over."""
+    (told,) = refusal(host(**{name: ["wrong"]}))
+    word = shlex.split(told.partition(" -> ")[2])[1]
+    given_name, _, value = word.partition("=")
+    assert given_name == name
+    kept = convert(name, parse_cli_arg(value))
+    assert kept == getattr(DEFAULTS, name) or value == "..."
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        pytest.param(name, word, id=f"{name}={word}")
+        for name, allowed in LITERALS.items()
+        for word in allowed.removeprefix("one of ").split(", ")
+    ],
+)
+def test_each_word_of_a_choice_is_taken(name: str, value: str) -> None:
+    assert getattr(settings_of(host(**{name: value})), name) == value
+
+
+# ---- as `--data NAME=TEXT` delivers it
+
+TYPED = [
+    ("mem_fraction", "0.85", 0.85),
+    ("mem_fraction", "auto", "auto"),
+    ("mem_fraction", "8.5e-1", 0.85),
+    ("port", "30001", 30001),
+    ("port", "0030001", 30001),
+    ("model", "7", 7),
+    ("model", "007", 7),
+    ("model", "qwen72b", "qwen72b"),
+    ("model", "openai/gpt-oss-20b", "openai/gpt-oss-20b"),
+    ("model", "/models/x", "/models/x"),
+    ("head_only", "true", True),
+    ("head_only", "False", False),
+    ("trust_remote_code", "TRUE", True),
+    ("rdma", "on", "on"),
+    ("rdma", "off", "off"),
+    ("rdma", "null", "auto"),
+    ("ready_timeout", "null", "auto"),
+    ("restart_policy", "no", "no"),
+    ("sglang_version", '"0.5"', "0.5"),
+    ("sglang_version", "0.5.3.post3", "0.5.3.post3"),
+    ("served_model_name", '"007"', "007"),
+    ("served_model_name", "", ""),
+    ("gpus", '"1"', "1"),
+    ("gpus", "device=0", "device=0"),
+    ("extra_args", "", ()),
+    ("extra_args", "--log-level debug", ("--log-level", "debug")),
+    ("extra_args", "--a 'b c' --d=e", ("--a", "b c", "--d=e")),
+    ("extra_args", '["--a", "b c"]', ("--a", "b c")),
+    ("volumes", "/a:/b:ro /c:/d", ("/a:/b:ro", "/c:/d")),
+    ("env", '{"A": "1"}', {"A": "1"}),
+    ("env", '{"A": 1, "B": 0.5}', {"A": "1", "B": "0.5"}),
+    ("env", "{}", {}),
+    ("address", "192.168.100.10", "192.168.100.10"),
+    ("nccl_ib_hca", "rocep1s0f1,roceP2p1s0f1", "rocep1s0f1,roceP2p1s0f1"),
+    ("hf_cache", "~/hf", "~/hf"),
+]
+MISTYPED = [
+    ("sglang_version", "1.10", """--data 'sglang_version="1.1"'"""),
+    ("sglang_version", "0.5", """--data 'sglang_version="0.5"'"""),
+    ("served_model_name", "007", """--data 'served_model_name="7"'"""),
+    ("gpus", "1", """--data 'gpus="1"'"""),
+    ("model", "1e3", """--data 'model="1000.0"'"""),
+    ("hf_token_file", "true", "--data hf_token_file="),
+    ("mem_fraction", "NaN", "between 0 and 1"),
+    ("mem_fraction", "85", "between 0 and 1"),
+    ("head_only", "1", "true or false"),
+    ("head_only", "yes", "true or false"),
+    ("env", "A=1", """--data 'env={"NAME": "value"}'"""),
+    ("env", '{"A": true}', "a mapping of variable names to strings"),
+    ("extra_args", "--json '{", "a list of strings"),
+    ("extra_args", "7", "a list of strings"),
+    ("ready_timeout", "600s", "from 1 to 86400 or auto"),
+    ("state", "None", "one of running, stopped, absent"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "typed", "value"), [pytest.param(*row, id=f"{row[0]}={row[1]}") for row in TYPED]
+)
+def test_typed_value_is_taken(name: str, typed: str, value: Any) -> None:
+    kept = getattr(settings_of(host(**{name: parse_cli_arg(typed)})), name)
+    assert (kept, type(kept)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    ("name", "typed", "says"), [pytest.param(*row, id=f"{row[0]}={row[1]}") for row in MISTYPED]
+)
+def test_mistyped_value_is_refused(name: str, typed: str, says: str) -> None:
+    (told,) = refusal(host(**{name: parse_cli_arg(typed)}))
+    assert told.startswith(f"{name} = ")
+    assert says in told
+
+
+# ---- names
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        pytest.param("modle", "did you mean model", id="letters-swapped"),
+        pytest.param("mem_fracton", "did you mean mem_fraction", id="letter-missing"),
+        pytest.param("tensor_paralel", "did you mean tensor_parallel", id="one-l"),
+        pytest.param("tensor-parallel", "did you mean tensor_parallel", id="dash"),
+        pytest.param("head_conatiner", "did you mean head_container", id="container"),
+        pytest.param("PORT", "PORT is not a setting", id="capitals"),
+        pytest.param("zzz", "zzz is not a setting ->", id="nothing-near"),
+        pytest.param("", " is not a setting", id="empty"),
+        pytest.param("worker_container_name", "did you mean worker_container", id="seed-name"),
+    ],
+)
+def test_unknown_setting_names_the_nearest(name: str, meant: str) -> None:
+    (told,) = refusal(host(**{name: "x"}))
+    assert meant in told
+    assert "inventories/group_data/all.py" in told
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ssh_user", "ssh_paramiko_connect_kwargs", "_sudo", "fake_responses", "docker_identifier"],
+)
+def test_what_pyinfra_and_its_connectors_own_is_passed_over(name: str) -> None:
+    assert settings_of(host(**{name: object()})) == DEFAULTS
+
+
+def test_every_mistake_is_told_at_once() -> None:
+    told = refusal(host(modle="x", port=0, rdma="maybe"), host("spark-2", "workers", gpus=1))
+    assert [line.split()[0] for line in told] == ["modle", "port", "rdma", "gpus"]
+
+
+def test_a_mistake_of_all_nodes_is_told_once() -> None:
+    assert len(refusal(*declare(8, port=0))) == 1
+
+
+def test_none_is_auto_where_auto_exists() -> None:
+    kept = settings_of(host(mem_fraction=None, rdma=None, ready_timeout=None, twins=None))
+    assert kept == DEFAULTS
+
+
+# ---- env
+
+
+def test_env_layers_merge_stronger_over_weaker() -> None:
+    layers = [{"A": "all", "B": "all", "C": "all"}, {"B": "group", "C": "group"}, {"C": 3}]
+    kept = settings_of(Declared("spark-1", ("head",), {"env": {"C": 3}}, layers))
+    assert kept.env == {"A": "all", "B": "group", "C": "3"}
+
+
+def test_env_of_any_layer_is_checked() -> None:
+    layers = [{"1A": "x"}, {"B": "fine"}]
+    (told,) = refusal(Declared("spark-1", ("head",), {"env": {"B": "fine"}}, layers))
+    assert told.startswith("env = {'1A': 'x'} is not allowed")
+
+
+@pytest.mark.parametrize("name", SECRET_ENV)
+def test_defect_16_a_token_in_env_is_refused_without_showing_it(name: str) -> None:
+    (told,) = refusal(host(env={name: "hf_sesame"}))
+    assert told.startswith(f"env must not hold {name}")
+    assert "hf_sesame" not in told
+    assert "hf_token_file" in told
+
+
+def test_defect_16_a_token_hidden_in_a_weaker_layer_is_refused_too() -> None:
+    layers = [{"HF_TOKEN": "hf_sesame"}, {}]
+    (told,) = refusal(Declared("spark-1", ("head",), {"env": {}}, layers))
+    assert "HF_TOKEN" in told
+
+
+# ---- groups
+
+HEAD, WORKERS = ("head",), ("workers",)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "says"),
+    [
+        pytest.param([], "the group `head` has no host", id="empty"),
+        pytest.param([("a", WORKERS)], "the group `head` has no host", id="no-head"),
+        pytest.param([("a", HEAD), ("b", HEAD)], "has 2 hosts (a, b)", id="two-heads"),
+        pytest.param(
+            [("a", (*HEAD, *WORKERS))], "a stands in both `head` and `workers`", id="both"
+        ),
+        pytest.param([("a", HEAD), ("b", (*WORKERS,) * 2)], "b stands twice in one", id="twice"),
+        pytest.param([("a", HEAD), ("b", ("spare",))], "b is in neither `head` nor", id="neither"),
+        pytest.param([("a", HEAD), ("b", ())], "b is in neither `head` nor", id="no-group"),
+    ],
+)
+def test_groups_that_cannot_be(hosts: list[tuple[str, tuple[str, ...]]], says: str) -> None:
+    told = refusal(*(Declared(name, groups, {}) for name, groups in hosts))
+    assert says in told[0]
+    assert len(told) == 1
+
+
+def test_pyinfras_own_doubling_of_a_connectors_host_is_no_mistake() -> None:
+    local = Declared("@local", ("head", "spark", "@local", "head", "spark"), {})
+    assert wanted([local]).names == ("@local",)
+
+
+def test_ranks_follow_the_inventory_with_the_head_first() -> None:
+    hosts = [host("c", "workers"), host("b", "head", "rack-1"), host("a", "workers")]
+    assert wanted(hosts).names == ("b", "c", "a")
+
+
+def test_nodes_must_agree() -> None:
+    told = refusal(host("a", port=30000), host("b", "workers", port=30001))
+    assert told == [
+        "port differs between the nodes (a: 30000, b: 30001): it must be the same on all -> "
+        "set port for all nodes, in group data or with --data port=…"
+    ]
+
+
+def test_a_default_and_the_same_value_said_out_loud_agree() -> None:
+    assert wanted([host("a", port=30000), host("b", "workers")]).common.port == 30000
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in PER_NODE])
+def test_a_setting_of_the_group_may_not_differ(name: str) -> None:
+    others: dict[type, Any] = {str: "other", int: 17, tuple: ["--other"]}
+    default = getattr(DEFAULTS, name)
+    choices = ALLOWED[name].removeprefix("one of ").split(", ")
+    value = (not default) if isinstance(default, bool) else others[type(default)]
+    if ALLOWED[name].startswith("one of "):
+        value = next(c for c in choices if c != default)
+    elif "or auto" in ALLOWED[name]:
+        value = True if TRUTH in ALLOWED[name] else 0.5 if FRACTION in ALLOWED[name] else 17
+    elif ALLOWED[name] == SIZE:
+        value = "1g"
+    told = refusal(host("a"), host("b", "workers", **{name: value}))
+    assert told[0].startswith(f"{name} differs between the nodes (a: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("address", "10.0.0.1"),
+        ("nccl_ib_hca", "rocep1s0f1"),
+        ("nccl_socket_ifname", "eth0"),
+        ("gloo_socket_ifname", "eth0"),
+        ("hf_cache", "/data"),
+        ("tiktoken_dir", "/data"),
+        ("env", {"A": "1"}),
+        ("volumes", ["/a:/b"]),
+        ("gpus", "none"),
+    ],
+)
+def test_a_nodes_own_setting_may_differ(name: str, value: Any) -> None:
+    seen = wanted([host("a"), host("b", "workers", **{name: value})])
+    assert getattr(seen.nodes["b"], name) != getattr(seen.nodes["a"], name)
+
+
+def test_head_only_leaves_the_workers_idle() -> None:
+    seen = wanted(declare(3, head_only=True))
+    assert (seen.names, tuple(seen.idle)) == (("spark-1",), ("spark-2", "spark-3"))
+
+
+def test_nobody_is_idle_otherwise() -> None:
+    assert not wanted(declare(3)).idle
+
+
+# ---- anything at all
+
+ATOMS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+JUNK = st.recursive(
+    ATOMS,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+LIKELY = st.sampled_from(
+    [*("auto", "on", "off", "no", "none", "32g", "a/b", "--x 'y", '"', "\\"), "\ud800", "\0", b"x"]
+)
+
+
+@profile(max_examples=150, deadline=None)
+@given(st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=6), JUNK | LIKELY, max_size=6))
+def test_any_data_is_settings_or_refused(data: dict[str, Any]) -> None:
+    try:
+        (kept,) = wanted([host(**data)]).nodes.values()
+    except Refused as refused:
+        assert refused.findings
+        str(refused)
+    else:
+        assert isinstance(kept, Settings)
+
+
+@profile(max_examples=100, deadline=None)
+@given(st.sampled_from(NAMES), st.text(max_size=12))
+def test_anything_typed_is_settings_or_refused(name: str, typed: str) -> None:
+    try:
+        settings_of(host(**{name: parse_cli_arg(typed)}))
+    except Refused as refused:
+        assert len(refused.findings) == 1
+
+
+@profile(max_examples=60, deadline=None)
+@given(st.lists(JUNK, min_size=1, max_size=3))
+def test_any_env_layers_are_settings_or_refused(layers: list[Any]) -> None:
+    try:
+        settings_of(Declared("a", ("head",), {"env": layers[-1]}, layers))
+    except Refused as refused:
+        assert refused.findings[0].what.startswith("env")
