@@ -88,8 +88,8 @@ rdma = "auto"
 # Both halves of the cabled port carry traffic only in different subnets. auto: both then, one
 # otherwise; both: always; first: one.
 twins = "auto"
-# HCAs, comma between. "" is chosen. NCCL_IB_GID_INDEX is never set (the index drifts), nor NCCL_NET_GDR_LEVEL (a Spark
-# has no GPUDirect RDMA: the seed's 5 did nothing).
+# HCAs, comma between. "" is chosen. NCCL_IB_GID_INDEX is never set (the index drifts), nor
+# NCCL_NET_GDR_LEVEL (a Spark has no GPUDirect RDMA: the seed's 5 did nothing).
 nccl_ib_hca = ""
 # NCCL_SOCKET_IFNAME, the interface that NCCL's ranks meet over. "" is chosen.
 nccl_socket_ifname = ""
