@@ -22,7 +22,7 @@ from cluster.readiness import Limits
 from cluster.settings import Settings, Wanted
 from cluster.spec import Spec, expand, served_name, specs
 from cluster.weights import TIKTOKEN, hub_folder
-from deploys import declared, gather, preflight, secrets
+from deploys import declared, gather, secrets
 from operations.serving import Group
 
 _lock = RLock()
@@ -123,7 +123,7 @@ class Deployment:
             start=self.plan.restart,
             restarts={} if self.plan.restart else self._restarts(),
             weights=self._coming(),
-            ask=lambda: gather.served(self),
+            ask=lambda: gather.served(self, log=True),
             rdma=self.fabric.transport == "rdma",
         )
 
@@ -188,6 +188,8 @@ class Deployment:
 
     def check(self) -> None:
         """Everything that can be refused, before the first change."""
+        from deploys import preflight  # a converged run does without
+
         findings, self.full = preflight.preflight(self)
         self.findings = tuple(
             dict.fromkeys([*self.findings, *findings, *preflight.image_differs(self.full)])

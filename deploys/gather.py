@@ -127,8 +127,8 @@ def _own(settings: Settings) -> str:
     return "127.0.0.1" if settings.host == "0.0.0.0" else settings.host
 
 
-def served(made: Deployment) -> serving.Served:
-    """The group's answers, asked from its head."""
+def served(made: Deployment, log: bool = False) -> serving.Served:
+    """The group's answers, asked from its head; with `log` also what tells NCCL's transport."""
     head = made.hosts[made.wanted.head]
     rank = next(iter(made.specs.values())).name
     seen = next((r for r in made.facts[head.name].ranks if r.name == rank), None)
@@ -136,7 +136,7 @@ def served(made: Deployment) -> serving.Served:
         urls=urls(made),
         model=made.model_name,
         runtime=made.settings.runtime,
-        rank=rank,
+        rank=rank if log else "",
         since=seen.started_at if seen else "",
     )
     answer = shell.ask(head, command, 300)

@@ -30,8 +30,9 @@ SLOW = ("engine", "ranks", "image", "gpus")
 class NodeReading(FactBase[NodeFacts]):
     """Everything that a deploy must know of a node, in one round trip.
 
-    The light reading has identity, interfaces, RDMA ports, memory, engine, ranks and image: what
-    a converged run needs. `full` adds GPUs, listeners, and what disks/weights/tiktoken name.
+    The light reading has identity, interfaces, RDMA ports, memory, ranks and image: what a
+    converged run needs. `full` adds the container engine, GPUs, listeners, and what disks, weights
+    and tiktoken name.
 
     + node: the name to give the result
     + runtime: whether ranks are containers ("docker") or plain processes ("process")
@@ -62,13 +63,14 @@ class NodeReading(FactBase[NodeFacts]):
             "memory": Memory().command(),
         }
         if runtime == "docker":
-            parts["engine"] = EngineState().command()
             parts["ranks"] = Containers().command(names)
             if image:
                 parts["image"] = Image().command(image)
         else:
             parts["ranks"] = Processes().command()
         if full:
+            if runtime == "docker":
+                parts["engine"] = EngineState().command()
             parts["gpus"] = Gpus().command()
             parts["listeners"] = Listeners().command()
             parts |= {f"disk {path}": Disk().command(path) for path in disks}
@@ -76,7 +78,7 @@ class NodeReading(FactBase[NodeFacts]):
                 parts["weights"] = ModelWeights().command(weights, hf_cache or "")
             if tiktoken is not None:
                 parts["tiktoken"] = Tiktoken().command(tiktoken)
-        header = StringCommand("exec 3>&1; printf '%s\\n'", QuoteString(f"{MARK} node {node}"))
+        header = StringCommand("exec 3>&1; printf '%s\\n'", QuoteString(f"{MARK} {runtime} {node}"))
         return joined(header, "\n", _together(parts))
 
     def process(self, output: list[str]) -> NodeFacts:
@@ -85,10 +87,11 @@ class NodeReading(FactBase[NodeFacts]):
         read = sections.read
         identity = read("identity", Identity())
         known = {} if identity is None else vars(identity)
-        ranks: FactBase[Any] = Containers() if "engine" in sections.found else Processes()
+        runtime, _, name = header.removeprefix(f"{MARK} ").partition(" ")
+        ranks: FactBase[Any] = Containers() if runtime == "docker" else Processes()
         disks = [read(name, Disk()) for name in sections.found if name.startswith("disk ")]
         return NodeFacts(
-            name=header.removeprefix(f"{MARK} node").strip(),
+            name=name,
             **known,
             interfaces=tuple(read("interfaces", Interfaces()) or ()),
             rdma=tuple(read("rdma", RdmaPorts()) or ()),

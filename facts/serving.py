@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pyinfra.api import FactBase, QuoteString, StringCommand
 
 from cluster import serving
-from cluster.diagnosis import TRANSPORT_PATTERN, phase
+from cluster.engine_log import TRANSPORT_PATTERN, phase
 from cluster.node import Rank
 from cluster.orders import runtime as runtime_of
 from cluster.readiness import Look

@@ -7,7 +7,6 @@ from collections.abc import Generator
 from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, operation
 
-from cluster.diagnosis import docker_error
 from cluster.docker import pull
 from operations import shell
 
@@ -30,6 +29,8 @@ def _pull(state: State, host: Host, image: str, seconds: int) -> bool:
     answer = shell.ask(host, pull(image, seconds), seconds + 30)
     if answer.ok:
         return True
+    from cluster.diagnosis import docker_error  # a converged run does without
+
     known = docker_error(answer.text, image)
     why = f"{known.cause} -> {known.cure}" if known else answer.text[-500:]
     host.log_styled(f"{image} could not be pulled: {why}", fg="red")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, operation
 
 from cluster import serving
-from cluster.diagnosis import End, docker_error, group_diagnosis, transport
+from cluster.engine_log import transport
 from cluster.findings import Finding, Refused, error
 from cluster.node import Rank
 from cluster.orders import Runtime
@@ -18,6 +19,9 @@ from cluster.readiness import REPORT_SECONDS, Limits, Look, Watch
 from cluster.spec import Spec
 from facts.serving import RankLook
 from operations import shell
+
+if TYPE_CHECKING:
+    from cluster.diagnosis import Diagnosis
 
 LAST_LINES = 12
 # Between two looks at all ranks, seconds.
@@ -139,6 +143,8 @@ def _start(group: Group) -> tuple[Finding, ...]:
 
 
 def _not_started(node: str, spec: Spec, said: str) -> Finding:
+    from cluster.diagnosis import docker_error  # a converged run does without
+
     known = docker_error(said, spec.image)
     if known is None:
         return error(f"{spec.name} could not be started: {said[-500:]}", node)
@@ -213,8 +219,7 @@ def _fail(group: Group, failures: Sequence[Finding]) -> bool:
     logs = {node: _log(group, node) for node in group.nodes}
     for finding in failures:
         group.head.log_styled(str(finding), fg="red")
-    told = {node: (lines, _end(looks[node].seen)) for node, lines in logs.items()}
-    for node, diagnosis in group_diagnosis(told):
+    for node, diagnosis in _diagnoses(logs, looks):
         group.hosts[node].log_styled(f"{diagnosis.cause} -> {diagnosis.cure}", fg="red")
         group.hosts[node].log(f"  {diagnosis.evidence}")
     for node, lines in logs.items():
@@ -232,10 +237,16 @@ def _log(group: Group, node: str) -> tuple[str, ...]:
     return (*answer.out, *answer.err)
 
 
-def _end(seen: Rank | None) -> End | None:
-    if seen is None or seen.running:
-        return None
-    return End(seen.exit_code, seen.oom_killed, seen.restarts)
+def _diagnoses(
+    logs: Mapping[str, tuple[str, ...]], looks: Mapping[str, Look]
+) -> Sequence[tuple[str, Diagnosis]]:
+    from cluster.diagnosis import End, group_diagnosis
+
+    def end(seen: Rank | None) -> End | None:
+        ended = seen is not None and not seen.running
+        return End(seen.exit_code, seen.oom_killed, seen.restarts) if seen and ended else None
+
+    return group_diagnosis({node: (log, end(looks[node].seen)) for node, log in logs.items()})
 
 
 def _stop(group: Group, looks: Mapping[str, Look]) -> None:

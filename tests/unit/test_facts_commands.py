@@ -376,7 +376,8 @@ def test_a_reading_has_its_parts_though_they_run_side_by_side(run: Run, tmp_path
       info) sleep 0.2; echo '{"ServerVersion":"29.1.0","Runtimes":{"nvidia":{}}}';;
       image) echo '{"Id":"sha256:ab"}';;
     esac"""
-    seen = _reading(run, {"docker": docker, "ip": "echo '[]'"}, node="a", image="x:1")
+    programs = {"docker": docker, "ip": "echo '[]'", "ss": "true", "nvidia-smi": "true"}
+    seen = _reading(run, programs, node="a", image="x:1", full=True)
     assert (seen.unread, seen.ranks) == ({}, ())
     assert seen.engine is not None
     assert seen.engine.runtimes == ("nvidia",)
@@ -392,7 +393,7 @@ def test_a_process_reading_asks_no_docker(run: Run) -> None:
 
 
 def test_a_rank_reading_names_the_programs_that_are_missing(run: Run) -> None:
-    seen = _reading(run, {"ip": "echo '[]'"}, node="a", image="x:1")
+    seen = _reading(run, {"ip": "echo '[]'"}, node="a", image="x:1", full=True)
     assert seen.engine is not None
     assert seen.engine.error == "missing"
     assert "docker" in seen.unread["ranks"]

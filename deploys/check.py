@@ -1,0 +1,12 @@
+"""Check everything that a deploy needs, and change nothing.
+
+pyinfra inventories/spark.py deploys/check.py
+
+Ends with exit code 1 where a deploy would be refused.
+"""
+
+from pyinfra import host
+
+from deploys.deployment import examined
+
+examined(host)
