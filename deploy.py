@@ -11,7 +11,7 @@ from deploys.secrets import find_token
 from operations import containers, images, serving, weights
 
 # check: settings, facts, plan and every refusal, for the whole cluster at once
-run = deployment()
+run = deployment(host)
 settings = run.settings_of(host)
 ranks = containers.Ranks(lambda: run.plan, run.runtime, host.name)
 seconds = settings.stop_timeout

@@ -7,6 +7,7 @@ Ends with exit code 1 where a deploy would be refused.
 
 from pyinfra import host
 
-from deploys.deployment import examined
+from deploys.examine import examine
+from deploys.once import once
 
-examined(host)
+once(host.state, examine)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from gevent.lock import RLock
-from pyinfra import host as current_host
 from pyinfra import logger
-from pyinfra.api import DeployError, Host, State
-from pyinfra.api.exceptions import PyinfraError
+from pyinfra.api import Host, State
 
 from cluster import models, orders, readiness, serving, settings
 from cluster.fabric import Fabric, FabricWishes, NodeWishes, choose
@@ -23,10 +19,8 @@ from cluster.settings import Settings, Wanted
 from cluster.spec import Spec, expand, served_name, specs
 from cluster.weights import TIKTOKEN, hub_folder
 from deploys import declared, gather, secrets
+from deploys.once import once
 from operations.serving import Group
-
-_lock = RLock()
-_made: dict[State, Deployment | PyinfraError] = {}
 
 
 @dataclass
@@ -185,6 +179,7 @@ class Deployment:
             self.plan = plan(self.specs, self.facts, "running", restart=str(wrong[0]))
         elif wrong:
             self.served = None
+            self.full = gather.full(self.serving, self)
 
     def check(self) -> None:
         """Everything that can be refused, before the first change."""
@@ -196,9 +191,10 @@ class Deployment:
         )
 
     def again(self) -> None:
-        """The same reading, plan and checks once more; Refused before anything stops."""
+        """Read, plan and check, now or once more; Refused before anything stops."""
         self.refresh()
-        if self.plan.changes:
+        self.judge()
+        if self.running and self.plan.changes:
             self.check()
         if self.errors():
             raise Refused(*self.findings)
@@ -217,52 +213,29 @@ def wishes(wanted: Wanted) -> FabricWishes:
     return FabricWishes(common.rdma, common.twins, by_node)
 
 
-def deployment() -> Deployment:
-    """The run's deployment, made by whichever host asks first; DeployError where it is refused."""
-    state: State = current_host.state
-    with _lock:
-        if state not in _made:
-            _made[state] = _make_or_error(state)
-    made = _made[state]
-    if isinstance(made, Exception):
-        raise made
-    return made
-
-
-def refusal(findings: Iterable[Finding]) -> str:
-    """The one message of a refusal."""
-    errors = [f for f in findings if f.level is Level.ERROR]
-    return "\n    ".join(["refused, nothing was changed:", *map(str, errors)])
-
-
-def _make_or_error(state: State) -> Deployment | PyinfraError:
-    try:
-        return _make(state)
-    except Refused as refused:
-        return DeployError(refusal(refused.findings))
-    except PyinfraError as e:
-        return e
+def deployment(host: Host) -> Deployment:
+    """The run's deployment, one for all hosts; DeployError where it is refused."""
+    return once(host.state, _make)
 
 
 def _make(state: State) -> Deployment:
+    made = declaration(state)
+    made.again()
+    report(made)
+    return made
+
+
+def declaration(state: State) -> Deployment:
+    """What is wanted, before any node is read."""
     everyone = declared.hosts(state.inventory)
     wanted = settings.wanted([declared.declared(host) for host in everyone])
-    running = wanted.common.state == "running"
-    if running:
+    if wanted.common.state == "running":
         declared.refuse_split(state, [h for h in everyone if h.name in wanted.nodes])
-    made = Deployment(
+    return Deployment(
         hosts={h.name: h for h in everyone if state.is_host_in_limit(h)},
         wanted=wanted,
         model=models.find(wanted.common.model),
     )
-    made.refresh()
-    made.judge()
-    if running and made.plan.changes:
-        made.check()
-    if made.errors():
-        raise Refused(*made.findings)
-    report(made)
-    return made
 
 
 def report(made: Deployment) -> None:

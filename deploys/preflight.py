@@ -39,7 +39,7 @@ def preflight(
     told = checks.preflight(
         nodes,
         wanted=_needs(made, nodes),
-        fabric=made.fabric,
+        fabric=made.fabric if made.fabric.nodes else None,
         peers=_peers(made),
         latency=shell.on_all(made.serving.values(), _latency) if latency else None,
     )

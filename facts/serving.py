@@ -40,7 +40,7 @@ class RankLook(FactBase[Look]):
         return joined(
             StringCommand("printf 'node %s\\nname %s\\n'", quoted((node, rank))),
             joined("\n{\n", ranks, "\n} 2>/dev/null && echo asked\n"),
-            joined("printf 'health %s\\n' \"$(", _curl(f"{url}/health", LOOK_SECONDS), ')"\n'),
+            joined("printf 'health %s\\n' \"$(", curl(f"{url}/health", LOOK_SECONDS), ')"\n'),
             StringCommand(
                 quoted(runtime_of(runtime).logs(rank, LOG_LINES)), "2>&1 | sed 's/^/log /'"
             ),
@@ -88,7 +88,7 @@ class Served(FactBase[serving.Served]):
         head = urls[0]
         return joined(
             *(_ask_health(number, url) for number, url in enumerate(urls)),
-            joined("models=$(", _curl(f"{head}/v1/models", HEALTH_SECONDS, body=True), ")\n"),
+            joined("models=$(", curl(f"{head}/v1/models", HEALTH_SECONDS, before="\n"), ")\n"),
             _ask("chat", f"{head}/v1/chat/completions", serving.question(model)),
             # A model without a chat template.
             'case "$chat" in *"\n400 "*)\n',
@@ -109,23 +109,26 @@ class Served(FactBase[serving.Served]):
         )
 
 
-def _curl(url: str, seconds: int, *more: str, body: bool = False) -> StringCommand:
-    """A request of bounded time; prints status and seconds, after the body where it is wanted."""
-    wrote = "\n%{http_code} %{time_total}" if body else "%{http_code} %{time_total}"
-    out = () if body else ("-o", "/dev/null")
+def curl(url: str, seconds: int, *more: str, before: str | None = None) -> StringCommand:
+    """A request of bounded time; prints status and seconds.
+
+    + before: print the body first, then this; None: no body
+    """
+    out = ("-o", "/dev/null") if before is None else ()
+    wrote = f"{before or ''}%{{http_code}} %{{time_total}}"
     limits = ("curl", "-s", "--noproxy", "*", "-m", str(seconds))
     return StringCommand(quoted((*limits, *out, "-w", wrote, *more, url)), "|| :")
 
 
 def _ask_health(rank: int, url: str) -> StringCommand:
     """In the background: all ranks answer at the same time."""
-    asked = _curl(f"{url}/health", HEALTH_SECONDS)
+    asked = curl(f"{url}/health", HEALTH_SECONDS)
     return joined(f"printf 'health {rank} %s\\n' \"$(", asked, ')" &\n')
 
 
 def _ask(variable: str, url: str, body: str) -> StringCommand:
     content = ("-H", "Content-Type: application/json", "-d", body)
-    return joined(f"{variable}=$(", _curl(url, COMPLETION_SECONDS, *content, body=True), ")\n")
+    return joined(f"{variable}=$(", curl(url, COMPLETION_SECONDS, *content, before="\n"), ")\n")
 
 
 def _one_line(variable: str) -> str:

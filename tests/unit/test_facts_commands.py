@@ -376,7 +376,7 @@ def test_a_reading_has_its_parts_though_they_run_side_by_side(run: Run, tmp_path
       info) sleep 0.2; echo '{"ServerVersion":"29.1.0","Runtimes":{"nvidia":{}}}';;
       image) echo '{"Id":"sha256:ab"}';;
     esac"""
-    programs = {"docker": docker, "ip": "echo '[]'", "ss": "true", "nvidia-smi": "true"}
+    programs = {"docker": docker, "ip": "echo '[]'", "ss": "true", "nvidia-smi": "echo"}
     seen = _reading(run, programs, node="a", image="x:1", full=True)
     assert (seen.unread, seen.ranks) == ({}, ())
     assert seen.engine is not None

@@ -1,0 +1,75 @@
+"""Every endpoint that a user relies on, asked on the head."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from pyinfra.api import FactBase, StringCommand
+
+from cluster.serving import QUESTION, Reply
+from facts.serving import COMPLETION_SECONDS, curl
+from facts.shell import joined
+
+ANSWER_TOKENS = 48
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One way in: its path, and the JSON to POST (None: a GET)."""
+
+    path: str
+    body: Mapping[str, object] | None = None
+
+
+def endpoints(model: str, runtime: str) -> tuple[Endpoint, ...]:
+    """The seed's list for SGLang; llama.cpp's own way of generating is /completion."""
+    messages = [{"role": "user", "content": QUESTION}]
+    limit = {"max_tokens": ANSWER_TOKENS, "temperature": 0}
+    native = (
+        Endpoint("/completion", {"prompt": QUESTION, "n_predict": 8})
+        if runtime == "process"
+        else Endpoint("/generate", {"text": QUESTION, "sampling_params": {"max_new_tokens": 8}})
+    )
+    return (
+        Endpoint("/health"),
+        Endpoint("/v1/models"),
+        Endpoint("/v1/chat/completions", {"model": model, "messages": messages, **limit}),
+        Endpoint("/v1/completions", {"model": model, "prompt": QUESTION, **limit}),
+        native,
+    )
+
+
+class Endpoints(FactBase[dict[str, Reply]]):
+    """Path → answer, for every endpoint.
+
+    + url: where rank 0 serves, as its own node reaches it
+    + model: the id to ask for
+    + runtime: "docker" or "process", which decides the engine's native endpoint
+    """
+
+    default = staticmethod(dict[str, Reply])
+
+    def command(self, url: str, model: str, runtime: str = "docker") -> StringCommand:
+        return joined(*(_ask(url, endpoint) for endpoint in endpoints(model, runtime)))
+
+    def process(self, output: Iterable[str]) -> dict[str, Reply]:
+        replies: dict[str, Reply] = {}
+        path, body = "", list[str]()
+        for line in output:
+            if line.startswith("=== "):
+                path, body = line.removeprefix("=== "), []
+            elif line.startswith("--- "):
+                status, seconds = line.removeprefix("--- ").split()
+                replies[path] = Reply(int(status), "\n".join(body).strip(), float(seconds))
+            else:
+                body.append(line)
+        return replies
+
+
+def _ask(url: str, endpoint: Endpoint) -> StringCommand:
+    header = ("-H", "Content-Type: application/json")
+    content = () if endpoint.body is None else (*header, "-d", json.dumps(endpoint.body))
+    asked = curl(f"{url}{endpoint.path}", COMPLETION_SECONDS, *content, before="\n--- ")
+    return joined(f"echo '=== {endpoint.path}'; ", asked, "; echo\n")
