@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator
 
+import gevent
 from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, operation
 
 from cluster.docker import pull
+from cluster.readiness import REPORT_SECONDS
 from operations import shell
 
 
@@ -25,8 +28,17 @@ def pulled(image: str, needed: bool, seconds: int) -> Generator[FunctionCommand,
         host.noop(f"{image} is there")
 
 
+def _tick(host: Host, image: str) -> None:
+    begun = time.monotonic()
+    while True:
+        gevent.sleep(REPORT_SECONDS)
+        host.log(f"pulling {image}, {time.monotonic() - begun:.0f} s")
+
+
 def _pull(state: State, host: Host, image: str, seconds: int) -> bool:
+    ticker = gevent.spawn(_tick, host, image)
     answer = shell.ask(host, pull(image, seconds), seconds + 30)
+    ticker.kill()
     if answer.ok:
         return True
     from cluster.diagnosis import docker_error  # a converged run does without

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from cluster.diagnosis import Diagnosis
 
 LAST_LINES = 12
+# What follows the first causes is their consequence.
+DIAGNOSES = 2
 # Between two looks at all ranks, seconds.
 PAUSE = 1.0
 
@@ -219,7 +221,7 @@ def _fail(group: Group, failures: Sequence[Finding]) -> bool:
     logs = {node: _log(group, node) for node in group.nodes}
     for finding in failures:
         group.head.log_styled(str(finding), fg="red")
-    for node, diagnosis in _diagnoses(logs, looks):
+    for node, diagnosis in _diagnoses(logs, looks)[:DIAGNOSES]:
         group.hosts[node].log_styled(f"{diagnosis.cause} -> {diagnosis.cure}", fg="red")
         group.hosts[node].log(f"  {diagnosis.evidence}")
     for node, lines in logs.items():
