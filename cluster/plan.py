@@ -79,18 +79,22 @@ def plan(
     facts: Mapping[str, NodeFacts],
     state: str,
     restart: str = "",
+    group: str = "sglang",
 ) -> Plan:
     """What to do so that every node runs its spec, and nothing else of ours.
 
     + specs: node → its wanted rank; nodes that are only in facts shall run none
     + state: "running", "stopped" (containers stay) or "absent" (they go)
     + restart: a reason to restart a group whose specs are right (it hangs), or ""
+    + group: whose ranks these are; those of other groups are never touched
     """
     if state != "running":
-        return Plan(tuple(_endings(facts, state)), restart=False, policies={})
+        return Plan(tuple(_endings(facts, state, group)), restart=False, policies={})
     refuse_errors(_foreign(specs, facts))
     wanted = [_step(node, spec, facts[node]) for node, spec in specs.items()]
-    strays = [stray for node, seen in facts.items() for stray in _strays(specs.get(node), seen)]
+    strays = [
+        stray for node, seen in facts.items() for stray in _strays(specs.get(node), seen, group)
+    ]
     if restart:
         wanted = [_because(step, restart) for step in wanted]
     changed = any(step.reasons for step in wanted) or any(stray.stop for stray in strays)
@@ -101,12 +105,10 @@ def plan(
     )
 
 
-def _endings(facts: Mapping[str, NodeFacts], state: str) -> Iterator[Step]:
-    """Every rank of ours shall be stopped, or absent."""
+def _endings(facts: Mapping[str, NodeFacts], state: str, group: str) -> Iterator[Step]:
+    """Every rank of the group shall be stopped, or absent."""
     for node, seen in facts.items():
-        for rank in seen.ranks:
-            if rank.spec is None:
-                continue
+        for rank in members(seen, group):
             step = Step(node, rank.name, rank, None)
             if state == "absent":
                 yield replace(step, reasons=("is there",), remove=True)
@@ -127,11 +129,16 @@ def _step(node: str, spec: Spec, facts: NodeFacts) -> Step:
     return Step(node, spec.name, seen, spec, () if seen.running else (f"is {_status(seen)}",))
 
 
-def _strays(spec: Spec | None, facts: NodeFacts) -> Iterator[Step]:
+def _strays(spec: Spec | None, facts: NodeFacts, group: str) -> Iterator[Step]:
     """Ranks of ours under a name that is not wanted here: renamed, moved, or left by head_only."""
-    for rank in facts.ranks:
-        if rank.spec is not None and (spec is None or rank.name != spec.name):
+    for rank in members(facts, group):
+        if spec is None or rank.name != spec.name:
             yield Step(facts.name, rank.name, rank, None, ("is no longer wanted",), remove=True)
+
+
+def members(facts: NodeFacts, group: str) -> tuple[Rank, ...]:
+    """The node's ranks that carry our label and belong to this group."""
+    return tuple(r for r in facts.ranks if r.spec is not None and _label(r).get("group") == group)
 
 
 def _because(step: Step, reason: str) -> Step:
@@ -148,14 +155,21 @@ def _policies(steps: list[Step]) -> Iterator[tuple[str, str]]:
 
 def _foreign(specs: Mapping[str, Spec], facts: Mapping[str, NodeFacts]) -> Iterator[Finding]:
     for node, spec in specs.items():
+        ours = members(facts[node], spec.group)
         for rank in facts[node].ranks:
-            if rank.name == spec.name and rank.spec is None:
-                setting = "head_container" if spec.rank == 0 else "worker_container"
-                yield error(
-                    f"a container named {spec.name} is there and is not ours (it lacks our label)",
-                    node,
-                    f"docker rename {spec.name} {spec.name}-old, or --data {setting}=another-name",
-                )
+            if rank.name == spec.name and rank not in ours:
+                yield _not_ours(node, spec, rank)
+
+
+def _not_ours(node: str, spec: Spec, rank: Rank) -> Finding:
+    other = _label(rank).get("group")
+    why = f"it belongs to the group {other}" if other else "it lacks our label"
+    setting = "head_container" if spec.rank == 0 else "worker_container"
+    return error(
+        f"a container named {spec.name} is there and is not ours ({why})",
+        node,
+        f"docker rename {spec.name} {spec.name}-old, or --data {setting}=another-name",
+    )
 
 
 def _label(rank: Rank) -> dict[str, object]:

@@ -54,6 +54,7 @@ class Settings:
     enable_metrics: bool = True
     extra_args: tuple[str, ...] = ()
     # how it runs on a node
+    group: ContainerName = "sglang"
     runtime: Literal["docker", "process"] = "docker"
     image: Annotated[str, Meta(min_length=1)] = "lmsysorg/sglang:spark"
     sglang_version: str = "auto"

@@ -31,6 +31,7 @@ GB10_ENV = {
 class Spec:
     """Everything that decides what a rank runs. Two equal specs are the same rank.
 
+    + group: whose rank it is: several groups may live on one node, on ports of their own
     + image: the reference; the image id is compared apart, since a tag can move
     + sglang: version that the launch line is written for, "" for the process runtime
     + volumes: "source:target[:ro]"
@@ -41,6 +42,7 @@ class Spec:
     runtime: str
     model: str
     launch: Launch
+    group: str = "sglang"
     image: str = ""
     sglang: str = ""
     env: dict[str, str] = field(default_factory=dict)
@@ -80,6 +82,7 @@ def _spec(
         rank=rank,
         name=rank_name(rank, settings),
         runtime=settings.runtime,
+        group=settings.group,
         model=model.id,
         launch=_launch(rank, wanted, model, fabric, facts, version),
     )

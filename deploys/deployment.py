@@ -158,14 +158,14 @@ class Deployment:
         self.findings = ()
         if not self.running:
             self.findings = gather.unreadable(self.facts)
-            self.plan = plan({}, self.facts, self.settings.state)
+            self.plan = plan({}, self.facts, self.settings.state, group=self.settings.group)
             return
         ranks = [self.facts[name] for name in self.wanted.names]
         self.fabric = choose(ranks, wishes(self.wanted))
         self.findings = self.fabric.findings
         self.version = gather.sglang_version(self.serving, self.facts, self.settings)
         self.specs = specs(self.wanted, self.model, self.fabric, self.facts, self.version)
-        self.plan = plan(self.specs, self.facts, "running")
+        self.plan = self._planned()
 
     def judge(self) -> None:
         """A group that needs no change must also serve: if it does not, and is not just starting,
@@ -174,12 +174,16 @@ class Deployment:
             return
         self.served = gather.served(self)
         wrong = serving.problems(self.served, self.wanted.names, self.model_name)
-        if wrong and not gather.starting(self.facts, self.ready_seconds):
+        if wrong and not gather.starting(self.facts, self.settings.group, self.ready_seconds):
             self.served = None
-            self.plan = plan(self.specs, self.facts, "running", restart=str(wrong[0]))
+            self.plan = self._planned(restart=str(wrong[0]))
         elif wrong:
             self.served = None
             self.full = gather.full(self.serving, self)
+
+    def _planned(self, restart: str = "") -> Plan:
+        group = self.settings.group
+        return plan(self.specs, self.facts, "running", restart=restart, group=group)
 
     def check(self) -> None:
         """Everything that can be refused, before the first change."""

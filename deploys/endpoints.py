@@ -11,6 +11,7 @@ from pyinfra.api import DeployError, Host, State
 
 from cluster.findings import Refused, error
 from cluster.node import Rank
+from cluster.plan import members
 from cluster.readiness import Look
 from cluster.serving import QUESTION, Reply, text
 from deploys import gather
@@ -39,7 +40,7 @@ def verify(state: State) -> None:
 
 def _rank(made: Deployment, node: str) -> Rank | None:
     """The node's running rank of ours."""
-    ours = [r for r in made.facts[node].ranks if r.spec is not None and r.running]
+    ours = [r for r in members(made.facts[node], made.settings.group) if r.running]
     return ours[0] if ours else None
 
 

@@ -12,6 +12,7 @@ from pyinfra.api import Host
 from cluster import serving
 from cluster.findings import Finding, Refused, error
 from cluster.node import NodeFacts, Rank
+from cluster.plan import members
 from cluster.settings import Settings, Wanted
 from cluster.sglang import RECORDED, known_version
 from cluster.spec import expand, rank_name
@@ -146,13 +147,13 @@ def served(made: Deployment, log: bool = False) -> serving.Served:
     return Served().process(answer.out)
 
 
-def starting(facts: Mapping[str, NodeFacts], seconds: float) -> bool:
-    """Whether any rank is younger than the time a group may take to get ready."""
+def starting(facts: Mapping[str, NodeFacts], group: str, seconds: float) -> bool:
+    """Whether any rank is younger than the time its group may take to get ready."""
     return any(
-        seen.clock - age < seconds
+        seen.clock - begun < seconds
         for seen in facts.values()
-        for rank in seen.ranks
-        if rank.spec is not None and (age := _started(rank)) is not None
+        for rank in members(seen, group)
+        if (begun := _started(rank)) is not None
     )
 
 

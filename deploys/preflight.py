@@ -14,6 +14,7 @@ from cluster.findings import Finding, error, warning
 from cluster.fit import fit
 from cluster.node import NodeFacts
 from cluster.peers import PeerReport
+from cluster.plan import members
 from cluster.spec import expand, mem_fraction, parallelism
 from deploys import gather, secrets
 from facts.peers import Peers
@@ -49,7 +50,7 @@ def preflight(
 def _needs(made: Deployment, nodes: list[NodeFacts]) -> checks.Needs:
     settings = made.settings
     incomplete = not all(n.weights and n.weights.complete for n in nodes)
-    ours = {r.name for seen in made.facts.values() for r in seen.ranks if r.spec is not None}
+    ours = {r.name for seen in made.facts.values() for r in members(seen, settings.group)}
     return checks.Needs(
         runtime=settings.runtime,
         gpus=settings.gpus != "none",

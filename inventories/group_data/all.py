@@ -44,6 +44,9 @@ extra_args: list[str] = []
 
 # ---- how a rank runs
 
+# The name of this group of ranks. Ranks of other groups on the same nodes are left alone: a second
+# group wants names and ports of its own.
+group = "sglang"
 # docker: SGLang in a container; process: the embedded engine, for inventories/local.py.
 runtime = "docker"
 # Its reference: repository:tag, or repository@sha256:….

@@ -376,7 +376,8 @@ def test_a_reading_has_its_parts_though_they_run_side_by_side(run: Run, tmp_path
       info) sleep 0.2; echo '{"ServerVersion":"29.1.0","Runtimes":{"nvidia":{}}}';;
       image) echo '{"Id":"sha256:ab"}';;
     esac"""
-    programs = {"docker": docker, "ip": "echo '[]'", "ss": "true", "nvidia-smi": "echo"}
+    smi = "echo '0, NVIDIA GB10, 580.95.05, 12.1, [N/A], 3.74 W, 41'"
+    programs = {"docker": docker, "ip": "echo '[]'", "ss": "true", "nvidia-smi": smi}
     seen = _reading(run, programs, node="a", image="x:1", full=True)
     assert (seen.unread, seen.ranks) == ({}, ())
     assert seen.engine is not None

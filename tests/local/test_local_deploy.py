@@ -1,0 +1,185 @@
+"""The embedded default, deployed as a newcomer does: a real model on this machine, by pyinfra."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PYINFRA = Path(sys.executable).with_name("pyinfra")
+pytestmark = pytest.mark.local
+
+
+class Local:
+    """inventories/local.py as a group of its own, on a port of its own, beside any other."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.name = f"test-{self.port}"
+
+    def pyinfra(self, *words: str, deploy: str = "deploy.py") -> subprocess.CompletedProcess[str]:
+        own = {"port": self.port, "group": self.name, "head_container": self.name}
+        ours = [word for item in own.items() for word in ("--data", "{}={}".format(*item))]
+        yes = () if "--dry" in words else ("-y",)
+        return subprocess.run(
+            [str(PYINFRA), *yes, "inventories/local.py", deploy, *ours, *words],
+            cwd=ROOT,
+            env={**os.environ, "HOME": str(self.home)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    def deploy(self, *words: str) -> str:
+        done = self.pyinfra(*words)
+        assert done.returncode == 0, done.stderr
+        return done.stderr
+
+    def models(self) -> list[str]:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/v1/models", timeout=10) as reply:
+            answer: dict[str, Any] = json.load(reply)
+        return [entry["id"] for entry in answer["data"]]
+
+    def pids(self) -> list[str]:
+        """Our processes, by the name in their arguments."""
+        marker = f"--spark-serving-name={self.name}".encode()
+        found = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                arguments = path.read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if marker in arguments and b"-m" in arguments:
+                found.append(path.parent.name)
+        return found
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Iterator[Local]:
+    here = Local(tmp_path)
+    yield here
+    here.pyinfra("--data", "state=absent")
+    assert here.pids() == []
+
+
+def changes(log: str) -> int:
+    """Operations that pyinfra counted as a success, that is, as a change."""
+    total = re.search(r"Grand total +(\d+) +(\d+|-) ", log)
+    assert total, log
+    return 0 if total[2] == "-" else int(total[2])
+
+
+def test_the_embedded_default_serves_a_real_answer_and_a_second_run_changes_nothing(
+    local: Local,
+) -> None:
+    assert "The capital of France is Paris." in local.deploy()
+    assert local.models() == ["HuggingFaceTB/SmolLM2-135M-Instruct"]
+    before = local.pids()
+    assert changes(local.deploy()) == 0
+    assert local.pids() == before != []
+
+
+def test_drift_restarts_it_and_dry_only_says_so(local: Local) -> None:
+    local.deploy()
+    before = local.pids()
+    told = local.deploy("--dry", "--data", "served_model_name=small")
+    assert "served_model_name: 'HuggingFaceTB/SmolLM2-135M-Instruct' -> 'small'" in told
+    assert local.pids() == before
+    local.deploy("--data", "served_model_name=small")
+    assert local.models() == ["small"]
+    assert local.pids() != before
+
+
+def test_verify_asks_every_endpoint_and_shows_how_to_use_it(local: Local) -> None:
+    local.deploy()
+    told = local.pyinfra(deploy="deploys/verify.py")
+    assert told.returncode == 0, told.stderr
+    for path in ("/health", "/v1/models", "/v1/chat/completions", "/v1/completions", "/completion"):
+        assert re.search(rf"200 +[\d.]+ s  {path}$", told.stderr, re.MULTILINE), told.stderr
+    assert f"curl http://127.0.0.1:{local.port}/v1/chat/completions" in told.stderr
+
+
+def test_verify_fails_where_nothing_runs(local: Local) -> None:
+    told = local.pyinfra(deploy="deploys/verify.py")
+    assert told.returncode == 1
+    assert "no rank 0 of ours runs" in told.stderr
+
+
+def test_check_says_what_a_deploy_would_do(local: Local) -> None:
+    told = local.pyinfra(deploy="deploys/check.py")
+    assert told.returncode == 0, told.stderr
+    assert "a deploy would go ahead: 0 error" in told.stderr
+
+
+def test_stopped_and_absent_leave_nothing_running(local: Local) -> None:
+    local.deploy()
+    local.deploy("--data", "state=stopped")
+    assert local.pids() == []
+    assert changes(local.deploy("--data", "state=stopped")) == 0
+    assert changes(local.deploy("--data", "state=absent")) == 0
+
+
+def test_another_group_on_the_machine_is_left_alone(local: Local, tmp_path: Path) -> None:
+    other = Local(tmp_path)
+    other.deploy()
+    before = other.pids()
+    local.deploy()
+    local.deploy("--data", "state=absent")
+    assert other.pids() == before != []
+    other.deploy("--data", "state=absent")
+
+
+def test_a_taken_port_is_refused_with_its_holder(local: Local) -> None:
+    with socket.create_server(("127.0.0.1", local.port)):
+        refused = local.pyinfra()
+    assert refused.returncode == 1
+    assert f"port {local.port} is taken by " in refused.stderr
+    assert local.pids() == []
+
+
+def test_an_engine_that_ends_at_start_is_told_with_its_last_words(
+    local: Local, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"GGUF, not")
+    begun = time.monotonic()
+    failed = local.pyinfra("--data", f"model={broken}")
+    assert failed.returncode == 1
+    assert f"llama.cpp can't load '{broken}'" in failed.stderr
+    assert "the rank is gone" in failed.stderr
+    assert time.monotonic() - begun < 30
+    assert local.pids() == []
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        pytest.param("mdoel=x", "mdoel is not a setting; did you mean model?", id="unknown"),
+        pytest.param("port=70000", "port = 70000 is not allowed", id="range"),
+        pytest.param("model=qwen77b", "did you mean qwen7b or qwen72b", id="unknown-model"),
+        pytest.param("model=qwen72b", "qwen72b needs runtime = 'docker'", id="wrong-runtime"),
+        pytest.param("model=/no/such.gguf", "model /no/such.gguf is not there", id="no-file"),
+    ],
+)
+def test_a_refusal_is_one_clear_message_and_starts_nothing(
+    local: Local, data: str, message: str
+) -> None:
+    refused = local.pyinfra("--data", data)
+    assert refused.returncode == 1
+    assert message in refused.stderr
+    assert "Traceback" not in refused.stderr + refused.stdout
+    assert local.pids() == []
