@@ -42,11 +42,14 @@ if settings.runtime == "docker":
     )
 
 # engine
-containers.released(name="Restart policies off", ranks=ranks)
-containers.stopped(name="Stop rank 0", ranks=ranks, seconds=seconds, head=True)
-containers.stopped(name="Stop the other ranks", ranks=ranks, seconds=seconds, head=False)
-containers.replaced(name="Create the ranks", ranks=ranks)
-containers.kept(name="Restart policies", ranks=ranks)
+within = seconds + 150
+containers.released(name="Restart policies off", ranks=ranks, _timeout=within)
+containers.stopped(name="Stop rank 0", ranks=ranks, seconds=seconds, head=True, _timeout=within)
+containers.stopped(
+    name="Stop the other ranks", ranks=ranks, seconds=seconds, head=False, _timeout=within
+)
+containers.replaced(name="Create the ranks", ranks=ranks, _timeout=within)
+containers.kept(name="Restart policies", ranks=ranks, _timeout=within)
 
 # ready, verify
 if run.is_head(host):

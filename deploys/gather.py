@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # Starting Python in an image that is not in the page cache.
 PROBE_SECONDS = 90
+# A reading's own parts give up after 30 s each; this is for a node that has gone silent.
+READING_SECONDS = 120
 
 
 def light(hosts: Mapping[str, Host], wanted: Wanted) -> dict[str, NodeFacts]:
@@ -52,7 +54,9 @@ def full(hosts: Mapping[str, Host], made: Deployment) -> dict[str, NodeFacts]:
 
 
 def _read(hosts: Mapping[str, Host], asked: Any) -> dict[str, NodeFacts]:
-    return shell.on_all(hosts.values(), lambda h: h.get_fact(NodeReading, **asked(h)))
+    return shell.on_all(
+        hosts.values(), lambda h: h.get_fact(NodeReading, _timeout=READING_SECONDS, **asked(h))
+    )
 
 
 def _asked(node: str, wanted: Wanted) -> dict[str, Any]:
