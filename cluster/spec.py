@@ -225,11 +225,13 @@ def _show(fields: Mapping[str, Any], name: str) -> str:
 
 
 def _flat(spec: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Fields by name; the launch's stand for themselves, env's as "env NAME"."""
+    """Fields by name; the launch's as they are, "env NAME", and "volume TARGET"."""
     for name, value in spec.items():
         if name == "launch":
             yield from _flat(value)
         elif name == "env":
             yield from ((f"env {key}", v) for key, v in value.items())
+        elif name == "volumes":
+            yield from ((f"volume {v.split(':')[1]}", v) for v in value if ":" in v)
         else:
             yield name, list(value) if isinstance(value, tuple) else value

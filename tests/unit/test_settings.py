@@ -68,6 +68,7 @@ ALLOWED = {
     "enable_dp_attention": f"{TRUTH} or auto",
     "enable_metrics": TRUTH,
     "extra_args": WORDS,
+    "group": NAME,
     "runtime": "one of docker, process",
     "image": FULL,
     "sglang_version": STRING,

@@ -39,7 +39,7 @@ DUMP = (
     '"NCCL_IGNORE_CPU_AFFINITY":"1","NCCL_SOCKET_IFNAME":"enp1s0f1np1",'
     '"PYTORCH_CUDA_ALLOC_CONF":"expandable_segments:True","SGLANG_HOST_IP":"192.168.100.11",'
     '"TIKTOKEN_ENCODINGS_BASE":"/tiktoken_encodings","TP_SOCKET_IFNAME":"enp1s0f1np1",'
-    '"UCX_NET_DEVICES":"rocep1s0f1:1,roceP2p1s0f1:1"},"gpus":"all",'
+    '"UCX_NET_DEVICES":"rocep1s0f1:1,roceP2p1s0f1:1"},"gpus":"all","group":"sglang",'
     '"image":"lmsysorg/sglang:spark","ipc":"private","launch":{"context_length":null,'
     '"disable_cuda_graph":true,"dist_init_addr":"192.168.100.10:50000","dist_timeout":null,'
     '"enable_dp_attention":true,"enable_metrics":true,"extra_args":[],"host":"0.0.0.0",'
@@ -231,7 +231,7 @@ def test_drift_of_a_model_names_every_field_it_moves() -> None:
         "reasoning_parser",
         "served_model_name",
         "tool_call_parser",
-        "volumes",
+        "volume /tiktoken_encodings",
     ]
 
 
