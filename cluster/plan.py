@@ -37,10 +37,14 @@ class Step:
 
     @property
     def is_head(self) -> bool:
-        """Rank 0 of its group: it must be stopped first, SGLang's workers ignore SIGTERM."""
-        if self.spec is not None:
+        """Rank 0 of its group: it must be stopped first, SGLang's workers ignore SIGTERM.
+
+        What runs decides, not what it shall become.
+        """
+        now = None if self.seen is None else _label(self.seen).get("rank")
+        if now is None and self.spec is not None:
             return self.spec.rank == 0
-        return self.seen is not None and _label(self.seen).get("rank") == 0
+        return now == 0
 
 
 @dataclass(frozen=True)
@@ -164,6 +168,8 @@ def _foreign(specs: Mapping[str, Spec], facts: Mapping[str, NodeFacts]) -> Itera
 def _not_ours(node: str, spec: Spec, rank: Rank) -> Finding:
     other = _label(rank).get("group")
     why = f"it belongs to the group {other}" if other else "it lacks our label"
+    if rank.spec is not None and not other:
+        why = "its label tells no group"
     setting = "head_container" if spec.rank == 0 else "worker_container"
     return error(
         f"a container named {spec.name} is there and is not ours ({why})",
