@@ -72,7 +72,7 @@ def specs_of(nodes: int = 2, version: str = VERSION, **data: Any) -> dict[str, S
     return specs(seen, find(seen.common.model), fabric_of(seen, facts), facts, version)
 
 
-def ran(spec: Spec, **more: Any) -> Rank:
+def ran(spec: Spec, /, **more: Any) -> Rank:
     """A rank that runs as its spec wants it."""
     usual: dict[str, Any] = {
         "id": f"id-of-{spec.name}",

@@ -104,7 +104,7 @@ def test_a_process_that_ignores_sigterm_is_killed_in_time(
     sh(process.start(spec), home)
     assert until(lambda: "up" in sh(process.logs(spec.name, 5), home))
     pid, begun = engine_pid(home, spec.name), time.monotonic()
-    sh(process.stop(Rank(spec.name, pid, "running"), 1), home)
+    sh(process.stop(Rank(spec.name, pid, "running"), 0), home)
     assert not alive(pid)
     assert time.monotonic() - begun < 5
 

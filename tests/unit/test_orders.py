@@ -1,0 +1,94 @@
+"""What each phase says to one node, for both runtimes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from samples import ran, running, spark, sparks, specs_of
+
+from cluster import docker, orders, process
+from cluster.plan import plan
+
+TWO = specs_of()
+NEW = specs_of(mem_fraction=0.7)
+LOCAL = specs_of(nodes=1, model="smollm2", runtime="process")
+
+
+def test_the_setting_names_the_runtime() -> None:
+    assert orders.runtime("docker") is docker
+    assert orders.runtime("process") is process
+
+
+def test_defect_23_the_head_stops_before_its_workers() -> None:
+    made = plan(NEW, running(TWO), "running")
+    first = {n: orders.stop(docker, made, n, 30, head=True) for n in TWO}
+    then = {n: orders.stop(docker, made, n, 30, head=False) for n in TWO}
+    assert {n: [w[-1] for w in words] for n, words in first.items()} == {
+        "spark-1": ["sglang-head"],
+        "spark-2": [],
+    }
+    assert {n: [w[-1] for w in words] for n, words in then.items()} == {
+        "spark-1": [],
+        "spark-2": ["sglang-worker-1"],
+    }
+
+
+def test_policies_go_before_anything_stops_on_every_rank() -> None:
+    made = plan(NEW, running(TWO), "running")
+    assert orders.release(docker, made, "spark-1") == [docker.release("sglang-head")]
+    assert orders.release(docker, made, "spark-2") == [docker.release("sglang-worker-1")]
+
+
+def test_replace_removes_before_it_creates_and_starts_nothing() -> None:
+    made = plan(NEW, running(TWO), "running")
+    words = orders.replace(docker, made, "spark-1")
+    assert words == [docker.remove("sglang-head"), docker.create(NEW["spark-1"])]
+    assert not any("start" in w for w in words)
+
+
+def test_the_grace_before_a_kill_is_the_setting() -> None:
+    made = plan(NEW, running(TWO), "running")
+    (words,) = orders.stop(docker, made, "spark-1", 7, head=True)
+    assert words[-3:] == ("--time", "7", "sglang-head")
+
+
+def test_a_node_without_a_part_in_the_plan_is_left_alone() -> None:
+    made = plan(NEW, running(TWO), "running")
+    for phase in (orders.release, orders.replace, orders.keep):
+        assert phase(docker, made, "spark-9") == []
+
+
+def test_a_process_has_no_creating_and_no_policies() -> None:
+    facts = sparks(1)
+    made = plan(LOCAL, facts, "running")
+    assert made.restart
+    assert orders.replace(process, made, "spark-1") == []
+    assert orders.release(process, made, "spark-1") == []
+
+
+def test_a_drifted_process_is_stopped_and_its_log_goes() -> None:
+    (old,) = LOCAL.values()
+    rank = ran(old, id="4242", image_id="", restart_policy="")
+    facts = {"spark-1": replace(spark(0), ranks=(rank,), image=None)}
+    changed = specs_of(nodes=1, model="smollm2", runtime="process", port=30001)
+    made = plan(changed, facts, "running")
+    assert orders.stop(process, made, "spark-1", 5, head=True) == [process.stop(rank, 5)]
+    assert orders.replace(process, made, "spark-1") == [process.remove("sglang-head")]
+
+
+def test_a_converged_process_is_left_alone() -> None:
+    (spec,) = LOCAL.values()
+    rank = ran(spec, id="4242", image_id="", restart_policy="")
+    made = plan(LOCAL, {"spark-1": replace(spark(0), ranks=(rank,), image=None)}, "running")
+    assert not made.changes
+
+
+@pytest.mark.parametrize("state", ["stopped", "absent"])
+def test_ending_a_process(state: str) -> None:
+    (spec,) = LOCAL.values()
+    rank = ran(spec, id="4242", image_id="", restart_policy="")
+    made = plan({}, {"spark-1": replace(spark(0), ranks=(rank,))}, state)
+    assert orders.stop(process, made, "spark-1", 5, head=True) == [process.stop(rank, 5)]
+    gone = [process.remove("sglang-head")] if state == "absent" else []
+    assert orders.replace(process, made, "spark-1") == gone

@@ -1,0 +1,471 @@
+"""Desired against actual, case by case; then any mixture of ranks on a model of a few nodes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as profile
+from hypothesis import strategies as st
+from samples import IMAGE_ID, OTHER_IMAGE_ID, node_name, ran, running, spark, sparks, specs_of
+
+from cluster import docker, orders
+from cluster.findings import Refused
+from cluster.node import Image, NodeFacts, Rank
+from cluster.plan import Plan, members, plan
+from cluster.spec import Spec
+
+TWO = specs_of()
+HEAD, WORKER = TWO["spark-1"], TWO["spark-2"]
+
+
+def seen(*ranks: Rank, node: int = 0, image: str | None = IMAGE_ID) -> NodeFacts:
+    picture = Image("lmsysorg/sglang:spark", image) if image else None
+    return replace(spark(node), ranks=ranks, image=picture)
+
+
+def pair(head: tuple[Rank, ...] | None = None, worker: tuple[Rank, ...] | None = None) -> Any:
+    """Two nodes that run what they should, but for what is given."""
+    return {
+        "spark-1": seen(*((ran(HEAD),) if head is None else head)),
+        "spark-2": seen(*((ran(WORKER),) if worker is None else worker), node=1),
+    }
+
+
+def recreated(made: Plan) -> list[str]:
+    return [step.name for step in made.steps if step.recreate]
+
+
+# ---- nothing to do
+
+
+def test_defect_21_a_converged_group_is_left_alone() -> None:
+    made = plan(TWO, running(TWO), "running")
+    assert not made.changes
+    assert list(made.lines()) == []
+    for node in TWO:
+        assert everything(made, node) == []
+
+
+def test_an_image_that_nobody_asked_for_is_no_reason() -> None:
+    facts = {name: replace(f, image=None) for name, f in pair().items()}
+    assert not plan(TWO, facts, "running").changes
+
+
+def test_other_peoples_containers_are_no_reason() -> None:
+    alien = Rank("sglang-of-somebody", "x", "running")
+    assert not plan(TWO, pair(head=(ran(HEAD), alien)), "running").changes
+
+
+def test_a_label_that_differs_in_looks_alone_is_no_reason() -> None:
+    spaced = json.dumps(dict(reversed(json.loads(HEAD.dump()).items())), indent=1)
+    assert not plan(TWO, pair(head=(ran(HEAD, spec=spaced),)), "running").changes
+
+
+# ---- the group is the unit
+
+ONE_WRONG: list[Any] = [
+    pytest.param((), "is not there", ["sglang-worker-1"], id="missing"),
+    pytest.param((ran(WORKER, status="exited", exit_code=1),), "is exited, exit code 1", [],
+                 id="exited"),
+    pytest.param((ran(WORKER, status="exited", exit_code=137, oom_killed=True),),
+                 "is exited, exit code 137, killed for memory", [], id="out-of-memory"),
+    pytest.param((ran(WORKER, status="exited", exit_code=137),), "is exited, exit code 137", [],
+                 id="137-alone"),
+    pytest.param((ran(WORKER, status="created"),), "is created", [], id="created"),
+    pytest.param((ran(WORKER, status="restarting"),), "is restarting", [], id="restarting"),
+    pytest.param((ran(WORKER, status="paused"),), "is paused", [], id="paused"),
+    pytest.param((ran(WORKER, status="dead"),), "is dead", [], id="dead"),
+    pytest.param((ran(WORKER, spec=replace(WORKER, image="sgl:0").dump()),),
+                 "image: 'sgl:0' -> 'lmsysorg/sglang:spark'", ["sglang-worker-1"], id="drifted"),
+    pytest.param((ran(WORKER, image_id=OTHER_IMAGE_ID),), "image id: cdcdcdcdcdcd -> abababababab",
+                 ["sglang-worker-1"], id="image-moved"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("ranks", "reason", "anew"), ONE_WRONG)
+def test_one_wrong_rank_restarts_all_and_recreates_only_what_differs(
+    ranks: tuple[Rank, ...], reason: str, anew: list[str]
+) -> None:
+    made = plan(TWO, pair(worker=ranks), "running")
+    assert made.restart
+    assert recreated(made) == anew
+    assert list(made.lines()) == [
+        "spark-1 sglang-head: restarts with its group",
+        f"spark-2 sglang-worker-1: {reason}",
+    ]
+    assert "docker stop" in " ".join(everything(made, "spark-1"))
+
+
+def test_several_reasons_of_one_rank_are_all_told() -> None:
+    old = replace(WORKER, ipc="host", gpus="")
+    facts = pair(worker=(ran(WORKER, spec=old.dump(), image_id=OTHER_IMAGE_ID),))
+    assert [line.partition(": ")[2] for line in list(plan(TWO, facts, "running").lines())[1:]] == [
+        "gpus: '' -> 'all'",
+        "ipc: 'host' -> 'private'",
+        "image id: cdcdcdcdcdcd -> abababababab",
+    ]
+
+
+def test_a_first_deploy_creates_everything() -> None:
+    made = plan(TWO, sparks(), "running")
+    assert recreated(made) == ["sglang-head", "sglang-worker-1"]
+    assert made.restart
+    for node, spec in TWO.items():
+        assert orders.replace(docker, made, node) == [docker.create(spec)]
+        assert orders.stop(docker, made, node, 30, head=True) == []
+
+
+def test_a_reason_of_the_whole_group_is_told_once_at_its_head() -> None:
+    made = plan(TWO, pair(), "running", restart="/health of rank 1 does not answer")
+    assert made.restart
+    assert recreated(made) == []
+    assert list(made.lines()) == [
+        "spark-1 sglang-head: /health of rank 1 does not answer",
+        "spark-2 sglang-worker-1: restarts with its group",
+    ]
+
+
+# ---- restart policies
+
+
+def test_a_policy_changed_by_hand_is_set_without_a_restart() -> None:
+    made = plan(TWO, pair(worker=(ran(WORKER, restart_policy="no"),)), "running")
+    assert not made.restart
+    assert made.changes
+    assert list(made.lines()) == ["spark-2: restart policy -> unless-stopped"]
+    assert everything(made, "spark-1") == []
+    assert everything(made, "spark-2") == [
+        "timeout --kill-after=5 30 docker update --restart unless-stopped sglang-worker-1"
+    ]
+
+
+def test_policies_wait_where_the_group_restarts_anyway() -> None:
+    made = plan(TWO, pair(head=(ran(HEAD, restart_policy="no"),), worker=()), "running")
+    assert made.policies == {}
+    assert orders.keep(docker, made, "spark-1") == []
+
+
+def test_a_policy_that_is_off_is_not_turned_off_again() -> None:
+    made = plan(TWO, pair(head=(ran(HEAD, restart_policy="no"),), worker=()), "running")
+    assert orders.release(docker, made, "spark-1") == []
+
+
+# ---- strays
+
+
+def test_a_renamed_rank_goes_and_the_new_one_comes() -> None:
+    old = replace(WORKER, name="old-worker-1")
+    made = plan(TWO, pair(worker=(ran(old),)), "running")
+    assert "spark-2 old-worker-1: is no longer wanted" in list(made.lines())
+    assert said(orders.replace(docker, made, "spark-2"))[0].endswith(
+        "docker rm --force old-worker-1"
+    )
+
+
+def test_what_head_only_leaves_behind_goes() -> None:
+    alone = specs_of(head_only=True)
+    made = plan(alone, pair(), "running")
+    stray = made.of("spark-2")[0]
+    assert (stray.remove, stray.spec, stray.is_head) == (True, None, False)
+    assert made.restart
+
+
+def test_a_stray_that_has_ended_goes_without_a_restart() -> None:
+    old = ran(replace(WORKER, name="old"), status="exited", exit_code=0)
+    made = plan(TWO, pair(worker=(ran(WORKER), old)), "running")
+    assert not made.restart
+    assert everything(made, "spark-1") == []
+    assert everything(made, "spark-2")[-1].endswith("docker rm --force old")
+    assert not any("sglang-worker-1" in words for words in everything(made, "spark-2"))
+
+
+def test_a_head_that_moved_to_the_other_node_is_stopped_as_a_head() -> None:
+    swapped = {"spark-2": replace(HEAD), "spark-1": replace(WORKER)}
+    made = plan(swapped, pair(), "running")
+    first = said(orders.stop(docker, made, "spark-1", 30, head=True))
+    assert [words.split()[-1] for words in first] == ["sglang-head"]
+    assert orders.stop(docker, made, "spark-2", 30, head=True) == []
+
+
+def test_a_head_that_keeps_its_name_as_a_worker_is_still_stopped_as_a_head() -> None:
+    """What runs decides the order of its end, not what it shall become."""
+    was_head = ran(replace(WORKER, rank=0, launch=replace(WORKER.launch, rank=0)))
+    made = plan(TWO, pair(worker=(was_head,)), "running")
+    assert len(orders.stop(docker, made, "spark-2", 30, head=True)) == 1
+
+
+# ---- not ours
+
+
+@pytest.mark.parametrize(
+    ("node", "name", "setting"),
+    [
+        ("spark-1", "sglang-head", "head_container"),
+        ("spark-2", "sglang-worker-1", "worker_container"),
+    ],
+)
+def test_a_container_under_our_name_without_our_label_refuses(
+    node: str, name: str, setting: str
+) -> None:
+    facts = pair()
+    facts[node] = replace(facts[node], ranks=(Rank(name, "x", "running"),))
+    with pytest.raises(Refused) as refused:
+        plan(TWO, facts, "running")
+    (told,) = refused.value.findings
+    assert str(told) == (
+        f"{node}: a container named {name} is there and is not ours (it lacks our label) -> "
+        f"docker rename {name} {name}-old, or --data {setting}=another-name"
+    )
+
+
+@pytest.mark.parametrize(
+    ("label", "why"),
+    [
+        pytest.param("", "its label tells no group", id="empty"),
+        pytest.param("{", "its label tells no group", id="broken"),
+        pytest.param("[1]", "its label tells no group", id="a-list"),
+        pytest.param('{"group":"blue"}', "it belongs to the group blue", id="another-group"),
+    ],
+)
+def test_a_label_that_is_not_this_groups_refuses_and_says_why(label: str, why: str) -> None:
+    with pytest.raises(Refused, match=f"is not ours .{why}."):
+        plan(TWO, pair(worker=(ran(WORKER, spec=label),)), "running")
+
+
+def test_another_group_on_the_same_nodes_is_left_alone() -> None:
+    other = ran(replace(HEAD, name="blue-head", group="blue"))
+    facts = pair(head=(ran(HEAD), other))
+    assert not plan(TWO, facts, "running").changes
+    for state in ("stopped", "absent"):
+        assert not any("blue" in w for w in everything(plan({}, facts, state), "spark-1"))
+
+
+@pytest.mark.parametrize("state", ["stopped", "absent"])
+def test_stopping_spares_what_is_not_ours(state: str) -> None:
+    facts = pair(head=(Rank("sglang-head", "x", "running"),), worker=())
+    made = plan({}, facts, state)
+    assert not made.changes
+    assert everything(made, "spark-1") == []
+
+
+# ---- stopped, absent
+
+
+def test_stopped() -> None:
+    made = plan({}, pair(), "stopped")
+    assert list(made.lines()) == [
+        "spark-1 sglang-head: is running",
+        "spark-2 sglang-worker-1: is running",
+    ]
+    assert not made.restart
+    name, bound = "sglang-head", "timeout --kill-after=5"
+    assert everything(made, "spark-1") == [
+        f"{bound} 30 docker update --restart no {name}",
+        f"{bound} 60 docker stop --time 30 {name}",
+    ]
+
+
+def test_absent() -> None:
+    made = plan({}, pair(), "absent")
+    assert [words.split()[4] for words in everything(made, "spark-2")] == ["update", "stop", "rm"]
+    assert {line.partition(": ")[2] for line in made.lines()} == {"is there"}
+
+
+@pytest.mark.parametrize("state", ["stopped", "absent"])
+def test_ending_nothing_is_no_change(state: str) -> None:
+    made = plan({}, sparks(), state)
+    assert not made.changes
+
+
+def test_stopping_what_has_stopped_is_no_change_and_keeps_it() -> None:
+    facts = pair(*((ran(s, status="exited", exit_code=0),) for s in (HEAD, WORKER)))
+    assert not plan({}, facts, "stopped").changes
+
+
+def test_removing_what_has_stopped_stops_nothing() -> None:
+    facts = pair(*((ran(s, status="exited", restart_policy="no"),) for s in (HEAD, WORKER)))
+    made = plan({}, facts, "absent")
+    assert [words.split()[4] for words in everything(made, "spark-1")] == ["rm"]
+
+
+# ---- a model of a few nodes
+
+
+@dataclass
+class World:
+    """Nodes with containers, and a Docker that does what the words say.
+
+    + label: name → what the label says; None is somebody else's container
+    """
+
+    facts: dict[str, NodeFacts]
+    stopped: list[tuple[str, str]] = field(default_factory=list)
+    touched: list[tuple[str, str]] = field(default_factory=list)
+    # What `docker create` will find by its reference.
+    image_id: str = IMAGE_ID
+
+    def carry_out(self, made: Plan) -> None:
+        """The phases of deploy.py, every node through one before the next."""
+        for phase in (
+            lambda n: orders.release(docker, made, n),
+            lambda n: orders.stop(docker, made, n, 30, head=True),
+            lambda n: orders.stop(docker, made, n, 30, head=False),
+            lambda n: orders.replace(docker, made, n),
+            lambda n: orders.keep(docker, made, n),
+        ):
+            for node in self.facts:
+                for words in phase(node):
+                    self.docker(node, *words[4:])
+
+    def docker(self, node: str, verb: str, *words: str) -> None:
+        ranks = {rank.name: rank for rank in self.facts[node].ranks}
+        name = words[words.index("--name") + 1] if verb == "create" else words[-1]
+        if verb == "create":
+            assert name not in ranks, f"{name} is in use"
+            label = words[words.index("--label") + 1].partition("=")[2]
+            ranks[name] = Rank(name, "new", "created", self.image_id, label, restart_policy="no")
+        else:
+            self.touched.append((node, name))
+            ranks[name] = self.after(verb, words, node, ranks[name])
+            if verb == "rm":
+                del ranks[name]
+        self.facts[node] = replace(self.facts[node], ranks=tuple(ranks.values()))
+
+    def after(self, verb: str, words: tuple[str, ...], node: str, rank: Rank) -> Rank:
+        if verb == "stop":
+            self.stopped.append((node, rank.name))
+            assert rank.restart_policy == "no", "Docker would bring it back"
+            return replace(rank, status="exited", exit_code=0)
+        if verb == "update":
+            return replace(rank, restart_policy=words[1])
+        assert verb == "rm", verb
+        assert rank.status in ("exited", "created", "dead"), "removed while it runs"
+        return rank
+
+    def start_and_keep(self, made: Plan, specs: Mapping[str, Spec]) -> None:
+        """What `ready` and `verified` do after these phases."""
+        if made.restart:
+            for node, spec in specs.items():
+                ranks = (
+                    replace(r, status="running", restart_policy=spec.restart_policy)
+                    if r.name == spec.name
+                    else r
+                    for r in self.facts[node].ranks
+                )
+                self.facts[node] = replace(self.facts[node], ranks=tuple(ranks))
+
+
+def said(words: list[tuple[str, ...]]) -> list[str]:
+    return [" ".join(w) for w in words]
+
+
+def everything(made: Plan, node: str) -> list[str]:
+    return said(
+        [
+            *orders.release(docker, made, node),
+            *orders.stop(docker, made, node, 30, head=True),
+            *orders.stop(docker, made, node, 30, head=False),
+            *orders.replace(docker, made, node),
+            *orders.keep(docker, made, node),
+        ]
+    )
+
+
+STATUSES = ("running", "exited", "created", "restarting", "paused", "dead")
+POLICIES = ("no", "unless-stopped", "always", "on-failure")
+THREE = specs_of(nodes=3, model="qwen72b")
+OLD = specs_of(nodes=3, model="qwen72b", mem_fraction=0.5)
+LABELS = ("as-wanted", "old")
+# Of strays: what tells no group of ours is not ours to touch.
+ODD = ("broken", "empty", "other-group")
+
+
+@st.composite
+def own_rank(draw: st.DrawFn, spec: Spec, name: str, labels: tuple[str, ...] = LABELS) -> Rank:
+    label = draw(st.sampled_from(labels))
+    old = replace(OLD[node_name(spec.rank)], name=name)
+    text = {
+        "as-wanted": replace(spec, name=name).dump(),
+        "old": old.dump(),
+        "broken": "{",
+        "empty": "",
+        "other-group": replace(old, group="blue").dump(),
+    }[label]
+    return ran(
+        spec,
+        spec=text,
+        status=draw(st.sampled_from(STATUSES)),
+        restart_policy=draw(st.sampled_from(POLICIES)),
+        image_id=draw(st.sampled_from((IMAGE_ID, OTHER_IMAGE_ID))),
+    )
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> dict[str, NodeFacts]:
+    """Three nodes: each rank there or not, right or wrong; strays; other people's containers."""
+    facts = {}
+    for rank, (node, spec) in enumerate(THREE.items()):
+        ranks = [replace(Rank("somebodys", "x", "running"), restart_policy="always")]
+        if draw(st.booleans()):
+            ranks.append(draw(own_rank(spec, spec.name)))
+        for name in draw(st.lists(st.sampled_from(["old-a", "old-b"]), unique=True, max_size=2)):
+            was = THREE[node_name(draw(st.integers(0, 2)))]
+            ranks.append(replace(draw(own_rank(was, name, LABELS + ODD)), name=name))
+        facts[node] = seen(*ranks, node=rank, image=draw(st.sampled_from((IMAGE_ID, None))))
+    return facts
+
+
+def ours(facts: Mapping[str, NodeFacts]) -> set[tuple[str, str]]:
+    return {(n, r.name) for n, f in facts.items() for r in members(f, "sglang")}
+
+
+WISHES = st.sampled_from(["running", "running", "running", "hangs", "stopped", "absent"])
+
+
+@profile(max_examples=150, deadline=None)
+@given(worlds(), WISHES)
+def test_after_the_orders_a_second_plan_is_empty(facts: dict[str, NodeFacts], wish: str) -> None:
+    state = "running" if wish == "hangs" else wish
+    specs = THREE if state == "running" else {}
+    world, before = World(dict(facts)), ours(facts)
+    made = plan(specs, world.facts, state, restart="it hangs" if wish == "hangs" else "")
+    world.carry_out(made)
+    assert set(world.touched) <= before
+    assert all(Rank("somebodys", "x", "running", restart_policy="always") in f.ranks
+               for f in world.facts.values())  # fmt: skip
+    if state == "running" and made.restart:
+        alive = {n: [r for r in members(f, "sglang") if r.running]
+                 for n, f in world.facts.items()}  # fmt: skip
+        assert not any(alive.values()), "all are stopped before the first starts"
+    world.start_and_keep(made, specs)
+    again = plan(specs, world.facts, state)
+    assert not again.changes, list(again.lines())
+
+
+@profile(max_examples=100, deadline=None)
+@given(worlds(), WISHES)
+def test_no_worker_is_stopped_before_a_head(facts: dict[str, NodeFacts], wish: str) -> None:
+    state = "running" if wish == "hangs" else wish
+    world = World(dict(facts))
+    world.carry_out(plan(THREE if state == "running" else {}, facts, state))
+    labels = {(n, r.name): r.spec or "" for n, f in facts.items() for r in f.ranks}
+    heads = [
+        '"rank":0' in labels[stopped] for stopped in world.stopped if '"rank"' in labels[stopped]
+    ]
+    assert heads == sorted(heads, reverse=True)
+
+
+@profile(max_examples=60, deadline=None)
+@given(worlds())
+def test_what_runs_as_wanted_is_never_made_anew(facts: dict[str, NodeFacts]) -> None:
+    right = {
+        (n, r.name) for n, f in facts.items() for r in f.ranks
+        if r.spec == THREE[n].dump() and (f.image is None or f.image.id == r.image_id)
+    }  # fmt: skip
+    made = plan(THREE, facts, "running")
+    assert not right & {(s.node, s.name) for s in made.steps if s.recreate or s.remove}
