@@ -6,7 +6,7 @@ pyinfra inventories/spark.py deploy.py [--data model=qwen72b]
 from pyinfra import host
 
 from cluster.spec import expand
-from deploys.deployment import deployment
+from deploys.converge import decide, deployment, group
 from deploys.secrets import find_token
 from operations import containers, images, serving, weights
 
@@ -33,7 +33,9 @@ if settings.runtime == "docker":
         files=run.vocabularies(host),
     )
     if run.is_head(host):
-        serving.checked(name="Check again, with what has come", again=run.again, needed=run.fetches)
+        serving.checked(
+            name="Check again, with what has come", again=lambda: decide(run), needed=run.fetches
+        )
     weights.token(
         name="Hugging Face token",
         find=lambda: find_token(settings.hf_token_file),
@@ -53,5 +55,5 @@ containers.kept(name="Restart policies", ranks=ranks, _timeout=within)
 
 # ready, verify
 if run.is_head(host):
-    serving.ready(name="Every rank ready", group=run.group)
-    serving.verified(name=f"{run.model_name} is served", group=run.group)
+    serving.ready(name="Every rank ready", group=lambda: group(run))
+    serving.verified(name=f"{run.model_name} is served", group=lambda: group(run))

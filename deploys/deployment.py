@@ -1,32 +1,29 @@
-"""One run: what is wanted, what is true, what must change. Made once, for the whole cluster."""
+"""What one run knows of the whole cluster, and the questions that its operations ask."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from pyinfra import logger
-from pyinfra.api import Host, State
+from pyinfra.api import Host
 
-from cluster import models, orders, readiness, serving, settings
-from cluster.fabric import Fabric, FabricWishes, NodeWishes, choose
-from cluster.findings import Finding, Level, Refused
+from cluster import orders, readiness, serving
+from cluster.fabric import Fabric
+from cluster.findings import Finding, Level
 from cluster.models import Model
 from cluster.node import NodeFacts
-from cluster.plan import Plan, plan
-from cluster.readiness import Limits
+from cluster.plan import Plan
 from cluster.settings import Settings, Wanted
-from cluster.spec import Spec, expand, served_name, specs
+from cluster.spec import Spec, expand, served_name
 from cluster.weights import TIKTOKEN, hub_folder
-from deploys import declared, gather, secrets
-from deploys.once import once
-from operations.serving import Group
+from deploys import secrets
 
 
 @dataclass
 class Deployment:
-    """Everything that one run knows. `facts`, `fabric`, `specs` and `plan` are made again when an
-    image or weights have come (`refresh`); the rest stays as it was declared.
+    """Everything that one run knows: what was declared, what was read, what follows from both.
+
+    `converge` fills it, and once more when an image has come; it is asked by every operation.
 
     + hosts: every host of the run, rank order, those that serve nothing last
     + version: SGLang's, that the launch lines are written for; "" for the process runtime
@@ -76,6 +73,18 @@ class Deployment:
     def ready_seconds(self) -> float:
         return readiness.ready_seconds(self.settings.ready_timeout, len(self.wanted.names))
 
+    @property
+    def own_url(self) -> str:
+        """Where a rank serves, as its own node reaches it."""
+        host = self.settings.host
+        return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{self.settings.port}"
+
+    @property
+    def urls(self) -> list[str]:
+        """Where each rank serves, as its head reaches it, rank 0 first."""
+        workers = self.fabric.nodes[1:]
+        return [self.own_url, *(f"http://{w.address}:{self.settings.port}" for w in workers)]
+
     def pulls(self, host: Host) -> bool:
         """Whether this node shall ask the registry for the image."""
         if not self.plan.restart and self.settings.pull != "always":
@@ -102,25 +111,6 @@ class Deployment:
         """Whether anything comes to any node before ranks change."""
         return any(self.pulls(h) or self.vocabularies(h) for h in self.serving.values())
 
-    def group(self) -> Group | None:
-        """The group to bring up and to verify; None where it serves already, or shall not run."""
-        if not self.running or self.served is not None:
-            return None
-        return Group(
-            hosts=self.serving,
-            specs=self.specs,
-            runtime=self.runtime,
-            model=self.model_name,
-            url=gather.own_url(self),
-            limits=Limits(self.ready_seconds, self.settings.download_stall_timeout),
-            stop_seconds=self.settings.stop_timeout,
-            start=self.plan.restart,
-            restarts={} if self.plan.restart else self._restarts(),
-            weights=self._coming(),
-            ask=lambda: gather.served(self, log=True),
-            rdma=self.fabric.transport == "rdma",
-        )
-
     def _docker(self, host: Host) -> bool:
         return self.running and self.settings.runtime == "docker" and host.name in self.specs
 
@@ -128,7 +118,7 @@ class Deployment:
         weights = self.full[node].weights if node in self.full else None
         return weights is not None and weights.complete
 
-    def _coming(self) -> dict[str, str]:
+    def coming(self) -> dict[str, str]:
         """Folders that ranks download to."""
         if self.settings.runtime == "process" or self.model.local or not self.full:
             return {}
@@ -140,7 +130,7 @@ class Deployment:
             for name in lacking
         }
 
-    def _restarts(self) -> dict[str, int]:
+    def restarts(self) -> dict[str, int]:
         names = {node: spec.name for node, spec in self.specs.items()}
         return {
             node: rank.restarts
@@ -152,107 +142,5 @@ class Deployment:
     def is_head(self, host: Host) -> bool:
         return host.name == self.wanted.head
 
-    def refresh(self) -> None:
-        """Read every node, decide the fabric, the specs and the plan."""
-        self.facts = gather.light(self.hosts, self.wanted)
-        self.findings = ()
-        if not self.running:
-            self.findings = gather.unreadable(self.facts)
-            self.plan = plan({}, self.facts, self.settings.state, group=self.settings.group)
-            return
-        ranks = [self.facts[name] for name in self.wanted.names]
-        self.fabric = choose(ranks, wishes(self.wanted))
-        self.findings = self.fabric.findings
-        self.version = gather.sglang_version(self.serving, self.facts, self.settings)
-        self.specs = specs(self.wanted, self.model, self.fabric, self.facts, self.version)
-        self.plan = self._planned()
-
-    def judge(self) -> None:
-        """A group that needs no change must also serve: if it does not, and is not just starting,
-        it restarts."""
-        if not self.running or self.plan.changes:
-            return
-        self.served = gather.served(self)
-        wrong = serving.problems(self.served, self.wanted.names, self.model_name)
-        if wrong and not gather.starting(self.facts, self.settings.group, self.ready_seconds):
-            self.served = None
-            self.plan = self._planned(restart=str(wrong[0]))
-        elif wrong:
-            self.served = None
-            self.full = gather.full(self.serving, self)
-
-    def _planned(self, restart: str = "") -> Plan:
-        group = self.settings.group
-        return plan(self.specs, self.facts, "running", restart=restart, group=group)
-
-    def check(self) -> None:
-        """Everything that can be refused, before the first change."""
-        from deploys import preflight  # a converged run does without
-
-        findings, self.full = preflight.preflight(self)
-        self.findings = tuple(
-            dict.fromkeys([*self.findings, *findings, *preflight.image_differs(self.full)])
-        )
-
-    def again(self) -> None:
-        """Read, plan and check, now or once more; Refused before anything stops."""
-        self.refresh()
-        self.judge()
-        if self.running and self.plan.changes:
-            self.check()
-        if self.errors():
-            raise Refused(*self.findings)
-
     def errors(self) -> list[Finding]:
         return [f for f in self.findings if f.level is Level.ERROR]
-
-
-def wishes(wanted: Wanted) -> FabricWishes:
-    """What the settings say of the fabric."""
-    common = wanted.common
-    by_node = {
-        name: NodeWishes(s.address, s.nccl_ib_hca, s.nccl_socket_ifname, s.gloo_socket_ifname)
-        for name, s in wanted.nodes.items()
-    }
-    return FabricWishes(common.rdma, common.twins, by_node)
-
-
-def deployment(host: Host) -> Deployment:
-    """The run's deployment, one for all hosts; DeployError where it is refused."""
-    return once(host.state, _make)
-
-
-def _make(state: State) -> Deployment:
-    made = declaration(state)
-    made.again()
-    report(made)
-    return made
-
-
-def declaration(state: State) -> Deployment:
-    """What is wanted, before any node is read."""
-    everyone = declared.hosts(state.inventory)
-    wanted = settings.wanted([declared.declared(host) for host in everyone])
-    if wanted.common.state == "running":
-        declared.refuse_split(state, [h for h in everyone if h.name in wanted.nodes])
-    return Deployment(
-        hosts={h.name: h for h in everyone if state.is_host_in_limit(h)},
-        wanted=wanted,
-        model=models.find(wanted.common.model),
-    )
-
-
-def report(made: Deployment) -> None:
-    """Tell, once, what was found and what will change."""
-    for finding in made.findings:
-        if finding.level is Level.WARNING:
-            logger.warning(f"    warning: {finding}")
-    if made.fabric.summary:
-        logger.info(f"    fabric: {made.fabric.summary}")
-    for line in made.plan.lines():
-        logger.info(f"    plan: {line}")
-    if made.served:
-        logger.info(
-            f"    serving: {made.model_name} on {len(made.wanted.names)} node(s), "
-            f"answered in {made.served.seconds:.2f} s"
-        )

@@ -15,7 +15,8 @@ from cluster.plan import members
 from cluster.readiness import Look
 from cluster.serving import QUESTION, Reply, text
 from deploys import gather
-from deploys.deployment import Deployment, declaration
+from deploys.converge import declaration
+from deploys.deployment import Deployment
 from facts.endpoints import Endpoints
 from facts.serving import RankLook
 from operations import shell

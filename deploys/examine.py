@@ -10,7 +10,7 @@ from pyinfra.api.output import format_text
 
 from cluster.findings import Finding, Level, Refused
 from deploys import preflight
-from deploys.deployment import declaration
+from deploys.converge import declaration, refresh
 
 COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "red"}
 
@@ -32,7 +32,7 @@ def _findings(state: State) -> list[Finding]:
     made = declaration(state)
     refused: tuple[Finding, ...] = ()
     try:
-        made.refresh()
+        refresh(made)
     except Refused as e:
         refused = e.findings
     findings, _ = preflight.preflight(made, latency=True)

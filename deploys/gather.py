@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from pyinfra.api import Host
@@ -16,13 +16,11 @@ from cluster.plan import members
 from cluster.settings import Settings, Wanted
 from cluster.sglang import RECORDED, known_version
 from cluster.spec import expand, rank_name
+from deploys.deployment import Deployment
 from facts.images import SglangVersion
 from facts.node import NodeReading
 from facts.serving import Served
 from operations import shell
-
-if TYPE_CHECKING:
-    from deploys.deployment import Deployment
 
 # Starting Python in an image that is not in the page cache.
 PROBE_SECONDS = 90
@@ -117,28 +115,13 @@ def _probe(head: Host, image: str) -> str:
     return SglangVersion().process(list(answer.out))
 
 
-def urls(made: Deployment) -> list[str]:
-    """Where each rank serves, as its head reaches it, rank 0 first."""
-    workers = made.fabric.nodes[1:]
-    return [own_url(made), *(f"http://{w.address}:{made.settings.port}" for w in workers)]
-
-
-def own_url(made: Deployment) -> str:
-    """Where a rank serves, as its own node reaches it."""
-    return f"http://{_own(made.settings)}:{made.settings.port}"
-
-
-def _own(settings: Settings) -> str:
-    return "127.0.0.1" if settings.host == "0.0.0.0" else settings.host
-
-
 def served(made: Deployment, log: bool = False) -> serving.Served:
     """The group's answers, asked from its head; with `log` also what tells NCCL's transport."""
     head = made.hosts[made.wanted.head]
     rank = next(iter(made.specs.values())).name
     seen = next((r for r in made.facts[head.name].ranks if r.name == rank), None)
     command = Served().command(
-        urls=urls(made),
+        urls=made.urls,
         model=made.model_name,
         runtime=made.settings.runtime,
         rank=rank if log else "",

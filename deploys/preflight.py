@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
 from pyinfra.api import Host
 
@@ -17,11 +16,9 @@ from cluster.peers import PeerReport
 from cluster.plan import members
 from cluster.spec import expand, mem_fraction, parallelism
 from deploys import gather, secrets
+from deploys.deployment import Deployment
 from facts.peers import Peers
 from operations import shell
-
-if TYPE_CHECKING:
-    from deploys.deployment import Deployment
 
 # Of lmsysorg/sglang:spark on disk, as `docker images` of users show it, with room for its layers.
 IMAGE_BYTES = 30 * 10**9

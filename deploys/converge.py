@@ -1,0 +1,143 @@
+"""From an inventory to a plan: read, decide, refuse. Once for the whole cluster, and once more
+when an image has come."""
+
+from __future__ import annotations
+
+from pyinfra import logger
+from pyinfra.api import Host, State
+
+from cluster import models, serving, settings
+from cluster.fabric import FabricWishes, NodeWishes, choose
+from cluster.findings import Level, Refused
+from cluster.plan import Plan, plan
+from cluster.readiness import Limits
+from cluster.settings import Wanted
+from cluster.spec import specs
+from deploys import declared, gather
+from deploys.deployment import Deployment
+from deploys.once import once
+from operations.serving import Group
+
+
+def deployment(host: Host) -> Deployment:
+    """The run's deployment, one for all hosts; DeployError where it is refused."""
+    return once(host.state, _make)
+
+
+def _make(state: State) -> Deployment:
+    made = declaration(state)
+    decide(made)
+    report(made)
+    return made
+
+
+def declaration(state: State) -> Deployment:
+    """What is wanted, before any node is read."""
+    everyone = declared.hosts(state.inventory)
+    wanted = settings.wanted([declared.declared(host) for host in everyone])
+    if wanted.common.state == "running":
+        declared.refuse_split(state, [h for h in everyone if h.name in wanted.nodes])
+    return Deployment(
+        hosts={h.name: h for h in everyone if state.is_host_in_limit(h)},
+        wanted=wanted,
+        model=models.find(wanted.common.model),
+    )
+
+
+def decide(made: Deployment) -> None:
+    """Read, plan and check, now or once more; Refused before anything stops."""
+    refresh(made)
+    if made.running and not made.plan.changes:
+        judge(made)
+    if made.running and made.plan.changes:
+        check(made)
+    if made.errors():
+        raise Refused(*made.findings)
+
+
+def refresh(made: Deployment) -> None:
+    """Read every node, decide the fabric, the specs and the plan."""
+    made.facts = gather.light(made.hosts, made.wanted)
+    if not made.running:
+        made.findings = gather.unreadable(made.facts)
+        made.plan = plan({}, made.facts, made.settings.state, group=made.settings.group)
+        return
+    made.fabric = choose([made.facts[name] for name in made.wanted.names], wishes(made.wanted))
+    made.findings = made.fabric.findings
+    made.version = gather.sglang_version(made.serving, made.facts, made.settings)
+    made.specs = specs(made.wanted, made.model, made.fabric, made.facts, made.version)
+    made.plan = _plan(made)
+
+
+def judge(made: Deployment) -> None:
+    """A group that needs no change must also serve: if it does not, and is not just starting, it
+    restarts."""
+    served = gather.served(made)
+    wrong = serving.problems(served, made.wanted.names, made.model_name)
+    if not wrong:
+        made.served = served
+    elif gather.starting(made.facts, made.settings.group, made.ready_seconds):
+        made.full = gather.full(made.serving, made)
+    else:
+        made.plan = _plan(made, restart=str(wrong[0]))
+
+
+def check(made: Deployment) -> None:
+    """Everything that can be refused, before the first change."""
+    from deploys import preflight  # a converged run does without
+
+    findings, made.full = preflight.preflight(made)
+    made.findings = tuple(
+        dict.fromkeys([*made.findings, *findings, *preflight.image_differs(made.full)])
+    )
+
+
+def group(made: Deployment) -> Group | None:
+    """The group to bring up and to verify; None where it serves already, or shall not run."""
+    if not made.running or made.served is not None:
+        return None
+    return Group(
+        hosts=made.serving,
+        specs=made.specs,
+        runtime=made.runtime,
+        model=made.model_name,
+        url=made.own_url,
+        limits=Limits(made.ready_seconds, made.settings.download_stall_timeout),
+        stop_seconds=made.settings.stop_timeout,
+        start=made.plan.restart,
+        restarts={} if made.plan.restart else made.restarts(),
+        weights=made.coming(),
+        ask=lambda: gather.served(made, log=True),
+        rdma=made.fabric.transport == "rdma",
+    )
+
+
+def wishes(wanted: Wanted) -> FabricWishes:
+    """What the settings say of the fabric."""
+    common = wanted.common
+    by_node = {
+        name: NodeWishes(s.address, s.nccl_ib_hca, s.nccl_socket_ifname, s.gloo_socket_ifname)
+        for name, s in wanted.nodes.items()
+    }
+    return FabricWishes(common.rdma, common.twins, by_node)
+
+
+def report(made: Deployment) -> None:
+    """Tell, once, what was found and what will change."""
+    for finding in made.findings:
+        if finding.level is Level.WARNING:
+            logger.warning(f"    warning: {finding}")
+    if made.fabric.summary:
+        logger.info(f"    fabric: {made.fabric.summary}")
+    for line in made.plan.lines():
+        logger.info(f"    plan: {line}")
+    if made.served:
+        logger.info(
+            f"    serving: {made.model_name} on {len(made.wanted.names)} node(s), "
+            f"answered in {made.served.seconds:.2f} s"
+        )
+
+
+def _plan(made: Deployment, restart: str = "") -> Plan:
+    group = made.settings.group
+    return plan(made.specs, made.facts, "running", restart=restart, group=group)
