@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from deploying import MODEL, Deploy
 from sparks import Cluster
 
 HERE = Path(__file__).parent
@@ -69,6 +70,28 @@ def cluster(testbed: Cluster) -> Cluster:
     """The testbed as it was after its start, whatever the test before did to it."""
     testbed.reset()
     return testbed
+
+
+@pytest.fixture
+def deploy(cluster: Cluster, tmp_path: Path) -> Deploy:
+    """deploy.py for nodes 1 and 2, which serve nothing yet and have qwen7b's weights."""
+    cluster.each(lambda node: node.add_weights(MODEL))
+    return Deploy(cluster, cluster.inventory(tmp_path, model="qwen7b"))
+
+
+@pytest.fixture
+def served(testbed: Cluster, tmp_path: Path) -> Deploy:
+    """The same, and nodes 1 and 2 serve the model already.
+
+    After another test of this fixture that takes one deploy of what it left, else a reset too.
+    """
+    deploy = Deploy(testbed, testbed.inventory(tmp_path, model="qwen7b"))
+    if testbed.changed or deploy().returncode:
+        testbed.reset()
+        testbed.each(lambda node: node.add_weights(MODEL))
+        deploy.succeeds()
+        testbed.changed = False
+    return deploy
 
 
 def interrupt(*_: object) -> None:

@@ -49,12 +49,14 @@ class Cluster:
 
     + state: the testbed's own directory (TB_STATE); namespaces and cgroups carry its name
     + undo: `tb` commands that put back what a test did to links and nodes
+    + changed: whether a test may have left anything since it was reset and served the usual model
     """
 
     state: Path
     nodes: dict[int, Node] = field(default_factory=dict)
     undo: list[tuple[str, ...]] = field(default_factory=list)
     registry_touched: bool = False
+    changed: bool = True
 
     # ---- the testbed itself
 
@@ -85,7 +87,7 @@ class Cluster:
         self.node(1).run(f"docker push -q {IMAGE}")
 
     def need(self, count: int) -> None:
-        """Have at least nodes 1 … count (they stay for the rest of the session)."""
+        """Have at least nodes 1 … count, until `keep`."""
         new = [i for i in range(1, count + 1) if i not in self.nodes]
         if not new:
             return
@@ -98,6 +100,12 @@ class Cluster:
         node.run(f"install -d -o nvidia -g nvidia {HF_CACHE}")
         node.load(testbed_image.tar())
         node.remember()
+
+    def keep(self, count: int) -> None:
+        """Take away the nodes after `count`: each costs every later test a little."""
+        for number in [n for n in self.nodes if n > count]:
+            self.tb("rm", number)
+            del self.nodes[number]
 
     def stop(self) -> None:
         """Take everything down: processes, mounts, links, cgroups, files."""
@@ -136,6 +144,7 @@ class Cluster:
 
     def reset(self) -> None:
         """Every node as it was after start: links, addresses, files, no containers, the image."""
+        self.changed = True
         while self.undo:
             self.tb(*self.undo.pop())
         if self.registry_touched:

@@ -1,0 +1,122 @@
+"""The deploy as the tests run it, over SSH from the controller, and what they ask afterwards.
+
+done = deploy(mem_fraction=0.5)          deploy.py with --data
+refusal = deploy.refused(model="qwen7c") exit code 1, no node changed; the words of the refusal
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from sparks import Cluster, Completed
+
+MODEL = "Qwen/Qwen2.5-7B-Instruct"
+LABEL = "spark-serving.spec"
+HEAD, WORKER = "sglang-head", "sglang-worker-1"
+
+
+@dataclass
+class Deploy:
+    """Runs deploy.py for one inventory of the cluster.
+
+    + inventory: by default nodes 1 (head) and 2 with qwen7b, its weights there on every node
+    """
+
+    cluster: Cluster
+    inventory: Path
+
+    def __call__(
+        self,
+        *words: object,
+        program: str = "deploy.py",
+        inventory: Path | None = None,
+        environ: Mapping[str, str] | None = None,
+        timeout: float = 90,
+        **data: object,
+    ) -> Completed:
+        where = inventory or self.inventory
+        return self.cluster.pyinfra(
+            program, *words, inventory=where, data=data, env=environ, timeout=timeout
+        )
+
+    def succeeds(self, *words: object, **data: Any) -> str:
+        """Deploy, prove exit code 0, and return all that it printed."""
+        done = self(*words, **data)
+        assert done.returncode == 0, told(done)
+        return told(done)
+
+    def fails(self, *words: object, **data: Any) -> str:
+        """Deploy, prove exit code 1 without a traceback, and return all that it printed."""
+        done = self(*words, **data)
+        assert done.returncode == 1, told(done)
+        assert "Traceback" not in told(done), told(done)
+        return told(done)
+
+    def refused(self, *words: object, **data: Any) -> str:
+        """Deploy, prove that it fails and no node changed, and return what it said of it."""
+        before = self.cluster.snapshot()
+        said = self.fails(*words, **data)
+        assert self.cluster.snapshot() == before
+        return said
+
+    def converges(self, **data: Any) -> None:
+        """Deploy, prove that the model is served and that a second run changes nothing."""
+        self.succeeds(**data)
+        assert serves(self.cluster), self.cluster.http("/v1/models")
+        self.unchanged(**data)
+
+    def unchanged(self, **data: Any) -> str:
+        """Deploy, prove that every operation says `No change` and no node changed."""
+        before = self.cluster.snapshot()
+        said = self.succeeds(**data)
+        assert re.search(r"Grand total\s+\d+\s+-\s+-\s+\d+", said), said
+        assert self.cluster.snapshot() == before
+        return said
+
+
+def told(done: Completed) -> str:
+    return done.stdout + done.stderr
+
+
+def serves(cluster: Cluster, model: str = MODEL) -> bool:
+    """Whether the head answers the controller with this model."""
+    answer = cluster.http("/v1/models")
+    return answer.status == 200 and [m["id"] for m in answer.json["data"]] == [model]
+
+
+def rank(cluster: Cluster, node: int) -> dict[str, Any]:
+    """`docker inspect` of the one rank of ours on a node."""
+    ours = [c for c in cluster.node(node).containers() if LABEL in c["Config"]["Labels"]]
+    assert len(ours) == 1, ours
+    return ours[0]
+
+
+def spec(container: Mapping[str, Any]) -> dict[str, Any]:
+    """The spec that a rank carries."""
+    label = container["Config"]["Labels"][LABEL]
+    found: dict[str, Any] = msgspec.json.decode(label)
+    assert msgspec.json.encode(found, order="sorted").decode() == label
+    return found
+
+
+def lives(cluster: Cluster, nodes: tuple[int, ...] = (1, 2)) -> list[tuple[str, str]]:
+    """(container id, start) of the rank on each node: the same ones mean that nothing restarted."""
+    return [(c["Id"], c["State"]["StartedAt"]) for c in (rank(cluster, n) for n in nodes)]
+
+
+def states(cluster: Cluster) -> dict[str, str]:
+    """Docker's word for every container of all nodes, by name."""
+    return {
+        c["Name"].lstrip("/"): c["State"]["Status"]
+        for node in cluster.nodes.values()
+        for c in node.containers()
+    }
+
+
+def environment(container: Mapping[str, Any]) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in container["Config"]["Env"])
