@@ -144,7 +144,10 @@ def _fetching(made: Deployment, nodes: list[NodeFacts]) -> Iterator[Finding]:
         if model.local and not (node.weights and node.weights.complete):
             yield error(f"model {model.id} is not there, or not whole", node.name, f"ls {model.id}")
     missing = [n.name for n in nodes if not (n.weights and n.weights.complete)]
-    if model.gated and missing and not secrets.find_token(settings.hf_token_file):
+    # Looked for whatever the model is: a token file that cannot be read is refused here.
+    docker = settings.runtime == "docker"
+    token = secrets.find_token(settings.hf_token_file) if missing and docker else ""
+    if model.gated and missing and not token:
         yield error(
             f"model {model.id} is gated, its weights are not on {', '.join(missing)}, and there is "
             "no Hugging Face token",

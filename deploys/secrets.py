@@ -19,7 +19,7 @@ def find_token(token_file: str) -> str:
     if token_file:
         return _read(Path(token_file).expanduser())
     usual = Path(os.environ.get("HF_TOKEN_PATH") or USUAL_FILE).expanduser()
-    return usual.read_text().strip() if usual.is_file() else ""
+    return _text(usual) if usual.is_file() else ""
 
 
 def _read(path: Path) -> str:
@@ -34,4 +34,15 @@ def _read(path: Path) -> str:
         raise Refused(
             error(f"hf_token_file = {str(path)!r} can be read by others", cure=f"chmod 600 {path}")
         )
-    return path.read_text().strip()
+    if not (token := _text(path)):
+        raise Refused(error(f"hf_token_file = {str(path)!r} is empty", cure="hf auth login"))
+    return token
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as e:
+        raise Refused(
+            error(f"the token file {path} cannot be read: {e}", cure=f"chmod 600 {path}")
+        ) from None
