@@ -49,8 +49,7 @@ class Served:
     @property
     def names(self) -> tuple[str, ...]:
         """The ids in /v1/models."""
-        entries = self.models.json.get("data") or []
-        return tuple(str(e.get("id")) for e in entries if isinstance(e, dict))
+        return tuple(str(entry.get("id")) for entry in _objects(self.models.json.get("data")))
 
     @property
     def seconds(self) -> float:
@@ -60,8 +59,15 @@ class Served:
 
     @property
     def tokens(self) -> int:
+        """Generated tokens; 0 where the answer does not say."""
         usage = self.completion.json.get("usage")
-        return int(usage.get("completion_tokens") or 0) if isinstance(usage, dict) else 0
+        tokens = usage.get("completion_tokens") if isinstance(usage, dict) else 0
+        return tokens if isinstance(tokens, int) else 0
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    """A JSON list's objects; whoever answers on the port may say anything."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def question(model: str) -> str:
@@ -84,10 +90,11 @@ def plain_question(model: str) -> str:
 
 def text(completion: Reply) -> str:
     """What the model said, reasoning included: gpt-oss answers there first."""
-    for choice in completion.json.get("choices") or []:
-        message = choice.get("message") or {}
-        said = (message.get("content"), message.get("reasoning_content"), message.get("reasoning"))
-        return next((part for part in (*said, choice.get("text")) if part), "")
+    for choice in _objects(completion.json.get("choices")):
+        message = choice.get("message")
+        told = message if isinstance(message, dict) else {}
+        said = (told.get("content"), told.get("reasoning_content"), told.get("reasoning"))
+        return next((str(part) for part in (*said, choice.get("text")) if part), "")
     return ""
 
 

@@ -36,7 +36,11 @@ class RankLook(FactBase[Look]):
         self, node: str, runtime: str, rank: str, url: str, weights: str = ""
     ) -> StringCommand:
         ranks = Containers().command([rank]) if runtime == "docker" else Processes().command()
-        coming = StringCommand("du -sk", QuoteString(weights), "2>/dev/null | sed 's/^/weights /'")
+        # The hub's client names a file so until it is whole; what is there stands still after that.
+        coming = joined(
+            *("repo=", QuoteString(weights), '\nfor f in "$repo"/blobs/*.incomplete; do\n'),
+            '[ ! -e "$f" ] || { du -sk "$repo" | sed \'s/^/weights /\'; break; }\ndone 2>/dev/null',
+        )
         return joined(
             StringCommand("printf 'node %s\\nname %s\\n'", quoted((node, rank))),
             joined("\n{\n", ranks, "\n} 2>/dev/null && echo asked\n"),
@@ -55,7 +59,7 @@ class RankLook(FactBase[Look]):
         return Look(
             node=told["node"],
             seen=_rank(lines, told["name"]),
-            health=int(told["health"].split()[0]),
+            health=_status(told["health"]),
             phase=phase(log),
             weights=int(weights[0]) * 1024 if weights else None,
             lost="" if "asked" in lines else "its container engine does not answer",
@@ -146,8 +150,14 @@ def _transport(runtime: str, name: str, since: str) -> StringCommand:
     return joined("\n", logs, " 2>&1 | ", pick, " | sed 's/^/log /'; :")
 
 
+def _status(said: str) -> int:
+    """0 where curl said nothing: it is not installed."""
+    return int(next(iter(said.split()), 0))
+
+
 def _health(line: str) -> tuple[int, serving.Reply]:
-    _, rank, status, seconds = line.split()
+    _, rank, *said = line.split()
+    status, seconds = said or ("0", "0")
     return int(rank), serving.Reply(int(status), seconds=float(seconds))
 
 
