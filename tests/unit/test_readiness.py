@@ -1,0 +1,247 @@
+"""The wait for a group, on a clock of our own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as profile
+from hypothesis import strategies as st
+
+from cluster.node import Rank
+from cluster.readiness import Limits, Look, Watch, ending, ready_seconds
+
+GB = 10**9
+LIMITS = Limits(ready=600, stall=300)
+NAMES = {"spark-1": "sglang-head", "spark-2": "sglang-worker-1"}
+
+
+def look(node: str = "spark-1", health: int = 0, weights: int | None = None, **rank: Any) -> Look:
+    seen = Rank(NAMES[node], "id", **({"status": "running"} | rank))
+    return Look(node, seen, health, weights=weights)
+
+
+def gone(node: str = "spark-1") -> Look:
+    return Look(node)
+
+
+def lost(node: str = "spark-1", why: str = "timed out") -> Look:
+    return Look(node, lost=why)
+
+
+def watch(**more: Any) -> Watch:
+    return Watch(LIMITS, begun=1000.0, **more)
+
+
+def told(watched: Watch, looks: list[Look], after: float) -> list[str]:
+    return [str(finding) for finding in watched.failures(looks, 1000.0 + after)]
+
+
+BOTH = [look("spark-1"), look("spark-2")]
+
+
+# ---- one rank ends
+
+ENDS: list[Any] = [
+    pytest.param(look(status="exited", exit_code=1), "has ended: exited with exit code 1", id="1"),
+    pytest.param(look(status="exited", exit_code=0), "has ended: exited with exit code 0", id="0"),
+    pytest.param(look(status="dead"), "has ended: dead", id="dead"),
+    pytest.param(look(status="restarting", exit_code=1), "has ended: restarting", id="restarting"),
+    pytest.param(look(status="paused"), "has ended: paused", id="paused"),
+    pytest.param(gone(), "spark-1: the rank is gone", id="gone"),
+    pytest.param(look(restarts=1), "has restarted by itself", id="restarted"),
+    pytest.param(look(restarts=1, health=200), "has restarted by itself", id="restarted-healthy"),
+]
+
+
+@pytest.mark.parametrize(("ended", "why"), ENDS)
+def test_defect_5_a_rank_that_ends_ends_the_wait_at_once(ended: Look, why: str) -> None:
+    (said,) = told(watch(), [ended, look("spark-2")], after=1)
+    assert said.startswith("spark-1: ")
+    assert why in said
+
+
+def test_defect_5_a_worker_that_ends_is_a_failure_though_the_head_is_healthy() -> None:
+    looks = [look(health=200), look("spark-2", status="exited", exit_code=1)]
+    (said,) = told(watch(), looks, after=1)
+    assert said.startswith("spark-2: sglang-worker-1 has ended")
+
+
+def test_defect_5_a_time_out_is_a_failure() -> None:
+    assert told(watch(), BOTH, after=600)
+
+
+def test_every_rank_that_ended_is_named() -> None:
+    looks = [look(status="exited", exit_code=1), gone("spark-2")]
+    assert [line.partition(":")[0] for line in told(watch(), looks, 1)] == ["spark-1", "spark-2"]
+
+
+def test_restarts_before_the_wait_do_not_count() -> None:
+    watched = watch(restarts={"spark-1": 3})
+    assert told(watched, [look(restarts=3)], 1) == []
+    assert "restarted" in told(watched, [look(restarts=4)], 2)[0]
+
+
+def test_a_container_not_yet_started_is_waited_for() -> None:
+    assert told(watch(), [look(status="created")], 1) == []
+
+
+@pytest.mark.parametrize(
+    ("rank", "words"),
+    [
+        pytest.param({"exit_code": 137}, "exited with exit code 137", id="137-alone"),
+        pytest.param(
+            {"exit_code": 137, "oom_killed": True},
+            "exited with exit code 137, killed for memory",
+            id="137-by-the-kernel",
+        ),
+        pytest.param({"exit_code": 1}, "exited with exit code 1", id="1"),
+    ],
+)
+def test_defect_24_137_alone_is_no_proof_of_an_oom(rank: dict[str, Any], words: str) -> None:
+    assert ending(Rank("sglang-head", "id", "exited", **rank)) == words
+
+
+# ---- a node that does not answer
+
+
+def test_a_silent_node_has_its_grace() -> None:
+    watched = watch()
+    assert told(watched, BOTH, after=10) == []
+    assert told(watched, [lost(), look("spark-2")], after=20) == []
+    assert told(watched, [lost(), look("spark-2")], after=39) == []
+    assert told(watched, [lost(), look("spark-2")], after=40) == [
+        "spark-1: the node has not answered for 30 s: timed out"
+    ]
+
+
+def test_an_answer_renews_the_grace() -> None:
+    watched = watch()
+    for after in range(0, 200, 20):
+        looks = [lost() if after % 40 else look(), look("spark-2")]
+        assert told(watched, looks, after) == []
+
+
+def test_a_node_that_never_answered_counts_from_the_beginning() -> None:
+    assert told(watch(), [lost()], after=29) == []
+    assert "has not answered for 30 s" in told(watch(), [lost()], after=30)[0]
+
+
+def test_a_lost_node_is_never_taken_for_a_rank_that_is_gone() -> None:
+    assert told(watch(), [lost(), look("spark-2")], after=1) == []
+
+
+# ---- the deadline, and downloads
+
+
+def test_the_deadline_is_told_with_every_ranks_state() -> None:
+    looks = [look(), look("spark-2", health=200)]
+    assert told(watch(), looks, after=599) == []
+    assert told(watch(), looks, after=600) == [
+        "not ready after 600 s (ready_timeout = 600): spark-1 loading; spark-2 healthy -> "
+        "--data ready_timeout=1200 if it only loads slowly"
+    ]
+
+
+def test_a_download_that_grows_moves_the_deadline() -> None:
+    watched = watch()
+    for after in range(0, 5000, 100):
+        assert told(watched, [look(weights=after * GB)], after) == []
+    assert told(watched, [look()], after=4900 + 599) == []
+    assert "not ready after 600 s" in told(watched, [look()], after=4900 + 600)[0]
+
+
+def test_one_node_may_still_download_while_the_other_waits() -> None:
+    watched = watch()
+    for after in range(0, 3000, 100):
+        looks = [look(health=503), look("spark-2", weights=after * GB)]
+        assert told(watched, looks, after) == []
+
+
+def test_a_download_that_stands_still_fails_by_its_own_limit() -> None:
+    watched = watch()
+    assert told(watched, [look(weights=5 * GB), look("spark-2")], after=100) == []
+    assert told(watched, [look(weights=5 * GB), look("spark-2")], after=399) == []
+    (said,) = told(watched, [look(weights=5 * GB), look("spark-2")], after=400)
+    assert said == (
+        "spark-1: the download of the weights stands still at 5.0 GB: no byte for 300 s "
+        "(download_stall_timeout = 300) -> check the node's way to the hub, or download there: "
+        "hf download MODEL"
+    )
+
+
+def test_files_that_are_swept_away_do_not_count_as_growth() -> None:
+    watched = watch()
+    told(watched, [look(weights=5 * GB)], after=0)
+    assert told(watched, [look(weights=4 * GB)], after=299) == []
+    assert "stands still" in told(watched, [look(weights=4 * GB)], after=300)[0]
+
+
+def test_a_finished_download_that_loads_for_long_is_no_stall() -> None:
+    """Weights are None once they are whole: then only the deadline holds."""
+    watched = watch()
+    assert told(watched, [look(weights=5 * GB)], after=100) == []
+    assert told(watched, [look()], after=500) == []
+    assert "not ready after" in told(watched, [look()], after=700)[0]
+
+
+def test_an_end_is_told_before_a_time_out() -> None:
+    assert "has ended" in told(watch(), [look(status="exited", exit_code=1)], after=9999)[0]
+
+
+# ---- how a look reads
+
+LOOKS: list[Any] = [
+    pytest.param(look(health=200), "spark-1 healthy", True, id="healthy"),
+    pytest.param(look(health=503), "spark-1 loading", False, id="loading"),
+    pytest.param(look(health=0), "spark-1 loading", False, id="silent"),
+    pytest.param(gone(), "spark-1 gone", False, id="gone"),
+    pytest.param(lost(), "spark-1 cannot be asked", False, id="lost"),
+    pytest.param(look(status="exited", health=200), "spark-1 exited", False, id="foreign-200"),
+    pytest.param(
+        Look("spark-1", Rank("x", "i", "running"), 0, "loading weights"),
+        "spark-1 loading (loading weights)",
+        False,
+        id="phase",
+    ),
+    pytest.param(
+        look(weights=12_340_000_000), "spark-1 loading, 12.3 GB of weights here", False, id="bytes"
+    ),
+]
+
+
+@pytest.mark.parametrize(("seen", "words", "healthy"), LOOKS)
+def test_a_look_in_words(seen: Look, words: str, healthy: bool) -> None:
+    assert (str(seen), seen.healthy) == (words, healthy)
+
+
+@pytest.mark.parametrize(
+    ("timeout", "nodes", "seconds"),
+    [("auto", 1, 300), ("auto", 2, 600), ("auto", 32, 600), (45, 2, 45), (7200, 1, 7200)],
+)
+def test_limits_by_the_number_of_nodes(timeout: int | str, nodes: int, seconds: float) -> None:
+    assert ready_seconds(timeout, nodes) == seconds
+
+
+STATES = st.one_of(
+    st.builds(
+        look,
+        st.just("spark-1"),
+        st.sampled_from([0, 200, 503]),
+        st.none() | st.integers(0, 10 * GB),
+        status=st.sampled_from(["running", "created", "exited"]),
+    ),
+    st.builds(gone),
+    st.builds(lost),
+)
+
+
+@profile(max_examples=80, deadline=None)
+@given(st.lists(STATES, min_size=1, max_size=12))
+def test_every_wait_ends(looks: list[Look]) -> None:
+    """Whatever was seen, standing still at the last look fails within the longest limit."""
+    watched = watch()
+    for second, seen in enumerate(looks):
+        watched.failures([seen], 1000.0 + second)
+    assert watched.failures([looks[-1]], 1000.0 + len(looks) + 601)
