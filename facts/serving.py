@@ -43,7 +43,8 @@ class RankLook(FactBase[Look]):
         )
         return joined(
             StringCommand("printf 'node %s\\nname %s\\n'", quoted((node, rank))),
-            joined("\n{\n", ranks, "\n} 2>/dev/null && echo asked\n"),
+            # A subshell: it exits where the engine does not answer, and the rest shall still be told.
+            joined("\n(\n", ranks, "\n) 2>/dev/null && echo asked\n"),
             joined("printf 'health %s\\n' \"$(", curl(f"{url}/health", LOOK_SECONDS), ')"\n'),
             StringCommand(
                 quoted(runtime_of(runtime).logs(rank, LOG_LINES)), "2>&1 | sed 's/^/log /'"
@@ -163,5 +164,5 @@ def _health(line: str) -> tuple[int, serving.Reply]:
 
 def _reply(lines: list[str], mark: str) -> serving.Reply:
     line = next((x.removeprefix(mark) for x in lines if x.startswith(mark)), "")
-    body, status, seconds = ["", "", *line.rsplit(None, 2)][-3:]
+    body, status, seconds = ["", "", "", *line.rsplit(None, 2)][-3:]
     return serving.Reply(int(status or 0), body, float(seconds or 0))
