@@ -1,0 +1,127 @@
+"""Files are placed whole or not at all: the scripts run for real by sh."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cluster.weights import TIKTOKEN, hub_folder, place, place_token
+
+CONTENT = b"\x00o200k\n" * 1000
+SHA = hashlib.sha256(CONTENT).hexdigest()
+
+
+def put(
+    folder: Path | str, sha: str = SHA, stdin: bytes = CONTENT, url: str = "", home: str = ""
+) -> subprocess.CompletedProcess[bytes]:
+    words = place(str(folder), "o200k_base.tiktoken", sha, url)
+    environment = {**os.environ, **({"HOME": home} if home else {})}
+    return subprocess.run(
+        words, input=base64.b64encode(stdin), env=environment, capture_output=True, timeout=20
+    )
+
+
+def test_a_file_is_placed_readable(tmp_path: Path) -> None:
+    folder = tmp_path / "it's new/deep"
+    assert put(folder).returncode == 0
+    placed = folder / "o200k_base.tiktoken"
+    assert placed.read_bytes() == CONTENT
+    assert placed.stat().st_mode & 0o777 == 0o644
+    assert os.listdir(folder) == [placed.name]
+
+
+def test_from_a_url(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(CONTENT)
+    assert put(tmp_path / "at", url=f"file://{source}").returncode == 0
+    assert (tmp_path / "at/o200k_base.tiktoken").read_bytes() == CONTENT
+
+
+def test_defect_22_what_is_damaged_is_never_placed(tmp_path: Path) -> None:
+    done = put(tmp_path, stdin=CONTENT[:100])
+    assert done.returncode != 0
+    assert f"wanted is {SHA}" in done.stderr.decode()
+    assert os.listdir(tmp_path) == []
+
+
+def test_defect_22_a_whole_file_survives_a_failed_replacement(tmp_path: Path) -> None:
+    put(tmp_path)
+    assert put(tmp_path, stdin=b"half").returncode != 0
+    assert (tmp_path / "o200k_base.tiktoken").read_bytes() == CONTENT
+    assert os.listdir(tmp_path) == ["o200k_base.tiktoken"]
+
+
+def test_defect_22_a_half_file_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "o200k_base.tiktoken").write_bytes(CONTENT[:10])
+    assert put(tmp_path).returncode == 0
+    assert (tmp_path / "o200k_base.tiktoken").read_bytes() == CONTENT
+
+
+def test_a_url_that_is_not_there_leaves_nothing(tmp_path: Path) -> None:
+    assert put(tmp_path / "at", url=f"file://{tmp_path}/gone").returncode != 0
+    assert os.listdir(tmp_path / "at") == []
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert put(tmp_path / "file/below").returncode != 0
+
+
+def test_the_hashes_are_sha256() -> None:
+    assert set(TIKTOKEN) == {"o200k_base.tiktoken", "cl100k_base.tiktoken"}
+    assert all(len(bytes.fromhex(sha)) == 32 for sha in TIKTOKEN.values())
+
+
+@pytest.mark.parametrize(
+    ("cache", "folder"),
+    [
+        ("/raid/hf", "/raid/hf/hub/models--openai--gpt-oss-120b"),
+        ("/raid/hf/", "/raid/hf/hub/models--openai--gpt-oss-120b"),
+    ],
+)
+def test_where_the_hubs_client_keeps_a_model(cache: str, folder: str) -> None:
+    assert hub_folder(cache, "openai/gpt-oss-120b") == folder
+
+
+@pytest.fixture
+def docker(tmp_path: Path) -> Path:
+    """A docker that runs the container's shell here, with /at being the mounted folder."""
+    program = tmp_path / "bin/docker"
+    program.parent.mkdir()
+    program.write_text(
+        """#!/bin/sh
+echo "$@" >"$SEEN"
+while [ "$1" != --volume ]; do shift; done
+at=${2%:/at}; mkdir -p "$at"; shift 4
+script=$(printf %s "$1" | sed "s|/at|$at|g"); name=$3
+exec sh -c "$script" sh "$name"
+"""
+    )
+    program.chmod(0o755)
+    return program.parent
+
+
+def test_defect_16_the_token_travels_by_stdin_into_a_closed_folder(
+    tmp_path: Path, docker: Path
+) -> None:
+    folder = tmp_path / "secrets"
+    words = place_token(str(folder), "hf_token", "sgl:1")
+    environment = {
+        **os.environ,
+        "PATH": f"{docker}:{os.environ['PATH']}",
+        "SEEN": str(tmp_path / "seen"),
+    }
+    subprocess.run(words, input=b"hf_sesame", env=environment, check=True, timeout=20)
+    assert (folder / "hf_token").read_text() == "hf_sesame"
+    assert (folder / "hf_token").stat().st_mode & 0o777 == 0o600
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert os.listdir(folder) == ["hf_token"]
+    seen = (tmp_path / "seen").read_text()
+    assert "sesame" not in seen
+    assert "--network none" in seen
+    assert "--rm" in seen
