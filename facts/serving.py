@@ -43,7 +43,7 @@ class RankLook(FactBase[Look]):
         )
         return joined(
             StringCommand("printf 'node %s\\nname %s\\n'", quoted((node, rank))),
-            # A subshell: it exits where the engine does not answer, and the rest shall still be told.
+            # A subshell: it exits where the engine does not answer; the rest is told all the same.
             joined("\n(\n", ranks, "\n) 2>/dev/null && echo asked\n"),
             joined("printf 'health %s\\n' \"$(", curl(f"{url}/health", LOOK_SECONDS), ')"\n'),
             StringCommand(
