@@ -8,10 +8,11 @@ from typing import Any
 
 import msgspec
 
+from cluster.declaration import Wanted
 from cluster.fabric import Fabric
 from cluster.models import Model
 from cluster.node import NodeFacts
-from cluster.settings import Settings, Wanted
+from cluster.settings import Settings
 from cluster.sglang import Launch, dp_attention_needed
 
 CONTAINER_HF_HOME = "/root/.cache/huggingface"

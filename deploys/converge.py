@@ -6,12 +6,12 @@ from __future__ import annotations
 from pyinfra import logger
 from pyinfra.api import Host, State
 
-from cluster import models, serving, settings
+from cluster import declaration, models, serving
+from cluster.declaration import Wanted
 from cluster.fabric import FabricWishes, NodeWishes, choose
 from cluster.findings import Level, Refused
 from cluster.plan import Plan, plan
 from cluster.readiness import Limits
-from cluster.settings import Wanted
 from cluster.spec import specs
 from deploys import declared, gather
 from deploys.deployment import Deployment
@@ -25,16 +25,16 @@ def deployment(host: Host) -> Deployment:
 
 
 def _make(state: State) -> Deployment:
-    made = declaration(state)
+    made = begin(state)
     decide(made)
     report(made)
     return made
 
 
-def declaration(state: State) -> Deployment:
+def begin(state: State) -> Deployment:
     """What is wanted, before any node is read."""
     everyone = declared.hosts(state.inventory)
-    wanted = settings.wanted([declared.declared(host) for host in everyone])
+    wanted = declaration.wanted([declared.declared(host) for host in everyone])
     if wanted.common.state == "running":
         declared.refuse_split(state, [h for h in everyone if h.name in wanted.nodes])
     return Deployment(

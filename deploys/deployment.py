@@ -8,12 +8,13 @@ from functools import cached_property
 from pyinfra.api import Host
 
 from cluster import orders, readiness, serving
+from cluster.declaration import Wanted
 from cluster.fabric import Fabric
 from cluster.findings import Finding, Level
 from cluster.models import Model
 from cluster.node import NodeFacts
 from cluster.plan import Plan
-from cluster.settings import Settings, Wanted
+from cluster.settings import Settings
 from cluster.spec import Spec, expand, served_name
 from cluster.weights import TIKTOKEN, hub_folder
 from deploys import secrets

@@ -15,7 +15,7 @@ from cluster.plan import members
 from cluster.readiness import Look
 from cluster.serving import QUESTION, Reply, text
 from deploys import gather
-from deploys.converge import declaration
+from deploys.converge import begin
 from deploys.deployment import Deployment
 from facts.endpoints import Endpoints
 from facts.serving import RankLook
@@ -24,7 +24,7 @@ from operations import shell
 
 def verify(state: State) -> None:
     """Check every rank and every endpoint of what runs; DeployError where one fails."""
-    made = declaration(state)
+    made = begin(state)
     made.facts = gather.light(made.hosts, made.wanted)
     ranks = {name: rank for name in made.serving if (rank := _rank(made, name)) is not None}
     head = made.hosts[made.wanted.head]

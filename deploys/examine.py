@@ -10,7 +10,7 @@ from pyinfra.api.output import format_text
 
 from cluster.findings import Finding, Level, Refused
 from deploys import preflight
-from deploys.converge import declaration, refresh
+from deploys.converge import begin, refresh
 
 COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "red"}
 
@@ -29,7 +29,7 @@ def examine(state: State) -> None:
 
 
 def _findings(state: State) -> list[Finding]:
-    made = declaration(state)
+    made = begin(state)
     refused: tuple[Finding, ...] = ()
     try:
         refresh(made)

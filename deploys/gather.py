@@ -10,10 +10,11 @@ import msgspec
 from pyinfra.api import Host
 
 from cluster import serving
+from cluster.declaration import Wanted
 from cluster.findings import Finding, Refused, error
 from cluster.node import NodeFacts, Rank
 from cluster.plan import members
-from cluster.settings import Settings, Wanted
+from cluster.settings import Settings
 from cluster.sglang import RECORDED, known_version
 from cluster.spec import expand, rank_name
 from deploys.deployment import Deployment

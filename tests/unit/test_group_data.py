@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from cluster.settings import NAMES, Declared, Settings, settings_of
+from cluster.declaration import Declared, settings_of
+from cluster.settings import NAMES, Settings
 
 PAGE = Path(__file__).parents[2] / "inventories" / "group_data" / "all.py"
 SOURCE = PAGE.read_text()

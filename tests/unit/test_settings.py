@@ -12,17 +12,10 @@ from hypothesis import strategies as st
 from pyinfra_cli.util import parse_cli_arg
 from samples import declare
 
+from cluster.declaration import Declared, settings_of, wanted
 from cluster.findings import Level, Refused
-from cluster.settings import (
-    NAMES,
-    PER_NODE,
-    SECRET_ENV,
-    Declared,
-    Settings,
-    convert,
-    settings_of,
-    wanted,
-)
+from cluster.settings import NAMES, PER_NODE, Settings
+from cluster.values import SECRET_ENV, convert
 
 DEFAULTS = Settings()
 

@@ -14,10 +14,11 @@ from hypothesis import settings as profile
 from hypothesis import strategies as st
 from samples import declare, fabric_of, node_name, spark, specs_of, want
 
+from cluster.declaration import Declared, wanted
 from cluster.docker import create
 from cluster.fabric import NodeFabric
 from cluster.models import catalogue, find
-from cluster.settings import Declared, Settings, wanted
+from cluster.settings import Settings
 from cluster.spec import Spec, changes, expand, mem_fraction, parallelism, specs
 
 

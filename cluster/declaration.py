@@ -1,0 +1,125 @@
+"""What an inventory declares of the whole cluster, validated at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.findings import Finding, Refused, error
+from cluster.settings import NAMES, PER_NODE, Settings
+from cluster.values import convert, merged_env
+
+# Data that pyinfra and its connectors own; everything else must be a setting of ours.
+FOREIGN = ("_", "ssh_", "fake_", "local_", "docker_", "podman_", "winrm_")
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What an inventory says of one host.
+
+    + data: the winning value of each key (pyinfra's order: --data, host, groups, all)
+    + env_layers: every `env` given for the host, weakest first: pyinfra would keep the last alone
+    """
+
+    name: str
+    groups: tuple[str, ...]
+    data: Mapping[str, Any]
+    env_layers: Sequence[Any] = ()
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The whole declaration: the serving nodes in rank order, and the nodes that serve nothing.
+
+    + nodes: node name → its settings, rank 0 first
+    + idle: workers left out by head_only, whose old ranks must go
+    """
+
+    nodes: Mapping[str, Settings]
+    idle: Mapping[str, Settings]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.nodes)
+
+    @property
+    def head(self) -> str:
+        return self.names[0]
+
+    @property
+    def common(self) -> Settings:
+        """The head's settings: all that is not PER_NODE holds for every node."""
+        return self.nodes[self.head]
+
+
+def wanted(declared: Sequence[Declared]) -> Wanted:
+    """Settings of a whole inventory, hosts in its order; Refused with every mistake at once."""
+    findings, settings = list(_group_errors(declared)), {}
+    for host in declared:
+        try:
+            settings[host.name] = settings_of(host)
+        except Refused as refusal:
+            findings += refusal.findings
+    findings += _disagreements(settings)
+    if findings:
+        raise Refused(*dict.fromkeys(findings))
+    ordered = sorted(declared, key=lambda h: "head" not in h.groups)
+    serving = ordered[:1] if settings[ordered[0].name].head_only else ordered
+    return Wanted(
+        nodes={h.name: settings[h.name] for h in serving},
+        idle={h.name: settings[h.name] for h in ordered if h not in serving},
+    )
+
+
+def settings_of(host: Declared) -> Settings:
+    """One host's settings from its data; Refused with every unknown name and wrong value."""
+    values: dict[str, Any] = {}
+    findings: list[Finding] = []
+    for name, value in host.data.items():
+        if name.startswith(FOREIGN):
+            continue
+        try:
+            layers = host.env_layers or [value]
+            values[name] = merged_env(layers) if name == "env" else convert(name, value)
+        except Refused as refusal:
+            findings += refusal.findings
+    if findings:
+        raise Refused(*findings)
+    return Settings(**values)
+
+
+def _group_errors(declared: Sequence[Declared]) -> Iterable[Finding]:
+    heads = [h.name for h in declared if "head" in h.groups]
+    workers = [h.name for h in declared if "workers" in h.groups]
+    if len(heads) != 1:
+        seen = f"{len(heads)} hosts ({', '.join(heads)})" if heads else "no host"
+        yield error(
+            f"the group `head` has {seen}: it must have exactly one",
+            cure='head = ["spark-1"]; workers = ["spark-2"] in the inventory',
+        )
+    for name in sorted(set(heads) & set(workers)):
+        yield error(
+            f"{name} stands in both `head` and `workers`", cure="name each node once, in one group"
+        )
+    for host in declared:
+        # pyinfra itself lists a connector's host (@local) twice.
+        twice = any(host.groups.count(group) > 1 for group in ("head", "workers"))
+        if twice and not host.name.startswith("@"):
+            yield error(f"{host.name} stands twice in one group", cure="name each node once")
+        if not {"head", "workers"} & set(host.groups):
+            yield error(
+                f"{host.name} is in neither `head` nor `workers`",
+                cure="put it in one of the two, or out of the inventory",
+            )
+
+
+def _disagreements(settings: Mapping[str, Settings]) -> Iterable[Finding]:
+    for name in NAMES if settings else ():
+        values = {node: getattr(s, name) for node, s in settings.items()}
+        if name not in PER_NODE and len({repr(v) for v in values.values()}) > 1:
+            said = ", ".join(f"{node}: {value!r}" for node, value in values.items())
+            yield error(
+                f"{name} differs between the nodes ({said}): it must be the same on all",
+                cure=f"set {name} for all nodes, in group data or with --data {name}=…",
+            )
