@@ -147,6 +147,11 @@ class Rank(Shown):
     def running(self) -> bool:
         return self.status == "running"
 
+    @property
+    def alive(self) -> bool:
+        """Has processes that hold ports and memory, or soon has again: paused, restarting too."""
+        return self.status not in ("exited", "created", "dead")
+
 
 @dataclass(frozen=True)
 class Image(Shown):

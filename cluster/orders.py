@@ -12,6 +12,8 @@ from cluster.spec import Spec
 
 Words = tuple[str, ...]
 NOTHING: Words = ()
+# For a rank that will not end by itself.
+ORPHAN_SECONDS = 1
 
 
 class Runtime(Protocol):
@@ -41,9 +43,14 @@ def release(run: Runtime, plan: Plan, node: str) -> list[Words]:
 
 
 def stop(run: Runtime, plan: Plan, node: str, seconds: int, *, head: bool) -> list[Words]:
-    """Rank 0, or all the others: SGLang's workers only end with their head."""
+    """Rank 0, or all the others: SGLang's workers only end with their head.
+
+    Where no head is left, nothing tells the others to end, and they are not waited for.
+    """
+    heads = any(step.stop and step.is_head for step in plan.steps)
+    patience = seconds if head or heads else ORPHAN_SECONDS
     return _said(
-        run.stop(step.seen, seconds)
+        run.stop(step.seen, patience)
         for step in _touched(plan, node)
         if step.seen and step.stop and step.is_head == head
     )

@@ -33,7 +33,7 @@ class Step:
 
     @property
     def stop(self) -> bool:
-        return self.seen is not None and self.seen.status not in ("exited", "created", "dead")
+        return self.seen is not None and self.seen.alive
 
     @property
     def is_head(self) -> bool:

@@ -55,7 +55,7 @@ class Served:
     def seconds(self) -> float:
         """The engine's own answering time: what the deploy had to wait for, not its doing."""
         slowest = max((reply.seconds for reply in self.health), default=0.0)
-        return max(slowest, self.models.seconds + self.completion.seconds)
+        return slowest + self.models.seconds + self.completion.seconds
 
     @property
     def tokens(self) -> int:
@@ -104,8 +104,11 @@ def problems(served: Served, nodes: tuple[str, ...], model: str) -> tuple[Findin
     A 200 of /health alone proves little (a worker's says only that its scheduler has loaded), nor
     does the model's name in a reply: SGLang echoes whatever it was asked for.
     """
-    served_at_all = _identity(served, nodes[0], model) or _completion(served, nodes[0])
-    return (*_health(served, nodes), *served_at_all)
+    return (
+        tuple(_health(served, nodes))
+        or tuple(_identity(served, nodes[0], model))
+        or tuple(_completion(served, nodes[0]))
+    )
 
 
 def _health(served: Served, nodes: tuple[str, ...]) -> Iterator[Finding]:

@@ -92,13 +92,17 @@ class Served(FactBase[serving.Served]):
     ) -> StringCommand:
         head = urls[0]
         return joined(
+            "health=$(\n",
             *(_ask_health(number, url) for number, url in enumerate(urls)),
+            # A lost rank would keep a completion waiting for its whole limit: none is asked then.
+            "wait)\nprintf '%s\\n' \"$health\"\nmodels= chat=\n",
+            "[ -n \"$(printf '%s\\n' \"$health\" | grep -v '^health [0-9]* 200 ')\" ] || {\n",
             joined("models=$(", curl(f"{head}/v1/models", HEALTH_SECONDS, before="\n"), ")\n"),
             _ask("chat", f"{head}/v1/chat/completions", serving.question(model)),
             # A model without a chat template.
             'case "$chat" in *"\n400 "*)\n',
             _ask("chat", f"{head}/v1/completions", serving.plain_question(model)),
-            ";; esac\nwait\nprintf 'models %s\\nchat %s\\n' ",
+            ";; esac\n}\nprintf 'models %s\\nchat %s\\n' ",
             StringCommand(_one_line("models"), _one_line("chat")),
             _transport(runtime, rank, since),
         )

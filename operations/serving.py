@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, operation
 
-from cluster import serving
+from cluster import orders, serving
 from cluster.engine_log import transport
 from cluster.findings import Finding, Refused, error
 from cluster.node import Rank
@@ -252,8 +252,9 @@ def _diagnoses(
 
 
 def _stop(group: Group, looks: Mapping[str, Look]) -> None:
-    """The head first, then the workers, whose end it is."""
-    living = {n: look.seen for n, look in looks.items() if look.seen and look.seen.running}
+    """The head first, then the workers, whose end it is: without it they ignore a wanted stop."""
+    living = {n: look.seen for n, look in looks.items() if look.seen and look.seen.alive}
+    patience = group.stop_seconds if group.nodes[0] in living else orders.ORPHAN_SECONDS
 
     def end(at: Host) -> None:
         rank = living.get(at.name)
@@ -261,7 +262,7 @@ def _stop(group: Group, looks: Mapping[str, Look]) -> None:
             return
         for words in (
             group.runtime.release(rank.name),
-            group.runtime.stop(rank, group.stop_seconds),
+            group.runtime.stop(rank, patience),
         ):
             if words:
                 shell.ask(at, words, group.stop_seconds + 60)

@@ -36,14 +36,14 @@ def taken(node: NodeFacts, setting: str, port: int, needs: Needs) -> Iterator[Fi
 
 
 def holder(node: NodeFacts, listener: Listener) -> Rank | None:
-    """The rank behind a listener: by its pid, else the running one whose spec has this port.
+    """The rank behind a listener: by its pid, else the living one whose spec has this port.
 
     A container's listener shows a pid that Docker does not tell; its spec carries our label.
     """
-    running = [r for r in node.ranks if r.running and r.spec is not None]
-    by_pid = [r for r in running if listener.pid is not None and r.id == str(listener.pid)]
+    alive = [r for r in node.ranks if r.alive and r.spec is not None]
+    by_pid = [r for r in alive if listener.pid is not None and r.id == str(listener.pid)]
     word = re.compile(rf"(?<![\d.]){listener.port}(?![\d.])")
-    return next(iter([*by_pid, *(r for r in running if word.search(r.spec or ""))]), None)
+    return next(iter([*by_pid, *(r for r in alive if word.search(r.spec or ""))]), None)
 
 
 def program(held: Sequence[Listener]) -> str:

@@ -34,6 +34,14 @@ def test_defect_23_the_head_stops_before_its_workers() -> None:
     }
 
 
+def test_a_worker_without_its_head_is_not_waited_for() -> None:
+    facts = running(TWO)
+    facts["spark-1"] = replace(facts["spark-1"], ranks=())
+    made = plan(NEW, facts, "running")
+    (words,) = orders.stop(docker, made, "spark-2", 30, head=False)
+    assert words[words.index("--time") + 1] == "1"
+
+
 def test_policies_go_before_anything_stops_on_every_rank() -> None:
     made = plan(NEW, running(TWO), "running")
     assert orders.release(docker, made, "spark-1") == [docker.release("sglang-head")]
