@@ -63,7 +63,8 @@ def refresh(made: Deployment) -> None:
         made.plan = plan({}, made.facts, made.settings.state, group=made.settings.group)
         return
     made.fabric = choose([made.facts[name] for name in made.wanted.names], wishes(made.wanted))
-    made.findings = made.fabric.findings
+    idle = {name: seen for name, seen in made.facts.items() if name in made.wanted.idle}
+    made.findings = (*made.fabric.findings, *gather.unreadable(idle))
     made.version = gather.sglang_version(made.serving, made.facts, made.settings)
     made.specs = specs(made.wanted, made.model, made.fabric, made.facts, made.version)
     made.plan = _plan(made)
