@@ -6,12 +6,13 @@ STAMP := .venv/.complete
 LOCKS := requirements/dev.txt requirements/local.txt
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 LOCAL := $(BIN)/pyinfra -y inventories/local.py
+SGLANG := .cache/acceptance
 
 # The simulated cluster runs systemd, sshd and dockerd in namespaces: root on Linux. With CI=true
 # its absence is an error, never a skip.
 CLUSTER := $(shell [ "`uname -s`" = Linux ] && [ "`id -u`" = 0 ] && echo yes)
 
-.PHONY: help setup demo test test-unit lint format lock clean
+.PHONY: help setup demo test test-unit acceptance check-sglang lint format lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -57,6 +58,27 @@ endif
 
 test-unit: setup  ## the quick tests alone
 	@$(BIN)/pytest tests/unit
+
+acceptance: setup $(SGLANG)/.complete  ## real SGLang on CPU over two simulated nodes: 3 GB, root on Linux
+	@tests/cluster/testbed/install-packages
+	@$(BIN)/pytest tests/acceptance -m acceptance
+
+# Debian's own Python: it is the one in the simulated nodes' image.
+$(SGLANG)/.complete: tests/acceptance/requirements.txt tests/acceptance/make_tiny.py
+	@echo "acceptance: SGLang 0.5.23 for CPUs, 2.7 GB, into $(SGLANG)"
+	@/usr/bin/python3 -m venv --clear $(SGLANG)/venv
+	@$(SGLANG)/venv/bin/pip install --quiet -r $<
+	@$(SGLANG)/venv/bin/pip install --quiet --no-deps sglang==0.5.23
+	@echo "acceptance: a tiny model of random weights"
+	@$(SGLANG)/venv/bin/python tests/acceptance/make_tiny.py $(SGLANG)/model
+	@chmod -R a+rX $(SGLANG)/model
+	@touch $@
+
+check-sglang:  ## hold launch lines and options against SGLang's own parser: 2.3 GB
+	@$(PYTHON) -m venv .venv-sglang
+	@.venv-sglang/bin/pip install --quiet -r tests/sglang/requirements.txt
+	@.venv-sglang/bin/pip install --quiet --no-deps sglang==0.5.23
+	@PYTHONPATH=. .venv-sglang/bin/python tests/sglang/check_parser.py
 
 lint: setup  ## ruff and mypy --strict
 	@$(BIN)/ruff check

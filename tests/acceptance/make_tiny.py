@@ -1,0 +1,75 @@
+"""make_tiny.py FOLDER: a Qwen2 of 0.8 million random weights with a tokenizer of its own.
+
+Two KV heads, so that it splits over two ranks; no download.
+"""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+VOCABULARY = 2048
+CONTEXT = 2048
+PAD, BEGIN, END = SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+CHAT = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def text() -> Iterator[str]:
+    """The standard library is text enough."""
+    folder = Path(sysconfig.get_paths()["stdlib"])
+    for file in sorted(folder.glob("[a-e]*.py"))[:80]:
+        yield file.read_text(errors="ignore")
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    made.train_from_iterator(
+        text(),
+        trainers.BpeTrainer(
+            vocab_size=VOCABULARY - 8, special_tokens=SPECIAL, initial_alphabet=alphabet
+        ),
+    )
+    whole = PreTrainedTokenizerFast(
+        tokenizer_object=made,
+        eos_token=END,
+        pad_token=PAD,
+        bos_token=None,
+        model_max_length=CONTEXT,
+    )
+    whole.chat_template = CHAT
+    return whole
+
+
+def model() -> Qwen2ForCausalLM:
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=VOCABULARY,
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=False,
+        eos_token_id=SPECIAL.index(END),
+        pad_token_id=SPECIAL.index(PAD),
+        bos_token_id=None,
+    )
+    return Qwen2ForCausalLM(config).to(torch.bfloat16)
+
+
+if __name__ == "__main__":
+    tokenizer().save_pretrained(sys.argv[1])
+    model().save_pretrained(sys.argv[1], safe_serialization=True)
