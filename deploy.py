@@ -50,10 +50,12 @@ containers.stopped(name="Stop rank 0", ranks=ranks, seconds=seconds, head=True, 
 containers.stopped(
     name="Stop the other ranks", ranks=ranks, seconds=seconds, head=False, _timeout=within
 )
-containers.replaced(name="Create the ranks", ranks=ranks, _timeout=within)
+containers.replaced(
+    name="Create the ranks" if run.running else "Remove the ranks", ranks=ranks, _timeout=within
+)
 containers.kept(name="Restart policies", ranks=ranks, _timeout=within)
 
 # ready, verify
-if run.is_head(host):
+if run.running and run.is_head(host):
     serving.ready(name="Every rank ready", group=lambda: group(run))
     serving.verified(name=f"{run.model_name} is served", group=lambda: group(run))

@@ -1,6 +1,6 @@
 """Check everything that a deploy needs, and change nothing.
 
-pyinfra inventories/spark.py deploys/check.py
+pyinfra -y inventories/spark.py deploys/check.py
 
 Ends with exit code 1 where a deploy would be refused.
 """

@@ -9,7 +9,6 @@ import msgspec
 from pyinfra import logger
 from pyinfra.api import DeployError, Host, State
 
-from cluster.findings import Refused, error
 from cluster.node import Rank
 from cluster.plan import members
 from cluster.readiness import Look
@@ -29,7 +28,7 @@ def verify(state: State) -> None:
     ranks = {name: rank for name in made.serving if (rank := _rank(made, name)) is not None}
     head = made.hosts[made.wanted.head]
     if head.name not in ranks:
-        raise Refused(error("no rank 0 of ours runs", head.name, "pyinfra INVENTORY deploy.py"))
+        raise DeployError(f"{head.name}: no rank 0 of ours runs -> pyinfra INVENTORY deploy.py")
     launch = _label(ranks[head.name])["launch"]
     url = f"http://{_own(launch)}:{launch['port']}"
     replies = _replies(head, url, launch["served_model_name"], made.settings.runtime)

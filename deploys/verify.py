@@ -1,6 +1,6 @@
 """Ask every endpoint of what runs, and say how to use it; changes nothing.
 
-pyinfra inventories/spark.py deploys/verify.py
+pyinfra -y inventories/spark.py deploys/verify.py
 
 Ends with exit code 1 where a rank or an endpoint does not answer as it should.
 """

@@ -11,5 +11,5 @@ head = ["spark-1"]
 
 workers = ["spark-2"]
 
-# From the head itself, as root of its own cluster: head = ["@local"], workers by fabric address.
+# From the head itself: head = ["@local"], workers by their fabric addresses.
 # One node's own settings: ("spark-2", {"ssh_user": "nvidia", "hf_cache": "/data/hf-cache"}).

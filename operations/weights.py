@@ -56,10 +56,9 @@ def _place(state: State, host: Host, folder: str, source: str, name: str, sha256
     url = f"{source.rstrip('/')}/{name}" if remote else ""
     answer = shell.ask(host, place(folder, name, sha256, url), SECONDS, stdin=content)
     if not answer.ok:
+        cure = "a folder here: --data tiktoken_source=/folder" if remote else "mend that file"
         host.log_styled(
-            f"{name} could not be placed from {source}: {answer.text} -> where a node has no way "
-            "out: --data tiktoken_source=/a/folder/here",
-            fg="red",
+            f"{name} could not be placed from {source}: {answer.text} -> {cure}", fg="red"
         )
     return answer.ok
 
