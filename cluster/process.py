@@ -12,9 +12,11 @@ LABEL = "--spark-serving-spec="
 LOGS = "$HOME/.local/state/spark-serving"
 Words = tuple[str, ...]
 
-# $1 is the rank's name, the rest its command. The engine starts a session of its own.
+# $1 is the rank's name, the rest its command. The engine starts a session of its own. Only the
+# command is in the background: a list would keep bash's subshell there, and its stdout open.
 _START = f"""
-mkdir -p "{LOGS}" && log="{LOGS}/$1.log" && shift && nohup "$@" >"$log" 2>&1 </dev/null & echo $!
+mkdir -p "{LOGS}" && log="{LOGS}/$1.log" && shift &&
+{{ nohup "$@" >"$log" 2>&1 </dev/null & echo $!; }}
 """
 # $1 is the pid, $2 the marker that must still be in its arguments, $3 the seconds until SIGKILL.
 _STOP = """

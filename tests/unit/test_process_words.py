@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -79,6 +81,26 @@ def engine_pid(home: dict[str, str], name: str) -> str:
     ).stdout
     marked = [x.split(None, 1) for x in listed.splitlines() if f" --spark-serving-name={name}" in x]
     return next((pid for pid, args in marked if args.startswith("sh -c : engine")), "")
+
+
+def test_a_start_that_cannot_write_its_log_fails(home: dict[str, str]) -> None:
+    (Path(home["HOME"]) / ".local").touch()
+    done = subprocess.run(process.start(SPEC), env=home, capture_output=True, timeout=20)
+    assert done.returncode != 0
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_start_returns_while_the_engine_runs(
+    monkeypatch: pytest.MonkeyPatch, home: dict[str, str], shell: str
+) -> None:
+    """Whatever sh is: none may keep our pipe open."""
+    if not shutil.which(shell):
+        pytest.skip(f"no {shell} here")
+    monkeypatch.setattr(process, "argv", lambda _: ("sleep", "8"))
+    begun = time.monotonic()
+    pid = sh((shell, *process.start(SPEC)[1:]), home).strip()
+    assert time.monotonic() - begun < 6
+    os.kill(int(pid), signal.SIGKILL)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
