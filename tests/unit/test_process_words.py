@@ -131,6 +131,15 @@ def test_a_process_that_ignores_sigterm_is_killed_in_time(
     assert time.monotonic() - begun < 5
 
 
+def test_stop_does_not_wait_for_a_process_that_nobody_reaps() -> None:
+    """As in a container without an init: the ended engine stays a zombie."""
+    marker = "--spark-serving-name=unreaped"
+    with subprocess.Popen(["sh", "-c", "while :; do sleep 0.05; done", marker]) as engine:
+        rank = Rank("unreaped", str(engine.pid), "running")
+        subprocess.run(process.stop(rank, 20), timeout=10, check=True)
+        assert engine.wait() == -signal.SIGTERM
+
+
 def test_stop_spares_a_process_that_took_the_pid() -> None:
     with subprocess.Popen(["sleep", "30"]) as other:
         try:
