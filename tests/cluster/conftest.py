@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from deploying import MODEL, Deploy
+from deploying import DATA, MODEL, Deploy
 from sparks import Cluster
 
 HERE = Path(__file__).parent
@@ -76,7 +76,7 @@ def cluster(testbed: Cluster) -> Cluster:
 def deploy(cluster: Cluster, tmp_path: Path) -> Deploy:
     """deploy.py for nodes 1 and 2, which serve nothing yet and have qwen7b's weights."""
     cluster.each(lambda node: node.add_weights(MODEL))
-    return Deploy(cluster, cluster.inventory(tmp_path, model="qwen7b"))
+    return Deploy(cluster, cluster.inventory(tmp_path, **DATA))
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def served(testbed: Cluster, tmp_path: Path) -> Deploy:
 
     After another test of this fixture that takes one deploy of what it left, else a reset too.
     """
-    deploy = Deploy(testbed, testbed.inventory(tmp_path, model="qwen7b"))
+    deploy = Deploy(testbed, testbed.inventory(tmp_path, **DATA))
     if testbed.changed or deploy().returncode:
         testbed.reset()
         testbed.each(lambda node: node.add_weights(MODEL))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from deploying import (
+    DATA,
     HEAD,
     MODEL,
     WORKER,
@@ -123,7 +124,7 @@ def test_defect_04_the_head_serves_alone_and_the_group_comes_back(served: Deploy
 def test_an_inventory_of_one_node_serves(cluster: Cluster, tmp_path: Path) -> None:
     cluster.node(1).add_weights(MODEL)
     cluster.link(1, "q1", "down")
-    deploy = Deploy(cluster, cluster.inventory(tmp_path, workers=(), model="qwen7b"))
+    deploy = Deploy(cluster, cluster.inventory(tmp_path, workers=(), **DATA))
     deploy.converges()
     assert states(cluster) == {HEAD: "running"}
 
@@ -185,14 +186,14 @@ def test_both_nodes_come_back_from_a_power_cut(deploy: Deploy) -> None:
 def test_four_nodes_serve_and_a_rank_goes_and_comes(cluster: Cluster, tmp_path: Path) -> None:
     cluster.need(4)
     cluster.each(lambda node: node.add_weights(MODEL))
-    four = Deploy(cluster, cluster.inventory(tmp_path, workers=(2, 3, 4), model="qwen7b"))
+    four = Deploy(cluster, cluster.inventory(tmp_path, workers=(2, 3, 4), **DATA))
     four.converges()
     assert [spec(rank(cluster, n))["launch"]["tp"] for n in (1, 2, 3, 4)] == [4] * 4
     for number in (1, 2, 3, 4):
         assert cluster.http("/health", node=number).status == 200
 
     (tmp_path / "two").mkdir()
-    two = Deploy(cluster, cluster.inventory(tmp_path / "two", model="qwen7b"))
+    two = Deploy(cluster, cluster.inventory(tmp_path / "two", **DATA))
     four.succeeds(state="absent")
     two.converges()
     assert states(cluster) == {HEAD: "running", WORKER: "running"}

@@ -1,0 +1,112 @@
+"""What is no longer as declared is seen, told and mended; what is as declared stays untouched."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from deploying import HEAD, WORKER, Deploy, environment, lives, rank, serves, spec
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        pytest.param({"mem_fraction": 0.5}, "mem_fraction: 0.8 -> 0.5", id="mem_fraction"),
+        pytest.param({"env": {"EXTRA": "a b"}}, "env EXTRA: (none) -> 'a b'", id="env"),
+    ],
+)
+def test_defect_08_a_changed_setting_restarts_the_group(
+    served: Deploy, data: dict[str, object], reason: str
+) -> None:
+    cluster, before = served.cluster, lives(served.cluster)
+    said = served.succeeds(**data)
+    assert f"plan: spark-01 {HEAD}: {reason}\n" in said
+    assert f"plan: spark-02 {WORKER}: {reason}\n" in said
+    assert not set(before) & set(lives(cluster))
+    assert serves(cluster)
+    served.unchanged(**data)
+    launch = [spec(rank(cluster, n))["launch"]["mem_fraction"] for n in (1, 2)]
+    assert launch == [data.get("mem_fraction", 0.8)] * 2
+    for number in (1, 2):
+        assert environment(rank(cluster, number)).get("EXTRA") == (
+            data["env"]["EXTRA"] if "env" in data else None
+        )
+
+
+def test_a_cosmetic_difference_restarts_nothing(served: Deploy) -> None:
+    """The same value in other words, other spelling of the model, settings that are no spec's."""
+    before = lives(served.cluster)
+    served.succeeds(
+        model="3", mem_fraction="0.80", tensor_parallel=2, ready_timeout=77, stop_timeout=11
+    )
+    served.unchanged(model="qwen/qwen2.5-7b-instruct", pull="never")
+    assert lives(served.cluster) == before
+
+
+HAND = {
+    "worker removed": (2, f"docker rm -f {WORKER}", f"spark-02 {WORKER}: is not there"),
+    "worker stopped": (2, f"docker stop -t 1 {WORKER}", f"spark-02 {WORKER}: is exited"),
+    "worker killed": (
+        2,
+        f"docker update --restart no {WORKER}; docker kill {WORKER}",
+        f"spark-02 {WORKER}: is exited",
+    ),
+    "worker paused": (2, f"docker pause {WORKER}", f"spark-02 {WORKER}: is paused"),
+    "head stopped": (1, f"docker stop -t 5 {HEAD}", f"spark-01 {HEAD}: is exited"),
+}
+
+
+@pytest.mark.parametrize("name", HAND)
+def test_a_rank_that_was_ended_by_hand_restarts_with_its_group(served: Deploy, name: str) -> None:
+    number, command, reason = HAND[name]
+    cluster = served.cluster
+    before = lives(cluster)
+    cluster.node(number).run(command)
+    said = served.succeeds()
+    assert f"plan: {reason}" in said
+    assert not set(before) & set(lives(cluster)), "the whole group starts anew"
+    assert serves(cluster)
+    served.unchanged()
+
+
+def test_a_group_that_does_not_answer_restarts(served: Deploy) -> None:
+    """All containers run with the right spec, and the head's /health is refused."""
+    cluster, before = served.cluster, lives(served.cluster)
+    harm = "INPUT -i lo -p tcp --dport 30000 -j REJECT --reject-with tcp-reset"
+    cluster.node(1).run(f"iptables -A {harm}")
+    time.sleep(5)
+    said = served.fails(ready_timeout=5)
+    assert f"plan: spark-01 {HEAD}: spark-01: /health of rank 0 does not answer" in said
+    assert "not ready after" in said
+    cluster.node(1).run(f"iptables -D {harm}")
+    served.succeeds()
+    assert not set(before) & set(lives(cluster))
+    served.unchanged()
+
+
+def test_a_restart_policy_changed_by_hand_is_mended_without_a_restart(served: Deploy) -> None:
+    cluster, before = served.cluster, lives(served.cluster)
+    cluster.node(2).run(f"docker update --restart no {WORKER}")
+    said = served.succeeds()
+    assert "plan: spark-02: restart policy -> unless-stopped" in said
+    assert lives(cluster) == before
+    assert rank(cluster, 2)["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
+    served.unchanged()
+
+
+def test_an_image_under_the_same_tag_restarts_the_group(served: Deploy) -> None:
+    cluster = served.cluster
+    old = rank(cluster, 1)["Image"]
+    cluster.each(
+        lambda node: node.run(
+            "docker build -q -t lmsysorg/sglang:spark - <<< 'FROM lmsysorg/sglang:spark\nENV A=1'"
+        )
+    )
+    said = served.succeeds()
+    assert f"plan: spark-01 {HEAD}: image id: {old[7:19]} -> " in said
+    for number in (1, 2):
+        container = rank(cluster, number)
+        assert container["Image"] == cluster.node(number).images()["lmsysorg/sglang:spark"] != old
+    assert serves(cluster)
+    served.unchanged()
+    cluster.changed = True
