@@ -8,6 +8,10 @@ from cluster.spec import Spec
 
 LABEL = "spark-serving.spec"
 Words = tuple[str, ...]
+# A container that is started again keeps the log of its earlier lives.
+_LOGS = """
+exec docker logs --since "$(docker inspect --format '{{.State.StartedAt}}' "$1")" --tail "$2" "$1"
+""".strip()
 
 
 def bounded(seconds: int, *words: str) -> Words:
@@ -52,7 +56,7 @@ def release(name: str) -> Words:
 
 def stop(rank: Rank, seconds: int) -> Words:
     """SIGTERM, and SIGKILL after `seconds`."""
-    return bounded(seconds + 30, "docker", "stop", "--time", str(seconds), rank.name)
+    return bounded(seconds + 30, "docker", "stop", "-t", str(seconds), rank.name)
 
 
 def remove(name: str) -> Words:
@@ -63,5 +67,8 @@ def pull(image: str, seconds: int) -> Words:
     return bounded(seconds, "docker", "pull", "--quiet", image)
 
 
-def logs(name: str, lines: int) -> Words:
-    return bounded(20, "docker", "logs", "--tail", str(lines), name)
+def logs(name: str, lines: int, *, earlier: bool = False) -> Words:
+    """The last lines since the container's last start; `earlier`: whichever start they are of."""
+    if earlier:
+        return bounded(20, "docker", "logs", "--tail", str(lines), name)
+    return bounded(20, "sh", "-c", _LOGS, "sh", name, str(lines))

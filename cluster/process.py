@@ -67,5 +67,6 @@ def remove(name: str) -> Words:
     return _sh(f'rm -f "{LOGS}/$1.log"', name)
 
 
-def logs(name: str, lines: int) -> Words:
+def logs(name: str, lines: int, *, earlier: bool = False) -> Words:
+    """The last lines since its start: the log is written anew then."""
     return _sh(f'tail -n "$2" "{LOGS}/$1.log"', name, str(lines))

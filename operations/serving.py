@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from cluster.diagnosis import Diagnosis
 
 LAST_LINES = 12
+# SGLang prints its 500 arguments as one line of 30,000 characters.
+LINE_LENGTH = 300
 # What follows the first causes is their consequence.
 DIAGNOSES = 2
 # Between two looks at all ranks, seconds.
@@ -226,7 +228,7 @@ def _fail(group: Group, failures: Sequence[Finding]) -> bool:
         group.hosts[node].log(f"  {diagnosis.evidence}")
     for node, lines in logs.items():
         for line in lines[-LAST_LINES:]:
-            group.hosts[node].log(f"  {group.specs[node].name} | {line}")
+            group.hosts[node].log(f"  {group.specs[node].name} | {line[:LINE_LENGTH]}")
     _stop(group, looks)
     group.head.log_styled(
         "every rank that could be reached is stopped, its logs are kept", fg="red"
@@ -235,7 +237,10 @@ def _fail(group: Group, failures: Sequence[Finding]) -> bool:
 
 
 def _log(group: Group, node: str) -> tuple[str, ...]:
-    answer = shell.ask(group.hosts[node], group.runtime.logs(group.specs[node].name, 400), 30)
+    """What the rank said since we started it; of one that started before us, earlier lives too:
+    Docker may have restarted it."""
+    words = group.runtime.logs(group.specs[node].name, 400, earlier=not group.start)
+    answer = shell.ask(group.hosts[node], words, 30)
     return (*answer.out, *answer.err)
 
 

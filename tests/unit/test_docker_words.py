@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -150,18 +153,29 @@ def test_the_other_verbs() -> None:
         "stop": docker.stop(ran(spec), 30),
         "remove": docker.remove(spec.name),
         "pull": docker.pull("sgl:1", 7200),
-        "logs": docker.logs(spec.name, 40),
+        "logs": docker.logs(spec.name, 40, earlier=True),
     }
     name, bound = "sglang-worker-1", "timeout --kill-after=5"
     assert {verb: shlex.join(words) for verb, words in said.items()} == {
         "start": f"{bound} 60 docker start {name}",
         "keep": f"{bound} 30 docker update --restart unless-stopped {name}",
         "release": f"{bound} 30 docker update --restart no {name}",
-        "stop": f"{bound} 60 docker stop --time 30 {name}",
+        "stop": f"{bound} 60 docker stop -t 30 {name}",
         "remove": f"{bound} 60 docker rm --force {name}",
         "pull": f"{bound} 7200 docker pull --quiet sgl:1",
         "logs": f"{bound} 20 docker logs --tail 40 {name}",
     }
+
+
+def test_a_rank_s_log_begins_at_its_last_start(tmp_path: Path) -> None:
+    fake = tmp_path / "docker"
+    started = "2026-11-23T11:55:29.124071507Z"
+    fake.write_text(f'#!/bin/sh\n[ "$1" = logs ] && echo "$@" || echo {started}\n')
+    fake.chmod(0o755)
+    path = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    words = docker.logs("sglang-head", 40)
+    said = subprocess.run(words, env=path, capture_output=True, text=True, check=True).stdout
+    assert said == f"logs --since {started} --tail 40 sglang-head\n"
 
 
 def test_a_stop_may_take_longer_than_the_engine_is_given() -> None:
