@@ -117,7 +117,15 @@ def _endings(facts: Mapping[str, NodeFacts], state: str, group: str) -> Iterator
             if state == "absent":
                 yield replace(step, reasons=("is there",), remove=True)
             else:
-                yield replace(step, reasons=("is running",) if step.stop else ())
+                yield replace(step, reasons=tuple(_restless(step)))
+
+
+def _restless(step: Step) -> Iterator[str]:
+    """Why a rank that shall be stopped is not, or would not stay so."""
+    if step.stop:
+        yield "is running"
+    elif step.seen and step.seen.restart_policy not in ("", "no"):
+        yield f"would come back: its restart policy is {step.seen.restart_policy}"
 
 
 def _step(node: str, spec: Spec, facts: NodeFacts) -> Step:

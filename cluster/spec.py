@@ -214,9 +214,11 @@ def changes(seen: str, wanted: Spec) -> tuple[str, ...]:
     except (msgspec.DecodeError, AttributeError):
         return ("its label is not a spec of ours",)
     new = dict(_flat(msgspec.to_builtins(wanted)))
+    # Docker sets a policy on a living container: no reason to make another.
+    names = (old.keys() | new.keys()) - {"restart_policy"}
     return tuple(
         f"{name}: {_show(old, name)} -> {_show(new, name)}"
-        for name in sorted(old.keys() | new.keys())
+        for name in sorted(names)
         if old.get(name) != new.get(name)
     )
 

@@ -80,7 +80,8 @@ def judge(made: Deployment) -> None:
     elif gather.starting(made.facts, made.settings.group, made.ready_seconds):
         made.full = gather.full(made.serving, made)
     else:
-        made.plan = _plan(made, restart=str(wrong[0]))
+        made.restart = str(wrong[0])
+        made.plan = _plan(made)
 
 
 def check(made: Deployment) -> None:
@@ -88,6 +89,9 @@ def check(made: Deployment) -> None:
     from deploys import preflight  # a converged run does without
 
     findings, made.full = preflight.preflight(made)
+    # The later reading counts: a container may have come or gone since the first.
+    made.facts |= made.full
+    made.plan = _plan(made)
     made.findings = tuple(
         dict.fromkeys([*made.findings, *findings, *preflight.image_differs(made.full)])
     )
@@ -139,6 +143,6 @@ def report(made: Deployment) -> None:
         )
 
 
-def _plan(made: Deployment, restart: str = "") -> Plan:
+def _plan(made: Deployment) -> Plan:
     group = made.settings.group
-    return plan(made.specs, made.facts, "running", restart=restart, group=group)
+    return plan(made.specs, made.facts, "running", restart=made.restart, group=group)

@@ -28,6 +28,7 @@ class Deployment:
 
     + hosts: every host of the run, rank order, those that serve nothing last
     + version: SGLang's, that the launch lines are written for; "" for the process runtime
+    + restart: why a group whose ranks are as wanted must restart all the same, or ""
     + served: what a group answered that needs no change; None where it needs one
     """
 
@@ -40,6 +41,7 @@ class Deployment:
     fabric: Fabric = field(default_factory=lambda: Fabric((), "none", ""))
     specs: dict[str, Spec] = field(default_factory=dict)
     plan: Plan = field(default_factory=lambda: Plan((), restart=False, policies={}))
+    restart: str = ""
     findings: tuple[Finding, ...] = ()
     served: serving.Served | None = None
 

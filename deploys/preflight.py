@@ -99,11 +99,22 @@ def _launch(made: Deployment, nodes: list[NodeFacts]) -> Iterator[Finding]:
         )
     yield from _spread(made, nodes)
     yield from _fetching(made, nodes)
+    yield from _secrets(settings.extra_args)
     for spec in list(made.specs.values())[:1]:
         if spec.runtime == "docker":
             words = create(spec)
             yield from sglang.problems(
                 words[words.index("sglang.launch_server") + 1 :], spec.sglang
+            )
+
+
+def _secrets(extra_args: tuple[str, ...]) -> Iterator[Finding]:
+    for word in extra_args:
+        if word.startswith(("--api-key", "--admin-api-key")):
+            yield error(
+                f"extra_args must not hold {word.partition('=')[0]}: it would show in `ps` and in "
+                "`docker inspect`",
+                cure="close the port to strangers, or put a proxy with the key before it",
             )
 
 

@@ -38,8 +38,9 @@ class RankLook(FactBase[Look]):
         ranks = Containers().command([rank]) if runtime == "docker" else Processes().command()
         # The hub's client names a file so until it is whole; what is there stands still after that.
         coming = joined(
-            *("repo=", QuoteString(weights), '\nfor f in "$repo"/blobs/*.incomplete; do\n'),
-            '[ ! -e "$f" ] || { du -sk "$repo" | sed \'s/^/weights /\'; break; }\ndone 2>/dev/null',
+            *("repo=", QuoteString(weights), '\nfound=$(find "$repo/blobs" -name '),
+            "'*.incomplete' -mmin -60 2>/dev/null)\n[ -z \"$found\" ] || ",
+            "du -sk \"$repo\" 2>/dev/null | sed 's/^/weights /'",
         )
         return joined(
             StringCommand("printf 'node %s\\nname %s\\n'", quoted((node, rank))),

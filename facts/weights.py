@@ -26,10 +26,11 @@ set --; for f in *.safetensors *.bin *.gguf; do [ ! -f "$f" ] || set -- "$@" "$f
 """.strip()
 
 # The cache's layout: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
+# A file of a running download is touched all the time; one older than an hour was left behind.
 _CACHE = """
 rev=; { read -r rev <"$repo/refs/main" || [ -n "$rev" ]; } 2>/dev/null
 at=$repo; [ -z "$rev" ] || at=$repo/snapshots/$rev
-for f in "$repo"/blobs/*.incomplete; do [ ! -e "$f" ] || { echo incomplete; break; }; done
+[ -z "$(find "$repo/blobs" -name '*.incomplete' -mmin -60 2>/dev/null)" ] || echo incomplete
 [ -z "$rev" ] || printf 'revision\\t%s\\n' "$rev"
 """.strip()
 

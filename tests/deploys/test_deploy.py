@@ -138,7 +138,7 @@ def test_a_changed_setting_restarts_the_group_head_first(served: Fakes) -> None:
     for node, name in ((HEAD, "sglang-head"), (WORKER, "sglang-worker-1")):
         assert told(run, node) == [
             f"docker update --restart no {name}",
-            f"docker stop --time 30 {name}",
+            f"docker stop -t 30 {name}",
             f"docker rm --force {name}",
             f"docker create --name {name}",
             f"docker start {name}",
@@ -224,7 +224,7 @@ def test_defect_5_a_worker_that_does_not_start_fails_the_run_and_stops_the_head(
     run = sparks.deploy()
     assert run.code == 1
     assert "sglang-worker-1 could not be started" in run.text
-    assert "docker stop --time 30 sglang-head" in told(run, HEAD)
+    assert "docker stop -t 30 sglang-head" in told(run, HEAD)
     assert not any("unless-stopped" in c for c in told(run, HEAD))
     assert "Traceback" not in run.text
 
@@ -237,7 +237,7 @@ def test_defect_5_a_worker_that_ends_while_the_head_waits(sparks: Fakes) -> None
     assert run.code == 1
     assert "sglang-worker-1 has ended: exited with exit code 137" in run.text
     assert "killed for memory" not in run.text
-    assert "docker stop --time 30 sglang-head" in told(run, HEAD)
+    assert "docker stop -t 30 sglang-head" in told(run, HEAD)
 
 
 def test_a_daemon_that_dies_while_we_wait_is_told(sparks: Fakes) -> None:

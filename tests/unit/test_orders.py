@@ -39,7 +39,7 @@ def test_a_worker_without_its_head_is_not_waited_for() -> None:
     facts["spark-1"] = replace(facts["spark-1"], ranks=())
     made = plan(NEW, facts, "running")
     (words,) = orders.stop(docker, made, "spark-2", 30, head=False)
-    assert words[words.index("--time") + 1] == "1"
+    assert words[words.index("-t") + 1] == "1"
 
 
 def test_policies_go_before_anything_stops_on_every_rank() -> None:
@@ -58,7 +58,7 @@ def test_replace_removes_before_it_creates_and_starts_nothing() -> None:
 def test_the_grace_before_a_kill_is_the_setting() -> None:
     made = plan(NEW, running(TWO), "running")
     (words,) = orders.stop(docker, made, "spark-1", 7, head=True)
-    assert words[-3:] == ("--time", "7", "sglang-head")
+    assert words[-3:] == ("-t", "7", "sglang-head")
 
 
 def test_a_node_without_a_part_in_the_plan_is_left_alone() -> None:

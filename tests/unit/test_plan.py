@@ -266,7 +266,7 @@ def test_stopped() -> None:
     name, bound = "sglang-head", "timeout --kill-after=5"
     assert everything(made, "spark-1") == [
         f"{bound} 30 docker update --restart no {name}",
-        f"{bound} 60 docker stop --time 30 {name}",
+        f"{bound} 60 docker stop -t 30 {name}",
     ]
 
 
@@ -283,8 +283,14 @@ def test_ending_nothing_is_no_change(state: str) -> None:
 
 
 def test_stopping_what_has_stopped_is_no_change_and_keeps_it() -> None:
-    facts = pair(*((ran(s, status="exited", exit_code=0),) for s in (HEAD, WORKER)))
+    facts = pair(*((ran(s, status="exited", restart_policy="no"),) for s in (HEAD, WORKER)))
     assert not plan({}, facts, "stopped").changes
+
+
+def test_what_would_come_back_after_a_reboot_is_not_stopped() -> None:
+    facts = pair(*((ran(s, status="exited", exit_code=0),) for s in (HEAD, WORKER)))
+    made = plan({}, facts, "stopped")
+    assert [words.split()[4] for words in everything(made, "spark-1")] == ["update"]
 
 
 def test_removing_what_has_stopped_stops_nothing() -> None:
