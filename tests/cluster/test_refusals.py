@@ -1,0 +1,191 @@
+"""What is refused: one clear message, exit code 1, and no node changed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from deploying import Deploy, serves
+
+SETTINGS = {
+    "unknown setting": ({"mem_fracton": 0.5}, "mem_fracton is not a setting; did you mean mem_f"),
+    "wrong type": ({"port": "many"}, "port = 'many' is not allowed: it must be an integer from 1"),
+    "out of range": ({"mem_fraction": 1.5}, "mem_fraction = 1.5 is not allowed"),
+    "unknown model": ({"model": "qwen7c"}, "model = 'qwen7c' is not a model"),
+    "the nearest model": ({"model": "qwen7c"}, "did you mean qwen7b"),
+    "unknown number": ({"model": 99}, "model = 99 is not a model: numbers are 1 to 14"),
+    "defect 20: tp": ({"tensor_parallel": 3}, "tensor_parallel"),
+    "kv heads": ({"tensor_parallel": 8}, "tensor_parallel"),
+    "parser": ({"tool_call_parser": "deepseek"}, "deepseek"),
+    "option": ({"extra_args": "--no-such-option"}, "--no-such-option"),
+    "secret in env": ({"env": {"HF_TOKEN": "hf_x"}}, "env must not hold HF_TOKEN"),
+    "defect 08: gated": ({"model": "llama8b"}, "Llama-3.1-8B-Instruct is gated"),
+    "too large": ({"model": "llama70b", "head_only": True}, "GiB"),
+    "absent image": ({"image": "no/image:here", "pull": "never"}, "image no/image:here is not the"),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_setting_is_refused(served: Deploy, name: str) -> None:
+    data, words = SETTINGS[name]
+    said = served.refused(**data)
+    assert "refused, nothing was changed:\n" in said
+    assert words in said
+    assert serves(served.cluster)
+
+
+def test_too_large_a_model_is_refused_with_the_arithmetic(served: Deploy) -> None:
+    model = "meta-llama/Llama-3.1-70B-Instruct"
+    served.cluster.each(lambda node: node.add_weights(model))
+    said = served.refused(model="llama70b", head_only=True)
+    assert "llama70b does not fit: 141.1 GB of weights > 0.85 x 121.6 GiB = 111.0 GB" in said
+
+
+GROUPS = {
+    "two heads": ("head = ['{1}', '{2}']\nworkers = []", "the group `head` has 2 hosts"),
+    "no head": ("head = []\nworkers = ['{1}', '{2}']", "the group `head` has no host"),
+    "the same twice": ("head = ['{1}']\nworkers = ['{2}', '{2}']", "stands twice in one group"),
+    "head and worker": ("head = ['{1}']\nworkers = ['{1}', '{2}']", "in both `head` and `workers`"),
+    "no group": ("head = ['{1}']\nother = ['{2}']", "is in neither `head` nor `workers`"),
+}
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_an_inventory_is_refused(served: Deploy, tmp_path: Path, name: str) -> None:
+    text, words = GROUPS[name]
+    cluster, reach = served.cluster, served.cluster.host(1)[1]
+    hosts = {n: cluster.host(n)[0] for n in (1, 2)}
+    for number, host in hosts.items():
+        text = text.replace(f"'{{{number}}}'", f"('{host}', REACH)")
+    path = tmp_path / "groups.py"
+    path.write_text(f"REACH = {reach!r}\n{text}\n")
+    said = served.refused(inventory=path, model="qwen7b", hf_cache="/var/hf-cache")
+    assert words in said
+
+
+def test_one_machine_under_two_names_is_refused(deploy: Deploy) -> None:
+    cluster = deploy.cluster
+    identity = cluster.node(1).run("cat /etc/machine-id").stdout.strip()
+    cluster.node(2).run(f"echo {identity} > /etc/machine-id")
+    said = deploy.refused()
+    assert "spark-02: is the same machine as spark-01" in said
+
+
+def test_a_limit_that_splits_the_group_is_refused(served: Deploy) -> None:
+    said = served.refused("--limit", "spark-01", mem_fraction=0.5)
+    assert "--limit leaves out spark-02 of the group" in said
+
+
+def listener(port: int, login: str = "root") -> str:
+    code = f"import socket,time; s=socket.create_server(('', {port})); time.sleep(1000)"
+    begin = f'setsid runuser -u {login} -- python3 -c "{code}" >/dev/null 2>&1 &'
+    return f"{begin} until ss -Htln sport = :{port} | grep -q .; do sleep 0.1; done"
+
+
+NODES = {
+    "defect 01: no port Up": (
+        lambda c: c.link(1, "q1", "down"),
+        ["spark-01: no QSFP port is Up", "plug the QSFP cable in"],
+    ),
+    "MTU mismatch": (lambda c: c.node(2).run("ip link set enp1s0f1np1 mtu 1500"), ["MTU"]),
+    "API port taken": (
+        lambda c: c.node(2).run(listener(30000)),
+        ["spark-02: port 30000 is taken by", "sudo ss -ltnp"],
+    ),
+    "API port taken by the login": (
+        lambda c: c.node(1).run(listener(30000, login="nvidia")),
+        ["spark-01: port 30000 is taken by python3 (pid "],
+    ),
+    "rendezvous port taken": (
+        lambda c: c.node(1).run(listener(50000)),
+        ["spark-01: dist_port 50000 is taken by"],
+    ),
+    "Docker not installed": (
+        lambda c: c.node(2).run("mv /usr/bin/docker /usr/bin/docker-away"),
+        ["spark-02: Docker is not installed", "apt-get install"],
+    ),
+    "Docker not running": (
+        lambda c: c.node(1).run("systemctl stop docker.socket docker"),
+        ["spark-01: the Docker daemon is not running", "systemctl enable --now docker"],
+    ),
+    "no permission": (
+        lambda c: c.node(2).run("gpasswd -d nvidia docker"),
+        ["spark-02: the login may not use Docker", "usermod -aG docker"],
+    ),
+    "no NVIDIA runtime": (
+        lambda c: c.node(1).run("echo {} > /etc/docker/daemon.json; systemctl restart docker"),
+        ["spark-01: Docker", "has no NVIDIA runtime", "nvidia-ctk"],
+    ),
+    "defect 18: firewall": (
+        lambda c: c.node(2).run("iptables -A INPUT -i enp1s0f1np1 -p tcp -j DROP"),
+        ["spark-02"],
+    ),
+    "no GPU": (lambda c: c.node(2).run("fakehw gpu lost"), ["spark-02: nvidia-smi fails"]),
+    "cache missing": (
+        lambda c: c.node(2).run("mv /var/hf-cache /var/elsewhere"),
+        ["spark-02: hf_cache /var/hf-cache does not exist", "sudo mkdir -p"],
+    ),
+    "cache not writable": (
+        lambda c: c.node(1).run("chown root: /var/hf-cache; chmod 755 /var/hf-cache"),
+        ["spark-01: hf_cache /var/hf-cache is not writable"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_a_node_is_refused(deploy: Deploy, name: str) -> None:
+    cluster = deploy.cluster
+    harm, words = NODES[name]
+    harm(cluster)
+    said = deploy.refused()
+    assert "refused, nothing was changed:\n" in said
+    for part in words:
+        assert part in said
+
+
+def test_a_node_that_cannot_be_reached_is_refused(served: Deploy) -> None:
+    cluster = served.cluster
+    cluster.changed = True
+    before = cluster.snapshot()
+    cluster.link(2, "m", "down")
+    said = served.fails(mem_fraction=0.5)
+    assert "spark-02" in said
+    cluster.link(2, "m", "up")
+    assert cluster.snapshot() == before
+    served.succeeds(mem_fraction=0.5)
+
+
+def test_a_changed_host_key_is_refused(deploy: Deploy) -> None:
+    cluster = deploy.cluster
+    cluster.node(2).run("rm /etc/ssh/ssh_host_*; ssh-keygen -A -q; systemctl restart ssh")
+    said = deploy.refused()
+    assert "spark-02" in said
+    assert "key" in said.lower()
+
+
+def test_only_the_second_half_up_warns_and_serves(deploy: Deploy) -> None:
+    """Defect 1: the seed exits 1 without a word."""
+    cluster = deploy.cluster
+    for number in (1, 2):
+        cluster.link(number, "q1a", "down")
+        # as NetworkManager and networkd do when a link loses its carrier
+        cluster.node(number).run("ip addr flush dev enp1s0f1np1")
+    said = deploy.succeeds()
+    assert re.search(r"warning: spark-01: .*enP2p1s0f1np1", said)
+    assert serves(cluster)
+    deploy.unchanged()
+
+
+def test_twins_in_one_subnet_warn(deploy: Deploy) -> None:
+    said = deploy.succeeds("--dry")
+    assert "warning: spark-02: the halves of QSFP port 1 share a subnet" in said
+    assert "netplan" in said
+
+
+def test_defect_02_only_a_primary_ipv4_address_is_the_heads(deploy: Deploy) -> None:
+    cluster = deploy.cluster
+    cluster.node(1).run(
+        "ip addr add fd00::1/64 dev enp1s0f1np1; ip addr add 169.254.77.7/16 dev enp1s0f1np1"
+    )
+    assert "meeting at 169.254.1.1 (enp1s0f1np1" in deploy.succeeds("--dry")
