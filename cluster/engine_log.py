@@ -16,6 +16,10 @@ READY = re.compile(
     r"|Starting dummy health check server at"
     r"|^ready: .* \(llama\.cpp\)|\binit: listening on http"
 )
+# Triton's bindings end every rank, however it ended, with some 30 lines of what they leaked.
+NOISE = re.compile(r"^(?:nanobind: | - (?:leaked |\.\.\. skipped )|See https://nanobind)")
+# SGLang prints its 500 arguments as one line of 30,000 characters.
+LINE_LENGTH = 300
 # A line that begins or ends a step → the step that goes on after it. SGLang 0.5.23 says "Init
 # parallel" and "Capture target decode CUDA graph", 0.5.3.post3 "Init torch distributed" and
 # "Capture cuda graph"; the rest is alike.
@@ -73,6 +77,12 @@ class Transport:
 def clean(line: str) -> str:
     """A line as a terminal shows it: no colours, of a progress bar only its last state."""
     return ANSI.sub("", line).rstrip().rpartition("\r")[2]
+
+
+def last_words(lines: Sequence[str], count: int) -> tuple[str, ...]:
+    """The last lines that say something, each cut to what a terminal can show."""
+    said = [line for line in map(clean, lines) if line and not NOISE.match(line)]
+    return tuple(line[:LINE_LENGTH] for line in said[-count:])
 
 
 def phase(lines: Sequence[str]) -> str:

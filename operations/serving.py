@@ -11,7 +11,7 @@ from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, operation
 
 from cluster import orders, serving
-from cluster.engine_log import transport
+from cluster.engine_log import last_words, transport
 from cluster.findings import Finding, Refused, error
 from cluster.node import Rank
 from cluster.orders import Runtime
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from cluster.diagnosis import Diagnosis
 
 LAST_LINES = 12
-# SGLang prints its 500 arguments as one line of 30,000 characters.
-LINE_LENGTH = 300
 # What follows the first causes is their consequence.
 DIAGNOSES = 2
 # Between two looks at all ranks, seconds.
@@ -227,8 +225,8 @@ def _fail(group: Group, failures: Sequence[Finding]) -> bool:
         group.hosts[node].log_styled(f"{diagnosis.cause} -> {diagnosis.cure}", fg="red")
         group.hosts[node].log(f"  {diagnosis.evidence}")
     for node, lines in logs.items():
-        for line in lines[-LAST_LINES:]:
-            group.hosts[node].log(f"  {group.specs[node].name} | {line[:LINE_LENGTH]}")
+        for line in last_words(lines, LAST_LINES):
+            group.hosts[node].log(f"  {group.specs[node].name} | {line}")
     _stop(group, looks)
     group.head.log_styled(
         "every rank that could be reached is stopped, its logs are kept", fg="red"
