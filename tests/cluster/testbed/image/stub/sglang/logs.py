@@ -83,10 +83,11 @@ def load_begin(rank):
 
 
 def load_end(rank):
-    scheduler(
-        rank, "Load weight end. type=StubForCausalLM, avail mem=100.00 GB, mem usage=1.00 GB."
-    )
-    scheduler(rank, "KV Cache is allocated. #tokens: 8192, K size: 0.00 GB, V size: 0.00 GB")
+    elapsed, dtype = ("", "") if OLD else ("elapsed=0.05 s, ", "dtype: torch.bfloat16, ")
+    sizes = "avail mem=100.00 GB, mem usage=1.00 GB."
+    scheduler(rank, f"Load weight end. {elapsed}type=StubForCausalLM, {sizes}")
+    tokens = "#tokens: 8192, K size: 0.00 GB, V size: 0.00 GB"
+    scheduler(rank, f"KV Cache is allocated. {dtype}{tokens}")
     scheduler(rank, "Memory pool end. avail mem=99.00 GB")
     scheduler(
         rank,

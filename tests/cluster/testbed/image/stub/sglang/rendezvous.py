@@ -18,9 +18,12 @@ from sglang import OLD, nccl
 from sglang.ending import scheduler_died
 from sglang.logs import scheduler
 
+# torch 2.13's words, seen with 0.5.23
 RESET = (
-    "RuntimeError: [/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection reset by "
-    "peer. This is typically caused by a remote worker hanging or crashing."
+    "RuntimeError: [/__w/pytorch/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:537] Read "
+    "error [169.254.2.1]:12503: Connection reset by peer. This is typically caused by a remote "
+    "worker hanging or bugs in the application. Check the logs of the remote worker before "
+    "reporting an error."
 )
 
 

@@ -138,12 +138,14 @@ class Front(Handler):
         model = {"id": name, "object": "model", "created": int(time.time()), "owned_by": "sglang"}
         return {
             "object": "list",
-            "data": [{**model, "root": name, "max_model_len": answers.CONTEXT}],
+            "data": [{**model, "root": name, "parent": None, "max_model_len": answers.CONTEXT}],
         }
 
     def model_info(self):
         path = self.server.args.model_path
-        return {"model_path": path, "tokenizer_path": path, "is_generation": True, "stub": True}
+        name = {} if OLD else {"served_model_name": self.server.args.served_model_name}
+        rest = {"tokenizer_path": path, "is_generation": True, "stub": True}
+        return {"model_path": path, **name, **rest}
 
     def server_info(self):
         state = {"last_gen_throughput": 0.0, "memory_usage": {}}
