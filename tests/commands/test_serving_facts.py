@@ -1,0 +1,270 @@
+"""The facts that ask a group, run by a real shell against a small HTTP server and a fake docker."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from pyinfra.api import StringCommand
+from test_serving import MODEL, NODES, body
+
+from cluster import serving
+from cluster.readiness import Look
+from cluster.serving import Reply
+from facts.serving import RankLook, Served
+
+
+class Engine(BaseHTTPRequestHandler):
+    """Answers as the test says: path → (status, body)."""
+
+    answers: ClassVar[dict[str, tuple[int, str]]] = {}
+    asked: ClassVar[list[tuple[str, str]]] = []
+
+    def answer(self) -> None:
+        content = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
+        type(self).asked.append((self.path, content))
+        status, text = self.answers.get(self.path, (404, ""))
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text.encode())))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    do_GET = do_POST = answer
+
+    def log_message(self, *_: Any) -> None:
+        """Silent."""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    listening = ThreadingHTTPServer(("127.0.0.1", 0), Engine)
+    thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{listening.server_port}"
+    listening.shutdown()
+    thread.join()
+    listening.server_close()
+
+
+@pytest.fixture
+def url(server: str) -> str:
+    Engine.asked = []
+    Engine.answers = {
+        "/health": (200, ""),
+        "/v1/models": (200, json.dumps({"data": [{"id": MODEL}]}, indent=2)),
+        "/v1/chat/completions": (200, body(content="Line one\nline 'two' \\n %s $HOME")),
+    }
+    return server
+
+
+NOWHERE = "http://127.0.0.1:9"
+
+
+def sh(command: StringCommand, **environment: str) -> list[str]:
+    done = subprocess.run(
+        ["sh", "-c", command.get_raw_value()],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    return done.stdout.splitlines()
+
+
+def ask(*urls: str, **more: Any) -> serving.Served:
+    return Served().process(sh(Served().command(urls, MODEL, runtime="process", **more)))
+
+
+def test_a_serving_group(url: str) -> None:
+    served = ask(url, url)
+    assert serving.problems(served, NODES, MODEL) == ()
+    assert [reply.status for reply in served.health] == [200, 200]
+    assert served.names == (MODEL,)
+    assert serving.text(served.completion) == "Line one\nline 'two' \\n %s $HOME"
+    assert 0 < served.seconds < 10
+
+
+def test_a_worker_that_does_not_answer(url: str) -> None:
+    served = ask(url, NOWHERE)
+    assert [reply.status for reply in served.health] == [200, 0]
+    assert [str(f) for f in serving.problems(served, NODES, MODEL)] == [
+        "spark-2: /health of rank 1 does not answer"
+    ]
+
+
+def test_the_workers_200_does_not_hide_the_heads_503(url: str) -> None:
+    Engine.answers["/health"] = (503, "")
+    served = ask(url)
+    assert [str(f) for f in serving.problems(served, NODES[:1], MODEL)] == [
+        "spark-1: /health of rank 0 answers 503"
+    ]
+
+
+def test_nobody_there_at_all() -> None:
+    served = ask(NOWHERE)
+    assert (served.models.status, served.models.body, served.completion.status) == (0, "", 0)
+    assert [str(f) for f in serving.problems(served, NODES[:1], MODEL)] == [
+        "spark-1: /health of rank 0 does not answer"
+    ]
+
+
+def test_a_model_without_a_chat_template_is_asked_plainly(url: str) -> None:
+    Engine.answers["/v1/chat/completions"] = (400, '{"message": "no chat template"}')
+    Engine.answers["/v1/completions"] = (
+        200,
+        json.dumps({"choices": [{"text": " Paris"}], "usage": {"completion_tokens": 2}}),
+    )
+    served = ask(url)
+    assert serving.problems(served, NODES[:1], MODEL) == ()
+    assert serving.text(served.completion) == " Paris"
+    assert [path for path, _ in Engine.asked][-2:] == ["/v1/chat/completions", "/v1/completions"]
+
+
+def test_a_working_chat_is_not_asked_twice(url: str) -> None:
+    ask(url)
+    assert [path for path, _ in Engine.asked].count("/v1/completions") == 0
+
+
+def test_one_of_each_question(url: str) -> None:
+    """A converged run must not load the engine: one completion, one listing, a health a rank."""
+    ask(url, url)
+    assert sorted(path for path, _ in Engine.asked) == [
+        "/health",
+        "/health",
+        "/v1/chat/completions",
+        "/v1/models",
+    ]
+
+
+def test_an_odd_name_reaches_the_engine_as_it_is(url: str) -> None:
+    name = 'it\'s $HOME "quoted" `x`'
+    sh(Served().command([url], name, runtime="process"))
+    asked = next(content for path, content in Engine.asked if path == "/v1/chat/completions")
+    assert json.loads(asked)["model"] == name
+
+
+def test_an_empty_body_is_no_completion(url: str) -> None:
+    Engine.answers["/v1/chat/completions"] = (200, "")
+    served = ask(url)
+    assert served.completion.status == 200
+    assert [f.what for f in serving.problems(served, NODES[:1], MODEL)] == [
+        "a completion brought no token: "
+    ]
+
+
+def test_more_ranks_than_ten_keep_their_order(url: str) -> None:
+    served = ask(*[url] * 11, NOWHERE)
+    assert [reply.status for reply in served.health] == [200] * 11 + [0]
+
+
+def test_without_curl_nothing_answers(tmp_path: Path) -> None:
+    for tool in ("sh", "tr", "printf", "sed"):
+        if found := next((p for d in ("/bin", "/usr/bin") if (p := Path(d, tool)).exists()), None):
+            (tmp_path / tool).symlink_to(found)
+    lines = sh(Served().command([NOWHERE], MODEL, runtime="process"), PATH=str(tmp_path))
+    assert Served().process(lines).health == (Reply(0),)
+
+
+# ---- one look at one rank, with a docker of our own
+
+INSPECTED = {
+    "Id": "4f1c",
+    "Name": "/sglang-head",
+    "Image": "sha256:ab",
+    "RestartCount": 2,
+    "State": {
+        "Status": "running",
+        "OOMKilled": False,
+        "ExitCode": 0,
+        "StartedAt": "2025-06-01T10:00:00Z",
+        "FinishedAt": "0001-01-01T00:00:00Z",
+    },
+    "HostConfig": {"RestartPolicy": {"Name": "no"}},
+    "Config": {"Labels": {"spark-serving.spec": "{}"}},
+}
+LOG = ["{not a container}", "health 999 9", "node somewhere-else", "weights 9", "a\tb\tc\td\te"]
+
+
+@pytest.fixture
+def docker(tmp_path: Path) -> Path:
+    """A docker that knows one container; its log tries to look like our own lines."""
+    (tmp_path / "inspected").write_text(json.dumps(INSPECTED) + "\n")
+    (tmp_path / "log").write_text("\n".join(LOG) + "\n")
+    program = tmp_path / "docker"
+    program.write_text(
+        f"""#!/bin/sh
+case $1 in
+  ps) [ ! -e {tmp_path}/down ] || {{ echo "is the docker daemon running?" >&2; exit 1; }}
+      [ -e {tmp_path}/none ] || echo 4f1c;;
+  inspect) cat {tmp_path}/inspected;;
+  logs) cat {tmp_path}/log >&2;;
+esac
+"""
+    )
+    program.chmod(0o755)
+    return tmp_path
+
+
+def at(docker: Path, url: str, weights: str = "") -> Look:
+    command = RankLook().command("spark-1", "docker", "sglang-head", url, weights)
+    return RankLook().process(sh(command, PATH=f"{docker}:{os.environ['PATH']}"))
+
+
+def test_a_healthy_rank(docker: Path, url: str) -> None:
+    seen = at(docker, url)
+    assert (seen.node, seen.health, seen.lost, seen.weights) == ("spark-1", 200, "", None)
+    assert seen.seen is not None
+    assert (seen.seen.name, seen.seen.restarts, seen.seen.spec) == ("sglang-head", 2, "{}")
+    assert seen.healthy
+
+
+def test_a_rank_that_loads(docker: Path) -> None:
+    seen = at(docker, NOWHERE)
+    assert (seen.health, seen.healthy, seen.lost) == (0, False, "")
+
+
+def test_a_rank_that_is_gone(docker: Path) -> None:
+    (docker / "none").touch()
+    seen = at(docker, NOWHERE)
+    assert (seen.seen, seen.lost) == (None, "")
+
+
+def test_a_daemon_that_does_not_answer_is_never_a_rank_that_is_gone(docker: Path) -> None:
+    (docker / "down").touch()
+    assert at(docker, NOWHERE).lost == "its container engine does not answer"
+
+
+def test_defect_9_a_foreign_200_without_our_rank_is_not_healthy(docker: Path, url: str) -> None:
+    (docker / "none").touch()
+    assert not at(docker, url).healthy
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    blobs = tmp_path / "it's a cache/blobs"
+    blobs.mkdir(parents=True)
+    (blobs / "whole").write_bytes(b"x" * 300_000)
+    return blobs
+
+
+def test_bytes_are_counted_while_a_download_runs(docker: Path, repository: Path) -> None:
+    (repository / "half.incomplete").write_bytes(b"x" * 300_000)
+    seen = at(docker, NOWHERE, str(repository.parent))
+    assert seen.weights is not None
+    assert 600_000 <= seen.weights < 1_000_000
+
+
+def test_weights_that_are_whole_are_no_download(docker: Path, repository: Path) -> None:
+    assert at(docker, NOWHERE, str(repository.parent)).weights is None
+
+
+def test_a_download_that_has_not_begun(docker: Path, tmp_path: Path) -> None:
+    assert at(docker, NOWHERE, str(tmp_path / "nowhere")).weights is None
