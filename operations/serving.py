@@ -221,6 +221,13 @@ def _fail(group: Group, failures: Sequence[Finding]) -> bool:
     logs = {node: _log(group, node) for node in group.nodes}
     for finding in failures:
         group.head.log_styled(str(finding), fg="red")
+    for look in looks.values():
+        if look.lost:
+            group.head.log_styled(
+                f"{look.node}: cannot be asked ({look.lost}), its rank may still run -> "
+                "run this again once it answers",
+                fg="red",
+            )
     for node, diagnosis in _diagnoses(logs, looks)[:DIAGNOSES]:
         group.hosts[node].log_styled(f"{diagnosis.cause} -> {diagnosis.cure}", fg="red")
         group.hosts[node].log(f"  {diagnosis.evidence}")

@@ -1,0 +1,135 @@
+"""Faults in the middle: exit code 1, the cause told, no half of a group left running.
+
+After each, the same command without the fault converges.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from deploying import HEAD, LABEL, WORKER, Deploy, lives, rank, serves, states, told
+from sparks import Cluster, Completed
+
+SLOW = {"STUB_LOAD_SECONDS": "6"}
+
+
+def meanwhile(deploy: Deploy, act: Callable[[Cluster], object], **data: object) -> Completed:
+    """Deploy, and act as soon as this deploy's ranks run on every node."""
+    cluster = deploy.cluster
+    old = running(cluster)
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(deploy, **data)
+        while len(running(cluster) - old) < len(cluster.nodes) and not done.done():
+            time.sleep(0.2)
+        time.sleep(1)
+        act(cluster)
+        return done.result()
+
+
+def running(cluster: Cluster) -> set[str]:
+    """Ids of the ranks that run."""
+    seen = cluster.each(lambda node: node.run(f"docker ps -q -f label={LABEL}").stdout.split())
+    return {id for ids in seen for id in ids}
+
+
+def proves_an_end(cluster: Cluster, nodes: tuple[int, ...] = (1, 2)) -> None:
+    """No rank runs, and none will come back by itself."""
+    for number in nodes:
+        container = rank(cluster, number)
+        assert container["State"]["Status"] == "exited"
+        assert container["HostConfig"]["RestartPolicy"]["Name"] == "no"
+
+
+FAULTS = {
+    "defect 05: a worker that dies at start": (
+        {"STUB_EXIT_RANK": "1"},
+        [f"spark-02: {WORKER} has ended", "CUDA out of memory"],
+    ),
+    "the head dies": ({"STUB_EXIT_RANK": "0"}, [f"spark-01: {HEAD} has ended"]),
+    "defect 05: time-out": (
+        {"STUB_NEVER_READY": "1"},
+        ["not ready after", "ready_timeout = 6", "spark-01 loading", "spark-02 healthy"],
+    ),
+    "defect 09: another model": (
+        {"STUB_SERVE_AS": "other/model"},
+        ["spark-01: serves other/model, wanted is Qwen/Qwen2.5-7B-Instruct"],
+    ),
+    "no completion": ({"STUB_COMPLETION_FAILS": "1"}, ["a completion is answered 500"]),
+    "a licence that is not accepted": ({"STUB_GATED": "403"}, ["has ended", "licen"]),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_group_that_fails_is_told_and_stopped(served: Deploy, name: str) -> None:
+    env, words = FAULTS[name]
+    said = served.fails(env=env, ready_timeout=6)
+    for part in words:
+        assert part in said, said
+    for line in (f"{HEAD} | ", f"{WORKER} | ", "every rank that could be reached is stopped"):
+        assert line in said, said
+    proves_an_end(served.cluster)
+    served.converges()
+
+
+def test_defect_24_a_killed_rank_is_not_called_out_of_memory(served: Deploy) -> None:
+    done = meanwhile(served, lambda c: c.node(1).run(f"docker kill {HEAD}"), env=SLOW)
+    assert done.returncode == 1
+    assert f"spark-01: {HEAD} has ended: exited with exit code 137" in told(done)
+    assert "memory" not in told(done).split("has ended")[1].split("\n")[0]
+    proves_an_end(served.cluster)
+    served.converges()
+
+
+def test_a_rank_that_docker_restarts_while_we_wait_has_failed(served: Deploy) -> None:
+    env = {"STUB_EXIT_RANK": "1", "STUB_LOAD_SECONDS": "3"}
+    served.fails(env=env)
+    cluster = served.cluster
+    for number, name in ((2, WORKER), (1, HEAD)):
+        cluster.node(number).run(f"docker update --restart unless-stopped {name}")
+        cluster.node(number).run(f"docker start {name}")
+    said = served.fails(env=env)
+    assert "has restarted by itself" in said or "has ended" in said
+    proves_an_end(cluster)
+    served.converges()
+
+
+def test_ssh_that_drops_while_we_wait_is_taken_up_again(served: Deploy) -> None:
+    drop = "pkill -f '^sshd(-session)?: nvidia'"
+    done = meanwhile(served, lambda c: c.each(lambda node: node.run(drop)), env=SLOW)
+    assert done.returncode == 0, told(done)
+    assert serves(served.cluster)
+    served.unchanged(env=SLOW)
+
+
+def test_a_node_that_loses_power_while_we_wait(served: Deploy) -> None:
+    cluster = served.cluster
+    cluster.changed = True
+    said = told(meanwhile(served, lambda c: c.off(2), env=SLOW))
+    assert "spark-02: cannot be asked" in said
+    assert f"spark-01: {HEAD} has ended" in said
+    proves_an_end(cluster, nodes=(1,))
+    cluster.on(2)
+    served.converges()
+    assert states(cluster) == {HEAD: "running", WORKER: "running"}
+
+
+def test_a_head_that_loses_power_while_we_wait(served: Deploy) -> None:
+    cluster = served.cluster
+    cluster.changed = True
+    said = told(meanwhile(served, lambda c: c.off(1), env=SLOW))
+    assert "spark-01: cannot be asked" in said
+    assert f"spark-02: {WORKER} has ended" in said
+    proves_an_end(cluster, nodes=(2,))
+    cluster.on(1)
+    served.converges()
+
+
+def test_an_image_that_cannot_come_leaves_what_runs_alone(served: Deploy) -> None:
+    before = lives(served.cluster)
+    said = served.fails(image="lmsysorg/sglang:nothing")
+    assert "lmsysorg/sglang:nothing could not be pulled" in said
+    assert lives(served.cluster) == before
+    assert serves(served.cluster)
