@@ -67,6 +67,17 @@ def test_verify_asks_every_endpoint(serving: Cluster, deploy: Deploy) -> None:
     assert re.search(r"200 .*/v1/chat/completions", said), said
 
 
+def test_a_crashed_scheduler_brings_the_group_back_without_a_deploy(serving: Cluster) -> None:
+    """Both ranks end, and their restart policies let them meet again."""
+    scheduler = f"docker top {WORKER} -eo pid,args | awk '/scheduler_TP1/ {{print $1}}'"
+    serving.node(2).run(f"kill -9 $({scheduler})")
+    until = time.monotonic() + START_SECONDS
+    while restarts(serving) != [1, 1] or serving.http("/health", timeout=30).status != 200:
+        assert time.monotonic() < until, (restarts(serving), serving.node(1).logs(HEAD)[-3000:])
+        time.sleep(1)
+    assert serves(serving, MODEL)
+
+
 def test_a_killed_worker_restarts_the_group(serving: Cluster, deploy: Deploy) -> None:
     before = lives(serving)
     serving.node(2).run(f"docker kill {WORKER}")
@@ -85,3 +96,8 @@ def test_stopped_lets_the_head_take_the_workers_along(serving: Cluster, deploy: 
     ended = [rank(serving, node)["State"] for node in (1, 2)]
     assert [end["ExitCode"] for end in ended] == [0, 0], "nobody was killed"
     assert ended[0]["FinishedAt"] < ended[1]["FinishedAt"], "the head came first"
+
+
+def restarts(cluster: Cluster) -> list[int]:
+    """How often Docker has restarted each rank by itself."""
+    return [rank(cluster, node)["RestartCount"] for node in (1, 2)]
