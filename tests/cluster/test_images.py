@@ -1,0 +1,119 @@
+"""Where the image comes from, and what happens when it does not come."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from os import statvfs
+
+import pytest
+from deploying import Deploy, lives, serves, told
+from sparks import IMAGE, Cluster
+
+PRIVATE = "registry.tb:5443/team/sglang:spark"
+
+
+@pytest.fixture
+def without_image(deploy: Deploy) -> Deploy:
+    """Node 2 lacks the image; the registry has it."""
+    deploy.cluster.node(2).run(f"docker rmi {IMAGE}")
+    return deploy
+
+
+@contextmanager
+def small_disk(cluster: Cluster, number: int, size: str) -> Iterator[None]:
+    """The node's disk made smaller; "used": so that hardly anything more fits."""
+    disk = cluster.state / cluster.node(number).name / "disk"
+    if size == "used":
+        seen = statvfs(disk)
+        size = f"{((seen.f_blocks - seen.f_bfree) * seen.f_frsize >> 20) + 2}m"
+    subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["mount", "-o", "remount,size=500g", str(disk)], check=True)
+
+
+def test_defect_03_a_worker_pulls_the_image_that_it_lacks(without_image: Deploy) -> None:
+    without_image.converges()
+    assert IMAGE in without_image.cluster.node(2).images()
+
+
+def test_defect_03_a_worker_obeys_pull_never(without_image: Deploy) -> None:
+    said = without_image.refused(pull="never")
+    assert f"spark-02: image {IMAGE} is not there, and pull = 'never'" in said
+
+
+def test_pull_always_asks_at_each_run_and_restarts_nothing(served: Deploy) -> None:
+    before = lives(served.cluster)
+    served.cluster.registry("down")
+    said = served.fails(pull="always")
+    assert f"{IMAGE} could not be pulled" in said
+    served.cluster.registry("up")
+    served.succeeds(pull="always")
+    assert lives(served.cluster) == before
+
+
+def test_a_registry_that_is_down(without_image: Deploy) -> None:
+    cluster = without_image.cluster
+    cluster.registry("down")
+    said = without_image.fails()
+    assert "[spark-02] lmsysorg/sglang:spark could not be pulled: " in said
+    assert "registry" in said.split("could not be pulled: ")[1].split("\n")[0]
+    assert not lives_any(cluster)
+    cluster.registry("up")
+    without_image.converges()
+
+
+def test_defect_03_a_failed_pull_on_a_worker_leaves_what_runs(served: Deploy) -> None:
+    cluster, before = served.cluster, lives(served.cluster)
+    said = served.fails(image="lmsysorg/sglang:nothing", sglang_version="0.5.3.post3")
+    assert "lmsysorg/sglang:nothing could not be pulled: " in said
+    assert "not" in said.split("could not be pulled: ")[1].split("\n")[0]
+    assert lives(cluster) == before
+    assert serves(cluster)
+
+
+def test_a_registry_that_wants_a_login(deploy: Deploy) -> None:
+    cluster = deploy.cluster
+    cluster.node(1).run(
+        f"docker tag {IMAGE} {PRIVATE}; docker login -u tb -p secret registry.tb:5443;"
+        f"docker push -q {PRIVATE}; docker logout registry.tb:5443; docker rmi {PRIVATE}"
+    )
+    said = deploy.fails(image=PRIVATE)
+    assert f"{PRIVATE} could not be pulled: " in said
+    assert "to this node without a login" in said
+    assert "-> docker login" in said
+    login = "runuser -u nvidia -- docker login -u tb -p secret registry.tb:5443"
+    cluster.each(lambda node: node.run(login))
+    deploy.converges(image=PRIVATE)
+
+
+def test_too_little_room_for_the_image_is_refused(without_image: Deploy) -> None:
+    with small_disk(without_image.cluster, 2, "1g"):
+        said = without_image.refused()
+    assert "spark-02: /var/lib/docker: 27.9 GiB image = 27.9 GiB needed" in said
+
+
+def test_a_disk_that_fills_up_during_the_pull(without_image: Deploy) -> None:
+    cluster = without_image.cluster
+    cluster.registry("slow", "60mbit")
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(without_image)
+        while cluster.node(2).run("pgrep -f 'docker pull'", check=False).returncode:
+            assert not run.done(), told(run.result())
+            time.sleep(0.1)
+        with small_disk(cluster, 2, "used"):
+            done = run.result()
+    assert done.returncode == 1, told(done)
+    assert f"[spark-02] {IMAGE} could not be pulled: the disk" in told(done)
+    assert not lives_any(cluster)
+    cluster.registry("slow", "off")
+    without_image.converges()
+
+
+def lives_any(cluster: Cluster) -> bool:
+    return any(node.containers() for node in cluster.nodes.values())
