@@ -177,7 +177,10 @@ class Listener(Shown):
 class Weights(Shown):
     """What the Hugging Face cache (or a local path) holds of one model.
 
-    + complete: every file that the snapshot's index names is there and no download is half done
+    + complete: every file that the snapshot's index (or a shard's own number) names is there and no
+      download is half done
+    + bytes: of the weights; of an incomplete model also what a download has left in the cache's
+      blobs, in whole disk blocks
     + revision: the snapshot's commit, "" for a local path
     """
 

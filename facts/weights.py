@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from re import compile
+
 from pyinfra.api import FactBase, StringCommand
 
 from cluster import node
@@ -32,7 +34,12 @@ rev=; { read -r rev <"$repo/refs/main" || [ -n "$rev" ]; } 2>/dev/null
 at=$repo; [ -z "$rev" ] || at=$repo/snapshots/$rev
 [ -z "$(find "$repo/blobs" -name '*.incomplete' -mmin -60 2>/dev/null)" ] || echo incomplete
 [ -z "$rev" ] || printf 'revision\\t%s\\n' "$rev"
+kib=$(du -sk "$repo/blobs" 2>/dev/null)
+[ -z "$kib" ] || printf 'blobs\\t%s\\n' "${kib%%[!0-9]*}"
 """.strip()
+
+# huggingface_hub's and llama.cpp's names of shards: the last number says how many there are.
+_SHARD = compile(r"([^/]+)-\d{5}-of-(\d{5})(\.\w+)")
 
 
 class ModelWeights(FactBase[node.Weights]):
@@ -53,14 +60,15 @@ class ModelWeights(FactBase[node.Weights]):
         sizes = {name: int(size) for size, name in _sizes(output)}
         needed = _needed(output, sizes)
         config = "config" in output or all(name.endswith(".gguf") for name in needed)
+        complete = bool(needed) and config and "incomplete" not in output and needed <= sizes.keys()
+        whole = sum(sizes.get(name, 0) for name in needed)
+        # A download goes on where it stopped: what lies in blobs need not come again.
+        begun = 0 if complete else int(words.get("blobs", 0)) * 1024
         return node.Weights(
             model=words["model"],
             path=words["path"],
-            complete=bool(needed)
-            and config
-            and "incomplete" not in output
-            and needed <= sizes.keys(),
-            bytes=sum(sizes.get(name, 0) for name in needed),
+            complete=complete,
+            bytes=max(whole, begun),
             revision=words.get("revision", ""),
         )
 
@@ -84,8 +92,17 @@ def _needed(output: list[str], there: dict[str, int]) -> set[str]:
             return shards[index]
     for kind in (".safetensors", ".bin", ".gguf"):
         if lone := {name for name in there if name.endswith(kind)}:
-            return lone
+            return {name for shard in lone for name in _siblings(shard)}
     return set()
+
+
+def _siblings(name: str) -> set[str]:
+    """A numbered shard and all that its number promises: a killed download may lack the index."""
+    found = _SHARD.fullmatch(name)
+    if not found:
+        return {name}
+    stem, count, suffix = found.groups()
+    return {f"{stem}-{n:05}-of-{count}{suffix}" for n in range(1, int(count) + 1)}
 
 
 class Tiktoken(FactBase[dict[str, str]]):
