@@ -39,11 +39,12 @@ class Deploy:
         inventory: Path | None = None,
         environ: Mapping[str, str] | None = None,
         timeout: float = 90,
+        on: int = 0,
         **data: object,
     ) -> Completed:
         where = inventory or self.inventory
         return self.cluster.pyinfra(
-            program, *words, inventory=where, data=data, env=environ, timeout=timeout
+            program, *words, inventory=where, data=data, env=environ, timeout=timeout, on=on
         )
 
     def succeeds(self, *words: object, **data: Any) -> str:

@@ -167,13 +167,17 @@ class Cluster:
 
     # ---- the controller
 
-    def ctl(self, *words: object, timeout: float = 60, **env: str) -> Completed:
-        """Run a command on the controller: it reaches the nodes' management addresses alone."""
+    def ctl(self, *words: object, timeout: float = 60, on: int = 0, **env: str) -> Completed:
+        """Run a command on the controller: it reaches the nodes' management addresses alone.
+
+        + on: in this node's network instead (with this machine's files)
+        """
+        there = ["nsenter", f"--net=/run/netns/{self.state.name}-spark-{on:02d}"]
         home = self.state / "home"
         home.mkdir(exist_ok=True)
         clean = {k: v for k, v in os.environ.items() if k in ("PATH", "LANG", "LC_ALL", "TMPDIR")}
         return run(
-            [str(TESTBED / "tb"), "ctl", *map(str, words)],
+            [*(there if on else (str(TESTBED / "tb"), "ctl")), *map(str, words)],
             env={**clean, "HOME": str(home), "TB_STATE": str(self.state), **env},
             timeout=timeout,
             cwd=ROOT,
@@ -186,6 +190,7 @@ class Cluster:
         data: Mapping[str, object] | None = None,
         env: Mapping[str, str] | None = None,
         timeout: float = 90,
+        on: int = 0,
     ) -> Completed:
         """Run the project's pyinfra from the controller, in the repository's root, without prompts.
 
@@ -200,7 +205,10 @@ class Cluster:
         groups = ["--group-data", "inventories/group_data"] if GROUP_DATA.is_dir() else []
         pyinfra = Path(sys.executable).parent / "pyinfra"
         return self.ctl(
-            pyinfra, *yes, *groups, inventory, *args, *words, timeout=timeout, **dict(env or {})
+            *(pyinfra, *yes, *groups, inventory, *args, *words),
+            timeout=timeout,
+            on=on,
+            **dict(env or {}),
         )
 
     def inventory(

@@ -19,7 +19,8 @@ from deploying import (
     spec,
     states,
 )
-from sparks import Cluster
+from spark_node import HF_CACHE
+from sparks import TESTBED, Cluster
 
 
 def test_two_nodes_serve_and_a_second_run_changes_nothing(deploy: Deploy) -> None:
@@ -181,6 +182,36 @@ def test_both_nodes_come_back_from_a_power_cut(deploy: Deploy) -> None:
     deploy.succeeds()
     assert serves(cluster)
     deploy.unchanged()
+
+
+# @local's commands run as the login on node 1: its files, its Docker, its processes.
+AS_NODE_1 = """#!/bin/sh
+login="setpriv --reuid nvidia --regid nvidia --init-groups env HOME=/home/nvidia USER=nvidia"
+TB_STATE={state} exec {tb} exec 1 $login sh "$@"
+"""
+
+
+def test_the_head_deploys_itself_and_reaches_its_workers_over_the_fabric(deploy: Deploy) -> None:
+    cluster, folder = deploy.cluster, deploy.inventory.parent
+    shell = folder / "as-node-1"
+    shell.write_text(AS_NODE_1.format(state=cluster.state, tb=TESTBED / "tb"))
+    shell.chmod(0o755)
+    keys = (cluster.state / "known_hosts").read_text().replace("198.18.0.2", "169.254.2.1")
+    (folder / "known_hosts").write_text(keys)
+    worker = {
+        "ssh_user": "nvidia",
+        "ssh_key": str(cluster.state / "id"),
+        "ssh_known_hosts_file": str(folder / "known_hosts"),
+    }
+    data = {"hf_cache": HF_CACHE, **DATA}
+    deploy.inventory.write_text(
+        f"head = ([('@local', {{'_shell_executable': {str(shell)!r}}})], {data!r})\n"
+        f"workers = ([('169.254.2.1', {worker!r})], {data!r})\n"
+    )
+    deploy.succeeds(on=1)
+    assert serves(cluster)
+    assert states(cluster) == {HEAD: "running", WORKER: "running"}
+    deploy.unchanged(on=1)
 
 
 def test_four_nodes_serve_and_a_rank_goes_and_comes(cluster: Cluster, tmp_path: Path) -> None:
