@@ -7,10 +7,13 @@ from re import compile, fullmatch
 
 from cluster.findings import Refused, error
 
-Key = tuple[tuple[int, ...], float, int]
+Key = tuple[tuple[int, ...], float, float]
 
-# PEP 440 as far as SGLang's releases and image tags use it; packaging would be a whole dependency.
-VERSION = compile(r"v?(\d+(?:\.\d+)+)(?:\.?(?:a|b|rc|dev)(\d+))?(?:\.post(\d+))?(?:\+[\w.]+)?")
+# PEP 440 as far as SGLang's releases, image tags and nightly builds (setuptools-scm) use it;
+# packaging would be a whole dependency.
+VERSION = compile(
+    r"v?(\d+(?:\.\d+)+)(?:\.?(?:a|b|rc)(\d+))?(?:\.post(\d+))?(?:\.?dev(\d+))?(?:\+[\w.]+)?"
+)
 # docker image inspect of lmsysorg/sglang:spark, and dgx-spark-playbooks issue 68.
 SPARK_VERSION = "0.5.3.post3"
 
@@ -25,9 +28,12 @@ def key(version: str) -> Key:
                 cure="docker run --rm IMAGE python3 -c 'import sglang; print(sglang.__version__)'",
             )
         )
-    release, early, post = found.groups()
+    release, early, post, dev = found.groups()
     numbers = tuple(int(n) for n in release.split("."))
-    return numbers, float(early) if early else inf, int(post) if post else -1
+    # A development version lies before the one that it becomes.
+    first = -1.0 if dev and not post else inf
+    after = float(post) if post else -1.0
+    return numbers, float(early) if early else first, after - 0.5 if dev else after
 
 
 def known_version(image: str) -> str | None:

@@ -12,8 +12,11 @@ from cluster.sglang.options import nearest_recorded
 
 IN_ORDER = [
     "0.4.10",
+    "0.5.3.dev7",
+    "0.5.3rc0.dev1",
     "0.5.3rc0",
     "0.5.3",
+    "0.5.3.post1.dev12+gabc",
     "0.5.3.post1",
     "0.5.3.post3",
     "0.5.4",
@@ -30,7 +33,7 @@ def test_versions_are_ordered_as_they_were_released(older: str, newer: str) -> N
     assert key(older) < key(newer)
 
 
-@pytest.mark.parametrize("version", ["v0.5.23", "0.5.23+cu130"])
+@pytest.mark.parametrize("version", ["v0.5.23", "0.5.23+cu130", "0.5.23+gabc.d20260101"])
 def test_a_prefix_and_a_local_part_change_nothing(version: str) -> None:
     assert key(version) == key("0.5.23")
 
