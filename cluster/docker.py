@@ -30,7 +30,7 @@ def create(spec: Spec) -> Words:
         *("docker", "create", "--name", spec.name, "--label", f"{LABEL}={spec.dump()}"),
         *("--network", "host", "--ipc", spec.ipc),
         *(("--shm-size", spec.shm_size) if spec.shm_size else ()),
-        *(("--gpus", spec.gpus) if spec.gpus else ()),
+        *(("--gpus", _csv(spec.gpus)) if spec.gpus else ()),
         *("--ulimit", "memlock=-1", "--ulimit", "stack=67108864"),
         *(word for device in spec.devices for word in ("--device", device)),
         *(word for volume in spec.volumes for word in ("--volume", volume)),
@@ -38,6 +38,11 @@ def create(spec: Spec) -> Words:
         spec.image,
         *("python3", "-m", *sglang.argv(spec.launch, spec.sglang)),
     )
+
+
+def _csv(gpus: str) -> str:
+    """docker reads --gpus as CSV: several devices are one field only in quotes of their own."""
+    return f'"{gpus}"' if "," in gpus else gpus
 
 
 def start(spec: Spec) -> Words:

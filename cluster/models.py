@@ -19,7 +19,7 @@ BF16_BYTES = 2
 class Model:
     """A model and what serving it needs. None: not known (a model outside the catalogue).
 
-    + id: Hugging Face id, or a local path
+    + id: Hugging Face id, or a path on the nodes: absolute, or from the login's home (~/)
     + alias, number: what else a user may call it
     + weight_bytes: of the checkpoint, as the runtime loads it
     + active_parameters: read for each token of a mixture of experts
@@ -110,7 +110,11 @@ def _numbered(number: int) -> Model:
 
 
 def _outside(word: str) -> Model:
-    if _is_path(word) or _is_hub_id(word):
+    if _is_path(word) and ":" not in word:
+        return Model(id=word)
+    if word.startswith((".", "/", "~")) or word.lower().endswith(".gguf"):
+        raise _refusal(word, "a path must be an absolute path on the nodes, without a colon", "/…")
+    if _is_hub_id(word):
         return Model(id=word)
     near = get_close_matches(word.lower(), _by_name(), n=3, cutoff=0.4)
     aliases = list(dict.fromkeys(_by_name()[n].alias for n in near))
@@ -120,7 +124,7 @@ def _outside(word: str) -> Model:
 
 
 def _is_path(word: str) -> bool:
-    return word.startswith(("/", "~", "./")) or word.lower().endswith(".gguf")
+    return word.startswith(("/", "~/"))
 
 
 def _is_hub_id(word: str) -> bool:

@@ -15,6 +15,39 @@ Fraction = Annotated[float, Meta(gt=0, lt=1)]
 ContainerName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]+$")]
 Size = Annotated[str, Meta(pattern=r"^[0-9]+[bkmg]$")]
 Auto = Literal["auto"]
+# SGLang 0.5.23 asserts that no colon is in it: "name:adapter" asks for a LoRA adapter.
+ServedName = Annotated[
+    str,
+    Meta(
+        pattern=r"^([^:\s]([^:]*[^:\s])?)?\Z", description="without a colon, or spaces at its ends"
+    ),
+]
+_BYTE = r"(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+Ipv4 = Annotated[
+    str, Meta(pattern=rf"^({_BYTE}\.){{3}}{_BYTE}\Z", description="that is an IPv4 address")
+]
+# A colon ends a path in docker's --volume.
+NodePath = Annotated[
+    str,
+    Meta(
+        pattern=r"^(~|(/|~/)[^:\n]*)\Z", description="that is an absolute path, or begins with ~/"
+    ),
+]
+Volume = Annotated[
+    str,
+    Meta(
+        pattern=r"^/[^:\n]+:/[^:\n]+(:(ro|rw))?\Z",
+        description="SOURCE:TARGET[:ro], both absolute paths (~ is not expanded)",
+    ),
+]
+# docker's --gpus, without the quotes that several devices want there.
+Gpus = Annotated[
+    str,
+    Meta(
+        pattern=r"^(all|none|[1-9][0-9]*|device=[\w:.-]+(,[\w:.-]+)*)\Z",
+        description="that is all, none, a number, or device=ID,ID …",
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +59,7 @@ class Settings:
 
     # what is served
     model: str | int = "gpt-oss-120b"
-    served_model_name: str = ""
+    served_model_name: ServedName = ""
     state: Literal["running", "stopped", "absent"] = "running"
     head_only: bool = False
     tensor_parallel: Positive | Auto = "auto"
@@ -46,16 +79,16 @@ class Settings:
     image: Annotated[str, Meta(min_length=1)] = "lmsysorg/sglang:spark"
     sglang_version: str = "auto"
     pull: Literal["never", "missing", "always"] = "missing"
-    gpus: str = "all"
+    gpus: Gpus = "all"
     ipc: Literal["private", "shareable", "host"] = "private"
     shm_size: Size = "32g"
     head_container: ContainerName = "sglang-head"
     worker_container: ContainerName = "sglang-worker"
     restart_policy: Literal["no", "on-failure", "unless-stopped", "always"] = "unless-stopped"
-    volumes: tuple[str, ...] = ()
+    volumes: tuple[Volume, ...] = ()
     env: dict[str, str] = field(default_factory=dict)
     # where it listens, and how the ranks meet
-    host: str = "0.0.0.0"
+    host: Ipv4 = "0.0.0.0"
     port: Port = 30000
     dist_port: Port = 50000
     dist_timeout: Seconds | Auto = "auto"
@@ -67,9 +100,9 @@ class Settings:
     gloo_socket_ifname: str = ""
     nccl_debug: str = "INFO"
     # what a node keeps
-    hf_cache: Annotated[str, Meta(min_length=1)] = "/raid/hf-cache"
+    hf_cache: NodePath = "/raid/hf-cache"
     hf_token_file: str = ""
-    tiktoken_dir: Annotated[str, Meta(min_length=1)] = "~/tiktoken_encodings"
+    tiktoken_dir: NodePath = "~/tiktoken_encodings"
     tiktoken_source: str = "https://openaipublic.blob.core.windows.net/encodings"
     # how long we wait
     ready_timeout: Seconds | Auto = "auto"

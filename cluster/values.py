@@ -106,10 +106,15 @@ def _words(hint: Any) -> str:
     if type(hint).__name__ == "_LiteralGenericAlias":
         choices = ", ".join(hint.__args__)
         return f"one of {choices}" if len(hint.__args__) > 1 else choices
-    return _PLAIN[getattr(hint, "__origin__", hint).__name__]
+    plain = getattr(hint, "__origin__", hint)
+    if plain is tuple and getattr(hint.__args__[0], "__metadata__", None):
+        return f"a list of {hint.__args__[0].__metadata__[0].description}"
+    return _PLAIN[plain.__name__]
 
 
 def _range(meta: Meta) -> str:
+    if meta.description:
+        return f" {meta.description}"
     if meta.pattern:
         return f" that matches {meta.pattern}"
     if meta.min_length:

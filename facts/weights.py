@@ -45,12 +45,12 @@ _SHARD = compile(r"([^/]+)-\d{5}-of-(\d{5})(\.\w+)")
 class ModelWeights(FactBase[node.Weights]):
     """What the Hugging Face cache under `hf_cache` (an HF_HOME), or a local path, has of a model.
 
-    + model: "org/name", or a path that begins with /, ~/ or ./
+    + model: "org/name", or a path that begins with / or ~/
     """
 
     def command(self, model: str, hf_cache: str) -> StringCommand:
         told = StringCommand("printf 'model\\t%s\\n'", shell.quoted((model,)))
-        if model.startswith(("/", "~/", "./")):
+        if model.startswith(("/", "~/")):
             return shell.joined(told, "; at=", shell.path(model), "\n", _LIST)
         repo = f"{hf_cache.rstrip('/')}/hub/models--{model.replace('/', '--')}"
         return shell.joined(told, "; repo=", shell.path(repo), "\n", _CACHE, "\n", _LIST)

@@ -181,3 +181,11 @@ def test_a_rank_s_log_begins_at_its_last_start(tmp_path: Path) -> None:
 def test_a_stop_may_take_longer_than_the_engine_is_given() -> None:
     words = docker.stop(ran(specs_of()["spark-1"]), 120)
     assert int(words[2]) > 120
+
+
+@pytest.mark.parametrize(
+    ("gpus", "word"), [("2", "2"), ("device=0", "device=0"), ("device=0,1", '"device=0,1"')]
+)
+def test_several_devices_are_one_field_of_dockers_csv(gpus: str, word: str) -> None:
+    words = docker.create(specs_of(gpus=gpus)["spark-1"])
+    assert words[words.index("--gpus") + 1] == word

@@ -119,10 +119,18 @@ def test_a_model_outside_the_catalogue_has_unknown_attributes(id_: str) -> None:
     assert not find(id_).local
 
 
-@pytest.mark.parametrize("path", ["/models/x", "~/models/x", "./x", "x.gguf", "dir/X.GGUF"])
+@pytest.mark.parametrize("path", ["/models/x", "~/models/x", "/x.gguf", "~/dir/X.GGUF"])
 def test_a_path_is_a_model(path: str) -> None:
     assert find(path) == Model(id=path)
     assert find(path).local
+
+
+@pytest.mark.parametrize(
+    "path", ["./x", "../x", "~ann/x", "x.gguf", "dir/X.GGUF", "./x.gguf", "/models/a:b", "~"]
+)
+def test_a_path_must_be_absolute_on_the_nodes(path: str) -> None:
+    said = refusal(path)
+    assert f"model = {path!r} is not a model: a path must be an absolute path on the nodes" in said
 
 
 @pytest.mark.parametrize(

@@ -44,10 +44,15 @@ FULL = "a string that is not empty"
 NAME = "a string that matches ^[a-zA-Z0-9][a-zA-Z0-9_.-]+$"
 SIZE = "a string that matches ^[0-9]+[bkmg]$"
 WORDS = "a list of strings"
+SERVED = "a string without a colon, or spaces at its ends"
+IPV4 = "a string that is an IPv4 address"
+PATH = "a string that is an absolute path, or begins with ~/"
+GPUS = "a string that is all, none, a number, or device=ID,ID …"
+VOLUMES = "a list of SOURCE:TARGET[:ro], both absolute paths (~ is not expanded)"
 
 ALLOWED = {
     "model": f"{STRING} or an integer",
-    "served_model_name": STRING,
+    "served_model_name": SERVED,
     "state": "one of running, stopped, absent",
     "head_only": TRUTH,
     "tensor_parallel": f"{POSITIVE} or auto",
@@ -66,15 +71,15 @@ ALLOWED = {
     "image": FULL,
     "sglang_version": STRING,
     "pull": "one of never, missing, always",
-    "gpus": STRING,
+    "gpus": GPUS,
     "ipc": "one of private, shareable, host",
     "shm_size": SIZE,
     "head_container": NAME,
     "worker_container": NAME,
     "restart_policy": "one of no, on-failure, unless-stopped, always",
-    "volumes": WORDS,
+    "volumes": VOLUMES,
     "env": "a mapping of variable names to strings",
-    "host": STRING,
+    "host": IPV4,
     "port": PORT,
     "dist_port": PORT,
     "dist_timeout": f"{SECONDS} or auto",
@@ -85,9 +90,9 @@ ALLOWED = {
     "nccl_socket_ifname": STRING,
     "gloo_socket_ifname": STRING,
     "nccl_debug": STRING,
-    "hf_cache": FULL,
+    "hf_cache": PATH,
     "hf_token_file": STRING,
-    "tiktoken_dir": FULL,
+    "tiktoken_dir": PATH,
     "tiktoken_source": STRING,
     "ready_timeout": f"{SECONDS} or auto",
     "download_stall_timeout": SECONDS,
@@ -108,6 +113,17 @@ WRONG: dict[str, tuple[Any, ...]] = {
     f"{STRING} or an integer": (1.5, True, None, ["a"], "nul\0"),
     NAME: ("", "a", "-a", "a b", "a/b", "a\n", 7, None, "ü1"),
     SIZE: ("", "32G", "32gb", "g", "-1g", "1.5g", 32, None),
+    SERVED: ("a:b", ":", "a ", " a", " ", "a\n", 7, True, None, ["a"], "nul\0"),
+    IPV4: ("", "::", "localhost", "10.0.0", "10.0.0.256", "010.0.0.1", "10.0.0.1\n", 0, None),
+    PATH: ("", "raid", "./raid", "~ann/x", "/a:b", "/a\n", 7, None, "/nul\0"),
+    GPUS: (
+        *("", "0", "-1", "All", "1.5", "device=", "device=0,", "0,1", "all ", "all\n"),
+        *('"device=0,1"', 1, True, None, ["all"]),
+    ),
+    VOLUMES: (
+        *(5, True, None, ["/a:/b", 1], {"a": 1}, "it's", "/a", "~/a:/b", "a:/b", "/a:b"),
+        *("/a:/b:rx", "/a:/b:ro:z", "/a:", ["/a:/b\n"], ["/nul\0:/b"]),
+    ),
     WORDS: (5, True, None, ["a", 1], [None], {"a": 1}, "it's", ["nul\0"]),
     "a mapping of variable names to strings": (
         *(5, None, "A=1", ["A"], {"A": None}, {"A": True}, {"A": [1]}),
@@ -188,6 +204,11 @@ TYPED = [
     ("served_model_name", "", ""),
     ("gpus", '"1"', "1"),
     ("gpus", "device=0", "device=0"),
+    ("gpus", "device=GPU-3a23c669", "device=GPU-3a23c669"),
+    ("gpus", "device=0,1", "device=0,1"),
+    ("host", "127.0.0.1", "127.0.0.1"),
+    ("served_model_name", "org/my model", "org/my model"),
+    ("volumes", "/a:/b:rw", ("/a:/b:rw",)),
     ("extra_args", "", ()),
     ("extra_args", "--log-level debug", ("--log-level", "debug")),
     ("extra_args", "--a 'b c' --d=e", ("--a", "b c", "--d=e")),
@@ -368,8 +389,8 @@ def test_a_setting_of_the_group_may_not_differ(name: str) -> None:
         value = next(c for c in choices if c != default)
     elif "or auto" in ALLOWED[name]:
         value = True if TRUTH in ALLOWED[name] else 0.5 if FRACTION in ALLOWED[name] else 17
-    elif ALLOWED[name] == SIZE:
-        value = "1g"
+    elif ALLOWED[name] in (SIZE, IPV4):
+        value = {SIZE: "1g", IPV4: "127.0.0.1"}[ALLOWED[name]]
     told = refusal(host("a"), host("b", "workers", **{name: value}))
     assert told[0].startswith(f"{name} differs between the nodes (a: ")
 
