@@ -13,6 +13,12 @@ SEVERAL_NODES_SECONDS = 600
 ONE_NODE_SECONDS = 300
 # A progress line is due at least this often.
 REPORT_SECONDS = 10.0
+# The engine is root in its container, and so are the files that it began: the login can't go on.
+DOWNLOAD_CURE = (
+    "check the node's way to the hub, or download there as the engine does (the settings hf_cache, "
+    "image and model in capitals; -e HF_TOKEN for a gated model): "
+    "docker run --rm -it -v HF_CACHE:/root/.cache/huggingface IMAGE hf download MODEL"
+)
 
 
 @dataclass(frozen=True)
@@ -110,7 +116,7 @@ class Watch:
                 f"the download of the weights stands still at {size / 1e9:.1f} GB: no byte for "
                 f"{seconds:.0f} s (download_stall_timeout = {self.limits.stall:.0f})",
                 node,
-                "check the node's way to the hub, or download there: hf download MODEL",
+                DOWNLOAD_CURE,
             )
             for node, (size, seconds) in silent.items()
             if seconds >= self.limits.stall

@@ -166,7 +166,9 @@ def test_a_download_that_stands_still_fails_by_its_own_limit() -> None:
     (said,) = told(watched, [look(weights=5 * GB), look("spark-2")], after=400)
     assert said == (
         "spark-1: the download of the weights stands still at 5.0 GB: no byte for 300 s "
-        "(download_stall_timeout = 300) -> check the node's way to the hub, or download there: "
+        "(download_stall_timeout = 300) -> check the node's way to the hub, or download there "
+        "as the engine does (the settings hf_cache, image and model in capitals; -e HF_TOKEN for a "
+        "gated model): docker run --rm -it -v HF_CACHE:/root/.cache/huggingface IMAGE "
         "hf download MODEL"
     )
 
