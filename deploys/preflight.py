@@ -10,17 +10,18 @@ from pyinfra.api import Host
 from cluster import checks, sglang
 from cluster.docker import create
 from cluster.findings import Finding, error, warning
-from cluster.fit import fit
 from cluster.node import NodeFacts
 from cluster.peers import PeerReport
 from cluster.plan import members
-from cluster.spec import expand, mem_fraction, parallelism
+from cluster.settings import Settings
+from cluster.spec import expand
 from deploys import gather, secrets
 from deploys.deployment import Deployment
 from facts.peers import Peers
 from operations import shell
 
-# Of lmsysorg/sglang:spark on disk, as `docker images` of users show it, with room for its layers.
+# Of the default image, lmsysorg/sglang:spark, on disk, as `docker images` of users show it, with
+# room for its layers.
 IMAGE_BYTES = 30 * 10**9
 PEER_SECONDS = 20
 
@@ -34,14 +35,15 @@ def preflight(
     """
     full = gather.full(made.serving, made)
     nodes = [full[name] for name in made.wanted.names]
+    needs = _needs(made, nodes)
     told = checks.preflight(
         nodes,
-        wanted=_needs(made, nodes),
+        wanted=needs,
         fabric=made.fabric if made.fabric.nodes else None,
         peers=_peers(made),
         latency=shell.on_all(made.serving.values(), _latency) if latency else None,
     )
-    return tuple(dict.fromkeys([*_launch(made, nodes), *told])), full
+    return tuple(dict.fromkeys([*_launch(made, nodes, needs), *told])), full
 
 
 def _needs(made: Deployment, nodes: list[NodeFacts]) -> checks.Needs:
@@ -58,7 +60,7 @@ def _needs(made: Deployment, nodes: list[NodeFacts]) -> checks.Needs:
         port=settings.port,
         dist_port=settings.dist_port,
         needs_bytes=(made.model.weight_bytes or 0) if incomplete and not made.model.local else 0,
-        image_bytes=IMAGE_BYTES,
+        image_bytes=IMAGE_BYTES if settings.image == Settings.image else None,
         our_names=frozenset(ours | {spec.name for spec in made.specs.values()}),
     )
 
@@ -89,57 +91,16 @@ def _peers(made: Deployment) -> dict[str, PeerReport]:
     return shell.on_all(made.serving.values(), probe)
 
 
-def _launch(made: Deployment, nodes: list[NodeFacts]) -> Iterator[Finding]:
+def _launch(made: Deployment, nodes: list[NodeFacts], needs: checks.Needs) -> Iterator[Finding]:
     """What is wrong with the launch itself, whatever the nodes are like."""
-    settings, model = made.settings, made.model
-    if model.runtime != settings.runtime and model.alias:
-        yield error(
-            f"model {model.alias} needs runtime = {model.runtime!r}, not {settings.runtime!r}",
-            cure="inventories/local.py serves smollm2; a Spark serves any other model",
-        )
-    yield from _spread(made, nodes)
+    yield from checks.launch(made.wanted, made.model, nodes, needs, made.version)
     yield from _fetching(made, nodes)
-    yield from _secrets(settings.extra_args)
     for spec in list(made.specs.values())[:1]:
         if spec.runtime == "docker":
             words = create(spec)
             yield from sglang.problems(
                 words[words.index("sglang.launch_server") + 1 :], spec.sglang
             )
-
-
-def _secrets(extra_args: tuple[str, ...]) -> Iterator[Finding]:
-    for word in extra_args:
-        if word.startswith(("--api-key", "--admin-api-key")):
-            yield error(
-                f"extra_args must not hold {word.partition('=')[0]}: it would show in `ps` and in "
-                "`docker inspect`",
-                cure="close the port to strangers, or put a proxy with the key before it",
-            )
-
-
-def _spread(made: Deployment, nodes: list[NodeFacts]) -> Iterator[Finding]:
-    tp, pp = parallelism(made.wanted)
-    settings = made.settings
-    several = len(nodes) > 1
-    if several and settings.host != "0.0.0.0":
-        yield error(
-            f"host = {settings.host!r} over several nodes: every rank must answer its head, so it "
-            "must be 0.0.0.0",
-            cure="--data host=0.0.0.0",
-        )
-    if several and settings.runtime == "process":
-        yield error("runtime = 'process' serves from one node", cure="--data head_only=true")
-    yield from fit(
-        made.model,
-        min((n.memory.total for n in nodes if n.memory), default=None),
-        nodes=len(nodes),
-        tp=tp,
-        pp=pp,
-        mem_fraction=mem_fraction(settings, made.model),
-        context_length=None if settings.context_length == "auto" else settings.context_length,
-        gpus_per_node=min((len(n.gpus) or 1 for n in nodes), default=1),
-    )
 
 
 def _fetching(made: Deployment, nodes: list[NodeFacts]) -> Iterator[Finding]:

@@ -17,7 +17,6 @@ class Needs:
     + port, dist_port: every rank serves on the first; the head alone meets the others on the second
     + needs_bytes: of the model's weights on disk; 0 where nothing will be downloaded
     + image_bytes: what the image takes unpacked; None where unknown
-    + min_memory: what a rank takes at least
     + our_names: names of this group's ranks
     """
 
@@ -29,7 +28,6 @@ class Needs:
     dist_port: int = 50000
     needs_bytes: int = 0
     image_bytes: int | None = None
-    min_memory: int = 0
     our_names: frozenset[str] = frozenset()
 
 

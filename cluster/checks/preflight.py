@@ -19,21 +19,18 @@ def preflight(
     fabric: Fabric | None,
     peers: Mapping[str, PeerReport],
     latency: Mapping[str, float] | None = None,
-    clock_offsets: Mapping[str, float] | None = None,
 ) -> tuple[Finding, ...]:
     """Findings about nodes that were read in full, in rank order; ERROR refuses the deploy.
 
     + fabric: None where its choice was refused; its own findings say why
     + peers: reports of the reachability probe by node name; empty where it did not run
     + latency: seconds of a trivial command over SSH, by node name
-    + clock_offsets: seconds by which each node's clock differs from ours; without them, the
-      clocks that the nodes told are compared, read at nearly the same moment
     """
     found: list[Finding] = [*machine.same_machine(nodes)]
     for node in nodes:
         found += unread(node, wanted, several=len(nodes) > 1)
         found += [f for check in CHECKS for f in check(node, wanted)]
-    found += machine.clocks(nodes, clock_offsets or {n.name: n.clock for n in nodes if n.clock})
+    found += machine.clocks(nodes)
     found += machine.shell(latency or {})
     found += network.ports(nodes, wanted)
     if fabric:

@@ -60,4 +60,7 @@ def weights_to_come(node: NodeFacts, needs: Needs) -> int:
 
 def image_to_come(node: NodeFacts, needs: Needs) -> int:
     there = node.image is not None or needs.runtime == "process"
-    return 0 if there else needs.image_bytes or 0
+    root = disk(node, DOCKER_ROOT)
+    # A daemon that keeps its data elsewhere: what is free here says nothing about it.
+    elsewhere = root is not None and not root.exists
+    return 0 if there or elsewhere else needs.image_bytes or 0

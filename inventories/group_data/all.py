@@ -7,7 +7,8 @@ from transport import nodelay
 
 # ---- what is served
 
-# Alias or number (see README), a Hugging Face id (of the catalogue or not), or a path on the nodes.
+# Alias or number (see README), a Hugging Face id (of the catalogue or not), or an absolute path
+# on the nodes.
 model = "gpt-oss-120b"
 # The id in /v1/models; "" is the Hugging Face id.
 served_model_name = ""
@@ -39,7 +40,8 @@ disable_cuda_graph = "auto"
 enable_dp_attention = "auto"
 # /metrics on the API port.
 enable_metrics = True
-# Further words for SGLang, checked against the options of its version; they win over ours.
+# Further words for SGLang, checked against the options of its version; they win over ours, but for
+# what the plan goes by (port, tensor_parallel …), which has its own setting.
 extra_args: list[str] = []
 
 # ---- how a rank runs
@@ -55,7 +57,7 @@ image = "lmsysorg/sglang:spark"
 sglang_version = "auto"
 # never: refuse where the image is missing; missing: pull it then; always: at each run.
 pull = "missing"
-# As docker's --gpus; none: without (a CPU image).
+# As docker's --gpus: all, a number, device=ID; none: without (a CPU image).
 gpus = "all"
 # private or shareable: /dev/shm of shm_size. host: systemd's logind removes its semaphores when
 # the SSH session ends (RemoveIPC), which hangs SGLang hours later; shm_size then has no effect.
@@ -68,14 +70,14 @@ head_container = "sglang-head"
 worker_container = "sglang-worker"
 # Set once the group is ready, taken away before every wanted stop.
 restart_policy = "unless-stopped"
-# Further mounts, "source:target[:ro]".
+# Further mounts, "/source:/target[:ro]".
 volumes: list[str] = []
 # Further environment of the container, merged: all < group < host < --data 'env={"A": "1"}'.
 env: dict[str, str] = {}
 
 # ---- where it listens, and how the ranks meet
 
-# Address of the API. Over several nodes it must be 0.0.0.0: every rank answers its head.
+# IPv4 address of the API. Over several nodes it must be 0.0.0.0: every rank answers its head.
 host = "0.0.0.0"
 # Port of the API, and of the other ranks' /health.
 port = 30000

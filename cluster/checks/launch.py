@@ -1,0 +1,125 @@
+"""What is wrong with the launch itself: its spread over the nodes, its ports, its extra words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from cluster.checks.needs import Needs
+from cluster.declaration import Wanted
+from cluster.findings import Finding, error
+from cluster.fit import fit
+from cluster.models import Model
+from cluster.node import NodeFacts
+from cluster.settings import Settings
+from cluster.sglang.options import matches, nearest_recorded, options
+from cluster.spec import mem_fraction, parallelism
+
+# SGLang's model_config.py lets a longer context pass with this alone.
+LONGER = "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN"
+ROPE = "--json-model-override-args"
+SECRET = ("--api-key", "--admin-api-key")
+# Options that the plan and the readiness go by → (what decides them instead, the cure).
+DECIDED = {
+    "--port": ("the setting port", "--data port=PORT"),
+    "--host": ("the setting host", "--data host=ADDRESS"),
+    "--served-model-name": ("the setting served_model_name", "--data served_model_name=NAME"),
+    "--model-path": ("the setting model", "--data model=MODEL"),
+    "--tp-size": ("the setting tensor_parallel", "--data tensor_parallel=NUMBER"),
+    "--pp-size": ("the setting pipeline_parallel", "--data pipeline_parallel=NUMBER"),
+    "--nnodes": ("the inventory", "--data head_only=true, or other workers in the inventory"),
+    "--node-rank": ("the inventory", "the order of its hosts is the order of the ranks"),
+    "--dist-init-addr": (
+        "the settings address and dist_port",
+        "--data dist_port=PORT, and the head's address in the inventory",
+    ),
+}
+
+
+def launch(
+    wanted: Wanted, model: Model, nodes: Sequence[NodeFacts], needs: Needs, version: str
+) -> Iterator[Finding]:
+    """Findings that hold whatever the nodes' Docker, disks and ports are like.
+
+    + version: SGLang's, whose options extra_args are read by; "" for the process runtime
+    """
+    settings = wanted.common
+    yield from _runtime(settings, model)
+    if len(nodes) > 1:
+        yield from _several(settings)
+    yield from _context(settings, model)
+    yield from _fits(wanted, model, nodes, needs)
+    if version:
+        yield from extra(settings.extra_args, version)
+
+
+def _runtime(settings: Settings, model: Model) -> Iterator[Finding]:
+    if model.runtime != settings.runtime and model.alias:
+        yield error(
+            f"model {model.alias} needs runtime = {model.runtime!r}, not {settings.runtime!r}",
+            cure="inventories/local.py serves smollm2; a Spark serves any other model",
+        )
+
+
+def _several(settings: Settings) -> Iterator[Finding]:
+    """What only several nodes ask for."""
+    if settings.host != "0.0.0.0":
+        yield error(
+            f"host = {settings.host!r} over several nodes: every rank must answer its head, so it "
+            "must be 0.0.0.0",
+            cure="--data host=0.0.0.0",
+        )
+    if settings.runtime == "process":
+        yield error("runtime = 'process' serves from one node", cure="--data head_only=true")
+    if settings.port == settings.dist_port:
+        yield error(
+            f"port and dist_port are both {settings.port}: the head listens on each",
+            cure="--data dist_port=50000, or any other free port",
+        )
+
+
+def _context(settings: Settings, model: Model) -> Iterator[Finding]:
+    """SGLang refuses to start with more than the model's config says."""
+    longest, asked = model.max_context, settings.context_length
+    stretched = LONGER in settings.env or any(w.startswith(ROPE) for w in settings.extra_args)
+    if longest and asked != "auto" and asked > longest and not stretched:
+        yield error(
+            f"context_length = {asked} is more than {model.alias or model.id} has ({longest})",
+            cure=f"--data context_length={longest}",
+        )
+
+
+def _fits(
+    wanted: Wanted, model: Model, nodes: Sequence[NodeFacts], needs: Needs
+) -> Iterator[Finding]:
+    tp, pp = parallelism(wanted)
+    settings = wanted.common
+    # What our own rank holds comes free when it stops: its node's reading says nothing.
+    idle = [n for n in nodes if not any(r.alive and r.name in needs.our_names for r in n.ranks)]
+    yield from fit(
+        model,
+        min((n.memory.total for n in nodes if n.memory), default=None),
+        nodes=len(nodes),
+        tp=tp,
+        pp=pp,
+        mem_fraction=mem_fraction(settings, model),
+        context_length=None if settings.context_length == "auto" else settings.context_length,
+        memory_available_bytes=min((n.memory.available for n in idle if n.memory), default=None),
+        gpus_per_node=min((len(n.gpus) or 1 for n in nodes), default=1),
+    )
+
+
+def extra(words: Sequence[str], version: str) -> Iterator[Finding]:
+    """Words of extra_args, spelt out or abbreviated, that would show a secret or undo the plan."""
+    known = options(nearest_recorded(version))
+    for word in words:
+        spelt = word.partition("=")[0]
+        meant = {name for o in matches(word, known) for name in known[o].names}
+        one = len({known[o].name for o in matches(word, known)}) == 1
+        if spelt.startswith(SECRET) or (one and meant & set(SECRET)):
+            yield error(
+                f"extra_args must not hold {spelt}: it would show in `ps` and in `docker inspect`",
+                cure="close the port to strangers, or put a proxy with the key before it",
+            )
+        for option, (decider, cure) in DECIDED.items():
+            if one and option in meant:
+                yield error(f"extra_args must not hold {spelt}: {decider} decides it", cure=cure)

@@ -1,0 +1,183 @@
+"""What is wrong with a launch before any node is looked at more closely."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from samples import VERSION, ran, spark, specs_of, want
+
+from cluster.checks import Needs, launch
+from cluster.findings import Level
+from cluster.models import find
+from cluster.node import Memory, NodeFacts
+
+GIB = 2**30
+SPARK = Memory(131_334_144 * 1024, 110 * GIB)
+
+
+def nodes(count: int = 2) -> list[NodeFacts]:
+    return [spark(i, memory=SPARK) for i in range(count)]
+
+
+def told(
+    *seen: NodeFacts, count: int = 2, version: str = VERSION, ours: str = "", **data: Any
+) -> list[str]:
+    """Findings as "level what -> cure", over healthy Sparks."""
+    seen = seen or tuple(nodes(count))
+    wanted = want(len(seen), **data)
+    needs = Needs(our_names=frozenset({ours}))
+    found = list(launch(wanted, find(wanted.common.model), seen, needs, version))
+    assert all(f.cure for f in found if f.level is Level.ERROR)
+    return [f"{f.level.value} {f}" for f in found]
+
+
+@pytest.mark.parametrize("model", range(1, 15))
+def test_every_model_of_the_catalogue_is_launched_without_an_error(model: int) -> None:
+    assert [line for line in told(model=model) if line.startswith("error")] == []
+
+
+@pytest.mark.parametrize(
+    ("data", "line"),
+    [
+        pytest.param(
+            {"host": "10.0.0.1"},
+            "error host = '10.0.0.1' over several nodes: every rank must answer its head, so it "
+            "must be 0.0.0.0 -> --data host=0.0.0.0",
+            id="host",
+        ),
+        pytest.param(
+            {"port": 50000},
+            "error port and dist_port are both 50000: the head listens on each -> "
+            "--data dist_port=50000, or any other free port",
+            id="ports",
+        ),
+        pytest.param(
+            {"model": "qwen7b", "context_length": 32769},
+            "error context_length = 32769 is more than qwen7b has (32768) -> "
+            "--data context_length=32768",
+            id="context",
+        ),
+        pytest.param(
+            {"model": "smollm2"},
+            "error model smollm2 needs runtime = 'process', not 'docker' -> "
+            "inventories/local.py serves smollm2; a Spark serves any other model",
+            id="runtime",
+        ),
+        pytest.param(
+            {"runtime": "process", "model": "smollm2"},
+            "error runtime = 'process' serves from one node -> --data head_only=true",
+            id="process",
+        ),
+    ],
+)
+def test_refused(data: dict[str, Any], line: str) -> None:
+    assert line in told(**data)
+
+
+@pytest.mark.parametrize("data", [{"host": "127.0.0.1"}, {"port": 50000}])
+def test_one_node_may(data: dict[str, Any]) -> None:
+    assert told(count=1, model="qwen7b", **data) == []
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param({"context_length": 32768}, id="exactly"),
+        pytest.param({"env": {"SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN": "1"}}, id="allowed"),
+        pytest.param({"extra_args": ["--json-model-override-args", "{}"]}, id="stretched"),
+        pytest.param({"model": "org/unknown"}, id="unknown-model"),
+    ],
+)
+def test_a_context_that_sglang_takes(more: dict[str, Any]) -> None:
+    data = {"model": "qwen7b", "context_length": 65536} | more
+    assert [line for line in told(**data) if "is more than" in line] == []
+
+
+# ---- memory
+
+
+def test_memory_that_other_programs_take_is_warned_of() -> None:
+    taken = replace(nodes()[1], memory=Memory(SPARK.total, 60 * GIB))
+    (line,) = told(nodes()[0], taken, model="qwen72b")
+    assert line.startswith("warning 72.7 GB of weights a node > 0.85 x 60.0 GiB free = 54.8 GB")
+
+
+def test_memory_that_our_own_rank_takes_comes_free() -> None:
+    rank = ran(specs_of(model="qwen72b")["spark-2"])
+    ours = replace(nodes()[1], memory=Memory(SPARK.total, 5 * GIB), ranks=(rank,))
+    assert told(nodes()[0], ours, ours=rank.name, model="qwen72b") == []
+    stopped = replace(ours, ranks=(replace(rank, status="exited"),))
+    assert "5.0 GiB free" in told(nodes()[0], stopped, ours=rank.name, model="qwen72b")[0]
+
+
+# ---- extra_args
+
+
+@pytest.mark.parametrize("version", ["0.5.3.post3", "0.5.23", "0.5.12"])
+@pytest.mark.parametrize(
+    ("words", "decider"),
+    [
+        (["--port", "1"], "the setting port"),
+        (["--port=1"], "the setting port"),
+        (["--host", "::"], "the setting host"),
+        (["--served-model-name", "x"], "the setting served_model_name"),
+        (["--model-path", "x"], "the setting model"),
+        (["--model", "x"], "the setting model"),
+        (["--tp-size", "1"], "the setting tensor_parallel"),
+        (["--tp", "1"], "the setting tensor_parallel"),
+        (["--tensor-parallel-size=1"], "the setting tensor_parallel"),
+        (["--pp-size", "1"], "the setting pipeline_parallel"),
+        (["--pp-s", "1"], "the setting pipeline_parallel"),
+        (["--pipeline-parallel-size", "1"], "the setting pipeline_parallel"),
+        (["--nnodes", "1"], "the inventory"),
+        (["--nn", "1"], "the inventory"),
+        (["--node-rank", "1"], "the inventory"),
+        (["--dist-init-addr", "a:1"], "the settings address and dist_port"),
+        (["--nccl-init-addr", "a:1"], "the settings address and dist_port"),
+        (["--log-level", "info", "--dist-init", "a:1"], "the settings address and dist_port"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[-2:][0],
+)
+def test_what_a_setting_decides_is_no_extra_word(
+    words: list[str], decider: str, version: str
+) -> None:
+    option = next(w for w in reversed(words) if w.startswith("--")).partition("=")[0]
+    (line,) = told(model="qwen7b", version=version, extra_args=words)
+    assert line.startswith(f"error extra_args must not hold {option}: {decider} decides it -> ")
+
+
+@pytest.mark.parametrize(
+    "word", ["--api-key", "--api-key=x", "--api-k", "--api", "--admin-api-key", "--admin-api-key=x"]
+)
+@pytest.mark.parametrize("version", ["0.5.3.post3", "0.5.23"])
+def test_a_key_is_no_extra_word_in_any_spelling(word: str, version: str) -> None:
+    (line,) = told(model="qwen7b", version=version, extra_args=[word, "sesame"])
+    assert "it would show in `ps` and in `docker inspect`" in line
+    assert "sesame" not in line
+
+
+def test_an_abbreviated_admin_key_is_refused_where_sglang_has_it() -> None:
+    (line,) = told(model="qwen7b", version="0.5.23", extra_args=["--admin", "sesame"])
+    assert line.startswith("error extra_args must not hold --admin: it would show")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--log-level", "debug"],
+        ["--dist-timeout", "900"],
+        ["--mem-fraction-static=0.7"],
+        ["--speculative-draft-model-path", "org/draft"],
+        ["--pp-max-micro-batch-size", "4"],
+        ["--chat-template", "port"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_other_words_are_the_users(words: list[str]) -> None:
+    assert told(model="qwen7b", extra_args=words) == []
+
+
+def test_the_process_runtime_has_no_words_of_sglang() -> None:
+    assert told(count=1, version="", runtime="process", model="smollm2", extra_args=["--tp"]) == []
