@@ -15,13 +15,26 @@ SETTINGS = {
     "unknown model": ({"model": "qwen7c"}, "model = 'qwen7c' is not a model"),
     "the nearest model": ({"model": "qwen7c"}, "did you mean qwen7b"),
     "unknown number": ({"model": 99}, "model = 99 is not a model: numbers are 1 to 14"),
-    "defect 20: tp": ({"tensor_parallel": 3}, "tensor_parallel"),
-    "kv heads": ({"tensor_parallel": 8}, "tensor_parallel"),
-    "parser": ({"tool_call_parser": "deepseek"}, "deepseek"),
-    "option": ({"extra_args": "--no-such-option"}, "--no-such-option"),
+    "defect 20: tp": (
+        {"tensor_parallel": 3},
+        "tensor_parallel 3 x pipeline_parallel 1 = 3 does not divide over 2 nodes",
+    ),
+    "attention heads": (
+        {"tensor_parallel": 8},
+        "qwen7b has 28 attention heads, which do not divide over tensor_parallel 8",
+    ),
+    "kv heads": (
+        {"model": "phi4", "tensor_parallel": 4},
+        "phi4 has 10 KV heads, which do not divide over tensor_parallel 4",
+    ),
+    "parser": ({"tool_call_parser": "deepseek"}, "has no --tool-call-parser 'deepseek'"),
+    "option": ({"extra_args": "--no-such-option"}, "does not know --no-such-option"),
+    "option of the plan": ({"extra_args": "--tp 4"}, "extra_args must not hold --tp: the setting"),
+    "one port for two": ({"port": 50000}, "port and dist_port are both 50000"),
+    "context": ({"context_length": 99999}, "context_length = 99999 is more than qwen7b has (32768"),
     "secret in env": ({"env": {"HF_TOKEN": "hf_x"}}, "env must not hold HF_TOKEN"),
     "defect 08: gated": ({"model": "llama8b"}, "Llama-3.1-8B-Instruct is gated"),
-    "too large": ({"model": "llama70b", "head_only": True}, "GiB"),
+    "too large": ({"model": "llama70b", "head_only": True}, "141.1 GB of weights > 0.85 x"),
     "absent image": ({"image": "no/image:here", "pull": "never"}, "image no/image:here is not the"),
 }
 
@@ -88,7 +101,14 @@ NODES = {
         lambda c: c.link(1, "q1", "down"),
         ["spark-01: no QSFP port is Up", "plug the QSFP cable in"],
     ),
-    "MTU mismatch": (lambda c: c.node(2).run("ip link set enp1s0f1np1 mtu 1500"), ["MTU"]),
+    "MTU mismatch": (
+        lambda c: c.node(2).run("ip link set enp1s0f1np1 mtu 1500"),
+        [
+            "spark-02: the MTU must be one on all nodes: spark-01 enp1s0f1np1 has MTU 9000; "
+            "spark-02 enp1s0f1np1 has MTU 1500",
+            "sudo ip link set dev enp1s0f1np1 mtu 9000",
+        ],
+    ),
     "API port taken": (
         lambda c: c.node(2).run(listener(30000)),
         ["spark-02: port 30000 is taken by", "sudo ss -ltnp"],
@@ -118,8 +138,12 @@ NODES = {
         ["spark-01: Docker", "has no NVIDIA runtime", "nvidia-ctk"],
     ),
     "defect 18: firewall": (
-        lambda c: c.node(2).run("iptables -A INPUT -i enp1s0f1np1 -p tcp -j DROP"),
-        ["spark-02"],
+        # By address: twins in one subnet answer ARP for each other, so either may get the packets.
+        lambda c: c.node(2).run("iptables -A INPUT -d 169.254.2.1 -p tcp -j DROP"),
+        [
+            "spark-01: a firewall drops TCP to spark-02 (169.254.",
+            "on spark-02: sudo ufw allow in on enp1s0f1np1 from 169.254.",
+        ],
     ),
     "no GPU": (lambda c: c.node(2).run("fakehw gpu lost"), ["spark-02: nvidia-smi fails"]),
     "cache missing": (
