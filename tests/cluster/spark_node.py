@@ -140,10 +140,14 @@ class Node:
 
     def _restore_images(self, image: Callable[[], Path]) -> None:
         now = self.images()
-        extra = [name for name in now if name not in self.image]
-        if extra:
-            self.run(f"docker rmi -f {' '.join(extra)}")
-        if self.image.items() - now.items():
+        if now == self.image:
+            return
+        names = [name for name in now if name not in self.image and not name.startswith("sha256:")]
+        words = [f"docker rmi -f {name}" for name in names]
+        # an image under a newer one is there even where `docker images` hides it
+        words += [f"docker tag {id} {name} || true" for name, id in self.image.items()]
+        self.run("\n".join([*words, "docker images -qf dangling=true | xargs -r docker rmi -f"]))
+        if self.images() != self.image:
             self.load(image())
 
     def _kill_strays(self) -> None:
