@@ -6,7 +6,7 @@ pyinfra inventories/spark.py deploy.py [--data model=qwen72b]
 from pyinfra import host
 
 from cluster.spec import expand
-from deploys.converge import decide, deployment, group
+from deploys.converge import again, deployment, group
 from deploys.secrets import find_token
 from operations import containers, images, serving, weights
 
@@ -34,7 +34,7 @@ if settings.runtime == "docker":
     )
     if run.is_head(host):
         serving.checked(
-            name="Check again, with what has come", again=lambda: decide(run), needed=run.fetches
+            name="Check again, with what has come", again=lambda: again(run), needed=run.fetches
         )
     weights.token(
         name="Hugging Face token",
@@ -53,9 +53,9 @@ containers.stopped(
 containers.replaced(
     name="Create the ranks" if run.running else "Remove the ranks", ranks=ranks, _timeout=within
 )
-containers.kept(name="Restart policies", ranks=ranks, _timeout=within)
 
 # ready, verify
 if run.running and run.is_head(host):
     serving.ready(name="Every rank ready", group=lambda: group(run))
     serving.verified(name=f"{run.model_name} is served", group=lambda: group(run))
+containers.kept(name="Restart policies", ranks=ranks, _timeout=within)

@@ -1,4 +1,4 @@
-"""The SSH transport without Nagle's algorithm."""
+"""The SSH transport: without Nagle's algorithm, and kept alive."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import socket
 from typing import Any
 
 import paramiko
+
+# A pull sends no byte for minutes; routers forget silent connections after less than that.
+KEEPALIVE_SECONDS = 30
 
 
 def nodelay(sock: Any, **kwargs: Any) -> paramiko.Transport:
@@ -15,4 +18,6 @@ def nodelay(sock: Any, **kwargs: Any) -> paramiko.Transport:
     """
     if isinstance(sock, socket.socket):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return paramiko.Transport(sock, **kwargs)
+    made = paramiko.Transport(sock, **kwargs)
+    made.set_keepalive(KEEPALIVE_SECONDS)
+    return made

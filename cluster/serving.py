@@ -111,6 +111,12 @@ def problems(served: Served, nodes: tuple[str, ...], model: str) -> tuple[Findin
     )
 
 
+def busy(served: Served, model: str) -> bool:
+    """Every rank is healthy and the model is right, but the completion did not get its turn."""
+    healthy = all(reply.status == 200 for reply in served.health)
+    return healthy and model in served.names and served.completion.status == 0
+
+
 def _health(served: Served, nodes: tuple[str, ...]) -> Iterator[Finding]:
     for rank, (node, reply) in enumerate(zip(nodes, served.health, strict=True)):
         if reply.status != 200:

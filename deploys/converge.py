@@ -3,13 +3,14 @@ when an image has come."""
 
 from __future__ import annotations
 
+import gevent
 from pyinfra import logger
 from pyinfra.api import Host, State
 
 from cluster import declaration, models, serving
 from cluster.declaration import Wanted
 from cluster.fabric import FabricWishes, NodeWishes, choose
-from cluster.findings import Level, Refused
+from cluster.findings import Finding, Level, Refused
 from cluster.plan import Plan, plan
 from cluster.readiness import Limits
 from cluster.spec import specs
@@ -17,6 +18,9 @@ from deploys import declared, gather
 from deploys.deployment import Deployment
 from deploys.once import once
 from operations.serving import Group
+
+# One odd answer of a serving group is no reason to restart it: seconds until it is asked again.
+ASK_AGAIN = (3, 6)
 
 
 def deployment(host: Host) -> Deployment:
@@ -47,7 +51,7 @@ def begin(state: State) -> Deployment:
 def decide(made: Deployment) -> None:
     """Read, plan and check, now or once more; Refused before anything stops."""
     refresh(made)
-    if made.running and not made.plan.changes:
+    if made.running and not made.plan.restart:
         judge(made)
     if made.running and made.plan.changes:
         check(made)
@@ -55,8 +59,15 @@ def decide(made: Deployment) -> None:
         raise Refused(*made.findings)
 
 
+def again(made: Deployment) -> None:
+    """Decide once more, and tell what that changed."""
+    decide(made)
+    report(made)
+
+
 def refresh(made: Deployment) -> None:
     """Read every node, decide the fabric, the specs and the plan."""
+    made.served, made.restart, made.full = None, "", {}
     made.facts = gather.light(made.hosts, made.wanted)
     if not made.running:
         made.findings = gather.unreadable(made.facts)
@@ -73,8 +84,12 @@ def refresh(made: Deployment) -> None:
 def judge(made: Deployment) -> None:
     """A group that needs no change must also serve: if it does not, and is not just starting, it
     restarts."""
-    served = gather.served(made)
-    wrong = serving.problems(served, made.wanted.names, made.model_name)
+    served, wrong = _ask(made)
+    for pause in ASK_AGAIN:
+        if not wrong or gather.starting(made.facts, made.settings.group, made.ready_seconds):
+            break
+        gevent.sleep(pause)
+        served, wrong = _ask(made)
     if not wrong:
         made.served = served
     elif gather.starting(made.facts, made.settings.group, made.ready_seconds):
@@ -82,6 +97,15 @@ def judge(made: Deployment) -> None:
     else:
         made.restart = str(wrong[0])
         made.plan = _plan(made)
+
+
+def _ask(made: Deployment) -> tuple[serving.Served, tuple[Finding, ...]]:
+    """What the group answers, and what is wrong with it. A completion that waits its turn behind a
+    real load, while every rank is healthy, is nothing wrong."""
+    served = gather.served(made)
+    if serving.busy(served, made.model_name):
+        return served, ()
+    return served, serving.problems(served, made.wanted.names, made.model_name)
 
 
 def check(made: Deployment) -> None:
@@ -92,6 +116,7 @@ def check(made: Deployment) -> None:
     # The later reading counts: a container may have come or gone since the first.
     made.facts |= made.full
     made.plan = _plan(made)
+    made.served = None if made.plan.restart else made.served
     made.findings = tuple(
         dict.fromkeys([*made.findings, *findings, *preflight.image_differs(made.full)])
     )

@@ -54,11 +54,15 @@ def _own(launch: dict[str, Any]) -> str:
 
 
 def _reached(head: Host, launch: dict[str, Any]) -> str:
-    """The head as the reader reaches it: where it listens, or its SSH name."""
+    """The head as the reader reaches it: where it listens, or the address that SSH came to (its
+    name may be one that only SSH knows)."""
     if launch["host"] != "0.0.0.0":
         return str(launch["host"])
-    name = str(head.data.get("ssh_hostname") or head.name)
-    return "localhost" if name.startswith("@local") else name
+    if head.name.startswith("@local"):
+        return "localhost"
+    client = getattr(head.connector, "client", None)
+    transport = client.get_transport() if client else None
+    return str(transport.getpeername()[0]) if transport else head.name
 
 
 def _replies(head: Host, url: str, model: str, runtime: str) -> dict[str, Reply]:

@@ -35,5 +35,5 @@ def _findings(state: State) -> list[Finding]:
         refresh(made)
     except Refused as e:
         refused = e.findings
-    findings, _ = preflight.preflight(made, latency=True)
-    return [*refused, *findings]
+    findings, full = preflight.preflight(made, latency=True)
+    return [*refused, *made.findings, *findings, *preflight.image_differs(full)]

@@ -53,9 +53,18 @@ def full(hosts: Mapping[str, Host], made: Deployment) -> dict[str, NodeFacts]:
 
 
 def _read(hosts: Mapping[str, Host], asked: Any) -> dict[str, NodeFacts]:
-    return shell.on_all(
-        hosts.values(), lambda h: h.get_fact(NodeReading, _timeout=READING_SECONDS, **asked(h))
+    fact = NodeReading()
+    answers = shell.on_all(
+        hosts.values(), lambda h: shell.ask(h, fact.command(**asked(h)), READING_SECONDS)
     )
+    silent = [
+        error(f"it could not be read: {answer.text[-300:]}", node, f"ssh {node} true")
+        for node, answer in answers.items()
+        if not answer.ok or not answer.out
+    ]
+    if silent:
+        raise Refused(*silent)
+    return {node: fact.process(list(answer.out)) for node, answer in answers.items()}
 
 
 def _asked(node: str, wanted: Wanted) -> dict[str, Any]:
@@ -120,13 +129,11 @@ def served(made: Deployment, log: bool = False) -> serving.Served:
     """The group's answers, asked from its head; with `log` also what tells NCCL's transport."""
     head = made.hosts[made.wanted.head]
     rank = next(iter(made.specs.values())).name
-    seen = next((r for r in made.facts[head.name].ranks if r.name == rank), None)
     command = Served().command(
         urls=made.urls,
         model=made.model_name,
         runtime=made.settings.runtime,
         rank=rank if log else "",
-        since=seen.started_at if seen else "",
     )
     answer = shell.ask(head, command, 300)
     if answer.lost or not answer.ok:

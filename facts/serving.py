@@ -19,7 +19,7 @@ from facts.shell import joined, quoted
 HEALTH_SECONDS = 25
 COMPLETION_SECONDS = 120
 # One look must not take long: a rank that hangs is not ready.
-LOOK_SECONDS = 5
+LOOK_SECONDS = 10
 LOG_LINES = 40
 
 
@@ -80,7 +80,7 @@ class Served(FactBase[serving.Served]):
 
     + urls: of every rank, rank 0 first
     + model: the id that shall be served
-    + runtime, rank, since: the head's rank and its start, for the transport in its log
+    + runtime, rank: the head's rank, for the transport in its log; "" leaves that out
     """
 
     def command(
@@ -89,7 +89,6 @@ class Served(FactBase[serving.Served]):
         model: str,
         runtime: str = "docker",
         rank: str = "",
-        since: str = "",
     ) -> StringCommand:
         head = urls[0]
         return joined(
@@ -105,7 +104,7 @@ class Served(FactBase[serving.Served]):
             _ask("chat", f"{head}/v1/completions", serving.plain_question(model)),
             ";; esac\n}\nprintf 'models %s\\nchat %s\\n' ",
             StringCommand(_one_line("models"), _one_line("chat")),
-            _transport(runtime, rank, since),
+            _transport(runtime, rank),
         )
 
     def process(self, output: Iterable[str]) -> serving.Served:
@@ -146,12 +145,13 @@ def _one_line(variable: str) -> str:
     return f'''"$(printf %s "${variable}" | tr '\\n' ' ')"'''
 
 
-def _transport(runtime: str, name: str, since: str) -> StringCommand:
-    """NCCL says it once, at the start: only that start's lines, and only the first few."""
+def _transport(runtime: str, name: str) -> StringCommand:
+    """NCCL says it once, at the start: only the last start's lines, and only the first few."""
     if runtime != "docker" or not name:
         return StringCommand()
-    begin = ("--since", since) if since else ()
-    logs = quoted(("timeout", "20", "docker", "logs", *begin, name))
+    started = quoted(("docker", "inspect", "--format", "{{.State.StartedAt}}", name))
+    since = joined('--since "$(', started, ')"')
+    logs = StringCommand("timeout 20 docker logs", since, QuoteString(name))
     pick = quoted(("grep", "-m", "20", "-E", TRANSPORT_PATTERN))
     return joined("\n", logs, " 2>&1 | ", pick, " | sed 's/^/log /'; :")
 

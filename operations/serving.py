@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import gevent
 from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, operation
 
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 LAST_LINES = 12
 # What follows the first causes is their consequence.
 DIAGNOSES = 2
-# Between two looks at all ranks, seconds.
+# One look at one rank, seconds; a node that takes longer has not answered.
+LOOK_SECONDS = 25
+# Between two looks at all ranks, seconds; the first follow more closely.
 PAUSE = 1.0
 
 
@@ -115,7 +118,10 @@ def _bring_up(state: State, host: Host, group_now: GroupNow) -> bool:
     group = group_now()
     if group is None:
         return True
-    failures = (_start(group) if group.start else ()) or _wait(group)
+    try:
+        failures = (_start(group) if group.start else ()) or _wait(group)
+    except Exception as e:  # whatever goes wrong here, no half of a group may go on running
+        failures = (error(f"the wait broke off: {type(e).__name__}: {e}"),)
     return not failures or _fail(group, failures)
 
 
@@ -157,21 +163,32 @@ def _not_started(node: str, spec: Spec, said: str) -> Finding:
 
 def _wait(group: Group) -> tuple[Finding, ...]:
     """Look at every rank until all are healthy (then nothing) or the wait has failed (then why)."""
-    begun = told = time.monotonic()
+    begun = time.monotonic()
     watch = Watch(group.limits, begun, group.restarts)
+    seen = list[Look]()
+    ticker = gevent.spawn(_tick, group, begun, seen)
+    try:
+        while True:
+            seen[:] = _look(group)
+            now = time.monotonic()
+            if all(look.healthy for look in seen):
+                group.head.log(f"every rank is healthy after {now - begun:.0f} s")
+                return ()
+            if failures := watch.failures(seen, now):
+                return failures
+            time.sleep(min(PAUSE, 0.1 + (now - begun) / 4))
+    finally:
+        ticker.kill()
+
+
+def _tick(group: Group, begun: float, seen: Sequence[Look]) -> None:
+    """A progress line soon, and every REPORT_SECONDS, however long a look takes."""
+    gevent.sleep(PAUSE)
     while True:
-        looks = _look(group)
-        now = time.monotonic()
-        if all(look.healthy for look in looks):
-            group.head.log(f"every rank is healthy after {now - begun:.0f} s")
-            return ()
-        if failures := watch.failures(looks, now):
-            return failures
-        if now - told >= REPORT_SECONDS - PAUSE or told == begun:
-            told = now
-            states = "; ".join(map(str, looks))
-            group.head.log(f"waiting, {now - begun:.0f} of {group.limits.ready:.0f} s: {states}")
-        time.sleep(PAUSE)
+        states = "; ".join(map(str, seen)) or "no rank has been seen yet"
+        waited = time.monotonic() - begun
+        group.head.log(f"waiting, {waited:.0f} of {group.limits.ready:.0f} s: {states}")
+        gevent.sleep(REPORT_SECONDS)
 
 
 def _look(group: Group) -> list[Look]:
@@ -181,9 +198,9 @@ def _look(group: Group) -> list[Look]:
         asked = fact.command(
             at.name, spec.runtime, spec.name, group.url, group.weights.get(at.name, "")
         )
-        answer = shell.ask(at, asked, 60)
-        if answer.lost or not answer.out:
-            return Look(at.name, lost=answer.text or "no answer")
+        answer = shell.ask(at, asked, LOOK_SECONDS)
+        if not answer.ok or not answer.out:
+            return Look(at.name, lost=answer.text[-300:] or "no answer")
         return fact.process(answer.out)
 
     return list(shell.on_all(group.hosts.values(), one).values())
@@ -201,11 +218,13 @@ def _keep(group: Group) -> None:
 
 def _tell(group: Group, served: serving.Served) -> None:
     seen = transport(served.log)
-    if group.rdma and seen.kind == "tcp":
+    if group.rdma and seen.kind != "rdma":
+        what = {
+            "tcp": f"NCCL runs over TCP, 10-20 times slower than RDMA ({seen.evidence})",
+            "unknown": "the log does not say whether NCCL runs over RDMA (nccl_debug = INFO would)",
+        }[seen.kind]
         group.head.log_styled(
-            f"warning: NCCL runs over TCP, 10-20 times slower than RDMA ({seen.evidence}) -> "
-            "pyinfra INVENTORY deploys/check.py",
-            fg="yellow",
+            f"warning: {what} -> pyinfra -y INVENTORY deploys/check.py", fg="yellow"
         )
     how = f", NCCL over {seen.kind}" if seen.kind != "unknown" else ""
     group.head.log_styled(
