@@ -340,3 +340,11 @@ def test_a_lone_head_meets_nobody() -> None:
     fabric = replace(fabric_of(seen, facts), nodes=(NodeFabric("spark-1", "127.0.0.1"),))
     (spec,) = specs(seen, find(1), fabric, facts, "0.5.23").values()
     assert spec.launch.dist_init_addr is None
+
+
+def test_defect_10_no_port_or_name_is_hard_coded() -> None:
+    data = {"port": 31000, "dist_port": 51000}
+    data |= {"head_container": "first", "worker_container": "crew"}
+    for spec, name in ((head(**data), "first"), (worker(**data), "crew-1")):
+        assert (spec.name, spec.launch.port) == (name, 31000)
+        assert (spec.launch.dist_init_addr or "").endswith(":51000")
