@@ -8,31 +8,6 @@ import pytest
 from deploying import HEAD, WORKER, Deploy, environment, lives, rank, serves, spec
 
 
-@pytest.mark.parametrize(
-    ("data", "reason"),
-    [
-        pytest.param({"mem_fraction": 0.5}, "mem_fraction: 0.8 -> 0.5", id="mem_fraction"),
-        pytest.param({"env": {"EXTRA": "a b"}}, "env EXTRA: (none) -> 'a b'", id="env"),
-    ],
-)
-def test_defect_08_a_changed_setting_restarts_the_group(
-    served: Deploy, data: dict[str, object], reason: str
-) -> None:
-    cluster, before = served.cluster, lives(served.cluster)
-    said = served.succeeds(**data)
-    assert f"plan: spark-01 {HEAD}: {reason}\n" in said
-    assert f"plan: spark-02 {WORKER}: {reason}\n" in said
-    assert not set(before) & set(lives(cluster))
-    assert serves(cluster)
-    served.unchanged(**data)
-    launch = [spec(rank(cluster, n))["launch"]["mem_fraction"] for n in (1, 2)]
-    assert launch == [data.get("mem_fraction", 0.8)] * 2
-    for number in (1, 2):
-        assert environment(rank(cluster, number)).get("EXTRA") == (
-            data["env"]["EXTRA"] if "env" in data else None
-        )
-
-
 def test_a_cosmetic_difference_restarts_nothing(served: Deploy) -> None:
     """The same value in other words, other spelling of the model, settings that are no spec's."""
     before = lives(served.cluster)
@@ -66,7 +41,21 @@ def test_a_rank_that_was_ended_by_hand_restarts_with_its_group(served: Deploy, n
     assert f"plan: {reason}" in said
     assert not set(before) & set(lives(cluster)), "the whole group starts anew"
     assert serves(cluster)
-    served.unchanged()
+
+
+def test_defect_08_changed_settings_and_environment_restart_the_group(served: Deploy) -> None:
+    cluster, before = served.cluster, lives(served.cluster)
+    data = {"mem_fraction": 0.5, "env": {"EXTRA": "a b"}}
+    said = served.succeeds(**data)
+    for name in (f"spark-01 {HEAD}", f"spark-02 {WORKER}"):
+        assert f"plan: {name}: mem_fraction: 0.8 -> 0.5\n" in said
+        assert f"plan: {name}: env EXTRA: (none) -> 'a b'\n" in said
+    assert not set(before) & set(lives(cluster))
+    assert serves(cluster)
+    for container in (rank(cluster, 1), rank(cluster, 2)):
+        assert spec(container)["launch"]["mem_fraction"] == 0.5
+        assert environment(container)["EXTRA"] == "a b"
+    served.unchanged(**data)
 
 
 def test_a_group_that_does_not_answer_restarts(served: Deploy) -> None:

@@ -38,7 +38,7 @@ def small_disk(cluster: Cluster, number: int, size: str) -> Iterator[None]:
 
 
 def test_defect_03_a_worker_pulls_the_image_that_it_lacks(without_image: Deploy) -> None:
-    without_image.converges()
+    without_image.mends()
     assert IMAGE in without_image.cluster.node(2).images()
 
 
@@ -65,7 +65,7 @@ def test_a_registry_that_is_down(without_image: Deploy) -> None:
     assert "registry" in said.split("could not be pulled: ")[1].split("\n")[0]
     assert not lives_any(cluster)
     cluster.registry("up")
-    without_image.converges()
+    without_image.mends()
 
 
 def test_defect_03_a_failed_pull_on_a_worker_leaves_what_runs(served: Deploy) -> None:
@@ -89,7 +89,7 @@ def test_a_registry_that_wants_a_login(deploy: Deploy) -> None:
     assert "-> docker login" in said
     login = "runuser -u nvidia -- docker login -u tb -p secret registry.tb:5443"
     cluster.each(lambda node: node.run(login))
-    deploy.converges(image=PRIVATE)
+    deploy.mends(image=PRIVATE)
 
 
 def test_too_little_room_for_the_image_is_refused(without_image: Deploy) -> None:
@@ -112,7 +112,7 @@ def test_a_disk_that_fills_up_during_the_pull(without_image: Deploy) -> None:
     assert f"[spark-02] {IMAGE} could not be pulled: the disk" in told(done)
     assert not lives_any(cluster)
     cluster.registry("slow", "off")
-    without_image.converges()
+    without_image.mends()
 
 
 def lives_any(cluster: Cluster) -> bool:
