@@ -1,0 +1,1 @@
+"""The servers' languages: what a request looks like, and what a response means."""

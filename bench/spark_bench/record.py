@@ -1,0 +1,183 @@
+"""A request at each stage: what to ask (Prompt), when (Timing), as bytes (Job), what came back
+(Exchange), and what it means (Request).
+
+Every `_ns` is CLOCK_MONOTONIC in nanoseconds (`time.perf_counter_ns()` on Linux), 0 where it never
+happened.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a conversation; role is "system", "user" or "assistant"."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What one request asks for.
+
+    messages: the conversation so far, the question last
+    input_tokens: what the server should count for it, its chat template included; None: unknown
+    output_tokens: how many tokens it shall generate
+    conversation, turn: which conversation it belongs to, and the how manieth question it is there
+    """
+
+    messages: tuple[Message, ...]
+    input_tokens: int | None
+    output_tokens: int
+    conversation: int = 0
+    turn: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """When one request is meant to be sent.
+
+    at: seconds after the start of the run (0.0 in a closed loop: as soon as a slot is free)
+    after: index of the request that must have ended first (the turn before), or None
+    pause: seconds between that end and this request
+    """
+
+    at: float = 0.0
+    after: int | None = None
+    pause: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One request, ready to be sent: its place in the run, its bytes (HTTP head and body)."""
+
+    index: int
+    wire: bytes
+    timing: Timing
+    prompt: Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """From `at` seconds after the start on, at most `slots` requests may be in flight."""
+
+    at: float
+    slots: int
+
+
+@dataclass(frozen=True)
+class Load:
+    """Everything that one run sends.
+
+    jobs: by index; `jobs[i].index == i`
+    steps: the limits on requests in flight, by time; empty: no limit
+    timeout: seconds that one request may take, from its send to the end of its body
+    duration: seconds after which nothing more is sent; None: until every job is sent
+    """
+
+    jobs: Sequence[Job]
+    steps: tuple[Step, ...] = ()
+    timeout: float = 600.0
+    duration: float | None = None
+
+
+class Ended(StrEnum):
+    """How an exchange ended, seen from the socket alone."""
+
+    COMPLETE = "complete"  # the body's end came, by length, chunk or close
+    REFUSED = "refused"  # nobody listens there
+    UNREACHABLE = "unreachable"  # no route, no such host, connecting timed out
+    RESET = "reset"  # the peer reset the connection
+    CUT = "cut"  # the peer closed before the body's end
+    TIMEOUT = "timeout"
+    INTERRUPTED = "interrupted"  # we stopped the run while it was under way
+    UNSENT = "unsent"  # we stopped the run before its turn
+
+
+@dataclass(slots=True)
+class Exchange:
+    """The bytes of one response as they came, unread.
+
+    scheduled_ns: when it was meant to be sent. In a closed loop, when a slot came free for it.
+    sent_ns: just before its first byte went to the kernel
+    ended_ns: when its last byte came (COMPLETE), else when it was given up
+    stamps: for each read, when the kernel received it (the last segment, if it held several)
+    ends: for each read, how many bytes had come by its end
+    data: everything received, HTTP head included
+    reused: over a connection that had carried another request
+    """
+
+    index: int
+    scheduled_ns: int = 0
+    sent_ns: int = 0
+    ended_ns: int = 0
+    ended: Ended = Ended.UNSENT
+    detail: str = ""
+    reused: bool = False
+    stamps: array[int] = field(default_factory=lambda: array("q"))
+    ends: array[int] = field(default_factory=lambda: array("q"))
+    data: bytes = b""
+
+
+@dataclass(slots=True)
+class Request:
+    """One request, understood.
+
+    first_event_ns: the first stream event, be it a role alone (ttfc)
+    text_ns: the first delta that is not reasoning (ttfo)
+    token_ns: when each token bearing delta came
+    token_counts: how many tokens each of them carried; sums to the visible output tokens
+    counted_by: how token_counts is known: "chunk" (one each, and the usage agrees), "usage" (the
+        server told with each chunk), "tokenizer", "even" (the total spread evenly), or "none"
+    done_ns: the end of the stream ([DONE]) or body
+    output_tokens: as the server's usage has it (see `usage`), hidden ones included
+    hidden_tokens: generated before the first visible one (harmony's channel markers)
+    usage: the server told the token counts; without it they are the tokenizer's, or the chunks'
+    failure: the kind (see api.failures), or "" for a request that counts
+    detail: of the failure, for people: the status, the server's words
+    """
+
+    index: int
+    scheduled_ns: int = 0
+    sent_ns: int = 0
+    first_event_ns: int = 0
+    text_ns: int = 0
+    done_ns: int = 0
+    token_ns: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    token_counts: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+    counted_by: str = "none"
+    asked_input: int | None = None
+    asked_output: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int | None = None
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    hidden_tokens: int = 0
+    usage: bool = False
+    finish_reason: str = ""
+    status: int = 0
+    failure: str = ""
+    detail: str = ""
+    reused: bool = False
+    merged_reads: int = 0
+    conversation: int = 0
+    turn: int = 0
+    text: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """It counts: a whole answer with at least one token."""
+        return not self.failure
+
+    @property
+    def stopped_early(self) -> bool:
+        """The model ended its answer before the length asked for."""
+        return self.ok and self.output_tokens < self.asked_output

@@ -1,0 +1,1 @@
+"""The client's sockets: sends a load, records what the kernel received, understands nothing."""

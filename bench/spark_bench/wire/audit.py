@@ -1,0 +1,47 @@
+"""How exact the client was: its own measure of itself, part of every result."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class Spread(Struct, frozen=True):
+    """Median, 99th percentile and maximum of something, in microseconds."""
+
+    p50: float = 0.0
+    p99: float = 0.0
+    max: float = 0.0
+
+
+class Audit(Struct, frozen=True):
+    """The client's account of itself.
+
+    clock: where receive times come from: "kernel" (SO_TIMESTAMPING), else "process" (read time)
+    transport: "plain", "tls" (decrypted as it comes), or "mixed"
+    reads: how many reads there were
+    lag_us: from the kernel's receive time to our read
+    late_us: from when a request could be sent (its time, its slot) to when it was
+    merged_reads: share of reads that held more than one stream event (they share one time)
+    clock_step_us: how far the wall clock was set during the run (kernel stamps are corrected by
+        what was measured at the start)
+    cpu_seconds, wall_seconds: of the client while the run lasted
+    parse_seconds: CPU for reading the responses afterwards
+    peak_rss_bytes: the client process' largest resident size
+    spilled_bytes: of responses written to a temporary file while the run lasted
+    verdict: "exact", or "approximate" with the reasons
+    """
+
+    clock: str
+    transport: str = "plain"
+    reads: int = 0
+    lag_us: Spread = Spread()
+    late_us: Spread = Spread()
+    merged_reads: float = 0.0
+    clock_step_us: float = 0.0
+    cpu_seconds: float = 0.0
+    wall_seconds: float = 0.0
+    parse_seconds: float = 0.0
+    peak_rss_bytes: int = 0
+    spilled_bytes: int = 0
+    verdict: str = "exact"
+    reasons: tuple[str, ...] = ()
