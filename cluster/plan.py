@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-import msgspec
-
 from cluster.findings import Finding, error, refuse_errors
 from cluster.node import NodeFacts, Rank
-from cluster.spec import Spec, changes
+from cluster.spec import Spec, changes, label
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class Step:
 
         What runs decides, not what it shall become.
         """
-        now = None if self.seen is None else _label(self.seen).get("rank")
+        now = None if self.seen is None else label(self.seen).get("rank")
         if now is None and self.spec is not None:
             return self.spec.rank == 0
         return now == 0
@@ -150,7 +148,7 @@ def _strays(spec: Spec | None, facts: NodeFacts, group: str) -> Iterator[Step]:
 
 def members(facts: NodeFacts, group: str) -> tuple[Rank, ...]:
     """The node's ranks that carry our label and belong to this group."""
-    return tuple(r for r in facts.ranks if r.spec is not None and _label(r).get("group") == group)
+    return tuple(r for r in facts.ranks if r.spec is not None and label(r).get("group") == group)
 
 
 def _because(step: Step, reason: str) -> Step:
@@ -174,7 +172,7 @@ def _foreign(specs: Mapping[str, Spec], facts: Mapping[str, NodeFacts]) -> Itera
 
 
 def _not_ours(node: str, spec: Spec, rank: Rank) -> Finding:
-    other = _label(rank).get("group")
+    other = label(rank).get("group")
     why = f"it belongs to the group {other}" if other else "it lacks our label"
     if rank.spec is not None and not other:
         why = "its label tells no group"
@@ -184,14 +182,6 @@ def _not_ours(node: str, spec: Spec, rank: Rank) -> Finding:
         node,
         f"docker rename {spec.name} {spec.name}-old, or --data {setting}=another-name",
     )
-
-
-def _label(rank: Rank) -> dict[str, object]:
-    try:
-        label = msgspec.json.decode(rank.spec or "{}")
-    except msgspec.DecodeError:
-        return {}
-    return label if isinstance(label, dict) else {}
 
 
 def _status(rank: Rank) -> str:

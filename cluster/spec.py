@@ -11,7 +11,7 @@ import msgspec
 from cluster.declaration import Wanted
 from cluster.fabric import Fabric
 from cluster.models import Model
-from cluster.node import NodeFacts
+from cluster.node import NodeFacts, Rank
 from cluster.settings import Settings
 from cluster.sglang import Launch, dp_attention_needed
 
@@ -205,6 +205,15 @@ def _volumes(settings: Settings, model: Model, facts: NodeFacts) -> tuple[str, .
     if path.startswith("/"):
         own.append(f"{path}:{path}:ro")
     return (*own, *settings.volumes)
+
+
+def label(rank: Rank) -> dict[str, Any]:
+    """The spec that a rank carries, as plain data; {} where its label is none of ours."""
+    try:
+        found = msgspec.json.decode(rank.spec or "{}")
+    except msgspec.DecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def changes(seen: str, wanted: Spec) -> tuple[str, ...]:

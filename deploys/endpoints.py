@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
-import msgspec
 from pyinfra import logger
 from pyinfra.api import DeployError, Host, State
 
 from cluster.node import Rank
-from cluster.plan import members
 from cluster.readiness import Look
 from cluster.serving import QUESTION, Reply, text
-from deploys import gather
+from cluster.spec import label
+from deploys import gather, running
 from deploys.converge import begin
 from deploys.deployment import Deployment
 from facts.endpoints import Endpoints
@@ -25,44 +23,18 @@ def verify(state: State) -> None:
     """Check every rank and every endpoint of what runs; DeployError where one fails."""
     made = begin(state)
     made.facts = gather.light(made.hosts, made.wanted)
-    ranks = {name: rank for name in made.serving if (rank := _rank(made, name)) is not None}
+    ranks = running.ranks(made)
     head = made.hosts[made.wanted.head]
     if head.name not in ranks:
         raise DeployError(f"{head.name}: no rank 0 of ours runs -> pyinfra INVENTORY deploy.py")
-    launch = _label(ranks[head.name])["launch"]
-    url = f"http://{_own(launch)}:{launch['port']}"
-    replies = _replies(head, url, launch["served_model_name"], made.settings.runtime)
+    launch = label(ranks[head.name])["launch"]
+    replies = _replies(
+        head, running.own(launch), launch["served_model_name"], made.settings.runtime
+    )
     wrong = [*_tell_ranks(made, ranks), *_tell(replies, launch["served_model_name"])]
     if wrong:
         raise DeployError(f"not everything serves: {'; '.join(wrong)}")
-    _show_use(f"http://{_reached(head, launch)}:{launch['port']}", launch["served_model_name"])
-
-
-def _rank(made: Deployment, node: str) -> Rank | None:
-    """The node's running rank of ours."""
-    ours = [r for r in members(made.facts[node], made.settings.group) if r.running]
-    return ours[0] if ours else None
-
-
-def _label(rank: Rank) -> dict[str, Any]:
-    label: dict[str, Any] = msgspec.json.decode(rank.spec or "{}")
-    return label
-
-
-def _own(launch: dict[str, Any]) -> str:
-    return "127.0.0.1" if launch["host"] == "0.0.0.0" else str(launch["host"])
-
-
-def _reached(head: Host, launch: dict[str, Any]) -> str:
-    """The head as the reader reaches it: where it listens, or the address that SSH came to (its
-    name may be one that only SSH knows)."""
-    if launch["host"] != "0.0.0.0":
-        return str(launch["host"])
-    if head.name.startswith("@local"):
-        return "localhost"
-    client = getattr(head.connector, "client", None)
-    transport = client.get_transport() if client else None
-    return str(transport.getpeername()[0]) if transport else head.name
+    _show_use(running.reached(head, launch), launch["served_model_name"])
 
 
 def _replies(head: Host, url: str, model: str, runtime: str) -> dict[str, Reply]:
@@ -72,13 +44,13 @@ def _replies(head: Host, url: str, model: str, runtime: str) -> dict[str, Reply]
 
 def _tell_ranks(made: Deployment, ranks: dict[str, Rank]) -> list[str]:
     """A line a rank; what is wrong with them."""
-    count = _label(ranks[made.wanted.head])["launch"]["nnodes"]
+    count = label(ranks[made.wanted.head])["launch"]["nnodes"]
     looks = shell.on_all(
         [h for name, h in made.serving.items() if name in ranks],
         lambda h: _look(h, ranks[h.name]),
     )
     for name, look in looks.items():
-        logger.info(f"    rank {_label(ranks[name])['rank']}  {look}")
+        logger.info(f"    rank {label(ranks[name])['rank']}  {look}")
     sick = [f"{name}: /health answers {x.health}" for name, x in looks.items() if not x.healthy]
     if len(looks) < count:
         sick.append(f"{len(looks)} of {count} ranks run")
@@ -86,9 +58,8 @@ def _tell_ranks(made: Deployment, ranks: dict[str, Rank]) -> list[str]:
 
 
 def _look(host: Host, rank: Rank) -> Look:
-    label = _label(rank)
-    url = f"http://{_own(label['launch'])}:{label['launch']['port']}"
-    asked = RankLook().command(host.name, label["runtime"], rank.name, url)
+    spec = label(rank)
+    asked = RankLook().command(host.name, spec["runtime"], rank.name, running.own(spec["launch"]))
     answer = shell.ask(host, asked, 60)
     return RankLook().process(answer.out) if answer.out else Look(host.name, lost=answer.text)
 

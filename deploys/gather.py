@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-import msgspec
 from pyinfra.api import Host
 
 from cluster import serving
@@ -16,7 +15,7 @@ from cluster.node import NodeFacts, Rank
 from cluster.plan import members
 from cluster.settings import Settings
 from cluster.sglang import RECORDED, known_version
-from cluster.spec import expand, rank_name
+from cluster.spec import expand, label, rank_name
 from deploys.deployment import Deployment
 from facts.images import SglangVersion
 from facts.node import NodeReading
@@ -100,16 +99,10 @@ def sglang_version(
     image = facts[head.name].image
     if image is None:
         return known_version(settings.image) or RECORDED[0]
-    labelled = [_label_version(r) for r in facts[head.name].ranks if r.image_id == image.id]
+    labelled = [
+        str(label(r).get("sglang", "")) for r in facts[head.name].ranks if r.image_id == image.id
+    ]
     return next(filter(None, labelled), "") or _probe(head, settings.image)
-
-
-def _label_version(rank: Rank) -> str:
-    try:
-        label = msgspec.json.decode(rank.spec or "{}")
-    except msgspec.DecodeError:
-        return ""
-    return str(label.get("sglang", "")) if isinstance(label, dict) else ""
 
 
 def _probe(head: Host, image: str) -> str:

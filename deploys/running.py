@@ -1,0 +1,49 @@
+"""What runs on the nodes, whatever the settings say, and where it answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyinfra.api import Host
+from pyinfra.connectors.sshuserclient.client import get_ssh_config
+
+from cluster.node import Rank
+from cluster.plan import members
+from deploys.deployment import Deployment
+
+EVERYWHERE = "0.0.0.0"
+
+
+def ranks(made: Deployment) -> dict[str, Rank]:
+    """Node name → its running rank of the group, rank order; nodes without one are left out."""
+    found = {name: _rank(made, name) for name in made.serving}
+    return {name: rank for name, rank in found.items() if rank is not None}
+
+
+def _rank(made: Deployment, node: str) -> Rank | None:
+    ours = [r for r in members(made.facts[node], made.settings.group) if r.running]
+    return ours[0] if ours else None
+
+
+def own(launch: dict[str, Any]) -> str:
+    """Where a rank serves, as its own node reaches it."""
+    host = "127.0.0.1" if launch["host"] == EVERYWHERE else str(launch["host"])
+    return f"http://{host}:{launch['port']}"
+
+
+def reached(head: Host, launch: dict[str, Any]) -> str:
+    """The head's API as the reader reaches it: where it listens, or the address that SSH came to
+    (its name may be one that only SSH knows), or would come to where nothing is connected."""
+    host = str(launch["host"])
+    if host == EVERYWHERE:
+        host = "localhost" if head.name.startswith("@local") else _address(head)
+    return f"http://{host}:{launch['port']}"
+
+
+def _address(head: Host) -> str:
+    client = getattr(getattr(head, "connector", None), "client", None)
+    if transport := client.get_transport() if client else None:
+        return str(transport.getpeername()[0])
+    name = str(head.data.get("ssh_hostname") or head.name)
+    config = get_ssh_config(head.data.get("ssh_config_file"))
+    return str(config.lookup(name).get("hostname", name)) if config else name
