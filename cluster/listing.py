@@ -1,0 +1,210 @@
+"""What runs where, and how to reach it, as one JSON document for other programs.
+
+`VERSION` grows when a field changes its meaning or goes; new fields may come at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+from cluster.findings import Level
+from cluster.fit import fit
+from cluster.models import Model, catalogue
+from cluster.node import Rank, Weights
+from cluster.settings import Settings
+from cluster.spec import CONTAINER_HF_HOME, label, served_name
+
+VERSION = 1
+# MemTotal of a DGX Spark, as its owners' /proc/meminfo shows it.
+SPARK_BYTES = 131_334_144 * 1024
+# One, a cable's two ends, a switch's ports.
+SPARKS = (1, 2, 4, 8)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A model of the catalogue.
+
+    + sparks: on which of 1, 2, 4 and 8 Sparks it fits; empty for a model of the process runtime
+    """
+
+    id: str
+    alias: str
+    number: int | None
+    gated: bool
+    runtime: str
+    max_context: int | None
+    sparks: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """A rank that runs.
+
+    + model: as its label has it: a hub id or a path
+    + spec: SHA-256 of its label, the canonical JSON of everything that decides what it runs
+    + launch: what its engine was started with (tp, pp, nnodes, mem_fraction …)
+    + started_at: RFC 3339, or clock ticks since boot for a process
+    """
+
+    node: str
+    rank: int
+    name: str
+    runtime: str
+    model: str
+    image: str
+    image_id: str
+    sglang: str
+    spec: str
+    launch: Mapping[str, Any]
+    started_at: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ssh:
+    """How a node is reached, in OpenSSH's words; "" and 0 leave a word out. Never a password."""
+
+    hostname: str
+    user: str = ""
+    port: int = 0
+    key_file: str = ""
+    config_file: str = ""
+    known_hosts_file: str = ""
+    strict_host_key_checking: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A node of the inventory.
+
+    + here: it is the machine that made this listing
+    + ssh: None for one that is not reached by SSH
+    + revision, weights: commit and folder of the model that runs, "" where not known
+    """
+
+    name: str
+    here: bool
+    ssh: Ssh | None
+    revision: str = ""
+    weights: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """The document.
+
+    + light: no node was asked: what runs is not known, and the URL is a guess
+    + url: the head's API as the reader reaches it
+    + runs: rank 0 runs (not: it answers)
+    + model: the one that the settings name; what runs is in `ranks`, rank order
+    + revision: of the weights that run, "" where no node tells it
+    + tokenizer: the folder of the weights that run, where it lies on this very machine, else ""
+    + notes: what could not be read
+    """
+
+    version: int = VERSION
+    light: bool
+    url: str
+    runs: bool
+    served_model_name: str
+    model: str
+    group: str
+    state: str
+    revision: str = ""
+    tokenizer: str = ""
+    ranks: tuple[Running, ...] = ()
+    nodes: tuple[Place, ...] = ()
+    catalogue: tuple[Entry, ...] = field(default_factory=lambda: entries())
+    notes: tuple[str, ...] = ()
+
+
+def listing(
+    settings: Settings,
+    model: Model,
+    url: str,
+    nodes: tuple[Place, ...],
+    ranks: Mapping[str, Rank],
+    *,
+    light: bool = False,
+    notes: tuple[str, ...] = (),
+) -> Listing:
+    """The document of what these nodes and their ranks (by node, rank order) say."""
+    runs = tuple(running(node, rank) for node, rank in ranks.items())
+    head = runs[0] if runs and runs[0].rank == 0 else None
+    name = head.launch.get("served_model_name", "") if head else served_name(settings, model)
+    return Listing(
+        light=light,
+        url=url,
+        runs=head is not None,
+        served_model_name=name,
+        model=model.id,
+        group=settings.group,
+        state=settings.state,
+        revision=next((place.revision for place in nodes if place.revision), ""),
+        tokenizer=next((place.weights for place in nodes if place.here and place.weights), ""),
+        ranks=runs,
+        nodes=nodes,
+        notes=notes,
+    )
+
+
+def running(node: str, rank: Rank) -> Running:
+    """What a rank's own label says of it."""
+    spec = label(rank)
+    return Running(
+        node=node,
+        rank=spec["rank"],
+        name=rank.name,
+        runtime=spec["runtime"],
+        model=spec["model"],
+        image=spec["image"],
+        image_id=rank.image_id,
+        sglang=spec["sglang"],
+        spec=sha256((rank.spec or "").encode()).hexdigest(),
+        launch=spec["launch"],
+        started_at=rank.started_at,
+    )
+
+
+def cache_of(rank: Rank) -> str:
+    """The folder on its node that a rank keeps the hub's files in; "" for a rank without one."""
+    volumes = (volume.split(":") for volume in label(rank).get("volumes", ()))
+    return next((v[0] for v in volumes if v[1:2] == [CONTAINER_HF_HOME]), "")
+
+
+def place(name: str, here: bool, ssh: Ssh | None, weights: Weights | None) -> Place:
+    """A node, with what its disk says of the model that runs."""
+    known = weights is not None and weights.complete
+    return Place(
+        name=name,
+        here=here,
+        ssh=ssh,
+        revision=weights.revision if weights else "",
+        weights=weights.path if weights and known else "",
+    )
+
+
+def entries() -> tuple[Entry, ...]:
+    """The whole catalogue."""
+    return tuple(
+        Entry(
+            id=m.id,
+            alias=m.alias,
+            number=m.number,
+            gated=m.gated,
+            runtime=m.runtime,
+            max_context=m.max_context,
+            sparks=tuple(n for n in SPARKS if m.runtime != "process" and _fits(m, n)),
+        )
+        for m in catalogue()
+    )
+
+
+def _fits(model: Model, nodes: int) -> bool:
+    """Whether it fits on so many Sparks, one GPU each."""
+    share = model.mem_fraction or 0.80
+    found = fit(model, SPARK_BYTES, nodes=nodes, tp=nodes, pp=1, mem_fraction=share)
+    return all(f.level is not Level.ERROR for f in found)

@@ -1,0 +1,113 @@
+"""The listing of an inventory: read from its nodes, or, `light`, from the inventory alone."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+from pyinfra.api import Host, State
+from pyinfra_cli.inventory import make_inventory  # type: ignore[import-untyped]
+
+from cluster import declaration, listing, models
+from cluster.listing import Place, Ssh
+from cluster.node import Rank, Weights
+from cluster.settings import Settings
+from cluster.spec import label
+from deploys import declared, gather, running
+from deploys.converge import begin
+from deploys.deployment import Deployment
+from facts.weights import ModelWeights
+from operations import shell
+
+MACHINE_ID = Path("/etc/machine-id")
+# Of a node whose disk hangs, the revision stays unknown.
+WEIGHTS_SECONDS = 30
+
+
+def show(state: State) -> None:
+    """Print the listing on stdout; pyinfra's own words go to stderr."""
+    light = next(iter(state.inventory)).data.get("light")
+    made = _light(str(light)) if light else _full(state)
+    print(msgspec.json.encode(made).decode(), flush=True)
+
+
+def _full(state: State) -> listing.Listing:
+    made = begin(state)
+    made.facts = gather.light(made.hosts, made.wanted)
+    ranks = running.ranks(made)
+    weights = shell.on_all(
+        [h for name, h in made.serving.items() if name in ranks], lambda h: _weights(h, ranks)
+    )
+    places = tuple(
+        listing.place(name, _here(host, made), _ssh(host), weights.get(name))
+        for name, host in made.hosts.items()
+    )
+    head = made.hosts[made.wanted.head]
+    launch = label(ranks[head.name])["launch"] if head.name in ranks else _declared(made.settings)
+    return listing.listing(
+        made.settings,
+        made.model,
+        running.reached(head, launch),
+        places,
+        ranks,
+        notes=tuple(map(str, gather.unreadable(made.facts))),
+    )
+
+
+def _light(inventory: str) -> listing.Listing:
+    """No node is asked: what its file and group data declare."""
+    hosts = declared.hosts(make_inventory(inventory, cwd=os.getcwd()))
+    wanted = declaration.wanted([declared.declared(host) for host in hosts])
+    settings = wanted.common
+    head = next(host for host in hosts if host.name == wanted.head)
+    places = tuple(Place(name=h.name, here=_local(h), ssh=_ssh(h)) for h in hosts)
+    url = running.reached(head, _declared(settings))
+    return listing.listing(settings, models.find(settings.model), url, places, {}, light=True)
+
+
+def _declared(settings: Settings) -> dict[str, str | int]:
+    return {"host": settings.host, "port": settings.port}
+
+
+def _weights(host: Host, ranks: dict[str, Rank]) -> Weights | None:
+    """What the node's disk holds of the model that its rank runs."""
+    rank = ranks[host.name]
+    model, cache = str(label(rank)["model"]), listing.cache_of(rank)
+    if not cache and not model.startswith(("/", "~/")):
+        return None
+    answer = shell.ask(host, ModelWeights().command(model, cache), WEIGHTS_SECONDS)
+    return ModelWeights().process(list(answer.out)) if answer.ok and answer.out else None
+
+
+def _local(host: Host) -> bool:
+    return host.name.startswith("@local")
+
+
+def _here(host: Host, made: Deployment) -> bool:
+    if _local(host):
+        return True
+    own = MACHINE_ID.read_text().strip() if MACHINE_ID.is_file() else ""
+    return bool(own) and made.facts[host.name].machine_id == own
+
+
+def _ssh(host: Host) -> Ssh | None:
+    """pyinfra's way to the node; None where it isn't SSH."""
+    if host.name.startswith("@") and not host.name.startswith("@ssh/"):
+        return None
+    said = host.data.get
+    return Ssh(
+        hostname=str(said("ssh_hostname") or host.name),
+        user=str(said("ssh_user") or ""),
+        port=int(said("ssh_port") or 0),
+        key_file=_file(said("ssh_key")),
+        config_file=_file(said("ssh_config_file")),
+        known_hosts_file=_file(said("ssh_known_hosts_file")),
+        # pyinfra's own default.
+        strict_host_key_checking=str(said("ssh_strict_host_key_checking") or "accept-new"),
+    )
+
+
+def _file(path: str | None) -> str:
+    """As any other program finds it: pyinfra takes it from its own working folder."""
+    return os.path.abspath(os.path.expanduser(path)) if path else ""
