@@ -1,0 +1,145 @@
+"""How much load, of what shape: one profile, and what is allowed in it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from spark_bench.errors import BadInput
+
+# How the absence of a limit is written, where leaving the key out would keep the profile's.
+NO_LIMIT = {"request_rate": "inf", "concurrency": "none"}
+_WHOLE = "must be a whole number, 1 or more"
+_RATE = 'must be a number of requests a second above 0, or "inf" for as fast as possible'
+_SLOTS = 'must be a whole number, 1 or more, or "none" for no limit'
+
+
+class Refusal(NamedTuple):
+    """Why a profile can't be: the field, its value, and what is allowed, with the cure."""
+
+    field: str
+    value: object
+    why: str
+
+
+class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How much load, of what shape.
+
+    num_prompts: requests in all
+    input_len, output_len: tokens of each prompt and of each answer
+    request_rate: requests a second, on average; None: as fast as the slots allow
+    concurrency: requests in flight at most; None: no limit
+    use: what it is good for, a sentence
+
+    Raises BadInput for values that no run can have.
+    """
+
+    name: str
+    num_prompts: int
+    input_len: int
+    output_len: int
+    request_rate: float | None = None
+    concurrency: int | None = None
+    use: str = ""
+
+    def __post_init__(self) -> None:
+        if refusal := refused(msgspec.structs.asdict(self)):
+            raise BadInput(_sentence(f"profile {self.name!r}, {refusal.field}", refusal))
+
+    def with_(
+        self,
+        *,
+        num_prompts: int | None = None,
+        input_len: int | None = None,
+        output_len: int | None = None,
+        request_rate: float | str | None = None,
+        concurrency: int | str | None = None,
+    ) -> Profile:
+        """This profile with the given fields replaced; None keeps a field as it is.
+
+        request_rate "inf" (or infinity) and concurrency "none" lift the limit; other text is read
+        as a number. Raises BadInput, naming the option, when the whole makes no sense.
+        """
+        given = {
+            "num_prompts": num_prompts,
+            "input_len": input_len,
+            "output_len": output_len,
+            "request_rate": _number(request_rate, float),
+            "concurrency": _number(concurrency, int),
+        }
+        given = {field: value for field, value in given.items() if value is not None}
+        values = msgspec.structs.asdict(self) | lifted(given)
+        if refusal := refused(values):
+            raise BadInput(_sentence(self._place(refusal.field, given), refusal))
+        return Profile(**values)
+
+    def _place(self, field: str, given: Mapping[str, object]) -> str:
+        return option(field) if field in given else f"profile {self.name!r}, {field}"
+
+
+def option(field: str) -> str:
+    """The option that sets a field.
+
+    >>> option("num_prompts")
+    '--num-prompts'
+    """
+    return "--" + field.replace("_", "-")
+
+
+def lifted(values: Mapping[str, object]) -> dict[str, object]:
+    """The same values, where "inf" and "none" have become None: no limit."""
+    return {field: None if _lifts(field, value) else value for field, value in values.items()}
+
+
+def refused(values: Mapping[str, object]) -> Refusal | None:
+    """What is wrong with a profile's values, if anything: the first thing found."""
+    for field in ("num_prompts", "input_len", "output_len"):
+        if not _is_whole(values[field]):
+            return Refusal(field, values[field], _WHOLE)
+    if not isinstance(values.get("use", ""), str):
+        return Refusal("use", values["use"], "must be a sentence")
+    rate, slots = values.get("request_rate"), values.get("concurrency")
+    if rate is not None and not _is_rate(rate):
+        return Refusal("request_rate", rate, _RATE)
+    if slots is not None and not _is_whole(slots):
+        return Refusal("concurrency", slots, _SLOTS)
+    return _too_many_slots(slots, values["num_prompts"])
+
+
+def _too_many_slots(slots: object, prompts: object) -> Refusal | None:
+    """More in flight than there are: the run would never be what its name says."""
+    if not isinstance(slots, int) or not isinstance(prompts, int) or slots <= prompts:
+        return None
+    why = f"must be at most the number of prompts ({prompts}): lower it, or raise num_prompts"
+    return Refusal("concurrency", slots, f"{why} to {slots}")
+
+
+def _sentence(place: str, refusal: Refusal) -> str:
+    return f"{place}: {refusal.value!r} is not allowed; it {refusal.why}"
+
+
+def _lifts(field: str, value: object) -> bool:
+    return field in NO_LIMIT and (
+        value == NO_LIMIT[field] or (field == "request_rate" and value == math.inf)
+    )
+
+
+def _number(value: object, kind: Callable[[str], object]) -> object:
+    """Text as a number where it is one, anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return kind(value)
+    except ValueError:
+        return value
+
+
+def _is_whole(value: object) -> bool:
+    return type(value) is int and value >= 1
+
+
+def _is_rate(value: object) -> bool:
+    return type(value) in (int, float) and 0 < value < math.inf  # type: ignore[operator]

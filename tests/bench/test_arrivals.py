@@ -1,0 +1,141 @@
+"""Arrivals: their order, rate, burstiness and determinism, with and without a ramp."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from spark_bench.errors import BadInput
+from spark_bench.load import arrivals
+from spark_bench.load.ramp import Ramp
+
+SHAPES = st.sampled_from([0.01, 0.25, 1.0, 4.0, math.inf])
+RATES = st.floats(0.01, 1e4)
+RAMPS = st.builds(Ramp, RATES, RATES, st.sampled_from(["linear", "exponential"]))
+
+
+def times(count: int, rate: float | Ramp, burstiness: float = 1.0, seed: int = 7) -> list[float]:
+    timings = arrivals.timings(count, rate, burstiness=burstiness, seed=seed)
+    assert all(timing.after is None for timing in timings)
+    return [timing.at for timing in timings]
+
+
+@given(st.integers(1, 300), RATES | RAMPS, SHAPES, st.integers())
+def test_sorted_from_zero_and_finite(
+    count: int, rate: float | Ramp, burstiness: float, seed: int
+) -> None:
+    got = times(count, rate, burstiness, seed)
+    assert len(got) == count
+    assert got[0] == 0.0
+    assert all(math.isfinite(at) for at in got)
+    assert all(before <= after for before, after in pairwise(got))
+    assert got == times(count, rate, burstiness, seed)
+
+
+@given(st.integers(2, 300), RATES, SHAPES, st.integers())
+def test_the_rate_is_the_one_asked_for(
+    count: int, rate: float, burstiness: float, seed: int
+) -> None:
+    assert (count - 1) / times(count, rate, burstiness, seed)[-1] == pytest.approx(rate)
+
+
+@given(st.integers(2, 300), RAMPS, SHAPES)
+def test_a_ramp_lasts_as_long_as_it_says(count: int, ramp: Ramp, burstiness: float) -> None:
+    assert times(count, ramp, burstiness)[-1] == pytest.approx(ramp.seconds(count - 1))
+
+
+def test_no_request_no_time() -> None:
+    assert times(0, 5.0) == []
+
+
+def test_evenly_spaced() -> None:
+    assert times(5, 4.0, math.inf) == [0.0, 0.25, 0.5, 0.75, 1.0]
+
+
+def test_another_seed_other_times() -> None:
+    assert times(50, 4.0, seed=1) != times(50, 4.0, seed=2)
+
+
+@pytest.mark.parametrize("shape", [0.25, 1.0, 4.0, 25.0])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_the_gaps_vary_as_the_gamma_distribution(shape: float, seed: int) -> None:
+    gaps = np.diff(times(20_000, 50.0, shape, seed))
+    assert np.std(gaps) / np.mean(gaps) == pytest.approx(1 / math.sqrt(shape), rel=0.05)
+
+
+def test_poisson_counts_vary_as_their_mean() -> None:
+    counts = np.bincount(np.array(times(20_000, 10.0)).astype(int))[:-1]
+    assert np.var(counts) / np.mean(counts) == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_poisson_gaps_are_exponential(seed: int) -> None:
+    """The share of gaps above k means is e^-k."""
+    gaps = np.diff(times(20_000, 10.0, seed=seed))
+    for means in (0.5, 1.0, 2.0, 4.0):
+        share = math.exp(-means)
+        four_sigma = 4 * math.sqrt(share * (1 - share) / len(gaps))
+        assert np.mean(gaps > means / 10.0) == pytest.approx(share, abs=four_sigma)
+
+
+def rate_at(ramp: Ramp, got: list[float], share: float) -> float:
+    """Arrivals a second around a share of the run, over a fiftieth of it."""
+    length = got[-1]
+    low, high = (share - 0.01) * length, (share + 0.01) * length
+    return sum(low <= at < high for at in got) / (high - low)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.25, 0.5, 0.75, 0.99])
+@pytest.mark.parametrize(
+    ("start", "end"), [pytest.param(1.0, 10.0, id="up"), pytest.param(10.0, 1.0, id="down")]
+)
+@pytest.mark.parametrize(
+    ("burstiness", "error"), [pytest.param(math.inf, 0.02, id="even"), pytest.param(1.0, 0.15)]
+)
+def test_the_rate_follows_the_ramp(
+    share: float, start: float, end: float, burstiness: float, error: float
+) -> None:
+    linear, exponential = Ramp(start, end), Ramp(start, end, "exponential")
+    got = times(50_000, linear, burstiness)
+    assert rate_at(linear, got, share) == pytest.approx(start + (end - start) * share, rel=error)
+    got = times(50_000, exponential, burstiness)
+    wanted = start * (end / start) ** share
+    assert rate_at(exponential, got, share) == pytest.approx(wanted, rel=error)
+
+
+@given(RATES, SHAPES)
+def test_a_flat_ramp_is_a_rate(rate: float, burstiness: float) -> None:
+    assert times(20, Ramp(rate, rate, "exponential"), burstiness) == times(20, rate, burstiness)
+
+
+def test_a_ramp_as_an_option() -> None:
+    assert Ramp.parse("1:10") == Ramp(1.0, 10.0)
+    assert Ramp.parse("8:0.5:exponential") == Ramp(8.0, 0.5, "exponential")
+
+
+@pytest.mark.parametrize("text", ["", "5", "1:", ":1", "a:b", "1:2:cubic", "1:2:linear:3", "1-10"])
+def test_a_ramp_that_is_none(text: str) -> None:
+    with pytest.raises(BadInput, match=r"--ramp: .* is not a ramp; write START:END"):
+        Ramp.parse(text)
+
+
+@pytest.mark.parametrize("text", ["0:1", "1:0", "-1:5", "1:inf", "nan:1"])
+def test_a_ramp_of_impossible_rates(text: str) -> None:
+    with pytest.raises(BadInput, match="above 0"):
+        Ramp.parse(text)
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, math.nan, math.inf])
+def test_a_rate_that_is_refused(rate: float) -> None:
+    with pytest.raises(BadInput, match=f"request rate {rate} is not allowed"):
+        times(3, rate)
+
+
+@pytest.mark.parametrize("burstiness", [0.0, -1.0, math.nan])
+def test_a_burstiness_that_is_refused(burstiness: float) -> None:
+    with pytest.raises(BadInput, match=f"--burstiness: {burstiness} is not allowed"):
+        times(3, 1.0, burstiness)
