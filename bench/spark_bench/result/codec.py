@@ -1,0 +1,70 @@
+"""A result as JSON, and back: decoded strictly into its types, so that what is read is valid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from spark_bench.errors import BadInput
+from spark_bench.result.types import KIND, SCHEMA_VERSION, Result
+
+# These come first in the file, for people who look at its head.
+_HEAD = ("schema_version", "kind", "id", "created", "status", "reason")
+
+
+class InvalidResult(ValueError):
+    """What doesn't hold the schema; the message has the place and what was expected."""
+
+
+class _Version(msgspec.Struct, frozen=True):
+    schema_version: int
+    kind: str
+
+
+def encode(result: Result) -> bytes:
+    """The file's bytes: JSON, indented, with a line's end."""
+    names = dict.fromkeys((*_HEAD, *result.__struct_fields__))
+    fields = {name: getattr(result, name) for name in names}
+    return msgspec.json.format(msgspec.json.encode(fields)) + b"\n"
+
+
+def check(data: bytes) -> Result:
+    """The result in these bytes; InvalidResult if there is none."""
+    try:
+        return msgspec.json.decode(data, type=Result)
+    except msgspec.DecodeError as error:
+        raise InvalidResult(str(error)) from error
+
+
+def read(path: Path) -> Result:
+    """The result in a file. BadInput names the file, the place in it, and what was expected."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{path} can't be read: {error.strerror}.") from error
+    try:
+        _check_version(data)
+        return check(data)
+    except InvalidResult as error:
+        raise BadInput(f"{path} is no result of spark-bench run: {error}.") from error
+
+
+def _check_version(data: bytes) -> None:
+    try:
+        version = msgspec.json.decode(data, type=_Version)
+    except msgspec.DecodeError as error:
+        raise InvalidResult(str(error)) from error
+    if version.kind != KIND:
+        raise InvalidResult(f"its kind is '{version.kind}', expected '{KIND}'")
+    if version.schema_version != SCHEMA_VERSION:
+        raise InvalidResult(_other_version(version.schema_version))
+
+
+def _other_version(found: int) -> str:
+    cure = (
+        "install a newer spark-bench"
+        if found > SCHEMA_VERSION
+        else "read it with the spark-bench that its provenance.client.version names"
+    )
+    return f"its schema version is {found}, this spark-bench reads {SCHEMA_VERSION}; {cure}"

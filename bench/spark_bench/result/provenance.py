@@ -1,0 +1,56 @@
+"""Reads what a result was measured with. What can't be found is null, never an error."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import spark_bench
+from spark_bench.result.facts import Client, Deployment, Provenance
+from spark_bench.result.machine import commit, machine
+from spark_bench.result.server import ask
+
+if TYPE_CHECKING:
+    import httpx
+
+
+def gather(
+    http: httpx.Client,
+    url: str,
+    *,
+    model: str = "",
+    project: Path | None = None,
+    deployment: Deployment | None = None,
+) -> Provenance:
+    """Call it just before the run starts: the load average is of now.
+
+    http: carries the API key, if there is one; nothing of it gets into the result
+    url: of the server, with or without /v1
+    model: the one that will be asked for; "" means the first that the server lists
+    project: the folder of the project, for its git commit; None: there is none
+    """
+    return Provenance(
+        client=client(),
+        machine=machine(),
+        project=commit(project) if project else None,
+        server=ask(http, url, model),
+        deployment=deployment,
+    )
+
+
+def client() -> Client:
+    """This client's versions."""
+    return Client(
+        version=spark_bench.__version__,
+        python=platform.python_version(),
+        httpx=_version("httpx"),
+    )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

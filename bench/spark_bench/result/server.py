@@ -1,0 +1,122 @@
+"""Asks a server what it is: SGLang, vLLM, llama.cpp, or whatever has /v1/models.
+
+Settings are picked by name, not by leaving secrets out: SGLang's /server_info holds the API key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from spark_bench.result.facts import Server, Setting
+from spark_bench.result.secrets import clean_text, is_secret_name
+
+if TYPE_CHECKING:
+    import httpx
+
+Get = Callable[[str], Mapping[str, Any]]
+
+# A server that takes longer is one that this can be asked of later.
+_SECONDS = 5.0
+
+# Of sglang 0.5.3 to 0.5.23, those that speed depends on; speculative_* as well.
+_SGLANG = frozenset(
+    """
+    model_path tokenizer_path revision weight_version load_format dtype quantization kv_cache_dtype
+    context_length device tp_size pp_size dp_size ep_size nnodes enable_dp_attention
+    mem_fraction_static max_total_tokens max_total_num_tokens max_running_requests
+    max_prefill_tokens chunked_prefill_size page_size schedule_policy schedule_conservativeness
+    attention_backend prefill_attention_backend decode_attention_backend sampling_backend
+    grammar_backend moe_runner_backend moe_a2a_backend fp8_gemm_runner_backend
+    disable_cuda_graph cuda_graph_max_bs disable_piecewise_cuda_graph enable_torch_compile
+    disable_radix_cache disable_overlap_schedule enable_mixed_chunk enable_hierarchical_cache
+    disable_custom_all_reduce enable_flashinfer_allreduce_fusion stream_interval
+    num_continuous_decode_steps reasoning_parser tool_call_parser random_seed
+    enable_deterministic_inference
+    """.split()
+)
+_LLAMA_CPP = frozenset(("model_path", "total_slots", "build_info", "n_ctx"))
+
+
+def ask(http: httpx.Client, url: str, model: str = "") -> Server:
+    """What the server at `url` tells of itself; Server() when it doesn't answer at all.
+
+    model: the one that will be asked for; "" means the first that it lists
+    """
+    base = url.rstrip("/").removesuffix("/v1")
+    models = _models(_get(http, f"{base}/v1/models"))
+    return describe(lambda path: _get(http, base + path), models, model)
+
+
+def describe(get: Get, models: list[Mapping[str, Any]], model: str = "") -> Server:
+    """The same, from answers: `get` gives the JSON object at a path, {} where there is none."""
+    ids = tuple(str(entry["id"]) for entry in models)
+    entry = next((entry for entry in models if model in ("", entry["id"])), {})
+    engine, version, settings = _engine(get) if models else (None, None, {})
+    length = entry.get("max_model_len")
+    return Server(
+        engine=engine,
+        version=version,
+        models=ids,
+        model=entry.get("id"),
+        max_model_len=length if isinstance(length, int) else None,
+        settings=settings,
+    )
+
+
+def _engine(get: Get) -> tuple[str | None, str | None, dict[str, Setting]]:
+    # The first is 0.5.23's, the second 0.5.3's; the later one warns about the older path.
+    for path in ("/server_info", "/get_server_info"):
+        if "tp_size" in (info := get(path)):
+            return "sglang", _word(info.get("version")), sglang_settings(info)
+    if version := _word(get("/version").get("version")):
+        return "vllm", version, {}
+    if "default_generation_settings" in (props := get("/props")):
+        return "llama.cpp", _word(props.get("build_info")), llama_cpp_settings(props)
+    return None, None, {}
+
+
+def sglang_settings(info: Mapping[str, Any]) -> dict[str, Setting]:
+    """Of SGLang's server info, the settings that speed depends on."""
+    states = info.get("internal_states")
+    state = states[0] if isinstance(states, list) and states else {}
+    # The scheduler's own word, where it has one, is what came of the setting.
+    merged = {**info, **(state if isinstance(state, dict) else {})}
+    return _picked(merged, lambda name: name in _SGLANG or name.startswith("speculative_"))
+
+
+def llama_cpp_settings(props: Mapping[str, Any]) -> dict[str, Setting]:
+    """Of llama.cpp's /props, the settings that speed depends on."""
+    defaults = props["default_generation_settings"]
+    merged = {**(defaults if isinstance(defaults, dict) else {}), **props}
+    return _picked(merged, _LLAMA_CPP.__contains__)
+
+
+def _picked(info: Mapping[str, Any], wanted: Callable[[str], bool]) -> dict[str, Setting]:
+    return {
+        name: clean_text(value) if isinstance(value, str) else value
+        for name, value in sorted(info.items())
+        if wanted(name) and not is_secret_name(name) and isinstance(value, bool | int | float | str)
+    }
+
+
+def _models(answer: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    entries = answer.get("data")
+    if not isinstance(entries, list):
+        return []
+    return [entry for entry in entries if isinstance(entry, dict) and "id" in entry]
+
+
+def _word(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _get(http: httpx.Client, url: str) -> Mapping[str, Any]:
+    import httpx
+
+    try:
+        response = http.get(url, timeout=_SECONDS)
+        answer = response.json() if response.status_code == 200 else None
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError):
+        return {}
+    return answer if isinstance(answer, dict) else {}

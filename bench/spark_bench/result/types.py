@@ -1,0 +1,84 @@
+"""A result file: everything that is known of one run, as it is written.
+
+Every name of these types is a key of the file; docs/results.md explains them for users. A change
+of meaning, a new or a removed key is a new `SCHEMA_VERSION`.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from secrets import token_hex
+from typing import Any, Final, Literal
+
+from msgspec import Struct
+
+from spark_bench.result.config import Config
+from spark_bench.result.facts import Provenance
+from spark_bench.result.lengths import Lengths
+from spark_bench.wire.audit import Audit
+
+SCHEMA_VERSION: Final = 1
+KIND: Final = "spark-bench run"
+
+
+class Measured(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one repeat measured, or all of them together.
+
+    summary: the whole run's figures, under sglang.bench_serving's names
+    steady: the same without the start and the tail; null: there was no steady part
+    audit: how exact the client was
+    lengths: tokens asked for and tokens seen
+    distributions: percentiles and histograms, for plots
+    intervals: confidence intervals, by the summary's key
+    stalls: gaps and whose they were
+    server: what the server's own metrics say of the same time, and how that fits; null: it has none
+    nodes: power, temperature and memory, and tokens per joule; null: not sampled
+    requests_file: the name of the requests' file, in the same folder; null: not saved
+    """
+
+    summary: dict[str, Any]
+    audit: Audit
+    lengths: Lengths
+    steady: dict[str, Any] | None = None
+    distributions: dict[str, Any] | None = None
+    intervals: dict[str, Any] | None = None
+    stalls: dict[str, Any] | None = None
+    server: dict[str, Any] | None = None
+    nodes: dict[str, Any] | None = None
+    requests_file: str | None = None
+
+
+class Repeat(Measured, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One repeat; started: in UTC, ISO 8601."""
+
+    repeat: int
+    started: datetime
+
+
+class Result(Measured, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A whole run. The measured part is the run's own, or the median over its repeats.
+
+    id: unique; in the order of the runs when sorted as text
+    created: when the run ended, in UTC, ISO 8601
+    status: "partial" when it was ended before its last request
+    reason: why it is partial ("Ctrl-C"), else empty
+    repeats: each of them, in their order; empty when there was one
+    notes: what a reader of the figures should know, in sentences
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    kind: Literal["spark-bench run"] = KIND
+    id: str
+    created: datetime
+    status: Literal["complete", "partial"]
+    reason: str = ""
+    config: Config
+    provenance: Provenance
+    repeats: tuple[Repeat, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def new_id(now: datetime) -> str:
+    """An id for a run that ended at `now`: its time in UTC to the millisecond, and some chance."""
+    utc = now.astimezone(UTC)
+    return f"{utc:%Y%m%dT%H%M%S}{utc.microsecond // 1000:03}Z-{token_hex(4)}"
