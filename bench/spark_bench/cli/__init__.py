@@ -1,1 +1,25 @@
-"""The command line."""
+"""`spark-bench`: what a user types, and what it prints. Importing it costs click and no more."""
+
+from __future__ import annotations
+
+import click
+
+from spark_bench import __version__
+from spark_bench.cli.commands import Commands
+
+# What each command's module holds is imported when the command is asked for.
+main = Commands(
+    "spark-bench",
+    modules={
+        "run": "spark_bench.cli.run",
+        "verify": "spark_bench.cli.verify",
+        "profiles": "spark_bench.cli.profiles",
+    },
+    shorts={
+        "run": "Send a load to a server and measure it.",
+        "verify": "Measure this client itself, on this machine.",
+        "profiles": "List the profiles that `run` knows.",
+    },
+    help="Measure an OpenAI-compatible LLM server, from what the kernel saw.",
+)
+click.version_option(__version__, prog_name="spark-bench")(main)

@@ -1,0 +1,53 @@
+"""A group whose commands are imported when they are used, and whose errors are one line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+import click
+from click.exceptions import NoArgsIsHelpError
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+class Commands(click.Group):
+    """modules: command → the module that holds it as `command`; shorts: its line in --help."""
+
+    def __init__(
+        self, name: str, modules: Mapping[str, str], shorts: Mapping[str, str], **attrs: Any
+    ) -> None:
+        super().__init__(name, **attrs)
+        self.modules, self.shorts = modules, shorts
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.modules)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.modules:
+            return None
+        command = import_module(self.modules[cmd_name]).command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(self.shorts.items()))
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run, and exit: 0, 1 (BenchError), 2 (what was typed), 130 (Ctrl-C)."""
+        extra["standalone_mode"] = False
+        try:
+            code = super().main(*args, **extra)
+        except NoArgsIsHelpError as error:
+            error.show()
+            sys.exit(error.exit_code)
+        except click.ClickException as error:
+            click.echo(f"Error: {error.format_message()}", err=True)
+            sys.exit(error.exit_code)
+        except click.Abort:
+            click.echo("Aborted", err=True)
+            sys.exit(INTERRUPTED)
+        sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,37 @@
+"""Carry the options out, show what came of it, and choose the exit code."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from spark_bench.cli.commands import INTERRUPTED
+from spark_bench.cli.options import RunOptions
+from spark_bench.cli.outcome import Outcome
+from spark_bench.display import chosen
+
+
+def carry_out(options: RunOptions) -> None:
+    """Run; TooManyFailures or Exit(130) unless all went well."""
+    from spark_bench.run import execute
+
+    with chosen(sys.stderr, quiet=options.quiet) as show:
+        outcome = execute(options, show)
+    _print(options, outcome)
+    if outcome.interrupted:
+        raise click.exceptions.Exit(INTERRUPTED)
+    options.max_failures.check(outcome.failed, outcome.total)
+
+
+def _print(options: RunOptions, outcome: Outcome) -> None:
+    if options.as_json or outcome.written is None:
+        # Not written means not kept: whoever waited for it gets it here.
+        click.echo(outcome.json)
+    if not options.quiet:
+        from spark_bench.display.tables import tables
+        from spark_bench.display.terminal import print_all
+
+        print_all(tables(outcome), sys.stderr if options.as_json else sys.stdout)
+    for note in outcome.notes:
+        click.echo(note, err=True)

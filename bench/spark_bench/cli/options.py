@@ -1,0 +1,73 @@
+"""What `run` was asked to do, checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from spark_bench.cli.failures import FailureLimit
+from spark_bench.cli.secret import Secret
+
+if TYPE_CHECKING:
+    from spark_bench.load.profiles import Profile
+    from spark_bench.load.ramp import Ramp
+    from spark_bench.metrics.goodput import Slo
+
+
+class RunOptions(Struct, frozen=True, kw_only=True):
+    """Every field is valid by itself and with the others. Times are seconds, lengths tokens.
+
+    profile: with the overrides in it
+    overrides: what was given beside the profile's name
+    burstiness: shape of the gamma distributed gaps; 1.0 Poisson, inf even
+    ramp: the rate that changes over the run, in place of the profile's
+    ramp_slots: seconds until all of the profile's concurrency is used
+    duration: nothing is sent after it; None: until all is sent
+    sweep, sweep_points: "" or "concurrency" or "rate"; () means: find them
+    think_time: between an answer and the next turn's question
+    url: without /v1; "" means: ask the project, else localhost
+    model: "" means: the one the server lists
+    metrics, power: None means: where there are any
+    """
+
+    profile: Profile
+    overrides: dict[str, Any]
+    burstiness: float = 1.0
+    ramp: Ramp | None = None
+    ramp_slots: float = 0.0
+    duration: float | None = None
+    timeout: float = 600.0
+    warmup: int = 1
+    repeat: int = 1
+    seed: int = 0
+    sweep: str = ""
+    sweep_points: tuple[float, ...] = ()
+    trace: Path | None = None
+    trace_speed: float = 1.0
+    sharegpt: Path | None = None
+    turns: int = 1
+    think_time: float = 0.0
+    shared_prefix: int = 0
+    prefix_groups: int = 1
+    cache: str = "miss"
+    tokenizer: Path | None = None
+    url: str = ""
+    project: Path = Path(".")
+    inventory: Path = Path("inventories/spark.py")
+    model: str = ""
+    endpoint: str = "chat"
+    api_key: Secret | None = None
+    ignore_eos: bool = True
+    temperature: float = 0.0
+    extra_body: dict[str, Any] = {}
+    slo: Slo | None = None
+    count_tokens: str = "auto"
+    metrics: bool | None = None
+    power: bool | None = None
+    max_failures: FailureLimit = FailureLimit()
+    output: Path | None = None
+    save_requests: bool = False
+    as_json: bool = False
+    quiet: bool = False

@@ -1,0 +1,29 @@
+"""What `execute` gives back: the seam between the commands and a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+if TYPE_CHECKING:
+    from spark_bench.result.types import Result
+
+
+class Outcome(Struct, frozen=True):
+    """A run that ended, well or not.
+
+    results: one, or in a sweep one a point
+    written: the result file; None: it could not be written, and `notes` say why
+    failed, total: requests over all repeats and points, warm-up left out
+    interrupted: Ctrl-C ended it early
+    notes: what the user should know besides, a line each
+    """
+
+    results: tuple[Result, ...]
+    written: Path | None
+    failed: int
+    total: int
+    interrupted: bool = False
+    notes: tuple[str, ...] = ()

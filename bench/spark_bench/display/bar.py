@@ -1,0 +1,97 @@
+"""Progress on a terminal, drawn by a process of its own: drawing takes milliseconds, in which
+answers would wait to be read."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import subprocess
+import sys
+from typing import Self, TextIO
+
+import msgspec
+
+from spark_bench.display.lines import Line
+from spark_bench.wire.progress import Progress
+
+# Seconds. Starting takes 0.3 of them on a slow machine; a terminal that is held (Ctrl-S) must not
+# hold us.
+READY, END = 5.0, 2.0
+SHOW_CURSOR = "\x1b[?25h"
+
+
+class Bar:
+    """Draws on `stream`. When the other process dies the run goes on without a bar."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self._process: subprocess.Popen[bytes] | None = None
+        self._unsent = b""
+
+    def start(self, total: int, label: str) -> None:
+        self._send(Line(label=label, total=total))
+
+    def update(self, progress: Progress) -> None:
+        self._send(Line(look=progress))
+
+    def end(self) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        self._send(Line(say=text))
+
+    def __enter__(self) -> Self:
+        # Before the load, and waited for: its imports would take the client's CPU otherwise.
+        with contextlib.suppress(OSError):
+            self._process = _drawing(self.stream)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        assert process.stdin is not None and process.stdout is not None
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+        process.stdout.close()
+        try:
+            process.wait(END)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.returncode:
+            with contextlib.suppress(OSError):
+                self.stream.write(SHOW_CURSOR)
+                self.stream.flush()
+
+    def _send(self, line: Line) -> None:
+        """Or drop it: a process that doesn't keep up gets fewer looks, and never half a line."""
+        if self._process is None or self._process.stdin is None:
+            return
+        if not self._unsent:
+            self._unsent = msgspec.json.encode(line) + b"\n"
+            fresh = True
+        else:
+            fresh = False
+        pipe = self._process.stdin.fileno()
+        with contextlib.suppress(OSError):
+            self._unsent = self._unsent[os.write(pipe, self._unsent) :]
+        if not fresh and not self._unsent:
+            self._send(line)
+
+
+def _drawing(stream: TextIO) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "spark_bench.display.process"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stream,
+        bufsize=0,
+        # Ctrl-C is for the client, which ends the drawing when it has ended itself.
+        start_new_session=True,
+    )
+    assert process.stdin is not None and process.stdout is not None
+    os.set_blocking(process.stdin.fileno(), False)
+    select.select([process.stdout], [], [], READY)
+    return process

@@ -1,0 +1,62 @@
+"""What a run looks like so far, from one look at it after another."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from spark_bench.display.sketch import Sketch
+from spark_bench.wire.progress import Progress
+
+# Rates are over this many seconds: steady enough to read, quick enough to follow.
+WINDOW = 5.0
+
+Pair = tuple[float | None, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What is shown. ttft, itl: (p50, p99) in milliseconds so far, from reads; left: seconds."""
+
+    progress: Progress
+    requests_per_second: float
+    tokens_per_second: float
+    ttft: Pair
+    itl: Pair
+    left: float | None
+
+
+class Live:
+    """Takes the looks, gives the views."""
+
+    def __init__(self) -> None:
+        self._ttft, self._itl = Sketch(), Sketch()
+        self._looks: deque[tuple[float, int, int]] = deque([(0.0, 0, 0)])
+
+    def view(self, progress: Progress) -> View:
+        """With this look taken in."""
+        self._ttft.add(progress.first_ms)
+        self._itl.add(progress.gap_ms)
+        requests, tokens = self._rates(progress)
+        return View(
+            progress, requests, tokens, _pair(self._ttft), _pair(self._itl), _left(progress)
+        )
+
+    def _rates(self, now: Progress) -> tuple[float, float]:
+        self._looks.append((now.seconds, now.done, now.reads))
+        while len(self._looks) > 2 and self._looks[1][0] <= now.seconds - WINDOW:
+            self._looks.popleft()
+        seconds, done, reads = self._looks[0]
+        span = max(now.seconds - seconds, 1e-9)
+        return (now.done - done) / span, (now.reads - reads) / span
+
+
+def _pair(sketch: Sketch) -> Pair:
+    return sketch.quantile(0.5), sketch.quantile(0.99)
+
+
+def _left(progress: Progress) -> float | None:
+    """At the pace so far; None before the first request has ended."""
+    if not progress.done:
+        return None
+    return progress.seconds / progress.done * (progress.total - progress.done)

@@ -1,0 +1,79 @@
+"""The process that draws: `python -m spark_bench.display.process`, see bar.py.
+
+Looks come on stdin, the bar goes to stderr, "ready" to stdout. It ends when stdin does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterable
+
+import msgspec
+from rich.console import Console, Group, RenderableType
+from rich.live import Live as Screen
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from spark_bench.display.figures import clock, digits
+from spark_bench.display.lines import Line
+from spark_bench.display.live import Live, View
+from spark_bench.display.plain import pair
+
+
+def main() -> None:
+    """Draw until stdin ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The client comes first, should it share a core with us.
+    with contextlib.suppress(OSError):
+        os.nice(10)
+    print("ready", flush=True)
+    draw(sys.stdin.buffer, Console(stderr=True))
+
+
+def draw(lines: Iterable[bytes], console: Console) -> None:
+    """A bar for each load, cleared at the end: the tables have all that it said."""
+    decode = msgspec.json.Decoder(Line).decode
+    live, label = Live(), ""
+    with Screen(console=console, auto_refresh=False, transient=True) as screen:
+        for line in map(decode, lines):
+            if line.label is not None:
+                live, label = Live(), line.label
+                screen.update(Text(f"{label}: {line.total} requests"), refresh=True)
+            if line.look is not None:
+                screen.update(picture(label, live.view(line.look)), refresh=True)
+            if line.say is not None:
+                console.print(line.say, markup=False, highlight=False)
+
+
+def picture(label: str, view: View) -> RenderableType:
+    """The bar, and two lines of figures below it. Fits into 80 columns."""
+    now = view.progress
+    head = Table.grid(padding=(0, 1), expand=True)
+    head.add_column(no_wrap=True, ratio=1)
+    head.add_column(width=24)
+    head.add_column(justify="right", no_wrap=True)
+    head.add_row(
+        Text(label, overflow="ellipsis"),
+        ProgressBar(total=max(now.total, 1), completed=now.done),
+        f"{now.done}/{now.total}  {clock(now.seconds)}  {clock(view.left)} left",
+    )
+    failed = f", [red]{now.failed} failed[/]" if now.failed else ""
+    return Group(
+        head,
+        Text.from_markup(
+            f"  {now.in_flight} in flight{failed}, {digits(view.requests_per_second)} req/s, "
+            f"~{digits(view.tokens_per_second)} tok/s"
+        ),
+        Text.from_markup(
+            f"  TTFT p50/p99 {pair(view.ttft)} ms, ITL {pair(view.itl)} ms  "
+            "[dim]approx., from reads[/]"
+        ),
+    )
+
+
+if __name__ == "__main__":
+    main()
