@@ -1,0 +1,199 @@
+"""Prompts of exact lengths, made from a seed.
+
+What an input length N means: the server counts N (`usage.prompt_tokens == N`), its chat template
+included. The content therefore has N minus the template's overhead, by the tokenizer.
+
+The same shape, tokenizer, overhead and seed give the same texts everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import accumulate, repeat
+from random import Random
+from typing import Literal
+
+import msgspec
+
+from spark_bench.errors import BadInput
+from spark_bench.prompts.calibrate import Overhead
+from spark_bench.prompts.fitting import Draft, fit
+from spark_bench.prompts.tokens import Tokens
+from spark_bench.prompts.words import Words
+from spark_bench.record import Message, Prompt
+
+
+class Shape(msgspec.Struct, frozen=True):
+    """What the prompts of a run look like.
+
+    prompts: how many conversations; each is `turns` requests
+    input_tokens: of the first question, as the server counts it: template and shared prefix
+        included. Each further turn adds as many again: its own part of the template and a new
+        question
+    output_tokens: to generate for each request, and the length of each made-up answer
+    cache: "miss": no two prompts begin alike: their first words differ as long as there are words
+        enough (up to 4096; then two together do), all others are drawn anew, so that no prefix
+        cache has a block of them from this run or from one of another seed. What the template puts
+        before the content is the same for all, and stays in a cache.
+        "hit": all conversations are one and the same: all but the first request find it in a
+        prefix cache, if a warm-up with the same prompt went before even that
+    shared_prefix: the first so many tokens of content are common to the prompts of a group, in
+        addition to what the template puts before them
+    prefix_groups: conversation i is of group i % prefix_groups
+    turns: questions of a conversation. A later turn's request contains the earlier questions
+        verbatim, and made-up answers between them: all bytes are known before the run. A prefix
+        cache that holds what the server generated itself doesn't find its own answers again; it
+        reuses a turn's prompt up to the end of its last question
+    """
+
+    prompts: int
+    input_tokens: int
+    output_tokens: int
+    cache: Literal["miss", "hit"] = "miss"
+    shared_prefix: int = 0
+    prefix_groups: int = 1
+    turns: int = 1
+
+
+def compose(
+    shape: Shape, tokens: Tokens, seed: int, overhead: Overhead | None = None
+) -> list[Prompt]:
+    """The prompts, conversation by conversation and turn by turn; `input_tokens` of each is what
+    the server should count. A shape that can't be had is a BadInput."""
+    overhead = overhead or Overhead()
+    validate(shape, overhead)
+    words = tokens.words()
+    heads = fit(_prefixes(shape, words, seed), tokens, words)
+    different = 1 if shape.cache == "hit" else shape.prompts
+    drafts = list(_drafts(shape, overhead, different, heads, words, seed))
+    texts = iter(fit(drafts, tokens, words))
+    conversations = [_turns(shape, texts) for _ in range(different)]
+    return [
+        Prompt(
+            messages=messages,
+            input_tokens=shape.input_tokens + turn * (shape.input_tokens + shape.output_tokens),
+            output_tokens=shape.output_tokens,
+            conversation=number,
+            turn=turn,
+        )
+        for number in range(shape.prompts)
+        for turn, messages in enumerate(conversations[number % different])
+    ]
+
+
+def validate(shape: Shape, overhead: Overhead) -> None:
+    """Raise a BadInput for a shape that no prompt can have."""
+    for name, option in COUNTS.items():
+        if getattr(shape, name) < 1:
+            raise BadInput(f"{option} {getattr(shape, name)}: must be 1 or more")
+    if shape.shared_prefix < 0:
+        raise BadInput(f"--shared-prefix {shape.shared_prefix}: must be 0 or more")
+    if shape.cache == "hit" and shape.shared_prefix:
+        raise BadInput(
+            f"--shared-prefix {shape.shared_prefix} means nothing with --cache hit, where all"
+            " prompts are the same: leave one of the two away"
+        )
+    first = overhead.first + shape.shared_prefix + 1
+    least = max(first, overhead.turn + 1) if shape.turns > 1 else first
+    if shape.input_tokens < least:
+        raise BadInput(_too_short(shape, overhead, least))
+
+
+COUNTS = {
+    "prompts": "--num-prompts",
+    "input_tokens": "--input-len",
+    "output_tokens": "--output-len",
+    "prefix_groups": "--prefix-groups",
+    "turns": "--turns",
+}
+
+
+def _too_short(shape: Shape, overhead: Overhead, least: int) -> str:
+    prefix = f" and --shared-prefix {shape.shared_prefix}" if shape.shared_prefix else ""
+    return (
+        f"--input-len {shape.input_tokens} is too short: the chat template takes"
+        f" {max(overhead.first, overhead.turn)} tokens of it{prefix}, and the question at least 1:"
+        f" give {least} or more, or use --endpoint completions, which has no template"
+    )
+
+
+def _rng(seed: int, *what: object) -> Random:
+    """A generator of its own for each thing, so that no text depends on how many others there are.
+
+    A str seeds by its SHA-512: the same everywhere.
+    """
+    return Random("/".join(map(str, (seed, *what))))
+
+
+def _prefixes(shape: Shape, words: Words, seed: int) -> list[Draft]:
+    """A draft for each group's shared prefix; none without one."""
+    groups = shape.prefix_groups if shape.shared_prefix else 0
+    openings = _openings(words.first, words.rest, seed, "prefixes")
+    return [
+        _draft(shape.shared_prefix, _rng(seed, "prefix", group), words, opening=next(openings))
+        for group in range(groups)
+    ]
+
+
+def _drafts(
+    shape: Shape, overhead: Overhead, different: int, heads: list[str], words: Words, seed: int
+) -> Iterator[Draft]:
+    """A draft for each message of each conversation, in order."""
+    firsts = words.rest if heads else words.first
+    openings = _openings(firsts, words.rest, seed, "openings")
+    for number in range(different):
+        head = heads[number % len(heads)] if heads else ""
+        yield _draft(
+            shape.input_tokens - overhead.first,
+            _rng(seed, "question", number, 0),
+            words,
+            head=head,
+            known=shape.shared_prefix,
+            opening=next(openings),
+        )
+        for turn in range(1, shape.turns):
+            yield _draft(shape.output_tokens, _rng(seed, "answer", number, turn), words)
+            question = shape.input_tokens - overhead.turn
+            yield _draft(question, _rng(seed, "question", number, turn), words)
+
+
+def _draft(
+    target: int,
+    rng: Random,
+    words: Words,
+    head: str = "",
+    known: int = 0,
+    opening: tuple[str, ...] = (),
+) -> Draft:
+    """A draft of `target` tokens, if each of its words is one; `known` are those of its head."""
+    free = target - known
+    draft = Draft(target, rng, head, list(opening[:free]))
+    draft.add(free - len(draft.parts), words)
+    return draft
+
+
+def _openings(
+    first: tuple[str, ...], second: tuple[str, ...], seed: int, what: str
+) -> Iterator[tuple[str, ...]]:
+    """How texts begin, each differently: by one word as long as there are some, then by two."""
+    order = _shuffled(first, _rng(seed, what, 1))
+    for word in order:
+        yield (word,)
+    for follower in _shuffled(second, _rng(seed, what, 2)):
+        for word in order:
+            yield (word, follower)
+    yield from repeat(())
+
+
+def _shuffled(words: tuple[str, ...], rng: Random) -> list[str]:
+    return sorted(words, key=lambda _: rng.random())
+
+
+def _turns(shape: Shape, texts: Iterator[str]) -> list[tuple[Message, ...]]:
+    """The messages of each turn's request: the earlier ones and its own."""
+    first = (Message("user", next(texts)),)
+    further = (
+        (Message("assistant", next(texts)), Message("user", next(texts)))
+        for _ in range(1, shape.turns)
+    )
+    return list(accumulate(further, initial=first))

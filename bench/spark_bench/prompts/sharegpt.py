@@ -1,0 +1,139 @@
+"""Recorded conversations in ShareGPT's format, from a file on this machine.
+
+A JSON list (or one object a line) of `{"conversations": [{"from": "human", "value": …}, {"from":
+"gpt", "value": …}, …]}`; "conversation" or "messages" for the list, "role" and "content" in each
+message, and the roles "user" and "assistant" mean the same.
+
+Of each conversation the first question that has an answer right after it is asked, alone; the
+recorded answer's length is the length to generate. As in sglang 0.5.23 (benchmark/datasets/
+sharegpt.py) conversations without such a pair are passed over, and so are questions or answers
+below 2 tokens, and pairs that together are longer than the context. Other than there the question
+is always a human's, whatever message comes first.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+
+from spark_bench.errors import BadInput
+from spark_bench.prompts.calibrate import Overhead
+from spark_bench.prompts.entries import Entry, entries
+from spark_bench.prompts.tokens import Tokens
+from spark_bench.record import Message, Prompt
+
+SHORTEST = 2  # tokens of a question and of an answer, as sglang has it
+SPARE = 64  # entries drawn beyond twice those asked for, as some are filtered out
+WANTED = (
+    'expected {"conversations": [{"from": "human", "value": "…"}, {"from": "gpt", "value": "…"}]}'
+)
+LISTS = ("conversations", "conversation", "messages")
+ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
+Pair = tuple[str, str]
+
+
+def load(
+    path: Path,
+    count: int,
+    seed: int,
+    tokens: Tokens,
+    overhead: Overhead | None = None,
+    output_tokens: int | None = None,
+    context: int | None = None,
+) -> list[Prompt]:
+    """`count` prompts drawn from the file by the seed.
+
+    overhead: what the chat template adds; `input_tokens` of each prompt counts it
+    output_tokens: to generate, instead of the recorded answer's length
+    context: drop what is longer, prompt and answer together
+
+    A file that can't be read, that has another format, or has too few usable entries is a BadInput.
+    The file may be larger than memory: what is not drawn is not kept.
+    """
+    extra = (overhead or Overhead()).first
+    drawn = 2 * count + SPARE
+    while True:
+        pairs, total = _draw(path, drawn, seed)
+        prompts = list(_prompts(pairs, tokens, extra, output_tokens, context))
+        if len(prompts) >= count:
+            return [_numbered(prompt, number) for number, prompt in enumerate(prompts[:count])]
+        if drawn >= total:
+            raise BadInput(_too_few(path, count, len(prompts), total, context))
+        drawn *= 4
+
+
+def _numbered(prompt: Prompt, number: int) -> Prompt:
+    return Prompt(prompt.messages, prompt.input_tokens, prompt.output_tokens, number)
+
+
+def _draw(path: Path, size: int, seed: int) -> tuple[list[Pair], int]:
+    """At most `size` of the file's pairs in an order by chance, and how many entries it has.
+
+    Each entry is given a number by chance, and those of the smallest are drawn: drawing more
+    begins with the same ones.
+    """
+    rng = Random(f"{seed}/sharegpt")
+    total = 0
+
+    def numbered() -> Iterator[tuple[float, int, Pair]]:
+        nonlocal total
+        for entry in entries(path):
+            total += 1
+            number = rng.random()
+            if pair := _pair(path, entry):
+                yield number, total, pair
+
+    drawn = heapq.nsmallest(size, numbered())
+    return [pair for _, _, pair in drawn], total
+
+
+def _pair(path: Path, entry: Entry) -> Pair | None:
+    """The first question with an answer right after it."""
+    messages = [_message(path, entry.place, item) for item in _list(path, entry)]
+    for (asker, question), (answerer, answer) in pairwise(messages):
+        if asker == "user" and answerer == "assistant":
+            return question, answer
+    return None
+
+
+def _list(path: Path, entry: Entry) -> list[object]:
+    if not isinstance(entry.value, dict):
+        raise BadInput(f"{path}, {entry.place}: not an object; {WANTED}")
+    found = next((entry.value[name] for name in LISTS if name in entry.value), None)
+    if not isinstance(found, list):
+        raise BadInput(f"{path}, {entry.place}: no list of messages; {WANTED}")
+    return found
+
+
+def _message(path: Path, place: str, item: object) -> tuple[str, str]:
+    """Its role ("user", "assistant", or as it stands there) and its text."""
+    if isinstance(item, dict):
+        role, text = item.get("from", item.get("role")), item.get("value", item.get("content"))
+        if isinstance(role, str) and isinstance(text, str):
+            return ROLES.get(role, role), text
+    raise BadInput(f"{path}, {place}: a message without its role or text; {WANTED}")
+
+
+def _prompts(
+    pairs: Iterable[Pair], tokens: Tokens, extra: int, output: int | None, context: int | None
+) -> Iterator[Prompt]:
+    """A prompt of each pair that is long enough and fits into the context."""
+    pairs = list(pairs)
+    asked = tokens.count([question for question, _ in pairs])
+    answered = tokens.count([answer for _, answer in pairs])
+    for (question, _), content, answer in zip(pairs, asked, answered, strict=True):
+        length = answer if output is None else output
+        if min(content, answer) < SHORTEST or (context and content + extra + length > context):
+            continue
+        yield Prompt((Message("user", question),), content + extra, length)
+
+
+def _too_few(path: Path, count: int, usable: int, total: int, context: int | None) -> str:
+    within = f" and of at most {context} tokens together" if context else ""
+    return (
+        f"--num-prompts {count} is more than {path} has: {usable} of its {total} entries are a"
+        f" question and its answer of {SHORTEST} tokens or more each{within}"
+    )
