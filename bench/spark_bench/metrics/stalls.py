@@ -1,0 +1,136 @@
+"""Where the tokens stopped, and for whom.
+
+A gap is long when it is far outside the run's own spread. Long gaps that end together are one
+stall: an engine that paused gives all its streams their next token in one step. A stall of
+(nearly) all streams that were running is the engine's, of one stream that request's, and of some
+streams something between: a batch, one of several replicas, the network to some.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from msgspec import Struct, field
+from numpy.typing import NDArray
+
+from spark_bench.metrics.times import NS_PER_MS, NS_PER_S, Counts, Gaps, Ints, Times, began_ns
+from spark_bench.record import Request
+
+Whose = Literal["engine", "partial", "request", "alone"]
+
+# Long: 10 robust standard deviations over the median (1.4826 MAD is one, of a normal), at least
+# 3 medians (a skipped step is no stall), and at least what a busy client machine can cause itself.
+DEVIATIONS = 10
+SIGMA_PER_MAD = 1.4826
+MEDIANS = 3
+FLOOR_NS = 5_000_000
+# One step's tokens leave a server within a fraction of a step, or a millisecond.
+TOGETHER_MEDIANS = 0.25
+TOGETHER_NS = 1_000_000
+NEARLY_ALL = 0.9
+# Fewer gaps than this have no spread to speak of.
+MIN_GAPS = 20
+
+
+class Stall(Struct, frozen=True):
+    """at: seconds from the run's first send to where it began; ms: the mean length of its gaps.
+
+    streams: how many it stopped, of `running` that were between their first and last token
+    whose: "engine" (nearly all of several), "partial", "request" (one of several), or "alone":
+        only one stream ran, so the two can't be told apart
+    request: its index, when one stream stalled
+    """
+
+    at: float
+    ms: float
+    streams: int
+    running: int
+    whose: Whose
+    request: int | None = None
+
+
+class Stalls(Struct, frozen=True):
+    """median_ms: the run's median gap between deltas; threshold_ms: what counts as long.
+
+    counts, total_ms: by whose they were; top: the longest first. All empty when the run has too
+    few gaps to tell.
+    """
+
+    median_ms: float | None = None
+    threshold_ms: float | None = None
+    counts: dict[str, int] = field(default_factory=dict)
+    total_ms: dict[str, float] = field(default_factory=dict)
+    top: tuple[Stall, ...] = ()
+
+
+def stalls(requests: Sequence[Request], top: int = 20) -> Stalls:
+    """Of all streams, those that failed later too: they ran as well."""
+    times = Times.of(requests)
+    gaps = times.gaps()
+    if gaps.ns.size < MIN_GAPS:
+        return Stalls()
+    median = float(np.median(gaps.ns))
+    threshold = _threshold(gaps.ns, median)
+    together = max(TOGETHER_NS, TOGETHER_MEDIANS * median)
+    long = gaps.ns > threshold
+    owner = times.gap_owners()[long]
+    found = _grouped(times, gaps.where(long), owner, together, began_ns(requests))
+    counts = Counter[str](stall.whose for stall in found)
+    return Stalls(
+        median_ms=median / NS_PER_MS,
+        threshold_ms=threshold / NS_PER_MS,
+        counts=dict(counts),
+        total_ms={whose: sum(s.ms for s in found if s.whose == whose) for whose in counts},
+        top=tuple(sorted(found, key=lambda stall: -stall.ms)[:top]),
+    )
+
+
+def _threshold(ns: Ints, median: float) -> float:
+    deviation = SIGMA_PER_MAD * float(np.median(np.abs(ns - median)))
+    return max(median + DEVIATIONS * deviation, MEDIANS * median, FLOOR_NS)
+
+
+def _grouped(times: Times, long: Gaps, owner: Counts, together: float, began: int) -> list[Stall]:
+    if not long.ns.size:
+        return []
+    order = np.argsort(long.end_ns)
+    ends, ns, owner = long.end_ns[order], long.ns[order], owner[order]
+    group = np.cumsum(np.diff(ends, prepend=ends[0]) > together, dtype=np.int64)
+    first = np.flatnonzero(np.diff(group, prepend=-1))
+    mean = np.bincount(group, ns) / np.bincount(group)
+    streams = _distinct(group, owner)
+    running = np.maximum(streams, _running(times, ends[first] - mean / 2))
+    whose = _whose(streams, running)
+    at = (ends[first] - mean - began) / NS_PER_S
+    return [
+        Stall(
+            at=float(at[i]),
+            ms=float(mean[i] / NS_PER_MS),
+            streams=int(streams[i]),
+            running=int(running[i]),
+            whose=whose[i],
+            request=int(times.index[owner[first[i]]]) if streams[i] == 1 else None,
+        )
+        for i in range(first.size)
+    ]
+
+
+def _distinct(group: Ints, owner: Counts) -> Ints:
+    """How many owners each group has."""
+    pairs = np.unique(np.stack([group, owner]), axis=1)
+    return np.bincount(pairs[0])
+
+
+def _running(times: Times, at_ns: NDArray[np.float64]) -> Ints:
+    """How many streams were between their first and last token then."""
+    begun = np.searchsorted(np.sort(times.first_ns), at_ns, side="right")
+    return begun - np.searchsorted(np.sort(times.last_ns), at_ns, side="right")
+
+
+def _whose(streams: Ints, running: Ints) -> list[Whose]:
+    kinds: list[Whose] = ["alone", "request", "engine", "partial"]
+    which = np.select([running == 1, streams == 1, streams >= NEARLY_ALL * running], [0, 1, 2], 3)
+    return [kinds[i] for i in which]

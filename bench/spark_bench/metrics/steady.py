@@ -1,0 +1,141 @@
+"""The steady part of a run: without the ramp at its start and the tail at its end.
+
+A closed loop is steady while every slot is busy. It starts when the requests that filled the
+slots all have their first token (they came in one burst, which never recurs: later prompts come
+one by one among running answers), and ends when a slot falls free for good.
+
+An open loop is steady once the answers of its start have left: from the first send on, the number
+in flight grows until the longest answer's time is over (the M/G/infinity queue: Eick, Massey,
+Whitt, "The physics of the Mt/G/infinity queue", Operations Research 41, 1993). It ends with the
+last send. Of the longest times, the 95th percentile is taken: one straggler shall not decide.
+
+Requests that are all sent before one has ended are a closed loop of as many slots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from msgspec import Struct
+
+from spark_bench.metrics.in_flight import InFlight, ended_ns, in_flight
+from spark_bench.metrics.times import NS_PER_S, Floats, Times, began_ns, counted, present
+from spark_bench.record import Request
+
+# Below these a window says less about the server than about its own edges.
+MIN_SHARE = 0.1
+MIN_TOKENS = 100
+RAMP_PERCENTILE = 95
+
+
+class Steady(Struct, frozen=True):
+    """What lies inside the window. Latencies in ms, None where nothing of the kind is inside.
+
+    rule: how the window was found: every slot busy ("closed"), or arrivals in balance ("open")
+    start, end: seconds since the first send
+    output_tokens: came inside; output_throughput: a second of the window
+    completed: answers whose last token came inside
+    concurrency: mean number in flight, weighted by time
+    ..._ttft_ms: of the n_ttft requests sent inside that became whole answers
+    ..._itl_ms: of the gaps that begin and end inside
+    """
+
+    rule: Literal["closed", "open"]
+    start: float
+    end: float
+    output_tokens: int
+    output_throughput: float
+    completed: int
+    request_throughput: float
+    concurrency: float
+    n_ttft: int
+    mean_ttft_ms: float | None
+    median_ttft_ms: float | None
+    p99_ttft_ms: float | None
+    mean_itl_ms: float | None
+    median_itl_ms: float | None
+    p99_itl_ms: float | None
+
+
+def steady(requests: Sequence[Request], slots: int | None = None) -> tuple[Steady | None, str]:
+    """The steady part, or None and why there is none. `slots`: of a closed loop, None: open."""
+    times = counted(requests)
+    if not len(times):
+        return None, "no request was answered"
+    flight = in_flight(requests)
+    sent = [request for request in requests if request.sent_ns]
+    if flight.peak == len(sent):
+        slots = flight.peak
+    closed = slots is not None and flight.peak >= slots
+    start, end = _closed(flight, times, slots or 0) if closed else _open(sent)
+    began, last = began_ns(requests), int(times.last_ns.max())
+    if reason := _too_short(start, end, last - began):
+        return None, reason
+    found = _figures(times, flight, start, end, began, "closed" if closed else "open")
+    if found.output_tokens < MIN_TOKENS:
+        return None, f"only {found.output_tokens} tokens came while the load was steady"
+    return found, ""
+
+
+def _closed(flight: InFlight, times: Times, slots: int) -> tuple[int, int]:
+    full = np.flatnonzero(flight.count >= slots)
+    filled, freed = flight.at_ns[full[0]], flight.at_ns[full[-1] + 1]
+    burst = times.first_ns[times.sent_ns <= filled]
+    return int(burst.max(initial=filled)), int(freed)
+
+
+def _open(sent: Sequence[Request]) -> tuple[int, int]:
+    sends = [request.sent_ns for request in sent]
+    lasted = [ended_ns(request) - request.sent_ns for request in sent]
+    return min(sends) + int(np.percentile(lasted, RAMP_PERCENTILE)), max(sends)
+
+
+def _too_short(start: int, end: int, whole: int) -> str:
+    if end <= start:
+        return "the tail began before the ramp was over: send more requests"
+    if end - start < MIN_SHARE * whole:
+        seconds = (end - start) / NS_PER_S
+        return f"the load was steady for {seconds:.1f} s of {whole / NS_PER_S:.1f} s only"
+    return ""
+
+
+def _figures(
+    times: Times,
+    flight: InFlight,
+    start: int,
+    end: int,
+    began: int,
+    rule: Literal["closed", "open"],
+) -> Steady:
+    seconds = (end - start) / NS_PER_S
+    tokens = times.token_counts.copy()
+    # Hidden tokens have no time of their own; they were there when the first visible one came.
+    tokens[times.begins] += times.hidden_tokens
+    tokens_inside = int(tokens[(times.token_ns > start) & (times.token_ns <= end)].sum())
+    completed = int(((times.last_ns > start) & (times.last_ns <= end)).sum())
+    ttft = present(times.latency_ms("ttft")[(times.sent_ns >= start) & (times.sent_ns < end)])
+    gaps = times.gaps()
+    itl = gaps.where((gaps.end_ns - gaps.ns >= start) & (gaps.end_ns <= end)).itl_ms()
+    return Steady(
+        rule=rule,
+        start=(start - began) / NS_PER_S,
+        end=(end - began) / NS_PER_S,
+        output_tokens=tokens_inside,
+        output_throughput=tokens_inside / seconds,
+        completed=completed,
+        request_throughput=completed / seconds,
+        concurrency=flight.mean(start, end),
+        n_ttft=ttft.size,
+        **_spread("ttft", ttft),
+        **_spread("itl", itl),
+    )
+
+
+def _spread(name: str, values: Floats) -> dict[str, float | None]:
+    keys = (f"mean_{name}_ms", f"median_{name}_ms", f"p99_{name}_ms")
+    if not values.size:
+        return dict.fromkeys(keys)
+    figures = (values.mean(), *np.percentile(values, (50, 99)))
+    return dict(zip(keys, map(float, figures), strict=True))

@@ -1,0 +1,126 @@
+"""The summary of one run from its requests."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from spark_bench.metrics.figures import Summary
+from spark_bench.metrics.goodput import Slo, goodput
+from spark_bench.metrics.in_flight import in_flight
+from spark_bench.metrics.steady import steady
+from spark_bench.metrics.times import NS_PER_MS, NS_PER_S, Floats, Times, began_ns, counted, present
+from spark_bench.record import Request
+
+__all__ = ["BY_REQUEST", "Summary", "describe", "summarize"]
+
+# The latencies that each request has one of; itl and icl are pooled.
+BY_REQUEST = (
+    "ttft",
+    "tpot",
+    "e2e_latency",
+    "ttfc",
+    "ttfo",
+    "scheduled_ttft",
+    "scheduled_e2e_latency",
+    "e2e_done",
+)
+QUANTILES = {"median": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0, "p99_9": 99.9}
+
+
+def summarize(
+    requests: Sequence[Request], *, slo: Slo | None = None, slots: int | None = None
+) -> Summary:
+    """What a run showed. `slots`: how many requests a closed loop kept in flight."""
+    times = counted(requests)
+    duration = _duration(requests, times)
+    window, reason = steady(requests, slots)
+    return Summary(
+        duration=duration,
+        peak_concurrency=in_flight(requests).peak,
+        itl_source=_itl_source(requests),
+        steady=window,
+        steady_reason=reason,
+        **_counts(requests),
+        **_rates(requests, times, duration),
+        **_latencies(times),
+        **(_goodput(requests, slo, duration) if slo else {}),
+    )
+
+
+def describe(name: str, values: Floats) -> dict[str, float]:
+    """Its figures by their keys ("mean_ttft_ms", ...); nothing of nothing. Reorders `values`."""
+    if not values.size:
+        return {}
+    plain = {"mean": values.mean(), "std": values.std(), "max": values.max()}
+    ranks = np.percentile(values, list(QUANTILES.values()), overwrite_input=True)
+    figures = plain | dict(zip(QUANTILES, ranks, strict=True))
+    return {f"{figure}_{name}_ms": float(value) for figure, value in figures.items()}
+
+
+def input_tokens(request: Request) -> int:
+    """As the server counted them; where it didn't tell, as asked."""
+    return request.prompt_tokens or request.asked_input or 0
+
+
+def _counts(requests: Sequence[Request]) -> dict[str, Any]:
+    whole = [request for request in requests if request.ok]
+    return {
+        "completed": len(whole),
+        "failed": len(requests) - len(whole),
+        "failures": dict(Counter(request.failure for request in requests if not request.ok)),
+        "stopped_early": sum(request.stopped_early for request in whole),
+        "total_input_tokens": sum(map(input_tokens, whole)),
+        "total_output_tokens": sum(request.output_tokens for request in whole),
+    }
+
+
+def _duration(requests: Sequence[Request], times: Times) -> float | None:
+    if not len(times):
+        return None
+    return float(times.last_ns.max() - began_ns(requests)) / NS_PER_S
+
+
+def _rates(requests: Sequence[Request], times: Times, duration: float | None) -> dict[str, Any]:
+    if not duration:
+        return {}
+    counts = _counts(requests)
+    tokens_in, tokens_out = counts["total_input_tokens"], counts["total_output_tokens"]
+    seconds = (times.token_ns - began_ns(requests)) // int(NS_PER_S)
+    return {
+        "request_throughput": counts["completed"] / duration,
+        "input_throughput": tokens_in / duration,
+        "output_throughput": tokens_out / duration,
+        "total_throughput": (tokens_in + tokens_out) / duration,
+        "concurrency": float(np.nansum(times.latency_ms("e2e_latency"))) / 1e3 / duration,
+        "max_output_tokens_per_s": float(np.bincount(seconds, times.token_counts).max()),
+    }
+
+
+def _latencies(times: Times) -> dict[str, Any]:
+    figures: dict[str, float] = {}
+    for name in BY_REQUEST:
+        figures |= describe(name, present(times.latency_ms(name)))
+    gaps = times.gaps()
+    return figures | describe("itl", gaps.itl_ms()) | describe("icl", gaps.ns / NS_PER_MS)
+
+
+def _itl_source(requests: Sequence[Request]) -> dict[str, float]:
+    tokens: Counter[str] = Counter()
+    for request in requests:
+        if request.ok and request.token_counts.size:
+            tokens[request.counted_by] += int(request.token_counts[1:].sum())
+    return {source: n / tokens.total() for source, n in tokens.items() if n}
+
+
+def _goodput(requests: Sequence[Request], slo: Slo, duration: float | None) -> dict[str, Any]:
+    good = goodput(requests, slo)
+    return {
+        "goodput_slos_ms": slo.limits_ms,
+        "request_goodput": good.met / duration if duration else None,
+        "slo_attainment": good.attainment,
+        "slo_attainment_by_metric": good.by_metric,
+    }

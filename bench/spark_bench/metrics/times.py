@@ -1,0 +1,223 @@
+"""The times of many requests as arrays: one pass over the requests, everything else vectorised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spark_bench.record import Request
+
+Ints = NDArray[np.int64]
+Counts = NDArray[np.int32]
+Floats = NDArray[np.float64]
+
+NS_PER_MS = 1e6
+NS_PER_S = 1e9
+
+# Of Request, as they are.
+COLUMNS = (
+    "index",
+    "scheduled_ns",
+    "sent_ns",
+    "first_event_ns",
+    "text_ns",
+    "done_ns",
+    "output_tokens",
+    "hidden_tokens",
+)
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """The gaps between successive token bearing deltas of one request, of all requests pooled.
+
+    ns: how long; end_ns: when the delta came that ended it; tokens: how many that delta carried
+    """
+
+    ns: Ints
+    end_ns: Ints
+    tokens: Counts
+
+    def where(self, chosen: NDArray[np.bool_]) -> Gaps:
+        """The chosen ones."""
+        return Gaps(self.ns[chosen], self.end_ns[chosen], self.tokens[chosen])
+
+    def itl_ms(self) -> Floats:
+        """One latency for each token after a first delta: a gap before k tokens counts k times
+        as gap/k, as sglang 0.5.23 has it (benchmark/serving.py, `adjusted_itl`)."""
+        each = self.each_ms()
+        return np.repeat(each, self.tokens) if np.any(self.tokens != 1) else each
+
+    def each_ms(self) -> Floats:
+        """Each gap divided by its tokens."""
+        each = self.ns / NS_PER_MS
+        each /= self.tokens
+        return each
+
+
+@dataclass(frozen=True)
+class Times:
+    """Requests with at least one visible token. Each array but the last three has an entry a
+    request; `_ns` is CLOCK_MONOTONIC, 0 where it never happened.
+
+    token_ns, token_counts, begins: all deltas of all requests, and where each request's begin
+    """
+
+    index: Ints
+    scheduled_ns: Ints
+    sent_ns: Ints
+    first_event_ns: Ints
+    text_ns: Ints
+    done_ns: Ints
+    output_tokens: Ints
+    hidden_tokens: Ints
+    token_ns: Ints
+    token_counts: Counts
+    begins: Ints
+
+    @classmethod
+    def of(cls, requests: Iterable[Request]) -> Times:
+        """Of those requests among them that have a visible token."""
+        chosen = [request for request in requests if np.any(request.token_counts > 0)]
+        rows = np.array([_row(request) for request in chosen], np.int64).reshape(-1, len(COLUMNS))
+        stamps = np.concatenate([r.token_ns for r in chosen]) if chosen else _none()
+        counts = np.concatenate([r.token_counts for r in chosen]) if chosen else _none()
+        sizes = np.array([r.token_ns.size for r in chosen], np.int64)
+        if not counts.all():
+            # A delta without a token of its own ("even" has such): the next one ends the gap.
+            bearing = counts > 0
+            owner = np.repeat(np.arange(sizes.size), sizes)
+            sizes = np.bincount(owner[bearing], minlength=sizes.size)
+            stamps, counts = stamps[bearing], counts[bearing]
+        begins = np.cumsum(sizes) - sizes
+        return cls(
+            **dict(zip(COLUMNS, rows.T, strict=True)),
+            token_ns=stamps,
+            token_counts=counts.astype(np.int32, copy=False),
+            begins=begins,
+        )
+
+    def __len__(self) -> int:
+        return int(self.begins.size)
+
+    @cached_property
+    def ends(self) -> Ints:
+        """Where each request's deltas end, in token_ns."""
+        return np.append(self.begins, self.token_ns.size)[1:]
+
+    @property
+    def first_ns(self) -> Ints:
+        """Each request's first token."""
+        return self.token_ns[self.begins]
+
+    @property
+    def last_ns(self) -> Ints:
+        """Each request's last token."""
+        return self.token_ns[self.ends - 1]
+
+    @cached_property
+    def after(self) -> Ints:
+        """How many visible tokens came after each request's first delta: its number of ITLs."""
+        if not len(self):
+            return _none()
+        visible = np.add.reduceat(self.token_counts, self.begins, dtype=np.int64)
+        return np.asarray(visible - self.token_counts[self.begins], np.int64)
+
+    def gaps(self) -> Gaps:
+        """Of all requests, in their order."""
+        later = self._later()
+        return Gaps(
+            np.diff(self.token_ns)[later[1:]], self.token_ns[later], self.token_counts[later]
+        )
+
+    def gap_owners(self) -> Counts:
+        """For each gap, the position of its request."""
+        sizes = self.ends - self.begins - 1
+        return np.repeat(np.arange(len(self), dtype=np.int32), sizes)
+
+    def _later(self) -> NDArray[np.bool_]:
+        """Which deltas aren't their request's first."""
+        later = np.ones(self.token_ns.size, bool)
+        later[self.begins] = False
+        return later
+
+    def latency_ms(self, name: str) -> Floats:
+        """One figure a request, in ms, NaN where it has none (no text, one token, ...).
+
+        ttft: send to first token (a role is none, reasoning is one)
+        ttfc: send to first stream event, be it a role alone
+        ttfo: send to first token that is not reasoning
+        e2e_latency: send to last token
+        e2e_done: send to the end of the stream, which is sglang's e2e_latency
+        scheduled_ttft, scheduled_e2e_latency: from when it should have been sent, so that a
+            client or a server that holds requests back can't hide that time
+        tpot: see `_tpot_ms`; longest_itl: the longest gap, each divided by its tokens
+        """
+        match name:
+            case "ttft":
+                return _since(self.first_ns, self.sent_ns)
+            case "ttfc":
+                return _since(self.first_event_ns, self.sent_ns)
+            case "ttfo":
+                return _since(self.text_ns, self.sent_ns)
+            case "e2e_latency":
+                return _since(self.last_ns, self.sent_ns)
+            case "e2e_done":
+                return _since(self.done_ns, self.sent_ns)
+            case "scheduled_ttft":
+                return _since(self.first_ns, self.scheduled_ns)
+            case "scheduled_e2e_latency":
+                return _since(self.last_ns, self.scheduled_ns)
+            case "tpot":
+                return self._tpot_ms()
+            case "longest_itl":
+                return self._longest_itl_ms()
+        raise KeyError(name)
+
+    def _tpot_ms(self) -> Floats:
+        """(last token - first token) / tokens after the first delta.
+
+        With one token in the first delta this is the usual (E2E - TTFT) / (n - 1). With k it
+        stays unbiased, as those k took no gap: 4 tokens every 40 ms are 10 ms each, where n - 1
+        would give 9.8. Hidden tokens came before the first one, so they aren't among n.
+        """
+        after = np.where(self.after > 0, self.after, np.nan)
+        return (self.last_ns - self.first_ns) / NS_PER_MS / after
+
+    def _longest_itl_ms(self) -> Floats:
+        longest = np.full(len(self), -np.inf)
+        np.maximum.at(longest, self.gap_owners(), self.gaps().each_ms())
+        longest[np.isinf(longest)] = np.nan
+        return longest
+
+
+def counted(requests: Iterable[Request]) -> Times:
+    """The requests that figures are made of: whole answers with a visible token."""
+    return Times.of(request for request in requests if request.ok)
+
+
+def present(values: Floats) -> Floats:
+    """Without the NaNs."""
+    return values[~np.isnan(values)]
+
+
+def began_ns(requests: Sequence[Request]) -> int:
+    """When the first request was sent, failed or not; 0 if none was."""
+    return min((request.sent_ns for request in requests if request.sent_ns), default=0)
+
+
+def _row(request: Request) -> list[int]:
+    return [getattr(request, column) for column in COLUMNS]
+
+
+def _none() -> Ints:
+    return np.empty(0, np.int64)
+
+
+def _since(then: Ints, start: Ints) -> Floats:
+    known = (then > 0) & (start > 0)
+    return np.where(known, (then - start) / NS_PER_MS, np.nan)
