@@ -1,0 +1,74 @@
+"""What the sampler writes, a JSON line each, and the job it reads."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from spark_bench.project import Node
+from spark_bench.server.prometheus import Look
+
+
+class Job(Struct, frozen=True):
+    """What to sample.
+
+    url: of the server ("http://spark-1:30000", with or without /v1); "" for none
+    api_key: sent to the server alone; it travels on stdin and never shows
+    interval: seconds between samples
+    nodes: whose power, temperature, memory and RDMA counters
+    """
+
+    url: str = ""
+    api_key: str = ""
+    interval: float = 1.0
+    nodes: tuple[Node, ...] = ()
+
+    def __repr__(self) -> str:
+        names = ", ".join(node.name for node in self.nodes)
+        return f"Job(url={self.url!r}, interval={self.interval}, nodes=({names}))"
+
+
+class NodeSample(Struct, frozen=True, omit_defaults=True):
+    """A node at one moment; None: it does not tell. at_ns: CLOCK_MONOTONIC of its arrival here.
+
+    power_w: of all its GPUs together; temperature_c, clock_mhz (SM), utilization (percent): of the
+        GPU that has most
+    gpu_memory_bytes: None where the GPU shares the node's memory (GB10)
+    memory_available_bytes, memory_total_bytes: of the node
+    received_bytes, sent_bytes: over all RDMA ports since they came up
+    """
+
+    at_ns: int
+    power_w: float | None = None
+    temperature_c: float | None = None
+    clock_mhz: float | None = None
+    utilization: float | None = None
+    gpu_memory_bytes: float | None = None
+    memory_available_bytes: int | None = None
+    memory_total_bytes: int | None = None
+    received_bytes: int | None = None
+    sent_bytes: int | None = None
+
+
+class ServerLine(Struct, frozen=True, tag="server"):
+    """What /metrics told; at_ns: CLOCK_MONOTONIC of its arrival here."""
+
+    at_ns: int
+    look: Look
+
+
+class NodeLine(Struct, frozen=True, tag="node"):
+    node: str
+    sample: NodeSample
+
+
+class NoteLine(Struct, frozen=True, tag="note"):
+    """Something that could not be sampled, for the reader."""
+
+    text: str
+
+
+class ReadyLine(Struct, frozen=True, tag="ready"):
+    """Everything has told something, or has been given up."""
+
+
+Line = ServerLine | NodeLine | NoteLine | ReadyLine

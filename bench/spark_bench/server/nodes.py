@@ -1,0 +1,119 @@
+"""How a node is sampled: the words that start the loop on it, and what its lines mean.
+
+One connection a node carries the whole run. The loop on the node ends with its stdin: when this
+side closes it, is killed, or loses the connection.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+
+from spark_bench.project import Node, Ssh
+from spark_bench.server.lines import NodeSample
+
+QUERY = "power.draw,temperature.gpu,clocks.sm,utilization.gpu,memory.used"
+CONNECT_SECONDS = 5
+# port_rcv_data and port_xmit_data count in 4-byte words (InfiniBand architecture, PortCounters).
+WORD_BYTES = 4
+KIB = 1024  # /proc/meminfo's kB
+MIB = 1024**2  # nvidia-smi's memory.used
+
+# The GPU is asked last, so that its power is stamped close to when it was read. `timeout` keeps an
+# nvidia-smi that hangs (a lost GPU) from silencing the rest.
+_LOOP = f"""
+bound=; command -v timeout >/dev/null && bound='timeout 5'
+sample() {{
+  total= free=
+  [ ! -r /proc/meminfo ] || while read -r key value unit; do
+    case $key in MemTotal:) total=$value;; MemAvailable:) free=$value; break;; esac
+  done </proc/meminfo
+  [ -z "$free" ] || echo "mem $total $free"
+  for at in /sys/class/infiniband/*/ports/1/counters; do
+    {{ read -r in <"$at/port_rcv_data" && read -r out <"$at/port_xmit_data" && echo "net $in $out"
+    }} 2>/dev/null
+  done
+  if ! command -v nvidia-smi >/dev/null; then echo 'nogpu it has no nvidia-smi'
+  elif told=$($bound nvidia-smi --query-gpu={QUERY} --format=csv,noheader,nounits 2>&1)
+  then printf '%s\\n' "$told" | while read -r line; do echo "gpu $line"; done
+  else echo "nogpu $told" | head -n 1; fi
+  echo end
+}}
+while :; do sample; sleep "$1"; done &
+loop=$!
+trap 'kill $loop 2>/dev/null' EXIT
+trap 'exit 0' HUP INT TERM
+cat >/dev/null
+"""
+
+
+def argv(node: Node, interval: float) -> list[str] | None:
+    """The words that sample a node until their stdin ends; None where there is no way to it."""
+    here = ["sh", "-c", _LOOP.strip(), "sh", f"{interval:g}"]
+    if node.here:
+        return here
+    return [*_ssh(node.ssh), shlex.join(["exec", *here])] if node.ssh else None
+
+
+def _ssh(to: Ssh) -> list[str]:
+    """A connection of our own: no shared one, no questions, no forwardings, given up when dead."""
+    options = {
+        "BatchMode": "yes",
+        "ControlMaster": "no",
+        "ControlPath": "none",
+        "ClearAllForwardings": "yes",
+        "ConnectTimeout": str(CONNECT_SECONDS),
+        "ServerAliveInterval": "5",
+        "LogLevel": "ERROR",
+    }
+    if to.strict_host_key_checking:
+        options["StrictHostKeyChecking"] = to.strict_host_key_checking
+    if to.known_hosts_file:
+        options["UserKnownHostsFile"] = f'"{to.known_hosts_file}"'
+    flags = {"-F": to.config_file, "-i": to.key_file, "-l": to.user, "-p": str(to.port or "")}
+    return [
+        *("ssh", "-T"),
+        *(word for name, value in options.items() for word in ("-o", f"{name}={value}")),
+        *(word for flag, value in flags.items() if value for word in (flag, value)),
+        *("--", to.hostname),
+    ]
+
+
+def sample(lines: Iterable[str], at_ns: int) -> tuple[NodeSample, str]:
+    """One round's lines, understood; and why its GPU could not be read ("" where it was)."""
+    told: dict[str, list[str]] = {"mem": [], "net": [], "gpu": [], "nogpu": []}
+    for line in lines:
+        kind, _, rest = line.strip().partition(" ")
+        told.setdefault(kind, []).append(rest)
+    gpus = [[figure(field) for field in gpu.split(",")] for gpu in told["gpu"]]
+    memory = [int(word) * KIB for line in told["mem"] for word in line.split()]
+    ports = [[int(word) * WORD_BYTES for word in port.split()] for port in told["net"]]
+    used = _column(gpus, 4)
+    seen = NodeSample(
+        at_ns=at_ns,
+        power_w=sum(watts) if (watts := _column(gpus, 0)) else None,
+        temperature_c=max(_column(gpus, 1), default=None),
+        clock_mhz=max(_column(gpus, 2), default=None),
+        utilization=max(_column(gpus, 3), default=None),
+        gpu_memory_bytes=sum(used) * MIB if used else None,
+        memory_total_bytes=memory[0] if memory else None,
+        memory_available_bytes=memory[1] if memory else None,
+        received_bytes=sum(port[0] for port in ports) if ports else None,
+        sent_bytes=sum(port[1] for port in ports) if ports else None,
+    )
+    return seen, " ".join(told["nogpu"])
+
+
+def figure(field: str) -> float | None:
+    """nvidia-smi's figure, with or without its unit; None for "N/A", "[N/A]", "Not Supported"."""
+    word = field.split()[0] if field.split() else ""
+    try:
+        return float(word)
+    except ValueError:
+        return None
+
+
+def _column(gpus: Sequence[Sequence[float | None]], number: int) -> list[float]:
+    """What the GPUs tell of one thing; those that don't are left out."""
+    told = (row[number] for row in gpus if len(row) > number)
+    return [known for known in told if known is not None]

@@ -1,0 +1,151 @@
+"""An engine's /metrics, understood: SGLang's, vLLM's and llama.cpp's names for the same things.
+
+One engine may tell a thing under several label sets:
+
+- tp_rank, pp_rank, moe_ep_rank: ranks that work on the same requests. Each would tell the same
+  figure (SGLang's --enable-metrics-for-all-schedulers), so the lowest alone is taken.
+- everything else (dp_rank, vLLM's engine, model_name, endpoints): other requests, which are added
+  up. Shares (cache hits, token usage) are averaged instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from msgspec import Struct
+
+from spark_bench.metrics.histograms import Histogram
+
+SAME_REQUESTS = ("tp_rank", "pp_rank", "moe_ep_rank")
+# Meaning → names, the first that is there wins. SGLang 0.5.3 to 0.5.23, vLLM 0.6 to 0.11 (its
+# gauges lost the gpu_ prefix, its ITL was called time per output token), llama.cpp server.
+SUMS = {
+    "running": ("sglang:num_running_reqs", "vllm:num_requests_running",
+                "llamacpp:requests_processing"),
+    "queued": ("sglang:num_queue_reqs", "vllm:num_requests_waiting", "llamacpp:requests_deferred"),
+    "throughput": ("sglang:gen_throughput",),
+    "generated": ("sglang:generation_tokens_total", "vllm:generation_tokens_total",
+                  "llamacpp:tokens_predicted_total"),
+    "prompted": ("sglang:prompt_tokens_total", "vllm:prompt_tokens_total",
+                 "llamacpp:prompt_tokens_total"),
+    "cache_hits": ("vllm:prefix_cache_hits_total", "vllm:gpu_prefix_cache_hits_total"),
+    "cache_queries": ("vllm:prefix_cache_queries_total", "vllm:gpu_prefix_cache_queries_total"),
+}  # fmt: skip
+SHARES = {
+    "token_usage": ("sglang:token_usage", "vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc",
+                    "llamacpp:kv_cache_usage_ratio"),
+    "cache_hit_rate": ("sglang:cache_hit_rate",),
+}  # fmt: skip
+HISTOGRAMS = {
+    "ttft": ("sglang:time_to_first_token_seconds", "vllm:time_to_first_token_seconds"),
+    "itl": ("sglang:inter_token_latency_seconds", "vllm:inter_token_latency_seconds",
+            "vllm:time_per_output_token_seconds"),
+    "tpot": ("sglang:request_time_per_output_token_seconds",
+             "vllm:request_time_per_output_token_seconds"),
+    "e2e": ("sglang:e2e_request_latency_seconds", "vllm:e2e_request_latency_seconds"),
+    "queue": ("sglang:queue_time_seconds", "vllm:request_queue_time_seconds"),
+}  # fmt: skip
+
+
+class Look(Struct, frozen=True, omit_defaults=True):
+    """What an engine's /metrics tells at one moment; None: it does not tell.
+
+    running, queued: requests
+    throughput: tokens a second that it generates, by its own reckoning
+    generated, prompted: tokens since its start
+    cache_hit_rate: share of prompt tokens that came from the prefix cache, as SGLang tells it;
+        vLLM tells hits and queries (tokens since its start) instead
+    token_usage: share of the KV cache in use
+    histograms: by meaning: ttft, itl, tpot, e2e, queue; seconds
+    """
+
+    running: float | None = None
+    queued: float | None = None
+    throughput: float | None = None
+    generated: float | None = None
+    prompted: float | None = None
+    cache_hits: float | None = None
+    cache_queries: float | None = None
+    token_usage: float | None = None
+    cache_hit_rate: float | None = None
+    histograms: dict[str, Histogram] = {}
+
+
+class _Sample(Struct, frozen=True):
+    """One line of the text: its labels (None of them a rank's) and its value."""
+
+    ranks: tuple[int, ...]
+    labels: Mapping[str, str]
+    value: float
+
+
+def look(text: str, *, histograms: bool = True) -> Look:
+    """The exposition, understood; ValueError where it is none."""
+    found = _samples(text)
+    told: dict[str, float | None] = {}
+    for meaning, names in SUMS.items():
+        told[meaning] = _total(_first(found, names))
+    for meaning, names in SHARES.items():
+        told[meaning] = _mean(_first(found, names))
+    made = dict(_histograms(found)) if histograms else {}
+    return Look(**told, histograms=made)
+
+
+def _samples(text: str) -> dict[str, list[_Sample]]:
+    from prometheus_client.parser import text_string_to_metric_families
+
+    found: dict[str, list[_Sample]] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            ranks = tuple(_rank(sample.labels.get(label, "0")) for label in SAME_REQUESTS)
+            labels = {k: v for k, v in sample.labels.items() if k not in SAME_REQUESTS}
+            found.setdefault(sample.name, []).append(_Sample(ranks, labels, sample.value))
+    return {name: _lowest(samples) for name, samples in found.items()}
+
+
+def _rank(label: str) -> int:
+    return int(label) if label.isdigit() else 0
+
+
+def _lowest(samples: list[_Sample]) -> list[_Sample]:
+    """Of those that differ by their rank alone, the lowest."""
+    best: dict[frozenset[tuple[str, str]], _Sample] = {}
+    for sample in samples:
+        key = frozenset(sample.labels.items())
+        if key not in best or sample.ranks < best[key].ranks:
+            best[key] = sample
+    return list(best.values())
+
+
+def _first(found: Mapping[str, list[_Sample]], names: Iterable[str]) -> list[_Sample]:
+    return next((found[name] for name in names if name in found), [])
+
+
+def _total(samples: list[_Sample]) -> float | None:
+    return sum(s.value for s in samples) if samples else None
+
+
+def _mean(samples: list[_Sample]) -> float | None:
+    return sum(s.value for s in samples) / len(samples) if samples else None
+
+
+def _histograms(found: Mapping[str, list[_Sample]]) -> Iterator[tuple[str, Histogram]]:
+    for meaning, names in HISTOGRAMS.items():
+        for name in names:
+            if f"{name}_bucket" in found:
+                yield meaning, _histogram(name, found)
+                break
+
+
+def _histogram(name: str, found: Mapping[str, list[_Sample]]) -> Histogram:
+    """All label sets in one: cumulative counts of equal bounds add up."""
+    buckets: dict[float, float] = {}
+    for sample in found[f"{name}_bucket"]:
+        upper = float(sample.labels["le"])
+        buckets[upper] = buckets.get(upper, 0.0) + sample.value
+    return Histogram(
+        name=name,
+        buckets=tuple(sorted(buckets.items())),
+        sum=_total(found.get(f"{name}_sum", [])) or 0.0,
+        count=_total(found.get(f"{name}_count", [])) or 0.0,
+    )

@@ -1,0 +1,182 @@
+"""The sampling process: reads a job on stdin, writes JSON lines, ends with its stdin.
+
+    python -m spark_bench.server.sampler
+
+First line of stdin: the job. A second line, whatever it says, asks for a last look at the server
+and an orderly end; the end of stdin (the parent is gone) ends it at once, and with it what runs on
+the nodes. Nothing that can't be sampled is an error: a note says so.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import IO
+
+import msgspec
+
+from spark_bench.project import Node
+from spark_bench.server import nodes
+from spark_bench.server.lines import Job, Line, NodeLine, NoteLine, ReadyLine
+from spark_bench.server.scrape import NoMetrics, Scraper
+
+# The client that is measured by comes first.
+NICENESS = 5
+END_SECONDS = 2
+
+Tell = Callable[[Line], None]
+
+
+class Ready:
+    """Tells ReadyLine once everything that is sampled has told something, or was given up."""
+
+    def __init__(self, tell: Tell, names: set[str]) -> None:
+        self._tell, self._waiting, self._lock = tell, names, threading.Lock()
+
+    def done(self, name: str) -> None:
+        with self._lock:
+            if name in self._waiting:
+                self._waiting.remove(name)
+                if not self._waiting:
+                    self._tell(ReadyLine())
+
+
+class Server(threading.Thread):
+    """Looks at /metrics each interval; the first and the last look carry the histograms."""
+
+    def __init__(self, job: Job, tell: Tell, done: Callable[[], None]) -> None:
+        super().__init__(daemon=True)
+        self.job, self.tell, self.done = job, tell, done
+        self.scraper = Scraper(job)
+        self.ending = threading.Event()
+        self._failed = ""
+
+    def run(self) -> None:
+        try:
+            whole = self._look(histograms=True)
+            self.done()
+            while not self.ending.wait(self.job.interval):
+                whole = self._look(histograms=not whole) or whole
+            self._look(histograms=True)
+        except NoMetrics as e:
+            cure = "serve with enable_metrics = True (SGLang's --enable-metrics)"
+            self.tell(NoteLine(f"{self.scraper.url} {e}: {cure}"))
+        self.done()
+
+    def _look(self, *, histograms: bool) -> bool:
+        """One look; False where no answer came, which is noted once for each reason."""
+        try:
+            self.tell(self.scraper.ask(histograms=histograms))
+        except (OSError, http.client.HTTPException) as e:
+            why = str(e) or type(e).__name__
+            if why != self._failed:
+                self.tell(NoteLine(f"{self.scraper.url} did not answer: {why}"))
+            self._failed = why
+            return False
+        return True
+
+
+class Feed(threading.Thread):
+    """Reads what one node's loop prints."""
+
+    def __init__(self, node: Node, words: list[str], tell: Tell, done: Callable[[], None]) -> None:
+        super().__init__(daemon=True)
+        self.node, self.tell, self.done = node, tell, done
+        self.process = subprocess.Popen(
+            words,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+        )
+        self.ending = False
+
+    def run(self) -> None:
+        assert self.process.stdout and self.process.stderr
+        rounds = self._read(self.process.stdout)
+        if not self.ending:
+            words = self.process.stderr.read().strip().splitlines()
+            why = words[-1] if words else f"exit {self.process.wait()}"
+            lost = "was lost" if rounds else "can't be sampled"
+            self.tell(NoteLine(f"{self.node.name} {lost}: {why}"))
+        self.done()
+
+    def _read(self, lines: IO[str]) -> int:
+        """Tell every round; how many there were."""
+        block: list[str] = []
+        rounds, blind = 0, ""
+        for line in lines:
+            if line.strip() != "end":
+                block.append(line)
+                continue
+            told, why = nodes.sample(block, time.perf_counter_ns())
+            self.tell(NodeLine(self.node.name, told))
+            if why and not blind:
+                self.tell(NoteLine(f"{self.node.name}: no power or temperature: {why}"))
+            block, rounds, blind = [], rounds + 1, why or blind
+            self.done()
+        return rounds
+
+    def close(self) -> None:
+        """The loop on the node ends with its stdin."""
+        self.ending = True
+        with suppress(OSError):
+            assert self.process.stdin
+            self.process.stdin.close()
+
+    def end(self) -> None:
+        try:
+            self.process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+
+
+def sample(job: Job, tell: Tell, wait: Callable[[], bool]) -> None:
+    """Sample until `wait` returns: True for an orderly end with a last look, False for now."""
+    ways = [(node, nodes.argv(node, job.interval)) for node in job.nodes]
+    names = {node.name for node, words in ways if words} | ({job.url} if job.url else set())
+    ready = Ready(tell, set(names))
+    for node, words in ways:
+        if not words:
+            tell(NoteLine(f"{node.name} can't be sampled: it is not reached by SSH"))
+    if not names:
+        tell(ReadyLine())
+    feeds = [
+        Feed(node, words, tell, lambda name=node.name: ready.done(name))  # type: ignore[misc]
+        for node, words in ways
+        if words
+    ]
+    server = Server(job, tell, lambda: ready.done(job.url)) if job.url else None
+    for thread in (*feeds, *([server] if server else [])):
+        thread.start()
+    orderly = wait()
+    if server and orderly:
+        server.ending.set()
+        server.join()
+    for feed in feeds:
+        feed.close()
+    for feed in feeds:
+        feed.end()
+
+
+def main() -> None:
+    os.nice(NICENESS)
+    job = msgspec.json.decode(sys.stdin.buffer.readline(), type=Job)
+    encoder, lock = msgspec.json.Encoder(), threading.Lock()
+
+    def tell(line: Line) -> None:
+        with lock:
+            os.write(sys.stdout.fileno(), encoder.encode(line) + b"\n")
+
+    sample(job, tell, lambda: bool(sys.stdin.buffer.readline()))
+
+
+if __name__ == "__main__":
+    main()

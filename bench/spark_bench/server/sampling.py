@@ -1,0 +1,102 @@
+"""The client's side of sampling: a process of its own, started before a run and asked after it.
+
+Its output goes to a temporary file, so that nothing of it costs the client anything in between.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from typing import IO
+
+import msgspec
+
+from spark_bench.server.lines import Job, Line, NoteLine, ReadyLine
+from spark_bench.server.nodes import CONNECT_SECONDS
+from spark_bench.server.readings import ServerSide, server_side
+from spark_bench.server.scrape import SECONDS
+
+COMMAND = (sys.executable, "-m", "spark_bench.server.sampler")
+# Everything answers or is given up within this.
+READY_SECONDS = CONNECT_SECONDS + SECONDS
+END_SECONDS = 2 * SECONDS + 2
+
+
+class Sampling:
+    """A running sampler; `start` it before the run's first request, `stop` it after the last."""
+
+    def __init__(self, process: subprocess.Popen[bytes], out: IO[bytes], err: IO[bytes]) -> None:
+        self._process, self._out, self._err = process, out, err
+        self._decoder = msgspec.json.Decoder(Line)
+        self.started_ns = time.perf_counter_ns()
+
+    @classmethod
+    def start(cls, job: Job, patience: float = READY_SECONDS) -> Sampling:
+        """Start sampling, and wait until everything has been sampled once or was given up, at most
+        `patience` seconds."""
+        # Both outlive this call: `stop` reads and closes them.
+        out, err = (tempfile.TemporaryFile() for _ in range(2))  # noqa: SIM115
+        process = subprocess.Popen(
+            COMMAND,
+            stdin=subprocess.PIPE,
+            stdout=out,
+            stderr=err,
+            # Ctrl-C is the client's to answer: the last look is still wanted then.
+            start_new_session=True,
+        )
+        sampling = cls(process, out, err)
+        sampling._say(msgspec.json.encode(job))
+        sampling._await_ready(time.monotonic() + patience)
+        sampling.started_ns = time.perf_counter_ns()
+        return sampling
+
+    def stop(self, begin_ns: int = 0, end_ns: int = 0) -> ServerSide:
+        """End sampling; what there was, for the window of the run (by default from `start` until
+        now)."""
+        now = time.perf_counter_ns()
+        self._say(b"stop")
+        try:
+            self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        lines = self._lines()
+        if words := self._last_words():
+            lines.append(NoteLine(f"sampling ended early: {words}"))
+        with suppress(OSError):
+            self._process.stdin.close()  # type: ignore[union-attr]
+        self._out.close()
+        self._err.close()
+        return server_side(lines, begin_ns or self.started_ns, end_ns or now)
+
+    def _say(self, line: bytes) -> None:
+        """A sampler that has ended is told of by its last words."""
+        with suppress(OSError):
+            assert self._process.stdin
+            self._process.stdin.write(line + b"\n")
+            self._process.stdin.flush()
+
+    def _await_ready(self, deadline: float) -> None:
+        while self._process.poll() is None and time.monotonic() < deadline:
+            if any(isinstance(line, ReadyLine) for line in self._lines()):
+                return
+            time.sleep(0.02)
+
+    def _lines(self) -> list[Line]:
+        """Everything that was written so far; a line that isn't whole yet is left."""
+        # pread: the process writes at the offset that the two share.
+        text = os.pread(self._out.fileno(), os.fstat(self._out.fileno()).st_size, 0)
+        return [self._decoder.decode(line) for line in text.split(b"\n")[:-1]]
+
+    def _last_words(self) -> str:
+        self._err.seek(0)
+        words = self._err.read().decode(errors="replace").strip().splitlines()
+        if self._process.returncode == 0:
+            return ""
+        return words[-1] if words else f"exit {self._process.returncode}"

@@ -1,0 +1,49 @@
+"""One engine's /metrics over one kept connection."""
+
+from __future__ import annotations
+
+import http.client
+import time
+from urllib.parse import urlsplit
+
+from spark_bench.server.lines import Job, ServerLine
+from spark_bench.server.prometheus import look
+
+# A busy engine answers /metrics late, since it shares the loop that streams its tokens.
+SECONDS = 5
+PATH = "/metrics"
+
+
+class NoMetrics(Exception):
+    """The server answers, but tells no metrics: there is no use in asking again."""
+
+
+class Scraper:
+    """Asks again and again; OSError and http.client's errors tell that one answer did not come."""
+
+    def __init__(self, job: Job) -> None:
+        parts = urlsplit(job.url if "//" in job.url else f"http://{job.url}")
+        self.path = parts.path.rstrip("/").removesuffix("/v1") + PATH
+        self.url = f"{parts.scheme}://{parts.netloc}{self.path}"
+        self._headers = {"Authorization": f"Bearer {job.api_key}"} if job.api_key else {}
+        secure = parts.scheme == "https"
+        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        self._connection = kind(parts.hostname or "localhost", parts.port, timeout=SECONDS)
+
+    def ask(self, *, histograms: bool) -> ServerLine:
+        """What it tells now; NoMetrics where it never will."""
+        try:
+            self._connection.request("GET", self.path, headers=self._headers)
+            reply = self._connection.getresponse()
+            text = reply.read().decode(errors="replace")
+        except (OSError, http.client.HTTPException):
+            self._connection.close()
+            raise
+        at = time.perf_counter_ns()
+        if reply.status != http.client.OK:
+            self._connection.close()
+            raise NoMetrics(f"answers {reply.status}")
+        try:
+            return ServerLine(at, look(text, histograms=histograms))
+        except ValueError as e:
+            raise NoMetrics(f"answers what is no Prometheus text ({e})") from None
