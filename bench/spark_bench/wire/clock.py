@@ -1,0 +1,68 @@
+"""The kernel's receive times, on the clock that the rest of a run uses.
+
+The kernel stamps a packet with CLOCK_REALTIME when it arrives (SO_TIMESTAMPNS; for TCP a read gets
+the stamp of its last packet). Everything else here is CLOCK_MONOTONIC: the offset between the two
+is measured at the start and watched, since someone may set the wall clock.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+from array import array
+from struct import Struct
+
+import numpy as np
+
+# asm-generic/socket.h; the constant is missing from Python's socket module.
+SO_TIMESTAMPNS = 35
+
+TIMESPEC = Struct("qq")
+
+# One timespec and its header, rounded up (CMSG_SPACE).
+ANCILLARY = 64
+
+
+def stamps_wanted(sock: socket.socket) -> bool:
+    """Ask the kernel for receive times; False where it has none to give."""
+    if sys.platform != "linux":
+        return False
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+    except OSError:
+        return False
+    return True
+
+
+def offset_ns() -> int:
+    """CLOCK_REALTIME minus CLOCK_MONOTONIC, in ns.
+
+    The narrowest of several looks: a look that was interrupted in the middle is wide.
+    """
+    looks = (_look() for _ in range(20))
+    return min(looks)[1]
+
+
+def _look() -> tuple[int, int]:
+    before = time.perf_counter_ns()
+    wall = time.time_ns()
+    after = time.perf_counter_ns()
+    return after - before, wall - (before + after) // 2
+
+
+def monotonic(stamps: bytes | bytearray, offset: int) -> array[int]:
+    """Raw timespecs as CLOCK_MONOTONIC nanoseconds."""
+    pairs = np.frombuffer(stamps, np.int64).reshape(-1, 2)
+    return array("q", (pairs[:, 0] * 1_000_000_000 + pairs[:, 1] - offset).tobytes())
+
+
+def timespec(ns: int) -> bytes:
+    """Nanoseconds in the shape that the kernel's stamps have."""
+    return TIMESPEC.pack(*divmod(ns, 1_000_000_000))
+
+
+def last(stamps: bytes | bytearray, offset: int) -> int:
+    """The last of raw timespecs, as CLOCK_MONOTONIC nanoseconds."""
+    seconds, ns = TIMESPEC.unpack_from(stamps, len(stamps) - TIMESPEC.size)
+    return int(seconds * 1_000_000_000 + ns - offset)

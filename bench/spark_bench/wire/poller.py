@@ -1,0 +1,81 @@
+"""Which sockets have something to say: epoll, or whatever the platform has."""
+
+from __future__ import annotations
+
+import select
+import selectors
+import socket
+from typing import Protocol
+
+READABLE = 1
+WRITABLE = 4
+
+# What an event for a running response looks like: bytes have come, and one could write.
+DATA = READABLE | WRITABLE
+
+
+class Poller(Protocol):
+    """Tells each socket's changes as (fd, mask); a bit beyond DATA: the peer has gone."""
+
+    def poll(self, seconds: float, most: int, /) -> list[tuple[int, int]]: ...
+
+    def add(self, sock: socket.socket) -> None: ...
+
+    def writing(self, sock: socket.socket) -> None:
+        """Not everything could be written: tell when more can be."""
+
+    def remove(self, sock: socket.socket) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def poller() -> Poller:
+    """The best that this platform has."""
+    return Epoll() if hasattr(select, "epoll") else Portable()
+
+
+class Epoll:
+    """Edge-triggered: a change is told once, so each socket is read until it is empty."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self.poll = self._epoll.poll
+        self.close = self._epoll.close
+
+    def add(self, sock: socket.socket) -> None:
+        mask = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+        self._epoll.register(sock.fileno(), mask)
+
+    def writing(self, sock: socket.socket) -> None:
+        """Told anyway: edges need no arming."""
+
+    def remove(self, sock: socket.socket) -> None:
+        self._epoll.unregister(sock.fileno())
+
+
+class Portable:
+    """Level-triggered, over `selectors`: being writable is asked for where it is of interest."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+
+    def poll(self, seconds: float, most: int, /) -> list[tuple[int, int]]:
+        return [self._told(key, mask) for key, mask in self._selector.select(seconds)[:most]]
+
+    def add(self, sock: socket.socket) -> None:
+        self._selector.register(sock, selectors.EVENT_READ | selectors.EVENT_WRITE)
+
+    def writing(self, sock: socket.socket) -> None:
+        self._selector.modify(sock, selectors.EVENT_READ | selectors.EVENT_WRITE)
+
+    def remove(self, sock: socket.socket) -> None:
+        self._selector.unregister(sock)
+
+    def close(self) -> None:
+        self._selector.close()
+
+    def _told(self, key: selectors.SelectorKey, mask: int) -> tuple[int, int]:
+        if mask & selectors.EVENT_WRITE:
+            self._selector.modify(key.fileobj, selectors.EVENT_READ)
+        readable = READABLE if mask & selectors.EVENT_READ else 0
+        return key.fd, readable | WRITABLE

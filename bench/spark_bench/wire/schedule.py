@@ -1,0 +1,104 @@
+"""Which request may be sent next, and when it was meant to be: no sockets, no clock of its own."""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict, deque
+from dataclasses import dataclass
+
+from ..record import Load
+
+SECOND = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A request whose turn it is.
+
+    scheduled_ns: when it was meant to be sent; latencies free of coordinated omission count from
+        here
+    possible_ns: when it could be sent first, its slot included; later than that is our own delay
+    """
+
+    index: int
+    scheduled_ns: int
+    possible_ns: int
+
+
+class Schedule:
+    """Deals out a load's requests as their times and slots come.
+
+    In a closed loop (no time of its own, slots limited) a request is meant for the moment at which
+    its slot came free. With a time of its own it stays meant for that time, however long it has to
+    wait for a slot: that wait is what coordinated omission hides.
+    """
+
+    def __init__(self, load: Load, start_ns: int) -> None:
+        self.start_ns = start_ns
+        self.in_flight = 0
+        self._jobs = load.jobs
+        self._last_ns = start_ns + round(load.duration * SECOND) if load.duration else None
+        self._followers: defaultdict[int, list[int]] = defaultdict(list)
+        self._timed: list[tuple[int, int]] = []
+        self._waiting: deque[tuple[int, int]] = deque()
+        # When each free slot came free; None: no limit.
+        self._slots: deque[int] | None = deque() if load.steps else None
+        self._steps = deque((start_ns + round(s.at * SECOND), s.slots) for s in load.steps)
+        self._limit = 0
+        for job in load.jobs:
+            if job.timing.after is None:
+                self._timed.append((start_ns + round(job.timing.at * SECOND), job.index))
+            else:
+                self._followers[job.timing.after].append(job.index)
+        heapq.heapify(self._timed)
+        self._left = len(load.jobs)
+
+    def take(self, now_ns: int) -> Turn | None:
+        """The next request that may be sent now; it counts as in flight from here on."""
+        if self._last_ns is not None and now_ns >= self._last_ns:
+            return None
+        while self._timed and self._timed[0][0] <= now_ns:
+            self._waiting.append(heapq.heappop(self._timed))
+        self._open_slots(now_ns)
+        if not self._waiting or (self._slots is not None and not self._slots):
+            return None
+        ready, index = self._waiting.popleft()
+        possible = ready if self._slots is None else max(ready, self._slots.popleft())
+        self.in_flight += 1
+        self._left -= 1
+        return Turn(index, possible if self._closed(index) else ready, possible)
+
+    def ended(self, index: int, at_ns: int) -> None:
+        """A request that was taken has ended; its slot is free, its follower's clock runs."""
+        self.in_flight -= 1
+        if self._slots is not None:
+            self._slots.append(at_ns)
+        for follower in self._followers.pop(index, ()):
+            pause = round(self._jobs[follower].timing.pause * SECOND)
+            heapq.heappush(self._timed, (at_ns + pause, follower))
+
+    def next_ns(self, now_ns: int) -> int | None:
+        """When `take` may give something next, as far as is known; None: after an end alone."""
+        if self._last_ns is not None and now_ns >= self._last_ns:
+            return None
+        if self._waiting and (self._slots is None or self._slots):
+            return now_ns
+        times = [self._timed[0][0]] if self._timed and (self._slots is None or self._slots) else []
+        times += [self._steps[0][0]] if self._steps else []
+        return min(times, default=None)
+
+    def finished(self, now_ns: int) -> bool:
+        """Nothing is in flight and nothing more will be sent."""
+        if self.in_flight:
+            return False
+        return not self._left or (self._last_ns is not None and now_ns >= self._last_ns)
+
+    def _open_slots(self, now_ns: int) -> None:
+        while self._slots is not None and self._steps and self._steps[0][0] <= now_ns:
+            at, slots = self._steps.popleft()
+            self._slots.extend([at] * (slots - self._limit))
+            self._limit = slots
+
+    def _closed(self, index: int) -> bool:
+        timing = self._jobs[index].timing
+        return timing.after is None and timing.at == 0.0

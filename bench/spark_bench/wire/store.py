@@ -1,0 +1,145 @@
+"""Where finished responses wait to be read: memory, and beyond a budget a temporary file."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from array import array
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO
+
+from ..record import Ended, Exchange
+from . import clock
+
+# Responses kept in memory before they go to the file, in bytes.
+BUDGET = 32 * 1024 * 1024
+
+# How much goes to the file at once: a millisecond's work.
+STEP = 1024 * 1024
+
+# What one response costs beside its bytes, roughly: its objects.
+OVERHEAD = 600
+
+
+@dataclass(slots=True)
+class Piece:
+    """A run of reads of one response: raw stamps, ends (counted from the piece's start), bytes."""
+
+    stamps: bytes | bytearray
+    ends: array[int]
+    data: bytes | bytearray
+
+    def __len__(self) -> int:
+        return len(self.stamps) + 8 * len(self.ends) + len(self.data)
+
+
+@dataclass(slots=True)
+class Fate:
+    """What became of a request, without its bytes; see Exchange."""
+
+    index: int
+    scheduled_ns: int
+    sent_ns: int
+    ended_ns: int
+    ended: Ended
+    detail: str
+    reused: bool
+
+
+class Store:
+    """Keeps responses in the order in which they end; gives them back by request.
+
+    Memory stays below the budget, whatever the run's length. A file that can't be written to (a
+    full disk) loses nothing: what it can't take stays in memory, and `note` says so.
+    """
+
+    def __init__(self, offset_ns: int, budget: int = BUDGET) -> None:
+        self.offset_ns = offset_ns
+        self.spilled = 0
+        self.note = ""
+        self._budget = budget
+        self._held = 0
+        self._fates: dict[int, Fate] = {}
+        self._memory: defaultdict[int, list[Piece]] = defaultdict(list)
+        self._places: defaultdict[int, list[tuple[int, int, int, int]]] = defaultdict(list)
+        self._file: IO[bytes] | None = None
+
+    def keep(self, index: int, piece: Piece) -> None:
+        """The next piece of a response."""
+        self._memory[index].append(piece)
+        self._held += len(piece) + OVERHEAD
+        if self._held > self._budget and not self.note:
+            self._spill()
+
+    def end(self, fate: Fate) -> None:
+        """A request is over."""
+        self._fates[fate.index] = fate
+
+    def exchanges(self) -> Iterator[Exchange]:
+        """Every request that ended, by index, with all its bytes. Each is made when asked for."""
+        for index in sorted(self._fates):
+            yield self._exchange(self._fates[index])
+
+    def close(self) -> None:
+        """Forget the file; it has no name that could be left behind."""
+        if self._file:
+            self._file.close()
+
+    def _exchange(self, fate: Fate) -> Exchange:
+        stamps, ends, data = bytearray(), array("q"), bytearray()
+        for piece in self._pieces(fate.index):
+            start = len(data)
+            stamps += piece.stamps
+            data += piece.data
+            ends.extend(array("q", (start + end for end in piece.ends)) if start else piece.ends)
+        return Exchange(
+            fate.index,
+            fate.scheduled_ns,
+            fate.sent_ns,
+            fate.ended_ns,
+            fate.ended,
+            fate.detail,
+            fate.reused,
+            clock.monotonic(stamps, self.offset_ns),
+            ends,
+            bytes(data),
+        )
+
+    def _pieces(self, index: int) -> Iterator[Piece]:
+        for at, stamps, ends, data in self._places.get(index, ()):
+            assert self._file is not None
+            self._file.seek(at)
+            raw = self._file.read(stamps + ends + data)
+            counts = array("q", raw[stamps : stamps + ends])
+            yield Piece(raw[:stamps], counts, raw[stamps + ends :])
+        yield from self._memory.get(index, ())
+
+    def _spill(self) -> None:
+        """The oldest responses go to the file, little by little: the loop must not stand still."""
+        try:
+            while self._held > self._budget - STEP and self._memory:
+                self._write(next(iter(self._memory)))
+        except OSError as e:
+            self.note = f"no room for responses in {tempfile.gettempdir()}: {e.strerror}"
+
+    def _write(self, index: int) -> None:
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(prefix="spark-bench-", buffering=0)  # noqa: SIM115
+        places = list[tuple[int, int, int, int]]()
+        parts: list[bytes | bytearray | array[int]] = []
+        at = self.spilled
+        for piece in self._memory[index]:
+            sizes = len(piece.stamps), 8 * len(piece.ends), len(piece.data)
+            places.append((at, *sizes))
+            parts += (piece.stamps, piece.ends, piece.data)
+            at += sum(sizes)
+        whole = b"".join(parts)
+        self._file.seek(self.spilled)
+        if self._file.write(whole) != len(whole):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.spilled = at
+        self._places[index] += places
+        self._held -= sum(len(p) + OVERHEAD for p in self._memory.pop(index))
