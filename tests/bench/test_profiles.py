@@ -107,7 +107,7 @@ def test_overrides_as_text() -> None:
         ({"request_rate": "fast"}, ["--request-rate: 'fast' ", "above 0"]),
         ({"concurrency": 0}, ["--concurrency: 0 ", "1 or more", '"none"']),
         ({"concurrency": "many"}, ["--concurrency: 'many' ", "1 or more"]),
-        ({"concurrency": 11}, ["--concurrency: 11 ", "prompts (10)", "num_prompts to 11"]),
+        ({"concurrency": 11}, ["--concurrency: 11 ", "prompts (10)", "(--num-prompts) to 11"]),
     ],
 )
 def test_an_override_that_is_refused(override: dict[str, object], words: list[str]) -> None:

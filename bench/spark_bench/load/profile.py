@@ -113,8 +113,12 @@ def _too_many_slots(slots: object, prompts: object) -> Refusal | None:
     """More in flight than there are: the run would never be what its name says."""
     if not isinstance(slots, int) or not isinstance(prompts, int) or slots <= prompts:
         return None
-    why = f"must be at most the number of prompts ({prompts}): lower it, or raise num_prompts"
-    return Refusal("concurrency", slots, f"{why} to {slots}")
+    return Refusal(
+        "concurrency",
+        slots,
+        f"must be at most the number of prompts ({prompts}): lower it (--concurrency),"
+        f" or raise num_prompts (--num-prompts) to {slots}",
+    )
 
 
 def _sentence(place: str, refusal: Refusal) -> str:

@@ -1,0 +1,181 @@
+"""Which loads to measure, one after the other, until more of it is of no use."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
+
+import msgspec
+
+from spark_bench.errors import BadInput
+from spark_bench.load.knee import Measured, from_below, knee, past_knee, power
+
+__all__ = ["Measured", "Sweep", "knee", "parse"]
+
+_MOST_POINTS = 1000
+# A search starts at 1 and doubles; one for the rate also halves, to about a request a minute.
+_LEAST = {"concurrency": 1.0, "rate": 1 / 64}
+_MOST = {"concurrency": 1024.0, "rate": 1024.0}
+# A search ends when it knows the knee to about a factor of the square root of 2.
+_CLOSE = 1.5
+_FORMS = 'write 1..64 (doubling), 1..10:1 (in steps), 1,2,4,8, or "auto"'
+_RANGE = re.compile(r"(?P<low>[^:]+?)\.\.(?P<high>[^:]+)(:(?P<step>.+))?")
+
+
+class Sweep(msgspec.Struct, frozen=True):
+    """Which loads to measure.
+
+    over: "concurrency", requests in flight, or "rate", requests a second
+    points: the loads, ascending; empty: searched for, around the knee
+    most: the highest load of a search
+    attainment: below this share of requests that met their objectives a load is too high
+    failed: above this share of failed requests a load is too high
+    """
+
+    over: Literal["concurrency", "rate"]
+    points: tuple[float, ...] = ()
+    most: float = 1024.0
+    attainment: float | None = None
+    failed: float = 0.05
+
+    def next_point(self, measured: Sequence[Measured]) -> float | None:
+        """The load to measure after those; None if the sweep is done."""
+        ordered = sorted(measured, key=lambda each: each.value)
+        if self.points:
+            left = [point for point in self.points if not ordered or point > ordered[-1].value]
+            return left[0] if left and not self._enough(ordered) else None
+        if not ordered:
+            return min(1.0, self.most)
+        lowest = ordered[0].value
+        if self._starts_too_high(ordered) and lowest > _LEAST[self.over]:
+            return max(lowest / 2, _LEAST[self.over])
+        if not self._enough(ordered) and ordered[-1].value < self.most:
+            return min(2 * ordered[-1].value, self.most)
+        return next(filter(None, map(self._between, self._brackets(ordered))), None)
+
+    def ended_by(self, measured: Sequence[Measured]) -> str | None:
+        """What makes the highest load measured the last one, in words; None if nothing does."""
+        if not measured:
+            return None
+        last = max(measured, key=lambda each: each.value)
+        past = f"the knee is below {last.value:g}" if past_knee(measured) else None
+        return self._excess(last) or past
+
+    def _excess(self, run: Measured) -> str | None:
+        """Which limit the run is beyond, in words."""
+        if run.failed > self.failed:
+            return f"{run.failed:.1%} of the requests failed at {run.value:g}"
+        attained = run.attainment
+        if self.attainment is not None and attained is not None and attained < self.attainment:
+            return f"only {attained:.1%} of the requests met the objectives at {run.value:g}"
+        return None
+
+    def _enough(self, ordered: Sequence[Measured]) -> bool:
+        return self.ended_by(ordered) is not None
+
+    def _starts_too_high(self, ordered: Sequence[Measured]) -> bool:
+        """The lowest load is beyond a limit, or more than it brought no more power.
+
+        Far beyond the knee of a rate, power is flat: the queue is the whole run, whatever the rate.
+        """
+        beyond = self._excess(ordered[0]) is not None
+        return beyond or (len(ordered) > 1 and not from_below(ordered))
+
+    def _brackets(self, ordered: Sequence[Measured]) -> list[tuple[float, float]]:
+        """Between which loads to look more closely: around the knee, and at the limit."""
+        best = max(ordered, key=power) if past_knee(ordered) else None
+        return [
+            (low.value, high.value)
+            for low, high in pairwise(ordered)
+            if best in (low, high) or (self._excess(high) and not self._excess(low))
+        ]
+
+    def _between(self, bracket: tuple[float, float]) -> float | None:
+        """A load between two, unless they are close to each other."""
+        low, high = bracket
+        middle = math.sqrt(low * high)
+        middle = round(middle) if self.over == "concurrency" else float(f"{middle:.3g}")
+        return middle if high / low > _CLOSE and low < middle < high else None
+
+
+def parse(
+    text: str,
+    *,
+    most: float | None = None,
+    attainment: float | None = None,
+    failed: float = 0.05,
+) -> Sweep:
+    """A sweep as an option has it: OVER, OVER=auto, OVER=1..64, OVER=1..10:1 or OVER=1,2,4,8.
+
+    most: the highest load that makes sense, such as the number of prompts for the concurrency
+    attainment, failed: as of Sweep
+
+    >>> parse("concurrency=1..6").points
+    (1, 2, 4, 6)
+
+    Raises BadInput for a text that is none of these, and for loads that can't be.
+    """
+    over, _, loads = text.partition("=")
+    if over not in ("concurrency", "rate"):
+        raise BadInput(
+            f"--sweep: {over!r} can't be swept over; write concurrency or rate,"
+            " alone or with the loads, such as concurrency=1..64"
+        )
+    points = () if loads in ("", "auto") else tuple(sorted(set(_points(loads))))
+    for point in points:
+        _check(over, point, most)
+    limits = {"attainment": attainment, "failed": failed}
+    return Sweep(over, points, most=_MOST[over] if most is None else most, **limits)  # type: ignore[arg-type]
+
+
+def _check(over: str, point: float, most: float | None) -> None:
+    if over == "concurrency" and (not float(point).is_integer() or point < 1):
+        raise BadInput(
+            f"--sweep: concurrency {point:g} is not allowed; it must be a whole number, 1 or more"
+        )
+    if not 0 < point < math.inf:
+        raise BadInput(f"--sweep: rate {point:g} is not allowed; it must be a number above 0")
+    if most is not None and point > most:
+        raise BadInput(f"--sweep: {over} {point:g} is not allowed; it must be at most {most:g}")
+
+
+def _points(loads: str) -> list[float]:
+    matched = _RANGE.fullmatch(loads)
+    try:
+        if not matched:
+            return [_number(load) for load in loads.split(",")]
+        low, high = _number(matched["low"]), _number(matched["high"])
+        step = _number(matched["step"]) if matched["step"] else None
+    except ValueError:
+        raise BadInput(f"--sweep: {loads!r} is not a list of loads; {_FORMS}") from None
+    if not 0 < low <= high < math.inf or (step is not None and not step > 0):
+        raise BadInput(f"--sweep: {loads!r} is empty; go from a load above 0 up; {_FORMS}")
+    return _doubling(low, high) if step is None else _stepping(low, high, step)
+
+
+def _doubling(low: float, high: float) -> list[float]:
+    points = []
+    while low < high:
+        points.append(low)
+        low *= 2
+    return [*points, high]
+
+
+def _stepping(low: float, high: float, step: float) -> list[float]:
+    # Rounded, for 3 x 0.1 is more than 0.3.
+    steps = round((high - low) / step, 9)
+    if steps >= _MOST_POINTS:
+        raise BadInput(
+            f"--sweep: from {low:g} to {high:g} in steps of {step:g} are more than {_MOST_POINTS}"
+            " loads; take a larger step"
+        )
+    return [round(low + index * step, 9) for index in range(math.floor(steps) + 1)]
+
+
+def _number(text: str) -> float:
+    """An int where it is one: loads are shown, and a concurrency is counted."""
+    number = float(text)
+    return int(number) if number.is_integer() else number

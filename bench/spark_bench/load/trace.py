@@ -1,0 +1,137 @@
+"""A recorded load to replay: JSONL, one request a line, in Mooncake's format or in our own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from spark_bench.errors import BadInput
+from spark_bench.record import Message, Timing
+
+_Tokens = Annotated[int, Meta(ge=1)]
+_Time = Annotated[float, Meta(ge=0)]
+_MOONCAKE = '{"timestamp": MILLISECONDS, "input_length": N, "output_length": N, "hash_ids": [N]}'
+_PLAIN = '{"at": SECONDS, "input_len": N, "output_len": N, "prompt": TEXT or "messages": [...]}'
+# So much of a line is shown.
+_SHOWN = 60
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One request of a trace.
+
+    at: seconds after the trace's first request
+    input_len: tokens of the prompt; None: as many as the messages have
+    output_len: tokens of the answer
+    hash_ids: one per block of the prompt (512 tokens in Mooncake's traces, the last may be
+        shorter): requests that begin with the same ids begin with the same tokens
+    messages: the prompt's text, where the trace has it
+    """
+
+    at: float
+    input_len: int | None
+    output_len: int
+    hash_ids: tuple[int, ...] = ()
+    messages: tuple[Message, ...] = ()
+
+
+class _Message(msgspec.Struct, forbid_unknown_fields=True):
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class _Mooncake(msgspec.Struct, forbid_unknown_fields=True):
+    """As kvcache-ai/Mooncake publishes them; timestamp is in milliseconds."""
+
+    timestamp: _Time
+    input_length: _Tokens
+    output_length: _Tokens
+    hash_ids: tuple[int, ...] = ()
+
+    def entry(self) -> Entry:
+        return Entry(self.timestamp / 1000, self.input_length, self.output_length, self.hash_ids)
+
+
+class _Plain(msgspec.Struct, forbid_unknown_fields=True):
+    """Ours; at is in seconds."""
+
+    at: _Time
+    output_len: _Tokens
+    input_len: _Tokens | None = None
+    prompt: str | None = None
+    messages: tuple[_Message, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.prompt is not None and self.messages:
+            raise ValueError("has both a prompt and messages; keep one")
+        if self.prompt is None and not self.messages and self.input_len is None:
+            raise ValueError("says nothing of its prompt; give input_len, prompt or messages")
+
+    def entry(self) -> Entry:
+        messages = tuple(Message(message.role, message.content) for message in self.messages)
+        if self.prompt is not None:
+            messages = (Message("user", self.prompt),)
+        return Entry(self.at, self.input_len, self.output_len, messages=messages)
+
+
+def read(path: Path, *, speed: float = 1.0, limit: int | None = None) -> list[Entry]:
+    """The requests of a trace in the order of their times, the first of them at 0.
+
+    speed: 2.0 replays it in half the time
+    limit: so many of the earliest; None: all
+
+    Raises BadInput, with file and line, for anything that isn't an entry. A key that we don't know
+    is refused, not passed over: it might mean sessions, delays, or times in another unit.
+    """
+    if not 0 < speed < math.inf:
+        raise BadInput(f"trace speed {speed} is not allowed; it must be a number above 0")
+    if limit is not None and limit < 1:
+        raise BadInput(f"trace limit {limit} is not allowed; it must be 1 or more")
+    entries = sorted(_entries(path), key=lambda entry: entry.at)[:limit]
+    start = entries[0].at
+    return [msgspec.structs.replace(entry, at=(entry.at - start) / speed) for entry in entries]
+
+
+def timings(entries: Sequence[Entry]) -> list[Timing]:
+    """When each entry is due, by index."""
+    return [Timing(at=entry.at) for entry in entries]
+
+
+def _entries(path: Path) -> list[Entry]:
+    try:
+        with path.open("rb") as lines:
+            entries = [
+                _entry(line, f"{path}, line {number}")
+                for number, line in enumerate(lines, 1)
+                if line.strip()
+            ]
+    except OSError as error:
+        raise BadInput(f"{path}: can't be read: {error.strerror}") from error
+    if not entries:
+        raise BadInput(f"{path}: has no requests; a trace has one JSON object a line")
+    return entries
+
+
+def _entry(line: bytes, place: str) -> Entry:
+    form = f"{_MOONCAKE} or {_PLAIN}"
+    try:
+        fields = msgspec.json.decode(line)
+        kind, form = _kind(fields)
+        return msgspec.convert(fields, kind).entry()
+    except (msgspec.MsgspecError, ValueError) as error:
+        shown = line.decode(errors="replace").strip()
+        shown = shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "…"
+        raise BadInput(f"{place}: {error}; write {form}, not {shown}") from error
+
+
+def _kind(fields: object) -> tuple[type[_Mooncake] | type[_Plain], str]:
+    """Which format a line is in, by the name of its time."""
+    if isinstance(fields, dict) and "timestamp" in fields:
+        return _Mooncake, _MOONCAKE
+    if isinstance(fields, dict) and "at" in fields:
+        return _Plain, _PLAIN
+    raise ValueError("no request with a time")
