@@ -15,8 +15,11 @@ from spark_bench.errors import BadInput
 
 if TYPE_CHECKING:
     from spark_bench.load.profiles import Profile
+    from spark_bench.load.sweep import Sweep
 
 OVERRIDES = ("num_prompts", "input_len", "output_len", "request_rate", "concurrency")
+# With --slo, a sweep ends where fewer requests than this share meet it.
+ATTAINMENT = 0.9
 
 
 def options(typed: Mapping[str, Any], environ: Mapping[str, str]) -> RunOptions:
@@ -41,7 +44,7 @@ def options(typed: Mapping[str, Any], environ: Mapping[str, str]) -> RunOptions:
 
         given["slo"] = parse_slo(given["slo"])
     if "sweep" in given:
-        given["sweep_points"] = _points(given["sweep"], given.get("sweep_points", ""))
+        given["sweep"] = _sweep(given["sweep"], profile, "slo" in given)
     return RunOptions(profile=profile, overrides=overrides, api_key=key, **given)
 
 
@@ -73,7 +76,11 @@ def _profile(name: str, files: tuple[Path, ...], overrides: Mapping[str, Any]) -
 
 
 def _check_load(profile: Profile, given: Mapping[str, Any]) -> None:
-    timed = profile.request_rate is not None or given.get("sweep") == "rate" or "ramp" in given
+    timed = (
+        profile.request_rate is not None
+        or given.get("sweep", "").startswith("rate")
+        or "ramp" in given
+    )
     if "burstiness" in given and not timed:
         raise BadInput(
             f"--burstiness {given['burstiness']:g} shapes arrivals at a rate, and profile "
@@ -94,7 +101,8 @@ def _check_output(file: Path) -> None:
         raise BadInput(f"--output {file} can't be written: {parent} is not a folder")
 
 
-def _points(sweep: str, text: str) -> tuple[float, ...]:
-    from spark_bench.load.sweep import parse_points
+def _sweep(text: str, profile: Profile, limited: bool) -> Sweep:
+    from spark_bench.load.sweep import parse
 
-    return tuple(parse_points(sweep, text))
+    most = profile.num_prompts if text.startswith("concurrency") else None
+    return parse(text, most=most, attainment=ATTAINMENT if limited else None)

@@ -27,7 +27,6 @@ EXCLUDES = (
 # (option, what it needs, why).
 NEEDS = (
     ("trace_speed", "trace", "it is a trace that has a speed"),
-    ("sweep_points", "sweep", "they are points of a sweep"),
     ("think_time", "turns", "it lies between two turns"),
     ("prefix_groups", "shared_prefix", "they are groups of prompts with one prefix"),
 )
@@ -49,12 +48,13 @@ def _complaints(given: Mapping[str, Any]) -> Iterator[str]:
     for option, needed, why in NEEDS:
         if option in given and needed not in given:
             yield f"{flag(option)} needs {flag(needed)}: {why}"
-    if (sweep := given.get("sweep")) and (swept := SWEPT[sweep]) in given:
+    over = given.get("sweep", "").partition("=")[0]
+    if (swept := SWEPT.get(over, "")) in given:
         yield (
-            f"{flag(swept)} {given[swept]:g} doesn't go with --sweep {sweep}, which sets it: give "
-            f"--sweep-points {given[swept]:g} to have it as a point"
+            f"{flag(swept)} doesn't go with --sweep {over}, which sets it: to have it as a point, "
+            f"give --sweep {over}={given[swept]:g} or a list of points"
         )
-    if sweep == "concurrency" and "burstiness" in given:
+    if over == "concurrency" and "burstiness" in given:
         yield "--burstiness doesn't go with --sweep concurrency: it shapes arrivals at a rate"
 
 

@@ -25,13 +25,18 @@ def carry_out(options: RunOptions) -> None:
 
 
 def _print(options: RunOptions, outcome: Outcome) -> None:
-    if options.as_json or outcome.written is None:
-        # Not written means not kept: whoever waited for it gets it here.
-        click.echo(outcome.json)
+    unwritten = len(outcome.written) < len(outcome.results)
+    as_json = options.as_json or unwritten
     if not options.quiet:
         from spark_bench.display.tables import tables
         from spark_bench.display.terminal import print_all
 
-        print_all(tables(outcome), sys.stderr if options.as_json else sys.stdout)
+        print_all(tables(outcome, options.sweep), sys.stderr if as_json else sys.stdout)
     for note in outcome.notes:
         click.echo(note, err=True)
+    if as_json:
+        # One that could not be written is not lost: whoever waited for it gets it here.
+        from spark_bench.result.codec import encode
+
+        for result in outcome.results:
+            click.echo(encode(result), nl=False)

@@ -62,12 +62,16 @@ def _load() -> list[Flag]:
         flag("--ramp", metavar="A:B[:SHAPE]", help="Rate from A to B; linear or exponential."),
         seconds("--ramp-slots", help="Let the requests in flight grow to -c within this time."),
         seconds("--duration", help="Send nothing more after this time."),
-        seconds("--timeout", default=600.0, show_default="600", help="For one request."),
+        seconds("--timeout", default=600, show_default=True, help="For one request."),
         shown("--warmup", metavar="N", type=whole(0), default=1, help="Uncounted, sent before."),
         shown("--repeat", metavar="N", type=whole(), default=1, help="Runs, for intervals."),
         shown("--seed", metavar="N", type=whole(0), default=0, help="The same: the same bytes."),
-        flag("--sweep", type=_choice("concurrency", "rate"), help="Run at each of several."),
-        flag("--sweep-points", metavar="A,B,C", help="Which. Default: doubled up to the knee."),
+        flag(
+            "--sweep",
+            metavar="OVER[=LOADS]",
+            help="Runs over concurrency or rate: concurrency=1..64, rate=1,2,4; without LOADS "
+            "they are searched for. Ends past the knee, or where --slo is missed.",
+        ),
         flag("--trace", type=FILE, help="Replay a JSONL trace: its times and lengths."),
         flag("--trace-speed", metavar="FACTOR", type=positive(), help="2: twice as fast."),
     ]

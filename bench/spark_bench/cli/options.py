@@ -13,6 +13,7 @@ from spark_bench.cli.secret import Secret
 if TYPE_CHECKING:
     from spark_bench.load.profiles import Profile
     from spark_bench.load.ramp import Ramp
+    from spark_bench.load.sweep import Sweep
     from spark_bench.metrics.goodput import Slo
 
 
@@ -25,7 +26,7 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     ramp: the rate that changes over the run, in place of the profile's
     ramp_slots: seconds until all of the profile's concurrency is used
     duration: nothing is sent after it; None: until all is sent
-    sweep, sweep_points: "" or "concurrency" or "rate"; () means: find them
+    sweep: a run at each of its loads, which take the place of the profile's
     think_time: between an answer and the next turn's question
     url: without /v1; "" means: ask the project, else localhost
     model: "" means: the one the server lists
@@ -42,8 +43,7 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     warmup: int = 1
     repeat: int = 1
     seed: int = 0
-    sweep: str = ""
-    sweep_points: tuple[float, ...] = ()
+    sweep: Sweep | None = None
     trace: Path | None = None
     trace_speed: float = 1.0
     sharegpt: Path | None = None

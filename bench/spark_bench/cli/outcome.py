@@ -15,14 +15,14 @@ class Outcome(Struct, frozen=True):
     """A run that ended, well or not.
 
     results: one, or in a sweep one a point
-    written: the result file; None: it could not be written, and `notes` say why
+    written: their files; fewer than `results`: some could not be written, and `notes` say why
     failed, total: requests over all repeats and points, warm-up left out
     interrupted: Ctrl-C ended it early
     notes: what the user should know besides, a line each
     """
 
     results: tuple[Result, ...]
-    written: Path | None
+    written: tuple[Path, ...]
     failed: int
     total: int
     interrupted: bool = False

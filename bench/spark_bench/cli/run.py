@@ -16,7 +16,7 @@ Examples:
   spark-bench run latency -r 4           100 prompts, 4 a second
   spark-bench run throughput -c 128 --repeat 3
   spark-bench run short --url http://spark-1:30000 --slo ttft=2000,tpot=50
-  spark-bench run medium --sweep concurrency
+  spark-bench run medium --sweep concurrency=1..64
   spark-bench run --json | jq .summary.output_throughput
 
 \b

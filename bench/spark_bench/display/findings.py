@@ -1,0 +1,125 @@
+"""What a run showed: a line of words for each thing that is known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from spark_bench.api.failures import cure, meaning
+from spark_bench.display.figures import clock, digits
+from spark_bench.metrics.figures import Summary
+from spark_bench.metrics.intervals import Interval
+from spark_bench.metrics.stalls import Stalls
+from spark_bench.metrics.steady import Steady
+from spark_bench.result.lengths import Lengths
+from spark_bench.result.types import Result
+
+WHOSE = {
+    "engine": "of all streams (the engine)",
+    "partial": "of some streams (a batch, a replica, the network)",
+    "request": "of one stream (its request)",
+    "alone": "of the only stream",
+}
+
+
+def findings(result: Result) -> Iterator[tuple[str, str]]:
+    """(what it is about, the line)."""
+    summary = result.summary
+    yield "requests", requests(summary)
+    yield from failures(summary)
+    if summary.completed:
+        yield "tokens/s", throughput(summary, result.intervals)
+        if summary.goodput_slos_ms:
+            yield "goodput", goodput(summary)
+        yield "steady", steady(summary.steady, summary.steady_reason)
+        yield "lengths", lengths(result.lengths)
+    if result.stalls and result.stalls.counts:
+        yield "stalls", stalls(result.stalls)
+
+
+def requests(summary: Summary) -> str:
+    """How many, how fast, how many at once."""
+    sent = summary.completed + summary.failed
+    if not summary.completed:
+        return f"none of {sent} counts"
+    return (
+        f"{summary.completed} of {sent} answered in {digits(summary.duration, 's')}: "
+        f"{digits(summary.request_throughput)} a second, {digits(summary.concurrency)} in "
+        f"flight on average, {summary.peak_concurrency} at most"
+    )
+
+
+def failures(summary: Summary) -> Iterator[tuple[str, str]]:
+    """A line a kind, the most frequent first: what it is, and what to do."""
+    for kind, count in sorted(summary.failures.items(), key=lambda each: -each[1]):
+        yield "failed", f"{count} {kind}: {meaning(kind)}; {cure(kind)}"
+
+
+def throughput(summary: Summary, intervals: Mapping[str, Interval]) -> str:
+    """Tokens a second, the output with its interval where there is one."""
+    within = interval(intervals.get("output_throughput"))
+    return (
+        f"{digits(summary.output_throughput)} output{within and f' ({within})'}, "
+        f"{digits(summary.input_throughput)} input, {digits(summary.total_throughput)} total; "
+        f"{digits(summary.max_output_tokens_per_s)} output in the best second"
+    )
+
+
+def interval(found: Interval | None) -> str:
+    """ "95 %: 71.2 to 78.9", or nothing."""
+    if not found:
+        return ""
+    return f"{100 * found.level:g} %: {digits(found.low)} to {digits(found.high)}"
+
+
+def goodput(summary: Summary) -> str:
+    """How many answers met the objectives, and how many met each."""
+    limits = ", ".join(
+        f"{name} ≤ {digits(ms, 'ms')}" for name, ms in (summary.goodput_slos_ms or {}).items()
+    )
+    shares = summary.slo_attainment_by_metric or {}
+    each = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+    return (
+        f"{digits(summary.request_goodput)} req/s; {summary.slo_attainment or 0:.1%} of those "
+        f"sent met {limits}" + (f" ({each})" if len(shares) > 1 else "")
+    )
+
+
+def steady(found: Steady | None, reason: str) -> str:
+    """The part without start and tail."""
+    if found is None:
+        return f"no such part: {reason or 'over repeats, see each'}"
+    return (
+        f"from {clock(found.start)} to {clock(found.end)}: {digits(found.output_throughput)} "
+        f"output tok/s, {digits(found.concurrency)} in flight; p50/p99 "
+        f"TTFT {digits(found.median_ttft_ms)}/{digits(found.p99_ttft_ms)} ms, "
+        f"ITL {digits(found.median_itl_ms)}/{digits(found.p99_itl_ms)} ms"
+    )
+
+
+def lengths(found: Lengths) -> str:
+    """Whether prompts and answers were as long as asked."""
+    if found.tokenizer is None:
+        prompts = "of prompts approximate, for want of a tokenizer (--tokenizer)"
+    elif not found.checked:
+        prompts = "of prompts not checked: the server tells no usage"
+    elif found.differing:
+        prompts = (
+            f"{found.differing} of {found.checked} prompts differ from what was asked, by up to "
+            f"{found.largest_difference:+} tokens"
+        )
+    else:
+        prompts = f"all {found.checked} prompts as asked"
+    early = f"; {found.stopped_early} answers stopped early" if found.stopped_early else ""
+    return f"{prompts}{early}"
+
+
+def stalls(found: Stalls) -> str:
+    """How many pauses, whose, and the worst."""
+    each = "; ".join(
+        f"{count} {WHOSE.get(whose, whose)}, {digits(found.total_ms.get(whose), 'ms')} in all"
+        for whose, count in found.counts.items()
+    )
+    if not found.top:
+        return each
+    worst = found.top[0]
+    return f"{each}; the longest {digits(worst.ms, 'ms')} at {clock(worst.at)}"

@@ -1,0 +1,49 @@
+"""What was asked of which server, in words."""
+
+from __future__ import annotations
+
+from spark_bench.display.figures import digits
+from spark_bench.result.config import Config
+from spark_bench.result.types import Result
+
+
+def load_line(config: Config) -> str:
+    """The profile as it was run."""
+    repeats = f", {config.repeat} times" if config.repeat > 1 else ""
+    return (
+        f"{config.num_prompts} prompts{repeats}, {_length(config.input_len)} tokens in, "
+        f"{_length(config.output_len)} out, {_arrival(config)}, {_slots(config)}"
+    )
+
+
+def server_line(result: Result) -> str:
+    """Where it was run, with what the server told of itself."""
+    config, server = result.config, result.provenance.server
+    engine = " ".join(filter(None, (server.engine, server.version)))
+    return ", ".join(filter(None, (config.url, config.model, config.endpoint, engine)))
+
+
+def open_loop(config: Config) -> bool:
+    """Requests were due by the clock, not when others had ended."""
+    return config.request_rate is not None or _trace(config)
+
+
+def _trace(config: Config) -> bool:
+    return config.dataset is not None and config.dataset.format == "trace"
+
+
+def _length(tokens: int | None) -> str:
+    return "each its own" if tokens is None else f"{tokens:,}"
+
+
+def _arrival(config: Config) -> str:
+    if _trace(config) and config.dataset:
+        return f"when {config.dataset.file} says"
+    if config.request_rate is None:
+        return "closed loop"
+    shape = {1.0: "Poisson", None: "even"}.get(config.burstiness)
+    return f"{digits(config.request_rate)} req/s ({shape or f'gamma {config.burstiness:g}'})"
+
+
+def _slots(config: Config) -> str:
+    return f"{config.concurrency} in flight" if config.concurrency else "no limit in flight"

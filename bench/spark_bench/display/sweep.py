@@ -1,0 +1,75 @@
+"""The table of a sweep: a row a load, the knee marked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from rich import box
+from rich.table import Table
+
+from spark_bench.display.figures import digits
+from spark_bench.load.sweep import Measured, Sweep, knee
+from spark_bench.result.types import Result
+
+HEADS = ("req/s", "tok/s", "TTFT p50", "p99", "ITL p50", "p99", "E2E mean", "failed")
+
+
+def sweep_table(results: Sequence[Result], sweep: Sweep) -> Table:
+    """In the order of the loads; latencies in milliseconds."""
+    ordered = sorted(results, key=lambda result: load_of(result, sweep.over))
+    points = [measured(result, sweep.over) for result in ordered]
+    best = knee(points)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=_caption(sweep, points, best))
+    table.caption_justify = "left"
+    table.add_column("in flight" if sweep.over == "concurrency" else "rate", justify="right")
+    for head in HEADS:
+        table.add_column(head, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for result, point in zip(ordered, points, strict=True):
+        mark = "← knee" if point is best else ""
+        table.add_row(f"{point.value:g}", *_cells(result), mark, style="bold" if mark else "")
+    return table
+
+
+def load_of(result: Result, over: str) -> float:
+    """The load that a result was measured at."""
+    config = result.config
+    load = config.concurrency if over == "concurrency" else config.request_rate
+    assert load is not None, f"a point of a sweep over {over} has none"
+    return load
+
+
+def measured(result: Result, over: str) -> Measured:
+    """A result, as sweeps judge it."""
+    summary = result.summary
+    sent = summary.completed + summary.failed
+    return Measured(
+        value=load_of(result, over),
+        output_throughput=summary.output_throughput or 0.0,
+        request_throughput=summary.request_throughput or 0.0,
+        ttft_ms=_or_nan(summary.mean_ttft_ms),
+        e2e_ms=_or_nan(summary.mean_e2e_latency_ms),
+        goodput=summary.request_goodput,
+        failed=summary.failed / sent if sent else 0.0,
+    )
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _cells(result: Result) -> list[str]:
+    summary = result.summary
+    names = (
+        "request_throughput output_throughput median_ttft_ms p99_ttft_ms median_itl_ms p99_itl_ms "
+        "mean_e2e_latency_ms"
+    )
+    return [*(digits(getattr(summary, name)) for name in names.split()), str(summary.failed or "")]
+
+
+def _caption(sweep: Sweep, points: list[Measured], best: Measured | None) -> str:
+    ended = sweep.ended_by(points)
+    if best:
+        return f"The knee is at {best.value:g}: more load costs more latency than it gives."
+    return f"Ended: {ended}." if ended else "No knee was reached: the server takes more load."

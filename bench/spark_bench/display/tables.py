@@ -1,0 +1,58 @@
+"""What a user reads at the end of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from spark_bench.display.exactness import client
+from spark_bench.display.findings import findings
+from spark_bench.display.latencies import latencies
+from spark_bench.display.load import load_line, server_line
+from spark_bench.display.sweep import sweep_table
+from spark_bench.result.types import Result
+
+if TYPE_CHECKING:
+    from spark_bench.cli.outcome import Outcome
+    from spark_bench.load.sweep import Sweep
+
+
+def tables(outcome: Outcome, sweep: Sweep | None = None) -> Iterator[RenderableType]:
+    """Everything, in the order in which it is printed."""
+    if sweep and outcome.results:
+        yield _head(outcome.results[0])
+        yield sweep_table(outcome.results, sweep)
+    else:
+        for result in outcome.results:
+            yield from result_tables(result)
+    for path in outcome.written:
+        yield Text(f"written to {path}", overflow="fold")
+
+
+def result_tables(result: Result) -> Iterator[RenderableType]:
+    """Of one run."""
+    yield _head(result)
+    if result.summary.completed:
+        yield latencies(result)
+    yield _grid([*findings(result), ("client", client(result.audit))])
+    if result.notes:
+        yield _grid(("note", note) for note in result.notes)
+
+
+def _head(result: Result) -> RenderableType:
+    partial = [("partial", result.reason)] if result.status == "partial" else []
+    load = (result.config.profile, load_line(result.config))
+    return _grid([*partial, load, ("server", server_line(result))])
+
+
+def _grid(rows: Iterable[tuple[str, str]]) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True, min_width=10)
+    grid.add_column(overflow="fold")
+    for name, text in rows:
+        grid.add_row(name, Text(text))
+    return grid
