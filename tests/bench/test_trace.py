@@ -133,7 +133,7 @@ def test_a_trace_that_is_not_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("speed", [0.0, -1.0, math.nan, math.inf])
 def test_a_speed_that_is_refused(tmp_path: Path, speed: float) -> None:
-    with pytest.raises(BadInput, match=f"trace speed {speed} is not allowed"):
+    with pytest.raises(BadInput, match=f"--trace-speed: {speed} is not allowed"):
         trace.read(written(tmp_path, PLAIN), speed=speed)
 
 

@@ -19,13 +19,14 @@ def steps(concurrency: int | None, ramp_seconds: float = 0.0) -> tuple[Step, ...
     """
     if not 0 <= ramp_seconds < math.inf:
         raise BadInput(
-            f"ramp of {ramp_seconds} s is not allowed; it must be a number of seconds, 0 or more"
+            f"--ramp-slots: {ramp_seconds} is not allowed; it must be a number of"
+            " seconds, 0 or more"
         )
     if concurrency is None:
         if ramp_seconds:
             raise BadInput(
-                f"ramp of {ramp_seconds:g} s has no slots to open without a limit on requests in"
-                " flight; give --concurrency as well"
+                f"--ramp-slots: {ramp_seconds:g} s have no slots to open without a limit on"
+                " requests in flight; give --concurrency as well"
             )
         return ()
     if not ramp_seconds or concurrency == 1:

@@ -88,7 +88,7 @@ def read(path: Path, *, speed: float = 1.0, limit: int | None = None) -> list[En
     is refused, not passed over: it might mean sessions, delays, or times in another unit.
     """
     if not 0 < speed < math.inf:
-        raise BadInput(f"trace speed {speed} is not allowed; it must be a number above 0")
+        raise BadInput(f"--trace-speed: {speed} is not allowed; it must be a number above 0")
     if limit is not None and limit < 1:
         raise BadInput(f"trace limit {limit} is not allowed; it must be 1 or more")
     entries = sorted(_entries(path), key=lambda entry: entry.at)[:limit]
