@@ -1,1 +1,9 @@
-"""A server with known timings, to measure the client with. It is a stand-in: no model runs."""
+"""A server that logs the true time of each chunk it sends: what the client is measured against.
+
+It is a stand-in for SGLang's: no model runs.
+
+`Ruler` (ruler.py) starts it, `build` (build.py) compiles it when first needed, `truth` (truth.py)
+turns its log into true TTFT, ITL and E2E.
+"""
+
+from __future__ import annotations

@@ -1,0 +1,139 @@
+"""The ruler's process: start it, set it, read its log."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import urllib.error
+import urllib.parse
+import urllib.request
+from types import TracebackType
+from typing import Any
+
+import msgspec
+
+from spark_bench.errors import BadInput, BenchError
+from spark_bench.ruler.build import build
+from spark_bench.ruler.streams import Stream, read_dump
+
+# Loopback is never behind a proxy, whatever the environment says.
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+FAVOUR = -12
+"""The nice level of a favoured ruler: its stamps must not wait for the client's work."""
+
+
+class Stats(msgspec.Struct, frozen=True):
+    """The ruler's counters since its reset; cpu_*: seconds since its start."""
+
+    accepted: int
+    requests: int
+    chunks: int
+    eagain: int
+    client_gone: int
+    running: int
+    queued: int
+    cpu_user_s: float
+    cpu_sys_s: float
+
+
+class Ruler:
+    """A ruler of its own on a free loopback port, as long as the context lasts.
+
+    core: pin it there
+    favour: ask the scheduler to prefer it (`favoured` tells whether that was allowed)
+    ipv6: listen on ::1 instead of 127.0.0.1
+
+    The thread that enters the context must outlive it: the ruler dies with that thread.
+
+    >>> with Ruler() as ruler:
+    ...     ruler.configure(ttft_us=50_000, itl_us=5_000)
+    ...     # a client at work against ruler.url
+    ...     streams = ruler.dump()
+    """
+
+    def __init__(self, core: int | None = None, favour: bool = False, ipv6: bool = False) -> None:
+        self.core = core
+        self.favour = favour
+        self.ipv6 = ipv6
+        self.favoured = False
+        self.url = ""
+        self._process: subprocess.Popen[str] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Of its process; 0 while there is none."""
+        return self._process.pid if self._process else 0
+
+    def __enter__(self) -> Ruler:
+        argv = [str(build()), "--parent", str(os.getpid())]
+        if self.ipv6:
+            argv.append("--ipv6")
+        # A session of its own: Ctrl-C is the client's, and the scheduler's group can be favoured.
+        self._process = subprocess.Popen(
+            argv, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+        assert self._process.stdout
+        self.url = self._process.stdout.readline().strip()
+        if not self.url:
+            status = self._process.wait()
+            raise BenchError(f"The ruler did not start: it ended with status {status}.")
+        if self.core is not None:
+            os.sched_setaffinity(self.pid, {self.core})
+        if self.favour:
+            self.favoured = _favour(self.pid)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._process:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+    def configure(self, **keys: int) -> dict[str, int]:
+        """Sets these keys and all others to their defaults; returns all of them.
+
+        The keys are the fields of Config in source/ruler.h, where each is described.
+        """
+        query = urllib.parse.urlencode({"defaults": 1, **{k: int(v) for k, v in keys.items()}})
+        return msgspec.json.decode(self._get(f"config?{query}"), type=dict[str, int])
+
+    def reset(self) -> None:
+        """Forgets finished requests, counters and histograms."""
+        self._get("reset")
+
+    def stats(self) -> Stats:
+        """The counters."""
+        return msgspec.json.decode(self._get("stats"), type=Stats)
+
+    def dump(self) -> list[Stream]:
+        """Every request since the last reset, in the order of their coming."""
+        return read_dump(self._get("dump"))
+
+    def _get(self, what: str) -> bytes:
+        try:
+            with _OPENER.open(f"{self.url}/_ruler/{what}", timeout=30) as answer:
+                body: bytes = answer.read()
+                return body
+        except urllib.error.HTTPError as error:
+            with error:
+                answered: Any = msgspec.json.decode(error.read())
+            raise BadInput(f"The ruler refuses a setting: {answered['error']}.") from None
+
+
+def _favour(pid: int) -> bool:
+    """Of the process in its scheduling group, and of that group among the others."""
+    try:
+        os.setpriority(os.PRIO_PROCESS, pid, FAVOUR)
+    except PermissionError:
+        return False
+    # Kernels without autogroups have no such file.
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/autogroup", "w") as group:
+        group.write(str(FAVOUR))
+    return True

@@ -1,0 +1,382 @@
+/* One answer's life: asked, queued, started, emitting, finished. All stay in the log until they
+ * are forgotten. */
+#include "ruler.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MOST_TOKENS 100000
+#define BURST_BYTES ((size_t)1 << 19)
+
+uint32_t running;
+uint32_t queued;
+
+static Stream **log_entries;
+static size_t log_len;
+static size_t log_cap;
+static uint32_t next_id;
+static Stream *queue_first;
+static Stream *queue_last;
+static Buffer frame; /* what is being sent */
+
+static uint32_t at_most(uint64_t value, uint64_t limit)
+{
+    return (uint32_t)(value < limit ? value : limit);
+}
+
+uint32_t stream_visible(const Stream *stream)
+{
+    return stream->tokens - stream->hidden;
+}
+
+uint32_t stream_tokens_in(const Stream *stream, uint32_t chunk)
+{
+    uint64_t before = (uint64_t)chunk * stream->per_chunk;
+    return at_most(stream_visible(stream) - before, stream->per_chunk);
+}
+
+/* Generated so far when so many chunks are out: what continuous usage says. */
+uint32_t stream_tokens_after(const Stream *stream, uint32_t chunks)
+{
+    return at_most(stream->hidden + (uint64_t)chunks * stream->per_chunk, stream->tokens);
+}
+
+static void log_add(Stream *stream)
+{
+    if (log_len == log_cap) {
+        log_cap = log_cap ? log_cap * 2 : 1024;
+        log_entries = grow(log_entries, log_cap * sizeof *log_entries);
+    }
+    log_entries[log_len++] = stream;
+}
+
+/* Finished streams go, those under way stay in the log. */
+void streams_forget(void)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < log_len; i++) {
+        Stream *stream = log_entries[i];
+        if (!(stream->flags & FINISHED)) {
+            log_entries[kept++] = stream;
+            continue;
+        }
+        free(stream->sent_ns);
+        free(stream);
+    }
+    log_len = kept;
+}
+
+/* ruler.py's RECORD is this. */
+typedef struct {
+    uint32_t id, flags, chunks, sent, per_chunk, tokens, hidden, reasoning;
+    uint32_t prompt_tokens, earlier, blocked, api;
+    uint64_t accepted_ns, asked_ns, started_ns, role_ns, done_ns;
+} Record;
+
+void streams_dump(Buffer *out)
+{
+    for (size_t i = 0; i < log_len; i++) {
+        const Stream *stream = log_entries[i];
+        Record record = {
+            .id = stream->id,
+            .flags = stream->flags,
+            .chunks = stream->chunks,
+            .sent = stream->sent,
+            .per_chunk = stream->per_chunk,
+            .tokens = stream->tokens,
+            .hidden = stream->hidden,
+            .reasoning = stream->reasoning,
+            .prompt_tokens = stream->prompt_tokens,
+            .earlier = stream->earlier,
+            .blocked = stream->blocked,
+            .api = stream->api,
+            .accepted_ns = stream->accepted_ns,
+            .asked_ns = stream->asked_ns,
+            .started_ns = stream->started_ns,
+            .role_ns = stream->role_ns,
+            .done_ns = stream->done_ns,
+        };
+        size_t stamps = stream->flags & NOT_STREAMED ? 0 : stream->sent;
+        record.sent = (uint32_t)stamps;
+        buffer_add(out, &record, sizeof record);
+        buffer_add(out, stream->sent_ns, stamps * sizeof *stream->sent_ns);
+    }
+}
+
+static bool send_frame(Stream *stream)
+{
+    if (config.split)
+        return connection_send_split(stream->connection, frame.data, frame.len);
+    return connection_send(stream->connection, frame.data, frame.len);
+}
+
+static void queue_add(Stream *stream)
+{
+    stream->place = QUEUED;
+    stream->queue_next = NULL;
+    if (queue_last)
+        queue_last->queue_next = stream;
+    else
+        queue_first = stream;
+    queue_last = stream;
+    queued++;
+}
+
+static void queue_remove(Stream *stream)
+{
+    Stream *before = NULL;
+    Stream *at = queue_first;
+    while (at != stream) {
+        before = at;
+        at = at->queue_next;
+    }
+    if (before)
+        before->queue_next = stream->queue_next;
+    else
+        queue_first = stream->queue_next;
+    if (queue_last == stream)
+        queue_last = before;
+    stream->place = NOWHERE;
+    queued--;
+}
+
+/* Off its connection and out of all lists; its slot goes to the next in the queue. */
+static void retire(Stream *stream)
+{
+    stream->flags |= FINISHED;
+    if (stream->place == QUEUED)
+        queue_remove(stream);
+    else
+        schedule_remove(stream);
+    if (stream->started_ns)
+        running--;
+    stream->connection->stream = NULL;
+    stream->connection = NULL;
+    buffer_free(&stream->head);
+    buffer_free(&stream->text);
+    streams_start_queued();
+}
+
+void stream_gone(Stream *stream)
+{
+    stream->flags |= CLIENT_GONE;
+    counters.client_gone++;
+    retire(stream);
+}
+
+/* The last bytes of an answer, and on to the connection's next request. */
+static void finish(Stream *stream)
+{
+    Connection *connection = stream->connection;
+    frame.len = 0;
+    event_end(&frame, stream);
+    stream->done_ns = now_ns();
+    bool alive = send_frame(stream);
+    metrics_finished(stream);
+    retire(stream);
+    if (alive)
+        connection_idle(connection);
+    else
+        connection_close(connection);
+}
+
+static void cut(Stream *stream)
+{
+    Connection *connection = stream->connection;
+    retire(stream);
+    connection_close(connection);
+}
+
+static void fail(Stream *stream)
+{
+    frame.len = 0;
+    event_error(&frame);
+    if (send_frame(stream))
+        finish(stream);
+    else
+        connection_close(stream->connection);
+}
+
+/* False: the client is gone. */
+static bool send_role(Stream *stream)
+{
+    stream->role_ns = now_ns();
+    if (stream->api != CHAT)
+        return true;
+    frame.len = 0;
+    event_role(&frame, stream);
+    if (send_frame(stream))
+        return true;
+    connection_close(stream->connection);
+    return false;
+}
+
+static void emit_hidden(Stream *stream)
+{
+    if (!stream->role_ns && !send_role(stream))
+        return;
+    metrics_step(stream, now_ns(), 1);
+    stream->hidden_left--;
+    if (!stream->hidden_left && !stream->chunks)
+        finish(stream);
+}
+
+static void stamp(Stream *stream, uint32_t first)
+{
+    uint64_t now = now_ns();
+    for (uint32_t i = first; i < stream->sent; i++) {
+        stream->sent_ns[i] = now;
+        metrics_step(stream, now, stream_tokens_in(stream, i));
+    }
+    counters.chunks += stream->sent - first;
+}
+
+static void emit_chunks(Stream *stream, uint64_t limit)
+{
+    uint32_t first = stream->sent;
+    frame.len = 0;
+    while (stream->sent < limit && frame.len < BURST_BYTES)
+        event_content(&frame, stream, stream->sent++);
+    stamp(stream, first);
+    if (!send_frame(stream)) {
+        connection_close(stream->connection);
+        return;
+    }
+    stream->blocked += stream->connection->waiting;
+    if (stream->sent == stream->chunks)
+        finish(stream);
+}
+
+/* The next step: a hidden token, up to `count` chunks in one send, or the fault that is due. */
+void stream_emit(Stream *stream, uint64_t count)
+{
+    bool faulty = stream->flags & (CUT | ERROR_EVENT);
+    uint32_t last = faulty ? stream->chunks / 2 : stream->chunks;
+    if (stream->hidden_left)
+        emit_hidden(stream);
+    else if (!stream->role_ns && !send_role(stream))
+        return;
+    else if (faulty && stream->sent >= last && stream->flags & CUT)
+        cut(stream);
+    else if (faulty && stream->sent >= last)
+        fail(stream);
+    else
+        emit_chunks(stream, at_most(stream->sent + count, last));
+}
+
+static void send_whole(Connection *connection, const Stream *stream, Buffer *body)
+{
+    char headers[64];
+    snprintf(headers, sizeof headers, "x-ruler-id: %u\r\n", stream->id);
+    if (stream->flags & ERROR_EVENT) {
+        body->len = 0;
+        buffer_text(body, "{\"object\":\"error\",\"message\":\"injected\","
+                          "\"type\":\"InternalServerError\",\"code\":500}");
+        respond(connection, "500 Internal Server Error", "application/json", body, headers);
+        return;
+    }
+    respond(connection, "200 OK", "application/json", body, headers);
+}
+
+/* An answer that was not to be streamed. */
+void stream_answer_whole(Stream *stream)
+{
+    Connection *connection = stream->connection;
+    if (stream->flags & CUT) {
+        cut(stream);
+        return;
+    }
+    Buffer body = {0};
+    whole_answer(&body, stream);
+    stream->done_ns = now_ns();
+    metrics_finished(stream);
+    retire(stream);
+    send_whole(connection, stream, &body);
+    buffer_free(&body);
+    connection_idle(connection);
+}
+
+static void start(Stream *stream)
+{
+    running++;
+    stream->started_ns = now_ns();
+    metrics_started(stream);
+    schedule_start(stream);
+    if (config.role_early && !(stream->flags & NOT_STREAMED))
+        send_role(stream);
+}
+
+void streams_start_queued(void)
+{
+    while (queue_first && (!config.max_running || running < config.max_running)) {
+        Stream *stream = queue_first;
+        queue_remove(stream);
+        start(stream);
+    }
+}
+
+/* Leaves with the first bytes of the body, as SGLang's: it waits for the first chunk. */
+static void add_response_head(Connection *connection, const Stream *stream)
+{
+    buffer_print(&connection->out,
+                 "HTTP/1.1 200 OK\r\ndate: Sat, 23 Nov 2024 07:00:00 GMT\r\nserver: uvicorn\r\n"
+                 "x-ruler-id: %u\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
+                 "transfer-encoding: chunked\r\n\r\n",
+                 stream->id);
+}
+
+static bool every(uint64_t period)
+{
+    return period && counters.requests % period == 0;
+}
+
+static uint32_t flags_for(const Ask *ask, uint64_t tokens)
+{
+    uint32_t flags = 0;
+    flags |= ask->include_usage ? WITH_USAGE : 0;
+    flags |= ask->continuous_usage ? CONTINUOUS_USAGE : 0;
+    flags |= ask->stream ? 0 : NOT_STREAMED;
+    flags |= every(config.cut_every) ? CUT : 0;
+    flags |= every(config.err_every) ? ERROR_EVENT : 0;
+    flags |= every(config.slow_one) ? SLOW : 0;
+    flags |= config.stop_at && tokens > config.stop_at ? STOPPED_EARLY : 0;
+    return flags;
+}
+
+static void set_lengths(Stream *stream, uint64_t tokens)
+{
+    if (stream->flags & STOPPED_EARLY)
+        tokens = config.stop_at;
+    stream->tokens = (uint32_t)tokens;
+    stream->hidden = stream->hidden_left = at_most(config.hidden, tokens);
+    stream->per_chunk = at_most(config.k, MOST_TOKENS);
+    stream->chunks = (stream_visible(stream) + stream->per_chunk - 1) / stream->per_chunk;
+    stream->reasoning = at_most(config.reasoning, stream->chunks);
+    stream->sent_ns = zeroed((stream->chunks + 1) * sizeof *stream->sent_ns);
+}
+
+void stream_ask(Connection *connection, Api api, const Ask *ask)
+{
+    Stream *stream = zeroed(sizeof *stream);
+    uint64_t tokens = at_most(ask->tokens ? ask->tokens : config.default_tokens, MOST_TOKENS);
+    stream->id = next_id++;
+    stream->api = api;
+    stream->flags = flags_for(ask, tokens);
+    stream->slow_left = stream->flags & SLOW;
+    stream->prompt_tokens = at_most(ask->prompt_tokens, UINT32_MAX);
+    stream->earlier = connection->requests - 1;
+    stream->accepted_ns = connection->accepted_ns;
+    stream->asked_ns = now_ns();
+    stream->connection = connection;
+    connection->stream = stream;
+    strcpy(stream->model, ask->model);
+    snprintf(stream->request_id, sizeof stream->request_id, "%032x", stream->id);
+    set_lengths(stream, tokens);
+    event_head(stream);
+    log_add(stream);
+    if (ask->stream)
+        add_response_head(connection, stream);
+    queue_add(stream);
+    streams_start_queued();
+}

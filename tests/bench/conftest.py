@@ -1,0 +1,22 @@
+"""Servers for the benchmark client's tests, all on loopback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from spark_bench.ruler.ruler import Ruler
+
+
+@pytest.fixture(scope="session")
+def ruler_process() -> Iterator[Ruler]:
+    with Ruler() as ruler:
+        yield ruler
+
+
+@pytest.fixture
+def ruler(ruler_process: Ruler) -> Ruler:
+    """The built-in ruler, with its defaults and an empty log."""
+    ruler_process.configure()
+    ruler_process.reset()
+    return ruler_process
