@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -32,9 +34,30 @@ def encode(result: Result) -> bytes:
 def check(data: bytes) -> Result:
     """The result in these bytes; InvalidResult if there is none."""
     try:
-        return msgspec.json.decode(data, type=Result)
+        result = msgspec.json.decode(data, type=Result)
+        written = msgspec.json.decode(data)
     except msgspec.DecodeError as error:
         raise InvalidResult(str(error)) from error
+    for difference in _differences(written, msgspec.to_builtins(result), "$"):
+        raise InvalidResult(difference)
+    return result
+
+
+def _differences(written: Any, known: Any, place: str) -> Iterator[str]:
+    """Keys that the types don't have, and keys that they have and nobody wrote.
+
+    Neither is for defaults to hide: a figure that is missing is not a figure that is null.
+    """
+    if isinstance(written, dict) and isinstance(known, dict):
+        yield from (f"unknown key `{key}` - at `{place}`" for key in written.keys() - known.keys())
+        yield from (
+            f"key `{key}` is missing - at `{place}`" for key in known.keys() - written.keys()
+        )
+        for key in written.keys() & known.keys():
+            yield from _differences(written[key], known[key], f"{place}.{key}")
+    elif isinstance(written, list):
+        for index, (one, other) in enumerate(zip(written, known, strict=True)):
+            yield from _differences(one, other, f"{place}[{index}]")
 
 
 def read(path: Path) -> Result:

@@ -36,14 +36,6 @@ class Dataset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     speed: float = 1.0
 
 
-class Slo(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a request must keep to count as good, in milliseconds; null: not asked for."""
-
-    ttft: float | None = None
-    tpot: float | None = None
-    e2e: float | None = None
-
-
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The run as it was asked for: its profile and the overrides put together.
 
@@ -63,6 +55,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ignore_eos: the server was asked to go on to output_len
     extra_body: what the user added to each request's body, secrets hidden
     count_tokens: how tokens were to be counted
+    slo: the longest times allowed, in milliseconds, by name; empty: none were given
     command: the words of the command line, secrets hidden
     """
 
@@ -90,5 +83,5 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     count_tokens: str
     conversations: Conversations
     dataset: Dataset | None
-    slo: Slo | None
+    slo: dict[str, float]
     command: tuple[str, ...]

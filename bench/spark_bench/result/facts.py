@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from msgspec import Struct, field
 
 Setting = bool | int | float | str
@@ -64,23 +66,35 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     settings: dict[str, Setting] = field(default_factory=dict)
 
 
-class Deployment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the project deployed, as its listing tells.
+class DeployedRank(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One engine process of a deployment.
 
-    revision: of the model's weights
-    image, image_id: the engine's image by name, and as it is on the head
-    spec_hash: of the ranks as wanted; the same hash is the same launch
-    ranks: how many engine processes serve together
-    nodes: their machines' names, the head first
+    image_id: what is inside the image's tag on that node
+    spec: SHA-256 of everything that decides what it runs; the same hash is the same launch
+    """
+
+    rank: int
+    node: str
+    image: str
+    image_id: str
+    engine_version: str
+    spec: str
+
+
+class Deployment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the project has deployed, as it lists it.
+
+    model: that the head runs
+    revision: of the weights, "" where not known
+    launch: what the head's engine was started with
+    ranks: those that run, the head first
     """
 
     model: str
-    revision: str | None = None
-    image: str | None = None
-    image_id: str | None = None
-    spec_hash: str | None = None
-    ranks: int | None = None
-    nodes: tuple[str, ...] = ()
+    revision: str
+    group: str
+    launch: dict[str, Any]
+    ranks: tuple[DeployedRank, ...]
 
 
 class Provenance(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import spark_bench
-from spark_bench.result.facts import Client, Deployment, Provenance
+from spark_bench.result.facts import Client, DeployedRank, Deployment, Provenance
 from spark_bench.result.machine import commit, machine
+from spark_bench.result.secrets import is_secret_name
 from spark_bench.result.server import ask
 
 if TYPE_CHECKING:
     import httpx
+
+    from spark_bench.project import Listing, Rank
 
 
 def gather(
@@ -22,7 +25,7 @@ def gather(
     *,
     model: str = "",
     project: Path | None = None,
-    deployment: Deployment | None = None,
+    listing: Listing | None = None,
 ) -> Provenance:
     """Call it just before the run starts: the load average is of now.
 
@@ -30,13 +33,14 @@ def gather(
     url: of the server, with or without /v1
     model: the one that will be asked for; "" means the first that the server lists
     project: the folder of the project, for its git commit; None: there is none
+    listing: what that project has deployed
     """
     return Provenance(
         client=client(),
         machine=machine(),
         project=commit(project) if project else None,
         server=ask(http, url, model),
-        deployment=deployment,
+        deployment=deployed(listing) if listing else None,
     )
 
 
@@ -46,6 +50,31 @@ def client() -> Client:
         version=spark_bench.__version__,
         python=platform.python_version(),
         httpx=_version("httpx"),
+    )
+
+
+def deployed(listing: Listing) -> Deployment | None:
+    """What of a project's listing decides a measurement; None when nothing of it runs."""
+    head = listing.head
+    if head is None:
+        return None
+    return Deployment(
+        model=head.model,
+        revision=listing.revision,
+        group=listing.group,
+        launch={name: value for name, value in head.launch.items() if not is_secret_name(name)},
+        ranks=tuple(map(_rank, listing.ranks)),
+    )
+
+
+def _rank(rank: Rank) -> DeployedRank:
+    return DeployedRank(
+        rank=rank.rank,
+        node=rank.node,
+        image=rank.image,
+        image_id=rank.image_id,
+        engine_version=rank.sglang,
+        spec=rank.spec,
     )
 
 

@@ -27,13 +27,18 @@ def schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A result of spark-bench run",
         **result,
-        "$defs": {name: _described(kind) for name, kind in definitions.items()},
+        "$defs": {name: _strict(kind) for name, kind in definitions.items()},
     }
 
 
-def _described(kind: dict[str, Any]) -> dict[str, Any]:
-    """With the docstring as `inspect` shows it, not as it stands in the source."""
-    return {**kind, "description": cleandoc(kind["description"])} if "description" in kind else kind
+def _strict(kind: dict[str, Any]) -> dict[str, Any]:
+    """As strict as reading is: every key is there, and no other. Texts without the indent."""
+    strict = dict(kind)
+    if "properties" in kind:
+        strict |= {"required": list(kind["properties"]), "additionalProperties": False}
+    if "description" in kind:
+        strict["description"] = cleandoc(kind["description"])
+    return strict
 
 
 def text() -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from spark_bench.result.facts import Server, Setting
 from spark_bench.result.secrets import clean_text, is_secret_name
 
@@ -20,21 +22,18 @@ Get = Callable[[str], Mapping[str, Any]]
 _SECONDS = 5.0
 
 # Of sglang 0.5.3 to 0.5.23, those that speed depends on; speculative_* as well.
-_SGLANG = frozenset(
-    """
+_SGLANG = """
     model_path tokenizer_path revision weight_version load_format dtype quantization kv_cache_dtype
     context_length device tp_size pp_size dp_size ep_size nnodes enable_dp_attention
     mem_fraction_static max_total_tokens max_total_num_tokens max_running_requests
     max_prefill_tokens chunked_prefill_size page_size schedule_policy schedule_conservativeness
     attention_backend prefill_attention_backend decode_attention_backend sampling_backend
-    grammar_backend moe_runner_backend moe_a2a_backend fp8_gemm_runner_backend
-    disable_cuda_graph cuda_graph_max_bs disable_piecewise_cuda_graph enable_torch_compile
-    disable_radix_cache disable_overlap_schedule enable_mixed_chunk enable_hierarchical_cache
-    disable_custom_all_reduce enable_flashinfer_allreduce_fusion stream_interval
-    num_continuous_decode_steps reasoning_parser tool_call_parser random_seed
-    enable_deterministic_inference
-    """.split()
-)
+    grammar_backend moe_runner_backend moe_a2a_backend fp8_gemm_runner_backend disable_cuda_graph
+    cuda_graph_max_bs disable_piecewise_cuda_graph enable_torch_compile disable_radix_cache
+    disable_overlap_schedule enable_mixed_chunk enable_hierarchical_cache disable_custom_all_reduce
+    enable_flashinfer_allreduce_fusion stream_interval num_continuous_decode_steps reasoning_parser
+    tool_call_parser random_seed enable_deterministic_inference
+"""
 _LLAMA_CPP = frozenset(("model_path", "total_slots", "build_info", "n_ctx"))
 
 
@@ -82,7 +81,8 @@ def sglang_settings(info: Mapping[str, Any]) -> dict[str, Setting]:
     state = states[0] if isinstance(states, list) and states else {}
     # The scheduler's own word, where it has one, is what came of the setting.
     merged = {**info, **(state if isinstance(state, dict) else {})}
-    return _picked(merged, lambda name: name in _SGLANG or name.startswith("speculative_"))
+    names = frozenset(_SGLANG.split())
+    return _picked(merged, lambda name: name in names or name.startswith("speculative_"))
 
 
 def llama_cpp_settings(props: Mapping[str, Any]) -> dict[str, Setting]:
@@ -96,8 +96,15 @@ def _picked(info: Mapping[str, Any], wanted: Callable[[str], bool]) -> dict[str,
     return {
         name: clean_text(value) if isinstance(value, str) else value
         for name, value in sorted(info.items())
-        if wanted(name) and not is_secret_name(name) and isinstance(value, bool | int | float | str)
+        if wanted(name) and not is_secret_name(name) and _is_setting(value)
     }
+
+
+def _is_setting(value: object) -> bool:
+    """A scalar that JSON has: no infinity, no number that only Python can hold."""
+    if isinstance(value, int | float):
+        return abs(value) < 2**63
+    return isinstance(value, str)
 
 
 def _models(answer: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -116,7 +123,7 @@ def _get(http: httpx.Client, url: str) -> Mapping[str, Any]:
 
     try:
         response = http.get(url, timeout=_SECONDS)
-        answer = response.json() if response.status_code == 200 else None
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError):
+        answer = msgspec.json.decode(response.content) if response.status_code == 200 else None
+    except (httpx.HTTPError, httpx.InvalidURL, msgspec.DecodeError, UnicodeDecodeError):
         return {}
     return answer if isinstance(answer, dict) else {}

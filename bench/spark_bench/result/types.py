@@ -12,6 +12,10 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct
 
+from spark_bench.metrics.distributions import Distributions
+from spark_bench.metrics.figures import Summary
+from spark_bench.metrics.intervals import Interval
+from spark_bench.metrics.stalls import Stalls
 from spark_bench.result.config import Config
 from spark_bench.result.facts import Provenance
 from spark_bench.result.lengths import Lengths
@@ -24,25 +28,24 @@ KIND: Final = "spark-bench run"
 class Measured(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one repeat measured, or all of them together.
 
-    summary: the whole run's figures, under sglang.bench_serving's names
-    steady: the same without the start and the tail; null: there was no steady part
+    summary: the run's figures, under sglang.bench_serving's names; those without the start and the
+        tail in its `steady`
     audit: how exact the client was
     lengths: tokens asked for and tokens seen
-    distributions: percentiles and histograms, for plots
-    intervals: confidence intervals, by the summary's key
+    distributions: quantiles, for plots; null for the median over repeats
+    intervals: confidence intervals, by the summary's key; over repeats, or within the run
     stalls: gaps and whose they were
     server: what the server's own metrics say of the same time, and how that fits; null: it has none
     nodes: power, temperature and memory, and tokens per joule; null: not sampled
     requests_file: the name of the requests' file, in the same folder; null: not saved
     """
 
-    summary: dict[str, Any]
+    summary: Summary
     audit: Audit
     lengths: Lengths
-    steady: dict[str, Any] | None = None
-    distributions: dict[str, Any] | None = None
-    intervals: dict[str, Any] | None = None
-    stalls: dict[str, Any] | None = None
+    distributions: Distributions | None = None
+    intervals: dict[str, Interval] = {}
+    stalls: Stalls | None = None
     server: dict[str, Any] | None = None
     nodes: dict[str, Any] | None = None
     requests_file: str | None = None

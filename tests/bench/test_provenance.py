@@ -1,0 +1,317 @@
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+from spark_bench.project import Listing, Rank
+from spark_bench.result.facts import Provenance, Server
+from spark_bench.result.machine import commit, cpu_model, machine
+from spark_bench.result.provenance import client, deployed, gather
+from spark_bench.result.secrets import HIDDEN, clean_command, clean_text, without_credentials
+from spark_bench.result.server import ask
+
+SECRET = "sk-this-is-secret"
+MODELS = {
+    "data": [
+        {"id": "tiny", "object": "model", "max_model_len": 1024, "owned_by": "sglang"},
+        {"id": "adapter", "object": "model", "max_model_len": 512},
+    ]
+}
+# As sglang 0.5.23 answers, of its 556 keys those that matter here; 0.5.3 has them as well.
+SGLANG = {
+    "model_path": "/models/tiny",
+    "tokenizer_path": "/models/tiny",
+    "version": "0.5.23",
+    "api_key": SECRET,
+    "admin_api_key": SECRET,
+    "ssl_keyfile_password": SECRET,
+    "speculative_algorithm": None,
+    "speculative_num_draft_tokens": 4,
+    "speculative_draft_model_path": f"https://me:{SECRET}@weights.example/draft",
+    "tp_size": 2,
+    "nnodes": 2,
+    "mem_fraction_static": 0.83,
+    "max_total_num_tokens": 123456,
+    "disable_cuda_graph": False,
+    "cuda_graph_bs": [1, 2, 4],
+    "quantization": None,
+    "revision": None,
+    "launch_command": f"python -m sglang.launch_server --api-key {SECRET}",
+    "internal_states": [
+        {"api_key": SECRET, "attention_backend": "triton", "memory_usage": {"weight": 1.5}}
+    ],
+}
+LLAMA_CPP = {
+    "default_generation_settings": {"n_ctx": 4096, "params": {"seed": 1}},
+    "model_path": "/models/smollm2.gguf",
+    "total_slots": 8,
+    "build_info": "b6900-abc",
+}
+
+
+@contextmanager
+def a_fake_server(answers: dict[str, Any]) -> Iterator[str]:
+    """A server on loopback with these answers: bytes as they are, else as JSON; none is 404."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            answer = answers.get(self.path)
+            body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+            self.send_response(404 if answer is None else 200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def asked(answers: dict[str, Any], model: str = "") -> Server:
+    with a_fake_server(answers) as url, httpx.Client(trust_env=False) as http:
+        return ask(http, f"{url}/v1", model)
+
+
+@pytest.mark.parametrize("path", ["/server_info", "/get_server_info"])
+def test_sglang_old_and_new(path: str) -> None:
+    server = asked({"/v1/models": MODELS, path: SGLANG})
+    assert (server.engine, server.version) == ("sglang", "0.5.23")
+    assert (server.model, server.models, server.max_model_len) == (
+        "tiny",
+        ("tiny", "adapter"),
+        1024,
+    )
+    assert server.settings == {
+        "attention_backend": "triton",
+        "disable_cuda_graph": False,
+        "max_total_num_tokens": 123456,
+        "mem_fraction_static": 0.83,
+        "model_path": "/models/tiny",
+        "nnodes": 2,
+        "speculative_draft_model_path": "https://weights.example/draft",
+        "speculative_num_draft_tokens": 4,
+        "tokenizer_path": "/models/tiny",
+        "tp_size": 2,
+    }
+
+
+def test_no_secret_of_the_server_gets_into_the_result() -> None:
+    assert SECRET.encode() in msgspec.json.encode(SGLANG)
+    server = asked({"/v1/models": MODELS, "/server_info": SGLANG})
+    assert SECRET.encode() not in msgspec.json.encode(server)
+
+
+def test_vllm() -> None:
+    server = asked({"/v1/models": MODELS, "/version": {"version": "0.11.0"}}, "adapter")
+    assert (server.engine, server.version) == ("vllm", "0.11.0")
+    assert (server.model, server.max_model_len) == ("adapter", 512)
+
+
+def test_llama_cpp() -> None:
+    server = asked({"/v1/models": {"data": [{"id": "smollm2"}]}, "/props": LLAMA_CPP})
+    assert (server.engine, server.version) == ("llama.cpp", "b6900-abc")
+    assert server.settings == {
+        "build_info": "b6900-abc",
+        "model_path": "/models/smollm2.gguf",
+        "n_ctx": 4096,
+        "total_slots": 8,
+    }
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        pytest.param({}, id="404 to everything"),
+        pytest.param({"/v1/models": {}, "/server_info": {}, "/version": {}}, id="empty"),
+        pytest.param({"/v1/models": b"<html>"}, id="no JSON"),
+        pytest.param({"/v1/models": b"\xff"}, id="no text"),
+        pytest.param({"/v1/models": b'{"data": "\\ud800"}'}, id="half a character"),
+        pytest.param({"/v1/models": [1, 2]}, id="no object"),
+        pytest.param({"/v1/models": {"data": [1, {}]}}, id="no ids"),
+    ],
+)
+def test_a_server_that_tells_nothing(answers: dict[str, Any]) -> None:
+    assert asked(answers) == Server()
+
+
+def test_a_number_that_json_cant_hold_is_left_out() -> None:
+    info = {**SGLANG, "random_seed": 10**30, "max_running_requests": 64}
+    settings = asked({"/v1/models": MODELS, "/server_info": info}).settings
+    assert "random_seed" not in settings
+    assert settings["max_running_requests"] == 64
+
+
+def test_a_model_that_is_not_served() -> None:
+    server = asked({"/v1/models": MODELS}, "nope")
+    assert (server.model, server.models) == (None, ("tiny", "adapter"))
+
+
+def test_no_server_at_all_is_told_at_once() -> None:
+    began = time.monotonic()
+    with httpx.Client(trust_env=False) as http:
+        found = gather(http, "http://127.0.0.1:1")
+    assert found.server == Server()
+    assert found.deployment is None
+    assert time.monotonic() - began < 3
+
+
+def test_the_whole_is_written_and_read() -> None:
+    with a_fake_server({"/v1/models": MODELS}) as url, httpx.Client(trust_env=False) as http:
+        found = gather(http, url, project=Path.cwd(), listing=a_listing())
+    again = msgspec.json.decode(msgspec.json.encode(found), type=Provenance)
+    assert again == found
+    assert again.client == client()
+    assert again.client.httpx == httpx.__version__
+
+
+def a_listing(*, runs: bool = True) -> Listing:
+    rank = Rank(
+        node="spark-1",
+        rank=0,
+        name="main-0",
+        runtime="docker",
+        model="openai/gpt-oss-120b",
+        image="lmsysorg/sglang:spark",
+        image_id="sha256:12",
+        sglang="0.5.23",
+        spec="ab",
+        launch={"tp": 2, "api_key": SECRET},
+        started_at="2026-11-23T12:00:00Z",
+    )
+    return Listing(
+        version=1,
+        light=False,
+        url="http://spark-1:30000",
+        runs=runs,
+        served_model_name="openai/gpt-oss-120b",
+        model="openai/gpt-oss-120b",
+        group="main",
+        state="present",
+        revision="cd",
+        ranks=(rank, msgspec.structs.replace(rank, rank=1, node="spark-2")),
+    )
+
+
+def test_what_the_project_deployed() -> None:
+    found = deployed(a_listing())
+    assert found is not None
+    assert (found.model, found.revision, found.group) == ("openai/gpt-oss-120b", "cd", "main")
+    assert found.launch == {"tp": 2}
+    assert [(r.rank, r.node, r.spec, r.image_id) for r in found.ranks] == [
+        (0, "spark-1", "ab", "sha256:12"),
+        (1, "spark-2", "ab", "sha256:12"),
+    ]
+
+
+def test_a_project_that_runs_nothing() -> None:
+    assert deployed(a_listing(runs=False)) is None
+
+
+def test_this_machine() -> None:
+    found = machine()
+    assert found.cores == os.cpu_count()
+    assert found.kernel == os.uname().release
+    assert found.load_average is not None
+    assert 2**20 < (found.memory_bytes or 0) < 2**60
+
+
+def test_a_machine_as_its_files_tell(tmp_path: Path) -> None:
+    for name, text in {
+        "proc/cpuinfo": "CPU implementer\t: 0x41\nCPU part\t: 0xd85\nCPU part\t: 0xabc\n",
+        "sys/class/dmi/id/product_name": "NVIDIA DGX Spark\n",
+        "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "performance\n",
+        "sys/devices/system/clocksource/clocksource0/current_clocksource": "arch_sys_counter\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    found = machine(tmp_path)
+    assert (found.product, found.cpu) == ("NVIDIA DGX Spark", "Cortex-X925 + part 0xabc")
+    assert (found.governor, found.clock_source) == ("performance", "arch_sys_counter")
+
+
+def test_a_machine_without_such_files(tmp_path: Path) -> None:
+    found = machine(tmp_path)
+    assert (found.product, found.governor, found.clock_source) == (None, None, None)
+
+
+def test_a_cpu_with_a_name() -> None:
+    assert cpu_model("processor : 0\nmodel name\t: AMD EPYC 9B45\n") == "AMD EPYC 9B45"
+    assert cpu_model("") is None
+
+
+def test_the_commit_of_a_project(tmp_path: Path) -> None:
+    def git(*words: str) -> str:
+        who = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false")
+        told = subprocess.run(
+            ["git", "-C", tmp_path, *who, *words], check=True, capture_output=True, text=True
+        )
+        return told.stdout.strip()
+
+    assert commit(tmp_path) is None
+    git("init", "-q")
+    assert commit(tmp_path) is None
+    (tmp_path / "a").write_text("1")
+    git("add", "a")
+    git("commit", "-qm", "one")
+    clean = commit(tmp_path)
+    assert clean is not None
+    assert (clean.sha, clean.dirty) == (git("rev-parse", "HEAD"), False)
+    (tmp_path / "a").write_text("2")
+    changed = commit(tmp_path)
+    assert changed is not None
+    assert changed.dirty
+
+
+def test_no_git_on_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert commit(Path.cwd()) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "clean"),
+    [
+        pytest.param(["--api-key", SECRET, "-n", "1"], ["--api-key", HIDDEN, "-n", "1"], id="next"),
+        pytest.param([f"--api-key={SECRET}"], [f"--api-key={HIDDEN}"], id="equals"),
+        pytest.param(["--api-key-file", "k.txt"], ["--api-key-file", "k.txt"], id="a file's name"),
+        pytest.param(["--url", "http://u:p@h:1/v1"], ["--url", "http://h:1/v1"], id="url"),
+        pytest.param(["--url=http://u:p@h:1/v1"], ["--url=http://h:1/v1"], id="url, equals"),
+        pytest.param(["-H", f"Bearer {SECRET}"], ["-H", HIDDEN], id="header"),
+        pytest.param(["hf_abcdefghijkl"], [HIDDEN], id="hugging face"),
+        pytest.param(
+            ["--max-tokens", "9", "latency"], ["--max-tokens", "9", "latency"], id="plain"
+        ),
+    ],
+)
+def test_a_command_line_without_its_secrets(words: list[str], clean: list[str]) -> None:
+    assert clean_command(words) == tuple(clean)
+
+
+@pytest.mark.parametrize(
+    ("url", "clean"),
+    [
+        pytest.param("http://h:30000", "http://h:30000", id="plain"),
+        pytest.param("https://a:b@[::1]:8000/v1", "https://[::1]:8000/v1", id="password, IPv6"),
+        pytest.param("http://h/?token=abc&x=1", f"http://h/?token={HIDDEN}&x=1", id="query"),
+        pytest.param("http://[broken", HIDDEN, id="no URL"),
+    ],
+)
+def test_a_url_without_its_secrets(url: str, clean: str) -> None:
+    assert without_credentials(url) == clean
+    assert clean_text(url) == clean
