@@ -1,0 +1,67 @@
+"""httpx over the recorder's sockets: for everything that is asked beside the load.
+
+    with httpx.Client(transport=TapeTransport(recorder), base_url=recorder.target.url) as client:
+        answer = client.get("/v1/models")
+
+`answer.extensions["exchange"]` holds the bytes as they came, with the kernel's times.
+"""
+
+from __future__ import annotations
+
+import httpx
+
+from ..api import http1
+from ..api.tape import Tape
+from ..record import Ended, Exchange
+from .recorder import Recorder
+from .target import wire
+
+# Where httpx names no read timeout of its own, in seconds.
+TIMEOUT = 30.0
+
+ERRORS: dict[Ended, type[httpx.TransportError]] = {
+    Ended.REFUSED: httpx.ConnectError,
+    Ended.UNREACHABLE: httpx.ConnectError,
+    Ended.RESET: httpx.ReadError,
+    Ended.CUT: httpx.RemoteProtocolError,
+    Ended.TIMEOUT: httpx.ReadTimeout,
+    Ended.INTERRUPTED: httpx.ReadError,
+}
+
+# A body is given whole and decoded: these headers no longer hold for it.
+LEFT_OUT = ("content-encoding", "transfer-encoding", "content-length")
+
+
+class TapeTransport(httpx.BaseTransport):
+    """Sends one request at a time and returns once its answer is whole.
+
+    Raises httpx's own errors: ConnectError, ReadError, ReadTimeout, RemoteProtocolError.
+    """
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        request.read()
+        timeout = request.extensions.get("timeout", {}).get("read") or TIMEOUT
+        exchange = self._recorder.exchange(wire(request, self._recorder.target), timeout)
+        if error := ERRORS.get(exchange.ended):
+            raise error(exchange.detail, request=request)
+        try:
+            return response(exchange)
+        except http1.MalformedHttp as e:
+            raise httpx.RemoteProtocolError(str(e), request=request) from None
+
+
+def response(exchange: Exchange) -> httpx.Response:
+    """A finished exchange as httpx knows responses. Raises http1.MalformedHttp."""
+    head = http1.head(exchange.data)
+    if head is None:
+        raise http1.MalformedHttp("the response's head has no end")
+    body = http1.body(Tape.of(exchange), head)
+    return httpx.Response(
+        head.status,
+        headers=[(n, v) for n, v in head.headers.items() if n not in LEFT_OUT],
+        content=body.tape.data,
+        extensions={"exchange": exchange, "reason_phrase": head.reason.encode("latin-1")},
+    )
