@@ -24,7 +24,7 @@ Exit codes:
   0    done, and no more requests failed than --max-failures
   1    more of them failed, or the server can't be reached
   2    an option, a setting or a file can't be used; nothing was sent
-  130  stopped by Ctrl-C; what was measured until then is written, marked partial
+  130  stopped by Ctrl-C; what was measured is written, marked partial
 """
 
 
