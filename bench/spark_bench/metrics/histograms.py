@@ -206,13 +206,16 @@ def _compared(values: Floats, server: ServerFigure | None, note: str, tolerance:
     if server is None:
         return Compared(n, mean, p50, p99, None, note=note)
     difference = mean - server.mean
-    mismatch = _mismatch(n, server.n, tolerance)
-    return Compared(n, mean, p50, p99, server, difference, difference / mean, mismatch)
+    share = difference / mean if mean else None
+    return Compared(n, mean, p50, p99, server, difference, share, _mismatch(n, server.n, tolerance))
 
 
 def _mismatch(client: int, server: int, tolerance: float) -> str:
     if abs(client - server) <= tolerance * client:
         return ""
-    if server > client:
-        return f"the server counted {server}, the client {client}: others used it, or some failed"
-    return f"the server counted {server}, the client {client}: it did not see or finish all"
+    counted_by_both = f"the server counted {server}, the client {client}"
+    if server < client:
+        return f"{counted_by_both}: not all of it is in the server's figures"
+    if tolerance:
+        return f"{counted_by_both}: others used it, some failed, or tokens were hidden"
+    return f"{counted_by_both}: others used it, or some failed"

@@ -53,7 +53,7 @@ class Stall(Struct, frozen=True):
 
 
 class Stalls(Struct, frozen=True):
-    """median_ms: the run's median gap between deltas; threshold_ms: what counts as long.
+    """median_ms: the run's median gap between deliveries; threshold_ms: what counts as long.
 
     counts, total_ms: by whose they were; top: the longest first. All empty when the run has too
     few gaps to tell.
@@ -70,10 +70,12 @@ def stalls(requests: Sequence[Request], top: int = 20) -> Stalls:
     """Of all streams, those that failed later too: they ran as well."""
     times = Times.of(requests)
     gaps = times.gaps()
-    if gaps.ns.size < MIN_GAPS:
+    # Deltas of one read share one stamp: one delivery, whose gap is that of its first delta.
+    apart = gaps.ns[gaps.ns > 0]
+    if apart.size < MIN_GAPS:
         return Stalls()
-    median = float(np.median(gaps.ns))
-    threshold = _threshold(gaps.ns, median)
+    median = float(np.median(apart))
+    threshold = _threshold(apart, median)
     together = max(TOGETHER_NS, TOGETHER_MEDIANS * median)
     long = gaps.ns > threshold
     owner = times.gap_owners()[long]
