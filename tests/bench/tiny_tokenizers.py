@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cache
 from random import Random
 
-from spark_bench.prompts.local import FileTokens
+from spark_bench.prompts.library import LibraryTokens
 from spark_bench.prompts.words import COMMON
 from tokenizers import (
     Tokenizer,
@@ -133,6 +133,6 @@ KINDS: dict[str, Callable[[], Tokenizer]] = {
 
 
 @cache
-def tiny(kind: str) -> FileTokens:
+def tiny(kind: str) -> LibraryTokens:
     """The tokens of one kind; trained once a run."""
-    return FileTokens(KINDS[kind](), f"tiny {kind}")
+    return LibraryTokens(KINDS[kind](), f"tiny {kind}")

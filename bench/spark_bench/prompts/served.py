@@ -8,13 +8,14 @@ its count, llama.cpp takes a content and answers with its tokens.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import TypeVar
 
 import httpx
 import msgspec
 
 from spark_bench.errors import Unreachable
-from spark_bench.prompts.local import batches
+from spark_bench.prompts.library import batches
 from spark_bench.prompts.words import COMMON, Words, pick
 
 PATH = "/tokenize"
@@ -95,7 +96,14 @@ class ServedTokens:
             ) from e
 
     def words(self) -> Words:
+        return self._words
+
+    @cached_property
+    def _words(self) -> Words:
         return pick(COMMON, self.count)
+
+    def close(self) -> None:
+        """Nothing to end: the connection is the caller's."""
 
 
 def ask(client: httpx.Client, model: str) -> ServedTokens | None:

@@ -39,6 +39,10 @@ class Tokens(Protocol):
         """Words to make texts from, of one token each where there are such."""
         ...
 
+    def close(self) -> None:
+        """Free what counting holds (a vocabulary in memory); counting again is possible."""
+        ...
+
 
 class ApproximateTokens:
     """Lengths without a tokenizer: an estimate, and never called anything else.
@@ -57,6 +61,9 @@ class ApproximateTokens:
 
     def words(self) -> Words:
         return as_they_are([word for word in COMMON if len(word) <= 8])
+
+    def close(self) -> None:
+        """Nothing to end."""
 
 
 def find(tokenizer: Path | None, client: httpx.Client | None, model: str) -> Tokens:

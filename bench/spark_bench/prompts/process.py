@@ -1,0 +1,108 @@
+"""Counting with a tokenizer.json in a process of its own (see library for why)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import IO, cast
+
+import msgspec
+
+import spark_bench
+from spark_bench.errors import BadInput, BenchError
+from spark_bench.prompts.library import Reply, batches, receive, send
+from spark_bench.prompts.words import Words
+
+BATCH = 1 << 20  # characters in one question
+
+
+class _Process:
+    """One such process, from its start to its end."""
+
+    def __init__(self, file: Path) -> None:
+        package = str(Path(spark_bench.__file__).parents[1])
+        path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
+        self._file = file
+        self._popen = subprocess.Popen(
+            [sys.executable, "-m", "spark_bench.prompts.library", str(file)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": path},
+            start_new_session=True,  # Ctrl-C is for us; it ends when its input does
+        )
+        self._questions = cast(IO[bytes], self._popen.stdin)
+        self._replies = cast(IO[bytes], self._popen.stdout)
+
+    def ask(self, texts: list[str] | None) -> Reply:
+        try:
+            send(self._questions, texts)
+        except BrokenPipeError as e:
+            raise self._ended() from e
+        return self.reply()
+
+    def reply(self) -> Reply:
+        frame = receive(self._replies)
+        if frame is None:
+            raise self._ended()
+        return msgspec.msgpack.decode(frame, type=Reply)
+
+    def close(self) -> None:
+        with suppress(BrokenPipeError):  # a question that it ended without taking
+            self._questions.close()
+        self._replies.close()
+        self._popen.wait()
+
+    def _ended(self) -> BenchError:
+        return BenchError(
+            f"the process that counts tokens with {self._file} ended by itself (exit code"
+            f" {self._popen.wait()}); -9 is the kernel's, for want of memory"
+        )
+
+
+class FileTokens:
+    """A model's own tokenizer, from its tokenizer.json.
+
+    The process that reads it starts when it is first needed and lives until `close`.
+    """
+
+    exact = True
+
+    def __init__(self, file: Path) -> None:
+        self.name = f"{file.name} of {file.parent}"
+        self._file = file
+        self._process: _Process | None = None
+
+    def start(self) -> _Process:
+        """The process, with the file read; a BadInput if that isn't a tokenizer's."""
+        if self._process is None:
+            process = _Process(self._file)
+            if error := process.reply().error:
+                process.close()
+                raise BadInput(
+                    f"--tokenizer {self._file} is not a tokenizer that the tokenizers library can"
+                    f" read ({error}); copy it again from the model's weights"
+                )
+            self._process = process
+        return self._process
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        process = self.start()
+        return [number for batch in batches(texts, BATCH) for number in process.ask(batch).counts]
+
+    def words(self) -> Words:
+        return self._words
+
+    @cached_property
+    def _words(self) -> Words:
+        return self.start().ask(None).words or Words((), ())
+
+    def close(self) -> None:
+        """End the process and free its memory; counting again starts another."""
+        if self._process:
+            self._process.close()
+            self._process = None
