@@ -1,0 +1,131 @@
+"""How many tokens each token bearing event carried."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spark_bench.api.deltas import Deltas, Usage
+
+Counts = NDArray[np.int32]
+
+# So many later deltas show how many tokens one delta can hold.
+_SHOWN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """The tokens of one answer.
+
+    counts: of each token bearing event
+    by: see Request.counted_by
+    hidden: generated before the first visible one
+    total: of the answer, hidden ones included
+    """
+
+    counts: Counts
+    by: str
+    hidden: int
+    total: int
+
+
+def counted(found: Deltas, count: Callable[[str], int] | None) -> Counted:
+    """The best known counts: told with each event, else one each where that agrees with the total,
+    else by the tokenizer where that agrees, else spread evenly.
+
+    Without a total (no usage) they are the tokenizer's, or one each ("none": nobody says so).
+    """
+    total = told_total(found)
+    if total is None:
+        return _untold(found, count)
+    return (
+        _by_usage(found, total)
+        or _by_chunk(found, total)
+        or (count and _by_tokenizer(found, total, count))
+        or Counted(_even(total, len(found.tokens)), "even" if found.tokens else "none", 0, total)
+    )
+
+
+def told_total(found: Deltas) -> int | None:
+    """The output tokens by the server's last word. None: untold, or 0 though there is text."""
+    usage = found.usage
+    if usage is None or (not usage.completion_tokens and found.tokens):
+        return None
+    return usage.completion_tokens or 0
+
+
+def _untold(found: Deltas, count: Callable[[str], int] | None) -> Counted:
+    if count is None:
+        return Counted(_ones(found), "none", 0, len(found.tokens))
+    counts = np.array([count(text) for text in found.texts()], np.int32)
+    return Counted(counts, "tokenizer", 0, int(counts.sum()))
+
+
+def _by_usage(found: Deltas, total: int) -> Counted | None:
+    """From counts that grow with each event; None where a token bearing event tells none.
+
+    Tokens that came without text belong to the next event with text, those before the first to
+    nobody: they are hidden, as those after the last are.
+    """
+    if not found.tokens or found.usages[0][0] > found.tokens[0]:
+        return None
+    so_far = {i: usage.completion_tokens for i, usage in found.usages}
+    grown = [so_far.get(i) for i in found.tokens]
+    if None in grown:
+        return None
+    before = max((_so_far(usage) for i, usage in found.usages if i < found.tokens[0]), default=0)
+    counts = np.diff(np.array(grown, np.int64), prepend=before).astype(np.int32)
+    if counts.min() < 0 or grown[-1] > total:  # type: ignore[operator]
+        return None
+    unseen = _unseen_in_first(counts)
+    counts[0] -= unseen
+    return Counted(counts, "usage", before + unseen, total)
+
+
+def _so_far(usage: Usage) -> int:
+    return usage.completion_tokens or 0
+
+
+def _unseen_in_first(counts: Counts) -> int:
+    """Tokens that the first event counts though it can't hold them: SGLang sends nothing for
+    harmony's channel markers, and the first text after them counts them too. What exceeds the
+    largest later event was hidden; too few later events prove nothing."""
+    if len(counts) <= _SHOWN:
+        return 0
+    return max(0, int(counts[0]) - max(1, int(counts[1:].max())))
+
+
+def _by_chunk(found: Deltas, total: int) -> Counted | None:
+    if len(found.tokens) != total or not total:
+        return None
+    return Counted(_ones(found), "chunk", 0, total)
+
+
+def _by_tokenizer(found: Deltas, total: int, count: Callable[[str], int]) -> Counted | None:
+    """The tokenizer's, if they add up to the total.
+
+    If it finds one token in every event and the total is more, the rest had no text: the end of
+    sequence, if the model stopped by itself, and hidden ones before the first.
+    """
+    counts = np.array([count(text) for text in found.texts()], np.int32)
+    if not len(counts):
+        return None
+    if counts.sum() == total:
+        return Counted(counts, "tokenizer", 0, total)
+    unseen = total - len(counts)
+    if unseen < 0 or (counts != 1).any():
+        return None
+    return Counted(counts, "tokenizer", unseen - (found.finish_reason == "stop"), total)
+
+
+def _ones(found: Deltas) -> Counts:
+    return np.ones(len(found.tokens), np.int32)
+
+
+def _even(total: int, events: int) -> Counts:
+    """`total` spread over the events, the first with the larger share."""
+    shares = -(-np.arange(events + 1, dtype=np.int64) * total // max(events, 1))
+    return np.diff(shares).astype(np.int32)

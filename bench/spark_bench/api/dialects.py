@@ -1,0 +1,143 @@
+"""The endpoints: how each is asked, and how its answers are read."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+
+from spark_bench.api import generate, openai
+from spark_bench.api.deltas import Deltas
+from spark_bench.errors import BadInput
+from spark_bench.record import Message, Prompt
+
+
+class Asking(msgspec.Struct, frozen=True):
+    """How to ask, the same for every request of a run.
+
+    model: "" leaves it to the server
+    ignore_eos: generate the full length; not sent if false, since not every server knows it
+    include_usage: ask for token counts at the end of the stream
+    continuous_usage: ask for them with every event
+    extra: further fields of the body, over those that are there; objects are merged
+    """
+
+    model: str
+    ignore_eos: bool = True
+    include_usage: bool = True
+    continuous_usage: bool = False
+    temperature: float = 0.0
+    stream: bool = True
+    extra: dict[str, Any] = {}
+
+
+class Dialect(Protocol):
+    """One endpoint.
+
+    name: as users give it
+    path: of its URL
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+
+    def body(self, prompt: Prompt, asking: Asking) -> bytes:
+        """A request's JSON; the same input gives the same bytes."""
+
+    def deltas(self, data: list[bytes]) -> Deltas:
+        """What the events of an answer say; an answer in one piece is one event."""
+
+
+@dataclass(frozen=True)
+class _Endpoint:
+    name: str
+    path: str
+    fields: Callable[[Prompt, Asking], dict[str, Any]]
+    decode: Callable[[list[bytes]], Deltas]
+
+    def body(self, prompt: Prompt, asking: Asking) -> bytes:
+        return msgspec.json.encode(_merged(self.fields(prompt, asking), asking.extra))
+
+    def deltas(self, data: list[bytes]) -> Deltas:
+        return self.decode(data)
+
+
+def dialect(name: str) -> Dialect:
+    """The endpoint of that name; BadInput with the nearest one if there is none."""
+    if found := _ENDPOINTS.get(name):
+        return found
+    near = difflib.get_close_matches(name, _ENDPOINTS, n=1, cutoff=0.5)
+    hint = f": did you mean {near[0]}?" if near else ""
+    raise BadInput(f"endpoint {name!r} is not one of {', '.join(_ENDPOINTS)}{hint}")
+
+
+def plain_text(messages: tuple[Message, ...]) -> str:
+    """A conversation for an endpoint without messages: their contents, line by line."""
+    return "\n".join([message.content for message in messages])
+
+
+def _chat(prompt: Prompt, asking: Asking) -> dict[str, Any]:
+    messages = [{"role": each.role, "content": each.content} for each in prompt.messages]
+    return _named(asking) | {"messages": messages} | _openai(prompt, asking)
+
+
+def _completions(prompt: Prompt, asking: Asking) -> dict[str, Any]:
+    return _named(asking) | {"prompt": plain_text(prompt.messages)} | _openai(prompt, asking)
+
+
+def _named(asking: Asking) -> dict[str, Any]:
+    return {"model": asking.model} if asking.model else {}
+
+
+def _openai(prompt: Prompt, asking: Asking) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "max_tokens": prompt.output_tokens,
+        "temperature": asking.temperature,
+        "stream": asking.stream,
+    }
+    if asking.stream and asking.include_usage:
+        fields["stream_options"] = {"include_usage": True}
+        if asking.continuous_usage:
+            fields["stream_options"]["continuous_usage_stats"] = True
+    if asking.ignore_eos:
+        fields["ignore_eos"] = True
+    return fields
+
+
+def _generate(prompt: Prompt, asking: Asking) -> dict[str, Any]:
+    sampling: dict[str, Any] = {
+        "max_new_tokens": prompt.output_tokens,
+        "temperature": asking.temperature,
+    }
+    if asking.ignore_eos:
+        sampling["ignore_eos"] = True
+    return {
+        "text": plain_text(prompt.messages),
+        "sampling_params": sampling,
+        "stream": asking.stream,
+    }
+
+
+def _merged(fields: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields under those of `extra`; where both are objects, their fields in turn."""
+    merged = dict(fields)
+    for key, value in extra.items():
+        there = merged.get(key)
+        both = isinstance(there, dict) and isinstance(value, dict)
+        merged[key] = _merged(there, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+_ENDPOINTS: dict[str, Dialect] = {
+    each.name: each
+    for each in (
+        _Endpoint("chat", "/v1/chat/completions", _chat, openai.deltas),
+        _Endpoint("completions", "/v1/completions", _completions, openai.deltas),
+        _Endpoint("generate", "/generate", _generate, generate.deltas),
+    )
+}

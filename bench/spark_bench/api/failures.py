@@ -1,0 +1,191 @@
+"""Why a request doesn't count: one kind for each, what it means, and what to do about it.
+
+A request has one kind, the first that holds:
+
+1. what the response is not: malformed_http; else an HTTP status that is not 2xx (http_NNN,
+   model_not_found), even if the body behind it broke off
+2. what the server itself says in a 200 answer: stream_error
+3. what can't be read: not_streamed, malformed_sse, malformed_json
+4. the connection, if it ended before the answer did: refused, unreachable, reset, cut, timeout,
+   interrupted, unsent. An answer has ended with [DONE], or with a finish_reason once its usage is
+   there too; what breaks after that costs no token, and the request counts.
+5. an answer of the wrong model: wrong_model
+6. what the answer lacks: unfinished, no_tokens, missing_usage
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+
+from spark_bench.record import Ended
+
+
+class Failure(StrEnum):
+    """Every kind but those of HTTP statuses, which are http_ and the status (see `of_status`)."""
+
+    REFUSED = "refused"
+    UNREACHABLE = "unreachable"
+    RESET = "reset"
+    CUT = "cut"
+    TIMEOUT = "timeout"
+    INTERRUPTED = "interrupted"
+    UNSENT = "unsent"
+    MODEL_NOT_FOUND = "model_not_found"
+    STREAM_ERROR = "stream_error"
+    MALFORMED_HTTP = "malformed_http"
+    MALFORMED_SSE = "malformed_sse"
+    MALFORMED_JSON = "malformed_json"
+    NOT_STREAMED = "not_streamed"
+    WRONG_MODEL = "wrong_model"
+    UNFINISHED = "unfinished"
+    NO_TOKENS = "no_tokens"
+    MISSING_USAGE = "missing_usage"
+
+    @property
+    def meaning(self) -> str:
+        """What happened, in words."""
+        return _ABOUT[self][0]
+
+    @property
+    def cure(self) -> str:
+        """What the user can do about it."""
+        return _ABOUT[self][1]
+
+
+_ABOUT = {
+    Failure.REFUSED: (
+        "nobody listens at that address",
+        "start the server, or give its address with --url",
+    ),
+    Failure.UNREACHABLE: (
+        "no route, no such host, or connecting timed out",
+        "check the host in --url, the network and the firewall",
+    ),
+    Failure.RESET: (
+        "the server reset the connection before the answer was whole",
+        "look into the server's log: it crashed, restarted or dropped the connection",
+    ),
+    Failure.CUT: (
+        "the server closed the connection before the answer was whole",
+        "look into the server's log, and that of a proxy in between, for a crash or a time limit",
+    ),
+    Failure.TIMEOUT: (
+        "the answer was not whole in time",
+        "allow more with --timeout, or ask for less at once with --concurrency",
+    ),
+    Failure.INTERRUPTED: (
+        "the run was stopped while the answer was under way",
+        "let the run end, or ask for fewer prompts",
+    ),
+    Failure.UNSENT: (
+        "the run was stopped before the request's turn",
+        "let the run end, or ask for fewer prompts",
+    ),
+    Failure.MODEL_NOT_FOUND: (
+        "the server does not serve the model that was asked for",
+        "give a name that the server lists under /v1/models with --model",
+    ),
+    Failure.STREAM_ERROR: (
+        "the server reported an error inside an answer with status 200",
+        "look into the server's log; often it is out of memory or a request is too long",
+    ),
+    Failure.MALFORMED_HTTP: (
+        "what came is no HTTP/1 response",
+        "check that --url names an HTTP server (http:// and https:// are told apart) and its port",
+    ),
+    Failure.MALFORMED_SSE: (
+        "the body is no stream of server-sent events",
+        "check that --url and --endpoint name a model server, not a web page or a proxy's notice",
+    ),
+    Failure.MALFORMED_JSON: (
+        "an event holds no JSON, or not that of this endpoint",
+        "check that --endpoint is the one that the server speaks",
+    ),
+    Failure.NOT_STREAMED: (
+        "the server gave the answer in one piece, though a stream was asked for",
+        "use an endpoint that streams; TTFT and ITL can't be measured otherwise",
+    ),
+    Failure.WRONG_MODEL: (
+        "the answer names another model than the one asked for",
+        "give the name of the served model with --model",
+    ),
+    Failure.UNFINISHED: (
+        "the stream ended without finish_reason and without [DONE]",
+        "look into the server's log; a proxy in between may have ended the stream",
+    ),
+    Failure.NO_TOKENS: (
+        "the answer is whole and holds no token",
+        "ask for more output with --output-len, or check the model's chat template",
+    ),
+    Failure.MISSING_USAGE: (
+        "this answer tells no token counts, though others do",
+        "look into the server's log: it ended this answer in an unusual way",
+    ),
+}
+
+_STATUS_CURES = {
+    400: "read the server's words beside the count; often the prompt and output are too long",
+    401: "set SPARK_BENCH_API_KEY or --api-key-file",
+    403: "use an API key that may do this: SPARK_BENCH_API_KEY or --api-key-file",
+    404: "check --url and --endpoint: the server has no such path",
+    405: "check --url and --endpoint: the server wants another method there",
+    407: "a proxy in between wants a login; reach the server without it",
+    413: "the prompt is too long for the server or a proxy: shorten it with --input-len",
+    422: "the server does not know a field of the request; try another --endpoint",
+    429: "the server limits requests: lower --request-rate or --concurrency",
+    500: "look into the server's log for the error",
+    502: "the proxy in between could not reach the engine; look whether that is up",
+    503: "the server is starting, draining or overloaded; wait, or lower the load",
+    504: "the proxy in between waits too short a time for this load",
+}
+
+_UNKNOWN_MODEL = re.compile(
+    r"\bmodel\b.*\b(not found|not exist|unknown|not available|not loaded|not served|pinned)\b"
+    r"|\b(unknown|no such|invalid|unrecognized|pinned to)\b.*\bmodel\b"
+    r"|model_not_found",
+    re.IGNORECASE | re.DOTALL,
+)
+# Statuses with which servers say so.
+_UNKNOWN_MODEL_STATUSES = {400, 404, 422}
+
+_BROKEN = {
+    Ended.REFUSED: Failure.REFUSED,
+    Ended.UNREACHABLE: Failure.UNREACHABLE,
+    Ended.RESET: Failure.RESET,
+    Ended.CUT: Failure.CUT,
+    Ended.TIMEOUT: Failure.TIMEOUT,
+    Ended.INTERRUPTED: Failure.INTERRUPTED,
+    Ended.UNSENT: Failure.UNSENT,
+    # The socket's reader saw an end where the response's own framing knows of more.
+    Ended.COMPLETE: Failure.CUT,
+}
+
+
+def of_status(status: int, words: str) -> str:
+    """The kind of an HTTP status that is no success; words: what the server said with it."""
+    if status in _UNKNOWN_MODEL_STATUSES and _UNKNOWN_MODEL.search(words):
+        return Failure.MODEL_NOT_FOUND
+    return f"http_{status}"
+
+
+def of_connection(ended: Ended) -> Failure:
+    """The kind of an exchange that ended this way before its answer did."""
+    return _BROKEN[ended]
+
+
+def meaning(kind: str) -> str:
+    """What a kind of failure is, in words."""
+    if kind.startswith("http_"):
+        return f"the server answered with HTTP status {kind.removeprefix('http_')}"
+    return Failure(kind).meaning
+
+
+def cure(kind: str) -> str:
+    """What the user can do about a kind of failure, in one line."""
+    if not kind.startswith("http_"):
+        return Failure(kind).cure
+    status = int(kind.removeprefix("http_"))
+    if 300 <= status < 400:
+        return "give the address that the server redirects to with --url"
+    return _STATUS_CURES.get(status, "read the server's words beside the count")

@@ -1,0 +1,48 @@
+"""The stream that nearly every server sends, taken apart at a third of the general cost.
+
+A chunked body of which each chunk is one event of one line: `f5\\r\\ndata: {...}\\n\\n\\r\\n`. All
+of that is checked; whatever is any different goes the general way (http1, sse), which gives the
+same events.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from spark_bench.api.tape import Ints
+
+_BETWEEN = b"\n\n\r\n"
+_OPENING = b"\r\ndata: "
+_LAST = b"0\r\n\r\n"
+# Of a chunk's content, what is not the event's data: "data: " and the blank line.
+_AROUND = len(b"data: \n\n")
+_SIZE = re.compile(rb"[0-9a-fA-F]{1,15}")
+
+
+def events(data: bytes, start: int) -> tuple[list[bytes], Ints] | None:
+    """The events of a chunked body that begins at `start`: the data of each, and how many bytes of
+    the response there were when it was complete. None: not such a stream, or not a whole one."""
+    parts = data[start:].split(_BETWEEN)
+    if parts.pop() != _LAST or not parts:
+        return None
+    # With so many line ends and no more, there is none inside a size or an event.
+    if (
+        data.count(b"\n", start) != 4 * len(parts) + 2
+        or data.count(b"\r", start) != 2 * len(parts) + 2
+    ):
+        return None
+    sizes, openings, found = zip(*[part.partition(_OPENING) for part in parts], strict=True)
+    if not all(openings) or not _sizes_hold(sizes, found):
+        return None
+    lengths = np.fromiter(map(len, parts), np.int64, len(parts)) + len(_BETWEEN)
+    return list(found), np.cumsum(lengths) + (start - len(b"\r\n"))
+
+
+def _sizes_hold(sizes: tuple[bytes, ...], found: tuple[bytes, ...]) -> bool:
+    """Each chunk is as long as it says, and none of the events is empty."""
+    told = {size: int(size, 16) - _AROUND for size in set(sizes) if _SIZE.fullmatch(size)}
+    if min(told.values(), default=0) <= 0:
+        return False
+    return [told.get(size) for size in sizes] == list(map(len, found))

@@ -1,0 +1,209 @@
+"""HTTP/1.x responses, read from the bytes of a whole exchange.
+
+Nothing here depends on how the bytes were split into reads: the response is parsed from all of
+them, and a byte's time is that of the read that held it.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from spark_bench.api.tape import Ints, Tape
+
+_HEAD_END = re.compile(rb"\r?\n\r?\n")
+_STATUS_LINE = re.compile(rb"HTTP/1\.(\d) (\d{3})(?: ([^\r\n]*))?")
+_CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?\r\n")
+# No server needs more for one size line; without a limit, garbage would count as "not yet there".
+_LONGEST_SIZE_LINE = 4096
+_BODILESS = {204, 304}
+
+
+class MalformedHttp(ValueError):
+    """Bytes that are no HTTP/1.x response; the message says where they go wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The final head of a response, interim ones (1xx) skipped.
+
+    headers: names in lower case, the values of repeated ones joined with ", "
+    size: bytes up to the body, interim heads included
+    """
+
+    status: int
+    reason: str
+    headers: dict[str, str]
+    size: int
+
+    @property
+    def chunked(self) -> bool:
+        """The body comes in chunks."""
+        return self.headers.get("transfer-encoding", "").lower().split(",")[-1].strip() == "chunked"
+
+    @property
+    def encodings(self) -> list[str]:
+        """What the body was encoded with, in that order; identity left out."""
+        named = self.headers.get("content-encoding", "").lower().split(",")
+        return [name for each in named if (name := each.strip()) not in ("", "identity")]
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A response's body, as far as it came.
+
+    ended: its end was in the bytes. None: it ends where the connection does.
+    """
+
+    tape: Tape
+    ended: bool | None
+
+
+def head(data: bytes) -> Head | None:
+    """The final head; None while it has not fully come. MalformedHttp for what can't be one."""
+    start = 0
+    while True:
+        if not data.startswith(b"HTTP/1."[: len(data) - start], start):
+            raise MalformedHttp(f"not HTTP/1: it begins with {data[start : start + 40]!r}")
+        end = _HEAD_END.search(data, start)
+        if end is None:
+            return None
+        found = _one_head(data[start : end.start()], end.end())
+        if found.status >= 200 or found.status == 101:
+            return found
+        start = end.end()
+
+
+def body(tape: Tape, head: Head) -> Body:
+    """The body behind a head, de-chunked and decoded. MalformedHttp where its framing is wrong."""
+    framed = _framed(tape, head)
+    for encoding in reversed(head.encodings):
+        framed = Body(_decoded(framed.tape, encoding), framed.ended)
+    return framed
+
+
+def _one_head(text: bytes, size: int) -> Head:
+    first, *lines = text.replace(b"\r\n", b"\n").split(b"\n")
+    status = _STATUS_LINE.fullmatch(first)
+    if status is None:
+        raise MalformedHttp(f"status line {first[:80]!r}")
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, colon, value = line.partition(b":")
+        if not colon or not name.strip():
+            raise MalformedHttp(f"header line {line[:80]!r}")
+        key, told = name.strip().lower().decode("latin-1"), value.strip().decode("latin-1")
+        headers[key] = f"{headers[key]}, {told}" if key in headers else told
+    reason = (status[3] or b"").decode("latin-1")
+    return Head(int(status[2]), reason, headers, size)
+
+
+def _framed(tape: Tape, head: Head) -> Body:
+    if head.status in _BODILESS or head.status == 101:
+        return Body(_cut_out(tape, [(head.size, head.size)]), True)
+    if head.chunked:
+        spans, ended = _chunks(tape.data, head.size)
+        return Body(_cut_out(tape, spans), ended)
+    # A body with any other transfer-encoding ends with the connection, whatever its length says.
+    length = None if "transfer-encoding" in head.headers else _length(head)
+    if length is None:
+        return Body(_cut_out(tape, [(head.size, len(tape.data))]), None)
+    stop = min(head.size + length, len(tape.data))
+    return Body(_cut_out(tape, [(head.size, stop)]), stop == head.size + length)
+
+
+def _length(head: Head) -> int | None:
+    told = head.headers.get("content-length")
+    if told is None:
+        return None
+    values = {value.strip() for value in told.split(",")}
+    value = values.pop()
+    if values or not (value.isascii() and value.isdigit()):
+        raise MalformedHttp(f"content-length {told!r}")
+    return int(value)
+
+
+def _chunks(data: bytes, at: int) -> tuple[list[tuple[int, int]], bool]:
+    """Where each chunk's content lies, the last one perhaps in part; whether the end came."""
+    spans: list[tuple[int, int]] = []
+    while True:
+        line = _CHUNK_SIZE.match(data, at)
+        if line is None:
+            _refuse_size_line(data, at)
+            return spans, False
+        size, start = int(line[1], 16), line.end()
+        if size == 0:
+            return spans, _trailers_end(data, start)
+        end = start + size
+        spans.append((start, min(end, len(data))))
+        if not b"\r\n".startswith(data[end : end + 2]):
+            raise MalformedHttp(f"chunk of {size} bytes is followed by {data[end : end + 20]!r}")
+        at = end + 2
+        if at > len(data):
+            return spans, False
+
+
+def _refuse_size_line(data: bytes, at: int) -> None:
+    line = data[at : at + _LONGEST_SIZE_LINE]
+    if b"\n" in line or len(line) == _LONGEST_SIZE_LINE:
+        raise MalformedHttp(f"chunk size {line[:40]!r}")
+
+
+def _trailers_end(data: bytes, at: int) -> bool:
+    """Whether the blank line behind the trailers came."""
+    return data.startswith(b"\r\n", at) or data.find(b"\r\n\r\n", at) >= 0
+
+
+def _cut_out(tape: Tape, spans: list[tuple[int, int]]) -> Tape:
+    """The bytes in these spans (in order, apart), by the same reads."""
+    data = b"".join([tape.data[start:end] for start, end in spans])
+    if not spans:
+        return tape.seen_through(data, np.zeros_like(tape.ends))
+    starts, ends = np.array(spans, np.int64).T
+    before = np.concatenate(([0], np.cumsum(ends - starts)))
+    span = np.minimum(np.searchsorted(ends, tape.ends, side="left"), len(spans) - 1)
+    inside = np.clip(tape.ends - starts[span], 0, ends[span] - starts[span])
+    return tape.seen_through(data, before[span] + inside)
+
+
+def _decoded(tape: Tape, encoding: str) -> Tape:
+    """What the bytes of each read decode to, by the same reads."""
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        raise MalformedHttp(f"content-encoding {encoding}, though none was asked for")
+    try:
+        pieces = list(_inflated(tape, _window(tape.data, encoding)))
+    except zlib.error as error:
+        raise MalformedHttp(f"content-encoding {encoding}: {error}") from None
+    lengths = np.fromiter(map(len, pieces), np.int64, len(pieces))
+    return tape.seen_through(b"".join(pieces), np.cumsum(lengths))
+
+
+def _inflated(tape: Tape, window: int) -> Iterator[bytes]:
+    inflate = zlib.decompressobj(window)
+    for piece in _pieces(tape.data, tape.ends):
+        text = inflate.decompress(piece)
+        # gzip allows one stream right behind another.
+        while inflate.eof and inflate.unused_data:
+            rest, inflate = inflate.unused_data, zlib.decompressobj(window)
+            text += inflate.decompress(rest)
+        yield text
+
+
+def _pieces(data: bytes, ends: Ints) -> Iterator[bytes]:
+    start = 0
+    for end in ends.tolist():
+        yield data[start:end]
+        start = end
+
+
+def _window(data: bytes, encoding: str) -> int:
+    """zlib's wbits. "deflate" is a zlib stream by the standard and a raw one by old habit; the
+    first two bytes of a zlib stream tell (RFC 1950, 2.2)."""
+    if encoding != "deflate":
+        return 16 + zlib.MAX_WBITS
+    zlib_stream = data[:1] and data[0] & 15 == 8 and int.from_bytes(data[:2], "big") % 31 == 0
+    return zlib.MAX_WBITS if zlib_stream else -zlib.MAX_WBITS

@@ -1,0 +1,80 @@
+"""Server-sent events, read from a whole body (WHATWG HTML, 9.2)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+# A line and its end: LF, CRLF or CR alone.
+_LINE = re.compile(rb"([^\r\n]*)(?:\r\n|\n|\r)")
+_BOM = b"\xef\xbb\xbf"
+_IGNORED = {b"id", b"retry"}
+
+
+@dataclass(slots=True)
+class Events:
+    """The events of a body that carry data.
+
+    data: of each, its lines joined with LF
+    ends: of each, how many bytes of the body there were when it was complete: up to the end of
+        the blank line that closes it
+    errors: indices of those that name themselves an error
+    problem: the first line that belongs to no event stream, "" if there is none
+    """
+
+    data: list[bytes] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
+    errors: set[int] = field(default_factory=set)
+    problem: str = ""
+
+
+def events(body: bytes, *, whole: bool = True) -> Events:
+    """The events of a body. whole: it ends here, so that a last event without its blank line
+    counts; otherwise (a stream that was cut) the unfinished rest is left out."""
+    parser = _Parser()
+    at = len(_BOM) if body.startswith(_BOM) else 0
+    for line in _LINE.finditer(body, at):
+        at = line.end()
+        parser.feed(line[1], at)
+    if whole:
+        if at < len(body):
+            parser.feed(body[at:], len(body))
+        parser.dispatch(len(body))
+    return parser.found
+
+
+class _Parser:
+    """One event at a time, line by line."""
+
+    def __init__(self) -> None:
+        self.found = Events()
+        self.lines: list[bytes] = []
+        self.name = b""
+
+    def feed(self, line: bytes, end: int) -> None:
+        """Take a line that ends at this offset."""
+        if not line:
+            self.dispatch(end)
+            return
+        name, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if name == b"data":
+            self.lines.append(value)
+        elif name == b"event":
+            self.name = value
+        elif name == b"error":
+            # llama.cpp up to 2025: `error: {...}` in place of `data: {"error": ...}`.
+            self.name = name
+            self.lines.append(value)
+        elif name and name not in _IGNORED and not self.found.problem:
+            self.found.problem = line[:80].decode("utf-8", "replace")
+
+    def dispatch(self, end: int) -> None:
+        """Close the event; without data it is none."""
+        if data := b"\n".join(self.lines):
+            if self.name == b"error":
+                self.found.errors.add(len(self.found.data))
+            self.found.data.append(data)
+            self.found.ends.append(end)
+        self.lines.clear()
+        self.name = b""

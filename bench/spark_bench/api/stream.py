@@ -1,0 +1,95 @@
+"""From the bytes of an exchange to the events of its answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from spark_bench.api import fastpath, http1, sse
+from spark_bench.api.tape import Ints, Tape
+from spark_bench.record import Ended
+
+
+def _none() -> Ints:
+    return np.empty(0, np.int64)
+
+
+@dataclass(slots=True)
+class Answer:
+    """A response, taken apart.
+
+    status: 0 if no head came
+    body: the bytes of an answer that is no event stream
+    data: of each event of one that is
+    reads: of each event, the read that completed it
+    stamps: of each event, when that was, ns
+    errors: indices of events that name themselves an error
+    problem: a line that belongs to no event stream, "" if there is none
+    whole: the end of the body came
+    malformed: what is wrong with the HTTP, "" if nothing is
+    """
+
+    status: int = 0
+    body: bytes | None = None
+    data: list[bytes] = field(default_factory=list)
+    reads: Ints = field(default_factory=_none)
+    stamps: Ints = field(default_factory=_none)
+    errors: set[int] = field(default_factory=set)
+    problem: str = ""
+    whole: bool = False
+    malformed: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """There is an answer: a success by its status, in HTTP that can be read."""
+        return 200 <= self.status < 300 and not self.malformed
+
+    def place(self, tape: Tape, ends: Ints) -> None:
+        """Give each event the read that held its last byte."""
+        self.reads = tape.reads(ends)
+        self.stamps = tape.stamps[self.reads]
+
+    @property
+    def merged_reads(self) -> int:
+        """Reads that completed more than one event."""
+        same = self.reads[1:] == self.reads[:-1]
+        return int(np.count_nonzero(same) - np.count_nonzero(same[1:] & same[:-1]))
+
+
+def answer(tape: Tape, ended: Ended) -> Answer:
+    """The answer in these bytes, as far as it came."""
+    try:
+        head = http1.head(tape.data)
+    except http1.MalformedHttp as error:
+        return Answer(malformed=str(error))
+    if head is None:
+        return Answer()
+    if head.status == 200 and head.chunked and not head.encodings:
+        common = fastpath.events(tape.data, head.size)
+        if common is not None:
+            found = Answer(200, data=common[0], whole=True)
+            found.place(tape, common[1])
+            return found
+    return _any_answer(tape, head, ended)
+
+
+def _any_answer(tape: Tape, head: http1.Head, ended: Ended) -> Answer:
+    try:
+        body = http1.body(tape, head)
+    except http1.MalformedHttp as error:
+        return Answer(head.status, malformed=str(error))
+    whole = ended is Ended.COMPLETE if body.ended is None else body.ended
+    found = Answer(head.status, whole=whole)
+    if not 200 <= head.status < 300 or _is_json(body.tape.data):
+        found.body = body.tape.data
+        return found
+    events = sse.events(body.tape.data, whole=whole)
+    found.data, found.errors, found.problem = events.data, events.errors, events.problem
+    found.place(body.tape, np.array(events.ends, np.int64))
+    return found
+
+
+def _is_json(body: bytes) -> bool:
+    """By its first byte: proxies are known to change content types, but not this."""
+    return body[:64].lstrip()[:1] in (b"{", b"[")

@@ -1,0 +1,52 @@
+"""What a server says about an error, in one line."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+# Enough for any server's first sentence; some send whole tracebacks.
+LONGEST = 200
+_TITLE = re.compile(r"<title>(.*?)</title>", re.IGNORECASE | re.DOTALL)
+
+
+def from_body(body: bytes) -> str:
+    """The message in an error's body: JSON of any server, the title of a web page, or plain text;
+    at most LONGEST characters, "" for an empty one."""
+    try:
+        told = msgspec.json.decode(body)
+    except (ValueError, RecursionError):
+        text = body[: 16 * 1024].decode("utf-8", "replace")
+        title = _TITLE.search(text)
+        return one_line(title[1] if title else text)
+    return from_json(told)
+
+
+def from_json(told: Any) -> str:
+    """The message in a decoded error: {"error": {"message": ...}} (OpenAI, SGLang, llama.cpp),
+    {"object": "error", "message": ...} (SGLang, vLLM), {"detail": ...} (FastAPI) or a string."""
+    message, code = told, None
+    while isinstance(message, dict):
+        code = message.get("code") or code
+        inner = next(filter(None, map(message.get, ("error", "message", "detail", "msg"))), None)
+        if inner is None:
+            break
+        message = inner
+    text = message if isinstance(message, str) else msgspec.json.encode(message).decode()
+    # OpenAI's codes are words, such as model_not_found; others repeat the status.
+    return one_line(f"{text} ({code})" if isinstance(code, str) else text)
+
+
+def is_error(told: Any) -> bool:
+    """Whether a decoded answer is an error in one of these shapes."""
+    return isinstance(told, dict) and bool(
+        told.get("error") or told.get("object") == "error" or ("detail" in told and len(told) == 1)
+    )
+
+
+def one_line(text: str) -> str:
+    """Its words with single blanks, at most LONGEST characters."""
+    text = " ".join(text.split())
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
