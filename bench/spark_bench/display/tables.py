@@ -9,6 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from spark_bench.display import sides
 from spark_bench.display.exactness import client
 from spark_bench.display.findings import findings
 from spark_bench.display.latencies import latencies
@@ -38,9 +39,18 @@ def result_tables(result: Result) -> Iterator[RenderableType]:
     yield _head(result)
     if result.summary.completed:
         yield latencies(result)
-    yield _grid([*findings(result), ("client", client(result.audit))])
+    yield _grid(_rows(result))
     if result.notes:
         yield _grid(("note", note) for note in result.notes)
+
+
+def _rows(result: Result) -> Iterator[tuple[str, str]]:
+    yield from findings(result)
+    if result.server:
+        yield from sides.server(result.server)
+    if result.nodes:
+        yield from sides.nodes(result.nodes)
+    yield "client", client(result.audit)
 
 
 def _head(result: Result) -> RenderableType:

@@ -1,0 +1,290 @@
+"""What a user reads at the end, from whole results."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from result_samples import a_config, a_result
+from spark_bench.cli.outcome import Outcome
+from spark_bench.display.exactness import client
+from spark_bench.display.findings import findings, requests, steady
+from spark_bench.display.load import load_line
+from spark_bench.display.sides import node_line, parted
+from spark_bench.display.sweep import sweep_table
+from spark_bench.display.tables import result_tables, tables
+from spark_bench.display.terminal import print_all
+from spark_bench.load.sweep import Sweep
+from spark_bench.metrics.figures import Summary
+from spark_bench.metrics.histograms import Bounded, Compared, Reconciliation, ServerFigure
+from spark_bench.metrics.stalls import Stall, Stalls
+from spark_bench.metrics.steady import Steady
+from spark_bench.result.config import Config
+from spark_bench.result.lengths import Lengths
+from spark_bench.result.sides import NodeColumns, NodeFigures, Nodes, Range
+from spark_bench.result.types import Result
+from spark_bench.wire.audit import Audit, Spread
+
+STEADY = Steady(
+    rule="closed",
+    start=2.1,
+    end=70.0,
+    output_tokens=5000,
+    output_throughput=75.21,
+    completed=30,
+    request_throughput=0.6,
+    concurrency=3.98,
+    n_ttft=30,
+    mean_ttft_ms=210.0,
+    median_ttft_ms=205.4,
+    p99_ttft_ms=300.2,
+    mean_itl_ms=50.0,
+    median_itl_ms=49.96,
+    p99_itl_ms=61.04,
+)
+
+
+def replaced(thing: Any, **changes: Any) -> Any:
+    return msgspec.structs.replace(thing, **changes)
+
+
+def closed(**changes: Any) -> Result:
+    config = replaced(a_config(), dataset=None)
+    result: Result = replaced(a_result(), config=config, **changes)
+    return result
+
+
+def at(concurrency: int, **figures: Any) -> Result:
+    summary = replaced(a_result().summary, **figures)
+    config = replaced(a_config(), dataset=None, concurrency=concurrency)
+    result: Result = replaced(a_result(), config=config, summary=summary)
+    return result
+
+
+def printed(*things: Any) -> str:
+    stream = io.StringIO()
+    print_all(things, stream)
+    return stream.getvalue()
+
+
+def test_all_of_a_result_is_there() -> None:
+    text = printed(*tables(Outcome((a_result(),), (Path("a/b.json"),), failed=1, total=10)))
+    words = " ".join(text.split())
+    assert words.startswith("partial Ctrl-C")
+    assert "http://spark-1:30000, openai/gpt-oss-120b, chat, sglang 0.5.23" in words
+    assert "9 of 10 answered in 0.232 s" in words
+    assert "1 http_500: the server answered with HTTP status 500; look into" in words
+    assert "(95 %: 170 to 172)" in words
+    assert "exact: receive times by the kernel, lag p99 17.0 µs" in words
+    assert "all 9 prompts as asked; 9 answers stopped early" in words
+    assert "note One request failed." in words
+    assert words.endswith("written to a/b.json")
+
+
+@pytest.mark.parametrize("width", ["80", "60"])
+def test_no_line_is_longer_than_the_terminal(monkeypatch: pytest.MonkeyPatch, width: str) -> None:
+    monkeypatch.setattr("spark_bench.display.terminal.PIPED_WIDTH", int(width))
+    text = printed(*tables(Outcome((closed(),), (Path("x.json"),), failed=1, total=10)))
+    assert max(map(len, text.splitlines())) <= int(width)
+    assert "…" not in text
+    assert "\x1b" not in text
+
+
+def test_latencies_have_their_digits() -> None:
+    rows = {
+        line.split()[0]: line.split()[1:6]
+        for line in printed(*result_tables(closed())).splitlines()
+        if line.strip()
+    }
+    assert rows["TTFT"] == ["200", "200", "200", "200", "200"]
+    assert rows["ITL"] == ["10.7", "10.0", "12.0", "12.0", "12.0"]
+
+
+@pytest.mark.parametrize(
+    ("config", "scheduled"),
+    [
+        pytest.param({"dataset": None}, False, id="closed-loop"),
+        pytest.param({"dataset": None, "request_rate": 2.0}, True, id="rate"),
+        pytest.param({}, True, id="trace"),
+    ],
+)
+def test_scheduled_latencies_are_those_of_an_open_loop(
+    config: dict[str, Any], scheduled: bool
+) -> None:
+    result = replaced(a_result(), config=replaced(a_config(), **config))
+    assert ("TTFT, scheduled" in printed(*result_tables(result))) == scheduled
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        pytest.param({}, "closed loop, 4 in flight", id="closed"),
+        pytest.param({"concurrency": None}, "closed loop, no limit in flight", id="no-limit"),
+        pytest.param({"request_rate": 2.0}, "2.00 req/s (Poisson)", id="poisson"),
+        pytest.param({"request_rate": 0.5, "burstiness": None}, "0.5 req/s (even)", id="even"),
+        pytest.param({"request_rate": 2.0, "burstiness": 0.3}, "(gamma 0.3)", id="gamma"),
+        pytest.param({"input_len": None}, "each its own tokens in, 8 out", id="own-lengths"),
+        pytest.param({"repeat": 3}, "10 prompts, 3 times,", id="repeats"),
+    ],
+)
+def test_the_load_in_words(changes: dict[str, Any], words: str) -> None:
+    config: Config = replaced(a_config(), dataset=None, **changes)
+    assert words in load_line(config)
+
+
+def test_nothing_answered() -> None:
+    summary = Summary(failed=3, failures={"refused": 3})
+    result = closed(summary=summary)
+    told = dict(findings(result))
+    assert requests(summary) == "none of 3 counts"
+    assert told["failed"].startswith("3 refused: nobody listens at that address; start the")
+    assert not {"tokens/s", "steady", "lengths"} & set(told)
+    assert "TTFT" not in printed(*result_tables(result))
+
+
+def test_failures_by_kind_the_most_frequent_first() -> None:
+    summary = replaced(a_result().summary, failures={"cut": 1, "timeout": 4})
+    lines = [line for name, line in findings(closed(summary=summary)) if name == "failed"]
+    assert [line.split(":")[0] for line in lines] == ["4 timeout", "1 cut"]
+    assert all("; " in line for line in lines)
+
+
+def test_goodput_by_objective() -> None:
+    summary = replaced(
+        a_result().summary,
+        goodput_slos_ms={"ttft": 500.0, "tpot": 50.0},
+        request_goodput=1.234,
+        slo_attainment=0.876,
+        slo_attainment_by_metric={"ttft": 0.9, "tpot": 0.876},
+    )
+    assert dict(findings(closed(summary=summary)))["goodput"] == (
+        "1.23 req/s; 87.6% of those sent met ttft ≤ 500 ms, tpot ≤ 50.0 ms (ttft 90%, tpot 88%)"
+    )
+
+
+def test_the_steady_part() -> None:
+    assert steady(STEADY, "") == (
+        "from 0:02 to 1:10: 75.2 output tok/s, 3.98 in flight; "
+        "p50/p99 TTFT 205/300 ms, ITL 50.0/61.0 ms"
+    )
+    assert "send more requests" in steady(None, "the tail began: send more requests")
+
+
+@pytest.mark.parametrize(
+    ("audit", "words"),
+    [
+        pytest.param(
+            Audit(clock="process", verdict="approximate", reasons=("no kernel stamps", "slow")),
+            "approximate because no kernel stamps; slow (receive times by this process",
+            id="approximate",
+        ),
+        pytest.param(
+            Audit(clock="process", transport="tls", lag_us=Spread(1, 90, 99)),
+            "receive times by this process (tls), lag p99 90.0 µs",
+            id="tls",
+        ),
+        pytest.param(
+            Audit(clock="kernel", cpu_seconds=1.4, wall_seconds=5, peak_rss_bytes=64_000_000),
+            "28% of a core, 64 MB",
+            id="cost",
+        ),
+    ],
+)
+def test_the_client_of_itself(audit: Audit, words: str) -> None:
+    assert words in client(audit)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        pytest.param({"tokenizer": None}, "approximate", id="no-tokenizer"),
+        pytest.param({"checked": 0}, "not checked", id="no-usage"),
+        pytest.param(
+            {"differing": 2, "largest_difference": 13}, "2 of 9 prompts differ", id="differ"
+        ),
+        pytest.param({"stopped_early": 0}, "all 9 prompts as asked", id="as-asked"),
+    ],
+)
+def test_the_lengths(changes: dict[str, Any], words: str) -> None:
+    found: Lengths = replaced(a_result().lengths, **changes)
+    line = dict(findings(closed(lengths=found)))["lengths"]
+    assert words in line
+    assert ("stopped early" in line) == bool(found.stopped_early)
+    assert ("+13 tokens" in line) == (found.largest_difference == 13)
+
+
+def test_stalls_and_whose_they_were() -> None:
+    worst = Stall(at=61.0, ms=812.0, streams=4, running=4, whose="engine")
+    found = Stalls(
+        1.0, 5.0, {"engine": 2, "request": 1}, {"engine": 1000.0, "request": 40.0}, (worst,)
+    )
+    assert dict(findings(closed(stalls=found)))["stalls"] == (
+        "2 of all streams (the engine), 1,000 ms in all; 1 of one stream (its request), "
+        "40.0 ms in all; the longest 812 ms at 1:01"
+    )
+
+
+def test_where_the_time_went() -> None:
+    bounded = Bounded(100.0, 200.0, 150.0)
+    own = ServerFigure("sglang:x", 9, 149.0, bounded, bounded, bounded)
+    both = Compared(9, 150.0, 150.0, 160.0, own, difference=1.0, share=0.01)
+    alone = Compared(9, 10.0, 10.0, 12.0, None, note="the server has none")
+    found = Reconciliation(both, alone, both, own, "", 20.0, 129.0, 1.0)
+    assert list(parted(found)) == [
+        "mean TTFT 150 ms: 20.0 ms in the queue, 129 ms in the engine, 1.00 ms network and client",
+        "mean E2E 150 ms, by the server 149 ms",
+    ]
+
+
+def test_a_node_and_what_a_joule_gave() -> None:
+    columns = NodeColumns(**dict.fromkeys(NodeColumns.__struct_fields__, ()))
+    node = NodeFigures(
+        name="spark-1",
+        energy_joules=900.0,
+        power_w=Range(mean=61.2, max=88.0),
+        temperature_c=None,
+        memory_used_bytes=Range(mean=1.0, max=96 * 2.0**30),
+        received_bytes=0,
+        sent_bytes=3_200_000_000,
+        samples=columns,
+    )
+    assert node_line(node) == (
+        "power 61.2 on average, 88.0 W at most; memory used 96.0 GiB; 3.20 GB sent over RDMA"
+    )
+    text = printed(*result_tables(closed(nodes=Nodes(tokens_per_joule=0.0812, nodes=(node,)))))
+    assert "0.0812 output tokens a joule" in text
+
+
+def test_a_sweep_is_a_row_a_load_with_the_knee_marked() -> None:
+    results = [
+        at(load, output_throughput=rate, mean_e2e_latency_ms=ms, failed=0, failures={})
+        for load, rate, ms in [
+            (8, 100.0, 800.0),
+            (1, 20.0, 100.0),
+            (2, 40.0, 100.0),
+            (4, 80.0, 100.0),
+        ]
+    ]
+    text = printed(sweep_table(results, Sweep("concurrency", (1, 2, 4, 8))))
+    rows = [line.split() for line in text.splitlines() if line.strip()[:1].isdigit()]
+    assert [row[0] for row in rows] == ["1", "2", "4", "8"]
+    assert text.count("← knee") == 1 and "knee" in rows[2]
+    assert "The knee is at 4" in text
+
+
+def test_a_sweep_without_a_knee_says_so() -> None:
+    results = [
+        at(load, output_throughput=20.0 * load, mean_e2e_latency_ms=100.0) for load in (1, 2)
+    ]
+    text = printed(sweep_table(results, Sweep("concurrency", (1, 2), failed=1.0)))
+    assert "← knee" not in text
+    assert "No knee was reached" in text
+
+
+def test_a_sweep_that_failed_says_why_it_ended() -> None:
+    results = [at(1, failed=5, completed=5)]
+    text = printed(*tables(Outcome(tuple(results), (), failed=5, total=10), Sweep("concurrency")))
+    assert "50.0% of the requests failed at 1" in text
