@@ -121,7 +121,7 @@ def find(
 ) -> Listing | None:
     """What the project in this folder has deployed by this inventory; None: no project there.
 
-    inventory: a path from the current folder, else from the project's
+    inventory: a path from the project's folder, else from the current one
     light: ask no node: the catalogue, the nodes and a guess at the head's URL, in half a second
 
     BadInput where there is no such inventory, BenchError where the project could not list.
@@ -151,11 +151,11 @@ def decode(document: bytes) -> Listing:
 
 
 def _inventory(project: Path, inventory: Path) -> Path:
-    for file in (inventory, project / inventory):
+    for file in (project / inventory, inventory):
         if file.is_file():
             return file.resolve()
     raise BadInput(
-        f"--inventory {inventory}: there is no such file, neither here nor in {project.resolve()}"
+        f"--inventory {inventory}: there is no such file, neither in {project.resolve()} nor here"
     )
 
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+from collections.abc import Callable
+from math import inf
 
+from msgspec import Struct
+from msgspec.structs import replace
+
+from spark_bench.metrics.histograms import Histogram
 from spark_bench.project import Node
 from spark_bench.server.prometheus import Look
 
@@ -50,10 +55,28 @@ class NodeSample(Struct, frozen=True, omit_defaults=True):
 
 
 class ServerLine(Struct, frozen=True, tag="server"):
-    """What /metrics told; at_ns: CLOCK_MONOTONIC of its arrival here."""
+    """What /metrics told; at_ns: CLOCK_MONOTONIC of its arrival here.
+
+    On its way its histograms lack their last bucket, whose bound is infinite (JSON has no such
+    number) and whose count is that of all.
+    """
 
     at_ns: int
     look: Look
+
+    def sealed(self) -> ServerLine:
+        """As it travels."""
+        return self._each(lambda h: replace(h, buckets=h.buckets[:-1]))
+
+    def opened(self) -> ServerLine:
+        """As it was before it travelled."""
+        return self._each(lambda h: replace(h, buckets=(*h.buckets, (inf, h.count))))
+
+    def _each(self, change: Callable[[Histogram], Histogram]) -> ServerLine:
+        if self.look.histograms is None:
+            return self
+        changed = {name: change(h) for name, h in self.look.histograms.items()}
+        return replace(self, look=replace(self.look, histograms=changed))
 
 
 class NodeLine(Struct, frozen=True, tag="node"):

@@ -36,7 +36,7 @@ sample() {{
   if ! command -v nvidia-smi >/dev/null; then echo 'nogpu it has no nvidia-smi'
   elif told=$($bound nvidia-smi --query-gpu={QUERY} --format=csv,noheader,nounits 2>&1)
   then printf '%s\\n' "$told" | while read -r line; do echo "gpu $line"; done
-  else echo "nogpu $told" | head -n 1; fi
+  else echo "nogpu ${{told:-nvidia-smi does not answer}}" | head -n 1; fi
   echo end
 }}
 while :; do sample; sleep "$1"; done &

@@ -36,15 +36,16 @@ SHARES = {
                     "llamacpp:kv_cache_usage_ratio"),
     "cache_hit_rate": ("sglang:cache_hit_rate",),
 }  # fmt: skip
-HISTOGRAMS = {
-    "ttft": ("sglang:time_to_first_token_seconds", "vllm:time_to_first_token_seconds"),
-    "itl": ("sglang:inter_token_latency_seconds", "vllm:inter_token_latency_seconds",
-            "vllm:time_per_output_token_seconds"),
-    "tpot": ("sglang:request_time_per_output_token_seconds",
-             "vllm:request_time_per_output_token_seconds"),
-    "e2e": ("sglang:e2e_request_latency_seconds", "vllm:e2e_request_latency_seconds"),
-    "queue": ("sglang:queue_time_seconds", "vllm:request_queue_time_seconds"),
-}  # fmt: skip
+# TTFT, ITL, TPOT, E2E and time in the queue.
+HISTOGRAMS = (
+    ("sglang:time_to_first_token_seconds", "vllm:time_to_first_token_seconds"),
+    ("sglang:inter_token_latency_seconds", "vllm:inter_token_latency_seconds",
+     "vllm:time_per_output_token_seconds"),
+    ("sglang:request_time_per_output_token_seconds",
+     "vllm:request_time_per_output_token_seconds"),
+    ("sglang:e2e_request_latency_seconds", "vllm:e2e_request_latency_seconds"),
+    ("sglang:queue_time_seconds", "vllm:request_queue_time_seconds"),
+)  # fmt: skip
 
 
 class Look(Struct, frozen=True, omit_defaults=True):
@@ -56,7 +57,8 @@ class Look(Struct, frozen=True, omit_defaults=True):
     cache_hit_rate: share of prompt tokens that came from the prefix cache, as SGLang tells it;
         vLLM tells hits and queries (tokens since its start) instead
     token_usage: share of the KV cache in use
-    histograms: by meaning: ttft, itl, tpot, e2e, queue; seconds
+    histograms: by the engine's own name, those of HISTOGRAMS; seconds. An engine shows one once it
+        has observed something. None: this look left them out
     """
 
     running: float | None = None
@@ -68,7 +70,7 @@ class Look(Struct, frozen=True, omit_defaults=True):
     cache_queries: float | None = None
     token_usage: float | None = None
     cache_hit_rate: float | None = None
-    histograms: dict[str, Histogram] = {}
+    histograms: dict[str, Histogram] | None = None
 
 
 class _Sample(Struct, frozen=True):
@@ -87,7 +89,7 @@ def look(text: str, *, histograms: bool = True) -> Look:
         told[meaning] = _total(_first(found, names))
     for meaning, names in SHARES.items():
         told[meaning] = _mean(_first(found, names))
-    made = dict(_histograms(found)) if histograms else {}
+    made = dict(_histograms(found)) if histograms else None
     return Look(**told, histograms=made)
 
 
@@ -130,10 +132,10 @@ def _mean(samples: list[_Sample]) -> float | None:
 
 
 def _histograms(found: Mapping[str, list[_Sample]]) -> Iterator[tuple[str, Histogram]]:
-    for meaning, names in HISTOGRAMS.items():
+    for names in HISTOGRAMS:
         for name in names:
             if f"{name}_bucket" in found:
-                yield meaning, _histogram(name, found)
+                yield name, _histogram(name, found)
                 break
 
 

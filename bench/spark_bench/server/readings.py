@@ -63,8 +63,9 @@ class ServerSide(Struct, frozen=True, omit_defaults=True):
 
     begin_ns, end_ns: the window that the figures are of
     samples: at most LIMIT, evenly chosen; the figures are made of all
-    before, after: the server's own histograms (ttft, itl, tpot, e2e, queue) on both sides of the
-        run; what lies between is the run's, and anybody else's at that time
+    before, after: the server's own histograms by their names, on both sides of the run; what lies
+        between is the run's, and anybody else's at that time (their last bound is infinite, which
+        JSON shows as null)
     generated_tokens, prompt_tokens: by the server's own counters between those two looks
     cache_hit_rate: share of prompt tokens found in the prefix cache between those two looks, where
         the engine counts both; else the last value of its own gauge
@@ -88,20 +89,21 @@ class ServerSide(Struct, frozen=True, omit_defaults=True):
 
 def server_side(lines: Sequence[Line], begin_ns: int, end_ns: int) -> ServerSide:
     """All that the sampler told, for the window of a run."""
-    looks = [line for line in lines if isinstance(line, ServerLine)]
+    looks = [line.opened() for line in lines if isinstance(line, ServerLine)]
     by_node: dict[str, list[NodeSample]] = {}
     for line in lines:
         if isinstance(line, NodeLine):
             by_node.setdefault(line.node, []).append(line.sample)
-    whole = [line.look for line in looks if line.look.histograms]
+    told = [line.look.histograms for line in looks]
+    whole = [histograms for histograms in told if histograms is not None]
     seen = list(_server_samples(looks))
     window = (begin_ns, end_ns)
     return ServerSide(
         begin_ns=begin_ns,
         end_ns=end_ns,
         samples=thinned(seen),
-        before=whole[0].histograms if len(whole) > 1 else {},
-        after=whole[-1].histograms if len(whole) > 1 else {},
+        before=whole[0] if len(whole) > 1 else {},
+        after=whole[-1] if len(whole) > 1 else {},
         generated_tokens=_grown([line.look.generated for line in looks]),
         prompt_tokens=_grown([line.look.prompted for line in looks]),
         cache_hit_rate=_cache_hit_rate(looks),

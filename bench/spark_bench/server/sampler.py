@@ -96,33 +96,34 @@ class Feed(threading.Thread):
             text=True,
             errors="replace",
         )
-        self.ending = False
+        self.ending, self.told = False, False
 
     def run(self) -> None:
         assert self.process.stdout and self.process.stderr
-        rounds = self._read(self.process.stdout)
+        self._read(self.process.stdout)
         if not self.ending:
             words = self.process.stderr.read().strip().splitlines()
             why = words[-1] if words else f"exit {self.process.wait()}"
-            lost = "was lost" if rounds else "can't be sampled"
+            lost = "was lost" if self.told else "can't be sampled"
             self.tell(NoteLine(f"{self.node.name} {lost}: {why}"))
+        elif not self.told:
+            self.tell(NoteLine(f"{self.node.name} told nothing until the run had ended"))
         self.done()
 
-    def _read(self, lines: IO[str]) -> int:
-        """Tell every round; how many there were."""
+    def _read(self, lines: IO[str]) -> None:
+        """Tell every round."""
         block: list[str] = []
-        rounds, blind = 0, ""
+        blind = ""
         for line in lines:
             if line.strip() != "end":
                 block.append(line)
                 continue
             told, why = nodes.sample(block, time.perf_counter_ns())
             self.tell(NodeLine(self.node.name, told))
-            if why and not blind:
+            if why and why != blind:
                 self.tell(NoteLine(f"{self.node.name}: no power or temperature: {why}"))
-            block, rounds, blind = [], rounds + 1, why or blind
+            block, blind, self.told = [], why or blind, True
             self.done()
-        return rounds
 
     def close(self) -> None:
         """The loop on the node ends with its stdin."""
@@ -132,10 +133,9 @@ class Feed(threading.Thread):
             self.process.stdin.close()
 
     def end(self) -> None:
-        try:
-            self.process.wait(END_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
+        self.join(END_SECONDS)
+        self.process.kill()
+        self.join(END_SECONDS)
 
 
 def sample(job: Job, tell: Tell, wait: Callable[[], bool]) -> None:

@@ -40,10 +40,13 @@ class Scraper:
             self._connection.close()
             raise
         at = time.perf_counter_ns()
+        if reply.status >= http.client.INTERNAL_SERVER_ERROR:
+            self._connection.close()
+            raise http.client.HTTPException(f"answers {reply.status}")
         if reply.status != http.client.OK:
             self._connection.close()
             raise NoMetrics(f"answers {reply.status}")
         try:
-            return ServerLine(at, look(text, histograms=histograms))
+            return ServerLine(at, look(text, histograms=histograms)).sealed()
         except ValueError as e:
             raise NoMetrics(f"answers what is no Prometheus text ({e})") from None

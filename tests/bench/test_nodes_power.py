@@ -1,0 +1,235 @@
+"""What a node's lines mean, how it is reached, and how much energy a run took."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from spark_bench.metrics.histograms import Histogram
+from spark_bench.project import Node, Ssh
+from spark_bench.server import nodes, readings
+from spark_bench.server.lines import NodeLine, NodeSample, NoteLine, ServerLine
+from spark_bench.server.prometheus import Look
+from spark_bench.server.readings import Extent, NodeSamples
+
+S = 1_000_000_000
+GB10 = ["mem 131334144 120000000", "net 100 50", "net 1 2", "gpu 41.20, 62, 2418, 96, [N/A]"]
+
+
+# ---- a round of the loop
+
+
+def test_a_round_of_a_gb10() -> None:
+    told, blind = nodes.sample(GB10, 7)
+    assert blind == ""
+    assert told == NodeSample(
+        at_ns=7,
+        power_w=41.2,
+        temperature_c=62.0,
+        clock_mhz=2418.0,
+        utilization=96.0,
+        memory_total_bytes=131334144 * 1024,
+        memory_available_bytes=120000000 * 1024,
+        received_bytes=404,
+        sent_bytes=208,
+    )
+
+
+def test_several_gpus_draw_their_power_together() -> None:
+    told, _ = nodes.sample(["gpu 300, 60, 1980, 10, 1024", "gpu 200, 70, 1000, 90, 1024"], 0)
+    assert (told.power_w, told.temperature_c, told.clock_mhz) == (500.0, 70.0, 1980.0)
+    assert told.gpu_memory_bytes == 2 * 1024**3
+
+
+def test_what_a_login_shell_prints_is_no_sample() -> None:
+    told, _ = nodes.sample(["Welcome to DGX OS", "", *GB10], 7)
+    assert told == nodes.sample(GB10, 7)[0]
+
+
+def test_a_node_without_a_gpu_says_why() -> None:
+    told, blind = nodes.sample(["mem 4 2", "nogpu it has no nvidia-smi"], 0)
+    assert blind == "it has no nvidia-smi"
+    assert (told.power_w, told.memory_total_bytes) == (None, 4096)
+
+
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        pytest.param(" 3.74", 3.74, id="plain"),
+        pytest.param("3.74 W", 3.74, id="with-its-unit"),
+        pytest.param("0 %", 0.0, id="zero"),
+        pytest.param("[N/A]", None, id="bracketed"),
+        pytest.param("N/A", None, id="bare"),
+        pytest.param("Not Supported", None, id="words"),
+        pytest.param("[Unknown Error]", None, id="error"),
+        pytest.param("", None, id="empty"),
+    ],
+)
+def test_nvidia_smis_figures(field: str, value: float | None) -> None:
+    assert nodes.figure(field) == value
+
+
+# ---- the way to a node
+
+
+def test_ssh_takes_the_listings_words_and_asks_nothing() -> None:
+    to = Ssh("spark-1", "nvidia", 2222, "/k/id", "/c/config", "/h/known hosts", "yes")
+    words = nodes.argv(Node("spark-1", ssh=to), 0.5)
+    assert words is not None
+    assert words[0] == "ssh"
+    for option in (
+        "BatchMode=yes",
+        "ControlMaster=no",
+        "StrictHostKeyChecking=yes",
+        'UserKnownHostsFile="/h/known hosts"',
+    ):
+        assert words[words.index(option) - 1] == "-o"
+    flags = dict(pairwise(words))
+    assert [flags[f] for f in ("-F", "-i", "-l", "-p")] == ["/c/config", "/k/id", "nvidia", "2222"]
+    assert words[-3:-1] == ["--", "spark-1"]
+    assert words[-1].endswith(" sh 0.5")
+
+
+def test_what_the_listing_leaves_open_is_sshs_own() -> None:
+    words = nodes.argv(Node("spark-1", ssh=Ssh("spark-1")), 1)
+    assert words is not None
+    assert not {"-F", "-i", "-l", "-p"} & set(words)
+    assert not any("KnownHosts" in w or "StrictHostKey" in w for w in words)
+
+
+def test_this_machine_needs_no_ssh() -> None:
+    words = nodes.argv(Node("@local", here=True, ssh=Ssh("x")), 1)
+    assert words is not None
+    assert words[0] == "sh"
+
+
+def test_a_node_of_another_connector_has_no_way() -> None:
+    assert nodes.argv(Node("@docker/x"), 1) is None
+
+
+# ---- energy
+
+
+def test_energy_is_the_area_below_the_power_within_the_window() -> None:
+    points = [(0, 10.0), (2 * S, 30.0), (4 * S, 10.0)]
+    assert readings.integral(points, 0, 4 * S) == pytest.approx(80.0)
+    assert readings.integral(points, S, 3 * S) == pytest.approx(25.0 + 25.0)
+
+
+def test_before_the_first_and_after_the_last_sample_the_power_is_taken_to_stay() -> None:
+    assert readings.integral([(5 * S, 10.0)], 4 * S, 7 * S) == pytest.approx(30.0)
+    assert readings.integral([(0, 10.0), (S, 20.0)], 2 * S, 3 * S) == pytest.approx(20.0)
+
+
+def test_an_unknown_sample_is_bridged_and_an_unknown_power_is_none() -> None:
+    assert readings.integral([(0, 10.0), (S, None), (2 * S, 10.0)], 0, 2 * S) == pytest.approx(20.0)
+    assert readings.integral([(0, None)], 0, S) is None
+    assert readings.integral([], 0, S) is None
+    assert readings.integral([(0, 10.0)], S, S) is None
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 100), st.floats(0, 500)), min_size=1, unique_by=lambda p: p[0]
+    ),
+    st.integers(-10, 110),
+    st.integers(1, 60),
+    st.integers(1, 60),
+)
+def test_the_energy_of_two_windows_is_that_of_both_and_lies_between_the_extremes(
+    points: list[tuple[int, float]], begin: int, first: int, second: int
+) -> None:
+    told = [(at * S, watts) for at, watts in sorted(points)]
+    middle, end = begin + first, begin + first + second
+    whole = readings.integral(told, begin * S, end * S)
+    parts = [
+        readings.integral(told, begin * S, middle * S),
+        readings.integral(told, middle * S, end * S),
+    ]
+    assert whole is not None
+    assert math.isclose(whole, sum(p or 0 for p in parts), rel_tol=1e-9, abs_tol=1e-6)
+    watts = [w for _, w in points]
+    assert min(watts) - 1e-6 <= whole / (end - begin) <= max(watts) + 1e-6
+
+
+def test_tokens_per_joule_are_of_all_nodes_or_of_none() -> None:
+    known = [NodeSamples("a", energy_joules=100.0), NodeSamples("b", energy_joules=300.0)]
+    assert readings.tokens_per_joule(800, known) == pytest.approx(2.0)
+    assert readings.tokens_per_joule(800, [*known, NodeSamples("c")]) is None
+    assert readings.tokens_per_joule(800, []) is None
+    assert readings.tokens_per_joule(800, [NodeSamples("a", energy_joules=0.0)]) is None
+
+
+# ---- the whole server's side
+
+
+def test_the_mean_is_over_time_and_the_largest_is_one_that_was_seen() -> None:
+    points = [(0, 0.0), (S, 10.0), (9 * S, 10.0), (20 * S, 99.0)]
+    assert readings.extent(points, 0, 9 * S) == Extent(pytest.approx(85.0 / 9), 10.0)
+    assert readings.extent([(0, 4.0)], 5 * S, 6 * S) == Extent(4.0, 4.0)
+
+
+@pytest.mark.parametrize("count", [0, 1, 600, 601, 7200])
+def test_thinning_keeps_the_ends_and_at_most_the_limit(count: int) -> None:
+    kept = readings.thinned(range(count))
+    assert len(kept) == min(count, 600)
+    assert list(kept) == sorted(set(kept))
+    if count:
+        assert (kept[0], kept[-1]) == (0, count - 1)
+
+
+def ttft(count: float) -> Histogram:
+    return Histogram("sglang:time_to_first_token_seconds", ((0.1, count),), count / 20, count)
+
+
+def server(at: int, look: Look) -> ServerLine:
+    return ServerLine(at * S, look)
+
+
+def test_the_servers_side_of_a_run() -> None:
+    name = "sglang:time_to_first_token_seconds"
+    lines = [
+        server(0, Look(running=0, queued=0, generated=100, histograms={name: ttft(3)})),
+        NodeLine("a", NodeSample(0, power_w=10, received_bytes=1000)),
+        server(1, Look(running=4, queued=2, generated=160)),
+        NoteLine("b was lost"),
+        NodeLine("a", NodeSample(2 * S, power_w=10, received_bytes=5000)),
+        server(2, Look(running=4, queued=0, generated=200, histograms={name: ttft(9)})),
+    ]
+    side = readings.server_side(lines, 0, 2 * S)
+    assert [s.throughput for s in side.samples] == [None, pytest.approx(60.0), 40.0]
+    assert (side.before[name].count, side.after[name].count) == (3, 9)
+    assert side.generated_tokens == 100
+    assert side.queued == Extent(1.0, 2.0)
+    assert side.notes == ("b was lost",)
+    (node,) = side.nodes
+    assert (node.name, node.energy_joules, node.received_bytes) == ("a", 20.0, 4000)
+
+
+def test_a_server_that_restarted_has_counted_nothing() -> None:
+    lines = [server(0, Look(generated=100)), server(1, Look(generated=5))]
+    side = readings.server_side(lines, 0, S)
+    assert side.generated_tokens is None
+    assert [s.throughput for s in side.samples] == [None, None]
+
+
+def test_a_fresh_server_shows_its_histograms_only_after_the_run() -> None:
+    name = "sglang:time_to_first_token_seconds"
+    lines = [server(0, Look(histograms={})), server(1, Look(histograms={name: ttft(3)}))]
+    side = readings.server_side(lines, 0, S)
+    assert (side.before, side.after[name].count) == ({}, 3)
+
+
+def test_histograms_of_one_side_alone_are_none() -> None:
+    name = "sglang:time_to_first_token_seconds"
+    side = readings.server_side([server(0, Look(histograms={name: ttft(3)}))], 0, S)
+    assert (side.before, side.after) == ({}, {})
+
+
+def test_vllms_cache_hits_are_a_share_of_what_was_asked_in_the_run() -> None:
+    looks = [Look(cache_hits=10, cache_queries=100), Look(cache_hits=40, cache_queries=150)]
+    side = readings.server_side([server(i, look) for i, look in enumerate(looks)], 0, S)
+    assert side.cache_hit_rate == pytest.approx(0.6)

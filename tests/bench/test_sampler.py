@@ -1,0 +1,244 @@
+"""The sampling process, whole: what it tells, how it ends, and that it outlives nobody."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from fake_metrics import FakeMetrics, fake_metrics
+from spark_bench.project import Node, Ssh
+from spark_bench.server import readings, sampling
+from spark_bench.server.lines import Job
+from spark_bench.server.sampling import COMMAND, Sampling
+
+TTFT = "sglang:time_to_first_token_seconds"
+HERE = Node("here", here=True)
+NVIDIA_SMI = '#!/bin/sh\necho "40.0 W, 55, 2000 MHz, 90 %, [N/A]"\n'
+
+
+@pytest.fixture
+def metrics() -> Iterator[FakeMetrics]:
+    with fake_metrics() as server:
+        yield server
+
+
+@pytest.fixture
+def gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """This machine has a GPU, as far as its nvidia-smi says."""
+    return program(tmp_path, monkeypatch, "nvidia-smi", NVIDIA_SMI)
+
+
+def program(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> Path:
+    """Put a program of this name before all others."""
+    path = folder / "bin" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{path.parent}:{os.environ['PATH']}")
+    return path
+
+
+def sampled(job: Job, seconds: float) -> readings.ServerSide:
+    running = Sampling.start(job)
+    time.sleep(seconds)
+    return running.stop()
+
+
+def test_the_server_is_seen_before_during_and_after(metrics: FakeMetrics) -> None:
+    side = sampled(Job(url=metrics.url, interval=0.05), 0.3)
+    assert len(side.samples) >= 4
+    assert {sample.running for sample in side.samples} == {3.0}
+    assert side.notes == ()
+    grown = side.after[TTFT].count - side.before[TTFT].count
+    assert side.before[TTFT].count == 10
+    assert side.generated_tokens == grown == 10 * (metrics.asked - 1)
+
+
+def test_samples_are_on_the_clients_clock(metrics: FakeMetrics) -> None:
+    before = time.perf_counter_ns()
+    side = sampled(Job(url=metrics.url, interval=0.05), 0.1)
+    times = [sample.at_ns for sample in side.samples]
+    assert times == sorted(times)
+    assert before < times[0] < side.begin_ns < side.end_ns < times[-1] < time.perf_counter_ns()
+
+
+def test_one_connection_carries_all_looks(metrics: FakeMetrics) -> None:
+    sampled(Job(url=f"{metrics.url}/v1/", interval=0.02), 0.2)
+    assert metrics.asked > 3
+    assert metrics.connections == 1
+
+
+def test_the_key_goes_to_the_server_and_shows_nowhere(metrics: FakeMetrics) -> None:
+    job = Job(url=metrics.url, api_key="s3cret", interval=0.05)
+    running = Sampling.start(job)
+    arguments = Path(f"/proc/{running._process.pid}/cmdline").read_bytes()
+    environment = Path(f"/proc/{running._process.pid}/environ").read_bytes()
+    side = running.stop()
+    assert metrics.keys == {"Bearer s3cret"}
+    told = [repr(job), repr(side), msgspec.json.encode(side).decode()]
+    assert not any("s3cret" in text for text in told)
+    assert b"s3cret" not in arguments + environment
+
+
+@pytest.mark.parametrize(
+    "status, why",
+    [
+        pytest.param(404, "answers 404: serve with enable_metrics = True", id="not-enabled"),
+        pytest.param(503, "did not answer: answers 503", id="not-yet"),
+    ],
+)
+def test_a_server_that_tells_nothing_is_a_note(status: int, why: str) -> None:
+    with fake_metrics(status) as server:
+        side = sampled(Job(url=server.url, interval=0.05), 0.15)
+        assert (server.asked > 1) == (status == 503)
+    assert len(side.notes) == 1
+    assert why in side.notes[0]
+    assert side.samples == ()
+
+
+def test_an_absent_server_is_a_note_told_once() -> None:
+    side = sampled(Job(url="http://127.0.0.1:1", interval=0.02), 0.2)
+    (note,) = side.notes
+    assert note.startswith("http://127.0.0.1:1/metrics did not answer: ")
+
+
+def test_this_machine_is_sampled_without_ssh(
+    gpu: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(tmp_path, monkeypatch, "ssh", "#!/bin/sh\nexit 1\n")
+    side = sampled(Job(interval=0.1, nodes=(HERE,)), 0.5)
+    (node,) = side.nodes
+    assert side.notes == ()
+    assert len(node.samples) >= 3
+    assert node.power_w == readings.Extent(pytest.approx(40.0), 40.0)
+    assert node.energy_joules == pytest.approx(40 * (side.end_ns - side.begin_ns) / 1e9)
+    assert node.samples[0].memory_total_bytes == os.sysconf("SC_PAGE_SIZE") * os.sysconf(
+        "SC_PHYS_PAGES"
+    )
+
+
+@pytest.mark.parametrize(
+    "text, why",
+    [
+        pytest.param(
+            "#!/bin/sh\necho 'NVIDIA-SMI has failed: no driver'; exit 9\n",
+            "NVIDIA-SMI has failed: no driver",
+            id="driver-lost",
+        ),
+        pytest.param("#!/bin/sh\nexec sleep 60\n", "nvidia-smi does not answer", id="hangs"),
+    ],
+)
+def test_a_gpu_that_tells_nothing_leaves_the_rest(
+    text: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(tmp_path, monkeypatch, "nvidia-smi", text)
+    side = sampled(Job(interval=0.1, nodes=(HERE,)), 0.2)
+    (node,) = side.nodes
+    assert (node.energy_joules, node.power_w) == (None, None)
+    assert node.memory_used_bytes is not None
+    (note,) = side.notes
+    assert note.startswith("here: no power or temperature:")
+    assert why in note
+
+
+@pytest.mark.parametrize(
+    "node, why",
+    [
+        pytest.param(Node("far", ssh=Ssh("127.0.0.1", port=1)), "Connection refused", id="refused"),
+        pytest.param(Node("@docker/x"), "it is not reached by SSH", id="no-ssh"),
+    ],
+)
+def test_a_node_that_is_not_reached_is_a_note(node: Node, why: str) -> None:
+    side = sampled(Job(nodes=(node,)), 0)
+    (note,) = side.notes
+    assert note.startswith(f"{node.name} can't be sampled: ")
+    assert note.endswith(why)
+    assert side.nodes == ()
+
+
+def test_one_ssh_connection_serves_the_whole_run(
+    gpu: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fake ssh runs the remote words here, through a shell, as sshd does."""
+    calls = tmp_path / "calls"
+    run = 'for last; do :; done; exec sh -c "$last"'
+    program(tmp_path, monkeypatch, "ssh", f'#!/bin/sh\necho "$*" >>{calls}\n{run}\n')
+    side = sampled(Job(interval=0.1, nodes=(Node("a", ssh=Ssh("a", user="u")),)), 0.4)
+    assert len(side.nodes[0].samples) >= 3
+    assert side.notes == ()
+    assert calls.read_text().count("BatchMode=yes") == 1
+
+
+def test_a_lost_connection_keeps_what_came_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = "echo 'mem 4 2'; echo end; sleep 0.1; echo 'Connection to a closed' >&2; exit 255"
+    program(tmp_path, monkeypatch, "ssh", f"#!/bin/sh\n{lost}\n")
+    side = sampled(Job(nodes=(Node("a", ssh=Ssh("a")),)), 0.3)
+    assert side.notes == ("a was lost: Connection to a closed",)
+    assert len(side.nodes[0].samples) == 1
+
+
+def test_a_node_that_stays_silent_is_a_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(tmp_path, monkeypatch, "ssh", "#!/bin/sh\ncat >/dev/null\n")
+    running = Sampling.start(Job(nodes=(Node("a", ssh=Ssh("a")),)), patience=0.5)
+    assert running.stop().notes == ("a told nothing until the run had ended",)
+
+
+def test_a_sampler_that_dies_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = (sys.executable, "-c", "raise SystemExit('no such thing')")
+    monkeypatch.setattr(sampling, "COMMAND", broken)
+    side = sampled(Job(nodes=(HERE,)), 0)
+    assert side.notes == ("sampling ended early: no such thing",)
+
+
+def loops(marker: str) -> list[str]:
+    """Processes that carry this word in their arguments."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if marker.encode() in path.read_bytes().split(b"\0"):
+                found.append(path.parent.name)
+        except OSError:
+            continue
+    return found
+
+
+def gone(marker: str) -> bool:
+    deadline = time.monotonic() + 5
+    while loops(marker) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not loops(marker)
+
+
+def test_nothing_runs_on_after_the_end() -> None:
+    sampled(Job(interval=0.1234, nodes=(HERE,)), 0.1)
+    assert gone("0.1234")
+
+
+@pytest.mark.parametrize("victim", ["parent", "sampler"])
+def test_nothing_outlives_a_kill(victim: str) -> None:
+    """The parent here is what holds the sampler's stdin: its death closes it."""
+    interval = {"parent": 0.1357, "sampler": 0.1359}[victim]
+    job = msgspec.json.encode(Job(interval=interval, nodes=(HERE,)))
+    with subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin and process.stdout
+        process.stdin.write(job + b"\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        assert loops(str(interval))
+        if victim == "parent":
+            process.stdin.close()
+        else:
+            process.send_signal(signal.SIGKILL)
+        assert gone(str(interval))
+        process.stdout.read()
