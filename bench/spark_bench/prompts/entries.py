@@ -74,7 +74,7 @@ class _Window:
         return bool(added)
 
     def next(self) -> str:
-        """The next character that isn't blank, "" at the end; it stays the next one."""
+        """Go to the next character that isn't blank, and give it; "" at the end."""
         while True:
             while self.at < len(self.text) and self.text[self.at] in BLANK:
                 self.at += 1
@@ -90,6 +90,7 @@ def _listed(path: Path, file: TextIOWrapper) -> Iterator[Entry]:
         return
     for number in count(1):
         place = f"entry {number}"
+        window.next()
         value = _value(path, place, window)
         after = window.next()
         if after not in (",", "]"):

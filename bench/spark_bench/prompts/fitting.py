@@ -50,10 +50,17 @@ class Draft:
         rest, random, size = words.rest, self.rng.random, len(words.rest)
         self.parts += [rest[int(random() * size)] for _ in range(tokens)]
 
-    def drop(self, tokens: int, counted: int) -> None:
-        """Take off about so many tokens of the `counted`, one part at least."""
-        share = tokens * len(self.parts) // max(counted, 1)
-        del self.parts[len(self.parts) - max(1, share) :]
+    def resize(self, gap: int, words: Words) -> None:
+        """Put on words for the `gap` tokens that are missing, or take off those below zero.
+
+        One word at least, and as many as it takes if all are like those that are there.
+        """
+        counted = self.target - gap
+        share = abs(gap) * len(self.parts) // counted if self.parts and counted else abs(gap)
+        if gap > 0:
+            self.add(max(1, share), words)
+        else:
+            del self.parts[len(self.parts) - max(1, share) :]
 
     def options(self, words: Words) -> list[str]:
         """What could come next: words, and letters that make the last word longer."""
@@ -87,12 +94,8 @@ def fit(drafts: Sequence[Draft], tokens: Tokens, words: Words) -> list[str]:
 
 def _mend(drafts: dict[int, Draft], missing: dict[int, int], tokens: Tokens, words: Words) -> None:
     near = {number: gap for number, gap in missing.items() if 0 < gap <= NEAR}
-    for number, gap in missing.items():
-        if gap < 0:
-            drafts[number].drop(-gap, drafts[number].target - gap)
-        elif number not in near:
-            # Half of it, for words may be of more than one token.
-            drafts[number].add(gap // 2, words)
+    for number in missing.keys() - near.keys():
+        drafts[number].resize(missing[number], words)
     if near:
         _close([(drafts[number], gap) for number, gap in near.items()], tokens, words)
 
