@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from secrets import token_hex
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from msgspec import Struct
 
@@ -19,6 +19,7 @@ from spark_bench.metrics.stalls import Stalls
 from spark_bench.result.config import Config
 from spark_bench.result.facts import Provenance
 from spark_bench.result.lengths import Lengths
+from spark_bench.result.sides import Nodes, ServerFigures
 from spark_bench.wire.audit import Audit
 
 SCHEMA_VERSION: Final = 1
@@ -46,8 +47,8 @@ class Measured(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     distributions: Distributions | None = None
     intervals: dict[str, Interval] = {}
     stalls: Stalls | None = None
-    server: dict[str, Any] | None = None
-    nodes: dict[str, Any] | None = None
+    server: ServerFigures | None = None
+    nodes: Nodes | None = None
     requests_file: str | None = None
 
 
