@@ -23,6 +23,17 @@ def digits(value: float | None, unit: str = "") -> str:
     return f"{text} {unit}".strip()
 
 
+def brief(value: float | None, unit: str = "") -> str:
+    """The same, but a whole number has no zeros after it: for counts, and for what was asked for.
+
+    >>> brief(4.0), brief(2.5, "W")
+    ('4', '2.50 W')
+    """
+    if value is not None and value == int(value):
+        return f"{value:,.0f} {unit}".strip()
+    return digits(value, unit)
+
+
 def clock(seconds: float | None) -> str:
     """Minutes and seconds, with hours where there are any.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from spark_bench.api.failures import cure, meaning
-from spark_bench.display.figures import clock, digits
+from spark_bench.display.figures import brief, clock, digits
 from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.intervals import Interval
 from spark_bench.metrics.stalls import Stalls
@@ -65,16 +65,16 @@ def throughput(summary: Summary, intervals: Mapping[str, Interval]) -> str:
 
 
 def interval(found: Interval | None) -> str:
-    """ "95 %: 71.2 to 78.9", or nothing."""
+    """ "95%: 71.2 to 78.9", or nothing."""
     if not found:
         return ""
-    return f"{100 * found.level:g} %: {digits(found.low)} to {digits(found.high)}"
+    return f"{found.level:.0%}: {digits(found.low)} to {digits(found.high)}"
 
 
 def goodput(summary: Summary) -> str:
     """How many answers met the objectives, and how many met each."""
     limits = ", ".join(
-        f"{name} ≤ {digits(ms, 'ms')}" for name, ms in (summary.goodput_slos_ms or {}).items()
+        f"{name} ≤ {brief(ms, 'ms')}" for name, ms in (summary.goodput_slos_ms or {}).items()
     )
     shares = summary.slo_attainment_by_metric or {}
     each = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())

@@ -34,7 +34,7 @@ def latencies(result: Result) -> Table:
         table.add_column(head, justify="right", no_wrap=True)
     intervals = {name: found for name, found in result.intervals.items() if "mean_" in name}
     if intervals:
-        table.add_column("95 % of mean", justify="right", no_wrap=True)
+        table.add_column("95% of mean", justify="right", no_wrap=True)
     for title, name in ROWS:
         if due or not name.startswith("scheduled"):
             table.add_row(title, *_cells(result.summary, intervals, name))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from spark_bench.display.figures import digits
+from spark_bench.display.figures import brief
 from spark_bench.result.config import Config
 from spark_bench.result.types import Result
 
 
-def load_line(config: Config) -> str:
-    """The profile as it was run."""
+def load_line(config: Config, swept: str = "") -> str:
+    """The profile as it was run; swept: what differs from point to point, "concurrency", "rate"."""
     repeats = f", {config.repeat} times" if config.repeat > 1 else ""
+    arrival = "several rates" if swept == "rate" else _arrival(config)
+    slots = "several numbers in flight" if swept == "concurrency" else _slots(config)
     return (
         f"{config.num_prompts} prompts{repeats}, {_length(config.input_len)} tokens in, "
-        f"{_length(config.output_len)} out, {_arrival(config)}, {_slots(config)}"
+        f"{_length(config.output_len)} out, {arrival}, {slots}"
     )
 
 
@@ -42,7 +44,7 @@ def _arrival(config: Config) -> str:
     if config.request_rate is None:
         return "closed loop"
     shape = {1.0: "Poisson", None: "even"}.get(config.burstiness)
-    return f"{digits(config.request_rate)} req/s ({shape or f'gamma {config.burstiness:g}'})"
+    return f"{brief(config.request_rate)} req/s ({shape or f'gamma {config.burstiness:g}'})"
 
 
 def _slots(config: Config) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from spark_bench.display.figures import digits
+from spark_bench.display.figures import brief, digits
 from spark_bench.metrics.histograms import Reconciliation
 from spark_bench.result.sides import NodeFigures, Nodes, Range, ServerFigures
 
@@ -37,7 +37,7 @@ def node_line(node: NodeFigures) -> str:
     parts = [
         _range("power", node.power_w, "W"),
         _range("GPU", node.temperature_c, "°C"),
-        f"memory used {digits(memory.max / 2**30, 'GiB')}" if memory else "",
+        f"memory used {brief(memory.max / 2**30, 'GiB')}" if memory else "",
         f"{digits(node.sent_bytes / 1e9, 'GB')} sent over RDMA" if node.sent_bytes else "",
     ]
     return "; ".join(filter(None, parts)) or "told nothing"
@@ -46,7 +46,7 @@ def node_line(node: NodeFigures) -> str:
 def _range(name: str, found: Range | None, unit: str = "") -> str:
     if found is None:
         return ""
-    return f"{name} {digits(found.mean)} on average, {digits(found.max, unit)} at most"
+    return f"{name} {digits(found.mean)} on average, {brief(found.max, unit)} at most"
 
 
 def _share(name: str, share: float | None) -> str:

@@ -12,22 +12,23 @@ from spark_bench.display.figures import digits
 from spark_bench.load.sweep import Measured, Sweep, knee
 from spark_bench.result.types import Result
 
-HEADS = ("req/s", "tok/s", "TTFT p50", "p99", "ITL p50", "p99", "E2E mean", "failed")
+HEADS = ("req/s", "tok/s", "TTFT p50", "p99", "ITL p50", "p99", "E2E", "failed")
 
 
 def sweep_table(results: Sequence[Result], sweep: Sweep) -> Table:
-    """In the order of the loads; latencies in milliseconds."""
+    """In the order of the loads; latencies in milliseconds, E2E the mean."""
     ordered = sorted(results, key=lambda result: load_of(result, sweep.over))
     points = [measured(result, sweep.over) for result in ordered]
     best = knee(points)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=_caption(sweep, points, best))
     table.caption_justify = "left"
-    table.add_column("in flight" if sweep.over == "concurrency" else "rate", justify="right")
+    at = "-c" if sweep.over == "concurrency" else "-r"
+    table.add_column(at, justify="right", no_wrap=True)
     for head in HEADS:
         table.add_column(head, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     for result, point in zip(ordered, points, strict=True):
-        mark = "← knee" if point is best else ""
+        mark = "knee" if point is best else ""
         table.add_row(f"{point.value:g}", *_cells(result), mark, style="bold" if mark else "")
     return table
 

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 def tables(outcome: Outcome, sweep: Sweep | None = None) -> Iterator[RenderableType]:
     """Everything, in the order in which it is printed."""
     if sweep and outcome.results:
-        yield _head(outcome.results[0])
+        # Only the last one can have been interrupted.
+        yield _head(outcome.results[-1], sweep.over)
         yield sweep_table(outcome.results, sweep)
     else:
         for result in outcome.results:
@@ -53,9 +54,9 @@ def _rows(result: Result) -> Iterator[tuple[str, str]]:
     yield "client", client(result.audit)
 
 
-def _head(result: Result) -> RenderableType:
+def _head(result: Result, swept: str = "") -> RenderableType:
     partial = [("partial", result.reason)] if result.status == "partial" else []
-    load = (result.config.profile, load_line(result.config))
+    load = (result.config.profile, load_line(result.config, swept))
     return _grid([*partial, load, ("server", server_line(result))])
 
 
