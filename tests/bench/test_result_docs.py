@@ -1,0 +1,91 @@
+"""docs/results.md: its lines work as they stand there, and no key of the file is left out."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import msgspec
+import pandas as pd
+import pytest
+from result_samples import REQUESTS, a_result
+from spark_bench.metrics.histograms import reconcile
+from spark_bench.result.files import requests_path, write
+from spark_bench.result.requests import START_NS, to_row, write_requests
+from spark_bench.result.schema import schema
+from spark_bench.result.sides import node_figures, server_figures
+from test_result_repeats import SIDE
+
+DOC = Path(__file__, "../../../docs/results.md").resolve().read_text()
+
+
+def lines(language: str) -> list[str]:
+    blocks = re.findall(rf"```{language}\n(.*?)```", DOC, re.S)
+    return [line for block in blocks for line in block.splitlines()]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder with the files that the lines name; everything optional is in them."""
+    result = msgspec.structs.replace(
+        a_result(),
+        server=server_figures(SIDE, reconcile({}, {}, REQUESTS)),
+        nodes=node_figures(SIDE, 40),
+    )
+    path = tmp_path / "result.json"
+    write(result, path)
+    write(result, tmp_path / "benchmark_results" / "a.json")
+    write(result, tmp_path / "benchmark_results" / "b.json")
+    write_requests((to_row(r, START_NS) for r in REQUESTS), requests_path(path))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("line", lines("sh"))
+def test_a_line_of_jq(line: str) -> None:
+    if not shutil.which("jq"):
+        assert os.environ.get("CI") != "true", "CI=true needs jq: apt-get install jq"
+        pytest.skip("jq is not installed")
+    told = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=30)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert told.stdout.strip()
+    assert "null" not in told.stdout
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("line", lines("python"))
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_line_of_pandas(line: str) -> None:
+    found = eval(line, {"pd": pd, "json": json, "glob": glob})
+    if isinstance(found, pd.Series | pd.DataFrame):
+        assert found.notna().to_numpy().any()
+    else:
+        assert found > 0
+
+
+@pytest.mark.usefixtures("here")
+def test_the_last_lines_say_what_the_doc_says_they_do() -> None:
+    ttft, gap = (eval(line, {"pd": pd}) for line in lines("python")[-2:])
+    assert (ttft["count"], ttft["mean"]) == (9, 200.0)
+    assert gap == pytest.approx(12.0)
+
+
+def test_there_are_lines_of_both_kinds() -> None:
+    assert len(lines("sh")) >= 5
+    assert len(lines("python")) >= 5
+
+
+LATENCY = re.compile(r"(mean|median|std|p90|p95|p99_9|p99|max)_(\w+_ms)")
+
+
+@pytest.mark.parametrize("kind", sorted(schema()["$defs"]))
+def test_every_key_is_explained(kind: str) -> None:
+    keys = schema()["$defs"][kind].get("properties", {})
+    known = set(re.findall(r"`(\w+)`", DOC))
+    latencies = {key: match[2] for key in keys if (match := LATENCY.fullmatch(key))}
+    assert not {latencies.get(key, key) for key in keys} - known
