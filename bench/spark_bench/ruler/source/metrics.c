@@ -50,11 +50,13 @@ static uint64_t generated_tokens;
 static uint64_t finished_requests;
 
 /* Throughput over the last whole second or so. */
-static struct {
+typedef struct {
     uint64_t start_ns;
     uint64_t tokens;
     double rate;
-} window;
+} Window;
+
+static Window window;
 
 static void observe(Histogram *histogram, uint64_t ns, uint32_t times)
 {
@@ -119,6 +121,7 @@ void metrics_forget(void)
     clear(&e2e);
     clear(&queue_time);
     prompt_tokens = generated_tokens = finished_requests = 0;
+    window = (Window){.start_ns = now_ns()};
 }
 
 static void print_histogram(Buffer *out, const Histogram *histogram)
@@ -149,7 +152,7 @@ void metrics_print(Buffer *out)
     roll_window(now_ns());
     print_value(out, "gauge", "num_running_reqs", running);
     print_value(out, "gauge", "num_queue_reqs", queued);
-    print_value(out, "gauge", "gen_throughput", window.rate);
+    print_value(out, "gauge", "gen_throughput", running ? window.rate : 0);
     print_value(out, "gauge", "token_usage", (double)schedule_held_tokens() / KV_CACHE_TOKENS);
     print_value(out, "gauge", "cache_hit_rate", 0);
     print_value(out, "gauge", "max_total_num_tokens", KV_CACHE_TOKENS);
