@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 import msgspec
@@ -128,7 +128,7 @@ def exchange(reads: Sequence[bytes], ended: Ended = Ended.COMPLETE, **more: Any)
 def split(data: bytes, cuts: Iterable[int]) -> list[bytes]:
     """The data cut at these offsets, empty pieces left out."""
     at = [0, *sorted({cut % (len(data) + 1) for cut in cuts}), len(data)]
-    return [data[a:b] for a, b in zip(at, at[1:], strict=False) if a < b]
+    return [data[a:b] for a, b in pairwise(at) if a < b]
 
 
 def job(output: int = 4) -> Job:

@@ -1,0 +1,587 @@
+"""What a recorded exchange means: real servers' streams, odd ones, and every kind of failure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import wire_bytes as wire
+from hypothesis import given
+from hypothesis import strategies as st
+from spark_bench.api import failures
+from spark_bench.api.dialects import Asking, dialect
+from spark_bench.api.failures import Failure
+from spark_bench.api.reading import read, same_model
+from spark_bench.record import Ended, Request
+from wire_bytes import delta, event, usage
+
+ROLE = delta(role="assistant", content="")
+END = delta(finish="length")
+
+
+def understood(
+    reads: list[bytes],
+    ended: Ended = Ended.COMPLETE,
+    endpoint: str = "chat",
+    model: str = "",
+    asking: Asking | None = None,
+    **more: Any,
+) -> Request:
+    exchange = wire.exchange(reads, ended, detail="broke", reused=True)
+    return read(exchange, wire.job(), dialect(endpoint), asking or Asking(model), **more)
+
+
+def streamed(*told: Any, done: bool = True, **more: Any) -> Request:
+    """One read for the head, one for each event, one for the last chunk."""
+    pieces = [event(each) for each in told] + [wire.DONE] * done
+    return understood(wire.chunked(pieces), **more)
+
+
+def counts(request: Request) -> tuple[list[int], str, int, int]:
+    """Tokens by delta, how they are known, the hidden ones, all of them."""
+    return (
+        request.token_counts.tolist(),
+        request.counted_by,
+        request.hidden_tokens,
+        request.output_tokens,
+    )
+
+
+# Real servers
+
+
+def test_sglang_chat() -> None:
+    request = understood(wire.chunked(wire.events(wire.SGLANG_CHAT)), model="tiny-qwen2")
+    assert (request.failure, request.detail, request.status) == ("", "", 200)
+    assert (request.index, request.scheduled_ns, request.sent_ns) == (7, 10, 20)
+    assert (request.asked_input, request.asked_output, request.reused) == (17, 4, True)
+    assert (request.conversation, request.turn) == (3, 2)
+    assert (request.first_event_ns, request.text_ns, request.done_ns) == (2000, 3000, 8000)
+    assert request.token_ns.tolist() == [3000, 4000, 5000]
+    # Four tokens in three deltas, and nobody to tell them apart.
+    assert counts(request) == ([2, 1, 1], "even", 0, 4)
+    assert (request.prompt_tokens, request.cached_tokens, request.usage) == (17, None, True)
+    assert (request.finish_reason, request.merged_reads) == ("length", 0)
+
+
+def test_sglang_chat_with_usage_in_every_event() -> None:
+    request = understood(wire.chunked(wire.events(wire.SGLANG_CONTINUOUS)), model="tiny-qwen2")
+    assert request.ok
+    assert counts(request) == ([1, 1], "usage", 0, 2)
+    assert request.token_ns.tolist() == [3000, 4000]
+
+
+def test_sglang_completions() -> None:
+    pieces = wire.events(wire.SGLANG_COMPLETIONS)
+    request = understood(wire.chunked(pieces), endpoint="completions", keep_text=True)
+    assert request.ok
+    assert (request.first_event_ns, request.text_ns) == (2000, 2000)
+    assert counts(request) == ([1, 1, 1], "chunk", 0, 3)
+    assert (request.text, request.finish_reason) == ("learne them", "length")
+    assert request.stopped_early
+
+
+def test_sglang_reasoning() -> None:
+    told = usage(3, reasoning_tokens=2, completion_tokens_details={"reasoning_tokens": 2})
+    request = streamed(
+        ROLE,
+        delta(reasoning_content=" K"),
+        delta(reasoning_content=" L"),
+        delta(reasoning_content=None, content=" M"),
+        END,
+        told,
+        keep_text=True,
+    )
+    assert request.token_ns.tolist() == [3000, 4000, 5000]
+    assert (request.text_ns, request.reasoning_tokens) == (5000, 2)
+    assert request.text == " K L M"
+
+
+def generated(text: str, tokens: int, finish: Any = None, **more: Any) -> dict[str, Any]:
+    told = {"prompt_tokens": 9, "completion_tokens": tokens, "finish_reason": finish, **more}
+    return {"text": text, "output_ids": [1], "meta_info": told}
+
+
+def test_sglang_generate_tells_the_whole_text_each_time() -> None:
+    request = streamed(
+        generated("", 1),
+        generated(" K", 2),
+        generated(" K", 3),
+        generated(" K\ufffd", 4),
+        generated(" Ké L", 6, {"type": "length", "length": 6}, cached_tokens=5),
+        endpoint="generate",
+        keep_text=True,
+    )
+    assert request.ok
+    assert counts(request) == ([1, 2, 2], "usage", 1, 6)
+    assert request.token_ns.tolist() == [3000, 5000, 6000]
+    assert (request.prompt_tokens, request.cached_tokens) == (9, 5)
+    assert request.finish_reason == "length"
+
+
+def test_sglang_generate_with_incremental_output() -> None:
+    told = [generated("a", 1), generated("b", 2), generated("a", 3, {"type": "stop"})]
+    request = streamed(*told, endpoint="generate", keep_text=True)
+    assert (request.text, request.finish_reason) == ("aba", "stop")
+    assert counts(request) == ([1, 1, 1], "usage", 0, 3)
+
+
+def test_vllm_tells_half_characters_as_empty_content() -> None:
+    told = [
+        delta(role="assistant", content="", usage=0),
+        delta(content="a", usage=1),
+        delta(content="", usage=2),
+        delta(content="é", usage=3),
+        delta(reasoning="b", usage=4),
+        delta(content="", finish="length", usage=4),
+    ]
+    request = streamed(*told, usage(4) | {"system_fingerprint": "vllm-0.32.0"})
+    assert request.ok
+    assert counts(request) == ([1, 2, 1], "usage", 0, 4)
+    assert request.token_ns.tolist() == [3000, 5000, 6000]
+
+
+def test_llamacpp_chat() -> None:
+    told = [delta(role="assistant", content=None), delta(content="The"), delta(finish="stop")]
+    request = streamed(*told, usage(1) | {"timings": {"prompt_n": 1, "prompt_ms": 2.5}})
+    assert request.ok
+    assert counts(request) == ([1], "chunk", 0, 1)
+
+
+def test_llamacpp_completions_tells_usage_with_its_finish() -> None:
+    finish = {"choices": [{"text": "", "index": 0, "finish_reason": "length"}]}
+    told = [{"choices": [{"text": "a", "index": 0, "finish_reason": None}]}] * 2
+    request = streamed(*told, finish | {"usage": wire.tokens(2)}, endpoint="completions")
+    assert request.ok
+    assert counts(request) == ([1, 1], "chunk", 0, 2)
+
+
+def test_transformers_ends_without_done() -> None:
+    told = [ROLE, delta(content="a"), END | {"usage": wire.tokens(1), "model": "org/m@main"}]
+    request = streamed(*told, done=False, model="m")
+    assert request.ok
+    # The last chunk's read, not the finish_reason's.
+    assert (request.done_ns, request.output_tokens) == (5000, 1)
+
+
+def test_a_whole_answer_has_tokens_and_no_times() -> None:
+    asking = Asking("tiny-qwen2", stream=False)
+    body = wire.SGLANG_WHOLE.encode()
+    request = understood([wire.sized(body)[:50], wire.sized(body)[50:]], asking=asking)
+    assert request.ok
+    assert counts(request) == ([], "none", 0, 4)
+    assert (len(request.token_ns), request.text_ns, request.done_ns) == (0, 0, 2000)
+    whole = generated("a b", 2, {"type": "length"})
+    request = understood(
+        [wire.sized(wire.event(whole)[6:])], endpoint="generate", asking=asking, keep_text=True
+    )
+    assert (request.ok, request.output_tokens, request.text) == (True, 2, "a b")
+
+
+# Tokens
+
+
+@pytest.mark.parametrize("key", ["content", "reasoning_content", "reasoning"])
+def test_a_role_or_an_empty_delta_is_no_token(key: str) -> None:
+    request = streamed(ROLE, delta(**{key: ""}), delta(), delta(**{key: " "}), END, usage(1))
+    assert (request.first_event_ns, request.token_ns.tolist()) == (2000, [5000])
+    assert request.text_ns == (5000 if key == "content" else 0)
+
+
+def test_tool_calls_are_tokens_once_they_say_something() -> None:
+    def call(**function: Any) -> dict[str, Any]:
+        return delta(tool_calls=[{"index": 0, "id": "1", "function": function}])
+
+    told = [
+        ROLE,
+        delta(tool_calls=[{"index": 0}]),
+        call(name="f", arguments=""),
+        call(arguments="{"),
+    ]
+    request = streamed(*told, delta(finish="tool_calls"), usage(2), keep_text=True)
+    assert (request.text_ns, request.token_ns.tolist()) == (4000, [4000, 5000])
+    assert request.text == "f{"
+
+
+def test_text_and_tool_call_in_one_event_are_one_delta() -> None:
+    told = delta(content="a", tool_calls=[{"function": {"name": "f"}}])
+    assert streamed(told, END, usage(2), keep_text=True).token_ns.tolist() == [2000]
+
+
+def test_tokens_before_the_first_visible_one_are_hidden() -> None:
+    told = [delta(content="", usage=3), *(delta(content="x", usage=n) for n in (4, 6))]
+    assert counts(streamed(*told, END, usage(7))) == ([1, 2], "usage", 3, 7)
+
+
+@pytest.mark.parametrize(
+    ("grown", "shared", "hidden"),
+    [
+        pytest.param([4, 5, 6, 7, 8], [1, 1, 1, 1, 1], 3, id="hidden"),
+        pytest.param([4, 8, 12, 16, 18], [4, 4, 4, 4, 2], 0, id="four-each"),
+        pytest.param([7, 11, 15, 19, 21], [4, 4, 4, 4, 2], 3, id="four-each-and-hidden"),
+        pytest.param([64, 100], [64, 36], 0, id="too-few-to-tell"),
+    ],
+)
+def test_a_first_delta_that_counts_too_many_hid_some(
+    grown: list[int], shared: list[int], hidden: int
+) -> None:
+    told = [delta(content="x", usage=n) for n in grown]
+    request = streamed(ROLE, *told, END, usage(grown[-1]))
+    assert counts(request) == (shared, "usage", hidden, grown[-1])
+
+
+@pytest.mark.parametrize(
+    ("texts", "total", "finish", "expected"),
+    [
+        pytest.param(["a", "b"], 2, "length", ([1, 1], "chunk", 0, 2), id="one-each"),
+        pytest.param(["a b", "c"], 3, "length", ([2, 1], "tokenizer", 0, 3), id="tokenizer"),
+        pytest.param(["a b", "c"], 5, "length", ([3, 2], "even", 0, 5), id="disagrees"),
+        pytest.param(["a", "b"], 5, "length", ([1, 1], "tokenizer", 3, 5), id="hidden"),
+        pytest.param(["a", "b"], 3, "stop", ([1, 1], "tokenizer", 0, 3), id="end-of-sequence"),
+        pytest.param(
+            ["a", "b", "c"], 2, "length", ([1, 1, 0], "even", 0, 2), id="fewer-than-deltas"
+        ),
+    ],
+)
+def test_deltas_without_usage_of_their_own(
+    texts: list[str], total: int, finish: str, expected: tuple[list[int], str, int, int]
+) -> None:
+    told = [delta(content=text) for text in texts]
+    request = streamed(*told, delta(finish=finish), usage(total), count=lambda t: len(t.split()))
+    assert counts(request) == expected
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        pytest.param(len, ([2, 1], "tokenizer", 0, 3), id="tokenizer"),
+        pytest.param(None, ([1, 1], "none", 0, 2), id="deltas"),
+    ],
+)
+def test_a_server_that_tells_no_usage(
+    count: Callable[[str], int] | None, expected: tuple[list[int], str, int, int]
+) -> None:
+    request = streamed(
+        delta(content="ab"), delta(content="c"), END, count=count, usage_expected=False
+    )
+    assert (request.ok, request.usage) == (True, False)
+    assert counts(request) == expected
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        pytest.param([delta(content="x", usage=3), delta(content="y", usage=1)], id="falling"),
+        pytest.param([delta(content="x", usage=1), delta(content="y")], id="with-gaps"),
+        pytest.param([delta(content="x", usage=1), delta(content="y", usage=9)], id="above-total"),
+    ],
+)
+def test_usage_that_makes_no_sense_is_not_used_by_delta(odd: list[dict[str, Any]]) -> None:
+    assert counts(streamed(*odd, END, usage(5))) == ([3, 2], "even", 0, 5)
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.integers(0, 3))
+def test_counts_always_add_up(grown: list[int], after: int) -> None:
+    total, told = 0, []
+    for step in grown:
+        total += step
+        told.append(delta(content="x" if step else "", usage=total))
+    request = streamed(*told, END, usage(total + after))
+    if request.ok:
+        assert request.token_counts.sum() + request.hidden_tokens == total
+        assert len(request.token_counts) == len(request.token_ns) == sum(map(bool, grown))
+        assert request.token_counts.min() >= 1
+
+
+# Any split of the bytes
+
+
+@given(st.sampled_from([wire.SGLANG_CHAT, wire.SGLANG_CONTINUOUS]), st.lists(st.integers(0, 9999)))
+def test_any_split_gives_the_same_tokens_at_the_times_of_their_reads(
+    sample: str, cuts: list[int]
+) -> None:
+    events = wire.events(sample)
+    reads = wire.split(b"".join(wire.chunked(events)), cuts)
+    request = understood(reads)
+    plain = understood(wire.chunked(events))
+    assert counts(request) == counts(plain)
+    at = len(wire.CHUNKED)
+    stamps = []
+    for each in events:
+        at += len(wire.chunk(each))
+        # The chunk's own line end may come later than the event's.
+        held = next(i for i in range(len(reads)) if sum(map(len, reads[: i + 1])) >= at - 2)
+        stamps.append(1000 * (held + 1))
+    assert request.first_event_ns == stamps[0]
+    assert request.done_ns == stamps[-1]
+    assert request.token_ns.tolist() == stamps[1 : 1 + len(request.token_ns)]
+    completing = [stamps.count(stamp) for stamp in set(stamps)]
+    assert request.merged_reads == sum(held > 1 for held in completing)
+
+
+@pytest.mark.parametrize(
+    "reads",
+    [
+        pytest.param([b"HTTP/1.0 200 OK\r\n\r\n"], id="until-close"),
+        pytest.param([wire.OK + b"content-length: 999999\r\n\r\n"], id="cut-after-done"),
+    ],
+)
+def test_a_body_without_chunks(reads: list[bytes]) -> None:
+    request = understood([*reads, *wire.events(wire.SGLANG_CHAT)])
+    assert request.ok
+    assert request.token_ns.tolist() == [3000, 4000, 5000]
+
+
+# Failures
+
+X = delta(content="x")
+CUT_BODY = b"".join(map(wire.chunk, [event(ROLE), event(X)]))
+
+
+def failed(request: Request) -> tuple[str, str]:
+    assert not request.ok
+    return request.failure, request.detail
+
+
+@pytest.mark.parametrize("ended", [each for each in Ended if each is not Ended.COMPLETE])
+def test_a_connection_that_ended_first(ended: Ended) -> None:
+    assert failed(understood([], ended)) == (ended.value, "broke, before any token")
+    assert failed(understood([b"HTTP/1.1 20"], ended))[0] == ended.value
+    request = understood([wire.CHUNKED, CUT_BODY, b'f5\r\ndata: {"id'], ended)
+    assert failed(request) == (ended.value, "broke, after 1 events with tokens")
+    assert request.token_ns.tolist() == [2000]
+
+
+def test_an_end_that_the_framing_does_not_know_is_a_cut() -> None:
+    assert failed(understood([wire.CHUNKED + CUT_BODY]))[0] == Failure.CUT
+    assert failed(understood([b""]))[0] == Failure.CUT
+
+
+@pytest.mark.parametrize("ended", [Ended.CUT, Ended.TIMEOUT, Ended.RESET, Ended.INTERRUPTED])
+def test_an_answer_that_had_ended_counts_whatever_breaks_then(ended: Ended) -> None:
+    pieces = [event(each) for each in (X, END, usage(1))]
+    without_last = wire.chunked([*pieces, wire.DONE])[:-1]
+    assert understood(without_last, ended).done_ns == 5000
+    without_done = wire.chunked(pieces)[:-1]
+    request = understood(without_done, ended)
+    assert (request.ok, request.done_ns) == (True, 4000)
+    # Its usage was still to come, so it is not known how many tokens it has.
+    assert failed(understood(without_done[:-1], ended))[0] == ended.value
+    assert understood(without_done[:-1], ended, usage_expected=False).ok
+
+
+SGLANG_ERROR = {"object": "error", "message": "out of memory", "type": "InternalError", "code": 500}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(event({"error": SGLANG_ERROR}), id="sglang"),
+        pytest.param(event({"error": {"message": "out of memory", "code": None}}), id="openai"),
+        pytest.param(event({"error": "out of memory"}), id="text"),
+        pytest.param(event(SGLANG_ERROR), id="vllm"),
+        pytest.param(event(usage(1) | {"error": {"message": "out of memory"}}), id="with-usage"),
+        pytest.param(b'error: {"code":500,"message":"out of memory"}\n\n', id="llamacpp"),
+        pytest.param(b"event: error\ndata: out of memory\n\n", id="event-name"),
+    ],
+)
+@pytest.mark.parametrize("last", [[wire.DONE], []], ids=["done", "no-done"])
+def test_an_error_in_the_stream(error: bytes, last: list[bytes]) -> None:
+    reads = wire.chunked([event(X), error, *last])
+    assert failed(understood(reads)) == (Failure.STREAM_ERROR, "out of memory")
+    assert failed(understood(reads[:-1], Ended.CUT)) == (Failure.STREAM_ERROR, "out of memory")
+
+
+@pytest.mark.parametrize("endpoint", ["completions", "generate"])
+def test_an_error_in_a_stream_of_another_endpoint(endpoint: str) -> None:
+    request = streamed({"error": SGLANG_ERROR}, endpoint=endpoint)
+    assert failed(request) == (Failure.STREAM_ERROR, "out of memory")
+
+
+def test_an_aborted_answer_is_an_error() -> None:
+    assert failed(streamed(X, delta(finish="abort"), usage(1)))[0] == Failure.STREAM_ERROR
+    abort = generated("a", 1, {"type": "abort", "message": "no room"})
+    request = streamed(abort, endpoint="generate")
+    assert failed(request) == (Failure.STREAM_ERROR, "no room")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "words"),
+    [
+        pytest.param("401 Unauthorized", b'{"error":"no key"}', "http_401", "no key", id="401"),
+        pytest.param("404 Not Found", b'{"detail":"Not Found"}', "http_404", "Not Found", id="404"),
+        pytest.param("429 Too Many", b'{"message":"slow"}', "http_429", "slow", id="429"),
+        pytest.param("500 Oops", b"", "http_500", "HTTP 500: ", id="empty"),
+        pytest.param(
+            "502 Bad Gateway",
+            b"<html><title>502 Bad\nGateway</title>",
+            "http_502",
+            "502 Bad Gateway",
+            id="page",
+        ),
+        pytest.param("503 x", b"loading", "http_503", "loading", id="text"),
+        pytest.param("301 Moved", b"", "http_301", "", id="redirect"),
+        pytest.param(
+            "422 x",
+            b'{"detail":[{"loc":["body"],"msg":"extra"}]}',
+            "http_422",
+            "extra",
+            id="fastapi",
+        ),
+        pytest.param(
+            "400 Bad Request",
+            b'{"object":"error","message":"max_completion_tokens is too large: 99999.This model '
+            b'supports at most 1024 completion tokens.","type":"BadRequestError","code":400}',
+            "http_400",
+            "too large",
+            id="too-long",
+        ),
+        pytest.param(
+            "404 x",
+            b'{"error":{"message":"The model `x` does not exist.","code":404}}',
+            "model_not_found",
+            "does not exist",
+            id="vllm-model",
+        ),
+        ),
+    ],
+)
+def test_statuses(status: str, body: bytes, kind: str, words: str) -> None:
+    told = failed(understood([wire.sized(body, status)]))
+    assert told[0] == kind
+    assert words in told[1]
+    # Half a body does not change what the server said.
+    if body:
+        assert (
+            understood([wire.sized(body, status)[:-1]], Ended.CUT).failure == kind
+            or "model" in kind
+        )
+
+
+def test_a_status_counts_though_its_body_broke_off() -> None:
+    request = understood([wire.sized(b"loading the model", "503 x")[:-5]], Ended.CUT)
+    assert failed(request) == ("http_503", "HTTP 503: loading the")
+
+
+def test_long_words_are_shortened() -> None:
+    detail = understood([wire.sized(b"word " * 500, "500 x")]).detail
+    assert len(detail) < 220
+    assert detail.endswith("…")
+
+
+@pytest.mark.parametrize(
+    ("reads", "kind", "words"),
+    [
+        pytest.param([b"SSH-2.0-x\r\n"], "malformed_http", "SSH", id="not-http"),
+        pytest.param([wire.CHUNKED + b"zz\r\n"], "malformed_http", "zz", id="chunk-size"),
+        pytest.param([wire.sized(b"<html>hi")], "malformed_sse", "<html>", id="page"),
+        pytest.param(wire.chunked([event(X), b"oops\n\n"]), "malformed_sse", "oops", id="line"),
+        pytest.param(
+            wire.chunked([event(X), b'data: {"choices":[\n\n', wire.DONE]),
+            "malformed_json",
+            "event 1",
+            id="json",
+        ),
+        pytest.param(
+            wire.chunked([b'data: {"choices":5}\n\n']), "malformed_json", "choices", id="shape"
+        ),
+        pytest.param(
+            wire.chunked([b'data: {"choices":[{"delta":{"content":"\xff"}}]}\n\n']),
+            "malformed_json",
+            "event 0",
+            id="utf8",
+        ),
+        pytest.param(
+            wire.chunked([b'data: {"usage":{"completion_tokens":99999999999}}\n\n']),
+            "malformed_json",
+            "2147483647",
+            id="absurd-count",
+        ),
+        pytest.param(
+            wire.chunked([b"data: " + b"[" * 100_000 + b"\n\n"]),
+            "malformed_json",
+            "event 0",
+            id="deep",
+        ),
+        pytest.param([wire.sized(wire.SGLANG_WHOLE.encode())], "not_streamed", "", id="whole"),
+        pytest.param([wire.sized(b'{"error":"full"}')], "stream_error", "full", id="200-error"),
+        pytest.param([wire.sized(b"")], "unfinished", "after 0", id="empty"),
+        pytest.param(
+            wire.chunked([event(ROLE), event(X)]), "unfinished", "after 1", id="no-finish"
+        ),
+        pytest.param(
+            wire.chunked([event(ROLE), event(END), event(usage(3)), wire.DONE]),
+            "no_tokens",
+            "length",
+            id="no-tokens",
+        ),
+        pytest.param(wire.chunked([wire.DONE]), "no_tokens", "none", id="done-alone"),
+        pytest.param(
+            wire.chunked([event(X), event(END), wire.DONE]), "missing_usage", "after 1", id="usage"
+        ),
+    ],
+)
+def test_answers_that_do_not_count(reads: list[bytes], kind: str, words: str) -> None:
+    request = understood(reads)
+    assert failed(request)[0] == kind
+    assert words in request.detail
+
+
+def test_a_cut_answer_in_one_piece_is_cut() -> None:
+    part = wire.sized(wire.SGLANG_WHOLE.encode())[:-20]
+    for asking in (Asking(""), Asking("", stream=False)):
+        assert failed(understood([part], Ended.CUT, asking=asking))[0] == Failure.CUT
+
+
+def test_another_model_than_asked_for() -> None:
+    request = streamed(X, END, usage(1), model="other")
+    assert failed(request) == (Failure.WRONG_MODEL, "asked for 'other', answered by 'm'")
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered", "same"),
+    [
+        ("m", "m", True),
+        ("", "m", True),
+        ("m", "", True),
+        ("org/m", "m", True),
+        ("m", "org/m@main", True),
+        ("/models/m", "m", True),
+        ("gpt-4o", "gpt-4o-2024-08-06", True),
+        ("a/m", "b/m", False),
+        ("m", "m2", False),
+        ("llama-3", "llama-3-70b", False),
+    ],
+)
+def test_same_model(asked: str, answered: str, same: bool) -> None:
+    assert same_model(asked, answered) is same
+
+
+STREAM = b"".join(wire.chunked(wire.events(wire.SGLANG_CONTINUOUS)))
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=4),
+    st.sampled_from(list(Ended)),
+    st.sampled_from(["chat", "completions", "generate"]),
+)
+def test_no_bytes_crash_it(changes: list[tuple[int, int]], ended: Ended, endpoint: str) -> None:
+    data = bytearray(STREAM)
+    for at, byte in changes:
+        data[at % len(data)] = byte
+    request = understood(wire.split(bytes(data), [100, 700]), ended, endpoint)
+    assert request.failure == "" or failures.cure(request.failure)
+    assert len(request.token_counts) == len(request.token_ns)
+
+
+@pytest.mark.parametrize("kind", [*Failure, "http_401", "http_302", "http_418"])
+def test_each_kind_has_a_meaning_and_a_cure(kind: str) -> None:
+    assert "\n" not in failures.meaning(kind) + failures.cure(kind)
+    assert min(len(failures.meaning(kind)), len(failures.cure(kind))) > 15
+
+
+def test_every_end_of_a_connection_has_its_kind() -> None:
+    assert {each: failures.of_connection(each).value for each in Ended if each != "complete"} == {
+        each: each.value for each in Ended if each != "complete"
+    }

@@ -1,0 +1,144 @@
+"""Server-sent events: every line end, every oddity, and the fast way beside the general one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import wire_bytes as wire
+from hypothesis import given
+from hypothesis import strategies as st
+from spark_bench.api import fastpath, http1, sse
+from spark_bench.api.stream import Answer, answer
+from spark_bench.api.tape import Tape
+from spark_bench.record import Ended
+
+
+@pytest.mark.parametrize(
+    ("body", "data"),
+    [
+        pytest.param(b"data: a\n\ndata: b\n\n", [b"a", b"b"], id="lf"),
+        pytest.param(b"data: a\r\n\r\ndata: b\r\n\r\n", [b"a", b"b"], id="crlf"),
+        pytest.param(b"data: a\r\rdata: b\r\r", [b"a", b"b"], id="cr"),
+        pytest.param(b"data: a\r\n\ndata: b\n\r\n", [b"a", b"b"], id="mixed"),
+        pytest.param(b"data:a\n\ndata:  b\n\n", [b"a", b" b"], id="blanks"),
+        pytest.param(b"data: a\ndata: b\ndata\ndata: c\n\n", [b"a\nb\n\nc"], id="several-lines"),
+        pytest.param(b": ping\n\ndata: a\n: x\n\n", [b"a"], id="comments"),
+        pytest.param(b"id: 1\nevent: m\nretry: 5\ndata: a\n\n", [b"a"], id="fields"),
+        pytest.param(b"data: a\n\ndata: b", [b"a", b"b"], id="no-line-end-at-the-end"),
+        pytest.param(b"data: a\n\ndata: b\n", [b"a", b"b"], id="no-blank-line-at-the-end"),
+        pytest.param(b"\xef\xbb\xbfdata: a\n\n", [b"a"], id="byte-order-mark"),
+        pytest.param(b"data: \n\nevent: x\n\n\n\n", [], id="empty-events"),
+        pytest.param(b"", [], id="nothing"),
+    ],
+)
+def test_events(body: bytes, data: list[bytes]) -> None:
+    found = sse.events(body)
+    assert found.data == data
+    assert found.problem == ""
+
+
+def test_an_event_ends_with_its_blank_line() -> None:
+    assert sse.events(b"data: a\n\n: c\n\ndata: b\r\n\r\ndata: c").ends == [9, 25, 32]
+
+
+def test_the_rest_of_a_cut_stream_is_no_event() -> None:
+    assert sse.events(b'data: a\n\ndata: {"id', whole=False).data == [b"a"]
+    assert sse.events(b"data: a\n\ndata: b\n", whole=False).data == [b"a"]
+
+
+@pytest.mark.parametrize("named", [b"event: error\ndata: b", b"error: b"])
+def test_events_that_name_themselves_an_error(named: bytes) -> None:
+    found = sse.events(b"data: a\n\n" + named + b"\n\ndata: c\n\n")
+    assert found.data == [b"a", b"b", b"c"]
+    assert found.errors == {1}
+
+
+@pytest.mark.parametrize("line", [b"<html>", b'{"a":1}', b"dat: x", b" data: x"])
+def test_a_line_of_no_event_stream_is_a_problem(line: bytes) -> None:
+    assert sse.events(b"data: a\n\n" + line + b"\n\n").problem == line.decode()
+
+
+TEXTS = st.text(st.characters(blacklist_categories=["Cs"]), min_size=1, max_size=12)
+END = st.sampled_from([b"\n", b"\r\n", b"\r"])
+
+
+@given(st.lists(st.lists(TEXTS, min_size=1, max_size=3), max_size=6), END, st.data())
+def test_every_stream_is_read_back(
+    events: list[list[str]], end: bytes, data: st.DataObject
+) -> None:
+    lines = [[text.replace("\n", "?").replace("\r", "!").encode() for text in e] for e in events]
+    body = b"".join(b"".join(b"data: " + x + end for x in each) + end for each in lines)
+    found = sse.events(body)
+    assert found.data == [b"\n".join(each) for each in lines]
+    assert found.ends == [e for e in found.ends if body[:e].endswith(end + end)]
+
+
+# What a server may send as a chunk: mostly one event, as nearly all do.
+PIECES = st.one_of(
+    TEXTS.map(lambda text: wire.event(wire.delta(content=text))),
+    TEXTS.map(lambda text: wire.event({"a": text})),
+    st.sampled_from(
+        [
+            wire.DONE,
+            b": ping\n\n",
+            b"data: \n\n",
+            b"data:x\n\n",
+            b"data: a\ndata: b\n\n",
+            b"data: a\r\n\r\n",
+            b"data: a\n\ndata: b\n\n",
+            b"data: a",
+            b"\n\n",
+            b"data: a\n\n\r\n",
+            b"event: error\ndata: x\n\n",
+        ]
+    ),
+)
+CUTS = st.lists(st.integers(0, 100_000), max_size=20)
+
+
+def general(reads: list[bytes]) -> Answer:
+    tape = Tape.of(wire.exchange(reads))
+    head = http1.head(tape.data)
+    assert head is not None
+    body = http1.body(tape, head)
+    events = sse.events(body.tape.data, whole=bool(body.ended))
+    found = Answer(head.status, data=events.data, errors=events.errors, problem=events.problem)
+    found.place(body.tape, np.array(events.ends, np.int64))
+    return found
+
+
+@given(st.lists(PIECES, max_size=8), CUTS, st.booleans())
+def test_the_fast_way_gives_what_the_general_one_does(
+    pieces: list[bytes], cuts: list[int], upper: bool
+) -> None:
+    chunks = [wire.chunk(piece) for piece in pieces]
+    if upper:
+        chunks = [b"0" + c.split(b"\r")[0].upper() + c[len(c.split(b"\r")[0]) :] for c in chunks]
+    data = wire.CHUNKED + b"".join(chunks) + wire.LAST_CHUNK
+    reads = wire.split(data, cuts)
+    fast, slow = answer(Tape.of(wire.exchange(reads)), Ended.COMPLETE), general(reads)
+    assert (fast.data, fast.errors, fast.problem) == (slow.data, slow.errors, slow.problem)
+    assert fast.reads.tolist() == slow.reads.tolist()
+    assert fast.stamps.tolist() == slow.stamps.tolist()
+    if all(piece.startswith(b"data: {") for piece in pieces) and pieces:
+        assert fastpath.events(data, len(wire.CHUNKED)) is not None
+
+
+@given(st.lists(PIECES, min_size=1, max_size=4), st.integers(0, 10_000), st.integers(0, 255))
+def test_a_changed_byte_never_tells_the_ways_apart(pieces: list[bytes], at: int, byte: int) -> None:
+    data = bytearray(b"".join(wire.chunked(pieces)))
+    start = len(wire.CHUNKED)
+    data[start + at % (len(data) - start)] = byte
+    fast = fastpath.events(bytes(data), start)
+    if fast is not None:
+        slow = general([bytes(data)])
+        assert (fast[0], slow.problem, slow.errors) == (slow.data, "", set())
+        assert slow.reads.tolist() == [0] * len(fast[0])
+
+
+def test_reads_that_completed_several_events() -> None:
+    reads = [wire.CHUNKED, b"".join(map(wire.chunk, [b"data: a\n\n", b"data: b\n\n"]))]
+    reads += [wire.chunk(b"data: c\n\n"), wire.chunk(b"data: d\n\n") * 3 + wire.LAST_CHUNK]
+    found = answer(Tape.of(wire.exchange(reads)), Ended.COMPLETE)
+    assert found.stamps.tolist() == [2000, 2000, 3000, 4000, 4000, 4000]
+    assert found.merged_reads == 2
