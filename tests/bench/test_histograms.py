@@ -51,6 +51,14 @@ def test_what_is_queue_engine_and_network() -> None:
     assert found.itl.note == found.e2e_latency.note == found.queue_note == ""
 
 
+def test_only_what_came_during_the_run_is_in_a_percentile() -> None:
+    before = observed(TTFT, *[0.05] * 100)
+    after = observed(TTFT, *[0.05] * 100, *[0.3] * 10)
+    found = reconcile({TTFT: before}, {TTFT: after}, ten_requests()).ttft.server
+    assert found is not None
+    assert (found.p50.low, found.p50.high) == (200, 400)
+
+
 def test_percentiles_are_bounded_by_their_bucket() -> None:
     histogram = observed("x", *[0.05] * 50, *[0.15] * 40, *[0.3] * 9, 7.0)
     assert bounded(histogram, 50) == Bounded(low=0, high=100, estimate=100)

@@ -109,6 +109,14 @@ def test_short_gaps_of_a_fast_run_are_no_stalls() -> None:
     assert stalls([answer(i, gaps=gaps) for i in range(4)]).counts == {}
 
 
+def test_a_run_with_a_wide_spread_has_a_wide_threshold() -> None:
+    # Prefills among the steps: every third step takes 45 ms, the others 5 to 15.
+    rng = np.random.default_rng(8)
+    gaps = np.where(np.arange(300) % 3 == 0, 45, rng.uniform(5, 15, 300)).tolist()
+    assert stalls([answer(i, gaps=gaps) for i in range(4)]).counts == {}
+    assert stalls([answer(i, gaps=[*gaps, 200.0]) for i in range(4)]).counts == {"engine": 1}
+
+
 def test_merged_reads_neither_are_stalls_nor_hide_them() -> None:
     # Two deltas in each read: 0 and 20 ms for 10 and 10.
     gaps = [0.0, 20.0] * 50
