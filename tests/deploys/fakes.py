@@ -285,7 +285,10 @@ class Fakes:
 
     def deploy(self, *args: str, yes: bool = True, file: str = "deploy.py") -> Run:
         """`pyinfra … deploy.py` in a process of its own."""
-        words = [str(self.inventory()), file, *(["-y"] if yes else []), *args]
+        return self.pyinfra(str(self.inventory()), file, *(["-y"] if yes else []), *args)
+
+    def pyinfra(self, *words: str) -> Run:
+        """`pyinfra` with these words, in a process of its own."""
         environment = {"PATH": "/usr/bin:/bin", "HOME": str(self.folder)}
         environment |= {"PYINFRA_FAKE_DELAY": "0", "PYINFRA_FAKE_DELAY_JITTER": "0"}
         done = subprocess.run(

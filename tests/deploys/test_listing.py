@@ -1,0 +1,163 @@
+"""The listing for other programs, on @fake Sparks: one document on stdout, nothing changed."""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import IMAGE_ID, ROOT, Fakes, Run
+
+HEAD, WORKER = "@fake/spark-1", "@fake/spark-2"
+LISTING = "deploys/listing.py"
+
+
+@pytest.fixture
+def sparks(tmp_path: Path) -> Fakes:
+    return Fakes.of(tmp_path)
+
+
+@pytest.fixture
+def served(sparks: Fakes) -> Fakes:
+    """Two Sparks that serve the default model already, its weights in their cache."""
+    sparks.run_ranks()
+    for spark in sparks.sparks:
+        spark.answers["refs/main"] = spark.weights_lines()
+    return sparks
+
+
+def listed(run: Run) -> dict[str, Any]:
+    """The document; all of stdout must be it."""
+    assert run.code == 0, run.text
+    document: dict[str, Any] = json.loads(run.out)
+    assert document["version"] == 1
+    return document
+
+
+def test_what_runs_is_told_by_its_own_label(served: Fakes) -> None:
+    said = listed(served.deploy(file=LISTING))
+    assert (said["runs"], said["light"]) == (True, False)
+    assert said["url"] == f"http://{HEAD}:30000"
+    assert said["served_model_name"] == said["model"] == "openai/gpt-oss-120b"
+    assert [(r["node"], r["rank"], r["name"]) for r in said["ranks"]] == [
+        (HEAD, 0, "sglang-head"),
+        (WORKER, 1, "sglang-worker-1"),
+    ]
+    head = said["ranks"][0]
+    label = served.sparks[0].container["Config"]["Labels"]["spark-serving.spec"]  # type: ignore[index]
+    assert head["spec"] == sha256(label.encode()).hexdigest()
+    assert head["image_id"] == IMAGE_ID
+    assert head["started_at"] == "2025-05-01T10:00:00Z"
+    assert head["launch"] == json.loads(label)["launch"]
+    assert (head["launch"]["tp"], head["launch"]["nnodes"]) == (2, 2)
+
+
+def test_nothing_is_changed_by_it_and_a_node_is_told_two_commands(served: Fakes) -> None:
+    run = served.deploy(file=LISTING)
+    counts = {node: len(said) for node, said in run.commands.items()}
+    assert counts == {HEAD: 2, WORKER: 2}
+    assert all("refs/main" in said[0] for said in run.changes.values())
+
+
+def test_the_running_label_counts_not_the_settings(served: Fakes) -> None:
+    served.data["port"] = 31000
+    said = listed(served.deploy("--data", "model=qwen7b", file=LISTING))
+    assert said["model"] == "Qwen/Qwen2.5-7B-Instruct"
+    assert said["served_model_name"] == "openai/gpt-oss-120b"
+    assert said["url"] == f"http://{HEAD}:30000"
+
+
+def test_the_revision_is_that_of_the_weights_that_run(served: Fakes) -> None:
+    said = listed(served.deploy(file=LISTING))
+    assert said["revision"] == "abc"
+    snapshot = "/raid/hf-cache/hub/models--openai--gpt-oss-120b/snapshots/abc"
+    assert {(n["revision"], n["weights"]) for n in said["nodes"]} == {("abc", snapshot)}
+    # None of these nodes is the machine that lists.
+    assert said["tokenizer"] == ""
+
+
+def test_weights_that_cannot_be_read_leave_the_revision_open(served: Fakes) -> None:
+    for spark in served.sparks:
+        spark.answers["refs/main"] = {"success": False}
+    said = listed(served.deploy(file=LISTING))
+    assert said["runs"]
+    assert said["revision"] == ""
+
+
+def test_nothing_runs_is_told_with_the_declared_address(sparks: Fakes) -> None:
+    said = listed(sparks.deploy("--data", "port=31000", file=LISTING))
+    assert (said["runs"], said["ranks"]) == (False, [])
+    assert said["url"] == f"http://{HEAD}:31000"
+
+
+def test_a_head_that_ended_does_not_run(served: Fakes) -> None:
+    assert served.sparks[0].container is not None
+    served.sparks[0].container["State"]["Status"] = "exited"
+    said = listed(served.deploy(file=LISTING))
+    assert said["runs"] is False
+    assert [rank["rank"] for rank in said["ranks"]] == [1]
+
+
+def test_what_could_not_be_read_is_noted(served: Fakes) -> None:
+    served.sparks[1].sections["ranks"] = (1, ["permission denied"])
+    said = listed(served.deploy(file=LISTING))
+    assert any("permission denied" in note for note in said["notes"])
+
+
+def test_a_refused_declaration_leaves_stdout_empty(sparks: Fakes) -> None:
+    run = sparks.deploy("--data", "model=qwen7c", file=LISTING)
+    assert (run.code, run.out) == (1, "")
+    assert "model = 'qwen7c' is not a model" in run.err
+
+
+# ---- light: the inventory alone
+
+
+def light(sparks: Fakes, text: str) -> dict[str, Any]:
+    """The light listing of an inventory that says this."""
+    inventory = sparks.folder / "light.py"
+    inventory.write_text(text)
+    return listed(sparks.pyinfra("@local", LISTING, "-y", "--data", f"light={inventory}"))
+
+
+def test_light_tells_the_catalogue_and_the_way_to_the_nodes(sparks: Fakes) -> None:
+    said = light(
+        sparks,
+        'head = [("spark-1", {"ssh_hostname": "10.0.0.5", "ssh_user": "nvidia", "ssh_port": 2222,'
+        ' "ssh_key": "keys/id", "ssh_password": "hunter2"})]\nworkers = ["spark-2"]\n',
+    )
+    assert (said["light"], said["runs"], said["ranks"]) == (True, False, [])
+    assert said["url"] == "http://10.0.0.5:30000"
+    assert said["nodes"][0]["ssh"] == {
+        "hostname": "10.0.0.5",
+        "user": "nvidia",
+        "port": 2222,
+        "key_file": str(ROOT / "keys" / "id"),
+        "config_file": "",
+        "known_hosts_file": "",
+        "strict_host_key_checking": "accept-new",
+    }
+    assert "hunter2" not in json.dumps(said)
+    entries = {entry["alias"]: entry for entry in said["catalogue"]}
+    assert entries["qwen72b"]["sparks"] == [2, 4, 8]
+    assert 1 in entries["gpt-oss-20b"]["sparks"]
+    assert (entries["llama8b"]["gated"], entries["llama8b"]["number"]) == (True, 10)
+    assert entries["smollm2"]["sparks"] == []
+
+
+def test_light_guesses_the_head_from_the_ssh_configuration(sparks: Fakes) -> None:
+    config = sparks.folder / "ssh_config"
+    config.write_text("Host spark-1\n  HostName 192.0.2.7\n")
+    said = light(
+        sparks, f'head = [("spark-1", {{"ssh_config_file": "{config}", "port": 31000}})]\n'
+    )
+    assert said["url"] == "http://192.0.2.7:31000"
+
+
+def test_light_refuses_what_a_deploy_refuses(sparks: Fakes) -> None:
+    (sparks.folder / "light.py").write_text('head = [("spark-1", {"prot": 1})]\n')
+    run = sparks.pyinfra("@local", LISTING, "-y", "--data", f"light={sparks.folder}/light.py")
+    assert (run.code, run.out) == (1, "")
+    assert "prot" in run.err
