@@ -223,10 +223,12 @@ def test_the_bar_is_80_columns_wide_at_most(terminal: Terminal) -> None:
 def test_ctrl_c_does_not_reach_the_bar(terminal: Terminal) -> None:
     with Bar(terminal.stream) as bar:
         assert bar._process is not None
+        # A terminal's Ctrl-C goes to its session alone.
+        assert os.getsid(bar._process.pid) != os.getsid(0)
+        bar.start(50, "before")
         os.kill(bar._process.pid, signal.SIGINT)
         bar.start(50, "still there")
         terminal.wait_for("still there")
-        assert os.getsid(bar._process.pid) != os.getsid(0)
 
 
 def test_a_run_goes_on_when_the_bar_dies(terminal: Terminal) -> None:
@@ -251,6 +253,7 @@ def test_a_bar_that_hangs_holds_nobody(terminal: Terminal, monkeypatch: pytest.M
     with Bar(terminal.stream) as bar:
         assert bar._process is not None
         process = bar._process
+        bar.start(50, "hangs")
         os.kill(process.pid, signal.SIGSTOP)
         began = time.monotonic()
         for second in range(3000):

@@ -30,6 +30,8 @@ class Bar:
         self._unsent = b""
 
     def start(self, total: int, label: str) -> None:
+        # Its imports would take the client's CPU otherwise.
+        self._wait_until_ready()
         self._send(Line(label=label, total=total))
 
     def update(self, progress: Progress) -> None:
@@ -42,7 +44,6 @@ class Bar:
         self._send(Line(say=text))
 
     def __enter__(self) -> Self:
-        # Before the load, and waited for: its imports would take the client's CPU otherwise.
         with contextlib.suppress(OSError):
             self._process = _drawing(self.stream)
         return self
@@ -65,20 +66,26 @@ class Bar:
                 self.stream.write(SHOW_CURSOR)
                 self.stream.flush()
 
+    def _wait_until_ready(self) -> None:
+        """It says so, once, or ends."""
+        if self._process is not None and self._process.stdout is not None:
+            select.select([self._process.stdout], [], [], READY)
+
     def _send(self, line: Line) -> None:
         """Or drop it: a process that doesn't keep up gets fewer looks, and never half a line."""
-        if self._process is None or self._process.stdin is None:
-            return
+        if self._unsent:
+            self._flush()
         if not self._unsent:
             self._unsent = msgspec.json.encode(line) + b"\n"
-            fresh = True
-        else:
-            fresh = False
-        pipe = self._process.stdin.fileno()
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._process is None or self._process.stdin is None:
+            self._unsent = b""
+            return
         with contextlib.suppress(OSError):
-            self._unsent = self._unsent[os.write(pipe, self._unsent) :]
-        if not fresh and not self._unsent:
-            self._send(line)
+            written = os.write(self._process.stdin.fileno(), self._unsent)
+            self._unsent = self._unsent[written:]
 
 
 def _drawing(stream: TextIO) -> subprocess.Popen[bytes]:
@@ -91,7 +98,6 @@ def _drawing(stream: TextIO) -> subprocess.Popen[bytes]:
         # Ctrl-C is for the client, which ends the drawing when it has ended itself.
         start_new_session=True,
     )
-    assert process.stdin is not None and process.stdout is not None
+    assert process.stdin is not None
     os.set_blocking(process.stdin.fileno(), False)
-    select.select([process.stdout], [], [], READY)
     return process
