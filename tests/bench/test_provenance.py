@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import doctest
 import http.server
 import json
 import os
@@ -15,10 +16,18 @@ import httpx
 import msgspec
 import pytest
 from spark_bench.project import Listing, Rank
+from spark_bench.result import machine as machine_module
+from spark_bench.result import secrets
 from spark_bench.result.facts import Provenance, Server
 from spark_bench.result.machine import commit, cpu_model, machine
 from spark_bench.result.provenance import client, deployed, gather
-from spark_bench.result.secrets import HIDDEN, clean_command, clean_text, without_credentials
+from spark_bench.result.secrets import (
+    HIDDEN,
+    clean_body,
+    clean_command,
+    clean_text,
+    without_credentials,
+)
 from spark_bench.result.server import ask
 
 SECRET = "sk-this-is-secret"
@@ -36,7 +45,7 @@ SGLANG = {
     "api_key": SECRET,
     "admin_api_key": SECRET,
     "ssl_keyfile_password": SECRET,
-    "speculative_algorithm": None,
+    "speculative_algorithm": "EAGLE3",
     "speculative_num_draft_tokens": 4,
     "speculative_draft_model_path": f"https://me:{SECRET}@weights.example/draft",
     "tp_size": 2,
@@ -105,11 +114,18 @@ def test_sglang_old_and_new(path: str) -> None:
         "mem_fraction_static": 0.83,
         "model_path": "/models/tiny",
         "nnodes": 2,
+        "speculative_algorithm": "EAGLE3",
         "speculative_draft_model_path": "https://weights.example/draft",
         "speculative_num_draft_tokens": 4,
         "tokenizer_path": "/models/tiny",
         "tp_size": 2,
     }
+
+
+def test_sglang_that_does_not_decode_speculatively() -> None:
+    info = {**SGLANG, "speculative_algorithm": None}
+    settings = asked({"/v1/models": MODELS, "/server_info": info}).settings
+    assert not [name for name in settings if name.startswith("speculative")]
 
 
 def test_no_secret_of_the_server_gets_into_the_result() -> None:
@@ -284,6 +300,12 @@ def test_no_git_on_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert commit(Path.cwd()) is None
 
 
+def test_the_examples_in_the_docstrings() -> None:
+    for module in (machine_module, secrets):
+        assert doctest.testmod(module).attempted
+        assert not doctest.testmod(module).failed
+
+
 @pytest.mark.parametrize(
     ("words", "clean"),
     [
@@ -315,3 +337,9 @@ def test_a_command_line_without_its_secrets(words: list[str], clean: list[str]) 
 def test_a_url_without_its_secrets(url: str, clean: str) -> None:
     assert without_credentials(url) == clean
     assert clean_text(url) == clean
+
+
+def test_a_body_without_its_secrets() -> None:
+    body = {"stop": ["a", "Bearer xyz"], "n": None, "password": "pw", "auth": {"HF_TOKEN": "t"}}
+    clean = {"stop": ["a", HIDDEN], "n": None, "password": HIDDEN, "auth": {"HF_TOKEN": HIDDEN}}
+    assert clean_body(body) == clean

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 HIDDEN = "***"
@@ -57,6 +58,19 @@ def clean_command(words: Iterable[str]) -> tuple[str, ...]:
     ('spark-bench', 'run', '--api-key', '***', '--url=http://h/v1')
     """
     return tuple(_cleaned(words))
+
+
+def clean_body(value: Any) -> Any:
+    """What a user added to each request's body, without its secrets.
+
+    >>> clean_body({"top_p": 0.9, "kv_transfer": {"auth_token": "abc"}})
+    {'top_p': 0.9, 'kv_transfer': {'auth_token': '***'}}
+    """
+    if isinstance(value, dict):
+        return {k: HIDDEN if is_secret_name(k) else clean_body(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [clean_body(item) for item in value]
+    return clean_text(value) if isinstance(value, str) else value
 
 
 def _cleaned(words: Iterable[str]) -> Iterator[str]:

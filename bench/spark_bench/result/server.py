@@ -21,16 +21,18 @@ Get = Callable[[str], Mapping[str, Any]]
 # A server that takes longer is one that this can be asked of later.
 _SECONDS = 5.0
 
-# Of sglang 0.5.3 to 0.5.23, those that speed depends on; speculative_* as well.
+# Of sglang 0.5.3 to 0.5.23, those that speed depends on; of a server that decodes speculatively,
+# speculative_* as well.
 _SGLANG = """
     model_path tokenizer_path revision weight_version load_format dtype quantization kv_cache_dtype
     context_length device tp_size pp_size dp_size ep_size nnodes enable_dp_attention
     mem_fraction_static max_total_tokens max_total_num_tokens max_running_requests
-    max_prefill_tokens chunked_prefill_size page_size schedule_policy schedule_conservativeness
-    attention_backend prefill_attention_backend decode_attention_backend sampling_backend
-    grammar_backend moe_runner_backend moe_a2a_backend fp8_gemm_runner_backend disable_cuda_graph
-    cuda_graph_max_bs disable_piecewise_cuda_graph enable_torch_compile disable_radix_cache
-    disable_overlap_schedule enable_mixed_chunk enable_hierarchical_cache disable_custom_all_reduce
+    effective_max_running_requests_per_dp max_prefill_tokens chunked_prefill_size page_size
+    schedule_policy schedule_conservativeness attention_backend prefill_attention_backend
+    decode_attention_backend sampling_backend grammar_backend moe_runner_backend moe_a2a_backend
+    fp8_gemm_runner_backend disable_cuda_graph cuda_graph_max_bs cuda_graph_max_bs_decode
+    cuda_graph_max_bs_prefill enable_torch_compile disable_radix_cache disable_overlap_schedule
+    enable_mixed_chunk enable_hierarchical_cache disable_custom_all_reduce
     enable_flashinfer_allreduce_fusion stream_interval num_continuous_decode_steps reasoning_parser
     tool_call_parser random_seed enable_deterministic_inference
 """
@@ -82,7 +84,10 @@ def sglang_settings(info: Mapping[str, Any]) -> dict[str, Setting]:
     # The scheduler's own word, where it has one, is what came of the setting.
     merged = {**info, **(state if isinstance(state, dict) else {})}
     names = frozenset(_SGLANG.split())
-    return _picked(merged, lambda name: name in names or name.startswith("speculative_"))
+    speculative = bool(info.get("speculative_algorithm"))
+    return _picked(
+        merged, lambda name: name in names or (speculative and name.startswith("speculative_"))
+    )
 
 
 def llama_cpp_settings(props: Mapping[str, Any]) -> dict[str, Setting]:
