@@ -117,7 +117,7 @@ def _too_short(shape: Shape, overhead: Overhead, least: int) -> str:
     )
 
 
-def _rng(seed: int, *what: object) -> Random:
+def rng_for(seed: int, *what: object) -> Random:
     """A generator of its own for each thing, so that no text depends on how many others there are.
 
     A str seeds by its SHA-512: the same everywhere.
@@ -130,7 +130,7 @@ def _prefixes(shape: Shape, words: Words, seed: int) -> list[Draft]:
     groups = shape.prefix_groups if shape.shared_prefix else 0
     openings = _openings(words.first, words.rest, seed, "prefixes")
     return [
-        _draft(shape.shared_prefix, _rng(seed, "prefix", group), words, opening=next(openings))
+        _draft(shape.shared_prefix, rng_for(seed, "prefix", group), words, opening=next(openings))
         for group in range(groups)
     ]
 
@@ -145,16 +145,16 @@ def _drafts(
         head = heads[number % len(heads)] if heads else ""
         yield _draft(
             shape.input_tokens - overhead.first,
-            _rng(seed, "question", number, 0),
+            rng_for(seed, "question", number, 0),
             words,
             head=head,
             known=shape.shared_prefix,
             opening=next(openings),
         )
         for turn in range(1, shape.turns):
-            yield _draft(shape.output_tokens, _rng(seed, "answer", number, turn), words)
+            yield _draft(shape.output_tokens, rng_for(seed, "answer", number, turn), words)
             question = shape.input_tokens - overhead.turn
-            yield _draft(question, _rng(seed, "question", number, turn), words)
+            yield _draft(question, rng_for(seed, "question", number, turn), words)
 
 
 def _draft(
@@ -176,10 +176,10 @@ def _openings(
     first: tuple[str, ...], second: tuple[str, ...], seed: int, what: str
 ) -> Iterator[tuple[str, ...]]:
     """How texts begin, each differently: by one word as long as there are some, then by two."""
-    order = _shuffled(first, _rng(seed, what, 1))
+    order = _shuffled(first, rng_for(seed, what, 1))
     for word in order:
         yield (word,)
-    for follower in _shuffled(second, _rng(seed, what, 2)):
+    for follower in _shuffled(second, rng_for(seed, what, 2)):
         for word in order:
             yield (word, follower)
     yield from repeat(())

@@ -17,8 +17,11 @@ STEP_US = 100.0
 LATE_US = 2000.0
 LATE_SHARE = 0.01
 
-# Up to this share of reads may hold more than one token without a word about it.
+# Up to this share of deltas may share a read without a word about it.
 MERGED = 0.01
+
+# Up to this share of reads may be without the kernel's time: it turns stamping on with some delay.
+UNSTAMPED = 0.001
 
 
 def spread(ns: Sequence[int]) -> Spread:
@@ -30,7 +33,7 @@ def spread(ns: Sequence[int]) -> Spread:
 
 
 def audit(
-    recordings: Sequence[Recording],
+    recording: Recording,
     *,
     tls: bool,
     merged: float,
@@ -38,34 +41,30 @@ def audit(
     ttft_ms: float | None,
     gap_ms: float | None,
 ) -> Audit:
-    """The account of one or more recordings, with its verdict.
+    """The account of one recording, with its verdict.
 
-    merged: share of reads that held tokens of more than one event
+    merged: share of token bearing deltas that shared a read with the one before
+    parse_seconds: CPU that reading the responses took afterwards
     ttft_ms, gap_ms: medians as measured, to judge lateness and lag by; None where there are none
     """
-    tallies = [r.tally for r in recordings]
-    lag = spread([ns for t in tallies for ns in t.lags])
-    late = spread([ns for t in tallies for ns in t.lates])
-    reads = sum(t.reads for t in tallies)
-    stamped = (
-        any(len(t.lags) for t in tallies) and sum(t.unstamped for t in tallies) <= reads / 1000
-    )
-    step = max((t.step_ns for t in tallies), default=0) / 1000
-    spilled = sum(r.store.spilled for r in recordings)
+    tally = recording.tally
+    lag, late = spread(tally.lags), spread(tally.lates)
+    stamped = bool(tally.lags) and tally.unstamped <= tally.reads * UNSTAMPED
+    step = tally.step_ns / 1000
     reasons = _reasons(stamped, lag, late, merged, step, ttft_ms, gap_ms)
     return Audit(
         clock="kernel" if stamped else "process",
         transport="tls" if tls else "plain",
-        reads=reads,
+        reads=tally.reads,
         lag_us=lag,
         late_us=late,
         merged_reads=round(merged, 6),
         clock_step_us=round(step, 1) if step > STEP_US else 0.0,
-        cpu_seconds=round(sum(r.cpu_seconds for r in recordings), 6),
-        wall_seconds=round(sum(r.ended_ns - r.started_ns for r in recordings) / 1e9, 6),
+        cpu_seconds=round(recording.cpu_seconds, 6),
+        wall_seconds=round((recording.ended_ns - recording.started_ns) / 1e9, 6),
         parse_seconds=round(parse_seconds, 6),
         peak_rss_bytes=peak_rss(),
-        spilled_bytes=spilled,
+        spilled_bytes=recording.store.spilled,
         verdict="approximate" if reasons else "exact",
         reasons=reasons,
     )
@@ -86,7 +85,7 @@ def _reasons(
     # Tokens that share a read came together if we read promptly; else they waited for us.
     if merged > MERGED and gap_ms is not None and lag.p99 > 500 * gap_ms:
         reasons.append(
-            f"{merged:.1%} of reads held more than one token, read {lag.p99 / 1000:.1f} ms late: "
+            f"{merged:.1%} of tokens came with the one before, read {lag.p99 / 1000:.1f} ms late: "
             "the client did not keep up"
         )
     if late.p99 > max(LATE_US, 1000 * LATE_SHARE * (ttft_ms or 0.0)):

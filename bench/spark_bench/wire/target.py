@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 PORTS = {"http": 80, "https": 443}
 
+# Those that each body of an envelope brings.
+OWN_HEADERS = (b"content-length:", b"content-type:", b"transfer-encoding:")
+
 
 @dataclass(frozen=True)
 class Address:
@@ -122,3 +125,18 @@ def _context() -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.set_alpn_protocols(["http/1.1"])
     return context
+
+
+class Envelope:
+    """Turns bodies into requests that differ in nothing else, without httpx for each.
+
+    request: any request that httpx has built for the same path and headers
+    """
+
+    def __init__(self, request: httpx.Request, target: Target) -> None:
+        lines = wire(request, target).split(b"\r\n\r\n")[0].split(b"\r\n")
+        kept = [line for line in lines if not line.lower().startswith(OWN_HEADERS)]
+        self._head = b"\r\n".join([*kept, b"content-type: application/json", b"content-length: "])
+
+    def __call__(self, body: bytes) -> bytes:
+        return b"%s%d\r\n\r\n%s" % (self._head, len(body), body)

@@ -1,0 +1,69 @@
+"""The part of a result that says what was asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+from typing import Literal
+
+from spark_bench.cli.options import RunOptions
+from spark_bench.result.config import Config, Conversations, Dataset
+from spark_bench.result.secrets import clean_command, without_credentials
+from spark_bench.run.asking import Agreed
+from spark_bench.run.reach import Reached
+
+BLOCK = 1024 * 1024
+
+
+def config(options: RunOptions, reached: Reached, agreed: Agreed) -> Config:
+    """What these options came to with this server."""
+    profile = options.profile
+    fixed = options.trace is None
+    return Config(
+        profile=profile.name,
+        overrides=options.overrides,
+        endpoint=agreed.dialect.name,  # type: ignore[arg-type] # one of its three names
+        url=without_credentials(reached.url),
+        model=reached.model,
+        num_prompts=profile.num_prompts,
+        input_len=profile.input_len if fixed and not options.sharegpt else None,
+        output_len=profile.output_len if fixed and not options.sharegpt else None,
+        request_rate=profile.request_rate if fixed else None,
+        burstiness=None if options.burstiness == float("inf") else options.burstiness,
+        concurrency=profile.concurrency,
+        ramp=options.ramp_slots,
+        duration=options.duration,
+        seed=options.seed,
+        cache="hit" if options.cache == "hit" else "miss",
+        warmup=options.warmup,
+        repeat=options.repeat,
+        timeout=options.timeout,
+        ignore_eos=agreed.asking.ignore_eos,
+        temperature=options.temperature,
+        extra_body=options.extra_body,
+        count_tokens="usage" if agreed.asking.continuous_usage else options.count_tokens,
+        conversations=Conversations(
+            turns=options.turns,
+            think_time=options.think_time,
+            shared_prefix=options.shared_prefix,
+            prefix_groups=options.prefix_groups,
+        ),
+        dataset=_dataset(options),
+        slo=options.slo.limits_ms if options.slo else {},
+        command=clean_command(["spark-bench", *sys.argv[1:]]),
+    )
+
+
+def _dataset(options: RunOptions) -> Dataset | None:
+    if options.trace:
+        return _file("trace", options.trace, options.trace_speed)
+    return _file("sharegpt", options.sharegpt) if options.sharegpt else None
+
+
+def _file(kind: Literal["trace", "sharegpt"], path: Path, speed: float = 1.0) -> Dataset:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return Dataset(format=kind, file=path.name, sha256=digest.hexdigest(), speed=speed)

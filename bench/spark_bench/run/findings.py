@@ -1,0 +1,43 @@
+"""What a reader of the figures should know, found in what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from spark_bench.cli.options import RunOptions
+from spark_bench.record import Request
+from spark_bench.run.measure import Measured
+
+# A template's few tokens are found in a cache by every prompt; more than this is content.
+CACHED = 0.2
+
+
+def findings(options: RunOptions, repeats: Sequence[Measured]) -> Iterator[str]:
+    """Sentences; none for a run as it should be."""
+    requests = [r for m in repeats for r in m.requests if r.ok]
+    yield from _counting(requests)
+    if options.cache == "miss" and not (options.shared_prefix or options.turns > 1):
+        yield from _cached(requests)
+    if options.duration and any(m.unsent for m in repeats):
+        unsent = sum(m.unsent for m in repeats)
+        yield f"{unsent} prompts were not sent within --duration {options.duration:g}"
+
+
+def _counting(requests: Sequence[Request]) -> Iterator[str]:
+    even = sum(r.counted_by == "even" for r in requests)
+    if even:
+        yield (
+            f"{even} of {len(requests)} answers had events of several tokens, which nothing told "
+            "apart: their ITL is spread evenly (--count-tokens usage asks the server for counts)"
+        )
+
+
+def _cached(requests: Sequence[Request]) -> Iterator[str]:
+    told = [r for r in requests if r.cached_tokens is not None and r.prompt_tokens]
+    prompt = sum(r.prompt_tokens for r in told)
+    cached = sum(r.cached_tokens or 0 for r in told)
+    if prompt and cached > CACHED * prompt:
+        yield (
+            f"{cached / prompt:.0%} of the prompt tokens were found in the server's prefix cache, "
+            "though none should be: an earlier run had the same prompts; give another --seed"
+        )

@@ -1,0 +1,114 @@
+"""What one repeat sends, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import ceil
+from random import Random
+
+from spark_bench.cli.options import RunOptions
+from spark_bench.load import arrivals, conversations, trace
+from spark_bench.load.slots import steps
+from spark_bench.prompts import sharegpt
+from spark_bench.prompts.compose import Shape, compose
+from spark_bench.prompts.tokens import Tokens
+from spark_bench.prompts.traced import traced
+from spark_bench.record import Job, Load, Prompt, Timing
+from spark_bench.run.asking import Agreed
+
+# Connections opened beforehand for a load that says nothing of how many it needs.
+CONNECTIONS = 64
+
+
+def derived(seed: int, *what: object) -> int:
+    """A seed for one part of a run: that of another part or another run has nothing in common."""
+    return Random("/".join(map(str, (seed, *what)))).getrandbits(48)
+
+
+def load(
+    options: RunOptions, agreed: Agreed, tokens: Tokens, repeat: int, context: int | None = None
+) -> Load:
+    """The requests of one repeat, all their bytes made; the same for the same options."""
+    seed = derived(options.seed, "repeat", repeat)
+    if options.trace:
+        entries = trace.read(options.trace, speed=options.trace_speed)
+        prompts = traced(entries, tokens, seed, agreed.overhead)
+        timings = trace.timings(entries)
+    else:
+        prompts = _prompts(options, agreed, tokens, seed, context)
+        timings = _timings(options, prompts, seed)
+    return Load(
+        jobs(agreed, prompts, timings),
+        steps(options.profile.concurrency, options.ramp_slots),
+        options.timeout,
+        options.duration,
+    )
+
+
+def warm_up(options: RunOptions, agreed: Agreed, tokens: Tokens) -> Load:
+    """`--warmup` requests of the same shape and other content, as many at once as the run has."""
+    shape = Shape(options.warmup, options.profile.input_len, options.profile.output_len)
+    shape = shape if options.cache == "miss" else Shape(*_fields(shape), cache="hit")
+    which = "repeat" if options.cache == "hit" else "warm-up"
+    prompts = compose(shape, tokens, derived(options.seed, which, 0), agreed.overhead)
+    slots = min(options.warmup, options.profile.concurrency or options.warmup)
+    plain = [Timing()] * len(prompts)
+    return Load(jobs(agreed, prompts, plain), steps(slots), options.timeout)
+
+
+def jobs(agreed: Agreed, prompts: Sequence[Prompt], timings: Sequence[Timing]) -> list[Job]:
+    """Prompts as requests ready to be sent; of the prompts only what is read later stays."""
+    made = []
+    for index, (prompt, timing) in enumerate(zip(prompts, timings, strict=True)):
+        body = agreed.dialect.body(prompt, agreed.asking)
+        made.append(Job(index, agreed.envelope(body), timing, replace(prompt, messages=())))
+    return made
+
+
+def connections(load: Load) -> int:
+    """How many to open before the clock starts."""
+    most = max((step.slots for step in load.steps), default=None)
+    if most is not None:
+        return min(most, len(load.jobs))
+    at_once = sum(1 for job in load.jobs if job.timing.at == 0 and job.timing.after is None)
+    return max(at_once, min(CONNECTIONS, len(load.jobs)))
+
+
+def _fields(shape: Shape) -> tuple[int, int, int]:
+    return shape.prompts, shape.input_tokens, shape.output_tokens
+
+
+def _prompts(
+    options: RunOptions, agreed: Agreed, tokens: Tokens, seed: int, context: int | None
+) -> list[Prompt]:
+    profile = options.profile
+    if options.sharegpt:
+        length = profile.output_len if "output_len" in options.overrides else None
+        return sharegpt.load(
+            options.sharegpt, profile.num_prompts, seed, tokens, agreed.overhead, length, context
+        )
+    shape = Shape(
+        ceil(profile.num_prompts / options.turns),
+        profile.input_len,
+        profile.output_len,
+        "hit" if options.cache == "hit" else "miss",
+        options.shared_prefix,
+        options.prefix_groups,
+        options.turns,
+    )
+    # With --cache hit the repeats share their prompt, too: it is in the cache from the first on.
+    content = derived(options.seed, "repeat", 0) if options.cache == "hit" else seed
+    return compose(shape, tokens, content, agreed.overhead)[: profile.num_prompts]
+
+
+def _timings(options: RunOptions, prompts: Sequence[Prompt], seed: int) -> list[Timing]:
+    """Conversations begin by the rate, or at once; their turns follow."""
+    rate = options.ramp or options.profile.request_rate
+    count = len({prompt.conversation for prompt in prompts})
+    starts = (
+        arrivals.timings(count, rate, burstiness=options.burstiness, seed=derived(seed, "arrivals"))
+        if rate
+        else ()
+    )
+    return conversations.timings(prompts, starts=starts, pause=options.think_time)

@@ -1,0 +1,131 @@
+"""The server under test: where it is, how it is talked to, which model it serves."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+import spark_bench
+from spark_bench import project
+from spark_bench.api import failures
+from spark_bench.cli.options import RunOptions
+from spark_bench.errors import BadInput, Unreachable
+from spark_bench.project import Listing
+from spark_bench.wire.progress import Progress
+from spark_bench.wire.recorder import Recorder
+from spark_bench.wire.target import target
+from spark_bench.wire.transport import TapeTransport
+
+# SGLang's own default.
+LOCAL = "http://localhost:30000"
+
+
+@dataclass(frozen=True)
+class Reached:
+    """A server that answers.
+
+    url: without /v1
+    http: for everything beside the load, over the recorder's sockets
+    model: to ask for; "" leaves it to the server
+    engine: who /v1/models says owns the model ("sglang", "vllm", "llamacpp"), "" if it doesn't
+    context: tokens that a prompt and its answer may have together, where the server tells
+    """
+
+    url: str
+    recorder: Recorder
+    http: httpx.Client
+    listing: Listing | None
+    model: str = ""
+    engine: str = ""
+    context: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+@contextmanager
+def reached(
+    options: RunOptions, on_progress: Callable[[Progress], None] | None
+) -> Iterator[Reached]:
+    """Connect to the server of these options. Unreachable or BadInput where that can't be."""
+    listing = _listing(options)
+    url = options.url or (listing.url if listing else "") or LOCAL
+    recorder = Recorder(target(url), on_progress)
+    try:
+        recorder.open(1)
+        with httpx.Client(
+            transport=TapeTransport(recorder),
+            base_url=url,
+            headers=headers(options),
+            trust_env=False,
+        ) as http:
+            model, engine, context, notes = _model(http, options.model)
+            yield Reached(url, recorder, http, listing, model, engine, context, notes)
+    except Unreachable as error:
+        raise Unreachable(f"{error.message}{_where(options, listing)}") from None
+    finally:
+        recorder.close()
+
+
+def headers(options: RunOptions) -> dict[str, str]:
+    """What every request carries."""
+    ours = {
+        "user-agent": f"spark-bench/{spark_bench.__version__}",
+        "accept-encoding": "identity",
+    }
+    if options.api_key:
+        ours["authorization"] = f"Bearer {options.api_key.reveal()}"
+    return ours
+
+
+def _listing(options: RunOptions) -> Listing | None:
+    """The project is asked where it is needed: for the URL, and for the nodes' power."""
+    if options.url and not options.power:
+        return None
+    return project.find(options.project, options.inventory)
+
+
+def _where(options: RunOptions, listing: Listing | None) -> str:
+    if options.url:
+        return ""
+    if listing is None:
+        return f" (no project in {options.project}, so {LOCAL} was tried: give --url)"
+    return f" (the head, as {options.inventory} has it; is it deployed?)"
+
+
+def _model(http: httpx.Client, wanted: str) -> tuple[str, str, int | None, tuple[str, ...]]:
+    """The model to ask for, its owner and context; BadInput for one that is not served."""
+    try:
+        answer = http.get("/v1/models")
+    except httpx.TransportError as error:
+        raise Unreachable(f"{http.base_url}: /v1/models: {error}") from None
+    if answer.status_code in (401, 403):
+        kind = f"http_{answer.status_code}"
+        raise Unreachable(f"{http.base_url} answers {answer.status_code}: {failures.cure(kind)}")
+    entries = _entries(answer)
+    if not entries:
+        note = f"/v1/models lists nothing (HTTP {answer.status_code}): the model is unchecked"
+        return wanted, "", None, (note,)
+    served = [str(entry["id"]) for entry in entries]
+    if wanted and wanted not in served:
+        near = difflib.get_close_matches(wanted, served, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise BadInput(f"--model {wanted}: {http.base_url} serves {', '.join(served)}{hint}")
+    entry = entries[served.index(wanted) if wanted else 0]
+    context = entry.get("max_model_len")
+    return (
+        str(entry["id"]),
+        str(entry.get("owned_by", "")),
+        context if isinstance(context, int) else None,
+        (),
+    )
+
+
+def _entries(answer: httpx.Response) -> list[dict[str, Any]]:
+    with suppress(ValueError, AttributeError):
+        listed = answer.json().get("data") if answer.is_success else None
+        return [e for e in listed or () if isinstance(e, dict) and e.get("id")]
+    return []
