@@ -91,6 +91,11 @@ def test_default_names_are_the_profiles_and_never_taken_twice(tmp_path: Path) ->
     ]
 
 
+def test_a_profile_of_the_users_own_makes_no_folders(tmp_path: Path) -> None:
+    path = default_path("../my load", WHEN, tmp_path)
+    assert path == tmp_path / "bench_..-my-load_20261123_133805.json"
+
+
 def test_the_requests_lie_beside_the_result() -> None:
     assert requests_path(Path("a/bench_x.json")) == Path("a/bench_x.requests.jsonl")
 

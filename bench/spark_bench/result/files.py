@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime
@@ -21,7 +22,8 @@ def default_path(profile: str, when: datetime, folder: Path = FOLDER) -> Path:
 
     Claim it at the end of a run. A folder that can't be written is told by `write`.
     """
-    first = folder / f"bench_{profile}_{when:%Y%m%d_%H%M%S}.json"
+    name = re.sub(r"[^\w.-]+", "-", profile)
+    first = folder / f"bench_{name}_{when:%Y%m%d_%H%M%S}.json"
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
         for path in _names(first):
