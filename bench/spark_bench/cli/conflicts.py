@@ -13,7 +13,7 @@ EXCLUDES = (
         "trace",
         (
             "request_rate burstiness ramp ramp_slots input_len output_len sharegpt sweep turns "
-            "think_time shared_prefix prefix_groups duration"
+            "think_time shared_prefix prefix_groups num_prompts"
         ),
         "the trace says when each request is sent and how long it is",
     ),
@@ -48,6 +48,12 @@ def _complaints(given: Mapping[str, Any]) -> Iterator[str]:
     for option, needed, why in NEEDS:
         if option in given and needed not in given:
             yield f"{flag(option)} needs {flag(needed)}: {why}"
+    for option in ("trace", "sharegpt"):
+        if option in given and given.get("cache") == "hit":
+            yield (
+                f"--cache hit doesn't go with {flag(option)}: it is for prompts of our own, and "
+                "makes them all alike; leave one of them out"
+            )
     over = given.get("sweep", "").partition("=")[0]
     if (swept := SWEPT.get(over, "")) in given:
         yield (
