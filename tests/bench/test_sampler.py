@@ -160,7 +160,8 @@ def test_a_node_that_is_not_reached_is_a_note(node: Node, why: str) -> None:
     (note,) = side.notes
     assert note.startswith(f"{node.name} can't be sampled: ")
     assert note.endswith(why)
-    assert side.nodes == ()
+    assert side.nodes == (readings.NodeSamples(node.name),)
+    assert readings.tokens_per_joule(100, side.nodes) is None
 
 
 def test_one_ssh_connection_serves_the_whole_run(

@@ -87,10 +87,13 @@ class ServerSide(Struct, frozen=True, omit_defaults=True):
     notes: tuple[str, ...] = ()
 
 
-def server_side(lines: Sequence[Line], begin_ns: int, end_ns: int) -> ServerSide:
-    """All that the sampler told, for the window of a run."""
+def server_side(
+    lines: Sequence[Line], begin_ns: int, end_ns: int, nodes: Iterable[str] = ()
+) -> ServerSide:
+    """All that the sampler told, for the window of a run; nodes: those that it was asked for, of
+    which a silent one is kept too (what all of them took is not known then)."""
     looks = [line.opened() for line in lines if isinstance(line, ServerLine)]
-    by_node: dict[str, list[NodeSample]] = {}
+    by_node: dict[str, list[NodeSample]] = {name: [] for name in nodes}
     for line in lines:
         if isinstance(line, NodeLine):
             by_node.setdefault(line.node, []).append(line.sample)

@@ -30,8 +30,10 @@ END_SECONDS = 2 * SECONDS + 2
 class Sampling:
     """A running sampler; `start` it before the run's first request, `stop` it after the last."""
 
-    def __init__(self, process: subprocess.Popen[bytes], out: IO[bytes], err: IO[bytes]) -> None:
-        self._process, self._out, self._err = process, out, err
+    def __init__(
+        self, job: Job, process: subprocess.Popen[bytes], out: IO[bytes], err: IO[bytes]
+    ) -> None:
+        self._job, self._process, self._out, self._err = job, process, out, err
         self._decoder = msgspec.json.Decoder(Line)
         self.started_ns = time.perf_counter_ns()
 
@@ -49,7 +51,7 @@ class Sampling:
             # Ctrl-C is the client's to answer: the last look is still wanted then.
             start_new_session=True,
         )
-        sampling = cls(process, out, err)
+        sampling = cls(job, process, out, err)
         sampling._say(msgspec.json.encode(job))
         sampling._await_ready(time.monotonic() + patience)
         sampling.started_ns = time.perf_counter_ns()
@@ -73,7 +75,8 @@ class Sampling:
             self._process.stdin.close()  # type: ignore[union-attr]
         self._out.close()
         self._err.close()
-        return server_side(lines, begin_ns or self.started_ns, end_ns or now)
+        names = [node.name for node in self._job.nodes]
+        return server_side(lines, begin_ns or self.started_ns, end_ns or now, names)
 
     def _say(self, line: bytes) -> None:
         """A sampler that has ended is told of by its last words."""
