@@ -100,6 +100,22 @@ def test_plain_says_what_failed() -> None:
     assert "5/50 done (2 failed)" in stream.getvalue()
 
 
+def test_nothing_is_shown_outside_of_a_load(terminal: Terminal) -> None:
+    stream = io.StringIO()
+    with Plain(stream) as plain, Bar(terminal.stream) as bar:
+        for show in (plain, bar):
+            show.update(look(1.0, done=41))
+            show.start(50, "quick")
+            show.update(look(1.0, done=42))
+            show.end()
+            show.update(look(2.0, done=43))
+        bar.say("last")
+        terminal.wait_for("last")
+    for text in (stream.getvalue(), terminal.text):
+        assert "42/50" in text
+        assert "41/50" not in text and "43/50" not in text
+
+
 def test_plain_outlives_its_stream() -> None:
     reader, writer = os.pipe()
     os.close(reader)

@@ -28,17 +28,20 @@ class Bar:
         self.stream = stream
         self._process: subprocess.Popen[bytes] | None = None
         self._unsent = b""
+        self._under_way = False
 
     def start(self, total: int, label: str) -> None:
         # Its imports would take the client's CPU otherwise.
         self._wait_until_ready()
+        self._under_way = True
         self._send(Line(label=label, total=total))
 
     def update(self, progress: Progress) -> None:
-        self._send(Line(look=progress))
+        if self._under_way:
+            self._send(Line(look=progress))
 
     def end(self) -> None:
-        pass
+        self._under_way = False
 
     def say(self, text: str) -> None:
         self._send(Line(say=text))

@@ -18,12 +18,16 @@ class Plain:
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
         self._live, self._label, self._next = Live(), "", 0.0
+        self._under_way = False
 
     def start(self, total: int, label: str) -> None:
         self._live, self._label, self._next = Live(), label, EVERY
+        self._under_way = True
         self.say(f"{label}: {total} requests; p50/p99 below are approximate (from reads)")
 
     def update(self, progress: Progress) -> None:
+        if not self._under_way:
+            return
         view = self._live.view(progress)
         if progress.seconds >= self._next:
             # Looks come a little late; a schedule that drifted with them would skip seconds.
@@ -31,7 +35,7 @@ class Plain:
             self.say(f"{self._label}: {line(view)}")
 
     def end(self) -> None:
-        pass
+        self._under_way = False
 
     def say(self, text: str) -> None:
         with contextlib.suppress(OSError, ValueError):

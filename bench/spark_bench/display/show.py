@@ -15,7 +15,7 @@ class Show(Protocol):
         """A load of so many requests begins; label: what it is ("quick", "repeat 2 of 3")."""
 
     def update(self, progress: Progress) -> None:
-        """A look at it."""
+        """A look at it; nothing is shown outside of a load, such as while it is prepared."""
 
     def end(self) -> None:
         """It is over."""
