@@ -229,7 +229,20 @@ def test_histograms_of_one_side_alone_are_none() -> None:
     assert (side.before, side.after) == ({}, {})
 
 
-def test_vllms_cache_hits_are_a_share_of_what_was_asked_in_the_run() -> None:
-    looks = [Look(cache_hits=10, cache_queries=100), Look(cache_hits=40, cache_queries=150)]
+@pytest.mark.parametrize(
+    "looks",
+    [
+        pytest.param(
+            [Look(cache_hits=10, cache_queries=100), Look(cache_hits=40, cache_queries=150)],
+            id="hits-and-queries",
+        ),
+        pytest.param(
+            [Look(cache_hits=10, prompted=100), Look(cache_hits=40, prompted=150)],
+            id="hits-and-prompts",
+        ),
+        pytest.param([Look(cache_hit_rate=0.1), Look(cache_hit_rate=0.6)], id="gauge-alone"),
+    ],
+)
+def test_cache_hits_are_a_share_of_what_was_asked_in_the_run(looks: list[Look]) -> None:
     side = readings.server_side([server(i, look) for i, look in enumerate(looks)], 0, S)
     assert side.cache_hit_rate == pytest.approx(0.6)

@@ -81,6 +81,10 @@ LLAMACPP = """\
 # HELP llamacpp:tokens_predicted_total Number of generation tokens processed.
 # TYPE llamacpp:tokens_predicted_total counter
 llamacpp:tokens_predicted_total 321
+# TYPE llamacpp:prompt_tokens_total counter
+llamacpp:prompt_tokens_total 42
+# TYPE llamacpp:prompt_tokens_cached_total counter
+llamacpp:prompt_tokens_cached_total 8
 # HELP llamacpp:requests_processing Number of requests processing.
 # TYPE llamacpp:requests_processing gauge
 llamacpp:requests_processing 2
@@ -127,6 +131,7 @@ def test_vllm_says_the_same_by_other_names() -> None:
 def test_llama_cpp_says_less() -> None:
     seen = look(LLAMACPP)
     assert (seen.running, seen.queued, seen.generated) == (2.0, 9.0, 321.0)
+    assert (seen.prompted, seen.cache_hits) == (50.0, 8.0)
     assert seen.token_usage is None
     assert seen.histograms == {}
 

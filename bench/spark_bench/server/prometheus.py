@@ -28,9 +28,12 @@ SUMS = {
                   "llamacpp:tokens_predicted_total"),
     "prompted": ("sglang:prompt_tokens_total", "vllm:prompt_tokens_total",
                  "llamacpp:prompt_tokens_total"),
-    "cache_hits": ("vllm:prefix_cache_hits_total", "vllm:gpu_prefix_cache_hits_total"),
+    "cache_hits": ("sglang:cached_tokens_total", "vllm:prefix_cache_hits_total",
+                   "vllm:gpu_prefix_cache_hits_total", "llamacpp:prompt_tokens_cached_total"),
     "cache_queries": ("vllm:prefix_cache_queries_total", "vllm:gpu_prefix_cache_queries_total"),
 }  # fmt: skip
+# llama.cpp counts a prompt's cached tokens apart from the others.
+UNCACHED = "llamacpp:prompt_tokens_total"
 SHARES = {
     "token_usage": ("sglang:token_usage", "vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc",
                     "llamacpp:kv_cache_usage_ratio"),
@@ -54,8 +57,9 @@ class Look(Struct, frozen=True, omit_defaults=True):
     running, queued: requests
     throughput: tokens a second that it generates, by its own reckoning
     generated, prompted: tokens since its start
-    cache_hit_rate: share of prompt tokens that came from the prefix cache, as SGLang tells it;
-        vLLM tells hits and queries (tokens since its start) instead
+    cache_hits, cache_queries: prompt tokens found in the prefix cache and looked for there, since
+        its start; without cache_queries all prompted tokens were
+    cache_hit_rate: share of prompt tokens that came from the prefix cache, as SGLang's gauge says
     token_usage: share of the KV cache in use
     histograms: by the engine's own name, those of HISTOGRAMS; seconds. An engine shows one once it
         has observed something. None: this look left them out
@@ -87,6 +91,8 @@ def look(text: str, *, histograms: bool = True) -> Look:
     told: dict[str, float | None] = {}
     for meaning, names in SUMS.items():
         told[meaning] = _total(_first(found, names))
+    if UNCACHED in found:
+        told["prompted"] = (told["prompted"] or 0.0) + (told["cache_hits"] or 0.0)
     for meaning, names in SHARES.items():
         told[meaning] = _mean(_first(found, names))
     made = dict(_histograms(found)) if histograms else None

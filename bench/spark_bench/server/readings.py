@@ -234,6 +234,8 @@ def _whole(value: float | None) -> int | None:
 def _cache_hit_rate(looks: Sequence[ServerLine]) -> float | None:
     hits = _grown([line.look.cache_hits for line in looks])
     queries = _grown([line.look.cache_queries for line in looks])
+    if queries is None:
+        queries = _grown([line.look.prompted for line in looks])
     if hits is not None and queries:
         return hits / queries
     told = [line.look.cache_hit_rate for line in looks]
