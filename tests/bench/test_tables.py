@@ -75,9 +75,9 @@ def test_all_of_a_result_is_there() -> None:
     words = " ".join(text.split())
     assert words.startswith("partial Ctrl-C")
     assert "http://spark-1:30000, openai/gpt-oss-120b, chat, sglang 0.5.23" in words
-    assert "9 of 10 answered in 0.232 s" in words
+    assert "9 of 10 answered in 0.232 s each" in words
     assert "1 http_500: the server answered with HTTP status 500; look into" in words
-    assert "(95%: 170 to 172)" in words
+    assert "(±1.50 at 95%)" in words
     assert "exact: receive times by the kernel, lag p99 17.0 µs" in words
     assert "all 9 prompts as asked; 9 answers stopped early" in words
     assert "note One request failed." in words
@@ -167,9 +167,11 @@ def test_goodput_by_objective() -> None:
 
 def test_the_steady_part() -> None:
     assert steady(STEADY, "") == (
-        "from 0:02 to 1:10: 75.2 output tok/s, 3.98 in flight; "
+        "from 2.10 to 70.0 s: 75.2 output tok/s, 3.98 in flight; "
         "p50/p99 TTFT 205/300 ms, ITL 50.0/61.0 ms"
     )
+    nothing_sent = replaced(STEADY, median_ttft_ms=None, p99_ttft_ms=None)
+    assert steady(nothing_sent, "").endswith("; p50/p99 ITL 50.0/61.0 ms")
     assert "send more requests" in steady(None, "the tail began: send more requests")
 
 

@@ -24,7 +24,7 @@ WHOSE = {
 def findings(result: Result) -> Iterator[tuple[str, str]]:
     """(what it is about, the line)."""
     summary = result.summary
-    yield "requests", requests(summary)
+    yield "requests", requests(summary, len(result.repeats))
     yield from failures(summary)
     if summary.completed:
         yield "tokens/s", throughput(summary, result.intervals)
@@ -36,13 +36,14 @@ def findings(result: Result) -> Iterator[tuple[str, str]]:
         yield "stalls", stalls(result.stalls)
 
 
-def requests(summary: Summary) -> str:
-    """How many, how fast, how many at once."""
+def requests(summary: Summary, repeats: int = 0) -> str:
+    """How many, how fast, how many at once. Of several repeats the time is one's."""
+    each = " each" if repeats > 1 else ""
     sent = summary.completed + summary.failed
     if not summary.completed:
         return f"none of {sent} counts"
     return (
-        f"{summary.completed} of {sent} answered in {digits(summary.duration, 's')}: "
+        f"{summary.completed} of {sent} answered in {digits(summary.duration, 's')}{each}: "
         f"{digits(summary.request_throughput)} a second, {digits(summary.concurrency)} in "
         f"flight on average, {summary.peak_concurrency} at most"
     )
@@ -65,10 +66,10 @@ def throughput(summary: Summary, intervals: Mapping[str, Interval]) -> str:
 
 
 def interval(found: Interval | None) -> str:
-    """ "95%: 71.2 to 78.9", or nothing."""
+    """ "±3.85 at 95%", half the interval's width; or nothing."""
     if not found:
         return ""
-    return f"{found.level:.0%}: {digits(found.low)} to {digits(found.high)}"
+    return f"±{digits((found.high - found.low) / 2)} at {found.level:.0%}"
 
 
 def goodput(summary: Summary) -> str:
@@ -88,11 +89,18 @@ def steady(found: Steady | None, reason: str) -> str:
     """The part without start and tail."""
     if found is None:
         return f"no such part: {reason or 'over repeats, see each'}"
+    latencies = [
+        f"{name} {digits(median)}/{digits(p99)} ms"
+        for name, median, p99 in (
+            ("TTFT", found.median_ttft_ms, found.p99_ttft_ms),
+            ("ITL", found.median_itl_ms, found.p99_itl_ms),
+        )
+        if median is not None
+    ]
     return (
-        f"from {clock(found.start)} to {clock(found.end)}: {digits(found.output_throughput)} "
-        f"output tok/s, {digits(found.concurrency)} in flight; p50/p99 "
-        f"TTFT {digits(found.median_ttft_ms)}/{digits(found.p99_ttft_ms)} ms, "
-        f"ITL {digits(found.median_itl_ms)}/{digits(found.p99_itl_ms)} ms"
+        f"from {digits(found.start)} to {digits(found.end, 's')}: "
+        f"{digits(found.output_throughput)} output tok/s, {digits(found.concurrency)} in flight"
+        + (f"; p50/p99 {', '.join(latencies)}" if latencies else "")
     )
 
 

@@ -34,7 +34,7 @@ def latencies(result: Result) -> Table:
         table.add_column(head, justify="right", no_wrap=True)
     intervals = {name: found for name, found in result.intervals.items() if "mean_" in name}
     if intervals:
-        table.add_column("95% of mean", justify="right", no_wrap=True)
+        table.add_column("mean, 95%", justify="right", no_wrap=True)
     for title, name in ROWS:
         if due or not name.startswith("scheduled"):
             table.add_row(title, *_cells(result.summary, intervals, name))
@@ -45,5 +45,5 @@ def _cells(summary: Summary, intervals: Mapping[str, Interval], name: str) -> li
     cells = [digits(getattr(summary, f"{figure}_{name}_ms")) for figure in FIGURES]
     if intervals:
         found = intervals.get(f"mean_{name}_ms")
-        cells.append(f"{digits(found.low)} to {digits(found.high)}" if found else "")
+        cells.append(f"±{digits((found.high - found.low) / 2)}" if found else "")
     return cells
