@@ -78,7 +78,7 @@ def _by_usage(found: Deltas, total: int) -> Counted | None:
         return None
     before = max((_so_far(usage) for i, usage in found.usages if i < found.tokens[0]), default=0)
     counts = np.diff(np.array(grown, np.int64), prepend=before).astype(np.int32)
-    if counts.min() < 0 or grown[-1] > total:  # type: ignore[operator]
+    if counts.min() < 0 or before + counts.sum() > total:
         return None
     unseen = _unseen_in_first(counts)
     counts[0] -= unseen

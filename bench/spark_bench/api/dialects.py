@@ -128,8 +128,9 @@ def _merged(fields: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(fields)
     for key, value in extra.items():
         there = merged.get(key)
-        both = isinstance(there, dict) and isinstance(value, dict)
-        merged[key] = _merged(there, value) if both else value  # type: ignore[arg-type]
+        if isinstance(there, dict) and isinstance(value, dict):
+            value = _merged(there, value)
+        merged[key] = value
     return merged
 
 

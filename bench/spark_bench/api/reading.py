@@ -52,8 +52,8 @@ def read(
         if keep_text:
             request.text = "".join(told.texts())
     usage_due = usage_expected and asking.include_usage
-    failed = _failure(exchange, found, told, asking, usage_due)
-    request.failure, request.detail = failed or ("", "")
+    if failed := _failure(exchange, found, told, asking, usage_due):
+        request.failure, request.detail = str(failed[0]), failed[1]
     return request
 
 
