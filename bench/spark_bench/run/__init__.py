@@ -28,7 +28,7 @@ def execute(options: RunOptions, show: Show) -> Outcome:
     """Carry `spark-bench run` out. What ends it early is a BenchError; what merely fails, a
     result."""
     with (
-        reached(options, show.update) as server,
+        reached(options) as server,
         closing(find(_tokenizer(options, server), server.http, server.model)) as tokens,
         interruptible(server.recorder.stop) as interrupts,
     ):

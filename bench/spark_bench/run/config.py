@@ -9,7 +9,7 @@ from typing import Literal
 
 from spark_bench.cli.options import RunOptions
 from spark_bench.result.config import Config, Conversations, Dataset
-from spark_bench.result.secrets import clean_command, without_credentials
+from spark_bench.result.secrets import clean_body, clean_command, without_credentials
 from spark_bench.run.asking import Agreed
 from spark_bench.run.reach import Reached
 
@@ -41,7 +41,7 @@ def config(options: RunOptions, reached: Reached, agreed: Agreed) -> Config:
         timeout=options.timeout,
         ignore_eos=agreed.asking.ignore_eos,
         temperature=options.temperature,
-        extra_body=options.extra_body,
+        extra_body=clean_body(options.extra_body),
         count_tokens="usage" if agreed.asking.continuous_usage else options.count_tokens,
         conversations=Conversations(
             turns=options.turns,

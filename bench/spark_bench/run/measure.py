@@ -78,7 +78,7 @@ def measure(
         reached.recorder.open(connections(load))
         started = datetime.now(UTC)
         show.start(len(load.jobs), label)
-        recording = reached.recorder.record(load)
+        recording = reached.recorder.record(load, show.update)
         show.end()
         side = sampling.stop(recording.started_ns, recording.ended_ns) if sampling else None
     with closing(recording.store):
@@ -160,7 +160,7 @@ def _parts(
             tls=reached.recorder.target.tls is not None,
             merged=merged(requests),
             parse_seconds=parse_seconds,
-            ttft_ms=summary.median_ttft_ms,
+            e2e_ms=summary.median_e2e_latency_ms,
             gap_ms=summary.median_icl_ms,
         ),
         "lengths": lengths(requests, tokens.name if tokens.exact else None),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,6 @@ from spark_bench.api import failures
 from spark_bench.cli.options import RunOptions
 from spark_bench.errors import BadInput, Unreachable
 from spark_bench.project import Listing
-from spark_bench.wire.progress import Progress
 from spark_bench.wire.recorder import Recorder
 from spark_bench.wire.target import target
 from spark_bench.wire.transport import TapeTransport
@@ -47,13 +46,11 @@ class Reached:
 
 
 @contextmanager
-def reached(
-    options: RunOptions, on_progress: Callable[[Progress], None] | None
-) -> Iterator[Reached]:
+def reached(options: RunOptions) -> Iterator[Reached]:
     """Connect to the server of these options. Unreachable or BadInput where that can't be."""
     listing = _listing(options)
     url = options.url or (listing.url if listing else "") or LOCAL
-    recorder = Recorder(target(url), on_progress)
+    recorder = Recorder(target(url))
     try:
         recorder.open(1)
         with httpx.Client(

@@ -47,6 +47,8 @@ SHED = 256 * 1024
 
 GONE = (errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED)
 
+Tell = Callable[[Progress], None]
+
 
 @dataclass
 class Recording:
@@ -72,9 +74,8 @@ class Recording:
 class Recorder:
     """Connections to one server, and the loop over them. Not for use from several threads."""
 
-    def __init__(self, target: Target, on_progress: Callable[[Progress], None] | None = None):
+    def __init__(self, target: Target) -> None:
         self.target = target
-        self.on_progress = on_progress
         self.stopping = False
         self.poller = poller()
         self.connections: dict[int, Connection] = {}
@@ -99,10 +100,13 @@ class Recorder:
         job = Job(0, wire, Timing(), Prompt((), None, 0))
         return next(_Run(self, Load([job], timeout=timeout)).record().exchanges())
 
-    def record(self, load: Load) -> Recording:
-        """Send a load; returns once everything is answered, timed out, or `stop` was called."""
+    def record(self, load: Load, tell: Tell | None = None) -> Recording:
+        """Send a load; returns once everything is answered, timed out, or `stop` was called.
+
+        tell: is told twice a second how it goes
+        """
         with undisturbed():
-            return _Run(self, load).record()
+            return _Run(self, load, tell).record()
 
     def stop(self) -> None:
         """End the load that is under way; safe from a signal handler."""
@@ -193,9 +197,10 @@ class Recorder:
 class _Run:
     """One load over a recorder's connections."""
 
-    def __init__(self, recorder: Recorder, load: Load) -> None:
+    def __init__(self, recorder: Recorder, load: Load, tell: Tell | None = None) -> None:
         self.recorder = recorder
         self.load = load
+        self.tell = tell
         self.tally = Tally(len(load.jobs))
         self.offset_ns = clock.offset_ns()
         self.store = Store(self.offset_ns)
@@ -450,12 +455,12 @@ class _Run:
                     self.store.keep(connection.index, piece)
 
     def _tell(self, moment: int) -> None:
-        if self.recorder.on_progress is None:
+        if self.tell is None:
             return
         busy = (c for c in self.recorder.connections.values() if c.index >= 0)
         gaps = [gap for c in busy if (gap := c.last_gap_ns()) is not None][:256]
         seconds = (moment - self.schedule.start_ns) / SECOND
-        self.recorder.on_progress(self.tally.progress(seconds, self.schedule.in_flight, gaps))
+        self.tell(self.tally.progress(seconds, self.schedule.in_flight, gaps))
 
     def _give_up(self) -> None:
         """Whatever is still under way, after a stop."""

@@ -15,7 +15,7 @@ from ..record import Ended, Exchange
 from . import clock
 
 # Responses kept in memory before they go to the file, in bytes.
-BUDGET = 32 * 1024 * 1024
+BUDGET = 16 * 1024 * 1024
 
 # How much goes to the file at once: a millisecond's work.
 STEP = 1024 * 1024
