@@ -15,6 +15,7 @@ import msgspec
 import pytest
 import spark_bench
 from click.testing import CliRunner, Result
+from result_samples import a_result
 from spark_bench import errors
 from spark_bench.cli import main
 from spark_bench.cli.failures import FailureLimit, parse_limit
@@ -22,6 +23,7 @@ from spark_bench.cli.options import RunOptions
 from spark_bench.cli.outcome import Outcome
 from spark_bench.display import Show
 from spark_bench.load.sweep import Sweep
+from spark_bench.result.codec import check
 
 Execute = Callable[[RunOptions, Show], Outcome]
 
@@ -330,3 +332,28 @@ def test_as_a_program(words: list[str], code: int, told: str) -> None:
     assert done.returncode == code
     assert told in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "written", "as_json"),
+    [
+        pytest.param([], ("x.json",), False, id="tables"),
+        pytest.param(["--json"], ("x.json",), True, id="json"),
+        pytest.param([], (), True, id="not-written-so-not-lost"),
+        pytest.param(["--quiet"], (), True, id="quiet-and-not-written"),
+    ],
+)
+def test_what_goes_to_stdout(
+    run: FakeRun, words: list[str], written: tuple[str, ...], as_json: bool
+) -> None:
+    result = a_result()
+    run.outcome = Outcome(
+        (result,), tuple(map(Path, written)), failed=0, total=10, notes=("the disk is full",)
+    )
+    done = typed(*words)
+    assert done.exit_code == 0
+    assert "the disk is full" in done.stderr
+    tables = done.stderr if as_json else done.stdout
+    assert ("TTFT" in tables) == ("--quiet" not in words)
+    if as_json:
+        assert check(done.stdout_bytes) == result

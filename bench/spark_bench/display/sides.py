@@ -64,7 +64,7 @@ def parted(found: Reconciliation) -> Iterator[str]:
         )
         if ms is not None
     ]
-    if parts:
+    if parts and found.ttft.mean is not None:
         yield f"mean TTFT {digits(found.ttft.mean, 'ms')}: {', '.join(parts)}"
     for name, compared in (("ITL", found.itl), ("E2E", found.e2e_latency)):
         if compared.server and compared.difference is not None:
