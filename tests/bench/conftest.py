@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from awkward_server import AwkwardServer
 from spark_bench.ruler.ruler import Ruler
 
 
@@ -20,3 +21,16 @@ def ruler(ruler_process: Ruler) -> Ruler:
     ruler_process.configure()
     ruler_process.reset()
     return ruler_process
+
+
+@pytest.fixture(scope="session")
+def awkward_process() -> Iterator[AwkwardServer]:
+    with AwkwardServer() as server:
+        yield server
+
+
+@pytest.fixture
+def awkward(awkward_process: AwkwardServer) -> AwkwardServer:
+    """The server of faults: `awkward.at("cut_by_reset")` is the URL of one of them."""
+    awkward_process.calls.clear()
+    return awkward_process
