@@ -91,6 +91,11 @@ def test_an_override_keeps_the_rest_of_the_profile(
     assert found == msgspec.structs.replace(plain, **{field: value})
 
 
+def test_overrides_are_kept_as_the_profile_has_them(run: FakeRun) -> None:
+    found = options(run, "stress", "-c", "none", "-r", "inf", "-o", "3")
+    assert found.overrides == {"concurrency": None, "request_rate": None, "output_len": 3}
+
+
 def test_several_at_once(run: FakeRun, tmp_path: Path) -> None:
     found = options(
         run, "latency", "--seed", "3", "--endpoint", "generate", "--repeat", "2", "--turns", "3",

@@ -26,8 +26,10 @@ def options(typed: Mapping[str, Any], environ: Mapping[str, str]) -> RunOptions:
     """BadInput (exit code 2) for anything that can't be done as typed."""
     given = {name: value for name, value in typed.items() if value not in (None, (), "")}
     conflicts.check(given)
-    overrides = {name: given.pop(name) for name in OVERRIDES if name in given}
-    profile = _profile(given.pop("name"), given.pop("profiles", ()), overrides)
+    changes = {name: given.pop(name) for name in OVERRIDES if name in given}
+    profile = _profile(given.pop("name"), given.pop("profiles", ()), changes)
+    # As the profile has them: no limit is None.
+    overrides = {name: getattr(profile, name) for name in changes}
     _check_load(profile, given)
     key = api_key(given.pop("api_key_file", None), environ)
     given["max_failures"] = parse_limit(given["max_failures"])
@@ -65,14 +67,12 @@ def checked_url(url: str) -> str:
     return url.rstrip("/").removesuffix("/v1").rstrip("/")
 
 
-def _profile(name: str, files: tuple[Path, ...], overrides: Mapping[str, Any]) -> Profile:
+def _profile(name: str, files: tuple[Path, ...], changes: Mapping[str, Any]) -> Profile:
     from spark_bench.load.profile import NO_LIMIT
     from spark_bench.load.profiles import find
 
-    changes = dict(overrides)
-    if changes.get("concurrency") == 0:
-        changes["concurrency"] = NO_LIMIT["concurrency"]
-    return find(name, files).with_(**changes)
+    lifted = {"concurrency": NO_LIMIT["concurrency"]} if changes.get("concurrency") == 0 else {}
+    return find(name, files).with_(**{**changes, **lifted})
 
 
 def _check_load(profile: Profile, given: Mapping[str, Any]) -> None:
