@@ -393,6 +393,17 @@ def test_an_answer_that_had_ended_counts_whatever_breaks_then(ended: Ended) -> N
     assert understood(without_done[:-1], ended, usage_expected=False).ok
 
 
+def test_a_body_without_an_end_of_its_own_is_whole_only_if_the_server_closed() -> None:
+    reads = [b"HTTP/1.0 200 OK\r\n\r\n", event(X)]
+    assert failed(understood(reads))[0] == Failure.UNFINISHED
+    assert failed(understood(reads, Ended.TIMEOUT))[0] == Failure.TIMEOUT
+
+
+def test_an_empty_finish_reason_is_none() -> None:
+    told = [delta(content="x") | {"choices": [{"delta": {"content": "x"}, "finish_reason": ""}]}]
+    assert failed(streamed(*told, done=False))[0] == Failure.UNFINISHED
+
+
 SGLANG_ERROR = {"object": "error", "message": "out of memory", "type": "InternalError", "code": 500}
 
 

@@ -136,6 +136,28 @@ def test_a_changed_byte_never_tells_the_ways_apart(pieces: list[bytes], at: int,
         assert slow.reads.tolist() == [0] * len(fast[0])
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(wire.chunk(b"data: \n\n"), id="empty-event"),
+        pytest.param(b"9;x=1\r\ndata: a\n\n\r\n", id="extension"),
+        pytest.param(b" 9\r\ndata: a\n\n\r\n", id="blank-before-size"),
+        pytest.param(b"0x9\r\ndata: a\n\n\r\n", id="prefixed-size"),
+        pytest.param(b"8\r\ndata: a\n\n\r\n", id="wrong-size"),
+        pytest.param(b"", id="nothing"),
+    ],
+)
+def test_the_fast_way_leaves_what_is_any_different(body: bytes) -> None:
+    good = wire.chunk(b"data: a\n\n")
+    assert fastpath.events(good + wire.LAST_CHUNK, 0) is not None
+    assert fastpath.events(body + good * (body != b"") + wire.LAST_CHUNK, 0) is None
+
+
+@pytest.mark.parametrize("last", [b"", b"0\r\n", b"0z\r\n\r\n", b"0\r\nx: y\r\n\r\n"])
+def test_the_fast_way_wants_the_last_chunk(last: bytes) -> None:
+    assert fastpath.events(wire.chunk(b"data: a\n\n") + last, 0) is None
+
+
 def test_reads_that_completed_several_events() -> None:
     reads = [wire.CHUNKED, b"".join(map(wire.chunk, [b"data: a\n\n", b"data: b\n\n"]))]
     reads += [wire.chunk(b"data: c\n\n"), wire.chunk(b"data: d\n\n") * 3 + wire.LAST_CHUNK]

@@ -33,15 +33,16 @@ def events(data: bytes, start: int) -> tuple[list[bytes], Ints] | None:
         or data.count(b"\r", start) != 2 * len(parts) + 2
     ):
         return None
-    sizes, openings, found = zip(*[part.partition(_OPENING) for part in parts], strict=True)
-    if not all(openings) or not _sizes_hold(sizes, found):
+    sizes, _, found = zip(*[part.partition(_OPENING) for part in parts], strict=True)
+    if not _sizes_hold(sizes, found):
         return None
     lengths = np.fromiter(map(len, parts), np.int64, len(parts)) + len(_BETWEEN)
     return list(found), np.cumsum(lengths) + (start - len(b"\r\n"))
 
 
 def _sizes_hold(sizes: tuple[bytes, ...], found: tuple[bytes, ...]) -> bool:
-    """Each chunk is as long as it says, and none of the events is empty."""
+    """Each chunk says a size and has it, and none of the events is empty. (A chunk that does not
+    open as an event is all size here, and no size looks like that.)"""
     told = {size: int(size, 16) - _AROUND for size in set(sizes) if _SIZE.fullmatch(size)}
     if min(told.values(), default=0) <= 0:
         return False

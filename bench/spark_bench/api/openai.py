@@ -131,7 +131,7 @@ def _note_calls(i: int, delta: Delta, found: Deltas) -> None:
 
 
 def _note_finish(i: int, reason: str, found: Deltas) -> None:
-    if found.finish < 0 and reason:
+    if reason:
         found.finish, found.finish_reason = i, reason
         if reason in _BROKEN_OFF:
             note_error(f"the engine broke off the answer (finish_reason {reason})", found)
