@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 import pytest
 import wire_bytes as wire
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from spark_bench.api import http1
 from spark_bench.api.tape import Tape
@@ -59,6 +59,7 @@ def test_the_same_body_whatever_its_framing(name: str) -> None:
     assert body.ended is (None if "until close" in name else True)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(FRAMED)), st.lists(st.integers(0, 10_000), max_size=30))
 def test_any_split_gives_the_same_body_and_each_byte_its_reads_time(
     name: str, cuts: list[int]
@@ -74,6 +75,7 @@ def test_any_split_gives_the_same_body_and_each_byte_its_reads_time(
     assert (body.tape.reads(np.arange(1, len(BODY) + 1)) == raw.reads(places + 1)).all()
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(FRAMED)), st.integers(0, 10_000))
 def test_a_response_cut_anywhere_is_no_error_and_no_whole_one(name: str, at: int) -> None:
     data = FRAMED[name]
@@ -85,6 +87,7 @@ def test_a_response_cut_anywhere_is_no_error_and_no_whole_one(name: str, at: int
         assert not body.ended
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=80), st.sampled_from([b"", b"HTTP/1.1 ", wire.OK, wire.CHUNKED]))
 def test_no_bytes_crash_it(rubbish: bytes, before: bytes) -> None:
     tape = Tape.of(wire.exchange([before + rubbish]))

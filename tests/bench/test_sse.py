@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import wire_bytes as wire
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from spark_bench.api import fastpath, http1, sse
 from spark_bench.api.stream import Answer, answer
@@ -62,6 +62,7 @@ TEXTS = st.text(st.characters(blacklist_categories=["Cs"]), min_size=1, max_size
 END = st.sampled_from([b"\n", b"\r\n", b"\r"])
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(TEXTS, min_size=1, max_size=3), max_size=6), END, st.data())
 def test_every_stream_is_read_back(
     events: list[list[str]], end: bytes, data: st.DataObject
@@ -107,6 +108,7 @@ def general(reads: list[bytes]) -> Answer:
     return found
 
 
+@settings(deadline=None)
 @given(st.lists(PIECES, max_size=8), CUTS, st.booleans())
 def test_the_fast_way_gives_what_the_general_one_does(
     pieces: list[bytes], cuts: list[int], upper: bool
@@ -124,6 +126,7 @@ def test_the_fast_way_gives_what_the_general_one_does(
         assert fastpath.events(data, len(wire.CHUNKED)) is not None
 
 
+@settings(deadline=None)
 @given(st.lists(PIECES, min_size=1, max_size=4), st.integers(0, 10_000), st.integers(0, 255))
 def test_a_changed_byte_never_tells_the_ways_apart(pieces: list[bytes], at: int, byte: int) -> None:
     data = bytearray(b"".join(wire.chunked(pieces)))

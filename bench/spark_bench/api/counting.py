@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import takewhile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spark_bench.api.deltas import Deltas, Usage
+from spark_bench.api.deltas import Deltas
 
 Counts = NDArray[np.int32]
 
@@ -76,17 +77,14 @@ def _by_usage(found: Deltas, total: int) -> Counted | None:
     grown = [so_far.get(i) for i in found.tokens]
     if None in grown:
         return None
-    before = max((_so_far(usage) for i, usage in found.usages if i < found.tokens[0]), default=0)
+    earlier = takewhile(lambda told: told[0] < found.tokens[0], found.usages)
+    before = max((usage.completion_tokens or 0 for _, usage in earlier), default=0)
     counts = np.diff(np.array(grown, np.int64), prepend=before).astype(np.int32)
     if counts.min() < 0 or before + counts.sum() > total:
         return None
     unseen = _unseen_in_first(counts)
     counts[0] -= unseen
     return Counted(counts, "usage", before + unseen, total)
-
-
-def _so_far(usage: Usage) -> int:
-    return usage.completion_tokens or 0
 
 
 def _unseen_in_first(counts: Counts) -> int:
