@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import socket
 import statistics
 import subprocess
@@ -12,7 +13,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from http.client import HTTPConnection, HTTPResponse, IncompleteRead
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from spark_bench.errors import BadInput, BenchError
 from spark_bench.ruler.build import build, compiler
 from spark_bench.ruler.ruler import Ruler
 from spark_bench.ruler.streams import Api, Flags
-from spark_bench.ruler.truth import peak, truth
+from spark_bench.ruler.truth import peak, stamp_errors, stream_id, truth
 
 CHAT = "/v1/chat/completions"
 FAST = {"ttft_us": 20_000, "itl_us": 5_000}
@@ -113,9 +114,12 @@ def test_its_stamps_are_the_clients_clock(ruler: Ruler) -> None:
                 seen.append(time.perf_counter_ns())
         after = time.perf_counter_ns()
     (stream,) = ruler.dump()
-    lags = np.array(seen) - stream.sent_ns
+    stream_of = int(response.headers["x-ruler-id"])
+    lags = stamp_errors([stream], {stream_of: np.array(seen), stream_of + 1: np.array([1])})
+    assert len(lags) == 20
     assert np.all(lags > 0)
-    assert np.median(lags) < 5e6
+    assert np.median(lags) < 0.005
+    assert stamp_errors([stream], {stream_of: np.array(seen[:-1])}).size == 0
     assert before < stream.asked_ns <= stream.started_ns < stream.role_ns < stream.sent_ns[0]
     assert stream.sent_ns[-1] < stream.done_ns < after
 
@@ -195,9 +199,9 @@ def test_a_chat_answer_is_sglangs(ruler: Ruler) -> None:
     with closing(connect(ruler)) as connection:
         response = send(connection, model="some", max_tokens=3, stream_options=usage)
         assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
-        stream_id = int(response.headers["x-ruler-id"])
+        asked = int(response.headers["x-ruler-id"])
         answer = events(response.read())
-    assert {event["id"] for event in answer} == {f"{stream_id:032x}"}
+    assert {stream_id(event["id"]) for event in answer} == {asked}
     assert {event["model"] for event in answer} == {"some"}
     assert {event["object"] for event in answer} == {"chat.completion.chunk"}
     assert deltas(answer) == [
@@ -434,6 +438,40 @@ def test_a_client_that_does_not_read(ruler: Ruler) -> None:
     assert ruler.dump()[0].blocked > 0
 
 
+def test_a_storm_of_clients_that_come_and_go(ruler: Ruler) -> None:
+    rng = random.Random(1)
+    shapes: list[dict[str, int]] = [
+        {"role_early": 1, "max_running": 4, "cut_every": 3},
+        {"step": 1, "slow_one": 2, "slow_ms": 10, "err_every": 5},
+        {"stall_every_ms": 20, "stall_ms": 5, "hidden": 2, "k": 3},
+        {"itl_us": 0, "ttft_us": 0, "burst": 8, "split": 1, "max_running": 3},
+        {"itl_us": 0, "fail_every": 4, "slow_one": 3, "slow_ms": 5},
+    ]
+    parts = urlsplit(ruler.url)
+    for _ in range(12):
+        ruler.configure(**{"ttft_us": 2_000, "itl_us": 1_000, **rng.choice(shapes)})
+        with ExitStack() as stack:
+            for _ in range(30):
+                address = (parts.hostname, parts.port)
+                client = stack.enter_context(socket.create_connection(address))
+                path = rng.choice([CHAT, "/v1/completions", "/generate"])
+                body = {"stream": rng.random() < 0.8, "max_tokens": rng.randrange(1, 200)}
+                request = post_bytes(b"", json.dumps(body).encode(), path)
+                client.sendall(request * rng.randrange(1, 4))
+                if rng.random() < 0.5:
+                    client.close()
+            time.sleep(rng.random() * 0.03)
+            ruler.reset()
+    deadline = time.monotonic() + 5
+    while ruler.stats().running or ruler.stats().queued:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    ruler.configure(**FAST)
+    ruler.reset()
+    assert text_of(ask(ruler, max_tokens=5)) == words(5)
+    assert len(ruler.dump()) == 1
+
+
 # ---- HTTP --------------------------------------------------------------------------------------
 
 
@@ -451,9 +489,9 @@ BODY = json.dumps({"stream": True, "max_tokens": 2, "messages": []}).encode()
 CLOSE = b"Connection: close\r\n"
 
 
-def post_bytes(head: bytes, body: bytes = BODY) -> bytes:
+def post_bytes(head: bytes, body: bytes = BODY, path: str = CHAT) -> bytes:
     length = b"Content-Length: %d\r\n" % len(body)
-    return b"POST " + CHAT.encode() + b" HTTP/1.1\r\nHost: x\r\n" + length + head + b"\r\n" + body
+    return b"POST %s HTTP/1.1\r\nHost: x\r\n%s%s\r\n%s" % (path.encode(), length, head, body)
 
 
 @pytest.mark.parametrize("size", [1, 7, 100])

@@ -104,10 +104,38 @@ static void drop_read(Connection *connection, size_t len)
     in->len -= len;
 }
 
+/* The body once it is whole, and the bytes it took; false: more has to come. */
+static bool read_body(Text rest, Head head, Text *body, size_t *used)
+{
+    static Buffer joined;
+    if (!head.chunked) {
+        *body = (Text){rest.data, head.length};
+        *used = head.length;
+        return rest.len >= head.length;
+    }
+    *used = read_chunked(rest, &joined);
+    *body = (Text){joined.data, joined.len};
+    return *used > 0;
+}
+
+static void serve_request(Connection *connection, Text head, Head parsed, Text body)
+{
+    HttpRequest request = {.body = body};
+    if (!split_first_line(head, &request)) {
+        refuse(connection, "400 Bad Request");
+        return;
+    }
+    connection->continued = false;
+    connection->close_after = parsed.closes;
+    connection->requests++;
+    route(connection, &request);
+    if (!connection->stream && connection->close_after)
+        connection_idle(connection);
+}
+
 /* Serves the next whole request; false: there is none. */
 static bool serve_one(Connection *connection)
 {
-    static Buffer joined;
     Buffer *in = &connection->in;
     const char *blank_line = in->len ? memmem(in->data, in->len, "\r\n\r\n", 4) : NULL;
     if (!blank_line) {
@@ -118,32 +146,19 @@ static bool serve_one(Connection *connection)
     size_t head_len = (size_t)(blank_line - in->data) + 4;
     Head head = read_head(in->data, head_len);
     Text rest = {in->data + head_len, in->len - head_len};
-    HttpRequest request = {.body = {rest.data, head.length}};
-    size_t used = head.length;
+    Text body;
+    size_t used;
     if (head.length > MOST_BODY || rest.len > MOST_BODY) {
         refuse(connection, "413 Content Too Large");
         return false;
     }
-    if (head.chunked) {
-        used = read_chunked(rest, &joined);
-        request.body = (Text){joined.data, joined.len};
-    }
-    if (head.chunked ? !used : rest.len < used) {
+    if (!read_body(rest, head, &body, &used)) {
         if (head.expects && !connection->continued)
             invite_body(connection);
         return false;
     }
-    if (!split_first_line((Text){in->data, head_len}, &request)) {
-        refuse(connection, "400 Bad Request");
-        return false;
-    }
-    connection->continued = false;
-    connection->close_after = head.closes;
-    connection->requests++;
-    route(connection, &request);
+    serve_request(connection, (Text){in->data, head_len}, head, body);
     drop_read(connection, head_len + used);
-    if (!connection->stream && connection->close_after)
-        connection_idle(connection);
     return true;
 }
 

@@ -60,7 +60,7 @@ static void configure(Connection *connection, Text target, Buffer *out)
 
 static void forget(void)
 {
-    streams_forget();
+    log_forget();
     metrics_forget();
     counters = (Counters){0};
 }
@@ -76,7 +76,7 @@ static void route_ruler(Connection *connection, Text target)
         return;
     }
     if (text_starts(target, "/_ruler/dump")) {
-        streams_dump(&out);
+        log_dump(&out);
         type = "application/octet-stream";
     } else if (text_starts(target, "/_ruler/reset")) {
         forget();

@@ -8,6 +8,7 @@
  *   json.c        as much JSON as request bodies need
  *   routes.c      which request gets which answer
  *   stream.c      one answer's life: asked, queued, started, emitting, finished
+ *   log.c         what was sent when
  *   schedule.c    when each stream emits; engine pauses
  *   events.c      the bytes of each event, those of SGLang 0.5.23
  *   metrics.c     /metrics
@@ -217,11 +218,15 @@ void stream_emit(Stream *stream, uint64_t count);
 void stream_answer_whole(Stream *stream);
 void stream_gone(Stream *stream);
 void streams_start_queued(void);
-void streams_forget(void);
-void streams_dump(Buffer *out);
 uint32_t stream_visible(const Stream *stream);
 uint32_t stream_tokens_in(const Stream *stream, uint32_t chunk);
 uint32_t stream_tokens_after(const Stream *stream, uint32_t chunks);
+
+/* ---- log.c --------------------------------------------------------------------------------- */
+
+void log_add(Stream *stream);
+void log_forget(void);
+void log_dump(Buffer *out);
 
 /* ---- schedule.c ---------------------------------------------------------------------------- */
 

@@ -1,5 +1,4 @@
-/* One answer's life: asked, queued, started, emitting, finished. All stay in the log until they
- * are forgotten. */
+/* One answer's life: asked, queued, started, emitting, finished. */
 #include "ruler.h"
 
 #include <stdio.h>
@@ -12,9 +11,6 @@
 uint32_t running;
 uint32_t queued;
 
-static Stream **log_entries;
-static size_t log_len;
-static size_t log_cap;
 static uint32_t next_id;
 static Stream *queue_first;
 static Stream *queue_last;
@@ -40,68 +36,6 @@ uint32_t stream_tokens_in(const Stream *stream, uint32_t chunk)
 uint32_t stream_tokens_after(const Stream *stream, uint32_t chunks)
 {
     return at_most(stream->hidden + (uint64_t)chunks * stream->per_chunk, stream->tokens);
-}
-
-static void log_add(Stream *stream)
-{
-    if (log_len == log_cap) {
-        log_cap = log_cap ? log_cap * 2 : 1024;
-        log_entries = grow(log_entries, log_cap * sizeof *log_entries);
-    }
-    log_entries[log_len++] = stream;
-}
-
-/* Finished streams go, those under way stay in the log. */
-void streams_forget(void)
-{
-    size_t kept = 0;
-    for (size_t i = 0; i < log_len; i++) {
-        Stream *stream = log_entries[i];
-        if (!(stream->flags & FINISHED)) {
-            log_entries[kept++] = stream;
-            continue;
-        }
-        free(stream->sent_ns);
-        free(stream);
-    }
-    log_len = kept;
-}
-
-/* ruler.py's RECORD is this. */
-typedef struct {
-    uint32_t id, flags, chunks, sent, per_chunk, tokens, hidden, reasoning;
-    uint32_t prompt_tokens, earlier, blocked, api;
-    uint64_t accepted_ns, asked_ns, started_ns, role_ns, done_ns;
-} Record;
-
-void streams_dump(Buffer *out)
-{
-    for (size_t i = 0; i < log_len; i++) {
-        const Stream *stream = log_entries[i];
-        Record record = {
-            .id = stream->id,
-            .flags = stream->flags,
-            .chunks = stream->chunks,
-            .sent = stream->sent,
-            .per_chunk = stream->per_chunk,
-            .tokens = stream->tokens,
-            .hidden = stream->hidden,
-            .reasoning = stream->reasoning,
-            .prompt_tokens = stream->prompt_tokens,
-            .earlier = stream->earlier,
-            .blocked = stream->blocked,
-            .api = stream->api,
-            .accepted_ns = stream->accepted_ns,
-            .asked_ns = stream->asked_ns,
-            .started_ns = stream->started_ns,
-            .role_ns = stream->role_ns,
-            .done_ns = stream->done_ns,
-        };
-        size_t stamps = stream->flags & NOT_STREAMED ? 0 : stream->sent;
-        record.sent = (uint32_t)stamps;
-        buffer_add(out, &record, sizeof record);
-        buffer_add(out, stream->sent_ns, stamps * sizeof *stream->sent_ns);
-    }
 }
 
 static bool send_frame(Stream *stream)
