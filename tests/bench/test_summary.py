@@ -96,6 +96,13 @@ def test_nothing_answered_has_no_figures_and_no_crash(requests: Sequence[Request
     assert figures["duration"] is figures["output_throughput"] is figures["concurrency"] is None
 
 
+def test_a_step_told_in_two_deltas_counts_its_tokens_once() -> None:
+    # The last words of the reasoning and the first of the answer: one step, two deltas.
+    figures = summarize([answer(gaps=[10, 0, 10], counts=[1, 1, 0, 1])])
+    assert figures.mean_itl_ms == pytest.approx(10)
+    assert figures.max_icl_ms == pytest.approx(10)
+
+
 def test_one_token_answers_have_neither_itl_nor_tpot() -> None:
     figures = summarize([answer(0), answer(1, ttft=300)])
     assert figures.mean_ttft_ms == 250

@@ -53,9 +53,9 @@ class Gaps:
         return np.repeat(each, self.tokens) if np.any(self.tokens != 1) else each
 
     def each_ms(self) -> Floats:
-        """Each gap divided by its tokens."""
+        """Each gap divided by its tokens; whole where a delta has none (one step's second)."""
         each = self.ns / NS_PER_MS
-        each /= self.tokens
+        each /= np.maximum(self.tokens, 1)
         return each
 
 
