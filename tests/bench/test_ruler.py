@@ -6,7 +6,6 @@ import json
 import os
 import random
 import socket
-import statistics
 import subprocess
 import sys
 import time
@@ -126,11 +125,12 @@ def test_its_stamps_are_the_clients_clock(ruler: Ruler) -> None:
 
 def test_a_decode_clock_makes_all_streams_emit_together(ruler: Ruler) -> None:
     ruler.configure(step=1, ttft_us=50_000, itl_us=20_000)
-    ask_many(ruler, 8, max_tokens=10)
-    ends = [stream.sent_ns[-3] for stream in ruler.dump()]
-    assert len({round((end - min(ends)) / 20e6) for end in ends}) <= 2
-    spread = [min((e - min(ends)) % 20e6, 20e6 - (e - min(ends)) % 20e6) for e in ends]
-    assert statistics.median(spread) < 5e6
+    ask_many(ruler, 8, max_tokens=12)
+    first, *others = ruler.dump()
+    for other in others:
+        # Steps are 20 ms apart; without a common clock the nearest would be 5 ms away.
+        nearest = [np.min(np.abs(other.sent_ns - sent)) for sent in first.sent_ns[2:-2]]
+        assert np.median(nearest) < 2e6
 
 
 def test_a_longer_prompt_takes_longer(ruler: Ruler) -> None:
@@ -352,7 +352,7 @@ def test_a_connection_cut_half_way(ruler: Ruler, pace: dict[str, int]) -> None:
 def test_an_error_in_the_stream(ruler: Ruler, pace: dict[str, int]) -> None:
     ruler.configure(**pace, err_every=1)
     answer = ask(ruler, max_tokens=10, stream_options={"include_usage": True})
-    assert text_of(answer[:-1] if "error" in answer[-1] else []) == words(5)
+    assert text_of(answer[:-1]) == words(5)
     assert answer[-1]["error"]["message"] == "injected"
     assert not ruler.dump()[0].ok
 
