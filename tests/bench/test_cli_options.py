@@ -161,7 +161,6 @@ REFUSED = [
     pytest.param("--sweep concurrency -c 2", "--concurrency", "=2", id="swept-slots"),
     pytest.param("--sweep tokens", "--sweep", "concurrency or rate", id="sweep"),
     pytest.param("--trace {file} -r 2", "--request-rate", "--trace", id="trace-and-rate"),
-    pytest.param("--trace {file} -n 3", "--num-prompts", "--trace", id="trace-and-prompts"),
     pytest.param("--trace {file} --cache hit", "--cache hit", "--trace", id="trace-and-cache"),
     pytest.param("--trace {file} --sweep rate", "--sweep", "--trace", id="trace-and-sweep"),
     pytest.param("--sharegpt {file} -i 3", "--input-len", "--sharegpt", id="sharegpt-and-input"),

@@ -22,7 +22,7 @@ from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.histograms import Bounded, Compared, Reconciliation, ServerFigure
 from spark_bench.metrics.stalls import Stall, Stalls
 from spark_bench.metrics.steady import Steady
-from spark_bench.result.config import Config
+from spark_bench.result.config import Config, RateRamp
 from spark_bench.result.lengths import Lengths
 from spark_bench.result.sides import NodeColumns, NodeFigures, Nodes, Range
 from spark_bench.result.types import Result
@@ -122,6 +122,11 @@ def test_scheduled_latencies_are_those_of_an_open_loop(
     ("changes", "words"),
     [
         pytest.param({}, "closed loop, 4 in flight", id="closed"),
+        pytest.param(
+            {"rate_ramp": RateRamp(start=1, end=10, shape="linear")},
+            "1 to 10 req/s (linear, Poisson), 4 in flight",
+            id="ramp",
+        ),
         pytest.param({"concurrency": None}, "closed loop, no limit in flight", id="no-limit"),
         pytest.param({"request_rate": 2.0}, "2 req/s (Poisson)", id="poisson"),
         pytest.param({"request_rate": 0.5, "burstiness": None}, "0.5 req/s (even)", id="even"),

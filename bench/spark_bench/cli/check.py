@@ -75,6 +75,13 @@ def _profile(name: str, files: tuple[Path, ...], changes: Mapping[str, Any]) -> 
     return find(name, files).with_(**{**changes, **lifted})
 
 
+def _requests(trace: Path, limit: int | None) -> int:
+    """How many a trace has, up to the limit: read now, so that a bad one is told at once."""
+    from spark_bench.load.trace import read
+
+    return len(read(trace, limit=limit))
+
+
 def _check_load(profile: Profile, given: Mapping[str, Any]) -> None:
     timed = (
         profile.request_rate is not None

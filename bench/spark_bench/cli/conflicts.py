@@ -13,7 +13,7 @@ EXCLUDES = (
         "trace",
         (
             "request_rate burstiness ramp ramp_slots input_len output_len sharegpt sweep turns "
-            "think_time shared_prefix prefix_groups num_prompts"
+            "think_time shared_prefix prefix_groups"
         ),
         "the trace says when each request is sent and how long it is",
     ),

@@ -11,9 +11,12 @@ from spark_bench.cli.options import RunOptions
 from spark_bench.cli.outcome import Outcome
 from spark_bench.display import chosen
 
+# The run succeeded, and who looks for its file will not find it.
+MISPLACED = 1
+
 
 def carry_out(options: RunOptions) -> None:
-    """Run; TooManyFailures or Exit(130) unless all went well."""
+    """Run; TooManyFailures or Exit unless all went well."""
     from spark_bench.run import execute
 
     with chosen(sys.stderr, quiet=options.quiet) as show:
@@ -22,6 +25,8 @@ def carry_out(options: RunOptions) -> None:
     if outcome.interrupted:
         raise click.exceptions.Exit(INTERRUPTED)
     options.max_failures.check(outcome.failed, outcome.total)
+    if outcome.misplaced:
+        raise click.exceptions.Exit(MISPLACED)
 
 
 def _print(options: RunOptions, outcome: Outcome) -> None:

@@ -61,7 +61,7 @@ def _load() -> list[Flag]:
         ),
         flag("--ramp", metavar="A:B[:SHAPE]", help="Rate from A to B; linear or exponential."),
         seconds("--ramp-slots", help="Let the requests in flight grow to -c within this time."),
-        seconds("--duration", help="Send nothing more after this time."),
+        seconds("--duration", help="Send nothing more after this time; -n is the most."),
         seconds("--timeout", default=600, show_default=True, help="For one request."),
         shown("--warmup", metavar="N", type=whole(0), default=1, help="Uncounted, sent before."),
         shown("--repeat", metavar="N", type=whole(), default=1, help="Runs, for intervals."),

@@ -18,6 +18,7 @@ class Outcome(Struct, frozen=True):
     written: their files; fewer than `results`: some could not be written, and `notes` say why
     failed, total: requests over all repeats and points, warm-up left out
     interrupted: Ctrl-C ended it early
+    misplaced: something could not be written where it should, and is elsewhere
     notes: what the user should know besides, a line each
     """
 
@@ -26,4 +27,5 @@ class Outcome(Struct, frozen=True):
     failed: int
     total: int
     interrupted: bool = False
+    misplaced: bool = False
     notes: tuple[str, ...] = ()

@@ -22,7 +22,8 @@ Examples:
 \b
 Exit codes:
   0    done, and no more requests failed than --max-failures
-  1    more of them failed, or the server can't be reached
+  1    more of them failed, the server can't be reached, or the result
+       can't be written where it should: it is printed then
   2    an option, a setting or a file can't be used; nothing was sent
   130  stopped by Ctrl-C; what was measured is written, marked partial
 """

@@ -27,7 +27,7 @@ def server_line(result: Result) -> str:
 
 def open_loop(config: Config) -> bool:
     """Requests were due by the clock, not when others had ended."""
-    return config.request_rate is not None or _trace(config)
+    return bool(config.request_rate or config.rate_ramp) or _trace(config)
 
 
 def _trace(config: Config) -> bool:
@@ -41,10 +41,12 @@ def _length(tokens: int | None) -> str:
 def _arrival(config: Config) -> str:
     if _trace(config) and config.dataset:
         return f"when {config.dataset.file} says"
+    shape = {1.0: "Poisson", None: "even"}.get(config.burstiness, f"gamma {config.burstiness}")
+    if ramp := config.rate_ramp:
+        return f"{brief(ramp.start)} to {brief(ramp.end)} req/s ({ramp.shape}, {shape})"
     if config.request_rate is None:
         return "closed loop"
-    shape = {1.0: "Poisson", None: "even"}.get(config.burstiness)
-    return f"{brief(config.request_rate)} req/s ({shape or f'gamma {config.burstiness:g}'})"
+    return f"{brief(config.request_rate)} req/s ({shape})"
 
 
 def _slots(config: Config) -> str:

@@ -22,6 +22,14 @@ class Conversations(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     prefix_groups: int = 1
 
 
+class RateRamp(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Requests a second at the start and at the end of the run, and how they change over time."""
+
+    start: float
+    end: float
+    shape: Literal["linear", "exponential"]
+
+
 class Dataset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The file that prompts or times came from.
 
@@ -47,7 +55,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     request_rate: requests a second; null: as fast as the slots allow
     burstiness: shape of the gamma distributed gaps (1: Poisson; smaller: burstier); null: even
     concurrency: requests in flight at most; null: no limit
-    ramp: seconds until the full rate or the last slot
+    rate_ramp: the rate that changed over the run, in place of request_rate; null: it did not
+    ramp: seconds until the last slot was open
     duration: seconds after which nothing more is sent; null: all prompts are sent
     cache: "miss" (random content that no prefix cache can know) or "hit"
     warmup: requests sent before, which count nowhere
@@ -70,6 +79,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     request_rate: float | None
     burstiness: float | None
     concurrency: int | None
+    rate_ramp: RateRamp | None = None
     ramp: float
     duration: float | None
     seed: int

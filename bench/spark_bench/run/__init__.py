@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -11,17 +11,20 @@ from msgspec.structs import replace
 from spark_bench.cli.options import RunOptions
 from spark_bench.cli.outcome import Outcome
 from spark_bench.display.show import Show
+from spark_bench.errors import BenchError
 from spark_bench.prompts.tokens import Tokens, find
 from spark_bench.result.provenance import gather
-from spark_bench.result.types import Result
 from spark_bench.run import plan
 from spark_bench.run.asking import Agreed, agree
 from spark_bench.run.config import config
 from spark_bench.run.findings import findings
 from spark_bench.run.interrupt import Interrupts, interruptible
 from spark_bench.run.keeping import Kept, keep
-from spark_bench.run.measure import Measured, measure, prepare
+from spark_bench.run.measure import Measured, measure
+from spark_bench.run.prepare import prepare
 from spark_bench.run.reach import Reached, reached
+
+CTRL_C = "stopped by Ctrl-C"
 
 
 def execute(options: RunOptions, show: Show) -> Outcome:
@@ -33,17 +36,29 @@ def execute(options: RunOptions, show: Show) -> Outcome:
         interruptible(server.recorder.stop) as interrupts,
     ):
         agreed = agree(options, server, tokens)
-        for note in agreed.notes:
+        for note in (*server.notes, *agreed.notes):
             show.say(note)
-        kept = list(_points(options, server, agreed, tokens, show, interrupts))
+        kept, ended_by = _points(options, _Scene(server, agreed, tokens, show, interrupts))
     return Outcome(
         results=tuple(k.result for k in kept),
         written=tuple(k.path for k in kept if k.path),
         failed=sum(k.result.summary.failed for k in kept),
         total=sum(k.result.summary.failed + k.result.summary.completed for k in kept),
         interrupted=interrupts.came,
-        notes=tuple(note for k in kept for note in k.notes),
+        misplaced=any(k.misplaced for k in kept),
+        notes=(*(note for k in kept for note in k.notes), *ended_by),
     )
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """What all loads of a command have in common."""
+
+    server: Reached
+    agreed: Agreed
+    tokens: Tokens
+    show: Show
+    interrupts: Interrupts
 
 
 def _tokenizer(options: RunOptions, server: Reached) -> Path | None:
@@ -53,28 +68,25 @@ def _tokenizer(options: RunOptions, server: Reached) -> Path | None:
     return Path(server.listing.tokenizer)
 
 
-def _points(
-    options: RunOptions,
-    server: Reached,
-    agreed: Agreed,
-    tokens: Tokens,
-    show: Show,
-    interrupts: Interrupts,
-) -> Iterator[Kept]:
-    """A result for the load of the options, or for each load of a sweep."""
+def _points(options: RunOptions, scene: _Scene) -> tuple[list[Kept], tuple[str, ...]]:
+    """A result for the load of the options, or for each load of a sweep; and what ended a sweep
+    before its end, in words."""
     if options.sweep is None:
-        yield _measured(options, server, agreed, tokens, show, interrupts)
-        return
+        return [_measured(options, scene)], ()
     from spark_bench.display.sweep import measured
 
-    over, results = options.sweep.over, list[Result]()
-    while not interrupts.came:
-        load = options.sweep.next_point([measured(result, over) for result in results])
+    over, kept = options.sweep.over, list[Kept]()
+    while not scene.interrupts.came:
+        load = options.sweep.next_point([measured(k.result, over) for k in kept])
         if load is None:
-            return
-        kept = _measured(_at(options, over, load), server, agreed, tokens, show, interrupts)
-        results.append(kept.result)
-        yield kept
+            break
+        try:
+            kept.append(_measured(_at(options, over, load), scene))
+        except BenchError as error:
+            if not kept:
+                raise
+            return kept, (f"The sweep ended at {over} {load:g}: {error.message}",)
+    return kept, ()
 
 
 def _at(options: RunOptions, over: str, load: float) -> RunOptions:
@@ -83,31 +95,56 @@ def _at(options: RunOptions, over: str, load: float) -> RunOptions:
     return replace(options, profile=options.profile.with_(**changes))
 
 
-def _measured(
-    options: RunOptions,
-    server: Reached,
-    agreed: Agreed,
-    tokens: Tokens,
-    show: Show,
-    interrupts: Interrupts,
-) -> Kept:
+def _measured(options: RunOptions, scene: _Scene) -> Kept:
     """One load, as often as --repeat says."""
+    server = scene.server
     there = options.project if server.listing else None
     provenance = gather(
         server.http, server.url, model=server.model, project=there, listing=server.listing
     )
-    repeats: list[Measured] = []
-    while len(repeats) < options.repeat and not interrupts.came:
-        number = len(repeats)
-        load = plan.load(options, agreed, tokens, number, server.context)
-        prepare(options, server, agreed, tokens)
-        if interrupts.came and repeats:
-            break
-        label = _label(options, number)
-        repeats.append(measure(options, server, agreed, tokens, load, number, show, label))
-    point = _point(options) if options.sweep else ""
-    notes = [*server.notes, *agreed.notes, *findings(options, repeats)]
-    return keep(options, config(options, server, agreed), provenance, repeats, notes, point=point)
+    repeats, notes, reason = _repeats(options, scene)
+    return keep(
+        options,
+        config(options, server, scene.agreed),
+        provenance,
+        repeats,
+        [*server.notes, *scene.agreed.notes, *notes, *findings(options, repeats)],
+        reason=reason,
+        point=_point(options) if options.sweep else "",
+    )
+
+
+def _repeats(options: RunOptions, scene: _Scene) -> tuple[list[Measured], list[str], str]:
+    """The repeats, what is to be said of them, and why there are not all of them, or not whole."""
+    repeats, notes = list[Measured](), list[str]()
+    try:
+        while len(repeats) < options.repeat and not scene.interrupts.came:
+            measured = _repeat(options, scene, len(repeats), notes)
+            if measured is None:
+                break
+            repeats.append(measured)
+    except BenchError as error:
+        if not repeats:
+            raise
+        return repeats, notes, error.message
+    return repeats, list(dict.fromkeys(notes)), CTRL_C if scene.interrupts.came else ""
+
+
+def _repeat(options: RunOptions, scene: _Scene, number: int, notes: list[str]) -> Measured | None:
+    """None: interrupted before it began."""
+    server, agreed, tokens, interrupts = (
+        scene.server,
+        scene.agreed,
+        scene.tokens,
+        scene.interrupts,
+    )
+    load = plan.load(options, agreed, tokens, number, server.context)
+    notes += prepare(options, server, agreed, tokens, interrupts.watch)
+    if interrupts.came:
+        return None
+    interrupts.worth = True
+    label = _label(options, number)
+    return measure(options, server, agreed, tokens, load, number, scene.show, interrupts, label)
 
 
 def _label(options: RunOptions, number: int) -> str:

@@ -7,6 +7,7 @@ tokens, and what its chat template adds to a prompt.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from dataclasses import replace as replaced
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -30,23 +31,30 @@ HOPELESS = ("http_401", "http_403", "http_404", "http_405", "model_not_found", "
 
 
 class Without(NamedTuple):
-    """An optional part of a request: how to leave it out, and what that means."""
+    """Optional parts of a request, left out, and what that means."""
 
-    changes: dict[str, bool]
-    meaning: str
+    continuous_usage: bool = False
+    ignore_eos: bool = True
+    include_usage: bool = True
+
+    def of(self, asking: Asking) -> Asking:
+        """The same without what is left out here."""
+        kept = {part: there and getattr(asking, part) for part, there in self._asdict().items()}
+        return replace(asking, **kept)
+
+    @property
+    def meaning(self) -> tuple[str, ...]:
+        eos = "the server takes no ignore_eos: answers may end before --output-len"
+        usage = "the server takes no stream_options: it tells no token counts"
+        return (*([] if self.ignore_eos else [eos]), *([] if self.include_usage else [usage]))
 
 
-# In the order in which they are given up.
-OPTIONAL = (
-    Without({"continuous_usage": False}, ""),
-    Without(
-        {"ignore_eos": False},
-        "the server takes no ignore_eos: answers may end before --output-len",
-    ),
-    Without(
-        {"include_usage": False},
-        "the server takes no stream_options: it tells no token counts",
-    ),
+# In this order they are tried while the server refuses: the least is given up first.
+SIMPLER = (
+    Without(),
+    Without(ignore_eos=False),
+    Without(include_usage=False),
+    Without(ignore_eos=False, include_usage=False),
 )
 
 
@@ -67,7 +75,7 @@ class Agreed:
 
 
 def agree(options: RunOptions, reached: Reached, tokens: Tokens) -> Agreed:
-    """Ask the probes, giving up one optional field after the other while the server refuses.
+    """Ask the probes, giving up optional fields while the server refuses.
 
     Unreachable where no load could succeed (no such path, no key, no such model); a server that
     merely fails gets its load all the same, and its failures are the result.
@@ -82,11 +90,11 @@ def agree(options: RunOptions, reached: Reached, tokens: Tokens) -> Agreed:
         temperature=options.temperature,
         extra=options.extra_body,
     )
-    agreed = Agreed(spoken, asking, envelope)
     prompts = probes(tokens, options.seed, options.turns)
-    agreed, first = _settle(reached, agreed, prompts[0], options.timeout)
-    if not first.ok:
-        return _failing(reached, agreed, first)
+    agreed, first = _settle(reached, Agreed(spoken, asking, envelope), prompts[0], options.timeout)
+    if first.failure in HOPELESS:
+        place = f"{reached.url}{spoken.path}"
+        raise Unreachable(f"{place}: {first.detail}: {failures.cure(first.failure)}")
     rest = [ask(reached, agreed, prompt, options.timeout) for prompt in prompts[1:]]
     return _learn(agreed, prompts, [first, *rest], options)
 
@@ -101,39 +109,41 @@ def ask(reached: Reached, agreed: Agreed, prompt: Prompt, timeout: float) -> Req
 def _settle(
     reached: Reached, agreed: Agreed, prompt: Prompt, timeout: float
 ) -> tuple[Agreed, Request]:
-    first = found = ask(reached, agreed, prompt, timeout)
-    simpler = agreed
-    for without in OPTIONAL:
+    first = ask(reached, agreed, prompt, timeout)
+    if first.failure not in REFUSED:
+        return agreed, first
+    asked = {agreed.dialect.body(prompt, agreed.asking)}
+    for without in SIMPLER:
+        simpler = replaced(agreed, asking=without.of(agreed.asking), notes=without.meaning)
+        if (body := agreed.dialect.body(prompt, simpler.asking)) in asked:
+            continue
+        asked.add(body)
+        found = ask(reached, simpler, prompt, timeout)
         if found.failure not in REFUSED:
             return simpler, found
-        notes = (*simpler.notes, *filter(None, [without.meaning]))
-        asking = replace(simpler.asking, **without.changes)
-        simpler = _with(simpler, asking=asking, notes=notes)
-        found = ask(reached, simpler, prompt, timeout)
     # It was not for a field that the server refused: the whole request is as good as a part.
-    return (simpler, found) if found.failure not in REFUSED else (agreed, first)
-
-
-def _failing(reached: Reached, agreed: Agreed, first: Request) -> Agreed:
-    if first.failure in HOPELESS:
-        place = f"{reached.url}{agreed.dialect.path}"
-        raise Unreachable(f"{place}: {first.detail}: {failures.cure(first.failure)}")
-    note = f"the request before the run failed ({first.failure}: {first.detail})"
-    asking = replace(agreed.asking, continuous_usage=False)
-    return _with(agreed, asking=asking, notes=(*agreed.notes, note))
+    return agreed, first
 
 
 def _learn(
     agreed: Agreed, prompts: list[Prompt], answers: list[Request], options: RunOptions
 ) -> Agreed:
-    good = [(p, r) for p, r in zip(prompts, answers, strict=True) if r.ok and r.usage]
-    if not good:
-        note = "the server tells no token counts: they are the tokenizer's, or the events'"
-        asking = replace(agreed.asking, continuous_usage=False)
-        return _with(agreed, asking=asking, usage=False, notes=(*agreed.notes, note))
-    extra = overhead([p for p, _ in good], [r.prompt_tokens for _, r in good])
-    each = agreed.asking.continuous_usage and _worth_it(options, [r for _, r in good])
-    return _with(agreed, asking=replace(agreed.asking, continuous_usage=each), overhead=extra)
+    asking = replace(agreed.asking, continuous_usage=False)
+    told = [(p, r) for p, r in zip(prompts, answers, strict=True) if r.ok and r.usage]
+    if not told:
+        usage = not any(r.ok for r in answers)
+        return replaced(agreed, asking=asking, usage=usage, notes=(*agreed.notes, _why(answers)))
+    extra = overhead([p for p, _ in told], [r.prompt_tokens for _, r in told])
+    each = agreed.asking.continuous_usage and _worth_it(options, [r for _, r in told])
+    return replaced(agreed, asking=replace(asking, continuous_usage=each), overhead=extra)
+
+
+def _why(answers: list[Request]) -> str:
+    """Why the probes taught nothing."""
+    if any(r.ok for r in answers):
+        return "the server tells no token counts: they are the tokenizer's, or the events'"
+    first = answers[0]
+    return f"the requests before the run failed ({first.failure}: {first.detail})"
 
 
 def _worth_it(options: RunOptions, answers: list[Request]) -> bool:
@@ -142,9 +152,3 @@ def _worth_it(options: RunOptions, answers: list[Request]) -> bool:
     told = all(r.counted_by == "usage" for r in answers)
     plain = all(not r.hidden_tokens and (r.token_counts == 1).all() for r in answers)
     return told and (options.count_tokens == "usage" or not plain)
-
-
-def _with(agreed: Agreed, **changes: object) -> Agreed:
-    from dataclasses import replace as changed
-
-    return changed(agreed, **changes)  # type: ignore[arg-type]

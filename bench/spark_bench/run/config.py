@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from spark_bench.cli.options import RunOptions
-from spark_bench.result.config import Config, Conversations, Dataset
+from spark_bench.load.ramp import Ramp
+from spark_bench.result.config import Config, Conversations, Dataset, RateRamp
 from spark_bench.result.secrets import clean_body, clean_command, without_credentials
 from spark_bench.run.asking import Agreed
 from spark_bench.run.reach import Reached
@@ -29,8 +30,9 @@ def config(options: RunOptions, reached: Reached, agreed: Agreed) -> Config:
         num_prompts=profile.num_prompts,
         input_len=profile.input_len if fixed and not options.sharegpt else None,
         output_len=profile.output_len if fixed and not options.sharegpt else None,
-        request_rate=profile.request_rate if fixed else None,
+        request_rate=profile.request_rate if fixed and not options.ramp else None,
         burstiness=None if options.burstiness == float("inf") else options.burstiness,
+        rate_ramp=_rate_ramp(options.ramp),
         concurrency=profile.concurrency,
         ramp=options.ramp_slots,
         duration=options.duration,
@@ -53,6 +55,10 @@ def config(options: RunOptions, reached: Reached, agreed: Agreed) -> Config:
         slo=options.slo.limits_ms if options.slo else {},
         command=clean_command(["spark-bench", *sys.argv[1:]]),
     )
+
+
+def _rate_ramp(ramp: Ramp | None) -> RateRamp | None:
+    return RateRamp(start=ramp.start, end=ramp.end, shape=ramp.shape) if ramp else None
 
 
 def _dataset(options: RunOptions) -> Dataset | None:

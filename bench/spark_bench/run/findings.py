@@ -18,9 +18,20 @@ def findings(options: RunOptions, repeats: Sequence[Measured]) -> Iterator[str]:
     yield from _counting(requests)
     if options.cache == "miss" and not (options.shared_prefix or options.turns > 1):
         yield from _cached(requests)
-    if options.duration and any(m.unsent for m in repeats):
-        unsent = sum(m.unsent for m in repeats)
-        yield f"{unsent} prompts were not sent within --duration {options.duration:g}"
+    if options.duration:
+        yield from _duration(options.duration, repeats)
+
+
+def _duration(seconds: float, repeats: Sequence[Measured]) -> Iterator[str]:
+    """Either ends a load: the time, or the prompts."""
+    whole = [m for m in repeats if not m.interrupted]
+    if unsent := sum(m.unsent for m in whole):
+        yield f"{unsent} prompts were not sent within --duration {seconds:g}"
+    if any(not m.unsent and m.lasted < seconds for m in whole):
+        yield (
+            f"all prompts were answered before --duration {seconds:g} was over: -n is the most "
+            "that are sent; give more of them"
+        )
 
 
 def _counting(requests: Sequence[Request]) -> Iterator[str]:

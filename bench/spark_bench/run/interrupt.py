@@ -10,28 +10,37 @@ from types import FrameType
 
 
 class Interrupts:
-    """How often Ctrl-C (or SIGTERM) came."""
+    """Whether Ctrl-C (or SIGTERM) came.
 
-    def __init__(self) -> None:
-        self.came = False
+    worth: there is something to keep, or about to be; before that the first one ends the run
+    """
+
+    def __init__(self, stop: Callable[[], None]) -> None:
+        self.came = self.worth = False
+        self._stop = stop
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """The signals' handler."""
+        if self.came or not self.worth:
+            raise KeyboardInterrupt
+        self.came = True
+        self._stop()
+
+    def watch(self, _: object = None) -> None:
+        """To be called now and then while requests are sent: a signal between two loads counts."""
+        if self.came:
+            self._stop()
 
 
 @contextmanager
 def interruptible(stop: Callable[[], None]) -> Iterator[Interrupts]:
     """The first signal calls `stop` and is noted; a second raises KeyboardInterrupt."""
-    seen = Interrupts()
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if seen.came:
-            raise KeyboardInterrupt
-        seen.came = True
-        stop()
-
+    seen = Interrupts(stop)
     if threading.current_thread() is not threading.main_thread():
         yield seen
         return
     signals = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, handle) for number in signals}
+    before = {number: signal.signal(number, seen.handle) for number in signals}
     try:
         yield seen
     finally:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +20,7 @@ from spark_bench.result.files import (
     write,
 )
 from spark_bench.result.repeats import combined
-from spark_bench.result.requests import to_row, write_requests
+from spark_bench.result.requests import Row, to_row, write_requests
 from spark_bench.result.types import Measured as Parts
 from spark_bench.result.types import Result, new_id
 from spark_bench.run.measure import Measured
@@ -27,10 +28,15 @@ from spark_bench.run.measure import Measured
 
 @dataclass(frozen=True)
 class Kept:
-    """A result and where it is; path None: it could not be written, and has to be printed."""
+    """A result and where it is.
+
+    path: None: not where it should be, so that it has to be printed
+    misplaced: it, or its requests, could not be written there; `notes` say where they are
+    """
 
     result: Result
     path: Path | None
+    misplaced: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -41,25 +47,27 @@ def keep(
     repeats: Sequence[Measured],
     notes: Sequence[str],
     *,
+    reason: str = "",
     point: str = "",
 ) -> Kept:
     """Write a run's result, and its requests beside it with --save-requests.
 
+    reason: why it is partial; "": it is whole
     point: tells the files of a sweep's points apart ("_c8")
     """
     path = _path(options, point)
     told: list[str] = []
     saved = _save_requests(path, repeats, told) if options.save_requests else None
-    result = _result(config, provenance, repeats, notes, saved)
+    result = _result(config, provenance, repeats, notes, saved, reason)
     try:
         write(result, path)
     except NotSaved as error:
         told.append(error.message)
         spare = Path(tempfile.gettempdir()) / path.name
         found = save_somewhere(error.data, [Path.cwd() / path.name, spare])
-        told.append(f"It was written to {found} instead." if found else "It is printed instead.")
-        return Kept(result, found, tuple(told))
-    return Kept(result, path, tuple(told))
+        told.append(f"It is printed{f', and written to {found}' if found else ''} instead.")
+        return Kept(result, None, True, tuple(told))
+    return Kept(result, path, bool(told), tuple(told))
 
 
 def _path(options: RunOptions, point: str) -> Path:
@@ -69,13 +77,22 @@ def _path(options: RunOptions, point: str) -> Path:
 
 
 def _save_requests(path: Path, repeats: Sequence[Measured], told: list[str]) -> Path | None:
-    rows = (to_row(r, m.started_ns, m.repeat.repeat) for m in repeats for r in m.requests)
+    """The file beside the result; None if they had to go elsewhere, which `told` then tells."""
+    place = requests_path(path)
     try:
-        write_requests(rows, requests_path(path))
+        write_requests(_rows(repeats), place)
+        return place
     except NotSaved as error:
         told.append(error.message)
-        return None
-    return requests_path(path)
+    with suppress(OSError, NotSaved):
+        spare = Path(tempfile.mkdtemp(prefix="spark-bench-")) / place.name
+        write_requests(_rows(repeats), spare)
+        told.append(f"The requests were written to {spare} instead.")
+    return None
+
+
+def _rows(repeats: Sequence[Measured]) -> Iterator[Row]:
+    return (to_row(r, m.started_ns, m.repeat.repeat) for m in repeats for r in m.requests)
 
 
 def _result(
@@ -84,17 +101,17 @@ def _result(
     repeats: Sequence[Measured],
     notes: Sequence[str],
     saved: Path | None,
+    reason: str,
 ) -> Result:
     now = datetime.now(UTC)
-    interrupted = any(m.interrupted for m in repeats) or len(repeats) < config.repeat
     whole = combined([m.repeat for m in repeats])
     parts = {name: getattr(whole, name) for name in Parts.__struct_fields__}
     return Result(
         **parts | {"requests_file": saved.name if saved else None},
         id=new_id(now),
         created=now,
-        status="partial" if interrupted else "complete",
-        reason="stopped by Ctrl-C" if interrupted else "",
+        status="partial" if reason else "complete",
+        reason=reason,
         config=config,
         provenance=provenance,
         repeats=tuple(m.repeat for m in repeats) if len(repeats) > 1 else (),

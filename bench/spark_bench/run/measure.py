@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
-import httpx
 import numpy as np
 
 from spark_bench.api.reading import read
 from spark_bench.cli.options import RunOptions
 from spark_bench.display.show import Show
+from spark_bench.errors import Unreachable
 from spark_bench.metrics.distributions import distributions
 from spark_bench.metrics.histograms import reconcile
 from spark_bench.metrics.intervals import over_requests
@@ -25,13 +26,15 @@ from spark_bench.result.lengths import lengths
 from spark_bench.result.sides import node_figures, server_figures
 from spark_bench.result.types import Repeat
 from spark_bench.run.asking import Agreed
-from spark_bench.run.plan import connections, warm_up
+from spark_bench.run.interrupt import Interrupts
+from spark_bench.run.plan import connections
 from spark_bench.run.reach import Reached
 from spark_bench.server.lines import Job as Sampled
 from spark_bench.server.readings import ServerSide
 from spark_bench.server.sampling import Sampling
 from spark_bench.wire.judge import audit
-from spark_bench.wire.recorder import Recording
+from spark_bench.wire.progress import Progress
+from spark_bench.wire.recorder import Recorder, Recording
 from spark_bench.wire.tally import cpu_seconds, undisturbed
 
 
@@ -40,26 +43,16 @@ class Measured:
     """A repeat that has been measured.
 
     started_ns: when its load began; the requests' times are on the same clock
+    lasted: seconds from there until the last request was over
     unsent: requests whose turn did not come
     """
 
     repeat: Repeat
     requests: list[Request]
     started_ns: int
+    lasted: float
     unsent: int
     interrupted: bool
-
-
-def prepare(options: RunOptions, reached: Reached, agreed: Agreed, tokens: Tokens) -> None:
-    """Warm the server up, then empty its prefix cache if the run shall not find anything there."""
-    if options.warmup:
-        load = warm_up(options, agreed, tokens)
-        reached.recorder.open(connections(load))
-        reached.recorder.record(load).store.close()
-    if options.cache == "miss" and reached.engine == "sglang":
-        # Prompts are the same for the same seed: a run before this one may have left them there.
-        with suppress(httpx.TransportError):
-            reached.http.post("/flush_cache")
 
 
 def measure(
@@ -70,15 +63,21 @@ def measure(
     load: Load,
     number: int,
     show: Show,
+    interrupts: Interrupts,
     label: str,
 ) -> Measured:
     """Send a load and read what came of it."""
+
+    def tell(progress: Progress) -> None:
+        show.update(progress)
+        interrupts.watch()
+
     tokens.close()  # a vocabulary in memory is of no use while the clock runs
     with sampled(options, reached) as sampling:
-        reached.recorder.open(connections(load))
+        opened(reached.recorder, load)
         started = datetime.now(UTC)
         show.start(len(load.jobs), label)
-        recording = reached.recorder.record(load, show.update)
+        recording = reached.recorder.record(load, tell)
         show.end()
         side = sampling.stop(recording.started_ns, recording.ended_ns) if sampling else None
     with closing(recording.store):
@@ -88,9 +87,16 @@ def measure(
         Repeat(repeat=number, started=started, **parts),
         requests,
         recording.started_ns,
+        (recording.ended_ns - recording.started_ns) / 1e9,
         len(load.jobs) - len(requests),
         recording.interrupted,
     )
+
+
+def opened(recorder: Recorder, load: Load) -> None:
+    """Connections for a load. A server that is gone meanwhile is the load's failure."""
+    with suppress(Unreachable):
+        recorder.open(connections(load))
 
 
 @contextmanager
@@ -110,7 +116,7 @@ def sampled(options: RunOptions, reached: Reached) -> Iterator[Sampling | None]:
     try:
         yield sampling
     except BaseException:
-        sampling.stop()
+        sampling.cancel()
         raise
 
 
@@ -118,21 +124,34 @@ def understood(
     load: Load, agreed: Agreed, tokens: Tokens, recording: Recording
 ) -> tuple[list[Request], float]:
     """The requests of a recording, and the CPU seconds that reading them took."""
-    count = (lambda text: tokens.count([text])[0]) if tokens.exact else None
     before = cpu_seconds()
     with undisturbed():
-        requests = [
-            read(
-                exchange,
-                load.jobs[exchange.index],
-                agreed.dialect,
-                agreed.asking,
-                count=count,
-                usage_expected=agreed.usage,
-            )
-            for exchange in recording.exchanges()
-        ]
+        try:
+            requests = _read(load, agreed, recording, _counter(tokens))
+        except Unreachable:  # the server, whose tokenizer it is, is gone
+            requests = _read(load, agreed, recording, None)
     return requests, cpu_seconds() - before
+
+
+def _counter(tokens: Tokens) -> Callable[[str], int] | None:
+    """Counts the tokens of deltas, which say the same words again and again."""
+    return cache(lambda text: tokens.count([text])[0]) if tokens.exact else None
+
+
+def _read(
+    load: Load, agreed: Agreed, recording: Recording, count: Callable[[str], int] | None
+) -> list[Request]:
+    return [
+        read(
+            exchange,
+            load.jobs[exchange.index],
+            agreed.dialect,
+            agreed.asking,
+            count=count,
+            usage_expected=agreed.usage,
+        )
+        for exchange in recording.exchanges()
+    ]
 
 
 def merged(requests: Sequence[Request]) -> float:

@@ -32,7 +32,8 @@ def load(
     """The requests of one repeat, all their bytes made; the same for the same options."""
     seed = derived(options.seed, "repeat", repeat)
     if options.trace:
-        entries = trace.read(options.trace, speed=options.trace_speed)
+        limit = options.profile.num_prompts
+        entries = trace.read(options.trace, speed=options.trace_speed, limit=limit)
         prompts = traced(entries, tokens, seed, agreed.overhead)
         timings = trace.timings(entries)
     else:

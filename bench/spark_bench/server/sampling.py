@@ -71,12 +71,22 @@ class Sampling:
         lines = self._lines()
         if words := self._last_words():
             lines.append(NoteLine(f"sampling ended early: {words}"))
+        self._close()
+        names = [node.name for node in self._job.nodes]
+        return server_side(lines, begin_ns or self.started_ns, end_ns or now, names)
+
+    def cancel(self) -> None:
+        """End it at once; nobody wants to know."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._close()
+
+    def _close(self) -> None:
         with suppress(OSError):
             self._process.stdin.close()  # type: ignore[union-attr]
         self._out.close()
         self._err.close()
-        names = [node.name for node in self._job.nodes]
-        return server_side(lines, begin_ns or self.started_ns, end_ns or now, names)
 
     def _say(self, line: bytes) -> None:
         """A sampler that has ended is told of by its last words."""

@@ -1,0 +1,61 @@
+"""What goes before each repeat: the warm-up, and an empty prefix cache."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+
+import httpx
+
+from spark_bench.cli.options import RunOptions
+from spark_bench.prompts.tokens import Tokens
+from spark_bench.run.asking import Agreed
+from spark_bench.run.measure import opened, understood
+from spark_bench.run.plan import warm_up
+from spark_bench.run.reach import Reached
+from spark_bench.wire.recorder import Tell
+
+FLUSH = "/flush_cache"  # sglang 0.5.23, srt/entrypoints/http_server.py
+
+
+def prepare(
+    options: RunOptions, reached: Reached, agreed: Agreed, tokens: Tokens, tell: Tell
+) -> Iterator[str]:
+    """Warm the server up, then empty its prefix cache if the run shall not find anything there.
+
+    What goes wrong is yielded in sentences, and keeps no run from being made.
+    """
+    if options.warmup:
+        yield from _warm(options, reached, agreed, tokens, tell)
+    if options.cache == "miss" and reached.engine == "sglang":
+        # Prompts are the same for the same seed: a run before this one may have left them there.
+        yield from _flush(reached.http)
+
+
+def _warm(
+    options: RunOptions, reached: Reached, agreed: Agreed, tokens: Tokens, tell: Tell
+) -> Iterator[str]:
+    load = warm_up(options, agreed, tokens)
+    opened(reached.recorder, load)
+    recording = reached.recorder.record(load, tell)
+    with closing(recording.store):
+        requests, _ = understood(load, agreed, tokens, recording)
+    failed = Counter(f"{r.failure}: {r.detail}" for r in requests if not r.ok)
+    if failed:
+        yield (
+            f"{failed.total()} of {len(load.jobs)} warm-up requests failed "
+            f"({failed.most_common(1)[0][0]})"
+        )
+
+
+def _flush(http: httpx.Client) -> Iterator[str]:
+    meaning = "prompts of an earlier run with the same seed may still be in its prefix cache"
+    try:
+        answer = http.post(FLUSH)
+    except httpx.TransportError as error:
+        yield f"{FLUSH}: {error}: {meaning}"
+        return
+    if not answer.is_success:
+        words = " ".join(answer.text.split())[:80]
+        yield f"the server refused {FLUSH} (HTTP {answer.status_code}: {words}): {meaning}"
