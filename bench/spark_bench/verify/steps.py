@@ -1,0 +1,41 @@
+"""Progress without a terminal: a line for each load, and no more."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Self, TextIO
+
+from spark_bench.display import Show, chosen
+from spark_bench.wire.progress import Progress
+
+
+def shown(stream: TextIO) -> Show:
+    """A bar on a terminal, else these lines."""
+    return chosen(stream, quiet=False) if stream.isatty() else Steps(stream)
+
+
+class Steps:
+    """Names each load on `stream` as it begins; a stream that is gone is ignored."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def start(self, total: int, label: str) -> None:
+        self.say(f"{label} ...")
+
+    def update(self, progress: Progress) -> None:
+        pass
+
+    def end(self) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(f"{text}\n")
+            self._stream.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
