@@ -42,6 +42,7 @@ def python(*words: str) -> subprocess.CompletedProcess[str]:
         pytest.param(["--help"], id="group"),
         pytest.param(["run", "--help"], id="run"),
         pytest.param(["profiles", "--help"], id="profiles"),
+        pytest.param(["verify", "--help"], id="verify"),
         pytest.param(["--version"], id="version"),
     ],
 )
