@@ -1,0 +1,1 @@
+"""`make bench-peers`: benchmark clients take turns against one server that logs the truth."""

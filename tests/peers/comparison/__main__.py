@@ -1,0 +1,158 @@
+"""python -m comparison [--quick] [--repeats N] [--clients A,B] [--output FILE]"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from spark_bench.ruler.ruler import Ruler
+
+from comparison import cases, report
+from comparison.clients import KINDS, Client, Failed, Kept
+from comparison.goals import OURS, Comparison, goals
+from comparison.install import PLACES, install
+from comparison.processes import RULER_CORE
+from comparison.turns import Turn, help_seconds, take, take_stamps
+
+
+def main() -> None:
+    options = _options()
+    missing = install()
+    os.sched_setaffinity(0, {RULER_CORE})
+    began = time.monotonic()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-peers-")))
+        ruler = stack.enter_context(Ruler(core=RULER_CORE, favour=True))
+        clients = [stack.enter_context(kind(PLACES, folder)) for kind in _chosen(options, missing)]
+        ready = [client for client in clients if _ready(client, missing)]
+        found = compare(ready, ruler, options, missing)
+    points = [case.name for case in cases.accuracy(options.quick)]
+    judged = goals(found, points, cases.COST)
+    for part in (
+        report.accuracy(found, points),
+        report.stamps(found, points),
+        report.cost(found, cases.COST),
+        report.ladder(found),
+        report.faults(found),
+        report.noise(found),
+        report.verdict(judged),
+        *(f"\nnot measured: {text}" for text in missing),
+    ):
+        print(part)
+    seconds = time.monotonic() - began
+    print(f"\n{options.repeats} rounds, {seconds / 60:.1f} minutes; {options.output}")
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    written = {
+        "seconds": seconds,
+        "repeats": options.repeats,
+        "favoured": ruler.favoured,
+        "goals": [asdict(goal) | {"verdict": goal.verdict} for goal in judged],
+        "turns": [turn.as_json() for turn in found.turns],
+        "faults": [turn.as_json() for turn in found.faults],
+        "stamps": found.stamps,
+        "ladder": found.ladder,
+        "help_seconds": found.help_seconds,
+        "missing": missing,
+    }
+    options.output.write_text(json.dumps(written, indent=1) + "\n")
+
+
+def compare(
+    clients: Sequence[Client], ruler: Ruler, options: argparse.Namespace, missing: list[str]
+) -> Comparison:
+    """All rounds; clients take turns at each load, and each round another one begins."""
+    turns: list[Turn] = []
+    stamps: list[dict[str, Any]] = []
+    ladder: list[dict[str, Any]] = []
+    faults: list[Turn] = []
+    seconds: dict[str, list[float]] = {client.name: [] for client in clients}
+    with_ours = any(client.name == OURS for client in clients)
+    for number in range(options.repeats):
+        for case in [*cases.accuracy(options.quick), cases.ONE_TOKEN, cases.FIREHOSE]:
+            turns += _turns(rotated(clients, number), case, ruler, missing)
+            if with_ours and case.ruler["itl_us"]:
+                stamps.append(take_stamps(case, ruler))
+        if with_ours:
+            for step in cases.ladder(options.quick):
+                found = take_stamps(step, ruler)
+                ladder.append(found | {"round": number, "offered": step.streams * 100})
+        for client in clients:
+            if client.name == OURS or number == 0:
+                seconds[client.name].append(help_seconds(client))
+        _say(f"round {number + 1} of {options.repeats} is over")
+    for number, case in enumerate(cases.FAULTS):
+        faults += _turns(rotated(clients, number), case, ruler, missing)
+    return Comparison(turns, stamps, ladder, faults, seconds)
+
+
+def rotated(clients: Sequence[Client], number: int) -> list[Client]:
+    """Each round another one goes first."""
+    first = number % len(clients)
+    return [*clients[first:], *clients[:first]]
+
+
+def _turns(
+    clients: Sequence[Client], case: cases.Case, ruler: Ruler, missing: list[str]
+) -> Iterator[Turn]:
+    for client in clients:
+        try:
+            turn = take(client, case, ruler)
+        except Failed as e:
+            missing.append(f"{case.name}: {e}")
+            _say(f"{case.name:24} {client.name:14} failed")
+            continue
+        ttft = turn.errors.get("ttft_mean", float("nan"))
+        _say(
+            f"{case.name:24} {client.name:14} TTFT {ttft:+9.2f} ms, "
+            f"{turn.tokens_per_cpu / 1e3:6.1f} ktok/CPU-s, others {turn.other_load:.2f}, "
+            f"stolen {turn.stolen:.2f}, wrong {len(turn.wrong)} {turn.notes}"
+        )
+        yield turn
+
+
+def _ready(client: Client, missing: list[str]) -> bool:
+    try:
+        if isinstance(client, Kept):
+            client.ready()
+    except Failed as e:
+        missing.append(str(e))
+        return False
+    return True
+
+
+def _chosen(options: argparse.Namespace, missing: Sequence[str]) -> list[type[Client]]:
+    gone = {text.split()[0] for text in missing}
+    wanted = options.clients.split(",") if options.clients else [kind.name for kind in KINDS]
+    return [
+        kind
+        for kind in KINDS
+        if kind.name in wanted and not gone & {getattr(kind, "kind", kind.name), kind.name}
+    ]
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make bench-peers", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one round, fewer loads")
+    parser.add_argument("--repeats", type=int, default=0, help="rounds (5; with --quick 1)")
+    parser.add_argument("--clients", default="", help="some of: " + ",".join(k.name for k in KINDS))
+    parser.add_argument("--output", type=Path, default=PLACES.peers / "comparison.json")
+    options = parser.parse_args()
+    options.repeats = options.repeats or (1 if options.quick else 5)
+    return options
+
+
+if __name__ == "__main__":
+    main()

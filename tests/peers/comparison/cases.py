@@ -1,0 +1,71 @@
+"""What the clients are asked to do, and how the server behaves meanwhile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+INPUT = 128
+"""Tokens of every prompt."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One load, the same for every client.
+
+    streams: requests in flight
+    requests: in all, sent as slots come free
+    output: tokens asked for
+    ruler: the server's settings, the keys of its Config
+    """
+
+    name: str
+    streams: int
+    requests: int
+    output: int = 128
+    ruler: dict[str, int] = field(default_factory=dict)
+
+
+def paced(streams: int, rounds: int) -> Case:
+    """TTFT 200 ms; ITL 10 ms, from 1024 streams on 40 ms, which is the same rate as 256 have."""
+    itl = 40_000 if streams >= 1024 else 10_000
+    pace = {"ttft_us": 200_000, "itl_us": itl}
+    return Case(f"{streams} streams", streams, streams * rounds, ruler=pace)
+
+
+def accuracy(quick: bool) -> list[Case]:
+    """Loads at which reported latencies are held against the truth."""
+    if quick:
+        return [paced(16, 2), paced(256, 2)]
+    return [paced(1, 4), paced(16, 3), paced(64, 3), paced(256, 3), paced(1024, 2)]
+
+
+# The same load as one of accuracy's: CPU and time stamps are taken from its turns.
+COST = "256 streams"
+
+ONE_TOKEN = Case("one-token answers", 64, 4096, output=1, ruler={"ttft_us": 0, "itl_us": 0})
+FIREHOSE = Case("zero delay", 64, 512, output=500, ruler={"ttft_us": 0, "itl_us": 0})
+
+
+def ladder(quick: bool) -> list[Case]:
+    """One-token chunks at rising rates: more streams, each at 10 ms ITL."""
+    rates = (40_000,) if quick else (30_000, 40_000, 50_000, 60_000, 70_000)
+    pace = {"ttft_us": 200_000, "itl_us": 10_000}
+    return [Case(f"{r} chunks/s", r // 100, r // 50, output=200, ruler=pace) for r in rates]
+
+
+def _fault(name: str, **keys: int) -> Case:
+    return Case(name, 4, 8, ruler={"ttft_us": 200_000, "itl_us": 10_000} | keys)
+
+
+FAULTS = [
+    _fault("no fault"),
+    _fault("early stop at 64", stop_at=64),
+    _fault("64 reasoning chunks", reasoning=64),
+    _fault("in-stream error, 2 of 8", err_every=4),
+    _fault("cut, 2 of 8", cut_every=4),
+    _fault("HTTP 500, 2 of 8", fail_every=4),
+    _fault("4 tokens a chunk", k=4, itl_us=40_000),
+    _fault("3 hidden tokens", hidden=3),
+    _fault("split packets", split=1),
+    _fault("queueing, 2 running", max_running=2),
+]

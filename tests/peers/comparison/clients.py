@@ -1,0 +1,305 @@
+"""The clients: how each is asked for a load, and where its figures are."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from comparison.cases import INPUT, Case
+from comparison.install import Places
+from comparison.processes import Usage, settle
+from comparison.told import Told, from_aiperf, from_sglang
+
+SAMPLE = 0.05
+"""Seconds between looks at what a client uses."""
+
+TIMEOUT = 240.0
+
+
+class Failed(Exception):
+    """A client gave no result; the end of what it printed."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """parse_seconds: CPU that reading the answers took after the run, 0 where it is part of it."""
+
+    told: Told
+    usage: Usage
+    parse_seconds: float = 0.0
+    notes: str = ""
+
+
+class Client(ABC):
+    """One client in its own environment. `with` keeps it ready for many runs."""
+
+    name: str
+    module: str
+
+    def __init__(self, places: Places, folder: Path) -> None:
+        self.places = places
+        self.folder = folder
+        self.log = folder / f"{self.name}.log"
+        self.result = folder / f"{self.name}.json"
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    @abstractmethod
+    def argv(self, case: Case, url: str) -> list[str]:
+        """Its options for a load."""
+
+    @abstractmethod
+    def run(self, case: Case, url: str) -> Answer:
+        """One run. Raises Failed."""
+
+    @property
+    @abstractmethod
+    def help_command(self) -> list[str]:
+        """What shows its options."""
+
+    def environment(self) -> dict[str, str]:
+        """Nothing leaves this machine: no hub, no proxy, no telemetry."""
+        loopback = {"NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}
+        quiet = {"TOKENIZERS_PARALLELISM": "false", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+        return dict(os.environ) | loopback | quiet | {"HF_HUB_OFFLINE": "1"}
+
+    def failed(self, why: str) -> Failed:
+        text = self.log.read_text(errors="replace") if self.log.exists() else ""
+        return Failed(f"{self.name} {why}:\n{text[-1500:]}")
+
+
+class Spawned(Client):
+    """A new process for each run."""
+
+    @property
+    @abstractmethod
+    def command(self) -> list[str]:
+        """Without options."""
+
+    @property
+    def help_command(self) -> list[str]:
+        return [*self.command, "--help"]
+
+    def run(self, case: Case, url: str) -> Answer:
+        self.result.unlink(missing_ok=True)
+        usage = Usage()
+        with self.log.open("wb") as log:
+            process = subprocess.Popen(
+                [*self.command, *self.argv(case, url)],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self.environment(),
+                start_new_session=True,
+                preexec_fn=settle,
+            )
+            _watch(process.pid, usage, lambda wait: _ended(process, wait))
+            if process.poll() is None:
+                process.kill()
+        if process.wait() or not self.result.exists():
+            raise self.failed(f"ended with status {process.returncode}")
+        return self.read(json.loads(self.result.read_text()), usage)
+
+    @abstractmethod
+    def read(self, result: Mapping[str, Any], usage: Usage) -> Answer:
+        """Its result file, understood."""
+
+
+class Kept(Client):
+    """A process with the client's imports done, forked for each run."""
+
+    kind: str
+    process: subprocess.Popen[str]
+
+    def __enter__(self) -> Client:
+        keeper = Path(__file__).with_name("keeper.py")
+        self.process = subprocess.Popen(
+            [str(self.python), str(keeper), self.kind],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.log.open("wb"),
+            text=True,
+            env=self.environment(),
+            start_new_session=True,
+            preexec_fn=settle,
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    @property
+    def python(self) -> Path:
+        return self.places.python(self.kind)
+
+    @property
+    def help_command(self) -> list[str]:
+        return [str(self.python), "-m", self.module, "--help"]
+
+    def ready(self) -> None:
+        """Wait for the imports. Raises Failed."""
+        if not select.select([self.process.stdout], [], [], TIMEOUT)[0] or not self._line():
+            raise self.failed("did not start")
+
+    def run(self, case: Case, url: str) -> Answer:
+        self.result.unlink(missing_ok=True)
+        order = {"argv": self.argv(case, url), "log": str(self.log)}
+        assert self.process.stdin
+        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.flush()
+        child = self._line()["pid"]
+        usage = Usage()
+        if not _watch(child, usage, lambda wait: _readable(self.process, wait)):
+            os.kill(child, 9)
+        status = self._line()["status"]
+        if status or not self.result.exists():
+            raise self.failed(f"ended with status {status}")
+        text = self.result.read_text().strip().splitlines()[-1]
+        return Answer(from_sglang(json.loads(text)), usage)
+
+    def _line(self) -> Any:
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        if not line:
+            raise self.failed("is gone")
+        return json.loads(line)
+
+
+class Ours(Spawned):
+    name = "spark-bench"
+
+    @property
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "spark_bench", "run"]
+
+    @property
+    def help_command(self) -> list[str]:
+        return [sys.executable, "-m", "spark_bench", "--help"]
+
+    def argv(self, case: Case, url: str) -> list[str]:
+        lengths = ["-i", str(INPUT), "-o", str(case.output)]
+        load = ["-n", str(case.requests), "-c", str(case.streams), "--warmup", "0", *lengths]
+        alone = ["--no-metrics", "--no-power", "--quiet", "--max-failures", "100%"]
+        tokens = ["--tokenizer", str(self.places.tokenizer)]
+        return ["--url", url, *load, *alone, *tokens, "--output", str(self.result)]
+
+    def read(self, result: Mapping[str, Any], usage: Usage) -> Answer:
+        audit = result["audit"]
+        notes = "; ".join([audit["verdict"], *audit["reasons"]])
+        return Answer(from_sglang(result["summary"]), usage, audit["parse_seconds"], notes)
+
+
+class SGLang(Kept):
+    name = "sglang Python"
+    kind = "sglang"
+    module = "sglang.benchmark.serving"
+
+    def argv(self, case: Case, url: str) -> list[str]:
+        tokenizer = str(self.places.tokenizer)
+        lengths = ["--random-input-len", str(INPUT), "--random-output-len", str(case.output)]
+        load = ["--num-prompts", str(case.requests), "--max-concurrency", str(case.streams)]
+        server = ["--backend", "sglang-oai-chat", "--base-url", url]
+        model = ["--model", tokenizer, "--tokenizer", tokenizer, "--served-model-name", "ruler"]
+        data = ["--dataset-name", "random-ids", "--random-range-ratio", "1", *lengths]
+        quiet = ["--warmup-requests", "0", "--disable-tqdm", "--output-file", str(self.result)]
+        return [*server, *model, *data, *load, *quiet]
+
+
+class Rust(SGLang):
+    """One thread for parsing, since all have one core."""
+
+    name = "sglang Rust"
+    kind = "rust"
+    module = "sglang.benchmark.rust_client"
+
+    def argv(self, case: Case, url: str) -> list[str]:
+        return [*super().argv(case, url), "--worker-threads", "1"]
+
+
+class VLLM(Kept):
+    name = "vLLM"
+    kind = "vllm"
+    module = "vllm.entrypoints.cli.main"
+
+    @property
+    def help_command(self) -> list[str]:
+        return [str(self.python), "-m", self.module, "bench", "serve", "--help"]
+
+    def argv(self, case: Case, url: str) -> list[str]:
+        lengths = ["--random-input-len", str(INPUT), "--random-output-len", str(case.output)]
+        load = ["--num-prompts", str(case.requests), "--max-concurrency", str(case.streams)]
+        server = ["--backend", "openai-chat", "--endpoint", "/v1/chat/completions"]
+        model = ["--model", "ruler", "--tokenizer", str(self.places.tokenizer)]
+        data = ["--dataset-name", "random", "--ignore-eos", *lengths]
+        wanted = ["--percentile-metrics", "ttft,tpot,itl", "--metric-percentiles", "99"]
+        place = ["--result-dir", str(self.folder), "--result-filename", self.result.name]
+        first = ["--ready-check-timeout-sec", "0", "--num-warmups", "0", "--disable-tqdm"]
+        kept = [*wanted, "--save-result", *place]
+        return [*server, "--base-url", url, *model, *data, *load, *first, *kept]
+
+
+class AIPerf(Spawned):
+    name = "aiperf"
+
+    @property
+    def command(self) -> list[str]:
+        return [str(self.places.python("aiperf").with_name("aiperf")), "profile"]
+
+    def argv(self, case: Case, url: str) -> list[str]:
+        load = ["--concurrency", str(case.streams), "--request-count", str(case.requests)]
+        lengths = ["--isl", str(INPUT), "--osl", str(case.output)]
+        model = ["-m", "ruler", "--tokenizer", str(self.places.tokenizer)]
+        server = ["--url", url, "--endpoint-type", "chat", "--streaming"]
+        extra = ["--use-server-token-count", "--extra-inputs", "ignore_eos:true"]
+        alone = ["--ui", "none", "--no-server-metrics", "--no-gpu-telemetry"]
+        place = ["--output-artifact-dir", str(self.folder / "aiperf")]
+        return [*server, *model, *lengths, *load, *extra, *alone, *place]
+
+    def environment(self) -> dict[str, str]:
+        """Told to be offline it refuses a tokenizer in a folder; it asks no hub for one anyway."""
+        return {k: v for k, v in super().environment().items() if k != "HF_HUB_OFFLINE"}
+
+    def run(self, case: Case, url: str) -> Answer:
+        self.result = self.folder / "aiperf" / "profile_export_aiperf.json"
+        return super().run(case, url)
+
+    def read(self, result: Mapping[str, Any], usage: Usage) -> Answer:
+        return Answer(from_aiperf(result), usage)
+
+
+KINDS: tuple[type[Client], ...] = (Ours, SGLang, Rust, VLLM, AIPerf)
+
+
+def _watch(pid: int, usage: Usage, ended: Any) -> bool:
+    """Look at a process' use until it ended, or for TIMEOUT; whether it did."""
+    deadline = time.monotonic() + TIMEOUT
+    while time.monotonic() < deadline:
+        usage.look(pid)
+        if ended(SAMPLE):
+            return True
+    return False
+
+
+def _ended(process: subprocess.Popen[bytes], wait: float) -> bool:
+    try:
+        process.wait(wait)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _readable(process: subprocess.Popen[str], wait: float) -> bool:
+    return bool(select.select([process.stdout], [], [], wait)[0])

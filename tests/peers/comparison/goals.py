@@ -1,0 +1,210 @@
+"""What our client must reach, and whether a comparison shows that it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from comparison.scoring import KEYS
+from comparison.turns import Turn
+
+OURS, PYTHON, RUST = "spark-bench", "sglang Python", "sglang Rust"
+
+
+@dataclass(frozen=True)
+class Middle:
+    """The median of several measurements, and the interval that they fill."""
+
+    value: float
+    low: float
+    high: float
+    count: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Middle | None:
+        """None where there are none."""
+        return cls(median(values), min(values), max(values), len(values)) if values else None
+
+    def text(self, form: str = "{:.1f}") -> str:
+        low, high = form.format(self.low), form.format(self.high)
+        return form.format(self.value) + ("" if low == high else f" ({low}..{high})")
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One line of the verdict; measured is None where it could not be."""
+
+    name: str
+    wanted: str
+    measured: str | None
+    reached: bool
+
+    @property
+    def verdict(self) -> str:
+        return "reached" if self.reached else "MISSED"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that was measured.
+
+    turns: every client's; stamps, ladder: of our client in-process, see stamps.py
+    help_seconds: by client
+    """
+
+    turns: Sequence[Turn]
+    stamps: Sequence[Mapping[str, Any]]
+    ladder: Sequence[Mapping[str, Any]]
+    faults: Sequence[Turn]
+    help_seconds: Mapping[str, Sequence[float]]
+
+    def middle(self, client: str, case: str, of: Callable[[Turn], float]) -> Middle | None:
+        """Of one figure over a client's turns at a load."""
+        return Middle.of([of(t) for t in self.turns if t.client == client and t.case == case])
+
+    def stamp(self, case: str, *path: str) -> Middle | None:
+        """Of one figure of our client in-process."""
+        return Middle.of([_at(s, path) for s in self.stamps if s["case"] == case])
+
+
+def _at(found: Mapping[str, Any], path: Sequence[str]) -> float:
+    value: Any = found
+    for key in path:
+        value = value[key]
+    return float(value)
+
+
+def at_most(name: str, middle: Middle | None, limit: float, unit: str, form: str) -> Goal:
+    """Judged by the median."""
+    wanted = f"<= {limit:g} {unit}".strip()
+    reached = middle is not None and middle.value <= limit
+    return Goal(name, wanted, middle.text(form) if middle else None, reached)
+
+
+def at_least(name: str, middle: Middle | None, limit: float, unit: str, form: str) -> Goal:
+    """Judged by the median."""
+    wanted = f">= {limit:g} {unit}".strip()
+    reached = middle is not None and middle.value >= limit
+    return Goal(name, wanted, middle.text(form) if middle else None, reached)
+
+
+def ratio(
+    found: Comparison,
+    case: str,
+    peer: str,
+    mine: Callable[[Turn], float],
+    its: Callable[[Turn], float],
+) -> Middle | None:
+    """Ours to a peer's, round by round: what disturbs a round disturbs both."""
+    ours = [mine(t) for t in found.turns if t.client == OURS and t.case == case]
+    theirs = [its(t) for t in found.turns if t.client == peer and t.case == case]
+    return Middle.of([a / b for a, b in zip(ours, theirs, strict=False) if b])
+
+
+def within(found: Comparison, case: str) -> Goal:
+    """Every reported figure within 0.5 % or 100 us of the truth; the worst is shown."""
+    worst, worst_key, misses = 0.0, "", []
+    for key in KEYS:
+        error = found.stamp(case, "errors", key)
+        true = found.stamp(case, "truths", key)
+        if error is None or true is None:
+            continue
+        allowed = max(0.005 * true.value, 0.1)
+        if abs(error.value) / allowed >= worst:
+            worst, worst_key = abs(error.value) / allowed, f"{key} {error.text('{:+.3f}')} ms"
+        if abs(error.value) > allowed:
+            misses.append(key)
+    shown = f"worst: {worst_key}" if worst_key else None
+    name = f"TTFT and ITL, mean p50 p99, {case}"
+    return Goal(name, "within 0.5 % or 100 us", shown, bool(worst_key) and not misses)
+
+
+def keeps_up(step: Mapping[str, Any]) -> bool:
+    """A paced run that neither side fell behind in.
+
+    By the ruler's log its gaps are those it was set to; by ours, at most 1 % of the tokens were
+    read together with another one (and so have no time of their own).
+    """
+    on_pace = abs(step["true_itl_p50"] - 10.0) < 0.2
+    return on_pace and step["shared"] <= 0.01 and step["errors"]["itl_p50"] < 0.2
+
+
+def paced_rate(ladder: Sequence[Mapping[str, Any]]) -> Middle | None:
+    """The highest rate of each climb up to which the client kept up."""
+    rounds: dict[int, list[Mapping[str, Any]]] = {}
+    for step in ladder:
+        rounds.setdefault(step["round"], []).append(step)
+    tops = []
+    for steps in rounds.values():
+        top = 0.0
+        for step in sorted(steps, key=lambda s: float(s["offered"])):
+            if not keeps_up(step):
+                break
+            top = float(step["offered"])
+        tops.append(top)
+    return Middle.of(tops)
+
+
+def goals(found: Comparison, accuracy: Sequence[str], cost: str) -> list[Goal]:
+    """All of them, in the order in which they were set."""
+    lasting = [
+        at_least(
+            f"tokens per CPU-second / {peer}'s",
+            ratio(found, cost, peer, own, its),
+            n,
+            "x",
+            "{:.2f}",
+        )
+        for peer, own, its, n in (
+            (PYTHON, _lasting, _lasting, 3.0),
+            (RUST, _lasting, _lasting, 1.5),
+        )
+    ]
+    parsed = ratio(found, cost, RUST, lambda t: t.with_parsing, _lasting)
+    requests = ratio(found, "one-token answers", RUST, _requests, _requests)
+    firehose = found.middle(OURS, "zero delay", lambda t: t.rate)
+    memory = Middle.of([t.peak_rss / 1e6 for t in found.turns if t.client == OURS])
+    peak = Middle(memory.high, memory.low, memory.high, memory.count) if memory else None
+    wrong = sum(len(t.wrong) for t in found.faults if t.client == OURS)
+    tried = any(t.client == OURS for t in found.faults)
+    seconds = Middle.of(found.help_seconds.get(OURS, []))
+    return [
+        at_most(
+            "time stamps' error p50, 256 streams",
+            found.stamp(cost, "stamp_us", "p50"),
+            15,
+            "us",
+            "{:.1f}",
+        ),
+        at_most(
+            "time stamps' error p99, 256 streams",
+            found.stamp(cost, "stamp_us", "p99"),
+            50,
+            "us",
+            "{:.1f}",
+        ),
+        *(within(found, case) for case in accuracy),
+        *lasting,
+        at_least("the same, with parsing / sglang Rust's", parsed, 1.2, "x", "{:.2f}"),
+        at_least("one-token answers a second / sglang Rust's", requests, 1.0, "x", "{:.2f}"),
+        at_least("paced one-token chunks a second", paced_rate(found.ladder), 40_000, "", "{:.0f}"),
+        at_least("tokens a second without delay", firehose, 70_000, "", "{:.0f}"),
+        at_most("peak memory, all loads", peak, 150, "MB", "{:.0f}"),
+        at_most("--help", seconds, 0.3, "s", "{:.2f}"),
+        Goal(
+            "wrong figures in the fault table",
+            "0",
+            str(wrong) if tried else None,
+            tried and not wrong,
+        ),
+    ]
+
+
+def _lasting(turn: Turn) -> float:
+    return turn.tokens_per_cpu
+
+
+def _requests(turn: Turn) -> float:
+    return turn.requests_rate

@@ -1,0 +1,76 @@
+"""Processes of a turn: where they run, what they use. Linux's /proc."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+RULER_CORE, CLIENT_CORE = 0, 1
+NICE = -10
+
+TICKS = os.sysconf("SC_CLK_TCK")
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def settle(core: int = CLIENT_CORE) -> None:
+    """Bind this process, and what it starts, to a core; favour it where that is allowed."""
+    os.sched_setaffinity(0, {core})
+    with contextlib.suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, NICE)
+        # Kernels without scheduling groups have no such file.
+        with contextlib.suppress(OSError):
+            Path("/proc/self/autogroup").write_text(str(NICE))
+
+
+def tree(pid: int) -> Iterator[int]:
+    """A process and all that descend from it."""
+    yield pid
+    with contextlib.suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            for child in Path(f"/proc/{pid}/task/{task}/children").read_text().split():
+                yield from tree(int(child))
+
+
+def cpu_and_rss(pid: int) -> tuple[float, int]:
+    """CPU seconds, those of children that ended included, and resident bytes; 0 when it is gone."""
+    try:
+        # The name, in brackets, may hold anything.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    except OSError:
+        return 0.0, 0
+    return sum(map(int, fields[11:15])) / TICKS, int(fields[21]) * PAGE
+
+
+@dataclass
+class Usage:
+    """CPU and memory of a process tree over time; times are CLOCK_MONOTONIC ns."""
+
+    at_ns: list[int] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    peak_rss: int = 0
+
+    def look(self, pid: int) -> None:
+        """Take a sample."""
+        found = [cpu_and_rss(one) for one in tree(pid)]
+        self.at_ns.append(time.monotonic_ns())
+        self.cpu.append(max([sum(cpu for cpu, _ in found), *self.cpu[-1:]]))
+        self.peak_rss = max(self.peak_rss, sum(rss for _, rss in found))
+
+    def between(self, began_ns: int, ended_ns: int) -> float:
+        """CPU seconds used from one moment to the other, interpolated between samples."""
+        import numpy as np
+
+        before, after = np.interp((began_ns, ended_ns), self.at_ns, self.cpu)
+        return float(after - before)
+
+
+def machine_cpu() -> tuple[float, float]:
+    """CPU seconds that all of the machine's processes have used, and those stolen from it."""
+    with open("/proc/stat") as file:
+        fields = [int(number) / TICKS for number in file.readline().split()[1:9]]
+    user, nice, system, _idle, _wait, irq, softirq, steal = fields
+    return user + nice + system + irq + softirq, steal

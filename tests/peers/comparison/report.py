@@ -1,0 +1,164 @@
+"""The comparison as tables for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from comparison.goals import OURS, Comparison, Goal, Middle
+from comparison.scoring import KEYS
+from comparison.turns import Turn
+
+
+def table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Columns as wide as they need, the first one left, the others right."""
+    lines = [list(head), *(list(row) for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    text = [
+        "  ".join(
+            [
+                line[0].ljust(widths[0]),
+                *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True)),
+            ]
+        ).rstrip()
+        for line in lines
+    ]
+    return "\n".join(["", title, text[0], "-" * len(text[0]), *text[1:]])
+
+
+def accuracy(found: Comparison, cases: Sequence[str]) -> str:
+    """Told minus true of each figure; ours twice: by its command, and in-process by its sends."""
+    rows = []
+    for case in cases:
+        for client in _clients(found.turns):
+            middles = [
+                found.middle(client, case, lambda t, k=key: t.errors.get(k, float("nan")))
+                for key in KEYS
+            ]
+            if any(middles):
+                rows.append([case, client, *map(_cell, middles)])
+        exact = [found.stamp(case, "errors", key) for key in KEYS]
+        if any(exact):
+            rows.append([case, f"{OURS} *", *map(_cell, exact)])
+            accept = found.stamp(case, "accept_ms", "mean"), found.stamp(case, "accept_ms", "p99")
+            rows.append([case, "  accept delay, mean and p99", *map(_cell, accept), *[""] * 4])
+    title = (
+        "Reported minus true, ms: median (lowest..highest). True: from the server's read of the\n"
+        "request; * from the client's send, its requests matched to the server's log one by one."
+    )
+    return table(title, ["load", "client", *KEYS], rows)
+
+
+def stamps(found: Comparison, cases: Sequence[str]) -> str:
+    """Our time stamps against the server's, token by token."""
+    paths = (("stamp_us", "p50"), ("stamp_us", "p99"), ("lag_us", "p99"), ("shared",))
+    rows = [
+        [
+            case,
+            *(
+                _cell(found.stamp(case, *path), "{:.4f}" if path == ("shared",) else "{:.1f}")
+                for path in paths
+            ),
+        ]
+        for case in cases
+    ]
+    head = ["load", "error p50, us", "error p99, us", "read lag p99, us", "share of shared times"]
+    return table("Our time stamps, token by token", head, rows)
+
+
+def cost(found: Comparison, case: str) -> str:
+    """CPU, memory and capacity of each client."""
+    rows = []
+    for client in _clients(found.turns):
+        helped = Middle.of(found.help_seconds.get(client, []))
+        rows.append(
+            [
+                client,
+                _cell(found.middle(client, case, lambda t: t.tokens_per_cpu / 1e3)),
+                _cell(found.middle(client, case, lambda t: t.with_parsing / 1e3)),
+                _cell(
+                    found.middle(client, "one-token answers", lambda t: t.requests_rate), "{:.0f}"
+                ),
+                _cell(found.middle(client, "zero delay", lambda t: t.rate / 1e3)),
+                _cell(
+                    Middle.of([t.peak_rss / 1e6 for t in found.turns if t.client == client]),
+                    "{:.0f}",
+                ),
+                _cell(helped, "{:.2f}"),
+            ]
+        )
+    head = [
+        "client",
+        "ktok/CPU-s",
+        "with parsing",
+        "requests/s",
+        "zero delay ktok/s",
+        "peak MB",
+        "--help s",
+    ]
+    return table(f"Cost at {case}; capacity on one core", head, rows)
+
+
+def ladder(found: Comparison) -> str:
+    """Our client at rising rates."""
+    rows = [
+        [
+            str(step["offered"]),
+            f"{step['true_rate']:.0f}",
+            f"{step['shared']:.4f}",
+            f"{step['stamp_us']['p50']:.1f}",
+            f"{step['stamp_us']['p99']:.1f}",
+            f"{step['cpu_seconds']:.2f}",
+            f"{step['other_load']:.2f}",
+        ]
+        for step in found.ladder
+    ]
+    head = ["offered/s", "served/s", "shared", "error p50, us", "p99, us", "CPU s", "other load"]
+    return table("One-token chunks at rising rates, ours", head, rows)
+
+
+def faults(found: Comparison) -> str:
+    """Wrong figures by case and client, and then which."""
+    clients = _clients(found.faults)
+    cases = list(dict.fromkeys(turn.case for turn in found.faults))
+    turns = {(turn.case, turn.client): turn for turn in found.faults}
+    counts = [
+        [case, *(str(len(t.wrong)) if (t := turns.get((case, c))) else "-" for c in clients)]
+        for case in cases
+    ]
+    sums = [str(sum(len(t.wrong) for t in found.faults if t.client == c)) for c in clients]
+    whole = table(
+        "Wrong figures of 6 (successes, tokens, tok/s, mean TTFT, ITL, TPOT; times by > 2 %)",
+        ["fault", *clients],
+        [*counts, ["together", *sums]],
+    )
+    which = [f"  {t.client}, {t.case}: {', '.join(t.wrong)}" for t in found.faults if t.wrong]
+    return "\n".join([whole, *which])
+
+
+def noise(found: Comparison) -> str:
+    """How much else the machine had to do."""
+    everything = [*found.turns, *found.faults]
+    rows = []
+    for client in _clients(everything):
+        mine = [t for t in everything if t.client == client]
+        other, stolen = Middle.of([t.other_load for t in mine]), Middle.of([t.stolen for t in mine])
+        rows.append([client, _cell(other, "{:.2f}"), _cell(stolen, "{:.2f}")])
+    return table(
+        "Cores kept busy by others, and stolen, during the turns",
+        ["client", "others", "stolen"],
+        rows,
+    )
+
+
+def verdict(goals: Sequence[Goal]) -> str:
+    """Each goal, and whether it is reached."""
+    rows = [[g.name, g.wanted, g.measured or "not measured", g.verdict] for g in goals]
+    return table(f"Goals of {OURS}", ["goal", "wanted", "measured", "verdict"], rows)
+
+
+def _clients(turns: Iterable[Turn]) -> list[str]:
+    return list(dict.fromkeys(turn.client for turn in turns))
+
+
+def _cell(middle: Middle | None, form: str = "{:.2f}") -> str:
+    return "-" if middle is None or middle.value != middle.value else middle.text(form)

@@ -1,0 +1,121 @@
+"""Our client inside this process, so that each token's time can be held against its own truth.
+
+    python -m comparison.stamps URL STREAMS REQUESTS OUTPUT
+
+Uses what `spark-bench run` uses: recorder, reading, summary. Prints JSON, times in milliseconds,
+time stamps' errors in microseconds.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import urllib.request
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import httpx
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from spark_bench.api.dialects import Asking, Dialect, dialect
+from spark_bench.api.reading import read
+from spark_bench.metrics.summary import summarize
+from spark_bench.record import Exchange, Job, Load, Message, Prompt, Request, Step, Timing
+from spark_bench.ruler.streams import Stream, read_dump
+from spark_bench.wire.judge import spread
+from spark_bench.wire.recorder import Recorder
+from spark_bench.wire.tally import cpu_seconds, peak_rss, undisturbed
+from spark_bench.wire.target import target, wire
+
+from comparison.actual import actual, steady_rate
+from comparison.cases import INPUT
+from comparison.processes import settle
+from comparison.scoring import errors, truths
+from comparison.told import from_sglang
+
+ID = re.compile(rb"x-ruler-id: (\d+)", re.IGNORECASE)
+ASKING = Asking(model="")
+
+
+def main() -> None:
+    settle()
+    url, streams, requests, output = sys.argv[1], *map(int, sys.argv[2:])
+    print(json.dumps(measure(url, streams, requests, output)))
+
+
+def measure(url: str, streams: int, requests: int, output: int) -> dict[str, Any]:
+    """One run, and everything that its time stamps can be asked."""
+    spoken = dialect("chat")
+    recorder = Recorder(target(url))
+    load = Load(jobs(url, spoken, requests, output), steps=(Step(0.0, streams),))
+    recorder.open(streams)
+    recording = recorder.record(load)
+    before = cpu_seconds()
+    with undisturbed():
+        pairs = [
+            (_id(exchange), read(exchange, load.jobs[exchange.index], spoken, ASKING))
+            for exchange in recording.exchanges()
+        ]
+    parsing = cpu_seconds() - before
+    recorder.close()
+    with urllib.request.urlopen(f"{url}/_ruler/dump") as dump:
+        log = {stream.id: stream for stream in read_dump(dump.read())}
+    true = actual(list(log.values()), {number: request.sent_ns for number, request in pairs})
+    told = from_sglang(msgspec.to_builtins(summarize([request for _, request in pairs])))
+    every = stamp_errors((request, log[number]) for number, request in pairs)
+    tally = recording.tally
+    return {
+        "errors": errors(told, true),
+        "truths": truths(told, true),
+        "accept_ms": true.accept,
+        "stamp_us": msgspec.to_builtins(spread(every)),
+        "lag_us": msgspec.to_builtins(spread(tally.lags)),
+        "late_us": msgspec.to_builtins(spread(tally.lates)),
+        "shared": shared([request for _, request in pairs]),
+        "steady_rate": steady_rate(list(log.values())),
+        "true_rate": true.throughput,
+        "true_itl_p50": true.itl.get("p50"),
+        "chunks": true.sent,
+        "completed": told.completed,
+        "cpu_seconds": recording.cpu_seconds,
+        "parse_seconds": parsing,
+        "peak_rss": peak_rss(),
+    }
+
+
+def jobs(url: str, spoken: Dialect, requests: int, output: int) -> list[Job]:
+    """Prompts of words: the ruler counts those, and nothing here asks for exact lengths."""
+    text = " ".join(["word"] * INPUT)
+    prompt = Prompt((Message("user", text),), None, output)
+    body = spoken.body(prompt, ASKING)
+    headers = {"content-type": "application/json"}
+    request = httpx.Request("POST", url + spoken.path, headers=headers, content=body)
+    sent = wire(request, target(url))
+    return [Job(index, sent, Timing(), prompt) for index in range(requests)]
+
+
+def stamp_errors(pairs: Iterable[tuple[Request, Stream]]) -> NDArray[np.int64]:
+    """Our time - the ruler's of every token of every whole answer, in nanoseconds.
+
+    The ruler's is taken before the bytes are handed to the kernel, so the way through the kernel
+    is part of it.
+    """
+    each = [r.token_ns - s.sent_ns for r, s in pairs if r.ok and len(r.token_ns) == len(s.sent_ns)]
+    return np.concatenate(each) if each else np.empty(0, np.int64)
+
+
+def shared(requests: Sequence[Request]) -> float:
+    """Share of tokens that have the time of the one before: they were read together, late."""
+    together = sum(int((np.diff(r.token_ns) == 0).sum()) for r in requests)
+    return together / max(1, sum(len(r.token_ns) for r in requests))
+
+
+def _id(exchange: Exchange) -> int:
+    found = ID.search(exchange.data[:1024])
+    return int(found[1]) if found else -1
+
+
+if __name__ == "__main__":
+    main()

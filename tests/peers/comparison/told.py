@@ -1,0 +1,71 @@
+"""What a client says of a run, brought under common names. Times are milliseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+METRICS = ("ttft", "itl")
+FIGURES = ("mean", "p50", "p99")
+
+
+@dataclass(frozen=True)
+class Told:
+    """A client's own figures; None where it tells none.
+
+    ttft, itl: by FIGURES
+    by_chunk: its ITL is, by its own definition, from chunk to chunk however many tokens they hold
+    tpot: the mean over requests
+    throughput: output tokens per second
+    """
+
+    completed: int
+    tokens: int
+    throughput: float
+    ttft: dict[str, float]
+    itl: dict[str, float]
+    tpot: float | None
+    by_chunk: bool = False
+
+
+def from_sglang(result: Mapping[str, Any]) -> Told:
+    """The keys of sglang.benchmark.serving; vLLM's and ours are the same."""
+    return Told(
+        completed=result["completed"],
+        tokens=result["total_output_tokens"],
+        throughput=result["output_throughput"] or 0.0,
+        ttft=_sglang_figures(result, "ttft"),
+        itl=_sglang_figures(result, "itl"),
+        tpot=result.get("mean_tpot_ms"),
+    )
+
+
+def from_aiperf(result: Mapping[str, Any]) -> Told:
+    """profile_export_aiperf.json. Its "inter token latency" is what others call TPOT; the gaps are
+    its inter chunk latency."""
+    return Told(
+        completed=round(_average(result, "request_count")),
+        tokens=round(_average(result, "total_output_tokens")),
+        throughput=_average(result, "output_token_throughput"),
+        ttft=_aiperf_figures(result, "time_to_first_token"),
+        itl=_aiperf_figures(result, "inter_chunk_latency"),
+        tpot=_average(result, "inter_token_latency") or None,
+        by_chunk=True,
+    )
+
+
+def _sglang_figures(result: Mapping[str, Any], metric: str) -> dict[str, float]:
+    keys = {"mean": "mean", "p50": "median", "p99": "p99"}
+    told = {figure: result.get(f"{key}_{metric}_ms") for figure, key in keys.items()}
+    return {figure: float(value) for figure, value in told.items() if value is not None}
+
+
+def _aiperf_figures(result: Mapping[str, Any], metric: str) -> dict[str, float]:
+    told = result.get(metric, {})
+    keys = {"mean": "avg", "p50": "p50", "p99": "p99"}
+    return {figure: float(told[key]) for figure, key in keys.items() if key in told}
+
+
+def _average(result: Mapping[str, Any], metric: str) -> float:
+    return float(result.get(metric, {}).get("avg", 0.0))

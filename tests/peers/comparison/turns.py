@@ -1,0 +1,147 @@
+"""One client's turn at one load: what it told, what is true, what it used."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from spark_bench.ruler.ruler import Ruler
+from spark_bench.ruler.streams import Stream
+
+from comparison.actual import Actual, actual, steady_rate
+from comparison.cases import Case
+from comparison.clients import Client
+from comparison.processes import cpu_and_rss, machine_cpu
+from comparison.scoring import errors, truths, wrong
+from comparison.told import Told
+
+
+@dataclass(frozen=True)
+class Turn:
+    """errors, truths: see scoring; milliseconds.
+
+    cpu_seconds: of the client from the first request to the last token
+    tokens_per_cpu: while the run lasted; with_parsing: the reading afterwards included
+    rate: tokens, requests_rate: requests a second, both by the server's clock
+    other_load: cores that everybody else kept busy; stolen: cores that the host took away
+    """
+
+    client: str
+    case: str
+    told: Told
+    true: Actual
+    errors: dict[str, float]
+    truths: dict[str, float]
+    wrong: list[str]
+    cpu_seconds: float
+    tokens_per_cpu: float
+    with_parsing: float
+    rate: float
+    requests_rate: float
+    peak_rss: int
+    other_load: float
+    stolen: float
+    notes: str
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Noise:
+    """What the machine does beside a turn: neither the client, the ruler nor this process."""
+
+    def __init__(self, ruler: int) -> None:
+        self.ruler = ruler
+        self.began = time.monotonic()
+        self.before = (*machine_cpu(), self._known())
+
+    def _known(self) -> float:
+        own = os.times()
+        return cpu_and_rss(self.ruler)[0] + own.user + own.system
+
+    def result(self, client: float) -> tuple[float, float]:
+        """Busy cores of others and stolen ones, on average; client: its CPU seconds."""
+        seconds = time.monotonic() - self.began
+        busy, steal = machine_cpu()
+        known = self._known() - self.before[2] + client
+        return max(0.0, busy - self.before[0] - known) / seconds, (steal - self.before[1]) / seconds
+
+
+def take(client: Client, case: Case, ruler: Ruler) -> Turn:
+    """One run. Raises Failed."""
+    ruler.configure(**case.ruler)
+    ruler.reset()
+    noise = Noise(ruler.pid)
+    answer = client.run(case, ruler.url)
+    streams = of_load(ruler.dump(), case)
+    true = actual(streams)
+    other, stolen = noise.result(answer.usage.cpu[-1])
+    used = answer.usage.between(true.began_ns, true.ended_ns)
+    span = (true.ended_ns - true.began_ns) / 1e9
+    return Turn(
+        client=client.name,
+        case=case.name,
+        told=answer.told,
+        true=true,
+        errors=errors(answer.told, true),
+        truths=truths(answer.told, true),
+        wrong=wrong(answer.told, true),
+        cpu_seconds=used,
+        tokens_per_cpu=true.sent / used if used else 0.0,
+        with_parsing=true.sent / (used + answer.parse_seconds) if used else 0.0,
+        rate=steady_rate(streams),
+        requests_rate=len(streams) / span if span else 0.0,
+        peak_rss=answer.usage.peak_rss,
+        other_load=other,
+        stolen=stolen,
+        notes=answer.notes,
+    )
+
+
+def of_load(streams: list[Stream], case: Case) -> list[Stream]:
+    """Without what a client asks beside the load: probes and readiness checks are shorter."""
+    tokens = min(case.output, case.ruler.get("stop_at", case.output))
+    return [stream for stream in streams if stream.tokens == tokens]
+
+
+def take_stamps(case: Case, ruler: Ruler) -> dict[str, Any]:
+    """Our client with every token's time held against the truth; see stamps.py."""
+    ruler.configure(**case.ruler)
+    ruler.reset()
+    noise = Noise(ruler.pid)
+    load = [str(case.streams), str(case.requests), str(case.output)]
+    done = subprocess.run(
+        [sys.executable, "-m", "comparison.stamps", ruler.url, *load],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=240,
+        start_new_session=True,
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    found["case"] = case.name
+    found["other_load"], found["stolen"] = noise.result(
+        found["cpu_seconds"] + found["parse_seconds"]
+    )
+    return found
+
+
+def help_seconds(client: Client) -> float:
+    """Wall time of `--help`."""
+    began = time.monotonic()
+    subprocess.run(
+        client.help_command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=client.environment(),
+        cwd=Path(client.folder),
+        check=True,
+        timeout=120,
+    )
+    return time.monotonic() - began
