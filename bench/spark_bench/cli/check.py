@@ -27,9 +27,12 @@ def options(typed: Mapping[str, Any], environ: Mapping[str, str]) -> RunOptions:
     given = {name: value for name, value in typed.items() if value not in (None, (), "")}
     conflicts.check(given)
     changes = {name: given.pop(name) for name in OVERRIDES if name in given}
+    overridden = tuple(changes)
+    if "trace" in given:
+        changes["num_prompts"] = _requests(given["trace"], changes.get("num_prompts"))
     profile = _profile(given.pop("name"), given.pop("profiles", ()), changes)
     # As the profile has them: no limit is None.
-    overrides = {name: getattr(profile, name) for name in changes}
+    overrides = {name: getattr(profile, name) for name in overridden}
     _check_load(profile, given)
     key = api_key(given.pop("api_key_file", None), environ)
     given["max_failures"] = parse_limit(given["max_failures"])

@@ -1,0 +1,87 @@
+"""`spark-bench run` in this process, as typed, against servers of the tests."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from spark_bench.api import reading
+from spark_bench.cli import main
+from spark_bench.record import Exchange, Request
+from spark_bench.result.codec import read as read_result
+from spark_bench.result.types import Result
+from spark_bench.ruler.streams import Stream
+
+MEASURE = import_module("spark_bench.run.measure")
+RULER_ID = re.compile(rb"x-ruler-id: (\d+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command ended; pairs: each measured request beside the ruler's id of its answer."""
+
+    code: int
+    out: str
+    err: str
+    results: list[Result]
+    pairs: list[tuple[int, Request]]
+
+    @property
+    def result(self) -> Result:
+        (only,) = self.results
+        return only
+
+    @property
+    def requests(self) -> list[Request]:
+        return [request for _, request in self.pairs]
+
+    @property
+    def sent_ns(self) -> dict[int, int]:
+        """When each was sent, by the ruler's id."""
+        return {number: request.sent_ns for number, request in self.pairs}
+
+    def streams(self, dumped: Sequence[Stream]) -> list[Stream]:
+        """Of the ruler's streams those that were measured, in the order of the requests."""
+        known = {stream.id: stream for stream in dumped}
+        return [known[number] for number, _ in self.pairs if number in known]
+
+
+def run(url: str, *words: str, here: Path | None = None, env: dict[str, str] | None = None) -> Ran:
+    """Type `spark-bench run WORDS`; the results are read back from their files.
+
+    here: the folder of --output, which is then given
+    """
+    if here is not None:
+        here.mkdir(exist_ok=True)
+        words = (*words, "--output", str(here / "run.json"))
+    pairs: list[tuple[int, Request]] = []
+
+    def read(exchange: Exchange, *args: Any, **options: Any) -> Request:
+        request = reading.read(exchange, *args, **options)
+        found = RULER_ID.search(exchange.data[:4096])
+        pairs.append((int(found[1]) if found else 0, request))
+        return request
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(MEASURE, "read", read)
+        patched.delenv("SPARK_BENCH_API_KEY", raising=False)
+        done = CliRunner().invoke(main, ["run", *words, "--url", url], env=env)
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    results = [read_result(file) for file in sorted(here.glob("run*.json"))] if here else []
+    measured = sum(r.summary.completed + r.summary.failed for r in results)
+    return Ran(
+        done.exit_code, done.stdout, done.stderr, results, pairs[-measured:] if measured else pairs
+    )
+
+
+def short(**changes: int | str) -> list[str]:
+    """A load of few and short requests: its words; None leaves one out."""
+    plain: dict[str, int | str] = {"n": 8, "i": 16, "o": 8, "c": 4}
+    return [word for name, value in (plain | changes).items() for word in (f"-{name}", str(value))]

@@ -1,0 +1,178 @@
+"""A run's figures are the ruler's own, whatever the ruler does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from run_here import Ran, run, short
+from spark_bench.metrics.figures import Summary
+from spark_bench.ruler.ruler import Ruler
+from spark_bench.ruler.truth import Truth, truth
+
+# Of a mean or a median: 0.5 %, or what a busy machine adds to the shortest times.
+SHARE, LEAST_MS = 0.005, 0.2
+# A 99th percentile is one or two gaps of these short runs: a reader that was held up for once.
+TAIL_SHARE, TAIL_MS = 0.05, 5.0
+
+PLAIN = ["--warmup", "0", "--no-metrics", "--quiet"]
+PACED = {"ttft_us": 30_000, "itl_us": 5_000}
+
+
+def measured(ruler: Ruler, here: Path, *more: str, n: int = 8, **config: int) -> tuple[Ran, Truth]:
+    """A run of 128 tokens an answer, and what the ruler says of the same requests."""
+    ruler.configure(**(PACED | config))
+    ran = run(ruler.url, *short(n=n, c=n, o=128), *more, *PLAIN, here=here)
+    return ran, truth(ran.streams(ruler.dump()), ran.sent_ns)
+
+
+def close(summary: Summary, name: str, seconds: np.ndarray[Any, Any]) -> None:
+    """Mean, median and p99 of a latency are those of the truth."""
+    ms = seconds * 1e3
+    for figure, true, share, least in (
+        ("mean", ms.mean(), SHARE, LEAST_MS),
+        ("median", np.median(ms), SHARE, LEAST_MS),
+        ("p99", np.percentile(ms, 99), TAIL_SHARE, TAIL_MS),
+    ):
+        told = getattr(summary, f"{figure}_{name}_ms")
+        assert told == pytest.approx(float(true), rel=share, abs=least), f"{figure} {name}"
+
+
+def test_times_and_counts_are_the_rulers(ruler: Ruler, tmp_path: Path) -> None:
+    ran, true = measured(ruler, tmp_path)
+    summary = ran.result.summary
+    assert ran.code == 0 and ran.result.status == "complete"
+    assert (summary.completed, summary.failed) == (8, 0)
+    assert summary.total_output_tokens == true.tokens == 8 * 128
+    assert summary.total_input_tokens == 8 * 16
+    for name, seconds in (
+        ("ttft", true.ttft),
+        ("itl", true.itl),
+        ("tpot", true.tpot),
+        ("e2e_latency", true.e2e),
+    ):
+        close(summary, name, seconds)
+    assert summary.duration == pytest.approx(true.duration, rel=SHARE)
+    assert summary.output_throughput == pytest.approx(true.output_throughput, rel=SHARE)
+    assert summary.peak_concurrency == 8
+    assert summary.itl_source == {"chunk": 1.0}
+
+
+def test_each_token_has_its_own_time(ruler: Ruler, tmp_path: Path) -> None:
+    """The kernel's stamps against the ruler's, token by token."""
+    ran, _ = measured(ruler, tmp_path)
+    errors = np.concatenate(
+        [
+            request.token_ns - stream.sent_ns
+            for request, stream in zip(ran.requests, ran.streams(ruler.dump()), strict=True)
+        ]
+    )
+    assert ran.result.audit.clock == "kernel"
+    # No token came before it was sent, beyond the two clocks' own disagreement.
+    assert errors.min() > -50_000
+    assert np.median(errors) < 150_000
+
+
+def test_an_answer_that_stops_early_is_counted_as_such(ruler: Ruler, tmp_path: Path) -> None:
+    ran, true = measured(ruler, tmp_path, stop_at=64)
+    summary, lengths = ran.result.summary, ran.result.lengths
+    assert summary.completed == summary.stopped_early == lengths.stopped_early == 8
+    assert summary.total_output_tokens == true.tokens == 8 * 64
+    assert (lengths.asked_output, lengths.seen_output) == (8 * 128, 8 * 64)
+    assert summary.output_throughput == pytest.approx(true.output_throughput, rel=SHARE)
+    close(summary, "tpot", true.tpot)
+
+
+def test_reasoning_is_tokens_and_text_comes_later(ruler: Ruler, tmp_path: Path) -> None:
+    ran, true = measured(ruler, tmp_path, reasoning=64)
+    summary = ran.result.summary
+    assert summary.total_output_tokens == true.tokens == 8 * 128
+    close(summary, "ttft", true.ttft)
+    close(summary, "tpot", true.tpot)
+    streams = ran.streams(ruler.dump())
+    firsts = np.array([s.sent_ns[64] for s in streams]) - np.array(list(ran.sent_ns.values()))
+    close(summary, "ttfo", firsts / 1e9)
+    assert summary.mean_ttfo_ms and summary.mean_ttft_ms
+    assert summary.mean_ttfo_ms > summary.mean_ttft_ms + 200
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        pytest.param("err_every", "stream_error", id="error-event"),
+        pytest.param("cut_every", "cut", id="cut"),
+        pytest.param("fail_every", "http_500", id="500"),
+    ],
+)
+def test_a_fault_has_its_name_and_is_in_no_average(
+    ruler: Ruler, tmp_path: Path, fault: str, kind: str
+) -> None:
+    # Two probes go first, so of the requests 3 to 10 the 4th and the 8th fail.
+    ran, true = measured(ruler, tmp_path, **{fault: 4})
+    summary = ran.result.summary
+    assert ran.code == 1 and ran.result.status == "complete"
+    assert summary.failures == {kind: 2}
+    assert (summary.completed, summary.failed) == (6, 2)
+    assert summary.total_output_tokens == true.tokens == 6 * 128
+    for name, seconds in (("ttft", true.ttft), ("itl", true.itl), ("tpot", true.tpot)):
+        close(summary, name, seconds)
+    assert summary.output_throughput == pytest.approx(true.output_throughput, rel=SHARE)
+
+
+@pytest.mark.parametrize(
+    ("words", "source"),
+    [
+        pytest.param(["--count-tokens", "auto"], "usage", id="counts-by-the-server"),
+        pytest.param(["--count-tokens", "off"], "tokenizer", id="counts-by-the-tokenizer"),
+    ],
+)
+def test_several_tokens_a_chunk_are_told_apart(
+    ruler: Ruler, tmp_path: Path, words: list[str], source: str
+) -> None:
+    ran, true = measured(ruler, tmp_path, *words, k=4)
+    summary = ran.result.summary
+    assert summary.itl_source == {source: 1.0}
+    assert summary.total_output_tokens == true.tokens == 8 * 128
+    # The chunks come every 20 ms, the tokens every 5.
+    close(summary, "icl", true.itl)
+    assert summary.mean_itl_ms == pytest.approx(true.itl.mean() * 1e3 / 4, rel=SHARE, abs=LEAST_MS)
+    close(summary, "tpot", true.tpot)
+    told = [r.token_counts.tolist() for r in ran.requests]
+    assert told == [s.token_counts.tolist() for s in ran.streams(ruler.dump())]
+
+
+def test_hidden_tokens_are_no_gap(ruler: Ruler, tmp_path: Path) -> None:
+    ran, true = measured(ruler, tmp_path, hidden=3, role_early=1)
+    summary = ran.result.summary
+    assert summary.total_output_tokens == 8 * 128
+    assert {r.hidden_tokens for r in ran.requests} == {3}
+    for name, seconds in (("ttft", true.ttft), ("itl", true.itl), ("tpot", true.tpot)):
+        close(summary, name, seconds)
+    roles = [s.role_ns for s in ran.streams(ruler.dump())]
+    close(summary, "ttfc", (np.array(roles) - np.array(list(ran.sent_ns.values()))) / 1e9)
+
+
+def test_events_in_two_packets_are_one(ruler: Ruler, tmp_path: Path) -> None:
+    ran, true = measured(ruler, tmp_path, split=1)
+    summary = ran.result.summary
+    assert (summary.completed, summary.total_output_tokens) == (8, true.tokens)
+    for name, seconds in (("ttft", true.ttft), ("itl", true.itl)):
+        close(summary, name, seconds)
+
+
+def test_a_queue_in_the_server_is_in_the_ttft(ruler: Ruler, tmp_path: Path) -> None:
+    ran, true = measured(ruler, tmp_path, max_running=3)
+    summary = ran.result.summary
+    close(summary, "ttft", true.ttft)
+    assert summary.max_ttft_ms and summary.max_ttft_ms > 1200  # two whole answers of waiting
+    assert summary.peak_concurrency == true.peak == 8
+
+
+def test_the_servers_side_agrees(ruler: Ruler, tmp_path: Path) -> None:
+    ruler.configure(**PACED)
+    ran = run(ruler.url, *short(o=32), "--metrics", "--quiet", here=tmp_path)
+    server = ran.result.server
+    assert server and server.reconciliation
+    assert (server.generated_tokens, server.prompt_tokens) == (8 * 32, 8 * 16)

@@ -1,0 +1,229 @@
+"""When a run's requests are sent, and what is in them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from awkward_call import CHAT
+from awkward_server import AwkwardServer
+from run_here import Ran, run, short
+from spark_bench.display.sweep import measured
+from spark_bench.load.knee import knee
+from spark_bench.ruler.ruler import Ruler
+
+FAST = {"ttft_us": 5_000, "itl_us": 1_000}
+PLAIN = ["--warmup", "0", "--no-metrics", "--quiet"]
+MS = 1e6
+
+
+def loaded(ruler: Ruler, here: Path, *words: str, config: dict[str, int] | None = None) -> Ran:
+    ruler.configure(**(FAST | (config or {})))
+    ran = run(ruler.url, *words, *PLAIN, here=here)
+    assert ran.code == 0, ran.err
+    return ran
+
+
+def starts_ms(ran: Ran, what: str = "sent_ns") -> Any:
+    """Of each request, from the first of them on."""
+    found = np.sort([getattr(request, what) for request in ran.requests])
+    return (found - found[0]) / MS
+
+
+def texts(sent: Sequence[bytes]) -> list[str]:
+    return [json.loads(body)["messages"][0]["content"] for body in sent]
+
+
+def test_a_closed_loop_keeps_its_slots_full(ruler: Ruler, tmp_path: Path) -> None:
+    ran = loaded(ruler, tmp_path, *short(n=12, c=3))
+    assert ran.result.summary.peak_concurrency == 3
+    assert ran.result.config.request_rate is None
+    ended = sorted(r.done_ns for r in ran.requests)
+    later = sorted(r.sent_ns for r in ran.requests)[3:]
+    # A slot is refilled as soon as it comes free.
+    waits = [sent - end for sent, end in zip(later, ended, strict=False)]
+    assert min(waits) >= 0 and np.median(waits) < 5 * MS
+
+
+def test_a_constant_rate(ruler: Ruler, tmp_path: Path) -> None:
+    ran = loaded(ruler, tmp_path, *short(n=10, c="none"), "-r", "50", "--burstiness", "inf")
+    assert np.diff(starts_ms(ran, "scheduled_ns")) == pytest.approx(20, abs=0.01)
+    assert np.median(np.diff(starts_ms(ran))) == pytest.approx(20, abs=3)
+    assert ran.result.config.burstiness is None
+
+
+def test_a_poisson_rate_is_uneven_and_the_same_again(ruler: Ruler, tmp_path: Path) -> None:
+    words = [*short(n=20, c="none"), "-r", "100"]
+    due = [
+        starts_ms(loaded(ruler, tmp_path / name, *words, "--seed", seed), "scheduled_ns")
+        for name, seed in (("a", "1"), ("b", "1"), ("c", "2"))
+    ]
+    assert np.diff(due[0]).std() > 2
+    assert due[0] == pytest.approx(due[1], abs=0.001)
+    assert due[0] != pytest.approx(due[2], abs=1)
+
+
+def test_a_wait_for_a_slot_is_not_omitted(ruler: Ruler, tmp_path: Path) -> None:
+    """One slot of 12 ms each at 200 a second: the plain TTFT says all is well."""
+    summary = loaded(ruler, tmp_path, *short(n=20, c=1), "-r", "200").result.summary
+    assert summary.mean_ttft_ms and summary.mean_scheduled_ttft_ms
+    assert summary.mean_ttft_ms < 15
+    assert summary.max_scheduled_ttft_ms and summary.max_scheduled_ttft_ms > 80
+    assert summary.mean_scheduled_ttft_ms > summary.mean_ttft_ms + 30
+
+
+def test_a_queue_in_the_server_is_in_both(ruler: Ruler, tmp_path: Path) -> None:
+    words = [*short(n=20, c="none"), "-r", "200"]
+    summary = loaded(ruler, tmp_path, *words, config={"max_running": 1}).result.summary
+    assert summary.max_ttft_ms and summary.max_ttft_ms > 80
+    assert summary.mean_scheduled_ttft_ms == pytest.approx(summary.mean_ttft_ms, abs=5)
+
+
+def test_a_rate_that_grows(ruler: Ruler, tmp_path: Path) -> None:
+    ran = loaded(ruler, tmp_path, *short(n=40, c="none"), "--ramp", "20:200", "--burstiness", "inf")
+    gaps = np.diff(starts_ms(ran, "scheduled_ns"))
+    assert (np.diff(gaps) < 0).all() and gaps[0] > 30 and gaps[-1] < 8
+    ramp = ran.result.config.rate_ramp
+    assert ramp and (ramp.start, ramp.end, ramp.shape) == (20, 200, "linear")
+    assert ran.result.config.request_rate is None
+
+
+def test_slots_that_open_one_by_one(ruler: Ruler, tmp_path: Path) -> None:
+    config = {"itl_us": 50_000}
+    ran = loaded(ruler, tmp_path, *short(n=4, c=4), "--ramp-slots", "0.3", config=config)
+    assert starts_ms(ran) == pytest.approx([0, 100, 200, 300], abs=25)
+
+
+def test_a_sweep_ends_past_the_knee(ruler: Ruler, tmp_path: Path) -> None:
+    words = [*short(n=24), "--sweep", "concurrency=1..16"]
+    del words[words.index("-c") : words.index("-c") + 2]
+    ran = loaded(ruler, tmp_path, *words, config={"max_running": 4, "itl_us": 3_000})
+    files = sorted(file.name for file in tmp_path.glob("*.json"))
+    assert files == ["run_c1.json", "run_c2.json", "run_c4.json", "run_c8.json"]
+    found = knee([measured(result, "concurrency") for result in ran.results])
+    assert found and found.value == 4
+
+
+def test_turns_follow_their_answers(ruler: Ruler, tmp_path: Path) -> None:
+    words = [*short(n=6, c="none"), "--turns", "3", "--think-time", "0.05"]
+    ran = loaded(ruler, tmp_path, *words)
+    turns = sorted(ran.requests, key=lambda r: (r.conversation, r.turn))
+    assert [(r.conversation, r.turn) for r in turns] == [(c, t) for c in (0, 1) for t in (0, 1, 2)]
+    for before, after in pairwise(turns):
+        if before.conversation == after.conversation:
+            assert 50 * MS <= after.sent_ns - before.done_ns < 80 * MS
+            assert after.prompt_tokens == before.prompt_tokens + 16 + 8
+    assert all(r.prompt_tokens == r.asked_input for r in turns)
+    assert ran.result.lengths.differing == 0
+
+
+def test_a_duration_ends_a_load(ruler: Ruler, tmp_path: Path) -> None:
+    ran = loaded(ruler, tmp_path, *short(n=1000, c=2), "--duration", "0.2")
+    summary = ran.result.summary
+    assert ran.result.status == "complete" and not summary.failed
+    assert 10 < summary.completed < 60
+    assert starts_ms(ran)[-1] < 200
+    unsent = 1000 - summary.completed
+    assert f"{unsent} prompts were not sent within --duration 0.2" in ran.result.notes
+
+
+def test_a_duration_that_outlasts_the_prompts_is_told(ruler: Ruler, tmp_path: Path) -> None:
+    ran = loaded(ruler, tmp_path, *short(n=2, c=2), "--duration", "60")
+    assert any(note.startswith("all prompts were answered before") for note in ran.result.notes)
+
+
+# ---- what is sent ------------------------------------------------------------------------------
+
+
+def sent(awkward: AwkwardServer, here: Path, *words: str, last: int = 6) -> list[bytes]:
+    """The measured bodies of a run, sorted."""
+    ran = run(awkward.url, *short(n=6, o=2, c=2), *words, *PLAIN, here=here)
+    assert ran.code == 0, ran.err
+    came = [call.body for call in awkward.calls if call.path == CHAT]
+    return sorted(came[-last:])
+
+
+def test_the_seed_decides_every_byte(awkward: AwkwardServer, tmp_path: Path) -> None:
+    runs = [sent(awkward, tmp_path / str(n), "--seed", s) for n, s in enumerate(["7", "7", "8"])]
+    assert runs[0] == runs[1]
+    assert not set(texts(runs[0])) & set(texts(runs[2]))
+    openings = {text.split()[0] for text in texts(runs[0])}
+    assert len(openings) == 6  # no two begin alike, so no prefix cache helps
+
+
+def test_repeats_differ_from_each_other(awkward: AwkwardServer, tmp_path: Path) -> None:
+    both = sent(awkward, tmp_path, "--repeat", "2", last=12)
+    assert len(set(both)) == 12
+
+
+def test_a_cache_hit_is_one_prompt_for_all(awkward: AwkwardServer, tmp_path: Path) -> None:
+    both = sent(awkward, tmp_path, "--cache", "hit", "--repeat", "2", last=12)
+    assert len(set(both)) == 1
+
+
+def test_groups_share_their_prefix(awkward: AwkwardServer, tmp_path: Path) -> None:
+    words = ["-i", "40", "--shared-prefix", "20", "--prefix-groups", "2"]
+    heads = [tuple(text.split()[:15]) for text in texts(sent(awkward, tmp_path, *words))]
+    assert sorted(map(heads.count, set(heads))) == [3, 3]
+
+
+def mooncake(at: float, tokens: int, *blocks: int) -> dict[str, Any]:
+    return {"timestamp": at, "input_length": tokens, "output_length": 2, "hash_ids": blocks}
+
+
+def written(file: Path, *lines: object) -> str:
+    file.write_bytes(b"\n".join(map(msgspec.json.encode, lines)))
+    return str(file)
+
+
+def test_a_mooncake_trace_is_replayed(ruler: Ruler, tmp_path: Path) -> None:
+    trace = written(
+        tmp_path / "trace.jsonl",
+        mooncake(1000, 600, 1, 2),
+        mooncake(1200, 700, 1, 3),
+        mooncake(1400, 30, 4),
+    )
+    ran = loaded(ruler, tmp_path / "run", "--trace", trace, "--trace-speed", "2")
+    assert starts_ms(ran) == pytest.approx([0, 100, 200], abs=20)
+    assert [r.prompt_tokens for r in ran.requests] == [600, 700, 30]
+    config = ran.result.config
+    assert (config.num_prompts, config.input_len, config.request_rate) == (3, None, None)
+    assert config.dataset and (config.dataset.format, config.dataset.speed) == ("trace", 2.0)
+
+
+def test_a_trace_of_texts_as_far_as_n(awkward: AwkwardServer, tmp_path: Path) -> None:
+    trace = written(
+        tmp_path / "trace.jsonl",
+        {"at": 0, "output_len": 3, "prompt": "the first question"},
+        {"at": 0.01, "output_len": 2, "messages": [{"role": "user", "content": "a second"}]},
+        {"at": 0.02, "output_len": 2, "prompt": "one too many"},
+    )
+    ran = run(awkward.url, "--trace", trace, "-n", "2", *PLAIN, here=tmp_path / "run")
+    assert ran.code == 0, ran.err
+    came = [call.body for call in awkward.calls if call.path == CHAT][-2:]
+    assert texts(came) == ["the first question", "a second"]
+    assert [json.loads(body)["max_tokens"] for body in came] == [3, 2]
+    assert ran.result.config.num_prompts == 2
+
+
+def test_sharegpt_questions_are_asked(awkward: AwkwardServer, tmp_path: Path) -> None:
+    asked = [f"what is the answer to question number {n} of ours" for n in range(9)]
+    file = tmp_path / "sharegpt.json"
+    said = [
+        [{"from": "human", "value": text}, {"from": "gpt", "value": "one two three"}]
+        for text in asked
+    ]
+    file.write_bytes(msgspec.json.encode([{"conversations": turns} for turns in said]))
+    words = ["--sharegpt", str(file), "-n", "4", "-c", "2"]
+    ran = run(awkward.url, *words, *PLAIN, here=tmp_path / "run")
+    assert ran.code == 0, ran.err
+    came = [call.body for call in awkward.calls if call.path == CHAT][-4:]
+    assert len(set(texts(came))) == 4 and set(texts(came)) <= set(asked)
+    assert {json.loads(body)["max_tokens"] for body in came} == {3}
+    assert ran.result.config.dataset and ran.result.config.dataset.file == "sharegpt.json"
