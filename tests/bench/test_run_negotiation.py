@@ -1,0 +1,332 @@
+"""A run finds out what its server understands, and says what it had to leave out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from awkward_call import CHAT, Call
+from awkward_faults import KEY
+from awkward_network import tls_contexts
+from awkward_server import AwkwardServer
+from run_here import Ran, run, short
+from spark_bench.ruler.ruler import Ruler
+
+QUIET = ["--quiet", "--no-metrics"]
+NO_EOS = "the server takes no ignore_eos: answers may end before --output-len"
+NO_USAGE = "the server takes no stream_options: it tells no token counts"
+UNTOLD = "the server tells no token counts: they are the tokenizer's, or the events'"
+
+
+class Particular(AwkwardServer):
+    """Answers well what `refuses` gives no reason against; else with 400 and the reason.
+
+    models: what /v1/models lists; None: there is no such path
+    owner: of the models
+    flush: the status of /flush_cache
+    """
+
+    def __init__(
+        self,
+        refuses: Callable[[Call], str] = lambda call: "",
+        *,
+        models: tuple[str, ...] | None = ("awkward-model",),
+        owner: str = "nobody",
+        flush: str = "200 OK",
+    ) -> None:
+        super().__init__()
+        self.refuses, self.models, self.owner, self.flush = refuses, models, owner, flush
+
+    def _answer(self, call: Call) -> bool:
+        if call.path == "/flush_cache":
+            call.send_error(self.flush, "not while requests run")
+        elif call.path == "/v1/models" and self.models is None:
+            call.send_error("404 Not Found", "Not Found")
+        elif call.path == "/v1/models":
+            entries = [{"id": name, "owned_by": self.owner} for name in self.models or ()]
+            call.send_json({"object": "list", "data": entries})
+        elif call.path == CHAT and (reason := self.refuses(call)):
+            call.send_error("400 Bad Request", reason)
+        else:
+            return super()._answer(call)
+        return True
+
+    def asked(self, path: str = CHAT) -> list[Call]:
+        return [call for call in self.calls if call.path == path]
+
+
+@contextmanager
+def measured(server: Particular, here: Path, *words: str) -> Iterator[Ran]:
+    with server:
+        yield run(server.url, *short(n=4, c=2, o=4), *QUIET, *words, here=here)
+
+
+def unknown(*fields: str) -> Callable[[Call], str]:
+    """Refuses a request that has any of these; "a.b" is field b of a."""
+
+    def reason(call: Call) -> str:
+        for field in fields:
+            name, _, inner = field.partition(".")
+            if name in call.json and (not inner or inner in call.json[name]):
+                return f"Unknown field: {field}"
+        return ""
+
+    return reason
+
+
+EACH = "stream_options.continuous_usage_stats"
+
+
+@pytest.mark.parametrize(
+    ("fields", "kept", "notes"),
+    [
+        pytest.param([EACH], {"ignore_eos", "stream_options"}, [], id="counts-with-each"),
+        pytest.param(["ignore_eos"], {"stream_options"}, [NO_EOS], id="ignore_eos"),
+        pytest.param(["stream_options"], {"ignore_eos"}, [NO_USAGE, UNTOLD], id="stream_options"),
+        pytest.param(
+            ["ignore_eos", "stream_options"], set(), [NO_EOS, NO_USAGE, UNTOLD], id="both"
+        ),
+        pytest.param(["ignore_eos", EACH], {"stream_options"}, [NO_EOS], id="some-of-each"),
+    ],
+)
+def test_what_is_refused_is_left_out_and_nothing_else(
+    tmp_path: Path, fields: list[str], kept: set[str], notes: list[str]
+) -> None:
+    server = Particular(unknown(*fields))
+    with measured(server, tmp_path) as ran:
+        assert ran.code == 0, ran.err
+    body = server.asked()[-1].json
+    assert {"ignore_eos", "stream_options"} & set(body) == kept
+    assert "continuous_usage_stats" not in body.get("stream_options", {})
+    assert list(ran.result.notes) == notes
+    assert ran.result.config.ignore_eos == ("ignore_eos" in kept)
+    assert ran.result.summary.total_output_tokens == 4 * 4
+
+
+def test_a_refusal_for_another_reason_is_the_result(tmp_path: Path) -> None:
+    server = Particular(lambda call: "this model is for embeddings")
+    with measured(server, tmp_path) as ran:
+        assert ran.code == 1
+    assert ran.result.summary.failures == {"http_400": 4}
+    assert "ignore_eos" in server.asked()[-1].json
+    assert any("this model is for embeddings" in note for note in ran.result.notes)
+
+
+def test_the_whole_is_asked_for_where_nothing_is_refused(ruler: Ruler, tmp_path: Path) -> None:
+    """Counts with each event only where they tell something: events of several tokens."""
+    for k, each in ((1, False), (2, True)):
+        ruler.configure(ttft_us=1000, itl_us=1000, k=k)
+        ran = run(ruler.url, *short(), *QUIET, here=tmp_path / str(k))
+        assert ran.code == 0 and not ran.result.notes
+        assert (ran.result.config.count_tokens == "usage") == each
+
+
+@pytest.mark.parametrize("endpoint", ["chat", "completions", "generate"])
+def test_each_endpoint(ruler: Ruler, tmp_path: Path, endpoint: str) -> None:
+    ruler.configure(ttft_us=1000, itl_us=1000)
+    ran = run(ruler.url, *short(), *QUIET, "--endpoint", endpoint, here=tmp_path)
+    summary = ran.result.summary
+    assert ran.code == 0, ran.err
+    assert (summary.completed, summary.total_output_tokens) == (8, 8 * 8)
+    assert summary.total_input_tokens == 8 * 16
+    assert ran.result.lengths.differing == 0 and not ran.result.notes
+
+
+def test_a_server_without_usage(awkward: AwkwardServer, tmp_path: Path) -> None:
+    ran = run(awkward.at("missing_usage"), *short(o=4), *QUIET, here=tmp_path)
+    assert ran.code == 0
+    assert ran.result.notes == (UNTOLD,)
+    summary = ran.result.summary
+    assert (summary.completed, summary.total_output_tokens) == (8, 8 * 4)
+    assert ran.result.lengths.checked == 0
+
+
+def test_lengths_without_a_tokenizer_are_called_approximate(
+    awkward: AwkwardServer, tmp_path: Path
+) -> None:
+    ran = run(awkward.url, *short(o=4), "--no-metrics", here=tmp_path)
+    assert ran.code == 0
+    assert ran.result.lengths.tokenizer is None
+    assert "approximate, for want of a tokenizer (--tokenizer)" in ran.out
+
+
+def test_lengths_that_the_server_counts_otherwise_are_told(tmp_path: Path) -> None:
+    """Its /tokenize counts letters, its usage words."""
+
+    class Letters(Particular):
+        def _answer(self, call: Call) -> bool:
+            if call.path != "/tokenize":
+                return super()._answer(call)
+            call.send_json({"count": len(call.json["prompt"])})
+            return True
+
+    with Letters() as server:
+        ran = run(server.url, *short(i=64, o=4), "--no-metrics", here=tmp_path)
+    lengths = ran.result.lengths
+    assert lengths.tokenizer == "the server's /tokenize"
+    assert lengths.differing == lengths.checked == 8
+    assert lengths.asked_input == 8 * 64 and lengths.largest_difference < -20
+    assert "8 of 8 prompts differ from what was asked" in ran.out
+
+
+# ---- which model -------------------------------------------------------------------------------
+
+
+def test_without_a_list_the_model_is_the_users(tmp_path: Path) -> None:
+    server = Particular(models=None)
+    with measured(server, tmp_path, "--model", "mine") as ran:
+        assert ran.code == 0
+    assert server.asked()[-1].json["model"] == "mine"
+    assert any("the model is unchecked" in note for note in ran.result.notes)
+
+
+def test_the_first_of_the_list_is_taken(tmp_path: Path) -> None:
+    server = Particular(models=("one", "two"))
+    with measured(server, tmp_path) as ran:
+        assert ran.code == 0
+    assert ran.result.config.model == server.asked()[-1].json["model"] == "one"
+
+
+def test_a_model_that_is_not_served(tmp_path: Path) -> None:
+    server = Particular(models=("qwen-72b", "llama-8b"))
+    with measured(server, tmp_path, "--model", "qwen-7b") as ran:
+        assert ran.code == 2
+    assert ran.err.count("\n") == 1 and "serves qwen-72b, llama-8b; did you mean" in ran.err
+    assert not server.asked() and not ran.results
+
+
+# ---- who may ask -------------------------------------------------------------------------------
+
+
+def test_a_key_that_is_missing(awkward: AwkwardServer, tmp_path: Path) -> None:
+    ran = run(awkward.at("needs_key"), *short(), *QUIET, here=tmp_path)
+    assert ran.code == 1 and not ran.results
+    assert "401: set SPARK_BENCH_API_KEY or --api-key-file" in ran.err
+
+
+@pytest.mark.parametrize("source", ["environment", "file"])
+def test_a_key_opens_and_is_never_told(awkward: AwkwardServer, tmp_path: Path, source: str) -> None:
+    file = tmp_path / "key"
+    file.write_text(f"{KEY}\n")
+    file.chmod(0o600)
+    words = ["--api-key-file", str(file)] if source == "file" else []
+    env = {"SPARK_BENCH_API_KEY": KEY} if source == "environment" else None
+    here = tmp_path / "run"
+    ran = run(
+        awkward.at("needs_key"),
+        *short(o=4),
+        *words,
+        "--json",
+        "--save-requests",
+        here=here,
+        env=env,
+    )
+    assert ran.code == 0, ran.err
+    kept = b"".join(path.read_bytes() for path in here.iterdir())
+    assert KEY not in ran.out + ran.err and KEY.encode() not in kept
+    # The server's metrics, models and prompts were all asked for with it.
+    assert {call.headers.get("authorization") for call in awkward.calls} == {f"Bearer {KEY}"}
+
+
+# ---- what goes before --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("owner", "flush", "flushed", "told"),
+    [
+        pytest.param("sglang", "200 OK", 1, False, id="sglang"),
+        pytest.param("sglang", "400 Bad Request", 1, True, id="sglang-refuses"),
+        pytest.param("vllm", "200 OK", 0, False, id="another-engine"),
+    ],
+)
+def test_sglangs_prefix_cache_is_emptied(
+    tmp_path: Path, owner: str, flush: str, flushed: int, told: bool
+) -> None:
+    server = Particular(owner=owner, flush=flush)
+    with measured(server, tmp_path) as ran:
+        assert ran.code == 0
+    assert len(server.asked("/flush_cache")) == flushed
+    assert any("refused /flush_cache" in note for note in ran.result.notes) == told
+
+
+def test_a_cache_that_shall_be_hit_is_left_alone(tmp_path: Path) -> None:
+    server = Particular(owner="sglang")
+    with measured(server, tmp_path, "--cache", "hit", "--warmup", "1") as ran:
+        assert ran.code == 0
+    assert not server.asked("/flush_cache")
+    assert len({call.body for call in server.asked()[-5:]}) == 1  # the warm-up's, too
+
+
+def test_a_warm_up_that_fails_is_a_note(ruler: Ruler, tmp_path: Path) -> None:
+    ruler.configure(ttft_us=1000, itl_us=1000, fail_every=3)
+    ran = run(ruler.url, *short(n=1, c=1), *QUIET, here=tmp_path)
+    assert ran.code == 0
+    assert [n.partition(" (")[0] for n in ran.result.notes] == ["1 of 1 warm-up requests failed"]
+    assert ran.result.summary.failed == 0
+
+
+# ---- how it is reached -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        "byte_by_byte",
+        "gzipped",
+        "http_1_0",
+        "content_length",
+        "one_packet",
+        "odd_chunks",
+        "closes_each",
+        "closes_idle",
+        "continues_first",
+        "huge_headers",
+        "crlf",
+        "comments",
+        "no_done",
+        "two_events_a_send",
+    ],
+)
+def test_any_framing(awkward: AwkwardServer, tmp_path: Path, behaviour: str) -> None:
+    ran = run(awkward.at(behaviour), *short(o=4, n=6, c=3), *QUIET, here=tmp_path)
+    assert ran.code == 0, ran.err
+    summary = ran.result.summary
+    assert (summary.completed, summary.failed) == (6, 0)
+    assert summary.total_output_tokens == 6 * 4
+
+
+def test_ipv6(tmp_path: Path) -> None:
+    with AwkwardServer(ipv6=True) as server:
+        ran = run(server.url, *short(o=4), *QUIET, here=tmp_path)
+    assert (ran.code, ran.result.summary.completed) == (0, 8)
+    assert ran.result.config.url == server.url
+
+
+def test_tls_is_stated(tmp_path: Path) -> None:
+    context, trusted = tls_contexts(tmp_path)
+    env = {"SSL_CERT_FILE": str(trusted)}
+    with AwkwardServer(tls=context) as server:
+        ran = run(server.url, *short(o=4), "--no-metrics", here=tmp_path / "run", env=env)
+    assert (ran.code, ran.result.summary.completed) == (0, 8)
+    assert ran.result.audit.transport == "tls"
+    assert "(tls), lag p99" in " ".join(ran.out.split())
+
+
+def test_tls_that_nobody_vouches_for(tmp_path: Path) -> None:
+    context, _ = tls_contexts(tmp_path)
+    with AwkwardServer(tls=context) as server:
+        ran = run(server.url, *short(), *QUIET, here=tmp_path / "run")
+    assert ran.code == 1 and "certificate" in ran.err and ran.err.count("\n") == 1
+
+
+def test_bodies_have_what_was_added(awkward: AwkwardServer, tmp_path: Path) -> None:
+    added = {"top_p": 0.5, "stream_options": {"mine": 1}}
+    words = ["--extra-body", json.dumps(added), "--temperature", "0.3"]
+    ran = run(awkward.url, *short(o=4), *QUIET, *words, here=tmp_path)
+    body = awkward.calls[-1].json
+    assert ran.code == 0
+    assert (body["top_p"], body["temperature"]) == (0.5, 0.3)
+    assert body["stream_options"] == {"include_usage": True, "mine": 1}
