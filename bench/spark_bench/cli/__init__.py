@@ -14,11 +14,15 @@ main = Commands(
         "run": "spark_bench.cli.run",
         "verify": "spark_bench.cli.verify",
         "profiles": "spark_bench.cli.profiles",
+        "compare": "spark_bench.cli.compare",
+        "history": "spark_bench.cli.history",
     },
     shorts={
         "run": "Send a load to a server and measure it.",
         "verify": "Measure this client itself, on this machine.",
         "profiles": "List the profiles that `run` knows.",
+        "compare": "Set runs beside each other: differences, chance, gates for CI.",
+        "history": "The results there are: list, find again, follow over time.",
     },
     help="Measure an OpenAI-compatible LLM server, from what the kernel saw.",
 )

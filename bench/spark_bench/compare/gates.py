@@ -1,0 +1,190 @@
+"""Limits for CI: `output_throughput=-3%` finds a regression of 3 %, whatever the spread.
+
+A gate's limit is the regression that must not pass. With L the limit and R the regression that the
+repeats show (stats.py: trimmed, on logarithms for per cent, as it is for milliseconds):
+
+  holds    a regression of L or more is excluded: R's one-sided 99 % bound lies short of L.
+           So a regression of L passes once in a hundred.
+  failed   it is not excluded, and there is one: R's one-sided bound on the other side lies beyond
+           0, at 1 % divided by the number of gates and runs held against them.
+           So all gates together fail for identical runs once in a hundred.
+  unjudged neither: the spread is too wide for so few repeats. An error, not a pass.
+
+Both rates hold by construction, if the repeats tell the spread; that leaves the spread only the
+choice between a verdict and none, and `Verdict.found` says which regressions would be found.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from msgspec import Struct
+
+from spark_bench.compare import stats
+from spark_bench.compare.load import Run
+from spark_bench.compare.names import better, find
+from spark_bench.errors import BadInput, BenchError
+
+FALSE_ALARMS = 0.01  # of all gates together
+MISSES = 0.01  # of a regression as large as the limit, by each gate
+POWER = 0.95
+
+_LIMIT = re.compile(r"([+-])(\d+(?:\.\d+)?)\s*(%|ms|)")
+_FORM = "give NAME=LIMIT, such as output_throughput=-3%, ttft_p99=+5% or ttft_p99=+20ms"
+
+
+class GateFailed(BenchError):
+    """Something got worse than a gate allows."""
+
+
+class GateUnjudged(BenchError):
+    """A gate that the results can't be held against."""
+
+    exit_code = 2
+
+
+class Gate(Struct, frozen=True):
+    """The regression of a figure that must not pass.
+
+    text: as typed; limit: its size, in per cent or ms; higher: more of the figure is better
+    """
+
+    text: str
+    name: str
+    limit: float
+    unit: Literal["%", "ms"]
+    higher: bool
+
+
+class Verdict(Struct, frozen=True):
+    """A gate held against one run.
+
+    regression, low, high: what the repeats show (99 % bounds), in the gate's unit; more is worse
+    found: the smallest regression that this gate would find in 95 % of such comparisons
+    why: of an outcome that is none
+    """
+
+    gate: Gate
+    run: str
+    outcome: Literal["holds", "failed", "unjudged"]
+    regression: float | None = None
+    low: float | None = None
+    high: float | None = None
+    found: float | None = None
+    why: str = ""
+
+
+def parse(text: str) -> tuple[Gate, ...]:
+    """What --gate was given. BadInput for what is no gate, or says the same figure twice."""
+    gates = [_gate(each.strip()) for each in text.split(",")]
+    for index, gate in enumerate(gates):
+        if gate.name in (before.name for before in gates[:index]):
+            raise BadInput(f"--gate has two limits for {gate.name}: give one")
+    return tuple(gates)
+
+
+def _gate(text: str) -> Gate:
+    name, equals, limit = text.partition("=")
+    if not equals or not name.strip():
+        raise BadInput(f"--gate {text!r} is no gate: {_FORM}")
+    key = find(name, "--gate")
+    found = _LIMIT.fullmatch(limit.strip())
+    if not found:
+        raise BadInput(f"--gate {text}: {limit.strip()!r} is no limit: {_FORM}")
+    sign, size, unit = found[1], float(found[2]), found[3]
+    good = better(key)
+    if not good:
+        raise BadInput(f"--gate {text}: more of {key} is neither better nor worse; gate another")
+    if (sign == "-") != (good == "higher"):
+        way = "fall, such as -3%" if good == "higher" else "rise, such as +5%"
+        raise BadInput(
+            f"--gate {text}: of {key}, {'more' if good == 'higher' else 'less'} is better; say "
+            f"how far it must not {way}"
+        )
+    if unit == "" or (unit == "ms" and not key.endswith("_ms")):
+        allowed = "% or ms" if key.endswith("_ms") else "%"
+        raise BadInput(f"--gate {text}: the limit's unit is {unit or 'missing'}; give {allowed}")
+    if not size or (unit == "%" and sign == "-" and size >= 100):
+        bounds = "more than 0" + (" and less than 100 %" if unit == "%" and sign == "-" else "")
+        raise BadInput(f"--gate {text}: the limit must be {bounds}, as no run equals another")
+    return Gate(text, key, size, "ms" if unit == "ms" else "%", good == "higher")
+
+
+def judge(gates: Sequence[Gate], runs: Sequence[Run]) -> list[Verdict]:
+    """Each gate against each run but the first, which is the baseline."""
+    alpha = FALSE_ALARMS / max(1, len(gates) * (len(runs) - 1))
+    return [_verdict(gate, runs[0], run, alpha) for gate in gates for run in runs[1:]]
+
+
+def _verdict(gate: Gate, base: Run, run: Run, alpha: float) -> Verdict:
+    first, second = base.values(gate.name), run.values(gate.name)
+    if why := _hindrance(gate, base, run):
+        return Verdict(gate, run.letter, "unjudged", why=why)
+    relative = gate.unit == "%"
+    if relative:
+        first, second = [math.log(value) for value in first], [math.log(value) for value in second]
+    finest = stats.FINEST if relative else stats.FINEST * abs(float(np.mean(first)))
+    apart = stats.contrast(stats.locations([first], finest), stats.locations([second], finest))
+    regression = float(apart.difference[0]) * (-1 if gate.higher else 1)
+    error, freedom = float(apart.error[0]), apart.freedom
+    low = regression - float(stats.quantile(1 - alpha, freedom)[0]) * error
+    high = regression + float(stats.quantile(1 - MISSES, freedom)[0]) * error
+    limit = _scaled(gate, gate.limit)
+    outcome: Literal["holds", "failed", "unjudged"]
+    outcome = "holds" if high < limit else "failed" if low > 0 else "unjudged"
+    slack = float((stats.quantile(1 - MISSES, freedom) - stats.quantile(POWER, freedom))[0]) * error
+    found = max(float(apart.detectable(alpha, POWER)[0]), limit - slack)
+    fewer = min(len(first), len(second))
+    return Verdict(
+        gate,
+        run.letter,
+        outcome,
+        regression=_unscaled(gate, regression),
+        low=_unscaled(gate, low),
+        high=_unscaled(gate, high),
+        found=_unscaled(gate, found),
+        why=_too_wide(apart, fewer, limit, alpha) if outcome == "unjudged" else "",
+    )
+
+
+def _hindrance(gate: Gate, base: Run, run: Run) -> str:
+    """Why a gate can't be judged at all, with the cure; "" if it can."""
+    for each in (base, run):
+        values = each.values(gate.name)
+        if not values:
+            return f"{each.letter} has no {gate.name}"
+        if len(values) < 2:
+            return (
+                f"{each.letter} has 1 repeat, which says nothing of its spread: measure with "
+                "--repeat 5"
+            )
+        if gate.unit == "%" and min(values) <= 0:
+            return f"{each.letter} has a {gate.name} of {min(values):g}, of which no per cent exist"
+    return ""
+
+
+def _too_wide(apart: stats.Contrast, fewer: int, limit: float, alpha: float) -> str:
+    one = stats.Contrast(apart.difference[0], apart.error[0], apart.freedom[0])
+    needed = stats.enough(one, fewer, limit, alpha, MISSES)
+    cure = f"--repeat {needed} would tell" if needed else "a wider limit is needed"
+    return f"the spread is too wide for {fewer} repeats: {cure}"
+
+
+def _scaled(gate: Gate, size: float) -> float:
+    """A regression's size on the scale of the test, always positive."""
+    if gate.unit == "ms":
+        return size
+    return -math.log1p(-size / 100) if gate.higher else math.log1p(size / 100)
+
+
+def _unscaled(gate: Gate, size: float) -> float:
+    """Back, in the gate's unit."""
+    if gate.unit == "ms":
+        return size
+    if gate.higher:
+        return -100 * math.expm1(-min(size, 700.0) if size > 0 else min(-size, 700.0))
+    return 100 * math.expm1(min(size, 700.0))

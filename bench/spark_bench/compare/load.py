@@ -1,0 +1,171 @@
+"""From what was typed to runs: files, folders and globs, read and checked."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from spark_bench.compare.names import figures
+from spark_bench.errors import BadInput
+from spark_bench.result.codec import read
+from spark_bench.result.types import KIND, Result
+
+_KIND = f'"{KIND}"'.encode()
+_HEAD = 400  # bytes in which the file's kind stands
+
+
+class Part(Struct, frozen=True):
+    """What is needed of one result file; the rest of it is forgotten.
+
+    config, provenance: flat, by dotted place ("conversations.turns")
+    repeats: every figure of each repeat, by name
+    early: whole answers that ended before the length asked for
+    """
+
+    path: Path
+    id: str
+    status: str
+    verdict: str
+    config: dict[str, Any]
+    provenance: dict[str, Any]
+    repeats: tuple[dict[str, float], ...]
+    completed: int
+    failed: int
+    early: int
+
+
+class Run(Struct, frozen=True):
+    """One column of the matrix: a result, or several whose repeats are taken together.
+
+    letter: its short name in tables: "A" is the baseline
+    name: as it was typed
+    left_out: files of a folder or glob that are no results
+    """
+
+    letter: str
+    name: str
+    parts: tuple[Part, ...]
+    left_out: int = 0
+
+    @property
+    def repeats(self) -> int:
+        """Of all its files."""
+        return sum(len(part.repeats) for part in self.parts)
+
+    def values(self, name: str) -> list[float]:
+        """A figure's, over the repeats that have it."""
+        found = (each.get(name) for part in self.parts for each in part.repeats)
+        return [value for value in found if value is not None]
+
+
+def load(arguments: Sequence[str]) -> list[Run]:
+    """A run for each argument; of one alone, a run for each of its files, the oldest first.
+
+    BadInput names the file or argument that can't be used.
+    """
+    groups = [(argument, *_parts(argument)) for argument in arguments]
+    if len(groups) == 1:
+        argument, parts, left_out = groups[0]
+        if len(parts) == 1:
+            raise BadInput(
+                f"{argument} is one run: give another to compare it with, such as "
+                f"spark-bench compare {argument} OTHER.json"
+            )
+        groups = [(str(part.path), (part,), 0) for part in parts]
+        groups[0] = (*groups[0][:2], left_out)
+    return [
+        Run(letters(index), name, parts, left_out)
+        for index, (name, parts, left_out) in enumerate(groups)
+    ]
+
+
+def letters(index: int) -> str:
+    """A to Z, AA, AB and on, as spreadsheets name columns.
+
+    >>> letters(0), letters(25), letters(26)
+    ('A', 'Z', 'AA')
+    """
+    before, last = divmod(index, 26)
+    return (letters(before - 1) if before else "") + chr(ord("A") + last)
+
+
+def flat(value: Any, place: str = "") -> dict[str, Any]:
+    """Nested mappings and lists of them as one mapping, by dotted places.
+
+    >>> flat({"ranks": [{"node": "a"}], "tp": 2})
+    {'ranks[0].node': 'a', 'tp': 2}
+    """
+    if isinstance(value, dict) and value:
+        items = [(f"{place}.{key}" if place else str(key), each) for key, each in value.items()]
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
+        items = [(f"{place}[{index}]", each) for index, each in enumerate(value)]
+    else:
+        return {place: value}
+    return {key: leaf for at, each in items for key, leaf in flat(each, at).items()}
+
+
+def part(path: Path, result: Result) -> Part:
+    """What is kept of a result."""
+    repeats = result.repeats or (result,)
+    provenance = flat(msgspec.to_builtins(result.provenance))
+    provenance |= {
+        "client.clock": result.audit.clock,
+        "client.transport": result.audit.transport,
+        "client.tokenizer": result.lengths.tokenizer,
+    }
+    return Part(
+        path=path,
+        id=result.id,
+        status=result.status,
+        verdict=result.audit.verdict,
+        config=flat(msgspec.to_builtins(result.config)),
+        provenance=provenance,
+        repeats=tuple(figures(repeat) for repeat in repeats),
+        completed=result.summary.completed,
+        failed=result.summary.failed,
+        early=result.summary.stopped_early,
+    )
+
+
+def _parts(argument: str) -> tuple[tuple[Part, ...], int]:
+    """Its results, the oldest first, each once; and how many other files it names."""
+    path = Path(argument)
+    if path.is_file():
+        return (part(path, read(path)),), 0
+    paths = _named(argument, path)
+    results = [each for each in paths if _is_result(each)]
+    if not results:
+        raise BadInput(
+            f"{argument} has no result of spark-bench run in it: give a result file, a folder "
+            "that holds some, or a quoted glob such as 'benchmark_results/bench_quick_*.json'"
+        )
+    parts = {found.id: found for found in (part(each, read(each)) for each in results)}
+    return tuple(parts[key] for key in sorted(parts)), len(paths) - len(results)
+
+
+def _named(argument: str, path: Path) -> list[Path]:
+    if path.is_dir():
+        return _files(path.glob("*.json"))
+    found = _files(Path(name) for name in glob.glob(argument, recursive=True))
+    if found:
+        return found
+    what = "matches no file" if glob.has_magic(argument) else "is not there"
+    raise BadInput(f"{argument} {what}: give a result file, a folder, or a quoted glob")
+
+
+def _files(paths: Iterable[Path]) -> list[Path]:
+    return sorted(path for path in paths if path.is_file() and not path.name.startswith("."))
+
+
+def _is_result(path: Path) -> bool:
+    """By its first bytes; one that is damaged further on is still one, and an error later."""
+    try:
+        with path.open("rb") as file:
+            return _KIND in file.read(_HEAD)
+    except OSError as error:
+        raise BadInput(f"{path} can't be read: {error.strerror}.") from error

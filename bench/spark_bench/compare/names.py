@@ -1,0 +1,122 @@
+"""The figures that can be compared: their names, short names, and which way is better."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Literal
+
+from spark_bench.errors import BadInput
+from spark_bench.metrics.figures import Summary
+from spark_bench.metrics.steady import Steady
+from spark_bench.result.types import Measured
+
+Better = Literal["higher", "lower", ""]
+
+_NUMBERS = ("int", "float", "float | None")
+SUMMARY = tuple(name for name, kind in Summary.__annotations__.items() if kind in _NUMBERS)
+STEADY = tuple(name for name, kind in Steady.__annotations__.items() if kind in _NUMBERS)
+GOODPUT = ("request_goodput", "slo_attainment")
+JOULE = "tokens_per_joule"
+KNOWN = (*SUMMARY, *(f"steady.{name}" for name in STEADY), JOULE)
+
+DEFAULT = (
+    "output_throughput",
+    "total_throughput",
+    "request_throughput",
+    "request_goodput",
+    *(
+        f"{figure}_{name}_ms"
+        for name in ("ttft", "itl", "tpot", "e2e_latency")
+        for figure in ("mean", "median", "p99")
+    ),
+)
+
+_LATENCIES = {
+    "ttft": "ttft",
+    "itl": "itl",
+    "tpot": "tpot",
+    "e2e": "e2e_latency",
+    "e2e_latency": "e2e_latency",
+    "ttfc": "ttfc",
+    "ttfo": "ttfo",
+    "icl": "icl",
+    "scheduled_ttft": "scheduled_ttft",
+    "scheduled_e2e": "scheduled_e2e_latency",
+    "e2e_done": "e2e_done",
+}
+_STATISTICS = {
+    "mean": "mean",
+    "median": "median",
+    "p50": "median",
+    "std": "std",
+    "p90": "p90",
+    "p95": "p95",
+    "p99": "p99",
+    "p99_9": "p99_9",
+    "max": "max",
+}
+_HIGHER = ("max_output_tokens_per_s", JOULE, *GOODPUT)
+_LOWER = ("duration", "failed", "stopped_early")
+
+
+def _aliases() -> dict[str, str]:
+    """ttft → median_ttft_ms, ttft_p99 and p99_ttft → p99_ttft_ms, and so on."""
+    short = {"throughput": "output_throughput", "goodput": "request_goodput"}
+    for name, latency in _LATENCIES.items():
+        short[name] = f"median_{latency}_ms"
+        for word, statistic in _STATISTICS.items():
+            short[f"{name}_{word}"] = short[f"{word}_{name}"] = f"{statistic}_{latency}_ms"
+    return short
+
+
+ALIASES = _aliases()
+
+
+def find(name: str, option: str) -> str:
+    """The summary's key for a name or short name. BadInput, naming the option, for others."""
+    wanted = name.strip().lower()
+    if wanted in KNOWN:
+        return wanted
+    if wanted in ALIASES:
+        return ALIASES[wanted]
+    near = difflib.get_close_matches(wanted, (*KNOWN, *ALIASES), n=3)
+    hint = f" (did you mean {' or '.join(near)}?)" if near else ""
+    raise BadInput(
+        f"{option}: {name!r} is no figure{hint}; give keys of a result's summary, or short ones "
+        "such as output_throughput, ttft, ttft_p99, itl_mean, e2e"
+    )
+
+
+def chosen(text: str | None) -> tuple[str, ...]:
+    """The figures that --metrics names: a list, "all", or None for the usual ones."""
+    if text is None:
+        return DEFAULT
+    if text.strip().lower() == "all":
+        return KNOWN
+    return tuple(dict.fromkeys(find(name, "--metrics") for name in text.split(",")))
+
+
+def better(name: str) -> Better:
+    """Which way is better; "" for what merely describes the load (counts, concurrency)."""
+    plain = name.removeprefix("steady.")
+    if plain.endswith("_throughput") or plain in _HIGHER:
+        return "higher"
+    return "lower" if plain.endswith("_ms") or plain in _LOWER else ""
+
+
+def figures(measured: Measured) -> dict[str, float]:
+    """Every figure that one repeat has, by its name."""
+    summary, steady, nodes = measured.summary, measured.summary.steady, measured.nodes
+    found = dict(_numbers(summary, SUMMARY))
+    if steady:
+        found |= {f"steady.{name}": value for name, value in _numbers(steady, STEADY)}
+    if nodes and nodes.tokens_per_joule is not None:
+        found[JOULE] = nodes.tokens_per_joule
+    return found
+
+
+def _numbers(struct: object, names: Iterable[str]) -> Iterable[tuple[str, float]]:
+    for name in names:
+        if (value := getattr(struct, name)) is not None:
+            yield name, float(value)

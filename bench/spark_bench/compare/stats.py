@@ -1,0 +1,133 @@
+"""Whether two sets of repeats differ: Yuen's test on the logarithms of their figures.
+
+Yuen (1974) is Welch's t-test with trimmed means and winsorized variances: from five repeats on the
+best and the worst fifth count less, so that one repeat that another program disturbed neither
+feigns a difference nor hides one. With fewer repeats it is Welch's. Logarithms make the difference
+a ratio, the same forwards and backwards. A permutation test was not taken: of 5 + 5 repeats there
+are 252 arrangements, too few for one alarm in a hundred over several figures.
+
+On the ruler's measured spread, all runs taken, a 3 % regression with 5 repeats was found in 98 % of
+trials this way and in 94 % by Welch's; both kept their error rates on normal, heavy-tailed and
+unequal spreads.
+
+Arrays are of any shape; NaN stands for what can't be told.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+LEVEL = 0.95
+TRIM = 0.2  # at each end; Wilcox' and Yuen's usual choice
+# Relative spread below which repeats are not believed to be alike: clocks and schedulers aren't.
+FINEST = 1e-4
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where the repeats of a figure lie, on the scale they were given in.
+
+    error2: the squared standard error of `centre`; NaN with less than two repeats
+    freedom: degrees of it
+    n: repeats
+    """
+
+    centre: Floats
+    error2: Floats
+    freedom: Floats
+    n: Floats
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The second less the first, with its standard error and Welch's degrees of freedom."""
+
+    difference: Floats
+    error: Floats
+    freedom: Floats
+
+    def interval(self, level: float = LEVEL) -> tuple[Floats, Floats]:
+        """Both ends."""
+        half = quantile((1 + level) / 2, self.freedom) * self.error
+        return self.difference - half, self.difference + half
+
+    def p(self) -> Floats:
+        """Two-sided."""
+        from scipy.special import stdtr
+
+        with np.errstate(invalid="ignore"):
+            found = 2.0 * stdtr(self.freedom, -np.abs(self.difference) / self.error)
+        return np.asarray(found, np.float64)
+
+    def detectable(self, alpha: float, power: float = 0.95) -> Floats:
+        """The smallest difference that a one-sided test at `alpha` finds with that probability."""
+        return (quantile(1 - alpha, self.freedom) + quantile(power, self.freedom)) * self.error
+
+
+def quantile(p: float, freedom: Floats) -> Floats:
+    """Student's."""
+    from scipy.special import stdtrit  # scipy.stats takes 0.7 s and 70 MB for it
+
+    return np.asarray(stdtrit(freedom, p), np.float64)
+
+
+def locate(values: Sequence[float], finest: float) -> tuple[float, float, float, int]:
+    """(centre, error2, freedom, n) of repeats; finest: the smallest spread that is believed."""
+    n = len(values)
+    if n < 2:
+        return (values[0] if n else math.nan), math.nan, math.nan, n
+    cut = int(TRIM * n + 1e-9)
+    ordered = sorted(values)
+    kept = ordered[cut : n - cut]
+    centre = math.fsum(kept) / len(kept)
+    winsorized = [kept[0]] * cut + kept + [kept[-1]] * cut
+    middle = math.fsum(winsorized) / n
+    squares = math.fsum((value - middle) ** 2 for value in winsorized)
+    squares = max(squares, finest**2 * (n - 1))
+    h = len(kept)
+    return centre, squares / (h * (h - 1)), h - 1, n
+
+
+def locations(samples: Sequence[Sequence[float]], finest: float = FINEST) -> Location:
+    """Of each."""
+    columns = np.array([locate(sample, finest) for sample in samples], np.float64).reshape(-1, 4).T
+    return Location(*columns)
+
+
+def contrast(first: Location, second: Location) -> Contrast:
+    """NaN where either has less than two repeats."""
+    total = first.error2 + second.error2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        parts = first.error2**2 / first.freedom + second.error2**2 / second.freedom
+        return Contrast(second.centre - first.centre, np.sqrt(total), total**2 / parts)
+
+
+def holm(p: Floats) -> Floats:
+    """Holm's adjustment for all of them together; NaN stays and doesn't count."""
+    adjusted = np.full(p.size, np.nan)
+    known = np.flatnonzero(~np.isnan(p.ravel()))
+    order = known[np.argsort(p.ravel()[known], kind="stable")]
+    scaled = p.ravel()[order] * np.arange(order.size, 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
+    return adjusted.reshape(p.shape)
+
+
+def enough(contrast: Contrast, n: float, margin: float, alpha: float, miss: float) -> int | None:
+    """Repeats on each side, with the spread found, that would leave `margin` decided.
+
+    n: repeats that the contrast comes from, the fewer of both. None: more than a thousand.
+    """
+    per_repeat = float(contrast.error) * math.sqrt(n)
+    for wanted in range(max(2, int(n) + 1), 1001):
+        freedom = np.array(2.0 * (wanted - 1 - 2 * int(TRIM * wanted + 1e-9)))
+        width = float(quantile(1 - alpha, freedom) + quantile(1 - miss, freedom))
+        if width * per_repeat / math.sqrt(wanted) <= margin:
+            return wanted
+    return None

@@ -1,0 +1,134 @@
+"""A comparison from its arguments to everything that is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from spark_bench.compare import align, gates
+from spark_bench.compare.align import Difference
+from spark_bench.compare.gates import Gate, GateFailed, GateUnjudged, Verdict
+from spark_bench.compare.load import Run, load
+from spark_bench.compare.matrix import Matrix, matrix
+from spark_bench.compare.names import GOODPUT, chosen
+from spark_bench.errors import BadInput, BenchError
+
+METHOD = (
+    "better, worse: p < 5 % by Yuen's test on the logarithms of the repeats (Welch's with fewer "
+    "than 5), adjusted by Holm for all differences here; unclear: may be chance. Intervals: 95 %, "
+    "each for itself. Repeats of one run share its start of the server: files of several runs "
+    "tell more."
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """forbidding: differences in spite of which the runs were compared; explaining: the others."""
+
+    matrix: Matrix
+    forbidding: tuple[Difference, ...]
+    explaining: tuple[Difference, ...]
+    verdicts: tuple[Verdict, ...]
+    notes: tuple[str, ...]
+
+
+def compare(
+    arguments: Sequence[str],
+    metrics: str | None = None,
+    gate: str | None = None,
+    anyway: bool = False,
+) -> Comparison:
+    """BadInput for what was typed, CantCompare for runs that differ in what decides figures."""
+    limits = gates.parse(gate) if gate is not None else ()
+    names = (*chosen(metrics), *(limit.name for limit in limits))
+    runs = load(arguments)
+    forbidding, explaining = align.differences(runs)
+    if not anyway:
+        align.refuse(forbidding, runs)
+    if any(each.field.startswith("slo") for each in explaining):
+        names = tuple(name for name in names if name not in GOODPUT)
+    found = matrix(runs, tuple(dict.fromkeys(names)))
+    if not found.names:
+        raise BadInput(f"none of these runs has {' or '.join(names)}: choose other --metrics")
+    return Comparison(
+        found,
+        tuple(forbidding),
+        tuple(explaining),
+        tuple(gates.judge(limits, runs)),
+        tuple(_notes(runs, forbidding, explaining)),
+    )
+
+
+def failure(verdicts: Sequence[Verdict]) -> BenchError | None:
+    """What the command ends with: GateFailed if any failed, GateUnjudged if any is not judged."""
+    failed = [line(each) for each in verdicts if each.outcome == "failed"]
+    unjudged = [line(each) for each in verdicts if each.outcome == "unjudged"]
+    if failed:
+        return GateFailed("; ".join(failed))
+    return GateUnjudged("; ".join(unjudged)) if unjudged else None
+
+
+def line(verdict: Verdict) -> str:
+    """A gate's outcome in words."""
+    gate = verdict.gate
+    outcome = {"unjudged": "can't be judged"}.get(verdict.outcome, verdict.outcome)
+    head = f"gate {gate.text} {outcome} for {verdict.run}"
+    if verdict.regression is None:
+        return f"{head}: {verdict.why}"
+    power = (
+        f"regressions of {verdict.found:.2g} {gate.unit} and more are found in 95 % of such "
+        "comparisons"
+    )
+    return f"{head}: {_shown(verdict)}; {verdict.why or power}"
+
+
+def _shown(verdict: Verdict) -> str:
+    """The figure's own change: of one that should be high, a regression is below 0."""
+    sign = -1 if verdict.gate.higher else 1
+    ends = sorted(sign * (end or 0.0) for end in (verdict.low, verdict.high))
+    unit = verdict.gate.unit
+    change = sign * (verdict.regression or 0.0)
+    return f"{change:+.2g} {unit} (99 %: {ends[0]:+.2g} to {ends[1]:+.2g} {unit})"
+
+
+def _notes(
+    runs: Sequence[Run], forbidding: Sequence[Difference], explaining: Sequence[Difference]
+) -> Iterator[str]:
+    for each in forbidding:
+        yield f"compared anyway, though {each.field} differs: {align.values(each, runs)}"
+    if any(each.field.startswith("slo") for each in explaining):
+        yield "the objectives (slo) differ: goodput is left out"
+    for run in runs:
+        yield from _of(run)
+    if single := [run.letter for run in runs if run.repeats < 2]:
+        yield (
+            f"{', '.join(single)}: 1 repeat has no spread, so nothing can be called better or "
+            "worse than chance; measure with --repeat 5"
+        )
+    approximate = [run.letter for run in runs if any(p.verdict != "exact" for p in run.parts)]
+    if approximate:
+        yield f"the client was not exact in {', '.join(approximate)}: see audit in the results"
+    yield from _shared(runs)
+
+
+def _of(run: Run) -> Iterator[str]:
+    failed = sum(part.failed for part in run.parts)
+    whole = sum(part.completed for part in run.parts)
+    early = sum(part.early for part in run.parts)
+    if len(run.parts) > 1:
+        yield f"{run.letter}: {len(run.parts)} results, taken as {run.repeats} repeats of one run"
+    if run.left_out:
+        yield f"{run.name}: {run.left_out} files that are no results were left out"
+    if failed:
+        yield f"{run.letter}: {failed} of {failed + whole} requests failed; no figure has them"
+    if early:
+        yield f"{run.letter}: {early} of {whole} answers were shorter than asked for"
+
+
+def _shared(runs: Sequence[Run]) -> Iterator[str]:
+    seen: dict[str, str] = {}
+    for run in runs:
+        for part in run.parts:
+            if part.id in seen:
+                yield f"{run.letter} has {part.path.name}, and so has {seen[part.id]}"
+            seen.setdefault(part.id, run.letter)

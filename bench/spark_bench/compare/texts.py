@@ -1,0 +1,134 @@
+"""The comparison for pipes: CSV, Markdown, JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from spark_bench.compare.align import Difference
+from spark_bench.compare.load import Run
+from spark_bench.compare.matrix import Matrix, frame
+from spark_bench.compare.names import better
+from spark_bench.compare.story import METHOD, Comparison
+
+
+def csv(found: Comparison) -> str:
+    """The matrix: a row a figure; nothing where nothing is known."""
+    return frame(found.matrix).to_csv()
+
+
+def markdown(found: Comparison) -> str:
+    """The matrix as a table of values, differences and verdicts, then what explains them."""
+    matrix = found.matrix
+    base, *others = matrix.runs
+    heads = ["figure", base.letter]
+    for run in others:
+        heads += [run.letter, f"{run.letter} to {base.letter}", ""]
+    lines = [_row(heads), _row(["---", *["---:"] * (len(heads) - 1)])]
+    for row, name in enumerate(matrix.names):
+        cells = [f"`{name}`", _number(matrix.values[row, 0])]
+        for index in range(1, len(matrix.runs)):
+            cells += [_number(matrix.values[row, index]), _percent(matrix, row, index)]
+            cells.append(matrix.verdict(row, index))
+        lines.append(_row(cells))
+    runs = (f"- {run.letter}: `{run.name}` ({run.repeats} repeats)" for run in matrix.runs)
+    explaining = (f"- differs: `{each.field}`: {_values(each)}" for each in found.explaining)
+    notes = (f"- {note}" for note in found.notes)
+    return "\n".join([*lines, "", *runs, *explaining, *notes, "", METHOD, ""])
+
+
+def json(found: Comparison) -> bytes:
+    """All of it, by name; what is not known is null."""
+    matrix = found.matrix
+    whole = {
+        "schema_version": 1,
+        "kind": "spark-bench compare",
+        "runs": [_run(run) for run in matrix.runs],
+        "figures": [_figure(matrix, row) for row in range(len(matrix.names))],
+        "compared_anyway": [_difference(each, matrix.runs) for each in found.forbidding],
+        "differences": [_difference(each, matrix.runs) for each in found.explaining],
+        "gates": [
+            {**msgspec.to_builtins(verdict), "gate": verdict.gate.text}
+            for verdict in found.verdicts
+        ],
+        "notes": found.notes,
+        "method": METHOD,
+    }
+    return msgspec.json.format(msgspec.json.encode(whole))
+
+
+def _run(run: Run) -> dict[str, Any]:
+    return {
+        "letter": run.letter,
+        "name": run.name,
+        "repeats": run.repeats,
+        "files": [str(part.path) for part in run.parts],
+        "ids": [part.id for part in run.parts],
+    }
+
+
+def _figure(matrix: Matrix, row: int) -> dict[str, Any]:
+    return {
+        "name": matrix.names[row],
+        "better": better(matrix.names[row]),
+        "runs": [_column(matrix, row, run) for run in range(len(matrix.runs))],
+    }
+
+
+def _column(matrix: Matrix, row: int, run: int) -> dict[str, Any]:
+    numbers = {
+        "value": matrix.values,
+        "percent": matrix.percent,
+        "low": matrix.low,
+        "high": matrix.high,
+        "p": matrix.p,
+        "p_holm": matrix.holm,
+        "detectable_percent": matrix.detectable,
+    }
+    return {
+        "letter": matrix.runs[run].letter,
+        "repeats": int(matrix.n[row, run]),
+        **{key: _finite(array[row, run]) for key, array in numbers.items()},
+        "verdict": matrix.verdict(row, run),
+    }
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _difference(each: Difference, runs: Iterable[Run]) -> dict[str, Any]:
+    values = {run.letter: own for run, own in zip(runs, each.values, strict=True)}
+    return {"field": each.field, "values": values}
+
+
+def _values(each: Difference) -> str:
+    return " / ".join(" and ".join(map(_escaped, own)) for own in each.values)
+
+
+def _escaped(value: Any) -> str:
+    return "none" if value is None else str(value).replace("|", "\\|")
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}" if math.isfinite(value) and abs(value) < 1e4 else _whole(value)
+
+
+def _whole(value: float) -> str:
+    return f"{value:.0f}" if math.isfinite(value) else "-"
+
+
+def _percent(matrix: Matrix, row: int, run: int) -> str:
+    """ "-3.0 % (-3.4 to -2.6)"."""
+    percent, low, high = (array[row, run] for array in (matrix.percent, matrix.low, matrix.high))
+    if not math.isfinite(percent):
+        return "-"
+    within = f" ({low:+.2g} to {high:+.2g})" if math.isfinite(low) else ""
+    return f"{percent:+.2g} %{within}"
