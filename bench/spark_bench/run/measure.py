@@ -34,7 +34,8 @@ from spark_bench.server.readings import ServerSide
 from spark_bench.server.sampling import Sampling
 from spark_bench.wire.judge import audit
 from spark_bench.wire.progress import Progress
-from spark_bench.wire.recorder import Recorder, Recording
+from spark_bench.wire.recorder import Recorder
+from spark_bench.wire.recording import Recording
 from spark_bench.wire.tally import cpu_seconds, undisturbed
 
 

@@ -14,7 +14,7 @@ from spark_bench.run.asking import Agreed
 from spark_bench.run.measure import opened, understood
 from spark_bench.run.plan import warm_up
 from spark_bench.run.reach import Reached
-from spark_bench.wire.recorder import Tell
+from spark_bench.wire.progress import Tell
 
 FLUSH = "/flush_cache"  # sglang 0.5.23, srt/entrypoints/http_server.py
 

@@ -62,7 +62,7 @@ def timespec(ns: int) -> bytes:
     return TIMESPEC.pack(*divmod(ns, 1_000_000_000))
 
 
-def last(stamps: bytes | bytearray, offset: int) -> int:
+def last(stamps: bytes | bytearray | memoryview, offset: int) -> int:
     """The last of raw timespecs, as CLOCK_MONOTONIC nanoseconds."""
     seconds, ns = TIMESPEC.unpack_from(stamps, len(stamps) - TIMESPEC.size)
     return int(seconds * 1_000_000_000 + ns - offset)

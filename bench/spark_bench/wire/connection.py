@@ -9,16 +9,20 @@ import ssl
 import time
 from array import array
 from bisect import bisect_right
+from collections.abc import Callable
 from enum import Enum, auto
 from typing import NoReturn
 
 from . import clock
-from .framing import HEAD_END, Body, Framing
-from .poller import WRITABLE
+from .framing import HEAD_END, LONGEST_HEAD, Framing
+from .poller import DATA, WRITABLE
 from .store import Piece
 from .target import Address, Target
 
 SIZE = clock.TIMESPEC.size
+
+# In place of an errno: the peers can't agree on TLS.
+TLS = -1
 
 # One read takes at most this much. Above 128 KiB malloc maps each buffer anew.
 READ = 32 * 1024
@@ -42,14 +46,19 @@ class Broken(Exception):
 
 
 class Connection:
-    """A non-blocking socket with what one response leaves on it.
+    """A non-blocking socket with what one response leaves on it. Making one raises Broken.
 
-    Fields that the recorder's loop touches for every read, without a call: `recv`, `data`,
-    `stamps`, `ends`, `slow`.
+    Fields that the loop touches for every read, without a call: `recv`, `data`, `stamps`, `ends`,
+    `slow`.
 
     slow: reads need more than being kept (the head is not complete, TLS, a body by length …)
     stamps: one kernel timespec a read; see clock.monotonic
     ends: the length of `data` after each read
+    unstamped: reads of this response that the kernel gave no time for
+    kernel: it gives times at all
+    index, scheduled_ns, possible_ns, sent_ns, deadline_ns, retry: of the request that is under way;
+        index is -1 where none is, sent_ns 0 where it has yet to be sent
+    carried: responses that came over it before
     """
 
     __slots__ = (
@@ -60,8 +69,10 @@ class Connection:
         "_tls",
         "carried",
         "data",
+        "deadline_ns",
         "ends",
         "eof",
+        "failure",
         "fd",
         "framing",
         "index",
@@ -75,24 +86,28 @@ class Connection:
         "sock",
         "stamps",
         "state",
+        "unstamped",
     )
 
     def __init__(self, target: Target, address: Address) -> None:
         self._target = target
-        self.sock = socket.socket(address.family, socket.SOCK_STREAM)
-        self.sock.setblocking(False)
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.kernel = clock.stamps_wanted(self.sock)
-        self.fd = self.sock.fileno()
-        self.recv = self.sock.recvmsg_into
         self._pending = b""
         self._tls: ssl.SSLObject | None = None
         self.state = State.CONNECTING
         self.carried = 0
         self.index = -1
         self.retry = False
-        self.scheduled_ns = self.possible_ns = self.sent_ns = 0
+        self.scheduled_ns = self.possible_ns = self.sent_ns = self.deadline_ns = 0
         self.clear()
+        try:
+            self.sock = socket.socket(address.family, socket.SOCK_STREAM)
+        except OSError as e:
+            self._fail(e.errno)
+        self.sock.setblocking(False)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.kernel = clock.stamps_wanted(self.sock)
+        self.fd = self.sock.fileno()
+        self.recv = self.sock.recvmsg_into
         code = self.sock.connect_ex(address.sockaddr)
         if code not in (0, errno.EINPROGRESS):
             self.sock.close()
@@ -106,6 +121,8 @@ class Connection:
         self.framing = Framing()
         self.slow = True
         self.eof = False
+        self.failure: Broken | None = None
+        self.unstamped = 0
 
     @property
     def plain(self) -> bool:
@@ -117,20 +134,26 @@ class Connection:
         """The kernel has not taken everything yet."""
         return bool(self._pending)
 
+    @property
+    def untouched(self) -> bool:
+        """Nothing of a response has come."""
+        return self.framing.body is None and not self.data
+
     def last_gap_ns(self) -> int | None:
         """Between the last two reads; None with fewer."""
         if len(self.stamps) < 2 * SIZE:
             return None
-        before = self.stamps[:-SIZE]
-        return clock.last(self.stamps, 0) - clock.last(before, 0)
+        with memoryview(self.stamps) as stamps:
+            return clock.last(stamps, 0) - clock.last(stamps[:-SIZE], 0)
+
+    def no_stamp(self) -> bytes:
+        """In place of a time that the kernel did not give: now."""
+        self.unstamped += 1
+        return clock.timespec(time.time_ns())
 
     def shed(self) -> Piece | None:
         """Give away the reads whose bytes the framing has understood."""
-        limit = len(self.data)
-        if self.framing.body is Body.CHUNKED:
-            self.framing.ended(self.data)
-            limit = self.framing.at
-        reads = bisect_right(self.ends, limit)
+        reads = bisect_right(self.ends, self.framing.at) if self.framing.body else 0
         if not reads:
             return None
         cut = self.ends[reads - 1]
@@ -147,18 +170,32 @@ class Connection:
         self.sock.close()
 
     def ready(self, mask: int) -> None:
-        """Something happened on the socket: go on as far as possible. Raises Broken.
+        """Something happened on the socket: go on as far as possible.
 
-        Responses' bytes are in `data` afterwards; `eof` is set once the peer has closed.
+        Responses' bytes are in `data` afterwards; `eof` is set once the peer has closed, `failure`
+        once the connection is of no more use. Raises Broken where it never was.
         """
         if self.state is State.CONNECTING and not self._connected():
             return
         if self._pending:
-            self._push()
-        if mask == WRITABLE:
-            return
-        while self._read():
-            pass
+            self._guarded(self._push)
+        if mask != WRITABLE or self.failure:
+            self._guarded(self._receive, mask)
+
+    def _guarded(self, step: Callable[..., None], *args: int) -> None:
+        """A peer that takes no more, or is gone, may have answered before."""
+        try:
+            step(*args)
+        except Broken as e:
+            if self.state is not State.OPEN:
+                raise
+            self.failure, self._pending = self.failure or e, b""
+
+    def _receive(self, mask: int) -> None:
+        # A short read has emptied the socket; only an end may still hide behind it.
+        count = READ
+        while count == READ or (count and (mask != DATA or self.failure)):
+            count = self._read()
 
     def send(self, wire: bytes) -> None:
         """Hand bytes to the kernel, now or as it takes them. Raises Broken."""
@@ -166,9 +203,15 @@ class Connection:
         if self._tls is None:
             self._pending += wire
         else:
-            self._tls.write(wire)
-            self._pending += self._outgoing.read()
+            self._encrypt(self._tls, wire)
         self._push()
+
+    def _encrypt(self, tls: ssl.SSLObject, wire: bytes) -> None:
+        try:
+            tls.write(wire)
+        except ssl.SSLError as e:
+            raise Broken(f"TLS: {e.reason}") from None
+        self._pending += self._outgoing.read()
 
     def _push(self) -> None:
         try:
@@ -210,29 +253,28 @@ class Connection:
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError as e:
-            raise Broken(f"TLS: {getattr(e, 'verify_message', '') or e.reason}") from None
+            raise Broken(f"TLS: {getattr(e, 'verify_message', '') or e.reason}", TLS) from None
         else:
             self.state = State.OPEN
         self._pending += self._outgoing.read()
         if self._pending:
             self._push()
 
-    def _read(self) -> bool:
-        """One read, kept with its stamp; False once there is nothing more to read now."""
+    def _read(self) -> int:
+        """One read, kept with its stamp: how many bytes; 0 once there is nothing more to read."""
         try:
             count, ancillary, _, _ = self.recv(BUFFERS, clock.ANCILLARY)
         except BlockingIOError:
-            return False
+            return 0
         except OSError as e:
             self._fail(e.errno)
         if not count:
             self.eof = True
             if self.state is not State.OPEN:
                 raise Broken("closed while it was being opened")
-            return False
-        stamp = ancillary[0][2] if ancillary else clock.timespec(time.time_ns())
-        self._keep(_view[:count], stamp)
-        return True
+            return 0
+        self._keep(_view[:count], ancillary[0][2] if ancillary else self.no_stamp())
+        return count
 
     def _keep(self, read: memoryview, stamp: bytes) -> None:
         if self.state is State.TUNNEL:
@@ -250,6 +292,8 @@ class Connection:
     def _tunnelled(self, read: memoryview) -> None:
         self.data += read
         if HEAD_END not in self.data:
+            if len(self.data) > LONGEST_HEAD:
+                raise Broken(f"the proxy {self._target.proxy} talks without end")
             return
         line = bytes(self.data).split(b"\r\n")[0]
         if b" 200" not in line[:13]:
@@ -274,8 +318,12 @@ class Connection:
             self.eof = True
         except ssl.SSLError as e:
             raise Broken(f"TLS: {e.reason}") from None
-        if plain:
-            self._append(bytes(plain), stamp)
+        finally:
+            if plain:
+                self._append(bytes(plain), stamp)
+        if self._outgoing.pending:  # the protocol's own answers, as to a new key
+            self._pending += self._outgoing.read()
+            self._push()
 
     def _fail(self, code: int | None) -> NoReturn:
         raise Broken(os.strerror(code or 0), code)

@@ -6,13 +6,21 @@ last byte is there, on any split of bytes.
 
 from __future__ import annotations
 
+import re
 from enum import Enum, auto
 
 HEAD_END = b"\r\n\r\n"
+CRLF = b"\r\n"
 
-# A head or a chunk's size line longer than this is no HTTP (servers' own limits are 8 to 64 KiB).
+# Heads or trailers longer than this are no HTTP (servers' own limits are 8 to 64 KiB).
 LONGEST_HEAD = 256 * 1024
-LONGEST_LINE = 8 * 1024
+# A chunk's size line longer than this neither; the same limit as api.http1's.
+LONGEST_LINE = 4096
+
+_SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;.*)?", re.DOTALL)
+# Size lines seen before: a stream has few different ones.
+_sizes: dict[bytes, int] = {}
+_MOST_SIZES = 4096
 
 
 class NotHttp(ValueError):
@@ -40,22 +48,25 @@ class Framing:
         self.body: Body | None = None
         self.at = 0
         self.keep_alive = True
+        # Bytes from `at` to the end of the body or of the chunk, its CRLF included.
         self._left = 0
         self._trailers = False
         self._ended = False
 
     def ended(self, data: bytearray) -> bool:
-        """Has the response's last byte come? `data` is everything since its first byte.
+        """Has the response's last byte come? `data` is everything since its first byte, or since
+        what was forgotten.
 
         Raises NotHttp.
         """
+        if self._ended:
+            return True
         if self.body is None and not self._head(data):
             return False
         if self.body is Body.CHUNKED:
             self._ended = self._chunks(data)
-        elif self.body is Body.LENGTH:
-            self._ended = len(data) >= self.at + self._left
-            self.at += self._left if self._ended else 0
+        else:
+            self._ended = self._plain(data)
         if self._ended and len(data) > self.at:
             self.keep_alive = False  # bytes that nobody asked for: a peer out of step
         return self._ended
@@ -65,83 +76,135 @@ class Framing:
         self.keep_alive = False
         return self.body is Body.CLOSE
 
+    def forget(self, count: int) -> None:
+        """The first `count` bytes, all of them understood, are gone from `data`."""
+        self.at -= count
+
     def _head(self, data: bytearray) -> bool:
-        end = data.find(HEAD_END, self.at)
-        if end < 0:
-            if len(data) - self.at > LONGEST_HEAD:
-                raise NotHttp(f"no end of the response's head in {LONGEST_HEAD} bytes")
-            if not b"HTTP/1.".startswith(data[self.at : self.at + 7]):
-                raise NotHttp(f"starts with {bytes(data[self.at : self.at + 20])!r}")
-            return False
-        lines = bytes(data[self.at : end]).split(b"\r\n")
-        self.at = end + len(HEAD_END)
-        status, version = _status(lines[0])
-        if 100 <= status < 200:
-            return self._head(data)
-        self._understand(status, version, _fields(lines[1:]))
-        return True
+        while (found := _blank_line(data, self.at)) is not None:
+            end, after = found
+            lines = [line.rstrip(b"\r") for line in bytes(data[self.at : end]).split(b"\n")]
+            self.at = after
+            status, version = _status(lines[0])
+            # Nobody asks for 101; as the last word, as everywhere else, it is at least an end.
+            if not 100 <= status < 200 or status == 101:
+                self._understand(status, version, _fields(lines[1:]))
+                return True
+        if len(data) > LONGEST_HEAD:
+            raise NotHttp(f"no end of the response's head in {LONGEST_HEAD} bytes")
+        if not b"HTTP/1.".startswith(data[self.at : self.at + 7]):
+            raise NotHttp(f"starts with {bytes(data[self.at : self.at + 20])!r}")
+        return False
 
     def _understand(self, status: int, version: bytes, fields: dict[bytes, bytes]) -> None:
         asked = fields.get(b"connection", b"").lower()
         self.keep_alive = b"close" not in asked and (version >= b"1.1" or b"keep-alive" in asked)
-        length = fields.get(b"content-length")
-        if status in (204, 304):
-            self.body = Body.LENGTH
-        elif b"chunked" in fields.get(b"transfer-encoding", b"").lower():
+        coding = fields.get(b"transfer-encoding")
+        if status in (101, 204, 304):
+            self.body, self.keep_alive = Body.LENGTH, self.keep_alive and status != 101
+        elif coding is not None and coding.lower().split(b",")[-1].strip() == b"chunked":
             self.body = Body.CHUNKED
-        elif length is not None:
-            if not length.isdigit():
-                raise NotHttp(f"Content-Length: {length!r}")
-            self.body, self._left = Body.LENGTH, int(length)
+        elif coding is None and b"content-length" in fields:
+            self.body, self._left = Body.LENGTH, _length(fields[b"content-length"])
         else:
             self.body, self.keep_alive = Body.CLOSE, False
 
+    def _plain(self, data: bytearray) -> bool:
+        come = len(data) - self.at
+        if self.body is Body.CLOSE:
+            self.at += come
+            return False
+        step = min(self._left, come)
+        self.at += step
+        self._left -= step
+        return not self._left
+
     def _chunks(self, data: bytearray) -> bool:
+        total = len(data)
         while not self._trailers:
-            line = data.find(b"\r\n", self.at, self.at + LONGEST_LINE)
+            if self._left and not self._rest(data, total):
+                return False
+            line = data.find(CRLF, self.at, self.at + LONGEST_LINE)
             if line < 0:
-                if len(data) - self.at >= LONGEST_LINE:
-                    raise NotHttp(f"a chunk's size is {bytes(data[self.at : self.at + 20])!r}")
+                if total - self.at >= LONGEST_LINE:
+                    raise _no_size(data[self.at :])
                 return False
-            size = _size(data[self.at : line])
-            if size == 0:
-                self._trailers = True
-                self.at = line + 2
-            elif len(data) < line + 2 + size + 2:
-                return False
+            size = _size(bytes(data[self.at : line]))
+            self.at = line + 2
+            if size:
+                self._left = size + 2
             else:
-                self.at = line + 2 + size + 2
+                self._trailers = True
         return self._after_trailers(data)
 
+    def _rest(self, data: bytearray, total: int) -> bool:
+        """The rest of a chunk: True once all of it is there."""
+        end = self.at + self._left
+        if total < end:
+            # The CRLF is kept together, to be looked at.
+            step = min(self._left - 2, total - self.at)
+            self.at += step
+            self._left -= step
+            return False
+        if data[end - 2 : end] != CRLF:
+            raise NotHttp(f"a chunk is followed by {bytes(data[end - 2 : end + 18])!r}")
+        self.at, self._left = end, 0
+        return True
+
     def _after_trailers(self, data: bytearray) -> bool:
-        while (line := data.find(b"\r\n", self.at)) >= 0:
+        while (line := data.find(CRLF, self.at)) >= 0:
             empty, self.at = line == self.at, line + 2
             if empty:
                 return True
+        if len(data) - self.at > LONGEST_HEAD:
+            raise NotHttp(f"no end of a trailer in {LONGEST_HEAD} bytes")
         return False
 
-    def forget(self, count: int) -> None:
-        """The first `count` bytes, all of them understood, are gone from `data`."""
-        self.at -= count
+
+def _blank_line(data: bytearray, start: int) -> tuple[int, int] | None:
+    """Where the head's last line ends, and where the body begins; a bare LF ends lines, too."""
+    usual = data.find(b"\n\r\n", start)
+    bare = data.find(b"\n\n", start, usual if usual >= 0 else len(data))
+    if bare >= 0:
+        return bare, bare + 2
+    return None if usual < 0 else (usual, usual + 3)
 
 
 def _status(line: bytes) -> tuple[int, bytes]:
     words = line.split(b" ", 2)
     if not line.startswith(b"HTTP/1.") or len(words) < 2 or not words[1].isdigit():
         raise NotHttp(f"starts with {line[:40]!r}")
-    return int(words[1]), words[0].removeprefix(b"HTTP/")
+    return int(words[1][:9]), words[0].removeprefix(b"HTTP/")
 
 
 def _fields(lines: list[bytes]) -> dict[bytes, bytes]:
-    pairs = (line.partition(b":") for line in lines)
-    return {name.strip().lower(): value.strip() for name, _, value in pairs}
+    fields: dict[bytes, bytes] = {}
+    for line in lines:
+        name, _, value = line.partition(b":")
+        key, told = name.strip().lower(), value.strip()
+        fields[key] = fields[key] + b", " + told if key in fields else told
+    return fields
 
 
-def _size(line: bytearray) -> int:
-    digits = bytes(line).split(b";")[0].strip()
-    try:
-        if not digits or digits[:1] in b"+-":
-            raise ValueError
-        return int(digits, 16)
-    except ValueError:
-        raise NotHttp(f"a chunk's size is {bytes(line[:20])!r}") from None
+def _length(told: bytes) -> int:
+    values = {value.strip() for value in told.split(b",")}
+    value = values.pop()
+    if values or not value.isdigit() or len(value) > 18:
+        raise NotHttp(f"content-length {told[:40]!r}")
+    return int(value)
+
+
+def _size(line: bytes) -> int:
+    size = _sizes.get(line)
+    if size is None:
+        found = _SIZE.fullmatch(line)
+        if found is None:
+            raise _no_size(line)
+        size = int(found[1], 16)
+        if len(_sizes) < _MOST_SIZES:
+            _sizes[line] = size
+    return size
+
+
+def _no_size(data: bytes | bytearray) -> NotHttp:
+    return NotHttp(f"a chunk's size is {bytes(data[:20])!r}")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from .audit import Audit, Spread
-from .recorder import Recording
-from .tally import peak_rss
+from .recording import Recording
+from .tally import Durations, peak_rss
 
 # Wall clock steps below this are measuring noise of the offset itself.
 STEP_US = 100.0
@@ -25,12 +23,12 @@ MERGED = 0.01
 UNSTAMPED = 0.001
 
 
-def spread(ns: Sequence[int]) -> Spread:
-    """Of durations in nanoseconds; all zero where there are none."""
-    if not len(ns):
+def spread(durations: Durations) -> Spread:
+    """In microseconds; all zero where there are none."""
+    if not durations.values:
         return Spread()
-    figures = np.percentile(np.asarray(ns), (50, 99, 100)) / 1000
-    return Spread(*(round(float(figure), 1) for figure in figures))
+    middle, high = np.percentile(np.asarray(durations.values), (50, 99))
+    return Spread(*(round(float(ns) / 1000, 1) for ns in (middle, high, durations.most)))
 
 
 def audit(
@@ -50,13 +48,14 @@ def audit(
     """
     tally = recording.tally
     lag, late = spread(tally.lags), spread(tally.lates)
-    stamped = bool(tally.lags) and tally.unstamped <= tally.reads * UNSTAMPED
+    reads = recording.store.reads
+    stamped = tally.unstamped <= reads * UNSTAMPED
     step = tally.step_ns / 1000
     reasons = _reasons(stamped, lag, late, merged, step, e2e_ms, gap_ms)
     return Audit(
         clock="kernel" if stamped else "process",
         transport="tls" if tls else "plain",
-        reads=tally.reads,
+        reads=reads,
         lag_us=lag,
         late_us=late,
         merged_reads=round(merged, 6),

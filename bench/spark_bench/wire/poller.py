@@ -13,20 +13,30 @@ WRITABLE = 4
 # What an event for a running response looks like: bytes have come, and one could write.
 DATA = READABLE | WRITABLE
 
+# select() knows no descriptors from here on.
+SELECTABLE = 1024
+
 
 class Poller(Protocol):
     """Tells each socket's changes as (fd, mask); a bit beyond DATA: the peer has gone."""
 
-    def poll(self, seconds: float, most: int, /) -> list[tuple[int, int]]: ...
+    def poll(self, seconds: float, most: int, /) -> list[tuple[int, int]]:
+        """Changes, waiting so long for the first; a part of a millisecond may count as a whole."""
 
-    def add(self, sock: socket.socket) -> None: ...
+    def wait(self, seconds: float) -> None:
+        """Until there is a change to poll, or for so long, as exactly as the platform can."""
+
+    def add(self, sock: socket.socket) -> None:
+        """Watch it from now on."""
 
     def writing(self, sock: socket.socket) -> None:
         """Not everything could be written: tell when more can be."""
 
-    def remove(self, sock: socket.socket) -> None: ...
+    def remove(self, sock: socket.socket) -> None:
+        """Watch it no more."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Give the poller itself back."""
 
 
 def poller() -> Poller:
@@ -41,6 +51,11 @@ class Epoll:
         self._epoll = select.epoll()
         self.poll = self._epoll.poll
         self.close = self._epoll.close
+
+    def wait(self, seconds: float) -> None:
+        # epoll_wait counts whole milliseconds; select doesn't, and an epoll can be watched itself.
+        if self._epoll.fileno() < SELECTABLE:
+            select.select([self._epoll], (), (), seconds)
 
     def add(self, sock: socket.socket) -> None:
         mask = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
@@ -61,6 +76,9 @@ class Portable:
 
     def poll(self, seconds: float, most: int, /) -> list[tuple[int, int]]:
         return [self._told(key, mask) for key, mask in self._selector.select(seconds)[:most]]
+
+    def wait(self, seconds: float) -> None:
+        self._selector.select(seconds)
 
     def add(self, sock: socket.socket) -> None:
         self._selector.register(sock, selectors.EVENT_READ | selectors.EVENT_WRITE)

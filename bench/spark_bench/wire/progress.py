@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from msgspec import Struct
 
 
@@ -26,3 +28,6 @@ class Progress(Struct, frozen=True):
     reads: int
     first_ms: tuple[float, ...] = ()
     gap_ms: tuple[float, ...] = ()
+
+
+Tell = Callable[[Progress], None]

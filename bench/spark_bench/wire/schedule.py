@@ -31,25 +31,34 @@ class Schedule:
     In a closed loop (no time of its own, slots limited) a request is meant for the moment at which
     its slot came free. With a time of its own it stays meant for that time, however long it has to
     wait for a slot: that wait is what coordinated omission hides.
+
+    A conversation goes on before another one begins in a closed loop, as with people: what has a
+    time of its own never waits behind what has none.
     """
 
     def __init__(self, load: Load, start_ns: int) -> None:
         self.start_ns = start_ns
         self.in_flight = 0
         self._jobs = load.jobs
-        self._last_ns = start_ns + round(load.duration * SECOND) if load.duration else None
+        seconds = load.duration
+        self._last_ns = None if seconds is None else start_ns + round(seconds * SECOND)
         self._followers: defaultdict[int, list[int]] = defaultdict(list)
         self._timed: list[tuple[int, int]] = []
+        # Whose time has come, with that time; and who has none of its own.
         self._waiting: deque[tuple[int, int]] = deque()
+        self._anytime: deque[int] = deque()
         # When each free slot came free; None: no limit.
         self._slots: deque[int] | None = deque() if load.steps else None
         self._steps = deque((start_ns + round(s.at * SECOND), s.slots) for s in load.steps)
         self._limit = 0
         for job in load.jobs:
-            if job.timing.after is None:
-                self._timed.append((start_ns + round(job.timing.at * SECOND), job.index))
+            timing = job.timing
+            if timing.after is not None:
+                self._followers[timing.after].append(job.index)
+            elif timing.at:
+                self._timed.append((start_ns + round(timing.at * SECOND), job.index))
             else:
-                self._followers[job.timing.after].append(job.index)
+                self._anytime.append(job.index)
         heapq.heapify(self._timed)
         self._left = len(load.jobs)
 
@@ -60,13 +69,15 @@ class Schedule:
         while self._timed and self._timed[0][0] <= now_ns:
             self._waiting.append(heapq.heappop(self._timed))
         self._open_slots(now_ns)
-        if not self._waiting or (self._slots is not None and not self._slots):
+        if not self._sendable():
             return None
-        ready, index = self._waiting.popleft()
-        possible = ready if self._slots is None else max(ready, self._slots.popleft())
+        slot = self.start_ns if self._slots is None else self._slots.popleft()
         self.in_flight += 1
         self._left -= 1
-        return Turn(index, possible if self._closed(index) else ready, possible)
+        if self._waiting:
+            ready, index = self._waiting.popleft()
+            return Turn(index, ready, max(ready, slot))
+        return Turn(self._anytime.popleft(), slot, slot)
 
     def ended(self, index: int, at_ns: int) -> None:
         """A request that was taken has ended; its slot is free, its follower's clock runs."""
@@ -81,7 +92,7 @@ class Schedule:
         """When `take` may give something next, as far as is known; None: after an end alone."""
         if self._last_ns is not None and now_ns >= self._last_ns:
             return None
-        if self._waiting and (self._slots is None or self._slots):
+        if self._sendable():
             return now_ns
         times = [self._timed[0][0]] if self._timed and (self._slots is None or self._slots) else []
         times += [self._steps[0][0]] if self._steps else []
@@ -99,6 +110,5 @@ class Schedule:
             self._slots.extend([at] * (slots - self._limit))
             self._limit = slots
 
-    def _closed(self, index: int) -> bool:
-        timing = self._jobs[index].timing
-        return timing.after is None and timing.at == 0.0
+    def _sendable(self) -> bool:
+        return bool(self._waiting or self._anytime) and (self._slots is None or bool(self._slots))

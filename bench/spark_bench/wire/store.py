@@ -52,6 +52,10 @@ class Fate:
 class Store:
     """Keeps responses in the order in which they end; gives them back by request.
 
+    spilled: bytes in the file
+    reads: that all pieces hold
+    note: why the file takes no more; empty while it does
+
     Memory stays below the budget, whatever the run's length. A file that can't be written to (a
     full disk) loses nothing: what it can't take stays in memory, and `note` says so.
     """
@@ -59,6 +63,7 @@ class Store:
     def __init__(self, offset_ns: int, budget: int = BUDGET) -> None:
         self.offset_ns = offset_ns
         self.spilled = 0
+        self.reads = 0
         self.note = ""
         self._budget = budget
         self._held = 0
@@ -69,6 +74,7 @@ class Store:
 
     def keep(self, index: int, piece: Piece) -> None:
         """The next piece of a response."""
+        self.reads += len(piece.ends)
         self._memory[index].append(piece)
         self._held += len(piece) + OVERHEAD
         if self._held > self._budget and not self.note:
@@ -126,20 +132,19 @@ class Store:
             self.note = f"no room for responses in {tempfile.gettempdir()}: {e.strerror}"
 
     def _write(self, index: int) -> None:
+        """All that is held of one response; what has been written is held no more."""
         if self._file is None:
             self._file = tempfile.TemporaryFile(prefix="spark-bench-", buffering=0)  # noqa: SIM115
-        places = list[tuple[int, int, int, int]]()
-        parts: list[bytes | bytearray | array[int]] = []
-        at = self.spilled
-        for piece in self._memory[index]:
-            sizes = len(piece.stamps), 8 * len(piece.ends), len(piece.data)
-            places.append((at, *sizes))
-            parts += (piece.stamps, piece.ends, piece.data)
-            at += sum(sizes)
-        whole = b"".join(parts)
-        self._file.seek(self.spilled)
-        if self._file.write(whole) != len(whole):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self.spilled = at
-        self._places[index] += places
-        self._held -= sum(len(p) + OVERHEAD for p in self._memory.pop(index))
+        pieces = self._memory[index]
+        while pieces:
+            piece = pieces[0]
+            size = len(piece)
+            self._file.seek(self.spilled)
+            if os.writev(self._file.fileno(), (piece.stamps, piece.ends, piece.data)) != size:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            place = self.spilled, len(piece.stamps), 8 * len(piece.ends), len(piece.data)
+            self._places[index].append(place)
+            self.spilled += size
+            self._held -= size + OVERHEAD
+            del pieces[0]
+        del self._memory[index]

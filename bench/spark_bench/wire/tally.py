@@ -7,7 +7,7 @@ import resource
 import sys
 from array import array
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from .progress import Progress
@@ -15,14 +15,43 @@ from .progress import Progress
 # Most figures that one look carries; the rest of a busy half second is left out.
 SAMPLES = 256
 
+# Most durations kept of a kind: enough for a p99.9, and half a megabyte.
+KEPT = 65536
+
+
+class Durations:
+    """Nanoseconds of something that happens without end: every one counts for `most`; `values`
+    are all of them, or every 2nd, 4th, 8th … once there are too many."""
+
+    __slots__ = ("_skipped", "_stride", "most", "values")
+
+    def __init__(self) -> None:
+        self.values: array[int] = array("q")
+        self.most = 0
+        self._stride = self._skipped = 1
+
+    def add(self, ns: int) -> None:
+        if ns > self.most:
+            self.most = ns
+        if self._skipped < self._stride:
+            self._skipped += 1
+            return
+        self._skipped = 1
+        self.values.append(ns)
+        if len(self.values) >= KEPT:
+            self.values = self.values[::2]
+            self._stride *= 2
+
 
 @dataclass
 class Tally:
     """Counters of one recording.
 
-    lags: for the first read of each look, ns from the kernel's stamp to the read
-    lates: for each request, ns from when it could be sent to when it was
+    reads: events that brought something; the exact number of reads is the store's
     unstamped: reads that the kernel gave no time for
+    lags: from the kernel's stamp to the read: of the first read of each look at the sockets, and
+        of the last read of each response
+    lates: for each request, from when it could be sent to when it was
     step_ns: the furthest that the wall clock moved against the monotonic one
     """
 
@@ -32,10 +61,15 @@ class Tally:
     failed: int = 0
     reads: int = 0
     unstamped: int = 0
-    lags: array[int] = field(default_factory=lambda: array("q"))
-    lates: array[int] = field(default_factory=lambda: array("q"))
+    lags: Durations = field(default_factory=Durations)
+    lates: Durations = field(default_factory=Durations)
     firsts: list[int] = field(default_factory=list)
     step_ns: int = 0
+
+    def first(self, ns: int) -> None:
+        """From a request's send to its first read; a sample is enough."""
+        if len(self.firsts) < SAMPLES:
+            self.firsts.append(ns)
 
     def progress(self, seconds: float, in_flight: int, gaps: Iterable[int]) -> Progress:
         """A look; what was sampled since the last one goes with it."""
@@ -48,7 +82,7 @@ class Tally:
             self.failed,
             in_flight,
             self.reads,
-            tuple(ns / 1e6 for ns in firsts[:SAMPLES]),
+            tuple(ns / 1e6 for ns in firsts),
             tuple(ns / 1e6 for ns in gaps),
         )
 
@@ -68,7 +102,7 @@ def peak_rss() -> int:
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """No garbage collection (a pause of its own length) and quick thread switches meanwhile."""
-    interval = sys.getswitchinterval()
+    interval, collecting = sys.getswitchinterval(), gc.isenabled()
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -77,15 +111,17 @@ def undisturbed() -> Iterator[None]:
         yield
     finally:
         sys.setswitchinterval(interval)
-        gc.enable()
         gc.unfreeze()
+        if collecting:
+            gc.enable()
 
 
 def files_allowed(wanted: int) -> int:
     """Raise this process' limit of open files as far as it may; how many that is."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < wanted and soft != hard:
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-        soft = most
-    return soft
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return wanted if soft == resource.RLIM_INFINITY else soft

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import socket
 import ssl
-from dataclasses import dataclass
+from base64 import b64encode
+from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from ..errors import BadInput, Unreachable
@@ -27,9 +29,26 @@ class Address:
     family: int
     sockaddr: Any
 
+
+@dataclass(frozen=True)
+class Proxy:
+    """A forward proxy, as the environment names it.
+
+    credentials: the value of a Proxy-Authorization header; empty where none are needed
+    """
+
+    host: str
+    port: int
+    credentials: str = field(default="", repr=False)
+
     def __str__(self) -> str:
-        host, port = self.sockaddr[:2]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return place(self.host, self.port)
+
+    @property
+    def header(self) -> bytes:
+        """The line that identifies us, line end included."""
+        line = f"proxy-authorization: {self.credentials}\r\n"
+        return line.encode() if self.credentials else b""
 
 
 @dataclass(frozen=True)
@@ -38,8 +57,8 @@ class Target:
 
     url: without a path, as in "http://spark-1:30000"
     addresses: to try in this order
-    proxy: "HOST:PORT" where requests go through one, as the environment asks (HTTP_PROXY,
-        HTTPS_PROXY, NO_PROXY)
+    proxy: where requests go through one, as the environment asks (HTTP_PROXY, HTTPS_PROXY,
+        ALL_PROXY, NO_PROXY)
     tls: for https
     """
 
@@ -47,76 +66,118 @@ class Target:
     host: str
     port: int
     addresses: tuple[Address, ...]
-    proxy: str = ""
+    proxy: Proxy | None = None
     tls: ssl.SSLContext | None = None
 
     @property
     def tunnel(self) -> bytes:
         """What opens the way through a proxy to an https server; empty where none is needed."""
-        if not (self.proxy and self.tls):
+        if self.proxy is None or self.tls is None:
             return b""
-        place = f"{self.host}:{self.port}"
-        return f"CONNECT {place} HTTP/1.1\r\nHost: {place}\r\n\r\n".encode()
-
-    @property
-    def absolute(self) -> bytes:
-        """Before each request's path: a proxy is told the whole URL of an http server."""
-        return self.url.encode() if self.proxy and not self.tls else b""
+        there = place(self.host, self.port)
+        return b"CONNECT %b HTTP/1.1\r\nhost: %b\r\n%b\r\n" % (
+            there.encode(),
+            there.encode(),
+            self.proxy.header,
+        )
 
 
 def target(url: str) -> Target:
     """Look up where a URL leads. BadInput for what is no such URL, Unreachable for a name that
     leads nowhere."""
-    parts = urlsplit(url)
-    if parts.scheme not in PORTS or not parts.hostname:
-        raise BadInput(f"--url {url!r}: give http://HOST:PORT or https://HOST:PORT")
-    try:
-        port = parts.port or PORTS[parts.scheme]
-    except ValueError:
-        raise BadInput(f"--url {url!r}: the port is no number from 1 to 65535") from None
-    proxy = _proxy(parts.scheme, parts.hostname, port)
-    place, at = proxy if proxy else (parts.hostname, port)
+    parts = _parts(url)
+    scheme, host = parts.scheme, parts.hostname or ""
+    port = parts.port or PORTS[scheme]
+    proxy = _proxy(scheme, host, port)
     return Target(
-        url=f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}",
-        host=parts.hostname,
+        url=f"{scheme}://{parts.netloc.rpartition('@')[2]}",
+        host=host,
         port=port,
-        addresses=_addresses(place, at),
-        proxy=f"{place}:{at}" if proxy else "",
-        tls=_context() if parts.scheme == "https" else None,
+        addresses=_proxy_addresses(proxy) if proxy else _addresses(host, port, "check --url"),
+        proxy=proxy,
+        tls=_context() if scheme == "https" else None,
     )
 
 
+def place(host: str, port: int) -> str:
+    """HOST:PORT, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def wire(request: httpx.Request, target: Target) -> bytes:
-    """A request that httpx has built, as HTTP/1.1's bytes."""
-    line = request.method.encode() + b" " + target.absolute + request.url.raw_path
-    head = [line + b" HTTP/1.1", *(name + b": " + value for name, value in request.headers.raw)]
+    """A request that httpx has built, as HTTP/1.1's bytes.
+
+    A proxy in front of an http server is told the whole URL, and who we are.
+    """
+    proxy = target.proxy if target.tls is None else None
+    there = target.url.encode() if proxy else b""
+    line = b"%b %b%b HTTP/1.1" % (request.method.encode(), there, request.url.raw_path)
+    head = [line, *(name + b": " + value for name, value in request.headers.raw)]
+    head += [proxy.header.strip()] if proxy and proxy.header else []
     return b"\r\n".join([*head, b"", request.content])
 
 
-def _proxy(scheme: str, host: str, port: int) -> tuple[str, int] | None:
+def _parts(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+    except ValueError as e:
+        raise BadInput(f"--url {url!r}: {e}: give http://HOST:PORT or https://HOST:PORT") from None
+    if parts.scheme not in PORTS or not parts.hostname:
+        raise BadInput(f"--url {url!r}: give http://HOST:PORT or https://HOST:PORT")
+    try:
+        allowed = parts.port != 0
+    except ValueError:
+        allowed = False
+    if not allowed:
+        raise BadInput(f"--url {url!r}: the port is no number from 1 to 65535")
+    return parts
+
+
+def _proxy(scheme: str, host: str, port: int) -> Proxy | None:
     if _loopback(host) or proxy_bypass(f"{host}:{port}") or proxy_bypass(host):
         return None
-    found = getproxies().get(scheme)
+    proxies = getproxies()
+    found = proxies.get(scheme) or proxies.get("all")
     if not found:
         return None
-    parts = urlsplit(found if "//" in found else f"http://{found}")
-    if parts.scheme != "http" or not parts.hostname:
-        raise BadInput(
-            f"{scheme.upper()}_PROXY={found!r}: only http:// proxies are spoken; or go around it: "
-            f"NO_PROXY={host}"
-        )
-    return parts.hostname, parts.port or PORTS["http"]
+    try:
+        parts = urlsplit(found if "//" in found else f"http://{found}")
+        if parts.scheme == "http" and parts.hostname:
+            port = parts.port or PORTS["http"]
+            return Proxy(parts.hostname, port, _credentials(parts))
+    except ValueError:
+        pass
+    # Not the value itself: there may be a password in it.
+    raise BadInput(
+        f"{scheme.upper()}_PROXY: only proxies of the form http://HOST:PORT are spoken to; set it "
+        f"so, or go around it: NO_PROXY={host}"
+    )
+
+
+def _credentials(parts: SplitResult) -> str:
+    if parts.username is None:
+        return ""
+    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return "Basic " + b64encode(pair.encode()).decode()
 
 
 def _loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
-def _addresses(host: str, port: int) -> tuple[Address, ...]:
+def _proxy_addresses(proxy: Proxy) -> tuple[Address, ...]:
+    return _addresses(proxy.host, proxy.port, "check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY")
+
+
+def _addresses(host: str, port: int, cure: str) -> tuple[Address, ...]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as e:
-        raise Unreachable(f"{host}: no such host ({e.strerror}); check --url") from None
+    except (OSError, UnicodeError) as e:
+        why = getattr(e, "strerror", None) or "not a name that could be looked up"
+        raise Unreachable(f"{host}: no such host ({why}); {cure}") from None
     return tuple(dict.fromkeys(Address(family, place) for family, _, _, _, place in found))
 
 

@@ -26,6 +26,7 @@ ERRORS: dict[Ended, type[httpx.TransportError]] = {
     Ended.CUT: httpx.RemoteProtocolError,
     Ended.TIMEOUT: httpx.ReadTimeout,
     Ended.INTERRUPTED: httpx.ReadError,
+    Ended.UNSENT: httpx.ConnectError,
 }
 
 # A body is given whole and decoded: these headers no longer hold for it.

@@ -1,0 +1,218 @@
+"""Requests under way: sent, followed to their end, retried, timed out, given up."""
+
+from __future__ import annotations
+
+import errno
+import time
+
+from ..record import Ended, Load
+from . import clock
+from .connection import Broken, Connection, State
+from .framing import Body, NotHttp
+from .pool import Pool
+from .schedule import SECOND, Schedule, Turn
+from .store import BUDGET, Fate, Piece, Store
+from .tally import Tally
+
+# Requests sent between two looks at the sockets: what comes meanwhile lies unread.
+BATCH = 64
+
+# A response in flight gives up its bytes to the store from here on, where memory gets scarce.
+SHED = 256 * 1024
+
+GONE = (errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED)
+
+
+class Flights:
+    """The requests of one load that have been taken up.
+
+    seen_ns: when the sockets were looked at last
+    """
+
+    def __init__(
+        self, pool: Pool, load: Load, schedule: Schedule, store: Store, tally: Tally
+    ) -> None:
+        self.seen_ns = 0
+        self._pool = pool
+        self._load = load
+        self._schedule = schedule
+        self._store = store
+        self._tally = tally
+        self._offset_ns = store.offset_ns
+        self._timeout_ns = round(load.timeout * SECOND)
+
+    def send_due(self, moment: int) -> None:
+        """Send what is due, or a part of it where that is much."""
+        for _ in range(BATCH):
+            turn = self._schedule.take(moment)
+            if turn is None:
+                return
+            self._dispatch(turn)
+
+    def attend(self, connection: Connection, mask: int) -> None:
+        """Everything but a plain read in the middle of a stream."""
+        try:
+            self._pool.advance(connection, mask)
+            if connection.index < 0:
+                self._unasked(connection)
+            elif connection.sent_ns:
+                self._follow(connection)
+            elif connection.state is State.OPEN:
+                self._send(connection)
+        except (Broken, NotHttp) as e:
+            self._broken(connection, e)
+
+    def look(self, moment: int) -> None:
+        """What is not seen from a single read: time-outs, framing that went wrong in the middle of
+        a stream, too much memory."""
+        size = 0
+        for connection in [c for c in self._pool.connections.values() if c.index >= 0]:
+            if connection.deadline_ns <= moment:
+                self._time_out(connection)
+            elif connection.data:
+                self._check(connection)
+                size += len(connection.data)
+        if size > BUDGET:
+            self._shed()
+
+    def give_up(self) -> None:
+        """Whatever is still under way, after a stop."""
+        for connection in [c for c in self._pool.connections.values() if c.index >= 0]:
+            if connection.sent_ns:
+                self._end(connection, Ended.INTERRUPTED, "the run was stopped", reusable=False)
+            else:
+                self._pool.drop(connection)
+
+    def _dispatch(self, turn: Turn, retry: bool = False) -> None:
+        try:
+            connection = self._pool.take(fresh=retry)
+        except Broken as e:
+            self._lost(turn, e)
+            return
+        connection.index = turn.index
+        connection.scheduled_ns, connection.possible_ns = turn.scheduled_ns, turn.possible_ns
+        connection.sent_ns = 0
+        connection.deadline_ns = time.perf_counter_ns() + self._timeout_ns
+        connection.retry = retry
+        if connection.state is State.OPEN:
+            self._send(connection)
+
+    def _send(self, connection: Connection) -> None:
+        sent = connection.sent_ns = time.perf_counter_ns()
+        self._tally.sent += 1
+        self._tally.lates.add(sent - connection.possible_ns)
+        try:
+            connection.send(self._load.jobs[connection.index].wire)
+        except Broken as e:
+            self._broken(connection, e)
+            return
+        if connection.unsent:
+            self._pool.poller.writing(connection.sock)
+
+    def _unasked(self, connection: Connection) -> None:
+        """Nothing was asked: the peer closes an idle connection, or talks out of turn."""
+        if connection.eof or connection.failure or connection.data:
+            self._pool.drop(connection)
+
+    def _follow(self, connection: Connection) -> None:
+        """Where the response stands, after more of it has come. Raises Broken, NotHttp."""
+        framing = connection.framing
+        if framing.body is None and len(connection.ends) == 1:
+            first = clock.last(connection.stamps, self._offset_ns)
+            self._tally.first(first - connection.sent_ns)
+        if framing.ended(connection.data):
+            self._end(connection, Ended.COMPLETE, "", reusable=framing.keep_alive)
+        elif connection.failure:
+            raise connection.failure
+        elif connection.eof:
+            if not framing.closed():
+                raise Broken("the server closed the connection before the answer's end")
+            self._end(connection, Ended.COMPLETE, "", reusable=False)
+        else:
+            chunked = framing.body is Body.CHUNKED
+            connection.slow = not (chunked and connection.plain) or connection.unsent
+
+    def _check(self, connection: Connection) -> None:
+        """A stream's framing is looked at now and then: a wrong chunk never looks like an end."""
+        try:
+            if connection.framing.ended(connection.data):
+                reusable = connection.framing.keep_alive
+                self._end(connection, Ended.COMPLETE, "", reusable=reusable)
+        except NotHttp as e:
+            self._broken(connection, e)
+
+    def _broken(self, connection: Connection, error: Broken | NotHttp) -> None:
+        """A connection that is no more; what that means for its request."""
+        turn = Turn(connection.index, connection.scheduled_ns, connection.possible_ns)
+        if turn.index < 0:
+            self._pool.drop(connection)
+        elif not connection.sent_ns:
+            self._pool.drop(connection)
+            self._lost(turn, error)
+        elif connection.carried and connection.untouched and not connection.retry:
+            # A keep-alive that the server had given up meanwhile.
+            self._pool.drop(connection)
+            self._tally.sent -= 1
+            self._dispatch(turn, retry=True)
+        else:
+            ended = Ended.RESET if set(error.args) & set(GONE) else Ended.CUT
+            self._end(connection, ended, str(error.args[0]), reusable=False)
+
+    def _lost(self, turn: Turn, error: Exception) -> None:
+        """There was no connection to send over."""
+        now = time.perf_counter_ns()
+        refused = errno.ECONNREFUSED in error.args
+        ended = Ended.REFUSED if refused else Ended.UNREACHABLE
+        detail = str(error.args[0])
+        self._store.end(Fate(turn.index, turn.scheduled_ns, 0, now, ended, detail, False))
+        self._tally.failed += 1
+        self._schedule.ended(turn.index, now)
+
+    def _end(self, connection: Connection, ended: Ended, detail: str, *, reusable: bool) -> None:
+        """A request is over: its bytes to the store, its connection to the next."""
+        complete = ended is Ended.COMPLETE
+        at = self._last_ns(connection) if complete else time.perf_counter_ns()
+        self._tally.done += complete
+        self._tally.failed += not complete
+        self._tally.unstamped += connection.unstamped
+        index = connection.index
+        self._store.keep(index, Piece(connection.stamps, connection.ends, connection.data))
+        scheduled, sent, reused = (
+            connection.scheduled_ns,
+            connection.sent_ns,
+            connection.carried > 0,
+        )
+        self._store.end(Fate(index, scheduled, sent, at, ended, detail, reused))
+        self._schedule.ended(index, at)
+        reusable = reusable and not (connection.eof or connection.failure or connection.unsent)
+        connection.index = -1
+        connection.carried += 1
+        connection.clear()
+        if reusable:
+            self._pool.idle[connection.fd] = connection
+        else:
+            self._pool.drop(connection)
+
+    def _last_ns(self, connection: Connection) -> int:
+        """When the last byte of a response came."""
+        if not connection.stamps:  # all of it was shed
+            return time.perf_counter_ns()
+        at = clock.last(connection.stamps, self._offset_ns)
+        if connection.kernel and at <= self.seen_ns:
+            self._tally.lags.add(self.seen_ns - at)
+        return at
+
+    def _time_out(self, connection: Connection) -> None:
+        detail = f"not done within {self._load.timeout:g} s"
+        if connection.sent_ns:
+            self._end(connection, Ended.TIMEOUT, detail, reusable=False)
+            return
+        turn = Turn(connection.index, connection.scheduled_ns, connection.possible_ns)
+        self._pool.drop(connection)
+        self._lost(turn, Broken(f"no connection: {detail}"))
+
+    def _shed(self) -> None:
+        """Responses in flight got large: let the store have what is understood of them."""
+        for connection in list(self._pool.connections.values()):
+            if len(connection.data) > SHED and (piece := connection.shed()):
+                self._store.keep(connection.index, piece)

@@ -1,0 +1,153 @@
+"""The loop: waits for sockets, reads them, sends what is due."""
+
+from __future__ import annotations
+
+import time
+from itertools import islice
+
+from ..record import Load
+from . import clock
+from .connection import BUFFERS, READ, Connection
+from .flights import Flights
+from .framing import HEAD_END
+from .poller import DATA
+from .pool import MOST_EVENTS, Pool
+from .progress import Tell
+from .recording import Recording
+from .schedule import SECOND, Schedule
+from .store import Store
+from .tally import SAMPLES, Tally, cpu_seconds
+
+# Naps between looks, with many streams: below any engine's step, above the cost of a wake-up.
+NAP = 0.001
+# Fewer streams than this are read at once: there is little to gather in a nap.
+CROWD = 16
+# Behind by this much, the loop does not nap.
+BEHIND_NS = 3_000_000
+
+# How often time-outs are looked for, and progress is told.
+LOOK_NS = 100_000_000
+TELL_NS = 500_000_000
+
+# Below this, waiting is done by the microsecond.
+SHORT_NS = 2_000_000
+
+
+class Loop:
+    """One load over a pool's connections."""
+
+    def __init__(self, pool: Pool, load: Load, tell: Tell | None = None) -> None:
+        self.pool = pool
+        self.tell = tell
+        self.tally = Tally(len(load.jobs))
+        self.offset_ns = clock.offset_ns()
+        self.store = Store(self.offset_ns)
+        self.cpu_before = cpu_seconds()
+        self.started_ns = time.perf_counter_ns()
+        self.schedule = Schedule(load, self.started_ns)
+        self.flights = Flights(pool, load, self.schedule, self.store, self.tally)
+        self.look_ns, self.tell_ns = self.started_ns + LOOK_NS, self.started_ns + TELL_NS
+        self.behind = False
+
+    def record(self) -> Recording:
+        """Until everything is answered, timed out, or stopped."""
+        self._loop()
+        interrupted = self.pool.stopping
+        self.flights.give_up()
+        self._tell(time.perf_counter_ns())
+        return Recording(
+            self.store,
+            self.tally,
+            self.started_ns,
+            time.perf_counter_ns(),
+            cpu_seconds() - self.cpu_before,
+            interrupted,
+        )
+
+    def _loop(self) -> None:
+        pool, tally, flights, schedule = self.pool, self.tally, self.flights, self.schedule
+        connections, poll, attend = pool.connections, pool.poller.poll, flights.attend
+        now, view = time.perf_counter_ns, BUFFERS[0]
+        while not pool.stopping:
+            moment = now()
+            if moment >= self.look_ns:
+                self._look(moment)
+            flights.send_due(moment)
+            if schedule.finished(moment):
+                return
+            events = poll(self._patience(moment), MOST_EVENTS)
+            if not events:
+                continue
+            seen = flights.seen_ns = now()
+            for fd, mask in events:
+                connection = connections.get(fd)
+                if connection is None:
+                    continue
+                if mask != DATA or connection.slow:
+                    attend(connection, mask)
+                    continue
+                try:
+                    count, ancillary, _, _ = connection.recv(BUFFERS, clock.ANCILLARY)
+                except OSError:
+                    attend(connection, mask)
+                    continue
+                if count:
+                    data = connection.data
+                    data += view[:count]
+                    stamp = ancillary[0][2] if ancillary else connection.no_stamp()
+                    connection.stamps += stamp
+                    connection.ends.append(len(data))
+                    if count < READ and not data.endswith(HEAD_END):
+                        continue
+                attend(connection, mask)
+            tally.reads += len(events)
+            self._lag(connections.get(events[0][0]), seen)
+            if schedule.in_flight >= CROWD and not self.behind:
+                self._nap()
+
+    def _patience(self, moment: int) -> float:
+        """How long to wait for events, in seconds; whole milliseconds, since epoll rounds up."""
+        due = self.schedule.next_ns(moment)
+        left = (self.look_ns if due is None else min(due, self.look_ns)) - moment
+        if left >= SHORT_NS:
+            return (left // 1_000_000 - 1) / 1000
+        if due is None:
+            return 0.001
+        if left > 0:
+            self.pool.poller.wait(left / SECOND)
+        return 0.0
+
+    def _nap(self) -> None:
+        moment = time.perf_counter_ns()
+        due = self.schedule.next_ns(moment)
+        nap = NAP if due is None else min(NAP, (due - moment) / SECOND)
+        if nap > 0:
+            time.sleep(nap)
+
+    def _lag(self, connection: Connection | None, seen: int) -> None:
+        """How long the first event of a look had been waiting."""
+        if connection is None or not connection.kernel or not connection.stamps:
+            return
+        lag = seen - clock.last(connection.stamps, self.offset_ns)
+        self.behind = lag > BEHIND_NS
+        if lag >= 0:
+            self.tally.lags.add(lag)
+
+    def _look(self, moment: int) -> None:
+        """What is done now and then."""
+        self.look_ns = moment + LOOK_NS
+        self.flights.look(moment)
+        if moment >= self.tell_ns:
+            self.tell_ns = moment + TELL_NS
+            moved = abs(clock.offset_ns() - self.offset_ns)
+            self.tally.step_ns = max(self.tally.step_ns, moved)
+            self._tell(moment)
+
+    def _tell(self, moment: int) -> None:
+        if self.tell is None:
+            return
+        busy = (c for c in self.pool.connections.values() if c.index >= 0)
+        gaps = (gap for c in busy if (gap := c.last_gap_ns()) is not None)
+        seconds = (moment - self.started_ns) / SECOND
+        sampled = islice(gaps, SAMPLES)
+        self.tell(self.tally.progress(seconds, self.schedule.in_flight, sampled))

@@ -1,0 +1,32 @@
+"""What one load left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..record import Exchange
+from .store import Store
+from .tally import Tally
+
+
+@dataclass
+class Recording:
+    """What one load left.
+
+    started_ns: when the load began; every Timing counts from here
+    ended_ns: when the last request was over
+    cpu_seconds: that the client used meanwhile
+    interrupted: stopped before it was done
+    """
+
+    store: Store
+    tally: Tally
+    started_ns: int
+    ended_ns: int
+    cpu_seconds: float
+    interrupted: bool
+
+    def exchanges(self) -> Iterator[Exchange]:
+        """Every request that was taken up, by index."""
+        return self.store.exchanges()
