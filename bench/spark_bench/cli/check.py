@@ -28,6 +28,10 @@ def options(typed: Mapping[str, Any], environ: Mapping[str, str]) -> RunOptions:
     conflicts.check(given)
     changes = {name: given.pop(name) for name in OVERRIDES if name in given}
     overridden = tuple(changes)
+    if "sharegpt" in given:
+        from spark_bench.prompts import sharegpt
+
+        sharegpt.check(given["sharegpt"])
     if "trace" in given:
         changes["num_prompts"] = _requests(given["trace"], changes.get("num_prompts"))
     profile = _profile(given.pop("name"), given.pop("profiles", ()), changes)

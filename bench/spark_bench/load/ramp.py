@@ -52,10 +52,12 @@ class Ramp:
             if shape not in ("linear", "exponential") or not colon:
                 raise ValueError
             rates = float(start), float(end)
+            if not all(0 < rate < math.inf for rate in rates):
+                raise ValueError
         except ValueError:
             raise BadInput(
-                f"--ramp: {text!r} is not a ramp; write START:END in requests a second, such as"
-                " 1:10, or with a shape, 1:10:linear or 1:10:exponential"
+                f"--ramp: {text!r} is not a ramp; write START:END in requests a second above 0,"
+                " such as 1:10, or with a shape, 1:10:linear or 1:10:exponential"
             ) from None
         return cls(*rates, shape)  # type: ignore[arg-type]
 

@@ -65,6 +65,13 @@ def load(
         drawn *= 4
 
 
+def check(path: Path) -> None:
+    """Read as far as the first question with an answer; BadInput for a file without, or of another
+    format."""
+    if not any(_pair(path, entry) for entry in entries(path)):
+        raise BadInput(f"{path} has no question with an answer; {WANTED}")
+
+
 def _numbered(prompt: Prompt, number: int) -> Prompt:
     return Prompt(prompt.messages, prompt.input_tokens, prompt.output_tokens, number)
 

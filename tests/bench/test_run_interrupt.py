@@ -1,0 +1,125 @@
+"""Ctrl-C and SIGTERM: what was measured is kept; a second one ends at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from awkward_server import AwkwardServer
+from run_here import short
+from spark_bench.result.codec import read
+from spark_bench.ruler.ruler import Ruler
+
+PACED = {"ttft_us": 50_000, "itl_us": 10_000}
+
+
+@contextmanager
+def running(url: str, here: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """`spark-bench run` as a user has it, in a folder of its own."""
+    argv = [sys.executable, "-m", "spark_bench", "run", *words, "--url", url]
+    process = subprocess.Popen(
+        [*argv, "--output", str(here / "run.json")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=here,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_for(ruler: Ruler, requests: int) -> None:
+    """Until so many have been answered."""
+    deadline = time.monotonic() + 20
+    while sum(s.done_ns > 0 for s in ruler.dump()) < requests:
+        assert time.monotonic() < deadline, "no such run"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_partial_result(ruler: Ruler, tmp_path: Path, number: signal.Signals) -> None:
+    ruler.configure(**PACED)
+    with running(ruler.url, tmp_path, *short(n=400, c=4), "--warmup", "0") as process:
+        wait_for(ruler, 8)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=10)
+    assert process.returncode == 130, err
+    result = read(tmp_path / "run.json")
+    summary = result.summary
+    assert (result.status, result.reason) == ("partial", "stopped by Ctrl-C")
+    assert 4 <= summary.completed < 100
+    assert summary.mean_itl_ms == pytest.approx(10, abs=1)
+    # Those that were under way are told as what they are.
+    assert summary.failures == {"interrupted": 4}
+    assert f"{summary.completed} of {summary.completed + 4} answered" in out
+    assert "Traceback" not in err
+
+
+def test_a_second_one_ends_at_once(awkward: AwkwardServer, tmp_path: Path) -> None:
+    """The first one waits for nothing either, but for the server's last metrics."""
+    url = awkward.at("never_answers")
+    with running(url, tmp_path, *short(n=4, c=4), "--warmup", "0") as process:
+        deadline = time.monotonic() + 20
+        while not awkward.calls or awkward.calls[-1].method != "POST":
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        # No figure is there yet: the probes are still unanswered.
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=3)
+    assert process.returncode == 130
+    assert err.strip().endswith("Aborted") and "Traceback" not in err
+    assert not (tmp_path / "run.json").exists()
+
+
+def test_between_repeats_the_first_is_kept(ruler: Ruler, tmp_path: Path) -> None:
+    ruler.configure(**PACED)
+    words = [*short(n=8, c=8), "--warmup", "0", "--repeat", "50"]
+    with running(ruler.url, tmp_path, *words) as process:
+        wait_for(ruler, 2 + 8 + 8)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=10)
+    assert process.returncode == 130, err
+    result = read(tmp_path / "run.json")
+    assert result.status == "partial"
+    assert 2 <= len(result.repeats) < 20
+    assert all(repeat.summary.completed == 8 for repeat in result.repeats[:2])
+
+
+def test_a_sweep_keeps_its_points(ruler: Ruler, tmp_path: Path) -> None:
+    ruler.configure(**PACED)
+    words = ["-n", "64", "-i", "16", "-o", "8", "--sweep", "concurrency=32,64", "--warmup", "0"]
+    with running(ruler.url, tmp_path, *words) as process:
+        wait_for(ruler, 2 + 64)
+        ruler.configure(**PACED | {"ttft_us": 2_000_000})
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=10)
+    assert process.returncode == 130, err
+    statuses = [read(file).status for file in sorted(tmp_path.glob("run_c*.json"))]
+    assert statuses[0] == "complete" and statuses[1:] in ([], ["partial"])
+    assert "written to run_c32.json" in out or "run_c32.json" in out
+
+
+def test_twice_during_the_load(ruler: Ruler, tmp_path: Path) -> None:
+    """The second comes while the first is being answered: nothing hangs, nothing is half."""
+    ruler.configure(**PACED)
+    with running(ruler.url, tmp_path, *short(n=400, c=4), "--warmup", "0") as process:
+        wait_for(ruler, 8)
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=5)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    if (tmp_path / "run.json").exists():
+        assert read(tmp_path / "run.json").status == "partial"
