@@ -17,7 +17,7 @@ UNPACED_STREAMS = 64
 REQUEST_SLOTS = 64
 
 
-def next_rate(tried: Mapping[int, bool]) -> int | None:
+def next_rate(tried: Mapping[int, bool], most: int = MOST) -> int | None:
     """Where to try next: doubling, halving, then between what is followed and what isn't.
 
     >>> next_rate({}), next_rate({20_000: True}), next_rate({20_000: True, 40_000: False})
@@ -28,7 +28,7 @@ def next_rate(tried: Mapping[int, bool]) -> int | None:
     if not tried:
         return FIRST
     if not bad:
-        return good * 2 if good * 2 <= MOST else None
+        return good * 2 if good * 2 <= most else None
     if not good:
         return bad // 2 if bad // 2 >= LEAST else None
     return (good + bad) // 2 if bad - good > CLOSE * good else None
@@ -40,7 +40,7 @@ def capacity(bench: Bench, scale: float) -> Capacity:
     followed = {rate: judge.followed(level) for rate, level in levels.items()}
     good = [rate for rate, kept in followed.items() if kept]
     unpaced = bench.measure(Shape(UNPACED_STREAMS, 1, round(2000 * scale)), "without pauses")
-    short = bench.measure(Shape(REQUEST_SLOTS, round(40 * scale), 1), "one-token answers")
+    short = bench.measure(Shape(REQUEST_SLOTS, round(80 * scale), 1), "one-token answers")
     done = max(short.summary.completed, 1)
     return Capacity(
         paced=levels[max(good)].chunks_per_s if good else 0.0,
@@ -56,7 +56,8 @@ def capacity(bench: Bench, scale: float) -> Capacity:
 def paced(bench: Bench, scale: float) -> dict[int, Level]:
     """Rates, until the highest that the client follows is known."""
     levels = dict[int, Level]()
-    while rate := next_rate({rate: judge.followed(level) for rate, level in levels.items()}):
+    most = min(MOST, shape.rate(bench.most_streams))
+    while rate := next_rate({r: judge.followed(level) for r, level in levels.items()}, most):
         asked = shape.paced(rate, scale)
         levels[rate] = compare.level(asked, bench.measure(asked, f"{rate:,} chunks/s"))
     return levels

@@ -16,7 +16,6 @@ from spark_bench.verify.measure import Seen
 from spark_bench.verify.report import Deviation, Deviations, Level
 from spark_bench.verify.shape import Shape
 from spark_bench.wire.audit import Spread
-from spark_bench.wire.judge import spread
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -27,7 +26,7 @@ def level(shape: Shape, seen: Seen) -> Level:
     pairs = matched(seen)
     true = truth([s for _, s in pairs], {s.id: r.sent_ns for r, s in pairs}) if pairs else None
     errors = stamp_errors(pairs)
-    pace = 1 / true.itl.mean() if true and true.itl.size else 0.0
+    pace = 1 / float(true.itl.mean()) if true and true.itl.size else 0.0
     tokens = sum(int(r.token_counts.sum()) for r in seen.requests if r.ok)
     return Level(
         streams=shape.slots,
@@ -38,11 +37,11 @@ def level(shape: Shape, seen: Seen) -> Level:
         paced=round(pace * shape.itl_ms / 1e3, 4),
         miscounted=miscounted(pairs),
         failures=seen.summary.failures,
-        stamp_us=spread(errors.tolist()),
+        stamp_us=spread(errors),
         stamp_min_us=round(float(errors.min()) / 1e3, 1) if errors.size else 0.0,
         ttft=deviations(seen.summary, "ttft", true.ttft) if true else {},
         itl=deviations(seen.summary, "itl", true.itl) if true else {},
-        accept_us=spread((true.accept * 1e9).tolist()) if true else Spread(),
+        accept_us=spread(true.accept * 1e9) if true else Spread(),
         **_costs(seen, tokens),
     )
 
@@ -63,6 +62,13 @@ def stamp_errors(pairs: list[tuple[Request, Stream]]) -> Ints:
     """The client's time of each chunk minus the true one, in ns."""
     errors = [r.token_ns - s.sent_ns for r, s in pairs if len(r.token_ns) == len(s.sent_ns)]
     return np.concatenate(errors) if errors else np.empty(0, np.int64)
+
+
+def spread(ns: Ints | Floats) -> Spread:
+    """Of nanoseconds; all zero where there are none."""
+    if not ns.size:
+        return Spread()
+    return Spread(*(round(float(figure) / 1e3, 1) for figure in np.percentile(ns, (50, 99, 100))))
 
 
 def deviations(summary: Summary, name: str, true: Floats) -> Deviations:

@@ -14,6 +14,7 @@ from spark_bench.verify.report import (
     Surroundings,
     Verdict,
 )
+from spark_bench.verify.shape import named
 
 # A time stamp may be off by this at p99: a tenth of the shortest step of an engine (10 ms).
 STAMP_US = 1000.0
@@ -61,10 +62,8 @@ def problems(level: Level) -> Iterator[str]:
         yield f"{level.miscounted} of {level.requests} answers were miscounted"
     if not kept_pace(level):
         yield f"the ruler held {level.paced:.0%} of the pace"
-    if level.audit.clock != "kernel":
-        yield "the kernel gave no receive times"
     if level.stamp_us.p99 > STAMP_US:
-        yield f"time stamps are {digits(level.stamp_us.p99 / 1e3, 'ms')} off at p99"
+        yield f"time stamps are off by {digits(level.stamp_us.p99 / 1e3, 'ms')} at p99"
     if level.stamp_min_us < EARLY_US:
         yield f"chunks are seen {digits(-level.stamp_min_us, 'µs')} before they were sent"
     if level.audit.merged_reads > MERGED:
@@ -75,12 +74,10 @@ def problems(level: Level) -> Iterator[str]:
 
 def off(found: Deviation) -> str:
     """How far."""
-    return f"is {digits(abs(found.error_us), 'µs')} ({abs(found.error_percent):.1f} %) off"
+    return f"is {digits(abs(found.error_us), 'µs')} ({abs(found.error_percent):.2g}%) off"
 
 
-def verdict(
-    levels: Sequence[Level], capacity: Capacity, memory: int, around: Surroundings
-) -> Verdict:
+def verdict(levels: Sequence[Level], capacity: Capacity, around: Surroundings) -> Verdict:
     """levels: by rising number of streams. Good if every one of them is."""
     bad = {level.streams: list(problems(level)) for level in levels}
     proven = [level for i, level in enumerate(levels) if not any(map(bad.get, _upto(levels, i)))]
@@ -91,23 +88,23 @@ def verdict(
         sentence=_sentence(best, proven, next((n for n, why in bad.items() if why), 0), bad),
         streams=best.streams if best else 0,
         chunks_per_s=best.chunks_per_s if best else 0.0,
-        aspects=tuple(aspects(levels, capacity, memory)),
+        aspects=tuple(aspects(levels, capacity)),
         causes=() if good else tuple(causes(levels, around)),
     )
 
 
-def aspects(levels: Sequence[Level], capacity: Capacity, memory: int) -> Iterator[Aspect]:
+def aspects(levels: Sequence[Level], capacity: Capacity) -> Iterator[Aspect]:
     """A sentence on each."""
     yield _stamps(levels)
     yield _latencies(levels)
     yield _counts(levels)
     yield _capacity(levels, capacity)
-    yield _cost(levels, memory)
+    yield _cost(levels)
 
 
 def causes(levels: Sequence[Level], around: Surroundings) -> Iterator[Cause]:
     """Likely ones, the surest first."""
-    if any(level.audit.clock != "kernel" for level in levels):
+    if levels[-1].audit.clock != "kernel":
         yield Cause(
             "receive times are this process' own, the kernel gave none",
             "run on Linux itself, with sockets that take SO_TIMESTAMPNS (gVisor's don't)",
@@ -158,12 +155,12 @@ def _load(around: Surroundings) -> str:
 def _sentence(
     best: Level | None, proven: Sequence[Level], first_bad: int, bad: dict[int, list[str]]
 ) -> str:
-    why = f"{first_bad:,} streams: {'; '.join(bad[first_bad])}" if first_bad else ""
+    why = f"{named(first_bad)}: {'; '.join(bad[first_bad])}" if first_bad else ""
     if best is None:
         return f"This machine is not good enough to measure from: at {why}."
     worst = max(level.stamp_us.p99 for level in proven)
     return (
-        f"This machine can measure up to {best.streams:,} streams at {digits(best.chunks_per_s)} "
+        f"This machine can measure up to {named(best.streams)} at {best.chunks_per_s:,.0f} "
         f"tokens/s with time stamps good to {digits(worst, 'µs')} (p99)"
         + (f", but not {why}." if why else ".")
     )
@@ -188,7 +185,7 @@ def _latencies(levels: Sequence[Level]) -> Aspect:
     return Aspect(
         "TTFT, ITL",
         bool(found) and all(map(close, found)),
-        f"of their means, p50s and p99s {said} (allowed: {PERCENT:g} % or {ABSOLUTE_US:g} µs)",
+        f"of mean, p50 and p99 {said} (allowed: {PERCENT:g}% or {ABSOLUTE_US:g} µs)",
     )
 
 
@@ -200,20 +197,23 @@ def _counts(levels: Sequence[Level]) -> Aspect:
 
 
 def _capacity(levels: Sequence[Level], found: Capacity) -> Aspect:
-    more = {"ruler": " (the ruler sent no more)", "search": " (more was not tried)"}
+    more = {"ruler": " (the ruler sends no more)", "search": " (more was not tried)"}
+    refused = min((rate for rate, kept in found.tried.items() if not kept), default=0)
+    end = more.get(found.limit, f", not {refused:,}")
     return Aspect(
         "capacity",
         all(map(followed, levels)),
-        f"follows {found.paced:,.0f} chunks/s{more.get(found.limit, '')}, "
-        f"takes {found.unpaced:,.0f} without pauses, {found.requests:,.0f} requests/s",
+        f"follows {found.paced:,.0f} chunks/s{end}; takes {found.unpaced:,.0f} without "
+        f"pauses, and {found.requests:,.0f} one-token answers/s "
+        f"({digits(found.request_us, 'µs')} CPU each)",
     )
 
 
-def _cost(levels: Sequence[Level], memory: int) -> Aspect:
+def _cost(levels: Sequence[Level]) -> Aspect:
     last = levels[-1]
     return Aspect(
         "cost",
         True,
         f"{digits(last.cpu_us, 'µs')} CPU a chunk and {digits(last.read_us, 'µs')} to read it "
-        f"afterwards, {memory / 1e6:.0f} MB",
+        f"afterwards, {last.audit.peak_rss_bytes / 1e6:.0f} MB",
     )

@@ -22,7 +22,10 @@ class Cores:
 
 @dataclass(frozen=True)
 class Usage:
-    """CPU time of the whole machine so far, in seconds; throttled: see Surroundings."""
+    """CPU time of the whole machine so far, in seconds; throttled: see Surroundings.
+
+    busy: by processes. Interrupts are left out, as those of loopback are our own traffic.
+    """
 
     busy: float
     stolen: float
@@ -79,13 +82,14 @@ def parse_stat(text: str, ticks: int) -> Usage:
     """/proc/stat's first line (proc(5): user nice system idle iowait irq softirq steal ...).
 
     >>> parse_stat("cpu  10 0 5 80 5 1 1 8 0 0", 100)
-    Usage(busy=0.17, stolen=0.08, total=1.1, throttled=0)
+    Usage(busy=0.15, stolen=0.08, total=1.1, throttled=0)
     """
     found = re.match(r"cpu +([\d ]+)", text)
     fields = [int(word) / ticks for word in found[1].split()] if found else []
     user, nice, system, idle, iowait, irq, softirq, steal = [*fields[:8], *[0.0] * 8][:8]
-    busy = user + nice + system + irq + softirq
-    return Usage(round(busy, 6), steal, round(busy + idle + iowait + steal, 6))
+    busy = user + nice + system
+    total = busy + idle + iowait + irq + softirq + steal
+    return Usage(round(busy, 6), steal, round(total, 6))
 
 
 def _number(path: Path, default: int) -> int:

@@ -6,11 +6,13 @@ import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from spark_bench.api.dialects import Asking, dialect
 from spark_bench.api.reading import read
 from spark_bench.cli.options import RunOptions
 from spark_bench.display.show import Show
+from spark_bench.errors import BadInput
 from spark_bench.load.profiles import find
 from spark_bench.load.slots import steps
 from spark_bench.metrics.figures import Summary
@@ -22,17 +24,22 @@ from spark_bench.run.asking import Agreed
 from spark_bench.run.measure import merged
 from spark_bench.run.plan import connections, jobs
 from spark_bench.run.reach import Reached, reached
-from spark_bench.verify.shape import Shape
+from spark_bench.verify.shape import Shape, named
 from spark_bench.wire.audit import Audit
 from spark_bench.wire.judge import audit
-from spark_bench.wire.recorder import Recording
-from spark_bench.wire.tally import cpu_seconds, undisturbed
+from spark_bench.wire.tally import cpu_seconds, files_allowed, undisturbed
 from spark_bench.wire.target import Envelope
+
+if TYPE_CHECKING:
+    from spark_bench.wire.recording import Recording
 
 ID = re.compile(rb"\r\nx-ruler-id: (\d+)\r\n")
 # More than the ruler's longest head.
 HEAD = 1024
 TIMEOUT = 60.0
+# What the recorder leaves for other files than its sockets; more streams than are ever asked for.
+FILES = 64
+MOST_STREAMS = 4096
 
 
 @dataclass
@@ -61,12 +68,21 @@ class Bench:
         envelope = Envelope(asked, server.recorder.target)
         self._agreed = Agreed(spoken, Asking(model=server.model), envelope)
 
+    @property
+    def most_streams(self) -> int:
+        """As many as there may be open files, some aside for everything else."""
+        return files_allowed(MOST_STREAMS + FILES) - FILES
+
     def measure(self, shape: Shape, label: str) -> Seen:
         """Send a load of this shape; read and sum it up as a run does."""
         self.ruler.reset()
         self.ruler.configure(**shape.ruler)
         load = self._load(shape)
-        self._recorder.open(connections(load))
+        if self._recorder.open(connections(load)) < shape.slots:
+            raise BadInput(
+                f"{named(shape.slots)}: this process may open {self.most_streams:,} connections "
+                "at most; ask for fewer --streams, or raise the limit (ulimit -n)"
+            )
         self.show.start(len(load.jobs), label)
         recording = self._recorder.record(load, self.show.update)
         self.show.end()
@@ -81,14 +97,14 @@ class Bench:
 
     def _seen(self, shape: Shape, load: Load, recording: Recording) -> Seen:
         requests, ids = list[Request](), dict[int, int]()
-        before = cpu_seconds()
         with undisturbed():
+            before = cpu_seconds()
             for exchange in recording.exchanges():
                 job = load.jobs[exchange.index]
                 requests.append(read(exchange, job, self._agreed.dialect, self._agreed.asking))
                 if named := ID.search(exchange.data, 0, HEAD):
                     ids[exchange.index] = int(named[1])
-        parse_seconds = cpu_seconds() - before
+            parse_seconds = cpu_seconds() - before
         summary = summarize(requests, slots=shape.slots)
         account = audit(
             recording,

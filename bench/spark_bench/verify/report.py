@@ -118,7 +118,7 @@ class Verdict(Struct, frozen=True):
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """Everything. peak_rss_bytes: of this process, the ruler's log that it read included."""
+    """Everything. peak_rss_bytes: of this process, the search for its capacity included."""
 
     version: str
     levels: tuple[Level, ...]

@@ -44,12 +44,25 @@ class Shape:
         return {"ttft_us": round(self.ttft_ms * 1e3), "itl_us": round(self.itl_ms * 1e3)}
 
 
+def named(streams: int) -> str:
+    """
+    >>> named(1), named(1024)
+    ('1 stream', '1,024 streams')
+    """
+    return f"{streams:,} stream{'s' * (streams != 1)}"
+
+
 def level(streams: int, itl_ms: float, seconds: float) -> Shape:
     """Streams for about so long; each answer has two gaps at least."""
     answer_ms = seconds * 1e3 / ROUNDS
     ttft_ms = answer_ms * TTFT_SHARE
     gaps = max(2, round((answer_ms - ttft_ms) / itl_ms))
     return Shape(streams, ROUNDS, gaps + 1, ttft_ms, itl_ms)
+
+
+def rate(streams: int) -> int:
+    """Chunks a second of so many paced streams."""
+    return int(streams * 1e3 / PACE_MS)
 
 
 def paced(rate: int, seconds: float) -> Shape:

@@ -16,6 +16,9 @@ from spark_bench.verify.measure import bench
 from spark_bench.verify.report import Level, Report, Surroundings
 from spark_bench.wire.tally import cpu_seconds, peak_rss
 
+# A first load finds caches cold, and the kernel about to turn receive times on.
+WARM_UP_SECONDS = 0.2
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -38,11 +41,11 @@ def verify(asked: Asked, show: Show) -> Report:
     with Ruler(core=chosen.ruler if chosen else None, favour=True) as ruler:
         watch = Watch(ruler)
         with pinned(chosen.client if chosen else None), bench(ruler, show) as client:
+            client.measure(shape.level(1, asked.itl_ms, WARM_UP_SECONDS), "warming up")
             levels = list[Level]()
             for streams in asked.streams:
                 one = shape.level(streams, asked.itl_ms, asked.seconds)
-                label = f"{streams:,} stream{'s' if streams > 1 else ''}"
-                levels.append(compare.level(one, client.measure(one, label)))
+                levels.append(compare.level(one, client.measure(one, shape.named(streams))))
             found = capacity(client, asked.scale)
         others, stolen, throttled = watch.shares()
     surroundings = Surroundings(
@@ -53,14 +56,13 @@ def verify(asked: Asked, show: Show) -> Report:
         stolen=stolen,
         throttled=throttled,
     )
-    memory = peak_rss()
     return Report(
         version=__version__,
         levels=tuple(levels),
         capacity=found,
-        peak_rss_bytes=memory,
+        peak_rss_bytes=peak_rss(),
         surroundings=surroundings,
-        verdict=judge.verdict(levels, found, memory, surroundings),
+        verdict=judge.verdict(levels, found, surroundings),
     )
 
 

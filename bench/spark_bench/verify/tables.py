@@ -13,7 +13,7 @@ from spark_bench.display.figures import digits
 from spark_bench.verify.report import Deviation, Level, Report, Surroundings, Verdict
 
 STAMPS = ("streams", "chunks/s", "p50", "p99", "max", "merged", "CPU", "+ read", "core")
-LATENCIES = ("", "streams", "mean, ms", "mean", "p50", "p99", "accept")
+LATENCIES = ("", "streams", "true ms", "mean", "p50", "p99", "accept")
 
 
 def tables(report: Report) -> Iterator[RenderableType]:
@@ -24,7 +24,7 @@ def tables(report: Report) -> Iterator[RenderableType]:
         map(stamp_cells, report.levels),
     )
     yield _table(
-        "Latencies: error in µs and %; accept: µs from our send to the server's read",
+        "Latencies: reported minus true, in µs; accept: till the server read, p50/p99",
         LATENCIES,
         latency_rows(report.levels),
     )
@@ -62,10 +62,11 @@ def latency_rows(levels: Sequence[Level]) -> Iterator[tuple[str, ...]]:
 def error(found: Deviation) -> str:
     """
     >>> error(Deviation(100.0123, 100.0, 12.3, 0.0123))
-    '+12.3  0.01%'
+    '+12.3 0.01%'
     """
     sign = "+" if found.error_us >= 0 else "-"
-    return f"{sign}{digits(abs(found.error_us))} {abs(found.error_percent):5.2f}%"
+    share = abs(found.error_percent)
+    return f"{sign}{digits(abs(found.error_us))} {share:.{2 if share < 9.995 else 0}f}%"
 
 
 def verdict_rows(verdict: Verdict) -> Iterator[tuple[str, str]]:
@@ -94,7 +95,13 @@ def machine_line(around: Surroundings) -> str:
 
 
 def _table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+        title=title,
+        title_justify="left",
+    )
     for number, head in enumerate(heads):
         table.add_column(head, justify="right" if number or head else "left", no_wrap=True)
     for row in rows:

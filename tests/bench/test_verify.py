@@ -1,0 +1,475 @@
+"""What `verify` decides, by cases; and one load against the ruler."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+from rich.console import Console
+from spark_bench.display.show import Silent
+from spark_bench.errors import BadInput
+from spark_bench.metrics.summary import summarize
+from spark_bench.record import Request
+from spark_bench.result.machine import machine
+from spark_bench.ruler.ruler import Ruler
+from spark_bench.ruler.streams import Api, Flags, Stream
+from spark_bench.verify import capacity, compare, judge, shape, tables
+from spark_bench.verify.machine import Cores, Usage, choose, cores, parse_stat, pinned, usage
+from spark_bench.verify.measure import Seen, bench
+from spark_bench.verify.report import Capacity, Deviation, Level, Report, Surroundings
+from spark_bench.verify.shape import Shape
+from spark_bench.verify.steps import Steps
+from spark_bench.verify.story import shares
+from spark_bench.wire.audit import Audit, Spread
+from spark_bench.wire.recorder import Recorder
+
+EXACT = {
+    "mean": Deviation(100.002, 100.0, 2.0, 0.002),
+    "p50": Deviation(100.002, 100.0, 2.0, 0.002),
+    "p99": Deviation(100.004, 100.0, 4.0, 0.004),
+}
+FAR = EXACT | {"p99": Deviation(104.0, 100.0, 4000.0, 4.0)}
+
+
+def made_level(streams: int = 64, **changes: Any) -> Level:
+    """A good one, but for the changes."""
+    good = Level(
+        streams=streams,
+        itl_ms=10.0,
+        requests=4 * streams,
+        tokens=164 * streams,
+        chunks_per_s=streams * 100.0,
+        paced=1.0,
+        miscounted=0,
+        failures={},
+        stamp_us=Spread(4.0, 20.0, 200.0),
+        stamp_min_us=2.0,
+        ttft=EXACT,
+        itl=EXACT,
+        accept_us=Spread(40.0, 700.0, 900.0),
+        cpu_us=13.5,
+        read_us=5.2,
+        core=0.3,
+        audit=Audit(clock="kernel", peak_rss_bytes=90_000_000),
+    )
+    return replace(good, **changes)
+
+
+def made_capacity(**changes: Any) -> Capacity:
+    good = Capacity(
+        paced=50_000.0,
+        limit="client",
+        tried={20_000: True, 50_000: True, 60_000: False},
+        unpaced=160_000.0,
+        requests=20_000.0,
+        slots=64,
+        request_us=50.0,
+    )
+    return replace(good, **changes)
+
+
+def made_surroundings(
+    machine_changes: dict[str, Any] | None = None, **changes: Any
+) -> Surroundings:
+    usual = replace(machine(), usable_cores=4, governor="performance", load_average=(0.2, 0.2, 0.2))
+    quiet = Surroundings(
+        machine=replace(usual, **machine_changes or {}),
+        client_core=1,
+        ruler_core=0,
+        others=0.1,
+        stolen=0.0,
+        throttled=0,
+    )
+    return replace(quiet, **changes)
+
+
+# ---- what is sent ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("streams", "itl_ms", "seconds", "expected"),
+    [
+        pytest.param(64, 10.0, 2.0, Shape(64, 4, 41, 100.0, 10.0), id="default"),
+        pytest.param(1, 1.0, 2.0, Shape(1, 4, 401, 100.0, 1.0), id="fast"),
+        pytest.param(1, 500.0, 1.0, Shape(1, 4, 3, 50.0, 500.0), id="two-gaps-at-least"),
+    ],
+)
+def test_a_level_lasts_about_as_long_as_asked(
+    streams: int, itl_ms: float, seconds: float, expected: Shape
+) -> None:
+    assert shape.level(streams, itl_ms, seconds) == expected
+
+
+def test_a_paced_load_has_its_rate() -> None:
+    load = shape.paced(40_000, 1.0)
+    assert load.chunks_per_s == 40_000
+    assert load.requests == load.slots == 400
+    assert load.ruler == {"ttft_us": 300_000, "itl_us": 10_000}
+
+
+# ---- cores and what else runs on them ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("allowed", "capacity", "sibling", "expected"),
+    [
+        pytest.param({3}, {}, {}, None, id="one"),
+        pytest.param({0, 1}, {}, {}, Cores(1, 0), id="two"),
+        pytest.param({0, 1, 2, 3}, {0: 718, 1: 718, 2: 1024, 3: 1024}, {}, Cores(3, 2), id="fast"),
+        pytest.param({0, 1, 2, 3}, {}, {0: 0, 1: 1, 2: 0, 3: 1}, Cores(3, 2), id="not-siblings"),
+        pytest.param({1, 3}, {}, {1: 1, 3: 1}, Cores(3, 1), id="siblings-alone"),
+    ],
+)
+def test_the_two_cores(
+    allowed: set[int], capacity: dict[int, int], sibling: dict[int, int], expected: Cores | None
+) -> None:
+    assert choose(allowed, capacity, sibling) == expected
+
+
+def test_this_machines_cores_are_among_those_allowed() -> None:
+    allowed = os.sched_getaffinity(0)
+    found = cores()
+    assert found is None if len(allowed) == 1 else found and {found.client, found.ruler} <= allowed
+
+
+def test_a_pin_is_taken_back() -> None:
+    before = os.sched_getaffinity(0)
+    with pytest.raises(ZeroDivisionError), pinned(min(before)):
+        assert os.sched_getaffinity(0) == {min(before)}
+        raise ZeroDivisionError
+    assert os.sched_getaffinity(0) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param(
+            "cpu  100 20 30 800 50 5 7 8 3 2\ncpu0 1 2\n", Usage(1.5, 0.08, 10.2), id="all"
+        ),
+        pytest.param("cpu  100 0 0 100\n", Usage(1.0, 0.0, 2.0), id="old-kernel"),
+        pytest.param("", Usage(0.0, 0.0, 0.0), id="no-proc"),
+    ],
+)
+def test_proc_stat(text: str, expected: Usage) -> None:
+    assert parse_stat(text, 100) == expected
+
+
+def test_the_others_are_what_is_left_of_the_machine() -> None:
+    before, after = Usage(100.0, 10.0, 1000.0, 3), Usage(112.0, 11.0, 1020.0, 5)
+    assert shares(before, after, ours=7.0, seconds=10.0) == (0.5, 0.05, 2)
+    assert shares(before, before, ours=0.1, seconds=10.0) == (0.0, 0.0, 0)
+
+
+def test_work_shows_in_the_usage() -> None:
+    before, until = usage(), time.monotonic() + 0.3
+    while time.monotonic() < until:
+        pass
+    after = usage()
+    assert 0.05 < after.busy - before.busy <= after.total - before.total + 0.02
+
+
+# ---- reported beside true ----------------------------------------------------------------------
+
+
+def made_seen(late_ns: list[int]) -> Seen:
+    """A stream of three chunks, seen so much later; sent at 1 s, asked at 1.001."""
+    sent = np.array([1_100_000_000, 1_110_000_000, 1_120_000_000], np.int64)
+    request = Request(
+        index=0,
+        sent_ns=1_000_000_000,
+        token_ns=sent[: len(late_ns)] + np.array(late_ns, np.int64),
+        token_counts=np.ones(len(late_ns), np.int32),
+        output_tokens=3,
+        asked_output=3,
+        counted_by="chunk",
+        usage=True,
+    )
+    times = {"accepted_ns": 900_000_000, "asked_ns": 1_001_000_000, "started_ns": 1_001_000_000}
+    counts = dict.fromkeys(("hidden", "reasoning", "prompt_tokens", "earlier", "blocked"), 0)
+    stream = Stream(
+        id=17,
+        api=Api.CHAT,
+        flags=Flags.FINISHED,
+        chunks=3,
+        per_chunk=1,
+        tokens=3,
+        role_ns=int(sent[0]),
+        done_ns=int(sent[-1]),
+        sent_ns=sent,
+        **times,
+        **counts,
+    )
+    audit = Audit(clock="kernel", cpu_seconds=0.003, wall_seconds=0.1, parse_seconds=0.0015)
+    return Seen([request], {0: 17}, [stream], audit, summarize([request]))
+
+
+def test_a_level_is_the_difference_to_the_truth() -> None:
+    level = compare.level(Shape(1, 1, 3, 100.0, 10.0), made_seen([5_000, 10_000, 6_000]))
+    assert level.stamp_us.p50 == 6.0
+    assert level.stamp_us.max == 10.0
+    assert level.stamp_min_us == 5.0
+    assert level.ttft["mean"] == Deviation(100.005, 100.0, 5.0, 0.005)
+    assert level.itl["mean"] == Deviation(10.0005, 10.0, 0.5, 0.005)
+    assert level.accept_us.p50 == 1000.0
+    assert (level.chunks_per_s, level.paced) == (100.0, 1.0)
+    assert (level.cpu_us, level.read_us, level.core) == (1000.0, 500.0, 0.03)
+    assert (level.tokens, level.miscounted, level.failures) == (3, 0, {})
+
+
+def test_a_chunk_that_was_not_seen_is_a_miscount() -> None:
+    level = compare.level(Shape(1, 1, 3, 100.0, 10.0), made_seen([0, 0]))
+    assert (level.tokens, level.miscounted) == (2, 1)
+
+
+def test_failed_requests_have_no_times() -> None:
+    seen = made_seen([0, 0, 0])
+    seen.requests[0].failure = "cut"
+    level = compare.level(
+        Shape(1, 1, 3, 100.0, 10.0),
+        Seen(seen.requests, seen.ids, seen.streams, seen.audit, summarize(seen.requests)),
+    )
+    assert level.failures == {"cut": 1}
+    assert (level.ttft, level.itl, level.stamp_us) == ({}, {}, Spread())
+
+
+# ---- the search for the capacity ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", [1_250, 3_000, 19_999, 20_000, 26_000, 47_000, 90_000, 155_000])
+def test_the_search_comes_close_to_the_limit(limit: int) -> None:
+    tried: dict[int, bool] = {}
+    while rate := capacity.next_rate(tried):
+        tried[rate] = rate <= limit
+    best = max(rate for rate, kept in tried.items() if kept)
+    assert best <= limit < best * (1 + 2 * capacity.CLOSE)
+    assert len(tried) <= 8
+
+
+@pytest.mark.parametrize(
+    ("tried", "most", "expected"),
+    [
+        pytest.param({20_000: True}, 30_000, None, id="no-more-connections"),
+        pytest.param({160_000: True, 80_000: True}, capacity.MOST, None, id="enough"),
+        pytest.param({1_250: False, 2_500: False}, capacity.MOST, None, id="hopeless"),
+        pytest.param({20_000: False, 40_000: True}, capacity.MOST, 80_000, id="a-hiccup-before"),
+    ],
+)
+def test_the_search_ends(tried: dict[int, bool], most: int, expected: int | None) -> None:
+    assert capacity.next_rate(tried, most) == expected
+
+
+@pytest.mark.parametrize(
+    ("paced", "followed", "expected"),
+    [
+        pytest.param(1.0, {20_000: True, 40_000: False}, "client", id="client"),
+        pytest.param(0.7, {20_000: True, 40_000: False}, "ruler", id="ruler"),
+        pytest.param(1.0, {20_000: True, 40_000: True}, "search", id="search"),
+    ],
+)
+def test_what_ended_the_search(paced: float, followed: dict[int, bool], expected: str) -> None:
+    levels = {rate: made_level(paced=paced) for rate in followed}
+    assert capacity.limit(levels, followed) == expected
+
+
+# ---- good enough? ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("true_ms", "error_us", "good"),
+    [
+        pytest.param(200.0, 1999.0, True, id="one-per-cent"),
+        pytest.param(200.0, -2001.0, False, id="more"),
+        pytest.param(1.0, 99.0, True, id="small-but-below-a-network"),
+        pytest.param(1.0, 101.0, False, id="small-and-above"),
+    ],
+)
+def test_a_figure_is_close(true_ms: float, error_us: float, good: bool) -> None:
+    found = Deviation(true_ms + error_us / 1e3, true_ms, error_us, error_us / true_ms / 10)
+    assert judge.close(found) is good
+
+
+BAD = [
+    pytest.param({"failures": {"reset": 3}}, "3 reset of 256 requests failed", id="failures"),
+    pytest.param({"miscounted": 2}, "2 of 256 answers were miscounted", id="miscounts"),
+    pytest.param({"paced": 0.9}, "the ruler held 90% of the pace", id="ruler"),
+    pytest.param(
+        {"stamp_us": Spread(9.0, 1500.0, 9e3)}, "time stamps are off by 1.50 ms at p99", id="stamps"
+    ),
+    pytest.param(
+        {"stamp_min_us": -40.0}, "chunks are seen 40.0 µs before they were sent", id="clock"
+    ),
+    pytest.param(
+        {"audit": Audit(clock="kernel", merged_reads=0.024)},
+        "2.4% of chunks shared a read",
+        id="merged",
+    ),
+    pytest.param({"ttft": FAR}, "TTFT p99 is 4,000 µs (4%) off", id="ttft"),
+    pytest.param({"itl": FAR}, "ITL p99 is 4,000 µs (4%) off", id="itl"),
+]
+
+
+@pytest.mark.parametrize(("changes", "problem"), BAD)
+def test_what_is_not_good_enough(changes: dict[str, Any], problem: str) -> None:
+    assert list(judge.problems(made_level())) == []
+    assert list(judge.problems(made_level(**changes))) == [problem]
+
+
+def test_a_good_machine_is_told_how_far_it_goes() -> None:
+    levels = [made_level(1), made_level(64, stamp_us=Spread(5.0, 31.0, 90.0)), made_level(256)]
+    found = judge.verdict(levels, made_capacity(), made_surroundings())
+    assert found.good
+    assert (found.streams, found.chunks_per_s, found.causes) == (256, 25_600.0, ())
+    assert found.sentence == (
+        "This machine can measure up to 256 streams at 25,600 tokens/s with time stamps good to "
+        "31.0 µs (p99)."
+    )
+    assert all(aspect.good for aspect in found.aspects)
+
+
+def test_a_machine_is_good_up_to_its_first_problem() -> None:
+    levels = [made_level(1), made_level(64, miscounted=1), made_level(256)]
+    found = judge.verdict(levels, made_capacity(), made_surroundings())
+    assert not found.good
+    assert (found.streams, found.chunks_per_s) == (1, 100.0)
+    assert found.sentence.endswith(", but not 64 streams: 1 of 256 answers were miscounted.")
+
+
+def test_a_machine_that_can_do_nothing() -> None:
+    levels = [made_level(1, ttft=FAR)]
+    found = judge.verdict(levels, made_capacity(), made_surroundings())
+    assert (found.good, found.streams) == (False, 0)
+    assert found.sentence == (
+        "This machine is not good enough to measure from: at 1 stream: "
+        "TTFT p99 is 4,000 µs (4%) off."
+    )
+
+
+@pytest.mark.parametrize(
+    ("levels", "around", "reason"),
+    [
+        pytest.param(
+            {"audit": Audit(clock="process")},
+            made_surroundings(),
+            "the kernel gave none",
+            id="clock",
+        ),
+        pytest.param({}, made_surroundings(ruler_core=None), "there is one core", id="one-core"),
+        pytest.param({}, made_surroundings(throttled=4), "quota stopped the client 4", id="quota"),
+        pytest.param({}, made_surroundings(stolen=0.1), "gave 10% of the CPU time", id="steal"),
+        pytest.param(
+            {},
+            made_surroundings({"usable_cores": 2, "load_average": (3.0, 2.0, 1.0)}, others=1.2),
+            "other processes used 1.2 of 2 cores (load average 3.0)",
+            id="busy",
+        ),
+        pytest.param(
+            {}, made_surroundings({"governor": "powersave"}), "governor is powersave", id="governor"
+        ),
+        pytest.param({"paced": 0.5}, made_surroundings(), "the ruler itself", id="ruler"),
+    ],
+)
+def test_likely_causes(levels: dict[str, Any], around: Surroundings, reason: str) -> None:
+    assert list(judge.causes([made_level()], made_surroundings())) == []
+    (cause,) = judge.causes([made_level(**levels)], around)
+    assert reason in cause.reason
+    assert cause.cure
+
+
+def test_many_cores_bear_some_work_of_others() -> None:
+    around = made_surroundings({"usable_cores": 20}, others=6.0)
+    assert list(judge.causes([made_level()], around)) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        pytest.param({}, "follows 50,000 chunks/s, not 60,000; ", id="client"),
+        pytest.param({"limit": "ruler"}, "chunks/s (the ruler sends no more); ", id="ruler"),
+        pytest.param({"limit": "search"}, "chunks/s (more was not tried); ", id="search"),
+    ],
+)
+def test_capacity_in_words(changes: dict[str, Any], words: str) -> None:
+    said = {a.name: a.sentence for a in judge.aspects([made_level()], made_capacity(**changes))}
+    assert words in said["capacity"]
+
+
+# ---- what is printed ---------------------------------------------------------------------------
+
+
+def printed(report: Report) -> str:
+    stream = io.StringIO()
+    console = Console(file=stream, width=80, highlight=False)
+    for thing in tables.tables(report):
+        console.print(thing)
+    return stream.getvalue()
+
+
+def made_report(levels: list[Level], around: Surroundings) -> Report:
+    return Report(
+        version="1",
+        levels=tuple(levels),
+        capacity=made_capacity(),
+        peak_rss_bytes=130_000_000,
+        surroundings=around,
+        verdict=judge.verdict(levels, made_capacity(), around),
+    )
+
+
+def test_everything_fits_80_columns() -> None:
+    wide = {"mean": Deviation(1e3, 2e3, -12345.6, -49.12)}
+    wide |= {"p50": wide["mean"], "p99": wide["mean"]}
+    worst = made_level(
+        1024,
+        stamp_us=Spread(123_456.0, 234_567.0, 345_678.0),
+        accept_us=Spread(12_345.0, 123_456.0, 1.0),
+        ttft=wide,
+        itl=wide,
+    )
+    text = printed(made_report([made_level(1), worst], made_surroundings(others=3.9)))
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+
+
+def test_a_bad_result_says_why() -> None:
+    around = made_surroundings({"governor": "powersave"}, stolen=0.2)
+    text = " ".join(printed(made_report([made_level(miscounted=1)], around)).split())
+    assert "NOT GOOD: 10,496 tokens, 1 answers failed or miscounted" in text
+    assert "cpupower frequency-set -g performance" in text
+    assert "20% of the CPU time" in text
+
+
+def test_progress_without_a_terminal_is_a_line_a_load() -> None:
+    stream = io.StringIO()
+    with Steps(stream) as steps:
+        steps.start(10, "64 streams")
+        steps.end()
+    assert stream.getvalue() == "64 streams ...\n"
+
+
+# ---- against the ruler -------------------------------------------------------------------------
+
+
+def test_every_chunk_is_matched_with_its_true_time(ruler: Ruler) -> None:
+    asked = Shape(slots=8, rounds=3, tokens=12, ttft_ms=20.0, itl_ms=10.0)
+    with bench(ruler, Silent()) as client:
+        level = compare.level(asked, client.measure(asked, "a test"))
+    assert (level.requests, level.tokens) == (24, 288)
+    assert (level.failures, level.miscounted) == ({}, 0)
+    # The two clocks are one, compared to within a few µs; a busy machine makes it late, not early.
+    assert -50 < level.stamp_min_us <= level.stamp_us.p50 < 5_000
+    assert level.ttft["mean"].true_ms >= 20
+    assert level.itl["p50"].reported_ms == pytest.approx(10, rel=0.5)
+    assert 0 < level.accept_us.p50 < 1e6
+    assert level.cpu_us > 0 and level.read_us > 0 and 0 < level.core < 2
+
+
+def test_more_streams_than_files_are_refused(ruler: Ruler, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Recorder, "open", lambda recorder, count: 6)
+    asked = Shape(slots=20, rounds=1, tokens=2)
+    with bench(ruler, Silent()) as client, pytest.raises(BadInput, match=r"20 streams.*ulimit -n"):
+        client.measure(asked, "a test")
