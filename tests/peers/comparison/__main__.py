@@ -80,11 +80,11 @@ def compare(
         for case in [*cases.accuracy(options.quick), cases.ONE_TOKEN, cases.FIREHOSE]:
             turns += _turns(rotated(clients, number), case, ruler, missing)
             if with_ours and case.ruler["itl_us"]:
-                stamps.append(take_stamps(case, ruler))
+                stamps += _exact(case, ruler, missing)
         if with_ours:
             for step in cases.ladder(options.quick):
-                found = take_stamps(step, ruler)
-                ladder.append(found | {"round": number, "offered": step.streams * 100})
+                more = {"round": number, "offered": step.streams * 100}
+                ladder += [found | more for found in _exact(step, ruler, missing)]
         for client in clients:
             if client.name == OURS or number == 0:
                 seconds[client.name].append(help_seconds(client))
@@ -117,6 +117,21 @@ def _turns(
             f"stolen {turn.stolen:.2f}, wrong {len(turn.wrong)} {turn.notes}"
         )
         yield turn
+
+
+def _exact(case: cases.Case, ruler: Ruler, missing: list[str]) -> Iterator[dict[str, Any]]:
+    try:
+        found = take_stamps(case, ruler)
+    except Failed as e:
+        missing.append(f"{case.name}: {e}")
+        _say(f"{case.name:24} {OURS} * failed")
+        return
+    stamp = found["stamp_us"]
+    _say(
+        f"{case.name:24} {OURS} *  time stamps {stamp['p50']:.1f} us, p99 {stamp['p99']:.1f}, "
+        f"shared {found['shared']:.4f}, others {found['other_load']:.2f}"
+    )
+    yield found
 
 
 def _ready(client: Client, missing: list[str]) -> bool:

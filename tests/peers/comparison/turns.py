@@ -16,7 +16,7 @@ from spark_bench.ruler.streams import Stream
 
 from comparison.actual import Actual, actual, steady_rate
 from comparison.cases import Case
-from comparison.clients import Client
+from comparison.clients import Client, Failed
 from comparison.processes import cpu_and_rss, machine_cpu
 from comparison.scoring import errors, truths, wrong
 from comparison.told import Told
@@ -111,7 +111,7 @@ def of_load(streams: list[Stream], case: Case) -> list[Stream]:
 
 
 def take_stamps(case: Case, ruler: Ruler) -> dict[str, Any]:
-    """Our client with every token's time held against the truth; see stamps.py."""
+    """Our client with every token's time held against the truth; see stamps.py. Raises Failed."""
     ruler.configure(**case.ruler)
     ruler.reset()
     noise = Noise(ruler.pid)
@@ -120,10 +120,11 @@ def take_stamps(case: Case, ruler: Ruler) -> dict[str, Any]:
         [sys.executable, "-m", "comparison.stamps", ruler.url, *load],
         capture_output=True,
         text=True,
-        check=True,
         timeout=240,
         start_new_session=True,
     )
+    if done.returncode:
+        raise Failed(f"spark-bench in-process:\n{done.stderr[-1500:]}")
     found: dict[str, Any] = json.loads(done.stdout)
     found["case"] = case.name
     found["other_load"], found["stolen"] = noise.result(
