@@ -1,0 +1,30 @@
+"""Results in one local store, to list, filter and follow over time.
+
+A result file stays the truth. The store (place.py, schema.py, store.py) is an index over such
+files that can be made again from them (files.py). SQLite, because two runs may end at the same
+moment: it lets several processes write, takes 10 ms to open, and comes with Python. DuckDB lets
+one process in, and is made for many more rows than there will ever be runs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from spark_bench.result.types import Result
+
+
+def add(result: Result, path: Path, store: Path | None = None) -> None:
+    """Remember the result in the file at `path`; once more replaces what was known of its id.
+
+    store: default_store() where it is None
+
+    BenchError where the store can't be used, in a sentence that is fit for a note.
+    """
+    from spark_bench.history.entry import entry_of
+    from spark_bench.history.place import default_store
+    from spark_bench.history.store import Store
+
+    with Store(store or default_store()) as opened:
+        opened.add([entry_of(result, path)])

@@ -1,0 +1,160 @@
+"""What the store holds of a result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import asdict
+
+from spark_bench.compare.names import figures
+from spark_bench.result.config import Config
+from spark_bench.result.types import Result
+
+
+class Figure(Struct, frozen=True):
+    """A figure's value, and its confidence interval where there is one."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+class Entry(Struct, frozen=True, kw_only=True):
+    """One result.
+
+    created: when the run ended: UTC, ISO 8601 to the microsecond, so that it sorts as text
+    path: of its file, absolute
+    verdict: of the client's audit, "exact" or "approximate"
+    load: what was sent, in short (see `load_text`); two runs of one load can be compared
+    nodes: that served it; None: not known
+    figures: by the summary's key; "steady.…" and "tokens_per_joule" as well
+    """
+
+    id: str
+    created: str
+    path: str
+    status: str
+    verdict: str
+    model: str
+    profile: str
+    load: str
+    url: str
+    endpoint: str
+    engine: str
+    engine_version: str
+    nodes: int | None
+    num_prompts: int
+    input_len: int | None
+    output_len: int | None
+    max_concurrency: int | None
+    request_rate: float | None
+    repeats: int
+    completed: int
+    failed: int
+    figures: dict[str, Figure] = {}
+
+    @property
+    def when(self) -> datetime:
+        return datetime.fromisoformat(self.created)
+
+    def plain(self) -> dict[str, str | int | float | None]:
+        """Its columns and the values of its figures, by their names."""
+        columns = asdict(self)
+        del columns["figures"]
+        return {name: figure.value for name, figure in self.figures.items()} | columns
+
+
+# The columns of the table `results`.
+COLUMNS = tuple(name for name in Entry.__struct_fields__ if name != "figures")
+
+
+def entry_of(result: Result, path: Path) -> Entry:
+    """What the store shall hold of the result in the file at `path`."""
+    config, server = result.config, result.provenance.server
+    return Entry(
+        id=result.id,
+        created=timestamp(result.created),
+        path=str(path.absolute()),
+        status=result.status,
+        verdict=result.audit.verdict,
+        model=config.model,
+        profile=config.profile,
+        load=load_text(config),
+        url=config.url,
+        endpoint=config.endpoint,
+        engine=server.engine or "",
+        engine_version=server.version or "",
+        nodes=nodes(result),
+        num_prompts=config.num_prompts,
+        input_len=config.input_len,
+        output_len=config.output_len,
+        max_concurrency=config.concurrency,
+        request_rate=config.request_rate,
+        repeats=max(1, len(result.repeats)),
+        completed=result.summary.completed,
+        failed=result.summary.failed,
+        figures=dict(_figures(result)),
+    )
+
+
+def timestamp(when: datetime) -> str:
+    """In UTC, of one length always.
+
+    >>> timestamp(datetime(2026, 11, 23, 13, 38, 5, tzinfo=UTC))
+    '2026-11-23T13:38:05.000000Z'
+    """
+    return f"{when.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
+
+
+def nodes(result: Result) -> int | None:
+    """How many machines served it, as the deployment or the engine's settings tell."""
+    if deployment := result.provenance.deployment:
+        return len(deployment.ranks)
+    told = result.provenance.server.settings.get("nnodes")
+    return told if isinstance(told, int) and not isinstance(told, bool) else None
+
+
+def load_text(config: Config) -> str:
+    """Everything of a load that figures depend on, but for the model: "10x 128/256 c4".
+
+    c: in flight at most; r: requests a second; d: seconds; what is as usual is left out
+    """
+    return " ".join(_load_words(config))
+
+
+def _load_words(config: Config) -> Iterator[str]:
+    yield f"{config.num_prompts}x {_length(config.input_len)}/{_length(config.output_len)}"
+    if config.concurrency:
+        yield f"c{config.concurrency}"
+    if ramp := config.rate_ramp:
+        yield f"r{ramp.start:g}:{ramp.end:g}:{ramp.shape}"
+    elif config.request_rate is not None:
+        yield f"r{config.request_rate:g}"
+    if config.burstiness != 1.0:
+        yield "even" if config.burstiness is None else f"gamma{config.burstiness:g}"
+    if config.duration is not None:
+        yield f"d{config.duration:g}"
+    if dataset := config.dataset:
+        yield f"{dataset.format}:{dataset.sha256[:4]}"
+    talk = config.conversations
+    if talk.turns > 1:
+        yield f"{talk.turns}turns"
+    if talk.shared_prefix:
+        yield f"prefix{talk.shared_prefix}"
+    if config.cache == "hit":
+        yield "cached"
+    if config.endpoint != "chat":
+        yield config.endpoint
+
+
+def _length(tokens: int | None) -> str:
+    return "*" if tokens is None else str(tokens)
+
+
+def _figures(result: Result) -> Iterator[tuple[str, Figure]]:
+    for name, value in figures(result).items():
+        within = result.intervals.get(name)
+        yield name, Figure(value, *((within.low, within.high) if within else ()))

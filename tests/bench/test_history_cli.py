@@ -1,0 +1,193 @@
+"""`spark-bench history`, as it is typed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from history_samples import a_run, written
+from spark_bench.cli import main
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to be in, with a store beside it."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("SPARK_BENCH_HISTORY", str(tmp_path / "history.sqlite3"))
+    return folder
+
+
+def typed(*words: str) -> Result:
+    return CliRunner().invoke(main, ["history", *words])
+
+
+def three() -> list[str]:
+    """Three results in a folder, added; their ids, the newest first."""
+    runs = [
+        a_run(0, output_throughput=180.0),
+        a_run(24, output_throughput=170.0),
+        a_run(48, model="Qwen/Qwen2.5-7B-Instruct", output_throughput=90.0, status="partial"),
+    ]
+    for run in runs:
+        written(Path("results", f"{run.id}.json"), run)
+    assert typed("add", "results").exit_code == 0
+    return [run.id for run in runs]
+
+
+@pytest.mark.parametrize("words", [[], ["list"]], ids=["nothing", "list"])
+def test_a_list_has_every_result_the_newest_first(words: list[str]) -> None:
+    ids = three()
+    told = typed(*words).output
+    assert [told.find(id[-8:]) for id in ids] == sorted(told.find(id[-8:]) for id in ids)
+    for word in ("gpt-oss-120b", "10x 128/8 c4", "180", "200", "10.0", "exact", "partial"):
+        assert word in told
+    assert "results/" in told and "(gone)" not in told
+
+
+def test_options_alone_are_those_of_list() -> None:
+    ids = three()
+    told = typed("--model", "qwen").output
+    assert ids[2][-8:] in told and ids[0][-8:] not in told
+    limited = typed("--limit", "1")
+    assert ids[0][-8:] in limited.stdout and ids[1][-8:] not in limited.stdout
+    assert limited.stderr == "these are the newest 1: --limit shows more\n"
+
+
+@pytest.mark.parametrize("words", [["list"], ["trend"]])
+def test_nothing_there_says_how_to_begin(words: list[str]) -> None:
+    told = typed(*words)
+    assert (told.exit_code, told.stdout) == (0, "")
+    assert "spark-bench" in told.stderr
+
+
+def test_a_result_is_shown_from_its_file() -> None:
+    ids = three()
+    told = typed("show", ids[1][-8:])
+    assert told.exit_code == 0
+    assert "http://spark-1:30000" in told.output
+    assert told.output.endswith(f"{ids[1]}\n{Path.cwd()}/results/{ids[1]}.json\n")
+    assert ids[0] in typed("show").output
+
+
+def test_an_unknown_id_names_the_nearest() -> None:
+    ids = three()
+    wrong = f"{ids[0][:-1]}z"
+    told = typed("show", wrong)
+    assert told.exit_code == 2
+    assert told.stderr.startswith(f"Error: id '{wrong}' is not in the history; did you mean ")
+    assert ids[0] in told.stderr
+
+
+def test_a_file_that_is_gone_is_told_and_can_be_forgotten() -> None:
+    ids = three()
+    Path("results", f"{ids[0]}.json").unlink()
+    assert typed().output.count("gone)") == 1
+    told = typed("show", ids[0])
+    assert told.exit_code == 2
+    assert "history forget --missing" in told.stderr
+    assert typed("forget", "--missing").output == "1 result forgotten\n"
+    assert ids[0][-8:] not in typed().output
+
+
+def test_what_is_forgotten_keeps_its_file() -> None:
+    ids = three()
+    assert typed("forget", ids[0], ids[1][-8:]).output == "2 results forgotten\n"
+    assert len(list(Path("results").iterdir())) == 3
+    assert ids[2][-8:] in typed().output
+    refused = typed("forget")
+    assert (refused.exit_code, "--missing" in refused.stderr) == (2, True)
+
+
+def test_an_unknown_id_among_others_forgets_none() -> None:
+    ids = three()
+    assert typed("forget", ids[0], "zzzz").exit_code == 2
+    assert ids[0][-8:] in typed().output
+
+
+def test_export_as_csv_has_every_figure() -> None:
+    ids = three()
+    rows = list(csv.DictReader(io.StringIO(typed("export").output)))
+    assert [row["id"] for row in rows] == ids
+    assert rows[0]["output_throughput"] == "180.0"
+    assert rows[0]["max_concurrency"] == "4"
+    assert rows[0]["request_rate"] == ""
+    assert float(rows[0]["p99_ttft_ms"]) == pytest.approx(200)
+
+
+def test_export_as_json_is_filtered_alike() -> None:
+    ids = three()
+    rows = json.loads(typed("export", "--json", "--status", "partial").output)
+    assert [row["id"] for row in rows] == [ids[2]]
+    assert rows[0]["output_throughput"] == 90
+    assert json.loads(typed("export", "--json", "--model", "none").output) == []
+
+
+def test_add_takes_files_folders_and_globs_each_once() -> None:
+    one, other = a_run(0), a_run(1)
+    written(Path("a/one.json"), one)
+    written(Path("b/deep/other.json"), other)
+    Path("b/settings.json").write_text('{"x": 1}')
+    Path("b/one.requests.jsonl").write_text("{}")
+    told = typed("add", "a/one.json", "a", "b", "*/one.json")
+    assert (told.exit_code, told.output) == (0, "2 results added, 1 other JSON files left out\n")
+
+
+def test_a_broken_result_is_told_and_keeps_no_other_out() -> None:
+    run = a_run()
+    good = written(Path("r/good.json"), run)
+    text = Path("r/good.json").read_text()
+    Path("r/newer.json").write_text(text.replace('"schema_version": 1', '"schema_version": 2'))
+    Path("typed.json").write_text("[]")
+    told = typed("add", "r", "typed.json")
+    assert told.exit_code == 1
+    assert told.stdout == "1 result added\n"
+    newer, not_one = told.stderr.splitlines()
+    assert newer.startswith("left out: r/newer.json") and "install a newer" in newer
+    assert not_one.startswith("left out: typed.json is no result")
+    assert good.id[-8:] in typed().output
+
+
+def test_a_name_that_is_no_file_is_an_error() -> None:
+    told = typed("add", "no/*.json")
+    assert (told.exit_code, told.stdout) == (2, "")
+    assert told.stderr.startswith("Error: no/*.json: there is no such file")
+
+
+def test_a_trend_is_of_the_newest_results_model_and_load() -> None:
+    three()
+    told = typed("trend")
+    assert told.exit_code == 0
+    assert told.stdout.startswith("output_throughput of gpt-oss-120b on 2 nodes, 10x 128/8 c4")
+    assert told.stdout.count("●") == 2
+    assert told.stdout.endswith("the last is +5.9% from the median of the 1 before\n")
+    assert told.stderr.startswith("1 result left out: partial")
+
+
+def test_a_trend_takes_short_names_and_an_id() -> None:
+    ids = three()
+    assert typed("trend", "ttft_p99").output.startswith("p99_ttft_ms of gpt-oss-120b")
+    assert typed("trend", "--like", ids[1][-8:]).output.startswith("output_throughput of gpt-oss")
+    refused = typed("trend", "ttft_p98")
+    assert (refused.exit_code, "did you mean" in refused.stderr) == (2, True)
+
+
+def test_a_store_can_be_named(tmp_path: Path) -> None:
+    ids = three()
+    other = str(tmp_path / "other.sqlite3")
+    typed("add", f"results/{ids[0]}.json", "--store", other)
+    assert len(json.loads(typed("export", "--json", "--store", other).output)) == 1
+
+
+def test_help_needs_no_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPARK_BENCH_HISTORY", "/proc/none/x")
+    told = typed("--help")
+    assert (told.exit_code, "trend" in told.output) == (0, True)
+    refused = typed("list")
+    assert refused.exit_code == 1
+    assert "can't be used" in refused.stderr
