@@ -308,8 +308,8 @@ BAD = [
         "2.4% of chunks shared a read",
         id="merged",
     ),
-    pytest.param({"ttft": FAR}, "TTFT p99 is 4,000 µs (4%) off", id="ttft"),
-    pytest.param({"itl": FAR}, "ITL p99 is 4,000 µs (4%) off", id="itl"),
+    pytest.param({"ttft": FAR}, "TTFT p99 is 4.00 ms (4.00%) off", id="ttft"),
+    pytest.param({"itl": FAR}, "ITL p99 is 4.00 ms (4.00%) off", id="itl"),
 ]
 
 
@@ -345,7 +345,7 @@ def test_a_machine_that_can_do_nothing() -> None:
     assert (found.good, found.streams) == (False, 0)
     assert found.sentence == (
         "This machine is not good enough to measure from: at 1 stream: "
-        "TTFT p99 is 4,000 µs (4%) off."
+        "TTFT p99 is 4.00 ms (4.00%) off."
     )
 
 
@@ -383,6 +383,17 @@ def test_likely_causes(levels: dict[str, Any], around: Surroundings, reason: str
 def test_many_cores_bear_some_work_of_others() -> None:
     around = made_surroundings({"usable_cores": 20}, others=6.0)
     assert list(judge.causes([made_level()], around)) == []
+
+
+def test_more_than_the_client_follows() -> None:
+    levels = [made_level(64), made_level(1024, miscounted=1)]
+    (cause,) = judge.likely(levels, made_capacity(), made_surroundings())
+    assert cause.reason == "102,400 chunks/s are more than the client follows here"
+
+
+def test_without_a_likely_cause_it_says_how_to_go_on() -> None:
+    (cause,) = judge.likely([made_level()], made_capacity(), made_surroundings())
+    assert cause.cure.startswith("verify again")
 
 
 @pytest.mark.parametrize(

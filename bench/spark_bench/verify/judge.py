@@ -63,7 +63,7 @@ def problems(level: Level) -> Iterator[str]:
     if not kept_pace(level):
         yield f"the ruler held {level.paced:.0%} of the pace"
     if level.stamp_us.p99 > STAMP_US:
-        yield f"time stamps are off by {digits(level.stamp_us.p99 / 1e3, 'ms')} at p99"
+        yield f"time stamps are off by {span(level.stamp_us.p99)} at p99"
     if level.stamp_min_us < EARLY_US:
         yield f"chunks are seen {digits(-level.stamp_min_us, 'µs')} before they were sent"
     if level.audit.merged_reads > MERGED:
@@ -72,9 +72,27 @@ def problems(level: Level) -> Iterator[str]:
         yield from (f"{name} {figure} {off(d)}" for figure, d in found.items() if not close(d))
 
 
+def span(us: float) -> str:
+    """
+    >>> span(43.21), span(9999.0)
+    ('43.2 µs', '10.0 ms')
+    """
+    return digits(us, "µs") if us < 999.5 else digits(us / 1e3, "ms")
+
+
+def share(found: Deviation) -> str:
+    """Of the truth.
+
+    >>> share(Deviation(100.0123, 100.0, 12.3, 0.0123)), share(Deviation(30.0, 10.0, 2e4, 200.0))
+    ('0.01%', '200%')
+    """
+    percent = abs(found.error_percent)
+    return f"{percent:.2f}%" if percent < 9.995 else f"{percent:.0f}%"
+
+
 def off(found: Deviation) -> str:
     """How far."""
-    return f"is {digits(abs(found.error_us), 'µs')} ({abs(found.error_percent):.2g}%) off"
+    return f"is {span(abs(found.error_us))} ({share(found)}) off"
 
 
 def verdict(levels: Sequence[Level], capacity: Capacity, around: Surroundings) -> Verdict:
@@ -89,7 +107,7 @@ def verdict(levels: Sequence[Level], capacity: Capacity, around: Surroundings) -
         streams=best.streams if best else 0,
         chunks_per_s=best.chunks_per_s if best else 0.0,
         aspects=tuple(aspects(levels, capacity)),
-        causes=() if good else tuple(causes(levels, around)),
+        causes=() if good else tuple(likely(levels, capacity, around)),
     )
 
 
@@ -100,6 +118,27 @@ def aspects(levels: Sequence[Level], capacity: Capacity) -> Iterator[Aspect]:
     yield _counts(levels)
     yield _capacity(levels, capacity)
     yield _cost(levels)
+
+
+def likely(levels: Sequence[Level], capacity: Capacity, around: Surroundings) -> Sequence[Cause]:
+    """What is known to disturb, else how to find out."""
+    found = [*causes(levels, around), *too_much(levels, capacity)]
+    return found or [
+        Cause(
+            "something took the CPU from the client for a moment",
+            "verify again; if it stays, --json has each figure",
+        )
+    ]
+
+
+def too_much(levels: Sequence[Level], capacity: Capacity) -> Iterator[Cause]:
+    """More was asked for than the client can take."""
+    most = max(level.chunks_per_s for level in levels)
+    if capacity.limit == "client" and most > capacity.paced:
+        yield Cause(
+            f"{most:,.0f} chunks/s are more than the client follows here",
+            "ask for fewer --streams or a longer --itl, like those of the server that you measure",
+        )
 
 
 def causes(levels: Sequence[Level], around: Surroundings) -> Iterator[Cause]:
@@ -161,7 +200,7 @@ def _sentence(
     worst = max(level.stamp_us.p99 for level in proven)
     return (
         f"This machine can measure up to {named(best.streams)} at {best.chunks_per_s:,.0f} "
-        f"tokens/s with time stamps good to {digits(worst, 'µs')} (p99)"
+        f"tokens/s with time stamps good to {span(worst)} (p99)"
         + (f", but not {why}." if why else ".")
     )
 
@@ -172,7 +211,7 @@ def _stamps(levels: Sequence[Level]) -> Aspect:
     return Aspect(
         "time stamps",
         worst <= STAMP_US and early >= EARLY_US,
-        f"off by {digits(worst, 'µs')} at most at p99 (allowed: {STAMP_US / 1e3:g} ms)",
+        f"off by {span(worst)} at most at p99 (allowed: {STAMP_US / 1e3:g} ms)",
     )
 
 

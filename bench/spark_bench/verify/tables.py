@@ -10,28 +10,24 @@ from rich.table import Table
 from rich.text import Text
 
 from spark_bench.display.figures import digits
+from spark_bench.verify.judge import share
 from spark_bench.verify.report import Deviation, Level, Report, Surroundings, Verdict
 
 STAMPS = ("streams", "chunks/s", "p50", "p99", "max", "merged", "CPU", "+ read", "core")
+ABOUT_STAMPS = "Time stamps of chunks: error in µs; merged: share that share a read; CPU µs each"
 LATENCIES = ("", "streams", "true ms", "mean", "p50", "p99", "accept")
+ABOUT_LATENCIES = "Latencies: error in µs; accept: from our send to the server's read, µs p50/p99"
 
 
 def tables(report: Report) -> Iterator[RenderableType]:
     """Everything, in the order in which it is printed."""
-    yield _table(
-        "Time stamps: the client's minus the true ones, in µs; CPU a chunk, in µs",
-        STAMPS,
-        map(stamp_cells, report.levels),
-    )
-    yield _table(
-        "Latencies: reported minus true, in µs; accept: till the server read, p50/p99",
-        LATENCIES,
-        latency_rows(report.levels),
-    )
-    yield _grid(verdict_rows(report.verdict))
-    yield _grid([("machine", machine_line(report.surroundings))])
-    yield Text()
-    yield Text(report.verdict.sentence, style="bold green" if report.verdict.good else "bold red")
+    yield Text(f"\n{ABOUT_STAMPS}", style="bold")
+    yield _table(STAMPS, map(stamp_cells, report.levels))
+    yield Text(ABOUT_LATENCIES, style="bold")
+    yield _table(LATENCIES, latency_rows(report.levels))
+    yield _grid([*verdict_rows(report.verdict), ("machine", machine_line(report.surroundings))])
+    style = "bold green" if report.verdict.good else "bold red"
+    yield Text(f"\n{report.verdict.sentence}", style=style)
     if report.verdict.causes:
         yield _grid(("because", f"{c.reason}: {c.cure}") for c in report.verdict.causes)
 
@@ -65,8 +61,7 @@ def error(found: Deviation) -> str:
     '+12.3 0.01%'
     """
     sign = "+" if found.error_us >= 0 else "-"
-    share = abs(found.error_percent)
-    return f"{sign}{digits(abs(found.error_us))} {share:.{2 if share < 9.995 else 0}f}%"
+    return f"{sign}{digits(abs(found.error_us))} {share(found)}"
 
 
 def verdict_rows(verdict: Verdict) -> Iterator[tuple[str, str]]:
@@ -94,14 +89,8 @@ def machine_line(around: Surroundings) -> str:
     return "; ".join(filter(None, words))
 
 
-def _table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-        title=title,
-        title_justify="left",
-    )
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for number, head in enumerate(heads):
         table.add_column(head, justify="right" if number or head else "left", no_wrap=True)
     for row in rows:
