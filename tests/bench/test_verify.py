@@ -18,7 +18,7 @@ from spark_bench.record import Request
 from spark_bench.result.machine import machine
 from spark_bench.ruler.ruler import Ruler
 from spark_bench.ruler.streams import Api, Flags, Stream
-from spark_bench.verify import capacity, compare, judge, shape, tables
+from spark_bench.verify import aspects, capacity, causes, compare, judge, limits, shape, tables
 from spark_bench.verify.machine import Cores, Usage, choose, cores, parse_stat, pinned, usage
 from spark_bench.verify.measure import Seen, bench
 from spark_bench.verify.report import Capacity, Deviation, Level, Report, Surroundings
@@ -290,7 +290,7 @@ def test_what_ended_the_search(paced: float, followed: dict[int, bool], expected
 )
 def test_a_figure_is_close(true_ms: float, error_us: float, good: bool) -> None:
     found = Deviation(true_ms + error_us / 1e3, true_ms, error_us, error_us / true_ms / 10)
-    assert judge.close(found) is good
+    assert limits.close(found) is good
 
 
 BAD = [
@@ -315,8 +315,8 @@ BAD = [
 
 @pytest.mark.parametrize(("changes", "problem"), BAD)
 def test_what_is_not_good_enough(changes: dict[str, Any], problem: str) -> None:
-    assert list(judge.problems(made_level())) == []
-    assert list(judge.problems(made_level(**changes))) == [problem]
+    assert list(limits.problems(made_level())) == []
+    assert list(limits.problems(made_level(**changes))) == [problem]
 
 
 def test_a_good_machine_is_told_how_far_it_goes() -> None:
@@ -374,25 +374,25 @@ def test_a_machine_that_can_do_nothing() -> None:
     ],
 )
 def test_likely_causes(levels: dict[str, Any], around: Surroundings, reason: str) -> None:
-    assert list(judge.causes([made_level()], made_surroundings())) == []
-    (cause,) = judge.causes([made_level(**levels)], around)
+    assert list(causes.causes([made_level()], made_surroundings())) == []
+    (cause,) = causes.causes([made_level(**levels)], around)
     assert reason in cause.reason
     assert cause.cure
 
 
 def test_many_cores_bear_some_work_of_others() -> None:
     around = made_surroundings({"usable_cores": 20}, others=6.0)
-    assert list(judge.causes([made_level()], around)) == []
+    assert list(causes.causes([made_level()], around)) == []
 
 
 def test_more_than_the_client_follows() -> None:
     levels = [made_level(64), made_level(1024, miscounted=1)]
-    (cause,) = judge.likely(levels, made_capacity(), made_surroundings())
+    (cause,) = causes.likely(levels, made_capacity(), made_surroundings())
     assert cause.reason == "102,400 chunks/s are more than the client follows here"
 
 
 def test_without_a_likely_cause_it_says_how_to_go_on() -> None:
-    (cause,) = judge.likely([made_level()], made_capacity(), made_surroundings())
+    (cause,) = causes.likely([made_level()], made_capacity(), made_surroundings())
     assert cause.cure.startswith("verify again")
 
 
@@ -405,7 +405,7 @@ def test_without_a_likely_cause_it_says_how_to_go_on() -> None:
     ],
 )
 def test_capacity_in_words(changes: dict[str, Any], words: str) -> None:
-    said = {a.name: a.sentence for a in judge.aspects([made_level()], made_capacity(**changes))}
+    said = {a.name: a.sentence for a in aspects.aspects([made_level()], made_capacity(**changes))}
     assert words in said["capacity"]
 
 

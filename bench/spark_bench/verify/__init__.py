@@ -8,7 +8,10 @@ logs when it really sent each chunk, so that the difference is the client's own 
     measure.py   one load against the ruler
     compare.py   what the client reports, beside the truth
     capacity.py  how much it can take
-    judge.py     whether that is good enough, else why not, and what helps
+    limits.py    what is good enough
+    aspects.py   how each thing stands
+    causes.py    why it is not good enough, and what helps
+    judge.py     the verdict
     story.py     all of it, one after the other
     steps.py     progress without a terminal
     tables.py    what is printed at the end

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from spark_bench.verify import compare, judge, shape
+from spark_bench.verify import compare, limits, shape
 from spark_bench.verify.measure import Bench
 from spark_bench.verify.report import Capacity, Level
 from spark_bench.verify.shape import Shape
@@ -37,7 +37,7 @@ def next_rate(tried: Mapping[int, bool], most: int = MOST) -> int | None:
 def capacity(bench: Bench, scale: float) -> Capacity:
     """All three kinds. scale: of the loads' usual length (1.0)."""
     levels = paced(bench, scale)
-    followed = {rate: judge.followed(level) for rate, level in levels.items()}
+    followed = {rate: limits.followed(level) for rate, level in levels.items()}
     good = [rate for rate, kept in followed.items() if kept]
     unpaced = bench.measure(Shape(UNPACED_STREAMS, 1, round(2000 * scale)), "without pauses")
     short = bench.measure(Shape(REQUEST_SLOTS, round(80 * scale), 1), "one-token answers")
@@ -57,7 +57,7 @@ def paced(bench: Bench, scale: float) -> dict[int, Level]:
     """Rates, until the highest that the client follows is known."""
     levels = dict[int, Level]()
     most = min(MOST, shape.rate(bench.most_streams))
-    while rate := next_rate({r: judge.followed(level) for r, level in levels.items()}, most):
+    while rate := next_rate({r: limits.followed(level) for r, level in levels.items()}, most):
         asked = shape.paced(rate, scale)
         levels[rate] = compare.level(asked, bench.measure(asked, f"{rate:,} chunks/s"))
     return levels
@@ -68,4 +68,4 @@ def limit(levels: Mapping[int, Level], followed: Mapping[int, bool]) -> str:
     bad = [rate for rate, kept in followed.items() if not kept]
     if not bad:
         return "search"
-    return "client" if judge.kept_pace(levels[min(bad)]) else "ruler"
+    return "client" if limits.kept_pace(levels[min(bad)]) else "ruler"

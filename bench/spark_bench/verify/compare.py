@@ -35,7 +35,7 @@ def level(shape: Shape, seen: Seen) -> Level:
         tokens=tokens,
         chunks_per_s=round(shape.slots * pace, 1),
         paced=round(pace * shape.itl_ms / 1e3, 4),
-        miscounted=miscounted(pairs),
+        miscounted=miscounted(pairs) + seen.summary.completed - len(pairs),
         failures=seen.summary.failures,
         stamp_us=spread(errors),
         stamp_min_us=round(float(errors.min()) / 1e3, 1) if errors.size else 0.0,

@@ -27,7 +27,8 @@ class Level(Struct, frozen=True, kw_only=True):
     itl_ms: as the ruler was asked to pace them
     chunks_per_s: as it really did; paced: as a share of what was asked
     tokens: as the client counted them
-    miscounted: answers of whose chunks the client saw more or fewer than were sent
+    miscounted: answers of whose chunks the client saw more or fewer than were sent, or that the
+        ruler does not know
     failures: by kind
     stamp_us: the client's time of a chunk minus the true one; stamp_min_us: the least of them
     ttft, itl: as reported, beside the truth (TTFT: from the client's send to the ruler's stamp)

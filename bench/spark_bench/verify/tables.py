@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from spark_bench.display.figures import digits
-from spark_bench.verify.judge import share
+from spark_bench.verify.limits import share
 from spark_bench.verify.report import Deviation, Level, Report, Surroundings, Verdict
 
 STAMPS = ("streams", "chunks/s", "p50", "p99", "max", "merged", "CPU", "+ read", "core")
