@@ -1,0 +1,117 @@
+"""What makes a recording approximate, each reason on its own."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import Any
+
+import pytest
+from spark_bench.wire.audit import Audit, Spread
+from spark_bench.wire.judge import audit, spread
+from spark_bench.wire.recording import Recording
+from spark_bench.wire.store import Store
+from spark_bench.wire.tally import KEPT, Durations, Tally
+
+
+def durations(*ns: int) -> Durations:
+    kept = Durations()
+    for each in ns:
+        kept.add(each)
+    return kept
+
+
+def judged(**changes: Any) -> Audit:
+    """Of a good recording of 1000 reads with these changes, in the units of the tally."""
+    tally = Tally(10)
+    tally.unstamped = changes.pop("unstamped", 0)
+    tally.step_ns = changes.pop("step_ns", 20_000)
+    tally.lags = durations(*changes.pop("lags", [50_000] * 100))
+    tally.lates = durations(*changes.pop("lates", [30_000] * 100))
+    with closing(Store(0)) as store:
+        store.reads = changes.pop("reads", 1000)
+        recording = Recording(store, tally, 10**9, 3 * 10**9, 0.25, False)
+        said = {"tls": False, "merged": 0.0, "parse_seconds": 0.5, "e2e_ms": 1000.0, "gap_ms": 10.0}
+        return audit(recording, **(said | changes))
+
+
+def test_a_good_recording() -> None:
+    told = judged()
+    assert (told.verdict, told.reasons, told.clock, told.transport) == (
+        "exact",
+        (),
+        "kernel",
+        "plain",
+    )
+    assert told.lag_us == Spread(50, 50, 50)
+    assert told.late_us == Spread(30, 30, 30)
+    assert (told.reads, told.cpu_seconds, told.wall_seconds) == (1000, 0.25, 2.0)
+    assert told.clock_step_us == 0, "the noise of measuring it is no step"
+    assert told.peak_rss_bytes > 10_000_000
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        pytest.param({"unstamped": 1000}, "the kernel gave no receive times", id="no stamps"),
+        pytest.param({"unstamped": 2}, "the kernel gave no receive times", id="some stamps"),
+        pytest.param(
+            {"merged": 0.2, "lags": [8_000_000] * 100},
+            "20.0% of tokens came with the one before, read 8.0 ms late",
+            id="did not keep up",
+        ),
+        pytest.param(
+            {"lates": [25_000_000] * 100}, "half of the requests were sent 25.0 ms late", id="late"
+        ),
+        pytest.param({"step_ns": 5_000_000}, "the wall clock was set by 5.0 ms", id="clock step"),
+    ],
+)
+def test_reasons(changes: dict[str, Any], reason: str) -> None:
+    told = judged(**changes)
+    assert told.verdict == "approximate"
+    (only,) = told.reasons
+    assert only.startswith(reason)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"unstamped": 1}, id="one read as stamping began"),
+        pytest.param({"merged": 0.2}, id="the server sent them together"),
+        pytest.param({"merged": 0.005, "lags": [8_000_000] * 100}, id="few together"),
+        pytest.param({"merged": 0.2, "lags": [4_000_000] * 100}, id="read within half a gap"),
+        pytest.param({"merged": 0.2, "gap_ms": None}, id="no gaps to judge by"),
+        pytest.param({"lates": [15_000_000] * 100}, id="late, but little of the whole"),
+        pytest.param({"lates": [1_500_000] * 100, "e2e_ms": 1.0}, id="late, but hardly"),
+        pytest.param({"lates": [25_000_000] * 40 + [0] * 60}, id="less than half late"),
+        pytest.param({"reads": 0, "lags": [], "e2e_ms": None, "gap_ms": None}, id="nothing came"),
+    ],
+)
+def test_no_reasons(changes: dict[str, Any]) -> None:
+    assert judged(**changes).reasons == ()
+
+
+def test_reasons_add_up() -> None:
+    assert len(judged(unstamped=1000, step_ns=5_000_000).reasons) == 2
+
+
+def test_clock_and_transport_are_told() -> None:
+    assert judged(unstamped=1000).clock == "process"
+    assert judged(tls=True).transport == "tls"
+    assert judged(step_ns=5_000_000).clock_step_us == 5000
+
+
+def test_a_spread_of_nothing() -> None:
+    assert spread(Durations()) == Spread()
+
+
+def test_durations_without_end_take_bounded_memory() -> None:
+    kept = Durations()
+    for ns in range(10 * KEPT):
+        kept.add(ns)
+    kept.add(10**9)
+    assert len(kept.values) < KEPT
+    assert kept.most == 10**9
+    told = spread(kept)
+    assert told.p50 == pytest.approx(5 * KEPT / 1000, rel=0.01)
+    assert told.p99 == pytest.approx(9.9 * KEPT / 1000, rel=0.01)
+    assert told.max == 10**6
