@@ -263,6 +263,14 @@ def test_the_search_ends(tried: dict[int, bool], most: int, expected: int | None
     assert capacity.next_rate(tried, most) == expected
 
 
+def test_one_pause_is_not_the_limit() -> None:
+    paused, good = made_level(miscounted=1), made_level()
+    assert capacity.best_of(2, iter([paused, good]).__next__) is good
+    assert capacity.best_of(2, iter([good]).__next__) is good
+    assert capacity.best_of(2, iter([good, paused]).__next__) is good
+    assert capacity.best_of(2, iter([paused, paused]).__next__) is paused
+
+
 @pytest.mark.parametrize(
     ("paced", "followed", "expected"),
     [

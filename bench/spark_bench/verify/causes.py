@@ -31,7 +31,7 @@ def causes(levels: Sequence[Level], around: Surroundings) -> Iterator[Cause]:
     if levels[-1].audit.clock != "kernel":
         yield Cause(
             "receive times are this process' own, the kernel gave none",
-            "run where sockets take SO_TIMESTAMPNS: on Linux itself, not in a sandbox that imitates it",
+            "run on Linux itself, where sockets take SO_TIMESTAMPNS",
         )
     if around.ruler_core is None:
         yield Cause(
