@@ -114,7 +114,7 @@ def _turns(
         _say(
             f"{case.name:24} {client.name:14} TTFT {ttft:+9.2f} ms, "
             f"{turn.tokens_per_cpu / 1e3:6.1f} ktok/CPU-s, others {turn.other_load:.2f}, "
-            f"stolen {turn.stolen:.2f}, wrong {len(turn.wrong)} {turn.notes}"
+            f"stolen {turn.stolen:.2f} {turn.notes}"
         )
         yield turn
 

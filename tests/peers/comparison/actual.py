@@ -18,6 +18,8 @@ class Actual:
     """The truth under the names of Told, in milliseconds.
 
     tokens: that were generated for whole answers, hidden ones included
+    tpot: first to last token / (visible tokens - 1); tpot_after: / those after the first chunk,
+        which differs where a chunk holds several. Both are in use.
     itl: from token to token; icl: from chunk to chunk
     accept: from the client's send to the server's read; empty without the client's times
     began_ns, ended_ns: from the first request read to the last token sent
@@ -31,6 +33,7 @@ class Actual:
     itl: dict[str, float]
     icl: dict[str, float]
     tpot: float | None
+    tpot_after: float | None
     accept: dict[str, float]
     began_ns: int
     ended_ns: int
@@ -51,6 +54,7 @@ def actual(streams: Sequence[Stream], sent_ns: Mapping[int, int] | None = None) 
         itl=figures(_token_gaps(whole)),
         icl=figures(true.itl * 1e3),
         tpot=float(true.tpot.mean() * 1e3) if true.tpot.size else None,
+        tpot_after=_after_first_chunk(whole),
         accept=figures(true.accept * 1e3),
         began_ns=min((s.asked_ns for s in streams), default=0),
         ended_ns=ended,
@@ -76,6 +80,15 @@ def figures(values: NDArray[np.float64]) -> dict[str, float]:
         return {}
     found = (values.mean(), *np.percentile(values, (50, 99)))
     return dict(zip(FIGURES, map(float, found), strict=True))
+
+
+def _after_first_chunk(streams: Sequence[Stream]) -> float | None:
+    means = [
+        (s.sent_ns[-1] - s.sent_ns[0]) / s.token_counts[1:].sum() / 1e6
+        for s in streams
+        if len(s.sent_ns) > 1
+    ]
+    return float(np.mean(means)) if means else None
 
 
 def _token_gaps(streams: Sequence[Stream]) -> NDArray[np.float64]:

@@ -36,7 +36,7 @@ def accuracy(quick: bool) -> list[Case]:
     """Loads at which reported latencies are held against the truth."""
     if quick:
         return [paced(16, 2), paced(256, 2)]
-    return [paced(1, 4), paced(16, 3), paced(64, 3), paced(256, 3), paced(1024, 2)]
+    return [paced(1, 3), paced(16, 3), paced(64, 2), paced(256, 3), paced(1024, 2)]
 
 
 # The same load as one of accuracy's: CPU and time stamps are taken from its turns.

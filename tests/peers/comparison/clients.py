@@ -19,7 +19,7 @@ from comparison.install import Places
 from comparison.processes import Usage, settle
 from comparison.told import Told, from_aiperf, from_sglang
 
-SAMPLE = 0.05
+SAMPLE = 0.004
 """Seconds between looks at what a client uses."""
 
 TIMEOUT = 240.0
@@ -151,6 +151,7 @@ class Kept(Client):
 
     def ready(self) -> None:
         """Wait for the imports. Raises Failed."""
+        assert self.process.stdout
         if not select.select([self.process.stdout], [], [], TIMEOUT)[0] or not self._line():
             raise self.failed("did not start")
 
@@ -294,12 +295,10 @@ def _watch(pid: int, usage: Usage, ended: Any) -> bool:
 
 
 def _ended(process: subprocess.Popen[bytes], wait: float) -> bool:
-    try:
-        process.wait(wait)
-    except subprocess.TimeoutExpired:
-        return False
-    return True
+    time.sleep(wait)
+    return process.poll() is not None
 
 
 def _readable(process: subprocess.Popen[str], wait: float) -> bool:
+    assert process.stdout
     return bool(select.select([process.stdout], [], [], wait)[0])

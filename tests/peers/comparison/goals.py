@@ -64,6 +64,11 @@ class Comparison:
         """Of one figure over a client's turns at a load."""
         return Middle.of([of(t) for t in self.turns if t.client == client and t.case == case])
 
+    def error(self, client: str, case: str, key: str) -> Middle | None:
+        """Of a reported figure's distance from the truth, where the client reports it."""
+        mine = [t for t in self.turns if t.client == client and t.case == case]
+        return Middle.of([t.errors[key] for t in mine if key in t.errors])
+
     def stamp(self, case: str, *path: str) -> Middle | None:
         """Of one figure of our client in-process."""
         return Middle.of([_at(s, path) for s in self.stamps if s["case"] == case])
@@ -128,7 +133,7 @@ def keeps_up(step: Mapping[str, Any]) -> bool:
     read together with another one (and so have no time of their own).
     """
     on_pace = abs(step["true_itl_p50"] - 10.0) < 0.2
-    return on_pace and step["shared"] <= 0.01 and step["errors"]["itl_p50"] < 0.2
+    return bool(on_pace and step["shared"] <= 0.01 and step["errors"]["itl_p50"] < 0.2)
 
 
 def paced_rate(ladder: Sequence[Mapping[str, Any]]) -> Middle | None:

@@ -30,10 +30,7 @@ def accuracy(found: Comparison, cases: Sequence[str]) -> str:
     rows = []
     for case in cases:
         for client in _clients(found.turns):
-            middles = [
-                found.middle(client, case, lambda t, k=key: t.errors.get(k, float("nan")))
-                for key in KEYS
-            ]
+            middles = [found.error(client, case, key) for key in KEYS]
             if any(middles):
                 rows.append([case, client, *map(_cell, middles)])
         exact = [found.stamp(case, "errors", key) for key in KEYS]
@@ -127,7 +124,7 @@ def faults(found: Comparison) -> str:
     ]
     sums = [str(sum(len(t.wrong) for t in found.faults if t.client == c)) for c in clients]
     whole = table(
-        "Wrong figures of 6 (successes, tokens, tok/s, mean TTFT, ITL, TPOT; times by > 2 %)",
+        "Wrong figures of 6 (successes, tokens; by > 2 %: tok/s, mean TTFT, ITL, TPOT)",
         ["fault", *clients],
         [*counts, ["together", *sums]],
     )

@@ -24,7 +24,6 @@ from spark_bench.api.reading import read
 from spark_bench.metrics.summary import summarize
 from spark_bench.record import Exchange, Job, Load, Message, Prompt, Request, Step, Timing
 from spark_bench.ruler.streams import Stream, read_dump
-from spark_bench.wire.judge import spread
 from spark_bench.wire.recorder import Recorder
 from spark_bench.wire.tally import cpu_seconds, peak_rss, undisturbed
 from spark_bench.wire.target import target, wire
@@ -70,9 +69,9 @@ def measure(url: str, streams: int, requests: int, output: int) -> dict[str, Any
         "errors": errors(told, true),
         "truths": truths(told, true),
         "accept_ms": true.accept,
-        "stamp_us": msgspec.to_builtins(spread(every)),
-        "lag_us": msgspec.to_builtins(spread(tally.lags)),
-        "late_us": msgspec.to_builtins(spread(tally.lates)),
+        "stamp_us": microseconds(every),
+        "lag_us": microseconds(tally.lags.values),
+        "late_us": microseconds(tally.lates.values),
         "shared": shared([request for _, request in pairs]),
         "steady_rate": steady_rate(list(log.values())),
         "true_rate": true.throughput,
@@ -104,6 +103,13 @@ def stamp_errors(pairs: Iterable[tuple[Request, Stream]]) -> NDArray[np.int64]:
     """
     each = [r.token_ns - s.sent_ns for r, s in pairs if r.ok and len(r.token_ns) == len(s.sent_ns)]
     return np.concatenate(each) if each else np.empty(0, np.int64)
+
+
+def microseconds(ns: Iterable[int]) -> dict[str, float]:
+    """Median, 99th percentile and maximum; zero of nothing."""
+    values = np.fromiter(ns, np.int64) / 1e3
+    ranks = np.percentile(values, (50, 99, 100)) if values.size else np.zeros(3)
+    return dict(zip(("p50", "p99", "max"), ranks.tolist(), strict=True))
 
 
 def shared(requests: Sequence[Request]) -> float:

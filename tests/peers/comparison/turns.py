@@ -17,7 +17,7 @@ from spark_bench.ruler.streams import Stream
 from comparison.actual import Actual, actual, steady_rate
 from comparison.cases import Case
 from comparison.clients import Client, Failed
-from comparison.processes import cpu_and_rss, machine_cpu
+from comparison.processes import cpu_seconds, machine_cpu
 from comparison.scoring import errors, truths, wrong
 from comparison.told import Told
 
@@ -63,7 +63,7 @@ class Noise:
 
     def _known(self) -> float:
         own = os.times()
-        return cpu_and_rss(self.ruler)[0] + own.user + own.system
+        return cpu_seconds(self.ruler) + own.user + own.system
 
     def result(self, client: float) -> tuple[float, float]:
         """Busy cores of others and stolen ones, on average; client: its CPU seconds."""
