@@ -417,6 +417,21 @@ def test_capacity_in_words(changes: dict[str, Any], words: str) -> None:
     assert words in said["capacity"]
 
 
+@pytest.mark.parametrize(
+    ("level", "paced", "good"),
+    [
+        pytest.param(made_level(256), 20_000.0, True, id="shown-by-the-streams"),
+        pytest.param(made_level(256, miscounted=1), 50_000.0, True, id="shown-by-the-search"),
+        pytest.param(made_level(256, miscounted=1), 20_000.0, False, id="not-shown"),
+    ],
+)
+def test_capacity_is_good_where_it_covers_what_is_asked(
+    level: Level, paced: float, good: bool
+) -> None:
+    found = {a.name: a.good for a in aspects.aspects([level], made_capacity(paced=paced))}
+    assert found["capacity"] is good
+
+
 # ---- what is printed ---------------------------------------------------------------------------
 
 

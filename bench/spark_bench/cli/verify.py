@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 EPILOG = """
 \b
 Examples:
-  spark-bench verify                     about 25 seconds
-  spark-bench verify --quick             about 6
+  spark-bench verify                     20 to 25 seconds
+  spark-bench verify --quick             about 10
   spark-bench verify --streams 32 --itl 5
   spark-bench verify --json | jq .verdict
 

@@ -63,7 +63,7 @@ def _capacity(levels: Sequence[Level], found: Capacity) -> Aspect:
     end = more.get(found.limit, f", not {refused:,}")
     return Aspect(
         "capacity",
-        all(map(followed, levels)),
+        found.paced >= max(level.chunks_per_s for level in levels) or all(map(followed, levels)),
         f"follows {found.paced:,.0f} chunks/s{end}; takes {found.unpaced:,.0f} without "
         f"pauses, and {found.requests:,.0f} one-token answers/s "
         f"({digits(found.request_us, 'µs')} CPU each)",
