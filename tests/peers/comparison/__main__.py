@@ -104,6 +104,8 @@ def _turns(
     clients: Sequence[Client], case: cases.Case, ruler: Ruler, missing: list[str]
 ) -> Iterator[Turn]:
     for client in clients:
+        if client.streams and case.streams not in client.streams:
+            continue
         try:
             turn = take(client, case, ruler)
         except Failed as e:

@@ -44,6 +44,8 @@ class Client(ABC):
 
     name: str
     module: str
+    # Loads that it takes part in, by their streams; None: all of them.
+    streams: tuple[int, ...] | None = None
 
     def __init__(self, places: Places, folder: Path) -> None:
         self.places = places
@@ -253,7 +255,10 @@ class VLLM(Kept):
 
 
 class AIPerf(Spawned):
+    """Several processes, which need 20 s to start on one core: not at every load."""
+
     name = "aiperf"
+    streams = (4, 16, 64, 256)
 
     @property
     def command(self) -> list[str]:

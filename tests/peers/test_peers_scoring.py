@@ -1,0 +1,154 @@
+"""Figures against the truth: who is right, by which definition, and what is not to be judged."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from comparison.actual import actual, steady_rate
+from comparison.scoring import errors, wrong
+from comparison.told import Told, from_aiperf, from_sglang
+from spark_bench.ruler.streams import Api, Flags, Stream
+
+MS = 1_000_000
+BEGAN = 1_000 * MS
+
+
+def stream(
+    number: int = 0,
+    *,
+    tokens: int = 128,
+    per_chunk: int = 1,
+    hidden: int = 0,
+    gap_ms: float = 10.0,
+    asked_ms: float = 0.0,
+    flags: Flags = Flags.FINISHED,
+) -> Stream:
+    """An answer that was given exactly as set: first token after 200 ms."""
+    chunks = -(-(tokens - hidden) // per_chunk)
+    asked = BEGAN + round(asked_ms * MS)
+    sent = asked + np.array([(200 + gap_ms * n) * MS for n in range(chunks)], np.int64)
+    return Stream(
+        id=number,
+        api=Api.CHAT,
+        flags=flags,
+        chunks=chunks,
+        per_chunk=per_chunk,
+        tokens=tokens,
+        hidden=hidden,
+        reasoning=0,
+        prompt_tokens=128,
+        earlier=0,
+        blocked=0,
+        accepted_ns=asked,
+        asked_ns=asked,
+        started_ns=asked,
+        role_ns=asked,
+        done_ns=int(sent[-1]),
+        sent_ns=sent,
+    )
+
+
+def told(**changes: object) -> Told:
+    """By a client that makes no mistake with one `stream()`."""
+    figures = {"mean": 10.0, "p50": 10.0, "p99": 10.0}
+    first = dict.fromkeys(figures, 200.0)
+    right = Told(1, 128, 128 / 1.47, first, figures, 10.0)
+    return replace(right, **changes)  # type: ignore[arg-type]
+
+
+def test_a_right_client_has_nothing_wrong() -> None:
+    true = actual([stream()])
+    assert wrong(told(), true) == []
+    assert max(map(abs, errors(told(), true).values())) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("changes", "figure"),
+    [
+        pytest.param({"completed": 2}, "successes", id="one success too many"),
+        pytest.param({"tokens": 129}, "tokens", id="one token too many"),
+        pytest.param({"throughput": 90.0}, "tok/s", id="throughput 3 % high"),
+        pytest.param({"ttft": {"mean": 205.0}}, "TTFT", id="TTFT 2.5 % high"),
+        pytest.param({"itl": {"mean": 40.0}}, "ITL", id="ITL of chunks"),
+        pytest.param({"tpot": 5.0}, "TPOT", id="TPOT of twice the tokens"),
+    ],
+)
+def test_each_wrong_figure_is_named(changes: dict[str, object], figure: str) -> None:
+    found = wrong(told(**changes), actual([stream()]))
+    assert len(found) == 1
+    assert found[0].startswith(f"{figure} ")
+
+
+def test_a_figure_that_is_not_told_is_not_wrong() -> None:
+    assert wrong(told(ttft={}, itl={}, tpot=None), actual([stream()])) == []
+
+
+def test_broken_answers_are_no_successes() -> None:
+    streams = [stream(0), stream(1, flags=Flags.ERROR_EVENT), stream(2, flags=Flags.CUT)]
+    true = actual(streams)
+    assert (true.completed, true.tokens, true.sent) == (1, 128, 3 * 128)
+
+
+def test_gaps_of_several_tokens_are_shared_out_unless_told_by_chunk() -> None:
+    true = actual([stream(per_chunk=4, gap_ms=40.0)])
+    assert true.itl["mean"] == pytest.approx(10.0)
+    assert true.icl["mean"] == pytest.approx(40.0)
+    by_chunk = told(itl={"mean": 40.0}, by_chunk=True, throughput=true.throughput)
+    assert wrong(by_chunk, true) == []
+
+
+@pytest.mark.parametrize("tpot", [31 * 40 / 127, 31 * 40 / 124], ids=["n - 1", "after the first"])
+def test_both_definitions_of_tpot_are_right(tpot: float) -> None:
+    true = actual([stream(per_chunk=4, gap_ms=40.0)])
+    assert wrong(told(tpot=tpot, throughput=true.throughput), true) == []
+
+
+def test_hidden_tokens_count_as_tokens_but_not_in_tpot() -> None:
+    true = actual([stream(hidden=3)])
+    assert true.tokens == 128
+    assert true.tpot == pytest.approx(10.0)
+    assert wrong(told(tpot=124 * 10 / 127, throughput=true.throughput), true)
+
+
+def test_latencies_count_from_the_clients_send_where_it_is_known() -> None:
+    true = actual([stream(7)], {7: BEGAN - 5 * MS})
+    assert true.ttft["mean"] == pytest.approx(205.0)
+    assert true.accept["mean"] == pytest.approx(5.0)
+
+
+def test_what_lies_in_buffers_is_not_taken_in() -> None:
+    """Two slots, two answers each; only those before the last question are surely read."""
+    streams = [stream(0), stream(1), stream(2, asked_ms=2000), stream(3, asked_ms=2000)]
+    assert steady_rate(streams) == pytest.approx(2 * 128 / 2.0)
+
+
+def test_the_keys_of_sglang() -> None:
+    result = {
+        "completed": 3,
+        "total_output_tokens": 384,
+        "output_throughput": 10.5,
+        "mean_ttft_ms": 1.0,
+        "median_ttft_ms": 2.0,
+        "p99_ttft_ms": 3.0,
+        "mean_tpot_ms": None,
+    }
+    found = from_sglang(result)
+    assert found.ttft == {"mean": 1.0, "p50": 2.0, "p99": 3.0}
+    assert (found.itl, found.tpot, found.completed, found.tokens) == ({}, None, 3, 384)
+
+
+def test_the_keys_of_aiperf() -> None:
+    result = {
+        "request_count": {"avg": 6.0},
+        "total_output_tokens": {"avg": 768.0},
+        "output_token_throughput": {"avg": 260.0},
+        "time_to_first_token": {"avg": 201.0, "p50": 200.0, "p99": 210.0},
+        "inter_chunk_latency": {"avg": 40.0, "p50": 40.0, "p99": 41.0},
+        "inter_token_latency": {"avg": 9.8},
+    }
+    found = from_aiperf(result)
+    assert (found.completed, found.tokens, found.tpot, found.by_chunk) == (6, 768, 9.8, True)
+    assert found.itl["mean"] == 40.0
+    assert from_aiperf({}).completed == 0
