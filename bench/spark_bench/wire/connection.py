@@ -146,6 +146,11 @@ class Connection:
         with memoryview(self.stamps) as stamps:
             return clock.last(stamps, 0) - clock.last(stamps[:-SIZE], 0)
 
+    def note(self, error: OSError) -> None:
+        """A read by the loop has failed."""
+        if not isinstance(error, BlockingIOError):
+            self.failure = Broken(os.strerror(error.errno or 0), error.errno)
+
     def no_stamp(self) -> bytes:
         """In place of a time that the kernel did not give: now."""
         self.unstamped += 1

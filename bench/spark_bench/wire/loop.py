@@ -68,6 +68,8 @@ class Loop:
         pool, tally, flights, schedule = self.pool, self.tally, self.flights, self.schedule
         connections, poll, attend = pool.connections, pool.poller.poll, flights.attend
         now, view = time.perf_counter_ns, BUFFERS[0]
+        for fd, mask in poll(0, MOST_EVENTS):  # connections that were closed since the last load
+            attend(connections[fd], mask)
         while not pool.stopping:
             moment = now()
             if moment >= self.look_ns:
@@ -88,7 +90,9 @@ class Loop:
                     continue
                 try:
                     count, ancillary, _, _ = connection.recv(BUFFERS, clock.ANCILLARY)
-                except OSError:
+                except OSError as e:
+                    # An error is told once: what attends to it would read a plain end.
+                    connection.note(e)
                     attend(connection, mask)
                     continue
                 if count:

@@ -1,0 +1,449 @@
+"""The recorder against real sockets: every way in which an answer may come, or not."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+
+import pytest
+from awkward_network import closed_port, deaf_port
+from awkward_server import AwkwardServer
+from spark_bench.errors import Unreachable
+from spark_bench.record import Ended, Timing
+from spark_bench.ruler.ruler import Ruler
+from spark_bench.wire import pool
+from spark_bench.wire.poller import Epoll, Portable
+from spark_bench.wire.progress import Progress
+from spark_bench.wire.recorder import Recorder
+from spark_bench.wire.target import target
+from wire_loads import (
+    ANSWER,
+    ScriptedServer,
+    load,
+    read_request,
+    record,
+    recorder,
+    request,
+    status,
+)
+
+pytestmark = pytest.mark.usefixtures("poller")
+
+
+@pytest.fixture(params=[Epoll, Portable])
+def poller(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Everything holds with epoll's edges and with what other platforms have."""
+    monkeypatch.setattr(pool, "poller", request.param)
+    yield
+
+
+GOOD = [
+    "plain",
+    "byte_by_byte",
+    "http_1_0",
+    "content_length",
+    "one_packet",
+    "odd_chunks",
+    "closes_each",
+    "continues_first",
+    "huge_headers",
+    "gzipped",
+    "two_events_a_send",
+]
+
+
+@pytest.mark.parametrize("behaviour", GOOD)
+def test_whole_answers(behaviour: str, awkward: AwkwardServer) -> None:
+    with recorder(awkward.url, 3) as made:
+        plain = record(made, load([request("plain")]))
+        got = record(made, load([request(behaviour)] * 6, slots=3))
+    assert got.ended == ["complete"] * 6
+    assert got.bodies == plain.bodies * 6
+    for exchange in got.exchanges:
+        stamps, ends = list(exchange.stamps), list(exchange.ends)
+        assert len(stamps) == len(ends)
+        assert ends[-1] == len(exchange.data)
+        assert all(a < b for a, b in pairwise(ends))
+        assert all(a <= b for a, b in pairwise(stamps))
+        assert exchange.scheduled_ns <= exchange.sent_ns < stamps[0]
+        assert exchange.ended_ns == stamps[-1]
+    assert got.recording.tally.done == got.recording.tally.sent == 6
+    assert got.recording.store.reads == sum(len(e.ends) for e in got.exchanges)
+
+
+def test_crlf_events_that_look_like_the_end(awkward: AwkwardServer) -> None:
+    with recorder(awkward.url) as made:
+        got = record(made, load([request("crlf")] * 3, slots=1))
+    assert got.ended == ["complete"] * 3
+    assert all(body.endswith(b"data: [DONE]\r\n\r\n") for body in got.bodies)
+    assert [exchange.reused for exchange in got.exchanges] == [False, True, True]
+
+
+def test_connections_are_opened_before_and_used_again(awkward: AwkwardServer) -> None:
+    before = awkward.connections
+    with recorder(awkward.url, 3) as made:
+        got = record(made, load([request("plain")] * 9, slots=3))
+    assert awkward.connections == before + 3
+    assert sum(exchange.reused for exchange in got.exchanges) == 6
+
+
+def test_connection_close_is_obeyed(awkward: AwkwardServer) -> None:
+    before = awkward.connections
+    with recorder(awkward.url) as made:
+        got = record(made, load([request("closes_each")] * 4, slots=1))
+    assert awkward.connections == before + 4
+    assert not any(exchange.reused for exchange in got.exchanges)
+
+
+# ---- a keep-alive that is none ----------------------------------------------------------------
+
+
+def test_an_idle_connection_that_closed_is_not_used(awkward: AwkwardServer) -> None:
+    timings = [Timing(), Timing(after=0, pause=0.3)]
+    with recorder(awkward.url) as made:
+        got = record(made, load([request("closes_idle")] * 2, timings=timings))
+    assert got.ended == ["complete"] * 2
+    assert not got.exchanges[1].reused
+    assert len(awkward.calls) == 2, "it did not have to be asked twice"
+
+
+def closes_on_second(connection: socket.socket, number: int) -> None:
+    """Keep-alive, says the first answer; but the second request is not answered."""
+    read_request(connection)
+    connection.sendall(ANSWER)
+    read_request(connection)
+
+
+def test_a_keep_alive_that_breaks_is_tried_again_over_a_new_connection() -> None:
+    with ScriptedServer(closes_on_second) as server, recorder(server.url, 2) as made:
+        got = record(made, load([request()] * 4, slots=2))
+        assert got.ended == ["complete"] * 4
+        assert got.bodies == [b"fine"] * 4
+        assert not any(exchange.reused for exchange in got.exchanges)
+        assert server.connections == 4
+        assert got.recording.tally.sent == 4
+
+
+def test_it_is_tried_again_once(awkward: AwkwardServer) -> None:
+    with recorder(awkward.url) as made:
+        got = record(made, load([request("plain"), request("closes_unanswered")], slots=1))
+    assert got.ended == ["complete", "cut"]
+    assert len(awkward.calls) == 3
+
+
+def test_nothing_is_tried_again_over_a_new_connection(awkward: AwkwardServer) -> None:
+    with recorder(awkward.url) as made:
+        got = record(made, load([request("closes_unanswered")]))
+    assert got.ended == ["cut"]
+    assert "closed the connection before the answer's end" in got.details
+    assert len(awkward.calls) == 1
+
+
+def test_nothing_is_tried_again_once_an_answer_has_begun(awkward: AwkwardServer) -> None:
+    with recorder(awkward.url) as made:
+        got = record(made, load([request("plain"), request("cut_by_close")], slots=1))
+    assert got.ended == ["complete", "cut"]
+    assert len(awkward.calls) == 2
+
+
+# ---- no server ----------------------------------------------------------------------------------
+
+
+def test_a_closed_port_is_refused() -> None:
+    with closed_port() as url, pytest.raises(Unreachable, match=r"Connection refused.*--url"):
+        Recorder(target(url)).open(3)
+
+
+def test_a_server_that_went_refuses() -> None:
+    with AwkwardServer() as server:
+        made = Recorder(target(server.url))
+        made.open(1)
+    got = record(made, load([request()] * 5, slots=2))
+    assert got.ended == ["refused"] * 5
+    assert "Connection refused" in got.details
+    assert [exchange.sent_ns for exchange in got.exchanges] == [0] * 5
+    assert got.recording.tally.failed == 5
+    assert made.open(4) == 0, "no error: its failures are a result"
+    made.close()
+
+
+def test_a_deaf_port_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "CONNECT_SECONDS", 0.3)
+    with deaf_port() as url, pytest.raises(Unreachable, match=r"no connection within 0\.3 s"):
+        Recorder(target(url)).open(1)
+
+
+def test_connecting_has_a_time_out_in_a_load() -> None:
+    with deaf_port() as url:
+        made = Recorder(target(url))
+        got = record(made, load([request()] * 2, timeout=0.2))
+        made.close()
+    assert got.ended == ["unreachable"] * 2
+    assert "no connection: not done within 0.2 s" in got.details
+
+
+def test_the_second_address_is_tried() -> None:
+    with closed_port() as closed, AwkwardServer() as server:
+        there = target(server.url)
+        both = type(there)(
+            there.url, there.host, there.port, (*target(closed).addresses, *there.addresses)
+        )
+        made = Recorder(both)
+        assert made.open(2) == 2
+        assert record(made, load([request()] * 3, slots=2)).ended == ["complete"] * 3
+        made.close()
+
+
+# ---- answers that break off ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "ended", "detail"),
+    [
+        pytest.param("cut_by_reset", "reset", "reset by peer"),
+        pytest.param("cut_by_close", "cut", "before the answer's end"),
+        pytest.param("malformed_chunk", "cut", "a chunk's size is b'zz"),
+        pytest.param("not_http", "cut", "starts with b'SSH-2.0"),
+    ],
+)
+def test_broken_answers(behaviour: str, ended: str, detail: str, awkward: AwkwardServer) -> None:
+    with recorder(awkward.url, 2) as made:
+        got = record(made, load([request(behaviour)] * 3 + [request("plain")], slots=2))
+    assert got.ended == [ended] * 3 + ["complete"]
+    assert detail in got.exchanges[0].detail
+    assert all(exchange.data for exchange in got.exchanges), "what came is kept"
+    assert (got.recording.tally.done, got.recording.tally.failed) == (1, 3)
+
+
+@pytest.mark.parametrize("behaviour", ["never_answers", "goes_silent", "never_ends"])
+def test_time_outs(behaviour: str, awkward: AwkwardServer) -> None:
+    with recorder(awkward.url, 2) as made:
+        wires = [request(behaviour), request("plain"), request(behaviour)]
+        got = record(made, load(wires, slots=2, timeout=0.4))
+    assert got.ended == ["timeout", "complete", "timeout"]
+    assert "not done within 0.4 s" in got.details
+    for exchange in (got.exchanges[0], got.exchanges[2]):
+        assert 0.4 <= (exchange.ended_ns - exchange.sent_ns) / 1e9 < 1.0
+        assert bool(exchange.data) == (behaviour != "never_answers")
+
+
+def test_wrong_framing_in_an_open_stream_does_not_wait_for_the_time_out() -> None:
+    def serve(connection: socket.socket, number: int) -> None:
+        read_request(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+        time.sleep(0.05)
+        connection.sendall(b"3\r\nabc\r\n")
+        time.sleep(0.05)
+        connection.sendall(b"zz\r\nabc\r\n")
+        read_request(connection)
+
+    with ScriptedServer(serve) as server, recorder(server.url) as made:
+        got = record(made, load([request()]))
+    assert got.ended == ["cut"]
+    assert (got.exchanges[0].ended_ns - got.exchanges[0].sent_ns) / 1e9 < 2
+
+
+def test_bytes_after_the_end_cost_the_connection() -> None:
+    def serve(connection: socket.socket, number: int) -> None:
+        while read_request(connection):
+            connection.sendall(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+            time.sleep(0.05)
+            connection.sendall(b"4\r\nfine\r\n0\r\n\r\nand more")
+
+    with ScriptedServer(serve) as server, recorder(server.url) as made:
+        got = record(made, load([request()] * 3, slots=1))
+        assert got.ended == ["complete"] * 3
+        assert got.bodies == [b"fine"] * 3
+        assert server.connections == 3
+
+
+# ---- large requests -----------------------------------------------------------------------------
+
+
+def test_a_large_request_to_a_slow_reader() -> None:
+    sizes = []
+
+    def serve(connection: socket.socket, number: int) -> None:
+        while got := read_request(connection, lambda: time.sleep(0.001)):
+            sizes.append(len(got))
+            connection.sendall(ANSWER)
+
+    wire = request(padding=1_000_000)
+    with (
+        ScriptedServer(serve, receive_buffer=8192) as server,
+        recorder(server.url, 2) as made,
+    ):
+        got = record(made, load([wire] * 4, slots=2))
+    assert got.ended == ["complete"] * 4
+    assert sizes == [len(wire.partition(b"\r\n\r\n")[2])] * 4
+    assert sum(exchange.reused for exchange in got.exchanges) == 2
+
+
+TOO_LARGE = b"HTTP/1.1 413 Too Large\r\ncontent-length: 3\r\n\r\nno!"
+
+
+@pytest.mark.parametrize("end", ["stays open", "reset", "closed"])
+def test_an_answer_before_the_request_is_out(end: str) -> None:
+    def serve(connection: socket.socket, number: int) -> None:
+        connection.recv(1000)
+        if number:
+            connection.sendall(ANSWER)
+            return
+        connection.sendall(TOO_LARGE)
+        time.sleep(0.1)
+        if end == "reset":
+            linger = struct.pack("ii", 1, 0)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        if end == "stays open":
+            time.sleep(0.5)
+
+    wires = [request(padding=8_000_000), request()]
+    with (
+        ScriptedServer(serve, receive_buffer=8192) as server,
+        recorder(server.url) as made,
+    ):
+        got = record(made, load(wires, slots=1))
+    assert got.ended == ["complete"] * 2
+    assert [status(exchange) for exchange in got.exchanges] == [413, 200]
+    assert not got.exchanges[1].reused, "half a request is still in the first connection"
+
+
+def test_a_server_that_takes_no_more(awkward: AwkwardServer) -> None:
+    def serve(connection: socket.socket, number: int) -> None:
+        connection.recv(1000)
+
+    with ScriptedServer(serve, receive_buffer=8192) as server, recorder(server.url) as made:
+        got = record(made, load([request(padding=8_000_000)]))
+    assert got.ended == ["reset"]
+
+
+def test_a_stream_that_begins_while_the_request_is_still_sent() -> None:
+    def serve(connection: socket.socket, number: int) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+        for _ in range(5):
+            connection.sendall(b"4\r\nwait\r\n")
+            time.sleep(0.02)
+        assert read_request(connection)
+        connection.sendall(b"0\r\n\r\n")
+
+    with ScriptedServer(serve, receive_buffer=8192) as server, recorder(server.url) as made:
+        got = record(made, load([request(padding=8_000_000)]))
+    assert got.ended == ["complete"]
+    assert got.bodies == [b"wait" * 5]
+
+
+# ---- stops --------------------------------------------------------------------------------------
+
+
+def test_a_stop_keeps_what_had_come(awkward: AwkwardServer) -> None:
+    with recorder(awkward.url, 2) as made:
+        timer = threading.Timer(0.4, made.stop)
+        timer.start()
+        wires = [request("plain"), *[request("goes_silent")] * 4]
+        got = record(made, load(wires, slots=2))
+        timer.join()
+        assert got.recording.interrupted
+        assert got.ended == ["complete", "interrupted", "interrupted"], "the others are not there"
+        assert all(exchange.data for exchange in got.exchanges)
+        again = record(made, load([request("plain")]))
+        assert (again.recording.interrupted, again.ended) == (True, []), "a stop holds"
+        assert made.exchange(request("plain")).ended is Ended.COMPLETE, "but one may still ask"
+        assert record(made, load([request("plain")])).ended == []
+
+
+def test_a_stop_while_connecting() -> None:
+    with deaf_port() as url:
+        made = Recorder(target(url))
+        threading.Timer(0.2, made.stop).start()
+        got = record(made, load([request()] * 3))
+        assert (got.recording.interrupted, got.ended) == (True, [])
+        threading.Timer(0.2, made.stop).start()
+        assert made.exchange(request()).ended is Ended.UNSENT
+        made.close()
+
+
+def test_a_stop_ends_an_exchange(awkward: AwkwardServer) -> None:
+    with recorder(awkward.url) as made:
+        threading.Timer(0.2, made.stop).start()
+        exchange = made.exchange(request("goes_silent"))
+    assert exchange.ended is Ended.INTERRUPTED
+    assert exchange.data
+
+
+def test_after_the_duration_nothing_is_sent(awkward: AwkwardServer) -> None:
+    timings = [Timing(0.05 * index) for index in range(40)]
+    with recorder(awkward.url, 2) as made:
+        got = record(made, load([request("plain")] * 40, timings=timings, duration=0.42))
+    assert not got.recording.interrupted
+    assert got.ended == ["complete"] * 9
+    assert (got.recording.ended_ns - got.recording.started_ns) / 1e9 < 1.0
+
+
+# ---- loads --------------------------------------------------------------------------------------
+
+
+def test_turns_follow_each_other(awkward: AwkwardServer) -> None:
+    timings = [Timing(), Timing(after=0, pause=0.1), Timing(after=1)]
+    with recorder(awkward.url) as made:
+        got = record(made, load([request("plain")] * 3, timings=timings))
+    first, second, third = got.exchanges
+    assert second.scheduled_ns == first.ended_ns + 100_000_000
+    assert second.sent_ns >= second.scheduled_ns
+    assert third.scheduled_ns == second.ended_ns
+
+
+def test_a_wait_for_a_slot_counts_from_the_time_it_was_meant_for(ruler: Ruler) -> None:
+    ruler.configure(ttft_us=100_000, itl_us=1000)
+    timings = [Timing(0.01 * (index + 1)) for index in range(4)]
+    with recorder(ruler.url) as made:
+        got = record(made, load([request(tokens=1)] * 4, slots=1, timings=timings))
+    for index, exchange in enumerate(got.exchanges):
+        meant = got.recording.started_ns + 10_000_000 * (index + 1)
+        assert exchange.scheduled_ns == meant
+        assert (exchange.sent_ns - meant) / 1e6 == pytest.approx(90 * index, abs=60)
+
+
+def test_progress_is_told(ruler: Ruler) -> None:
+    ruler.configure(ttft_us=50_000, itl_us=20_000)
+    told: list[Progress] = []
+    with recorder(ruler.url, 4) as made:
+        recording = made.record(load([request(tokens=30)] * 8, slots=4), told.append)
+        recording.store.close()
+    assert len(told) >= 3
+    *during, end = told
+    assert all(0 <= p.in_flight <= 4 and p.total == 8 for p in told)
+    assert any(p.in_flight == 4 for p in during)
+    assert (end.done, end.sent, end.failed, end.in_flight) == (8, 8, 0, 0)
+    firsts = [ms for p in told for ms in p.first_ms]
+    assert len(firsts) == 8
+    assert min(firsts) >= 49
+    gaps = sorted(ms for p in during for ms in p.gap_ms)
+    assert gaps[len(gaps) // 2] == pytest.approx(20, abs=15)
+
+
+def test_a_burst_beyond_what_is_open(awkward: AwkwardServer) -> None:
+    with recorder(awkward.url) as made:
+        got = record(made, load([request("plain")] * 150))
+    assert got.ended == ["complete"] * 150
+
+
+def test_a_refused_load_of_many_can_be_stopped() -> None:
+    with AwkwardServer() as server:
+        made = Recorder(target(server.url))
+        made.open(1)
+    recording = made.record(load([request()] * 100_000, slots=4), lambda _: made.stop())
+    made.close()
+    assert recording.interrupted
+    assert 0 < recording.tally.failed < 100_000
+
+
+def test_exchanges_one_after_the_other(awkward: AwkwardServer) -> None:
+    with recorder(awkward.url) as made:
+        assert made.exchange(request("plain")).ended is Ended.COMPLETE
+        assert made.exchange(request("never_answers"), timeout=0.2).ended is Ended.TIMEOUT
+        assert made.exchange(request("cut_by_reset")).ended is Ended.RESET
+        assert made.exchange(request("plain")).ended is Ended.COMPLETE
