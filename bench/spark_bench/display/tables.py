@@ -15,6 +15,7 @@ from spark_bench.display.findings import findings
 from spark_bench.display.latencies import latencies
 from spark_bench.display.load import load_line, server_line
 from spark_bench.display.sweep import sweep_table
+from spark_bench.expectations import expectation_lines
 from spark_bench.result.types import Result
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ def result_tables(result: Result) -> Iterator[RenderableType]:
 
 def _rows(result: Result) -> Iterator[tuple[str, str]]:
     yield from findings(result)
+    if result.summary.completed:
+        yield from expectation_lines(result)
     if result.server:
         yield from sides.server(result.server)
     if result.nodes:

@@ -1,0 +1,155 @@
+"""A result's decoding, judged by the roofline."""
+
+from __future__ import annotations
+
+from spark_bench.display.figures import brief, digits
+from spark_bench.expectations.expectation import Expectation, Verdict
+from spark_bench.expectations.roofline import (
+    BANDWIDTH,
+    Reading,
+    experts_read,
+    tokens_per_second,
+)
+from spark_bench.expectations.setting import Setting
+from spark_bench.metrics.figures import Summary
+
+# What is published for Sparks lies between 60 % and 85 % of the roofline.
+HEALTHY = 0.6
+# Without CUDA graphs an engine has been seen at 45 % of its own speed with them: 27 % to 38 % of
+# the roofline. Below is what such settings don't explain; NCCL over TCP is 10 to 20 times slower.
+FAR_BELOW = 0.2
+# Real texts choose experts less evenly than the estimate for a batch has it, not by this much.
+FASTER = 1.5
+# Beyond, arithmetic and prompts between the steps weigh as much as reading: no verdict.
+MOST_STREAMS = 16.0
+
+_SOURCE = "memory bandwidth of DGX Spark, 273 GB/s a node; the checkpoint's bytes"
+_TRANSPORT = (
+    "looks like NCCL over TCP, or a degraded link: `pyinfra INVENTORY deploys/verify.py` tells the "
+    "transport, deploys/check.py the links"
+)
+_NODE = "looks like a throttled GPU, or memory that is swapped: deploys/check.py looks at the node"
+_SLOW = "slower than what is published (60% to 85%): is disable_cuda_graph on?"
+
+
+def decoding(summary: Summary, setting: Setting) -> Expectation:
+    """One judgement, or why there is none."""
+    if why := unknown(summary, setting):
+        return Expectation(about="roofline", verdict="unknown", text=f"no roofline: {why}")
+    assert setting.shape and setting.tp and setting.weight_scale  # else `unknown` has said so
+    reading = Reading(
+        shape=setting.shape,
+        tp=setting.tp,
+        weight_scale=setting.weight_scale,
+        kv_bytes=setting.kv_bytes,
+    )
+    return _Decoding(summary, setting, reading).judged()
+
+
+def unknown(summary: Summary, setting: Setting) -> str:
+    """Why there is no roofline; "" where there is one."""
+    if setting.elsewhere:
+        return setting.elsewhere
+    if not summary.completed or not summary.mean_itl_ms:
+        return "no answer has two tokens"
+    if setting.engine == "llama.cpp":
+        return "how many bytes of its GGUF file llama.cpp reads is not known"
+    if setting.shape is None:
+        return f"the bytes of {setting.model} are not known"
+    if setting.speculative:
+        return f"decoding is speculative ({setting.speculative}): one reading gives several tokens"
+    if setting.weight_scale is None:
+        return f"the bytes of {setting.model} as {setting.quantisation} are not known"
+    if setting.tp is None:
+        return "over how many nodes the model is split is not known"
+    if setting.nodes and setting.tp > setting.nodes:
+        return f"TP {setting.tp} on {setting.nodes} node(s): a Spark has one GPU"
+    return ""
+
+
+class _Decoding:
+    """One stream, or several, against what reading allows."""
+
+    def __init__(self, summary: Summary, setting: Setting, reading: Reading) -> None:
+        assert summary.mean_itl_ms
+        self.summary, self.setting, self.reading = summary, setting, reading
+        self.context = _context(summary)
+        self.speed = 1e3 / summary.mean_itl_ms
+        self.bound = tokens_per_second(reading, self.context)
+        self.streams = max(1.0, summary.concurrency or 1.0)
+
+    def judged(self) -> Expectation:
+        if self._impossible():
+            return self._told(
+                "impossible",
+                self.bound,
+                f"{self.speed / self.bound:.0%} of the decode roofline: a measuring error, unless "
+                f"the server reads fewer bytes than the checkpoint has ({self._figures()})",
+            )
+        if self.summary.peak_concurrency <= 1:
+            verdict, words = self._verdict(self.speed / self.bound)
+            share = f"{self.speed / self.bound:.0%} of the decode roofline"
+            return self._told(verdict, self.bound, f"{share}: {words} ({self._figures()})")
+        return self._batch()
+
+    def _impossible(self) -> bool:
+        """A stream, or all of them together, faster than the bound."""
+        s = self.summary
+        together = (s.total_output_tokens - s.completed) / s.duration if s.duration else 0.0
+        return self.speed > self.bound or together > self.streams * self.bound
+
+    def _batch(self) -> Expectation:
+        bound = f"alone at most {digits(self.bound)}; {self._setting()}"
+        if self.streams > MOST_STREAMS:
+            speed = f"{digits(self.speed)} tok/s a stream of {brief(self.streams)}"
+            return self._told("bound", self.bound, f"{speed}: too large a batch to judge ({bound})")
+        estimate = tokens_per_second(self.reading, self.context, self.streams)
+        # The median: prompts that come between stretch some steps, not the usual one.
+        usual = 1e3 / (self.summary.median_itl_ms or self.summary.mean_itl_ms or 1.0)
+        verdict, words = self._verdict(usual / estimate)
+        if usual / estimate > FASTER:
+            verdict, words = "bound", "faster than estimated, no verdict"
+        of = f"{usual / estimate:.0%} of the estimate for {brief(self.streams)} streams"
+        each = f"{digits(usual)} of {digits(estimate)} tok/s a stream{self._read()}"
+        return self._told(verdict, self.bound, f"{of}: {words} ({each}; {bound})")
+
+    def _read(self) -> str:
+        shape = self.reading.shape
+        if not shape.experts:
+            return ""
+        return f", {experts_read(shape, self.streams):.0f} of {shape.experts} experts a step"
+
+    def _verdict(self, share: float) -> tuple[Verdict, str]:
+        if share >= HEALTHY:
+            return "healthy", "healthy"
+        if share >= FAR_BELOW:
+            return "slow", _SLOW
+        several = (self.setting.nodes or 1) > 1
+        return "far below", _TRANSPORT if several else _NODE
+
+    def _figures(self) -> str:
+        return f"{digits(self.speed)} of {digits(self.bound)} tok/s a stream; {self._setting()}"
+
+    def _setting(self) -> str:
+        read = BANDWIDTH / self.bound / 1e9
+        return (
+            f"{self.setting.quantisation}, {self.setting.parallelism}: {digits(read)} GB a token "
+            f"and node at {BANDWIDTH / 1e9:.0f} GB/s"
+        )
+
+    def _told(self, verdict: Verdict, expected: float, text: str) -> Expectation:
+        return Expectation(
+            about="roofline",
+            verdict=verdict,
+            text=text,
+            metric="decode",
+            measured=self.speed,
+            expected=expected,
+            setting=self._setting(),
+            source=_SOURCE,
+        )
+
+
+def _context(summary: Summary) -> float:
+    """Tokens that a stream holds on average while it is decoded."""
+    return (summary.total_input_tokens + summary.total_output_tokens / 2) / summary.completed
