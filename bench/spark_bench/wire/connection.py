@@ -21,8 +21,8 @@ from .target import Address, Target
 
 SIZE = clock.TIMESPEC.size
 
-# In place of an errno: the peers can't agree on TLS.
-TLS = -1
+# In place of an errno: the server's certificate can't be trusted.
+UNTRUSTED = -1
 
 # One read takes at most this much. Above 128 KiB malloc maps each buffer anew.
 READ = 32 * 1024
@@ -257,8 +257,10 @@ class Connection:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
             pass
+        except ssl.SSLCertVerificationError as e:
+            raise Broken(f"TLS: {e.verify_message}", UNTRUSTED) from None
         except ssl.SSLError as e:
-            raise Broken(f"TLS: {getattr(e, 'verify_message', '') or e.reason}", TLS) from None
+            raise Broken(f"TLS: {e.reason}") from None
         else:
             self.state = State.OPEN
         self._pending += self._outgoing.read()

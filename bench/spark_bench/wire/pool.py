@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from ..errors import Unreachable
-from .connection import TLS, Broken, Connection, State
+from .connection import UNTRUSTED, Broken, Connection, State
 from .poller import poller
 from .tally import files_allowed
 from .target import Address, Target
@@ -112,8 +112,8 @@ class Pool:
     def _unreachable(self) -> Unreachable:
         place = f" through the proxy {self.target.proxy}" if self.target.proxy else ""
         cure = "is the server running? check --url"
-        if TLS in self._why.args:
-            cure = "name the authority that signed its certificate in SSL_CERT_FILE"
+        if UNTRUSTED in self._why.args:
+            cure = "check --url, or name the authority that signed its certificate in SSL_CERT_FILE"
         return Unreachable(f"{self.target.url}{place}: {self._why.args[0]}; {cure}")
 
     def _try(self) -> Connection | None:
