@@ -10,6 +10,7 @@ from pyinfra.api import Host, State
 from pyinfra_cli.inventory import make_inventory  # type: ignore[import-untyped]
 
 from cluster import declaration, listing, models
+from cluster.feasible import feasible
 from cluster.listing import Place, Ssh
 from cluster.node import Rank, Weights
 from cluster.settings import Settings
@@ -55,15 +56,26 @@ def _full(state: State) -> listing.Listing:
     )
 
 
+def try_out(state: State) -> None:
+    """Print which of the `cases` the inventory `light` could be deployed with."""
+    asked = next(iter(state.inventory)).data
+    hosts = [declared.declared(host) for host in _hosts(str(asked.get("light")))]
+    print(msgspec.json.encode(feasible(hosts, asked.get("cases"))).decode(), flush=True)
+
+
 def _light(inventory: str) -> listing.Listing:
     """No node is asked: what its file and group data declare."""
-    hosts = declared.hosts(make_inventory(inventory, cwd=os.getcwd()))
+    hosts = _hosts(inventory)
     wanted = declaration.wanted([declared.declared(host) for host in hosts])
     settings = wanted.common
     head = next(host for host in hosts if host.name == wanted.head)
     places = tuple(Place(name=h.name, here=_local(h), ssh=_ssh(h)) for h in hosts)
     url = running.reached(head, _declared(settings))
     return listing.listing(settings, models.find(settings.model), url, places, {}, light=True)
+
+
+def _hosts(inventory: str) -> list[Host]:
+    return declared.hosts(make_inventory(inventory, cwd=os.getcwd()))
 
 
 def _declared(settings: Settings) -> dict[str, str | int]:

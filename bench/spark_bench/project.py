@@ -128,9 +128,9 @@ def find(
     """
     if not (project / LISTING).is_file():
         return None
-    file = _inventory(project, Path(inventory))
+    file = inventory_file(project, Path(inventory))
     words = ["@local", str(LISTING), "--data", f"light={file}"] if light else [file, str(LISTING)]
-    return decode(_ask(project, ["-y", *map(str, words)], seconds))
+    return decode(ask(project, ["-y", *map(str, words)], seconds))
 
 
 def decode(document: bytes) -> Listing:
@@ -150,7 +150,8 @@ def decode(document: bytes) -> Listing:
     )
 
 
-def _inventory(project: Path, inventory: Path) -> Path:
+def inventory_file(project: Path, inventory: Path) -> Path:
+    """The inventory's file, wherever it is named from; BadInput where there is none."""
     for file in (project / inventory, inventory):
         if file.is_file():
             return file.resolve()
@@ -159,10 +160,11 @@ def _inventory(project: Path, inventory: Path) -> Path:
     )
 
 
-def _ask(project: Path, words: list[str], seconds: float) -> bytes:
+def ask(project: Path, words: list[str], seconds: float) -> bytes:
+    """What the project's pyinfra prints on stdout; BenchError where it can't."""
     try:
         done = subprocess.run(
-            [_pyinfra(project), *words],
+            [pyinfra(project), *words],
             cwd=project,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -184,7 +186,8 @@ def last_lines(log: str) -> list[str]:
     return [line for line in lines if line and "Disconnecting" not in line][-LAST_LINES:]
 
 
-def _pyinfra(project: Path) -> str:
+def pyinfra(project: Path) -> str:
+    """The project's own pyinfra, else the one on the PATH, else the one beside this Python."""
     own = project.resolve() / ".venv" / "bin" / "pyinfra"
     beside = Path(sys.executable).with_name("pyinfra")
     found = str(own) if own.is_file() else shutil.which("pyinfra")

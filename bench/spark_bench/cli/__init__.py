@@ -12,6 +12,7 @@ main = Commands(
     "spark-bench",
     modules={
         "run": "spark_bench.cli.run",
+        "all": "spark_bench.cli.all",
         "verify": "spark_bench.cli.verify",
         "profiles": "spark_bench.cli.profiles",
         "compare": "spark_bench.cli.compare",
@@ -19,6 +20,7 @@ main = Commands(
     },
     shorts={
         "run": "Send a load to a server and measure it.",
+        "all": "Deploy and measure every model, one after the other.",
         "verify": "Measure this client itself, on this machine.",
         "profiles": "List the profiles that `run` knows.",
         "compare": "Set runs beside each other: differences, chance, gates for CI.",

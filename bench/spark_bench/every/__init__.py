@@ -1,0 +1,1 @@
+"""Every model, one after the other: converge, measure, record."""

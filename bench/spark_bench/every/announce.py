@@ -1,0 +1,49 @@
+"""The plan, for people: what is done, what is not and why, and how long it will take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from spark_bench.display.figures import clock
+from spark_bench.every.asked import Asked
+from spark_bench.every.estimate import Estimate, estimate
+from spark_bench.every.output import Load
+from spark_bench.every.plan import Cell
+from spark_bench.every.table import plain
+from spark_bench.every.vary import said
+
+HEAD = ("#", "Model", "Nodes", "TP", "Start-up", "Benchmark", "Settings")
+
+
+def plan(cells: Sequence[Cell], asked: Asked, load: Load, earlier: Mapping[str, Estimate]) -> str:
+    """All of it as text."""
+    left = [cell for cell in cells if not cell.skip]
+    guesses = [estimate(cell, asked, earlier) for cell in left]
+    table = [_line(n, *pair) for n, pair in enumerate(zip(left, guesses, strict=True), start=1)]
+    total = sum(guess.seconds for guess in guesses)
+    known = sum(guess.measured for guess in guesses)
+    how = f"{known} of them as an earlier run took, the rest roughly" if known else "roughly"
+    parts = [
+        f"{len(left)} to measure, one after the other; {load}",
+        plain(HEAD, table, left=2),
+        f"about {clock(total)} (hours:minutes:seconds) in all, {how}; at most "
+        f"{clock(len(left) * (asked.startup_timeout + asked.bench_timeout))} by the time-outs",
+    ]
+    if skipped := [f"  {c.short} {c.variant}".rstrip() + f": {c.skip}" for c in cells if c.skip]:
+        parts.append("\n".join([f"{len(skipped)} skipped:", *skipped]))
+    parts.append(f"files: {asked.folder}")
+    return "\n\n".join(parts)
+
+
+def _line(number: int, cell: Cell, guess: Estimate) -> list[str]:
+    mark = "" if guess.measured else "~"
+    settings = " ".join(f"{name}={said(value)}" for name, value in cell.settings.items())
+    return [
+        str(number),
+        cell.short,
+        str(cell.nodes),
+        str(cell.tp),
+        mark + clock(guess.startup),
+        mark + clock(guess.bench),
+        settings or "as the inventory has them",
+    ]

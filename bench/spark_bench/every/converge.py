@@ -1,0 +1,90 @@
+"""The deploy of one model by the project's own command line, and what its words mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from spark_bench.every.asked import Settings
+from spark_bench.every.child import Ended
+from spark_bench.every.status import Failure
+from spark_bench.every.vary import said
+from spark_bench.project import last_lines
+
+# What the project says where it refuses before any rank was touched (its deploys/once.py and
+# operations/serving.py). pyinfra's exit code is 1 for everything.
+REFUSED = ("refused, nothing was changed:", "refused; the image or vocabularies came")
+# More lines say the same once more.
+LINES = 4
+LINE = 400  # characters
+# Lines of pyinfra's log that say nothing of a cause.
+_NOISE = re.compile(
+    r"waiting, \d|every rank |Error: executed|(Error|Success|No changes|Skipped|Connected)$|Ready: "
+)
+_HOST = re.compile(r"\[([^\]]+)\] ?(.*)")
+
+
+def words(pyinfra: str, inventory: Path, data: Settings) -> list[str]:
+    """The command line."""
+    settings = [
+        word for name, value in data.items() for word in ("--data", f"{name}={said(value)}")
+    ]
+    return [pyinfra, "-y", str(inventory), "deploy.py", *settings]
+
+
+def failure(ended: Ended, seconds: float) -> Failure | None:
+    """What went wrong with a deploy that had so many seconds; None: nothing."""
+    if ended.code == 0:
+        return None
+    if ended.code is None:
+        last = _last_words(ended.lines)
+        return Failure(
+            "STARTUP_FAILED",
+            f"not served within {seconds:g} s (--startup-timeout){f': {last}' if last else ''}",
+        )
+    if refusal := _refusal(ended.lines):
+        return Failure("CONFIG_FAILED", refusal)
+    return Failure("STARTUP_FAILED", _causes(ended.lines) or f"pyinfra ended with {ended.code}")
+
+
+def _refusal(lines: Sequence[str]) -> str:
+    """What stands below the refusal; "" where nothing was refused."""
+    for number, line in enumerate(lines):
+        if any(words in line for words in REFUSED):
+            below = lines[number + 1 :]
+            return _joined(_unmarked(text) for text in below[: _block(below)])
+    return ""
+
+
+def _block(lines: Sequence[str]) -> int:
+    """How many lines belong together: until an empty one, or pyinfra's next heading."""
+    ends = (n for n, line in enumerate(lines) if not line.strip() or line.startswith("--> "))
+    return next(ends, len(lines))
+
+
+def _causes(lines: Sequence[str]) -> str:
+    """The lines of the operation that failed which say why: neither a rank's log nor progress."""
+    marks = [n for n, line in enumerate(lines) if line.startswith("--> Starting operation")]
+    tail = lines[marks[-1] :] if marks else ()
+    told = [m[2] for line in tail if (m := _HOST.match(line.strip()))]
+    causes = [text for text in told if text and not _NOISE.match(text) and " | " not in text]
+    return _joined(causes) or _joined(last_lines("\n".join(lines)))
+
+
+def _last_words(lines: Sequence[str]) -> str:
+    """Where a deploy was when its time was over."""
+    told = [_unmarked(line) for line in lines if line.strip() and " | " not in line]
+    return told[-1][:LINE] if told else ""
+
+
+def _unmarked(line: str) -> str:
+    """Without pyinfra's mark of the host, which the text names where it matters."""
+    text = line.strip().removeprefix("--> ")
+    found = _HOST.match(text)
+    return found[2].strip() if found else text
+
+
+def _joined(lines: Iterable[str]) -> str:
+    found = [line.strip()[:LINE] for line in lines if line.strip()]
+    return "; ".join(dict.fromkeys(found[:LINES]))

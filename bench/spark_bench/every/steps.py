@@ -1,0 +1,40 @@
+"""Progress: a line a step with the time since the start, and what is under way below it."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from typing import TextIO
+
+from spark_bench.display.figures import clock
+
+
+class Steps:
+    """Writes to `stream`; a stream that is gone is ignored. quiet: nothing but failures."""
+
+    def __init__(self, stream: TextIO, began: float | None = None) -> None:
+        self.stream = stream
+        self.began = time.monotonic() if began is None else began
+        self._terminal = stream.isatty()
+        self._below = False
+
+    def step(self, text: str) -> None:
+        """A line that stays."""
+        self._write(f"{self._clear()}[{clock(time.monotonic() - self.began):>7}] {text}\n")
+
+    def below(self, text: str) -> None:
+        """A line that the next one takes the place of; on a terminal only."""
+        if self._terminal and (text := text.strip()):
+            width = shutil.get_terminal_size().columns - 12
+            self._write(f"{self._clear()}          {text[:width]}")
+            self._below = True
+
+    def _clear(self) -> str:
+        below, self._below = self._below, False
+        return "\r\x1b[K" if below else ""
+
+    def _write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self.stream.write(text)
+            self.stream.flush()

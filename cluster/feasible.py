@@ -1,0 +1,80 @@
+"""What can be told of a deploy without its nodes: would it be refused, and how would it spread?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cluster import checks, declaration, models
+from cluster.declaration import Declared
+from cluster.findings import Level, Refused
+from cluster.listing import SPARK_BYTES
+from cluster.node import Memory, NodeFacts
+from cluster.spec import mem_fraction, parallelism, served_name
+
+VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What settings come to.
+
+    + errors: why a deploy with them is refused; empty where nothing is known against it
+    + model: the id
+    + weight_bytes: of the whole checkpoint; None where not known
+    """
+
+    errors: tuple[str, ...] = ()
+    model: str = ""
+    served_model_name: str = ""
+    nodes: int = 0
+    tp: int = 0
+    pp: int = 0
+    mem_fraction: float = 0.0
+    weight_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Document:
+    """Verdicts in the order of the questions."""
+
+    version: int = VERSION
+    verdicts: tuple[Verdict, ...]
+
+
+def feasible(declared: Sequence[Declared], cases: Sequence[Mapping[str, Any]]) -> Document:
+    """A verdict on each case: settings that take the place of the declared ones, as --data does.
+
+    The nodes are taken for Sparks that nothing else runs on: a deploy may still refuse.
+    """
+    return Document(verdicts=tuple(_verdict(declared, case) for case in cases))
+
+
+def _verdict(declared: Sequence[Declared], case: Mapping[str, Any]) -> Verdict:
+    try:
+        wanted = declaration.wanted([_with(host, case) for host in declared])
+        model = models.find(wanted.common.model)
+    except Refused as refused:
+        return Verdict(errors=tuple(map(str, refused.findings)))
+    tp, pp = parallelism(wanted)
+    spark = Memory(SPARK_BYTES, SPARK_BYTES)
+    # The embedded model runs on this machine, whatever that has.
+    memory = None if model.runtime == "process" else spark
+    nodes = [NodeFacts(name=name, memory=memory) for name in wanted.names]
+    found = checks.launch(wanted, model, nodes, checks.Needs(runtime=wanted.common.runtime), "")
+    return Verdict(
+        errors=tuple(str(f) for f in found if f.level is Level.ERROR),
+        model=model.id,
+        served_model_name=served_name(wanted.common, model),
+        nodes=len(wanted.names),
+        tp=tp,
+        pp=pp,
+        mem_fraction=mem_fraction(wanted.common, model),
+        weight_bytes=model.weight_bytes,
+    )
+
+
+def _with(host: Declared, case: Mapping[str, Any]) -> Declared:
+    layers = [*host.env_layers, case["env"]] if "env" in case else host.env_layers
+    return replace(host, data={**host.data, **case}, env_layers=layers)
