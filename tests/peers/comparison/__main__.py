@@ -20,12 +20,14 @@ from comparison import cases, report
 from comparison.clients import KINDS, Client, Failed, Kept
 from comparison.goals import OURS, Comparison, goals
 from comparison.install import PLACES, install
-from comparison.processes import RULER_CORE
+from comparison.processes import CLIENT_CORE, RULER_CORE
 from comparison.turns import Turn, help_seconds, take, take_stamps
 
 
 def main() -> None:
     options = _options()
+    if sys.platform != "linux" or not {RULER_CORE, CLIENT_CORE} <= os.sched_getaffinity(0):
+        sys.exit("make bench-peers: needs Linux, and two cores: 0 for the server, 1 for clients")
     missing = install()
     os.sched_setaffinity(0, {RULER_CORE})
     began = time.monotonic()

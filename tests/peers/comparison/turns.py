@@ -17,7 +17,7 @@ from spark_bench.ruler.streams import Stream
 from comparison.actual import Actual, actual, steady_rate
 from comparison.cases import Case
 from comparison.clients import Client, Failed
-from comparison.processes import cpu_seconds, machine_cpu
+from comparison.processes import cpu_seconds, machine_cpu, settle
 from comparison.scoring import errors, truths, wrong
 from comparison.told import Told
 
@@ -144,5 +144,6 @@ def help_seconds(client: Client) -> float:
         cwd=Path(client.folder),
         check=True,
         timeout=120,
+        preexec_fn=settle,
     )
     return time.monotonic() - began
