@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import sqlite3
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from history_samples import BASE, a_run, written
 from spark_bench.errors import BadInput, BenchError
-from spark_bench.history import add
+from spark_bench.history import add, entry, filters, ids, table
 from spark_bench.history.entry import COLUMNS, Figure, entry_of, load_text
 from spark_bench.history.filters import Filters, moment
 from spark_bench.history.ids import resolve
@@ -25,9 +26,9 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "not" / "there" / "history.sqlite3"
 
 
-def stored(path: Path, *filters: Filters) -> list[str]:
+def stored(path: Path, *wanted: Filters) -> list[str]:
     with Store(path) as store:
-        return [entry.id for entry in store.entries(*filters)]
+        return [entry.id for entry in store.entries(*wanted)]
 
 
 def test_a_result_is_remembered_with_its_figures(path: Path, tmp_path: Path) -> None:
@@ -57,6 +58,11 @@ def test_added_again_it_is_known_from_its_new_place_once(path: Path) -> None:
         assert [entry.path for entry in store.entries()] == ["/after.json"]
 
 
+def test_what_went_into_a_device_is_not_remembered(path: Path) -> None:
+    add(a_run(), Path("/dev/null"), path)
+    assert not path.exists()
+
+
 def test_the_newest_come_first_and_as_many_as_wanted(path: Path) -> None:
     runs = [a_run(hours=hours) for hours in (5, 0, 9)]
     for run in runs:
@@ -66,7 +72,7 @@ def test_the_newest_come_first_and_as_many_as_wanted(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "filters, hours",
+    "wanted, hours",
     [
         pytest.param(Filters(), [0, 1, 2], id="all"),
         pytest.param(Filters(model="QWEN"), [1], id="part-of-the-model-in-any-case"),
@@ -88,7 +94,7 @@ def test_the_newest_come_first_and_as_many_as_wanted(path: Path) -> None:
         pytest.param(Filters(model="qwen", profile="long"), [], id="all-must-hold"),
     ],
 )
-def test_filters(filters: Filters, hours: list[int], path: Path) -> None:
+def test_filters(wanted: Filters, hours: list[int], path: Path) -> None:
     runs = [
         a_run(),
         a_run(hours=1, model="Qwen/Qwen2.5-7B-Instruct"),
@@ -96,7 +102,7 @@ def test_filters(filters: Filters, hours: list[int], path: Path) -> None:
     ]
     for run in runs:
         add(run, Path("x.json"), path)
-    assert stored(path, filters) == [runs[hour].id for hour in hours]
+    assert stored(path, wanted) == [runs[hour].id for hour in hours]
 
 
 def test_only_the_figures_asked_for_are_read(path: Path) -> None:
@@ -260,7 +266,7 @@ def test_an_id_by_its_beginning(word: str, id: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "word, ids, told",
+    "word, known, told",
     [
         pytest.param("0a", IDS, "beginning of 2 results", id="several"),
         pytest.param("0a1b2c3e", IDS, "did you mean 0a1b2c3d", id="nearest"),
@@ -269,9 +275,9 @@ def test_an_id_by_its_beginning(word: str, id: str) -> None:
         pytest.param("", IDS, "is not in the history", id="no-word"),
     ],
 )
-def test_an_id_that_is_none(word: str, ids: list[str], told: str) -> None:
+def test_an_id_that_is_none(word: str, known: list[str], told: str) -> None:
     with pytest.raises(BadInput, match=told):
-        resolve(word, ids)
+        resolve(word, known)
 
 
 @pytest.mark.parametrize(
@@ -297,3 +303,9 @@ def test_a_time_that_is_none(text: str) -> None:
 def test_a_load_in_short(tmp_path: Path) -> None:
     result = written(tmp_path / "x.json", a_run())
     assert load_text(result.config) == "10x 128/8 c4 trace:0000"
+
+
+def test_the_examples_in_docstrings() -> None:
+    for module in (entry, filters, ids, table):
+        assert doctest.testmod(module).attempted
+        assert not doctest.testmod(module).failed

@@ -79,12 +79,12 @@ class _Decoding:
         self.streams = max(1.0, summary.concurrency or 1.0)
 
     def judged(self) -> Expectation:
-        if self._impossible():
+        if fast := self._too_fast():
             return self._told(
                 "impossible",
                 self.bound,
-                f"{self.speed / self.bound:.0%} of the decode roofline: a measuring error, unless "
-                f"the server reads fewer bytes than the checkpoint has ({self._figures()})",
+                f"{fast}: a measuring error, unless the server reads fewer bytes than the "
+                f"checkpoint has ({self._figures()})",
             )
         if self.summary.peak_concurrency <= 1:
             verdict, words = self._verdict(self.speed / self.bound)
@@ -92,11 +92,16 @@ class _Decoding:
             return self._told(verdict, self.bound, f"{share}: {words} ({self._figures()})")
         return self._batch()
 
-    def _impossible(self) -> bool:
-        """A stream, or all of them together, faster than the bound."""
+    def _too_fast(self) -> str:
+        """What is faster than the bound: a stream, or all of them together; "" if neither is."""
         s = self.summary
+        if self.speed > self.bound:
+            return f"{self.speed / self.bound:.0%} of the decode roofline"
+        # A stream's first token is of its prompt's step.
         together = (s.total_output_tokens - s.completed) / s.duration if s.duration else 0.0
-        return self.speed > self.bound or together > self.streams * self.bound
+        if together > (most := self.streams * self.bound):
+            return f"{digits(together)} tok/s together, of at most {digits(most)} by the roofline"
+        return ""
 
     def _batch(self) -> Expectation:
         bound = f"alone at most {digits(self.bound)}; {self._setting()}"

@@ -2,8 +2,8 @@
 
 A result file stays the truth. The store (place.py, schema.py, store.py) is an index over such
 files that can be made again from them (files.py). SQLite, because two runs may end at the same
-moment: it lets several processes write, takes 10 ms to open, and comes with Python. DuckDB lets
-one process in, and is made for many more rows than there will ever be runs.
+moment: it lets several processes write, and comes with Python. DuckDB lets one process write, and
+is made for many more rows than there will ever be runs.
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ def add(result: Result, path: Path, store: Path | None = None) -> None:
 
     store: default_store() where it is None
 
+    A result that went into a pipe or a device can't be read again, and is not remembered.
     BenchError where the store can't be used, in a sentence that is fit for a note.
     """
     from spark_bench.history.entry import entry_of
     from spark_bench.history.place import default_store
     from spark_bench.history.store import Store
 
+    if path.exists() and not path.is_file():
+        return
     with Store(store or default_store()) as opened:
         opened.add([entry_of(result, path)])
