@@ -98,12 +98,11 @@ def test_errors_are_httpx_errors(
 
 
 def test_a_server_that_went_is_a_connect_error() -> None:
-    with AwkwardServer() as server, recorder(server.url) as made:
-        with httpx.Client(transport=TapeTransport(made), base_url=server.url) as http:
-            assert http.get("/v1/models").status_code == 200
-            server.__exit__(None, None, None)
-            with pytest.raises(httpx.ConnectError, match="refused"):
-                http.get("/v1/models")
+    with AwkwardServer() as server, client(server.url) as http:
+        assert http.get("/v1/models").status_code == 200
+        server.__exit__(None, None, None)
+        with pytest.raises(httpx.ConnectError, match="refused"):
+            http.get("/v1/models")
 
 
 def test_a_stop_is_an_error_while_connecting() -> None:
