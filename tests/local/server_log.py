@@ -30,6 +30,10 @@ class Exchange:
     arrivals: list[tuple[int, bytes]] = field(default_factory=list)
 
     @property
+    def whole(self) -> bytes:
+        return b"".join(came for _, came in self.arrivals)
+
+    @property
     def answered(self) -> bool:
         """It streamed to its end."""
         return b"".join(came for _, came in self.arrivals).endswith(
@@ -42,11 +46,10 @@ class Exchange:
         return found
 
     def events(self) -> list[tuple[int, dict[str, Any]]]:
-        """Each stream event with when its last byte came. (llama.cpp has one in each HTTP chunk.)"""
-        whole = b"".join(came for _, came in self.arrivals)
+        """Each stream event with when its last byte came; llama.cpp has one in each HTTP chunk."""
         ends = list(accumulate(len(came) for _, came in self.arrivals))
         found = []
-        for match in EVENT.finditer(whole):
+        for match in EVENT.finditer(self.whole):
             read = next(i for i, end in enumerate(ends) if match.end() <= end)
             found.append((self.arrivals[read][0], json.loads(match[1])))
         return found

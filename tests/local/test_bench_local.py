@@ -17,6 +17,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 INPUT, OUTPUT = 64, 32
 # What spark-bench sends ahead of a run: two short prompts, to learn the template's length.
 PROBES = 2
+# Two threads of an engine wait for each other at every layer: on a busy machine, for seconds.
+ONE_THREAD = {"OMP_THREAD_LIMIT": "1"}
 
 pytestmark = pytest.mark.local
 
@@ -42,7 +45,12 @@ class Served:
             self.port: int = free.getsockname()[1]
         self.name = f"bench-{self.port}"
         [(host, data)] = runpy.run_path(str(ROOT / "inventories" / "local.py"))["head"]
-        own = {"port": self.port, "group": self.name, "head_container": self.name}
+        own = {
+            "port": self.port,
+            "group": self.name,
+            "head_container": self.name,
+            "env": ONE_THREAD,
+        }
         self.inventory = folder / "local.py"
         self.inventory.write_text(f"head = [({host!r}, {data | own!r})]\n")
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith("SPARK_BENCH")}
@@ -164,7 +172,7 @@ def test_its_figures_are_those_of_the_raw_bytes(served: Served, endpoint: str) -
     )
 
     for figure, true in truth(streams).items():
-        assert summary[figure] == pytest.approx(true, rel=0.05, abs=2.0), figure
+        assert summary[figure] == pytest.approx(true, rel=0.005, abs=2.0), figure
 
 
 def url(log: ServerLog) -> str:
@@ -177,7 +185,7 @@ def truth(streams: list[Exchange]) -> dict[str, float]:
     for stream in streams:
         at = [(ns - stream.asked_ns) / 1e6 for ns in stream.tokens()]
         ttft.append(at[0])
-        itl += [later - earlier for earlier, later in zip(at, at[1:], strict=False)]
+        itl += [later - earlier for earlier, later in pairwise(at)]
         tpot.append((at[-1] - at[0]) / (OUTPUT - 1))
         e2e.append(at[-1])
     latencies = {"ttft": ttft, "itl": itl, "tpot": tpot, "e2e_latency": e2e}
@@ -205,11 +213,11 @@ def test_answers_that_end_early_are_counted_as_such(served: Served) -> None:
     turns = [[{"from": "human", "value": question}, *answers] for question in ask]
     file.write_text(json.dumps([{"conversations": turn} for turn in turns]))
     result, rows = served.bench(
-        *("-n", 4, "-o", 200, "-c", 2, "--no-ignore-eos", "--sharegpt", file)
+        *("-n", 4, "-o", 80, "-c", 2, "--no-ignore-eos", "--sharegpt", file)
     )
     stopped = [r for r in rows if r["finish_reason"] == "stop"]
     assert stopped
-    assert all(r["output_tokens"] < 200 for r in stopped)
+    assert all(r["output_tokens"] < 80 for r in stopped)
     assert result["summary"]["stopped_early"] == len(stopped)
     assert result["summary"]["total_output_tokens"] == sum(r["output_tokens"] for r in rows)
-    assert result["lengths"]["asked_output"] == 4 * 200
+    assert result["lengths"]["asked_output"] == 4 * 80
