@@ -16,6 +16,9 @@ from awkward_server import AwkwardServer
 from run_here import short
 from spark_bench.result.codec import read
 from spark_bench.ruler.ruler import Ruler
+from spark_bench.run.interrupt import Interrupts
+from spark_bench.server.lines import Job
+from spark_bench.server.sampling import Sampling
 
 PACED = {"ttft_us": 50_000, "itl_us": 10_000}
 
@@ -123,3 +126,29 @@ def test_twice_during_the_load(ruler: Ruler, tmp_path: Path) -> None:
     assert "Traceback" not in err
     if (tmp_path / "run.json").exists():
         assert read(tmp_path / "run.json").status == "partial"
+
+
+def test_a_signal_between_two_loads_is_not_forgotten() -> None:
+    stops: list[str] = []
+    seen = Interrupts(lambda: stops.append("stop"))
+    seen.worth = True
+    seen.handle(signal.SIGINT, None)
+    seen.watch()  # in the load that has begun meanwhile
+    assert stops == ["stop", "stop"] and seen.came
+    with pytest.raises(KeyboardInterrupt):
+        seen.handle(signal.SIGINT, None)
+
+
+def test_before_there_is_anything_to_keep_the_first_one_ends_it() -> None:
+    seen = Interrupts(lambda: None)
+    seen.watch()
+    with pytest.raises(KeyboardInterrupt):
+        seen.handle(signal.SIGTERM, None)
+
+
+def test_the_sampler_goes_too(ruler: Ruler) -> None:
+    sampling = Sampling.start(Job(url=ruler.url))
+    started = time.monotonic()
+    sampling.cancel()
+    assert time.monotonic() - started < 1
+    assert sampling.ended

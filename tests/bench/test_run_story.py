@@ -16,6 +16,7 @@ from spark_bench.result.codec import read
 from spark_bench.ruler.ruler import Ruler
 
 FAST = {"ttft_us": 2_000, "itl_us": 1_000}
+SHORT = [*short(), "--no-metrics"]
 MOST_BYTES = 150e6
 
 
@@ -56,7 +57,7 @@ def test_a_run_by_the_book(ruler: Ruler, tmp_path: Path) -> None:
 
 def test_json_is_all_of_stdout(ruler: Ruler, tmp_path: Path) -> None:
     ruler.configure(**FAST)
-    done = typed(tmp_path, *short(), "--json", "--output", "mine.json", "--url", ruler.url)
+    done = typed(tmp_path, *SHORT, "--json", "--output", "mine.json", "--url", ruler.url)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == json.loads((tmp_path / "mine.json").read_text())
     assert "8 of 8 answered" in done.stderr
@@ -65,14 +66,14 @@ def test_json_is_all_of_stdout(ruler: Ruler, tmp_path: Path) -> None:
 
 def test_quiet_is_quiet(ruler: Ruler, tmp_path: Path) -> None:
     ruler.configure(**FAST)
-    ran = run(ruler.url, *short(), "--quiet", here=tmp_path)
+    ran = run(ruler.url, *SHORT, "--quiet", here=tmp_path)
     assert (ran.code, ran.out, ran.err) == (0, "", "")
     assert ran.result.summary.completed == 8
 
 
 def test_quiet_json_is_a_document_alone(ruler: Ruler, tmp_path: Path) -> None:
     ruler.configure(**FAST)
-    ran = run(ruler.url, *short(), "--quiet", "--json", here=tmp_path)
+    ran = run(ruler.url, *SHORT, "--quiet", "--json", here=tmp_path)
     assert json.loads(ran.out)["summary"]["completed"] == 8 and not ran.err
 
 
@@ -81,7 +82,7 @@ def test_the_url_of_the_environment(
 ) -> None:
     ruler.configure(**FAST)
     monkeypatch.setenv("SPARK_BENCH_URL", ruler.url)
-    done = typed(tmp_path, *short(), "--quiet", "--output", "x.json")
+    done = typed(tmp_path, *SHORT, "--quiet", "--output", "x.json")
     assert done.returncode == 0, done.stderr
     assert read(tmp_path / "x.json").config.url == ruler.url
 
@@ -95,7 +96,7 @@ def test_without_a_project_the_default_is_told(tmp_path: Path) -> None:
 
 def test_saved_requests_are_pandas_in_a_line(ruler: Ruler, tmp_path: Path) -> None:
     ruler.configure(**FAST)
-    ran = run(ruler.url, *short(), "--save-requests", "--repeat", "2", here=tmp_path)
+    ran = run(ruler.url, *SHORT, "--save-requests", "--repeat", "2", here=tmp_path)
     assert ran.code == 0, ran.err
     assert ran.result.requests_file == "run.requests.jsonl"
     rows = pd.read_json(tmp_path / "run.requests.jsonl", lines=True)
@@ -108,7 +109,7 @@ def test_saved_requests_are_pandas_in_a_line(ruler: Ruler, tmp_path: Path) -> No
 
 def test_repeats_have_intervals(ruler: Ruler, tmp_path: Path) -> None:
     ruler.configure(**FAST)
-    ran = run(ruler.url, *short(), "--repeat", "3", here=tmp_path)
+    ran = run(ruler.url, *SHORT, "--repeat", "3", here=tmp_path)
     result = ran.result
     assert ran.code == 0 and [repeat.repeat for repeat in result.repeats] == [0, 1, 2]
     assert result.summary.completed == 24

@@ -22,6 +22,8 @@ from spark_bench.wire.transport import TapeTransport
 
 # SGLang's own default.
 LOCAL = "http://localhost:30000"
+# For one answer beside the load, such as the tokens of many prompts.
+SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ def reached(options: RunOptions) -> Iterator[Reached]:
             transport=TapeTransport(recorder),
             base_url=url,
             headers=headers(options),
+            timeout=SECONDS,
             trust_env=False,
         ) as http:
             model, engine, context, notes = _model(http, options.model)

@@ -75,6 +75,11 @@ class Sampling:
         names = [node.name for node in self._job.nodes]
         return server_side(lines, begin_ns or self.started_ns, end_ns or now, names)
 
+    @property
+    def ended(self) -> bool:
+        """The process is gone."""
+        return self._process.poll() is not None
+
     def cancel(self) -> None:
         """End it at once; nobody wants to know."""
         with suppress(ProcessLookupError):
@@ -96,7 +101,7 @@ class Sampling:
             self._process.stdin.flush()
 
     def _await_ready(self, deadline: float) -> None:
-        while self._process.poll() is None and time.monotonic() < deadline:
+        while not self.ended and time.monotonic() < deadline:
             if any(isinstance(line, ReadyLine) for line in self._lines()):
                 return
             time.sleep(0.02)
