@@ -63,6 +63,20 @@ def refuse(forbidding: Sequence[Difference], runs: Sequence[Run]) -> None:
     )
 
 
+def refuse_inexact(runs: Sequence[Run]) -> None:
+    """CantCompare for gates on runs whose client couldn't keep up: their spread is the client's."""
+    if inexact := [f"{run.letter} ({run.name})" for run in runs if not exact(run)]:
+        raise CantCompare(
+            f"gates can't be judged: the client was not exact in {', '.join(inexact)}; measure "
+            "again where the client's machine is idle, or judge --anyway"
+        )
+
+
+def exact(run: Run) -> bool:
+    """The client says so of every file."""
+    return all(part.verdict == "exact" for part in run.parts)
+
+
 def values(difference: Difference, runs: Sequence[Run], most: int = 3) -> str:
     """Each value with the runs that have it: "7 (A), 8 (B, C)"."""
     return ", ".join(f"{value} ({who})" for who, value in by_value(difference, runs, most))

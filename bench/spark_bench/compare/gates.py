@@ -10,8 +10,12 @@ repeats show (stats.py: trimmed, on logarithms for per cent, as it is for millis
            So all gates together fail for identical runs once in a hundred.
   unjudged neither: the spread is too wide for so few repeats. An error, not a pass.
 
-Both rates hold by construction, if the repeats tell the spread; that leaves the spread only the
-choice between a verdict and none, and `Verdict.found` says which regressions would be found.
+Both rates hold by construction where the repeats tell the spread; that leaves the spread only the
+choice between a verdict and none, and `Verdict.found` says which regressions would be found. On the
+ruler, with the spread measured there and 5 repeats, output_throughput=-3% finds a 3 % regression in
+97 of 100 trials (short of 99 as runs differ a little more than their repeats) and never took
+identical runs for one. Runs whose client was not exact are not judged: their spread is the
+client's.
 """
 
 from __future__ import annotations
@@ -136,8 +140,8 @@ def _verdict(gate: Gate, base: Run, run: Run, alpha: float) -> Verdict:
     limit = _scaled(gate, gate.limit)
     outcome: Literal["holds", "failed", "unjudged"]
     outcome = "holds" if high < limit else "failed" if low > 0 else "unjudged"
-    slack = float((stats.quantile(1 - MISSES, freedom) - stats.quantile(POWER, freedom))[0]) * error
-    found = max(float(apart.detectable(alpha, POWER)[0]), limit - slack)
+    slack = apart.certain(POWER, stats.quantile(1 - MISSES, freedom))
+    found = max(float(apart.detectable(alpha, POWER)[0]), limit - float(slack[0]))
     fewer = min(len(first), len(second))
     return Verdict(
         gate,
@@ -168,10 +172,9 @@ def _hindrance(gate: Gate, base: Run, run: Run) -> str:
 
 
 def _too_wide(apart: stats.Contrast, fewer: int, limit: float, alpha: float) -> str:
-    one = stats.Contrast(apart.difference[0], apart.error[0], apart.freedom[0])
-    needed = stats.enough(one, fewer, limit, alpha, MISSES)
-    cure = f"--repeat {needed} would tell" if needed else "a wider limit is needed"
-    return f"the spread is too wide for {fewer} repeats: {cure}"
+    needed = stats.enough(apart, fewer, limit, alpha, MISSES)
+    cure = f"about --repeat {needed} would tell" if needed else "a wider limit is needed"
+    return f"its spread is too wide for {fewer} repeats: {cure}"
 
 
 def _scaled(gate: Gate, size: float) -> float:

@@ -28,7 +28,7 @@ class Matrix:
     n: repeats that have the figure
     percent, low, high: the difference to the first run, and its 95 % interval
     p, holm: two-sided, for each alone and adjusted for all
-    detectable: in per cent, the smallest difference found in 95 % of comparisons (at 5 %, alone)
+    error, freedom: of the logarithms' differences, for `detectable`
     """
 
     names: tuple[str, ...]
@@ -40,7 +40,14 @@ class Matrix:
     high: Floats
     p: Floats
     holm: Floats
-    detectable: Floats
+    error: Floats
+    freedom: Floats
+
+    def detectable(self, figure: int) -> Floats:
+        """In per cent, by run: the smallest difference found in 95 % of such comparisons, at 5 %
+        two-sided, looked at alone."""
+        apart = stats.Contrast(self.error[figure], self.error[figure], self.freedom[figure])
+        return np.asarray(100 * np.expm1(apart.detectable(ALPHA / 2)), np.float64)
 
     def verdict(self, figure: int, run: int) -> str:
         """ "better", "worse", "differs" (neither way is better), "unclear" (may be chance),
@@ -61,13 +68,14 @@ def matrix(runs: Sequence[Run], names: Sequence[str]) -> Matrix:
     samples = {name: [run.values(name) for run in runs] for name in names}
     present = tuple(name for name, columns in samples.items() if any(columns))
     rows = [_row(samples[name]) for name in present]
-    columns = np.array(rows, np.float64).reshape(len(rows), 7, len(runs)).swapaxes(0, 1)
-    values, n, percent, low, high, p, detectable = columns
-    return Matrix(present, tuple(runs), values, n, percent, low, high, p, stats.holm(p), detectable)
+    columns = np.array(rows, np.float64).reshape(len(rows), 8, len(runs)).swapaxes(0, 1)
+    values, n, percent, low, high, p, error, freedom = columns
+    adjusted = stats.holm(p)
+    return Matrix(present, tuple(runs), values, n, percent, low, high, p, adjusted, error, freedom)
 
 
 def _row(columns: Sequence[Sequence[float]]) -> NDArray[np.float64]:
-    """(values, n, percent, low, high, p, detectable) of one figure."""
+    """(values, n, percent, low, high, p, error, freedom) of one figure."""
     if any(value <= 0 for column in columns for value in column):
         return _plain(columns)
     found = stats.locations([np.log(column).tolist() for column in columns])
@@ -75,8 +83,8 @@ def _row(columns: Sequence[Sequence[float]]) -> NDArray[np.float64]:
     low, high = apart.interval()
     with np.errstate(over="ignore"):
         ratios = [100 * np.expm1(each) for each in (apart.difference, low, high)]
-        least = 100 * np.expm1(apart.detectable(ALPHA / 2))
-    return _without_first(np.exp(found.centre), found.n, *ratios, apart.p(), least)
+    spread = (apart.error, apart.freedom)
+    return _without_first(np.exp(found.centre), found.n, *ratios, apart.p(), *spread)
 
 
 def _plain(columns: Sequence[Sequence[float]]) -> NDArray[np.float64]:
@@ -91,8 +99,8 @@ def _plain(columns: Sequence[Sequence[float]]) -> NDArray[np.float64]:
     ratios = [np.where(same, 0.0, each * scale) for each in (apart.difference, low, high)]
     with np.errstate(invalid="ignore"):
         p = np.where(apart.error > 0, apart.p(), np.where(same, 1.0, np.nan))
-    least = apart.detectable(ALPHA / 2) * scale
-    return _without_first(found.centre, found.n, *ratios, p, least)
+    unknown = np.full_like(p, np.nan)
+    return _without_first(found.centre, found.n, *ratios, p, unknown, unknown)
 
 
 def _first(found: stats.Location) -> stats.Location:

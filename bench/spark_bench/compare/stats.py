@@ -68,7 +68,17 @@ class Contrast:
 
     def detectable(self, alpha: float, power: float = 0.95) -> Floats:
         """The smallest difference that a one-sided test at `alpha` finds with that probability."""
-        return (quantile(1 - alpha, self.freedom) + quantile(power, self.freedom)) * self.error
+        return self.certain(1 - power, quantile(1 - alpha, self.freedom))
+
+    def certain(self, p: float, bound: Floats) -> Floats:
+        """The true difference that shows as less than `bound` standard errors with probability p.
+
+        By the noncentral t distribution; the error is taken for the median of what it could be.
+        """
+        from scipy.special import chdtri, nctdtrinc
+
+        typical = np.sqrt(chdtri(self.freedom, 0.5) / self.freedom)
+        return np.asarray(nctdtrinc(self.freedom, p, bound) * self.error / typical, np.float64)
 
 
 def quantile(p: float, freedom: Floats) -> Floats:
@@ -102,11 +112,19 @@ def locations(samples: Sequence[Sequence[float]], finest: float = FINEST) -> Loc
 
 
 def contrast(first: Location, second: Location) -> Contrast:
-    """NaN where either has less than two repeats."""
+    """NaN where either has less than two repeats.
+
+    Degrees of freedom are Welch's. Where one side has more than twice the other's repeats they are
+    the fewer side's: a handful that happen to be alike would else be believed too much (2 against
+    50 identical repeats: 8 false alarms in a hundred at 1 %).
+    """
     total = first.error2 + second.error2
+    fewer, more = np.minimum(first.n, second.n), np.maximum(first.n, second.n)
     with np.errstate(invalid="ignore", divide="ignore"):
         parts = first.error2**2 / first.freedom + second.error2**2 / second.freedom
-        return Contrast(second.centre - first.centre, np.sqrt(total), total**2 / parts)
+        careful = np.minimum(first.freedom, second.freedom)
+        freedom = np.where(more > 2 * fewer, careful, total**2 / parts)
+        return Contrast(second.centre - first.centre, np.sqrt(total), freedom)
 
 
 def holm(p: Floats) -> Floats:
@@ -122,9 +140,9 @@ def holm(p: Floats) -> Floats:
 def enough(contrast: Contrast, n: float, margin: float, alpha: float, miss: float) -> int | None:
     """Repeats on each side, with the spread found, that would leave `margin` decided.
 
-    n: repeats that the contrast comes from, the fewer of both. None: more than a thousand.
+    contrast: one; n: repeats that it comes from, of the side with fewer. None: over a thousand.
     """
-    per_repeat = float(contrast.error) * math.sqrt(n)
+    per_repeat = float(contrast.error[0]) * math.sqrt(n)
     for wanted in range(max(2, int(n) + 1), 1001):
         freedom = np.array(2.0 * (wanted - 1 - 2 * int(TRIM * wanted + 1e-9)))
         width = float(quantile(1 - alpha, freedom) + quantile(1 - miss, freedom))

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from spark_bench.compare import align, gates
 from spark_bench.compare.align import Difference
-from spark_bench.compare.gates import Gate, GateFailed, GateUnjudged, Verdict
+from spark_bench.compare.gates import GateFailed, GateUnjudged, Verdict
 from spark_bench.compare.load import Run, load
 from spark_bench.compare.matrix import Matrix, matrix
 from spark_bench.compare.names import GOODPUT, chosen
+from spark_bench.compare.words import signed
 from spark_bench.errors import BadInput, BenchError
 
 METHOD = (
@@ -45,6 +46,8 @@ def compare(
     forbidding, explaining = align.differences(runs)
     if not anyway:
         align.refuse(forbidding, runs)
+        if limits:
+            align.refuse_inexact(runs)
     if any(each.field.startswith("slo") for each in explaining):
         names = tuple(name for name in names if name not in GOODPUT)
     found = matrix(runs, tuple(dict.fromkeys(names)))
@@ -88,7 +91,7 @@ def _shown(verdict: Verdict) -> str:
     ends = sorted(sign * (end or 0.0) for end in (verdict.low, verdict.high))
     unit = verdict.gate.unit
     change = sign * (verdict.regression or 0.0)
-    return f"{change:+.2g} {unit} (99 %: {ends[0]:+.2g} to {ends[1]:+.2g} {unit})"
+    return f"{signed(change)} {unit} (99 %: {signed(ends[0])} to {signed(ends[1])} {unit})"
 
 
 def _notes(
@@ -105,9 +108,8 @@ def _notes(
             f"{', '.join(single)}: 1 repeat has no spread, so nothing can be called better or "
             "worse than chance; measure with --repeat 5"
         )
-    approximate = [run.letter for run in runs if any(p.verdict != "exact" for p in run.parts)]
-    if approximate:
-        yield f"the client was not exact in {', '.join(approximate)}: see audit in the results"
+    if inexact := [run.letter for run in runs if not align.exact(run)]:
+        yield f"the client was not exact in {', '.join(inexact)}: see audit in the results"
     yield from _shared(runs)
 
 

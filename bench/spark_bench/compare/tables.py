@@ -15,10 +15,11 @@ from spark_bench.compare.load import Run
 from spark_bench.compare.matrix import Matrix
 from spark_bench.compare.names import better
 from spark_bench.compare.story import METHOD, Comparison, line
+from spark_bench.compare.words import signed
 from spark_bench.display.figures import digits
 
 FEW = 8  # runs: up to here, each figure has a line a run
-MOST_FIGURES = 3  # beyond that, each run has a line, and so many figures beside each other
+USUAL = ("output_throughput", "median_ttft_ms")  # beyond that, a line a run, with two figures
 STYLES = {"better": "green", "worse": "bold red"}
 LONG = 20  # characters of a hash that are shown
 
@@ -53,6 +54,22 @@ def _runs(runs: tuple[Run, ...]) -> Table:
     return grid
 
 
+def _figures(found: Matrix) -> Table:
+    """A row a figure, or of more than two runs a row a figure and run."""
+    several = len(found.runs) > 2
+    table = _table("figure", *(("run", "value") if several else ("A", "B")), "change", "95 %", "")
+    for row, name in enumerate(found.names):
+        values = [digits(value) for value in found.values[row]]
+        if not several:
+            table.add_row(name, *values, *_change(found, row, 1))
+            continue
+        for index, run in enumerate(found.runs):
+            change = _change(found, row, index) if index else ("", "", "")
+            table.add_row("" if index else name, run.letter, values[index], *change)
+        table.add_section()
+    return table
+
+
 def _table(*heads: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for index, head in enumerate(heads):
@@ -60,74 +77,38 @@ def _table(*heads: str) -> Table:
     return table
 
 
-def _figures(found: Matrix) -> Table:
-    """A row a figure and run."""
-    letters = [run.letter for run in found.runs]
-    several = len(letters) > 2
-    against = "run" if several else letters[1]
-    table = _table("figure", letters[0], *(("run", "value") if several else (against,)))
-    for head in ("difference", "95 % interval", ""):
-        table.add_column(head, justify="right", no_wrap=True)
-    for row, name in enumerate(found.names):
-        for run in range(1, len(letters)):
-            first = run == 1
-            table.add_row(
-                name if first else "",
-                digits(found.values[row, 0]) if first else "",
-                *([letters[run]] if several else []),
-                digits(found.values[row, run]),
-                *_difference(found, row, run),
-                end_section=several and run == len(letters) - 1,
-            )
-    return table
-
-
-def _difference(found: Matrix, row: int, run: int) -> tuple[str, str, Text]:
+def _change(found: Matrix, row: int, run: int) -> tuple[str, str, Text]:
     verdict = found.verdict(row, run)
     low, high = found.low[row, run], found.high[row, run]
-    within = "" if np.isnan(low) else f"{_signed(low)} to {_signed(high)}"
+    within = "" if np.isnan(low) else f"{signed(low)} to {signed(high)}"
     return _percent(found.percent[row, run]), within, Text(verdict, style=STYLES.get(verdict, ""))
 
 
 def _percent(value: float) -> str:
-    return "-" if np.isnan(value) else f"{_signed(value)} %"
-
-
-def _signed(value: float) -> str:
-    """With one digit after the point, two for small ones.
-
-    >>> _signed(-3.04), _signed(0.123), _signed(1234.5)
-    ('-3.0', '+0.12', '+1,234')
-    """
-    if abs(value) >= 1e6:
-        return f"{value:+.0e}"
-    return f"{value:+,.{0 if abs(value) >= 99.95 else 1 if abs(value) >= 0.995 else 2}f}"
+    return "-" if np.isnan(value) else f"{signed(value)} %"
 
 
 def _many(found: Matrix) -> Iterator[RenderableType]:
-    """A row a run, for the first figures."""
-    names = found.names[:MOST_FIGURES]
+    """A row a run, for two figures."""
+    rows = [found.names.index(name) for name in USUAL if name in found.names]
+    if len(rows) < len(USUAL):
+        rows = list(range(len(found.names)))[: len(USUAL)]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("run", overflow="fold", min_width=12)
-    for name in names:
-        table.add_column(_short(name), justify="right", no_wrap=True)
+    for row in rows:
+        table.add_column(found.names[row], justify="right", no_wrap=True)
     for index, run in enumerate(found.runs):
-        cells = (_cell(found, row, index) for row in range(len(names)))
+        cells = (_cell(found, row, index) for row in rows)
         table.add_row(Text(f"{run.letter} {_tail(run.name)}"), *cells)
     yield table
-    if len(found.names) > len(names):
+    if more := len(found.names) - len(rows):
         yield Text(
-            f"{len(found.names) - len(names)} more figures: choose with --metrics, or take all "
-            "with --csv or --json",
+            f"{more} more figures: choose with --metrics, or take all with --csv or --json",
             style="dim",
         )
 
 
-def _short(name: str) -> str:
-    return name.removesuffix("_ms").replace("_throughput", "/s").replace("_", " ")
-
-
-def _tail(name: str, width: int = 24) -> str:
+def _tail(name: str, width: int = 20) -> str:
     return name if len(name) <= width else f"…{name[1 - width :]}"
 
 
@@ -160,9 +141,9 @@ def _is_hash(value: str) -> bool:
 def _power(found: Matrix) -> str:
     """What the first figure's spread lets one find."""
     row = next((row for row, name in enumerate(found.names) if better(name)), None)
-    if row is None or np.isnan(found.detectable[row]).all():
+    least = np.nan if row is None else np.nanmax([0.0, *found.detectable(row)])
+    if row is None or not 0 < least < np.inf:
         return ""
-    least = np.nanmax(found.detectable[row])
     repeats = int(np.nanmin(found.n[row]))
     return (
         f"With this spread and {repeats} repeats, differences of {least:.2g} % and more in "

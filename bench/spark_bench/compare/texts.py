@@ -13,6 +13,7 @@ from spark_bench.compare.load import Run
 from spark_bench.compare.matrix import Matrix, frame
 from spark_bench.compare.names import better
 from spark_bench.compare.story import METHOD, Comparison
+from spark_bench.compare.words import signed
 
 
 def csv(found: Comparison) -> str:
@@ -71,10 +72,14 @@ def _run(run: Run) -> dict[str, Any]:
 
 
 def _figure(matrix: Matrix, row: int) -> dict[str, Any]:
+    detectable = matrix.detectable(row)
     return {
         "name": matrix.names[row],
         "better": better(matrix.names[row]),
-        "runs": [_column(matrix, row, run) for run in range(len(matrix.runs))],
+        "runs": [
+            {**_column(matrix, row, run), "detectable_percent": _finite(detectable[run])}
+            for run in range(len(matrix.runs))
+        ],
     }
 
 
@@ -86,7 +91,6 @@ def _column(matrix: Matrix, row: int, run: int) -> dict[str, Any]:
         "high": matrix.high,
         "p": matrix.p,
         "p_holm": matrix.holm,
-        "detectable_percent": matrix.detectable,
     }
     return {
         "letter": matrix.runs[run].letter,
@@ -130,5 +134,5 @@ def _percent(matrix: Matrix, row: int, run: int) -> str:
     percent, low, high = (array[row, run] for array in (matrix.percent, matrix.low, matrix.high))
     if not math.isfinite(percent):
         return "-"
-    within = f" ({low:+.2g} to {high:+.2g})" if math.isfinite(low) else ""
-    return f"{percent:+.2g} %{within}"
+    within = f" ({signed(low)} to {signed(high)})" if math.isfinite(low) else ""
+    return f"{signed(percent)} %{within}"

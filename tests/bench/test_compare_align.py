@@ -1,0 +1,169 @@
+"""What forbids a comparison, what is only shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from compare_samples import a_file
+from result_samples import a_provenance
+from spark_bench.compare.align import (
+    FREE,
+    SHOWN,
+    CantCompare,
+    Difference,
+    by_value,
+    differences,
+    refuse,
+    values,
+)
+from spark_bench.compare.load import Run, load
+from spark_bench.result.config import Config, Conversations, Dataset, RateRamp
+from spark_bench.wire.audit import Audit
+
+CHANGED: dict[str, Any] = {
+    "profile": "short",
+    "endpoint": "generate",
+    "num_prompts": 20,
+    "input_len": 256,
+    "output_len": None,
+    "request_rate": 2.0,
+    "rate_ramp": RateRamp(start=1.0, end=4.0, shape="linear"),
+    "burstiness": None,
+    "concurrency": None,
+    "ramp": 1.0,
+    "duration": 60.0,
+    "seed": 8,
+    "cache": "hit",
+    "warmup": 0,
+    "timeout": 60.0,
+    "ignore_eos": False,
+    "temperature": 0.7,
+    "extra_body": {"top_p": 0.1},
+    "count_tokens": "off",
+    "conversations": Conversations(turns=2),
+    "dataset": Dataset(format="trace", file="day.jsonl", sha256="1" * 64),
+}
+
+
+def two(folder: Path, **changes: Any) -> list[Run]:
+    return load([str(a_file(folder, "a", 1.0)), str(a_file(folder, "b", 1.0, **changes))])
+
+
+def fields(found: list[Difference]) -> list[str]:
+    return [each.field for each in found]
+
+
+def test_runs_alike_differ_in_nothing(tmp_path: Path) -> None:
+    assert differences(two(tmp_path, command=("other",), repeat=5, overrides={})) == ([], [])
+
+
+@pytest.mark.parametrize("field", CHANGED)
+def test_all_that_decides_bytes_and_times_must_be_the_same(tmp_path: Path, field: str) -> None:
+    runs = two(tmp_path, **{field: CHANGED[field]})
+    forbidding, explaining = differences(runs)
+    assert forbidding and not explaining
+    with pytest.raises(CantCompare, match=field) as caught:
+        refuse(forbidding, runs)
+    assert caught.value.exit_code == 2
+    assert "--anyway" in caught.value.message
+
+
+def test_every_other_field_is_named_as_free_or_shown() -> None:
+    """A new one must be the same until somebody decides otherwise; then it is tested above."""
+    assert set(Config.__struct_fields__) - {*FREE, *SHOWN} == {*CHANGED}
+
+
+def test_a_refusal_says_what_each_run_has(tmp_path: Path) -> None:
+    runs = two(tmp_path, seed=8, concurrency=None)
+    with pytest.raises(CantCompare) as caught:
+        refuse(differences(runs)[0], runs)
+    assert "seed: 7 (A), 8 (B)" in caught.value.message
+    assert "concurrency: 4 (A), none (B)" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        pytest.param({"status": "partial"}, "status: complete (A), partial (B)", id="partial"),
+        pytest.param(
+            {"audit": Audit(clock="kernel", verdict="approximate", reasons=("late",))},
+            "client: exact (A), approximate (B)",
+            id="exactness",
+        ),
+    ],
+)
+def test_partial_and_inexact_runs_are_refused(
+    tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    runs = two(tmp_path, **changes)
+    with pytest.raises(CantCompare) as caught:
+        refuse(differences(runs)[0], runs)
+    assert said in caught.value.message
+
+
+def test_two_partial_runs_are_refused_too(tmp_path: Path) -> None:
+    a = a_file(tmp_path, "a", 1.0, status="partial")
+    b = a_file(tmp_path, "b", 1.0, status="partial")
+    forbidding, _ = differences(load([str(a), str(b)]))
+    assert fields(forbidding) == ["status"]
+
+
+def test_runs_of_one_group_must_be_alike_too(tmp_path: Path) -> None:
+    group = tmp_path / "group"
+    group.mkdir()
+    a_file(group, "a", 1.0)
+    a_file(group, "b", 1.0, seed=8)
+    runs = load([str(a_file(tmp_path, "c", 1.0)), str(group)])
+    [seed] = differences(runs)[0]
+    assert values(seed, runs) == "7 (A), 7 and 8 (B)"
+
+
+def test_what_may_explain_is_shown_field_by_field(tmp_path: Path) -> None:
+    old = a_provenance()
+    assert old.deployment
+    rank = msgspec.structs.replace(old.deployment.ranks[0], image_id="sha256:99", spec="cd" * 32)
+    new = msgspec.structs.replace(
+        old,
+        client=msgspec.structs.replace(old.client, version="0.2.0"),
+        machine=msgspec.structs.replace(
+            old.machine, kernel="6.14", load_average=(9.0, 1.0, 1.0), clock_source="tsc"
+        ),
+        server=msgspec.structs.replace(
+            old.server, version="0.6.0", settings={"tp_size": 1, "mem_fraction_static": 0.8}
+        ),
+        deployment=msgspec.structs.replace(
+            old.deployment, revision="e" * 40, launch={"tp": 1, "env": {"NCCL": "1"}}, ranks=(rank,)
+        ),
+    )
+    runs = two(tmp_path, provenance=new, model="other", url="http://b", slo={"ttft": 9.0})
+    forbidding, explaining = differences(runs)
+    assert not forbidding
+    assert set(fields(explaining)) == {
+        *("model", "url", "slo.ttft", "client.version", "machine.kernel"),
+        *("machine.load_average", "machine.clock_source", "server.version"),
+        *("server.settings.tp_size", "server.settings.disable_cuda_graph", "deployment.revision"),
+        *("deployment.launch.tp", "deployment.launch.env.NCCL", "deployment.ranks[0].image_id"),
+        "deployment.ranks[0].spec",
+        *(f"deployment.ranks[1].{name}" for name in msgspec.to_builtins(rank)),
+    }
+    launch = next(each for each in explaining if each.field == "deployment.launch.tp")
+    assert launch.values == ((2,), (1,))
+    graph = next(each for each in explaining if each.field.endswith("disable_cuda_graph"))
+    assert values(graph, runs) == "no (A), none (B)"
+
+
+def test_a_load_that_is_the_same_in_whole_cores_is_no_difference(tmp_path: Path) -> None:
+    old = a_provenance()
+    machine = msgspec.structs.replace(old.machine, load_average=(0.2, 3.0, 3.0))
+    runs = two(tmp_path, provenance=msgspec.structs.replace(old, machine=machine))
+    assert differences(runs) == ([], [])
+
+
+def test_many_runs_with_one_value_are_counted(tmp_path: Path) -> None:
+    paths = [str(a_file(tmp_path, f"{n}", 1.0, model=f"m{n // 5}")) for n in range(6)]
+    runs = load(paths)
+    [model] = differences(runs)[1]
+    assert list(by_value(model, runs)) == [("A, B, C and 2 more", "m0"), ("F", "m1")]

@@ -1,0 +1,194 @@
+"""Limits: how they are read, and how they are held against runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from compare_samples import a_run
+from spark_bench.compare.gates import GateFailed, GateUnjudged, Verdict, judge, parse
+from spark_bench.compare.load import Run
+from spark_bench.compare.story import failure, line
+from spark_bench.errors import BadInput
+
+BASE = [100.0, 100.2, 99.8, 100.1, 99.9]
+
+
+def scaled(factor: float, values: Sequence[float] = BASE) -> list[float]:
+    return [value * factor for value in values]
+
+
+def held(gate: str, *runs: Run) -> list[Verdict]:
+    return judge(parse(gate), runs)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "limit", "unit"),
+    [
+        pytest.param("output_throughput=-3%", "output_throughput", 3.0, "%", id="a key"),
+        pytest.param("throughput=-0.5%", "output_throughput", 0.5, "%", id="short"),
+        pytest.param("ttft_p99=+5%", "p99_ttft_ms", 5.0, "%", id="p99"),
+        pytest.param("p99_ttft=+5%", "p99_ttft_ms", 5.0, "%", id="the other way round"),
+        pytest.param("itl_p50=+20 ms", "median_itl_ms", 20.0, "ms", id="p50, ms"),
+        pytest.param("e2e=+150%", "median_e2e_latency_ms", 150.0, "%", id="more than double"),
+        pytest.param("steady.output_throughput=-3%", "steady.output_throughput", 3.0, "%", id="."),
+        pytest.param("tokens_per_joule=-3%", "tokens_per_joule", 3.0, "%", id="power"),
+        pytest.param("Duration = +2%", "duration", 2.0, "%", id="spaces, capitals"),
+    ],
+)
+def test_gates_are_read(text: str, name: str, limit: float, unit: str) -> None:
+    [gate] = parse(text)
+    assert (gate.name, gate.limit, gate.unit) == (name, limit, unit)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param("", "is no gate: give NAME=LIMIT", id="empty"),
+        pytest.param("ttft", "'ttft' is no gate", id="no limit"),
+        pytest.param("=-3%", "is no gate", id="no name"),
+        pytest.param("ttft=+5%,", "'' is no gate", id="a comma at the end"),
+        pytest.param("tfft_p99=+5%", "did you mean ttft_p99", id="unknown"),
+        pytest.param("ttft=5%", "'5%' is no limit", id="no sign"),
+        pytest.param("ttft=+five%", "'+five%' is no limit", id="no number"),
+        pytest.param("ttft=+5s", "'+5s' is no limit", id="another unit"),
+        pytest.param("ttft=-5%", "how far it must not rise, such as +5%", id="wrong way, latency"),
+        pytest.param("throughput=+3%", "must not fall, such as -3%", id="wrong way, throughput"),
+        pytest.param("throughput=-3ms", "the limit's unit is ms; give %", id="no time"),
+        pytest.param("ttft=+5", "the limit's unit is missing; give % or ms", id="no unit"),
+        pytest.param("throughput=-5", "the limit's unit is missing; give %", id="no unit, rate"),
+        pytest.param("ttft=+0%", "must be more than 0", id="nothing"),
+        pytest.param("throughput=-100%", "less than 100 %", id="all"),
+        pytest.param("concurrency=-3%", "neither better nor worse", id="no direction"),
+        pytest.param("ttft=+5%,ttft_p50=+6%", "two limits for median_ttft_ms", id="twice"),
+    ],
+)
+def test_what_is_no_gate_is_refused(text: str, said: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        parse(text)
+    assert said in caught.value.format_message()
+    assert "--gate" in caught.value.format_message()
+
+
+@pytest.mark.parametrize(
+    ("gate", "figure", "factor", "outcome"),
+    [
+        pytest.param("throughput=-3%", "output_throughput", 1.0, "holds", id="the same"),
+        pytest.param("throughput=-3%", "output_throughput", 0.98, "holds", id="worse, within"),
+        pytest.param("throughput=-3%", "output_throughput", 0.97, "failed", id="at the limit"),
+        pytest.param("throughput=-3%", "output_throughput", 0.9, "failed", id="far beyond"),
+        pytest.param("throughput=-3%", "output_throughput", 1.2, "holds", id="better"),
+        pytest.param("ttft=+5%", "median_ttft_ms", 1.05, "failed", id="latency, at the limit"),
+        pytest.param("ttft=+5%", "median_ttft_ms", 1.03, "holds", id="latency, within"),
+        pytest.param("ttft=+5%", "median_ttft_ms", 0.5, "holds", id="latency, better"),
+        pytest.param("ttft=+5ms", "median_ttft_ms", 1.05, "failed", id="ms, at the limit"),
+        pytest.param("ttft=+5ms", "median_ttft_ms", 1.04, "holds", id="ms, within"),
+    ],
+)
+def test_a_regression_as_large_as_the_limit_fails(
+    gate: str, figure: str, factor: float, outcome: str
+) -> None:
+    runs = a_run("A", **{figure: BASE}), a_run("B", **{figure: scaled(factor)})
+    [verdict] = held(gate, *runs)
+    assert verdict.outcome == outcome
+
+
+def test_a_spread_too_wide_is_no_verdict_but_an_error_with_its_cure() -> None:
+    wide = [80.0, 95.0, 100.0, 110.0, 120.0]
+    first, second = a_run("A", output_throughput=wide), a_run("B", output_throughput=wide[::-1])
+    [verdict] = held("throughput=-3%", first, second)
+    assert verdict.outcome == "unjudged"
+    assert "too wide for 5 repeats" in verdict.why
+    assert "--repeat" in verdict.why
+    assert isinstance(failure([verdict]), GateUnjudged)
+
+
+def test_a_larger_regression_fails_in_spite_of_such_a_spread() -> None:
+    wide = [90.0, 95.0, 100.0, 110.0, 120.0]
+    runs = a_run("A", output_throughput=wide), a_run("B", output_throughput=scaled(0.4, wide))
+    [verdict] = held("throughput=-3%", *runs)
+    assert verdict.outcome == "failed"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "why"),
+    [
+        pytest.param(BASE, [100.0], "B has 1 repeat", id="one repeat"),
+        pytest.param([100.0], BASE, "A has 1 repeat", id="one repeat of the baseline"),
+        pytest.param(BASE, [], "B has no output_throughput", id="missing"),
+        pytest.param(BASE, [0.0, 1.0], "of which no per cent exist", id="zero"),
+    ],
+)
+def test_what_cant_be_judged_says_why(first: list[float], second: list[float], why: str) -> None:
+    runs = a_run("A", output_throughput=first), a_run("B", output_throughput=second)
+    [verdict] = held("throughput=-3%", *runs)
+    assert verdict.outcome == "unjudged"
+    assert why in verdict.why
+    assert why in str(failure([verdict]))
+
+
+def test_two_repeats_can_be_judged() -> None:
+    runs = a_run("A", output_throughput=BASE[:2]), a_run("B", output_throughput=scaled(0.5)[:2])
+    assert held("throughput=-5%", *runs)[0].outcome == "failed"
+
+
+def test_each_run_is_held_against_the_first_and_one_failure_is_enough() -> None:
+    runs = [
+        a_run(letter, output_throughput=scaled(by))
+        for letter, by in (("A", 1), ("B", 1), ("C", 0.9))
+    ]
+    verdicts = held("throughput=-3%", *runs)
+    assert [(v.run, v.outcome) for v in verdicts] == [("B", "holds"), ("C", "failed")]
+    error = failure(verdicts)
+    assert isinstance(error, GateFailed)
+    assert error.exit_code == 1
+    assert "gate throughput=-3% failed for C: -10.0 % (99 %: -10." in error.message
+    assert "for B" not in error.message
+
+
+def test_a_failure_comes_before_what_cant_be_judged() -> None:
+    runs = [a_run("A", output_throughput=BASE), a_run("B", output_throughput=scaled(0.5))]
+    assert isinstance(failure(held("ttft=+5%,throughput=-3%", *runs)), GateFailed)
+    assert failure(held("throughput=-60%", *runs)) is None
+
+
+def test_a_line_has_the_change_as_the_figure_changed_and_the_power() -> None:
+    runs = a_run("A", median_ttft_ms=BASE), a_run("B", median_ttft_ms=scaled(1.02))
+    [verdict] = held("ttft=+5ms", *runs)
+    assert line(verdict).startswith("gate ttft=+5ms holds for B: +2.0 ms (99 %: +1.")
+    assert "ms and more are found in 95 % of such comparisons" in line(verdict)
+
+
+@pytest.mark.parametrize("spread", [0.002, 0.01, 0.03], ids=["fine", "middling", "coarse"])
+def test_errors_are_as_rare_as_stated_whatever_the_spread(spread: float) -> None:
+    """Normal repeats: identical runs fail in <= 1 %, a regression at the limit passes in <= 1 %."""
+    rng = np.random.default_rng(13)
+    trials = 1500
+
+    def outcomes(factor: float) -> list[str]:
+        found: list[str] = []
+        for _ in range(trials):
+            first, second = np.exp(rng.normal(3, spread, (2, 5)))
+            runs = a_run("A", output_throughput=first.tolist())
+            other = a_run("B", output_throughput=(second * factor).tolist())
+            found.append(held("throughput=-3%", runs, other)[0].outcome)
+        return found
+
+    # 1 % of 1500, and three standard errors.
+    assert outcomes(1.0).count("failed") <= 26
+    assert outcomes(0.97).count("holds") <= 26
+
+
+def test_the_regression_said_to_be_found_is_found() -> None:
+    rng = np.random.default_rng(17)
+
+    def verdict(factor: float) -> Verdict:
+        first, second = np.exp(rng.normal(3, 0.01, (2, 5)))
+        runs = a_run("A", output_throughput=first.tolist())
+        other = a_run("B", output_throughput=(second * factor).tolist())
+        return held("throughput=-3%", runs, other)[0]
+
+    said = float(np.median([verdict(1.0).found or 0.0 for _ in range(500)]))
+    found = [verdict(1 - said / 100).outcome == "failed" for _ in range(1000)]
+    assert 0.9 < np.mean(found) < 0.99

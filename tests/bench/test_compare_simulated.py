@@ -1,0 +1,66 @@
+"""What gates find and what they take for a regression, with the spread measured on the ruler.
+
+compare_spread.json has that spread, and the command it was measured with.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from compare_samples import MEASURED, pairs
+from spark_bench.compare.gates import judge, parse
+
+PAIRS = 1500
+
+
+def outcomes(gate: str, exact: bool, **worse: float) -> Counter[str]:
+    """How often the gates of five repeats failed, held, or could not be judged."""
+    gates = parse(gate)
+    found: Counter[str] = Counter()
+    for pair in pairs(PAIRS, 5, exact, worse):
+        all_of_them = {verdict.outcome for verdict in judge(gates, pair)}
+        found[next(o for o in ("failed", "unjudged", "holds") if o in all_of_them)] += 1
+    return found
+
+
+def test_the_fixture_is_what_it_says() -> None:
+    assert "--repeat 5" in MEASURED["command"]
+    runs = len(MEASURED["exact"])
+    for values in MEASURED["values"].values():
+        assert [len(repeats) for repeats in values] == [5] * runs
+
+
+@pytest.mark.parametrize(
+    ("gate", "figure", "factor"),
+    [
+        pytest.param("output_throughput=-3%", "output_throughput", 0.97, id="throughput"),
+        pytest.param("e2e=+3%", "median_e2e_latency_ms", 1.03, id="e2e"),
+    ],
+)
+@pytest.mark.parametrize("exact", [True, False], ids=["exact", "disturbed"])
+def test_a_regression_of_three_percent_is_found(
+    gate: str, figure: str, factor: float, exact: bool
+) -> None:
+    assert outcomes(gate, exact, **{figure: factor})["failed"] >= 0.95 * PAIRS
+
+
+def test_identical_runs_raise_no_alarm() -> None:
+    """Neither do they go unjudged."""
+    found = outcomes("output_throughput=-3%", True, output_throughput=1.0)
+    assert found["failed"] <= 0.01 * PAIRS
+    assert found["holds"] >= 0.99 * PAIRS
+
+
+def test_nor_do_several_gates_together() -> None:
+    """The 99th percentiles of a shared machine are often not judged, and not taken for worse."""
+    gate = "output_throughput=-3%,ttft=+5%,ttft_p99=+5%,e2e=+3%"
+    names = ("output_throughput", "median_ttft_ms", "p99_ttft_ms", "median_e2e_latency_ms")
+    found = outcomes(gate, True, **dict.fromkeys(names, 1.0))
+    assert found["failed"] <= 0.01 * PAIRS
+    assert found["unjudged"] > 0
+
+
+def test_regressions_within_the_limit_pass() -> None:
+    found = outcomes("output_throughput=-3%", True, output_throughput=0.985)
+    assert found["holds"] >= 0.95 * PAIRS

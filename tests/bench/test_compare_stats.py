@@ -1,0 +1,176 @@
+"""The statistics against scipy's, against known answers, and against simulations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from compare_samples import a_run
+from scipy.stats import ttest_ind
+from spark_bench.compare.matrix import frame, matrix
+from spark_bench.compare.stats import contrast, enough, holm, locations
+
+A = [101.0, 99.5, 100.2, 100.9, 98.7]
+B = [97.1, 98.0, 96.4, 97.7, 91.0]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        pytest.param(A[:4], B[:4], id="no trimming below five: Welch"),
+        pytest.param(A, B, id="five: one at each end"),
+        pytest.param(A + [100.0] * 5, B, id="ten and five"),
+    ],
+)
+def test_it_is_yuens_test_as_scipy_has_it(first: list[float], second: list[float]) -> None:
+    found = contrast(locations([first]), locations([second]))
+    trim = 0.2 if len(second) >= 5 else 0
+    known = ttest_ind(second, first, equal_var=False, trim=trim)
+    assert found.p()[0] == pytest.approx(known.pvalue)
+    assert found.freedom[0] == pytest.approx(known.df)
+    if not trim:
+        ends = known.confidence_interval(0.95)
+        assert [end[0] for end in found.interval()] == pytest.approx([ends.low, ends.high])
+
+
+def test_one_disturbed_repeat_counts_little() -> None:
+    disturbed = contrast(locations([A]), locations([[*A[:4], 60.0]]))
+    assert abs(disturbed.difference[0]) < 1.0
+    assert disturbed.p()[0] > 0.3
+
+
+@pytest.mark.parametrize("first", [[5.0], []], ids=["one repeat", "none"])
+def test_without_a_spread_nothing_is_known(first: list[float]) -> None:
+    found = contrast(locations([first]), locations([B]))
+    assert np.isnan(found.error[0])
+    assert np.isnan(found.p()[0])
+
+
+def test_repeats_that_are_alike_to_the_last_digit_are_not_believed() -> None:
+    found = contrast(locations([[1.0, 1.0]], finest=1e-4), locations([[1.0001, 1.0001]], 1e-4))
+    assert found.p()[0] > 0.2
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "spread"),
+    [
+        pytest.param(5, 5, 1.0, id="5 and 5"),
+        pytest.param(2, 2, 1.0, id="2 and 2"),
+        pytest.param(5, 3, 1.0, id="5 and 3"),
+        pytest.param(2, 50, 1.0, id="2 and 50"),
+        pytest.param(3, 10, 1.0, id="3 and 10"),
+        pytest.param(5, 50, 1.0, id="5 and 50"),
+        pytest.param(5, 5, 2.0, id="unequal spreads"),
+    ],
+)
+def test_identical_runs_are_told_apart_no_more_often_than_stated(
+    first: int, second: int, spread: float
+) -> None:
+    rng = np.random.default_rng(7)
+    n = 4000
+    found = contrast(
+        locations(rng.normal(size=(n, first)).tolist()),
+        locations((spread * rng.normal(size=(n, second))).tolist()),
+    )
+    p = found.p()
+    # 4000 trials: three standard errors above 5 % and 1 % (unequal spreads: Yuen's is a bit free).
+    assert (p < 0.05).mean() < 0.061
+    assert (p < 0.01).mean() < 0.0155
+
+
+def test_the_interval_holds_the_truth_as_often_as_stated() -> None:
+    rng = np.random.default_rng(3)
+    first, second = rng.normal(0, 1, (4000, 5)), rng.normal(0.7, 1, (4000, 5))
+    low, high = contrast(locations(first.tolist()), locations(second.tolist())).interval()
+    assert 0.945 < ((low < 0.7) & (high > 0.7)).mean() < 0.975
+
+
+def test_the_detectable_difference_is_found_as_often_as_stated() -> None:
+    rng = np.random.default_rng(5)
+    first = rng.normal(0, 1, (4000, 8))
+    null = contrast(locations(first.tolist()), locations(rng.normal(0, 1, (4000, 8)).tolist()))
+    size = float(np.median(null.detectable(0.01, 0.95)))
+    second = rng.normal(size, 1, (4000, 8))
+    low, _ = contrast(locations(first.tolist()), locations(second.tolist())).interval(0.98)
+    assert 0.92 < (low > 0).mean() < 0.98
+
+
+def test_holm_by_hand() -> None:
+    p = np.array([[0.01, 0.04, np.nan], [0.03, 0.005, 0.9]])
+    assert holm(p)[0] == pytest.approx([0.04, 0.09, np.nan], nan_ok=True)
+    assert holm(p)[1] == pytest.approx([0.09, 0.025, 0.9])
+
+
+def test_enough_repeats_are_enough() -> None:
+    rng = np.random.default_rng(1)
+    sample = rng.normal(0, 1, 5).tolist()
+    apart = contrast(locations([sample]), locations([rng.normal(0, 1, 5).tolist()]))
+    wanted = enough(apart, 5, 2.0, 0.01, 0.01)
+    assert wanted and 6 <= wanted < 40
+    assert enough(apart, 5, 1e-6, 0.01, 0.01) is None
+
+
+def test_the_difference_is_a_ratio_forwards_and_backwards() -> None:
+    runs = [a_run("A", output_throughput=A[:3]), a_run("B", output_throughput=B[:3])]
+    forward, backward = (
+        matrix(each, ["output_throughput"]).percent[0, 1] for each in (runs, runs[::-1])
+    )
+    assert (1 + forward / 100) * (1 + backward / 100) == pytest.approx(1)
+
+
+def test_verdicts_know_which_way_is_better() -> None:
+    low, high = [10.0, 10.1, 9.9], [20.0, 20.1, 19.9]
+    first = a_run("A", output_throughput=low, p99_ttft_ms=low, concurrency=low, itl=low)
+    second = a_run("B", output_throughput=high, p99_ttft_ms=high, concurrency=high, itl=low)
+    found = matrix([first, second], ["output_throughput", "p99_ttft_ms", "concurrency", "itl"])
+    verdicts = [found.verdict(row, 1) for row in range(4)]
+    assert verdicts == ["better", "worse", "differs", "unclear"]
+    back = matrix([second, first], ["output_throughput", "p99_ttft_ms"])
+    assert [back.verdict(row, 1) for row in range(2)] == ["worse", "better"]
+    assert found.verdict(0, 0) == ""
+
+
+def test_one_repeat_shows_a_difference_and_no_verdict() -> None:
+    found = matrix(
+        [a_run("A", p99_ttft_ms=[10.0]), a_run("B", p99_ttft_ms=[11.0])], ["p99_ttft_ms"]
+    )
+    assert found.percent[0, 1] == pytest.approx(10)
+    assert np.isnan([found.low[0, 1], found.p[0, 1], found.holm[0, 1]]).all()
+    assert found.verdict(0, 1) == "1 repeat"
+
+
+def test_counts_that_can_be_zero_are_compared_plainly() -> None:
+    first = a_run("A", failed=[0.0, 0.0], stopped_early=[1.0, 3.0])
+    second = a_run("B", failed=[0.0, 2.0], stopped_early=[0.0, 1.0])
+    found = matrix(
+        [first, second, a_run("C", failed=[0.0, 0.0], stopped_early=[2.0, 2.0])],
+        ["failed", "stopped_early"],
+    )
+    assert np.isnan(found.percent[0, 1])  # per cent of nothing
+    assert found.percent[0, 2] == 0
+    assert found.percent[1, 1] == pytest.approx(-75)
+    assert found.verdict(0, 1) == ""
+
+
+def test_many_figures_raise_few_alarms() -> None:
+    """Holm: in 300 tables of 20 figures without a difference, one in twenty has an alarm."""
+    rng = np.random.default_rng(11)
+    names = [f"mean_{n}_ms" for n in range(20)]
+
+    def run(letter: str) -> dict[str, list[float]]:
+        return {name: np.exp(rng.normal(3, 0.02, 5)).tolist() for name in names}
+
+    tables = [matrix([a_run("A", **run("A")), a_run("B", **run("B"))], names) for _ in range(300)]
+    alarmed = sum(
+        any(table.verdict(row, 1) in ("better", "worse") for row in range(20)) for table in tables
+    )
+    assert alarmed <= 30
+
+
+def test_the_frame_has_a_row_a_figure_and_the_runs_first() -> None:
+    runs = [a_run("A", p99_ttft_ms=A), a_run("B", p99_ttft_ms=B), a_run("C", itl=A)]
+    made = frame(matrix(runs, ["p99_ttft_ms", "mean_itl_ms"]))
+    assert list(made.index) == ["p99_ttft_ms"]
+    assert list(made.columns[:4]) == ["better", "A", "B", "C"]
+    assert made.loc["p99_ttft_ms", "B verdict"] == "better"
+    assert made.loc["p99_ttft_ms", "C repeats"] == 0
+    assert made["C %"].isna().all()
