@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ from spark_bench.record import Exchange, Request
 from spark_bench.result.codec import read as read_result
 from spark_bench.result.types import Result
 from spark_bench.ruler.streams import Stream
+from spark_bench.run import understand
 
-MEASURE = import_module("spark_bench.run.measure")
 RULER_ID = re.compile(rb"x-ruler-id: (\d+)", re.IGNORECASE)
 
 
@@ -69,7 +68,7 @@ def run(url: str, *words: str, here: Path | None = None, env: dict[str, str] | N
         return request
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(MEASURE, "read", read)
+        patched.setattr(understand, "read", read)
         patched.delenv("SPARK_BENCH_API_KEY", raising=False)
         done = CliRunner().invoke(main, ["run", *words, "--url", url], env=env)
     if done.exception and not isinstance(done.exception, SystemExit):

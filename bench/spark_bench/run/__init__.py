@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -12,17 +11,18 @@ from spark_bench.cli.options import RunOptions
 from spark_bench.cli.outcome import Outcome
 from spark_bench.display.show import Show
 from spark_bench.errors import BenchError
-from spark_bench.prompts.tokens import Tokens, find
+from spark_bench.prompts.tokens import find
 from spark_bench.result.provenance import gather
 from spark_bench.run import plan
-from spark_bench.run.asking import Agreed, agree
+from spark_bench.run.asking import agree
 from spark_bench.run.config import config
 from spark_bench.run.findings import findings
-from spark_bench.run.interrupt import Interrupts, interruptible
+from spark_bench.run.interrupt import interruptible
 from spark_bench.run.keeping import Kept, keep
 from spark_bench.run.measure import Measured, measure
 from spark_bench.run.prepare import prepare
 from spark_bench.run.reach import Reached, reached
+from spark_bench.run.scene import Scene
 
 CTRL_C = "stopped by Ctrl-C"
 
@@ -38,7 +38,7 @@ def execute(options: RunOptions, show: Show) -> Outcome:
         agreed = agree(options, server, tokens)
         for note in (*server.notes, *agreed.notes):
             show.say(note)
-        kept, ended_by = _points(options, _Scene(server, agreed, tokens, show, interrupts))
+        kept, ended_by = _points(options, Scene(server, agreed, tokens, show, interrupts))
     return Outcome(
         results=tuple(k.result for k in kept),
         written=tuple(k.path for k in kept if k.path),
@@ -50,17 +50,6 @@ def execute(options: RunOptions, show: Show) -> Outcome:
     )
 
 
-@dataclass(frozen=True)
-class _Scene:
-    """What all loads of a command have in common."""
-
-    server: Reached
-    agreed: Agreed
-    tokens: Tokens
-    show: Show
-    interrupts: Interrupts
-
-
 def _tokenizer(options: RunOptions, server: Reached) -> Path | None:
     """The one given, else that of the weights that the project has deployed on this machine."""
     if options.tokenizer or server.listing is None or not server.listing.tokenizer:
@@ -68,7 +57,7 @@ def _tokenizer(options: RunOptions, server: Reached) -> Path | None:
     return Path(server.listing.tokenizer)
 
 
-def _points(options: RunOptions, scene: _Scene) -> tuple[list[Kept], tuple[str, ...]]:
+def _points(options: RunOptions, scene: Scene) -> tuple[list[Kept], tuple[str, ...]]:
     """A result for the load of the options, or for each load of a sweep; and what ended a sweep
     before its end, in words."""
     if options.sweep is None:
@@ -95,7 +84,7 @@ def _at(options: RunOptions, over: str, load: float) -> RunOptions:
     return replace(options, profile=options.profile.with_(**changes))
 
 
-def _measured(options: RunOptions, scene: _Scene) -> Kept:
+def _measured(options: RunOptions, scene: Scene) -> Kept:
     """One load, as often as --repeat says."""
     server = scene.server
     there = options.project if server.listing else None
@@ -114,7 +103,7 @@ def _measured(options: RunOptions, scene: _Scene) -> Kept:
     )
 
 
-def _repeats(options: RunOptions, scene: _Scene) -> tuple[list[Measured], list[str], str]:
+def _repeats(options: RunOptions, scene: Scene) -> tuple[list[Measured], list[str], str]:
     """The repeats, what is to be said of them, and why there are not all of them, or not whole."""
     repeats, notes = list[Measured](), list[str]()
     try:
@@ -130,21 +119,14 @@ def _repeats(options: RunOptions, scene: _Scene) -> tuple[list[Measured], list[s
     return repeats, list(dict.fromkeys(notes)), CTRL_C if scene.interrupts.came else ""
 
 
-def _repeat(options: RunOptions, scene: _Scene, number: int, notes: list[str]) -> Measured | None:
+def _repeat(options: RunOptions, scene: Scene, number: int, notes: list[str]) -> Measured | None:
     """None: interrupted before it began."""
-    server, agreed, tokens, interrupts = (
-        scene.server,
-        scene.agreed,
-        scene.tokens,
-        scene.interrupts,
-    )
-    load = plan.load(options, agreed, tokens, number, server.context)
-    notes += prepare(options, server, agreed, tokens, interrupts.watch)
-    if interrupts.came:
+    load = plan.load(options, scene.agreed, scene.tokens, number, scene.server.context)
+    notes += prepare(options, scene)
+    if scene.interrupts.came:
         return None
-    interrupts.worth = True
-    label = _label(options, number)
-    return measure(options, server, agreed, tokens, load, number, scene.show, interrupts, label)
+    scene.interrupts.worth = True
+    return measure(options, scene, load, number, _label(options, number))
 
 
 def _label(options: RunOptions, number: int) -> str:

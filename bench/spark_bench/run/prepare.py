@@ -9,38 +9,32 @@ from contextlib import closing
 import httpx
 
 from spark_bench.cli.options import RunOptions
-from spark_bench.prompts.tokens import Tokens
-from spark_bench.run.asking import Agreed
-from spark_bench.run.measure import opened, understood
+from spark_bench.run.measure import opened
 from spark_bench.run.plan import warm_up
-from spark_bench.run.reach import Reached
-from spark_bench.wire.progress import Tell
+from spark_bench.run.scene import Scene
+from spark_bench.run.understand import understood
 
 FLUSH = "/flush_cache"  # sglang 0.5.23, srt/entrypoints/http_server.py
 
 
-def prepare(
-    options: RunOptions, reached: Reached, agreed: Agreed, tokens: Tokens, tell: Tell
-) -> Iterator[str]:
+def prepare(options: RunOptions, scene: Scene) -> Iterator[str]:
     """Warm the server up, then empty its prefix cache if the run shall not find anything there.
 
     What goes wrong is yielded in sentences, and keeps no run from being made.
     """
     if options.warmup:
-        yield from _warm(options, reached, agreed, tokens, tell)
-    if options.cache == "miss" and reached.engine == "sglang":
+        yield from _warm(options, scene)
+    if options.cache == "miss" and scene.server.engine == "sglang":
         # Prompts are the same for the same seed: a run before this one may have left them there.
-        yield from _flush(reached.http)
+        yield from _flush(scene.server.http)
 
 
-def _warm(
-    options: RunOptions, reached: Reached, agreed: Agreed, tokens: Tokens, tell: Tell
-) -> Iterator[str]:
-    load = warm_up(options, agreed, tokens)
-    opened(reached.recorder, load)
-    recording = reached.recorder.record(load, tell)
+def _warm(options: RunOptions, scene: Scene) -> Iterator[str]:
+    load = warm_up(options, scene.agreed, scene.tokens)
+    opened(scene.server.recorder, load)
+    recording = scene.server.recorder.record(load, scene.interrupts.watch)
     with closing(recording.store):
-        requests, _ = understood(load, agreed, tokens, recording)
+        requests, _ = understood(load, scene, recording)
     failed = Counter(f"{r.failure}: {r.detail}" for r in requests if not r.ok)
     if failed:
         yield (
