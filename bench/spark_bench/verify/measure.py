@@ -21,9 +21,9 @@ from spark_bench.record import Load, Message, Prompt, Request, Timing
 from spark_bench.ruler.ruler import Ruler
 from spark_bench.ruler.streams import Stream
 from spark_bench.run.asking import Agreed
-from spark_bench.run.understand import merged
 from spark_bench.run.plan import connections, jobs
 from spark_bench.run.reach import Reached, reached
+from spark_bench.run.understand import merged
 from spark_bench.verify.shape import Shape, named
 from spark_bench.wire.audit import Audit
 from spark_bench.wire.judge import audit
