@@ -157,6 +157,7 @@ def _output() -> list[Flag]:
         ),
         flag("--output", type=ANY, help="Default: benchmark_results/bench_PROFILE_TIME.json."),
         flag("--save-requests", is_flag=True, help="Write each request beside it."),
+        flag("--history/--no-history", default=True, help="Remember it, for `history` and trends."),
         flag("--json", "as_json", is_flag=True, help="Result to stdout, all else to stderr."),
         flag("--quiet", is_flag=True, help="No progress, no tables."),
     ]

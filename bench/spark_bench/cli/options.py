@@ -69,5 +69,6 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     max_failures: FailureLimit = FailureLimit()
     output: Path | None = None
     save_requests: bool = False
+    history: bool = True
     as_json: bool = False
     quiet: bool = False

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import click
+
+from spark_bench import history
 from spark_bench.cli.options import RunOptions
 from spark_bench.result.atomic import NotSaved
 from spark_bench.result.config import Config
@@ -67,7 +70,17 @@ def keep(
         found = save_somewhere(error.data, [Path.cwd() / path.name, spare])
         told.append(f"It is printed{f', and written to {found}' if found else ''} instead.")
         return Kept(result, None, True, tuple(told))
-    return Kept(result, path, bool(told), tuple(told))
+    misplaced = bool(told)
+    told += _remembered(result, path) if options.history else ()
+    return Kept(result, path, misplaced, tuple(told))
+
+
+def _remembered(result: Result, path: Path) -> Iterator[str]:
+    """Add it to the history; a note where that can't be."""
+    try:
+        history.add(result, path)
+    except click.ClickException as error:
+        yield f"not in the history: {error.message}"
 
 
 def _path(options: RunOptions, point: str) -> Path:
