@@ -82,12 +82,12 @@ def carry_out(asked: Asked, typed: Mapping[str, Any]) -> int:
         return 0
     _confirm(typed["yes"])
     with _signals(), begun(asked, cells, Steps(sys.stderr)) as run:
-        whole = carry(run)
-    _print(run.results, asked.folder, typed)
-    if not whole:
+        results, interrupted = carry(run)
+    _print(results, asked.folder, typed)
+    if interrupted:
         return INTERRUPTED
-    good = all(row.status in ("OK", "SKIPPED") for row in run.results.results)
-    return 0 if good and NOT_AGAIN not in run.restored else FAILED
+    good = all(row.status in ("OK", "SKIPPED") for row in results.results)
+    return 0 if good and NOT_AGAIN not in results.restored else FAILED
 
 
 def _check(typed: Mapping[str, Any]) -> None:

@@ -66,10 +66,20 @@ def _block(lines: Sequence[str]) -> int:
 def _causes(lines: Sequence[str]) -> str:
     """The lines of the operation that failed which say why: neither a rank's log nor progress."""
     marks = [n for n, line in enumerate(lines) if line.startswith("--> Starting operation")]
-    tail = lines[marks[-1] :] if marks else ()
-    told = [m[2] for line in tail if (m := _HOST.match(line.strip()))]
-    causes = [text for text in told if text and not _NOISE.match(text) and " | " not in text]
-    return _joined(causes) or _joined(last_lines("\n".join(lines)))
+    told = (
+        [m[2] for line in lines[marks[-1] :] if (m := _HOST.match(line.strip()))] if marks else []
+    )
+    return _joined(text for text in told if _tells(text)) or _joined(_ending(lines))
+
+
+def _tells(text: str) -> bool:
+    return bool(text) and not _NOISE.match(text) and " | " not in text
+
+
+def _ending(lines: Sequence[str]) -> list[str]:
+    """The last lines, with their hosts: before any operation they don't name these themselves."""
+    last = last_lines("\n".join(lines))
+    return [line for line in last if _tells(_unmarked(line))]
 
 
 def _last_words(lines: Sequence[str]) -> str:

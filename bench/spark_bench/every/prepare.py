@@ -78,7 +78,8 @@ def _resumed(asked: Asked, made: list[Cell], steps: Steps) -> Run:
     run = Run(asked, job.read(asked.folder), made, steps)
     if found is not None:
         run.rows = folder.done(asked.folder, found.results)
-        run.earlier, run.touched = found.total_time_seconds, not found.restored
+        run.earlier, run.restored = found.total_time_seconds, found.restored
+        run.touched = not found.restored
     return run
 
 

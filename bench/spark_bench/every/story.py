@@ -45,11 +45,10 @@ class Run:
     finished: bool = False
     restored: str = ""
 
-    @property
-    def results(self) -> Results:
-        """As far as it is."""
+    def write(self) -> Results:
+        """All rows, to all files."""
         rows = [self.rows[cell.name] for cell in self.cells if cell.name in self.rows]
-        return Results(
+        written = Results(
             timestamp=self.file.created,
             config=self.file.job.load,
             total_time_seconds=round(self.earlier + time.monotonic() - self.steps.began, 3),
@@ -58,14 +57,12 @@ class Run:
             finished=self.finished,
             restored=self.restored,
         )
-
-    def write(self) -> None:
-        """All rows, to all files."""
-        output.write(self.results, self.asked.folder)
+        output.write(written, self.asked.folder)
+        return written
 
 
-def carry_out(run: Run) -> bool:
-    """Everything that is left to do. False: Ctrl-C came; what is done is in the files."""
+def carry_out(run: Run) -> tuple[Results, bool]:
+    """Everything that is left to do: what the files hold then, and whether Ctrl-C came."""
     interrupted = False
     try:
         _measure_all(run)
@@ -75,14 +72,13 @@ def carry_out(run: Run) -> bool:
         run.steps.step(f"{INTERRUPTED}; the model under way is dropped")
         run.write()
     try:
-        run.restored = _restore(run)
+        run.restored = _restore(run) or run.restored
     except KeyboardInterrupt:
         interrupted = True
         run.restored = f"{run.file.before.model if run.file.before else ''} {NOT_AGAIN}"
     if run.restored:
         run.steps.step(run.restored)
-    run.write()
-    return not interrupted
+    return run.write(), interrupted
 
 
 def _measure_all(run: Run) -> None:
@@ -96,7 +92,7 @@ def _measure_all(run: Run) -> None:
             row = skipped(replace(cell, skip=cell.skip or FAIL_FAST))
             run.steps.step(f"{place}: SKIPPED: {row.diagnosis}")
         else:
-            run.touched = True
+            run.touched, run.restored = True, ""
             row = one(run.asked, run.steps, cell, place)
             failed = not run.asked.keep_going and row.status != "OK"
         run.rows[cell.name] = row

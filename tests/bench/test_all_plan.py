@@ -1,0 +1,323 @@
+"""What `spark-bench all` would do: which models, which variants, in which order, why not others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from spark_bench.cli.check import OVERRIDES
+from spark_bench.errors import BadInput
+from spark_bench.every.asked import Asked
+from spark_bench.every.choose import chosen
+from spark_bench.every.estimate import Estimate, estimate
+from spark_bench.every.plan import Cell, Verdict, cells, judged, refuse_empty, slug
+from spark_bench.every.vary import label, said, variants
+from spark_bench.load.profile import Profile
+from spark_bench.project import Listing, Model, Node
+
+CATALOGUE = (
+    Model("openai/gpt-oss-120b", "gpt-oss-120b", 1),
+    Model("openai/gpt-oss-20b", "gpt-oss-20b", 2),
+    Model("Qwen/Qwen2.5-7B-Instruct", "qwen7b", 3),
+    Model("Qwen/Qwen2.5-72B-Instruct", "qwen72b", 6),
+    Model("meta-llama/Llama-3.1-8B-Instruct", "llama8b", 10, gated=True),
+    Model("HuggingFaceTB/SmolLM2-135M-Instruct", "smollm2", runtime="process"),
+)
+SPARKS = [model.alias for model in CATALOGUE[:5]]
+
+
+def listing(nodes: int = 2, model: str = "openai/gpt-oss-120b") -> Listing:
+    return Listing(
+        version=1,
+        light=True,
+        url="http://spark-1:30000",
+        runs=False,
+        served_model_name=model,
+        model=model,
+        group="sglang",
+        state="running",
+        nodes=tuple(Node(f"spark-{n}") for n in range(nodes)),
+        catalogue=CATALOGUE,
+    )
+
+
+def asked(**changes: Any) -> Asked:
+    plain = {
+        "project": Path("."),
+        "inventory": Path("inventories/spark.py"),
+        "profile": Profile("short", 50, 256, 256),
+        "folder": Path("out"),
+    }
+    return Asked(**plain | changes)  # type: ignore[arg-type]
+
+
+def planned(nodes: int = 2, **changes: Any) -> list[Cell]:
+    return cells(asked(**changes), listing(nodes))
+
+
+# ---- models
+
+
+@pytest.mark.parametrize(
+    "words, aliases",
+    [
+        pytest.param(["3"], ["qwen7b"], id="number"),
+        pytest.param(["qwen72b"], ["qwen72b"], id="alias"),
+        pytest.param(["QWEN72B"], ["qwen72b"], id="alias-in-capitals"),
+        pytest.param(["Qwen/Qwen2.5-7B-Instruct"], ["qwen7b"], id="id"),
+        pytest.param(["6", "1"], ["qwen72b", "gpt-oss-120b"], id="the-order-typed"),
+        pytest.param(["3", "qwen7b", "3"], ["qwen7b"], id="each-once"),
+        pytest.param(["smollm2"], ["smollm2"], id="another-runtime-by-name"),
+    ],
+)
+def test_models_by_any_of_their_names(words: list[str], aliases: list[str]) -> None:
+    assert [model.alias for model in chosen(words, CATALOGUE)] == aliases
+
+
+@pytest.mark.parametrize(
+    "word, told",
+    [
+        pytest.param(
+            "99", "no model of the catalogue has this number; numbers are 1 to 10", id="99"
+        ),
+        pytest.param("0", "no model of the catalogue has this number", id="0"),
+        pytest.param("-1", "no model of the catalogue has this number", id="negative"),
+        pytest.param("qwen7c", "did you mean qwen7b", id="nearly-an-alias"),
+        pytest.param("Qwen/Qwen2.5-7B-Instrct", "did you mean qwen7b", id="nearly-an-id"),
+        pytest.param("zzz", "there are: gpt-oss-120b, gpt-oss-20b,", id="nothing-near"),
+    ],
+)
+def test_defect_11_what_names_no_model_is_refused(word: str, told: str) -> None:
+    with pytest.raises(BadInput, match=f"--models {word}: .*{told}") as raised:
+        chosen(["1", word], CATALOGUE)
+    assert raised.value.exit_code == 2
+
+
+def test_every_unknown_name_is_told_at_once() -> None:
+    with pytest.raises(BadInput, match=r"--models 99: .*; --models qwen7c: "):
+        chosen(["99", "1", "qwen7c"], CATALOGUE)
+
+
+def test_without_names_it_is_the_catalogue_that_the_inventory_can_serve() -> None:
+    assert [cell.short for cell in planned()] == SPARKS
+    laptop = listing(1, "HuggingFaceTB/SmolLM2-135M-Instruct")
+    assert [cell.short for cell in cells(asked(), laptop)] == ["smollm2"]
+    assert [cell.short for cell in cells(asked(), listing(1, "of/its-own"))] == SPARKS
+
+
+def test_gated_models_can_be_left_out() -> None:
+    skipped = [cell for cell in planned(skip_token=True) if cell.skip]
+    assert [(cell.short, cell.skip) for cell in skipped] == [
+        ("llama8b", "it is gated (--skip-token)")
+    ]
+    assert not any(cell.skip for cell in planned())
+
+
+# ---- nodes
+
+
+@pytest.mark.parametrize(
+    "nodes, spread, settings",
+    [
+        pytest.param(2, "", {}, id="as-the-inventory-says"),
+        pytest.param(2, "one", {"head_only": True}, id="single"),
+        pytest.param(2, "all", {"head_only": False}, id="multi"),
+        pytest.param(1, "", {}, id="one-node"),
+        pytest.param(1, "one", {}, id="single-of-one"),
+    ],
+)
+def test_over_which_nodes(nodes: int, spread: str, settings: dict[str, bool]) -> None:
+    found = cells(asked(models=("3",), nodes=spread), listing(nodes))
+    assert [cell.settings for cell in found] == [settings]
+
+
+def test_all_nodes_of_one_are_refused() -> None:
+    with pytest.raises(BadInput, match="--multi-node: inventory .* has 1 node"):
+        cells(asked(nodes="all"), listing(1))
+
+
+@pytest.mark.parametrize(
+    "variant, spread, head_only",
+    [
+        pytest.param({"tensor_parallel": 1}, "", True, id="one-gpu"),
+        pytest.param({"tensor_parallel": 2}, "", None, id="two"),
+        pytest.param({"tensor_parallel": 1, "pipeline_parallel": 2}, "", None, id="two-stages"),
+        pytest.param({"tensor_parallel": 1}, "all", False, id="asked-for-otherwise"),
+        pytest.param({"tensor_parallel": 1, "head_only": False}, "", False, id="set-otherwise"),
+        pytest.param({"mem_fraction": 0.8}, "", None, id="says-nothing-of-it"),
+    ],
+)
+def test_a_variant_of_one_gpu_is_the_heads(
+    variant: dict[str, Any], spread: str, head_only: bool | None
+) -> None:
+    (cell,) = cells(asked(models=("3",), nodes=spread, variants=(variant,)), listing())
+    assert cell.settings.get("head_only") == head_only
+
+
+# ---- variants
+
+
+@pytest.mark.parametrize(
+    "vary, found",
+    [
+        pytest.param([], [{}], id="none"),
+        pytest.param(["tp=1,2"], [{"tensor_parallel": 1}, {"tensor_parallel": 2}], id="short-name"),
+        pytest.param(["pp=2"], [{"pipeline_parallel": 2}], id="pp"),
+        pytest.param(["mem_fraction=0.8,0.80"], [{"mem_fraction": 0.8}], id="the-same-once"),
+        pytest.param(
+            ["disable_cuda_graph=true,false"],
+            [{"disable_cuda_graph": True}, {"disable_cuda_graph": False}],
+            id="bools",
+        ),
+        pytest.param(["tool_call_parser=none, qwen25"],
+                     [{"tool_call_parser": "none"}, {"tool_call_parser": "qwen25"}], id="words"),
+        pytest.param(
+            ["a=1,2", "b=3,4"],
+            [{"a": 1, "b": 3}, {"a": 1, "b": 4}, {"a": 2, "b": 3}, {"a": 2, "b": 4}],
+            id="every-combination",
+        ),
+    ],
+)  # fmt: skip
+def test_variants_of_the_command_line(vary: list[str], found: list[dict[str, Any]]) -> None:
+    assert list(variants(vary, None)) == found
+
+
+@pytest.mark.parametrize(
+    "vary, told",
+    [
+        pytest.param(["tp"], "--vary tp: is not NAME=VALUE", id="no-values"),
+        pytest.param(["tp="], "is not NAME=VALUE", id="empty"),
+        pytest.param(["=1"], "is not NAME=VALUE", id="no-name"),
+        pytest.param(["tp=1", "tensor_parallel=2"], "is varied already", id="twice"),
+        pytest.param(["model=a,b"], "model can't vary: --models chooses", id="model"),
+        pytest.param(["state=stopped"], "state can't vary", id="state"),
+        pytest.param([f"{name}=1,2,3,4,5,6,7,8,9,10" for name in "abcd"],
+                     "10000 combinations are more than 1000", id="too-many"),
+    ],
+)  # fmt: skip
+def test_variants_that_are_none(vary: list[str], told: str) -> None:
+    with pytest.raises(BadInput, match=told):
+        variants(vary, None)
+
+
+def test_variants_of_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "matrix.toml"
+    file.write_text(
+        "[vary]\ntp = [1, 2]\n[[variant]]\ntp = 2\nmem_fraction = 0.7\n[[variant]]\ntp = 1\n"
+    )
+    assert list(variants([], file)) == [
+        {"tensor_parallel": 1},
+        {"tensor_parallel": 2},
+        {"tensor_parallel": 2, "mem_fraction": 0.7},
+    ]
+
+
+@pytest.mark.parametrize(
+    "text, told",
+    [
+        pytest.param("", "holds no variant", id="empty"),
+        pytest.param("tp = [1]", "tp is not known there", id="outside"),
+        pytest.param("[vary]\ntp = 1", "vary.tp must be a list", id="no-list"),
+        pytest.param("[vary]\ntp = []", "vary.tp must be a list", id="empty-list"),
+        pytest.param("[vary]", r"\[vary\] must hold", id="empty-table"),
+        pytest.param("variant = [1]", "a variant is a table", id="no-table"),
+        pytest.param("[[variant]]\nmodel = 'a'", "model can't vary", id="model"),
+        pytest.param("[", "is not TOML", id="no-toml"),
+    ],
+)
+def test_files_without_variants(tmp_path: Path, text: str, told: str) -> None:
+    file = tmp_path / "matrix.toml"
+    file.write_text(text)
+    with pytest.raises(BadInput, match=told):
+        variants([], file)
+
+
+def test_both_ways_at_once_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="--vary doesn't go with --matrix"):
+        variants(["tp=1"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [
+        pytest.param(True, "true", id="bool"),
+        pytest.param(2, "2", id="int"),
+        pytest.param(0.85, "0.85", id="float"),
+        pytest.param("none", '"none"', id="word-that-is-a-value"),
+        pytest.param("auto", "auto", id="word"),
+        pytest.param("1.10", '"1.10"', id="word-that-is-a-number"),
+        pytest.param(["--a", "b c"], '["--a", "b c"]', id="list"),
+        pytest.param({"A": "1"}, '{"A": "1"}', id="mapping"),
+    ],
+)
+def test_a_value_as_pyinfra_reads_it_back(value: Any, text: str) -> None:
+    assert said(value) == text
+
+
+def test_names_are_fit_for_files_and_each_is_another() -> None:
+    found = planned(models=("3", "6"), variants=({"x": "a/b"}, {"x": "a b"}, {"x": "a|b"}))
+    names = [cell.name for cell in found]
+    assert len({name.lower() for name in names}) == 6
+    assert all(slug(name) == name for name in names)
+    assert names[0] == "qwen7b_xa-b"
+    assert [cell.model for cell in found[:3]] == ["Qwen/Qwen2.5-7B-Instruct"] * 3
+
+
+def test_a_variant_in_words() -> None:
+    assert (
+        label({"tensor_parallel": 2, "disable_cuda_graph": False})
+        == "tp=2 disable_cuda_graph=false"
+    )
+
+
+# ---- what the project refuses
+
+
+def test_what_the_project_refuses_is_skipped_with_its_reason() -> None:
+    made = planned(models=("3", "6"))
+    found = judged(made, [Verdict(model="m", nodes=2, tp=2), Verdict(("does not fit", "nor that"))])
+    assert [cell.skip for cell in found] == ["", "does not fit; nor that"]
+    assert (found[0].nodes, found[0].tp) == (2, 2)
+
+
+def test_parallelism_that_has_no_effect_is_no_variant() -> None:
+    made = cells(asked(models=("3",), nodes="one", variants=({"tensor_parallel": 2},)), listing())
+    (cell,) = judged(made, [Verdict(nodes=1, tp=1, pp=1)])
+    assert cell.skip == "tensor_parallel=2 has no effect with head_only=true: it would be 1"
+
+
+def test_defect_11_nothing_left_to_measure_is_refused() -> None:
+    made = judged(planned(models=("6",)), [Verdict(("does not fit",))])
+    with pytest.raises(BadInput, match="no model is left to measure:\n  qwen72b: does not fit"):
+        refuse_empty(made)
+    with pytest.raises(BadInput, match="no model to run"):
+        refuse_empty([])
+
+
+# ---- how long it takes
+
+
+def test_an_estimate_is_an_earlier_runs_or_a_rule_of_thumb() -> None:
+    cell = Cell(name="a", model="org/a", short="a", nodes=2, tp=2, weight_bytes=100 * 10**9)
+    assert estimate(cell, asked(), {"a": Estimate(5, 6, True)}) == (5, 6, True)
+    guess = estimate(cell, asked(), {})
+    assert guess.startup == 90 + 50
+    assert guess.bench == pytest.approx(50 * 256 / 75)
+    assert not guess.measured
+
+
+def test_an_estimate_knows_rate_repeats_and_time_outs() -> None:
+    cell = Cell(name="a", model="org/a", short="a", nodes=1, weight_bytes=10**12)
+    slow = Profile("latency", 100, 128, 1, request_rate=2)
+    guess = estimate(cell, asked(profile=slow, repeat=3), {})
+    assert guess.bench == 150
+    assert guess.startup == 900
+    assert estimate(cell, asked(repeat=100), {}).bench == 600
+
+
+def test_overrides_are_the_same_as_runs() -> None:
+    from spark_bench.cli.all import command
+
+    names = {param.name for param in command.params}
+    assert names >= set(OVERRIDES)

@@ -1,0 +1,296 @@
+"""`spark-bench all` as typed, against a fake project: what is deployed, recorded and printed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fake_project import FakeProject
+from spark_bench.every.rows import COLUMNS
+from spark_bench.result.codec import read
+
+# Exactly what the scripts that this replaces write.
+HEADER = (
+    "model,model_short,nodes,tp,output_throughput,total_throughput,ttft_ms,itl_ms,e2e_ms,status"
+)
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Iterator[FakeProject]:
+    with FakeProject(tmp_path / "project") as project:
+        yield project
+
+
+def test_every_model_is_deployed_measured_and_recorded(fake: FakeProject) -> None:
+    done = fake.all("--yes", "--models", "c,1", "--repeat", "2")
+    assert done.code == 0, done.err
+    assert [deploy["model"] for deploy in fake.deploys] == ["org/c", "org/a"]
+    assert fake.statuses == {"c": "OK", "a": "OK"}
+    assert done.out == (fake.out / "summary.txt").read_text()
+    assert "Throughput ranking" in done.out
+    assert "TTFT ranking" in done.out
+
+    table = (fake.out / "results.csv").read_text()
+    assert table.splitlines()[0].startswith(HEADER + ",")
+    rows = list(csv.DictReader(io.StringIO(table)))
+    assert [(row["model"], row["status"], row["tp"]) for row in rows] == [
+        ("org/c", "OK", "2"),
+        ("org/a", "OK", "2"),
+    ]
+    assert all(float(row["output_throughput"]) > 0 and float(row["ttft_ms"]) > 0 for row in rows)
+
+    results = json.loads((fake.out / "results.json").read_text())
+    assert list(results)[:5] == [
+        *("timestamp", "config", "total_time_seconds", "models_tested", "results"),
+    ]
+    assert results["config"]["profile"] == "quick"
+    assert results["models_tested"] == 2
+    assert tuple(results["results"][0]) == COLUMNS
+
+    for name in ("a", "c"):
+        result = read(fake.out / f"{name}_benchmark.json")
+        assert result.config.model == f"org/{name}"
+        assert len(result.repeats) == 2
+        assert result.provenance.deployment
+        assert result.provenance.deployment.model == f"org/{name}"
+        log = (fake.out / f"{name}.log").read_text()
+        assert f"serving org/{name}" in log
+        assert "spark_bench run quick" in log
+
+
+def test_defect_11_the_overrides_take_effect(fake: FakeProject) -> None:
+    """Defect 12, too: the other fields of the profile stay."""
+    assert fake.all("--yes", "--models", "a", load=("--profile", "latency", "-n", "2", "-r", "inf",
+                    "-o", "3")).code == 0  # fmt: skip
+    config = read(fake.out / "a_benchmark.json").config
+    assert (config.profile, config.num_prompts, config.input_len, config.output_len) == (
+        *("latency", 2, 128, 3),
+    )
+    assert config.request_rate is None
+    assert set(config.overrides) == {"num_prompts", "output_len", "request_rate"}
+    summary = read(fake.out / "a_benchmark.json").summary
+    assert (summary.completed, summary.total_output_tokens) == (2, 6)
+    kept = fake.results.config
+    assert (kept.num_prompts, kept.input_len, kept.output_len) == (2, 128, 3)
+
+
+FAULTS = {
+    "refused": ("CONFIG_FAILED", "fake-1: no QSFP port is Up -> plug it in at both ends; b does not"),
+    "unreachable": ("STARTUP_FAILED", "[fake-2] Could not connect (timed out); pyinfra error"),
+    "dies": ("STARTUP_FAILED", "fake-2: sglang-worker-1 has ended: exited with exit code 1; the GPU"),
+    "hangs": ("STARTUP_FAILED", "not served within 1 s (--startup-timeout): waiting, 1 of 600 s"),
+    "another": ("STARTUP_FAILED", "serves other/model, wanted is org/b"),
+    "silent": ("NO_OUTPUT", "none of 3 requests was answered (3 http_500)"),
+    "half": ("BENCH_FAILED", "of 3 requests failed ("),
+    "slow": ("BENCH_FAILED", "no end within 4 s (--bench-timeout)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_defect_15_a_failing_model_is_a_row_and_never_the_end(
+    fake: FakeProject, fault: str
+) -> None:
+    status, diagnosis = FAULTS[fault]
+    fake.fails(b=fault)
+    limit = "4" if fault == "slow" else "60"
+    limits = ("--startup-timeout", "1" if fault == "hangs" else "60", "--bench-timeout", limit)
+    done = fake.all("--yes", "--models", "b,c", *limits)
+    assert done.code == 1
+    first, second = fake.results.results
+    assert first.status == status
+    assert diagnosis in first.diagnosis
+    assert first.output_throughput is None
+    if fault != "slow":  # then a busy machine's c may be too slow as well
+        assert second.status == "OK"
+    assert f"1/2 b: {status}: " in done.err
+    assert first.diagnosis in done.out
+    line = next(line for line in done.out.splitlines() if line.endswith(status))
+    assert line.split()[:7] == ["b", line.split()[1], line.split()[2], "-", "-", "-", "-"]
+
+
+def test_fail_fast_leaves_the_rest_for_later(fake: FakeProject) -> None:
+    fake.fails(a="dies")
+    assert fake.all("--yes", "--models", "a,b", "--fail-fast").code == 1
+    assert fake.statuses == {"a": "STARTUP_FAILED", "b": "SKIPPED"}
+    fake.fails()
+    assert fake.all("--yes", "--resume", "out").code == 0
+    assert fake.statuses == {"a": "OK", "b": "OK"}
+
+
+def test_a_dry_run_touches_nothing(fake: FakeProject) -> None:
+    done = fake.all("--dry-run", "--skip-token", "--vary", "tp=1,2,4")
+    assert done.code == 0
+    assert not fake.out.exists()
+    assert fake.served == ""
+    calls = [json.loads(line) for line in (fake.folder / "calls.log").read_text().splitlines()]
+    assert {call[1] for call in calls} == {"@local"}
+    assert "6 to measure" in done.out
+    assert "6 skipped:" in done.out
+    assert "a tp=4: tensor_parallel 4 GPUs are wanted, the nodes have 2" in done.out
+    assert "gated tp=1: it is gated (--skip-token)" in done.out
+    assert "about " in done.out
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        pytest.param(["--models", "99"], "no model of the catalogue has this number", id="number"),
+        pytest.param(["--models", "org/aa"], "did you mean a", id="name"),
+        pytest.param(["--models", ","], "names no model", id="none"),
+        pytest.param(["--models", "gated", "--skip-token"], "no model is left to measure", id="zero"),
+        pytest.param(["--vary", "nosuch=1"], "nosuch is not a setting", id="setting"),
+        pytest.param(["--profile", "nosuch"], "profile 'nosuch' is not known", id="profile"),
+        pytest.param(["--single-node", "--multi-node"], "doesn't go with", id="nodes"),
+        pytest.param(["--csv", "--json"], "would all go to stdout", id="formats"),
+        pytest.param(["--inventory", "nosuch.py"], "there is no such file", id="inventory"),
+        pytest.param(["--project", "/"], "there is no deploys/listing.py", id="project"),
+        pytest.param(["--startup-timeout", "0"], "is not a number above 0", id="limit"),
+        pytest.param([], "there is no terminal to ask", id="unasked"),
+    ],
+)  # fmt: skip
+def test_defect_11_what_cannot_be_done_is_refused(
+    fake: FakeProject, words: list[str], told: str
+) -> None:
+    done = fake.all(*words, *(["--yes"] if words else []))
+    assert done.code == 2
+    assert told in done.err
+    assert not fake.out.exists()
+    assert fake.served == ""
+
+
+@pytest.mark.parametrize(
+    "words, settings",
+    [
+        pytest.param(["--single-node"], [{"head_only": "true"}], id="single"),
+        pytest.param(["--multi-node"], [{"head_only": "false"}], id="multi"),
+        pytest.param(
+            ["--vary", "tp=1,2"],
+            [{"tensor_parallel": "1", "head_only": "true"}, {"tensor_parallel": "2"}],
+            id="variants",
+        ),
+    ],
+)
+def test_what_is_deployed(
+    fake: FakeProject, words: list[str], settings: list[dict[str, str]]
+) -> None:
+    assert fake.all("--yes", "--models", "a", *words).code == 0
+    assert fake.deploys == [{"model": "org/a", **each} for each in settings]
+    rows = fake.results.results
+    assert [row.nodes for row in rows] == [
+        1 if s.get("head_only") == "true" else 2 for s in settings
+    ]
+    if len(rows) > 1:
+        assert any(row.pareto for row in rows)
+        assert "Pareto front" in (fake.out / "summary.txt").read_text()
+
+
+def test_what_was_served_before_is_served_again(fake: FakeProject) -> None:
+    fake.all("--yes", "--models", "c", "--single-node", "--vary", "mem_fraction=0.7")
+    before = fake.read("served.json")
+    done = fake.all("--yes", "--models", "a", "--output-dir", "again")
+    assert done.code == 0
+    assert fake.read("served.json") == before
+    assert "org/c is served again\n" in done.err
+    fake.all("--yes", "--models", "a", "--no-restore", "--output-dir", "third")
+    assert fake.served == "org/a"
+
+
+def test_a_restore_that_fails_is_told_and_counts(fake: FakeProject) -> None:
+    fake.all("--yes", "--models", "c")
+    fake.fails(c="dies")
+    done = fake.all("--yes", "--models", "a", "--output-dir", "again")
+    assert done.code == 1
+    assert "org/c is not served again: fake-2: sglang-worker-1 has ended" in done.err
+
+
+def test_formats_for_pipes(fake: FakeProject) -> None:
+    done = fake.all("--yes", "--models", "a", "--csv")
+    assert done.out == (fake.out / "results.csv").read_text()
+    done = fake.all("--yes", "--resume", "out", "--json")
+    assert done.out == (fake.out / "results.json").read_text()
+    done = fake.all("--yes", "--resume", "out", "--markdown")
+    assert "| a | 2 | 2 | " in done.out
+    assert "| a | pp8 (c" in done.out
+    assert "| a | tg4 (c" in done.out
+    assert " ± " in done.out
+    assert len(fake.deploys) == 1
+
+
+def test_a_second_run_into_a_folder_is_refused(fake: FakeProject) -> None:
+    fake.all("--yes", "--models", "a")
+    done = fake.all("--yes", "--models", "a")
+    assert done.code == 2
+    assert "holds a run already: go on with it with --resume out" in done.err
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        pytest.param(["--models", "a,b"], "--models: a -> a,b", id="models"),
+        pytest.param(["-n", "5"], "--num-prompts: 3 -> 5", id="load"),
+        pytest.param(["--vary", "tp=1"], "--vary: (none) -> tp=1", id="variants"),
+    ],
+)
+def test_a_changed_job_is_refused(fake: FakeProject, words: list[str], told: str) -> None:
+    fake.all("--yes", "--models", "a")
+    done = fake.all("--yes", "--resume", "out", *words)
+    assert done.code == 2
+    assert told in done.err
+    assert len(fake.deploys) == 1
+
+
+def test_a_job_whose_surroundings_changed_is_refused(fake: FakeProject) -> None:
+    fake.all("--yes", "--models", "a")
+    (fake.folder / "inventories/spark.py").write_text("head = ['another']\n")
+    done = fake.all("--yes", "--resume", "out")
+    assert done.code == 2
+    assert "the job has changed" in done.err
+    assert "settings_sha256: " in done.err
+
+
+def test_ctrl_c_drops_the_model_under_way_and_restores(fake: FakeProject) -> None:
+    fake.all("--yes", "--models", "c", "--output-dir", "first")
+    fake.fails(b="slow")
+    process = fake.start("--yes", "--models", "a,b")
+    wait_for(fake, "org/b")
+    time.sleep(0.5)
+    os.kill(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert fake.statuses == {"a": "OK"}
+    assert fake.served == "org/c"
+    assert fake.results.restored == "org/c is served again"
+    assert not fake.results.finished
+    fake.fails()
+    assert fake.all("--yes", "--resume", "out").code == 0
+    assert fake.statuses == {"a": "OK", "b": "OK"}
+    assert [deploy["model"] for deploy in fake.deploys] == [
+        *("org/c", "org/a", "org/b", "org/c", "org/b", "org/c"),
+    ]
+
+
+def test_two_at_once_are_refused(fake: FakeProject) -> None:
+    fake.fails(a="slow")
+    with fake.start("--yes", "--models", "a") as process:
+        wait_for(fake, "org/a")
+        done = fake.all("--yes", "--resume", "out")
+        process.terminate()
+        process.communicate(timeout=60)
+    assert done.code == 2
+    assert "is written to by another spark-bench all" in done.err
+    assert process.returncode == 130
+
+
+def wait_for(fake: FakeProject, model: str) -> None:
+    """Until it is deployed."""
+    deadline = time.monotonic() + 60
+    while fake.served != model:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
