@@ -16,6 +16,7 @@ main = Commands(
         "verify": "spark_bench.cli.verify",
         "profiles": "spark_bench.cli.profiles",
         "compare": "spark_bench.cli.compare",
+        "report": "spark_bench.cli.report",
         "history": "spark_bench.cli.history",
     },
     shorts={
@@ -24,6 +25,7 @@ main = Commands(
         "verify": "Measure this client itself, on this machine.",
         "profiles": "List the profiles that `run` knows.",
         "compare": "Set runs beside each other: differences, chance, gates for CI.",
+        "report": "Make one HTML page of results.",
         "history": "The results there are: list, find again, follow over time.",
     },
     help="Measure an OpenAI-compatible LLM server, from what the kernel saw.",

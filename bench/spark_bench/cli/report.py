@@ -1,0 +1,53 @@
+"""`spark-bench report`: results as a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+EPILOG = """
+\b
+Examples:
+  spark-bench report
+  spark-bench report benchmark_results/bench_quick_*.json -o quick.html
+  spark-bench report monday/ tuesday/ --title "Two days"
+  spark-bench report --timeline 20261123T133805250Z
+"""
+
+
+@click.command("report", epilog=EPILOG)
+@click.argument("runs", metavar="[RUNS]...", nargs=-1)
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    default="report.html",
+    show_default=True,
+    help="Where the page goes.",
+)
+@click.option("--title", metavar="TEXT", default="Benchmark report", help="Its heading.")
+@click.option(
+    "--timeline", "wanted", metavar="ID", help="The run to show over time. Default: the newest."
+)
+def command(runs: tuple[str, ...], output: Path, title: str, wanted: str | None) -> None:
+    """Make one HTML page of results, that needs neither network nor script.
+
+    RUNS are result files, folders or quoted globs; without them, benchmark_results.
+    """
+    from datetime import UTC, datetime
+
+    from spark_bench.report.gather import gather
+    from spark_bench.report.html import html
+    from spark_bench.report.page import page
+    from spark_bench.result.atomic import replacing
+
+    gathered = gather(runs)
+    data = html(page(gathered, title, datetime.now(UTC), wanted))
+    with replacing(output) as file:
+        file.write(data)
+    for sentence in gathered.damaged:
+        click.echo(f"left out: {sentence}", err=True)
+    count = len(gathered.runs)
+    click.echo(f"{output}: {count} run{'' if count == 1 else 's'}, {len(data) / 1e6:.1f} MB")

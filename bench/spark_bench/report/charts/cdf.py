@@ -1,0 +1,79 @@
+"""How latencies are distributed: for each duration the share of requests, or tokens, within it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from spark_bench.report.charts.lines import Curve, Point, plot
+from spark_bench.report.charts.scales import fitting, percent
+from spark_bench.report.charts.svg import Chart, Legend, drawn
+from spark_bench.report.charts.theme import NARROW, PLAIN
+from spark_bench.report.names import Named
+from spark_bench.report.table import Cell, Column, Table, numbers
+
+_KINDS = (
+    ("ttft_ms", "Time to first token", "requests"),
+    ("itl_ms", "Inter-token latency", "tokens"),
+)
+_QUANTILES = (50.0, 90.0, 95.0, 99.0, 99.9, 100.0)
+
+
+def charts(runs: Sequence[tuple[str, Named]], indices: Mapping[str, int]) -> Iterator[Chart]:
+    """One each for TTFT and ITL, of these runs by the names that they shall have."""
+    for key, title, of in _KINDS:
+        curves = tuple(
+            Curve(name, indices[name], tuple(points))
+            for name, named in runs
+            if (points := list(_points(named, key)))
+        )
+        if curves:
+            yield _chart(curves, key, title, of, runs)
+
+
+def _chart(
+    curves: Sequence[Curve], key: str, title: str, of: str, runs: Sequence[tuple[str, Named]]
+) -> Chart:
+    x, y = fitting((point.x for curve in curves for point in curve.points), "ms"), percent()
+    table = _table(key, title, runs)
+    said = "; ".join(
+        f"{row[0].text}: half within {row[1].text} ms, 99 % within {row[4].text} ms"
+        for row in table.rows
+    )
+    alt = f"Distribution of the {title.lower()}. {said}."
+    return Chart(
+        title=title,
+        subtitle=f"share of {of} within a time, %",
+        alt=alt,
+        svg=drawn(lambda layout: plot(curves, x, y, layout), alt, PLAIN, NARROW),
+        table=table,
+        legend=tuple(Legend(curve.name, curve.index) for curve in curves),
+        always=True,
+    )
+
+
+def _points(named: Named, key: str) -> Iterator[Point]:
+    found = named.run.distributions
+    quantiles = getattr(found, key) if found else ()
+    if found and quantiles:
+        for percent_, value in zip(found.points, quantiles, strict=True):
+            yield Point(value, percent_)
+
+
+def _table(key: str, title: str, runs: Sequence[tuple[str, Named]]) -> Table:
+    rows = [
+        (name, np.interp(_QUANTILES, found.points, values).tolist())
+        for name, named in runs
+        if (found := named.run.distributions) and (values := getattr(found, key))
+    ]
+    columns = [numbers([values[place] for _, values in rows]) for place in range(len(_QUANTILES))]
+    heads = ("p50", "p90", "p95", "p99", "p99.9", "max")
+    return Table(
+        f"{title}: quantiles",
+        (Column("Run", numeric=False), *(Column(head, "ms") for head in heads)),
+        tuple(
+            (Cell(name), *(column[index] for column in columns))
+            for index, (name, _) in enumerate(rows)
+        ),
+    )

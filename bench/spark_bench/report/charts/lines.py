@@ -1,0 +1,160 @@
+"""Curves over one plot, each named at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from spark_bench.report.charts.scales import Axis, spread
+from spark_bench.report.charts.theme import DASH, FONT, GROUND, INK, Layout, Spec, colour, shape
+
+_LABEL_GAP = 15
+_LONGEST_LABEL = 19
+
+
+class Point(Struct, frozen=True):
+    """title: what it is, in words, shown when the mouse rests on it; "" draws no dot."""
+
+    x: float
+    y: float
+    title: str = ""
+
+
+class Curve(Struct, frozen=True):
+    """index: of its colour; name: "" where another curve names the colour; mark: the point of the
+    knee, with a word for it."""
+
+    name: str
+    index: int
+    points: tuple[Point, ...]
+    dashed: bool = False
+    mark: Point | None = None
+    step: bool = False
+
+
+def plot(curves: Sequence[Curve], x: Axis, y: Axis, layout: Layout) -> Spec:
+    """One plot; a point outside of the axes is drawn at their edge."""
+    layers: list[Spec] = []
+    for curve in curves:
+        layers.append(_line(curve))
+        layers.extend(_dots(curve))
+    layers.extend(layer for curve in curves for layer in _mark(curve))
+    if layout.labels:
+        layers.append(_names(curves, y, layout))
+    first = {"x": _channel("x", x), "y": _channel("y", y)}
+    layers[0]["encoding"] |= first
+    return {"width": layout.width, "height": layout.height, "layer": layers}
+
+
+def shortened(name: str, most: int = _LONGEST_LABEL) -> str:
+    """With an ellipsis in its middle, as models differ at both ends.
+
+    >>> shortened("Qwen2.5-72B-Instruct-AWQ")
+    'Qwen2.5-7…truct-AWQ'
+    """
+    if len(name) <= most:
+        return name
+    half = (most - 1) // 2
+    return f"{name[: most - 1 - half]}…{name[-half:]}"
+
+
+def _channel(field: str, axis: Axis | None = None) -> Spec:
+    channel: Spec = {"field": field, "type": "quantitative"}
+    if axis:
+        channel |= {"scale": axis.scale(), "axis": axis.axis()}
+    return channel
+
+
+def _encoding() -> dict[str, Spec]:
+    return {"x": _channel("x"), "y": _channel("y")}
+
+
+def _values(points: Sequence[Point]) -> Spec:
+    return {"values": [_value(point) for point in points]}
+
+
+def _value(point: Point) -> dict[str, Any]:
+    made: dict[str, Any] = {"x": _short(point.x), "y": _short(point.y)}
+    return made | ({"t": point.title} if point.title else {})
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.6g}")
+
+
+def _line(curve: Curve) -> Spec:
+    mark: Spec = {"type": "line", "stroke": colour(curve.index), "strokeWidth": 2, "clip": True}
+    mark |= {"strokeDash": list(DASH), "strokeWidth": 1.5} if curve.dashed else {}
+    mark |= {"interpolate": "step-after"} if curve.step else {"strokeJoin": "round"}
+    return {"data": _values(curve.points), "mark": mark, "encoding": _encoding()}
+
+
+def _dots(curve: Curve) -> Iterator[Spec]:
+    points = [point for point in curve.points if point.title]
+    if points:
+        mark = {
+            "type": "point",
+            "shape": shape(curve.index),
+            "size": 24 if curve.dashed else 44,
+            "filled": True,
+            "fill": GROUND if curve.dashed else colour(curve.index),
+            "stroke": colour(curve.index) if curve.dashed else GROUND,
+            "strokeWidth": 1.25,
+            "opacity": 1,
+            "aria": True,
+        }
+        described = {"description": {"field": "t", "type": "nominal"}}
+        yield {"data": _values(points), "mark": mark, "encoding": _encoding() | described}
+
+
+def _mark(curve: Curve) -> Iterator[Spec]:
+    if curve.mark is None:
+        return
+    data = {"values": [_value(curve.mark) | {"t": curve.mark.title}]}
+    ring = {
+        "type": "point",
+        "size": 190,
+        "filled": False,
+        "stroke": INK,
+        "strokeWidth": 1.5,
+        "opacity": 1,
+    }
+    text = {
+        "type": "text",
+        "dy": -16,
+        "fontSize": FONT,
+        "fontWeight": 600,
+        "fill": INK,
+        "stroke": GROUND,
+        "strokeWidth": 3,
+        "strokeJoin": "round",
+    }
+    shown = _encoding() | {"text": {"field": "t"}}
+    yield {"data": data, "mark": ring, "encoding": _encoding()}
+    # First its halo, so that lines below do not cross it, then the word.
+    yield {"data": data, "mark": text, "encoding": shown}
+    yield {"data": data, "mark": text | {"strokeWidth": 0}, "encoding": shown}
+
+
+def _names(curves: Sequence[Curve], y: Axis, layout: Layout) -> Spec:
+    """At the right end, moved apart where curves end together."""
+    named = [curve for curve in curves if curve.name and curve.points]
+    ends = [layout.height * (1 - y.share(curve.points[-1].y)) for curve in named]
+    places = spread(ends, _LABEL_GAP, 0, layout.height)
+    values = [
+        {"place": place, "name": shortened(curve.name), "fill": colour(curve.index)}
+        for curve, place in zip(named, places, strict=True)
+    ]
+    mark = {"type": "text", "align": "left", "baseline": "middle", "fontSize": FONT, "dx": 10}
+    return {
+        "data": {"values": values},
+        "mark": mark | {"fontWeight": 500},
+        "encoding": {
+            "x": {"value": layout.width},
+            "y": {"field": "place", "type": "quantitative", "scale": None},
+            "text": {"field": "name"},
+            "fill": {"field": "fill", "type": "nominal", "scale": None},
+        },
+    }

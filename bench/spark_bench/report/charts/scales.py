@@ -1,0 +1,122 @@
+"""Axes: from the values to be shown to a domain and its ticks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+from spark_bench.report.charts.theme import Spec
+
+# From this ratio of the largest to the smallest on, a linear axis hides the small ones.
+_LOG_FROM = 20
+
+
+class Axis(Struct, frozen=True):
+    """One axis. At `low` and `high` it ends; title: below it, with the unit."""
+
+    low: float
+    high: float
+    ticks: tuple[float, ...]
+    log: bool
+    title: str = ""
+    format: str = ",.3~r"
+
+    def share(self, value: float) -> float:
+        """How far along the axis a value is, from 0 to 1."""
+        if self.log:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
+
+    def scale(self) -> Spec:
+        kind = {"type": "log"} if self.log else {"type": "linear", "zero": False}
+        return {**kind, "domain": [self.low, self.high], "nice": False}
+
+    def axis(self) -> Spec:
+        return {"values": list(self.ticks), "format": self.format, "title": self.title or None}
+
+
+def fitting(values: Iterable[float], title: str = "") -> Axis:
+    """Logarithmic where the values span much, else linear from 0."""
+    found = [value for value in values if math.isfinite(value)]
+    above = [value for value in found if value > 0]
+    if above and len(above) == len(found) and max(above) / min(above) > _LOG_FROM:
+        return logarithmic(above, title)
+    return linear(max(found, default=1.0) or 1.0, title)
+
+
+def linear(largest: float, title: str = "") -> Axis:
+    """From 0 to a round number not below the largest.
+
+    >>> linear(430).ticks
+    (0.0, 100.0, 200.0, 300.0, 400.0, 500.0)
+    """
+    raw = largest / 4
+    size = 10.0 ** math.floor(math.log10(raw))
+    step = next(step * size for step in (1, 2, 2.5, 5, 10) if step * size >= raw * 0.9)
+    count = math.ceil(round(largest / step, 6))
+    return Axis(0.0, count * step, tuple(step * index for index in range(count + 1)), False, title)
+
+
+def logarithmic(values: Iterable[float], title: str = "") -> Axis:
+    """A little wider than the values; ticks at 1, 2 and 5, fewer over many decades.
+
+    >>> logarithmic([30, 900]).ticks
+    (50.0, 100.0, 200.0, 500.0)
+    """
+    found = list(values)
+    low, high = min(found) / 1.08, max(found) * 1.08
+    decades = math.log10(high / low)
+    steps = (1, 2, 5) if decades < 2.2 else (1,) if decades > 4 else (1, 3)
+    ticks = tuple(
+        float(step * 10.0**exponent)
+        for exponent in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        for step in steps
+        if low <= step * 10.0**exponent <= high
+    )
+    return Axis(low, high, ticks, True, title)
+
+
+def loads(values: Iterable[float], title: str) -> Axis:
+    """Ticks at the loads that were measured; doubling them is always the same distance."""
+    found = sorted(set(values))
+    if len(found) == 1:
+        return Axis(found[0] / 2, found[0] * 2, tuple(found), True, title)
+    margin = (found[-1] / found[0]) ** 0.03
+    return Axis(found[0] / margin, found[-1] * margin, tuple(found), True, title)
+
+
+def percent() -> Axis:
+    """Of a distribution: finer where tails are."""
+    return Axis(0.0, 100.0, (0, 25, 50, 75, 90, 100), False, format=",.0f")
+
+
+def spread(wanted: list[float], gap: float, low: float, high: float) -> list[float]:
+    """Places for labels, in the order given: near where they want to be, `gap` apart.
+
+    >>> spread([50, 51, 10], 12, 0, 100)
+    [44.5, 56.5, 10.0]
+    """
+    order = sorted(range(len(wanted)), key=lambda index: wanted[index])
+    groups: list[list[int]] = []
+    starts: list[float] = []
+    for index in order:
+        groups.append([index])
+        starts.append(min(max(wanted[index], low), high))
+        # Groups that would overlap become one, centred on what its members want.
+        while len(groups) > 1 and starts[-2] + gap * len(groups[-2]) > starts[-1]:
+            last = groups.pop()
+            starts.pop()
+            groups[-1] += last
+            starts[-1] = _start([wanted[each] for each in groups[-1]], gap, low, high)
+    places = dict.fromkeys(range(len(wanted)), 0.0)
+    for start, group in zip(starts, groups, strict=True):
+        places |= {index: start + gap * place for place, index in enumerate(group)}
+    return [places[index] for index in range(len(wanted))]
+
+
+def _start(wanted: list[float], gap: float, low: float, high: float) -> float:
+    extent = gap * (len(wanted) - 1)
+    centre = sum(wanted) / len(wanted)
+    return min(max(centre - extent / 2, low), max(low, high - extent))

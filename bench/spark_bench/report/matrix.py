@@ -1,0 +1,171 @@
+"""The two tables of figures: the best run of each model, and every run."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from spark_bench.display.figures import digits
+from spark_bench.expectations import Expectation
+from spark_bench.report.names import Named
+from spark_bench.report.table import NONE, Cell, Column, Table, Tone, numbers
+
+_FIGURES = (
+    ("Output", "tok/s", "output_throughput"),
+    ("Requests", "1/s", "request_throughput"),
+    ("TTFT p50", "ms", "median_ttft_ms"),
+    ("TTFT p99", "ms", "p99_ttft_ms"),
+    ("ITL p50", "ms", "median_itl_ms"),
+    ("ITL p99", "ms", "p99_itl_ms"),
+    ("E2E p50", "ms", "median_e2e_latency_ms"),
+    ("Energy", "tok/J", "tokens_per_joule"),
+)
+_TONES: dict[str, Tone] = {
+    "healthy": "good",
+    "slow": "warn",
+    "far below": "bad",
+    "impossible": "bad",
+}
+
+
+def best(runs: Iterable[Named]) -> tuple[Named, ...]:
+    """Of each model the run with the most output tokens a second, the fastest model first.
+
+    A run of which nothing counts, or that is partial, stands only for a model that has no other.
+    """
+    by_model: dict[str, list[Named]] = defaultdict(list)
+    for named in runs:
+        by_model[named.run.entry.model].append(named)
+    return tuple(sorted((max(each, key=rank) for each in by_model.values()), key=rank)[::-1])
+
+
+def rank(named: Named) -> tuple[bool, bool, float]:
+    """Higher is better."""
+    run = named.run
+    throughput = run.value("output_throughput") if run.measured else None
+    return run.measured, run.entry.status == "complete", throughput or 0.0
+
+
+def headline(runs: Sequence[Named], rooflines: Sequence[Expectation]) -> Table:
+    """A row each; rooflines: in the same order."""
+    columns = (
+        Column("Model", numeric=False),
+        Column("Run", numeric=False),
+        *_columns(runs),
+        Column("Roofline"),
+        Column("Failed"),
+    )
+    figures = _figures(runs)
+    rows = tuple(
+        (
+            Cell(named.model, detail=named.variant),
+            Cell(f"#{named.number}", named.number, named.run.entry.load, f"#{named.anchor}"),
+            *figures[index],
+            _roofline(rooflines[index]),
+            failed(named),
+        )
+        for index, named in enumerate(runs)
+    )
+    return Table("The best run of each model, by output tokens a second", columns, rows)
+
+
+def matrix(runs: Sequence[Named]) -> Table:
+    """Every run, those that failed too."""
+    columns = (
+        Column("Run"),
+        Column("Model", numeric=False),
+        Column("Load", numeric=False),
+        *_columns(runs),
+        Column("Failed"),
+        Column("Client", numeric=False),
+        Column("Ended", "UTC", numeric=False),
+    )
+    figures = _figures(runs)
+    rows = tuple(
+        (
+            Cell(str(named.number), named.number),
+            Cell(named.model, detail=named.variant),
+            Cell(named.run.entry.load, named.run.config.concurrency, detail=_profile(named)),
+            *figures[index],
+            failed(named),
+            client(named),
+            _when(named),
+        )
+        for index, named in enumerate(runs)
+    )
+    return Table("All runs", columns, rows, tuple(named.anchor for named in runs))
+
+
+def failed(named: Named) -> Cell:
+    """How many requests failed of how many, with the kinds."""
+    entry, run = named.run.entry, named.run
+    if not entry.failed:
+        return Cell("0", 0.0)
+    kinds = ", ".join(
+        f"{count} {kind}" for kind, count in sorted(run.failures.items(), key=lambda each: -each[1])
+    )
+    return Cell(f"{entry.failed:,} of {run.sent:,}", entry.failed, kinds, tone="bad")
+
+
+def client(named: Named) -> Cell:
+    """The client's verdict on its own exactness; a partial run says so."""
+    entry = named.run.entry
+    partial = "partial" if entry.status == "partial" else ""
+    if entry.verdict == "exact":
+        return Cell("exact", 0.0, partial, tone="warn" if partial else "")
+    return Cell(entry.verdict, 1.0, partial, tone="warn")
+
+
+def _columns(runs: Sequence[Named]) -> list[Column]:
+    return [Column(head, unit) for head, unit, _ in _present(runs)]
+
+
+def _figures(runs: Sequence[Named]) -> list[tuple[Cell, ...]]:
+    """The cells of each run."""
+    columns = [_column(runs, name) for _, _, name in _present(runs)]
+    return list(zip(*columns, strict=True))
+
+
+def _present(runs: Sequence[Named]) -> list[tuple[str, str, str]]:
+    """Energy only where some node told its power."""
+    return [
+        each
+        for each in _FIGURES
+        if each[2] != "tokens_per_joule" or any(named.run.value(each[2]) for named in runs)
+    ]
+
+
+def _column(runs: Sequence[Named], name: str) -> list[Cell]:
+    values = [named.run.value(name) if named.run.measured else None for named in runs]
+    cells = numbers(values)
+    if name != "output_throughput":
+        return cells
+    return [
+        Cell(cell.text, cell.value, _within(named), tone=cell.tone)
+        for cell, named in zip(cells, runs, strict=True)
+    ]
+
+
+def _within(named: Named) -> str:
+    """Half the interval, over repeats or within the run."""
+    figure = named.run.entry.figures.get("output_throughput")
+    if not named.run.measured or figure is None or figure.low is None or figure.high is None:
+        return ""
+    return f"± {digits((figure.high - figure.low) / 2)}"
+
+
+def _roofline(expectation: Expectation) -> Cell:
+    if expectation.share is None:
+        return NONE
+    tone = _TONES.get(expectation.verdict, "")
+    return Cell(f"{expectation.share:.0%}", expectation.share, expectation.verdict, tone=tone)
+
+
+def _profile(named: Named) -> str:
+    repeats = named.run.entry.repeats
+    return named.run.entry.profile + (f", {repeats} repeats" if repeats > 1 else "")
+
+
+def _when(named: Named) -> Cell:
+    when = named.run.entry.when
+    return Cell(f"{when:%Y-%m-%d %H:%M}", when.timestamp())

@@ -1,0 +1,190 @@
+"""Everything that the page says, from runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from msgspec import Struct
+
+from spark_bench.compare.load import read
+from spark_bench.expectations import Expectation, expectation_lines, judge
+from spark_bench.history.trend import trend
+from spark_bench.report.charts import cdf, load, pareto
+from spark_bench.report.charts import timeline as timeline_chart
+from spark_bench.report.charts import trend as trend_chart
+from spark_bench.report.charts.svg import Chart
+from spark_bench.report.curves import Family, families
+from spark_bench.report.front import front
+from spark_bench.report.gather import Gathered
+from spark_bench.report.matrix import best, headline, matrix, rank
+from spark_bench.report.names import Named, name
+from spark_bench.report.remarks import Remark, origins, remarks
+from spark_bench.report.table import Table
+from spark_bench.report.timeline import choose, timeline
+
+# More curves than this in a chart, or charts on a page, are no longer read.
+MOST_CURVES = 8
+MOST_FAMILIES = 3
+# A trend of fewer is none.
+LEAST_TREND = 3
+
+
+class Section(Struct, frozen=True):
+    """Charts of one kind; lead: what they show; note: what is left out."""
+
+    id: str
+    title: str
+    lead: str
+    charts: tuple[Chart, ...]
+    note: str = ""
+
+
+class Expected(Struct, frozen=True):
+    """One run beside what is known: (what it is about, the sentence)."""
+
+    named: Named
+    lines: tuple[tuple[str, str], ...]
+
+
+class Page(Struct, frozen=True, kw_only=True):
+    """What the template shows, in its order."""
+
+    title: str
+    made: datetime
+    version: str
+    runs: tuple[Named, ...]
+    models: int
+    requests: int
+    failed: int
+    exact: int
+    headline: Table
+    matrix: Table
+    sections: tuple[Section, ...]
+    expected: tuple[Expected, ...]
+    remarks: tuple[Remark, ...]
+    origins: tuple[tuple[tuple[tuple[str, str], ...], Remark], ...]
+    damaged: tuple[str, ...]
+
+    @property
+    def first(self) -> datetime:
+        return min(named.run.entry.when for named in self.runs)
+
+    @property
+    def last(self) -> datetime:
+        return max(named.run.entry.when for named in self.runs)
+
+
+def page(gathered: Gathered, title: str, made: datetime, wanted: str | None = None) -> Page:
+    """wanted: the id of the run whose timeline is shown; None: the newest that has one.
+
+    BadInput if there is no such run.
+    """
+    from spark_bench import __version__
+
+    runs = name(gathered.runs)
+    chosen = choose(runs, wanted)
+    leaders = best(runs)
+    indices = colours(runs)
+    found = [_expected(named) for named in leaders]
+    return Page(
+        title=title,
+        made=made,
+        version=__version__,
+        runs=runs,
+        models=len(leaders),
+        requests=sum(named.run.sent for named in runs),
+        failed=sum(named.run.entry.failed for named in runs),
+        exact=sum(named.run.entry.verdict == "exact" for named in runs),
+        headline=headline(leaders, [roofline for roofline, _ in found]),
+        matrix=matrix(runs),
+        sections=tuple(_sections(runs, leaders, chosen, indices)),
+        expected=tuple(expected for _, expected in found if expected.lines),
+        remarks=remarks(runs),
+        origins=origins(runs),
+        damaged=gathered.damaged,
+    )
+
+
+def colours(runs: Sequence[Named]) -> dict[str, int]:
+    """A colour's index for each label, the fastest first; the same all over the page."""
+    ordered = sorted(runs, key=rank, reverse=True)
+    return {label: index for index, label in enumerate(dict.fromkeys(n.label for n in ordered))}
+
+
+def _expected(named: Named) -> tuple[Expectation, Expected]:
+    """The roofline's judgement, and all sentences; of a run without figures there are none."""
+    result = read(Path(named.run.entry.path))
+    lines = tuple(expectation_lines(result)) if named.run.measured else ()
+    return judge(result)[0], Expected(named, lines)
+
+
+def _sections(
+    runs: Sequence[Named],
+    leaders: Sequence[Named],
+    chosen: Named | None,
+    indices: Mapping[str, int],
+) -> Iterator[Section]:
+    yield from _load_sections(families(runs), indices)
+    if dots := front(runs):
+        lead = "Up is more throughput, left a faster first token. No run beats those on the line in both."
+        yield Section("pareto", "Pareto front", lead, (pareto.chart(dots, indices),))
+    yield from _distributions(runs, leaders, indices)
+    if chosen:
+        found = timeline(chosen)
+        lead = "What the server and its nodes told while the run lasted."
+        yield Section("timeline", "Timeline of one run", lead, (timeline_chart.chart(found),))
+    found_trend = trend([named.run.entry for named in runs], "output_throughput")
+    if found_trend and len(found_trend.points) >= LEAST_TREND:
+        label = next(n.label for n in runs if n.run.entry.id == found_trend.points[-1].id)
+        lead = "Runs of one model, load and number of nodes."
+        charts = (trend_chart.chart(found_trend, label, indices[label]),)
+        yield Section("trend", "Trend", lead, charts)
+
+
+def _load_sections(found: Sequence[Family], indices: Mapping[str, int]) -> Iterator[Section]:
+    for number, family in enumerate(found[:MOST_FAMILIES], start=1):
+        drawn = _fewer(family, indices)
+        told = [f"{each.label} {each.knee:g}" for each in drawn.series if each.knee is not None]
+        knee = "more load than at the knee costs more latency than it gives throughput"
+        notes = []
+        if len(drawn.series) < len(family.series):
+            notes.append(f"The fastest {len(drawn.series)} of {len(family.series)} are drawn.")
+        if older := sum(series.older for series in drawn.series):
+            notes.append(f"Of runs at the same load the newest is drawn ({older} older left out).")
+        if number == MOST_FAMILIES and len(found) > MOST_FAMILIES:
+            notes.append(f"{len(found) - MOST_FAMILIES} more kinds of load are in the matrix only.")
+        yield Section(
+            f"load-{number}",
+            "Latency against load",
+            f"{family.words}. "
+            + (f"Knee: {', '.join(told)}; {knee}." if told else "No knee was reached."),
+            tuple(load.charts(drawn, indices)),
+            " ".join(notes),
+        )
+
+
+def _fewer(family: Family, indices: Mapping[str, int]) -> Family:
+    ordered = sorted(family.series, key=lambda series: indices[series.label])
+    curves = [series for series in ordered if len(series.loads) > 1]
+    return Family(family.over, family.words, tuple(curves[:MOST_CURVES]))
+
+
+def _distributions(
+    runs: Sequence[Named], leaders: Sequence[Named], indices: Mapping[str, int]
+) -> Iterator[Section]:
+    """Of the best runs of several models, or of the runs of one."""
+    drawn = [named for named in leaders if named.run.measured and named.run.distributions]
+    names = {named.label: named for named in drawn[:MOST_CURVES]}
+    own: Mapping[str, int] = indices
+    if len(names) == 1:
+        every = [each for each in runs if each.run.measured and each.run.distributions]
+        picked = every[:: -(-len(every) // MOST_CURVES)]
+        names = {f"#{each.number} {each.run.entry.load}": each for each in picked}
+        own = {label: index for index, label in enumerate(names)}
+    charts = tuple(cdf.charts(list(names.items()), own))
+    if charts:
+        lead = "The best run of each model." if own is indices else f"Runs of {leaders[0].model}."
+        note = f"{len(names)} of {len(runs)} runs are drawn." if len(names) < len(runs) else ""
+        yield Section("distributions", "Distributions", lead, charts, note)

@@ -1,0 +1,89 @@
+"""What a reader should know before trusting figures: each thing once, with the runs it is about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from msgspec import Struct
+
+from spark_bench.api.failures import cure, meaning
+from spark_bench.report.names import Named
+from spark_bench.report.table import Tone
+
+MOST_LINKS = 12
+
+
+class Remark(Struct, frozen=True):
+    """about: "Failed requests", "Client" …; text: the sentence; cure: what to do, or ""
+
+    runs: those it is about; `more` of them are not linked to
+    """
+
+    about: str
+    text: str
+    runs: tuple[Named, ...]
+    cure: str = ""
+    tone: Tone = ""
+
+    @property
+    def linked(self) -> tuple[Named, ...]:
+        return self.runs[:MOST_LINKS]
+
+    @property
+    def more(self) -> int:
+        return len(self.runs) - len(self.linked)
+
+
+def remarks(runs: Iterable[Named]) -> tuple[Remark, ...]:
+    """The worst first; what is said of several runs is said once."""
+    found: dict[tuple[str, str, str, Tone], list[Named]] = {}
+    for named in runs:
+        for said in _said(named):
+            found.setdefault(said, []).append(named)
+    made = [Remark(key[0], key[1], tuple(of), key[2], key[3]) for key, of in found.items()]
+    order: Sequence[Tone] = ("bad", "warn", "")
+    return tuple(sorted(made, key=lambda remark: order.index(remark.tone)))
+
+
+def origins(runs: Iterable[Named]) -> tuple[tuple[tuple[tuple[str, str], ...], Remark], ...]:
+    """(what runs were measured with, which runs), the most frequent first."""
+    found: dict[tuple[tuple[str, str], ...], list[Named]] = {}
+    for named in runs:
+        found.setdefault(named.run.origin, []).append(named)
+    ordered = sorted(found.items(), key=lambda each: -len(each[1]))
+    return tuple((pairs, Remark("", "", tuple(of))) for pairs, of in ordered)
+
+
+def _said(named: Named) -> Iterator[tuple[str, str, str, Tone]]:
+    """(about, text, cure, tone)."""
+    run = named.run
+    for kind in run.failures:
+        yield "Failed requests", f"{kind}: {_meaning(kind)}", _cure(kind), "bad"
+    if run.entry.status == "partial":
+        yield (
+            "Partial",
+            f"ended before its last request: {run.reason or 'no reason told'}",
+            "",
+            "warn",
+        )
+    for reason in run.reasons:
+        yield "Client not exact", reason, "", "warn"
+    if run.lengths:
+        yield "Lengths", run.lengths, "", ""
+    for note in run.notes:
+        yield "Note", note, "", ""
+
+
+def _meaning(kind: str) -> str:
+    """A result of another version may have kinds that this one doesn't know."""
+    try:
+        return meaning(kind)
+    except ValueError:
+        return "a kind that this spark-bench does not know"
+
+
+def _cure(kind: str) -> str:
+    try:
+        return cure(kind)
+    except ValueError:
+        return ""

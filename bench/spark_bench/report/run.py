@@ -1,0 +1,133 @@
+"""What the page keeps of one result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct, to_builtins
+
+from spark_bench.history.entry import Entry, entry_of
+from spark_bench.load.knee import Measured
+from spark_bench.metrics.distributions import Distributions
+from spark_bench.result.config import Config
+from spark_bench.result.types import Result
+
+
+class Run(Struct, frozen=True, kw_only=True):
+    """One result.
+
+    entry: what the history keeps of it: names, load, figures with their intervals
+    reason: why it is partial; reasons: why its client was not exact
+    failures: requests that failed, by kind
+    lengths: how well prompts were as long as asked, in words; "" if all were
+    distributions: of the run, or of its last repeat
+    settings: what its server was started with, flat
+    origin: what it was measured with, in pairs of words
+    timed: the file has samples over time
+    """
+
+    entry: Entry
+    config: Config
+    reason: str
+    reasons: tuple[str, ...]
+    failures: dict[str, int]
+    lengths: str
+    notes: tuple[str, ...]
+    distributions: Distributions | None
+    settings: dict[str, Any]
+    origin: tuple[tuple[str, str], ...]
+    timed: bool
+
+    def value(self, name: str) -> float | None:
+        """A figure by its key in the summary."""
+        figure = self.entry.figures.get(name)
+        return figure.value if figure else None
+
+    @property
+    def measured(self) -> bool:
+        """Some requests were answered."""
+        return self.entry.completed > 0
+
+    @property
+    def sent(self) -> int:
+        return self.entry.completed + self.entry.failed
+
+    def at(self, load: float) -> Measured:
+        """As sweeps judge it, at this load."""
+        return Measured(
+            value=load,
+            output_throughput=self.value("output_throughput") or 0.0,
+            request_throughput=self.value("request_throughput") or 0.0,
+            ttft_ms=_or_nan(self.value("mean_ttft_ms")),
+            e2e_ms=_or_nan(self.value("mean_e2e_latency_ms")),
+            goodput=self.value("request_goodput"),
+            failed=self.entry.failed / self.sent if self.sent else 0.0,
+        )
+
+
+def run_of(result: Result, path: Path) -> Run:
+    """What is kept of the result in the file at `path`."""
+    last = result.repeats[-1] if result.repeats else result
+    return Run(
+        entry=entry_of(result, path),
+        config=result.config,
+        reason=result.reason if result.status == "partial" else "",
+        reasons=result.audit.reasons if result.audit.verdict != "exact" else (),
+        failures=result.summary.failures,
+        lengths=_lengths(result),
+        notes=result.notes,
+        distributions=last.distributions,
+        settings=_settings(result),
+        origin=tuple(_origin(result)),
+        timed=bool(last.server and len(last.server.samples.at) > 1) or bool(last.nodes),
+    )
+
+
+def _or_nan(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _lengths(result: Result) -> str:
+    from spark_bench.display.findings import lengths
+
+    found = result.lengths
+    fine = found.tokenizer and found.checked and not found.differing and not found.stopped_early
+    return "" if fine or not result.summary.completed else lengths(found)
+
+
+def _settings(result: Result) -> dict[str, Any]:
+    from spark_bench.compare.load import flat
+
+    deployment = result.provenance.deployment
+    launch = flat(to_builtins(deployment.launch)) if deployment else {}
+    return flat(to_builtins(result.provenance.server.settings)) | launch
+
+
+def _origin(result: Result) -> Iterator[tuple[str, str]]:
+    """Only what is known; what differs between any two runs (the load average) is not in it."""
+    told, machine, client = (
+        result.provenance.server,
+        result.provenance.machine,
+        result.provenance.client,
+    )
+    yield "engine", " ".join(filter(None, (told.engine, told.version))) or "not told"
+    if told.max_model_len:
+        yield "context", f"{told.max_model_len:,} tokens"
+    if told.settings:
+        yield "settings", ", ".join(f"{key}={value}" for key, value in told.settings.items())
+    if deployment := result.provenance.deployment:
+        yield "weights", f"{deployment.model} {deployment.revision[:12]}".strip()
+        for rank in deployment.ranks:
+            yield (
+                f"rank {rank.rank}",
+                f"{rank.node}: {rank.image}, {rank.image_id[:19]}, launch {rank.spec[:12]}",
+            )
+    yield "server", result.config.url
+    words = (machine.hostname, machine.product, machine.cpu, machine.platform, machine.kernel)
+    yield "measured from", ", ".join(filter(None, words))
+    python = f"Python {client.python}" + (f", httpx {client.httpx}" if client.httpx else "")
+    yield "client", f"spark-bench {client.version}, {python}"
+    if commit := result.provenance.project:
+        yield "project", commit.sha[:12] + (", changed since" if commit.dirty else "")

@@ -1,0 +1,60 @@
+"""Tables as plain data: what the template shows, and charts have beside them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from statistics import median
+from typing import Literal
+
+from msgspec import Struct
+
+Tone = Literal["", "good", "warn", "bad", "quiet"]
+
+
+class Cell(Struct, frozen=True):
+    """text: as it is read; value: by which rows are sorted; detail: a smaller second line."""
+
+    text: str
+    value: float | None = None
+    detail: str = ""
+    href: str = ""
+    tone: Tone = ""
+
+
+class Column(Struct, frozen=True):
+    """head: its name; unit: shown below it; numeric: aligned to the right."""
+
+    head: str
+    unit: str = ""
+    numeric: bool = True
+
+
+class Table(Struct, frozen=True):
+    """Rows of as many cells as there are columns; the first cell names its row."""
+
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    anchors: tuple[str, ...] = ()
+
+
+NONE = Cell("-", None, tone="quiet")
+
+
+def numbers(values: Sequence[float | None]) -> list[Cell]:
+    """A column of figures, all with as many decimals, so that their points are aligned."""
+    places = decimals([value for value in values if value is not None])
+    return [NONE if value is None else Cell(f"{value:,.{places}f}", value) for value in values]
+
+
+def decimals(values: Iterable[float]) -> int:
+    """As many as give the middle one three digits; 2 at most.
+
+    >>> decimals([812.0, 90.5, 1203.0]), decimals([12.0, 33.3]), decimals([0.02, 4.5])
+    (0, 1, 2)
+    """
+    sizes = [abs(value) for value in values if value and math.isfinite(value)]
+    if not sizes:
+        return 0
+    return min(2, max(0, 2 - math.floor(math.log10(median(sizes)))))
