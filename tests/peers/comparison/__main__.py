@@ -20,7 +20,7 @@ from comparison import cases, report
 from comparison.clients import KINDS, Client, Failed, Kept
 from comparison.goals import OURS, Comparison, goals
 from comparison.install import PLACES, install
-from comparison.processes import CLIENT_CORE, RULER_CORE
+from comparison.processes import CLIENT_CORE, RULER_CORE, first
 from comparison.turns import Turn, help_seconds, take, take_stamps
 
 
@@ -34,6 +34,7 @@ def main() -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-peers-")))
         ruler = stack.enter_context(Ruler(core=RULER_CORE, favour=True))
+        real_time = first(ruler.pid)
         clients = [stack.enter_context(kind(PLACES, folder)) for kind in _chosen(options, missing)]
         ready = [client for client in clients if _ready(client, missing)]
         found = compare(ready, ruler, options, missing)
@@ -51,12 +52,13 @@ def main() -> None:
     ):
         print(part)
     seconds = time.monotonic() - began
-    print(f"\n{options.repeats} rounds, {seconds / 60:.1f} minutes; {options.output}")
+    order = "before all other processes" if real_time else "among other processes, as not root"
+    print(f"\n{options.repeats} rounds {order}, {seconds / 60:.1f} minutes; {options.output}")
     options.output.parent.mkdir(parents=True, exist_ok=True)
     written = {
         "seconds": seconds,
         "repeats": options.repeats,
-        "favoured": ruler.favoured,
+        "real_time": real_time,
         "goals": [asdict(goal) | {"verdict": goal.verdict} for goal in judged],
         "turns": [turn.as_json() for turn in found.turns],
         "faults": [turn.as_json() for turn in found.faults],

@@ -11,6 +11,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,8 @@ class Client(ABC):
     module: str
     # Loads that it takes part in, by their streams; None: all of them.
     streams: tuple[int, ...] | None = None
+    # One process, which may go before all others of its core.
+    single = True
 
     def __init__(self, places: Places, folder: Path) -> None:
         self.places = places
@@ -105,7 +108,7 @@ class Spawned(Client):
                 stderr=subprocess.STDOUT,
                 env=self.environment(),
                 start_new_session=True,
-                preexec_fn=settle,
+                preexec_fn=partial(settle, real_time=self.single),
             )
             _watch(process.pid, usage, lambda wait: _ended(process, wait))
             if process.poll() is None:
@@ -135,7 +138,7 @@ class Kept(Client):
             text=True,
             env=self.environment(),
             start_new_session=True,
-            preexec_fn=settle,
+            preexec_fn=partial(settle, real_time=False),
         )
         return self
 
@@ -259,6 +262,7 @@ class AIPerf(Spawned):
 
     name = "aiperf"
     streams = (4, 16, 64, 256)
+    single = False
 
     @property
     def command(self) -> list[str]:

@@ -106,7 +106,7 @@ def _packages(folder: Path) -> Path:
 
 def _pip(folder: Path, *what: str) -> None:
     """Quietly: that SGLang is not whole (its CUDA parts are missing) is meant so."""
-    command = [folder / "bin" / "pip", "install", "--quiet", *what]
+    command = [str(folder / "bin" / "pip"), "install", "--quiet", *what]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise OSError(f"pip install {' '.join(what)}:\n{done.stderr[-1500:]}")

@@ -104,12 +104,17 @@ def ladder(found: Comparison) -> str:
             f"{step['shared']:.4f}",
             f"{step['stamp_us']['p50']:.1f}",
             f"{step['stamp_us']['p99']:.1f}",
+            f"{step['lag_us']['max'] / 1e3:.0f}",
             f"{step['cpu_seconds']:.2f}",
+            f"{step['waited_seconds']:.2f}",
             f"{step['other_load']:.2f}",
         ]
         for step in found.ladder
     ]
-    head = ["offered/s", "served/s", "shared", "error p50, us", "p99, us", "CPU s", "other load"]
+    head = [
+        *("offered/s", "served/s", "shared", "error p50, us", "p99, us", "read lag max, ms"),
+        *("CPU s", "waited for it s", "other load"),
+    ]
     return table("One-token chunks at rising rates, ours", head, rows)
 
 

@@ -30,7 +30,7 @@ from spark_bench.wire.target import target, wire
 
 from comparison.actual import actual, steady_rate
 from comparison.cases import INPUT
-from comparison.processes import settle
+from comparison.processes import settle, waited_seconds
 from comparison.scoring import errors, truths
 from comparison.told import from_sglang
 
@@ -50,7 +50,9 @@ def measure(url: str, streams: int, requests: int, output: int) -> dict[str, Any
     recorder = Recorder(target(url))
     load = Load(jobs(url, spoken, requests, output), steps=(Step(0.0, streams),))
     recorder.open(streams)
+    waited = waited_seconds()
     recording = recorder.record(load)
+    waited = waited_seconds() - waited
     before = cpu_seconds()
     with undisturbed():
         pairs = [
@@ -79,6 +81,7 @@ def measure(url: str, streams: int, requests: int, output: int) -> dict[str, Any
         "chunks": true.sent,
         "completed": told.completed,
         "cpu_seconds": recording.cpu_seconds,
+        "waited_seconds": waited,
         "parse_seconds": parsing,
         "peak_rss": peak_rss(),
     }
