@@ -7,6 +7,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import pairwise
 
 import pytest
@@ -128,6 +129,14 @@ def test_a_keep_alive_that_breaks_is_tried_again_over_a_new_connection() -> None
         assert got.recording.tally.sent == 4
 
 
+def test_the_new_connection_is_a_new_one() -> None:
+    """Where one keep-alive has broken, the others are no better."""
+    with ScriptedServer(closes_on_second) as server, recorder(server.url, 3) as made:
+        assert record(made, load([request()] * 3, slots=3)).ended == ["complete"] * 3
+        assert record(made, load([request()])).ended == ["complete"]
+        assert server.connections == 4
+
+
 def test_it_is_tried_again_once(awkward: AwkwardServer) -> None:
     with recorder(awkward.url) as made:
         got = record(made, load([request("plain"), request("closes_unanswered")], slots=1))
@@ -153,15 +162,43 @@ def test_nothing_is_tried_again_once_an_answer_has_begun(awkward: AwkwardServer)
 # ---- no server ----------------------------------------------------------------------------------
 
 
+def test_a_server_that_hangs_up_is_unreachable() -> None:
+    with (
+        ScriptedServer(lambda connection, number: None) as server,
+        closing(Recorder(target(server.url))) as made,
+    ):
+        # Whether that is seen while opening or after is a matter of luck.
+        try:
+            made.open(1)
+        except Unreachable as error:
+            assert "closes the connection at once" in error.message
+        else:
+            (ended,) = record(made, load([request()])).ended
+            assert ended in ("cut", "reset")
+
+
 def test_a_closed_port_is_refused() -> None:
     with closed_port() as url, pytest.raises(Unreachable, match=r"Connection refused.*--url"):
         Recorder(target(url)).open(3)
+
+
+def test_a_connection_that_closed_unused_is_not_used() -> None:
+    def serve(connection: socket.socket, number: int) -> None:
+        if number:
+            read_request(connection)
+            connection.sendall(ANSWER)
+        time.sleep(0.1)
+
+    with ScriptedServer(serve) as server, recorder(server.url) as made:
+        time.sleep(0.3)
+        assert record(made, load([request()])).ended == ["complete"]
 
 
 def test_a_server_that_went_refuses() -> None:
     with AwkwardServer() as server:
         made = Recorder(target(server.url))
         made.open(1)
+        made.exchange(request())
     got = record(made, load([request()] * 5, slots=2))
     assert got.ended == ["refused"] * 5
     assert "Connection refused" in got.details
@@ -294,12 +331,13 @@ def test_an_answer_before_the_request_is_out(end: str) -> None:
             connection.sendall(ANSWER)
             return
         connection.sendall(TOO_LARGE)
+        if end == "stays open":
+            while connection.recv(65536):
+                pass
         time.sleep(0.1)
         if end == "reset":
             linger = struct.pack("ii", 1, 0)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        if end == "stays open":
-            time.sleep(0.5)
 
     wires = [request(padding=8_000_000), request()]
     with (
@@ -341,7 +379,7 @@ def test_a_stream_that_begins_while_the_request_is_still_sent() -> None:
 
 def test_a_stop_keeps_what_had_come(awkward: AwkwardServer) -> None:
     with recorder(awkward.url, 2) as made:
-        timer = threading.Timer(0.4, made.stop)
+        timer = threading.Timer(1.0, made.stop)
         timer.start()
         wires = [request("plain"), *[request("goes_silent")] * 4]
         got = record(made, load(wires, slots=2))
@@ -404,7 +442,7 @@ def test_a_wait_for_a_slot_counts_from_the_time_it_was_meant_for(ruler: Ruler) -
     for index, exchange in enumerate(got.exchanges):
         meant = got.recording.started_ns + 10_000_000 * (index + 1)
         assert exchange.scheduled_ns == meant
-        assert (exchange.sent_ns - meant) / 1e6 == pytest.approx(90 * index, abs=60)
+        assert exchange.sent_ns - meant >= 90_000_000 * index
 
 
 def test_progress_is_told(ruler: Ruler) -> None:
@@ -435,6 +473,7 @@ def test_a_refused_load_of_many_can_be_stopped() -> None:
     with AwkwardServer() as server:
         made = Recorder(target(server.url))
         made.open(1)
+        made.exchange(request())
     recording = made.record(load([request()] * 100_000, slots=4), lambda _: made.stop())
     made.close()
     assert recording.interrupted

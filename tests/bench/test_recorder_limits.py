@@ -162,7 +162,7 @@ def test_an_open_loop_is_punctual_without_burning_a_core(ruler: Ruler) -> None:
     assert lates.min() >= 0, "never early"
     assert np.median(lates) < 1.0
     wall = (got.recording.ended_ns - got.recording.started_ns) / 1e9
-    assert got.recording.cpu_seconds < 0.4 * wall
+    assert got.recording.cpu_seconds < 0.15 * wall
 
 
 def test_a_quiet_stream_costs_little(ruler: Ruler) -> None:

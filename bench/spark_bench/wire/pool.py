@@ -148,4 +148,5 @@ class Pool:
             self.drop(connection)
         else:
             if connection.eof or connection.failure:
+                self._why = connection.failure or Broken("it closes the connection at once")
                 self.drop(connection)
