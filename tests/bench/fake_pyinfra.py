@@ -84,7 +84,8 @@ def listing(light):
     return {
         "version": 1, "light": light, "url": settings["url"], "runs": runs, "model": "org/a",
         "served_model_name": now.get("name", ""), "group": "sglang", "state": "running",
-        "ranks": [rank | {"node": n, "rank": i} for i, n in enumerate(ranks)], "nodes": [{"name": n} for n in settings["nodes"]],
+        "ranks": [rank | {"node": n, "rank": i} for i, n in enumerate(ranks)],
+        "nodes": [{"name": n} for n in settings["nodes"]],
         "catalogue": settings["catalogue"],
     }  # fmt: skip
 

@@ -71,7 +71,7 @@ def resumed(fake: FakeProject) -> tuple[str, ...]:
 
 
 def assert_whole(fake: FakeProject) -> None:
-    """After a kill each file is whole, and rows are there for all models before the one under way."""
+    """After a kill each file is whole, with a row for each model before the one under way."""
     files = {file.name for file in fake.out.iterdir()} if fake.out.exists() else set()
     if "results.json" not in files:
         assert not files & {"results.csv", "summary.txt"}

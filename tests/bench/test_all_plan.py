@@ -133,7 +133,7 @@ def test_over_which_nodes(nodes: int, spread: str, settings: dict[str, bool]) ->
 
 
 def test_all_nodes_of_one_are_refused() -> None:
-    with pytest.raises(BadInput, match="--multi-node: inventory .* has 1 node"):
+    with pytest.raises(BadInput, match=r"--multi-node: inventory .* has 1 node"):
         cells(asked(nodes="all"), listing(1))
 
 

@@ -21,6 +21,7 @@ LINE = 400  # characters
 # Lines of pyinfra's log that say nothing of a cause.
 _NOISE = re.compile(
     r"waiting, \d|every rank |Error: executed|(Error|Success|No changes|Skipped|Connected)$|Ready: "
+    r"|Connecting to |Loading "
 )
 _HOST = re.compile(r"\[([^\]]+)\] ?(.*)")
 
@@ -53,7 +54,8 @@ def _refusal(lines: Sequence[str]) -> str:
     for number, line in enumerate(lines):
         if any(words in line for words in REFUSED):
             below = lines[number + 1 :]
-            return _joined(_unmarked(text) for text in below[: _block(below)])
+            told = (_unmarked(text) for text in below[: _block(below)])
+            return _joined(text for text in told if _tells(text))
     return ""
 
 

@@ -12,10 +12,13 @@
                               Hugging Face's refusal and exit 1; 403: whatever the token
     STUB_COMPLETION_FAILS=1   completions answer 500, all else is well
 
+    STUB_BY_MODEL={"ORG/NAME": {"STUB_NEVER_READY": "1"}}   any of these for some models alone
+
 A model called stub/NAME has the faults of BY_MODEL, and any model takes the environment's.
 SGLANG_HEALTH_CHECK_TIMEOUT=20 is the real one's: seconds until /health gives up on lost ranks.
 """
 
+import json
 import os
 from dataclasses import dataclass
 
@@ -48,7 +51,8 @@ class Faults:
 
 
 def faults(model):
-    found = {**BY_MODEL.get(model, {}), **os.environ}
+    by_model = json.loads(os.environ.get("STUB_BY_MODEL", "{}"))
+    found = {**BY_MODEL.get(model, {}), **os.environ, **by_model.get(model, {})}
     rank = found.get("STUB_EXIT_RANK", "")
     return Faults(
         load_seconds=float(found.get("STUB_LOAD_SECONDS", 0.3)),

@@ -1,0 +1,315 @@
+"""What `spark-bench all` makes of logs, listings and results: statuses, rows, tables, changes."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deploy_logs import LOGS
+from msgspec.structs import asdict, replace
+from result_samples import a_result
+from spark_bench.cli.failures import FailureLimit
+from spark_bench.errors import BadInput
+from spark_bench.every import converge, measure, served
+from spark_bench.every.before import before
+from spark_bench.every.child import Ended
+from spark_bench.every.job import Job, Part, differences, refuse_changed
+from spark_bench.every.output import Load, as_csv
+from spark_bench.every.pareto import marked
+from spark_bench.every.plan import Cell
+from spark_bench.every.publish import published
+from spark_bench.every.rows import Row, row
+from spark_bench.every.status import Failure
+from spark_bench.every.summary import by_throughput, by_ttft, summary
+from spark_bench.every.table import markdown, plain
+from spark_bench.project import Listing, Node, Rank
+from spark_bench.result.types import Result
+from test_all_plan import asked, listing
+
+ROOT = Path(__file__).parents[2]
+CELL = Cell(name="a", model="org/a", short="a", served="org/a", nodes=2, tp=2, pp=1)
+
+
+def ended(code: int | None, text: str = "") -> Ended:
+    return Ended(code, text.splitlines(), 1.0)
+
+
+# ---- a deploy's words
+
+
+@pytest.mark.parametrize("name", LOGS)
+def test_what_a_deploy_s_log_means(name: str) -> None:
+    log, status, diagnosis = LOGS[name]
+    failure = converge.failure(ended(1, log), 900)
+    assert failure == Failure(status, diagnosis)  # type: ignore[arg-type]
+
+
+def test_a_deploy_that_succeeds_or_takes_too_long() -> None:
+    assert converge.failure(ended(0, "anything"), 900) is None
+    late = converge.failure(ended(None, "    [spark-1] waiting, 1 of 600 s: spark-1 loading"), 900)
+    assert late == Failure(
+        "STARTUP_FAILED",
+        "not served within 900 s (--startup-timeout): waiting, 1 of 600 s: spark-1 loading",
+    )
+    assert converge.failure(ended(3), 9) == Failure("STARTUP_FAILED", "pyinfra ended with 3")
+
+
+def test_the_project_still_says_what_a_refusal_is_known_by() -> None:
+    """CONFIG_FAILED hangs on these words: pyinfra's exit code is 1 for everything."""
+    sources = [ROOT / "deploys/once.py", ROOT / "operations/serving.py"]
+    words = [
+        node.value
+        for source in sources
+        for node in ast.walk(ast.parse(source.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    for refused in converge.REFUSED:
+        assert any(word.startswith(refused) for word in words), refused
+
+
+def test_the_command_line_of_a_deploy() -> None:
+    data = {"model": "org/a", "tensor_parallel": 2, "tool_call_parser": "none"}
+    assert converge.words("/p/pyinfra", Path("i.py"), data) == [
+        *("/p/pyinfra", "-y", "i.py", "deploy.py", "--data", "model=org/a"),
+        *("--data", "tensor_parallel=2", "--data", 'tool_call_parser="none"'),
+    ]
+
+
+# ---- what is served
+
+
+def running(model: str = "org/a", nodes: int = 2, **launch: Any) -> Listing:
+    launch = {"tp": 2, "pp": 1, "nnodes": 2, "mem_fraction": 0.8, "tool_call_parser": "",
+              "served_model_name": model, "disable_cuda_graph": True} | launch  # fmt: skip
+    rank = Rank("n", 0, "sglang-head", "docker", model, "i:t", "sha256:ab", "0.5", "cd", launch, "")
+    return replace(
+        listing(),
+        runs=True,
+        ranks=tuple(replace(rank, rank=n) for n in range(launch["nnodes"])),
+        nodes=tuple(Node(f"spark-{n}") for n in range(nodes)),
+    )
+
+
+@pytest.mark.parametrize(
+    "settings, now, names, wrong",
+    [
+        pytest.param({}, running(), ["org/a"], "", id="as-wanted"),
+        pytest.param({"mem_fraction": 0.8}, running(), ["org/a"], "", id="setting-as-wanted"),
+        pytest.param({"mem_fraction": "auto"}, running(), ["org/a"], "", id="auto"),
+        pytest.param({"tool_call_parser": "none"}, running(), ["org/a"], "", id="none"),
+        pytest.param({"hf_cache": "/x"}, running(), ["org/a"], "", id="not-told"),
+        pytest.param({}, running("org/b"), ["org/b"], "serves org/b, wanted is org/a", id="other"),
+        pytest.param({}, running(), ["x/y"], "serves x/y, wanted is org/a", id="another-name"),
+        pytest.param({}, running(), [], "spark-1:30000/v1/models lists nothing", id="silent"),
+        pytest.param({}, listing(), ["org/a"], "nothing runs, wanted is org/a", id="nothing"),
+        pytest.param({"tensor_parallel": 1}, running(), ["org/a"],
+                     "serves org/a with tensor_parallel = 2, wanted is 1", id="tp"),
+        pytest.param({"disable_cuda_graph": False}, running(), ["org/a"],
+                     "with disable_cuda_graph = True, wanted is False", id="flag"),
+    ],
+)  # fmt: skip
+def test_defect_09_what_is_served_is_looked_at(
+    settings: dict[str, Any], now: Listing, names: list[str], wrong: str
+) -> None:
+    found = served.problem(replace(CELL, settings=settings), now, names)
+    assert wrong in found
+    assert bool(wrong) == bool(found)
+
+
+def test_what_was_served_before_is_known_with_its_settings() -> None:
+    found = before(running(tp=2, mem_fraction=0.7))
+    assert found
+    assert found.model == "org/a"
+    assert found.data == {
+        "model": "org/a", "tensor_parallel": 2, "pipeline_parallel": 1, "mem_fraction": 0.7,
+        "disable_cuda_graph": True, "reasoning_parser": "none", "tool_call_parser": "none",
+        "image": "i:t",
+    }  # fmt: skip
+    assert found.specs == ("cd", "cd")
+    alone = before(running(nnodes=1, tp=1, served_model_name="mine"))
+    assert alone
+    assert alone.data["head_only"] is True
+    assert "tensor_parallel" not in alone.data
+    assert alone.data["served_model_name"] == "mine"
+    assert before(listing()) is None
+
+
+# ---- a run's result
+
+
+def result(completed: int = 10, failed: int = 0, **changes: Any) -> Result:
+    found = a_result()
+    failures = {"http_500": failed} if failed else {}
+    told = replace(found.summary, completed=completed, failed=failed, failures=failures)
+    told = replace(told, total_output_tokens=completed * 4)
+    return replace(found, summary=told, **{"status": "complete", "reason": ""} | changes)
+
+
+SPEC = "ab" * 32
+
+
+@pytest.mark.parametrize(
+    "code, found, limit, failure",
+    [
+        pytest.param(0, result(), FailureLimit(), None, id="ok"),
+        pytest.param(0, result(9, 1), FailureLimit(1), None, id="allowed"),
+        pytest.param(0, result(9, 1), FailureLimit(),
+                     ("BENCH_FAILED", "1 of 10 requests failed (1 http_500)"), id="some-failed"),
+        pytest.param(0, result(0, 10), FailureLimit(percent=100.0),
+                     ("NO_OUTPUT", "none of 10 requests was answered (10 http_500)"), id="none"),
+        pytest.param(0, result(status="partial", reason="Ctrl-C"), FailureLimit(),
+                     ("BENCH_FAILED", "it ended early: Ctrl-C"), id="partial"),
+        pytest.param(None, result(3), FailureLimit(),
+                     ("BENCH_FAILED", "no end within 600 s (--bench-timeout): 3 requests were "
+                      "answered"), id="late"),
+        pytest.param(None, None, FailureLimit(),
+                     ("BENCH_FAILED", "no end within 600 s (--bench-timeout)"), id="late-and-mute"),
+        pytest.param(1, None, FailureLimit(), ("BENCH_FAILED", "no server there"), id="error"),
+    ],
+)  # fmt: skip
+def test_what_a_run_came_to(
+    code: int | None, found: Result | None, limit: FailureLimit, failure: tuple[str, str] | None
+) -> None:
+    told = ended(code, "some line\nError: no server there")
+    came = measure.failure(told, found, asked(max_failures=limit), SPEC)
+    assert came == (Failure(*failure) if failure else None)  # type: ignore[arg-type]
+
+
+def test_a_model_that_was_exchanged_meanwhile_is_no_result() -> None:
+    came = measure.failure(ended(0), result(), asked(), "another")
+    assert came
+    assert came.status == "BENCH_FAILED"
+    assert "was deployed anew" in came.diagnosis
+
+
+def test_the_command_line_of_a_run() -> None:
+    changes = {"num_prompts": 3, "request_rate": None, "concurrency": None}
+    words = measure.words(asked(overrides=changes, repeat=2), "org/a", Path("o.json"))
+    assert words[3:] == [
+        *("spark_bench", "run", "short", "--num-prompts", "3", "--request-rate", "inf"),
+        *("--concurrency", "none", "--repeat", "2", "--model", "org/a", "--project", "."),
+        *("--inventory", "inventories/spark.py", "--max-failures", "100%", "--output", "o.json"),
+    ]
+
+
+# ---- rows
+
+
+def a_row(name: str, throughput: float | None, ttft: float | None, **changes: Any) -> Row:
+    known: dict[str, Any] = {"model": f"org/{name}", "model_short": name, "name": name}
+    known |= {"nodes": 2, "tp": 2, "status": "OK" if throughput else "BENCH_FAILED"}
+    return Row(**known | {"output_throughput": throughput, "ttft_ms": ttft} | changes)
+
+
+def test_defect_13_figures_are_the_results_own() -> None:
+    found = result()
+    made = row(CELL, None, found, log="a.log")
+    assert made.status == "OK"
+    assert made.total_throughput == found.summary.total_throughput
+    assert made.total_throughput != made.output_throughput
+    assert (made.ttft_ms, made.itl_ms, made.e2e_ms) == (
+        *(found.summary.mean_ttft_ms, found.summary.mean_itl_ms),
+        found.summary.mean_e2e_latency_ms,
+    )
+    assert (made.completed, made.failed, made.duration) == (10, 0, found.summary.duration)
+    assert (made.nodes, made.repeats, made.spec) == (2, 2, SPEC)
+
+
+def test_a_failed_row_has_counts_and_no_figures() -> None:
+    made = row(CELL, Failure("BENCH_FAILED", "why"), result(9, 1))
+    assert (made.status, made.diagnosis, made.completed, made.failed) == (
+        "BENCH_FAILED",
+        "why",
+        9,
+        1,
+    )
+    figures = [
+        value for name, value in asdict(made).items() if name.endswith(("_ms", "throughput"))
+    ]
+    assert figures == [None] * len(figures)
+
+
+def test_the_front_is_what_nothing_else_beats_in_both() -> None:
+    rows = [a_row("a", 10, 100), a_row("b", 20, 200), a_row("c", 10, 150), a_row("d", 9, 300),
+            a_row("e", None, None), a_row("f", 10, 100)]  # fmt: skip
+    assert [r.pareto for r in marked(rows)] == [True, True, False, False, None, True]
+
+
+def test_variants_compete_with_those_of_their_own_model() -> None:
+    rows = [a_row("a", 10, 100, variant="tp=1"), a_row("a", 5, 200, variant="tp=2"),
+            a_row("b", 1, 900, variant="tp=1")]  # fmt: skip
+    assert [r.pareto for r in marked(rows)] == [True, False, True]
+
+
+def test_rankings_have_the_best_first_and_the_failed_last() -> None:
+    rows = [a_row("a", None, None), a_row("b", 10, 100), a_row("c", 20, 300), a_row("d", 5, 50)]
+    assert [r.name for r in by_throughput(rows)] == ["c", "b", "d", "a"]
+    assert [r.name for r in by_ttft(rows)] == ["d", "b", "c", "a"]
+    told = summary(rows, "short", "now", 61)
+    assert "3 of 4 OK" in told
+    assert "   -  a " in told
+    assert "a: BENCH_FAILED: " in told
+
+
+def test_a_table_of_variants_has_a_line_each() -> None:
+    rows = [a_row(m, t, 1.0, variant=v) for m, v, t in
+            [("a", "tp=1", 10.0), ("a", "tp=2", 20.0), ("b", "tp=1", None)]]  # fmt: skip
+    told = summary(marked(rows), "short", "now", 61)
+    block = told.split("Output tokens/s by variant\n\n")[1].splitlines()
+    assert [line.split() for line in block[:3]] == [
+        ["a", "b"],
+        ["tp=1", "10.0", "-"],
+        ["tp=2", "20.0", "-"],
+    ]
+
+
+def test_a_csv_quotes_what_holds_commas() -> None:
+    text = as_csv([a_row("a", None, None, diagnosis='a, "b"\nc')])
+    assert '"a, ""b""\nc"' in text
+
+
+def test_rows_as_spark_users_publish_them() -> None:
+    prompts, answers = published(a_row("a", 1.0, 1.0), result())
+    assert prompts[:2] == ["a", "pp128 (c10)"]
+    # 128 tokens in 200 ms; a token each 32 / 3 ms.
+    assert prompts[3] == "640.00 ± 0.00"
+    assert prompts[5] == "200.00 ± 0.00"
+    assert answers[1] == "tg8 (c10)"
+    assert answers[3] == "93.75 ± 0.00"
+
+
+def test_tables() -> None:
+    assert plain(["a", "bb", "c"], [["x", "1", "y z"]]) == "a  bb  c\n-  --  ---\nx   1  y z"
+    assert markdown(["a", "b"], [["x|y", "1"]]) == "| a | b |\n| --- | ---: |\n| x\\|y | 1 |"
+
+
+# ---- a job that changed
+
+
+def a_job(**changes: Any) -> Job:
+    load = Load(profile="short", num_prompts=50, input_len=256, output_len=256)
+    parts = (Part(name="a", model="org/a", settings={"tp": 2}), Part(name="b", model="org/b"))
+    plain = {"client": "0.1", "project": "/p", "commit": "c" * 40, "inventory": "i.py"}
+    return Job(**plain | {"settings_sha256": "d" * 64, "load": load, "parts": parts} | changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "changes, told",
+    [
+        pytest.param({}, [], id="same"),
+        pytest.param({"client": "0.2"}, ["client: 0.1 -> 0.2"], id="client"),
+        pytest.param({"commit": ""}, ["commit: cccccccccccc…cccccc -> (none)"], id="commit"),
+        pytest.param({"load": Load(profile="short", num_prompts=9, input_len=256, output_len=256)},
+                     ["load.num_prompts: 50 -> 9"], id="load"),
+        pytest.param({"parts": (Part(name="a", model="org/a", settings={"tp": 1}),
+                                Part(name="c", model="org/c"))},
+                     ["a: settings.tp: 2 -> 1", "b: is gone", "c: is new"], id="models"),
+    ],
+)  # fmt: skip
+def test_what_changed_in_a_job(changes: dict[str, Any], told: list[str]) -> None:
+    assert list(differences(a_job(), a_job(**changes))) == told
+    if told:
+        with pytest.raises(BadInput, match="the job has changed"):
+            refuse_changed(a_job(), a_job(**changes), Path("out"))
