@@ -90,7 +90,7 @@ def test_without_kernel_stamps_the_result_says_so(
     assert "no receive times" in told.reasons[0]
     error = errors(got.exchanges, ruler.dump())
     assert error.min() > -100_000
-    assert np.median(error) < 10 * MS
+    assert np.median(error) < 100 * MS
 
 
 def test_one_token_answers_are_stamped_too(ruler: Ruler) -> None:

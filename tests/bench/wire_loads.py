@@ -157,9 +157,15 @@ class ScriptedServer:
         connection.close()
 
 
-def read_request(connection: socket.socket, pause: Callable[[], None] | None = None) -> bytes:
-    """One whole request, by its content-length; b"" at the connection's end."""
-    data = b""
+def read_request(
+    connection: socket.socket, pause: Callable[[], None] | None = None, begun: bytes = b""
+) -> bytes:
+    """One whole request, by its content-length; b"" at the connection's end.
+
+    pause: between two reads
+    begun: what has been read of it before
+    """
+    data = begun
     while b"\r\n\r\n" not in data:
         if not (more := connection.recv(65536)):
             return b""

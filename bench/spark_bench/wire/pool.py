@@ -150,3 +150,6 @@ class Pool:
             if connection.eof or connection.failure:
                 self._why = connection.failure or Broken("it closes the connection at once")
                 self.drop(connection)
+            elif connection.data:
+                self._why = Broken("it talks before it is asked")
+                self.drop(connection)
