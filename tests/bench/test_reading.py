@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import time
 from collections.abc import Callable
@@ -355,6 +356,32 @@ def test_reading_costs_less_than_json_loads_alone() -> None:
         assert len([json.loads(each[6:]) for each in events]) == 2002
 
     assert min(cpu(reading) for _ in range(7)) < min(cpu(loading) for _ in range(7))
+
+
+@pytest.mark.parametrize(
+    ("reads", "endpoint"),
+    [
+        pytest.param(wire.chunked([event(delta(content="x")), wire.DONE]), "chat", id="chat"),
+        pytest.param(
+            wire.chunked([event({"text": "x", "meta_info": {"completion_tokens": 1}}), wire.DONE]),
+            "generate",
+            id="generate",
+        ),
+    ],
+)
+def test_reading_leaves_nothing_that_only_garbage_collection_frees(
+    reads: list[bytes], endpoint: str
+) -> None:
+    """It is off while a run is read, and a run may have a million events."""
+    understood(reads, endpoint=endpoint)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            understood(reads, endpoint=endpoint)
+        assert gc.collect() < 20
+    finally:
+        gc.enable()
 
 
 # Failures

@@ -67,7 +67,9 @@ def deltas(data: list[bytes]) -> Deltas:
         elif chunk.text is None:
             note_odd(data[i], found)
     found.first_text = found.tokens[0] if found.tokens else -1
-    found.texts = lambda: [added[i] for i in found.tokens]
+    # Not through `found`: that would be a cycle, which only garbage collection could free.
+    tokens = found.tokens
+    found.texts = lambda: [added[i] for i in tokens]
     return found
 
 

@@ -105,7 +105,9 @@ def deltas(data: list[bytes]) -> Deltas:
             note_odd(data[i], found)
         if chunk.error:
             note_error(chunk.error, found)
-    found.texts = lambda: [_added(chunks[i]) for i in found.tokens]
+    # Not through `found`: that would be a cycle, which only garbage collection could free.
+    tokens = found.tokens
+    found.texts = lambda: [_added(chunks[i]) for i in tokens]
     return found
 
 
