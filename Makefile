@@ -12,7 +12,7 @@ SGLANG := .cache/acceptance
 # its absence is an error, never a skip.
 CLUSTER := $(shell [ "`uname -s`" = Linux ] && [ "`id -u`" = 0 ] && echo yes)
 
-.PHONY: help setup demo test test-unit acceptance check-sglang lint format lock clean
+.PHONY: help setup demo test test-unit acceptance check-sglang bench-peers lint format lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -75,6 +75,9 @@ $(SGLANG)/.complete: tests/acceptance/requirements.txt tests/acceptance/make_tin
 	@$(SGLANG)/venv/bin/python tests/acceptance/make_tiny.py $(SGLANG)/model
 	@chmod -R a+rX $(SGLANG)/model
 	@touch $@
+
+bench-peers: setup $(SGLANG)/.complete  ## our client and four others against the ruler: 30 min, 5 GB
+	@PYTHONPATH=tests/peers $(BIN)/python -m comparison $(PEERS)
 
 check-sglang:  ## hold launch lines and options against SGLang's own parser: 2.3 GB
 	@$(PYTHON) -m venv .venv-sglang
