@@ -321,3 +321,12 @@ def test_overrides_are_the_same_as_runs() -> None:
 
     names = {param.name for param in command.params}
     assert names >= set(OVERRIDES)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    from test_startup import HEAVY, python
+
+    told = python("-X", "importtime", "-m", "spark_bench", "all", "--help").stderr
+    imported = {line.rpartition("|")[2].strip() for line in told.splitlines()}
+    assert "spark_bench.cli.sections" in imported
+    assert not imported & set(HEAVY)

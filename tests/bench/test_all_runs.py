@@ -7,6 +7,7 @@ import io
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -122,6 +123,33 @@ def test_fail_fast_leaves_the_rest_for_later(fake: FakeProject) -> None:
     fake.fails()
     assert fake.all("--yes", "--resume", "out").code == 0
     assert fake.statuses == {"a": "OK", "b": "OK"}
+    told = fake.all("--dry-run", "--resume", "out").out
+    assert "0 to measure" in told
+    assert "2 done already: a, b" in told
+
+
+def test_a_project_elsewhere_and_an_inventory_from_here(fake: FakeProject, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("")
+    words = fake.words("--yes", "--models", "a", "--inventory", "mine.py")
+    done = subprocess.run(words, cwd=tmp_path, env=fake.environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    deployed = [c for c in calls(fake) if "deploy.py" in c]
+    assert deployed[0][1] == str(tmp_path / "mine.py")
+
+
+def calls(fake: FakeProject) -> list[list[str]]:
+    """The words of each of pyinfra's calls."""
+    return [json.loads(line) for line in (fake.folder / "calls.log").read_text().splitlines()]
+
+
+def test_a_full_disk_ends_it_and_restores(fake: FakeProject) -> None:
+    fake.all("--yes", "--models", "c", "--output-dir", "first")
+    fake.out.mkdir()
+    (fake.out / "results.csv").mkdir()
+    done = fake.all("--yes", "--models", "a,b")
+    assert done.code == 1
+    assert "results.csv can't be written" in done.err
+    assert fake.served == "org/c"
 
 
 def test_a_dry_run_touches_nothing(fake: FakeProject) -> None:
@@ -129,8 +157,7 @@ def test_a_dry_run_touches_nothing(fake: FakeProject) -> None:
     assert done.code == 0
     assert not fake.out.exists()
     assert fake.served == ""
-    calls = [json.loads(line) for line in (fake.folder / "calls.log").read_text().splitlines()]
-    assert {call[1] for call in calls} == {"@local"}
+    assert {call[1] for call in calls(fake)} == {"@local"}
     assert "6 to measure" in done.out
     assert "6 skipped:" in done.out
     assert "a tp=4: tensor_parallel 4 GPUs are wanted, the nodes have 2" in done.out
@@ -240,7 +267,7 @@ def test_a_second_run_into_a_folder_is_refused(fake: FakeProject) -> None:
 )
 def test_a_changed_job_is_refused(fake: FakeProject, words: list[str], told: str) -> None:
     fake.all("--yes", "--models", "a")
-    done = fake.all("--yes", "--resume", "out", *words)
+    done = fake.all("--dry-run", "--resume", "out", *words)
     assert done.code == 2
     assert told in done.err
     assert len(fake.deploys) == 1

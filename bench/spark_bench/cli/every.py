@@ -69,14 +69,14 @@ def checked(typed: dict[str, Any], given: set[str], environ: Mapping[str, str]) 
 def carry_out(asked: Asked, typed: Mapping[str, Any]) -> int:
     """Plan, ask, run, print; the exit code."""
     from spark_bench.every.announce import plan
-    from spark_bench.every.prepare import begun, estimates, planned
+    from spark_bench.every.prepare import begun, estimates, kept, planned
     from spark_bench.every.steps import Steps
     from spark_bench.every.story import NOT_AGAIN
     from spark_bench.every.story import carry_out as carry
 
     cells = planned(asked)
     load = job.job(asked, cells).load
-    told = plan(cells, asked, load, estimates(asked, load))
+    told = plan(cells, asked, load, estimates(asked, load), kept(asked, cells))
     click.echo(told, err=not typed["dry_run"])
     if typed["dry_run"]:
         return 0

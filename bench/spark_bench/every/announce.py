@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from spark_bench.display.figures import clock
 from spark_bench.every.asked import Asked
@@ -15,9 +15,15 @@ from spark_bench.every.vary import said
 HEAD = ("#", "Model", "Nodes", "TP", "Start-up", "Benchmark", "Settings")
 
 
-def plan(cells: Sequence[Cell], asked: Asked, load: Load, earlier: Mapping[str, Estimate]) -> str:
-    """All of it as text."""
-    left = [cell for cell in cells if not cell.skip]
+def plan(
+    cells: Sequence[Cell],
+    asked: Asked,
+    load: Load,
+    earlier: Mapping[str, Estimate],
+    done: Collection[str] = (),
+) -> str:
+    """All of it as text. done: names of what an earlier sitting did."""
+    left = [cell for cell in cells if not cell.skip and cell.name not in done]
     guesses = [estimate(cell, asked, earlier) for cell in left]
     table = [_line(n, *pair) for n, pair in enumerate(zip(left, guesses, strict=True), start=1)]
     total = sum(guess.seconds for guess in guesses)
@@ -29,6 +35,8 @@ def plan(cells: Sequence[Cell], asked: Asked, load: Load, earlier: Mapping[str, 
         f"about {clock(total)} (hours:minutes:seconds) in all, {how}; at most "
         f"{clock(len(left) * (asked.startup_timeout + asked.bench_timeout))} by the time-outs",
     ]
+    if done:
+        parts.append(f"{len(done)} done already: {', '.join(sorted(done))}")
     if skipped := [f"  {c.short} {c.variant}".rstrip() + f": {c.skip}" for c in cells if c.skip]:
         parts.append("\n".join([f"{len(skipped)} skipped:", *skipped]))
     parts.append(f"files: {asked.folder}")

@@ -15,6 +15,7 @@ from spark_bench.errors import BadInput
 from spark_bench.every.asked import Asked, Settings
 from spark_bench.every.output import Load
 from spark_bench.every.plan import Cell
+from spark_bench.project import inventory_file
 from spark_bench.result.machine import commit
 
 FILE = "job.json"
@@ -69,13 +70,14 @@ class JobFile(Struct, frozen=True, kw_only=True):
 def job(asked: Asked, cells: list[Cell]) -> Job:
     """Of what was asked and what came of it."""
     found = commit(asked.project)
+    inventory = inventory_file(asked.project, asked.inventory)
     profile = asked.profile
     return Job(
         client=spark_bench.__version__,
         project=str(asked.project.resolve()),
         commit=(found.sha + ("-dirty" if found.dirty else "")) if found else "",
-        inventory=str(asked.inventory),
-        settings_sha256=_digest(asked.inventory, asked.project / GROUP_DATA),
+        inventory=str(inventory),
+        settings_sha256=_digest(inventory, asked.project / GROUP_DATA),
         load=Load(
             profile=profile.name,
             num_prompts=profile.num_prompts,

@@ -34,8 +34,9 @@ class Stage:
     def deploy(self, data: Settings) -> Ended:
         """Converge the nodes."""
         asked = self.asked
-        program = project.pyinfra(asked.project)
-        return self._follow(converge.words(program, asked.inventory, data), asked.startup_timeout)
+        inventory = project.inventory_file(asked.project, asked.inventory)
+        words = converge.words(project.pyinfra(asked.project), inventory, data)
+        return self._follow(words, asked.startup_timeout)
 
     def bench(self, cell: Cell) -> tuple[Ended, Result | None, str | None]:
         """Measure what is served: how that ended, the result, and its file's name."""

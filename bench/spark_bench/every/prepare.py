@@ -55,22 +55,29 @@ def estimates(asked: Asked, load: output.Load) -> dict[str, Estimate]:
     }
 
 
+def kept(asked: Asked, made: list[Cell]) -> set[str]:
+    """Names of what a resume leaves as it is. BadInput where the folder is another job's."""
+    if not asked.resume:
+        if (asked.folder / job.FILE).exists():
+            raise BadInput(
+                f"{asked.folder} holds a run already: go on with it with --resume {asked.folder}, "
+                "or name another folder with --output-dir"
+            )
+        return set()
+    job.refuse_changed(job.read(asked.resume).job, job.job(asked, made), asked.resume)
+    found = folder.results(asked.resume)
+    return set(folder.done(asked.resume, found.results)) if found else set()
+
+
 @contextmanager
 def begun(asked: Asked, made: list[Cell], steps: Steps) -> Iterator[Run]:
-    """A run with its folder, new or gone on with."""
-    new = job.job(asked, made)
-    if asked.resume:
-        job.refuse_changed(job.read(asked.resume).job, new, asked.resume)
-    elif (asked.folder / job.FILE).exists():
-        raise BadInput(
-            f"{asked.folder} holds a run already: go on with it with --resume {asked.folder}, "
-            "or name another folder with --output-dir"
-        )
+    """A run with its folder, new or gone on with; it is ours alone meanwhile."""
     with folder.held(asked.folder):
+        kept(asked, made)
         if asked.resume:
             yield _resumed(asked, made, steps)
         else:
-            yield Run(asked, _file(asked, new), made, steps)
+            yield Run(asked, _file(asked, job.job(asked, made)), made, steps)
 
 
 def _resumed(asked: Asked, made: list[Cell], steps: Steps) -> Run:

@@ -71,6 +71,9 @@ def carry_out(run: Run) -> tuple[Results, bool]:
         interrupted = True
         run.steps.step(f"{INTERRUPTED}; the model under way is dropped")
         run.write()
+    except BenchError:  # the disk is full, say
+        run.steps.step(_restore(run))
+        raise
     try:
         run.restored = _restore(run) or run.restored
     except KeyboardInterrupt:

@@ -1,0 +1,70 @@
+"""What the project says of settings without asking a node: what `spark-bench all` plans with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from spark_bench.every.plan import Verdict
+from spark_bench.project import ask
+
+from cluster.declaration import Declared
+from cluster.feasible import feasible
+
+ROOT = Path(__file__).parents[2]
+HOSTS = (
+    Declared("spark-1", ("head",), {"model": "gpt-oss-120b"}),
+    Declared("spark-2", ("workers",), {"model": "gpt-oss-120b"}),
+)
+
+
+@pytest.mark.parametrize(
+    "case, nodes, tp, pp",
+    [
+        pytest.param({}, 2, 2, 1, id="as-declared"),
+        pytest.param({"model": 6}, 2, 2, 1, id="a-number"),
+        pytest.param({"model": "qwen7b", "head_only": True}, 1, 1, 1, id="head-alone"),
+        pytest.param({"pipeline_parallel": 2}, 2, 1, 2, id="stages"),
+        pytest.param({"model": "of/ones-own"}, 2, 2, 1, id="outside-the-catalogue"),
+        pytest.param({"mem_fraction": 0.8, "disable_cuda_graph": True}, 2, 2, 1, id="settings"),
+    ],
+)
+def test_what_can_be(case: dict[str, Any], nodes: int, tp: int, pp: int) -> None:
+    (verdict,) = feasible(HOSTS, [case]).verdicts
+    assert verdict.errors == ()
+    assert (verdict.nodes, verdict.tp, verdict.pp) == (nodes, tp, pp)
+
+
+@pytest.mark.parametrize(
+    "case, told",
+    [
+        pytest.param({"model": "qwen7c"}, "did you mean qwen7b", id="model"),
+        pytest.param({"mem_fracton": 0.8}, "did you mean mem_fraction", id="setting"),
+        pytest.param({"mem_fraction": 8}, "it must be a number between 0 and 1", id="value"),
+        pytest.param({"tensor_parallel": 4}, "4 GPUs are wanted, the nodes have 2 x 1", id="gpus"),
+        pytest.param({"tensor_parallel": 1}, "does not divide over 2 nodes", id="idle-node"),
+        pytest.param({"model": "qwen72b", "head_only": True}, "does not fit", id="memory"),
+        pytest.param({"mem_fraction": 0.2}, "does not fit", id="fraction"),
+        pytest.param({"context_length": 999_999}, "is more than gpt-oss-120b has", id="context"),
+        pytest.param({"model": "smollm2"}, "needs runtime = 'process'", id="runtime"),
+    ],
+)
+def test_what_cannot_be_is_told_with_its_reason(case: dict[str, Any], told: str) -> None:
+    (verdict,) = feasible(HOSTS, [case]).verdicts
+    assert any(told in error for error in verdict.errors), verdict.errors
+
+
+def test_each_case_has_its_own_verdict() -> None:
+    cases = [{"model": "qwen7b"}, {"model": "x"}, {"model": "qwen14b"}]
+    assert [bool(v.errors) for v in feasible(HOSTS, cases).verdicts] == [False, True, False]
+
+
+def test_the_command_line_prints_what_spark_bench_reads() -> None:
+    cases = json.dumps([{"model": n} for n in range(1, 15)])
+    data = ["--data", "light=inventories/spark.py", "--data", f"cases={cases}"]
+    printed = json.loads(ask(ROOT, ["-y", "@local", "deploys/feasible.py", *data], 60))
+    assert len(printed["verdicts"]) == 14
+    assert set(printed["verdicts"][0]) == set(Verdict.__struct_fields__)
+    assert not any(v["errors"] for v in printed["verdicts"])
