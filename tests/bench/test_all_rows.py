@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import io
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from spark_bench.every.plan import Cell
 from spark_bench.every.publish import published
 from spark_bench.every.rows import Row, row
 from spark_bench.every.status import Failure
+from spark_bench.every.steps import Steps
 from spark_bench.every.summary import by_throughput, by_ttft, summary
 from spark_bench.every.table import markdown, plain
 from spark_bench.project import Listing, Node, Rank
@@ -313,3 +315,38 @@ def test_what_changed_in_a_job(changes: dict[str, Any], told: list[str]) -> None
     if told:
         with pytest.raises(BadInput, match="the job has changed"):
             refuse_changed(a_job(), a_job(**changes), Path("out"))
+
+
+# ---- progress
+
+
+class FakeTerminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_on_a_terminal_is_one_line_below() -> None:
+    stream = FakeTerminal()
+    steps = Steps(stream)
+    steps.below("one")
+    steps.below("two")
+    steps.step("done")
+    assert stream.getvalue() == ("          one\r\x1b[K          two\r\x1b[K[   0:00] done\n")
+
+
+def test_progress_in_a_log_is_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("spark_bench.every.steps.time.monotonic", lambda: now[0])
+    stream = io.StringIO()
+    steps = Steps(stream)
+    for now[0] in (101.0, 114.0, 116.0, 117.0, 140.0):
+        steps.below(f"at {now[0]:.0f}")
+    assert stream.getvalue() == "[   0:16]   at 116\n[   0:40]   at 140\n"
+
+
+def test_progress_outlives_its_terminal() -> None:
+    stream = io.StringIO()
+    stream.close()
+    steps = Steps(io.StringIO())
+    steps.stream = stream
+    steps.step("nobody reads this")

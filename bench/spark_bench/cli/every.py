@@ -85,6 +85,7 @@ def carry_out(asked: Asked, typed: Mapping[str, Any]) -> int:
         results, interrupted = carry(run)
     _print(results, asked.folder, typed)
     if interrupted:
+        click.echo(f"to go on: spark-bench all --resume {asked.folder}", err=True)
         return INTERRUPTED
     good = all(row.status in ("OK", "SKIPPED") for row in results.results)
     return 0 if good and NOT_AGAIN not in results.restored else FAILED

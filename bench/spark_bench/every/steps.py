@@ -9,23 +9,31 @@ from typing import TextIO
 
 from spark_bench.display.figures import clock
 
+# Seconds of silence, where no terminal shows what is under way, until a line of it is kept.
+EVERY = 15.0
+
 
 class Steps:
-    """Writes to `stream`; a stream that is gone is ignored. quiet: nothing but failures."""
+    """Writes to `stream`; a stream that is gone is ignored."""
 
     def __init__(self, stream: TextIO, began: float | None = None) -> None:
         self.stream = stream
         self.began = time.monotonic() if began is None else began
         self._terminal = stream.isatty()
-        self._below = False
+        self._below, self._said = False, self.began
 
     def step(self, text: str) -> None:
         """A line that stays."""
-        self._write(f"{self._clear()}[{clock(time.monotonic() - self.began):>7}] {text}\n")
+        self._said = time.monotonic()
+        self._write(f"{self._clear()}[{clock(self._said - self.began):>7}] {text}\n")
 
     def below(self, text: str) -> None:
-        """A line that the next one takes the place of; on a terminal only."""
-        if self._terminal and (text := text.strip()):
+        """A line that the next one takes the place of; without a terminal one now and then."""
+        if not (text := text.strip()):
+            return
+        if not self._terminal and time.monotonic() - self._said >= EVERY:
+            self.step(f"  {text}")
+        elif self._terminal:
             width = shutil.get_terminal_size().columns - 12
             self._write(f"{self._clear()}          {text[:width]}")
             self._below = True
