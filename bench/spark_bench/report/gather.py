@@ -22,10 +22,12 @@ _HEAD = 400  # bytes in which a result's kind stands
 class Gathered(Struct, frozen=True):
     """What the words named.
 
+    words: as they were typed
     damaged: sentences about files in folders and globs that should be results and can't be read
     """
 
     runs: tuple[Run, ...]
+    words: tuple[str, ...] = ()
     damaged: tuple[str, ...] = ()
 
 
@@ -46,7 +48,7 @@ def gather(words: Sequence[str]) -> Gathered:
             runs[run.entry.id] = run
     if not runs:
         raise BadInput(_nothing(words, damaged))
-    return Gathered(tuple(runs[key] for key in sorted(runs)), tuple(damaged))
+    return Gathered(tuple(runs[key] for key in sorted(runs)), tuple(words), tuple(damaged))
 
 
 def _nothing(words: Sequence[str], damaged: Sequence[str]) -> str:

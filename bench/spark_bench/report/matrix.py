@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from spark_bench.display.figures import digits
 from spark_bench.expectations import Expectation
 from spark_bench.report.names import Named
 from spark_bench.report.table import NONE, Cell, Column, Table, Tone, numbers
@@ -47,12 +46,13 @@ def rank(named: Named) -> tuple[bool, bool, float]:
 
 
 def headline(runs: Sequence[Named], rooflines: Sequence[Expectation]) -> Table:
-    """A row each; rooflines: in the same order."""
+    """A row each; rooflines: in the same order, a column if one of them is known."""
+    known = any(each.share is not None for each in rooflines)
     columns = (
         Column("Model", numeric=False),
         Column("Run", numeric=False),
         *_columns(runs),
-        Column("Roofline"),
+        *((Column("Roofline", numeric=False),) if known else ()),
         Column("Failed"),
     )
     figures = _figures(runs)
@@ -61,7 +61,7 @@ def headline(runs: Sequence[Named], rooflines: Sequence[Expectation]) -> Table:
             Cell(named.model, detail=named.variant),
             Cell(f"#{named.number}", named.number, named.run.entry.load, f"#{named.anchor}"),
             *figures[index],
-            _roofline(rooflines[index]),
+            *((_roofline(rooflines[index]),) if known else ()),
             failed(named),
         )
         for index, named in enumerate(runs)
@@ -151,14 +151,18 @@ def _within(named: Named) -> str:
     figure = named.run.entry.figures.get("output_throughput")
     if not named.run.measured or figure is None or figure.low is None or figure.high is None:
         return ""
-    return f"± {digits((figure.high - figure.low) / 2)}"
+    half = (figure.high - figure.low) / 2
+    return f"± {half:,.0f}" if half >= 10 else f"± {half:.2g}"
 
 
 def _roofline(expectation: Expectation) -> Cell:
+    """The verdict; its figures are with the other expectations."""
     if expectation.share is None:
         return NONE
+    if expectation.verdict == "bound":
+        return Cell(f"{expectation.share:.0%}", detail="of the bound", href="#expectations")
     tone = _TONES.get(expectation.verdict, "")
-    return Cell(f"{expectation.share:.0%}", expectation.share, expectation.verdict, tone=tone)
+    return Cell(expectation.verdict, href="#expectations", tone=tone)
 
 
 def _profile(named: Named) -> str:
@@ -168,4 +172,4 @@ def _profile(named: Named) -> str:
 
 def _when(named: Named) -> Cell:
     when = named.run.entry.when
-    return Cell(f"{when:%Y-%m-%d %H:%M}", when.timestamp())
+    return Cell(f"{when:%Y-%m-%d}", when.timestamp(), f"{when:%H:%M}")

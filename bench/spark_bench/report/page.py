@@ -11,6 +11,7 @@ from msgspec import Struct
 from spark_bench.compare.load import read
 from spark_bench.expectations import Expectation, expectation_lines, judge
 from spark_bench.history.trend import trend
+from spark_bench.report.baseline import Baseline, beside_baseline
 from spark_bench.report.charts import cdf, load, pareto
 from spark_bench.report.charts import timeline as timeline_chart
 from spark_bench.report.charts import trend as trend_chart
@@ -61,6 +62,7 @@ class Page(Struct, frozen=True, kw_only=True):
     exact: int
     headline: Table
     matrix: Table
+    baseline: Baseline | None
     sections: tuple[Section, ...]
     expected: tuple[Expected, ...]
     remarks: tuple[Remark, ...]
@@ -99,6 +101,7 @@ def page(gathered: Gathered, title: str, made: datetime, wanted: str | None = No
         exact=sum(named.run.entry.verdict == "exact" for named in runs),
         headline=headline(leaders, [roofline for roofline, _ in found]),
         matrix=matrix(runs),
+        baseline=beside_baseline(gathered.words),
         sections=tuple(_sections(runs, leaders, chosen, indices)),
         expected=tuple(expected for _, expected in found if expected.lines),
         remarks=remarks(runs),
@@ -128,7 +131,7 @@ def _sections(
 ) -> Iterator[Section]:
     yield from _load_sections(families(runs), indices)
     if dots := front(runs):
-        lead = "Up is more throughput, left a faster first token. No run beats those on the line in both."
+        lead = "Up is more throughput, left a faster first token. Nothing beats the line in both."
         yield Section("pareto", "Pareto front", lead, (pareto.chart(dots, indices),))
     yield from _distributions(runs, leaders, indices)
     if chosen:
@@ -149,8 +152,8 @@ def _load_sections(found: Sequence[Family], indices: Mapping[str, int]) -> Itera
         told = [f"{each.label} {each.knee:g}" for each in drawn.series if each.knee is not None]
         knee = "more load than at the knee costs more latency than it gives throughput"
         notes = []
-        if len(drawn.series) < len(family.series):
-            notes.append(f"The fastest {len(drawn.series)} of {len(family.series)} are drawn.")
+        if left_out := len(family.series) - len(drawn.series):
+            notes.append(f"Not drawn: {left_out} measured at one load alone, or slower.")
         if older := sum(series.older for series in drawn.series):
             notes.append(f"Of runs at the same load the newest is drawn ({older} older left out).")
         if number == MOST_FAMILIES and len(found) > MOST_FAMILIES:

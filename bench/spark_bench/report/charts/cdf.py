@@ -70,7 +70,7 @@ def _table(key: str, title: str, runs: Sequence[tuple[str, Named]]) -> Table:
     columns = [numbers([values[place] for _, values in rows]) for place in range(len(_QUANTILES))]
     heads = ("p50", "p90", "p95", "p99", "p99.9", "max")
     return Table(
-        f"{title}: quantiles",
+        f"Quantiles of the {title.lower()}",
         (Column("Run", numeric=False), *(Column(head, "ms") for head in heads)),
         tuple(
             (Cell(name), *(column[index] for column in columns))

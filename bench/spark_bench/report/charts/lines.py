@@ -11,7 +11,7 @@ from spark_bench.report.charts.scales import Axis, spread
 from spark_bench.report.charts.theme import DASH, FONT, GROUND, INK, Layout, Spec, colour, shape
 
 _LABEL_GAP = 15
-_LONGEST_LABEL = 19
+_LONGEST_LABEL = 17
 
 
 class Point(Struct, frozen=True):
@@ -52,7 +52,7 @@ def shortened(name: str, most: int = _LONGEST_LABEL) -> str:
     """With an ellipsis in its middle, as models differ at both ends.
 
     >>> shortened("Qwen2.5-72B-Instruct-AWQ")
-    'Qwen2.5-7…truct-AWQ'
+    'Qwen2.5-…ruct-AWQ'
     """
     if len(name) <= most:
         return name
@@ -85,7 +85,7 @@ def _short(value: float) -> float:
 
 
 def _line(curve: Curve) -> Spec:
-    mark: Spec = {"type": "line", "stroke": colour(curve.index), "strokeWidth": 2, "clip": True}
+    mark: Spec = {"type": "line", "stroke": colour(curve.index), "strokeWidth": 2}
     mark |= {"strokeDash": list(DASH), "strokeWidth": 1.5} if curve.dashed else {}
     mark |= {"interpolate": "step-after"} if curve.step else {"strokeJoin": "round"}
     return {"data": _values(curve.points), "mark": mark, "encoding": _encoding()}
@@ -97,7 +97,7 @@ def _dots(curve: Curve) -> Iterator[Spec]:
         mark = {
             "type": "point",
             "shape": shape(curve.index),
-            "size": 24 if curve.dashed else 44,
+            "size": 30 if curve.dashed else 64,
             "filled": True,
             "fill": GROUND if curve.dashed else colour(curve.index),
             "stroke": colour(curve.index) if curve.dashed else GROUND,

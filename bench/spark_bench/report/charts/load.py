@@ -8,7 +8,7 @@ from spark_bench.display.figures import digits
 from spark_bench.report.charts.lines import Curve, Point, plot
 from spark_bench.report.charts.scales import Axis, fitting, loads
 from spark_bench.report.charts.svg import Chart, Legend, drawn
-from spark_bench.report.charts.theme import NARROW, WIDE
+from spark_bench.report.charts.theme import NARROW, WIDE, sign
 from spark_bench.report.curves import Family, Series
 from spark_bench.report.table import Cell, Column, Table, numbers
 
@@ -59,7 +59,9 @@ def _chart(
         alt=alt,
         svg=drawn(lambda layout: plot(curves, x, y, layout), alt, WIDE, NARROW),
         table=_table(family, title, unit, figures),
-        legend=tuple(Legend(curve.name, curve.index) for curve in curves if curve.name),
+        legend=tuple(
+            Legend(curve.name, curve.index, sign(curve.index)) for curve in curves if curve.name
+        ),
     )
 
 

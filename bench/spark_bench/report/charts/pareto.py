@@ -19,10 +19,12 @@ from spark_bench.report.charts.theme import (
     Spec,
     colour,
     shape,
+    sign,
 )
 from spark_bench.report.front import Dot, thinned
 from spark_bench.report.table import Cell, Column, Table, numbers
 
+_ROOM_LEFT = 0.8
 _LABEL_ROOM = (30, 14)  # pixels that a dot's label takes
 
 
@@ -36,7 +38,7 @@ def chart(dots: tuple[Dot, ...], indices: Mapping[str, int]) -> Chart:
     )
     left_out = f"{len(shown)} of {len(dots)} runs drawn, the front whole." if shown != dots else ""
     present = sorted({min(indices[dot.named.label], COLOURS) for dot in shown})
-    names = {min(index, COLOURS): label for label, index in reversed(indices.items())}
+    names = {min(index, COLOURS): label for label, index in reversed(list(indices.items()))}
     return Chart(
         title="Output throughput against time to first token",
         subtitle="tokens/s against median ms",
@@ -44,7 +46,8 @@ def chart(dots: tuple[Dot, ...], indices: Mapping[str, int]) -> Chart:
         svg=drawn(lambda layout: _spec(shown, indices, layout), alt, PLAIN, NARROW),
         table=_table(front),
         legend=tuple(
-            Legend(names[index] if index < COLOURS else "others", index) for index in present
+            Legend(names[index] if index < COLOURS else "others", index, sign(index))
+            for index in present
         ),
         always=True,
         note=left_out,
@@ -52,7 +55,9 @@ def chart(dots: tuple[Dot, ...], indices: Mapping[str, int]) -> Chart:
 
 
 def _spec(dots: Sequence[Dot], indices: Mapping[str, int], layout: Layout) -> Spec:
-    x = fitting((dot.ttft_ms for dot in dots), "TTFT, ms")
+    ttfts = [dot.ttft_ms for dot in dots]
+    # Labels are on the upper left of their dots, where by definition no other dot is.
+    x = fitting([*ttfts, min(ttfts) * _ROOM_LEFT], "TTFT, ms")
     y = fitting(dot.throughput for dot in dots)
     edge = Curve("", COLOURS, tuple(_point(dot) for dot in dots if dot.front), step=True)
     spec = plot([edge], x, y, layout)
@@ -93,8 +98,8 @@ def _marks(dots: Sequence[Dot], indices: Mapping[str, int], front: bool) -> Spec
         "filled": True,
         "stroke": GROUND,
         "strokeWidth": 1,
-        "size": 70 if front else 36,
-        "opacity": 1 if front else 0.5,
+        "size": 90 if front else 50,
+        "opacity": 1 if front else 0.6,
         "aria": True,
     }
     own = {name: {"field": key, "type": "nominal", "scale": None} for name, key in _OWN}
@@ -113,7 +118,7 @@ def _places() -> dict[str, Spec]:
 
 
 def _labels(values: Sequence[dict[str, object]]) -> Spec:
-    mark = {"type": "text", "dy": -11, "fontSize": FONT, "fill": INK}
+    mark = {"type": "text", "align": "right", "dx": -7, "dy": -5, "fontSize": FONT, "fill": INK}
     return {
         "data": {"values": list(values)},
         "mark": mark,

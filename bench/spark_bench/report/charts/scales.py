@@ -60,22 +60,20 @@ def linear(largest: float, title: str = "") -> Axis:
 
 
 def logarithmic(values: Iterable[float], title: str = "") -> Axis:
-    """A little wider than the values; ticks at 1, 2 and 5, fewer over many decades.
+    """From tick to tick around the values; ticks at 1, 2 and 5, fewer over many decades.
 
     >>> logarithmic([30, 900]).ticks
-    (50.0, 100.0, 200.0, 500.0)
+    (20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
     """
     found = list(values)
-    low, high = min(found) / 1.08, max(found) * 1.08
-    decades = math.log10(high / low)
-    steps = (1, 2, 5) if decades < 2.2 else (1,) if decades > 4 else (1, 3)
-    ticks = tuple(
-        float(step * 10.0**exponent)
-        for exponent in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        for step in steps
-        if low <= step * 10.0**exponent <= high
-    )
-    return Axis(low, high, ticks, True, title)
+    smallest, largest = min(found), max(found)
+    decades = math.log10(largest / smallest)
+    steps = (1, 2, 5) if decades < 2.2 else (1, 3) if decades <= 4 else (1,)
+    first, last = math.floor(math.log10(smallest)), math.ceil(math.log10(largest)) + 1
+    every = [float(step * 10.0**power) for power in range(first - 1, last + 1) for step in steps]
+    low = max(tick for tick in every if tick <= smallest)
+    high = min(tick for tick in every if tick >= largest and tick > low)
+    return Axis(low, high, tuple(tick for tick in every if low <= tick <= high), True, title)
 
 
 def loads(values: Iterable[float], title: str) -> Axis:
@@ -96,7 +94,7 @@ def spread(wanted: list[float], gap: float, low: float, high: float) -> list[flo
     """Places for labels, in the order given: near where they want to be, `gap` apart.
 
     >>> spread([50, 51, 10], 12, 0, 100)
-    [44.5, 56.5, 10.0]
+    [44.5, 56.5, 10]
     """
     order = sorted(range(len(wanted)), key=lambda index: wanted[index])
     groups: list[list[int]] = []

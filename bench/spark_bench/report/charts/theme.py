@@ -45,12 +45,12 @@ class Layout(Struct, frozen=True):
 
 
 # Half of the page's width on a desktop, and a phone's whole width.
-WIDE: Final = Layout("wide", width=364, height=220, left=48, right=136, labels=True)
+WIDE: Final = Layout("wide", width=354, height=220, left=48, right=146, labels=True)
 # The same without names beside the plot, for curves that end together.
 PLAIN: Final = Layout("wide", width=482, height=220, left=48, right=18, labels=False)
 NARROW: Final = Layout("narrow", width=272, height=210, left=44, right=14, labels=False)
 # The timeline takes the page's whole width.
-BROAD: Final = Layout("wide", width=936, height=110, left=48, right=112, labels=True)
+BROAD: Final = Layout("wide", width=904, height=110, left=48, right=144, labels=True)
 SLIM: Final = Layout("narrow", width=272, height=100, left=44, right=14, labels=False)
 
 

@@ -93,7 +93,7 @@ def _name(panel: Panel, name: str) -> str:
 
 def _table(timeline: Timeline) -> Table:
     return Table(
-        "The run over time, in short",
+        "Least, mean and most",
         (
             Column("What", numeric=False),
             Column("Unit", numeric=False),

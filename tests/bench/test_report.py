@@ -1,0 +1,285 @@
+"""What the report says: which run is the best, which make a curve, what is left out."""
+
+from __future__ import annotations
+
+import doctest
+from importlib import import_module
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from report_samples import LOADS, SLOTS, a_provenance, result, save, several, variants
+from spark_bench.errors import BadInput
+from spark_bench.load.knee import knee
+from spark_bench.metrics.intervals import Interval
+from spark_bench.report.charts.scales import fitting, spread
+from spark_bench.report.curves import families
+from spark_bench.report.front import front, thinned
+from spark_bench.report.gather import gather
+from spark_bench.report.matrix import best, matrix
+from spark_bench.report.names import Named, name
+from spark_bench.report.remarks import origins, remarks
+from spark_bench.report.run import run_of
+from spark_bench.report.table import numbers
+from spark_bench.report.timeline import choose, timeline
+from spark_bench.report.timeline import thinned as thinned_line
+from spark_bench.result.types import Result
+
+
+def named(*results: Result) -> tuple[Named, ...]:
+    return name([run_of(each, Path(f"{each.id}.json")) for each in results])
+
+
+def test_the_best_run_of_each_model_is_its_fastest_complete_one() -> None:
+    found = best(named(*several()))
+    assert [each.model for each in found] == [
+        "gpt-oss-120b",
+        "Qwen2.5-72B-Instruct-AWQ",
+        "Llama-3.3-70B-Instruct",
+        "DeepSeek-R1",
+    ]
+    throughputs = [each.run.value("output_throughput") for each in named(*several())]
+    assert found[0].run.value("output_throughput") == max(filter(None, throughputs))
+
+
+def test_a_partial_run_stands_for_its_model_only_where_there_is_no_other() -> None:
+    fast = replace(result(1, concurrency=8), status="partial", reason="Ctrl-C")
+    slow = result(0, concurrency=1)
+    assert best(named(fast, slow))[0].run.entry.id == slow.id
+    assert best(named(fast))[0].run.entry.id == fast.id
+
+
+def test_a_run_of_which_all_failed_is_a_row_without_figures_with_the_kinds() -> None:
+    table = matrix(named(result(failure="http_503"), result(1)))
+    heads = [column.head for column in table.columns]
+    row = next(row for row in table.rows if row[heads.index("Failed")].value)
+    assert row[heads.index("Failed")].text == "16 of 16"
+    assert row[heads.index("Failed")].detail == "16 http_503"
+    assert {row[heads.index(head)].text for head in ("Output", "TTFT p50", "ITL p99")} == {"-"}
+
+
+def test_every_run_is_in_the_matrix_once_and_can_be_linked_to() -> None:
+    runs = named(*several(), *several())
+    table = matrix(runs)
+    assert len(table.rows) == len(runs) == len(set(table.anchors))
+
+
+def test_a_figures_interval_is_beside_it() -> None:
+    within = Interval(estimate=100.0, low=96.0, high=104.0, n=5, method="student-t", median=100.0)
+    run = result(intervals={"output_throughput": within})
+    assert "± 4" in [cell.detail for cell in matrix(named(run)).rows[0]]
+
+
+def test_curves_are_of_runs_that_differ_in_their_load_alone() -> None:
+    other = result(50, concurrency=2)
+    other = replace(other, config=replace(other.config, input_len=4096))
+    (found,) = families(named(*several(), other))
+    by_label = {series.label: series for series in found.series}
+    assert by_label["gpt-oss-120b"].loads == tuple(map(float, LOADS))
+    assert all(each.run.config.input_len == 128 for each in by_label["gpt-oss-120b"].runs)
+
+
+def test_a_rate_makes_curves_too() -> None:
+    runs = []
+    for index, rate in enumerate((1.0, 2.0, 4.0)):
+        each = result(index)
+        config = replace(each.config, request_rate=rate, concurrency=None)
+        runs.append(replace(each, config=config))
+    (found,) = families(named(*runs))
+    assert (found.over, found.series[0].loads) == ("request_rate", (1.0, 2.0, 4.0))
+
+
+def test_the_knee_is_that_of_a_sweep() -> None:
+    (found,) = families(named(*several()))
+    for series in found.series[:2]:
+        points = [each.run.at(load) for load, each in zip(series.loads, series.runs, strict=True)]
+        wanted = knee(points)
+        assert wanted and series.knee == wanted.value == SLOTS
+
+
+def test_of_runs_at_one_load_the_newest_is_drawn() -> None:
+    old, new, other = result(0), result(1), result(2, concurrency=8)
+    (found,) = families(named(new, old, other))
+    assert [each.run.entry.id for each in found.series[0].runs] == [new.id, other.id]
+    assert found.series[0].older == 1
+
+
+def test_failed_and_partial_runs_are_not_in_curves_nor_on_the_front() -> None:
+    failed = result(0, concurrency=1, failure="cut")
+    partial = replace(result(1, concurrency=2), status="partial")
+    assert not families(named(failed, partial))
+    assert not front(named(failed, partial))
+
+
+def test_variants_of_a_model_are_told_apart_by_what_differs() -> None:
+    (found,) = families(named(*variants()))
+    assert [series.label for series in found.series] == ["gpt-oss-120b tp=1", "gpt-oss-120b tp=2"]
+
+
+_figures = st.lists(st.tuples(st.floats(1, 1e4), st.floats(1, 1e4)), min_size=1, max_size=30)
+
+
+@given(_figures)
+def test_the_front_is_what_no_other_beats(figures: list[tuple[float, float]]) -> None:
+    base = result()
+    runs = named(
+        *(
+            replace(
+                base,
+                id=f"{index:04}",
+                summary=_with(base, median_ttft_ms=ttft, output_throughput=throughput),
+            )
+            for index, (ttft, throughput) in enumerate(figures)
+        )
+    )
+    for dot in front(runs):
+        beaten = any(
+            ttft <= dot.ttft_ms
+            and throughput >= dot.throughput
+            and (ttft, throughput) != (dot.ttft_ms, dot.throughput)
+            for ttft, throughput in figures
+        )
+        assert not (dot.front and beaten)
+        twins = [
+            d for d in front(runs) if (d.ttft_ms, d.throughput) == (dot.ttft_ms, dot.throughput)
+        ]
+        assert beaten or any(twin.front for twin in twins)
+
+
+def test_thinning_keeps_the_front() -> None:
+    base = result()
+    runs = named(
+        *(
+            replace(
+                base,
+                id=f"{index:04}",
+                summary=_with(base, median_ttft_ms=10.0 + index, output_throughput=1000.0 - index),
+            )
+            for index in range(700)
+        )
+    )
+    dots = front(runs)
+    kept = thinned(dots)
+    assert [dot for dot in dots if dot.front] == [dot for dot in kept if dot.front]
+    assert len(kept) <= 251
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=3000), st.integers(2, 500))
+def test_a_thinned_line_keeps_its_peaks(values: list[float], most: int) -> None:
+    line = tuple((float(index), value) for index, value in enumerate(values))
+    found = thinned_line(line, most)
+    assert len(found) <= most or len(found) == len(line)
+    assert set(found) <= set(line)
+    assert list(found) == sorted(found)
+    assert max(y for _, y in found) == max(values)
+    assert min(y for _, y in found) == min(values)
+
+
+def test_the_timeline_is_of_the_newest_run_with_samples_or_of_the_one_wanted() -> None:
+    untimed = replace(result(3), server=None, nodes=None)
+    runs = named(result(0), result(1), untimed)
+    newest = choose(runs, None)
+    assert newest and newest.run.entry.id == result(1).id
+    wanted = choose(runs, result(0).id[:15])
+    assert wanted and wanted.run.entry.id == result(0).id
+    for word, words in (("x", "none of these"), ("2026", "several"), (untimed.id, "no samples")):
+        with pytest.raises(BadInput, match=words):
+            choose(runs, word)
+    assert choose(named(untimed), None) is None
+
+
+def test_a_timeline_has_queue_running_throughput_and_the_power_of_each_node(
+    tmp_path: Path,
+) -> None:
+    save([result(concurrency=32)], tmp_path)
+    (only,) = name(gather([str(tmp_path)]).runs)
+    found = timeline(only)
+    lines = {(panel.title, line) for panel in found.panels for line, _ in panel.lines}
+    assert lines == {
+        ("Requests", "running"),
+        ("Requests", "queued"),
+        ("Generated", ""),
+        ("GPU power", "spark-1"),
+        ("GPU power", "spark-2"),
+    }
+
+
+def test_what_is_true_of_several_runs_is_said_once_with_the_worst_first() -> None:
+    note = ("The clock was set.",)
+    runs = named(*(result(i, notes=note) for i in range(3)), result(9, failure="timeout"))
+    found = remarks(runs)
+    assert [(each.about, len(each.runs)) for each in found] == [("Failed requests", 1), ("Note", 3)]
+    assert found[0].cure
+
+
+def test_a_kind_of_failure_that_this_version_does_not_know_is_still_told() -> None:
+    odd = result(failure="cut")
+    odd = replace(odd, summary=_with(odd, failures={"moonshine": 16}))
+    assert "moonshine" in remarks(named(odd))[0].text
+
+
+def test_runs_with_the_same_provenance_share_it() -> None:
+    other = replace(a_provenance(), deployment=None)
+    found = origins(named(result(0), result(1), result(2, provenance=other)))
+    assert [len(about.runs) for _, about in found] == [2, 1]
+
+
+def test_folders_files_and_globs_give_each_result_once(tmp_path: Path) -> None:
+    folder = save(several()[:4], tmp_path / "some" / "deeper")
+    (tmp_path / "other.json").write_text('{"not": "ours"}')
+    file = next(iter(folder.iterdir()))
+    words = [str(tmp_path), str(file), f"{folder}/*.json"]
+    assert len(gather(words).runs) == 4
+
+
+def test_a_damaged_file_is_told_in_a_folder_and_refused_by_name(tmp_path: Path) -> None:
+    folder = save(several()[:2], tmp_path)
+    broken = sorted(folder.iterdir())[0]
+    broken.write_bytes(broken.read_bytes()[:-100])
+    found = gather([str(folder)])
+    assert len(found.runs) == 1
+    assert broken.name in found.damaged[0]
+    with pytest.raises(BadInput, match=broken.name):
+        gather([str(broken)])
+
+
+@pytest.mark.parametrize("words", [(), ("nowhere",), (".",)], ids=["default", "missing", "empty"])
+def test_no_result_is_an_error_with_a_cure(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput, match=r"spark-bench run|result file"):
+        gather(words)
+
+
+@given(st.lists(st.floats(0, 200), max_size=9), st.floats(8, 16))
+def test_labels_are_moved_apart_and_stay_inside(wanted: list[float], gap: float) -> None:
+    places = spread(wanted, gap, 0, 200)
+    ordered = sorted(places)
+    assert all(b - a >= gap - 1e-6 for a, b in pairwise(ordered))
+    assert all(-1e-6 <= place <= 200 + 1e-6 for place in places)
+
+
+@given(st.lists(st.floats(1e-3, 1e7), min_size=1, max_size=50))
+def test_an_axis_holds_its_values_and_has_ticks(values: list[float]) -> None:
+    axis = fitting(values)
+    assert axis.low <= min(values) and max(values) <= axis.high * (1 + 1e-9)
+    assert 2 <= len(axis.ticks) <= 12
+    assert all(axis.low <= tick <= axis.high * (1 + 1e-9) for tick in axis.ticks)
+
+
+def test_figures_of_a_column_have_as_many_decimals() -> None:
+    assert [cell.text for cell in numbers([1234.5, None, 98.76])] == ["1,234", "-", "99"]
+
+
+@pytest.mark.parametrize("module", ["names", "table", "timeline", "charts.scales", "charts.lines"])
+def test_examples_in_docstrings_hold(module: str) -> None:
+    found = doctest.testmod(import_module(f"spark_bench.report.{module}"))
+    assert found.attempted and not found.failed
+
+
+def _with(run: Result, **changes: object) -> object:
+    return replace(run.summary, **changes)
