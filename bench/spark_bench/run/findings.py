@@ -20,6 +20,7 @@ def findings(options: RunOptions, repeats: Sequence[Measured]) -> Iterator[str]:
         yield from _cached(requests)
     if options.duration:
         yield from _duration(options.duration, repeats)
+    yield from dict.fromkeys(f"{m.note}; they stayed in memory" for m in repeats if m.note)
 
 
 def _duration(seconds: float, repeats: Sequence[Measured]) -> Iterator[str]:

@@ -39,6 +39,7 @@ class Measured:
     started_ns: when its load began; the requests' times are on the same clock
     lasted: seconds from there until the last request was over
     unsent: requests whose turn did not come
+    note: why responses were kept in memory that should have gone to a temporary file; "": they went
     """
 
     repeat: Repeat
@@ -47,6 +48,7 @@ class Measured:
     lasted: float
     unsent: int
     interrupted: bool
+    note: str = ""
 
 
 def measure(options: RunOptions, scene: Scene, load: Load, number: int, label: str) -> Measured:
@@ -75,6 +77,7 @@ def measure(options: RunOptions, scene: Scene, load: Load, number: int, label: s
         (recording.ended_ns - recording.started_ns) / 1e9,
         len(load.jobs) - len(requests),
         recording.interrupted,
+        recording.store.note,
     )
 
 

@@ -1,0 +1,27 @@
+"""What a run tells beside its figures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from spark_bench.cli import main
+from spark_bench.ruler.ruler import Ruler
+from spark_bench.wire import store
+
+
+def test_no_room_for_responses_is_told_and_loses_nothing(
+    ruler: Ruler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store.tempfile, "tempdir", str(tmp_path / "missing"))
+    monkeypatch.setattr(store.Store.__init__, "__defaults__", (1000,))
+    ruler.configure(ttft_us=1000, itl_us=200)
+    path = tmp_path / "run.json"
+    shape = ("-n", "4", "-i", "8", "-o", "32", "--no-metrics", "--no-history")
+    told = CliRunner().invoke(main, ["run", "--url", ruler.url, *shape, "--output", str(path)])
+    assert told.exit_code == 0, told.output
+    result = json.loads(path.read_text())
+    assert result["summary"]["total_output_tokens"] == 4 * 32
+    assert [note for note in result["notes"] if "stayed in memory" in note]
