@@ -1,6 +1,8 @@
 """What really came from a server, and when: a pass-through on loopback that keeps the bytes.
 
-It shares nothing with spark-bench, so that figures computed from its log are a second opinion.
+It shares nothing with spark-bench, so that figures computed from its log are a second opinion. An
+answer's bytes count from when they are passed on, a request from when the kernel had it for us: the
+time that this program was kept waiting is in neither.
 """
 
 from __future__ import annotations
@@ -9,6 +11,8 @@ import json
 import re
 import selectors
 import socket
+import struct
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,11 +23,14 @@ from typing import Any
 
 EVENT = re.compile(rb"data: (\{.*?\})\n\n", re.DOTALL)
 READ = 65536
+# Linux' SO_TIMESTAMPNS, which Python has no name for: the kernel's receive time beside the bytes.
+STAMPED = 35
+TIMESPEC = struct.Struct("@qq")
 
 
 @dataclass
 class Exchange:
-    """A request and what came for it; `arrivals`: (perf_counter_ns, bytes), each as it came."""
+    """A request and what came for it; `arrivals`: (time_ns, bytes), each as it came."""
 
     asked_ns: int
     request: bytes
@@ -78,6 +85,8 @@ class ServerLog(threading.Thread):
         self.server = server
         self.exchanges: list[Exchange] = []
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        if sys.platform == "linux":
+            self._listener.setsockopt(socket.SOL_SOCKET, STAMPED, 1)  # what it accepts inherits it
         self.port: int = self._listener.getsockname()[1]
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ)
@@ -118,9 +127,9 @@ class ServerLog(threading.Thread):
         if other is None:
             return
         try:
-            came = sock.recv(READ)
-            now = time.perf_counter_ns()
+            came, ancillary, _, _ = sock.recvmsg(READ, 64)
             if came:
+                now = _received(ancillary) if to_server else time.time_ns()
                 self._note(sock, other, to_server, now, came)
                 other.sendall(came)
                 return
@@ -141,6 +150,14 @@ class ServerLog(threading.Thread):
             self.exchanges.append(self._latest[sock])
         else:
             self._latest[sock].request += came
+
+
+def _received(ancillary: list[tuple[int, int, bytes]]) -> int:
+    """When the kernel had it, by its stamp; now, without one."""
+    if not ancillary:
+        return time.time_ns()
+    seconds, nanoseconds = TIMESPEC.unpack(ancillary[0][2])
+    return int(seconds * 10**9 + nanoseconds)
 
 
 @contextmanager
