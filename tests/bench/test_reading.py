@@ -234,6 +234,18 @@ def test_a_first_delta_that_counts_too_many_hid_some(
     assert counts(request) == (shared, "usage", hidden, grown[-1])
 
 
+def test_a_role_may_have_counted_the_first_token_already() -> None:
+    role = delta(role="assistant", content="", usage=1)
+    told = [role, delta(content="x", usage=1), delta(content="y", usage=2)]
+    assert counts(streamed(*told, END, usage(2))) == ([1, 1], "usage", 0, 2)
+
+
+@pytest.mark.parametrize("each", [0, 2], ids=["none-till-the-end", "the-total-all-along"])
+def test_counts_that_do_not_grow_are_none(each: int) -> None:
+    told = [delta(content="x", usage=each), delta(content="y", usage=each)]
+    assert counts(streamed(*told, END, usage(2))) == ([1, 1], "chunk", 0, 2)
+
+
 @pytest.mark.parametrize(
     ("texts", "total", "finish", "expected"),
     [

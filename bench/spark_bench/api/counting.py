@@ -66,7 +66,8 @@ def _untold(found: Deltas, count: Callable[[str], int] | None) -> Counted:
 
 
 def _by_usage(found: Deltas, total: int) -> Counted | None:
-    """From counts that grow with each event; None where a token bearing event tells none.
+    """From counts that grow with each event; None where a token bearing event tells none, and where
+    they don't grow with the text: a server may tell 0, or the total, all along.
 
     Tokens that came without text belong to the next event with text, those before the first to
     nobody: they are hidden, as those after the last are.
@@ -75,10 +76,12 @@ def _by_usage(found: Deltas, total: int) -> Counted | None:
         return None
     so_far = {i: usage.completion_tokens for i, usage in found.usages}
     grown = [so_far.get(i) for i in found.tokens]
-    if None in grown:
+    if None in grown or not grown[0] or (len(grown) > 1 and grown[0] == grown[-1]):
         return None
     earlier = takewhile(lambda told: told[0] < found.tokens[0], found.usages)
     before = max((usage.completion_tokens or 0 for _, usage in earlier), default=0)
+    # The first text is a token, even where the event before it (a role) has counted that.
+    before = min(before, grown[0] - 1)
     counts = np.diff(np.array(grown, np.int64), prepend=before).astype(np.int32)
     if counts.min() < 0 or before + counts.sum() > total:
         return None
