@@ -67,9 +67,10 @@ def test_in_the_order_of_the_times(tmp_path: Path) -> None:
 
 def test_faster_and_fewer(tmp_path: Path) -> None:
     file = written(tmp_path, *({**MOONCAKE, "timestamp": ms} for ms in (1000, 3000, 7000)))
-    assert trace.timings(trace.read(file)) == [Timing(0.0), Timing(2.0), Timing(6.0)]
-    assert trace.timings(trace.read(file, speed=4.0)) == [Timing(0.0), Timing(0.5), Timing(1.5)]
-    assert trace.timings(trace.read(file, limit=2)) == [Timing(0.0), Timing(2.0)]
+    start = 1e-9  # not 0.0, which would be "whenever there is a slot"
+    assert trace.timings(trace.read(file)) == [Timing(start), Timing(2.0), Timing(6.0)]
+    assert trace.timings(trace.read(file, speed=4.0)) == [Timing(start), Timing(0.5), Timing(1.5)]
+    assert trace.timings(trace.read(file, limit=2)) == [Timing(start), Timing(2.0)]
     assert len(trace.read(file, limit=9)) == 3
 
 

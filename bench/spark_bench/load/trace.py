@@ -19,6 +19,8 @@ _MOONCAKE = '{"timestamp": MILLISECONDS, "input_length": N, "output_length": N, 
 _PLAIN = '{"at": SECONDS, "input_len": N, "output_len": N, "prompt": TEXT or "messages": [...]}'
 # So much of a line is shown.
 _SHOWN = 60
+# A Timing at 0.0 is due whenever there is a slot; what a trace has at its start is due then.
+_AT_ONCE = 1e-9
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -97,8 +99,8 @@ def read(path: Path, *, speed: float = 1.0, limit: int | None = None) -> list[En
 
 
 def timings(entries: Sequence[Entry]) -> list[Timing]:
-    """When each entry is due, by index."""
-    return [Timing(at=entry.at) for entry in entries]
+    """When each entry is due, by index; none at 0.0, so that a wait for a slot counts for all."""
+    return [Timing(at=max(entry.at, _AT_ONCE)) for entry in entries]
 
 
 def _entries(path: Path) -> list[Entry]:
