@@ -162,6 +162,13 @@ def test_repeats_differ_from_each_other(awkward: AwkwardServer, tmp_path: Path) 
     assert len(set(both)) == 12
 
 
+def test_points_of_a_sweep_share_no_prompt(awkward: AwkwardServer, tmp_path: Path) -> None:
+    sweep = ["--sweep", "rate=200,300"]
+    both = [sent(awkward, tmp_path / str(n), *sweep, last=12) for n in range(2)]
+    assert len(set(both[0])) == 12
+    assert both[0] == both[1]  # and are the same again in another sweep
+
+
 def test_a_cache_hit_is_one_prompt_for_all(awkward: AwkwardServer, tmp_path: Path) -> None:
     both = sent(awkward, tmp_path, "--cache", "hit", "--repeat", "2", last=12)
     assert len(set(both)) == 1
@@ -195,6 +202,16 @@ def test_a_mooncake_trace_is_replayed(ruler: Ruler, tmp_path: Path) -> None:
     config = ran.result.config
     assert (config.num_prompts, config.input_len, config.request_rate) == (3, None, None)
     assert config.dataset and (config.dataset.format, config.dataset.speed) == ("trace", 2.0)
+
+
+def test_those_at_the_start_of_a_trace_wait_for_slots_too(ruler: Ruler, tmp_path: Path) -> None:
+    """Four at once and one slot of 12 ms: first come, first served, and none omitted."""
+    lines = [{"at": at, "input_len": 20, "output_len": 8} for at in (3, 3, 3, 3, 3.005)]
+    trace = written(tmp_path / "trace.jsonl", *lines)
+    ran = loaded(ruler, tmp_path / "run", "--trace", trace, "-c", "1")
+    assert starts_ms(ran, "scheduled_ns") == pytest.approx([0, 0, 0, 0, 5], abs=0.1)
+    by_turn = sorted(ran.requests, key=lambda request: request.sent_ns)
+    assert [request.index for request in by_turn] == [0, 1, 2, 3, 4]
 
 
 def test_a_trace_of_texts_as_far_as_n(awkward: AwkwardServer, tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from awkward_network import tls_contexts
 from awkward_server import AwkwardServer
 from run_here import Ran, run, short
 from spark_bench.ruler.ruler import Ruler
+from spark_bench.server.lines import Job
+from spark_bench.server.sampling import Sampling
 
 QUIET = ["--quiet", "--no-metrics"]
 NO_EOS = "the server takes no ignore_eos: answers may end before --output-len"
@@ -229,6 +231,24 @@ def test_a_key_opens_and_is_never_told(awkward: AwkwardServer, tmp_path: Path, s
     assert KEY not in ran.out + ran.err and KEY.encode() not in kept
     # The server's metrics, models and prompts were all asked for with it.
     assert {call.headers.get("authorization") for call in awkward.calls} == {f"Bearer {KEY}"}
+
+
+def test_a_key_is_not_handed_on(
+    awkward: AwkwardServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handed, start = list[bytes](), Sampling.start
+
+    def noted(job: Job) -> Sampling:
+        sampling = start(job)
+        handed.append(Path(f"/proc/{sampling._process.pid}/environ").read_bytes())
+        return sampling
+
+    monkeypatch.setattr(Sampling, "start", noted)
+    env = {"SPARK_BENCH_API_KEY": KEY, "OTHER": "there"}
+    ran = run(awkward.at("needs_key"), *short(o=4), here=tmp_path, env=env)
+    assert ran.code == 0, ran.err
+    assert len(handed) == 1 and b"OTHER=there" in handed[0]
+    assert KEY.encode() not in handed[0]
 
 
 # ---- what goes before --------------------------------------------------------------------------

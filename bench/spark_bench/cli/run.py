@@ -41,5 +41,9 @@ def command(**typed: Any) -> None:
 
     from spark_bench.cli.check import options
     from spark_bench.cli.finish import carry_out
+    from spark_bench.cli.secret import VARIABLE
 
-    carry_out(options(typed, os.environ))
+    checked = options(typed, os.environ)
+    # The key is for the server: what is started from here (the sampler, ssh, git) needs none.
+    os.environ.pop(VARIABLE, None)
+    carry_out(checked)

@@ -19,6 +19,8 @@ from spark_bench.run.asking import Agreed
 
 # Connections opened beforehand for a load that says nothing of how many it needs.
 CONNECTIONS = 64
+# What is due within this time after the start, in seconds, needs a connection each.
+AT_ONCE = 0.001
 
 
 def derived(seed: int, *what: object) -> int:
@@ -72,7 +74,7 @@ def connections(load: Load) -> int:
     most = max((step.slots for step in load.steps), default=None)
     if most is not None:
         return min(most, len(load.jobs))
-    at_once = sum(1 for job in load.jobs if job.timing.at == 0 and job.timing.after is None)
+    at_once = sum(1 for job in load.jobs if job.timing.at < AT_ONCE and job.timing.after is None)
     return max(at_once, min(CONNECTIONS, len(load.jobs)))
 
 
@@ -98,9 +100,19 @@ def _prompts(
         options.prefix_groups,
         options.turns,
     )
-    # With --cache hit the repeats share their prompt, too: it is in the cache from the first on.
-    content = derived(options.seed, "repeat", 0) if options.cache == "hit" else seed
+    content = _content(options, seed)
     return compose(shape, tokens, content, agreed.overhead)[: profile.num_prompts]
+
+
+def _content(options: RunOptions, seed: int) -> int:
+    """The seed of made-up prompts; `seed` is the repeat's."""
+    if options.cache == "hit":
+        # The repeats share their prompt, too: it is in the cache from the first on.
+        return derived(options.seed, "repeat", 0)
+    if options.sweep:
+        # Each point has prompts of its own, lest a prefix cache has them from the one before.
+        return derived(seed, options.profile.concurrency, options.profile.request_rate)
+    return seed
 
 
 def _timings(options: RunOptions, prompts: Sequence[Prompt], seed: int) -> list[Timing]:
