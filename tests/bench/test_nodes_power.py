@@ -124,6 +124,21 @@ def test_before_the_first_and_after_the_last_sample_the_power_is_taken_to_stay()
     assert readings.integral([(0, 10.0), (S, 20.0)], 2 * S, 3 * S) == pytest.approx(20.0)
 
 
+@pytest.mark.parametrize(
+    ("ats", "known"),
+    [
+        pytest.param((0, 4), False, id="before and after"),
+        pytest.param((0, 2, 4), True, id="one within"),
+    ],
+)
+def test_a_run_between_two_samples_has_no_energy(ats: tuple[int, ...], known: bool) -> None:
+    told = [NodeSample(at_ns=at * S, power_w=4.0) for at in ats]
+    node = readings.node_samples("spark-1", told, 1 * S, 3 * S)
+    assert (node.energy_joules, node.power_w) == (
+        (8.0, Extent(4.0, 4.0)) if known else (None, None)
+    )
+
+
 def test_an_unknown_sample_is_bridged_and_an_unknown_power_is_none() -> None:
     assert readings.integral([(0, 10.0), (S, None), (2 * S, 10.0)], 0, 2 * S) == pytest.approx(20.0)
     assert readings.integral([(0, None)], 0, S) is None

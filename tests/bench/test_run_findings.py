@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from made_requests import answer
 from spark_bench.cli import main
 from spark_bench.ruler.ruler import Ruler
+from spark_bench.run.findings import _cached
 from spark_bench.wire import store
 
 
@@ -25,3 +27,17 @@ def test_no_room_for_responses_is_told_and_loses_nothing(
     result = json.loads(path.read_text())
     assert result["summary"]["total_output_tokens"] == 4 * 32
     assert [note for note in result["notes"] if "stayed in memory" in note]
+
+
+@pytest.mark.parametrize(
+    ("cached", "told"),
+    [
+        pytest.param(24, False, id="the template alone"),
+        pytest.param(28, False, id="a page further"),
+        pytest.param(63, True, id="the content too"),
+        pytest.param(None, False, id="not told"),
+    ],
+)
+def test_a_prefix_cache_that_knew_the_prompts(cached: int | None, told: bool) -> None:
+    requests = [answer(i, prompt_tokens=64, cached_tokens=cached) for i in range(3)]
+    assert any("--seed" in note for note in _cached(requests, 24)) == told

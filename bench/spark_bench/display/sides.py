@@ -12,7 +12,8 @@ from spark_bench.result.sides import NodeFigures, Nodes, Range, ServerFigures
 def server(figures: ServerFigures) -> Iterator[tuple[str, str]]:
     """Its queue and cache, then where the time went."""
     parts = [
-        _range("running", figures.running),
+        # A gauge that never saw a request was not set while they ran (SGLang does it now and then).
+        _range("running", figures.running) if figures.running and figures.running.max else "",
         _range("queued", figures.queued),
         _share("KV cache in use", figures.token_usage.max if figures.token_usage else None),
         _share("prefix cache hits", figures.cache_hit_rate),

@@ -97,7 +97,7 @@ def _measured(options: RunOptions, scene: Scene) -> Kept:
         config(options, server, scene.agreed),
         provenance,
         repeats,
-        [*server.notes, *scene.agreed.notes, *notes, *findings(options, repeats)],
+        [*server.notes, *scene.agreed.notes, *notes, *findings(options, scene.agreed, repeats)],
         reason=reason,
         point=_point(options) if options.sweep else "",
     )

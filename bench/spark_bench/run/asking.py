@@ -96,7 +96,12 @@ def agree(options: RunOptions, reached: Reached, tokens: Tokens) -> Agreed:
         place = f"{reached.url}{spoken.path}"
         raise Unreachable(f"{place}: {first.detail}: {failures.cure(first.failure)}")
     rest = [ask(reached, agreed, prompt, options.timeout) for prompt in prompts[1:]]
-    return _learn(agreed, prompts, [first, *rest], options)
+    learned = _learn(agreed, prompts, [first, *rest], options)
+    if tokens.exact and not learned.overhead.steady:
+        other = f"the server counts some texts otherwise than {tokens.name}, so prompts may differ "
+        cure = "in length from what was asked: give the served model's with --tokenizer"
+        return replaced(learned, notes=(*learned.notes, other + cure))
+    return learned
 
 
 def ask(reached: Reached, agreed: Agreed, prompt: Prompt, timeout: float) -> Request:

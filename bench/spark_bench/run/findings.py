@@ -6,18 +6,20 @@ from collections.abc import Iterator, Sequence
 
 from spark_bench.cli.options import RunOptions
 from spark_bench.record import Request
+from spark_bench.run.asking import Agreed
 from spark_bench.run.measure import Measured
 
-# A template's few tokens are found in a cache by every prompt; more than this is content.
+# Of the contents' tokens. What the template puts before them is found in a cache by every prompt,
+# and a page of a cache may reach some tokens further.
 CACHED = 0.2
 
 
-def findings(options: RunOptions, repeats: Sequence[Measured]) -> Iterator[str]:
+def findings(options: RunOptions, agreed: Agreed, repeats: Sequence[Measured]) -> Iterator[str]:
     """Sentences; none for a run as it should be."""
     requests = [r for m in repeats for r in m.requests if r.ok]
     yield from _counting(requests)
     if options.cache == "miss" and not (options.shared_prefix or options.turns > 1):
-        yield from _cached(requests)
+        yield from _cached(requests, agreed.overhead.first)
     if options.duration:
         yield from _duration(options.duration, repeats)
     yield from dict.fromkeys(f"{m.note}; they stayed in memory" for m in repeats if m.note)
@@ -44,12 +46,13 @@ def _counting(requests: Sequence[Request]) -> Iterator[str]:
         )
 
 
-def _cached(requests: Sequence[Request]) -> Iterator[str]:
-    told = [r for r in requests if r.cached_tokens is not None and r.prompt_tokens]
-    prompt = sum(r.prompt_tokens for r in told)
-    cached = sum(r.cached_tokens or 0 for r in told)
-    if prompt and cached > CACHED * prompt:
+def _cached(requests: Sequence[Request], template: int) -> Iterator[str]:
+    told = [r for r in requests if r.cached_tokens is not None]
+    content = sum(max(0, r.prompt_tokens - template) for r in told)
+    cached = sum(max(0, (r.cached_tokens or 0) - template) for r in told)
+    if cached > CACHED * content:
         yield (
-            f"{cached / prompt:.0%} of the prompt tokens were found in the server's prefix cache, "
-            "though none should be: an earlier run had the same prompts; give another --seed"
+            f"{cached / content:.0%} of the prompts' contents was found in the server's prefix "
+            "cache, though none should be: an earlier run had the same prompts; give another "
+            "--seed"
         )

@@ -43,7 +43,8 @@ class NodeSamples(Struct, frozen=True, omit_defaults=True):
     """One node over the run.
 
     samples: at most LIMIT, evenly chosen; the figures are made of all
-    energy_joules: of its GPUs over the window; None where their power is not known
+    energy_joules: of its GPUs over the window; None where their power is not known, or was not
+        sampled within it
     memory_used_bytes: of the node, which a GB10's GPU shares
     received_bytes, sent_bytes: over RDMA between the first and the last sample
     """
@@ -125,6 +126,8 @@ def node_samples(name: str, told: Sequence[NodeSample], begin_ns: int, end_ns: i
         return [(s.at_ns, value(s)) for s in told]
 
     power = over(lambda s: s.power_w)
+    if not any(begin_ns <= at <= end_ns for at, _ in power):
+        power = []  # of before and after a short run: idle, and no measure of it
     return NodeSamples(
         name=name,
         samples=thinned(told),
