@@ -11,20 +11,19 @@ from itertools import pairwise
 from pathlib import Path
 from random import Random
 
-import msgspec
 import pytest
 import spark_bench
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spark_bench.errors import BadInput
-from spark_bench.prompts.calibrate import Lengths, Overhead, calibrate, check
+from spark_bench.prompts.calibrate import Overhead, calibrate
 from spark_bench.prompts.compose import Shape, compose
 from spark_bench.prompts.fitting import Draft, fit, smallest
 from spark_bench.prompts.library import LibraryTokens
 from spark_bench.prompts.probe import overhead, probes
 from spark_bench.prompts.tokens import ApproximateTokens
 from spark_bench.prompts.words import Words
-from spark_bench.record import Prompt, Request
+from spark_bench.record import Prompt
 from tiny_tokenizers import KINDS, tiny
 
 BLOCK = 16  # tokens; the smallest block of a paged prefix cache in use
@@ -278,46 +277,3 @@ def test_calibrate(
     first: list[tuple[int, int]], second: list[tuple[int, int]], expected: Overhead
 ) -> None:
     assert calibrate(first, second) == expected
-
-
-def request(asked: int | None, counted: int, failure: str = "", usage: bool = True) -> Request:
-    return Request(
-        0, asked_input=asked, prompt_tokens=counted, failure=failure, usage=usage, asked_output=1
-    )
-
-
-def test_lengths_as_asked_are_exact() -> None:
-    lengths = check([request(64, 64), request(128, 128)], tiny("unigram"))
-    assert lengths == Lengths(True, "tiny unigram", 2, 192, 192, {0: 2})
-
-
-def test_lengths_that_differ_are_told_by_how_much() -> None:
-    requests = [
-        request(64, 64),
-        request(64, 66),
-        request(64, 66),
-        request(64, 63),
-        request(None, 99),
-        request(64, 0, failure="http_500"),
-        request(64, 0, usage=False),
-    ]
-    lengths = check(requests, tiny("unigram"))
-    assert (lengths.exact, lengths.checked) == (False, 4)
-    assert (lengths.asked, lengths.counted) == (256, 259)
-    assert lengths.off_by == {-1: 1, 0: 1, 2: 2}
-    assert "3 of 4 prompts were not of the length asked" in lengths.note
-    assert "-1 to +2 tokens" in lengths.note
-    assert msgspec.json.decode(msgspec.json.encode(lengths), type=Lengths) == lengths
-
-
-@pytest.mark.parametrize(
-    ("requests", "note"),
-    [
-        pytest.param([], "told no prompt_tokens, so input lengths are unchecked", id="none"),
-        pytest.param([request(64, 64)], "without the model's tokenizer", id="by-chance"),
-    ],
-)
-def test_unchecked_or_approximate_is_never_exact(requests: list[Request], note: str) -> None:
-    lengths = check(requests, ApproximateTokens())
-    assert not lengths.exact
-    assert note in lengths.note

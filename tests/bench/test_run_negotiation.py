@@ -172,6 +172,7 @@ def test_lengths_that_the_server_counts_otherwise_are_told(tmp_path: Path) -> No
     assert lengths.differing == lengths.checked == 8
     assert lengths.asked_input == 8 * 64 and lengths.largest_difference < -20
     assert "8 of 8 prompts differ from what was asked" in ran.out
+    assert any("counts some texts otherwise than the server's" in n for n in ran.result.notes)
 
 
 # ---- which model -------------------------------------------------------------------------------
