@@ -271,6 +271,13 @@ def test_an_axis_holds_its_values_and_has_ticks(values: list[float]) -> None:
     assert all(axis.low <= tick <= axis.high * (1 + 1e-9) for tick in axis.ticks)
 
 
+def test_an_interval_is_told_to_two_digits() -> None:
+    runs = named(result())
+    half = runs[0].run.value("output_throughput") or 0.0
+    detail = next(cell.detail for cell in matrix(runs).rows[0] if cell.detail.startswith("±"))
+    assert float(detail[2:]) == pytest.approx(0.02 * half, rel=0.05)
+
+
 def test_figures_of_a_column_have_as_many_decimals() -> None:
     assert [cell.text for cell in numbers([1234.5, None, 98.76])] == ["1,234", "-", "99"]
 

@@ -142,6 +142,25 @@ def test_repeats_show_the_distributions_and_the_timeline_of_the_last(tmp_path: P
     assert 'id="distributions"' in page
 
 
+def test_samples_without_a_figure_are_no_timeline(tmp_path: Path) -> None:
+    whole = result()
+    assert whole.server
+    samples = whole.server.samples
+    nothing = tuple(None for _ in samples.at)
+    samples = replace(samples, running=nothing, queued=nothing, throughput=nothing)
+    made = replace(whole, nodes=None, server=replace(whole.server, samples=samples))
+    assert 'id="timeline"' not in report(tmp_path, str(save([made], tmp_path / "results")))
+
+
+def test_curves_of_many_models_have_colours_of_their_own(tmp_path: Path) -> None:
+    """Twelve models are faster than the two of the sweep, and take the page's colours."""
+    fast = [result(50 + index, f"fast-{index}", 8, 20.0, 2.0) for index in range(12)]
+    page = report(tmp_path, str(save([*several(), *fast], tmp_path / "results")))
+    section = page[page.index('id="load-1"') : page.index('id="pareto"')]
+    drawn = set(re.findall(r'stroke="var\(--(s\d)\)"', section))
+    assert drawn == {"s1", "s2"}
+
+
 def test_the_default_is_the_folder_of_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

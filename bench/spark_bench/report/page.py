@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -10,36 +9,14 @@ from msgspec import Struct
 
 from spark_bench.compare.load import read
 from spark_bench.expectations import Expectation, expectation_lines, judge
-from spark_bench.history.trend import trend
 from spark_bench.report.baseline import Baseline, beside_baseline
-from spark_bench.report.charts import cdf, load, pareto
-from spark_bench.report.charts import timeline as timeline_chart
-from spark_bench.report.charts import trend as trend_chart
-from spark_bench.report.charts.svg import Chart
-from spark_bench.report.curves import Family, families
-from spark_bench.report.front import front
 from spark_bench.report.gather import Gathered
-from spark_bench.report.matrix import best, headline, matrix, rank
+from spark_bench.report.matrix import best, headline, matrix
 from spark_bench.report.names import Named, name
 from spark_bench.report.remarks import Remark, origins, remarks
+from spark_bench.report.sections import Section, colours, sections
 from spark_bench.report.table import Table
-from spark_bench.report.timeline import choose, timeline
-
-# More curves than this in a chart, or charts on a page, are no longer read.
-MOST_CURVES = 8
-MOST_FAMILIES = 3
-# A trend of fewer is none.
-LEAST_TREND = 3
-
-
-class Section(Struct, frozen=True):
-    """Charts of one kind; lead: what they show; note: what is left out."""
-
-    id: str
-    title: str
-    lead: str
-    charts: tuple[Chart, ...]
-    note: str = ""
+from spark_bench.report.timeline import choose
 
 
 class Expected(Struct, frozen=True):
@@ -68,6 +45,7 @@ class Page(Struct, frozen=True, kw_only=True):
     remarks: tuple[Remark, ...]
     origins: tuple[tuple[tuple[tuple[str, str], ...], Remark], ...]
     damaged: tuple[str, ...]
+    most_remarks: int = 100
 
     @property
     def first(self) -> datetime:
@@ -102,7 +80,7 @@ def page(gathered: Gathered, title: str, made: datetime, wanted: str | None = No
         headline=headline(leaders, [roofline for roofline, _ in found]),
         matrix=matrix(runs),
         baseline=beside_baseline(gathered.words),
-        sections=tuple(_sections(runs, leaders, chosen, indices)),
+        sections=tuple(sections(runs, leaders, chosen, indices)),
         expected=tuple(expected for _, expected in found if expected.lines),
         remarks=remarks(runs),
         origins=origins(runs),
@@ -110,84 +88,8 @@ def page(gathered: Gathered, title: str, made: datetime, wanted: str | None = No
     )
 
 
-def colours(runs: Sequence[Named]) -> dict[str, int]:
-    """A colour's index for each label, the fastest first; the same all over the page."""
-    ordered = sorted(runs, key=rank, reverse=True)
-    return {label: index for index, label in enumerate(dict.fromkeys(n.label for n in ordered))}
-
-
 def _expected(named: Named) -> tuple[Expectation, Expected]:
     """The roofline's judgement, and all sentences; of a run without figures there are none."""
     result = read(Path(named.run.entry.path))
     lines = tuple(expectation_lines(result)) if named.run.measured else ()
     return judge(result)[0], Expected(named, lines)
-
-
-def _sections(
-    runs: Sequence[Named],
-    leaders: Sequence[Named],
-    chosen: Named | None,
-    indices: Mapping[str, int],
-) -> Iterator[Section]:
-    yield from _load_sections(families(runs), indices)
-    if dots := front(runs):
-        lead = "Up is more throughput, left a faster first token. Nothing beats the line in both."
-        yield Section("pareto", "Pareto front", lead, (pareto.chart(dots, indices),))
-    yield from _distributions(runs, leaders, indices)
-    if chosen:
-        found = timeline(chosen)
-        lead = "What the server and its nodes told while the run lasted."
-        yield Section("timeline", "Timeline of one run", lead, (timeline_chart.chart(found),))
-    found_trend = trend([named.run.entry for named in runs], "output_throughput")
-    if found_trend and len(found_trend.points) >= LEAST_TREND:
-        label = next(n.label for n in runs if n.run.entry.id == found_trend.points[-1].id)
-        lead = "Runs of one model, load and number of nodes."
-        charts = (trend_chart.chart(found_trend, label, indices[label]),)
-        yield Section("trend", "Trend", lead, charts)
-
-
-def _load_sections(found: Sequence[Family], indices: Mapping[str, int]) -> Iterator[Section]:
-    for number, family in enumerate(found[:MOST_FAMILIES], start=1):
-        drawn = _fewer(family, indices)
-        told = [f"{each.label} {each.knee:g}" for each in drawn.series if each.knee is not None]
-        knee = "more load than at the knee costs more latency than it gives throughput"
-        notes = []
-        if left_out := len(family.series) - len(drawn.series):
-            notes.append(f"Not drawn: {left_out} measured at one load alone, or slower.")
-        if older := sum(series.older for series in drawn.series):
-            notes.append(f"Of runs at the same load the newest is drawn ({older} older left out).")
-        if number == MOST_FAMILIES and len(found) > MOST_FAMILIES:
-            notes.append(f"{len(found) - MOST_FAMILIES} more kinds of load are in the matrix only.")
-        yield Section(
-            f"load-{number}",
-            "Latency against load",
-            f"{family.words}. "
-            + (f"Knee: {', '.join(told)}; {knee}." if told else "No knee was reached."),
-            tuple(load.charts(drawn, indices)),
-            " ".join(notes),
-        )
-
-
-def _fewer(family: Family, indices: Mapping[str, int]) -> Family:
-    ordered = sorted(family.series, key=lambda series: indices[series.label])
-    curves = [series for series in ordered if len(series.loads) > 1]
-    return Family(family.over, family.words, tuple(curves[:MOST_CURVES]))
-
-
-def _distributions(
-    runs: Sequence[Named], leaders: Sequence[Named], indices: Mapping[str, int]
-) -> Iterator[Section]:
-    """Of the best runs of several models, or of the runs of one."""
-    drawn = [named for named in leaders if named.run.measured and named.run.distributions]
-    names = {named.label: named for named in drawn[:MOST_CURVES]}
-    own: Mapping[str, int] = indices
-    if len(names) == 1:
-        every = [each for each in runs if each.run.measured and each.run.distributions]
-        picked = every[:: -(-len(every) // MOST_CURVES)]
-        names = {f"#{each.number} {each.run.entry.load}": each for each in picked}
-        own = {label: index for index, label in enumerate(names)}
-    charts = tuple(cdf.charts(list(names.items()), own))
-    if charts:
-        lead = "The best run of each model." if own is indices else f"Runs of {leaders[0].model}."
-        note = f"{len(names)} of {len(runs)} runs are drawn." if len(names) < len(runs) else ""
-        yield Section("distributions", "Distributions", lead, charts, note)

@@ -40,7 +40,12 @@ def plot(curves: Sequence[Curve], x: Axis, y: Axis, layout: Layout) -> Spec:
     for curve in curves:
         layers.append(_line(curve))
         layers.extend(_dots(curve))
-    layers.extend(layer for curve in curves for layer in _mark(curve))
+    told: list[Point] = []
+    for mark in filter(None, (curve.mark for curve in curves)):
+        layers.append(_ring(mark))
+        if not any(_near(mark, other, y, layout) for other in told):
+            layers.extend(_word(mark))
+            told.append(mark)
     if layout.labels:
         layers.append(_names(curves, y, layout))
     first = {"x": _channel("x", x), "y": _channel("y", y)}
@@ -109,33 +114,28 @@ def _dots(curve: Curve) -> Iterator[Spec]:
         yield {"data": _values(points), "mark": mark, "encoding": _encoding() | described}
 
 
-def _mark(curve: Curve) -> Iterator[Spec]:
-    if curve.mark is None:
-        return
-    data = {"values": [_value(curve.mark) | {"t": curve.mark.title}]}
-    ring = {
-        "type": "point",
-        "size": 190,
-        "filled": False,
-        "stroke": INK,
-        "strokeWidth": 1.5,
-        "opacity": 1,
+def _near(one: Point, other: Point, y: Axis, layout: Layout) -> bool:
+    """So near that their words would cover each other, if they are the same."""
+    apart = layout.height * abs(y.share(one.y) - y.share(other.y))
+    return one.title == other.title and apart < _LABEL_GAP
+
+
+def _ring(mark: Point) -> Spec:
+    ring = {"type": "point", "size": 190, "filled": False, "opacity": 1}
+    return {
+        "data": _values([mark]),
+        "mark": ring | {"stroke": INK, "strokeWidth": 1.5},
+        "encoding": _encoding(),
     }
-    text = {
-        "type": "text",
-        "dy": -16,
-        "fontSize": FONT,
-        "fontWeight": 600,
-        "fill": INK,
-        "stroke": GROUND,
-        "strokeWidth": 3,
-        "strokeJoin": "round",
-    }
-    shown = _encoding() | {"text": {"field": "t"}}
-    yield {"data": data, "mark": ring, "encoding": _encoding()}
-    # First its halo, so that lines below do not cross it, then the word.
-    yield {"data": data, "mark": text, "encoding": shown}
-    yield {"data": data, "mark": text | {"strokeWidth": 0}, "encoding": shown}
+
+
+def _word(mark: Point) -> Iterator[Spec]:
+    """First its halo, so that lines below do not cross it, then the word."""
+    text = {"type": "text", "dy": -16, "fontSize": FONT, "fontWeight": 600, "fill": INK}
+    halo = {"stroke": GROUND, "strokeWidth": 3, "strokeJoin": "round"}
+    for style in (text | halo, text):
+        encoding = _encoding() | {"text": {"field": "t"}}
+        yield {"data": _values([mark]), "mark": style, "encoding": encoding}
 
 
 def _names(curves: Sequence[Curve], y: Axis, layout: Layout) -> Spec:

@@ -84,7 +84,13 @@ def config(layout: Layout) -> Spec:
             "labelPadding": 5,
             "labelOverlap": "greedy",
         },
-        "axisX": {"grid": False, "titleAnchor": "end", "titlePadding": 8, "labelFlush": False},
+        "axisX": {
+            "labelSeparation": 8,
+            "grid": False,
+            "titleAnchor": "end",
+            "titlePadding": 8,
+            "labelFlush": False,
+        },
         "axisY": {
             "domain": False,
             "ticks": False,

@@ -42,20 +42,20 @@ def chart(timeline: Timeline) -> Chart:
 
 
 def _spec(timeline: Timeline, layout: Layout) -> Spec:
-    seconds = [second for panel in timeline.panels for _, line in panel.lines for second, _ in line]
-    x = linear(max(seconds, default=1.0) or 1.0, "seconds since the start")
-    x = Axis(
-        0.0,
-        max(seconds, default=1.0) or 1.0,
-        tuple(t for t in x.ticks if t <= max(seconds)),
-        False,
-        x.title,
-    )
+    x = _seconds(timeline)
     panels = [
         _panel(panel, x if panel is timeline.panels[-1] else _untitled(x), layout)
         for panel in timeline.panels
     ]
     return {"vconcat": panels, "spacing": 18}
+
+
+def _seconds(timeline: Timeline) -> Axis:
+    """To the last sample; the first may have been taken just before the start."""
+    seconds = [second for panel in timeline.panels for _, line in panel.lines for second, _ in line]
+    last = max(*seconds, 0.001)
+    ticks = tuple(tick for tick in linear(last).ticks if tick <= last)
+    return Axis(min(*seconds, 0.0), last, ticks, False, "seconds since the start")
 
 
 def _untitled(x: Axis) -> Axis:
@@ -64,6 +64,9 @@ def _untitled(x: Axis) -> Axis:
 
 def _panel(panel: Panel, x: Axis, layout: Layout) -> Spec:
     y = linear(max(max(_ys(line)) for _, line in panel.lines) or 1.0)
+    if not panel.unit:  # there are no half requests
+        whole = tuple(tick for tick in y.ticks if tick == int(tick))
+        y = Axis(y.low, y.high, whole, False)
     curves = [
         Curve(
             name,
