@@ -108,14 +108,20 @@ def model(alias: str, number: int, **more: Any) -> dict[str, Any]:
 CATALOGUE = (model("a", 1), model("b", 2), model("c", 3), model("gated", 4, gated=True))
 
 
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: Any) -> None:
+        """Clients are killed here: a connection that breaks is nothing to report."""
+
+
 class FakeProject:
     """In `folder`, as long as the context lasts. seconds: what a deploy takes."""
 
     def __init__(self, folder: Path, nodes: int = 2, seconds: float = 0.0) -> None:
         self.folder, self.streams = folder, 0
         handler = type("Handler", (Engine,), {"project": self})
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.server.daemon_threads = True
+        self.server = Server(("127.0.0.1", 0), handler)
         self._thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))
         for path in ("deploys/listing.py", "deploys/feasible.py", "inventories/spark.py"):
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
