@@ -21,12 +21,13 @@ from spark_bench.report.front import front, thinned
 from spark_bench.report.gather import gather
 from spark_bench.report.matrix import best, matrix
 from spark_bench.report.names import Named, name
-from spark_bench.report.remarks import origins, remarks
+from spark_bench.report.remarks import exactness, origins, remarks
 from spark_bench.report.run import run_of
 from spark_bench.report.table import numbers
 from spark_bench.report.timeline import choose, timeline
 from spark_bench.report.timeline import thinned as thinned_line
 from spark_bench.result.types import Result
+from spark_bench.wire.audit import Audit, Spread
 
 
 def named(*results: Result) -> tuple[Named, ...]:
@@ -213,6 +214,16 @@ def test_what_is_true_of_several_runs_is_said_once_with_the_worst_first() -> Non
     found = remarks(runs)
     assert [(each.about, len(each.runs)) for each in found] == [("Failed requests", 1), ("Note", 3)]
     assert found[0].cure
+
+
+def test_exactness_is_the_worst_of_all_runs() -> None:
+    audit = Audit(
+        clock="process", lag_us=Spread(10.0, 4000.0, 5000.0), late_us=Spread(1.0, 2.0, 3.0)
+    )
+    said = exactness(named(result(0), result(1, audit=audit)))
+    assert "kernel's in 1 of 2 runs" in said
+    assert "at most 4,000 µs later, and sent at most 2.00 µs late" in said
+    assert "32 of 32 prompts" in said
 
 
 def test_a_kind_of_failure_that_this_version_does_not_know_is_still_told() -> None:

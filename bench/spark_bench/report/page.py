@@ -13,7 +13,7 @@ from spark_bench.report.baseline import Baseline, beside_baseline
 from spark_bench.report.gather import Gathered
 from spark_bench.report.matrix import best, headline, matrix
 from spark_bench.report.names import Named, name
-from spark_bench.report.remarks import Remark, origins, remarks
+from spark_bench.report.remarks import Remark, exactness, origins, remarks
 from spark_bench.report.sections import Section, colours, sections
 from spark_bench.report.table import Table
 from spark_bench.report.timeline import choose
@@ -42,6 +42,7 @@ class Page(Struct, frozen=True, kw_only=True):
     baseline: Baseline | None
     sections: tuple[Section, ...]
     expected: tuple[Expected, ...]
+    exactness: str
     remarks: tuple[Remark, ...]
     origins: tuple[tuple[tuple[tuple[str, str], ...], Remark], ...]
     damaged: tuple[str, ...]
@@ -82,6 +83,7 @@ def page(gathered: Gathered, title: str, made: datetime, wanted: str | None = No
         baseline=beside_baseline(gathered.words),
         sections=tuple(sections(runs, leaders, chosen, indices)),
         expected=tuple(expected for _, expected in found if expected.lines),
+        exactness=exactness(runs),
         remarks=remarks(runs),
         origins=origins(runs),
         damaged=gathered.damaged,

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from msgspec import Struct
 
 from spark_bench.api.failures import cure, meaning
+from spark_bench.display.figures import digits
 from spark_bench.report.names import Named
 from spark_bench.report.table import Tone
 
@@ -43,6 +44,25 @@ def remarks(runs: Iterable[Named]) -> tuple[Remark, ...]:
     made = [Remark(key[0], key[1], tuple(of), key[2], key[3]) for key, of in found.items()]
     order: Sequence[Tone] = ("bad", "warn", "")
     return tuple(sorted(made, key=lambda remark: order.index(remark.tone)))
+
+
+def exactness(runs: Sequence[Named]) -> str:
+    """How exact all of it is, in sentences."""
+    kernel = sum(named.run.kernel for named in runs)
+    lag = max(named.run.lag_us for named in runs)
+    late = max(named.run.late_us for named in runs)
+    checked = sum(named.run.checked for named in runs)
+    differing = sum(named.run.differing for named in runs)
+    clocks = "all runs" if kernel == len(runs) else f"{kernel:,} of {len(runs):,} runs"
+    prompts = (
+        f"{checked - differing:,} of {checked:,} prompts were as long as asked."
+        if checked
+        else "No prompt's length was checked."
+    )
+    return (
+        f"Receive times are the kernel's in {clocks}; at p99 the client read them at most "
+        f"{digits(lag, 'µs')} later, and sent at most {digits(late, 'µs')} late. {prompts}"
+    )
 
 
 def origins(runs: Iterable[Named]) -> tuple[tuple[tuple[tuple[str, str], ...], Remark], ...]:

@@ -20,6 +20,9 @@ class Run(Struct, frozen=True, kw_only=True):
 
     entry: what the history keeps of it: names, load, figures with their intervals
     reason: why it is partial; reasons: why its client was not exact
+    kernel: receive times are the kernel's; lag_us: from them to the client's read, at p99
+    late_us: from when requests could be sent to when they were, at p99
+    checked, differing: prompts whose length the server told; those not as long as asked
     failures: requests that failed, by kind
     lengths: how well prompts were as long as asked, in words; "" if all were
     distributions: of the run, or of its last repeat
@@ -32,6 +35,11 @@ class Run(Struct, frozen=True, kw_only=True):
     config: Config
     reason: str
     reasons: tuple[str, ...]
+    kernel: bool
+    lag_us: float
+    late_us: float
+    checked: int
+    differing: int
     failures: dict[str, int]
     lengths: str
     notes: tuple[str, ...]
@@ -75,6 +83,11 @@ def run_of(result: Result, path: Path) -> Run:
         config=result.config,
         reason=result.reason if result.status == "partial" else "",
         reasons=result.audit.reasons if result.audit.verdict != "exact" else (),
+        kernel=result.audit.clock == "kernel",
+        lag_us=result.audit.lag_us.p99,
+        late_us=result.audit.late_us.p99,
+        checked=result.lengths.checked,
+        differing=result.lengths.differing,
         failures=result.summary.failures,
         lengths=_lengths(result),
         notes=result.notes,
