@@ -15,6 +15,8 @@ from click.testing import CliRunner
 from msgspec.structs import replace
 from report_samples import HOSTILE, result, save, several, variants
 from spark_bench.cli import main
+from spark_bench.every.output import Load, Results, encoded
+from spark_bench.every.rows import Row
 from spark_bench.result import codec
 from spark_bench.result.types import Result
 
@@ -90,6 +92,29 @@ def test_a_failed_model_is_a_row_with_its_kind_and_cure(usual: str) -> None:
     assert "DeepSeek-R1" in usual
     assert "16 http_500" in usual
     assert "look into the server&#39;s log for the error" in usual
+
+
+def test_models_that_all_could_not_measure_are_rows_with_their_diagnosis(tmp_path: Path) -> None:
+    folder = save([result()], tmp_path / "results")
+    failed = Row(
+        model="Qwen/Qwen2.5-72B",
+        model_short="qwen72b",
+        nodes=2,
+        tp=2,
+        status="STARTUP_FAILED",
+        name="qwen72b",
+        diagnosis=f"not ready after 600 s {HOSTILE}",
+    )
+    load = Load(profile="quick", num_prompts=10, input_len=128, output_len=128)
+    rows = Results(
+        timestamp="", config=load, total_time_seconds=1.0, models_tested=1, results=(failed,)
+    )
+    (folder / "results.json").write_bytes(encoded(rows))
+    page = report(tmp_path, str(folder))
+    text = "".join(Page(page).text)
+    assert page.count("STARTUP_FAILED") == 2
+    assert f"not ready after 600 s {HOSTILE}" in text
+    assert "Qwen2.5-72B" in text
 
 
 def test_what_results_say_is_text_whatever_it_is(tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ from msgspec import Struct
 
 from spark_bench.compare.load import read
 from spark_bench.errors import BadInput
+from spark_bench.every.output import RESULTS
 from spark_bench.report.run import Run, run_of
+from spark_bench.report.unmeasured import Unmeasured, unmeasured
 from spark_bench.result.files import FOLDER
 from spark_bench.result.types import KIND
 
@@ -23,20 +25,23 @@ class Gathered(Struct, frozen=True):
     """What the words named.
 
     words: as they were typed
+    unmeasured: rows of `spark-bench all` that came to no result
     damaged: sentences about files in folders and globs that should be results and can't be read
     """
 
     runs: tuple[Run, ...]
     words: tuple[str, ...] = ()
     damaged: tuple[str, ...] = ()
+    unmeasured: tuple[Unmeasured, ...] = ()
 
 
 def gather(words: Sequence[str]) -> Gathered:
     """The runs, each once, the oldest first. BadInput for a word that names none."""
     runs: dict[str, Run] = {}
     damaged: list[str] = []
-    for path, named in _paths(words or (str(FOLDER),)).items():
-        if not named and not _claims(path):
+    paths = _paths(words or (str(FOLDER),))
+    for path, named in paths.items():
+        if not _claims(path) and (not named or path.name == RESULTS):
             continue
         try:
             run = run_of(read(path), path)
@@ -46,9 +51,11 @@ def gather(words: Sequence[str]) -> Gathered:
             damaged.append(error.message)
         else:
             runs[run.entry.id] = run
+    failed = unmeasured(paths)
     if not runs:
-        raise BadInput(_nothing(words, damaged))
-    return Gathered(tuple(runs[key] for key in sorted(runs)), tuple(words), tuple(damaged))
+        raise BadInput(_nothing(words, [*damaged, *(each.diagnosis for each in failed)]))
+    ordered = tuple(runs[key] for key in sorted(runs))
+    return Gathered(ordered, tuple(words), tuple(damaged), failed)
 
 
 def _nothing(words: Sequence[str], damaged: Sequence[str]) -> str:

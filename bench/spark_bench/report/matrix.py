@@ -6,8 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from spark_bench.expectations import Expectation
-from spark_bench.report.names import Named
+from spark_bench.report.names import Named, short_name
 from spark_bench.report.table import NONE, Cell, Column, Table, Tone, numbers
+from spark_bench.report.unmeasured import Unmeasured
 
 _FIGURES = (
     ("Output", "tok/s", "output_throughput"),
@@ -45,8 +46,15 @@ def rank(named: Named) -> tuple[bool, bool, float]:
     return run.measured, run.entry.status == "complete", throughput or 0.0
 
 
-def headline(runs: Sequence[Named], rooflines: Sequence[Expectation]) -> Table:
-    """A row each; rooflines: in the same order, a column if one of them is known."""
+def headline(
+    runs: Sequence[Named],
+    rooflines: Sequence[Expectation],
+    without: Sequence[Unmeasured] = (),
+) -> Table:
+    """A row each; rooflines: in the same order, a column if one of them is known.
+
+    without: what could not be measured has rows too
+    """
     known = any(each.share is not None for each in rooflines)
     columns = (
         Column("Model", numeric=False),
@@ -66,7 +74,15 @@ def headline(runs: Sequence[Named], rooflines: Sequence[Expectation]) -> Table:
         )
         for index, named in enumerate(runs)
     )
-    return Table("The best run of each model, by output tokens a second", columns, rows)
+    empty = tuple(
+        (
+            Cell(short_name(each.model), detail=each.variant),
+            Cell(each.status, href="#trust", tone="" if each.skipped else "bad"),
+            *(NONE for _ in columns[2:]),
+        )
+        for each in without
+    )
+    return Table("The best run of each model, by output tokens a second", columns, rows + empty)
 
 
 def matrix(runs: Sequence[Named]) -> Table:

@@ -51,15 +51,20 @@ def name(runs: Sequence[Run]) -> tuple[Named, ...]:
     )
 
 
+def short_name(model: str) -> str:
+    """Without the organisation or folder."""
+    return model.rstrip("/").rsplit("/", 1)[-1] or model
+
+
 def short_names(models: Iterable[str]) -> dict[str, str]:
-    """Without the organisation or folder, where that leaves them different.
+    """Short where that leaves them different.
 
     >>> short_names(["openai/gpt-oss-120b", "a/x", "b/x"])
     {'openai/gpt-oss-120b': 'gpt-oss-120b', 'a/x': 'a/x', 'b/x': 'b/x'}
     """
     by_short: dict[str, list[str]] = defaultdict(list)
     for model in models:
-        by_short[model.rstrip("/").rsplit("/", 1)[-1] or model].append(model)
+        by_short[short_name(model)].append(model)
     return {
         model: short if len(same) == 1 else model
         for short, same in by_short.items()

@@ -17,6 +17,7 @@ from spark_bench.report.remarks import Remark, exactness, origins, remarks
 from spark_bench.report.sections import Section, colours, sections
 from spark_bench.report.table import Table
 from spark_bench.report.timeline import choose
+from spark_bench.report.unmeasured import Unmeasured
 
 
 class Expected(Struct, frozen=True):
@@ -45,6 +46,7 @@ class Page(Struct, frozen=True, kw_only=True):
     exactness: str
     remarks: tuple[Remark, ...]
     origins: tuple[tuple[tuple[tuple[str, str], ...], Remark], ...]
+    unmeasured: tuple[Unmeasured, ...]
     damaged: tuple[str, ...]
     most_remarks: int = 100
 
@@ -78,7 +80,7 @@ def page(gathered: Gathered, title: str, made: datetime, wanted: str | None = No
         requests=sum(named.run.sent for named in runs),
         failed=sum(named.run.entry.failed for named in runs),
         exact=sum(named.run.entry.verdict == "exact" for named in runs),
-        headline=headline(leaders, [roofline for roofline, _ in found]),
+        headline=headline(leaders, [roofline for roofline, _ in found], gathered.unmeasured),
         matrix=matrix(runs),
         baseline=beside_baseline(gathered.words),
         sections=tuple(sections(runs, leaders, chosen, indices)),
@@ -86,6 +88,7 @@ def page(gathered: Gathered, title: str, made: datetime, wanted: str | None = No
         exactness=exactness(runs),
         remarks=remarks(runs),
         origins=origins(runs),
+        unmeasured=gathered.unmeasured,
         damaged=gathered.damaged,
     )
 

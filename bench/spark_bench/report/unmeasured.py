@@ -1,0 +1,41 @@
+"""Models that `spark-bench all` could not measure: they have no result, but a row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from spark_bench.every.output import RESULTS, Results
+
+
+class Unmeasured(Struct, frozen=True):
+    """status: as `spark-bench all` has it ("STARTUP_FAILED"); diagnosis: why"""
+
+    model: str
+    variant: str
+    status: str
+    diagnosis: str
+
+    @property
+    def skipped(self) -> bool:
+        """It was meant so."""
+        return self.status == "SKIPPED"
+
+
+def unmeasured(paths: Iterable[Path]) -> tuple[Unmeasured, ...]:
+    """Of the results.json among these files, each once; other files of that name have none."""
+    found = (each for path in paths if path.name == RESULTS for each in _rows(path))
+    return tuple(dict.fromkeys(found))
+
+
+def _rows(path: Path) -> Iterator[Unmeasured]:
+    try:
+        read = msgspec.json.decode(path.read_bytes(), type=Results)
+    except (OSError, msgspec.DecodeError):
+        return
+    for row in read.results:
+        if row.status != "OK" and row.file is None:
+            yield Unmeasured(row.model, row.variant, row.status, row.diagnosis)
