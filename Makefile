@@ -49,6 +49,7 @@ demo: setup  ## serve a real model on this machine and ask it something
 test: setup  ## every test; the simulated cluster too when this is root on Linux
 ifeq ($(CLUSTER),yes)
 	@tests/bench/install-packages
+	@tests/browser/install-packages
 	@tests/cluster/testbed/install-packages
 	@$(BIN)/pytest
 else
