@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import TypeVar
 
+import numpy as np
 from msgspec import Struct
 
 from spark_bench.metrics.histograms import Histogram
@@ -163,20 +164,11 @@ def integral(
     known = [(at, value) for at, value in points if value is not None]
     if not known or end_ns <= begin_ns:
         return None
-    edges = sorted({begin_ns, end_ns, *(at for at, _ in known if begin_ns < at < end_ns)})
-    values = [_between(known, at) for at in edges]
-    spans = zip(pairwise(edges), pairwise(values), strict=True)
-    return sum((b - a) / SECOND * (v + w) / 2 for (a, b), (v, w) in spans)
-
-
-def _between(known: Sequence[tuple[int, float]], at: int) -> float:
-    """The value at a time, on the straight line between the points on its two sides."""
-    before = next((point for point in reversed(known) if point[0] <= at), known[0])
-    after = next((point for point in known if point[0] >= at), known[-1])
-    if before[0] >= after[0]:
-        return after[1] if after[0] >= at else before[1]
-    share = (at - before[0]) / (after[0] - before[0])
-    return before[1] + share * (after[1] - before[1])
+    times = np.array([at for at, _ in known], np.int64)
+    inside = times[(times > begin_ns) & (times < end_ns)]
+    edges = np.concatenate(([begin_ns], inside, [end_ns]))
+    values = np.interp(edges, times, [value for _, value in known])
+    return float(np.trapezoid(values, edges) / SECOND)
 
 
 def extent(points: Sequence[tuple[int, float | None]], begin_ns: int, end_ns: int) -> Extent | None:
