@@ -37,13 +37,16 @@ def reached(head: Host, launch: dict[str, Any]) -> str:
     host = str(launch["host"])
     if host == EVERYWHERE:
         host = "localhost" if head.name.startswith("@local") else _address(head)
-    return f"http://{host}:{launch['port']}"
+    return f"http://{f'[{host}]' if ':' in host else host}:{launch['port']}"
 
 
 def _address(head: Host) -> str:
     client = getattr(getattr(head, "connector", None), "client", None)
     if transport := client.get_transport() if client else None:
-        return str(transport.getpeername()[0])
+        came_to = str(transport.getpeername()[0]).removeprefix("::ffff:")
+        # The API listens on IPv4: where SSH came by IPv6, the name may lead there.
+        if ":" not in came_to:
+            return came_to
     name = str(head.data.get("ssh_hostname") or head.name)
     config = get_ssh_config(head.data.get("ssh_config_file"))
     return str(config.lookup(name).get("hostname", name)) if config else name

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from fakes import IMAGE_ID, ROOT, Fakes, Run
+
+from deploys.running import reached
 
 HEAD, WORKER = "@fake/spark-1", "@fake/spark-2"
 LISTING = "deploys/listing.py"
@@ -84,6 +87,25 @@ def test_weights_that_cannot_be_read_leave_the_revision_open(served: Fakes) -> N
     said = listed(served.deploy(file=LISTING))
     assert said["runs"]
     assert said["revision"] == ""
+
+
+@pytest.mark.parametrize(
+    ("came_to", "hostname", "url"),
+    [
+        pytest.param("10.0.0.5", "spark-1.lan", "http://10.0.0.5:30000", id="ipv4"),
+        pytest.param("::ffff:10.0.0.5", "spark-1.lan", "http://10.0.0.5:30000", id="mapped"),
+        pytest.param("fd00::5", "spark-1.lan", "http://spark-1.lan:30000", id="ipv6-by-name"),
+        pytest.param("fd00::5", "fd00::5", "http://[fd00::5]:30000", id="ipv6-alone"),
+    ],
+)
+def test_the_url_is_one_whatever_way_ssh_came(came_to: str, hostname: str, url: str) -> None:
+    transport = SimpleNamespace(getpeername=lambda: (came_to, 22))
+    head: Any = SimpleNamespace(
+        name="spark-1",
+        connector=SimpleNamespace(client=SimpleNamespace(get_transport=lambda: transport)),
+        data={"ssh_hostname": hostname, "ssh_config_file": "/dev/null"},
+    )
+    assert reached(head, {"host": "0.0.0.0", "port": 30000}) == url
 
 
 def test_nothing_runs_is_told_with_the_declared_address(sparks: Fakes) -> None:
