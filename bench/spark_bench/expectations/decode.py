@@ -113,10 +113,10 @@ class _Decoding:
         usual = 1e3 / (self.summary.median_itl_ms or self.summary.mean_itl_ms or 1.0)
         verdict, words = self._verdict(usual / estimate)
         if usual / estimate > FASTER:
-            verdict, words = "bound", "faster than estimated, no verdict"
+            verdict, words = "beside", "faster than estimated, no verdict"
         of = f"{usual / estimate:.0%} of the estimate for {brief(self.streams)} streams"
         each = f"{digits(usual)} of {digits(estimate)} tok/s a stream{self._read()}"
-        return self._told(verdict, self.bound, f"{of}: {words} ({each}; {bound})")
+        return self._told(verdict, estimate, f"{of}: {words} ({each}; {bound})", usual)
 
     def _read(self) -> str:
         shape = self.reading.shape
@@ -142,13 +142,15 @@ class _Decoding:
             f"and node at {BANDWIDTH / 1e9:.0f} GB/s"
         )
 
-    def _told(self, verdict: Verdict, expected: float, text: str) -> Expectation:
+    def _told(
+        self, verdict: Verdict, expected: float, text: str, measured: float | None = None
+    ) -> Expectation:
         return Expectation(
             about="roofline",
             verdict=verdict,
             text=text,
             metric="decode",
-            measured=self.speed,
+            measured=measured or self.speed,
             expected=expected,
             setting=self._setting(),
             source=_SOURCE,

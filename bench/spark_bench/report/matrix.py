@@ -171,12 +171,16 @@ def _within(named: Named) -> str:
     return f"± {half:,.0f}" if half >= 10 else f"± {half:.2g}"
 
 
+# Where there is no verdict, what the share is of.
+_UNJUDGED = {"bound": "of the bound", "beside": "of the estimate"}
+
+
 def _roofline(expectation: Expectation) -> Cell:
     """The verdict; its figures are with the other expectations."""
     if expectation.share is None:
         return NONE
-    if expectation.verdict == "bound":
-        return Cell(f"{expectation.share:.0%}", detail="of the bound", href="#expectations")
+    if of := _UNJUDGED.get(expectation.verdict):
+        return Cell(f"{expectation.share:.0%}", detail=of, href="#expectations")
     tone = _TONES.get(expectation.verdict, "")
     return Cell(expectation.verdict, href="#expectations", tone=tone)
 
