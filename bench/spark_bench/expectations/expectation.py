@@ -15,7 +15,8 @@ class Expectation(Struct, frozen=True, kw_only=True):
 
     about: the decode roofline, or a published figure
     verdict: "healthy", "slow", "far below" and "impossible" judge it; "bound": only a bound is
-        known; "beside": set side by side without a verdict; "unknown": nothing is known, and `text` says why
+        known; "beside": set side by side without a verdict; "unknown": nothing is known, and
+        `text` says why
     text: all of it as one sentence
     metric: what is measured: "decode" (tokens a second of one stream), or a key of the summary
     measured, expected: in the metric's unit
