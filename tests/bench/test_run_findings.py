@@ -41,3 +41,18 @@ def test_no_room_for_responses_is_told_and_loses_nothing(
 def test_a_prefix_cache_that_knew_the_prompts(cached: int | None, told: bool) -> None:
     requests = [answer(i, prompt_tokens=64, cached_tokens=cached) for i in range(3)]
     assert any("--seed" in note for note in _cached(requests, 24)) == told
+
+
+@pytest.mark.parametrize(
+    ("rate", "told"),
+    [
+        pytest.param(24 / 64, False, id="the template alone"),
+        pytest.param(63 / 64, True, id="the content too"),
+    ],
+)
+def test_a_prefix_cache_that_the_servers_metrics_tell_of(rate: float, told: bool) -> None:
+    requests = [answer(i, prompt_tokens=64, cached_tokens=None) for i in range(3)]
+    assert any("--seed" in note for note in _cached(requests, 24, [0.0, rate])) == told
+    # What each answer tells counts more: others may have used the server meanwhile.
+    requests = [answer(i, prompt_tokens=64, cached_tokens=0) for i in range(3)]
+    assert not list(_cached(requests, 24, [rate]))

@@ -19,7 +19,7 @@ def findings(options: RunOptions, agreed: Agreed, repeats: Sequence[Measured]) -
     requests = [r for m in repeats for r in m.requests if r.ok]
     yield from _counting(requests)
     if options.cache == "miss" and not (options.shared_prefix or options.turns > 1):
-        yield from _cached(requests, agreed.overhead.first)
+        yield from _cached(requests, agreed.overhead.first, [_hit_rate(m) for m in repeats])
     if options.duration:
         yield from _duration(options.duration, repeats)
     yield from dict.fromkeys(f"{m.note}; they stayed in memory" for m in repeats if m.note)
@@ -46,13 +46,28 @@ def _counting(requests: Sequence[Request]) -> Iterator[str]:
         )
 
 
-def _cached(requests: Sequence[Request], template: int) -> Iterator[str]:
+def _hit_rate(measured: Measured) -> float:
+    """By the server's own metrics, for engines that don't tell it with each answer."""
+    server = measured.repeat.server
+    return (server and server.cache_hit_rate) or 0.0
+
+
+def _cached(
+    requests: Sequence[Request], template: int, rates: Sequence[float] = ()
+) -> Iterator[str]:
     told = [r for r in requests if r.cached_tokens is not None]
-    content = sum(max(0, r.prompt_tokens - template) for r in told)
-    cached = sum(max(0, (r.cached_tokens or 0) - template) for r in told)
+    rate = max(rates, default=0.0)
+    of = told or requests
+    content = sum(max(0, r.prompt_tokens - template) for r in of)
+    cached = sum(max(0, _found(r, rate) - template) for r in of)
     if cached > CACHED * content:
         yield (
             f"{cached / content:.0%} of the prompts' contents was found in the server's prefix "
             "cache, though none should be: an earlier run had the same prompts; give another "
             "--seed"
         )
+
+
+def _found(request: Request, rate: float) -> float:
+    told = request.cached_tokens
+    return rate * request.prompt_tokens if told is None else told
