@@ -9,7 +9,7 @@ import prometheus_client
 import pytest
 from made_requests import answer, failed
 from prometheus_client.parser import text_string_to_metric_families
-from spark_bench.metrics.histograms import Bounded, Histogram, bounded, merged, reconcile
+from spark_bench.metrics.histograms import Bounded, Histogram, bounded, reconcile
 from spark_bench.record import Request
 
 INF = math.inf
@@ -145,12 +145,6 @@ def test_vllms_names(name: str, figure: str) -> None:
     found = getattr(reconcile({}, {name: observed(name, 0.1)}, ten_requests()), figure)
     assert found.server.name == name
     assert found.server.mean == pytest.approx(100)
-
-
-def test_label_sets_are_summed() -> None:
-    both = merged([observed("x", 0.05, 0.3), observed("x", 0.15)])
-    assert both == observed("x", 0.05, 0.3, 0.15)
-    assert merged([]) is None
 
 
 def test_a_real_exposition_fits() -> None:

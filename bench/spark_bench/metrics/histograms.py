@@ -8,7 +8,7 @@ what HTTP, the network and the client add.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -101,20 +101,6 @@ class Reconciliation(Struct, frozen=True):
 
 class _Unusable(Exception):
     """Why the server has no such figure."""
-
-
-def merged(histograms: Iterable[Histogram]) -> Histogram | None:
-    """Of one name over several label sets (is_streaming, ...): their sum. None of none."""
-    several = list(histograms)
-    if not several:
-        return None
-    buckets = zip(*(each.buckets for each in several), strict=True)
-    return Histogram(
-        several[0].name,
-        tuple((same[0][0], sum(count for _, count in same)) for same in buckets),
-        sum(each.sum for each in several),
-        sum(each.count for each in several),
-    )
 
 
 def reconcile(
