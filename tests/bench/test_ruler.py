@@ -25,7 +25,7 @@ from spark_bench.errors import BadInput, BenchError
 from spark_bench.ruler.build import build, compiler
 from spark_bench.ruler.ruler import Ruler
 from spark_bench.ruler.streams import Api, Flags
-from spark_bench.ruler.truth import peak, stamp_errors, stream_id, truth
+from spark_bench.ruler.truth import peak, truth
 
 CHAT = "/v1/chat/completions"
 FAST = {"ttft_us": 20_000, "itl_us": 5_000}
@@ -113,12 +113,11 @@ def test_its_stamps_are_the_clients_clock(ruler: Ruler) -> None:
                 seen.append(time.perf_counter_ns())
         after = time.perf_counter_ns()
     (stream,) = ruler.dump()
-    stream_of = int(response.headers["x-ruler-id"])
-    lags = stamp_errors([stream], {stream_of: np.array(seen), stream_of + 1: np.array([1])})
+    assert stream.id == int(response.headers["x-ruler-id"])
+    lags = np.array(seen) - stream.sent_ns
     assert len(lags) == 20
     assert np.all(lags > 0)
-    assert np.median(lags) < 0.005
-    assert stamp_errors([stream], {stream_of: np.array(seen[:-1])}).size == 0
+    assert np.median(lags) < 5e6
     assert before < stream.asked_ns <= stream.started_ns < stream.role_ns < stream.sent_ns[0]
     assert stream.sent_ns[-1] < stream.done_ns < after
 
@@ -201,7 +200,7 @@ def test_a_chat_answer_is_sglangs(ruler: Ruler) -> None:
         assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
         asked = int(response.headers["x-ruler-id"])
         answer = events(response.read())
-    assert {stream_id(event["id"]) for event in answer} == {asked}
+    assert {int(event["id"], 16) for event in answer} == {asked}
     assert {event["model"] for event in answer} == {"some"}
     assert {event["object"] for event in answer} == {"chat.completion.chunk"}
     assert deltas(answer) == [

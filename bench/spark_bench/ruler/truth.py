@@ -76,27 +76,6 @@ def truth(streams: Iterable[Stream], sent_ns: Mapping[int, int] | None = None) -
     )
 
 
-def stamp_errors(
-    streams: Iterable[Stream], received_ns: Mapping[int, NDArray[np.int64]]
-) -> NDArray[np.float64]:
-    """How much later than it was sent each chunk was received, in seconds, all streams together.
-
-    received_ns: the client's stamp of each chunk with tokens, by the stream's id. Streams of which
-    it has none, or not as many as were sent, are left out: their chunks can't be told apart.
-    """
-    errors = [
-        received_ns[s.id] - s.sent_ns
-        for s in streams
-        if s.id in received_ns and len(received_ns[s.id]) == len(s.sent_ns)
-    ]
-    return np.concatenate(errors) / 1e9 if errors else np.empty(0)
-
-
-def stream_id(event_id: str) -> int:
-    """The stream that an event belongs to, by the "id" in its JSON."""
-    return int(event_id, 16)
-
-
 def _seconds(ends: list[int], starts: list[int]) -> NDArray[np.float64]:
     return (np.array(ends, np.int64) - np.array(starts, np.int64)) / 1e9
 
