@@ -303,3 +303,5 @@ def test_without_a_process_there_is_no_bar_and_no_error(
         bar.start(50, "quick")
         bar.update(look(1.0))
         bar.end()
+        assert bar._process is None
+    assert terminal.text == ""
