@@ -6,6 +6,7 @@ fields are described in the project's cluster/listing.py.
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,8 @@ VERSION = 1
 # Two nodes over a LAN answer in 2 s; one that is off takes pyinfra's 10 s to give up.
 SECONDS = 60
 LAST_LINES = 4
+# Said of every failure, or of none in particular.
+NOISE = re.compile(r"Disconnecting|Failed to load host keys|No hosts remaining!")
 
 
 class Model(Struct, frozen=True):
@@ -183,7 +186,7 @@ def ask(project: Path, words: list[str], seconds: float) -> bytes:
 def last_lines(log: str) -> list[str]:
     """The lines of pyinfra's log that say why it ended."""
     lines = [line.strip().removeprefix("--> ") for line in log.splitlines()]
-    return [line for line in lines if line and "Disconnecting" not in line][-LAST_LINES:]
+    return [line for line in lines if line and not NOISE.search(line)][-LAST_LINES:]
 
 
 def pyinfra(project: Path) -> str:

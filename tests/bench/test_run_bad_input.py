@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 from awkward_server import AwkwardServer
+from click.testing import CliRunner
 from run_here import run
+from spark_bench import project
+from spark_bench.cli import main
 
 LINES = {
     "empty.jsonl": "",
@@ -92,3 +95,34 @@ def test_a_question_shorter_than_the_template(awkward: AwkwardServer, tmp_path: 
 def test_no_such_host() -> None:
     ran = run("http://no-such-host.invalid:1")
     assert ran.code == 1 and "no-such-host.invalid: no such host" in ran.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param("--project {here}", id="project"),
+        pytest.param("--inventory {here}/mine.py", id="inventory"),
+        pytest.param("--power --url http://127.0.0.1:1", id="power"),
+    ],
+)
+def test_a_project_that_is_not_there_is_not_passed_over(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    typed = words.replace("{here}", str(tmp_path)).split()
+    told = CliRunner().invoke(main, ["run", *typed])
+    assert told.exit_code == 2, told.output
+    named = "--power" if "--power" in typed else " ".join(typed)
+    assert told.stderr.startswith(f"Error: {named}: no project in")
+
+
+def test_a_project_that_can_not_list_is_left_out_by_leaving_power_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path in ("deploys/listing.py", "inventories/spark.py"):
+        (tmp_path / path).parent.mkdir()
+        (tmp_path / path).write_text("")
+    monkeypatch.setattr(project, "pyinfra", lambda _: "/bin/false")
+    told = CliRunner().invoke(main, ["run", "--power", "--url", "http://127.0.0.1:1"])
+    assert told.exit_code == 1 and told.stderr.strip().endswith("; leave --power out")

@@ -15,6 +15,8 @@ from spark_bench.cli.sections import under
 FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 THERE = click.Path(exists=True, readable=True, path_type=Path)
 ANY = click.Path(path_type=Path)
+# Where a project is looked for, unless it is named.
+PROJECT, INVENTORY = Path("."), Path("inventories/spark.py")
 
 
 def _choice(*words: str) -> click.Choice[str]:
@@ -105,7 +107,6 @@ def _prompts() -> list[Flag]:
 def _server() -> list[Flag]:
     flag = under("Server")
     shown = partial(flag, show_default=True)
-    inventory = Path("inventories/spark.py")
     return [
         flag(
             "--url",
@@ -113,8 +114,8 @@ def _server() -> list[Flag]:
             show_envvar=True,
             help="Default: the project's head, else http://localhost:30000.",
         ),
-        shown("--project", type=ANY, default=Path("."), help="Checkout that deployed it."),
-        shown("--inventory", type=ANY, default=inventory, help="The project's inventory."),
+        shown("--project", type=ANY, default=PROJECT, help="Checkout that deployed it."),
+        shown("--inventory", type=ANY, default=INVENTORY, help="The project's inventory."),
         flag("--model", metavar="NAME", help="Default: what the server lists."),
         shown(
             "--endpoint",

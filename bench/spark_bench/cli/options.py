@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from spark_bench.cli.failures import FailureLimit
+from spark_bench.cli.flags import INVENTORY, PROJECT
 from spark_bench.cli.secret import Secret
 
 if TYPE_CHECKING:
@@ -54,8 +55,8 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     cache: str = "miss"
     tokenizer: Path | None = None
     url: str = ""
-    project: Path = Path(".")
-    inventory: Path = Path("inventories/spark.py")
+    project: Path = PROJECT
+    inventory: Path = INVENTORY
     model: str = ""
     endpoint: str = "chat"
     api_key: Secret | None = None

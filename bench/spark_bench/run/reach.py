@@ -13,8 +13,9 @@ import httpx
 import spark_bench
 from spark_bench import project
 from spark_bench.api import failures
+from spark_bench.cli.flags import INVENTORY, PROJECT
 from spark_bench.cli.options import RunOptions
-from spark_bench.errors import BadInput, Unreachable
+from spark_bench.errors import BadInput, BenchError, Unreachable
 from spark_bench.project import Listing
 from spark_bench.wire.recorder import Recorder
 from spark_bench.wire.target import target
@@ -82,10 +83,31 @@ def headers(options: RunOptions) -> dict[str, str]:
 
 
 def _listing(options: RunOptions) -> Listing | None:
-    """The project is asked where it is needed: for the URL, and for the nodes' power."""
+    """The project is asked where it is needed: for the URL, and for the nodes' power. BadInput
+    where none is there, though something was asked for that only a project has."""
     if options.url and not options.power:
         return None
-    return project.find(options.project, options.inventory)
+    try:
+        found = project.find(options.project, options.inventory)
+    except BenchError as error:
+        if options.url:
+            error.message = error.message.replace("measure with --url", "leave --power out")
+        raise
+    if found is None and (named := _of_a_project(options)):
+        raise BadInput(
+            f"{named}: no project in {options.project} ({project.LISTING} is not there): "
+            "run it in the project's folder, give that with --project, or leave the option out"
+        )
+    return found
+
+
+def _of_a_project(options: RunOptions) -> str:
+    """The option that needs one, as it was given; "": none."""
+    if options.project != PROJECT:
+        return f"--project {options.project}"
+    if options.inventory != INVENTORY:
+        return f"--inventory {options.inventory}"
+    return "--power" if options.power else ""
 
 
 def _where(options: RunOptions, listing: Listing | None) -> str:
