@@ -75,6 +75,17 @@ def test_a_result_is_shown_from_its_file() -> None:
     assert ids[0] in typed("show").output
 
 
+def test_a_file_that_was_written_over_is_not_shown_as_the_old_result() -> None:
+    old, new = a_run(0), a_run(24)
+    for run in (old, new):
+        written(Path("run.json"), run)
+        assert typed("add", "run.json").exit_code == 0
+    told = typed("show", old.id)
+    assert told.exit_code == 2 and f"run.json holds {new.id} now: {old.id}" in told.stderr
+    assert not told.stdout
+    assert typed("show", new.id).exit_code == 0
+
+
 def test_an_unknown_id_names_the_nearest() -> None:
     ids = three()
     wrong = f"{ids[0][:-1]}z"

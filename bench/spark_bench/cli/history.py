@@ -71,7 +71,13 @@ def show(place: Path | None, id: str | None) -> None:
             f"{entry.path}: the file of {entry.id} is gone: spark-bench history add FILE from "
             "where it is now, or spark-bench history forget --missing"
         )
-    print_all(result_tables(read(Path(entry.path))))
+    result = read(Path(entry.path))
+    if result.id != entry.id:
+        raise BadInput(
+            f"{entry.path} holds {result.id} now: {entry.id} was there before and was written "
+            "over; spark-bench history forget drops it"
+        )
+    print_all(result_tables(result))
     click.echo(f"{entry.id}\n{entry.path}")
 
 
