@@ -60,7 +60,9 @@ def closed(**changes: Any) -> Result:
 def at(concurrency: int, **figures: Any) -> Result:
     summary = replaced(a_result().summary, **figures)
     config = replaced(a_config(), dataset=None, concurrency=concurrency)
-    result: Result = replaced(a_result(), config=config, summary=summary)
+    result: Result = replaced(
+        a_result(), config=config, summary=summary, status="complete", reason=""
+    )
     return result
 
 
@@ -296,3 +298,11 @@ def test_a_sweep_that_failed_says_why_it_ended() -> None:
     results = [at(1, failed=5, completed=5)]
     text = printed(*tables(Outcome(tuple(results), (), failed=5, total=10), Sweep("concurrency")))
     assert "50.0% of the requests failed at 1" in text
+
+
+def test_a_sweep_that_was_stopped_blames_no_load() -> None:
+    stopped = replaced(at(2, failed=5, completed=5), status="partial", reason="stopped by Ctrl-C")
+    results = [at(1, failed=0, completed=5, failures={}), stopped]
+    text = printed(sweep_table(results, Sweep("concurrency")))
+    assert "Ended: stopped by Ctrl-C." in text
+    assert "of the requests failed" not in text

@@ -19,8 +19,12 @@ def sweep_table(results: Sequence[Result], sweep: Sweep) -> Table:
     """In the order of the loads; latencies in milliseconds, E2E the mean."""
     ordered = sorted(results, key=lambda result: load_of(result, sweep.over))
     points = [measured(result, sweep.over) for result in ordered]
-    best = knee(points)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=_caption(sweep, points, best))
+    # One that was stopped says nothing of its load.
+    whole = [p for p, r in zip(points, ordered, strict=True) if r.status == "complete"]
+    best = knee(whole) if whole else None
+    stopped = next((r.reason for r in ordered if r.status == "partial"), "")
+    caption = f"Ended: {stopped}." if stopped and not best else _caption(sweep, whole, best)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption)
     table.caption_justify = "left"
     at = "-c" if sweep.over == "concurrency" else "-r"
     table.add_column(at, justify="right", no_wrap=True)
