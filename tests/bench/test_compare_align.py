@@ -167,3 +167,9 @@ def test_many_runs_with_one_value_are_counted(tmp_path: Path) -> None:
     runs = load(paths)
     [model] = differences(runs)[1]
     assert list(by_value(model, runs)) == [("A, B, C and 2 more", "m0"), ("F", "m1")]
+
+
+def test_of_many_values_a_refusal_says_how_many(tmp_path: Path) -> None:
+    runs = load([str(a_file(tmp_path, f"{n}", 1.0, seed=n)) for n in range(4)])
+    with pytest.raises(CantCompare, match=r"nothing: seed: 4 different ones\. Measure again"):
+        refuse(differences(runs)[0], runs)

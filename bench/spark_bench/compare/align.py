@@ -16,6 +16,8 @@ FREE = ("command", "overrides", "repeat")
 # They say which server, or are limits that figures are held against afterwards.
 SHOWN = ("model", "url", "slo")
 ABSENT = None
+# As many values of a field as a refusal names.
+NAMED = 3
 # Fields that differ between any two runs, and the precision at which they say something.
 _ROUNDED = "machine.load_average"
 
@@ -56,11 +58,19 @@ def refuse(forbidding: Sequence[Difference], runs: Sequence[Run]) -> None:
     """CantCompare that names all of it, with the cure."""
     if not forbidding:
         return
-    said = "; ".join(f"{each.field}: {values(each, runs)}" for each in forbidding)
+    said = "; ".join(f"{each.field}: {_few(each, runs)}" for each in forbidding)
     raise CantCompare(
         f"these runs can't be compared, as a difference between them would say nothing: {said}. "
         "Measure again with the same, or compare them --anyway."
     )
+
+
+def _few(difference: Difference, runs: Sequence[Run]) -> str:
+    """Its values with their runs; of many, how many: a sentence is to be read."""
+    found = list(by_value(difference, runs))
+    if len(found) > NAMED:
+        return f"{len(found)} different ones"
+    return values(difference, runs)
 
 
 def refuse_inexact(runs: Sequence[Run]) -> None:
