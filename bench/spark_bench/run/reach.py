@@ -90,9 +90,10 @@ def _listing(options: RunOptions) -> Listing | None:
     try:
         found = project.find(options.project, options.inventory)
     except BenchError as error:
-        if options.url:
-            error.message = error.message.replace("measure with --url", "leave --power out")
-        raise
+        if not options.url:
+            raise
+        told = error.message.replace("measure with --url", "leave --power out")
+        raise type(error)(told) from None
     if found is None and (named := _of_a_project(options)):
         raise BadInput(
             f"{named}: no project in {options.project} ({project.LISTING} is not there): "
