@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from made_requests import answer
+from made_requests import answer, failed
 from spark_bench.cli import main
 from spark_bench.ruler.ruler import Ruler
-from spark_bench.run.findings import _cached
+from spark_bench.run.findings import _cached, _words
 from spark_bench.wire import store
 
 
@@ -56,3 +56,13 @@ def test_a_prefix_cache_that_the_servers_metrics_tell_of(rate: float, told: bool
     # What each answer tells counts more: others may have used the server meanwhile.
     requests = [answer(i, prompt_tokens=64, cached_tokens=0) for i in range(3)]
     assert not list(_cached(requests, 24, [rate]))
+
+
+def test_the_servers_words_are_told_once_a_kind() -> None:
+    requests = [failed(i, kind) for i, kind in enumerate(["http_400"] * 3 + ["cut", "http_500"])]
+    for request, detail in zip(
+        requests, ["long", "long", "odd", "before any token", "boom"], strict=True
+    ):
+        request.detail = detail
+    assert list(_words(requests)) == ["http_400: long (and 1 other text)", "http_500: boom"]
+    assert not list(_words([failed(0, "http_502")]))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from awkward_call import CHAT, Call
-from awkward_faults import KEY
+from awkward_faults import ALWAYS, KEY
 from awkward_network import tls_contexts
 from awkward_server import AwkwardServer
 from run_here import Ran, run, short
@@ -232,6 +232,23 @@ def test_a_key_opens_and_is_never_told(awkward: AwkwardServer, tmp_path: Path, s
     assert KEY not in ran.out + ran.err and KEY.encode() not in kept
     # The server's metrics, models and prompts were all asked for with it.
     assert {call.headers.get("authorization") for call in awkward.calls} == {f"Bearer {KEY}"}
+
+
+def test_a_key_that_the_server_tells_is_not_told_on(
+    awkward: AwkwardServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def telling(call: Call) -> bool:
+        call.send_error("500 Internal Server Error", f"no: {call.headers['authorization']}")
+        return True
+
+    monkeypatch.setitem(ALWAYS, "server_error", telling)
+    here = tmp_path / "run"
+    words = [*short(o=4), *QUIET, "--save-requests", "--json"]
+    env = {"SPARK_BENCH_API_KEY": KEY}
+    ran = run(awkward.at("server_error"), *words, here=here, env=env)
+    assert "http_500: no: Bearer ***" in ran.result.notes
+    kept = b"".join(path.read_bytes() for path in here.iterdir())
+    assert KEY not in ran.out + ran.err and KEY.encode() not in kept
 
 
 def test_a_key_is_not_handed_on(

@@ -125,7 +125,7 @@ _ABOUT = {
 }
 
 _STATUS_CURES = {
-    400: "read the server's words beside the count; often the prompt and output are too long",
+    400: "read the server's words in the note; often the prompt and output are too long",
     401: "set SPARK_BENCH_API_KEY or --api-key-file",
     403: "use an API key that may do this: SPARK_BENCH_API_KEY or --api-key-file",
     404: "check --url and --endpoint: the server has no such path",
@@ -188,4 +188,4 @@ def cure(kind: str) -> str:
     status = int(kind.removeprefix("http_"))
     if 300 <= status < 400:
         return "give the address that the server redirects to with --url"
-    return _STATUS_CURES.get(status, "read the server's words beside the count")
+    return _STATUS_CURES.get(status, "read the server's words in the note")

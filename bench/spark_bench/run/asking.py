@@ -108,7 +108,9 @@ def ask(reached: Reached, agreed: Agreed, prompt: Prompt, timeout: float) -> Req
     """One request on its own."""
     job = Job(0, agreed.envelope(agreed.dialect.body(prompt, agreed.asking)), Timing(), prompt)
     exchange = reached.recorder.exchange(job.wire, timeout)
-    return read(exchange, job, agreed.dialect, agreed.asking, usage_expected=False)
+    request = read(exchange, job, agreed.dialect, agreed.asking, usage_expected=False)
+    request.detail = reached.hidden(request.detail)
+    return request
 
 
 def _settle(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 
 from spark_bench.cli.options import RunOptions
 from spark_bench.record import Request
@@ -12,6 +14,8 @@ from spark_bench.run.measure import Measured
 # Of the contents' tokens. What the template puts before them is found in a cache by every prompt,
 # and a page of a cache may reach some tokens further.
 CACHED = 0.2
+# Kinds of failures whose detail is the server's own words, or quotes them.
+WORDED = re.compile("http_|model_not_found|stream_error|wrong_model|malformed_")
 
 
 def findings(options: RunOptions, agreed: Agreed, repeats: Sequence[Measured]) -> Iterator[str]:
@@ -23,6 +27,7 @@ def findings(options: RunOptions, agreed: Agreed, repeats: Sequence[Measured]) -
     if options.duration:
         yield from _duration(options.duration, repeats)
     yield from dict.fromkeys(f"{m.note}; they stayed in memory" for m in repeats if m.note)
+    yield from _words(r for m in repeats for r in m.requests if r.failure)
 
 
 def _duration(seconds: float, repeats: Sequence[Measured]) -> Iterator[str]:
@@ -35,6 +40,18 @@ def _duration(seconds: float, repeats: Sequence[Measured]) -> Iterator[str]:
             f"all prompts were answered before --duration {seconds:g} was over: -n is the most "
             "that are sent; give more of them"
         )
+
+
+def _words(failed: Iterable[Request]) -> Iterator[str]:
+    """What the server said of each kind of failure: most often, where it said several things."""
+    told = defaultdict[str, Counter[str]](Counter)
+    for request in failed:
+        if request.detail and WORDED.match(request.failure):
+            told[request.failure][request.detail] += 1
+    for kind, words in told.items():
+        more = len(words) - 1
+        others = f" (and {more} other text{'s' if more > 1 else ''})" if more else ""
+        yield f"{kind}: {words.most_common(1)[0][0]}{others}"
 
 
 def _counting(requests: Sequence[Request]) -> Iterator[str]:

@@ -17,6 +17,7 @@ from spark_bench.cli.flags import INVENTORY, PROJECT
 from spark_bench.cli.options import RunOptions
 from spark_bench.errors import BadInput, BenchError, Unreachable
 from spark_bench.project import Listing
+from spark_bench.result.secrets import HIDDEN
 from spark_bench.wire.recorder import Recorder
 from spark_bench.wire.target import target
 from spark_bench.wire.transport import TapeTransport
@@ -46,6 +47,11 @@ class Reached:
     engine: str = ""
     context: int | None = None
     notes: tuple[str, ...] = ()
+
+    def hidden(self, words: str) -> str:
+        """What the server said, without our key: some tell a key that they refuse."""
+        key = self.http.headers.get("authorization", "").removeprefix("Bearer ")
+        return words.replace(key, HIDDEN) if key else words
 
 
 @contextmanager

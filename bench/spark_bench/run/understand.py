@@ -25,6 +25,9 @@ def understood(load: Load, scene: Scene, recording: Recording) -> tuple[list[Req
             requests = _read(load, scene.agreed, recording, _counter(scene.tokens))
         except Unreachable:  # the server, whose tokenizer it is, is gone
             requests = _read(load, scene.agreed, recording, None)
+    for request in requests:
+        if request.detail:
+            request.detail = scene.server.hidden(request.detail)
     return requests, cpu_seconds() - before
 
 
