@@ -59,10 +59,16 @@ def test_a_prefix_cache_that_the_servers_metrics_tell_of(rate: float, told: bool
 
 
 def test_the_servers_words_are_told_once_a_kind() -> None:
-    requests = [failed(i, kind) for i, kind in enumerate(["http_400"] * 3 + ["cut", "http_500"])]
-    for request, detail in zip(
-        requests, ["long", "long", "odd", "before any token", "boom"], strict=True
-    ):
+    told = [
+        ("http_400", "HTTP 400: long"),
+        ("http_400", "HTTP 400: long"),
+        ("http_400", "HTTP 400: odd"),
+        ("cut", "before any token"),
+        ("stream_error", "boom"),
+    ]
+    requests = [failed(number, kind) for number, (kind, _) in enumerate(told)]
+    for request, (_, detail) in zip(requests, told, strict=True):
         request.detail = detail
-    assert list(_words(requests)) == ["http_400: long (and 1 other text)", "http_500: boom"]
+    said = ["failed: HTTP 400: long (and 1 other text)", "failed: stream_error: boom"]
+    assert list(_words(requests)) == said
     assert not list(_words([failed(0, "http_502")]))

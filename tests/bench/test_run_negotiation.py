@@ -246,7 +246,7 @@ def test_a_key_that_the_server_tells_is_not_told_on(
     words = [*short(o=4), *QUIET, "--save-requests", "--json"]
     env = {"SPARK_BENCH_API_KEY": KEY}
     ran = run(awkward.at("server_error"), *words, here=here, env=env)
-    assert "http_500: no: Bearer ***" in ran.result.notes
+    assert "failed: HTTP 500: no: Bearer ***" in ran.result.notes
     kept = b"".join(path.read_bytes() for path in here.iterdir())
     assert KEY not in ran.out + ran.err and KEY.encode() not in kept
 

@@ -51,7 +51,8 @@ def _words(failed: Iterable[Request]) -> Iterator[str]:
     for kind, words in told.items():
         more = len(words) - 1
         others = f" (and {more} other text{'s' if more > 1 else ''})" if more else ""
-        yield f"{kind}: {words.most_common(1)[0][0]}{others}"
+        said = words.most_common(1)[0][0]
+        yield f"failed: {'' if kind.startswith('http_') else f'{kind}: '}{said}{others}"
 
 
 def _counting(requests: Sequence[Request]) -> Iterator[str]:
