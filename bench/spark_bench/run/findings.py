@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 from spark_bench.cli.options import RunOptions
+from spark_bench.load import trace
 from spark_bench.record import Request
 from spark_bench.run.asking import Agreed
 from spark_bench.run.measure import Measured
@@ -24,10 +25,24 @@ def findings(options: RunOptions, agreed: Agreed, repeats: Sequence[Measured]) -
     yield from _counting(requests)
     if options.cache == "miss" and not (options.shared_prefix or options.turns > 1):
         yield from _cached(requests, agreed.overhead.first, [_hit_rate(m) for m in repeats])
+    if options.trace:
+        yield from _lengthened(options, agreed.overhead.first + 1, requests)
     if options.duration:
         yield from _duration(options.duration, repeats)
     yield from dict.fromkeys(f"{m.note}; they stayed in memory" for m in repeats if m.note)
     yield from _words(r for m in repeats for r in m.requests if r.failure)
+
+
+def _lengthened(options: RunOptions, least: int, requests: Sequence[Request]) -> Iterator[str]:
+    """Lengths of a trace that a chat template leaves no room for."""
+    if not options.trace or all(r.asked_input != least for r in requests):
+        return
+    entries = trace.read(options.trace, limit=options.profile.num_prompts)
+    if short := sum(not e.messages and (e.input_len or 0) < least for e in entries):
+        yield (
+            f"{short} of {len(entries)} input lengths of the trace are below {least} tokens, which "
+            f"the chat template has with a question of one: {least} were sent"
+        )
 
 
 def _duration(seconds: float, repeats: Sequence[Measured]) -> Iterator[str]:
