@@ -104,7 +104,7 @@ def test_hidden_tokens_come_with_the_first_visible_one() -> None:
     [
         pytest.param([], "no request was answered", id="none"),
         pytest.param([failed(0, "http")], "no request was answered", id="all failed"),
-        pytest.param([answer(gaps=[10] * 20)], "only 20 tokens", id="few tokens"),
+        pytest.param([answer(gaps=[10] * 20)], "steady: 20", id="few tokens"),
         pytest.param(
             [answer(0, ttft=100, gaps=[10]), answer(1, ttft=500, gaps=[10] * 300)],
             "more requests",

@@ -306,3 +306,8 @@ def test_a_sweep_that_was_stopped_blames_no_load() -> None:
     text = printed(sweep_table(results, Sweep("concurrency")))
     assert "Ended: stopped by Ctrl-C." in text
     assert "of the requests failed" not in text
+
+
+def test_one_is_not_several() -> None:
+    text = load_line(replaced(a_config(), dataset=None, num_prompts=1, repeat=1))
+    assert text.startswith("1 prompt, ")

@@ -34,6 +34,15 @@ def brief(value: float | None, unit: str = "") -> str:
     return digits(value, unit)
 
 
+def counted(count: int, thing: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "prompt"), counted(1200, "prompt")
+    ('1 prompt', '1200 prompts')
+    """
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
 def clock(seconds: float | None) -> str:
     """Minutes and seconds, with hours where there are any.
 

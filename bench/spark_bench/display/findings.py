@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from spark_bench.api.failures import cure, meaning
-from spark_bench.display.figures import brief, clock, digits
+from spark_bench.display.figures import brief, clock, counted, digits
 from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.intervals import Interval
 from spark_bench.metrics.stalls import Stalls
@@ -116,8 +116,14 @@ def lengths(found: Lengths) -> str:
             f"{found.largest_difference:+} tokens"
         )
     else:
-        prompts = f"all {found.checked} prompts as asked"
-    early = f"; {found.stopped_early} answers stopped early" if found.stopped_early else ""
+        prompts = (
+            "the prompt as asked"
+            if found.checked == 1
+            else (f"all {found.checked} prompts as asked")
+        )
+    early = (
+        f"; {counted(found.stopped_early, 'answer')} stopped early" if found.stopped_early else ""
+    )
     return f"{prompts}{early}"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spark_bench.display.figures import brief
+from spark_bench.display.figures import brief, counted
 from spark_bench.result.config import Config
 from spark_bench.result.types import Result
 
@@ -13,7 +13,7 @@ def load_line(config: Config, swept: str = "") -> str:
     arrival = "several rates" if swept == "rate" else _arrival(config)
     slots = "several numbers in flight" if swept == "concurrency" else _slots(config)
     return (
-        f"{config.num_prompts} prompts{repeats}, {_length(config.input_len)} tokens in, "
+        f"{counted(config.num_prompts, 'prompt')}{repeats}, {_length(config.input_len)} tokens in, "
         f"{_length(config.output_len)} out, {arrival}, {slots}"
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Self, TextIO
 
-from spark_bench.display.figures import clock, digits
+from spark_bench.display.figures import clock, counted, digits
 from spark_bench.display.live import Live, Pair, View
 from spark_bench.wire.progress import Progress
 
@@ -23,7 +23,9 @@ class Plain:
     def start(self, total: int, label: str) -> None:
         self._live, self._label, self._next = Live(), label, EVERY
         self._under_way = True
-        self.say(f"{label}: {total} requests; p50/p99 below are approximate (from reads)")
+        self.say(
+            f"{label}: {counted(total, 'request')}; p50/p99 below are approximate (from reads)"
+        )
 
     def update(self, progress: Progress) -> None:
         if not self._under_way:

@@ -18,7 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from spark_bench.display.figures import clock, digits
+from spark_bench.display.figures import clock, counted, digits
 from spark_bench.display.lines import Line
 from spark_bench.display.live import Live, View
 from spark_bench.display.plain import pair
@@ -42,7 +42,7 @@ def draw(lines: Iterable[bytes], console: Console) -> None:
         for line in map(decode, lines):
             if line.label is not None:
                 live, label = Live(), line.label
-                screen.update(Text(f"{label}: {line.total} requests"), refresh=True)
+                screen.update(Text(f"{label}: {counted(line.total or 0, 'request')}"), refresh=True)
             if line.look is not None:
                 screen.update(picture(label, live.view(line.look)), refresh=True)
             if line.say is not None:

@@ -75,7 +75,7 @@ def steady(requests: Sequence[Request], slots: int | None = None) -> tuple[Stead
         return None, reason
     found = _figures(times, flight, start, end, began, "closed" if closed else "open")
     if found.output_tokens < MIN_TOKENS:
-        return None, f"only {found.output_tokens} tokens came while the load was steady"
+        return None, f"too few tokens came while the load was steady: {found.output_tokens}"
     return found, ""
 
 
