@@ -27,6 +27,8 @@ def judged(**changes: Any) -> Audit:
     tally.step_ns = changes.pop("step_ns", 20_000)
     tally.lags = durations(*changes.pop("lags", [50_000] * 100))
     tally.lates = durations(*changes.pop("lates", [30_000] * 100))
+    for ns in changes.pop("stood", []):
+        tally.stood(ns)
     with closing(Store(0)) as store:
         store.reads = changes.pop("reads", 1000)
         recording = Recording(store, tally, 10**9, 3 * 10**9, 0.25, False)
@@ -62,7 +64,15 @@ def test_a_good_recording() -> None:
         pytest.param(
             {"lates": [25_000_000] * 100}, "half of the requests were sent 25.0 ms late", id="late"
         ),
+        pytest.param(
+            {"lates": [300_000_000] * 40 + [0] * 60},
+            "one request in a hundred was sent 300.0 ms late",
+            id="some late",
+        ),
         pytest.param({"step_ns": 5_000_000}, "the wall clock was set by 5.0 ms", id="clock step"),
+        pytest.param(
+            {"stood": [300_000_000]}, "the client stood still for 0.3 s, up to 300 ms", id="pause"
+        ),
     ],
 )
 def test_reasons(changes: dict[str, Any], reason: str) -> None:
@@ -77,12 +87,15 @@ def test_reasons(changes: dict[str, Any], reason: str) -> None:
     [
         pytest.param({"unstamped": 1}, id="one read as stamping began"),
         pytest.param({"merged": 0.2}, id="the server sent them together"),
+        pytest.param({"stood": [15_000_000]}, id="a short pause"),
+        pytest.param({"stood": [4_900_000] * 1000}, id="pauses within half a gap"),
         pytest.param({"merged": 0.005, "lags": [8_000_000] * 100}, id="few together"),
         pytest.param({"merged": 0.2, "lags": [4_000_000] * 100}, id="read within half a gap"),
         pytest.param({"merged": 0.2, "gap_ms": None}, id="no gaps to judge by"),
         pytest.param({"lates": [15_000_000] * 100}, id="late, but little of the whole"),
         pytest.param({"lates": [1_500_000] * 100, "e2e_ms": 1.0}, id="late, but hardly"),
         pytest.param({"lates": [25_000_000] * 40 + [0] * 60}, id="less than half late"),
+        pytest.param({"lates": [90_000_000] * 40 + [0] * 60}, id="some late, but little"),
         pytest.param({"reads": 0, "lags": [], "e2e_ms": None, "gap_ms": None}, id="nothing came"),
     ],
 )

@@ -71,13 +71,6 @@ class Row(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 COLUMNS = Row.__struct_fields__
-# They differ from one run of the same to the next.
-VOLATILE = (
-    *("output_throughput", "total_throughput", "ttft_ms", "itl_ms", "e2e_ms", "low", "high"),
-    *("median_ttft_ms", "p99_ttft_ms", "median_itl_ms", "p99_itl_ms", "tpot_ms", "p99_e2e_ms"),
-    *("request_throughput", "duration", "pareto", "client"),
-    *("started", "startup_seconds", "bench_seconds"),
-)
 
 
 def row(cell: Cell, failure: Failure | None, result: Result | None = None, **known: Any) -> Row:

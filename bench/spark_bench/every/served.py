@@ -55,8 +55,3 @@ def models(url: str, key: Secret | None) -> list[str]:
         entries = answer.json().get("data") if answer.is_success else None
         return [str(entry["id"]) for entry in entries or () if entry.get("id")]
     return []
-
-
-def differs(before: Listing, after: Listing) -> bool:
-    """Whether other ranks run now, or the same ones with other settings."""
-    return [rank.spec for rank in before.ranks] != [rank.spec for rank in after.ranks]

@@ -19,9 +19,11 @@ class Audit(Struct, frozen=True):
     clock: where receive times come from: "kernel" (SO_TIMESTAMPING), else "process" (read time)
     transport: "plain", "tls" (decrypted as it comes), or "mixed"
     reads: how many reads there were
-    lag_us: from the kernel's receive time to our read
+    lag_us: from the kernel's receive time to our read; its maximum is the longest pause of the
+        client's own where that is longer
     late_us: from when a request could be sent (its time, its slot) to when it was
-    merged_reads: share of reads that held more than one stream event (they share one time)
+    merged_reads: share of token bearing deltas that came in the same read as the one before, and
+        so have its time
     clock_step_us: how far the wall clock was set during the run (kernel stamps are corrected by
         what was measured at the start)
     cpu_seconds, wall_seconds: of the client while the run lasted

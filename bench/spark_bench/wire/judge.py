@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from msgspec.structs import replace
 
 from .audit import Audit, Spread
 from .recording import Recording
@@ -15,6 +16,8 @@ STEP_US = 100.0
 # was not offered as asked.
 LATE_US = 2000.0
 LATE_SHARE = 0.02
+# The same of the latest hundredth.
+LATE_TAIL = 0.1
 
 # Up to this share of deltas may share a read without a word about it.
 MERGED = 0.01
@@ -48,10 +51,18 @@ def audit(
     """
     tally = recording.tally
     lag, late = spread(tally.lags), spread(tally.lates)
+    longest = tally.pauses.most / 1000
+    lag = replace(lag, max=round(max(lag.max, longest), 1))
     reads = recording.store.reads
     stamped = tally.unstamped <= reads * UNSTAMPED
     step = tally.step_ns / 1000
     reasons = _reasons(stamped, lag, late, merged, step, e2e_ms, gap_ms)
+    wall_ns = recording.ended_ns - recording.started_ns
+    if gap_ms is not None and longest > 500 * gap_ms and tally.paused_ns > MERGED * wall_ns:
+        reasons += (
+            f"the client stood still for {tally.paused_ns / 1e9:.1f} s, up to {longest / 1000:.0f} "
+            "ms at once: what came meanwhile has one time",
+        )
     return Audit(
         clock="kernel" if stamped else "process",
         transport="tls" if tls else "plain",
@@ -90,6 +101,8 @@ def _reasons(
         )
     if late.p50 > max(LATE_US, 1000 * LATE_SHARE * (e2e_ms or 0.0)):
         reasons.append(f"half of the requests were sent {late.p50 / 1000:.1f} ms late or more")
+    elif late.p99 > max(LATE_US, 1000 * LATE_TAIL * (e2e_ms or 0.0)):
+        reasons.append(f"one request in a hundred was sent {late.p99 / 1000:.1f} ms late or more")
     if step > STEP_US:
         reasons.append(f"the wall clock was set by {step / 1000:.1f} ms during the run")
     return tuple(reasons)

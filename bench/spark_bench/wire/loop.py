@@ -68,6 +68,7 @@ class Loop:
         pool, tally, flights, schedule = self.pool, self.tally, self.flights, self.schedule
         connections, poll, attend = pool.connections, pool.poller.poll, flights.attend
         now, view = time.perf_counter_ns, BUFFERS[0]
+        looked, napped = now(), 0
         for fd, mask in poll(0, MOST_EVENTS):  # connections that were closed since the last load
             attend(connections[fd], mask)
         while not pool.stopping:
@@ -77,10 +78,15 @@ class Loop:
             flights.send_due(moment)
             if schedule.finished(moment):
                 return
-            events = poll(self._patience(moment), MOST_EVENTS)
+            patience = self._patience(moment)
+            events = poll(patience, MOST_EVENTS)
+            seen = now()
+            # Unread meanwhile: what came while others had the core, or something was drawn.
+            tally.stood(seen - looked - round(patience * SECOND) - napped)
+            looked, napped = seen, 0
             if not events:
                 continue
-            seen = flights.seen_ns = now()
+            flights.seen_ns = seen
             for fd, mask in events:
                 connection = connections.get(fd)
                 if connection is None:
@@ -107,7 +113,7 @@ class Loop:
             tally.reads += len(events)
             self._lag(connections.get(events[0][0]), seen)
             if schedule.in_flight >= CROWD and not self.behind:
-                self._nap()
+                napped = self._nap()
 
     def _patience(self, moment: int) -> float:
         """How long to wait for events, in seconds; whole milliseconds, since epoll rounds up."""
@@ -121,12 +127,15 @@ class Loop:
             self.pool.poller.wait(left / SECOND)
         return 0.0
 
-    def _nap(self) -> None:
+    def _nap(self) -> int:
+        """For how long it was meant to be, in ns."""
         moment = time.perf_counter_ns()
         due = self.schedule.next_ns(moment)
         nap = NAP if due is None else min(NAP, (due - moment) / SECOND)
-        if nap > 0:
-            time.sleep(nap)
+        if nap <= 0:
+            return 0
+        time.sleep(nap)
+        return round(nap * SECOND)
 
     def _lag(self, connection: Connection | None, seen: int) -> None:
         """How long the first event of a look had been waiting."""

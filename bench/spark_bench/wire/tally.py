@@ -19,6 +19,10 @@ SAMPLES = 256
 KEPT = 65536
 
 
+# Longer than this between two looks, beyond what the loop meant to wait, it stood still.
+PAUSE_NS = 5_000_000
+
+
 class Durations:
     """Nanoseconds of something that happens without end: every one counts for `most`; `values`
     are all of them, or every 2nd, 4th, 8th … once there are too many."""
@@ -53,6 +57,9 @@ class Tally:
         of the last read of each response
     lates: for each request, from when it could be sent to when it was
     step_ns: the furthest that the wall clock moved against the monotonic one
+    pauses: of the loop itself. No lag shows them: what came meanwhile has the time of its last
+        segment
+    paused_ns: their sum
     """
 
     total: int
@@ -65,6 +72,14 @@ class Tally:
     lates: Durations = field(default_factory=Durations)
     firsts: list[int] = field(default_factory=list)
     step_ns: int = 0
+    pauses: Durations = field(default_factory=Durations)
+    paused_ns: int = 0
+
+    def stood(self, ns: int) -> None:
+        """The loop came round so much later than it meant to."""
+        if ns > PAUSE_NS:
+            self.pauses.add(ns)
+            self.paused_ns += ns
 
     def first(self, ns: int) -> None:
         """From a request's send to its first read; a sample is enough."""
