@@ -100,6 +100,12 @@ def test_plain_says_what_failed() -> None:
     assert "5/50 done (2 failed)" in stream.getvalue()
 
 
+def test_plain_says_what_goes_before() -> None:
+    stream = io.StringIO()
+    Plain(stream).step("warming up")
+    assert stream.getvalue() == "warming up ...\n"
+
+
 def test_nothing_is_shown_outside_of_a_load(terminal: Terminal) -> None:
     stream = io.StringIO()
     with Plain(stream) as plain, Bar(terminal.stream) as bar:
@@ -210,6 +216,8 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
 
 def test_the_bar_shows_and_clears(terminal: Terminal) -> None:
     with Bar(terminal.stream) as bar:
+        bar.step("warming up")
+        terminal.wait_for("warming up ...")
         bar.start(50, "repeat 1 of 2")
         bar.update(look(2.0, done=20, reads=400, first_ms=(200.0, 210.0), gap_ms=(10.0,) * 9))
         terminal.wait_for("approx., from reads")

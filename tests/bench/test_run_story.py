@@ -51,7 +51,7 @@ def test_a_run_by_the_book(ruler: Ruler, tmp_path: Path) -> None:
     assert result.summary.completed == 10
     assert f"written to benchmark_results/{file.name}" in done.stdout
     assert "10 of 10 answered" in done.stdout and "all 10 prompts as asked" in done.stdout
-    assert done.stderr.startswith("quick: 10 requests")
+    assert done.stderr.startswith("quick: prompts and warm-up ...\nquick: 10 requests;")
     assert max(map(len, done.stdout.splitlines())) <= 100
 
 

@@ -30,6 +30,9 @@ class Bar:
         self._unsent = b""
         self._under_way = False
 
+    def step(self, text: str) -> None:
+        self._send(Line(step=text))
+
     def start(self, total: int, label: str) -> None:
         # Its imports would take the client's CPU otherwise.
         self._wait_until_ready()

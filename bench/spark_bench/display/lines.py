@@ -12,6 +12,7 @@ class Line(Struct, frozen=True, omit_defaults=True):
 
     label, total: a load begins
     look: a look at it
+    step: what is done until then
     say: a line for people
     """
 
@@ -19,3 +20,4 @@ class Line(Struct, frozen=True, omit_defaults=True):
     total: int = 0
     look: Progress | None = None
     say: str | None = None
+    step: str | None = None

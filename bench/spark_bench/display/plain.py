@@ -20,6 +20,9 @@ class Plain:
         self._live, self._label, self._next = Live(), "", 0.0
         self._under_way = False
 
+    def step(self, text: str) -> None:
+        self.say(f"{text} ...")
+
     def start(self, total: int, label: str) -> None:
         self._live, self._label, self._next = Live(), label, EVERY
         self._under_way = True

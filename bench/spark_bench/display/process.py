@@ -40,6 +40,8 @@ def draw(lines: Iterable[bytes], console: Console) -> None:
     live, label = Live(), ""
     with Screen(console=console, auto_refresh=False, transient=True) as screen:
         for line in map(decode, lines):
+            if line.step is not None:
+                screen.update(Text(f"{line.step} ..."), refresh=True)
             if line.label is not None:
                 live, label = Live(), line.label
                 screen.update(Text(f"{label}: {counted(line.total or 0, 'request')}"), refresh=True)

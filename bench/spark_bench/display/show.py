@@ -11,6 +11,9 @@ from spark_bench.wire.progress import Progress
 class Show(Protocol):
     """Shows a run while it lasts. No call blocks or fails, whatever becomes of the terminal."""
 
+    def step(self, text: str) -> None:
+        """What is done until the next step, or the load, begins: it may take long."""
+
     def start(self, total: int, label: str) -> None:
         """A load of so many requests begins; label: what it is ("quick", "repeat 2 of 3")."""
 
@@ -35,6 +38,9 @@ class Show(Protocol):
 
 class Silent:
     """`--quiet`."""
+
+    def step(self, text: str) -> None:
+        pass
 
     def start(self, total: int, label: str) -> None:
         pass

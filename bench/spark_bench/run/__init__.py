@@ -31,7 +31,7 @@ def execute(options: RunOptions, show: Show) -> Outcome:
     """Carry `spark-bench run` out. What ends it early is a BenchError; what merely fails, a
     result."""
     with (
-        reached(options) as server,
+        reached(options, show.step) as server,
         closing(find(_tokenizer(options, server), server.http, server.model)) as tokens,
         interruptible(server.recorder.stop) as interrupts,
     ):
@@ -121,6 +121,7 @@ def _repeats(options: RunOptions, scene: Scene) -> tuple[list[Measured], list[st
 
 def _repeat(options: RunOptions, scene: Scene, number: int, notes: list[str]) -> Measured | None:
     """None: interrupted before it began."""
+    scene.show.step(f"{_label(options, number)}: prompts and warm-up")
     load = plan.load(options, scene.agreed, scene.tokens, number, scene.server.context)
     notes += prepare(options, scene)
     if scene.interrupts.came:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -55,9 +55,12 @@ class Reached:
 
 
 @contextmanager
-def reached(options: RunOptions) -> Iterator[Reached]:
-    """Connect to the server of these options. Unreachable or BadInput where that can't be."""
-    listing = _listing(options)
+def reached(options: RunOptions, step: Callable[[str], None] = lambda _: None) -> Iterator[Reached]:
+    """Connect to the server of these options. Unreachable or BadInput where that can't be.
+
+    step: is told what may take long
+    """
+    listing = _listing(options, step)
     url = options.url or (listing.url if listing else "") or LOCAL
     recorder = Recorder(target(url))
     try:
@@ -88,11 +91,13 @@ def headers(options: RunOptions) -> dict[str, str]:
     return ours
 
 
-def _listing(options: RunOptions) -> Listing | None:
+def _listing(options: RunOptions, step: Callable[[str], None]) -> Listing | None:
     """The project is asked where it is needed: for the URL, and for the nodes' power. BadInput
     where none is there, though something was asked for that only a project has."""
     if options.url and not options.power:
         return None
+    if (options.project / project.LISTING).is_file():
+        step(f"asking {options.inventory} where the head is and what it serves")
     try:
         found = project.find(options.project, options.inventory)
     except BenchError as error:

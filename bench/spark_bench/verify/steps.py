@@ -20,8 +20,11 @@ class Steps:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
+    def step(self, text: str) -> None:
+        self.say(f"{text} ...")
+
     def start(self, total: int, label: str) -> None:
-        self.say(f"{label} ...")
+        self.step(label)
 
     def update(self, progress: Progress) -> None:
         pass
