@@ -49,6 +49,8 @@ class Engine(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         name = self.project.read("served.json").get("name", "")
+        if self.project.key and self.headers["Authorization"] != f"Bearer {self.project.key}":
+            return self.reply(401, {"message": "no such key"})
         if self.path != "/v1/models" or not name:
             return self.reply(404, {})
         return self.reply(200, {"data": [{"id": name, "object": "model"}]})
@@ -57,6 +59,8 @@ class Engine(BaseHTTPRequestHandler):
         query = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         name = self.project.read("served.json").get("model", "")
         fault = self.project.read("faults.json").get(name, "")
+        if self.project.key and self.headers["Authorization"] != f"Bearer {self.project.key}":
+            return self.reply(401, {"message": "no such key"})
         if self.path != "/v1/chat/completions":
             return self.reply(404, {})
         if fault == "silent":
@@ -116,7 +120,10 @@ class Server(ThreadingHTTPServer):
 
 
 class FakeProject:
-    """In `folder`, as long as the context lasts. seconds: what a deploy takes."""
+    """In `folder`, as long as the context lasts. seconds: what a deploy takes. key: what the engine
+    wants to see, where it is set."""
+
+    key = ""
 
     def __init__(self, folder: Path, nodes: int = 2, seconds: float = 0.0) -> None:
         self.folder, self.streams = folder, 0

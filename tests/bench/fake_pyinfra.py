@@ -44,6 +44,7 @@ LOGS = {
 
 
 def main(words):
+    assert "SPARK_BENCH_API_KEY" not in os.environ, "the server's key is not for a deploy"
     with (HERE / "calls.log").open("a") as calls:
         calls.write(json.dumps(words) + "\n")
     data = dict(w.split("=", 1) for at, w in enumerate(words) if words[at - 1] == "--data")

@@ -116,6 +116,18 @@ def test_defect_15_a_failing_model_is_a_row_and_never_the_end(
     assert line.split()[:7] == ["b", line.split()[1], line.split()[2], "-", "-", "-", "-"]
 
 
+def test_the_servers_key_reaches_who_measures_and_no_deploy(
+    fake: FakeProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fake pyinfra ends where it sees the key."""
+    fake.key = "planted-key"
+    monkeypatch.setenv("SPARK_BENCH_API_KEY", fake.key)
+    done = fake.all("--yes", "--models", "a")
+    assert fake.statuses == {"a": "OK"}, done.err
+    written = [path for path in fake.folder.rglob("*") if path.is_file()]
+    assert [path for path in written if fake.key.encode() in path.read_bytes()] == []
+
+
 def test_fail_fast_leaves_the_rest_for_later(fake: FakeProject) -> None:
     fake.fails(a="dies")
     assert fake.all("--yes", "--models", "a,b", "--fail-fast").code == 1

@@ -102,9 +102,13 @@ def command(context: click.Context, /, **typed: Any) -> int:
     import os
 
     from spark_bench.cli.every import carry_out, checked
+    from spark_bench.cli.secret import VARIABLE
 
     given = {name for name in typed if _given(context, name)}
-    return carry_out(checked(typed, given, os.environ), typed)
+    asked = checked(typed, given, os.environ)
+    # The key is for the server: the project's commands need none.
+    os.environ.pop(VARIABLE, None)
+    return carry_out(asked, typed)
 
 
 def _given(context: click.Context, name: str) -> bool:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, BinaryIO, NamedTuple
@@ -32,7 +32,12 @@ class Ended(NamedTuple):
 
 
 def follow(
-    words: Sequence[str], cwd: Path | None, log: BinaryIO, seconds: float, tell: Tell
+    words: Sequence[str],
+    cwd: Path | None,
+    log: BinaryIO,
+    seconds: float,
+    tell: Tell,
+    environ: Mapping[str, str],
 ) -> Ended:
     """Run a command, write what it prints to `log`, tell each line, for so many seconds at most.
 
@@ -43,6 +48,7 @@ def follow(
     process = subprocess.Popen(
         list(words),
         cwd=cwd,
+        env=environ,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from spark_bench import project
+from spark_bench.cli.secret import VARIABLE
 from spark_bench.errors import BadInput, BenchError
 from spark_bench.every import converge, measure, served
 from spark_bench.every.asked import Asked, Settings
@@ -53,7 +54,9 @@ class Stage:
     def _follow(self, words: list[str], seconds: float, here: bool = False) -> Ended:
         self.log.write(f"$ {' '.join(words)}\n".encode())
         cwd = None if here else self.asked.project
-        return follow(words, cwd, self.log, seconds, self.steps.below)
+        # The server's key is for who asks the server, and not for who deploys it.
+        key = {VARIABLE: self.asked.api_key.reveal()} if here and self.asked.api_key else {}
+        return follow(words, cwd, self.log, seconds, self.steps.below, os.environ | key)
 
 
 def result_name(cell: Cell) -> str:
