@@ -321,7 +321,7 @@ def test_a_profile_of_ones_own(run: FakeRun, tmp_path: Path) -> None:
     [
         pytest.param(["--version"], 0, "spark-bench, version", id="version"),
         pytest.param(["run", "-n", "0"], 2, "Error: ", id="refused"),
-        pytest.param(["nope"], 2, "No such command 'nope'", id="no-such-command"),
+        pytest.param(["rnu"], 2, "'rnu' (did you mean run?); there are: run, all", id="no-command"),
         pytest.param([], 2, "Commands:", id="nothing"),
     ],
 )

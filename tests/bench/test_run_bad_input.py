@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from pathlib import Path
 
 import pytest
+from awkward_network import tls_contexts
 from awkward_server import AwkwardServer
 from click.testing import CliRunner
 from run_here import run
@@ -126,3 +129,27 @@ def test_a_project_that_can_not_list_is_left_out_by_leaving_power_out(
     monkeypatch.setattr(project, "pyinfra", lambda _: "/bin/false")
     told = CliRunner().invoke(main, ["run", "--power", "--url", "http://127.0.0.1:1"])
     assert told.exit_code == 1 and told.stderr.strip().endswith("; leave --power out")
+
+
+def test_a_server_that_speaks_no_tls() -> None:
+    def answer() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(4096)
+            connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer)
+        thread.start()
+        place = f"127.0.0.1:{listener.getsockname()[1]}"
+        ran = run(f"https://{place}")
+        thread.join()
+    assert ran.code == 1 and ran.err.endswith(f"; if it does not speak TLS, http://{place}\n")
+
+
+def test_a_server_that_speaks_tls(tmp_path: Path) -> None:
+    with AwkwardServer(tls=tls_contexts(tmp_path)[0]) as server:
+        url = server.at("plain")
+        ran = run(url.replace("https:", "http:"))
+        assert ran.code == 1 and ran.err.endswith(f": check --url; if it speaks TLS, {url}\n")
+        assert "speak TLS" not in run(url).err

@@ -75,7 +75,8 @@ def reached(options: RunOptions, step: Callable[[str], None] = lambda _: None) -
             model, engine, context, notes = _model(http, options.model)
             yield Reached(url, recorder, http, listing, model, engine, context, notes)
     except Unreachable as error:
-        raise Unreachable(f"{error.message}{_where(options, listing)}") from None
+        hint = _where(options, listing) or _scheme(url, error.message)
+        raise Unreachable(f"{error.message}{hint}") from None
     finally:
         recorder.close()
 
@@ -122,6 +123,16 @@ def _of_a_project(options: RunOptions) -> str:
     return "--power" if options.power else ""
 
 
+def _scheme(url: str, told: str) -> str:
+    """A server that doesn't know TLS waits for more, or answers what is no TLS."""
+    secure = url.startswith("https:")
+    if secure and ("no connection" in told or "WRONG_VERSION" in told):
+        return f"; if it does not speak TLS, http{url.removeprefix('https')}"
+    if not secure and "/v1/models" in told:
+        return f": check --url; if it speaks TLS, https{url.removeprefix('http')}"
+    return ""
+
+
 def _where(options: RunOptions, listing: Listing | None) -> str:
     if options.url:
         return ""
@@ -135,10 +146,10 @@ def _model(http: httpx.Client, wanted: str) -> tuple[str, str, int | None, tuple
     try:
         answer = http.get("/v1/models")
     except httpx.TransportError as error:
-        raise Unreachable(f"{http.base_url}: /v1/models: {error}") from None
+        raise Unreachable(f"{_place(http)}: /v1/models: {error}") from None
     if answer.status_code in (401, 403):
         kind = f"http_{answer.status_code}"
-        raise Unreachable(f"{http.base_url} answers {answer.status_code}: {failures.cure(kind)}")
+        raise Unreachable(f"{_place(http)} answers {answer.status_code}: {failures.cure(kind)}")
     entries = _entries(answer)
     if not entries:
         note = f"/v1/models lists nothing (HTTP {answer.status_code}): the model is unchecked"
@@ -147,7 +158,7 @@ def _model(http: httpx.Client, wanted: str) -> tuple[str, str, int | None, tuple
     if wanted and wanted not in served:
         near = difflib.get_close_matches(wanted, served, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise BadInput(f"--model {wanted}: {http.base_url} serves {', '.join(served)}{hint}")
+        raise BadInput(f"--model {wanted}: {_place(http)} serves {', '.join(served)}{hint}")
     entry = entries[served.index(wanted) if wanted else 0]
     context = entry.get("max_model_len")
     return (
@@ -156,6 +167,11 @@ def _model(http: httpx.Client, wanted: str) -> tuple[str, str, int | None, tuple
         context if isinstance(context, int) else None,
         (),
     )
+
+
+def _place(http: httpx.Client) -> str:
+    """As it was typed: httpx ends a path with a slash."""
+    return str(http.base_url).rstrip("/")
 
 
 def _entries(answer: httpx.Response) -> list[dict[str, Any]]:
