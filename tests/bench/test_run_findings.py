@@ -8,12 +8,16 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from made_requests import answer, failed
+from msgspec.structs import replace
+from result_samples import a_repeat
 from spark_bench.cli import main
 from spark_bench.cli.options import RunOptions
 from spark_bench.load.profiles import Profile
+from spark_bench.metrics.stalls import Stall, Stalls
 from spark_bench.ruler.ruler import Ruler
-from spark_bench.run.findings import _cached, _lengthened, _words
+from spark_bench.run.findings import _cached, _lengthened, _own_pause, _words
 from spark_bench.wire import store
+from spark_bench.wire.audit import Audit, Spread
 
 
 def test_no_room_for_responses_is_told_and_loses_nothing(
@@ -85,3 +89,20 @@ def test_lengths_that_a_trace_can_not_have_are_told(tmp_path: Path) -> None:
     (note,) = _lengthened(options, 31, sent)
     assert note.startswith("1 of 3 input lengths of the trace are below 31 tokens")
     assert not list(_lengthened(options, 4, sent))
+
+
+@pytest.mark.parametrize(
+    ("lag_us", "told"),
+    [
+        pytest.param(4_000.0, False, id="prompt"),
+        pytest.param(80_000.0, True, id="it stood still"),
+    ],
+)
+def test_a_stall_that_may_be_the_clients_own(lag_us: float, told: bool) -> None:
+    top = (Stall(at=1.0, ms=80.0, streams=4, running=4, whose="engine"),)
+    parts = replace(
+        a_repeat(0),
+        stalls=Stalls(median_ms=10.0, threshold_ms=30.0, top=top),
+        audit=Audit("kernel", lag_us=Spread(max=lag_us)),
+    )
+    assert bool(_own_pause(parts)) == told

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from spark_bench.cli.options import RunOptions
 from spark_bench.load import trace
 from spark_bench.record import Request
+from spark_bench.result.types import Measured as Parts
 from spark_bench.run.asking import Agreed
 from spark_bench.run.measure import Measured
 
@@ -27,6 +28,7 @@ def findings(options: RunOptions, agreed: Agreed, repeats: Sequence[Measured]) -
         yield from _cached(requests, agreed.overhead.first, [_hit_rate(m) for m in repeats])
     if options.trace:
         yield from _lengthened(options, agreed.overhead.first + 1, requests)
+    yield from dict.fromkeys(note for m in repeats if (note := _own_pause(m.repeat)))
     if options.duration:
         yield from _duration(options.duration, repeats)
     yield from dict.fromkeys(f"{m.note}; they stayed in memory" for m in repeats if m.note)
@@ -43,6 +45,16 @@ def _lengthened(options: RunOptions, least: int, requests: Sequence[Request]) ->
             f"{short} of {len(entries)} input lengths of the trace are below {least} tokens, which "
             f"the chat template has with a question of one: {least} were sent"
         )
+
+
+def _own_pause(measured: Parts) -> str:
+    """Whether a stall may be the client's: what came while it stood still has one time."""
+    stalls, longest = measured.stalls, measured.audit.lag_us.max / 1000
+    if not stalls or not stalls.top or longest < (stalls.threshold_ms or 0.0):
+        return ""
+    return (
+        f"this client read up to {longest:.0f} ms late: a stall no longer than that may be its own"
+    )
 
 
 def _duration(seconds: float, repeats: Sequence[Measured]) -> Iterator[str]:
