@@ -24,7 +24,9 @@ VERSION = 1
 SECONDS = 60
 LAST_LINES = 4
 # Said of every failure, or of none in particular.
-NOISE = re.compile(r"Disconnecting|Failed to load host keys|No hosts remaining!")
+NOISE = re.compile(
+    r"^(Loading|Connecting to|Disconnecting from) |Failed to load host keys|No hosts remaining!"
+)
 
 
 class Model(Struct, frozen=True):

@@ -123,8 +123,8 @@ def test_a_listing_that_fails_is_told_by_pyinfras_last_lines(tmp_path: Path) -> 
         find(fake_project(tmp_path, script), "inventories/spark.py")
     told = raised.value.message
     assert told == (
-        "the project can't list its deployment: Connecting to hosts... | [spark-1] Could not "
-        "connect (timed out); measure with --url"
+        "the project can't list its deployment: [spark-1] Could not connect (timed out); "
+        "measure with --url"
     )
 
 
