@@ -19,6 +19,7 @@ def _stamps(audit: Audit) -> str:
     core = audit.cpu_seconds / audit.wall_seconds if audit.wall_seconds else 0.0
     return (
         f"receive times by {by}{tls}, lag p99 {digits(audit.lag_us.p99, 'µs')}; sends late by "
-        f"{digits(audit.late_us.p99, 'µs')} at p99; {audit.merged_reads:.1%} of events in one read with the last; "
+        f"{digits(audit.late_us.p99, 'µs')} at p99; {audit.merged_reads:.1%} of events read with "
+        "the one before; "
         f"{core:.0%} of a core, {audit.peak_rss_bytes / 1e6:.0f} MB"
     )

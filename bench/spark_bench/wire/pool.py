@@ -150,6 +150,6 @@ class Pool:
             if connection.eof or connection.failure:
                 self._why = connection.failure or Broken("it closes the connection at once")
                 self.drop(connection)
-            elif connection.data:
+            elif connection.data and connection.state is State.OPEN:
                 self._why = Broken("it talks before it is asked")
                 self.drop(connection)
