@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from run_here import run
 from spark_bench import project
 from spark_bench.cli import main
+from spark_bench.ruler.ruler import Ruler
 
 LINES = {
     "empty.jsonl": "",
@@ -38,6 +39,7 @@ LINES = {
         pytest.param("-i 0", "0 is not a whole number of 1 or more", id="input-0"),
         pytest.param("-n 0", "0 is not a whole number of 1 or more", id="no-prompts"),
         pytest.param("-n 1.5", "1.5 is not a whole number", id="half-a-prompt"),
+        pytest.param("-n 1000001", "1000000 at most", id="too-many-prompts"),
         pytest.param("-c 0", "0 is not", id="no-slot"),
         pytest.param("-c 11", "at most the number of prompts (10)", id="slots-above-prompts"),
         pytest.param("throughput -n 4", "at most the number of prompts (4)", id="too-few-prompts"),
@@ -153,3 +155,17 @@ def test_a_server_that_speaks_tls(tmp_path: Path) -> None:
         ran = run(url.replace("https:", "http:"))
         assert ran.code == 1 and ran.err.endswith(f": check --url; if it speaks TLS, {url}\n")
         assert "speak TLS" not in run(url).err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param("-i 131072 -o 1", id="one question"),
+        pytest.param("-i 40000 -o 8000 --turns 3", id="in turns"),
+    ],
+)
+def test_what_the_model_has_no_room_for_is_not_sent(ruler: Ruler, words: str) -> None:
+    told = CliRunner().invoke(main, ["run", "--url", ruler.url, *words.split()])
+    assert told.exit_code == 2
+    assert "the served model takes 131072" in told.stderr
+    assert ruler.stats().requests == 0

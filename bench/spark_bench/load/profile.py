@@ -12,6 +12,9 @@ from spark_bench.errors import BadInput
 
 # How the absence of a limit is written, where leaving the key out would keep the profile's.
 NO_LIMIT = {"request_rate": "inf", "concurrency": "none"}
+# All of a load's prompts are made before it starts, and kept: this is some gigabytes of them.
+MOST = 1_000_000
+_MOST = f"must be {MOST} at most; to measure for longer, give --repeat"
 _WHOLE = "must be a whole number, 1 or more"
 _RATE = 'must be a number of requests a second above 0, or "inf" for as fast as possible'
 _SLOTS = 'must be a whole number, 1 or more, or "none" for no limit'
@@ -99,6 +102,8 @@ def refused(values: Mapping[str, object]) -> Refusal | None:
     for field in ("num_prompts", "input_len", "output_len"):
         if not _is_whole(values[field]):
             return Refusal(field, values[field], _WHOLE)
+    if values["num_prompts"] > MOST:  # type: ignore[operator]
+        return Refusal("num_prompts", values["num_prompts"], _MOST)
     if not isinstance(values.get("use", ""), str):
         return Refusal("use", values["use"], "must be a sentence")
     rate, slots = values.get("request_rate"), values.get("concurrency")

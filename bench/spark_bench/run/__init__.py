@@ -35,6 +35,7 @@ def execute(options: RunOptions, show: Show) -> Outcome:
         closing(find(_tokenizer(options, server), server.http, server.model)) as tokens,
         interruptible(server.recorder.stop) as interrupts,
     ):
+        plan.check_context(options, server.context)
         agreed = agree(options, server, tokens)
         for note in (*server.notes, *agreed.notes):
             show.say(note)

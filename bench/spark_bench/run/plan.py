@@ -8,6 +8,7 @@ from math import ceil
 from random import Random
 
 from spark_bench.cli.options import RunOptions
+from spark_bench.errors import BadInput
 from spark_bench.load import arrivals, conversations, trace
 from spark_bench.load.slots import steps
 from spark_bench.prompts import sharegpt
@@ -26,6 +27,20 @@ AT_ONCE = 0.001
 def derived(seed: int, *what: object) -> int:
     """A seed for one part of a run: that of another part or another run has nothing in common."""
     return Random("/".join(map(str, (seed, *what)))).getrandbits(48)
+
+
+def check_context(options: RunOptions, context: int | None) -> None:
+    """BadInput for lengths that the model has no room for; files of prompts have their own."""
+    profile = options.profile
+    whole = options.turns * (profile.input_len + profile.output_len)
+    if context is None or whole <= context or options.trace or options.sharegpt:
+        return
+    turns = f" in {options.turns} turns" if options.turns > 1 else ""
+    raise BadInput(
+        f"--input-len {profile.input_len} and --output-len {profile.output_len}{turns} are {whole} "
+        f"tokens together, and the served model takes {context}: give less, or serve it with more "
+        "(context_length)"
+    )
 
 
 def load(
