@@ -87,7 +87,7 @@ def test_plain_is_a_line_a_second() -> None:
     assert "approximate" in lines[0]
     assert len(lines) == 5
     assert lines[1] == (
-        "quick: 0:01 2/50 done, 4 in flight, 1.96 req/s, ~19.6 tok/s, TTFT 212/212 ms, "
+        "quick: 0:01 2/50 done, 4 in flight, 1.96 req/s, ~19.6 tok/s, first event 212/212 ms, "
         "ITL -/- ms, 0:24 left"
     )
 
@@ -229,7 +229,7 @@ def test_the_bar_shows_and_clears(terminal: Terminal) -> None:
     assert "repeat 1 of 2" in text
     assert "20/50  0:02  0:03 left" in text
     assert re.search(r"4 in flight, 10\.\d req/s, ~200 tok/s", text)
-    assert re.search(r"TTFT p50/p99 200/212 ms, ITL 10\.\d/10\.\d ms", text)
+    assert re.search(r"first event p50/p99 200/212 ms, ITL 10\.\d/10\.\d ms", text)
     # The cursor is there again, and the last thing on the screen is nothing.
     assert terminal.raw.rindex("\x1b[?25h") > terminal.raw.rindex("\x1b[?25l")
     assert terminal.raw.count("\x1b[2K") >= 3

@@ -61,7 +61,7 @@ def line(view: View) -> str:
     return (
         f"{clock(now.seconds)} {now.done}/{now.total} done{failed}, {now.in_flight} in flight, "
         f"{digits(view.requests_per_second)} req/s, ~{digits(view.tokens_per_second)} tok/s, "
-        f"TTFT {pair(view.ttft)} ms, ITL {pair(view.itl)} ms, {clock(view.left)} left"
+        f"first event {pair(view.ttft)} ms, ITL {pair(view.itl)} ms, {clock(view.left)} left"
     )
 
 

@@ -71,7 +71,7 @@ def picture(label: str, view: View) -> RenderableType:
             f"~{digits(view.tokens_per_second)} tok/s"
         ),
         Text.from_markup(
-            f"  TTFT p50/p99 {pair(view.ttft)} ms, ITL {pair(view.itl)} ms  "
+            f"  first event p50/p99 {pair(view.ttft)} ms, ITL {pair(view.itl)} ms  "
             "[dim]approx., from reads[/]"
         ),
     )
