@@ -167,7 +167,7 @@ def test_a_broken_result_is_told_and_keeps_no_other_out() -> None:
 def test_a_name_that_is_no_file_is_an_error() -> None:
     told = typed("add", "no/*.json")
     assert (told.exit_code, told.stdout) == (2, "")
-    assert told.stderr.startswith("Error: no/*.json: there is no such file")
+    assert told.stderr.startswith("Error: no/*.json is not there")
 
 
 def test_a_trend_is_of_the_newest_results_model_and_load() -> None:

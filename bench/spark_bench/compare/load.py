@@ -12,11 +12,9 @@ from msgspec import Struct
 
 from spark_bench.compare.names import figures
 from spark_bench.errors import BadInput
-from spark_bench.result import codec
-from spark_bench.result.types import KIND, Result
-
-_KIND = f'"{KIND}"'.encode()
-_HEAD = 400  # bytes in which the file's kind stands
+from spark_bench.result.codec import read
+from spark_bench.result.found import claims
+from spark_bench.result.types import Result
 
 
 class Part(Struct, frozen=True):
@@ -84,18 +82,6 @@ def load(arguments: Sequence[str]) -> list[Run]:
     ]
 
 
-def read(path: Path) -> Result:
-    """As codec.read; but a file whose bytes are those that would be written holds every key."""
-    try:
-        data = path.read_bytes()
-        result = msgspec.json.decode(data, type=Result)
-        if codec.encode(result) == data:
-            return result
-    except (OSError, msgspec.DecodeError):
-        pass
-    return codec.read(path)
-
-
 def letters(index: int) -> str:
     """A to Z, AA, AB and on, as spreadsheets name columns.
 
@@ -150,7 +136,7 @@ def _parts(argument: str) -> tuple[tuple[Part, ...], int]:
     if path.is_file():
         return (part(path, read(path)),), 0
     paths = _named(argument, path)
-    results = [each for each in paths if _is_result(each)]
+    results = [each for each in paths if claims(each)]
     if not results:
         raise BadInput(
             f"{argument} has no result of spark-bench run in it: give a result file, a folder "
@@ -172,12 +158,3 @@ def _named(argument: str, path: Path) -> list[Path]:
 
 def _files(paths: Iterable[Path]) -> list[Path]:
     return sorted(path for path in paths if path.is_file() and not path.name.startswith("."))
-
-
-def _is_result(path: Path) -> bool:
-    """By its first bytes; one that is damaged further on is still one, and an error later."""
-    try:
-        with path.open("rb") as file:
-            return _KIND in file.read(_HEAD)
-    except OSError as error:
-        raise BadInput(f"{path} can't be read: {error.strerror}.") from error

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import glob
-import os
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 from msgspec import Struct
 
-from spark_bench.compare.load import read
 from spark_bench.errors import BadInput
 from spark_bench.every.output import RESULTS
 from spark_bench.report.run import Run, run_of
 from spark_bench.report.unmeasured import Unmeasured, unmeasured
+from spark_bench.result.codec import read
 from spark_bench.result.files import FOLDER
-from spark_bench.result.types import KIND
-
-_KIND = f'"{KIND}"'.encode()
-_HEAD = 400  # bytes in which a result's kind stands
+from spark_bench.result.found import claims, named
 
 
 class Gathered(Struct, frozen=True):
@@ -39,14 +33,15 @@ def gather(words: Sequence[str]) -> Gathered:
     """The runs, each once, the oldest first. BadInput for a word that names none."""
     runs: dict[str, Run] = {}
     damaged: list[str] = []
-    paths = _paths(words or (str(FOLDER),))
-    for path, named in paths.items():
-        if not _claims(path) and (not named or path.name == RESULTS):
+    default = () if words or not FOLDER.is_dir() else (str(FOLDER),)
+    paths = named(words or default)
+    for path, itself in paths.items():
+        if not claims(path) and (not itself or path.name == RESULTS):
             continue
         try:
             run = run_of(read(path), path)
         except BadInput as error:
-            if named:
+            if itself:
                 raise
             damaged.append(error.message)
         else:
@@ -65,42 +60,3 @@ def _nothing(words: Sequence[str], damaged: Sequence[str]) -> str:
         f"{where} has no result of spark-bench run in it: measure with spark-bench run, or name "
         f"result files, folders or quoted globs{why}"
     )
-
-
-def _paths(words: Sequence[str]) -> dict[Path, bool]:
-    """Each file once, and whether it was named itself."""
-    paths: dict[Path, bool] = {}
-    for word in words:
-        for path, named in _named(word):
-            paths[path] = named or paths.get(path, False)
-    return paths
-
-
-def _named(word: str) -> Iterator[tuple[Path, bool]]:
-    path = Path(word)
-    if path.is_dir():
-        yield from ((file, False) for file in _inside(path))
-    elif path.exists():
-        yield path, True
-    elif matches := sorted(glob.glob(word, recursive=True)):
-        yield from ((Path(match), False) for match in matches if Path(match).is_file())
-    elif word != str(FOLDER):
-        raise BadInput(f"{word} is not there: give a result file, a folder, or a quoted glob")
-
-
-def _inside(folder: Path) -> list[Path]:
-    return sorted(
-        Path(place, name)
-        for place, _, names in os.walk(folder)
-        for name in names
-        if name.endswith(".json") and not name.startswith(".")
-    )
-
-
-def _claims(path: Path) -> bool:
-    """Its first bytes say that it is a result; damage further on is told, not passed over."""
-    try:
-        with path.open("rb") as file:
-            return _KIND in file.read(_HEAD)
-    except OSError:
-        return False

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from spark_bench.compare.load import read
 from spark_bench.expectations import Expectation, expectation_lines, judge
 from spark_bench.report.baseline import Baseline, beside_baseline
 from spark_bench.report.gather import Gathered
@@ -18,6 +17,7 @@ from spark_bench.report.sections import Section, colours, sections
 from spark_bench.report.table import Table
 from spark_bench.report.timeline import choose
 from spark_bench.report.unmeasured import Unmeasured
+from spark_bench.result.codec import read
 
 
 class Expected(Struct, frozen=True):

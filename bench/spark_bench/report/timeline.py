@@ -7,9 +7,9 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from spark_bench.compare.load import read
 from spark_bench.errors import BadInput
 from spark_bench.report.names import Named
+from spark_bench.result.codec import read
 from spark_bench.result.sides import Column, Nodes, ServerFigures
 
 # As many as there are pixels to show them.
