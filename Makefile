@@ -46,17 +46,22 @@ demo: setup  ## serve a real model on this machine and ask it something
 	@echo "  ask it again             $(LOCAL) deploys/verify.py"
 	@echo "  remove it                $(LOCAL) deploy.py --data state=absent"
 
+# A process of their own: pyinfra's test library, which the others import, replaces threads.
+THREADED := tests/bench tests/browser tests/local tests/peers
+
 test: setup  ## every test; the simulated cluster too when this is root on Linux
 ifeq ($(CLUSTER),yes)
 	@tests/bench/install-packages
 	@tests/browser/install-packages
 	@tests/cluster/testbed/install-packages
-	@$(BIN)/pytest
+	@$(BIN)/pytest $(THREADED)
+	@$(BIN)/pytest $(THREADED:%=--ignore=%)
 else
 	@if [ "$$CI" = true ]; then \
 	  echo "make test: CI=true needs the simulated cluster: root on Linux" >&2; exit 1; fi
 	@echo "make test: without the simulated cluster (tests/cluster): it needs root on Linux"
-	@$(BIN)/pytest -m "not acceptance and not cluster"
+	@$(BIN)/pytest $(THREADED)
+	@$(BIN)/pytest -m "not acceptance and not cluster" $(THREADED:%=--ignore=%)
 endif
 
 test-unit: setup  ## the quick tests alone
