@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from msgspec.structs import replace
 
 from .audit import Audit, Spread
 from .recording import Recording
-from .tally import Durations, peak_rss
+from .tally import Durations, Tally, peak_rss
 
 # Wall clock steps below this are measuring noise of the offset itself.
 STEP_US = 100.0
@@ -51,28 +53,26 @@ def audit(
     """
     tally = recording.tally
     lag, late = spread(tally.lags), spread(tally.lates)
-    longest = tally.pauses.most / 1000
-    lag = replace(lag, max=round(max(lag.max, longest), 1))
-    reads = recording.store.reads
-    stamped = tally.unstamped <= reads * UNSTAMPED
+    lag = replace(lag, max=max(lag.max, round(tally.pauses.most / 1000, 1)))
+    stamped = tally.unstamped <= recording.store.reads * UNSTAMPED
     step = tally.step_ns / 1000
-    reasons = _reasons(stamped, lag, late, merged, step, e2e_ms, gap_ms)
-    wall_ns = recording.ended_ns - recording.started_ns
-    if gap_ms is not None and longest > 500 * gap_ms and tally.paused_ns > MERGED * wall_ns:
-        reasons += (
-            f"the client stood still for {tally.paused_ns / 1e9:.1f} s, up to {longest / 1000:.0f} "
-            "ms at once: what came meanwhile has one time",
-        )
+    wall = (recording.ended_ns - recording.started_ns) / 1e9
+    reasons = (
+        *_clocks(stamped, step),
+        *_reads(lag, merged, gap_ms),
+        *_sends(late, e2e_ms),
+        *_pauses(tally, wall, gap_ms),
+    )
     return Audit(
         clock="kernel" if stamped else "process",
         transport="tls" if tls else "plain",
-        reads=reads,
+        reads=recording.store.reads,
         lag_us=lag,
         late_us=late,
         merged_reads=round(merged, 6),
         clock_step_us=round(step, 1) if step > STEP_US else 0.0,
         cpu_seconds=round(recording.cpu_seconds, 6),
-        wall_seconds=round((recording.ended_ns - recording.started_ns) / 1e9, 6),
+        wall_seconds=round(wall, 6),
         parse_seconds=round(parse_seconds, 6),
         peak_rss_bytes=peak_rss(),
         spilled_bytes=recording.store.spilled,
@@ -81,28 +81,36 @@ def audit(
     )
 
 
-def _reasons(
-    stamped: bool,
-    lag: Spread,
-    late: Spread,
-    merged: float,
-    step: float,
-    e2e_ms: float | None,
-    gap_ms: float | None,
-) -> tuple[str, ...]:
-    reasons = []
+def _clocks(stamped: bool, step_us: float) -> Iterator[str]:
+    """Where the times come from."""
     if not stamped:
-        reasons.append("the kernel gave no receive times: times are those of our reads")
-    # Tokens that share a read came together if we read promptly; else they waited for us.
+        yield "the kernel gave no receive times: times are those of our reads"
+    if step_us > STEP_US:
+        yield f"the wall clock was set by {step_us / 1000:.1f} ms during the run"
+
+
+def _reads(lag: Spread, merged: float, gap_ms: float | None) -> Iterator[str]:
+    """Tokens that share a read came together if we read promptly; else they waited for us."""
     if merged > MERGED and gap_ms is not None and lag.p99 > 500 * gap_ms:
-        reasons.append(
+        yield (
             f"{merged:.1%} of tokens came with the one before, read {lag.p99 / 1000:.1f} ms late: "
             "the client did not keep up"
         )
+
+
+def _sends(late: Spread, e2e_ms: float | None) -> Iterator[str]:
+    """The load, as it was offered."""
     if late.p50 > max(LATE_US, 1000 * LATE_SHARE * (e2e_ms or 0.0)):
-        reasons.append(f"half of the requests were sent {late.p50 / 1000:.1f} ms late or more")
+        yield f"half of the requests were sent {late.p50 / 1000:.1f} ms late or more"
     elif late.p99 > max(LATE_US, 1000 * LATE_TAIL * (e2e_ms or 0.0)):
-        reasons.append(f"one request in a hundred was sent {late.p99 / 1000:.1f} ms late or more")
-    if step > STEP_US:
-        reasons.append(f"the wall clock was set by {step / 1000:.1f} ms during the run")
-    return tuple(reasons)
+        yield f"one request in a hundred was sent {late.p99 / 1000:.1f} ms late or more"
+
+
+def _pauses(tally: Tally, wall: float, gap_ms: float | None) -> Iterator[str]:
+    """The client's own: longer than half a gap, and more than a hundredth of the run."""
+    longest_ms, paused = tally.pauses.most / 1e6, tally.paused_ns / 1e9
+    if gap_ms is not None and longest_ms > gap_ms / 2 and paused > MERGED * wall:
+        yield (
+            f"the client stood still for {paused:.1f} s, up to {longest_ms:.0f} ms at once: what "
+            "came meanwhile has one time"
+        )
