@@ -796,16 +796,9 @@ def test_a_compiler_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert list(tmp_path.rglob("ruler*")) == []
 
 
-@pytest.mark.parametrize("name", ["gcc", "clang"])
-def test_it_compiles_without_warnings(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_compiles_without_warnings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setenv("CC", f"{name} -Werror")
-    try:
-        compiler()
-    except BenchError:
-        pytest.skip(f"{name} is not installed")
+    monkeypatch.setenv("CC", "cc -Werror")
     assert build().exists()
 
 
