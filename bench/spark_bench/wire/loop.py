@@ -65,11 +65,14 @@ class Loop:
         )
 
     def _loop(self) -> None:
-        pool, flights, schedule = self.pool, self.flights, self.schedule
-        poll, now = pool.poller.poll, time.perf_counter_ns
+        """In one piece, with its names bound once: reading in a method of its own was a tenth slower
+        in the median of 9 pairs, and what is claimed of the client's cost was measured so."""
+        pool, tally, flights, schedule = self.pool, self.tally, self.flights, self.schedule
+        connections, poll, attend = pool.connections, pool.poller.poll, flights.attend
+        now, view = time.perf_counter_ns, BUFFERS[0]
         looked, napped = now(), 0
         for fd, mask in poll(0, MOST_EVENTS):  # connections that were closed since the last load
-            flights.attend(pool.connections[fd], mask)
+            attend(connections[fd], mask)
         while not pool.stopping:
             moment = now()
             if moment >= self.look_ns:
@@ -81,43 +84,38 @@ class Loop:
             events = poll(patience, MOST_EVENTS)
             seen = now()
             # Unread meanwhile: what came while others had the core, or something was drawn.
-            self.tally.stood(seen - looked - round(patience * SECOND) - napped)
+            tally.stood(seen - looked - round(patience * SECOND) - napped)
             looked, napped = seen, 0
             if not events:
                 continue
             flights.seen_ns = seen
-            self._read(events)
-            self._lag(pool.connections.get(events[0][0]), seen)
+            for fd, mask in events:
+                connection = connections.get(fd)
+                if connection is None:
+                    continue
+                if mask != DATA or connection.slow:
+                    attend(connection, mask)
+                    continue
+                try:
+                    count, ancillary, _, _ = connection.recv(BUFFERS, clock.ANCILLARY)
+                except OSError as e:
+                    # An error is told once: what attends to it would read a plain end.
+                    connection.note(e)
+                    attend(connection, mask)
+                    continue
+                if count:
+                    data = connection.data
+                    data += view[:count]
+                    stamp = ancillary[0][2] if ancillary else connection.no_stamp()
+                    connection.stamps += stamp
+                    connection.ends.append(len(data))
+                    if count < READ and not data.endswith(HEAD_END):
+                        continue
+                attend(connection, mask)
+            tally.reads += len(events)
+            self._lag(connections.get(events[0][0]), seen)
             if schedule.in_flight >= CROWD and not self.behind:
                 napped = self._nap()
-
-    def _read(self, events: list[tuple[int, int]]) -> None:
-        """What has come, on each socket. This runs for every token: no call that is not needed."""
-        connections, attend, view = self.pool.connections, self.flights.attend, BUFFERS[0]
-        self.tally.reads += len(events)
-        for fd, mask in events:
-            connection = connections.get(fd)
-            if connection is None:
-                continue
-            if mask != DATA or connection.slow:
-                attend(connection, mask)
-                continue
-            try:
-                count, ancillary, _, _ = connection.recv(BUFFERS, clock.ANCILLARY)
-            except OSError as e:
-                # An error is told once: what attends to it would read a plain end.
-                connection.note(e)
-                attend(connection, mask)
-                continue
-            if count:
-                data = connection.data
-                data += view[:count]
-                stamp = ancillary[0][2] if ancillary else connection.no_stamp()
-                connection.stamps += stamp
-                connection.ends.append(len(data))
-                if count < READ and not data.endswith(HEAD_END):
-                    continue
-            attend(connection, mask)
 
     def _patience(self, moment: int) -> float:
         """How long to wait for events, in seconds; whole milliseconds, since epoll rounds up."""
