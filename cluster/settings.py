@@ -27,6 +27,25 @@ Ipv4 = Annotated[
     str, Meta(pattern=rf"^({_BYTE}\.){{3}}{_BYTE}\Z", description="that is an IPv4 address")
 ]
 # A colon ends a path in docker's --volume.
+Network = Annotated[
+    str,
+    Meta(
+        pattern=rf"^({_BYTE}\.){{3}}{_BYTE}/([12]?[0-9]|3[0-2])\Z",
+        description="IPv4 networks like 192.168.1.0/24",
+    ),
+]
+Url = Annotated[
+    str,
+    Meta(pattern=r"^(https?://[^\s/]+[^\s]*)?\Z", description="that is an http(s) URL, or empty"),
+]
+# A commit, a branch or a tag: git's rules for names, as far as they matter on a command line.
+Revision = Annotated[
+    str,
+    Meta(
+        pattern=r"^([A-Za-z0-9][A-Za-z0-9._/-]*)?\Z",
+        description="that is a commit, a branch or a tag of the model's repository",
+    ),
+]
 NodePath = Annotated[
     str,
     Meta(
@@ -60,7 +79,9 @@ class Settings:
     # what is served
     model: str | int = "gpt-oss-120b"
     served_model_name: ServedName = ""
+    revision: Revision = ""
     state: Literal["running", "stopped", "absent"] = "running"
+    rollback: bool = True
     head_only: bool = False
     tensor_parallel: Positive | Auto = "auto"
     pipeline_parallel: Positive = 1
@@ -101,7 +122,11 @@ class Settings:
     nccl_debug: str = "INFO"
     # what a node keeps
     hf_cache: NodePath = "/raid/hf-cache"
+    hf_endpoint: Url = ""
     hf_token_file: str = ""
+    api_key_file: str = ""
+    offline: bool = False
+    verify: Literal["changed", "full"] = "changed"
     tiktoken_dir: NodePath = "~/tiktoken_encodings"
     tiktoken_source: str = "https://openaipublic.blob.core.windows.net/encodings"
     # how long we wait
@@ -109,6 +134,14 @@ class Settings:
     download_stall_timeout: Seconds = 300
     pull_timeout: Seconds = 7200
     stop_timeout: Seconds = 30
+    # how a node itself is set up, by deploys of their own
+    firewall: Literal["present", "absent"] = "present"
+    api_networks: tuple[Network, ...] = ()
+    fabric_networks: tuple[Network, ...] = ("192.168.100.0/24", "192.168.101.0/24")
+    fabric_mtu: Annotated[int, Meta(ge=1280, le=9978)] = 9000
+    linger: bool = False
+    earlyoom: bool = False
+    drop_caches: bool = False
 
 
 PER_NODE = (

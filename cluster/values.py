@@ -16,6 +16,14 @@ from cluster.settings import NAMES, Settings
 
 # Names whose value is a secret: it travels as a file (hf_token_file), never in env.
 SECRET_ENV = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_TOKEN")
+# Lists that a command line gives as one string of words.
+WORDS = ("extra_args", "volumes", "api_networks", "fabric_networks")
+# Where the default is empty and not every string will do.
+EXAMPLES = {
+    "revision": "main",
+    "hf_endpoint": "https://huggingface.co",
+    "api_networks": ("192.168.1.0/24",),
+}
 EnvName = r"^[A-Za-z_][A-Za-z0-9_]*$"
 
 
@@ -26,7 +34,7 @@ def convert(name: str, value: Any) -> Any:
     if value is None and "auto" in _allowed(name):
         value = "auto"
     try:
-        words = name in ("extra_args", "volumes") and isinstance(value, str)
+        words = name in WORDS and isinstance(value, str)
         return _sayable(
             msgspec.convert(shlex.split(value) if words else value, _types()[name], strict=True)
         )
@@ -73,9 +81,9 @@ def _default(name: str) -> Any:
 
 
 def _example(name: str) -> str:
-    value = _default(name)
+    value = EXAMPLES.get(name, _default(name))
     if isinstance(value, tuple):
-        return shlex.join(value)
+        return shlex.join(value) if len(value) < 2 else f"'{shlex.join(value)}'"
     return (str(value).lower() if isinstance(value, bool) else str(value)) or '"..."'
 
 

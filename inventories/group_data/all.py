@@ -12,8 +12,13 @@ from transport import nodelay
 model = "gpt-oss-120b"
 # The id in /v1/models; "" is the Hugging Face id.
 served_model_name = ""
+# Commit, branch or tag of the model's repository. "": what the nodes have, else the newest at the
+# first download.
+revision = ""
 # running; stopped: containers stay; absent: they go. Weights stay in every case.
 state = "running"
+# A group that does not get ready is replaced by the one that served before it.
+rollback = True
 # Serve from the head alone: one node, tensor_parallel 1. The workers' ranks go.
 head_only = False
 # GPUs that a layer is split over. auto: the number of nodes / pipeline_parallel.
@@ -107,9 +112,18 @@ nccl_debug = "INFO"
 
 # HF_HOME on the node; must exist and be writable for the login.
 hf_cache = "/raid/hf-cache"
+# The hub, or a mirror of it. "": huggingface.co.
+hf_endpoint = ""
 # A 0600 file on the controller. "": HF_TOKEN of its environment, else what `hf auth login` left.
 # Never put the token itself here.
 hf_token_file = ""
+# Clients of the API must show the key in this 0600 file on the controller. "": everybody may ask.
+api_key_file = ""
+# Never ask the hub: what the nodes lack is then refused.
+offline = False
+# Files of the weights whose size and time did not change are taken for whole. full: every file is
+# read and hashed again, on every node.
+verify = "changed"
 # gpt-oss reads its vocabularies here; each is checked by hash.
 tiktoken_dir = "~/tiktoken_encodings"
 # A URL that has them, or a folder on the controller (for nodes without internet).
@@ -125,6 +139,23 @@ download_stall_timeout = 300
 pull_timeout = 7200
 # Until a rank that does not end by itself is killed.
 stop_timeout = 30
+
+# ---- how a node itself is set up, by deploys of their own
+
+# deploys/firewall.py: present: ufw with our rules; absent: our rules go.
+firewall = "present"
+# Networks that may reach the API through it; none: only the nodes themselves.
+api_networks: list[str] = []
+# deploys/network.py: one IPv4 network for each half of the cabled port; rank N has address N + 1.
+fabric_networks = ["192.168.100.0/24", "192.168.101.0/24"]
+# MTU of both halves: jumbo frames, for RDMA's 4096-byte packets.
+fabric_mtu = 9000
+# deploys/host.py: the login's processes, and semaphores of ipc = host, survive its SSH session.
+linger = False
+# deploys/host.py: earlyoom ends a process before memory runs out, which freezes a Spark.
+earlyoom = False
+# Before a load: drop the page cache, which the GPU's allocator does not reclaim.
+drop_caches = False
 
 # ---- SSH
 

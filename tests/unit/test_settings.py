@@ -15,7 +15,8 @@ from samples import declare
 from cluster.declaration import Declared, settings_of, wanted
 from cluster.findings import Level, Refused
 from cluster.settings import NAMES, PER_NODE, Settings
-from cluster.values import SECRET_ENV, convert
+from cluster.values import EXAMPLES, SECRET_ENV, convert
+from cluster.values import WORDS as WORD_LISTS
 
 DEFAULTS = Settings()
 
@@ -49,11 +50,17 @@ IPV4 = "a string that is an IPv4 address"
 PATH = "a string that is an absolute path, or begins with ~/"
 GPUS = "a string that is all, none, a number, or device=ID,ID …"
 VOLUMES = "a list of SOURCE:TARGET[:ro], both absolute paths (~ is not expanded)"
+NETWORKS = "a list of IPv4 networks like 192.168.1.0/24"
+URL = "a string that is an http(s) URL, or empty"
+REVISION = "a string that is a commit, a branch or a tag of the model's repository"
+MTU = "an integer from 1280 to 9978"
 
 ALLOWED = {
     "model": f"{STRING} or an integer",
     "served_model_name": SERVED,
+    "revision": REVISION,
     "state": "one of running, stopped, absent",
+    "rollback": TRUTH,
     "head_only": TRUTH,
     "tensor_parallel": f"{POSITIVE} or auto",
     "pipeline_parallel": POSITIVE,
@@ -91,13 +98,24 @@ ALLOWED = {
     "gloo_socket_ifname": STRING,
     "nccl_debug": STRING,
     "hf_cache": PATH,
+    "hf_endpoint": URL,
     "hf_token_file": STRING,
+    "api_key_file": STRING,
+    "offline": TRUTH,
+    "verify": "one of changed, full",
     "tiktoken_dir": PATH,
     "tiktoken_source": STRING,
     "ready_timeout": f"{SECONDS} or auto",
     "download_stall_timeout": SECONDS,
     "pull_timeout": SECONDS,
     "stop_timeout": SECONDS,
+    "firewall": "one of present, absent",
+    "api_networks": NETWORKS,
+    "fabric_networks": NETWORKS,
+    "fabric_mtu": MTU,
+    "linger": TRUTH,
+    "earlyoom": TRUTH,
+    "drop_caches": TRUTH,
 }
 WRONG: dict[str, tuple[Any, ...]] = {
     PORT: (0, 65536, -1, 30000.0, "30000", True, None, [30000], 10**30),
@@ -124,6 +142,13 @@ WRONG: dict[str, tuple[Any, ...]] = {
         *(5, True, None, ["/a:/b", 1], {"a": 1}, "it's", "/a", "~/a:/b", "a:/b", "/a:b"),
         *("/a:/b:rx", "/a:/b:ro:z", "/a:", ["/a:/b\n"], ["/nul\0:/b"]),
     ),
+    NETWORKS: (
+        *(5, None, [1], "it's", "10.0.0.0", "10.0.0.0/33", "10.0.0.256/24", "fe80::/64"),
+        *(["10.0.0.0/8\n"], "lan", {"10.0.0.0/8": 1}),
+    ),
+    URL: ("hub", "ftp://hub", "http://", "http:///x", "https://a b", "http://a\n", 7, None, ["a"]),
+    REVISION: ("-x", "a b", "../x", "a\n", "ü", 7, True, None, ["main"], "nul\0"),
+    MTU: (0, 1279, 9979, "9000", 1.5, True, None),
     WORDS: (5, True, None, ["a", 1], [None], {"a": 1}, "it's", ["nul\0"]),
     "a mapping of variable names to strings": (
         *(5, None, "A=1", ["A"], {"A": None}, {"A": True}, {"A": [1]}),
@@ -154,7 +179,7 @@ def test_wrong_value_names_setting_value_allowed_and_cure(
     assert f" -> --data {name}=" in told or f"--data '{name}=" in told
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("env", "extra_args", "volumes")])
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("env", *WORD_LISTS)])
 def test_the_cure_can_be_typed_as_it_stands(name: str) -> None:
     """What the cure says is itself accepted, as the shell and pyinfra would hand it over."""
     (told,) = refusal(host(**{name: ["wrong"]}))
@@ -162,7 +187,7 @@ def test_the_cure_can_be_typed_as_it_stands(name: str) -> None:
     given_name, _, value = word.partition("=")
     assert given_name == name
     kept = convert(name, parse_cli_arg(value))
-    assert kept == getattr(DEFAULTS, name) or value == "..."
+    assert kept == getattr(DEFAULTS, name) or value == "..." or name in EXAMPLES
 
 
 @pytest.mark.parametrize(
@@ -391,6 +416,8 @@ def test_a_setting_of_the_group_may_not_differ(name: str) -> None:
         value = True if TRUTH in ALLOWED[name] else 0.5 if FRACTION in ALLOWED[name] else 17
     elif ALLOWED[name] in (SIZE, IPV4):
         value = {SIZE: "1g", IPV4: "127.0.0.1"}[ALLOWED[name]]
+    elif ALLOWED[name] in (URL, NETWORKS, MTU):
+        value = {URL: "http://hub", NETWORKS: ["10.0.0.0/8"], MTU: 1500}[ALLOWED[name]]
     told = refusal(host("a"), host("b", "workers", **{name: value}))
     assert told[0].startswith(f"{name} differs between the nodes (a: ")
 
