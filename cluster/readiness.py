@@ -13,12 +13,6 @@ SEVERAL_NODES_SECONDS = 600
 ONE_NODE_SECONDS = 300
 # A progress line is due at least this often.
 REPORT_SECONDS = 10.0
-# The engine is root in its container, and so are the files that it began: the login can't go on.
-DOWNLOAD_CURE = (
-    "check the node's way to the hub, or download there as the engine does (the settings hf_cache, "
-    "image and model in capitals; -e HF_TOKEN for a gated model): "
-    "docker run --rm -it -v HF_CACHE:/root/.cache/huggingface IMAGE hf download MODEL"
-)
 
 
 @dataclass(frozen=True)
@@ -28,7 +22,6 @@ class Look:
     + seen: the container or process; None where it is gone
     + health: HTTP status of its /health; 0 where nothing answered
     + phase: what its log says it is doing, "" where it does not say
-    + weights: bytes of the model that its node holds while they are still coming, else None
     + lost: why the node could not be asked, "" when it answered
     """
 
@@ -36,7 +29,6 @@ class Look:
     seen: Rank | None = None
     health: int = 0
     phase: str = ""
-    weights: int | None = None
     lost: str = ""
 
     @property
@@ -49,46 +41,36 @@ class Look:
         if self.seen is None or not self.seen.running:
             return f"{self.node} {self.seen.status if self.seen else 'gone'}"
         doing = f" ({self.phase})" if self.phase else ""
-        come = f", {self.weights / 1e9:.1f} GB of weights here" if self.weights else ""
-        return f"{self.node} {'healthy' if self.healthy else f'loading{doing}'}{come}"
+        return f"{self.node} {'healthy' if self.healthy else f'loading{doing}'}"
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Seconds: until ready (from the end of any download), without a byte, without an answer."""
+    """Seconds: until ready, without an answer."""
 
     ready: float
-    stall: float
     lost: float = 30.0
 
 
 @dataclass
 class Watch:
-    """A group being waited for, from `begun` (seconds of any clock) on.
-
-    The deadline runs from the last byte of a download, so that a slow line costs no one the start.
-    """
+    """A group being waited for, from `begun` (seconds of any clock) on."""
 
     limits: Limits
     begun: float
     restarts: Mapping[str, int] = field(default_factory=dict)
-    _grown: dict[str, tuple[int, float]] = field(default_factory=dict)
     _answered: dict[str, float] = field(default_factory=dict)
 
     def failures(self, looks: Sequence[Look], now: float) -> tuple[Finding, ...]:
         """Why the wait is over without success; empty while there is hope."""
         self._note(looks, now)
         ended = tuple(f for look in looks if (f := self._ended(look, now)) is not None)
-        return ended or self._stalled(looks, now) or self._late(looks, now)
+        return ended or self._late(looks, now)
 
     def _note(self, looks: Sequence[Look], now: float) -> None:
         for look in looks:
             if not look.lost:
                 self._answered[look.node] = now
-            if look.weights is None:
-                continue
-            if look.weights > self._grown.get(look.node, (-1, now))[0]:
-                self._grown[look.node] = (look.weights, now)
 
     def _ended(self, look: Look, now: float) -> Finding | None:
         """The end, restart or loss of one rank."""
@@ -105,26 +87,9 @@ class Watch:
             return error(f"{look.seen.name} has ended: {ending(look.seen)}", look.node)
         return None
 
-    def _stalled(self, looks: Sequence[Look], now: float) -> tuple[Finding, ...]:
-        silent = {
-            look.node: (look.weights, now - self._grown[look.node][1])
-            for look in looks
-            if look.weights is not None
-        }
-        return tuple(
-            error(
-                f"the download of the weights stands still at {size / 1e9:.1f} GB: no byte for "
-                f"{seconds:.0f} s (download_stall_timeout = {self.limits.stall:.0f})",
-                node,
-                DOWNLOAD_CURE,
-            )
-            for node, (size, seconds) in silent.items()
-            if seconds >= self.limits.stall
-        )
-
     def _late(self, looks: Sequence[Look], now: float) -> tuple[Finding, ...]:
-        waited = now - max((since for _, since in self._grown.values()), default=self.begun)
-        if waited < self.limits.ready or any(look.weights is not None for look in looks):
+        waited = now - self.begun
+        if waited < self.limits.ready:
             return ()
         states = "; ".join(str(look) for look in looks)
         return (

@@ -132,11 +132,10 @@ def group(made: Deployment) -> Group | None:
         runtime=made.runtime,
         model=made.model_name,
         url=made.own_url,
-        limits=Limits(made.ready_seconds, made.settings.download_stall_timeout),
+        limits=Limits(made.ready_seconds),
         stop_seconds=made.settings.stop_timeout,
         start=made.plan.restart,
         restarts={} if made.plan.restart else made.restarts(),
-        weights=made.coming(),
         ask=lambda: gather.served(made, log=True),
         rdma=made.fabric.transport == "rdma",
     )

@@ -24,46 +24,34 @@ LOG_LINES = 40
 
 
 class RankLook(FactBase[Look]):
-    """One look at one rank: its container, its /health, its log's last words, its weights.
+    """One look at one rank: its container, its /health, its log's last words.
 
     + node: whose look this is
     + runtime, rank: how the rank is run, and its name
     + url: where it serves ("http://127.0.0.1:30000")
-    + weights: folder that the engine downloads to; "" where nothing is to be downloaded
     """
 
-    def command(
-        self, node: str, runtime: str, rank: str, url: str, weights: str = ""
-    ) -> StringCommand:
+    def command(self, node: str, runtime: str, rank: str, url: str) -> StringCommand:
         ranks = Containers().command([rank]) if runtime == "docker" else Processes().command()
-        # The hub's client names a file so until it is whole; what is there stands still after that.
-        coming = joined(
-            *("repo=", QuoteString(weights), '\nfound=$(find "$repo/blobs" -name '),
-            "'*.incomplete' -mmin -60 2>/dev/null)\n[ -z \"$found\" ] || ",
-            "du -sk \"$repo\" 2>/dev/null | sed 's/^/weights /'",
-        )
         return joined(
             StringCommand("printf 'node %s\\nname %s\\n'", quoted((node, rank))),
             # A subshell: it exits where the engine does not answer; the rest is told all the same.
             joined("\n(\n", ranks, "\n) 2>/dev/null && echo asked\n"),
             joined("printf 'health %s\\n' \"$(", curl(f"{url}/health", LOOK_SECONDS), ')"\n'),
             StringCommand(
-                quoted(runtime_of(runtime).logs(rank, LOG_LINES)), "2>&1 | sed 's/^/log /'"
+                quoted(runtime_of(runtime).logs(rank, LOG_LINES)), "2>&1 | sed 's/^/log /'; :"
             ),
-            joined("\n", coming if weights else ":"),
         )
 
     def process(self, output: Iterable[str]) -> Look:
         lines = list(output)
         told = {word: rest for line in lines for word, _, rest in [line.partition(" ")]}
         log = [line.removeprefix("log ") for line in lines if line.startswith("log ")]
-        weights = told.get("weights", "").split()
         return Look(
             node=told["node"],
             seen=_rank(lines, told["name"]),
             health=_status(told["health"]),
             phase=phase(log),
-            weights=int(weights[0]) * 1024 if weights else None,
             lost="" if "asked" in lines else "its container engine does not answer",
         )
 

@@ -39,7 +39,6 @@ class Group:
 
     + start: its ranks are stopped and must be started (else they are starting already)
     + restarts: how often Docker has restarted each rank so far
-    + weights: folder that a rank downloads its model to; nodes that have the model are left out
     + url: where a rank serves, as its own node reaches it
     + ask: puts the questions of `Served` to the head
     + rdma: whether NCCL must be seen on RDMA
@@ -54,7 +53,6 @@ class Group:
     stop_seconds: int
     start: bool
     restarts: Mapping[str, int]
-    weights: Mapping[str, str]
     ask: Callable[[], serving.Served]
     rdma: bool
 
@@ -195,9 +193,7 @@ def _look(group: Group) -> list[Look]:
     def one(at: Host) -> Look:
         spec = group.specs[at.name]
         fact = RankLook()
-        asked = fact.command(
-            at.name, spec.runtime, spec.name, group.url, group.weights.get(at.name, "")
-        )
+        asked = fact.command(at.name, spec.runtime, spec.name, group.url)
         answer = shell.ask(at, asked, LOOK_SECONDS)
         if not answer.ok or not answer.out:
             return Look(at.name, lost=answer.text[-300:] or "no answer")

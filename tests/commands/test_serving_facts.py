@@ -213,14 +213,14 @@ esac
     return tmp_path
 
 
-def at(docker: Path, url: str, weights: str = "") -> Look:
-    command = RankLook().command("spark-1", "docker", "sglang-head", url, weights)
+def at(docker: Path, url: str) -> Look:
+    command = RankLook().command("spark-1", "docker", "sglang-head", url)
     return RankLook().process(sh(command, PATH=f"{docker}:{os.environ['PATH']}"))
 
 
 def test_a_healthy_rank(docker: Path, url: str) -> None:
     seen = at(docker, url)
-    assert (seen.node, seen.health, seen.lost, seen.weights) == ("spark-1", 200, "", None)
+    assert (seen.node, seen.health, seen.lost) == ("spark-1", 200, "")
     assert seen.seen is not None
     assert (seen.seen.name, seen.seen.restarts, seen.seen.spec) == ("sglang-head", 2, "{}")
     assert seen.healthy
@@ -245,26 +245,3 @@ def test_a_daemon_that_does_not_answer_is_never_a_rank_that_is_gone(docker: Path
 def test_defect_9_a_foreign_200_without_our_rank_is_not_healthy(docker: Path, url: str) -> None:
     (docker / "none").touch()
     assert not at(docker, url).healthy
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    blobs = tmp_path / "it's a cache/blobs"
-    blobs.mkdir(parents=True)
-    (blobs / "whole").write_bytes(b"x" * 300_000)
-    return blobs
-
-
-def test_bytes_are_counted_while_a_download_runs(docker: Path, repository: Path) -> None:
-    (repository / "half.incomplete").write_bytes(b"x" * 300_000)
-    seen = at(docker, NOWHERE, str(repository.parent))
-    assert seen.weights is not None
-    assert 600_000 <= seen.weights < 1_000_000
-
-
-def test_weights_that_are_whole_are_no_download(docker: Path, repository: Path) -> None:
-    assert at(docker, NOWHERE, str(repository.parent)).weights is None
-
-
-def test_a_download_that_has_not_begun(docker: Path, tmp_path: Path) -> None:
-    assert at(docker, NOWHERE, str(tmp_path / "nowhere")).weights is None
