@@ -24,13 +24,13 @@ class Containers(FactBase[list[node.Rank]]):
 
     default = staticmethod(list[node.Rank])
 
-    def command(self, names: Sequence[str] = ()) -> StringCommand:
+    def command(self, names: Sequence[str] = (), seconds: int = SECONDS) -> StringCommand:
         list_all = ("docker", "ps", "--all", "--no-trunc", "--format", _selection(names))
         return StringCommand(
             "ids=$(",
-            quoted(bounded(SECONDS, *list_all)),
+            quoted(bounded(seconds, *list_all)),
             ') || exit; [ -z "$ids" ] ||',
-            quoted(bounded(SECONDS, "docker", "inspect", "--type=container", "--format")),
+            quoted(bounded(seconds, "docker", "inspect", "--type=container", "--format")),
             QuoteString("{{json .}}"),
             "$ids",
         )
@@ -75,10 +75,10 @@ class EngineState(FactBase[node.Engine]):
     def default() -> node.Engine:
         return node.Engine(error="broken", detail="docker said nothing")
 
-    def command(self) -> StringCommand:
+    def command(self, seconds: int = SECONDS) -> StringCommand:
         return StringCommand(
             "if command -v docker >/dev/null; then",
-            quoted(bounded(SECONDS, "docker", "info", "--format", "{{json .}}")),
+            quoted(bounded(seconds, "docker", "info", "--format", "{{json .}}")),
             '2>&1 || echo "docker info: exit status $?"; else echo missing; fi',
         )
 

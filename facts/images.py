@@ -17,11 +17,11 @@ _VERSION = "import importlib.metadata as m; print(m.version('sglang'))"
 class Image(FactBase[node.Image | None]):
     """The local image of a reference (tag, digest or id), None where it isn't there."""
 
-    def command(self, image: str) -> StringCommand:
+    def command(self, image: str, seconds: int = SECONDS) -> StringCommand:
         inspect = ("docker", "image", "inspect", "--format", "{{json .}}", image)
         return joined(
             "out=$(",
-            quoted(bounded(SECONDS, *inspect)),
+            quoted(bounded(seconds, *inspect)),
             " 2>&1); s=$?; case $s$out in (0*) printf '%s\\n' ",
             quoted((image,)),
             ' "$out";; (*"o such image"*) ;; (*) printf \'%s\\n\' "$out" >&2; exit $s;; esac',

@@ -10,7 +10,7 @@ from pyinfra.api import FactBase, QuoteString, StringCommand
 from pyinfra.api.exceptions import FactProcessError
 
 from cluster.node import NodeFacts
-from facts.containers import Containers, EngineState
+from facts.containers import SECONDS, Containers, EngineState
 from facts.disk import Disk
 from facts.gpu import Gpus
 from facts.identity import Identity
@@ -41,6 +41,7 @@ class NodeReading(FactBase[NodeFacts]):
     + disks: paths whose file systems to measure
     + weights, hf_cache: the model to look for, and the HF_HOME to look in
     + tiktoken: the folder of vocabularies
+    + seconds: after which Docker is taken for one that does not answer
     """
 
     def command(
@@ -54,6 +55,7 @@ class NodeReading(FactBase[NodeFacts]):
         hf_cache: str | None = None,
         tiktoken: str | None = None,
         full: bool = False,
+        seconds: int = SECONDS,
     ) -> StringCommand:
         parts: dict[str, str | StringCommand] = {
             "identity": Identity().command(),
@@ -63,14 +65,14 @@ class NodeReading(FactBase[NodeFacts]):
             "memory": Memory().command(),
         }
         if runtime == "docker":
-            parts["ranks"] = Containers().command(names)
+            parts["ranks"] = Containers().command(names, seconds)
             if image:
-                parts["image"] = Image().command(image)
+                parts["image"] = Image().command(image, seconds)
         else:
             parts["ranks"] = Processes().command()
         if full:
             if runtime == "docker":
-                parts["engine"] = EngineState().command()
+                parts["engine"] = EngineState().command(seconds)
             parts["gpus"] = Gpus().command()
             parts["listeners"] = Listeners().command()
             parts |= {f"disk {path}": Disk().command(path) for path in disks}
