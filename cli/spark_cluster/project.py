@@ -30,6 +30,19 @@ _NOISE = re.compile(
 )
 
 
+# Goes on with the nodes that answer; the exit code is 1 all the same.
+WHO_ANSWERS = ("--fail-percent", "100")
+
+
+@dataclass(frozen=True)
+class Said:
+    """An ended run of pyinfra: its exit code, stdout (a document), stderr (pyinfra's own words)."""
+
+    code: int
+    out: bytes
+    log: str
+
+
 @dataclass(frozen=True)
 class Project:
     """A checkout (it has deploy.py and inventories/), and the inventory that was chosen."""
@@ -55,7 +68,7 @@ class Project:
         where = hosts or str(self.inventory)
         return [pyinfra(self.root), "-y", where, f"deploys/{deploy}.py", *said, *options]
 
-    def ask(
+    def run(
         self,
         deploy: str,
         data: Mapping[str, Any] | None = None,
@@ -63,8 +76,8 @@ class Project:
         hosts: str = "",
         options: Sequence[str] = (),
         seconds: float = SECONDS,
-    ) -> Any:
-        """The JSON document that the deploy prints; ClusterError with its words where it can't."""
+    ) -> Said:
+        """What the deploy says; ClusterError where it does not end in time."""
         try:
             done = subprocess.run(
                 self.words(deploy, data, hosts=hosts, options=options),
@@ -77,9 +90,21 @@ class Project:
             raise ClusterError(
                 f"the nodes of {self.inventory} gave no answer in {seconds:g} s"
             ) from None
-        if done.returncode or not done.stdout:
-            raise ClusterError("\n".join(told(done.stderr.decode(errors="replace"))))
-        return json.loads(done.stdout)
+        return Said(done.returncode, done.stdout, done.stderr.decode(errors="replace"))
+
+    def ask(
+        self,
+        deploy: str,
+        data: Mapping[str, Any] | None = None,
+        *,
+        hosts: str = "",
+        seconds: float = SECONDS,
+    ) -> Any:
+        """The JSON document that the deploy prints; ClusterError with its words where it can't."""
+        said = self.run(deploy, data, hosts=hosts, seconds=seconds)
+        if said.code or not said.out:
+            raise ClusterError("\n".join(told(said.log)))
+        return json.loads(said.out)
 
     def core(self) -> None:
         """Make the project's pure packages importable: cluster.models and its like."""
