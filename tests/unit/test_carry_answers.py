@@ -1,0 +1,71 @@
+"""What the way's nodes answer, and what is said where it does not carry."""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster import carry
+
+KEY = carry.Key("/dev/shm/k", "169.254.2.1", "ssh-ed25519 AAAA")
+
+
+def test_what_the_source_tells() -> None:
+    lines = ["user nvidia", "port 2222", "key ssh-ed25519 AAAA", "key ssh-rsa BBBB"]
+    found = carry.source(lines)
+    assert found == carry.Source("nvidia", 2222, ("ssh-ed25519 AAAA", "ssh-rsa BBBB"))
+    assert carry.known(found) == (
+        "spark-serving-source ssh-ed25519 AAAA\nspark-serving-source ssh-rsa BBBB\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [pytest.param([], id="nothing"), pytest.param(["user nvidia"], id="no host key")],
+)
+def test_no_answer_of_the_source(lines: list[str]) -> None:
+    assert carry.source(lines) is None
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        pytest.param(["/dev/shm/k", "169.254.2.1", "ssh-ed25519 AAAA spark"], KEY, id="key"),
+        pytest.param(["/dev/shm/k", "", "ssh-ed25519 AAAA"], None, id="no address"),
+        pytest.param([], None, id="nothing"),
+    ],
+)
+def test_what_a_target_tells(lines: list[str], found: carry.Key | None) -> None:
+    assert carry.key(lines) == found
+
+
+def test_nothing_is_trusted_on_first_use() -> None:
+    words = carry.options(KEY, 22)
+    assert "StrictHostKeyChecking=yes" in words
+    assert "UserKnownHostsFile=/dev/shm/k/known_hosts" in words
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        pytest.param(
+            "ssh: connect to host 169.254.1.1 port 22: Connection refused",
+            "spark-2: sshd of spark-1 does not answer on its fabric address 169.254.1.1 port 22",
+            id="refused",
+        ),
+        pytest.param(
+            "Host key verification failed.",
+            "what answers on 169.254.1.1 port 22 is not spark-1",
+            id="another machine",
+        ),
+        pytest.param(
+            "nvidia@169.254.1.1: Permission denied (publickey).",
+            "sshd of spark-1 does not take a key of ~/.ssh/authorized_keys",
+            id="denied",
+        ),
+        pytest.param("", "it said nothing", id="nothing said"),
+    ],
+)
+def test_why_the_way_does_not_carry(said: str, words: str) -> None:
+    finding = carry.closed("spark-2", "spark-1", "169.254.1.1", 22, said)
+    assert words in str(finding)
+    assert finding.cure
