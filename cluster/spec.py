@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from cluster import keyed
 from cluster.declaration import Wanted
 from cluster.fabric import Fabric
 from cluster.models import Model
@@ -94,7 +95,7 @@ def _spec(
         image=settings.image,
         sglang=version,
         env=_env(settings, model, fabric.nodes[rank].env),
-        volumes=_volumes(settings, model, facts),
+        volumes=_volumes(settings, model, facts, rank),
         devices=("/dev/infiniband",) if fabric.transport == "rdma" else (),
         gpus="" if settings.gpus == "none" else settings.gpus,
         ipc=settings.ipc,
@@ -194,7 +195,7 @@ def _env(settings: Settings, model: Model, fabric: Mapping[str, str]) -> dict[st
     return own | settings.env
 
 
-def _volumes(settings: Settings, model: Model, facts: NodeFacts) -> tuple[str, ...]:
+def _volumes(settings: Settings, model: Model, facts: NodeFacts, rank: int = 0) -> tuple[str, ...]:
     own = [
         f"{expand(settings.hf_cache, facts)}:{CONTAINER_HF_HOME}",
         f"{NODE_SECRETS}:{CONTAINER_SECRETS}:ro",
@@ -204,6 +205,8 @@ def _volumes(settings: Settings, model: Model, facts: NodeFacts) -> tuple[str, .
     path = expand(model.id, facts)
     if path.startswith("/"):
         own.append(f"{path}:{path}:ro")
+    if settings.api_key_file and rank == 0:
+        own.append(keyed.volume(settings.group))
     return (*own, *settings.volumes)
 
 
