@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cluster import sglang
+from cluster import keyed, sglang
 from cluster.node import Rank
 from cluster.spec import Spec
 
@@ -36,7 +36,7 @@ def create(spec: Spec) -> Words:
         *(word for volume in spec.volumes for word in ("--volume", volume)),
         *(word for name, value in sorted(spec.env.items()) for word in ("-e", f"{name}={value}")),
         spec.image,
-        *("python3", "-m", *sglang.argv(spec.launch, spec.sglang)),
+        *keyed.words(sglang.argv(spec.launch, spec.sglang), spec.volumes),
     )
 
 
