@@ -29,6 +29,8 @@ class Entry:
     """A model of the catalogue.
 
     + sparks: on which of 1, 2, 4 and 8 Sparks it fits; empty for a model of the process runtime
+    + weight_bytes: of the checkpoint
+    + mem_fraction: what mem_fraction = "auto" comes to
     """
 
     id: str
@@ -38,6 +40,8 @@ class Entry:
     runtime: str
     max_context: int | None
     sparks: tuple[int, ...]
+    weight_bytes: int | None
+    mem_fraction: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,6 +202,8 @@ def entries() -> tuple[Entry, ...]:
             runtime=m.runtime,
             max_context=m.max_context,
             sparks=tuple(n for n in SPARKS if m.runtime != "process" and _fits(m, n)),
+            weight_bytes=m.weight_bytes,
+            mem_fraction=m.mem_fraction,
         )
         for m in catalogue()
     )

@@ -29,11 +29,12 @@ WEIGHTS_SECONDS = 30
 def show(state: State) -> None:
     """Print the listing on stdout; pyinfra's own words go to stderr."""
     light = next(iter(state.inventory)).data.get("light")
-    made = _light(str(light)) if light else _full(state)
+    made = _light(str(light)) if light else full(state)
     print(msgspec.json.encode(made).decode(), flush=True)
 
 
-def _full(state: State) -> listing.Listing:
+def full(state: State) -> listing.Listing:
+    """What runs, as the nodes themselves tell it."""
     made = begin(state)
     made.facts = gather.light(made.hosts, made.wanted)
     ranks = running.ranks(made)

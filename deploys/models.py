@@ -1,0 +1,14 @@
+"""Print the listing, and which models' weights each node has, as one JSON document.
+
+pyinfra -y inventories/spark.py deploys/models.py
+
+stdout holds the document alone: that of deploys/listing.py and `present`, whose fields are described
+in cluster/catalogue.py.
+"""
+
+from pyinfra import host
+
+from deploys.once import once
+from deploys.stock import show
+
+once(host.state, show)

@@ -1,0 +1,37 @@
+"""Which models' weights lie on which node, beside the listing."""
+
+from __future__ import annotations
+
+import msgspec
+from pyinfra.api import Host, State
+
+from cluster import catalogue, models
+from cluster.node import Weights
+from cluster.settings import Settings
+from deploys import inventory
+from deploys.converge import begin
+from facts.cached import CachedModels
+from operations import shell
+
+# Some dozen folders, each with an index of a few kB; a disk that hangs stays unread.
+SECONDS = 60
+
+
+def show(state: State) -> None:
+    """Print the document on stdout; pyinfra's own words go to stderr."""
+    told = inventory.full(state)
+    made = begin(state)
+    ids = dict.fromkeys([*(m.id for m in models.catalogue() if m.runtime == "docker")])
+    if not made.model.local and made.settings.runtime == "docker":
+        ids |= {made.model.id: None}
+    found = shell.on_all(
+        [host for host in made.hosts.values() if made.settings_of(host).runtime == "docker"],
+        lambda host: _cached(host, list(ids), made.settings_of(host)),
+    )
+    read = {node: cached for node, cached in found.items() if cached is not None}
+    print(msgspec.json.encode(catalogue.document(told, read)).decode(), flush=True)
+
+
+def _cached(host: Host, ids: list[str], settings: Settings) -> dict[str, Weights] | None:
+    answer = shell.ask(host, CachedModels().command(ids, settings.hf_cache), SECONDS)
+    return CachedModels().process(list(answer.out)) if answer.ok else None
