@@ -1,4 +1,4 @@
-"""The Hugging Face token: found on the controller, carried by stdin, never shown."""
+"""Secrets of the controller: found in files of its own, carried by stdin, never shown."""
 
 from __future__ import annotations
 
@@ -17,26 +17,48 @@ def find_token(token_file: str) -> str:
     if token := os.environ.get("HF_TOKEN", "").strip():
         return token
     if token_file:
-        return _read(Path(token_file).expanduser())
+        return _read("hf_token_file", Path(token_file).expanduser(), "hf auth login")
     usual = Path(os.environ.get("HF_TOKEN_PATH") or USUAL_FILE).expanduser()
     return _text(usual) if usual.is_file() else ""
 
 
-def _read(path: Path) -> str:
+def find_api_key(key_file: str) -> str:
+    """The key in the file that api_key_file names; "" where it names none.
+
+    Refused where the file could be read by others, or holds what no HTTP header can carry.
+    """
+    if not key_file:
+        return ""
+    path = Path(key_file).expanduser()
+    cure = f"umask 077; openssl rand -hex 32 > {path}"
+    key = _read("api_key_file", path, cure)
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise Refused(
+            error(
+                f"api_key_file = {str(path)!r} holds more than a key: it must be one line of "
+                "printable ASCII without blanks",
+                cure=cure,
+            )
+        )
+    return key
+
+
+def _read(setting: str, path: Path, make: str) -> str:
+    """The text of a file that nobody else can read. make: the command that makes one."""
     if not path.is_file():
         raise Refused(
             error(
-                f"hf_token_file = {str(path)!r} is not a file",
-                cure=f"hf auth login, or: install -m 600 /dev/stdin {path}",
+                f"{setting} = {str(path)!r} is not a file",
+                cure=f"{make}, or: install -m 600 /dev/stdin {path}",
             )
         )
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise Refused(
-            error(f"hf_token_file = {str(path)!r} can be read by others", cure=f"chmod 600 {path}")
+            error(f"{setting} = {str(path)!r} can be read by others", cure=f"chmod 600 {path}")
         )
-    if not (token := _text(path)):
-        raise Refused(error(f"hf_token_file = {str(path)!r} is empty", cure="hf auth login"))
-    return token
+    if not (text := _text(path)):
+        raise Refused(error(f"{setting} = {str(path)!r} is empty", cure=make))
+    return text
 
 
 def _text(path: Path) -> str:
@@ -44,5 +66,5 @@ def _text(path: Path) -> str:
         return path.read_text().strip()
     except (OSError, UnicodeDecodeError) as e:
         raise Refused(
-            error(f"the token file {path} cannot be read: {e}", cure=f"chmod 600 {path}")
+            error(f"the secret's file {path} cannot be read: {e}", cure=f"chmod 600 {path}")
         ) from None

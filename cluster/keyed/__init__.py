@@ -40,3 +40,31 @@ def words(module: Words, volumes: tuple[str, ...]) -> Words:
 @cache
 def _launcher() -> str:
     return (Path(__file__).parent / "launch.py").read_text()
+
+
+# $1 is the key's file in the folder; the key comes on stdin. An equal one is left as it is.
+_PLACE = """
+umask 077; IFS= read -r new && chmod 700 /at || exit
+old=; [ ! -f "/at/$1" ] || IFS= read -r old <"/at/$1"
+[ "$new" != "$old" ] || exec chmod 600 "/at/$1"
+printf '%s\\n' "$new" >"/at/$1.part" && mv "/at/$1.part" "/at/$1"
+""".strip()
+# $1 is the group. The folder of all groups goes with the last one.
+_REMOVE = 'rm -rf "/at/spark-serving/$1"; rmdir /at/spark-serving 2>/dev/null || :'
+
+
+def place(group: str, image: str) -> Words:
+    """Have the key (a line on stdin) in a group's folder, which the login may not write: by way of
+    the engine and any image with a shell."""
+    return _as_root(folder(group), image, _PLACE, KEY_FILE)
+
+
+def remove(group: str, image: str) -> Words:
+    """Take a group's folder away."""
+    return _as_root(str(Path(NODE_KEYS).parent), image, _REMOVE, group)
+
+
+def _as_root(at: str, image: str, script: str, argument: str) -> Words:
+    run = ("docker", "run", "--rm", "--interactive", "--network", "none", "--pull", "never")
+    shell = ("--entrypoint", "sh", "--volume", f"{at}:/at", image, "-c", script, "sh", argument)
+    return ("timeout", "--kill-after=5", "60", *run, *shell)

@@ -31,7 +31,7 @@ class ApiKey(str):
         return "'(hidden)'"
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[type[str], tuple[str]]:
-        return str, (secrets.token_hex(32),)
+        return str, (f"(hidden, not the key: {secrets.token_hex(16)})",)
 
 
 def key() -> ApiKey:

@@ -1,0 +1,55 @@
+"""Secrets on a node: the API key's file, which the login may neither read nor write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+
+from pyinfra import host
+from pyinfra.api import FunctionCommand, Host, State, operation
+
+from cluster import keyed
+from operations import shell
+
+SECONDS = 90
+
+
+@operation()
+def placed(
+    find: Callable[[], str], group: str, image: str, needed: Callable[[], bool]
+) -> Generator[FunctionCommand, None, None]:
+    """Have the group's API key where its rank 0 reads it; an equal one is not written again.
+
+    + find: gives the key; it is asked at the last moment, so that no plan holds the secret
+    + image: any local image with a shell
+    + needed: whether a rank will read it
+    """
+    if needed():
+        yield FunctionCommand(_place, (find, group, image), {})
+    else:
+        host.noop("no rank is started")
+
+
+@operation()
+def removed(group: str, image: str) -> Generator[FunctionCommand, None, None]:
+    """Take the group's API key away from this node."""
+    yield FunctionCommand(_remove, (group, image), {})
+
+
+def _place(state: State, host: Host, find: Callable[[], str], group: str, image: str) -> bool:
+    answer = shell.ask(host, keyed.place(group, image), SECONDS, stdin=f"{find()}\n")
+    if not answer.ok:
+        host.log_styled(
+            f"the API key could not be placed in {keyed.folder(group)}: {answer.text}", fg="red"
+        )
+    return answer.ok
+
+
+def _remove(state: State, host: Host, group: str, image: str) -> bool:
+    answer = shell.ask(host, keyed.remove(group, image), SECONDS)
+    if not answer.ok:
+        host.log_styled(
+            f"the API key could not be removed: {answer.text} -> "
+            f"on the node: sudo rm -r {keyed.folder(group)}",
+            fg="red",
+        )
+    return answer.ok
