@@ -2,8 +2,7 @@
 
 pyinfra -y inventories/spark.py deploys/models.py
 
-stdout holds the document alone: that of deploys/listing.py and `present`, whose fields are described
-in cluster/catalogue.py.
+stdout holds the document alone: its fields are described in cluster/catalogue.py.
 """
 
 from pyinfra import host

@@ -1,0 +1,155 @@
+"""The model that an inventory serves: found out, changed, and read back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import unified_diff
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spark_cluster import edit
+from spark_cluster.commands import ClusterError
+from spark_cluster.project import Project
+
+if TYPE_CHECKING:
+    from cluster.models import Model
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a file says, and what it shall say; before: None for a file that is not there yet."""
+
+    file: Path
+    before: bytes | None
+    after: bytes
+
+    def lines(self) -> list[str]:
+        """The lines that go ("-…") and that come ("+…")."""
+        old, new = ((said or b"").decode().splitlines() for said in (self.before, self.after))
+        return [*unified_diff(old, new, lineterm="", n=0)][2:]
+
+    def write(self) -> None:
+        """The new content, as a whole: nobody reads a half."""
+        _write(self.file, self.after)
+
+    def undo(self) -> None:
+        """As it was before."""
+        if self.before is None:
+            self.file.unlink(missing_ok=True)
+        else:
+            _write(self.file, self.before)
+
+
+def model_of(project: Project, word: str) -> Model:
+    """The model that a user calls so; ClusterError with the nearest names."""
+    project.core()
+    from cluster.findings import Refused
+    from cluster.models import find
+
+    try:
+        return find(word)
+    except Refused as refused:
+        what = refused.findings[0].what
+        raise ClusterError(f"{what} -> spark-cluster models lists them") from None
+
+
+def judge(project: Project, model: Model) -> Mapping[str, Any]:
+    """How a deploy would spread the model; ClusterError where it would refuse it."""
+    case = {"model": name_of(model)}
+    asked = {"light": str(project.inventory), "cases": [case]}
+    verdict: dict[str, Any] = project.ask("feasible", asked, hosts="@local")["verdicts"][0]
+    if verdict["errors"]:
+        raise ClusterError("\n".join(["nothing was written:", *verdict["errors"]]))
+    return verdict
+
+
+def choose(project: Project, model: Model) -> list[Change]:
+    """Write the choice, read it back, and return what changed; [] where it was chosen already.
+
+    ClusterError where something stronger decides; the files are then as they were.
+    """
+    made = [change for change in changes(project, name_of(model)) if change.after != change.before]
+    for change in made:
+        change.write()
+    try:
+        effective = project.ask("listing", {"light": str(project.inventory)}, hosts="@local")
+    except ClusterError as error:
+        _undo(made)
+        raise ClusterError(f"nothing was written: {error.message}") from None
+    except BaseException:
+        _undo(made)
+        raise
+    if effective["model"] != model.id:
+        _undo(made)
+        raise ClusterError(_stronger(project, effective["model"]))
+    return made
+
+
+def changes(project: Project, name: str) -> list[Change]:
+    """Every place in the inventory, and in its group data, that says which model is served.
+
+    Where there is none: an assignment in the group data of the inventory's own group. That wins
+    over group_data/all.py, and leaves the inventory as it is.
+    """
+    inventory, group = project.inventory, group_file(project.inventory)
+    made = []
+    source = inventory.read_bytes()
+    if found := edit.in_hosts(source, shown(inventory)):
+        made.append(Change(inventory, source, edit.replaced(source, found, name)))
+    before = group.read_bytes() if group.is_file() else None
+    assigned = edit.in_group(before or b"", shown(group))
+    if assigned and before is not None:
+        made.append(Change(group, before, edit.replaced(before, assigned, name)))
+    if not made:
+        made.append(Change(group, before, edit.appended(before or _new(inventory), name)))
+    return made
+
+
+def group_file(inventory: Path) -> Path:
+    """pyinfra puts every host of an inventory into a group of the file's name."""
+    return inventory.parent / "group_data" / f"{inventory.name.rsplit('.', 1)[0]}.py"
+
+
+def name_of(model: Model) -> str:
+    return model.alias or model.id
+
+
+def shown(file: Path) -> str:
+    """The path as short as it is from here."""
+    here = Path.cwd()
+    return str(file.relative_to(here)) if file.is_relative_to(here) else str(file)
+
+
+def _new(inventory: Path) -> bytes:
+    return f'"""What {inventory.name} serves, and what else all of its nodes share."""\n\n'.encode()
+
+
+def _stronger(project: Project, model: str) -> str:
+    folders = dict.fromkeys([project.root / "group_data", project.inventory.parent / "group_data"])
+    others = [file for folder in folders for file in sorted(folder.glob("*.py"))]
+    setting = [
+        shown(f) for f in others if f.stem != "all" and edit.in_group(f.read_bytes(), f.name)
+    ]
+    where = f"look in {', '.join(setting)}" if setting else f"look in {shown(project.inventory)}"
+    return f"nothing was written: something stronger sets the model to {model}: {where}"
+
+
+def _undo(made: list[Change]) -> None:
+    for change in made:
+        change.undo()
+
+
+def _write(file: Path, content: bytes) -> None:
+    target = file.resolve()
+    part = target.with_name(f".{target.name}.part")
+    try:
+        target.parent.mkdir(exist_ok=True)
+        part.write_bytes(content)
+        if target.exists():
+            part.chmod(target.stat().st_mode)
+        os.replace(part, target)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise ClusterError(f"{shown(file)} can't be written: {error.strerror}") from None
