@@ -6,8 +6,9 @@ pyinfra inventories/spark.py deploy.py [--data model=qwen72b]
 from pyinfra import host
 
 from cluster.spec import expand
-from deploys.converge import again, deployment, group
+from deploys.converge import again, deployment
 from deploys.secrets import find_token
+from deploys.switching import switch
 from operations import containers, images, serving, weights
 
 # check: settings, facts, plan and every refusal, for the whole cluster at once
@@ -43,19 +44,16 @@ if settings.runtime == "docker":
         needed=run.needs_token(host),
     )
 
-# engine
-within = seconds + 150
-containers.released(name="Restart policies off", ranks=ranks, _timeout=within)
-containers.stopped(name="Stop rank 0", ranks=ranks, seconds=seconds, head=True, _timeout=within)
-containers.stopped(
-    name="Stop the other ranks", ranks=ranks, seconds=seconds, head=False, _timeout=within
-)
-containers.replaced(
-    name="Create the ranks" if run.running else "Remove the ranks", ranks=ranks, _timeout=within
-)
-
-# ready, verify
+# engine: the wanted group, or the one before it
 if run.running and run.is_head(host):
-    serving.ready(name="Every rank ready", group=lambda: group(run))
-    serving.verified(name=f"{run.model_name} is served", group=lambda: group(run))
-containers.kept(name="Restart policies", ranks=ranks, _timeout=within)
+    serving.switched(name=f"{run.model_name} is served", switch=lambda: switch(run))
+
+# or none
+if not run.running:
+    within = seconds + 150
+    containers.released(name="Restart policies off", ranks=ranks, _timeout=within)
+    containers.stopped(name="Stop rank 0", ranks=ranks, seconds=seconds, head=True, _timeout=within)
+    containers.stopped(
+        name="Stop the other ranks", ranks=ranks, seconds=seconds, head=False, _timeout=within
+    )
+    containers.removed(name="Remove the ranks", ranks=ranks, _timeout=within)

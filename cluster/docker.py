@@ -61,7 +61,11 @@ def release(name: str) -> Words:
 
 def stop(rank: Rank, seconds: int) -> Words:
     """SIGTERM, and SIGKILL after `seconds`."""
-    return bounded(seconds + 30, "docker", "stop", "-t", str(seconds), rank.name)
+    return bounded(seconds + 30, "docker", "stop", "-t", str(seconds), rank.called)
+
+
+def rename(name: str, new: str) -> Words:
+    return bounded(30, "docker", "rename", name, new)
 
 
 def remove(name: str) -> Words:

@@ -130,6 +130,8 @@ class Rank(Shown):
     + restarts: Docker's RestartCount
     + restart_policy: "no", "unless-stopped" …; "" for a process
     + started_at: as Docker says it (RFC 3339); a process's start time in clock ticks since boot
+    + container: what its container is called, where that is not its name: a switch that was
+      interrupted has renamed it; "" where it is
     """
 
     name: str
@@ -142,6 +144,12 @@ class Rank(Shown):
     restarts: int = 0
     restart_policy: str = ""
     started_at: str = ""
+    container: str = ""
+
+    @property
+    def called(self) -> str:
+        """The name that the engine knows it by."""
+        return self.container or self.name
 
     @property
     def running(self) -> bool:

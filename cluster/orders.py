@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from cluster import docker, process
+from cluster.generations import kept_name
 from cluster.node import Rank
 from cluster.plan import Plan, Step
 from cluster.spec import Spec
@@ -24,6 +26,7 @@ class Runtime(Protocol):
     def keep(self, name: str, policy: str) -> Words: ...
     def release(self, name: str) -> Words: ...
     def stop(self, rank: Rank, seconds: int) -> Words: ...
+    def rename(self, name: str, new: str) -> Words: ...
     def remove(self, name: str) -> Words: ...
     def logs(self, name: str, lines: int, *, earlier: bool = False) -> Words: ...
 
@@ -36,7 +39,7 @@ def runtime(name: str) -> Runtime:
 def release(run: Runtime, plan: Plan, node: str) -> list[Words]:
     """Restart policies off, on every rank that is about to end."""
     return _said(
-        run.release(step.name)
+        run.release(step.seen.called)
         for step in _touched(plan, node)
         if step.seen and step.seen.restart_policy not in ("", "no")
     )
@@ -59,9 +62,55 @@ def stop(run: Runtime, plan: Plan, node: str, seconds: int, *, head: bool) -> li
 def replace(run: Runtime, plan: Plan, node: str) -> list[Words]:
     """Remove what must go, create what must come; nothing starts."""
     touched = list(_touched(plan, node))
-    gone = [s for s in touched if s.remove or (s.recreate and s.seen)]
+    gone = [
+        s.seen
+        for s in touched
+        if s.seen and (s.remove or s.recreate) and not _keeps(plan, node, s.seen)
+    ]
     new = [s.spec for s in touched if s.recreate and s.spec]
-    return _said([*(run.remove(s.name) for s in gone), *(run.create(spec) for spec in new)])
+    names = [rank for at, rank in plan.renames.items() if at == node]
+    return _said(
+        [
+            *(run.remove(rank.called) for rank in gone),
+            *(run.rename(rank.called, rank.name) for rank in names),
+            *(run.create(spec) for spec in new),
+        ]
+    )
+
+
+def set_aside(run: Runtime, plan: Plan, node: str) -> list[Words]:
+    """Rename the rank that is kept until the wanted group is ready; it goes on serving."""
+    rank = plan.before.ranks.get(node) if plan.before else None
+    if rank is None or rank.called == kept_name(rank):
+        return []
+    return _said([run.rename(rank.called, kept_name(rank))])
+
+
+def aside(plan: Plan) -> Plan:
+    """The plan once the kept ranks have been renamed."""
+    if plan.before is None:
+        return plan
+    return dataclasses.replace(plan, steps=tuple(_renamed(plan, step) for step in plan.steps))
+
+
+def _renamed(plan: Plan, step: Step) -> Step:
+    if step.seen is None or not _keeps(plan, step.node, step.seen):
+        return step
+    return dataclasses.replace(
+        step, seen=dataclasses.replace(step.seen, container=kept_name(step.seen))
+    )
+
+
+def forget(run: Runtime, plan: Plan, node: str) -> list[Words]:
+    """Remove the kept rank: the group after it serves."""
+    rank = plan.before.ranks.get(node) if plan.before else None
+    # A runtime that can't rename has kept nothing.
+    kept = rank is not None and run.rename(rank.name, kept_name(rank))
+    return [run.remove(kept_name(rank))] if rank is not None and kept else []
+
+
+def _keeps(plan: Plan, node: str, rank: Rank) -> bool:
+    return plan.before is not None and plan.before.holds(node, rank)
 
 
 def keep(run: Runtime, plan: Plan, node: str) -> list[Words]:

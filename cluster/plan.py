@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from cluster.findings import Finding, error, refuse_errors
+from cluster.generations import FAILED, PREVIOUS, Before, before, members
 from cluster.node import NodeFacts, Rank
 from cluster.spec import Spec, changes, label
 
@@ -52,15 +53,24 @@ class Plan:
     + steps: wanted ranks in rank order, then the strays: ours, but no longer wanted
     + restart: the group's ranks are stopped and started together
     + policies: node → restart policy to set on a rank that stays as it is
+    + before: the group to put back where the wanted one does not get ready; None: there is none
     """
 
     steps: tuple[Step, ...]
     restart: bool
     policies: Mapping[str, str]
+    before: Before | None = None
 
     @property
     def changes(self) -> bool:
-        return self.restart or bool(self.policies) or any(s.reasons for s in self.steps)
+        told = (self.restart, self.policies, self.renames)
+        return any(told) or any(s.reasons for s in self.steps)
+
+    @property
+    def renames(self) -> Mapping[str, Rank]:
+        """Node → the rank that an interrupted switch has set aside, and that stays."""
+        stays = (s for s in self.steps if s.spec and s.seen and not s.recreate)
+        return {s.node: s.seen for s in stays if s.seen and s.seen.container}
 
     def of(self, node: str) -> tuple[Step, ...]:
         return tuple(step for step in self.steps if step.node == node)
@@ -72,6 +82,8 @@ class Plan:
                 yield f"{step.node} {step.name}: {reason}"
             if not step.reasons and step.spec and self.restart:
                 yield f"{step.node} {step.name}: restarts with its group"
+        for node, rank in self.renames.items():
+            yield f"{node} {rank.called}: gets its name back, {rank.name}"
         for node, policy in self.policies.items():
             yield f"{node}: restart policy -> {policy}"
 
@@ -82,6 +94,7 @@ def plan(
     state: str,
     restart: str = "",
     group: str = "sglang",
+    rollback: bool = True,
 ) -> Plan:
     """What to do so that every node runs its spec, and nothing else of ours.
 
@@ -89,6 +102,7 @@ def plan(
     + state: "running", "stopped" (containers stay) or "absent" (they go)
     + restart: a reason to restart a group whose specs are right (it hangs), or ""
     + group: whose ranks these are; those of other groups are never touched
+    + rollback: keep a group that serves until the wanted one is ready
     """
     if state != "running":
         return Plan(tuple(_endings(facts, state, group)), restart=False, policies={})
@@ -100,11 +114,29 @@ def plan(
     if restart:
         wanted = [_because(step, restart) for step in wanted]
     changed = any(step.reasons for step in wanted) or any(stray.stop for stray in strays)
+    kept = _kept(facts, group, (*wanted, *strays)) if rollback else None
     return Plan(
-        steps=(*wanted, *strays),
+        # A rank that is kept for its group can't serve in the next one.
+        steps=(
+            *(
+                replace(s, recreate=True) if kept and kept.holds(s.node, s.seen) else s
+                for s in wanted
+            ),
+            *strays,
+        ),
         restart=changed,
         policies={} if changed else dict(_policies(wanted)),
+        before=kept,
     )
+
+
+def _kept(facts: Mapping[str, NodeFacts], group: str, steps: tuple[Step, ...]) -> Before | None:
+    """The group to keep: one that serves, where not all of its ranks are simply started again."""
+    found = before(facts, group)
+    if found is None:
+        return None
+    ending = [s for s in steps if found.holds(s.node, s.seen) and (s.recreate or s.remove)]
+    return found if ending else None
 
 
 def _endings(facts: Mapping[str, NodeFacts], state: str, group: str) -> Iterator[Step]:
@@ -143,12 +175,18 @@ def _strays(spec: Spec | None, facts: NodeFacts, group: str) -> Iterator[Step]:
     """Ranks of ours under a name that is not wanted here: renamed, moved, or left by head_only."""
     for rank in members(facts, group):
         if spec is None or rank.name != spec.name:
-            yield Step(facts.name, rank.name, rank, None, ("is no longer wanted",), remove=True)
+            yield Step(facts.name, rank.called, rank, None, (_why_gone(rank),), remove=True)
 
 
-def members(facts: NodeFacts, group: str) -> tuple[Rank, ...]:
-    """The node's ranks that carry our label and belong to this group."""
-    return tuple(r for r in facts.ranks if r.spec is not None and label(r).get("group") == group)
+def _why_gone(rank: Rank) -> str:
+    """Why a rank of ours that no spec names must go."""
+    if rank.container:
+        return "was left by a switch that was interrupted"
+    if rank.name.endswith(FAILED):
+        return "was kept for inspection after it had failed"
+    if rank.name.endswith(PREVIOUS):
+        return "was kept until the group after it served"
+    return "is no longer wanted"
 
 
 def _because(step: Step, reason: str) -> Step:

@@ -62,6 +62,11 @@ def stop(rank: Rank, seconds: int) -> Words:
     return _sh(_STOP, rank.id, f"{NAME}{rank.name}", str(seconds))
 
 
+def rename(name: str, new: str) -> Words:
+    """A process keeps the name in its arguments."""
+    return ()
+
+
 def remove(name: str) -> Words:
     """What is left of an ended process is its log."""
     return _sh(f'rm -f "{LOGS}/$1.log"', name)

@@ -11,13 +11,12 @@ from cluster import declaration, models, serving
 from cluster.declaration import Wanted
 from cluster.fabric import FabricWishes, NodeWishes, choose
 from cluster.findings import Finding, Level, Refused
-from cluster.plan import Plan, plan
-from cluster.readiness import Limits
+from cluster.generations import standing
+from cluster.plan import plan
 from cluster.spec import specs
-from deploys import declared, gather
+from deploys import declared, gather, lease
 from deploys.deployment import Deployment
 from deploys.once import once
-from operations.serving import Group
 
 # One odd answer of a serving group is no reason to restart it: seconds until it is asked again.
 ASK_AGAIN = (3, 6)
@@ -30,6 +29,7 @@ def deployment(host: Host) -> Deployment:
 
 def _make(state: State) -> Deployment:
     made = begin(state)
+    lease.take(state, made.wanted)
     decide(made)
     report(made)
     return made
@@ -78,7 +78,7 @@ def refresh(made: Deployment) -> None:
     made.findings = (*made.fabric.findings, *gather.unreadable(idle))
     made.version = gather.sglang_version(made.serving, made.facts, made.settings)
     made.specs = specs(made.wanted, made.model, made.fabric, made.facts, made.version)
-    made.plan = _plan(made)
+    _replan(made)
 
 
 def judge(made: Deployment) -> None:
@@ -96,7 +96,7 @@ def judge(made: Deployment) -> None:
         made.full = gather.full(made.serving, made)
     else:
         made.restart = str(wrong[0])
-        made.plan = _plan(made)
+        _replan(made)
 
 
 def _ask(made: Deployment) -> tuple[serving.Served, tuple[Finding, ...]]:
@@ -115,29 +115,10 @@ def check(made: Deployment) -> None:
     findings, made.full = preflight.preflight(made)
     # The later reading counts: a container may have come or gone since the first.
     made.facts |= made.full
-    made.plan = _plan(made)
+    _replan(made)
     made.served = None if made.plan.restart else made.served
     made.findings = tuple(
         dict.fromkeys([*made.findings, *findings, *preflight.image_differs(made.full)])
-    )
-
-
-def group(made: Deployment) -> Group | None:
-    """The group to bring up and to verify; None where it serves already, or shall not run."""
-    if not made.running or made.served is not None:
-        return None
-    return Group(
-        hosts=made.serving,
-        specs=made.specs,
-        runtime=made.runtime,
-        model=made.model_name,
-        url=made.own_url,
-        limits=Limits(made.ready_seconds),
-        stop_seconds=made.settings.stop_timeout,
-        start=made.plan.restart,
-        restarts={} if made.plan.restart else made.restarts(),
-        ask=lambda: gather.served(made, log=True),
-        rdma=made.fabric.transport == "rdma",
     )
 
 
@@ -167,6 +148,15 @@ def report(made: Deployment) -> None:
         )
 
 
-def _plan(made: Deployment) -> Plan:
+def _replan(made: Deployment) -> None:
+    """Plan from what the nodes are once an interrupted switch is undone."""
     group = made.settings.group
-    return plan(made.specs, made.facts, "running", restart=made.restart, group=group)
+    made.facts = standing(made.facts, made.specs, group)
+    made.plan = plan(
+        made.specs,
+        made.facts,
+        "running",
+        restart=made.restart,
+        group=group,
+        rollback=made.settings.rollback,
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,8 +11,8 @@ from pyinfra.api import Host
 from cluster import serving
 from cluster.declaration import Wanted
 from cluster.findings import Finding, Refused, error
+from cluster.generations import members
 from cluster.node import NodeFacts, Rank
-from cluster.plan import members
 from cluster.settings import Settings
 from cluster.sglang import RECORDED, known_version
 from cluster.spec import expand, label, rank_name
@@ -118,30 +118,33 @@ def _probe(head: Host, image: str) -> str:
     return SglangVersion().process(list(answer.out))
 
 
-def served(made: Deployment, log: bool = False) -> serving.Served:
-    """The group's answers, asked from its head; with `log` also what tells NCCL's transport."""
-    head = made.hosts[made.wanted.head]
-    rank = next(iter(made.specs.values())).name
-    command = Served().command(
-        urls=made.urls,
-        model=made.model_name,
-        runtime=made.settings.runtime,
-        rank=rank if log else "",
-    )
-    answer = shell.ask(head, command, 300)
+def served(made: Deployment) -> serving.Served:
+    """The wanted group's answers."""
+    return answers(made, made.urls, made.model_name)
+
+
+def answers(made: Deployment, urls: Sequence[str], model: str, rank: str = "") -> serving.Served:
+    """A group's answers, asked from its head.
+
+    + urls: of its ranks, rank 0 first, as the head reaches them
+    + model: the id that it shall serve
+    + rank: rank 0's name, to look into its log for NCCL's transport; "" leaves that out
+    """
+    command = Served().command(urls=urls, model=model, runtime=made.settings.runtime, rank=rank)
+    answer = shell.ask(made.hosts[made.wanted.head], command, 300)
     if answer.lost or not answer.ok:
-        silent = tuple(serving.Reply(0) for _ in made.wanted.names)
+        silent = tuple(serving.Reply(0) for _ in urls)
         return serving.Served(silent, serving.Reply(0), serving.Reply(0, answer.text))
     return Served().process(answer.out)
 
 
 def starting(facts: Mapping[str, NodeFacts], group: str, seconds: float) -> bool:
-    """Whether any rank is younger than the time its group may take to get ready."""
+    """Whether any rank that runs is younger than the time its group may take to get ready."""
     return any(
         seen.clock - begun < seconds
         for seen in facts.values()
         for rank in members(seen, group)
-        if (begun := _started(rank)) is not None
+        if rank.running and (begun := _started(rank)) is not None
     )
 
 

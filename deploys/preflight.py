@@ -10,9 +10,9 @@ from pyinfra.api import Host
 from cluster import checks, sglang
 from cluster.docker import create
 from cluster.findings import Finding, error, warning
+from cluster.generations import members
 from cluster.node import NodeFacts
 from cluster.peers import PeerReport
-from cluster.plan import members
 from cluster.settings import Settings
 from cluster.spec import expand
 from deploys import gather, secrets

@@ -7,8 +7,8 @@ from typing import Any
 from pyinfra.api import Host
 from pyinfra.connectors.sshuserclient.client import get_ssh_config
 
+from cluster.generations import members
 from cluster.node import Rank
-from cluster.plan import members
 from deploys.deployment import Deployment
 
 EVERYWHERE = "0.0.0.0"

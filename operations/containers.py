@@ -1,4 +1,4 @@
-"""Ranks as containers (or processes): ended, replaced, kept, as the group's plan says.
+"""Ranks as containers (or processes) that shall not run: ended, removed, as the plan says.
 
 The plan is asked when an operation runs: it is made again once an image has come.
 """
@@ -38,15 +38,9 @@ def stopped(ranks: Ranks, seconds: int, head: bool) -> Generator[StringCommand, 
 
 
 @operation()
-def replaced(ranks: Ranks) -> Generator[StringCommand, None, None]:
-    """Remove what is no longer wanted and create what is; nothing starts."""
+def removed(ranks: Ranks) -> Generator[StringCommand, None, None]:
+    """Remove what is no longer wanted."""
     yield from _commands(orders.replace(ranks.runtime, ranks.plan(), ranks.node))
-
-
-@operation()
-def kept(ranks: Ranks) -> Generator[StringCommand, None, None]:
-    """Set a restart policy that was changed by hand, on a rank that stays as it is."""
-    yield from _commands(orders.keep(ranks.runtime, ranks.plan(), ranks.node))
 
 
 def _commands(words: list[Words]) -> Iterator[StringCommand]:

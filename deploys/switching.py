@@ -1,0 +1,68 @@
+"""What a deploy's switch needs of a deployment: the wanted group, and the one before it."""
+
+from __future__ import annotations
+
+from cluster import generations
+from cluster.findings import Finding
+from cluster.readiness import Limits, ready_seconds
+from deploys import gather, lease
+from deploys.deployment import Deployment
+from operations.group import Group
+from operations.switch import Switch
+
+
+def switch(made: Deployment) -> Switch | None:
+    """From what runs to what is wanted; None where nothing is left to do."""
+    if not made.running or (made.served is not None and not made.plan.changes):
+        return None
+    return Switch(
+        hosts=made.hosts,
+        runtime=made.runtime,
+        plan=made.plan,
+        stop_seconds=made.settings.stop_timeout,
+        group=_wanted(made) if made.served is None else None,
+        before=_before(made),
+        lost=lambda: _lost(made),
+    )
+
+
+def _lost(made: Deployment) -> Finding | None:
+    return lease.lost(next(iter(made.hosts.values())).state)
+
+
+def _wanted(made: Deployment) -> Group:
+    rank = next(iter(made.specs.values())).name
+    return Group(
+        hosts=made.serving,
+        specs=made.specs,
+        runtime=made.runtime,
+        model=made.model_name,
+        url=made.own_url,
+        limits=Limits(made.ready_seconds),
+        stop_seconds=made.settings.stop_timeout,
+        start=made.plan.restart,
+        restarts={} if made.plan.restart else made.restarts(),
+        ask=lambda: gather.answers(made, made.urls, made.model_name, rank),
+        rdma=made.fabric.transport == "rdma",
+    )
+
+
+def _before(made: Deployment) -> Group | None:
+    """The group to put back, as its labels tell of it."""
+    if (known := made.plan.before) is None:
+        return None
+    specs = known.specs
+    urls = generations.urls(specs)
+    return Group(
+        hosts={node: made.hosts[node] for node in specs},
+        specs=specs,
+        runtime=made.runtime,
+        model=known.model,
+        url=urls[0],
+        limits=Limits(ready_seconds(made.settings.ready_timeout, len(specs))),
+        stop_seconds=made.settings.stop_timeout,
+        start=True,
+        restarts={},
+        ask=lambda: gather.answers(made, urls, known.model),
+        rdma=False,
+    )

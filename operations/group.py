@@ -1,0 +1,229 @@
+"""A group of ranks over its nodes' connections: started, waited for, proven, explained, stopped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import gevent
+from pyinfra.api import Host
+
+from cluster import orders, serving
+from cluster.engine_log import last_words, transport
+from cluster.findings import Finding, error
+from cluster.node import Rank
+from cluster.orders import Runtime
+from cluster.readiness import REPORT_SECONDS, Limits, Look, Watch
+from cluster.spec import Spec
+from facts.serving import RankLook
+from operations import shell
+
+if TYPE_CHECKING:
+    from cluster.diagnosis import Diagnosis
+
+LAST_LINES = 12
+# What follows the first causes is their consequence.
+DIAGNOSES = 2
+# One look at one rank, seconds; a node that takes longer has not answered.
+LOOK_SECONDS = 25
+# Between two looks at all ranks, seconds; the first follow more closely.
+PAUSE = 1.0
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group to bring up; mappings are by node name, rank 0 first.
+
+    + start: its ranks are stopped and must be started (else they are starting already)
+    + restarts: how often Docker has restarted each rank so far
+    + url: where a rank serves, as its own node reaches it
+    + ask: puts the questions of `Served` to the head
+    + rdma: whether NCCL must be seen on RDMA
+    """
+
+    hosts: Mapping[str, Host]
+    specs: Mapping[str, Spec]
+    runtime: Runtime
+    model: str
+    url: str
+    limits: Limits
+    stop_seconds: int
+    start: bool
+    restarts: Mapping[str, int]
+    ask: Callable[[], serving.Served]
+    rdma: bool
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        return tuple(self.specs)
+
+    @property
+    def head(self) -> Host:
+        return self.hosts[self.nodes[0]]
+
+    @property
+    def renames(self) -> bool:
+        """Whether its runtime gives ranks names that can change: containers, not processes."""
+        return bool(self.runtime.rename("a", "b"))
+
+
+def start(group: Group) -> tuple[Finding, ...]:
+    """Start all ranks at once: a worker's start never waits for the head's readiness."""
+    answers = shell.on_all(
+        group.hosts.values(),
+        lambda h: shell.ask(h, group.runtime.start(group.specs[h.name]), 90),
+    )
+    return tuple(
+        _not_started(node, group.specs[node], answer.text)
+        for node, answer in answers.items()
+        if not answer.ok
+    )
+
+
+def _not_started(node: str, spec: Spec, said: str) -> Finding:
+    from cluster.diagnosis import docker_error  # a converged run does without
+
+    known = docker_error(said, spec.image)
+    if known is None:
+        return error(f"{spec.name} could not be started: {said[-500:]}", node)
+    return error(
+        f"{spec.name} could not be started: {known.cause} ({known.evidence})", node, known.cure
+    )
+
+
+def prove(group: Group) -> tuple[Finding, ...]:
+    """Why the wanted model is not served: its id, one completion; nothing where it is."""
+    served = group.ask()
+    wrong = serving.problems(served, group.nodes, group.model)
+    if not wrong:
+        tell(group, served)
+    return wrong
+
+
+def wait(group: Group) -> tuple[Finding, ...]:
+    """Look at every rank until all are healthy (then nothing) or the wait has failed (then why)."""
+    begun = time.monotonic()
+    watch = Watch(group.limits, begun, group.restarts)
+    seen = list[Look]()
+    ticker = gevent.spawn(_tick, group, begun, seen)
+    try:
+        while True:
+            seen[:] = look(group)
+            now = time.monotonic()
+            if all(look.healthy for look in seen):
+                group.head.log(f"every rank is healthy after {now - begun:.0f} s")
+                return ()
+            if failures := watch.failures(seen, now):
+                return failures
+            time.sleep(min(PAUSE, 0.1 + (now - begun) / 4))
+    finally:
+        ticker.kill()
+
+
+def _tick(group: Group, begun: float, seen: Sequence[Look]) -> None:
+    """A progress line soon, and every REPORT_SECONDS, however long a look takes."""
+    gevent.sleep(PAUSE)
+    while True:
+        states = "; ".join(map(str, seen)) or "no rank has been seen yet"
+        waited = time.monotonic() - begun
+        group.head.log(f"waiting, {waited:.0f} of {group.limits.ready:.0f} s: {states}")
+        gevent.sleep(REPORT_SECONDS)
+
+
+def look(group: Group) -> list[Look]:
+    def one(at: Host) -> Look:
+        spec = group.specs[at.name]
+        fact = RankLook()
+        asked = fact.command(at.name, spec.runtime, spec.name, group.url)
+        answer = shell.ask(at, asked, LOOK_SECONDS)
+        if not answer.ok or not answer.out:
+            return Look(at.name, lost=answer.text[-300:] or "no answer")
+        return fact.process(answer.out)
+
+    return list(shell.on_all(group.hosts.values(), one).values())
+
+
+def keep(group: Group) -> None:
+    """From now on the ranks survive a reboot."""
+    for node, at in group.hosts.items():
+        spec = group.specs[node]
+        if words := group.runtime.keep(spec.name, spec.restart_policy):
+            answer = shell.ask(at, words, 60)
+            if not answer.ok:
+                at.log_styled(f"its restart policy could not be set: {answer.text}", fg="yellow")
+
+
+def tell(group: Group, served: serving.Served) -> None:
+    """What is served, how fast it answered, and over which transport."""
+    seen = transport(served.log)
+    if group.rdma and seen.kind != "rdma":
+        what = {
+            "tcp": f"NCCL runs over TCP, 10-20 times slower than RDMA ({seen.evidence})",
+            "unknown": "the log does not say whether NCCL runs over RDMA (nccl_debug = INFO would)",
+        }[seen.kind]
+        group.head.log_styled(
+            f"warning: {what} -> pyinfra -y INVENTORY deploys/check.py", fg="yellow"
+        )
+    how = f", NCCL over {seen.kind}" if seen.kind != "unknown" else ""
+    group.head.log_styled(
+        f"serving {group.model} on {len(group.nodes)} node(s){how}; "
+        f"it answered in {served.seconds:.2f} s: {serving.text(served.completion)[:80]!r}",
+        fg="green",
+    )
+
+
+def explain(group: Group, looks: Mapping[str, Look]) -> None:
+    """Each rank's last words, and what they mean."""
+    logs = {node: _log(group, node) for node in group.nodes}
+    for look in looks.values():
+        if look.lost:
+            group.head.log_styled(
+                f"{look.node}: cannot be asked ({look.lost}), its rank may still run -> "
+                "run this again once it answers",
+                fg="red",
+            )
+    for node, diagnosis in _diagnoses(logs, looks)[:DIAGNOSES]:
+        group.hosts[node].log_styled(f"{diagnosis.cause} -> {diagnosis.cure}", fg="red")
+        group.hosts[node].log(f"  {diagnosis.evidence}")
+    for node, lines in logs.items():
+        for line in last_words(lines, LAST_LINES):
+            group.hosts[node].log(f"  {group.specs[node].name} | {line}")
+
+
+def _log(group: Group, node: str) -> tuple[str, ...]:
+    """What the rank said since we started it; of one that started before us, earlier lives too:
+    Docker may have restarted it."""
+    words = group.runtime.logs(group.specs[node].name, 400, earlier=not group.start)
+    answer = shell.ask(group.hosts[node], words, 30)
+    return (*answer.out, *answer.err)
+
+
+def _diagnoses(
+    logs: Mapping[str, tuple[str, ...]], looks: Mapping[str, Look]
+) -> Sequence[tuple[str, Diagnosis]]:
+    from cluster.diagnosis import End, group_diagnosis
+
+    def end(seen: Rank | None) -> End | None:
+        ended = seen is not None and not seen.running
+        return End(seen.exit_code, seen.oom_killed, seen.restarts) if seen and ended else None
+
+    return group_diagnosis({node: (log, end(looks[node].seen)) for node, log in logs.items()})
+
+
+def stop(group: Group, living: Mapping[str, Rank]) -> None:
+    """End these ranks, policies first: the head, then the workers, whose end it is: without it
+    they ignore a wanted stop."""
+    patience = group.stop_seconds if group.nodes[0] in living else orders.ORPHAN_SECONDS
+
+    def end(at: Host) -> None:
+        if (rank := living.get(at.name)) is None:
+            return
+        for words in (group.runtime.release(rank.called), group.runtime.stop(rank, patience)):
+            if words:
+                shell.ask(at, words, group.stop_seconds + 60)
+
+    head, *workers = group.hosts.values()
+    end(head)
+    shell.on_all(workers, end)

@@ -1,0 +1,127 @@
+"""After a failed switch: the wanted ranks out of the way, the group before them serves again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from pyinfra.api import Host
+
+from cluster.generations import FAILED, PREVIOUS, Before
+from cluster.node import Rank
+from facts.containers import Containers
+from facts.processes import Processes
+from operations import group as ranks
+from operations import shell
+from operations.group import Group
+
+# A node's engine is asked which ranks it has; its own limit comes first.
+READ_SECONDS = 45
+RENAME_SECONDS = 60
+Seen = Mapping[str, Mapping[str, Rank]]
+
+
+def put_back(
+    hosts: Mapping[str, Host], failed: Group | None, before: Group | None, known: Before | None
+) -> None:
+    """End the wanted group, and start the one before it, where there is one.
+
+    + hosts: every host of the run
+    + failed: the wanted group, None where none was to be started
+    + before, known: the group before it, to be waited for; and by its containers
+    """
+    seen = _read(hosts, failed or before)
+    if failed is not None:
+        _end(failed, seen, known)
+    at = next(iter(hosts.values()))
+    if before is None or known is None:
+        at.log_styled("every rank that could be reached is stopped, its logs are kept", fg="red")
+        return
+    if missing := [n for n, rank in known.ranks.items() if not _there(before, seen, n, rank)]:
+        at.log_styled(
+            f"{before.model}, which served before, can't be put back: its rank on "
+            f"{', '.join(missing)} is out of reach. It is kept as NAME{PREVIOUS} -> "
+            "run this again once the node answers",
+            fg="red",
+        )
+        return
+    if failed is not None:
+        _out_of_the_way(failed, seen, known)
+    _back(before, known, seen, at)
+
+
+def _read(hosts: Mapping[str, Host], group: Group | None) -> Seen:
+    """Node → its ranks by id; a node that can't be asked is left out."""
+    fact = Containers() if group is not None and group.renames else Processes()
+
+    def one(at: Host) -> dict[str, Rank] | None:
+        answer = shell.ask(at, fact.command(), READ_SECONDS)
+        return {r.id: r for r in fact.process(list(answer.out))} if answer.ok else None
+
+    return {n: found for n, found in shell.on_all(hosts.values(), one).items() if found is not None}
+
+
+def _wanted(failed: Group, seen: Seen, known: Before | None) -> dict[str, Rank]:
+    """Node → the wanted group's own rank, as it is there now."""
+    return {
+        node: rank
+        for node, spec in failed.specs.items()
+        for rank in seen.get(node, {}).values()
+        if rank.name == spec.name and not (known and known.holds(node, rank))
+    }
+
+
+def _end(failed: Group, seen: Seen, known: Before | None) -> None:
+    wanted = _wanted(failed, seen, known)
+    ranks.stop(failed, {node: rank for node, rank in wanted.items() if rank.alive})
+
+
+def _there(before: Group, seen: Seen, node: str, rank: Rank) -> bool:
+    """Whether the rank can be started again; a process can wherever its node answers."""
+    return node in seen and (not before.renames or rank.id in seen[node])
+
+
+def _out_of_the_way(failed: Group, seen: Seen, known: Before) -> None:
+    """What failed is kept for inspection; what an earlier failure left goes."""
+    for node, rank in _wanted(failed, seen, known).items() if failed.renames else ():
+        name = f"{rank.name}{FAILED}"
+        for words in (failed.runtime.remove(name), failed.runtime.rename(rank.name, name)):
+            shell.ask(failed.hosts[node], words, RENAME_SECONDS)
+
+
+def _back(before: Group, known: Before, seen: Seen, at: Host) -> None:
+    at.log_styled(f"putting back {before.model}, which served before", fg="yellow")
+    called = _under(
+        before, {n: seen[n][r.id].name for n, r in known.ranks.items() if r.id in seen[n]}
+    )
+    living = {n for n, r in known.ranks.items() if r.id in seen[n] and seen[n][r.id].running}
+    resting = {n: spec for n, spec in called.specs.items() if n not in living}
+    hosts = {n: h for n, h in called.hosts.items() if n in resting}
+    started = ranks.start(replace(called, hosts=hosts, specs=resting)) if resting else ()
+    if failures := started or ranks.wait(called) or ranks.prove(called):
+        for finding in failures:
+            at.log_styled(f"it does not come back: {finding}", fg="red")
+        looks = {look.node: look for look in ranks.look(called)}
+        ranks.explain(called, looks)
+        ranks.stop(called, {n: x.seen for n, x in looks.items() if x.seen and x.seen.alive})
+        at.log_styled(
+            f"every rank that could be reached is stopped; it is kept as NAME{PREVIOUS}", fg="red"
+        )
+        return
+    _names_back(called, before)
+    ranks.keep(before)
+    kept = f"; what failed is kept, stopped, as NAME{FAILED}" if before.renames else ""
+    at.log_styled(f"{before.model} serves again, as before this run{kept}", fg="yellow")
+
+
+def _under(group: Group, names: Mapping[str, str]) -> Group:
+    """The group by what its containers are called now."""
+    specs = {n: replace(spec, name=names.get(n, spec.name)) for n, spec in group.specs.items()}
+    return replace(group, specs=specs)
+
+
+def _names_back(called: Group, group: Group) -> None:
+    for node, spec in called.specs.items():
+        if spec.name != group.specs[node].name:
+            words = group.runtime.rename(spec.name, group.specs[node].name)
+            shell.ask(group.hosts[node], words, RENAME_SECONDS)

@@ -1,0 +1,149 @@
+"""From the group that runs to the wanted one, and back again where that one does not get ready.
+
+All of it is one operation over all nodes' connections: pyinfra ends a run at the first operation
+that fails, and half a switch must not be the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from pyinfra.api import Host
+
+from cluster import orders
+from cluster.findings import Finding, error
+from cluster.orders import Runtime, Words
+from cluster.plan import Plan
+from operations import group as ranks
+from operations import shell
+from operations.group import Group
+from operations.put_back import put_back
+
+# A command without a limit of its own may take this long, beside the time that ranks have to end.
+SECONDS = 60
+# What a silent node gets beyond the limit of its command.
+GRACE = 15
+
+
+@dataclass(frozen=True)
+class Switch:
+    """What is to be done to all nodes.
+
+    + hosts: every host of the run, those that shall serve nothing too
+    + group: to bring up; None where the wanted ranks serve, and only leftovers must go
+    + before: the group to put back after a failure, of `plan.before`; None: there is none
+    + lost: why this run may change nothing any more (another took its lease), else None
+    + first: node → what to say to it right before ranks start
+    """
+
+    hosts: Mapping[str, Host]
+    runtime: Runtime
+    plan: Plan
+    stop_seconds: int
+    group: Group | None
+    before: Group | None
+    lost: Callable[[], Finding | None]
+    first: Mapping[str, list[Words]] = field(default_factory=dict)
+
+    @property
+    def at(self) -> Host:
+        """Where the whole group's lines are told."""
+        return next(iter(self.hosts.values()))
+
+
+class _Failed(Exception):
+    """A phase that failed; `begun`: ranks of the wanted group have been started."""
+
+    def __init__(self, findings: Iterable[Finding], begun: bool = False) -> None:
+        self.findings, self.begun = tuple(findings), begun
+        super().__init__(*self.findings)
+
+
+def carry_out(switch: Switch) -> bool:
+    """Whether the wanted group serves; if not, all is told, and undone what can be."""
+    try:
+        _bring(switch)
+    except _Failed as failed:
+        return _undo(switch, failed)
+    except Exception as e:  # whatever goes wrong here, no half of a group may go on running
+        broken = error(f"the switch broke off: {type(e).__name__}: {e}")
+        return _undo(switch, _Failed([broken], begun=True))
+    return _settle(switch)
+
+
+def _bring(switch: Switch) -> None:
+    """Every phase in its order; _Failed where one does not come through on every node."""
+    run, plan, seconds = switch.runtime, orders.aside(switch.plan), switch.stop_seconds
+    _everywhere(switch, "set aside", lambda node: orders.set_aside(run, switch.plan, node))
+    _everywhere(switch, "released", lambda node: orders.release(run, plan, node))
+    _everywhere(switch, "stopped", lambda n: orders.stop(run, plan, n, seconds, head=True))
+    _everywhere(switch, "stopped", lambda n: orders.stop(run, plan, n, seconds, head=False))
+    _everywhere(switch, "replaced", lambda node: orders.replace(run, plan, node))
+    if switch.group is not None:
+        _up(switch, switch.group)
+
+
+def _up(switch: Switch, group: Group) -> None:
+    if group.start:
+        _everywhere(switch, "prepared", lambda node: switch.first.get(node, []))
+    failures = (ranks.start(group) if group.start else ()) or ranks.wait(group)
+    if failures := failures or ranks.prove(group):
+        raise _Failed(failures, begun=True)
+
+
+def _everywhere(switch: Switch, done: str, said: Callable[[str], list[Words]]) -> None:
+    """One phase on all nodes at once; the next must find it done on every one of them."""
+    words = {node: spoken for node in switch.hosts if (spoken := said(node))}
+    if words and (lost := switch.lost()):
+        raise _Failed([lost])
+    answers = shell.on_all(
+        [switch.hosts[node] for node in words], lambda h: _say(switch, h, words[h.name])
+    )
+    if failures := [_not_done(node, done, text) for node, text in answers.items() if text]:
+        raise _Failed(failures)
+
+
+def _say(switch: Switch, host: Host, spoken: list[Words]) -> str:
+    """What the first command said that failed; "" where all went well."""
+    for words in spoken:
+        limit = int(words[2]) if words[0] == "timeout" else switch.stop_seconds + SECONDS
+        answer = shell.ask(host, words, limit + GRACE)
+        if not answer.ok:
+            return answer.text[-500:] or f"{' '.join(words[:6])} failed"
+    return ""
+
+
+def _not_done(node: str, done: str, said: str) -> Finding:
+    from cluster.diagnosis import docker_error  # a converged run does without
+
+    known = docker_error(said, "")
+    why = f"{known.cause} ({known.evidence})" if known else said
+    return error(f"its rank could not be {done}: {why}", node, known.cure if known else "")
+
+
+def _settle(switch: Switch) -> bool:
+    """The wanted group serves: it survives a reboot from now on, and what was kept for it goes."""
+    run, plan = switch.runtime, switch.plan
+    if switch.group is not None:
+        ranks.keep(switch.group)
+    try:
+        _everywhere(switch, "kept", lambda node: orders.keep(run, plan, node))
+        _everywhere(switch, "cleared away", lambda node: orders.forget(run, plan, node))
+    except _Failed as failed:
+        for finding in failed.findings:
+            switch.at.log_styled(f"{finding}; the next deploy does it", fg="yellow")
+    return True
+
+
+def _undo(switch: Switch, failed: _Failed) -> bool:
+    """Say why, end what was begun, put back what served before. False: the switch has failed."""
+    for finding in failed.findings:
+        switch.at.log_styled(str(finding), fg="red")
+    if switch.lost():
+        switch.at.log_styled("nothing more is changed by this run", fg="red")
+        return False
+    if switch.group is not None and failed.begun:
+        ranks.explain(switch.group, {look.node: look for look in ranks.look(switch.group)})
+    put_back(switch.hosts, switch.group, switch.before, switch.plan.before)
+    return False
