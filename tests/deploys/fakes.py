@@ -23,6 +23,8 @@ from facts.node import MARK, NodeReading
 ROOT = Path(__file__).parents[2]
 IMAGE_ID = "sha256:" + "ab" * 32
 VERSION = "0.5.3.post3"
+# In every command about the run's lease, which `commands` leave out.
+LEASE = "dir=$base/spark-serving"
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 
 
@@ -138,6 +140,7 @@ class Spark:
             '"seconds": ': [json.dumps(self.peers(cluster))],
             "/v1/models": cluster.served(),
             "printf 'node %s": self.look(),
+            LEASE: ["taken"],
         }
         # The first that matches wins.
         return {**self.answers, **{k: v for k, v in usual.items() if k not in self.answers}}
@@ -307,6 +310,7 @@ class Fakes:
         told: dict[str, list[str]] = {spark.name: [] for spark in self.sparks}
         for line in record.read_text().splitlines() if record.exists() else ():
             node, command = json.loads(line)
-            told[node].append(command)
+            if LEASE not in command:
+                told[node].append(command)
         record.unlink(missing_ok=True)
         return told

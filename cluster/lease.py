@@ -1,0 +1,186 @@
+"""One operator at a time: the lease on a group, and the words that take, refresh and release it.
+
+A lease is a file on the head, `<group>.lease`, in a folder that every login may write. Its age is
+the file's, by the head's own clock: controllers' clocks do not matter. Each script runs under
+`flock` of the parent folder; without flock (a Mac) two runs that take over the same stale lease in
+the same instant may both succeed. No `timeout` either, which a Mac lacks: flock's wait is bounded,
+and nothing else waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal, get_args
+
+import msgspec
+
+from cluster.findings import Finding, error
+from cluster.orders import Words
+from cluster.settings import NAMES
+
+REFRESH_SECONDS = 10
+STALE_SECONDS = 60
+# Counted from before the last success: the head must not call stale what we still hold.
+LOST_SECONDS = 50
+# Gone after a reboot, writable for every login on Ubuntu and its like; else TMPDIR or /tmp.
+BASE = "/run/lock"
+# Settings whose value may hold a secret, or be one by mistake.
+HIDDEN = ("env", "extra_args", "hf_token_file", "api_key_file")
+How = Literal["taken", "stale", "held", "ours", "gone"]
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Who converges a group.
+
+    + owner, host: login and machine of the controller
+    + started: Unix time, by the controller's clock
+    + command: its pyinfra command, without any secret
+    + id: random, one for each run
+    """
+
+    owner: str
+    host: str
+    started: float
+    command: str
+    id: str
+
+    def dump(self) -> str:
+        return msgspec.json.encode(self).decode()
+
+    def __str__(self) -> str:
+        since = datetime.fromtimestamp(self.started, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        said = f"{self.owner}@{self.host}, since {since}: {self.command}"
+        # Any login of the node can write the file: nothing of it may steer a terminal.
+        return "".join(c if c.isprintable() else "?" for c in said)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a script answered: what is true now, the file's age in seconds, and its content."""
+
+    how: How
+    age: int = 0
+    lease: Lease | None = None
+
+
+def parse(text: str) -> Lease | None:
+    """A lease from its file; None where it can't be read as one."""
+    try:
+        return msgspec.json.decode(text, type=Lease)
+    except msgspec.DecodeError:
+        return None
+
+
+def said(out: Sequence[str]) -> Said | None:
+    """A script's answer: `HOW [AGE]`, then the file; None where it is no such answer."""
+    how, _, age = out[0].partition(" ") if out else ("", "", "")
+    if how not in get_args(How):
+        return None
+    return Said(how, int(age or 0), parse("\n".join(out[1:])))  # type: ignore[arg-type]
+
+
+def told(lease: Lease | None) -> str:
+    return str(lease) if lease else "a run that says nothing of itself"
+
+
+def refusal(group: str, there: Said, head: str) -> Finding:
+    """Someone else holds the group."""
+    left = max(1, STALE_SECONDS - there.age)
+    return error(
+        f"another run holds the group {group}: {told(there.lease)}",
+        head,
+        f"wait until it ends; should it be dead, its lease ends in {left} s",
+    )
+
+
+def loss(group: str, holder: Lease | None, head: str) -> Finding:
+    """The run no longer holds the group: someone took it over, or the head can't be asked."""
+    what = f"taken over by {holder}" if holder else f"not refreshed within {LOST_SECONDS} s"
+    return error(
+        f"this run no longer holds the group {group}: its lease was {what}",
+        head,
+        "run again: it starts from what is true then",
+    )
+
+
+def command_line(words: Sequence[str], data: Mapping[str, str]) -> str:
+    """A command to show to others: `words` (program, inventory, files), and the settings.
+
+    What is no setting of ours, or may hold a secret, has no value there.
+    """
+    settings = [f"--data {name}={shown(name, value)}" for name, value in data.items()]
+    return " ".join([*words, *settings])
+
+
+def shown(name: str, value: str) -> str:
+    secret = name not in NAMES or name in HIDDEN or ("://" in value and "@" in value)
+    return "***" if secret else value
+
+
+# $1 parent folder, $2 group. The lock is the parent's: our own folder comes and goes.
+_AT = """
+base=$1; [ -d "$base" ] && [ -w "$base" ] || base=${TMPDIR:-/tmp}
+dir=$base/spark-serving; file=$dir/$2.lease
+exec 9<"$base" || exit
+! command -v flock >/dev/null || flock -w 5 9 || { echo "$base is locked" >&2; exit 1; }
+age() { at=$(stat -c %Y "$file" 2>/dev/null || stat -f %m "$file") && echo $(($(date +%s) - at)); }
+ours() { grep -qsF "\\"id\\":\\"$1\\"" "$file"; }
+"""
+
+# $3 id, $4 seconds until it is stale; stdin: the lease. A time in the future is no live lease's.
+_ACQUIRE = """
+umask 0
+[ -d "$dir" ] || mkdir "$dir" || exit
+part=$dir/.$3.part
+trap 'rm -f "$part"; rmdir "$dir" 2>/dev/null' EXIT
+cat >"$part" || exit
+if [ ! -e "$file" ] && ln "$part" "$file"; then echo taken; exit 0; fi
+seen=$(age) || exit
+how=stale
+[ "$seen" -ge "$4" ] || [ "$seen" -le "-$4" ] || how=held
+echo "$how $seen"; cat "$file"
+[ $how = held ] || mv -f "$part" "$file"
+"""
+
+# $3 id
+_REFRESH = """
+[ -e "$file" ] || { echo gone; exit 0; }
+if ours "$3"; then touch "$file" && echo ours; else echo "held $(age)"; cat "$file"; fi
+"""
+
+# $3 id
+_RELEASE = """
+! ours "$3" || rm -f "$file"
+rmdir "$dir" 2>/dev/null || true
+"""
+
+_READ = """
+[ ! -e "$file" ] || { echo "held $(age)"; cat "$file"; }
+"""
+
+
+def acquire(group: str, id: str, base: str = BASE) -> Words:
+    """Take the lease (JSON on stdin) where nobody has it, or it is stale; else tell who has."""
+    return _words(_ACQUIRE, base, group, id, str(STALE_SECONDS))
+
+
+def refresh(group: str, id: str, base: str = BASE) -> Words:
+    """Say that the run lives, if the lease is still its own."""
+    return _words(_REFRESH, base, group, id)
+
+
+def release(group: str, id: str, base: str = BASE) -> Words:
+    """Give up the lease, if it is still the run's own; nothing is left behind."""
+    return _words(_RELEASE, base, group, id)
+
+
+def read(group: str, base: str = BASE) -> Words:
+    """Tell who holds the lease, and its age; nothing where nobody does."""
+    return _words(_READ, base, group)
+
+
+def _words(script: str, *values: str) -> Words:
+    return ("sh", "-c", (_AT + script).strip(), "sh", *values)

@@ -1,0 +1,227 @@
+"""The lease of a run: taken before anything is read, refreshed while it lives, released at its end.
+
+pyinfra ends every run, however it went, by disconnecting its hosts; the release hangs on that, with
+SSH still open. What is killed outright leaves its lease to go stale. At the prompt of a run without
+-y nothing is refreshed: who waits there for longer may be overtaken, and is told so before anything
+changes.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+import gevent
+from gevent.lock import RLock
+from pyinfra import logger
+from pyinfra.api import Host, State
+from pyinfra.api.state import BaseStateCallback
+
+from cluster import lease
+from cluster.declaration import Wanted
+from cluster.findings import Finding, Refused, error
+from cluster.lease import Lease, Said
+from cluster.orders import Words
+from deploys import declared
+from operations import shell
+
+ASK_SECONDS = 20
+# Less than between two refreshings.
+REFRESH_WITHIN = 8
+# A dead head must not keep a run from its end.
+RELEASE_WITHIN = 10
+# Of Linux and macOS, the clock that goes on while a laptop sleeps.
+CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+@dataclass
+class Held:
+    """A lease that this run took.
+
+    + seen: when it was surely ours, seconds of CLOCK
+    + loss: why it is ours no longer
+    """
+
+    head: Host
+    group: str
+    lease: Lease
+    seen: float = field(default_factory=lambda: time.clock_gettime(CLOCK))
+    loss: Finding | None = None
+    ended: bool = False
+    lock: RLock = field(default_factory=RLock)
+
+    @property
+    def overdue(self) -> float:
+        """Seconds since it was surely ours."""
+        return time.clock_gettime(CLOCK) - self.seen
+
+
+_held: dict[State, Held] = {}
+
+
+def take(state: State, wanted: Wanted) -> None:
+    """Hold the lease for this run; a run that only reads tells who holds it.
+
+    Refused where someone else does, or where the head can't be asked; a run with a --limit that
+    leaves the head out goes on without a lease then.
+    """
+    head = next(h for h in declared.hosts(state.inventory) if h.name == wanted.head)
+    group = wanted.common.group
+    if only_reads():
+        other = holder(head, group)
+        if other:
+            logger.info(f"    the group {group} is held by another run: {other}")
+        return
+    hold(state, head, group, needed=state.is_host_in_limit(head))
+
+
+def hold(state: State, head: Host, group: str, needed: bool = True) -> None:
+    """Take the lease on the group, keep it fresh, and release it when the run ends.
+
+    Once for a state. Refused where someone else holds it, or it can't be taken; where it is not
+    `needed`, a head that can't be reached costs a warning alone.
+    """
+    if state in _held:
+        return
+    held = Held(head, group, mine())
+    answer = _ask(head, lease.acquire(group, held.lease.id), ASK_SECONDS, held.lease.dump())
+    there = lease.said(answer.out) if answer.ok else None
+    if answer.lost and not needed:
+        logger.warning(f"    warning: without a lease: {head.name}: {answer.lost}")
+        return
+    if there is None:
+        raise Refused(_untaken(group, head.name, answer))
+    if there.how == "held":
+        raise Refused(lease.refusal(group, there, head.name))
+    if there.how == "stale":
+        logger.warning(
+            f"    warning: {head.name}: the lease on the group {group} is taken over after "
+            f"{there.age} s without a sign of life: {lease.told(there.lease)}"
+        )
+    _held[state] = held
+    state.add_callback_handler(Release())  # type: ignore[no-untyped-call]
+    gevent.spawn(_refresh, held)
+
+
+def holder(head: Host, group: str) -> Lease | None:
+    """Who holds the lease now; None where nobody does, or it is stale, or can't be read."""
+    answer = _ask(head, lease.read(group), ASK_SECONDS)
+    there = lease.said(answer.out) if answer.ok else None
+    alive = there is not None and abs(there.age) < lease.STALE_SECONDS
+    return there.lease if there and alive else None
+
+
+def lost(state: State) -> Finding | None:
+    """Why this run may change nothing more, or None: to be asked before each phase that does.
+
+    A round trip only where the last refreshing is late.
+    """
+    held = _held.get(state)
+    if held is None:
+        return None
+    if held.loss is None and held.overdue > 1.5 * lease.REFRESH_SECONDS:
+        _renew(held)
+    if held.loss is None and held.overdue > lease.LOST_SECONDS:
+        return lease.loss(held.group, None, held.head.name)
+    return held.loss
+
+
+class Release(BaseStateCallback):
+    """At the first host that pyinfra disconnects, the run has ended."""
+
+    @staticmethod
+    def host_disconnect(state: State, host: Host) -> None:
+        held = _held.get(state)
+        if held is None:
+            return
+        with held.lock:
+            if not held.ended:
+                held.ended = True
+                _ask(held.head, lease.release(held.group, held.lease.id), RELEASE_WITHIN)
+
+
+def _refresh(held: Held) -> None:
+    while not held.ended and held.loss is None:
+        gevent.sleep(lease.REFRESH_SECONDS)
+        _renew(held)
+    if held.loss:
+        logger.warning(f"    warning: {held.loss}")
+
+
+def _renew(held: Held) -> None:
+    """One refreshing; a head that does not answer is asked again later."""
+    with held.lock:
+        if held.ended or held.loss:
+            return
+        asked = time.clock_gettime(CLOCK)
+        there = _said(held, lease.refresh(held.group, held.lease.id))
+        if there and there.how == "gone" and held.overdue < lease.LOST_SECONDS:
+            # The head restarted: nobody can have had the lease since it was ours.
+            there = _said(held, lease.acquire(held.group, held.lease.id), held.lease.dump())
+        if there and there.how in ("ours", "taken"):
+            held.seen = asked
+        elif there:
+            held.loss = lease.loss(held.group, there.lease, held.head.name)
+
+
+def _said(held: Held, words: Words, stdin: str = "") -> Said | None:
+    answer = _ask(held.head, words, REFRESH_WITHIN, stdin)
+    if answer.lost.startswith("TimeoutError"):
+        # Slow is not broken: others' commands run over this connection.
+        held.head.connected = True
+    return lease.said(answer.out) if answer.ok else None
+
+
+def _ask(head: Host, words: Words, seconds: int, stdin: str = "") -> shell.Answer:
+    return shell.on_all([head], lambda h: shell.ask(h, words, seconds, stdin))[head.name]
+
+
+def _untaken(group: str, head: str, answer: shell.Answer) -> Finding:
+    why = answer.text[-300:] or "it answered nothing"
+    return error(f"the lease on the group {group} can't be taken: {why}", head, f"ssh {head} true")
+
+
+# ---- what pyinfra was called with
+
+
+def mine() -> Lease:
+    """This run's own lease."""
+    return Lease(_login(), socket.gethostname(), time.time(), _command(_called()), uuid4().hex)
+
+
+def only_reads() -> bool:
+    """Whether pyinfra ends before it executes anything."""
+    called = _called()
+    ends = any(called.get(option) for option in ("dry", "debug_facts", "debug_operations"))
+    # --json never asks: without -y it is a dry run.
+    return ends or bool(called.get("json_output") and not called.get("yes"))
+
+
+def _called() -> dict[str, Any]:
+    """pyinfra's own reading of its command line, which it keeps to itself."""
+    from pyinfra_cli.cli import cli  # type: ignore[import-untyped] # loaded wherever a deploy runs
+
+    context = cli.make_context("pyinfra", sys.argv[1:], resilient_parsing=True)
+    return dict(context.params)
+
+
+def _command(called: dict[str, Any]) -> str:
+    operations: Iterable[str] = called.get("operations") or ()
+    limits = [f"--limit {limit}" for limit in called.get("limit") or ()]
+    words = ["pyinfra", str(called.get("inventory") or ""), *operations, *limits]
+    data = dict(item.partition("=")[::2] for item in called.get("data") or ())
+    return lease.command_line([w for w in words if w], data)
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name
+        return str(os.getuid())
