@@ -90,7 +90,7 @@ def _make_keys(
     senders: list[carry.Source] = []
 
     def prepare(host: Host) -> Finding | None:
-        if host is source:
+        if host.name == source.name:
             answer = shell.ask(host, carry.survey(), SECONDS)
             found = carry.source(answer.out) if answer.ok else None
             senders.extend([found] if found else [])
@@ -111,7 +111,7 @@ def _refuse(found: Mapping[str, Finding | None]) -> None:
 
 def _close(source: Host, targets: Mapping[str, Host], keys: Mapping[str, carry.Key]) -> None:
     def close(host: Host) -> None:
-        words = carry.clear() if host is source else carry.drop(keys[host.name])
+        words = carry.clear() if host.name == source.name else carry.drop(keys[host.name])
         answer = shell.ask(host, words, SECONDS)
         if not answer.ok:
             host.log_styled(

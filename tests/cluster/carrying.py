@@ -1,0 +1,54 @@
+"""A deploy that opens a way from the first node to the others and uses it, for test_carry.py.
+
+--data asks=[[WORD, …], …]  commands that every target asks the source for; WAY, RSYNC and LOGIN
+                            stand for the way's own words
+--data out=FILE             where the answers go, as JSON: node name → [[ok, text], …]
+--data killed=true          the controller dies while the way is open
+"""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+from pyinfra import host, inventory
+from pyinfra.api import FunctionCommand, Host, operation
+
+from cluster.findings import Refused
+from operations import shell
+from operations.carry import Way, way
+
+HEAD, *OTHERS = sorted(inventory, key=lambda h: h.name)
+
+
+def words(opened: Way, target: Host, asked: list[str]) -> list[str]:
+    own = {"RSYNC": [opened.rsync(target.name)], "WAY": list(opened.ssh(target.name))}
+    found = [own.get(word, [word.replace("LOGIN", opened.login)]) for word in asked]
+    return [word for some in found for word in some]
+
+
+def ask(opened: Way, target: Host) -> list[tuple[bool, str]]:
+    answers = [shell.ask(target, words(opened, target, a), 30) for a in host.data.asks]
+    return [(answer.ok, answer.text) for answer in answers]
+
+
+def carry(state: object, host: Host) -> bool:
+    try:
+        with way(HEAD, {h.name: h for h in OTHERS}, host.data.address, 60) as opened:
+            told = shell.on_all(OTHERS, lambda target: ask(opened, target))
+            Path(host.data.out).write_text(json.dumps(told))
+            if host.data.get("killed"):
+                os.kill(os.getpid(), signal.SIGKILL)
+    except Refused as refused:
+        host.log(str(refused))
+        return False
+    return True
+
+
+@operation()
+def carried():
+    yield FunctionCommand(carry, (), {})
+
+
+if host.name == HEAD.name:
+    carried(name="Carry")
