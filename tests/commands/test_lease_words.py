@@ -1,0 +1,198 @@
+"""The lease's scripts, run for real by a shell in a folder of the test's own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from cluster import lease
+from cluster.lease import STALE_SECONDS, Lease, Said
+from cluster.orders import Words
+
+ANN = Lease("ann", "laptop", 1.0, "pyinfra a.py deploy.py", "aaaa")
+BOB = Lease("bob", "desk", 2.0, "pyinfra b.py deploy.py", "bbbb")
+
+
+class Head:
+    """A node's folder for leases; without flock, as a Mac, where `flock` is False."""
+
+    def __init__(self, base: Path, shell: str, flock: bool) -> None:
+        self.base, self.shell = base, shell
+        self.file = base / "spark-serving" / "sglang.lease"
+        self.env = {**os.environ, "TMPDIR": str(base / "none")}
+        if not flock:
+            self.env["PATH"] = str(_without_flock(base.parent / "bin"))
+
+    def run(self, words: Words, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(shutil.which(self.shell)), *words[1:]],
+            input=stdin,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=20,
+        )
+
+    def ask(self, words: Words, stdin: str = "") -> Said | None:
+        done = self.run(words, stdin)
+        assert (done.returncode, done.stderr) == (0, "")
+        return lease.said(done.stdout.splitlines())
+
+    def acquire(self, who: Lease) -> Said | None:
+        return self.ask(lease.acquire("sglang", who.id, str(self.base)), who.dump())
+
+    def refresh(self, who: Lease) -> Said | None:
+        return self.ask(lease.refresh("sglang", who.id, str(self.base)))
+
+    def release(self, who: Lease) -> None:
+        self.ask(lease.release("sglang", who.id, str(self.base)))
+
+    def read(self) -> Said | None:
+        return self.ask(lease.read("sglang", str(self.base)))
+
+    def fresh(self) -> Lease | None:
+        """Whose lease it is; it was refreshed just now."""
+        there = self.read()
+        assert there and there.how == "held" and 0 <= there.age < 10
+        return there.lease
+
+    def age(self, seconds: int) -> None:
+        """The file's time, so many seconds ago."""
+        then = time.time() - seconds
+        os.utime(self.file, (then, then))
+
+
+def _without_flock(folder: Path) -> Path:
+    folder.mkdir()
+    for name in ("mkdir", "rm", "rmdir", "cat", "ln", "mv", "stat", "date", "touch", "grep"):
+        (folder / name).symlink_to(str(shutil.which(name)))
+    return folder
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(("sh", True), id="sh"),
+        pytest.param(("bash", True), id="bash"),
+        pytest.param(("sh", False), id="without-flock"),
+    ]
+)
+def head(request: pytest.FixtureRequest, tmp_path: Path) -> Head:
+    base = tmp_path / "it's locked"
+    base.mkdir()
+    return Head(base, *request.param)
+
+
+def test_taken_told_released_and_nothing_is_left(head: Head) -> None:
+    assert head.read() is None
+    assert head.acquire(ANN) == Said("taken")
+    assert head.fresh() == ANN
+    head.release(ANN)
+    assert head.read() is None
+    assert os.listdir(head.base) == []
+
+
+def test_a_second_run_learns_who_holds_it_and_changes_nothing(head: Head) -> None:
+    head.acquire(ANN)
+    head.age(30)
+    before = head.file.stat()
+    there = head.acquire(BOB)
+    assert there and (there.how, there.lease) == ("held", ANN)
+    assert 30 <= there.age <= 32
+    assert (head.file.stat().st_ino, head.file.stat().st_mtime) == (before.st_ino, before.st_mtime)
+    assert os.listdir(head.file.parent) == ["sglang.lease"]
+
+
+@pytest.mark.parametrize(
+    "age",
+    [
+        pytest.param(STALE_SECONDS, id="stale"),
+        pytest.param(-2 * STALE_SECONDS, id="from-a-future-that-a-clock-once-told"),
+    ],
+)
+def test_a_stale_lease_is_taken_over_and_lost_for_its_owner(head: Head, age: int) -> None:
+    head.acquire(ANN)
+    head.age(age)
+    there = head.acquire(BOB)
+    assert there and (there.how, there.lease) == ("stale", ANN)
+    lost = head.refresh(ANN)
+    assert lost and (lost.how, lost.lease) == ("held", BOB)
+    head.release(ANN)
+    assert head.fresh() == BOB
+
+
+def test_a_refreshed_lease_stays_its_owners(head: Head) -> None:
+    head.acquire(ANN)
+    head.age(STALE_SECONDS - 5)
+    assert head.refresh(ANN) == Said("ours")
+    assert head.fresh() == ANN
+
+
+def test_a_lease_that_nobody_took_over_is_ours_again_after_a_long_silence(head: Head) -> None:
+    head.acquire(ANN)
+    head.age(10 * STALE_SECONDS)
+    assert head.refresh(ANN) == Said("ours")
+
+
+def test_a_lease_that_is_gone_is_told_and_not_made_again(head: Head) -> None:
+    assert head.refresh(ANN) == Said("gone")
+    head.release(ANN)
+    assert os.listdir(head.base) == []
+
+
+def test_groups_do_not_hold_each_other(head: Head) -> None:
+    head.acquire(ANN)
+    other = lease.acquire("second", BOB.id, str(head.base))
+    assert head.ask(other, BOB.dump()) == Said("taken")
+    head.release(ANN)
+    assert os.listdir(head.file.parent) == ["second.lease"]
+
+
+def test_another_login_may_take_over_whatever_the_umask(head: Head) -> None:
+    old = os.umask(0o077)
+    try:
+        head.acquire(ANN)
+    finally:
+        os.umask(old)
+    assert head.file.stat().st_mode & 0o777 == 0o666
+    assert head.file.parent.stat().st_mode & 0o777 == 0o777
+
+
+@pytest.mark.parametrize("head", [pytest.param(("sh", True), id="sh")], indirect=True)
+@pytest.mark.parametrize(
+    "before", [pytest.param(lambda _: None, id="free"), pytest.param(Head.age, id="stale")]
+)
+def test_of_many_at_once_exactly_one_has_it(head: Head, before: Callable[..., None]) -> None:
+    if before is Head.age:
+        head.acquire(ANN)
+        head.age(STALE_SECONDS)
+    runs = [Lease("run", "x", 0.0, "y", f"{i:08}") for i in range(12)]
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(head.acquire, runs))
+    assert sorted(a.how for a in answers if a)[:11] == ["held"] * 11
+    won = [run for run, a in zip(runs, answers, strict=True) if a and a.how != "held"]
+    assert [head.fresh()] == won
+
+
+def test_without_its_usual_place_it_lies_in_the_temporary_folder(tmp_path: Path) -> None:
+    head = Head(tmp_path, "sh", flock=True)
+    head.env["TMPDIR"] = str(tmp_path)
+    assert head.ask(lease.acquire("sglang", "aaaa", "/no/such"), ANN.dump()) == Said("taken")
+    assert lease.parse(head.file.read_text()) == ANN
+    head.ask(lease.release("sglang", "aaaa", "/no/such"))
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_place_that_can_not_be_written_fails_with_its_reason(tmp_path: Path) -> None:
+    (tmp_path / "spark-serving").write_text("in the way")
+    done = Head(tmp_path, "sh", flock=True).run(
+        lease.acquire("sglang", "aaaa", str(tmp_path)), ANN.dump()
+    )
+    assert done.returncode != 0
+    assert "spark-serving" in done.stderr

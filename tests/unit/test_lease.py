@@ -1,0 +1,85 @@
+"""A lease as data: what is told of it, and nothing secret in it."""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster.lease import Lease, Said, command_line, loss, parse, refusal, said
+
+ANN = Lease("ann", "laptop", 1748772000.0, "pyinfra inventories/spark.py deploy.py", "ab12")
+
+
+def test_it_survives_its_file() -> None:
+    assert parse(ANN.dump()) == ANN
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("", id="empty"),
+        pytest.param("{", id="half"),
+        pytest.param('{"owner": "ann"}', id="fields-missing"),
+        pytest.param(ANN.dump().replace("1748772000.0", '"now"'), id="wrong-type"),
+    ],
+)
+def test_what_is_no_lease_is_none(text: str) -> None:
+    assert parse(text) is None
+
+
+@pytest.mark.parametrize(
+    ("out", "expected"),
+    [
+        pytest.param(["taken"], Said("taken"), id="taken"),
+        pytest.param(["held 7", ANN.dump()], Said("held", 7, ANN), id="held"),
+        pytest.param(["stale 99", "rubbish"], Said("stale", 99, None), id="stale-unreadable"),
+        pytest.param([], None, id="nothing"),
+        pytest.param(["Welcome to spark-1"], None, id="no-answer-of-ours"),
+    ],
+)
+def test_an_answer_is_understood_or_none(out: list[str], expected: Said | None) -> None:
+    assert said(out) == expected
+
+
+def test_a_refusal_names_owner_host_time_command_and_its_end() -> None:
+    assert str(refusal("sglang", Said("held", 17, ANN), "spark-1")) == (
+        "spark-1: another run holds the group sglang: ann@laptop, since 2025-06-01 10:00:00 UTC: "
+        "pyinfra inventories/spark.py deploy.py "
+        "-> wait until it ends; should it be dead, its lease ends in 43 s"
+    )
+
+
+def test_a_holder_that_can_not_be_read_is_refused_all_the_same() -> None:
+    assert "a run that says nothing of itself" in str(refusal("g", Said("held", 3), "spark-1"))
+
+
+@pytest.mark.parametrize(
+    ("holder", "why"),
+    [
+        pytest.param(ANN, "taken over by ann@laptop, since 2025", id="taken-over"),
+        pytest.param(None, "not refreshed within 50 s", id="head-gone"),
+    ],
+)
+def test_a_loss_says_why(holder: Lease | None, why: str) -> None:
+    assert why in str(loss("sglang", holder, "spark-1"))
+
+
+def test_nothing_in_it_steers_a_terminal() -> None:
+    evil = Lease("ann\x1b[2J", "lap\ntop", 0.0, "pyinfra\r\u202e", "x")
+    assert str(evil).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        pytest.param("model", "qwen72b", "model=qwen72b", id="setting"),
+        pytest.param("hf_tokn", "hf_secret", "hf_tokn=***", id="unknown-key"),
+        pytest.param("env", '{"KEY": "secret"}', "env=***", id="environment"),
+        pytest.param("extra_args", '["--api-key=secret"]', "extra_args=***", id="arguments"),
+        pytest.param("api_key_file", "sk-secret", "api_key_file=***", id="key-for-its-file"),
+        pytest.param("hf_endpoint", "https://me:secret@hub", "hf_endpoint=***", id="url-password"),
+        pytest.param("image", "a/b@sha256:12", "image=a/b@sha256:12", id="digest"),
+    ],
+)
+def test_a_command_shows_settings_and_no_secret(name: str, value: str, expected: str) -> None:
+    line = command_line(["pyinfra", "spark.py", "deploy.py"], {name: value})
+    assert line == f"pyinfra spark.py deploy.py --data {expected}"
