@@ -39,12 +39,14 @@ class Served:
     + health: of each rank, rank 0 first
     + models: /v1/models; completion: one chat completion (or a plain one, for a model without chat)
     + log: the log lines that tell the transport
+    + keyless: status of /v1/models without the key, where the API shall want one; else 0
     """
 
     health: tuple[Reply, ...]
     models: Reply
     completion: Reply
     log: tuple[str, ...] = ()
+    keyless: int = 0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -111,6 +113,11 @@ def problems(served: Served, nodes: tuple[str, ...], model: str) -> tuple[Findin
     )
 
 
+def locked(served: Served) -> bool:
+    """The engine runs, and does not know our key: that was changed since the engine's start."""
+    return served.models.status == 401
+
+
 def busy(served: Served, model: str) -> bool:
     """Every rank is healthy and the model is right, but the completion did not get its turn."""
     healthy = all(reply.status == 200 for reply in served.health)
@@ -125,6 +132,10 @@ def _health(served: Served, nodes: tuple[str, ...]) -> Iterator[Finding]:
 
 
 def _identity(served: Served, head: str, model: str) -> list[Finding]:
+    if locked(served):
+        return [error("api key: changed (/v1/models answers 401)", head)]
+    if served.keyless == 200:
+        return [error("the API answers who shows no key", head)]
     if served.models.status != 200:
         return [error(f"/v1/models answers {served.models.status}", head)]
     if model not in served.names:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import shlex
+from pathlib import Path
+from typing import Any
 
 from pyinfra import logger
 from pyinfra.api import DeployError, Host, State
 
+from cluster import keyed
 from cluster.node import Rank
 from cluster.readiness import Look
 from cluster.serving import QUESTION, Reply, text
 from cluster.spec import label
-from deploys import gather, running
+from deploys import gather, running, secrets
 from deploys.converge import begin
 from deploys.deployment import Deployment
 from facts.endpoints import Endpoints
@@ -27,18 +31,33 @@ def verify(state: State) -> None:
     head = made.hosts[made.wanted.head]
     if head.name not in ranks:
         raise DeployError(f"{head.name}: no rank 0 of ours runs -> pyinfra INVENTORY deploy.py")
-    launch = label(ranks[head.name])["launch"]
-    replies = _replies(
-        head, running.own(launch), launch["served_model_name"], made.settings.runtime
-    )
+    spec = label(ranks[head.name])
+    launch, key_file = spec["launch"], made.settings.api_key_file
+    key = _key(head, keyed.is_keyed(spec.get("volumes", ())), key_file)
+    replies = _replies(head, launch, made.settings.runtime, key)
     wrong = [*_tell_ranks(made, ranks), *_tell(replies, launch["served_model_name"])]
     if wrong:
         raise DeployError(f"not everything serves: {'; '.join(wrong)}")
-    _show_use(running.reached(head, launch), launch["served_model_name"])
+    _show_use(running.reached(head, launch), launch["served_model_name"], key_file if key else "")
 
 
-def _replies(head: Host, url: str, model: str, runtime: str) -> dict[str, Reply]:
-    answer = shell.ask(head, Endpoints().command(url, model, runtime), 600)
+def _key(head: Host, wanted: bool, key_file: str) -> str:
+    """The key that the API which runs wants, or ""."""
+    if not wanted:
+        return ""
+    if not key_file:
+        raise DeployError(
+            f"{head.name}: the API wants a key, and api_key_file names none -> "
+            "--data api_key_file=FILE"
+        )
+    return secrets.find_api_key(key_file)
+
+
+def _replies(head: Host, launch: dict[str, Any], runtime: str, key: str) -> dict[str, Reply]:
+    asked = Endpoints().command(
+        running.own(launch), launch["served_model_name"], runtime, keyed=bool(key)
+    )
+    answer = shell.ask(head, asked, 600, stdin=f"{key}\n" if key else "")
     return Endpoints().process(answer.out)
 
 
@@ -78,11 +97,18 @@ def _tell(replies: dict[str, Reply], model: str) -> list[str]:
     return wrong
 
 
-def _show_use(url: str, model: str) -> None:
+def _show_use(url: str, model: str, key_file: str) -> None:
+    """Command lines that work as they stand. The key is read from its file, never shown."""
     body = json.dumps({"model": model, "messages": [{"role": "user", "content": "Hello!"}]})
-    client = f'OpenAI(base_url="{url}/v1", api_key="none")'
+    path = Path(key_file).expanduser().absolute() if key_file else None
+    key = f'open("{path}").read().strip()' if path else '"none"'
+    client = f'OpenAI(base_url="{url}/v1", api_key={key})'
     logger.info("    use it:")
-    logger.info(f"      curl {url}/v1/chat/completions -H 'Content-Type: application/json' \\")
+    if path:
+        logger.info(f"      sed 's/^/Authorization: Bearer /' {shlex.quote(str(path))} | \\")
+    shown = " -H @-" if path else ""
+    json_type = "-H 'Content-Type: application/json'"
+    logger.info(f"      curl {url}/v1/chat/completions{shown} {json_type} \\")
     logger.info(f"        -d '{body}'")
     logger.info("      python: from openai import OpenAI")
     logger.info(f'        {client}.chat.completions.create(model="{model}",')

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pyinfra.api import FactBase, StringCommand
 
 from cluster.serving import QUESTION, Reply
-from facts.serving import COMPLETION_SECONDS, curl
+from facts.serving import COMPLETION_SECONDS, READ_KEY, curl
 from facts.shell import joined
 
 ANSWER_TOKENS = 48
@@ -47,12 +47,16 @@ class Endpoints(FactBase[dict[str, Reply]]):
     + url: where rank 0 serves, as its own node reaches it
     + model: the id to ask for
     + runtime: "docker" or "process", which decides the engine's native endpoint
+    + keyed: the API wants a key, which is the first line of the command's stdin
     """
 
     default = staticmethod(dict[str, Reply])
 
-    def command(self, url: str, model: str, runtime: str = "docker") -> StringCommand:
-        return joined(*(_ask(url, endpoint) for endpoint in endpoints(model, runtime)))
+    def command(
+        self, url: str, model: str, runtime: str = "docker", keyed: bool = False
+    ) -> StringCommand:
+        asked = (_ask(url, endpoint, keyed) for endpoint in endpoints(model, runtime))
+        return joined(READ_KEY if keyed else "", *asked)
 
     def process(self, output: Iterable[str]) -> dict[str, Reply]:
         replies: dict[str, Reply] = {}
@@ -68,8 +72,10 @@ class Endpoints(FactBase[dict[str, Reply]]):
         return replies
 
 
-def _ask(url: str, endpoint: Endpoint) -> StringCommand:
+def _ask(url: str, endpoint: Endpoint, keyed: bool) -> StringCommand:
     header = ("-H", "Content-Type: application/json")
     content = () if endpoint.body is None else (*header, "-d", json.dumps(endpoint.body))
-    asked = curl(f"{url}{endpoint.path}", COMPLETION_SECONDS, *content, before="\n--- ")
+    asked = curl(
+        f"{url}{endpoint.path}", COMPLETION_SECONDS, *content, before="\n--- ", keyed=keyed
+    )
     return joined(f"echo '=== {endpoint.path}'; ", asked, "; echo\n")

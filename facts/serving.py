@@ -21,6 +21,9 @@ COMPLETION_SECONDS = 120
 # One look must not take long: a rank that hangs is not ready.
 LOOK_SECONDS = 10
 LOG_LINES = 40
+# The API key comes on stdin, as a line.
+READ_KEY = "IFS= read -r key\n"
+SHOW_KEY = "printf 'Authorization: Bearer %s\\n' \"$key\" |"
 
 
 class RankLook(FactBase[Look]):
@@ -69,6 +72,8 @@ class Served(FactBase[serving.Served]):
     + urls: of every rank, rank 0 first
     + model: the id that shall be served
     + runtime, rank: the head's rank, for the transport in its log; "" leaves that out
+    + keyed: the API wants a key, which is the first line of the command's stdin; it is also asked
+      without one
     """
 
     def command(
@@ -77,19 +82,25 @@ class Served(FactBase[serving.Served]):
         model: str,
         runtime: str = "docker",
         rank: str = "",
+        keyed: bool = False,
     ) -> StringCommand:
         head = urls[0]
+        listed = f"{head}/v1/models"
         return joined(
+            READ_KEY if keyed else "",
             "health=$(\n",
             *(_ask_health(number, url) for number, url in enumerate(urls)),
             # A lost rank would keep a completion waiting for its whole limit: none is asked then.
             "wait)\nprintf '%s\\n' \"$health\"\nmodels= chat=\n",
             "[ -n \"$(printf '%s\\n' \"$health\" | grep -v '^health [0-9]* 200 ')\" ] || {\n",
-            joined("models=$(", curl(f"{head}/v1/models", HEALTH_SECONDS, before="\n"), ")\n"),
-            _ask("chat", f"{head}/v1/chat/completions", serving.question(model)),
+            joined("printf 'keyless %s\\n' \"$(", curl(listed, HEALTH_SECONDS), ')"\n')
+            if keyed
+            else "",
+            joined("models=$(", curl(listed, HEALTH_SECONDS, before="\n", keyed=keyed), ")\n"),
+            _ask("chat", f"{head}/v1/chat/completions", serving.question(model), keyed),
             # A model without a chat template.
             'case "$chat" in *"\n400 "*)\n',
-            _ask("chat", f"{head}/v1/completions", serving.plain_question(model)),
+            _ask("chat", f"{head}/v1/completions", serving.plain_question(model), keyed),
             ";; esac\n}\nprintf 'models %s\\nchat %s\\n' ",
             StringCommand(_one_line("models"), _one_line("chat")),
             _transport(runtime, rank),
@@ -102,19 +113,27 @@ class Served(FactBase[serving.Served]):
             health=tuple(reply for _, reply in sorted(health.items())),
             models=_reply(lines, "models "),
             completion=_reply(lines, "chat "),
+            keyless=next((_status(x[8:]) for x in lines if x.startswith("keyless ")), 0),
             log=tuple(line.removeprefix("log ") for line in lines if line.startswith("log ")),
         )
 
 
-def curl(url: str, seconds: int, *more: str, before: str | None = None) -> StringCommand:
+def curl(
+    url: str, seconds: int, *more: str, before: str | None = None, keyed: bool = False
+) -> StringCommand:
     """A request of bounded time; prints status and seconds.
 
     + before: print the body first, then this; None: no body
+    + keyed: show the key that READ_KEY has read, by way of curl's stdin: no process has it in its
+      arguments, as the shell's own printf is none
     """
+    if keyed:
+        more = ("-H", "@-", *more)
     out = ("-o", "/dev/null") if before is None else ()
     wrote = f"{before or ''}%{{http_code}} %{{time_total}}"
     limits = ("curl", "-s", "--noproxy", "*", "-m", str(seconds))
-    return StringCommand(quoted((*limits, *out, "-w", wrote, *more, url)), "|| :")
+    asked = quoted((*limits, *out, "-w", wrote, *more, url))
+    return StringCommand(SHOW_KEY if keyed else "", asked, "|| :")
 
 
 def _ask_health(rank: int, url: str) -> StringCommand:
@@ -123,9 +142,10 @@ def _ask_health(rank: int, url: str) -> StringCommand:
     return joined(f"printf 'health {rank} %s\\n' \"$(", asked, ')" &\n')
 
 
-def _ask(variable: str, url: str, body: str) -> StringCommand:
+def _ask(variable: str, url: str, body: str, keyed: bool) -> StringCommand:
     content = ("-H", "Content-Type: application/json", "-d", body)
-    return joined(f"{variable}=$(", curl(url, COMPLETION_SECONDS, *content, before="\n"), ")\n")
+    asked = curl(url, COMPLETION_SECONDS, *content, before="\n", keyed=keyed)
+    return joined(f"{variable}=$(", asked, ")\n")
 
 
 def _one_line(variable: str) -> str:
