@@ -40,7 +40,7 @@ def preflight(
         nodes,
         wanted=needs,
         fabric=made.fabric if made.fabric.nodes else None,
-        peers=_peers(made),
+        peers=peers(made),
         latency=shell.on_all(made.serving.values(), _latency) if latency else None,
     )
     return tuple(dict.fromkeys([*_launch(made, nodes, needs), *told])), full
@@ -71,7 +71,7 @@ def _latency(host: Host) -> float:
     return time.monotonic() - begun
 
 
-def _peers(made: Deployment) -> dict[str, PeerReport]:
+def peers(made: Deployment) -> dict[str, PeerReport]:
     """All nodes listen for each other at the same moment; ports that our ranks hold are free
     once these stop, so the probe passes them over."""
     members = {member.name: member for member in made.fabric.nodes}
@@ -116,6 +116,8 @@ def _fetching(made: Deployment, nodes: list[NodeFacts]) -> Iterator[Finding]:
         if model.local and not (node.weights and node.weights.complete):
             yield error(f"model {model.id} is not there, or not whole", node.name, f"ls {model.id}")
     missing = [n.name for n in nodes if not (n.weights and n.weights.complete)]
+    # Refused where it is no file of one's own with one key.
+    secrets.find_api_key(settings.api_key_file)
     # Looked for whatever the model is: a token file that cannot be read is refused here.
     docker = settings.runtime == "docker"
     token = secrets.find_token(settings.hf_token_file) if missing and docker else ""
