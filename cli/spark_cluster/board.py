@@ -1,0 +1,129 @@
+"""How a status document looks on a terminal, or in a pipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+# Wide enough that no line of a table is cut where nobody sees a terminal's edge.
+PIPE_COLUMNS = 200
+GIB = 2**30
+HEADINGS = ("rank", "node", "container", "state", "health", "up", "image", "spec", "memory", "GPU")
+COLOURS = {"ready": "green", "starting": "yellow", "degraded": "red", "down": "red"}
+KINDS = {
+    "previous": "kept until the group after it serves",
+    "failed": "kept to be looked at: docker logs {container}",
+    "stray": "nobody wants it any more: the next deploy removes it",
+}
+
+
+def console() -> Console:
+    """Colours where a terminal is and NO_COLOR is not; whole lines where none is."""
+    shown = Console(highlight=False)
+    return shown if shown.is_terminal else Console(highlight=False, width=PIPE_COLUMNS)
+
+
+def board(told: Mapping[str, Any]) -> RenderableType:
+    """The group in a line or two, a row a rank, and what is amiss."""
+    return Group(*_head(told), _table(told["ranks"]), *(_amiss(told)))
+
+
+def _head(told: Mapping[str, Any]) -> Iterator[str]:
+    state = told["state"]
+    colour = COLOURS.get(state, "yellow")
+    yield f"[bold]{escape(told['wanted'])}[/]  [{colour}]{state}[/]  {escape(told['url'])}"
+    if told["served"] and told["wanted"] not in told["served"]:
+        yield f"  [red]serves {escape(', '.join(told['served']))}[/]"
+    if load := _load(told["load"]):
+        yield f"  {load}"
+    if holder := told["holder"]:
+        yield f"  {escape(_holder(holder))}"
+
+
+def _load(load: Mapping[str, Any]) -> str:
+    parts = (
+        ("running", "{:.0f} requests running"),
+        ("queued", "{:.0f} queued"),
+        ("tokens_per_second", "{:.1f} tokens/s"),
+    )
+    said = [form.format(load[name]) for name, form in parts if load[name] is not None]
+    for name, words in (("kv_cache", "KV cache in use"), ("cache_hits", "of prompts from cache")):
+        if load[name] is not None:
+            said.append(f"{100 * load[name]:.0f} % {words}")
+    return ", ".join(said)
+
+
+def _holder(holder: Mapping[str, Any]) -> str:
+    if holder["stale"]:
+        return f"a run of {holder['owner']} ended without a word ({holder['age']:.0f} s ago)"
+    return f"{holder['owner']} is changing it right now: {holder['command']}"
+
+
+def _table(ranks: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in HEADINGS:
+        table.add_column(name, no_wrap=True)
+    for rank in ranks:
+        table.add_row(*_row(rank))
+    return table
+
+
+def _row(rank: Mapping[str, Any]) -> Iterator[str]:
+    yield str(rank["rank"])
+    yield escape(rank["node"])
+    yield escape(rank["container"]) or "-"
+    good = rank["state"] == "running"
+    yield f"[{'green' if good else 'red'}]{escape(_state(rank))}[/]"
+    yield _health(rank)
+    yield age(rank["uptime"])
+    yield rank["image"] or "-"
+    yield rank["spec"] or "-"
+    used, total = rank["memory_used"], rank["memory_total"]
+    yield "-" if total is None else f"{used / GIB:.1f} of {total / GIB:.1f} GiB"
+    watts = rank["gpu_watts"]
+    yield "-" if watts is None else f"{watts:.1f} W"
+
+
+def _state(rank: Mapping[str, Any]) -> str:
+    code = f" ({rank['exit_code']})" if rank["exit_code"] is not None else ""
+    memory = ", killed for memory" if rank["oom_killed"] else ""
+    again = f", restarted {rank['restarts']} x" if rank["restarts"] else ""
+    return f"{rank['state']}{code}{memory}{again}"
+
+
+def _health(rank: Mapping[str, Any]) -> str:
+    if rank["health"] == 200:
+        return "[green]ok[/]"
+    if rank["state"] not in ("running", "unknown") or (rank["lost"] and not rank["health"]):
+        return "-"
+    said = str(rank["health"]) if rank["health"] else "no answer"
+    phase = f", {rank['phase']}" if rank["phase"] and rank["phase"] != "ready" else ""
+    return f"[yellow]{said}{escape(phase)}[/]"
+
+
+def _amiss(told: Mapping[str, Any]) -> Iterator[str]:
+    for sentence in told["unread"]:
+        yield f"[red]not read[/]  {escape(sentence)}"
+    for reason in told["drift"]:
+        yield f"[yellow]drift[/]     {escape(reason)}"
+    if told["unsure"]:
+        yield f"[yellow]drift[/]     not known: {escape(told['unsure'])}"
+    for left in told["leftovers"]:
+        why = KINDS[left["kind"]].format(**left)
+        yield escape(f"left over  {left['node']}: {left['container']} ({left['state']}): {why}")
+
+
+def age(seconds: float | None) -> str:
+    """The two largest units that tell: "3 d 4 h", "5 min 2 s"; "-" where nothing runs."""
+    if seconds is None:
+        return "-"
+    left, said = int(seconds), list[str]()
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, left = divmod(left, size)
+        if count:
+            said.append(f"{count} {unit}")
+    return " ".join(said[:2]) or "0 s"

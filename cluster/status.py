@@ -1,0 +1,235 @@
+"""How a group stands, as one document: what was read of its nodes, judged.
+
+`VERSION` grows when a field changes its meaning or goes; new fields may come at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import sha256
+from typing import Literal
+
+from cluster.generations import FAILED, PREVIOUS
+from cluster.node import NodeFacts, Rank
+
+VERSION = 1
+
+Word = Literal["ready", "starting", "degraded", "down", "stopped", "absent", "unknown"]
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a server tells at /metrics; None where it does not.
+
+    + model: the id that it serves, as its metrics are labelled
+    + running, queued: requests
+    + tokens_per_second: generated, over all requests, at its last look
+    + kv_cache, cache_hits: shares, 0 to 1
+    """
+
+    model: str = ""
+    running: float | None = None
+    queued: float | None = None
+    tokens_per_second: float | None = None
+    kv_cache: float | None = None
+    cache_hits: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankStatus:
+    """One rank's place.
+
+    + lost: why its node, or its container engine, could not be asked; "" where both answered
+    + container: its name; "" where there is none
+    + state: Docker's word; "missing", or "unknown" where its engine could not be asked
+    + health: HTTP status of /health, 0 where nothing answered
+    + phase: what its log says it is doing
+    + uptime: seconds since it started, None where it does not run
+    + image: id, 12 digits; spec: of the SHA-256 of its label, 12 digits
+    + drift: what a deploy would change, one difference each
+    + memory_used, memory_total: the node's, bytes; gpu_watts: of all its GPUs
+    """
+
+    rank: int
+    node: str
+    lost: str = ""
+    container: str = ""
+    state: str = "unknown"
+    health: int = 0
+    phase: str = ""
+    uptime: float | None = None
+    restarts: int = 0
+    exit_code: int | None = None
+    oom_killed: bool = False
+    image: str = ""
+    spec: str = ""
+    drift: tuple[str, ...] = ()
+    memory_used: int | None = None
+    memory_total: int | None = None
+    gpu_watts: float | None = None
+
+    @property
+    def healthy(self) -> bool:
+        return self.health == 200 and self.state in ("running", "unknown")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leftover:
+    """A container of ours beside the group.
+
+    + kind: "previous": kept while the group after it comes up; "failed": kept to be looked at;
+      "stray": under a name that nobody wants any more
+    """
+
+    node: str
+    container: str
+    state: str
+    kind: Literal["previous", "failed", "stray"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holder:
+    """Who changes the group right now; `age`: seconds since that run last told that it lives."""
+
+    owner: str
+    command: str = ""
+    age: float = 0.0
+    stale: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """The document.
+
+    + ok: ready, and no drift: exit code 0
+    + state: "ready": every rank healthy and the wanted model served; "starting": a rank loads;
+      "degraded": some ranks run; "down": none does; "stopped", "absent": as declared; "unknown":
+      the head could not be asked
+    + wanted: the model as declared; served: the ids that the head really serves
+    + drift: of the whole group; `unsure`: why it could not be found out, ""  where it could
+    + unread: what could not be read, a sentence each
+    """
+
+    version: int = VERSION
+    group: str
+    ok: bool
+    ready: bool
+    state: Word
+    declared: str
+    wanted: str
+    served: tuple[str, ...]
+    url: str = ""
+    load: Load = field(default_factory=Load)
+    ranks: tuple[RankStatus, ...] = ()
+    leftovers: tuple[Leftover, ...] = ()
+    drift: tuple[str, ...] = ()
+    unsure: str = ""
+    holder: Holder | None = None
+    unread: tuple[str, ...] = ()
+
+
+def rank_status(
+    number: int,
+    node: str,
+    facts: NodeFacts | None,
+    rank: Rank | None,
+    *,
+    lost: str = "",
+    health: int = 0,
+    phase: str = "",
+    age: float | None = None,
+    drift: Sequence[str] = (),
+) -> RankStatus:
+    """One rank's place, from what was read of its node; facts: None where nothing could be.
+
+    + age: of a process; a container's follows from its start and the node's clock
+    """
+    if facts is None:
+        return RankStatus(rank=number, node=node, lost=lost)
+    blind = facts.unread.get("ranks", "")
+    memory = facts.memory
+    watts = [gpu.power_watts for gpu in facts.gpus if gpu.power_watts is not None]
+    own = {} if rank is None else _own(rank, facts.clock, age)
+    return RankStatus(
+        rank=number,
+        node=node,
+        lost=f"Docker does not answer: {blind}" if blind else lost,
+        state=rank.status if rank else "unknown" if blind else "missing",
+        health=health,
+        phase=phase if rank and rank.running else "",
+        drift=tuple(drift),
+        memory_used=memory.total - memory.available if memory else None,
+        memory_total=memory.total if memory else None,
+        gpu_watts=sum(watts) if watts else None,
+        **own,  # type: ignore[arg-type]
+    )
+
+
+def _own(rank: Rank, clock: float, age: float | None) -> dict[str, object]:
+    """What the container itself tells."""
+    begun = started(rank)
+    if age is None and rank.alive and begun is not None and clock:
+        age = max(0.0, clock - begun)
+    return {
+        "container": rank.called,
+        "uptime": age,
+        "restarts": rank.restarts,
+        "exit_code": rank.exit_code,
+        "oom_killed": rank.oom_killed,
+        "image": rank.image_id.removeprefix("sha256:")[:12],
+        "spec": sha256((rank.spec or "").encode()).hexdigest()[:12],
+    }
+
+
+def started(rank: Rank) -> float | None:
+    """Unix time of a container's start; None for a process, which counts in ticks since boot."""
+    try:
+        return datetime.fromisoformat(rank.started_at[:19] + "+00:00").timestamp()
+    except ValueError:
+        return None
+
+
+def word(declared: str, ranks: Sequence[RankStatus], served: Sequence[str], wanted: str) -> Word:
+    """How the group stands, by its ranks (rank 0 first) and what its head serves."""
+    alive = [r for r in ranks if r.state in ("running", "paused", "restarting") or r.healthy]
+    if declared != "running" and not alive and not any(r.lost for r in ranks):
+        there = any(r.container for r in ranks)
+        return "stopped" if there else "absent"
+    if all(r.healthy for r in ranks) and wanted in served:
+        return "ready"
+    if ranks[0].lost and not ranks[0].health:
+        return "unknown"
+    if len(alive) == len(ranks) and all(r.healthy or _loads(r) for r in ranks):
+        return "degraded" if served and wanted not in served else "starting"
+    return "degraded" if alive or any(r.lost for r in ranks) else "down"
+
+
+def _loads(rank: RankStatus) -> bool:
+    """On its way to ready: a rank that was ready once, and no longer answers, is not."""
+    return rank.state == "running" and not rank.lost and rank.phase != "ready"
+
+
+def leftovers(
+    node: str, ranks: Sequence[Rank], own: Rank | None, stray: bool = True
+) -> tuple[Leftover, ...]:
+    """The group's containers on a node, but for its rank."""
+    others = [r for r in ranks if own is None or r.id != own.id]
+    return tuple(
+        Leftover(node=node, container=r.called, state=r.status, kind=_kind(r.called))
+        for r in others
+    )
+
+
+def _kind(name: str) -> Literal["previous", "failed", "stray"]:
+    if name.endswith(PREVIOUS):
+        return "previous"
+    return "failed" if name.endswith(FAILED) else "stray"
+
+
+def drifted(by_rank: Mapping[str, Sequence[str]], leftover: Sequence[Leftover]) -> tuple[str, ...]:
+    """What a deploy would change, each with its node. What a switch has set aside is no drift."""
+    own = [f"{node}: {reason}" for node, reasons in by_rank.items() for reason in reasons]
+    strays = [f"{x.node}: {x.container} is no longer wanted" for x in leftover if x.kind == "stray"]
+    return (*own, *strays)

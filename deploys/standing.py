@@ -1,0 +1,120 @@
+"""How the group stands: one document, whatever part of the cluster is dead."""
+
+from __future__ import annotations
+
+import msgspec
+from pyinfra.api import State
+
+from cluster import status
+from cluster.engine_log import phase
+from cluster.lease import STALE_SECONDS
+from cluster.spec import label, rank_name
+from cluster.status import Holder, Leftover, RankStatus, Status
+from deploys import running, tolerant
+from deploys.tolerant import Seen
+from facts.answers import Rankwise
+
+
+def show(state: State) -> None:
+    """Print the status on stdout; pyinfra's own words go to stderr."""
+    print(msgspec.json.encode(standing(tolerant.look(state))).decode(), flush=True)
+
+
+def standing(seen: Seen) -> Status:
+    """The document of what was read."""
+    made = seen.made
+    drift = reasons(seen)
+    ranks = tuple(_rank(seen, n, node, drift) for n, node in enumerate(made.wanted.names))
+    head = seen.answers.get(made.wanted.head, Rankwise())
+    load, served = head.load, head.models
+    if head.models_status in (401, 403) and load.model:
+        # A key is asked for, but not for /metrics, where the server names its model as well.
+        served = (load.model,)
+    left = tuple(x for node in made.hosts for x in _left(seen, node))
+    told = status.drifted(drift, left)
+    word = status.word(made.settings.state, ranks, served, made.model_name)
+    unread = [f"{node}: {why}" for node, why in seen.silent.items()]
+    unread += [f"{r.node}: {r.lost}" for r in ranks if r.lost and r.node not in seen.silent]
+    return Status(
+        group=made.settings.group,
+        ok=word == "ready" and not told and not seen.unknown,
+        ready=word == "ready",
+        state=word,
+        declared=made.settings.state,
+        wanted=made.model_name,
+        served=served,
+        url=_url(seen),
+        load=load,
+        ranks=ranks,
+        leftovers=left,
+        drift=told,
+        unsure=seen.unknown,
+        holder=_holder(seen),
+        unread=tuple(unread),
+    )
+
+
+def reasons(seen: Seen) -> dict[str, tuple[str, ...]]:
+    """Node → what a deploy would change at its rank; a node whose ranks are not known has none."""
+    if seen.plan is None:
+        return {}
+    blind = {n for n, facts in seen.made.facts.items() if "ranks" in facts.unread}
+    found: dict[str, tuple[str, ...]] = {}
+    for step in seen.plan.steps:
+        if step.spec is not None and step.node not in blind:
+            found[step.node] = step.reasons
+    for node, policy in seen.plan.policies.items():
+        found[node] = (*found.get(node, ()), f"restart policy -> {policy}")
+    return found
+
+
+def _rank(seen: Seen, number: int, node: str, drift: dict[str, tuple[str, ...]]) -> RankStatus:
+    told = seen.answers.get(node, Rankwise())
+    return status.rank_status(
+        number,
+        node,
+        seen.made.facts.get(node),
+        tolerant.current(seen.made, node),
+        lost=seen.silent.get(node, ""),
+        health=told.health,
+        phase=phase(told.log),
+        age=told.seconds,
+        drift=drift.get(node, ()),
+    )
+
+
+def _left(seen: Seen, node: str) -> tuple[Leftover, ...]:
+    made = seen.made
+    own = tolerant.current(made, node) if node in made.wanted.nodes else None
+    return status.leftovers(node, tolerant.ranks(made, node), own)
+
+
+def _holder(seen: Seen) -> Holder | None:
+    if (said := seen.lease) is None:
+        return None
+    stale = abs(said.age) >= STALE_SECONDS
+    lease = said.lease
+    if lease is None:
+        return Holder(owner="a run that says nothing of itself", age=said.age, stale=stale)
+    owner = f"{lease.owner}@{lease.host}"
+    return Holder(owner=owner, command=lease.command, age=said.age, stale=stale)
+
+
+def _url(seen: Seen) -> str:
+    """The head's API as the reader reaches it."""
+    made = seen.made
+    rank = tolerant.current(made, made.wanted.head)
+    launch = label(rank).get("launch") if rank else None
+    settings = made.settings
+    return running.reached(
+        made.hosts[made.wanted.head], launch or {"host": settings.host, "port": settings.port}
+    )
+
+
+def names(seen: Seen) -> dict[str, str]:
+    """Node → what its rank is called by the settings."""
+    wanted = seen.made.wanted
+    return {
+        node: rank_name(number, settings)
+        for number, (node, settings) in enumerate(wanted.nodes.items())
+    }

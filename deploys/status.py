@@ -1,0 +1,13 @@
+"""Print how the group stands as one JSON document; changes nothing, and no dead node ends it.
+
+pyinfra -y @local deploys/status.py --data inventory=inventories/spark.py
+
+stdout holds the document alone: its fields are described in cluster/status.py.
+"""
+
+from pyinfra import host
+
+from deploys.once import once
+from deploys.standing import show
+
+once(host.state, show)

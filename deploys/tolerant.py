@@ -1,0 +1,189 @@
+"""Reading a cluster of which any part may be dead: every node is told of, none ends the run.
+
+pyinfra connects to all hosts of an inventory before a deploy file has a say, and a host that is
+off ends the run there. So a deploy that must look at a broken cluster runs on `@local`, is told
+the inventory as data, and connects by itself:
+
+    pyinfra -y @local deploys/status.py --data inventory=inventories/spark.py
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from pyinfra.api import Config, Host, State
+from pyinfra_cli.inventory import make_inventory  # type: ignore[import-untyped]
+
+from cluster import lease
+from cluster.fabric import choose
+from cluster.findings import Refused, error
+from cluster.generations import members
+from cluster.lease import Said
+from cluster.node import NodeFacts, Rank
+from cluster.plan import Plan, plan
+from cluster.sglang import RECORDED, known_version
+from cluster.spec import label, rank_name, specs
+from deploys import converge, running
+from deploys.deployment import Deployment
+from facts.answers import Answers, Rankwise
+from facts.node import NodeReading
+from operations import shell
+
+CONNECT_SECONDS = 5
+# A Docker that is well answers in well under a second.
+DOCKER_SECONDS = 5
+# Connecting and reading, with a Docker that does not answer.
+NODE_SECONDS = 9
+ANSWER_SECONDS = 6
+LEASE_SECONDS = 4
+
+
+@dataclass
+class Seen:
+    """What could be read.
+
+    + made: the deployment: what is declared, and the facts of the nodes that answered
+    + silent: node → why it could not be asked
+    + answers: node → what its rank answers, and the last lines of its log
+    + lease: what the head says of who changes the group; None where nobody does
+    + plan: what a deploy would change; None where that can't be known, `unknown` says why
+    """
+
+    made: Deployment
+    silent: dict[str, str]
+    answers: dict[str, Rankwise] = field(default_factory=dict)
+    lease: Said | None = None
+    plan: Plan | None = None
+    unknown: str = ""
+
+
+def inventory(state: State) -> State:
+    """The state of the inventory that the data name, nothing connected; or this very state."""
+    asked = next(iter(state.inventory)).data.get("inventory")
+    if not asked:
+        return state
+    said: dict[str, Any] = state.inventory.get_override_data()  # type: ignore[no-untyped-call]
+    data = {k: v for k, v in said.items() if k != "inventory"}
+    hosts = make_inventory(str(asked), override_data=data, cwd=os.getcwd())
+    config = Config(CONNECT_TIMEOUT=CONNECT_SECONDS)  # type: ignore[no-untyped-call]
+    return State(hosts, config)
+
+
+def look(state: State, *, full: bool = False) -> Seen:
+    """Read every node, then ask every rank; each step bounded in time, whatever the nodes do.
+
+    Refused where the declaration itself is wrong.
+    """
+    made = converge.begin(inventory(state))
+    facts, silent = _read(made, full=full)
+    made.facts = facts
+    seen = Seen(made, silent)
+    try:
+        seen.plan = _plan(made, silent)
+    except Refused as refused:
+        seen.unknown = "; ".join(str(finding.what) for finding in refused.findings)
+    seen.answers = _ask(made)
+    seen.lease = _lease(made)
+    return seen
+
+
+def _read(made: Deployment, *, full: bool) -> tuple[dict[str, NodeFacts], dict[str, str]]:
+    fact = NodeReading()
+    names = list(made.wanted.names)
+
+    def one(host: Host) -> shell.Answer:
+        settings = made.settings_of(host)
+        docker = settings.runtime == "docker"
+        asked: dict[str, Any] = {
+            "node": host.name,
+            "runtime": settings.runtime,
+            "names": [rank_name(names.index(host.name), settings)] if host.name in names else [],
+            "image": settings.image if docker else None,
+            "disks": ["/", settings.hf_cache] if full else [],
+            "full": True,
+            "seconds": DOCKER_SECONDS,
+        }
+        return shell.ask(host, fact.command(**asked), NODE_SECONDS)
+
+    answers = shell.on_all(made.hosts.values(), one)
+    heard = {name: a for name, a in answers.items() if a.ok and a.out}
+    silent = {name: a.text[-300:] for name, a in answers.items() if name not in heard}
+    return {name: fact.process(list(a.out)) for name, a in heard.items()}, silent
+
+
+def _plan(made: Deployment, silent: Mapping[str, str]) -> Plan:
+    """What a deploy would do now; Refused where that can't be known."""
+    settings, facts = made.settings, made.facts
+    if settings.state != "running":
+        return plan({}, facts, settings.state, group=settings.group)
+    if lost := [name for name in made.wanted.names if name in silent]:
+        raise Refused(error(f"{', '.join(lost)} could not be read"))
+    nodes = [facts[name] for name in made.wanted.names]
+    made.fabric = choose(nodes, converge.wishes(made.wanted))
+    made.version = _version(made)
+    made.specs = specs(made.wanted, made.model, made.fabric, facts, made.version)
+    return plan(made.specs, facts, "running", group=settings.group)
+
+
+def _version(made: Deployment) -> str:
+    """SGLang's, without asking an image: what the ranks were made for, or what its name tells."""
+    settings = made.settings
+    if settings.runtime == "process":
+        return ""
+    if settings.sglang_version != "auto":
+        return settings.sglang_version
+    ours = [r for seen in made.facts.values() for r in members(seen, settings.group)]
+    labelled = (str(label(rank).get("sglang", "")) for rank in ours)
+    return next(filter(None, labelled), "") or known_version(settings.image) or RECORDED[0]
+
+
+def ranks(made: Deployment, node: str) -> tuple[Rank, ...]:
+    """The group's ranks on a node that answered, as they are called there."""
+    return members(made.facts[node], made.settings.group) if node in made.facts else ()
+
+
+def current(made: Deployment, node: str) -> Rank | None:
+    """The rank that holds the group's place on a node: the one under the wanted name, else one
+    that is alive."""
+    found = ranks(made, node)
+    names = list(made.wanted.names)
+    wanted = rank_name(names.index(node), made.wanted.nodes[node]) if node in names else ""
+    named = next((r for r in found if r.name == wanted), None)
+    return named or next((r for r in found if r.alive), None)
+
+
+def _lease(made: Deployment) -> Said | None:
+    """Who holds the group, fresh or stale; None where nobody does or the head does not say."""
+    if made.wanted.head not in made.facts:
+        return None
+    head = made.hosts[made.wanted.head]
+    answer = shell.ask(head, lease.read(made.settings.group), LEASE_SECONDS)
+    return lease.said(answer.out) if answer.ok else None
+
+
+def _ask(made: Deployment) -> dict[str, Rankwise]:
+    """What every rank answers; the head also tells the model and the load."""
+    hosts = [made.hosts[name] for name in made.facts if name in made.wanted.names]
+    found = shell.on_all(hosts, partial(_ask_one, made))
+    return {name: told for name, told in found.items() if told}
+
+
+def _ask_one(made: Deployment, host: Host) -> Rankwise | None:
+    rank = current(made, host.name)
+    settings = made.settings_of(host)
+    launch = label(rank).get("launch") if rank else None
+    url = running.own(launch or {"host": settings.host, "port": settings.port})
+    unread = "ranks" in made.facts[host.name].unread
+    command = Answers().command(
+        url,
+        settings.runtime,
+        "" if unread or rank is None else rank.name,
+        head=made.is_head(host),
+        pid=rank.id if rank and settings.runtime == "process" else "",
+    )
+    answer = shell.ask(host, command, ANSWER_SECONDS)
+    return Answers().process(answer.out) if answer.out else None
