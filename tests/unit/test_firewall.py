@@ -1,0 +1,235 @@
+"""Which ufw rules a node gets: SSH never cut, peers in, strangers out, others' rules untouched."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import permutations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from samples import fabric_of, sparks, want
+
+from cluster.findings import Level
+from cluster.firewall import (
+    WAS_OFF,
+    Change,
+    Place,
+    absence,
+    changes,
+    peer_addresses,
+    problems,
+    rules,
+)
+from cluster.settings import Settings
+from cluster.ufw import Login, Rule, Ufw, first
+
+LOGIN = Login("10.0.0.200", "10.0.0.5", 22)
+OFF = Ufw(ssh_ports=(22,), login=LOGIN)
+OURS = "spark-serving sglang"
+SSH = Rule(protocol="tcp", port="22", comment=OURS + WAS_OFF)
+
+
+def places(nodes: int = 2) -> list[Place]:
+    facts, wanted = sparks(nodes), want(nodes)
+    peers = peer_addresses(facts, fabric_of(wanted, facts))
+    return [Place(facts[n], peers, head=i == 0) for i, n in enumerate(wanted.names)]
+
+
+def place(nodes: int = 1) -> Place:
+    return places(nodes)[0]
+
+
+def wanted_rules(seen: Ufw, at: Place, **data: object) -> tuple[Rule, ...]:
+    return rules(seen, at, want(1, **data).common)
+
+
+def lets_in(there: tuple[Rule, ...], protocol: str, port: int, source: str) -> bool:
+    """Whether a new packet gets in where ufw drops what has no rule."""
+    decides = first(there, Rule(protocol=protocol, port=str(port), source=source))
+    return decides is not None and not decides.blocks
+
+
+def applied(seen: Ufw, change: Change) -> Ufw:
+    """The node after ufw was told the change."""
+    rest = tuple(rule for rule in seen.rules if rule not in change.remove)
+    active = (seen.active or change.enable) and not change.disable
+    return replace(seen, active=active, rules=(*rest, *change.add))
+
+
+def test_a_node_of_two() -> None:
+    told = [str(rule) for rule in wanted_rules(OFF, place(2), api_networks=["10.0.0.9/24"])]
+    assert told == [
+        "allow from any to any port 22 proto tcp",
+        "allow from 192.168.100.11 to any proto tcp",
+        "allow from 192.168.101.11 to any proto tcp",
+        "allow from 192.168.100.11 to any port 4791 proto udp",
+        "allow from 192.168.101.11 to any port 4791 proto udp",
+        "allow from 10.0.0.0/24 to any port 30000 proto tcp",
+    ]
+
+
+def test_a_single_node_has_ssh_and_the_api() -> None:
+    told = [str(rule) for rule in wanted_rules(OFF, place(), api_networks=["0.0.0.0/0"])]
+    assert told == [
+        "allow from any to any port 22 proto tcp",
+        "allow from any to any port 30000 proto tcp",
+    ]
+
+
+@given(
+    nodes=st.integers(2, 6),
+    port=st.integers(1, 65535),
+    stranger=st.ip_addresses(v=4).map(str),
+)
+def test_every_pair_talks_and_a_stranger_has_ssh_alone(
+    nodes: int, port: int, stranger: str
+) -> None:
+    everyone = places(nodes)
+    there = [wanted_rules(OFF, at, api_networks=["10.0.0.0/24"]) for at in everyone]
+    assert all(mine[0].port == "22" for mine in there)
+    for to, origin in permutations(range(nodes), 2):
+        for address in everyone[origin].peers[everyone[origin].node.name]:
+            assert lets_in(there[to], "tcp", port, address)
+            assert lets_in(there[to], "udp", 4791, address)
+    known = {a for mine in everyone[0].peers.values() for a in mine}
+    if stranger not in known and not stranger.startswith("10.0.0."):
+        assert lets_in(there[0], "tcp", port, stranger) == (port == 22)
+    api = [lets_in(mine, "tcp", 30000, "10.0.0.77") for mine in there]
+    assert api == [True] + [False] * (nodes - 1)
+
+
+@pytest.mark.parametrize(
+    ("there", "active", "expected"),
+    [
+        pytest.param((), False, [22, 2222], id="none: every port of sshd"),
+        pytest.param((), True, [22], id="ufw is on: this login alone"),
+        pytest.param((Rule(protocol="tcp", port="22"),), True, [], id="anybody may"),
+        pytest.param(
+            (Rule("limit", "tcp", "22", "10.0.0.0/8"),), True, [], id="narrower, but us too"
+        ),
+        pytest.param((Rule(protocol="tcp", port="22", source="10.9.0.0/16"),), True, [22],
+                     id="others alone"),
+        pytest.param((Rule(port="22", interface="enP7s7"),), True, [], id="our interface"),
+        pytest.param((Rule(port="22", interface="wlP9s9"),), True, [22], id="other interface"),
+        pytest.param((Rule(protocol="tcp", port="22", v6=True),), True, [22], id="IPv6 alone"),
+        pytest.param((Rule("deny", port="22", source="10.7.0.0/16"), Rule(port="20:23,80")),
+                     True, [], id="somebody else is denied"),
+    ],
+)  # fmt: skip
+def test_ssh_keeps_what_lets_us_in(
+    there: tuple[Rule, ...], active: bool, expected: list[int]
+) -> None:
+    seen = Ufw(active=active, rules=there, ssh_ports=(22, 2222), login=LOGIN)
+    assert [int(rule.port) for rule in wanted_rules(seen, place())] == expected
+
+
+def test_without_a_login_rules_of_others_about_ssh_stand() -> None:
+    narrow = Rule(protocol="tcp", port="22", source="10.9.0.0/16")
+    assert wanted_rules(Ufw(rules=(narrow,), ssh_ports=(22,)), place()) == ()
+    assert [r.port for r in wanted_rules(Ufw(ssh_ports=(22,)), place())] == ["22"]
+
+
+def test_first_run_enables_last() -> None:
+    change = changes(replace(OFF, incoming="ACCEPT"), wanted_rules(OFF, place()), "sglang")
+    assert change.commands() == (
+        ("allow", "from", "any", "to", "any", "port", "22", "proto", "tcp",
+         "comment", OURS + WAS_OFF),
+        ("default", "deny", "incoming"),
+        ("--force", "enable"),
+    )  # fmt: skip
+    assert "dropped by default" in change.lines()[1]
+
+
+@given(st.data())
+def test_second_run_changes_nothing_and_others_keep_theirs(data: st.DataObject) -> None:
+    foreign = tuple(data.draw(st.lists(st.sampled_from(FOREIGN), unique=True)))
+    at = place(data.draw(st.integers(1, 3)))
+    seen = Ufw(True, data.draw(st.booleans()), "DROP", foreign, (22,), LOGIN)
+    change = changes(seen, wanted_rules(seen, at), "sglang")
+    after = applied(seen, change)
+    assert not changes(after, wanted_rules(after, at), "sglang")
+    assert tuple(r for r in after.rules if r in foreign) == foreign
+    assert lets_in(after.rules, "tcp", 22, LOGIN.client)
+    gone = applied(after, absence(after, at, "sglang")[0])
+    assert tuple(r for r in gone.rules if r in foreign) == foreign
+    assert not gone.active or lets_in(gone.rules, "tcp", 22, LOGIN.client)
+    assert not absence(gone, at, "sglang")[0]
+
+
+FOREIGN = (
+    Rule(protocol="tcp", port="22"),
+    Rule(protocol="tcp", port="22", source="10.0.0.0/8", comment="office"),
+    Rule(protocol="tcp", port="8080", comment="spark-serving other"),
+    Rule("deny", "tcp", "3306"),
+    Rule(protocol="tcp", source="192.168.100.11"),
+)
+
+
+def test_an_address_that_went_takes_its_rules_along() -> None:
+    old = Rule(protocol="tcp", source="169.254.9.9", comment=OURS)
+    seen = Ufw(active=True, rules=(Rule(port="22"), old), login=LOGIN)
+    change = changes(seen, wanted_rules(seen, place(2)), "sglang")
+    assert change.remove == (old,)
+    assert change.commands()[-1] == (
+        "delete", "allow", "from", "169.254.9.9", "to", "any", "proto", "tcp"
+    )  # fmt: skip
+    assert len(change.add) == 4
+
+
+@pytest.mark.parametrize(
+    ("rule", "level", "what"),
+    [
+        pytest.param(Rule("deny", "tcp", "22"), Level.ERROR, "SSH to port 22", id="ssh"),
+        pytest.param(Rule("deny", source="10.0.0.200"), Level.ERROR, "SSH", id="our address"),
+        pytest.param(Rule("deny", "tcp", "50000"), Level.ERROR, "the peer", id="rendezvous"),
+        pytest.param(Rule("reject", source="192.168.0.0/16"), Level.ERROR, "peer", id="fabric"),
+        pytest.param(Rule("deny", "udp", "4791"), Level.ERROR, "the peer", id="RoCE"),
+        pytest.param(Rule("deny", "tcp", "30000"), Level.ERROR, "the API for 10.0", id="API"),
+        pytest.param(Rule("deny", source="10.0.0.13"), Level.WARNING, "some of 10.0", id="one"),
+        pytest.param(Rule("deny", "tcp", "3306"), None, "", id="a port that nobody needs"),
+        pytest.param(Rule("deny", source="203.0.113.0/24"), None, "", id="a stranger"),
+        pytest.param(Rule("deny", interface="wlP9s9", port="50000"), None, "", id="Wi-Fi"),
+    ],
+)
+def test_rules_of_others_in_the_way(rule: Rule, level: Level | None, what: str) -> None:
+    settings, at = want(2, api_networks=["10.0.0.0/25"]).common, place(2)
+    seen = replace(OFF, rules=(rule,))
+    found = list(problems(seen, rules(seen, at, settings), at, settings))
+    assert {f.level for f in found} == ({level} if level else set())
+    assert not level or any(what in f.what for f in found)
+    # after ours it does no harm
+    wanted = rules(OFF, at, settings)
+    assert not list(problems(replace(OFF, rules=(*wanted, rule)), wanted, at, settings))
+
+
+def told(seen: Ufw) -> list[str]:
+    return [f.what for f in problems(seen, (), place(), Settings())]
+
+
+def test_findings_about_ufw_itself() -> None:
+    assert told(Ufw(installed=False)) == ["ufw is not installed"]
+    assert "allow incoming" in told(replace(OFF, active=True, incoming="ACCEPT"))[0]
+    assert "nothing listens for SSH" in told(Ufw())[0]
+
+
+API = Rule(protocol="tcp", port="30000", source="10.0.0.0/24", comment=OURS + WAS_OFF)
+THEIRS = Rule(protocol="tcp", port="8080")
+
+
+@pytest.mark.parametrize(
+    ("there", "active", "removed", "disabled"),
+    [
+        pytest.param((SSH, API), True, (SSH, API), True, id="ufw was off, nobody else's rules"),
+        pytest.param((SSH, API, THEIRS), True, (API,), False, id="others' rules: SSH stays"),
+        pytest.param((SSH, API, Rule(port="22")), True, (SSH, API), False, id="others' SSH"),
+        pytest.param((replace(SSH, comment=OURS),), True, (), False, id="ufw was on before"),
+        pytest.param((SSH, API), False, (SSH, API), False, id="ufw is off"),
+        pytest.param((THEIRS,), True, (), False, id="nothing of ours"),
+    ],
+)
+def test_absence(
+    there: tuple[Rule, ...], active: bool, removed: tuple[Rule, ...], disabled: bool
+) -> None:
+    change, _ = absence(replace(OFF, active=active, rules=there), place(), "sglang")
+    assert (change.remove, change.disable) == (removed, disabled)
