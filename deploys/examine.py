@@ -17,18 +17,19 @@ COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "red"}
 
 def examine(state: State) -> None:
     """Tell every finding; DeployError where a deploy would be refused."""
-    findings = list(dict.fromkeys(_findings(state)))
-    for finding in findings:
+    told = list(dict.fromkeys(findings(state)))
+    for finding in told:
         level = format_text(f"{finding.level.value:>7}", COLOURS[finding.level])
         logger.info(f"    {level}  {finding}")
-    count = Counter(f.level for f in findings)
-    told = ", ".join(f"{count[level]} {level.value}" for level in Level)
+    count = Counter(finding.level for finding in told)
+    sums = ", ".join(f"{count[level]} {level.value}" for level in Level)
     if count[Level.ERROR]:
-        raise DeployError(f"a deploy would be refused: {told}")
-    logger.info(f"    a deploy would go ahead: {told}")
+        raise DeployError(f"a deploy would be refused: {sums}")
+    logger.info(f"    a deploy would go ahead: {sums}")
 
 
-def _findings(state: State) -> list[Finding]:
+def findings(state: State) -> list[Finding]:
+    """Everything that a deploy would find, a refusal's findings too."""
     made = begin(state)
     refused: tuple[Finding, ...] = ()
     try:

@@ -1,0 +1,114 @@
+"""What nodes are like before there is an inventory of them, as one JSON document."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from re import compile
+
+from cluster.checks.storage import disk
+from cluster.findings import Finding
+from cluster.node import Disk, Engine, NodeFacts, RdmaPort
+
+VERSION = 1
+# pyinfra's and paramiko's words for what keeps SSH from a node → the cure.
+CURES = (
+    ("Could not resolve", "use its address, or name it in ~/.ssh/config: Host {name}, HostName …"),
+    ("Authentication", "ssh-copy-id {login}"),
+    ("does not match", "if the machine was set up anew: ssh-keygen -R {known} && ssh {login} true"),
+    ("No host key", "ssh {login} true, and accept its key"),
+    ("Could not connect", "ssh {login} true; Host {name} in ~/.ssh/config can give another Port"),
+)
+_CHANGED_KEY = compile(r"Host key for (\S+) does not match")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probed:
+    """One node.
+
+    + lost: why it could not be asked, "" where it answered; cure: of that
+    + ports: the halves of QSFP ports that are Up, with their addresses
+    + docker, hf_cache, python: "yes" or version, or what is wrong
+    + free_bytes: where hf_cache is or would be
+    """
+
+    name: str
+    lost: str = ""
+    cure: str = ""
+    hostname: str = ""
+    gpu: str = ""
+    driver: str = ""
+    ports: tuple[str, ...] = ()
+    docker: str = ""
+    hf_cache: str = ""
+    free_bytes: int | None = None
+    python: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """A finding, as `deploys/check.py` tells it; level: "error", "warning" or "ok"."""
+
+    level: str
+    what: str
+    where: str
+    cure: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Document:
+    """The document; findings: none where a node could not be asked."""
+
+    version: int = VERSION
+    nodes: tuple[Probed, ...]
+    findings: tuple[Told, ...] = ()
+
+
+def document(nodes: Sequence[Probed], findings: Sequence[Finding]) -> Document:
+    told = (Told(level=f.level.value, what=f.what, where=f.where, cure=f.cure) for f in findings)
+    return Document(nodes=tuple(nodes), findings=tuple(told))
+
+
+def silent(name: str, why: str, user: str = "") -> Probed:
+    """A node that could not be asked."""
+    login = f"{user}@{name}" if user else name
+    changed = _CHANGED_KEY.search(why)
+    known = changed[1] if changed else name
+    cure = next((cure for words, cure in CURES if words in why), "ssh {login} true")
+    told = cure.format(name=name, login=login, known=known)
+    return Probed(name=name, lost=why.removeprefix("ConnectError: "), cure=told)
+
+
+def read(facts: NodeFacts, hf_cache: str, python: str) -> Probed:
+    """A node that was read in full; python: its version, "" where there is none."""
+    cache = disk(facts, hf_cache)
+    return Probed(
+        name=facts.name,
+        hostname=facts.hostname,
+        gpu=", ".join(gpu.name for gpu in facts.gpus) or facts.unread.get("gpus", "none"),
+        driver=", ".join(dict.fromkeys(gpu.driver for gpu in facts.gpus)),
+        ports=tuple(_port(port) for port in facts.rdma if port.up),
+        docker=_docker(facts.engine),
+        hf_cache=_cache(cache),
+        free_bytes=cache.free if cache else None,
+        python=python or "missing",
+    )
+
+
+def _port(port: RdmaPort) -> str:
+    addresses = " ".join(port.interface.ipv4) or "no IPv4 address"
+    return f"{port.netdev} {addresses}"
+
+
+def _docker(engine: Engine | None) -> str:
+    if engine is None:
+        return "unknown"
+    return engine.error or engine.version
+
+
+def _cache(cache: Disk | None) -> str:
+    if cache is None:
+        return "unknown"
+    if not cache.exists:
+        return "missing"
+    return "writable" if cache.writable else "not writable"

@@ -1,0 +1,14 @@
+"""Print what an inventory's nodes are like, as one JSON document; changes nothing.
+
+pyinfra -y @local deploys/probe.py --data inventory=FILE
+
+Nodes that can't be reached are told of, and end nothing. stdout holds the document alone: its
+fields are described in cluster/probe.py.
+"""
+
+from pyinfra import host
+
+from deploys.once import once
+from deploys.probing import show
+
+once(host.state, show)
