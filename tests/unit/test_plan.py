@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,11 +12,13 @@ from hypothesis import given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
 from samples import IMAGE_ID, OTHER_IMAGE_ID, node_name, ran, running, spark, sparks, specs_of
+from world import World
 
 from cluster import docker, orders
 from cluster.findings import Refused
+from cluster.generations import members
 from cluster.node import Image, NodeFacts, Rank
-from cluster.plan import Plan, members, plan
+from cluster.plan import Plan, plan
 from cluster.spec import Spec
 
 TWO = specs_of()
@@ -68,6 +70,8 @@ def test_a_label_that_differs_in_looks_alone_is_no_reason() -> None:
 
 # ---- the group is the unit
 
+BOTH = ["sglang-head", "sglang-worker-1"]
+# A rank that is kept with a group that serves is made anew with the next one.
 ONE_WRONG: list[Any] = [
     pytest.param((), "is not there", ["sglang-worker-1"], id="missing"),
     pytest.param((ran(WORKER, status="exited", exit_code=1),), "is exited, exit code 1", [],
@@ -81,14 +85,14 @@ ONE_WRONG: list[Any] = [
     pytest.param((ran(WORKER, status="paused"),), "is paused", [], id="paused"),
     pytest.param((ran(WORKER, status="dead"),), "is dead", [], id="dead"),
     pytest.param((ran(WORKER, spec=replace(WORKER, image="sgl:0").dump()),),
-                 "image: 'sgl:0' -> 'lmsysorg/sglang:spark'", ["sglang-worker-1"], id="drifted"),
+                 "image: 'sgl:0' -> 'lmsysorg/sglang:spark'", BOTH, id="drifted"),
     pytest.param((ran(WORKER, image_id=OTHER_IMAGE_ID),), "image id: cdcdcdcdcdcd -> abababababab",
-                 ["sglang-worker-1"], id="image-moved"),
+                 BOTH, id="image-moved"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("ranks", "reason", "anew"), ONE_WRONG)
-def test_one_wrong_rank_restarts_all_and_recreates_only_what_differs(
+def test_one_wrong_rank_restarts_all_and_recreates_what_it_must(
     ranks: tuple[Rank, ...], reason: str, anew: list[str]
 ) -> None:
     made = plan(TWO, pair(worker=ranks), "running")
@@ -162,9 +166,10 @@ def test_a_renamed_rank_goes_and_the_new_one_comes() -> None:
     old = replace(WORKER, name="old-worker-1")
     made = plan(TWO, pair(worker=(ran(old),)), "running")
     assert "spark-2 old-worker-1: is no longer wanted" in list(made.lines())
-    assert said(orders.replace(docker, made, "spark-2"))[0].endswith(
-        "docker rm --force old-worker-1"
+    assert everything(made, "spark-2")[0].endswith(
+        "docker rename old-worker-1 old-worker-1.previous"
     )
+    assert everything(made, "spark-2")[-1].endswith("docker rm --force old-worker-1.previous")
 
 
 def test_what_head_only_leaves_behind_goes() -> None:
@@ -302,70 +307,6 @@ def test_removing_what_has_stopped_stops_nothing() -> None:
 # ---- a model of a few nodes
 
 
-@dataclass
-class World:
-    """Nodes with containers, and a Docker that does what the words say.
-
-    + label: name → what the label says; None is somebody else's container
-    """
-
-    facts: dict[str, NodeFacts]
-    stopped: list[tuple[str, str]] = field(default_factory=list)
-    touched: list[tuple[str, str]] = field(default_factory=list)
-    # What `docker create` will find by its reference.
-    image_id: str = IMAGE_ID
-
-    def carry_out(self, made: Plan) -> None:
-        """The phases of deploy.py, every node through one before the next."""
-        for phase in (
-            lambda n: orders.release(docker, made, n),
-            lambda n: orders.stop(docker, made, n, 30, head=True),
-            lambda n: orders.stop(docker, made, n, 30, head=False),
-            lambda n: orders.replace(docker, made, n),
-            lambda n: orders.keep(docker, made, n),
-        ):
-            for node in self.facts:
-                for words in phase(node):
-                    self.docker(node, *words[4:])
-
-    def docker(self, node: str, verb: str, *words: str) -> None:
-        ranks = {rank.name: rank for rank in self.facts[node].ranks}
-        name = words[words.index("--name") + 1] if verb == "create" else words[-1]
-        if verb == "create":
-            assert name not in ranks, f"{name} is in use"
-            label = words[words.index("--label") + 1].partition("=")[2]
-            ranks[name] = Rank(name, "new", "created", self.image_id, label, restart_policy="no")
-        else:
-            self.touched.append((node, name))
-            ranks[name] = self.after(verb, words, node, ranks[name])
-            if verb == "rm":
-                del ranks[name]
-        self.facts[node] = replace(self.facts[node], ranks=tuple(ranks.values()))
-
-    def after(self, verb: str, words: tuple[str, ...], node: str, rank: Rank) -> Rank:
-        if verb == "stop":
-            self.stopped.append((node, rank.name))
-            assert rank.restart_policy == "no", "Docker would bring it back"
-            return replace(rank, status="exited", exit_code=0)
-        if verb == "update":
-            return replace(rank, restart_policy=words[1])
-        assert verb == "rm", verb
-        assert rank.status in ("exited", "created", "dead"), "removed while it runs"
-        return rank
-
-    def start_and_keep(self, made: Plan, specs: Mapping[str, Spec]) -> None:
-        """What `ready` and `verified` do after these phases."""
-        if made.restart:
-            for node, spec in specs.items():
-                ranks = (
-                    replace(r, status="running", restart_policy=spec.restart_policy)
-                    if r.name == spec.name
-                    else r
-                    for r in self.facts[node].ranks
-                )
-                self.facts[node] = replace(self.facts[node], ranks=tuple(ranks))
-
-
 def said(words: list[tuple[str, ...]]) -> list[str]:
     return [" ".join(w) for w in words]
 
@@ -373,11 +314,13 @@ def said(words: list[tuple[str, ...]]) -> list[str]:
 def everything(made: Plan, node: str) -> list[str]:
     return said(
         [
-            *orders.release(docker, made, node),
-            *orders.stop(docker, made, node, 30, head=True),
-            *orders.stop(docker, made, node, 30, head=False),
-            *orders.replace(docker, made, node),
+            *orders.set_aside(docker, made, node),
+            *orders.release(docker, orders.aside(made), node),
+            *orders.stop(docker, orders.aside(made), node, 30, head=True),
+            *orders.stop(docker, orders.aside(made), node, 30, head=False),
+            *orders.replace(docker, orders.aside(made), node),
             *orders.keep(docker, made, node),
+            *orders.forget(docker, made, node),
         ]
     )
 
@@ -441,7 +384,7 @@ def test_after_the_orders_a_second_plan_is_empty(facts: dict[str, NodeFacts], wi
     world, before = World(dict(facts)), ours(facts)
     made = plan(specs, world.facts, state, restart="it hangs" if wish == "hangs" else "")
     world.carry_out(made)
-    assert set(world.touched) <= before
+    assert {(n, name.removesuffix(".previous")) for n, name in world.touched} <= before
     assert all(Rank("somebodys", "x", "running", restart_policy="always") in f.ranks
                for f in world.facts.values())  # fmt: skip
     if state == "running" and made.restart:
@@ -449,6 +392,7 @@ def test_after_the_orders_a_second_plan_is_empty(facts: dict[str, NodeFacts], wi
                  for n, f in world.facts.items()}  # fmt: skip
         assert not any(alive.values()), "all are stopped before the first starts"
     world.start_and_keep(made, specs)
+    world.forget(made)
     again = plan(specs, world.facts, state)
     assert not again.changes, list(again.lines())
 
@@ -460,18 +404,20 @@ def test_no_worker_is_stopped_before_a_head(facts: dict[str, NodeFacts], wish: s
     world = World(dict(facts))
     world.carry_out(plan(THREE if state == "running" else {}, facts, state))
     labels = {(n, r.name): r.spec or "" for n, f in facts.items() for r in f.ranks}
-    heads = [
-        '"rank":0' in labels[stopped] for stopped in world.stopped if '"rank"' in labels[stopped]
-    ]
+    ended = [labels[node, name.removesuffix(".previous")] for node, name in world.stopped]
+    heads = ['"rank":0' in label for label in ended if '"rank"' in label]
     assert heads == sorted(heads, reverse=True)
 
 
 @profile(max_examples=60, deadline=None)
 @given(worlds())
-def test_what_runs_as_wanted_is_never_made_anew(facts: dict[str, NodeFacts]) -> None:
+def test_what_runs_as_wanted_is_not_made_anew_unless_it_is_kept(
+    facts: dict[str, NodeFacts],
+) -> None:
     right = {
         (n, r.name) for n, f in facts.items() for r in f.ranks
         if r.spec == THREE[n].dump() and (f.image is None or f.image.id == r.image_id)
     }  # fmt: skip
     made = plan(THREE, facts, "running")
+    right -= {(n, r.name) for n, r in made.before.ranks.items()} if made.before else set()
     assert not right & {(s.node, s.name) for s in made.steps if s.recreate or s.remove}

@@ -1,0 +1,233 @@
+"""A switch that is cut anywhere: what the next run finds, and that it ends in one whole group."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as profile
+from hypothesis import strategies as st
+from samples import ran, running, spark, specs_of
+from world import Killed, World
+
+from cluster.generations import Before, before, kept_name, standing, urls
+from cluster.node import NodeFacts, Rank
+from cluster.plan import Plan, plan
+from cluster.spec import Spec
+
+Specs = dict[str, Spec]
+Facts = dict[str, NodeFacts]
+ALONE = specs_of(nodes=1)
+
+
+def old(nodes: int) -> Specs:
+    return specs_of(nodes=nodes, model="qwen7b", pipeline_parallel=nodes, tensor_parallel=1)
+
+
+def new(nodes: int) -> Specs:
+    return specs_of(nodes=nodes, model="qwen14b", pipeline_parallel=nodes, tensor_parallel=1)
+
+
+def planned(facts: Facts, specs: Specs) -> tuple[Plan, Facts]:
+    """As a deploy plans, interrupted switches and all."""
+    view = standing(facts, specs, "sglang")
+    return plan(specs, view, "running"), view
+
+
+def switched(nodes: int, steps: int) -> World:
+    """From old to new, cut after so many commands; whole where there are not so many."""
+    world = World(running(old(nodes)), patience=steps)
+    made, view = planned(world.facts, new(nodes))
+    assert made.before is not None
+    try:
+        world.switch(made, new(nodes))
+    except Killed:
+        assert steps >= 0
+    world.patience = -1
+    assert view == running(old(nodes))
+    return world
+
+
+def steps_of(nodes: int) -> int:
+    return switched(nodes, -1).said
+
+
+def names(facts: Facts) -> dict[str, list[str]]:
+    return {node: sorted(r.name for r in seen.ranks) for node, seen in facts.items()}
+
+
+def runs(facts: Facts) -> dict[str, str | None]:
+    """Node → the label of the one rank that is there, and runs."""
+    assert all(len(seen.ranks) == 1 and seen.ranks[0].running for seen in facts.values()), facts
+    return {node: seen.ranks[0].spec for node, seen in facts.items()}
+
+
+def labels(specs: Specs) -> dict[str, str | None]:
+    return {node: spec.dump() for node, spec in specs.items()}
+
+
+CUTS = [
+    pytest.param(nodes, steps, id=f"{nodes} nodes, {steps} commands")
+    for nodes in (1, 2, 3)
+    for steps in range(steps_of(nodes) + 1)
+]
+
+
+@pytest.mark.parametrize(("nodes", "steps"), CUTS)
+def test_the_same_deploy_again_ends_with_the_new_group_alone(nodes: int, steps: int) -> None:
+    world = switched(nodes, steps)
+    made, _ = planned(world.facts, new(nodes))
+    world.switch(made, new(nodes))
+    assert runs(world.facts) == labels(new(nodes))
+    assert names(world.facts) == {node: [spec.name] for node, spec in new(nodes).items()}
+    assert not planned(world.facts, new(nodes))[0].changes
+
+
+@pytest.mark.parametrize(("nodes", "steps"), CUTS)
+def test_a_deploy_of_the_old_model_ends_with_the_old_group_alone(nodes: int, steps: int) -> None:
+    world = switched(nodes, steps)
+    untouched = all(r.running and r.id.startswith("id-of")
+                    for seen in world.facts.values() for r in seen.ranks)  # fmt: skip
+    made, _ = planned(world.facts, old(nodes))
+    assert made.restart != untouched, "a group that still serves gets its name back, no more"
+    world.switch(made, old(nodes))
+    assert runs(world.facts) == labels(old(nodes))
+    assert not planned(world.facts, old(nodes))[0].changes
+
+
+@pytest.mark.parametrize(("nodes", "steps"), CUTS)
+def test_the_old_group_can_be_put_back_until_the_new_one_is_proven(nodes: int, steps: int) -> None:
+    world = switched(nodes, steps)
+    made, view = planned(world.facts, new(nodes))
+    proven = all(
+        any(r.name == s.name and r.running and r.restart_policy != "no" and r.spec == s.dump()
+            for r in world.facts[n].ranks)
+        for n, s in new(nodes).items()
+    )  # fmt: skip
+    if not proven:
+        found = before(view, "sglang")
+        assert made.before == found
+        assert found is not None
+        assert found.specs == old(nodes)
+        assert found.model == "Qwen/Qwen2.5-7B-Instruct"
+
+
+@profile(max_examples=150, deadline=None)
+@given(st.data())
+def test_cut_again_and_again_it_ends_in_one_group(data: st.DataObject) -> None:
+    """Old and new wanted in any order, each run cut anywhere, and then one that is not."""
+    nodes = data.draw(st.integers(1, 3))
+    world = World(running(old(nodes)))
+    for _ in range(data.draw(st.integers(1, 5))):
+        specs = data.draw(st.sampled_from([old(nodes), new(nodes)]))
+        world.patience = world.said + data.draw(st.integers(0, 12 * nodes))
+        try:
+            world.switch(planned(world.facts, specs)[0], specs)
+        except Killed:
+            continue
+    world.patience = -1
+    last = data.draw(st.sampled_from([old(nodes), new(nodes)]))
+    world.switch(planned(world.facts, last)[0], last)
+    assert runs(world.facts) == labels(last)
+
+
+def failed(nodes: int) -> Facts:
+    """After a switch that was undone: the old group serves, the new one is kept, stopped."""
+    facts = running(old(nodes))
+    for node, spec in new(nodes).items():
+        wreck = ran(spec, id="wreck", status="exited", restart_policy="no")
+        wreck = replace(wreck, name=f"{spec.name}.failed")
+        facts[node] = replace(facts[node], ranks=(*facts[node].ranks, wreck))
+    return facts
+
+
+def test_what_failed_is_cleared_away_without_a_restart() -> None:
+    made, _ = planned(failed(2), old(2))
+    assert made.changes
+    assert not made.restart
+    world = World(failed(2))
+    world.switch(made, old(2))
+    assert runs(world.facts) == labels(old(2))
+    assert "was kept for inspection after it had failed" in " ".join(made.lines())
+
+
+def test_what_failed_is_not_what_is_put_back() -> None:
+    made, _ = planned(failed(2), new(2))
+    assert made.before is not None
+    assert made.before.specs == old(2)
+    world = World(failed(2))
+    world.switch(made, new(2))
+    assert runs(world.facts) == labels(new(2))
+
+
+def one(*ranks: Rank) -> Facts:
+    return {"spark-1": replace(spark(0), ranks=ranks)}
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        pytest.param(one(), id="nothing is there"),
+        pytest.param(one(ran(ALONE["spark-1"], spec="{}")), id="a label of no spec"),
+        pytest.param(one(ran(ALONE["spark-1"], status="exited")), id="stopped"),
+        pytest.param(one(ran(old(2)["spark-1"])), id="half a group"),
+        pytest.param(one(Rank("sglang-head", "x", "running")), id="somebody else's"),
+    ],
+)
+def test_what_does_not_serve_is_not_kept(facts: Facts) -> None:
+    assert before(facts, "sglang") is None
+
+
+def test_a_group_of_which_a_rank_has_ended_is_kept_as_a_whole() -> None:
+    facts = running(old(2))
+    ended = replace(facts["spark-2"].ranks[0], status="exited", exit_code=137)
+    facts["spark-2"] = replace(facts["spark-2"], ranks=(ended,))
+    found = before(facts, "sglang")
+    assert found is not None
+    assert list(found.ranks) == ["spark-1", "spark-2"]
+
+
+def test_rollback_can_be_turned_off() -> None:
+    made = plan(new(2), running(old(2)), "running", rollback=False)
+    assert made.before is None
+
+
+def test_the_same_containers_started_again_are_nothing_to_put_back() -> None:
+    made = plan(old(2), running(old(2)), "running", restart="it hangs")
+    assert made.restart
+    assert made.before is None
+
+
+def test_a_group_that_shrinks_to_its_head_is_kept_on_both_nodes() -> None:
+    alone = specs_of(head_only=True)
+    made, _ = planned(running(specs_of()), alone)
+    assert made.before is not None
+    assert list(made.before.ranks) == ["spark-1", "spark-2"]
+    world = World(running(specs_of()))
+    world.switch(made, alone)
+    assert names(world.facts) == {"spark-1": ["sglang-head"], "spark-2": []}
+
+
+def test_ranks_of_another_group_are_neither_renamed_nor_kept() -> None:
+    blue = replace(old(1)["spark-1"], group="blue", name="blue-head")
+    facts = running(old(1))
+    facts["spark-1"] = replace(facts["spark-1"], ranks=(*facts["spark-1"].ranks, ran(blue)))
+    world = World(facts)
+    world.switch(planned(facts, new(1))[0], new(1))
+    assert names(world.facts) == {"spark-1": ["blue-head", "sglang-head"]}
+    assert not [name for _, name in world.touched if name.startswith("blue")]
+
+
+def test_where_a_group_serves_is_read_from_its_specs() -> None:
+    assert urls(old(2)) == ["http://127.0.0.1:30000", "http://192.168.100.11:30000"]
+    assert urls(specs_of(nodes=1, model="smollm2", runtime="process", host="127.0.0.1")) == [
+        "http://127.0.0.1:30000"
+    ]
+
+
+def test_a_rank_that_is_set_aside_keeps_the_name_it_has() -> None:
+    rank = ran(old(1)["spark-1"])
+    assert kept_name(rank) == "sglang-head.previous"
+    assert kept_name(replace(rank, container="sglang-head.previous")) == "sglang-head.previous"
+    assert not Before({}, {}).holds("spark-1", rank)
