@@ -31,15 +31,15 @@ class Change:
         return [*unified_diff(old, new, lineterm="", n=0)][2:]
 
     def write(self) -> None:
-        """The new content, as a whole: nobody reads a half."""
-        _write(self.file, self.after)
+        """Put the new content in place."""
+        write(self.file, self.after)
 
     def undo(self) -> None:
         """As it was before."""
         if self.before is None:
             self.file.unlink(missing_ok=True)
         else:
-            _write(self.file, self.before)
+            write(self.file, self.before)
 
 
 def model_of(project: Project, word: str) -> Model:
@@ -141,7 +141,8 @@ def _undo(made: list[Change]) -> None:
         change.undo()
 
 
-def _write(file: Path, content: bytes) -> None:
+def write(file: Path, content: bytes) -> None:
+    """The file with this content, as a whole: nobody reads a half."""
     target = file.resolve()
     part = target.with_name(f".{target.name}.part")
     try:

@@ -1,0 +1,96 @@
+"""An inventory's text, from what was asked; and what may stand in it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+
+# Names, addresses, and pyinfra's @local; a user or a port has a place of its own.
+_NODE = re.compile(r"(@local|@?[A-Za-z0-9][A-Za-z0-9_.:/-]*)\Z")
+# Data whose value is a secret in itself; *_file and ssh_key name files.
+_SECRET = re.compile(r"password|secret|token|api_key|passphrase", re.I)
+_TEXT = '''\
+"""{title}: written by spark-cluster init.
+
+    pyinfra -y {file} deploy.py
+
+The head is rank 0 and answers the API; workers are ranks 1, 2, … in this order. Every setting that
+can stand here is in inventories/group_data/all.py, with its meaning.
+"""
+
+SETTINGS = {{
+{settings}
+}}
+
+head = ([{head}], SETTINGS)
+workers = ([{workers}], SETTINGS)
+'''
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the inventory shall say; data: what else all nodes share."""
+
+    head: str
+    workers: tuple[str, ...]
+    model: str
+    hf_cache: str
+    user: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        user = {"ssh_user": self.user} if self.user else {}
+        return {"model": self.model, "hf_cache": self.hf_cache, **user, **self.data}
+
+    def text(self, file: str) -> str:
+        """The inventory, as Python."""
+        count = 1 + len(self.workers)
+        return _TEXT.format(
+            title="One DGX Spark" if count == 1 else f"{count} DGX Sparks",
+            file=file,
+            settings="\n".join(f'    "{k}": {_literal(v)},' for k, v in self.settings.items()),
+            head=_literal(self.head),
+            workers=", ".join(map(_literal, self.workers)),
+        )
+
+
+def node(name: str) -> str:
+    """A node's name as an inventory may have it; click.BadParameter for anything else."""
+    if "@" in name[1:]:
+        user, _, host = name.partition("@")
+        raise click.BadParameter(f"{name}: the user has an option of its own: {host} --user {user}")
+    if not _NODE.match(name):
+        raise click.BadParameter(f"{name!r} is not what `ssh NAME` reaches, nor @local")
+    return name
+
+
+def data(words: Sequence[str]) -> dict[str, Any]:
+    """NAME=VALUE words, typed as pyinfra's --data types them; click.BadParameter for a secret."""
+    found = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name.isidentifier():
+            raise click.BadParameter(f"{word}: give NAME=VALUE")
+        if _SECRET.search(name) and not name.endswith("_file"):
+            raise click.BadParameter(f"{name}: an inventory is no place for a secret; name a file")
+        found[name] = _typed(value)
+    return found
+
+
+def _typed(value: str) -> Any:
+    if value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def _literal(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
