@@ -1,0 +1,91 @@
+"""Settings of a node's system: what is set already, and the command words for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cluster.docker import Words, bounded
+from cluster.findings import Finding, error
+from cluster.node import Shown
+from cluster.settings import Settings
+
+EARLYOOM = "/etc/default/earlyoom"
+# As root: by itself, else by a sudo that asks for nothing.
+_ROOT = '[ "$(id -u)" != 0 ] || exec "$@"; exec sudo -n -- "$@"'
+# The kernel reclaims page cache for itself, but CUDA does not see it as free on unified memory.
+_DROP = "sync; echo 3 >/proc/sys/vm/drop_caches"
+
+
+@dataclass(frozen=True)
+class HostSetup(Shown):
+    """How a node's system is set up.
+
+    + login: the user that SSH logs in as
+    + linger: its processes, and IPC objects, survive the end of its last session
+    + remove_ipc: logind's RemoveIPC; None where logind could not be asked
+    + apt: the system installs its packages with apt
+    + earlyoom: its package is installed
+    + no_root: why the login can't become root; "" where it can
+    """
+
+    login: str
+    linger: bool = False
+    remove_ipc: bool | None = None
+    apt: bool = True
+    earlyoom: bool = False
+    no_root: str = ""
+
+
+def as_root(*words: str) -> Words:
+    """The words, run as root: a login that is not root needs a sudo without a password."""
+    return ("sh", "-c", _ROOT, "sh", *words)
+
+
+def no_root(node: str, words: str) -> Finding:
+    """A login that may not become root; `words`: what sudo said of it."""
+    what = f"the login can't become root without a password: {words}"
+    cure = (
+        'echo "$USER ALL=(ALL) NOPASSWD:ALL" | sudo tee /etc/sudoers.d/spark-serving, '
+        f"on {node}; remove it afterwards"
+    )
+    return error(what, node, cure)
+
+
+def drop_caches(image: str) -> Words:
+    """Drop the page cache by way of any local image with a shell: no sudo on the node."""
+    return bounded(
+        120,
+        *("docker", "run", "--rm", "--privileged", "--network", "none", "--pull", "never"),
+        *("--entrypoint", "sh", image, "-c", _DROP),
+    )
+
+
+def enable_linger(login: str) -> Words:
+    return bounded(30, "loginctl", "enable-linger", login)
+
+
+def objections(node: str, setup: HostSetup, settings: Settings) -> Iterator[Finding]:
+    """What speaks against these settings on a node."""
+    asked = settings.linger or settings.earlyoom
+    if asked and setup.no_root:
+        yield no_root(node, setup.no_root)
+    if settings.earlyoom and not setup.earlyoom and not setup.apt:
+        yield error(
+            "earlyoom=true installs its package with apt, which is not there",
+            node,
+            "install earlyoom by hand, or leave the setting out",
+        )
+
+
+def untouched(setup: HostSetup, settings: Settings) -> Iterator[str]:
+    """What a node keeps as it is because no setting asks for it, a line each."""
+    if not settings.linger:
+        now = "on" if setup.linger else "off"
+        risk = ""
+        if settings.ipc == "host" and setup.remove_ipc and not setup.linger:
+            risk = ": RemoveIPC will delete the semaphores of ipc=host; set linger=true"
+        yield f"linger=false: {setup.login}'s stays {now}{risk}"
+    if not settings.earlyoom:
+        now = "installed" if setup.earlyoom else "not installed"
+        yield f"earlyoom=false: it is {now}, and stays so"

@@ -1,0 +1,257 @@
+"""Addresses for both halves of the cabled port on every node, and what speaks against them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from ipaddress import IPv4Interface, IPv4Network
+
+from cluster.fabric.findings import state
+from cluster.fabric.seats import halves, primary
+from cluster.findings import Finding, Refused, error, refuse_errors
+from cluster.machine import no_root
+from cluster.node import NodeFacts, RdmaPort, Shown
+
+FILE = "/etc/netplan/40-spark-serving.yaml"
+"""Ours alone; netplan merges its files in the order of their names."""
+DRIVER = "mlx5_core"
+"""The kernel driver of a Spark's ConnectX-7."""
+
+
+@dataclass(frozen=True)
+class Claim(Shown):
+    """A configuration file that speaks of an interface.
+
+    + word: an interface's name or MAC address, or a pattern for names ("en*")
+    + driver: `word` is a pattern for kernel drivers
+    """
+
+    file: str
+    word: str
+    driver: bool = False
+
+    def meets(self, port: RdmaPort) -> bool:
+        if self.driver:
+            return fnmatch(DRIVER, self.word)
+        return fnmatch(port.netdev, self.word) or self.word.lower() == port.interface.mac.lower()
+
+
+@dataclass(frozen=True)
+class Setup(Shown):
+    """How a node's network is set up, apart from its addresses.
+
+    + netplan: whether the node has it
+    + ssh: the interface that this SSH connection came in by; "" where it can't be told
+    + by_ssh: whether there is an SSH connection at all (@local has none)
+    + routes: destination ("10.0.0.0/8", never the default route) and interface
+    + claims: files other than ours that speak of interfaces
+    + own: the text of our file, None where there is none
+    + no_root: why the login can't become root, which it must; "" where it can
+    """
+
+    netplan: bool = True
+    ssh: str = ""
+    by_ssh: bool = True
+    routes: tuple[tuple[str, str], ...] = ()
+    claims: tuple[Claim, ...] = ()
+    own: str | None = None
+    no_root: str = ""
+
+
+@dataclass(frozen=True)
+class Half:
+    """One half of the cabled port as wanted; `address` with its prefix ("192.168.100.1/24")."""
+
+    netdev: str
+    address: str
+    mtu: int
+
+    @property
+    def ip(self) -> str:
+        return self.address.partition("/")[0]
+
+
+Halves = tuple[Half, ...]
+
+
+def assign(
+    nodes: Sequence[NodeFacts], networks: Sequence[str], mtu: int, hcas: Mapping[str, str]
+) -> dict[str, Halves]:
+    """Node name → its halves as wanted, rank order; Refused where the fabric does not allow it.
+
+    + networks: one IPv4 network for each half; rank N has its address N + 1
+    + hcas: node → the HCAs that its nccl_ib_hca names, comma between; "" leaves the choice to us
+    """
+    subnets = parse(networks)
+    ports = cabled(nodes, hcas)
+    needed = max(len(mine) for mine in ports)
+    if len(subnets) < needed:
+        raise Refused(
+            error(
+                f"fabric_networks has {len(subnets)} network(s), and the port has {needed} halves",
+                cure="name one network for each half, like 192.168.100.0/24 and 192.168.101.0/24",
+            )
+        )
+    refuse_errors(too_small(subnets[:needed], len(nodes)))
+    return {
+        node.name: tuple(
+            Half(port.netdev, f"{subnet[rank + 1]}/{subnet.prefixlen}", mtu)
+            for port, subnet in zip(mine, subnets, strict=False)
+        )
+        for rank, (node, mine) in enumerate(zip(nodes, ports, strict=True))
+    }
+
+
+def parse(networks: Sequence[str]) -> list[IPv4Network]:
+    """The networks of the setting; Refused where one is none, or two overlap."""
+    subnets = []
+    for text in networks:
+        try:
+            subnets.append(IPv4Network(text))
+        except ValueError as e:
+            cure = f"did you mean {IPv4Interface(text).network}?"
+            raise Refused(error(f"fabric_networks: {e}", cure=cure)) from e
+    refuse_errors(
+        error(f"fabric_networks: {a} and {b} overlap", cure="each half needs a subnet of its own")
+        for i, a in enumerate(subnets)
+        for b in subnets[:i]
+        if a.overlaps(b)
+    )
+    return subnets
+
+
+def too_small(subnets: Sequence[IPv4Network], nodes: int) -> Iterator[Finding]:
+    for subnet in subnets:
+        # The first address is the network's own, the last one its broadcast address.
+        room = max(subnet.num_addresses - 2, 0)
+        if room < nodes:
+            what = f"fabric_networks: {subnet} has addresses for {room} nodes, there are {nodes}"
+            yield error(what, cure=f"take a larger one, like {subnet.network_address}/24")
+
+
+def cabled(nodes: Sequence[NodeFacts], hcas: Mapping[str, str]) -> list[list[RdmaPort]]:
+    """Both halves of the cabled port on every node: one port number on all where that is possible.
+
+    A half may be down, or without address: to mend that is what this is for. Half A first.
+    """
+    named = [set(filter(None, hcas.get(n.name, "").split(","))) for n in nodes]
+    ups = [
+        {p.qsfp for p in node.rdma if p.up and (p.hca in mine or not mine)}
+        for node, mine in zip(nodes, named, strict=True)
+    ]
+    refuse_errors(no_cable(node) for node, mine in zip(nodes, ups, strict=True) if not mine)
+    common = set.intersection(*ups)
+    return [
+        [p for p in halves(node) if p.qsfp == min(common or mine)]
+        for node, mine in zip(nodes, ups, strict=True)
+    ]
+
+
+def no_cable(node: NodeFacts) -> Finding:
+    if why := node.unread.get("rdma") or node.unread.get("interfaces"):
+        return error(f"the RDMA ports could not be read: {why}", node.name, "ip -j addr")
+    if not node.rdma:
+        return error("there is no RDMA port", node.name, "ls /sys/class/infiniband")
+    states = ", ".join(state(p) for p in halves(node))
+    cure = "plug the QSFP cable in at both ends, `sudo ip link set dev … up`, and see ibdev2netdev"
+    return error(f"no QSFP port is Up: {states}", node.name, cure)
+
+
+def objections(
+    node: NodeFacts, setup: Setup, wanted: Halves, by_hand: bool = False
+) -> Iterator[Finding]:
+    """Everything that speaks against giving a node these halves.
+
+    + by_hand: the node is this very machine, which needs no SSH
+    """
+    if setup.no_root:
+        yield no_root(node.name, setup.no_root)
+        return
+    ours = {half.netdev for half in wanted}
+    if not setup.netplan:
+        yield error("there is no netplan", node.name, "sudo apt-get install netplan.io")
+    if setup.ssh in ours:
+        what = f"SSH comes in by {setup.ssh}, a half of the cabled port: it is never touched"
+        yield error(what, node.name, "reach the node by its management address")
+    elif not setup.ssh and (setup.by_ssh or not by_hand):
+        what = "it can't be told which interface SSH uses, and that one must not be touched"
+        yield error(what, node.name, "echo $SSH_CONNECTION; ip addr")
+    for netdev in sorted(ours - {i.name for i in node.interfaces}):
+        what = f"{netdev} is in another network namespace: no address can be given to it"
+        yield error(what, node.name, "ip netns")
+    yield from taken(node, setup, wanted)
+    ports = [port for port in node.rdma if port.netdev in ours]
+    for claim in dict.fromkeys(c for c in setup.claims for p in ports if c.meets(p)):
+        names = ", ".join(sorted(p.netdev for p in ports if claim.meets(p)))
+        cure = (
+            f"take {names} out of {claim.file} (`sudo rm {claim.file}` where it has nothing else)"
+        )
+        yield error(f"{claim.file} already configures {names}", node.name, cure)
+
+
+def taken(node: NodeFacts, setup: Setup, wanted: Halves) -> Iterator[Finding]:
+    """Wanted networks that overlap with what other interfaces of the node have or lead to."""
+    ours = {half.netdev for half in wanted}
+    held = [(a, i.name) for i in node.interfaces for a in i.ipv4] + list(setup.routes)
+    for half in wanted:
+        network = IPv4Interface(half.address).network
+        for where, netdev in held:
+            if netdev not in ours and IPv4Interface(where).network.overlaps(network):
+                what = f"fabric_networks: {network} overlaps with {where} of {netdev}"
+                cure = "choose networks that nothing else uses: --data 'fabric_networks=[…]'"
+                yield error(what, node.name, cure)
+                break
+
+
+def changes(node: NodeFacts, setup: Setup, wanted: Halves, text: str) -> Iterator[str]:
+    """What differs on a node from what is wanted, a line each; nothing where it is as wanted.
+
+    + text: of our file, as wanted
+    """
+    if setup.own is None:
+        yield f"{FILE} is not there"
+    elif setup.own.rstrip("\n") != text.rstrip("\n"):
+        yield f"{FILE} differs"
+    found = {i.name: i for i in node.interfaces}
+    for half in wanted:
+        seen = found[half.netdev]
+        now = primary(seen)
+        if str(now) != half.address:
+            yield f"{half.netdev}: {now or 'no address'} -> {half.address}"
+        if seen.mtu != half.mtu:
+            yield f"{half.netdev}: MTU {seen.mtu} -> {half.mtu}"
+
+
+def in_use(nodes: Sequence[NodeFacts]) -> Iterator[Finding]:
+    """Ranks of ours that run over the addresses that would change."""
+    for node in nodes:
+        if why := node.unread.get("ranks"):
+            yield error(f"its ranks could not be read: {why}", node.name, "docker ps")
+        for rank in node.ranks:
+            if rank.spec is not None and rank.alive:
+                what = f"{rank.name} is {rank.status}, and its addresses would change"
+                stop = "pyinfra -y INVENTORY deploy.py --data state=stopped"
+                yield error(what, node.name, stop)
+
+
+def probes(wanted: Mapping[str, Halves], node: str) -> tuple[str, ...]:
+    """What a node must reach: interface, a peer's address and the MTU, three words for each."""
+    return tuple(
+        word
+        for peer, theirs in wanted.items()
+        if peer != node
+        for mine, other in zip(wanted[node], theirs, strict=False)
+        for word in (mine.netdev, other.ip, str(mine.mtu))
+    )
+
+
+def unreached(wanted: Mapping[str, Halves], node: str, lines: Sequence[str]) -> Iterator[Finding]:
+    """Findings from the lines of what `probes` did not reach: "enp1s0f1np1 192.168.100.2 9000"."""
+    names = {half.ip: f"{peer} {half.netdev}" for peer, h in wanted.items() for half in h}
+    for netdev, address, mtu in (line.split() for line in lines):
+        # IPv4's and ICMP's headers are 28 bytes.
+        size = int(mtu) - 28
+        what = f"{address} ({names[address]}) answers no ping of {size} bytes from {netdev}"
+        cure = f"ping -M do -s {size} -I {netdev} {address}, and look at cable, switch and its MTU"
+        yield error(what, node, cure)

@@ -1,0 +1,66 @@
+"""Settings of the nodes' systems: read every node, refuse. Once for the whole cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyinfra import logger
+from pyinfra.api import Host, State
+
+from cluster import declaration, machine
+from cluster.findings import error, refuse_errors
+from cluster.machine import HostSetup
+from cluster.settings import Settings
+from deploys import declared
+from deploys.once import once
+from facts.machine import HostSettings
+from operations import shell
+
+SECONDS = 30
+
+
+@dataclass(frozen=True)
+class HostRun:
+    """What was asked for, and each node as it is."""
+
+    settings: Settings
+    setups: dict[str, HostSetup]
+
+    def setup(self, host: Host) -> HostSetup:
+        return self.setups[host.name]
+
+    def needs_linger(self, host: Host) -> bool:
+        return self.settings.linger and not self.setup(host).linger
+
+
+def host_run(host: Host) -> HostRun:
+    """The run's settings and nodes, one for all hosts; DeployError where it is refused."""
+    return once(host.state, _make)
+
+
+def _make(state: State) -> HostRun:
+    everyone = declared.hosts(state.inventory)
+    settings = declaration.wanted([declared.declared(host) for host in everyone]).common
+    setups = _read([host for host in everyone if state.is_host_in_limit(host)])
+    refuse_errors(
+        finding for node, s in setups.items() for finding in machine.objections(node, s, settings)
+    )
+    for node, setup in setups.items():
+        for line in machine.untouched(setup, settings):
+            logger.info(f"    {node}: {line}")
+    return HostRun(settings, setups)
+
+
+def _read(hosts: list[Host]) -> dict[str, HostSetup]:
+    fact = HostSettings()
+    told = shell.on_all(hosts, lambda h: shell.ask(h, _words(fact), SECONDS))
+    refuse_errors(
+        error(f"its settings could not be read: {answer.text[-300:]}", node, f"ssh {node} true")
+        for node, answer in told.items()
+        if not answer.ok
+    )
+    return {node: fact.process(answer.out) for node, answer in told.items()}
+
+
+def _words(fact: HostSettings) -> tuple[str, ...]:
+    return ("sh", "-c", fact.command())

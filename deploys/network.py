@@ -1,0 +1,35 @@
+"""Give both halves of the cabled QSFP port their addresses, by netplan, on every node.
+
+pyinfra inventories/spark.py deploys/network.py --dry --diff
+pyinfra -y inventories/spark.py deploys/network.py
+
+A node that does not answer afterwards, or does not reach its peers, changes back by itself. The
+interface that SSH uses is never touched. Needs a login that may become root without a password.
+"""
+
+from io import StringIO
+
+from pyinfra import host
+from pyinfra.operations import files
+
+from cluster.netplan import FILE
+from deploys.fabric_network import network
+from operations import network as net
+
+run = network(host)
+
+net.armed(
+    name="Change back unless all goes well", halves=run.halves(host), needed=run.changes(host)
+)
+if run.halves(host):
+    files.put(
+        name=FILE,
+        src=StringIO(run.texts[host.name]),
+        dest=FILE,
+        user="root",
+        group="root",
+        mode="600",
+        create_remote_dir=False,
+        _sudo=True,
+    )
+net.applied(name="Apply, and every node answers", change=run.change if run.leads(host) else None)

@@ -1,0 +1,23 @@
+"""Settings of a node's system."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from pyinfra import host
+from pyinfra.api import StringCommand, operation
+
+from cluster.machine import as_root, enable_linger
+from operations.shell import command
+
+
+@operation()
+def lingering(login: str, needed: bool) -> Generator[StringCommand, None, None]:
+    """Let what the login runs, and its IPC objects, outlive its sessions.
+
+    + needed: whether that is wanted, and not so yet
+    """
+    if needed:
+        yield command(as_root(*enable_linger(login)))
+    else:
+        host.noop(f"{login}'s processes are as wanted")

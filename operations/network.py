@@ -1,0 +1,244 @@
+"""A node's addresses, changed so that they change back by themselves unless the node answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
+
+import gevent
+from pyinfra import host
+from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
+
+from cluster.docker import Words, bounded
+from cluster.findings import Finding, error
+from cluster.machine import as_root
+from cluster.netplan import FILE, Halves, probes, unreached
+from operations import shell
+
+# Until a node changes back by itself: longer than all that comes before it is told not to.
+GUARD_SECONDS = 180
+APPLY_SECONDS = 60
+PROBE_SECONDS = 20
+# In memory: a node that is switched off meanwhile comes up with the new file, and no guard.
+KEPT = "/run/spark-serving-network"
+UNIT = "spark-serving-network"
+
+# Back to what `_ARM` kept: the file, then what netplan leaves behind, addresses and MTUs.
+# `armed` is renamed by whoever comes first, this or `_HOLD`.
+_REVERT = """
+cd "$1" && mv armed reverting || exit 0
+PATH=$PATH:/usr/sbin:/sbin
+if [ -e before ]; then cp -p before "$2"; else rm -f "$2"; fi
+timeout --kill-after=5 60 netplan apply
+while read -r what dev value; do
+  if [ "$what" = mtu ]; then ip link set dev "$dev" mtu "$value"; continue; fi
+  for now in $(ip -o -4 addr show dev "$dev" | sed 's/.* inet \\([^ ]*\\).*/\\1/'); do
+    grep -qxF "addr $dev $now" links || ip addr del "$now" dev "$dev"
+  done
+  [ "$what" != addr ] || ip addr replace "$value" dev "$dev"
+done <links
+mv reverting reverted
+""".strip()
+
+_ARM = """
+set -eu
+PATH=$PATH:/usr/sbin:/sbin
+folder=$1 file=$2 unit=$3 seconds=$4 revert=$5; shift 5
+systemctl stop "$unit.timer" 2>/dev/null || :
+rm -rf "$folder"; mkdir -m 700 "$folder"
+[ ! -e "$file" ] || cp -p "$file" "$folder/before"
+for dev; do
+  echo "mtu $dev $(cat "/sys/class/net/$dev/mtu")"
+  echo "was $dev"
+  ip -o -4 addr show dev "$dev" | sed "s/.* inet \\([^ ]*\\).*/addr $dev \\1/"
+done >"$folder/links"
+: >"$folder/armed"
+# A timer may be a minute late where nothing is said of its accuracy.
+systemd-run --quiet --collect --unit="$unit" --on-active="$seconds" \\
+  --timer-property=AccuracySec=1s sh -c "$revert" sh "$folder" "$file"
+""".strip()
+
+# Two words for each half: interface and address. Neither netplan nor networkd takes away what
+# others gave an interface, and the first address that is left would be taken for its own.
+_APPLY = """
+PATH=$PATH:/usr/sbin:/sbin
+while [ $# -ge 2 ]; do
+  for now in $(ip -o -4 addr show dev "$1" | sed 's/.* inet \\([^ ]*\\).*/\\1/'); do
+    [ "$now" = "$2" ] || ip addr del "$now" dev "$1"
+  done
+  shift 2
+done
+exec netplan apply
+""".strip()
+
+_HOLD = 'cd "$1" && mv armed held && systemctl stop "$2.timer"'
+_UNHOLD = '[ ! -e "$1/held" ] || mv "$1/held" "$1/armed"'
+_DONE = 'systemctl stop "$2.timer" 2>/dev/null; rm -rf "$1"'
+
+# Three words for each probe. All at once, each until it is answered or its time is over: the
+# interfaces come up after netplan has returned.
+_PROBE = """
+end=$(($(date +%s) + $1)); shift
+while [ $# -ge 3 ]; do
+  (until ping -q -n -c1 -W1 -M do -s $(($3 - 28)) -I "$1" "$2" >/dev/null 2>&1; do
+    [ "$(date +%s)" -lt "$end" ] || { echo "$1 $2 $3"; break; }
+    sleep 0.3
+  done) &
+  shift 3
+done
+wait
+""".strip()
+
+
+@dataclass(frozen=True)
+class Change:
+    """The network of all nodes, changed together.
+
+    + hosts: of every node, rank order
+    + wanted: node → its halves
+    + changing: the nodes that change; the others only answer
+    """
+
+    hosts: Mapping[str, Host]
+    wanted: Mapping[str, Halves]
+    changing: tuple[str, ...]
+
+
+@operation()
+def armed(halves: Halves, needed: bool) -> Generator[StringCommand, None, None]:
+    """Have the node change back in GUARD_SECONDS, whatever becomes of the connection to it."""
+    if needed:
+        yield shell.command(arm(halves))
+    else:
+        host.noop("the network is as wanted")
+
+
+@operation()
+def applied(change: Change | None) -> Generator[FunctionCommand, None, None]:
+    """Apply the file on every node that changes, and put all back unless all nodes answer."""
+    if change and change.changing:
+        yield FunctionCommand(_apply, (change,), {})
+
+
+def arm(halves: Halves, seconds: int = GUARD_SECONDS) -> Words:
+    netdevs = (half.netdev for half in halves)
+    guard = (KEPT, FILE, UNIT, str(seconds), _REVERT)
+    return bounded(30, *as_root("sh", "-c", _ARM, "sh", *guard, *netdevs))
+
+
+def apply(halves: Halves) -> Words:
+    pairs = (word for half in halves for word in (half.netdev, half.address))
+    script = bounded(APPLY_SECONDS, "sh", "-c", _APPLY, "sh", *pairs)
+    return bounded(APPLY_SECONDS + 10, *as_root(*script))
+
+
+def hold() -> Words:
+    """Call the guard off, but keep what it needs; fails where it has changed back already."""
+    return bounded(30, *as_root("sh", "-c", _HOLD, "sh", KEPT, UNIT))
+
+
+def done() -> Words:
+    return bounded(30, *as_root("sh", "-c", _DONE, "sh", KEPT, UNIT))
+
+
+def revert() -> Words:
+    """Change back now, held or not."""
+    script = f"{_UNHOLD}\n{_REVERT}"
+    return bounded(100, *as_root("sh", "-c", script, "sh", KEPT, FILE))
+
+
+def probe(words: tuple[str, ...]) -> Words:
+    asked = ("sh", "-c", _PROBE, "sh", str(PROBE_SECONDS), *words)
+    return bounded(PROBE_SECONDS + 10, *as_root(*asked))
+
+
+def _apply(state: State, host: Host, change: Change) -> bool:
+    failed = _failures(change)
+    if not failed:
+        _on(change.hosts[name] for name in change.changing)(done())
+        return True
+    for finding in failed:
+        host.log_styled(f"{finding}", fg="red")
+    _put_back(host, change)
+    return False
+
+
+def _failures(change: Change) -> list[Finding]:
+    """Apply, and ask all nodes; what the first step says that fails."""
+    changing = [change.hosts[name] for name in change.changing]
+    return (
+        _applying(change, changing)
+        or _reached(changing)
+        or list(_silent(change))
+        or _held(changing)
+    )
+
+
+def _on(hosts: Iterator[Host] | list[Host], seconds: int = 120) -> Callable[[Words], _Told]:
+    everyone = list(hosts)
+    return lambda words: shell.on_all(everyone, lambda h: shell.ask(h, words, seconds))
+
+
+_Told = Mapping[str, shell.Answer]
+
+
+def _wrong(told: _Told, what: str, cure: str) -> list[Finding]:
+    return [error(f"{what}: {a.text[-300:]}", n, cure) for n, a in told.items() if not a.ok]
+
+
+def _applying(change: Change, changing: list[Host]) -> list[Finding]:
+    told = shell.on_all(
+        changing, lambda h: shell.ask(h, apply(change.wanted[h.name]), 2 * APPLY_SECONDS)
+    )
+    # A connection that was lost says nothing yet: the next step makes a new one.
+    answered = {name: answer for name, answer in told.items() if not answer.lost}
+    return _wrong(answered, "netplan apply failed", "sudo netplan --debug apply")
+
+
+def _reached(changing: list[Host]) -> list[Finding]:
+    told = shell.on_all(changing, _anew)
+    return _wrong(told, "it answers no new SSH connection", "look at its management network")
+
+
+def _anew(host: Host, seconds: int = 30) -> shell.Answer:
+    """The node's answer over a connection of its own; the old one is closed."""
+    if client := getattr(host.connector, "client", None):
+        client.close()
+    host.disconnect()
+    host.connected = False
+    return shell.ask(host, ("true",), seconds)
+
+
+def _silent(change: Change) -> Iterator[Finding]:
+    def asked(host: Host) -> shell.Answer:
+        words = probe(probes(change.wanted, host.name))
+        return shell.ask(host, words, PROBE_SECONDS + 20)
+
+    told = shell.on_all(change.hosts.values(), asked)
+    for node, answer in told.items():
+        if answer.ok:
+            yield from unreached(change.wanted, node, answer.out)
+        else:
+            yield error(f"it could not ask its peers: {answer.text[-300:]}", node)
+
+
+def _held(changing: list[Host]) -> list[Finding]:
+    return _wrong(_on(changing)(hold()), "it has changed back by itself", "run it once more")
+
+
+def _put_back(host: Host, change: Change) -> None:
+    """Every node as it was: at once where it can be told, else when its guard does it."""
+    begun = time.monotonic()
+    waiting = {name: change.hosts[name] for name in change.changing}
+    while waiting and time.monotonic() - begun < GUARD_SECONDS + 2 * APPLY_SECONDS:
+        told = _on(list(waiting.values()))(revert())
+        lost = {name: answer for name, answer in told.items() if answer.lost}
+        for name in waiting.keys() - lost.keys():
+            host.log(f"{name}: its network is as before")
+        waiting = {name: change.hosts[name] for name in lost}
+        if waiting:
+            host.log(f"{', '.join(waiting)} can't be told: changes back by itself")
+            gevent.sleep(5)
+    for name in waiting:
+        host.log_styled(f"{name} does not answer: look at it from its own console", fg="red")

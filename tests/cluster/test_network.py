@@ -1,0 +1,136 @@
+"""deploys/network.py on the simulated cluster, with real netplan and networkd."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from deploying import Deploy
+from sparks import Cluster
+
+from cluster.netplan import FILE, Half
+from operations.network import arm, hold
+
+PROGRAM = "deploys/network.py"
+HALVES = ("enp1s0f1np1", "enP2p1s0f1np1")
+# networkd runs on as netplan started it, and would give its addresses again.
+STOP = """
+rm -f /etc/netplan/40-*; rm -rf /run/systemd/network /run/netplan
+systemctl stop spark-serving-network.timer; systemctl daemon-reload
+systemctl stop systemd-networkd.socket systemd-networkd
+"""
+
+
+@pytest.fixture(autouse=True)
+def without_networkd(cluster: Cluster) -> Iterator[None]:
+    yield
+    cluster.each(lambda node: node.run(STOP, check=False))
+
+
+def links(cluster: Cluster, node: int) -> dict[str, tuple[int, list[str]]]:
+    """MTU and IPv4 addresses of each interface."""
+    found: list[dict[str, Any]] = json.loads(cluster.node(node).run("ip -j -4 addr").stdout)
+    return {
+        link["ifname"]: (
+            link["mtu"],
+            [f"{a['local']}/{a['prefixlen']}" for a in link["addr_info"]],
+        )
+        for link in found
+        if link
+    }
+
+
+def halves(cluster: Cluster, node: int) -> list[tuple[int, list[str]]]:
+    seen = links(cluster, node)
+    return [seen.get(name, (0, [])) for name in HALVES]
+
+
+def test_both_halves_get_addresses_that_stay_and_carry_a_deploy(deploy: Deploy) -> None:
+    cluster = deploy.cluster
+    cluster.each(
+        lambda node: node.run(f"ip link set {HALVES[1]} mtu 1500; ip addr flush {HALVES[1]}")
+    )
+    management = [links(cluster, node)["enP7s7"] for node in (1, 2)]
+
+    shown = deploy.succeeds("--dry", "--diff", program=PROGRAM)
+    assert '+       addresses: ["192.168.101.2/24"]' in shown, shown
+    assert cluster.node(1).run(f"ls {FILE}", check=False).returncode
+
+    said = deploy.succeeds(program=PROGRAM)
+    assert "enp1s0f1np1: 169.254.1.1/16 -> 192.168.100.1/24" in said
+    for rank in (1, 2):
+        assert halves(cluster, rank) == [
+            (9000, [f"192.168.100.{rank}/24"]),
+            (9000, [f"192.168.101.{rank}/24"]),
+        ]
+        stat = cluster.node(rank).run(
+            f"stat -c '%a %U' {FILE}; ls -d /run/spark-serving-network", check=False
+        )
+        assert stat.stdout == "600 root\n"
+    assert [links(cluster, node)["enP7s7"] for node in (1, 2)] == management
+    ping = "ping -q -c1 -W2 -M do -s 8972 -I {} 192.168.{}.2"
+    cluster.node(1).run(ping.format(HALVES[0], 100))
+    cluster.node(1).run(ping.format(HALVES[1], 101))
+
+    deploy.unchanged(program=PROGRAM)
+    assert "QSFP port 1, both halves (rocep1s0f1,roceP2p1s0f1)" in deploy.succeeds()
+    assert "sglang-head is running, and its addresses would change" in deploy.refused(
+        program=PROGRAM, fabric_mtu=4200
+    )
+
+
+def test_what_a_peer_does_not_answer_is_put_back(deploy: Deploy) -> None:
+    cluster = deploy.cluster
+    before = {node: links(cluster, node) for node in (1, 2)}
+    files = cluster.snapshot()
+    cluster.link(2, "q1b", "down")
+
+    said = deploy.fails(program=PROGRAM)
+    what = "192.168.101.2 (spark-02 enP2p1s0f1np1) answers no ping of 8972 bytes"
+    assert f"spark-01: {what} from enP2p1s0f1np1" in said, said
+    assert "spark-01: its network is as before" in said
+    assert "spark-02: its network is as before" in said
+    assert {node: links(cluster, node) for node in (1, 2)} == before
+    cluster.link(2, "q1b", "up")
+    now = cluster.snapshot()
+    assert all(FILE.lstrip("/") not in now[name]["files"] for name in files)
+    for node in (1, 2):
+        timers = cluster.node(node).run("systemctl list-timers --all").stdout
+        assert "spark-serving" not in timers
+
+
+def test_a_node_that_hears_nothing_more_changes_back_by_itself(cluster: Cluster) -> None:
+    node = cluster.node(1)
+    before = links(cluster, 1)
+    wanted = tuple(Half(name, "192.0.2.1/24", 9000) for name in HALVES[:1])
+    node.run(f"mkdir -p /etc/netplan; echo {{}} >{FILE}")
+    node.run(shlex.join(arm(wanted, seconds=2)))
+    node.run(f"echo network: >{FILE}; ip addr flush {HALVES[0]}; ip link set {HALVES[0]} mtu 1400")
+    node.run(f"ip addr add 192.0.2.1/24 dev {HALVES[0]}")
+    deadline = time.monotonic() + 20
+    while links(cluster, 1) != before and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert links(cluster, 1) == before
+    assert node.run(f"cat {FILE}").stdout == "{}\n"
+    late = node.run(shlex.join(hold()), check=False)
+    assert late.returncode, "a guard that has acted can't be called off"
+
+
+def test_refusals_leave_every_node_as_it_is(deploy: Deploy) -> None:
+    cluster = deploy.cluster
+    networks = ["198.18.0.0/24", "192.168.101.0/24"]
+    said = deploy.refused(program=PROGRAM, fabric_networks=networks)
+    assert "198.18.0.0/24 overlaps with 198.18.0.1/24 of enP7s7" in said
+
+    other = "network: {version: 2, ethernets: {enp1s0f1np1: {mtu: 9000}}}"
+    cluster.node(2).run(f"mkdir -p /etc/netplan; echo '{other}' >/etc/netplan/40-cx7.yaml")
+    said = deploy.refused(program=PROGRAM)
+    assert "spark-02: /etc/netplan/40-cx7.yaml already configures enp1s0f1np1" in said
+
+    cluster.node(2).run("rm /etc/netplan/40-cx7.yaml; echo >/etc/sudoers.d/nvidia")
+    said = deploy.refused(program=PROGRAM)
+    assert "spark-02: the login can't become root without a password: sudo:" in said
