@@ -16,6 +16,7 @@ from cluster.node import NodeFacts, Rank
 from cluster.settings import Settings
 from cluster.sglang import RECORDED, known_version
 from cluster.spec import expand, label, rank_name
+from deploys import secrets
 from deploys.deployment import Deployment
 from facts.images import SglangVersion
 from facts.node import NodeReading
@@ -123,15 +124,22 @@ def served(made: Deployment) -> serving.Served:
     return answers(made, made.urls, made.model_name)
 
 
-def answers(made: Deployment, urls: Sequence[str], model: str, rank: str = "") -> serving.Served:
+def answers(
+    made: Deployment, urls: Sequence[str], model: str, rank: str = "", *, keyed: bool = True
+) -> serving.Served:
     """A group's answers, asked from its head.
 
     + urls: of its ranks, rank 0 first, as the head reaches them
     + model: the id that it shall serve
     + rank: rank 0's name, to look into its log for NCCL's transport; "" leaves that out
+    + keyed: it is shown the API key, where there is one; and it must refuse who shows none
     """
-    command = Served().command(urls=urls, model=model, runtime=made.settings.runtime, rank=rank)
-    answer = shell.ask(made.hosts[made.wanted.head], command, 300)
+    key = secrets.find_api_key(made.settings.api_key_file) if keyed else ""
+    command = Served().command(
+        urls=urls, model=model, runtime=made.settings.runtime, rank=rank, keyed=bool(key)
+    )
+    head = made.hosts[made.wanted.head]
+    answer = shell.ask(head, command, 300, stdin=f"{key}\n" if key else "")
     if answer.lost or not answer.ok:
         silent = tuple(serving.Reply(0) for _ in urls)
         return serving.Served(silent, serving.Reply(0), serving.Reply(0, answer.text))

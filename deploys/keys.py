@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from pyinfra.api import Host
 
-from cluster import keyed
+from cluster.keyed import is_keyed
+from cluster.spec import label
 from deploys.deployment import Deployment
-from operations import shell
-
-SECONDS = 30
 
 
 def needed(made: Deployment, host: Host) -> bool:
     """Whether a rank that asks for a key will start on this node."""
-    spec = made.specs.get(host.name)
-    return made.plan.restart and spec is not None and keyed.is_keyed(spec.volumes)
+    return made.plan.restart and _reads(made, host)
 
 
 def left(made: Deployment, host: Host) -> bool:
-    """Whether a key lies on this node that nothing reads. A run that ends no rank does not look."""
+    """Whether the rank that read a key on this node goes, and no other one comes."""
+    gone = [s.seen for s in made.plan.of(host.name) if s.seen and (s.remove or s.recreate)]
+    read = any(is_keyed(label(rank).get("volumes", ())) for rank in gone)
+    return read and not _reads(made, host)
+
+
+def _reads(made: Deployment, host: Host) -> bool:
     spec = made.specs.get(host.name)
-    if made.settings.runtime != "docker" or (spec is not None and keyed.is_keyed(spec.volumes)):
-        return False
-    if made.settings.state != "absent" and not made.plan.restart:
-        return False
-    return shell.ask(host, ("test", "-d", keyed.folder(made.settings.group)), SECONDS).ok
+    return spec is not None and is_keyed(spec.volumes)

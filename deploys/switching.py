@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cluster import generations
 from cluster.findings import Finding
+from cluster.keyed import is_keyed
 from cluster.readiness import Limits, ready_seconds
 from deploys import gather, lease
 from deploys.deployment import Deployment
@@ -53,6 +54,7 @@ def _before(made: Deployment) -> Group | None:
         return None
     specs = known.specs
     urls = generations.urls(specs)
+    first = next(iter(specs.values()))
     return Group(
         hosts={node: made.hosts[node] for node in specs},
         specs=specs,
@@ -63,6 +65,6 @@ def _before(made: Deployment) -> Group | None:
         stop_seconds=made.settings.stop_timeout,
         start=True,
         restarts={},
-        ask=lambda: gather.answers(made, urls, known.model),
+        ask=lambda: gather.answers(made, urls, known.model, keyed=is_keyed(first.volumes)),
         rdma=False,
     )

@@ -44,6 +44,7 @@ def launch(
     """
     settings = wanted.common
     yield from _runtime(settings, model)
+    yield from _key(settings)
     if len(nodes) > 1:
         yield from _several(settings)
     yield from _context(settings, model)
@@ -57,6 +58,15 @@ def _runtime(settings: Settings, model: Model) -> Iterator[Finding]:
         yield error(
             f"model {model.alias} needs runtime = {model.runtime!r}, not {settings.runtime!r}",
             cure="inventories/local.py serves smollm2; a Spark serves any other model",
+        )
+
+
+def _key(settings: Settings) -> Iterator[Finding]:
+    """SGLang alone is started with a key, and by its HTTP server alone it is asked for."""
+    if settings.api_key_file and settings.runtime == "process":
+        yield error(
+            "api_key_file needs runtime = 'docker': the embedded engine asks for no key",
+            cure="leave api_key_file out: it listens on this machine alone",
         )
 
 
@@ -118,7 +128,7 @@ def extra(words: Sequence[str], version: str) -> Iterator[Finding]:
         if spelt.startswith(SECRET) or (one and meant & set(SECRET)):
             yield error(
                 f"extra_args must not hold {spelt}: it would show in `ps` and in `docker inspect`",
-                cure="close the port to strangers, or put a proxy with the key before it",
+                cure="--data api_key_file=FILE, a 0600 file here that holds the key",
             )
         for option, (decider, cure) in DECIDED.items():
             if one and option in meant:
