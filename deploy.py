@@ -6,10 +6,11 @@ pyinfra inventories/spark.py deploy.py [--data model=qwen72b]
 from pyinfra import host
 
 from cluster.spec import expand
+from deploys import keys
 from deploys.converge import again, deployment
-from deploys.secrets import find_token
+from deploys.secrets import find_api_key, find_token
 from deploys.switching import switch
-from operations import containers, images, serving, weights
+from operations import containers, images, secrets, serving, weights
 
 # check: settings, facts, plan and every refusal, for the whole cluster at once
 run = deployment(host)
@@ -44,6 +45,16 @@ if settings.runtime == "docker":
         needed=run.needs_token(host),
     )
 
+# API key
+if run.running and run.is_head(host) and settings.api_key_file:
+    secrets.placed(
+        name="API key",
+        find=lambda: find_api_key(settings.api_key_file),
+        group=settings.group,
+        image=settings.image,
+        needed=lambda: keys.needed(run, host),
+    )
+
 # engine: the wanted group, or the one before it
 if run.running and run.is_head(host):
     serving.switched(name=f"{run.model_name} is served", switch=lambda: switch(run))
@@ -57,3 +68,6 @@ if not run.running:
         name="Stop the other ranks", ranks=ranks, seconds=seconds, head=False, _timeout=within
     )
     containers.removed(name="Remove the ranks", ranks=ranks, _timeout=within)
+
+if keys.left(run, host):
+    secrets.removed(name="API key gone", group=settings.group, image=settings.image)

@@ -86,17 +86,21 @@ def judge(made: Deployment) -> None:
     restarts."""
     served, wrong = _ask(made)
     for pause in ASK_AGAIN:
-        if not wrong or gather.starting(made.facts, made.settings.group, made.ready_seconds):
+        if not wrong or serving.locked(served) or _starting(made):
             break
         gevent.sleep(pause)
         served, wrong = _ask(made)
     if not wrong:
         made.served = served
-    elif gather.starting(made.facts, made.settings.group, made.ready_seconds):
+    elif not serving.locked(served) and _starting(made):
         made.full = gather.full(made.serving, made)
     else:
         made.restart = str(wrong[0])
         _replan(made)
+
+
+def _starting(made: Deployment) -> bool:
+    return gather.starting(made.facts, made.settings.group, made.ready_seconds)
 
 
 def _ask(made: Deployment) -> tuple[serving.Served, tuple[Finding, ...]]:
