@@ -37,7 +37,7 @@ def standing(seen: Seen) -> Status:
     unread += [f"{r.node}: {r.lost}" for r in ranks if r.lost and r.node not in seen.silent]
     return Status(
         group=made.settings.group,
-        ok=word == "ready" and not told and not seen.unknown,
+        ok=word == "ready" and not (told or unread or seen.unknown),
         ready=word == "ready",
         state=word,
         declared=made.settings.state,

@@ -25,6 +25,7 @@ from cluster.generations import members
 from cluster.lease import Said
 from cluster.node import NodeFacts, Rank
 from cluster.plan import Plan, plan
+from cluster.settings import Settings
 from cluster.sglang import RECORDED, known_version
 from cluster.spec import label, rank_name, specs
 from deploys import converge, running
@@ -103,7 +104,7 @@ def _read(made: Deployment, *, full: bool) -> tuple[dict[str, NodeFacts], dict[s
             "runtime": settings.runtime,
             "names": [rank_name(names.index(host.name), settings)] if host.name in names else [],
             "image": settings.image if docker else None,
-            "disks": ["/", settings.hf_cache] if full else [],
+            "disks": _disks(settings) if full else [],
             "full": True,
             "seconds": DOCKER_SECONDS,
         }
@@ -113,6 +114,10 @@ def _read(made: Deployment, *, full: bool) -> tuple[dict[str, NodeFacts], dict[s
     heard = {name: a for name, a in answers.items() if a.ok and a.out}
     silent = {name: a.text[-300:] for name, a in answers.items() if name not in heard}
     return {name: fact.process(list(a.out)) for name, a in heard.items()}, silent
+
+
+def _disks(settings: Settings) -> list[str]:
+    return ["/", "/var/lib/docker", settings.hf_cache] if settings.runtime == "docker" else ["/"]
 
 
 def _plan(made: Deployment, silent: Mapping[str, str]) -> Plan:

@@ -1,0 +1,140 @@
+"""Why a cluster is broken: read everything, ask every log, let the pure core judge."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import partial
+
+import msgspec
+from pyinfra.api import Host, State
+
+from cluster import checks, doctor
+from cluster.doctor import Ailment, Report, Words
+from cluster.findings import Finding
+from cluster.node import Rank
+from cluster.spec import expand
+from cluster.status import Status
+from deploys import preflight, standing, tolerant
+from deploys.tolerant import Seen
+from facts.ranklog import SECONDS as LOG_SECONDS
+from facts.ranklog import RankLog
+from operations import shell
+
+WORDS_SECONDS = 2 * LOG_SECONDS + 5
+
+
+def show(state: State) -> None:
+    """Print the report on stdout; pyinfra's own words go to stderr."""
+    named = next(iter(state.inventory)).data.get("inventory")
+    print(msgspec.json.encode(examine(state, _shown(named))).decode(), flush=True)
+
+
+def _shown(path: object) -> str:
+    """As a user in the project's folder would write it."""
+    if not path:
+        return "INVENTORY"
+    near = os.path.relpath(str(path))
+    return str(path) if near.startswith("..") else near
+
+
+def examine(state: State, inventory: str) -> Report:
+    """The report; Refused where the declaration itself is wrong."""
+    seen = tolerant.look(state, full=True)
+    status = standing.standing(seen)
+    words = _words(seen)
+    told = list(_ailments(seen, status, words))
+    told += doctor.checked(_checks(seen), told)
+    return doctor.report(
+        status, (doctor.placed(a, inventory) for a in told), tuple(_looked(seen, status, words))
+    )
+
+
+def _ailments(seen: Seen, status: Status, words: list[Words]) -> Iterator[Ailment]:
+    rdma = seen.made.fabric.transport == "rdma"
+    kept = {(left.node, left.container) for left in status.leftovers}
+    own = [w for w in words if (w.node, w.rank.called) not in kept]
+    others = [w for w in words if w not in own]
+    yield from doctor.silent(seen.silent)
+    yield from doctor.engines(seen.made.facts)
+    yield from doctor.logs(own, ready=status.ready, rdma=rdma)
+    yield from doctor.group(status)
+    yield from doctor.disks(seen.made.facts)
+    yield from doctor.logs(others, ready=True, rdma=False)
+    yield from doctor.leftovers(status, words)
+
+
+# ---- logs
+
+
+def _words(seen: Seen) -> list[Words]:
+    """What every container of the group says, the failed ones too."""
+    hosts = [h for name, h in seen.made.hosts.items() if name in seen.made.facts]
+    found = shell.on_all(hosts, partial(_words_of, seen))
+    return [words for name in found for words in found[name]]
+
+
+def _words_of(seen: Seen, host: Host) -> list[Words]:
+    return [_log(seen, host, rank) for rank in _spoken(seen, host.name)]
+
+
+def _spoken(seen: Seen, node: str) -> list[Rank]:
+    """The group's ranks on a node. A process that ended has left its log and nothing else."""
+    found = list(tolerant.ranks(seen.made, node))
+    name = standing.names(seen).get(node)
+    if not found and name and seen.made.settings.runtime == "process":
+        return [Rank(name, "", "exited")]
+    return found
+
+
+def _log(seen: Seen, host: Host, rank: Rank) -> Words:
+    runtime = seen.made.settings.runtime
+    earlier = rank.restarts > 0 and not rank.running
+    command = RankLog().command(runtime, rank.called, earlier)
+    answer = shell.ask(host, command, WORDS_SECONDS)
+    told = RankLog().process(answer.out)
+    return Words(host.name, rank, told.lines, told.transport)
+
+
+# ---- the checks
+
+
+def _checks(seen: Seen) -> list[Finding]:
+    """The checks before a deploy, of the nodes that answer; the fabric's need all of them."""
+    made, settings = seen.made, seen.made.settings
+    nodes = [made.facts[name] for name in made.wanted.names if name in made.facts]
+    whole = bool(made.fabric.nodes) and len(nodes) == len(made.wanted.names)
+    ours = {r.name for name in made.facts for r in tolerant.ranks(made, name)}
+    needs = checks.Needs(
+        runtime=settings.runtime,
+        gpus=settings.gpus != "none",
+        image=settings.image,
+        hf_cache={n.name: expand(made.wanted.nodes[n.name].hf_cache, n) for n in nodes},
+        port=settings.port,
+        dist_port=settings.dist_port,
+        our_names=frozenset(ours | set(standing.names(seen).values())),
+    )
+    found = checks.preflight(
+        nodes,
+        wanted=needs,
+        fabric=made.fabric if whole else None,
+        peers=preflight.peers(made) if whole else {},
+    )
+    refused = made.fabric.findings if not whole else ()
+    return [*found, *refused, *preflight.image_differs(made.facts)]
+
+
+def _looked(seen: Seen, status: Status, words: list[Words]) -> Iterator[str]:
+    """What the report is made of, a sentence each."""
+    facts = seen.made.facts
+    yield f"{len(facts)} of {len(seen.made.hosts)} nodes, read over SSH"
+    alive = [r for r in status.ranks if r.health == 200]
+    yield f"{len(alive)} of {len(status.ranks)} ranks answer /health"
+    if status.served:
+        yield f"/v1/models lists {', '.join(status.served)}"
+    count = sum(len(w.lines) for w in words)
+    yield f"{count} lines of {len(words)} logs, against every symptom known"
+    if len(seen.made.fabric.nodes) > 1:
+        yield f"fabric: {seen.made.fabric.summary}"
+    if facts:
+        yield "GPU, driver, Docker, disks, memory, clocks, ports, links of every node read"

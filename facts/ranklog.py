@@ -1,0 +1,64 @@
+"""The part of a rank's log that a diagnosis reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pyinfra.api import FactBase, QuoteString, StringCommand
+
+from cluster.engine_log import TRANSPORT_PATTERN
+from cluster.orders import runtime as runtime_of
+from facts.shell import joined, quoted
+
+# Of an engine that serves for days, most lines are its batches.
+LINES = 20_000
+KEPT = 4_000
+BATCHES = r"(Decode|Prefill) batch"
+# server_args is one line of 30,000 characters.
+COLUMNS = 2_000
+SECONDS = 20
+
+
+@dataclass(frozen=True)
+class RankWords:
+    """+ lines: of its last life, without its batches; transport: those in which NCCL tells it."""
+
+    lines: tuple[str, ...] = ()
+    transport: tuple[str, ...] = ()
+
+
+class RankLog(FactBase[RankWords]):
+    """What a rank said.
+
+    + runtime, rank: how it is run, and what its container is called
+    + earlier: of all its lives, not just the last
+    """
+
+    @staticmethod
+    def default() -> RankWords:
+        return RankWords()
+
+    def command(self, runtime: str, rank: str, earlier: bool = False) -> StringCommand:
+        words = runtime_of(runtime).logs(rank, LINES, earlier=earlier)
+        log = joined(quoted(("timeout", str(SECONDS), *words)), " 2>&1")
+        kept = joined(
+            *(log, " | grep -vE ", QuoteString(BATCHES), f" | tail -n {KEPT}"),
+            f" | cut -c -{COLUMNS} | sed 's/^/log /'\n",
+        )
+        if runtime != "docker":
+            return joined(kept, ":")
+        # NCCL says it once, at the start: long before the last lines.
+        began = quoted(("docker", "inspect", "--format", "{{.State.StartedAt}}", rank))
+        all_of_it = joined(
+            f'timeout {SECONDS} docker logs --since "$(', began, ')" ', QuoteString(rank)
+        )
+        pick = quoted(("grep", "-m", "20", "-E", TRANSPORT_PATTERN))
+        return joined(kept, all_of_it, " 2>&1 | ", pick, " | sed 's/^/nccl /'; :")
+
+    def process(self, output: Iterable[str]) -> RankWords:
+        lines = list(output)
+        return RankWords(
+            lines=tuple(line[4:] for line in lines if line.startswith("log ")),
+            transport=tuple(line[5:] for line in lines if line.startswith("nccl ")),
+        )

@@ -1,0 +1,113 @@
+"""spark-cluster status: the truth, in bounded time, whatever is dead."""
+
+from __future__ import annotations
+
+import time
+
+from clusterctl import Tool
+from deploying import HEAD, MODEL, WORKER, Deploy, rank
+
+# Connecting and reading 9 s, asking the ranks 6 s.
+BOUND = 17
+RANK = {"rank", "node", "container", "state", "health", "phase", "uptime", "image", "spec", "drift"}
+RANK |= {"memory_used", "memory_total", "gpu_watts", "restarts", "exit_code", "oom_killed", "lost"}
+
+
+def test_a_group_that_serves(served: Deploy) -> None:
+    tool = Tool(served)
+    before = served.cluster.snapshot()
+    told, _ = tool.document("status")
+    assert (told["version"], told["ok"], told["state"]) == (1, True, "ready")
+    assert told["served"] == [told["wanted"]] == [MODEL]
+    assert told["url"] == served.cluster.head_url
+    assert (told["load"]["running"], told["load"]["queued"]) == (0, 0)
+    assert (told["leftovers"], told["drift"], told["unread"], told["holder"]) == ([], [], [], None)
+    for number, seen in enumerate(told["ranks"], start=1):
+        assert set(seen) == RANK
+        container = rank(served.cluster, number)
+        assert seen["container"] == container["Name"].lstrip("/")
+        assert seen["image"] == container["Image"].removeprefix("sha256:")[:12]
+        assert (seen["state"], seen["health"], seen["drift"]) == ("running", 200, [])
+        assert seen["gpu_watts"] == 3.74
+        assert 0 < seen["memory_used"] < seen["memory_total"]
+        assert 0 <= seen["uptime"] < 3600
+    assert served.cluster.snapshot() == before
+
+    done = tool("status")
+    assert done.returncode == 0
+    assert f"{MODEL}  ready" in done.stdout
+    assert "0 requests running, 0 queued" in done.stdout
+    assert "\x1b" not in done.stdout
+
+    other, _ = tool.document("status", code=1, mem_fraction=0.5)
+    assert (other["ready"], other["ok"]) == (True, False)
+    assert any("mem_fraction: 0.8 -> 0.5" in line for line in other["drift"])
+
+
+def test_a_worker_that_was_killed_is_named(served: Deploy) -> None:
+    served.cluster.changed = True
+    served.cluster.node(2).run(f"docker kill {WORKER}")
+    time.sleep(1)
+    told, _ = Tool(served).document("status", code=1)
+    assert told["state"] in ("degraded", "down")
+    worker = told["ranks"][1]
+    assert (worker["node"], worker["state"], worker["exit_code"]) == ("spark-02", "exited", 137)
+    assert any(line.startswith("spark-02: is exited, exit code 137") for line in told["drift"])
+
+
+def test_a_node_that_is_off_and_one_that_hangs_are_told_in_time(served: Deploy) -> None:
+    cluster, tool = served.cluster, Tool(served)
+    cluster.changed = True
+    cluster.off(2)
+    told, seconds = tool.document("status", code=1)
+    assert seconds < BOUND
+    assert (told["state"], told["unsure"]) == ("degraded", "spark-02 could not be read")
+    head, worker = told["ranks"]
+    assert (head["container"], head["lost"]) == (HEAD, "")
+    assert worker["state"] == "unknown" and worker["lost"]
+    assert [line.partition(":")[0] for line in told["unread"]] == ["spark-02"]
+
+    cluster.hang(1)
+    told, seconds = tool.document("status", code=1)
+    assert seconds < BOUND
+    assert told["state"] == "unknown"
+    assert all(r["lost"] for r in told["ranks"])
+
+
+def test_a_daemon_that_is_frozen_or_dead(served: Deploy) -> None:
+    """Its containers serve on: that is told too, as what it is."""
+    cluster, tool = served.cluster, Tool(served)
+    cluster.changed = True
+    node = cluster.node(2)
+    node.run("kill -STOP $(cat /run/docker.pid)")
+    try:
+        told, seconds = tool.document("status", code=1)
+    finally:
+        node.run("kill -CONT $(cat /run/docker.pid)")
+    assert seconds < BOUND
+    worker = told["ranks"][1]
+    assert worker["lost"].startswith("Docker does not answer")
+    assert (worker["state"], worker["health"]) == ("unknown", 200)
+    assert told["ready"] is True
+    assert told["ok"] is False
+
+    node.run("systemctl stop docker.socket docker; true")
+    told, _ = tool.document("status", code=1)
+    assert told["ranks"][1]["lost"].startswith("Docker does not answer")
+
+
+def test_watch_goes_on_and_ends_with_ctrl_c(served: Deploy) -> None:
+    import os
+    import signal
+
+    process = Tool(served).begin("status", "--watch", "--every", "0.2")
+    seen = 0
+    assert process.stdout
+    for line in process.stdout:
+        seen += MODEL in line
+        if seen == 2:
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 0, err
+    assert "Traceback" not in err
