@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import unified_diff
 from pathlib import Path
@@ -152,5 +153,6 @@ def write(file: Path, content: bytes) -> None:
             part.chmod(target.stat().st_mode)
         os.replace(part, target)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
         raise ClusterError(f"{shown(file)} can't be written: {error.strerror}") from None

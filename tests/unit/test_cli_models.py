@@ -1,0 +1,137 @@
+"""spark-cluster models: the table, from a document as the project prints it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+import msgspec
+import pytest
+from click.testing import CliRunner
+from spark_cluster import models
+from spark_cluster.commands import ClusterError
+from spark_cluster.main import main
+from spark_cluster.project import Project
+from spark_cluster.table import table
+
+from cluster.listing import entries
+
+QWEN7B, QWEN72B = "Qwen/Qwen2.5-7B-Instruct", "Qwen/Qwen2.5-72B-Instruct"
+
+
+def document(*, runs: str = "", **changed: Any) -> dict[str, Any]:
+    """Two nodes that have chosen qwen72b; `runs`: what their ranks serve."""
+    names = ("spark-1", "spark-2")
+    listing = {
+        "light": False,
+        "model": QWEN72B,
+        "ranks": [{"node": name, "model": runs} for name in names if runs],
+        "nodes": [{"name": name} for name in names],
+        "catalogue": msgspec.to_builtins(entries()),
+        "notes": [],
+    }
+    return {"listing": listing | changed, "present": {"spark-1": {}, "spark-2": {}}}
+
+
+def stock(count: int, complete: bool = True) -> dict[str, Any]:
+    return {"complete": complete, "bytes": count, "revision": "abc"}
+
+
+def row(told: dict[str, Any], model: str) -> list[str]:
+    (found,) = (row for row in models.rows(told) if row[3] == model)
+    return [click.unstyle(cell) for cell in found]
+
+
+def test_a_models_line() -> None:
+    assert row(document(), QWEN72B) == [
+        *("*", "6", "qwen72b", QWEN72B, "145.4 GB", "0.85", "no", "yes", "", "")
+    ]
+    assert row(document(), "meta-llama/Llama-3.1-8B-Instruct")[8] == "yes"
+
+
+def test_no_spark_serves_the_embedded_model() -> None:
+    assert row(document(), "HuggingFaceTB/SmolLM2-135M-Instruct")[6:8] == ["", ""]
+
+
+def test_what_serves_is_what_the_ranks_say() -> None:
+    told = document(runs=QWEN7B)
+    assert (row(told, QWEN7B)[0], row(told, QWEN72B)[0]) == (">", "*")
+    assert "a deploy would switch" in models.legend(told["listing"])
+    same = document(runs=QWEN72B)
+    assert row(same, QWEN72B)[0] == ">*"
+    assert "switch" not in models.legend(same["listing"])
+
+
+def test_a_model_outside_the_catalogue_has_a_line_of_its_own() -> None:
+    assert row(document(model="org/name"), "org/name") == ["*", "", "", "org/name", *[""] * 6]
+
+
+@pytest.mark.parametrize(
+    ("present", "said"),
+    [
+        pytest.param({"a": {QWEN7B: stock(9)}, "b": {QWEN7B: stock(9)}}, "all", id="all"),
+        pytest.param({"a": {QWEN7B: stock(9)}, "b": {}}, "a", id="one-of-two"),
+        pytest.param({"a": {QWEN7B: stock(9)}}, "a", id="the-only-one"),
+        pytest.param({"a": {}, "b": {}}, "", id="none"),
+        pytest.param(
+            {"a": {QWEN7B: stock(9)}, "b": {QWEN7B: stock(5 * 10**9, False)}},
+            "a, b (part: 5.0 GB)",
+            id="a-part",
+        ),
+    ],
+)
+def test_where_weights_lie(present: dict[str, Any], said: str) -> None:
+    assert models.where(QWEN7B, present) == said
+
+
+def test_nothing_runs_is_not_said_where_ranks_could_not_be_read() -> None:
+    assert models.legend(document()["listing"]).endswith("nothing runs")
+    unread = document(notes=["spark-1: its ranks could not be read"])
+    assert models.legend(unread["listing"]).endswith("what runs is not known")
+
+
+def test_a_table_cuts_nothing_and_counts_no_colour() -> None:
+    rows = [[click.style("x", fg="red"), "1"], ["longer than its head", "100"]]
+    lines = click.unstyle(table(("a", "n"), rows, right=("n",))).splitlines()
+    assert lines == [f"{'a':20}    n", f"{'x':20}    1", "longer than its head  100"]
+
+
+class Asked:
+    """Answers for Project.ask, by deploy, and what was asked."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **answers: Any) -> None:
+        self.answers, self.asked = answers, list[str]()
+        monkeypatch.setattr(Project, "ask", self.ask)
+
+    def ask(self, deploy: str, *_: Any, **__: Any) -> Any:
+        self.asked.append(deploy)
+        if isinstance(answer := self.answers[deploy], Exception):
+            raise answer
+        return answer
+
+
+def test_offline_asks_for_the_light_listing_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Asked(monkeypatch, listing=document(light=True)["listing"])
+    done = CliRunner().invoke(main, ["models", "--offline"])
+    assert done.exit_code == 0, done.output
+    assert asked.asked == ["listing"]
+    assert "no node was asked" in done.output
+
+
+def test_json_is_the_document(monkeypatch: pytest.MonkeyPatch) -> None:
+    Asked(monkeypatch, models=document(runs=QWEN7B))
+    done = CliRunner().invoke(main, ["models", "--json"])
+    assert json.loads(done.stdout) == json.loads(json.dumps(document(runs=QWEN7B)))
+
+
+def test_silent_nodes_end_it_with_the_way_around(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Asked(monkeypatch, models=ClusterError("[spark-2] Could not connect (timed out)"))
+    done = CliRunner().invoke(main, ["models"])
+    assert done.exit_code == 1
+    assert done.stderr == (
+        "spark-cluster: [spark-2] Could not connect (timed out)\n"
+        "spark-cluster models --offline asks no node\n"
+    )

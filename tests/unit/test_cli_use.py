@@ -1,0 +1,182 @@
+"""spark-cluster use: what is written where, and that a choice that does not hold leaves nothing.
+
+The project's two answers are faked; the files are real.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from spark_cluster import use
+from spark_cluster.choice import group_file
+from spark_cluster.main import main
+from spark_cluster.project import Project
+
+from cluster.models import find
+
+PLAIN = 'head = ["spark-1"]\nworkers = ["spark-2"]\n'
+SHARED = 'S = {"model": "gpt-oss-120b"}  # ours\nhead = (["spark-1"], S)\n'
+
+
+class FakeProject:
+    """The verdict is `errors`; the model read back is the one last written, or `stronger`."""
+
+    def __init__(self, inventory: Path) -> None:
+        self.inventory = inventory
+        self.errors: list[str] = []
+        self.stronger = ""
+
+    def ask(self, _: Project, deploy: str, data: dict[str, Any], **__: Any) -> dict[str, Any]:
+        if deploy == "feasible":
+            verdict = {"errors": self.errors, "weight_bytes": 15231233024, "nodes": 2}
+            return {"verdicts": [verdict]}
+        return {"model": self.stronger or self.written()}
+
+    def written(self) -> str:
+        files = [f for f in (self.inventory, group_file(self.inventory)) if f.is_file()]
+        said = "".join(f.read_text() for f in files)
+        found = re.findall(r'model"?\s*[:=]\s*"([^"]+)"', said)
+        return find(found[-1]).id
+
+
+Made = Callable[[str], FakeProject]
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Made:
+    def make(source: str) -> FakeProject:
+        inventory = tmp_path / "mine.py"
+        inventory.write_text(source)
+        fake = FakeProject(inventory)
+        monkeypatch.setattr(Project, "ask", lambda self, *a, **k: fake.ask(self, *a, **k))
+        return fake
+
+    return make
+
+
+def run(fake: FakeProject, *words: str, typed: str = "") -> Result:
+    return CliRunner().invoke(main, ["use", *words, "-i", str(fake.inventory)], input=typed)
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        pytest.param("qwen7b", id="alias"),
+        pytest.param("3", id="number"),
+        pytest.param("Qwen/Qwen2.5-7B-Instruct", id="id"),
+    ],
+)
+def test_an_inventory_without_a_model_keeps_every_byte(made: Made, word: str) -> None:
+    fake = made(PLAIN)
+    done = run(fake, word)
+    assert done.exit_code == 0, done.output
+    assert fake.inventory.read_text() == PLAIN
+    assert group_file(fake.inventory).read_text().endswith('\n\nmodel = "qwen7b"\n')
+    assert '+model = "qwen7b"' in done.output
+    assert "chosen: Qwen/Qwen2.5-7B-Instruct, 15.2 GB, over 2 node(s)" in done.output
+    assert "mine.py deploy.py" in done.output
+
+
+def test_a_model_in_the_inventory_is_changed_there(made: Made) -> None:
+    fake = made(SHARED)
+    done = run(fake, "qwen7b")
+    assert fake.inventory.read_text() == SHARED.replace("gpt-oss-120b", "qwen7b")
+    assert not group_file(fake.inventory).exists()
+    assert '-S = {"model": "gpt-oss-120b"}' in done.output
+
+
+def test_both_places_are_changed_so_that_they_agree(made: Made) -> None:
+    fake = made(SHARED)
+    group = group_file(fake.inventory)
+    group.parent.mkdir()
+    group.write_text('port = 31000\nmodel = "nemo"  # for now\n')
+    assert run(fake, "qwen7b").exit_code == 0
+    assert group.read_text() == 'port = 31000\nmodel = "qwen7b"  # for now\n'
+    assert '"qwen7b"' in fake.inventory.read_text()
+
+
+def test_the_same_choice_again_writes_nothing(made: Made) -> None:
+    fake = made(SHARED)
+    run(fake, "qwen7b")
+    before = fake.inventory.stat().st_mtime_ns
+    done = run(fake, "qwen7b")
+    assert (done.exit_code, fake.inventory.stat().st_mtime_ns) == (0, before)
+    assert "nothing to write: it was chosen already" in done.output
+
+
+def test_a_file_keeps_its_mode_and_a_link_stays_one(made: Made, tmp_path: Path) -> None:
+    fake = made(SHARED)
+    real = tmp_path / "real.py"
+    fake.inventory.rename(real)
+    real.chmod(0o600)
+    fake.inventory.symlink_to(real)
+    assert run(fake, "qwen7b").exit_code == 0
+    assert stat.S_IMODE(real.stat().st_mode) == 0o600
+    assert '"qwen7b"' in real.read_text()
+
+
+def test_what_a_deploy_would_refuse_is_not_written(made: Made) -> None:
+    fake = made(SHARED)
+    fake.errors = ["qwen72b does not fit: 145.4 GB of weights"]
+    done = run(fake, "qwen72b")
+    assert (done.exit_code, fake.inventory.read_text()) == (1, SHARED)
+    assert done.stderr == (
+        "spark-cluster: nothing was written:\nqwen72b does not fit: 145.4 GB of weights\n"
+    )
+
+
+@pytest.mark.parametrize("source", [pytest.param(PLAIN, id="new"), pytest.param(SHARED, id="old")])
+def test_a_stronger_place_is_named_and_nothing_is_left(made: Made, source: str) -> None:
+    fake = made(source)
+    folder = group_file(fake.inventory).parent
+    folder.mkdir()
+    (folder / "head.py").write_text('model = "nemo"\n')
+    fake.stronger = "mistralai/Mistral-Nemo-Instruct-2407"
+    done = run(fake, "qwen7b")
+    assert done.exit_code == 1
+    assert re.search(r"stronger sets the model to mistralai/\S+: look in \S+/head\.py", done.stderr)
+    assert fake.inventory.read_text() == source
+    assert [file.name for file in folder.iterdir()] == ["head.py"]
+
+
+def test_a_word_that_is_no_model_gets_the_nearest(made: Made) -> None:
+    done = run(made(PLAIN), "qwen7c")
+    assert done.exit_code == 1
+    assert "did you mean qwen7b" in done.stderr
+    assert "spark-cluster models lists them" in done.stderr
+
+
+def test_a_gated_model_is_said_to_be_one(made: Made) -> None:
+    assert "gated: accept its licence" in run(made(PLAIN), "llama8b").output
+
+
+def test_without_a_terminal_somebody_must_name_it(made: Made) -> None:
+    done = run(made(PLAIN))
+    assert done.exit_code == 2
+    assert "there is no terminal to ask on: gpt-oss-120b, gpt-oss-20b" in done.stderr
+
+
+def test_on_a_terminal_it_asks_until_the_answer_is_one(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(use, "terminal", lambda: True)
+    fake = made(PLAIN)
+    done = run(fake, typed="99\n3\n")
+    assert done.exit_code == 0, done.output
+    assert "numbers are 1 to 14" in done.stderr
+    assert "  6  qwen72b        Qwen/Qwen2.5-72B-Instruct" in done.output
+    assert fake.written() == "Qwen/Qwen2.5-7B-Instruct"
+
+
+def test_a_folder_that_may_not_be_written_is_told(made: Made, tmp_path: Path) -> None:
+    fake = made(PLAIN)
+    (tmp_path / "group_data").write_text("a file, where the folder must be")
+    done = run(fake, "qwen7b")
+    assert done.exit_code == 1
+    assert "group_data/mine.py can't be written" in done.stderr
