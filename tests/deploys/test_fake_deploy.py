@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import IMAGE_ID, Fakes, Run, container
+from fakes import IMAGE_ID, IMAGE_PIN, Fakes, Run, container
 
 HEAD, WORKER = "@fake/spark-1", "@fake/spark-2"
 
@@ -137,12 +137,13 @@ def test_a_changed_setting_restarts_the_group_head_first(served: Fakes) -> None:
     assert f"plan: {WORKER} sglang-worker-1: mem_fraction: 0.85 -> 0.7" in run.text
     for node, name in ((HEAD, "sglang-head"), (WORKER, "sglang-worker-1")):
         assert told(run, node) == [
-            f"docker update --restart no {name}",
-            f"docker stop -t 30 {name}",
-            f"docker rm --force {name}",
+            f"docker rename {name} {name}.previous",
+            f"docker update --restart no {name}.previous",
+            f"docker stop -t 30 {name}.previous",
             f"docker create --name {name}",
             f"docker start {name}",
             f"docker update --restart unless-stopped {name}",
+            f"docker rm --force {name}.previous",
         ]
 
 
@@ -412,19 +413,21 @@ def test_defect_16_the_token_is_in_no_command_and_no_output(sparks: Fakes, tmp_p
 
 
 def test_defect_3_workers_pull_only_where_they_must(sparks: Fakes) -> None:
-    """The readings of these fakes stay as they are: the pull is told, then the run goes on."""
+    """The readings of these fakes stay as they are: after the pull the image is not there yet."""
     sparks.sparks[1].image = False
     run = sparks.deploy()
-    pulls = {
-        node: [c for c in told(run, node) if c.startswith("docker pull")] for node in run.commands
-    }
-    assert pulls == {HEAD: [], WORKER: ["docker pull --quiet lmsysorg/sglang:spark"]}
+    pulls = {node: [c for c in told(run, node) if "docker pull" in c] for node in run.commands}
+    assert pulls[HEAD] == []
+    assert len(pulls[WORKER]) == 1
+    assert pulls[WORKER][0].endswith(f" sh {IMAGE_PIN} lmsysorg/sglang:spark")
+    assert run.code == 1
+    assert f"{WORKER}: image lmsysorg/sglang:spark is not there" in run.text
 
 
 def test_defect_3_a_failed_pull_ends_the_run_before_anything_stops(served: Fakes) -> None:
     worker = served.sparks[1]
     worker.image = False
-    worker.answers[" docker pull "] = {"success": False, "stderr": "Error: manifest unknown"}
+    worker.answers["docker pull"] = {"success": False, "stderr": "Error: manifest unknown"}
     run = served.deploy("--data", "mem_fraction=0.7")
     assert run.code == 1
     assert not [c for node in (HEAD, WORKER) for c in told(run, node) if " stop " in c]
