@@ -20,12 +20,15 @@ seconds = settings.stop_timeout
 
 if settings.runtime == "docker":
     # image
-    images.pulled(
-        name=f"Image {settings.image}",
-        image=settings.image,
-        needed=run.pulls(host),
-        seconds=settings.pull_timeout,
-    )
+    if run.is_head(host):
+        order = images.Order(
+            image=settings.image,
+            pull=settings.pull,
+            hosts=run.serving,
+            address=run.fabric.nodes[0].address if run.fabric.nodes else "",
+            seconds=settings.pull_timeout,
+        )
+        images.delivered(name=f"Image {settings.image}", order=order, needed=run.pulls)
 
     # weights
     weights.vocabularies(

@@ -121,7 +121,7 @@ def _checks(seen: Seen) -> list[Finding]:
         peers=preflight.peers(made) if whole else {},
     )
     refused = made.fabric.findings if not whole else ()
-    return [*found, *refused, *preflight.image_differs(made.facts)]
+    return [*found, *refused, *preflight.image_differs(made, made.facts)]
 
 
 def _looked(seen: Seen, status: Status, words: list[Words]) -> Iterator[str]:

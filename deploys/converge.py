@@ -122,7 +122,7 @@ def check(made: Deployment) -> None:
     _replan(made)
     made.served = None if made.plan.restart else made.served
     made.findings = tuple(
-        dict.fromkeys([*made.findings, *findings, *preflight.image_differs(made.full)])
+        dict.fromkeys([*made.findings, *findings, *preflight.image_differs(made, made.full)])
     )
 
 

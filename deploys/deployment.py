@@ -7,7 +7,7 @@ from functools import cached_property
 
 from pyinfra.api import Host
 
-from cluster import orders, readiness, serving
+from cluster import images, orders, readiness, serving
 from cluster.declaration import Wanted
 from cluster.fabric import Fabric
 from cluster.findings import Finding, Level
@@ -88,13 +88,14 @@ class Deployment:
         workers = self.fabric.nodes[1:]
         return [self.own_url, *(f"http://{w.address}:{self.settings.port}" for w in workers)]
 
-    def pulls(self, host: Host) -> bool:
-        """Whether this node shall ask the registry for the image."""
-        if not self.plan.restart and self.settings.pull != "always":
+    @property
+    def pulls(self) -> bool:
+        """Whether the image is to come to a node, or a registry to be asked for it."""
+        if not self.running or self.settings.runtime != "docker":
             return False
-        absent = self.facts[host.name].image is None
-        always = self.settings.pull == "always"
-        return self._docker(host) and (always or absent)
+        found = {name: self.facts[name].image for name in self.wanted.names}
+        restart = self.plan.restart
+        return images.needed(self.settings.image, found, self.settings.pull, restart=restart)
 
     def vocabularies(self, host: Host) -> dict[str, str]:
         """tiktoken files that this node lacks, or holds damaged: name → SHA-256 they must have."""
@@ -112,7 +113,7 @@ class Deployment:
     @property
     def fetches(self) -> bool:
         """Whether anything comes to any node before ranks change."""
-        return any(self.pulls(h) or self.vocabularies(h) for h in self.serving.values())
+        return self.pulls or any(self.vocabularies(h) for h in self.serving.values())
 
     def _docker(self, host: Host) -> bool:
         return self.running and self.settings.runtime == "docker" and host.name in self.specs

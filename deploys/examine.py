@@ -37,4 +37,4 @@ def findings(state: State) -> list[Finding]:
     except Refused as e:
         refused = e.findings
     findings, full = preflight.preflight(made, latency=True)
-    return [*refused, *made.findings, *findings, *preflight.image_differs(full)]
+    return [*refused, *made.findings, *findings, *preflight.image_differs(made, full)]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from pyinfra.api import Host
 
-from cluster import checks, sglang
+from cluster import checks, images, sglang
 from cluster.docker import create
 from cluster.findings import Finding, error, warning
 from cluster.generations import members
@@ -129,9 +129,14 @@ def _fetching(made: Deployment, nodes: list[NodeFacts]) -> Iterator[Finding]:
         )
 
 
-def image_differs(facts: Mapping[str, NodeFacts]) -> Iterator[Finding]:
+def image_differs(made: Deployment, facts: Mapping[str, NodeFacts]) -> Iterator[Finding]:
     """Ranks of different images may not understand each other."""
-    ids = {name: seen.image.id for name, seen in facts.items() if seen.image}
-    if len(set(ids.values())) > 1:
-        said = ", ".join(f"{name}: {id_[7:19]}" for name, id_ in ids.items())
-        yield warning(f"the image is not the same on all nodes ({said})", cure="--data pull=always")
+    settings = made.settings
+    found = ((name, facts[name].image) for name in made.wanted.names if name in facts)
+    there = {name: image for name, image in found if image}
+    wrong = list(images.differing(settings.image, there, settings.pull)) if there else []
+    if settings.pull == "never":
+        yield from wrong
+    elif wrong:
+        said = ", ".join(f"{name}: {images.short(image)}" for name, image in there.items())
+        yield warning(f"the image is not the same on all nodes ({said}): all get the head's")

@@ -8,7 +8,7 @@ from cluster import node
 from facts import shell
 
 # $p climbs to the nearest folder that exists. df -k: macOS knows no -B.
-_CLIMB = """; exists=no writable=no; case $path in (/*) ;; (*) path=$PWD/$path;; esac; p=$path
+CLIMB = """; exists=no writable=no; case $path in (/*) ;; (*) path=$PWD/$path;; esac; p=$path
 while [ ! -e "$p" ]; do p=${p%/*}; p=${p:-/}; done
 [ ! -e "$path" ] || exists=yes; [ ! -w "$path" ] || writable=yes
 printf '%s\\n' "$path" "$exists $writable"; df -Pk "$p"
@@ -19,7 +19,7 @@ class Disk(FactBase[node.Disk]):
     """The file system of `path`, or of its nearest folder that exists."""
 
     def command(self, path: str) -> StringCommand:
-        return shell.joined("path=", shell.path(path), _CLIMB.rstrip())
+        return shell.joined("path=", shell.path(path), CLIMB.rstrip())
 
     def process(self, output: list[str]) -> node.Disk:
         path, flags, _header, usage = output[0], output[1], output[2], output[-1]

@@ -9,6 +9,7 @@ from pyinfra.api import FactBase, StringCommand
 from cluster import node
 from cluster.docker import bounded
 from facts.containers import SECONDS
+from facts.disk import CLIMB, Disk
 from facts.shell import joined, quoted
 
 _VERSION = "import importlib.metadata as m; print(m.version('sglang'))"
@@ -36,6 +37,17 @@ class Image(FactBase[node.Image | None]):
             digests=tuple(seen.get("RepoDigests") or ()),
             size=seen.get("Size", 0),
         )
+
+
+class Room(FactBase[node.Disk]):
+    """The file system on which Docker keeps its images."""
+
+    def command(self) -> StringCommand:
+        info = ("docker", "info", "--format", "{{.DockerRootDir}}")
+        return joined("path=$(", quoted(bounded(SECONDS, *info)), ") || exit", CLIMB.rstrip())
+
+    def process(self, output: list[str]) -> node.Disk:
+        return Disk().process(output)
 
 
 class SglangVersion(FactBase[str | None]):

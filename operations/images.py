@@ -1,51 +1,229 @@
-"""The image on every node."""
+"""One image on every node of the group: the head's, from the registry or from the head."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import gevent
 from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, operation
 
-from cluster.docker import pull
+from cluster import images, node
+from cluster.findings import Refused, error, refuse_errors
+from cluster.images import Delivery
 from cluster.readiness import REPORT_SECONDS
+from facts.images import Image, Room
 from operations import shell
+
+if TYPE_CHECKING:
+    from cluster.diagnosis import Diagnosis
+
+READ_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to bring where.
+
+    + hosts: of the group, the head first
+    + address: the head's, on the fabric
+    + seconds: that a pull or a copy may take
+    """
+
+    image: str
+    pull: str
+    hosts: Mapping[str, Host]
+    address: str
+    seconds: int
+
+    @property
+    def head(self) -> Host:
+        return next(iter(self.hosts.values()))
+
+
+class Failed(Exception):
+    """It has been told why."""
 
 
 @operation()
-def pulled(image: str, needed: bool, seconds: int) -> Generator[FunctionCommand, None, None]:
-    """Pull an image.
+def delivered(order: Order, needed: bool) -> Generator[FunctionCommand, None, None]:
+    """Every node of the group has the head's image; carried out by the head, for all.
 
-    + image: its reference
-    + needed: whether this node lacks it, or is told to ask the registry at every run
-    + seconds: that the pull may take
+    + needed: whether a node lacks it, or the registry is to be asked
     """
     if needed:
-        yield FunctionCommand(_pull, (image, seconds), {})
+        yield FunctionCommand(_deliver, (order,), {})
     else:
-        host.noop(f"{image} is there")
+        host.noop(f"{order.image} is there")
 
 
-def _tick(host: Host, image: str) -> None:
-    begun = time.monotonic()
-    while True:
-        gevent.sleep(REPORT_SECONDS)
-        host.log(f"pulling {image}, {time.monotonic() - begun:.0f} s")
+def _deliver(state: State, host: Host, order: Order) -> bool:
+    try:
+        head = _head(order)
+        found = _images(order, *list(order.hosts.values())[1:])
+        wanted = images.deliveries(order.image, head, found)
+        if lacking := _pull(order, {n: d for n, d in wanted.items() if d.why}):
+            _copy(order, head, lacking)
+        after = _images(order, *order.hosts.values()) if any(d.why for d in wanted.values()) else {}
+        refuse_errors(images.differing(order.image, after) if after else ())
+    except Refused as refused:
+        for finding in refused.findings:
+            host.log_styled(str(finding), fg="red")
+        return False
+    except Failed:
+        return False
+    return True
 
 
-def _pull(state: State, host: Host, image: str, seconds: int) -> bool:
-    ticker = gevent.spawn(_tick, host, image)
-    answer = shell.ask(host, pull(image, seconds), seconds + 30)
-    ticker.kill()
-    if answer.ok:
+def _head(order: Order) -> node.Image:
+    """The head's image, by which all others go."""
+    head = order.head
+    before = _images(order, head)[head.name]
+    if why := images.asks(order.image, before, order.pull):
+        head.log(f"pulling {order.image}: {why}")
+        answer = _fetch(order, head, order.image)
+        if not answer.ok:
+            _tell(head, order, "could not be pulled", answer)
+            raise Failed
+    now = _images(order, head)[head.name]
+    if now is None:
+        raise Refused(error(f"image {order.image} is not there", head.name, "docker image ls"))
+    if pinned := images.pin(order.image, now):
+        head.log(f"{order.image} is {pinned}")
+    return now
+
+
+def _images(order: Order, *hosts: Host) -> dict[str, node.Image | None]:
+    def one(at: Host) -> node.Image | None:
+        answer = shell.ask(at, Image().command(order.image), READ_SECONDS)
+        if not answer.ok:
+            raise Refused(error(f"its image cannot be read: {answer.text[-300:]}", at.name))
+        return Image().process(list(answer.out)) if answer.out else None
+
+    return shell.on_all(hosts, one)
+
+
+def _pull(order: Order, wanted: Mapping[str, Delivery]) -> list[Host]:
+    """Have each node ask the registry for the head's image; those that the head must give it."""
+
+    def one(at: Host) -> bool | None:
+        delivery = wanted[at.name]
+        if not delivery.pull:
+            at.log(f"{order.image}: {delivery.why}; no registry has it")
+            return delivery.copy
+        at.log(f"pulling {delivery.pull}: {delivery.why}")
+        answer = _fetch(order, at, delivery.pull)
+        if answer.ok:
+            return False
+        known = _known(order, answer)
+        if not delivery.copy or (known and known.key in images.NOT_THE_REGISTRY):
+            _tell(at, order, "could not be pulled", answer)
+            return None
+        at.log_styled(f"not from the registry: {_why(known, answer)}", fg="yellow")
         return True
+
+    answers = shell.on_all((order.hosts[name] for name in wanted), one)
+    if None in answers.values():
+        raise Failed
+    return [order.hosts[name] for name, copied in answers.items() if copied]
+
+
+def _fetch(order: Order, at: Host, source: str) -> shell.Answer:
+    def line(seconds: float) -> str:
+        return f"pulling {source}, {seconds:.0f} s"
+
+    with _ticking(at, line):
+        words = images.fetch(order.image, source, order.seconds)
+        return shell.ask(at, words, order.seconds + 30)
+
+
+def _copy(order: Order, head: node.Image, hosts: list[Host]) -> None:
+    """From the head to these nodes, all at once, over the fabric."""
+    from operations.carry import Way, way  # most runs copy nothing
+
+    _room(order, head, hosts)
+
+    def one(at: Host, opened: Way) -> bool:
+        folder, begun = opened.keys[at.name].folder, time.monotonic()
+        at.log(f"{order.image} comes from {order.head.name}, over {order.address}")
+
+        def line(seconds: float) -> str:
+            told = shell.ask(at, images.progress(folder), 20)
+            came = images.arrived(told.out[-1]) if told.out else 0
+            return (
+                f"{came / 2**30:.1f} of {head.size / 2**30:.1f} GiB from {order.head.name}, "
+                f"{came / 2**20 / seconds:.0f} MiB/s"
+            )
+
+        words = images.copy(order.image, opened.ssh(at.name), folder, order.seconds)
+        with _ticking(at, line):
+            answer = shell.ask(at, words, order.seconds + 30)
+        if answer.ok:
+            at.log(f"{order.image} came in {time.monotonic() - begun:.0f} s")
+        else:
+            _tell(at, order, f"could not be copied from {order.head.name}", answer)
+        return answer.ok
+
+    named = {at.name: at for at in hosts}
+    with way(order.head, named, order.address, order.seconds) as opened:
+        answers = shell.on_all(hosts, lambda at: one(at, opened))
+    if not all(answers.values()):
+        raise Failed
+
+
+def _room(order: Order, head: node.Image, hosts: list[Host]) -> None:
+    """Refused where an archive of the image, or its layers, would fill a disk."""
+    times = dict.fromkeys((h.name for h in hosts), images.LOAD_ROOM)
+    times[order.head.name] = images.SAVE_ROOM
+
+    def one(at: Host) -> node.Disk | None:
+        answer = shell.ask(at, Room().command(), READ_SECONDS)
+        return Room().process(list(answer.out)) if answer.ok and answer.out else None
+
+    seen = shell.on_all((order.head, *hosts), one)
+    found = [
+        images.too_small(order.image, name, disk.path, head.size * times[name], disk.free)
+        for name, disk in seen.items()
+        if disk
+    ]
+    if wrong := [finding for finding in found if finding]:
+        raise Refused(*wrong)
+
+
+def _known(order: Order, answer: shell.Answer) -> Diagnosis | None:
     from cluster.diagnosis import docker_error  # a converged run does without
 
-    known = docker_error(answer.text, image)
-    why = f"{known.cause} -> {known.cure}" if known else answer.text[-500:]
-    host.log_styled(f"{image} could not be pulled: {why}", fg="red")
+    return docker_error(answer.text, order.image)
+
+
+def _why(known: Diagnosis | None, answer: shell.Answer) -> str:
+    return known.cause if known else answer.text[-500:].strip() or "no answer in time"
+
+
+def _tell(at: Host, order: Order, what: str, answer: shell.Answer) -> None:
+    known = _known(order, answer)
+    cure = f" -> {known.cure}" if known else ""
+    at.log_styled(f"{order.image} {what}: {_why(known, answer)}{cure}", fg="red")
     if known:
-        host.log(f"  {known.evidence}")
-    return False
+        at.log(f"  {known.evidence}")
+
+
+@contextmanager
+def _ticking(at: Host, line: Callable[[float], str]) -> Iterator[None]:
+    """A progress line every REPORT_SECONDS, while something takes long."""
+    begun = time.monotonic()
+
+    def tick() -> None:
+        while True:
+            gevent.sleep(REPORT_SECONDS)
+            at.log(line(time.monotonic() - begun))
+
+    ticker = gevent.spawn(tick)
+    try:
+        yield
+    finally:
+        ticker.kill()

@@ -1,0 +1,162 @@
+"""Every node of a group ends on one image, the head's: what brings it to each node, and the words.
+
+The head asks the registry for the reference, and what it gets is what the group runs: the others
+ask for that by its digest, so a tag that moves meanwhile can't split them. A node that the registry
+does not serve gets it from the head.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from cluster.docker import bounded, pull
+from cluster.findings import Finding, error
+from cluster.node import Image
+
+Words = tuple[str, ...]
+Images = Mapping[str, Image | None]
+# What no other source of the image would mend.
+NOT_THE_REGISTRY = frozenset({"disk-full", "docker-denied", "docker-stopped", "docker-missing"})
+# `docker load` unpacks the whole archive before it makes layers of it: moby 28.3,
+# image/tarexport/load.go; `docker save` on the sending side writes one (save.go).
+LOAD_ROOM, SAVE_ROOM = 2, 1
+_PULL_AS = 'docker pull --quiet "$1" && docker tag "$1" "$2"'
+# $1: a folder in memory for what is told meanwhile; $2: the image; the rest asks for it.
+# Either end may fail first and break the other, so both are told.
+_COPY = """
+folder=$1 image=$2; shift 2
+{ "$@" docker save "$image" 2>"$folder/sender"; echo $? >"$folder/sent"; } |
+  LC_ALL=C dd bs=1M status=progress 2>"$folder/progress" |
+  docker load --quiet >"$folder/loaded" 2>&1
+loaded=$? sent=$(cat "$folder/sent")
+[ "$loaded$sent" = 00 ] || { tail -n 3 "$folder/loaded" "$folder/sender" >&2; exit 1; }
+"""
+_PROGRESS = """[ ! -r "$1/progress" ] || tr '\\r' '\\n' <"$1/progress" | tail -n 1"""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """How a node gets the head's image; with neither `pull` nor `copy` it has it.
+
+    + pull: what it asks the registry for; "" where it need not ask
+    + copy: whether the head can give it, where the registry does not
+    + why: what it has instead
+    """
+
+    pull: str = ""
+    copy: bool = False
+    why: str = ""
+
+
+def asks(reference: str, head: Image | None, pull: str) -> str:
+    """Why the head asks the registry, "" where it does not. A digest never means another image."""
+    if pull == "never":
+        return ""
+    if head is None:
+        return "it is not there"
+    return "pull = 'always'" if pull == "always" and "@" not in reference else ""
+
+
+def needed(reference: str, images: Images, pull: str, *, restart: bool) -> bool:
+    """Whether anything is to be asked or brought.
+
+    + images: of the group, the head's first
+    + restart: whether the group is about to; what runs needs no image by its name
+    """
+    if pull == "never":
+        return False
+    ids = {image.id if image else "" for image in images.values()}
+    absent, moved = restart and "" in ids, len(ids - {""}) > 1
+    return absent or moved or (pull == "always" and "@" not in reference)
+
+
+def deliveries(reference: str, head: Image, others: Images) -> dict[str, Delivery]:
+    """What brings each of the others the image that the head has."""
+    return {node: _delivery(reference, head, image) for node, image in others.items()}
+
+
+def _delivery(reference: str, head: Image, own: Image | None) -> Delivery:
+    if own is not None and own.id == head.id:
+        return Delivery()
+    why = f"it has {short(own)}, the head {short(head)}" if own else "it is not there"
+    # What was named by a digest can't be called so again once it is copied.
+    return Delivery(pin(reference, head), "@" not in reference, why)
+
+
+def pin(reference: str, image: Image) -> str:
+    """repository@digest that means this image at its registry; "" where it was made here."""
+    wanted = repository(reference)
+    return next((d for d in image.digests if repository(d) == wanted), "")
+
+
+def repository(reference: str) -> str:
+    """Without tag and digest, as Docker itself shortens it."""
+    name = re.sub(r"(@.*|:[^/]*)$", "", reference.partition("@")[0])
+    name = re.sub(r"^(index\.)?docker\.io/", "", name)
+    return name.removeprefix("library/")
+
+
+def differing(reference: str, images: Images, pull: str = "") -> Iterator[Finding]:
+    """A node whose image is not the head's, which none may be when ranks are made of it.
+
+    + images: of the group, the head's first
+    + pull: "never" where that is why it stays so
+    """
+    (first, head), *others = images.items()
+    because = ", and pull = 'never'" if pull == "never" else ""
+    for node, image in others:
+        if head and image and image.id != head.id:
+            yield error(
+                f"image {reference} is {short(image)} here and {short(head)} on {first}{because}",
+                node,
+                "--data pull=missing gives it the head's"
+                if because
+                else "docker info --format '{{.Driver}}' on both: two kinds of image store name "
+                f"one image differently; else docker image rm -f {reference} on {node}",
+            )
+        elif head and not image:
+            yield error(f"image {reference} is not there", node, f"docker pull {reference} on it")
+
+
+def short(image: Image | None) -> str:
+    return image.id.removeprefix("sha256:")[:12] if image else "none"
+
+
+def fetch(reference: str, source: str, seconds: int) -> Words:
+    """Pull `source`, and call it by the reference."""
+    if source == reference:
+        return pull(reference, seconds)
+    return bounded(seconds, "sh", "-c", _PULL_AS, "sh", source, reference)
+
+
+def copy(reference: str, ssh: Words, folder: str, seconds: int) -> Words:
+    """On a node: load the image that `docker save` sends at the other end of `ssh`.
+
+    + folder: in memory; `progress` reads there
+    """
+    return bounded(seconds, "sh", "-c", _COPY, "sh", folder, reference, *ssh)
+
+
+def progress(folder: str) -> Words:
+    """On a node: the last line of dd while `copy` runs."""
+    return bounded(10, "sh", "-c", _PROGRESS, "sh", folder)
+
+
+def arrived(line: str) -> int:
+    """Bytes that dd's line tells of."""
+    found = re.match(r"(\d+) bytes", line)
+    return int(found[1]) if found else 0
+
+
+def too_small(reference: str, node: str, root: str, needed: int, free: int) -> Finding | None:
+    """Docker's folder has no room for an archive of the image, and its layers."""
+    if needed <= free:
+        return None
+    return error(
+        f"{root}: {needed / 2**30:.1f} GiB needed to copy image {reference}, "
+        f"{free / 2**30:.1f} GiB free",
+        node,
+        f"df -h {root}; docker system df; docker image prune",
+    )

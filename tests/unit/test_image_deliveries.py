@@ -1,0 +1,150 @@
+"""One image for every node: who asks the registry for what, and who gets it from the head."""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster import images
+from cluster.images import Delivery
+from cluster.node import Image
+
+TAG = "lmsysorg/sglang:spark"
+PIN = f"lmsysorg/sglang@sha256:{'d' * 64}"
+
+
+def image(letter: str, *digests: str) -> Image:
+    return Image(TAG, f"sha256:{letter * 64}", digests)
+
+
+OLD, NEW, BUILT = image("a"), image("b", PIN), image("c")
+
+
+@pytest.mark.parametrize(
+    ("reference", "head", "pull", "why"),
+    [
+        pytest.param(TAG, None, "missing", "it is not there", id="absent"),
+        pytest.param(TAG, None, "always", "it is not there", id="absent, always"),
+        pytest.param(TAG, None, "never", "", id="absent, never"),
+        pytest.param(TAG, OLD, "missing", "", id="there"),
+        pytest.param(TAG, OLD, "always", "pull = 'always'", id="there, always"),
+        pytest.param(PIN, NEW, "always", "", id="a digest never means another image"),
+        pytest.param(PIN, None, "missing", "it is not there", id="a digest, absent"),
+    ],
+)
+def test_what_the_head_asks_the_registry_for(
+    reference: str, head: Image | None, pull: str, why: str
+) -> None:
+    assert images.asks(reference, head, pull) == why
+
+
+@pytest.mark.parametrize("restart", [True, False])
+@pytest.mark.parametrize(
+    ("found", "pull", "needed"),
+    [
+        pytest.param([NEW, NEW], "missing", (False, False), id="the same"),
+        pytest.param([NEW], "missing", (False, False), id="one node"),
+        pytest.param([NEW, OLD, NEW], "missing", (True, True), id="one differs"),
+        pytest.param([NEW, OLD], "never", (False, False), id="differs, never"),
+        pytest.param([NEW, NEW], "always", (True, True), id="always"),
+        pytest.param([NEW, None], "missing", (True, False), id="a worker lacks it"),
+        pytest.param([None, None], "missing", (True, False), id="all lack it"),
+        pytest.param([None, None], "never", (False, False), id="all lack it, never"),
+    ],
+)
+def test_a_group_that_is_as_wanted_asks_nothing(
+    found: list[Image | None], pull: str, needed: tuple[bool, bool], restart: bool
+) -> None:
+    named = {f"spark-{i}": seen for i, seen in enumerate(found)}
+    assert images.needed(TAG, named, pull, restart=restart) is needed[not restart]
+
+
+@pytest.mark.parametrize(
+    ("reference", "head", "own", "delivery"),
+    [
+        pytest.param(TAG, NEW, NEW, Delivery(), id="has it"),
+        pytest.param(TAG, NEW, None, Delivery(PIN, True, "it is not there"), id="lacks it"),
+        pytest.param(
+            TAG,
+            NEW,
+            OLD,
+            Delivery(PIN, True, "it has aaaaaaaaaaaa, the head bbbbbbbbbbbb"),
+            id="the tag moved",
+        ),
+        pytest.param(TAG, BUILT, None, Delivery("", True, "it is not there"), id="built here"),
+        pytest.param(
+            PIN, NEW, None, Delivery(PIN, False, "it is not there"), id="a digest is not copied"
+        ),
+    ],
+)
+def test_what_brings_a_worker_the_heads_image(
+    reference: str, head: Image, own: Image | None, delivery: Delivery
+) -> None:
+    told = images.deliveries(reference, head, {"spark-1": own, "spark-2": head})
+    assert told == {"spark-1": delivery, "spark-2": Delivery()}
+
+
+@pytest.mark.parametrize(
+    ("reference", "repository"),
+    [
+        pytest.param("lmsysorg/sglang:spark", "lmsysorg/sglang", id="tag"),
+        pytest.param("docker.io/lmsysorg/sglang", "lmsysorg/sglang", id="Docker Hub's name"),
+        pytest.param("docker.io/library/busybox:1", "busybox", id="library"),
+        pytest.param("tb:5443/team/sglang:spark", "tb:5443/team/sglang", id="port"),
+        pytest.param("tb:5443/sglang", "tb:5443/sglang", id="port, no tag"),
+        pytest.param(PIN, "lmsysorg/sglang", id="digest"),
+        pytest.param(f"a/b:1@sha256:{'d' * 64}", "a/b", id="tag and digest"),
+    ],
+)
+def test_the_repository_of_a_reference(reference: str, repository: str) -> None:
+    assert images.repository(reference) == repository
+
+
+def test_a_digest_of_another_repository_pins_nothing() -> None:
+    mirrored = image("a", f"tb:5443/team/sglang@sha256:{'e' * 64}", PIN)
+    assert images.pin(TAG, mirrored) == PIN
+    assert images.pin("ghcr.io/other/sglang:1", mirrored) == ""
+
+
+@pytest.mark.parametrize(
+    ("found", "pull", "words"),
+    [
+        pytest.param([NEW, NEW, NEW], "", [], id="the same"),
+        pytest.param(
+            [NEW, NEW, OLD],
+            "never",
+            [
+                f"spark-2: image {TAG} is aaaaaaaaaaaa here and bbbbbbbbbbbb on spark-0, and "
+                "pull = 'never' -> --data pull=missing gives it the head's"
+            ],
+            id="differs, never",
+        ),
+        pytest.param(
+            [NEW, None],
+            "",
+            [f"spark-1: image {TAG} is not there -> docker pull {TAG} on it"],
+            id="absent",
+        ),
+    ],
+)
+def test_two_images_in_one_group_are_refused(
+    found: list[Image | None], pull: str, words: list[str]
+) -> None:
+    named = {f"spark-{i}": seen for i, seen in enumerate(found)}
+    assert [str(f) for f in images.differing(TAG, named, pull)] == words
+
+
+@pytest.mark.parametrize(
+    ("line", "count"),
+    [
+        pytest.param("39845888 bytes (40 MB, 38 MiB) copied, 1 s, 39.8 MB/s", 39845888, id="dd"),
+        pytest.param("", 0, id="nothing yet"),
+    ],
+)
+def test_what_has_arrived(line: str, count: int) -> None:
+    assert images.arrived(line) == count
+
+
+def test_room_for_an_archive() -> None:
+    assert images.too_small(TAG, "spark-1", "/var/lib/docker", 5, 5) is None
+    told = str(images.too_small(TAG, "spark-1", "/mnt/docker", 2**31, 2**30))
+    assert told.startswith("spark-1: /mnt/docker: 2.0 GiB needed to copy image")
