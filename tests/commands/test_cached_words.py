@@ -1,0 +1,59 @@
+"""The command that looks for every model at once, run by a real shell on made folders."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from facts.cached import CachedModels
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A cache with one model whole, one begun, and a folder that nobody asks for."""
+    hub = tmp_path / "hf cache" / "hub"
+    whole = hub / "models--org--whole"
+    snapshot = whole / "snapshots" / "c0ffee"
+    snapshot.mkdir(parents=True)
+    (whole / "refs").mkdir()
+    (whole / "refs" / "main").write_text("c0ffee")
+    (snapshot / "config.json").write_text("{}")
+    (snapshot / "model.safetensors").write_bytes(b"x" * 30)
+    begun = hub / "models--org--begun" / "blobs"
+    begun.mkdir(parents=True)
+    (begun / "aa.incomplete").write_bytes(os.urandom(1 << 20))
+    (hub / "models--org--other" / "blobs").mkdir(parents=True)
+    return tmp_path
+
+
+def seen(home: Path, shell: str, *models: str, cache: str = "~/hf cache") -> dict[str, bool]:
+    """Model → whether it is whole."""
+    command = CachedModels().command(models, cache)
+    done = subprocess.run(
+        [shell, "-c", command.get_raw_value()],
+        env={"PATH": os.environ["PATH"], "HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    found = CachedModels().process(done.stdout.splitlines())
+    return {model: weights.complete for model, weights in found.items()}
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_every_model_has_its_own_answer(home: Path, shell: str) -> None:
+    asked = ("org/absent", "org/whole", "org/gone", "org/begun")
+    assert seen(home, shell, *asked) == {"org/whole": True, "org/begun": False}
+
+
+def test_a_cache_that_is_not_there_has_nothing(home: Path) -> None:
+    assert seen(home, "sh", "org/whole", cache="/no/such") == {}
+
+
+def test_a_models_name_is_one_word(home: Path) -> None:
+    assert seen(home, "sh", "org/$(touch x); 'y", "org/whole") == {"org/whole": True}
+    assert not (home / "x").exists()
