@@ -1,0 +1,16 @@
+"""Close every node but for SSH, its peers and the networks that may ask the API; with ufw.
+
+pyinfra -y inventories/spark.py deploys/firewall.py
+pyinfra -y inventories/spark.py deploys/firewall.py --data 'api_networks=["192.168.1.0/24"]'
+pyinfra -y inventories/spark.py deploys/firewall.py --data firewall=absent
+
+Each node puts its firewall back by itself unless a new SSH connection gets in after the change.
+"""
+
+from pyinfra import host
+
+from deploys.firewall_plan import plan
+from deploys.once import once
+from operations import firewall
+
+firewall.changed(name="Firewall", change=once(host.state, plan)[host.name])

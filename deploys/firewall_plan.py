@@ -1,0 +1,104 @@
+"""From an inventory to each node's change of its firewall. Once for the whole cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyinfra import logger
+from pyinfra.api import Host, State
+
+from cluster import declaration
+from cluster.declaration import Wanted
+from cluster.fabric import choose
+from cluster.findings import Finding, Level, Refused, error, refuse_errors
+from cluster.firewall import Change, Place, absence, changes, peer_addresses, problems, rules
+from cluster.ufw import Ufw
+from deploys import declared, gather
+from deploys.converge import wishes
+from facts.firewall import UfwState
+from operations import shell
+
+READ_SECONDS = 60
+
+
+def plan(state: State) -> dict[str, Change]:
+    """Node name → its change, for every host of the run; told, or Refused as a whole."""
+    everyone = declared.hosts(state.inventory)
+    wanted = declaration.wanted([declared.declared(host) for host in everyone])
+    hosts = {host.name: host for host in everyone if state.is_host_in_limit(host)}
+    if wanted.common.firewall == "present":
+        _refuse_limit(wanted, hosts)
+    seen = _read(hosts)
+    places = _places(wanted, hosts)
+    made = {name: _one(seen[name], places[name], wanted) for name in hosts}
+    _tell(made)
+    return {name: one.change for name, one in made.items()}
+
+
+@dataclass(frozen=True)
+class _One:
+    change: Change
+    findings: tuple[Finding, ...]
+
+
+def _one(seen: Ufw, place: Place, wanted: Wanted) -> _One:
+    settings = wanted.common
+    if settings.firewall == "absent":
+        return _One(*absence(seen, place, settings.group))
+    ours = rules(seen, place, settings)
+    found = tuple(dict.fromkeys(problems(seen, ours, place, settings)))
+    return _One(changes(seen, ours, settings.group), found)
+
+
+def _places(wanted: Wanted, hosts: dict[str, Host]) -> dict[str, Place]:
+    facts = gather.light(hosts, wanted)
+    if wanted.common.firewall == "absent":
+        return {name: Place(facts[name], {}, head=False) for name in hosts}
+    fabric = choose([facts[name] for name in wanted.names], wishes(wanted))
+    peers = peer_addresses(facts, fabric)
+    return {
+        name: Place(facts[name], peers if name in wanted.names else {}, head=name == wanted.head)
+        for name in hosts
+    }
+
+
+def _refuse_limit(wanted: Wanted, hosts: dict[str, Host]) -> None:
+    if left_out := [name for name in wanted.names if name not in hosts]:
+        raise Refused(
+            error(
+                f"--limit leaves out {', '.join(left_out)}: each node's rules name the others",
+                cure="run without --limit",
+            )
+        )
+
+
+def _read(hosts: dict[str, Host]) -> dict[str, Ufw]:
+    fact = UfwState()
+    answers = shell.on_all(hosts.values(), lambda h: shell.ask(h, fact.command(), READ_SECONDS))
+    refuse_errors(
+        _unread(name, answer) for name, answer in answers.items() if not answer.ok or not answer.out
+    )
+    return {name: fact.process(list(answer.out)) for name, answer in answers.items()}
+
+
+def _unread(node: str, answer: shell.Answer) -> Finding:
+    if "sudo" in answer.text:
+        return error(
+            f"ufw needs root, and sudo does not give it without a password ({answer.text[-200:]})",
+            node,
+            "allow the login sudo without a password, or set _sudo = True and _sudo_password "
+            "for this run: pyinfra --sudo --use-sudo-password",
+        )
+    return error(f"its firewall could not be read: {answer.text[-300:]}", node, "sudo ufw status")
+
+
+def _tell(made: dict[str, _One]) -> None:
+    """Findings, and each line of the plan; Refused where there is an error."""
+    findings = [finding for one in made.values() for finding in one.findings]
+    refuse_errors(findings)
+    for finding in findings:
+        if finding.level is Level.WARNING:
+            logger.warning(f"    warning: {finding}")
+    for name, one in made.items():
+        for line in one.change.lines() or ("its firewall is as wanted",):
+            logger.info(f"    plan: {name}: {line}")

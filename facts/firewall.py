@@ -1,0 +1,116 @@
+"""ufw: whether it is on, its rules, and how SSH comes in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import ip_address
+
+from pyinfra.api import FactBase, StringCommand
+
+from cluster.ufw import ANY, Login, Rule, Ufw
+from facts.shell import quoted
+
+# Root, as the inventory gives it: by pyinfra's own _sudo, or by sudo without a password.
+AS_ROOT = '[ "$(id -u)" = 0 ] || exec sudo -n -- sh -c "$@"; exec sh -c "$@"'
+
+# The tuples are ufw's own record of its rules, with every name of an application resolved to its
+# ports (ufw 0.36, backend_iptables.py: _write_rules). sudo hides SSH_CONNECTION: a parent has it.
+_READ = r"""
+PATH=$PATH:/usr/sbin:/sbin LC_ALL=C; export PATH LC_ALL
+if command -v ufw >/dev/null; then
+  status=$(timeout 20 ufw status) || exit
+  printf '%s\n' "$status" | sed -n 's/^Status: /status /p'
+  sed -n 's/^DEFAULT_INPUT_POLICY="*\([A-Z]*\).*/incoming \1/p' /etc/default/ufw
+  sed -n 's/^### tuple ### /rule 4 /p' /etc/ufw/user.rules
+  sed -n 's/^### tuple ### /rule 6 /p' /etc/ufw/user6.rules
+else echo missing; fi
+at=$$
+while [ "${at:-1}" -gt 1 ]; do
+  came=$(tr '\0' '\n' </proc/$at/environ | sed -n 's/^SSH_CONNECTION=/login /p')
+  [ -z "$came" ] || { printf '%s\n' "$came"; break; }
+  at=$(sed -n 's/^PPid:[^0-9]*//p' /proc/$at/status)
+done
+sshd -T 2>/dev/null | grep '^port '
+ss -Hltn | sed 's/^/listen /'
+""".strip()
+
+
+def as_root(script: str, *arguments: str) -> tuple[str, ...]:
+    """A shell script's words, run by root."""
+    return ("sh", "-c", AS_ROOT, "sh", script, "sh", *arguments)
+
+
+class UfwState(FactBase[Ufw]):
+    """ufw with its rules, sshd's ports and the login's own connection; needs root."""
+
+    def command(self) -> StringCommand:
+        return quoted(("timeout", "40", *as_root(_READ)))
+
+    def process(self, output: list[str]) -> Ufw:
+        lines = [line.split() for line in output if line.strip()]
+        said: dict[str, list[str]] = {words[0]: words[1:] for words in lines}
+        ports = {int(words[1]) for words in lines if words[0] == "port"}
+        return Ufw(
+            installed="missing" not in said,
+            active=said.get("status") == ["active"],
+            incoming=(said.get("incoming") or ["DROP"])[0],
+            rules=tuple(_rules(lines)),
+            ssh_ports=tuple(sorted(ports & set(_listening(lines)))),
+            login=_login(said.get("login", [])),
+        )
+
+
+def _login(words: list[str]) -> Login | None:
+    """SSH_CONNECTION: the client's address and port, then the server's."""
+    if len(words) != 4:
+        return None
+    client, _, server, port = words
+    return Login(_plain(client), _plain(server), int(port))
+
+
+def _plain(address: str) -> str:
+    """Without an IPv6 zone; IPv4 that a socket of both kinds took stays IPv4."""
+    seen = ip_address(address.partition("%")[0])
+    return str(getattr(seen, "ipv4_mapped", None) or seen)
+
+
+def _listening(lines: list[list[str]]) -> Iterator[int]:
+    """Ports that others can reach; an sshd's forwarded ports on loopback are none."""
+    for words in lines:
+        if words[0] == "listen" and len(words) > 4:
+            address, _, port = words[4].rpartition(":")
+            if not address.startswith(("127.", "[::1]")):
+                yield int(port)
+
+
+def _rules(lines: list[list[str]]) -> Iterator[Rule]:
+    for words in lines:
+        if words[0] == "rule" and (rule := _rule(words[2:], v6=words[1] == "6")):
+            yield rule
+
+
+def _rule(words: list[str], *, v6: bool) -> Rule | None:
+    """ACTION PROTO DPORT DST SPORT SRC [DAPP SAPP] in|out[_INTERFACE] [comment=HEX]; None for
+    what goes out or through."""
+    comment = ""
+    if words[-1].startswith("comment="):
+        comment = bytes.fromhex(words.pop().removeprefix("comment=")).decode(errors="replace")
+    action, protocol, port, target, source_port, source, *_, way = words
+    direction, _, interface = way.partition("_")
+    if direction != "in" or "!" in way or action.startswith("route:"):
+        return None
+    return Rule(
+        action=action.partition("_")[0],
+        protocol=protocol,
+        port=port,
+        source=_anywhere(source),
+        target=_anywhere(target),
+        source_port=source_port,
+        interface=interface,
+        v6=v6,
+        comment=comment,
+    )
+
+
+def _anywhere(network: str) -> str:
+    return ANY if network in ("0.0.0.0/0", "::/0") else network

@@ -1,0 +1,142 @@
+"""Tell ufw a change, without ever cutting SSH: the node itself takes it back unless called off."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+
+import gevent
+from paramiko import SSHException
+from pyinfra import host
+from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
+from pyinfra.api.exceptions import ConnectError
+
+from cluster.firewall import Change
+from facts.firewall import as_root
+from operations import shell
+
+# Until a node takes the change back by itself, from its beginning.
+REVERT_SECONDS = 60
+# A new SSH connection; sshd answers within one, unless it looks up names in vain.
+LOGIN_SECONDS = 15
+# Between the last try and the node's own timer.
+MARGIN = 3
+UNTOUCHED = "nothing was changed"
+
+# Files that are the firewall's whole state, kept beside the script that puts them back. The folder
+# is the decision: whoever renames it, the timer or the caller, has it.
+_REVERT = r"""
+PATH=$PATH:/usr/sbin:/sbin
+kept=/run/spark-serving-firewall
+mv -T "$kept" "$kept.$$" 2>/dev/null || exit 3
+cd "$kept.$$" || exit
+[ -e active ] || ufw --force disable
+cp -p user.rules user6.rules ufw.conf /etc/ufw/
+cp -p ufw /etc/default/ufw
+[ ! -e active ] || ufw reload || ufw --force disable
+rm -rf "$kept.$$"
+systemctl stop spark-serving-firewall.timer 2>/dev/null
+exit 0
+""".strip()
+
+# Each line of stdin: ufw's arguments, a tab between. $1: seconds, $2: the script that undoes.
+_APPLY = r"""
+PATH=$PATH:/usr/sbin:/sbin LC_ALL=C; export PATH LC_ALL
+kept=/run/spark-serving-firewall
+mkdir -m 700 "$kept" || { echo "nothing was changed: another run is at it ($kept)" >&2; exit 4; }
+cp -p /etc/ufw/user.rules /etc/ufw/user6.rules /etc/ufw/ufw.conf /etc/default/ufw "$kept/" &&
+printf '%s\n' "$2" >"$kept/undo" &&
+{ ! timeout 20 ufw status | grep -q '^Status: active' || : >"$kept/active"; } &&
+systemd-run --quiet --collect --unit=spark-serving-firewall --on-active="$1" \
+  --timer-property=AccuracySec=100ms /bin/sh "$kept/undo" ||
+  { rm -rf "$kept"; echo "nothing was changed: it could not be made to come undone" >&2; exit 5; }
+set -f; IFS=$(printf '\t')
+while IFS= read -r line; do
+  [ -d "$kept" ] || { echo "taken back: it took longer than $1 s" >&2; exit 6; }
+  timeout 20 ufw $line </dev/null >&2 || { echo "ufw $line" >&2; exit 7; }
+done
+""".strip()
+
+_KEEP = r"""
+kept=/run/spark-serving-firewall
+mv -T "$kept" "$kept.$$" || exit
+rm -rf "$kept.$$"
+systemctl stop spark-serving-firewall.timer 2>/dev/null
+exit 0
+""".strip()
+
+
+# Nothing of a change is kept any more.
+_TAKEN_BACK = 'for it in /run/spark-serving-firewall*; do [ ! -e "$it" ] || exit 1; done'
+
+
+@operation()
+def changed(
+    change: Change, seconds: int = REVERT_SECONDS
+) -> Generator[FunctionCommand, None, None]:
+    """Change ufw's rules, and prove that a new SSH connection gets in afterwards.
+
+    + change: what ufw is told
+    + seconds: after which the node puts the firewall back as it was, if no connection got in
+    """
+    if change:
+        yield FunctionCommand(_change, (change, seconds), {})
+    else:
+        host.noop("ufw is as wanted")
+
+
+def _change(state: State, host: Host, change: Change, seconds: int) -> bool:
+    until = time.monotonic() + seconds
+    # A connection that the change itself cut says nothing: half of the time is for the proof.
+    half = seconds // 2
+    words = ("timeout", str(half), *as_root(_APPLY, str(seconds), _REVERT))
+    told = shell.ask(host, words, half + 1, stdin=_lines(change))
+    if UNTOUCHED in told.text:
+        host.log_styled(told.text[-500:], fg="red")
+        return False
+    if not told.ok and not told.lost:
+        return _undo(host, f"ufw refused: {told.text[-500:]}", until)
+    left = max(MARGIN, until - time.monotonic() - MARGIN)
+    if why := fresh_login(host, min(LOGIN_SECONDS, left)):
+        return _undo(host, f"a new SSH connection did not get in ({why})", until)
+    if not shell.ask(host, as_root(_KEEP), 20).ok:
+        return _undo(host, f"no new SSH connection got in within {seconds} s", until)
+    host.log("a new SSH connection got in: the change stays")
+    return True
+
+
+def _lines(change: Change) -> str:
+    return "".join("\t".join(words) + "\n" for words in change.commands())
+
+
+def fresh_login(host: Host, seconds: float = LOGIN_SECONDS) -> str:
+    """Why a new connection to the node fails, beside the one that there is; "" where it works."""
+    connector = type(host.connector)(host.state, host)
+    try:
+        with gevent.Timeout(seconds, TimeoutError(f"no answer in {seconds:.0f} s")):
+            connector.connect()
+            ok, output = connector.run_shell_command(StringCommand("true"), False, False)
+        return "" if ok else output.output
+    except (OSError, EOFError, SSHException, ConnectError) as e:
+        return str(e) or type(e).__name__
+    finally:
+        if client := getattr(connector, "client", None):
+            client.close()
+
+
+def _undo(host: Host, why: str, until: float) -> bool:
+    """Have the node take the change back, now or by its own timer; always False."""
+    shell.ask(host, as_root(_REVERT), 10)
+    while lost := fresh_login(host) or _unfinished(host):
+        if time.monotonic() > until + LOGIN_SECONDS:
+            host.log_styled(f"{why}; and none gets in now: {lost}", fg="red")
+            return False
+        gevent.sleep(1)
+    host.log_styled(f"{why}; the firewall is as it was, SSH gets in", fg="red")
+    return False
+
+
+def _unfinished(host: Host) -> str:
+    """Why the change cannot be said to be taken back yet, "" where it is."""
+    done = shell.ask(host, ("sh", "-c", _TAKEN_BACK), 20)
+    return "" if done.ok else done.text or "the node is still at it"
