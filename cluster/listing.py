@@ -87,6 +87,8 @@ class Place:
     + here: it is the machine that made this listing
     + ssh: None for one that is not reached by SSH
     + revision, weights: commit and folder of the model that runs, "" where not known
+    + rank, runtime: in the light listing, what its rank is called by the settings, and how it runs;
+      "" for a node that serves nothing
     """
 
     name: str
@@ -94,6 +96,8 @@ class Place:
     ssh: Ssh | None
     revision: str = ""
     weights: str = ""
+    rank: str = ""
+    runtime: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +110,7 @@ class Listing:
     + model: the one that the settings name; what runs is in `ranks`, rank order
     + revision: of the weights that run, "" where no node tells it
     + tokenizer: the folder of the weights that run, where it lies on this very machine, else ""
+    + api_key_file: here, with the key that the API wants; "" where it wants none. Never the key
     + notes: what could not be read
     """
 
@@ -122,6 +127,7 @@ class Listing:
     ranks: tuple[Running, ...] = ()
     nodes: tuple[Place, ...] = ()
     catalogue: tuple[Entry, ...] = field(default_factory=lambda: entries())
+    api_key_file: str = ""
     notes: tuple[str, ...] = ()
 
 
@@ -133,6 +139,7 @@ def listing(
     ranks: Mapping[str, Rank],
     *,
     light: bool = False,
+    api_key_file: str = "",
     notes: tuple[str, ...] = (),
 ) -> Listing:
     """The document of what these nodes and their ranks (by node, rank order) say."""
@@ -151,6 +158,7 @@ def listing(
         tokenizer=next((place.weights for place in nodes if place.here and place.weights), ""),
         ranks=runs,
         nodes=nodes,
+        api_key_file=api_key_file,
         notes=notes,
     )
 

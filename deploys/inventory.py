@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -10,11 +11,12 @@ from pyinfra.api import Host, State
 from pyinfra_cli.inventory import make_inventory  # type: ignore[import-untyped]
 
 from cluster import declaration, listing, models
+from cluster.declaration import Wanted
 from cluster.feasible import feasible
 from cluster.listing import Place, Ssh
 from cluster.node import Rank, Weights
 from cluster.settings import Settings
-from cluster.spec import label
+from cluster.spec import label, rank_name
 from deploys import declared, gather, running
 from deploys.converge import begin
 from deploys.deployment import Deployment
@@ -53,6 +55,7 @@ def full(state: State) -> listing.Listing:
         running.reached(head, launch),
         places,
         ranks,
+        api_key_file=_file(made.settings.api_key_file),
         notes=tuple(map(str, gather.unreadable(made.facts))),
     )
 
@@ -70,9 +73,21 @@ def _light(inventory: str) -> listing.Listing:
     wanted = declaration.wanted([declared.declared(host) for host in hosts])
     settings = wanted.common
     head = next(host for host in hosts if host.name == wanted.head)
-    places = tuple(Place(name=h.name, here=_local(h), ssh=_ssh(h)) for h in hosts)
+    places = tuple(_declared_place(h, wanted) for h in hosts)
     url = running.reached(head, _declared(settings))
-    return listing.listing(settings, models.find(settings.model), url, places, {}, light=True)
+    key_file = _file(settings.api_key_file)
+    return listing.listing(
+        settings, models.find(settings.model), url, places, {}, light=True, api_key_file=key_file
+    )
+
+
+def _declared_place(host: Host, wanted: Wanted) -> Place:
+    there = Place(name=host.name, here=_local(host), ssh=_ssh(host))
+    if host.name not in wanted.nodes:
+        return there
+    settings = wanted.nodes[host.name]
+    rank = rank_name(wanted.names.index(host.name), settings)
+    return replace(there, rank=rank, runtime=settings.runtime)
 
 
 def _hosts(inventory: str) -> list[Host]:

@@ -93,6 +93,7 @@ class Listing(Struct, frozen=True):
     model: the one that the settings name; what runs is in `ranks`, rank order
     revision: commit of the weights that run, "" where not known
     tokenizer: the folder of the weights that run, where it lies on this machine, else ""
+    api_key_file: here, with the key that the API wants; "" where it wants none
     notes: what could not be read
     """
 
@@ -109,6 +110,7 @@ class Listing(Struct, frozen=True):
     ranks: tuple[Rank, ...] = ()
     nodes: tuple[Node, ...] = ()
     catalogue: tuple[Model, ...] = ()
+    api_key_file: str = ""
     notes: tuple[str, ...] = ()
 
     @property

@@ -35,20 +35,30 @@ def api_key(file: Path | None, environ: Mapping[str, str]) -> Secret | None:
     $OPENAI_API_KEY is left alone: it would be sent to whatever server --url names.
     """
     if file is not None:
-        return Secret(_printable(_from_file(file), f"--api-key-file {file}"))
+        return _from_file(file, f"--api-key-file {file}")
     if text := environ.get(VARIABLE, "").strip():
         return Secret(_printable(text, f"${VARIABLE}"))
     return None
 
 
-def _from_file(file: Path) -> str:
+def project_key(file: str) -> Secret | None:
+    """The key in the file that the project's listing names; None where it names none."""
+    return _from_file(Path(file), f"api_key_file = {file}") if file else None
+
+
+def _from_file(file: Path, source: str) -> Secret:
+    """The key in a file. source: what named it, for who reads of a mistake."""
+    return Secret(_printable(_text(file, source), source))
+
+
+def _text(file: Path, source: str) -> str:
     try:
         text = file.read_text().strip()
         mode = os.stat(file).st_mode & 0o777
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"--api-key-file {file} can't be read: {error}") from None
+        raise BadInput(f"{source} can't be read: {error}") from None
     if not text:
-        raise BadInput(f"--api-key-file {file} is empty: put the key on its only line")
+        raise BadInput(f"{source} is empty: put the key on its only line")
     if mode & 0o077:
         click.echo(
             f"Warning: others can read the API key in {file} (mode {mode:04o}): chmod 600 {file}",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from spark_bench import project
-from spark_bench.cli.secret import VARIABLE
+from spark_bench.cli.secret import VARIABLE, project_key
 from spark_bench.errors import BadInput, BenchError
 from spark_bench.every import converge, measure, served
 from spark_bench.every.asked import Asked, Settings
@@ -100,7 +100,11 @@ def _serving(asked: Asked, cell: Cell, ended: Ended) -> Listing | Failure:
     except BenchError as error:
         return Failure("STARTUP_FAILED", error.message)
     assert listing
-    wrong = served.problem(cell, listing, served.models(listing.url, asked.api_key))
+    try:
+        key = asked.api_key or project_key(listing.api_key_file)
+    except BadInput as error:
+        return Failure("STARTUP_FAILED", error.message)
+    wrong = served.problem(cell, listing, served.models(listing.url, key))
     return Failure("STARTUP_FAILED", wrong) if wrong else listing
 
 

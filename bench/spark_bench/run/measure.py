@@ -97,7 +97,7 @@ def sampled(options: RunOptions, reached: Reached) -> Iterator[Sampling | None]:
     sampling = Sampling.start(
         Sampled(
             url=reached.url if options.metrics is not False else "",
-            api_key=options.api_key.reveal() if options.api_key else "",
+            api_key=reached.api_key.reveal() if reached.api_key else "",
             nodes=reached.listing.nodes if power and reached.listing else (),
         )
     )

@@ -15,6 +15,7 @@ from spark_bench import project
 from spark_bench.api import failures
 from spark_bench.cli.flags import INVENTORY, PROJECT
 from spark_bench.cli.options import RunOptions
+from spark_bench.cli.secret import Secret, project_key
 from spark_bench.errors import BadInput, BenchError, Unreachable
 from spark_bench.project import Listing
 from spark_bench.result.secrets import HIDDEN
@@ -37,6 +38,7 @@ class Reached:
     model: to ask for; "" leaves it to the server
     engine: who /v1/models says owns the model ("sglang", "vllm", "llamacpp"), "" if it doesn't
     context: tokens that a prompt and its answer may have together, where the server tells
+    api_key: what it is asked with, None: it wants none
     """
 
     url: str
@@ -47,6 +49,7 @@ class Reached:
     engine: str = ""
     context: int | None = None
     notes: tuple[str, ...] = ()
+    api_key: Secret | None = None
 
     def hidden(self, words: str) -> str:
         """What the server said, without our key: some tell a key that they refuse."""
@@ -62,18 +65,19 @@ def reached(options: RunOptions, step: Callable[[str], None] = lambda _: None) -
     """
     listing = _listing(options, step)
     url = options.url or (listing.url if listing else "") or LOCAL
+    key = options.api_key or _projects(options, listing)
     recorder = Recorder(target(url))
     try:
         recorder.open(1)
         with httpx.Client(
             transport=TapeTransport(recorder),
             base_url=url,
-            headers=headers(options),
+            headers=headers(key),
             timeout=SECONDS,
             trust_env=False,
         ) as http:
             model, engine, context, notes = _model(http, options.model)
-            yield Reached(url, recorder, http, listing, model, engine, context, notes)
+            yield Reached(url, recorder, http, listing, model, engine, context, notes, key)
     except Unreachable as error:
         hint = _where(options, listing) or _scheme(url, error.message)
         raise Unreachable(f"{error.message}{hint}") from None
@@ -81,14 +85,19 @@ def reached(options: RunOptions, step: Callable[[str], None] = lambda _: None) -
         recorder.close()
 
 
-def headers(options: RunOptions) -> dict[str, str]:
+def _projects(options: RunOptions, listing: Listing | None) -> Secret | None:
+    """The project's own key, which is for the project's own server alone."""
+    return project_key(listing.api_key_file) if listing and not options.url else None
+
+
+def headers(key: Secret | None) -> dict[str, str]:
     """What every request carries."""
     ours = {
         "user-agent": f"spark-bench/{spark_bench.__version__}",
         "accept-encoding": "identity",
     }
-    if options.api_key:
-        ours["authorization"] = f"Bearer {options.api_key.reveal()}"
+    if key:
+        ours["authorization"] = f"Bearer {key.reveal()}"
     return ours
 
 
