@@ -6,13 +6,14 @@ import sys
 import threading
 import time
 
-from sglang import OLD, __version__, arguments, ending, logs, rendezvous
+from sglang import OLD, __version__, ending, logs, rendezvous
 from sglang.faults import faults
 from sglang.serving import Dummy, Front, open_server
+from sglang.srt.server_args import prepare_server_args
 
 
 def main():
-    args = arguments.parse(sys.argv[1:])
+    args = prepare_server_args(sys.argv[1:])
     wrong = faults(args.model_path)
     logs.started(args, __version__)
     if wrong.gated == "403" or (wrong.gated == "401" and not logs.has_token()):

@@ -1,5 +1,6 @@
 """The HTTP servers: rank 0's, and the dummy one of every other rank."""
 
+import copy
 import json
 import sys
 import time
@@ -150,7 +151,8 @@ class Front(Handler):
     def server_info(self):
         state = {"last_gen_throughput": 0.0, "memory_usage": {}}
         capacity = {"max_total_num_tokens": 8192, "internal_states": [state]}
-        return {**vars(self.server.args), **capacity, "version": __version__, "stub": True}
+        args = copy.deepcopy(vars(self.server.args))  # as both versions do, by way of asdict
+        return {**args, **capacity, "version": __version__, "stub": True}
 
     def metrics(self):
         name = self.server.args.served_model_name

@@ -1,0 +1,1 @@
+"""The stub's modules that stand where SGLang's own do, for whoever imports them."""
