@@ -7,7 +7,9 @@ refusal = deploy.refused(model="qwen7c") exit code 1, no node changed; the words
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,6 +87,25 @@ class Deploy:
         assert re.search(r"Grand total\s+\d+\s+-\s+-\s+\d+", said), said
         assert self.cluster.snapshot() == before
         return said
+
+
+def meanwhile(deploy: Deploy, act: Callable[[Cluster], object], **data: object) -> Completed:
+    """Deploy, and act as soon as this deploy's ranks run on every node."""
+    cluster = deploy.cluster
+    old = running(cluster)
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(deploy, **data)
+        while len(running(cluster) - old) < len(cluster.nodes) and not done.done():
+            time.sleep(0.2)
+        time.sleep(1)
+        act(cluster)
+        return done.result()
+
+
+def running(cluster: Cluster) -> set[str]:
+    """Ids of the ranks that run."""
+    seen = cluster.each(lambda node: node.run(f"docker ps -q -f label={LABEL}").stdout.split())
+    return {id for ids in seen for id in ids}
 
 
 def told(done: Completed) -> str:

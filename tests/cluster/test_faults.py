@@ -1,38 +1,14 @@
-"""Faults in the middle: exit code 1, the cause told, no half of a group left running.
-
-After each, the same command without the fault converges.
+"""Faults in the middle, with nothing to put back: exit code 1, the cause told, no half of a group
+left running. After each, the same command without the fault converges.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-
 import pytest
-from deploying import HEAD, LABEL, WORKER, Deploy, lives, rank, serves, states, told
-from sparks import Cluster, Completed
+from deploying import HEAD, WORKER, Deploy, lives, meanwhile, rank, serves, states, told
+from sparks import Cluster
 
 SLOW = {"STUB_LOAD_SECONDS": "6"}
-
-
-def meanwhile(deploy: Deploy, act: Callable[[Cluster], object], **data: object) -> Completed:
-    """Deploy, and act as soon as this deploy's ranks run on every node."""
-    cluster = deploy.cluster
-    old = running(cluster)
-    with ThreadPoolExecutor(1) as pool:
-        done = pool.submit(deploy, **data)
-        while len(running(cluster) - old) < len(cluster.nodes) and not done.done():
-            time.sleep(0.2)
-        time.sleep(1)
-        act(cluster)
-        return done.result()
-
-
-def running(cluster: Cluster) -> set[str]:
-    """Ids of the ranks that run."""
-    seen = cluster.each(lambda node: node.run(f"docker ps -q -f label={LABEL}").stdout.split())
-    return {id for ids in seen for id in ids}
 
 
 def proves_an_end(cluster: Cluster, nodes: tuple[int, ...] = (1, 2)) -> None:
@@ -65,7 +41,7 @@ FAULTS = {
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_group_that_fails_is_told_and_stopped(served: Deploy, name: str) -> None:
     env, words = FAULTS[name]
-    said = served.fails(env=env, ready_timeout=6)
+    said = served.fails(env=env, ready_timeout=6, rollback=False)
     for part in words:
         assert part in said, said
     for line in (f"{HEAD} | ", f"{WORKER} | ", "every rank that could be reached is stopped"):
@@ -75,7 +51,9 @@ def test_a_group_that_fails_is_told_and_stopped(served: Deploy, name: str) -> No
 
 
 def test_defect_24_a_killed_rank_is_not_called_out_of_memory(served: Deploy) -> None:
-    done = meanwhile(served, lambda c: c.node(1).run(f"docker kill {HEAD}"), env=SLOW)
+    done = meanwhile(
+        served, lambda c: c.node(1).run(f"docker kill {HEAD}"), env=SLOW, rollback=False
+    )
     assert done.returncode == 1
     assert f"spark-01: {HEAD} has ended: exited with exit code 137" in told(done)
     assert "memory" not in told(done).split("has ended")[1].split("\n")[0]
@@ -85,12 +63,12 @@ def test_defect_24_a_killed_rank_is_not_called_out_of_memory(served: Deploy) -> 
 
 def test_a_rank_that_docker_restarts_while_we_wait_has_failed(served: Deploy) -> None:
     env = {"STUB_EXIT_RANK": "1", "STUB_LOAD_SECONDS": "3"}
-    served.fails(env=env)
+    served.fails(env=env, rollback=False)
     cluster = served.cluster
     for number, name in ((2, WORKER), (1, HEAD)):
         cluster.node(number).run(f"docker update --restart unless-stopped {name}")
         cluster.node(number).run(f"docker start {name}")
-    said = served.fails(env=env)
+    said = served.fails(env=env, rollback=False)
     assert "has restarted by itself" in said or "has ended" in said
     proves_an_end(cluster)
     served.mends()
@@ -107,7 +85,7 @@ def test_ssh_that_drops_while_we_wait_is_taken_up_again(served: Deploy) -> None:
 def test_a_node_that_loses_power_while_we_wait(served: Deploy) -> None:
     cluster = served.cluster
     cluster.changed = True
-    said = told(meanwhile(served, lambda c: c.off(2), env=SLOW))
+    said = told(meanwhile(served, lambda c: c.off(2), env=SLOW, rollback=False))
     assert "spark-02: cannot be asked" in said
     assert f"spark-01: {HEAD} has ended" in said
     proves_an_end(cluster, nodes=(1,))
@@ -119,7 +97,7 @@ def test_a_node_that_loses_power_while_we_wait(served: Deploy) -> None:
 def test_a_head_that_loses_power_while_we_wait(served: Deploy) -> None:
     cluster = served.cluster
     cluster.changed = True
-    said = told(meanwhile(served, lambda c: c.off(1), env=SLOW))
+    said = told(meanwhile(served, lambda c: c.off(1), env=SLOW, rollback=False))
     assert "spark-01: cannot be asked" in said
     assert f"spark-02: {WORKER} has ended" in said
     proves_an_end(cluster, nodes=(2,))

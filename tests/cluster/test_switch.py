@@ -1,0 +1,114 @@
+"""A switch that fails leaves the group that served before, on every node, and says why."""
+
+from __future__ import annotations
+
+import pytest
+from deploying import HEAD, MODEL, WORKER, Deploy, lives, meanwhile, serves, states, told
+from sparks import Cluster
+
+OTHER = "Qwen/Qwen2.5-14B-Instruct"
+KEPT = {HEAD: "running", WORKER: "running"}
+
+
+def weights(deploy: Deploy) -> None:
+    deploy.cluster.each(lambda node: node.add_weights(OTHER))
+
+
+def ids(cluster: Cluster) -> dict[str, str]:
+    return {c["Name"].lstrip("/"): c["Id"] for n in cluster.nodes.values() for c in n.containers()}
+
+
+FAILURES = {
+    "a worker that dies": ({"STUB_EXIT_RANK": "1"}, "CUDA out of memory"),
+    "another model than the wanted one": (
+        {"STUB_SERVE_AS": "other/model"},
+        f"spark-01: serves other/model, wanted is {OTHER}",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_group_that_fails_is_replaced_by_the_one_before_it(served: Deploy, name: str) -> None:
+    env, why = FAILURES[name]
+    cluster = served.cluster
+    weights(served)
+    before = ids(cluster)
+    said = served.fails(model="qwen14b", env=env)
+    assert why in said
+    assert f"{MODEL} serves again, as before this run" in said
+    assert serves(cluster, MODEL)
+    assert {k: v for k, v in ids(cluster).items() if not k.endswith(".failed")} == before
+    assert states(cluster) == {
+        **KEPT,
+        f"{HEAD}.failed": "exited",
+        f"{WORKER}.failed": "exited",
+    }
+    policies = cluster.node(2).run(
+        "docker inspect -f '{{.Name}} {{.HostConfig.RestartPolicy.Name}}' $(docker ps -aq)"
+    )
+    assert sorted(policies.stdout.split("\n")[:2]) == [
+        f"/{WORKER} unless-stopped",
+        f"/{WORKER}.failed no",
+    ]
+    # What failed can be read until the next deploy, which clears it away and restarts nothing.
+    assert "sglang" in cluster.node(1).logs(f"{HEAD}.failed")
+    running = ids(cluster)[HEAD]
+    said = served.succeeds()
+    assert "was kept for inspection after it had failed" in said
+    assert states(cluster) == KEPT
+    assert ids(cluster)[HEAD] == running
+    served.unchanged()
+
+
+def test_the_switch_that_failed_can_be_made_again(served: Deploy) -> None:
+    weights(served)
+    served.fails(model="qwen14b", env={"STUB_COMPLETION_FAILS": "1"})
+    served.succeeds(model="qwen14b")
+    assert serves(served.cluster, OTHER)
+    assert states(served.cluster) == KEPT
+    served.unchanged(model="qwen14b")
+
+
+def test_without_rollback_what_failed_is_all_there_is(served: Deploy) -> None:
+    weights(served)
+    said = served.fails(model="qwen14b", env={"STUB_EXIT_RANK": "0"}, rollback=False)
+    assert "serves again" not in said
+    assert states(served.cluster) == {HEAD: "exited", WORKER: "exited"}
+
+
+def test_a_name_that_is_taken_stops_nothing(served: Deploy) -> None:
+    """Somebody's container is called as ours would be while it is kept."""
+    cluster = served.cluster
+    weights(served)
+    cluster.node(2).run(f"docker create --name {WORKER}.previous lmsysorg/sglang:spark")
+    before = lives(cluster)
+    said = served.fails(model="qwen14b")
+    assert "spark-02: its rank could not be set aside" in said
+    assert lives(cluster) == before
+    assert serves(cluster, MODEL)
+    cluster.node(2).run(f"docker rm {WORKER}.previous")
+    served.succeeds(model="qwen14b")
+    assert serves(cluster, OTHER)
+
+
+def test_a_group_that_moves_to_its_head_alone_is_put_back_on_both_nodes(served: Deploy) -> None:
+    said = served.fails(head_only=True, env={"STUB_EXIT_RANK": "0"})
+    assert f"{MODEL} serves again, as before this run" in said
+    assert serves(served.cluster)
+    assert states(served.cluster) == {**KEPT, f"{HEAD}.failed": "exited"}
+    served.mends()
+
+
+def test_a_node_that_loses_power_during_a_switch(served: Deploy) -> None:
+    """The group before can't come back without its worker: kept, until the next deploy."""
+    cluster = served.cluster
+    cluster.changed = True
+    weights(served)
+    done = meanwhile(served, lambda c: c.off(2), model="qwen14b", env={"STUB_LOAD_SECONDS": "6"})
+    said = told(done)
+    assert done.returncode == 1
+    assert "its rank on spark-02 is out of reach" in said
+    assert f"{HEAD}.previous" in cluster.node(1).run("docker ps -a --format '{{.Names}}'").stdout
+    cluster.on(2)
+    served.mends()
+    assert states(cluster) == KEPT
