@@ -36,6 +36,17 @@ def keys(told) -> list[str]:
 
 ENGINE_LINES = [
     pytest.param(
+        "API key: /run/secrets/spark-serving-api/api_key cannot be read (FileNotFoundError): "
+        "not started",
+        *("api-key", "deploy.py (places it)"),
+        id="api-key",
+    ),
+    pytest.param(
+        "API key: --grpc-mode would serve without asking for it: not started",
+        *("api-key-door", "take --grpc-mode out of extra_args"),
+        id="api-key-door",
+    ),
+    pytest.param(
         "RuntimeError: Not enough memory. Please try to increase --mem-fraction-static. "
         "Current value: mem_fraction_static=0.6",
         *("kv-too-small", "mem_fraction=0.85"),
