@@ -84,10 +84,9 @@ def _read(hosts: dict[str, Host]) -> dict[str, Ufw]:
 def _unread(node: str, answer: shell.Answer) -> Finding:
     if "sudo" in answer.text:
         return error(
-            f"ufw needs root, and sudo does not give it without a password ({answer.text[-200:]})",
+            f"ufw needs root: {answer.text[-200:]}",
             node,
-            "allow the login sudo without a password, or set _sudo = True and _sudo_password "
-            "for this run: pyinfra --sudo --use-sudo-password",
+            "allow the login sudo without a password, or: pyinfra --sudo --use-sudo-password …",
         )
     return error(f"its firewall could not be read: {answer.text[-300:]}", node, "sudo ufw status")
 

@@ -10,8 +10,13 @@ from pyinfra.api import FactBase, StringCommand
 from cluster.ufw import ANY, Login, Rule, Ufw
 from facts.shell import quoted
 
-# Root, as the inventory gives it: by pyinfra's own _sudo, or by sudo without a password.
-AS_ROOT = '[ "$(id -u)" = 0 ] || exec sudo -n -- sh -c "$@"; exec sh -c "$@"'
+# Root, as the inventory gives it: by pyinfra's own _sudo, or by sudo without a password. sudo's own
+# words are kept back: pyinfra would take them for its own and ask for a password here.
+AS_ROOT = """
+[ "$(id -u)" != 0 ] || exec sh -c "$@"
+sudo -n true 2>/dev/null || { echo "sudo gives no root without a password" >&2; exit 1; }
+exec sudo -n -- sh -c "$@"
+""".strip()
 
 # The tuples are ufw's own record of its rules, with every name of an application resolved to its
 # ports (ufw 0.36, backend_iptables.py: _write_rules). sudo hides SSH_CONNECTION: a parent has it.

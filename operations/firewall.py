@@ -101,7 +101,9 @@ def _change(state: State, host: Host, change: Change, seconds: int) -> bool:
         return _undo(host, f"a new SSH connection did not get in ({why})", until)
     if not shell.ask(host, as_root(_KEEP), 20).ok:
         return _undo(host, f"no new SSH connection got in within {seconds} s", until)
-    host.log("a new SSH connection got in: the change stays")
+    by_ssh = hasattr(host.connector, "client")
+    told_why = "a new SSH connection got in" if by_ssh else "asked here, SSH could not be tried"
+    host.log(f"{told_why}: the change stays")
     return True
 
 
@@ -110,7 +112,10 @@ def _lines(change: Change) -> str:
 
 
 def fresh_login(host: Host, seconds: float = LOGIN_SECONDS) -> str:
-    """Why a new connection to the node fails, beside the one that there is; "" where it works."""
+    """Why a new connection to the node fails, beside the one that there is; "" where it works.
+
+    @local has none: there the rules alone vouch for SSH.
+    """
     connector = type(host.connector)(host.state, host)
     try:
         with gevent.Timeout(seconds, TimeoutError(f"no answer in {seconds:.0f} s")):

@@ -116,8 +116,8 @@ def test_a_change_that_fails_is_taken_back(
     [
         pytest.param(["missing"], "ufw is not installed -> sudo apt-get install ufw", id="no ufw"),
         pytest.param(
-            {"success": False, "stderr": ["sudo: a password is required"]},
-            "sudo does not give it without a password",
+            {"success": False, "stderr": ["sudo gives no root without a password"]},
+            "ufw needs root: sudo gives no root without a password -> allow the login sudo",
             id="sudo",
         ),
         pytest.param(
