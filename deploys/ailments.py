@@ -120,7 +120,7 @@ def _checks(seen: Seen) -> list[Finding]:
         fabric=made.fabric if whole else None,
         peers=preflight.peers(made) if whole else {},
     )
-    refused = made.fabric.findings if not whole else ()
+    refused = () if seen.silent else seen.refused
     return [*found, *refused, *preflight.image_differs(made, made.facts)]
 
 

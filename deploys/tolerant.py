@@ -20,7 +20,7 @@ from pyinfra_cli.inventory import make_inventory  # type: ignore[import-untyped]
 
 from cluster import lease
 from cluster.fabric import choose
-from cluster.findings import Refused, error
+from cluster.findings import Finding, Refused, error
 from cluster.generations import members
 from cluster.lease import Said
 from cluster.node import NodeFacts, Rank
@@ -51,7 +51,7 @@ class Seen:
     + silent: node → why it could not be asked
     + answers: node → what its rank answers, and the last lines of its log
     + lease: what the head says of who changes the group; None where nobody does
-    + plan: what a deploy would change; None where that can't be known, `unknown` says why
+    + plan: what a deploy would change; None where that can't be known, `refused` says why
     """
 
     made: Deployment
@@ -59,7 +59,12 @@ class Seen:
     answers: dict[str, Rankwise] = field(default_factory=dict)
     lease: Said | None = None
     plan: Plan | None = None
-    unknown: str = ""
+    refused: tuple[Finding, ...] = ()
+
+    @property
+    def unknown(self) -> str:
+        """Why the plan is not known; "" where it is."""
+        return "; ".join(dict.fromkeys(finding.what for finding in self.refused))
 
 
 def inventory(state: State) -> State:
@@ -86,7 +91,7 @@ def look(state: State, *, full: bool = False) -> Seen:
     try:
         seen.plan = _plan(made, silent)
     except Refused as refused:
-        seen.unknown = "; ".join(str(finding.what) for finding in refused.findings)
+        seen.refused = refused.findings
     seen.answers = _ask(made)
     seen.lease = _lease(made)
     return seen

@@ -1,0 +1,181 @@
+"""One connection a node, which carries its rank's log for as long as it is asked for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+from spark_cluster import ssh
+from spark_cluster.merge import Line, skew, stamped
+
+AGAIN_SECONDS = 2.0
+END_SECONDS = 2.0
+LOGS = "$HOME/.local/state/spark-serving"
+
+# $1 runtime, $2 the rank's name, $3 how many lines ("all"), $4 "follow" or "", $5 since when.
+# A rank that ends, and comes back as another life or another container, is followed again. The
+# loop ends with its stdin: when this side closes it, is killed, or loses the connection.
+SCRIPT = f"""
+runtime=$1 name=$2 lines=$3 follow=$4 since=$5
+echo "clock $(date +%s%N)"
+tell() {{ [ "$*" = "$told" ] || echo "! $*"; told=$*; }}
+life() {{
+  timeout 10 docker inspect --type=container \
+    --format '{{{{.Id}}}} {{{{.State.StartedAt}}}} {{{{.State.Status}}}}' "$name" 2>&1
+}}
+docker_lives() {{
+  past=
+  while :; do
+    now=$(life); code=$?
+    if [ $code = 124 ]; then tell 'Docker does not answer'; sleep 1; continue; fi
+    if [ $code != 0 ]; then tell "$now"; sleep 1; continue; fi
+    status=${{now##* }}; now=${{now% *}}
+    if [ "$now" = "$past" ] && [ "$status" != running ]; then
+      tell "$name is $status"; sleep 0.5; continue
+    fi
+    if [ -n "$since" ]; then set -- --since "$since"
+    elif [ "$now" = "$past" ]; then set -- --since "$ended"
+    elif [ -n "$past" ]; then set -- --since "${{now#* }}"; tell "$name is there again"
+    else set -- --tail "$lines"; fi
+    past=$now since=
+    docker logs --timestamps --follow "$@" "$name" 2>&1
+    ended=$(date -u +%Y-%m-%dT%H:%M:%S.%NZ)
+  done
+}}
+log="{LOGS}/$name.log"; [ "$lines" != all ] || lines=+1
+case $runtime$follow in
+  docker) [ "$lines" != +1 ] || lines=all
+          timeout 60 docker logs --timestamps --tail "$lines" "$name" 2>&1; exit;;
+  process) tail -n "$lines" "$log"; exit;;
+  dockerfollow) [ "$lines" != +1 ] || lines=all; docker_lives & ;;
+  processfollow) tail -n "$lines" -F "$log" 2>/dev/null & ;;
+esac
+trap 'trap "" TERM; kill -TERM 0' EXIT
+trap 'exit 0' HUP INT TERM
+cat >/dev/null
+"""
+
+Tell = Callable[[Line], None]
+Note = Callable[[str], None]
+
+
+@dataclass
+class Feed(threading.Thread):
+    """Reads one rank's log.
+
+    + rank, node: which one, with the listing's words of it
+    + tail: how many lines of what is there already, "all"
+    + spoke: set once the node has said anything, or cannot
+    + failed: why it could not be read, "" where it could
+    """
+
+    rank: int
+    node: Mapping[str, Any]
+    tail: str
+    follow: bool
+    tell: Tell
+    note: Note
+    spoke: threading.Event = field(default_factory=threading.Event)
+    failed: str = ""
+
+    def __post_init__(self) -> None:
+        super().__init__(daemon=True)
+        self._ending = threading.Event()
+        self._process: subprocess.Popen[str] | None = None
+        self._since, self._last, self._serial, self._skew = "", 0, 0, 0
+
+    # A thread is one of its own, whatever its fields say.
+    __hash__ = threading.Thread.__hash__
+    __eq__ = threading.Thread.__eq__
+
+    def run(self) -> None:
+        while not self._ending.is_set():
+            self._once()
+            self.spoke.set()
+            if not self.follow:
+                return
+            if not self._ending.is_set():
+                self.note(f"{self.node['name']}: {self.failed or 'the connection ended'}")
+            self._ending.wait(AGAIN_SECONDS)
+
+    def end(self) -> None:
+        """End it on the node and here; nothing is left behind."""
+        self._ending.set()
+        process = self._process
+        if process is None:
+            return
+        with suppress(OSError, ValueError):
+            if process.stdin:
+                process.stdin.close()
+        try:
+            process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def _once(self) -> None:
+        """One connection, from its begin to its end."""
+        said = [self.node["runtime"], self.node["rank"], self.tail]
+        words = ssh.words(self.node, SCRIPT, [*said, "follow" * self.follow, self._since])
+        if words is None:
+            self.failed = "there is no way to it by SSH"
+            return
+        with subprocess.Popen(
+            words,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        ) as self._process:
+            assert self._process.stdout and self._process.stderr
+            errors: list[str] = []
+            other = threading.Thread(target=_read, args=(self._process.stderr, errors), daemon=True)
+            other.start()
+            for line in self._process.stdout:
+                self._take(line.rstrip("\n"))
+            other.join()
+            code = self._process.wait()
+        self.failed = " ".join(errors)[-300:].strip() or self.failed if code else ""
+
+    def _take(self, line: str) -> None:
+        now = time.time_ns()
+        kind, _, rest = line.partition(" ")
+        if kind == "clock":
+            self._skew = skew(int(rest), now) if rest.isdigit() else 0
+            self.spoke.set()
+            return
+        if kind == "!":
+            self.note(f"{self.node['name']}: {rest}")
+            return
+        at, text = stamped(line)
+        if at is None and self.node["runtime"] == "docker":
+            # Docker's own words: no such container, a daemon that is gone.
+            self.failed = text
+            if self.follow:
+                self.note(f"{self.node['name']}: {text}")
+            return
+        if at is not None and self._since and at <= self._last:
+            return
+        self._remember(line, at)
+        self._serial += 1
+        said = now if at is None else at - self._skew
+        self.tell(Line(said, self.rank, self._serial, text, time.monotonic()))
+
+    def _remember(self, line: str, at: int | None) -> None:
+        """Where to go on after a connection that was lost."""
+        if at is not None and self.follow:
+            self._since, self._last = line.partition(" ")[0], at
+
+
+def _read(stream: IO[str], into: list[str]) -> None:
+    into += [line.strip() for line in stream]

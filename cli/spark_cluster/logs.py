@@ -1,0 +1,176 @@
+"""`spark-cluster logs`: the ranks' logs, merged by time."""
+
+from __future__ import annotations
+
+import os
+import queue
+import re
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from spark_cluster.commands import inventory_option
+from spark_cluster.feeds import Feed
+from spark_cluster.merge import NS, Line, Merge
+from spark_cluster.project import find
+
+# Longer than two nodes' ways to this machine differ; short beside a reader's eye.
+HOLD_SECONDS = 0.3
+# For the first lines of nodes whose connections take longer than others'.
+TOGETHER_SECONDS = 6.0
+Node = Mapping[str, Any]
+COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "bright_cyan", "bright_magenta")
+_CONTROL = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x08\x0b-\x1f]"
+)
+
+
+@click.command("logs")
+@inventory_option
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
+@click.option(
+    "-n",
+    "--tail",
+    default="200",
+    show_default=True,
+    metavar="LINES",
+    help="Of each rank's log, how many lines; or all.",
+)
+@click.argument("ranks", nargs=-1, metavar="[RANK]...")
+def command(inventory: Path | None, follow: bool, tail: str, ranks: tuple[str, ...]) -> int:
+    """The ranks' logs, merged by time. RANK: a number, or a node's name; all without one.
+
+    \b
+    Lines stand in the order of the nodes' clocks, as Docker stamped them; a clock that is off by
+    more than a second is put right. With -f, a rank that ends and comes back is followed again.
+    Exit code 1 where a log could not be read.
+    """
+    if tail != "all" and not tail.isdigit():
+        raise click.BadParameter(f"{tail!r} is neither a number nor all", param_hint="--tail")
+    project = find(inventory)
+    listing = project.ask("listing", {"light": str(project.inventory)}, hosts="@local")
+    lines: queue.SimpleQueue[Line] = queue.SimpleQueue()
+    feeds = [
+        Feed(number, node, tail, follow, lines.put, note)
+        for number, node in chosen(listing["nodes"], ranks).items()
+    ]
+    show = Show({feed.rank: feed.node["name"] for feed in feeds})
+    with _running(feeds), _quiet():
+        _follow(feeds, lines, show) if follow else _all(feeds, lines, show)
+    return 0 if follow else int(any(feed.failed for feed in feeds))
+
+
+def chosen(nodes: Sequence[Node], ranks: Sequence[str]) -> dict[int, Node]:
+    """Rank → its node; BadParameter for a word that is neither a rank nor a node."""
+    serving = dict(enumerate(node for node in nodes if node["rank"]))
+    if not ranks:
+        return serving
+    words = {**{str(n): n for n in serving}, **{node["name"]: n for n, node in serving.items()}}
+    if unknown := [word for word in ranks if word not in words]:
+        there = ", ".join(f"{n} ({node['name']})" for n, node in serving.items())
+        raise click.BadParameter(
+            f"{unknown[0]!r} is no rank; there are: {there}", param_hint="RANK"
+        )
+    return {words[word]: serving[words[word]] for word in ranks}
+
+
+def note(words: str) -> None:
+    click.echo(f"spark-cluster: {words}", err=True)
+
+
+class Show:
+    """Prints lines, each with its rank and its time, in the rank's colour."""
+
+    def __init__(self, names: Mapping[int, str]) -> None:
+        width = max((len(name) for name in names.values()), default=0)
+        self._heads = {n: f"{n} {name:{width}} " for n, name in names.items()}
+        self._colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+    def __call__(self, line: Line) -> None:
+        at = datetime.fromtimestamp(line.at // NS).strftime("%H:%M:%S")
+        head = f"{self._heads[line.rank]}{at}.{line.at // 10**6 % 1000:03d}"
+        if self._colour:
+            head = click.style(head, fg=COLOURS[line.rank % len(COLOURS)])
+        click.echo(f"{head} {plain(line.text)}", color=self._colour)
+
+
+def plain(text: str) -> str:
+    """As a terminal shows it: of a progress bar its last state; nothing that steers a terminal."""
+    return _CONTROL.sub("", text.rstrip().rpartition("\r")[2])
+
+
+def _all(feeds: Sequence[Feed], lines: queue.SimpleQueue[Line], show: Show) -> None:
+    """What is there, then the end."""
+    for feed in feeds:
+        feed.join()
+        if feed.failed:
+            note(f"{feed.node['name']}: {feed.failed}")
+    merge = Merge(0)
+    for line in _waiting(lines, 0):
+        merge.add(line)
+    for line in merge.rest():
+        show(line)
+
+
+def _follow(feeds: Sequence[Feed], lines: queue.SimpleQueue[Line], show: Show) -> None:
+    """What is there, and what comes, until Ctrl-C."""
+    merge, begun = Merge(HOLD_SECONDS), time.monotonic()
+    together = False
+    while True:
+        for line in _waiting(lines, HOLD_SECONDS / 3):
+            merge.add(line)
+        now = time.monotonic()
+        together = (
+            together or all(f.spoke.is_set() for f in feeds) or now - begun > TOGETHER_SECONDS
+        )
+        if together:
+            for line in merge.due(now):
+                show(line)
+            sys.stdout.flush()
+
+
+def _waiting(lines: queue.SimpleQueue[Line], seconds: float) -> Iterator[Line]:
+    """Every line that is there; waits so long for the first."""
+    try:
+        yield lines.get(timeout=seconds) if seconds else lines.get_nowait()
+        while True:
+            yield lines.get_nowait()
+    except queue.Empty:
+        return
+
+
+@contextmanager
+def _running(feeds: Sequence[Feed]) -> Iterator[None]:
+    """Every connection up, and none left behind, however this ends."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupted)
+    try:
+        for feed in feeds:
+            feed.start()
+        yield
+    finally:
+        for feed in feeds:
+            feed.end()
+
+
+def _interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Ctrl-C, and a reader that has had enough (`| head`), are no failures."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        return
+    except BrokenPipeError:
+        # Python flushes stdout once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

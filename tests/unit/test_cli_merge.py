@@ -1,0 +1,82 @@
+"""Logs of several nodes: one order, whoever's line came first."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "cli"))
+
+from spark_cluster.board import age
+from spark_cluster.logs import chosen, plain
+from spark_cluster.merge import NS, Line, Merge, skew, stamped
+
+
+@pytest.mark.parametrize(
+    ("line", "at", "text"),
+    [
+        pytest.param("1970-01-01T00:00:02.000000005Z hello", 2 * NS + 5, "hello", id="nanoseconds"),
+        pytest.param("1970-01-01T00:00:02.5Z hello", 2 * NS + NS // 2, "hello", id="a-digit"),
+        pytest.param("1970-01-01T00:00:02Z ", 2 * NS, "", id="an-empty-line"),
+        pytest.param("Error: No such container: x", None, "Error: No such container: x", id="none"),
+    ],
+)
+def test_docker_tells_when_a_line_was_said(line, at, text):
+    assert stamped(line) == (at, text)
+
+
+def test_lines_come_in_order_once_they_have_waited():
+    merge = Merge(hold=1.0)
+    merge.add(Line(30, 0, 1, "third", arrived=0.0))
+    assert list(merge.due(0.9)) == []
+    merge.add(Line(10, 1, 1, "first", arrived=0.5))
+    merge.add(Line(20, 1, 2, "second", arrived=0.5))
+    assert [line.text for line in merge.due(1.0)] == []
+    assert [line.text for line in merge.due(1.5)] == ["first", "second", "third"]
+
+
+def test_lines_of_one_moment_keep_their_order():
+    merge = Merge(0)
+    for serial, text in enumerate("abc"):
+        merge.add(Line(7, 0, serial, text))
+    assert [line.text for line in merge.rest()] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("ahead", "told"),
+    [
+        pytest.param(0.4, 0, id="the-way-to-it"),
+        pytest.param(5, 5 * NS, id="ahead"),
+        pytest.param(-5, -5 * NS, id="behind"),
+    ],
+)
+def test_a_clock_that_is_off_is_put_right(ahead, told):
+    assert skew(int((100 + ahead) * NS), 100 * NS) == told
+
+
+def test_nothing_in_a_line_steers_the_terminal():
+    assert plain("\x1b[31mred\x1b[0m \x1b]0;title\x07\x08x\n") == "red x"
+    assert plain("10%\r 50%\r100%") == "100%"
+
+
+def test_ranks_are_chosen_by_number_or_by_node():
+    nodes = [{"name": n, "rank": r} for n, r in (("a", "head"), ("b", "worker"), ("idle", ""))]
+    assert list(chosen(nodes, ())) == [0, 1]
+    assert list(chosen(nodes, ("b", "0"))) == [1, 0]
+    with pytest.raises(Exception, match="'idle' is no rank; there are: 0 \\(a\\), 1 \\(b\\)"):
+        chosen(nodes, ("idle",))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "says"),
+    [
+        pytest.param(None, "-", id="none"),
+        pytest.param(0.4, "0 s", id="just-now"),
+        pytest.param(3725, "1 h 2 min", id="hours"),
+        pytest.param(86400 * 3 + 5, "3 d 5 s", id="days"),
+    ],
+)
+def test_an_age_is_told_in_two_units(seconds, says):
+    assert age(seconds) == says

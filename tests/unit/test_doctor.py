@@ -1,0 +1,281 @@
+"""What is wrong, from what was read: every line that the notes on engines name, every state."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from samples import ran, spark, specs_of
+
+from cluster.diagnosis import diagnose
+from cluster.doctor import (
+    Words,
+    checked,
+    disks,
+    engines,
+    group,
+    leftovers,
+    logs,
+    report,
+    silent,
+)
+from cluster.findings import error, ok, warning
+from cluster.node import Disk, Engine
+from cluster.status import Holder, Leftover, RankStatus, Status
+
+SPEC = specs_of()["spark-1"]
+HEAD = RankStatus(rank=0, node="spark-1", container="sglang-head", state="running", health=200)
+WORKER = replace(HEAD, rank=1, node="spark-2", container="sglang-worker-1")
+READY = Status(
+    group="sglang",
+    ok=True,
+    ready=True,
+    state="ready",
+    declared="running",
+    wanted="acme/m",
+    served=("acme/m",),
+    ranks=(HEAD, WORKER),
+)
+DOWN = replace(READY, ok=False, ready=False, state="degraded", served=())
+
+
+def keys(told):
+    return [a.key for a in told]
+
+
+# Quoted from SGLang 0.5.23 and 0.5.3.post3, torch, NCCL, huggingface_hub and FlashInfer.
+LINES = [
+    ("Not enough memory. Please try to increase --mem-fraction-static.", "kv-too-small"),
+    ("Capture cuda graph failed: x", "graph-oom"),
+    ("1. set --mem-fraction-static to a smaller value (e.g., 0.8 or 0.7)", "graph-oom"),
+    (
+        "The memory capacity is unbalanced. Some GPUs may be occupied by other processes.",
+        "gpu-shared",
+    ),
+    (
+        "Received sigquit from a child process. It usually means the child failed.",
+        "child-died",
+    ),
+    ("SIGQUIT received. signum=None. It usually means one child failed.", "child-died"),
+    ("Scheduler or DataParallelController 18051 terminated with -9", "child-killed"),
+    ("Initialization failed. Please see the error messages above.", "init-failed"),
+    ("Initialization failed. warmup error: x", "init-failed"),
+    (
+        "Health check failed. Server couldn't get a response from detokenizer for last 20 seconds.",
+        "hung",
+    ),
+    (
+        "DistNetworkError: The server socket has failed to listen on any local network address. "
+        "port: 50000, useIpv6: false, code: -98, name: EADDRINUSE",
+        "rendezvous-port",
+    ),
+    (
+        "[Errno 98] error while attempting to bind on address ('127.0.0.1', 31300): "
+        "address already in use",
+        "http-port",
+    ),
+    ("You are trying to access a gated repo.", "gated-token"),
+    ("401 Client Error.", "gated-token"),
+    ("403 Client Error.", "gated-licence"),
+    ("We couldn't connect to 'https://huggingface.co' to load the files", "no-network"),
+    ("HFValidationError: Repo id must be in the form 'a'", "no-such-model"),
+    (
+        "Connection reset by peer. This is typically caused by a remote worker hanging",
+        "peer-gone",
+    ),
+    ("Watchdog caught collective operation timeout: WorkNCCL(x)", "nccl-timeout"),
+    ("remote process exited or there was a network error", "peer-gone"),
+    ("CUDART error: invalid resource handle", "fusion-bug"),
+    ("CUDART error: invalid device context", "fusion-bug"),
+    ("no kernel image is available for execution on the device", "sm121"),
+    ("ptxas fatal: 'x' not supported on .target 'sm_121a'", "ptxas"),
+    (
+        "torch.distributed.DistStoreError: Timed out after 16 seconds waiting for clients. "
+        "1/2 clients joined.",
+        "waiting-for-ranks",
+    ),
+    (
+        "torch.distributed.DistNetworkError: The client socket has timed out after 15000ms while "
+        "trying to connect to (127.0.0.1, 31500).",
+        "head-unreachable",
+    ),
+    ("Can not get local ip by remote", "wrong-address"),
+    ("Bootstrap : no socket interface found", "no-interface"),
+    ("Can not initialize OpenAIServingResponses, error: x", "tiktoken"),
+    ("OpenAI Responses API (/v1/responses) disabled: x", "tiktoken"),
+    ("HarmonyError error downloading or loading vocab file: failed", "tiktoken"),
+    ("invalid tiktoken vocab file: No such file or directory", "tiktoken"),
+    ("tp_size must be divisible by number of nodes", "divisible"),
+    ("multi-node data parallel is not supported unless dp attention!", "divisible"),
+    ("launch_server.py: error: unrecognized arguments: --nope", "bad-flags"),
+    (
+        "OutOfResources: out of resource: shared memory, Required: 108544, Hardware limit: 101376",
+        "triton-shared-memory",
+    ),
+    ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.", "cuda-oom"),
+]
+HARMLESS = [
+    "Ignore import error when loading sglang.srt.models.x: No module named 'x'",
+    "Custom allreduce is disabled because this process group spans across nodes.",
+    "Setup Custom allreduce failed with . To silence this warning, specify",
+    "The server is fired up and ready to roll!",
+    "Dummy health check server started in background thread at 0.0.0.0:30000",
+    "sglang is using nccl==2.28.3",
+    "Load weight begin. avail mem=101.00 GB",
+]
+
+
+@pytest.mark.parametrize(("line", "key"), [pytest.param(*x, id=x[1]) for x in LINES])
+def test_every_line_that_is_known_to_tell_something_is_understood(line, key):
+    words = Words("spark-2", ran(SPEC, status="exited", exit_code=0), [line])
+    (told,) = logs([words], ready=False, rdma=False)
+    assert told.key == key
+    assert told.cause and told.cure and told.evidence
+    assert told.where == f"spark-2 {SPEC.name}"
+
+
+@pytest.mark.parametrize("line", [pytest.param(x, id=x.split(" ")[0]) for x in HARMLESS])
+def test_what_a_rank_that_is_well_says_is_nothing(line):
+    assert diagnose([line]) == ()
+
+
+def test_a_consequence_is_a_warning_beside_its_cause():
+    cause = Words("spark-2", ran(SPEC, status="exited"), ["CUDA out of memory"])
+    lost = Words("spark-1", ran(SPEC, status="exited"), ["x: Connection reset by peer"])
+    told = list(logs([lost, cause], ready=False, rdma=False))
+    assert [(a.key, a.level) for a in told] == [("cuda-oom", "error"), ("peer-gone", "warning")]
+    (alone,) = logs([lost], ready=False, rdma=False)
+    assert alone.level == "error"
+
+
+def test_what_a_group_that_serves_got_over_is_a_warning():
+    words = Words("spark-1", ran(SPEC, restarts=1), ["x: Connection reset by peer"])
+    assert [(a.key, a.level) for a in logs([words], ready=True, rdma=False)] == [
+        ("peer-gone", "warning")
+    ]
+
+
+def test_nccl_over_tcp_is_an_error_where_rdma_was_chosen():
+    line = "spark-1:1:2 [0] NCCL INFO Using network Socket"
+    words = Words("spark-1", ran(SPEC), transport=[line])
+    (told,) = logs([words], ready=True, rdma=True)
+    assert (told.key, told.level, told.evidence) == ("nccl-tcp", "error", line)
+    assert list(logs([words], ready=True, rdma=False)) == []
+
+
+def test_a_memory_kill_is_told_by_docker_not_by_137():
+    killed = Words("spark-1", ran(SPEC, status="exited", exit_code=137, oom_killed=True))
+    (told,) = logs([killed], ready=False, rdma=False)
+    assert told.key == "oom-killed"
+    plain = replace(killed, rank=replace(killed.rank, oom_killed=False))
+    (told,) = logs([plain], ready=False, rdma=False)
+    assert told.key == "ended"
+
+
+@pytest.mark.parametrize(
+    ("status", "key", "level"),
+    [
+        pytest.param(
+            replace(DOWN, ranks=(HEAD, replace(WORKER, state="exited", health=0))),
+            *("half-group", "error"),
+            id="half",
+        ),
+        pytest.param(
+            replace(DOWN, ranks=(replace(HEAD, state="missing", health=0),) * 2),
+            *("no-group", "error"),
+            id="none",
+        ),
+        pytest.param(
+            replace(DOWN, ranks=(HEAD, replace(WORKER, restarts=7, uptime=20))),
+            *("restart-loop", "error"),
+            id="loop",
+        ),
+        pytest.param(
+            replace(DOWN, ranks=(HEAD, replace(WORKER, state="paused", health=0))),
+            *("paused", "error"),
+            id="paused",
+        ),
+        pytest.param(
+            replace(DOWN, ranks=(replace(HEAD, health=0), WORKER)),
+            *("unhealthy", "error"),
+            id="hangs",
+        ),
+        pytest.param(
+            replace(DOWN, state="starting", ranks=(replace(HEAD, health=503), WORKER)),
+            *("starting", "warning"),
+            id="starts",
+        ),
+        pytest.param(replace(DOWN, served=("other/m",)), "another-model", "error", id="model"),
+        pytest.param(
+            replace(READY, drift=("spark-1: tp: 1 -> 2",)), "drift", "warning", id="drift"
+        ),
+        pytest.param(
+            replace(READY, holder=Holder(owner="eve@laptop", age=90, stale=True)),
+            *("stale-lease", "warning"),
+            id="lease",
+        ),
+    ],
+)
+def test_what_the_ranks_states_say(status, key, level):
+    (told,) = group(status)
+    assert (told.key, told.level) == (key, level)
+    assert told.cure
+
+
+def test_a_group_that_is_well_has_nothing():
+    assert list(group(READY)) == []
+    healed = replace(READY, ranks=(HEAD, replace(WORKER, restarts=7, uptime=86400)))
+    assert list(group(healed)) == []
+
+
+@pytest.mark.parametrize(
+    ("engine", "unread", "key"),
+    [
+        pytest.param(Engine(error="stopped", detail="d"), {"ranks": "x"}, "docker-stopped", id="1"),
+        pytest.param(Engine(error="denied", detail="d"), {"ranks": "x"}, "docker-denied", id="2"),
+        pytest.param(Engine(error="missing", detail="d"), {"ranks": "x"}, "docker-missing", id="3"),
+        pytest.param(None, {"ranks": "no answer in time"}, "docker-silent", id="frozen"),
+    ],
+)
+def test_a_container_engine_that_cannot_be_asked(engine, unread, key):
+    (told,) = engines({"spark-1": spark(0, engine=engine, unread=unread)})
+    assert (told.key, told.where) == (key, "spark-1")
+    assert told.evidence
+    told_by_check = [error("the Docker daemon is not running", "spark-1", "x")]
+    assert list(checked(told_by_check, [told])) == []
+
+
+def test_a_node_that_is_off_and_a_disk_that_fills():
+    assert keys(silent({"spark-1": "timed out"})) == ["node-unreachable"]
+    full = Disk("/", True, False, 10**12, 10**9)
+    filling = Disk("/raid", True, True, 10**12, 4 * 10**10)
+    fine = Disk("/data", True, True, 10**12, 10**11)
+    told = list(disks({"spark-1": spark(0, disks=(full, filling, fine))}))
+    assert [(a.level, a.cause) for a in told] == [
+        ("warning", "the disk under /raid is nearly full"),
+        ("error", "the disk under / is nearly full"),
+    ]
+
+
+def test_a_failed_rank_that_was_kept_is_told_with_its_last_words():
+    left = Leftover(node="spark-1", container="sglang-head.failed", state="exited", kind="failed")
+    words = Words("spark-1", replace(ran(SPEC), name="sglang-head.failed"), ["one", "two"])
+    (told,) = leftovers(replace(READY, leftovers=(left,)), [words])
+    assert (told.key, told.evidence) == ("left-failed", "one / two")
+    assert "docker logs sglang-head.failed" in told.cure
+
+
+def test_a_switch_that_is_under_way_is_no_ailment():
+    left = Leftover(node="spark-1", container="h.previous", state="exited", kind="previous")
+    status = replace(READY, leftovers=(left,))
+    assert keys(leftovers(status, [])) == ["left-previous"]
+    busy = replace(status, holder=Holder(owner="eve@laptop", age=3))
+    assert list(leftovers(busy, [])) == []
+
+
+def test_the_report_is_well_with_warnings_alone():
+    found = list(checked([ok("fine"), warning("hm", "spark-1")], []))
+    told = report(READY, [*found, *found], ("x",))
+    assert (told.ok, keys(told.ailments)) == (True, ["check"])
+    told = report(READY, [*found, *checked([error("bad", "spark-2", "do")], [])], ())
+    assert (told.ok, [a.level for a in told.ailments]) == (False, ["error", "warning"])

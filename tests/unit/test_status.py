@@ -1,0 +1,128 @@
+"""How a group stands: decided from what was read, the truth also where little could be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from samples import ran, spark, specs_of
+
+from cluster.node import Gpu, Memory
+from cluster.status import (
+    Leftover,
+    Load,
+    RankStatus,
+    drifted,
+    leftovers,
+    rank_status,
+    started,
+    word,
+)
+from facts.metrics import Metrics
+
+MODEL = "openai/gpt-oss-120b"
+OK = RankStatus(rank=0, node="spark-1", container="c", state="running", health=200)
+LOADING = replace(OK, health=503, phase="loading weights")
+HUNG = replace(OK, health=0, phase="ready")
+GONE = replace(OK, state="exited", health=0)
+MISSING = RankStatus(rank=0, node="spark-1", state="missing")
+OFF = RankStatus(rank=0, node="spark-1", lost="no route to host")
+BLIND = replace(OK, state="unknown", container="", lost="Docker does not answer: no answer in time")
+
+
+@pytest.mark.parametrize(
+    ("ranks", "served", "says"),
+    [
+        pytest.param((OK, OK), (MODEL,), "ready", id="ready"),
+        pytest.param((OK, BLIND), (MODEL,), "ready", id="serves-beside-a-dead-docker"),
+        pytest.param((OK, OK), (), "starting", id="not-yet-served"),
+        pytest.param((LOADING, OK), (), "starting", id="the-head-loads"),
+        pytest.param((OK, OK), ("another/model",), "degraded", id="another-model"),
+        pytest.param((HUNG, OK), (), "degraded", id="was-ready-and-hangs"),
+        pytest.param((OK, GONE), (MODEL,), "degraded", id="half"),
+        pytest.param((OK, OFF), (MODEL,), "degraded", id="a-node-is-off"),
+        pytest.param((OFF, OK), (), "unknown", id="the-head-is-off"),
+        pytest.param((GONE, GONE), (), "down", id="both-ended"),
+        pytest.param((MISSING, MISSING), (), "down", id="nothing-there"),
+    ],
+)
+def test_the_groups_state(ranks, served, says):
+    assert word("running", ranks, served, MODEL) == says
+
+
+@pytest.mark.parametrize(
+    ("ranks", "says"),
+    [
+        pytest.param((GONE, GONE), "stopped", id="stopped"),
+        pytest.param((MISSING, MISSING), "absent", id="absent"),
+        pytest.param((OK, GONE), "degraded", id="one-still-runs"),
+        pytest.param((GONE, OFF), "degraded", id="a-node-is-not-read"),
+    ],
+)
+def test_a_group_that_shall_not_run(ranks, says):
+    assert word("stopped", ranks, (), MODEL) == says
+
+
+def test_a_rank_is_told_from_its_container_and_its_node():
+    spec = specs_of()["spark-1"]
+    rank = ran(spec, restarts=2)
+    begun = started(rank)
+    assert begun is not None
+    gpu = Gpu(0, "GB10", "580", "12.1", power_watts=34.5)
+    facts = spark(0, ranks=(rank,), clock=begun + 90, memory=Memory(100, 40), gpus=(gpu,))
+    told = rank_status(0, "spark-1", facts, rank, health=200, phase="ready", drift=("a -> b",))
+    assert (told.container, told.state, told.uptime, told.restarts) == (spec.name, "running", 90, 2)
+    assert (told.memory_used, told.memory_total, told.gpu_watts) == (60, 100, 34.5)
+    assert (told.image, len(told.spec), told.drift) == ("ab" * 6, 12, ("a -> b",))
+    assert told.healthy
+
+
+def test_no_answer_is_never_nothing_there():
+    facts = spark(0, unread={"ranks": "no answer in time"})
+    told = rank_status(0, "spark-1", facts, None, health=200)
+    assert (told.state, told.lost) == ("unknown", "Docker does not answer: no answer in time")
+    assert rank_status(0, "spark-1", spark(0), None).state == "missing"
+    assert rank_status(0, "spark-1", None, None, lost="off").state == "unknown"
+
+
+def test_what_a_switch_leaves_is_named_and_is_no_drift():
+    own, *others = (
+        ran(specs_of()["spark-1"], id=name) for name in ("own", "previous", "failed", "stray")
+    )
+    names = ("sglang-head.previous", "sglang-head.failed", "sglang-old")
+    ranks = (own, *(replace(r, name=n) for r, n in zip(others, names, strict=True)))
+    left = leftovers("spark-1", ranks, own)
+    assert [x.kind for x in left] == ["previous", "failed", "stray"]
+    assert drifted({"spark-2": ("is not there",)}, left) == (
+        "spark-2: is not there",
+        "spark-1: sglang-old is no longer wanted",
+    )
+    assert left[0] == Leftover(
+        node="spark-1", container="sglang-head.previous", state="running", kind="previous"
+    )
+
+
+SGLANG = """
+# HELP sglang:num_running_reqs The number of running requests.
+sglang:num_running_reqs{engine_type="unified",model_name="acme/m, x",tp_rank="0"} 2.0
+sglang:num_running_reqs{engine_type="unified",model_name="acme/m, x",tp_rank="1"} 2.0
+sglang:num_queue_reqs{model_name="acme/m, x"} 3.0
+sglang:gen_throughput{model_name="acme/m, x"} 75.25
+sglang:token_usage{model_name="acme/m, x"} 0.12
+sglang:cache_hit_rate{model_name="acme/m, x"} NaN
+sglang:num_running_reqs_offline_batch{model_name="acme/m, x"} 9.0
+"""
+LLAMA = "llamacpp:requests_processing 1\nllamacpp:predicted_tokens_seconds 101.5\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "load"),
+    [
+        pytest.param(SGLANG, Load("acme/m, x", 2, 3, 75.25, 0.12), id="sglang"),
+        pytest.param(LLAMA, Load("", 1, None, 101.5), id="llama.cpp"),
+        pytest.param("", Load(), id="nothing"),
+        pytest.param("<html>404</html>", Load(), id="another-program"),
+    ],
+)
+def test_the_load_that_a_server_tells(text, load):
+    assert Metrics().process(text.splitlines()) == load
