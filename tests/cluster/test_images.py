@@ -14,6 +14,8 @@ from deploying import Deploy, lives, serves, told
 from sparks import IMAGE, Cluster
 
 PRIVATE = "registry.tb:5443/team/sglang:spark"
+KEYS = "cat /home/nvidia/.ssh/authorized_keys; stat -c %a%U /home/nvidia/.ssh/authorized_keys"
+SENT = "cat /sys/class/net/enP7s7/statistics/tx_bytes"
 
 
 @pytest.fixture
@@ -38,8 +40,28 @@ def small_disk(cluster: Cluster, number: int, size: str) -> Iterator[None]:
 
 
 def test_defect_03_a_worker_pulls_the_image_that_it_lacks(without_image: Deploy) -> None:
-    without_image.mends()
-    assert IMAGE in without_image.cluster.node(2).images()
+    said = without_image.succeeds()
+    assert "[spark-02] pulling lmsysorg/sglang@sha256:" in said
+    assert serves(without_image.cluster)
+    assert same_image(without_image.cluster)
+
+
+def test_a_worker_without_the_registry_gets_the_image_from_the_head_over_the_fabric(
+    without_image: Deploy,
+) -> None:
+    head, worker = (without_image.cluster.node(n) for n in (1, 2))
+    worker.run("iptables -A OUTPUT -d 198.18.0.200 -j REJECT --reject-with tcp-reset -p tcp")
+    keys = head.run(KEYS).stdout
+    before = [int(node.run(SENT).stdout) for node in (head, worker)]
+    said = without_image.succeeds()
+    over_management = [int(n.run(SENT).stdout) for n in (head, worker)]
+    assert "[spark-02] not from the registry: the node does not reach " in said
+    assert f"[spark-02] {IMAGE} comes from spark-01, over 169.254.1.1" in said
+    assert same_image(without_image.cluster)
+    assert serves(without_image.cluster)
+    # the image is 39 MB
+    assert sum(over_management) - sum(before) < 2_000_000
+    assert head.run(KEYS).stdout == keys
 
 
 def test_defect_03_a_worker_obeys_pull_never(without_image: Deploy) -> None:
@@ -59,9 +81,10 @@ def test_pull_always_asks_at_each_run_and_restarts_nothing(served: Deploy) -> No
 
 def test_a_registry_that_is_down(without_image: Deploy) -> None:
     cluster = without_image.cluster
+    cluster.node(1).run(f"docker rmi {IMAGE}")
     cluster.registry("down")
     said = without_image.fails()
-    assert "[spark-02] lmsysorg/sglang:spark could not be pulled: " in said
+    assert "[spark-01] lmsysorg/sglang:spark could not be pulled: " in said
     assert "registry" in said.split("could not be pulled: ")[1].split("\n")[0]
     assert not lives_any(cluster)
     cluster.registry("up")
@@ -113,6 +136,12 @@ def test_a_disk_that_fills_up_during_the_pull(without_image: Deploy) -> None:
     assert not lives_any(cluster)
     cluster.registry("slow", "off")
     without_image.mends()
+
+
+def same_image(cluster: Cluster) -> bool:
+    """Whether every node has the image, and the same one."""
+    found = {node.images().get(IMAGE) for node in cluster.nodes.values()}
+    return len(found) == 1 and None not in found
 
 
 def lives_any(cluster: Cluster) -> bool:

@@ -1,10 +1,28 @@
-"""A tag that has moved in the registry, found by pull=always while the old image serves."""
+"""A tag that has moved, in the registry or on one node, while the old image serves."""
 
 from __future__ import annotations
 
 import testbed_image
 from deploying import HEAD, Deploy, lives, serves
 from sparks import IMAGE
+
+
+def test_a_worker_whose_tag_has_moved_gets_the_heads_image(served: Deploy) -> None:
+    cluster, before = served.cluster, lives(served.cluster)
+    head, worker = cluster.node(1), cluster.node(2)
+    wanted = head.images()[IMAGE]
+    worker.load(testbed_image.tar("0.5.23", "lmsysorg/sglang:next"))
+    worker.run(f"docker tag lmsysorg/sglang:next {IMAGE}")
+    moved = worker.images()[IMAGE]
+    said = served.fails(pull="never", mem_fraction=0.7)
+    both = f"is {moved[7:19]} here and {wanted[7:19]} on spark-01, and pull = 'never'"
+    assert f"spark-02: image {IMAGE} {both} -> --data pull=missing" in said
+    assert lives(cluster) == before
+    said = served.succeeds()
+    assert f"it has {moved[7:19]}, the head {wanted[7:19]}" in said
+    assert worker.images()[IMAGE] == wanted
+    assert lives(cluster) == before
+    served.unchanged()
 
 
 def test_pull_always_restarts_into_the_image_that_the_tag_has_moved_to(served: Deploy) -> None:
