@@ -7,8 +7,9 @@ from pyinfra import host
 
 from cluster.spec import expand
 from deploys import keys
+from deploys import weights as weights_of
 from deploys.converge import again, deployment
-from deploys.secrets import find_api_key, find_token
+from deploys.secrets import find_api_key
 from deploys.switching import switch
 from operations import containers, images, secrets, serving, weights
 
@@ -38,15 +39,14 @@ if settings.runtime == "docker":
         files=run.vocabularies(host),
     )
     if run.is_head(host):
+        weights.present(
+            name=f"Weights of {run.model.id}",
+            job=lambda: weights_of.job(run),
+            needed=weights_of.needed(run),
+        )
         serving.checked(
             name="Check again, with what has come", again=lambda: again(run), needed=run.fetches
         )
-    weights.token(
-        name="Hugging Face token",
-        find=lambda: find_token(settings.hf_token_file),
-        image=settings.image,
-        needed=run.needs_token(host),
-    )
 
 # API key
 if run.running and run.is_head(host) and settings.api_key_file:

@@ -18,10 +18,6 @@ from cluster.sglang import Launch, dp_attention_needed
 
 CONTAINER_HF_HOME = "/root/.cache/huggingface"
 CONTAINER_TIKTOKEN = "/tiktoken_encodings"
-# On tmpfs, made by the deploy that has a token; gone after a reboot, when Docker mounts it empty.
-NODE_SECRETS = "/run/spark-serving"
-CONTAINER_SECRETS = "/run/secrets/spark-serving"
-TOKEN_FILE = "hf_token"
 # What vendors' and users' launch scripts for SGLang on GB10 agree on.
 GB10_ENV = {
     "NCCL_CUMEM_ENABLE": "0",
@@ -144,6 +140,7 @@ def _launch(
     head = fabric.nodes[0].address
     return Launch(
         model_path=expand(model.id, facts),
+        revision=None if model.local else settings.revision or None,
         served_model_name=served_name(settings, model),
         tp=tp,
         pp=pp,
@@ -185,7 +182,8 @@ def _parser(setting: str, models: str) -> str:
 def _env(settings: Settings, model: Model, fabric: Mapping[str, str]) -> dict[str, str]:
     own = {
         "HF_HOME": CONTAINER_HF_HOME,
-        "HF_TOKEN_PATH": f"{CONTAINER_SECRETS}/{TOKEN_FILE}",
+        # The deploy has brought the files: the engine neither asks the hub nor needs a token.
+        "HF_HUB_OFFLINE": "1",
         "NCCL_DEBUG": settings.nccl_debug,
         **GB10_ENV,
         **fabric,
@@ -198,7 +196,6 @@ def _env(settings: Settings, model: Model, fabric: Mapping[str, str]) -> dict[st
 def _volumes(settings: Settings, model: Model, facts: NodeFacts, rank: int = 0) -> tuple[str, ...]:
     own = [
         f"{expand(settings.hf_cache, facts)}:{CONTAINER_HF_HOME}",
-        f"{NODE_SECRETS}:{CONTAINER_SECRETS}:ro",
     ]
     if model.tiktoken:
         own.append(f"{expand(settings.tiktoken_dir, facts)}:{CONTAINER_TIKTOKEN}:ro")

@@ -15,9 +15,8 @@ from cluster.models import Model
 from cluster.node import NodeFacts
 from cluster.plan import Plan
 from cluster.settings import Settings
-from cluster.spec import Spec, expand, served_name
-from cluster.weights import TIKTOKEN, hub_folder
-from deploys import secrets
+from cluster.spec import Spec, served_name
+from cluster.weights import TIKTOKEN
 
 
 @dataclass
@@ -104,16 +103,12 @@ class Deployment:
         seen = self.full[host.name].tiktoken
         return {name: sha for name, sha in TIKTOKEN.items() if seen.get(name) != sha}
 
-    def needs_token(self, host: Host) -> bool:
-        """Whether this node's rank will download, and there is a token to do it with."""
-        if not self.plan.restart or not self._docker(host) or self._has_weights(host.name):
-            return False
-        return bool(secrets.find_token(self.settings.hf_token_file))
-
     @property
     def fetches(self) -> bool:
         """Whether anything comes to any node before ranks change."""
-        return self.pulls or any(self.vocabularies(h) for h in self.serving.values())
+        lacking = self.plan.restart and not all(map(self._has_weights, self.specs))
+        comes = self.pulls or any(self.vocabularies(h) for h in self.serving.values())
+        return comes or (lacking and self.settings.runtime == "docker")
 
     def _docker(self, host: Host) -> bool:
         return self.running and self.settings.runtime == "docker" and host.name in self.specs
@@ -121,18 +116,6 @@ class Deployment:
     def _has_weights(self, node: str) -> bool:
         weights = self.full[node].weights if node in self.full else None
         return weights is not None and weights.complete
-
-    def coming(self) -> dict[str, str]:
-        """Folders that ranks download to."""
-        if self.settings.runtime == "process" or self.model.local or not self.full:
-            return {}
-        lacking = [name for name in self.specs if not self._has_weights(name)]
-        return {
-            name: hub_folder(
-                expand(self.wanted.nodes[name].hf_cache, self.facts[name]), self.model.id
-            )
-            for name in lacking
-        }
 
     def restarts(self) -> dict[str, int]:
         names = {node: spec.name for node, spec in self.specs.items()}

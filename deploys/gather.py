@@ -45,6 +45,7 @@ def full(hosts: Mapping[str, Host], made: Deployment) -> dict[str, NodeFacts]:
             "disks": [cache, "/var/lib/docker"] if docker else [],
             "weights": made.model.id,
             "hf_cache": cache,
+            "revision": settings.revision,
             "tiktoken": expand(settings.tiktoken_dir, facts) if made.model.tiktoken else None,
             "full": True,
         }

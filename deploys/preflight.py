@@ -113,19 +113,35 @@ def _fetching(made: Deployment, nodes: list[NodeFacts]) -> Iterator[Finding]:
                 node.name,
                 "--data pull=missing",
             )
-        if model.local and not (node.weights and node.weights.complete):
-            yield error(f"model {model.id} is not there, or not whole", node.name, f"ls {model.id}")
-    missing = [n.name for n in nodes if not (n.weights and n.weights.complete)]
     # Refused where it is no file of one's own with one key.
     secrets.find_api_key(settings.api_key_file)
-    # Looked for whatever the model is: a token file that cannot be read is refused here.
-    docker = settings.runtime == "docker"
-    token = secrets.find_token(settings.hf_token_file) if missing and docker else ""
-    if model.gated and missing and not token:
+    # The other nodes copy what the head has.
+    head = nodes[0]
+    if head.weights and head.weights.complete:
+        return
+    if model.local:
+        yield error(f"model {model.id} is not there, or not whole", head.name, f"ls {model.id}")
+    elif settings.runtime == "docker":
+        yield from _downloading(made, head)
+
+
+def _downloading(made: Deployment, head: NodeFacts) -> Iterator[Finding]:
+    settings, model = made.settings, made.model
+    if settings.offline:
         yield error(
-            f"model {model.id} is gated, its weights are not on {', '.join(missing)}, and there is "
-            "no Hugging Face token",
-            cure="accept its licence at the hub, then: hf auth login, or export HF_TOKEN=…",
+            f"the weights of {model.id} are not there, or not whole, and offline = true",
+            head.name,
+            "--data offline=false, or put them into its hf_cache",
+        )
+        return
+    # Looked for whatever the model is: a token file that cannot be read is refused here.
+    token = secrets.find_token(settings.hf_token_file)
+    if model.gated and not token:
+        yield error(
+            f"model {model.id} is gated, its weights are not there, and there is no Hugging Face "
+            "token",
+            head.name,
+            "accept its licence at the hub, then: hf auth login, or export HF_TOKEN=…",
         )
 
 

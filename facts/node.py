@@ -39,7 +39,7 @@ class NodeReading(FactBase[NodeFacts]):
     + names: of ranks, to see also containers that took such a name without being ours
     + image: the reference to look up
     + disks: paths whose file systems to measure
-    + weights, hf_cache: the model to look for, and the HF_HOME to look in
+    + weights, hf_cache, revision: the model to look for, the HF_HOME to look in, its revision
     + tiktoken: the folder of vocabularies
     + seconds: after which Docker is taken for one that does not answer
     """
@@ -53,6 +53,7 @@ class NodeReading(FactBase[NodeFacts]):
         disks: Sequence[str] = (),
         weights: str | None = None,
         hf_cache: str | None = None,
+        revision: str = "",
         tiktoken: str | None = None,
         full: bool = False,
         seconds: int = SECONDS,
@@ -77,7 +78,7 @@ class NodeReading(FactBase[NodeFacts]):
             parts["listeners"] = Listeners().command()
             parts |= {f"disk {path}": Disk().command(path) for path in disks}
             if weights is not None:
-                parts["weights"] = ModelWeights().command(weights, hf_cache or "")
+                parts["weights"] = ModelWeights().command(weights, hf_cache or "", revision)
             if tiktoken is not None:
                 parts["tiktoken"] = Tiktoken().command(tiktoken)
         header = StringCommand("exec 3>&1; printf '%s\\n'", QuoteString(f"{MARK} {runtime} {node}"))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from re import compile
-
-from pyinfra.api import FactBase, StringCommand
+from pyinfra.api import FactBase, QuoteString, StringCommand
 
 from cluster import node
+from cluster.weights.files import needed
 from facts import shell
 
 # $at is the folder (or a lone GGUF file). Lines: a word, a tab, a value; `size` lines as wc's.
@@ -30,7 +29,8 @@ set --; for f in *.safetensors *.bin *.gguf; do [ ! -f "$f" ] || set -- "$@" "$f
 # The cache's layout: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
 # A file of a running download is touched all the time; one older than an hour was left behind.
 _CACHE = """
-rev=; { read -r rev <"$repo/refs/main" || [ -n "$rev" ]; } 2>/dev/null
+rev=; { read -r rev <"$repo/refs/$name" || [ -n "$rev" ]; } 2>/dev/null
+[ -n "$rev" ] || [ ! -d "$repo/snapshots/$name" ] || rev=$name
 at=$repo; [ -z "$rev" ] || at=$repo/snapshots/$rev
 [ -z "$(find "$repo/blobs" -name '*.incomplete' -mmin -60 2>/dev/null)" ] || echo incomplete
 [ -z "$rev" ] || printf 'revision\\t%s\\n' "$rev"
@@ -38,30 +38,30 @@ kib=$(du -sk "$repo/blobs" 2>/dev/null)
 [ -z "$kib" ] || printf 'blobs\\t%s\\n' "${kib%%[!0-9]*}"
 """.strip()
 
-# huggingface_hub's and llama.cpp's names of shards: the last number says how many there are.
-_SHARD = compile(r"([^/]+)-\d{5}-of-(\d{5})(\.\w+)")
-
 
 class ModelWeights(FactBase[node.Weights]):
     """What the Hugging Face cache under `hf_cache` (an HF_HOME), or a local path, has of a model.
 
     + model: "org/name", or a path that begins with / or ~/
+    + revision: commit, branch or tag; "" is main
     """
 
-    def command(self, model: str, hf_cache: str) -> StringCommand:
+    def command(self, model: str, hf_cache: str, revision: str = "") -> StringCommand:
         told = StringCommand("printf 'model\\t%s\\n'", shell.quoted((model,)))
         if model.startswith(("/", "~/")):
             return shell.joined(told, "; at=", shell.path(model), "\n", _LIST)
         repo = f"{hf_cache.rstrip('/')}/hub/models--{model.replace('/', '--')}"
-        return shell.joined(told, "; repo=", shell.path(repo), "\n", _CACHE, "\n", _LIST)
+        named = QuoteString(revision or "main")
+        place = shell.joined(told, "; name=", named, "; repo=", shell.path(repo))
+        return shell.joined(place, "\n", _CACHE, "\n", _LIST)
 
     def process(self, output: list[str]) -> node.Weights:
         words = dict(line.split("\t") for line in output if line.count("\t") == 1)
         sizes = {name: int(size) for size, name in _sizes(output)}
-        needed = _needed(output, sizes)
-        config = "config" in output or all(name.endswith(".gguf") for name in needed)
-        complete = bool(needed) and config and "incomplete" not in output and needed <= sizes.keys()
-        whole = sum(sizes.get(name, 0) for name in needed)
+        wanted = needed(_shards(output), sizes)
+        config = "config" in output or all(name.endswith(".gguf") for name in wanted)
+        complete = bool(wanted) and config and "incomplete" not in output and wanted <= sizes.keys()
+        whole = sum(sizes.get(name, 0) for name in wanted)
         # A download goes on where it stopped: what lies in blobs need not come again.
         begun = 0 if complete else int(words.get("blobs", 0)) * 1024
         return node.Weights(
@@ -79,30 +79,14 @@ def _sizes(output: list[str]) -> list[list[str]]:
     return [parts for parts in lines if len(parts) == 2 and parts[1] != "total"]
 
 
-def _needed(output: list[str], there: dict[str, int]) -> set[str]:
-    """The weights' files: those that an index names, else what is there of one kind."""
+def _shards(output: list[str]) -> dict[str, set[str]]:
+    """The weights that each index names."""
     shards: dict[str, set[str]] = {}
     for line in output:
         if line.startswith("shard\t"):
             _, index, name = line.split("\t")
             shards.setdefault(index, set()).add(name.strip('"'))
-    # Some repositories hold the same weights in further formats, each with its index.
-    for index in ("model.safetensors.index.json", *sorted(shards)):
-        if index in shards:
-            return shards[index]
-    for kind in (".safetensors", ".bin", ".gguf"):
-        if lone := {name for name in there if name.endswith(kind)}:
-            return {name for shard in lone for name in _siblings(shard)}
-    return set()
-
-
-def _siblings(name: str) -> set[str]:
-    """A numbered shard and all that its number promises: a killed download may lack the index."""
-    found = _SHARD.fullmatch(name)
-    if not found:
-        return {name}
-    stem, count, suffix = found.groups()
-    return {f"{stem}-{n:05}-of-{count}{suffix}" for n in range(1, int(count) + 1)}
+    return shards
 
 
 class Tiktoken(FactBase[dict[str, str]]):

@@ -1,4 +1,4 @@
-"""What an engine reads before it serves: tiktoken vocabularies, and the token to download with."""
+"""What an engine reads before it serves: the model's files, and tiktoken vocabularies."""
 
 from __future__ import annotations
 
@@ -9,11 +9,30 @@ from pathlib import Path
 from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, operation
 
-from cluster.spec import NODE_SECRETS, TOKEN_FILE
-from cluster.weights import place, place_token
+from cluster.findings import Refused
+from cluster.weights import place
+from cluster.weights.files import File
+from cluster.weights.held import GB, Held
 from operations import shell
+from operations.holding import Job
 
 SECONDS = 700
+
+
+@operation()
+def present(job: Callable[[], Job], needed: bool) -> Generator[FunctionCommand, None, None]:
+    """Have the model's files on every node of the group, each checked by its hash.
+
+    The head downloads what it lacks, the others copy it from there. Files that did not change since
+    they were checked are not read again. A failure leaves whatever serves alone.
+
+    + job: what, for which nodes; asked when the operation runs
+    + needed: whether ranks are about to start, or the files shall be read again
+    """
+    if needed:
+        yield FunctionCommand(_present, (job,), {})
+    else:
+        host.noop("the group serves them already")
 
 
 @operation()
@@ -32,18 +51,69 @@ def vocabularies(
         yield FunctionCommand(_place, (folder, source, name, sha256), {})
 
 
-@operation()
-def token(
-    find: Callable[[], str], image: str, needed: bool
-) -> Generator[FunctionCommand, None, None]:
-    """Put the Hugging Face token where the rank's container has it mounted.
+def _present(state: State, host: Host, job: Callable[[], Job]) -> bool:
+    try:
+        bring(job())
+    except Refused as refused:
+        host.log_styled("the weights are not all there; no rank was touched:", fg="red")
+        for finding in refused.findings:
+            host.log_styled(f"  {finding}", fg="red")
+        return False
+    return True
 
-    + find: gives the token; it is asked at the last moment, so that no plan holds the secret
-    + image: any local image with a shell: it writes as root what the login must not
-    + needed: whether a rank on this node will download
-    """
-    if needed:
-        yield FunctionCommand(_place_token, (find, image), {})
+
+def bring(job: Job) -> None:
+    """Look, download, copy; Refused with what went wrong."""
+    from operations import download, holding, spread  # a converged run does without
+
+    download.take_over(job)
+    seen = holding.look(job, job.hosts)
+    head = seen[job.head.name]
+    _tell_read(job, seen)
+    wrong = {name: tuple(one.bad) for name, one in seen.items() if one.bad}
+    if head.complete:
+        commit, files = head.commit, head.wanted
+        if head.read or not head.listed:
+            holding.record(job, job.head, commit, files.values(), job.ref(commit))
+    else:
+        commit, files = download.complete(job, seen)
+    other = [name for name in job.workers if seen[name].commit != commit]
+    there = {**seen, **(holding.look(job, other, commit) if other else {})}
+    at = job.folders[job.head.name] if job.local else f"{_snapshots(job)}/{commit}"
+    spread.spread(job, commit, files, at, there)
+    _tell_healed(job, wrong)
+
+
+def _snapshots(job: Job) -> str:
+    return f"{job.folders[job.head.name]}/snapshots"
+
+
+def _tell_read(job: Job, seen: Mapping[str, Held]) -> None:
+    for name, one in seen.items():
+        if not one.read:
+            continue
+        lone = [f for f in one.good.values() if f.by == "itself"]
+        job.hosts[name].log(
+            f"weights of {job.model}: {one.read / GB:.1f} GB read and hashed"
+            + (f"; {_known_to_nobody(lone)}" if lone and not one.listed else "")
+        )
+
+
+def _known_to_nobody(files: list[File]) -> str:
+    return f"{len(files)} file(s) with no hash of the hub's: from now on held against this reading"
+
+
+def _tell_healed(job: Job, wrong: Mapping[str, tuple[str, ...]]) -> None:
+    for name, paths in wrong.items():
+        still = (
+            "; its running rank still has the old bytes in memory: --data state=stopped, then "
+            "deploy again, to be sure"
+            if job.serves
+            else ""
+        )
+        job.hosts[name].log_styled(
+            f"{', '.join(paths[:3])} was damaged, and is right again{still}", fg="yellow"
+        )
 
 
 def _place(state: State, host: Host, folder: str, source: str, name: str, sha256: str) -> bool:
@@ -60,11 +130,4 @@ def _place(state: State, host: Host, folder: str, source: str, name: str, sha256
         host.log_styled(
             f"{name} could not be placed from {source}: {answer.text} -> {cure}", fg="red"
         )
-    return answer.ok
-
-
-def _place_token(state: State, host: Host, find: Callable[[], str], image: str) -> bool:
-    answer = shell.ask(host, place_token(NODE_SECRETS, TOKEN_FILE, image), 90, stdin=find())
-    if not answer.ok:
-        host.log_styled(f"the token could not be placed in {NODE_SECRETS}: {answer.text}", fg="red")
     return answer.ok

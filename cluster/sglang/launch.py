@@ -18,6 +18,7 @@ NEW_SPELLING = "0.5.23"
 class Launch:
     """What one rank is started with.
 
+    + revision: of the model's repository; None is main
     + tp, pp: of the whole group; tp * pp is a multiple of nnodes
     + dist_init_addr: "host:port" of rank 0 on the fabric; not passed on a single node
     + dist_timeout: seconds to wait for the other ranks; None is torch's own
@@ -28,6 +29,7 @@ class Launch:
     """
 
     model_path: str
+    revision: str | None = None
     served_model_name: str = ""
     tp: int = 1
     pp: int = 1
@@ -76,6 +78,7 @@ def _ours(launch: Launch, version: str) -> list[Words]:
 def _model(launch: Launch) -> list[Words]:
     return [
         ("--model-path", launch.model_path),
+        *_value("--revision", launch.revision),
         *_value("--served-model-name", launch.served_model_name or None),
         *_flag("--trust-remote-code", launch.trust_remote_code),
         *_value("--reasoning-parser", launch.reasoning_parser or None),

@@ -360,7 +360,7 @@ def test_a_gated_model_without_a_token(sparks: Fakes) -> None:
         spark.model, spark.weights = "meta-llama/Llama-3.1-8B-Instruct", False
     (line,) = refused(sparks.deploy("--data", "model=llama8b"))
     assert "is gated" in line
-    assert f"{HEAD}, {WORKER}" in line
+    assert line.startswith(f"{HEAD}: ")
 
 
 def test_defect_16_a_token_file_that_others_can_read(sparks: Fakes, tmp_path: Path) -> None:
@@ -400,15 +400,16 @@ def test_every_refusal_of_all_nodes_comes_at_once(sparks: Fakes) -> None:
 
 
 def test_defect_16_the_token_is_in_no_command_and_no_output(sparks: Fakes, tmp_path: Path) -> None:
-    for spark in sparks.sparks:
-        spark.weights = False
+    sparks.sparks[0].weights = False
     token = tmp_path / "token"
     token.write_text("hf_sesame")
     token.chmod(0o600)
     run = sparks.deploy("--data", f"hf_token_file={token}", "-vvv", "--debug")
     assert run.code == 0, run.text
-    placed = [c for c in run.commands[WORKER] if "/run/spark-serving:/at" in c]
-    assert len(placed) == 1
+    placed, gone = [c for c in run.commands[HEAD] if "/run/spark-serving/download:/at" in c]
+    assert "cat >" in placed
+    assert "rm -f" in gone
+    assert not [c for c in run.commands[WORKER] if "/run/spark-serving" in c]
     assert "sesame" not in run.text + json.dumps(run.commands)
 
 

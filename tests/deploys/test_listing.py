@@ -27,7 +27,7 @@ def served(sparks: Fakes) -> Fakes:
     """Two Sparks that serve the default model already, its weights in their cache."""
     sparks.run_ranks()
     for spark in sparks.sparks:
-        spark.answers["refs/main"] = spark.weights_lines()
+        spark.answers["refs/$name"] = spark.weights_lines()
     return sparks
 
 
@@ -61,7 +61,7 @@ def test_nothing_is_changed_by_it_and_a_node_is_told_two_commands(served: Fakes)
     run = served.deploy(file=LISTING)
     counts = {node: len(said) for node, said in run.commands.items()}
     assert counts == {HEAD: 2, WORKER: 2}
-    assert all("refs/main" in said[0] for said in run.changes.values())
+    assert all("refs/$name" in said[0] for said in run.changes.values())
 
 
 def test_the_running_label_counts_not_the_settings(served: Fakes) -> None:
@@ -83,7 +83,7 @@ def test_the_revision_is_that_of_the_weights_that_run(served: Fakes) -> None:
 
 def test_weights_that_cannot_be_read_leave_the_revision_open(served: Fakes) -> None:
     for spark in served.sparks:
-        spark.answers["refs/main"] = {"success": False}
+        spark.answers["refs/$name"] = {"success": False}
     said = listed(served.deploy(file=LISTING))
     assert said["runs"]
     assert said["revision"] == ""

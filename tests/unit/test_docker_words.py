@@ -18,12 +18,9 @@ BEGIN = "timeout --kill-after=5 120 docker create --name {name} --label LABEL --
 SHARED = "--ipc private --shm-size 32g --gpus all "
 LIMITS = "--ulimit memlock=-1 --ulimit stack=67108864 "
 RDMA = "--device /dev/infiniband "
-CACHE = (
-    "--volume /raid/hf-cache:/root/.cache/huggingface "
-    "--volume /run/spark-serving:/run/secrets/spark-serving:ro "
-)
+CACHE = "--volume /raid/hf-cache:/root/.cache/huggingface "
 TIKTOKEN = "--volume /home/me/tiktoken_encodings:/tiktoken_encodings:ro "
-HF = "-e HF_HOME=/root/.cache/huggingface -e HF_TOKEN_PATH=/run/secrets/spark-serving/hf_token "
+HF = "-e HF_HOME=/root/.cache/huggingface -e HF_HUB_OFFLINE=1 "
 ALLOC = "-e PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True "
 ENGINE = "lmsysorg/sglang:spark python3 -m sglang.launch_server "
 GPT_OSS = (

@@ -35,7 +35,7 @@ def worker(**data: Any) -> Spec:
 DUMP = (
     '{"devices":["/dev/infiniband"],"env":{"GLOO_SOCKET_IFNAME":"enp1s0f1np1",'
     '"HF_HOME":"/root/.cache/huggingface",'
-    '"HF_TOKEN_PATH":"/run/secrets/spark-serving/hf_token","NCCL_CUMEM_ENABLE":"0",'
+    '"HF_HUB_OFFLINE":"1","NCCL_CUMEM_ENABLE":"0",'
     '"NCCL_DEBUG":"INFO","NCCL_IB_DISABLE":"0","NCCL_IB_HCA":"rocep1s0f1,roceP2p1s0f1",'
     '"NCCL_IGNORE_CPU_AFFINITY":"1","NCCL_SOCKET_IFNAME":"enp1s0f1np1",'
     '"PYTORCH_CUDA_ALLOC_CONF":"expandable_segments:True","SGLANG_HOST_IP":"192.168.100.11",'
@@ -45,12 +45,11 @@ DUMP = (
     '"disable_cuda_graph":true,"dist_init_addr":"192.168.100.10:50000","dist_timeout":null,'
     '"enable_dp_attention":true,"enable_metrics":true,"extra_args":[],"host":"0.0.0.0",'
     '"mem_fraction":0.85,"model_path":"openai/gpt-oss-120b","nnodes":2,"port":30000,"pp":1,'
-    '"rank":1,"reasoning_parser":"gpt-oss","served_model_name":"openai/gpt-oss-120b",'
+    '"rank":1,"reasoning_parser":"gpt-oss","revision":null,"served_model_name":"openai/gpt-oss-120b",'
     '"tool_call_parser":"gpt-oss","tp":2,"trust_remote_code":false},'
     '"model":"openai/gpt-oss-120b","name":"sglang-worker-1","rank":1,'
     '"restart_policy":"unless-stopped","runtime":"docker","sglang":"0.5.3.post3",'
     '"shm_size":"32g","volumes":["/raid/hf-cache:/root/.cache/huggingface",'
-    '"/run/spark-serving:/run/secrets/spark-serving:ro",'
     '"/home/me/tiktoken_encodings:/tiktoken_encodings:ro"]}'
 )
 
@@ -302,8 +301,9 @@ def test_defect_7_declared_tool_parsers_are_passed(model: str) -> None:
 def test_defect_16_no_token_is_anywhere_in_a_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_sesame")
     spec = head(model="llama8b", hf_token_file="/home/me/token")
-    assert "HF_TOKEN" not in spec.env
-    assert spec.env["HF_TOKEN_PATH"] == "/run/secrets/spark-serving/hf_token"
+    assert not [name for name in spec.env if "TOKEN" in name]
+    assert not [volume for volume in spec.volumes if "/run" in volume]
+    assert spec.env["HF_HUB_OFFLINE"] == "1"
     assert "sesame" not in " ".join(create(spec))
     assert "/home/me/token" not in " ".join(create(spec))
 

@@ -1,0 +1,8 @@
+"""A model's files on the nodes: which are wanted, what is there, how they come."""
+
+from __future__ import annotations
+
+from cluster.weights.vocabularies import TIKTOKEN, place
+from cluster.weights.words import hub_folder, place_token
+
+__all__ = ["TIKTOKEN", "hub_folder", "place", "place_token"]

@@ -1,0 +1,106 @@
+"""What a node holds of a model, against what it must hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from cluster.findings import Finding, error
+from cluster.weights.files import File, whole
+
+# Left free for logs, the engine's own caches and everybody else.
+MARGIN = 2 * 10**9
+GB = 10**9
+
+
+@dataclass(frozen=True)
+class Held:
+    """One node's folder of the model, as weights_here.py read it.
+
+    + commit: the revision's, "" where it is not there (or for plain files)
+    + at: where the files lie
+    + good, bad: files by path; a bad one is not what its hash says
+    + known: files that the manifest has and the folder has not
+    + listed: a manifest says which files belong to it; else `guess` says whether it looks complete
+    + closed: folders that the login may not write
+    + free: bytes; read: bytes that were hashed for this; begun: left by an interrupted transfer
+    + owner: uid and gid of the login
+    """
+
+    commit: str = ""
+    at: str = ""
+    good: Mapping[str, File] = field(default_factory=dict)
+    bad: Mapping[str, File] = field(default_factory=dict)
+    known: Mapping[str, File] = field(default_factory=dict)
+    listed: bool = False
+    guess: bool = False
+    closed: tuple[str, ...] = ()
+    free: int = 0
+    read: int = 0
+    begun: int = 0
+    owner: tuple[int, int] = (0, 0)
+
+    @property
+    def complete(self) -> bool:
+        """Every file of the model is here and right."""
+        return bool(self.good) and not self.bad and not self.known and (self.listed or self.guess)
+
+    @property
+    def wanted(self) -> dict[str, File]:
+        """Every file of the model, as far as it is known here."""
+        return dict(sorted({**self.known, **self.bad, **self.good}.items()))
+
+
+def held(said: Mapping[str, Any]) -> Held:
+    """From weights_here.py's answer."""
+    files = {path: (file(path, seen), seen) for path, seen in said["files"].items()}
+    return Held(
+        commit=said["commit"],
+        at=said["at"],
+        good={path: one for path, (one, seen) in files.items() if seen["good"]},
+        bad={path: one for path, (one, seen) in files.items() if not seen["good"]},
+        known={path: file(path, entry) for path, entry in said["known"].items()},
+        listed=said["recorded"],
+        guess=not said["partial"] and (whole(said["shards"], files) or "" in files),
+        closed=tuple(said["closed"]),
+        free=said["free"],
+        read=sum(seen["read"] for _one, seen in files.values()),
+        begun=said["begun"],
+        owner=(said["uid"], said["gid"]),
+    )
+
+
+def file(path: str, entry: Mapping[str, Any]) -> File:
+    """A file from its JSON, which may hold more."""
+    names = ("size", "kind", "hash", "by", "blob", "mtime_ns")
+    return File(path, **{name: entry[name] for name in names})
+
+
+def entries(files: Iterable[File]) -> dict[str, dict[str, Any]]:
+    """Files as the manifest holds them."""
+    return {f.path: {k: v for k, v in asdict(f).items() if k != "path"} for f in files}
+
+
+def lacking(wanted: Mapping[str, File], there: Held) -> tuple[File, ...]:
+    """Files that a node must get: not there, or not the same."""
+    return tuple(f for path, f in wanted.items() if not f.like(there.good.get(path)))
+
+
+def size(files: Iterable[File]) -> int:
+    return sum(f.size for f in files)
+
+
+def room(node: str, there: Held, files: Iterable[File]) -> Finding | None:
+    """Whether files fit on a node's disk; None where they do. What an interrupted transfer has
+    left there need not come again."""
+    more = max(0, size(files) - there.begun)
+    if not more or more + MARGIN <= there.free:
+        return None
+    return error(
+        f"the weights do not fit: {more / GB:.1f} GB to come + {MARGIN / GB:.0f} GB margin = "
+        f"{(more + MARGIN) / GB:.1f} GB needed, {there.free / GB:.1f} GB free on the disk of "
+        f"{there.at}",
+        node,
+        "make room (df -h, spark-cluster models, docker image prune), or hf_cache on another disk",
+    )

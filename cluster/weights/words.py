@@ -1,0 +1,154 @@
+"""The words of what is done for weights on a node. Nothing is run and nothing is quoted here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cluster.orders import Words
+
+# What runs for us and is no rank; its value says for which group and model.
+TASK = "spark-serving.task"
+# The token lies here while a download runs: on tmpfs, root's, mounted into that container alone.
+TOKEN_FOLDER = "/run/spark-serving/download"
+TOKEN_FILE = "hf_token"
+_MOUNTED = "/run/secrets/spark-serving"
+_CACHE = "/hub"
+
+# $1: written as root, by way of the engine; the token comes on stdin.
+_TOKEN = 'umask 077; chmod 700 /at && cat >"/at/$1.part" && mv "/at/$1.part" "/at/$1"'
+_FORGET = 'rm -f "/at/$1" "/at/$1.part"'
+# $1 container: its state, its exit code, and its last words.
+_WATCH = """
+docker inspect --format '{{.State.Status}} {{.State.ExitCode}}' "$1" || exit
+docker logs --tail 40 "$1" 2>&1
+""".strip()
+# Every such container, one a line: name, state, what it is for.
+_TASKS = f'{{{{.Names}}}}\t{{{{.State}}}}\t{{{{.Label "{TASK}"}}}}'
+
+
+def hub_folder(hf_cache: str, model: str) -> str:
+    """Where the hub's client keeps a model under HF_HOME."""
+    return f"{hf_cache.rstrip('/')}/hub/models--{model.replace('/', '--')}"
+
+
+def container(group: str) -> str:
+    """The name of the container that downloads for a group."""
+    return f"spark-serving-weights-{group}"
+
+
+def place_token(folder: str, name: str, image: str) -> Words:
+    """Put a secret (stdin) into a 0700 folder of root's, which the login may not write."""
+    return _in_folder(folder, name, image, _TOKEN, "--interactive")
+
+
+def forget_token(folder: str, name: str, image: str) -> Words:
+    """Take it away again."""
+    return _in_folder(folder, name, image, _FORGET)
+
+
+def _in_folder(folder: str, name: str, image: str, script: str, *more: str) -> Words:
+    run = ("docker", "run", "--rm", *more, "--network", "none", "--entrypoint", "sh")
+    at = ("--volume", f"{folder}:/at", image, "-c", script, "sh", name)
+    return ("timeout", "--kill-after=5", "60", *run, *at)
+
+
+def own(folder: str, uid: int, gid: int, image: str) -> Words:
+    """Give a folder that an engine made as root to the login."""
+    run = ("docker", "run", "--rm", "--network", "none", "--entrypoint", "chown")
+    at = ("--volume", f"{folder}:/at", image, "-R", f"{uid}:{gid}", "/at")
+    return ("timeout", "--kill-after=5", "600", *run, *at)
+
+
+def download(
+    group: str, model: str, hf_cache: str, image: str, script: str, asked: Mapping[str, Any]
+) -> Words:
+    """The hub's client in a container that goes on by itself: a lost connection, or an end of the
+    controller, does not end it.
+
+    + asked: what hub_client.py shall do; its folder and token file are added here
+    """
+    folder = hub_folder("", model).removeprefix("/hub/")
+    task = {**asked, "token_file": f"{_MOUNTED}/{TOKEN_FILE}"}
+    mounted: tuple[str, ...] = ()
+    if asked["do"] == "fetch":
+        task["folder"] = f"{_CACHE}/{folder}"
+        mounted = ("--volume", f"{hf_cache.rstrip('/')}/hub:{_CACHE}")
+    quiet = {
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_ENABLE_HF_TRANSFER": "0",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_OFFLINE": "0",
+    }
+    return (
+        *("timeout", "--kill-after=5", "120", "docker", "run", "--detach"),
+        *("--name", container(group), "--label", f"{TASK}={task_of(group, model)}"),
+        *("--network", "host", "--entrypoint", "python3"),
+        *mounted,
+        *("--volume", f"{TOKEN_FOLDER}:{_MOUNTED}:ro"),
+        *(word for name, value in quiet.items() for word in ("-e", f"{name}={value}")),
+        *(image, "-c", script, json.dumps(task)),
+    )
+
+
+def task_of(group: str, model: str) -> str:
+    return f"weights {group} {model}"
+
+
+def tasks() -> Words:
+    """Containers of ours that are no ranks."""
+    listed = ("docker", "ps", "--all", "--filter", f"label={TASK}", "--format", _TASKS)
+    return ("timeout", "--kill-after=5", "30", *listed)
+
+
+def watch(group: str) -> Words:
+    return ("timeout", "--kill-after=5", "30", "sh", "-c", _WATCH, "sh", container(group))
+
+
+def clear(group: str) -> Words:
+    return ("timeout", "--kill-after=5", "60", "docker", "rm", "--force", container(group))
+
+
+def here(script: str, seconds: int) -> Words:
+    """weights_here.py on the node; what it shall do comes on stdin."""
+    return ("timeout", "--kill-after=5", str(seconds), "python3", "-c", script)
+
+
+def part(folder: str, hub: bool, commit: str) -> str:
+    """Where files arrive before they are checked: on the same disk, so that moving is renaming."""
+    return f"{folder}/.spark-serving-part/{commit}" if hub else f"{folder}.spark-serving-part"
+
+
+def bytes_in(folder: str) -> Words:
+    return ("timeout", "30", "sh", "-c", 'du -sk "$1" 2>/dev/null || echo 0', "sh", folder)
+
+
+def copy(shell: str, source: str, part: str, seconds: int, stall: int) -> Words:
+    """rsync of the files named on stdin, links followed; goes on where an earlier one stopped.
+
+    + shell: for rsync's -e: how the source is reached
+    + source: user@address:/folder
+    """
+    how = ("--times", "--copy-links", "--append", "--mkpath", f"--timeout={stall}")
+    return (
+        *("timeout", "--kill-after=5", str(seconds), "rsync", *how, "--files-from=-"),
+        *("-e", shell, f"{source}/", f"{part}/"),
+    )
+
+
+def streams(sizes: Mapping[str, int], count: int) -> list[list[str]]:
+    """Names shared out over streams of about the same bytes; no stream is empty."""
+    shares: list[tuple[int, list[str]]] = [(0, []) for _ in range(min(count, len(sizes)))]
+    for name in sorted(sizes, key=lambda n: (-sizes[n], n)):
+        least = min(range(len(shares)), key=lambda i: shares[i][0])
+        total, names = shares[least]
+        names.append(name)
+        shares[least] = (total + sizes[name], names)
+    return [names for _total, names in shares]
+
+
+def names(paths: Sequence[str]) -> str:
+    """As rsync reads --files-from."""
+    return "".join(f"{path}\n" for path in paths)

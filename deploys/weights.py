@@ -1,0 +1,44 @@
+"""What bringing a model's files needs of a deployment."""
+
+from __future__ import annotations
+
+from cluster.spec import expand
+from cluster.weights import hub_folder
+from deploys import secrets
+from deploys.deployment import Deployment
+from operations.holding import Job
+
+
+def needed(made: Deployment) -> bool:
+    """Whether the files are looked at: ranks are about to start, or every file shall be read."""
+    settings = made.settings
+    docker = made.running and settings.runtime == "docker"
+    return docker and (made.plan.restart or settings.verify == "full")
+
+
+def job(made: Deployment) -> Job:
+    """Which files, for which nodes, from where."""
+    settings, model = made.settings, made.model
+    facts = {name: made.facts[name] for name in made.wanted.names}
+    caches = {name: expand(made.wanted.nodes[name].hf_cache, seen) for name, seen in facts.items()}
+    folders = {
+        name: expand(model.id, facts[name]) if model.local else hub_folder(cache, model.id)
+        for name, cache in caches.items()
+    }
+    return Job(
+        hosts=made.serving,
+        folders={name: folder.rstrip("/") for name, folder in folders.items()},
+        caches=caches,
+        model=model.id,
+        local=model.local,
+        revision=settings.revision,
+        image=settings.image,
+        group=settings.group,
+        endpoint=settings.hf_endpoint,
+        offline=settings.offline,
+        full=settings.verify == "full",
+        stall=settings.download_stall_timeout,
+        token=lambda: secrets.find_token(settings.hf_token_file),
+        address=made.fabric.nodes[0].address if made.fabric.nodes else "",
+        serves=not made.plan.restart,
+    )

@@ -1,0 +1,229 @@
+"""The head gets a model's files from the hub: Hugging Face's client in a container of ours."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cluster.findings import Finding, Refused, error
+from cluster.readiness import REPORT_SECONDS
+from cluster.weights import words
+from cluster.weights.failures import failed
+from cluster.weights.files import File, picked
+from cluster.weights.held import GB, Held, lacking, room, size
+from cluster.weights.progress import Progress, duration
+from operations import holding, shell
+from operations.holding import Job
+
+SCRIPT = (Path(__file__).parent / "scripts" / "hub_client.py").read_text()
+# The client's own list of a repository's files.
+LIST_SECONDS = 120
+# Between two looks at the container.
+PAUSE = 1.0
+# The container's own stall limit ends it; this much later it counts as hanging.
+GRACE = 60
+
+
+def take_over(job: Job) -> None:
+    """Wait for a download of this model that an earlier run has left; clear what is over."""
+    answer = shell.ask(job.head, words.tasks(), 60)
+    mine = words.container(job.group)
+    for line in answer.out:
+        name, state, task = [*line.split("\t"), "", ""][:3]
+        if name != mine:
+            continue
+        if state == "running" and task == words.task_of(job.group, job.model):
+            job.head.log("a download of an earlier run goes on: it is waited for")
+            try:
+                _wait(job, Progress(0, time.monotonic()))
+            except Refused as refused:
+                job.head.log(f"it failed: {refused}; begun anew")
+        shell.ask(job.head, words.clear(job.group), 90)
+        _forget(job)
+
+
+def complete(job: Job, seen: Mapping[str, Held]) -> tuple[str, dict[str, File]]:
+    """Bring what the head lacks; the commit, and all its files, each checked by its hash."""
+    have = seen[job.head.name]
+    _refuse_without_hub(job, have)
+    with _token(job):
+        commit, wanted = _listed(job, have.commit or job.revision)
+        there = dict(seen)
+        if other := [name for name, one in seen.items() if one.commit != commit]:
+            there |= holding.look(job, other, commit)
+        have = there[job.head.name]
+        _refuse_without_room(wanted, there)
+        missing = lacking(wanted, have)
+        known = {path: replace(file, mtime_ns=0) for path, file in wanted.items()}
+        known |= {p: replace(f, mtime_ns=have.good[p].mtime_ns) for p, f in wanted.items()
+                  if f not in missing}  # fmt: skip
+        # The list comes first: whatever ends this run, the next knows what is still to come.
+        holding.record(job, job.head, commit, known.values(), "")
+        times = _fetch(job, commit, missing, have) if missing else {}
+    files = {path: replace(f, mtime_ns=times.get(path, f.mtime_ns)) for path, f in known.items()}
+    holding.record(job, job.head, commit, files.values(), job.ref(commit))
+    return commit, files
+
+
+def _refuse_without_hub(job: Job, have: Held) -> None:
+    wrong = sorted({**have.bad, **have.known})
+    what = (
+        f"{', '.join(wrong[:3])} {'are' if wrong[1:] else 'is'} missing or damaged" if wrong else ""
+    )
+    if job.local:
+        raise Refused(
+            error(
+                f"model {job.model} is not whole: {what or 'weights or config.json are missing'}",
+                job.head.name,
+                f"put the right files there; or, if they are as they shall be: "
+                f"rm {job.folders[job.head.name]}/.spark-serving.json",
+            )
+        )
+    if job.offline:
+        raise Refused(
+            error(
+                f"the weights of {job.model} are not whole, and offline = true: "
+                f"{what or 'not all of them are there'}",
+                job.head.name,
+                "--data offline=false, or put them into hf_cache",
+            )
+        )
+
+
+def _refuse_without_room(wanted: Mapping[str, File], there: Mapping[str, Held]) -> None:
+    full = [room(name, one, lacking(wanted, one)) for name, one in there.items()]
+    if found := [finding for finding in full if finding]:
+        raise Refused(*found)
+
+
+def _listed(job: Job, revision: str) -> tuple[str, dict[str, File]]:
+    """The hub's own list: commit, and the files that an engine needs."""
+    said = _run(job, {"do": "list", "revision": revision}, Progress(0, time.monotonic()), revision)
+    found = [File(path, count, kind, digest, "hub", digest)
+             for path, count, kind, digest in said["files"]]  # fmt: skip
+    return said["commit"], {file.path: file for file in picked(found)}
+
+
+def _fetch(job: Job, commit: str, missing: tuple[File, ...], have: Held) -> dict[str, int]:
+    total = size(missing)
+    job.head.log(f"weights of {job.model} at {commit[:12]}: {total / GB:.1f} GB to download")
+    files = [[f.path, f.size, f.kind, f.hash] for f in missing]
+    begun = time.monotonic()
+    asked = {
+        "do": "fetch",
+        "commit": commit,
+        "files": files,
+        "stall": job.stall,
+        "owner": list(have.owner),
+    }
+    times: dict[str, int] = _run(job, asked, Progress(total, begun), commit)["times"]
+    seconds = time.monotonic() - begun
+    job.head.log(
+        f"weights: {total / GB:.1f} GB downloaded in {duration(seconds)}, every file's hash right"
+    )
+    return times
+
+
+def _run(job: Job, asked: dict[str, Any], progress: Progress, revision: str) -> dict[str, Any]:
+    """The client in its container until it ends; its result."""
+    shell.ask(job.head, words.clear(job.group), 90)
+    cache = job.caches[job.head.name]
+    task = {**asked, "repo": job.model, "endpoint": job.endpoint}
+    command = words.download(job.group, job.model, cache, job.image, SCRIPT, task)
+    answer = shell.ask(job.head, command, 150)
+    if not answer.ok:
+        raise Refused(
+            error(f"the download could not be started: {answer.text[-300:]}", job.head.name)
+        )
+    try:
+        return _wait(job, progress, revision)
+    finally:
+        shell.ask(job.head, words.clear(job.group), 90)
+
+
+def _wait(job: Job, progress: Progress, revision: str = "") -> dict[str, Any]:
+    """Follow the container to its end, with a line every REPORT_SECONDS."""
+    limit = job.stall + GRACE if progress.total else LIST_SECONDS + job.stall
+    told = time.monotonic()
+    while True:
+        answer = shell.ask(job.head, words.watch(job.group), 60)
+        now = time.monotonic()
+        said = _lines(answer.out)
+        if answer.ok and not answer.out[0].startswith(("running", "created")):
+            return _result(job, said, answer.out, revision)
+        for line in said:
+            progress.note(int(line.get("bytes", 0)), now)
+        if progress.silent(now) > limit:
+            raise Refused(_failed(job, {"error": "still"}, revision))
+        if now - told >= REPORT_SECONDS:
+            told, trouble = now, next((s["trouble"] for s in said[::-1] if s.get("trouble")), "")
+            job.head.log(f"weights: {progress.line(now)}{f' ({trouble})' if trouble else ''}")
+        time.sleep(PAUSE)
+
+
+def _lines(output: tuple[str, ...]) -> list[dict[str, Any]]:
+    found = []
+    for line in output:
+        if line.startswith("{"):
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                continue
+    return found
+
+
+def _result(
+    job: Job, said: list[dict[str, Any]], output: tuple[str, ...], revision: str
+) -> dict[str, Any]:
+    last = said[-1] if said else {}
+    if output[0] == "exited 0" and "bytes" not in last:
+        return last
+    if "error" not in last:
+        last = {"error": "other", "text": "; ".join([output[0], *output[-1:]])[-300:]}
+    raise Refused(_failed(job, last, revision))
+
+
+def _failed(job: Job, said: Mapping[str, Any], revision: str) -> Finding:
+    return failed(
+        said["error"],
+        said.get("text", ""),
+        job.head.name,
+        job.model,
+        revision,
+        job.endpoint,
+        said.get("status", 0),
+    )
+
+
+# ---- the token, for as long as it is needed
+
+
+@contextmanager
+def _token(job: Job) -> Iterator[None]:
+    """The token lies on tmpfs while the client may need it, whatever becomes of that."""
+    token = job.token()
+    if not token:
+        yield
+        return
+    placed = words.place_token(words.TOKEN_FOLDER, words.TOKEN_FILE, job.image)
+    answer = shell.ask(job.head, placed, 90, stdin=token)
+    if not answer.ok:
+        raise Refused(
+            error(
+                f"the token could not be placed in {words.TOKEN_FOLDER}: {answer.text[-300:]}",
+                job.head.name,
+            )
+        )
+    try:
+        yield
+    finally:
+        _forget(job)
+
+
+def _forget(job: Job) -> None:
+    shell.ask(job.head, words.forget_token(words.TOKEN_FOLDER, words.TOKEN_FILE, job.image), 90)

@@ -1,0 +1,147 @@
+"""A model's files on the nodes: asked of each node's own Python, all nodes at once."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gevent
+from pyinfra.api import Host
+
+from cluster.findings import Refused, error
+from cluster.readiness import REPORT_SECONDS
+from cluster.weights import words
+from cluster.weights.files import File
+from cluster.weights.held import Held, entries, held
+from operations import shell
+
+SCRIPT = (Path(__file__).parent / "scripts" / "weights_here.py").read_text()
+# Reading and hashing hundreds of GB takes long, but not for ever.
+READ_SECONDS = 6 * 3600
+
+
+@dataclass(frozen=True)
+class Job:
+    """A model whose files shall be on every node; mappings are by node name, rank 0 first.
+
+    + folders: the repository's folder in the hub's cache, or the local path
+    + caches: HF_HOME
+    + local: the model is a path, not a repository
+    + revision: commit, branch or tag; "": what the head has, else the newest
+    + full: read every file again
+    + address: the head's, for the other nodes
+    + serves: the group runs, and does not restart for this
+    """
+
+    hosts: Mapping[str, Host]
+    folders: Mapping[str, str]
+    caches: Mapping[str, str]
+    model: str
+    local: bool
+    revision: str
+    image: str
+    group: str
+    endpoint: str
+    offline: bool
+    full: bool
+    stall: int
+    token: Callable[[], str]
+    address: str
+    serves: bool
+
+    @property
+    def head(self) -> Host:
+        return next(iter(self.hosts.values()))
+
+    @property
+    def workers(self) -> dict[str, Host]:
+        return {name: host for name, host in self.hosts.items() if host is not self.head}
+
+    def ref(self, commit: str) -> str:
+        """The name by which the engine finds the commit; "" where it asks for the commit itself."""
+        return "" if self.local or self.revision == commit else self.revision or "main"
+
+
+def look(job: Job, names: Iterable[str], revision: str | None = None) -> dict[str, Held]:
+    """What these nodes hold. What an engine made as root is given to the login first."""
+    asked = job.revision if revision is None else revision
+    with ticking(job.head, "the model's files are read and hashed"):
+        return shell.on_all([job.hosts[name] for name in names], lambda h: _look(job, h, asked))
+
+
+def _look(job: Job, host: Host, revision: str) -> Held:
+    def read() -> Held:
+        said = ask(job, host, {"do": "look", "revision": revision, "full": job.full}, READ_SECONDS)
+        return held(said)
+
+    seen = read()
+    if not seen.closed:
+        return seen
+    _give(job, host, seen)
+    return read()
+
+
+def _give(job: Job, host: Host, seen: Held) -> None:
+    host.log(f"{seen.closed[0]} is root's, as an engine left it: it is given to the login")
+    # The cache's own folder too, where the engine made it.
+    folder = job.folders[host.name]
+    answer = shell.ask(host, words.own(folder, *seen.owner, job.image), 660)
+    if not answer.ok:
+        raise Refused(
+            error(
+                f"{seen.closed[0]} can't be written, and not be given to the login: {answer.text}",
+                host.name,
+                f"sudo chown -R $USER {folder}",
+            )
+        )
+
+
+def record(job: Job, host: Host, commit: str, files: Iterable[File], ref: str) -> None:
+    """Keep what is known of the files in the manifest beside them."""
+    asked = {"do": "record", "commit": commit, "ref": ref, "files": entries(files)}
+    ask(job, host, asked, 120)
+
+
+def ask(job: Job, host: Host, asked: dict[str, Any], seconds: int) -> dict[str, Any]:
+    """One question to weights_here.py; Refused where the node can't answer."""
+    whole = {**asked, "root": job.folders[host.name], "hub": not job.local}
+    answer = shell.ask(host, words.here(SCRIPT, seconds), seconds + 30, stdin=json.dumps(whole))
+    try:
+        if answer.ok:
+            said: dict[str, Any] = json.loads(answer.out[-1])
+            return said
+    except (ValueError, IndexError):
+        pass
+    why = answer.text.splitlines()[0] if answer.lost else "; ".join(answer.text.splitlines()[-1:])
+    raise Refused(
+        error(
+            f"the weights in {job.folders[host.name]} could not be {_DONE[asked['do']]}: {why}",
+            host.name,
+            f"ls -la {job.folders[host.name]}",
+        )
+    )
+
+
+_DONE = {"look": "read", "record": "recorded", "place": "put in place"}
+
+
+@contextmanager
+def ticking(host: Host, what: str) -> Iterator[None]:
+    """A progress line every REPORT_SECONDS while something takes its time."""
+    begun = time.monotonic()
+
+    def tick() -> None:
+        while True:
+            gevent.sleep(REPORT_SECONDS)
+            host.log(f"{what}, {time.monotonic() - begun:.0f} s")
+
+    ticker = gevent.spawn(tick)
+    try:
+        yield
+    finally:
+        ticker.kill()

@@ -1,0 +1,290 @@
+"""Hugging Face's own client at work: what a repository holds, and its files into the cache.
+
+Runs as root in a container of the serving image, by its Python (3.10 or newer) and the
+huggingface_hub that SGLang needs (0.35.3 and 2.4.0 were tried); one JSON object as argument, JSON
+lines on stdout, the last one the result. Files are fetched one by one, not by snapshot_download:
+when it is killed, newer versions throw half files away; here they are gone on with. Plain HTTP, not
+hf_xet, for the same reason.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+AT_ONCE = 8
+# Between two signs of life, seconds.
+TELL = 2.0
+# Before a cut connection is tried again, seconds.
+PAUSE = 2.0
+
+
+class Wrong(Exception):
+    """A file that came twice and was not what the hub's own list says."""
+
+
+class Still(Exception):
+    """No byte for the time allowed."""
+
+
+def main() -> None:
+    asked = json.loads(sys.argv[1])
+    token_file = Path(asked.pop("token_file"))
+    token = token_file.read_text().strip() if token_file.is_file() else False
+    known: dict[str, Callable[..., dict[str, Any]]] = {"list": listed, "fetch": fetched}
+    try:
+        tell(known[asked.pop("do")](token=token or False, **asked))
+    except Exception as e:  # whatever it is, the caller gets it in one shape
+        tell({"error": kind(e), "text": first_line(e), "status": status(e)})
+        sys.exit(1)
+
+
+def tell(what: dict[str, Any]) -> None:
+    print(json.dumps(what), flush=True)
+
+
+# ---- what the repository holds
+
+
+def listed(token: str | bool, repo: str, revision: str, endpoint: str) -> dict[str, Any]:
+    """The commit that a revision is now, and every file: path, size, kind of hash, hash."""
+    from huggingface_hub import HfApi
+
+    api = HfApi(endpoint=endpoint or None, token=token)
+    info = api.model_info(repo, revision=revision or None, files_metadata=True, timeout=30)
+    files = []
+    for file in info.siblings or ():
+        large = file.lfs["sha256"] if file.lfs else ""
+        proof = ["sha256", large] if large else ["git", file.blob_id]
+        files.append([file.rfilename, file.size, *proof])
+    return {"commit": info.sha, "files": files}
+
+
+# ---- its files into the cache
+
+
+def fetched(
+    token: str | bool,
+    repo: str,
+    commit: str,
+    files: list[list[Any]],
+    folder: str,
+    endpoint: str,
+    stall: float,
+    owner: list[int],
+) -> dict[str, Any]:
+    """Bring the files; each is checked before it gets its name. Gives their times (ns) by path."""
+    base = Path(folder)
+    at = base / "snapshots" / commit
+    blobs = base / "blobs"
+    blobs.mkdir(parents=True, exist_ok=True)
+    life = Life(stall, [(blobs / digest, size) for _path, size, _kind, digest in files])
+    hub = Hub(repo, commit, endpoint, token)
+
+    def bring(file: list[Any]) -> tuple[str, int]:
+        path, size, way, digest = file
+        blob = blobs / digest
+        if not (blob.is_file() and right(blob, size, way, digest)):
+            whole(hub, life, path, size, way, digest, blob)
+        link(blob, at / path)
+        return path, blob.stat().st_mtime_ns
+
+    try:
+        with life.told(), ThreadPoolExecutor(AT_ONCE) as pool:
+            # The largest first: else one of them is left alone at the end.
+            work = [pool.submit(bring, f) for f in sorted(files, key=lambda f: -int(f[1]))]
+            try:
+                times = dict(w.result() for w in work)
+            except BaseException:
+                life.over.set()
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+    finally:
+        give(base, *owner)
+    return {"times": times}
+
+
+def whole(hub: Hub, life: Life, path: str, size: int, way: str, digest: str, blob: Path) -> None:
+    """A file under its own name, once its hash is right; a wrong one is fetched once more."""
+    part = blob.with_name(f"{digest}.incomplete")
+    for _ in range(2):
+        hub.bring(path, size, part, life)
+        if right(part, size, way, digest):
+            part.replace(blob)
+            return
+        life.last = f"{path} came damaged, and is fetched once more"
+        part.unlink()
+    raise Wrong(path)
+
+
+def right(file: Path, size: int, way: str, digest: str) -> bool:
+    if file.stat().st_size != size:
+        return False
+    seen = hashlib.sha256() if way == "sha256" else hashlib.sha1(b"blob %d\0" % size)
+    with file.open("rb") as content:
+        while block := content.read(1 << 20):
+            seen.update(block)
+    return bool(seen.hexdigest() == digest)
+
+
+def link(blob: Path, at: Path) -> None:
+    at.parent.mkdir(parents=True, exist_ok=True)
+    aside = at.with_name(f".{at.name}.link")
+    aside.unlink(missing_ok=True)
+    aside.symlink_to(os.path.relpath(blob, at.parent))
+    aside.replace(at)
+
+
+def give(base: Path, uid: int, gid: int) -> None:
+    """To the login: what root made it could neither copy nor mend."""
+    for path in (base.parent, base, *base.rglob("*")):
+        os.chown(path, uid, gid, follow_symlinks=False)
+
+
+class Hub:
+    """Where the files come from."""
+
+    def __init__(self, repo: str, commit: str, endpoint: str, token: str | bool) -> None:
+        self.repo, self.commit = repo, commit
+        self.endpoint, self.token = endpoint or None, token
+
+    def bring(self, path: str, size: int, part: Path, life: Life) -> None:
+        """The rest of a file, however often the connection is cut."""
+        while True:
+            life.check()
+            have = part.stat().st_size if part.exists() else 0
+            if have > size:
+                part.unlink()
+                have = 0
+            if have == size and size:
+                return
+            try:
+                self.get(path, size, part, have)
+                return
+            except Exception as e:
+                if kind(e) != "network":
+                    raise
+                life.note(e)
+            life.over.wait(PAUSE)
+
+    def get(self, path: str, size: int, part: Path, have: int) -> None:
+        from huggingface_hub import get_hf_file_metadata, hf_hub_url
+        from huggingface_hub.file_download import http_get
+        from huggingface_hub.utils._headers import build_hf_headers
+
+        url = hf_hub_url(self.repo, path, revision=self.commit, endpoint=self.endpoint)
+        there = get_hf_file_metadata(url, token=self.token)
+        headers = build_hf_headers(token=self.token)
+        if urlsplit(there.location).netloc != urlsplit(url).netloc:
+            # A store beside the hub: its address is signed, the token is not for it.
+            headers.pop("authorization", None)
+        with part.open("ab") as file:
+            http_get(there.location, file, resume_size=have, headers=headers, expected_size=size)
+
+
+class Life:
+    """Bytes that are here; they are told, and must grow."""
+
+    def __init__(self, stall: float, wanted: list[tuple[Path, int]]) -> None:
+        self.stall, self.wanted = stall, wanted
+        self.over = threading.Event()
+        self.bytes, self.since, self.last = -1, time.monotonic(), ""
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        teller = threading.Thread(target=self._tell, daemon=True)
+        teller.start()
+        try:
+            yield
+        finally:
+            self.over.set()
+            teller.join()
+
+    def note(self, problem: Exception) -> None:
+        self.last = first_line(problem)
+
+    def check(self) -> None:
+        if self.over.is_set():
+            raise Still("ended")
+        if time.monotonic() - self.since > self.stall:
+            raise Still(self.last)
+
+    def _tell(self) -> None:
+        while True:
+            here = sum(self._here(blob, size) for blob, size in self.wanted)
+            if here > self.bytes:
+                self.bytes, self.since = here, time.monotonic()
+            tell({"bytes": here, "trouble": self.last})
+            if self.over.wait(TELL):
+                return
+
+    def _here(self, blob: Path, size: int) -> int:
+        for path in (blob, blob.with_name(f"{blob.name}.incomplete")):
+            try:
+                return min(size, path.stat().st_size)
+            except FileNotFoundError:
+                continue
+        return 0
+
+
+# ---- what went wrong
+
+
+def kind(e: BaseException) -> str:
+    """One word for what went wrong."""
+    from huggingface_hub import errors
+
+    for name, word in (
+        ("GatedRepoError", "gated"),
+        ("RepositoryNotFoundError", "repository"),
+        ("RevisionNotFoundError", "revision"),
+        ("EntryNotFoundError", "file"),
+    ):
+        known = getattr(errors, name, None)
+        if known and isinstance(e, known):
+            return word
+    if isinstance(e, Wrong):
+        return "wrong"
+    if isinstance(e, Still):
+        return "still"
+    if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "full"
+    if status(e) in (401, 403):
+        return "denied"
+    return "network" if _network(e) else "other"
+
+
+def _network(e: BaseException) -> bool:
+    """A cut or silent connection, a server in trouble, a short file: worth another try."""
+    if status(e):
+        return status(e) in (408, 429) or status(e) >= 500
+    if isinstance(e, OSError) and "Consistency check failed" in str(e):
+        return True
+    libraries = ("requests", "urllib3", "httpx", "httpx2", "httpcore", "httpcore2")
+    return isinstance(e, (ConnectionError, TimeoutError)) or any(
+        cls.__module__.split(".")[0] in libraries for cls in type(e).__mro__
+    )
+
+
+def status(e: BaseException) -> int:
+    return int(getattr(getattr(e, "response", None), "status_code", 0) or 0)
+
+
+def first_line(e: BaseException) -> str:
+    said = next((line for line in str(e).splitlines() if line.strip()), "")
+    return f"{type(e).__name__}: {said}"[:400]
+
+
+if __name__ == "__main__":
+    main()

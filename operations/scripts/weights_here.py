@@ -1,0 +1,265 @@
+"""weights_here: what a node has of a model, whether it is whole, and putting files in place.
+
+Runs on the node as the login, by its own Python: one JSON object on stdin, one on stdout. The
+folder is a repository of the Hugging Face cache (blobs/, refs/, snapshots/COMMIT/), or plain files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+Entry = dict[str, Any]
+
+MANIFEST = ".spark-serving.json"
+PART = ".spark-serving-part"
+COMMIT = re.compile(r"[0-9a-f]{40}")
+# The hub's client names a blob by its ETag: the SHA-256 of large files, git's SHA-1 of small ones.
+BLOBS = {64: "sha256", 40: "git"}
+
+
+def main() -> None:
+    asked = json.load(sys.stdin)
+    known: dict[str, Callable[..., Entry]] = {"look": look, "record": record, "place": place}
+    print(json.dumps(known[asked.pop("do")](**asked)))
+
+
+# ---- what is there
+
+
+def look(root: str, revision: str, hub: bool, full: bool) -> Entry:
+    """Every file with its hash, read again only where size or time changed (or `full`)."""
+    base = Path(root).expanduser()
+    commit = _commit(base, revision) if hub else ""
+    at = base / "snapshots" / commit if hub else base
+    known = _manifest(base, hub)["revisions"].get(commit, {})
+    closed = _closed(base) if hub else []
+    paths = [] if closed or (hub and not commit) else _files(at)
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        seen = dict(pool.map(lambda path: _seen(at, path, known.get(path), full), paths))
+    return {
+        "commit": commit,
+        "at": str(at),
+        "files": seen,
+        "known": {path: entry for path, entry in known.items() if path not in seen},
+        "recorded": bool(known),
+        "shards": _shards(at, seen),
+        "closed": closed,
+        "partial": hub and any(_recent(p) for p in base.glob("blobs/*.incomplete")),
+        "free": _free(base),
+        "begun": _begun(base, hub),
+        "uid": os.getuid(),
+        "gid": os.getgid(),
+    }
+
+
+def _commit(base: Path, revision: str) -> str:
+    if COMMIT.fullmatch(revision):
+        return revision
+    ref = base / "refs" / (revision or "main")
+    return ref.read_text().strip() if ref.is_file() else ""
+
+
+def _files(at: Path) -> list[str]:
+    if at.is_file():
+        return [""]
+    found = sorted(p for p in at.rglob("*") if p.is_file())
+    paths = [str(p.relative_to(at)) for p in found]
+    return [p for p in paths if MANIFEST not in p and not p.startswith(".cache/")]
+
+
+def _closed(base: Path) -> list[str]:
+    """What the login may not write: an engine that ran as root left it so."""
+    inner = (p for p in base.rglob("*") if p.is_dir() and not p.is_symlink())
+    folders = [base.parent, base, *inner]
+    closed = [str(p) for p in folders if p.exists() and not os.access(p, os.W_OK | os.X_OK)]
+    blobs = base / "blobs"
+    content = blobs.iterdir() if not closed and blobs.is_dir() else ()
+    hidden = [p for p in content if not os.access(p, os.R_OK)]
+    return [*closed, *map(str, hidden)][:3]
+
+
+def _seen(at: Path, path: str, known: Entry | None, full: bool) -> tuple[str, Entry]:
+    file = at / path if path else at
+    stat = file.stat()
+    entry: Entry = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "blob": _blob(file)}
+    same = known is not None and all(known[name] == entry[name] for name in ("size", "mtime_ns"))
+    if known and same and not full:
+        return path, {**entry, **_proof(known), "good": True, "read": 0}
+    kind, digest, by = _expected(entry["blob"], known)
+    got = hash_of(file, kind, stat.st_size)
+    changed = known and not same and by == "itself"
+    good = digest in ("", got) or bool(changed)
+    told = {"kind": kind, "hash": got, "by": by, "good": good, "read": stat.st_size}
+    return path, {**entry, **told}
+
+
+def _proof(entry: Entry) -> Entry:
+    return {name: entry[name] for name in ("kind", "hash", "by")}
+
+
+def _expected(blob: str, known: Entry | None) -> tuple[str, str, str]:
+    """(kind, hash, who says so) that a file must have; the first reading of one that nobody knows
+    is what later ones are held against."""
+    if known:
+        return known["kind"], known["hash"], known["by"]
+    if blob:
+        return BLOBS[len(blob)], blob, "name"
+    return "sha256", "", "itself"
+
+
+def _blob(file: Path) -> str:
+    if not file.is_symlink():
+        return ""
+    target = Path(os.readlink(file))
+    named = re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", target.name)
+    return target.name if named and target.parent.name == "blobs" else ""
+
+
+def hash_of(file: Path, kind: str, size: int) -> str:
+    """A file's SHA-256, or the SHA-1 that git gives to its content."""
+    digest = hashlib.sha256() if kind == "sha256" else hashlib.sha1(b"blob %d\0" % size)
+    with open(file, "rb") as content:
+        while block := content.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _shards(at: Path, seen: Entry) -> Entry:
+    """Weights that each *.index.json names."""
+    found: Entry = {}
+    for path in seen:
+        if path.endswith(".index.json") and "/" not in path:
+            try:
+                index = json.loads((at / path).read_text())
+                found[path] = sorted(set(index["weight_map"].values()))
+            except (ValueError, KeyError, AttributeError, TypeError):
+                found[path] = []
+    return found
+
+
+def _recent(half: Path) -> bool:
+    """A running download touches its file all the time; one older than an hour was left behind."""
+    return time.time() - half.stat().st_mtime < 3600
+
+
+def _begun(base: Path, hub: bool) -> int:
+    """Bytes that interrupted transfers have left, to be gone on with."""
+    aside = base / PART if hub else base.with_name(base.name + PART)
+    half = [*base.glob("blobs/*.incomplete")] if hub else []
+    return sum(p.stat().st_size for p in (*half, *aside.rglob("*")) if p.is_file())
+
+
+def _free(base: Path) -> int:
+    while not base.exists():
+        base = base.parent
+    stat = os.statvfs(base)
+    return stat.f_bavail * stat.f_frsize
+
+
+# ---- the manifest
+
+
+def _place_of_manifest(base: Path, hub: bool) -> Path:
+    if hub or not base.is_file():
+        return base / MANIFEST
+    return base.with_name(base.name + MANIFEST)
+
+
+def _manifest(base: Path, hub: bool) -> Entry:
+    try:
+        found: Entry = json.loads(_place_of_manifest(base, hub).read_text())
+        return found if isinstance(found.get("revisions"), dict) else {"revisions": {}}
+    except (OSError, ValueError, AttributeError):
+        return {"revisions": {}}
+
+
+def record(root: str, hub: bool, commit: str, ref: str, files: Entry) -> Entry:
+    """Keep what is known of a revision's files; and its name, once all are there."""
+    base = Path(root).expanduser()
+    if hub:
+        base.mkdir(parents=True, exist_ok=True)
+    manifest = _manifest(base, hub)
+    if manifest["revisions"].get(commit) != files:
+        manifest["revisions"][commit] = files
+        _write(_place_of_manifest(base, hub), json.dumps(manifest, indent=1, sort_keys=True))
+    if hub and ref:
+        path = base / "refs" / ref
+        if not path.is_file() or path.read_text() != commit:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write(path, commit)
+    return {}
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(text)
+    part.replace(path)
+
+
+# ---- putting in place
+
+
+def place(root: str, hub: bool, commit: str, ref: str, files: Entry, part: str) -> Entry:
+    """Check what has come into `part`, and move it to where it belongs; all good: the manifest.
+
+    Gives the files that are not what they must be; those are removed from `part`.
+    """
+    base, came = Path(root).expanduser(), Path(part).expanduser()
+    at = base / "snapshots" / commit if hub else base
+    bad: list[str] = []
+
+    def one(item: tuple[str, Entry]) -> None:
+        path, entry = item
+        fresh, name = came / (path or base.name), path or base.name
+        target = at / path if path else base
+        if fresh.is_file():
+            if not _right(fresh, entry):
+                fresh.unlink()
+                bad.append(name)
+                return
+            _move(base, fresh, target, entry["blob"] if hub else "")
+        entry["mtime_ns"] = target.stat().st_mtime_ns
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        list(pool.map(one, files.items()))
+    if not bad:
+        shutil.rmtree(came, ignore_errors=True)
+        record(root, hub, commit, ref, files)
+    return {"bad": sorted(bad)}
+
+
+def _right(file: Path, entry: Entry) -> bool:
+    size = file.stat().st_size
+    return size == entry["size"] and bool(hash_of(file, entry["kind"], size) == entry["hash"])
+
+
+def _move(base: Path, fresh: Path, target: Path, blob: str) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not blob:
+        fresh.replace(target)
+        return
+    (base / "blobs").mkdir(exist_ok=True)
+    fresh.replace(base / "blobs" / blob)
+    _link(base, target, blob)
+
+
+def _link(base: Path, target: Path, blob: str) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{target.name}.link")
+    aside.unlink(missing_ok=True)
+    aside.symlink_to(os.path.relpath(base / "blobs" / blob, target.parent))
+    aside.replace(target)
+
+
+if __name__ == "__main__":
+    main()

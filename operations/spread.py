@@ -1,0 +1,167 @@
+"""A model's files from the head to the workers, over the fabric, all workers at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+
+import gevent
+from pyinfra.api import Host
+
+from cluster.findings import Finding, Refused, error
+from cluster.readiness import REPORT_SECONDS
+from cluster.weights import words
+from cluster.weights.files import File
+from cluster.weights.held import GB, Held, entries, lacking, room, size
+from cluster.weights.progress import Progress, duration
+from operations import carry, holding, shell
+from operations.holding import Job
+
+# One stream is bound by one core's encryption. sshd drops connections beyond 10 that are being
+# opened (MaxStartups), so that many workers share them.
+STREAMS = 8
+# The slowest copy that is let go on, bytes a second: a fabric without jumbo frames does more.
+SLOWEST = 20 * 10**6
+TRIES = 2
+
+
+def spread(
+    job: Job, commit: str, files: Mapping[str, File], at: str, seen: Mapping[str, Held]
+) -> dict[str, tuple[File, ...]]:
+    """Bring every worker to the head's files; what each one got, by node."""
+    missing = {name: lacking(files, seen[name]) for name in job.workers}
+    if full := [f for name, need in missing.items() if (f := room(name, seen[name], need))]:
+        raise Refused(*full)
+    todo = {name: need for name, need in missing.items() if need}
+    if todo:
+        _copy(job, commit, files, at, todo)
+    for name in job.workers:
+        # Recorded too where all was there already, but in no manifest of this commit.
+        if name not in todo and _unrecorded(job, commit, seen[name]):
+            _place(job, job.hosts[name], commit, files)
+    return todo
+
+
+def _unrecorded(job: Job, commit: str, there: Held) -> bool:
+    return bool(there.read) or not there.listed or there.commit != commit
+
+
+def _copy(
+    job: Job, commit: str, files: Mapping[str, File], at: str, todo: Mapping[str, tuple[File, ...]]
+) -> None:
+    bytes_ = max(size(need) for need in todo.values())
+    seconds = 600 + int(len(todo) * bytes_ / SLOWEST)
+    hosts = {name: job.hosts[name] for name in todo}
+    begun = time.monotonic()
+    with carry.way(job.head, hosts, job.address, seconds) as way:
+        ticker = gevent.spawn(_tick, job, commit, todo)
+        try:
+            wrong = shell.on_all(
+                hosts.values(),
+                lambda h: _one(job, way, h, commit, files, at, todo[h.name], seconds),
+            )
+        finally:
+            ticker.kill()
+    if found := [finding for finding in wrong.values() if finding]:
+        raise Refused(*found)
+    took = time.monotonic() - begun
+    job.head.log(
+        f"weights: {bytes_ / GB:.1f} GB copied to {', '.join(todo)} in {duration(took)} "
+        f"({bytes_ / GB / took:.2f} GB/s each), every file's hash right"
+    )
+
+
+def _one(
+    job: Job,
+    way: carry.Way,
+    host: Host,
+    commit: str,
+    files: Mapping[str, File],
+    at: str,
+    need: tuple[File, ...],
+    seconds: int,
+) -> Finding | None:
+    """One worker: copied, checked, moved into place; what comes damaged is copied once more."""
+    for attempt in range(TRIES):
+        if wrong := _streams(job, way, host, commit, at, need, seconds):
+            if attempt + 1 == TRIES:
+                return wrong
+            continue
+        try:
+            bad = _place(job, host, commit, files)
+        except Refused as refused:
+            return refused.findings[0]
+        if not bad:
+            return None
+        host.log(f"{', '.join(bad[:3])} came damaged over the fabric: copied once more")
+        need = tuple(f for f in need if _name(job, host, f) in bad)
+    return error(
+        f"{', '.join(bad[:3])} came damaged from {job.head.name} twice: the hash is not the head's",
+        host.name,
+        "--data verify=full; if it stays: ethtool -S on both ends of the cable, and memory",
+    )
+
+
+def _streams(
+    job: Job,
+    way: carry.Way,
+    host: Host,
+    commit: str,
+    at: str,
+    need: tuple[File, ...],
+    seconds: int,
+) -> Finding | None:
+    """Several rsyncs beside each other; a half file is gone on with."""
+    lone = any(not f.path for f in need)
+    source = str(PurePosixPath(at).parent) if lone else at
+    part = words.part(job.folders[host.name], not job.local, commit)
+    sizes = {_name(job, host, f): f.size for f in need}
+    command = words.copy(way.rsync(host.name), f"{way.login}:{source}", part, seconds, job.stall)
+    shares = words.streams(sizes, max(1, STREAMS // len(job.workers)))
+    work = [
+        gevent.spawn(shell.ask, host, command, seconds + 60, words.names(share)) for share in shares
+    ]
+    gevent.joinall(work)
+    failed = [w.value for w in work if w.value is None or not w.value.ok]
+    if not failed:
+        return None
+    said = failed[0].text[-300:] if failed[0] else "the transfer broke off"
+    return error(
+        f"the weights could not be copied from {job.head.name} over {job.address}: {said}",
+        host.name,
+        "sudo apt install rsync, on both nodes"
+        if "rsync" in said and ("not found" in said or "No such file" in said)
+        else "run this again: it goes on where it stopped",
+    )
+
+
+def _name(job: Job, host: Host, file: File) -> str:
+    return file.path or PurePosixPath(job.folders[host.name]).name
+
+
+def _place(job: Job, host: Host, commit: str, files: Mapping[str, File]) -> list[str]:
+    """Move what has come to its name, once its hash is right; the names of what was not right."""
+    asked = {
+        "do": "place",
+        "commit": commit,
+        "ref": job.ref(commit),
+        "files": entries(files.values()),
+        "part": words.part(job.folders[host.name], not job.local, commit),
+    }
+    bad: list[str] = holding.ask(job, host, asked, holding.READ_SECONDS)["bad"]
+    return bad
+
+
+def _tick(job: Job, commit: str, todo: Mapping[str, tuple[File, ...]]) -> None:
+    """How far each worker is, every REPORT_SECONDS."""
+    progress = {name: Progress(size(need), time.monotonic()) for name, need in todo.items()}
+    while True:
+        gevent.sleep(REPORT_SECONDS)
+        for name, one in progress.items():
+            part = words.part(job.folders[name], not job.local, commit)
+            answer = shell.ask(job.hosts[name], words.bytes_in(part), 40)
+            said = next(iter((answer.out or ("0",))[0].split()), "0")
+            if answer.ok and said.isdigit():
+                one.note(int(said) * 1024, time.monotonic())
+            job.hosts[name].log(f"weights: {one.line(time.monotonic())}")
