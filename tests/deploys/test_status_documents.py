@@ -1,0 +1,106 @@
+"""The documents behind spark-cluster status and doctor, of @fake Sparks; nothing is changed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import IMAGE_ID, Fakes, container
+
+HEAD, WORKER = "@fake/spark-1", "@fake/spark-2"
+MODEL = "openai/gpt-oss-120b"
+ANSWERS = "printf 'health %s"
+HEALTHY = ["health 200 0.05", "log The server is fired up and ready to roll!"]
+OF_HEAD = [
+    f"models {json.dumps({'data': [{'id': MODEL}]})} 200 0.01",
+    f'metric sglang:num_running_reqs{{model_name="{MODEL}"}} 2.0',
+    f'metric sglang:gen_throughput{{model_name="{MODEL}"}} 75.5',
+]
+KEYED = ['models {"error":"Unauthorized"} 401 0.01', *OF_HEAD[1:]]
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Fakes:
+    """Two Sparks that serve the default model."""
+    sparks = Fakes.of(tmp_path)
+    sparks.run_ranks()
+    for spark in sparks.sparks:
+        spark.answers[ANSWERS] = HEALTHY + (OF_HEAD if spark.rank == 0 else [])
+    return sparks
+
+
+def document(sparks: Fakes, name: str, *data: str) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """The document, which must be all of stdout, and every command that a node was told."""
+    said = [word for setting in data for word in ("--data", setting)]
+    inventory = f"inventory={sparks.inventory()}"
+    run = sparks.pyinfra("@local", f"deploys/{name}.py", "-y", "--data", inventory, *said)
+    assert run.code == 0, run.text
+    told: dict[str, Any] = json.loads(run.out)
+    return told, run.commands
+
+
+def test_a_group_that_serves(served: Fakes) -> None:
+    told, commands = document(served, "status")
+    assert (told["ok"], told["state"], told["served"]) == (True, "ready", [MODEL])
+    assert (told["load"]["running"], told["load"]["tokens_per_second"]) == (2, 75.5)
+    assert [r["image"] for r in told["ranks"]] == [IMAGE_ID[7:19]] * 2
+    assert [r["gpu_watts"] for r in told["ranks"]] == [3.74, 3.74]
+    # A reading and the rank's answers; these fakes keep the lease out of their record.
+    assert {node: len(said) for node, said in commands.items()} == {HEAD: 2, WORKER: 2}
+
+
+def test_what_a_deploy_was_given_is_given_here_too(served: Fakes) -> None:
+    told, _ = document(served, "status", "mem_fraction=0.5")
+    assert (told["ready"], told["ok"]) == (True, False)
+    assert f"{HEAD}: mem_fraction: 0.85 -> 0.5" in told["drift"]
+
+
+def test_a_server_that_wants_a_key_names_its_model_all_the_same(served: Fakes) -> None:
+    served.sparks[0].answers[ANSWERS] = HEALTHY + KEYED
+    told, _ = document(served, "status")
+    assert (told["served"], told["state"]) == ([MODEL], "ready")
+
+
+def test_a_daemon_that_does_not_answer(served: Fakes) -> None:
+    served.sparks[1].sections["ranks"] = (124, [])
+    served.sparks[1].sections["engine"] = (0, ["docker info: exit status 124"])
+    told, _ = document(served, "status")
+    assert (told["ready"], told["ok"]) == (True, False)
+    assert told["ranks"][1]["lost"] == "Docker does not answer: no answer in time"
+    told, _ = document(served, "doctor")
+    (found,) = [a for a in told["ailments"] if a["where"] == WORKER]
+    assert (found["level"], found["key"]) == ("error", "docker-silent")
+
+
+def test_a_failed_switchs_rank_is_left_over_and_named(served: Fakes) -> None:
+    label = served.sparks[0].container["Config"]["Labels"]["spark-serving.spec"]  # type: ignore[index]
+    left = container("sglang-head.failed", label, status="exited", code=1)
+    served.sparks[0].sections["ranks"] = (
+        0,
+        [json.dumps(served.sparks[0].container), json.dumps(left)],
+    )
+    told, _ = document(served, "status")
+    assert told["ok"] is True
+    assert told["leftovers"] == [
+        {"node": HEAD, "container": "sglang-head.failed", "state": "exited", "kind": "failed"}
+    ]
+
+
+def test_no_rank_runs(served: Fakes) -> None:
+    for spark in served.sparks:
+        spark.container, spark.answers[ANSWERS] = None, ["health 000 0.0"]
+    told, _ = document(served, "status")
+    assert (told["state"], told["ranks"][0]["state"]) == ("down", "missing")
+    told, _ = document(served, "doctor")
+    assert [a["key"] for a in told["ailments"] if a["level"] == "error"] == ["no-group"]
+    assert told["ok"] is False
+
+
+def test_a_declaration_that_is_wrong_is_refused_in_one_sentence(served: Fakes) -> None:
+    inventory = f"inventory={served.inventory()}"
+    words = ("@local", "deploys/status.py", "-y", "--data", inventory, "--data", "model=qwen7c")
+    run = served.pyinfra(*words)
+    assert (run.code, run.out) == (1, "")
+    assert "model = 'qwen7c' is not a model" in run.err
