@@ -14,7 +14,7 @@ from cluster.findings import Finding, Level, Refused
 from cluster.generations import standing
 from cluster.plan import plan
 from cluster.spec import specs
-from deploys import declared, gather, lease
+from deploys import declared, gather, keys, lease
 from deploys.deployment import Deployment
 from deploys.once import once
 
@@ -92,11 +92,18 @@ def judge(made: Deployment) -> None:
         served, wrong = _ask(made)
     if not wrong:
         made.served = served
-    elif not serving.locked(served) and _starting(made):
-        made.full = gather.full(made.serving, made)
-    else:
-        made.restart = str(wrong[0])
+    elif why := _restart(made, served, wrong):
+        made.restart = why
         _replan(made)
+    else:
+        made.full = gather.full(made.serving, made)
+
+
+def _restart(made: Deployment, served: serving.Served, wrong: tuple[Finding, ...]) -> str:
+    """Why a group that does not serve must restart; "" where it may yet get ready by itself."""
+    if serving.locked(served) or not _starting(made):
+        return str(wrong[0])
+    return keys.lacking(made)
 
 
 def _starting(made: Deployment) -> bool:

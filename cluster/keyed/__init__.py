@@ -49,6 +49,11 @@ old=; [ ! -f "/at/$1" ] || IFS= read -r old <"/at/$1"
 [ "$new" != "$old" ] || exec chmod 600 "/at/$1"
 printf '%s\\n' "$new" >"/at/$1.part" && mv "/at/$1.part" "/at/$1"
 """.strip()
+# Says how the file is: same, different or missing.
+_COMPARE = """
+IFS= read -r new || exit; [ -s "/at/$1" ] || { echo missing; exit; }
+IFS= read -r old <"/at/$1"; [ "$new" = "$old" ] && echo same || echo different
+""".strip()
 # $1 is the group. The folder of all groups goes with the last one.
 _REMOVE = 'rm -rf "/at/spark-serving/$1"; rmdir /at/spark-serving 2>/dev/null || :'
 
@@ -57,6 +62,11 @@ def place(group: str, image: str) -> Words:
     """Have the key (a line on stdin) in a group's folder, which the login may not write: by way of
     the engine and any image with a shell."""
     return _as_root(folder(group), image, _PLACE, KEY_FILE)
+
+
+def compare(group: str, image: str) -> Words:
+    """Say whether the key (a line on stdin) is the one there: "same", "different" or "missing"."""
+    return _as_root(folder(group), image, _COMPARE, KEY_FILE)
 
 
 def remove(group: str, image: str) -> Words:

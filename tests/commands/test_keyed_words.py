@@ -71,6 +71,22 @@ def test_no_key_on_stdin_places_nothing(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        pytest.param(KEY, "same", id="same"),
+        pytest.param("old", "different", id="different"),
+        pytest.param("", "missing", id="empty"),
+        pytest.param(None, "missing", id="missing"),
+    ],
+)
+def test_a_key_is_compared_where_it_lies(tmp_path: Path, there: str | None, said: str) -> None:
+    if there is not None:
+        (tmp_path / "api_key").write_text(f"{there}\n" if there else "")
+    done = as_root(keyed.compare("sglang", "image"), tmp_path, f"{KEY}\n")
+    assert (done.stdout, done.stderr) == (f"{said}\n", "")
+
+
 def test_the_last_group_takes_the_folder_of_all_along(tmp_path: Path) -> None:
     for group in ("blue", "sglang"):
         (tmp_path / "spark-serving" / group).mkdir(parents=True)
