@@ -7,8 +7,11 @@ from pathlib import Path
 
 import click
 
-from spark_cluster.commands import inventory_option
+from spark_cluster.commands import ClusterError, inventory_option
 from spark_cluster.project import find
+
+# Every reading of a node is bounded; asking an image for its SGLang takes longest.
+SECONDS = 600
 
 
 @click.command("check")
@@ -19,4 +22,7 @@ def command(inventory: Path | None) -> int:
     Exit code 1 where a deploy would be refused.
     """
     project = find(inventory)
-    return subprocess.run(project.words("check"), cwd=project.root).returncode
+    try:
+        return subprocess.run(project.words("check"), cwd=project.root, timeout=SECONDS).returncode
+    except subprocess.TimeoutExpired:
+        raise ClusterError(f"the checks did not end in {SECONDS} s") from None

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from spark_cluster.commands import ClusterError
 
@@ -79,18 +80,42 @@ def _place(value: ast.expr, starts: list[int], source: bytes, file: str) -> Plac
 
 
 def _host_values(tree: ast.Module) -> Iterator[ast.expr]:
+    """Of every mapping that is not itself a value of another, as `env` would be."""
+    nested = {id(value) for node in ast.walk(tree) for value in _values(node)}
     for node in ast.walk(tree):
+        if id(node) in nested:
+            continue
         if isinstance(node, ast.Dict):
             for key, value in zip(node.keys, node.values, strict=True):
                 if isinstance(key, ast.Constant) and key.value == NAME:
                     yield value
-        elif isinstance(node, ast.Call):
+        elif _makes_dict(node):
             yield from (word.value for word in node.keywords if word.arg == NAME)
 
 
+def _values(node: ast.AST) -> list[ast.expr]:
+    if isinstance(node, ast.Dict):
+        # {**shared} has no key there: what it unpacks is as good as written in its place.
+        return [v for k, v in zip(node.keys, node.values, strict=True) if k is not None]
+    return [word.value for word in node.keywords if word.arg] if _makes_dict(node) else []
+
+
+def _makes_dict(node: ast.AST) -> TypeGuard[ast.Call]:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict"
+
+
 def _assigned_values(tree: ast.Module) -> Iterator[ast.expr]:
-    for node in ast.walk(tree):
+    for node in _module_level(tree):
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
         named = any(isinstance(target, ast.Name) and target.id == NAME for target in targets)
         if isinstance(node, ast.Assign | ast.AnnAssign) and named and node.value is not None:
             yield node.value
+
+
+def _module_level(node: ast.AST) -> Iterator[ast.AST]:
+    """The statements that make a module's own names."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.stmt | ast.ExceptHandler):
+            yield child
+            if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                yield from _module_level(child)

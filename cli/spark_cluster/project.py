@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,6 @@ _NOISE = re.compile(
     r"^(Loading|Connecting to|Disconnecting from|Preparing) |Failed to load host keys"
     r"|No hosts remaining!|^refused, nothing was changed:$|\] Connected$"
 )
-
-
-# Goes on with the nodes that answer; the exit code is 1 all the same.
-WHO_ANSWERS = ("--fail-percent", "100")
 
 
 @dataclass(frozen=True)
@@ -56,17 +52,15 @@ class Project:
         data: Mapping[str, Any] | None = None,
         *,
         hosts: str = "",
-        options: Sequence[str] = (),
     ) -> list[str]:
         """The command line of `deploys/DEPLOY.py`.
 
         hosts: in the inventory's place, such as "@local"
-        options: further ones of pyinfra's
         """
         settings = [f"{name}={_value(value)}" for name, value in (data or {}).items()]
         said = [word for setting in settings for word in ("--data", setting)]
         where = hosts or str(self.inventory)
-        return [pyinfra(self.root), "-y", where, f"deploys/{deploy}.py", *said, *options]
+        return [pyinfra(self.root), "-y", where, f"deploys/{deploy}.py", *said]
 
     def run(
         self,
@@ -74,13 +68,12 @@ class Project:
         data: Mapping[str, Any] | None = None,
         *,
         hosts: str = "",
-        options: Sequence[str] = (),
         seconds: float = SECONDS,
     ) -> Said:
         """What the deploy says; ClusterError where it does not end in time."""
         try:
             done = subprocess.run(
-                self.words(deploy, data, hosts=hosts, options=options),
+                self.words(deploy, data, hosts=hosts),
                 cwd=self.root,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
@@ -104,7 +97,12 @@ class Project:
         said = self.run(deploy, data, hosts=hosts, seconds=seconds)
         if said.code or not said.out:
             raise ClusterError("\n".join(told(said.log)))
-        return json.loads(said.out)
+        try:
+            return json.loads(said.out)
+        except ValueError:
+            raise ClusterError(
+                f"deploys/{deploy}.py printed no document: {said.out[:200]!r}"
+            ) from None
 
     def core(self) -> None:
         """Make the project's pure packages importable: cluster.models and its like."""

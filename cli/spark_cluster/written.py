@@ -12,6 +12,7 @@ import click
 
 # Names, addresses, and pyinfra's @local; a user or a port has a place of its own.
 _NODE = re.compile(r"(@local|@?[A-Za-z0-9][A-Za-z0-9_.:/-]*)\Z")
+OPTIONS = {"model": "--model", "hf_cache": "--hf-cache", "ssh_user": "--user"}
 # Data whose value is a secret in itself; *_file and ssh_key name files.
 _SECRET = re.compile(r"password|secret|token|api_key|passphrase", re.I)
 _TEXT = '''\
@@ -77,6 +78,8 @@ def data(words: Sequence[str]) -> dict[str, Any]:
         name, equals, value = word.partition("=")
         if not equals or not name.isidentifier():
             raise click.BadParameter(f"{word}: give NAME=VALUE")
+        if name in OPTIONS:
+            raise click.BadParameter(f"{name} has an option of its own: {OPTIONS[name]}")
         if _SECRET.search(name) and not name.endswith("_file"):
             raise click.BadParameter(f"{name}: an inventory is no place for a secret; name a file")
         found[name] = _typed(value)

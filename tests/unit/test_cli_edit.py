@@ -52,6 +52,16 @@ def group(source: str, model: str) -> str:
             'a = "\x0b\x0c"\nS = {"model": "qwen7b"}\n',
             id="no-line-ends-of-python",
         ),
+        pytest.param(
+            'S = {"env": {"model": "a"}, **{"model": "b"}}\n',
+            'S = {"env": {"model": "a"}, **{"model": "qwen7b"}}\n',
+            id="env-is-not-it",
+        ),
+        pytest.param(
+            'S = dict(env=dict(model="a"))\nx = f(model="b")\n',
+            'S = dict(env=dict(model="a"))\nx = f(model="b")\n',
+            id="nor-another-call",
+        ),
         pytest.param('# model = "a"\nh = ["model"]\n', '# model = "a"\nh = ["model"]\n', id="none"),
     ],
 )
@@ -66,6 +76,11 @@ def test_the_inventorys_own_data(source: str, after: str) -> None:
             'model = "a"  # why\nport = 1\n', 'model = "qwen7b"  # why\nport = 1\n', id="str"
         ),
         pytest.param('model: str = "a"\n', 'model: str = "qwen7b"\n', id="annotated"),
+        pytest.param(
+            'if 1:\n    model = "a"\ndef f():\n    model = "b"\n',
+            'if 1:\n    model = "qwen7b"\ndef f():\n    model = "b"\n',
+            id="module-level-alone",
+        ),
         pytest.param('x = {"model": "a"}\n', 'x = {"model": "a"}\n', id="a-mapping-is-not-it"),
     ],
 )

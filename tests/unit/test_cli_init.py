@@ -181,6 +181,7 @@ def test_a_token_is_named_and_never_written(
     [
         pytest.param(("--data", "ssh_password=x"), "no place for a secret", id="password"),
         pytest.param(("--data", "hf_token=x"), "no place for a secret", id="token"),
+        pytest.param(("--data", "model=x"), "an option of its own: --model", id="an-option"),
         pytest.param(("--data", "port"), "give NAME=VALUE", id="no-value"),
         pytest.param(("--head", "a b"), "is not what `ssh NAME` reaches", id="a-space"),
         pytest.param(("--head", 'x"]; import os'), "is not what `ssh NAME` reaches", id="code"),
