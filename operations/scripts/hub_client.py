@@ -24,6 +24,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 AT_ONCE = 8
+# Bytes that a cut connection loses at most; the client's own 10 MB take minutes on a slow line.
+CHUNK = 1 << 20
 # Between two signs of life, seconds.
 TELL = 2.0
 # Before a cut connection is tried again, seconds.
@@ -179,10 +181,11 @@ class Hub:
             life.over.wait(PAUSE)
 
     def get(self, path: str, size: int, part: Path, have: int) -> None:
-        from huggingface_hub import get_hf_file_metadata, hf_hub_url
+        from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
         from huggingface_hub.file_download import http_get
         from huggingface_hub.utils._headers import build_hf_headers
 
+        constants.DOWNLOAD_CHUNK_SIZE = CHUNK
         url = hf_hub_url(self.repo, path, revision=self.commit, endpoint=self.endpoint)
         there = get_hf_file_metadata(url, token=self.token)
         headers = build_hf_headers(token=self.token)

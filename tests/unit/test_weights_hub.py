@@ -1,0 +1,198 @@
+"""The download itself: the real client against a small hub on loopback, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from local_hub import TOKEN, Hub, git, serving, sha256
+
+from operations.download import SCRIPT
+
+REPO = "org/tiny"
+LARGE = "model-00001-of-00002.safetensors"
+OTHER = "model-00002-of-00002.safetensors"
+FILES = {
+    "config.json": b"{}",
+    "sub/notes.txt": b"a note",
+    LARGE: bytes(range(256)) * (1 << 14),
+    OTHER: b"second" * 1000,
+}
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    with serving(tmp_path / "hub") as made:
+        made.add(REPO, FILES)
+        yield made
+
+
+@pytest.fixture
+def client(hub: Hub, tmp_path: Path) -> Client:
+    return Client(hub, tmp_path / "cache/hub/models--org--tiny", tmp_path / "token")
+
+
+class Client:
+    def __init__(self, hub: Hub, folder: Path, token: Path) -> None:
+        self.hub, self.folder, self.token = hub, folder, token
+
+    def words(self, do: str, **asked: Any) -> list[str]:
+        if do == "fetch":
+            self.folder.mkdir(parents=True, exist_ok=True)
+            owner = [os.getuid(), os.getgid()]
+            asked = {"commit": self.hub.commit(REPO), "files": self.files(), "owner": owner,
+                     "folder": str(self.folder), "stall": 20, **asked}  # fmt: skip
+        task = {"do": do, "repo": REPO, "endpoint": self.hub.url, "token_file": str(self.token)}
+        return [sys.executable, "-c", SCRIPT, json.dumps(task | asked)]
+
+    def files(self) -> list[list[object]]:
+        return [
+            [path, len(c), "sha256", sha256(c)] if len(c) >= 100 else [path, len(c), "git", git(c)]
+            for path, c in FILES.items()
+        ]
+
+    def run(self, do: str, **asked: Any) -> dict[str, Any]:
+        """The result, or the error."""
+        done = subprocess.run(
+            self.words(do, **asked), env=environment(), capture_output=True, text=True, timeout=60
+        )
+        last: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        assert ("error" in last) == (done.returncode == 1), done.stderr
+        return last
+
+    @property
+    def snapshot(self) -> Path:
+        return self.folder / "snapshots" / self.hub.commit(REPO)
+
+    def whole(self) -> bool:
+        return all((self.snapshot / path).read_bytes() == c for path, c in FILES.items())
+
+
+def environment() -> dict[str, str]:
+    quiet = {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": "/nonexistent",
+        "HF_HUB_DOWNLOAD_TIMEOUT": "1",
+        **quiet,
+    }
+
+
+def test_what_a_repository_holds(client: Client) -> None:
+    said = client.run("list", revision="")
+    assert said["commit"] == client.hub.commit(REPO)
+    assert sorted(said["files"]) == sorted(client.files())
+
+
+def test_what_came_is_what_huggingfaces_own_cache_looks_like(client: Client) -> None:
+    times = client.run("fetch")["times"]
+    assert times.keys() == FILES.keys()
+    assert client.whole()
+    find = (
+        "import sys, huggingface_hub as h; print(h.hf_hub_download(sys.argv[1], sys.argv[2], "
+        "revision=sys.argv[3], cache_dir=sys.argv[4], local_files_only=True))"
+    )
+    words = [REPO, LARGE, client.hub.commit(REPO), str(client.folder.parent)]
+    done = subprocess.run([sys.executable, "-c", find, *words], env=environment(),
+                          capture_output=True, text=True, check=True)  # fmt: skip
+    assert Path(done.stdout.strip()) == client.snapshot / LARGE
+    blobs = {p.name for p in (client.folder / "blobs").iterdir()}
+    assert blobs == {row[3] for row in client.files()}
+
+
+def test_the_token_goes_to_the_hub_and_not_to_the_store_beside_it(client: Client) -> None:
+    client.token.write_text(f"{TOKEN}\n")
+    client.run("fetch")
+    asked = [r for r in client.hub.log if "/resolve/" in r["path"]]
+    stored = [r for r in client.hub.log if "/store/" in r["path"]]
+    assert {r["token"] for r in asked} == {f"Bearer {TOKEN}"}
+    assert len(stored) == 2
+    assert {r["token"] for r in stored} == {""}
+
+
+def test_without_a_token_none_is_looked_for(client: Client) -> None:
+    client.run("fetch")
+    assert {r["token"] for r in client.hub.log} == {""}
+
+
+def test_a_cut_connection_is_gone_on_with(client: Client) -> None:
+    client.hub.fault(cut={LARGE: 2_500_000})
+    client.run("fetch")
+    assert client.whole()
+    ranges = [r["range"] for r in client.hub.log if r["path"].endswith(f"store/{REPO}/{LARGE}")]
+    assert ranges == ["", "bytes=2097152-"]
+
+
+def test_a_killed_download_is_gone_on_with_by_the_next(client: Client) -> None:
+    client.hub.fault(slow=0.02)
+    words = client.words("fetch")
+    with subprocess.Popen(words, env=environment(), stdout=subprocess.PIPE) as killed:
+        half = client.folder / "blobs" / f"{sha256(FILES[LARGE])}.incomplete"
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline and not (half.exists() and half.stat().st_size):
+            time.sleep(0.05)
+        killed.send_signal(signal.SIGKILL)
+    size = half.stat().st_size
+    assert 0 < size < len(FILES[LARGE])
+    client.hub.fault()
+    client.hub.forget()
+    client.run("fetch")
+    assert client.whole()
+    assert f"bytes={size}-" in [r["range"] for r in client.hub.log]
+
+
+def test_what_is_there_already_is_not_asked_for_again(client: Client) -> None:
+    client.run("fetch")
+    client.hub.forget()
+    client.run("fetch")
+    assert client.hub.log == []
+
+
+def test_a_file_that_comes_damaged_is_fetched_once_more(client: Client) -> None:
+    client.hub.fault(wrong={LARGE: 1})
+    client.run("fetch")
+    assert client.whole()
+
+
+def test_defect_22_a_file_that_comes_damaged_twice_is_never_placed(client: Client) -> None:
+    client.hub.fault(wrong={LARGE: 2})
+    said = client.run("fetch")
+    assert said["error"] == "wrong"
+    assert LARGE in said["text"]
+    assert not (client.snapshot / LARGE).exists()
+    assert not (client.folder / "blobs" / sha256(FILES[LARGE])).exists()
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_gated_repository(client: Client, status: int) -> None:
+    client.hub.fault(gated=status)
+    said = client.run("fetch")
+    assert (said["error"], said["status"]) == ("gated", status)
+
+
+@pytest.mark.parametrize(
+    ("asked", "error"),
+    [
+        pytest.param({"revision": "nope"}, "revision", id="no such revision"),
+        pytest.param({"revision": "", "repo": "org/none"}, "repository", id="no such repository"),
+        pytest.param({"revision": "", "endpoint": "http://127.0.0.1:9"}, "network", id="no hub"),
+    ],
+)
+def test_what_cannot_be_listed(client: Client, asked: dict[str, Any], error: str) -> None:
+    assert client.run("list", **asked)["error"] == error
+
+
+def test_a_download_that_stands_still_ends(client: Client) -> None:
+    client.hub.fault(stand=True)
+    try:
+        assert client.run("fetch", stall=2)["error"] == "still"
+    finally:
+        client.hub.fault()
