@@ -18,7 +18,11 @@ CLEAN = """
 systemctl stop spark-serving-firewall.timer
 rm -rf /run/spark-serving-firewall*
 ufw --force disable
-for t in iptables ip6tables; do $t -P INPUT ACCEPT; $t -P FORWARD ACCEPT; $t -F INPUT; done
+# its chains too: without their jumps, which a reset flushes, the next `ufw enable` drops everything
+for t in iptables ip6tables; do
+  $t-save | grep -v ufw | $t-restore
+  $t -P INPUT ACCEPT
+done
 """
 CONNECT = """
 import socket, sys

@@ -124,6 +124,12 @@ def test_ssh_keeps_what_lets_us_in(
     assert [int(rule.port) for rule in wanted_rules(seen, place())] == expected
 
 
+def test_what_we_opened_stays_open_for_the_others() -> None:
+    mine = Rule(protocol="tcp", port="22", source=LOGIN.client, comment="somebody's")
+    seen = replace(OFF, active=True, rules=(mine, SSH))
+    assert wanted_rules(seen, place()) == (SSH,)
+
+
 def test_without_a_login_rules_of_others_about_ssh_stand() -> None:
     narrow = Rule(protocol="tcp", port="22", source="10.9.0.0/16")
     assert wanted_rules(Ufw(rules=(narrow,), ssh_ports=(22,)), place()) == ()
@@ -145,7 +151,8 @@ def test_first_run_enables_last() -> None:
 def test_second_run_changes_nothing_and_others_keep_theirs(data: st.DataObject) -> None:
     foreign = tuple(data.draw(st.lists(st.sampled_from(FOREIGN), unique=True)))
     at = place(data.draw(st.integers(1, 3)))
-    seen = Ufw(True, data.draw(st.booleans()), "DROP", foreign, (22,), LOGIN)
+    ports = data.draw(st.sampled_from([(22,), (22, 2222)]))
+    seen = Ufw(True, data.draw(st.booleans()), "DROP", foreign, ports, LOGIN)
     change = changes(seen, wanted_rules(seen, at), "sglang")
     after = applied(seen, change)
     assert not changes(after, wanted_rules(after, at), "sglang")

@@ -1,0 +1,76 @@
+"""What keeps our rules from working: no ufw, or rules of others that come before them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from cluster.findings import Finding, error, warning
+from cluster.firewall.owners import is_ours, login
+from cluster.firewall.place import Place
+from cluster.settings import Settings
+from cluster.ufw import ANY, Rule, Ufw, interface_of, ports_meet
+
+# The ports that Linux hands out (ip_local_port_range): NCCL, Gloo and ZMQ listen there.
+RANDOM_PORTS = "32768:60999"
+
+
+def problems(
+    seen: Ufw, wanted: Sequence[Rule], place: Place, settings: Settings
+) -> Iterator[Finding]:
+    """What keeps the wanted rules from working: rules of others that come before them."""
+    node = place.node.name
+    if not seen.installed:
+        yield error("ufw is not installed", node, "sudo apt-get install ufw")
+        return
+    if seen.active and seen.incoming == "ACCEPT":
+        yield warning(
+            "ufw lets in what has no rule (default: allow incoming): these rules close nothing",
+            node,
+            "sudo ufw default deny incoming",
+        )
+    if not seen.login and not seen.ssh_ports:
+        yield warning("nothing listens for SSH: no rule is made for it", node)
+    for rule in wanted:
+        for other in _before(seen, rule, settings.group):
+            if finding := _obstacle(other, rule, seen, place, settings):
+                yield finding
+
+
+def _before(seen: Ufw, rule: Rule, group: str) -> Iterator[Rule]:
+    """Rules of others that block some of what this one shall let in, and come before it."""
+    for other in seen.rules:
+        if other.key == rule.key and not other.blocks:
+            return
+        if other.blocks and not is_ours(other, group) and other.meets(rule):
+            yield other
+
+
+def _obstacle(
+    other: Rule, rule: Rule, seen: Ufw, place: Place, settings: Settings
+) -> Finding | None:
+    what = f"its rule `{other}` comes before ours and blocks"
+    cure = f"sudo ufw delete {other}"
+    node = place.node.name
+    if rule.source == ANY and rule.port != str(settings.port):
+        # Another's deny for somebody else stays as it is.
+        if seen.login and not other.meets(login(seen, place.node, int(rule.port))):
+            return None
+        return error(f"{what} SSH to port {rule.port}", node, cure)
+    if rule.port == str(settings.port):
+        level = error if other.covers(rule) else warning
+        return level(f"{what} the API for {_whom(other, rule)}", node, cure)
+    used = f"{settings.port},{settings.dist_port},{RANDOM_PORTS}"
+    if rule.protocol == "tcp" and not ports_meet(other.port, used):
+        return None
+    if other.interface and other.interface not in _fabric_interfaces(place):
+        return None
+    return error(f"{what} the peer {rule.source}", node, cure)
+
+
+def _whom(other: Rule, rule: Rule) -> str:
+    return rule.source if other.covers(rule) else f"some of {rule.source}"
+
+
+def _fabric_interfaces(place: Place) -> set[str]:
+    own = place.peers.get(place.node.name, ())
+    return {interface_of(tuple(place.node.interfaces), address) for address in own}
