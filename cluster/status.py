@@ -12,7 +12,7 @@ from hashlib import sha256
 from typing import Literal
 
 from cluster.generations import FAILED, PREVIOUS
-from cluster.node import NodeFacts, Rank
+from cluster.node import NodeFacts, Rank, Shown
 
 VERSION = 1
 
@@ -20,7 +20,7 @@ Word = Literal["ready", "starting", "degraded", "down", "stopped", "absent", "un
 
 
 @dataclass(frozen=True)
-class Load:
+class Load(Shown):
     """What a server tells at /metrics; None where it does not.
 
     + model: the id that it serves, as its metrics are labelled

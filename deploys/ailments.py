@@ -89,8 +89,8 @@ def _spoken(seen: Seen, node: str) -> list[Rank]:
 
 def _log(seen: Seen, host: Host, rank: Rank) -> Words:
     runtime = seen.made.settings.runtime
-    earlier = rank.restarts > 0 and not rank.running
-    command = RankLog().command(runtime, rank.called, earlier)
+    # Why Docker had to start it again stands in the log of its earlier life.
+    command = RankLog().command(runtime, rank.called, earlier=rank.restarts > 0)
     answer = shell.ask(host, command, WORDS_SECONDS)
     told = RankLog().process(answer.out)
     return Words(host.name, rank, told.lines, told.transport)

@@ -96,8 +96,13 @@ def _holder(seen: Seen) -> Holder | None:
     lease = said.lease
     if lease is None:
         return Holder(owner="a run that says nothing of itself", age=said.age, stale=stale)
-    owner = f"{lease.owner}@{lease.host}"
-    return Holder(owner=owner, command=lease.command, age=said.age, stale=stale)
+    # Any login of the node can write the file: nothing of it may steer a terminal.
+    owner, command = map(_plain, (f"{lease.owner}@{lease.host}", lease.command))
+    return Holder(owner=owner, command=command, age=said.age, stale=stale)
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _url(seen: Seen) -> str:

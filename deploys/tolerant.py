@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from pyinfra.api import Config, Host, State
+from pyinfra.api import Host, State
 from pyinfra_cli.inventory import make_inventory  # type: ignore[import-untyped]
 
 from cluster import lease
@@ -75,7 +75,8 @@ def inventory(state: State) -> State:
     said: dict[str, Any] = state.inventory.get_override_data()  # type: ignore[no-untyped-call]
     data = {k: v for k, v in said.items() if k != "inventory"}
     hosts = make_inventory(str(asked), override_data=data, cwd=os.getcwd())
-    config = Config(CONNECT_TIMEOUT=CONNECT_SECONDS)  # type: ignore[no-untyped-call]
+    config = state.config.copy()
+    config.CONNECT_TIMEOUT = CONNECT_SECONDS
     return State(hosts, config)
 
 

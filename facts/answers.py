@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from pyinfra.api import FactBase, QuoteString, StringCommand
 
+from cluster.node import Shown
 from cluster.orders import runtime as runtime_of
 from cluster.status import Load
 from facts.metrics import Metrics
@@ -20,7 +21,7 @@ LOG_LINES = 80
 
 
 @dataclass(frozen=True)
-class Rankwise:
+class Rankwise(Shown):
     """One rank's answers.
 
     + health: HTTP status of /health, 0 where nothing answered in time

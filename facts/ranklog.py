@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pyinfra.api import FactBase, QuoteString, StringCommand
 
 from cluster.engine_log import TRANSPORT_PATTERN
+from cluster.node import Shown
 from cluster.orders import runtime as runtime_of
 from facts.shell import joined, quoted
 
@@ -21,7 +22,7 @@ SECONDS = 20
 
 
 @dataclass(frozen=True)
-class RankWords:
+class RankWords(Shown):
     """+ lines: of its last life, without its batches; transport: those in which NCCL tells it."""
 
     lines: tuple[str, ...] = ()

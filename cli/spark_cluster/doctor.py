@@ -57,6 +57,8 @@ def _ailment(told: Mapping[str, str]) -> Iterator[str]:
     where = f"{told['where']}: " if told["where"] else ""
     yield f"{level}  {where}{told['cause']}"
     if told["evidence"]:
-        yield f"  seen  {told['evidence']}"
+        # A log may hold anything: nothing of it may steer a terminal.
+        seen = "".join(c if c.isprintable() else " " for c in told["evidence"])
+        yield f"  seen  {seen}"
     if told["cure"]:
         yield f"  cure  {told['cure']}"

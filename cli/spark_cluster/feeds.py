@@ -88,8 +88,9 @@ class Feed(threading.Thread):
     def __post_init__(self) -> None:
         super().__init__(daemon=True)
         self._ending = threading.Event()
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._since, self._last, self._serial, self._skew = "", 0, 0, 0
+        self._clocked = False
 
     # A thread is one of its own, whatever its fields say.
     __hash__ = threading.Thread.__hash__
@@ -123,6 +124,7 @@ class Feed(threading.Thread):
 
     def _once(self) -> None:
         """One connection, from its begin to its end."""
+        self._clocked = False
         said = [self.node["runtime"], self.node["rank"], self.tail]
         words = ssh.words(self.node, SCRIPT, [*said, "follow" * self.follow, self._since])
         if words is None:
@@ -133,16 +135,15 @@ class Feed(threading.Thread):
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
             start_new_session=True,
         ) as self._process:
             assert self._process.stdout and self._process.stderr
             errors: list[str] = []
             other = threading.Thread(target=_read, args=(self._process.stderr, errors), daemon=True)
             other.start()
+            # As bytes: a progress bar's \r would end a line of text.
             for line in self._process.stdout:
-                self._take(line.rstrip("\n"))
+                self._take(line.decode(errors="replace").rstrip("\n"))
             other.join()
             code = self._process.wait()
         self.failed = " ".join(errors)[-300:].strip() or self.failed if code else ""
@@ -150,15 +151,17 @@ class Feed(threading.Thread):
     def _take(self, line: str) -> None:
         now = time.time_ns()
         kind, _, rest = line.partition(" ")
-        if kind == "clock":
+        docker = self.node["runtime"] == "docker"
+        if kind == "clock" and not self._clocked:
+            self._clocked = True
             self._skew = skew(int(rest), now) if rest.isdigit() else 0
             self.spoke.set()
             return
-        if kind == "!":
+        if kind == "!" and docker:
             self.note(f"{self.node['name']}: {rest}")
             return
-        at, text = stamped(line)
-        if at is None and self.node["runtime"] == "docker":
+        at, text = stamped(line) if docker else (None, line)
+        if at is None and docker:
             # Docker's own words: no such container, a daemon that is gone.
             self.failed = text
             if self.follow:
@@ -177,5 +180,5 @@ class Feed(threading.Thread):
             self._since, self._last = line.partition(" ")[0], at
 
 
-def _read(stream: IO[str], into: list[str]) -> None:
-    into += [line.strip() for line in stream]
+def _read(stream: IO[bytes], into: list[str]) -> None:
+    into += [line.decode(errors="replace").strip() for line in stream]
