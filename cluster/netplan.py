@@ -15,6 +15,9 @@ from cluster.node import NodeFacts, RdmaPort, Shown
 
 FILE = "/etc/netplan/40-spark-serving.yaml"
 """Ours alone; netplan merges its files in the order of their names."""
+GUARD = "/run/spark-serving-network"
+"""What a node needs to change back. In memory: a node that is switched off meanwhile keeps the new
+file, and has no guard any more."""
 DRIVER = "mlx5_core"
 """The kernel driver of a Spark's ConnectX-7."""
 
@@ -47,6 +50,7 @@ class Setup(Shown):
     + routes: destination ("10.0.0.0/8", never the default route) and interface
     + claims: files other than ours that speak of interfaces
     + own: the text of our file, None where there is none
+    + guarded: an earlier change waits for its confirmation, or is being undone
     + no_root: why the login can't become root, which it must; "" where it can
     """
 
@@ -56,6 +60,7 @@ class Setup(Shown):
     routes: tuple[tuple[str, str], ...] = ()
     claims: tuple[Claim, ...] = ()
     own: str | None = None
+    guarded: bool = False
     no_root: str = ""
 
 
@@ -169,6 +174,9 @@ def objections(
         yield no_root(node.name, setup.no_root)
         return
     ours = {half.netdev for half in wanted}
+    if setup.guarded:
+        what = "an earlier run has not ended well, or has not ended: the node changes back soon"
+        yield error(what, node.name, "wait three minutes, and run it again")
     if not setup.netplan:
         yield error("there is no netplan", node.name, "sudo apt-get install netplan.io")
     if setup.ssh in ours:

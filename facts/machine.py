@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pyinfra.api import FactBase, StringCommand
 
 from cluster.machine import HostSetup
-from cluster.netplan import FILE, Claim, Setup
+from cluster.netplan import FILE, GUARD, Claim, Setup
 from facts.network import SBIN
 from facts.shell import quoted
 
@@ -24,7 +24,8 @@ exec sudo -n -- "$@"
 _NETWORK = (
     SBIN
     + """
-own=$1; shift
+own=$1 guard=$2; shift 2
+! systemctl is-active -q "$(cat "$guard/unit" 2>/dev/null)" 2>/dev/null || echo guarded
 pid=$$ ssh=
 while [ "${pid:-0}" -gt 1 ] && [ -z "$ssh" ]; do
   ssh=$(tr '\\0' '\\n' 2>/dev/null <"/proc/$pid/environ" | sed -n 's/^SSH_CONNECTION=//p')
@@ -74,7 +75,9 @@ class NetworkSetup(FactBase[Setup]):
     """
 
     def command(self, names: Sequence[str] = ()) -> StringCommand:
-        return quoted(("sh", "-c", _TRY_ROOT, "sh", "sh", "-c", _NETWORK, "sh", FILE, *names))
+        return quoted(
+            ("sh", "-c", _TRY_ROOT, "sh", "sh", "-c", _NETWORK, "sh", FILE, GUARD, *names)
+        )
 
     def process(self, output: Iterable[str]) -> Setup:
         lines = list(output)
@@ -89,6 +92,7 @@ class NetworkSetup(FactBase[Setup]):
             routes=tuple((r["dst"], r.get("dev", "")) for r in routes if r["dst"] != "default"),
             claims=tuple(dict.fromkeys(claims)),
             own=None if end == len(lines) else "\n".join(lines[end + 1 :]),
+            guarded="guarded" in told,
             no_root=told.get("no-root", ""),
         )
 

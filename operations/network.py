@@ -13,21 +13,18 @@ from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
 from cluster.docker import Words, bounded
 from cluster.findings import Finding, error
 from cluster.machine import as_root
-from cluster.netplan import FILE, Halves, probes, unreached
+from cluster.netplan import FILE, GUARD, Halves, probes, unreached
 from operations import shell
 
 # Until a node changes back by itself: longer than all that comes before it is told not to.
 GUARD_SECONDS = 180
 APPLY_SECONDS = 60
 PROBE_SECONDS = 20
-# In memory: a node that is switched off meanwhile comes up with the new file, and no guard.
-KEPT = "/run/spark-serving-network"
-UNIT = "spark-serving-network"
 
 # Back to what `_ARM` kept: the file, then what netplan leaves behind, addresses and MTUs.
 # `armed` is renamed by whoever comes first, this or `_HOLD`.
 _REVERT = """
-cd "$1" && mv armed reverting || exit 0
+cd "$1" && mv armed reverting 2>/dev/null || exit 0
 PATH=$PATH:/usr/sbin:/sbin
 if [ -e before ]; then cp -p before "$2"; else rm -f "$2"; fi
 timeout --kill-after=5 60 netplan apply
@@ -44,8 +41,8 @@ mv reverting reverted
 _ARM = """
 set -eu
 PATH=$PATH:/usr/sbin:/sbin
-folder=$1 file=$2 unit=$3 seconds=$4 revert=$5; shift 5
-systemctl stop "$unit.timer" 2>/dev/null || :
+folder=$1 file=$2 seconds=$3 revert=$4; shift 4
+[ ! -e "$folder/unit" ] || systemctl stop "$(cat "$folder/unit")" 2>/dev/null || :
 rm -rf "$folder"; mkdir -m 700 "$folder"
 [ ! -e "$file" ] || cp -p "$file" "$folder/before"
 for dev; do
@@ -54,9 +51,10 @@ for dev; do
   ip -o -4 addr show dev "$dev" | sed "s/.* inet \\([^ ]*\\).*/addr $dev \\1/"
 done >"$folder/links"
 : >"$folder/armed"
-# A timer may be a minute late where nothing is said of its accuracy.
-systemd-run --quiet --collect --unit="$unit" --on-active="$seconds" \\
-  --timer-property=AccuracySec=1s sh -c "$revert" sh "$folder" "$file"
+unit=spark-serving-network-$(date +%s)-$$
+echo "$unit" >"$folder/unit"
+# No timer: netplan makes systemd read its units again, and a passing timer may not survive that.
+systemd-run --quiet --collect --unit="$unit" sh -c "$revert" sh "$folder" "$file" "$seconds"
 """.strip()
 
 # Two words for each half: interface and address. Neither netplan nor networkd takes away what
@@ -72,9 +70,17 @@ done
 exec netplan apply
 """.strip()
 
-_HOLD = 'cd "$1" && mv armed held && systemctl stop "$2.timer"'
-_UNHOLD = '[ ! -e "$1/held" ] || mv "$1/held" "$1/armed"'
-_DONE = 'systemctl stop "$2.timer" 2>/dev/null; rm -rf "$1"'
+_HOLD = 'cd "$1" && mv armed held && systemctl stop "$(cat unit)"'
+_DONE = '[ ! -d "$1" ] || { systemctl stop "$(cat "$1/unit")" 2>/dev/null; rm -rf "$1"; }'
+# Held or not; where the guard is at it already, until it has finished.
+_REVERT_NOW = f"""
+[ ! -e "$1/held" ] || mv "$1/held" "$1/armed"
+(
+{_REVERT}
+)
+while [ -e "$1/reverting" ]; do sleep 0.2; done
+{_DONE}
+""".strip()
 
 # Three words for each probe. All at once, each until it is answered or its time is over: the
 # interfaces come up after netplan has returned.
@@ -123,7 +129,7 @@ def applied(change: Change | None) -> Generator[FunctionCommand, None, None]:
 
 def arm(halves: Halves, seconds: int = GUARD_SECONDS) -> Words:
     netdevs = (half.netdev for half in halves)
-    guard = (KEPT, FILE, UNIT, str(seconds), _REVERT)
+    guard = (GUARD, FILE, str(seconds), f'sleep "$3"\n{_REVERT}')
     return bounded(30, *as_root("sh", "-c", _ARM, "sh", *guard, *netdevs))
 
 
@@ -135,17 +141,16 @@ def apply(halves: Halves) -> Words:
 
 def hold() -> Words:
     """Call the guard off, but keep what it needs; fails where it has changed back already."""
-    return bounded(30, *as_root("sh", "-c", _HOLD, "sh", KEPT, UNIT))
+    return bounded(30, *as_root("sh", "-c", _HOLD, "sh", GUARD))
 
 
 def done() -> Words:
-    return bounded(30, *as_root("sh", "-c", _DONE, "sh", KEPT, UNIT))
+    return bounded(30, *as_root("sh", "-c", _DONE, "sh", GUARD))
 
 
 def revert() -> Words:
     """Change back now, held or not."""
-    script = f"{_UNHOLD}\n{_REVERT}"
-    return bounded(100, *as_root("sh", "-c", script, "sh", KEPT, FILE))
+    return bounded(100, *as_root("sh", "-c", _REVERT_NOW, "sh", GUARD, FILE))
 
 
 def probe(words: tuple[str, ...]) -> Words:

@@ -166,7 +166,10 @@ class Node:
         hidden = [
             path for path in new if now[path].startswith("c0 ")
         ]  # removed from the base system
-        gone = [f"rm -rf {_quoted(('/' + path).encode())}" for path in new if path not in hidden]
+        # a directory of the base system that something was written to: what is in it stays
+        kept = [path for path in new if now[path].startswith("d") and Path("/", path).is_dir()]
+        rest = [path for path in new if path not in {*hidden, *kept}]
+        gone = [f"rm -rf {_quoted(('/' + path).encode())}" for path in rest]
         self.run("\n".join(gone) or "true")
         changed = [f"./{path}" for path, what in self.files.items() if now.get(path) != what]
         self._unpack(self.state / self.name / "base.tar", changed)
