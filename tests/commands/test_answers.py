@@ -1,0 +1,102 @@
+"""What a rank answers and says, asked by a real shell of a small HTTP server and a fake docker."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyinfra.api import StringCommand
+
+from cluster.status import Load
+from facts.answers import Answers, Rankwise
+from facts.ranklog import RankLog
+
+PAGES = {
+    "/health": "",
+    "/v1/models": json.dumps({"data": [{"id": "acme/m"}]}, indent=2),
+    "/metrics": '# HELP x\nsglang:num_running_reqs{model_name="acme/m"} 2.0\nother 1\n',
+}
+# What `docker logs` prints: a batch for each second of a long life, and what counts.
+DOCKER = """#!/bin/sh
+case $1 in
+  inspect) echo 2026-01-01T00:00:00Z;;
+  logs) echo 'x NCCL INFO Using network IB'; echo 'Decode batch. #running-req: 1'
+        echo 'CUDA out of memory' >&2;;
+esac
+"""
+
+
+class Engine(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        data = PAGES.get(self.path, "").encode()
+        self.send_response(200 if self.path in PAGES else 404)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: Any) -> None:
+        """Silent."""
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    listening = ThreadingHTTPServer(("127.0.0.1", 0), Engine)
+    thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{listening.server_port}"
+    listening.shutdown()
+    thread.join()
+    listening.server_close()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    """A PATH on which docker is the fake one."""
+    fake = tmp_path / "docker"
+    fake.write_text(DOCKER)
+    fake.chmod(0o755)
+    return f"{tmp_path}:{os.environ['PATH']}"
+
+
+def sh(command: StringCommand, **environment: str) -> list[str]:
+    done = subprocess.run(
+        ["sh", "-c", command.get_raw_value()],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_a_head_tells_health_model_load_and_log(url: str, path: str) -> None:
+    told = Answers().process(sh(Answers().command(url, "docker", "h", head=True), PATH=path))
+    assert (told.health, told.models_status, told.models) == (200, 200, ("acme/m",))
+    assert told.load == Load(model="acme/m", running=2.0)
+    assert "CUDA out of memory" in told.log
+
+
+def test_a_worker_tells_its_health_and_a_process_its_age(url: str) -> None:
+    command = Answers().command(url, "docker", "", pid=str(os.getpid()))
+    told = Answers().process(sh(command))
+    assert (told.health, told.models, told.log) == (200, (), ())
+    assert told.seconds is not None and told.seconds >= 0
+
+
+def test_nothing_that_listens_is_told_as_nothing() -> None:
+    command = Answers().command("http://127.0.0.1:9", "docker", "", head=True)
+    assert Answers().process(sh(command)) == Rankwise()
+
+
+def test_a_log_leaves_out_the_batches_and_keeps_what_tells_the_transport(path: str) -> None:
+    told = RankLog().process(sh(RankLog().command("docker", "h"), PATH=path))
+    assert set(told.lines) == {"x NCCL INFO Using network IB", "CUDA out of memory"}
+    assert told.transport == ("x NCCL INFO Using network IB",)
