@@ -49,7 +49,8 @@ def preflight(
 def _needs(made: Deployment, nodes: list[NodeFacts]) -> checks.Needs:
     settings = made.settings
     incomplete = not all(n.weights and n.weights.complete for n in nodes)
-    ours = {r.name for seen in made.facts.values() for r in members(seen, settings.group)}
+    ranks = [r for seen in made.facts.values() for r in members(seen, settings.group)]
+    ours = {name for rank in ranks for name in (rank.name, rank.called)}
     return checks.Needs(
         runtime=settings.runtime,
         gpus=settings.gpus != "none",
