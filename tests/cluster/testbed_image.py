@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 from functools import cache
+from importlib.metadata import version as installed
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -22,18 +24,24 @@ def tar(version: str = SPARK, tag: str = "lmsysorg/sglang:spark") -> Path:
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(f".{id(path)}.part")
-        subprocess.run([str(MAKE), str(part), version, tag], check=True)
+        words = [str(MAKE), str(part), version, tag]
+        subprocess.run(words, env={**os.environ, "HUB_PYTHON": sys.executable}, check=True)
         part.replace(path)
     return path
 
 
 def _digest(version: str, tag: str) -> str:
-    sources = [MAKE, ROOT / "cluster" / "sglang" / f"options-{version}.json"]
+    sources = [
+        MAKE,
+        MAKE.with_name("copy_hub"),
+        ROOT / "cluster" / "sglang" / f"options-{version}.json",
+    ]
     sources += sorted(
         p for p in (MAKE.parent / "stub").rglob("*") if p.is_file() and p.suffix != ".pyc"
     )
     digest = hashlib.sha256(
-        f"{version} {tag} {Path('/usr/bin/python3').resolve()} {sys.platform}".encode()
+        f"{version} {tag} {Path('/usr/bin/python3').resolve()} {sys.platform} "
+        f"{installed('huggingface_hub')}".encode()
     )
     for source in sources:
         digest.update(source.name.encode() + b"\0" + source.read_bytes())
