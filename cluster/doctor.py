@@ -25,6 +25,7 @@ LOOP_SECONDS = 600
 FULL_SHARE = 0.95
 FULL_BYTES = 2 * 10**9
 WORDS = 3
+WORD_LENGTH = 120
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,9 +280,13 @@ def leftovers(status: Status, words: Sequence[Words]) -> Iterator[Ailment]:
             if left.kind == "failed"
             else "a switch was interrupted: the group before it is still set aside",
             where=f"{left.node} {left.container}",
-            evidence=" / ".join(last_words(found.lines, WORDS)) if found else left.state,
+            evidence=_last(found) if found else left.state,
             cure=f"docker logs {left.container} on it; the next deploy clears it",
         )
+
+
+def _last(words: Words) -> str:
+    return " / ".join(line[:WORD_LENGTH] for line in last_words(words.lines, WORDS))
 
 
 # ---- logs
@@ -292,9 +297,7 @@ def logs(words: Sequence[Words], *, ready: bool, rdma: bool) -> Iterator[Ailment
 
     + rdma: the fabric was chosen for RDMA
     """
-    found = [
-        (w, d) for w in words for d in diagnose(w.lines, _end(w.rank)) if _telling(d, w, ready)
-    ]
+    found = [(w, d) for w in words for d in _telling(w, ready)]
     causes = any(d.weight <= Weight.FAILED for _, d in found)
     for said, diagnosis in sorted(found, key=lambda pair: pair[1].weight):
         follows = causes and diagnosis.weight >= Weight.PEER
@@ -304,9 +307,13 @@ def logs(words: Sequence[Words], *, ready: bool, rdma: bool) -> Iterator[Ailment
         yield from _slow(words)
 
 
-def _telling(diagnosis: Diagnosis, words: Words, ready: bool) -> bool:
-    """A rank that serves again has no end to explain."""
-    return not (ready and words.rank.running and diagnosis.key == "ended")
+def _telling(words: Words, ready: bool) -> list[Diagnosis]:
+    """What a rank's log tells, without what only follows from the rest of it; one that serves again
+    has no end to explain."""
+    told = diagnose(words.lines, _end(words.rank))
+    why = any(d.weight < Weight.CONSEQUENCE for d in told)
+    told = tuple(d for d in told if not (why and d.weight is Weight.CONSEQUENCE))
+    return [d for d in told if not (ready and words.rank.running and d.key == "ended")]
 
 
 def _end(rank: Rank) -> End:

@@ -148,6 +148,14 @@ def test_a_consequence_is_a_warning_beside_its_cause():
     assert alone.level == "error"
 
 
+def test_what_only_follows_is_left_out_beside_its_reason():
+    lines = ["CUDA out of memory", "Received sigquit from a child process."]
+    words = Words("spark-2", ran(SPEC, status="exited"), lines)
+    assert keys(logs([words], ready=False, rdma=False)) == ["cuda-oom"]
+    alone = replace(words, lines=lines[1:])
+    assert keys(logs([alone], ready=False, rdma=False)) == ["child-died"]
+
+
 def test_what_a_group_that_serves_got_over_is_a_warning():
     words = Words("spark-1", ran(SPEC, restarts=1), ["x: Connection reset by peer"])
     assert [(a.key, a.level) for a in logs([words], ready=True, rdma=False)] == [
