@@ -1,79 +1,162 @@
-"""Defect 16: the token is on a node in one file, and nowhere else."""
+"""Two planted secrets, a Hugging Face token and an API key, and everywhere they must not be."""
 
 from __future__ import annotations
 
 import subprocess
-import time
-from concurrent.futures import ThreadPoolExecutor
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
-from deploying import HEAD, WORKER, Deploy, rank, serves, told
+from deploying import DATA, HEAD, WORKER, Deploy, told
+from sparks import Cluster
 
-TOKEN = "hf_planted0secret0token"
-MODEL = "meta-llama/Llama-3.1-8B-Instruct"
-FILE = "/run/spark-serving/hf_token"
-WORDS = ["-vvv", "--debug"]
-LOOKS = [["--dry", "--diff", *WORDS], ["--debug-operations"], ["--debug-facts"]]
-
-
-def test_defect_16_the_token_shows_nowhere(deploy: Deploy) -> None:
-    """A gated model to be downloaded: the stub ends unless it can read the token."""
-    cluster, seen = deploy.cluster, list[str]()
-    settings = {"model": "llama8b", "env": {"STUB_GATED": "401", "STUB_LOAD_SECONDS": "2"}}
-    for words in LOOKS:
-        seen.append(deploy.succeeds(*words, environ={"HF_TOKEN": TOKEN}, **settings))
-    with ThreadPoolExecutor(1) as pool:
-        run = pool.submit(deploy, *WORDS, environ={"HF_TOKEN": TOKEN}, **settings)
-        while not run.done():
-            everything = "ps -eo args; cat /proc/[0-9]*/environ | tr '\\0' '\\n'"
-            seen += [node.run(everything, check=False).stdout for node in cluster.nodes.values()]
-            time.sleep(0.1)
-        done = run.result()
-    assert done.returncode == 0, told(done)
-    assert serves(cluster, MODEL)
-    assert "python3 -m sglang.launch_server" in "\n".join(seen)
-    seen.append(told(done))
-    for number, name in ((1, HEAD), (2, WORKER)):
-        node = cluster.node(number)
-        seen += [
-            str(node.containers()),
-            node.logs(name),
-            node.run("docker events --since 10m --until 0s").stdout,
-        ]
-        seen += [node.run("journalctl --no-pager -q", check=False).stdout]
-        assert "token file: /run/secrets/spark-serving/hf_token: readable" in node.logs(name)
-        assert node.run(f"cat {FILE}").stdout.strip() == TOKEN
-        assert node.run(f"stat -c '%a %U' {FILE} $(dirname {FILE})").stdout.split("\n")[:2] == [
-            "600 root",
-            "700 root",
-        ]
-        files = subprocess.run(
-            ["grep", "-rlF", TOKEN, str(cluster.state / node.name / "disk")],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert files.stdout == ""
-        memory = node.run(f"grep -rlF {TOKEN} /run /tmp /dev/shm", check=False).stdout.split()
-        assert memory == [FILE]
-    assert not [text for text in seen if TOKEN in text]
+TOKEN, KEY = "hf_planted0secret0token", "sk-planted0secret0key"
+PLANTED = (TOKEN, KEY)
+KEY_FILE = "/var/lib/spark-serving/sglang/api_key"
+# On tmpfs, as long as a download lasts.
+TOKEN_FOLDER = "/run/spark-serving/download"
+LOUD = ("-vvv", "--debug")
+LOOKS = (("--dry", "--diff", *LOUD), ("--debug-operations",), ("--debug-facts",))
+PROGRAMS = ("deploys/listing.py", "deploys/verify.py", "deploys/check.py", "debug-inventory")
 
 
-@pytest.mark.parametrize("gone", [f"rm {FILE}", "rm -rf /run/spark-serving"])
-def test_a_rank_whose_token_is_gone_restarts(deploy: Deploy, gone: str) -> None:
-    cluster = deploy.cluster
-    settings = {"model": "llama8b"}
-    deploy.succeeds(environ={"HF_TOKEN": TOKEN}, **settings)
-    cluster.each(lambda node: node.add_weights(MODEL))
-    cluster.each(lambda node: node.run(gone))
-    cluster.node(2).run(f"docker restart -t 1 {WORKER} & docker restart -t 1 {HEAD}; wait")
-    cluster.node(1).run(f"docker restart -t 1 {HEAD}")
-    deadline = time.monotonic() + 20
-    while not serves(cluster, MODEL) and time.monotonic() < deadline:
-        time.sleep(0.5)
-    assert serves(cluster, MODEL)
-    assert rank(cluster, 2)["State"]["Status"] == "running"
-    deploy.succeeds(**settings)
+@pytest.fixture
+def planted(deploy: Deploy, tmp_path: Path) -> Deploy:
+    """An inventory that names both secrets' files, and a group that is not there yet."""
+    files = {"hf_token_file": TOKEN, "api_key_file": KEY}
+    for name, secret in files.items():
+        (tmp_path / name).write_text(f"{secret}\n")
+        (tmp_path / name).chmod(0o600)
+    data = {**DATA, **{name: str(tmp_path / name) for name in files}}
+    return Deploy(deploy.cluster, deploy.cluster.inventory(tmp_path, **data))
+
+
+def holds(text: str) -> list[str]:
+    """The secrets in a text."""
+    return [secret for secret in PLANTED if secret in text]
+
+
+class Processes:
+    """Arguments and environments of all processes of this machine, which are the controller's and
+    every node's; taken over and over."""
+
+    def __init__(self) -> None:
+        self.texts: set[str] = set()
+        self._over = threading.Event()
+
+    def look(self) -> None:
+        while not self._over.wait(0.02):
+            for folder in Path("/proc").glob("[0-9]*"):
+                self.texts.update(_read(folder / name) for name in ("cmdline", "environ"))
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """As long as the context lasts."""
+        thread = threading.Thread(target=self.look)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            thread.join()
+
+    def seen(self, words: str) -> bool:
+        return any(words in text for text in self.texts)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_bytes().decode(errors="replace").replace("\0", " ")
+    except OSError:  # it has ended
+        return ""
+
+
+def docker_tells(cluster: Cluster) -> Iterator[str]:
+    """Containers with their labels, events, the journal, every rank's log."""
+    for node in cluster.nodes.values():
+        yield str(node.containers())
+        yield node.run("docker events --since 10m --until 0s").stdout
+        yield node.run("journalctl --no-pager -q", check=False).stdout
+    yield cluster.node(1).logs(HEAD)
+    yield cluster.node(2).logs(WORKER)
+
+
+def files_with(cluster: Cluster, secret: str) -> list[tuple[int, str]]:
+    """(node, path) of every file with it: on disk, Docker's own included, and in memory."""
+    found = []
+    for number, node in cluster.nodes.items():
+        layer = cluster.state / node.name / "disk"
+        paths = [line.removeprefix(str(layer)) for line in grep(secret, layer)]
+        memory = node.run(f"grep -rlF {secret} /run /tmp /dev/shm", check=False).stdout
+        found += [(number, path) for path in (*paths, *memory.split())]
+    return found
+
+
+def grep(secret: str, *folders: Path) -> list[str]:
+    words = ["grep", "-rlF", secret, *map(str, folders)]
+    return subprocess.run(words, capture_output=True, text=True, check=False).stdout.splitlines()
+
+
+def test_a_planted_key_and_token_are_found_nowhere_else(planted: Deploy, tmp_path: Path) -> None:
+    cluster, processes, said = planted.cluster, Processes(), list[str]()
+    with processes.watched():
+        said += [planted.succeeds(*words) for words in LOOKS]
+        said.append(planted.succeeds(*LOUD))
+        said += [planted.succeeds(program=program) for program in PROGRAMS]
+        said.append(planted.succeeds("--json"))
+        said += benchmarked(cluster, planted.inventory, tmp_path / "result.json")
+    assert cluster.http("/v1/models").status == 401
+    assert cluster.http("/v1/models", key=KEY).status == 200
+
+    assert processes.seen("sglang.launch_server --model-path")
+    assert processes.seen("curl -s --noproxy")
+    assert not [text for text in processes.texts if holds(text)]
+    assert not [text for text in said if holds(text)]
+    docker = list(docker_tells(cluster))
+    assert all(any(words in text for text in docker) for words in ("sglang.launch", "STUB engine"))
+    assert not [text for text in docker if holds(text)]
+    logs = [path for _, path in files_with(cluster, "STUB engine") if path.endswith("-json.log")]
+    assert logs, "the search sees Docker's own files"
+    assert files_with(cluster, TOKEN) == []
+    ((number, path),) = files_with(cluster, KEY)
+    assert (number, path.endswith(KEY_FILE)) == (1, True)
+    assert cluster.node(1).run(f"stat -c '%a %U' {KEY_FILE}").stdout == "600 root\n"
+    for name, secret in (("hf_token_file", TOKEN), ("api_key_file", KEY)):
+        assert grep(secret, tmp_path, cluster.state / "home") == [str(tmp_path / name)]
+
+
+def benchmarked(cluster: Cluster, inventory: Path, file: Path) -> Iterator[str]:
+    """What spark-bench says and writes: it finds the key's file by the inventory."""
+    page = file.with_suffix(".html")
+    for words in (
+        ("run", "quick", "-n", 2, "-o", 4, "--inventory", inventory, "--output", file),
+        ("report", file, "--output", page),
+    ):
+        done = cluster.ctl(sys.executable, "-m", "spark_bench", *words, timeout=90)
+        assert done.returncode == 0, told(done)
+        yield told(done)
+    yield file.read_text()
+    yield page.read_text()
+
+
+def test_a_token_is_with_the_download_alone(planted: Deploy) -> None:
+    """The image here has no client of the hub's: the download fails once it has the token."""
+    cluster, processes = planted.cluster, Processes()
+    with processes.watched():
+        done = planted(*LOUD, model="llama8b", revision="main")
+    assert done.returncode == 1, told(done)
+    assert processes.seen(TOKEN_FOLDER), "the token's folder was given to a container"
+    assert not [text for text in processes.texts if holds(text)]
+    assert not holds(told(done))
+    for node in cluster.nodes.values():
+        assert not holds(str(node.containers()))
+        assert not holds(node.run("docker events --since 10m --until 0s").stdout)
+        assert not holds(node.run("journalctl --no-pager -q", check=False).stdout)
+    assert files_with(cluster, TOKEN) == []
 
 
 @pytest.mark.parametrize(
@@ -87,8 +170,8 @@ def test_a_token_file(deploy: Deploy, mode: str, words: str) -> None:
     path = deploy.inventory.parent / "token"
     path.write_text(TOKEN)
     path.chmod(int(mode, 8))
+    settings: dict[str, Any] = {"model": "llama8b", "hf_token_file": str(path)}
     if words:
-        assert words in deploy.refused(model="llama8b", hf_token_file=str(path))
+        assert words in deploy.refused(**settings)
     else:
-        said = deploy.succeeds("--dry", model="llama8b", hf_token_file=str(path))
-        assert "plan: spark-01" in said
+        assert "plan: spark-01" in deploy.succeeds("--dry", **settings)
