@@ -85,7 +85,7 @@ def _decide(hosts: Mapping[str, Host], wanted: declaration.Wanted) -> Network:
         finding
         for node in nodes
         for finding in netplan.objections(
-            node, setups[node.name], halves[node.name], by_hand=node.name.startswith("@")
+            node, setups[node.name], halves[node.name], by_hand=node.name.startswith("@local")
         )
     )
     texts = {name: text(mine) for name, mine in halves.items()}

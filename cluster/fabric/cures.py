@@ -1,4 +1,4 @@
-"""Commands that mend a node's fabric; netplan keeps them over a reboot, in 40-cx7.yaml."""
+"""Commands that mend a node's fabric; netplan keeps those by hand over a reboot, in 40-cx7.yaml."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from cluster.node import RdmaPort
 
 SUBNETS = {"A": "192.168.100", "B": "192.168.101"}
 """The vendor's playbook gives each half of the cabled port one of these /24 subnets."""
+
+BOTH = "pyinfra -y INVENTORY deploys/network.py"
+"""Addresses and MTU for both halves of the cabled port, on all nodes at once."""
 
 
 def example(port: RdmaPort, rank: int) -> str:
@@ -15,7 +18,8 @@ def example(port: RdmaPort, rank: int) -> str:
 
 def give_address(port: RdmaPort, rank: int) -> str:
     settings = f"{{addresses: [{example(port, rank)}], link-local: [], mtu: 9000}}"
-    return f"{netplan(port.netdev, settings)} (each half its own subnet, the same on all nodes)"
+    by_hand = f"{netplan(port.netdev, settings)} (each half its own subnet, the same on all nodes)"
+    return f"{BOTH}, or by hand {by_hand}"
 
 
 def netplan(netdev: str, settings: str) -> str:

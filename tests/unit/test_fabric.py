@@ -231,7 +231,7 @@ def test_ports_cabled_at_different_numbers() -> None:
 def test_up_port_without_an_address() -> None:
     told = refused([sparks()[0], node("spark-2", port(1, "A"))])
     assert "spark-2: enp1s0f1np1 (rocep1s0f1) is Up but has no IPv4 address" in told
-    assert "sudo netplan set" in told
+    assert "-> pyinfra -y INVENTORY deploys/network.py, or by hand sudo netplan set" in told
     assert "192.168.100.11/24" in told
 
 
