@@ -211,9 +211,7 @@ def _loads(rank: RankStatus) -> bool:
     return rank.state == "running" and not rank.lost and rank.phase != "ready"
 
 
-def leftovers(
-    node: str, ranks: Sequence[Rank], own: Rank | None, stray: bool = True
-) -> tuple[Leftover, ...]:
+def leftovers(node: str, ranks: Sequence[Rank], own: Rank | None) -> tuple[Leftover, ...]:
     """The group's containers on a node, but for its rank."""
     others = [r for r in ranks if own is None or r.id != own.id]
     return tuple(

@@ -12,7 +12,7 @@ from cluster.spec import label, rank_name
 from cluster.status import Holder, Leftover, RankStatus, Status
 from deploys import running, tolerant
 from deploys.tolerant import Seen
-from facts.answers import Rankwise
+from facts.answers import RankAnswers
 
 
 def show(state: State) -> None:
@@ -25,7 +25,7 @@ def standing(seen: Seen) -> Status:
     made = seen.made
     drift = reasons(seen)
     ranks = tuple(_rank(seen, n, node, drift) for n, node in enumerate(made.wanted.names))
-    head = seen.answers.get(made.wanted.head, Rankwise())
+    head = seen.answers.get(made.wanted.head, RankAnswers())
     load, served = head.load, head.models
     if head.models_status in (401, 403) and load.model:
         # A key is asked for, but not for /metrics, where the server names its model as well.
@@ -69,7 +69,7 @@ def reasons(seen: Seen) -> dict[str, tuple[str, ...]]:
 
 
 def _rank(seen: Seen, number: int, node: str, drift: dict[str, tuple[str, ...]]) -> RankStatus:
-    told = seen.answers.get(node, Rankwise())
+    told = seen.answers.get(node, RankAnswers())
     return status.rank_status(
         number,
         node,

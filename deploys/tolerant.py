@@ -30,7 +30,7 @@ from cluster.sglang import RECORDED, known_version
 from cluster.spec import label, rank_name, specs
 from deploys import converge, running
 from deploys.deployment import Deployment
-from facts.answers import Answers, Rankwise
+from facts.answers import Answers, RankAnswers
 from facts.node import NodeReading
 from operations import shell
 
@@ -56,7 +56,7 @@ class Seen:
 
     made: Deployment
     silent: dict[str, str]
-    answers: dict[str, Rankwise] = field(default_factory=dict)
+    answers: dict[str, RankAnswers] = field(default_factory=dict)
     lease: Said | None = None
     plan: Plan | None = None
     refused: tuple[Finding, ...] = ()
@@ -176,14 +176,14 @@ def _lease(made: Deployment) -> Said | None:
     return lease.said(answer.out) if answer.ok else None
 
 
-def _ask(made: Deployment) -> dict[str, Rankwise]:
+def _ask(made: Deployment) -> dict[str, RankAnswers]:
     """What every rank answers; the head also tells the model and the load."""
     hosts = [made.hosts[name] for name in made.facts if name in made.wanted.names]
     found = shell.on_all(hosts, partial(_ask_one, made))
     return {name: told for name, told in found.items() if told}
 
 
-def _ask_one(made: Deployment, host: Host) -> Rankwise | None:
+def _ask_one(made: Deployment, host: Host) -> RankAnswers | None:
     rank = current(made, host.name)
     settings = made.settings_of(host)
     launch = label(rank).get("launch") if rank else None

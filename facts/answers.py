@@ -21,7 +21,7 @@ LOG_LINES = 80
 
 
 @dataclass(frozen=True)
-class Rankwise(Shown):
+class RankAnswers(Shown):
     """One rank's answers.
 
     + health: HTTP status of /health, 0 where nothing answered in time
@@ -38,7 +38,7 @@ class Rankwise(Shown):
     log: tuple[str, ...] = ()
 
 
-class Answers(FactBase[Rankwise]):
+class Answers(FactBase[RankAnswers]):
     """A rank's health, and the last lines of its log; of the head also the model and the load.
 
     + url: where it serves, as its own node reaches it
@@ -67,14 +67,14 @@ class Answers(FactBase[Rankwise]):
             asked += [joined(quoted(limit), " 2>&1 | cut -c -2000 | sed 's/^/log /' &\n")]
         return joined(*asked, "wait")
 
-    def process(self, output: Iterable[str]) -> Rankwise:
+    def process(self, output: Iterable[str]) -> RankAnswers:
         told: dict[str, list[str]] = {}
         for line in output:
             kind, _, rest = line.partition(" ")
             told.setdefault(kind, []).append(rest)
         status, models = _models(next(iter(told.get("models", ())), ""))
         age = next(iter(told.get("age", ())), "").strip()
-        return Rankwise(
+        return RankAnswers(
             health=_status(next(iter(told.get("health", ())), "")),
             models_status=status,
             models=models,

@@ -10,13 +10,13 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from deploying import DATA, Deploy
+from deploying import Deploy
 from sparks import ROOT, TESTBED, Completed
 
 
 @dataclass
 class Tool:
-    """spark-cluster for one inventory; every run proves that no node has changed by it."""
+    """spark-cluster for one inventory."""
 
     deploy: Deploy
 
@@ -61,6 +61,3 @@ class Tool:
     @property
     def environment(self) -> dict[str, str]:
         return {"PYTHONPATH": str(ROOT / "cli")}
-
-
-__all__ = ["DATA", "Tool"]

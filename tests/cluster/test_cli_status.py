@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 
 from clusterctl import Tool
@@ -97,9 +99,6 @@ def test_a_daemon_that_is_frozen_or_dead(served: Deploy) -> None:
 
 
 def test_watch_goes_on_and_ends_with_ctrl_c(served: Deploy) -> None:
-    import os
-    import signal
-
     process = Tool(served).begin("status", "--watch", "--every", "0.2")
     seen = 0
     assert process.stdout

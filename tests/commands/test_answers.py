@@ -15,7 +15,7 @@ import pytest
 from pyinfra.api import StringCommand
 
 from cluster.status import Load
-from facts.answers import Answers, Rankwise
+from facts.answers import Answers, RankAnswers
 from facts.ranklog import RankLog
 
 PAGES = {
@@ -93,7 +93,7 @@ def test_a_worker_tells_its_health_and_a_process_its_age(url: str) -> None:
 
 def test_nothing_that_listens_is_told_as_nothing() -> None:
     command = Answers().command("http://127.0.0.1:9", "docker", "", head=True)
-    assert Answers().process(sh(command)) == Rankwise()
+    assert Answers().process(sh(command)) == RankAnswers()
 
 
 def test_a_log_leaves_out_the_batches_and_keeps_what_tells_the_transport(path: str) -> None:
