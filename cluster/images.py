@@ -31,7 +31,9 @@ folder=$1 image=$2; shift 2
   LC_ALL=C dd bs=1M status=progress 2>"$folder/progress" |
   docker load --quiet >"$folder/loaded" 2>&1
 loaded=$? sent=$(cat "$folder/sent")
-[ "$loaded$sent" = 00 ] || { tail -n 3 "$folder/loaded" "$folder/sender" >&2; exit 1; }
+[ "$loaded$sent" != 00 ] || exit 0
+for said in sender loaded; do tail -n 3 "$folder/$said" >&2; done
+exit 1
 """
 _PROGRESS = """[ ! -r "$1/progress" ] || tr '\\r' '\\n' <"$1/progress" | tail -n 1"""
 

@@ -11,6 +11,7 @@ from os import statvfs
 
 import pytest
 from deploying import Deploy, lives, serves, told
+from killing import forget_lease, killed
 from sparks import IMAGE, Cluster
 
 PRIVATE = "registry.tb:5443/team/sglang:spark"
@@ -61,6 +62,19 @@ def test_a_worker_without_the_registry_gets_the_image_from_the_head_over_the_fab
     assert serves(without_image.cluster)
     # the image is 39 MB
     assert sum(over_management) - sum(before) < 2_000_000
+    assert head.run(KEYS).stdout == keys
+
+
+def test_a_controller_that_is_killed_while_the_image_comes(without_image: Deploy) -> None:
+    cluster, head = without_image.cluster, without_image.cluster.node(1)
+    cluster.node(2).run("iptables -A OUTPUT -d 198.18.0.200 -j REJECT")
+    keys = head.run(KEYS).stdout
+    killed(without_image, node=2, pattern="load *")
+    assert "spark-serving-carry-" in head.run(KEYS).stdout
+    assert not lives_any(cluster)
+    forget_lease(cluster)
+    without_image.mends()
+    assert same_image(cluster)
     assert head.run(KEYS).stdout == keys
 
 

@@ -649,6 +649,16 @@ DOCKER_TEXTS = [
         id="rate-limit",
     ),
     pytest.param(
+        'invalid diffID for layer 0: expected "sha256:73032ee", got "sha256:c3599ee"',
+        *("image-corrupt", "damaged"),
+        id="image-corrupt",
+    ),
+    pytest.param(
+        "Error processing tar file(exit status 1): unexpected EOF",
+        *("image-cut", "broke off"),
+        id="image-cut",
+    ),
+    pytest.param(
         "failed to register layer: write /usr/lib/libcublas.so: no space left on device",
         *("disk-full", "disk"),
         id="disk-full",
