@@ -51,8 +51,8 @@ def complete(job: Job, seen: Mapping[str, Held]) -> tuple[str, dict[str, File]]:
     """Bring what the head lacks; the commit, and all its files, each checked by its hash."""
     have = seen[job.head.name]
     _refuse_without_hub(job, have)
-    with _token(job):
-        commit, wanted = _listed(job, have.commit or job.revision)
+    with _token(job) as token:
+        commit, wanted = _listed(job, have.commit or job.revision, token)
         there = dict(seen)
         if other := [name for name, one in seen.items() if one.commit != commit]:
             there |= holding.look(job, other, commit)
@@ -64,7 +64,7 @@ def complete(job: Job, seen: Mapping[str, Held]) -> tuple[str, dict[str, File]]:
                   if f not in missing}  # fmt: skip
         # The list comes first: whatever ends this run, the next knows what is still to come.
         holding.record(job, job.head, commit, known.values(), "")
-        times = _fetch(job, commit, missing, have) if missing else {}
+        times = _fetch(job, commit, missing, have, token) if missing else {}
     files = {path: replace(f, mtime_ns=times.get(path, f.mtime_ns)) for path, f in known.items()}
     holding.record(job, job.head, commit, files.values(), job.ref(commit))
     return commit, files
@@ -101,15 +101,18 @@ def _refuse_without_room(wanted: Mapping[str, File], there: Mapping[str, Held]) 
         raise Refused(*found)
 
 
-def _listed(job: Job, revision: str) -> tuple[str, dict[str, File]]:
+def _listed(job: Job, revision: str, token: bool) -> tuple[str, dict[str, File]]:
     """The hub's own list: commit, and the files that an engine needs."""
-    said = _run(job, {"do": "list", "revision": revision}, Progress(0, time.monotonic()), revision)
+    begun = Progress(0, time.monotonic())
+    said = _run(job, {"do": "list", "revision": revision}, begun, revision, token)
     found = [File(path, count, kind, digest, "hub", digest)
              for path, count, kind, digest in said["files"]]  # fmt: skip
     return said["commit"], {file.path: file for file in picked(found)}
 
 
-def _fetch(job: Job, commit: str, missing: tuple[File, ...], have: Held) -> dict[str, int]:
+def _fetch(
+    job: Job, commit: str, missing: tuple[File, ...], have: Held, token: bool
+) -> dict[str, int]:
     total = size(missing)
     job.head.log(f"weights of {job.model} at {commit[:12]}: {total / GB:.1f} GB to download")
     files = [[f.path, f.size, f.kind, f.hash] for f in missing]
@@ -121,7 +124,7 @@ def _fetch(job: Job, commit: str, missing: tuple[File, ...], have: Held) -> dict
         "stall": job.stall,
         "owner": list(have.owner),
     }
-    times: dict[str, int] = _run(job, asked, Progress(total, begun), commit)["times"]
+    times: dict[str, int] = _run(job, asked, Progress(total, begun), commit, token)["times"]
     seconds = time.monotonic() - begun
     job.head.log(
         f"weights: {total / GB:.1f} GB downloaded in {duration(seconds)}, every file's hash right"
@@ -129,12 +132,14 @@ def _fetch(job: Job, commit: str, missing: tuple[File, ...], have: Held) -> dict
     return times
 
 
-def _run(job: Job, asked: dict[str, Any], progress: Progress, revision: str) -> dict[str, Any]:
+def _run(
+    job: Job, asked: dict[str, Any], progress: Progress, revision: str, token: bool
+) -> dict[str, Any]:
     """The client in its container until it ends; its result."""
     shell.ask(job.head, words.clear(job.group), 90)
     cache = job.caches[job.head.name]
     task = {**asked, "repo": job.model, "endpoint": job.endpoint}
-    command = words.download(job.group, job.model, cache, job.image, SCRIPT, task)
+    command = words.download(job.group, job.model, cache, job.image, SCRIPT, task, token=token)
     answer = shell.ask(job.head, command, 150)
     if not answer.ok:
         raise Refused(
@@ -204,11 +209,11 @@ def _failed(job: Job, said: Mapping[str, Any], revision: str) -> Finding:
 
 
 @contextmanager
-def _token(job: Job) -> Iterator[None]:
-    """The token lies on tmpfs while the client may need it, whatever becomes of that."""
+def _token(job: Job) -> Iterator[bool]:
+    """The token, if there is one, lies on tmpfs while the client may need it, and no longer."""
     token = job.token()
     if not token:
-        yield
+        yield False
         return
     placed = words.place_token(words.TOKEN_FOLDER, words.TOKEN_FILE, job.image)
     answer = shell.ask(job.head, placed, 90, stdin=token)
@@ -220,7 +225,7 @@ def _token(job: Job) -> Iterator[None]:
             )
         )
     try:
-        yield
+        yield True
     finally:
         _forget(job)
 

@@ -62,12 +62,20 @@ def own(folder: str, uid: int, gid: int, image: str) -> Words:
 
 
 def download(
-    group: str, model: str, hf_cache: str, image: str, script: str, asked: Mapping[str, Any]
+    group: str,
+    model: str,
+    hf_cache: str,
+    image: str,
+    script: str,
+    asked: Mapping[str, Any],
+    *,
+    token: bool,
 ) -> Words:
     """The hub's client in a container that goes on by itself: a lost connection, or an end of the
     controller, does not end it.
 
     + asked: what hub_client.py shall do; its folder and token file are added here
+    + token: whether one was placed
     """
     folder = hub_folder("", model).removeprefix("/hub/")
     task = {**asked, "token_file": f"{_MOUNTED}/{TOKEN_FILE}"}
@@ -87,7 +95,7 @@ def download(
         *("--name", container(group), "--label", f"{TASK}={task_of(group, model)}"),
         *("--network", "host", "--entrypoint", "python3"),
         *mounted,
-        *("--volume", f"{TOKEN_FOLDER}:{_MOUNTED}:ro"),
+        *(("--volume", f"{TOKEN_FOLDER}:{_MOUNTED}:ro") if token else ()),
         *(word for name, value in quiet.items() for word in ("-e", f"{name}={value}")),
         *(image, "-c", script, json.dumps(task)),
     )

@@ -1,0 +1,171 @@
+"""The model's files: from a hub to the head, and on over the fabric; whole, or nothing changes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from deploying import DATA, MODEL, Deploy, lives, serves
+from local_hub import Hub, sha256
+from spark_node import HF_CACHE
+from sparks import ROOT, TESTBED, Cluster
+
+REPO = f"{HF_CACHE}/hub/models--Qwen--Qwen2.5-7B-Instruct"
+LARGE = "model-00001-of-00002.safetensors"
+OTHER = "model-00002-of-00002.safetensors"
+FILES = {
+    "config.json": b"{}",
+    "tokenizer.json": b'{"a": "small file"}',
+    "model.safetensors.index.json": b'{"weight_map": {"a": "%s", "b": "%s"}}'
+    % (LARGE.encode(), OTHER.encode()),
+    LARGE: bytes(range(256)) * (1 << 15),
+    OTHER: b"second" * 1000,
+    "original/consolidated.00.pth": b"never wanted" * 1000,
+}
+WANTED = [name for name in FILES if "original" not in name]
+MANAGEMENT, FABRIC = "enP7s7", "enp1s0f1np1"
+
+
+@pytest.fixture
+def hub(cluster: Cluster, tmp_path: Path) -> Iterator[Hub]:
+    """A hub beside the controller, where every node reaches it."""
+    made = Hub(tmp_path / "hub", "198.18.0.254", 8099)
+    made.add(MODEL, FILES)
+    program = ROOT / "tests/unit/local_hub.py"
+    words = [TESTBED / "tb", "ctl", sys.executable, program, made.folder, made.address, made.port]
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "TB_STATE": str(cluster.state)}
+    with subprocess.Popen(list(map(str, words)), env=environment) as server:
+        deadline = time.monotonic() + 10
+        while cluster.ctl("curl", "-s", f"{made.url}/api/models/x/y").returncode:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        made.forget()
+        yield made
+        server.terminate()
+
+
+@pytest.fixture
+def empty(cluster: Cluster, hub: Hub, tmp_path: Path) -> Deploy:
+    """An inventory of nodes 1 and 2 that have no weights, and a hub that has them."""
+    return Deploy(cluster, cluster.inventory(tmp_path, **DATA, hf_endpoint=hub.url))
+
+
+def held(cluster: Cluster, number: int, commit: str) -> dict[str, str]:
+    """SHA-256 of each file of the snapshot on a node."""
+    said = cluster.node(number).run(f"cd {REPO}/snapshots/{commit} && find . -type l -o -type f | "
+                                    "xargs sha256sum").stdout  # fmt: skip
+    return {name.removeprefix("./"): digest for digest, name in map(str.split, said.splitlines())}
+
+
+def received(cluster: Cluster, number: int, interface: str) -> int:
+    path = f"/sys/class/net/{interface}/statistics/rx_bytes"
+    return int(cluster.node(number).run(f"cat {path}").stdout)
+
+
+def test_downloaded_once_copied_over_the_fabric_and_then_left_alone(
+    empty: Deploy, hub: Hub
+) -> None:
+    cluster, commit = empty.cluster, hub.commit(MODEL)
+    before = [received(cluster, 2, name) for name in (MANAGEMENT, FABRIC)]
+    said = empty.succeeds()
+    management, fabric = (
+        received(cluster, 2, name) - b for name, b in zip((MANAGEMENT, FABRIC), before, strict=True)
+    )
+    assert serves(cluster)
+    right = {name: sha256(FILES[name]) for name in WANTED}
+    assert held(cluster, 1, commit) == held(cluster, 2, commit) == right
+    assert {request["client"] for request in hub.log} == {"198.18.0.1"}
+    assert [r["path"] for r in hub.log if "/store/" in r["path"]] != []
+    assert not [r for r in hub.log if "original" in r["path"]]
+    assert fabric > len(FILES[LARGE])
+    assert management < 1_000_000
+    assert "every file's hash right" in said
+    refs = cluster.each(lambda node: node.run(f"cat {REPO}/refs/main").stdout)
+    assert refs == [commit, commit]
+    leftovers = "docker ps -aq --filter label=spark-serving.task; ls -A /run/spark-serving"
+    assert not any(cluster.each(lambda node: node.run(leftovers, check=False).stdout))
+    hub.forget()
+    empty.unchanged()
+    files = f"find {REPO} -type f -printf '%p %T@\\n' | sort"
+    seen = cluster.each(lambda node: node.run(files).stdout)
+    empty.succeeds(mem_fraction=0.5)
+    assert cluster.each(lambda node: node.run(files).stdout) == seen
+    assert hub.log == []
+
+
+def test_defect_22_a_flipped_byte_is_found_and_healed_while_the_group_serves(
+    empty: Deploy, hub: Hub
+) -> None:
+    cluster, commit = empty.cluster, hub.commit(MODEL)
+    empty.succeeds()
+    before, right = lives(cluster), held(cluster, 1, commit)
+    for number, name in ((1, LARGE), (2, OTHER)):
+        at = f"$(readlink -f {REPO}/snapshots/{commit}/{name})"
+        cluster.node(number).run(
+            f"cp -p {at} /tmp/same; printf X | dd of={at} bs=1 seek=9 conv=notrunc status=none; "
+            f"touch -r /tmp/same {at}; rm /tmp/same"
+        )
+    assert held(cluster, 1, commit) != right != held(cluster, 2, commit)
+    hub.forget()
+    said = empty.succeeds(verify="full")
+    assert f"{LARGE} was damaged, and is right again" in said
+    assert f"{OTHER} was damaged, and is right again" in said
+    assert held(cluster, 1, commit) == held(cluster, 2, commit) == right
+    assert {r["path"].rpartition("/")[2] for r in hub.log if "/store/" in r["path"]} == {LARGE}
+    assert lives(cluster) == before
+
+
+def test_a_cache_of_somebody_elses_is_taken_as_it_is_and_completed(empty: Deploy, hub: Hub) -> None:
+    """Root's files on the head, as an engine left them; the worker has nothing; no hub is asked."""
+    cluster, commit = empty.cluster, hub.commit(MODEL)
+    empty.succeeds()
+    cluster.node(1).run(f"rm {REPO}/.spark-serving.json; chown -R root: {REPO}")
+    cluster.node(2).run(f"rm -r {REPO}")
+    hub.forget()
+    said = empty.succeeds(mem_fraction=0.5, offline=True)
+    assert "is root's, as an engine left it: it is given to the login" in said
+    assert held(cluster, 1, commit) == held(cluster, 2, commit)
+    assert hub.log == []
+
+
+@pytest.mark.parametrize(
+    ("faults", "data", "words"),
+    [
+        pytest.param({"gated": 401}, {}, "is gated, and the hub was shown no valid", id="401"),
+        pytest.param({"gated": 403}, {}, "is gated, and the token may not read it", id="403"),
+        pytest.param({"wrong": {OTHER: 9}}, {}, "came damaged twice", id="wrong hash"),
+        pytest.param({}, {"revision": "v9"}, "has no revision 'v9'", id="no such revision"),
+        pytest.param({}, {"hf_endpoint": "http://198.18.0.254:9"}, "not be reached", id="no hub"),
+        pytest.param({}, {"offline": True}, "offline = true", id="offline"),
+    ],
+)
+def test_what_cannot_come_leaves_what_serves_alone(
+    served: Deploy, hub: Hub, faults: dict[str, object], data: dict[str, object], words: str
+) -> None:
+    cluster, other = served.cluster, "Qwen/Qwen2.5-14B-Instruct"
+    before = lives(cluster)
+    hub.add(other, FILES)
+    hub.fault(**faults)
+    said = served.fails(**{"model": "qwen14b", "hf_endpoint": hub.url, **data})
+    assert words in said
+    assert " -> " in said
+    assert lives(cluster) == before
+    assert serves(cluster)
+
+
+def test_a_full_disk_is_refused_with_the_arithmetic(served: Deploy, hub: Hub) -> None:
+    cluster = served.cluster
+    hub.add("own/tiny", FILES)
+    cluster.node(2).run(f"mount -t tmpfs -o size=64m none {HF_CACHE} && chown nvidia: {HF_CACHE}")
+    try:
+        said = served.fails(model="own/tiny", hf_endpoint=hub.url)
+    finally:
+        cluster.node(2).run(f"umount {HF_CACHE}")
+    assert "to come + 2 GB margin" in said
+    assert "0.1 GB free" in said
+    assert serves(cluster)
+    assert not [r for r in hub.log if "/store/" in r["path"]]
