@@ -89,6 +89,8 @@ def _delivery(reference: str, head: Image, own: Image | None) -> Delivery:
 
 def pin(reference: str, image: Image) -> str:
     """repository@digest that means this image at its registry; "" where it was made here."""
+    if "@" in reference:
+        return reference
     wanted = repository(reference)
     return next((d for d in image.digests if repository(d) == wanted), "")
 

@@ -156,4 +156,6 @@ def image_differs(made: Deployment, facts: Mapping[str, NodeFacts]) -> Iterator[
         yield from wrong
     elif wrong:
         said = ", ".join(f"{name}: {images.short(image)}" for name, image in there.items())
-        yield warning(f"the image is not the same on all nodes ({said}): all get the head's")
+        yield warning(
+            f"the image is not the same on all nodes ({said})", cure="a deploy gives all the head's"
+        )

@@ -98,13 +98,17 @@ def _head(order: Order) -> node.Image:
 
 
 def _images(order: Order, *hosts: Host) -> dict[str, node.Image | None]:
-    def one(at: Host) -> node.Image | None:
-        answer = shell.ask(at, Image().command(order.image), READ_SECONDS)
-        if not answer.ok:
-            raise Refused(error(f"its image cannot be read: {answer.text[-300:]}", at.name))
-        return Image().process(list(answer.out)) if answer.out else None
-
-    return shell.on_all(hosts, one)
+    command = Image().command(order.image)
+    answers = shell.on_all(hosts, lambda at: shell.ask(at, command, READ_SECONDS))
+    refuse_errors(
+        error(f"its images cannot be read: {answer.text[-300:]}", name, "docker image ls on it")
+        for name, answer in answers.items()
+        if not answer.ok
+    )
+    return {
+        name: Image().process(list(answer.out)) if answer.out else None
+        for name, answer in answers.items()
+    }
 
 
 def _pull(order: Order, wanted: Mapping[str, Delivery]) -> list[Host]:
