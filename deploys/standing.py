@@ -75,7 +75,7 @@ def _rank(seen: Seen, number: int, node: str, drift: dict[str, tuple[str, ...]])
         node,
         seen.made.facts.get(node),
         tolerant.current(seen.made, node),
-        lost=seen.silent.get(node, ""),
+        lost=seen.silent.get(node, told.lost),
         health=told.health,
         phase=phase(told.log),
         age=told.seconds,

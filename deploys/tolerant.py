@@ -39,7 +39,7 @@ CONNECT_SECONDS = 5
 DOCKER_SECONDS = 5
 # Connecting and reading, with a Docker that does not answer.
 NODE_SECONDS = 9
-ANSWER_SECONDS = 6
+ANSWER_SECONDS = 8
 LEASE_SECONDS = 4
 
 
@@ -179,11 +179,10 @@ def _lease(made: Deployment) -> Said | None:
 def _ask(made: Deployment) -> dict[str, RankAnswers]:
     """What every rank answers; the head also tells the model and the load."""
     hosts = [made.hosts[name] for name in made.facts if name in made.wanted.names]
-    found = shell.on_all(hosts, partial(_ask_one, made))
-    return {name: told for name, told in found.items() if told}
+    return shell.on_all(hosts, partial(_ask_one, made))
 
 
-def _ask_one(made: Deployment, host: Host) -> RankAnswers | None:
+def _ask_one(made: Deployment, host: Host) -> RankAnswers:
     rank = current(made, host.name)
     settings = made.settings_of(host)
     launch = label(rank).get("launch") if rank else None
@@ -197,4 +196,4 @@ def _ask_one(made: Deployment, host: Host) -> RankAnswers | None:
         pid=rank.id if rank and settings.runtime == "process" else "",
     )
     answer = shell.ask(host, command, ANSWER_SECONDS)
-    return Answers().process(answer.out) if answer.out else None
+    return Answers().process(answer.out) if answer.out else RankAnswers(lost=answer.text[-300:])

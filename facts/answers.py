@@ -18,6 +18,7 @@ from facts.shell import joined, quoted
 # SGLang's /health generates a token: about a second where nothing else runs.
 SECONDS = 5
 LOG_LINES = 80
+LOG_SECONDS = 3
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class RankAnswers(Shown):
     + models_status, models: of /v1/models, which the head alone has; 0 where it was not asked
     + seconds: since a process began; None for a container
     + log: its last lines
+    + lost: why it could not be asked, "" where it could
     """
 
     health: int = 0
@@ -36,6 +38,7 @@ class RankAnswers(Shown):
     load: Load = field(default_factory=Load)
     seconds: float | None = None
     log: tuple[str, ...] = ()
+    lost: str = ""
 
 
 class Answers(FactBase[RankAnswers]):
@@ -63,7 +66,7 @@ class Answers(FactBase[RankAnswers]):
             ]
         if rank:
             words = runtime_of(runtime).logs(rank, LOG_LINES)
-            limit = ("timeout", str(SECONDS - 1), *words)
+            limit = ("timeout", str(LOG_SECONDS), *words)
             asked += [joined(quoted(limit), " 2>&1 | cut -c -2000 | sed 's/^/log /' &\n")]
         return joined(*asked, "wait")
 
