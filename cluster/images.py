@@ -154,6 +154,15 @@ def arrived(line: str) -> int:
     return int(found[1]) if found else 0
 
 
+def copying(came: int, size: int, seconds: float) -> str:
+    """How far a copy is, after so many seconds; `size`, of the image, is about the stream's."""
+    gib, rate = 2**30, came / max(seconds, 0.1)
+    if came >= size:
+        return f"{came / gib:.1f} GiB have come, Docker unpacks them, {seconds:.0f} s"
+    left = f", {(size - came) / rate:.0f} s left" if rate else ""
+    return f"{came / gib:.1f} of {size / gib:.1f} GiB, {rate / 2**20:.0f} MiB/s{left}"
+
+
 def too_small(reference: str, node: str, root: str, needed: int, free: int) -> Finding | None:
     """Docker's folder has no room for an archive of the image, and its layers."""
     if needed <= free:

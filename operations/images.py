@@ -158,10 +158,7 @@ def _copy(order: Order, head: node.Image, hosts: list[Host]) -> None:
         def line(seconds: float) -> str:
             told = shell.ask(at, images.progress(folder), 20)
             came = images.arrived(told.out[-1]) if told.out else 0
-            return (
-                f"{came / 2**30:.1f} of {head.size / 2**30:.1f} GiB from {order.head.name}, "
-                f"{came / 2**20 / seconds:.0f} MiB/s"
-            )
+            return images.copying(came, head.size, seconds)
 
         words = images.copy(order.image, opened.ssh(at.name), folder, order.seconds)
         with _ticking(at, line):

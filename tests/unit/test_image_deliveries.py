@@ -156,6 +156,18 @@ def test_what_has_arrived(line: str, count: int) -> None:
     assert images.arrived(line) == count
 
 
+@pytest.mark.parametrize(
+    ("came", "said"),
+    [
+        pytest.param(0, "0.0 of 4.0 GiB, 0 MiB/s", id="nothing yet"),
+        pytest.param(2**30, "1.0 of 4.0 GiB, 102 MiB/s, 30 s left", id="a quarter"),
+        pytest.param(2**32 + 1, "4.0 GiB have come, Docker unpacks them, 10 s", id="all"),
+    ],
+)
+def test_how_far_a_copy_is(came: int, said: str) -> None:
+    assert images.copying(came, 2**32, 10) == said
+
+
 def test_room_for_an_archive() -> None:
     assert images.too_small(TAG, "spark-1", "/var/lib/docker", 5, 5) is None
     told = str(images.too_small(TAG, "spark-1", "/mnt/docker", 2**31, 2**30))
