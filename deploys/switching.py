@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from cluster import generations
+from cluster import docker, generations
 from cluster.findings import Finding
 from cluster.keyed import is_keyed
+from cluster.machine import drop_caches
+from cluster.orders import Words
 from cluster.readiness import Limits, ready_seconds
 from deploys import gather, lease
 from deploys.deployment import Deployment
@@ -31,6 +33,12 @@ def _lost(made: Deployment) -> Finding | None:
     return lease.lost(next(iter(made.hosts.values())).state)
 
 
+def _first(made: Deployment) -> Words:
+    """The page cache goes before a load, where that is asked for."""
+    settings = made.settings
+    return drop_caches(settings.image) if settings.drop_caches and made.runtime is docker else ()
+
+
 def _wanted(made: Deployment) -> Group:
     rank = next(iter(made.specs.values())).name
     return Group(
@@ -45,6 +53,7 @@ def _wanted(made: Deployment) -> Group:
         restarts={} if made.plan.restart else made.restarts(),
         ask=lambda: gather.answers(made, made.urls, made.model_name, rank),
         rdma=made.fabric.transport == "rdma",
+        first=_first(made),
     )
 
 
@@ -67,4 +76,5 @@ def _before(made: Deployment) -> Group | None:
         restarts={},
         ask=lambda: gather.answers(made, urls, known.model, keyed=is_keyed(first.volumes)),
         rdma=False,
+        first=_first(made),
     )

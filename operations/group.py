@@ -14,7 +14,7 @@ from cluster import orders, serving
 from cluster.engine_log import last_words, transport
 from cluster.findings import Finding, error
 from cluster.node import Rank
-from cluster.orders import Runtime
+from cluster.orders import Runtime, Words
 from cluster.readiness import REPORT_SECONDS, Limits, Look, Watch
 from cluster.spec import Spec
 from facts.serving import RankLook
@@ -28,6 +28,8 @@ LAST_LINES = 12
 DIAGNOSES = 2
 # One look at one rank, seconds; a node that takes longer has not answered.
 LOOK_SECONDS = 25
+# For what comes before a start; its own limit comes first.
+FIRST_SECONDS = 150
 # Between two looks at all ranks, seconds; the first follow more closely.
 PAUSE = 1.0
 
@@ -41,6 +43,7 @@ class Group:
     + url: where a rank serves, as its own node reaches it
     + ask: puts the questions of `Served` to the head
     + rdma: whether NCCL must be seen on RDMA
+    + first: what every node is told right before its rank starts; it may fail
     """
 
     hosts: Mapping[str, Host]
@@ -54,6 +57,7 @@ class Group:
     restarts: Mapping[str, int]
     ask: Callable[[], serving.Served]
     rdma: bool
+    first: Words = ()
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -71,15 +75,20 @@ class Group:
 
 def start(group: Group) -> tuple[Finding, ...]:
     """Start all ranks at once: a worker's start never waits for the head's readiness."""
-    answers = shell.on_all(
-        group.hosts.values(),
-        lambda h: shell.ask(h, group.runtime.start(group.specs[h.name]), 90),
-    )
+    answers = shell.on_all(group.hosts.values(), lambda h: _start(group, h))
     return tuple(
         _not_started(node, group.specs[node], answer.text)
         for node, answer in answers.items()
         if not answer.ok
     )
+
+
+def _start(group: Group, at: Host) -> shell.Answer:
+    if group.first:
+        prepared = shell.ask(at, group.first, FIRST_SECONDS)
+        if not prepared.ok:
+            at.log_styled(f"before its start: {prepared.text[-300:]}", fg="yellow")
+    return shell.ask(at, group.runtime.start(group.specs[at.name]), 90)
 
 
 def _not_started(node: str, spec: Spec, said: str) -> Finding:

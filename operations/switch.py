@@ -7,7 +7,7 @@ that fails, and half a switch must not be the end.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pyinfra.api import Host
 
@@ -34,7 +34,6 @@ class Switch:
     + group: to bring up; None where the wanted ranks serve, and only leftovers must go
     + before: the group to put back after a failure, of `plan.before`; None: there is none
     + lost: why this run may change nothing any more (another took its lease), else None
-    + first: node → what to say to it right before ranks start
     """
 
     hosts: Mapping[str, Host]
@@ -44,7 +43,6 @@ class Switch:
     group: Group | None
     before: Group | None
     lost: Callable[[], Finding | None]
-    first: Mapping[str, list[Words]] = field(default_factory=dict)
 
     @property
     def at(self) -> Host:
@@ -85,8 +83,6 @@ def _bring(switch: Switch) -> None:
 
 
 def _up(switch: Switch, group: Group) -> None:
-    if group.start:
-        _everywhere(switch, "prepared", lambda node: switch.first.get(node, []))
     failures = (ranks.start(group) if group.start else ()) or ranks.wait(group)
     if failures := failures or ranks.prove(group):
         raise _Failed(failures, begun=True)
