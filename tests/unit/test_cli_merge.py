@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "cli"))
-
 from spark_cluster.board import age
 from spark_cluster.logs import chosen, plain
 from spark_cluster.merge import NS, Line, Merge, skew, stamped
