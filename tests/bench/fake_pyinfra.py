@@ -87,7 +87,7 @@ def listing(light):
         "served_model_name": now.get("name", ""), "group": "sglang", "state": "running",
         "ranks": [rank | {"node": n, "rank": i} for i, n in enumerate(ranks)],
         "nodes": [{"name": n} for n in settings["nodes"]],
-        "catalogue": settings["catalogue"],
+        "catalogue": settings["catalogue"], "api_key_file": settings.get("api_key_file", ""),
     }  # fmt: skip
 
 
