@@ -139,6 +139,21 @@ def _kept(facts: Mapping[str, NodeFacts], group: str, steps: tuple[Step, ...]) -
     return found if ending else None
 
 
+def torn(plan: Plan, left_out: Mapping[str, NodeFacts], group: str) -> Iterator[Finding]:
+    """Why a plan that ends ranks would leave half a group running.
+
+    + left_out: the nodes that it does not touch
+    """
+    ending = [step.node for step in plan.steps if step.stop]
+    staying = [n for n, seen in left_out.items() if any(r.alive for r in members(seen, group))]
+    if ending and staying:
+        yield error(
+            f"--limit leaves out {', '.join(staying)}, where ranks of the same group run: half a "
+            "group serves nothing",
+            cure="run without --limit",
+        )
+
+
 def _endings(facts: Mapping[str, NodeFacts], state: str, group: str) -> Iterator[Step]:
     """Every rank of the group shall be stopped, or absent."""
     for node, seen in facts.items():

@@ -12,7 +12,7 @@ from cluster.declaration import Wanted
 from cluster.fabric import FabricWishes, NodeWishes, choose
 from cluster.findings import Finding, Level, Refused
 from cluster.generations import standing
-from cluster.plan import plan
+from cluster.plan import plan, torn
 from cluster.spec import specs
 from deploys import declared, gather, keys, lease
 from deploys.deployment import Deployment
@@ -43,6 +43,7 @@ def begin(state: State) -> Deployment:
         declared.refuse_split(state, [h for h in everyone if h.name in wanted.nodes])
     return Deployment(
         hosts={h.name: h for h in everyone if state.is_host_in_limit(h)},
+        left_out={h.name: h for h in everyone if not state.is_host_in_limit(h)},
         wanted=wanted,
         model=models.find(wanted.common.model),
     )
@@ -72,6 +73,8 @@ def refresh(made: Deployment) -> None:
     if not made.running:
         made.findings = gather.unreadable(made.facts)
         made.plan = plan({}, made.facts, made.settings.state, group=made.settings.group)
+        if made.left_out:
+            made.findings += tuple(torn(made.plan, gather.left_out(made), made.settings.group))
         return
     made.fabric = choose([made.facts[name] for name in made.wanted.names], wishes(made.wanted))
     idle = {name: seen for name, seen in made.facts.items() if name in made.wanted.idle}

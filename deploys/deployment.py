@@ -29,6 +29,7 @@ class Deployment:
     + version: SGLang's, that the launch lines are written for; "" for the process runtime
     + restart: why a group whose ranks are as wanted must restart all the same, or ""
     + served: what a group answered that needs no change; None where it needs one
+    + left_out: hosts that `--limit` leaves out
     """
 
     hosts: dict[str, Host]
@@ -43,6 +44,7 @@ class Deployment:
     restart: str = ""
     findings: tuple[Finding, ...] = ()
     served: serving.Served | None = None
+    left_out: dict[str, Host] = field(default_factory=dict)
 
     @property
     def settings(self) -> Settings:

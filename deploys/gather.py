@@ -27,6 +27,7 @@ from operations import shell
 PROBE_SECONDS = 90
 # A reading's own parts give up after 30 s each; this is for a node that has gone silent.
 READING_SECONDS = 120
+LEFT_OUT_SECONDS = 40
 
 
 def light(hosts: Mapping[str, Host], wanted: Wanted) -> dict[str, NodeFacts]:
@@ -51,6 +52,17 @@ def full(hosts: Mapping[str, Host], made: Deployment) -> dict[str, NodeFacts]:
         }
 
     return _read(hosts, asked)
+
+
+def left_out(made: Deployment) -> dict[str, NodeFacts]:
+    """What runs on the nodes that `--limit` leaves out; one that does not answer runs nothing that
+    could be torn apart by us."""
+    fact = NodeReading()
+    answers = shell.on_all(
+        made.left_out.values(),
+        lambda h: shell.ask(h, fact.command(**_asked(h.name, made.wanted)), LEFT_OUT_SECONDS),
+    )
+    return {n: fact.process(list(a.out)) for n, a in answers.items() if a.ok and a.out}
 
 
 def _read(hosts: Mapping[str, Host], asked: Any) -> dict[str, NodeFacts]:

@@ -88,6 +88,9 @@ def test_one_machine_under_two_names_is_refused(deploy: Deploy) -> None:
 def test_a_limit_that_splits_the_group_is_refused(served: Deploy) -> None:
     said = served.refused("--limit", "spark-01", mem_fraction=0.5)
     assert "--limit leaves out spark-02 of the group" in said
+    for state in ("stopped", "absent"):
+        said = served.refused("--limit", "spark-02", state=state)
+        assert "--limit leaves out spark-01, where ranks of the same group run" in said
 
 
 def listener(port: int, login: str = "root") -> str:

@@ -18,7 +18,7 @@ from cluster import docker, orders
 from cluster.findings import Refused
 from cluster.generations import members
 from cluster.node import Image, NodeFacts, Rank
-from cluster.plan import Plan, plan
+from cluster.plan import Plan, plan, torn
 from cluster.spec import Spec
 
 TWO = specs_of()
@@ -302,6 +302,27 @@ def test_removing_what_has_stopped_stops_nothing() -> None:
     facts = pair(*((ran(s, status="exited", restart_policy="no"),) for s in (HEAD, WORKER)))
     made = plan({}, facts, "absent")
     assert [words.split()[4] for words in everything(made, "spark-1")] == ["rm"]
+
+
+def test_a_limit_that_would_leave_half_a_group_running_is_refused() -> None:
+    facts = pair()
+    made = plan({}, {"spark-2": facts["spark-2"]}, "stopped")
+    (found,) = torn(made, {"spark-1": facts["spark-1"]}, "sglang")
+    assert str(found).startswith("--limit leaves out spark-1, where ranks of the same group run")
+
+
+@pytest.mark.parametrize(
+    ("here", "there"),
+    [
+        pytest.param("exited", "running", id="nothing-to-stop-here"),
+        pytest.param("running", "exited", id="nothing-runs-there"),
+    ],
+)
+def test_a_limit_that_tears_nothing_apart(here: str, there: str) -> None:
+    facts = pair((ran(HEAD, status=there),), (ran(WORKER, status=here),))
+    made = plan({}, {"spark-2": facts["spark-2"]}, "absent")
+    assert not list(torn(made, {"spark-1": facts["spark-1"]}, "sglang"))
+    assert not list(torn(made, {}, "sglang"))
 
 
 # ---- a model of a few nodes
