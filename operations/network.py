@@ -194,7 +194,7 @@ def _wrong(told: _Told, what: str, cure: str) -> list[Finding]:
 
 def _applying(change: Change, changing: list[Host]) -> list[Finding]:
     told = shell.on_all(
-        changing, lambda h: shell.ask(h, apply(change.wanted[h.name]), 2 * APPLY_SECONDS)
+        changing, lambda h: shell.ask(h, apply(change.wanted[h.name]), APPLY_SECONDS + 15)
     )
     # A connection that was lost says nothing yet: the next step makes a new one.
     answered = {name: answer for name, answer in told.items() if not answer.lost}

@@ -4,18 +4,37 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from deploying import Deploy
-from sparks import Cluster
+from deploying import Deploy, told
+from sparks import GROUP_DATA, Cluster
 
 from cluster.netplan import FILE, Half
 from operations.network import arm, hold
 
 PROGRAM = "deploys/network.py"
+# A fault: applying takes the management network down, until it is applied again.
+CUTS = """
+f=/usr/local/sbin/netplan; cat >$f <<'E'
+#!/bin/sh
+if [ -e /run/cut ]; then up=up; else up=down; touch /run/cut; fi
+ip link set enP7s7 $up
+exec /usr/sbin/netplan "$@"
+E
+chmod 755 $f
+"""
+GLOB = """
+network:
+  ethernets:
+    all: {match: {name: "en*np1"}, dhcp4: true}
+  wifis:
+    wlP9s9: {access-points: {home: {password: "planted"}}}
+"""
 HALVES = ("enp1s0f1np1", "enP2p1s0f1np1")
 # networkd runs on as netplan started it, and would give its addresses again.
 STOP = """
@@ -103,6 +122,22 @@ def test_what_a_peer_does_not_answer_is_put_back(deploy: Deploy) -> None:
         assert "spark-serving-network" not in left
 
 
+def test_a_node_that_ssh_can_not_reach_any_more_changes_back(deploy: Deploy) -> None:
+    cluster = deploy.cluster
+    before = {node: links(cluster, node) for node in (1, 2)}
+    cluster.node(2).run(CUTS)
+    hasty = Path(__file__).with_name("hasty_guard.py")
+    words = ("-y", "--group-data", GROUP_DATA, deploy.inventory, PROGRAM)
+    done = cluster.ctl(sys.executable, hasty, *words, timeout=90, GUARD="8")
+    assert done.returncode == 1, told(done)
+    # The command that cut the connection ends once the guard has brought it back.
+    assert "192.168.100.2 (spark-02 enp1s0f1np1) answers no ping" in told(done)
+    for node in ("spark-01", "spark-02"):
+        assert f"{node}: its network is as before" in told(done)
+    assert "Traceback" not in told(done)
+    assert {node: links(cluster, node) for node in (1, 2)} == before
+
+
 def test_a_node_that_hears_nothing_more_changes_back_by_itself(deploy: Deploy) -> None:
     cluster = deploy.cluster
     node = cluster.node(1)
@@ -133,6 +168,11 @@ def test_refusals_leave_every_node_as_it_is(deploy: Deploy) -> None:
     said = deploy.refused(program=PROGRAM)
     assert "spark-02: /etc/netplan/40-cx7.yaml already configures enp1s0f1np1" in said
 
-    cluster.node(2).run("rm /etc/netplan/40-cx7.yaml; echo >/etc/sudoers.d/nvidia")
+    cluster.node(2).run(f"rm /etc/netplan/40-cx7.yaml; cat >/etc/netplan/60.yaml <<'E'\n{GLOB}E")
+    said = deploy.refused("-vvv", program=PROGRAM)
+    assert f"/etc/netplan/60.yaml already configures {HALVES[1]}, {HALVES[0]}" in said
+    assert "planted" not in said
+
+    cluster.node(2).run("rm /etc/netplan/60.yaml; echo >/etc/sudoers.d/nvidia")
     said = deploy.refused(program=PROGRAM)
     assert "spark-02: the login can't become root without a password: sudo:" in said
