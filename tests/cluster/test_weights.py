@@ -27,20 +27,21 @@ FILES = {
     "original/consolidated.00.pth": b"never wanted" * 1000,
 }
 WANTED = [name for name in FILES if "original" not in name]
-MANAGEMENT, FABRIC = "enP7s7", "enp1s0f1np1"
+# Both halves share a subnet: the kernel answers over either.
+MANAGEMENT, FABRIC = ("enP7s7",), ("enp1s0f1np1", "enP2p1s0f1np1")
 
 
 @pytest.fixture
-def hub(cluster: Cluster, tmp_path: Path) -> Iterator[Hub]:
+def hub(testbed: Cluster, tmp_path: Path) -> Iterator[Hub]:
     """A hub beside the controller, where every node reaches it."""
     made = Hub(tmp_path / "hub", "198.18.0.254", 8099)
     made.add(MODEL, FILES)
     program = ROOT / "tests/unit/local_hub.py"
     words = [TESTBED / "tb", "ctl", sys.executable, program, made.folder, made.address, made.port]
-    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "TB_STATE": str(cluster.state)}
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "TB_STATE": str(testbed.state)}
     with subprocess.Popen(list(map(str, words)), env=environment) as server:
         deadline = time.monotonic() + 10
-        while cluster.ctl("curl", "-s", f"{made.url}/api/models/x/y").returncode:
+        while testbed.ctl("curl", "-s", f"{made.url}/api/models/x/y").returncode:
             assert time.monotonic() < deadline
             time.sleep(0.1)
         made.forget()
@@ -61,9 +62,9 @@ def held(cluster: Cluster, number: int, commit: str) -> dict[str, str]:
     return {name.removeprefix("./"): digest for digest, name in map(str.split, said.splitlines())}
 
 
-def received(cluster: Cluster, number: int, interface: str) -> int:
-    path = f"/sys/class/net/{interface}/statistics/rx_bytes"
-    return int(cluster.node(number).run(f"cat {path}").stdout)
+def received(cluster: Cluster, number: int, interfaces: tuple[str, ...]) -> int:
+    paths = " ".join(f"/sys/class/net/{name}/statistics/rx_bytes" for name in interfaces)
+    return sum(map(int, cluster.node(number).run(f"cat {paths}").stdout.split()))
 
 
 def test_downloaded_once_copied_over_the_fabric_and_then_left_alone(
