@@ -1,0 +1,199 @@
+"""weights_here.py as a node runs it: what it reads, what it believes, what it puts in place."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from hashlib import sha1, sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from operations.holding import SCRIPT
+
+COMMIT = "c" * 40
+SMALL, LARGE = b"{}", b"large" * 1000
+GIT = sha1(b"blob 2\0" + SMALL).hexdigest()
+SHA = sha256(LARGE).hexdigest()
+
+
+def ask(do: str, root: Path, hub: bool = True, **asked: Any) -> dict[str, Any]:
+    task = {"do": do, "root": str(root), "hub": hub, **asked}
+    words = [sys.executable, "-c", SCRIPT]
+    done = subprocess.run(words, input=json.dumps(task), capture_output=True, text=True, timeout=20)
+    assert done.returncode == 0, done.stderr
+    said: dict[str, Any] = json.loads(done.stdout)
+    return said
+
+
+def look(root: Path, revision: str = "", hub: bool = True, full: bool = False) -> dict[str, Any]:
+    return ask("look", root, hub, revision=revision, full=full)
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    """A cache as Hugging Face's client leaves it."""
+    base = tmp_path / "models--org--m"
+    at = base / "snapshots" / COMMIT
+    (base / "blobs").mkdir(parents=True)
+    at.mkdir(parents=True)
+    (base / "refs").mkdir()
+    (base / "refs/main").write_text(COMMIT)
+    for name, blob, content in (("config.json", GIT, SMALL), ("m.safetensors", SHA, LARGE)):
+        (base / "blobs" / blob).write_bytes(content)
+        (at / name).symlink_to(f"../../blobs/{blob}")
+    return base
+
+
+def recorded(repo: Path) -> dict[str, Any]:
+    seen = look(repo)
+    names = ("size", "kind", "hash", "by", "blob", "mtime_ns")
+    files = {path: {n: f[n] for n in names} for path, f in seen["files"].items()}
+    ask("record", repo, commit=COMMIT, ref="main", files=files)
+    return files
+
+
+def spoil(file: Path, keep_time: bool) -> None:
+    stat, content = file.stat(), file.read_bytes()
+    file.write_bytes(b"X" + content[1:])
+    if keep_time:
+        os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def test_blobs_are_checked_by_their_own_names(repo: Path) -> None:
+    seen = look(repo)
+    assert seen["commit"] == COMMIT
+    assert not seen["recorded"]
+    told = {p: (f["kind"], f["hash"], f["by"], f["good"]) for p, f in seen["files"].items()}
+    assert told == {
+        "config.json": ("git", GIT, "name", True),
+        "m.safetensors": ("sha256", SHA, "name", True),
+    }
+
+
+def test_a_damaged_blob_of_somebody_elses_cache_is_found(repo: Path) -> None:
+    spoil(repo / "blobs" / SHA, keep_time=True)
+    seen = look(repo)["files"]
+    assert (seen["m.safetensors"]["good"], seen["config.json"]["good"]) == (False, True)
+
+
+def test_what_did_not_change_is_not_read_again(repo: Path) -> None:
+    recorded(repo)
+    seen = look(repo)
+    assert seen["recorded"]
+    assert [f["read"] for f in seen["files"].values()] == [0, 0]
+
+
+def test_a_changed_time_is_read_again(repo: Path) -> None:
+    recorded(repo)
+    os.utime(repo / "blobs" / SHA)
+    assert look(repo)["files"]["m.safetensors"]["read"] == len(LARGE)
+
+
+def test_defect_22_a_flipped_byte_with_its_old_time_is_found_in_full(repo: Path) -> None:
+    recorded(repo)
+    spoil(repo / "blobs" / SHA, keep_time=True)
+    assert look(repo)["files"]["m.safetensors"]["good"]
+    assert not look(repo, full=True)["files"]["m.safetensors"]["good"]
+
+
+def test_a_file_of_the_manifest_that_is_gone_is_told(repo: Path) -> None:
+    recorded(repo)
+    (repo / "snapshots" / COMMIT / "m.safetensors").unlink()
+    seen = look(repo)
+    assert list(seen["known"]) == ["m.safetensors"]
+    assert seen["known"]["m.safetensors"]["hash"] == SHA
+
+
+def test_recording_the_same_writes_nothing(repo: Path) -> None:
+    recorded(repo)
+    before = {p: p.stat().st_mtime_ns for p in repo.rglob("*")}
+    recorded(repo)
+    assert {p: p.stat().st_mtime_ns for p in repo.rglob("*")} == before
+
+
+@pytest.mark.parametrize("revision", ["main", "", COMMIT])
+def test_a_revision_by_name_or_commit(repo: Path, revision: str) -> None:
+    assert look(repo, revision)["files"].keys() == {"config.json", "m.safetensors"}
+
+
+def test_a_revision_that_is_not_there(repo: Path) -> None:
+    assert (look(repo, "v9")["commit"], look(repo, "v9")["files"]) == ("", {})
+
+
+def test_nothing_there_at_all(tmp_path: Path) -> None:
+    seen = look(tmp_path / "nowhere/models--x")
+    assert (seen["commit"], seen["files"], seen["closed"]) == ("", {}, [])
+    assert seen["free"] > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- placing
+
+
+def came(repo: Path, part: Path, **contents: bytes) -> dict[str, Any]:
+    files = recorded(repo)
+    for name, content in contents.items():
+        part.mkdir(parents=True, exist_ok=True)
+        (part / name).write_bytes(content)
+    return files
+
+
+def test_what_has_come_whole_gets_its_name(repo: Path, tmp_path: Path) -> None:
+    other, part = tmp_path / "other", tmp_path / "other/.spark-serving-part" / COMMIT
+    files = came(repo, part, **{"config.json": SMALL, "m.safetensors": LARGE})
+    said = ask("place", other, commit=COMMIT, ref="main", files=files, part=str(part))
+    assert said == {"bad": []}
+    at = other / "snapshots" / COMMIT
+    assert (at / "m.safetensors").read_bytes() == LARGE
+    assert os.readlink(at / "m.safetensors") == f"../../blobs/{SHA}"
+    assert (other / "refs/main").read_text() == COMMIT
+    assert not part.exists()
+    assert [f["read"] for f in look(other)["files"].values()] == [0, 0]
+
+
+def test_defect_22_what_has_come_damaged_is_never_placed(repo: Path, tmp_path: Path) -> None:
+    other, part = tmp_path / "other", tmp_path / "other/.spark-serving-part" / COMMIT
+    files = came(repo, part, **{"config.json": SMALL, "m.safetensors": LARGE[:-1] + b"X"})
+    said = ask("place", other, commit=COMMIT, ref="main", files=files, part=str(part))
+    assert said == {"bad": ["m.safetensors"]}
+    assert not (other / "snapshots" / COMMIT / "m.safetensors").exists()
+    assert not (other / "refs/main").exists()
+    assert not (other / ".spark-serving.json").exists()
+
+
+# ---- plain files, which no hub knows
+
+
+def test_a_local_path_is_held_against_its_first_reading(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "m.safetensors").write_bytes(LARGE)
+    seen = look(model, hub=False)
+    assert seen["files"]["m.safetensors"]["by"] == "itself"
+    names = ("size", "kind", "hash", "by", "blob", "mtime_ns")
+    files = {p: {n: f[n] for n in names} for p, f in seen["files"].items()}
+    ask("record", model, hub=False, commit="", ref="", files=files)
+    spoil(model / "m.safetensors", keep_time=True)
+    assert not look(model, hub=False, full=True)["files"]["m.safetensors"]["good"]
+    os.utime(model / "m.safetensors")
+    assert look(model, hub=False)["files"]["m.safetensors"]["good"], "changed on purpose"
+
+
+def test_a_lone_file(tmp_path: Path) -> None:
+    model = tmp_path / "m.gguf"
+    model.write_bytes(LARGE)
+    assert list(look(model, hub=False)["files"]) == [""]
+    part = tmp_path / "there/m.gguf.spark-serving-part"
+    part.mkdir(parents=True)
+    (part / "m.gguf").write_bytes(LARGE)
+    entry = {"size": len(LARGE), "kind": "sha256", "hash": SHA, "by": "itself", "blob": "",
+             "mtime_ns": 0}  # fmt: skip
+    there = tmp_path / "there/m.gguf"
+    asked = {"commit": "", "ref": "", "files": {"": entry}, "part": str(part)}
+    assert ask("place", there, hub=False, **asked) == {"bad": []}
+    assert there.read_bytes() == LARGE
+    assert look(there, hub=False)["files"][""]["read"] == 0

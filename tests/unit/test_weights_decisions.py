@@ -1,0 +1,153 @@
+"""What a node lacks, whether it fits, how a transfer fares, and what a failure means."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from cluster.weights import words
+from cluster.weights.failures import failed
+from cluster.weights.files import File
+from cluster.weights.held import GB, Held, entries, held, lacking, room
+from cluster.weights.progress import Progress, duration
+
+ONE = File("a", 10 * GB, "sha256", "1" * 64, mtime_ns=5)
+TWO = File("b", 5 * GB, "sha256", "2" * 64, mtime_ns=5)
+WANTED = {"a": ONE, "b": TWO}
+
+
+def said(**changed: object) -> dict[str, object]:
+    seen = {"size": 3, "kind": "git", "hash": "x", "by": "hub", "blob": "x", "mtime_ns": 1,
+            "good": True, "read": 3}  # fmt: skip
+    plain = {
+        "commit": "c", "at": "/x", "files": {"config.json": seen, "m.safetensors": {**seen}},
+        "known": {}, "recorded": False, "shards": {}, "closed": [], "partial": False, "free": 9,
+        "begun": 0, "uid": 1, "gid": 2,
+    }  # fmt: skip
+    return {**plain, **changed}
+
+
+def test_what_is_listed_and_good_is_complete() -> None:
+    seen = held(said(recorded=True))
+    assert (seen.complete, seen.read, seen.owner) == (True, 6, (1, 2))
+
+
+@pytest.mark.parametrize(
+    ("changed", "complete"),
+    [
+        pytest.param({}, True, id="nobody's list, but weights and config"),
+        pytest.param({"partial": True}, False, id="a download is half done"),
+        pytest.param({"files": {}}, False, id="nothing"),
+        pytest.param({"shards": {"model.safetensors.index.json": ["n"]}}, False, id="shard lacks"),
+        pytest.param({"recorded": True, "partial": True}, True, id="of another revision"),
+    ],
+)
+def test_completeness(changed: dict[str, object], complete: bool) -> None:
+    assert held(said(**changed)).complete is complete
+
+
+def test_a_damaged_or_missing_file_of_the_list_makes_it_incomplete() -> None:
+    good = Held(good=WANTED, listed=True)
+    assert good.complete
+    assert not replace(good, bad={"c": ONE}).complete
+    assert not replace(good, known={"c": ONE}).complete
+
+
+@pytest.mark.parametrize(
+    ("there", "names"),
+    [
+        pytest.param({}, "ab", id="nothing there"),
+        pytest.param(WANTED, "", id="all there"),
+        pytest.param({"a": ONE, "b": replace(TWO, hash="3" * 64)}, "b", id="another content"),
+        pytest.param({"a": replace(ONE, mtime_ns=9, by="itself"), "b": TWO}, "", id="times differ"),
+    ],
+)
+def test_what_a_node_lacks(there: dict[str, File], names: str) -> None:
+    assert "".join(f.path for f in lacking(WANTED, Held(good=there))) == names
+
+
+def test_room_with_the_arithmetic() -> None:
+    files = tuple(WANTED.values())
+    finding = room("spark-2", Held(at="/raid/x", free=16 * GB), files)
+    assert finding is not None
+    assert str(finding).startswith(
+        "spark-2: the weights do not fit: 15.0 GB to come + 2 GB margin = 17.0 GB needed, "
+        "16.0 GB free on the disk of /raid/x -> "
+    )
+    assert room("spark-2", Held(free=17 * GB), files) is None
+    assert room("spark-2", Held(free=12 * GB, begun=5 * GB), files) is None
+    assert room("spark-2", Held(free=0), ()) is None
+
+
+def test_progress_with_rate_and_time_left() -> None:
+    progress = Progress(65 * GB, begun=100.0)
+    assert progress.line(100.0) == "0.0 of 65.0 GB"
+    progress.note(5 * GB, 101.0)
+    progress.note(25 * GB, 120.0)
+    assert progress.line(120.0) == "25.0 of 65.0 GB, 1.00 GB/s, 40 s left"
+    progress.note(24 * GB, 150.0)
+    assert progress.silent(150.0) == 30.0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (89, "89 s"), (100, "2 min"), (3600 * 3 + 300, "3 h 5 min")]
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "what"),
+    [
+        pytest.param("gated", 401, "the hub was shown no valid token", id="gated-401"),
+        pytest.param("gated", 403, "the token may not read it", id="gated-403"),
+        pytest.param("denied", 403, "does not let this token read", id="denied"),
+        pytest.param("repository", 404, "has no repository org/m", id="repository"),
+        pytest.param("revision", 404, "has no revision 'v1'", id="revision"),
+        pytest.param("network", 0, "could not be reached", id="network"),
+        pytest.param("wrong", 0, "came damaged twice", id="wrong"),
+        pytest.param("still", 0, "stands still", id="still"),
+        pytest.param("full", 0, "the disk is full", id="full"),
+        pytest.param("other", 0, "failed", id="unknown"),
+    ],
+)
+def test_each_failure_has_its_cause_and_cure(kind: str, status: int, what: str) -> None:
+    finding = failed(kind, "Said: so", "spark-1", "org/m", "v1", "", status)
+    assert what in finding.what
+    assert finding.what.endswith("(Said: so)")
+    assert finding.where == "spark-1"
+    assert finding.cure
+
+
+def test_the_download_runs_by_itself_and_holds_no_secret() -> None:
+    asked = {"do": "fetch", "repo": "org/m"}
+    said = words.download("g", "org/m", "/raid/hf", "sgl:1", "SCRIPT", asked, token=True)
+    text = " ".join(said)
+    assert "docker run --detach --name spark-serving-weights-g" in text
+    assert "--label spark-serving.task=weights g org/m --network host" in text
+    assert "--volume /raid/hf/hub:/hub" in text
+    assert "--volume /run/spark-serving/download:/run/secrets/spark-serving:ro" in text
+    assert json.loads(said[-1])["folder"] == "/hub/models--org--m"
+    assert said[-4:-1] == ("sgl:1", "-c", "SCRIPT")
+
+
+def test_a_list_mounts_no_cache_and_without_a_token_nothing_is_mounted() -> None:
+    said = words.download("g", "org/m", "/raid", "sgl:1", "S", {"do": "list"}, token=False)
+    assert "--volume" not in said
+
+
+def test_streams_share_the_bytes() -> None:
+    sizes = {"a": 10, "b": 9, "c": 5, "d": 4, "e": 1}
+    shares = words.streams(sizes, 3)
+    assert sorted(name for share in shares for name in share) == sorted(sizes)
+    assert max(sum(sizes[n] for n in share) for share in shares) == 10
+    assert words.streams({"a": 1}, 4) == [["a"]]
+
+
+def test_the_manifest_keeps_what_a_file_must_be() -> None:
+    assert entries([ONE]) == {
+        "a": {"size": 10 * GB, "kind": "sha256", "hash": "1" * 64, "by": "hub", "blob": "",
+              "mtime_ns": 5}
+    }  # fmt: skip
