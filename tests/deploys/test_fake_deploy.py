@@ -432,5 +432,6 @@ def test_defect_3_a_failed_pull_ends_the_run_before_anything_stops(served: Fakes
     run = served.deploy("--data", "mem_fraction=0.7")
     assert run.code == 1
     assert not [c for node in (HEAD, WORKER) for c in told(run, node) if " stop " in c]
-    assert "could not be pulled" in run.text
+    assert f"[{WORKER}] not from the registry: " in run.text
+    assert "the way for files from here cannot be opened" in run.text
     assert IMAGE_ID not in run.text
