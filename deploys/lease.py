@@ -46,7 +46,7 @@ class Held:
     """A lease that this run took.
 
     + seen: when it was surely ours, seconds of CLOCK
-    + loss: why it is ours no longer
+    + loss: why it is ours no longer; `taken`: another run has it
     """
 
     head: Host
@@ -54,6 +54,7 @@ class Held:
     lease: Lease
     seen: float = field(default_factory=lambda: time.clock_gettime(CLOCK))
     loss: Finding | None = None
+    taken: bool = False
     ended: bool = False
     lock: RLock = field(default_factory=RLock)
 
@@ -133,6 +134,16 @@ def lost(state: State) -> Finding | None:
     return held.loss
 
 
+def taken(state: State) -> bool:
+    """Whether another run has the lease now: not even our own ranks are ours to end then.
+
+    A head that can't be asked is no such proof: what we have begun elsewhere is ours to end.
+    """
+    lost(state)
+    held = _held.get(state)
+    return held is not None and held.taken
+
+
 class Release(BaseStateCallback):
     """At the first host that pyinfra disconnects, the run has ended."""
 
@@ -168,6 +179,7 @@ def _renew(held: Held) -> None:
         if there and there.how in ("ours", "taken"):
             held.seen = asked
         elif there:
+            held.taken = there.how == "held"
             held.loss = lease.loss(held.group, there.lease, held.head.name)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from pyinfra.api import State
+
 from cluster import docker, generations
-from cluster.findings import Finding
 from cluster.keyed import is_keyed
 from cluster.machine import drop_caches
 from cluster.orders import Words
@@ -25,12 +26,13 @@ def switch(made: Deployment) -> Switch | None:
         stop_seconds=made.settings.stop_timeout,
         group=_wanted(made) if made.served is None else None,
         before=_before(made),
-        lost=lambda: _lost(made),
+        lost=lambda: lease.lost(_state(made)),
+        taken=lambda: lease.taken(_state(made)),
     )
 
 
-def _lost(made: Deployment) -> Finding | None:
-    return lease.lost(next(iter(made.hosts.values())).state)
+def _state(made: Deployment) -> State:
+    return next(iter(made.hosts.values())).state
 
 
 def _first(made: Deployment) -> Words:

@@ -33,7 +33,8 @@ class Switch:
     + hosts: every host of the run, those that shall serve nothing too
     + group: to bring up; None where the wanted ranks serve, and only leftovers must go
     + before: the group to put back after a failure, of `plan.before`; None: there is none
-    + lost: why this run may change nothing any more (another took its lease), else None
+    + lost: why this run may change nothing more (its lease is not surely its own), else None
+    + taken: whether another run has that lease: then nothing may even be undone
     """
 
     hosts: Mapping[str, Host]
@@ -43,6 +44,7 @@ class Switch:
     group: Group | None
     before: Group | None
     lost: Callable[[], Finding | None]
+    taken: Callable[[], bool]
 
     @property
     def at(self) -> Host:
@@ -136,7 +138,7 @@ def _undo(switch: Switch, failed: _Failed) -> bool:
     """Say why, end what was begun, put back what served before. False: the switch has failed."""
     for finding in failed.findings:
         switch.at.log_styled(str(finding), fg="red")
-    if switch.lost():
+    if switch.taken():
         switch.at.log_styled("nothing more is changed by this run", fg="red")
         return False
     if switch.group is not None and failed.begun:
