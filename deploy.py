@@ -5,13 +5,12 @@ pyinfra inventories/spark.py deploy.py [--data model=qwen72b]
 
 from pyinfra import host
 
-from cluster.spec import expand
 from deploys import keys
 from deploys import weights as weights_of
 from deploys.converge import again, deployment
 from deploys.secrets import find_api_key
 from deploys.switching import switch
-from operations import containers, images, secrets, serving, weights
+from operations import containers, images, secrets, serving, vocabularies, weights
 
 # check: settings, facts, plan and every refusal, for the whole cluster at once
 run = deployment(host)
@@ -32,13 +31,8 @@ if settings.runtime == "docker":
         images.delivered(name=f"Image {settings.image}", order=order, needed=run.pulls)
 
     # weights
-    weights.vocabularies(
-        name="tiktoken vocabularies",
-        folder=expand(settings.tiktoken_dir, run.facts[host.name]),
-        source=settings.tiktoken_source,
-        files=run.vocabularies(host),
-    )
-    if run.is_head(host):
+    if run.running and run.is_head(host):
+        vocabularies.placed(name="tiktoken vocabularies", order=weights_of.vocabularies(run))
         weights.present(
             name=f"Weights of {run.model.id}",
             job=lambda: weights_of.job(run),

@@ -7,6 +7,7 @@ from cluster.weights import hub_folder
 from deploys import secrets
 from deploys.deployment import Deployment
 from operations.holding import Job
+from operations.vocabularies import Vocabularies
 
 
 def needed(made: Deployment) -> bool:
@@ -14,6 +15,26 @@ def needed(made: Deployment) -> bool:
     settings = made.settings
     docker = made.running and settings.runtime == "docker"
     return docker and (made.plan.restart or settings.verify == "full")
+
+
+def vocabularies(made: Deployment) -> Vocabularies:
+    """What gpt-oss reads beside its weights, and which nodes lack it."""
+    settings = made.settings
+    lacking = {name: made.vocabularies(host) for name, host in made.serving.items()}
+    return Vocabularies(
+        hosts=made.serving,
+        folders={
+            name: expand(made.wanted.nodes[name].tiktoken_dir, made.facts[name])
+            for name in made.wanted.names
+        },
+        lacking={name: files for name, files in lacking.items() if files},
+        source=settings.tiktoken_source,
+        address=_address(made),
+    )
+
+
+def _address(made: Deployment) -> str:
+    return made.fabric.nodes[0].address if made.fabric.nodes else ""
 
 
 def job(made: Deployment) -> Job:
@@ -39,6 +60,6 @@ def job(made: Deployment) -> Job:
         full=settings.verify == "full",
         stall=settings.download_stall_timeout,
         token=lambda: secrets.find_token(settings.hf_token_file),
-        address=made.fabric.nodes[0].address if made.fabric.nodes else "",
+        address=_address(made),
         serves=not made.plan.restart,
     )

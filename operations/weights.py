@@ -1,22 +1,16 @@
-"""What an engine reads before it serves: the model's files, and tiktoken vocabularies."""
+"""The model's files on every node, before an engine reads them."""
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Generator, Mapping
-from pathlib import Path
 
 from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, operation
 
 from cluster.findings import Refused
-from cluster.weights import place
 from cluster.weights.files import File
 from cluster.weights.held import GB, Held
-from operations import shell
 from operations.holding import Job
-
-SECONDS = 700
 
 
 @operation()
@@ -33,22 +27,6 @@ def present(job: Callable[[], Job], needed: bool) -> Generator[FunctionCommand, 
         yield FunctionCommand(_present, (job,), {})
     else:
         host.noop("the group serves them already")
-
-
-@operation()
-def vocabularies(
-    folder: str, source: str, files: Mapping[str, str]
-) -> Generator[FunctionCommand, None, None]:
-    """Place tiktoken files, each checked by its hash before it is moved to its name.
-
-    + folder: on the node
-    + source: URL that has them, or a folder on the controller
-    + files: those that the node lacks: name → SHA-256
-    """
-    if not files:
-        host.noop("the vocabularies are there")
-    for name, sha256 in files.items():
-        yield FunctionCommand(_place, (folder, source, name, sha256), {})
 
 
 def _present(state: State, host: Host, job: Callable[[], Job]) -> bool:
@@ -114,20 +92,3 @@ def _tell_healed(job: Job, wrong: Mapping[str, tuple[str, ...]]) -> None:
         job.hosts[name].log_styled(
             f"{', '.join(paths[:3])} was damaged, and is right again{still}", fg="yellow"
         )
-
-
-def _place(state: State, host: Host, folder: str, source: str, name: str, sha256: str) -> bool:
-    remote = source.startswith(("http://", "https://"))
-    local = Path(source).expanduser() / name
-    if not remote and not local.is_file():
-        host.log_styled(f"tiktoken_source has no {local}", fg="red")
-        return False
-    content = "" if remote else base64.b64encode(local.read_bytes()).decode()
-    url = f"{source.rstrip('/')}/{name}" if remote else ""
-    answer = shell.ask(host, place(folder, name, sha256, url), SECONDS, stdin=content)
-    if not answer.ok:
-        cure = "a folder here: --data tiktoken_source=/folder" if remote else "mend that file"
-        host.log_styled(
-            f"{name} could not be placed from {source}: {answer.text} -> {cure}", fg="red"
-        )
-    return answer.ok

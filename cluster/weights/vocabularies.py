@@ -11,11 +11,14 @@ TIKTOKEN = {
     "cl100k_base.tiktoken": "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
 }
 
-# $1 folder, $2 file name, $3 its SHA-256; stdin or $4 (a URL) brings the content. Moved into place
-# only when whole: a half file would stay for ever.
+# $1 folder, $2 file name, $3 its SHA-256; stdin brings the content, or $4: a URL, or for rsync with
+# $5 as its -e. Moved into place only when whole: a half file would stay for ever.
 _PLACE = """
 mkdir -p "$1" && part="$1/.$2.part" && trap 'rm -f "$part"' EXIT || exit
-if [ -n "$4" ]; then curl -fsSL --max-time 600 -o "$part" "$4"; else base64 -d >"$part"; fi || exit
+if [ -n "$5" ]; then rsync --copy-links --timeout=60 -e "$5" "$4" "$part"
+elif [ -n "$4" ]; then curl -fsSL --max-time 600 -o "$part" "$4"
+else base64 -d >"$part"
+fi || exit
 got=$(sha256sum "$part") && got=${got%% *}
 [ "$got" = "$3" ] || { echo "SHA-256 is $got, wanted is $3" >&2; exit 1; }
 chmod 644 "$part" && mv "$part" "$1/$2"
@@ -24,4 +27,10 @@ chmod 644 "$part" && mv "$part" "$1/$2"
 
 def place(folder: str, name: str, sha256: str, url: str = "") -> Words:
     """Put a file (base64 on stdin, or from `url`) into a folder: checked, then moved."""
-    return ("timeout", "660", "sh", "-c", _PLACE.strip(), "sh", folder, name, sha256, url)
+    return ("timeout", "660", "sh", "-c", _PLACE.strip(), "sh", folder, name, sha256, url, "")
+
+
+def copied(folder: str, name: str, sha256: str, shell: str, source: str) -> Words:
+    """The same from another node, by rsync over `shell`."""
+    words = ("timeout", "660", "sh", "-c", _PLACE.strip(), "sh")
+    return (*words, folder, name, sha256, source, shell)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from cluster.weights import TIKTOKEN, hub_folder, place, place_token
+from cluster.weights import TIKTOKEN, copied, hub_folder, place, place_token
 
 CONTENT = b"\x00o200k\n" * 1000
 SHA = hashlib.sha256(CONTENT).hexdigest()
@@ -60,6 +61,19 @@ def test_defect_22_a_half_file_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "o200k_base.tiktoken").write_bytes(CONTENT[:10])
     assert put(tmp_path).returncode == 0
     assert (tmp_path / "o200k_base.tiktoken").read_bytes() == CONTENT
+
+
+@pytest.mark.skipif(not shutil.which("rsync"), reason="no rsync")
+@pytest.mark.parametrize(("sha", "code"), [(SHA, 0), ("0" * 64, 1)], ids=["right", "damaged"])
+def test_from_another_node(tmp_path: Path, sha: str, code: int) -> None:
+    """Without a host in its source rsync needs no ssh."""
+    source = tmp_path / "head's/o200k_base.tiktoken"
+    source.parent.mkdir()
+    source.write_bytes(CONTENT)
+    words = copied(str(tmp_path / "at"), source.name, sha, "ssh -o X=y", str(source))
+    done = subprocess.run(words, capture_output=True, timeout=20)
+    assert done.returncode == code, done.stderr
+    assert os.listdir(tmp_path / "at") == ([source.name] if code == 0 else [])
 
 
 def test_a_url_that_is_not_there_leaves_nothing(tmp_path: Path) -> None:

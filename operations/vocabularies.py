@@ -1,0 +1,100 @@
+"""tiktoken's vocabularies: the head gets them, the other nodes copy them from there."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyinfra import host
+from pyinfra.api import FunctionCommand, Host, State, operation
+
+from cluster.findings import Refused
+from cluster.weights import copied, place
+from operations import shell
+
+SECONDS = 700
+
+
+@dataclass(frozen=True)
+class Vocabularies:
+    """Which files which nodes lack; mappings are by node name, rank 0 first.
+
+    + folders: on the node
+    + lacking: name → SHA-256, for each node that lacks any
+    + source: URL that has them, or a folder on the controller
+    + address: the head's, for the other nodes
+    """
+
+    hosts: Mapping[str, Host]
+    folders: Mapping[str, str]
+    lacking: Mapping[str, Mapping[str, str]]
+    source: str
+    address: str
+
+    @property
+    def head(self) -> Host:
+        return next(iter(self.hosts.values()))
+
+
+@operation()
+def placed(order: Vocabularies) -> Generator[FunctionCommand, None, None]:
+    """Have the vocabularies on every node, each checked by its hash before it gets its name."""
+    if order.lacking:
+        yield FunctionCommand(_placed, (order,), {})
+    else:
+        host.noop("the vocabularies are there")
+
+
+def _placed(state: State, host: Host, order: Vocabularies) -> bool:
+    for name, sha256 in order.lacking.get(order.head.name, {}).items():
+        if not _place(order.head, order.folders[order.head.name], order.source, name, sha256):
+            return False
+    workers = {n: order.hosts[n] for n in order.lacking if n != order.head.name}
+    return not workers or _copied(order, workers)
+
+
+def _place(host: Host, folder: str, source: str, name: str, sha256: str) -> bool:
+    remote = source.startswith(("http://", "https://"))
+    local = Path(source).expanduser() / name
+    if not remote and not local.is_file():
+        host.log_styled(f"tiktoken_source has no {local}", fg="red")
+        return False
+    content = "" if remote else base64.b64encode(local.read_bytes()).decode()
+    url = f"{source.rstrip('/')}/{name}" if remote else ""
+    answer = shell.ask(host, place(folder, name, sha256, url), SECONDS, stdin=content)
+    if not answer.ok:
+        cure = "a folder here: --data tiktoken_source=/folder" if remote else "mend that file"
+        host.log_styled(
+            f"{name} could not be placed from {source}: {answer.text} -> {cure}", fg="red"
+        )
+    return answer.ok
+
+
+def _copied(order: Vocabularies, workers: Mapping[str, Host]) -> bool:
+    from operations import carry  # where all are there already, nothing does it
+
+    def one(host: Host) -> bool:
+        folder, there = order.folders[host.name], order.folders[order.head.name]
+        for name, sha256 in order.lacking[host.name].items():
+            words = copied(
+                folder, name, sha256, way.rsync(host.name), f"{way.login}:{there}/{name}"
+            )
+            answer = shell.ask(host, words, SECONDS)
+            if not answer.ok:
+                host.log_styled(
+                    f"{name} could not be copied from {order.head.name}: {answer.text[-300:]} -> "
+                    "run this again",
+                    fg="red",
+                )
+                return False
+        return True
+
+    try:
+        with carry.way(order.head, workers, order.address, SECONDS) as way:
+            return all(shell.on_all(workers.values(), one).values())
+    except Refused as refused:
+        for finding in refused.findings:
+            order.head.log_styled(str(finding), fg="red")
+        return False
