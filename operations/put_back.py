@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from pyinfra.api import Host
 
+from cluster.findings import Finding
 from cluster.generations import FAILED, PREVIOUS, Before
 from cluster.node import Rank
 from facts.containers import Containers
@@ -91,13 +92,11 @@ def _out_of_the_way(failed: Group, seen: Seen, known: Before) -> None:
 
 def _back(before: Group, known: Before, seen: Seen, at: Host) -> None:
     at.log_styled(f"putting back {before.model}, which served before", fg="yellow")
-    called = _under(
-        before, {n: seen[n][r.id].name for n, r in known.ranks.items() if r.id in seen[n]}
-    )
-    living = {n for n, r in known.ranks.items() if r.id in seen[n] and seen[n][r.id].running}
-    resting = {n: spec for n, spec in called.specs.items() if n not in living}
-    hosts = {n: h for n, h in called.hosts.items() if n in resting}
-    started = ranks.start(replace(called, hosts=hosts, specs=resting)) if resting else ()
+    there = {n: seen[n][r.id] for n, r in known.ranks.items() if r.id in seen[n]}
+    called = _under(before, {n: rank.name for n, rank in there.items()})
+    whole = len(there) == len(known.ranks) and all(rank.running for rank in there.values())
+    called = replace(called, restarts={n: r.restarts for n, r in there.items()} if whole else {})
+    started = () if whole else _start(called, there)
     if failures := started or ranks.wait(called) or ranks.prove(called):
         for finding in failures:
             at.log_styled(f"it does not come back: {finding}", fg="red")
@@ -112,6 +111,12 @@ def _back(before: Group, known: Before, seen: Seen, at: Host) -> None:
     ranks.keep(before)
     kept = f"; what failed is kept, stopped, as NAME{FAILED}" if before.renames else ""
     at.log_styled(f"{before.model} serves again, as before this run{kept}", fg="yellow")
+
+
+def _start(called: Group, there: Mapping[str, Rank]) -> tuple[Finding, ...]:
+    """All of it: a rank that runs can't go on without one that has ended."""
+    ranks.stop(called, {node: rank for node, rank in there.items() if rank.alive})
+    return ranks.start(called)
 
 
 def _under(group: Group, names: Mapping[str, str]) -> Group:
