@@ -170,3 +170,34 @@ def test_a_full_disk_is_refused_with_the_arithmetic(served: Deploy, hub: Hub) ->
     assert "0.1 GB free" in said
     assert serves(cluster)
     assert not [r for r in hub.log if "/store/" in r["path"]]
+
+
+def test_a_local_path_comes_to_the_workers_too(empty: Deploy, hub: Hub) -> None:
+    cluster, path = empty.cluster, "/var/hf-cache/own"
+    cluster.node(1).run(
+        f"mkdir {path} && cd {path} && echo '{{}}' >config.json && "
+        "head -c 3000000 /dev/urandom >model.safetensors && chown -R nvidia: ."
+    )
+    empty.succeeds(model=path)
+    assert serves(cluster, path)
+    sums = cluster.each(lambda node: node.run(f"cd {path} && sha256sum *").stdout)
+    assert sums[0] == sums[1]
+    assert "model.safetensors" in sums[0]
+    empty.unchanged(model=path)
+    assert hub.log == []
+
+
+def test_a_copy_that_was_cut_is_gone_on_with(empty: Deploy, hub: Hub) -> None:
+    """What a killed run has left half done on the worker: it comes to its right end."""
+    cluster, commit = empty.cluster, hub.commit(MODEL)
+    empty.succeeds()
+    part = f"{REPO}/.spark-serving-part/{commit}"
+    cluster.node(2).run(
+        f"cp -L {REPO}/snapshots/{commit}/{LARGE} /tmp/half && rm -r {REPO} && mkdir -p {part} && "
+        f"head -c 5000000 /tmp/half >{part}/{LARGE} && rm /tmp/half && chown -R nvidia: {REPO}"
+    )
+    before = received(cluster, 2, FABRIC)
+    empty.succeeds(mem_fraction=0.5)
+    assert held(cluster, 2, commit) == held(cluster, 1, commit)
+    assert received(cluster, 2, FABRIC) - before < len(FILES[LARGE]) - 4_000_000
+    assert cluster.node(2).run(f"ls -A {REPO}/.spark-serving-part").stdout == ""
