@@ -189,7 +189,8 @@ def _result(
     if output[0] == "exited 0" and "bytes" not in last:
         return last
     if "error" not in last:
-        last = {"error": "other", "text": "; ".join([output[0], *output[-1:]])[-300:]}
+        words = output[-1] if output[1:] else "without a word: is the disk full?"
+        last = {"error": "other", "text": f"{output[0]}; {words}"[-300:]}
     raise Refused(_failed(job, last, revision))
 
 

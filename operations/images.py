@@ -124,7 +124,7 @@ def _pull(order: Order, wanted: Mapping[str, Delivery]) -> list[Host]:
         if answer.ok:
             return False
         known = _known(order, answer)
-        if not delivery.copy or (known and known.key in images.NOT_THE_REGISTRY):
+        if answer.lost or not delivery.copy or (known and known.key in images.NOT_THE_REGISTRY):
             _tell(at, order, "could not be pulled", answer)
             return None
         at.log_styled(f"not from the registry: {_why(known, answer)}", fg="yellow")

@@ -56,6 +56,9 @@ def ask(host: Host, what: StringCommand | Iterable[str], seconds: int, stdin: st
     except (OSError, EOFError, SSHException, ConnectError) as e:
         host.connected = False
         return Answer(ok=False, lost=f"{type(e).__name__}: {e}" if str(e) else type(e).__name__)
+    if not ok and _broken(host):
+        host.connected = False
+        return Answer(ok=False, lost="the connection broke off while it was answering")
     return Answer(ok, tuple(output.stdout_lines), tuple(output.stderr_lines))
 
 
@@ -70,6 +73,13 @@ def on_all(hosts: Iterable[Host], do: Callable[[Host], T]) -> dict[str, T]:
 def _within(state: State, host: Host, do: Callable[[Host], T]) -> T:
     with ctx_state.use(state), ctx_host.use(host):
         return do(host)
+
+
+def _broken(host: Host) -> bool:
+    """Whether the connection has ended: paramiko then makes up an exit status for its commands."""
+    client = getattr(host.connector, "client", None)
+    transport = client.get_transport() if client else None
+    return transport is not None and not transport.is_active()
 
 
 def _reconnect(host: Host) -> None:
