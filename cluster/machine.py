@@ -11,8 +11,13 @@ from cluster.node import Shown
 from cluster.settings import Settings
 
 EARLYOOM = "/etc/default/earlyoom"
-# As root: by itself, else by a sudo that asks for nothing.
-_ROOT = '[ "$(id -u)" != 0 ] || exec "$@"; exec sudo -n -- "$@"'
+# Root, as the inventory gives it: by pyinfra's own _sudo, or by sudo without a password. sudo's own
+# words are kept back: pyinfra would take them for its own and ask for a password here.
+_ROOT = """
+[ "$(id -u)" != 0 ] || exec "$@"
+sudo -n true 2>/dev/null || { echo "sudo gives no root without a password" >&2; exit 1; }
+exec sudo -n -- "$@"
+""".strip()
 # The kernel reclaims page cache for itself, but CUDA does not see it as free on unified memory.
 _DROP = "sync; echo 3 >/proc/sys/vm/drop_caches"
 

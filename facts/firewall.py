@@ -7,16 +7,10 @@ from ipaddress import ip_address
 
 from pyinfra.api import FactBase, StringCommand
 
+from cluster.docker import bounded
+from cluster.machine import as_root
 from cluster.ufw import ANY, Login, Rule, Ufw
 from facts.shell import quoted
-
-# Root, as the inventory gives it: by pyinfra's own _sudo, or by sudo without a password. sudo's own
-# words are kept back: pyinfra would take them for its own and ask for a password here.
-AS_ROOT = """
-[ "$(id -u)" != 0 ] || exec sh -c "$@"
-sudo -n true 2>/dev/null || { echo "sudo gives no root without a password" >&2; exit 1; }
-exec sudo -n -- sh -c "$@"
-""".strip()
 
 # The tuples are ufw's own record of its rules, with every name of an application resolved to its
 # ports (ufw 0.36, backend_iptables.py: _write_rules). sudo hides SSH_CONNECTION: a parent has it.
@@ -40,16 +34,11 @@ ss -Hltn | sed 's/^/listen /'
 """.strip()
 
 
-def as_root(script: str, *arguments: str) -> tuple[str, ...]:
-    """A shell script's words, run by root."""
-    return ("sh", "-c", AS_ROOT, "sh", script, "sh", *arguments)
-
-
 class UfwState(FactBase[Ufw]):
     """ufw with its rules, sshd's ports and the login's own connection; needs root."""
 
     def command(self) -> StringCommand:
-        return quoted(("timeout", "40", *as_root(_READ)))
+        return quoted(bounded(40, *as_root("sh", "-c", _READ)))
 
     def process(self, output: list[str]) -> Ufw:
         lines = [line.split() for line in output if line.strip()]

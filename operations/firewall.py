@@ -12,7 +12,7 @@ from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
 from pyinfra.api.exceptions import ConnectError
 
 from cluster.firewall import Change
-from facts.firewall import as_root
+from cluster.machine import as_root
 from operations import shell
 
 # Until a node takes the change back by itself, from its beginning.
@@ -89,7 +89,8 @@ def _change(state: State, host: Host, change: Change, seconds: int) -> bool:
     until = time.monotonic() + seconds
     # A connection that the change itself cut says nothing: half of the time is for the proof.
     half = seconds // 2
-    words = ("timeout", str(half), *as_root(_APPLY, str(seconds), _REVERT))
+    script = ("sh", "-c", _APPLY, "sh", str(seconds), _REVERT)
+    words = ("timeout", str(half), *as_root(*script))
     told = shell.ask(host, words, half + 1, stdin=_lines(change))
     if UNTOUCHED in told.text:
         host.log_styled(told.text[-500:], fg="red")
@@ -99,7 +100,7 @@ def _change(state: State, host: Host, change: Change, seconds: int) -> bool:
     left = max(MARGIN, until - time.monotonic() - MARGIN)
     if why := fresh_login(host, min(LOGIN_SECONDS, left)):
         return _undo(host, f"a new SSH connection did not get in ({why})", until)
-    if not shell.ask(host, as_root(_KEEP), 20).ok:
+    if not shell.ask(host, as_root("sh", "-c", _KEEP), 20).ok:
         return _undo(host, f"no new SSH connection got in within {seconds} s", until)
     by_ssh = hasattr(host.connector, "client")
     told_why = "a new SSH connection got in" if by_ssh else "asked here, SSH could not be tried"
@@ -131,7 +132,7 @@ def fresh_login(host: Host, seconds: float = LOGIN_SECONDS) -> str:
 
 def _undo(host: Host, why: str, until: float) -> bool:
     """Have the node take the change back, now or by its own timer; always False."""
-    shell.ask(host, as_root(_REVERT), 10)
+    shell.ask(host, as_root("sh", "-c", _REVERT), 10)
     while lost := fresh_login(host) or _unfinished(host):
         if time.monotonic() > until + LOGIN_SECONDS:
             host.log_styled(f"{why}; and none gets in now: {lost}", fg="red")

@@ -1,4 +1,4 @@
-"""How a script gets root, run by a real shell with a fake sudo."""
+"""How words get root, run by a real shell with a fake sudo."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from facts.firewall import as_root
+from cluster.machine import as_root
 
 SCRIPT = 'echo "$SUDO" "$1"; cat'
 
@@ -15,9 +15,9 @@ SCRIPT = 'echo "$SUDO" "$1"; cat'
 @pytest.mark.parametrize(
     ("uid", "sudo", "out", "err"),
     [
-        pytest.param("0", "exit 9", " an argument\nstdin", "", id="root already"),
+        pytest.param("0", "exit 9", " one's argument\nstdin", "", id="root already"),
         pytest.param("1000", 'shift; [ "$1" != -- ] || shift; SUDO=yes exec "$@"',
-                     "yes an argument\nstdin", "", id="sudo"),
+                     "yes one's argument\nstdin", "", id="sudo"),
         pytest.param("1000", "echo 'sudo: a password is required' >&2; exit 1", "",
                      "sudo gives no root without a password\n", id="a password"),
     ],
@@ -27,7 +27,7 @@ def test_root(tmp_path: Path, uid: str, sudo: str, out: str, err: str) -> None:
         (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
         (tmp_path / name).chmod(0o755)
     done = subprocess.run(
-        as_root(SCRIPT, "an argument"),
+        as_root("sh", "-c", SCRIPT, "sh", "one's argument"),
         input="stdin",
         env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
         capture_output=True,
