@@ -13,13 +13,12 @@ from cluster.plan import Plan, Step
 from cluster.spec import Spec
 
 Words = tuple[str, ...]
-NOTHING: Words = ()
 # For a rank that will not end by itself.
 ORPHAN_SECONDS = 1
 
 
 class Runtime(Protocol):
-    """How ranks are run: command words for each verb, NOTHING where a runtime has no such verb."""
+    """How ranks are run: command words for each verb, () where a runtime has no such verb."""
 
     def create(self, spec: Spec) -> Words: ...
     def start(self, spec: Spec) -> Words: ...
