@@ -102,9 +102,19 @@ def _give(job: Job, host: Host, seen: Held) -> None:
 
 
 def record(job: Job, host: Host, commit: str, files: Iterable[File], ref: str) -> None:
-    """Keep what is known of the files in the manifest beside them."""
+    """Keep what is known of the files in the manifest beside them, or say that it can't be kept."""
     asked = {"do": "record", "commit": commit, "ref": ref, "files": entries(files)}
-    ask(job, host, asked, 120)
+    tell_unrecorded(job, host, ask(job, host, asked, 120)["unrecorded"])
+
+
+def tell_unrecorded(job: Job, host: Host, why: str) -> None:
+    """Whole files are served all the same; `why` is "" where their check was recorded."""
+    if why:
+        host.log_styled(
+            f"the check of {job.model} could not be recorded in {job.folders[host.name]}: its "
+            f"files are read and hashed again before every start ({why})",
+            fg="yellow",
+        )
 
 
 def ask(job: Job, host: Host, asked: dict[str, Any], seconds: int) -> dict[str, Any]:

@@ -149,7 +149,9 @@ def _place(job: Job, host: Host, commit: str, files: Mapping[str, File]) -> list
         "files": entries(files.values()),
         "part": words.part(job.folders[host.name], not job.local, commit),
     }
-    bad: list[str] = holding.ask(job, host, asked, holding.READ_SECONDS)["bad"]
+    said = holding.ask(job, host, asked, holding.READ_SECONDS)
+    holding.tell_unrecorded(job, host, said["unrecorded"])
+    bad: list[str] = said["bad"]
     return bad
 
 

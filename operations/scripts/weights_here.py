@@ -6,6 +6,7 @@ folder is a repository of the Hugging Face cache (blobs/, refs/, snapshots/COMMI
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -25,6 +26,8 @@ PART = ".spark-serving-part"
 COMMIT = re.compile(r"[0-9a-f]{40}")
 # The hub's client names a blob by its ETag: the SHA-256 of large files, git's SHA-1 of small ones.
 BLOBS = {64: "sha256", 40: "git"}
+# A folder that the login can't write, as a read-only mount or another's.
+CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def main() -> None:
@@ -79,6 +82,8 @@ def _files(at: Path) -> list[str]:
 
 def _closed(base: Path) -> list[str]:
     """What the login may not write: an engine that ran as root left it so."""
+    if _read_only(base):
+        return []
     inner = (p for p in base.rglob("*") if p.is_dir() and not p.is_symlink())
     folders = [base.parent, base, *inner]
     closed = [str(p) for p in folders if p.exists() and not os.access(p, os.W_OK | os.X_OK)]
@@ -86,6 +91,11 @@ def _closed(base: Path) -> list[str]:
     content = blobs.iterdir() if not closed and blobs.is_dir() else ()
     hidden = [p for p in content if not os.access(p, os.R_OK)]
     return [*closed, *map(str, hidden)][:3]
+
+
+def _read_only(base: Path) -> bool:
+    """Whether the file system is: nobody can be given what nobody can write."""
+    return base.exists() and bool(os.statvfs(base).f_flag & os.ST_RDONLY)
 
 
 def _seen(at: Path, path: str, known: Entry | None, full: bool) -> tuple[str, Entry]:
@@ -184,20 +194,28 @@ def _manifest(base: Path, hub: bool) -> Entry:
 
 
 def record(root: str, hub: bool, commit: str, ref: str, files: Entry) -> Entry:
-    """Keep what is known of a revision's files; and its name, once all are there."""
+    """Keep what is known of a revision's files; and its name, once all are there.
+
+    Gives why the files could not be written down: whole ones can be served all the same.
+    """
     base = Path(root).expanduser()
     if hub:
         base.mkdir(parents=True, exist_ok=True)
-    manifest = _manifest(base, hub)
+    manifest, unrecorded = _manifest(base, hub), ""
     if manifest["revisions"].get(commit) != files:
         manifest["revisions"][commit] = files
-        _write(_place_of_manifest(base, hub), json.dumps(manifest, indent=1, sort_keys=True))
+        try:
+            _write(_place_of_manifest(base, hub), json.dumps(manifest, indent=1, sort_keys=True))
+        except OSError as wrong:
+            if wrong.errno not in CLOSED:
+                raise
+            unrecorded = str(wrong)
     if hub and ref:
         path = base / "refs" / ref
         if not path.is_file() or path.read_text() != commit:
             path.parent.mkdir(parents=True, exist_ok=True)
             _write(path, commit)
-    return {}
+    return {"unrecorded": unrecorded}
 
 
 def _write(path: Path, text: str) -> None:
@@ -234,8 +252,8 @@ def place(root: str, hub: bool, commit: str, ref: str, files: Entry, part: str) 
         list(pool.map(one, files.items()))
     if not bad:
         shutil.rmtree(came, ignore_errors=True)
-        record(root, hub, commit, ref, files)
-    return {"bad": sorted(bad)}
+        return {"bad": [], **record(root, hub, commit, ref, files)}
+    return {"bad": sorted(bad), "unrecorded": ""}
 
 
 def _right(file: Path, entry: Entry) -> bool:

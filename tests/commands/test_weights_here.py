@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from hashlib import sha1, sha256
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,14 @@ GIT = sha1(b"blob 2\0" + SMALL).hexdigest()
 SHA = sha256(LARGE).hexdigest()
 
 
-def ask(do: str, root: Path, hub: bool = True, **asked: Any) -> dict[str, Any]:
+READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
+
+
+def ask(
+    do: str, root: Path, hub: bool = True, before: Sequence[str] = (), **asked: Any
+) -> dict[str, Any]:
     task = {"do": do, "root": str(root), "hub": hub, **asked}
-    words = [sys.executable, "-c", SCRIPT]
+    words = [*before, sys.executable, "-c", SCRIPT]
     done = subprocess.run(words, input=json.dumps(task), capture_output=True, text=True, timeout=20)
     assert done.returncode == 0, done.stderr
     said: dict[str, Any] = json.loads(done.stdout)
@@ -146,7 +152,7 @@ def test_what_has_come_whole_gets_its_name(repo: Path, tmp_path: Path) -> None:
     other, part = tmp_path / "other", tmp_path / "other/.spark-serving-part" / COMMIT
     files = came(repo, part, **{"config.json": SMALL, "m.safetensors": LARGE})
     said = ask("place", other, commit=COMMIT, ref="main", files=files, part=str(part))
-    assert said == {"bad": []}
+    assert said["bad"] == []
     at = other / "snapshots" / COMMIT
     assert (at / "m.safetensors").read_bytes() == LARGE
     assert os.readlink(at / "m.safetensors") == f"../../blobs/{SHA}"
@@ -159,7 +165,7 @@ def test_defect_22_what_has_come_damaged_is_never_placed(repo: Path, tmp_path: P
     other, part = tmp_path / "other", tmp_path / "other/.spark-serving-part" / COMMIT
     files = came(repo, part, **{"config.json": SMALL, "m.safetensors": LARGE[:-1] + b"X"})
     said = ask("place", other, commit=COMMIT, ref="main", files=files, part=str(part))
-    assert said == {"bad": ["m.safetensors"]}
+    assert said["bad"] == ["m.safetensors"]
     assert not (other / "snapshots" / COMMIT / "m.safetensors").exists()
     assert not (other / "refs/main").exists()
     assert not (other / ".spark-serving.json").exists()
@@ -194,6 +200,40 @@ def test_a_lone_file(tmp_path: Path) -> None:
              "mtime_ns": 0}  # fmt: skip
     there = tmp_path / "there/m.gguf"
     asked = {"commit": "", "ref": "", "files": {"": entry}, "part": str(part)}
-    assert ask("place", there, hub=False, **asked) == {"bad": []}
+    assert ask("place", there, hub=False, **asked)["bad"] == []
     assert there.read_bytes() == LARGE
     assert look(there, hub=False)["files"][""]["read"] == 0
+
+
+# ---- what nobody can write
+
+
+def unwritable(folder: Path) -> tuple[str, ...]:
+    """Words before a command that finds the folder so: root writes all but a read-only mount."""
+    folder.chmod(0o555)
+    return () if os.geteuid() else ("unshare", "--mount", "sh", "-c", READ_ONLY, str(folder))
+
+
+@pytest.mark.parametrize("do", ["record", "place"])
+def test_whole_files_that_nobody_can_write_are_good_all_the_same(tmp_path: Path, do: str) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "m.safetensors").write_bytes(LARGE)
+    seen = look(model, hub=False)["files"]
+    asked: dict[str, Any] = {"commit": "", "ref": "", "files": seen}
+    asked |= {"part": str(tmp_path / "nothing")} if do == "place" else {}
+    said = ask(do, model, False, unwritable(model), **asked)
+    assert ".spark-serving.json" in said["unrecorded"]
+    assert not said.get("bad")
+    assert [p.name for p in model.iterdir()] == ["m.safetensors"]
+    assert look(model, hub=False)["files"]["m.safetensors"]["read"] == len(LARGE), "read again"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts")
+def test_a_cache_on_a_read_only_file_system_is_read_and_given_to_nobody(repo: Path) -> None:
+    asked = {"revision": "", "full": False}
+    seen = ask("look", repo, before=unwritable(repo), **asked)
+    assert seen["closed"] == []
+    assert all(file["good"] for file in seen["files"].values())
+    files = {"commit": COMMIT, "ref": "main", "files": seen["files"]}
+    assert ask("record", repo, before=unwritable(repo), **files)["unrecorded"]

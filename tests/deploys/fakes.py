@@ -39,6 +39,7 @@ class Spark:
     """One node's answers.
 
     + up: whether the cable's both halves carry traffic
+    + unrecorded: why weights_here.py can't write down what it read; "": it did, long ago
     + container: `docker inspect` of its rank, None where there is none
     + sections: parts of the reading that say something else: name → (status, lines)
     + answers: further responses, before all others: part of a command → response
@@ -50,6 +51,7 @@ class Spark:
     image: bool = True
     model: str = "openai/gpt-oss-120b"
     weights: bool = True
+    unrecorded: str = ""
     listeners: tuple[str, ...] = ()
     container: dict[str, Any] | None = None
     sections: dict[str, tuple[int, list[str]]] = field(default_factory=dict)
@@ -168,7 +170,7 @@ class Spark:
             "at": f"/raid/hf-cache/hub/x/snapshots/{COMMIT}",
             "files": files if self.weights else {},
             "known": {},
-            "recorded": self.weights,
+            "recorded": self.weights and not self.unrecorded,
             "shards": {},
             "closed": [],
             "partial": False,
@@ -177,6 +179,7 @@ class Spark:
             "uid": 1000,
             "gid": 1000,
             "bad": [],
+            "unrecorded": self.unrecorded,
         }
 
     def hub(self) -> dict[str, Any]:

@@ -373,6 +373,16 @@ def test_defect_16_a_token_file_that_others_can_read(sparks: Fakes, tmp_path: Pa
     assert "can be read by others" in line
 
 
+def test_whole_weights_whose_check_cannot_be_recorded_are_served(sparks: Fakes) -> None:
+    for spark in sparks.sparks:
+        spark.unrecorded = "[Errno 30] Read-only file system: '/x'"
+    run = sparks.deploy()
+    assert run.code == 0, run.text
+    for node in (HEAD, WORKER):
+        (line,) = [ln for ln in run.text.splitlines() if "Errno 30" in ln and node in ln]
+        assert "could not be recorded" in line
+
+
 def test_an_image_that_may_not_be_pulled(sparks: Fakes) -> None:
     for spark in sparks.sparks:
         spark.image = False
