@@ -150,6 +150,35 @@ ENGINE_LINES = [
         id="model-unsupported",
     ),
     pytest.param(
+        "ValueError: Cannot find model module. 'NewForCausalLM' is not a registered model in the "
+        "Transformers library (only relevant if the model is meant to be in Transformers) and "
+        "'AutoModel' is not present in the model config's 'auto_map' (relevant if the model is "
+        "custom).",
+        *("model-unsupported", "image="),
+        id="model-unknown-to-transformers",
+    ),
+    pytest.param(
+        "ValueError: NewForCausalLM has no SGlang implementation and the Transformers "
+        "implementation is not compatible with SGLang.",
+        *("model-unsupported", "image="),
+        id="model-incompatible",
+    ),
+    pytest.param(
+        "ValueError: The checkpoint you are trying to load has model type `new` but Transformers "
+        "does not recognize this architecture. This could be because of an issue with the",
+        *("model-unsupported", "image="),
+        id="model-type-unknown",
+    ),
+    pytest.param(
+        "ValueError: Warning: User-specified context_length (4096) is greater than the derived "
+        "context_length (2048). This may lead to incorrect model outputs or CUDA errors. Note that "
+        "the derived context_length may differ from max_position_embeddings in the model's config. "
+        "To allow overriding this maximum, set the env var "
+        "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN=1",
+        *("context-too-long", "context_length=2048"),
+        id="context-too-long",
+    ),
+    pytest.param(
         "launch_server.py: error: unrecognized arguments: --cuda-graph-max-bs 8",
         *("bad-flags", "extra_args"),
         id="flag-unknown",
