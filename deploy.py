@@ -25,7 +25,7 @@ if settings.runtime == "docker":
             image=settings.image,
             pull=settings.pull,
             hosts=run.serving,
-            address=run.fabric.nodes[0].address if run.fabric.nodes else "",
+            address=run.address,
             seconds=settings.pull_timeout,
         )
         images.delivered(name=f"Image {settings.image}", order=order, needed=run.pulls)

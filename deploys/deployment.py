@@ -90,6 +90,11 @@ class Deployment:
         return [self.own_url, *(f"http://{w.address}:{self.settings.port}" for w in workers)]
 
     @property
+    def address(self) -> str:
+        """The head's, on the fabric, from which the others get what it has; "" of a lone node."""
+        return self.fabric.nodes[0].address if self.fabric.nodes else ""
+
+    @property
     def pulls(self) -> bool:
         """Whether the image is to come to a node, or a registry to be asked for it."""
         if not self.running or self.settings.runtime != "docker":

@@ -32,7 +32,7 @@ LEFT_OUT_SECONDS = 40
 
 def light(hosts: Mapping[str, Host], wanted: Wanted) -> dict[str, NodeFacts]:
     """What a converged run needs to know."""
-    return _read(hosts, lambda host: _asked(host.name, wanted))
+    return _read(hosts, lambda host: asked_of(host.name, wanted))
 
 
 def full(hosts: Mapping[str, Host], made: Deployment) -> dict[str, NodeFacts]:
@@ -42,7 +42,7 @@ def full(hosts: Mapping[str, Host], made: Deployment) -> dict[str, NodeFacts]:
         facts, settings = made.facts[host.name], made.wanted.nodes[host.name]
         cache = expand(settings.hf_cache, facts)
         docker = settings.runtime == "docker"
-        return _asked(host.name, made.wanted) | {
+        return asked_of(host.name, made.wanted) | {
             "disks": [cache, "/var/lib/docker"] if docker else [],
             "weights": made.model.id,
             "hf_cache": cache,
@@ -60,7 +60,7 @@ def left_out(made: Deployment) -> dict[str, NodeFacts]:
     fact = NodeReading()
     answers = shell.on_all(
         made.left_out.values(),
-        lambda h: shell.ask(h, fact.command(**_asked(h.name, made.wanted)), LEFT_OUT_SECONDS),
+        lambda h: shell.ask(h, fact.command(**asked_of(h.name, made.wanted)), LEFT_OUT_SECONDS),
     )
     return {n: fact.process(list(a.out)) for n, a in answers.items() if a.ok and a.out}
 
@@ -80,7 +80,8 @@ def _read(hosts: Mapping[str, Host], asked: Any) -> dict[str, NodeFacts]:
     return {node: fact.process(list(answer.out)) for node, answer in answers.items()}
 
 
-def _asked(node: str, wanted: Wanted) -> dict[str, Any]:
+def asked_of(node: str, wanted: Wanted) -> dict[str, Any]:
+    """What every reading of a node asks for."""
     settings = wanted.nodes.get(node) or wanted.idle[node]
     ranked = list(wanted.names)
     names = [rank_name(ranked.index(node), settings)] if node in ranked else []

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
-
 import msgspec
-from pyinfra.api import Config, Host, State
+from pyinfra.api import Host, State
 from pyinfra.api.exceptions import PyinfraError
-from pyinfra_cli.inventory import make_inventory  # type: ignore[import-untyped]
 
 from cluster import declaration, probe
 from cluster.findings import Finding, Refused
 from cluster.probe import Probed
 from cluster.settings import Settings
 from deploys import declared, examine
+from deploys.tolerant import inventory
 from facts.node import NodeReading
 from operations import shell
 
@@ -24,7 +22,7 @@ SECONDS = 100
 
 def show(state: State) -> None:
     """Print the document on stdout; pyinfra's own words go to stderr."""
-    asked = _inventory(next(iter(state.inventory)))
+    asked = inventory(state, CONNECT_SECONDS)
     hosts = declared.hosts(asked.inventory)
     wanted = declaration.wanted([declared.declared(host) for host in hosts])
     settings = {**wanted.nodes, **wanted.idle}
@@ -32,21 +30,6 @@ def show(state: State) -> None:
     found = [] if any(node.lost for node in nodes.values()) else _findings(asked)
     told = probe.document(list(nodes.values()), list(dict.fromkeys(found)))
     print(msgspec.json.encode(told).decode(), flush=True)
-
-
-def _inventory(here: Host) -> State:
-    """The inventory that the data name, nothing connected: pyinfra ends a run at a silent host.
-
-    Data: `inventory`, `group_data` (a further folder of it), `model` (wins over all of it).
-    """
-    said = here.data.get
-    hosts = make_inventory(
-        str(said("inventory")),
-        override_data={"model": said("model")} if said("model") else None,
-        cwd=os.getcwd(),
-        group_data_directories=[said("group_data")] if said("group_data") else None,
-    )
-    return State(hosts, Config(CONNECT_TIMEOUT=CONNECT_SECONDS))  # type: ignore[no-untyped-call]
 
 
 def _findings(asked: State) -> list[Finding]:

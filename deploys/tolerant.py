@@ -28,7 +28,7 @@ from cluster.plan import Plan, plan
 from cluster.settings import Settings
 from cluster.sglang import RECORDED, known_version
 from cluster.spec import label, rank_name, specs
-from deploys import converge, running
+from deploys import converge, gather, running
 from deploys.deployment import Deployment
 from facts.answers import Answers, RankAnswers
 from facts.node import NodeReading
@@ -67,16 +67,25 @@ class Seen:
         return "; ".join(dict.fromkeys(finding.what for finding in self.refused))
 
 
-def inventory(state: State) -> State:
-    """The state of the inventory that the data name, nothing connected; or this very state."""
-    asked = next(iter(state.inventory)).data.get("inventory")
+def inventory(state: State, seconds: int = CONNECT_SECONDS) -> State:
+    """The state of the inventory that the data name, nothing connected; or this very state.
+
+    Data: `inventory`, `group_data` (a further folder of it); all else wins over what they say.
+
+    + seconds: that a connection may take
+    """
+    data: dict[str, Any] = dict(state.inventory.get_override_data())  # type: ignore[no-untyped-call]
+    asked, folder = data.pop("inventory", None), data.pop("group_data", None)
     if not asked:
         return state
-    said: dict[str, Any] = state.inventory.get_override_data()  # type: ignore[no-untyped-call]
-    data = {k: v for k, v in said.items() if k != "inventory"}
-    hosts = make_inventory(str(asked), override_data=data, cwd=os.getcwd())
+    hosts = make_inventory(
+        str(asked),
+        override_data=data,
+        cwd=os.getcwd(),
+        group_data_directories=[folder] if folder else None,
+    )
     config = state.config.copy()
-    config.CONNECT_TIMEOUT = CONNECT_SECONDS
+    config.CONNECT_TIMEOUT = seconds
     return State(hosts, config)
 
 
@@ -100,17 +109,10 @@ def look(state: State, *, full: bool = False) -> Seen:
 
 def _read(made: Deployment, *, full: bool) -> tuple[dict[str, NodeFacts], dict[str, str]]:
     fact = NodeReading()
-    names = list(made.wanted.names)
 
     def one(host: Host) -> shell.Answer:
-        settings = made.settings_of(host)
-        docker = settings.runtime == "docker"
-        asked: dict[str, Any] = {
-            "node": host.name,
-            "runtime": settings.runtime,
-            "names": [rank_name(names.index(host.name), settings)] if host.name in names else [],
-            "image": settings.image if docker else None,
-            "disks": _disks(settings) if full else [],
+        asked = gather.asked_of(host.name, made.wanted) | {
+            "disks": _disks(made.settings_of(host)) if full else [],
             "full": True,
             "seconds": DOCKER_SECONDS,
         }

@@ -29,12 +29,8 @@ def vocabularies(made: Deployment) -> Vocabularies:
         },
         lacking={name: files for name, files in lacking.items() if files},
         source=settings.tiktoken_source,
-        address=_address(made),
+        address=made.address,
     )
-
-
-def _address(made: Deployment) -> str:
-    return made.fabric.nodes[0].address if made.fabric.nodes else ""
 
 
 def job(made: Deployment) -> Job:
@@ -60,6 +56,6 @@ def job(made: Deployment) -> Job:
         full=settings.verify == "full",
         stall=settings.download_stall_timeout,
         token=lambda: secrets.find_token(settings.hf_token_file),
-        address=_address(made),
+        address=made.address,
         serves=not made.plan.restart,
     )

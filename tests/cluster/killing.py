@@ -1,7 +1,7 @@
 """A fault at an exact step: a node's `docker` waits, once, where its words match a shell pattern.
 
-done = killed(deploy, node=1, pattern="rename sglang-head*")              kill -9 of the controller
-done = struck(deploy, node=2, pattern="start *", act=lambda c: c.off(2))  any other fault, then on
+done = killed(deploy, node=1, pattern="rename sglang-head*")    kill -9 of the controller
+with at(cluster, node=2, pattern="start *") as hit: …           any other fault, then hit.go()
 
 `after`: the fault comes when docker has done it, else before docker hears of it.
 """
@@ -12,7 +12,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -116,23 +116,6 @@ def killed(
         done = run.result()
     assert done.returncode not in (0, 1), told(done)
     return done
-
-
-def struck(
-    deploy: Deploy,
-    node: int,
-    pattern: str,
-    act: Callable[[Cluster], object],
-    after: bool = False,
-    **data: object,
-) -> Completed:
-    """Deploy, act at this step, and let the run go on to its end."""
-    with at(deploy.cluster, node, pattern, after) as hit, ThreadPoolExecutor(1) as pool:
-        run = pool.submit(deploy, **data)
-        hit.wait(run)
-        act(deploy.cluster)
-        hit.go()
-        return run.result()
 
 
 def kill_all(mark: str) -> None:
