@@ -102,9 +102,15 @@ def _not_started(node: str, spec: Spec, said: str) -> Finding:
     )
 
 
-def prove(group: Group) -> tuple[Finding, ...]:
-    """Why the wanted model is not served: its id, one completion; nothing where it is."""
+def prove(group: Group, *, locked: bool = False) -> tuple[Finding, ...]:
+    """Why the model is not served: its id, one completion; nothing where it is.
+
+    + locked: healthy ranks that ask for another API key than ours are proof enough
+    """
     served = group.ask()
+    if locked and serving.locked(served):
+        group.head.log_styled(f"{group.model} asks for another API key than ours", fg="yellow")
+        return ()
     wrong = serving.problems(served, group.nodes, group.model)
     if not wrong:
         tell(group, served)

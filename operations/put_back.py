@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+import gevent
 from pyinfra.api import Host
 
 from cluster.findings import Finding
 from cluster.generations import FAILED, PREVIOUS, Before
 from cluster.node import Rank
+from cluster.spec import label
 from facts.containers import Containers
 from facts.processes import Processes
 from operations import group as ranks
@@ -19,21 +22,28 @@ from operations.group import Group
 # A node's engine is asked which ranks it has; its own limit comes first.
 READ_SECONDS = 45
 RENAME_SECONDS = 60
+# For so long a node that refuses is asked again: its sshd or its dockerd may be restarting.
+PATIENCE_SECONDS = 25
+PAUSE_SECONDS = 2
 Seen = Mapping[str, Mapping[str, Rank]]
 
 
 def put_back(
-    hosts: Mapping[str, Host], failed: Group | None, before: Group | None, known: Before | None
+    hosts: Mapping[str, Host],
+    failed: Group,
+    before: Group | None,
+    known: Before | None,
+    taken: Callable[[], bool],
 ) -> None:
     """End the wanted group, and start the one before it, where there is one.
 
     + hosts: every host of the run
-    + failed: the wanted group, None where none was to be started
+    + failed: the wanted group
     + before, known: the group before it, to be waited for; and by its containers
+    + taken: whether another run has the lease: then nothing more may change
     """
-    seen = _read(hosts, failed or before)
-    if failed is not None:
-        _end(failed, seen, known)
+    seen = _read(hosts, failed)
+    _end(failed, seen, known)
     at = next(iter(hosts.values()))
     if before is None or known is None:
         at.log_styled("every rank that could be reached is stopped, its logs are kept", fg="red")
@@ -46,17 +56,20 @@ def put_back(
             fg="red",
         )
         return
-    if failed is not None:
-        _out_of_the_way(failed, seen, known)
-    _back(before, known, seen, at)
+    _out_of_the_way(failed, seen, known)
+    _back(before, known, seen, at, taken)
 
 
-def _read(hosts: Mapping[str, Host], group: Group | None) -> Seen:
+def _read(hosts: Mapping[str, Host], group: Group) -> Seen:
     """Node → its ranks by id; a node that can't be asked is left out."""
-    fact = Containers() if group is not None and group.renames else Processes()
+    fact = Containers() if group.renames else Processes()
 
     def one(at: Host) -> dict[str, Rank] | None:
+        until = time.monotonic() + PATIENCE_SECONDS
         answer = shell.ask(at, fact.command(), READ_SECONDS)
+        while not answer.ok and time.monotonic() < until:
+            gevent.sleep(PAUSE_SECONDS)
+            answer = shell.ask(at, fact.command(), READ_SECONDS)
         return {r.id: r for r in fact.process(list(answer.out))} if answer.ok else None
 
     return {n: found for n, found in shell.on_all(hosts.values(), one).items() if found is not None}
@@ -83,21 +96,26 @@ def _there(before: Group, seen: Seen, node: str, rank: Rank) -> bool:
 
 
 def _out_of_the_way(failed: Group, seen: Seen, known: Before) -> None:
-    """What failed is kept for inspection; what an earlier failure left goes."""
+    """What failed is kept for inspection; what an earlier failure of ours left goes."""
     for node, rank in _wanted(failed, seen, known).items() if failed.renames else ():
-        name = f"{rank.name}{FAILED}"
-        for words in (failed.runtime.remove(name), failed.runtime.rename(rank.name, name)):
-            shell.ask(failed.hosts[node], words, RENAME_SECONDS)
+        name, group = f"{rank.name}{FAILED}", failed.specs[node].group
+        if any(r.name == name and label(r).get("group") == group for r in seen[node].values()):
+            shell.ask(failed.hosts[node], failed.runtime.remove(name), RENAME_SECONDS)
+        shell.ask(failed.hosts[node], failed.runtime.rename(rank.name, name), RENAME_SECONDS)
 
 
-def _back(before: Group, known: Before, seen: Seen, at: Host) -> None:
+def _back(before: Group, known: Before, seen: Seen, at: Host, taken: Callable[[], bool]) -> None:
     at.log_styled(f"putting back {before.model}, which served before", fg="yellow")
     there = {n: seen[n][r.id] for n, r in known.ranks.items() if r.id in seen[n]}
     called = _under(before, {n: rank.name for n, rank in there.items()})
     whole = len(there) == len(known.ranks) and all(rank.running for rank in there.values())
     called = replace(called, restarts={n: r.restarts for n, r in there.items()} if whole else {})
     started = () if whole else _start(called, there)
-    if failures := started or ranks.wait(called) or ranks.prove(called):
+    failures = started or ranks.wait(called) or ranks.prove(called, locked=True)
+    if taken():
+        at.log_styled("nothing more is changed by this run", fg="red")
+        return
+    if failures:
         for finding in failures:
             at.log_styled(f"it does not come back: {finding}", fg="red")
         looks = {look.node: look for look in ranks.look(called)}
@@ -108,7 +126,8 @@ def _back(before: Group, known: Before, seen: Seen, at: Host) -> None:
         )
         return
     _names_back(called, before)
-    ranks.keep(before)
+    # By their ids: a name may have come back though its node did not say so, or not at all.
+    ranks.keep(_under(before, {n: rank.id for n, rank in known.ranks.items()}))
     kept = f"; what failed is kept, stopped, as NAME{FAILED}" if before.renames else ""
     at.log_styled(f"{before.model} serves again, as before this run{kept}", fg="yellow")
 
@@ -129,4 +148,7 @@ def _names_back(called: Group, group: Group) -> None:
     for node, spec in called.specs.items():
         if spec.name != group.specs[node].name:
             words = group.runtime.rename(spec.name, group.specs[node].name)
-            shell.ask(group.hosts[node], words, RENAME_SECONDS)
+            answer = shell.ask(group.hosts[node], words, RENAME_SECONDS)
+            if not answer.ok:
+                said = f"{spec.name} may still be called so: {answer.text}; the next deploy does it"
+                group.hosts[node].log_styled(said, fg="yellow")

@@ -85,9 +85,13 @@ def _bring(switch: Switch) -> None:
 
 
 def _up(switch: Switch, group: Group) -> None:
+    if group.start and (lost := switch.lost()):
+        raise _Failed([lost])
     failures = (ranks.start(group) if group.start else ()) or ranks.wait(group)
     if failures := failures or ranks.prove(group):
         raise _Failed(failures, begun=True)
+    if switch.taken():
+        raise _Failed(filter(None, [switch.lost()]))
 
 
 def _everywhere(switch: Switch, done: str, said: Callable[[str], list[Words]]) -> None:
@@ -141,7 +145,17 @@ def _undo(switch: Switch, failed: _Failed) -> bool:
     if switch.taken():
         switch.at.log_styled("nothing more is changed by this run", fg="red")
         return False
-    if switch.group is not None and failed.begun:
-        ranks.explain(switch.group, {look.node: look for look in ranks.look(switch.group)})
-    put_back(switch.hosts, switch.group, switch.before, switch.plan.before)
+    if switch.group is None:
+        switch.at.log_styled("what serves was not touched; the next deploy clears up", fg="red")
+        return False
+    try:
+        if failed.begun:
+            ranks.explain(switch.group, {look.node: look for look in ranks.look(switch.group)})
+    except Exception as e:  # no words about a failure are worth what served before
+        switch.at.log_styled(f"it can't be explained: {type(e).__name__}: {e}", fg="red")
+    try:
+        put_back(switch.hosts, switch.group, switch.before, switch.plan.before, switch.taken)
+    except Exception as e:
+        broken = f"putting back broke off: {type(e).__name__}: {e} -> run this again"
+        switch.at.log_styled(broken, fg="red")
     return False

@@ -1,0 +1,336 @@
+"""A switch over hosts that are not there: one command fails, is lost, or is the last one of a node
+or of the controller. What is left then, and what the next run makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from samples import ran, running, specs_of
+from world import World
+
+from cluster import docker
+from cluster.findings import Finding, error
+from cluster.generations import standing
+from cluster.node import Rank
+from cluster.plan import plan
+from cluster.readiness import Limits, Look
+from cluster.serving import Reply, Served
+from cluster.spec import Spec
+from operations import group as groups
+from operations import put_back, shell, switch
+from operations.group import Group
+from operations.shell import Answer
+from operations.switch import Switch
+
+Specs = dict[str, Spec]
+PROVE, READ = groups.prove, put_back._read
+FAULTS = ("refused", "late", "gone")
+
+
+def old(nodes: int = 2) -> Specs:
+    return specs_of(nodes=nodes, model="qwen7b", pipeline_parallel=nodes, tensor_parallel=1)
+
+
+def new(nodes: int = 2) -> Specs:
+    return specs_of(nodes=nodes, model="qwen14b", pipeline_parallel=nodes, tensor_parallel=1)
+
+
+class Dead(BaseException):
+    """kill -9 of the controller."""
+
+
+@dataclass
+class FakeHost:
+    """A host that keeps what it was told to log."""
+
+    name: str
+    said: list[str]
+
+    def log(self, text: str) -> None:
+        self.said.append(text)
+
+    def log_styled(self, text: str, **_: Any) -> None:
+        self.said.append(text)
+
+
+@dataclass
+class Cluster:
+    """The world behind the hosts.
+
+    + bad: labels of ranks that end as soon as they start
+    + fault: which command (counted from 0) does not come through, and how
+    """
+
+    world: World
+    bad: frozenset[str] = frozenset()
+    fault: tuple[int, str] = (-1, "")
+    count: int = 0
+    taken: bool = False
+    gone: set[str] = field(default_factory=set)
+    said: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+
+    @property
+    def hosts(self) -> dict[str, FakeHost]:
+        return {name: FakeHost(name, self.said) for name in self.world.facts}
+
+    def ask(self, at: FakeHost, words: Iterable[str], seconds: int, stdin: str = "") -> Answer:
+        verb, *rest = tuple(words)[4:]
+        number, self.count = self.count, self.count + 1
+        how = self.fault[1] if number == self.fault[0] else ""
+        if how == "killed":
+            raise Dead
+        if how == "gone":
+            self.gone.add(at.name)
+        if at.name in self.gone:
+            return Answer(ok=False, lost="no route to host")
+        if how == "refused":
+            return Answer(ok=False, err=("no space left on device",))
+        answer = self.do(at.name, verb, *rest)
+        return Answer(ok=False, lost="connection reset") if how == "late" else answer
+
+    def do(self, node: str, verb: str, *words: str) -> Answer:
+        names = {r.id: r.name for r in self.world.facts[node].ranks}
+        try:
+            self.world.docker(node, verb, *(names.get(word, word) for word in words))
+        except KeyError:
+            return Answer(ok=False, err=("No such container",))
+        except AssertionError as e:
+            if "is in use" not in str(e):
+                self.wrong.append(f"{node} {verb} {words[-1]}: {e}")
+            return Answer(ok=False, err=(str(e),))
+        if verb == "start":
+            self._end_bad(node)
+        return Answer(ok=True)
+
+    def _end_bad(self, node: str) -> None:
+        seen = self.world.facts[node]
+        ranks = [
+            replace(r, status="exited", exit_code=1) if r.running and r.spec in self.bad else r
+            for r in seen.ranks
+        ]
+        self.world.facts[node] = replace(seen, ranks=tuple(ranks))
+
+    def read(self, hosts: Mapping[str, FakeHost], group: Group) -> put_back.Seen:
+        there = [n for n in hosts if n not in self.gone]
+        return {n: {r.id: r for r in self.world.facts[n].ranks if r.spec} for n in there}
+
+    def look(self, group: Group) -> list[Look]:
+        return [self._look(group, n) for n in group.nodes]
+
+    def _look(self, group: Group, node: str) -> Look:
+        if node in self.gone:
+            return Look(node, lost="no route to host")
+        named = [r for r in self.world.facts[node].ranks if r.name == group.specs[node].name]
+        seen = named[0] if named else None
+        return Look(node, seen, 200 if seen and seen.running else 0)
+
+    def prove(self, group: Group, *, locked: bool = False) -> tuple[Finding, ...]:
+        down = [x.node for x in self.look(group) if not x.healthy]
+        return tuple(error("does not answer", n) for n in down)
+
+    # ---- a run
+
+    def run(self, specs: Specs) -> bool | None:
+        """A deploy, from its reading on; None where it had nothing to do."""
+        facts = standing(self.world.facts, specs, "sglang")
+        made = plan(specs, facts, "running")
+        if not made.changes:
+            return None
+        serves = not made.restart
+        known = made.before
+        return switch.carry_out(
+            Switch(
+                hosts=self.hosts,  # type: ignore[arg-type]
+                runtime=docker,
+                plan=made,
+                stop_seconds=30,
+                group=None if serves else self.group(specs),
+                before=self.group(dict(known.specs)) if known else None,
+                lost=lambda: None,
+                taken=lambda: self.taken,
+            )
+        )
+
+    def group(self, specs: Specs) -> Group:
+        return Group(
+            hosts={n: self.hosts[n] for n in specs},  # type: ignore[misc]
+            specs=specs,
+            runtime=docker,
+            model=next(iter(specs.values())).model,
+            url="http://127.0.0.1:30000",
+            limits=Limits(1.0, lost=0.0),
+            stop_seconds=30,
+            start=True,
+            restarts={},
+            ask=lambda: Served((), Reply(0), Reply(0)),
+            rdma=False,
+        )
+
+    # ---- what is true
+
+    def serves(self, specs: Specs) -> bool:
+        """This group alone runs, under its own names, and survives a reboot."""
+        for node, seen in self.world.facts.items():
+            living = [r for r in seen.ranks if r.alive]
+            want = specs.get(node)
+            if [(r.name, r.spec) for r in living] != ([(want.name, want.dump())] if want else []):
+                return False
+            if any(r.restart_policy != "unless-stopped" for r in living):
+                return False
+        return True
+
+    def resurrects(self) -> list[str]:
+        """Stopped ranks that the next boot would start."""
+        return [
+            r.name
+            for seen in self.world.facts.values()
+            for r in seen.ranks
+            if not r.alive and r.restart_policy != "no"
+        ]
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Cluster]:
+    def on_all(hosts: Iterable[FakeHost], do: Callable[[FakeHost], Any]) -> dict[str, Any]:
+        return {host.name: do(host) for host in hosts}
+
+    def make(world: World, *bad: Specs, **more: Any) -> Cluster:
+        labels = frozenset(spec.dump() for specs in bad for spec in specs.values())
+        made = Cluster(world, labels, **more)
+        monkeypatch.setattr(shell, "on_all", on_all)
+        monkeypatch.setattr(shell, "ask", made.ask)
+        monkeypatch.setattr(put_back, "_read", made.read)
+        monkeypatch.setattr(groups, "look", made.look)
+        monkeypatch.setattr(groups, "prove", made.prove)
+        monkeypatch.setattr(groups, "explain", lambda *_: None)
+        monkeypatch.setattr("time.sleep", lambda _: None)
+        return made
+
+    return make
+
+
+def commands(bad: bool) -> int:
+    """How many commands a switch takes that succeeds, or fails at its last."""
+    with pytest.MonkeyPatch.context() as patch:
+        made = cluster.__wrapped__(patch)(World(running(old())), *([new()] if bad else []))  # type: ignore[attr-defined]
+        made.run(new())
+        return int(made.count)
+
+
+CUTS = [
+    pytest.param(bad, number, how, id=f"{'failing' if bad else 'good'}-{number}-{how}")
+    for bad in (False, True)
+    for number in range(commands(bad))
+    for how in (*FAULTS, "killed")
+]
+
+
+@pytest.mark.parametrize(("bad", "number", "how"), CUTS)
+@pytest.mark.parametrize("then", ["old", "new"])
+def test_one_fault(
+    cluster: Callable[..., Cluster], bad: bool, number: int, how: str, then: str
+) -> None:
+    """Old or new serves after the run; where a fault hit the way back, after the next one."""
+    made = cluster(World(running(old())), *([new()] if bad else []), fault=(number, how))
+    try:
+        good = made.run(new())
+    except Dead:
+        good = None
+    assert not made.wrong
+    if good:
+        assert made.serves(new()) or "restart policy could not be set" in str(made.said)
+    elif good is False and not bad and how in ("refused", "late"):
+        assert made.serves(old()), made.said
+    assert not (made.resurrects() and good is not None and not made.gone), made.world.facts
+    made.gone.clear()
+    made.bad = frozenset()
+    wanted = {"old": old, "new": new}[then]()
+    assert made.run(wanted) is not False, made.said
+    assert made.serves(wanted), made.world.facts
+    assert not made.wrong
+    assert made.run(wanted) is None
+
+
+def also(world: World, node: str, *ranks: Rank) -> None:
+    world.facts[node] = replace(world.facts[node], ranks=(*world.facts[node].ranks, *ranks))
+
+
+def test_what_is_called_like_our_wrecks_and_is_not_ours_stays(
+    cluster: Callable[..., Cluster],
+) -> None:
+    theirs = Rank("sglang-head.failed", "theirs", "exited", restart_policy="no")
+    made = cluster(World(running(old())), new())
+    also(made.world, "spark-1", theirs)
+    assert made.run(new()) is False
+    assert theirs in made.world.facts["spark-1"].ranks
+    assert not made.resurrects()
+    made.bad = frozenset()
+    assert made.run(old()) is True
+    living = [r for seen in made.world.facts.values() for r in seen.ranks if r.alive]
+    assert {r.name: r.spec for r in living} == {s.name: s.dump() for s in old().values()}
+    assert {r.restart_policy for r in living} == {"unless-stopped"}
+
+
+def test_where_the_wanted_group_serves_nothing_else_is_started(
+    cluster: Callable[..., Cluster],
+) -> None:
+    """What is left of an interrupted switch can't be cleared away: both would need the memory."""
+    made = cluster(World(running(new())), fault=(0, "refused"))
+    for node, spec in old().items():
+        kept = ran(spec, id=f"kept-{node}", status="exited", restart_policy="no")
+        wreck = replace(kept, id=f"wreck-{node}", name=f"{spec.name}.failed")
+        also(made.world, node, replace(kept, name=f"{spec.name}.previous"), wreck)
+    assert made.run(new()) is False
+    assert not made.wrong
+    assert made.serves(new())
+    assert made.run(new()) is True
+    assert made.serves(new())
+    assert made.run(new()) is None
+
+
+def test_a_run_that_was_overtaken_while_it_waited_changes_nothing_more(
+    cluster: Callable[..., Cluster],
+) -> None:
+    made = cluster(World(running(old())))
+    made.taken = True
+    assert made.run(new()) is False
+    assert "nothing more is changed by this run" in made.said
+    assert {r.restart_policy for s in made.world.facts.values() for r in s.ranks} == {"no"}
+
+
+def test_what_can_not_be_explained_is_put_back_all_the_same(
+    cluster: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise ValueError("a log of another kind")
+
+    made = cluster(World(running(old())), new())
+    monkeypatch.setattr(groups, "explain", broken)
+    assert made.run(new()) is False
+    assert made.serves(old())
+
+
+def test_a_group_that_asks_for_another_key_serves_too(
+    cluster: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = cluster(World(running(old())))
+    locked = Served((Reply(200), Reply(200)), Reply(401), Reply(0))
+    group = replace(made.group(old()), ask=lambda: locked)
+    assert not PROVE(group, locked=True)
+    assert "changed" in str(PROVE(group)[0])
+
+
+def test_a_node_that_refuses_for_a_moment_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its sshd restarts: a group must not stay down for that."""
+    answers = iter([Answer(ok=False, lost="refused"), Answer(ok=False, lost="refused")])
+    now = iter(range(100))
+    monkeypatch.setattr(shell, "ask", lambda *_: next(answers, Answer(ok=True)))
+    monkeypatch.setattr(put_back.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr(put_back.gevent, "sleep", lambda _: None)
+    made = Cluster(World(running(old())))
+    monkeypatch.setattr(shell, "on_all", lambda hosts, do: {h.name: do(h) for h in list(hosts)[:1]})
+    assert READ(made.hosts, made.group(old())) == {"spark-1": {}}
