@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gevent
 from pyinfra.api import Host
 
 from cluster.findings import Refused, error
-from cluster.readiness import REPORT_SECONDS
 from cluster.weights import words
 from cluster.weights.files import File
 from cluster.weights.held import Held, entries, held
 from operations import shell
+from operations.ticking import ticking
 
 SCRIPT = (Path(__file__).parent / "scripts" / "weights_here.py").read_text()
 # Reading and hashing hundreds of GB takes long, but not for ever.
@@ -70,7 +67,8 @@ class Job:
 def look(job: Job, names: Iterable[str], revision: str | None = None) -> dict[str, Held]:
     """What these nodes hold. What an engine made as root is given to the login first."""
     asked = job.revision if revision is None else revision
-    with ticking(job.head, "the model's files are read and hashed"):
+    tell = job.head.log
+    with ticking(lambda seconds: tell(f"the model's files are read and hashed, {seconds:.0f} s")):
         return shell.on_all([job.hosts[name] for name in names], lambda h: _look(job, h, asked))
 
 
@@ -138,20 +136,3 @@ def ask(job: Job, host: Host, asked: dict[str, Any], seconds: int) -> dict[str, 
 
 
 _DONE = {"look": "read", "record": "recorded", "place": "put in place"}
-
-
-@contextmanager
-def ticking(host: Host, what: str) -> Iterator[None]:
-    """A progress line every REPORT_SECONDS while something takes its time."""
-    begun = time.monotonic()
-
-    def tick() -> None:
-        while True:
-            gevent.sleep(REPORT_SECONDS)
-            host.log(f"{what}, {time.monotonic() - begun:.0f} s")
-
-    ticker = gevent.spawn(tick)
-    try:
-        yield
-    finally:
-        ticker.kill()

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import gevent
 from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, operation
 
 from cluster import images, node
 from cluster.findings import Refused, error, refuse_errors
 from cluster.images import Delivery
-from cluster.readiness import REPORT_SECONDS
 from facts.images import Image, Room
 from operations import shell
+from operations.ticking import ticking
 
 if TYPE_CHECKING:
     from cluster.diagnosis import Diagnosis
@@ -137,10 +135,7 @@ def _pull(order: Order, wanted: Mapping[str, Delivery]) -> list[Host]:
 
 
 def _fetch(order: Order, at: Host, source: str) -> shell.Answer:
-    def line(seconds: float) -> str:
-        return f"pulling {source}, {seconds:.0f} s"
-
-    with _ticking(at, line):
+    with ticking(lambda seconds: at.log(f"pulling {source}, {seconds:.0f} s")):
         words = images.fetch(order.image, source, order.seconds)
         return shell.ask(at, words, order.seconds + 30)
 
@@ -155,13 +150,13 @@ def _copy(order: Order, head: node.Image, hosts: list[Host]) -> None:
         folder, begun = opened.keys[at.name].folder, time.monotonic()
         at.log(f"{order.image} comes from {order.head.name}, over {order.address}")
 
-        def line(seconds: float) -> str:
+        def tell(seconds: float) -> None:
             told = shell.ask(at, images.progress(folder), 20)
             came = images.arrived(told.out[-1]) if told.out else 0
-            return images.copying(came, head.size, seconds)
+            at.log(images.copying(came, head.size, seconds))
 
         words = images.copy(order.image, opened.ssh(at.name), folder, order.seconds)
-        with _ticking(at, line):
+        with ticking(tell):
             answer = shell.ask(at, words, order.seconds + 30)
         if answer.ok:
             at.log(f"{order.image} came in {time.monotonic() - begun:.0f} s")
@@ -211,20 +206,3 @@ def _tell(at: Host, order: Order, what: str, answer: shell.Answer) -> None:
     at.log_styled(f"{order.image} {what}: {_why(known, answer)}{cure}", fg="red")
     if known:
         at.log(f"  {known.evidence}")
-
-
-@contextmanager
-def _ticking(at: Host, line: Callable[[float], str]) -> Iterator[None]:
-    """A progress line every REPORT_SECONDS, while something takes long."""
-    begun = time.monotonic()
-
-    def tick() -> None:
-        while True:
-            gevent.sleep(REPORT_SECONDS)
-            at.log(line(time.monotonic() - begun))
-
-    ticker = gevent.spawn(tick)
-    try:
-        yield
-    finally:
-        ticker.kill()

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
 
 import gevent
 from pyinfra.api import Host
 
 from cluster.findings import Finding, Refused, error
-from cluster.readiness import REPORT_SECONDS
 from cluster.weights import words
 from cluster.weights.files import File
 from cluster.weights.held import GB, Held, entries, lacking, room, size
 from cluster.weights.progress import Progress, duration
 from operations import carry, holding, shell
 from operations.holding import Job
+from operations.ticking import ticking
 
 # One stream is bound by one core's encryption. sshd drops connections beyond 10 that are being
 # opened (MaxStartups), so that many workers share them.
@@ -28,8 +28,8 @@ TRIES = 2
 
 def spread(
     job: Job, commit: str, files: Mapping[str, File], at: str, seen: Mapping[str, Held]
-) -> dict[str, tuple[File, ...]]:
-    """Bring every worker to the head's files; what each one got, by node."""
+) -> None:
+    """Bring every worker to the head's files; Refused with what went wrong."""
     missing = {name: lacking(files, seen[name]) for name in job.workers}
     if full := [f for name, need in missing.items() if (f := room(name, seen[name], need))]:
         raise Refused(*full)
@@ -38,12 +38,11 @@ def spread(
         _copy(job, commit, files, at, todo)
     for name in job.workers:
         # Recorded too where all was there already, but in no manifest of this commit.
-        if name not in todo and _unrecorded(job, commit, seen[name]):
+        if name not in todo and _unrecorded(commit, seen[name]):
             _place(job, job.hosts[name], commit, files)
-    return todo
 
 
-def _unrecorded(job: Job, commit: str, there: Held) -> bool:
+def _unrecorded(commit: str, there: Held) -> bool:
     return bool(there.read) or not there.listed or there.commit != commit
 
 
@@ -54,15 +53,12 @@ def _copy(
     seconds = 600 + int(len(todo) * bytes_ / SLOWEST)
     hosts = {name: job.hosts[name] for name in todo}
     begun = time.monotonic()
-    with carry.way(job.head, hosts, job.address, seconds) as way:
-        ticker = gevent.spawn(_tick, job, commit, todo)
-        try:
-            wrong = shell.on_all(
-                hosts.values(),
-                lambda h: _one(job, way, h, commit, files, at, todo[h.name], seconds),
-            )
-        finally:
-            ticker.kill()
+    opened = carry.way(job.head, hosts, job.address, seconds)
+    with opened as way, ticking(_telling(job, commit, todo)):
+        wrong = shell.on_all(
+            hosts.values(),
+            lambda h: _one(job, way, h, commit, files, at, todo[h.name], seconds),
+        )
     if found := [finding for finding in wrong.values() if finding]:
         raise Refused(*found)
     took = time.monotonic() - begun
@@ -155,11 +151,13 @@ def _place(job: Job, host: Host, commit: str, files: Mapping[str, File]) -> list
     return bad
 
 
-def _tick(job: Job, commit: str, todo: Mapping[str, tuple[File, ...]]) -> None:
-    """How far each worker is, every REPORT_SECONDS."""
+def _telling(
+    job: Job, commit: str, todo: Mapping[str, tuple[File, ...]]
+) -> Callable[[float], None]:
+    """What tells how far each worker is."""
     progress = {name: Progress(size(need), time.monotonic()) for name, need in todo.items()}
-    while True:
-        gevent.sleep(REPORT_SECONDS)
+
+    def tell(_: float) -> None:
         for name, one in progress.items():
             part = words.part(job.folders[name], not job.local, commit)
             answer = shell.ask(job.hosts[name], words.bytes_in(part), 40)
@@ -167,3 +165,5 @@ def _tick(job: Job, commit: str, todo: Mapping[str, tuple[File, ...]]) -> None:
             if answer.ok and said.isdigit():
                 one.note(int(said) * 1024, time.monotonic())
             job.hosts[name].log(f"weights: {one.line(time.monotonic())}")
+
+    return tell
