@@ -139,21 +139,28 @@ def served(made: Deployment) -> serving.Served:
 
 
 def answers(
-    made: Deployment, urls: Sequence[str], model: str, rank: str = "", *, keyed: bool = True
+    made: Deployment,
+    urls: Sequence[str],
+    model: str,
+    rank: str = "",
+    *,
+    head: str = "",
+    keyed: bool = True,
 ) -> serving.Served:
     """A group's answers, asked from its head.
 
     + urls: of its ranks, rank 0 first, as the head reaches them
     + model: the id that it shall serve
     + rank: rank 0's name, to look into its log for NCCL's transport; "" leaves that out
+    + head: its node, where that is not the wanted group's
     + keyed: it is shown the API key, where there is one; and it must refuse who shows none
     """
     key = secrets.find_api_key(made.settings.api_key_file) if keyed else ""
     command = Served().command(
         urls=urls, model=model, runtime=made.settings.runtime, rank=rank, keyed=bool(key)
     )
-    head = made.hosts[made.wanted.head]
-    answer = shell.ask(head, command, 300, stdin=f"{key}\n" if key else "")
+    at = made.hosts[head or made.wanted.head]
+    answer = shell.ask(at, command, 300, stdin=f"{key}\n" if key else "")
     if answer.lost or not answer.ok:
         silent = tuple(serving.Reply(0) for _ in urls)
         return serving.Served(silent, serving.Reply(0), serving.Reply(0, answer.text))

@@ -65,7 +65,7 @@ def _before(made: Deployment) -> Group | None:
         return None
     specs = known.specs
     urls = generations.urls(specs)
-    first = next(iter(specs.values()))
+    head, first = next(iter(specs.items()))
     return Group(
         hosts={node: made.hosts[node] for node in specs},
         specs=specs,
@@ -76,7 +76,9 @@ def _before(made: Deployment) -> Group | None:
         stop_seconds=made.settings.stop_timeout,
         start=True,
         restarts={},
-        ask=lambda: gather.answers(made, urls, known.model, keyed=is_keyed(first.volumes)),
+        ask=lambda: gather.answers(
+            made, urls, known.model, head=head, keyed=is_keyed(first.volumes)
+        ),
         rdma=False,
         first=_first(made),
     )
