@@ -5,7 +5,7 @@ pyinfra inventories/spark.py deploy.py [--data model=qwen72b]
 
 from pyinfra import host
 
-from deploys import keys
+from deploys import image, keys
 from deploys import weights as weights_of
 from deploys.converge import again, deployment
 from deploys.secrets import find_api_key
@@ -15,23 +15,14 @@ from operations import containers, images, secrets, serving, vocabularies, weigh
 # check: settings, facts, plan and every refusal, for the whole cluster at once
 run = deployment(host)
 settings = run.settings_of(host)
-ranks = containers.Ranks(lambda: run.plan, run.runtime, host.name)
-seconds = settings.stop_timeout
 
-if settings.runtime == "docker":
-    # image
-    if run.is_head(host):
-        order = images.Order(
-            image=settings.image,
-            pull=settings.pull,
-            hosts=run.serving,
-            address=run.address,
-            seconds=settings.pull_timeout,
-        )
-        images.delivered(name=f"Image {settings.image}", order=order, needed=run.pulls)
+# The head's operations work on all nodes of the group.
+if run.running and run.is_head(host):
+    if settings.runtime == "docker":
+        # image
+        images.delivered(name=f"Image {settings.image}", order=image.order(run), needed=run.pulls)
 
-    # weights
-    if run.running and run.is_head(host):
+        # weights
         vocabularies.placed(name="tiktoken vocabularies", order=weights_of.vocabularies(run))
         weights.present(
             name=f"Weights of {run.model.id}",
@@ -42,22 +33,23 @@ if settings.runtime == "docker":
             name="Check again, with what has come", again=lambda: again(run), needed=run.fetches
         )
 
-# API key
-if run.running and run.is_head(host) and settings.api_key_file:
-    secrets.placed(
-        name="API key",
-        find=lambda: find_api_key(settings.api_key_file),
-        group=settings.group,
-        image=settings.image,
-        needed=lambda: keys.needed(run, host),
-    )
+    # API key
+    if settings.api_key_file:
+        secrets.placed(
+            name="API key",
+            find=lambda: find_api_key(settings.api_key_file),
+            group=settings.group,
+            image=settings.image,
+            needed=lambda: keys.needed(run, host),
+        )
 
-# engine: the wanted group, or the one before it
-if run.running and run.is_head(host):
+    # engine, ready, verify: the wanted group, or the one before it
     serving.switched(name=f"{run.model_name} is served", switch=lambda: switch(run))
 
-# or none
+# no engine
 if not run.running:
+    ranks = containers.Ranks(lambda: run.plan, run.runtime, host.name)
+    seconds = settings.stop_timeout
     within = seconds + 150
     containers.released(name="Restart policies off", ranks=ranks, _timeout=within)
     containers.stopped(name="Stop rank 0", ranks=ranks, seconds=seconds, head=True, _timeout=within)

@@ -126,12 +126,12 @@ offline = False
 verify = "changed"
 # gpt-oss reads its vocabularies here; each is checked by hash.
 tiktoken_dir = "~/tiktoken_encodings"
-# A URL that has them, or a folder on the controller (for nodes without internet).
+# A URL that has them, asked by the head alone, or a folder on the controller (no internet).
 tiktoken_source = "https://openaipublic.blob.core.windows.net/encodings"
 
 # ---- how long we wait, seconds
 
-# Until ready, from the end of any download. auto: 600 for several nodes, 300 for one.
+# Until a group that was started is ready. auto: 600 for several nodes, 300 for one.
 ready_timeout = "auto"
 # A download of weights without a byte for this long has failed.
 download_stall_timeout = 300

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from deploying import DATA, MODEL, Deploy, lives, serves
-from local_hub import Hub, sha256
+from killing import forget_lease, killed
+from local_hub import TOKEN, Hub, sha256
 from spark_node import HF_CACHE
 from sparks import ROOT, TESTBED, Cluster
 
@@ -201,3 +202,21 @@ def test_a_copy_that_was_cut_is_gone_on_with(empty: Deploy, hub: Hub) -> None:
     assert held(cluster, 2, commit) == held(cluster, 1, commit)
     assert received(cluster, 2, FABRIC) - before < len(FILES[LARGE]) - 4_000_000
     assert cluster.node(2).run(f"ls -A {REPO}/.spark-serving-part").stdout == ""
+
+def test_a_download_outlives_a_killed_controller_and_the_token_goes_with_it(
+    empty: Deploy, hub: Hub, tmp_path: Path
+) -> None:
+    cluster, token = empty.cluster, tmp_path / "token"
+    token.write_text(TOKEN)
+    token.chmod(0o600)
+    hub.fault(slow=0.1)
+    killed(empty, 1, "run*:/hub*", after=True, hf_token_file=str(token))
+    forget_lease(cluster)
+    said = empty.succeeds(hf_token_file=str(token))
+    assert "a download of an earlier run goes on: it is waited for" in said
+    assert held(cluster, 1, hub.commit(MODEL)) == held(cluster, 2, hub.commit(MODEL))
+    stored = [r for r in hub.log if "/store/" in r["path"] and r["method"] == "GET"]
+    assert sorted(r["path"].rpartition("/")[2] for r in stored) == [LARGE, OTHER]
+    assert {r["token"] for r in hub.log if "/resolve/" in r["path"]} == {f"Bearer {TOKEN}"}
+    assert cluster.node(1).run("ls -A /run/spark-serving/download").stdout == ""
+    assert cluster.node(1).run("docker ps -aq --filter label=spark-serving.task").stdout == ""
