@@ -127,7 +127,7 @@ def _checks(seen: Seen) -> list[Finding]:
 def _looked(seen: Seen, status: Status, words: list[Words]) -> Iterator[str]:
     """What the report is made of, a sentence each."""
     facts = seen.made.facts
-    yield f"{len(facts)} of {len(seen.made.hosts)} nodes, read over SSH"
+    yield f"{len(facts)} of {len(seen.made.hosts)} nodes could be read"
     alive = [r for r in status.ranks if r.health == 200]
     yield f"{len(alive)} of {len(status.ranks)} ranks answer /health"
     if status.served:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyinfra.api import FactBase, QuoteString, StringCommand
 
 from cluster import node
-from cluster.weights.files import needed
+from cluster.weights.files import needed, whole
 from facts import shell
 
 # $at is the folder (or a lone GGUF file). Lines: a word, a tab, a value; `size` lines as wc's.
@@ -57,18 +57,17 @@ class ModelWeights(FactBase[node.Weights]):
 
     def process(self, output: list[str]) -> node.Weights:
         words = dict(line.split("\t") for line in output if line.count("\t") == 1)
-        sizes = {name: int(size) for size, name in _sizes(output)}
-        wanted = needed(_shards(output), sizes)
-        config = "config" in output or all(name.endswith(".gguf") for name in wanted)
-        complete = bool(wanted) and config and "incomplete" not in output and wanted <= sizes.keys()
-        whole = sum(sizes.get(name, 0) for name in wanted)
+        shards, sizes = _shards(output), {name: int(size) for size, name in _sizes(output)}
+        there = [*sizes, *(["config.json"] if "config" in output else [])]
+        complete = whole(shards, there) and "incomplete" not in output
+        wanted = sum(sizes.get(name, 0) for name in needed(shards, there))
         # A download goes on where it stopped: what lies in blobs need not come again.
         begun = 0 if complete else int(words.get("blobs", 0)) * 1024
         return node.Weights(
             model=words["model"],
             path=words["path"],
             complete=complete,
-            bytes=max(whole, begun),
+            bytes=max(wanted, begun),
             revision=words.get("revision", ""),
         )
 
