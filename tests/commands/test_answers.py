@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
+from http_engine import FakeEngine, listening
 from pyinfra.api import StringCommand
 
 from cluster.status import Load
@@ -33,27 +31,15 @@ esac
 """
 
 
-class Engine(BaseHTTPRequestHandler):
+class Engine(FakeEngine):
     def do_GET(self) -> None:
-        data = PAGES.get(self.path, "").encode()
-        self.send_response(200 if self.path in PAGES else 404)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_: Any) -> None:
-        """Silent."""
+        self.say(200 if self.path in PAGES else 404, PAGES.get(self.path, ""))
 
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), Engine)
-    thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"http://127.0.0.1:{listening.server_port}"
-    listening.shutdown()
-    thread.join()
-    listening.server_close()
+    with listening(Engine) as there:
+        yield there
 
 
 @pytest.fixture

@@ -6,13 +6,12 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pytest
+from http_engine import FakeEngine, listening
 from pyinfra.api import StringCommand
 from test_serving import MODEL, body
 
@@ -217,39 +216,28 @@ def test_a_server_that_asks_for_no_key_does_not_start(engine: Path) -> None:
 # ---- shown to the API
 
 
-class Locked(BaseHTTPRequestHandler):
+class Locked(FakeEngine):
     """Answers 401 to everyone without the key, but for its health."""
 
     asked: ClassVar[list[tuple[str, bool]]] = []
 
     def answer(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.asked_with()
         knows = self.headers.get("Authorization") == f"Bearer {KEY}"
         type(self).asked.append((self.path, knows))
         told = json.dumps({"data": [{"id": MODEL}]}) if self.path == "/v1/models" else body()
         free = self.path == "/health"
         text = told if knows else '{"error": "Unauthorized"}'
-        self.send_response(200 if knows or free else 401)
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text.encode())
+        self.say(200 if knows or free else 401, text)
 
     do_GET = do_POST = answer
-
-    def log_message(self, *_: Any) -> None:
-        """Silent."""
 
 
 @pytest.fixture
 def url() -> Iterator[str]:
     Locked.asked = []
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), Locked)
-    thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"http://127.0.0.1:{listening.server_port}"
-    listening.shutdown()
-    thread.join()
-    listening.server_close()
+    with listening(Locked) as there:
+        yield there
 
 
 @pytest.fixture

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from http_engine import FakeEngine, listening
 from pyinfra.api import StringCommand
 from test_serving import MODEL, NODES, body
 
@@ -21,36 +20,23 @@ from cluster.serving import Reply
 from facts.serving import RankLook, Served
 
 
-class Engine(BaseHTTPRequestHandler):
+class Engine(FakeEngine):
     """Answers as the test says: path → (status, body)."""
 
     answers: ClassVar[dict[str, tuple[int, str]]] = {}
     asked: ClassVar[list[tuple[str, str]]] = []
 
     def answer(self) -> None:
-        content = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
-        type(self).asked.append((self.path, content))
-        status, text = self.answers.get(self.path, (404, ""))
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(text.encode())))
-        self.end_headers()
-        self.wfile.write(text.encode())
+        type(self).asked.append((self.path, self.asked_with()))
+        self.say(*self.answers.get(self.path, (404, "")))
 
     do_GET = do_POST = answer
-
-    def log_message(self, *_: Any) -> None:
-        """Silent."""
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), Engine)
-    thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"http://127.0.0.1:{listening.server_port}"
-    listening.shutdown()
-    thread.join()
-    listening.server_close()
+    with listening(Engine) as there:
+        yield there
 
 
 @pytest.fixture
