@@ -1,8 +1,9 @@
 """The group that served before the wanted one: kept under other names until that one is ready,
 found again after an interrupted switch, put back after a failed one.
 
-A switch renames before it stops. So a container called NAME.previous is proof that a switch has
-begun and not ended, and that its rank served until then.
+A switch renames before it stops. So containers called NAME.previous tell of a switch that has begun
+and not ended, and that their group served until then; unless a part of them is gone, or the group
+after them has its restart policies: that one was proven first, and they are what is left to clear.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from cluster.spec import Spec, label
 PREVIOUS = ".previous"
 FAILED = ".failed"
 # Ranks that differ in one of these can't have served together.
+Member = tuple[str, Rank]
 KIN = ("model_path", "served_model_name", "nnodes", "tp", "pp", "dist_init_addr", "port")
 
 
@@ -54,11 +56,13 @@ def standing(
     A rank set aside gets its name back (`Rank.container` says what its container is called now);
     what has taken that name is unproven, and shown as NAME.failed.
     """
-    if _all_run(facts, specs):
+    found = before(facts, group)
+    if found is None or _all_run(facts, specs):
         return dict(facts)
     return {
-        node: replace(seen, ranks=tuple(_undone(seen.ranks, members(seen, group))))
+        node: replace(seen, ranks=tuple(_undone(seen.ranks, members(seen, group), kept)))
         for node, seen in facts.items()
+        for kept in [found.ranks.get(node)]
     }
 
 
@@ -69,14 +73,15 @@ def _all_run(facts: Mapping[str, NodeFacts], specs: Mapping[str, Spec]) -> bool:
     )
 
 
-def _undone(ranks: tuple[Rank, ...], ours: tuple[Rank, ...]) -> Iterator[Rank]:
-    kept = {r.name.removesuffix(PREVIOUS) for r in ours if r.name.endswith(PREVIOUS)}
+def _undone(ranks: tuple[Rank, ...], ours: tuple[Rank, ...], kept: Rank | None) -> Iterator[Rank]:
+    if kept is None or not kept.name.endswith(PREVIOUS):
+        yield from ranks
+        return
+    name = kept.name.removesuffix(PREVIOUS)
     for rank in ranks:
-        if rank not in ours:
-            yield rank
-        elif rank.name.endswith(PREVIOUS):
-            yield replace(rank, name=rank.name.removesuffix(PREVIOUS), container=rank.name)
-        elif rank.name in kept:
+        if rank is kept:
+            yield replace(rank, name=name, container=rank.name)
+        elif rank in ours and rank.name == name:
             yield replace(rank, name=f"{rank.name}{FAILED}", container=rank.name)
         else:
             yield rank
@@ -85,23 +90,34 @@ def _undone(ranks: tuple[Rank, ...], ours: tuple[Rank, ...]) -> Iterator[Rank]:
 def before(facts: Mapping[str, NodeFacts], group: str) -> Before | None:
     """The whole group that serves, or did until a switch began; None where there is none.
 
-    + facts: as `standing` gives them
+    + facts: as they were read, or as `standing` gives them
     """
-    found = [(node, rank) for node, seen in facts.items() for rank in members(seen, group)]
+    found = [(n, r) for n, s in facts.items() for r in members(s, group) if _may_serve(r)]
     aside = [(n, r) for n, r in found if r.called.endswith(PREVIOUS)]
-    served = aside or [(n, r) for n, r in found if r.alive]
-    if not served:
-        return None
-    kin = _kin(served[0][1])
-    pool = [(n, r) for n, r in found if _kin(r) == kin and not r.called.endswith(FAILED)]
-    if aside:
-        # Where the switch had not come to yet, the rank still has its name; a new one has, too.
-        pool = [(n, r) for n, r in pool if (n, r) in aside or n not in dict(aside)]
-    by_rank = {label(r).get("rank"): (n, r) for n, r in pool}
-    whole = list(range(kin.get("nnodes", 0)))
-    if sorted(by_rank, key=str) != whole or len(pool) != len(whole):
-        return None
-    return _known(dict(by_rank[number] for number in whole))
+    named = [(n, r) for n, r in found if (n, r) not in aside]
+    alive = [(n, r) for n, r in found if r.alive]
+    if not aside:
+        return _whole(alive, found)
+    proven = [(n, r) for n, r in named if r.running and r.restart_policy not in ("", "no")]
+    # Where the switch had not come to yet, a rank still has its name; a new one has, too.
+    started = [(n, r) for n, r in named if n not in dict(aside)]
+    kept = _whole(proven, proven) or _whole(aside, [*aside, *started])
+    return kept or _whole([x for x in alive if x in named], named)
+
+
+def _may_serve(rank: Rank) -> bool:
+    return not rank.called.endswith(FAILED)
+
+
+def _whole(some: list[Member], pool: list[Member]) -> Before | None:
+    """The group of one of these, where all of its ranks are in the pool, once each."""
+    for kin in [_kin(rank) for _, rank in some]:
+        own = [(n, r) for n, r in pool if _kin(r) == kin]
+        by_rank = {label(r).get("rank"): (n, r) for n, r in own}
+        whole = list(range(kin.get("nnodes", 0)))
+        if sorted(by_rank, key=str) == whole and len(own) == len(whole):
+            return _known(dict(by_rank[number] for number in whole))
+    return None
 
 
 def _kin(rank: Rank) -> dict[str, Any]:

@@ -77,6 +77,18 @@ def replace(run: Runtime, plan: Plan, node: str) -> list[Words]:
     )
 
 
+def clear(run: Runtime, plan: Plan, node: str) -> list[Words]:
+    """Remove what has the name that a rank shall be kept under: ours, of a switch long over."""
+    return _said(run.remove(step.seen.called) for step in _cleared(plan, node) if step.seen)
+
+
+def _cleared(plan: Plan, node: str) -> list[Step]:
+    rank = plan.before.ranks.get(node) if plan.before else None
+    if rank is None or rank.called == kept_name(rank):
+        return []
+    return [s for s in plan.of(node) if s.remove and s.seen and s.seen.called == kept_name(rank)]
+
+
 def set_aside(run: Runtime, plan: Plan, node: str) -> list[Words]:
     """Rename the rank that is kept until the wanted group is ready; it goes on serving."""
     rank = plan.before.ranks.get(node) if plan.before else None
@@ -89,7 +101,8 @@ def aside(plan: Plan) -> Plan:
     """The plan once the kept ranks have been renamed."""
     if plan.before is None:
         return plan
-    return dataclasses.replace(plan, steps=tuple(_renamed(plan, step) for step in plan.steps))
+    steps = (step for step in plan.steps if step not in _cleared(plan, step.node))
+    return dataclasses.replace(plan, steps=tuple(_renamed(plan, step) for step in steps))
 
 
 def _renamed(plan: Plan, step: Step) -> Step:

@@ -75,6 +75,7 @@ def carry_out(switch: Switch) -> bool:
 def _bring(switch: Switch) -> None:
     """Every phase in its order; _Failed where one does not come through on every node."""
     run, plan, seconds = switch.runtime, orders.aside(switch.plan), switch.stop_seconds
+    _everywhere(switch, "made way for", lambda node: orders.clear(run, switch.plan, node))
     _everywhere(switch, "set aside", lambda node: orders.set_aside(run, switch.plan, node))
     _everywhere(switch, "released", lambda node: orders.release(run, plan, node))
     _everywhere(switch, "stopped", lambda n: orders.stop(run, plan, n, seconds, head=True))

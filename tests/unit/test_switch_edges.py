@@ -3,11 +3,15 @@ or of the controller. What is left then, and what the next run makes of it."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as profile
+from hypothesis import strategies as st
 from samples import ran, running, specs_of
 from world import World
 
@@ -36,6 +40,10 @@ def old(nodes: int = 2) -> Specs:
 
 def new(nodes: int = 2) -> Specs:
     return specs_of(nodes=nodes, model="qwen14b", pipeline_parallel=nodes, tensor_parallel=1)
+
+
+def third() -> Specs:
+    return specs_of(model="smollm2", pipeline_parallel=2, tensor_parallel=1)
 
 
 class Dead(BaseException):
@@ -334,3 +342,51 @@ def test_a_node_that_refuses_for_a_moment_is_asked_again(monkeypatch: pytest.Mon
     made = Cluster(World(running(old())))
     monkeypatch.setattr(shell, "on_all", lambda hosts, do: {h.name: do(h) for h in list(hosts)[:1]})
     assert READ(made.hosts, made.group(old())) == {"spark-1": {}}
+
+
+@pytest.mark.parametrize("left", [("spark-2",), ("spark-1", "spark-2")], ids=["half", "whole"])
+@pytest.mark.parametrize("wanted", [old(), third()], ids=["the one before", "a third"])
+def test_a_group_that_was_proven_is_what_is_put_back(
+    cluster: Callable[..., Cluster], left: tuple[str, ...], wanted: Specs
+) -> None:
+    """The switch to it ended but for what it had kept: that is gone, or no longer what served."""
+    world = World(running(new()))
+    for node in left:
+        spec = old()[node]
+        kept = ran(spec, id=f"kept-{node}", status="exited", restart_policy="no")
+        also(world, node, replace(kept, name=f"{spec.name}.previous"))
+    made = cluster(world, wanted)
+    assert made.run(wanted) is False, made.said
+    assert not made.wrong
+    assert made.serves(new()), made.said
+    made.bad = frozenset()
+    assert made.run(wanted) is True
+    assert made.serves(wanted)
+    assert made.run(wanted) is None
+
+
+@profile(max_examples=200, deadline=None)
+@given(st.data())
+def test_faults_in_a_row_end_in_one_group(data: st.DataObject) -> None:
+    """Any group wanted, some of them never ready, each run with a fault somewhere; then one whose
+    commands all come through."""
+    kinds = [old(), new(), third()]
+    with pytest.MonkeyPatch.context() as patch:
+        made = cluster.__wrapped__(patch)(World(running(old())))  # type: ignore[attr-defined]
+        for _ in range(data.draw(st.integers(1, 5))):
+            wanted = data.draw(st.sampled_from(kinds))
+            bad = data.draw(st.sampled_from([{}, wanted]))
+            made.bad = frozenset(spec.dump() for spec in bad.values())
+            how = data.draw(st.sampled_from([*FAULTS, "killed", ""]))
+            made.count, made.fault = 0, (data.draw(st.integers(0, 40)), how)
+            clean = [specs for specs in kinds if made.serves(specs)]
+            with contextlib.suppress(Dead):
+                if made.run(wanted) is False and not how:
+                    assert not clean or made.serves(clean[0]), made.said
+            assert not made.wrong, made.said
+            made.gone.clear()
+        made.bad, made.fault = frozenset(), (-1, "")
+        last = data.draw(st.sampled_from(kinds))
+        assert made.run(last) is not False, made.said
+        assert made.serves(last), made.world.facts
+        assert made.run(last) is None

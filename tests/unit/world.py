@@ -45,6 +45,7 @@ class World:
 
     def carry_out(self, made: Plan) -> None:
         """The phases before anything starts, every node through one before the next."""
+        self.phase(lambda n: orders.clear(docker, made, n))
         self.phase(lambda n: orders.set_aside(docker, made, n))
         moved = orders.aside(made)
         self.phase(lambda n: orders.release(docker, moved, n))
