@@ -135,7 +135,12 @@ def _back(before: Group, known: Before, seen: Seen, at: Host, taken: Callable[[]
 def _start(called: Group, there: Mapping[str, Rank]) -> tuple[Finding, ...]:
     """All of it: a rank that runs can't go on without one that has ended."""
     ranks.stop(called, {node: rank for node, rank in there.items() if rank.alive})
-    return ranks.start(called)
+    failures = ranks.start(called)
+    if failures and called.renames:
+        # Nothing else is left to serve. A container that has started is not started twice.
+        gevent.sleep(PAUSE_SECONDS)
+        failures = ranks.start(called)
+    return failures
 
 
 def _under(group: Group, names: Mapping[str, str]) -> Group:
