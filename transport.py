@@ -1,7 +1,8 @@
-"""The SSH transport: without Nagle's algorithm, and kept alive."""
+"""The SSH transport: without Nagle's algorithm, kept alive, without tracebacks."""
 
 from __future__ import annotations
 
+import logging
 import socket
 from typing import Any
 
@@ -9,6 +10,10 @@ import paramiko
 
 # A pull sends no byte for minutes; routers forget silent connections after less than that.
 KEEPALIVE_SECONDS = 30
+
+# Python prints what no handler takes: paramiko's traceback for each node that does not answer,
+# beside the error that it also raises.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
 def nodelay(sock: Any, **kwargs: Any) -> paramiko.Transport:

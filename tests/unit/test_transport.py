@@ -1,0 +1,20 @@
+"""What paramiko's threads log must not reach the terminal: the error is raised, too, and told."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+LOGS = "import logging; logging.getLogger('paramiko.transport').error('Exception (client): …')"
+
+
+def printed(program: str) -> str:
+    words = [sys.executable, "-c", program]
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stderr
+
+
+def test_no_traceback_of_a_node_that_does_not_answer() -> None:
+    assert "Exception (client)" in printed(f"import paramiko; {LOGS}")
+    assert printed(f"import transport; {LOGS}") == ""
