@@ -56,6 +56,8 @@ def decide(made: Deployment) -> None:
         judge(made)
     if made.running and made.plan.changes:
         check(made)
+    if made.left_out and any(step.stop for step in made.plan.steps):
+        made.findings += tuple(torn(made.plan, gather.left_out(made), made.settings.group))
     if made.errors():
         raise Refused(*made.findings)
 
@@ -73,8 +75,6 @@ def refresh(made: Deployment) -> None:
     if not made.running:
         made.findings = gather.unreadable(made.facts)
         made.plan = plan({}, made.facts, made.settings.state, group=made.settings.group)
-        if made.left_out:
-            made.findings += tuple(torn(made.plan, gather.left_out(made), made.settings.group))
         return
     made.fabric = choose([made.facts[name] for name in made.wanted.names], wishes(made.wanted))
     idle = {name: seen for name, seen in made.facts.items() if name in made.wanted.idle}

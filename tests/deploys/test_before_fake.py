@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes import Fakes
 
 from cluster import docker
 from cluster.generations import Before
@@ -75,7 +77,7 @@ def test_a_key_that_is_no_longer_declared(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_key_that_the_group_before_did_not_have(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     key = tmp_path / "key"
     key.write_text("k" * 32)
@@ -84,3 +86,18 @@ def test_a_key_that_the_group_before_did_not_have(
     assert asked_of(monkeypatch, open_, api_key_file=str(key))[2] == ""
     keyed = {"spark-1": rank(0, KEYED), "spark-2": rank(1)}
     assert asked_of(monkeypatch, keyed, api_key_file=str(key))[2] == "k" * 32 + "\n"
+
+
+def test_a_limit_that_would_serve_from_half_of_a_running_group(tmp_path: Path) -> None:
+    """head_only needs the head alone; the group that it ends has a rank where nobody looks."""
+    sparks = Fakes.of(tmp_path)
+    sparks.run_ranks()
+    head, worker = (spark.name for spark in sparks.sparks)
+    alone = ("--data", "head_only=true", "--data", "model=gpt-oss-20b")
+    run = sparks.deploy("--limit", head, *alone)
+    assert run.code == 1, run.text
+    assert f"--limit leaves out {worker}, where ranks of the same group run" in run.text
+    assert run.changes == {}
+    sparks.sparks[1].container = None
+    run = sparks.deploy("--limit", head, *alone, "--dry", yes=False)
+    assert run.code == 0, run.text
