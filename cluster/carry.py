@@ -11,10 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cluster.docker import bounded
 from cluster.findings import Finding, error
+from cluster.words import Words, bounded
 
-Words = tuple[str, ...]
 # Marks all that a way leaves on nodes: lines of authorized_keys, and folders in memory.
 MARKER = "spark-serving-carry"
 # Under this name the target's known_hosts has the source, whatever its address and port.

@@ -5,18 +5,13 @@ from __future__ import annotations
 from cluster import keyed, sglang
 from cluster.node import Rank
 from cluster.spec import Spec
+from cluster.words import Words, bounded
 
 LABEL = "spark-serving.spec"
-Words = tuple[str, ...]
 # A container that is started again keeps the log of its earlier lives.
 _LOGS = """
 exec docker logs --since "$(docker inspect --format '{{.State.StartedAt}}' "$1")" --tail "$2" "$1"
 """.strip()
-
-
-def bounded(seconds: int, *words: str) -> Words:
-    """The words under `timeout`: pyinfra's own leaves the remote process running."""
-    return ("timeout", "--kill-after=5", str(seconds), *words)
 
 
 def create(spec: Spec) -> Words:

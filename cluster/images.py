@@ -11,11 +11,11 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from cluster.docker import bounded, pull
+from cluster.docker import pull
 from cluster.findings import Finding, error
 from cluster.node import Image
+from cluster.words import Words, bounded
 
-Words = tuple[str, ...]
 Images = Mapping[str, Image | None]
 # What no other source of the image would mend.
 NOT_THE_REGISTRY = frozenset({"disk-full", "docker-denied", "docker-stopped", "docker-missing"})

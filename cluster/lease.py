@@ -17,8 +17,8 @@ from typing import Literal, get_args
 import msgspec
 
 from cluster.findings import Finding, error
-from cluster.orders import Words
 from cluster.settings import NAMES
+from cluster.words import Words
 
 REFRESH_SECONDS = 10
 STALE_SECONDS = 60

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cluster.docker import Words, bounded
 from cluster.findings import Finding, error
 from cluster.node import Shown
 from cluster.settings import Settings
+from cluster.words import Words, bounded
 
 EARLYOOM = "/etc/default/earlyoom"
 # Root, as the inventory gives it: by pyinfra's own _sudo, or by sudo without a password. sudo's own

@@ -11,8 +11,8 @@ from cluster.generations import kept_name
 from cluster.node import Rank
 from cluster.plan import Plan, Step
 from cluster.spec import Spec
+from cluster.words import Words
 
-Words = tuple[str, ...]
 # For a rank that will not end by itself.
 ORPHAN_SECONDS = 1
 

@@ -6,11 +6,11 @@ import sys
 
 from cluster.node import Rank
 from cluster.spec import Spec
+from cluster.words import Words
 
 NAME = "--spark-serving-name="
 LABEL = "--spark-serving-spec="
 LOGS = "$HOME/.local/state/spark-serving"
-Words = tuple[str, ...]
 
 # $1 is the rank's name, the rest its command. The engine starts a session of its own. Only the
 # command is in the background: a list would keep bash's subshell there, and its stdout open.

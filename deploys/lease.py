@@ -28,7 +28,7 @@ from cluster import lease
 from cluster.declaration import Wanted
 from cluster.findings import Finding, Refused, error
 from cluster.lease import Lease, Said
-from cluster.orders import Words
+from cluster.words import Words
 from deploys import declared
 from operations import shell
 

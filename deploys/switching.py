@@ -7,8 +7,8 @@ from pyinfra.api import State
 from cluster import docker, generations
 from cluster.keyed import is_keyed
 from cluster.machine import drop_caches
-from cluster.orders import Words
 from cluster.readiness import Limits, ready_seconds
+from cluster.words import Words
 from deploys import gather, lease
 from deploys.deployment import Deployment
 from operations.group import Group

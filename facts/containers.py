@@ -9,7 +9,8 @@ from typing import Any
 from pyinfra.api import FactBase, QuoteString, StringCommand
 
 from cluster import node
-from cluster.docker import LABEL, bounded
+from cluster.docker import LABEL
+from cluster.words import bounded
 from facts.shell import quoted
 
 # A healthy daemon answers in well under a second; one that thrashes or hangs must not hold us.

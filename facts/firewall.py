@@ -7,9 +7,9 @@ from ipaddress import ip_address
 
 from pyinfra.api import FactBase, StringCommand
 
-from cluster.docker import bounded
 from cluster.machine import as_root
 from cluster.ufw import ANY, Login, Rule, Ufw
+from cluster.words import bounded
 from facts.shell import quoted
 
 # The tuples are ufw's own record of its rules, with every name of an application resolved to its

@@ -7,8 +7,8 @@ import re
 from pyinfra.api import FactBase, StringCommand
 from pyinfra.api.exceptions import FactProcessError
 
-from cluster.docker import bounded
 from cluster.node import Gpu
+from cluster.words import bounded
 from facts.shell import quoted, told
 
 _FIELDS = "index,name,driver_version,compute_cap,memory.total,power.draw,temperature.gpu"

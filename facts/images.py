@@ -7,7 +7,7 @@ import json
 from pyinfra.api import FactBase, StringCommand
 
 from cluster import node
-from cluster.docker import bounded
+from cluster.words import bounded
 from facts.containers import SECONDS
 from facts.disk import CLIMB, Disk
 from facts.shell import joined, quoted

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pyinfra.api import StringCommand, operation
 
 from cluster import orders
-from cluster.orders import Runtime, Words
+from cluster.orders import Runtime
 from cluster.plan import Plan
+from cluster.words import Words
 from operations.shell import command
 
 

@@ -14,9 +14,10 @@ from cluster import orders, serving
 from cluster.engine_log import last_words, transport
 from cluster.findings import Finding, error
 from cluster.node import Rank
-from cluster.orders import Runtime, Words
+from cluster.orders import Runtime
 from cluster.readiness import REPORT_SECONDS, Limits, Look, Watch
 from cluster.spec import Spec
+from cluster.words import Words
 from facts.serving import RankLook
 from operations import shell
 

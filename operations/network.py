@@ -10,10 +10,10 @@ import gevent
 from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
 
-from cluster.docker import Words, bounded
 from cluster.findings import Finding, error
 from cluster.machine import as_root
 from cluster.netplan import FILE, GUARD, Halves, probes, unreached
+from cluster.words import Words, bounded
 from operations import shell
 
 # Until a node changes back by itself: longer than all that comes before it is told not to.

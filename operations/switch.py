@@ -13,8 +13,9 @@ from pyinfra.api import Host
 
 from cluster import orders
 from cluster.findings import Finding, error
-from cluster.orders import Runtime, Words
+from cluster.orders import Runtime
 from cluster.plan import Plan
+from cluster.words import Words
 from operations import group as ranks
 from operations import shell
 from operations.group import Group

@@ -9,11 +9,12 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+from cluster.words import Words, bounded
+
 # Of root, on the disk: a rank that comes back after a reboot must not come back open.
 NODE_KEYS = "/var/lib/spark-serving"
 CONTAINER_KEYS = "/run/secrets/spark-serving-api"
 KEY_FILE = "api_key"
-Words = tuple[str, ...]
 
 
 def folder(group: str) -> str:
@@ -77,4 +78,4 @@ def remove(group: str, image: str) -> Words:
 def _as_root(at: str, image: str, script: str, argument: str) -> Words:
     run = ("docker", "run", "--rm", "--interactive", "--network", "none", "--pull", "never")
     shell = ("--entrypoint", "sh", "--volume", f"{at}:/at", image, "-c", script, "sh", argument)
-    return ("timeout", "--kill-after=5", "60", *run, *shell)
+    return bounded(60, *run, *shell)

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from cluster.sglang.options import nearest_recorded, options, same
 from cluster.sglang.versions import key
-
-Words = tuple[str, ...]
+from cluster.words import Words
 
 # From here on server_args.py calls --disable-cuda-graph and --enable-dp-attention deprecated.
 # Read in 0.5.23 and not in 0.5.3.post3; what lies between takes the old spelling, which 0.5.23 has.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cluster.orders import Words
+from cluster.words import Words
 
 # openai_harmony reads these from TIKTOKEN_ENCODINGS_BASE; the digests stand in tiktoken's own
 # tiktoken_ext/openai_public.py.

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cluster.orders import Words
+from cluster.words import Words, bounded
 
 # What runs for us and is no rank; its value says for which group and model.
 TASK = "spark-serving.task"
@@ -51,14 +51,14 @@ def forget_token(folder: str, name: str, image: str) -> Words:
 def _in_folder(folder: str, name: str, image: str, script: str, *more: str) -> Words:
     run = ("docker", "run", "--rm", *more, "--network", "none", "--entrypoint", "sh")
     at = ("--volume", f"{folder}:/at", image, "-c", script, "sh", name)
-    return ("timeout", "--kill-after=5", "60", *run, *at)
+    return bounded(60, *run, *at)
 
 
 def own(folder: str, uid: int, gid: int, image: str) -> Words:
     """Give a folder that an engine made as root to the login."""
     run = ("docker", "run", "--rm", "--network", "none", "--entrypoint", "chown")
     at = ("--volume", f"{folder}:/at", image, "-R", f"{uid}:{gid}", "/at")
-    return ("timeout", "--kill-after=5", "600", *run, *at)
+    return bounded(600, *run, *at)
 
 
 def download(
@@ -90,8 +90,9 @@ def download(
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_OFFLINE": "0",
     }
-    return (
-        *("timeout", "--kill-after=5", "120", "docker", "run", "--detach"),
+    return bounded(
+        120,
+        *("docker", "run", "--detach"),
         *("--name", container(group), "--label", f"{TASK}={task_of(group, model)}"),
         *("--network", "host", "--entrypoint", "python3"),
         *mounted,
@@ -108,20 +109,20 @@ def task_of(group: str, model: str) -> str:
 def tasks() -> Words:
     """Containers of ours that are no ranks."""
     listed = ("docker", "ps", "--all", "--filter", f"label={TASK}", "--format", _TASKS)
-    return ("timeout", "--kill-after=5", "30", *listed)
+    return bounded(30, *listed)
 
 
 def watch(group: str) -> Words:
-    return ("timeout", "--kill-after=5", "30", "sh", "-c", _WATCH, "sh", container(group))
+    return bounded(30, "sh", "-c", _WATCH, "sh", container(group))
 
 
 def clear(group: str) -> Words:
-    return ("timeout", "--kill-after=5", "60", "docker", "rm", "--force", container(group))
+    return bounded(60, "docker", "rm", "--force", container(group))
 
 
 def here(script: str, seconds: int) -> Words:
     """weights_here.py on the node; what it shall do comes on stdin."""
-    return ("timeout", "--kill-after=5", str(seconds), "python3", "-c", script)
+    return bounded(seconds, "python3", "-c", script)
 
 
 def part(folder: str, hub: bool, commit: str) -> str:
@@ -130,7 +131,7 @@ def part(folder: str, hub: bool, commit: str) -> str:
 
 
 def bytes_in(folder: str) -> Words:
-    return ("timeout", "30", "sh", "-c", 'du -sk "$1" 2>/dev/null || echo 0', "sh", folder)
+    return bounded(30, "sh", "-c", 'du -sk "$1" 2>/dev/null || echo 0', "sh", folder)
 
 
 def copy(shell: str, source: str, part: str, seconds: int, stall: int) -> Words:
@@ -140,8 +141,9 @@ def copy(shell: str, source: str, part: str, seconds: int, stall: int) -> Words:
     + source: user@address:/folder
     """
     how = ("--times", "--copy-links", "--append", "--mkpath", f"--timeout={stall}")
-    return (
-        *("timeout", "--kill-after=5", str(seconds), "rsync", *how, "--files-from=-"),
+    return bounded(
+        seconds,
+        *("rsync", *how, "--files-from=-"),
         *("-e", shell, f"{source}/", f"{part}/"),
     )
 

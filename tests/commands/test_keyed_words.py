@@ -16,6 +16,7 @@ from pyinfra.api import StringCommand
 from test_serving import MODEL, body
 
 from cluster import keyed
+from cluster.words import Words
 from facts.endpoints import Endpoints
 from facts.serving import Served
 
@@ -26,7 +27,7 @@ Done = subprocess.CompletedProcess[str]
 # ---- placed and removed
 
 
-def as_root(words: keyed.Words, at: Path, stdin: str = "") -> Done:
+def as_root(words: Words, at: Path, stdin: str = "") -> Done:
     """The script of a `docker run`, with the folder where the container has /at."""
     script, *arguments = words[words.index("-c") + 1 :]
     script = script.replace("/at", str(at))
@@ -98,7 +99,7 @@ def test_the_last_group_takes_the_folder_of_all_along(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "words", [keyed.place("sglang", "image:1"), keyed.remove("sglang", "image:1")]
 )
-def test_nothing_is_fetched_to_do_it(words: keyed.Words) -> None:
+def test_nothing_is_fetched_to_do_it(words: Words) -> None:
     assert words[:2] == ("timeout", "--kill-after=5")
     line = " ".join(words)
     assert "--pull never" in line

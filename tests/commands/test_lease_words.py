@@ -14,7 +14,7 @@ import pytest
 
 from cluster import lease
 from cluster.lease import STALE_SECONDS, Lease, Said
-from cluster.orders import Words
+from cluster.words import Words
 
 ANN = Lease("ann", "laptop", 1.0, "pyinfra a.py deploy.py", "aaaa")
 BOB = Lease("bob", "desk", 2.0, "pyinfra b.py deploy.py", "bbbb")

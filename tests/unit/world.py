@@ -12,8 +12,7 @@ from cluster import docker, orders
 from cluster.node import NodeFacts, Rank
 from cluster.plan import Plan
 from cluster.spec import Spec, label
-
-Words = tuple[str, ...]
+from cluster.words import Words
 
 
 class Killed(Exception):
