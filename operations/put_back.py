@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import gevent
-from pyinfra.api import Host
+from pyinfra.api import Host, StringCommand
 
 from cluster.findings import Finding
 from cluster.generations import FAILED, PREVIOUS, Before
@@ -63,13 +63,15 @@ def put_back(
 def _read(hosts: Mapping[str, Host], group: Group) -> Seen:
     """Node → its ranks by id; a node that can't be asked is left out."""
     fact = Containers() if group.renames else Processes()
+    # Not a string: its letters would count as the words of a command.
+    words = StringCommand(fact.command())
 
     def one(at: Host) -> dict[str, Rank] | None:
         until = time.monotonic() + PATIENCE_SECONDS
-        answer = shell.ask(at, fact.command(), READ_SECONDS)
+        answer = shell.ask(at, words, READ_SECONDS)
         while not answer.ok and time.monotonic() < until:
             gevent.sleep(PAUSE_SECONDS)
-            answer = shell.ask(at, fact.command(), READ_SECONDS)
+            answer = shell.ask(at, words, READ_SECONDS)
         return {r.id: r for r in fact.process(list(answer.out))} if answer.ok else None
 
     return {n: found for n, found in shell.on_all(hosts.values(), one).items() if found is not None}

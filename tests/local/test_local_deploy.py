@@ -165,6 +165,17 @@ def test_an_engine_that_ends_at_start_is_told_with_its_last_words(
     assert local.pids() == []
 
 
+def test_a_failed_switch_puts_the_old_process_back(local: Local) -> None:
+    local.deploy()
+    # An address of documentation: no machine listens there.
+    failed = local.pyinfra("--data", "host=203.0.113.9")
+    assert failed.returncode == 1
+    assert "can't listen on 203.0.113.9" in failed.stderr
+    assert "serves again, as before this run" in failed.stderr
+    assert local.models() == ["HuggingFaceTB/SmolLM2-135M-Instruct"]
+    assert changes(local.deploy()) == 0
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
