@@ -44,6 +44,7 @@ class Group:
     + url: where a rank serves, as its own node reaches it
     + ask: puts the questions of `Served` to the head
     + rdma: whether NCCL must be seen on RDMA
+    + given_up: why nobody wants to wait for it any longer, or None
     + first: what every node is told right before its rank starts; it may fail
     """
 
@@ -59,6 +60,7 @@ class Group:
     ask: Callable[[], serving.Served]
     rdma: bool
     first: Words = ()
+    given_up: Callable[[], Finding | None] = lambda: None
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -133,6 +135,8 @@ def wait(group: Group) -> tuple[Finding, ...]:
                 return ()
             if failures := watch.failures(seen, now):
                 return failures
+            if given_up := group.given_up():
+                return (given_up,)
             time.sleep(min(PAUSE, 0.1 + (now - begun) / 4))
     finally:
         ticker.kill()

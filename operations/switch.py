@@ -7,7 +7,7 @@ that fails, and half a switch must not be the end.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pyinfra.api import Host
 
@@ -19,6 +19,7 @@ from cluster.words import Words
 from operations import group as ranks
 from operations import shell
 from operations.group import Group
+from operations.interrupt import held_off
 from operations.put_back import put_back
 
 # A command without a limit of its own may take this long, beside the time that ranks have to end.
@@ -63,6 +64,13 @@ class _Failed(Exception):
 
 def carry_out(switch: Switch) -> bool:
     """Whether the wanted group serves; if not, all is told, and undone what can be."""
+    with held_off(switch.at) as given_up:
+        group = replace(switch.group, given_up=given_up) if switch.group else None
+        lost = switch.lost
+        return _carry_out(replace(switch, group=group, lost=lambda: lost() or given_up()))
+
+
+def _carry_out(switch: Switch) -> bool:
     try:
         _bring(switch)
     except _Failed as failed:

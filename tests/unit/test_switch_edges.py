@@ -4,6 +4,7 @@ or of the controller. What is left then, and what the next run makes of it."""
 from __future__ import annotations
 
 import contextlib
+import signal
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -392,3 +393,40 @@ def test_faults_in_a_row_end_in_one_group(data: st.DataObject) -> None:
         assert made.run(last) is not False, made.said
         assert made.serves(last), made.world.facts
         assert made.run(last) is None
+
+
+def test_ctrl_c_while_it_waits_puts_back_what_served(
+    cluster: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = cluster(World(running(old())))
+    usual = signal.getsignal(signal.SIGINT)
+
+    def loading(group: Group) -> list[Look]:
+        if group.specs == new():
+            if signal.getsignal(signal.SIGINT) is not usual:
+                signal.raise_signal(signal.SIGINT)
+            assert signal.getsignal(signal.SIGINT) is usual, "the second one ends the run"
+            return [replace(look, health=503) for look in made.look(group)]
+        return made.look(group)
+
+    monkeypatch.setattr(groups, "look", loading)
+    assert made.run(new()) is False
+    assert "interrupted by Ctrl-C" in "\n".join(made.said)
+    assert made.serves(old())
+    assert signal.getsignal(signal.SIGINT) is usual
+
+
+def test_ctrl_c_between_two_phases_puts_back_what_served(
+    cluster: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = cluster(World(running(old())))
+
+    def ask(at: FakeHost, words: Iterable[str], *more: Any) -> Answer:
+        if made.count == 4:
+            signal.raise_signal(signal.SIGINT)
+        return made.ask(at, words, *more)
+
+    monkeypatch.setattr(shell, "ask", ask)
+    assert made.run(new()) is False
+    assert made.serves(old())
+    assert made.count < 20
