@@ -11,24 +11,34 @@ from pyinfra.api import Host
 from cluster.findings import Finding, error
 
 GivenUp = Callable[[], Finding | None]
+# Ctrl-C, a plain `kill`, a terminal that is closed.
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
 def held_off(at: Host) -> Iterator[GivenUp]:
-    """The first Ctrl-C ends nothing, but is told by what this yields; the second one is as ever.
+    """The first of these signals ends nothing, but is told by what this yields.
+
+    A second Ctrl-C is as ever. What was ignored still is: `nohup` means it.
 
     + at: where it is told that it was heard
     """
-    usual = signal.getsignal(signal.SIGINT)
+    now = {number: signal.getsignal(number) for number in ENDS}
+    usual = {number: how for number, how in now.items() if how not in (None, signal.SIG_IGN)}
     given_up = list[Finding]()
 
-    def note(*_: object) -> None:
-        signal.signal(signal.SIGINT, usual)
-        given_up.append(error("interrupted by Ctrl-C"))
-        at.log_styled("Ctrl-C: what was begun is undone; once more: left as it is", fg="yellow")
+    def note(number: int, _: object) -> None:
+        if signal.SIGINT in usual:
+            signal.signal(signal.SIGINT, usual[signal.SIGINT])
+        if not given_up:
+            given_up.append(error(f"interrupted by {signal.Signals(number).name}"))
+            said = "interrupted: what was begun is undone; Ctrl-C: all is left as it is then"
+            at.log_styled(said, fg="yellow")
 
-    signal.signal(signal.SIGINT, note)
+    for number in usual:
+        signal.signal(number, note)
     try:
         yield lambda: next(iter(given_up), None)
     finally:
-        signal.signal(signal.SIGINT, usual)
+        for number, handler in usual.items():
+            signal.signal(number, handler)

@@ -155,16 +155,17 @@ def _undo(switch: Switch, failed: _Failed) -> bool:
     if switch.taken():
         switch.at.log_styled("nothing more is changed by this run", fg="red")
         return False
-    if switch.group is None:
-        switch.at.log_styled("what serves was not touched; the next deploy clears up", fg="red")
+    group = switch.group
+    if group is None or (group.given_up() and not group.start):
+        switch.at.log_styled("what runs was left as it is; the next deploy goes on", fg="red")
         return False
     try:
         if failed.begun:
-            ranks.explain(switch.group, {look.node: look for look in ranks.look(switch.group)})
+            ranks.explain(group, {look.node: look for look in ranks.look(group)})
     except Exception as e:  # no words about a failure are worth what served before
         switch.at.log_styled(f"it can't be explained: {type(e).__name__}: {e}", fg="red")
     try:
-        put_back(switch.hosts, switch.group, switch.before, switch.plan.before, switch.taken)
+        put_back(switch.hosts, group, switch.before, switch.plan.before, switch.taken)
     except Exception as e:
         broken = f"putting back broke off: {type(e).__name__}: {e} -> run this again"
         switch.at.log_styled(broken, fg="red")

@@ -118,13 +118,13 @@ def killed(
     return done
 
 
-def kill_all(mark: str) -> None:
-    """kill -9 every process that was started with KILLING=mark in its environment."""
+def kill_all(mark: str, number: int = signal.SIGKILL) -> None:
+    """kill -9 (or so) every process that was started with KILLING=mark in its environment."""
     wanted = f"KILLING={mark}".encode()
     for path in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
             if wanted in path.read_bytes().split(b"\0"):
-                os.kill(int(path.parent.name), signal.SIGKILL)
+                os.kill(int(path.parent.name), number)
 
 
 def forget_lease(cluster: Cluster, head: int = 1) -> None:

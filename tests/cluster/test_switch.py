@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+from uuid import uuid4
+
 import pytest
 from deploying import HEAD, MODEL, WORKER, Deploy, lives, meanwhile, serves, states, told
+from killing import kill_all
 from sparks import Cluster
 
 OTHER = "Qwen/Qwen2.5-14B-Instruct"
@@ -112,3 +116,20 @@ def test_a_node_that_loses_power_during_a_switch(served: Deploy) -> None:
     cluster.on(2)
     served.mends()
     assert states(cluster) == KEPT
+
+
+def test_ctrl_c_puts_back_what_served(served: Deploy) -> None:
+    weights(served)
+    before, mark = ids(served.cluster), uuid4().hex
+    done = meanwhile(
+        served,
+        lambda _: kill_all(mark, signal.SIGINT),
+        environ={"KILLING": mark},
+        model="qwen14b",
+        env={"STUB_LOAD_SECONDS": "20"},
+    )
+    assert done.returncode == 1, told(done)
+    assert "interrupted by SIGINT" in told(done)
+    assert f"{MODEL} serves again, as before this run" in told(done)
+    assert serves(served.cluster)
+    assert {k: v for k, v in ids(served.cluster).items() if not k.endswith(".failed")} == before

@@ -411,22 +411,49 @@ def test_ctrl_c_while_it_waits_puts_back_what_served(
 
     monkeypatch.setattr(groups, "look", loading)
     assert made.run(new()) is False
-    assert "interrupted by Ctrl-C" in "\n".join(made.said)
+    assert "interrupted by SIGINT" in "\n".join(made.said)
     assert made.serves(old())
     assert signal.getsignal(signal.SIGINT) is usual
 
 
-def test_ctrl_c_between_two_phases_puts_back_what_served(
-    cluster: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_between_two_phases_puts_back_what_served(
+    cluster: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     made = cluster(World(running(old())))
 
     def ask(at: FakeHost, words: Iterable[str], *more: Any) -> Answer:
         if made.count == 4:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
         return made.ask(at, words, *more)
 
     monkeypatch.setattr(shell, "ask", ask)
     assert made.run(new()) is False
     assert made.serves(old())
     assert made.count < 20
+
+
+def test_ctrl_c_while_a_group_loads_that_this_run_did_not_start(
+    cluster: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = cluster(World(running(old())))
+
+    def loading(group: Group) -> list[Look]:
+        signal.raise_signal(signal.SIGTERM)
+        return [replace(look, health=503) for look in made.look(group)]
+
+    monkeypatch.setattr(groups, "look", loading)
+    hosts: Any = made.hosts
+    only_waits = Switch(
+        hosts=hosts,
+        runtime=docker,
+        plan=plan(old(), made.world.facts, "running"),
+        stop_seconds=30,
+        group=replace(made.group(old()), start=False),
+        before=None,
+        lost=lambda: None,
+        taken=lambda: False,
+    )
+    assert switch.carry_out(only_waits) is False
+    assert made.serves(old())
+    assert "what runs was left as it is" in "\n".join(made.said)
