@@ -335,10 +335,10 @@ class Fakes:
         """`pyinfra … deploy.py` in a process of its own."""
         return self.pyinfra(str(self.inventory()), file, *(["-y"] if yes else []), *args)
 
-    def pyinfra(self, *words: str) -> Run:
-        """`pyinfra` with these words, in a process of its own."""
+    def pyinfra(self, *words: str, **more: str) -> Run:
+        """`pyinfra` with these words, in a process of its own; more: of its environment."""
         environment = {"PATH": "/usr/bin:/bin", "HOME": str(self.folder)}
-        environment |= {"PYINFRA_FAKE_DELAY": "0", "PYINFRA_FAKE_DELAY_JITTER": "0"}
+        environment |= {"PYINFRA_FAKE_DELAY": "0", "PYINFRA_FAKE_DELAY_JITTER": "0"} | more
         done = subprocess.run(
             [sys.executable, str(Path(__file__).with_name("recorded.py")), *words],
             cwd=ROOT,

@@ -62,6 +62,17 @@ def test_a_converged_run_takes_at_most_four_commands_a_node(served: Fakes) -> No
     assert {node: len(said) for node, said in run.commands.items()} == {HEAD: 2, WORKER: 1}
 
 
+def test_a_converged_run_loads_nothing_that_it_does_not_need(served: Fakes) -> None:
+    words = (str(served.inventory()), "deploy.py", "-y")
+    told = served.pyinfra(*words, PYTHONPROFILEIMPORTTIME="1").err
+    loaded = {line.rpartition("|")[2].strip() for line in told.splitlines() if "|" in line}
+    assert {"operations.switch", "deploys.converge"} <= loaded
+    assert not loaded & {
+        *("operations.download", "operations.spread", "operations.carry", "cluster.carry"),
+        *("cluster.diagnosis", "cluster.symptoms", "cluster.checks", "deploys.preflight"),
+    }
+
+
 @pytest.mark.parametrize("nodes", [1, 8, 32])
 def test_commands_a_node_do_not_grow_with_the_cluster(tmp_path: Path, nodes: int) -> None:
     sparks = Fakes.of(tmp_path, nodes)
