@@ -115,7 +115,7 @@ def _whole(some: list[Member], pool: list[Member]) -> Before | None:
         own = [(n, r) for n, r in pool if _kin(r) == kin]
         by_rank = {label(r).get("rank"): (n, r) for n, r in own}
         whole = list(range(kin.get("nnodes", 0)))
-        if sorted(by_rank, key=str) == whole and len(own) == len(whole):
+        if by_rank.keys() == set(whole) and len(own) == len(whole):
             return _known(dict(by_rank[number] for number in whole))
     return None
 

@@ -4,6 +4,7 @@ or of the controller. What is left then, and what the next run makes of it."""
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -457,3 +458,24 @@ def test_ctrl_c_while_a_group_loads_that_this_run_did_not_start(
     assert switch.carry_out(only_waits) is False
     assert made.serves(old())
     assert "what runs was left as it is" in "\n".join(made.said)
+
+
+def test_a_group_of_many_nodes_is_put_back(cluster: Callable[..., Cluster]) -> None:
+    made = cluster(World(running(old(12))), new(12))
+    assert made.run(new(12)) is False
+    assert made.serves(old(12))
+
+
+def test_a_group_of_an_older_version_of_ours_is_put_back(cluster: Callable[..., Cluster]) -> None:
+    """Its label lacks what came later, and has what has gone since."""
+    made = cluster(World(running(old())), new())
+    for node, seen in made.world.facts.items():
+        said = json.loads(seen.ranks[0].spec or "")
+        del said["launch"]["revision"], said["sglang"], said["shm_size"]
+        said["token_folder"] = "/run/spark-serving"
+        aged = replace(seen.ranks[0], spec=json.dumps(said))
+        made.world.facts[node] = replace(seen, ranks=(aged,))
+    before = {node: seen.ranks[0].id for node, seen in made.world.facts.items()}
+    assert made.run(new()) is False
+    living = {n: [r.id for r in s.ranks if r.running] for n, s in made.world.facts.items()}
+    assert living == {node: [id] for node, id in before.items()}
