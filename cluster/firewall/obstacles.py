@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from cluster.findings import Finding, error, warning
-from cluster.firewall.owners import is_ours, login
+from cluster.firewall.owners import foreign, is_ours, login
 from cluster.firewall.place import Place
 from cluster.settings import Settings
 from cluster.ufw import ANY, Rule, Ufw, interface_of, ports_meet
@@ -30,10 +30,23 @@ def problems(
         )
     if not seen.login and not seen.ssh_ports:
         yield warning("nothing listens for SSH: no rule is made for it", node)
+    if place.head and not settings.api_networks and not _api_open(seen, settings):
+        yield warning(
+            f"api_networks names no network: nobody but the nodes will reach the API, port "
+            f"{settings.port}",
+            node,
+            """--data 'api_networks=["192.168.1.0/24"]', or the same in the inventory""",
+        )
     for rule in wanted:
         for other in _before(seen, rule, settings.group):
             if finding := _obstacle(other, rule, seen, place, settings):
                 yield finding
+
+
+def _api_open(seen: Ufw, settings: Settings) -> bool:
+    """Whether somebody else's rule lets the API's clients in."""
+    api = Rule(protocol="tcp", port=str(settings.port))
+    return any(r.meets(api) and not r.blocks for r in foreign(seen, settings.group))
 
 
 def _before(seen: Ufw, rule: Rule, group: str) -> Iterator[Rule]:

@@ -220,6 +220,14 @@ def test_findings_about_ufw_itself() -> None:
     assert "nothing listens for SSH" in told(Ufw())[0]
 
 
+def test_an_api_that_nobody_reaches_is_told() -> None:
+    assert "nobody but the nodes will reach the API, port 30000" in told(OFF)[-1]
+    theirs = Rule(protocol="tcp", port="30000", source="10.0.0.0/24")
+    assert told(replace(OFF, rules=(theirs,))) == []
+    worker = places(2)[1]
+    assert list(problems(OFF, (), worker, Settings())) == []
+
+
 API = Rule(protocol="tcp", port="30000", source="10.0.0.0/24", comment=OURS + WAS_OFF)
 THEIRS = Rule(protocol="tcp", port="8080")
 
