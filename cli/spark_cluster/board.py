@@ -16,6 +16,7 @@ HEADINGS = ("rank", "node", "container", "state", "health", "up", "image", "spec
 COLOURS = {"ready": "green", "starting": "yellow", "degraded": "red", "down": "red"}
 KINDS = {
     "previous": "kept until the group after it serves",
+    "stopped": "a switch was interrupted: the next deploy takes it up",
     "failed": "kept to be looked at: docker logs {container}",
     "stray": "nobody wants it any more: the next deploy removes it",
 }
@@ -113,8 +114,14 @@ def _amiss(told: Mapping[str, Any]) -> Iterator[str]:
     if told["unsure"]:
         yield f"[yellow]drift[/]     not known: {escape(told['unsure'])}"
     for left in told["leftovers"]:
-        why = KINDS[left["kind"]].format(**left)
+        kind = "stopped" if left["kind"] == "previous" and not _busy(told) else left["kind"]
+        why = KINDS[kind].format(**left)
         yield escape(f"left over  {left['node']}: {left['container']} ({left['state']}): {why}")
+
+
+def _busy(told: Mapping[str, Any]) -> bool:
+    """Whether a run is at work on the group, by its lease."""
+    return told["holder"] is not None and not told["holder"]["stale"]
 
 
 def age(seconds: float | None) -> str:

@@ -34,9 +34,13 @@ def _half(status: Status) -> Iterator[Ailment]:
         level="error",
         key="half-group" if runs else "no-group",
         cause=f"{count}: a group serves whole or not at all" if runs else "no rank runs",
-        evidence="; ".join(f"{r.node}: {r.container or 'no container'} {r.state}" for r in gone),
+        evidence="; ".join(f"{r.node}: {_of(r)}" for r in gone),
         cure=DEPLOY,
     )
+
+
+def _of(rank: RankStatus) -> str:
+    return f"{rank.container} {rank.state}" if rank.container else "no rank of the group"
 
 
 def _rank(rank: RankStatus, status: Status) -> Iterator[Ailment]:

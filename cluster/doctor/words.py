@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cluster.diagnosis import Diagnosis, End, Weight, diagnose, transport
-from cluster.doctor.report import CHECK, Ailment
+from cluster.doctor.report import CHECK, DEPLOY, Ailment
 from cluster.engine_log import last_words
 from cluster.node import Rank
 from cluster.status import Status
@@ -99,7 +99,9 @@ def leftovers(status: Status, words: Sequence[Words]) -> Iterator[Ailment]:
             else "a switch was interrupted: the group before it is still set aside",
             where=f"{left.node} {left.container}",
             evidence=_last(found) if found else left.state,
-            cure=f"docker logs {left.container} on it; the next deploy clears it",
+            cure=f"docker logs {left.container} on it; the next deploy clears it"
+            if left.kind == "failed"
+            else f"{DEPLOY} takes the switch up where it ended",
         )
 
 

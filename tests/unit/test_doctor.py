@@ -276,7 +276,9 @@ def test_a_failed_rank_that_was_kept_is_told_with_its_last_words():
 def test_a_switch_that_is_under_way_is_no_ailment():
     left = Leftover(node="spark-1", container="h.previous", state="exited", kind="previous")
     status = replace(READY, leftovers=(left,))
-    assert keys(leftovers(status, [])) == ["left-previous"]
+    (cut,) = leftovers(status, [])
+    assert cut.key == "left-previous"
+    assert "takes the switch up" in cut.cure
     busy = replace(status, holder=Holder(owner="eve@laptop", age=3))
     assert list(leftovers(busy, [])) == []
 
