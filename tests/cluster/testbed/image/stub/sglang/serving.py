@@ -24,6 +24,11 @@ class Server(ThreadingHTTPServer):
         self.status = "starting"  # then "up", at last "leaving"
         super().__init__((args.host, args.port), handler)
 
+    def handle_error(self, request, client_address):
+        """Keep quiet, as uvicorn does, of a client that went away."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
 
 def open_server(args, faults, peers, handler):
     """The server, listening. A port that is taken shows only now, after loading."""
