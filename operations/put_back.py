@@ -56,8 +56,10 @@ def put_back(
             fg="red",
         )
         return
-    _out_of_the_way(failed, seen, known)
-    _back(before, known, seen, at, taken)
+    kept = _out_of_the_way(failed, seen, known)
+    if _back(before, known, seen, at, taken):
+        failure = f"; what failed is kept, stopped, as NAME{FAILED}" if kept else ""
+        at.log_styled(f"{before.model} serves again, as before this run{failure}", fg="yellow")
 
 
 def _read(hosts: Mapping[str, Host], group: Group) -> Seen:
@@ -97,16 +99,19 @@ def _there(before: Group, seen: Seen, node: str, rank: Rank) -> bool:
     return node in seen and (not before.renames or rank.id in seen[node])
 
 
-def _out_of_the_way(failed: Group, seen: Seen, known: Before) -> None:
-    """What failed is kept for inspection; what an earlier failure of ours left goes."""
-    for node, rank in _wanted(failed, seen, known).items() if failed.renames else ():
+def _out_of_the_way(failed: Group, seen: Seen, known: Before) -> bool:
+    """What failed is kept for inspection, if any is; what an earlier failure of ours left goes."""
+    wanted = _wanted(failed, seen, known) if failed.renames else {}
+    for node, rank in wanted.items():
         name, group = f"{rank.name}{FAILED}", failed.specs[node].group
         if any(r.name == name and label(r).get("group") == group for r in seen[node].values()):
             shell.ask(failed.hosts[node], failed.runtime.remove(name), RENAME_SECONDS)
         shell.ask(failed.hosts[node], failed.runtime.rename(rank.name, name), RENAME_SECONDS)
+    return bool(wanted)
 
 
-def _back(before: Group, known: Before, seen: Seen, at: Host, taken: Callable[[], bool]) -> None:
+def _back(before: Group, known: Before, seen: Seen, at: Host, taken: Callable[[], bool]) -> bool:
+    """Whether it serves again."""
     at.log_styled(f"putting back {before.model}, which served before", fg="yellow")
     there = {n: seen[n][r.id] for n, r in known.ranks.items() if r.id in seen[n]}
     called = _under(before, {n: rank.name for n, rank in there.items()})
@@ -116,7 +121,7 @@ def _back(before: Group, known: Before, seen: Seen, at: Host, taken: Callable[[]
     failures = started or ranks.wait(called) or ranks.prove(called, locked=True)
     if taken():
         at.log_styled("nothing more is changed by this run", fg="red")
-        return
+        return False
     if failures:
         for finding in failures:
             at.log_styled(f"it does not come back: {finding}", fg="red")
@@ -126,12 +131,11 @@ def _back(before: Group, known: Before, seen: Seen, at: Host, taken: Callable[[]
         at.log_styled(
             f"every rank that could be reached is stopped; it is kept as NAME{PREVIOUS}", fg="red"
         )
-        return
+        return False
     _names_back(called, before)
     # By their ids: a name may have come back though its node did not say so, or not at all.
     ranks.keep(_under(before, {n: rank.id for n, rank in known.ranks.items()}))
-    kept = f"; what failed is kept, stopped, as NAME{FAILED}" if before.renames else ""
-    at.log_styled(f"{before.model} serves again, as before this run{kept}", fg="yellow")
+    return True
 
 
 def _start(called: Group, there: Mapping[str, Rank]) -> tuple[Finding, ...]:
