@@ -78,7 +78,7 @@ def _spec(
     settings = wanted.nodes[node]
     common = Spec(
         rank=rank,
-        name=rank_name(rank, settings),
+        name=rank_names(wanted)[node],
         runtime=settings.runtime,
         group=settings.group,
         model=model.id,
@@ -100,9 +100,13 @@ def _spec(
     )
 
 
-def rank_name(rank: int, settings: Settings) -> str:
-    """ "sglang-head" for rank 0, "sglang-worker-N" for the others, by default."""
-    return settings.head_container if rank == 0 else f"{settings.worker_container}-{rank}"
+def rank_names(wanted: Wanted) -> dict[str, str]:
+    """Node → its rank's name: "sglang-head" for rank 0, "sglang-worker-N" for the others, by
+    default."""
+    return {
+        node: settings.head_container if rank == 0 else f"{settings.worker_container}-{rank}"
+        for rank, (node, settings) in enumerate(wanted.nodes.items())
+    }
 
 
 def parallelism(wanted: Wanted) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from cluster import checks, doctor
 from cluster.doctor import Ailment, Report, Words
 from cluster.findings import Finding
 from cluster.node import Rank
-from cluster.spec import expand
+from cluster.spec import expand, rank_names
 from cluster.status import Status
 from deploys import preflight, standing, tolerant
 from deploys.tolerant import Seen
@@ -82,7 +82,7 @@ def _words_of(seen: Seen, host: Host) -> list[Words]:
 def _spoken(seen: Seen, node: str) -> list[Rank]:
     """The group's ranks on a node. A process that ended has left its log and nothing else."""
     found = list(tolerant.ranks(seen.made, node))
-    name = standing.names(seen).get(node)
+    name = rank_names(seen.made.wanted).get(node)
     if not found and name and seen.made.settings.runtime == "process":
         return [Rank(name, "", "exited")]
     return found
@@ -113,7 +113,7 @@ def _checks(seen: Seen) -> list[Finding]:
         hf_cache={n.name: expand(made.wanted.nodes[n.name].hf_cache, n) for n in nodes},
         port=settings.port,
         dist_port=settings.dist_port,
-        our_names=frozenset(ours | set(standing.names(seen).values())),
+        our_names=frozenset(ours | set(rank_names(made.wanted).values())),
     )
     found = checks.preflight(
         nodes,

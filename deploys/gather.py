@@ -15,7 +15,7 @@ from cluster.generations import members
 from cluster.node import NodeFacts, Rank
 from cluster.settings import Settings
 from cluster.sglang import RECORDED, known_version
-from cluster.spec import expand, label, rank_name
+from cluster.spec import expand, label, rank_names
 from deploys import secrets
 from deploys.deployment import Deployment
 from facts.images import SglangVersion
@@ -83,9 +83,8 @@ def _read(hosts: Mapping[str, Host], asked: Any) -> dict[str, NodeFacts]:
 def asked_of(node: str, wanted: Wanted) -> dict[str, Any]:
     """What every reading of a node asks for."""
     settings = wanted.nodes.get(node) or wanted.idle[node]
-    ranked = list(wanted.names)
-    names = [rank_name(ranked.index(node), settings)] if node in ranked else []
     image = settings.image if settings.runtime == "docker" else None
+    names = [name for at, name in rank_names(wanted).items() if at == node]
     return {"node": node, "runtime": settings.runtime, "names": names, "image": image}
 
 

@@ -16,7 +16,7 @@ from cluster.feasible import feasible
 from cluster.listing import Place, Ssh
 from cluster.node import Rank, Weights
 from cluster.settings import Settings
-from cluster.spec import label, rank_name
+from cluster.spec import label, rank_names
 from deploys import declared, gather, running
 from deploys.converge import begin
 from deploys.deployment import Deployment
@@ -86,8 +86,7 @@ def _declared_place(host: Host, wanted: Wanted) -> Place:
     if host.name not in wanted.nodes:
         return there
     settings = wanted.nodes[host.name]
-    rank = rank_name(wanted.names.index(host.name), settings)
-    return replace(there, rank=rank, runtime=settings.runtime)
+    return replace(there, rank=rank_names(wanted)[host.name], runtime=settings.runtime)
 
 
 def _hosts(inventory: str) -> list[Host]:

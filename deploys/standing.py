@@ -8,7 +8,7 @@ from pyinfra.api import State
 from cluster import status
 from cluster.engine_log import phase
 from cluster.lease import STALE_SECONDS
-from cluster.spec import label, rank_name
+from cluster.spec import label
 from cluster.status import Holder, Leftover, RankStatus, Status
 from deploys import running, tolerant
 from deploys.tolerant import Seen
@@ -114,12 +114,3 @@ def _url(seen: Seen) -> str:
     return running.reached(
         made.hosts[made.wanted.head], launch or {"host": settings.host, "port": settings.port}
     )
-
-
-def names(seen: Seen) -> dict[str, str]:
-    """Node → what its rank is called by the settings."""
-    wanted = seen.made.wanted
-    return {
-        node: rank_name(number, settings)
-        for number, (node, settings) in enumerate(wanted.nodes.items())
-    }

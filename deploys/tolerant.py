@@ -27,7 +27,7 @@ from cluster.node import NodeFacts, Rank
 from cluster.plan import Plan, plan
 from cluster.settings import Settings
 from cluster.sglang import RECORDED, known_version
-from cluster.spec import label, rank_name, specs
+from cluster.spec import label, rank_names, specs
 from deploys import converge, gather, running
 from deploys.deployment import Deployment
 from facts.answers import Answers, RankAnswers
@@ -163,8 +163,7 @@ def current(made: Deployment, node: str) -> Rank | None:
     """The rank that holds the group's place on a node: the one under the wanted name, else one
     that is alive."""
     found = ranks(made, node)
-    names = list(made.wanted.names)
-    wanted = rank_name(names.index(node), made.wanted.nodes[node]) if node in names else ""
+    wanted = rank_names(made.wanted).get(node)
     named = next((r for r in found if r.name == wanted), None)
     return named or next((r for r in found if r.alive), None)
 
