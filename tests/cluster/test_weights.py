@@ -203,6 +203,7 @@ def test_a_copy_that_was_cut_is_gone_on_with(empty: Deploy, hub: Hub) -> None:
     assert received(cluster, 2, FABRIC) - before < len(FILES[LARGE]) - 4_000_000
     assert cluster.node(2).run(f"ls -A {REPO}/.spark-serving-part").stdout == ""
 
+
 def test_a_download_outlives_a_killed_controller_and_the_token_goes_with_it(
     empty: Deploy, hub: Hub, tmp_path: Path
 ) -> None:
