@@ -12,7 +12,8 @@ SGLANG := .cache/acceptance
 # its absence is an error, never a skip.
 CLUSTER := $(shell [ "`uname -s`" = Linux ] && [ "`id -u`" = 0 ] && echo yes)
 
-.PHONY: help setup demo test test-unit acceptance check-sglang bench-peers lint format lock clean
+.PHONY: help setup demo test test-unit faults acceptance check-sglang bench-peers lint format lock \
+  clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -67,6 +68,10 @@ endif
 
 test-unit: setup  ## the quick tests alone
 	@$(BIN)/pytest tests/unit
+
+faults: setup  ## every fault in every phase of a deploy, as a table: 1 h, root on Linux
+	@tests/cluster/testbed/install-packages
+	@$(BIN)/pytest tests/cluster/test_fault_matrix.py tests/cluster/test_reboot.py -m cluster
 
 acceptance: setup $(SGLANG)/.complete  ## real SGLang on CPU over two simulated nodes: 3 GB, root on Linux
 	@tests/cluster/testbed/install-packages

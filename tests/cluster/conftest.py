@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -105,3 +106,10 @@ def sweep() -> None:
         owner = state.name.removeprefix(PREFIX)
         if owner.isdigit() and not Path(f"/proc/{owner}").exists():
             Cluster(state).stop()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The fault matrix, where it was run."""
+    if run := sys.modules.get("test_fault_matrix"):
+        for line in run.report():
+            terminalreporter.write_line(line)
