@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.markup import escape
 from rich.table import Table
 
@@ -13,6 +14,8 @@ from rich.table import Table
 PIPE_COLUMNS = 200
 GIB = 2**30
 HEADINGS = ("rank", "node", "container", "state", "health", "up", "image", "spec", "memory", "GPU")
+# What a terminal of 80 columns does without, the first first; --json has all of it.
+DISPENSABLE = ("spec", "image", "GPU", "memory", "up")
 COLOURS = {"ready": "green", "starting": "yellow", "degraded": "red", "down": "red"}
 KINDS = {
     "previous": "kept until the group after it serves",
@@ -30,7 +33,7 @@ def console() -> Console:
 
 def board(told: Mapping[str, Any]) -> RenderableType:
     """The group in a line or two, a row a rank, and what is amiss."""
-    return Group(*_head(told), _table(told["ranks"]), *(_amiss(told)))
+    return Group(*_head(told), _Ranks(told["ranks"]), *(_amiss(told)))
 
 
 def _head(told: Mapping[str, Any]) -> Iterator[str]:
@@ -64,13 +67,32 @@ def _holder(holder: Mapping[str, Any]) -> str:
     return f"{holder['owner']} is changing it right now: {holder['command']}"
 
 
-def _table(ranks: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in HEADINGS:
-        table.add_column(name, no_wrap=True)
-    for rank in ranks:
-        table.add_row(*_row(rank))
-    return table
+@dataclass(frozen=True)
+class _Ranks:
+    """A row a rank. On a terminal too narrow for all of it, whole columns are left out."""
+
+    ranks: Sequence[Mapping[str, Any]]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        left_out = set[str]()
+        for name in ("", *DISPENSABLE):
+            left_out.add(name)
+            table = self._table(left_out)
+            if console.measure(table, options=options.update(max_width=PIPE_COLUMNS)).maximum <= (
+                options.max_width
+            ):
+                break
+        yield table
+
+    def _table(self, left_out: Container[str]) -> Table:
+        kept = [i for i, name in enumerate(HEADINGS) if name not in left_out]
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for i in kept:
+            table.add_column(HEADINGS[i], no_wrap=True)
+        for rank in self.ranks:
+            cells = list(_row(rank))
+            table.add_row(*(cells[i] for i in kept))
+        return table
 
 
 def _row(rank: Mapping[str, Any]) -> Iterator[str]:

@@ -61,7 +61,9 @@ def command(inventory: Path | None, follow: bool, tail: str, ranks: tuple[str, .
         Feed(number, node, tail, follow, lines.put, note)
         for number, node in chosen(listing["nodes"], ranks).items()
     ]
-    show = Show({feed.rank: feed.node["name"] for feed in feeds})
+    # A process's log tells no time of its own, and when it was read is not when it was said.
+    timed = all(feed.node["runtime"] == "docker" for feed in feeds)
+    show = Show({feed.rank: feed.node["name"] for feed in feeds}, timed=timed)
     with _running(feeds), _quiet():
         _follow(feeds, lines, show) if follow else _all(feeds, lines, show)
     return 0 if follow else int(any(feed.failed for feed in feeds))
@@ -86,16 +88,19 @@ def note(words: str) -> None:
 
 
 class Show:
-    """Prints lines, each with its rank and its time, in the rank's colour."""
+    """Prints lines, each with its rank and, where one is known, its time, in the rank's colour."""
 
-    def __init__(self, names: Mapping[int, str]) -> None:
+    def __init__(self, names: Mapping[int, str], *, timed: bool) -> None:
+        self._timed = timed
         width = max((len(name) for name in names.values()), default=0)
         self._heads = {n: f"{n} {name:{width}} " for n, name in names.items()}
         self._colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
     def __call__(self, line: Line) -> None:
         at = datetime.fromtimestamp(line.at // NS).strftime("%H:%M:%S")
-        head = f"{self._heads[line.rank]}{at}.{line.at // 10**6 % 1000:03d}"
+        head = self._heads[line.rank].rstrip()
+        if self._timed:
+            head = f"{self._heads[line.rank]}{at}.{line.at // 10**6 % 1000:03d}"
         if self._colour:
             head = click.style(head, fg=COLOURS[line.rank % len(COLOURS)])
         click.echo(f"{head} {plain(line.text)}", color=self._colour)

@@ -1,0 +1,90 @@
+"""How `spark-cluster status` looks on terminals of several widths."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from rich.console import Console
+from spark_cluster.board import board
+
+RANK = {
+    "rank": 0,
+    "node": "spark-1",
+    "container": "sglang-head",
+    "state": "running",
+    "health": 200,
+    "phase": "",
+    "lost": "",
+    "uptime": 93780,
+    "restarts": 0,
+    "exit_code": None,
+    "oom_killed": False,
+    "image": "8eaaa6cd1a4e",
+    "spec": "fdab27b164c7",
+    "memory_used": 10 * 2**30,
+    "memory_total": 125 * 2**30,
+    "gpu_watts": 3.7,
+}
+LOAD = dict.fromkeys(("running", "queued", "tokens_per_second", "kv_cache", "cache_hits"))
+TOLD: dict[str, Any] = {
+    "wanted": "acme/m",
+    "state": "ready",
+    "url": "http://198.18.0.1:30000",
+    "served": ["acme/m"],
+    "load": LOAD,
+    "holder": None,
+    "ranks": [RANK, {**RANK, "rank": 1, "node": "spark-2", "container": "sglang-worker-1"}],
+    "unread": [],
+    "drift": [],
+    "unsure": "",
+    "leftovers": [],
+}
+
+
+def shown(width: int, **changes: object) -> list[str]:
+    console = Console(width=width, highlight=False)
+    with console.capture() as words:
+        console.print(board({**TOLD, **changes}))
+    return words.get().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("width", "heads"),
+    [
+        pytest.param(200, "rank node container state health up image spec memory GPU", id="a-pipe"),
+        pytest.param(80, "rank node container state health up memory", id="80-columns"),
+        pytest.param(60, "rank node container state health up", id="narrow"),
+    ],
+)
+def test_columns_are_left_out_whole(width: int, heads: str) -> None:
+    lines = shown(width)
+    assert lines[1].split() == heads.split()
+    assert "…" not in "".join(lines)
+    assert lines[2].split()[:5] == ["0", "spark-1", "sglang-head", "running", "ok"]
+
+
+@pytest.mark.parametrize(
+    ("holder", "why"),
+    [
+        pytest.param(None, "a switch was interrupted: the next deploy takes it up", id="nobody"),
+        pytest.param(
+            {"owner": "a@b", "command": "pyinfra", "age": 90.0, "stale": True},
+            "a switch was interrupted: the next deploy takes it up",
+            id="killed",
+        ),
+        pytest.param(
+            {"owner": "a@b", "command": "pyinfra", "age": 2.0, "stale": False},
+            "kept until the group after it serves",
+            id="at-work",
+        ),
+    ],
+)
+def test_whether_somebody_is_at_a_switch(holder: object, why: str) -> None:
+    left = {
+        "node": "spark-1",
+        "container": "sglang-head.previous",
+        "state": "exited",
+        "kind": "previous",
+    }
+    assert shown(200, holder=holder, leftovers=[left])[-1].endswith(why)
