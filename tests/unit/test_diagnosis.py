@@ -214,6 +214,18 @@ ENGINE_LINES = [
         id="http-port-embedded",
     ),
     pytest.param(
+        "ERROR:    [Errno 99] error while attempting to bind on address ('203.0.113.9', 30000): "
+        "cannot assign requested address",
+        *("host-address", "host=0.0.0.0"),
+        id="host-address",
+    ),
+    pytest.param(
+        "couldn't bind HTTP server socket, hostname: 203.0.113.9, port: 30000\n"
+        "ERROR: can't listen on 203.0.113.9:30000: Cannot assign requested address",
+        *("host-address", "host=0.0.0.0"),
+        id="host-address-embedded",
+    ),
+    pytest.param(
         "spark-1:123:456 [0] NCCL WARN Bootstrap : no socket interface found",
         *("no-interface", "nccl_socket_ifname"),
         id="no-interface",
