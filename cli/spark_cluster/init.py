@@ -140,9 +140,9 @@ def _tell(project: Project, findings: list[dict[str, str]]) -> int:
     if os.environ.get("HF_TOKEN"):
         click.echo("HF_TOKEN is set here: deploys use it, no file holds it")
     wrong, lines = problems(findings)
-    for line in lines:
-        click.echo(line)
     file = shown(project.inventory)
+    for line in lines:
+        click.echo(line.replace("INVENTORY", str(file)))
     option = "" if project.inventory == project.root / INVENTORY else f" -i {file}"
     if wrong:
         click.echo(f"\na deploy would be refused as yet. Again: spark-cluster check{option}")

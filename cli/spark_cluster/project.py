@@ -136,9 +136,9 @@ def root_of(start: Path) -> Path:
 def _file(path: Path, said: Path, root: Path) -> Path:
     if path.is_file():
         return path.resolve()
+    places = "" if Path.cwd() == root else f", neither here nor in {root}"
     raise ClusterError(
-        f"--inventory {said}: there is no such file, neither here nor in {root}; "
-        "spark-cluster init writes one"
+        f"--inventory {said}: there is no such file{places}; spark-cluster init writes one"
     )
 
 
