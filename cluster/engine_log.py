@@ -20,12 +20,14 @@ READY = re.compile(
 NOISE = re.compile(r"^(?:nanobind: | - (?:leaked |\.\.\. skipped )|See https://nanobind)")
 # SGLang prints its 500 arguments as one line of 30,000 characters.
 LINE_LENGTH = 300
+# The step in which the ranks wait for each other.
+MEETING = "initialising torch distributed"
 # A line that begins or ends a step → the step that goes on after it. SGLang 0.5.23 says "Init
 # parallel" and "Capture target decode CUDA graph", 0.5.3.post3 "Init torch distributed" and
 # "Capture cuda graph"; the rest is alike.
 PHASES = (
     (READY, "ready"),
-    (re.compile(r"Init (?:parallel|torch distributed) begin"), "initialising torch distributed"),
+    (re.compile(r"Init (?:parallel|torch distributed) begin"), MEETING),
     (
         re.compile(
             r"Init (?:parallel|torch distributed) ends|Load weight begin"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from cluster.engine_log import MEETING
 from cluster.findings import Finding, error
 from cluster.node import Rank
 
@@ -96,9 +97,16 @@ class Watch:
             error(
                 f"not ready after {waited:.0f} s (ready_timeout = {self.limits.ready:.0f}): "
                 f"{states}",
-                cure=f"--data ready_timeout={2 * self.limits.ready:.0f} if it only loads slowly",
+                cure=_apart(looks)
+                + f"--data ready_timeout={2 * self.limits.ready:.0f} if it only loads slowly",
             ),
         )
+
+
+def _apart(looks: Sequence[Look]) -> str:
+    """Where to look first if all ranks still wait for each other."""
+    apart = len(looks) > 1 and all(look.phase == MEETING for look in looks)
+    return "the ranks did not meet: pyinfra -y INVENTORY deploys/check.py; or " if apart else ""
 
 
 def ending(rank: Rank) -> str:

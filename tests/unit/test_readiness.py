@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
 
+from cluster.engine_log import MEETING
 from cluster.node import Rank
 from cluster.readiness import Limits, Look, Watch, ending, ready_seconds
 
@@ -140,6 +142,23 @@ def test_the_deadline_is_told_with_every_ranks_state() -> None:
         "not ready after 600 s (ready_timeout = 600): spark-1 loading; spark-2 healthy -> "
         "--data ready_timeout=1200 if it only loads slowly"
     ]
+
+
+@pytest.mark.parametrize(
+    ("phases", "meet"),
+    [
+        pytest.param((MEETING, MEETING), False, id="both-wait"),
+        pytest.param((MEETING, "loading weights"), True, id="one-loads"),
+        pytest.param((MEETING,), True, id="alone"),
+    ],
+)
+def test_ranks_that_never_met_are_sent_to_the_check_of_the_fabric(
+    phases: tuple[str, ...], meet: bool
+) -> None:
+    looks = [replace(one, phase=at) for one, at in zip(BOTH, phases, strict=False)]
+    (said,) = told(watch(), looks, after=600)
+    assert ("-> the ranks did not meet: pyinfra -y INVENTORY deploys/check.py" in said) is not meet
+    assert "--data ready_timeout=1200 if it only loads slowly" in said
 
 
 def test_an_end_is_told_before_a_time_out() -> None:
