@@ -15,6 +15,8 @@ from cluster.status import Status
 # Of a failed rank that was kept: its last lines, and how much of each.
 WORDS = 3
 WORD_LENGTH = 120
+# What a head that serves says of SIGTERM (SGLang 0.5, managers/tokenizer_manager.py).
+STOPPED = "Draining requests and shutting down"
 
 
 @dataclass(frozen=True)
@@ -36,13 +38,18 @@ def logs(words: Sequence[Words], *, ready: bool, rdma: bool) -> Iterator[Ailment
     + rdma: the fabric was chosen for RDMA
     """
     found = [(w, d) for w in words for d in _telling(w, ready)]
-    causes = any(d.weight <= Weight.FAILED for _, d in found)
+    causes = any(d.weight <= Weight.FAILED for _, d in found) or any(map(_asked_to_end, words))
     for said, diagnosis in sorted(found, key=lambda pair: pair[1].weight):
         follows = causes and diagnosis.weight >= Weight.PEER
         mild = ready or follows or diagnosis.weight is Weight.NOTE
         yield _said(said, diagnosis, "warning" if mild else "error")
     if rdma:
         yield from _slow(words)
+
+
+def _asked_to_end(words: Words) -> bool:
+    """Whether the rank was stopped, by a deploy or by hand: that the others lost it follows."""
+    return not words.rank.running and any(STOPPED in line for line in words.lines)
 
 
 def _telling(words: Words, ready: bool) -> list[Diagnosis]:

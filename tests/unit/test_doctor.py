@@ -163,6 +163,16 @@ def test_what_a_group_that_serves_got_over_is_a_warning():
     ]
 
 
+def test_that_a_stopped_group_lost_its_head_is_no_error():
+    said = "SIGTERM received. signum=None frame=None. Draining requests and shutting down..."
+    head = Words("spark-1", ran(SPEC, status="exited"), [said])
+    worker = Words("spark-2", ran(SPEC, status="exited"), ["x: Connection reset by peer"])
+    told = {a.where: a.level for a in logs([head, worker], ready=False, rdma=False)}
+    assert told[f"spark-2 {SPEC.name}"] == "warning"
+    alone = {a.where: a.level for a in logs([worker], ready=False, rdma=False)}
+    assert alone == {f"spark-2 {SPEC.name}": "error"}
+
+
 def test_nccl_over_tcp_is_an_error_where_rdma_was_chosen():
     line = "spark-1:1:2 [0] NCCL INFO Using network Socket"
     words = Words("spark-1", ran(SPEC), transport=[line])
