@@ -99,7 +99,10 @@ def _not_started(node: str, spec: Spec, said: str) -> Finding:
 
     known = docker_error(said, spec.image)
     if known is None:
-        return error(f"{spec.name} could not be started: {said[-500:]}", node)
+        return error(
+            f"{spec.name} could not be started: {said[-500:] or 'Docker did not answer in time'}",
+            node,
+        )
     return error(
         f"{spec.name} could not be started: {known.cause} ({known.evidence})", node, known.cure
     )
