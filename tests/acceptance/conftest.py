@@ -30,9 +30,12 @@ CPU = (
     *("--attention-backend", "torch_native", "--sampling-backend", "pytorch"),
     *("--max-total-tokens", "8192", "--disable-overlap-schedule"),
 )
+MODEL = "tiny-qwen2"
+# A start took 35 to 70 s on two free cores; other work there may make that minutes.
+START_SECONDS = 650
 SETTINGS: dict[str, object] = {
     "model": f"{SHARED}/model",
-    "served_model_name": "tiny-qwen2",
+    "served_model_name": MODEL,
     "image": IMAGE,
     "sglang_version": VERSION,
     "pull": "never",
@@ -76,3 +79,10 @@ def deploy(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Deploy
     """deploy.py for the two nodes, with real SGLang on CPU."""
     folder = tmp_path_factory.mktemp("acceptance")
     return Deploy(cluster, cluster.inventory(folder, **SETTINGS))
+
+
+@pytest.fixture
+def serving(deploy: Deploy) -> Cluster:
+    """The cluster, with the group serving whatever the test before left."""
+    deploy.succeeds(timeout=START_SECONDS)
+    return deploy.cluster

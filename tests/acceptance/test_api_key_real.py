@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import SETTINGS, SHARED
+from conftest import MODEL, SETTINGS, SHARED, START_SECONDS
 from deploying import HEAD, Deploy
 from sparks import Cluster
 
 KEY = "sk-planted0real0key"
 MODEL_FOLDER = "/var/tiny"
-START_SECONDS = 650
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(2 * START_SECONDS)]
 
 
@@ -51,7 +50,7 @@ def test_sglang_asks_for_the_key(keyed: Deploy, path: str, without: int, with_ke
 
 
 def test_a_completion_with_the_key(keyed: Deploy) -> None:
-    body = {"model": "tiny-qwen2", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4}
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4}
     assert keyed.cluster.http("/v1/chat/completions", body, timeout=60).status == 401
     assert keyed.cluster.http("/v1/chat/completions", body, key=KEY, timeout=60).status == 200
 

@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import HERE, INSTALLED, VERSION
+from conftest import HERE, INSTALLED, MODEL, START_SECONDS, VERSION
 from deploying import LABEL, Deploy, rank
 from sparks import Cluster
 
-MODEL = "tiny-qwen2"
 PROMPTS, INPUT, OUTPUT, AT_ONCE = 10, 64, 32, 4
 SECRET = "sk-nobody-shall-see-this"
 # What spark-bench sends ahead of a run: two short prompts, to learn the template's length.
@@ -28,7 +27,6 @@ PROBES = 2
 # The way to SGLang's scheduler and back, through its tokenizer and detokenizer, on a busy CPU.
 OUTSIDE_MS = 50
 NOISE_MS = 5
-START_SECONDS = 650
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(2 * START_SECONDS)]
 
 

@@ -7,23 +7,16 @@ from __future__ import annotations
 
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from clusterctl import Tool
+from conftest import MODEL, START_SECONDS
 from deploying import HEAD, WORKER, Deploy, lives, rank, serves, states
 from sparks import Cluster
 
-MODEL = "tiny-qwen2"
-# A start took 35 to 70 s on two free cores; other work there may make that minutes.
-START_SECONDS = 650
 STOP_SECONDS = 30
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(2 * START_SECONDS)]
-
-
-@pytest.fixture
-def serving(deploy: Deploy) -> Cluster:
-    """The cluster, with the group serving whatever the test before left."""
-    deploy.succeeds(timeout=START_SECONDS)
-    return deploy.cluster
 
 
 def test_a_deploy_serves_real_sglang_over_two_nodes(serving: Cluster) -> None:
@@ -65,6 +58,35 @@ def test_a_second_run_changes_nothing(serving: Cluster, deploy: Deploy) -> None:
 def test_verify_asks_every_endpoint(serving: Cluster, deploy: Deploy) -> None:
     said = deploy.succeeds(program="deploys/verify.py")
     assert re.search(r"200 .*/v1/chat/completions", said), said
+
+
+def test_status_tells_the_load_from_the_servers_own_metrics(
+    serving: Cluster, deploy: Deploy
+) -> None:
+    tool, speed = Tool(deploy), None
+    question = [{"role": "user", "content": "Hello!"}]
+    body = {"model": MODEL, "messages": question, "max_tokens": 900, "ignore_eos": True}
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(serving.http, "/v1/chat/completions", body, timeout=300)
+        while not speed and not answer.done():
+            told, _ = tool.document("status")
+            speed = told["load"]["tokens_per_second"]
+        assert answer.result().status == 200, answer.result().body
+    assert speed, told
+    assert told["load"]["running"] == 1
+    assert (told["ok"], told["state"], told["served"]) == (True, "ready", [MODEL])
+    assert [r["health"] for r in told["ranks"]] == [200, 200]
+
+
+def test_logs_and_doctor_read_both_ranks(serving: Cluster, deploy: Deploy) -> None:
+    tool = Tool(deploy)
+    lines = tool("logs", "--tail", "1000").stdout.splitlines()
+    assert [ln for ln in lines if ln.startswith("0 spark-01") and " TP0] Load weight end" in ln]
+    assert [ln for ln in lines if ln.startswith("1 spark-02") and " TP1] Load weight end" in ln]
+    told, _ = tool.document("doctor")
+    assert [a for a in told["ailments"] if a["level"] == "error"] == []
+    assert (told["ok"], told["state"]) == (True, "ready")
+    assert "2 of 2 ranks answer /health" in told["looked"]
 
 
 def test_a_crashed_scheduler_brings_the_group_back_without_a_deploy(serving: Cluster) -> None:

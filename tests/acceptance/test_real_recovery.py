@@ -1,0 +1,82 @@
+"""Switches that end badly, with real SGLang: a group that it refuses, and a killed controller."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from conftest import INSTALLED, MODEL, SHARED, START_SECONDS
+from deploying import HEAD, WORKER, Deploy, lives, serves, states
+from killing import forget_lease, killed
+from sparks import Cluster
+
+WHOLE = {HEAD: "running", WORKER: "running"}
+UNSUPPORTED = "unsupported"
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(3 * START_SECONDS)]
+
+
+@pytest.fixture
+def unsupported() -> None:
+    """The same model under an architecture that SGLang does not have."""
+    folder = INSTALLED / UNSUPPORTED
+    shutil.copytree(INSTALLED / "model", folder, dirs_exist_ok=True)
+    config = json.loads((folder / "config.json").read_text())
+    config["architectures"] = ["NobodysForCausalLM"]
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("data", "cause", "cure"),
+    [
+        pytest.param(
+            {"model": f"{SHARED}/{UNSUPPORTED}"},
+            "does not know the model's architecture, NobodysForCausalLM",
+            "another image",
+            id="another model",
+        ),
+        pytest.param(
+            {"context_length": 4096},
+            "context_length = 4096 is more than the model has (2048)",
+            "--data context_length=2048",
+            id="a setting",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("unsupported")
+def test_what_sglang_refuses_is_named_and_the_group_before_serves_again(
+    serving: Cluster, deploy: Deploy, data: dict[str, object], cause: str, cure: str
+) -> None:
+    before = [id for id, _start in lives(serving)]
+    said = deploy.fails(timeout=2 * START_SECONDS, **data)
+    assert cause in said, said
+    assert cure in said, said
+    assert f"{MODEL} serves again, as before this run" in said, said
+    assert states(serving) == {
+        **WHOLE,
+        f"{HEAD}.failed": "exited",
+        f"{WORKER}.failed": "exited",
+    }
+    assert generates(serving)
+    deploy.succeeds()
+    assert states(serving) == WHOLE
+    assert [id for id, _start in lives(serving)] == before
+    deploy.unchanged()
+
+
+def test_a_run_killed_in_the_middle_of_a_switch(serving: Cluster, deploy: Deploy) -> None:
+    """Its new head runs: the next run waits for what it began, or begins anew."""
+    killed(deploy, 1, f"start {HEAD}", after=True, context_length=512)
+    forget_lease(serving)
+    assert "is taken over" in deploy.succeeds(context_length=512, timeout=START_SECONDS)
+    assert states(serving) == WHOLE
+    assert serving.http("/server_info", timeout=30).json["context_length"] == 512
+    assert generates(serving)
+    assert "hashed" not in deploy.unchanged(context_length=512)
+
+
+def generates(cluster: Cluster) -> bool:
+    """Whether the model is served, and gives tokens."""
+    body = {"model": MODEL, "prompt": "Hello", "max_tokens": 4, "ignore_eos": True}
+    answer = cluster.http("/v1/completions", body, timeout=60)
+    return serves(cluster, MODEL) and answer.json["usage"]["completion_tokens"] == 4
