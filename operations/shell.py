@@ -34,7 +34,12 @@ class Answer:
 
 
 def command(words: Iterable[str]) -> StringCommand:
-    """A command of which every word is quoted, here and nowhere else."""
+    """A command of which every word is quoted, here and nowhere else.
+
+    TypeError for a string: its letters would count as words.
+    """
+    if isinstance(words, str):
+        raise TypeError(f"words are asked for, not the string {words[:40]!r}")
     return StringCommand(*(QuoteString(word) for word in words))
 
 
