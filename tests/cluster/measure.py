@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from deploying import MODEL as HUB_ID
 from sparks import Cluster
 
 MODEL = "qwen7b"
@@ -34,6 +35,7 @@ class Pair:
 
 def pairs(cluster: Cluster, inventory: Path, rounds: int) -> Iterator[Pair]:
     """Deploy once, then measure; a deploy that changes anything is no measurement."""
+    cluster.each(lambda node: node.add_weights(HUB_ID))
     cluster.pyinfra("deploy.py", inventory=inventory).check_returncode()
     for _ in range(rounds):
         begun = time.monotonic()
