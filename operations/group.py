@@ -175,7 +175,11 @@ def keep(group: Group) -> None:
         if words := group.runtime.keep(spec.name, spec.restart_policy):
             answer = shell.ask(at, words, 60)
             if not answer.ok:
-                at.log_styled(f"its restart policy could not be set: {answer.text}", fg="yellow")
+                at.log_styled(
+                    "its restart policy could not be set, it would not survive a reboot -> run "
+                    f"this again: {answer.text}",
+                    fg="yellow",
+                )
 
 
 def tell(group: Group, served: serving.Served) -> None:
