@@ -58,7 +58,7 @@ LOGS = {
     ),
     "refused after the image had come": (
         f"""{BEGIN}{OPERATIONS}--> Starting operation: Check again, with what has come \n"""
-        """    [spark-01] refused; the image or vocabularies came, no rank was touched:
+        """    [spark-01] refused; what came is kept, no rank was touched:
     [spark-01]   --nosuch is not an option of SGLang 0.5.23 -> extra_args
 """
         f"{END}",

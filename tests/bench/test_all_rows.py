@@ -74,7 +74,8 @@ def test_the_project_still_says_what_a_refusal_is_known_by() -> None:
 def test_the_command_line_of_a_deploy() -> None:
     data = {"model": "org/a", "tensor_parallel": 2, "tool_call_parser": "none"}
     assert converge.words("/p/pyinfra", Path("i.py"), data) == [
-        *("/p/pyinfra", "-y", "i.py", "deploy.py", "--data", "model=org/a"),
+        *("/p/pyinfra", "-y", "i.py", "deploy.py", "--data", "rollback=false"),
+        *("--data", "model=org/a"),
         *("--data", "tensor_parallel=2", "--data", 'tool_call_parser="none"'),
     ]
 

@@ -220,7 +220,8 @@ def test_what_is_deployed(
     fake: FakeProject, words: list[str], settings: list[dict[str, str]]
 ) -> None:
     assert fake.all("--yes", "--models", "a", *words).code == 0
-    assert fake.deploys == [{"model": "org/a", **each} for each in settings]
+    common = {"rollback": "false", "model": "org/a"}
+    assert fake.deploys == [{**common, **each} for each in settings]
     rows = fake.results.results
     assert [row.nodes for row in rows] == [
         1 if s.get("head_only") == "true" else 2 for s in settings
