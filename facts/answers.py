@@ -56,19 +56,16 @@ class Answers(FactBase[RankAnswers]):
         if head:
             models = curl(f"{url}/v1/models", SECONDS, before=" ")
             one_line = "| tr '\\n' ' '"
-            asked += [
-                joined("printf 'models %s\\n' \"$( { ", models, "; } ", one_line, ')" &\n'),
-                joined("{ ", Metrics().command(url, SECONDS), "; } | sed 's/^/metric /' &\n"),
-            ]
+            asked.append(
+                joined("printf 'models %s\\n' \"$( { ", models, "; } ", one_line, ')" &\n')
+            )
         if pid:
-            asked += [
-                joined("printf 'age %s\\n' \"$(ps -o etimes= -p ", QuoteString(pid), ')" &\n')
-            ]
-        if rank:
-            words = runtime_of(runtime).logs(rank, LOG_LINES)
-            limit = ("timeout", str(LOG_SECONDS), *words)
-            asked += [joined(quoted(limit), " 2>&1 | cut -c -2000 | sed 's/^/log /' &\n")]
-        return joined(*asked, "wait")
+            age = joined("$(ps -o etimes= -p ", QuoteString(pid), ")")
+            asked.append(joined("printf 'age %s\\n' \"", age, '" &\n'))
+        told = joined(*_metrics(url, head), *_log(runtime, rank))
+        # Held back until the rest is told: what a program writes by blocks would end up in the
+        # middle of others' lines.
+        return joined(*asked, "rest=$(\n", told, ")\nwait\nprintf '%s\\n' \"$rest\"")
 
     def process(self, output: Iterable[str]) -> RankAnswers:
         told: dict[str, list[str]] = {}
@@ -85,6 +82,20 @@ class Answers(FactBase[RankAnswers]):
             seconds=float(age) if age else None,
             log=tuple(told.get("log", ())),
         )
+
+
+def _metrics(url: str, head: bool) -> list[StringCommand]:
+    """In the background, and alone in writing until `wait`."""
+    words = Metrics().command(url, SECONDS)
+    return [joined("{ ", words, "; } | sed 's/^/metric /' &\n")] if head else []
+
+
+def _log(runtime: str, rank: str) -> list[StringCommand]:
+    if not rank:
+        return [joined("wait\n")]
+    limit = quoted(("timeout", str(LOG_SECONDS), *runtime_of(runtime).logs(rank, LOG_LINES)))
+    lines = joined("log=$(", limit, " 2>&1 | cut -c -2000 | sed 's/^/log /')\n")
+    return [lines, joined("wait\nprintf '%s\\n' \"$log\"\n")]
 
 
 def _status(said: str) -> int:

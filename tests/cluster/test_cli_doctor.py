@@ -22,7 +22,7 @@ def test_a_group_that_serves_has_nothing(served: Deploy) -> None:
     assert "2 of 2 ranks answer /health" in told["looked"]
     assert served.cluster.snapshot() == before
     done = Tool(served)("doctor")
-    assert done.returncode == 0
+    assert done.returncode == 0, done.stdout
     assert "looked at:" in done.stdout
 
 

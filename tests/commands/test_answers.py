@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,3 +87,33 @@ def test_a_log_leaves_out_the_batches_and_keeps_what_tells_the_transport(path: s
     told = RankLog().process(sh(RankLog().command("docker", "h"), PATH=path))
     assert set(told.lines) == {"x NCCL INFO Using network IB", "CUDA out of memory"}
     assert told.transport == ("x NCCL INFO Using network IB",)
+
+
+LONG = """#!/bin/sh
+[ "$1" = logs ] || exit 0
+n=0; while [ $n -lt 60 ]; do n=$((n + 1)); echo "line $n $(printf '%0100d')"; done
+sleep 0.8; echo end
+"""
+
+
+class Slow(FakeEngine):
+    """Metrics of more than a pipe's block, and an answer that comes while they are written."""
+
+    def do_GET(self) -> None:
+        if self.path == "/metrics":
+            time.sleep(0.2)
+            self.say(200, f"# HELP {'x' * 300}\n" * 40 + PAGES["/metrics"])
+        else:
+            time.sleep(0.4 if self.path == "/health" else 0)
+            self.say(200, PAGES.get(self.path, ""))
+
+
+def test_what_is_written_by_blocks_does_not_break_others_lines(path: str, tmp_path: Path) -> None:
+    """sed ends its blocks in the middle of lines: a log that goes on for a while holds one back."""
+    (tmp_path / "docker").write_text(LONG)
+    with listening(Slow) as url:
+        told = Answers().process(sh(Answers().command(url, "docker", "h", head=True), PATH=path))
+    assert (told.health, told.models) == (200, ("acme/m",))
+    assert told.load.running == 2.0
+    assert told.log[-1] == "end"
+    assert len(told.log) == 61
