@@ -80,7 +80,10 @@ def test_following_takes_up_a_rank_that_comes_back_and_leaves_nothing(served: De
         assert until(lines, "back-again") < 3
     finally:
         os.killpg(process.pid, signal.SIGINT)
-        _, err = process.communicate(timeout=20)
+        # Not communicate: its stdout is being read already.
+        process.wait(timeout=20)
+    assert process.stderr
+    err = process.stderr.read()
     assert process.returncode == 0, err
     assert "Traceback" not in err
     time.sleep(1)
@@ -92,7 +95,7 @@ def test_a_reader_that_is_killed_leaves_nothing_either(served: Deploy) -> None:
     process = Tool(served).begin("logs", "-f")
     until(lines_of(process), "1 spark-02")
     os.killpg(process.pid, signal.SIGKILL)
-    process.communicate(timeout=20)
+    process.wait(timeout=20)
     for node in served.cluster.nodes.values():
         for _ in range(20):
             if not (left := node.run("pgrep -af '[d]ocker logs' || true").stdout):
