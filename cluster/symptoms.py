@@ -37,6 +37,7 @@ class Symptom:
     weight: Weight = Weight.CAUSE
     covers: tuple[str, ...] = ()
     healed_by: re.Pattern[str] | None = None
+    examples: tuple[str, ...] = ()
 
     def match(self, line: str) -> re.Match[str] | None:
         return next((found for p in self.lines if (found := p.search(line))), None)
@@ -78,6 +79,7 @@ def _symptom(
     weight: str = "cause",
     covers: Sequence[str] = (),
     healed_by: str | None = None,
+    examples: Sequence[str] = (),
 ) -> Symptom:
     return Symptom(
         key,
@@ -87,4 +89,5 @@ def _symptom(
         Weight[weight.upper()],
         tuple(covers),
         re.compile(healed_by) if healed_by else None,
+        tuple(examples),
     )

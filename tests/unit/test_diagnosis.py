@@ -370,8 +370,18 @@ def test_a_symptom_has_its_cause_and_cure(line, key, cure):
     assert not {"{", "}"} & set(told.cause)
 
 
+EXAMPLES = [(line, s.key) for s in symptoms("engine") for line in s.examples]
+
+
+@pytest.mark.parametrize(("line", "key"), EXAMPLES)
+def test_an_example_of_a_symptom_is_told_as_that_symptom(line, key):
+    (told,) = diagnose([f"{STAMP}Init parallel begin.", line])
+    assert told.key == key
+    assert not {"{", "}"} & set(told.cause)
+
+
 def test_every_symptom_of_an_engine_is_shown_by_a_test():
-    lines = [p.values[0] for p in ENGINE_LINES]
+    lines = [*(p.values[0] for p in ENGINE_LINES), *(line for line, _ in EXAMPLES)]
     logs = [line for file in LOGS.glob("*.log") for line in file.read_text().splitlines()]
     shown = {s.key for s in symptoms("engine") if any(map(s.match, lines + logs))}
     assert {s.key for s in symptoms("engine")} == shown
