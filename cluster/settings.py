@@ -12,8 +12,25 @@ Positive = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[int, Meta(ge=1, le=86400)]
 Fraction = Annotated[float, Meta(gt=0, lt=1)]
 # Docker's own rule for names: https://github.com/moby/moby/blob/master/daemon/names/names.go
-ContainerName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]+$")]
-Size = Annotated[str, Meta(pattern=r"^[0-9]+[bkmg]$")]
+# Every pattern ends with \Z: "$" would let a line break pass at the end.
+ContainerName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]+\Z",
+        description="of two or more letters, digits, _, . and -, a letter or digit first",
+    ),
+]
+Size = Annotated[
+    str, Meta(pattern=r"^[0-9]+[bkmg]\Z", description="that is a number with b, k, m or g")
+]
+# Any reference that Docker may know; never a word that its command line takes for an option.
+ImageReference = Annotated[
+    str,
+    Meta(
+        pattern=r"^[^\s\x00-\x1f\x7f-][^\s\x00-\x1f\x7f]*\Z",
+        description="that is an image's reference: REPOSITORY:TAG, or REPOSITORY@sha256:…",
+    ),
+]
 Auto = Literal["auto"]
 # SGLang 0.5.23 asserts that no colon is in it: "name:adapter" asks for a LoRA adapter.
 ServedName = Annotated[
@@ -97,7 +114,7 @@ class Settings:
     # how it runs on a node
     group: ContainerName = "sglang"
     runtime: Literal["docker", "process"] = "docker"
-    image: Annotated[str, Meta(min_length=1)] = "lmsysorg/sglang:spark"
+    image: ImageReference = "lmsysorg/sglang:spark"
     sglang_version: str = "auto"
     pull: Literal["never", "missing", "always"] = "missing"
     gpus: Gpus = "all"

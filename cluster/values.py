@@ -24,7 +24,7 @@ EXAMPLES = {
     "hf_endpoint": "https://huggingface.co",
     "api_networks": ("192.168.1.0/24",),
 }
-EnvName = r"^[A-Za-z_][A-Za-z0-9_]*$"
+EnvName = r"^[A-Za-z_][A-Za-z0-9_]*\Z"
 
 
 def convert(name: str, value: Any) -> Any:
@@ -123,10 +123,6 @@ def _words(hint: Any) -> str:
 def _range(meta: Meta) -> str:
     if meta.description:
         return f" {meta.description}"
-    if meta.pattern:
-        return f" that matches {meta.pattern}"
-    if meta.min_length:
-        return " that is not empty"
     if meta.gt is not None:
         return f" between {meta.gt} and {meta.lt}"
     return f" from {meta.ge} to {meta.le}" if meta.le is not None else f" of at least {meta.ge}"

@@ -89,7 +89,7 @@ def test_only_what_the_hub_gates_is_gated() -> None:
 
 
 def test_remote_code_is_trusted_where_it_always_was() -> None:
-    assert {m.alias for m in catalogue() if m.trust_remote_code} == {"phi4", "deepseek-lite"}
+    assert {m.alias for m in catalogue() if m.trust_remote_code} == {"deepseek-lite"}
 
 
 def test_gpt_oss_alone_wants_tiktoken_and_reasons() -> None:

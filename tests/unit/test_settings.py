@@ -41,9 +41,9 @@ SECONDS = "an integer from 1 to 86400"
 FRACTION = "a number between 0 and 1"
 TRUTH = "true or false"
 STRING = "a string"
-FULL = "a string that is not empty"
-NAME = "a string that matches ^[a-zA-Z0-9][a-zA-Z0-9_.-]+$"
-SIZE = "a string that matches ^[0-9]+[bkmg]$"
+IMAGE = "a string that is an image's reference: REPOSITORY:TAG, or REPOSITORY@sha256:…"
+NAME = "a string of two or more letters, digits, _, . and -, a letter or digit first"
+SIZE = "a string that is a number with b, k, m or g"
 WORDS = "a list of strings"
 SERVED = "a string without a colon, or spaces at its ends"
 IPV4 = "a string that is an IPv4 address"
@@ -75,7 +75,7 @@ ALLOWED = {
     "extra_args": WORDS,
     "group": NAME,
     "runtime": "one of docker, process",
-    "image": FULL,
+    "image": IMAGE,
     "sglang_version": STRING,
     "pull": "one of never, missing, always",
     "gpus": GPUS,
@@ -127,10 +127,13 @@ WRONG: dict[str, tuple[Any, ...]] = {
     TRUTH: (0, 1, "yes", "on", "", None, [True]),
     f"{TRUTH} or auto": (0, 1, "yes", "Auto", [True]),
     STRING: (7, 1.5, True, None, ["a"], {"a": 1}, "nul\0", "half \ud800"),
-    FULL: ("", 7, 1.5, True, None, ["a"], "nul\0", "half \ud800"),
+    IMAGE: (
+        *("", "--privileged", "-v", "a b", "a\n", "\na", "a\x1b[1m", "a\t"),
+        *(7, 1.5, True, None, ["a"], "nul\0", "half \ud800"),
+    ),
     f"{STRING} or an integer": (1.5, True, None, ["a"], "nul\0"),
-    NAME: ("", "a", "-a", "a b", "a/b", "a\n", 7, None, "ü1"),
-    SIZE: ("", "32G", "32gb", "g", "-1g", "1.5g", 32, None),
+    NAME: ("", "a", "-a", "a b", "a/b", "a\n", "ab\n", 7, None, "ü1"),
+    SIZE: ("", "32G", "32gb", "g", "-1g", "1.5g", "1g\n", 32, None),
     SERVED: ("a:b", ":", "a ", " a", " ", "a\n", 7, True, None, ["a"], "nul\0"),
     IPV4: ("", "::", "localhost", "10.0.0", "10.0.0.256", "010.0.0.1", "10.0.0.1\n", 0, None),
     PATH: ("", "raid", "./raid", "~ann/x", "/a:b", "/a\n", 7, None, "/nul\0"),
@@ -152,7 +155,7 @@ WRONG: dict[str, tuple[Any, ...]] = {
     WORDS: (5, True, None, ["a", 1], [None], {"a": 1}, "it's", ["nul\0"]),
     "a mapping of variable names to strings": (
         *(5, None, "A=1", ["A"], {"A": None}, {"A": True}, {"A": [1]}),
-        *({"1A": "x"}, {"A-B": "x"}, {"": "x"}, {"A": "nul\0"}, {1: "x"}),
+        *({"1A": "x"}, {"A-B": "x"}, {"": "x"}, {"A\n": "x"}, {"A": "nul\0"}, {1: "x"}),
     ),
 }
 LITERALS = {name: allowed for name, allowed in ALLOWED.items() if allowed.startswith("one of ")}
@@ -210,6 +213,8 @@ TYPED = [
     ("mem_fraction", "8.5e-1", 0.85),
     ("port", "30001", 30001),
     ("port", "0030001", 30001),
+    ("image", "lmsysorg/sglang:v0.5.19-cu130", "lmsysorg/sglang:v0.5.19-cu130"),
+    ("image", "registry:5000/a/b@sha256:ab", "registry:5000/a/b@sha256:ab"),
     ("model", "7", 7),
     ("model", "007", 7),
     ("model", "qwen72b", "qwen72b"),

@@ -109,9 +109,11 @@ FIELDS: list[Any] = [
     pytest.param({"nodes": 1}, lambda s: s.devices, (), id="one-node-without-devices"),
     pytest.param({"gpus": "none"}, lambda s: s.gpus, "", id="no-gpus"),
     pytest.param({"gpus": "device=0"}, lambda s: s.gpus, "device=0", id="one-gpu"),
-    pytest.param({"model": "phi4"}, lambda s: s.launch.trust_remote_code, True, id="trust-auto"),
     pytest.param(
-        {"model": "phi4", "trust_remote_code": False},
+        {"model": "deepseek-lite"}, lambda s: s.launch.trust_remote_code, True, id="trust-auto"
+    ),
+    pytest.param(
+        {"model": "deepseek-lite", "trust_remote_code": False},
         lambda s: s.launch.trust_remote_code,
         False,
         id="trust-refused",
