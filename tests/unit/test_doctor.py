@@ -106,7 +106,7 @@ LINES = [
     ("HarmonyError error downloading or loading vocab file: failed", "tiktoken"),
     ("invalid tiktoken vocab file: No such file or directory", "tiktoken"),
     ("tp_size must be divisible by number of nodes", "divisible"),
-    ("multi-node data parallel is not supported unless dp attention!", "divisible"),
+    ("multi-node data parallel is not supported unless dp attention!", "data-parallel"),
     ("launch_server.py: error: unrecognized arguments: --nope", "bad-flags"),
     (
         "OutOfResources: out of resource: shared memory, Required: 108544, Hardware limit: 101376",
