@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -40,8 +41,8 @@ class Done:
 class Engine(BaseHTTPRequestHandler):
     """Chat completions as a stream, of the model that `project` serves.
 
-    Faults by the served model: "silent" answers 500, "half" cuts every second answer, "slow"
-    takes a second a token.
+    Faults by the served model: "silent" answers 500, "half" cuts every second answer, "stuck"
+    answers a run's two probes and never gets beyond the first token of what follows.
     """
 
     protocol_version = "HTTP/1.1"
@@ -65,18 +66,22 @@ class Engine(BaseHTTPRequestHandler):
             return self.reply(404, {})
         if fault == "silent":
             return self.reply(500, {"message": "Internal server error"})
-        return self.stream(query.get("max_tokens") or 4, fault)
+        return self.stream(name, query.get("max_tokens") or 4, fault)
 
-    def stream(self, tokens: int, fault: str) -> None:
-        self.project.streams += 1
-        cut = fault == "half" and self.project.streams % 2 == 0
+    def stream(self, model: str, tokens: int, fault: str) -> None:
+        self.project.streams[model] += 1
+        cut = fault == "half" and self.project.streams[model] % 2 == 0
+        stuck = fault == "stuck" and self.project.streams[model] > 2
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         for n in range(tokens):
-            time.sleep(1 if fault == "slow" else 0.001)
+            time.sleep(0.001)
             self.event(delta(f" w{n}", "length" if n == tokens - 1 else None))
+            if stuck:
+                self.project.stuck.set()
+                self.project.closing.wait()
             if cut:
                 self.close_connection = True
                 return
@@ -126,7 +131,9 @@ class FakeProject:
     key = ""
 
     def __init__(self, folder: Path, nodes: int = 2, seconds: float = 0.0) -> None:
-        self.folder, self.streams = folder, 0
+        self.folder, self.streams = folder, Counter[str]()
+        # stuck: an answer has begun that will not end; closing: the project is about to go.
+        self.stuck, self.closing = threading.Event(), threading.Event()
         handler = type("Handler", (Engine,), {"project": self})
         self.server = Server(("127.0.0.1", 0), handler)
         self._thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))
@@ -152,6 +159,7 @@ class FakeProject:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.closing.set()
         self.server.shutdown()
         self.server.server_close()
         self._thread.join()
@@ -170,6 +178,7 @@ class FakeProject:
 
     def fails(self, **faults: str) -> None:
         """What goes wrong, by a model's alias."""
+        self.stuck.clear()
         self.write("faults.json", **{f"org/{alias}": fault for alias, fault in faults.items()})
 
     @property

@@ -19,6 +19,7 @@ import pytest
 from fake_project import FakeProject
 from spark_bench.every.output import Results
 from spark_bench.result.codec import read
+from waiting import until
 
 # They differ from one run of the same to the next.
 VOLATILE = (
@@ -147,14 +148,14 @@ def test_nothing_of_ours_outlives_a_kill(fake: FakeProject) -> None:
     """Neither a deploy, which would go on beside the next one's, nor a run."""
     fake.fails(a="hangs")
     with fake.start(*MODELS) as process:
-        wait_for(lambda: ours(fake, "deploy.py"))
+        until(lambda: ours(fake, "deploy.py"))
         process.kill()
-    wait_for(lambda: not ours(fake, "deploy.py"))
-    fake.fails(a="slow")
+    until(lambda: not ours(fake, "deploy.py"))
+    fake.fails(a="stuck")
     with fake.start("--yes", "--resume", "out") as process:
-        wait_for(lambda: ours(fake, "--max-failures"))
+        until(lambda: ours(fake, "--max-failures"))
         process.kill()
-    wait_for(lambda: not ours(fake, "--max-failures"))
+    until(lambda: not ours(fake, "--max-failures"))
 
 
 def ours(fake: FakeProject, word: str) -> list[str]:
@@ -168,10 +169,3 @@ def ours(fake: FakeProject, word: str) -> list[str]:
         if word in words and any(str(fake.folder) in each for each in words):
             found.append(" ".join(words))
     return found
-
-
-def wait_for(true: Any) -> None:
-    deadline = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

@@ -22,6 +22,7 @@ from spark_bench.wire.poller import Epoll, Portable
 from spark_bench.wire.progress import Progress
 from spark_bench.wire.recorder import Recorder
 from spark_bench.wire.target import target
+from waiting import until
 from wire_loads import (
     ANSWER,
     ScriptedServer,
@@ -164,18 +165,23 @@ def test_nothing_is_tried_again_once_an_answer_has_begun(awkward: AwkwardServer)
 
 
 def test_a_connection_that_talks_out_of_turn_is_not_used() -> None:
+    served: list[int] = []
+
     def serve(connection: socket.socket, number: int) -> None:
         if number < 2:
             connection.sendall(b"HTTP/1.1 408 Too slow\r\ncontent-length: 0\r\n\r\n")
+        served.append(number)
         while read_request(connection):
             connection.sendall(ANSWER)
 
     with ScriptedServer(serve) as server, closing(Recorder(target(server.url))) as made:
         with contextlib.suppress(Unreachable):  # seen while opening, or after: a matter of luck
             made.open(2)
-        time.sleep(0.2)
+        until(lambda: served)
         made.open(1)
-        time.sleep(0.2)  # what the second says at once must be there before it is asked
+        until(
+            lambda: {0, 1} <= set(served)
+        )  # what the second says must be there before it is asked
         got = record(made, load([request()] * 3, slots=1))
     assert got.bodies == [b"fine"] * 3
 
@@ -205,10 +211,9 @@ def test_a_connection_that_closed_unused_is_not_used() -> None:
         if number:
             read_request(connection)
             connection.sendall(ANSWER)
-        time.sleep(0.1)
 
     with ScriptedServer(serve) as server, recorder(server.url) as made:
-        time.sleep(0.3)
+        until(lambda: server.closed)
         assert record(made, load([request()])).ended == ["complete"]
 
 
@@ -282,7 +287,7 @@ def test_time_outs(behaviour: str, awkward: AwkwardServer) -> None:
     assert got.ended == ["timeout", "complete", "timeout"]
     assert "not done within 0.4 s" in got.details
     for exchange in (got.exchanges[0], got.exchanges[2]):
-        assert 0.4 <= (exchange.ended_ns - exchange.sent_ns) / 1e9 < 1.0
+        assert 0.4 <= (exchange.ended_ns - exchange.sent_ns) / 1e9 < 10
         assert bool(exchange.data) == (behaviour != "never_answers")
 
 
@@ -299,7 +304,7 @@ def test_wrong_framing_in_an_open_stream_does_not_wait_for_the_time_out() -> Non
     with ScriptedServer(serve) as server, recorder(server.url) as made:
         got = record(made, load([request()]))
     assert got.ended == ["cut"]
-    assert (got.exchanges[0].ended_ns - got.exchanges[0].sent_ns) / 1e9 < 2
+    assert (got.exchanges[0].ended_ns - got.exchanges[0].sent_ns) / 1e9 < 20, "the time-out"
 
 
 def test_bytes_after_the_end_cost_the_connection() -> None:
@@ -423,7 +428,8 @@ def test_a_stop_while_connecting() -> None:
 
 def test_a_stop_ends_an_exchange(awkward: AwkwardServer) -> None:
     with recorder(awkward.url) as made:
-        threading.Timer(0.2, made.stop).start()
+        # Long after its first bytes, which are sent at once, and long before any time-out.
+        threading.Timer(2, made.stop).start()
         exchange = made.exchange(request("goes_silent"))
     assert exchange.ended is Ended.INTERRUPTED
     assert exchange.data
@@ -435,7 +441,7 @@ def test_after_the_duration_nothing_is_sent(awkward: AwkwardServer) -> None:
         got = record(made, load([request("plain")] * 40, timings=timings, duration=0.42))
     assert not got.recording.interrupted
     assert got.ended == ["complete"] * 9
-    assert (got.recording.ended_ns - got.recording.started_ns) / 1e9 < 1.0
+    assert (got.recording.ended_ns - got.recording.started_ns) / 1e9 < 1.9, "40 would take 1.95 s"
 
 
 # ---- loads --------------------------------------------------------------------------------------

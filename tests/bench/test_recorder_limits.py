@@ -29,6 +29,7 @@ from spark_bench.wire.recorder import Recorder
 from spark_bench.wire.recording import Recording
 from spark_bench.wire.store import Store
 from spark_bench.wire.target import target
+from waiting import until
 from wire_loads import ScriptedServer, body, load, read_request, record, recorder, request
 
 TOKEN = re.compile(rb'"content":\s*"[^"]+"')
@@ -109,7 +110,7 @@ import json, sys
 from wire_loads import load, record, recorder, request
 with recorder(sys.argv[1], 8) as made:
     print("ready", flush=True)
-    got = record(made, load([request(tokens=100)] * 8, slots=8))
+    got = record(made, load([request(tokens=200)] * 8, slots=8))
 lag = got.recording.tally.lags.most
 told = [[e.data.decode(), list(e.stamps), list(e.ends)] for e in got.exchanges]
 print(json.dumps([lag, told]))
@@ -133,21 +134,21 @@ def test_a_client_that_stood_still_has_right_stamps(ruler: Ruler) -> None:
     with child(STOPPED, ruler.url) as process:
         assert process.stdout
         assert process.stdout.readline() == "ready\n"
-        time.sleep(0.5)
+        until(lambda: ruler.stats().running == 8)
         process.send_signal(signal.SIGSTOP)
-        time.sleep(0.1)
+        time.sleep(1)
         process.send_signal(signal.SIGCONT)
         lag, told = json.loads(process.stdout.read())
     exchanges = [
         Exchange(index, data=data.encode(), stamps=stamps, ends=ends)
         for index, (data, stamps, ends) in enumerate(told)
     ]
-    assert lag < 80 * MS, "what it reads late was stamped when the last of it came"
+    assert lag < 800 * MS, "what it reads late was stamped when the last of it came"
     streams = ruler.dump()
     assert np.percentile(errors(exchanges, streams, last_of_read=True), 95) < 5 * MS
     late = errors(exchanges, streams)
-    merged = late > 50 * MS
-    assert 8 <= merged.sum() <= 8 * 15, "of each stream those that came in the first 50 ms"
+    merged = late > 500 * MS
+    assert 8 <= merged.sum() <= 8 * 150, "of each stream those that came in the first half second"
 
 
 # ---- time and CPU -------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from spark_bench.ruler.build import build, compiler
 from spark_bench.ruler.ruler import Ruler
 from spark_bench.ruler.streams import Api, Flags
 from spark_bench.ruler.truth import peak, truth
+from waiting import until
 
 CHAT = "/v1/chat/completions"
 FAST = {"ttft_us": 20_000, "itl_us": 5_000}
@@ -117,7 +118,7 @@ def test_its_stamps_are_the_clients_clock(ruler: Ruler) -> None:
     lags = np.array(seen) - stream.sent_ns
     assert len(lags) == 20
     assert np.all(lags > 0)
-    assert np.median(lags) < 5e6
+    assert lags.min() < 5e6, "one clock: but for how late a busy machine reads"
     assert before < stream.asked_ns <= stream.started_ns < stream.role_ns < stream.sent_ns[0]
     assert stream.sent_ns[-1] < stream.done_ns < after
 
@@ -394,10 +395,7 @@ def test_a_client_that_leaves_the_queue(ruler: Ruler) -> None:
     connections = [connect(ruler) for _ in range(4)]
     for connection in connections:
         connection.request("POST", CHAT, json.dumps({"stream": True, "max_tokens": 20}))
-    for _ in range(100):
-        if ruler.stats().queued == 3:
-            break
-        time.sleep(0.001)
+    until(lambda: ruler.stats().queued == 3)
     connections[3].close()
     connections[1].close()
     assert connections[2].getresponse().read().endswith(b"data: [DONE]\n\n")
@@ -461,10 +459,7 @@ def test_a_storm_of_clients_that_come_and_go(ruler: Ruler) -> None:
                     client.close()
             time.sleep(rng.random() * 0.03)
             ruler.reset()
-    deadline = time.monotonic() + 5
-    while ruler.stats().running or ruler.stats().queued:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: not (ruler.stats().running or ruler.stats().queued))
     ruler.configure(**FAST)
     ruler.reset()
     assert text_of(ask(ruler, max_tokens=5)) == words(5)
@@ -683,27 +678,29 @@ def test_its_histograms_are_its_log(ruler: Ruler) -> None:
     assert histogram(ruler, "time_to_first_token_seconds")["count"] == 0
 
 
-def gauge(ruler: Ruler, name: str) -> float:
-    for family in text_string_to_metric_families(get(ruler, "/metrics").decode()):
-        if family.name == f"sglang:{name}":
-            return float(family.samples[0].value)
-    raise AssertionError(f"no {name}")
+def gauges(ruler: Ruler) -> dict[str, float]:
+    """One reading of all of them, by their names without `sglang:`."""
+    families = text_string_to_metric_families(get(ruler, "/metrics").decode())
+    return {
+        f.name.removeprefix("sglang:"): float(f.samples[0].value) for f in families if f.samples
+    }
 
 
 def test_its_gauges(ruler: Ruler) -> None:
     ruler.configure(ttft_us=1_000, itl_us=10_000, max_running=2)
-    assert gauge(ruler, "num_running_reqs") == 0
+    assert gauges(ruler)["num_running_reqs"] == 0
     with ThreadPoolExecutor(3) as pool:
         asked = [pool.submit(ask, ruler, max_tokens=160) for _ in range(3)]
-        time.sleep(1.3)
-        assert gauge(ruler, "num_running_reqs") == 2
-        assert gauge(ruler, "num_queue_reqs") == 1
-        assert gauge(ruler, "gen_throughput") == pytest.approx(200, rel=0.3)
-        # Two streams of 3 prompt tokens and 130 or so of the answer, of 2^20.
-        assert gauge(ruler, "token_usage") == pytest.approx(2 * 133 / 2**20, rel=0.3)
+        # Two streams of 3 prompt tokens and more than 120 of the answer, of 2^20.
+        while (seen := gauges(ruler))["token_usage"] < 2 * 123 / 2**20:
+            time.sleep(0.01)
+        assert seen["token_usage"] <= 2 * 163 / 2**20
+        assert seen["num_running_reqs"] == 2
+        assert seen["num_queue_reqs"] == 1
+        assert seen["gen_throughput"] == pytest.approx(200, rel=0.3)
         for answer in asked:
             answer.result()
-    assert gauge(ruler, "generation_tokens") == 480
+    assert gauges(ruler)["generation_tokens"] == 480
 
 
 # ---- the process -------------------------------------------------------------------------------
@@ -764,10 +761,7 @@ def test_it_ends_with_its_parent() -> None:
         env={**os.environ, "PYTHONPATH": str(bench)},
     )
     status = Path(f"/proc/{int(done.stdout)}/stat")
-    deadline = time.monotonic() + 5
-    while status.exists() and ") Z " not in status.read_text():
-        assert time.monotonic() < deadline, "the ruler lives on"
-        time.sleep(0.01)
+    until(lambda: not status.exists() or ") Z " in status.read_text(), "the ruler lives on")
 
 
 def test_it_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -17,6 +17,7 @@ from spark_bench.project import Node, Ssh
 from spark_bench.server import readings, sampling
 from spark_bench.server.lines import Job
 from spark_bench.server.sampling import COMMAND, Sampling
+from waiting import until
 
 TTFT = "sglang:time_to_first_token_seconds"
 HERE = Node("here", here=True)
@@ -45,14 +46,18 @@ def program(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str)
     return path
 
 
-def sampled(job: Job, seconds: float) -> readings.ServerSide:
+def sampled(
+    job: Job, seconds: float = 0.0, enough: Callable[[], object] = lambda: True
+) -> readings.ServerSide:
+    """Sample for at least so many seconds, and until it is enough."""
     running = Sampling.start(job)
     time.sleep(seconds)
+    until(enough)
     return running.stop()
 
 
 def test_the_server_is_seen_before_during_and_after(metrics: FakeMetrics) -> None:
-    side = sampled(Job(url=metrics.url, interval=0.05), 0.3)
+    side = sampled(Job(url=metrics.url, interval=0.05), enough=lambda: metrics.asked >= 5)
     assert len(side.samples) >= 4
     assert {sample.running for sample in side.samples} == {3.0}
     assert side.notes == ()
@@ -70,8 +75,7 @@ def test_samples_are_on_the_clients_clock(metrics: FakeMetrics) -> None:
 
 
 def test_one_connection_carries_all_looks(metrics: FakeMetrics) -> None:
-    sampled(Job(url=f"{metrics.url}/v1/", interval=0.02), 0.2)
-    assert metrics.asked > 3
+    sampled(Job(url=f"{metrics.url}/v1/", interval=0.02), enough=lambda: metrics.asked > 3)
     assert metrics.connections == 1
 
 
@@ -96,7 +100,8 @@ def test_the_key_goes_to_the_server_and_shows_nowhere(metrics: FakeMetrics) -> N
 )
 def test_a_server_that_tells_nothing_is_a_note(status: int, why: str) -> None:
     with fake_metrics(status) as server:
-        side = sampled(Job(url=server.url, interval=0.05), 0.15)
+        often = (lambda: server.asked > 1) if status == 503 else (lambda: True)
+        side = sampled(Job(url=server.url, interval=0.05), 0.15, often)
         assert (server.asked > 1) == (status == 503)
     assert len(side.notes) == 1
     assert why in side.notes[0]
@@ -113,7 +118,7 @@ def test_this_machine_is_sampled_without_ssh(
     gpu: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program(tmp_path, monkeypatch, "ssh", "#!/bin/sh\nexit 1\n")
-    side = sampled(Job(interval=0.1, nodes=(HERE,)), 0.5)
+    side = sampled(Job(interval=0.1, nodes=(HERE,)), 2)
     (node,) = side.nodes
     assert side.notes == ()
     assert len(node.samples) >= 3
@@ -171,7 +176,7 @@ def test_one_ssh_connection_serves_the_whole_run(
     calls = tmp_path / "calls"
     run = 'for last; do :; done; exec sh -c "$last"'
     program(tmp_path, monkeypatch, "ssh", f'#!/bin/sh\necho "$*" >>{calls}\n{run}\n')
-    side = sampled(Job(interval=0.1, nodes=(Node("a", ssh=Ssh("a", user="u")),)), 0.4)
+    side = sampled(Job(interval=0.1, nodes=(Node("a", ssh=Ssh("a", user="u")),)), 2)
     assert len(side.nodes[0].samples) >= 3
     assert side.notes == ()
     assert calls.read_text().count("BatchMode=yes") == 1
@@ -182,7 +187,7 @@ def test_a_lost_connection_keeps_what_came_before(
 ) -> None:
     lost = "echo 'mem 4 2'; echo end; sleep 0.1; echo 'Connection to a closed' >&2; exit 255"
     program(tmp_path, monkeypatch, "ssh", f"#!/bin/sh\n{lost}\n")
-    side = sampled(Job(nodes=(Node("a", ssh=Ssh("a")),)), 0.3)
+    side = sampled(Job(nodes=(Node("a", ssh=Ssh("a")),)), 2)
     assert side.notes == ("a was lost: Connection to a closed",)
     assert len(side.nodes[0].samples) == 1
 
@@ -214,16 +219,9 @@ def loops(marker: str) -> list[str]:
     return found
 
 
-def gone(marker: str) -> bool:
-    deadline = time.monotonic() + 5
-    while loops(marker) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return not loops(marker)
-
-
 def test_nothing_runs_on_after_the_end() -> None:
     sampled(Job(interval=0.1234, nodes=(HERE,)), 0.1)
-    assert gone("0.1234")
+    until(lambda: not loops("0.1234"), "a sampling loop lives on")
 
 
 @pytest.mark.parametrize("victim", ["parent", "sampler"])
@@ -241,5 +239,5 @@ def test_nothing_outlives_a_kill(victim: str) -> None:
             process.stdin.close()
         else:
             process.send_signal(signal.SIGKILL)
-        assert gone(str(interval))
+        until(lambda: not loops(str(interval)), "a sampling loop lives on")
         process.stdout.read()

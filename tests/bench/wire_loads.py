@@ -101,6 +101,7 @@ class ScriptedServer:
     """Each connection is served by `serve(socket, how manieth it is)` in a thread of its own.
 
     errors: what went wrong in there, but for a client that was gone
+    closed: how many connections it has closed
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class ScriptedServer:
         self._open: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self.errors: list[Exception] = []
+        self.closed = 0
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
     @property
@@ -155,6 +157,7 @@ class ScriptedServer:
         except Exception as error:
             self.errors.append(error)
         connection.close()
+        self.closed += 1
 
 
 def read_request(
