@@ -17,6 +17,25 @@ KNOWN = {
         "the hub does not let this token read {model}",
         "hf auth whoami; a new token: https://huggingface.co/settings/tokens",
     ),
+    "denied 401": (
+        "the hub wants a valid token for {model}, and was shown none",
+        "hf auth whoami; hf auth login, or export HF_TOKEN=…; a new token: "
+        "https://huggingface.co/settings/tokens",
+    ),
+    "limited": (
+        "the hub at {hub} limits how much the node's address may ask",
+        "wait some minutes, then run this again: it goes on where it stopped; requests with a "
+        "token have a higher limit: hf auth login, or export HF_TOKEN=…",
+    ),
+    "server": (
+        "the hub at {hub} has a fault of its own",
+        "look at https://status.huggingface.co (or at the mirror); run this again later: it goes "
+        "on where it stopped",
+    ),
+    "other 404": (
+        "the hub at {hub} does not know what it was asked for",
+        "is hf_endpoint a hub, or a mirror of its whole API? curl -s {hub}/api/models/{model}",
+    ),
     "repository": (
         "the hub has no repository {model}, or it is private and the token may not read it",
         "look at {hub}/{model}; --data model=ORG/NAME; or export HF_TOKEN=…",

@@ -28,8 +28,10 @@ AT_ONCE = 8
 CHUNK = 1 << 20
 # Between two signs of life, seconds.
 TELL = 2.0
-# Before a cut connection is tried again, seconds.
-PAUSE = 2.0
+# Before a request that failed is made again, seconds; and the longest wait that a hub may ask for.
+PAUSE, LONGEST_PAUSE = 2.0, 60.0
+# What may be over at the next try: a connection, a limit of requests, a fault of the hub's own.
+PASSING = ("network", "limited", "server")
 
 
 class Wrong(Exception):
@@ -175,10 +177,10 @@ class Hub:
                 self.get(path, size, part, have)
                 return
             except Exception as e:
-                if kind(e) != "network":
+                if kind(e) not in PASSING:
                     raise
                 life.note(e)
-            life.over.wait(PAUSE)
+                life.over.wait(pause(e))
 
     def get(self, path: str, size: int, part: Path, have: int) -> None:
         from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
@@ -203,6 +205,7 @@ class Life:
         self.stall, self.wanted = stall, wanted
         self.over = threading.Event()
         self.bytes, self.since, self.last = -1, time.monotonic(), ""
+        self.refusal: Exception | None = None
 
     @contextmanager
     def told(self) -> Iterator[None]:
@@ -216,12 +219,14 @@ class Life:
 
     def note(self, problem: Exception) -> None:
         self.last = first_line(problem)
+        self.refusal = problem if status(problem) else None
 
     def check(self) -> None:
         if self.over.is_set():
             raise Still("ended")
         if time.monotonic() - self.since > self.stall:
-            raise Still(self.last)
+            # An answer of the hub's says more than the silence that it led to.
+            raise self.refusal or Still(self.last)
 
     def _tell(self) -> None:
         while True:
@@ -263,15 +268,17 @@ def kind(e: BaseException) -> str:
         return "still"
     if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT):
         return "full"
-    if status(e) in (401, 403):
-        return "denied"
+    if code := status(e):
+        if code in (401, 403):
+            return "denied"
+        if code == 429:
+            return "limited"
+        return "server" if code >= 500 else "network" if code == 408 else "other"
     return "network" if _network(e) else "other"
 
 
 def _network(e: BaseException) -> bool:
-    """A cut or silent connection, a server in trouble, a short file: worth another try."""
-    if status(e):
-        return status(e) in (408, 429) or status(e) >= 500
+    """A cut or silent connection, a short file: worth another try."""
     if isinstance(e, OSError) and "Consistency check failed" in str(e):
         return True
     libraries = ("requests", "urllib3", "httpx", "httpx2", "httpcore", "httpcore2")
@@ -281,7 +288,15 @@ def _network(e: BaseException) -> bool:
 
 
 def status(e: BaseException) -> int:
+    """Of the hub's answer; 0 where it gave none."""
     return int(getattr(getattr(e, "response", None), "status_code", 0) or 0)
+
+
+def pause(e: BaseException) -> float:
+    """Seconds before the next try: as long as the answer asks for (Retry-After), within reason."""
+    headers = getattr(getattr(e, "response", None), "headers", None) or {}
+    asked = str(headers.get("retry-after", ""))
+    return min(LONGEST_PAUSE, max(PAUSE, float(asked))) if asked.isdecimal() else PAUSE
 
 
 def first_line(e: BaseException) -> str:

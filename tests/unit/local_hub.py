@@ -55,6 +55,7 @@ class Hub:
         + cut: {file: bytes}: its connection ends after them, once
         + wrong: {file: times}: so often a byte of it is another
         + slow: seconds for each 64 KiB; stand: no byte of any file
+        + status: {code, times}: the hub itself answers so often with this code, and nothing else
         """
         (self.folder / "faults.json").write_text(json.dumps(faults))
 
@@ -109,6 +110,10 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._note()
         path = urlsplit(self.path).path
+        status = self.hub.faults.get("status", {})
+        if not path.startswith("/store/") and self.hub.once("status", "", status.get("times", 0)):
+            self._error(status["code"], "", "We had to rate limit your IP")
+            return
         for pattern, answer in (
             (r"/api/models/([^/]+/[^/]+)(?:/revision/(.+))?", self._info),
             (r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self._resolve),

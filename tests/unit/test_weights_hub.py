@@ -190,6 +190,39 @@ def test_what_cannot_be_listed(client: Client, asked: dict[str, Any], error: str
     assert client.run("list", **asked)["error"] == error
 
 
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        pytest.param(401, "denied", id="a token that is none"),
+        pytest.param(403, "denied", id="a token that may not"),
+        pytest.param(404, "other", id="no hub at all"),
+        pytest.param(429, "limited", id="too many requests"),
+        pytest.param(500, "server", id="a fault"),
+        pytest.param(503, "server", id="overloaded"),
+        pytest.param(504, "server", id="a gateway without its hub"),
+    ],
+)
+def test_what_a_hub_answers_is_no_hub_that_cannot_be_reached(
+    client: Client, code: int, error: str
+) -> None:
+    client.hub.fault(status={"code": code, "times": 999})
+    said = client.run("list", revision="")
+    assert (said["error"], said["status"]) == (error, code)
+
+
+@pytest.mark.parametrize("code", [429, 503])
+def test_a_limit_that_is_over_soon_is_waited_for(client: Client, code: int) -> None:
+    client.hub.fault(status={"code": code, "times": 1})
+    client.run("fetch")
+    assert client.whole()
+
+
+def test_a_limit_that_stays_is_told_as_one(client: Client) -> None:
+    client.hub.fault(status={"code": 429, "times": 9999})
+    said = client.run("fetch", stall=1)
+    assert (said["error"], said["status"]) == ("limited", 429)
+
+
 def test_a_download_that_stands_still_ends(client: Client) -> None:
     client.hub.fault(stand=True)
     try:
