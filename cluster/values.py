@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from cluster.findings import Finding, Refused, error
 from cluster.settings import NAMES, Settings
+from cluster.sglang.foreign import counterpart
 
 # Names whose value is a secret: it travels as a file (hf_token_file), never in env.
 SECRET_ENV = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_TOKEN")
@@ -64,6 +65,10 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def _unknown(name: str) -> Finding:
+    foreign = counterpart(f"--{name.replace('_', '-')}") or counterpart(f"--{name}")
+    if foreign:
+        engine, advice = foreign
+        return error(f"{name} is not a setting, but an option of {engine}", cure=advice)
     return error(
         f"{name} is not a setting{nearest(name, NAMES)}",
         cure="every setting stands in inventories/group_data/all.py",

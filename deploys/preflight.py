@@ -99,9 +99,9 @@ def _launch(made: Deployment, nodes: list[NodeFacts], needs: checks.Needs) -> It
     for spec in list(made.specs.values())[:1]:
         if spec.runtime == "docker":
             words = create(spec)
-            yield from sglang.problems(
-                words[words.index("sglang.launch_server") + 1 :], spec.sglang
-            )
+            line = words[words.index("sglang.launch_server") + 1 :]
+            yield from sglang.problems(line, spec.sglang)
+            yield from sglang.at_odds(line, spec.sglang)
 
 
 def _fetching(made: Deployment, nodes: list[NodeFacts]) -> Iterator[Finding]:

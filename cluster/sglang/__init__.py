@@ -2,6 +2,7 @@
 
 from cluster.sglang.launch import Launch, argv
 from cluster.sglang.options import RECORDED
+from cluster.sglang.pairs import at_odds
 from cluster.sglang.parser import problems
 from cluster.sglang.versions import dp_attention_needed, key, known_version
 
@@ -9,6 +10,7 @@ __all__ = [
     "RECORDED",
     "Launch",
     "argv",
+    "at_odds",
     "dp_attention_needed",
     "key",
     "known_version",

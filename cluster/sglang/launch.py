@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cluster.sglang.options import nearest_recorded, options, same
+from cluster.sglang.pairs import needed
 from cluster.sglang.versions import key
 from cluster.words import Words
 
@@ -25,6 +26,7 @@ class Launch:
     + reasoning_parser, tool_call_parser: "" for none
     + enable_dp_attention: keep FlashInfer's fused all-reduce off (versions.dp_attention_needed)
     + extra_args: the user's words, last; an option of theirs replaces ours
+    What the version asserts beside all these (pairs.toml) is added.
     """
 
     model_path: str
@@ -58,7 +60,9 @@ def argv(launch: Launch, version: str) -> Words:
     known = options(nearest_recorded(version))
     theirs = {same(word, known) for word in launch.extra_args if word.startswith("--")}
     ours = [words for words in _ours(launch, version) if same(words[0], known) not in theirs]
-    return ("sglang.launch_server", *(w for words in ours for w in words), *launch.extra_args)
+    own = tuple(word for words in ours for word in words)
+    beside = needed((*own, *launch.extra_args), version)
+    return ("sglang.launch_server", *own, *beside, *launch.extra_args)
 
 
 def _ours(launch: Launch, version: str) -> list[Words]:

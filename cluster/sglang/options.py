@@ -22,6 +22,7 @@ class Option:
 
     + names: every spelling ("--model-path", "--model")
     + number: its value is a number, as far as its default tells
+    + default: as Python prints it ("None", "1", "'auto'")
     + choices: what its value may be; empty where anything goes
     + nargs: how many values: None one, 0 a flag, "?" "*" "+" as argparse has them
     """
@@ -30,6 +31,7 @@ class Option:
     number: bool
     choices: tuple[str, ...]
     nargs: int | str | None
+    default: str = "None"
 
     @property
     def name(self) -> str:
@@ -52,7 +54,9 @@ def options(version: str) -> dict[str, Option]:
     known: dict[str, Option] = {}
     for names, default, choices, nargs in table.values():
         number = nargs is None and default.replace(".", "", 1).lstrip("-").isdigit()
-        known |= dict.fromkeys(names, Option(tuple(names), number, tuple(choices or ()), nargs))
+        known |= dict.fromkeys(
+            names, Option(tuple(names), number, tuple(choices or ()), nargs, default)
+        )
     return known
 
 

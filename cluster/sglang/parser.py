@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from re import fullmatch
 
 from cluster.findings import Finding, error, warning
+from cluster.sglang.foreign import counterpart
 from cluster.sglang.options import RECORDED, Option, matches, near, nearest_recorded, options
 
 # A number, or server_args.py's human_readable_int ("16k", "1Mi").
@@ -43,13 +44,31 @@ def _refused(words: list[str], known: Known) -> list[tuple[str, str]]:
             continue
         names = matches(word, known)
         if len(names) != 1:
-            found.append((_unclear(word, names, known), _CURE))
-            at += _values(words[at:], known, None)
+            values = words[at : at + _values(words[at:], known, None)]
+            found.append(_unclear(word, names, values, known))
+            at += len(values)
             continue
         option = known[names[0]]
         given, at = _take(word, words, at, option, known)
         found += _wrong_values(names[0], option, given)
     return found
+
+
+def arguments(words: Sequence[str], known: Known) -> dict[str, str]:
+    """The options that argparse finds in `words`: first spelling → value.
+
+    "" for a flag; several values are joined by spaces; the last of one option counts.
+    """
+    given: dict[str, str] = {}
+    rest, at = list(words), 0
+    while at < len(rest):
+        word, at = rest[at], at + 1
+        names = {known[name].name for name in matches(word, known)} if word[:1] == "-" else set()
+        if len(names) == 1:
+            option = known[names.pop()]
+            values, at = _take(word, rest, at, option, known)
+            given[option.name] = " ".join(values)
+    return given
 
 
 _CURE = "correct extra_args in the inventory"
@@ -81,11 +100,16 @@ def _is_option(word: str, known: Known) -> bool:
     return not fullmatch(r"-\d+|-\d*\.\d+", word) and " " not in word
 
 
-def _unclear(word: str, names: list[str], known: Known) -> str:
-    name = word.partition("=")[0]
+def _unclear(word: str, names: list[str], values: list[str], known: Known) -> tuple[str, str]:
+    name, equals, value = word.partition("=")
+    if foreign := counterpart(name, value if equals else " ".join(values)):
+        engine, advice = foreign
+        return f"does not know {name}, an option of {engine}", advice
     if names:
-        return f"can't tell what {name} abbreviates: {' or '.join(sorted(names)[:6])}"
-    return f"does not know {name}{near(name, known)}"
+        what = f"can't tell what {name} abbreviates: {' or '.join(sorted(names)[:6])}"
+    else:
+        what = f"does not know {name}{near(name, known)}"
+    return what, _CURE
 
 
 def _wrong_values(name: str, option: Option, given: list[str]) -> list[tuple[str, str]]:

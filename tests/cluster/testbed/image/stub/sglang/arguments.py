@@ -6,6 +6,8 @@ import json
 import sys
 from pathlib import Path
 
+from sglang import OLD
+
 TABLE = Path(__file__).with_name("options.json")
 # the recorded table tells no types; a None default hides these
 NUMBERS = {"--mem-fraction-static": float, "--dist-timeout": int, "--context-length": int}
@@ -68,9 +70,64 @@ def merge_config(argv):
 
 
 def check(args):
-    """What SGLang asserts of the parsed arguments; a failed one is exit code 1."""
-    sizes = args.tp_size * args.pp_size
-    if sizes % args.nnodes:
-        sys.exit("AssertionError: tp_size must be divisible by number of nodes")
-    if args.pp_size > 1 and not args.disable_overlap_schedule:
-        sys.exit("AssertionError: Pipeline parallelism is not compatible with overlap schedule")
+    """What SGLang asserts of the parsed arguments; a failed one is exit code 1.
+
+    With pipeline stages the real one turns its overlap schedule off before it asserts that it is
+    off. The stub doesn't, so that what a deploy adds for it is seen.
+    """
+    given = vars(args).get
+    stages, algorithm = args.pp_size > 1, given("speculative_algorithm")
+    dp_size = given("data_parallel_size") or given("dp_size") or 1
+    attention_dp = args.enable_dp_attention or (given("attn_dp_size") or 1) > 1
+    no_chunks = str(args.chunked_prefill_size) == "-1"
+    for wrong, words in (
+        (
+            args.tp_size * args.pp_size % args.nnodes,
+            "tp_size must be divisible by number of nodes",
+        ),
+        (
+            stages and not args.disable_overlap_schedule,
+            "Pipeline parallelism is not compatible with overlap schedule",
+        ),
+        (
+            stages and algorithm,
+            "Pipeline parallelism is not compatible with overlap schedule, speculative decoding",
+        ),
+        (
+            OLD and stages and args.enable_mixed_chunk,
+            "Pipeline parallelism is not compatible with overlap schedule, speculative decoding, "
+            "mixed chunked prefill.",
+        ),
+        (
+            dp_size > 1 and args.nnodes > 1 and not attention_dp,
+            "multi-node data parallel is not supported unless dp attention!",
+        ),
+        (
+            dp_size > 1 and args.enable_dp_lm_head and not attention_dp,
+            "Please enable dp attention when setting enable_dp_lm_head. ",
+        ),
+        (
+            args.enable_pdmux and stages,
+            "PD-Multiplexing is only supported with pipeline parallelism disabled (pp_size=1).",
+        ),
+        (
+            args.enable_pdmux and not no_chunks,
+            "PD-Multiplexing is not compatible with chunked prefill.",
+        ),
+        (
+            args.enable_pdmux and not args.disable_overlap_schedule,
+            "PD-Multiplexing is not compatible with overlap schedule.",
+        ),
+        (
+            args.enable_hierarchical_cache and args.disable_radix_cache,
+            "The arguments enable-hierarchical-cache and disable-radix-cache are mutually "
+            "exclusive and cannot be used at the same time. Please use only one of them.",
+        ),
+        (
+            args.enable_priority_scheduling and args.schedule_policy not in ("fcfs", "lof"),
+            "To use priority scheduling, schedule_policy must be 'fcfs' or 'lof'. "
+            f"'{args.schedule_policy}' is not supported.",
+        ),
+    ):
+        if wrong:
+            sys.exit(f"AssertionError: {words}")

@@ -1,0 +1,148 @@
+"""Options that SGLang asserts of each other: what a launch line needs beside what is declared."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from ast import literal_eval
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from cluster.findings import Finding, error, warning
+from cluster.sglang.options import Option, nearest_recorded, options
+from cluster.sglang.parser import arguments
+from cluster.sglang.versions import key
+from cluster.words import Words
+
+PAIRS = Path(__file__).with_name("pairs.toml")
+READ = ("0.5.3.post3", "0.5.19", "0.5.20", "0.5.21", "0.5.22", "0.5.23")
+"""The versions whose argument handling pairs.toml was read in."""
+CONDITION = re.compile(
+    r"(?P<contrary>not )?(?P<option>--[\w-]+)(?: (?P<sign>>|<|==|!=|in|%) (?P<other>\S+))?"
+)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One condition of pairs.toml, which explains the signs."""
+
+    contrary: bool
+    option: str
+    sign: str
+    other: str
+
+    @classmethod
+    def parse(cls, text: str) -> Condition:
+        found = CONDITION.fullmatch(text)
+        if not found:
+            raise ValueError(f"pairs.toml: {text!r} is not a condition")
+        contrary, option, sign, other = found.groups()
+        return cls(bool(contrary), option, sign or "", other or "")
+
+    def holds(self, given: Mapping[str, str], known: Mapping[str, Option]) -> bool:
+        """+ given: first spelling of each given option → its value, "" for a flag"""
+        return self._plain(given, known) is not self.contrary
+
+    def _plain(self, given: Mapping[str, str], known: Mapping[str, Option]) -> bool:
+        if not self.sign:
+            return self.option in known and known[self.option].name in given
+        own = _value(self.option, given, known)
+        other = _value(self.other, given, known) if self.other.startswith("--") else self.other
+        if self.sign in ("==", "!="):
+            return (own == other) is (self.sign == "==")
+        if self.sign == "in":
+            return own in other.split(",")
+        left, right = _number(own), _number(other)
+        if left is None or right is None:
+            return False
+        if self.sign == "%":
+            return right != 0 and left % right != 0
+        return left > right if self.sign == ">" else left < right
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An entry of pairs.toml, which explains the fields; `when` is all of several either-ors."""
+
+    when: tuple[tuple[Condition, ...], ...]
+    add: Words
+    says: str
+    cure: str
+    since: str = ""
+    before: str = ""
+
+    def applies(self, version: str) -> bool:
+        late = not self.since or key(version) >= key(self.since)
+        return late and (not self.before or key(version) < key(self.before))
+
+    def holds(self, given: Mapping[str, str], known: Mapping[str, Option]) -> bool:
+        return all(any(c.holds(given, known) for c in either) for either in self.when)
+
+
+def needed(words: Sequence[str], version: str) -> Words:
+    """The words that this version asserts beside those of a launch line, as far as it has none of
+    their options."""
+    known = options(nearest_recorded(version))
+    added: list[str] = []
+    for pair in _pairs():
+        given = arguments([*words, *added], known)
+        new = pair.add and pair.add[0] in known and known[pair.add[0]].name not in given
+        if new and pair.applies(version) and pair.holds(given, known):
+            added += pair.add
+    return tuple(added)
+
+
+def at_odds(words: Sequence[str], version: str) -> list[Finding]:
+    """What this version's argument handling would refuse in a launch line that its parser takes.
+
+    Errors for the versions that were read; for any other, what the nearest of them would do is a
+    warning.
+    """
+    known = options(nearest_recorded(version))
+    given = arguments(words, known)
+    tell = error if version in READ else warning
+    return [
+        tell(f"SGLang {version} would not start: {pair.says}", cure=pair.cure)
+        for pair in _pairs()
+        if pair.applies(version) and pair.holds(given, known)
+    ]
+
+
+def _value(option: str, given: Mapping[str, str], known: Mapping[str, Option]) -> str:
+    """Its value as a word: the given one, else the parser's default; "" for none."""
+    if option not in known:
+        return ""
+    if (name := known[option].name) in given:
+        return given[name]
+    try:
+        default = literal_eval(known[option].default)
+    except (SyntaxError, ValueError):
+        return ""
+    return "" if default is None else str(default)
+
+
+def _number(value: str) -> float | None:
+    try:
+        return float(value)
+    except ValueError:
+        return None
+
+
+@cache
+def _pairs() -> tuple[Pair, ...]:
+    table = tomllib.loads(PAIRS.read_text())["pairs"]
+    return tuple(
+        Pair(
+            when=tuple(
+                tuple(map(Condition.parse, either.split(" | "))) for either in entry["when"]
+            ),
+            add=tuple(entry.get("add", ())),
+            says=entry["says"],
+            cure=entry["cure"],
+            since=entry.get("since", ""),
+            before=entry.get("before", ""),
+        )
+        for entry in table
+    )

@@ -1,0 +1,183 @@
+"""Options that SGLang asserts of each other: added where a word mends it, else refused."""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from shutil import copy, copytree
+from subprocess import run
+
+import pytest
+
+from cluster.findings import Finding, Level
+from cluster.sglang import RECORDED, Launch, argv, at_odds, key, problems
+from cluster.sglang.options import HERE, nearest_recorded, options
+from cluster.sglang.pairs import PAIRS, READ, Condition, needed
+
+SPARK, NEW = RECORDED
+ENTRIES = tomllib.loads(PAIRS.read_text())["pairs"]
+each_read = pytest.mark.parametrize("version", READ)
+
+
+def line(version: str, *extra: str, tp: int = 1, pp: int = 1, nodes: int = 1) -> tuple[str, ...]:
+    address = "169.254.1.1:50000" if nodes > 1 else None
+    launch = Launch("m", tp=tp, pp=pp, nnodes=nodes, dist_init_addr=address, extra_args=extra)
+    return argv(launch, version)
+
+
+def told(version: str, *extra: str, **sizes: int) -> list[Finding]:
+    return at_odds(line(version, *extra, **sizes)[1:], version)
+
+
+@each_read
+def test_pipeline_stages_start_without_a_word_of_the_user(version: str) -> None:
+    words = line(version, pp=2, nodes=2)
+    assert words.count("--disable-overlap-schedule") == 1
+    assert at_odds(words[1:], version) == []
+    assert problems(words[1:], version) == [] or version not in RECORDED
+
+
+@each_read
+def test_one_stage_gets_no_word_more(version: str) -> None:
+    assert "--disable-overlap-schedule" not in line(version, tp=2, nodes=2)
+    assert needed(line(version, tp=2, nodes=2), version) == ()
+
+
+def test_what_the_user_gave_is_not_given_twice() -> None:
+    words = line(SPARK, "--disable-overlap", pp=2)
+    assert "--disable-overlap-schedule" not in words
+    assert at_odds(words[1:], SPARK) == []
+
+
+@each_read
+def test_data_parallelism_over_nodes_gets_attention_dp(version: str) -> None:
+    words = line(version, "--dp-size=2", tp=2, nodes=2)
+    assert "--enable-dp-attention" in words
+    assert at_odds(words[1:], version) == []
+    assert "--enable-dp-attention" not in line(version, "--dp", "2", tp=2)
+
+
+def test_a_word_that_needs_two_others_gets_both() -> None:
+    words = line(SPARK, "--enable-pdmux")
+    assert words[-4:] == (
+        "--chunked-prefill-size",
+        "-1",
+        "--disable-overlap-schedule",
+        "--enable-pdmux",
+    )
+    assert told(SPARK, "--enable-pdmux") == []
+
+
+@pytest.mark.parametrize(
+    ("extra", "sizes", "says"),
+    [
+        ("--speculative-algorithm EAGLE", {"pp": 2}, "compatible with speculative decoding"),
+        ("--enable-mixed-chunk", {"pp": 2}, "compatible with mixed chunked prefill"),
+        ("--enable-pdmux --chunked-prefill-size 4096", {}, "not compatible with chunked prefill"),
+        ("--enable-hierarchical-cache --disable-radix-cache", {}, "exclude each other"),
+        ("--enable-priority-scheduling --schedule-policy lpm", {}, "fcfs or lof"),
+        ("--dp-size 3 --enable-dp-attention", {"tp": 4}, "must divide tensor_parallel"),
+        ("--enable-lora", {}, "needs --max-lora-rank and --lora-target-modules"),
+        ("--enable-lora --max-lora-rank 8", {}, "needs --max-lora-rank and --lora-target-modules"),
+        ("--lora-paths a=/a --max-loaded-loras 4", {}, "less than --max-loras-per-batch"),
+        ("--attention-backend trtllm_mha", {}, "a Spark has 12.1"),
+        ("--speculative-algorithm EAGLE3 --speculative-eagle-topk 1", {}, "num-steps alone"),
+        ("--page-size 64 --chunked-prefill-size 100", {}, "multiple of --page-size"),
+    ],
+)
+def test_what_no_word_mends_is_refused(extra: str, sizes: dict[str, int], says: str) -> None:
+    (finding,) = told(SPARK, *extra.split(), **sizes)
+    assert finding.level is Level.ERROR
+    assert says in finding.what
+    assert finding.cure
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        "--enable-priority-scheduling",
+        "--enable-priority-scheduling --schedule-policy lof",
+        "--lora-paths a=/a --max-loaded-loras 8",
+        "--enable-lora --max-lora-rank 8 --lora-target-modules all",
+        "--disable-radix-cache",
+        "--page-size 64 --chunked-prefill-size 8192",
+        "--page-size 64 --chunked-prefill-size -1",
+        "--attention-backend triton",
+    ],
+)
+def test_what_goes_together_is_not_refused(extra: str) -> None:
+    assert told(SPARK, *extra.split()) == []
+
+
+def test_a_version_that_was_not_read_is_only_warned_of() -> None:
+    (finding,) = told("0.5.11", "--enable-hierarchical-cache", "--disable-radix-cache")
+    assert finding.level is Level.WARNING
+
+
+def test_what_a_newer_version_takes_is_not_refused_there() -> None:
+    assert told(NEW, "--attention-backend", "trtllm_mha") == []
+    assert told(NEW, "--speculative-algorithm", "EAGLE", pp=2) == []
+    assert "EAGLE" in str(told(NEW, "--speculative-algorithm", "NGRAM", pp=2))
+
+
+def test_the_versions_stand_in_their_order() -> None:
+    assert all(key(a) < key(b) for a, b in pairwise(READ))
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda e: e["says"])
+def test_every_pair_names_options_that_a_version_of_it_has(entry: dict[str, object]) -> None:
+    """A misspelt option would never hold, and nobody would see it."""
+    since, before = str(entry.get("since", READ[0])), str(entry.get("before", "99.0"))
+    tables = [options(nearest_recorded(v)) for v in READ if key(since) <= key(v) < key(before)]
+    assert tables
+    for either in entry["when"]:  # type: ignore[attr-defined]
+        for text in either.split(" | "):
+            condition = Condition.parse(text)
+            names = {n for n in (condition.option, condition.other) if n.startswith("--")}
+            assert all(any(n in table for table in tables) for n in names)
+    for word in entry.get("add", []):  # type: ignore[attr-defined]
+        assert not word.startswith("--") or all(word in table for table in tables)
+
+
+ADDED = {word for entry in ENTRIES for word in entry.get("add", [])}
+STUB = Path(__file__).parents[1] / "cluster/testbed/image/stub/sglang"
+PARSE = "import sys; from sglang import arguments; arguments.parse(sys.argv[1:])"
+
+
+def stub_parses(folder: Path, version: str, words: Sequence[str]) -> tuple[int, str]:
+    """Exit code and words of the test bed's stub engine, which asserts as SGLang does."""
+    copytree(STUB, folder / "sglang", dirs_exist_ok=True)
+    copy(HERE / f"options-{version}.json", folder / "sglang/options.json")
+    (folder / f"sglang-{version}.dist-info").mkdir(exist_ok=True)
+    metadata = f"Metadata-Version: 2.1\nName: sglang\nVersion: {version}\n"
+    (folder / f"sglang-{version}.dist-info/METADATA").write_text(metadata)
+    done = run(
+        [sys.executable, "-c", PARSE, *words],
+        env={"PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("version", RECORDED)
+@pytest.mark.parametrize(
+    ("extra", "sizes"),
+    [
+        ("", {"pp": 2, "nodes": 2}),
+        ("--dp-size 2 --enable-dp-lm-head", {"tp": 2, "nodes": 2}),
+        ("--enable-pdmux", {}),
+    ],
+)
+def test_the_stub_engine_takes_the_line_that_a_deploy_writes(
+    tmp_path: Path, version: str, extra: str, sizes: dict[str, int]
+) -> None:
+    words = line(version, *extra.split(), **sizes)[1:]
+    assert stub_parses(tmp_path, version, words) == (0, "")
+    code, said = stub_parses(tmp_path, version, [w for w in words if w not in ADDED])
+    assert code == 1
+    assert said.startswith("AssertionError: ")
