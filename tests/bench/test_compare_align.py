@@ -37,12 +37,10 @@ CHANGED: dict[str, Any] = {
     "duration": 60.0,
     "seed": 8,
     "cache": "hit",
-    "warmup": 0,
     "timeout": 60.0,
     "ignore_eos": False,
     "temperature": 0.7,
     "extra_body": {"top_p": 0.1},
-    "count_tokens": "off",
     "conversations": Conversations(turns=2),
     "dataset": Dataset(format="trace", file="day.jsonl", sha256="1" * 64),
 }

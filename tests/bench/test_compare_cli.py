@@ -172,7 +172,7 @@ def test_gates_need_an_exact_client(tmp_path: Path) -> None:
     assert typed(*files).exit_code == 0
     refused = typed(*files, "--gate", "output_throughput=-3%")
     assert refused.exit_code == 2
-    assert "the client was not exact in A (" in refused.stderr
+    assert "figures are approximate in A (" in refused.stderr
     assert typed(*files, "--gate", "output_throughput=-3%", "--anyway").exit_code == 0
 
 

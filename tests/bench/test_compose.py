@@ -82,7 +82,7 @@ class CountingTokens(ApproximateTokens):
     def __init__(self) -> None:
         self.calls: list[int] = []
 
-    def count(self, texts: Sequence[str]) -> list[int]:
+    def count(self, texts: Sequence[str], seconds: float | None = None) -> list[int]:
         self.calls.append(len(texts))
         return super().count(texts)
 
@@ -101,7 +101,7 @@ def test_one_token_is_a_length() -> None:
 class TwoTokens(ApproximateTokens):
     """Counts nothing but even lengths."""
 
-    def count(self, texts: Sequence[str]) -> list[int]:
+    def count(self, texts: Sequence[str], seconds: float | None = None) -> list[int]:
         return [2 * count for count in super().count(texts)]
 
 

@@ -13,6 +13,7 @@ import wire_bytes as wire
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spark_bench.api import failures
+from spark_bench.api.counting import Count
 from spark_bench.api.dialects import Asking, dialect
 from spark_bench.api.failures import Failure
 from spark_bench.api.reading import read, same_model
@@ -33,6 +34,18 @@ def understood(
 ) -> Request:
     exchange = wire.exchange(reads, ended, detail="broke", reused=True)
     return read(exchange, wire.job(), dialect(endpoint), asking or Asking(model), **more)
+
+
+def by_words(texts: list[str]) -> list[int]:
+    return [len(text.split()) for text in texts]
+
+
+def by_letters(texts: list[str]) -> list[int]:
+    return [len(text) for text in texts]
+
+
+def out_of_time(texts: list[str]) -> None:
+    """A tokenizer that may count no more."""
 
 
 def streamed(*told: Any, done: bool = True, **more: Any) -> Request:
@@ -263,19 +276,20 @@ def test_deltas_without_usage_of_their_own(
     texts: list[str], total: int, finish: str, expected: tuple[list[int], str, int, int]
 ) -> None:
     told = [delta(content=text) for text in texts]
-    request = streamed(*told, delta(finish=finish), usage(total), count=lambda t: len(t.split()))
+    request = streamed(*told, delta(finish=finish), usage(total), count=by_words)
     assert counts(request) == expected
 
 
 @pytest.mark.parametrize(
     ("count", "expected"),
     [
-        pytest.param(len, ([2, 1], "tokenizer", 0, 3), id="tokenizer"),
+        pytest.param(by_letters, ([2, 1], "tokenizer", 0, 3), id="tokenizer"),
         pytest.param(None, ([1, 1], "none", 0, 2), id="deltas"),
+        pytest.param(out_of_time, ([1, 1], "none", 0, 2), id="out-of-time"),
     ],
 )
 def test_a_server_that_tells_no_usage(
-    count: Callable[[str], int] | None, expected: tuple[list[int], str, int, int]
+    count: Count | None, expected: tuple[list[int], str, int, int]
 ) -> None:
     request = streamed(
         delta(content="ab"), delta(content="c"), END, count=count, usage_expected=False

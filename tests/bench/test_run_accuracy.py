@@ -64,7 +64,7 @@ def test_times_and_counts_are_the_rulers(ruler: Ruler, tmp_path: Path) -> None:
     assert summary.duration == pytest.approx(true.duration, rel=SHARE)
     assert summary.output_throughput == pytest.approx(true.output_throughput, rel=SHARE)
     assert summary.peak_concurrency == 8
-    assert summary.itl_source == {"chunk": 1.0}
+    assert summary.itl_source == {"usage": 1.0}
 
 
 def test_each_token_has_its_own_time(ruler: Ruler, tmp_path: Path) -> None:

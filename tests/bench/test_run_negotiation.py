@@ -14,6 +14,7 @@ from awkward_network import tls_contexts
 from awkward_server import AwkwardServer
 from run_here import Ran, run, short
 from spark_bench.ruler.ruler import Ruler
+from spark_bench.ruler.streams import Flags
 from spark_bench.server.lines import Job
 from spark_bench.server.sampling import Sampling
 
@@ -117,13 +118,18 @@ def test_a_refusal_for_another_reason_is_the_result(tmp_path: Path) -> None:
     assert any("this model is for embeddings" in note for note in ran.result.notes)
 
 
-def test_the_whole_is_asked_for_where_nothing_is_refused(ruler: Ruler, tmp_path: Path) -> None:
-    """Counts with each event only where they tell something: events of several tokens."""
-    for k, each in ((1, False), (2, True)):
-        ruler.configure(ttft_us=1000, itl_us=1000, k=k)
-        ran = run(ruler.url, *short(), *QUIET, here=tmp_path / str(k))
-        assert ran.code == 0 and not ran.result.notes
-        assert (ran.result.config.count_tokens == "usage") == each
+@pytest.mark.parametrize("k", [1, 2])
+@pytest.mark.parametrize("how", ["auto", "usage", "off"])
+def test_counts_with_each_event_are_asked_for_where_the_server_gives_them(
+    ruler: Ruler, tmp_path: Path, k: int, how: str
+) -> None:
+    """Also where the probes' events are one token each: those of a load need not be."""
+    ruler.configure(ttft_us=1000, itl_us=1000, k=k)
+    ran = run(ruler.url, *short(), *QUIET, "--count-tokens", how, here=tmp_path)
+    assert ran.code == 0
+    asked = {Flags.CONTINUOUS_USAGE in s.flags for s in ran.streams(ruler.dump())}
+    assert asked == {how != "off"}
+    assert ran.result.config.count_tokens == ("off" if how == "off" else "usage")
 
 
 @pytest.mark.parametrize("endpoint", ["chat", "completions", "generate"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from spark_bench.api.deltas import Deltas
 
 Counts = NDArray[np.int32]
+# The tokens of each of an answer's texts; None where they can't be counted (any more).
+Count = Callable[[list[str]], Sequence[int] | None]
 
 # So many later deltas show how many tokens one delta can hold.
 _SHOWN = 4
@@ -33,7 +35,7 @@ class Counted:
     total: int
 
 
-def counted(found: Deltas, count: Callable[[str], int] | None) -> Counted:
+def counted(found: Deltas, count: Count | None) -> Counted:
     """The best known counts: told with each event, else one each where that agrees with the total,
     else by the tokenizer where that agrees, else spread evenly.
 
@@ -58,11 +60,11 @@ def told_total(found: Deltas) -> int | None:
     return usage.completion_tokens or 0
 
 
-def _untold(found: Deltas, count: Callable[[str], int] | None) -> Counted:
-    if count is None:
+def _untold(found: Deltas, count: Count | None) -> Counted:
+    counts = count(found.texts()) if count else None
+    if counts is None:
         return Counted(_ones(found), "none", 0, len(found.tokens))
-    counts = np.array([count(text) for text in found.texts()], np.int32)
-    return Counted(counts, "tokenizer", 0, int(counts.sum()))
+    return Counted(np.array(counts, np.int32), "tokenizer", 0, sum(counts))
 
 
 def _by_usage(found: Deltas, total: int) -> Counted | None:
@@ -105,15 +107,16 @@ def _by_chunk(found: Deltas, total: int) -> Counted | None:
     return Counted(_ones(found), "chunk", 0, total)
 
 
-def _by_tokenizer(found: Deltas, total: int, count: Callable[[str], int]) -> Counted | None:
+def _by_tokenizer(found: Deltas, total: int, count: Count) -> Counted | None:
     """The tokenizer's, if they add up to the total.
 
     If it finds one token in every event and the total is more, the rest had no text: the end of
     sequence, if the model stopped by itself, and hidden ones before the first.
     """
-    counts = np.array([count(text) for text in found.texts()], np.int32)
-    if not len(counts):
+    told = count(found.texts()) if found.tokens else None
+    if told is None:
         return None
+    counts = np.array(told, np.int32)
     if counts.sum() == total:
         return Counted(counts, "tokenizer", 0, total)
     unseen = total - len(counts)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 from spark_bench.api import failures, words
-from spark_bench.api.counting import counted, told_total
+from spark_bench.api.counting import Count, counted, told_total
 from spark_bench.api.deltas import Deltas
 from spark_bench.api.dialects import Asking, Dialect
 from spark_bench.api.failures import Failure
@@ -25,7 +24,7 @@ def read(
     dialect: Dialect,
     asking: Asking,
     *,
-    count: Callable[[str], int] | None = None,
+    count: Count | None = None,
     usage_expected: bool = True,
     keep_text: bool = False,
 ) -> Request:
@@ -87,9 +86,7 @@ def _fill_times(request: Request, found: Answer, told: Deltas, tape: Tape) -> No
         request.done_ns = int(stamps[-1])
 
 
-def _fill_tokens(
-    request: Request, found: Answer, told: Deltas, count: Callable[[str], int] | None
-) -> None:
+def _fill_tokens(request: Request, found: Answer, told: Deltas, count: Count | None) -> None:
     tokens = counted(told, count)
     request.output_tokens = tokens.total
     if found.body is None:

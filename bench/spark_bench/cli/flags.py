@@ -139,7 +139,8 @@ def _measure() -> list[Flag]:
             type=_choice("auto", "usage", "off"),
             default="auto",
             show_default=True,
-            help="How a chunk's tokens are known.",
+            help="Of each event: auto by the server's stream, else by a tokenizer; usage: by the "
+            "stream alone; off: by a tokenizer alone.",
         ),
         flag("--metrics/--no-metrics", default=None, help="/metrics. Default: if there."),
         flag("--power/--no-power", default=None, help="The nodes' GPUs. Default: if known."),

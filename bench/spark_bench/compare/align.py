@@ -13,8 +13,9 @@ from spark_bench.errors import BenchError
 # Fields of the config that neither decide what is sent nor when; a field that is not named here
 # must be the same. overrides says how the others came about.
 FREE = ("command", "overrides", "repeat")
-# They say which server, or are limits that figures are held against afterwards.
-SHOWN = ("model", "url", "slo")
+# They say which server, how its tokens are counted, what went before, or are limits that figures
+# are held against afterwards.
+SHOWN = ("model", "url", "slo", "count_tokens", "warmup")
 ABSENT = None
 # As many values of a field as a refusal names.
 NAMED = 3
@@ -74,11 +75,13 @@ def _few(difference: Difference, runs: Sequence[Run]) -> str:
 
 
 def refuse_inexact(runs: Sequence[Run]) -> None:
-    """CantCompare for gates on runs whose client couldn't keep up: their spread is the client's."""
+    """CantCompare for gates on runs whose figures are approximate: the client couldn't keep up, so
+    that their spread is its own, or nothing told the tokens of an event apart."""
     if inexact := [f"{run.letter} ({run.name})" for run in runs if not exact(run)]:
         raise CantCompare(
-            f"gates can't be judged: the client was not exact in {', '.join(inexact)}; measure "
-            "again where the client's machine is idle, or judge --anyway"
+            f"gates can't be judged: figures are approximate in {', '.join(inexact)}, where "
+            "audit.reasons says why; measure again without that (most often on a client that has "
+            "nothing else to do), or judge --anyway"
         )
 
 

@@ -109,7 +109,7 @@ def _notes(
             "worse than chance; measure with --repeat 5"
         )
     if inexact := [run.letter for run in runs if not align.exact(run)]:
-        yield f"the client was not exact in {', '.join(inexact)}: see audit in the results"
+        yield f"figures are approximate in {', '.join(inexact)}: see audit.reasons in the results"
     yield from _shared(runs)
 
 

@@ -47,7 +47,7 @@ class LibraryTokens:
         self._tokenizer = tokenizer
         self.name = name
 
-    def count(self, texts: Sequence[str]) -> list[int]:
+    def count(self, texts: Sequence[str], seconds: float | None = None) -> list[int]:
         return [
             len(encoding)
             for batch in batches(texts, BATCH)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -19,6 +20,7 @@ from spark_bench.prompts.library import Reply, batches, receive, send
 from spark_bench.prompts.words import Words
 
 BATCH = 1 << 20  # characters in one question
+TIMED_BATCH = 1 << 15  # where time is bounded: some 10 ms each
 
 
 class _Process:
@@ -90,9 +92,15 @@ class FileTokens:
             self._process = process
         return self._process
 
-    def count(self, texts: Sequence[str]) -> list[int]:
+    def count(self, texts: Sequence[str], seconds: float | None = None) -> list[int]:
+        began = time.monotonic()
         process = self.start()
-        return [number for batch in batches(texts, BATCH) for number in process.ask(batch).counts]
+        counts: list[int] = []
+        for batch in batches(texts, BATCH if seconds is None else TIMED_BATCH):
+            counts += process.ask(batch).counts
+            if seconds is not None and time.monotonic() - began > seconds:
+                break
+        return counts
 
     def words(self) -> Words:
         return self._words

@@ -7,6 +7,7 @@ its count, llama.cpp takes a content and answers with its tokens.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import TypeVar
@@ -46,27 +47,35 @@ class _Server:
     def __init__(self, client: httpx.Client, model: str) -> None:
         self._client, self._model = client, model
 
-    def lists(self, texts: Sequence[str]) -> Iterator[int]:
+    def lists(self, texts: Sequence[str], until: float | None = None) -> Iterator[int]:
         """SGLang's way."""
         for batch in batches(texts, BATCH):
-            counts = self._post(_Counts, model=self._model, prompt=batch, add_special_tokens=False)
+            counts = self._post(_Counts, until, **self._prompt(batch))
             if len(counts.count) != len(batch):
                 raise NoAnswer(f"{len(counts.count)} counts for {len(batch)} texts")
             yield from counts.count
 
-    def prompts(self, texts: Sequence[str]) -> Iterator[int]:
+    def prompts(self, texts: Sequence[str], until: float | None = None) -> Iterator[int]:
         """vLLM's way."""
         for text in texts:
-            yield self._post(_Count, model=self._model, prompt=text, add_special_tokens=False).count
+            yield self._post(_Count, until, **self._prompt(text)).count
 
-    def contents(self, texts: Sequence[str]) -> Iterator[int]:
+    def contents(self, texts: Sequence[str], until: float | None = None) -> Iterator[int]:
         """llama.cpp's way, which leaves special tokens out unless asked."""
         for text in texts:
-            yield len(self._post(_Ids, content=text).tokens)
+            yield len(self._post(_Ids, until, content=text).tokens)
 
-    def _post(self, kind: type[Answer], **body: object) -> Answer:
+    def _prompt(self, prompt: str | list[str]) -> dict[str, object]:
+        return {"model": self._model, "prompt": prompt, "add_special_tokens": False}
+
+    def _post(self, kind: type[Answer], until: float | None, **body: object) -> Answer:
+        """until: the time of the monotonic clock after which no answer is waited for."""
+        left = None if until is None else until - time.monotonic()
+        if left is not None and left <= 0:
+            raise NoAnswer("its time is over")
         try:
-            response = self._client.post(PATH, json=body)
+            timeout = httpx.USE_CLIENT_DEFAULT if left is None else left
+            response = self._client.post(PATH, json=body, timeout=timeout)
         except (httpx.HTTPError, httpx.InvalidURL) as e:
             raise NoAnswer(str(e) or type(e).__name__) from e
         if response.status_code != httpx.codes.OK:
@@ -83,17 +92,22 @@ class ServedTokens:
     exact = True
     name = f"the server's {PATH}"
 
-    def __init__(self, way: Callable[[Sequence[str]], Iterator[int]]) -> None:
+    def __init__(self, way: Callable[[Sequence[str], float | None], Iterator[int]]) -> None:
         self._way = way
 
-    def count(self, texts: Sequence[str]) -> list[int]:
+    def count(self, texts: Sequence[str], seconds: float | None = None) -> list[int]:
+        until = None if seconds is None else time.monotonic() + seconds
+        counts: list[int] = []
         try:
-            return list(self._way(texts))
+            counts.extend(self._way(texts, until))
         except NoAnswer as e:
+            if until is not None and time.monotonic() >= until:
+                return counts
             raise Unreachable(
                 f"{self.name}, which counts the prompts' tokens, stopped answering: {e};"
                 " see the server's log, or give --tokenizer the folder of the model's weights"
             ) from e
+        return counts
 
     def words(self) -> Words:
         return self._words

@@ -31,8 +31,12 @@ class Tokens(Protocol):
     @property
     def exact(self) -> bool: ...
 
-    def count(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text as plain content: no special token, no chat template."""
+    def count(self, texts: Sequence[str], seconds: float | None = None) -> list[int]:
+        """Tokens of each text as plain content: no special token, no chat template.
+
+        seconds: after so long the counts of those texts are given that were counted until then,
+            from the first on
+        """
         ...
 
     def words(self) -> Words:
@@ -56,7 +60,7 @@ class ApproximateTokens:
     exact = False
     _pieces = re.compile(r"\w+|[^\w\s]")
 
-    def count(self, texts: Sequence[str]) -> list[int]:
+    def count(self, texts: Sequence[str], seconds: float | None = None) -> list[int]:
         return [sum(math.ceil(len(p) / 8) for p in self._pieces.findall(text)) for text in texts]
 
     def words(self) -> Words:

@@ -87,7 +87,7 @@ def _said(named: Named) -> Iterator[tuple[str, str, str, Tone]]:
             "warn",
         )
     for reason in run.reasons:
-        yield "Client not exact", reason, "", "warn"
+        yield "Approximate", reason, "", "warn"
     if run.lengths:
         yield "Lengths", run.lengths, "", ""
     for note in run.notes:

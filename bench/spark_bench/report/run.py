@@ -19,7 +19,7 @@ class Run(Struct, frozen=True, kw_only=True):
     """One result.
 
     entry: what the history keeps of it: names, load, figures with their intervals
-    reason: why it is partial; reasons: why its client was not exact
+    reason: why it is partial; reasons: why its figures are approximate
     kernel: receive times are the kernel's; lag_us: from them to the client's read, at p99
     late_us: from when requests could be sent to when they were, at p99
     checked, differing: prompts whose length the server told; those not as long as asked

@@ -96,7 +96,7 @@ def agree(options: RunOptions, reached: Reached, tokens: Tokens) -> Agreed:
         place = f"{reached.url}{spoken.path}"
         raise Unreachable(f"{place}: {first.detail}: {failures.cure(first.failure)}")
     rest = [ask(reached, agreed, prompt, options.timeout) for prompt in prompts[1:]]
-    learned = _learn(agreed, prompts, [first, *rest], options)
+    learned = _learn(agreed, prompts, [first, *rest])
     if tokens.exact and not learned.overhead.steady:
         other = f"the server counts some texts otherwise than {tokens.name}, so prompts may differ "
         cure = "in length from what was asked: give the served model's with --tokenizer"
@@ -132,16 +132,16 @@ def _settle(
     return agreed, first
 
 
-def _learn(
-    agreed: Agreed, prompts: list[Prompt], answers: list[Request], options: RunOptions
-) -> Agreed:
+def _learn(agreed: Agreed, prompts: list[Prompt], answers: list[Request]) -> Agreed:
     asking = replace(agreed.asking, continuous_usage=False)
     told = [(p, r) for p, r in zip(prompts, answers, strict=True) if r.ok and r.usage]
     if not told:
         usage = not any(r.ok for r in answers)
         return replaced(agreed, asking=asking, usage=usage, notes=(*agreed.notes, _why(answers)))
     extra = overhead([p for p, _ in told], [r.prompt_tokens for _, r in told])
-    each = agreed.asking.continuous_usage and _worth_it(options, [r for _, r in told])
+    # Asked for wherever the server does it. On a real server most answers have some event of
+    # several tokens, or of a character's first half, however plain the few of the probes look.
+    each = agreed.asking.continuous_usage and any(r.counted_by == "usage" for _, r in told)
     return replaced(agreed, asking=replace(asking, continuous_usage=each), overhead=extra)
 
 
@@ -151,11 +151,3 @@ def _why(answers: list[Request]) -> str:
         return "the server tells no token counts: they are the tokenizer's, or the events'"
     first = answers[0]
     return f"the requests before the run failed ({first.failure}: {first.detail})"
-
-
-def _worth_it(options: RunOptions, answers: list[Request]) -> bool:
-    """Are counts with each event needed? They make events a third larger; where each event is one
-    token, they tell nothing new."""
-    told = all(r.counted_by == "usage" for r in answers)
-    plain = all(not r.hidden_tokens and (r.token_counts == 1).all() for r in answers)
-    return told and (options.count_tokens == "usage" or not plain)

@@ -23,7 +23,7 @@ WORDED = re.compile("http_|model_not_found|stream_error|wrong_model|malformed_")
 def findings(options: RunOptions, agreed: Agreed, repeats: Sequence[Measured]) -> Iterator[str]:
     """Sentences; none for a run as it should be."""
     requests = [r for m in repeats for r in m.requests if r.ok]
-    yield from _counting(requests)
+    yield from _counting(options, requests, [m.uncounted for m in repeats])
     if options.cache == "miss" and not (options.shared_prefix or options.turns > 1):
         yield from _cached(requests, agreed.overhead.first, [_hit_rate(m) for m in repeats])
     if options.trace:
@@ -82,13 +82,22 @@ def _words(failed: Iterable[Request]) -> Iterator[str]:
         yield f"failed: {'' if kind.startswith('http_') else f'{kind}: '}{said}{others}"
 
 
-def _counting(requests: Sequence[Request]) -> Iterator[str]:
+def _counting(
+    options: RunOptions, requests: Sequence[Request], uncounted: Sequence[str]
+) -> Iterator[str]:
+    """Answers whose tokens nothing told apart, and why that is."""
     even = sum(r.counted_by == "even" for r in requests)
+    stopped = next(filter(None, uncounted), "")
     if even:
+        asked = options.count_tokens != "usage"
+        tokenizer = "no tokenizer finds as many tokens" if asked else "no tokenizer was asked"
+        why = stopped or f"there are no counts with each event, and {tokenizer}"
         yield (
             f"{even} of {len(requests)} answers had events of several tokens, which nothing told "
-            "apart: their ITL is spread evenly (--count-tokens usage asks the server for counts)"
+            f"apart: their ITL is spread evenly, so its p99 may be too short ({why})"
         )
+    elif stopped:
+        yield f"some answers' tokens were not counted, an event is taken for one ({stopped})"
 
 
 def _hit_rate(measured: Measured) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,7 +22,7 @@ from spark_bench.result.types import Repeat
 from spark_bench.run.plan import connections
 from spark_bench.run.reach import Reached
 from spark_bench.run.scene import Scene
-from spark_bench.run.understand import merged, understood
+from spark_bench.run.understand import Understood, merged, understood
 from spark_bench.server.lines import Job as Sampled
 from spark_bench.server.readings import ServerSide
 from spark_bench.server.sampling import Sampling
@@ -40,6 +40,7 @@ class Measured:
     lasted: seconds from there until the last request was over
     unsent: requests whose turn did not come
     note: why responses were kept in memory that should have gone to a temporary file; "": they went
+    uncounted: why the tokenizer did not count all the tokens it should have; "": it did
     """
 
     repeat: Repeat
@@ -49,6 +50,7 @@ class Measured:
     unsent: int
     interrupted: bool
     note: str = ""
+    uncounted: str = ""
 
 
 def measure(options: RunOptions, scene: Scene, load: Load, number: int, label: str) -> Measured:
@@ -68,16 +70,18 @@ def measure(options: RunOptions, scene: Scene, load: Load, number: int, label: s
         show.end()
         side = sampling.stop(recording.started_ns, recording.ended_ns) if sampling else None
     with closing(recording.store):
-        requests, seconds = understood(load, scene, recording)
-    parts = _parts(options, scene, recording, requests, seconds, side)
+        by_tokenizer = options.count_tokens != "usage"
+        found = understood(load, scene, recording, tokenizer=by_tokenizer)
+    parts = _parts(options, scene, recording, found, side)
     return Measured(
         Repeat(repeat=number, started=started, **parts),
-        requests,
+        found.requests,
         recording.started_ns,
         (recording.ended_ns - recording.started_ns) / 1e9,
-        len(load.jobs) - len(requests),
+        len(load.jobs) - len(found.requests),
         recording.interrupted,
         recording.store.note,
+        found.uncounted,
     )
 
 
@@ -112,10 +116,10 @@ def _parts(
     options: RunOptions,
     scene: Scene,
     recording: Recording,
-    requests: Sequence[Request],
-    parse_seconds: float,
+    found: Understood,
     side: ServerSide | None,
 ) -> dict[str, Any]:
+    requests = found.requests
     summary = summarize(requests, slo=options.slo, slots=options.profile.concurrency)
     compared = reconcile(side.before, side.after, requests) if side and side.after else None
     return {
@@ -124,9 +128,10 @@ def _parts(
             recording,
             tls=scene.server.recorder.target.tls is not None,
             merged=merged(requests),
-            parse_seconds=parse_seconds,
+            parse_seconds=found.cpu_seconds,
             e2e_ms=summary.median_e2e_latency_ms,
             gap_ms=summary.median_icl_ms,
+            spread_evenly=summary.itl_source.get("even", 0.0),
         ),
         "lengths": lengths(requests, scene.tokens.name if scene.tokens.exact else None),
         "distributions": distributions(requests),

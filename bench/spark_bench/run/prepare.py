@@ -34,7 +34,7 @@ def _warm(options: RunOptions, scene: Scene) -> Iterator[str]:
     opened(scene.server.recorder, load)
     recording = scene.server.recorder.record(load, scene.interrupts.watch)
     with closing(recording.store):
-        requests, _ = understood(load, scene, recording)
+        requests = understood(load, scene, recording, tokenizer=False).requests
     failed = Counter(f"{r.failure}: {r.detail}" for r in requests if not r.ok)
     if failed:
         yield (

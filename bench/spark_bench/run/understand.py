@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cache
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from spark_bench.api.counting import Count
 from spark_bench.api.reading import read
-from spark_bench.errors import Unreachable
+from spark_bench.errors import BenchError
 from spark_bench.prompts.tokens import Tokens
 from spark_bench.record import Load, Request
 from spark_bench.run.asking import Agreed
@@ -16,29 +18,91 @@ from spark_bench.run.scene import Scene
 from spark_bench.wire.recording import Recording
 from spark_bench.wire.tally import cpu_seconds, undisturbed
 
+# Counting the answers' tokens takes this share of a run's time at most, in seconds at least and at
+# most so many. On a server without counts in its stream it took 67 s for a run of 13.
+SHARE = 0.1
+LEAST_SECONDS, MOST_SECONDS = 2.0, 10.0
+# Texts whose counts are remembered: deltas say the same words again and again.
+REMEMBERED = 1 << 16
 
-def understood(load: Load, scene: Scene, recording: Recording) -> tuple[list[Request], float]:
-    """The requests of a recording, and the CPU seconds that reading them took."""
-    before = cpu_seconds()
-    with undisturbed():
+
+@dataclass(frozen=True)
+class Understood:
+    """The requests of a recording.
+
+    cpu_seconds: that reading them took
+    uncounted: why the tokenizer did not count all that was to be counted; "": it did
+    """
+
+    requests: list[Request]
+    cpu_seconds: float
+    uncounted: str = ""
+
+
+class Counting:
+    """A tokenizer's counts of the texts of one answer after the other, for a bounded time.
+
+    seconds: the bound
+    stopped: why it counts no more, "" while it does
+    """
+
+    def __init__(self, tokens: Tokens, seconds: float) -> None:
+        self.stopped = ""
+        self._tokens, self._seconds, self._left = tokens, seconds, seconds
+        self._known: dict[str, int] = {}
+
+    def __call__(self, texts: list[str]) -> Sequence[int] | None:
+        """The tokens of each of the texts, asked for all at once; None: there was no time."""
+        if len(self._known) > REMEMBERED:
+            self._known.clear()
+        unknown = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if unknown and not self.stopped:
+            self._ask(unknown)
+        if any(text not in self._known for text in texts):
+            return None
+        return [self._known[text] for text in texts]
+
+    def _ask(self, texts: list[str]) -> None:
+        began = time.monotonic()
         try:
-            requests = _read(load, scene.agreed, recording, _counter(scene.tokens))
-        except Unreachable:  # the server, whose tokenizer it is, is gone
-            requests = _read(load, scene.agreed, recording, None)
+            counts = self._tokens.count(texts, self._left)
+        except BenchError as error:
+            self.stopped = error.message
+            return
+        self._left -= time.monotonic() - began
+        self._known.update(zip(texts, counts, strict=False))
+        if len(counts) < len(texts) or self._left <= 0:
+            self.stopped = (
+                f"{self._tokens.name} counted tokens for {self._seconds:.1f} s, the longest that "
+                "it may after a run of this length"
+            )
+
+
+def counting_seconds(run_seconds: float) -> float:
+    """The longest that counting may take after a run of that length."""
+    return min(max(SHARE * run_seconds, LEAST_SECONDS), MOST_SECONDS)
+
+
+def understood(
+    load: Load, scene: Scene, recording: Recording, *, tokenizer: bool = True
+) -> Understood:
+    """What a recording holds.
+
+    tokenizer: it may count tokens that the server does not tell apart
+    """
+    before = cpu_seconds()
+    seconds = (recording.ended_ns - recording.started_ns) / 1e9
+    may = tokenizer and scene.tokens.exact
+    counting = Counting(scene.tokens, counting_seconds(seconds)) if may else None
+    with undisturbed():
+        requests = _read(load, scene.agreed, recording, counting)
     for request in requests:
         if request.detail:
             request.detail = scene.server.hidden(request.detail)
-    return requests, cpu_seconds() - before
+    return Understood(requests, cpu_seconds() - before, counting.stopped if counting else "")
 
 
-def _counter(tokens: Tokens) -> Callable[[str], int] | None:
-    """Counts the tokens of deltas, which say the same words again and again."""
-    return cache(lambda text: tokens.count([text])[0]) if tokens.exact else None
-
-
-def _read(
-    load: Load, agreed: Agreed, recording: Recording, count: Callable[[str], int] | None
-) -> list[Request]:
+def _read(load: Load, agreed: Agreed, recording: Recording, count: Count | None) -> list[Request]:
     return [
         read(
             exchange,

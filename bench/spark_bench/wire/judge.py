@@ -24,6 +24,10 @@ LATE_TAIL = 0.1
 # Up to this share of deltas may share a read without a word about it.
 MERGED = 0.01
 
+# Up to this share of tokens may have an average in place of their own gap: above it the 99th
+# percentile of the ITL is no longer one of gaps that were seen.
+AVERAGED = 0.01
+
 # Up to this share of reads may be without the kernel's time: it turns stamping on with some delay.
 UNSTAMPED = 0.001
 
@@ -44,12 +48,14 @@ def audit(
     parse_seconds: float,
     e2e_ms: float | None,
     gap_ms: float | None,
+    spread_evenly: float = 0.0,
 ) -> Audit:
     """The account of one recording, with its verdict.
 
     merged: share of token bearing deltas that shared a read with the one before
     parse_seconds: CPU that reading the responses took afterwards
     e2e_ms, gap_ms: medians as measured, to judge lateness and lag by; None where there are none
+    spread_evenly: share of the tokens after a first delta whose gaps nothing told apart
     """
     tally = recording.tally
     lag, late = spread(tally.lags), spread(tally.lates)
@@ -62,6 +68,7 @@ def audit(
         *_reads(lag, merged, gap_ms),
         *_sends(late, e2e_ms),
         *_pauses(tally, wall, gap_ms),
+        *_averaged(spread_evenly),
     )
     return Audit(
         clock="kernel" if stamped else "process",
@@ -113,4 +120,13 @@ def _pauses(tally: Tally, wall: float, gap_ms: float | None) -> Iterator[str]:
         yield (
             f"the client stood still for {paused:.1f} s, up to {longest_ms:.0f} ms at once: what "
             "came meanwhile has one time"
+        )
+
+
+def _averaged(spread_evenly: float) -> Iterator[str]:
+    """Tokens of which only the total is known."""
+    if spread_evenly > AVERAGED:
+        yield (
+            f"{spread_evenly:.0%} of tokens came in events of several that nothing told apart: "
+            "their ITL is an average, and its p99 may be too short"
         )

@@ -1,0 +1,201 @@
+"""Counting tokens that the server does not tell apart costs little, and what is left is said."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from awkward_call import CHAT, DONE, LAST_CHUNK, STREAM_HEAD, Call, envelope, event, finish, usage
+from awkward_server import AwkwardServer
+from run_here import Ran, run, short
+from spark_bench.errors import BenchError
+from spark_bench.run import understand
+from spark_bench.run.understand import Counting, counting_seconds
+
+PROMPTS, OUTPUT = 12, 40
+LOAD = [*short(n=PROMPTS, c=4, o=OUTPUT), "--quiet", "--no-metrics", "--warmup", "0"]
+
+
+class FakeOldSglang(AwkwardServer):
+    """Events of one to three words, each word a token; counts in the last event alone, as SGLang
+    0.5.3 tells them whatever is asked.
+
+    takes_list: /tokenize takes a list of texts, as SGLang's does; else one text, as vLLM's
+    unseen: tokens of each answer that no text shows
+    seconds: that each answer of /tokenize takes once an answer has been streamed
+    broken: /tokenize fails from then on
+    """
+
+    def __init__(
+        self,
+        *,
+        takes_list: bool = True,
+        unseen: int = 0,
+        seconds: float = 0.0,
+        broken: bool = False,
+    ) -> None:
+        super().__init__()
+        self.takes_list, self.unseen = takes_list, unseen
+        self.seconds, self.broken = seconds, broken
+        self.streamed = 0
+
+    def counted_after_streams(self) -> list[Call]:
+        """The requests to /tokenize that are not for making prompts."""
+        last = max(i for i, call in enumerate(self.calls) if call.path == CHAT)
+        return [call for call in self.calls[last:] if call.path == "/tokenize"]
+
+    def _answer(self, call: Call) -> bool:
+        if call.path == CHAT:
+            self._stream(call)
+        elif call.path == "/tokenize":
+            self._tokenize(call)
+        else:
+            return super()._answer(call)
+        return True
+
+    def _stream(self, call: Call) -> None:
+        counts = usage(call)
+        words = [f" word{n}" for n in range(call.tokens - self.unseen)]
+        texts, at = list[str](), 0
+        while at < len(words):
+            texts.append("".join(words[at : at + 1 + len(texts) % 3]))
+            at += 1 + (len(texts) - 1) % 3
+        pieces = [{"index": 0, "delta": {"content": text}} for text in texts]
+        events = [event({**envelope(call), "choices": [piece]}) for piece in pieces]
+        last = event({**envelope(call), "choices": [], "usage": counts})
+        call.send_head(STREAM_HEAD)
+        call.send_chunks([*events, finish(call), last, DONE])
+        call.send(LAST_CHUNK)
+        self.streamed += call.tokens == OUTPUT
+
+    def _tokenize(self, call: Call) -> None:
+        prompt = call.json.get("prompt")
+        if self.streamed == PROMPTS:
+            time.sleep(self.seconds)
+            if self.broken:
+                call.send_error("500 Internal Server Error", "the tokenizer is gone")
+                return
+        if isinstance(prompt, list) and self.takes_list:
+            call.send_json({"count": [len(text.split()) for text in prompt], "tokens": []})
+        elif isinstance(prompt, str) and not self.takes_list:
+            call.send_json({"count": len(prompt.split()), "tokens": []})
+        else:
+            call.send_error("400 Bad Request", "prompt: of another type")
+
+
+def measured(server: FakeOldSglang, here: Path, *words: str) -> Ran:
+    with server:
+        return run(server.url, *LOAD, *words, here=here)
+
+
+@pytest.fixture
+def short_bounds(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The bounds of a run of 5 s."""
+    monkeypatch.setattr(understand, "LEAST_SECONDS", 0.5)
+    yield
+
+
+def test_an_answers_texts_are_counted_in_one_request(tmp_path: Path) -> None:
+    server = FakeOldSglang()
+    ran = measured(server, tmp_path)
+    summary = ran.result.summary
+    assert summary.itl_source == {"tokenizer": 1.0}
+    assert summary.total_output_tokens == PROMPTS * OUTPUT
+    assert {r.token_counts.tolist()[1] for r in ran.requests} == {2}
+    assert ran.result.audit.verdict == "exact" and not ran.result.notes
+    # All answers say the same words: those of the first are remembered.
+    assert len(server.counted_after_streams()) == 1
+
+
+def test_counting_ends_when_its_time_is_over(tmp_path: Path, short_bounds: None) -> None:
+    """One text a request, of 0.1 s each: the 21 different ones would take 2 s."""
+    server = FakeOldSglang(takes_list=False, seconds=0.1)
+    ran = measured(server, tmp_path)
+    assert len(server.counted_after_streams()) <= 6
+    assert ran.result.summary.itl_source == {"even": 1.0}
+    assert ran.result.summary.total_output_tokens == PROMPTS * OUTPUT
+    (note,) = ran.result.notes
+    assert "12 of 12 answers had events of several tokens" in note
+    assert "counted tokens for 0.5 s, the longest that it may after a run of this length" in note
+    assert ran.result.audit.verdict == "approximate"
+    assert "its p99 may be too short" in ran.result.audit.reasons[0]
+
+
+def test_an_answer_that_does_not_come_is_not_waited_for(tmp_path: Path, short_bounds: None) -> None:
+    server = FakeOldSglang(seconds=5)
+    with server:
+        ran = run(server.url, *LOAD, here=tmp_path)
+        began = time.monotonic()
+    assert ran.result.summary.itl_source == {"even": 1.0}
+    assert len(server.counted_after_streams()) == 1
+    assert ran.result.audit.wall_seconds < 5 and time.monotonic() - began < 10
+
+
+def test_a_tokenizer_that_fails_loses_no_run(tmp_path: Path) -> None:
+    ran = measured(FakeOldSglang(broken=True), tmp_path)
+    assert ran.code == 0 and ran.result.status == "complete"
+    assert ran.result.summary.itl_source == {"even": 1.0}
+    assert "stopped answering: HTTP 500" in ran.result.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        pytest.param([], "no tokenizer finds as many tokens", id="auto"),
+        pytest.param(["--count-tokens", "usage"], "no tokenizer was asked", id="usage"),
+    ],
+)
+def test_tokens_that_nothing_tells_apart_are_told(
+    tmp_path: Path, words: list[str], why: str
+) -> None:
+    server = FakeOldSglang(unseen=3)
+    ran = measured(server, tmp_path, *words)
+    assert ran.result.summary.itl_source == {"even": 1.0}
+    assert f"there are no counts with each event, and {why}" in ran.result.notes[0]
+    assert ran.result.audit.verdict == "approximate"
+    assert bool(server.counted_after_streams()) == (not words)
+
+
+def test_the_bound_is_a_tenth_of_the_run_within_limits() -> None:
+    assert counting_seconds(0.0) == counting_seconds(5.0) == 2.0
+    assert counting_seconds(60.0) == pytest.approx(6.0)
+    assert counting_seconds(100.0) == counting_seconds(3600.0) == 10.0
+
+
+class StandInTokens:
+    """Counts letters; `lists` are those that it was asked for."""
+
+    name = "a stand-in"
+    exact = True
+
+    def __init__(self, error: str = "") -> None:
+        self.lists = list[list[str]]()
+        self.error = error
+
+    def count(self, texts: list[str], seconds: float | None = None) -> list[int]:
+        self.lists.append(list(texts))
+        if self.error:
+            raise BenchError(self.error)
+        return [len(text) for text in texts]
+
+
+def test_texts_are_asked_for_once_each() -> None:
+    tokens = StandInTokens()
+    counting = Counting(tokens, 9.0)  # type: ignore[arg-type] # no words are made here
+    assert counting(["a", "bb", "a"]) == [1, 2, 1]
+    assert counting(["bb", "ccc"]) == [2, 3]
+    assert counting(["a", "ccc"]) == [1, 3]
+    assert tokens.lists == [["a", "bb"], ["ccc"]]
+
+
+def test_after_an_error_what_is_remembered_still_counts() -> None:
+    tokens = StandInTokens()
+    counting = Counting(tokens, 9.0)  # type: ignore[arg-type] # no words are made here
+    counting(["a"])
+    tokens.error = "it is gone"
+    assert counting(["a", "b"]) is None
+    assert counting.stopped == "it is gone"
+    assert counting(["a"]) == [1] and counting(["b"]) is None
+    assert len(tokens.lists) == 2
