@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from comparison.actual import actual, steady_rate
 from comparison.scoring import errors, wrong
-from comparison.told import Told, from_aiperf, from_sglang
+from comparison.told import Told, from_aiperf, from_ours, from_sglang
 from spark_bench.ruler.streams import Api, Flags, Stream
 
 MS = 1_000_000
@@ -152,3 +152,11 @@ def test_the_keys_of_aiperf() -> None:
     assert (found.completed, found.tokens, found.tpot, found.by_chunk) == (6, 768, 9.8, True)
     assert found.itl["mean"] == 40.0
     assert from_aiperf({}).completed == 0
+
+
+def test_each_client_tells_how_it_knows_an_events_tokens() -> None:
+    summary = {"completed": 1, "total_output_tokens": 10, "output_throughput": 1.0}
+    assert from_sglang(summary).counting == from_aiperf({}).counting == "one an event"
+    assert from_ours(summary | {"itl_source": {"usage": 1.0}}).counting == "usage"
+    mixed = from_ours(summary | {"itl_source": {"even": 0.1, "chunk": 0.9}})
+    assert mixed.counting == "90% chunk, 10% even"

@@ -18,7 +18,7 @@ from typing import Any
 from comparison.cases import INPUT, Case
 from comparison.install import Places
 from comparison.processes import Usage, settle
-from comparison.told import Told, from_aiperf, from_sglang
+from comparison.told import Told, from_aiperf, from_ours, from_sglang
 
 SAMPLE = 0.004
 """Seconds between looks at what a client uses."""
@@ -205,7 +205,16 @@ class Ours(Spawned):
     def read(self, result: Mapping[str, Any], usage: Usage) -> Answer:
         audit = result["audit"]
         notes = "; ".join([audit["verdict"], *audit["reasons"]])
-        return Answer(from_sglang(result["summary"]), usage, audit["parse_seconds"], notes)
+        return Answer(from_ours(result["summary"]), usage, audit["parse_seconds"], notes)
+
+
+class OursUncounted(Ours):
+    """Without counts in the stream, as the other clients ask: what those cost shows beside it."""
+
+    name = "spark-bench off"
+
+    def argv(self, case: Case, url: str) -> list[str]:
+        return [*super().argv(case, url), "--count-tokens", "off"]
 
 
 class SGLang(Kept):
@@ -290,7 +299,7 @@ class AIPerf(Spawned):
         return Answer(from_aiperf(result), usage)
 
 
-KINDS: tuple[type[Client], ...] = (Ours, SGLang, Rust, VLLM, AIPerf)
+KINDS: tuple[type[Client], ...] = (Ours, OursUncounted, SGLang, Rust, VLLM, AIPerf)
 
 
 def _watch(pid: int, usage: Usage, ended: Any) -> bool:

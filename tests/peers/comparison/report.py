@@ -32,17 +32,17 @@ def accuracy(found: Comparison, cases: Sequence[str]) -> str:
         for client in _clients(found.turns):
             middles = [found.error(client, case, key) for key in KEYS]
             if any(middles):
-                rows.append([case, client, *map(_cell, middles)])
+                rows.append([case, client, _counting(found, client), *map(_cell, middles)])
         exact = [found.stamp(case, "errors", key) for key in KEYS]
         if any(exact):
-            rows.append([case, f"{OURS} *", *map(_cell, exact)])
+            rows.append([case, f"{OURS} *", "", *map(_cell, exact)])
             accept = found.stamp(case, "accept_ms", "mean"), found.stamp(case, "accept_ms", "p99")
-            rows.append([case, "  accept delay, mean and p99", *map(_cell, accept), *[""] * 4])
+            rows.append([case, "  accept delay, mean and p99", "", *map(_cell, accept), *[""] * 4])
     title = (
         "Reported minus true, ms: median (lowest..highest). True: from the server's read of the\n"
         "request; * from the client's send, its requests matched to the server's log one by one."
     )
-    return table(title, ["load", "client", *KEYS], rows)
+    return table(title, ["load", "client", "tokens by", *KEYS], rows)
 
 
 def stamps(found: Comparison, cases: Sequence[str]) -> str:
@@ -70,6 +70,7 @@ def cost(found: Comparison, case: str) -> str:
         rows.append(
             [
                 client,
+                _counting(found, client),
                 _cell(found.middle(client, case, lambda t: t.tokens_per_cpu / 1e3)),
                 _cell(found.middle(client, case, lambda t: t.with_parsing / 1e3)),
                 _cell(
@@ -85,6 +86,7 @@ def cost(found: Comparison, case: str) -> str:
         )
     head = [
         "client",
+        "tokens by",
         "ktok/CPU-s",
         "with parsing",
         "requests/s",
@@ -160,6 +162,11 @@ def verdict(goals: Sequence[Goal]) -> str:
 
 def _clients(turns: Iterable[Turn]) -> list[str]:
     return list(dict.fromkeys(turn.client for turn in turns))
+
+
+def _counting(found: Comparison, client: str) -> str:
+    """How it knew the tokens of its events."""
+    return "; ".join(dict.fromkeys(t.told.counting for t in found.turns if t.client == client))
 
 
 def _cell(middle: Middle | None, form: str = "{:.2f}") -> str:

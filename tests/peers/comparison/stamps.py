@@ -35,7 +35,8 @@ from comparison.scoring import errors, truths
 from comparison.told import from_sglang
 
 ID = re.compile(rb"x-ruler-id: (\d+)", re.IGNORECASE)
-ASKING = Asking(model="")
+# Counts with each event, as `spark-bench run` asks of the ruler.
+ASKING = Asking(model="", continuous_usage=True)
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 METRICS = ("ttft", "itl")
@@ -18,6 +18,7 @@ class Told:
     by_chunk: its ITL is, by its own definition, from chunk to chunk however many tokens they hold
     tpot: the mean over requests
     throughput: output tokens per second
+    counting: how it knows an event's tokens, of which it makes its ITL
     """
 
     completed: int
@@ -27,6 +28,7 @@ class Told:
     itl: dict[str, float]
     tpot: float | None
     by_chunk: bool = False
+    counting: str = "one an event"
 
 
 def from_sglang(result: Mapping[str, Any]) -> Told:
@@ -39,6 +41,13 @@ def from_sglang(result: Mapping[str, Any]) -> Told:
         itl=_sglang_figures(result, "itl"),
         tpot=result.get("mean_tpot_ms"),
     )
+
+
+def from_ours(summary: Mapping[str, Any]) -> Told:
+    """Ours tells by what share of the tokens each way of counting was used."""
+    shares = sorted(summary["itl_source"].items(), key=lambda each: -float(each[1]))
+    words = [source if share == 1 else f"{share:.0%} {source}" for source, share in shares]
+    return replace(from_sglang(summary), counting=", ".join(words))
 
 
 def from_aiperf(result: Mapping[str, Any]) -> Told:
