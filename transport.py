@@ -1,12 +1,14 @@
-"""The SSH transport: without Nagle's algorithm, kept alive, without tracebacks."""
+"""The way to a node: SSH without Nagle's algorithm, kept alive; and answers of any bytes."""
 
 from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 import paramiko
+from pyinfra.connectors import util
 
 # A pull sends no byte for minutes; routers forget silent connections after less than that.
 KEEPALIVE_SECONDS = 30
@@ -26,3 +28,31 @@ def nodelay(sock: Any, **kwargs: Any) -> paramiko.Transport:
     made = paramiko.Transport(sock, **kwargs)
     made.set_keepalive(KEEPALIVE_SECONDS)
     return made
+
+
+_read_buffer = util.read_buffer
+
+
+def read_any_bytes() -> None:
+    """From now on a byte that is no UTF-8 costs its own character alone.
+
+    pyinfra's reader ends at it with a traceback, and the rest of the answer is lost: a log, or a
+    banner in Latin-1, is enough.
+    """
+
+    def read(name: str, io: Any, *more: Any, **options: Any) -> None:
+        _read_buffer(name, _lines(io), *more, **options)
+
+    util.read_buffer = read
+
+
+def _lines(io: Any) -> Iterator[str]:
+    """A stream's lines; paramiko decodes them itself, a local process's are bytes."""
+    while True:
+        try:
+            line = io.readline()
+        except UnicodeDecodeError as e:
+            line = e.object
+        if not line:
+            return
+        yield line if isinstance(line, str) else line.decode(errors="replace")

@@ -27,7 +27,7 @@ class Reply:
         """The body as a JSON object; {} where it is none."""
         try:
             value = json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
         return value if isinstance(value, dict) else {}
 
@@ -120,12 +120,14 @@ def locked(served: Served) -> bool:
 
 def busy(served: Served, model: str) -> bool:
     """Every rank is healthy and the model is right, but the completion did not get its turn."""
-    healthy = all(reply.status == 200 for reply in served.health)
+    healthy = bool(served.health) and all(reply.status == 200 for reply in served.health)
     return healthy and model in served.names and served.completion.status == 0
 
 
 def _health(served: Served, nodes: tuple[str, ...]) -> Iterator[Finding]:
-    for rank, (node, reply) in enumerate(zip(nodes, served.health, strict=True)):
+    answered = dict(zip(nodes, served.health, strict=False))
+    for rank, node in enumerate(nodes):
+        reply = answered.get(node, Reply(0))
         if reply.status != 200:
             said = f"answers {reply.status}" if reply.status else "does not answer"
             yield error(f"/health of rank {rank} {said}", node)

@@ -18,7 +18,7 @@ from cluster.status import Status
 from deploys import preflight, standing, tolerant
 from deploys.tolerant import Seen
 from facts.ranklog import SECONDS as LOG_SECONDS
-from facts.ranklog import RankLog
+from facts.ranklog import RankLog, RankWords
 from operations import shell
 
 WORDS_SECONDS = 2 * LOG_SECONDS + 5
@@ -91,9 +91,9 @@ def _spoken(seen: Seen, node: str) -> list[Rank]:
 def _log(seen: Seen, host: Host, rank: Rank) -> Words:
     runtime = seen.made.settings.runtime
     # Why Docker had to start it again stands in the log of its earlier life.
-    command = RankLog().command(runtime, rank.called, earlier=rank.restarts > 0)
-    answer = shell.ask(host, command, WORDS_SECONDS)
-    told = RankLog().process(answer.out)
+    fact = RankLog()
+    command = fact.command(runtime, rank.called, earlier=rank.restarts > 0)
+    told = shell.read(host, fact, command, WORDS_SECONDS, failed=True).value or RankWords()
     return Words(host.name, rank, told.lines, told.transport)
 
 

@@ -54,11 +54,12 @@ def _key(head: Host, wanted: bool, key_file: str) -> str:
 
 
 def _replies(head: Host, launch: dict[str, Any], runtime: str, key: str) -> dict[str, Reply]:
-    asked = Endpoints().command(
-        running.own(launch), launch["served_model_name"], runtime, keyed=bool(key)
-    )
-    answer = shell.ask(head, asked, 600, stdin=f"{key}\n" if key else "")
-    return Endpoints().process(answer.out)
+    fact = Endpoints()
+    asked = fact.command(running.own(launch), launch["served_model_name"], runtime, keyed=bool(key))
+    found = shell.read(head, fact, asked, 600, f"{key}\n" if key else "", failed=True)
+    if not found.value:
+        raise DeployError(f"{head.name}: no endpoint could be asked: {found.why or 'no answer'}")
+    return found.value
 
 
 def _tell_ranks(made: Deployment, ranks: dict[str, Rank]) -> list[str]:
@@ -78,9 +79,10 @@ def _tell_ranks(made: Deployment, ranks: dict[str, Rank]) -> list[str]:
 
 def _look(host: Host, rank: Rank) -> Look:
     spec = label(rank)
-    asked = RankLook().command(host.name, spec["runtime"], rank.name, running.own(spec["launch"]))
-    answer = shell.ask(host, asked, 60)
-    return RankLook().process(answer.out) if answer.out else Look(host.name, lost=answer.text)
+    fact = RankLook()
+    asked = fact.command(host.name, spec["runtime"], rank.name, running.own(spec["launch"]))
+    found = shell.read(host, fact, asked, 60, failed=True)
+    return found.value or Look(host.name, lost=found.why or "no answer")
 
 
 def _tell(replies: dict[str, Reply], model: str) -> list[str]:

@@ -18,6 +18,7 @@ from deploys.once import once
 from facts.machine import NetworkSetup
 from operations import shell
 from operations.network import Change
+from operations.shell import Reading
 
 TEMPLATE = "templates/netplan.yaml.j2"
 SETUP_SECONDS = 30
@@ -108,18 +109,22 @@ def text(halves: Halves) -> str:
 def _setups(hosts: Mapping[str, Host], facts: Mapping[str, NodeFacts]) -> dict[str, Setup]:
     fact = NetworkSetup()
 
-    def asked(host: Host) -> shell.Answer:
+    def asked(host: Host) -> Reading[Setup]:
         ports = facts[host.name].rdma
         names = [w for p in ports for w in (p.netdev, p.interface.mac) if w]
-        return shell.ask(host, fact.command(names), SETUP_SECONDS)
+        return shell.read(host, fact, fact.command(names), SETUP_SECONDS)
 
     told = shell.on_all(hosts.values(), asked)
     refuse_errors(
-        error(f"its network could not be read: {answer.text[-300:]}", node, f"ssh {node} true")
-        for node, answer in told.items()
-        if not answer.ok
+        error(
+            f"its network could not be read: {seen.why[-500:] or 'no answer'}",
+            node,
+            f"ssh {node} true",
+        )
+        for node, seen in told.items()
+        if not seen.value
     )
-    return {node: fact.process(answer.out) for node, answer in told.items()}
+    return {node: seen.value for node, seen in told.items() if seen.value}
 
 
 def _refuse_limit(state: State, everyone: list[Host]) -> None:

@@ -74,21 +74,22 @@ def _refuse_limit(wanted: Wanted, hosts: dict[str, Host]) -> None:
 
 def _read(hosts: dict[str, Host]) -> dict[str, Ufw]:
     fact = UfwState()
-    answers = shell.on_all(hosts.values(), lambda h: shell.ask(h, fact.command(), READ_SECONDS))
-    refuse_errors(
-        _unread(name, answer) for name, answer in answers.items() if not answer.ok or not answer.out
+    found = shell.on_all(
+        hosts.values(), lambda h: shell.read(h, fact, fact.command(), READ_SECONDS)
     )
-    return {name: fact.process(list(answer.out)) for name, answer in answers.items()}
+    refuse_errors(_unread(name, seen.why) for name, seen in found.items() if not seen.value)
+    return {name: seen.value for name, seen in found.items() if seen.value}
 
 
-def _unread(node: str, answer: shell.Answer) -> Finding:
-    if "sudo" in answer.text:
+def _unread(node: str, why: str) -> Finding:
+    if "sudo" in why:
         return error(
-            f"ufw needs root: {answer.text[-200:]}",
+            f"ufw needs root: {why[-200:]}",
             node,
             "allow the login sudo without a password, or: pyinfra --sudo --use-sudo-password …",
         )
-    return error(f"its firewall could not be read: {answer.text[-300:]}", node, "sudo ufw status")
+    what = f"its firewall could not be read: {why[-500:] or 'no answer'}"
+    return error(what, node, "sudo ufw status")
 
 
 def _tell(made: dict[str, _One]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +11,7 @@ from pyinfra.api import Host
 
 from cluster import serving
 from cluster.declaration import Wanted
-from cluster.findings import Finding, Refused, error
+from cluster.findings import Finding, Refused, error, refuse_errors
 from cluster.generations import members
 from cluster.node import NodeFacts, Rank
 from cluster.settings import Settings
@@ -22,6 +23,7 @@ from facts.images import SglangVersion
 from facts.node import NodeReading
 from facts.serving import Served
 from operations import shell
+from operations.shell import Reading
 
 # Starting Python in an image that is not in the page cache.
 PROBE_SECONDS = 90
@@ -57,27 +59,31 @@ def full(hosts: Mapping[str, Host], made: Deployment) -> dict[str, NodeFacts]:
 def left_out(made: Deployment) -> dict[str, NodeFacts]:
     """What runs on the nodes that `--limit` leaves out; one that does not answer runs nothing that
     could be torn apart by us."""
-    fact = NodeReading()
-    answers = shell.on_all(
+    found = shell.on_all(
         made.left_out.values(),
-        lambda h: shell.ask(h, fact.command(**asked_of(h.name, made.wanted)), LEFT_OUT_SECONDS),
+        lambda h: reading(h, asked_of(h.name, made.wanted), LEFT_OUT_SECONDS),
     )
-    return {n: fact.process(list(a.out)) for n, a in answers.items() if a.ok and a.out}
+    return {node: seen.value for node, seen in found.items() if seen.value}
 
 
 def _read(hosts: Mapping[str, Host], asked: Any) -> dict[str, NodeFacts]:
-    fact = NodeReading()
-    answers = shell.on_all(
-        hosts.values(), lambda h: shell.ask(h, fact.command(**asked(h)), READING_SECONDS)
+    found = shell.on_all(hosts.values(), lambda h: reading(h, asked(h), READING_SECONDS))
+    refuse_errors(
+        error(f"it could not be read: {seen.why[-500:]}", node, f"ssh {node} true")
+        for node, seen in found.items()
+        if not seen.value
     )
-    silent = [
-        error(f"it could not be read: {answer.text[-300:]}", node, f"ssh {node} true")
-        for node, answer in answers.items()
-        if not answer.ok or not answer.out
-    ]
-    if silent:
-        raise Refused(*silent)
-    return {node: fact.process(list(answer.out)) for node, answer in answers.items()}
+    return {node: seen.value for node, seen in found.items() if seen.value}
+
+
+def reading(host: Host, asked: Mapping[str, Any], seconds: int) -> Reading[NodeFacts]:
+    """One node's NodeReading; `asked`: the arguments of its command."""
+    fact = NodeReading()
+    found = shell.read(host, fact, fact.command(**asked), seconds)
+    if found.value is None:
+        return Reading(why=found.why or "it said nothing")
+    # Whatever its output has for a name.
+    return Reading(replace(found.value, name=host.name))
 
 
 def asked_of(node: str, wanted: Wanted) -> dict[str, Any]:
@@ -120,16 +126,17 @@ def sglang_version(
 
 
 def _probe(head: Host, image: str) -> str:
-    answer = shell.ask(head, SglangVersion().command(image), PROBE_SECONDS)
-    if not answer.ok or not answer.out:
+    fact = SglangVersion()
+    seen = shell.read(head, fact, fact.command(image), PROBE_SECONDS)
+    if not seen.value:
         raise Refused(
             error(
-                f"image {image} does not say which SGLang it holds: {answer.text[-300:]}",
+                f"image {image} does not say which SGLang it holds: {seen.why[-300:]}",
                 head.name,
                 "--data sglang_version=0.5.3.post3 (the version that the image holds)",
             )
         )
-    return SglangVersion().process(list(answer.out))
+    return seen.value
 
 
 def served(made: Deployment) -> serving.Served:
@@ -155,15 +162,14 @@ def answers(
     + keyed: it is shown the API key, where there is one; and it must refuse who shows none
     """
     key = secrets.find_api_key(made.settings.api_key_file) if keyed else ""
-    command = Served().command(
+    fact = Served()
+    command = fact.command(
         urls=urls, model=model, runtime=made.settings.runtime, rank=rank, keyed=bool(key)
     )
     at = made.hosts[head or made.wanted.head]
-    answer = shell.ask(at, command, 300, stdin=f"{key}\n" if key else "")
-    if answer.lost or not answer.ok:
-        silent = tuple(serving.Reply(0) for _ in urls)
-        return serving.Served(silent, serving.Reply(0), serving.Reply(0, answer.text))
-    return Served().process(answer.out)
+    found = shell.read(at, fact, command, 300, stdin=f"{key}\n" if key else "")
+    silent = tuple(serving.Reply(0) for _ in urls)
+    return found.value or serving.Served(silent, serving.Reply(0), serving.Reply(0, found.why))
 
 
 def starting(facts: Mapping[str, NodeFacts], group: str, seconds: float) -> bool:

@@ -53,13 +53,17 @@ def _make(state: State) -> HostRun:
 
 def _read(hosts: list[Host]) -> dict[str, HostSetup]:
     fact = HostSettings()
-    told = shell.on_all(hosts, lambda h: shell.ask(h, _words(fact), SECONDS))
+    told = shell.on_all(hosts, lambda h: shell.read(h, fact, _words(fact), SECONDS))
     refuse_errors(
-        error(f"its settings could not be read: {answer.text[-300:]}", node, f"ssh {node} true")
-        for node, answer in told.items()
-        if not answer.ok
+        error(
+            f"its settings could not be read: {seen.why[-500:] or 'no answer'}",
+            node,
+            f"ssh {node} true",
+        )
+        for node, seen in told.items()
+        if not seen.value
     )
-    return {node: fact.process(answer.out) for node, answer in told.items()}
+    return {node: seen.value for node, seen in told.items() if seen.value}
 
 
 def _words(fact: HostSettings) -> tuple[str, ...]:

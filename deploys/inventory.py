@@ -103,8 +103,8 @@ def _weights(host: Host, ranks: dict[str, Rank]) -> Weights | None:
     model, cache = str(label(rank)["model"]), listing.cache_of(rank)
     if not cache and not model.startswith(("/", "~/")):
         return None
-    answer = shell.ask(host, ModelWeights().command(model, cache), WEIGHTS_SECONDS)
-    return ModelWeights().process(list(answer.out)) if answer.ok and answer.out else None
+    fact = ModelWeights()
+    return shell.read(host, fact, fact.command(model, cache), WEIGHTS_SECONDS).value
 
 
 def _local(host: Host) -> bool:

@@ -83,11 +83,10 @@ def peers(made: Deployment) -> dict[str, PeerReport]:
     def probe(host: Host) -> PeerReport:
         own = members[host.name]
         others = [m.address for m in members.values() if m.name != own.name]
-        asked = Peers().command(own.address, others, ports, own.mtu or 1500)
-        answer = shell.ask(host, asked, PEER_SECONDS)
-        if answer.lost or not answer.out:
-            return PeerReport(error=answer.text or "the probe said nothing")
-        return Peers().process(list(answer.out))
+        fact = Peers()
+        asked = fact.command(own.address, others, ports, own.mtu or 1500)
+        found = shell.read(host, fact, asked, PEER_SECONDS, failed=True)
+        return found.value or PeerReport(error=found.why)
 
     return shell.on_all(made.serving.values(), probe)
 

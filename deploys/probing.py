@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import msgspec
 from pyinfra.api import Host, State
-from pyinfra.api.exceptions import PyinfraError
 
 from cluster import declaration, probe
 from cluster.findings import Finding, Refused
 from cluster.probe import Probed
 from cluster.settings import Settings
-from deploys import declared, examine
+from deploys import declared, examine, gather
 from deploys.tolerant import inventory
-from facts.node import NodeReading
 from operations import shell
 
 CONNECT_SECONDS = 10
@@ -41,18 +39,15 @@ def _findings(asked: State) -> list[Finding]:
 
 def _probe(host: Host, settings: Settings) -> Probed:
     user = str(host.data.get("ssh_user") or "")
-    reading = NodeReading()
-    try:
-        asked = reading.command(
-            node=host.name, runtime=settings.runtime, disks=[settings.hf_cache], full=True
-        )
-        answer = shell.ask(host, asked, SECONDS)
-        if answer.lost or not answer.out:
-            return probe.silent(host.name, answer.lost or answer.text or "no answer", user)
-        python = shell.ask(host, ("python3", "--version"), SECONDS)
-    # A key file that is missing, for one.
-    except PyinfraError as error:
-        return probe.silent(host.name, str(error), user)
-    facts = reading.process(list(answer.out))
+    asked = {
+        "node": host.name,
+        "runtime": settings.runtime,
+        "disks": [settings.hf_cache],
+        "full": True,
+    }
+    found = gather.reading(host, asked, SECONDS)
+    if found.value is None:
+        return probe.silent(host.name, found.why, user)
+    python = shell.ask(host, ("python3", "--version"), SECONDS)
     version = python.out[0].removeprefix("Python ") if python.ok and python.out else ""
-    return probe.read(facts, settings.hf_cache, version)
+    return probe.read(found.value, settings.hf_cache, version)

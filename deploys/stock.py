@@ -33,5 +33,5 @@ def show(state: State) -> None:
 
 
 def _cached(host: Host, ids: list[str], settings: Settings) -> dict[str, Weights] | None:
-    answer = shell.ask(host, CachedModels().command(ids, settings.hf_cache), SECONDS)
-    return CachedModels().process(list(answer.out)) if answer.ok else None
+    fact = CachedModels()
+    return shell.read(host, fact, fact.command(ids, settings.hf_cache), SECONDS).value

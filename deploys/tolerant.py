@@ -31,8 +31,8 @@ from cluster.spec import label, rank_names, specs
 from deploys import converge, gather, running
 from deploys.deployment import Deployment
 from facts.answers import Answers, RankAnswers
-from facts.node import NodeReading
 from operations import shell
+from operations.shell import Reading
 
 CONNECT_SECONDS = 5
 # A Docker that is well answers in well under a second.
@@ -108,20 +108,17 @@ def look(state: State, *, full: bool = False) -> Seen:
 
 
 def _read(made: Deployment, *, full: bool) -> tuple[dict[str, NodeFacts], dict[str, str]]:
-    fact = NodeReading()
-
-    def one(host: Host) -> shell.Answer:
+    def one(host: Host) -> Reading[NodeFacts]:
         asked = gather.asked_of(host.name, made.wanted) | {
             "disks": _disks(made.settings_of(host)) if full else [],
             "full": True,
             "seconds": DOCKER_SECONDS,
         }
-        return shell.ask(host, fact.command(**asked), NODE_SECONDS)
+        return gather.reading(host, asked, NODE_SECONDS)
 
-    answers = shell.on_all(made.hosts.values(), one)
-    heard = {name: a for name, a in answers.items() if a.ok and a.out}
-    silent = {name: a.text[-300:] for name, a in answers.items() if name not in heard}
-    return {name: fact.process(list(a.out)) for name, a in heard.items()}, silent
+    found = shell.on_all(made.hosts.values(), one)
+    heard = {name: seen.value for name, seen in found.items() if seen.value}
+    return heard, {name: seen.why[-500:] for name, seen in found.items() if name not in heard}
 
 
 def _disks(settings: Settings) -> list[str]:
@@ -189,12 +186,13 @@ def _ask_one(made: Deployment, host: Host) -> RankAnswers:
     launch = label(rank).get("launch") if rank else None
     url = running.own(launch or {"host": settings.host, "port": settings.port})
     unread = "ranks" in made.facts[host.name].unread
-    command = Answers().command(
+    fact = Answers()
+    command = fact.command(
         url,
         settings.runtime,
         "" if unread or rank is None else rank.name,
         head=made.is_head(host),
         pid=rank.id if rank and settings.runtime == "process" else "",
     )
-    answer = shell.ask(host, command, ANSWER_SECONDS)
-    return Answers().process(answer.out) if answer.out else RankAnswers(lost=answer.text[-300:])
+    found = shell.read(host, fact, command, ANSWER_SECONDS, failed=True)
+    return found.value or RankAnswers(lost=found.why[-300:] or "it answered nothing")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from pyinfra.api import FactBase, QuoteString, StringCommand
+import msgspec
+from msgspec import Struct
+from pyinfra.api import QuoteString, StringCommand
 
 from cluster.node import Shown
 from cluster.orders import runtime as runtime_of
 from cluster.status import Load
+from facts.fact import UNEXPECTED, Fact, decimal
 from facts.metrics import Metrics
-from facts.serving import curl
+from facts.serving import curl, http_status
 from facts.shell import joined, quoted
 
 # SGLang's /health generates a token: about a second where nothing else runs.
@@ -41,7 +42,7 @@ class RankAnswers(Shown):
     lost: str = ""
 
 
-class Answers(FactBase[RankAnswers]):
+class Answers(Fact[RankAnswers]):
     """A rank's health, and the last lines of its log; of the head also the model and the load.
 
     + url: where it serves, as its own node reaches it
@@ -67,7 +68,7 @@ class Answers(FactBase[RankAnswers]):
         # middle of others' lines.
         return joined(*asked, "rest=$(\n", told, ")\nwait\nprintf '%s\\n' \"$rest\"")
 
-    def process(self, output: Iterable[str]) -> RankAnswers:
+    def parse(self, output: list[str]) -> RankAnswers:
         told: dict[str, list[str]] = {}
         for line in output:
             kind, _, rest = line.partition(" ")
@@ -75,11 +76,11 @@ class Answers(FactBase[RankAnswers]):
         status, models = _models(next(iter(told.get("models", ())), ""))
         age = next(iter(told.get("age", ())), "").strip()
         return RankAnswers(
-            health=_status(next(iter(told.get("health", ())), "")),
+            health=http_status(next(iter(told.get("health", ())), "")),
             models_status=status,
             models=models,
             load=Metrics().process(told.get("metric", ())),
-            seconds=float(age) if age else None,
+            seconds=decimal(age) if age else None,
             log=tuple(told.get("log", ())),
         )
 
@@ -98,17 +99,21 @@ def _log(runtime: str, rank: str) -> list[StringCommand]:
     return [lines, joined("wait\nprintf '%s\\n' \"$log\"\n")]
 
 
-def _status(said: str) -> int:
-    words = said.split()
-    return int(words[0]) if words and words[0].isdigit() else 0
+class _Entry(Struct):
+    id: str
+
+
+class _Listed(Struct):
+    """What we read of /v1/models."""
+
+    data: tuple[_Entry, ...] | None = None
 
 
 def _models(said: str) -> tuple[int, tuple[str, ...]]:
     """curl's words: the body, its status, the seconds."""
     body, *numbers = ["", *said.rsplit(None, 2)][-3:]
     try:
-        entries = json.loads(body).get("data") or ()
-        ids = tuple(str(entry["id"]) for entry in entries)
-    except (ValueError, AttributeError, TypeError, KeyError):
-        ids = ()
-    return _status(" ".join(numbers)), ids
+        listed = msgspec.json.decode(body, type=_Listed)
+    except UNEXPECTED:
+        listed = _Listed()
+    return http_status(" ".join(numbers)), tuple(entry.id for entry in listed.data or ())

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pyinfra.api import FactBase, QuoteString, StringCommand
+from pyinfra.api import QuoteString, StringCommand
 
 from cluster.node import Weights
+from facts.fact import Fact
 from facts.shell import joined
 from facts.weights import ModelWeights
 
 MARK = "=== cached"
 
 
-class CachedModels(FactBase[dict[str, Weights]]):
+class CachedModels(Fact[dict[str, Weights]]):
     """What the cache has of each of these models, by one command; {} where it has none of them.
 
     + models: ids on the hub
@@ -25,8 +26,9 @@ class CachedModels(FactBase[dict[str, Weights]]):
     def command(self, models: Sequence[str], hf_cache: str) -> StringCommand:
         return StringCommand(*(_one(model, hf_cache) for model in models), _separator="\n")
 
-    def process(self, output: list[str]) -> dict[str, Weights]:
+    def parse(self, output: list[str]) -> dict[str, Weights]:
         told: dict[str, list[str]] = {}
+        lines = list[str]()
         for line in output:
             mark, _, model = line.partition(f"{MARK} ")
             if not mark and model:

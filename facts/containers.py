@@ -6,18 +6,21 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from pyinfra.api import FactBase, QuoteString, StringCommand
+import msgspec
+from msgspec import Struct, field
+from pyinfra.api import QuoteString, StringCommand
 
 from cluster import node
 from cluster.docker import LABEL
 from cluster.words import bounded
+from facts.fact import UNEXPECTED, Fact
 from facts.shell import quoted
 
 # A healthy daemon answers in well under a second; one that thrashes or hangs must not hold us.
 SECONDS = 30
 
 
-class Containers(FactBase[list[node.Rank]]):
+class Containers(Fact[list[node.Rank]]):
     """Containers that carry our label, and those under one of `names`, ours or not.
 
     A daemon that can't be asked fails the fact: no answer is never "nothing there".
@@ -36,8 +39,8 @@ class Containers(FactBase[list[node.Rank]]):
             "$ids",
         )
 
-    def process(self, output: list[str]) -> list[node.Rank]:
-        found = [_rank(json.loads(line)) for line in output if line.startswith("{")]
+    def parse(self, output: list[str]) -> list[node.Rank]:
+        found = [_rank(line) for line in output if line.startswith("{")]
         return sorted(found, key=lambda rank: rank.name)
 
 
@@ -48,25 +51,58 @@ def _selection(names: Sequence[str]) -> str:
     return f"{{{{if or {labelled}{named}}}}}{{{{.ID}}}}{{{{end}}}}"
 
 
-def _rank(seen: dict[str, Any]) -> node.Rank:
-    state, policy = seen["State"], seen["HostConfig"]["RestartPolicy"]
+class _State(Struct, rename="pascal"):
+    status: str
+    started_at: str
+    finished_at: str
+    exit_code: int
+    oom_killed: bool = field(name="OOMKilled")
+
+
+class _Policy(Struct, rename="pascal"):
+    name: str
+
+
+class _HostConfig(Struct, rename="pascal"):
+    restart_policy: _Policy
+
+
+class _Config(Struct, rename="pascal"):
+    labels: dict[str, str] | None = None
+
+
+class _Container(Struct, rename="pascal"):
+    """What we read of `docker inspect`; Docker has more, and other versions may leave out none."""
+
+    id: str
+    name: str
+    image: str
+    restart_count: int
+    state: _State
+    host_config: _HostConfig
+    config: _Config
+
+
+def _rank(line: str) -> node.Rank:
+    seen = msgspec.json.decode(line, type=_Container)
+    state = seen.state
     # Docker's zero time; and a running container's ExitCode is 0, whatever its last end was.
-    ended = not state["FinishedAt"].startswith("0001-") and state["Status"] != "running"
+    ended = not state.finished_at.startswith("0001-") and state.status != "running"
     return node.Rank(
-        name=seen["Name"].removeprefix("/"),
-        id=seen["Id"],
-        status=state["Status"],
-        image_id=seen["Image"],
-        spec=(seen["Config"].get("Labels") or {}).get(LABEL),
-        exit_code=state["ExitCode"] if ended else None,
-        oom_killed=state["OOMKilled"],
-        restarts=seen["RestartCount"],
-        restart_policy=policy["Name"] or "no",
-        started_at=state["StartedAt"],
+        name=seen.name.removeprefix("/"),
+        id=seen.id,
+        status=state.status,
+        image_id=seen.image,
+        spec=(seen.config.labels or {}).get(LABEL),
+        exit_code=state.exit_code if ended else None,
+        oom_killed=state.oom_killed,
+        restarts=seen.restart_count,
+        restart_policy=seen.host_config.restart_policy.name or "no",
+        started_at=state.started_at,
     )
 
 
-class EngineState(FactBase[node.Engine]):
+class EngineState(Fact[node.Engine]):
     """Whether Docker can be asked, its version and runtimes ("cdi": it can hand out NVIDIA GPUs).
 
     Never fails: what stands in the way is `error`.
@@ -83,15 +119,31 @@ class EngineState(FactBase[node.Engine]):
             '2>&1 || echo "docker info: exit status $?"; else echo missing; fi',
         )
 
-    def process(self, output: list[str]) -> node.Engine:
-        if output == ["missing"]:
+    def parse(self, output: list[str]) -> node.Engine:
+        if "missing" in output:
             return node.Engine(error="missing", detail="there is no docker command")
-        printed = (line for line in output if line.startswith("{"))
-        info: dict[str, Any] = json.loads(next(printed, "{}"))
-        words = [*(info.get("ServerErrors") or ()), *(x for x in output if x[:1] != "{")]
-        if not info.get("ServerVersion"):
+        printed = next((line for line in output if line.startswith("{")), "{}")
+        try:
+            info = msgspec.json.decode(printed, type=_Info)
+        except UNEXPECTED as e:
+            return node.Engine(error="broken", detail=f"docker info: {e}: {printed[:200]}")
+        words = [*(info.server_errors or ()), *(x for x in output if x[:1] != "{")]
+        if not info.server_version:
             return node.Engine(error=_kind(" ".join(words)), detail=words[0] if words else "")
-        return node.Engine(info["ServerVersion"], _runtimes(info))
+        return node.Engine(info.server_version, _runtimes(info))
+
+
+class _Device(Struct):
+    id: str = field(name="ID", default="")
+
+
+class _Info(Struct, rename="pascal"):
+    """What we read of `docker info`."""
+
+    server_version: str = ""
+    server_errors: tuple[str, ...] | None = None
+    runtimes: dict[str, Any] | None = None
+    discovered_devices: tuple[_Device, ...] | None = None
 
 
 def _kind(words: str) -> str:
@@ -103,7 +155,7 @@ def _kind(words: str) -> str:
     return "stopped" if any(phrase in words for phrase in stopped) else "broken"
 
 
-def _runtimes(info: dict[str, Any]) -> tuple[str, ...]:
-    devices = [device.get("ID", "") for device in info.get("DiscoveredDevices") or ()]
-    cdi = ["cdi"] if any(id_.startswith("nvidia.com/gpu") for id_ in devices) else []
-    return (*sorted(info.get("Runtimes") or ()), *cdi)
+def _runtimes(info: _Info) -> tuple[str, ...]:
+    devices = info.discovered_devices or ()
+    cdi = ["cdi"] if any(device.id.startswith("nvidia.com/gpu") for device in devices) else []
+    return (*sorted(info.runtimes or ()), *cdi)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pyinfra.api import FactBase, StringCommand
+from pyinfra.api import StringCommand
 
 from cluster import node
 from facts import shell
+from facts.fact import Fact, count
 
 # $p climbs to the nearest folder that exists. df -k: macOS knows no -B.
 CLIMB = """; exists=no writable=no; case $path in (/*) ;; (*) path=$PWD/$path;; esac; p=$path
@@ -15,21 +16,24 @@ printf '%s\\n' "$path" "$exists $writable"; df -Pk "$p"
 """
 
 
-class Disk(FactBase[node.Disk]):
+class Disk(Fact[node.Disk]):
     """The file system of `path`, or of its nearest folder that exists."""
 
     def command(self, path: str) -> StringCommand:
         return shell.joined("path=", shell.path(path), CLIMB.rstrip())
 
-    def process(self, output: list[str]) -> node.Disk:
-        path, flags, _header, usage = output[0], output[1], output[2], output[-1]
+    def parse(self, output: list[str]) -> node.Disk:
+        path, flags, _header, *rest = output
+        usage = next(line for line in reversed(rest) if "%" in line)
         # Device and mount point may hold spaces: the figures stand before the percentage.
         figures = usage[: usage.index("%")].split()
         exists, writable = flags.split()
+        if not {exists, writable} <= {"yes", "no"}:
+            raise ValueError(f"neither yes nor no: {flags[:40]!r}")
         return node.Disk(
             path=path,
             exists=exists == "yes",
             writable=writable == "yes",
-            total=int(figures[-4]) * 1024,
-            free=int(figures[-2]) * 1024,
+            total=count(figures[-4]) * 1024,
+            free=count(figures[-2]) * 1024,
         )

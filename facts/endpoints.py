@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pyinfra.api import FactBase, StringCommand
+from pyinfra.api import StringCommand
 
 from cluster.serving import QUESTION, Reply
-from facts.serving import COMPLETION_SECONDS, READ_KEY, curl
+from facts.fact import Fact
+from facts.serving import COMPLETION_SECONDS, READ_KEY, curl, reply
 from facts.shell import joined
 
 ANSWER_TOKENS = 48
@@ -41,7 +42,7 @@ def endpoints(model: str, runtime: str) -> tuple[Endpoint, ...]:
     )
 
 
-class Endpoints(FactBase[dict[str, Reply]]):
+class Endpoints(Fact[dict[str, Reply]]):
     """Path → answer, for every endpoint.
 
     + url: where rank 0 serves, as its own node reaches it
@@ -58,15 +59,14 @@ class Endpoints(FactBase[dict[str, Reply]]):
         asked = (_ask(url, endpoint, keyed) for endpoint in endpoints(model, runtime))
         return joined(READ_KEY if keyed else "", *asked)
 
-    def process(self, output: Iterable[str]) -> dict[str, Reply]:
+    def parse(self, output: list[str]) -> dict[str, Reply]:
         replies: dict[str, Reply] = {}
         path, body = "", list[str]()
         for line in output:
             if line.startswith("=== "):
                 path, body = line.removeprefix("=== "), []
             elif line.startswith("--- "):
-                status, seconds = line.removeprefix("--- ").split()
-                replies[path] = Reply(int(status), "\n".join(body).strip(), float(seconds))
+                replies[path] = reply(line.removeprefix("--- "), "\n".join(body).strip())
             else:
                 body.append(line)
         return replies

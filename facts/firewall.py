@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import ip_address
 
-from pyinfra.api import FactBase, StringCommand
+from pyinfra.api import StringCommand
 
 from cluster.machine import as_root
 from cluster.ufw import ANY, Login, Rule, Ufw
 from cluster.words import bounded
+from facts.fact import Fact, port
 from facts.shell import quoted
 
 # The tuples are ufw's own record of its rules, with every name of an application resolved to its
@@ -34,16 +35,16 @@ ss -Hltn | sed 's/^/listen /'
 """.strip()
 
 
-class UfwState(FactBase[Ufw]):
+class UfwState(Fact[Ufw]):
     """ufw with its rules, sshd's ports and the login's own connection; needs root."""
 
     def command(self) -> StringCommand:
         return quoted(bounded(40, *as_root("sh", "-c", _READ)))
 
-    def process(self, output: list[str]) -> Ufw:
+    def parse(self, output: list[str]) -> Ufw:
         lines = [line.split() for line in output if line.strip()]
         said: dict[str, list[str]] = {words[0]: words[1:] for words in lines}
-        ports = {int(words[1]) for words in lines if words[0] == "port"}
+        ports = {port(words[1]) for words in lines if words[0] == "port" and words[1:]}
         return Ufw(
             installed="missing" not in said,
             active=said.get("status") == ["active"],
@@ -58,8 +59,8 @@ def _login(words: list[str]) -> Login | None:
     """SSH_CONNECTION: the client's address and port, then the server's."""
     if len(words) != 4:
         return None
-    client, _, server, port = words
-    return Login(_plain(client), _plain(server), int(port))
+    client, _, server, at = words
+    return Login(_plain(client), _plain(server), port(at))
 
 
 def _plain(address: str) -> str:
@@ -72,14 +73,14 @@ def _listening(lines: list[list[str]]) -> Iterator[int]:
     """Ports that others can reach; an sshd's forwarded ports on loopback are none."""
     for words in lines:
         if words[0] == "listen" and len(words) > 4:
-            address, _, port = words[4].rpartition(":")
+            address, _, listened = words[4].rpartition(":")
             if not address.startswith(("127.", "[::1]")):
-                yield int(port)
+                yield port(listened)
 
 
 def _rules(lines: list[list[str]]) -> Iterator[Rule]:
     for words in lines:
-        if words[0] == "rule" and (rule := _rule(words[2:], v6=words[1] == "6")):
+        if words[0] == "rule" and words[2:] and (rule := _rule(words[2:], v6=words[1] == "6")):
             yield rule
 
 
@@ -89,14 +90,14 @@ def _rule(words: list[str], *, v6: bool) -> Rule | None:
     comment = ""
     if words[-1].startswith("comment="):
         comment = bytes.fromhex(words.pop().removeprefix("comment=")).decode(errors="replace")
-    action, protocol, port, target, source_port, source, *_, way = words
+    action, protocol, ports, target, source_port, source, *_, way = words
     direction, _, interface = way.partition("_")
     if direction != "in" or "!" in way or action.startswith("route:"):
         return None
     return Rule(
         action=action.partition("_")[0],
         protocol=protocol,
-        port=port,
+        port=ports,
         source=_anywhere(source),
         target=_anywhere(target),
         source_port=source_port,

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 
-from pyinfra.api import FactBase, StringCommand
-from pyinfra.api.exceptions import FactProcessError
+from pyinfra.api import StringCommand
 
 from cluster.node import Gpu
 from cluster.words import bounded
+from facts.fact import Fact, count
 from facts.shell import quoted, told
 
 _FIELDS = "index,name,driver_version,compute_cap,memory.total,power.draw,temperature.gpu"
+_COLUMNS = _FIELDS.count(",") + 1
 
 
-class Gpus(FactBase[list[Gpu]]):
+class Gpus(Fact[list[Gpu]]):
     """Every GPU; [] where there is no nvidia-smi. A lost driver fails with nvidia-smi's words."""
 
     default = staticmethod(list[Gpu])
@@ -25,18 +26,18 @@ class Gpus(FactBase[list[Gpu]]):
             "command -v nvidia-smi >/dev/null || exit 0;", told(quoted(bounded(30, *query)))
         )
 
-    def process(self, output: list[str]) -> list[Gpu]:
-        return [_gpu(line) for line in output]
+    def parse(self, output: list[str]) -> list[Gpu]:
+        rows = [_gpu(fields) for line in output if len(fields := line.split(",")) == _COLUMNS]
+        if not rows:
+            raise ValueError("no line of it is a GPU's")
+        return rows
 
 
-def _gpu(line: str) -> Gpu:
-    fields = [field.strip() for field in line.split(",")]
-    if len(fields) != len(_FIELDS.split(",")):
-        raise FactProcessError(line)
-    index, name, driver, capability, memory, power, temperature = fields
+def _gpu(fields: list[str]) -> Gpu:
+    index, name, driver, capability, memory, power, temperature = (f.strip() for f in fields)
     mebibytes = _number(memory)
     return Gpu(
-        index=int(index),
+        index=count(index),
         name=name,
         driver=driver,
         compute_capability=capability,
@@ -48,5 +49,5 @@ def _gpu(line: str) -> Gpu:
 
 def _number(value: str) -> float | None:
     """ "3.74 W" → 3.74; None for "[N/A]", "Not Supported" and the like."""
-    number = re.match(r"\d+(\.\d+)?", value)
+    number = re.match(r"[0-9]{1,15}(\.[0-9]+)?", value)
     return float(number[0]) if number else None

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
-from pyinfra.api import FactBase
-
 from cluster import node
+from facts.fact import Fact, decimal
 
 _READ = """
 id= host=; { read -r id </etc/machine-id; read -r host </proc/sys/kernel/hostname; } 2>/dev/null
@@ -14,18 +13,20 @@ printf '%s\\n' "$id" "${host:-$(uname -n)}" "$HOME"; date +%s.%N
 """.strip()
 
 
-class Identity(FactBase[node.Identity]):
+class Identity(Fact[node.Identity]):
     """Machine id, host name, clock and the login's home."""
 
     def command(self) -> str:
         return _READ
 
-    def process(self, output: list[str]) -> node.Identity:
+    def parse(self, output: list[str]) -> node.Identity:
         machine_id, hostname, home, clock = output
+        if not home.startswith("/"):
+            raise ValueError(f"no home folder: {home[:40]!r}")
         return node.Identity(
             machine_id=machine_id or hashlib.sha256(hostname.encode()).hexdigest()[:32],
             hostname=hostname,
             # macOS' date knows no %N and prints it as it stands.
-            clock=float(clock.removesuffix("N").removesuffix(".")),
+            clock=decimal(clock.removesuffix("N").removesuffix(".")),
             home=home,
         )

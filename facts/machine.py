@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from ipaddress import IPv4Network
 
-from pyinfra.api import FactBase, StringCommand
+import msgspec
+from msgspec import Struct
+from pyinfra.api import StringCommand
 
 from cluster.machine import HostSetup
 from cluster.netplan import FILE, GUARD, Claim, Setup
+from facts.fact import Fact
 from facts.network import SBIN
 from facts.shell import quoted
 
@@ -68,7 +71,7 @@ dpkg-query -W -f '${Status}\\n' earlyoom 2>/dev/null | sed -n 's/^install ok ins
 """.strip()
 
 
-class NetworkSetup(FactBase[Setup]):
+class NetworkSetup(Fact[Setup]):
     """Who configures a node's interfaces, where its routes lead, and which one SSH came in by.
 
     + names: interfaces and MAC addresses to look for in configuration files
@@ -79,17 +82,18 @@ class NetworkSetup(FactBase[Setup]):
             ("sh", "-c", _TRY_ROOT, "sh", "sh", "-c", _NETWORK, "sh", FILE, GUARD, *names)
         )
 
-    def process(self, output: Iterable[str]) -> Setup:
-        lines = list(output)
+    def parse(self, output: list[str]) -> Setup:
+        lines = output
         end = lines.index("own") if "own" in lines else len(lines)
         told = dict(line.partition(" ")[::2] for line in lines[:end] if "\t" not in line)
-        claims = [c for line in lines[:end] if "\t" in line for c in _claims(*line.split("\t"))]
-        routes = json.loads(told.get("routes") or "[]")
+        tabbed = [line.split("\t") for line in lines[:end] if line.count("\t") == 2]
+        claims = [claim for words in tabbed for claim in _claims(*words)]
+        routes = msgspec.json.decode(told.get("routes") or "[]", type=list[_Route])
         return Setup(
             netplan="netplan" in told,
             ssh=told.get("ssh", ""),
             by_ssh="ssh" in told,
-            routes=tuple((r["dst"], r.get("dev", "")) for r in routes if r["dst"] != "default"),
+            routes=tuple((r.network, r.dev) for r in routes if r.dst != "default"),
             claims=tuple(dict.fromkeys(claims)),
             own=None if end == len(lines) else "\n".join(lines[end + 1 :]),
             guarded="guarded" in told,
@@ -97,18 +101,31 @@ class NetworkSetup(FactBase[Setup]):
         )
 
 
+class _Route(Struct):
+    """What we read of a line of `ip -j route`."""
+
+    dst: str
+    dev: str = ""
+
+    @property
+    def network(self) -> str:
+        """The destination as it stands; ValueError where it is none."""
+        IPv4Network(self.dst, strict=False)
+        return self.dst
+
+
 def _claims(kind: str, file: str, words: str) -> list[Claim]:
     """`words`: several names or patterns may stand after one key of systemd's."""
     return [Claim(file, word, driver=kind == "driver") for word in words.split()]
 
 
-class HostSettings(FactBase[HostSetup]):
+class HostSettings(Fact[HostSetup]):
     """The login, whether it lingers, logind's RemoveIPC, and what is installed."""
 
     def command(self) -> str:
         return _HOST
 
-    def process(self, output: Iterable[str]) -> HostSetup:
+    def parse(self, output: list[str]) -> HostSetup:
         told = dict(line.partition(" ")[::2] for line in output)
         ipc = told.get("removeipc")
         return HostSetup(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pyinfra.api import FactBase
-
 from cluster import node
+from facts.fact import Fact, count
 
 # macOS has no /proc; kern.memorystatus_level is the percentage of memory that is available.
 _READ = """
@@ -19,15 +18,15 @@ fi
 """.strip()
 
 
-class Memory(FactBase[node.Memory]):
+class Memory(Fact[node.Memory]):
     """MemTotal and MemAvailable: on a GB10 nvidia-smi knows neither, the GPU shares them."""
 
     def command(self) -> str:
         return _READ
 
-    def process(self, output: list[str]) -> node.Memory:
-        kibibytes = dict(line.split(": ") for line in output)
+    def parse(self, output: list[str]) -> node.Memory:
+        kibibytes = dict(line.split(": ") for line in output if line.count(": ") == 1)
         return node.Memory(
-            total=int(kibibytes["MemTotal"]) * 1024,
-            available=int(kibibytes["MemAvailable"]) * 1024,
+            total=count(kibibytes["MemTotal"]) * 1024,
+            available=count(kibibytes["MemAvailable"]) * 1024,
         )

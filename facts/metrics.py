@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from math import isfinite
 
-from pyinfra.api import FactBase, StringCommand
+from pyinfra.api import StringCommand
 
 from cluster.status import Load
+from facts.fact import Fact
 from facts.shell import joined, quoted
 
 # SGLang's names, and llama.cpp's for the same → ours. SGLang has one line a rank of its group.
@@ -29,7 +30,7 @@ _MODEL = re.compile(r'(?:^|,)model_name="((?:[^"\\]|\\.)*)"')
 _LINES = 64
 
 
-class Metrics(FactBase[Load]):
+class Metrics(Fact[Load]):
     """Requests that run and wait, tokens a second, and the share of the KV cache in use.
 
     + url: where rank 0 serves, as its own node reaches it
@@ -45,7 +46,7 @@ class Metrics(FactBase[Load]):
         pick = ("grep", "-m", str(_LINES), "-E", _PICK)
         return joined(quoted(asked), " | ", quoted(pick), " || :")
 
-    def process(self, output: Iterable[str]) -> Load:
+    def parse(self, output: list[str]) -> Load:
         found: dict[str, list[float]] = {}
         model = ""
         for line in output:
@@ -65,4 +66,4 @@ def _number(word: str) -> float | None:
         value = float(word)
     except ValueError:
         return None
-    return value if value == value else None
+    return value if isfinite(value) else None

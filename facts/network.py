@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
-from ipaddress import ip_address
-from typing import Any
+from ipaddress import IPv4Interface, ip_address
 
-from pyinfra.api import FactBase
+import msgspec
+from msgspec import Struct, field
 
 from cluster.node import Interface, Listener
+from facts.fact import Fact, count, port
 
 # A login without root may lack the sbin folders, where some systems keep `ip`.
 SBIN = "PATH=$PATH:/usr/sbin:/sbin"
 ADDRESSES = "ip -j addr"
 
 
-class Interfaces(FactBase[list[Interface]]):
+class Interfaces(Fact[list[Interface]]):
     """Every network interface in the kernel's order; [] where there is no `ip` (macOS)."""
 
     default = staticmethod(list[Interface])
@@ -25,20 +25,40 @@ class Interfaces(FactBase[list[Interface]]):
     def command(self) -> str:
         return f"{SBIN}; command -v ip >/dev/null || exit 0; {ADDRESSES}"
 
-    def process(self, output: list[str]) -> list[Interface]:
+    def parse(self, output: list[str]) -> list[Interface]:
+        links = msgspec.json.decode("\n".join(output), type=list[_Link])
         # An old iproute2 leaves empty objects behind.
-        return [_interface(link) for link in json.loads("\n".join(output)) if link]
+        return [_interface(link) for link in links if link != _Link()]
 
 
-def _interface(link: dict[str, Any]) -> Interface:
-    inet = [a for a in link.get("addr_info", ()) if a.get("family") == "inet"]
-    inet.sort(key=lambda a: bool(a.get("secondary")))
+class _Address(Struct):
+    family: str = ""
+    local: str = ""
+    prefixlen: int = 0
+    secondary: bool = False
+
+
+class _Link(Struct):
+    """What we read of an interface in `ip -j addr`."""
+
+    ifname: str = ""
+    mtu: int = 0
+    operstate: str = ""
+    address: str = ""
+    addr_info: list[_Address] = field(default_factory=list)
+
+
+def _interface(link: _Link) -> Interface:
+    if not link.ifname:
+        raise ValueError("an interface without a name")
+    inet = [a for a in link.addr_info if a.family == "inet" and a.local]
+    inet.sort(key=lambda a: a.secondary)
     return Interface(
-        name=link["ifname"],
-        mtu=link["mtu"],
-        up=link.get("operstate") == "UP",
-        mac=link.get("address", ""),
-        ipv4=tuple(f"{a['local']}/{a['prefixlen']}" for a in inet),
+        name=link.ifname,
+        mtu=link.mtu,
+        up=link.operstate == "UP",
+        mac=link.address,
+        ipv4=tuple(IPv4Interface(f"{a.local}/{a.prefixlen}").with_prefixlen for a in inet),
     )
 
 
@@ -57,7 +77,7 @@ fi
 """.strip()
 
 
-class Listeners(FactBase[list[Listener]]):
+class Listeners(Fact[list[Listener]]):
     """Every listening TCP port, with its owner where the login may see it."""
 
     default = staticmethod(list[Listener])
@@ -65,14 +85,14 @@ class Listeners(FactBase[list[Listener]]):
     def command(self) -> str:
         return _LISTENERS
 
-    def process(self, output: list[str]) -> list[Listener]:
+    def parse(self, output: list[str]) -> list[Listener]:
         seen = [*_from_ss(output), *_from_proc(output), *_from_lsof(output)]
         return sorted(dict.fromkeys(seen), key=lambda at: (at.port, at.address))
 
 
 def _from_ss(output: list[str]) -> Iterator[Listener]:
     for line in output:
-        if line.startswith("LISTEN"):
+        if line.startswith("LISTEN") and len(line.split()) > 3:
             owner = re.search(r'users:\(\("(?P<process>[^"]*)",pid=(?P<pid>\d+)', line)
             process, pid = owner.groups() if owner else ("", None)
             yield _listener(line.split()[3], process, pid)
@@ -81,8 +101,8 @@ def _from_ss(output: list[str]) -> Iterator[Listener]:
 def _from_proc(output: list[str]) -> Iterator[Listener]:
     for line in output:
         if line.startswith("proc "):
-            address, _, port = line[5:].partition(":")
-            yield Listener(int(port, 16), _from_hex(address))
+            address, _, number = line[5:].partition(":")
+            yield Listener(port(str(int(number, 16))), _from_hex(address))
 
 
 def _from_lsof(output: list[str]) -> Iterator[Listener]:
@@ -98,9 +118,9 @@ def _from_lsof(output: list[str]) -> Iterator[Listener]:
 
 def _listener(local: str, process: str, pid: str | None) -> Listener:
     """`local` as ss and lsof print it: 0.0.0.0:22, [::1]:631, *:8080, 127.0.0.53%lo:53."""
-    address, _, port = local.rpartition(":")
+    address, _, number = local.rpartition(":")
     address = re.sub(r"%.*", "", address.strip("[]"))
-    return Listener(int(port), address, process, int(pid) if pid else None)
+    return Listener(port(number), address, process, count(pid) if pid else None)
 
 
 def _from_hex(address: str) -> str:

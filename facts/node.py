@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pyinfra.api import FactBase, QuoteString, StringCommand
+from pyinfra.api import QuoteString, StringCommand
 from pyinfra.api.exceptions import FactProcessError
 
 from cluster.node import NodeFacts
 from facts.containers import SECONDS, Containers, EngineState
 from facts.disk import Disk
+from facts.fact import Fact
 from facts.gpu import Gpus
 from facts.identity import Identity
 from facts.images import Image
@@ -27,7 +28,7 @@ MARK = "=== spark-serving"
 SLOW = ("engine", "ranks", "image", "gpus")
 
 
-class NodeReading(FactBase[NodeFacts]):
+class NodeReading(Fact[NodeFacts]):
     """Everything that a deploy must know of a node, in one round trip.
 
     The light reading has identity, interfaces, RDMA ports, memory, ranks and image: what a
@@ -84,14 +85,15 @@ class NodeReading(FactBase[NodeFacts]):
         header = StringCommand("exec 3>&1; printf '%s\\n'", QuoteString(f"{MARK} {runtime} {node}"))
         return joined(header, "\n", _together(parts))
 
-    def process(self, output: list[str]) -> NodeFacts:
-        header, *lines = output
+    def parse(self, output: list[str]) -> NodeFacts:
+        at = next(n for n, line in enumerate(output) if line.startswith(f"{MARK} "))
+        header, *lines = output[at:]
         sections = _Sections(_rdma_with_addresses({s.name: s for s in _sections(lines)}))
         read = sections.read
         identity = read("identity", Identity())
         known = {} if identity is None else vars(identity)
         runtime, _, name = header.removeprefix(f"{MARK} ").partition(" ")
-        ranks: FactBase[Any] = Containers() if runtime == "docker" else Processes()
+        ranks: Fact[Any] = Containers() if runtime == "docker" else Processes()
         disks = [read(name, Disk()) for name in sections.found if name.startswith("disk ")]
         return NodeFacts(
             name=name,
@@ -122,7 +124,7 @@ class _Section:
 
     @property
     def failure(self) -> str:
-        told = "; ".join(word.strip() for word in self.words if word.strip())
+        told = "; ".join(word.strip() for word in self.words if word.strip())[:1000]
         # What `timeout` leaves when it had to end a command.
         return told or ("no answer in time" if self.status == 124 else f"exit {self.status}")
 
@@ -132,7 +134,7 @@ class _Sections:
     found: dict[str, _Section]
     unread: dict[str, str] = field(default_factory=dict)
 
-    def read(self, name: str, fact: FactBase[Any]) -> Any:
+    def read(self, name: str, fact: Fact[Any]) -> Any:
         """The section's value; None where it wasn't asked for, or couldn't be read."""
         section = self.found.get(name)
         if section is None:
@@ -142,8 +144,8 @@ class _Sections:
             return None
         try:
             return fact.process(section.output) if section.output else fact.default()
-        except (FactProcessError, ValueError, LookupError, StopIteration) as e:
-            self.unread[name] = f"unexpected output ({e}): {section.output[0][:200]}"
+        except FactProcessError as e:
+            self.unread[name] = str(e)
             return None
 
 
@@ -178,8 +180,8 @@ def _sections(lines: list[str]) -> Iterator[_Section]:
         elif kind == "begin":
             section = _Section(value)
             into = section.output
-        else:
-            section = replace(section, status=int(value))
+        elif kind == "end" and value.isdecimal():
+            section = replace(section, status=int(value[:4]))
             into = section.words
             yield section
 

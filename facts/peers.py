@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from pyinfra.api import FactBase, QuoteString, StringCommand
+import msgspec
+from msgspec import Struct
+from pyinfra.api import QuoteString, StringCommand
 
 from cluster.peers import PROBE_PORT, PeerReport, Reach
+from facts.fact import UNEXPECTED, Fact
 
 SCRIPT = (Path(__file__).parent / "scripts" / "peers.py").read_text()
 GRACE = 4
 """Seconds beyond its own that the script may take: a last ping, a slow start of Python."""
 
 
-class Peers(FactBase[PeerReport]):
+class Peers(Fact[PeerReport]):
     """What one node reaches; ask all nodes at the same moment, as each listens for the others.
 
     Never fails: what stands in the way is `error`.
@@ -51,17 +53,20 @@ class Peers(FactBase[PeerReport]):
         words = ("timeout", str(deadline + GRACE), "python3", "-c", SCRIPT, json.dumps(task))
         return StringCommand(*(QuoteString(w) for w in words), '2>&1 || echo "exit status $?"')
 
-    def process(self, output: list[str]) -> PeerReport:
+    def parse(self, output: list[str]) -> PeerReport:
         try:
-            seen = json.loads(output[-1])
-        except ValueError:
-            return PeerReport(error="; ".join(output[-2:]))
-        if not isinstance(seen, dict) or "error" in seen:
-            return PeerReport(error=str(seen["error"] if isinstance(seen, dict) else seen))
-        reached = tuple(_reach(peer) for peer in seen["peers"])
-        return PeerReport(seen["address"], tuple(seen["busy"]), reached)
+            seen = msgspec.json.decode(output[-1], type=_Seen)
+        except UNEXPECTED:
+            return PeerReport(error="; ".join(output[-2:])[-300:])
+        if seen.error or not seen.address:
+            return PeerReport(error=seen.error or "the probe names no address")
+        return PeerReport(seen.address, seen.busy, seen.peers)
 
 
-def _reach(seen: dict[str, Any]) -> Reach:
-    ports = {int(port): state for port, state in seen["ports"].items()}
-    return Reach(seen["peer"], seen["ping"], seen["full_ping"], ports)
+class _Seen(Struct):
+    """What scripts/peers.py prints."""
+
+    address: str = ""
+    busy: tuple[int, ...] = ()
+    peers: tuple[Reach, ...] = ()
+    error: str = ""

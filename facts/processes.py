@@ -6,17 +6,19 @@ import json
 import re
 from collections.abc import Iterator
 
-from pyinfra.api import FactBase
-
 from cluster.node import Rank
 from cluster.process import LABEL, NAME
+from facts.fact import Fact
 
-# `[-]` keeps grep from finding this very command. ps tells the start by date, which drifts by a
-# second on Linux: /proc has it in ticks since boot (field 22 of stat, the 20th after the name).
+# `[-]` keeps grep from finding this very command. Anybody may start a process with such arguments:
+# only the login's own are ranks. ps tells the start by date, which drifts by a second on Linux:
+# /proc has it in ticks since boot (field 22 of stat, the 20th after the name).
 _READ = f"""
-all=$(LC_ALL=C ps -A -ww -o pid= -o ppid= -o lstart= -o args=) || exit
+own=$(id -u)
+all=$(LC_ALL=C ps -A -ww -o pid= -o ppid= -o uid= -o lstart= -o args=) || exit
 printf '%s\\n' "$all" | grep -e ' [-]{LABEL[1:]}' |
-while read -r pid parent wd month day time year args; do
+while read -r pid parent uid wd month day time year args; do
+  [ "$uid" = "$own" ] || continue
   start="$year $month $day $time"
   if {{ read -r stat </proc/$pid/stat; }} 2>/dev/null; then set -- ${{stat##*) }}; start=${{20}}; fi
   printf '%s\\t' "$pid" "$parent" "$start"; printf '%s\\n' "$args"
@@ -24,7 +26,7 @@ done
 """.strip()
 
 
-class Processes(FactBase[list[Rank]]):
+class Processes(Fact[list[Rank]]):
     """Every running rank of the process runtime, by name. One that ended leaves no trace."""
 
     default = staticmethod(list[Rank])
@@ -32,7 +34,7 @@ class Processes(FactBase[list[Rank]]):
     def command(self) -> str:
         return _READ
 
-    def process(self, output: list[str]) -> list[Rank]:
+    def parse(self, output: list[str]) -> list[Rank]:
         found = list(_ranks(output))
         pids = {(rank.name, rank.id) for _, rank in found}
         # A fork keeps its parent's arguments until it runs something else.
@@ -42,7 +44,9 @@ class Processes(FactBase[list[Rank]]):
 
 def _ranks(lines: list[str]) -> Iterator[tuple[str, Rank]]:
     for line in lines:
-        pid, parent, start, arguments = line.split("\t", 3)
+        if len(fields := line.split("\t", 3)) != 4 or not fields[0].isdecimal():
+            continue
+        pid, parent, start, arguments = fields
         name = re.search(rf" {NAME}(\S+)", arguments)
         spec = _spec(arguments)
         if name and spec is not None:
@@ -54,6 +58,6 @@ def _spec(arguments: str) -> str | None:
     _, _, rest = arguments.partition(f" {LABEL}")
     try:
         _, end = json.JSONDecoder().raw_decode(rest)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return rest[:end]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pyinfra.api import FactBase, QuoteString, StringCommand
+from pyinfra.api import QuoteString, StringCommand
 
 from cluster.engine_log import TRANSPORT_PATTERN
 from cluster.node import Shown
 from cluster.orders import runtime as runtime_of
+from facts.fact import Fact
 from facts.shell import joined, quoted
 
 # Of an engine that serves for days, most lines are its batches.
@@ -29,7 +29,7 @@ class RankWords(Shown):
     transport: tuple[str, ...] = ()
 
 
-class RankLog(FactBase[RankWords]):
+class RankLog(Fact[RankWords]):
     """What a rank said.
 
     + runtime, rank: how it is run, and what its container is called
@@ -57,9 +57,8 @@ class RankLog(FactBase[RankWords]):
         pick = quoted(("grep", "-m", "20", "-E", TRANSPORT_PATTERN))
         return joined(kept, all_of_it, " 2>&1 | ", pick, " | sed 's/^/nccl /'; :")
 
-    def process(self, output: Iterable[str]) -> RankWords:
-        lines = list(output)
+    def parse(self, output: list[str]) -> RankWords:
         return RankWords(
-            lines=tuple(line[4:] for line in lines if line.startswith("log ")),
-            transport=tuple(line[5:] for line in lines if line.startswith("nccl ")),
+            lines=tuple(line[4:] for line in output if line.startswith("log ")),
+            transport=tuple(line[5:] for line in output if line.startswith("nccl ")),
         )

@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterable
 from ipaddress import IPv6Address
 
-from pyinfra.api import FactBase
-
 from cluster.node import Gid, Interface, RdmaPort
+from facts.fact import Fact, count, decimal
 from facts.network import ADDRESSES, SBIN, Interfaces
 
 # Shell builtins alone: a GID table has 256 entries a port, and reading an empty one is an error.
@@ -29,7 +28,7 @@ done
 """.strip()
 
 
-class RdmaPorts(FactBase[list[RdmaPort]]):
+class RdmaPorts(Fact[list[RdmaPort]]):
     """Port 1 of every RDMA device on PCI, twins side by side, ordered by (qsfp, half).
 
     [] where the machine has none.
@@ -40,10 +39,10 @@ class RdmaPorts(FactBase[list[RdmaPort]]):
     def command(self) -> str:
         return f'{WALK}\n{SBIN}; [ ! -d "$hca" ] || {ADDRESSES}'
 
-    def process(self, output: list[str]) -> list[RdmaPort]:
+    def parse(self, output: list[str]) -> list[RdmaPort]:
         """`output`: the lines of WALK, then those of `ip -j addr`."""
         walked = [line for line in output if re.match(r"[a-z_]+ ", line)]
-        addresses = output[len(walked) :]
+        addresses = [line for line in output if not re.match(r"[a-z_]+ ", line)]
         interfaces = {i.name: i for i in Interfaces().process(addresses)} if addresses else {}
         ports = [_port(device, interfaces) for device in _devices(walked) if "pci" in device]
         return sorted(ports, key=lambda port: (port.qsfp, port.half, port.hca))
@@ -55,6 +54,8 @@ def _devices(lines: Iterable[str]) -> list[dict[str, list[str]]]:
         key, _, value = line.partition(" ")
         if key == "hca":
             devices.append({})
+        elif not devices:
+            continue
         devices[-1].setdefault(key, []).append(value)
     return devices
 
@@ -74,7 +75,7 @@ def _port(device: dict[str, list[str]], interfaces: dict[str, Interface]) -> Rdm
         half="A" if pci.startswith("0000:") else "B",
         state=_word(first("state")),
         phys_state=_word(first("phys_state")),
-        rate_gbps=float((first("rate").split() or ["0"])[0]),
+        rate_gbps=decimal((first("rate").split() or ["0"])[0]),
         link_layer=first("link_layer"),
         gids=tuple(_gids(device.get("gid", ()))),
     )
@@ -90,5 +91,5 @@ def _gids(values: Iterable[str]) -> list[Gid]:
     found = []
     for index, _, gid in (value.partition(" ") for value in values):
         if address := IPv6Address(gid).ipv4_mapped:
-            found.append(Gid(int(index), str(address)))
+            found.append(Gid(count(index), str(address)))
     return sorted(found, key=lambda gid: gid.index)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from pyinfra.api import FactBase, QuoteString, StringCommand
+from pyinfra.api import QuoteString, StringCommand
 
 from cluster import serving
 from cluster.engine_log import TRANSPORT_PATTERN, phase
@@ -12,6 +12,7 @@ from cluster.node import Rank
 from cluster.orders import runtime as runtime_of
 from cluster.readiness import Look
 from facts.containers import Containers
+from facts.fact import Fact, count, decimal
 from facts.processes import Processes
 from facts.shell import joined, quoted
 
@@ -21,12 +22,14 @@ COMPLETION_SECONDS = 120
 # One look must not take long: a rank that hangs is not ready.
 LOOK_SECONDS = 10
 LOG_LINES = 40
+# More than any group has: an answer that speaks of others is not ours.
+MOST_RANKS = 1000
 # The API key comes on stdin, as a line.
 READ_KEY = "IFS= read -r key\n"
 SHOW_KEY = "printf 'Authorization: Bearer %s\\n' \"$key\" |"
 
 
-class RankLook(FactBase[Look]):
+class RankLook(Fact[Look]):
     """One look at one rank: its container, its /health, its log's last words.
 
     + node: whose look this is
@@ -46,14 +49,14 @@ class RankLook(FactBase[Look]):
             ),
         )
 
-    def process(self, output: Iterable[str]) -> Look:
-        lines = list(output)
+    def parse(self, output: list[str]) -> Look:
+        lines = output
         told = {word: rest for line in lines for word, _, rest in [line.partition(" ")]}
         log = [line.removeprefix("log ") for line in lines if line.startswith("log ")]
         return Look(
             node=told["node"],
             seen=_rank(lines, told["name"]),
-            health=_status(told["health"]),
+            health=http_status(told.get("health", "")),
             phase=phase(log),
             lost="" if "asked" in lines else "its container engine does not answer",
         )
@@ -66,7 +69,7 @@ def _rank(lines: list[str], name: str) -> Rank | None:
     return next((rank for rank in ranks if rank.name == name), None)
 
 
-class Served(FactBase[serving.Served]):
+class Served(Fact[serving.Served]):
     """The whole group's answers, asked from the head in one command.
 
     + urls: of every rank, rank 0 first
@@ -106,14 +109,15 @@ class Served(FactBase[serving.Served]):
             _transport(runtime, rank),
         )
 
-    def process(self, output: Iterable[str]) -> serving.Served:
-        lines = list(output)
+    def parse(self, output: list[str]) -> serving.Served:
+        lines = output
         health = dict(_health(line) for line in lines if line.startswith("health "))
+        ranks = range(max((rank for rank in health if rank < MOST_RANKS), default=-1) + 1)
         return serving.Served(
-            health=tuple(reply for _, reply in sorted(health.items())),
+            health=tuple(health.get(rank, serving.Reply(0)) for rank in ranks),
             models=_reply(lines, "models "),
             completion=_reply(lines, "chat "),
-            keyless=next((_status(x[8:]) for x in lines if x.startswith("keyless ")), 0),
+            keyless=next((http_status(x[8:]) for x in lines if x.startswith("keyless ")), 0),
             log=tuple(line.removeprefix("log ") for line in lines if line.startswith("log ")),
         )
 
@@ -164,18 +168,27 @@ def _transport(runtime: str, name: str) -> StringCommand:
     return joined("\n", logs, " 2>&1 | ", pick, " | sed 's/^/log /'; :")
 
 
-def _status(said: str) -> int:
-    """0 where curl said nothing: it is not installed."""
-    return int(next(iter(said.split()), 0))
+def http_status(words: str) -> int:
+    """The status in curl's `STATUS SECONDS`; 0 where there is none, as where curl is missing."""
+    first = next(iter(words.split()), "")
+    return int(first) if first.isdecimal() and len(first) == 3 else 0
+
+
+def reply(words: str, body: str = "") -> serving.Reply:
+    """An answer, from curl's `STATUS SECONDS`; status 0 where they are no such words."""
+    status, seconds = [*words.split(), "0", "0"][:2]
+    try:
+        return serving.Reply(http_status(status), body, decimal(seconds))
+    except ValueError:
+        return serving.Reply(0, body)
 
 
 def _health(line: str) -> tuple[int, serving.Reply]:
-    _, rank, *said = line.split()
-    status, seconds = said or ("0", "0")
-    return int(rank), serving.Reply(int(status), seconds=float(seconds))
+    _, rank, words = [*line.split(None, 2), "", ""][:3]
+    return count(rank), reply(words)
 
 
 def _reply(lines: list[str], mark: str) -> serving.Reply:
     line = next((x.removeprefix(mark) for x in lines if x.startswith(mark)), "")
     body, status, seconds = ["", "", "", *line.rsplit(None, 2)][-3:]
-    return serving.Reply(int(status or 0), body, float(seconds or 0))
+    return reply(f"{status} {seconds}", body)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from pyinfra.api import FactBase, QuoteString, StringCommand
+import re
+
+from pyinfra.api import QuoteString, StringCommand
 
 from cluster import node
 from cluster.weights.files import needed, whole
 from facts import shell
+from facts.fact import Fact, count
 
 # $at is the folder (or a lone GGUF file). Lines: a word, a tab, a value; `size` lines as wc's.
 _LIST = """
@@ -23,7 +26,7 @@ for f in *.index.json; do
     while read -r shard; do printf 'shard\\t%s\\t%s\\n' "$f" "$shard"; done
 done
 set --; for f in *.safetensors *.bin *.gguf; do [ ! -f "$f" ] || set -- "$@" "$f"; done
-[ $# = 0 ] || wc -c "$@"
+[ $# = 0 ] || LC_ALL=C wc -c "$@"
 """.strip()
 
 # The cache's layout: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
@@ -39,7 +42,7 @@ kib=$(du -sk "$repo/blobs" 2>/dev/null)
 """.strip()
 
 
-class ModelWeights(FactBase[node.Weights]):
+class ModelWeights(Fact[node.Weights]):
     """What the Hugging Face cache under `hf_cache` (an HF_HOME), or a local path, has of a model.
 
     + model: "org/name", or a path that begins with / or ~/
@@ -55,14 +58,14 @@ class ModelWeights(FactBase[node.Weights]):
         place = shell.joined(told, "; name=", named, "; repo=", shell.path(repo))
         return shell.joined(place, "\n", _CACHE, "\n", _LIST)
 
-    def process(self, output: list[str]) -> node.Weights:
+    def parse(self, output: list[str]) -> node.Weights:
         words = dict(line.split("\t") for line in output if line.count("\t") == 1)
-        shards, sizes = _shards(output), {name: int(size) for size, name in _sizes(output)}
+        shards, sizes = _shards(output), {name: count(size) for size, name in _sizes(output)}
         there = [*sizes, *(["config.json"] if "config" in output else [])]
         complete = whole(shards, there) and "incomplete" not in output
         wanted = sum(sizes.get(name, 0) for name in needed(shards, there))
         # A download goes on where it stopped: what lies in blobs need not come again.
-        begun = 0 if complete else int(words.get("blobs", 0)) * 1024
+        begun = 0 if complete else count(words.get("blobs", "0")) * 1024
         return node.Weights(
             model=words["model"],
             path=words["path"],
@@ -75,20 +78,21 @@ class ModelWeights(FactBase[node.Weights]):
 def _sizes(output: list[str]) -> list[list[str]]:
     """wc's lines, [size, name]; its "total" is no file of ours."""
     lines = [line.split(maxsplit=1) for line in output if "\t" not in line]
-    return [parts for parts in lines if len(parts) == 2 and parts[1] != "total"]
+    numbered = [parts for parts in lines if len(parts) == 2 and parts[0].isdecimal()]
+    return [parts for parts in numbered if parts[1] != "total"]
 
 
 def _shards(output: list[str]) -> dict[str, set[str]]:
     """The weights that each index names."""
     shards: dict[str, set[str]] = {}
     for line in output:
-        if line.startswith("shard\t"):
-            _, index, name = line.split("\t")
+        if line.startswith("shard\t") and line.count("\t") == 2:
+            _, index, name = line.split("\t", 2)
             shards.setdefault(index, set()).add(name.strip('"'))
     return shards
 
 
-class Tiktoken(FactBase[dict[str, str]]):
+class Tiktoken(Fact[dict[str, str]]):
     """SHA-256 by name of the *.tiktoken files in a folder; {} where there are none."""
 
     default = staticmethod(dict[str, str])
@@ -101,5 +105,6 @@ class Tiktoken(FactBase[dict[str, str]]):
             'then sha256sum "$@"; else shasum -a 256 "$@"; fi',
         )
 
-    def process(self, output: list[str]) -> dict[str, str]:
-        return {name: digest for digest, name in (line.split(maxsplit=1) for line in output)}
+    def parse(self, output: list[str]) -> dict[str, str]:
+        found = [re.match(r"([0-9a-f]{64})\s+\*?(\S.*)", line) for line in output]
+        return {line[2]: line[1] for line in found if line}

@@ -160,10 +160,8 @@ def look(group: Group) -> list[Look]:
         spec = group.specs[at.name]
         fact = RankLook()
         asked = fact.command(at.name, spec.runtime, spec.name, group.url)
-        answer = shell.ask(at, asked, LOOK_SECONDS)
-        if not answer.ok or not answer.out:
-            return Look(at.name, lost=answer.text[-300:] or "no answer")
-        return fact.process(answer.out)
+        found = shell.read(at, fact, asked, LOOK_SECONDS)
+        return found.value or Look(at.name, lost=found.why[-300:] or "no answer")
 
     return list(shell.on_all(group.hosts.values(), one).values())
 

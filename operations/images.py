@@ -96,17 +96,15 @@ def _head(order: Order) -> node.Image:
 
 
 def _images(order: Order, *hosts: Host) -> dict[str, node.Image | None]:
-    command = Image().command(order.image)
-    answers = shell.on_all(hosts, lambda at: shell.ask(at, command, READ_SECONDS))
+    fact = Image()
+    command = fact.command(order.image)
+    found = shell.on_all(hosts, lambda at: shell.read(at, fact, command, READ_SECONDS))
     refuse_errors(
-        error(f"its images cannot be read: {answer.text[-300:]}", name, "docker image ls on it")
-        for name, answer in answers.items()
-        if not answer.ok
+        error(f"its images cannot be read: {seen.why[-300:]}", name, "docker image ls on it")
+        for name, seen in found.items()
+        if seen.why
     )
-    return {
-        name: Image().process(list(answer.out)) if answer.out else None
-        for name, answer in answers.items()
-    }
+    return {name: seen.value for name, seen in found.items()}
 
 
 def _pull(order: Order, wanted: Mapping[str, Delivery]) -> list[Host]:
@@ -177,8 +175,8 @@ def _room(order: Order, head: node.Image, hosts: list[Host]) -> None:
     times[order.head.name] = images.SAVE_ROOM
 
     def one(at: Host) -> node.Disk | None:
-        answer = shell.ask(at, Room().command(), READ_SECONDS)
-        return Room().process(list(answer.out)) if answer.ok and answer.out else None
+        fact = Room()
+        return shell.read(at, fact, fact.command(), READ_SECONDS).value
 
     seen = shell.on_all((order.head, *hosts), one)
     found = [

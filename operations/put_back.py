@@ -14,6 +14,7 @@ from cluster.generations import FAILED, PREVIOUS, Before
 from cluster.node import Rank
 from cluster.spec import label
 from facts.containers import Containers
+from facts.fact import Fact
 from facts.processes import Processes
 from operations import group as ranks
 from operations import shell
@@ -64,17 +65,17 @@ def put_back(
 
 def _read(hosts: Mapping[str, Host], group: Group) -> Seen:
     """Node → its ranks by id; a node that can't be asked is left out."""
-    fact = Containers() if group.renames else Processes()
+    fact: Fact[list[Rank]] = Containers() if group.renames else Processes()
     # Not a string: its letters would count as the words of a command.
     words = StringCommand(fact.command())
 
     def one(at: Host) -> dict[str, Rank] | None:
         until = time.monotonic() + PATIENCE_SECONDS
-        answer = shell.ask(at, words, READ_SECONDS)
-        while not answer.ok and time.monotonic() < until:
+        found = shell.read(at, fact, words, READ_SECONDS)
+        while found.value is None and time.monotonic() < until:
             gevent.sleep(PAUSE_SECONDS)
-            answer = shell.ask(at, words, READ_SECONDS)
-        return {r.id: r for r in fact.process(list(answer.out))} if answer.ok else None
+            found = shell.read(at, fact, words, READ_SECONDS)
+        return None if found.value is None else {rank.id: rank for rank in found.value}
 
     return {n: found for n, found in shell.on_all(hosts.values(), one).items() if found is not None}
 

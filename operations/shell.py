@@ -1,21 +1,41 @@
-"""Words to a node, answers back: quoted once, bounded in time, never an exception."""
+"""Words to a node, answers back: quoted once, bounded in time and size, never an exception.
+
+Whatever a login's shell prints of its own (a ~/.bashrc, a banner, a trap, a job in the background)
+comes over the same stream as an answer. So every line of an answer carries a mark, put there by the
+node, and what has none is not taken for one.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import gevent
 from gevent.pool import Pool
 from paramiko import SSHException
 from pyinfra.api import Host, QuoteString, State, StringCommand
 from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments
-from pyinfra.api.exceptions import ConnectError
+from pyinfra.api.exceptions import FactProcessError, PyinfraError
 from pyinfra.context import ctx_host, ctx_state
+
+from facts.fact import Fact
 
 # Nodes worked on at once.
 PARALLEL = 40
+# Before each line of an answer; on stderr, a line of its own before the command's words.
+MARK = "spark-serving| "
+# The last line of an answer, before the command's exit status.
+END = "spark-serving end "
+# The longest answers are some 10 MB, of logs with long lines.
+MOST_BYTES = 64 * 2**20
+_ENDED = re.compile(f"{END}([0-9]{{1,3}})")
+# $? is the command's own: a trap on EXIT in a ~/.bashrc may change the shell's.
+BEFORE = f"{{ set +xv; }} 2>/dev/null; printf '\\n{MARK}\\n' >&2\n{{ (\n"
+AFTER = f"""
+); printf '\\n{END}%s\\n' $?; }} | head -c {MOST_BYTES} | LC_ALL=C sed 's/^/{MARK}/'"""
+CURE = "let the login's ~/.bashrc begin with: [[ $- == *i* ]] || return"
 T = TypeVar("T")
 
 
@@ -31,6 +51,18 @@ class Answer:
     @property
     def text(self) -> str:
         return "\n".join((*self.err, *self.out)) or self.lost
+
+
+@dataclass(frozen=True)
+class Reading(Generic[T]):
+    """What a fact makes of a node's answer.
+
+    + value: the fact's default where the node said nothing; None where it could not be read
+    + why: it could not be read; "" where it could
+    """
+
+    value: T | None = None
+    why: str = ""
 
 
 def command(words: Iterable[str]) -> StringCommand:
@@ -53,18 +85,74 @@ def ask(host: Host, what: StringCommand | Iterable[str], seconds: int, stdin: st
         with gevent.Timeout(seconds, TimeoutError(f"no answer in {seconds} s")):
             _reconnect(host)
             ok, output = host.run_shell_command(
-                words,
+                StringCommand(BEFORE, words, AFTER, _separator=""),
                 print_output=host.state.print_output,
                 print_input=host.state.print_input,
                 **arguments,
             )
-    except (OSError, EOFError, SSHException, ConnectError) as e:
+    except (OSError, EOFError, SSHException, PyinfraError) as e:
         host.connected = False
         return Answer(ok=False, lost=f"{type(e).__name__}: {e}" if str(e) else type(e).__name__)
-    if not ok and _broken(host):
+    answer = answered(output.stdout_lines, output.stderr_lines)
+    if answer.lost and not ok and _broken(host):
         host.connected = False
         return Answer(ok=False, lost="the connection broke off while it was answering")
-    return Answer(ok, tuple(output.stdout_lines), tuple(output.stderr_lines))
+    return answer
+
+
+def answered(stdout: Iterable[str], stderr: Iterable[str]) -> Answer:
+    """The command's own lines and exit status, out of all that came back."""
+    ours: list[str] = []
+    foreign: list[str] = []
+    for line in stdout:
+        before, mark, rest = line.partition(MARK)
+        if mark:
+            ours.append(rest.rstrip("\r"))
+        foreign += [before] if before.strip() else []
+    ends = [(n, end[1]) for n, line in enumerate(ours) if (end := _ENDED.fullmatch(line))]
+    errors = [line.rstrip("\r") for line in stderr]
+    begun = [n for n, line in enumerate(errors) if MARK.rstrip() in line]
+    if not ends:
+        return Answer(ok=False, lost=_unanswered(ours, [*foreign, *errors]))
+    at, status = ends[-1]
+    # The end begins a line of its own: an empty one stands before it, unless the answer's last line
+    # had no end.
+    out = ours[: at - 1] if at and not ours[at - 1] else ours[:at]
+    return Answer(status == "0", tuple(out), tuple(errors[begun[-1] + 1 if begun else 0 :]))
+
+
+def _unanswered(ours: list[str], foreign: list[str]) -> str:
+    """Why there is no whole answer."""
+    if sum(map(len, ours)) > MOST_BYTES // 2:
+        return f"its answer is longer than {MOST_BYTES >> 20} MB"
+    if ours:
+        return "its answer broke off"
+    words = "; ".join(line.strip() for line in foreign if line.strip())[-300:]
+    if not words:
+        return "its shell ended without running the command"
+    return f"its shell did not run the command, and printed: {words} ({CURE})"
+
+
+def read(
+    host: Host,
+    fact: Fact[T],
+    what: StringCommand | Iterable[str],
+    seconds: int,
+    stdin: str = "",
+    *,
+    failed: bool = False,
+) -> Reading[T]:
+    """What a fact makes of the node's answer to its command; nothing that a node says raises.
+
+    + failed: read the answer of a command that failed, too
+    """
+    answer = ask(host, what, seconds, stdin)
+    if answer.lost or not (answer.ok or failed):
+        return Reading(why=answer.text or "its command failed without a word")
+    try:
+        return Reading(fact.process(answer.out) if answer.out else fact.default())
+    except FactProcessError as e:
+        return Reading(why=str(e))
 
 
 def on_all(hosts: Iterable[Host], do: Callable[[Host], T]) -> dict[str, T]:

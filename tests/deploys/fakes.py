@@ -19,6 +19,7 @@ from cluster.models import find
 from cluster.spec import Spec, specs
 from cluster.weights import TIKTOKEN
 from facts.node import MARK, NodeReading
+from operations import shell
 
 ROOT = Path(__file__).parents[2]
 IMAGE_ID = "sha256:" + "ab" * 32
@@ -151,8 +152,9 @@ class Spark:
             # What there is to end after a failure: a look's lines hold it too.
             "docker ps --all": [line for line in self.look() if line.startswith("{")],
         }
-        # The first that matches wins.
-        return {**self.answers, **{k: v for k, v in usual.items() if k not in self.answers}}
+        # The first that matches wins; whatever else is asked is done without a word.
+        told = {**self.answers, **{k: v for k, v in usual.items() if k not in self.answers}}
+        return {part: answer(said) for part, said in told.items()} | {shell.MARK: answer([])}
 
     def peers(self, cluster: Fakes) -> dict[str, Any]:
         others = [spark for spark in cluster.sparks if spark is not self]
@@ -199,6 +201,19 @@ class Spark:
             "health 200 0.01",
             "log The server is fired up and ready to roll!",
         ]
+
+
+def answer(said: Any) -> Any:
+    """What comes back of a command, as the frame around it has the node say it.
+
+    said: the lines of stdout, or pyinfra's dict of stdout, stderr and success
+    """
+    told = said if isinstance(said, dict) else {"stdout": said}
+    lines = told.get("stdout", [])
+    lines = [lines] if isinstance(lines, str) else lines
+    ended = f"{shell.END}{0 if told.get('success', True) else 1}"
+    out = [f"{shell.MARK}{line}" for line in (*lines, "", ended)]
+    return {**told, "stdout": out} if isinstance(said, dict) else out
 
 
 def known(number: int) -> dict[str, Any]:
@@ -356,6 +371,6 @@ class Fakes:
         for line in record.read_text().splitlines() if record.exists() else ():
             node, command = json.loads(line)
             if LEASE not in command:
-                told[node].append(command)
+                told[node].append(command.removeprefix(shell.BEFORE).removesuffix(shell.AFTER))
         record.unlink(missing_ok=True)
         return told

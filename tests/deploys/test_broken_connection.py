@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from operations import shell
+from operations.shell import END, MARK
 
 
-def node(*, active: bool, ok: bool) -> Any:
+def node(*, active: bool, ok: bool, out: list[str]) -> Any:
     """A fake host whose command ends so, over a connection that then is active or not."""
     transport = SimpleNamespace(is_active=lambda: active)
     client = SimpleNamespace(get_transport=lambda: transport)
-    output = SimpleNamespace(stdout_lines=["0af9"], stderr_lines=[])
+    output = SimpleNamespace(stdout_lines=out, stderr_lines=[])
     return SimpleNamespace(
         connected=True,
         connector=SimpleNamespace(client=client),
@@ -24,19 +25,25 @@ def node(*, active: bool, ok: bool) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("active", "ok", "lost", "out"),
+    ("active", "ok", "end", "lost", "out"),
     [
-        pytest.param(True, False, "", ("0af9",), id="the-command-failed"),
-        pytest.param(False, True, "", ("0af9",), id="ended-after-it"),
-        pytest.param(False, False, "the connection broke off", (), id="ended-under-it"),
+        pytest.param(True, False, [f"{MARK}{END}1"], "", ("0af9",), id="the-command-failed"),
+        pytest.param(False, True, [f"{MARK}{END}0"], "", ("0af9",), id="ended-after-it"),
+        pytest.param(False, False, [], "the connection broke off", (), id="ended-under-it"),
+        pytest.param(True, True, [], "its answer broke off", (), id="only-a-part-came"),
     ],
 )
 def test_a_connection_that_ended_under_a_command(
-    monkeypatch: pytest.MonkeyPatch, active: bool, ok: bool, lost: str, out: tuple[str, ...]
+    monkeypatch: pytest.MonkeyPatch,
+    active: bool,
+    ok: bool,
+    end: list[str],
+    lost: str,
+    out: tuple[str, ...],
 ) -> None:
     monkeypatch.setattr(shell, "_connector_arguments", lambda _: {})
-    host = node(active=active, ok=ok)
+    host = node(active=active, ok=ok, out=[f"{MARK}0af9", *end])
     answer = shell.ask(host, ["docker", "start"], 5)
-    assert (answer.ok, answer.out) == (ok, out)
+    assert (answer.ok, answer.out) == (ok and bool(end), out)
     assert answer.lost.startswith(lost) and bool(answer.lost) == bool(lost)
-    assert host.connected is not bool(lost)
+    assert host.connected is not (lost == "the connection broke off")

@@ -1,0 +1,65 @@
+"""What every fact of ours is: foreign output ends in one kind of error, never in a traceback."""
+
+from __future__ import annotations
+
+import re
+from abc import abstractmethod
+from collections.abc import Iterable
+from typing import TypeVar
+
+from pyinfra.api import FactBase
+from pyinfra.api.exceptions import FactProcessError
+
+T = TypeVar("T")
+# What parsing foreign text raises: msgspec's and json's errors are ValueErrors.
+UNEXPECTED = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    StopIteration,
+    RecursionError,
+)
+
+
+class Fact(FactBase[T]):
+    """A fact that reads a node's lines by `parse`.
+
+    FactProcessError, with the first line that was there, for output that it can't read.
+    """
+
+    @abstractmethod
+    def parse(self, output: list[str]) -> T:
+        """The value in these lines; any of UNEXPECTED where they hold none."""
+
+    def process(self, output: Iterable[str]) -> T:
+        lines = [line.rstrip("\r") for line in output]
+        try:
+            return self.parse(lines)
+        except UNEXPECTED as e:
+            first = next((line for line in lines if line.strip()), "")[:200]
+            why = re.sub(r"\s+", " ", str(e))[:200] or type(e).__name__
+            raise FactProcessError(f"unexpected output ({why}): {first}") from None
+
+
+def count(word: str) -> int:
+    """A number of things or bytes: digits alone, and no more of them than 64 bits have."""
+    if not re.fullmatch(r"[0-9]{1,19}", word):
+        raise ValueError(f"not a count: {word[:40]!r}")
+    return int(word)
+
+
+def port(word: str) -> int:
+    """A TCP port."""
+    number = count(word)
+    if number > 65535:
+        raise ValueError(f"not a port: {number}")
+    return number
+
+
+def decimal(word: str) -> float:
+    """A number that is not negative, infinite or none at all: "3.74"."""
+    if not re.fullmatch(r"[0-9]{1,19}(\.[0-9]{1,19})?", word):
+        raise ValueError(f"not a number: {word[:40]!r}")
+    return float(word)
