@@ -12,10 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import msgspec
-
 from cluster.node import NodeFacts, Rank
-from cluster.spec import Spec, label
+from cluster.spec import Spec, label, spec_of
 
 PREVIOUS = ".previous"
 FAILED = ".failed"
@@ -111,28 +109,21 @@ def _may_serve(rank: Rank) -> bool:
 
 def _whole(some: list[Member], pool: list[Member]) -> Before | None:
     """The group of one of these, where all of its ranks are in the pool, once each."""
-    for kin in [_kin(rank) for _, rank in some]:
-        own = [(n, r) for n, r in pool if _kin(r) == kin]
-        by_rank = {label(r).get("rank"): (n, r) for n, r in own}
-        whole = list(range(kin.get("nnodes", 0)))
-        if by_rank.keys() == set(whole) and len(own) == len(whole):
-            return _known(dict(by_rank[number] for number in whole))
+    specs = {(n, r.id): found for n, r in pool if (found := spec_of(r))}
+    for kin in [_kin(specs[n, r.id]) for n, r in some if (n, r.id) in specs]:
+        own = [(n, r) for n, r in pool if (n, r.id) in specs and _kin(specs[n, r.id]) == kin]
+        by_rank = {specs[n, r.id].rank: (n, r) for n, r in own}
+        # Counted first: what a label tells of its group may be any number.
+        count = kin["nnodes"]
+        if len(own) == count == len(by_rank) and by_rank.keys() == set(range(count)):
+            ranks = dict(by_rank[number] for number in range(count))
+            return Before(ranks, {n: specs[n, r.id] for n, r in ranks.items()})
     return None
 
 
-def _kin(rank: Rank) -> dict[str, Any]:
+def _kin(spec: Spec) -> dict[str, Any]:
     """What all ranks of one group have in common."""
-    launch = label(rank).get("launch")
-    return {k: launch.get(k) for k in KIN} if isinstance(launch, dict) else {}
-
-
-def _known(ranks: dict[str, Rank]) -> Before | None:
-    """None where a label can't be read as a spec: what it ran could not be waited for."""
-    try:
-        specs = {n: msgspec.json.decode(r.spec or "", type=Spec) for n, r in ranks.items()}
-    except msgspec.DecodeError:
-        return None
-    return Before(ranks, specs)
+    return {name: getattr(spec.launch, name) for name in KIN}
 
 
 def kept_name(rank: Rank) -> str:

@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
+from msgspec import to_builtins
+
 from cluster.findings import Level
 from cluster.fit import fit
 from cluster.models import Model, catalogue
 from cluster.node import Rank, Weights
 from cluster.settings import Settings
-from cluster.spec import CONTAINER_HF_HOME, label, served_name
+from cluster.spec import CONTAINER_HF_HOME, Spec, served_name, spec_of
 
 VERSION = 1
 # MemTotal of a DGX Spark, as its owners' /proc/meminfo shows it.
@@ -143,7 +145,8 @@ def listing(
     notes: tuple[str, ...] = (),
 ) -> Listing:
     """The document of what these nodes and their ranks (by node, rank order) say."""
-    runs = tuple(running(node, rank) for node, rank in ranks.items())
+    specs = {node: spec for node, rank in ranks.items() if (spec := spec_of(rank))}
+    runs = tuple(running(node, ranks[node], spec) for node, spec in specs.items())
     head = runs[0] if runs and runs[0].rank == 0 else None
     name = head.launch.get("served_model_name", "") if head else served_name(settings, model)
     return Listing(
@@ -163,27 +166,26 @@ def listing(
     )
 
 
-def running(node: str, rank: Rank) -> Running:
+def running(node: str, rank: Rank, spec: Spec) -> Running:
     """What a rank's own label says of it."""
-    spec = label(rank)
     return Running(
         node=node,
-        rank=spec["rank"],
+        rank=spec.rank,
         name=rank.name,
-        runtime=spec["runtime"],
-        model=spec["model"],
-        image=spec["image"],
+        runtime=spec.runtime,
+        model=spec.model,
+        image=spec.image,
         image_id=rank.image_id,
-        sglang=spec["sglang"],
+        sglang=spec.sglang,
         spec=sha256((rank.spec or "").encode()).hexdigest(),
-        launch=spec["launch"],
+        launch=to_builtins(spec.launch),
         started_at=rank.started_at,
     )
 
 
-def cache_of(rank: Rank) -> str:
+def cache_of(spec: Spec) -> str:
     """The folder on its node that a rank keeps the hub's files in; "" for a rank without one."""
-    volumes = (volume.split(":") for volume in label(rank).get("volumes", ()))
+    volumes = (volume.split(":") for volume in spec.volumes)
     return next((v[0] for v in volumes if v[1:2] == [CONTAINER_HF_HOME]), "")
 
 

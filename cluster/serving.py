@@ -51,7 +51,7 @@ class Served:
     @property
     def names(self) -> tuple[str, ...]:
         """The ids in /v1/models."""
-        return tuple(str(entry.get("id")) for entry in _objects(self.models.json.get("data")))
+        return listed(self.models)
 
     @property
     def seconds(self) -> float:
@@ -65,6 +65,11 @@ class Served:
         usage = self.completion.json.get("usage")
         tokens = usage.get("completion_tokens") if isinstance(usage, dict) else 0
         return tokens if isinstance(tokens, int) else 0
+
+
+def listed(models: Reply) -> tuple[str, ...]:
+    """The ids in an answer of /v1/models."""
+    return tuple(str(entry.get("id")) for entry in _objects(models.json.get("data")))
 
 
 def _objects(value: Any) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,6 +24,8 @@ GB10_ENV = {
     "NCCL_CUMEM_ENABLE": "0",
     "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
 }
+# "0.5.3.post3"; "" for the process runtime.
+_VERSION = re.compile(r"[0-9A-Za-z.+-]{0,40}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,16 +218,28 @@ def label(rank: Rank) -> dict[str, Any]:
     """The spec that a rank carries, as plain data; {} where its label is none of ours."""
     try:
         found = msgspec.json.decode(rank.spec or "{}")
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def spec_of(rank: Rank) -> Spec | None:
+    """The spec that a rank carries; None where its label is none: whoever may create a container
+    may write one, and so may another version of ours."""
+    try:
+        found = msgspec.json.decode(rank.spec or "", type=Spec)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    launch = found.launch
+    placed = 0 <= found.rank < launch.nnodes and 0 < launch.port < 65536
+    return found if placed and _VERSION.fullmatch(found.sglang) else None
 
 
 def changes(seen: str, wanted: Spec) -> tuple[str, ...]:
     """Field-level reasons why a label's spec is not the wanted one: "mem_fraction: 0.9 -> 0.8"."""
     try:
         old = dict(_flat(msgspec.json.decode(seen)))
-    except (msgspec.DecodeError, AttributeError):
+    except (msgspec.DecodeError, AttributeError, TypeError, ValueError, RecursionError):
         return ("its label is not a spec of ours",)
     new = dict(_flat(msgspec.to_builtins(wanted)))
     # Docker sets a policy on a living container: no reason to make another.

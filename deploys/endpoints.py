@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
-from typing import Any
 
 from pyinfra import logger
 from pyinfra.api import DeployError, Host, State
@@ -13,8 +12,9 @@ from pyinfra.api import DeployError, Host, State
 from cluster import keyed
 from cluster.node import Rank
 from cluster.readiness import Look
-from cluster.serving import QUESTION, Reply, text
-from cluster.spec import label
+from cluster.serving import QUESTION, Reply, listed, text
+from cluster.sglang import Launch
+from cluster.spec import Spec, spec_of
 from deploys import gather, running, secrets
 from deploys.converge import begin
 from deploys.deployment import Deployment
@@ -29,16 +29,17 @@ def verify(state: State) -> None:
     made.facts = gather.light(made.hosts, made.wanted)
     ranks = running.ranks(made)
     head = made.hosts[made.wanted.head]
-    if head.name not in ranks:
+    specs = {node: spec for node, rank in ranks.items() if (spec := spec_of(rank))}
+    if head.name not in specs:
         raise DeployError(f"{head.name}: no rank 0 of ours runs -> pyinfra INVENTORY deploy.py")
-    spec = label(ranks[head.name])
-    launch, key_file = spec["launch"], made.settings.api_key_file
-    key = _key(head, keyed.is_keyed(spec.get("volumes", ())), key_file)
+    spec, key_file = specs[head.name], made.settings.api_key_file
+    launch = spec.launch
+    key = _key(head, keyed.is_keyed(spec.volumes), key_file)
     replies = _replies(head, launch, made.settings.runtime, key)
-    wrong = [*_tell_ranks(made, ranks), *_tell(replies, launch["served_model_name"])]
+    wrong = [*_tell_ranks(made, ranks, specs), *_tell(replies, launch.served_model_name)]
     if wrong:
         raise DeployError(f"not everything serves: {'; '.join(wrong)}")
-    _show_use(running.reached(head, launch), launch["served_model_name"], key_file if key else "")
+    _show_use(running.reached(head, launch), launch.served_model_name, key_file if key else "")
 
 
 def _key(head: Host, wanted: bool, key_file: str) -> str:
@@ -53,34 +54,33 @@ def _key(head: Host, wanted: bool, key_file: str) -> str:
     return secrets.find_api_key(key_file)
 
 
-def _replies(head: Host, launch: dict[str, Any], runtime: str, key: str) -> dict[str, Reply]:
+def _replies(head: Host, launch: Launch, runtime: str, key: str) -> dict[str, Reply]:
     fact = Endpoints()
-    asked = fact.command(running.own(launch), launch["served_model_name"], runtime, keyed=bool(key))
+    asked = fact.command(running.own(launch), launch.served_model_name, runtime, keyed=bool(key))
     found = shell.read(head, fact, asked, 600, f"{key}\n" if key else "", failed=True)
     if not found.value:
         raise DeployError(f"{head.name}: no endpoint could be asked: {found.why or 'no answer'}")
     return found.value
 
 
-def _tell_ranks(made: Deployment, ranks: dict[str, Rank]) -> list[str]:
+def _tell_ranks(made: Deployment, ranks: dict[str, Rank], specs: dict[str, Spec]) -> list[str]:
     """A line a rank; what is wrong with them."""
-    count = label(ranks[made.wanted.head])["launch"]["nnodes"]
+    count = specs[made.wanted.head].launch.nnodes
     looks = shell.on_all(
-        [h for name, h in made.serving.items() if name in ranks],
-        lambda h: _look(h, ranks[h.name]),
+        [h for name, h in made.serving.items() if name in specs],
+        lambda h: _look(h, ranks[h.name].name, specs[h.name]),
     )
     for name, look in looks.items():
-        logger.info(f"    rank {label(ranks[name])['rank']}  {look}")
+        logger.info(f"    rank {specs[name].rank}  {look}")
     sick = [f"{name}: /health answers {x.health}" for name, x in looks.items() if not x.healthy]
     if len(looks) < count:
         sick.append(f"{len(looks)} of {count} ranks run")
     return sick
 
 
-def _look(host: Host, rank: Rank) -> Look:
-    spec = label(rank)
+def _look(host: Host, name: str, spec: Spec) -> Look:
     fact = RankLook()
-    asked = fact.command(host.name, spec["runtime"], rank.name, running.own(spec["launch"]))
+    asked = fact.command(host.name, spec.runtime, name, running.own(spec.launch))
     found = shell.read(host, fact, asked, 60, failed=True)
     return found.value or Look(host.name, lost=found.why or "no answer")
 
@@ -90,8 +90,7 @@ def _tell(replies: dict[str, Reply], model: str) -> list[str]:
     for path, reply in replies.items():
         logger.info(f"    {reply.status}  {reply.seconds:5.2f} s  {path}")
     wrong = [f"{p} answers {r.status}" for p, r in replies.items() if r.status != 200]
-    listed = replies.get("/v1/models", Reply(0)).json.get("data") or []
-    if model not in [entry.get("id") for entry in listed]:
+    if model not in listed(replies.get("/v1/models", Reply(0))):
         wrong.append(f"/v1/models does not list {model}")
     said = text(replies.get("/v1/chat/completions", Reply(0)))
     logger.info(f"    asked     {QUESTION}")

@@ -16,7 +16,7 @@ from cluster.generations import members
 from cluster.node import NodeFacts, Rank
 from cluster.settings import Settings
 from cluster.sglang import RECORDED, known_version
-from cluster.spec import expand, label, rank_names
+from cluster.spec import expand, rank_names, spec_of
 from deploys import secrets
 from deploys.deployment import Deployment
 from facts.images import SglangVersion
@@ -119,9 +119,8 @@ def sglang_version(
     image = facts[head.name].image
     if image is None:
         return known_version(settings.image) or RECORDED[0]
-    labelled = [
-        str(label(r).get("sglang", "")) for r in facts[head.name].ranks if r.image_id == image.id
-    ]
+    same = (r for r in facts[head.name].ranks if r.image_id == image.id)
+    labelled = (spec.sglang for rank in same if (spec := spec_of(rank)))
     return next(filter(None, labelled), "") or _probe(head, settings.image)
 
 

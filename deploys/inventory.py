@@ -15,8 +15,7 @@ from cluster.declaration import Wanted
 from cluster.feasible import feasible
 from cluster.listing import Place, Ssh
 from cluster.node import Rank, Weights
-from cluster.settings import Settings
-from cluster.spec import label, rank_names
+from cluster.spec import rank_names, spec_of
 from deploys import declared, gather, running
 from deploys.converge import begin
 from deploys.deployment import Deployment
@@ -48,11 +47,11 @@ def full(state: State) -> listing.Listing:
         for name, host in made.hosts.items()
     )
     head = made.hosts[made.wanted.head]
-    launch = label(ranks[head.name])["launch"] if head.name in ranks else _declared(made.settings)
+    spec = spec_of(ranks[head.name]) if head.name in ranks else None
     return listing.listing(
         made.settings,
         made.model,
-        running.reached(head, launch),
+        running.reached(head, spec.launch if spec else made.settings),
         places,
         ranks,
         api_key_file=_file(made.settings.api_key_file),
@@ -74,7 +73,7 @@ def _light(inventory: str) -> listing.Listing:
     settings = wanted.common
     head = next(host for host in hosts if host.name == wanted.head)
     places = tuple(_declared_place(h, wanted) for h in hosts)
-    url = running.reached(head, _declared(settings))
+    url = running.reached(head, settings)
     key_file = _file(settings.api_key_file)
     return listing.listing(
         settings, models.find(settings.model), url, places, {}, light=True, api_key_file=key_file
@@ -93,14 +92,11 @@ def _hosts(inventory: str) -> list[Host]:
     return declared.hosts(make_inventory(inventory, cwd=os.getcwd()))
 
 
-def _declared(settings: Settings) -> dict[str, str | int]:
-    return {"host": settings.host, "port": settings.port}
-
-
 def _weights(host: Host, ranks: dict[str, Rank]) -> Weights | None:
     """What the node's disk holds of the model that its rank runs."""
-    rank = ranks[host.name]
-    model, cache = str(label(rank)["model"]), listing.cache_of(rank)
+    if (spec := spec_of(ranks[host.name])) is None:
+        return None
+    model, cache = spec.model, listing.cache_of(spec)
     if not cache and not model.startswith(("/", "~/")):
         return None
     fact = ModelWeights()

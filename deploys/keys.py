@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyinfra.api import Host
 
 from cluster.keyed import compare, is_keyed
-from cluster.spec import label
+from cluster.spec import spec_of
 from deploys import secrets
 from deploys.deployment import Deployment
 from operations import shell
@@ -32,8 +32,8 @@ def lacking(made: Deployment) -> str:
 def left(made: Deployment, host: Host) -> bool:
     """Whether the rank that read a key on this node goes, and no other one comes."""
     gone = [s.seen for s in made.plan.of(host.name) if s.seen and (s.remove or s.recreate)]
-    read = any(is_keyed(label(rank).get("volumes", ())) for rank in gone)
-    return read and not _reads(made, host)
+    keyed = any(is_keyed(spec.volumes) for rank in gone if (spec := spec_of(rank)))
+    return keyed and not _reads(made, host)
 
 
 def _reads(made: Deployment, host: Host) -> bool:

@@ -2,42 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pyinfra.api import Host
 from pyinfra.connectors.sshuserclient.client import get_ssh_config
 
 from cluster.generations import members
 from cluster.node import Rank
+from cluster.settings import Settings
+from cluster.sglang import Launch
+from cluster.spec import spec_of
 from deploys.deployment import Deployment
 
 EVERYWHERE = "0.0.0.0"
 
 
 def ranks(made: Deployment) -> dict[str, Rank]:
-    """Node name → its running rank of the group, rank order; nodes without one are left out."""
+    """Node name → its running rank of the group, rank order; nodes without one, or with one whose
+    label tells no spec, are left out."""
     found = {name: _rank(made, name) for name in made.serving}
     return {name: rank for name, rank in found.items() if rank is not None}
 
 
 def _rank(made: Deployment, node: str) -> Rank | None:
-    ours = [r for r in members(made.facts[node], made.settings.group) if r.running]
-    return ours[0] if ours else None
+    ours = (r for r in members(made.facts[node], made.settings.group) if r.running and spec_of(r))
+    return next(ours, None)
 
 
-def own(launch: dict[str, Any]) -> str:
+def own(to: Launch | Settings) -> str:
     """Where a rank serves, as its own node reaches it."""
-    host = "127.0.0.1" if launch["host"] == EVERYWHERE else str(launch["host"])
-    return f"http://{host}:{launch['port']}"
+    host = "127.0.0.1" if to.host == EVERYWHERE else to.host
+    return f"http://{host}:{to.port}"
 
 
-def reached(head: Host, launch: dict[str, Any]) -> str:
+def reached(head: Host, to: Launch | Settings) -> str:
     """The head's API as the reader reaches it: where it listens, or the address that SSH came to
     (its name may be one that only SSH knows), or would come to where nothing is connected."""
-    host = str(launch["host"])
+    host = to.host
     if host == EVERYWHERE:
         host = "localhost" if head.name.startswith("@local") else _address(head)
-    return f"http://{f'[{host}]' if ':' in host else host}:{launch['port']}"
+    return f"http://{f'[{host}]' if ':' in host else host}:{to.port}"
 
 
 def _address(head: Host) -> str:

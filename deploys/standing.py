@@ -8,7 +8,7 @@ from pyinfra.api import State
 from cluster import status
 from cluster.engine_log import phase
 from cluster.lease import STALE_SECONDS
-from cluster.spec import label
+from cluster.spec import spec_of
 from cluster.status import Holder, Leftover, RankStatus, Status
 from deploys import running, tolerant
 from deploys.tolerant import Seen
@@ -109,8 +109,5 @@ def _url(seen: Seen) -> str:
     """The head's API as the reader reaches it."""
     made = seen.made
     rank = tolerant.current(made, made.wanted.head)
-    launch = label(rank).get("launch") if rank else None
-    settings = made.settings
-    return running.reached(
-        made.hosts[made.wanted.head], launch or {"host": settings.host, "port": settings.port}
-    )
+    spec = spec_of(rank) if rank else None
+    return running.reached(made.hosts[made.wanted.head], spec.launch if spec else made.settings)

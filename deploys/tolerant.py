@@ -27,7 +27,7 @@ from cluster.node import NodeFacts, Rank
 from cluster.plan import Plan, plan
 from cluster.settings import Settings
 from cluster.sglang import RECORDED, known_version
-from cluster.spec import label, rank_names, specs
+from cluster.spec import rank_names, spec_of, specs
 from deploys import converge, gather, running
 from deploys.deployment import Deployment
 from facts.answers import Answers, RankAnswers
@@ -147,7 +147,7 @@ def _version(made: Deployment) -> str:
     if settings.sglang_version != "auto":
         return settings.sglang_version
     ours = [r for seen in made.facts.values() for r in members(seen, settings.group)]
-    labelled = (str(label(rank).get("sglang", "")) for rank in ours)
+    labelled = (spec.sglang for rank in ours if (spec := spec_of(rank)))
     return next(filter(None, labelled), "") or known_version(settings.image) or RECORDED[0]
 
 
@@ -183,8 +183,8 @@ def _ask(made: Deployment) -> dict[str, RankAnswers]:
 def _ask_one(made: Deployment, host: Host) -> RankAnswers:
     rank = current(made, host.name)
     settings = made.settings_of(host)
-    launch = label(rank).get("launch") if rank else None
-    url = running.own(launch or {"host": settings.host, "port": settings.port})
+    spec = spec_of(rank) if rank else None
+    url = running.own(spec.launch if spec else settings)
     unread = "ranks" in made.facts[host.name].unread
     fact = Answers()
     command = fact.command(
