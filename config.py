@@ -1,10 +1,26 @@
 """pyinfra's own settings; it reads this file before the inventory."""
 
-from pyinfra import config
+import logging
 
+import click
+from pyinfra import config, logger
+from pyinfra.api.output import set_echo
+
+from cluster.printable import colored
 from transport import read_any_bytes
 
 config.REQUIRE_PYINFRA_VERSION = "~=3.10"
 # A group is the unit: the first failed node ends the run for all.
 config.FAIL_PERCENT = 0
 read_any_bytes()
+
+
+def printable(record: logging.LogRecord) -> bool:
+    """Every line, ours and pyinfra's own, may quote a node, a server or a log."""
+    record.msg, record.args = colored(record.getMessage()), ()
+    return True
+
+
+logger.addFilter(printable)
+# What -v shows of a node's answers goes past the logger.
+set_echo(lambda text="", **how: click.echo(colored(str(text)), **how))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from signal import Signals
@@ -172,7 +173,9 @@ def _told(hits: Sequence[Hit], words: Mapping[str, str] | None = None) -> list[D
 
 def _diagnosis(hit: Hit, words: Words) -> Diagnosis:
     s = hit.symptom
-    cause, cure = s.cause.format_map(words), s.cure.format_map(words)
+    cause = s.cause.format_map(words)
+    # A cure is there to be copied into a shell.
+    cure = s.cure.format_map(Words({k: shlex.quote(v) for k, v in words.items()}))
     return Diagnosis(cause, _excerpt(hit.found.string, hit.found.start()), cure, s.key, s.weight)
 
 

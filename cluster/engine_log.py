@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from cluster.printable import printable
+
 ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
 
 # Rank 0 (http_server.py), ranks above it (utils/common.py: 0.5.23, 0.5.3.post3), llama.cpp.
@@ -77,8 +79,8 @@ class Transport:
 
 
 def clean(line: str) -> str:
-    """A line as a terminal shows it: no colours, of a progress bar only its last state."""
-    return ANSI.sub("", line).rstrip().rpartition("\r")[2]
+    """A line as a terminal may show it: no colours, of a progress bar only its last state."""
+    return printable(ANSI.sub("", line).rstrip().rpartition("\r")[2])
 
 
 def last_words(lines: Sequence[str], count: int) -> tuple[str, ...]:

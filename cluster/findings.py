@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
+from cluster.printable import printable
+
 
 class Level(Enum):
     """How bad a finding is; only an ERROR refuses a deploy."""
@@ -31,9 +33,10 @@ class Finding:
     cure: str = ""
 
     def __str__(self) -> str:
+        """In one line, printable: what nodes, hubs and servers said is quoted in it."""
         place = f"{self.where}: " if self.where else ""
         cure = f" -> {self.cure}" if self.cure else ""
-        return f"{place}{self.what}{cure}"
+        return printable(f"{place}{self.what}{cure}")
 
 
 def error(what: str, where: str = "", cure: str = "") -> Finding:

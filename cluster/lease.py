@@ -17,6 +17,7 @@ from typing import Literal, get_args
 import msgspec
 
 from cluster.findings import Finding, error
+from cluster.printable import printable
 from cluster.settings import NAMES
 from cluster.words import Words
 
@@ -52,9 +53,8 @@ class Lease:
 
     def __str__(self) -> str:
         since = datetime.fromtimestamp(self.started, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-        said = f"{self.owner}@{self.host}, since {since}: {self.command}"
-        # Any login of the node can write the file: nothing of it may steer a terminal.
-        return "".join(c if c.isprintable() else "?" for c in said)
+        # Any login of the node can write the file.
+        return printable(f"{self.owner}@{self.host}, since {since}: {self.command}")
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from re import compile
+from shlex import quote
 
 from cluster.checks.storage import disk
 from cluster.findings import Finding
@@ -75,7 +76,7 @@ def silent(name: str, why: str, user: str = "") -> Probed:
     changed = _CHANGED_KEY.search(why)
     known = changed[1] if changed else name
     cure = next((cure for words, cure in CURES if words in why), "ssh {login} true")
-    told = cure.format(name=name, login=login, known=known)
+    told = cure.format(name=name, login=quote(login), known=quote(known))
     return Probed(name=name, lost=why.removeprefix("ConnectError: "), cure=told)
 
 

@@ -13,6 +13,7 @@ from cluster import checks, doctor
 from cluster.doctor import Ailment, Report, Words
 from cluster.findings import Finding
 from cluster.node import Rank
+from cluster.printable import json_text
 from cluster.spec import expand, rank_names
 from cluster.status import Status
 from deploys import preflight, standing, tolerant
@@ -27,7 +28,7 @@ WORDS_SECONDS = 2 * LOG_SECONDS + 5
 def show(state: State) -> None:
     """Print the report on stdout; pyinfra's own words go to stderr."""
     named = next(iter(state.inventory)).data.get("inventory")
-    print(msgspec.json.encode(examine(state, _shown(named))).decode(), flush=True)
+    print(json_text(msgspec.json.encode(examine(state, _shown(named)))), flush=True)
 
 
 def _shown(path: object) -> str:

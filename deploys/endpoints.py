@@ -102,15 +102,15 @@ def _show_use(url: str, model: str, key_file: str) -> None:
     """Command lines that work as they stand. The key is read from its file, never shown."""
     body = json.dumps({"model": model, "messages": [{"role": "user", "content": "Hello!"}]})
     path = Path(key_file).expanduser().absolute() if key_file else None
-    key = f'open("{path}").read().strip()' if path else '"none"'
+    key = f"open({json.dumps(str(path))}).read().strip()" if path else '"none"'
     client = f'OpenAI(base_url="{url}/v1", api_key={key})'
     logger.info("    use it:")
     if path:
         logger.info(f"      sed 's/^/Authorization: Bearer /' {shlex.quote(str(path))} | \\")
     shown = " -H @-" if path else ""
     json_type = "-H 'Content-Type: application/json'"
-    logger.info(f"      curl {url}/v1/chat/completions{shown} {json_type} \\")
-    logger.info(f"        -d '{body}'")
+    logger.info(f"      curl {shlex.quote(f'{url}/v1/chat/completions')}{shown} {json_type} \\")
+    logger.info(f"        -d {shlex.quote(body)}")
     logger.info("      python: from openai import OpenAI")
-    logger.info(f'        {client}.chat.completions.create(model="{model}",')
+    logger.info(f"        {client}.chat.completions.create(model={json.dumps(model)},")
     logger.info('          messages=[{"role": "user", "content": "Hello!"}])')

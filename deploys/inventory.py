@@ -15,6 +15,7 @@ from cluster.declaration import Wanted
 from cluster.feasible import feasible
 from cluster.listing import Place, Ssh
 from cluster.node import Rank, Weights
+from cluster.printable import json_text
 from cluster.spec import rank_names, spec_of
 from deploys import declared, gather, running
 from deploys.converge import begin
@@ -31,7 +32,7 @@ def show(state: State) -> None:
     """Print the listing on stdout; pyinfra's own words go to stderr."""
     light = next(iter(state.inventory)).data.get("light")
     made = _light(str(light)) if light else full(state)
-    print(msgspec.json.encode(made).decode(), flush=True)
+    print(json_text(msgspec.json.encode(made)), flush=True)
 
 
 def full(state: State) -> listing.Listing:
@@ -63,7 +64,7 @@ def try_out(state: State) -> None:
     """Print which of the `cases` the inventory `light` could be deployed with."""
     asked = next(iter(state.inventory)).data
     hosts = [declared.declared(host) for host in _hosts(str(asked.get("light")))]
-    print(msgspec.json.encode(feasible(hosts, asked.get("cases"))).decode(), flush=True)
+    print(json_text(msgspec.json.encode(feasible(hosts, asked.get("cases")))), flush=True)
 
 
 def _light(inventory: str) -> listing.Listing:

@@ -7,6 +7,7 @@ from pyinfra.api import Host, State
 
 from cluster import declaration, probe
 from cluster.findings import Finding, Refused
+from cluster.printable import json_text
 from cluster.probe import Probed
 from cluster.settings import Settings
 from deploys import declared, examine, gather
@@ -27,7 +28,7 @@ def show(state: State) -> None:
     nodes = shell.on_all(hosts, lambda host: _probe(host, settings[host.name]))
     found = [] if any(node.lost for node in nodes.values()) else _findings(asked)
     told = probe.document(list(nodes.values()), list(dict.fromkeys(found)))
-    print(msgspec.json.encode(told).decode(), flush=True)
+    print(json_text(msgspec.json.encode(told)), flush=True)
 
 
 def _findings(asked: State) -> list[Finding]:

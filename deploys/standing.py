@@ -8,6 +8,7 @@ from pyinfra.api import State
 from cluster import status
 from cluster.engine_log import phase
 from cluster.lease import STALE_SECONDS
+from cluster.printable import json_text
 from cluster.spec import spec_of
 from cluster.status import Holder, Leftover, RankStatus, Status
 from deploys import running, tolerant
@@ -17,7 +18,7 @@ from facts.answers import RankAnswers
 
 def show(state: State) -> None:
     """Print the status on stdout; pyinfra's own words go to stderr."""
-    print(msgspec.json.encode(standing(tolerant.look(state))).decode(), flush=True)
+    print(json_text(msgspec.json.encode(standing(tolerant.look(state)))), flush=True)
 
 
 def standing(seen: Seen) -> Status:
@@ -96,13 +97,8 @@ def _holder(seen: Seen) -> Holder | None:
     lease = said.lease
     if lease is None:
         return Holder(owner="a run that says nothing of itself", age=said.age, stale=stale)
-    # Any login of the node can write the file: nothing of it may steer a terminal.
-    owner, command = map(_plain, (f"{lease.owner}@{lease.host}", lease.command))
-    return Holder(owner=owner, command=command, age=said.age, stale=stale)
-
-
-def _plain(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)
+    owner = f"{lease.owner}@{lease.host}"
+    return Holder(owner=owner, command=lease.command, age=said.age, stale=stale)
 
 
 def _url(seen: Seen) -> str:

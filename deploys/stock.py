@@ -7,6 +7,7 @@ from pyinfra.api import Host, State
 
 from cluster import catalogue, models
 from cluster.node import Weights
+from cluster.printable import json_text
 from cluster.settings import Settings
 from deploys import inventory
 from deploys.converge import begin
@@ -29,7 +30,7 @@ def show(state: State) -> None:
         lambda host: _cached(host, list(ids), made.settings_of(host)),
     )
     read = {node: cached for node, cached in found.items() if cached is not None}
-    print(msgspec.json.encode(catalogue.document(told, read)).decode(), flush=True)
+    print(json_text(msgspec.json.encode(catalogue.document(told, read))), flush=True)
 
 
 def _cached(host: Host, ids: list[str], settings: Settings) -> dict[str, Weights] | None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from shlex import quote
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
+
+from spark_cluster.printable import all_printable
 
 # Wide enough that no line of a table is cut where nobody sees a terminal's edge.
 PIPE_COLUMNS = 200
@@ -33,19 +36,20 @@ def console() -> Console:
 
 def board(told: Mapping[str, Any]) -> RenderableType:
     """The group in a line or two, a row a rank, and what is amiss."""
+    told = all_printable(told)
     return Group(*_head(told), _Ranks(told["ranks"]), *(_amiss(told)))
 
 
-def _head(told: Mapping[str, Any]) -> Iterator[str]:
+def _head(told: Mapping[str, Any]) -> Iterator[Text]:
     state = told["state"]
     colour = COLOURS.get(state, "yellow")
-    yield f"[bold]{escape(told['wanted'])}[/]  [{colour}]{state}[/]  {escape(told['url'])}"
+    yield Text.assemble((told["wanted"], "bold"), "  ", (state, colour), f"  {told['url']}")
     if told["served"] and told["wanted"] not in told["served"]:
-        yield f"  [red]serves {escape(', '.join(told['served']))}[/]"
+        yield Text(f"  serves {', '.join(told['served'])}", "red")
     if load := _load(told["load"]):
-        yield f"  {load}"
+        yield Text(f"  {load}")
     if holder := told["holder"]:
-        yield f"  {escape(_holder(holder))}"
+        yield Text(f"  {_holder(holder)}")
 
 
 def _load(load: Mapping[str, Any]) -> str:
@@ -95,20 +99,19 @@ class _Ranks:
         return table
 
 
-def _row(rank: Mapping[str, Any]) -> Iterator[str]:
-    yield str(rank["rank"])
-    yield escape(rank["node"])
-    yield escape(rank["container"]) or "-"
-    good = rank["state"] == "running"
-    yield f"[{'green' if good else 'red'}]{escape(_state(rank))}[/]"
+def _row(rank: Mapping[str, Any]) -> Iterator[Text]:
+    yield Text(str(rank["rank"]))
+    yield Text(rank["node"])
+    yield Text(rank["container"] or "-")
+    yield Text(_state(rank), "green" if rank["state"] == "running" else "red")
     yield _health(rank)
-    yield age(rank["uptime"])
-    yield rank["image"] or "-"
-    yield rank["spec"] or "-"
+    yield Text(age(rank["uptime"]))
+    yield Text(rank["image"] or "-")
+    yield Text(rank["spec"] or "-")
     used, total = rank["memory_used"], rank["memory_total"]
-    yield "-" if total is None else f"{used / GIB:.1f} of {total / GIB:.1f} GiB"
+    yield Text("-" if total is None else f"{used / GIB:.1f} of {total / GIB:.1f} GiB")
     watts = rank["gpu_watts"]
-    yield "-" if watts is None else f"{watts:.1f} W"
+    yield Text("-" if watts is None else f"{watts:.1f} W")
 
 
 def _state(rank: Mapping[str, Any]) -> str:
@@ -118,27 +121,27 @@ def _state(rank: Mapping[str, Any]) -> str:
     return f"{rank['state']}{code}{memory}{again}"
 
 
-def _health(rank: Mapping[str, Any]) -> str:
+def _health(rank: Mapping[str, Any]) -> Text:
     if rank["health"] == 200:
-        return "[green]ok[/]"
+        return Text("ok", "green")
     if rank["state"] not in ("running", "unknown") or (rank["lost"] and not rank["health"]):
-        return "-"
+        return Text("-")
     said = str(rank["health"]) if rank["health"] else "no answer"
     phase = f", {rank['phase']}" if rank["phase"] and rank["phase"] != "ready" else ""
-    return f"[yellow]{said}{escape(phase)}[/]"
+    return Text(f"{said}{phase}", "yellow")
 
 
-def _amiss(told: Mapping[str, Any]) -> Iterator[str]:
+def _amiss(told: Mapping[str, Any]) -> Iterator[Text]:
     for sentence in told["unread"]:
-        yield f"[red]not read[/]  {escape(sentence)}"
+        yield Text.assemble(("not read", "red"), f"  {sentence}")
     for reason in told["drift"]:
-        yield f"[yellow]drift[/]     {escape(reason)}"
+        yield Text.assemble(("drift", "yellow"), f"     {reason}")
     if told["unsure"]:
-        yield f"[yellow]drift[/]     not known: {escape(told['unsure'])}"
+        yield Text.assemble(("drift", "yellow"), f"     not known: {told['unsure']}")
     for left in told["leftovers"]:
         kind = "stopped" if left["kind"] == "previous" and not _busy(told) else left["kind"]
-        why = KINDS[kind].format(**left)
-        yield escape(f"left over  {left['node']}: {left['container']} ({left['state']}): {why}")
+        why = KINDS[kind].format(container=quote(left["container"]))
+        yield Text(f"left over  {left['node']}: {left['container']} ({left['state']}): {why}")
 
 
 def _busy(told: Mapping[str, Any]) -> bool:

@@ -12,6 +12,8 @@ from typing import Any
 import click
 from click.exceptions import NoArgsIsHelpError
 
+from spark_cluster.printable import printable
+
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 inventory_option: Callable[[Any], Any] = click.option(
@@ -76,7 +78,8 @@ class Commands(click.Group):
             error.show()
             sys.exit(error.exit_code)
         except click.ClickException as error:
-            click.echo(f"spark-cluster: {error.format_message()}", err=True)
+            message = printable(error.format_message(), lines=True)
+            click.echo(f"spark-cluster: {message}", err=True)
             sys.exit(error.exit_code)
         except (click.Abort, KeyboardInterrupt):
             click.echo("spark-cluster: stopped", err=True)

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from spark_cluster.commands import inventory_option
+from spark_cluster.printable import all_printable
 from spark_cluster.project import find
 from spark_cluster.settings import data_option, settings_of
 
@@ -38,6 +39,7 @@ def command(inventory: Path | None, data: tuple[str, ...], as_json: bool) -> int
 
 def lines(told: Mapping[str, Any]) -> Iterator[str]:
     """Each ailment in four lines at most, then what was looked at."""
+    told = all_printable(told)
     for ailment in told["ailments"]:
         yield from _ailment(ailment)
         yield ""
@@ -57,8 +59,6 @@ def _ailment(told: Mapping[str, str]) -> Iterator[str]:
     where = f"{told['where']}: " if told["where"] else ""
     yield f"{level}  {where}{told['cause']}"
     if told["evidence"]:
-        # A log may hold anything: nothing of it may steer a terminal.
-        seen = "".join(c if c.isprintable() else " " for c in told["evidence"])
-        yield f"  seen  {seen}"
+        yield f"  seen  {told['evidence']}"
     if told["cure"]:
         yield f"  cure  {told['cure']}"

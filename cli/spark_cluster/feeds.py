@@ -7,7 +7,8 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO, Any
@@ -17,6 +18,8 @@ from spark_cluster.merge import Line, skew, stamped
 
 AGAIN_SECONDS = 2.0
 END_SECONDS = 2.0
+LINE_BYTES = 2**20
+STDERR_LINES = 100
 LOGS = "$HOME/.local/state/spark-serving"
 
 # $1 runtime, $2 the rank's name, $3 how many lines ("all"), $4 "follow" or "", $5 since when.
@@ -138,11 +141,11 @@ class Feed(threading.Thread):
             start_new_session=True,
         ) as self._process:
             assert self._process.stdout and self._process.stderr
-            errors: list[str] = []
+            errors = deque[str](maxlen=STDERR_LINES)
             other = threading.Thread(target=_read, args=(self._process.stderr, errors), daemon=True)
             other.start()
             # As bytes: a progress bar's \r would end a line of text.
-            for line in self._process.stdout:
+            for line in _lines(self._process.stdout):
                 self._take(line.decode(errors="replace").rstrip("\n"))
             other.join()
             code = self._process.wait()
@@ -180,5 +183,14 @@ class Feed(threading.Thread):
             self._since, self._last = line.partition(" ")[0], at
 
 
-def _read(stream: IO[bytes], into: list[str]) -> None:
-    into += [line.decode(errors="replace").strip() for line in stream]
+def _read(stream: IO[bytes], into: deque[str]) -> None:
+    into.extend(line.decode(errors="replace").strip() for line in _lines(stream))
+
+
+def _lines(stream: IO[bytes]) -> Iterator[bytes]:
+    """Its lines; of one without an end, as much as anybody reads."""
+    while line := stream.readline(LINE_BYTES):
+        rest = line
+        while rest and not rest.endswith(b"\n"):
+            rest = stream.readline(LINE_BYTES)
+        yield line

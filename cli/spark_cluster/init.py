@@ -12,6 +12,7 @@ import click
 from spark_cluster import asking
 from spark_cluster.choice import choose, model_of, shown, write
 from spark_cluster.commands import ClusterError
+from spark_cluster.printable import all_printable
 from spark_cluster.project import INVENTORY, Project, root_of
 from spark_cluster.seen import problems, seen
 from spark_cluster.written import Wanted
@@ -71,7 +72,7 @@ def command(
         more=more, ask=ask,
     )  # fmt: skip
     click.echo(f"looking at {', '.join([wanted.head, *wanted.workers])} …", err=True)
-    told = _probe(project, wanted)
+    told = all_printable(_probe(project, wanted))
     click.echo(seen(told["nodes"]))
     if silent := [node for node in told["nodes"] if node["lost"]]:
         lines = [f"{n['name']}: {n['lost']} -> {n['cure']}" for n in silent]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import queue
-import re
 import signal
 import sys
 import time
@@ -19,6 +18,7 @@ import click
 from spark_cluster.commands import inventory_option
 from spark_cluster.feeds import Feed
 from spark_cluster.merge import NS, Line, Merge
+from spark_cluster.printable import printable
 from spark_cluster.project import find
 
 # Longer than two nodes' ways to this machine differ; short beside a reader's eye.
@@ -27,9 +27,6 @@ HOLD_SECONDS = 0.3
 TOGETHER_SECONDS = 6.0
 Node = Mapping[str, Any]
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "bright_cyan", "bright_magenta")
-_CONTROL = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x08\x0b-\x1f]"
-)
 
 
 @click.command("logs")
@@ -84,7 +81,7 @@ def chosen(nodes: Sequence[Node], ranks: Sequence[str]) -> dict[int, Node]:
 
 
 def note(words: str) -> None:
-    click.echo(f"spark-cluster: {words}", err=True)
+    click.echo(f"spark-cluster: {printable(words)}", err=True)
 
 
 class Show:
@@ -93,7 +90,7 @@ class Show:
     def __init__(self, names: Mapping[int, str], *, timed: bool) -> None:
         self._timed = timed
         width = max((len(name) for name in names.values()), default=0)
-        self._heads = {n: f"{n} {name:{width}} " for n, name in names.items()}
+        self._heads = {n: f"{n} {printable(name):{width}} " for n, name in names.items()}
         self._colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
     def __call__(self, line: Line) -> None:
@@ -107,8 +104,8 @@ class Show:
 
 
 def plain(text: str) -> str:
-    """As a terminal shows it: of a progress bar its last state; nothing that steers a terminal."""
-    return _CONTROL.sub("", text.rstrip().rpartition("\r")[2])
+    """As a terminal may show it: of a progress bar its last state."""
+    return printable(text.rstrip().rpartition("\r")[2])
 
 
 def _all(feeds: Sequence[Feed], lines: queue.SimpleQueue[Line], show: Show) -> None:

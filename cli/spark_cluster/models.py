@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from spark_cluster.commands import ClusterError, inventory_option
+from spark_cluster.printable import all_printable
 from spark_cluster.project import Project, find
 from spark_cluster.table import table
 
@@ -30,6 +31,7 @@ def command(inventory: Path | None, offline: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(told, indent=2))
         return
+    told = all_printable(told)
     click.echo(table(HEAD, rows(told), right=("#", "weights", "memory")))
     click.echo(f"\n{legend(told['listing'])}")
     for note in told["listing"]["notes"]:

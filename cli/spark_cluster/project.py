@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from spark_cluster.commands import ClusterError
+from spark_cluster.printable import printable
 
 INVENTORY = Path("inventories", "spark.py")
 # Two nodes over a LAN answer in 2 s; one that is off takes pyinfra's 10 s to give up.
 SECONDS = 60
 LAST_LINES = 4
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _ERROR = re.compile(r"^pyinfra error(?: in .* line \d+)?: (.*)$")
 # Said of every failure, or of none in particular.
 _NOISE = re.compile(
@@ -153,7 +153,7 @@ def pyinfra(root: Path) -> str:
 
 def told(log: str) -> list[str]:
     """The lines of pyinfra's log that say why it ended."""
-    lines = [_COLOUR.sub("", line).strip().removeprefix("--> ") for line in log.splitlines()]
+    lines = [printable(line).strip().removeprefix("--> ") for line in log.split("\n")]
     ends = [n for n, line in enumerate(lines) if _ERROR.match(line)]
     errors = [_ERROR.sub(r"\1", lines[ends[-1]]), *lines[ends[-1] + 1 :]] if ends else []
     said = [line for line in errors if line and not _NOISE.search(line)]

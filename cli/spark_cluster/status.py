@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from spark_cluster.commands import ClusterError, inventory_option
+from spark_cluster.printable import printable
 from spark_cluster.project import Project, find
 from spark_cluster.settings import data_option, settings_of
 
@@ -90,6 +91,7 @@ def _line(project: Project, settings: Mapping[str, Any], shown: Any, as_json: bo
 
 def _look(project: Project, settings: Mapping[str, Any]) -> Any:
     from rich.console import Group
+    from rich.text import Text
 
     from spark_cluster.board import board
 
@@ -97,4 +99,4 @@ def _look(project: Project, settings: Mapping[str, Any]) -> Any:
     try:
         return Group(now, board(ask(project, settings)))
     except ClusterError as error:
-        return Group(now, f"[red]{error.message}[/]")
+        return Group(now, Text(printable(error.message, lines=True), style="red"))

@@ -10,6 +10,7 @@ import click
 
 from spark_cluster.choice import Change, choose, judge, model_of, shown
 from spark_cluster.commands import ClusterError, inventory_option
+from spark_cluster.printable import printable
 from spark_cluster.project import Project, find
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def report(made: list[Change]) -> list[str]:
         for line in (
             f"{shown(change.file)}{' (new)' if change.before is None else ''}",
             *(
-                click.style(f"  {text}", fg=colours[text[0]])
+                click.style(f"  {printable(text)}", fg=colours[text[0]])
                 for text in change.lines()
                 if text[0] in colours
             ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from shlex import quote
 
 from cluster.doctor.report import CHECK, DEPLOY, Ailment
 from cluster.status import RankStatus, Status
@@ -53,7 +54,7 @@ def _rank(rank: RankStatus, status: Status) -> Iterator[Ailment]:
             cause="the rank ends and is started again, over and over",
             where=where,
             evidence=f"{rank.state}, restarted {rank.restarts} times",
-            cure=f"docker logs --tail 100 {rank.container} on it; then {DEPLOY}",
+            cure=f"docker logs --tail 100 {quote(rank.container)} on it; then {DEPLOY}",
         )
     elif rank.state == "paused":
         yield Ailment(
@@ -62,7 +63,7 @@ def _rank(rank: RankStatus, status: Status) -> Iterator[Ailment]:
             cause="the container is paused: somebody froze it by hand",
             where=where,
             evidence=rank.state,
-            cure=f"docker unpause {rank.container} on {rank.node}",
+            cure=f"docker unpause {quote(rank.container)} on {rank.node}",
         )
     elif rank.state == "running" and rank.health != 200:
         yield _unhealthy(rank, where, status)
@@ -95,7 +96,7 @@ def _another(status: Status) -> Ailment:
         key="another-model",
         cause=f"the group serves {', '.join(status.served)}, declared is {status.wanted}",
         evidence="/v1/models",
-        cure=f"{DEPLOY}, or spark-cluster use {status.served[0]}",
+        cure=f"{DEPLOY}, or spark-cluster use {quote(status.served[0])}",
     )
 
 

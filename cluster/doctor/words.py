@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from shlex import quote
 from typing import Literal
 
 from cluster.diagnosis import Diagnosis, End, Weight, diagnose, transport
@@ -106,7 +107,7 @@ def leftovers(status: Status, words: Sequence[Words]) -> Iterator[Ailment]:
             else "a switch was interrupted: the group before it is still set aside",
             where=f"{left.node} {left.container}",
             evidence=_last(found) if found else left.state,
-            cure=f"docker logs {left.container} on it; the next deploy clears it"
+            cure=f"docker logs {quote(left.container)} on it; the next deploy clears it"
             if left.kind == "failed"
             else f"{DEPLOY} takes the switch up where it ended",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 
 from cluster.findings import Finding, error, warning
@@ -62,7 +63,7 @@ def _obstacle(
     other: Rule, rule: Rule, seen: Ufw, place: Place, settings: Settings
 ) -> Finding | None:
     what = f"its rule `{other}` comes before ours and blocks"
-    cure = f"sudo ufw delete {other}"
+    cure = f"sudo ufw delete {shlex.join(other.words())}"
     node = place.node.name
     if rule.source == ANY and rule.port != str(settings.port):
         # Another's deny for somebody else stays as it is.

@@ -1,0 +1,46 @@
+"""Text that came from outside (nodes, servers, logs, files), as it may be shown.
+
+The project's `cluster/printable.py` has the same function, held to the same test: this package
+installs alone.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+# Whole sequences of a terminal (ECMA-48): CSI; then OSC, DCS, PM, APC and SOS up to their end; and
+# letters that are blank (hangul fillers and the like), which `str.isprintable` lets pass.
+_SEQUENCE = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x90\x98\x9c-\x9f]*(?:\x07|\x1b\\|\x9c)"
+    r"|[\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0]"
+)
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    """The text without anything that steers a terminal or hides what it says, on one line.
+
+    Terminal sequences and control characters are left out; white space is a blank; whatever else is
+    not printable (bidirectional and zero-width characters, half surrogates) is "?".
+
+    + lines: line ends stay
+    """
+    shown = _SEQUENCE.sub("", text)
+    if shown.isprintable():
+        return shown
+    kept = "\n" if lines else ""
+    return "".join(c if c.isprintable() or c in kept else _instead(c) for c in shown)
+
+
+def _instead(c: str) -> str:
+    return " " if c.isspace() else "" if c < "\xa0" else "?"
+
+
+def all_printable(document: Any) -> Any:
+    """The same document with each text in it printable: for people, never for programs."""
+    if isinstance(document, str):
+        return printable(document)
+    if isinstance(document, dict):
+        return {all_printable(name): all_printable(value) for name, value in document.items()}
+    return [all_printable(each) for each in document] if isinstance(document, list) else document

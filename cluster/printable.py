@@ -1,0 +1,51 @@
+"""Text that came from outside (nodes, servers, hubs, logs, files), as it may be shown.
+
+`spark_bench` and `spark_cluster` install alone: each has the same function, held to the same test.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+# Whole sequences of a terminal (ECMA-48): CSI; then OSC, DCS, PM, APC and SOS up to their end; and
+# letters that are blank (hangul fillers and the like), which `str.isprintable` lets pass.
+_SEQUENCE = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x90\x98\x9c-\x9f]*(?:\x07|\x1b\\|\x9c)"
+    r"|[\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0]"
+)
+# What click.style makes: bold, dim, a color, and the end of it.
+_COLOR = re.compile(r"(\x1b\[(?:[012]|[39][0-7])m)")
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    """The text without anything that steers a terminal or hides what it says, on one line.
+
+    Terminal sequences and control characters are left out; white space is a blank; whatever else is
+    not printable (bidirectional and zero-width characters, half surrogates) is "?".
+
+    + lines: line ends stay
+    """
+    shown = _SEQUENCE.sub("", text)
+    if shown.isprintable():
+        return shown
+    kept = "\n" if lines else ""
+    return "".join(c if c.isprintable() or c in kept else _instead(c) for c in shown)
+
+
+def _instead(c: str) -> str:
+    return " " if c.isspace() else "" if c < "\xa0" else "?"
+
+
+def colored(text: str) -> str:
+    """Our own lines as pyinfra colors them: `printable`, but line ends and those colors stay."""
+    parts = _COLOR.split(text)
+    return "".join(c if i % 2 else printable(c, lines=True) for i, c in enumerate(parts))
+
+
+def json_text(document: bytes) -> str:
+    """An encoded JSON document, the same data, with what is not printable as JSON's escapes."""
+    return "".join(
+        c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in document.decode()
+    )
