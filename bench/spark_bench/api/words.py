@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from spark_bench.printable import printable
+
 # Enough for any server's first sentence; some send whole tracebacks.
 LONGEST = 200
 _TITLE = re.compile(r"<title>(.*?)</title>", re.IGNORECASE | re.DOTALL)
@@ -47,6 +49,6 @@ def is_error(told: Any) -> bool:
 
 
 def one_line(text: str) -> str:
-    """Its words with single blanks, at most LONGEST characters."""
-    text = " ".join(text.split())
+    """Its words with single blanks, printable, at most LONGEST characters."""
+    text = " ".join(printable(text).split())
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"

@@ -11,7 +11,14 @@ from typing import Any
 import click
 from click.exceptions import NoArgsIsHelpError
 
+from spark_bench.printable import printable
+
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+def say(text: str) -> None:
+    """Lines for people, to stderr."""
+    click.echo(printable(text, lines=True), err=True)
 
 
 class Commands(click.Group):
@@ -59,7 +66,7 @@ class Commands(click.Group):
             error.show()
             sys.exit(error.exit_code)
         except click.ClickException as error:
-            click.echo(f"Error: {error.format_message()}", err=True)
+            say(f"Error: {error.format_message()}")
             sys.exit(error.exit_code)
         except click.Abort:
             click.echo("Aborted", err=True)

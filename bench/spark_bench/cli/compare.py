@@ -6,6 +6,8 @@ from typing import Literal
 
 import click
 
+from spark_bench.cli.commands import say
+
 EPILOG = """
 \b
 Examples:
@@ -63,6 +65,6 @@ def command(
 
         click.echo(getattr(texts, form)(found), nl=form == "json")
         for said in (*found.notes, *map(line, found.verdicts)):
-            click.echo(said, err=True)
+            say(said)
     if error := failure(found.verdicts):
         raise error

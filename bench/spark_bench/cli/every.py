@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ from typing import Any
 import click
 
 from spark_bench.cli.check import OVERRIDES
-from spark_bench.cli.commands import INTERRUPTED
+from spark_bench.cli.commands import INTERRUPTED, say
 from spark_bench.cli.conflicts import flag
 from spark_bench.cli.failures import parse_limit
 from spark_bench.cli.secret import api_key
@@ -25,6 +26,7 @@ from spark_bench.every.output import Results
 from spark_bench.every.vary import variants
 from spark_bench.load.profile import NO_LIMIT
 from spark_bench.load.profiles import find
+from spark_bench.printable import json_text, printable
 
 # What decides the results, and so is kept for a resume.
 KEPT = (
@@ -77,7 +79,7 @@ def carry_out(asked: Asked, typed: Mapping[str, Any]) -> int:
     cells = planned(asked)
     load = job.job(asked, cells).load
     told = plan(cells, asked, load, estimates(asked, load), kept(asked, cells))
-    click.echo(told, err=not typed["dry_run"])
+    click.echo(printable(told, lines=True), err=not typed["dry_run"])
     if typed["dry_run"]:
         return 0
     _confirm(typed["yes"])
@@ -85,7 +87,7 @@ def carry_out(asked: Asked, typed: Mapping[str, Any]) -> int:
         results, interrupted = carry(run)
     _print(results, asked.folder, typed)
     if interrupted:
-        click.echo(f"to go on: spark-bench all --resume {asked.folder}", err=True)
+        say(f"to go on: spark-bench all --resume {shlex.quote(str(asked.folder))}")
         return INTERRUPTED
     good = all(row.status in ("OK", "SKIPPED") for row in results.results)
     return 0 if good and NOT_AGAIN not in results.restored else FAILED
@@ -189,11 +191,11 @@ def _print(results: Results, folder: Path, typed: Mapping[str, Any]) -> None:
     if typed["csv"]:
         click.echo(output.as_csv(results.results), nl=False)
     elif typed["as_json"]:
-        click.echo(output.encoded(results), nl=False)
+        click.echo(json_text(output.encoded(results)), nl=False)
     elif typed["markdown"]:
         from spark_bench.every.publish import text
 
         click.echo(text(results, folder), nl=False)
     else:
         click.echo(output.as_summary(results), nl=False)
-    click.echo(f"written to {folder}", err=True)
+    say(f"written to {folder}")

@@ -6,10 +6,11 @@ import sys
 
 import click
 
-from spark_bench.cli.commands import INTERRUPTED
+from spark_bench.cli.commands import INTERRUPTED, say
 from spark_bench.cli.options import RunOptions
 from spark_bench.cli.outcome import Outcome
 from spark_bench.display import chosen
+from spark_bench.printable import json_text
 
 # The run succeeded, and who looks for its file will not find it.
 MISPLACED = 1
@@ -38,10 +39,10 @@ def _print(options: RunOptions, outcome: Outcome) -> None:
 
         print_all(tables(outcome, options.sweep), sys.stderr if as_json else sys.stdout)
     for note in outcome.notes:
-        click.echo(note, err=True)
+        say(note)
     if as_json:
         # One that could not be written is not lost: whoever waited for it gets it here.
         from spark_bench.result.codec import encode
 
         for result in outcome.results:
-            click.echo(encode(result), nl=False)
+            click.echo(json_text(encode(result)), nl=False)

@@ -8,7 +8,9 @@ from typing import Any
 
 import click
 
+from spark_bench.cli.commands import say
 from spark_bench.cli.history_options import STORE, filtered, filters, opened
+from spark_bench.printable import json_text, printable
 
 EMPTY = "no such result: spark-bench run adds each, spark-bench history add FILES… those there are"
 
@@ -78,7 +80,7 @@ def show(place: Path | None, id: str | None) -> None:
             "over; spark-bench history forget drops it"
         )
     print_all(result_tables(result))
-    click.echo(f"{entry.id}\n{entry.path}")
+    click.echo(f"{printable(entry.id)}\n{printable(entry.path)}")
 
 
 @command.command()
@@ -93,7 +95,7 @@ def export(place: Path | None, form: str, **typed: Any) -> None:
     with opened(place) as store:
         entries = store.entries(filters(typed), figures=None)
     if form == "json":
-        click.echo(as_json(entries))
+        click.echo(json_text(as_json(entries)))
     else:
         write_csv(entries, sys.stdout)
 
@@ -111,7 +113,7 @@ def add(place: Path | None, files: tuple[str, ...]) -> None:
     other = f", {found.others} other JSON files left out" if found.others else ""
     click.echo(f"{_results(len(found.entries))} added{other}")
     for sentence in found.refused:
-        click.echo(f"left out: {sentence}", err=True)
+        say(f"left out: {sentence}")
     if found.refused:
         raise click.exceptions.Exit(1)
 
@@ -159,7 +161,7 @@ def trend(place: Path | None, metric: str, like: str | None, **typed: Any) -> No
     if not found or not found.points:
         click.echo(f"no complete result with {name}: spark-bench history list", err=True)
         return
-    click.echo("\n".join(plot.lines(found)))
+    click.echo("\n".join(map(printable, plot.lines(found))))
     if found.left_out:
         click.echo(
             f"{_results(found.left_out)} left out: partial, without {name}, or of another model, "

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from spark_bench.cli.flags import FILE
+from spark_bench.printable import json_text
 
 
 @click.command("profiles")
@@ -20,7 +21,7 @@ def command(files: tuple[Path, ...], as_json: bool) -> None:
 
     profiles = list(catalogue(files).values())
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(profiles)))
+        click.echo(json_text(msgspec.json.format(msgspec.json.encode(profiles))))
         return
     from spark_bench.display.profiles import table
     from spark_bench.display.terminal import print_all

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import click
 
+from spark_bench.cli.commands import say
+from spark_bench.printable import printable
+
 EPILOG = """
 \b
 Examples:
@@ -48,6 +51,7 @@ def command(runs: tuple[str, ...], output: Path, title: str, wanted: str | None)
     with replacing(output) as file:
         file.write(data)
     for sentence in gathered.damaged:
-        click.echo(f"left out: {sentence}", err=True)
+        say(f"left out: {sentence}")
     count = len(gathered.runs)
-    click.echo(f"{output}: {count} run{'' if count == 1 else 's'}, {len(data) / 1e6:.1f} MB")
+    runs_told = f"{count} run{'' if count == 1 else 's'}"
+    click.echo(f"{printable(str(output))}: {runs_told}, {len(data) / 1e6:.1f} MB")

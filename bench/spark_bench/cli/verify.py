@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from spark_bench.cli.kinds import positive
+from spark_bench.printable import json_text
 
 if TYPE_CHECKING:
     from spark_bench.verify.story import Asked
@@ -81,7 +82,7 @@ def command(
         report = verify(asked, show)
     print_all(tables(report), sys.stderr if as_json else sys.stdout)
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(report)))
+        click.echo(json_text(msgspec.json.format(msgspec.json.encode(report))))
     return 0 if report.verdict.good else 1
 
 

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from spark_bench.compare.load import Part, Run
 from spark_bench.errors import BenchError
+from spark_bench.printable import printable
 
 # Fields of the config that neither decide what is sent nor when; a field that is not named here
 # must be the same. overrides says how the others came about.
@@ -110,7 +111,7 @@ def by_value(
 def _word(value: Any) -> str:
     if value is None:
         return "none"
-    return ("no", "yes")[value] if isinstance(value, bool) else str(value)
+    return ("no", "yes")[value] if isinstance(value, bool) else printable(str(value))
 
 
 def _config(part: Part, shown: bool) -> dict[str, Any]:

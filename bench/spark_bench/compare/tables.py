@@ -17,6 +17,7 @@ from spark_bench.compare.names import better
 from spark_bench.compare.story import METHOD, Comparison, line
 from spark_bench.compare.words import signed
 from spark_bench.display.figures import digits
+from spark_bench.printable import printable
 
 FEW = 8  # runs: up to here, each figure has a line a run
 USUAL = ("output_throughput", "median_ttft_ms")  # beyond that, a line a run, with two figures
@@ -50,7 +51,7 @@ def _runs(runs: tuple[Run, ...]) -> Table:
     for run in runs:
         role = "baseline, " if run is runs[0] else ""
         count = f"{run.repeats} repeat{'s' if run.repeats != 1 else ''}"
-        grid.add_row(run.letter, Text(f"{run.name} ({role}{count})"))
+        grid.add_row(run.letter, Text(f"{printable(run.name)} ({role}{count})"))
     return grid
 
 
@@ -99,7 +100,7 @@ def _many(found: Matrix) -> Iterator[RenderableType]:
         table.add_column(found.names[row], justify="right", no_wrap=True)
     for index, run in enumerate(found.runs):
         cells = (_cell(found, row, index) for row in rows)
-        table.add_row(Text(f"{run.letter} {_tail(run.name)}"), *cells)
+        table.add_row(Text(f"{run.letter} {_tail(printable(run.name))}"), *cells)
     yield table
     if more := len(found.names) - len(rows):
         yield Text(
@@ -129,7 +130,7 @@ def _explaining(found: Comparison) -> Table:
     for each in found.explaining:
         for index, (who, value) in enumerate(by_value(each, found.matrix.runs)):
             shown = f"{value[:LONG]}…" if _is_hash(value) else value
-            table.add_row(Text("" if index else each.field), Text(who), Text(shown))
+            table.add_row(Text("" if index else printable(each.field)), Text(who), Text(shown))
     return table
 
 

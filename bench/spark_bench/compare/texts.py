@@ -14,11 +14,13 @@ from spark_bench.compare.matrix import Matrix, frame
 from spark_bench.compare.names import better
 from spark_bench.compare.story import METHOD, Comparison
 from spark_bench.compare.words import signed
+from spark_bench.printable import cell, code, json_text
+from spark_bench.printable import markdown as escaped
 
 
 def csv(found: Comparison) -> str:
     """The matrix: a row a figure; nothing where nothing is known."""
-    return frame(found.matrix).to_csv()
+    return frame(found.matrix).map(cell).to_csv()
 
 
 def markdown(found: Comparison) -> str:
@@ -35,13 +37,13 @@ def markdown(found: Comparison) -> str:
             cells += [_number(matrix.values[row, index]), _percent(matrix, row, index)]
             cells.append(matrix.verdict(row, index))
         lines.append(_row(cells))
-    runs = (f"- {run.letter}: `{run.name}` ({run.repeats} repeats)" for run in matrix.runs)
-    explaining = (f"- differs: `{each.field}`: {_values(each)}" for each in found.explaining)
-    notes = (f"- {note}" for note in found.notes)
+    runs = (f"- {run.letter}: {code(run.name)} ({run.repeats} repeats)" for run in matrix.runs)
+    explaining = (f"- differs: {code(each.field)}: {_values(each)}" for each in found.explaining)
+    notes = (f"- {escaped(note)}" for note in found.notes)
     return "\n".join([*lines, "", *runs, *explaining, *notes, "", METHOD, ""])
 
 
-def json(found: Comparison) -> bytes:
+def json(found: Comparison) -> str:
     """All of it, by name; what is not known is null."""
     matrix = found.matrix
     whole = {
@@ -58,7 +60,7 @@ def json(found: Comparison) -> bytes:
         "notes": found.notes,
         "method": METHOD,
     }
-    return msgspec.json.format(msgspec.json.encode(whole))
+    return json_text(msgspec.json.format(msgspec.json.encode(whole)))
 
 
 def _run(run: Run) -> dict[str, Any]:
@@ -110,11 +112,10 @@ def _difference(each: Difference, runs: Iterable[Run]) -> dict[str, Any]:
 
 
 def _values(each: Difference) -> str:
-    return " / ".join(" and ".join(map(_escaped, own)) for own in each.values)
-
-
-def _escaped(value: Any) -> str:
-    return "none" if value is None else str(value).replace("|", "\\|")
+    return " / ".join(
+        " and ".join("none" if value is None else escaped(str(value)) for value in own)
+        for own in each.values
+    )
 
 
 def _row(cells: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ from typing import Self, TextIO
 
 from spark_bench.display.figures import clock, counted, digits
 from spark_bench.display.live import Live, Pair, View
+from spark_bench.printable import printable
 from spark_bench.wire.progress import Progress
 
 EVERY = 1.0  # seconds
@@ -44,7 +45,7 @@ class Plain:
 
     def say(self, text: str) -> None:
         with contextlib.suppress(OSError, ValueError):
-            self.stream.write(f"{text}\n")
+            self.stream.write(f"{printable(text, lines=True)}\n")
             self.stream.flush()
 
     def __enter__(self) -> Self:

@@ -22,6 +22,7 @@ from spark_bench.display.figures import clock, counted, digits
 from spark_bench.display.lines import Line
 from spark_bench.display.live import Live, View
 from spark_bench.display.plain import pair
+from spark_bench.display.terminal import Terminal
 
 
 def main() -> None:
@@ -31,7 +32,7 @@ def main() -> None:
     with contextlib.suppress(OSError):
         os.nice(10)
     print("ready", flush=True)
-    draw(sys.stdin.buffer, Console(stderr=True))
+    draw(sys.stdin.buffer, Terminal(stderr=True))
 
 
 def draw(lines: Iterable[bytes], console: Console) -> None:
@@ -48,7 +49,7 @@ def draw(lines: Iterable[bytes], console: Console) -> None:
             if line.look is not None:
                 screen.update(picture(label, live.view(line.look)), refresh=True)
             if line.say is not None:
-                console.print(line.say, markup=False, highlight=False)
+                console.print(line.say)
 
 
 def picture(label: str, view: View) -> RenderableType:

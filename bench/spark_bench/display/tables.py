@@ -16,6 +16,7 @@ from spark_bench.display.latencies import latencies
 from spark_bench.display.load import load_line, server_line
 from spark_bench.display.sweep import sweep_table
 from spark_bench.expectations import expectation_lines
+from spark_bench.printable import printable
 from spark_bench.result.types import Result
 
 if TYPE_CHECKING:
@@ -68,5 +69,5 @@ def _grid(rows: Iterable[tuple[str, str]]) -> Table:
     grid.add_column(style="bold", no_wrap=True, min_width=10)
     grid.add_column(overflow="fold")
     for name, text in rows:
-        grid.add_row(name, Text(text))
+        grid.add_row(printable(name), Text(printable(text)))
     return grid

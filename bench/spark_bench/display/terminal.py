@@ -4,17 +4,39 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from typing import TextIO
+from typing import Any, TextIO
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
+
+from spark_bench.printable import printable
 
 PIPED_WIDTH = 100  # columns, where no terminal says how many there are
 
 
+class Terminal(Console):
+    """A console to which strings are text, never markup, and all text is printable."""
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **how)
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        return super().render_str(printable(text, lines=True), **how)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.is_control:
+                yield segment
+            else:
+                yield Segment(printable(segment.text, lines=True), segment.style)
+
+
 def print_all(things: Iterable[RenderableType], stream: TextIO | None = None) -> None:
-    """To stdout, or `stream`; without colour and 100 columns wide where that is no terminal."""
+    """To stdout, or `stream`; without color and 100 columns wide where that is no terminal."""
     stream = stream or sys.stdout
-    width = None if stream.isatty() else PIPED_WIDTH
-    console = Console(file=stream, width=width, highlight=False)
+    console = Terminal(file=stream, width=None if stream.isatty() else PIPED_WIDTH)
     for thing in things:
         console.print(thing)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from spark_bench.display.figures import digits
 from spark_bench.every.rows import COLUMNS, Row
+from spark_bench.printable import printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,4 +28,4 @@ def throughput(rows: Sequence[Row]) -> str:
     found = found.reindex(index=variants, columns=models).astype(float)
     shown = found.map(digits)
     shown.index.name = shown.columns.name = None
-    return str(shown.to_string())
+    return printable(str(shown.to_string()), lines=True)

@@ -12,6 +12,7 @@ import msgspec
 
 from spark_bench.every.rows import COLUMNS, Row
 from spark_bench.every.summary import summary
+from spark_bench.printable import cell
 from spark_bench.result.atomic import replacing
 
 RESULTS, TABLE, SUMMARY = "results.json", "results.csv", "summary.txt"
@@ -71,11 +72,11 @@ def encoded(results: Results) -> bytes:
 
 
 def as_csv(rows: Sequence[Row]) -> str:
-    """With a header; what there is no figure for is empty."""
+    """With a header; what there is no figure for is empty, and no text is a formula."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows([_plain(getattr(row, name)) for name in COLUMNS] for row in rows)
+    writer.writerows([cell(_plain(getattr(row, name))) for name in COLUMNS] for row in rows)
     return text.getvalue()
 
 

@@ -8,6 +8,7 @@ import time
 from typing import TextIO
 
 from spark_bench.display.figures import clock
+from spark_bench.printable import printable
 
 # Seconds of silence, where no terminal shows what is under way, until a line of it is kept.
 EVERY = 15.0
@@ -25,11 +26,13 @@ class Steps:
     def step(self, text: str) -> None:
         """A line that stays."""
         self._said = time.monotonic()
-        self._write(f"{self._clear()}[{clock(self._said - self.began):>7}] {text}\n")
+        self._write(
+            f"{self._clear()}[{clock(self._said - self.began):>7}] {printable(text, lines=True)}\n"
+        )
 
     def below(self, text: str) -> None:
         """A line that the next one takes the place of; without a terminal one now and then."""
-        if not (text := text.strip()):
+        if not (text := printable(text).strip()):
             return
         if not self._terminal and time.monotonic() - self._said >= EVERY:
             self.step(f"  {text}")

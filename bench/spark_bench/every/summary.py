@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from spark_bench.display.figures import clock, digits
 from spark_bench.every.rows import Row
 from spark_bench.every.table import plain
+from spark_bench.printable import printable
 
 HEAD = ("Model", "Nodes", "TP", "Output tok/s", "TTFT ms", "ITL ms", "E2E ms", "Status")
 
@@ -35,7 +36,7 @@ def lines(rows: Sequence[Row]) -> list[list[str]]:
 
 def title(row: Row) -> str:
     """A row's model, with the variant where there is one."""
-    return f"{row.model_short} {row.variant}".strip()
+    return printable(f"{row.model_short} {row.variant}".strip())
 
 
 def _parts(rows: Sequence[Row], load: str, when: str, seconds: float) -> Iterator[str]:
@@ -47,7 +48,9 @@ def _parts(rows: Sequence[Row], load: str, when: str, seconds: float) -> Iterato
     if any(row.variant for row in rows):
         yield from _variants(rows)
     if told := [[title(row), row.status, row.diagnosis] for row in rows if row.status != "OK"]:
-        yield "Not measured, and why\n\n" + "\n".join(f"{a}: {b}: {c}" for a, b, c in told)
+        yield "Not measured, and why\n\n" + "\n".join(
+            f"{a}: {b}: {printable(c)}" for a, b, c in told
+        )
 
 
 def by_throughput(rows: Sequence[Row]) -> list[Row]:

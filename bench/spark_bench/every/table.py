@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from spark_bench.printable import markdown as escaped
+
 Cells = Sequence[Sequence[str]]
 
 
@@ -26,9 +28,6 @@ def markdown(head: Sequence[str], rows: Cells, left: int = 1) -> str:
     """As GitHub shows it; figures are flush right."""
     rule = ["---" if n < left else "---:" for n in range(len(head))]
     return "\n".join(
-        f"| {' | '.join(_escaped(cell) for cell in line)} |" for line in (head, rule, *rows)
+        f"| {' | '.join(line)} |"
+        for line in (map(escaped, head), rule, *(map(escaped, row) for row in rows))
     )
-
-
-def _escaped(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")

@@ -11,6 +11,7 @@ from rich.table import Table
 from spark_bench.display.figures import digits
 from spark_bench.history.entry import Entry
 from spark_bench.history.ids import tail
+from spark_bench.printable import printable
 
 # The figures that it needs.
 FIGURES = ("output_throughput", "median_ttft_ms", "median_itl_ms")
@@ -34,9 +35,9 @@ def table(entries: Iterable[Entry]) -> Table:
 def _cells(entry: Entry) -> list[str]:
     figures = [entry.figures.get(name) for name in FIGURES]
     return [
-        f"{entry.when.astimezone():%Y-%m-%d %H:%M}\n{tail(entry.id)}",
-        f"{short(entry.model)}\n{place(Path(entry.path))}",
-        f"{entry.profile}\n{entry.load}",
+        f"{entry.when.astimezone():%Y-%m-%d %H:%M}\n{printable(tail(entry.id))}",
+        f"{printable(short(entry.model))}\n{printable(place(Path(entry.path)))}",
+        f"{printable(entry.profile)}\n{printable(entry.load)}",
         *(digits(figure.value if figure else None) for figure in figures),
         entry.verdict if entry.status == "complete" else f"{entry.verdict}\n{entry.status}",
     ]

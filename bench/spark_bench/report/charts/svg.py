@@ -8,6 +8,7 @@ from collections.abc import Callable
 from markupsafe import Markup
 from msgspec import Struct
 
+from spark_bench.printable import printable
 from spark_bench.report.charts.theme import Layout, Spec, config
 from spark_bench.report.table import Table
 
@@ -65,9 +66,9 @@ def _svg(spec: Spec, alt: str, layout: Layout) -> Markup:
     assert root, "Vega gave no SVG"
     # All charts of a layout are as wide, so that the page scales them, and their text, alike.
     opened = Markup('<svg class="{}" role="img" aria-label="{}" viewBox="0 0 {} {}">').format(
-        layout.name, alt, layout.total, root[1]
+        layout.name, printable(alt), layout.total, root[1]
     )
-    body = _FONT.sub("", text[root.end() :])
+    body = _FONT.sub("", printable(text[root.end() :], lines=True))
     # A title is what browsers show when the mouse rests on a dot, without any script.
     body = _LABELLED.sub(r"<path\g<rest>><title>\g<label></title></path>", body)
     return opened + Markup(body)
