@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from spark_bench.every.output import RESULTS, Results
+from spark_bench.result.codec import NOT_JSON
 
 
 class Unmeasured(Struct, frozen=True):
@@ -34,7 +35,7 @@ def unmeasured(paths: Iterable[Path]) -> tuple[Unmeasured, ...]:
 def _rows(path: Path) -> Iterator[Unmeasured]:
     try:
         read = msgspec.json.decode(path.read_bytes(), type=Results)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *NOT_JSON):
         return
     for row in read.results:
         if row.status != "OK" and row.file is None:

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
 from spark_bench.errors import BadInput
 from spark_bench.result.types import KIND, SCHEMA_VERSION, Result
 
+# What decoding raises for bytes that are none, and for nesting without end.
+NOT_JSON = (msgspec.DecodeError, UnicodeError, RecursionError)
 # These come first in the file, for people who look at its head.
 _HEAD = ("schema_version", "kind", "id", "created", "status", "reason")
+
+
+# Figures are seconds, milliseconds and tokens: more than this no run has. The history's integers
+# have 64 bits (SQLite).
+_MOST, _LARGEST = 1e15, 2**63 - 1
+_YEARS = range(2000, 9999)
+_COUNTS = ("num_prompts", "input_len", "output_len", "warmup", "repeat", "ramp", "duration")
+_LOADS = ("concurrency", "request_rate")
 
 
 class InvalidResult(ValueError):
@@ -36,11 +48,70 @@ def check(data: bytes) -> Result:
     try:
         result = msgspec.json.decode(data, type=Result)
         written = msgspec.json.decode(data)
-    except msgspec.DecodeError as error:
-        raise InvalidResult(str(error)) from error
-    for difference in _differences(written, msgspec.to_builtins(result), "$"):
-        raise InvalidResult(difference)
+        for difference in _differences(written, msgspec.to_builtins(result), "$"):
+            raise InvalidResult(difference)
+        for impossible in _impossible(result):
+            raise InvalidResult(impossible)
+    except NOT_JSON as error:
+        raise InvalidResult(_why(error)) from error
     return result
+
+
+def _why(error: Exception) -> str:
+    deep = isinstance(error, RecursionError)
+    return "it is nested more deeply than any result" if deep else str(error)
+
+
+def _impossible(result: Result) -> Iterator[str]:
+    """Values of the right type that no run has: whatever reads results counts on their absence."""
+    try:
+        urlsplit(result.config.url)
+    except ValueError as error:
+        yield f"{error} - at `$.config.url`"
+    for when, place in ((result.created, "created"), *_starts(result)):
+        if when.tzinfo is None or when.year not in _YEARS:
+            yield f"{when} is no time of a run, with its zone - at `$.{place}`"
+    whole = msgspec.to_builtins(result)
+    for place, number in _numbers(whole, "$"):
+        if isinstance(number, int) and abs(number) > _LARGEST:
+            yield f"{float(number):.0e} is more than a result can hold - at `{place}`"
+    config = whole["config"]
+    ramp = [value for value in (config["rate_ramp"] or {}).values() if isinstance(value, float)]
+    for name in (*_COUNTS, *_LOADS):
+        value = config[name]
+        if value is not None and not (value > 0 or (name in _COUNTS and value == 0)):
+            yield f"{value} is no such number - at `$.config.{name}`"
+    if any(rate <= 0 for rate in ramp):
+        yield "a rate is above 0 - at `$.config.rate_ramp`"
+    for at, measured in (("$", whole), *_repeats(whole)):
+        for part in ("summary", "distributions"):
+            for place, number in _numbers(measured[part], f"{at}.{part}"):
+                if not 0 <= number <= _MOST:
+                    yield f"{number:g} is no figure of a run - at `{place}`"
+
+
+def _starts(result: Result) -> Iterator[tuple[datetime, str]]:
+    for index, repeat in enumerate(result.repeats):
+        yield repeat.started, f"repeats[{index}].started"
+
+
+def _repeats(whole: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for index, repeat in enumerate(whole["repeats"]):
+        yield f"$.repeats[{index}]", repeat
+
+
+def _numbers(value: Any, place: str) -> Iterator[tuple[str, int | float]]:
+    """Every number with its place; of a list of floats the least and the largest."""
+    if isinstance(value, dict):
+        for key, each in value.items():
+            yield from _numbers(each, f"{place}.{key}")
+    elif isinstance(value, (list, tuple)):
+        if value and all(type(each) is float for each in value):
+            value = (min(value), max(value))
+        for index, each in enumerate(value):
+            yield from _numbers(each, f"{place}[{index}]")
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        yield place, value
 
 
 def _differences(written: Any, known: Any, place: str) -> Iterator[str]:
@@ -79,16 +150,17 @@ def _as_written(data: bytes) -> Result | None:
     """The quick way, for a thousand files: what would be written so again lacks no key."""
     try:
         result = msgspec.json.decode(data, type=Result)
-    except msgspec.DecodeError:
+        same = encode(result) == data
+    except NOT_JSON:
         return None
-    return result if encode(result) == data else None
+    return result if same and not any(_impossible(result)) else None
 
 
 def _check_version(data: bytes) -> None:
     try:
         version = msgspec.json.decode(data, type=_Version)
-    except msgspec.DecodeError as error:
-        raise InvalidResult(str(error)) from error
+    except NOT_JSON as error:
+        raise InvalidResult(_why(error)) from error
     if version.kind != KIND:
         raise InvalidResult(f"its kind is '{version.kind}', expected '{KIND}'")
     if version.schema_version != SCHEMA_VERSION:
