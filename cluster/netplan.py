@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from ipaddress import IPv4Interface, IPv4Network
 
+from cluster.fabric.devices import title
 from cluster.fabric.findings import state
 from cluster.fabric.seats import halves, primary
 from cluster.findings import Finding, Refused, error, refuse_errors
 from cluster.machine import no_root
-from cluster.node import NodeFacts, RdmaPort, Shown
+from cluster.node import Interface, NodeFacts, RdmaPort, Shown
 
 FILE = "/etc/netplan/40-spark-serving.yaml"
 """Ours alone; netplan merges its files in the order of their names."""
@@ -189,6 +190,8 @@ def objections(
         what = f"{netdev} is in another network namespace: no address can be given to it"
         yield error(what, node.name, "ip netns")
     yield from taken(node, setup, wanted)
+    for interface in (i for i in node.interfaces if i.name in ours):
+        yield from in_other_use(node, interface)
     ports = [port for port in node.rdma if port.netdev in ours]
     for claim in dict.fromkeys(c for c in setup.claims for p in ports if c.meets(p)):
         names = ", ".join(sorted(p.netdev for p in ports if claim.meets(p)))
@@ -196,6 +199,18 @@ def objections(
             f"take {names} out of {claim.file} (`sudo rm {claim.file}` where it has nothing else)"
         )
         yield error(f"{claim.file} already configures {names}", node.name, cure)
+
+
+def in_other_use(node: NodeFacts, interface: Interface) -> Iterator[Finding]:
+    """A half that belongs to a bond, a bridge or a VRF: an address of its own is of no use."""
+    if not interface.master:
+        return
+    by_name = {i.name: i for i in node.interfaces}
+    top = by_name.get(interface.master)
+    whole = title(top) if top else interface.master
+    what = f"{interface.name} belongs to {whole}: it gets no address of its own"
+    cure = f"leave it if {whole} is to carry the fabric: deploys/check.py says whether it does"
+    yield error(what, node.name, f"{cure}; else take {interface.name} out of it first")
 
 
 def taken(node: NodeFacts, setup: Setup, wanted: Halves) -> Iterator[Finding]:

@@ -32,10 +32,13 @@ class Identity(Shown):
 
 @dataclass(frozen=True)
 class Interface(Shown):
-    """One network interface, from `ip -j addr`.
+    """One network interface, from `ip -j -d addr`.
 
     + ipv4: addresses with their prefix ("169.254.1.1/16"), in the kernel's order, primaries first
     + up: operstate is UP (a link with carrier)
+    + kind: of what is no hardware ("bond", "vlan", "bridge", "macvlan", "ipvlan", "vrf", "team" …)
+    + master: the bond, bridge, team or VRF that it belongs to
+    + link: the interface that a VLAN, macvlan or ipvlan lies on
     """
 
     name: str
@@ -43,6 +46,9 @@ class Interface(Shown):
     up: bool
     mac: str = ""
     ipv4: tuple[str, ...] = ()
+    kind: str = ""
+    master: str = ""
+    link: str = ""
 
     @property
     def addresses(self) -> tuple[IPv4Interface, ...]:

@@ -140,7 +140,9 @@ def wishes(wanted: Wanted) -> FabricWishes:
     """What the settings say of the fabric."""
     common = wanted.common
     by_node = {
-        name: NodeWishes(s.address, s.nccl_ib_hca, s.nccl_socket_ifname, s.gloo_socket_ifname)
+        name: NodeWishes(
+            s.address, s.nccl_ib_hca, s.nccl_socket_ifname, s.gloo_socket_ifname, s.env
+        )
         for name, s in wanted.nodes.items()
     }
     return FabricWishes(common.rdma, common.twins, by_node)

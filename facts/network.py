@@ -14,7 +14,8 @@ from facts.fact import Fact, count, port
 
 # A login without root may lack the sbin folders, where some systems keep `ip`.
 SBIN = "PATH=$PATH:/usr/sbin:/sbin"
-ADDRESSES = "ip -j addr"
+# With -d it tells of what kind an interface is: a bond, a VLAN, a bridge …
+ADDRESSES = "ip -j -d addr"
 
 
 class Interfaces(Fact[list[Interface]]):
@@ -38,14 +39,23 @@ class _Address(Struct):
     secondary: bool = False
 
 
+class _LinkInfo(Struct):
+    info_kind: str | None = None
+
+
 class _Link(Struct):
-    """What we read of an interface in `ip -j addr`."""
+    """What we read of an interface in `ip -j -d addr`; without linkinfo (an old iproute2) a flag
+    tells a bond. `link` is null where the other end is not to be seen."""
 
     ifname: str = ""
     mtu: int = 0
     operstate: str = ""
     address: str = ""
     addr_info: list[_Address] = field(default_factory=list)
+    flags: list[str] = field(default_factory=list)
+    linkinfo: _LinkInfo | None = None
+    master: str | None = None
+    link: str | None = None
 
 
 def _interface(link: _Link) -> Interface:
@@ -59,6 +69,10 @@ def _interface(link: _Link) -> Interface:
         up=link.operstate == "UP",
         mac=link.address,
         ipv4=tuple(IPv4Interface(f"{a.local}/{a.prefixlen}").with_prefixlen for a in inet),
+        kind=(link.linkinfo and link.linkinfo.info_kind)
+        or ("bond" if "MASTER" in link.flags else ""),
+        master=link.master or "",
+        link=link.link or "",
     )
 
 

@@ -62,7 +62,7 @@ class NodeReading(Fact[NodeFacts]):
         parts: dict[str, str | StringCommand] = {
             "identity": Identity().command(),
             "interfaces": Interfaces().command(),
-            # Its second half, `ip -j addr`, is the section before.
+            # Its second half, `ip -j -d addr`, is the section before.
             "rdma": WALK,
             "memory": Memory().command(),
         }

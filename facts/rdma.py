@@ -40,7 +40,7 @@ class RdmaPorts(Fact[list[RdmaPort]]):
         return f'{WALK}\n{SBIN}; [ ! -d "$hca" ] || {ADDRESSES}'
 
     def parse(self, output: list[str]) -> list[RdmaPort]:
-        """`output`: the lines of WALK, then those of `ip -j addr`."""
+        """`output`: the lines of WALK, then those of `ip -j -d addr`."""
         walked = [line for line in output if re.match(r"[a-z_]+ ", line)]
         addresses = [line for line in output if not re.match(r"[a-z_]+ ", line)]
         interfaces = {i.name: i for i in Interfaces().process(addresses)} if addresses else {}

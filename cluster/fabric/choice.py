@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from cluster.fabric import env
 from cluster.fabric import findings as found
+from cluster.fabric.devices import title
 from cluster.fabric.environment import environment
 from cluster.fabric.seats import (
     Row,
@@ -18,7 +20,15 @@ from cluster.fabric.seats import (
     separate,
     twin_row,
 )
-from cluster.fabric.wishes import FabricWishes, NodeWishes, wished_seat, wrong_wishes
+from cluster.fabric.wishes import (
+    FabricWishes,
+    NodeWishes,
+    by_env,
+    name_list,
+    unknown_interfaces,
+    wished_seat,
+    wrong_wishes,
+)
 from cluster.findings import Finding, Refused, refuse_errors
 from cluster.node import NodeFacts, RdmaPort
 
@@ -53,47 +63,93 @@ class Fabric:
 
 def choose(nodes: Sequence[NodeFacts], wishes: FabricWishes | None = None) -> Fabric:
     """Choose the fabric of these nodes (in rank order), or raise Refused with the cures."""
-    wishes = wishes or FabricWishes()
+    told = wishes or FabricWishes()
     if len(nodes) < 2:
         alone = tuple(NodeFabric(n.name, "127.0.0.1") for n in nodes)
+        refuse_errors(f for n in nodes for f in unknown_interfaces(n, told.of(n)))
         return Fabric(alone, "none", "one node: no fabric needed")
-    rdma = wishes.rdma != "off"
-    refuse_errors(f for n in nodes for f in wrong_wishes(n, wishes.of(n), rdma=rdma))
-    return over_rdma(nodes, wishes) if rdma else over_tcp(nodes, wishes)
+    rdma = told.rdma != "off"
+    refuse_errors(
+        finding
+        for node in nodes
+        for finding in (
+            *wrong_wishes(node, told.of(node), rdma=rdma),
+            *env.wrong_transport(node, told.of(node).env, rdma=rdma),
+            *env.wrong_names(node, told.of(node).env, rdma=rdma),
+        )
+    )
+    fabric = (over_rdma if rdma else over_tcp)(nodes, told.effective)
+    told_by_env = [
+        finding
+        for node in nodes
+        for finding in (
+            *by_env(node, told.of(node)),
+            *env.wrong_transport(node, told.of(node).env, rdma=rdma),
+            *env.without_effect(node, told.of(node).env),
+        )
+    ]
+    return replace(fabric, findings=(*fabric.findings, *told_by_env))
 
 
 def over_rdma(nodes: Sequence[NodeFacts], wishes: FabricWishes) -> Fabric:
     options = [rdma_options(n, wishes.of(n)) for n in nodes]
     refuse_errors(
-        found.no_seat(i, n, wishes.of(n).hcas) for i, n in enumerate(nodes) if not options[i]
+        found.no_seat(nodes, i, wishes.of(n).hcas(n)) for i, n in enumerate(nodes) if not options[i]
     )
     row = meet(nodes, options)
     if row is None:
         raise Refused(found.apart(nodes, options))
     twins = twins_to_use(nodes, row, wishes)
     ports = [carriers(n, row[i], twins[i : i + 1], wishes.of(n)) for i, n in enumerate(nodes)]
-    refuse_errors(rdma_errors(nodes, row, ports, wishes))
+    gids = [
+        finding
+        for node, seat, mine in zip(nodes, row, ports, strict=True)
+        for finding in env.wrong_gids(node, wishes.of(node).env, seat, mine)
+    ]
+    refuse_errors([*rdma_errors(nodes, row, ports, wishes), *gids])
     members = seat_members(nodes, row, ports, wishes)
     findings = (
         *found.half_warnings(nodes, row, twins, wishes),
-        *found.management_warnings(nodes, row),
-        *found.link_warnings(nodes, ports),
+        *(found.management_warnings(nodes, row) if unset_would_do(nodes, row, wishes) else ()),
+        *found.link_warnings(nodes, row, ports),
+        *gids,
     )
     return Fabric(members, "rdma", rdma_summary(row, members, bool(twins), wishes), findings)
 
 
+def unset_would_do(nodes: Sequence[NodeFacts], row: Row, wishes: FabricWishes) -> bool:
+    """Whether the nodes would also meet if no setting named where: only then to leave it out is a
+    cure."""
+    if all(s.port for s in row):
+        return False
+    bare = {
+        name: replace(w, address="", nccl_socket_ifname="") for name, w in wishes.by_node.items()
+    }
+    return rdma_refusal(nodes, replace(wishes, by_node=bare)) is None
+
+
+def rdma_refusal(nodes: Sequence[NodeFacts], wishes: FabricWishes) -> Finding | None:
+    """Why these nodes can't use RDMA; None where they can."""
+    try:
+        over_rdma(nodes, wishes)
+    except Refused as refused:
+        return refused.findings[0]
+    return None
+
+
 def rdma_options(node: NodeFacts, wish: NodeWishes) -> list[Seat]:
     """The seats that the node's settings leave: the one they name, or the halves of their HCAs."""
-    if named := wished_seat(node, wish):
+    if named := wished_seat(node, wish, rdma=True):
         return [named]
-    seats = qsfp_seats(node, rdma=True)
-    return [s for s in seats if not wish.hcas or (s.port and s.port.hca in wish.hcas)]
+    hcas, allowed = wish.hcas(node), name_list(wish.nccl_socket_ifname)
+    seats = [s for s in qsfp_seats(node, rdma=True) if allowed.leaves(s.interface.name)]
+    return [s for s in seats if not wish.nccl_ib_hca or {p.hca for p in s.ports} & set(hcas)]
 
 
 def twins_to_use(nodes: Sequence[NodeFacts], row: Row, wishes: FabricWishes) -> Row:
     """The other halves that carry traffic too: all nodes' or none's."""
     twins = twin_row(nodes, row) if wishes.twins != "first" else ()
-    named = [wishes.of(n).hcas for n in nodes]
+    named = [wishes.of(n).hcas(n) for n in nodes]
     wanted = all(
         not hcas or (t.port and t.port.hca in hcas) for t, hcas in zip(twins, named, strict=False)
     )
@@ -102,10 +158,10 @@ def twins_to_use(nodes: Sequence[NodeFacts], row: Row, wishes: FabricWishes) -> 
 
 def carriers(node: NodeFacts, seat: Seat, twins: Row, wish: NodeWishes) -> list[RdmaPort]:
     """The halves that carry NCCL on one node: the named ones, or those under the chosen seats."""
-    if wish.hcas:
-        return [p for hca in wish.hcas for p in node.rdma if p.hca == hca]
-    ports = [s.port for s in (seat, *twins) if s.port and s.port.up]
-    return sorted(ports, key=lambda p: p.half)
+    if hcas := wish.hcas(node):
+        return [p for hca in hcas for p in node.rdma if p.hca == hca]
+    ports = {p.hca: p for s in (seat, *twins) for p in s.ports if p.up}
+    return sorted(ports.values(), key=lambda p: (p.half, p.hca))
 
 
 def rdma_errors(
@@ -149,20 +205,23 @@ def seat_members(
     members = []
     for node, seat, mine in zip(nodes, row, ports, strict=True):
         hcas, address = tuple(p.hca for p in mine), str(seat.address.ip)
-        env = environment(seat, hcas, len(nodes), wishes.of(node))
+        variables = environment(seat, hcas, len(nodes), wishes.of(node))
         name, mtu = seat.interface.name, seat.interface.mtu
-        members.append(NodeFabric(node.name, address, name, hcas, env, mtu))
+        members.append(NodeFabric(node.name, address, name, hcas, variables, mtu))
     return tuple(members)
 
 
 def rdma_summary(row: Row, members: Sequence[NodeFabric], both: bool, wishes: FabricWishes) -> str:
     numbers = sorted({s.number for s in row})
+    both = both or all(len(s.ports) > 1 for s in row)
     half = "both halves" if both else f"half {'/'.join(sorted({s.half for s in row}))}"
     port = (
         f"QSFP port {'/'.join(map(str, numbers))}, {half}" if all(s.port for s in row) else "HCAs"
     )
+    if upper := sorted({title(s.interface) for s in row if s.upper}):
+        port += f" under {', '.join(upper)}"
     why = "the cabled port of all nodes" if len(numbers) == 1 else "ports in one subnet"
-    if any(wish != NodeWishes() for wish in wishes.by_node.values()):
+    if any(wish.explicit for wish in wishes.by_node.values()):
         why = "as set for some nodes"
     where = f"{members[0].address} ({members[0].interface}, {row[0].network})"
     return f"RDMA over {port} ({','.join(members[0].hcas)}), meeting at {where}: {why}"
@@ -171,7 +230,7 @@ def rdma_summary(row: Row, members: Sequence[NodeFabric], both: bool, wishes: Fa
 def over_tcp(nodes: Sequence[NodeFacts], wishes: FabricWishes) -> Fabric:
     row, options = None, []
     for seats in (tcp_link, management_seats):
-        options = [[s] if (s := wished_seat(n, wishes.of(n))) else seats(n) for n in nodes]
+        options = [tcp_options(n, wishes.of(n), seats) for n in nodes]
         row = row or (meet(nodes, options) if all(options) else None)
     if row is None:
         refuse_errors(
@@ -190,7 +249,20 @@ def over_tcp(nodes: Sequence[NodeFacts], wishes: FabricWishes) -> Fabric:
     names = ", ".join(dict.fromkeys(s.interface.name for s in row))
     place = "the QSFP link" if all(s.port for s in row) else "the management network"
     summary = f"TCP over {place} ({names}), meeting at {members[0].address}: rdma=off"
-    return Fabric(members, "tcp", summary, (found.slow(names),))
+    findings: tuple[Finding, ...] = ()
+    if all(n.rdma for n in nodes):
+        findings = (found.slow(names, rdma_refusal(nodes, replace(wishes, rdma="auto"))),)
+    return Fabric(members, "tcp", summary, findings)
+
+
+def tcp_options(
+    node: NodeFacts, wish: NodeWishes, seats: Callable[[NodeFacts], list[Seat]]
+) -> list[Seat]:
+    """The seat that the node's settings name, or those of one kind."""
+    if named := wished_seat(node, wish, rdma=False):
+        return [named]
+    allowed = name_list(wish.nccl_socket_ifname)
+    return [s for s in seats(node) if allowed.leaves(s.interface.name)]
 
 
 def tcp_link(node: NodeFacts) -> list[Seat]:

@@ -2,36 +2,118 @@
 
 from __future__ import annotations
 
-from cluster.node import RdmaPort
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Interface, IPv4Network
 
-SUBNETS = {"A": "192.168.100", "B": "192.168.101"}
-"""The vendor's playbook gives each half of the cabled port one of these /24 subnets."""
+from cluster.fabric.devices import SECTIONS, every_interface
+from cluster.fabric.seats import halves, primary
+from cluster.node import Interface, NodeFacts, RdmaPort
 
 BOTH = "pyinfra -y INVENTORY deploys/network.py"
 """Addresses and MTU for both halves of the cabled port, on all nodes at once."""
+SUBNETS = {"A": "192.168.100.0/24", "B": "192.168.101.0/24"}
+"""The vendor's playbook gives each half of the cabled port one of these subnets."""
+FIRST = 10
+"""… and the head .10 in them, the next node .11."""
 
 
-def example(port: RdmaPort, rank: int) -> str:
-    """An address for one half on the node of this rank: .10 for the head, .11 for the next."""
-    return f"{SUBNETS.get(port.half, SUBNETS['A'])}.{10 + rank}/24"
+@dataclass(frozen=True)
+class Address:
+    """An address that a half can have without meeting another's: it is held nowhere, and its subnet
+    lies on no other interface of any node."""
+
+    port: RdmaPort
+    rank: int
+    value: IPv4Interface
+    mtu: int
+
+    @property
+    def command(self) -> str:
+        settings = f"{{addresses: [{self.value}], link-local: [], mtu: {self.mtu}}}"
+        by_hand = netplan(self.port.interface, settings)
+        return f"{BOTH}, or by hand {by_hand} (each half its own subnet, the same on all nodes)"
 
 
-def give_address(port: RdmaPort, rank: int) -> str:
-    settings = f"{{addresses: [{example(port, rank)}], link-local: [], mtu: 9000}}"
-    by_hand = f"{netplan(port.netdev, settings)} (each half its own subnet, the same on all nodes)"
-    return f"{BOTH}, or by hand {by_hand}"
+def free_address(nodes: Sequence[NodeFacts], rank: int, port: RdmaPort) -> Address:
+    """For one half on the node of this rank: in the subnet of the other nodes' same half where that
+    is one of its own, else in the playbook's, or the next one that nothing uses."""
+    same = [
+        (a.network, p)
+        for i, n in enumerate(nodes)
+        for p in halves(n)
+        if p.half == port.half and p.up and i != rank and (a := primary(p.interface))
+    ]
+    taken = list(_networks(nodes, rank, port))
+    counted = Counter(network for network, _ in same).most_common()
+    known = [network for network, _ in sorted(counted, key=lambda c: (-c[1], c[0]))]
+    mtus = Counter(p.interface.mtu for _, p in same).most_common(1)
+    held = {a.ip for n in nodes for i in every_interface(n) for a in _addresses(i)}
+    for network in (*known, *_fresh(port.half)):
+        host = next((h for h in _hosts(network, rank, len(nodes)) if h.ip not in held), None)
+        if host and not any(t.overlaps(network) for t in taken):
+            return Address(port, rank, host, mtus[0][0] if mtus else 9000)
+    raise AssertionError("a node cannot use every private network")
 
 
-def netplan(netdev: str, settings: str) -> str:
-    wanted = f"'ethernets.{netdev}={settings}'"
+def _networks(nodes: Sequence[NodeFacts], rank: int, port: RdmaPort) -> Iterator[IPv4Network]:
+    """Subnets of everything but this half, on any node."""
+    for i, node in enumerate(nodes):
+        same = {p.netdev for p in node.rdma if p.half == port.half and p.up}
+        for interface in every_interface(node):
+            if interface.name not in same or (i == rank and interface.name != port.netdev):
+                yield from (a.network for a in _addresses(interface))
+
+
+def _addresses(interface: Interface) -> list[IPv4Interface]:
+    return [IPv4Interface(a) for a in interface.ipv4 if ":" not in a]
+
+
+def _fresh(half: str) -> Iterator[IPv4Network]:
+    yield IPv4Network(SUBNETS.get(half, SUBNETS["A"]))
+    step = 0 if half == "A" else 1
+    yield from (IPv4Network(f"192.168.{third + step}.0/24") for third in range(102, 254, 2))
+    yield from (IPv4Network(f"10.{second}.{step}.0/24") for second in range(100, 250))
+
+
+def _hosts(network: IPv4Network, rank: int, nodes: int) -> Iterator[IPv4Interface]:
+    """Addresses of a subnet that another rank is not offered too."""
+    last = network.num_addresses - 1
+    for offset in (*range(FIRST + rank, min(last, 1 << 12), nodes), *range(1 + rank, last, nodes)):
+        if 0 < offset < last:
+            yield IPv4Interface(f"{network[offset]}/{network.prefixlen}")
+        if offset > 1 << 12:
+            return
+
+
+def netplan(interface: Interface, settings: str) -> str:
+    section = SECTIONS.get(interface.kind, "ethernets")
+    wanted = f"'{section}.{interface.name}={settings}'"
     return f"sudo netplan set --origin-hint 40-cx7 {wanted} && sudo netplan apply"
 
 
-def set_mtu(netdev: str, mtu: int) -> str:
-    now = f"sudo ip link set dev {netdev} mtu {mtu}"
-    keep = f"sudo netplan set --origin-hint 40-cx7 ethernets.{netdev}.mtu={mtu}"
+def set_mtu(interfaces: Iterable[Interface], mtu: int) -> str:
+    """The lower interface first: what lies on it can't have more than it has."""
+    there = list(interfaces)
+    now = " && ".join(f"sudo ip link set dev {i.name} mtu {mtu}" for i in there)
+    keep = "; ".join(
+        "sudo netplan set --origin-hint 40-cx7 "
+        f"{SECTIONS.get(i.kind, 'ethernets')}.{i.name}.mtu={mtu}"
+        for i in there
+    )
     return f"{now}; to keep it: {keep}"
 
 
-def bring_up(port: RdmaPort) -> str:
-    return f"sudo ip link set dev {port.netdev} up; see `ibdev2netdev` and `rdma link`"
+def bring_up(port: RdmaPort, mtu: int) -> str:
+    """With the MTU of the half that works: two halves of different MTU are refused."""
+    name = port.netdev
+    up = f"sudo ip link set dev {name} up && sudo ip link set dev {name} mtu {mtu}"
+    return f"{up}; see `ibdev2netdev` and `rdma link`"
+
+
+def bring_home(port: RdmaPort) -> str:
+    """For an interface that another network namespace has (a container, `ip netns`)."""
+    name = port.netdev or "NAME"
+    back = f"sudo ip netns exec NAMESPACE ip link set dev {name} netns 1"
+    return f"`ip netns list` shows the namespaces; {back} gives it back, with its address gone"

@@ -21,15 +21,19 @@ def environment(seat: Seat, hcas: tuple[str, ...], nodes: int, wish: NodeWishes)
         # Without it SGLang may advertise another address, and two nodes freeze at start.
         "SGLANG_HOST_IP": str(seat.address.ip),
     }
-    return env | (over_rdma(hcas, nodes, wish) if hcas else over_tcp(interface))
+    return env | (over_rdma(seat, hcas, nodes, wish) if hcas else over_tcp(interface))
 
 
-def over_rdma(hcas: tuple[str, ...], nodes: int, wish: NodeWishes) -> dict[str, str]:
+def over_rdma(seat: Seat, hcas: tuple[str, ...], nodes: int, wish: NodeWishes) -> dict[str, str]:
     env = {
         "NCCL_IB_DISABLE": "0",
         "NCCL_IB_HCA": wish.nccl_ib_hca or ",".join(hcas),
         "UCX_NET_DEVICES": ",".join(f"{hca}:1" for hca in hcas),
     }
+    if seat.upper and {p.hca for p in seat.ports} >= set(hcas):
+        # A half has GIDs of its own beside those of the bond or the VLAN over it: NCCL takes the
+        # first one in this range (NCCL 2.21 and later).
+        env["NCCL_IB_ADDR_RANGE"] = str(seat.network)
     # Three nodes may be cabled as a ring: each link its own subnet, each HCA one link.
     ring = {"NCCL_IB_SUBNET_AWARE_ROUTING": "1", "NCCL_IB_MERGE_NICS": "0"}
     return env | (ring if nodes >= 3 else {})

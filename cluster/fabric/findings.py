@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from cluster.fabric import cures
-from cluster.fabric.seats import Row, Seat, halves, primary, twin
-from cluster.fabric.wishes import FabricWishes, every_interface
+from cluster.fabric.devices import above, elsewhere, every_interface, title, vrf
+from cluster.fabric.seats import Row, Seat, halves, primary, twin, twin_seat
+from cluster.fabric.wishes import FabricWishes
 from cluster.findings import Finding, error, warning
 from cluster.node import Interface, NodeFacts, RdmaPort
 
@@ -18,12 +20,16 @@ FULL_RATE = 200.0
 BY_HAND = "address, nccl_socket_ifname and nccl_ib_hca of each node in the inventory"
 
 
-def no_seat(rank: int, node: NodeFacts, hcas: Sequence[str]) -> Finding:
-    """A node without an Up half that has an address; `hcas` are those that its settings name."""
-    bare = [p for p in halves(node) if p.up and (p.hca in hcas or not hcas)]
-    if bare:
-        what = f"{bare[0].netdev} ({bare[0].hca}) is Up but has no IPv4 address"
-        return error(what, node.name, cures.give_address(bare[0], rank))
+def no_seat(
+    nodes: Sequence[NodeFacts], rank: int, hcas: Sequence[str], *, rdma: bool = True
+) -> Finding:
+    """A node without an Up half that has an address, or under something that has one; `hcas` are
+    those that its settings name."""
+    node = nodes[rank]
+    named = [p for p in halves(node) if p.hca in hcas or not hcas]
+    reasons = (unusable(nodes, rank, p, rdma=rdma) for p in named if p.up or elsewhere(node, p))
+    if reason := next((r for r in reasons if r), None):
+        return reason
     tcp = "or serve over TCP with `--data rdma=off`"
     if unread := node.unread.get("rdma") or node.unread.get("interfaces"):
         return error(f"the RDMA ports could not be read: {unread}", node.name, tcp)
@@ -32,6 +38,43 @@ def no_seat(rank: int, node: NodeFacts, hcas: Sequence[str]) -> Finding:
     states = ", ".join(state(p) for p in halves(node))
     cure = f"plug the QSFP cable in at both ends and look at `ibdev2netdev`, {tcp}"
     return error(f"no QSFP port is Up: {states}", node.name, cure)
+
+
+def unusable(
+    nodes: Sequence[NodeFacts], rank: int, port: RdmaPort, *, rdma: bool
+) -> Finding | None:
+    """Why a half that is Up can't meet the others, told as what it belongs to."""
+    node, half = nodes[rank], f"{port.netdev} ({port.hca})"
+    tcp = "`--data rdma=off` serves over it by TCP"
+    if elsewhere(node, port):
+        half = half if port.netdev else port.hca
+        what = f"the interface of {half} is in another network namespace of the node"
+        return error(what, node.name, f"{cures.bring_home(port)}; then run this again")
+    if name := vrf(node, port.interface):
+        what = f"{half} is in the VRF {name}, which the ranks do not run in"
+        return error(
+            what, node.name, f"sudo ip link set dev {port.netdev} nomaster, and in netplan"
+        )
+    over = above(node, port.netdev)
+    for upper in over:
+        if upper.up and upper.ipv4 and not upper.master:
+            lies = "belongs to" if port.interface.master else "lies under"
+            what = (
+                f"{half} {lies} {title(upper)}, which has {upper.ipv4[0]}, and RDMA does not go "
+                f"over it: {port.hca} has no GID for that address"
+            )
+            return error(what, node.name, f"{tcp}; for RDMA the halves need addresses of their own")
+    if port.interface.master:
+        top = over[0] if over else Interface(port.interface.master, 0, up=False)
+        what = f"{half} belongs to {title(top)}, which has no IPv4 address"
+        if not top.up:
+            what += " and is not Up" if top.mtu else " that is seen here"
+        cure = f"give {top.name} an address where it is set up, in one subnet on all nodes"
+        return error(what, node.name, f"{cure}, or take {port.netdev} out of it: ip -d link")
+    if not primary(port.interface):
+        what = f"{half} is Up but has no IPv4 address"
+        return error(what, node.name, cures.free_address(nodes, rank, port).command)
+    return None
 
 
 def state(port: RdmaPort) -> str:
@@ -43,7 +86,8 @@ def apart(nodes: Sequence[NodeFacts], options: Sequence[Sequence[Seat]]) -> Find
     """No subnet reaches all nodes: also a ring, whose every cable is a subnet of its own."""
     seen = "; ".join(f"{n.name} {listed(s)}" for n, s in zip(nodes, options, strict=True))
     last, rank = nodes[-1].name, len(nodes) - 1
-    commands = (cures.give_address(s.port, rank) for s in options[-1] if s.port)
+    own = (s.port for s in options[-1] if s.port and not s.upper)
+    commands = (cures.free_address(nodes, rank, port).command for port in own)
     cure = f"on {last}: {next(commands, 'ip -4 addr')}"
     ring = f"; a ring of cables has no common subnet: set {BY_HAND}" if len(nodes) > 2 else ""
     return error(f"the nodes' addresses are in no common subnet: {seen}", "", f"{cure}{ring}")
@@ -88,15 +132,14 @@ def mtu_mismatch(
     nodes: Sequence[NodeFacts], used: Sequence[Sequence[Interface]], target: int
 ) -> Iterator[Finding]:
     """Interfaces that should carry the same frames, and do not."""
-    seen = {(n.name, i.name): i.mtu for n, mine in zip(nodes, used, strict=True) for i in mine}
-    if len(set(seen.values())) < 2:
+    seen = {(n.name, i.name): i for n, mine in zip(nodes, used, strict=True) for i in mine}
+    if len({i.mtu for i in seen.values()}) < 2:
         return
-    what = "; ".join(f"{node} {name} has MTU {mtu}" for (node, name), mtu in sorted(seen.items()))
-    for (node, name), mtu in sorted(seen.items()):
-        if mtu != target:
-            yield error(
-                f"the MTU must be one on all nodes: {what}", node, cures.set_mtu(name, target)
-            )
+    what = "; ".join(f"{n} {name} has MTU {i.mtu}" for (n, name), i in sorted(seen.items()))
+    for (node, _), interface in sorted(seen.items()):
+        if interface.mtu != target:
+            cure = cures.set_mtu([interface], target)
+            yield error(f"the MTU must be one on all nodes: {what}", node, cure)
 
 
 def inactive(nodes: Sequence[NodeFacts], row: Row) -> Iterator[Finding]:
@@ -113,51 +156,65 @@ def half_warnings(
 ) -> Iterator[Finding]:
     """Why only one half of the port works, or why both may not, unless one half was asked for."""
     for rank, (node, seat) in enumerate(zip(nodes, row, strict=True)):
-        other, named = seat.port and twin(node, seat.port), wishes.of(node).hcas
-        if not other:
+        other, named = seat.port and twin(node, seat.port), wishes.of(node).hcas(node)
+        if not other or other in seat.ports:
             continue
         one = other.hca not in named if named else wishes.twins == "first" and seat.half == "A"
         if not one:
-            yield from half_warning(rank, node, seat, other, bool(twins) or other.hca in named)
+            yield from half_warning(nodes, rank, seat, other, bool(twins) or other.hca in named)
 
 
 def half_warning(
-    rank: int, node: NodeFacts, seat: Seat, other: RdmaPort, both: bool
+    nodes: Sequence[NodeFacts], rank: int, seat: Seat, other: RdmaPort, both: bool
 ) -> Iterator[Finding]:
-    carrying, address = f"{seat.interface.name} alone carries the traffic", primary(other.interface)
-    if not other.up:
+    node, own = nodes[rank], twin_seat(nodes[rank], seat)
+    carrying = f"{seat.interface.name} alone carries the traffic"
+    if elsewhere(node, other):
+        half = other.netdev or f"the interface of {other.hca}"
+        what = f"{half} is in another network namespace: {carrying}, at half rate"
+        yield warning(what, node.name, cures.bring_home(other))
+    elif not other.up:
         what = f"only half {seat.half} of QSFP port {seat.number} is Up: {carrying}, at half rate"
-        yield warning(what, node.name, cures.bring_up(other))
-    elif not address:
+        yield warning(what, node.name, cures.bring_up(other, seat.interface.mtu))
+    elif not own and (other.interface.master or above(node, other.netdev)):
+        top = next(iter(above(node, other.netdev)), Interface(other.interface.master, 0, up=False))
+        what = f"{other.netdev} belongs to {title(top)}: {carrying}, at half rate"
+        cure = f"`ip -d link show {top.name}`; both halves carry where each is in a subnet alone"
+        yield warning(what, node.name, cure)
+    elif not own:
         what = f"{other.netdev} is Up but has no IPv4 address: {carrying}, at half rate"
-        yield warning(what, node.name, cures.give_address(other, rank))
-    elif address.network.overlaps(seat.network):
+        yield warning(what, node.name, address_for_twin(nodes, rank, seat, other))
+    elif own.network.overlaps(seat.network):
         which = "both carry traffic, as set" if both else f"{carrying}, at half rate"
-        names = f"{seat.interface.name} {seat.address} and {other.netdev} {address}"
+        names = f"{seat.interface.name} {seat.address} and {own.interface.name} {own.address}"
         what = f"the halves of QSFP port {seat.number} share a subnet ({names}): {which}"
-        yield warning(what, node.name, cures.give_address(b_of(seat.port, other), rank))
+        cure = address_for_twin(nodes, rank, seat, other)
+        yield warning(what, node.name, cure)
     elif not both:
-        what = f"{other.netdev} {address} shares no subnet with all other nodes' half: {carrying}"
-        yield warning(what, node.name, cures.give_address(other, rank))
+        what = f"{own.interface.name} {own.address} shares no subnet with all other nodes' half"
+        cure = address_for_twin(nodes, rank, seat, other)
+        yield warning(f"{what}: {carrying}", node.name, cure)
 
 
-def b_of(*ports: RdmaPort | None) -> RdmaPort:
-    """The half to move to another subnet: B, which is not the rendezvous."""
-    return max((p for p in ports if p), key=lambda p: p.half)
+def address_for_twin(nodes: Sequence[NodeFacts], rank: int, seat: Seat, other: RdmaPort) -> str:
+    """An address for the half that is not the rendezvous, with the MTU of the one that is."""
+    address = cures.free_address(nodes, rank, other)
+    return replace(address, mtu=seat.interface.mtu).command
 
 
 def management_warnings(nodes: Sequence[NodeFacts], row: Row) -> Iterator[Finding]:
+    """Only where the choice without the settings would do: a ring of cables has no other way."""
     for node, seat in zip(nodes, row, strict=True):
         if not seat.port:
             what = f"{seat.interface.name}, as set, is no QSFP port: only the rendezvous uses it"
-            yield warning(what, node.name, "leave address and nccl_socket_ifname out")
+            yield warning(what, node.name, "leave address and nccl_socket_ifname out, on all nodes")
 
 
 def link_warnings(
-    nodes: Sequence[NodeFacts], ports: Sequence[Sequence[RdmaPort]]
+    nodes: Sequence[NodeFacts], row: Row, ports: Sequence[Sequence[RdmaPort]]
 ) -> Iterator[Finding]:
     """Halves that carry traffic below their rate, or in small frames."""
-    for node, mine in zip(nodes, ports, strict=True):
+    for node, seat, mine in zip(nodes, row, ports, strict=True):
         for port in mine:
             if port.rate_gbps < FULL_RATE:
                 what = f"{port.hca} runs at {port.rate_gbps:g} Gb/s, not {FULL_RATE:g}"
@@ -165,9 +222,16 @@ def link_warnings(
                 yield warning(what, node.name, cure)
             if port.interface.mtu < JUMBO:
                 what = f"{port.netdev} has MTU {port.interface.mtu}: RDMA packets stay small"
-                yield warning(what, node.name, cures.set_mtu(port.netdev, JUMBO))
+                over = [seat.interface] if seat.upper and port in seat.ports else []
+                wanted = [port.interface, *over]
+                cure = f"on all nodes at once: {cures.set_mtu(wanted, JUMBO)}"
+                yield warning(what, node.name, cure)
 
 
-def slow(names: str) -> Finding:
+def slow(names: str, refusal: Finding | None) -> Finding:
+    """+ refusal: why RDMA can't be used as the nodes are; None where it can"""
     what = f"rdma=off: NCCL runs over TCP on {names}, 10-20 times slower than RDMA"
+    if refusal:
+        first = f"{refusal.where}: {refusal.what}" if refusal.where else refusal.what
+        return warning(what, "", f"RDMA needs this first: {first}")
     return warning(what, "", "leave rdma out, or `--data rdma=auto`, to use the HCAs")

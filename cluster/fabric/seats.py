@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network
 
+from cluster.fabric.devices import below, carries, every_interface, vrf
 from cluster.node import Interface, NodeFacts, RdmaPort
 
 # Interfaces that containers, virtual machines and tunnels make: no other node is behind them.
@@ -18,15 +19,25 @@ WIRELESS = "wl"
 
 @dataclass(frozen=True)
 class Seat:
-    """One interface of a node with its primary IPv4 address; `port` when it is half a QSFP port."""
+    """One interface of a node with one of its IPv4 addresses.
+
+    + ports: the halves of QSFP ports that carry its traffic: itself, or those that a bond or a VLAN
+      lies on; () off the QSFP ports
+    """
 
     interface: Interface
     address: IPv4Interface
-    port: RdmaPort | None = None
+    ports: tuple[RdmaPort, ...] = ()
 
-    @classmethod
-    def at(cls, interface: Interface, address: str, port: RdmaPort | None = None) -> Seat:
-        return cls(interface, IPv4Interface(address), port)
+    @property
+    def port(self) -> RdmaPort | None:
+        """The half that stands for it; None off the QSFP ports."""
+        return self.ports[0] if self.ports else None
+
+    @property
+    def upper(self) -> bool:
+        """It is no half itself, but a device over one."""
+        return bool(self.port) and self.interface.name != self.ports[0].netdev
 
     @property
     def network(self) -> IPv4Network:
@@ -46,9 +57,9 @@ class Seat:
         return self.interface.name.startswith(WIRELESS)
 
     @property
-    def order(self) -> tuple[bool, int, str, str]:
-        """Sorts the better seat first: wired, lower port, half A; then by name, to be certain."""
-        return self.wireless, self.number, self.half, self.interface.name
+    def order(self) -> tuple[bool, bool, int, str, str]:
+        """Sorts the better seat first: wired, a half itself, lower port, half A; then by name."""
+        return self.wireless, self.upper, self.number, self.half, self.interface.name
 
 
 Row = tuple[Seat, ...]
@@ -59,28 +70,51 @@ def primary(interface: Interface) -> IPv4Interface | None:
     return next((IPv4Interface(a) for a in interface.ipv4 if ":" not in a), None)
 
 
-def seat(interface: Interface, port: RdmaPort | None = None) -> Seat | None:
-    address = primary(interface)
-    return Seat(interface, address, port) if address else None
-
-
 def halves(node: NodeFacts) -> list[RdmaPort]:
     """The node's halves of QSFP ports, in an order that does not depend on how they were listed."""
     return sorted(node.rdma, key=lambda p: (p.qsfp, p.half, p.hca))
 
 
+def carrying(
+    node: NodeFacts, interface: Interface, address: IPv4Interface, *, rdma: bool
+) -> tuple[RdmaPort, ...]:
+    """The halves that carry what goes to an address; with rdma, only those whose HCA does."""
+    own = [p for p in halves(node) if p.netdev == interface.name]
+    if own:
+        return tuple(p for p in own if (p.up if rdma else p.interface.up))
+    beneath = below(node, interface)
+    lower = [p for p in halves(node) if p.netdev in beneath and p.interface.up]
+    return tuple(p for p in lower if not rdma or carries(node, p, interface, str(address.ip)))
+
+
 def qsfp_seats(node: NodeFacts, *, rdma: bool) -> list[Seat]:
-    """Halves with carrier and an address; with rdma, only those whose HCA is active too."""
-    usable = [p for p in halves(node) if (p.up if rdma else p.interface.up)]
-    return [s for p in usable if (s := seat(p.interface, p))]
+    """Halves with carrier and an address, and what lies on them and has one; with rdma, only where
+    an HCA carries it too.
+
+    A half that belongs to a bond, a bridge or a VRF has no use for an address of its own here.
+    """
+    found = []
+    for interface in every_interface(node):
+        if not interface.up or interface.kind == "vrf" or vrf(node, interface):
+            continue
+        address = primary(interface)
+        if address and not interface.master:
+            ports = carrying(node, interface, address, rdma=rdma)
+            found += [Seat(interface, address, ports)] if ports else []
+    return sorted(found, key=lambda s: s.order)
 
 
 def management_seats(node: NodeFacts) -> list[Seat]:
     """Interfaces beside the QSFP ports that could lead to another node."""
     fabric = {p.netdev for p in node.rdma}
-    plain = [i for i in node.interfaces if i.up and i.name not in fabric]
-    found = (seat(i) for i in plain if not i.name.startswith(VIRTUAL))
-    return sorted((s for s in found if s), key=lambda s: s.order)
+    plain = [
+        (i, address)
+        for i in node.interfaces
+        if i.up and i.name not in fabric and not i.master and i.kind != "vrf"
+        if (address := primary(i)) and not i.name.startswith(VIRTUAL)
+    ]
+    found = (Seat(i, address) for i, address in plain if not below(node, i) & fabric)
+    return sorted(found, key=lambda s: s.order)
 
 
 def twin(node: NodeFacts, port: RdmaPort) -> RdmaPort | None:
@@ -90,11 +124,18 @@ def twin(node: NodeFacts, port: RdmaPort) -> RdmaPort | None:
 
 
 def twin_row(nodes: Sequence[NodeFacts], row: Row) -> Row:
-    """Every node's other half, Up and with an address; () where one node lacks it."""
-    ports = [s.port and twin(n, s.port) for n, s in zip(nodes, row, strict=True)]
-    twins = [seat(p.interface, p) if p and p.up else None for p in ports]
-    found = tuple(t for t in twins if t)
+    """Every node's seat on the other half, Up and with an address; () where one node lacks it."""
+    found = tuple(t for n, s in zip(nodes, row, strict=True) if (t := twin_seat(n, s)))
     return found if len(found) == len(row) else ()
+
+
+def twin_seat(node: NodeFacts, seat: Seat) -> Seat | None:
+    """The seat on the other half alone: for a VLAN rather a VLAN, for a half the half itself."""
+    other = seat.port and twin(node, seat.port)
+    if not other or other in seat.ports:
+        return None
+    there = [s for s in qsfp_seats(node, rdma=True) if s.ports == (other,)]
+    return min(there, key=lambda s: (s.upper != seat.upper, s.order), default=None)
 
 
 def separate(row: Row, twins: Row) -> bool:
@@ -132,7 +173,8 @@ def meet(nodes: Sequence[NodeFacts], options: Sequence[Sequence[Seat]]) -> Row |
         return (
             sum(s.wireless for s in row),
             len({s.number for s in row}) > 1,
-            not (twins and separate(row, twins)),
+            not (twins and separate(row, twins)) and not all(len(s.ports) > 1 for s in row),
+            sum(s.upper for s in row),
             -min((s.port.rate_gbps for s in row if s.port), default=0.0),
             sum(s.half == "B" for s in row),
             tuple(s.order for s in row),

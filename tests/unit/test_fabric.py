@@ -265,7 +265,15 @@ def test_a_ring_works_when_its_settings_are_given() -> None:
     assert fabric.nodes[2].address == "192.168.1.3"
     assert fabric.nodes[2].env["NCCL_IB_HCA"] == hcas
     assert fabric.nodes[2].env["NCCL_IB_SUBNET_AWARE_ROUTING"] == "1"
-    assert "enP7s7, as set, is no QSFP port: only the rendezvous uses it" in warnings(fabric)
+    # To leave them out would end in the refusal before.
+    assert fabric.findings == ()
+
+
+def test_a_rendezvous_off_the_port_is_told_where_it_could_be_left_out() -> None:
+    wish = NodeWishes(nccl_ib_hca="rocep1s0f1", nccl_socket_ifname="enP7s7")
+    told = warnings(choose(sparks(), by_node(spark_1=wish, spark_2=wish)))
+    assert "enP7s7, as set, is no QSFP port: only the rendezvous uses it" in told
+    assert "leave address and nccl_socket_ifname out, on all nodes" in told
 
 
 def test_the_same_address_on_two_nodes() -> None:

@@ -233,6 +233,15 @@ def test_a_half_in_another_network_namespace() -> None:
     assert f"{B} is in another network namespace" in objected(USUAL, node)
 
 
+def test_a_half_of_a_bond_is_left_to_it() -> None:
+    seen = spark(0)
+    lower = replace(seen.rdma[0].interface, ipv4=(), master="bond0")
+    bond = Interface("bond0", 9000, True, "", ("192.168.50.1/24",), "bond")
+    others = [i for i in seen.interfaces if i.name != lower.name]
+    bonded = replace(seen, interfaces=(*others, lower, bond))
+    assert "enp1s0f1np1 belongs to bond0 (a bond): it gets no address" in objected(USUAL, bonded)
+
+
 # ---- changes
 
 

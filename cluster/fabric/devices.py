@@ -1,0 +1,76 @@
+"""Which interface lies on which: bonds, VLANs, bridges and the like over the halves of a port."""
+
+from __future__ import annotations
+
+from cluster.node import Interface, NodeFacts, RdmaPort
+
+NAMES = {"bond": "a bond", "vlan": "a VLAN", "bridge": "a bridge", "team": "a team", "vrf": "a VRF"}
+SECTIONS = {"bond": "bonds", "vlan": "vlans", "bridge": "bridges", "vrf": "vrfs"}
+"""Where netplan keeps what is not a plain interface ("ethernets")."""
+ROUTABLE = ("", "bond", "vlan", "macvlan")
+"""Kinds whose addresses the kernel makes GIDs of that lead anywhere (drivers/infiniband/core/
+roce_gid_mgmt.c). A bridge's or a team's get GIDs as well, but RDMA passes by their forwarding."""
+
+
+def every_interface(node: NodeFacts) -> list[Interface]:
+    """The node's interfaces by name, those under HCAs among them."""
+    found = {i.name: i for i in (*node.interfaces, *(p.interface for p in node.rdma))}
+    return [found[name] for name in sorted(found) if name]
+
+
+def title(interface: Interface) -> str:
+    """ "bond0 (a bond)"; the name alone where its kind is not known."""
+    kind = interface.kind
+    return f"{interface.name} ({NAMES.get(kind, f'a {kind}')})" if kind else interface.name
+
+
+def below(node: NodeFacts, interface: Interface) -> frozenset[str]:
+    """The names of all interfaces that it lies on, without itself. A VRF lies on nothing: what
+    belongs to one keeps its own addresses."""
+    there = every_interface(node)
+    if not any(i.master or i.link for i in there):
+        return frozenset()
+    by_name = {i.name: i for i in there}
+    names: set[str] = set()
+    open_ends = [interface]
+    while open_ends:
+        top = open_ends.pop()
+        members = [i for i in there if i.master == top.name] if top.kind != "vrf" else []
+        direct = [by_name[top.link]] if top.link in by_name else []
+        for lower in (*members, *direct):
+            if lower.name not in names:
+                names.add(lower.name)
+                open_ends.append(lower)
+    return frozenset(names - {interface.name})
+
+
+def above(node: NodeFacts, netdev: str) -> list[Interface]:
+    """Every interface that lies on this one, those with an address first."""
+    found = [i for i in every_interface(node) if netdev in below(node, i)]
+    return sorted(found, key=lambda i: (not i.ipv4, i.name))
+
+
+def vrf(node: NodeFacts, interface: Interface) -> str:
+    """The VRF that it belongs to; "" where to none."""
+    kinds = {i.name: i.kind for i in every_interface(node)}
+    return interface.master if kinds.get(interface.master) == "vrf" else ""
+
+
+def carries(node: NodeFacts, port: RdmaPort, interface: Interface, address: str) -> bool:
+    """Whether RDMA to this address of an interface over the half goes through its HCA: it has a GID
+    for it. Where the node's GIDs are not known at all, the interface's kind decides.
+
+    A bond that keeps one half idle has GIDs on the other alone.
+    """
+    if not port.up or interface.kind not in ROUTABLE:
+        return False
+    if any(p.gids for p in node.rdma):
+        return address in {gid.address for gid in port.gids}
+    return True
+
+
+def elsewhere(node: NodeFacts, port: RdmaPort) -> bool:
+    """Whether the half's interface is in another network namespace: the HCA lives, and the node's
+    own namespace has no interface for it."""
+    here = {i.name for i in node.interfaces}
+    return port.state == "ACTIVE" and bool(here) and port.netdev not in here
