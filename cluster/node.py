@@ -196,6 +196,7 @@ class Weights(Shown):
     + bytes: of the weights; of an incomplete model also what a download has left in the cache's
       blobs, in whole disk blocks
     + revision: the snapshot's commit, "" for a local path
+    + problem, cure: why a local folder can't be served ("holds …", "lacks …"), what helps; or ""
     """
 
     model: str
@@ -203,6 +204,8 @@ class Weights(Shown):
     complete: bool
     bytes: int
     revision: str = ""
+    problem: str = ""
+    cure: str = ""
 
 
 @dataclass(frozen=True)

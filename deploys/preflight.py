@@ -15,6 +15,7 @@ from cluster.node import NodeFacts
 from cluster.peers import PeerReport
 from cluster.settings import Settings
 from cluster.spec import expand
+from cluster.weights.failures import in_the_clear
 from deploys import gather, secrets
 from deploys.deployment import Deployment
 from facts.peers import Peers
@@ -120,7 +121,10 @@ def _fetching(made: Deployment, nodes: list[NodeFacts]) -> Iterator[Finding]:
     if head.weights and head.weights.complete:
         return
     if model.local:
-        yield error(f"model {model.id} is not there, or not whole", head.name, f"ls {model.id}")
+        seen = head.weights
+        problem = seen.problem if seen and seen.problem else "is not there, or not whole"
+        cure = seen.cure if seen and seen.cure else f"ls {model.id}"
+        yield error(f"model {model.id} {problem}", head.name, cure)
     elif settings.runtime == "docker":
         yield from _downloading(made, head)
 
@@ -143,6 +147,8 @@ def _downloading(made: Deployment, head: NodeFacts) -> Iterator[Finding]:
             head.name,
             "accept its licence at the hub, then: hf auth login, or export HF_TOKEN=…",
         )
+    if wrong := in_the_clear(settings.hf_endpoint, token, head.name, model.id):
+        yield wrong
 
 
 def image_differs(made: Deployment, facts: Mapping[str, NodeFacts]) -> Iterator[Finding]:

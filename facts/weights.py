@@ -7,7 +7,7 @@ import re
 from pyinfra.api import QuoteString, StringCommand
 
 from cluster import node
-from cluster.weights.files import needed, whole
+from cluster.weights.files import needed, unloadable, whole
 from facts import shell
 from facts.fact import Fact, count
 
@@ -29,10 +29,20 @@ set --; for f in *.safetensors *.bin *.gguf; do [ ! -f "$f" ] || set -- "$@" "$f
 [ $# = 0 ] || LC_ALL=C wc -c "$@"
 """.strip()
 
+# Of a local folder also what else lies there, to say why it can't be served; a Git LFS pointer is
+# some 130 bytes: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
+_LOCAL = """
+for f in * */*; do [ ! -f "$f" ] || printf 'file\\t%s\\n' "$f"; done
+find -L . -type f -size -2 ! -path './.*' -exec \\
+  grep -l '^version https://git-lfs.github.com/spec/' {} + 2>/dev/null |
+  while read -r f; do printf 'pointer\\t%s\\n' "${f#./}"; done
+""".strip()
+
 # The cache's layout: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
 # A file of a running download is touched all the time; one older than an hour was left behind.
 _CACHE = """
 rev=; { read -r rev <"$repo/refs/$name" || [ -n "$rev" ]; } 2>/dev/null
+case $rev in (*[!0-9A-Za-z]*) rev=;; esac
 [ -n "$rev" ] || [ ! -d "$repo/snapshots/$name" ] || rev=$name
 at=$repo; [ -z "$rev" ] || at=$repo/snapshots/$rev
 [ -z "$(find "$repo/blobs" -name '*.incomplete' -mmin -60 2>/dev/null)" ] || echo incomplete
@@ -52,7 +62,7 @@ class ModelWeights(Fact[node.Weights]):
     def command(self, model: str, hf_cache: str, revision: str = "") -> StringCommand:
         told = StringCommand("printf 'model\\t%s\\n'", shell.quoted((model,)))
         if model.startswith(("/", "~/")):
-            return shell.joined(told, "; at=", shell.path(model), "\n", _LIST)
+            return shell.joined(told, "; at=", shell.path(model), "\n", _LIST, "\n", _LOCAL)
         repo = f"{hf_cache.rstrip('/')}/hub/models--{model.replace('/', '--')}"
         named = QuoteString(revision or "main")
         place = shell.joined(told, "; name=", named, "; repo=", shell.path(repo))
@@ -62,8 +72,12 @@ class ModelWeights(Fact[node.Weights]):
         words = dict(line.split("\t") for line in output if line.count("\t") == 1)
         shards, sizes = _shards(output), {name: count(size) for size, name in _sizes(output)}
         there = [*sizes, *(["config.json"] if "config" in output else [])]
-        complete = whole(shards, there) and "incomplete" not in output
-        wanted = sum(sizes.get(name, 0) for name in needed(shards, there))
+        # A lone file, whose size has its whole path beside it.
+        lone = list(sizes) == [words["path"]]
+        problem, cure = _problem(output, words) if not lone else ("", "")
+        loadable = lone or (whole(shards, there) and not problem)
+        complete = loadable and "incomplete" not in output
+        wanted = sum(sizes.get(name, 0) for name in (sizes if lone else needed(shards, there)))
         # A download goes on where it stopped: what lies in blobs need not come again.
         begun = 0 if complete else count(words.get("blobs", "0")) * 1024
         return node.Weights(
@@ -72,7 +86,24 @@ class ModelWeights(Fact[node.Weights]):
             complete=complete,
             bytes=max(wanted, begun),
             revision=words.get("revision", ""),
+            problem=problem,
+            cure=cure,
         )
+
+
+def _problem(output: list[str], words: dict[str, str]) -> tuple[str, str]:
+    """Why a local folder can't be served, and the cure; both "" where it can, or is not there."""
+    names, pointers = (
+        [line.partition("\t")[2] for line in output if line.startswith(f"{kind}\t")]
+        for kind in ("file", "pointer")
+    )
+    if pointers:
+        some = ", ".join(pointers[:3]) + (" …" if pointers[3:] else "")
+        return (
+            f"holds Git LFS pointers in place of {len(pointers)} file(s): {some}",
+            f"cd {words['path']} && git lfs install && git lfs pull",
+        )
+    return (names and unloadable(names)) or ("", "")
 
 
 def _sizes(output: list[str]) -> list[list[str]]:

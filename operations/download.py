@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from cluster.findings import Finding, Refused, error
 from cluster.readiness import REPORT_SECONDS
-from cluster.weights import words
-from cluster.weights.failures import failed
-from cluster.weights.files import File, picked
+from cluster.weights import gate, words
+from cluster.weights.failures import failed, in_the_clear
+from cluster.weights.files import File, picked, unloadable
 from cluster.weights.held import GB, Held, lacking, room, size
 from cluster.weights.progress import Progress, duration
-from operations import holding, shell
+from operations import holding, scripts, shell
 from operations.holding import Job
 
-SCRIPT = (Path(__file__).parent / "scripts" / "hub_client.py").read_text()
+SCRIPT = scripts.text("hub_client.py")
 # The client's own list of a repository's files.
 LIST_SECONDS = 120
 # Between two looks at the container.
@@ -44,27 +42,28 @@ def take_over(job: Job) -> None:
             except Refused as refused:
                 job.head.log(f"it failed: {refused}; begun anew")
         shell.ask(job.head, words.clear(job.group), 90)
-        _forget(job)
+    _forget(job)
 
 
 def complete(job: Job, seen: Mapping[str, Held]) -> tuple[str, dict[str, File]]:
     """Bring what the head lacks; the commit, and all its files, each checked by its hash."""
     have = seen[job.head.name]
     _refuse_without_hub(job, have)
-    with _token(job) as token:
-        commit, wanted = _listed(job, have.commit or job.revision, token)
-        there = dict(seen)
-        if other := [name for name, one in seen.items() if one.commit != commit]:
-            there |= holding.look(job, other, commit)
-        have = there[job.head.name]
-        _refuse_without_room(wanted, there)
-        missing = lacking(wanted, have)
-        known = {path: replace(file, mtime_ns=0) for path, file in wanted.items()}
-        known |= {p: replace(f, mtime_ns=have.good[p].mtime_ns) for p, f in wanted.items()
-                  if f not in missing}  # fmt: skip
-        # The list comes first: whatever ends this run, the next knows what is still to come.
-        holding.record(job, job.head, commit, known.values(), "")
-        times = _fetch(job, commit, missing, have, token) if missing else {}
+    if wrong := in_the_clear(job.endpoint, job.token(), job.head.name, job.model):
+        raise Refused(wrong)
+    commit, wanted = _listed(job, have.commit or job.revision)
+    there = dict(seen)
+    if other := [name for name, one in seen.items() if one.commit != commit]:
+        there |= holding.look(job, other, commit)
+    have = there[job.head.name]
+    _refuse_without_room(wanted, there)
+    missing = lacking(wanted, have)
+    known = {path: replace(file, mtime_ns=0) for path, file in wanted.items()}
+    known |= {p: replace(f, mtime_ns=have.good[p].mtime_ns) for p, f in wanted.items()
+              if f not in missing}  # fmt: skip
+    # The list comes first: whatever ends this run, the next knows what is still to come.
+    holding.record(job, job.head, commit, known.values(), "")
+    times = _fetch(job, commit, missing, have) if missing else {}
     files = {path: replace(f, mtime_ns=times.get(path, f.mtime_ns)) for path, f in known.items()}
     holding.record(job, job.head, commit, files.values(), job.ref(commit))
     return commit, files
@@ -75,10 +74,21 @@ def _refuse_without_hub(job: Job, have: Held) -> None:
     what = (
         f"{', '.join(wrong[:3])} {'are' if wrong[1:] else 'is'} missing or damaged" if wrong else ""
     )
-    if job.local:
+    if job.local and have.pointers:
         raise Refused(
             error(
-                f"model {job.model} is not whole: {what or 'weights or config.json are missing'}",
+                f"model {job.model} holds Git LFS pointers in place of {have.pointers[0]!a}"
+                f" and {len(have.pointers) - 1} other file(s)",
+                job.head.name,
+                f"cd {job.folders[job.head.name]} && git lfs install && git lfs pull",
+            )
+        )
+    if job.local:
+        problem = unloadable(have.wanted)
+        what = what or (problem[0] if problem else "weights or config.json are missing")
+        raise Refused(
+            error(
+                f"model {job.model} is not whole: {what}",
                 job.head.name,
                 f"put the right files there; or, if they are as they shall be: "
                 f"rm {job.folders[job.head.name]}/.spark-serving.json",
@@ -101,18 +111,24 @@ def _refuse_without_room(wanted: Mapping[str, File], there: Mapping[str, Held]) 
         raise Refused(*found)
 
 
-def _listed(job: Job, revision: str, token: bool) -> tuple[str, dict[str, File]]:
-    """The hub's own list: commit, and the files that an engine needs."""
+def _listed(job: Job, revision: str) -> tuple[str, dict[str, File]]:
+    """The hub's own list: commit, and the files that an engine needs. Refused where they can be no
+    model's, or none that an engine loads."""
     begun = Progress(0, time.monotonic())
-    said = _run(job, {"do": "list", "revision": revision}, begun, revision, token)
-    found = [File(path, count, kind, digest, "hub", digest)
-             for path, count, kind, digest in said["files"]]  # fmt: skip
-    return said["commit"], {file.path: file for file in picked(found)}
+    said = _run(job, {"do": "list", "revision": revision}, begun, revision)
+    try:
+        commit, rows = gate.commit(said.get("commit")), gate.listing(said.get("files"))
+    except gate.Unfit as wrong:
+        told = {"error": "unfit", "text": str(wrong)}
+        raise Refused(_failed(job, told, revision)) from None
+    found = [File(path, count, kind, digest, "hub", digest) for path, count, kind, digest in rows]
+    if problem := unloadable(f.path for f in found):
+        what, cure = problem
+        raise Refused(error(f"repository {job.model} {what}", job.head.name, cure))
+    return commit, {file.path: file for file in picked(found)}
 
 
-def _fetch(
-    job: Job, commit: str, missing: tuple[File, ...], have: Held, token: bool
-) -> dict[str, int]:
+def _fetch(job: Job, commit: str, missing: tuple[File, ...], have: Held) -> dict[str, int]:
     total = size(missing)
     job.head.log(f"weights of {job.model} at {commit[:12]}: {total / GB:.1f} GB to download")
     files = [[f.path, f.size, f.kind, f.hash] for f in missing]
@@ -124,31 +140,36 @@ def _fetch(
         "stall": job.stall,
         "owner": list(have.owner),
     }
-    times: dict[str, int] = _run(job, asked, Progress(total, begun), commit, token)["times"]
+    times = _run(job, asked, Progress(total, begun), commit).get("times")
     seconds = time.monotonic() - begun
     job.head.log(
         f"weights: {total / GB:.1f} GB downloaded in {duration(seconds)}, every file's hash right"
     )
-    return times
+    # What has no time is read once more at the next look.
+    return {f.path: _count(times.get(f.path)) for f in missing} if isinstance(times, dict) else {}
 
 
-def _run(
-    job: Job, asked: dict[str, Any], progress: Progress, revision: str, token: bool
-) -> dict[str, Any]:
+def _run(job: Job, asked: dict[str, Any], progress: Progress, revision: str) -> dict[str, Any]:
     """The client in its container until it ends; its result."""
     shell.ask(job.head, words.clear(job.group), 90)
-    cache = job.caches[job.head.name]
-    task = {**asked, "repo": job.model, "endpoint": job.endpoint}
-    command = words.download(job.group, job.model, cache, job.image, SCRIPT, task, token=token)
-    answer = shell.ask(job.head, command, 150)
-    if not answer.ok:
-        raise Refused(
-            error(f"the download could not be started: {answer.text[-300:]}", job.head.name)
-        )
+    token = job.token()
+    command = words.download(
+        *(job.group, job.model, job.caches[job.head.name], job.image, SCRIPT),
+        fetch=asked["do"] == "fetch",
+        token=bool(token),
+    )
+    task = words.task(job.model, job.endpoint, token, asked)
     try:
+        answer = shell.ask(job.head, command, 210, stdin=task)
+        if not answer.ok:
+            raise Refused(
+                error(f"the download could not be started: {answer.text[-300:]}", job.head.name)
+            )
         return _wait(job, progress, revision)
     finally:
         shell.ask(job.head, words.clear(job.group), 90)
+        if token:
+            _forget(job)
 
 
 def _wait(job: Job, progress: Progress, revision: str = "") -> dict[str, Any]:
@@ -162,7 +183,7 @@ def _wait(job: Job, progress: Progress, revision: str = "") -> dict[str, Any]:
         if answer.ok and not answer.out[0].startswith(("running", "created")):
             return _result(job, said, answer.out, revision)
         for line in said:
-            progress.note(int(line.get("bytes", 0)), now)
+            progress.note(_count(line.get("bytes")), now)
         if progress.silent(now) > limit:
             raise Refused(_failed(job, {"error": "still"}, revision))
         if now - told >= REPORT_SECONDS:
@@ -196,40 +217,21 @@ def _result(
 
 def _failed(job: Job, said: Mapping[str, Any], revision: str) -> Finding:
     return failed(
-        said["error"],
-        said.get("text", ""),
+        str(said["error"]),
+        str(said.get("text", "")),
         job.head.name,
         job.model,
         revision,
         job.endpoint,
-        said.get("status", 0),
+        _count(said.get("status")),
     )
 
 
-# ---- the token, for as long as it is needed
-
-
-@contextmanager
-def _token(job: Job) -> Iterator[bool]:
-    """The token, if there is one, lies on tmpfs while the client may need it, and no longer."""
-    token = job.token()
-    if not token:
-        yield False
-        return
-    placed = words.place_token(words.TOKEN_FOLDER, words.TOKEN_FILE, job.image)
-    answer = shell.ask(job.head, placed, 90, stdin=token)
-    if not answer.ok:
-        raise Refused(
-            error(
-                f"the token could not be placed in {words.TOKEN_FOLDER}: {answer.text[-300:]}",
-                job.head.name,
-            )
-        )
-    try:
-        yield True
-    finally:
-        _forget(job)
+def _count(value: object) -> int:
+    """A count that a node tells; 0 for what is none."""
+    return value if type(value) is int and value >= 0 else 0
 
 
 def _forget(job: Job) -> None:
+    """The token is gone, however an earlier or this download ended."""
     shell.ask(job.head, words.forget_token(words.TOKEN_FOLDER, words.TOKEN_FILE, job.image), 90)

@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pyinfra.api import Host
 
-from cluster.findings import Refused, error
+from cluster.findings import Finding, Refused, error
 from cluster.weights import words
 from cluster.weights.files import File
 from cluster.weights.held import Held, entries, held
-from operations import shell
+from operations import scripts, shell
 from operations.ticking import ticking
 
-SCRIPT = (Path(__file__).parent / "scripts" / "weights_here.py").read_text()
+SCRIPT = scripts.text("weights_here.py")
 # Reading and hashing hundreds of GB takes long, but not for ever.
 READ_SECONDS = 6 * 3600
 
@@ -75,7 +74,10 @@ def look(job: Job, names: Iterable[str], revision: str | None = None) -> dict[st
 def _look(job: Job, host: Host, revision: str) -> Held:
     def read() -> Held:
         said = ask(job, host, {"do": "look", "revision": revision, "full": job.full}, READ_SECONDS)
-        return held(said)
+        try:
+            return held(said)
+        except ValueError as wrong:
+            raise Refused(_unreadable(job, host, "look", str(wrong))) from None
 
     seen = read()
     if not seen.closed:
@@ -102,10 +104,10 @@ def _give(job: Job, host: Host, seen: Held) -> None:
 def record(job: Job, host: Host, commit: str, files: Iterable[File], ref: str) -> None:
     """Keep what is known of the files in the manifest beside them, or say that it can't be kept."""
     asked = {"do": "record", "commit": commit, "ref": ref, "files": entries(files)}
-    tell_unrecorded(job, host, ask(job, host, asked, 120)["unrecorded"])
+    tell_unrecorded(job, host, ask(job, host, asked, 120).get("unrecorded"))
 
 
-def tell_unrecorded(job: Job, host: Host, why: str) -> None:
+def tell_unrecorded(job: Job, host: Host, why: object) -> None:
     """Whole files are served all the same; `why` is "" where their check was recorded."""
     if why:
         host.log_styled(
@@ -120,18 +122,21 @@ def ask(job: Job, host: Host, asked: dict[str, Any], seconds: int) -> dict[str, 
     whole = {**asked, "root": job.folders[host.name], "hub": not job.local}
     answer = shell.ask(host, words.here(SCRIPT, seconds), seconds + 30, stdin=json.dumps(whole))
     try:
-        if answer.ok:
-            said: dict[str, Any] = json.loads(answer.out[-1])
-            return said
-    except (ValueError, IndexError):
-        pass
-    why = answer.text.splitlines()[0] if answer.lost else "; ".join(answer.text.splitlines()[-1:])
-    raise Refused(
-        error(
-            f"the weights in {job.folders[host.name]} could not be {_DONE[asked['do']]}: {why}",
-            host.name,
-            f"ls -la {job.folders[host.name]}",
-        )
+        said = json.loads(answer.out[-1]) if answer.ok else None
+    except (ValueError, IndexError, RecursionError):
+        said = None
+    if isinstance(said, dict) and "unfit" not in said:
+        return said
+    lines = answer.text.splitlines()
+    why = lines[0] if answer.lost else str(said["unfit"]) if said else "; ".join(lines[-1:])
+    raise Refused(_unreadable(job, host, asked["do"], why))
+
+
+def _unreadable(job: Job, host: Host, do: str, why: str) -> Finding:
+    return error(
+        f"the weights in {job.folders[host.name]} could not be {_DONE[do]}: {why[:300]}",
+        host.name,
+        f"ls -la {job.folders[host.name]}",
     )
 
 

@@ -146,9 +146,10 @@ def _place(job: Job, host: Host, commit: str, files: Mapping[str, File]) -> list
         "part": words.part(job.folders[host.name], not job.local, commit),
     }
     said = holding.ask(job, host, asked, holding.READ_SECONDS)
-    holding.tell_unrecorded(job, host, said["unrecorded"])
-    bad: list[str] = said["bad"]
-    return bad
+    holding.tell_unrecorded(job, host, said.get("unrecorded"))
+    # Without the list nothing was placed.
+    bad = said.get("bad")
+    return bad if isinstance(bad, list) else [_name(job, host, f) for f in files.values()]
 
 
 def _telling(

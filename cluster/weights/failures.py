@@ -53,6 +53,19 @@ KNOWN = {
         "a file of {model} came damaged twice: its hash is not the one that the hub lists",
         "run this again; a proxy or mirror (hf_endpoint) in between may be the cause",
     ),
+    "longer": (
+        "the hub sends more of a file of {model} than it lists",
+        "run this again; a proxy or mirror (hf_endpoint) in between may be the cause",
+    ),
+    "unfit": (
+        "the hub at {hub} lists for {model} what no model can have",
+        "look at {hub}/{model}/tree/main; hf_endpoint = another mirror, or none; or put the "
+        "weights into hf_cache by hand",
+    ),
+    "clear": (
+        "the token would go to the hub at {hub} unencrypted, and was not sent",
+        "hf_endpoint = https://…; or without a token: unset HF_TOKEN, hf auth logout",
+    ),
     "still": (
         "the download of the weights stands still: no byte for download_stall_timeout",
         "curl -sI {hub} there; run this again: it goes on where it stopped",
@@ -77,3 +90,10 @@ def failed(
     words = {"model": model, "revision": revision, "hub": endpoint or HUB}
     what, cure = (text.format(**words) for text in known)
     return error(f"{what} ({said})" if said else what, node, cure)
+
+
+def in_the_clear(endpoint: str, token: str, node: str, model: str) -> Finding | None:
+    """Why the hub is not asked: the token would go over plain HTTP."""
+    if not token or not endpoint or endpoint.lower().startswith("https://"):
+        return None
+    return failed("clear", "", node, model, "", endpoint)

@@ -2,26 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from re import compile
 
-# The best first. A repository that has one kind needs no other.
-KINDS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
+# What SGLang's default loader looks for, in this order: srt/model_loader/loader.py,
+# DefaultModelLoader._prepare_weights. A repository that has one kind needs no other.
+KINDS = (".safetensors", ".bin", ".pt")
+# No weights of a model, though they end so: the trainer's state, as SGLang's own
+# filter_files_not_needed_for_inference has it, and what OpenVINO and ggml have.
+NO_WEIGHTS = re.compile(
+    r"(training_args|optimizer|scheduler|scaler|random_states.*)\.(bin|pt)|(openvino_|ggml).*"
+)
 # Weights of other programs: never ours.
 OTHERS = (
-    *(".onnx", ".onnx_data", ".h5", ".msgpack", ".ot", ".tflite", ".mlmodel", ".ckpt", ".nemo"),
-    *(".npz", ".tar", ".gz", ".zip", ".pkl", ".pickle"),
+    *(".onnx", ".onnx_data", ".data", ".h5", ".msgpack", ".ot", ".tflite", ".mlmodel", ".ckpt"),
+    *(".nemo", ".npz", ".tar", ".gz", ".zip", ".pkl", ".pickle", ".pb", ".pte", ".engine"),
+    *(".plan", ".llamafile", ".ggml", ".pdparams", ".pdiparams", ".dduf", ".litertlm", ".task"),
+    *(".gguf", ".pth"),
 )
 # The same weights once more, as their authors or other programs want them: gpt-oss and Llama have
-# original/, gpt-oss metal/.
-FOLDERS = ("original", "metal", "onnx", "openvino", "coreml", "flax", "gguf", "runs")
+# original/, gpt-oss metal/; and what git, the hub's client and a trainer leave.
+FOLDERS = re.compile(
+    r"original|metal|onnx|openvino.*|coreml|flax|tf|tensorflow|tflite|mlx|gguf|ggml|exl2|runs"
+    r"|\.git|\.cache|checkpoint-\d+|global_step\d+",
+    re.IGNORECASE,
+)
 # Mistral's own format, beside the same weights in the hub's.
 CONSOLIDATED = "consolidated"
+ADAPTER = "adapter_"
 INDEX = "model.safetensors.index.json"
-# huggingface_hub's and llama.cpp's names of shards: the last number says how many there are.
-_SHARD = compile(r"([^/]+)-\d{5}-of-(\d{5})(\.\w+)")
+# huggingface_hub's and llama.cpp's names of shards: the last number says how many there are. A
+# variant's word stands before or after the numbers (transformers, diffusers).
+_NAME = re.compile(
+    r"(?P<stem>.+?)(?:[._-](?P<before>{0}))?(?:-(?P<number>\d{{5,6}})-of-(?P<count>\d{{5,6}}))?"
+    r"(?:[._-](?P<after>{0}))?(?P<suffix>\.\w+)".format(
+        # The same weights in another precision; the first that is there stands in for a plain one.
+        "bf16|fp16|f16|half|fp32|f32|fp8|int8|8bit|int4|4bit|nf4|ema|non_ema"
+    ),
+    re.IGNORECASE,
+)
+_PREFERRED = ("", "bf16", "fp16", "f16", "half", "fp32", "f32")
 
 
 @dataclass(frozen=True)
@@ -54,28 +76,58 @@ def picked(files: Iterable[File]) -> tuple[File, ...]:
     """What an engine needs of a repository: its weights in the best format that it has, once, and
     everything that is no weights."""
     kept = [f for f in files if not _foreign(f.path)]
-    weights = [f for f in kept if _suffix(f.path) in KINDS]
-    chosen = {f.path for f in _best(weights)}
-    return tuple(f for f in kept if f not in weights or f.path in chosen)
+    chosen = set(_weights([f.path for f in kept]))
+    return tuple(f for f in kept if _suffix(f.path) not in KINDS or f.path in chosen)
 
 
 def _foreign(path: str) -> bool:
-    parts = PurePosixPath(path).parts
-    return parts[0].lower() in FOLDERS or _suffix(path) in OTHERS or parts[0] == ".git"
-
-
-def _best(weights: list[File]) -> list[File]:
-    """One format; at the top of the repository if it is there."""
-    top = [f for f in weights if "/" not in f.path] or weights
-    usual = [f for f in top if not f.path.startswith(CONSOLIDATED)] or top
-    for kind in KINDS:
-        if found := [f for f in usual if _suffix(f.path) == kind]:
-            return found
-    return []
+    *folders, name = PurePosixPath(path).parts
+    return (
+        any(FOLDERS.fullmatch(folder) for folder in folders)
+        or _suffix(path) in OTHERS
+        or bool(NO_WEIGHTS.fullmatch(name))
+    )
 
 
 def _suffix(path: str) -> str:
     return PurePosixPath(path).suffix.lower()
+
+
+def _weights(names: Collection[str]) -> list[str]:
+    """The weights that SGLang shall load: at the top, of one kind, in one precision."""
+    top = [n for n in names if "/" not in n and not n.startswith(ADAPTER) and not _foreign(n)]
+    usual = [n for n in top if not n.startswith(CONSOLIDATED) and _suffix(n) in KINDS] or top
+    for kind in KINDS:
+        if found := [name for name in usual if _suffix(name) == kind]:
+            return [one for stem in _forms(found).values() for one in _one_form(stem, names)]
+    return []
+
+
+def _forms(found: Iterable[str]) -> dict[str, dict[str, list[str]]]:
+    """Names by stem, and by the word for their precision ("" for none)."""
+    stems: dict[str, dict[str, list[str]]] = {}
+    for name in found:
+        parts = _NAME.fullmatch(name)
+        stem = parts["stem"] if parts else name
+        variant = ((parts["before"] or parts["after"]) if parts else "") or ""
+        stems.setdefault(stem, {}).setdefault(variant.lower(), []).append(name)
+    return stems
+
+
+def _one_form(variants: Mapping[str, list[str]], names: Collection[str]) -> list[str]:
+    """The plain precision, else the preferred one; in shards where an index lists them."""
+    usual = next((word for word in _PREFERRED if word in variants), min(variants))
+    numbered = [name for name in variants[usual] if _count(name)]
+    lone = [name for name in variants[usual] if not _count(name)]
+    if not numbered or not lone:
+        return variants[usual]
+    return numbered if any(f"{name}.index.json" in names for name in lone) else lone
+
+
+def _count(name: str) -> str:
+    """How many shards a name speaks of; "" for one that is no shard."""
+    parts = _NAME.fullmatch(name)
+    return (parts["count"] if parts else "") or ""
 
 
 def needed(shards: Mapping[str, Iterable[str]], there: Iterable[str]) -> set[str]:
@@ -84,29 +136,93 @@ def needed(shards: Mapping[str, Iterable[str]], there: Iterable[str]) -> set[str
     + shards: the names in each *.index.json
     + there: files of the model's folder
     """
+    chosen = set(_weights(list(there)))
     # Some repositories hold the same weights in further formats, each with its index.
     for index in (INDEX, *sorted(shards)):
-        if index in shards:
-            return set(shards[index])
-    names = set(there)
-    for kind in (".safetensors", ".bin", ".gguf"):
-        if lone := {name for name in names if name.endswith(kind)}:
-            return {name for shard in lone for name in _siblings(shard)}
-    return set()
+        named = set(shards.get(index, ()))
+        if named and (index == INDEX or not chosen or named & chosen):
+            return named
+    return {name for shard in chosen for name in _siblings(shard, chosen)}
 
 
 def whole(shards: Mapping[str, Iterable[str]], there: Iterable[str]) -> bool:
     """Whether a model that nobody has a list of looks complete: its weights and its config."""
     names = set(there)
     wanted = needed(shards, names)
-    config = "config.json" in names or all(name.endswith(".gguf") for name in wanted)
-    return bool(wanted) and config and wanted <= names
+    return bool(wanted) and "config.json" in names and wanted <= names
 
 
-def _siblings(name: str) -> set[str]:
-    """A numbered shard and all that its number promises: a killed download may lack the index."""
-    found = _SHARD.fullmatch(name)
-    if not found:
+def _siblings(name: str, there: Collection[str]) -> set[str]:
+    """A numbered shard and all that its number promises: a killed download may lack the index.
+    Most count from 1 to N; some from 0, up to N - 1 or (gpt-oss) N."""
+    parts = _NAME.fullmatch(name)
+    if not parts or not parts["count"]:
         return {name}
-    stem, count, suffix = found.groups()
-    return {f"{stem}-{n:05}-of-{count}{suffix}" for n in range(1, int(count) + 1)}
+    digits, count = len(parts["number"]), int(parts["count"])
+    first, last = parts.span("number")
+    # A count that no model has is no count.
+    every = [f"{name[:first]}{n:0{digits}}{name[last:]}" for n in range(min(count, 10_000) + 1)]
+    return set(every[:-1]) if every[0] in there and every[-1] not in there else set(every[1:])
+
+
+def unloadable(names: Iterable[str]) -> tuple[str, str] | None:
+    """What is wrong with a model of these files, and its cure; None where SGLang can load it.
+
+    The words go on after what the model is called: "repository org/m", "the folder /raid/m".
+    """
+    there = set(names)
+    if weights := _weights(there):
+        sharded = {n for name in weights for n in _siblings(name, there)}
+        lone = [name for name in weights if not _count(name)]
+        if not lone and not any(_siblings(name, there) <= there for name in weights):
+            return f"lacks shards of its weights ({_some(sharded - there)})", _UPLOAD_CURE
+        if not there & {"config.json", "params.json"}:
+            return "has no config.json: it is no model that SGLang loads", _OTHER_CURE
+        return None
+    return next(
+        (
+            (what.format(_some(found)), cure)
+            for fits, what, cure in _NOT_LOADED
+            if (found := [name for name in there if fits(name)])
+        ),
+        ("has no weights", _OTHER_CURE),
+    )
+
+
+_UPLOAD_CURE = "another revision, or have its owner complete it; on a node: copy it again"
+_OTHER_CURE = "a repository of the model in safetensors, as transformers loads it"
+# Whether a name is of that kind, what that means, and the cure; the first kind that is there.
+_NOT_LOADED: tuple[tuple[Callable[[str], object], str, str], ...] = (
+    (
+        lambda name: _suffix(name) == ".gguf",
+        "holds GGUF files ({}), and SGLang loads one, by its path",
+        "hf download ORG/NAME FILE.gguf --local-dir FOLDER on the head (parts of one: joined by "
+        "llama-gguf-split --merge), then --data model=FOLDER/FILE.gguf",
+    ),
+    (
+        lambda name: name.startswith(ADAPTER),
+        "holds an adapter ({}) and no model",
+        "serve the model that its adapter_config.json names, with --lora-paths in extra_args",
+    ),
+    (
+        lambda name: _suffix(name) == ".pth" or name.partition("/")[0] == "original",
+        "holds its authors' own format ({}), which SGLang does not load",
+        "the same model for transformers: its name often ends in -hf",
+    ),
+    (
+        lambda name: "/" in name and _suffix(name) in KINDS and not _foreign(name),
+        "has its weights in folders ({}), and SGLang loads what lies beside config.json",
+        "hf download ORG/NAME --include 'PART/*' --local-dir FOLDER on the head, then "
+        "--data model=FOLDER/PART",
+    ),
+    (
+        lambda name: _foreign(name) and _suffix(name) in (*OTHERS, *KINDS),
+        "has weights for other programs ({})",
+        _OTHER_CURE,
+    ),
+)
+
+
+def _some(names: Iterable[str]) -> str:
+    first, *more = sorted(names)
+    return f"{first} and {len(more)} more" if more else first

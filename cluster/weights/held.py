@@ -6,7 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import msgspec
+
 from cluster.findings import Finding, error
+from cluster.weights import gate
 from cluster.weights.files import File, whole
 
 # Left free for logs, the engine's own caches and everybody else.
@@ -23,6 +26,7 @@ class Held:
     + good, bad: files by path; a bad one is not what its hash says
     + known: files that the manifest has and the folder has not
     + listed: a manifest says which files belong to it; else `guess` says whether it looks complete
+    + pointers: files that stand for what `git lfs pull` has not brought to a local folder
     + closed: folders that the login may not write
     + free: bytes; read: bytes that were hashed for this; begun: left by an interrupted transfer
     + owner: uid and gid of the login
@@ -35,6 +39,7 @@ class Held:
     known: Mapping[str, File] = field(default_factory=dict)
     listed: bool = False
     guess: bool = False
+    pointers: tuple[str, ...] = ()
     closed: tuple[str, ...] = ()
     free: int = 0
     read: int = 0
@@ -44,7 +49,8 @@ class Held:
     @property
     def complete(self) -> bool:
         """Every file of the model is here and right."""
-        return bool(self.good) and not self.bad and not self.known and (self.listed or self.guess)
+        right = bool(self.good) and not (self.bad or self.known or self.pointers)
+        return right and (self.listed or self.guess)
 
     @property
     def wanted(self) -> dict[str, File]:
@@ -52,22 +58,44 @@ class Held:
         return dict(sorted({**self.known, **self.bad, **self.good}.items()))
 
 
+class _Read(msgspec.Struct):
+    """weights_here.py's answer to `look`, before the gate has seen it."""
+
+    commit: str
+    at: str
+    files: dict[str, Any]
+    known: dict[str, Any]
+    recorded: bool
+    shards: dict[str, list[str]]
+    closed: list[str]
+    partial: bool
+    free: int
+    begun: int
+    uid: int
+    gid: int
+    pointers: list[str] = []
+
+
 def held(said: Mapping[str, Any]) -> Held:
-    """From weights_here.py's answer."""
-    files = {path: (file(path, seen), seen) for path, seen in said["files"].items()}
+    """From weights_here.py's answer; ValueError where it can't be one."""
+    read = msgspec.convert(said, _Read)
+    seen = gate.entries(read.files, lone=True)
+    files = {path: file(path, entry) for path, entry in seen.items()}
+    right = {path for path, entry in seen.items() if entry.get("good") is True}
     return Held(
-        commit=said["commit"],
-        at=said["at"],
-        good={path: one for path, (one, seen) in files.items() if seen["good"]},
-        bad={path: one for path, (one, seen) in files.items() if not seen["good"]},
-        known={path: file(path, entry) for path, entry in said["known"].items()},
-        listed=said["recorded"],
-        guess=not said["partial"] and (whole(said["shards"], files) or "" in files),
-        closed=tuple(said["closed"]),
-        free=said["free"],
-        read=sum(seen["read"] for _one, seen in files.values()),
-        begun=said["begun"],
-        owner=(said["uid"], said["gid"]),
+        commit=gate.commit(read.commit) if read.commit else "",
+        at=read.at,
+        good={path: one for path, one in files.items() if path in right},
+        bad={path: one for path, one in files.items() if path not in right},
+        known={p: file(p, e) for p, e in gate.entries(read.known, lone=True).items()},
+        listed=read.recorded,
+        guess=not read.partial and (whole(read.shards, files) or "" in files),
+        pointers=tuple(read.pointers),
+        closed=tuple(read.closed),
+        free=read.free,
+        read=sum(msgspec.convert(entry.get("read"), int) for entry in seen.values()),
+        begun=read.begun,
+        owner=(read.uid, read.gid),
     )
 
 

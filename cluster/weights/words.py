@@ -19,6 +19,25 @@ _CACHE = "/hub"
 # $1: written as root, by way of the engine; the token comes on stdin.
 _TOKEN = 'umask 077; chmod 700 /at && cat >"/at/$1.part" && mv "/at/$1.part" "/at/$1"'
 _FORGET = 'rm -f "/at/$1" "/at/$1.part"'
+# One argument holds 128 kB (MAX_ARG_STRLEN of Linux).
+_PIECE = 100_000
+# $1 folder, $2 file and $3 image as for _TOKEN ($4) and _FORGET ($5); the rest starts the client.
+# stdin: the token, an empty line where there is none; then the client's task in pieces. All in one
+# command, so that a controller that is killed leaves no token that no client will take away.
+_START = """
+IFS= read -r token || exit
+at=$1 name=$2 image=$3 place=$4 forget=$5; shift 5
+while IFS= read -r piece; do set -- "$@" "$piece"; done
+in_folder() {
+  docker run --rm --interactive --network none --entrypoint sh --volume "$at:/at" "$image" \
+    -c "$1" sh "$name"
+}
+[ -z "$token" ] || printf %s "$token" | in_folder "$place" || exit
+"$@" </dev/null && exit
+code=$?
+[ -z "$token" ] || in_folder "$forget" </dev/null
+exit $code
+""".strip()
 # $1 container: its state, its exit code, and its last words.
 _WATCH = """
 docker inspect --format '{{.State.Status}} {{.State.ExitCode}}' "$1" || exit
@@ -62,27 +81,14 @@ def own(folder: str, uid: int, gid: int, image: str) -> Words:
 
 
 def download(
-    group: str,
-    model: str,
-    hf_cache: str,
-    image: str,
-    script: str,
-    asked: Mapping[str, Any],
-    *,
-    token: bool,
+    group: str, model: str, hf_cache: str, image: str, script: str, *, fetch: bool, token: bool
 ) -> Words:
     """The hub's client in a container that goes on by itself: a lost connection, or an end of the
-    controller, does not end it.
+    controller, does not end it. What it shall do comes on stdin, as `task` has it.
 
-    + asked: what hub_client.py shall do; its folder and token file are added here
-    + token: whether one was placed
+    + fetch: whether files shall come, into the cache; else only their list is asked for
+    + token: whether one comes along
     """
-    folder = hub_folder("", model).removeprefix("/hub/")
-    task = {**asked, "token_file": f"{_MOUNTED}/{TOKEN_FILE}"}
-    mounted: tuple[str, ...] = ()
-    if asked["do"] == "fetch":
-        task["folder"] = f"{_CACHE}/{folder}"
-        mounted = ("--volume", f"{hf_cache.rstrip('/')}/hub:{_CACHE}")
     quiet = {
         "HF_HUB_DISABLE_XET": "1",
         "HF_HUB_ENABLE_HF_TRANSFER": "0",
@@ -91,15 +97,30 @@ def download(
         "HF_HUB_OFFLINE": "0",
     }
     return bounded(
-        120,
+        180,
+        *("sh", "-c", _START, "sh", TOKEN_FOLDER, TOKEN_FILE, image, _TOKEN, _FORGET),
         *("docker", "run", "--detach"),
         *("--name", container(group), "--label", f"{TASK}={task_of(group, model)}"),
         *("--network", "host", "--entrypoint", "python3"),
-        *mounted,
-        *(("--volume", f"{TOKEN_FOLDER}:{_MOUNTED}:ro") if token else ()),
+        *(("--volume", f"{hf_cache.rstrip('/')}/hub:{_CACHE}") if fetch else ()),
+        # Writable: the client removes the token once it has read it.
+        *(("--volume", f"{TOKEN_FOLDER}:{_MOUNTED}") if token else ()),
         *(word for name, value in quiet.items() for word in ("-e", f"{name}={value}")),
-        *(image, "-c", script, json.dumps(task)),
+        *(image, "-c", script),
     )
+
+
+def task(model: str, endpoint: str, token: str, asked: Mapping[str, Any]) -> str:
+    """`download`'s stdin: the token, and what hub_client.py shall do of which repository."""
+    folder = hub_folder("", model).removeprefix("/hub/")
+    told = {
+        **asked,
+        **{"repo": model, "endpoint": endpoint, "token_file": f"{_MOUNTED}/{TOKEN_FILE}"},
+        **({"folder": f"{_CACHE}/{folder}"} if asked["do"] == "fetch" else {}),
+    }
+    text = json.dumps(told)
+    pieces = [text[at : at + _PIECE] for at in range(0, len(text), _PIECE)]
+    return "".join(f"{line}\n" for line in (token, *pieces))
 
 
 def task_of(group: str, model: str) -> str:

@@ -1,10 +1,10 @@
 """Hugging Face's own client at work: what a repository holds, and its files into the cache.
 
 Runs as root in a container of the serving image, by its Python (3.10 or newer) and the
-huggingface_hub that SGLang needs (0.35.3 and 2.4.0 were tried); one JSON object as argument, JSON
-lines on stdout, the last one the result. Files are fetched one by one, not by snapshot_download:
-when it is killed, newer versions throw half files away; here they are gone on with. Plain HTTP, not
-hf_xet, for the same reason.
+huggingface_hub that SGLang needs (0.35.3 and 2.4.0 were tried); one JSON object as arguments (in
+pieces, since one holds 128 kB), JSON lines on stdout, the last one the result. Files are fetched
+one by one, not by snapshot_download: when it is killed, newer versions throw half files away; here
+they are gone on with. Plain HTTP, not hf_xet, for the same reason.
 """
 
 from __future__ import annotations
@@ -20,8 +20,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
+
+if "__file__" in globals():  # run as a file of a checkout; a node gets the gate along with it
+    sys.path.append(str(Path(__file__).resolve().parents[2]))
+
+from cluster.weights import gate
 
 AT_ONCE = 8
 # Bytes that a cut connection loses at most; the client's own 10 MB take minutes on a slow line.
@@ -42,16 +47,34 @@ class Still(Exception):
     """No byte for the time allowed."""
 
 
+class TooLong(Exception):
+    """A file that goes on after the size that the hub lists."""
+
+
+class InTheClear(Exception):
+    """A token, and a hub whose connection is not encrypted."""
+
+
 def main() -> None:
-    asked = json.loads(sys.argv[1])
-    token_file = Path(asked.pop("token_file"))
-    token = token_file.read_text().strip() if token_file.is_file() else False
+    asked = json.loads("".join(sys.argv[1:]))
+    token = read_once(Path(asked.pop("token_file")))
     known: dict[str, Callable[..., dict[str, Any]]] = {"list": listed, "fetch": fetched}
     try:
+        if token and asked["endpoint"] and urlsplit(asked["endpoint"]).scheme != "https":
+            raise InTheClear(asked["endpoint"])
         tell(known[asked.pop("do")](token=token or False, **asked))
     except Exception as e:  # whatever it is, the caller gets it in one shape
         tell({"error": kind(e), "text": first_line(e), "status": status(e)})
         sys.exit(1)
+
+
+def read_once(token_file: Path) -> str:
+    """The token, whose file is gone from then on however this ends; "" where there is none."""
+    if not token_file.is_file():
+        return ""
+    token = token_file.read_text().strip()
+    token_file.unlink()
+    return token
 
 
 def tell(what: dict[str, Any]) -> None:
@@ -62,7 +85,10 @@ def tell(what: dict[str, Any]) -> None:
 
 
 def listed(token: str | bool, repo: str, revision: str, endpoint: str) -> dict[str, Any]:
-    """The commit that a revision is now, and every file: path, size, kind of hash, hash."""
+    """The commit that a revision is now, and every file: path, size, kind of hash, hash.
+
+    gate.Unfit where they can't be those of a model.
+    """
     from huggingface_hub import HfApi
 
     api = HfApi(endpoint=endpoint or None, token=token)
@@ -72,7 +98,7 @@ def listed(token: str | bool, repo: str, revision: str, endpoint: str) -> dict[s
         large = file.lfs["sha256"] if file.lfs else ""
         proof = ["sha256", large] if large else ["git", file.blob_id]
         files.append([file.rfilename, file.size, *proof])
-    return {"commit": info.sha, "files": files}
+    return {"commit": gate.commit(info.sha), "files": gate.listing(files)}
 
 
 # ---- its files into the cache
@@ -90,26 +116,33 @@ def fetched(
 ) -> dict[str, Any]:
     """Bring the files; each is checked before it gets its name. Gives their times (ns) by path."""
     base = Path(folder)
-    at = base / "snapshots" / commit
+    at = base / "snapshots" / gate.commit(commit)
+    # One content may have several names: it comes once.
+    names: dict[str, list[str]] = {}
+    contents: dict[str, tuple[str, int, str, str]] = {}
+    for file in gate.listing(files):
+        names.setdefault(file[3], []).append(file[0])
+        contents.setdefault(file[3], file)
     blobs = base / "blobs"
     blobs.mkdir(parents=True, exist_ok=True)
-    life = Life(stall, [(blobs / digest, size) for _path, size, _kind, digest in files])
+    life = Life(stall, [(blobs / digest, file[1]) for digest, file in contents.items()])
     hub = Hub(repo, commit, endpoint, token)
 
-    def bring(file: list[Any]) -> tuple[str, int]:
+    def bring(file: tuple[str, int, str, str]) -> dict[str, int]:
         path, size, way, digest = file
         blob = blobs / digest
         if not (blob.is_file() and right(blob, size, way, digest)):
             whole(hub, life, path, size, way, digest, blob)
-        link(blob, at / path)
-        return path, blob.stat().st_mtime_ns
+        for name in names[digest]:
+            link(blob, at / name)
+        return dict.fromkeys(names[digest], blob.stat().st_mtime_ns)
 
     try:
         with life.told(), ThreadPoolExecutor(AT_ONCE) as pool:
             # The largest first: else one of them is left alone at the end.
-            work = [pool.submit(bring, f) for f in sorted(files, key=lambda f: -int(f[1]))]
+            work = [pool.submit(bring, f) for f in sorted(contents.values(), key=lambda f: -f[1])]
             try:
-                times = dict(w.result() for w in work)
+                times = {name: time for w in work for name, time in w.result().items()}
             except BaseException:
                 life.over.set()
                 pool.shutdown(wait=True, cancel_futures=True)
@@ -144,7 +177,8 @@ def right(file: Path, size: int, way: str, digest: str) -> bool:
 
 def link(blob: Path, at: Path) -> None:
     at.parent.mkdir(parents=True, exist_ok=True)
-    aside = at.with_name(f".{at.name}.link")
+    # The gate lets no file of a repository have such a name.
+    aside = at.with_name(f".spark-serving-link.{threading.get_ident()}")
     aside.unlink(missing_ok=True)
     aside.symlink_to(os.path.relpath(blob, at.parent))
     aside.replace(at)
@@ -191,11 +225,28 @@ class Hub:
         url = hf_hub_url(self.repo, path, revision=self.commit, endpoint=self.endpoint)
         there = get_hf_file_metadata(url, token=self.token)
         headers = build_hf_headers(token=self.token)
-        if urlsplit(there.location).netloc != urlsplit(url).netloc:
+        if urlsplit(there.location)[:2] != urlsplit(url)[:2]:
             # A store beside the hub: its address is signed, the token is not for it.
             headers.pop("authorization", None)
         with part.open("ab") as file:
-            http_get(there.location, file, resume_size=have, headers=headers, expected_size=size)
+            bounded: Any = Bounded(file, size, path)
+            http_get(there.location, bounded, resume_size=have, headers=headers, expected_size=size)
+
+
+class Bounded:
+    """A file that takes no more than `size` bytes in all, whatever a server sends."""
+
+    def __init__(self, file: BinaryIO, size: int, path: str) -> None:
+        self.file, self.size, self.path = file, size, path
+
+    def write(self, block: bytes) -> int:
+        if self.file.tell() + len(block) > self.size:
+            self.file.truncate(0)
+            raise TooLong(f"{self.path} is listed with {self.size} bytes")
+        return self.file.write(block)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
 
 
 class Life:
@@ -262,10 +313,15 @@ def kind(e: BaseException) -> str:
         known = getattr(errors, name, None)
         if known and isinstance(e, known):
             return word
-    if isinstance(e, Wrong):
-        return "wrong"
-    if isinstance(e, Still):
-        return "still"
+    for ours, word in (
+        (Wrong, "wrong"),
+        (Still, "still"),
+        (TooLong, "longer"),
+        (InTheClear, "clear"),
+        (gate.Unfit, "unfit"),
+    ):
+        if isinstance(e, ours):
+            return word
     if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT):
         return "full"
     if code := status(e):

@@ -2,6 +2,7 @@
 
 Runs on the node as the login, by its own Python: one JSON object on stdin, one on stdout. The
 folder is a repository of the Hugging Face cache (blobs/, refs/, snapshots/COMMIT/), or plain files.
+What it is told of files comes from a hub or another node: the gate lets through what they can be.
 """
 
 from __future__ import annotations
@@ -13,19 +14,25 @@ import os
 import re
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+if "__file__" in globals():  # run as a file of a checkout; a node gets the gate along with it
+    sys.path.append(str(Path(__file__).resolve().parents[2]))
+
+from cluster.weights import gate
+
 Entry = dict[str, Any]
 
 MANIFEST = ".spark-serving.json"
 PART = ".spark-serving-part"
-COMMIT = re.compile(r"[0-9a-f]{40}")
-# The hub's client names a blob by its ETag: the SHA-256 of large files, git's SHA-1 of small ones.
-BLOBS = {64: "sha256", 40: "git"}
+# What a Git LFS pointer begins with, and more than it is long:
+# https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
+POINTER, POINTER_BYTES = b"version https://git-lfs.github.com/spec/", 1024
 # A folder that the login can't write, as a read-only mount or another's.
 CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -33,7 +40,10 @@ CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 def main() -> None:
     asked = json.load(sys.stdin)
     known: dict[str, Callable[..., Entry]] = {"look": look, "record": record, "place": place}
-    print(json.dumps(known[asked.pop("do")](**asked)))
+    try:
+        print(json.dumps(known[asked.pop("do")](**asked)))
+    except gate.Unfit as wrong:
+        print(json.dumps({"unfit": str(wrong)}))
 
 
 # ---- what is there
@@ -44,7 +54,7 @@ def look(root: str, revision: str, hub: bool, full: bool) -> Entry:
     base = Path(root).expanduser()
     commit = _commit(base, revision) if hub else ""
     at = base / "snapshots" / commit if hub else base
-    known = _manifest(base, hub)["revisions"].get(commit, {})
+    known = gate.possible(_manifest(base, hub)["revisions"].get(commit) or {})
     closed = _closed(base) if hub else []
     paths = [] if closed or (hub and not commit) else _files(at)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
@@ -56,6 +66,7 @@ def look(root: str, revision: str, hub: bool, full: bool) -> Entry:
         "known": {path: entry for path, entry in known.items() if path not in seen},
         "recorded": bool(known),
         "shards": _shards(at, seen),
+        "pointers": [p for p, e in seen.items() if not hub and _pointer(at / p, e["size"])],
         "closed": closed,
         "partial": hub and any(_recent(p) for p in base.glob("blobs/*.incomplete")),
         "free": _free(base),
@@ -66,18 +77,28 @@ def look(root: str, revision: str, hub: bool, full: bool) -> Entry:
 
 
 def _commit(base: Path, revision: str) -> str:
-    if COMMIT.fullmatch(revision):
+    if gate.COMMIT.fullmatch(revision):
         return revision
-    ref = base / "refs" / (revision or "main")
-    return ref.read_text().strip() if ref.is_file() else ""
+    ref = base / "refs" / gate.path(revision or "main")
+    named = ref.read_text().strip() if ref.is_file() else ""
+    return named if gate.COMMIT.fullmatch(named) else ""
 
 
 def _files(at: Path) -> list[str]:
     if at.is_file():
         return [""]
-    found = sorted(p for p in at.rglob("*") if p.is_file())
-    paths = [str(p.relative_to(at)) for p in found]
-    return [p for p in paths if MANIFEST not in p and not p.startswith(".cache/")]
+    paths = sorted(str(p.relative_to(at)) for p in at.rglob("*") if p.is_file())
+    # What git, the hub's client and this project keep beside a model's own files.
+    kept = (".git/", ".cache/", ".spark-serving")
+    return [gate.path(p) for p in paths if not p.startswith(kept) and "/.spark-serving" not in p]
+
+
+def _pointer(file: Path, size: int) -> bool:
+    """Whether git stands there for a file that `git lfs pull` has not brought."""
+    if size > POINTER_BYTES:
+        return False
+    with file.open("rb") as content:
+        return content.read(len(POINTER)) == POINTER
 
 
 def _closed(base: Path) -> list[str]:
@@ -123,7 +144,7 @@ def _expected(blob: str, known: Entry | None) -> tuple[str, str, str]:
     if known:
         return known["kind"], known["hash"], known["by"]
     if blob:
-        return BLOBS[len(blob)], blob, "name"
+        return gate.KINDS[len(blob)], blob, "name"
     return "sha256", "", "itself"
 
 
@@ -198,8 +219,9 @@ def record(root: str, hub: bool, commit: str, ref: str, files: Entry) -> Entry:
 
     Gives why the files could not be written down: whole ones can be served all the same.
     """
-    base = Path(root).expanduser()
+    base, files = Path(root).expanduser(), gate.entries(files, lone=not hub)
     if hub:
+        gate.commit(commit)
         base.mkdir(parents=True, exist_ok=True)
     manifest, unrecorded = _manifest(base, hub), ""
     if manifest["revisions"].get(commit) != files:
@@ -211,7 +233,7 @@ def record(root: str, hub: bool, commit: str, ref: str, files: Entry) -> Entry:
                 raise
             unrecorded = str(wrong)
     if hub and ref:
-        path = base / "refs" / ref
+        path = base / "refs" / gate.path(ref)
         if not path.is_file() or path.read_text() != commit:
             path.parent.mkdir(parents=True, exist_ok=True)
             _write(path, commit)
@@ -233,23 +255,27 @@ def place(root: str, hub: bool, commit: str, ref: str, files: Entry, part: str) 
     Gives the files that are not what they must be; those are removed from `part`.
     """
     base, came = Path(root).expanduser(), Path(part).expanduser()
-    at = base / "snapshots" / commit if hub else base
+    at = base / "snapshots" / gate.commit(commit) if hub else base
+    # What has several names comes under one of them.
+    contents: dict[str, Entry] = {}
+    for path, entry in gate.entries(files, lone=not hub).items():
+        contents.setdefault((hub and entry["blob"]) or f"/{path}", {})[path] = entry
     bad: list[str] = []
 
-    def one(item: tuple[str, Entry]) -> None:
-        path, entry = item
-        fresh, name = came / (path or base.name), path or base.name
-        target = at / path if path else base
-        if fresh.is_file():
-            if not _right(fresh, entry):
-                fresh.unlink()
-                bad.append(name)
+    def one(named: Entry) -> None:
+        targets = {path: at / path if path else base for path in named}
+        fresh = {path: came / (path or base.name) for path in named}
+        for path in (path for path, file in fresh.items() if file.is_file()):
+            if not _right(fresh[path], named[path]):
+                fresh[path].unlink()
+                bad.append(path or base.name)
                 return
-            _move(base, fresh, target, entry["blob"] if hub else "")
-        entry["mtime_ns"] = target.stat().st_mtime_ns
+            _move(base, fresh[path], list(targets.values()), named[path]["blob"] if hub else "")
+        for path, entry in named.items():
+            entry["mtime_ns"] = targets[path].stat().st_mtime_ns
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        list(pool.map(one, files.items()))
+        list(pool.map(one, contents.values()))
     if not bad:
         shutil.rmtree(came, ignore_errors=True)
         return {"bad": [], **record(root, hub, commit, ref, files)}
@@ -261,21 +287,23 @@ def _right(file: Path, entry: Entry) -> bool:
     return size == entry["size"] and bool(hash_of(file, entry["kind"], size) == entry["hash"])
 
 
-def _move(base: Path, fresh: Path, target: Path, blob: str) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
+def _move(base: Path, fresh: Path, targets: list[Path], blob: str) -> None:
+    for target in targets:
+        target.parent.mkdir(parents=True, exist_ok=True)
     if not blob:
-        fresh.replace(target)
+        fresh.replace(targets[0])
         return
     (base / "blobs").mkdir(exist_ok=True)
     fresh.replace(base / "blobs" / blob)
-    _link(base, target, blob)
+    for target in targets:
+        _link(base / "blobs" / blob, target)
 
 
-def _link(base: Path, target: Path, blob: str) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.name}.link")
+def _link(blob: Path, target: Path) -> None:
+    # The gate lets no file of a repository have such a name.
+    aside = target.with_name(f".spark-serving-link.{threading.get_ident()}")
     aside.unlink(missing_ok=True)
-    aside.symlink_to(os.path.relpath(base / "blobs" / blob, target.parent))
+    aside.symlink_to(os.path.relpath(blob, target.parent))
     aside.replace(target)
 
 

@@ -12,16 +12,24 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import ssl
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 LARGE = 100
 TOKEN = "hf_local0hub0token"
@@ -38,6 +46,7 @@ class Hub:
     folder: Path
     address: str = "127.0.0.1"
     port: int = 0
+    certificate: Path | None = None
     taken: dict[str, int] = field(default_factory=dict)
 
     def add(self, repo: str, files: dict[str, bytes]) -> str:
@@ -55,6 +64,8 @@ class Hub:
         + cut: {file: bytes}: its connection ends after them, once
         + wrong: {file: times}: so often a byte of it is another
         + slow: seconds for each 64 KiB; stand: no byte of any file
+        + longer: {file: bytes}: so many more come than its length says, without an end told
+        + listed: what the list of a repository says instead: "sha", "siblings"
         + status: {code, times}: the hub itself answers so often with this code, and nothing else
         """
         (self.folder / "faults.json").write_text(json.dumps(faults))
@@ -81,7 +92,7 @@ class Hub:
 
     @property
     def url(self) -> str:
-        return f"http://{self.address}:{self.port}"
+        return f"{'https' if self.certificate else 'http'}://{self.address}:{self.port}"
 
     def files(self, repo: str) -> dict[str, bytes]:
         base = self.folder / repo
@@ -160,6 +171,7 @@ class Handler(BaseHTTPRequestHandler):
                 one["lfs"] = {"sha256": sha256(content), "size": size, "pointerSize": 134}
             siblings.append(one)
         told = {"id": repo, "modelId": repo, "sha": commit, "siblings": siblings, "tags": []}
+        told |= self.hub.faults.get("listed", {})
         body = json.dumps(told).encode()
         self._send(200, body, {"Content-Type": "application/json"})
 
@@ -182,7 +194,8 @@ class Handler(BaseHTTPRequestHandler):
         # Another host's name than the hub's: the token must not follow.
         port = self.hub.port
         host = "localhost" if self.hub.address == "127.0.0.1" else self.hub.address
-        headers["Location"] = f"http://{host}:{port}/store/{repo}/{path}"
+        scheme = self.hub.url.partition(":")[0]
+        headers["Location"] = f"{scheme}://{host}:{port}/store/{repo}/{path}"
         self._send(302, b"", headers)
 
     def _store(self, repo: str, path: str) -> None:
@@ -198,6 +211,9 @@ class Handler(BaseHTTPRequestHandler):
             first = int(found[1])
             headers["Content-Range"] = f"bytes {first}-{len(content) - 1}/{len(content)}"
             content, status = content[first:], 206
+        if self.command == "GET" and (more := faults.get("longer", {}).get(path)):
+            self._send(200, content + bytes(more), {**headers, "Content-Length": ""})
+            return
         cut = faults.get("cut", {}).get(path)
         if self.command == "GET" and cut is not None and self.hub.once("cut", path):
             self._send(status, content, headers, only=cut)
@@ -210,7 +226,10 @@ class Handler(BaseHTTPRequestHandler):
     ) -> None:
         self.send_response(status)
         for name, value in {"Content-Length": str(len(body)), **headers}.items():
-            self.send_header(name, value)
+            if value:
+                self.send_header(name, value)
+        if not headers.get("Content-Length", "known"):
+            self.close_connection = True
         self.end_headers()
         if self.command == "HEAD":
             return
@@ -237,13 +256,41 @@ def server(hub: Hub) -> ThreadingHTTPServer:
     made = ThreadingHTTPServer((hub.address, hub.port), type("Bound", (Handler,), {"hub": hub}))
     made.daemon_threads = True
     hub.port = made.server_port
+    if hub.certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(hub.certificate)
+        made.socket = context.wrap_socket(made.socket, server_side=True)
     return made
 
 
+def self_signed(file: Path) -> Path:
+    """A certificate of 127.0.0.1 and localhost for an hour, and its key, in one PEM file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "local hub")])
+    names = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    key_bytes = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain)
+    file.write_bytes(made.public_bytes(pem) + key_bytes)
+    return file
+
+
 @contextmanager
-def serving(folder: Path) -> Iterator[Hub]:
-    """A hub on loopback, in this process."""
-    hub = Hub(folder)
+def serving(folder: Path, certificate: Path | None = None) -> Iterator[Hub]:
+    """A hub on loopback, in this process; over TLS where it has a certificate."""
+    hub = Hub(folder, certificate=certificate)
     running = server(hub)
     threading.Thread(target=running.serve_forever, args=(0.05,), daemon=True).start()
     try:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from cluster.weights import words
-from cluster.weights.failures import failed
+from cluster.weights.failures import failed, in_the_clear
 from cluster.weights.files import File
 from cluster.weights.held import GB, Held, entries, held, lacking, room
 from cluster.weights.progress import Progress, duration
@@ -19,10 +19,10 @@ WANTED = {"a": ONE, "b": TWO}
 
 
 def said(**changed: object) -> dict[str, object]:
-    seen = {"size": 3, "kind": "git", "hash": "x", "by": "hub", "blob": "x", "mtime_ns": 1,
-            "good": True, "read": 3}  # fmt: skip
+    seen = {"size": 3, "kind": "git", "hash": "1" * 40, "by": "hub", "blob": "1" * 40,
+            "mtime_ns": 1, "good": True, "read": 3}  # fmt: skip
     plain = {
-        "commit": "c", "at": "/x", "files": {"config.json": seen, "m.safetensors": {**seen}},
+        "commit": "c" * 40, "at": "/x", "files": {"config.json": seen, "m.safetensors": {**seen}},
         "known": {}, "recorded": False, "shards": {}, "closed": [], "partial": False, "free": 9,
         "begun": 0, "uid": 1, "gid": 2,
     }  # fmt: skip
@@ -42,10 +42,32 @@ def test_what_is_listed_and_good_is_complete() -> None:
         pytest.param({"files": {}}, False, id="nothing"),
         pytest.param({"shards": {"model.safetensors.index.json": ["n"]}}, False, id="shard lacks"),
         pytest.param({"recorded": True, "partial": True}, True, id="of another revision"),
+        pytest.param({"pointers": ["m.safetensors"]}, False, id="Git LFS pointers"),
+        pytest.param({"pointers": ["m"], "recorded": True}, False, id="recorded pointers"),
     ],
 )
 def test_completeness(changed: dict[str, object], complete: bool) -> None:
     assert held(said(**changed)).complete is complete
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        pytest.param({"files": {"../x": {}}}, id="a name that leaves"),
+        pytest.param({"files": {"x": {"good": True}}}, id="nothing of a file"),
+        pytest.param({"files": []}, id="a list"),
+        pytest.param({"known": {"/etc/passwd": {}}}, id="a path from the root"),
+        pytest.param({"commit": "/home/nvidia"}, id="a commit that is a path"),
+        pytest.param({"free": "much"}, id="words for a number"),
+        pytest.param({"shards": {"model.safetensors.index.json": [7]}}, id="shards that are none"),
+        pytest.param({"uid": None}, id="nothing"),
+    ],
+)
+def test_what_a_node_cannot_mean_is_a_value_error(changed: dict[str, object]) -> None:
+    with pytest.raises(ValueError):
+        held(said(**changed))
+    with pytest.raises(ValueError):
+        held({name: value for name, value in said().items() if name != "files"})
 
 
 def test_a_damaged_or_missing_file_of_the_list_makes_it_incomplete() -> None:
@@ -114,6 +136,9 @@ def test_durations(seconds: float, text: str) -> None:
         pytest.param("wrong", 0, "came damaged twice", id="wrong"),
         pytest.param("still", 0, "stands still", id="still"),
         pytest.param("full", 0, "the disk is full", id="full"),
+        pytest.param("longer", 0, "sends more of a file", id="longer"),
+        pytest.param("unfit", 0, "what no model can have", id="unfit"),
+        pytest.param("clear", 0, "unencrypted, and was not sent", id="clear"),
         pytest.param("other", 0, "failed", id="unknown"),
     ],
 )
@@ -126,20 +151,47 @@ def test_each_failure_has_its_cause_and_cure(kind: str, status: int, what: str) 
 
 
 def test_the_download_runs_by_itself_and_holds_no_secret() -> None:
-    asked = {"do": "fetch", "repo": "org/m"}
-    said = words.download("g", "org/m", "/raid/hf", "sgl:1", "SCRIPT", asked, token=True)
+    said = words.download("g", "org/m", "/raid/hf", "sgl:1", "SCRIPT", fetch=True, token=True)
     text = " ".join(said)
     assert "docker run --detach --name spark-serving-weights-g" in text
     assert "--label spark-serving.task=weights g org/m --network host" in text
     assert "--volume /raid/hf/hub:/hub" in text
-    assert "--volume /run/spark-serving/download:/run/secrets/spark-serving:ro" in text
-    assert json.loads(said[-1])["folder"] == "/hub/models--org--m"
-    assert said[-4:-1] == ("sgl:1", "-c", "SCRIPT")
+    assert "--volume /run/spark-serving/download:/run/secrets/spark-serving" in text
+    assert said[-3:] == ("sgl:1", "-c", "SCRIPT")
+
+
+def test_what_the_client_shall_do_comes_on_stdin_after_the_token() -> None:
+    asked = {"do": "fetch", "files": [["a" * 100, 1, "git", "1" * 40]] * 2000}
+    token, *pieces = words.task("org/m", "https://hub", "hf_1", asked).splitlines()
+    assert token == "hf_1"
+    task = json.loads("".join(pieces))
+    assert task["folder"] == "/hub/models--org--m"
+    assert (task["repo"], task["endpoint"], task["files"]) == (
+        "org/m", "https://hub", asked["files"],
+    )  # fmt: skip
+    assert max(map(len, pieces)) < 1 << 17, "what Linux takes for one argument"
 
 
 def test_a_list_mounts_no_cache_and_without_a_token_nothing_is_mounted() -> None:
-    said = words.download("g", "org/m", "/raid", "sgl:1", "S", {"do": "list"}, token=False)
-    assert "--volume" not in said
+    said = words.download("g", "org/m", "/raid", "sgl:1", "S", fetch=False, token=False)
+    assert "--volume" not in said[said.index("--detach") :]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "token", "refused"),
+    [
+        pytest.param("http://hub.lan", "hf_1", True, id="http"),
+        pytest.param("http://127.0.0.1:8080", "hf_1", True, id="loopback"),
+        pytest.param("HTTP://hub.lan", "hf_1", True, id="capitals"),
+        pytest.param("https://hub.lan", "hf_1", False, id="https"),
+        pytest.param("", "hf_1", False, id="the hub itself"),
+        pytest.param("http://hub.lan", "", False, id="no token"),
+    ],
+)
+def test_a_token_and_plain_http_are_refused(endpoint: str, token: str, refused: bool) -> None:
+    finding = in_the_clear(endpoint, token, "spark-1", "org/m")
+    assert bool(finding) is refused
+    assert not finding or "hf_endpoint = https://" in finding.cure
 
 
 def test_streams_share_the_bytes() -> None:

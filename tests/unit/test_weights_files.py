@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.weights.files import File, needed, picked, whole
+from cluster.weights.files import File, needed, picked, unloadable, whole
 
 SMALL = ["README.md", "config.json", "generation_config.json", "tokenizer.json",
          "tokenizer_config.json", "model.safetensors.index.json", "LICENSE"]  # fmt: skip
@@ -98,8 +98,43 @@ def test_every_model_of_the_catalogue(wanted: list[str], others: list[str]) -> N
                      id="only bin"),
         pytest.param(["consolidated.safetensors"], {"consolidated.safetensors"},
                      id="only Mistral's own format"),
-        pytest.param(["m-Q4.gguf", "m-Q8.gguf"], {"m-Q4.gguf", "m-Q8.gguf"}, id="only gguf"),
+        pytest.param(["m-Q4.gguf", "Q8/m-Q8.gguf"], set(), id="only gguf"),
         pytest.param(["onnx/model.onnx", "model.safetensors"], {"model.safetensors"}, id="onnx"),
+        pytest.param(["model.safetensors", "m-Q4.gguf"], {"model.safetensors"}, id="gguf beside"),
+        pytest.param(["model.safetensors", "model.fp16.safetensors", "model.bf16.safetensors"],
+                     {"model.safetensors"}, id="variants beside the plain one"),
+        pytest.param(["model.fp16.safetensors", "model.bf16.safetensors"],
+                     {"model.bf16.safetensors"}, id="variants alone"),
+        pytest.param([*shards(2), *shards(2, stem="model.fp16")], set(shards(2)),
+                     id="a variant in shards"),
+        pytest.param([*shards(2), "model-00001-of-00002.fp16.safetensors",
+                      "model-00002-of-00002.fp16.safetensors"], set(shards(2)),
+                     id="a variant whose word stands last"),
+        pytest.param(["pytorch_model.bin", "pytorch_model.fp16.bin"], {"pytorch_model.bin"},
+                     id="a variant in bin"),
+        pytest.param(shards(2, stem="model-fp8"), set(shards(2, stem="model-fp8")),
+                     id="a name that ends like a variant"),
+        pytest.param(["model.safetensors", *shards(2), "model.safetensors.index.json"],
+                     {*shards(2), "model.safetensors.index.json"}, id="with an index, and one"),
+        pytest.param(["model.safetensors", *shards(2)], {"model.safetensors"}, id="no index"),
+        pytest.param(["model.safetensors", "adapter_model.safetensors"], {"model.safetensors"},
+                     id="an adapter beside"),
+        pytest.param(["model.safetensors", "unet/model.safetensors"], {"model.safetensors"},
+                     id="further weights in a folder"),
+        pytest.param([*shards(2), "checkpoint-500/model.safetensors", "checkpoint-500/rng.pth",
+                      "checkpoint-500/trainer_state.json"], set(shards(2)), id="a trainer's"),
+        pytest.param(["pytorch_model.bin", "training_args.bin", "optimizer.pt", "scheduler.pt"],
+                     {"pytorch_model.bin"}, id="a trainer's state"),
+        pytest.param(["model.safetensors", "openvino_model.bin", "openvino_model.xml"],
+                     {"model.safetensors"}, id="openvino"),
+        pytest.param(["model.safetensors", "tf_model.h5", "rust_model.ot", "model.onnx_data",
+                      "flax_model.msgpack", "model.pte", "metal/model.bin"],
+                     {"model.safetensors"}, id="other programs'"),
+        pytest.param(["model.safetensors", ".cache/huggingface/download/model.metadata"],
+                     {"model.safetensors"}, id="what the hub's client left"),
+        pytest.param(["model-00001-of-000002.safetensors", "model-00002-of-000002.safetensors"],
+                     {"model-00001-of-000002.safetensors", "model-00002-of-000002.safetensors"},
+                     id="DeepSeek-V3's numbers"),
     ],
 )  # fmt: skip
 def test_weights_come_once_in_the_best_format(paths: list[str], weights: set[str]) -> None:
@@ -122,11 +157,81 @@ def test_whether_weights_without_a_list_are_whole(
     assert whole(index, ["config.json", *there]) is complete
 
 
-def test_without_a_config_they_are_not_whole_but_for_gguf() -> None:
+def test_without_a_config_they_are_not_whole() -> None:
     assert not whole({}, ["model.safetensors"])
-    assert whole({}, ["model.gguf"])
+    assert not whole({}, ["model.gguf"])
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        pytest.param(["model-00000-of-00002.safetensors", "model-00001-of-00002.safetensors"],
+                     id="from 0 to N - 1"),
+        pytest.param([f"model-{n:05}-of-00002.safetensors" for n in range(3)], id="from 0 to N"),
+    ],
+)  # fmt: skip
+def test_shards_that_count_from_0(there: list[str]) -> None:
+    assert whole({}, ["config.json", *there])
+    assert unloadable(["config.json", *there]) is None
+    assert not whole({}, ["config.json", *there[:1]])
 
 
 def test_the_models_own_index_counts_before_others() -> None:
     index = {"model.safetensors.index.json": ["a.safetensors"], "a.index.json": ["b.bin"]}
     assert needed(index, []) == {"a.safetensors"}
+
+
+def test_an_index_of_what_was_not_chosen_does_not_count() -> None:
+    index = {"pytorch_model.bin.index.json": shards(2, ".bin", "pytorch_model")}
+    assert needed(index, ["model.safetensors"]) == {"model.safetensors"}
+
+
+@pytest.mark.parametrize(
+    ("names", "what"),
+    [
+        pytest.param(["F16/m-F16-00001-of-00002.gguf", "Q4/m-Q4.gguf", "config.json"],
+                     "holds GGUF files (F16/m-F16-00001-of-00002.gguf and 1 more)", id="gguf"),
+        pytest.param(["m-Q4_K_M.gguf"], "holds GGUF files (m-Q4_K_M.gguf)", id="one gguf"),
+        pytest.param(["adapter_config.json", "adapter_model.safetensors"],
+                     "holds an adapter (adapter_config.json and 1 more)", id="an adapter"),
+        pytest.param(["consolidated.00.pth", "params.json", "tokenizer.model"],
+                     "holds its authors' own format (consolidated.00.pth)", id="Llama's own"),
+        pytest.param(["original/consolidated.00.pth", "config.json"],
+                     "holds its authors' own format", id="Llama's own in a folder"),
+        pytest.param(["model_index.json", "unet/d.safetensors", "vae/d.safetensors"],
+                     "has its weights in folders (unet/d.safetensors and 1 more)", id="diffusers"),
+        pytest.param(["config.json", "tf_model.h5"], "for other programs (tf_model.h5)", id="tf"),
+        pytest.param(["config.json", "onnx/model.onnx"], "for other programs", id="onnx"),
+        pytest.param(["config.json", "openvino_model.bin"], "for other programs", id="openvino"),
+        pytest.param(["README.md"], "has no weights", id="nothing"),
+        pytest.param(["flux1-dev.safetensors"], "has no config.json", id="no config"),
+        pytest.param(["config.json", *shards(3)[:2]],
+                     "lacks shards of its weights (model-00003-of-00003.safetensors)", id="shards"),
+    ],
+)  # fmt: skip
+def test_what_sglang_cannot_load_is_told_with_its_cure(names: list[str], what: str) -> None:
+    problem = unloadable(names)
+    assert problem
+    assert what in problem[0]
+    assert problem[1]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param([*SMALL, *shards(3)], id="shards"),
+        pytest.param(["config.json", *shards(2), "model-00001-of-00004.safetensors"],
+                     id="a shard of an earlier upload"),
+        pytest.param(["params.json", "consolidated.safetensors"], id="Mistral's own"),
+        pytest.param(["config.json", "model.safetensors", "m.gguf", "original/c.pth"], id="more"),
+        pytest.param(["config.json", "model.safetensors", "mtp-00001-of-00002.safetensors"],
+                     id="one file, and more weights"),
+    ],
+)  # fmt: skip
+def test_what_sglang_loads(names: list[str]) -> None:
+    assert unloadable(names) is None
+
+
+@pytest.mark.parametrize(("wanted", "others"), REPOSITORIES)
+def test_sglang_loads_every_model_of_the_catalogue(wanted: list[str], others: list[str]) -> None:
+    assert unloadable([*wanted, *others]) is None

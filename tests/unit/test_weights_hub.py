@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from local_hub import TOKEN, Hub, git, serving, sha256
+from local_hub import TOKEN, Hub, git, self_signed, serving, sha256
 
 from operations.download import SCRIPT
 
@@ -40,6 +40,15 @@ def client(hub: Hub, tmp_path: Path) -> Client:
     return Client(hub, tmp_path / "cache/hub/models--org--tiny", tmp_path / "token")
 
 
+@pytest.fixture
+def encrypted(tmp_path: Path) -> Iterator[Client]:
+    """A hub over TLS, its certificate trusted, and a token for it."""
+    with serving(tmp_path / "hub", self_signed(tmp_path / "hub.pem")) as hub:
+        hub.add(REPO, FILES)
+        (tmp_path / "token").write_text(f"{TOKEN}\n")
+        yield Client(hub, tmp_path / "cache/hub/models--org--tiny", tmp_path / "token")
+
+
 class Client:
     def __init__(self, hub: Hub, folder: Path, token: Path) -> None:
         self.hub, self.folder, self.token = hub, folder, token
@@ -61,9 +70,11 @@ class Client:
 
     def run(self, do: str, **asked: Any) -> dict[str, Any]:
         """The result, or the error."""
-        done = subprocess.run(
-            self.words(do, **asked), env=environment(), capture_output=True, text=True, timeout=60
-        )
+        trusted = {"SSL_CERT_FILE": str(self.hub.certificate),
+                   "REQUESTS_CA_BUNDLE": str(self.hub.certificate)}  # fmt: skip
+        env = environment() | (trusted if self.hub.certificate else {})
+        words = self.words(do, **asked)
+        done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=60)
         last: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         assert ("error" in last) == (done.returncode == 1), done.stderr
         return last
@@ -108,14 +119,43 @@ def test_what_came_is_what_huggingfaces_own_cache_looks_like(client: Client) -> 
     assert blobs == {row[3] for row in client.files()}
 
 
-def test_the_token_goes_to_the_hub_and_not_to_the_store_beside_it(client: Client) -> None:
-    client.token.write_text(f"{TOKEN}\n")
+def test_the_token_goes_to_the_hub_and_not_to_the_store_beside_it(encrypted: Client) -> None:
+    client = encrypted
     client.run("fetch")
+    assert client.whole()
     asked = [r for r in client.hub.log if "/resolve/" in r["path"]]
     stored = [r for r in client.hub.log if "/store/" in r["path"]]
     assert {r["token"] for r in asked} == {f"Bearer {TOKEN}"}
     assert len(stored) == 2
     assert {r["token"] for r in stored} == {""}
+
+
+@pytest.mark.parametrize("faults", [{}, {"status": {"code": 500, "times": 999}}, {"gated": 403}])
+def test_the_tokens_file_is_gone_however_the_client_ends(
+    encrypted: Client, faults: dict[str, Any]
+) -> None:
+    encrypted.hub.fault(**faults)
+    encrypted.run("list", revision="")
+    assert not encrypted.token.exists()
+
+
+def test_the_tokens_file_is_gone_before_a_client_can_be_killed(encrypted: Client) -> None:
+    encrypted.hub.fault(stand=True)
+    with subprocess.Popen(encrypted.words("fetch"), env=environment(), stdout=-1) as killed:
+        assert killed.stdout
+        killed.stdout.readline()
+        assert not encrypted.token.exists()
+        killed.kill()
+    encrypted.hub.fault()
+
+
+@pytest.mark.parametrize("do", ["list", "fetch"])
+def test_a_token_is_never_sent_over_plain_http(client: Client, do: str) -> None:
+    client.token.write_text(f"{TOKEN}\n")
+    said = client.run(do, **({"revision": ""} if do == "list" else {}))
+    assert said["error"] == "clear"
+    assert client.hub.log == []
+    assert not client.token.exists()
 
 
 def test_without_a_token_none_is_looked_for(client: Client) -> None:
@@ -229,3 +269,70 @@ def test_a_download_that_stands_still_ends(client: Client) -> None:
         assert client.run("fetch", stall=2)["error"] == "still"
     finally:
         client.hub.fault()
+
+
+# ---- what a hub must not be able to do
+
+
+def sibling(name: object, **changed: object) -> dict[str, object]:
+    return {"rfilename": name, "size": 2, "blobId": git(b"{}"), **changed}
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        pytest.param({"sha": "/home/nvidia"}, id="a commit that is a path"),
+        pytest.param({"sha": "main"}, id="a commit that is a name"),
+        pytest.param({"siblings": [sibling("../../.bashrc")]}, id="a name that leaves"),
+        pytest.param({"siblings": [sibling("/etc/passwd")]}, id="a path from the root"),
+        pytest.param({"siblings": [sibling("a"), sibling("a/b")]}, id="a file and a folder"),
+        pytest.param({"siblings": [sibling("a", blobId="../../x")]}, id="a hash that is a path"),
+        pytest.param({"siblings": [sibling("a", size="2")]}, id="a size that is a string"),
+        pytest.param({"siblings": [sibling("a", size=-1)]}, id="a size below nothing"),
+        pytest.param({"siblings": []}, id="nothing at all"),
+    ],
+)
+def test_a_list_that_no_model_can_have_is_refused(client: Client, listed: dict[str, Any]) -> None:
+    client.hub.fault(listed=listed)
+    assert client.run("list", revision="")["error"] == "unfit"
+
+
+def test_what_the_client_is_told_to_fetch_passes_the_gate_too(client: Client) -> None:
+    evil = [["../../../evil", 2, "git", git(b"{}")]]
+    assert client.run("fetch", files=evil)["error"] == "unfit"
+    assert client.run("fetch", commit="/tmp")["error"] == "unfit"
+    assert client.hub.log == []
+
+
+@pytest.mark.parametrize("path", ["config.json", LARGE])
+def test_a_file_ends_at_its_listed_size(client: Client, path: str) -> None:
+    client.hub.fault(longer={path: 20_000_000})
+    assert client.run("fetch")["error"] == "longer"
+    sizes = [p.stat().st_size for p in (client.folder / "blobs").iterdir()]
+    assert max(sizes, default=0) <= max(map(len, FILES.values()))
+    assert not (client.snapshot / path).exists()
+    client.hub.fault()
+    client.run("fetch")
+    assert client.whole()
+
+
+def test_one_content_under_several_names_comes_once(client: Client) -> None:
+    twins = {
+        "tokenizer.model": b"same" * 50,
+        "tokenizer.model.v3": b"same" * 50,
+        "sub/t": b"same" * 50,
+    }
+    client.hub.add(REPO, twins)
+    files = [[path, len(c), "sha256", sha256(c)] for path, c in twins.items()]
+    said = client.run("fetch", files=files)
+    assert said["times"].keys() == twins.keys()
+    assert all((client.snapshot / path).read_bytes() == c for path, c in twins.items())
+    gets = [r for r in client.hub.log if "/store/" in r["path"] and r["method"] == "GET"]
+    assert len(gets) == 1
+
+
+def test_a_task_comes_in_pieces(client: Client) -> None:
+    *python, task = client.words("list", revision="")
+    pieces = [task[at : at + 40] for at in range(0, len(task), 40)]
+    done = subprocess.run([*python, *pieces], env=environment(), capture_output=True, text=True)
+    assert json.loads(done.stdout)["commit"] == client.hub.commit(REPO)
