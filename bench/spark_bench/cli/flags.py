@@ -65,7 +65,13 @@ def _load() -> list[Flag]:
         seconds("--ramp-slots", help="Let the requests in flight grow to -c within this time."),
         seconds("--duration", help="Send nothing more after this time; -n is the most."),
         seconds("--timeout", default=600, show_default=True, help="For one request."),
-        shown("--warmup", metavar="N", type=whole(0), default=1, help="Uncounted, sent before."),
+        flag(
+            "--warmup",
+            metavar="auto|N",
+            type=whole(0, auto=True),
+            help="Uncounted requests before: auto (default), like the load's until steady, before "
+            "the first repeat; N before each; 0 none.",
+        ),
         shown("--repeat", metavar="N", type=whole(), default=1, help="Runs, for intervals."),
         shown("--seed", metavar="N", type=whole(0), default=0, help="The same: the same bytes."),
         flag(

@@ -10,13 +10,16 @@ from typing import Any
 from click import BadParameter
 
 
-def whole(least: int = 1, *, none: bool = False) -> Callable[[Any], int]:
-    """A whole number of `least` or more; also `none`, which is 0, where that lifts a limit."""
-    also = ", or none for no limit" if none else ""
+def whole(least: int = 1, *, none: bool = False, auto: bool = False) -> Callable[[Any], int | None]:
+    """A whole number of `least` or more; also `none`, which is 0, where that lifts a limit, and
+    `auto`, which is None."""
+    also = ", or none for no limit" if none else ", or auto" if auto else ""
 
-    def convert(value: Any) -> int:
+    def convert(value: Any) -> int | None:
         if none and value == "none":
             return 0
+        if auto and value == "auto":
+            return None
         try:
             number = int(value)
         except ValueError:

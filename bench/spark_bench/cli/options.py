@@ -31,6 +31,7 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     think_time: between an answer and the next turn's question
     url: without /v1; "" means: ask the project, else localhost
     model: "" means: the one the server lists
+    warmup: requests before each repeat; None: as many as it takes before the first
     metrics, power: None means: where there are any
     """
 
@@ -41,7 +42,7 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     ramp_slots: float = 0.0
     duration: float | None = None
     timeout: float = 600.0
-    warmup: int = 1
+    warmup: int | None = None
     repeat: int = 1
     seed: int = 0
     sweep: Sweep | None = None

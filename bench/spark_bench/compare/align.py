@@ -17,6 +17,8 @@ FREE = ("command", "overrides", "repeat")
 # They say which server, how its tokens are counted, what went before, or are limits that figures
 # are held against afterwards.
 SHOWN = ("model", "url", "slo", "count_tokens", "warmup")
+# Of these only whether there was any: how many it took until the server was warm says nothing.
+EITHER = ("warmup",)
 ABSENT = None
 # As many values of a field as a refusal names.
 NAMED = 3
@@ -117,7 +119,7 @@ def _word(value: Any) -> str:
 def _config(part: Part, shown: bool) -> dict[str, Any]:
     """Its fields that are only shown, or those that must be the same."""
     return {
-        name: value
+        name: bool(value) if name in EITHER else value
         for name, value in part.config.items()
         if (top := name.split(".")[0].split("[")[0]) not in FREE and (top in SHOWN) == shown
     }

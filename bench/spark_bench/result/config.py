@@ -59,7 +59,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ramp: seconds until the last slot was open
     duration: seconds after which nothing more is sent; null: all prompts are sent
     cache: "miss" (random content that no prefix cache can know) or "hit"
-    warmup: requests sent before, which count nowhere
+    warmup: requests sent before the first repeat, which count nowhere
     timeout: seconds for one request
     ignore_eos: the server was asked to go on to output_len
     extra_body: what the user added to each request's body, secrets hidden

@@ -95,7 +95,7 @@ def _measured(options: RunOptions, scene: Scene) -> Kept:
     repeats, notes, reason = _repeats(options, scene)
     return keep(
         options,
-        config(options, server, scene.agreed),
+        config(options, server, scene.agreed, repeats[0].warmup if repeats else 0),
         provenance,
         repeats,
         [*server.notes, *scene.agreed.notes, *notes, *findings(options, scene.agreed, repeats)],
@@ -124,11 +124,14 @@ def _repeat(options: RunOptions, scene: Scene, number: int, notes: list[str]) ->
     """None: interrupted before it began."""
     scene.show.step(f"{_label(options, number)}: prompts and warm-up")
     load = plan.load(options, scene.agreed, scene.tokens, number, scene.server.context)
-    notes += prepare(options, scene)
+    prepared = prepare(options, scene, load, number)
+    notes += prepared.notes
     if scene.interrupts.came:
         return None
     scene.interrupts.worth = True
-    return measure(options, scene, load, number, _label(options, number))
+    measured = measure(options, scene, load, number, _label(options, number))
+    measured.warmup = prepared.warmup
+    return measured
 
 
 def _label(options: RunOptions, number: int) -> str:

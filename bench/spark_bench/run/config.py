@@ -17,8 +17,11 @@ from spark_bench.run.reach import Reached
 BLOCK = 1024 * 1024
 
 
-def config(options: RunOptions, reached: Reached, agreed: Agreed) -> Config:
-    """What these options came to with this server."""
+def config(options: RunOptions, reached: Reached, agreed: Agreed, warmup: int) -> Config:
+    """What these options came to with this server.
+
+    warmup: requests sent before the first repeat
+    """
     profile = options.profile
     fixed = options.trace is None
     return Config(
@@ -38,7 +41,7 @@ def config(options: RunOptions, reached: Reached, agreed: Agreed) -> Config:
         duration=options.duration,
         seed=options.seed,
         cache="hit" if options.cache == "hit" else "miss",
-        warmup=options.warmup,
+        warmup=warmup,
         repeat=options.repeat,
         timeout=options.timeout,
         ignore_eos=agreed.asking.ignore_eos,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from statistics import median
 
 from spark_bench.cli.options import RunOptions
 from spark_bench.load import trace
+from spark_bench.metrics.figures import Summary
 from spark_bench.record import Request
 from spark_bench.result.types import Measured as Parts
 from spark_bench.run.asking import Agreed
@@ -16,6 +18,14 @@ from spark_bench.run.measure import Measured
 # Of the contents' tokens. What the template puts before them is found in a cache by every prompt,
 # and a page of a cache may reach some tokens further.
 CACHED = 0.2
+# The first repeat differs where it lies farther outside the others than they lie apart, and by more
+# than this share of their median; beside a single other one, by more than the second.
+FIRST_APART, FIRST_APART_OF_TWO = 0.03, 0.1
+# What it is told by: the one moves in a closed loop, the other at a given rate.
+FIRST_BY = {
+    "output_throughput": "output tokens a second",
+    "mean_e2e_latency_ms": "ms of mean E2E latency",
+}
 # Kinds of failures whose detail is the server's own words, or quotes them.
 WORDED = re.compile("http_|model_not_found|stream_error|wrong_model|malformed_")
 
@@ -28,11 +38,31 @@ def findings(options: RunOptions, agreed: Agreed, repeats: Sequence[Measured]) -
         yield from _cached(requests, agreed.overhead.first, [_hit_rate(m) for m in repeats])
     if options.trace:
         yield from _lengthened(options, agreed.overhead.first + 1, requests)
+    yield from first_apart([m.repeat.summary for m in repeats if not m.interrupted])
     yield from dict.fromkeys(note for m in repeats if (note := _own_pause(m.repeat)))
     if options.duration:
         yield from _duration(options.duration, repeats)
     yield from dict.fromkeys(f"{m.note}; they stayed in memory" for m in repeats if m.note)
     yield from _words(r for m in repeats for r in m.requests if r.failure)
+
+
+def first_apart(repeats: Sequence[Summary]) -> Iterator[str]:
+    """Whether the first repeat differs from the others, as one on a server that isn't warm does."""
+    for key, words in FIRST_BY.items():
+        figures = [value for each in repeats if (value := getattr(each, key))]
+        if len(figures) != len(repeats) or len(figures) < 2:
+            continue
+        first, others = figures[0], figures[1:]
+        low, high = min(others), max(others)
+        least = (FIRST_APART if len(others) > 1 else FIRST_APART_OF_TWO) * median(others)
+        if max(low - first, first - high) > max(least, high - low):
+            span = f"{low:,.0f} to {high:,.0f}" if len(others) > 1 else f"{low:,.0f}"
+            yield (
+                f"the first of {len(repeats)} repeats differs from the others: {first:,.0f} "
+                f"{words} against {span} ({first / median(others) - 1:+.0%}); the server may not "
+                "have been warm (--warmup N sends more before), or served others"
+            )
+            return
 
 
 def _lengthened(options: RunOptions, least: int, requests: Sequence[Request]) -> Iterator[str]:

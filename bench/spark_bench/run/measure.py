@@ -41,6 +41,7 @@ class Measured:
     unsent: requests whose turn did not come
     note: why responses were kept in memory that should have gone to a temporary file; "": they went
     uncounted: why the tokenizer did not count all the tokens it should have; "": it did
+    warmup: requests that went before, which count nowhere
     """
 
     repeat: Repeat
@@ -51,6 +52,7 @@ class Measured:
     interrupted: bool
     note: str = ""
     uncounted: str = ""
+    warmup: int = 0
 
 
 def measure(options: RunOptions, scene: Scene, load: Load, number: int, label: str) -> Measured:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import replace as replaced
 from math import ceil
 from random import Random
 
 from spark_bench.cli.options import RunOptions
 from spark_bench.errors import BadInput
-from spark_bench.load import arrivals, conversations, trace
+from spark_bench.load import arrivals, conversations, trace, warmup
 from spark_bench.load.slots import steps
+from spark_bench.load.trace import Entry
 from spark_bench.prompts import sharegpt
 from spark_bench.prompts.compose import Shape, compose
 from spark_bench.prompts.tokens import Tokens
 from spark_bench.prompts.traced import traced
 from spark_bench.record import Job, Load, Prompt, Timing
 from spark_bench.run.asking import Agreed
+from spark_bench.run.scene import Scene
 
 # Connections opened beforehand for a load that says nothing of how many it needs.
 CONNECTIONS = 64
@@ -64,15 +66,25 @@ def load(
     )
 
 
-def warm_up(options: RunOptions, agreed: Agreed, tokens: Tokens) -> Load:
-    """`--warmup` requests of the same shape and other content, as many at once as the run has."""
-    shape = Shape(options.warmup, options.profile.input_len, options.profile.output_len)
-    shape = shape if options.cache == "miss" else Shape(*_fields(shape), cache="hit")
-    which = "repeat" if options.cache == "hit" else "warm-up"
-    prompts = compose(shape, tokens, derived(options.seed, which, 0), agreed.overhead)
-    slots = min(options.warmup, options.profile.concurrency or options.warmup)
-    plain = [Timing()] * len(prompts)
-    return Load(jobs(agreed, prompts, plain), steps(slots), options.timeout)
+def warm_up(
+    options: RunOptions, scene: Scene, load: Load, prompts: Sequence[Prompt], slots: int, turn: int
+) -> Load:
+    """Requests of these lengths and other content than the load's, so many in flight.
+
+    turn: each has a content of its own
+    """
+    agreed = scene.agreed
+    if options.cache == "hit":
+        # All of the load's requests are one and the same, and shall be in the cache.
+        same = [replaced(load.jobs[0], index=index) for index in range(len(prompts))]
+        return Load(same, steps(slots), options.timeout, warmup.SECONDS)
+    profile = options.profile
+    entries = [Entry(0.0, p.input_tokens or profile.input_len, p.output_tokens) for p in prompts]
+    # A cache that isn't emptied shall not know them from the point of a sweep before, either.
+    seed = derived(options.seed, "warm-up", turn, profile.concurrency, profile.request_rate)
+    texts = traced(entries, scene.tokens, seed, agreed.overhead)
+    plain = [Timing()] * len(texts)
+    return Load(jobs(agreed, texts, plain), steps(slots), options.timeout, warmup.SECONDS)
 
 
 def jobs(agreed: Agreed, prompts: Sequence[Prompt], timings: Sequence[Timing]) -> list[Job]:
@@ -80,7 +92,7 @@ def jobs(agreed: Agreed, prompts: Sequence[Prompt], timings: Sequence[Timing]) -
     made = []
     for index, (prompt, timing) in enumerate(zip(prompts, timings, strict=True)):
         body = agreed.dialect.body(prompt, agreed.asking)
-        made.append(Job(index, agreed.envelope(body), timing, replace(prompt, messages=())))
+        made.append(Job(index, agreed.envelope(body), timing, replaced(prompt, messages=())))
     return made
 
 
@@ -91,10 +103,6 @@ def connections(load: Load) -> int:
         return min(most, len(load.jobs))
     at_once = sum(1 for job in load.jobs if job.timing.at < AT_ONCE and job.timing.after is None)
     return max(at_once, min(CONNECTIONS, len(load.jobs)))
-
-
-def _fields(shape: Shape) -> tuple[int, int, int]:
-    return shape.prompts, shape.input_tokens, shape.output_tokens
 
 
 def _prompts(
