@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import spark_bench
+from spark_bench.cli.commands import ONE_THREAD
 
 HEAVY = [
     "numpy",
@@ -66,3 +68,41 @@ def _seconds(*words: str) -> float:
     began = time.perf_counter()
     python(*words)
     return time.perf_counter() - began
+
+
+THREADS = """
+import json, os, sys
+from spark_bench.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit:
+    pass
+import numpy
+names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "TOKENIZERS_PARALLELISM")
+told = [os.environ.get(name) for name in names]
+print(json.dumps([*told, len(os.listdir("/proc/self/task"))]), file=sys.stderr)
+"""
+
+
+def threads(*words: str, **environ: str) -> list[str | int | None]:
+    """What is set once the command is known, and the threads that numpy then starts."""
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ONE_THREAD:
+            patched.delenv(name, raising=False)
+        for name, value in environ.items():
+            patched.setenv(name, value)
+        found: list[str | int | None] = json.loads(python("-c", THREADS, *words).stderr)
+        return found
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts threads in /proc")
+def test_libraries_start_no_threads() -> None:
+    assert threads("run", "--help") == ["1", "1", "false", 1]
+
+
+def test_what_the_user_set_stays() -> None:
+    assert threads("run", "--help", OMP_NUM_THREADS="4")[:3] == ["1", "4", "false"]
+
+
+def test_engines_that_all_deploys_inherit_no_limit() -> None:
+    assert threads("all", "--help")[:3] == [None, None, None]
