@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,8 @@ from cluster.node import Memory, NodeFacts
 from cluster.spec import mem_fraction, parallelism, served_name
 
 VERSION = 1
+# Whether there is a Hugging Face token on this machine, by the setting hf_token_file.
+HasToken = Callable[[str], bool]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +25,8 @@ class Verdict:
     + errors: why a deploy with them is refused; empty where nothing is known against it
     + model: the id
     + weight_bytes: of the whole checkpoint; None where not known
+    + lacks_token: its weights are for those alone who may have them, and there is no Hugging Face
+      token here to download them with
     """
 
     errors: tuple[str, ...] = ()
@@ -33,6 +37,7 @@ class Verdict:
     pp: int = 0
     mem_fraction: float = 0.0
     weight_bytes: int | None = None
+    lacks_token: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,18 +48,23 @@ class Document:
     verdicts: tuple[Verdict, ...]
 
 
-def feasible(declared: Sequence[Declared], cases: Sequence[Mapping[str, Any]]) -> Document:
+def feasible(
+    declared: Sequence[Declared], cases: Sequence[Mapping[str, Any]], has_token: HasToken
+) -> Document:
     """A verdict on each case: settings that take the place of the declared ones, as --data does.
 
     The nodes are taken for Sparks that nothing else runs on: a deploy may still refuse.
     """
-    return Document(verdicts=tuple(_verdict(declared, case) for case in cases))
+    return Document(verdicts=tuple(_verdict(declared, case, has_token) for case in cases))
 
 
-def _verdict(declared: Sequence[Declared], case: Mapping[str, Any]) -> Verdict:
+def _verdict(declared: Sequence[Declared], case: Mapping[str, Any], has_token: HasToken) -> Verdict:
     try:
         wanted = declaration.wanted([_with(host, case) for host in declared])
         model = models.find(wanted.common.model)
+        settings = wanted.common
+        downloads = model.gated and not settings.offline
+        lacks_token = downloads and not has_token(settings.hf_token_file)
     except Refused as refused:
         return Verdict(errors=tuple(map(str, refused.findings)))
     tp, pp = parallelism(wanted)
@@ -72,6 +82,7 @@ def _verdict(declared: Sequence[Declared], case: Mapping[str, Any]) -> Verdict:
         pp=pp,
         mem_fraction=mem_fraction(wanted.common, model),
         weight_bytes=model.weight_bytes,
+        lacks_token=lacks_token,
     )
 
 

@@ -17,7 +17,7 @@ from cluster.listing import Place, Ssh
 from cluster.node import Rank, Weights
 from cluster.printable import json_text
 from cluster.spec import rank_names, spec_of
-from deploys import declared, gather, running
+from deploys import declared, gather, running, secrets
 from deploys.converge import begin
 from deploys.deployment import Deployment
 from facts.weights import ModelWeights
@@ -64,7 +64,8 @@ def try_out(state: State) -> None:
     """Print which of the `cases` the inventory `light` could be deployed with."""
     asked = next(iter(state.inventory)).data
     hosts = [declared.declared(host) for host in _hosts(str(asked.get("light")))]
-    print(json_text(msgspec.json.encode(feasible(hosts, asked.get("cases")))), flush=True)
+    found = feasible(hosts, asked.get("cases"), lambda file: bool(secrets.find_token(file)))
+    print(json_text(msgspec.json.encode(found)), flush=True)
 
 
 def _light(inventory: str) -> listing.Listing:

@@ -101,6 +101,7 @@ def verdict(case):
     return {
         "errors": errors, "model": case["model"], "served_model_name": case["model"],
         "nodes": nodes, "tp": tp, "pp": 1, "mem_fraction": 0.8, "weight_bytes": 10**9,
+        "lacks_token": read("faults.json").get(case["model"]) == "no token",
     }  # fmt: skip
 
 
@@ -110,6 +111,14 @@ def deploy(data):
     if log:
         print(log, end="", file=sys.stderr)
         raise SystemExit(1)
+    if fault in ("downloads", "hangs downloading"):
+        print("--> Starting operation: Weights of org/b \n", flush=True)
+        for part in range(1 if "hangs" in fault else 8):
+            print(f"    [fake-1] downloading, {part} of 145.4 GB", flush=True)
+            time.sleep(0.5)
+        if "hangs" in fault:
+            time.sleep(600)
+        print(OPERATION, end="", flush=True)
     if fault == "hangs":
         print(f"{OPERATION}    [fake-1] waiting, 1 of 600 s: fake-1 loading", flush=True)
         time.sleep(600)

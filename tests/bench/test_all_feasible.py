@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,12 @@ from cluster.declaration import Declared
 from cluster.feasible import feasible
 
 ROOT = Path(__file__).parents[2]
+
+
+def with_token(token_file: str) -> bool:
+    return True
+
+
 HOSTS = (
     Declared("spark-1", ("head",), {"model": "gpt-oss-120b"}),
     Declared("spark-2", ("workers",), {"model": "gpt-oss-120b"}),
@@ -32,7 +39,7 @@ HOSTS = (
     ],
 )
 def test_what_can_be(case: dict[str, Any], nodes: int, tp: int, pp: int) -> None:
-    (verdict,) = feasible(HOSTS, [case]).verdicts
+    (verdict,) = feasible(HOSTS, [case], with_token).verdicts
     assert verdict.errors == ()
     assert (verdict.nodes, verdict.tp, verdict.pp) == (nodes, tp, pp)
 
@@ -52,13 +59,36 @@ def test_what_can_be(case: dict[str, Any], nodes: int, tp: int, pp: int) -> None
     ],
 )
 def test_what_cannot_be_is_told_with_its_reason(case: dict[str, Any], told: str) -> None:
-    (verdict,) = feasible(HOSTS, [case]).verdicts
+    (verdict,) = feasible(HOSTS, [case], with_token).verdicts
     assert any(told in error for error in verdict.errors), verdict.errors
 
 
 def test_each_case_has_its_own_verdict() -> None:
     cases = [{"model": "qwen7b"}, {"model": "x"}, {"model": "qwen14b"}]
-    assert [bool(v.errors) for v in feasible(HOSTS, cases).verdicts] == [False, True, False]
+    verdicts = feasible(HOSTS, cases, with_token).verdicts
+    assert [bool(verdict.errors) for verdict in verdicts] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("case", "token", "lacks"),
+    [
+        pytest.param({"model": "llama8b"}, False, True, id="gated"),
+        pytest.param({"model": "llama8b"}, True, False, id="gated-with-token"),
+        pytest.param({"model": "qwen7b"}, False, False, id="open"),
+        pytest.param({"model": "llama8b", "offline": True}, False, False, id="nothing-comes"),
+    ],
+)
+def test_a_gated_model_lacks_a_token(case: dict[str, Any], token: bool, lacks: bool) -> None:
+    asked = list[str]()
+    hosts = tuple(replace(h, data={**h.data, "hf_token_file": "~/t"}) for h in HOSTS)
+
+    def has_token(token_file: str) -> bool:
+        asked.append(token_file)
+        return token
+
+    (verdict,) = feasible(hosts, [case], has_token).verdicts
+    assert (verdict.errors, verdict.lacks_token) == ((), lacks)
+    assert set(asked) <= {"~/t"}
 
 
 def test_the_command_line_prints_what_spark_bench_reads() -> None:

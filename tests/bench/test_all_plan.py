@@ -276,19 +276,38 @@ def test_a_variant_in_words() -> None:
 
 def test_what_the_project_refuses_is_skipped_with_its_reason() -> None:
     made = planned(models=("3", "6"))
-    found = judged(made, [Verdict(model="m", nodes=2, tp=2), Verdict(("does not fit", "nor that"))])
+    found = judged(
+        made, [Verdict(model="m", nodes=2, tp=2), Verdict(("does not fit", "nor that"))], None
+    )
     assert [cell.skip for cell in found] == ["", "does not fit; nor that"]
     assert (found[0].nodes, found[0].tp) == (2, 2)
 
 
 def test_parallelism_that_has_no_effect_is_no_variant() -> None:
     made = cells(asked(models=("3",), nodes="one", variants=({"tensor_parallel": 2},)), listing())
-    (cell,) = judged(made, [Verdict(nodes=1, tp=1, pp=1)])
+    (cell,) = judged(made, [Verdict(nodes=1, tp=1, pp=1)], None)
     assert cell.skip == "tensor_parallel=2 has no effect with head_only=true: it would be 1"
 
 
+@pytest.mark.parametrize(
+    ("skip_token", "skipped"),
+    [
+        pytest.param(None, True, id="by-default"),
+        pytest.param(True, True, id="left-out"),
+        pytest.param(False, False, id="tried"),
+    ],
+)
+def test_what_lacks_a_token_is_skipped_with_the_cure(
+    skip_token: bool | None, skipped: bool
+) -> None:
+    made = planned(models=("qwen72b",), skip_token=skip_token)
+    (cell,) = judged(made, [Verdict(model="m", nodes=2, tp=2, lacks_token=True)], skip_token)
+    assert bool(cell.skip) == skipped
+    assert not skipped or "hf auth login, or export HF_TOKEN" in cell.skip
+
+
 def test_defect_11_nothing_left_to_measure_is_refused() -> None:
-    made = judged(planned(models=("6",)), [Verdict(("does not fit",))])
+    made = judged(planned(models=("6",)), [Verdict(("does not fit",))], None)
     with pytest.raises(BadInput, match="no model is left to measure:\n  qwen72b: does not fit"):
         refuse_empty(made)
     with pytest.raises(BadInput, match="no model to run"):

@@ -53,7 +53,8 @@ def test_a_deploy_that_succeeds_or_takes_too_long() -> None:
     late = converge.failure(ended(None, "    [spark-1] waiting, 1 of 600 s: spark-1 loading"), 900)
     assert late == Failure(
         "STARTUP_FAILED",
-        "not served within 900 s (--startup-timeout): waiting, 1 of 600 s: spark-1 loading",
+        "not served within 15 min (--startup-timeout, downloads left out): "
+        "waiting, 1 of 600 s: spark-1 loading",
     )
     assert converge.failure(ended(3), 9) == Failure("STARTUP_FAILED", "pyinfra ended with 3")
 
@@ -165,10 +166,10 @@ SPEC = "ab" * 32
         pytest.param(0, result(status="partial", reason="Ctrl-C"), FailureLimit(),
                      ("BENCH_FAILED", "it ended early: Ctrl-C"), id="partial"),
         pytest.param(None, result(3), FailureLimit(),
-                     ("BENCH_FAILED", "no end within 600 s (--bench-timeout): 3 requests were "
+                     ("BENCH_FAILED", "no end within 10 min (--bench-timeout): 3 requests were "
                       "answered"), id="late"),
         pytest.param(None, None, FailureLimit(),
-                     ("BENCH_FAILED", "no end within 600 s (--bench-timeout)"), id="late-and-mute"),
+                     ("BENCH_FAILED", "no end within 10 min (--bench-timeout)"), id="late-and-mute"),
         pytest.param(1, None, FailureLimit(), ("BENCH_FAILED", "no server there"), id="error"),
     ],
 )  # fmt: skip
@@ -332,7 +333,9 @@ def test_progress_on_a_terminal_is_one_line_below() -> None:
     steps.below("one")
     steps.below("two")
     steps.step("done")
-    assert stream.getvalue() == ("          one\r\x1b[K          two\r\x1b[K[   0:00] done\n")
+    assert stream.getvalue() == (
+        "              one\r\x1b[K              two\r\x1b[K[        0 s] done\n"
+    )
 
 
 def test_progress_in_a_log_is_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -342,7 +345,7 @@ def test_progress_in_a_log_is_a_line_now_and_then(monkeypatch: pytest.MonkeyPatc
     steps = Steps(stream)
     for now[0] in (101.0, 114.0, 116.0, 117.0, 140.0):
         steps.below(f"at {now[0]:.0f}")
-    assert stream.getvalue() == "[   0:16]   at 116\n[   0:40]   at 140\n"
+    assert stream.getvalue() == "[       16 s]   at 116\n[       40 s]   at 140\n"
 
 
 def test_progress_outlives_its_terminal() -> None:

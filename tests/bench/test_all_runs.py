@@ -85,7 +85,7 @@ FAULTS = {
     "refused": ("CONFIG_FAILED", "fake-1: no QSFP port is Up -> plug it in at both ends; b does"),
     "unreachable": ("STARTUP_FAILED", "[fake-2] Could not connect (timed out); pyinfra error"),
     "dies": ("STARTUP_FAILED", "fake-2: sglang-worker-1 has ended: exited with exit code 1; the G"),
-    "hangs": ("STARTUP_FAILED", "not served within 1 s (--startup-timeout): waiting, 1 of 600 s"),
+    "hangs": ("STARTUP_FAILED", "not served within 1 s (--startup-timeout, downloads left out): w"),
     "another": ("STARTUP_FAILED", "serves other/model, wanted is org/b"),
     "silent": ("NO_OUTPUT", "none of 3 requests was answered (3 http_500)"),
     "half": ("BENCH_FAILED", "of 3 requests failed ("),
@@ -113,6 +113,41 @@ def test_defect_15_a_failing_model_is_a_row_and_never_the_end(
     assert first.diagnosis in done.out
     line = next(line for line in done.out.splitlines() if line.endswith(status))
     assert line.split()[:7] == ["b", line.split()[1], line.split()[2], "-", "-", "-", "-"]
+
+
+def test_downloads_are_no_part_of_the_time_for_the_start_up(fake: FakeProject) -> None:
+    """4 s of them, twice the limit, each line within it."""
+    fake.fails(b="downloads")
+    done = fake.all("--yes", "--models", "b", "--startup-timeout", "2")
+    assert fake.statuses == {"b": "OK"}, done.err
+
+
+def test_a_download_that_says_nothing_is_ended(fake: FakeProject) -> None:
+    fake.fails(b="hangs downloading")
+    fake.all("--yes", "--models", "b", "--startup-timeout", "2")
+    (row,) = fake.results.results
+    assert row.status == "STARTUP_FAILED"
+    assert "downloading, 0 of 145.4 GB" in row.diagnosis
+
+
+def test_gated_models_are_skipped_where_there_is_no_token(fake: FakeProject) -> None:
+    fake.fails(gated="no token")
+    told = fake.all("--dry-run").out
+    assert "gated: it is gated, and there is no Hugging Face token here" in told
+    assert "hf auth login" in told and "--no-skip-token" in told
+    done = fake.all("--yes", "--models", "a,gated")
+    assert done.code == 0, done.err
+    assert fake.statuses == {"a": "OK", "gated": "SKIPPED"}
+    assert "hf auth login" in fake.results.results[1].diagnosis
+    # Once there is one, the same run is gone on with.
+    fake.fails()
+    done = fake.all("--yes", "--resume", "out")
+    assert fake.statuses == {"a": "OK", "gated": "OK"}, done.err
+
+
+def test_weights_that_are_there_need_no_token(fake: FakeProject) -> None:
+    fake.fails(gated="no token")
+    assert "skipped" not in fake.all("--dry-run", "--no-skip-token").out
 
 
 def test_the_servers_key_reaches_who_measures_and_no_deploy(

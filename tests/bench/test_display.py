@@ -21,7 +21,7 @@ import pytest
 import spark_bench
 from spark_bench.display import chosen
 from spark_bench.display.bar import Bar
-from spark_bench.display.figures import clock, digits
+from spark_bench.display.figures import digits, duration
 from spark_bench.display.live import Live
 from spark_bench.display.plain import Plain
 from spark_bench.display.show import Silent
@@ -87,8 +87,8 @@ def test_plain_is_a_line_a_second() -> None:
     assert "approximate" in lines[0]
     assert len(lines) == 5
     assert lines[1] == (
-        "quick: 0:01 2/50 done, 4 in flight, 1.96 req/s, ~19.6 tok/s, first event 212/212 ms, "
-        "ITL -/- ms, 0:24 left"
+        "quick: 1 s 2/50 done, 4 in flight, 1.96 req/s, ~19.6 tok/s, first event 212/212 ms, "
+        "ITL -/- ms, 24 s left"
     )
 
 
@@ -161,8 +161,26 @@ def test_three_digits(value: float | None, text: str) -> None:
     assert digits(value) == text
 
 
-def test_clocks() -> None:
-    assert [clock(each) for each in (None, 0.9, 61, 3600)] == ["-:--", "0:00", "1:01", "1:00:00"]
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (None, "- s"),
+        (0, "0 s"),
+        (0.04, "0 s"),
+        (0.9, "0.9 s"),
+        (65, "65 s"),
+        (119.4, "119 s"),
+        (119.6, "2 min"),
+        (150, "2 min 30 s"),
+        (3599.4, "59 min 59 s"),
+        (3599.6, "1 h"),
+        (3900, "1 h 5 min"),
+        (90_000, "25 h"),
+    ],
+)
+def test_a_duration_has_its_units(seconds: float | None, words: str) -> None:
+    """1:05 is read as minutes by some and as hours by others."""
+    assert duration(seconds) == words
 
 
 class Terminal:
@@ -227,7 +245,7 @@ def test_the_bar_shows_and_clears(terminal: Terminal) -> None:
         terminal.wait_for("1 failed")
     text = terminal.text
     assert "repeat 1 of 2" in text
-    assert "20/50  0:02  0:03 left" in text
+    assert "20/50  2 s  3 s left" in text
     assert re.search(r"4 in flight, 10\.\d req/s, ~200 tok/s", text)
     assert re.search(r"first event p50/p99 200/212 ms, ITL 10\.\d/10\.\d ms", text)
     # The cursor is there again, and the last thing on the screen is nothing.

@@ -232,7 +232,7 @@ def test_stalls_and_whose_they_were() -> None:
     )
     assert dict(findings(closed(stalls=found)))["stalls"] == (
         "2 of all streams (the engine), 1,000 ms in all; 1 of one stream (its request), "
-        "40.0 ms in all; the longest 812 ms at 1:01"
+        "40.0 ms in all; the longest 812 ms at 61 s"
     )
 
 

@@ -43,14 +43,21 @@ def counted(count: int, thing: str) -> str:
     return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
-def clock(seconds: float | None) -> str:
-    """Minutes and seconds, with hours where there are any.
+def duration(seconds: float | None) -> str:
+    """A time that passes, with its units, so that nobody takes minutes for hours: seconds up to two
+    minutes, then minutes and seconds, from an hour on hours and minutes.
 
-    >>> clock(75.4), clock(3671), clock(None)
-    ('1:15', '1:01:11', '-:--')
+    >>> duration(65.4), duration(150), duration(3900), duration(7200), duration(0.5), duration(None)
+    ('65 s', '2 min 30 s', '1 h 5 min', '2 h', '0.5 s', '- s')
     """
     if seconds is None:
-        return "-:--"
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+        return "- s"
+    if seconds < 1:
+        return f"{f'{seconds:.1f}'.removesuffix('.0')} s"
+    if seconds < 119.5:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"

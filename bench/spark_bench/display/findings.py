@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from spark_bench.api.failures import cure, meaning
-from spark_bench.display.figures import brief, clock, counted, digits
+from spark_bench.display.figures import brief, counted, digits, duration
 from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.intervals import Interval
 from spark_bench.metrics.stalls import Stalls
@@ -136,4 +136,4 @@ def stalls(found: Stalls) -> str:
     if not found.top:
         return each
     worst = found.top[0]
-    return f"{each}; the longest {digits(worst.ms, 'ms')} at {clock(worst.at)}"
+    return f"{each}; the longest {digits(worst.ms, 'ms')} at {duration(worst.at)}"

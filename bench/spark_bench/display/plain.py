@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Self, TextIO
 
-from spark_bench.display.figures import clock, counted, digits
+from spark_bench.display.figures import counted, digits, duration
 from spark_bench.display.live import Live, Pair, View
 from spark_bench.printable import printable
 from spark_bench.wire.progress import Progress
@@ -60,9 +60,9 @@ def line(view: View) -> str:
     now = view.progress
     failed = f" ({now.failed} failed)" if now.failed else ""
     return (
-        f"{clock(now.seconds)} {now.done}/{now.total} done{failed}, {now.in_flight} in flight, "
+        f"{duration(now.seconds)} {now.done}/{now.total} done{failed}, {now.in_flight} in flight, "
         f"{digits(view.requests_per_second)} req/s, ~{digits(view.tokens_per_second)} tok/s, "
-        f"first event {pair(view.ttft)} ms, ITL {pair(view.itl)} ms, {clock(view.left)} left"
+        f"first event {pair(view.ttft)} ms, ITL {pair(view.itl)} ms, {duration(view.left)} left"
     )
 
 

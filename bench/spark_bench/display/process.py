@@ -18,7 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from spark_bench.display.figures import clock, counted, digits
+from spark_bench.display.figures import counted, digits, duration
 from spark_bench.display.lines import Line
 from spark_bench.display.live import Live, View
 from spark_bench.display.plain import pair
@@ -62,7 +62,7 @@ def picture(label: str, view: View) -> RenderableType:
     head.add_row(
         Text(label, overflow="ellipsis"),
         ProgressBar(total=max(now.total, 1), completed=now.done),
-        f"{now.done}/{now.total}  {clock(now.seconds)}  {clock(view.left)} left",
+        f"{now.done}/{now.total}  {duration(now.seconds)}  {duration(view.left)} left",
     )
     failed = f", [red]{now.failed} failed[/]" if now.failed else ""
     return Group(

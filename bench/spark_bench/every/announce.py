@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from spark_bench.display.figures import clock
+from spark_bench.display.figures import duration
 from spark_bench.every.asked import Asked
 from spark_bench.every.estimate import Estimate, estimate
 from spark_bench.every.output import Load
@@ -32,8 +32,9 @@ def plan(
     parts = [
         f"{len(left)} to measure, one after the other; {load}",
         plain(HEAD, table, left=2),
-        f"about {clock(total)} (hours:minutes:seconds) in all, {how}; at most "
-        f"{clock(len(left) * (asked.startup_timeout + asked.bench_timeout))} by the time-outs",
+        f"about {duration(total)} in all, {how}, and the downloads; at most "
+        f"{duration(len(left) * (asked.startup_timeout + asked.bench_timeout))} by the time-outs, "
+        "which leave downloads out",
     ]
     if done:
         parts.append(f"{len(done)} done already: {', '.join(sorted(done))}")
@@ -51,7 +52,7 @@ def _line(number: int, cell: Cell, guess: Estimate) -> list[str]:
         cell.short,
         str(cell.nodes),
         str(cell.tp),
-        mark + clock(guess.startup),
-        mark + clock(guess.bench),
+        mark + duration(guess.startup),
+        mark + duration(guess.bench),
         settings or "as the inventory has them",
     ]

@@ -21,6 +21,7 @@ class Asked(Struct, frozen=True, kw_only=True):
 
     models: names as typed; empty: the whole catalogue
     nodes: "" as the inventory says, "one" the head alone, "all" every node
+    skip_token: leave gated models out; None: where there is no token; False: try them all
     variants: settings besides the model, one converged after the other; never empty
     profile: with the overrides in it
     overrides: what was given beside the profile's name
@@ -33,7 +34,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     inventory: Path
     models: tuple[str, ...] = ()
     nodes: str = ""
-    skip_token: bool = False
+    skip_token: bool | None = None
     variants: tuple[Settings, ...] = ({},)
     profile: Profile
     profiles: tuple[Path, ...] = ()

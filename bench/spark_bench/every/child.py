@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, NamedTuple
 
@@ -31,6 +32,13 @@ class Ended(NamedTuple):
     seconds: float
 
 
+@dataclass
+class Deadline:
+    """When a command's time is over, by the monotonic clock; it can be put off meanwhile."""
+
+    at: float
+
+
 def follow(
     words: Sequence[str],
     cwd: Path | None,
@@ -38,8 +46,11 @@ def follow(
     seconds: float,
     tell: Tell,
     environ: Mapping[str, str],
+    anew: Callable[[str], bool] = lambda line: False,
 ) -> Ended:
     """Run a command, write what it prints to `log`, tell each line, for so many seconds at most.
+
+    anew: whether the seconds count anew from a line on
 
     It has a session of its own, so that a Ctrl-C is not sent to it; what it leaves behind by
     intent (a server in a session of its own) is left alone. An exception ends it, too.
@@ -58,7 +69,10 @@ def follow(
     lines: list[str] = []
     assert process.stdout
     try:
-        for line in _lines(process, process.stdout, began + seconds):
+        deadline = Deadline(began + seconds)
+        for line in _lines(process, process.stdout, deadline):
+            if anew(line):
+                deadline.at = time.monotonic() + seconds
             log.write(line.encode() + b"\n")
             log.flush()
             lines.append(line)
@@ -81,20 +95,20 @@ def end(process: subprocess.Popen[bytes], grace: float = GRACE) -> None:
     process.wait()
 
 
-def _lines(process: subprocess.Popen[bytes], pipe: IO[bytes], deadline: float) -> Iterator[str]:
+def _lines(process: subprocess.Popen[bytes], pipe: IO[bytes], deadline: Deadline) -> Iterator[str]:
     """What comes until it ends, or its time does: whoever inherited the pipe is not waited for."""
     os.set_blocking(pipe.fileno(), False)
     rest = b""
     with selectors.DefaultSelector() as selector:
         selector.register(pipe, selectors.EVENT_READ)
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline.at:
             ended = process.poll() is not None
             ready = selector.select(0 if ended else LOOK)
             data = pipe.read() if ready else None
             if data == b"" or (ended and not ready):
                 if data == b"":
                     with suppress(subprocess.TimeoutExpired):
-                        process.wait(max(0.0, deadline - time.monotonic()))
+                        process.wait(max(0.0, deadline.at - time.monotonic()))
                 break
             *whole, rest = (rest + (data or b"")).split(b"\n")
             yield from (_text(line) for line in whole)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from spark_bench.display.figures import duration
 from spark_bench.every.asked import Settings
 from spark_bench.every.child import Ended
 from spark_bench.every.status import Failure
@@ -23,6 +24,10 @@ _NOISE = re.compile(
     r"waiting, \d|every rank |Error: executed|(Error|Success|No changes|Skipped|Connected)$|Ready: "
     r"|Connecting to |Loading "
 )
+# The operations of the project's deploy.py that bring what is large. Each has limits of its own
+# (download_stall_timeout, pull_timeout) and a line of progress every 10 s.
+_BRINGS = re.compile(r"(Image |tiktoken vocabularies|Weights of )")
+_OPERATION = "--> Starting operation: "
 _HOST = re.compile(r"\[([^\]]+)\] ?(.*)")
 
 
@@ -36,6 +41,23 @@ def words(pyinfra: str, inventory: Path, data: Settings) -> list[str]:
     return [pyinfra, "-y", str(inventory), "deploy.py", *settings]
 
 
+class Downloads:
+    """Told a deploy's lines one by one: whether the time for the start-up counts anew from there.
+
+    It does as long as something is brought to the nodes, so that only a deploy which says nothing
+    for all that time is ended then, and once more with the operation after that.
+    """
+
+    def __init__(self) -> None:
+        self._under_way = False
+
+    def __call__(self, line: str) -> bool:
+        before = self._under_way
+        if line.startswith(_OPERATION):
+            self._under_way = bool(_BRINGS.match(line, len(_OPERATION)))
+        return before or self._under_way
+
+
 def failure(ended: Ended, seconds: float) -> Failure | None:
     """What went wrong with a deploy that had so many seconds; None: nothing."""
     if ended.code == 0:
@@ -44,7 +66,8 @@ def failure(ended: Ended, seconds: float) -> Failure | None:
         last = _last_words(ended.lines)
         return Failure(
             "STARTUP_FAILED",
-            f"not served within {seconds:g} s (--startup-timeout){f': {last}' if last else ''}",
+            f"not served within {duration(seconds)} (--startup-timeout, downloads left out)"
+            f"{f': {last}' if last else ''}",
         )
     if refusal := _refusal(ended.lines):
         return Failure("CONFIG_FAILED", refusal)
@@ -69,7 +92,7 @@ def _block(lines: Sequence[str]) -> int:
 
 def _causes(lines: Sequence[str]) -> str:
     """The lines of the operation that failed which say why: neither a rank's log nor progress."""
-    marks = [n for n, line in enumerate(lines) if line.startswith("--> Starting operation")]
+    marks = [n for n, line in enumerate(lines) if line.startswith(_OPERATION)]
     told = (
         [m[2] for line in lines[marks[-1] :] if (m := _HOST.match(line.strip()))] if marks else []
     )

@@ -14,7 +14,7 @@ import spark_bench
 from spark_bench.errors import BadInput
 from spark_bench.every.asked import Asked, Settings
 from spark_bench.every.output import Load
-from spark_bench.every.plan import Cell
+from spark_bench.every.plan import NO_TOKEN, Cell
 from spark_bench.project import inventory_file
 from spark_bench.result.machine import commit
 
@@ -88,7 +88,14 @@ def job(asked: Asked, cells: list[Cell]) -> Job:
             repeat=asked.repeat,
         ),
         parts=tuple(
-            Part(name=c.name, model=c.model, settings=c.settings, skip=c.skip) for c in cells
+            # A token may be there when the run is gone on with.
+            Part(
+                name=c.name,
+                model=c.model,
+                settings=c.settings,
+                skip="" if c.skip == NO_TOKEN else c.skip,
+            )
+            for c in cells
         ),
     )
 

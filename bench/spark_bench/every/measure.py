@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spark_bench.cli.failures import FailureLimit
+from spark_bench.display.figures import duration
 from spark_bench.errors import TooManyFailures
 from spark_bench.every.asked import Asked
 from spark_bench.every.child import Ended
@@ -48,7 +49,7 @@ def failure(ended: Ended, result: Result | None, asked: Asked, spec: str) -> Fai
     if ended.code is None:
         done = f": {result.summary.completed} requests were answered" if result else ""
         return Failure(
-            "BENCH_FAILED", f"no end within {asked.bench_timeout:g} s (--bench-timeout){done}"
+            "BENCH_FAILED", f"no end within {duration(asked.bench_timeout)} (--bench-timeout){done}"
         )
     if result is None:
         return Failure("BENCH_FAILED", _last(ended))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from spark_bench import project
 from spark_bench.cli.secret import VARIABLE, project_key
+from spark_bench.display.figures import duration
 from spark_bench.errors import BadInput, BenchError
 from spark_bench.every import converge, measure, served
 from spark_bench.every.asked import Asked, Settings
@@ -37,7 +39,7 @@ class Stage:
         asked = self.asked
         inventory = project.inventory_file(asked.project, asked.inventory)
         words = converge.words(project.pyinfra(asked.project), inventory, data)
-        return self._follow(words, asked.startup_timeout)
+        return self._follow(words, asked.startup_timeout, anew=converge.Downloads())
 
     def bench(self, cell: Cell) -> tuple[Ended, Result | None, str | None]:
         """Measure what is served: how that ended, the result, and its file's name."""
@@ -51,12 +53,18 @@ class Stage:
         os.replace(draft, self.asked.folder / result_name(cell))
         return ended, result, result_name(cell)
 
-    def _follow(self, words: list[str], seconds: float, here: bool = False) -> Ended:
+    def _follow(
+        self,
+        words: list[str],
+        seconds: float,
+        here: bool = False,
+        anew: Callable[[str], bool] = lambda line: False,
+    ) -> Ended:
         self.log.write(f"$ {' '.join(words)}\n".encode())
         cwd = None if here else self.asked.project
         # The server's key is for who asks the server, and not for who deploys it.
         key = {VARIABLE: self.asked.api_key.reveal()} if here and self.asked.api_key else {}
-        return follow(words, cwd, self.log, seconds, self.steps.below, os.environ | key)
+        return follow(words, cwd, self.log, seconds, self.steps.below, os.environ | key, anew)
 
 
 def result_name(cell: Cell) -> str:
@@ -84,7 +92,7 @@ def _row(stage: Stage, cell: Cell, place: str, known: dict[str, Any]) -> Row:
     if isinstance(listing, Failure):
         return row(cell, listing, **known)
     assert listing.head
-    stage.steps.step(f"{place}: served after {ended.seconds:.0f} s, measuring")
+    stage.steps.step(f"{place}: served after {duration(ended.seconds)}, measuring")
     ended, result, file = stage.bench(cell)
     known |= {"bench_seconds": round(ended.seconds, 3), "file": file}
     failure = measure.failure(ended, result, stage.asked, listing.head.spec)

@@ -17,6 +17,11 @@ from spark_bench.project import Listing, Model
 
 # A folder's longest name is 255 bytes, and an ending follows.
 LONGEST_NAME = 150
+NO_TOKEN = (
+    "it is gated, and there is no Hugging Face token here: accept its license at the hub, then: "
+    "hf auth login, or export HF_TOKEN=…; where its weights are on the nodes already: "
+    "--no-skip-token"
+)
 
 
 class Cell(Struct, frozen=True, kw_only=True):
@@ -61,6 +66,7 @@ class Verdict(Struct, frozen=True):
     pp: int = 0
     mem_fraction: float = 0.0
     weight_bytes: int | None = None
+    lacks_token: bool = False
 
 
 def cells(asked: Asked, listing: Listing) -> list[Cell]:
@@ -83,9 +89,15 @@ def cells(asked: Asked, listing: Listing) -> list[Cell]:
     return list(_named(made))
 
 
-def judged(cells: Sequence[Cell], verdicts: Sequence[Verdict]) -> list[Cell]:
-    """The same, with what the project says of each: what it would refuse is skipped."""
-    return [_judged(cell, verdict) for cell, verdict in zip(cells, verdicts, strict=True)]
+def judged(
+    cells: Sequence[Cell], verdicts: Sequence[Verdict], skip_token: bool | None
+) -> list[Cell]:
+    """The same, with what the project says of each: what it would refuse is skipped, and what
+    could not be downloaded for want of a token unless skip_token is False."""
+    return [
+        _judged(cell, verdict, skip_token is not False)
+        for cell, verdict in zip(cells, verdicts, strict=True)
+    ]
 
 
 def refuse_empty(cells: Sequence[Cell]) -> None:
@@ -147,7 +159,7 @@ def _named(cells: Sequence[Cell]) -> Iterator[Cell]:
         yield cell if seen[key] == 1 else replace(cell, name=f"{cell.name}_{seen[key]}")
 
 
-def _judged(cell: Cell, verdict: Verdict) -> Cell:
+def _judged(cell: Cell, verdict: Verdict, token_needed: bool) -> Cell:
     known: dict[str, Any] = {
         "nodes": verdict.nodes,
         "tp": verdict.tp,
@@ -155,7 +167,8 @@ def _judged(cell: Cell, verdict: Verdict) -> Cell:
         "served": verdict.served_model_name or cell.model,
         "weight_bytes": verdict.weight_bytes,
     }
-    why = "; ".join(verdict.errors) or _without_effect(cell, verdict)
+    token = NO_TOKEN if verdict.lacks_token and token_needed else ""
+    why = "; ".join(verdict.errors) or _without_effect(cell, verdict) or token
     return replace(cell, **known, skip=cell.skip or why)
 
 

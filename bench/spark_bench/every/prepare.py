@@ -39,7 +39,7 @@ def planned(asked: Asked) -> list[Cell]:
     verdicts = [
         v for at in range(0, len(made), AT_ONCE) for v in _verdicts(asked, made[at : at + AT_ONCE])
     ]
-    found = judged(made, verdicts)
+    found = judged(made, verdicts, asked.skip_token)
     refuse_empty(found)
     return found
 

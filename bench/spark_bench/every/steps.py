@@ -7,7 +7,7 @@ import shutil
 import time
 from typing import TextIO
 
-from spark_bench.display.figures import clock
+from spark_bench.display.figures import duration
 from spark_bench.printable import printable
 
 # Seconds of silence, where no terminal shows what is under way, until a line of it is kept.
@@ -26,9 +26,8 @@ class Steps:
     def step(self, text: str) -> None:
         """A line that stays."""
         self._said = time.monotonic()
-        self._write(
-            f"{self._clear()}[{clock(self._said - self.began):>7}] {printable(text, lines=True)}\n"
-        )
+        since = duration(self._said - self.began)
+        self._write(f"{self._clear()}[{since:>11}] {printable(text, lines=True)}\n")
 
     def below(self, text: str) -> None:
         """A line that the next one takes the place of; without a terminal one now and then."""
@@ -37,8 +36,8 @@ class Steps:
         if not self._terminal and time.monotonic() - self._said >= EVERY:
             self.step(f"  {text}")
         elif self._terminal:
-            width = shutil.get_terminal_size().columns - 12
-            self._write(f"{self._clear()}          {text[:width]}")
+            width = shutil.get_terminal_size().columns - 16
+            self._write(f"{self._clear()}              {text[:width]}")
             self._below = True
 
     def _clear(self) -> str:

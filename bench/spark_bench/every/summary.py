@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from spark_bench.display.figures import clock, digits
+from spark_bench.display.figures import digits, duration
 from spark_bench.every.rows import Row
 from spark_bench.every.table import plain
 from spark_bench.printable import printable
@@ -41,7 +41,7 @@ def title(row: Row) -> str:
 
 def _parts(rows: Sequence[Row], load: str, when: str, seconds: float) -> Iterator[str]:
     done = sum(row.status == "OK" for row in rows)
-    yield f"spark-bench all: {load}\nbegun {when}, {clock(seconds)}, {done} of {len(rows)} OK"
+    yield f"spark-bench all: {load}\nbegun {when}, {duration(seconds)}, {done} of {len(rows)} OK"
     yield f"Performance matrix\n\n{plain(HEAD, lines(rows))}"
     yield f"Throughput ranking (output tokens/s, most first)\n\n{_ranking(by_throughput(rows), 0)}"
     yield f"TTFT ranking (ms, least first)\n\n{_ranking(by_ttft(rows), 1)}"
