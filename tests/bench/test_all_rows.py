@@ -169,7 +169,7 @@ SPEC = "ab" * 32
                      ("BENCH_FAILED", "no end within 10 min (--bench-timeout): 3 requests were "
                       "answered"), id="late"),
         pytest.param(None, None, FailureLimit(),
-                     ("BENCH_FAILED", "no end within 10 min (--bench-timeout)"), id="late-and-mute"),
+                     ("BENCH_FAILED", "no end within 10 min (--bench-timeout)"), id="mute"),
         pytest.param(1, None, FailureLimit(), ("BENCH_FAILED", "no server there"), id="error"),
     ],
 )  # fmt: skip
