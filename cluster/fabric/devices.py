@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from cluster.node import Interface, NodeFacts, RdmaPort
 
-NAMES = {"bond": "a bond", "vlan": "a VLAN", "bridge": "a bridge", "team": "a team", "vrf": "a VRF"}
+NAMES = {
+    "vlan": "a VLAN",
+    "vrf": "a VRF",
+    "ipvlan": "an ipvlan",
+    "openvswitch": "an Open vSwitch bridge",
+}
 SECTIONS = {"bond": "bonds", "vlan": "vlans", "bridge": "bridges", "vrf": "vrfs"}
 """Where netplan keeps what is not a plain interface ("ethernets")."""
 ROUTABLE = ("", "bond", "vlan", "macvlan")

@@ -197,7 +197,9 @@ def bare_interface(node: NodeFacts, wish: NodeWishes) -> Iterator[Finding]:
     what = f"{wish.label('nccl_socket_ifname')} {named[0]} has no IPv4 address"
     over = next((i for i in above(node, named[0]) if i.ipv4), None)
     cure = f"ip -4 addr show dev {named[0]}"
-    if over:
+    if wish.label("nccl_socket_ifname") != "nccl_socket_ifname":
+        cure += f"; {leave_out(node, wish, 'nccl_socket_ifname')}"
+    elif over:
         what += f": it is {title(over)}'s, which has {over.ipv4[0]}"
         cure = f"nccl_socket_ifname = {over.name!r} of {node.name}, or leave it out"
     yield error(what, node.name, cure)
