@@ -109,10 +109,11 @@ class Gpu(Shown):
 
 @dataclass(frozen=True)
 class Memory(Shown):
-    """/proc/meminfo's MemTotal and MemAvailable, bytes."""
+    """/proc/meminfo's MemTotal, MemAvailable and SwapTotal, bytes."""
 
     total: int
     available: int
+    swap: int = 0
 
 
 @dataclass(frozen=True)

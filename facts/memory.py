@@ -9,7 +9,10 @@ from facts.fact import Fact, count
 _READ = """
 if [ -r /proc/meminfo ]; then
   while read -r key value _; do
-    case $key in (MemTotal:) echo "$key $value";; (MemAvailable:) echo "$key $value"; break;; esac
+    case $key in
+      (MemTotal:|MemAvailable:) echo "$key $value";;
+      (SwapTotal:) echo "$key $value"; break;;
+    esac
   done </proc/meminfo
 else
   set -- $(sysctl -n hw.memsize kern.memorystatus_level) && [ $# = 2 ] || exit 1
@@ -19,7 +22,7 @@ fi
 
 
 class Memory(Fact[node.Memory]):
-    """MemTotal and MemAvailable: on a GB10 nvidia-smi knows neither, the GPU shares them."""
+    """MemTotal, MemAvailable, SwapTotal: on a GB10 the GPU shares them, and nvidia-smi knows none."""
 
     def command(self) -> str:
         return _READ
@@ -29,4 +32,5 @@ class Memory(Fact[node.Memory]):
         return node.Memory(
             total=count(kibibytes["MemTotal"]) * 1024,
             available=count(kibibytes["MemAvailable"]) * 1024,
+            swap=count(kibibytes.get("SwapTotal", "0")) * 1024,
         )

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
-from cluster.checks.needs import Needs
+from cluster.checks.needs import GIB, Needs
 from cluster.declaration import Wanted
-from cluster.findings import Finding, error
+from cluster.findings import Finding, error, warning
 from cluster.fit import fit
 from cluster.models import Model
 from cluster.node import NodeFacts
 from cluster.settings import Settings
-from cluster.sglang.options import matches, nearest_recorded, options
+from cluster.sglang.options import RECORDED, matches, nearest_recorded, options
+from cluster.sglang.parser import arguments
 from cluster.spec import mem_fraction, parallelism
 
 # SGLang's model_config.py lets a longer context pass with this alone.
 LONGER = "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN"
 ROPE = "--json-model-override-args"
 SECRET = ("--api-key", "--admin-api-key")
+# Above this share owners saw Sparks freeze; the catalogue's largest is 0.85.
+HIGH_FRACTION = 0.85
+# Bytes that a full /dev/shm is cured with: more is a mistake.
+SHM_USUAL = 64 << 30
+SECRET_NAME = re.compile(
+    r"(_|^)(TOKEN|KEY|SECRET|CREDENTIALS?)\Z|PASSWORD|PASSWD|_(ACCESS|API)_?KEY"
+)
 # Options that the plan and the readiness go by → (what decides them instead, the cure).
 DECIDED = {
     "--port": ("the setting port", "--data port=PORT"),
@@ -49,6 +58,9 @@ def launch(
         yield from _several(settings)
     yield from _context(settings, model)
     yield from _fits(wanted, model, nodes, needs)
+    if settings.runtime == "docker":
+        yield from _freezing(wanted, model, nodes, version)
+    yield from _shown(wanted)
     if version:
         yield from extra(settings.extra_args, version)
 
@@ -116,6 +128,75 @@ def _fits(
         memory_available_bytes=min((n.memory.available for n in idle if n.memory), default=None),
         gpus_per_node=min((len(n.gpus) or 1 for n in nodes), default=1),
     )
+
+
+def _freezing(
+    wanted: Wanted, model: Model, nodes: Sequence[NodeFacts], version: str
+) -> Iterator[Finding]:
+    """Settings that have frozen Sparks: a GB10's GPU shares the system's memory, and a Spark that
+    runs out answers nothing until its power is cut (the vendor's forum; owners settle on 0.80 to
+    0.85, some on less)."""
+    settings = wanted.common
+    given = arguments(settings.extra_args, options(nearest_recorded(version or RECORDED[0])))
+    fraction = _fraction(given.get("--mem-fraction-static", "")) or mem_fraction(settings, model)
+    # A GPU with memory of its own tells how much; what could not be read is taken for a Spark's.
+    shared = not all(n.gpus and all(g.memory_bytes for g in n.gpus) for n in nodes)
+    if shared and fraction > HIGH_FRACTION:
+        what = (
+            f"mem_fraction = {fraction:g} leaves the system too little: the GPU of a Spark shares "
+            "its memory, and running out freezes the machine"
+        )
+        cure = "--data mem_fraction=0.8; earlyoom=true with deploys/host.py ends a process first"
+        yield warning(what, cure=cure)
+        swapping = [n.name for n in nodes if n.memory and n.memory.swap]
+        if swapping:
+            what = (
+                f"mem_fraction = {fraction:g} with swap on ({', '.join(swapping)}): a Spark that "
+                "runs out then swaps until it freezes, instead of ending a process"
+            )
+            yield warning(what, cure="--data mem_fraction=0.8, or sudo swapoff -a on these nodes")
+    if settings.ipc == "host" and not settings.linger:
+        what = (
+            "ipc = 'host': logind removes its semaphores when the SSH session ends (RemoveIPC), "
+            "and SGLang hangs hours later"
+        )
+        yield warning(what, cure="--data ipc=private; or linger = true, with deploys/host.py")
+    least = min((n.memory.total for n in nodes if n.memory), default=None)
+    if shared and least and settings.ipc != "host" and _bytes(settings.shm_size) > SHM_USUAL:
+        what = (
+            f"shm_size = {settings.shm_size!r} is memory too, and mem_fraction = {fraction:g} "
+            f"leaves {(1 - fraction) * least / GIB:.0f} GiB beside SGLang's share: a Spark that "
+            "runs out freezes"
+        )
+        yield warning(what, cure=f"--data shm_size={Settings.shm_size}")
+
+
+def _fraction(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _bytes(size: str) -> int:
+    """Docker's size: "32g"."""
+    return int(size[:-1]) << {"b": 0, "k": 10, "m": 20, "g": 30}[size[-1]]
+
+
+def _shown(wanted: Wanted) -> Iterator[Finding]:
+    """Secrets in `env`: it stands in plans, in labels and in `docker inspect`."""
+    names = {
+        name
+        for settings in wanted.nodes.values()
+        for name, value in settings.env.items()
+        if SECRET_NAME.search(name) and value and not value.isdigit()
+    }
+    for name in sorted(names):
+        what = (
+            f"env {name} looks like a secret: its value shows in plans, labels and docker inspect"
+        )
+        cure = "mount a file with it (volumes), and let env name the file; the API's: api_key_file"
+        yield warning(what, cure=cure)
 
 
 def extra(words: Sequence[str], version: str) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from samples import VERSION, ran, spark, specs_of, want
 from cluster.checks import Needs, launch
 from cluster.findings import Level
 from cluster.models import find
-from cluster.node import Memory, NodeFacts
+from cluster.node import Gpu, Memory, NodeFacts
 
 GIB = 2**30
 SPARK = Memory(131_334_144 * 1024, 110 * GIB)
@@ -181,3 +181,53 @@ def test_other_words_are_the_users(words: list[str]) -> None:
 
 def test_the_process_runtime_has_no_words_of_sglang() -> None:
     assert told(count=1, version="", runtime="process", model="smollm2", extra_args=["--tp"]) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "line"),
+    [
+        ({"mem_fraction": 0.9}, "warning mem_fraction = 0.9 leaves the system too little"),
+        ({"mem_fraction": 0.86}, "freezes the machine -> --data mem_fraction=0.8; earlyoom=true"),
+        ({"extra_args": ["--mem-fraction-static", "0.95"]}, "mem_fraction = 0.95 leaves"),
+        ({"extra_args": ["--mem-frac=0.95"]}, "mem_fraction = 0.95 leaves"),
+        ({"ipc": "host"}, "warning ipc = 'host': logind removes its semaphores"),
+        ({"shm_size": "100g"}, "warning shm_size = '100g' is memory too"),
+        ({"env": {"AWS_SECRET_ACCESS_KEY": "x"}}, "env AWS_SECRET_ACCESS_KEY looks like a secret"),
+        ({"env": {"WANDB_API_KEY": "x"}}, "env WANDB_API_KEY looks like a secret"),
+        ({"env": {"GITHUB_TOKEN": "x"}}, "shows in plans, labels and docker inspect"),
+        ({"env": {"DB_PASSWORD": "x"}}, "env DB_PASSWORD looks like a secret"),
+        ({"env": {"CLIENT_SECRET": "x"}}, "env CLIENT_SECRET looks like a secret"),
+    ],
+)
+def test_what_freezes_a_spark_or_shows_a_secret_is_warned_of(
+    data: dict[str, Any], line: str
+) -> None:
+    (warned,) = (w for w in told(model="qwen7b", **data) if w.startswith("warning"))
+    assert line in warned
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"mem_fraction": 0.85},
+        {"ipc": "host", "linger": True},
+        {"shm_size": "64g"},
+        {"env": {"TOKENIZERS_PARALLELISM": "false", "MAX_TOKEN": "512", "KEYBOARD": "us"}},
+        {"env": {"MONKEY": "x", "HF_TOKEN_PATH": "/run/t"}},
+    ],
+)
+def test_what_owners_do_is_not_warned_of(data: dict[str, Any]) -> None:
+    assert told(model="qwen7b", **data) == []
+
+
+def test_swap_beside_a_large_fraction_is_warned_of() -> None:
+    swapping = [replace(n, memory=replace(SPARK, swap=16 * GIB)) for n in nodes()]
+    warned = told(*swapping, model="qwen7b", mem_fraction=0.9)
+    assert any("with swap on (spark-1, spark-2)" in line for line in warned)
+    assert told(*swapping, model="qwen7b", mem_fraction=0.8) == []
+
+
+def test_a_gpu_with_memory_of_its_own_may_have_more() -> None:
+    cards = (Gpu(0, "NVIDIA H100", "580", "9.0", memory_bytes=80 * GIB),)
+    seen = [replace(n, gpus=cards) for n in nodes()]
+    assert told(*seen, model="qwen7b", mem_fraction=0.9) == []
