@@ -22,7 +22,7 @@ fi
 
 
 class Memory(Fact[node.Memory]):
-    """MemTotal, MemAvailable, SwapTotal: on a GB10 the GPU shares them, and nvidia-smi knows none."""
+    """Memory and swap: on a GB10 the GPU shares the memory, and nvidia-smi does not know it."""
 
     def command(self) -> str:
         return _READ
