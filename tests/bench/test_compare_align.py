@@ -141,7 +141,7 @@ def test_what_may_explain_is_shown_field_by_field(tmp_path: Path) -> None:
     assert not forbidding
     assert set(fields(explaining)) == {
         *("model", "url", "slo.ttft", "client.version", "machine.kernel"),
-        *("machine.load_average", "machine.clock_source", "server.version"),
+        *("machine.clock_source", "server.version"),
         *("server.settings.tp_size", "server.settings.disable_cuda_graph", "deployment.revision"),
         *("deployment.launch.tp", "deployment.launch.env.NCCL", "deployment.ranks[0].image_id"),
         "deployment.ranks[0].spec",
@@ -153,11 +153,30 @@ def test_what_may_explain_is_shown_field_by_field(tmp_path: Path) -> None:
     assert values(graph, runs) == "no (A), none (B)"
 
 
-def test_a_load_that_is_the_same_in_whole_cores_is_no_difference(tmp_path: Path) -> None:
+def test_what_chance_makes_another_each_time_explains_nothing(tmp_path: Path) -> None:
+    """A machine's load average, and the seed that an engine draws when it starts."""
     old = a_provenance()
-    machine = msgspec.structs.replace(old.machine, load_average=(0.2, 3.0, 3.0))
-    runs = two(tmp_path, provenance=msgspec.structs.replace(old, machine=machine))
-    assert differences(runs) == ([], [])
+    assert old.deployment and old.server
+    new = msgspec.structs.replace(
+        old,
+        machine=msgspec.structs.replace(old.machine, load_average=(9.0, 3.0, 3.0)),
+        server=msgspec.structs.replace(
+            old.server, settings={**old.server.settings, "random_seed": 987654321}
+        ),
+        deployment=msgspec.structs.replace(
+            old.deployment, launch={**old.deployment.launch, "random_seed": 1}
+        ),
+    )
+    assert differences(two(tmp_path, provenance=new)) == ([], [])
+
+
+def test_how_tokens_were_counted_and_whether_the_server_was_warmed_up_may_explain(
+    tmp_path: Path,
+) -> None:
+    """Not how many requests it took: that is another number each time."""
+    assert differences(two(tmp_path, warmup=96)) == ([], [])
+    forbidding, explaining = differences(two(tmp_path, warmup=0, count_tokens="usage"))
+    assert not forbidding and fields(explaining) == ["warmup", "count_tokens"]
 
 
 def test_many_runs_with_one_value_are_counted(tmp_path: Path) -> None:

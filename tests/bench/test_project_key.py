@@ -1,4 +1,4 @@
-"""The project's own API key is found by its listing, and shown to the project's server alone."""
+"""What a project says, its API key first of all, is for the project's own server alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from awkward_server import AwkwardServer
 from fake_project import LOAD, FakeProject
+from spark_bench.result.codec import read
+from spark_bench.run.reach import same_server
 
 KEY = "sk-planted-project-key"
 
@@ -66,3 +69,43 @@ def test_another_server_never_sees_it(fake: FakeProject) -> None:
     done = run(fake, "--project", str(fake.folder), "--url", url)
     assert done.returncode != 0
     assert "answers 401" in done.stderr
+
+
+def test_an_inventory_says_nothing_of_a_server_that_is_not_its_own(fake: FakeProject) -> None:
+    """Neither what is deployed nor its nodes' power is in the result, and the key is not shown."""
+    fake.all("--yes", "--models", "a")
+    with AwkwardServer() as other:
+        done = run(fake, "--project", str(fake.folder), "--url", other.url, "--power")
+    assert done.returncode == 0, done.stderr
+    result = read(fake.folder / "r.json")
+    assert result.provenance.deployment is None and result.provenance.project is None
+    assert result.nodes is None
+    assert any(f"not at {other.url}: nothing of it is in this result" in n for n in result.notes)
+    assert not any("authorization" in call.headers for call in other.calls)
+
+
+def test_its_own_server_is_known_by_any_of_its_names(fake: FakeProject) -> None:
+    fake.all("--yes", "--models", "a")
+    url = str(fake.read("settings.json")["url"]).replace("127.0.0.1", "localhost")
+    done = run(fake, "--project", str(fake.folder), "--url", url, "--power")
+    assert done.returncode == 0, done.stderr
+    deployment = read(fake.folder / "r.json").provenance.deployment
+    assert deployment and deployment.model == "org/a"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("http://127.0.0.1:30000", "http://localhost:30000", True),
+        ("http://127.0.0.1:30000", "http://[::1]:30000/base", True),
+        ("http://127.0.0.1", "http://127.0.0.1:80", True),
+        ("https://127.0.0.1", "https://localhost:443", True),
+        ("http://spark.invalid:30000", "http://SPARK.invalid:30000", True),
+        ("http://127.0.0.1:30000", "http://127.0.0.1:30001", False),
+        ("http://192.0.2.1:30000", "http://192.0.2.2:30000", False),
+        ("http://spark.invalid:30000", "http://127.0.0.1:30000", False),
+        ("http://127.0.0.1", "https://127.0.0.1", False),
+    ],
+)
+def test_urls_of_one_server(one: str, other: str, same: bool) -> None:
+    assert same_server(one, other) is same

@@ -261,7 +261,7 @@ def test_a_node_and_what_a_joule_gave() -> None:
         samples=columns,
     )
     assert node_line(node) == (
-        "power 61.2 on average, 88 W at most; memory used 96 GiB; 3.20 GB sent over RDMA"
+        "power 61.2 on average, 88 W at most; host memory used 96 GiB; 3.20 GB sent over RDMA"
     )
     text = printed(*result_tables(closed(nodes=Nodes(tokens_per_joule=0.0812, nodes=(node,)))))
     assert "0.0812 output tokens a joule" in text

@@ -22,8 +22,9 @@ EITHER = ("warmup",)
 ABSENT = None
 # As many values of a field as a refusal names.
 NAMED = 3
-# Fields that differ between any two runs, and the precision at which they say something.
-_ROUNDED = "machine.load_average"
+# Of the provenance, what differs between any two runs and explains nothing: engines draw a seed at
+# each start, and the load average is of the minutes before.
+CHANCE = ("random_seed", "load_average")
 
 
 class CantCompare(BenchError):
@@ -126,9 +127,12 @@ def _config(part: Part, shown: bool) -> dict[str, Any]:
 
 
 def _provenance(part: Part) -> dict[str, Any]:
-    """In whole cores, the load says whether the machine was busy, and not merely that it ran."""
-    load = part.provenance.get(_ROUNDED)
-    return part.provenance | ({_ROUNDED: round(load[0])} if load else {})
+    """Without what is another by chance each time."""
+    return {
+        name: value
+        for name, value in part.provenance.items()
+        if name.rpartition(".")[2].partition("[")[0] not in CHANCE
+    }
 
 
 def _differing(

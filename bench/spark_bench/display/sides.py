@@ -33,12 +33,12 @@ def nodes(found: Nodes) -> Iterator[tuple[str, str]]:
 
 
 def node_line(node: NodeFigures) -> str:
-    """Power, heat and memory."""
+    """Power, heat and the host's memory, of which a GB10's GPU has a share and other GPUs none."""
     memory = node.memory_used_bytes
     parts = [
         _range("power", node.power_w, "W"),
         _range("GPU", node.temperature_c, "°C"),
-        f"memory used {brief(memory.max / 2**30, 'GiB')}" if memory else "",
+        f"host memory used {brief(memory.max / 2**30, 'GiB')}" if memory else "",
         f"{digits(node.sent_bytes / 1e9, 'GB')} sent over RDMA" if node.sent_bytes else "",
     ]
     return "; ".join(filter(None, parts)) or "told nothing"

@@ -69,7 +69,7 @@ class NodeColumns(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     at: seconds since the start of the run
     power_w: of all its GPUs; temperature_c, clock_mhz, utilization (percent): of the busiest
-    memory_used_bytes: of the node, which a GB10's GPU shares
+    memory_used_bytes: of the host; the GPU's own only where it shares that, as a GB10 does
     received_bytes, sent_bytes: over all RDMA ports since they came up
     """
 
@@ -87,7 +87,7 @@ class NodeFigures(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """One node over the run.
 
     energy_joules: of its GPUs
-    memory_used_bytes: of the node, which a GB10's GPU shares
+    memory_used_bytes: of the host; the GPU's own only where it shares that, as a GB10 does
     received_bytes, sent_bytes: over RDMA during the run
     """
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -63,9 +66,10 @@ def reached(options: RunOptions, step: Callable[[str], None] = lambda _: None) -
 
     step: is told what may take long
     """
-    listing = _listing(options, step)
+    listing, foreign = _own(options, _listing(options, step))
     url = options.url or (listing.url if listing else "") or LOCAL
-    key = options.api_key or _projects(options, listing)
+    # The project's own key is for the project's own server alone.
+    key = options.api_key or (project_key(listing.api_key_file) if listing else None)
     recorder = Recorder(target(url))
     try:
         recorder.open(1)
@@ -77,6 +81,7 @@ def reached(options: RunOptions, step: Callable[[str], None] = lambda _: None) -
             trust_env=False,
         ) as http:
             model, engine, context, notes = _model(http, options.model)
+            notes = (*foreign, *notes)
             yield Reached(url, recorder, http, listing, model, engine, context, notes, key)
     except Unreachable as error:
         hint = _where(options, listing) or _scheme(url, error.message)
@@ -85,9 +90,37 @@ def reached(options: RunOptions, step: Callable[[str], None] = lambda _: None) -
         recorder.close()
 
 
-def _projects(options: RunOptions, listing: Listing | None) -> Secret | None:
-    """The project's own key, which is for the project's own server alone."""
-    return project_key(listing.api_key_file) if listing and not options.url else None
+def _own(options: RunOptions, listing: Listing | None) -> tuple[Listing | None, tuple[str, ...]]:
+    """The listing where it is of the server that is measured; a note where it is not: then its
+    model, launch, nodes and key say nothing of that server."""
+    if listing is None or not options.url or same_server(options.url, listing.url):
+        return listing, ()
+    note = (
+        f"{options.inventory} has its head at {listing.url}, not at {options.url}: nothing of it "
+        "is in this result, nor is the power of its nodes"
+    )
+    return None, (note,)
+
+
+def same_server(one: str, other: str) -> bool:
+    """Whether two URLs are the same port of the same machine, by whatever name or address."""
+    parts = [urlsplit(url) for url in (one, other)]
+    ports = [part.port or {"https": 443}.get(part.scheme, 80) for part in parts]
+    if ports[0] != ports[1]:
+        return False
+    names = [part.hostname or "" for part in parts]
+    return names[0] == names[1] or bool(_addresses(names[0]) & _addresses(names[1]))
+
+
+def _addresses(name: str) -> set[str]:
+    """Of a host; all of loopback is one."""
+    try:
+        found = {str(info[4][0]) for info in socket.getaddrinfo(name, None)}
+    except OSError:
+        return set()
+    return {
+        "loopback" if ip_address(each.partition("%")[0]).is_loopback else each for each in found
+    }
 
 
 def headers(key: Secret | None) -> dict[str, str]:
