@@ -3,12 +3,16 @@
 A lease is a file on the head, `<group>.lease`, in a folder that every login may write. Its age is
 the file's, by the head's own clock: controllers' clocks do not matter. Each script runs under
 `flock` of the parent folder; without flock (a Mac) two runs that take over the same stale lease in
-the same instant may both succeed. No `timeout` either, which a Mac lacks: flock's wait is bounded,
-and nothing else waits.
+the same instant may both succeed.
+
+Whatever else lies there under a lease's name (a pipe, a link, a device) holds nothing: it is never
+opened, and a run that takes the lease replaces it. No sticky bit: a stale lease must make way for
+another login.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,6 +34,10 @@ BASE = "/run/lock"
 # Settings whose value may hold a secret, or be one by mistake.
 HIDDEN = ("env", "extra_args", "hf_token_file", "api_key_file")
 How = Literal["taken", "stale", "held", "ours", "gone"]
+_ANSWER = re.compile(rf"(?P<how>{'|'.join(get_args(How))})(?: (?P<age>-?[0-9]{{1,12}}))?")
+# Of a lease's file, bytes that are read; of what it says, characters that are shown.
+MOST_BYTES = 65536
+MOST_SHOWN = 500
 
 
 @dataclass(frozen=True)
@@ -52,9 +60,13 @@ class Lease:
         return msgspec.json.encode(self).decode()
 
     def __str__(self) -> str:
-        since = datetime.fromtimestamp(self.started, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-        # Any login of the node can write the file.
-        return printable(f"{self.owner}@{self.host}, since {since}: {self.command}")
+        # Any login of the node can write the file: nothing of it may steer a terminal, or fill it.
+        try:
+            since = datetime.fromtimestamp(self.started, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        except (OverflowError, OSError, ValueError):
+            since = "a time that is none"
+        said = f"{self.owner}@{self.host}, since {since}: {self.command}"
+        return printable(said[:MOST_SHOWN])
 
 
 @dataclass(frozen=True)
@@ -70,16 +82,16 @@ def parse(text: str) -> Lease | None:
     """A lease from its file; None where it can't be read as one."""
     try:
         return msgspec.json.decode(text, type=Lease)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None
 
 
 def said(out: Sequence[str]) -> Said | None:
     """A script's answer: `HOW [AGE]`, then the file; None where it is no such answer."""
-    how, _, age = out[0].partition(" ") if out else ("", "", "")
-    if how not in get_args(How):
+    found = _ANSWER.fullmatch(out[0]) if out else None
+    if found is None:
         return None
-    return Said(how, int(age or 0), parse("\n".join(out[1:])))  # type: ignore[arg-type]
+    return Said(found["how"], int(found["age"] or 0), parse("\n".join(out[1:])))  # type: ignore[arg-type]
 
 
 def told(lease: Lease | None) -> str:
@@ -121,13 +133,21 @@ def shown(name: str, value: str) -> str:
 
 
 # $1 parent folder, $2 group. The lock is the parent's: our own folder comes and goes.
-_AT = """
-base=$1; [ -d "$base" ] && [ -w "$base" ] || base=${TMPDIR:-/tmp}
+# A Mac lacks `timeout`: there, what becomes a pipe between the look at it and its opening is waited
+# for.
+_AT = f"""
+base=$1; [ -d "$base" ] && [ -w "$base" ] || base=${{TMPDIR:-/tmp}}
 dir=$base/spark-serving; file=$dir/$2.lease
 exec 9<"$base" || exit
-! command -v flock >/dev/null || flock -w 5 9 || { echo "$base is locked" >&2; exit 1; }
-age() { at=$(stat -c %Y "$file" 2>/dev/null || stat -f %m "$file") && echo $(($(date +%s) - at)); }
-ours() { grep -qsF "\\"id\\":\\"$1\\"" "$file"; }
+! command -v flock >/dev/null || flock -w 5 9 || {{ echo "$base is locked" >&2; exit 1; }}
+[ ! -L "$dir" ] || {{ echo "$dir is a link -> rm $dir" >&2; exit 1; }}
+limit=; ! command -v timeout >/dev/null || limit="timeout 2"
+there() {{ [ -f "$file" ] && [ ! -L "$file" ]; }}
+age() {{
+  at=$(stat -c %Y "$file" 2>/dev/null || stat -f %m "$file") && echo $(($(date +%s) - at))
+}}
+tell() {{ $limit head -c {MOST_BYTES} "$file" 9<&-; }}
+ours() {{ there && tell 2>/dev/null | grep -qF "\\"id\\":\\"$1\\""; }}
 """
 
 # $3 id, $4 seconds until it is stale; stdin: the lease. A time in the future is no live lease's.
@@ -137,18 +157,22 @@ umask 0
 part=$dir/.$3.part
 trap 'rm -f "$part"; rmdir "$dir" 2>/dev/null' EXIT
 cat >"$part" || exit
-if [ ! -e "$file" ] && ln "$part" "$file"; then echo taken; exit 0; fi
+if ! there; then
+  [ ! -d "$file" ] || [ -L "$file" ] || { echo "$file is a folder -> rm -r $file" >&2; exit 1; }
+  there || rm -f "$file"
+  if ln "$part" "$file"; then echo taken; exit 0; fi
+fi
 seen=$(age) || exit
 how=stale
 [ "$seen" -ge "$4" ] || [ "$seen" -le "-$4" ] || how=held
-echo "$how $seen"; cat "$file"
+echo "$how $seen"; tell
 [ $how = held ] || mv -f "$part" "$file"
 """
 
 # $3 id
 _REFRESH = """
-[ -e "$file" ] || { echo gone; exit 0; }
-if ours "$3"; then touch "$file" && echo ours; else echo "held $(age)"; cat "$file"; fi
+there || { echo gone; exit 0; }
+if ours "$3"; then touch -c "$file" && echo ours; else echo "held $(age)"; tell; fi
 """
 
 # $3 id
@@ -158,7 +182,7 @@ rmdir "$dir" 2>/dev/null || true
 """
 
 _READ = """
-[ ! -e "$file" ] || { echo "held $(age)"; cat "$file"; }
+! there || { echo "held $(age)"; tell; }
 """
 
 

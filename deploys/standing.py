@@ -7,7 +7,7 @@ from pyinfra.api import State
 
 from cluster import status
 from cluster.engine_log import phase
-from cluster.lease import STALE_SECONDS
+from cluster.lease import MOST_SHOWN, STALE_SECONDS
 from cluster.printable import json_text
 from cluster.spec import spec_of
 from cluster.status import Holder, Leftover, RankStatus, Status
@@ -97,8 +97,8 @@ def _holder(seen: Seen) -> Holder | None:
     lease = said.lease
     if lease is None:
         return Holder(owner="a run that says nothing of itself", age=said.age, stale=stale)
-    owner = f"{lease.owner}@{lease.host}"
-    return Holder(owner=owner, command=lease.command, age=said.age, stale=stale)
+    owner, command = f"{lease.owner}@{lease.host}"[:MOST_SHOWN], lease.command[:MOST_SHOWN]
+    return Holder(owner=owner, command=command, age=said.age, stale=stale)
 
 
 def _url(seen: Seen) -> str:

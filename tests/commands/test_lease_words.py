@@ -71,7 +71,19 @@ class Head:
 
 def _without_flock(folder: Path) -> Path:
     folder.mkdir()
-    for name in ("mkdir", "rm", "rmdir", "cat", "ln", "mv", "stat", "date", "touch", "grep"):
+    for name in (
+        "mkdir",
+        "rm",
+        "rmdir",
+        "cat",
+        "ln",
+        "mv",
+        "stat",
+        "date",
+        "touch",
+        "grep",
+        "head",
+    ):
         (folder / name).symlink_to(str(shutil.which(name)))
     return folder
 
@@ -196,3 +208,51 @@ def test_a_place_that_can_not_be_written_fails_with_its_reason(tmp_path: Path) -
     )
     assert done.returncode != 0
     assert "spark-serving" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "put",
+    [
+        pytest.param(os.mkfifo, id="pipe"),
+        pytest.param(lambda at: os.symlink("/dev/zero", at), id="link-to-a-device"),
+        pytest.param(lambda at: os.symlink("/no/such", at), id="link-to-nothing"),
+        pytest.param(lambda at: os.symlink(__file__, at), id="link-to-a-file"),
+    ],
+)
+def test_what_is_no_lease_is_never_opened_and_holds_nothing(
+    head: Head, put: Callable[[Path], None]
+) -> None:
+    head.file.parent.mkdir()
+    put(head.file)
+    assert head.read() is None
+    assert head.refresh(ANN) == Said("gone")
+    assert head.acquire(ANN) == Said("taken")
+    assert head.fresh() == ANN
+    assert head.file.is_file() and not head.file.is_symlink()
+
+
+def test_a_folder_in_a_leases_place_is_told_with_its_cure(head: Head) -> None:
+    head.file.mkdir(parents=True)
+    assert head.read() is None
+    done = head.run(lease.acquire("sglang", "aaaa", str(head.base)), ANN.dump())
+    assert done.returncode != 0
+    assert f"is a folder -> rm -r {head.file}" in done.stderr
+
+
+def test_a_link_in_the_folders_place_is_told_with_its_cure(head: Head, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "somebody else's"
+    elsewhere.mkdir()
+    head.file.parent.symlink_to(elsewhere)
+    done = head.run(lease.acquire("sglang", "aaaa", str(head.base)), ANN.dump())
+    assert done.returncode != 0
+    assert f"is a link -> rm {head.file.parent}" in done.stderr
+    assert os.listdir(elsewhere) == []
+
+
+def test_of_a_huge_lease_little_is_sent(head: Head) -> None:
+    head.file.parent.mkdir()
+    head.file.write_text("x" * 10**7)
+    there = head.read()
+    assert there and (there.how, there.lease) == ("held", None)
+    done = head.run(lease.read("sglang", str(head.base)))
+    assert len(done.stdout) < 2 * lease.MOST_BYTES
