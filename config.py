@@ -7,6 +7,7 @@ from pyinfra import config, logger
 from pyinfra.api.output import set_echo
 
 from cluster.printable import colored
+from deploys.hosts import check_called
 from transport import read_any_bytes
 
 config.REQUIRE_PYINFRA_VERSION = "~=3.10"
@@ -24,3 +25,4 @@ def printable(record: logging.LogRecord) -> bool:
 logger.addFilter(printable)
 # What -v shows of a node's answers goes past the logger.
 set_echo(lambda text="", **how: click.echo(colored(str(text)), **how))
+check_called()

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import msgspec
 from pyinfra.api import Host, State
-from pyinfra_cli.inventory import make_inventory  # type: ignore[import-untyped]
 
 from cluster import declaration, listing, models
 from cluster.declaration import Wanted
@@ -17,7 +16,7 @@ from cluster.listing import Place, Ssh
 from cluster.node import Rank, Weights
 from cluster.printable import json_text
 from cluster.spec import rank_names, spec_of
-from deploys import declared, gather, running, secrets
+from deploys import declared, gather, hosts, running, secrets
 from deploys.converge import begin
 from deploys.deployment import Deployment
 from facts.weights import ModelWeights
@@ -91,7 +90,7 @@ def _declared_place(host: Host, wanted: Wanted) -> Place:
 
 
 def _hosts(inventory: str) -> list[Host]:
-    return declared.hosts(make_inventory(inventory, cwd=os.getcwd()))
+    return declared.hosts(hosts.load(inventory, ways=False))
 
 
 def _weights(host: Host, ranks: dict[str, Rank]) -> Weights | None:

@@ -205,18 +205,18 @@ def _untaken(group: str, head: str, answer: shell.Answer) -> Finding:
 
 def mine() -> Lease:
     """This run's own lease."""
-    return Lease(_login(), socket.gethostname(), time.time(), _command(_called()), uuid4().hex)
+    return Lease(_login(), socket.gethostname(), time.time(), _command(called()), uuid4().hex)
 
 
 def only_reads() -> bool:
     """Whether pyinfra ends before it executes anything."""
-    called = _called()
-    ends = any(called.get(option) for option in ("dry", "debug_facts", "debug_operations"))
+    params = called()
+    ends = any(params.get(option) for option in ("dry", "debug_facts", "debug_operations"))
     # --json never asks: without -y it is a dry run.
-    return ends or bool(called.get("json_output") and not called.get("yes"))
+    return ends or bool(params.get("json_output") and not params.get("yes"))
 
 
-def _called() -> dict[str, Any]:
+def called() -> dict[str, Any]:
     """pyinfra's own reading of its command line, which it keeps to itself."""
     from pyinfra_cli.cli import cli  # type: ignore[import-untyped] # loaded wherever a deploy runs
 
@@ -224,11 +224,11 @@ def _called() -> dict[str, Any]:
     return dict(context.params)
 
 
-def _command(called: dict[str, Any]) -> str:
-    operations: Iterable[str] = called.get("operations") or ()
-    limits = [f"--limit {limit}" for limit in called.get("limit") or ()]
-    words = ["pyinfra", str(called.get("inventory") or ""), *operations, *limits]
-    data = dict(item.partition("=")[::2] for item in called.get("data") or ())
+def _command(params: dict[str, Any]) -> str:
+    operations: Iterable[str] = params.get("operations") or ()
+    limits = [f"--limit {limit}" for limit in params.get("limit") or ()]
+    words = ["pyinfra", str(params.get("inventory") or ""), *operations, *limits]
+    data = dict(item.partition("=")[::2] for item in params.get("data") or ())
     return lease.command_line([w for w in words if w], data)
 
 

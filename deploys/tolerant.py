@@ -9,14 +9,12 @@ the inventory as data, and connects by itself:
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from pyinfra.api import Host, State
-from pyinfra_cli.inventory import make_inventory  # type: ignore[import-untyped]
 
 from cluster import lease
 from cluster.fabric import choose
@@ -28,7 +26,7 @@ from cluster.plan import Plan, plan
 from cluster.settings import Settings
 from cluster.sglang import RECORDED, known_version
 from cluster.spec import rank_names, spec_of, specs
-from deploys import converge, gather, running
+from deploys import converge, gather, hosts, running
 from deploys.deployment import Deployment
 from facts.answers import Answers, RankAnswers
 from operations import shell
@@ -78,15 +76,10 @@ def inventory(state: State, seconds: int = CONNECT_SECONDS) -> State:
     asked, folder = data.pop("inventory", None), data.pop("group_data", None)
     if not asked:
         return state
-    hosts = make_inventory(
-        str(asked),
-        override_data=data,
-        cwd=os.getcwd(),
-        group_data_directories=[folder] if folder else None,
-    )
+    read = hosts.load(str(asked), data, [folder] if folder else [])
     config = state.config.copy()
     config.CONNECT_TIMEOUT = seconds
-    return State(hosts, config)
+    return State(read, config)
 
 
 def look(state: State, *, full: bool = False) -> Seen:

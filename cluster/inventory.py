@@ -1,0 +1,173 @@
+"""What an inventory file must be: pyinfra passes over a group that it can't read, and over a name
+that only ssh understands, and then looks at no node, or at another one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from ipaddress import ip_address
+from types import GeneratorType
+from typing import Any
+
+from cluster.findings import Finding, error
+
+GROUPS = ("head", "workers")
+# pyinfra's own group of all hosts, which an inventory may define.
+ALL = "all"
+_PORT = re.compile(r"(?P<host>[^:]+):(?P<port>[0-9]{1,5})")
+_BRACKETS = re.compile(r"\[(?P<host>[^\]]+)\](?::(?P<port>[0-9]{1,5}))?")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+
+
+def unreadable_groups(file: str, variables: Mapping[str, Any]) -> Iterator[Finding]:
+    """Why groups of an inventory file would be passed over, or taken for others.
+
+    + variables: the file's, by name
+    """
+    public = {name: value for name, value in variables.items() if not name.startswith("_")}
+    for name in (*GROUPS, ALL):
+        if name in public:
+            yield from _group(file, name, public[name])
+    for name, value in public.items():
+        if name not in (*GROUPS, ALL) and isinstance(value, tuple) and not _is_group(value):
+            yield error(
+                f"{name} of {file} is {_kind(value)}: pyinfra takes every tuple for a group",
+                cure=f"call it _{name}, or make it a list in a dict of settings",
+            )
+    if "head" not in public and ALL not in public:
+        near = [name for name in public if name.lower().rstrip("s") in ("head", "master", "main")]
+        near += get_close_matches("head", public, n=1, cutoff=0.7)
+        hint = f" ({near[0]} is another name)" if near else ""
+        yield error(
+            f"the group `head` has no host{hint}: it must have exactly one",
+            cure=f'head = ["spark-1"]; workers = ["spark-2"] in {file}',
+        )
+
+
+def _is_group(value: Any) -> bool:
+    """Whether pyinfra reads it as hosts, or as hosts and their data, and as nothing else."""
+    if isinstance(value, tuple):
+        return len(value) == 2 and isinstance(value[0], list | tuple) and isinstance(value[1], dict)
+    return isinstance(value, list)
+
+
+def _group(file: str, name: str, value: Any) -> Iterator[Finding]:
+    usual = f'{name} = (["spark-1"], SETTINGS), or {name} = ["spark-1"]'
+    if not _is_group(value):
+        yield error(
+            f"the group `{name}` of {file} is {_kind(value)}: it must be a list of names, or a "
+            "list of names and a dict of settings in parentheses",
+            cure=usual,
+        )
+        return
+    hosts, settings = value if isinstance(value, tuple) else (value, {})
+    for host in hosts:
+        if not (isinstance(host, str) or _with_settings(host)):
+            yield error(
+                f"the group `{name}` of {file} has {_kind(host)} for a node: it must be a name, "
+                "or a name and a dict of settings in parentheses",
+                cure=f'{name} = ["spark-1", ("spark-2", {{"hf_cache": "/data/hf"}})]',
+            )
+    named = (host for host in hosts if _with_settings(host))
+    for data in (settings, *(host[1] for host in named)):
+        for key in data:
+            if not isinstance(key, str):
+                yield error(
+                    f"the group `{name}` of {file} has a setting named {_kind(key)}", cure=usual
+                )
+
+
+def _with_settings(host: Any) -> bool:
+    return (
+        isinstance(host, tuple)
+        and len(host) == 2
+        and isinstance(host[0], str)
+        and isinstance(host[1], dict)
+    )
+
+
+def _kind(value: Any) -> str:
+    """A value as its author would know it again."""
+    if isinstance(value, tuple):
+        if len(value) == 1:
+            return "a tuple of one item (a comma too many behind it?)"
+        return f"a tuple of {len(value)} items that are no list and a dict"
+    if isinstance(value, GeneratorType):
+        return "a generator"
+    if isinstance(value, str):
+        return f"the text {value[:80]!r}"
+    if isinstance(value, list | dict | set | frozenset):
+        return f"a {type(value).__name__}"
+    return repr(value)[:80]
+
+
+def unreachable_names(name: str, data: Mapping[str, Any]) -> Iterator[Finding]:
+    """Why pyinfra can't go where an inventory's name leads.
+
+    + data: of the host, all layers; only pyinfra's ssh_* matter
+    """
+    if name.startswith("@ssh/"):
+        yield from _host(name, name.removeprefix("@ssh/"))
+    elif not name.startswith("@"):
+        yield from _host(name, name)
+    other = data.get("ssh_hostname")
+    if other is not None and other != name.removeprefix("@ssh/"):
+        yield from _host(f"ssh_hostname of {name}", other)
+    port = data.get("ssh_port")
+    if port is not None and not _is_port(port):
+        yield error(
+            f"ssh_port of {name} is {port!r}: it must be a number from 1 to 65535",
+            cure="--data ssh_port=22",
+        )
+
+
+def _is_port(value: Any) -> bool:
+    digits = isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 6
+    number = int(value) if digits else value
+    return isinstance(number, int) and not isinstance(number, bool) and 0 < number < 65536
+
+
+def _host(where: str, value: Any) -> Iterator[Finding]:
+    """What is wrong with a host's name or address, in the words of where its parts go."""
+    if not isinstance(value, str):
+        yield error(f"{where} is {_kind(value)}: it must be a name or an address")
+        return
+    rest, scheme, after = value, *value.partition("://")[1:]
+    settings: dict[str, Any] = {}
+    if scheme:
+        rest = after.rstrip("/")
+    user, at, host = rest.rpartition("@")
+    if at:
+        settings["ssh_user"] = user
+    if bracketed := _BRACKETS.fullmatch(host) or _PORT.fullmatch(host):
+        host = bracketed["host"]
+        if bracketed["port"]:
+            settings["ssh_port"] = int(bracketed["port"])
+    if not (_NAME.fullmatch(host) or _is_address(host)):
+        yield error(
+            f"{where}: {value!r} is no name and no address",
+            cure='a name is what `ssh NAME` reaches, without anything else: "spark-1"',
+        )
+    elif host != value:
+        parts = [
+            *(["the user has a setting of its own"] if at else []),
+            *(["so has the port"] if "ssh_port" in settings and at else []),
+            *(["the port has a setting of its own"] if "ssh_port" in settings and not at else []),
+        ]
+        what = ", ".join(parts) or "it must be a name or an address alone"
+        data = f", {settings}" if settings else ""
+        named = f'("{host}"{data})' if settings else f'"{host}"'
+        options = " ".join(f"--data {key}={item}" for key, item in settings.items())
+        yield error(
+            f"{where}: pyinfra takes {value!r} for a host's name: {what}",
+            cure=f"{named} in the inventory{f', or {host} with {options}' if options else ''}",
+        )
+
+
+def _is_address(word: str) -> bool:
+    try:
+        ip_address(word.partition("%")[0])
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,216 @@
+"""An inventory and its hosts as pyinfra reads them; refused where it would read them otherwise than
+their author, or none at all."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import click
+from paramiko import HostKeys
+from pyinfra.api import DeployError, Host, Inventory
+from pyinfra.api.exceptions import PyinfraError
+from pyinfra.connectors.sshuserclient.client import get_ssh_config
+from pyinfra_cli.inventory import make_inventory  # type: ignore[import-untyped]
+from pyinfra_cli.util import exec_file  # type: ignore[import-untyped]
+
+from cluster import sshconfig
+from cluster.findings import Finding, Refused, error, refuse_errors
+from cluster.inventory import unreachable_names, unreadable_groups
+from deploys.once import refusal
+
+CONFIG = "~/.ssh/config"
+# `ssh -G` asks nobody, but for a Match exec, and for names where it shall canonicalize them.
+SSH_SECONDS = 5
+
+
+def load(
+    inventory: str,
+    data: Mapping[str, Any] | None = None,
+    folders: Iterable[str] = (),
+    *,
+    ours: bool = True,
+    ways: bool = True,
+) -> Inventory:
+    """pyinfra's own reading of an inventory: a file, a host, or hosts with commas between.
+
+    + data: that wins over all that the inventory says; folders: further group data
+    + ours: it shall have our groups
+    + ways: its hosts shall be connected to
+    Refused with every group and every name that it could not use as they are meant.
+    """
+    _refuse_place(inventory)
+    if ours and Path(inventory).is_file():
+        refuse_errors(unreadable_groups(inventory, _variables(inventory)))
+    try:
+        read: Inventory = make_inventory(
+            inventory,
+            override_data=dict(data or {}),
+            cwd=os.getcwd(),
+            group_data_directories=list(folders) or None,
+        )
+    except (PyinfraError, click.ClickException):
+        raise
+    except Exception as e:
+        # What pyinfra does not expect of an inventory, it raises as it comes.
+        raise Refused(_unusable(inventory, e)) from None
+    if not len(read):
+        raise Refused(
+            error(
+                f"{inventory} names no host: it is no inventory file, and no host of that name is "
+                "known",
+                cure="pyinfra inventories/spark.py …; spark-cluster init writes one",
+            )
+        )
+    refuse_errors(f for host in read for f in unreachable_names(host.name, _data(host)))
+    if ways:
+        refuse_errors(finding for host in read for finding in _differences(host))
+    return read
+
+
+def check_called() -> None:
+    """Refuse what pyinfra itself was called with: it would end with exit code 0 where it finds no
+    host, having done nothing."""
+    from deploys.lease import called  # it knows pyinfra's command line
+
+    params = called()
+    named, operations = str(params.get("inventory") or ""), params.get("operations") or ()
+    options = {f"ssh_{key}": params.get(f"ssh_{key}") for key in ("user", "port", "key")}
+    given = dict(item.partition("=")[::2] for item in params.get("data") or ())
+    data = given | {name: value for name, value in options.items() if value}
+    try:
+        read = load(
+            named,
+            data,
+            params.get("group_data") or (),
+            ours=all(str(word).endswith(".py") for word in operations),
+        )
+        _refuse_limit(read, params.get("limit") or (), params.get("exclude") or ())
+    except Refused as refused:
+        raise DeployError(refusal(*refused.findings)) from None
+
+
+def _refuse_limit(read: Inventory, limits: Sequence[str], excluded: Sequence[str]) -> None:
+    """Refused where pyinfra's --limit and --exclude, groups or patterns of names, leave no host."""
+
+    def meets(host: Host, patterns: Sequence[str]) -> bool:
+        return any(p in host.groups or fnmatch(host.name, p) for p in patterns)
+
+    left = [host for host in read if not limits or meets(host, limits)]
+    if not [host for host in left if not meets(host, excluded)]:
+        options = [f"--limit {p}" for p in limits] + [f"--exclude {p}" for p in excluded]
+        names = ", ".join(host.name for host in read)
+        raise Refused(error(f"{' '.join(options)} leaves no host; there are: {names}"))
+
+
+def _refuse_place(inventory: str) -> None:
+    path = Path(inventory)
+    what = "is a folder" if path.is_dir() else ""
+    if not path.exists() and (path.suffix == ".py" or "/" in inventory) and "@" not in inventory:
+        what = "is not there"
+    if what or not inventory.strip():
+        raise Refused(
+            error(
+                f"the inventory {inventory!r} {what or 'has no name'}: it must be a file",
+                cure="ls inventories; spark-cluster init writes one",
+            )
+        )
+    if not path.exists() and not all(name.strip() for name in inventory.split(",")):
+        raise Refused(error(f"{inventory!r} has a comma without a host", cure="take it out"))
+
+
+def _variables(file: str) -> dict[str, Any]:
+    """What the file's code leaves behind; Refused where it fails."""
+    try:
+        found: dict[str, Any] = exec_file(file, return_locals=True)
+    except (Exception, SystemExit) as e:
+        raise Refused(_unusable(file, getattr(e, "exception", e))) from None
+    return found
+
+
+def _unusable(file: str, e: BaseException) -> Finding:
+    line = getattr(e, "lineno", None)
+    at = f", line {line}" if line else ""
+    return error(
+        f"the inventory {file} can't be used{at}: {type(e).__name__}: {e}",
+        cure=f"python3 {file} shows the same" if Path(file).is_file() else "name a file",
+    )
+
+
+def _data(host: Host) -> dict[str, Any]:
+    found: dict[str, Any] = host.data.dict()  # type: ignore[no-untyped-call]
+    return found
+
+
+# ---- ~/.ssh/config
+
+
+def _differences(host: Host) -> Iterator[Finding]:
+    """Where pyinfra would not go as ssh does."""
+    if host.name.startswith("@") and not host.name.startswith("@ssh/"):
+        return
+    data = _data(host)
+    file = str(data.get("ssh_config_file") or CONFIG)
+    if not Path(file).expanduser().is_file():
+        return
+    name = str(data.get("ssh_hostname") or host.name)
+    try:
+        config = get_ssh_config(data.get("ssh_config_file"))
+        read = config.lookup(name)
+        jump = str(read.get("proxyjump") or "")
+        hops = {hop: config.lookup(hop) for hop in sshconfig.hops(jump)}
+    except Exception as e:
+        # paramiko's and pyinfra's readers raise whatever a line makes them: KeyError, Exception.
+        yield sshconfig.unreadable(file, f"{type(e).__name__}: {e}")
+        return
+    way = sshconfig.Lookup(
+        node=host.name,
+        host=name,
+        file=file,
+        read=read,
+        ssh=_asked(Path(file).expanduser(), name, data),
+        data=data,
+        user=_login(),
+        hops=hops,
+        known="hostkeyalias" not in read or _known(name, read, data),
+    )
+    yield from sshconfig.differences(way, lambda path: os.access(path.expanduser(), os.R_OK))
+
+
+def _asked(file: Path, name: str, data: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What ssh itself reads for a name; {} where it can't say."""
+    words = ["ssh", "-T", "-F", str(file), "-G"]
+    words += ["-l", str(data["ssh_user"])] if data.get("ssh_user") else []
+    try:
+        done = subprocess.run(
+            [*words, "--", name], stdin=subprocess.DEVNULL, capture_output=True, timeout=SSH_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+    lines: Sequence[str] = done.stdout.decode(errors="replace").splitlines()
+    return sshconfig.printed(lines) if done.returncode == 0 else {}
+
+
+def _login() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return ""
+
+
+def _known(name: str, read: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
+    """Whether known_hosts has the key under the name that paramiko looks for."""
+    host, port = str(read.get("hostname", name)), str(data.get("ssh_port") or read.get("port", 22))
+    wanted = host if port == "22" else f"[{host}]:{port}"
+    keys = HostKeys()
+    for file in str(read.get("userknownhostsfile") or "~/.ssh/known_hosts").split():
+        try:
+            keys.load(os.path.expanduser(file))
+        except Exception:  # as pyinfra does: paramiko may end at any odd line
+            continue
+    return keys.lookup(wanted) is not None
