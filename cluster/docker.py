@@ -8,24 +8,27 @@ from cluster.spec import Spec
 from cluster.words import Words, bounded
 
 LABEL = "spark-serving.spec"
+CDI_KIND = "nvidia.com/gpu"
 # A container that is started again keeps the log of its earlier lives.
 _LOGS = """
 exec docker logs --since "$(docker inspect --format '{{.State.StartedAt}}' "$1")" --tail "$2" "$1"
 """.strip()
 
 
-def create(spec: Spec) -> Words:
+def create(spec: Spec, *, cdi: bool = False) -> Words:
     """`docker create …`: the container exists, and nothing runs yet.
 
     The restart policy stays off until the group is ready (`keep`): a rank that dies while the
     others wait for it must not come back behind our back.
+
+    + cdi: GPUs come as CDI devices, for a Docker that knows no other way
     """
     return bounded(
         120,
         *("docker", "create", "--name", spec.name, "--label", f"{LABEL}={spec.dump()}"),
         *("--network", "host", "--ipc", spec.ipc),
         *(("--shm-size", spec.shm_size) if spec.shm_size else ()),
-        *(("--gpus", _csv(spec.gpus)) if spec.gpus else ()),
+        *_gpus(spec.gpus, cdi),
         *("--ulimit", "memlock=-1", "--ulimit", "stack=67108864"),
         *(word for device in spec.devices for word in ("--device", device)),
         *(word for volume in spec.volumes for word in ("--volume", volume)),
@@ -35,9 +38,24 @@ def create(spec: Spec) -> Words:
     )
 
 
-def _csv(gpus: str) -> str:
-    """docker reads --gpus as CSV: several devices are one field only in quotes of their own."""
-    return f'"{gpus}"' if "," in gpus else gpus
+def _gpus(gpus: str, cdi: bool) -> Words:
+    """The GPUs in Docker's words, () for none.
+
+    Without the NVIDIA runtime's hook Docker 28 refuses `--gpus` even where it has CDI devices;
+    these are called by index, UUID or "all", as `nvidia-ctk cdi generate` names them.
+    """
+    if not gpus:
+        return ()
+    if "/" in gpus:
+        names = gpus.split(",")
+    elif not cdi:
+        # It is read as CSV: several devices are one field only in quotes of their own.
+        return ("--gpus", f'"{gpus}"' if "," in gpus else gpus)
+    elif gpus.isdecimal():
+        names = [f"{CDI_KIND}={index}" for index in range(int(gpus))]
+    else:
+        names = [f"{CDI_KIND}={name}" for name in gpus.removeprefix("device=").split(",")]
+    return tuple(word for name in names for word in ("--device", name))
 
 
 def start(spec: Spec) -> Words:

@@ -19,9 +19,6 @@ from cluster.words import Words, bounded
 Images = Mapping[str, Image | None]
 # What no other source of the image would mend.
 NOT_THE_REGISTRY = frozenset({"disk-full", "docker-denied", "docker-stopped", "docker-missing"})
-# `docker load` unpacks the whole archive before it makes layers of it: moby 28.3,
-# image/tarexport/load.go; `docker save` on the sending side writes one (save.go).
-LOAD_ROOM, SAVE_ROOM = 2, 1
 _PULL_AS = 'docker pull --quiet "$1" && docker tag "$1" "$2"'
 # $1: a folder in memory for what is told meanwhile; $2: the image; the rest asks for it.
 # Either end may fail first and break the other, so both are told.
@@ -69,9 +66,19 @@ def needed(reference: str, images: Images, pull: str, *, restart: bool) -> bool:
     """
     if pull == "never":
         return False
-    ids = {image.id if image else "" for image in images.values()}
-    absent, moved = restart and "" in ids, len(ids - {""}) > 1
+    there = [image for image in images.values() if image]
+    absent = restart and len(there) < len(images)
+    moved = any(not same(there[0], image) for image in there[1:])
     return absent or moved or (pull == "always" and "@" not in reference)
+
+
+def same(one: Image, other: Image) -> bool:
+    """Whether two nodes have the same image.
+
+    Ids alone don't tell: Docker's own store calls an image by its configuration, containerd's by
+    the manifest or index that it came with, and `docker load` may have written a new one.
+    """
+    return one.id == other.id or (bool(one.content) and one.content == other.content)
 
 
 def deliveries(reference: str, head: Image, others: Images) -> dict[str, Delivery]:
@@ -80,7 +87,7 @@ def deliveries(reference: str, head: Image, others: Images) -> dict[str, Deliver
 
 
 def _delivery(reference: str, head: Image, own: Image | None) -> Delivery:
-    if own is not None and own.id == head.id:
+    if own is not None and same(own, head):
         return Delivery()
     why = f"it has {short(own)}, the head {short(head)}" if own else "it is not there"
     # What was named by a digest can't be called so again once it is copied.
@@ -111,14 +118,13 @@ def differing(reference: str, images: Images, pull: str = "") -> Iterator[Findin
     (first, head), *others = images.items()
     because = ", and pull = 'never'" if pull == "never" else ""
     for node, image in others:
-        if head and image and image.id != head.id:
+        if head and image and not same(head, image):
             yield error(
                 f"image {reference} is {short(image)} here and {short(head)} on {first}{because}",
                 node,
                 "--data pull=missing gives it the head's"
                 if because
-                else "docker info --format '{{.Driver}}' on both: two kinds of image store name "
-                f"one image differently; else docker image rm -f {reference} on {node}",
+                else f"docker image rm -f {reference} on {node}",
             )
         elif head and not image:
             yield error(f"image {reference} is not there", node, f"docker pull {reference} on it")
@@ -163,8 +169,19 @@ def copying(came: int, size: int, seconds: float) -> str:
     return f"{came / gib:.1f} of {size / gib:.1f} GiB, {rate / 2**20:.0f} MiB/s{left}"
 
 
+def copy_room(image: Image, unpacked: int, *, sends: bool) -> int:
+    """Bytes that a copy of the image takes where it is sent, and where it arrives.
+
+    Docker's own store writes an archive at either end (moby 28.3, image/tarexport: save.go,
+    load.go); containerd's keeps the layers as they came beside the unpacked ones.
+
+    + unpacked: bytes of its layers
+    """
+    return image.size if sends else image.size + max(image.size, unpacked)
+
+
 def too_small(reference: str, node: str, root: str, needed: int, free: int) -> Finding | None:
-    """Docker's folder has no room for an archive of the image, and its layers."""
+    """The folder of the images has no room for an archive of the image, and its layers."""
     if needed <= free:
         return None
     return error(

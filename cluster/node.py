@@ -170,11 +170,18 @@ class Rank(Shown):
 
 @dataclass(frozen=True)
 class Image(Shown):
-    """A local image: its id ("sha256:…"), the registry digests and the environment it bakes in."""
+    """A local image: its id ("sha256:…"), the digests it has at registries, what it is made of.
+
+    + digests: "repository@sha256:…"; in containerd's store also of an image that was made here
+    + content: equal for equal layers and configuration, whatever store holds the image and however
+      it came; "" where Docker did not tell
+    + size: bytes; in containerd's store of the layers as they came, which is compressed
+    """
 
     reference: str
     id: str
     digests: tuple[str, ...] = ()
+    content: str = ""
     size: int = 0
 
 
@@ -209,18 +216,29 @@ class Weights(Shown):
     cure: str = ""
 
 
+# Where Docker's own store keeps images, and containerd's, unless told otherwise.
+IMAGE_FOLDERS = ("/var/lib/docker", "/var/lib/containerd")
+
+
 @dataclass(frozen=True)
 class Engine(Shown):
     """The container engine. `error` says why it can't be used ("" when it can).
 
     + kind of error: "missing" (no docker command), "stopped" (daemon not running),
       "denied" (no permission), "broken" (anything else; `detail` has the engine's words)
+    + images: the folder that holds the images: Docker's own, or that of containerd's store
     """
 
     version: str = ""
     runtimes: tuple[str, ...] = ()
     error: str = ""
     detail: str = ""
+    images: str = IMAGE_FOLDERS[0]
+
+    @property
+    def only_cdi(self) -> bool:
+        """It hands out NVIDIA GPUs as CDI devices, and there is no NVIDIA runtime for `--gpus`."""
+        return "cdi" in self.runtimes and "nvidia" not in self.runtimes
 
 
 @dataclass(frozen=True)

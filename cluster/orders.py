@@ -20,7 +20,7 @@ ORPHAN_SECONDS = 1
 class Runtime(Protocol):
     """How ranks are run: command words for each verb, () where a runtime has no such verb."""
 
-    def create(self, spec: Spec) -> Words: ...
+    def create(self, spec: Spec, *, cdi: bool = False) -> Words: ...
     def start(self, spec: Spec) -> Words: ...
     def keep(self, name: str, policy: str) -> Words: ...
     def release(self, name: str) -> Words: ...
@@ -66,13 +66,13 @@ def replace(run: Runtime, plan: Plan, node: str) -> list[Words]:
         for s in touched
         if s.seen and (s.remove or s.recreate) and not _keeps(plan, node, s.seen)
     ]
-    new = [s.spec for s in touched if s.recreate and s.spec]
+    new = [(s.spec, s.cdi) for s in touched if s.recreate and s.spec]
     names = [rank for at, rank in plan.renames.items() if at == node]
     return _said(
         [
             *(run.remove(rank.called) for rank in gone),
             *(run.rename(rank.called, rank.name) for rank in names),
-            *(run.create(spec) for spec in new),
+            *(run.create(spec, cdi=cdi) for spec, cdi in new),
         ]
     )
 

@@ -19,6 +19,7 @@ class Step:
     + spec: the rank as wanted, None where it must not run
     + reasons: why it changes, one difference each; empty where it stays
     + recreate: the container must be made anew (else what is there is used again)
+    + cdi: its GPUs come as CDI devices: the node's Docker has no other way
     + remove: the container must go
     """
 
@@ -29,6 +30,7 @@ class Step:
     reasons: tuple[str, ...] = ()
     recreate: bool = False
     remove: bool = False
+    cdi: bool = False
 
     @property
     def stop(self) -> bool:
@@ -175,15 +177,17 @@ def _restless(step: Step) -> Iterator[str]:
 
 def _step(node: str, spec: Spec, facts: NodeFacts) -> Step:
     seen = next((rank for rank in facts.ranks if rank.name == spec.name), None)
+    cdi = facts.engine is not None and facts.engine.only_cdi
     if seen is None:
-        return Step(node, spec.name, None, spec, ("is not there",), recreate=True)
+        return Step(node, spec.name, None, spec, ("is not there",), recreate=True, cdi=cdi)
     drift = changes(seen.spec or "", spec) if seen.spec != spec.dump() else ()
     image = facts.image
     if image is not None and seen.image_id and image.id != seen.image_id:
         drift += (f"image id: {_short(seen.image_id)} -> {_short(image.id)}",)
     if drift:
-        return Step(node, spec.name, seen, spec, drift, recreate=True)
-    return Step(node, spec.name, seen, spec, () if seen.running else (f"is {_status(seen)}",))
+        return Step(node, spec.name, seen, spec, drift, recreate=True, cdi=cdi)
+    reasons = () if seen.running else (f"is {_status(seen)}",)
+    return Step(node, spec.name, seen, spec, reasons, cdi=cdi)
 
 
 def _strays(spec: Spec | None, facts: NodeFacts, group: str) -> Iterator[Step]:

@@ -39,7 +39,7 @@ def argv(spec: Spec) -> Words:
     return (*engine, f"{NAME}{spec.name}", f"{LABEL}{spec.dump()}")
 
 
-def create(spec: Spec) -> Words:
+def create(spec: Spec, *, cdi: bool = False) -> Words:
     """A process is there when it runs."""
     return ()
 

@@ -80,8 +80,10 @@ Volume = Annotated[
 Gpus = Annotated[
     str,
     Meta(
-        pattern=r"^(all|none|[1-9][0-9]*|device=[\w:.-]+(,[\w:.-]+)*)\Z",
-        description="that is all, none, a number, or device=ID,ID …",
+        pattern=r"^(all|none|[1-9][0-9]*|device=[\w:.-]+(,[\w:.-]+)*"
+        r"|[\w.-]+/[\w.-]+=[\w:.-]+(,[\w.-]+/[\w.-]+=[\w:.-]+)*)\Z",
+        description="that is all, none, a number, device=ID,ID …, or CDI devices: "
+        "nvidia.com/gpu=all",
     ),
 ]
 

@@ -13,7 +13,7 @@ from cluster import serving
 from cluster.declaration import Wanted
 from cluster.findings import Finding, Refused, error, refuse_errors
 from cluster.generations import members
-from cluster.node import NodeFacts, Rank
+from cluster.node import IMAGE_FOLDERS, NodeFacts, Rank
 from cluster.settings import Settings
 from cluster.sglang import RECORDED, known_version
 from cluster.spec import expand, rank_names, spec_of
@@ -45,7 +45,7 @@ def full(hosts: Mapping[str, Host], made: Deployment) -> dict[str, NodeFacts]:
         cache = expand(settings.hf_cache, facts)
         docker = settings.runtime == "docker"
         return asked_of(host.name, made.wanted) | {
-            "disks": [cache, "/var/lib/docker"] if docker else [],
+            "disks": [cache, *IMAGE_FOLDERS] if docker else [],
             "weights": made.model.id,
             "hf_cache": cache,
             "revision": settings.revision,

@@ -21,7 +21,7 @@ from cluster.fabric import choose
 from cluster.findings import Finding, Refused, error
 from cluster.generations import members
 from cluster.lease import Said
-from cluster.node import NodeFacts, Rank
+from cluster.node import IMAGE_FOLDERS, NodeFacts, Rank
 from cluster.plan import Plan, plan
 from cluster.settings import Settings
 from cluster.sglang import RECORDED, known_version
@@ -115,7 +115,8 @@ def _read(made: Deployment, *, full: bool) -> tuple[dict[str, NodeFacts], dict[s
 
 
 def _disks(settings: Settings) -> list[str]:
-    return ["/", "/var/lib/docker", settings.hf_cache] if settings.runtime == "docker" else ["/"]
+    docker = [*IMAGE_FOLDERS, settings.hf_cache] if settings.runtime == "docker" else []
+    return ["/", *docker]
 
 
 def _plan(made: Deployment, silent: Mapping[str, str]) -> Plan:

@@ -18,6 +18,8 @@ from facts.shell import quoted
 
 # A healthy daemon answers in well under a second; one that thrashes or hangs must not hold us.
 SECONDS = 30
+# In `docker info` of a daemon whose images containerd keeps.
+CONTAINERD_STORE = "io.containerd.snapshotter.v1"
 
 
 class Containers(Fact[list[node.Rank]]):
@@ -130,7 +132,7 @@ class EngineState(Fact[node.Engine]):
         words = [*(info.server_errors or ()), *(x for x in output if x[:1] != "{")]
         if not info.server_version:
             return node.Engine(error=_kind(" ".join(words)), detail=words[0] if words else "")
-        return node.Engine(info.server_version, _runtimes(info))
+        return node.Engine(info.server_version, _runtimes(info), images=_images(info))
 
 
 class _Device(Struct):
@@ -144,6 +146,8 @@ class _Info(Struct, rename="pascal"):
     server_errors: tuple[str, ...] | None = None
     runtimes: dict[str, Any] | None = None
     discovered_devices: tuple[_Device, ...] | None = None
+    driver_status: tuple[tuple[str, ...], ...] | None = None
+    docker_root_dir: str = ""
 
 
 def _kind(words: str) -> str:
@@ -153,6 +157,12 @@ def _kind(words: str) -> str:
     # Docker 29 says "check if the path is correct and if the daemon is running".
     stopped = ("is the docker daemon running", "if the daemon is running", "connection refused")
     return "stopped" if any(phrase in words for phrase in stopped) else "broken"
+
+
+def _images(info: _Info) -> str:
+    if any(CONTAINERD_STORE in pair for pair in info.driver_status or ()):
+        return node.IMAGE_FOLDERS[1]
+    return info.docker_root_dir or node.Engine.images
 
 
 def _runtimes(info: _Info) -> tuple[str, ...]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -10,11 +12,22 @@ from pyinfra.api import StringCommand
 
 from cluster import node
 from cluster.words import bounded
-from facts.containers import SECONDS
+from facts.containers import CONTAINERD_STORE, SECONDS
 from facts.disk import CLIMB, Disk
-from facts.fact import Fact
+from facts.fact import Fact, count
 from facts.shell import joined, quoted
 
+# What a container takes from its image's configuration; versions of Docker tell more, each its own.
+_CONFIG = (
+    *("Cmd", "Entrypoint", "Env", "ExposedPorts", "Healthcheck", "Labels", "Shell", "StopSignal"),
+    *("User", "Volumes", "WorkingDir"),
+)
+_ROOT = (
+    "{{$root := .DockerRootDir}}{{range .DriverStatus}}"
+    f'{{{{if eq (index . 1) "{CONTAINERD_STORE}"}}}}'
+    f'{{{{$root = "{node.IMAGE_FOLDERS[1]}"}}}}{{{{end}}}}'
+    "{{end}}{{$root}}"
+)
 _VERSION = "import importlib.metadata as m; print(m.version('sglang'))"
 # A version as pip has it, on a line of its own: the image's entry point may print more.
 _PEP_440 = re.compile(r"[0-9]{1,9}(\.[0-9A-Za-z]+)*([-+.][0-9A-Za-z.]+)?")
@@ -38,8 +51,16 @@ class Image(Fact[node.Image | None]):
         printed = next(line for line in lines if line.startswith("{"))
         seen = msgspec.json.decode(printed, type=_Inspected)
         return node.Image(
-            reference=reference, id=seen.id, digests=seen.repo_digests or (), size=seen.size
+            reference=reference,
+            id=seen.id,
+            digests=seen.repo_digests or (),
+            content=_content(seen),
+            size=seen.size,
         )
+
+
+class _Layers(Struct, rename="pascal"):
+    layers: tuple[str, ...] | None = None
 
 
 class _Inspected(Struct, rename="pascal"):
@@ -48,13 +69,38 @@ class _Inspected(Struct, rename="pascal"):
     id: str
     repo_digests: tuple[str, ...] | None = None
     size: int = 0
+    architecture: str = ""
+    os: str = ""
+    root_fs: _Layers | None = msgspec.field(name="RootFS", default=None)
+    config: dict[str, Any] | None = None
+
+
+def _content(seen: _Inspected) -> str:
+    """A digest of the layers and of what they are run with; "" without layers."""
+    if seen.root_fs is None or not seen.root_fs.layers:
+        return ""
+    config = seen.config or {}
+    told = {name: config[name] for name in _CONFIG if config.get(name)}
+    parts = [seen.architecture, seen.os, seen.root_fs.layers, told]
+    return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()
+
+
+class Unpacked(Fact[int]):
+    """Bytes of an image's layers as containers see them."""
+
+    def command(self, image: str) -> StringCommand:
+        words = ("docker", "history", "--human=false", "--format", "{{.Size}}", image)
+        return quoted(bounded(SECONDS, *words))
+
+    def parse(self, output: list[str]) -> int:
+        return sum(count(line) for line in output)
 
 
 class Room(Fact[node.Disk]):
     """The file system on which Docker keeps its images."""
 
     def command(self) -> StringCommand:
-        info = ("docker", "info", "--format", "{{.DockerRootDir}}")
+        info = ("docker", "info", "--format", _ROOT)
         return joined("path=$(", quoted(bounded(SECONDS, *info)), ") || exit", CLIMB.rstrip())
 
     def parse(self, output: list[str]) -> node.Disk:

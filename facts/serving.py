@@ -21,10 +21,7 @@ HEALTH_SECONDS = 25
 COMPLETION_SECONDS = 120
 # One look must not take long: a rank that hangs is not ready.
 LOOK_SECONDS = 10
-# What is read of a log, and what is kept: NCCL says some hundred lines at once while a rank starts,
-# and they tell nothing of how far it is.
-LOG_LINES = 1_000
-KEPT_LINES = 40
+LOG_LINES = 40
 # More than any group has: an answer that speaks of others is not ours.
 MOST_RANKS = 1000
 # The API key comes on stdin, as a line.
@@ -47,7 +44,9 @@ class RankLook(Fact[Look]):
             # A subshell: it exits where the engine does not answer; the rest is told all the same.
             joined("\n(\n", ranks, "\n) 2>/dev/null && echo asked\n"),
             joined("printf 'health %s\\n' \"$(", curl(f"{url}/health", LOOK_SECONDS), ')"\n'),
-            joined(last_lines(runtime, rank, KEPT_LINES), " | sed 's/^/log /'; :"),
+            StringCommand(
+                quoted(runtime_of(runtime).logs(rank, LOG_LINES)), "2>&1 | sed 's/^/log /'; :"
+            ),
         )
 
     def parse(self, output: list[str]) -> Look:
@@ -123,12 +122,6 @@ class Served(Fact[serving.Served]):
         )
 
 
-def last_lines(runtime: str, rank: str, count: int, seconds: int = LOOK_SECONDS) -> StringCommand:
-    """The last lines of a rank's log that are not NCCL's, each cut as long lines tell no more."""
-    told = quoted(("timeout", str(seconds), *runtime_of(runtime).logs(rank, LOG_LINES)))
-    return joined(told, f" 2>&1 | grep -av 'NCCL INFO' | tail -n {count} | cut -c -2000")
-
-
 def curl(
     url: str, seconds: int, *more: str, before: str | None = None, keyed: bool = False
 ) -> StringCommand:
@@ -171,7 +164,7 @@ def _transport(runtime: str, name: str) -> StringCommand:
     started = quoted(("docker", "inspect", "--format", "{{.State.StartedAt}}", name))
     since = joined('--since "$(', started, ')"')
     logs = StringCommand("timeout 20 docker logs", since, QuoteString(name))
-    pick = quoted(("grep", "-a", "-m", "20", "-E", TRANSPORT_PATTERN))
+    pick = quoted(("grep", "-m", "20", "-E", TRANSPORT_PATTERN))
     return joined("\n", logs, " 2>&1 | ", pick, " | sed 's/^/log /'; :")
 
 

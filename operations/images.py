@@ -13,7 +13,7 @@ from pyinfra.api import FunctionCommand, Host, State, operation
 from cluster import images, node
 from cluster.findings import Refused, error, refuse_errors
 from cluster.images import Delivery
-from facts.images import Image, Room
+from facts.images import Image, Room, Unpacked
 from operations import shell
 from operations.ticking import ticking
 
@@ -171,8 +171,8 @@ def _copy(order: Order, head: node.Image, hosts: list[Host]) -> None:
 
 def _room(order: Order, head: node.Image, hosts: list[Host]) -> None:
     """Refused where an archive of the image, or its layers, would fill a disk."""
-    times = dict.fromkeys((h.name for h in hosts), images.LOAD_ROOM)
-    times[order.head.name] = images.SAVE_ROOM
+    layers = Unpacked()
+    unpacked = shell.read(order.head, layers, layers.command(order.image), READ_SECONDS).value or 0
 
     def one(at: Host) -> node.Disk | None:
         fact = Room()
@@ -180,7 +180,13 @@ def _room(order: Order, head: node.Image, hosts: list[Host]) -> None:
 
     seen = shell.on_all((order.head, *hosts), one)
     found = [
-        images.too_small(order.image, name, disk.path, head.size * times[name], disk.free)
+        images.too_small(
+            order.image,
+            name,
+            disk.path,
+            images.copy_room(head, unpacked, sends=name == order.head.name),
+            disk.free,
+        )
         for name, disk in seen.items()
         if disk
     ]

@@ -7,9 +7,7 @@ from collections.abc import Iterator
 
 from cluster.checks.needs import Needs, size
 from cluster.findings import Finding, error, ok
-from cluster.node import Disk, NodeFacts
-
-DOCKER_ROOT = "/var/lib/docker"
+from cluster.node import IMAGE_FOLDERS, Disk, NodeFacts
 
 
 def disk(node: NodeFacts, path: str) -> Disk | None:
@@ -37,7 +35,7 @@ def room(node: NodeFacts, needs: Needs) -> Iterator[Finding]:
     """Free space against what is still to come; one file system may have to hold both."""
     coming = [
         (disk(node, needs.hf_cache.get(node.name, "")), "weights", weights_to_come(node, needs)),
-        (disk(node, DOCKER_ROOT), "image", image_to_come(node, needs)),
+        (_images(node), "image", image_to_come(node, needs)),
     ]
     by_system: dict[tuple[int, int], list[tuple[Disk, str, int]]] = {}
     for seen, what, count in coming:
@@ -60,7 +58,11 @@ def weights_to_come(node: NodeFacts, needs: Needs) -> int:
 
 def image_to_come(node: NodeFacts, needs: Needs) -> int:
     there = node.image is not None or needs.runtime == "process"
-    root = disk(node, DOCKER_ROOT)
-    # A daemon that keeps its data elsewhere: what is free here says nothing about it.
-    elsewhere = root is not None and not root.exists
-    return 0 if there or elsewhere else needs.image_bytes or 0
+    return 0 if there or _images(node) is None else needs.image_bytes or 0
+
+
+def _images(node: NodeFacts) -> Disk | None:
+    """Where the images lie; None for a folder that was not looked at: a daemon whose data are
+    elsewhere."""
+    seen = disk(node, node.engine.images if node.engine else IMAGE_FOLDERS[0])
+    return seen if seen is None or seen.exists else None

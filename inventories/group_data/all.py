@@ -63,7 +63,8 @@ image = "lmsysorg/sglang:spark"
 sglang_version = "auto"
 # never: refuse where the image is missing; missing: pull it then; always: at each run.
 pull = "missing"
-# As docker's --gpus: all, a number, device=ID; none: without (a CPU image).
+# As docker's --gpus: all, a number, device=ID; none: without (a CPU image). CDI devices by name:
+# nvidia.com/gpu=all; they are also what the others mean where Docker has no NVIDIA runtime.
 gpus = "all"
 # private or shareable: /dev/shm of shm_size. host: systemd's logind removes its semaphores when
 # the SSH session ends (RemoveIPC), which hangs SGLang hours later; shm_size then has no effect.

@@ -218,19 +218,6 @@ def test_defect_18_a_gb10_is_capability_12_1_and_healthy_sparks_have_only_ok_fin
             "ssh spark-2, mend it and run this again",
             id="unread",
         ),
-        pytest.param(
-            {
-                "unread": {
-                    "image": "Error response from daemon: invalid reference format: repository "
-                    "name must be lowercase"
-                }
-            },
-            "error spark-2: image could not be read: lmsysorg/sglang:spark is not a name that "
-            "an image can have (Error response from daemon: invalid reference format: "
-            "repository name must be lowercase) -> correct --data image=… "
-            "(repository:tag, in small letters)",
-            id="image-name",
-        ),
     ],
 )
 def test_one_thing_wrong(change: dict[str, Any], told: str) -> None:
@@ -296,6 +283,19 @@ def test_weights_and_image_that_are_there_need_no_room() -> None:
 def test_a_docker_that_keeps_its_data_elsewhere_is_not_judged_by_its_usual_folder() -> None:
     absent = (Disk("/var/lib/docker", False, False, 900 * GIB, GIB),)
     assert wrong(replace(spark(1), disks=absent)) == []
+    moved = Engine("29.1.3", ("nvidia",), images="/data/docker")
+    full = (Disk("/var/lib/docker", True, False, 900 * GIB, GIB),)
+    assert wrong(replace(spark(1), disks=full, engine=moved)) == []
+
+
+def test_images_in_containerds_store_need_room_where_that_is() -> None:
+    engine = Engine("29.1.3", ("nvidia",), images="/var/lib/containerd")
+    disks = (
+        Disk("/var/lib/docker", True, False, 900 * GIB, 800 * GIB),
+        Disk("/var/lib/containerd", True, False, 90 * GIB, GIB),
+    )
+    (told,) = wrong(replace(spark(1), disks=disks, engine=engine))
+    assert "/var/lib/containerd: 30.0 GiB image = 30.0 GiB needed, 1.0 GiB free" in told
 
 
 def test_what_a_download_has_left_need_not_come_again() -> None:

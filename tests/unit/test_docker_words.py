@@ -186,3 +186,42 @@ def test_a_stop_may_take_longer_than_the_engine_is_given() -> None:
 def test_several_devices_are_one_field_of_dockers_csv(gpus: str, word: str) -> None:
     words = docker.create(specs_of(gpus=gpus)["spark-1"])
     assert words[words.index("--gpus") + 1] == word
+
+
+@pytest.mark.parametrize(
+    ("gpus", "names"),
+    [
+        pytest.param("all", ["all"], id="all"),
+        pytest.param("2", ["0", "1"], id="a number"),
+        pytest.param("device=1", ["1"], id="an index"),
+        pytest.param("device=0,GPU-3a23c669", ["0", "GPU-3a23c669"], id="index and UUID"),
+        pytest.param("none", [], id="none"),
+    ],
+)
+def test_gpus_are_cdi_devices_where_docker_has_no_other_way(gpus: str, names: list[str]) -> None:
+    spec = specs_of(gpus=gpus)["spark-1"]
+    words = docker.create(spec, cdi=True)
+    assert "--gpus" not in words
+    assert devices(words) == [
+        *devices(docker.create(spec)),
+        *(f"nvidia.com/gpu={n}" for n in names),
+    ]
+    assert label_of(words) == label_of(docker.create(spec))
+
+
+@pytest.mark.parametrize("cdi", [True, False])
+def test_a_setting_that_names_cdi_devices_is_taken_at_its_word(cdi: bool) -> None:
+    spec = specs_of(gpus="nvidia.com/gpu=0,vendor.org/gpu=1")["spark-1"]
+    words = docker.create(spec, cdi=cdi)
+    assert "--gpus" not in words
+    assert devices(words)[-2:] == ["nvidia.com/gpu=0", "vendor.org/gpu=1"]
+
+
+def devices(words: tuple[str, ...]) -> list[str]:
+    """What `--device` names, CDI devices last."""
+    named = [words[i + 1] for i, word in enumerate(words) if word == "--device"]
+    return sorted(named, key=lambda name: "=" in name)
+
+
+def label_of(words: tuple[str, ...]) -> str:
+    return words[words.index("--label") + 1]

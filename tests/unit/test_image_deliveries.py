@@ -17,6 +17,12 @@ def image(letter: str, *digests: str) -> Image:
 
 
 OLD, NEW, BUILT = image("a"), image("b", PIN), image("c")
+# One image as Docker's own store calls it, and as containerd's does after a pull and a load.
+OWN_STORE, PULLED, LOADED = (
+    Image(TAG, f"sha256:{letter * 64}", digests, content="c0ffee")
+    for letter, digests in (("1", (PIN,)), ("d", (PIN,)), ("3", ()))
+)
+OTHER = Image(TAG, f"sha256:{'4' * 64}", content="decaf")
 
 
 @pytest.mark.parametrize(
@@ -45,6 +51,9 @@ def test_what_the_head_asks_the_registry_for(
         pytest.param([NEW], "missing", (False, False), id="one node"),
         pytest.param([NEW, OLD, NEW], "missing", (True, True), id="one differs"),
         pytest.param([NEW, OLD], "never", (False, False), id="differs, never"),
+        pytest.param([OWN_STORE, PULLED, LOADED], "missing", (False, False), id="three stores"),
+        pytest.param([PULLED, LOADED, OTHER], "missing", (True, True), id="stores, one differs"),
+        pytest.param([None, OLD, NEW], "missing", (True, True), id="the head lacks it"),
         pytest.param([NEW, NEW], "always", (True, True), id="always"),
         pytest.param([NEW, None], "missing", (True, False), id="a worker lacks it"),
         pytest.param([None, None], "missing", (True, False), id="all lack it"),
@@ -69,6 +78,14 @@ def test_a_group_that_is_as_wanted_asks_nothing(
             OLD,
             Delivery(PIN, True, "it has aaaaaaaaaaaa, the head bbbbbbbbbbbb"),
             id="the tag moved",
+        ),
+        pytest.param(TAG, OWN_STORE, LOADED, Delivery(), id="has it under another id"),
+        pytest.param(
+            TAG,
+            LOADED,
+            OTHER,
+            Delivery("", True, "it has 444444444444, the head 333333333333"),
+            id="another content",
         ),
         pytest.param(TAG, BUILT, None, Delivery("", True, "it is not there"), id="built here"),
         pytest.param(
@@ -121,6 +138,16 @@ def test_what_is_pulled_by_digest_gets_the_wanted_name() -> None:
     ("found", "pull", "words"),
     [
         pytest.param([NEW, NEW, NEW], "", [], id="the same"),
+        pytest.param([OWN_STORE, PULLED, LOADED], "", [], id="the same in three stores"),
+        pytest.param(
+            [PULLED, OTHER],
+            "",
+            [
+                f"spark-1: image {TAG} is 444444444444 here and dddddddddddd on spark-0 -> "
+                f"docker image rm -f {TAG} on spark-1"
+            ],
+            id="differs though it was brought",
+        ),
         pytest.param(
             [NEW, NEW, OLD],
             "never",
@@ -166,6 +193,20 @@ def test_what_has_arrived(line: str, count: int) -> None:
 )
 def test_how_far_a_copy_is(came: int, said: str) -> None:
     assert images.copying(came, 2**32, 10) == said
+
+
+@pytest.mark.parametrize(
+    ("size", "unpacked", "arriving"),
+    [
+        pytest.param(30, 30, 60, id="Docker's own store: the archive and its layers"),
+        pytest.param(10, 30, 40, id="containerd's: compressed layers, and unpacked ones"),
+        pytest.param(30, 0, 60, id="nobody could say what it unpacks to"),
+    ],
+)
+def test_room_that_a_copy_takes(size: int, unpacked: int, arriving: int) -> None:
+    picture = Image(TAG, "sha256:1", size=size)
+    assert images.copy_room(picture, unpacked, sends=True) == size
+    assert images.copy_room(picture, unpacked, sends=False) == arriving
 
 
 def test_room_for_an_archive() -> None:

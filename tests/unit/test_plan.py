@@ -17,7 +17,7 @@ from world import World
 from cluster import docker, orders
 from cluster.findings import Refused
 from cluster.generations import members
-from cluster.node import Image, NodeFacts, Rank
+from cluster.node import Engine, Image, NodeFacts, Rank
 from cluster.plan import Plan, plan, torn
 from cluster.spec import Spec
 
@@ -122,6 +122,19 @@ def test_a_first_deploy_creates_everything() -> None:
     for node, spec in TWO.items():
         assert orders.replace(docker, made, node) == [docker.create(spec)]
         assert orders.stop(docker, made, node, 30, head=True) == []
+
+
+def test_the_node_whose_docker_has_cdi_alone_gets_cdi_devices_and_no_drift() -> None:
+    both, alone = Engine("28.5.2", ("cdi", "nvidia")), Engine("28.5.2", ("cdi", "runc"))
+    facts = pair(head=(), worker=())
+    facts["spark-1"] = replace(facts["spark-1"], engine=both)
+    facts["spark-2"] = replace(facts["spark-2"], engine=alone)
+    made = plan(TWO, facts, "running")
+    assert orders.replace(docker, made, "spark-1") == [docker.create(HEAD)]
+    assert orders.replace(docker, made, "spark-2") == [docker.create(WORKER, cdi=True)]
+    served = pair()
+    served["spark-2"] = replace(served["spark-2"], engine=alone)
+    assert not plan(TWO, served, "running").changes
 
 
 def test_a_reason_of_the_whole_group_is_told_once_at_its_head() -> None:

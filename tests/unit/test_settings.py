@@ -48,7 +48,7 @@ WORDS = "a list of strings"
 SERVED = "a string without a colon, or spaces at its ends"
 IPV4 = "a string that is an IPv4 address"
 PATH = "a string that is an absolute path, or begins with ~/"
-GPUS = "a string that is all, none, a number, or device=ID,ID …"
+GPUS = "a string that is all, none, a number, device=ID,ID …, or CDI devices: nvidia.com/gpu=all"
 VOLUMES = "a list of SOURCE:TARGET[:ro], both absolute paths (~ is not expanded)"
 NETWORKS = "a list of IPv4 networks like 192.168.1.0/24"
 URL = "a string that is an http(s) URL, or empty"
@@ -236,6 +236,8 @@ TYPED = [
     ("gpus", "device=0", "device=0"),
     ("gpus", "device=GPU-3a23c669", "device=GPU-3a23c669"),
     ("gpus", "device=0,1", "device=0,1"),
+    ("gpus", "nvidia.com/gpu=all", "nvidia.com/gpu=all"),
+    ("gpus", "nvidia.com/gpu=0,nvidia.com/gpu=1", "nvidia.com/gpu=0,nvidia.com/gpu=1"),
     ("host", "127.0.0.1", "127.0.0.1"),
     ("served_model_name", "org/my model", "org/my model"),
     ("volumes", "/a:/b:rw", ("/a:/b:rw",)),
