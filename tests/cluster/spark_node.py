@@ -177,8 +177,12 @@ class Node:
             subprocess.run(["cp", "-a", f"/{path}", f"{self.root}/{path}"], check=True)
         for unit, folder in (("ssh", "etc/ssh/"), ("docker", "etc/docker/")):
             if any(path.startswith(folder) for path in {*new, *(c[2:] for c in changed)}):
-                self.run(f"systemctl restart {unit}")
+                self.restart(unit)
         self._remember_files()
+
+    def restart(self, unit: str) -> None:
+        """Restart a unit, however often that was done lately."""
+        self.run(f"systemctl reset-failed {unit}; systemctl restart {unit}")
 
     def _unpack(self, tar: Path, paths: list[str]) -> None:
         if paths:

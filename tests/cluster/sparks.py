@@ -27,8 +27,20 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 TESTBED = HERE / "testbed"
 IMAGE = "lmsysorg/sglang:spark"
+# Which engine the nodes have (SPARK_DOCKER), and what its daemon.json says of the image store:
+# without one it is this machine's Docker, else Docker 28 from testbed/docker28.
+ENGINE = os.environ.get("SPARK_DOCKER", "")
+DOCKER_28 = ROOT / ".cache" / "docker28"
+STORES: dict[str, dict[str, object]] = {
+    "28": {},
+    "28-containerd": {"features": {"containerd-snapshotter": True}},
+}
 
 Completed = subprocess.CompletedProcess[str]
+
+
+IMAGE_FOLDER = "/var/lib/containerd" if STORES.get(ENGINE) else "/var/lib/docker"
+LAYER = {"TB_LAYER": str(DOCKER_28)} if ENGINE else {}
 
 
 @dataclass(frozen=True)
@@ -72,7 +84,7 @@ class Cluster:
     def _script(self, name: str, *words: object, timeout: float, check: bool) -> Completed:
         done = run(
             [str(TESTBED / name), *map(str, words)],
-            env={**os.environ, "TB_STATE": str(self.state)},
+            env={**os.environ, "TB_STATE": str(self.state), **LAYER},
             timeout=timeout,
         )
         if check and done.returncode:
@@ -82,6 +94,10 @@ class Cluster:
     def start(self, count: int) -> None:
         """Bring up the fabric, the registry and nodes 1 … count, all with the image."""
         self.tb("fabric")
+        if ENGINE:
+            runtimes = {"nvidia": {"path": "/usr/local/sbin/runc"}}
+            daemon = {"log-level": "warn", "runtimes": runtimes, **STORES[ENGINE]}
+            (self.state / "daemon.json").write_text(json.dumps(daemon))
         self.registry("up")
         self.need(count)
         self.node(1).run(f"docker push -q {IMAGE}")

@@ -12,7 +12,7 @@ from os import statvfs
 import pytest
 from deploying import Deploy, lives, serves, told
 from killing import forget_lease, killed
-from sparks import IMAGE, Cluster
+from sparks import IMAGE, IMAGE_FOLDER, Cluster
 
 PRIVATE = "registry.tb:5443/team/sglang:spark"
 KEYS = "cat /home/nvidia/.ssh/authorized_keys; stat -c %a%U /home/nvidia/.ssh/authorized_keys"
@@ -132,7 +132,7 @@ def test_a_registry_that_wants_a_login(deploy: Deploy) -> None:
 def test_too_little_room_for_the_image_is_refused(without_image: Deploy) -> None:
     with small_disk(without_image.cluster, 2, "1g"):
         said = without_image.refused()
-    assert "spark-02: /var/lib/docker: 27.9 GiB image = 27.9 GiB needed" in said
+    assert f"spark-02: {IMAGE_FOLDER}: 27.9 GiB image = 27.9 GiB needed" in said
 
 
 def test_a_disk_that_fills_up_during_the_pull(without_image: Deploy) -> None:
