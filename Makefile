@@ -12,11 +12,11 @@ SGLANG := .cache/acceptance
 # its absence is an error, never a skip.
 CLUSTER := $(shell [ "`uname -s`" = Linux ] && [ "`id -u`" = 0 ] && echo yes)
 
-.PHONY: help setup demo test test-unit faults acceptance check-sglang bench-peers lint format lock \
-  clean
+.PHONY: help setup demo test test-unit test-docker28 faults acceptance check-arm64 check-wheels \
+  check-sglang bench-peers lint format lock clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
 
 setup: $(STAMP)  ## make .venv with everything, the embedded engine too
 
@@ -69,6 +69,19 @@ endif
 test-unit: setup  ## the quick tests alone
 	@$(BIN)/pytest tests/unit
 
+# What an engine may do otherwise: images, containers' ends and starts, GPUs.
+DOCKER_28_TESTS := test_newer_docker test_deploy test_drift test_images test_moved_tag test_reboot \
+  test_switch test_vocabularies
+
+test-docker28: setup  ## the simulated cluster with Docker 28, both image stores: 20 min, root on Linux
+	@tests/cluster/testbed/install-packages
+	@[ -d .cache/docker28 ] || tests/cluster/testbed/docker28 .cache/docker28 || { \
+	  echo "make test-docker28: skipped: Docker 28 can't be had here" >&2; [ "$$CI" != true ]; }
+	@[ ! -d .cache/docker28 ] || for engine in 28 28-containerd; do \
+	  echo "test-docker28: SPARK_DOCKER=$$engine"; \
+	  SPARK_DOCKER=$$engine $(BIN)/pytest -m "cluster and not faults" \
+	    $(DOCKER_28_TESTS:%=tests/cluster/%.py) || exit; done
+
 faults: setup  ## every fault in every phase of a deploy, as a table: 1 h, root on Linux
 	@tests/cluster/testbed/install-packages
 	@$(BIN)/pytest tests/cluster/test_fault_matrix.py tests/cluster/test_reboot.py -m cluster
@@ -91,13 +104,25 @@ $(SGLANG)/.complete: tests/acceptance/requirements.txt tests/acceptance/make_tin
 bench-peers: setup $(SGLANG)/.complete  ## our client and four others against the ruler: 30 min, 5 GB
 	@PYTHONPATH=tests/peers $(BIN)/python -m comparison $(PEERS)
 
+check-arm64: setup  ## the core, spark-bench and the demo on aarch64, under qemu-user: 1 GB, root on Linux
+	@tests/arm64/check
+
+# Ubuntu 24.04's Python. Asked again only when a lock has changed.
+WHEELS := .venv/.wheels-for-aarch64
+
+check-wheels: setup $(WHEELS)  ## every locked package has a wheel for aarch64
+
+$(WHEELS): $(wildcard requirements/*.txt) tests/arm64/wheels.py
+	@$(BIN)/python tests/arm64/wheels.py 3.12
+	@touch $@
+
 check-sglang:  ## hold launch lines and options against SGLang's own parser: 2.3 GB
 	@$(PYTHON) -m venv .venv-sglang
 	@.venv-sglang/bin/pip install --quiet -r tests/sglang/requirements.txt
 	@.venv-sglang/bin/pip install --quiet --no-deps sglang==0.5.23
 	@PYTHONPATH=. .venv-sglang/bin/python tests/sglang/check_parser.py
 
-lint: setup  ## ruff and mypy --strict
+lint: setup check-wheels  ## ruff and mypy --strict, and a wheel for aarch64 of all that is locked
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
