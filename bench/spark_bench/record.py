@@ -80,6 +80,7 @@ class Load:
     jobs: by index; `jobs[i].index == i`
     steps: the limits on requests in flight, by time; empty: no limit
     timeout: seconds that one request may take, from its send to the end of its body
+    most_bytes: that one response may have, head and framing included; it is given up beyond
     duration: seconds after which nothing more is sent; None: until every job is sent
     """
 
@@ -87,6 +88,7 @@ class Load:
     steps: tuple[Step, ...] = ()
     timeout: float = 600.0
     duration: float | None = None
+    most_bytes: int = 64 * 1024 * 1024
 
 
 class Ended(StrEnum):
@@ -98,6 +100,7 @@ class Ended(StrEnum):
     RESET = "reset"  # the peer reset the connection
     CUT = "cut"  # the peer closed before the body's end
     TIMEOUT = "timeout"
+    TOO_LARGE = "too_large"  # more bytes than any such response has
     INTERRUPTED = "interrupted"  # we stopped the run while it was under way
     UNSENT = "unsent"  # we stopped the run before its turn
 

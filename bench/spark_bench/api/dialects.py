@@ -52,6 +52,19 @@ class Dialect(Protocol):
     def deltas(self, data: list[bytes]) -> Deltas:
         """What the events of an answer say; an answer in one piece is one event."""
 
+    def most_bytes(self, tokens: int) -> int:
+        """What an answer of so many tokens may have, a multiple of what servers send; more is no
+        such answer."""
+
+
+# Events of a token have some 300 bytes, and up to 4 KB with the probabilities of twenty others.
+_EVENT = 8 * 1024
+# Beside the tokens: what a server may tell of the prompt.
+_AROUND = 16 * 1024 * 1024
+# SGLang's /generate repeats the text and the token ids in each event, some 12 bytes a token.
+_REPEATED = 16
+_MOST = 1024 * 1024 * 1024
+
 
 @dataclass(frozen=True)
 class _Endpoint:
@@ -59,12 +72,17 @@ class _Endpoint:
     path: str
     fields: Callable[[Prompt, Asking], dict[str, Any]]
     decode: Callable[[list[bytes]], Deltas]
+    cumulative: bool = False
 
     def body(self, prompt: Prompt, asking: Asking) -> bytes:
         return msgspec.json.encode(_merged(self.fields(prompt, asking), asking.extra))
 
     def deltas(self, data: list[bytes]) -> Deltas:
         return self.decode(data)
+
+    def most_bytes(self, tokens: int) -> int:
+        repeated = _REPEATED * tokens**2 if self.cumulative else 0
+        return min(_AROUND + _EVENT * tokens + repeated, _MOST)
 
 
 def dialect(name: str) -> Dialect:
@@ -139,6 +157,6 @@ _ENDPOINTS: dict[str, Dialect] = {
     for each in (
         _Endpoint("chat", "/v1/chat/completions", _chat, openai.deltas),
         _Endpoint("completions", "/v1/completions", _completions, openai.deltas),
-        _Endpoint("generate", "/generate", _generate, generate.deltas),
+        _Endpoint("generate", "/generate", _generate, generate.deltas, cumulative=True),
     )
 }

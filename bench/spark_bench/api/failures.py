@@ -4,7 +4,8 @@ A request has one kind, the first that holds:
 
 1. what the response is not: malformed_http; else an HTTP status that is not 2xx (http_NNN,
    model_not_found), even if the body behind it broke off
-2. what the server itself says in a 200 answer: stream_error
+2. more than any such answer has: too_large; what the server itself says in a 200 answer:
+   stream_error
 3. what can't be read: not_streamed, malformed_sse, malformed_json
 4. the connection, if it ended before the answer did: refused, unreachable, reset, cut, timeout,
    interrupted, unsent. An answer has ended with [DONE], or with a finish_reason once its usage is
@@ -29,6 +30,7 @@ class Failure(StrEnum):
     RESET = "reset"
     CUT = "cut"
     TIMEOUT = "timeout"
+    TOO_LARGE = "too_large"
     INTERRUPTED = "interrupted"
     UNSENT = "unsent"
     MODEL_NOT_FOUND = "model_not_found"
@@ -73,6 +75,11 @@ _ABOUT = {
     Failure.TIMEOUT: (
         "the answer was not whole in time",
         "allow more with --timeout, or ask for less at once with --concurrency",
+    ),
+    Failure.TOO_LARGE: (
+        "more bytes came than any answer of that many tokens has",
+        "look at what the server sends (curl -N); SGLang's /generate repeats its text in each "
+        "event: use --endpoint chat, or a shorter --output-len",
     ),
     Failure.INTERRUPTED: (
         "the run was stopped while the answer was under way",
@@ -155,6 +162,7 @@ _BROKEN = {
     Ended.RESET: Failure.RESET,
     Ended.CUT: Failure.CUT,
     Ended.TIMEOUT: Failure.TIMEOUT,
+    Ended.TOO_LARGE: Failure.TOO_LARGE,
     Ended.INTERRUPTED: Failure.INTERRUPTED,
     Ended.UNSENT: Failure.UNSENT,
     # The socket's reader saw an end where the response's own framing knows of more.

@@ -20,11 +20,26 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.(\d) (\d{3})(?: ([^\r\n]*))?")
 _CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?\r\n")
 # No server needs more for one size line; without a limit, garbage would count as "not yet there".
 _LONGEST_SIZE_LINE = 4096
+# wire.framing's limits of a head: its bytes, and its lines.
+_LONGEST_HEAD = 256 * 1024
+_MOST_FIELDS = 1000
+# What a body may have when decoded, unless it is told otherwise.
+MOST_BYTES = 64 * 1024 * 1024
+# Encodings of encodings; nobody has a use for two.
+_MOST_ENCODINGS = 3
+# gzip allows one stream right behind another. Behind each the rest is copied, so that little is
+# handed to zlib at once and there is an end to them.
+_FED = 4096
+_MOST_STREAMS = 65_536
 _BODILESS = {204, 304}
 
 
 class MalformedHttp(ValueError):
     """Bytes that are no HTTP/1.x response; the message says where they go wrong."""
+
+
+class TooLarge(MalformedHttp):
+    """A body that has more bytes, once decoded, than it may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +87,24 @@ def head(data: bytes) -> Head | None:
         end = _HEAD_END.search(data, start)
         if end is None:
             return None
+        if end.start() - start > _LONGEST_HEAD:
+            raise MalformedHttp(f"a head of {end.start() - start} bytes")
         found = _one_head(data[start : end.start()], end.end())
         if found.status >= 200 or found.status == 101:
             return found
         start = end.end()
 
 
-def body(tape: Tape, head: Head) -> Body:
-    """The body behind a head, de-chunked and decoded. MalformedHttp where its framing is wrong."""
+def body(tape: Tape, head: Head, most: int = MOST_BYTES) -> Body:
+    """The body behind a head, de-chunked and decoded. MalformedHttp where its framing is wrong.
+
+    most: bytes that it may have when decoded, TooLarge beyond; no more than that are ever made
+    """
     framed = _framed(tape, head)
+    if len(head.encodings) > _MOST_ENCODINGS:
+        raise MalformedHttp(f"{len(head.encodings)} content-encodings, though none was asked for")
     for encoding in reversed(head.encodings):
-        framed = Body(_decoded(framed.tape, encoding), framed.ended)
+        framed = Body(_decoded(framed.tape, encoding, most), framed.ended)
     return framed
 
 
@@ -91,6 +113,8 @@ def _one_head(text: bytes, size: int) -> Head:
     status = _STATUS_LINE.fullmatch(first)
     if status is None:
         raise MalformedHttp(f"status line {first[:80]!r}")
+    if len(lines) > _MOST_FIELDS:
+        raise MalformedHttp(f"{len(lines)} header lines")
     headers: dict[str, str] = {}
     for line in lines:
         name, colon, value = line.partition(b":")
@@ -136,6 +160,8 @@ def _chunks(data: bytes, at: int) -> tuple[list[tuple[int, int]], bool]:
             _refuse_size_line(data, at)
             return spans, False
         size, start = int(line[1], 16), line.end()
+        if start - at > _LONGEST_SIZE_LINE:
+            raise MalformedHttp(f"chunk size line of {start - at} bytes")
         if size == 0:
             return spans, _trailers_end(data, start)
         end = start + size
@@ -170,27 +196,34 @@ def _cut_out(tape: Tape, spans: list[tuple[int, int]]) -> Tape:
     return tape.seen_through(data, before[span] + inside)
 
 
-def _decoded(tape: Tape, encoding: str) -> Tape:
-    """What the bytes of each read decode to, by the same reads."""
+def _decoded(tape: Tape, encoding: str, most: int) -> Tape:
+    """What the bytes of each read decode to, by the same reads; TooLarge beyond `most` bytes."""
     if encoding not in ("gzip", "x-gzip", "deflate"):
         raise MalformedHttp(f"content-encoding {encoding}, though none was asked for")
     try:
-        pieces = list(_inflated(tape, _window(tape.data, encoding)))
+        pieces = list(_inflated(tape, _window(tape.data, encoding), most))
     except zlib.error as error:
         raise MalformedHttp(f"content-encoding {encoding}: {error}") from None
     lengths = np.fromiter(map(len, pieces), np.int64, len(pieces))
     return tape.seen_through(b"".join(pieces), np.cumsum(lengths))
 
 
-def _inflated(tape: Tape, window: int) -> Iterator[bytes]:
-    inflate = zlib.decompressobj(window)
+def _inflated(tape: Tape, window: int, most: int) -> Iterator[bytes]:
+    """What each read's bytes inflate to. zlib is never asked for more than there is room for."""
+    inflate, room, streams = zlib.decompressobj(window), most, 1
     for piece in _pieces(tape.data, tape.ends):
-        text = inflate.decompress(piece)
-        # gzip allows one stream right behind another.
-        while inflate.eof and inflate.unused_data:
-            rest, inflate = inflate.unused_data, zlib.decompressobj(window)
-            text += inflate.decompress(rest)
-        yield text
+        texts = []
+        for start in range(0, len(piece), _FED):
+            fed = piece[start : start + _FED]
+            while fed:
+                if inflate.eof:
+                    inflate, streams = zlib.decompressobj(window), streams + 1
+                texts.append(inflate.decompress(fed, room + 1))
+                room -= len(texts[-1])
+                if room < 0 or streams > _MOST_STREAMS:
+                    raise TooLarge(f"more than {most} bytes when inflated")
+                fed = inflate.unconsumed_tail or inflate.unused_data
+        yield b"".join(texts)
 
 
 def _pieces(data: bytes, ends: Ints) -> Iterator[bytes]:

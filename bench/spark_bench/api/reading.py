@@ -11,7 +11,7 @@ from spark_bench.api.dialects import Asking, Dialect
 from spark_bench.api.failures import Failure
 from spark_bench.api.stream import Answer, answer
 from spark_bench.api.tape import Tape
-from spark_bench.record import Exchange, Job, Request
+from spark_bench.record import Ended, Exchange, Job, Request
 
 # What servers add to the name of a model that they were asked for: a revision (transformers) or
 # the date of a snapshot (OpenAI).
@@ -41,7 +41,7 @@ def read(
     """
     request = _blank(exchange, job)
     tape = Tape.of(exchange)
-    found = answer(tape, exchange.ended)
+    found = answer(tape, exchange.ended, dialect.most_bytes(job.prompt.output_tokens))
     request.status = found.status
     told = Deltas()
     if found.ok:
@@ -105,10 +105,13 @@ def _failure(
 ) -> tuple[str, str] | None:
     """The first kind that holds, in the order that `failures` gives, and its words."""
     if found.malformed:
-        return Failure.MALFORMED_HTTP, found.malformed
+        kind = Failure.TOO_LARGE if found.too_large else Failure.MALFORMED_HTTP
+        return kind, found.malformed
     if found.status and not found.ok:
         said = words.from_body(found.body or b"")
         return failures.of_status(found.status, said), f"HTTP {found.status}: {said}"
+    if exchange.ended is Ended.TOO_LARGE:
+        return Failure.TOO_LARGE, exchange.detail
     return (
         _said(found, told)
         or _unreadable(found, told, asking)

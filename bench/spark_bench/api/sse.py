@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-# A line and its end: LF, CRLF or CR alone.
-_LINE = re.compile(rb"([^\r\n]*)(?:\r\n|\n|\r)")
+# LF, CRLF or CR alone. The lines are what lies between: a pattern for a whole line takes the square
+# of the length of one without an end.
+_LINE_END = re.compile(rb"\r\n|\n|\r")
 _BOM = b"\xef\xbb\xbf"
 _IGNORED = {b"id", b"retry"}
 
@@ -33,9 +34,9 @@ def events(body: bytes, *, whole: bool = True) -> Events:
     counts; otherwise (a stream that was cut) the unfinished rest is left out."""
     parser = _Parser()
     at = len(_BOM) if body.startswith(_BOM) else 0
-    for line in _LINE.finditer(body, at):
-        at = line.end()
-        parser.feed(line[1], at)
+    for end in _LINE_END.finditer(body, at):
+        line, at = body[at : end.start()], end.end()
+        parser.feed(line, at)
     if whole:
         if at < len(body):
             parser.feed(body[at:], len(body))

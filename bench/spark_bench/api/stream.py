@@ -28,6 +28,7 @@ class Answer:
     problem: a line that belongs to no event stream, "" if there is none
     whole: the end of the body came
     malformed: what is wrong with the HTTP, "" if nothing is
+    too_large: that is its size, once decoded
     """
 
     status: int = 0
@@ -39,6 +40,7 @@ class Answer:
     problem: str = ""
     whole: bool = False
     malformed: str = ""
+    too_large: bool = False
 
     @property
     def ok(self) -> bool:
@@ -57,8 +59,8 @@ class Answer:
         return int(np.count_nonzero(same) - np.count_nonzero(same[1:] & same[:-1]))
 
 
-def answer(tape: Tape, ended: Ended) -> Answer:
-    """The answer in these bytes, as far as it came."""
+def answer(tape: Tape, ended: Ended, most: int = http1.MOST_BYTES) -> Answer:
+    """The answer in these bytes, as far as it came. most: bytes of its body, decoded."""
     try:
         head = http1.head(tape.data)
     except http1.MalformedHttp as error:
@@ -71,12 +73,14 @@ def answer(tape: Tape, ended: Ended) -> Answer:
             found = Answer(200, data=common[0], whole=True)
             found.place(tape, common[1])
             return found
-    return _any_answer(tape, head, ended)
+    return _any_answer(tape, head, ended, most)
 
 
-def _any_answer(tape: Tape, head: http1.Head, ended: Ended) -> Answer:
+def _any_answer(tape: Tape, head: http1.Head, ended: Ended, most: int) -> Answer:
     try:
-        body = http1.body(tape, head)
+        body = http1.body(tape, head, most)
+    except http1.TooLarge as error:
+        return Answer(head.status, malformed=str(error), too_large=True)
     except http1.MalformedHttp as error:
         return Answer(head.status, malformed=str(error))
     whole = ended is Ended.COMPLETE if body.ended is None else body.ended

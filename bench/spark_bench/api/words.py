@@ -9,6 +9,8 @@ import msgspec
 
 from spark_bench.printable import printable
 
+# A larger body is no error message, and its objects would take a multiple of its size.
+LARGEST = 1024 * 1024
 # Enough for any server's first sentence; some send whole tracebacks.
 LONGEST = 200
 _TITLE = re.compile(r"<title>(.*?)</title>", re.IGNORECASE | re.DOTALL)
@@ -18,7 +20,7 @@ def from_body(body: bytes) -> str:
     """The message in an error's body: JSON of any server, the title of a web page, or plain text;
     at most LONGEST characters, "" for an empty one."""
     try:
-        told = msgspec.json.decode(body)
+        told = msgspec.json.decode(body if len(body) <= LARGEST else b"")
     except (ValueError, RecursionError):
         text = body[: 16 * 1024].decode("utf-8", "replace")
         title = _TITLE.search(text)

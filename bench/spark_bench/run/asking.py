@@ -107,7 +107,8 @@ def agree(options: RunOptions, reached: Reached, tokens: Tokens) -> Agreed:
 def ask(reached: Reached, agreed: Agreed, prompt: Prompt, timeout: float) -> Request:
     """One request on its own."""
     job = Job(0, agreed.envelope(agreed.dialect.body(prompt, agreed.asking)), Timing(), prompt)
-    exchange = reached.recorder.exchange(job.wire, timeout)
+    most = agreed.dialect.most_bytes(prompt.output_tokens)
+    exchange = reached.recorder.exchange(job.wire, timeout, most)
     request = read(exchange, job, agreed.dialect, agreed.asking, usage_expected=False)
     request.detail = reached.hidden(request.detail)
     return request

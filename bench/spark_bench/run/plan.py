@@ -63,6 +63,7 @@ def load(
         steps(options.profile.concurrency, options.ramp_slots),
         options.timeout,
         options.duration,
+        _most_bytes(agreed, prompts),
     )
 
 
@@ -77,14 +78,20 @@ def warm_up(
     if options.cache == "hit":
         # All of the load's requests are one and the same, and shall be in the cache.
         same = [replaced(load.jobs[0], index=index) for index in range(len(prompts))]
-        return Load(same, steps(slots), options.timeout, warmup.SECONDS)
+        return Load(same, steps(slots), options.timeout, warmup.SECONDS, load.most_bytes)
     profile = options.profile
     entries = [Entry(0.0, p.input_tokens or profile.input_len, p.output_tokens) for p in prompts]
     # A cache that isn't emptied shall not know them from the point of a sweep before, either.
     seed = derived(options.seed, "warm-up", turn, profile.concurrency, profile.request_rate)
     texts = traced(entries, scene.tokens, seed, agreed.overhead)
     plain = [Timing()] * len(texts)
-    return Load(jobs(agreed, texts, plain), steps(slots), options.timeout, warmup.SECONDS)
+    made = jobs(agreed, texts, plain)
+    return Load(made, steps(slots), options.timeout, warmup.SECONDS, load.most_bytes)
+
+
+def _most_bytes(agreed: Agreed, prompts: Sequence[Prompt]) -> int:
+    """What any answer of these may have; files of prompts and traces ask for different lengths."""
+    return agreed.dialect.most_bytes(max((p.output_tokens for p in prompts), default=0))
 
 
 def jobs(agreed: Agreed, prompts: Sequence[Prompt], timings: Sequence[Timing]) -> list[Job]:

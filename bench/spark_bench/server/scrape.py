@@ -12,6 +12,8 @@ from spark_bench.server.prometheus import look
 # A busy engine answers /metrics late, since it shares the loop that streams its tokens.
 SECONDS = 5
 PATH = "/metrics"
+# A busy engine's are some hundred kilobytes; read, they take fifty times that.
+MOST_BYTES = 4 * 1024 * 1024
 
 
 class NoMetrics(Exception):
@@ -35,7 +37,7 @@ class Scraper:
         try:
             self._connection.request("GET", self.path, headers=self._headers)
             reply = self._connection.getresponse()
-            text = reply.read().decode(errors="replace")
+            text = reply.read(MOST_BYTES + 1).decode(errors="replace")
         except (OSError, http.client.HTTPException):
             self._connection.close()
             raise
@@ -46,6 +48,9 @@ class Scraper:
         if reply.status != http.client.OK:
             self._connection.close()
             raise NoMetrics(f"answers {reply.status}")
+        if len(text) > MOST_BYTES:
+            self._connection.close()
+            raise NoMetrics(f"answers with more than {MOST_BYTES} bytes")
         try:
             return ServerLine(at, look(text, histograms=histograms)).sealed()
         except ValueError as e:

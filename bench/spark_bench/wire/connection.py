@@ -58,6 +58,7 @@ class Connection:
     kernel: it gives times at all
     index, scheduled_ns, possible_ns, sent_ns, deadline_ns, retry: of the request that is under way;
         index is -1 where none is, sent_ns 0 where it has yet to be sent
+    room: bytes that `data` may have; a read that goes beyond is the last one
     carried: responses that came over it before
     """
 
@@ -80,6 +81,7 @@ class Connection:
         "possible_ns",
         "recv",
         "retry",
+        "room",
         "scheduled_ns",
         "sent_ns",
         "slow",
@@ -98,6 +100,7 @@ class Connection:
         self.index = -1
         self.retry = False
         self.scheduled_ns = self.possible_ns = self.sent_ns = self.deadline_ns = 0
+        self.room = READ  # until a request says how much its response may have
         self.clear()
         try:
             self.sock = socket.socket(address.family, socket.SOCK_STREAM)
@@ -166,6 +169,7 @@ class Connection:
         self.stamps = self.stamps[SIZE * reads :]
         self.ends = array("q", (end - cut for end in self.ends[reads:]))
         self.data = self.data[cut:]
+        self.room -= cut
         self.framing.forget(cut)
         return piece
 
@@ -201,6 +205,8 @@ class Connection:
         count = READ
         while count == READ or (count and (mask != DATA or self.failure)):
             count = self._read()
+            if len(self.data) > self.room:  # a peer may send faster than anybody reads
+                return
 
     def send(self, wire: bytes) -> None:
         """Hand bytes to the kernel, now or as it takes them. Raises Broken."""

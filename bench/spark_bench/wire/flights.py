@@ -20,6 +20,9 @@ BATCH = 64
 # A response in flight gives up its bytes to the store from here on, where memory gets scarce.
 SHED = 256 * 1024
 
+# Of a response that is given up for its size, what is kept in memory: its head, and how it began.
+BEGINNING = 64 * 1024
+
 GONE = (errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED)
 
 
@@ -93,6 +96,7 @@ class Flights:
         connection.scheduled_ns, connection.possible_ns = turn.scheduled_ns, turn.possible_ns
         connection.sent_ns = 0
         connection.deadline_ns = time.perf_counter_ns() + self._timeout_ns
+        connection.room = self._load.most_bytes
         connection.retry = retry
         if connection.state is State.OPEN:
             self._send(connection)
@@ -120,7 +124,10 @@ class Flights:
         if framing.body is None and len(connection.ends) == 1:
             first = clock.last(connection.stamps, self._offset_ns)
             self._tally.first(first - connection.sent_ns)
-        if framing.ended(connection.data):
+        if len(connection.data) > connection.room:
+            detail = f"more than {self._load.most_bytes} bytes"
+            self._end(connection, Ended.TOO_LARGE, detail, reusable=False)
+        elif framing.ended(connection.data):
             self._end(connection, Ended.COMPLETE, "", reusable=framing.keep_alive)
         elif connection.failure:
             raise connection.failure
@@ -176,7 +183,8 @@ class Flights:
         self._tally.failed += not complete
         self._tally.unstamped += connection.unstamped
         index = connection.index
-        self._store.keep(index, Piece(connection.stamps, connection.ends, connection.data))
+        piece = Piece(connection.stamps, connection.ends, connection.data)
+        self._store.keep(index, piece.first(BEGINNING) if ended is Ended.TOO_LARGE else piece)
         scheduled, sent, reused = (
             connection.scheduled_ns,
             connection.sent_ns,

@@ -14,6 +14,9 @@ CRLF = b"\r\n"
 
 # Heads or trailers longer than this are no HTTP (servers' own limits are 8 to 64 KiB).
 LONGEST_HEAD = 256 * 1024
+# More lines than this in a head are none either (servers' and clients' own limits are about 100);
+# equal names are joined, which takes the square of their number.
+MOST_FIELDS = 1000
 # A chunk's size line longer than this neither; the same limit as api.http1's.
 LONGEST_LINE = 4096
 
@@ -83,6 +86,8 @@ class Framing:
     def _head(self, data: bytearray) -> bool:
         while (found := _blank_line(data, self.at)) is not None:
             end, after = found
+            if end - self.at > LONGEST_HEAD:
+                break
             lines = [line.rstrip(b"\r") for line in bytes(data[self.at : end]).split(b"\n")]
             self.at = after
             status, version = _status(lines[0])
@@ -178,6 +183,8 @@ def _status(line: bytes) -> tuple[int, bytes]:
 
 
 def _fields(lines: list[bytes]) -> dict[bytes, bytes]:
+    if len(lines) > MOST_FIELDS:
+        raise NotHttp(f"{len(lines)} lines in the response's head")
     fields: dict[bytes, bytes] = {}
     for line in lines:
         name, _, value = line.partition(b":")

@@ -108,8 +108,9 @@ class Loop:
                     data += view[:count]
                     stamp = ancillary[0][2] if ancillary else connection.no_stamp()
                     connection.stamps += stamp
-                    connection.ends.append(len(data))
-                    if count < READ and not data.endswith(HEAD_END):
+                    size = len(data)
+                    connection.ends.append(size)
+                    if count < READ and size <= connection.room and not data.endswith(HEAD_END):
                         continue
                 attend(connection, mask)
             tally.reads += len(events)

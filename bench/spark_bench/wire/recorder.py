@@ -16,6 +16,9 @@ from .recording import Recording
 from .tally import undisturbed
 from .target import Target
 
+# Of a response beside the load: a list of models, the counts of many texts.
+MOST_BYTES = 16 * 1024 * 1024
+
 
 class Recorder:
     """Connections to one server, and the loop over them. Not for use from several threads."""
@@ -32,12 +35,14 @@ class Recorder:
         """
         return self._pool.open(count)
 
-    def exchange(self, wire: bytes, timeout: float = 30.0) -> Exchange:
+    def exchange(
+        self, wire: bytes, timeout: float = 30.0, most_bytes: int = MOST_BYTES
+    ) -> Exchange:
         """One request on its own, outside a load; also after a `stop`, which ends it if it comes
-        meanwhile."""
+        meanwhile. most_bytes: that its response may have."""
         stopped, self._pool.stopping = self._pool.stopping, False
         job = Job(0, wire, Timing(), Prompt((), None, 0))
-        loop = Loop(self._pool, Load([job], timeout=timeout))
+        loop = Loop(self._pool, Load([job], timeout=timeout, most_bytes=most_bytes))
         try:
             exchanges = loop.record().exchanges()
             return next(exchanges, Exchange(0, detail="the run was stopped"))

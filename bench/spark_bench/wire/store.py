@@ -6,6 +6,7 @@ import errno
 import os
 import tempfile
 from array import array
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,6 +35,13 @@ class Piece:
 
     def __len__(self) -> int:
         return len(self.stamps) + 8 * len(self.ends) + len(self.data)
+
+    def first(self, size: int) -> Piece:
+        """The reads that lie within the first `size` bytes."""
+        reads = bisect_right(self.ends, size)
+        end = self.ends[reads - 1] if reads else 0
+        stamps = self.stamps[: clock.TIMESPEC.size * reads]
+        return Piece(stamps, self.ends[:reads], self.data[:end])
 
 
 @dataclass(slots=True)
@@ -95,12 +103,13 @@ class Store:
             self._file.close()
 
     def _exchange(self, fate: Fate) -> Exchange:
-        stamps, ends, data = bytearray(), array("q"), bytearray()
+        stamps, ends, size = bytearray(), array("q"), 0
+        parts: list[bytes | bytearray] = []
         for piece in self._pieces(fate.index):
-            start = len(data)
             stamps += piece.stamps
-            data += piece.data
-            ends.extend(array("q", (start + end for end in piece.ends)) if start else piece.ends)
+            ends.extend(array("q", (size + end for end in piece.ends)) if size else piece.ends)
+            parts.append(piece.data)
+            size += len(piece.data)
         return Exchange(
             fate.index,
             fate.scheduled_ns,
@@ -111,16 +120,15 @@ class Store:
             fate.reused,
             clock.monotonic(stamps, self.offset_ns),
             ends,
-            bytes(data),
+            b"".join(parts),  # of one part from the file: that itself, not a copy
         )
 
     def _pieces(self, index: int) -> Iterator[Piece]:
         for at, stamps, ends, data in self._places.get(index, ()):
             assert self._file is not None
             self._file.seek(at)
-            raw = self._file.read(stamps + ends + data)
-            counts = array("q", raw[stamps : stamps + ends])
-            yield Piece(raw[:stamps], counts, raw[stamps + ends :])
+            raw = self._file.read(stamps), array("q", self._file.read(ends))
+            yield Piece(*raw, self._file.read(data))
         yield from self._memory.get(index, ())
 
     def _spill(self) -> None:

@@ -13,7 +13,7 @@ import httpx
 from ..api import http1
 from ..api.tape import Tape
 from ..record import Ended, Exchange
-from .recorder import Recorder
+from .recorder import MOST_BYTES, Recorder
 from .target import wire
 
 # Where httpx names no read timeout of its own, in seconds.
@@ -25,6 +25,7 @@ ERRORS: dict[Ended, type[httpx.TransportError]] = {
     Ended.RESET: httpx.ReadError,
     Ended.CUT: httpx.RemoteProtocolError,
     Ended.TIMEOUT: httpx.ReadTimeout,
+    Ended.TOO_LARGE: httpx.RemoteProtocolError,
     Ended.INTERRUPTED: httpx.ReadError,
     Ended.UNSENT: httpx.ConnectError,
 }
@@ -59,10 +60,15 @@ def response(exchange: Exchange) -> httpx.Response:
     head = http1.head(exchange.data)
     if head is None:
         raise http1.MalformedHttp("the response's head has no end")
-    body = http1.body(Tape.of(exchange), head)
+    body = http1.body(Tape.of(exchange), head, MOST_BYTES)
     return httpx.Response(
         head.status,
-        headers=[(n, v) for n, v in head.headers.items() if n not in LEFT_OUT],
+        # As bytes: httpx would have every text be ASCII.
+        headers=[
+            (name.encode("latin-1"), value.encode("latin-1"))
+            for name, value in head.headers.items()
+            if name not in LEFT_OUT
+        ],
         content=body.tape.data,
         extensions={"exchange": exchange, "reason_phrase": head.reason.encode("latin-1")},
     )
