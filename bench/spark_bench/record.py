@@ -144,6 +144,8 @@ class Request:
     output_tokens: as the server's usage has it (see `usage`), hidden ones included
     hidden_tokens: generated before the first visible one (harmony's channel markers)
     usage: the server told the token counts; without it they are the tokenizer's, or the chunks'
+    model: whom the answer names
+    blank_events: that had a place for text and none in it, though nothing else ended or began there
     failure: the kind (see api.failures), or "" for a request that counts
     detail: of the failure, for people: the status, the server's words
     """
@@ -166,6 +168,8 @@ class Request:
     hidden_tokens: int = 0
     usage: bool = False
     finish_reason: str = ""
+    model: str = ""
+    blank_events: int = 0
     status: int = 0
     failure: str = ""
     detail: str = ""

@@ -367,8 +367,8 @@ def missing_usage(call: Call) -> bool:
 
 @streams
 def wrong_model(call: Call) -> bool:
-    """The answer is another model's than was asked."""
-    return send_stream(call, whole_stream(call, WRONG_MODEL))
+    """Other models answer than was asked, a different one each time."""
+    return send_stream(call, whole_stream(call, f"{WRONG_MODEL}-{time.monotonic_ns()}"))
 
 
 @streams

@@ -285,7 +285,8 @@ def test_what_a_stream_lacks(awkward: AwkwardServer, behaviour: str, lacks: byte
 
 def test_wrong_model(awkward: AwkwardServer) -> None:
     _, body = ask(awkward.at("wrong_model"))
-    assert {event["model"] for event in events(body)} == {WRONG_MODEL}
+    (named,) = {event["model"] for event in events(body)}
+    assert named.startswith(WRONG_MODEL)
 
 
 def test_error_in_stream(awkward: AwkwardServer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -168,6 +169,61 @@ def test_what_each_read_decodes_to_has_that_reads_time() -> None:
 def test_malformed_framing_is_named(data: bytes, named: str) -> None:
     tape = Tape.of(wire.exchange([data]))
     with pytest.raises(http1.MalformedHttp, match=re.escape(named)):
+        head = http1.head(tape.data)
+        assert head is not None
+        http1.body(tape, head)
+
+
+BOMBS = {
+    "gzip": (b"gzip", gzip.compress(bytes(1 << 24), 9)),
+    "deflate": (b"deflate", zlib.compress(bytes(1 << 24), 9)),
+    "gzip of gzip": (b"gzip, gzip", gzip.compress(gzip.compress(bytes(1 << 24), 9), 9)),
+    "empty streams": (b"gzip", gzip.compress(b"") * 70_000),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+@pytest.mark.parametrize("size", [100, 1 << 20])
+def test_no_more_is_inflated_than_there_is_room_for(name: str, size: int) -> None:
+    encoding, body = BOMBS[name]
+    head = b"content-encoding: " + encoding + b"\r\n\r\n"
+    tape = Tape.of(wire.exchange(wire.split(wire.OK + head + body, range(size, len(body), size))))
+    found = http1.head(tape.data)
+    assert found is not None
+    tracemalloc.start()
+    with pytest.raises(http1.TooLarge, match="more than 1000000 bytes"):
+        http1.body(tape, found, 1_000_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8_000_000
+
+
+def test_what_just_fits_is_whole() -> None:
+    data = wire.OK + b"content-encoding: gzip\r\n\r\n" + gzip.compress(BODY)
+    tape = Tape.of(wire.exchange([data]))
+    found = http1.head(tape.data)
+    assert found is not None
+    assert http1.body(tape, found, len(BODY)).tape.data == BODY
+    with pytest.raises(http1.TooLarge):
+        http1.body(tape, found, len(BODY) - 1)
+
+
+@pytest.mark.parametrize(
+    ("data", "named"),
+    [
+        pytest.param(wire.OK + b"a: b\r\n" * 1001 + b"\r\n", "header lines", id="lines"),
+        pytest.param(wire.OK + b"a: " + b"b" * 300_000 + b"\r\n\r\n", "a head of", id="long"),
+        pytest.param(
+            wire.OK + b"content-encoding: gzip, gzip, gzip, gzip\r\n\r\n", "4 content", id="stack"
+        ),
+        pytest.param(
+            wire.CHUNKED + b"1;" + b"x" * 5000 + b"\r\na\r\n", "size line", id="extension"
+        ),
+    ],
+)
+def test_heads_and_size_lines_have_a_limit(data: bytes, named: str) -> None:
+    tape = Tape.of(wire.exchange([data]))
+    with pytest.raises(http1.MalformedHttp, match=named):
         head = http1.head(tape.data)
         assert head is not None
         http1.body(tape, head)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import gzip
 import json
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from spark_bench.api.dialects import Asking, dialect
 from spark_bench.api.failures import Failure
 from spark_bench.api.reading import read, same_model
 from spark_bench.record import Ended, Request
+from spark_bench.run.understand import unseen
 from wire_bytes import delta, event, usage
 
 ROLE = delta(role="assistant", content="")
@@ -62,6 +64,142 @@ def counts(request: Request) -> tuple[list[int], str, int, int]:
         request.hidden_tokens,
         request.output_tokens,
     )
+
+
+# Deltas and counts in other shapes than OpenAI's
+
+THOUGHTS = [
+    pytest.param({"thinking": "a"}, id="thinking"),
+    pytest.param({"content": None, "reasoning_text": "a"}, id="reasoning_text"),
+    pytest.param({"content": "", "thoughts": "a", "role": "assistant"}, id="thoughts"),
+    pytest.param({"thought": {"parts": [{"text": "a"}]}}, id="nested"),
+    pytest.param({"reasoning": {"content": "a"}}, id="object"),
+    pytest.param({"reasoning_content": [{"type": "text", "text": "a"}]}, id="list"),
+    pytest.param({"reasoning_details": [{"type": "reasoning.text", "text": "a"}]}, id="details"),
+    pytest.param({"thinking_blocks": [{"type": "thinking", "thinking": "a"}]}, id="blocks"),
+    pytest.param(
+        {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "a"}]}]},
+        id="parts",
+    ),
+    pytest.param({"content": {"type": "reasoning", "text": "a"}}, id="typed-part"),
+    pytest.param({"provider_specific_fields": {"reasoning": "a"}}, id="provider"),
+]
+TEXTS = [
+    pytest.param({"content": [{"type": "text", "text": "a"}]}, id="parts"),
+    pytest.param({"content": ["a"]}, id="strings"),
+    pytest.param({"content": {"text": "a"}}, id="object"),
+    pytest.param({"refusal": "a"}, id="refusal"),
+    pytest.param({"function_call": {"name": "a", "arguments": ""}}, id="function-call"),
+    pytest.param({"audio": {"id": "1", "transcript": "a"}}, id="transcript"),
+    pytest.param("a", id="a-string"),
+]
+
+
+def shaped(delta: Any) -> dict[str, Any]:
+    return {"model": "m", "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
+
+
+@pytest.mark.parametrize("thought", THOUGHTS)
+def test_thoughts_in_any_field_are_tokens_and_no_text(thought: Any) -> None:
+    told = [ROLE, *[shaped(thought)] * 3, shaped({"content": "b"}), END, usage(4)]
+    request = streamed(*told, keep_text=True)
+    assert (request.failure, request.token_ns.tolist()) == ("", [3000, 4000, 5000, 6000])
+    assert counts(request) == ([1, 1, 1, 1], "chunk", 0, 4)
+    assert (request.text_ns, request.text) == (6000, "aaab")
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_text_in_any_shape_is_a_token(text: Any) -> None:
+    request = streamed(ROLE, shaped(text), shaped({"content": "b"}), END, usage(2), keep_text=True)
+    assert (request.failure, request.token_ns.tolist()) == ("", [3000, 4000])
+    assert (request.text_ns, request.text) == (3000, "ab")
+
+
+def test_the_last_token_may_come_with_the_end() -> None:
+    last = shaped({"thinking": "b"})
+    last["choices"][0]["finish_reason"] = "length"
+    request = streamed(ROLE, shaped({"thinking": "a"}), last, usage(2))
+    assert counts(request) == ([1, 1], "chunk", 0, 2)
+    assert request.finish_reason == "length"
+
+
+@pytest.mark.parametrize(("tokens", "borne"), [(3, [3000, 4000, 5000]), (1, [5000])])
+def test_fields_of_unknown_names_are_text_where_the_answer_lacks_some(
+    tokens: int, borne: list[int]
+) -> None:
+    odd = [shaped({"xyz": word}) for word in "ab"]
+    request = streamed(ROLE, *odd, shaped({"content": "c"}), END, usage(tokens))
+    assert request.token_ns.tolist() == borne
+
+
+def test_fields_of_unknown_names_without_counts_are_text_if_they_differ() -> None:
+    told = [shaped({"xyz": "a"}), shaped({"xyz": "b"}), shaped({"content": "c"}), END]
+    assert len(streamed(*told, usage_expected=False).token_ns) == 3
+    told = [shaped({"xyz": "a"}), shaped({"xyz": "a", "content": "c"}), END]
+    assert len(streamed(*told, usage_expected=False).token_ns) == 1
+
+
+def test_events_that_stand_for_tokens_and_show_none_are_counted() -> None:
+    told = [ROLE, *[shaped({})] * 6, shaped({"content": "a"}), shaped({"content": "b"}), END]
+    request = streamed(*told, usage(8))
+    assert (request.blank_events, request.counted_by) == (6, "even")
+    assert "6 of 8 tokens had no delta with text" in unseen([request])
+    plain = streamed(ROLE, X, X, END, usage(2))
+    assert plain.blank_events == 0 and not unseen([plain])
+
+
+def test_reasoning_that_is_counted_and_never_sent_is_hidden() -> None:
+    told = usage(7, completion_tokens_details={"reasoning_tokens": 5})
+    assert counts(streamed(ROLE, X, X, END, told)) == ([1, 1], "chunk", 5, 7)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        pytest.param({"completion_tokens": 2.0, "prompt_tokens": 9.0}, id="floats"),
+        pytest.param({"completion_tokens": "2", "prompt_tokens": "9"}, id="strings"),
+        pytest.param({"completion_tokens": "2.0", "prompt_tokens": 9}, id="both"),
+        pytest.param({"output_tokens": 2, "input_tokens": 9}, id="other-names"),
+        pytest.param(
+            {"completion_tokens": 2.0, "prompt_tokens": 9, "prompt_tokens_details": None,
+             "completion_tokens_details": {"reasoning_tokens": ""}},
+            id="details",
+        ),
+        pytest.param([{"completion_tokens": 2, "prompt_tokens": 9}], id="a-list"),
+    ],
+)  # fmt: skip
+def test_counts_in_any_shape(told: Any) -> None:
+    request = streamed(ROLE, X, X, END, {"model": "m", "choices": [], "usage": told})
+    assert counts(request) == ([1, 1], "chunk", 0, 2)
+    assert (request.prompt_tokens, request.usage) == (9, True)
+
+
+@pytest.mark.parametrize("told", [None, {}, {"completion_tokens": None}, {"completion_tokens": ""}])
+def test_counts_that_are_missing_are_missing(told: Any) -> None:
+    stream = [ROLE, X, X, END, {"model": "m", "choices": [], "usage": told}]
+    assert counts(streamed(*stream, usage_expected=False)) == ([1, 1], "none", 0, 2)
+    assert failed(streamed(*stream))[0] == Failure.MISSING_USAGE
+
+
+def test_generate_with_counts_as_floats() -> None:
+    told = [generated("a", 1.0), generated("ab", "2", {"type": "length"})]  # type: ignore[arg-type]
+    assert counts(streamed(*told, endpoint="generate")) == ([1, 1], "usage", 0, 2)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        pytest.param(b'"\xf0\x9f"', id="half-a-character"),
+        pytest.param(b'"\\ud83d"', id="half-a-surrogate"),
+        pytest.param(b'"a"},"logprobs":{"token_logprobs":[-Infinity]', id="infinity"),
+    ],
+)
+def test_events_that_are_not_quite_json(part: bytes) -> None:
+    odd = b'data: {"model":"m","choices":[{"delta":{"content":' + part + b"}}]}\n\n"
+    reads = wire.chunked([event(ROLE), odd, event(X), event(END), event(usage(2)), wire.DONE])
+    request = understood(reads, keep_text=True)
+    assert (request.failure, len(request.token_ns)) == ("", 2)
+    request.text.encode()
 
 
 # Real servers
@@ -575,12 +713,6 @@ def test_long_words_are_shortened() -> None:
             wire.chunked([b'data: {"choices":5}\n\n']), "malformed_json", "choices", id="shape"
         ),
         pytest.param(
-            wire.chunked([b'data: {"choices":[{"delta":{"content":"\xff"}}]}\n\n']),
-            "malformed_json",
-            "event 0",
-            id="utf8",
-        ),
-        pytest.param(
             wire.chunked([b'data: {"usage":{"completion_tokens":99999999999}}\n\n']),
             "malformed_json",
             "2147483647",
@@ -616,10 +748,28 @@ def test_answers_that_do_not_count(reads: list[bytes], kind: str, words: str) ->
     assert words in request.detail
 
 
+def test_more_than_any_answer_has_is_a_failure_of_its_own() -> None:
+    request = streamed(X, END, usage(1), ended=Ended.TOO_LARGE)
+    assert failed(request) == (Failure.TOO_LARGE, "broke, after 1 events with tokens")
+    bomb = wire.OK + b"content-encoding: gzip\r\n\r\n" + gzip.compress(bytes(1 << 25), 9)
+    assert failed(understood([bomb])) == (
+        Failure.TOO_LARGE,
+        "more than 16809984 bytes when inflated",
+    )
+
+
 def test_a_cut_answer_in_one_piece_is_cut() -> None:
     part = wire.sized(wire.SGLANG_WHOLE.encode())[:-20]
     for asking in (Asking(""), Asking("", stream=False)):
         assert failed(understood([part], Ended.CUT, asking=asking))[0] == Failure.CUT
+
+
+def test_the_name_behind_an_alias_is_as_good() -> None:
+    asking = Asking("alias", answers_as="m")
+    assert streamed(X, END, usage(1), asking=asking).ok
+    assert streamed(X, END, usage(1), asking=Asking("m", answers_as="behind")).ok
+    other = streamed(X, END, usage(1), asking=Asking("alias", answers_as="behind"))
+    assert failed(other)[0] == Failure.WRONG_MODEL
 
 
 def test_another_model_than_asked_for() -> None:

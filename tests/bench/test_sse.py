@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 import wire_bytes as wire
@@ -167,3 +169,10 @@ def test_reads_that_completed_several_events() -> None:
     found = answer(Tape.of(wire.exchange(reads)), Ended.COMPLETE)
     assert found.stamps.tolist() == [2000, 2000, 3000, 4000, 4000, 4000]
     assert found.merged_reads == 2
+
+
+def test_a_line_without_an_end_takes_no_more_than_its_length() -> None:
+    """Where it took the square, a tenth of this would have taken minutes."""
+    started = time.process_time()
+    assert not sse.events(b"data: " + b"a" * 4_000_000, whole=False).data
+    assert time.process_time() - started < 5

@@ -102,9 +102,14 @@ def _unseen_in_first(counts: Counts) -> int:
 
 
 def _by_chunk(found: Deltas, total: int) -> Counted | None:
-    if len(found.tokens) != total or not total:
+    if not found.tokens:
         return None
-    return Counted(_ones(found), "chunk", 0, total)
+    # Some servers count reasoning that they never send (OpenAI's).
+    unsent = total - len(found.tokens)
+    reasoning = found.usage.reasoning if found.usage else 0
+    if unsent and (unsent != reasoning or found.first_text != found.tokens[0]):
+        return None
+    return Counted(_ones(found), "chunk", unsent, total)
 
 
 def _by_tokenizer(found: Deltas, total: int, count: Count) -> Counted | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
@@ -13,6 +14,8 @@ from spark_bench.api import words
 
 _DONE = b"[DONE]"
 Event = TypeVar("Event")
+# Of gateways that speak of counts as OpenAI's Responses and Anthropic do.
+_OTHER_NAMES = {"completion_tokens": "output_tokens", "prompt_tokens": "input_tokens"}
 # More than any server can mean; and it fits the arrays that the counts go into.
 Tokens = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
@@ -60,6 +63,8 @@ class Deltas:
     first_text: the first token bearing event that is not reasoning alone
     usages: who tells token counts, and which
     finish: the event with the finish_reason
+    blank: events with a place for text and none in it, but those that bring a role, counts, or the
+        end
     done: the index of [DONE]
     model: whom the first event names
     error: the server's words in the first error event; None: there is none
@@ -73,6 +78,7 @@ class Deltas:
     usages: list[tuple[int, Usage]] = field(default_factory=list)
     finish: int = -1
     finish_reason: str = ""
+    blank: int = 0
     done: int = -1
     model: str = ""
     error: str | None = None
@@ -94,28 +100,68 @@ def before_done(data: list[bytes], found: Deltas) -> list[bytes]:
 
 
 def decoded(
-    data: Sequence[bytes], decode: Callable[[bytes], Event], found: Deltas
-) -> Sequence[Event]:
-    """The events, up to the first unreadable one, which is noted."""
+    data: Sequence[bytes],
+    decode: Callable[[bytes], Event],
+    found: Deltas,
+    otherwise: Callable[[bytes], Event] | None = None,
+) -> list[Event]:
+    """The events, up to the first unreadable one, which is noted.
+
+    otherwise: reads what `decode` can't
+    """
     try:
         return list(map(decode, data))
     except (ValueError, RecursionError):
-        return _until_unreadable(data, decode, found)
+        return _until_unreadable(data, decode, found, otherwise or decode)
 
 
 def _until_unreadable(
-    data: Sequence[bytes], decode: Callable[[bytes], Event], found: Deltas
+    data: Sequence[bytes],
+    decode: Callable[[bytes], Event],
+    found: Deltas,
+    otherwise: Callable[[bytes], Event],
 ) -> list[Event]:
     events: list[Event] = []
     for each in data:
         try:
-            events.append(decode(each))
+            try:
+                events.append(decode(each))
+            except ValueError:
+                events.append(otherwise(each))
         except (ValueError, RecursionError) as error:
             found.malformed = words.one_line(
                 f"event {len(events)}: {error}: {each[:80].decode('utf-8', 'replace')}"
             )
             break
     return events
+
+
+def json_of(data: bytes) -> Any:
+    """JSON as Python reads it, which forgives what typed decoding does not: NaN and infinities,
+    half a surrogate and bytes that are no UTF-8, as servers send that cut a text by tokens."""
+    return json.loads(data.decode("utf-8", "replace"))
+
+
+def usage_of(told: Any) -> Usage | None:
+    """Token counts as numbers of any kind: 8.0 and "8" are 8, "" is untold. ValueError for what is
+    no count."""
+    if isinstance(told, list):
+        told = told[-1] if told else None
+    if not isinstance(told, dict):
+        return None
+    counts = _without_blanks(told)
+    for name, other in _OTHER_NAMES.items():
+        if other in counts:
+            counts.setdefault(name, counts[other])
+    return msgspec.convert(counts, Usage, strict=False)
+
+
+def _without_blanks(told: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: _without_blanks(value) if isinstance(value, dict) else value
+        for name, value in told.items()
+        if value not in ("", None)
+    }
 
 
 def note_error(told: Any, found: Deltas) -> None:

@@ -22,16 +22,22 @@ class Asking(msgspec.Struct, frozen=True):
     ignore_eos: generate the full length; not sent if false, since not every server knows it
     include_usage: ask for token counts at the end of the stream
     continuous_usage: ask for them with every event
-    extra: further fields of the body, over those that are there; objects are merged
+    temperature: None leaves it to the server
+    extra: further fields of the body, over those that are there; objects are merged, and a null
+        takes away what is there (RFC 7396)
+    length_field: that asks for so many tokens
+    answers_as: the name that the server's answers have for this model; "": its own
     """
 
     model: str
     ignore_eos: bool = True
     include_usage: bool = True
     continuous_usage: bool = False
-    temperature: float = 0.0
+    temperature: float | None = 0.0
     stream: bool = True
     extra: dict[str, Any] = {}
+    length_field: str = "max_tokens"
+    answers_as: str = ""
 
 
 class Dialect(Protocol):
@@ -113,11 +119,10 @@ def _named(asking: Asking) -> dict[str, Any]:
 
 
 def _openai(prompt: Prompt, asking: Asking) -> dict[str, Any]:
-    fields: dict[str, Any] = {
-        "max_tokens": prompt.output_tokens,
-        "temperature": asking.temperature,
-        "stream": asking.stream,
-    }
+    fields: dict[str, Any] = {asking.length_field: prompt.output_tokens}
+    if asking.temperature is not None:
+        fields["temperature"] = asking.temperature
+    fields["stream"] = asking.stream
     if asking.stream and asking.include_usage:
         fields["stream_options"] = {"include_usage": True}
         if asking.continuous_usage:
@@ -128,10 +133,9 @@ def _openai(prompt: Prompt, asking: Asking) -> dict[str, Any]:
 
 
 def _generate(prompt: Prompt, asking: Asking) -> dict[str, Any]:
-    sampling: dict[str, Any] = {
-        "max_new_tokens": prompt.output_tokens,
-        "temperature": asking.temperature,
-    }
+    sampling: dict[str, Any] = {"max_new_tokens": prompt.output_tokens}
+    if asking.temperature is not None:
+        sampling["temperature"] = asking.temperature
     if asking.ignore_eos:
         sampling["ignore_eos"] = True
     return {
@@ -148,7 +152,10 @@ def _merged(fields: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
         there = merged.get(key)
         if isinstance(there, dict) and isinstance(value, dict):
             value = _merged(there, value)
-        merged[key] = value
+        if value is None and key in fields:
+            del merged[key]
+        else:
+            merged[key] = value
     return merged
 
 

@@ -14,6 +14,7 @@ from spark_bench.api.deltas import (
     Usage,
     before_done,
     decoded,
+    json_of,
     note_error,
     note_odd,
 )
@@ -53,7 +54,7 @@ def deltas(data: list[bytes]) -> Deltas:
     """What the events of a stream say; an answer in one piece is one event."""
     found = Deltas()
     data = before_done(data, found)
-    chunks = decoded(data, _decode, found)
+    chunks = decoded(data, _decode, found, _as_best_one_can)
     added = _added([chunk.text or "" for chunk in chunks])
     for i, chunk in enumerate(chunks):
         if added[i]:
@@ -71,6 +72,11 @@ def deltas(data: list[bytes]) -> Deltas:
     tokens = found.tokens
     found.texts = lambda: [added[i] for i in tokens]
     return found
+
+
+def _as_best_one_can(data: bytes) -> Chunk:
+    """An event with counts of another kind, or text that is not quite JSON."""
+    return msgspec.convert(json_of(data), Chunk, strict=False)
 
 
 def _added(texts: list[str]) -> list[str]:

@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from spark_bench.api.deltas import Deltas, Usage, before_done, decoded, note_error, note_odd
+from spark_bench.api.deltas import (
+    Deltas,
+    Usage,
+    before_done,
+    decoded,
+    json_of,
+    note_error,
+    note_odd,
+    usage_of,
+)
 
 # How an engine ends an answer that it gave up.
 _BROKEN_OFF = {"abort", "error"}
+# Fields of a delta, of a part or of a call whose words are no tokens of the answer.
+_NO_TEXT = {
+    *("role", "name", "id", "index", "type", "object", "format", "signature", "encrypted_content"),
+    *("finish_reason", "stop_reason", "status", "model", "created", "logprobs", "token_ids"),
+    *("annotations", "citations", "obfuscation", "provider", "language", "data", "mime_type"),
+    *("recipient", "channel", "event", "timestamp", "tool_call_id", "system_fingerprint"),
+    *("url", "image_url", "uuid", "created_at", "done_reason"),
+}
+# Names of fields that hold text of the answer.
+_TEXT = re.compile(
+    r"content|text|refusal|answer|output|message|summary|transcript|argument|parts|response"
+    r"|completion|generated|calls?$",
+    re.IGNORECASE,
+)
+# Names of fields and of parts whose text is reasoning: thinking, reasoning_text, thoughts …
+_THOUGHT = re.compile(r"reason|think|thought|analysis|chain_of|cot\b|reflect|scratch", re.I)
 
 
 class Function(Struct, gc=False):
@@ -46,6 +74,38 @@ class Delta(Struct, gc=False):
         return f"{thought}{self.content or ''}{self.calls()}"
 
 
+def delta_of(told: Any) -> Delta:
+    """A delta in any shape: a text, parts, fields that only this server has.
+
+    What is text and not known to be something else is the answer's, or its reasoning by the name of
+    the field or the type of the part.
+    """
+    texts = list(_texts(told, thought=False))
+    return Delta(
+        content="".join(text for thought, text in texts if not thought) or None,
+        reasoning="".join(text for thought, text in texts if thought) or None,
+    )
+
+
+def _texts(told: Any, thought: bool) -> Iterator[tuple[bool, str]]:
+    """Its texts, each with whether it is reasoning."""
+    if isinstance(told, str):
+        # Half a surrogate is no text that could be written down.
+        yield thought, told.encode("utf-8", "replace").decode()
+    elif isinstance(told, list):
+        for each in told:
+            yield from _texts(each, thought)
+    elif isinstance(told, dict):
+        thought = thought or _THOUGHT.search(str(told.get("type"))) is not None
+        known = told.get("reasoning_content") or told.get("reasoning")
+        for name, each in told.items():
+            # A call's name is text that was generated, a speaker's is not.
+            # OpenRouter tells the same text a second time, in parts.
+            text = name not in _NO_TEXT or (name == "name" and "arguments" in told)
+            if text and not (known and name == "reasoning_details"):
+                yield from _texts(each, thought or _THOUGHT.search(name) is not None)
+
+
 class Choice(Struct, gc=False):
     """One answer: `delta` in a chat's stream, `message` in a whole chat, `text` in a completion."""
 
@@ -76,13 +136,27 @@ _decode = msgspec.json.Decoder(Chunk).decode
 _decode_name = msgspec.json.Decoder(_Named).decode
 
 
+class _Apart(Struct, gc=False):
+    """The delta as it stands in the event."""
+
+    delta: msgspec.Raw = msgspec.Raw()
+
+
+class _Undecoded(Struct, gc=False):
+    choices: list[_Apart] = []
+
+
+_undecoded = msgspec.json.Decoder(_Undecoded).decode
+
+
 def deltas(data: list[bytes]) -> Deltas:
     """What the events of a stream say; an answer in one piece is one event."""
     found = Deltas()
     data = before_done(data, found)
-    chunks = decoded(data, _decode, found)
-    for first in decoded(data[:1], _decode_name, found):
+    chunks = decoded(data, _decode, found, _as_best_one_can)
+    for first in decoded(data[:1], _decode_name, found, _name_as_best_one_can):
         found.model = first.model if isinstance(first.model, str) else ""
+    empty: list[int] = []
     for i, chunk in enumerate(chunks):
         if chunk.choices:
             choice = chunk.choices[0]
@@ -95,20 +169,117 @@ def deltas(data: list[bytes]) -> Deltas:
                     found.first_text = i
             elif delta.reasoning_content or delta.reasoning:
                 found.tokens.append(i)
+            elif not delta.tool_calls:
+                empty.append(i)
             if delta is not None and delta.tool_calls:
                 _note_calls(i, delta, found)
             if choice.finish_reason is not None:
                 _note_finish(i, choice.finish_reason, found)
         if chunk.usage is not None:
-            found.usages.append((i, chunk.usage))
+            found.usages.append((i, _counts(chunk.usage, data[i])))
         elif chunk.choices is None and not chunk.error:
             note_odd(data[i], found)
         if chunk.error:
             note_error(chunk.error, found)
+    if empty:
+        _look_closer(empty, data, chunks, found)
     # Not through `found`: that would be a cycle, which only garbage collection could free.
     tokens = found.tokens
     found.texts = lambda: [_added(chunks[i]) for i in tokens]
     return found
+
+
+def _as_best_one_can(data: bytes) -> Chunk:
+    """An event of which a part has another shape than OpenAI's."""
+    told = json_of(data)
+    if not isinstance(told, dict):
+        raise ValueError("an event that is no object")
+    choices = told.get("choices")
+    if not isinstance(choices, list | None):
+        raise ValueError("choices that are no list")
+    if choices and not isinstance(choices[0], dict):
+        raise ValueError("choices that are no objects")
+    return Chunk(
+        choices=choices and [_choice(choices[0])],
+        usage=usage_of(told.get("usage")),
+        error=told.get("error"),
+    )
+
+
+def _choice(told: dict[str, Any]) -> Choice:
+    text, reason = told.get("text"), told.get("finish_reason")
+    if isinstance(reason, dict):
+        reason = reason.get("type")
+    return Choice(
+        delta=delta_of(told["delta"]) if told.get("delta") is not None else None,
+        message=delta_of(told["message"]) if told.get("message") is not None else None,
+        text=delta_of(text).text() if text is not None else None,
+        finish_reason=None if reason is None else str(reason),
+    )
+
+
+def _name_as_best_one_can(data: bytes) -> _Named:
+    told = json_of(data)
+    return _Named(told.get("model") if isinstance(told, dict) else None)
+
+
+def _counts(usage: Usage, data: bytes) -> Usage:
+    """The counts; looked for under other names where they are not under OpenAI's."""
+    if usage.completion_tokens is None and usage.prompt_tokens is None:
+        return usage_of(json_of(data)["usage"]) or usage
+    return usage
+
+
+def _look_closer(empty: list[int], data: list[bytes], chunks: list[Chunk], found: Deltas) -> None:
+    """Deltas without anything that is known: their text may be in fields of other names.
+
+    Fields whose names say nothing are text where the answer has that many more tokens than those
+    seen, or, where nobody tells how many it has, if they say different things.
+    """
+    sure, unsure = dict[int, Delta](), dict[int, Delta]()
+    for i in empty:
+        raw = _raw_delta(data[i])
+        delta, by_name = _cached(raw) if len(raw) <= _CACHED else _unknown(raw)
+        finish = chunks[i].choices[0].finish_reason  # type: ignore[index] # it has one
+        opening = i == empty[0] and b'"role"' in raw
+        if delta.content or delta.reasoning:
+            (sure if by_name else unsure)[i] = delta
+        elif not finish and not opening and chunks[i].usage is None:
+            found.blank += 1
+    seen = len(found.tokens) + len(sure) + len(unsure)
+    if found.usage is not None:
+        fits = seen <= (found.usage.completion_tokens or 0)
+    else:
+        fits = len({delta.text() for delta in unsure.values()}) > 1
+    more = sure | unsure if fits else sure
+    for i, delta in more.items():
+        finish = chunks[i].choices[0].finish_reason  # type: ignore[index]
+        chunks[i] = Chunk([Choice(delta=delta, finish_reason=finish)])
+        if delta.content and (found.first_text < 0 or i < found.first_text):
+            found.first_text = i
+    if more:
+        found.tokens = sorted([*found.tokens, *more])
+
+
+def _raw_delta(data: bytes) -> bytes:
+    """Empty where the event was not read by its types: all its text is known then."""
+    try:
+        return bytes(_undecoded(data).choices[0].delta)
+    except (ValueError, IndexError):
+        return b""
+
+
+def _unknown(raw: bytes) -> tuple[Delta, bool]:
+    """The text of a delta, and whether the name of its field says that it is text."""
+    told = json_of(raw) if raw else None
+    fields = told if isinstance(told, dict) else {}
+    by_name = {n: v for n, v in fields.items() if _TEXT.search(n) or _THOUGHT.search(n)}
+    return delta_of(told), bool(delta_of(by_name).text())
+
+
+# Few are different: {} at the end, a role at the start.
+_CACHED = 256
+_cached = lru_cache(maxsize=64)(_unknown)
 
 
 def _added(chunk: Chunk) -> str:

@@ -56,6 +56,14 @@ def read(
     return request
 
 
+def unread(exchange: Exchange, job: Job) -> Request:
+    """The request whose answer takes more memory to read than there is."""
+    request = _blank(exchange, job)
+    request.failure = Failure.TOO_LARGE
+    request.detail = f"no memory to read an answer of {len(exchange.data)} bytes"
+    return request
+
+
 def _blank(exchange: Exchange, job: Job) -> Request:
     prompt = job.prompt
     return Request(
@@ -92,7 +100,8 @@ def _fill_tokens(request: Request, found: Answer, told: Deltas, count: Count | N
     if found.body is None:
         request.token_counts, request.counted_by = tokens.counts, tokens.by
         request.hidden_tokens = tokens.hidden
-    request.finish_reason = told.finish_reason
+    request.finish_reason, request.model = told.finish_reason, told.model
+    request.blank_events = told.blank
     request.usage = told_total(told) is not None
     if usage := told.usage:
         request.prompt_tokens = usage.prompt_tokens or 0
@@ -111,7 +120,7 @@ def _failure(
         said = words.from_body(found.body or b"")
         return failures.of_status(found.status, said), f"HTTP {found.status}: {said}"
     if exchange.ended is Ended.TOO_LARGE:
-        return Failure.TOO_LARGE, exchange.detail
+        return _ended_early(exchange, told)
     return (
         _said(found, told)
         or _unreadable(found, told, asking)
@@ -145,14 +154,20 @@ def _broken(
     finished = told.finish >= 0 and (told_total(told) is not None or not usage_due)
     if found.whole or told.done >= 0 or finished:
         return None
+    return _ended_early(exchange, told)
+
+
+def _ended_early(exchange: Exchange, told: Deltas) -> tuple[str, str]:
     seen = f"after {len(told.tokens)} events with tokens" if told.tokens else "before any token"
     return failures.of_connection(exchange.ended), ", ".join(filter(None, [exchange.detail, seen]))
 
 
 def _lacking(told: Deltas, asking: Asking, usage_due: bool) -> tuple[str, str] | None:
     """What is wrong with an answer that came to its end."""
-    if not same_model(asking.model, told.model):
-        return Failure.WRONG_MODEL, f"asked for {asking.model!r}, answered by {told.model!r}"
+    alias = asking.answers_as or asking.model
+    if not (same_model(asking.model, told.model) or same_model(alias, told.model)):
+        detail = f"asked for {asking.model!r}, answered by {told.model!r}"
+        return Failure.WRONG_MODEL, words.one_line(detail)
     if told.done < 0 and told.finish < 0:
         return Failure.UNFINISHED, f"after {len(told.tokens)} events with tokens"
     if not told.tokens:

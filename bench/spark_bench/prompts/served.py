@@ -82,7 +82,7 @@ class _Server:
             raise NoAnswer(f"HTTP {response.status_code}")
         try:
             return msgspec.json.decode(response.content, type=kind)
-        except msgspec.MsgspecError as e:
+        except (ValueError, RecursionError) as e:
             raise NoAnswer(str(e)) from e
 
 

@@ -62,6 +62,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     warmup: requests sent before the first repeat, which count nowhere
     timeout: seconds for one request
     ignore_eos: the server was asked to go on to output_len
+    temperature: asked for; null: the server takes none, so its own
     extra_body: what the user added to each request's body, secrets hidden
     count_tokens: how tokens were to be counted
     slo: the longest times allowed, in milliseconds, by name; empty: none were given
@@ -88,7 +89,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     repeat: int
     timeout: float
     ignore_eos: bool
-    temperature: float
+    temperature: float | None
     extra_body: dict[str, Any]
     count_tokens: str
     conversations: Conversations

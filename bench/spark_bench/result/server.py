@@ -5,11 +5,12 @@ Settings are picked by name, not by leaving secrets out: SGLang's /server_info h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from spark_bench.api.models import Model, models
 from spark_bench.result.facts import Server, Setting
 from spark_bench.result.secrets import clean_text, is_secret_name
 
@@ -45,22 +46,20 @@ def ask(http: httpx.Client, url: str, model: str = "") -> Server:
     model: the one that will be asked for; "" means the first that it lists
     """
     base = url.rstrip("/").removesuffix("/v1")
-    models = _models(_get(http, f"{base}/v1/models"))
-    return describe(lambda path: _get(http, base + path), models, model)
+    listed = models(_body(http, f"{base}/v1/models"))
+    return describe(lambda path: _get(http, base + path), listed, model)
 
 
-def describe(get: Get, models: list[Mapping[str, Any]], model: str = "") -> Server:
+def describe(get: Get, listed: Sequence[Model], model: str = "") -> Server:
     """The same, from answers: `get` gives the JSON object at a path, {} where there is none."""
-    ids = tuple(str(entry["id"]) for entry in models)
-    entry = next((entry for entry in models if model in ("", entry["id"])), {})
-    engine, version, settings = _engine(get) if models else (None, None, {})
-    length = entry.get("max_model_len")
+    entry = next((entry for entry in listed if model in ("", entry.id)), None)
+    engine, version, settings = _engine(get) if listed else (None, None, {})
     return Server(
         engine=engine,
         version=version,
-        models=ids,
-        model=entry.get("id"),
-        max_model_len=length if isinstance(length, int) else None,
+        models=tuple(entry.id for entry in listed),
+        model=entry.id if entry else None,
+        max_model_len=entry.context if entry else None,
         settings=settings,
     )
 
@@ -112,23 +111,24 @@ def _is_setting(value: object) -> bool:
     return isinstance(value, str)
 
 
-def _models(answer: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    entries = answer.get("data")
-    if not isinstance(entries, list):
-        return []
-    return [entry for entry in entries if isinstance(entry, dict) and "id" in entry]
-
-
 def _word(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
 def _get(http: httpx.Client, url: str) -> Mapping[str, Any]:
+    try:
+        answer = msgspec.json.decode(_body(http, url))
+    except (ValueError, RecursionError):
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _body(http: httpx.Client, url: str) -> bytes:
+    """Of a good answer, else empty."""
     import httpx
 
     try:
         response = http.get(url, timeout=_SECONDS)
-        answer = msgspec.json.decode(response.content) if response.status_code == 200 else None
-    except (httpx.HTTPError, httpx.InvalidURL, msgspec.DecodeError, UnicodeDecodeError):
-        return {}
-    return answer if isinstance(answer, dict) else {}
+    except (httpx.HTTPError, httpx.InvalidURL):
+        return b""
+    return response.content if response.status_code == httpx.codes.OK else b""

@@ -6,15 +6,21 @@ tokens, and what its chat template adds to a prompt.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from dataclasses import replace as replaced
-from typing import NamedTuple
+from functools import reduce
 
+import msgspec
 from msgspec.structs import replace
 
 from spark_bench.api import failures
 from spark_bench.api.dialects import Asking, Dialect, dialect
+from spark_bench.api.failures import Failure
 from spark_bench.api.reading import read
+from spark_bench.api.refusals import LENGTHS, is_unknown, other_length, refused
+from spark_bench.api.stream import answer
+from spark_bench.api.tape import Tape
 from spark_bench.cli.options import RunOptions
 from spark_bench.errors import Unreachable
 from spark_bench.prompts.calibrate import Overhead
@@ -26,36 +32,55 @@ from spark_bench.wire.target import Envelope
 
 # Statuses with which servers refuse a field that they don't know.
 REFUSED = ("http_400", "http_422")
+# The same where the words say so: a status that other failures have, too.
+REFUSING = (400, 404, 422, 500, 501)
+# Fields that no request can do without.
+NEEDED = ("model", "messages", "prompt", "text", "stream", "sampling_params")
 # Nothing that a load would change.
 HOPELESS = ("http_401", "http_403", "http_404", "http_405", "model_not_found", "not_streamed")
 
 
-class Without(NamedTuple):
-    """Optional parts of a request, left out, and what that means."""
-
-    continuous_usage: bool = False
-    ignore_eos: bool = True
-    include_usage: bool = True
-
-    def of(self, asking: Asking) -> Asking:
-        """The same without what is left out here."""
-        kept = {part: there and getattr(asking, part) for part, there in self._asdict().items()}
-        return replace(asking, **kept)
-
-    @property
-    def meaning(self) -> tuple[str, ...]:
-        eos = "the server takes no ignore_eos: answers may end before --output-len"
-        usage = "the server takes no stream_options: it tells no token counts"
-        return (*([] if self.ignore_eos else [eos]), *([] if self.include_usage else [usage]))
-
-
-# In this order they are tried while the server refuses: the least is given up first.
+# Where a server refuses without saying what, these are left out in turn, the least first.
 SIMPLER = (
-    Without(),
-    Without(ignore_eos=False),
-    Without(include_usage=False),
-    Without(ignore_eos=False, include_usage=False),
+    ("continuous_usage_stats",),
+    ("continuous_usage_stats", "ignore_eos"),
+    ("continuous_usage_stats", "stream_options"),
+    ("ignore_eos", "stream_options"),
+    ("ignore_eos", "stream_options", "temperature"),
+    ("ignore_eos", "stream_options", "temperature", "max_tokens"),
 )
+# A server that goes on refusing is asked no more often than this.
+MOST_TRIES = 16
+
+
+def without(asking: Asking, field: str, length_field: str = LENGTHS[0]) -> Asking:
+    """The same without a field that the server refuses; the length is asked for in another."""
+    match field:
+        case "continuous_usage_stats":
+            return replace(asking, continuous_usage=False)
+        case "include_usage" | "stream_options":
+            return replace(asking, include_usage=False, continuous_usage=False)
+        case "ignore_eos":
+            return replace(asking, ignore_eos=False)
+        case "temperature":
+            return replace(asking, temperature=None)
+        case asking.length_field:
+            return replace(asking, length_field=length_field)
+    return replace(asking, extra={k: v for k, v in asking.extra.items() if k != field})
+
+
+def left_out(wanted: Asking, asking: Asking) -> Iterator[str]:
+    """What it means that a server is asked otherwise than wanted."""
+    if wanted.ignore_eos and not asking.ignore_eos:
+        yield "the server takes no ignore_eos: answers may end before --output-len"
+    if wanted.include_usage and not asking.include_usage:
+        yield "the server takes no stream_options: it tells no token counts"
+    if wanted.temperature is not None and asking.temperature is None:
+        yield f"the server refuses temperature {wanted.temperature:g}: it samples with its own"
+    if wanted.length_field != asking.length_field:
+        yield f"the server takes no {wanted.length_field}: it was asked with {asking.length_field}"
+    if lacking := [name for name in wanted.extra if name not in asking.extra]:
+        yield f"the server refuses {', '.join(lacking)} of --extra-body: sent without"
 
 
 @dataclass(frozen=True)
@@ -92,6 +117,7 @@ def agree(options: RunOptions, reached: Reached, tokens: Tokens) -> Agreed:
     )
     prompts = probes(tokens, options.seed, options.turns)
     agreed, first = _settle(reached, Agreed(spoken, asking, envelope), prompts[0], options.timeout)
+    _check_model(reached, agreed, first)
     if first.failure in HOPELESS:
         place = f"{reached.url}{spoken.path}"
         raise Unreachable(f"{place}: {first.detail}: {failures.cure(first.failure)}")
@@ -106,31 +132,85 @@ def agree(options: RunOptions, reached: Reached, tokens: Tokens) -> Agreed:
 
 def ask(reached: Reached, agreed: Agreed, prompt: Prompt, timeout: float) -> Request:
     """One request on its own."""
+    return _asked(reached, agreed, prompt, timeout)[0]
+
+
+def _asked(
+    reached: Reached, agreed: Agreed, prompt: Prompt, timeout: float
+) -> tuple[Request, bytes]:
+    """The same, and the body of an answer that is no stream."""
     job = Job(0, agreed.envelope(agreed.dialect.body(prompt, agreed.asking)), Timing(), prompt)
     most = agreed.dialect.most_bytes(prompt.output_tokens)
     exchange = reached.recorder.exchange(job.wire, timeout, most)
     request = read(exchange, job, agreed.dialect, agreed.asking, usage_expected=False)
     request.detail = reached.hidden(request.detail)
-    return request
+    body = answer(Tape.of(exchange), exchange.ended, most).body if request.failure else b""
+    return request, body or b""
+
+
+def _check_model(reached: Reached, agreed: Agreed, first: Request) -> None:
+    """Unreachable where a server that lists no model wants to be told one."""
+    wants_one = "model" in first.detail.lower() and first.failure.startswith(("http_4", "model_"))
+    if wants_one and not agreed.asking.model:
+        raise Unreachable(
+            f"{reached.url}{agreed.dialect.path}: {first.detail}: /v1/models lists none, so give "
+            "the model's name with --model"
+        )
 
 
 def _settle(
     reached: Reached, agreed: Agreed, prompt: Prompt, timeout: float
 ) -> tuple[Agreed, Request]:
-    first = ask(reached, agreed, prompt, timeout)
-    if first.failure not in REFUSED:
+    """How the server wants to be asked, and its answer to that; the whole as it was wanted, if it
+    was not for a field that the server refused."""
+    first, body = _asked(reached, agreed, prompt, timeout)
+    wanted, last = agreed.asking, first
+    bodies = {agreed.dialect.body(prompt, wanted)}
+    simpler, fallbacks = agreed, iter(SIMPLER)
+    while _refuses(last, body) and len(bodies) < MOST_TRIES:
+        asking = _as_told(simpler.asking, body, simpler.dialect.body(prompt, simpler.asking))
+        while asking is None or agreed.dialect.body(prompt, asking) in bodies:
+            if (fields := next(fallbacks, None)) is None:
+                return agreed, first
+            asking = reduce(without, fields, simpler.asking)
+        simpler = replaced(simpler, asking=asking)
+        bodies.add(simpler.dialect.body(prompt, asking))
+        last, body = _asked(reached, simpler, prompt, timeout)
+    if last.failure in REFUSED:
         return agreed, first
-    asked = {agreed.dialect.body(prompt, agreed.asking)}
-    for without in SIMPLER:
-        simpler = replaced(agreed, asking=without.of(agreed.asking), notes=without.meaning)
-        if (body := agreed.dialect.body(prompt, simpler.asking)) in asked:
-            continue
-        asked.add(body)
-        found = ask(reached, simpler, prompt, timeout)
-        if found.failure not in REFUSED:
-            return simpler, found
-    # It was not for a field that the server refused: the whole request is as good as a part.
-    return agreed, first
+    if last.failure == Failure.WRONG_MODEL and not reached.lists_apart(last.model):
+        simpler = replaced(simpler, asking=replace(simpler.asking, answers_as=last.model))
+        last = ask(reached, simpler, prompt, timeout)
+    return replaced(
+        simpler, notes=(*_other_name(simpler.asking), *left_out(wanted, simpler.asking))
+    ), last
+
+
+def _refuses(request: Request, body: bytes) -> bool:
+    """Whether a request was refused for what it asks for; some servers say so with 500."""
+    if request.failure in REFUSED:
+        return True
+    return request.status in REFUSING and is_unknown(body)
+
+
+def _as_told(asking: Asking, body: bytes, sent: bytes) -> Asking | None:
+    """Without the fields that the refusal names; None where it names none that can be left out."""
+    fields = [name for name in msgspec.json.decode(sent) if name not in NEEDED]
+    named = refused(body, ["continuous_usage_stats", "include_usage", *fields])
+    if "continuous_usage_stats" in named and asking.continuous_usage:
+        named = [name for name in named if name not in ("stream_options", "include_usage")]
+    if asking.length_field in named and not is_unknown(body):
+        named.remove(asking.length_field)  # it is too large or too small, which no name would mend
+    told = reduce(lambda a, name: without(a, name, other_length(body)), named, asking)
+    return told if named else None
+
+
+def _other_name(asking: Asking) -> Iterator[str]:
+    if asking.answers_as:
+        yield (
+            f"asked for {asking.model}, the answers name {asking.answers_as}: the name behind a "
+            "gateway's alias, or another model than the one that should be measured"
+        )
 
 
 def _learn(agreed: Agreed, prompts: list[Prompt], answers: list[Request]) -> Agreed:

@@ -45,8 +45,8 @@ def config(options: RunOptions, reached: Reached, agreed: Agreed, warmup: int) -
         repeat=options.repeat,
         timeout=options.timeout,
         ignore_eos=agreed.asking.ignore_eos,
-        temperature=options.temperature,
-        extra_body=clean_body(options.extra_body),
+        temperature=agreed.asking.temperature,
+        extra_body=clean_body(agreed.asking.extra),
         count_tokens="usage" if agreed.asking.continuous_usage else options.count_tokens,
         conversations=Conversations(
             turns=options.turns,

@@ -14,6 +14,7 @@ from spark_bench.record import Request
 from spark_bench.result.types import Measured as Parts
 from spark_bench.run.asking import Agreed
 from spark_bench.run.measure import Measured
+from spark_bench.run.understand import unseen
 
 # Of the contents' tokens. What the template puts before them is found in a cache by every prompt,
 # and a page of a cache may reach some tokens further.
@@ -34,6 +35,9 @@ def findings(options: RunOptions, agreed: Agreed, repeats: Sequence[Measured]) -
     """Sentences; none for a run as it should be."""
     requests = [r for m in repeats for r in m.requests if r.ok]
     yield from _counting(options, requests, [m.uncounted for m in repeats])
+    yield from _hidden(requests)
+    if words := unseen(requests):
+        yield words
     if options.cache == "miss" and not (options.shared_prefix or options.turns > 1):
         yield from _cached(requests, agreed.overhead.first, [_hit_rate(m) for m in repeats])
     if options.trace:
@@ -128,6 +132,15 @@ def _counting(
         )
     elif stopped:
         yield f"some answers' tokens were not counted, an event is taken for one ({stopped})"
+
+
+def _hidden(requests: Sequence[Request]) -> Iterator[str]:
+    """Tokens that are counted and never sent: reasoning that stays with the server, markers."""
+    if hidden := sum(r.hidden_tokens for r in requests):
+        yield (
+            f"{hidden} of {sum(r.output_tokens for r in requests)} tokens came before any text "
+            "(markers, or reasoning that is not sent): TTFT is that of the first token with text"
+        )
 
 
 def _hit_rate(measured: Measured) -> float:

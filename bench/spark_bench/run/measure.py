@@ -22,7 +22,7 @@ from spark_bench.result.types import Repeat
 from spark_bench.run.plan import connections
 from spark_bench.run.reach import Reached
 from spark_bench.run.scene import Scene
-from spark_bench.run.understand import Understood, merged, understood
+from spark_bench.run.understand import Understood, merged, understood, unseen
 from spark_bench.server.lines import Job as Sampled
 from spark_bench.server.readings import ServerSide
 from spark_bench.server.sampling import Sampling
@@ -134,6 +134,7 @@ def _parts(
             e2e_ms=summary.median_e2e_latency_ms,
             gap_ms=summary.median_icl_ms,
             spread_evenly=summary.itl_source.get("even", 0.0),
+            unseen=unseen(requests),
         ),
         "lengths": lengths(requests, scene.tokens.name if scene.tokens.exact else None),
         "distributions": distributions(requests),

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -16,6 +15,7 @@ import httpx
 import spark_bench
 from spark_bench import project
 from spark_bench.api import failures
+from spark_bench.api.models import Model, candidates, models
 from spark_bench.cli.flags import INVENTORY, PROJECT
 from spark_bench.cli.options import RunOptions
 from spark_bench.cli.secret import Secret, project_key
@@ -30,6 +30,11 @@ from spark_bench.wire.transport import TapeTransport
 LOCAL = "http://localhost:30000"
 # For one answer beside the load, such as the tokens of many prompts.
 SECONDS = 30.0
+# Where servers of several models tell which are loaded, by the owner in their list: Ollama and
+# llama-swap.
+RUNNING = {"library": "/api/ps", "llama-swap": "/running"}
+# Of the names of a list, so many are told.
+SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ class Reached:
     model: to ask for; "" leaves it to the server
     engine: who /v1/models says owns the model ("sglang", "vllm", "llamacpp"), "" if it doesn't
     context: tokens that a prompt and its answer may have together, where the server tells
+    listed: all that it lists
     api_key: what it is asked with, None: it wants none
     """
 
@@ -51,8 +57,14 @@ class Reached:
     model: str = ""
     engine: str = ""
     context: int | None = None
+    listed: tuple[Model, ...] = ()
     notes: tuple[str, ...] = ()
     api_key: Secret | None = None
+
+    def lists_apart(self, name: str) -> bool:
+        """Whether it lists a model of this name that is another than the one to ask for."""
+        roots = {model.id: model.root or model.id for model in self.listed}
+        return name in roots and roots[name] != roots.get(self.model, self.model)
 
     def hidden(self, words: str) -> str:
         """What the server said, without our key: some tell a key that they refuse."""
@@ -80,9 +92,19 @@ def reached(options: RunOptions, step: Callable[[str], None] = lambda _: None) -
             timeout=SECONDS,
             trust_env=False,
         ) as http:
-            model, engine, context, notes = _model(http, options.model)
-            notes = (*foreign, *notes)
-            yield Reached(url, recorder, http, listing, model, engine, context, notes, key)
+            listed, model, notes = _model(http, options.model)
+            yield Reached(
+                url,
+                recorder,
+                http,
+                listing,
+                model.id,
+                model.owner,
+                model.context,
+                listed,
+                (*foreign, *notes),
+                key,
+            )
     except Unreachable as error:
         hint = _where(options, listing) or _scheme(url, error.message)
         raise Unreachable(f"{error.message}{hint}") from None
@@ -183,41 +205,57 @@ def _where(options: RunOptions, listing: Listing | None) -> str:
     return f" (the head, as {options.inventory} has it; is it deployed?)"
 
 
-def _model(http: httpx.Client, wanted: str) -> tuple[str, str, int | None, tuple[str, ...]]:
-    """The model to ask for, its owner and context; BadInput for one that is not served."""
+def _model(http: httpx.Client, wanted: str) -> tuple[tuple[Model, ...], Model, tuple[str, ...]]:
+    """All that is listed, the model to ask for, and what is to be said of the choice; BadInput for
+    one that is not served."""
     try:
         answer = http.get("/v1/models")
     except httpx.TransportError as error:
         raise Unreachable(f"{_place(http)}: /v1/models: {error}") from None
-    if answer.status_code in (401, 403):
-        kind = f"http_{answer.status_code}"
-        raise Unreachable(f"{_place(http)} answers {answer.status_code}: {failures.cure(kind)}")
-    entries = _entries(answer)
-    if not entries:
+    if answer.status_code in (401, 403) and not wanted:
+        cure = failures.cure(f"http_{answer.status_code}")
+        raise Unreachable(
+            f"{_place(http)} answers {answer.status_code}: {cure}; if it only keeps its list to "
+            "itself, give the model's name with --model"
+        )
+    listed = models(answer.content) if answer.is_success else ()
+    if not listed:
         note = f"/v1/models lists nothing (HTTP {answer.status_code}): the model is unchecked"
-        return wanted, "", None, (note,)
-    served = [str(entry["id"]) for entry in entries]
+        return (), Model(wanted), (note,)
+    served = [model.id for model in listed]
     if wanted and wanted not in served:
         near = difflib.get_close_matches(wanted, served, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise BadInput(f"--model {wanted}: {_place(http)} serves {', '.join(served)}{hint}")
-    entry = entries[served.index(wanted) if wanted else 0]
-    context = entry.get("max_model_len")
-    return (
-        str(entry["id"]),
-        str(entry.get("owned_by", "")),
-        context if isinstance(context, int) else None,
-        (),
-    )
+        raise BadInput(f"--model {wanted}: {_place(http)} serves {_names(served)}{hint}")
+    if wanted:
+        return listed, listed[served.index(wanted)], ()
+    first, *others = _loaded(http, candidates(listed))
+    if not others:
+        return listed, first, ()
+    note = f"--model names none of those served ({_names(served)}): {first.id} was asked, the first"
+    return listed, first, (note,)
+
+
+def _loaded(http: httpx.Client, several: list[Model]) -> list[Model]:
+    """Of several models those that are loaded, by servers that tell it elsewhere than in the list;
+    all of them where none is known to be."""
+    path = RUNNING.get(several[0].owner)
+    if len(several) == 1 or path is None or any(model.loaded for model in several):
+        return several
+    with suppress(httpx.TransportError):
+        running = {
+            model.id for model in models(http.get(path).content) if model.loaded is not False
+        }
+        return [model for model in several if model.id in running] or several
+    return several
+
+
+def _names(served: list[str]) -> str:
+    """Some of them, where there are many."""
+    more = len(served) - SHOWN
+    return ", ".join(served[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _place(http: httpx.Client) -> str:
     """As it was typed: httpx ends a path with a slash."""
     return str(http.base_url).rstrip("/")
-
-
-def _entries(answer: httpx.Response) -> list[dict[str, Any]]:
-    with suppress(ValueError, AttributeError):
-        listed = answer.json().get("data") if answer.is_success else None
-        return [e for e in listed or () if isinstance(e, dict) and e.get("id")]
-    return []

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from spark_bench.api.counting import Count
-from spark_bench.api.reading import read
+from spark_bench.api.reading import read, unread
 from spark_bench.errors import BenchError
 from spark_bench.prompts.tokens import Tokens
 from spark_bench.record import Load, Request
@@ -103,17 +103,22 @@ def understood(
 
 
 def _read(load: Load, agreed: Agreed, recording: Recording, count: Count | None) -> list[Request]:
-    return [
-        read(
-            exchange,
-            load.jobs[exchange.index],
-            agreed.dialect,
-            agreed.asking,
-            count=count,
-            usage_expected=agreed.usage,
-        )
-        for exchange in recording.exchanges()
-    ]
+    requests = []
+    for exchange in recording.exchanges():
+        job = load.jobs[exchange.index]
+        try:
+            request = read(
+                exchange,
+                job,
+                agreed.dialect,
+                agreed.asking,
+                count=count,
+                usage_expected=agreed.usage,
+            )
+        except MemoryError:  # one answer, of however many, must not lose the others
+            request = unread(exchange, job)
+        requests.append(request)
+    return requests
 
 
 def merged(requests: Sequence[Request]) -> float:
@@ -121,3 +126,16 @@ def merged(requests: Sequence[Request]) -> float:
     deltas = sum(r.token_ns.size for r in requests)
     together = sum(int((np.diff(r.token_ns) == 0).sum()) for r in requests)
     return together / deltas if deltas else 0.0
+
+
+def unseen(requests: Iterable[Request]) -> str:
+    """What to say where events without text stand for tokens that nothing tells apart; "": they
+    don't."""
+    of = [r for r in requests if r.ok and r.blank_events and r.counted_by == "even"]
+    lacking = sum(r.output_tokens - len(r.token_ns) for r in of)
+    if not lacking:
+        return ""
+    return (
+        f"{lacking} of {sum(r.output_tokens for r in of)} tokens had no delta with text: TTFT and "
+        "ITL are those of the others"
+    )

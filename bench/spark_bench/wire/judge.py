@@ -49,11 +49,13 @@ def audit(
     e2e_ms: float | None,
     gap_ms: float | None,
     spread_evenly: float = 0.0,
+    unseen: str = "",
 ) -> Audit:
     """The account of one recording, with its verdict.
 
     merged: share of token bearing deltas that shared a read with the one before
     parse_seconds: CPU that reading the responses took afterwards
+    unseen: what is to be said of tokens that no event showed
     e2e_ms, gap_ms: medians as measured, to judge lateness and lag by; None where there are none
     spread_evenly: share of the tokens after a first delta whose gaps nothing told apart
     """
@@ -69,6 +71,7 @@ def audit(
         *_sends(late, e2e_ms),
         *_pauses(tally, wall, gap_ms),
         *_averaged(spread_evenly),
+        *filter(None, [unseen]),
     )
     return Audit(
         clock="kernel" if stamped else "process",

@@ -1,0 +1,128 @@
+"""What a server lists under /v1/models, and which of that is the one to measure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+# A longer id is none that anybody gave.
+_LONGEST = 1000
+# Models that generate no text, by the names that they are published under.
+_NO_TEXT = re.compile(
+    r"embed|(^|[/_-])(bge|gte|e5|minilm|all-mpnet|colbert|splade)([-_]|$)|rerank|moderation|reward"
+    r"|whisper|(^|[/_-])(tts|clip|siglip|flux|sdxl)([-_.]|$)|stable-diffusion|text-to-",
+    re.IGNORECASE,
+)
+# The same by what an entry says of itself: LM Studio's and llama-swap's `type`, vLLM's and
+# Infinity's `task`, Together's `type`.
+_NO_TEXT_KIND = re.compile(r"embed|rerank|score|classif|image|audio|speech|tts|moderation", re.I)
+# Of llama.cpp's router and llama-swap (`status.value`) and LM Studio (`state`).
+_LOADED = {"loaded", "ready", "running"}
+# vLLM and SGLang, OpenRouter and Together, Groq, Mistral, LM Studio.
+_CONTEXT = (
+    *("max_model_len", "loaded_context_length", "context_length", "context_window"),
+    "max_context_length",
+)
+
+
+@dataclass(frozen=True)
+class Model:
+    """An entry of the list.
+
+    owner: who serves it ("sglang", "vllm", "llamacpp"); "" where untold
+    context: tokens that a prompt and its answer may have together; None: untold
+    loaded: it answers at once; None: untold
+    root: what it is served from; two names of one root are one model. "" where untold
+    parent: the model that it is an adapter of; "": it is none
+    text: as far as one can tell, it generates text
+    """
+
+    id: str
+    owner: str = ""
+    context: int | None = None
+    loaded: bool | None = None
+    root: str = ""
+    parent: str = ""
+    text: bool = True
+
+
+def models(body: bytes) -> tuple[Model, ...]:
+    """The models that an answer lists, in its order; none where it is no such list.
+
+    OpenAI's {"data": [...]}, Ollama's {"models": [...]}, llama-swap's {"running": [...]}, a bare
+    list (Together), of objects or of names. What has no id that could be asked for is left out.
+    """
+    try:
+        told = json.loads(body)
+    except (ValueError, RecursionError):
+        return ()
+    if isinstance(told, dict):
+        told = told.get("data") or told.get("models") or told.get("running")
+    entries = told if isinstance(told, list) else []
+    found = [model for entry in entries if (model := _model(entry))]
+    return tuple({model.id: model for model in reversed(found)}.values())[::-1]
+
+
+def candidates(listed: Sequence[Model]) -> list[Model]:
+    """Those that a load can mean, without being told which: the first is the best.
+
+    Loaded ones if any is known to be, those that generate text if any does, no adapters beside
+    their model, and one name of each.
+    """
+    found = [model for model in listed if model.text] or list(listed)
+    ids = {model.id for model in listed}
+    found = [model for model in found if model.parent not in ids] or found
+    found = [model for model in found if model.loaded] or found
+    return list({model.root or model.id: model for model in reversed(found)}.values())[::-1]
+
+
+def _model(entry: Any) -> Model | None:
+    """None for what has no usable id."""
+    if not isinstance(entry, dict | str):
+        return None
+    told = entry if isinstance(entry, dict) else {"id": entry}
+    id = next((told[key] for key in ("id", "name", "model") if told.get(key)), "")
+    if isinstance(id, int):
+        id = str(id)
+    if not isinstance(id, str) or not 0 < len(id) <= _LONGEST or not _sendable(id):
+        return None
+    kinds = [told.get(key) for key in ("type", "task", "mode")]
+    return Model(
+        id,
+        owner=_word(told.get("owned_by")),
+        context=next(filter(None, map(_context, map(told.get, _CONTEXT))), None),
+        loaded=_loaded(told),
+        root=_word(told.get("root")),
+        parent=_word(told.get("parent")),
+        text=not (_NO_TEXT.search(id) or any(_NO_TEXT_KIND.search(_word(kind)) for kind in kinds)),
+    )
+
+
+def _loaded(told: dict[str, Any]) -> bool | None:
+    status = told.get("status", told.get("state", told.get("loaded")))
+    if isinstance(status, dict):
+        status = status.get("value")
+    if isinstance(status, bool):
+        return status
+    return status.lower() in _LOADED if isinstance(status, str) else None
+
+
+def _context(value: Any) -> int | None:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return value if whole and 0 < value < 2**53 else None
+
+
+def _sendable(text: str) -> bool:
+    """Half a surrogate is no text that could be sent."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) and _sendable(value) else ""
