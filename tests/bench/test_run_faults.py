@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from awkward_call import CHAT, Call, chunk
 from awkward_network import closed_port
 from awkward_server import AwkwardServer
 from run_here import run, short
@@ -112,6 +115,98 @@ def test_the_exit_code_is_by_max_failures(
     assert ran.result.summary.failures == {"http_500": 2}
     assert ran.code == code
     assert bool(ran.err) == bool(code)
+
+
+# ---- hostile answers ---------------------------------------------------------------------------
+
+
+def endless(call: Call, head: bytes, piece: bytes) -> bool:
+    call.send(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n")
+    while True:
+        call.send(piece)
+
+
+CHUNKED = b"transfer-encoding: chunked\r\n"
+BOMB = gzip.compress(gzip.compress(bytes(1 << 28), 9), 9)
+ENDLESS = {
+    "line": (b"", b"a" * 65536),
+    "events": (CHUNKED, chunk(b": ping\n\n") * 1000),
+    "event": (CHUNKED, chunk(b"data: " + b"a" * 60_000)),
+    "extensions": (CHUNKED, (b"1;" + b"x" * 4000 + b"\r\na\r\n") * 10),
+    "trailers": (CHUNKED + b"\r\n5\r\n: a\n\n\r\n0\r\nc: d", b"a: b\r\n" * 1000),
+    "length": (b"content-length: 99999999999999999\r\n", b"a" * 65536),
+    "headers": (b"a: ", b"b" * 65536),
+    "interim": (b"\r\n", b"HTTP/1.1 100 Continue\r\n\r\n" * 1000),
+}
+
+
+class Hostile(AwkwardServer):
+    """Its third answer, of the first of the measured requests, is hostile."""
+
+    def __init__(self, answer: Callable[[Call], bool]) -> None:
+        super().__init__()
+        self.hostile, self.asked = answer, 0
+
+    def _answer(self, call: Call) -> bool:
+        self.asked += call.path == CHAT
+        return self.hostile(call) if self.asked == 3 else super()._answer(call)
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_an_answer_without_end_is_one_failure(tmp_path: Path, name: str) -> None:
+    """The others are measured, and nothing of it is kept but its beginning."""
+    with Hostile(lambda call: endless(call, *ENDLESS[name])) as server:
+        words = [*short(n=3, c=1, o=4), "--warmup", "0", "--timeout", "60"]
+        ran = run(server.url, *words, *QUIET, here=tmp_path)
+    assert ran.code == 1
+    kind = "malformed_http" if name in ("headers", "interim") else "too_large"
+    assert ran.result.summary.failures == {kind: 1} and ran.result.summary.completed == 2
+    assert ran.result.audit.peak_rss_bytes < 600e6
+
+
+@pytest.mark.parametrize("status", ["200 OK", "500 Oops"])
+def test_an_answer_that_inflates_without_end_is_one_failure(tmp_path: Path, status: str) -> None:
+    def bomb(call: Call) -> bool:
+        size = str(len(BOMB))
+        call.send_head({"content-encoding": "gzip, gzip", "content-length": size}, status)
+        call.send(BOMB)
+        return True
+
+    with Hostile(bomb) as server:
+        words = [*short(n=3, c=1, o=4), "--warmup", "0"]
+        ran = run(server.url, *words, *QUIET, here=tmp_path)
+    assert ran.code == 1
+    assert ran.result.summary.failures == {"too_large": 1} and ran.result.summary.completed == 2
+    assert any(note.startswith("failed: too_large: more than") for note in ran.result.notes)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        pytest.param("/v1/models", b'{"data":' + b"[" * 200_000, id="deep-models"),
+        pytest.param("/v1/models", b'{"data": 5}', id="a-number"),
+        pytest.param("/v1/models", b'{"data":[{"id":"m\\ud800"}]}', id="half-a-surrogate"),
+        pytest.param("/tokenize", b'{"count":' + b"[" * 200_000, id="deep-counts"),
+        pytest.param("/tokenize", b'{"count": [1e400]}', id="infinite-counts"),
+        pytest.param("/server_info", b'{"tp_size":' + b"[" * 200_000, id="deep-settings"),
+        pytest.param("/server_info", b'{"tp_size": 1, "version": "\\udfff"}', id="odd-version"),
+    ],
+)
+def test_what_a_server_tells_beside_the_load_loses_no_run(
+    tmp_path: Path, path: str, body: bytes
+) -> None:
+    class Telling(AwkwardServer):
+        def _answer(self, call: Call) -> bool:
+            if call.path != path:
+                return super()._answer(call)
+            call.send_head({"content-length": str(len(body)), "x-odd": "\xff"})
+            call.send(body)
+            return True
+
+    with Telling() as server:
+        ran = run(server.url, *short(n=3, c=1, o=4), *QUIET, here=tmp_path)
+    assert ran.code == 0, ran.err
+    assert ran.result.summary.completed == 3
 
 
 # ---- nowhere to write --------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from awkward_call import CHAT, Call
+from awkward_call import CHAT, LAST_CHUNK, STREAM_HEAD, Call, whole_stream
 from awkward_faults import ALWAYS, KEY
 from awkward_network import tls_contexts
 from awkward_server import AwkwardServer
@@ -109,6 +109,57 @@ def test_what_is_refused_is_left_out_and_nothing_else(
     assert ran.result.summary.total_output_tokens == 4 * 4
 
 
+MAX = "the server takes no max_tokens: it was asked with max_completion_tokens"
+COOL = "the server refuses temperature 0: it samples with its own"
+EXTRA = "the server refuses top_p, seed of --extra-body: sent without"
+
+
+@pytest.mark.parametrize(
+    ("fields", "lacking", "notes"),
+    [
+        pytest.param(["max_tokens"], ["max_tokens"], [MAX], id="max_tokens"),
+        pytest.param(["temperature"], ["temperature"], [COOL], id="temperature"),
+        pytest.param(["top_p", "seed"], ["top_p", "seed"], [EXTRA], id="extra-body"),
+        pytest.param(
+            ["max_tokens", "ignore_eos", "temperature", "stream_options", "top_p", "seed"],
+            ["max_tokens", "ignore_eos", "temperature", "stream_options", "top_p", "seed"],
+            [NO_EOS, NO_USAGE, COOL, MAX, EXTRA, UNTOLD],
+            id="all",
+        ),
+    ],
+)
+def test_each_refused_field_is_given_up_by_name(
+    tmp_path: Path, fields: list[str], lacking: list[str], notes: list[str]
+) -> None:
+    server = Particular(unknown(*fields))
+    with measured(server, tmp_path, "--extra-body", '{"top_p": 1, "seed": 2}') as ran:
+        assert ran.code == 0, ran.err
+    body = server.asked()[-1].json
+    assert not set(lacking) & set(body) and server.asked()[-1].tokens == 4
+    assert list(ran.result.notes) == notes
+    config = ran.result.config
+    assert config.temperature == (None if "temperature" in lacking else 0)
+    assert config.extra_body == ({} if "top_p" in lacking else {"top_p": 1, "seed": 2})
+
+
+def test_a_refusal_without_names_is_tried_out(tmp_path: Path) -> None:
+    """Whatever the server doesn't say is found out."""
+    server = Particular(lambda call: "bad request" if "temperature" in call.json else "")
+    with measured(server, tmp_path) as ran:
+        assert ran.code == 0, ran.err
+    assert COOL in ran.result.notes
+
+
+def test_a_null_of_extra_body_takes_a_field_away(tmp_path: Path) -> None:
+    server = Particular()
+    words = '{"temperature": null, "stop": null, "stream_options": {"include_usage": null}}'
+    with measured(server, tmp_path, "--extra-body", words) as ran:
+        assert ran.code == 0, ran.err
+    body = server.asked()[-1].json
+    assert "temperature" not in body and body["stop"] is None
+    assert body["stream_options"] == {}
+
+
 def test_a_refusal_for_another_reason_is_the_result(tmp_path: Path) -> None:
     server = Particular(lambda call: "this model is for embeddings")
     with measured(server, tmp_path) as ran:
@@ -192,11 +243,93 @@ def test_without_a_list_the_model_is_the_users(tmp_path: Path) -> None:
     assert any("the model is unchecked" in note for note in ran.result.notes)
 
 
-def test_the_first_of_the_list_is_taken(tmp_path: Path) -> None:
-    server = Particular(models=("one", "two"))
+def test_the_first_of_several_is_taken_and_the_others_are_told(tmp_path: Path) -> None:
+    server = Particular(models=("bge-m3", "one", "two"))
     with measured(server, tmp_path) as ran:
         assert ran.code == 0
     assert ran.result.config.model == server.asked()[-1].json["model"] == "one"
+    assert ran.result.notes == (
+        "--model names none of those served (bge-m3, one, two): one was asked, the first",
+    )
+    server = Particular(models=("one", "two"))
+    with measured(server, tmp_path, "--model", "two") as ran:
+        assert ran.result.config.model == "two" and not ran.result.notes
+
+
+@pytest.mark.parametrize(
+    ("owner", "path", "told"),
+    [
+        pytest.param("library", "/api/ps", {"models": [{"name": "two"}]}, id="ollama"),
+        pytest.param(
+            "llama-swap",
+            "/running",
+            {"running": [{"model": "two", "state": "ready"}, {"model": "one", "state": "stopped"}]},
+            id="llama-swap",
+        ),
+    ],
+)
+def test_the_loaded_one_of_several_is_taken(
+    tmp_path: Path, owner: str, path: str, told: dict[str, object]
+) -> None:
+    class Loaded(Particular):
+        def _answer(self, call: Call) -> bool:
+            if call.path != path:
+                return super()._answer(call)
+            call.send_json(told)
+            return True
+
+    with measured(Loaded(models=("one", "two"), owner=owner), tmp_path) as ran:
+        assert ran.code == 0
+    assert ran.result.config.model == "two" and not ran.result.notes
+
+
+class Answering(Particular):
+    """Names these models in its answers, one after the other, the last for good."""
+
+    def __init__(self, *names: str, models: tuple[str, ...] = ("alias",)) -> None:
+        super().__init__(models=models)
+        self.names = list(names)
+
+    def _answer(self, call: Call) -> bool:
+        if call.path != CHAT:
+            return super()._answer(call)
+        call.send_head(STREAM_HEAD)
+        name = self.names.pop(0) if len(self.names) > 1 else self.names[0]
+        call.send_chunks(whole_stream(call, name))
+        call.send(LAST_CHUNK)
+        return True
+
+
+def test_the_name_behind_an_alias_is_told(tmp_path: Path) -> None:
+    with measured(Answering("Qwen2.5-0.5B"), tmp_path) as ran:
+        assert ran.code == 0, ran.err
+    (note,) = ran.result.notes
+    assert note.startswith("asked for alias, the answers name Qwen2.5-0.5B: the name behind")
+    assert ran.result.summary.completed == 4
+
+
+def test_a_name_that_changes_is_a_wrong_model(tmp_path: Path) -> None:
+    names = ["Qwen2.5-0.5B"] * 6 + ["llama-8b"]
+    with measured(Answering(*names), tmp_path, "--warmup", "0") as ran:
+        assert ran.code == 1
+    assert ran.result.summary.failures == {"wrong_model": 1}
+
+
+def test_another_of_the_models_listed_is_a_wrong_model(tmp_path: Path) -> None:
+    with measured(Answering("two", models=("one", "two")), tmp_path, "--model", "one") as ran:
+        assert ran.code == 1
+    assert ran.result.summary.failures == {"wrong_model": 4}
+
+
+def test_a_model_that_must_be_named(tmp_path: Path) -> None:
+    def reason(call: Call) -> str:
+        return "" if "model" in call.json else "you must provide a model parameter"
+
+    server = Particular(reason, models=None)
+    with measured(server, tmp_path) as ran:
+        assert ran.code == 1 and not ran.results
+    assert ran.err.count("\n") == 1
+    assert "you must provide a model parameter" in ran.err and "with --model" in ran.err
 
 
 def test_a_model_that_is_not_served(tmp_path: Path) -> None:

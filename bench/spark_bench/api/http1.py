@@ -85,6 +85,8 @@ def head(data: bytes) -> Head | None:
         if not data.startswith(b"HTTP/1."[: len(data) - start], start):
             raise MalformedHttp(f"not HTTP/1: it begins with {data[start : start + 40]!r}")
         end = _HEAD_END.search(data, start)
+        if start > _LONGEST_HEAD or (end is None and len(data) - start > _LONGEST_HEAD):
+            raise MalformedHttp(f"no end of the head in {_LONGEST_HEAD} bytes")
         if end is None:
             return None
         if end.start() - start > _LONGEST_HEAD:

@@ -28,7 +28,7 @@ FIRST_BY = {
     "mean_e2e_latency_ms": "ms of mean E2E latency",
 }
 # Kinds of failures whose detail is the server's own words, or quotes them.
-WORDED = re.compile("http_|model_not_found|stream_error|wrong_model|malformed_")
+WORDED = re.compile("http_|model_not_found|stream_error|wrong_model|malformed_|too_large")
 
 
 def findings(options: RunOptions, agreed: Agreed, repeats: Sequence[Measured]) -> Iterator[str]:
