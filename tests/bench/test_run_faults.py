@@ -159,8 +159,10 @@ def test_an_answer_without_end_is_one_failure(tmp_path: Path, name: str) -> None
         words = [*short(n=3, c=1, o=4), "--warmup", "0", "--timeout", "60"]
         ran = run(server.url, *words, *QUIET, here=tmp_path)
     assert ran.code == 1
-    kind = "malformed_http" if name in ("headers", "interim") else "too_large"
-    assert ran.result.summary.failures == {kind: 1} and ran.result.summary.completed == 2
+    # A head without end is none of HTTP; much of it may have come before it was looked at.
+    kinds = {"too_large"} | ({"malformed_http"} if name in ("headers", "interim") else set())
+    (kind,) = ran.result.summary.failures
+    assert kind in kinds and ran.result.summary.completed == 2
     assert ran.result.audit.peak_rss_bytes < 600e6
 
 
