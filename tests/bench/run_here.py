@@ -55,7 +55,11 @@ def run(url: str, *words: str, here: Path | None = None, env: dict[str, str] | N
     """Type `spark-bench run WORDS`; the results are read back from their files.
 
     here: the folder of --output, which is then given
+
+    Without a warm-up, unless one is asked for: these servers have nothing to warm up.
     """
+    if "--warmup" not in words:
+        words = (*words, "--warmup", "0")
     if here is not None:
         here.mkdir(exist_ok=True)
         words = (*words, "--output", str(here / "run.json"))

@@ -15,7 +15,7 @@ from spark_bench.run import understand
 from spark_bench.run.understand import Counting, counting_seconds
 
 PROMPTS, OUTPUT = 12, 40
-LOAD = [*short(n=PROMPTS, c=4, o=OUTPUT), "--quiet", "--no-metrics", "--warmup", "0"]
+LOAD = [*short(n=PROMPTS, c=4, o=OUTPUT), "--quiet", "--no-metrics"]
 
 
 class FakeOldSglang(AwkwardServer):

@@ -439,7 +439,7 @@ def test_a_cache_that_shall_be_hit_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_warm_up_that_fails_is_a_note(ruler: Ruler, tmp_path: Path) -> None:
     ruler.configure(ttft_us=1000, itl_us=1000, fail_every=3)
-    ran = run(ruler.url, *short(n=1, c=1), *QUIET, here=tmp_path)
+    ran = run(ruler.url, *short(n=1, c=1), *QUIET, "--warmup", "auto", here=tmp_path)
     assert ran.code == 0
     assert [n.partition(" (")[0] for n in ran.result.notes] == ["1 of 1 warm-up requests failed"]
     assert ran.result.summary.failed == 0

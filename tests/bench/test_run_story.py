@@ -49,6 +49,7 @@ def test_a_run_by_the_book(ruler: Ruler, tmp_path: Path) -> None:
     assert result.config.command[:3] == ("spark-bench", "run", "quick")
     assert result.config.url == ruler.url
     assert result.summary.completed == 10
+    assert result.config.warmup == 10  # by itself: one round, as it is half of the load
     assert f"written to benchmark_results/{file.name}" in done.stdout
     assert "10 of 10 answered" in done.stdout and "all 10 prompts as asked" in done.stdout
     assert done.stderr.startswith("quick: prompts and warm-up ...\nquick: 10 requests;")

@@ -131,8 +131,9 @@ class FakeColdServer(AwkwardServer):
 
 def first_and_others(server: FakeColdServer, here: Path, *words: str) -> tuple[float, float, Any]:
     """Mean E2E of the first repeat and the largest of the others, and the result."""
+    shape = [*short(n=48, c=4, o=4), "--repeat", "3", *QUIET]
     with server:
-        ran = run(server.url, *short(n=48, c=4, o=4), *QUIET, "--repeat", "3", *words, here=here)
+        ran = run(server.url, *shape, *(words or ["--warmup", "auto"]), here=here)
     assert ran.code == 0, ran.err
     means = [repeat.summary.mean_e2e_latency_ms or 0.0 for repeat in ran.result.repeats]
     return means[0], max(means[1:]), ran.result
@@ -176,7 +177,7 @@ def test_no_prompt_of_the_warm_up_is_measured(tmp_path: Path) -> None:
 
 def test_a_server_that_only_fails_is_not_warmed_up_for_long(tmp_path: Path) -> None:
     with AwkwardServer("server_error") as server:
-        ran = run(server.url, *short(n=64, c=4), *QUIET, here=tmp_path)
+        ran = run(server.url, *short(n=64, c=4), *QUIET, "--warmup", "auto", here=tmp_path)
     assert ran.result.summary.failures == {"http_500": 64}
     assert ran.result.config.warmup == 8
 

@@ -166,7 +166,8 @@ def _clients(turns: Iterable[Turn]) -> list[str]:
 
 def _counting(found: Comparison, client: str) -> str:
     """How it knew the tokens of its events."""
-    return "; ".join(dict.fromkeys(t.told.counting for t in found.turns if t.client == client))
+    words = dict.fromkeys(t.told.counting for t in found.turns if t.client == client)
+    return "; ".join(filter(None, words))
 
 
 def _cell(middle: Middle | None, form: str = "{:.2f}") -> str:
