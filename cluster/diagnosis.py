@@ -6,10 +6,19 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from signal import Signals
 
-from cluster.engine_log import READY, TRANSPORT_PATTERN, Transport, clean, phase, transport
-from cluster.symptoms import Symptom, Weight, noise, place, symptoms
+from cluster.engine_log import (
+    READY,
+    STOPPING,
+    TRANSPORT_PATTERN,
+    Transport,
+    clean,
+    phase,
+    transport,
+)
+from cluster.symptoms import Expression, Symptom, Weight, mentions, noise, place, symptoms
 
 __all__ = [
     "TRANSPORT_PATTERN",
@@ -27,13 +36,24 @@ __all__ = [
 EVIDENCE_LENGTH = 200
 # How Docker's own messages begin: its words for a registry mean other things in an engine's log.
 DOCKER_LINE = re.compile(
-    r"^(?:docker: |Error response from daemon: |Error: |permission denied while|OCI runtime"
+    r"(?:docker: |Error response from daemon: |Error: |permission denied while|OCI runtime"
     r"|[Cc]annot connect to the Docker|failed to (?:connect to the docker|create task|set up)"
-    r"|driver failed programming)|nvidia-container-cli|could not select device driver"
+    r"|driver failed programming|exec /|exec: |standard_init_linux)"
 )
-SCHEDULER_FAILED = re.compile(r"Scheduler hit an exception: Traceback")
+DOCKER_TEXTS = ("nvidia-container-cli", "could not select device driver")
+TRACEBACK = "Traceback (most recent call last):"
+HIT_AN_EXCEPTION = "hit an exception: Traceback"
 STAMPED = re.compile(r"\[\d{4}-\d\d-\d\d ")
-EXCEPTION = re.compile(r"(?:\w+\.)*(?:[A-Z]\w*)?(?:Error|Exception|Timeout|Exit)(?:: .*)?$")
+# How Python draws an exception group's members: in front of each line, and between them.
+FRAME = re.compile(r"^ +(?:\| ?|\+ (?=Exception Group ))")
+MEMBER = re.compile(r"^ +\+(?:-\+)?-+ (?:\d+|\.\.\.) -+$")
+# The line that names an exception, after its traceback; without one, the name must sound like it.
+RAISED = re.compile(r"(?:[A-Za-z_]\w*\.)*(?P<name>[A-Za-z_]\w*)(?=:|$)")
+NAMES = ("Error", "Exception", "Timeout", "Exit", "Interrupt")
+CHAINED = (
+    "During handling of the above exception",
+    "The above exception was the direct cause",
+)
 # What Docker's exit codes say of themselves: exit code → key, cause, cure.
 CODES = {
     2: (
@@ -101,6 +121,25 @@ class Hit:
     at: int
 
 
+@dataclass(frozen=True)
+class Raised:
+    """An exception in a log.
+
+    + first, after: its lines: that of its name, and the one behind its text
+    + text: name and text, in one line
+    + chained: it follows from the one before it, or is a member of that group
+    """
+
+    first: int
+    after: int
+    text: str
+    chained: bool = False
+
+    @property
+    def is_group(self) -> bool:
+        return self.text.partition(":")[0].endswith("ExceptionGroup")
+
+
 class Words(dict[str, str]):
     """What the lines told, for the {words} of a cause or a cure; {WORD} may stay as it stands."""
 
@@ -114,9 +153,14 @@ def diagnose(lines: Sequence[str], end: End | None = None) -> tuple[Diagnosis, .
     What stands before the engine's last "ready" it has overcome, but for notes.
     """
     log = [clean(line) for line in lines]
-    hits = [h for h in _hits(log) if not _over(h, log)]
-    told = [*_killed(end), *_told(hits), *_unrecognised(log, hits, end), *_by_code(end)]
-    if all(d.weight is Weight.NOTE for d in told):
+    heard = _heard(lines)
+    hits = _living(list(_hits(log, heard)), log)
+    known = _told(hits, heard)
+    unknown = list(_unrecognized(log, hits, end))
+    # What SGLang itself says it died of comes before the children that it killed for it.
+    own = any(HIT_AN_EXCEPTION in line for line in log)
+    told = [*_killed(end), *(unknown if own else ()), *known, *unknown, *_by_code(end)]
+    if all(d.weight is Weight.NOTE for d in told) and not _stopped(log):
         told += _unexplained(end)
     first = {d.key: d for d in reversed(told)}
     return tuple(sorted(first.values(), key=lambda d: (d.weight, told.index(d))))
@@ -128,54 +172,82 @@ def group_diagnosis(
     """What went wrong in a group, the most telling first, each with its rank's name.
 
     A rank that lost another stands behind the other's own cause; equals keep the mapping's order.
+    That a rank was stopped by will is no fault, and what the others say of its end neither.
     """
     told = [(rank, d) for rank, (lines, end) in by_rank.items() for d in diagnose(lines, end)]
+    if any(_stopped(lines) for lines, _ in by_rank.values()):
+        told = [(rank, d) for rank, d in told if d.weight not in (Weight.PEER, Weight.CONSEQUENCE)]
     return tuple(sorted(told, key=lambda pair: pair[1].weight))
 
 
 def docker_error(text: str, image: str = "") -> Diagnosis | None:
     """What Docker's client says when a pull, create or start fails; None for words unknown here."""
     log = [clean(line) for line in text.splitlines()]
-    found = (_first(symptoms("docker"), line, at) for at, line in enumerate(log))
+    found = (_first(symptoms("docker"), log, at) for at in range(len(log)))
     told = _told([hit for hit in found if hit], {"image": image} if image else {})
     return told[0] if told else None
 
 
-def _hits(log: Sequence[str]) -> Iterator[Hit]:
+def _heard(lines: Sequence[str]) -> dict[str, str]:
+    """Words of lines that show nothing wrong; of the whole line, as SGLang's arguments are long."""
+    found = (f for line in lines for e in mentions() if (f := e.search(line)))
+    return {word: text for f in found for word, text in f.groupdict().items()}
+
+
+def _hits(log: Sequence[str], heard: Mapping[str, str]) -> Iterator[Hit]:
+    engine = tuple(s for s in symptoms("engine") if not s.needs or s.needs in heard)
     for at, line in enumerate(log):
-        known = symptoms("docker") if DOCKER_LINE.search(line) else ()
-        hit = _first((*symptoms("engine"), *known), line, at)
-        if hit and not noise().search(line):
+        if any(e.search(line) for e in noise()):
+            continue
+        of_docker = DOCKER_LINE.match(line) or any(text in line for text in DOCKER_TEXTS)
+        if hit := _first((*engine, *(symptoms("docker") if of_docker else ())), log, at):
             yield hit
 
 
-def _first(known: Iterable[Symptom], line: str, at: int) -> Hit | None:
-    return next((Hit(s, found, at) for s in known if (found := s.match(line))), None)
+def _first(known: Iterable[Symptom], log: Sequence[str], at: int) -> Hit | None:
+    for symptom in known:
+        if found := symptom.match(log[at]):
+            if symptom.shown_by:
+                above = _last(symptom.shown_by, log[:at])
+                found = symptom.shown_by.search(log[above]) if above >= 0 else None
+            if found:
+                return Hit(symptom, found, at)
+    return None
 
 
-def _over(hit: Hit, log: Sequence[str]) -> bool:
-    """A later line shows that the engine got over it."""
-    patterns = [p for p in (hit.symptom.healed_by, READY) if p]
-    if hit.symptom.weight is Weight.NOTE:
-        patterns.remove(READY)
-    return any(p.search(line) for line in log[hit.at + 1 :] for p in patterns)
+def _last(expression: Expression | re.Pattern[str], log: Sequence[str]) -> int:
+    """Where the last line that matches stands; -1 where none does."""
+    return next((at for at in range(len(log) - 1, -1, -1) if expression.search(log[at])), -1)
 
 
-def _told(hits: Sequence[Hit], words: Mapping[str, str] | None = None) -> list[Diagnosis]:
+def _living(hits: Sequence[Hit], log: Sequence[str]) -> list[Hit]:
+    """Without those that a later line shows the engine got over."""
+    ready = _last(READY, log)
+    healing = {h.symptom.healed_by for h in hits if h.symptom.healed_by}
+    healed = {expression: _last(expression, log) for expression in healing}
+    return [
+        h
+        for h in hits
+        if (h.at > ready or h.symptom.weight is Weight.NOTE)
+        and (not h.symptom.healed_by or h.at > healed[h.symptom.healed_by])
+    ]
+
+
+def _told(hits: Sequence[Hit], heard: Mapping[str, str]) -> list[Diagnosis]:
     """One diagnosis for each symptom, the most telling first, the covered ones left out."""
     covered = {key for hit in hits for key in hit.symptom.covers}
-    heard = Words({k: v for h in reversed(hits) for k, v in h.found.groupdict().items() if v})
-    heard.update(words or {})
+    told = Words({k: v for h in reversed(hits) for k, v in h.found.groupdict().items() if v})
+    told.update(heard)
     first = {h.symptom.key: h for h in reversed(hits) if h.symptom.key not in covered}
     ranked = sorted(first.values(), key=lambda h: (h.symptom.weight, place(h.symptom.key)))
-    return [_diagnosis(hit, heard) for hit in ranked]
+    return [_diagnosis(hit, told) for hit in ranked]
 
 
-def _diagnosis(hit: Hit, words: Words) -> Diagnosis:
+def _diagnosis(hit: Hit, told: Words) -> Diagnosis:
     s = hit.symptom
-    cause = s.cause.format_map(words)
+    cause = s.cause.format_map(told)
     # A cure is there to be copied into a shell.
-    cure = s.cure.format_map(Words({k: shlex.quote(v) for k, v in words.items()}))
+    cure = s.cure.format_map(Words({k: shlex.quote(v) for k, v in told.items()}))
     return Diagnosis(cause, _excerpt(hit.found.string, hit.found.start()), cure, s.key, s.weight)
 
 
@@ -186,28 +258,102 @@ def _excerpt(line: str, start: int = 0) -> str:
     return text if len(text) <= EVIDENCE_LENGTH else f"{text[: EVIDENCE_LENGTH - 1]}…"
 
 
-def _unrecognised(log: Sequence[str], hits: Sequence[Hit], end: End | None) -> Iterator[Diagnosis]:
-    """The exception that ended the rank, where no symptom knows its line."""
-    at = _last_exception(log, end)
-    if at is not None and at not in {hit.at for hit in hits}:
-        words = _excerpt(log[at])
-        cure = "the whole traceback stands in the rank's log"
-        yield Diagnosis(f"the engine failed: {words}", words, cure, "exception", Weight.FAILED)
+def _unrecognized(log: Sequence[str], hits: Sequence[Hit], end: End | None) -> Iterator[Diagnosis]:
+    """The exception that ended the rank, where no symptom tells of it or of what it follows from."""
+    chain = _fatal(log, end)
+    known = {hit.at for hit in hits}
+    if not chain or any(at in known for e in chain for at in range(e.first, e.after)):
+        return
+    last = next((e for e in chain if e.is_group), chain[-1])
+    root = next((e for e in chain if not e.is_group), last)
+    evidence = _excerpt(root.text)
+    because = f", because of {evidence}" if root != last else ""
+    cure = "the whole traceback stands in the rank's log"
+    cause = f"the engine failed: {_excerpt(last.text)}{because}"
+    yield Diagnosis(cause, evidence, cure, "exception", Weight.FAILED)
 
 
-def _last_exception(log: Sequence[str], end: End | None) -> int | None:
-    """Where the scheduler's traceback ends or, if the process failed, the last one of all."""
-    ready = max((i for i, line in enumerate(log) if READY.search(line)), default=0)
-    failed = [i for i in range(ready, len(log)) if SCHEDULER_FAILED.search(log[i])]
-    if failed:
-        lines = range(failed[-1] + 1, _next_stamp(log, failed[-1] + 1))
-    else:
-        lines = range(ready if end and end.exit_code else len(log), len(log))
-    return max((i for i in lines if EXCEPTION.match(log[i])), default=None)
+def _fatal(log: Sequence[str], end: End | None) -> list[Raised]:
+    """The exception that a process of SGLang reports or, if the rank failed, the last one of all;
+    with those that it follows from, the first of them first."""
+    ready = max(0, _last(READY, log))
+    reported = next((i for i in range(ready, len(log)) if HIT_AN_EXCEPTION in log[i]), None)
+    if reported is not None:
+        return next(_chains(log, reported), [])
+    if not (end and end.exit_code):
+        return []
+    *_, last = [[], *_chains(log, ready)]
+    if last:
+        return last
+    # A log whose beginning is lost may show the end of a traceback alone.
+    at = max((i for i in range(ready, len(log)) if _sounds_so(log[i])), default=None)
+    return [] if at is None else [Raised(at, at + 1, log[at])]
 
 
-def _next_stamp(log: Sequence[str], at: int) -> int:
-    return next((i for i in range(at, len(log)) if STAMPED.match(log[i])), len(log))
+def _sounds_so(line: str) -> bool:
+    found = RAISED.match(line)
+    return bool(found and found["name"].endswith(NAMES) and line[found.end() :][:2] in ("", ": "))
+
+
+def _chains(log: Sequence[str], start: int) -> Iterator[list[Raised]]:
+    """The exceptions from a line on, each with what led to it."""
+    chain: list[Raised] = []
+    for raised in _raised(log, start):
+        if not raised.chained and chain:
+            yield chain
+            chain = []
+        chain.append(raised)
+    if chain:
+        yield chain
+
+
+def _raised(log: Sequence[str], start: int) -> Iterator[Raised]:
+    """The exceptions whose tracebacks stand in a log, from a line on."""
+    inside = chained = False
+    at = start
+    while at < len(log):
+        line = FRAME.sub("", log[at])
+        at += 1
+        if line.startswith(CHAINED):
+            chained = True
+        elif MEMBER.match(log[at - 1]):
+            inside = chained = True
+        elif TRACEBACK in line:
+            inside = True
+        elif not inside or not line or line.startswith(" ") or STAMPED.match(line):
+            chained = chained and not STAMPED.match(line)
+        else:
+            inside = False
+            if RAISED.match(line):
+                yield _text(log, at - 1, chained)
+                chained = False
+
+
+def _text(log: Sequence[str], first: int, chained: bool) -> Raised:
+    """The exception that this line names, with its text, which may begin on a later line."""
+    rest = takewhile(lambda line: not _over(line), (log[i] for i in range(first + 1, len(log))))
+    lines = [FRAME.sub("", line).strip() for line in (log[first], *rest)]
+    after = first + len(lines)
+    text, *more = lines
+    while more and text.endswith(":"):
+        text = f"{text} {more.pop(0)}".strip()
+    return Raised(first, after, text, chained)
+
+
+def _over(line: str) -> bool:
+    """Whether a line can't belong to an exception's text any more."""
+    bare = FRAME.sub("", line)
+    return bool(
+        TRACEBACK in bare
+        or bare.startswith(CHAINED)
+        or STAMPED.match(bare)
+        or line.lstrip().startswith("+--")
+    )
+
+
+def _stopped(log: Sequence[str]) -> bool:
+    """Whether the engine ends because it was asked to."""
+    return any(STOPPING in line for line in log)
 
 
 def _killed(end: End | None) -> Iterator[Diagnosis]:

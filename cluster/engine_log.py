@@ -9,7 +9,18 @@ from typing import Literal
 
 from cluster.printable import printable
 
-ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
+# A terminal's control functions (ECMA-48) and single control characters, but for tab and carriage
+# return: CSI; OSC, DCS, SOS, PM and APC up to their end, or the line's; any other escape; C0, C1.
+# Each branch takes its first character for good, so none is left, however they are nested.
+CONTROLS = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"
+    r"|\x1b[ -/]*[0-~]?"
+    r"|[\x00-\x08\x0a-\x0c\x0e-\x1f\x7f-\x9f]"
+)
+# As much of a line's beginning, and of its end, as is looked at: a client can have uvicorn log
+# 64 kB in one line.
+END_LENGTH = 2_000
 
 # Rank 0 (http_server.py), ranks above it (utils/common.py: 0.5.23, 0.5.3.post3), llama.cpp.
 READY = re.compile(
@@ -18,6 +29,8 @@ READY = re.compile(
     r"|Starting dummy health check server at"
     r"|^ready: .* \(llama\.cpp\)|\binit: listening on http"
 )
+# What a head says of SIGTERM (SGLang 0.5, managers/tokenizer_manager.py): its end is wanted.
+STOPPING = "Draining requests and shutting down"
 # Triton's bindings end every rank, however it ended, with some 30 lines of what they leaked.
 NOISE = re.compile(r"^(?:nanobind: | - (?:leaked |\.\.\. skipped )|See https://nanobind)")
 # SGLang prints its 500 arguments as one line of 30,000 characters.
@@ -33,7 +46,7 @@ PHASES = (
     (
         re.compile(
             r"Init (?:parallel|torch distributed) ends|Load weight begin"
-            r"|Loading (?:safetensors|pt) checkpoint shards|load_model: loading model"
+            r"|[Ll]oading (?:(?:safetensors|pt) checkpoint )?shards|load_model: loading model"
         ),
         "loading weights",
     ),
@@ -53,16 +66,22 @@ PHASES = (
 )
 
 TRANSPORT_PATTERN = (
-    r"NCCL INFO .*(via NET/|Using network |NET/IB[A-Za-z0-9_]* : (Using \[|Made virtual|No device))"
+    r"NCCL INFO .*(via NET/|Channel 0+[ /].*via (P2P|SHM)/|Using network "
+    r"|NET/IB[A-Za-z0-9_]* : (Using \[[0-9]|Made virtual|No device))"
 )
-"""For `grep -E` (POSIX): selects the lines that `transport` reads."""
+"""For `grep -E` (POSIX): selects the lines that `transport` reads; of those that tell of two GPUs in
+one machine, which come by the hundred, the first channel's."""
 
-# The surest first: a channel in use, the network chosen, the devices found. A plugin calls its
-# InfiniBand IBext_v10; "NET/Socket : Using" is no verdict, NCCL says it beside a chosen IB too.
+# The surest first: a channel between machines, a channel in one machine, the network chosen, the
+# devices found. A plugin calls its InfiniBand IBext_v10; "NET/Socket : Using" is no verdict, NCCL
+# says it beside a chosen IB too; what follows "Using" may be a flag: [RO], [SHARP].
 VERDICTS = (
     re.compile(r"NCCL INFO .*via NET/(?:(?P<rdma>IB)|(?P<tcp>Socket))"),
+    re.compile(r"NCCL INFO .*(?P<local>via (?:P2P|SHM)/)"),
     re.compile(r"NCCL INFO .*Using network (?:(?P<rdma>IB)|(?P<tcp>Socket))"),
-    re.compile(r"NCCL INFO .*NET/IB\w* : (?:(?P<rdma>Using \[|Made virtual)|(?P<tcp>No device))"),
+    re.compile(
+        r"NCCL INFO .*NET/IB\w* : (?:(?P<rdma>Using \[\d|Made virtual)|(?P<tcp>No device))"
+    ),
 )
 
 
@@ -70,17 +89,22 @@ VERDICTS = (
 class Transport:
     """What NCCL carries its traffic over, and the line that says so.
 
-    "unknown" without NCCL's lines (gloo, NCCL_DEBUG not INFO), or where they disagree: then
-    `evidence` is the last of them.
+    "local": between GPUs of one machine alone. "unknown" without NCCL's lines (gloo, NCCL_DEBUG not
+    INFO), or where they disagree: then `evidence` is the last of them.
     """
 
-    kind: Literal["rdma", "tcp", "unknown"]
+    kind: Literal["rdma", "tcp", "local", "unknown"]
     evidence: str = ""
 
 
 def clean(line: str) -> str:
-    """A line as a terminal may show it: no colours, of a progress bar only its last state."""
-    return printable(ANSI.sub("", line).rstrip().rpartition("\r")[2])
+    """A line as a terminal shows it, but for the middle of a very long one: nothing that controls
+    the terminal, of a progress bar only its last state."""
+    if len(line) > 2 * END_LENGTH:
+        line = f"{line[:END_LENGTH]}…{line[-END_LENGTH:]}"
+    if not line.isprintable():
+        line = CONTROLS.sub("", line).rstrip().rpartition("\r")[2]
+    return printable(line).rstrip()
 
 
 def last_words(lines: Sequence[str], count: int) -> tuple[str, ...]:
@@ -91,7 +115,7 @@ def last_words(lines: Sequence[str], count: int) -> tuple[str, ...]:
 
 def phase(lines: Sequence[str]) -> str:
     """What a rank is doing, from the last line that tells; "" where none does."""
-    return next((words for line in reversed(lines) if (words := _phase(line))), "")
+    return next((words for line in reversed(lines) if (words := _phase(clean(line)))), "")
 
 
 def _phase(line: str) -> str:
@@ -108,8 +132,9 @@ def transport(lines: Sequence[str]) -> Transport:
 
 
 def _verdict(found: Sequence[re.Match[str]]) -> Transport:
-    kinds = {"rdma" if m["rdma"] else "tcp" for m in found}
+    kinds = {kind for match in found for kind, words in match.groupdict().items() if words}
     evidence = found[-1].string.strip()
-    if len(kinds) > 1:
-        return Transport("unknown", evidence)
-    return Transport("rdma" if "rdma" in kinds else "tcp", evidence)
+    for kind in ("rdma", "tcp", "local"):
+        if kinds == {kind}:
+            return Transport(kind, evidence)
+    return Transport("unknown", evidence)

@@ -9,12 +9,11 @@ from msgspec import Struct
 from pyinfra.api import QuoteString, StringCommand
 
 from cluster.node import Shown
-from cluster.orders import runtime as runtime_of
 from cluster.status import Load
 from facts.fact import UNEXPECTED, Fact, decimal
 from facts.metrics import Metrics
-from facts.serving import curl, http_status
-from facts.shell import joined, quoted
+from facts.serving import curl, http_status, last_lines
+from facts.shell import joined
 
 # SGLang's /health generates a token: about a second where nothing else runs.
 SECONDS = 5
@@ -94,8 +93,8 @@ def _metrics(url: str, head: bool) -> list[StringCommand]:
 def _log(runtime: str, rank: str) -> list[StringCommand]:
     if not rank:
         return [joined("wait\n")]
-    limit = quoted(("timeout", str(LOG_SECONDS), *runtime_of(runtime).logs(rank, LOG_LINES)))
-    lines = joined("log=$(", limit, " 2>&1 | cut -c -2000 | sed 's/^/log /')\n")
+    told = last_lines(runtime, rank, LOG_LINES, LOG_SECONDS)
+    lines = joined("log=$(", told, " | sed 's/^/log /')\n")
     return [lines, joined("wait\nprintf '%s\\n' \"$log\"\n")]
 
 

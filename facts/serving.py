@@ -21,7 +21,10 @@ HEALTH_SECONDS = 25
 COMPLETION_SECONDS = 120
 # One look must not take long: a rank that hangs is not ready.
 LOOK_SECONDS = 10
-LOG_LINES = 40
+# What is read of a log, and what is kept: a start over RDMA has NCCL say some hundred lines at once,
+# which tell nothing of how far the rank is.
+LOG_LINES = 1_000
+KEPT_LINES = 40
 # More than any group has: an answer that speaks of others is not ours.
 MOST_RANKS = 1000
 # The API key comes on stdin, as a line.
@@ -44,9 +47,7 @@ class RankLook(Fact[Look]):
             # A subshell: it exits where the engine does not answer; the rest is told all the same.
             joined("\n(\n", ranks, "\n) 2>/dev/null && echo asked\n"),
             joined("printf 'health %s\\n' \"$(", curl(f"{url}/health", LOOK_SECONDS), ')"\n'),
-            StringCommand(
-                quoted(runtime_of(runtime).logs(rank, LOG_LINES)), "2>&1 | sed 's/^/log /'; :"
-            ),
+            joined(last_lines(runtime, rank, KEPT_LINES), " | sed 's/^/log /'; :"),
         )
 
     def parse(self, output: list[str]) -> Look:
@@ -120,6 +121,12 @@ class Served(Fact[serving.Served]):
             keyless=next((http_status(x[8:]) for x in lines if x.startswith("keyless ")), 0),
             log=tuple(line.removeprefix("log ") for line in lines if line.startswith("log ")),
         )
+
+
+def last_lines(runtime: str, rank: str, count: int, seconds: int = LOOK_SECONDS) -> StringCommand:
+    """The last lines of a rank's log that are not NCCL's, each cut as long lines tell no more."""
+    told = quoted(("timeout", str(seconds), *runtime_of(runtime).logs(rank, LOG_LINES)))
+    return joined(told, f" 2>&1 | grep -av 'NCCL INFO' | tail -n {count} | cut -c -2000")
 
 
 def curl(

@@ -183,7 +183,7 @@ def keep(group: Group) -> None:
 def tell(group: Group, served: serving.Served) -> None:
     """What is served, how fast it answered, and over which transport."""
     seen = transport(served.log)
-    if group.rdma and seen.kind != "rdma":
+    if group.rdma and seen.kind in ("tcp", "unknown"):
         what = {
             "tcp": f"NCCL runs over TCP, 10-20 times slower than RDMA ({seen.evidence})",
             "unknown": "the log does not say whether NCCL runs over RDMA (nccl_debug = INFO would)",
@@ -191,7 +191,9 @@ def tell(group: Group, served: serving.Served) -> None:
         group.head.log_styled(
             f"warning: {what} -> pyinfra -y INVENTORY deploys/check.py", fg="yellow"
         )
-    how = f", NCCL over {seen.kind}" if seen.kind != "unknown" else ""
+    how = {"unknown": "", "local": ", NCCL within one machine"}.get(
+        seen.kind, f", NCCL over {seen.kind}"
+    )
     group.head.log_styled(
         f"serving {group.model} on {len(group.nodes)} node(s){how}; "
         f"it answered in {served.seconds:.2f} s: {serving.text(served.completion)[:80]!r}",

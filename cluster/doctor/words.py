@@ -9,15 +9,13 @@ from typing import Literal
 
 from cluster.diagnosis import Diagnosis, End, Weight, diagnose, transport
 from cluster.doctor.report import CHECK, DEPLOY, Ailment
-from cluster.engine_log import last_words
+from cluster.engine_log import STOPPING, last_words
 from cluster.node import Rank
 from cluster.status import Status
 
 # Of a failed rank that was kept: its last lines, and how much of each.
 WORDS = 3
 WORD_LENGTH = 120
-# What a head that serves says of SIGTERM (SGLang 0.5, managers/tokenizer_manager.py).
-STOPPED = "Draining requests and shutting down"
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ def logs(words: Sequence[Words], *, ready: bool, rdma: bool) -> Iterator[Ailment
 
 def _asked_to_end(words: Words) -> bool:
     """Whether the rank was stopped, by a deploy or by hand: that the others lost it follows."""
-    return not words.rank.running and any(STOPPED in line for line in words.lines)
+    return not words.rank.running and any(STOPPING in line for line in words.lines)
 
 
 def _telling(words: Words, ready: bool) -> list[Diagnosis]:
