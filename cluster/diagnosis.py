@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from signal import Signals
+from types import MappingProxyType
 
 from cluster.engine_log import (
     READY,
@@ -40,15 +41,17 @@ DOCKER_LINE = re.compile(
     r"|[Cc]annot connect to the Docker|failed to (?:connect to the docker|create task|set up)"
     r"|driver failed programming|exec /|exec: |standard_init_linux)"
 )
+# More than its client ever says at once.
+DOCKER_LINES = 1_000
 DOCKER_TEXTS = ("nvidia-container-cli", "could not select device driver")
 TRACEBACK = "Traceback (most recent call last):"
 HIT_AN_EXCEPTION = "hit an exception: Traceback"
 STAMPED = re.compile(r"\[\d{4}-\d\d-\d\d ")
 # How Python draws an exception group's members: in front of each line, and between them.
-FRAME = re.compile(r"^ +(?:\| ?|\+ (?=Exception Group ))")
+FRAME = re.compile(r" +(?:\| ?|\+ (?=Exception Group ))")
 MEMBER = re.compile(r"^ +\+(?:-\+)?-+ (?:\d+|\.\.\.) -+$")
 # The line that names an exception, after its traceback; without one, the name must sound like it.
-RAISED = re.compile(r"(?:[A-Za-z_]\w*\.)*(?P<name>[A-Za-z_]\w*)(?=:|$)")
+RAISED = re.compile(r"^(?:[A-Za-z_]\w*\.)*(?P<name>[A-Za-z_]\w*)(?=:|$)")
 NAMES = ("Error", "Exception", "Timeout", "Exit", "Interrupt")
 CHAINED = (
     "During handling of the above exception",
@@ -160,7 +163,7 @@ def diagnose(lines: Sequence[str], end: End | None = None) -> tuple[Diagnosis, .
     # What SGLang itself says it died of comes before the children that it killed for it.
     own = any(HIT_AN_EXCEPTION in line for line in log)
     told = [*_killed(end), *(unknown if own else ()), *known, *unknown, *_by_code(end)]
-    if all(d.weight is Weight.NOTE for d in told) and not _stopped(log):
+    if all(d.weight is Weight.NOTE for d in told):
         told += _unexplained(end)
     first = {d.key: d for d in reversed(told)}
     return tuple(sorted(first.values(), key=lambda d: (d.weight, told.index(d))))
@@ -182,9 +185,9 @@ def group_diagnosis(
 
 def docker_error(text: str, image: str = "") -> Diagnosis | None:
     """What Docker's client says when a pull, create or start fails; None for words unknown here."""
-    log = [clean(line) for line in text.splitlines()]
-    found = (_first(symptoms("docker"), log, at) for at in range(len(log)))
-    told = _told([hit for hit in found if hit], {"image": image} if image else {})
+    log = [clean(line) for line in text.split("\n")[-DOCKER_LINES:]]
+    hits = [h for at, line in enumerate(log) if (h := _first(symptoms("docker"), line, at))]
+    told = _told(hits, {"image": image} if image else {})
     return told[0] if told else None
 
 
@@ -195,23 +198,38 @@ def _heard(lines: Sequence[str]) -> dict[str, str]:
 
 
 def _hits(log: Sequence[str], heard: Mapping[str, str]) -> Iterator[Hit]:
-    engine = tuple(s for s in symptoms("engine") if not s.needs or s.needs in heard)
+    """Each line that shows a symptom, with the first that knows it."""
+    text = "\n".join(log)
+    engine = _possible((s for s in symptoms("engine") if not s.needs or s.needs in heard), text)
+    both = (*engine, *_possible(symptoms("docker"), text))
+    warnings = {s.shown_by for s in engine if s.shown_by}
+    above: dict[Expression, re.Match[str]] = {}
     for at, line in enumerate(log):
         if any(e.search(line) for e in noise()):
             continue
         of_docker = DOCKER_LINE.match(line) or any(text in line for text in DOCKER_TEXTS)
-        if hit := _first((*engine, *(symptoms("docker") if of_docker else ())), log, at):
+        if hit := _first(both if of_docker else engine, line, at, above):
             yield hit
+        above.update({e: found for e in warnings if (found := e.search(line))})
 
 
-def _first(known: Iterable[Symptom], log: Sequence[str], at: int) -> Hit | None:
+def _possible(known: Iterable[Symptom], text: str) -> tuple[Symptom, ...]:
+    return tuple(there for symptom in known if (there := symptom.within(text)))
+
+
+def _first(
+    known: Iterable[Symptom],
+    line: str,
+    at: int,
+    above: Mapping[Expression, re.Match[str]] = MappingProxyType({}),
+) -> Hit | None:
+    """The first symptom that a line shows. `above`: what the lines above show for it."""
     for symptom in known:
-        if found := symptom.match(log[at]):
-            if symptom.shown_by:
-                above = _last(symptom.shown_by, log[:at])
-                found = symptom.shown_by.search(log[above]) if above >= 0 else None
-            if found:
-                return Hit(symptom, found, at)
+        found = symptom.match(line)
+        if found and symptom.shown_by:
+            found = above.get(symptom.shown_by)
+        if found:
+            return Hit(symptom, found, at)
     return None
 
 
@@ -259,7 +277,7 @@ def _excerpt(line: str, start: int = 0) -> str:
 
 
 def _unrecognized(log: Sequence[str], hits: Sequence[Hit], end: End | None) -> Iterator[Diagnosis]:
-    """The exception that ended the rank, where no symptom tells of it or of what it follows from."""
+    """The exception that ended the rank, where no symptom tells of it or of what led to it."""
     chain = _fatal(log, end)
     known = {hit.at for hit in hits}
     if not chain or any(at in known for e in chain for at in range(e.first, e.after)):
@@ -312,7 +330,7 @@ def _raised(log: Sequence[str], start: int) -> Iterator[Raised]:
     inside = chained = False
     at = start
     while at < len(log):
-        line = FRAME.sub("", log[at])
+        line = _bare(log[at])
         at += 1
         if line.startswith(CHAINED):
             chained = True
@@ -329,10 +347,16 @@ def _raised(log: Sequence[str], start: int) -> Iterator[Raised]:
                 chained = False
 
 
+def _bare(line: str) -> str:
+    """Without what an exception group draws in front of its lines."""
+    frame = FRAME.match(line)
+    return line[frame.end() :] if frame else line
+
+
 def _text(log: Sequence[str], first: int, chained: bool) -> Raised:
     """The exception that this line names, with its text, which may begin on a later line."""
     rest = takewhile(lambda line: not _over(line), (log[i] for i in range(first + 1, len(log))))
-    lines = [FRAME.sub("", line).strip() for line in (log[first], *rest)]
+    lines = [_bare(line).strip() for line in (log[first], *rest)]
     after = first + len(lines)
     text, *more = lines
     while more and text.endswith(":"):
@@ -342,7 +366,7 @@ def _text(log: Sequence[str], first: int, chained: bool) -> Raised:
 
 def _over(line: str) -> bool:
     """Whether a line can't belong to an exception's text any more."""
-    bare = FRAME.sub("", line)
+    bare = _bare(line)
     return bool(
         TRACEBACK in bare
         or bare.startswith(CHAINED)

@@ -27,7 +27,7 @@ READY = re.compile(
     r"The server is fired up and ready to roll!"
     r"|Dummy health check server started in background thread at"
     r"|Starting dummy health check server at"
-    r"|^ready: .* \(llama\.cpp\)|\binit: listening on http"
+    r"|ready: \S+ at http\S+ \(llama\.cpp\)|init: listening on http"
 )
 # What a head says of SIGTERM (SGLang 0.5, managers/tokenizer_manager.py): its end is wanted.
 STOPPING = "Draining requests and shutting down"
@@ -69,8 +69,8 @@ TRANSPORT_PATTERN = (
     r"NCCL INFO .*(via NET/|Channel 0+[ /].*via (P2P|SHM)/|Using network "
     r"|NET/IB[A-Za-z0-9_]* : (Using \[[0-9]|Made virtual|No device))"
 )
-"""For `grep -E` (POSIX): selects the lines that `transport` reads; of those that tell of two GPUs in
-one machine, which come by the hundred, the first channel's."""
+"""For `grep -E` (POSIX): selects the lines that `transport` reads; of those about two GPUs of one
+machine, which come by the hundred, the first channel's."""
 
 # The surest first: a channel between machines, a channel in one machine, the network chosen, the
 # devices found. A plugin calls its InfiniBand IBext_v10; "NET/Socket : Using" is no verdict, NCCL
@@ -79,9 +79,7 @@ VERDICTS = (
     re.compile(r"NCCL INFO .*via NET/(?:(?P<rdma>IB)|(?P<tcp>Socket))"),
     re.compile(r"NCCL INFO .*(?P<local>via (?:P2P|SHM)/)"),
     re.compile(r"NCCL INFO .*Using network (?:(?P<rdma>IB)|(?P<tcp>Socket))"),
-    re.compile(
-        r"NCCL INFO .*NET/IB\w* : (?:(?P<rdma>Using \[\d|Made virtual)|(?P<tcp>No device))"
-    ),
+    re.compile(r"NCCL INFO .*NET/IB\w* : (?:(?P<rdma>Using \[\d|Made virtual)|(?P<tcp>No device))"),
 )
 
 

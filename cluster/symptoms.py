@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import cache
 from pathlib import Path
@@ -61,6 +61,11 @@ class Symptom:
     shown_by: Expression | None = None
     needs: str = ""
     examples: tuple[str, ...] = ()
+
+    def within(self, text: str) -> Symptom | None:
+        """The same with as many of its lines as can be in a text; None where none can."""
+        lines = tuple(e for e in self.lines if e.text in text)
+        return replace(self, lines=lines) if lines else None
 
     def match(self, line: str) -> re.Match[str] | None:
         return next((found for e in self.lines if (found := e.search(line))), None)

@@ -16,8 +16,10 @@ from facts.shell import joined, quoted
 LINES = 20_000
 KEPT = 4_000
 BATCHES = r"(Decode|Prefill) batch"
-# server_args is one line of 30,000 characters.
+# server_args is one line of 30,000 characters; of those behind COLUMNS, one argument tells whose
+# files may be missing.
 COLUMNS = 2_000
+DRAFT = r"s/(server_args=).*(speculative_draft_model_path='[^']*').*/\1\2/"
 SECONDS = 20
 
 
@@ -44,8 +46,8 @@ class RankLog(Fact[RankWords]):
         words = runtime_of(runtime).logs(rank, LINES, earlier=earlier)
         log = joined(quoted(("timeout", str(SECONDS), *words)), " 2>&1")
         kept = joined(
-            *(log, " | grep -vE ", QuoteString(BATCHES), f" | tail -n {KEPT}"),
-            f" | cut -c -{COLUMNS} | sed 's/^/log /'\n",
+            *(log, " | grep -avE ", QuoteString(BATCHES), f" | tail -n {KEPT} | sed -E "),
+            *(QuoteString(DRAFT), f" | cut -c -{COLUMNS} | sed 's/^/log /'\n"),
         )
         if runtime != "docker":
             return joined(kept, ":")
@@ -54,7 +56,7 @@ class RankLog(Fact[RankWords]):
         all_of_it = joined(
             f'timeout {SECONDS} docker logs --since "$(', began, ')" ', QuoteString(rank)
         )
-        pick = quoted(("grep", "-m", "20", "-E", TRANSPORT_PATTERN))
+        pick = quoted(("grep", "-a", "-m", "20", "-E", TRANSPORT_PATTERN))
         return joined(kept, all_of_it, " 2>&1 | ", pick, " | sed 's/^/nccl /'; :")
 
     def parse(self, output: list[str]) -> RankWords:

@@ -21,8 +21,8 @@ HEALTH_SECONDS = 25
 COMPLETION_SECONDS = 120
 # One look must not take long: a rank that hangs is not ready.
 LOOK_SECONDS = 10
-# What is read of a log, and what is kept: a start over RDMA has NCCL say some hundred lines at once,
-# which tell nothing of how far the rank is.
+# What is read of a log, and what is kept: NCCL says some hundred lines at once while a rank starts,
+# and they tell nothing of how far it is.
 LOG_LINES = 1_000
 KEPT_LINES = 40
 # More than any group has: an answer that speaks of others is not ours.
@@ -171,7 +171,7 @@ def _transport(runtime: str, name: str) -> StringCommand:
     started = quoted(("docker", "inspect", "--format", "{{.State.StartedAt}}", name))
     since = joined('--since "$(', started, ')"')
     logs = StringCommand("timeout 20 docker logs", since, QuoteString(name))
-    pick = quoted(("grep", "-m", "20", "-E", TRANSPORT_PATTERN))
+    pick = quoted(("grep", "-a", "-m", "20", "-E", TRANSPORT_PATTERN))
     return joined("\n", logs, " 2>&1 | ", pick, " | sed 's/^/log /'; :")
 
 

@@ -51,5 +51,18 @@ def unread(node: NodeFacts, wanted: Needs, *, several: bool) -> Iterator[Finding
         told |= {"ranks", "image"}
     for section, words in sorted(node.unread.items()):
         if section not in told:
-            cure = f"ssh {node.name}, mend it and run this again"
-            yield error(f"{section} could not be read: {words}", node.name, cure)
+            yield _unread(section, words, node.name, wanted.image)
+
+
+# What Docker's client was asked for.
+OF_DOCKER = ("image", "ranks")
+
+
+def _unread(section: str, words: str, node: str, image: str) -> Finding:
+    from cluster.diagnosis import docker_error  # a cluster in order does without
+
+    known = docker_error(words, image) if section in OF_DOCKER else None
+    if known is None:
+        cure = f"ssh {node}, mend it and run this again"
+        return error(f"{section} could not be read: {words}", node, cure)
+    return error(f"{section} could not be read: {known.cause} ({words})", node, known.cure)

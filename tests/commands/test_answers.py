@@ -89,6 +89,24 @@ def test_a_log_leaves_out_the_batches_and_keeps_what_tells_the_transport(path: s
     assert told.transport == ("x NCCL INFO Using network IB",)
 
 
+def test_the_draft_model_is_told_from_the_far_end_of_the_arguments(path: str) -> None:
+    fake = Path(path.partition(":")[0]) / "docker"
+    arguments = f"server_args=ServerArgs({'x' * 9_000}, speculative_draft_model_path='acme/d', y)"
+    fake.write_text(f'#!/bin/sh\n[ "$1" != logs ] || echo "{arguments}"\n')
+    told = RankLog().process(sh(RankLog().command("docker", "h"), PATH=path))
+    assert told.lines == ("server_args=speculative_draft_model_path='acme/d'",)
+
+
+def test_the_last_lines_are_those_that_tell_how_far_the_rank_is(path: str) -> None:
+    fake = Path(path.partition(":")[0]) / "docker"
+    fake.write_text(
+        "#!/bin/sh\n[ $1 = logs ] || exit 0\necho 'Init parallel begin.'\n"
+        'i=0; while [ $i -lt 300 ]; do i=$((i + 1)); echo "a [0] NCCL INFO Channel $i"; done\n'
+    )
+    told = Answers().process(sh(Answers().command("http://127.0.0.1:9", "docker", "h"), PATH=path))
+    assert told.log == ("Init parallel begin.",)
+
+
 LONG = """#!/bin/sh
 [ "$1" = logs ] || exit 0
 n=0; while [ $n -lt 60 ]; do n=$((n + 1)); echo "line $n $(printf '%0100d')"; done

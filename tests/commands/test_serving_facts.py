@@ -212,6 +212,12 @@ def test_a_healthy_rank(docker: Path, url: str) -> None:
     assert seen.healthy
 
 
+def test_a_rank_whose_nccl_says_more_than_a_look_reads_keeps_its_phase(docker: Path) -> None:
+    start = Path(__file__).parents[1] / "unit" / "logs" / "nccl-start.log"
+    (docker / "log").write_text(start.read_text() * 8)
+    assert at(docker, "http://127.0.0.1:9").phase == "initialising torch distributed"
+
+
 def test_a_rank_that_loads(docker: Path) -> None:
     seen = at(docker, NOWHERE)
     assert (seen.health, seen.healthy, seen.lost) == (0, False, "")

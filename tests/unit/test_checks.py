@@ -218,6 +218,19 @@ def test_defect_18_a_gb10_is_capability_12_1_and_healthy_sparks_have_only_ok_fin
             "ssh spark-2, mend it and run this again",
             id="unread",
         ),
+        pytest.param(
+            {
+                "unread": {
+                    "image": "Error response from daemon: invalid reference format: repository "
+                    "name must be lowercase"
+                }
+            },
+            "error spark-2: image could not be read: lmsysorg/sglang:spark is not a name that "
+            "an image can have (Error response from daemon: invalid reference format: "
+            "repository name must be lowercase) -> correct --data image=… "
+            "(repository:tag, in small letters)",
+            id="image-name",
+        ),
     ],
 )
 def test_one_thing_wrong(change: dict[str, Any], told: str) -> None:

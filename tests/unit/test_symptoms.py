@@ -1,0 +1,153 @@
+"""The table of symptoms: each is shown by the real lines that it carries, and none is slow."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from string import Formatter
+from time import process_time
+
+import pytest
+
+from cluster import engine_log
+from cluster.diagnosis import RAISED, End, Weight, diagnose, docker_error
+from cluster.symptoms import SYMPTOMS, Symptom, mentions, noise, symptoms
+
+BEFORE = "[2026-11-23 07:38:16 TP0] Init parallel begin."
+BY_KEY = [
+    pytest.param(kind, s, id=f"{kind} {s.key}")
+    for kind in ("engine", "docker")
+    for s in symptoms(kind)
+]
+
+
+def told_of(kind: str, example: str) -> list:
+    if kind == "docker":
+        known = docker_error(
+            f"1ab2: Pulling fs layer\n{example}\n\nRun 'docker run --help' for more"
+        )
+        return [known] if known else []
+    return list(diagnose([BEFORE, *example.split("\n")]))
+
+
+@pytest.mark.parametrize(("kind", "symptom"), BY_KEY)
+def test_each_example_shows_its_own_symptom_alone(kind: str, symptom: Symptom) -> None:
+    assert symptom.examples
+    for example in symptom.examples:
+        assert [d.key for d in told_of(kind, example)] == [symptom.key], example
+        (told,) = told_of(kind, example)
+        assert told.weight is symptom.weight
+        assert told.evidence.strip("…")[:60] in example
+
+
+@pytest.mark.parametrize(("kind", "symptom"), BY_KEY)
+def test_each_example_fills_the_words_of_the_cause(kind: str, symptom: Symptom) -> None:
+    parts = list(Formatter().parse(symptom.cause))
+    wanted = "".join(re.escape(text) + ("(.+)" if word else "") for text, word, _, _ in parts)
+    words = [word for _, word, _, _ in parts if word]
+    for example in symptom.examples:
+        (told,) = told_of(kind, example)
+        found = re.fullmatch(wanted, told.cause)
+        assert found, told.cause
+        for word, text in zip(words, found.groups(), strict=True):
+            assert text in example or text == f"the {word}"
+    assert not {"{", "}"} & set(told.cause)
+
+
+@pytest.mark.parametrize(("kind", "symptom"), BY_KEY)
+def test_what_a_pattern_matches_holds_the_text_that_is_looked_for_first(
+    kind: str, symptom: Symptom
+) -> None:
+    for line in (line for e in symptom.examples for line in e.split("\n")):
+        for expression in symptom.lines:
+            if found := expression.pattern.search(line):
+                assert expression.text in found[0]
+
+
+def test_covered_symptoms_exist_and_every_word_of_a_text_has_its_group() -> None:
+    table = tomllib.loads(SYMPTOMS.read_text())
+    entries = [*table["engine"], *table["docker"]]
+    known = {entry["key"] for entry in entries}
+    texts = [t for e in entries for t in (*e["lines"], e.get("shown_by", ""))]
+    groups = {g for t in (*texts, *table["mentions"]) for g in re.compile(t).groupindex}
+    for entry in entries:
+        words = {
+            w.lower() for t in ("cause", "cure") for _, w, _, _ in Formatter().parse(entry[t]) if w
+        }
+        assert set(entry.get("covers", [])) <= known
+        assert words <= groups
+        assert {entry["needs"]} <= groups if "needs" in entry else True
+
+
+def test_a_key_means_one_thing_within_its_kind() -> None:
+    for kind in ("engine", "docker"):
+        keys = [s.key for s in symptoms(kind)]
+        assert sorted(keys) == sorted(set(keys))
+
+
+# ---- the time that it takes
+
+PATTERNS = [
+    *(
+        (f"{kind} {s.key}", e.pattern)
+        for kind in ("engine", "docker")
+        for s in symptoms(kind)
+        for e in (*s.lines, *filter(None, (s.healed_by, s.shown_by)))
+    ),
+    *(("noise or mention", e.pattern) for e in (*noise(), *mentions())),
+    *((f"phase {words}", pattern) for pattern, words in engine_log.PHASES),
+    *(("transport", pattern) for pattern in engine_log.VERDICTS),
+    ("exception", RAISED),
+    *(("bindings", engine_log.NOISE), ("controls", engine_log.CONTROLS)),
+]
+LENGTH = 20_000
+# A linear pattern takes some 2 ms for them, a quadratic one a minute.
+SECONDS = 0.5
+
+
+def literal(pattern: str) -> str:
+    """The plain text at the beginning of a pattern, so that it is tried in earnest."""
+    return re.split(r"[\\^$.|?*+()\[\]{}]", pattern.lstrip("^("))[0]
+
+
+@pytest.mark.parametrize(
+    "signs", ["a", "A", "0", " ", "/", ".", "'", "-", "a.", "A ", ": ", "\x1b["]
+)
+def test_no_pattern_is_slower_than_linear(signs: str) -> None:
+    run = signs * (LENGTH // len(signs))
+    for name, pattern in PATTERNS:
+        for line in (run, f"{literal(pattern.pattern)}{run}"):
+            begun = process_time()
+            pattern.search(line)
+            assert process_time() - begun < SECONDS, (name, pattern.pattern)
+
+
+@pytest.mark.parametrize("sign", ["A", " ", "/", ".", "\x1b", "\r", "\x9d", "\t"])
+def test_a_line_of_a_megabyte_is_read_at_once(sign: str) -> None:
+    line = f'INFO:     10.0.0.7:1234 - "GET /{sign * 2**20} HTTP/1.1" 404 Not Found'
+    begun = process_time()
+    assert diagnose([line], End(0)) == ()
+    docker_error(line)
+    engine_log.last_words([line], 12)
+    engine_log.phase([line])
+    engine_log.transport([line])
+    assert process_time() - begun < SECONDS
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param('INFO:     10.0.0.7:1234 - "GET /' + "A" * 1960, id="path"),
+        pytest.param("RuntimeError: NCCL error: unhandled system error " + "x" * 1950, id="hit"),
+    ],
+)
+def test_a_whole_log_of_long_lines_is_read_in_seconds(line: str) -> None:
+    """4,000 lines of 2,000 characters: as much as the doctor reads of a rank."""
+    begun = process_time()
+    diagnose([line] * 4_000, End(1))
+    assert process_time() - begun < 10
+
+
+def test_what_stands_at_the_end_of_a_long_line_is_told() -> None:
+    (told,) = diagnose([f"{'x' * 100_000} CUDA out of memory. Tried to allocate 2.00 GiB"])
+    assert (told.key, told.weight) == ("cuda-oom", Weight.CAUSE)
