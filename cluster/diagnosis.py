@@ -194,7 +194,7 @@ def docker_error(text: str, image: str = "") -> Diagnosis | None:
 def _heard(lines: Sequence[str]) -> dict[str, str]:
     """Words of lines that show nothing wrong; of the whole line, as SGLang's arguments are long."""
     found = (f for line in lines for e in mentions() if (f := e.search(line)))
-    return {word: text for f in found for word, text in f.groupdict().items()}
+    return {word: clean(text) for f in found for word, text in f.groupdict().items()}
 
 
 def _hits(log: Sequence[str], heard: Mapping[str, str]) -> Iterator[Hit]:

@@ -58,7 +58,8 @@ def test_a_progress_bar_shows_its_last_state() -> None:
         pytest.param("a\x1b", "a", id="cut-off"),
         pytest.param("a\x1b[", "a", id="cut-off-later"),
         pytest.param("1%\r\x1b[K2%\r\n", "2%", id="progress-bar"),
-        pytest.param("a\tb", "a\tb", id="tab"),
+        pytest.param("a\tb", "a b", id="tab"),
+        pytest.param("\u202eevil", "?evil", id="bidirectional"),
     ],
 )
 def test_nothing_that_controls_a_terminal_is_left(line: str, shown: str) -> None:
