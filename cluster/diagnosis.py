@@ -29,6 +29,7 @@ __all__ = [
     "Weight",
     "diagnose",
     "docker_error",
+    "docker_failure",
     "group_diagnosis",
     "phase",
     "transport",
@@ -41,8 +42,8 @@ DOCKER_LINE = re.compile(
     r"|[Cc]annot connect to the Docker|failed to (?:connect to the docker|create task|set up)"
     r"|driver failed programming|exec /|exec: |standard_init_linux)"
 )
-# More than its client ever says at once.
-DOCKER_LINES = 1_000
+# More than its client ever says at once, and as much of it as is shown where nobody knows it.
+DOCKER_LINES, DOCKER_LENGTH = 1_000, 500
 DOCKER_TEXTS = ("nvidia-container-cli", "could not select device driver")
 TRACEBACK = "Traceback (most recent call last):"
 HIT_AN_EXCEPTION = "hit an exception: Traceback"
@@ -189,6 +190,17 @@ def docker_error(text: str, image: str = "") -> Diagnosis | None:
     hits = [h for at, line in enumerate(log) if (h := _first(symptoms("docker"), line, at))]
     told = _told(hits, {"image": image} if image else {})
     return told[0] if told else None
+
+
+def docker_failure(text: str, image: str = "") -> tuple[str, str]:
+    """What a failed command of Docker means, with its evidence, and the cure; the last of its words
+    where nobody knows them."""
+    if known := docker_error(text, image):
+        return f"{known.cause} ({known.evidence})", known.cure
+    last = text.strip()[-DOCKER_LENGTH:]
+    if len(text.strip()) > DOCKER_LENGTH:
+        last = f"… {last.partition(' ')[2]}"
+    return last or "Docker did not answer in time", "journalctl -u docker on the node tells more"
 
 
 def _heard(lines: Sequence[str]) -> dict[str, str]:

@@ -95,17 +95,10 @@ def _start(group: Group, at: Host) -> shell.Answer:
 
 
 def _not_started(node: str, spec: Spec, said: str) -> Finding:
-    from cluster.diagnosis import docker_error  # a converged run does without
+    from cluster.diagnosis import docker_failure  # a converged run does without
 
-    known = docker_error(said, spec.image)
-    if known is None:
-        return error(
-            f"{spec.name} could not be started: {said[-500:] or 'Docker did not answer in time'}",
-            node,
-        )
-    return error(
-        f"{spec.name} could not be started: {known.cause} ({known.evidence})", node, known.cure
-    )
+    why, cure = docker_failure(said, spec.image)
+    return error(f"{spec.name} could not be started: {why}", node, cure)
 
 
 def prove(group: Group, *, locked: bool = False) -> tuple[Finding, ...]:

@@ -122,16 +122,15 @@ def _say(switch: Switch, host: Host, spoken: list[Words]) -> str:
         limit = int(words[2]) if words[0] == "timeout" else switch.stop_seconds + SECONDS
         answer = shell.ask(host, words, limit + GRACE)
         if not answer.ok:
-            return answer.text[-500:] or f"{' '.join(words[:6])} failed"
+            return answer.text or f"{' '.join(words[:6])} failed"
     return ""
 
 
 def _not_done(node: str, done: str, said: str) -> Finding:
-    from cluster.diagnosis import docker_error  # a converged run does without
+    from cluster.diagnosis import docker_failure  # a converged run does without
 
-    known = docker_error(said, "")
-    why = f"{known.cause} ({known.evidence})" if known else said
-    return error(f"its rank could not be {done}: {why}", node, known.cure if known else "")
+    why, cure = docker_failure(said)
+    return error(f"its rank could not be {done}: {why}", node, cure)
 
 
 def _settle(switch: Switch) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from cluster.findings import Finding, error
 
 HUB = "https://huggingface.co"
@@ -36,6 +38,11 @@ KNOWN = {
         "the hub at {hub} does not know what it was asked for",
         "is hf_endpoint a hub, or a mirror of its whole API? curl -s {hub}/api/models/{model}",
     ),
+    "other 451": (
+        "the hub does not give {model} out any more, for legal reasons",
+        "look at {hub}/{model}; another model",
+    ),
+    "other 410": ("the hub does not have {model} any more", "look at {hub}/{model}; another model"),
     "repository": (
         "the hub has no repository {model}, or it is private and the token may not read it",
         "look at {hub}/{model}; --data model=ORG/NAME; or export HF_TOKEN=…",
@@ -79,6 +86,45 @@ KNOWN = {
         "another image, or put the weights into hf_cache by hand",
     ),
 }
+# What the words of an error say where its kind does not tell, or tells too little.
+BY_WORDS = (
+    (
+        r"certificate|SSLError|SSL:",
+        "the node does not trust the certificate of the hub at {hub}",
+        "set the node's clock (timedatectl); where a proxy opens TLS, its CA must be in the image",
+    ),
+    (
+        r"ProxyError|Tunnel connection failed|Proxy Authentication",
+        "the proxy on the way to the hub at {hub} does not let the node through",
+        "correct HTTPS_PROXY and NO_PROXY in env, or hf_endpoint = a mirror within reach",
+    ),
+    (
+        r"Failed to resolve|NameResolution|getaddrinfo|service not known|in name resolution",
+        "the node cannot resolve the name of the hub at {hub}",
+        "resolvectl query huggingface.co there; hf_endpoint = a mirror; or put the weights into "
+        "its hf_cache",
+    ),
+    (
+        r"[Oo]ffline ?[Mm]ode|outgoing traffic has been disabled|LocalEntryNotFound",
+        "the download of {model} was made offline, and the files are not there",
+        "take HF_HUB_OFFLINE out of env, then run this again",
+    ),
+    (
+        r"Input/output error|Read-only file system|Stale file handle",
+        "the disk under hf_cache fails",
+        "sudo dmesg | grep -i -e nvme -e 'I/O error' -e nfs; sudo smartctl -a /dev/nvme0n1",
+    ),
+    (
+        r"Permission denied|Operation not permitted",
+        "hf_cache cannot be written on the node",
+        "ls -ld on hf_cache there; NFS needs no_root_squash; or --data hf_cache=a local folder",
+    ),
+    (
+        r"IncompleteRead|ChunkedEncoding|Connection broken|Consistency check failed|CAS service",
+        "files of {model} broke off on their way from the hub",
+        "run this again: it goes on where it stopped",
+    ),
+)
 _UNKNOWN = ("the download of {model} failed", "run this again")
 
 
@@ -86,10 +132,17 @@ def failed(
     kind: str, said: str, node: str, model: str, revision: str, endpoint: str, status: int = 0
 ) -> Finding:
     """One finding for what hub_client.py calls `kind`; `status`: the hub's answer, 0 for none."""
-    known = KNOWN.get(f"{kind} {status}") or KNOWN.get(kind, _UNKNOWN)
+    known = KNOWN.get(f"{kind} {status}") or _by_words(kind, said) or KNOWN.get(kind, _UNKNOWN)
     words = {"model": model, "revision": revision, "hub": endpoint or HUB}
     what, cure = (text.format(**words) for text in known)
     return error(f"{what} ({said})" if said else what, node, cure)
+
+
+def _by_words(kind: str, said: str) -> tuple[str, str] | None:
+    if kind not in ("network", "still", "file", "other"):
+        return None
+    known = ((what, cure) for words, what, cure in BY_WORDS if re.search(words, said))
+    return next(known, None)
 
 
 def in_the_clear(endpoint: str, token: str, node: str, model: str) -> Finding | None:

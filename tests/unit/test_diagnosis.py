@@ -14,6 +14,7 @@ from cluster.diagnosis import (
     Weight,
     diagnose,
     docker_error,
+    docker_failure,
     group_diagnosis,
     phase,
     transport,
@@ -758,3 +759,17 @@ LOCAL_LOG = [
 )
 def test_channels_within_a_machine_and_flags_are_no_network(lines, kind):
     assert transport(lines).kind == kind
+
+
+def test_words_of_docker_that_nobody_knows_are_told_from_the_beginning_of_a_word():
+    why, cure = docker_failure(f"Error response from daemon: {'strange ' * 100}thing")
+    assert why.startswith("… strange ")
+    assert why.endswith("strange thing")
+    assert "journalctl -u docker" in cure
+    assert docker_failure("")[0] == "Docker did not answer in time"
+
+
+def test_words_of_docker_that_are_known_are_told_with_their_line():
+    why, cure = docker_failure("Error response from daemon: No such container: sglang-head")
+    assert why.endswith("(Error response from daemon: No such container: sglang-head)")
+    assert cure

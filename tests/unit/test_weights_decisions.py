@@ -150,6 +150,100 @@ def test_each_failure_has_its_cause_and_cure(kind: str, status: int, what: str) 
     assert finding.cure
 
 
+@pytest.mark.parametrize(
+    ("kind", "said", "what", "cure"),
+    [
+        pytest.param(
+            "network",
+            "SSLError: HTTPSConnectionPool(host='huggingface.co', port=443): Max retries exceeded "
+            "(Caused by SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED]')))",
+            "does not trust the certificate",
+            "timedatectl",
+            id="certificate",
+        ),
+        pytest.param(
+            "network",
+            "ConnectError: [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed",
+            "does not trust the certificate",
+            "CA",
+            id="certificate-httpx",
+        ),
+        pytest.param(
+            "network",
+            "ProxyError: HTTPSConnectionPool(host='huggingface.co', port=443): Tunnel connection "
+            "failed: 407 Proxy Authentication Required",
+            "the proxy",
+            "HTTPS_PROXY",
+            id="proxy",
+        ),
+        pytest.param(
+            "network",
+            "ConnectError: [Errno -3] Temporary failure in name resolution",
+            "cannot resolve the name",
+            "resolvectl",
+            id="name",
+        ),
+        pytest.param(
+            "still",
+            "ConnectionError: Failed to resolve 'huggingface.co' ([Errno -2] Name or service not "
+            "known)",
+            "cannot resolve the name",
+            "resolvectl",
+            id="name-until-the-end",
+        ),
+        pytest.param(
+            "file",
+            "LocalEntryNotFoundError: Cannot find the requested files in the disk cache and "
+            "outgoing traffic has been disabled.",
+            "was made offline",
+            "HF_HUB_OFFLINE",
+            id="offline",
+        ),
+        pytest.param(
+            "other",
+            "OfflineModeIsEnabled: Cannot reach https://huggingface.co/x: offline mode is enabled.",
+            "was made offline",
+            "HF_HUB_OFFLINE",
+            id="offline-mode",
+        ),
+        pytest.param(
+            "other",
+            "OSError: [Errno 5] Input/output error: '/hub/x'",
+            "the disk under hf_cache fails",
+            "smartctl",
+            id="disk",
+        ),
+        pytest.param(
+            "other",
+            "PermissionError: [Errno 13] Permission denied: '/hub/models--x'",
+            "hf_cache cannot be written",
+            "no_root_squash",
+            id="rights",
+        ),
+        pytest.param(
+            "network",
+            "ChunkedEncodingError: ('Connection broken: IncompleteRead(1 bytes read)', x)",
+            "broke off",
+            "run this again",
+            id="cut",
+        ),
+        pytest.param(
+            "network",
+            "ConnectTimeout: timed out",
+            "could not be reached",
+            "curl -sI",
+            id="no-answer",
+        ),
+    ],
+)
+def test_the_words_of_a_failure_tell_more_than_its_kind(
+    kind: str, said: str, what: str, cure: str
+) -> None:
+    finding = failed(kind, said, "spark-1", "org/m", "v1", "")
+    assert what in finding.what
+    assert cure in finding.cure
+
+
 def test_the_download_runs_by_itself_and_holds_no_secret() -> None:
     said = words.download("g", "org/m", "/raid/hf", "sgl:1", "SCRIPT", fetch=True, token=True)
     text = " ".join(said)
