@@ -110,6 +110,7 @@ class Status:
     + wanted: the model as declared; served: the ids that the head really serves
     + drift: of the whole group; `unsure`: why it could not be found out, ""  where it could
     + unread: what could not be read, a sentence each
+    + warnings: who may use the API, where that is anybody
     """
 
     version: int = VERSION
@@ -128,6 +129,7 @@ class Status:
     unsure: str = ""
     holder: Holder | None = None
     unread: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def rank_status(

@@ -16,7 +16,7 @@ from cluster.node import Rank
 from cluster.printable import json_text
 from cluster.spec import expand, rank_names
 from cluster.status import Status
-from deploys import preflight, standing, tolerant
+from deploys import preflight, running, standing, tolerant
 from deploys.tolerant import Seen
 from facts.ranklog import SECONDS as LOG_SECONDS
 from facts.ranklog import RankLog, RankWords
@@ -123,7 +123,8 @@ def _checks(seen: Seen) -> list[Finding]:
         peers=preflight.peers(made) if whole else {},
     )
     refused = () if seen.silent else seen.refused
-    return [*found, *refused, *preflight.image_differs(made, made.facts)]
+    exposed = running.exposed(made, runs=True, wanted=False)
+    return [*found, *refused, *preflight.image_differs(made, made.facts), *exposed]
 
 
 def _looked(seen: Seen, status: Status, words: list[Words]) -> Iterator[str]:

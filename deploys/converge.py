@@ -14,7 +14,7 @@ from cluster.findings import Finding, Level, Refused
 from cluster.generations import standing
 from cluster.plan import plan, torn
 from cluster.spec import specs
-from deploys import declared, gather, keys, lease
+from deploys import declared, gather, keys, lease, running
 from deploys.deployment import Deployment
 from deploys.once import once
 
@@ -80,6 +80,7 @@ def refresh(made: Deployment) -> None:
     idle = {name: seen for name, seen in made.facts.items() if name in made.wanted.idle}
     made.findings = (*made.fabric.findings, *gather.unreadable(idle))
     made.version = gather.sglang_version(made.serving, made.facts, made.settings)
+    made.findings += running.exposed(made, runs=False)
     made.specs = specs(made.wanted, made.model, made.fabric, made.facts, made.version)
     _replan(made)
 
@@ -151,7 +152,8 @@ def wishes(wanted: Wanted) -> FabricWishes:
 def report(made: Deployment) -> None:
     """Tell, once, what was found and what will change."""
     for finding in made.findings:
-        if finding.level is Level.WARNING:
+        if finding.level is Level.WARNING and finding not in made.reported:
+            made.reported.add(finding)
             logger.warning(f"    warning: {finding}")
     if made.fabric.summary:
         logger.info(f"    fabric: {made.fabric.summary}")

@@ -29,6 +29,7 @@ class Deployment:
     + version: SGLang's, that the launch lines are written for; "" for the process runtime
     + restart: why a group whose ranks are as wanted must restart all the same, or ""
     + served: what a group answered that needs no change; None where it needs one
+    + reported: findings that the user has been told of
     + left_out: hosts that `--limit` leaves out
     """
 
@@ -43,6 +44,7 @@ class Deployment:
     plan: Plan = field(default_factory=lambda: Plan((), restart=False, policies={}))
     restart: str = ""
     findings: tuple[Finding, ...] = ()
+    reported: set[Finding] = field(default_factory=set)
     served: serving.Served | None = None
     left_out: dict[str, Host] = field(default_factory=dict)
 

@@ -10,6 +10,7 @@ from pyinfra import logger
 from pyinfra.api import DeployError, Host, State
 
 from cluster import keyed
+from cluster.findings import Level
 from cluster.node import Rank
 from cluster.readiness import Look
 from cluster.serving import QUESTION, Reply, listed, text
@@ -40,6 +41,9 @@ def verify(state: State) -> None:
     if wrong:
         raise DeployError(f"not everything serves: {'; '.join(wrong)}")
     _show_use(running.reached(head, launch), launch.served_model_name, key_file if key else "")
+    for finding in running.exposed(made, runs=True, wanted=False):
+        if finding.level is Level.WARNING:
+            logger.warning(f"    warning: {finding}")
 
 
 def _key(head: Host, wanted: bool, key_file: str) -> str:

@@ -9,7 +9,7 @@ from pyinfra.api import DeployError, State
 from pyinfra.api.output import format_text
 
 from cluster.findings import Finding, Level, Refused
-from deploys import preflight
+from deploys import preflight, running
 from deploys.converge import begin, refresh
 
 COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "red"}
@@ -37,4 +37,10 @@ def findings(state: State) -> list[Finding]:
     except Refused as e:
         refused = e.findings
     findings, full = preflight.preflight(made, latency=True)
-    return [*refused, *made.findings, *findings, *preflight.image_differs(made, full)]
+    return [
+        *refused,
+        *made.findings,
+        *findings,
+        *preflight.image_differs(made, full),
+        *running.exposed(made, runs=True),
+    ]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pyinfra.api import Host
 from pyinfra.connectors.sshuserclient.client import get_ssh_config
 
+from cluster import exposure
+from cluster.findings import Finding
 from cluster.generations import members
 from cluster.node import Rank
 from cluster.settings import Settings
-from cluster.sglang import Launch
+from cluster.sglang import Launch, known_version
 from cluster.spec import spec_of
 from deploys.deployment import Deployment
 
@@ -23,8 +25,25 @@ def ranks(made: Deployment) -> dict[str, Rank]:
 
 
 def _rank(made: Deployment, node: str) -> Rank | None:
+    if node not in made.facts:
+        return None
     ours = (r for r in members(made.facts[node], made.settings.group) if r.running and spec_of(r))
     return next(ours, None)
+
+
+def exposed(made: Deployment, *, runs: bool, wanted: bool = True) -> tuple[Finding, ...]:
+    """Who may use the API.
+
+    + runs: as it runs now, by its rank's own label; wanted: as the settings have it
+    """
+    settings, rank = made.settings, _rank(made, made.wanted.head) if runs and made.facts else None
+    spec = spec_of(rank) if rank else None
+    apis = [exposure.running(spec)] if spec else []
+    if made.running and (wanted or not apis):
+        version = made.version or known_version(settings.image) or ""
+        apis.append(exposure.declared(settings, len(made.wanted.names), version))
+    found = (finding for api in apis for finding in exposure.exposure(api, settings))
+    return tuple(dict.fromkeys(found))
 
 
 def own(to: Launch | Settings) -> str:

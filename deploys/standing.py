@@ -7,6 +7,7 @@ from pyinfra.api import State
 
 from cluster import status
 from cluster.engine_log import phase
+from cluster.findings import Level
 from cluster.lease import MOST_SHOWN, STALE_SECONDS
 from cluster.printable import json_text
 from cluster.spec import spec_of
@@ -52,6 +53,11 @@ def standing(seen: Seen) -> Status:
         unsure=seen.unknown,
         holder=_holder(seen),
         unread=tuple(unread),
+        warnings=tuple(
+            str(finding)
+            for finding in running.exposed(made, runs=True, wanted=False)
+            if finding.level is Level.WARNING
+        ),
     )
 
 

@@ -37,7 +37,7 @@ def console() -> Console:
 def board(told: Mapping[str, Any]) -> RenderableType:
     """The group in a line or two, a row a rank, and what is amiss."""
     told = all_printable(told)
-    return Group(*_head(told), _Ranks(told["ranks"]), *(_amiss(told)))
+    return Group(*_head(told), _Ranks(told["ranks"]), *_amiss(told), *_warnings(told))
 
 
 def _head(told: Mapping[str, Any]) -> Iterator[Text]:
@@ -142,6 +142,11 @@ def _amiss(told: Mapping[str, Any]) -> Iterator[Text]:
         kind = "stopped" if left["kind"] == "previous" and not _busy(told) else left["kind"]
         why = KINDS[kind].format(container=quote(left["container"]))
         yield Text(f"left over  {left['node']}: {left['container']} ({left['state']}): {why}")
+
+
+def _warnings(told: Mapping[str, Any]) -> Iterator[Text]:
+    for sentence in told.get("warnings", ()):
+        yield Text.assemble(("warning", "yellow"), f"   {sentence}")
 
 
 def _busy(told: Mapping[str, Any]) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cluster.findings import Finding, warning
-from cluster.firewall.owners import WAS_OFF, foreign, lets_in, login, ours_of
+from cluster.firewall.owners import WAS_OFF, foreign, is_twin, lets_in, login, ours_of
 from cluster.firewall.place import Place
 from cluster.ufw import ANY, Rule, Ufw
 
@@ -52,7 +52,7 @@ class Change:
 def changes(seen: Ufw, wanted: Sequence[Rule], group: str) -> Change:
     """What brings ours to be the wanted rules, and ufw to be on. A wanted rule that somebody else
     has made stays theirs."""
-    there = {rule.key for rule in seen.rules if not rule.v6 and not rule.blocks}
+    there = {rule.key for rule in seen.rules if not is_twin(rule) and not rule.blocks}
     keys = {rule.key for rule in wanted}
     return Change(
         add=tuple(rule for rule in wanted if rule.key not in there),
@@ -63,8 +63,8 @@ def changes(seen: Ufw, wanted: Sequence[Rule], group: str) -> Change:
 
 
 def _removable(seen: Ufw, group: str) -> tuple[Rule, ...]:
-    """Ours, but for the IPv6 twins, which ufw adds and deletes together with the IPv4 rule."""
-    return tuple(rule for rule in ours_of(seen, group) if not rule.v6)
+    """Ours, but for the IPv6 twins."""
+    return tuple(rule for rule in ours_of(seen, group) if not is_twin(rule))
 
 
 def absence(seen: Ufw, place: Place, group: str) -> tuple[Change, tuple[Finding, ...]]:
@@ -87,7 +87,8 @@ def absence(seen: Ufw, place: Place, group: str) -> tuple[Change, tuple[Finding,
 def _needed(rule: Rule, seen: Ufw, place: Place, others: tuple[Rule, ...]) -> bool:
     """Whether the login comes in by this rule of ours alone."""
     ports = [seen.login.port] if seen.login else seen.ssh_ports
-    return rule.source == ANY and any(
+    who = (ANY, seen.login.client) if seen.login else (ANY,)
+    return rule.source in who and any(
         rule.port == str(port) and not lets_in(others, login(seen, place.node, port))
         for port in ports
     )

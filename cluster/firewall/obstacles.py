@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from cluster.findings import Finding, error, warning
 from cluster.firewall.owners import foreign, is_ours, login
 from cluster.firewall.place import Place
+from cluster.firewall.wanted import ROCE_PORT
 from cluster.settings import Settings
-from cluster.ufw import ANY, Rule, Ufw, interface_of, ports_meet
+from cluster.ufw import ANY, Rule, Ufw, first, interface_of, ports_meet
 
 # The ports that Linux hands out (ip_local_port_range): NCCL, Gloo and ZMQ listen there.
 RANDOM_PORTS = "32768:60999"
@@ -38,6 +40,8 @@ def problems(
             node,
             """--data 'api_networks=["192.168.1.0/24"]', or the same in the inventory""",
         )
+    if place.head and settings.api_networks:
+        yield from _wider(seen, place, settings)
     for rule in wanted:
         for other in _before(seen, rule, settings.group):
             if finding := _obstacle(other, rule, seen, place, settings):
@@ -48,6 +52,30 @@ def _api_open(seen: Ufw, settings: Settings) -> bool:
     """Whether somebody else's rule lets the API's clients in."""
     api = Rule(protocol="tcp", port=str(settings.port))
     return any(r.meets(api) and not r.blocks for r in foreign(seen, settings.group))
+
+
+def _wider(seen: Ufw, place: Place, settings: Settings) -> Iterator[Finding]:
+    """Rules of others that let more than api_networks reach the API, which listens on IPv4."""
+    port = str(settings.port)
+    api = Rule(protocol="tcp", port=port)
+    peers = [a for mine in place.peers.values() for a in mine]
+    meant = [Rule(source=source) for source in (*settings.api_networks, *peers)]
+    for other in foreign(seen, settings.group):
+        if other.blocks or not other.meets(api):
+            continue
+        some = replace(other, protocol="tcp", port=port, action="allow", comment="")
+        if first(seen.rules, some) != other or any(each.covers(some) for each in meant):
+            continue
+        wide = other.port == ANY or any(ports_meet(other.port, str(p)) for p in seen.ssh_ports)
+        rule = shlex.join(other.words())
+        yield warning(
+            f"its rule `{other}` lets in more than api_networks to the API, port {port}",
+            place.node.name,
+            "it lets in more than the API: first make rules for what is wanted of it (SSH!), then "
+            f"sudo ufw delete {rule}"
+            if wide
+            else f"sudo ufw delete {rule}",
+        )
 
 
 def _before(seen: Ufw, rule: Rule, group: str) -> Iterator[Rule]:
@@ -65,7 +93,7 @@ def _obstacle(
     what = f"its rule `{other}` comes before ours and blocks"
     cure = f"sudo ufw delete {shlex.join(other.words())}"
     node = place.node.name
-    if rule.source == ANY and rule.port != str(settings.port):
+    if rule.port not in (ANY, ROCE_PORT, str(settings.port)):
         # Another's deny for somebody else stays as it is.
         if seen.login and not other.meets(login(seen, place.node, int(rule.port))):
             return None

@@ -18,6 +18,11 @@ def is_ours(rule: Rule, group: str) -> bool:
     return rule.comment in (mark(group), mark(group) + WAS_OFF)
 
 
+def is_twin(rule: Rule) -> bool:
+    """ufw adds and deletes it together with the IPv4 rule that names no address either."""
+    return rule.v6 and ANY == rule.source == rule.target
+
+
 def ours_of(seen: Ufw, group: str) -> tuple[Rule, ...]:
     return tuple(r for r in seen.rules if is_ours(r, group))
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_network
 
-from cluster.firewall.owners import WAS_OFF, foreign, lets_in, login, mark, ours_of
+from cluster.firewall.owners import WAS_OFF, foreign, is_twin, lets_in, login, mark, ours_of
 from cluster.firewall.place import Place
 from cluster.settings import Settings
 from cluster.ufw import ANY, Rule, Ufw
@@ -20,7 +21,7 @@ def rules(seen: Ufw, place: Place, settings: Settings) -> tuple[Rule, ...]:
     others = [a for name, mine in place.peers.items() if name != place.node.name for a in mine]
     networks = settings.api_networks if place.head else ()
     return (
-        *(Rule(protocol="tcp", port=str(p), comment=comment) for p in _ssh(seen, place, settings)),
+        *(replace(rule, comment=comment) for rule in _ssh(seen, place, settings)),
         *(Rule(protocol="tcp", source=a, comment=comment) for a in others),
         *(Rule(protocol="udp", port=ROCE_PORT, source=a, comment=comment) for a in others),
         *(
@@ -38,19 +39,23 @@ def _written(network: str) -> str:
     return str(net.network_address) if net.prefixlen == net.max_prefixlen else str(net)
 
 
-def _ssh(seen: Ufw, place: Place, settings: Settings) -> list[int]:
-    """The SSH ports that no rule of others opens for whoever is asking now, and those that we
-    opened once: somebody else may come by them.
+def _ssh(seen: Ufw, place: Place, settings: Settings) -> list[Rule]:
+    """What lets in whoever is asking now, where no rule of others does, and what we opened once:
+    somebody else may come by it.
 
-    An active ufw lets SSH in as its owner wants it: there only this login's port is looked at.
+    An active ufw lets SSH in as its owner wants it: there only this login is looked at, and its
+    address alone is let in.
     """
-    opened = {port for port in seen.ssh_ports if _opened(port, seen, settings.group)}
+    ports = {*map(str, seen.ssh_ports), *([str(seen.login.port)] if seen.login else [])}
+    opened = [r for r in ours_of(seen, settings.group) if r.port in ports and not is_twin(r)]
     asked = {seen.login.port} if seen.login else set(seen.ssh_ports)
-    ports = asked if seen.active else {*asked, *seen.ssh_ports}
     others = foreign(seen, settings.group)
-    shut = {p for p in ports if not lets_in(others, login(seen, place.node, p))}
-    return sorted(opened | shut)
-
-
-def _opened(port: int, seen: Ufw, group: str) -> bool:
-    return any(r.port == str(port) and r.source == ANY for r in ours_of(seen, group))
+    shut = [
+        port
+        for port in sorted(asked if seen.active else {*asked, *seen.ssh_ports})
+        if not lets_in(others, login(seen, place.node, port))
+    ]
+    client = seen.login.client if seen.login and seen.active else ANY
+    new = [Rule(protocol="tcp", port=str(p), source=client, v6=":" in client) for p in shut]
+    wide = {rule.port for rule in opened if rule.source == ANY}
+    return list({r.key: r for r in (*opened, *(r for r in new if r.port not in wide))}.values())

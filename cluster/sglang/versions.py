@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import inf
 from re import compile, fullmatch
 
@@ -16,6 +17,55 @@ VERSION = compile(
 )
 # docker image inspect of lmsysorg/sglang:spark, and dgx-spark-playbooks issue 68.
 SPARK_VERSION = "0.5.3.post3"
+
+
+@dataclass(frozen=True)
+class Hole:
+    """A way to run code in the server that is public, for whoever its API lets in.
+
+    + route: what has to be reached
+    + since, fixed: the first version that has it, "" for all, and the first that has it no more
+    + source: where it is told. The versions are as the code of the releases has them: 0.5.3.post3,
+      0.5.4, 0.5.4.post1, 0.5.7, 0.5.8, 0.5.11, 0.5.18, 0.5.20 to 0.5.23 were read, and not
+      tried
+    """
+
+    name: str
+    route: str
+    since: str
+    fixed: str
+    source: str
+
+
+HOLES = (
+    # Whatever is sent is unpickled.
+    Hole(
+        name="CVE-2025-10164",
+        route="POST /update_weights_from_tensor",
+        since="",
+        fixed="0.5.4.post1",
+        source="https://github.com/sgl-project/sglang/pull/11909",
+    ),
+    # The unpickler that mended that lets all of `builtins` pass but for a few names. 0.5.21 names
+    # each class that passes; 0.5.22 also asks for the administrator's key there.
+    Hole(
+        name="CVE-2026-15969",
+        route="POST /load_lora_adapter_from_tensors, /update_weights_from_tensor",
+        since="0.5.4.post1",
+        fixed="0.5.22",
+        source="https://github.com/sgl-project/sglang/issues/30165",
+    ),
+)
+
+
+def holes(version: str) -> tuple[Hole, ...]:
+    """Those that a version has."""
+    own = key(version)
+    return tuple(
+        hole
+        for hole in HOLES
+        if (not hole.since or key(hole.since) <= own) and own < key(hole.fixed)
+    )
 
 
 def key(version: str) -> Key:

@@ -1,0 +1,107 @@
+"""Who may use the API that a group serves, and what its SGLang is known to let them do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import ip_address, ip_network
+
+from cluster import keyed
+from cluster.findings import Finding, ok, warning
+from cluster.settings import Settings
+from cluster.sglang import holes, key
+from cluster.sglang.versions import HOLES
+from cluster.spec import Spec
+
+KEY = "api_key_file=FILE in the inventory (umask 077; openssl rand -hex 32 > FILE)"
+FIREWALL = "api_networks=[…] there and pyinfra -y INVENTORY deploys/firewall.py"
+
+OTHERS = (
+    "the nodes' other ports (dist_port, NCCL's and ZMQ's random ones) take pickled objects, key or "
+    "not: a firewall should let the nodes in, and nobody else"
+)
+
+
+@dataclass(frozen=True)
+class Api:
+    """Where rank 0 answers, and whom.
+
+    + host: the address that it listens on
+    + keyed: it asks for a key
+    + nodes: of its group; sglang: its version, "" for the embedded engine
+    """
+
+    host: str
+    port: int
+    keyed: bool
+    nodes: int = 1
+    sglang: str = ""
+
+
+def declared(settings: Settings, nodes: int, version: str) -> Api:
+    """As the settings want it; version: of the image's SGLang, "" where it is not known."""
+    return Api(settings.host, settings.port, bool(settings.api_key_file), nodes, version)
+
+
+def running(spec: Spec) -> Api:
+    """As a rank runs, by its label."""
+    launch = spec.launch
+    return Api(launch.host, launch.port, keyed.is_keyed(spec.volumes), launch.nnodes, spec.sglang)
+
+
+def exposure(api: Api, settings: Settings) -> Iterator[Finding]:
+    """A warning where everybody who reaches the port may use it; nothing on loopback.
+
+    Of a firewall only what api_networks says is known here.
+    """
+    if _loopback(api.host):
+        return
+    if settings.runtime == "process":
+        why = f"it listens on {api.host}, and the embedded engine asks for no key"
+        yield warning(_anybody(api, why), cure="--data host=127.0.0.1")
+        return
+    if api.keyed:
+        told, tell = f"the API on port {api.port} asks for a key", ok
+    elif settings.api_networks and not _everybody(settings.api_networks):
+        networks = ", ".join(settings.api_networks)
+        told = (
+            f"the API on port {api.port} asks for no key: once deploys/firewall.py has run, the "
+            f"nodes and {networks} alone reach it"
+        )
+        tell = ok
+    else:
+        told = _anybody(api, f"it listens on {api.host} and asks for no key")
+        tell = partial(warning, cure=f"{KEY}; or {FIREWALL}{_newer(api)}")
+    yield tell("; ".join(filter(None, (told, _known_holes(api), OTHERS * (api.nodes > 1)))))
+
+
+def _anybody(api: Api, why: str) -> str:
+    return (
+        f"anybody who reaches port {api.port} may use the API, and the engine's administration "
+        f"with it: {why}"
+    )
+
+
+def _known_holes(api: Api) -> str:
+    """What the version is known for, "" where nothing is."""
+    found = holes(api.sglang) if api.sglang else ()
+    named = ", ".join(f"{h.name} ({h.route}, mended in {h.fixed})" for h in found)
+    return f"SGLang {api.sglang} runs code that it is sent: {named}" if found else ""
+
+
+def _newer(api: Api) -> str:
+    """The image to take, where what its SGLang is known for is mended."""
+    newest = max((hole.fixed for hole in HOLES), key=key)
+    return f"; --data image=… with SGLang {newest} or later" if _known_holes(api) else ""
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _everybody(networks: Sequence[str]) -> bool:
+    return any(ip_network(network, strict=False).prefixlen == 0 for network in networks)
