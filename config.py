@@ -1,12 +1,10 @@
 """pyinfra's own settings; it reads this file before the inventory."""
 
-import logging
-
 import click
 from pyinfra import config, logger
 from pyinfra.api.output import set_echo
 
-from cluster.printable import colored
+from cluster.printable import colored, printable_record
 from deploys.hosts import check_called
 from transport import read_any_bytes
 
@@ -15,14 +13,8 @@ config.REQUIRE_PYINFRA_VERSION = "~=3.10"
 config.FAIL_PERCENT = 0
 read_any_bytes()
 
-
-def printable(record: logging.LogRecord) -> bool:
-    """Every line, ours and pyinfra's own, may quote a node, a server or a log."""
-    record.msg, record.args = colored(record.getMessage()), ()
-    return True
-
-
-logger.addFilter(printable)
+# Every line, ours and pyinfra's own, may quote a node, a server or a log.
+logger.addFilter(printable_record)
 # What -v shows of a node's answers goes past the logger.
 set_echo(lambda text="", **how: click.echo(colored(str(text)), **how))
 check_called()

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 
 # Whole sequences of a terminal (ECMA-48): CSI; then OSC, DCS, PM, APC and SOS up to their end; and
@@ -42,6 +43,12 @@ def colored(text: str) -> str:
     """Our own lines as pyinfra colors them: `printable`, but line ends and those colors stay."""
     parts = _COLOR.split(text)
     return "".join(c if i % 2 else printable(c, lines=True) for i, c in enumerate(parts))
+
+
+def printable_record(record: logging.LogRecord) -> bool:
+    """A filter of pyinfra's logger that makes every record `colored`, and lets it pass."""
+    record.msg, record.args = colored(record.getMessage()), ()
+    return True
 
 
 def json_text(document: bytes) -> str:

@@ -20,7 +20,7 @@ _SEQUENCE = re.compile(
 # Signs with which table programs begin a formula; the wide ones count in some of them.
 _FORMULA = tuple("=+-@＝＋－＠")  # noqa: RUF001
 # What Markdown reads as more than text: its signs, tags and entities, and what GitHub makes links.
-_MARKS = re.compile(r"[\\`*\[\]<>&|~#!@]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.")
+_MARKS = re.compile(r"[\\`*\[\]|~#!@]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.")
 
 
 def printable(text: str, *, lines: bool = False) -> str:
@@ -59,12 +59,11 @@ def cell(value: Any) -> Any:
 
 def markdown(text: str) -> str:
     """A text in Markdown, where it is shown as it stands."""
-    return _MARKS.sub(r"\\\g<0>", printable(text))
+    marked = _MARKS.sub(r"\\\g<0>", printable(text))
+    return marked.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def code(text: str) -> str:
-    """A text as code in Markdown, in a table too."""
-    shown = printable(text).replace("|", "\\|") or " "
-    fence = "`" * (1 + max(map(len, re.findall("`+", shown)), default=0))
-    pad = " " if shown[0] == "`" or shown[-1] == "`" else ""
-    return f"{fence}{pad}{shown}{pad}{fence}"
+    """A name as code in Markdown; as text where it holds what ends code, a cell or a tag."""
+    shown = printable(text)
+    return markdown(text) if set(shown) & set("`|<>&") or not shown.strip() else f"`{shown}`"

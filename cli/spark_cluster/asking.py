@@ -68,6 +68,16 @@ def is_spark() -> bool:
     return devices.is_dir() and any(devices.iterdir())
 
 
+def agreed(question: str) -> bool:
+    """Yes or no, yes by default; an input that has ended agrees to nothing."""
+    try:
+        return click.confirm(question, default=True)
+    except click.Abort as stopped:
+        if isinstance(stopped.__context__, EOFError):
+            return False
+        raise
+
+
 def _prompt(question: str, default: str | None, kind: Callable[[str], Any]) -> Any:
     """Ask until the answer is one."""
     while True:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import secrets
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from spark_cluster.written import Wanted
 SECONDS = 240
 # pyinfra takes an inventory's name for a group of its nodes.
 GROUPS = ("all", "head", "workers", "self")
+QUESTION = "Make a key that clients of the API must show? Without one anybody may use it"
+NETWORKS = 'api_networks=["192.168.1.0/24"]'
 
 
 @click.command("init")
@@ -43,6 +47,11 @@ GROUPS = ("all", "head", "workers", "self")
     metavar="FILE",
     help="The inventory to write.  [default: inventories/spark.py]",
 )
+@click.option(
+    "--make-key",
+    is_flag=True,
+    help="Make a key that clients of the API must show, in a 0600 file outside the project.",
+)
 @click.option("-y", "--yes", is_flag=True, help="Ask nothing: what is not given has its default.")
 @click.option("--force", is_flag=True, help="Overwrite the file if it is there.")
 def command(
@@ -53,6 +62,7 @@ def command(
     model: str | None,
     more: tuple[str, ...],
     output: Path | None,
+    make_key: bool,
     yes: bool,
     force: bool,
 ) -> int:
@@ -71,6 +81,9 @@ def command(
         project, head=head, workers=workers, user=user, hf_cache=hf_cache, model=model,
         more=more, ask=ask,
     )  # fmt: skip
+    open_to_all = wanted.reachable and not wanted.data.get("api_key_file")
+    if open_to_all and (make_key or (ask and asking.agreed(QUESTION))):
+        wanted = replace(wanted, data={**wanted.data, "api_key_file": _key_file(file.stem)})
     click.echo(f"looking at {', '.join([wanted.head, *wanted.workers])} …", err=True)
     told = all_printable(_probe(project, wanted))
     click.echo(seen(told["nodes"]))
@@ -78,7 +91,22 @@ def command(
         lines = [f"{n['name']}: {n['lost']} -> {n['cure']}" for n in silent]
         raise ClusterError("\n".join(["nothing was written:", *lines]))
     _write(project, wanted)
-    return _tell(project, told["findings"])
+    return _tell(project, wanted, told["findings"])
+
+
+def _key_file(name: str) -> str:
+    """A file with a key, made where there is none yet; never in the project, which git may take."""
+    file = Path.home() / ".config" / "spark-serving" / f"{name}.key"
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as made:
+            made.write(f"{secrets.token_hex(32)}\n")
+        click.echo(f"a new key is in {file}", err=True)
+    except FileExistsError:
+        click.echo(f"the key in {file} is used", err=True)
+    except OSError as error:
+        raise ClusterError(f"{file} can't be written: {error.strerror}") from None
+    return f"~/{file.relative_to(Path.home())}"
 
 
 def _output(root: Path, output: Path | None) -> Path:
@@ -136,7 +164,7 @@ def _write(project: Project, wanted: Wanted) -> None:
     )
 
 
-def _tell(project: Project, findings: list[dict[str, str]]) -> int:
+def _tell(project: Project, wanted: Wanted, findings: list[dict[str, str]]) -> int:
     """What stands in the way as yet, and what comes next; the exit code."""
     if os.environ.get("HF_TOKEN"):
         click.echo("HF_TOKEN is set here: deploys use it, no file holds it")
@@ -149,4 +177,7 @@ def _tell(project: Project, findings: list[dict[str, str]]) -> int:
         click.echo(f"\na deploy would be refused as yet. Again: spark-cluster check{option}")
         return 1
     click.echo(f"next:    pyinfra -y {file} deploy.py")
+    if wanted.reachable:
+        click.echo(f"then:    pyinfra -y {file} deploys/firewall.py --data '{NETWORKS}'")
+        click.echo("         lets the nodes reach each other, those networks the API; nobody else")
     return 0

@@ -49,6 +49,12 @@ class Wanted:
         user = {"ssh_user": self.user} if self.user else {}
         return {"model": self.model, "hf_cache": self.hf_cache, **user, **self.data}
 
+    @property
+    def reachable(self) -> bool:
+        """Whether the API of this group can be reached from other machines."""
+        local = str(self.data.get("host", "")).startswith("127.")
+        return not local and self.data.get("runtime") != "process"
+
     def text(self, file: str) -> str:
         """The inventory, as Python."""
         count = 1 + len(self.workers)

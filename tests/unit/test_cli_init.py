@@ -135,6 +135,50 @@ def test_on_a_terminal_it_asks_for_what_is_not_given(
     assert "did you mean qwen7b" in done.stderr
 
 
+def test_a_key_is_made_in_a_file_of_its_own(
+    nodes: FakeNodes, out: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    made = tmp_path / ".config" / "spark-serving" / "mine.key"
+    first = init(out, *PAIR, "--make-key")
+    key = made.read_text()
+    assert (made.stat().st_mode & 0o777, made.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    assert len(key.strip()) == 64
+    said = variables(out.read_text())
+    assert said["SETTINGS"]["api_key_file"] == "~/.config/spark-serving/mine.key"
+    again = init(out, *PAIR, "--make-key", "--force")
+    assert made.read_text() == key
+    assert key.strip() not in first.output + again.output + out.read_text() + "".join(nodes.drafts)
+
+
+@pytest.mark.parametrize(("answer", "keyed"), [("y", True), ("n", False)])
+def test_on_a_terminal_a_key_is_offered(
+    nodes: FakeNodes,
+    out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    answer: str,
+    keyed: bool,
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(asking, "terminal", lambda: True)
+    done = init(out, *PAIR, "--user", "me", "--hf-cache", "/raid/hf-cache", typed=f"{answer}\n")
+    assert done.exit_code == 0
+    assert "Make a key that clients of the API must show?" in done.output
+    assert ("api_key_file" in variables(out.read_text())["SETTINGS"]) is keyed
+    assert f"pyinfra -y {out} deploys/firewall.py" in done.output
+
+
+@pytest.mark.parametrize("given", ["host=127.0.0.1", "runtime=process", "api_key_file=~/mine.key"])
+def test_no_key_is_offered_where_none_is_wanted(
+    nodes: FakeNodes, out: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    monkeypatch.setattr(asking, "terminal", lambda: True)
+    done = init(out, *PAIR, "--user", "me", "--hf-cache", "/raid/hf-cache", "--data", given)
+    assert done.exit_code == 0
+    assert "Make a key" not in done.output
+
+
 def test_without_a_terminal_the_head_must_be_named(nodes: FakeNodes, out: Path) -> None:
     done = init(out)
     assert (done.exit_code, out.exists()) == (2, False)

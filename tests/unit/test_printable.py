@@ -1,0 +1,64 @@
+"""What came from outside, as it may be shown: one function in each package, held to one test."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import time
+from collections.abc import Callable
+from types import ModuleType
+
+import pytest
+import spark_bench.printable
+import spark_cluster.printable
+from printable_words import HOSTILE, WORDS
+
+import cluster.printable
+from cluster.printable import colored, json_text
+
+PACKAGES = (cluster.printable, spark_bench.printable, spark_cluster.printable)
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)
+@pytest.mark.parametrize(("word", "shown"), WORDS)
+def test_nothing_of_a_word_steers_a_terminal(package: ModuleType, word: str, shown: str) -> None:
+    assert package.printable(word) == shown
+    assert package.printable(word).isprintable()
+
+
+def test_the_packages_have_the_same_function() -> None:
+    sources = {
+        inspect.getsource(package.printable) + inspect.getsource(package._instead)
+        for package in PACKAGES
+    }
+    patterns = {package._SEQUENCE.pattern for package in PACKAGES}
+    assert (len(sources), len(patterns)) == (1, 1)
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)
+def test_lines_stay_lines_where_they_are_wanted(package: ModuleType) -> None:
+    assert package.printable("a\nb\tc\x1b[2J", lines=True) == "a\nb c"
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["\x1b[", "\x1b]", "\x9d", "\x1bP", "\x1b[0", "\x1b[ ", "\x1b]\x9d", "\x90\x1b", "\x9b;"],
+)
+def test_a_long_word_costs_no_more_than_its_length(piece: str) -> None:
+    begun = time.perf_counter()
+    cluster.printable.printable(piece * 50_000)
+    assert time.perf_counter() - begun < 2
+
+
+def test_our_own_colors_stay() -> None:
+    assert colored("\x1b[31mred\x1b[0m \x1b[2J\x1b]0;x\x07\n\x1b[8mhid") == (
+        "\x1b[31mred\x1b[0m \nhid"
+    )
+
+
+@pytest.mark.parametrize("encoded", [json_text, spark_bench.printable.json_text])
+def test_a_json_document_is_the_same_data(encoded: Callable[[bytes], str]) -> None:
+    document = {HOSTILE: [HOSTILE, "ü"]}
+    text = encoded(json.dumps(document, ensure_ascii=False, indent=1).encode())
+    assert json.loads(text) == document
+    assert all(line.isprintable() for line in text.split("\n"))
