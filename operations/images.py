@@ -92,6 +92,8 @@ def _head(order: Order) -> node.Image:
         raise Refused(error(f"image {order.image} is not there", head.name, "docker image ls"))
     if pinned := images.pin(order.image, now):
         head.log(f"{order.image} is {pinned}")
+        if pinned != order.image:
+            head.log(f'to stay with it, in the inventory: "image": "{pinned}"')
     return now
 
 

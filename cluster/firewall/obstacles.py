@@ -9,7 +9,7 @@ from dataclasses import replace
 from cluster.findings import Finding, error, warning
 from cluster.firewall.owners import foreign, is_ours, login
 from cluster.firewall.place import Place
-from cluster.firewall.wanted import ROCE_PORT
+from cluster.firewall.wanted import ROCE_PORT, written
 from cluster.settings import Settings
 from cluster.ufw import ANY, Rule, Ufw, first, interface_of, ports_meet
 
@@ -59,12 +59,13 @@ def _wider(seen: Ufw, place: Place, settings: Settings) -> Iterator[Finding]:
     port = str(settings.port)
     api = Rule(protocol="tcp", port=port)
     peers = [a for mine in place.peers.values() for a in mine]
-    meant = [Rule(source=source) for source in (*settings.api_networks, *peers)]
+    meant = [Rule(source=source) for source in (*map(written, settings.api_networks), *peers)]
     for other in foreign(seen, settings.group):
         if other.blocks or not other.meets(api):
             continue
         some = replace(other, protocol="tcp", port=port, action="allow", comment="")
-        if first(seen.rules, some) != other or any(each.covers(some) for each in meant):
+        cabled = other.interface and other.interface in _fabric_interfaces(place)
+        if first(seen.rules, some) != other or cabled or any(each.covers(some) for each in meant):
             continue
         wide = other.port == ANY or any(ports_meet(other.port, str(p)) for p in seen.ssh_ports)
         rule = shlex.join(other.words())

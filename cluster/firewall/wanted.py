@@ -25,13 +25,13 @@ def rules(seen: Ufw, place: Place, settings: Settings) -> tuple[Rule, ...]:
         *(Rule(protocol="tcp", source=a, comment=comment) for a in others),
         *(Rule(protocol="udp", port=ROCE_PORT, source=a, comment=comment) for a in others),
         *(
-            Rule(protocol="tcp", port=str(settings.port), source=_written(n), comment=comment)
+            Rule(protocol="tcp", port=str(settings.port), source=written(n), comment=comment)
             for n in dict.fromkeys(networks)
         ),
     )
 
 
-def _written(network: str) -> str:
+def written(network: str) -> str:
     """A network as ufw keeps it: host bits off; one address, and everything, without a prefix."""
     net = ip_network(network, strict=False)
     if net.prefixlen == 0:

@@ -161,5 +161,8 @@ drop_caches = False
 
 # ---- SSH
 
+# A node whose host key is not known is refused: tokens and keys are sent to it. pyinfra's own
+# default (accept-new) takes the key of a new node without a word.
+ssh_strict_host_key_checking = "yes"
 # Without Nagle's algorithm: paramiko leaves it on, which costs ~40 ms a command.
 ssh_paramiko_connect_kwargs = {"transport_factory": nodelay}

@@ -69,6 +69,78 @@ def test_a_node_of_two() -> None:
     ]
 
 
+API_PORT = "30000"
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        pytest.param(Rule(protocol="tcp", port=API_PORT), id="the-port"),
+        pytest.param(Rule(), id="everything"),
+        pytest.param(Rule(protocol="tcp", port="20000:40000"), id="a-range"),
+        pytest.param(Rule(port=f"80,{API_PORT}", protocol="tcp"), id="a-list"),
+        pytest.param(Rule(source="10.0.0.0/8", port=API_PORT), id="a-wider-network"),
+        pytest.param(Rule(source="172.16.0.0/12"), id="another-network"),
+        pytest.param(Rule(interface="wlan0"), id="an-interface"),
+        pytest.param(Rule(action="limit", protocol="tcp", port=API_PORT), id="limit"),
+    ],
+)
+def test_what_opens_the_api_wider_is_told(rule: Rule) -> None:
+    settings = Settings(api_networks=("10.0.0.0/24",))
+    seen = Ufw(active=True, rules=(rule,), login=LOGIN, ssh_ports=(22,))
+    told = list(problems(seen, rules(seen, place(), settings), place(), settings))
+    (found,) = (f for f in told if "lets in more than api_networks" in f.what)
+    assert found.level is Level.WARNING
+    assert f"`{rule}`" in found.what
+    narrow = rule.port != "any" and "22" not in rule.port
+    assert found.cure.startswith("sudo ufw delete" if narrow else "it lets in more than the API")
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        pytest.param((Rule(protocol="tcp", port="22"),), id="ssh"),
+        pytest.param((Rule(source="10.0.0.7", port=API_PORT),), id="one-of-the-network"),
+        pytest.param((Rule(source="192.168.100.11"),), id="a-peer"),
+        pytest.param((Rule(interface="enp1s0f1np1"),), id="the-cable"),
+        pytest.param((Rule(port=API_PORT, protocol="udp"),), id="udp"),
+        pytest.param((Rule(port=API_PORT, v6=True),), id="ipv6-where-nothing-listens"),
+        pytest.param((Rule(action="deny", port=API_PORT), Rule()), id="blocked-before"),
+    ],
+)
+def test_what_opens_the_api_no_wider_is_not_told(others: tuple[Rule, ...]) -> None:
+    settings = Settings(api_networks=("10.0.0.0/24",))
+    seen = Ufw(active=True, rules=others, login=LOGIN, ssh_ports=(22,))
+    at = place(2)
+    told = problems(seen, rules(seen, at, settings), at, settings)
+    assert not [f for f in told if "lets in more than" in f.what]
+
+
+def test_the_api_for_everybody_is_what_was_asked_for() -> None:
+    settings = Settings(api_networks=("0.0.0.0/0",))
+    seen = Ufw(active=True, rules=(Rule(port=API_PORT),), login=LOGIN, ssh_ports=(22,))
+    assert not [f for f in problems(seen, (), place(), settings) if "lets in more" in f.what]
+
+
+@pytest.mark.parametrize(
+    ("client", "server"), [("203.0.113.9", "10.0.0.5"), ("2001:db8::9", "2001:db8::5")]
+)
+def test_ssh_is_opened_for_the_logins_address_alone(client: str, server: str) -> None:
+    """Where the owner lets SSH in from elsewhere; and a second run, by whatever way, keeps it."""
+    owners = Rule(protocol="tcp", port="22", source="10.0.0.0/8")
+    login = Login(client, server, 22)
+    seen = Ufw(active=True, rules=(owners,), login=login, ssh_ports=(22,))
+    change = changes(seen, wanted_rules(seen, place()), "sglang")
+    assert change.lines() == (f"+ allow from {client} to any port 22 proto tcp",)
+    again = applied(seen, change)
+    assert not changes(again, wanted_rules(again, place()), "sglang")
+    by_another = replace(again, login=Login("10.0.0.200", "10.0.0.5", 22))
+    assert not changes(by_another, wanted_rules(by_another, place()), "sglang")
+    gone, told = absence(again, place(), "sglang")
+    assert not gone.remove
+    assert "without which SSH would be cut" in told[0].what
+
+
 def test_a_single_node_has_ssh_and_the_api() -> None:
     told = [str(rule) for rule in wanted_rules(OFF, place(), api_networks=["0.0.0.0/0"])]
     assert told == [

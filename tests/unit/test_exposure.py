@@ -1,0 +1,108 @@
+"""Who may use the API: by the settings, and by what runs."""
+
+from __future__ import annotations
+
+import pytest
+from samples import fabric_of, sparks, want
+
+from cluster import models
+from cluster.exposure import Api, declared, exposure, running
+from cluster.findings import Finding, Level
+from cluster.settings import Settings
+from cluster.sglang import holes
+from cluster.spec import specs
+
+
+def said(api: Api, settings: Settings | None = None) -> Finding | None:
+    found = list(exposure(api, settings or Settings()))
+    assert len(found) <= 1
+    return found[0] if found else None
+
+
+OPEN = Api("0.0.0.0", 30000, keyed=False, sglang="0.5.23")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.7", "10.0.0.1"])
+def test_an_open_api_is_warned_of_once_with_both_cures(host: str) -> None:
+    found = said(Api(host, 30123, keyed=False))
+    assert found is not None
+    assert found.level is Level.WARNING
+    assert "anybody who reaches port 30123 may use the API" in found.what
+    assert host in found.what
+    assert "api_key_file=" in found.cure
+    assert "api_networks=" in found.cure
+    assert "deploys/firewall.py" in found.cure
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3"])
+def test_on_loopback_nothing_is_said(host: str) -> None:
+    assert said(Api(host, 30000, keyed=False, nodes=1, sglang="0.5.3.post3")) is None
+
+
+def test_with_a_key_it_is_well() -> None:
+    found = said(Api("0.0.0.0", 30000, keyed=True, sglang="0.5.23"))
+    assert found is not None
+    assert found.level is Level.OK
+    assert "asks for a key" in found.what
+
+
+@pytest.mark.parametrize(
+    ("networks", "level"),
+    [
+        pytest.param(("192.168.1.0/24",), Level.OK, id="named"),
+        pytest.param(("192.168.1.0/24", "0.0.0.0/0"), Level.WARNING, id="everybody"),
+        pytest.param((), Level.WARNING, id="none"),
+    ],
+)
+def test_a_firewall_that_is_described_counts(networks: tuple[str, ...], level: Level) -> None:
+    found = said(OPEN, Settings(api_networks=networks))
+    assert found is not None
+    assert found.level is level
+
+
+def test_several_nodes_have_ports_that_no_key_closes() -> None:
+    words = "the nodes' other ports"
+    for keyed in (True, False):
+        several = said(Api("0.0.0.0", 30000, keyed, nodes=2))
+        one = said(Api("0.0.0.0", 30000, keyed, nodes=1))
+        assert several is not None
+        assert one is not None
+        assert (words in several.what, words in one.what) == (True, False)
+        assert "let the nodes in, and nobody else" in several.what
+
+
+def test_the_embedded_engine_has_a_cure_of_its_own() -> None:
+    found = said(Api("0.0.0.0", 30000, keyed=False), Settings(runtime="process"))
+    assert found is not None
+    assert (found.level, found.cure) == (Level.WARNING, "--data host=127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("version", "names"),
+    [
+        ("0.5.3.post3", ["CVE-2025-10164"]),
+        ("0.5.4", ["CVE-2025-10164"]),
+        ("0.5.4.post1", ["CVE-2026-15969"]),
+        ("0.5.19", ["CVE-2026-15969"]),
+        ("0.5.21", ["CVE-2026-15969"]),
+        ("0.5.22", []),
+        ("0.5.23", []),
+    ],
+)
+def test_what_a_version_is_known_for(version: str, names: list[str]) -> None:
+    assert [hole.name for hole in holes(version)] == names
+    found = said(Api("0.0.0.0", 30000, keyed=False, sglang=version))
+    assert found is not None
+    assert all(name in found.what for name in names)
+    assert ("with SGLang 0.5.22 or later" in found.cure) is bool(names)
+
+
+def test_what_runs_speaks_for_itself() -> None:
+    """A label tells of the key by its mount, whatever the settings say by now."""
+    facts = sparks()
+    for key_file, keyed in (("~/key", True), ("", False)):
+        wanted = want(api_key_file=key_file)
+        made = specs(wanted, models.find("qwen7b"), fabric_of(wanted, facts), facts, "0.5.23")
+        api = running(made[wanted.head])
+        assert api == Api("0.0.0.0", 30000, keyed, nodes=2, sglang="0.5.23")
+        assert api == declared(wanted.common, 2, "0.5.23")
