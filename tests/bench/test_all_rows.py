@@ -354,3 +354,46 @@ def test_progress_outlives_its_terminal() -> None:
     steps = Steps(io.StringIO())
     steps.stream = stream
     steps.step("nobody reads this")
+
+
+# ---- the time for a start-up
+
+
+BRINGING = {"images", "vocabularies", "weights"}
+
+
+def operations() -> dict[str, bool]:
+    """The names of the operations of the project's deploy.py, as far as they are the same for every
+    model, and whether each brings something large to the nodes."""
+    found = {}
+    for node in ast.walk(ast.parse((ROOT / "deploy.py").read_text())):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+            continue
+        name = next((keyword.value for keyword in node.keywords if keyword.arg == "name"), None)
+        first = name.values[0] if isinstance(name, ast.JoinedStr) else name
+        if isinstance(first, ast.Constant) and isinstance(node.func.value, ast.Name):
+            found[str(first.value)] = node.func.value.id in BRINGING
+    return found
+
+
+def test_the_operations_that_download_are_those_of_the_project() -> None:
+    known = operations()
+    assert sum(known.values()) == len(BRINGING)
+    for name, brings in known.items():
+        assert converge.Downloads()(f"--> Starting operation: {name} ") is brings, name
+
+
+def test_the_time_counts_anew_until_the_downloads_are_over() -> None:
+    anew = converge.Downloads()
+    lines = {
+        "--> Connecting to hosts...": False,
+        "--> Starting operation: Image lmsysorg/sglang:spark ": True,
+        "    [spark-01] pulling lmsysorg/sglang:spark, 10 s": True,
+        "--> Starting operation: Weights of org/b ": True,
+        "    [spark-01] 3.1 of 145.4 GB": True,
+        "--> Starting operation: Check again, with what has come ": True,
+        "    [spark-01] No changes": False,
+        "--> Starting operation: org/b is served ": False,
+        "    [spark-01] waiting, 1 of 600 s: spark-01 loading": False,
+    }
+    assert {line: anew(line) for line in lines} == lines
