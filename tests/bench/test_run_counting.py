@@ -25,7 +25,7 @@ class FakeOldSglang(AwkwardServer):
     takes_list: /tokenize takes a list of texts, as SGLang's does; else one text, as vLLM's
     unseen: tokens of each answer that no text shows
     seconds: that each answer of /tokenize takes once an answer has been streamed
-    broken: /tokenize fails from then on
+    answers: what /tokenize answers from then on, in place of counts; None: counts
     """
 
     def __init__(
@@ -34,11 +34,11 @@ class FakeOldSglang(AwkwardServer):
         takes_list: bool = True,
         unseen: int = 0,
         seconds: float = 0.0,
-        broken: bool = False,
+        answers: object = None,
     ) -> None:
         super().__init__()
         self.takes_list, self.unseen = takes_list, unseen
-        self.seconds, self.broken = seconds, broken
+        self.seconds, self.answers = seconds, answers
         self.streamed = 0
 
     def counted_after_streams(self) -> list[Call]:
@@ -74,8 +74,11 @@ class FakeOldSglang(AwkwardServer):
         prompt = call.json.get("prompt")
         if self.streamed == PROMPTS:
             time.sleep(self.seconds)
-            if self.broken:
-                call.send_error("500 Internal Server Error", "the tokenizer is gone")
+            if isinstance(self.answers, int):
+                call.send_error(f"{self.answers} Refused", "the tokenizer is gone")
+                return
+            if self.answers is not None:
+                call.send_json(self.answers)
                 return
         if isinstance(prompt, list) and self.takes_list:
             call.send_json({"count": [len(text.split()) for text in prompt], "tokens": []})
@@ -104,7 +107,9 @@ def test_an_answers_texts_are_counted_in_one_request(tmp_path: Path) -> None:
     assert summary.itl_source == {"tokenizer": 1.0}
     assert summary.total_output_tokens == PROMPTS * OUTPUT
     assert {r.token_counts.tolist()[1] for r in ran.requests} == {2}
-    assert ran.result.audit.verdict == "exact" and not ran.result.notes
+    # A busy machine may make the client late; that is another reason.
+    told = (*ran.result.audit.reasons, *ran.result.notes)
+    assert not [each for each in told if "told apart" in each or "not counted" in each]
     # All answers say the same words: those of the first are remembered.
     assert len(server.counted_after_streams()) == 1
 
@@ -116,11 +121,11 @@ def test_counting_ends_when_its_time_is_over(tmp_path: Path, short_bounds: None)
     assert len(server.counted_after_streams()) <= 6
     assert ran.result.summary.itl_source == {"even": 1.0}
     assert ran.result.summary.total_output_tokens == PROMPTS * OUTPUT
-    (note,) = ran.result.notes
+    note = next(note for note in ran.result.notes if "evenly" in note)
     assert "12 of 12 answers had events of several tokens" in note
     assert "counted tokens for 0.5 s, the longest that it may after a run of this length" in note
     assert ran.result.audit.verdict == "approximate"
-    assert "its p99 may be too short" in ran.result.audit.reasons[0]
+    assert any("its p99 may be too short" in reason for reason in ran.result.audit.reasons)
 
 
 def test_an_answer_that_does_not_come_is_not_waited_for(tmp_path: Path, short_bounds: None) -> None:
@@ -133,11 +138,25 @@ def test_an_answer_that_does_not_come_is_not_waited_for(tmp_path: Path, short_bo
     assert ran.result.audit.wall_seconds < 5 and time.monotonic() - began < 10
 
 
-def test_a_tokenizer_that_fails_loses_no_run(tmp_path: Path) -> None:
-    ran = measured(FakeOldSglang(broken=True), tmp_path)
+@pytest.mark.parametrize(
+    ("answers", "words"),
+    [
+        pytest.param(500, "HTTP 500", id="500"),
+        pytest.param(429, "HTTP 429", id="429"),
+        pytest.param({"count": []}, "0 counts for 21 texts", id="too-few"),
+        pytest.param({"count": [2**40] * 21}, "<= 2147483647", id="absurd"),
+        pytest.param({"count": [-1] * 21}, ">= 0", id="below-0"),
+        pytest.param({"count": ["1"] * 21}, "Expected `int`", id="words"),
+        pytest.param({"count": 21}, "Expected `array`", id="one"),
+        pytest.param([], "Expected `object`", id="a-list"),
+    ],
+)
+def test_a_tokenizer_that_fails_loses_no_run(tmp_path: Path, answers: object, words: str) -> None:
+    ran = measured(FakeOldSglang(answers=answers), tmp_path)
     assert ran.code == 0 and ran.result.status == "complete"
     assert ran.result.summary.itl_source == {"even": 1.0}
-    assert "stopped answering: HTTP 500" in ran.result.notes[0]
+    note = next(note for note in ran.result.notes if "evenly" in note)
+    assert "stopped answering" in note and words in note
 
 
 @pytest.mark.parametrize(
@@ -153,7 +172,8 @@ def test_tokens_that_nothing_tells_apart_are_told(
     server = FakeOldSglang(unseen=3)
     ran = measured(server, tmp_path, *words)
     assert ran.result.summary.itl_source == {"even": 1.0}
-    assert f"there are no counts with each event, and {why}" in ran.result.notes[0]
+    told = f"there are no counts with each event, and {why}"
+    assert any(told in note for note in ran.result.notes)
     assert ran.result.audit.verdict == "approximate"
     assert bool(server.counted_after_streams()) == (not words)
 

@@ -15,6 +15,7 @@ from typing import TypeVar
 import httpx
 import msgspec
 
+from spark_bench.api.deltas import Tokens as TokenCount
 from spark_bench.errors import Unreachable
 from spark_bench.prompts.library import batches
 from spark_bench.prompts.words import COMMON, Words, pick
@@ -25,11 +26,11 @@ PROBE = ("hello world", "hello")
 
 
 class _Counts(msgspec.Struct):
-    count: list[int]
+    count: list[TokenCount]
 
 
 class _Count(msgspec.Struct):
-    count: int
+    count: TokenCount
 
 
 class _Ids(msgspec.Struct):
