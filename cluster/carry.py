@@ -1,15 +1,19 @@
 """A one-time way for files from node to node over the fabric: the words that open and close it.
 
 Each target gets an ed25519 key of its own, kept in memory there. The source's login takes it for
-a limited time, from that target's fabric address alone, and only to send: sshd runs `DISPATCHER`
-whatever the key asks for. The target knows the source by its real host keys, read beforehand over
-the management connection.
+a limited time, from that target's fabric address alone, and only to send the files of one folder,
+or one image: sshd runs `DISPATCHER` whatever the key asks for. The target knows the source by its
+real host keys, read beforehand over the management connection. What either node answers is taken
+only for what it can be: it stands in the other's authorized_keys, and in ssh's words.
 """
 
 from __future__ import annotations
 
+import re
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 
 from cluster.findings import Finding, error
 from cluster.words import Words, bounded
@@ -18,22 +22,27 @@ from cluster.words import Words, bounded
 MARKER = "spark-serving-carry"
 # Under this name the target's known_hosts has the source, whatever its address and port.
 ALIAS = "spark-serving-source"
-# A forced command, so one line without quotes of any kind; $1: seconds that a transfer may take.
-# Nothing is evaluated: what was asked for is split at blanks, and run as it is. rsync may only
-# send, so every option that could write a file is left out, -s among them (it brings more options
-# later); what follows e. in rsync's letters tells its version, and is no option.
+# A forced command, so one line without single quotes and backslashes. $1: the folder, or the file,
+# that may be read; $2: the image; both in base64, "-" for none. Nothing is evaluated. `send` reads
+# what is wanted from stdin, one file a line: bytes that are there already / its size ("-" for
+# whatever it is) / its path below the folder; it sends the rests, one after another.
 DISPATCHER = (
-    r"set -f; c=$SSH_ORIGINAL_COMMAND;"
-    r" no() { echo spark-serving: this key only sends files and images >&2; exit 126; };"
-    r" case $c in (*[!A-Za-z0-9\ ./:@_=,+%~-]*) no;; esac;"
-    r" case $c in (true) exit 0;; (docker\ save\ *) for w in $c; do"
-    r" case $w in (-*) no;; esac; done;;"
-    r" (rsync\ --server\ --sender\ *) for w in $c; do case $w in"
-    r" (--server|--sender|--numeric-ids|--inplace|--partial|--append|--append-verify|--size-only"
-    r"|--files-from=-|--from0|--safe-links|--copy-unsafe-links|--no-implied-dirs|--no-[a-zA-Z]"
-    r"|--log-format=%i|--bwlimit=*|--timeout=*|--checksum-choice=*|--block-size=*) ;; (--*) no;;"
-    r" (-*) case ${w%%e.*} in (*[!-vlogDtprLHcuWISxXAnR]*) no;; esac;; esac; done;; (*) no;; esac;"
-    r" exec timeout --kill-after=5 $1 $c"
+    "set -f; no() { echo spark-serving: this key only sends files and images >&2; exit 126; };"
+    ' plain() { [ "$1" != - ] || no; printf %s "$1" | base64 -d || no; };'
+    " case $SSH_ORIGINAL_COMMAND in (true) exit 0;;"
+    ' ("docker save "*) image=$(plain "${2:--}") || exit;'
+    ' [ "$SSH_ORIGINAL_COMMAND" = "docker save $image" ] || no; exec docker save -- "$image";;'
+    " (send) ;; (*) no;; esac;"
+    ' root=$(plain "${1:--}") || exit; root=$(realpath -e -- "$root") || exit;'
+    " while IFS=/ read -r have size name; do"
+    " case $have in (*[!0-9]*) no;; esac; case /$name/ in (*/../*) no;; esac;"
+    ' file=$root; [ -f "$root" ] || file=$(realpath -e -- "$root/$name") || exit;'
+    ' case $file in ("$root"|"$root"/*) ;; (*)'
+    ' echo "spark-serving: $name is a link that leaves $root" >&2; exit 3;; esac;'
+    ' [ -f "$file" ] || no; bytes=$(stat -c %s -- "$file") || exit;'
+    ' [ "$size" = - ] || [ "$size" = "$bytes" ] ||'
+    ' { echo "spark-serving: $name has $bytes bytes now, not $size" >&2; exit 3; };'
+    ' dd if="$file" bs=1M iflag=skip_bytes skip="${have:-0}" status=none || exit; done'
 )
 # The end of our lines: .kept; .joined: the line before had no newline; .file, .folder: so much of
 # ~/.ssh/authorized_keys is ours.
@@ -88,8 +97,8 @@ until=$(unset TZ; date -d "@$(($(date +%s) + $2))" +%Y%m%d%H%M%S)
 replace
 [ $made != joined ] || echo >>"$new"
 while read -r from type key; do
-  printf 'restrict,from="%s",expiry-time="%s",command="exec sh -c '"'%s'"' carry %s" %s %s %s\n' \
-    "$from" "$until" "$3" "$2" "$type" "$key" "{MARKER}-$1.$made"
+  printf 'restrict,from="%s",expiry-time="%s",command="%s" %s %s %s\n' \
+    "$from" "$until" "$3" "$type" "$key" "{MARKER}-$1.$made"
 done >>"$new"
 mv "$new" "$file"
 """
@@ -113,6 +122,14 @@ trap - EXIT
 """
 # known_hosts from stdin to $1; the rest is an ssh command.
 _PROBE = 'umask 077; cat >"$1" && shift && exec "$@" true'
+
+
+# What a node's answers can be: they become words of ssh, and lines of authorized_keys.
+_LOGIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\$?")
+_PORT = re.compile(r"[0-9]{1,5}")
+_HOST_KEY = re.compile(r"[a-z0-9][a-z0-9@.-]* [A-Za-z0-9+/=]+")
+_PUBLIC = re.compile(r"ssh-ed25519 [A-Za-z0-9+/=]+")
+_FOLDER = re.compile(r"/[A-Za-z0-9_./@+-]+")
 
 
 @dataclass(frozen=True)
@@ -146,10 +163,11 @@ def source(lines: Sequence[str]) -> Source | None:
     """What `survey` printed; None where it is no answer."""
     told = [line.partition(" ")[::2] for line in lines]
     first = dict(reversed(told))
-    keys = tuple(value for name, value in told if name == "key")
-    if not keys or not first.get("user"):
+    keys = tuple(value for name, value in told if name == "key" and _HOST_KEY.fullmatch(value))
+    user, port = first.get("user", ""), first.get("port", "0")
+    if not keys or not _LOGIN.fullmatch(user) or not _PORT.fullmatch(port):
         return None
-    return Source(first["user"], int(first.get("port", 0)), keys)
+    return Source(user, int(port), keys)
 
 
 def make_key(address: str) -> Words:
@@ -159,18 +177,28 @@ def make_key(address: str) -> Words:
 
 def key(lines: Sequence[str]) -> Key | None:
     """What `make_key` printed; None where it is no answer."""
-    if len(lines) != 3 or not lines[1]:
+    if len(lines) != 3:
         return None
-    kind, public, *_ = lines[2].split()
-    return Key(lines[0], lines[1], f"{kind} {public}")
+    public = " ".join(lines[2].split()[:2])
+    try:
+        address = str(IPv4Address(lines[1]))
+    except ValueError:
+        return None
+    fits = _FOLDER.fullmatch(lines[0]) and ".." not in lines[0] and _PUBLIC.fullmatch(public)
+    return Key(lines[0], address, public) if fits else None
 
 
-def admit(name: str, seconds: int) -> Words:
+def admit(name: str, seconds: int, *, folder: str = "", image: str = "") -> Words:
     """On the source: take the keys on stdin (`offered`) for so many seconds; earlier ones go.
 
     + name: hexadecimal digits that no other way has
+    + folder, image: what they may read: the files of this folder (or this file), this image
     """
-    return bounded(30, "sh", "-c", _ADMIT, "sh", name, str(seconds), DISPATCHER)
+    granted = " ".join(b64encode(what.encode()).decode() or "-" for what in (folder, image))
+    forced = f"exec timeout --kill-after=5 {seconds} sh -c '{DISPATCHER}' carry {granted}"
+    # As sshd reads an option's value.
+    quoted = forced.replace('"', '\\"')
+    return bounded(30, "sh", "-c", _ADMIT, "sh", name, str(seconds), quoted)
 
 
 def offered(keys: Sequence[Key]) -> str:

@@ -201,9 +201,9 @@ def _env(settings: Settings, model: Model, fabric: Mapping[str, str]) -> dict[st
 
 
 def _volumes(settings: Settings, model: Model, facts: NodeFacts, rank: int = 0) -> tuple[str, ...]:
-    own = [
-        f"{expand(settings.hf_cache, facts)}:{CONTAINER_HF_HOME}",
-    ]
+    # Not HF_HOME itself, where `hf auth login` leaves the token; and engines have nothing to write.
+    cache = expand(settings.hf_cache, facts).rstrip("/")
+    own = [f"{cache}/hub:{CONTAINER_HF_HOME}/hub:ro"]
     if model.tiktoken:
         own.append(f"{expand(settings.tiktoken_dir, facts)}:{CONTAINER_TIKTOKEN}:ro")
     path = expand(model.id, facts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
@@ -25,6 +26,7 @@ EXAMPLES = {
     "hf_endpoint": "https://huggingface.co",
     "api_networks": ("192.168.1.0/24",),
 }
+_USER_IN_URL = re.compile(r"(\w+://)[^/?#\s]*@")
 EnvName = r"^[A-Za-z_][A-Za-z0-9_]*\Z"
 
 
@@ -32,6 +34,15 @@ def convert(name: str, value: Any) -> Any:
     """A setting's value in its type, from what an inventory or `--data` gave."""
     if name not in NAMES:
         raise Refused(_unknown(name))
+    if isinstance(value, str) and (user := _USER_IN_URL.match(value)):
+        raise Refused(
+            error(
+                f"{name} = {f'{user[1]}***@{value[user.end() :]}'!r} is not allowed: it must be a URL "
+                "without user and password, which would stand in arguments and messages",
+                cure=f"--data {name}={user[1]}{value[user.end() :]}; the hub's token is looked for "
+                "in HF_TOKEN and in hf_token_file",
+            )
+        )
     if value is None and "auto" in _allowed(name):
         value = "auto"
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from pyinfra.api import Host
 
 from cluster import carry
 from cluster.findings import Finding, Refused
+from cluster.words import Words
 from operations import shell
 
 SECONDS = 60
@@ -21,25 +21,31 @@ SECONDS = 60
 class Way:
     """An open way; each target asks for what it wants, the source only sends.
 
-    + login: user@address of the source: a path there is f"{way.login}:{path}" for rsync
+    + user, address, port: how the source's sshd is reached
     """
 
-    login: str
+    user: str
+    address: str
     port: int
     keys: Mapping[str, carry.Key] = field(repr=False)
 
     def ssh(self, target: str) -> tuple[str, ...]:
-        """ssh up to and including the login, to be run on the target; what may follow: `rsync
-        --server --sender …`, which rsync itself asks for, and `docker save REFERENCE`."""
-        return (*carry.options(self.keys[target], self.port), self.login)
-
-    def rsync(self, target: str) -> str:
-        """What rsync's -e wants on the target."""
-        return shlex.join(carry.options(self.keys[target], self.port))
+        """ssh up to and including the address, to be run on the target; what may follow: `send`,
+        with the files' names on stdin (`carry.DISPATCHER`), or `docker save REFERENCE`."""
+        options = carry.options(self.keys[target], self.port)
+        return (*options, "-l", self.user, "--", self.address)
 
 
 @contextmanager
-def way(source: Host, targets: Mapping[str, Host], address: str, seconds: int) -> Iterator[Way]:
+def way(
+    source: Host,
+    targets: Mapping[str, Host],
+    address: str,
+    seconds: int,
+    *,
+    folder: str = "",
+    image: str = "",
+) -> Iterator[Way]:
     """Open the way from source to targets, and close it whatever happens.
 
     One way from a source at a time: a new one takes the keys of older ones away.
@@ -47,30 +53,32 @@ def way(source: Host, targets: Mapping[str, Host], address: str, seconds: int) -
     + address: the source's, on the fabric
     + seconds: after which no new transfer begins, and running ones end; should nothing close the
       way (a killed controller), the keys are worthless from then on
+    + folder, image: all that can be read: the files of a folder (or one file), an image
     Raises Refused, with nothing left behind, where a target can't use it.
     """
     keys: dict[str, carry.Key] = {}
     try:
-        yield _open(source, targets, address, seconds, keys)
+        sender = _make_keys(source, targets, address, keys)
+        admitted = carry.admit(secrets.token_hex(8), seconds, folder=folder, image=image)
+        yield _open(source, sender, targets, address, admitted, keys)
     finally:
         _close(source, targets, keys)
 
 
 def _open(
     source: Host,
+    sender: carry.Source,
     targets: Mapping[str, Host],
     address: str,
-    seconds: int,
-    keys: dict[str, carry.Key],
+    admitted: Words,
+    keys: Mapping[str, carry.Key],
 ) -> Way:
-    sender = _make_keys(source, targets, address, keys)
-    name = secrets.token_hex(8)
     offered = carry.offered(list(keys.values()))
-    answer = shell.ask(source, carry.admit(name, seconds), SECONDS, stdin=offered)
+    answer = shell.ask(source, admitted, SECONDS, stdin=offered)
     if not answer.ok:
         raise Refused(carry.unreadable(source.name, answer.text))
     port = sender.port or int(source.data.get("ssh_port") or 22)
-    opened = Way(f"{sender.user}@{address}", port, keys)
+    opened = Way(sender.user, address, port, keys)
 
     def try_it(target: Host) -> Finding | None:
         words = carry.probe(keys[target.name], opened.ssh(target.name))

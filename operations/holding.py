@@ -73,7 +73,9 @@ def look(job: Job, names: Iterable[str], revision: str | None = None) -> dict[st
 
 def _look(job: Job, host: Host, revision: str) -> Held:
     def read() -> Held:
-        said = ask(job, host, {"do": "look", "revision": revision, "full": job.full}, READ_SECONDS)
+        cache = f"{job.caches[host.name].rstrip('/')}/hub"
+        asked = {"do": "look", "revision": revision, "full": job.full, "cache": cache}
+        said = ask(job, host, asked, READ_SECONDS)
         try:
             return held(said)
         except ValueError as wrong:
@@ -140,4 +142,4 @@ def _unreadable(job: Job, host: Host, do: str, why: str) -> Finding:
     )
 
 
-_DONE = {"look": "read", "record": "recorded", "place": "put in place"}
+_DONE = {"look": "read", "record": "recorded", "place": "put in place", "receive": "received"}

@@ -165,7 +165,7 @@ def _copy(order: Order, head: node.Image, hosts: list[Host]) -> None:
         return answer.ok
 
     named = {at.name: at for at in hosts}
-    with way(order.head, named, order.address, order.seconds) as opened:
+    with way(order.head, named, order.address, order.seconds, image=order.image) as opened:
         answers = shell.on_all(hosts, lambda at: one(at, opened))
     if not all(answers.values()):
         raise Failed

@@ -26,16 +26,14 @@ SLOWEST = 20 * 10**6
 TRIES = 2
 
 
-def spread(
-    job: Job, commit: str, files: Mapping[str, File], at: str, seen: Mapping[str, Held]
-) -> None:
+def spread(job: Job, commit: str, files: Mapping[str, File], seen: Mapping[str, Held]) -> None:
     """Bring every worker to the head's files; Refused with what went wrong."""
     missing = {name: lacking(files, seen[name]) for name in job.workers}
     if full := [f for name, need in missing.items() if (f := room(name, seen[name], need))]:
         raise Refused(*full)
     todo = {name: need for name, need in missing.items() if need}
     if todo:
-        _copy(job, commit, files, at, todo)
+        _copy(job, commit, files, todo)
     for name in job.workers:
         # Recorded too where all was there already, but in no manifest of this commit.
         if name not in todo and _unrecorded(commit, seen[name]):
@@ -47,17 +45,18 @@ def _unrecorded(commit: str, there: Held) -> bool:
 
 
 def _copy(
-    job: Job, commit: str, files: Mapping[str, File], at: str, todo: Mapping[str, tuple[File, ...]]
+    job: Job, commit: str, files: Mapping[str, File], todo: Mapping[str, tuple[File, ...]]
 ) -> None:
     bytes_ = max(size(need) for need in todo.values())
     seconds = 600 + int(len(todo) * bytes_ / SLOWEST)
     hosts = {name: job.hosts[name] for name in todo}
     begun = time.monotonic()
-    opened = carry.way(job.head, hosts, job.address, seconds)
+    there = job.folders[job.head.name]
+    opened = carry.way(job.head, hosts, job.address, seconds, folder=there)
     with opened as way, ticking(_telling(job, commit, todo)):
         wrong = shell.on_all(
             hosts.values(),
-            lambda h: _one(job, way, h, commit, files, at, todo[h.name], seconds),
+            lambda h: _one(job, way, h, commit, files, todo[h.name], seconds),
         )
     if found := [finding for finding in wrong.values() if finding]:
         raise Refused(*found)
@@ -74,13 +73,12 @@ def _one(
     host: Host,
     commit: str,
     files: Mapping[str, File],
-    at: str,
     need: tuple[File, ...],
     seconds: int,
 ) -> Finding | None:
     """One worker: copied, checked, moved into place; what comes damaged is copied once more."""
     for attempt in range(TRIES):
-        if wrong := _streams(job, way, host, commit, at, need, seconds):
+        if wrong := _streams(job, way, host, commit, need, seconds):
             if attempt + 1 == TRIES:
                 return wrong
             continue
@@ -100,34 +98,39 @@ def _one(
 
 
 def _streams(
-    job: Job,
-    way: carry.Way,
-    host: Host,
-    commit: str,
-    at: str,
-    need: tuple[File, ...],
-    seconds: int,
+    job: Job, way: carry.Way, host: Host, commit: str, need: tuple[File, ...], seconds: int
 ) -> Finding | None:
-    """Several rsyncs beside each other; a half file is gone on with."""
-    lone = any(not f.path for f in need)
-    source = str(PurePosixPath(at).parent) if lone else at
+    """Several connections beside each other; a half file is gone on with."""
+    below = "" if job.local else f"snapshots/{commit}/"
+    # What has several names in the cache comes once.
+    files = {f.blob or f.path: f for f in need} if not job.local else {f.path: f for f in need}
+    wanted = {
+        _name(job, host, f): [_name(job, host, f), f"{below}{f.path}" if f.path else "-", f.size]
+        for f in files.values()
+    }
     part = words.part(job.folders[host.name], not job.local, commit)
-    sizes = {_name(job, host, f): f.size for f in need}
-    command = words.copy(way.rsync(host.name), f"{way.login}:{source}", part, seconds, job.stall)
+    sizes = {name: f.size for name, f in zip(wanted, files.values(), strict=True)}
     shares = words.streams(sizes, max(1, STREAMS // len(job.workers)))
-    work = [
-        gevent.spawn(shell.ask, host, command, seconds + 60, words.names(share)) for share in shares
-    ]
+
+    def receive(share: list[str]) -> str:
+        asked = {"do": "receive", "ssh": way.ssh(host.name), "part": part, "stall": job.stall}
+        asked["files"] = [wanted[name] for name in share]
+        try:
+            return str(holding.ask(job, host, asked, seconds).get("failed", "no answer"))
+        except Refused as refused:
+            return refused.findings[0].what
+
+    work = [gevent.spawn(receive, share) for share in shares]
     gevent.joinall(work)
-    failed = [w.value for w in work if w.value is None or not w.value.ok]
+    failed = [w.value or "the transfer broke off" for w in work if w.value != ""]
     if not failed:
         return None
-    said = failed[0].text[-300:] if failed[0] else "the transfer broke off"
     return error(
-        f"the weights could not be copied from {job.head.name} over {job.address}: {said}",
+        f"the weights could not be copied from {job.head.name} over {job.address}: "
+        f"{failed[0][-300:]}",
         host.name,
-        "sudo apt install rsync, on both nodes"
-        if "rsync" in said and ("not found" in said or "No such file" in said)
+        'put the file itself there: cp --remove-destination "$(readlink -f FILE)" FILE'
+        if "is a link that leaves" in failed[0]
         else "run this again: it goes on where it stopped",
     )
 

@@ -76,11 +76,8 @@ def _copied(order: Vocabularies, workers: Mapping[str, Host]) -> bool:
     from operations import carry  # where all are there already, nothing does it
 
     def one(host: Host) -> bool:
-        folder, there = order.folders[host.name], order.folders[order.head.name]
         for name, sha256 in order.lacking[host.name].items():
-            words = copied(
-                folder, name, sha256, way.rsync(host.name), f"{way.login}:{there}/{name}"
-            )
+            words = copied(order.folders[host.name], name, sha256, way.ssh(host.name))
             answer = shell.ask(host, words, SECONDS)
             if not answer.ok:
                 host.log_styled(
@@ -92,7 +89,8 @@ def _copied(order: Vocabularies, workers: Mapping[str, Host]) -> bool:
         return True
 
     try:
-        with carry.way(order.head, workers, order.address, SECONDS) as way:
+        there = order.folders[order.head.name]
+        with carry.way(order.head, workers, order.address, SECONDS, folder=there) as way:
             return all(shell.on_all(workers.values(), one).values())
     except Refused as refused:
         for finding in refused.findings:

@@ -57,13 +57,8 @@ def bring(job: Job) -> None:
         commit, files = download.complete(job, seen)
     other = [name for name in job.workers if seen[name].commit != commit]
     there = {**seen, **(holding.look(job, other, commit) if other else {})}
-    at = job.folders[job.head.name] if job.local else f"{_snapshots(job)}/{commit}"
-    spread.spread(job, commit, files, at, there)
+    spread.spread(job, commit, files, there)
     _tell_healed(job, wrong)
-
-
-def _snapshots(job: Job) -> str:
-    return f"{job.folders[job.head.name]}/snapshots"
 
 
 def _tell_read(job: Job, seen: Mapping[str, Held]) -> None:

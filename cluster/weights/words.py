@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from cluster.words import Words, bounded
@@ -155,20 +155,6 @@ def bytes_in(folder: str) -> Words:
     return bounded(30, "sh", "-c", 'du -sk "$1" 2>/dev/null || echo 0', "sh", folder)
 
 
-def copy(shell: str, source: str, part: str, seconds: int, stall: int) -> Words:
-    """rsync of the files named on stdin, links followed; goes on where an earlier one stopped.
-
-    + shell: for rsync's -e: how the source is reached
-    + source: user@address:/folder
-    """
-    how = ("--times", "--copy-links", "--append", "--mkpath", f"--timeout={stall}")
-    return bounded(
-        seconds,
-        *("rsync", *how, "--files-from=-"),
-        *("-e", shell, f"{source}/", f"{part}/"),
-    )
-
-
 def streams(sizes: Mapping[str, int], count: int) -> list[list[str]]:
     """Names shared out over streams of about the same bytes; no stream is empty."""
     shares: list[tuple[int, list[str]]] = [(0, []) for _ in range(min(count, len(sizes)))]
@@ -178,8 +164,3 @@ def streams(sizes: Mapping[str, int], count: int) -> list[list[str]]:
         names.append(name)
         shares[least] = (total + sizes[name], names)
     return [names for _total, names in shares]
-
-
-def names(paths: Sequence[str]) -> str:
-    """As rsync reads --files-from."""
-    return "".join(f"{path}\n" for path in paths)

@@ -112,9 +112,9 @@ nccl_debug = "INFO"
 
 # ---- what a node keeps
 
-# HF_HOME on the node; must exist and be writable for the login.
+# HF_HOME on the node; must exist and be writable for the login. The engine sees its hub/, read-only.
 hf_cache = "/raid/hf-cache"
-# The hub, or a mirror of it. "": huggingface.co.
+# The hub, or a mirror of it, which then gets the token too (https alone). "": huggingface.co.
 hf_endpoint = ""
 # A 0600 file on the controller. "": HF_TOKEN of its environment, else what `hf auth login` left.
 # Never put the token itself here.

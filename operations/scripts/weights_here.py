@@ -12,12 +12,16 @@ import hashlib
 import json
 import os
 import re
+import select
 import shutil
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +43,8 @@ CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 def main() -> None:
     asked = json.load(sys.stdin)
-    known: dict[str, Callable[..., Entry]] = {"look": look, "record": record, "place": place}
     try:
-        print(json.dumps(known[asked.pop("do")](**asked)))
+        print(json.dumps(KNOWN[asked.pop("do")](**asked)))
     except gate.Unfit as wrong:
         print(json.dumps({"unfit": str(wrong)}))
 
@@ -49,9 +52,15 @@ def main() -> None:
 # ---- what is there
 
 
-def look(root: str, revision: str, hub: bool, full: bool) -> Entry:
-    """Every file with its hash, read again only where size or time changed (or `full`)."""
+def look(root: str, revision: str, hub: bool, full: bool, cache: str = "") -> Entry:
+    """Every file with its hash, read again only where size or time changed (or `full`).
+
+    + cache: a folder that engines mount: it is made, or Docker would make it, as root
+    """
     base = Path(root).expanduser()
+    if cache:
+        with suppress(OSError):  # told when ranks are made
+            Path(cache).expanduser().mkdir(parents=True, exist_ok=True)
     commit = _commit(base, revision) if hub else ""
     at = base / "snapshots" / commit if hub else base
     known = gate.possible(_manifest(base, hub)["revisions"].get(commit) or {})
@@ -306,6 +315,70 @@ def _link(blob: Path, target: Path) -> None:
     aside.symlink_to(os.path.relpath(blob, target.parent))
     aside.replace(target)
 
+
+# ---- from another node
+
+
+def receive(
+    root: str, hub: bool, ssh: list[str], part: str, files: list[list[Any]], stall: float
+) -> Entry:
+    """Bring the rests of files into `part`, one after another over one connection.
+
+    + ssh: words that reach a node that sends (carry.DISPATCHER)
+    + files: for each its name in `part`, its path at the source, its size
+    + stall: seconds without a byte after which it ends
+    Gives why it failed, "" where all have come.
+    """
+    came = Path(part).expanduser()
+    wanted = [(came / gate.path(name), source, size) for name, source, size in files]
+    have = {file: _partly(file, size) for file, _source, size in wanted}
+    lines = "".join(f"{have[file]}/{size}/{source}\n" for file, source, size in wanted)
+    with tempfile.TemporaryFile() as names, tempfile.TemporaryFile() as said:
+        names.write(lines.encode())
+        names.seek(0)
+        with subprocess.Popen([*ssh, "send"], stdin=names, stdout=-1, stderr=said) as sender:
+            assert sender.stdout
+            try:
+                for file, _source, size in wanted:
+                    _append(sender.stdout.fileno(), file, size - have[file], stall)
+                sender.terminate()
+                return {"failed": ""}
+            except (EOFError, TimeoutError) as wrong:
+                sender.kill()
+                sender.wait()
+                said.seek(0)
+                told = said.read()[-2000:].decode(errors="replace").split("\n")
+                return {"failed": next((line for line in told[::-1] if line.strip()), str(wrong))}
+
+
+def _partly(file: Path, size: int) -> int:
+    """Bytes of a file that have come already; a longer one is begun anew."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    have = file.stat().st_size if file.exists() else 0
+    if have > size:
+        file.unlink()
+        return 0
+    return have
+
+
+def _append(sender: int, file: Path, count: int, stall: float) -> None:
+    with file.open("ab") as content:
+        while count:
+            if not select.select([sender], [], [], stall)[0]:
+                raise TimeoutError(f"no byte for {stall:.0f} s")
+            block = os.read(sender, min(count, 1 << 20))
+            if not block:
+                raise EOFError("the transfer broke off")
+            content.write(block)
+            count -= len(block)
+
+
+KNOWN: dict[str, Callable[..., Entry]] = {
+    "look": look,
+    "record": record,
+    "place": place,
+    "receive": receive,
+}
 
 if __name__ == "__main__":
     main()

@@ -1,7 +1,8 @@
 """A deploy that opens a way from the first node to the others and uses it, for test_carry.py.
 
---data asks=[[WORD, …], …]  commands that every target asks the source for; WAY, RSYNC and LOGIN
-                            stand for the way's own words
+--data asks=[[STDIN, WORD, …], …]  commands that every target asks the source for; WAY stands for
+                            the way's own words
+--data folder=FOLDER        what the way lets them read
 --data out=FILE             where the answers go, as JSON: node name → [[ok, text], …]
 --data killed=true          the controller dies while the way is open
 """
@@ -22,19 +23,22 @@ HEAD, *OTHERS = sorted(inventory, key=lambda h: h.name)
 
 
 def words(opened: Way, target: Host, asked: list[str]) -> list[str]:
-    own = {"RSYNC": [opened.rsync(target.name)], "WAY": list(opened.ssh(target.name))}
-    found = [own.get(word, [word.replace("LOGIN", opened.login)]) for word in asked]
+    found = [list(opened.ssh(target.name)) if word == "WAY" else [word] for word in asked]
     return [word for some in found for word in some]
 
 
 def ask(opened: Way, target: Host) -> list[tuple[bool, str]]:
-    answers = [shell.ask(target, words(opened, target, a), 30) for a in host.data.asks]
+    answers = [
+        shell.ask(target, words(opened, target, asked), 30, stdin=stdin)
+        for stdin, *asked in host.data.asks
+    ]
     return [(answer.ok, answer.text) for answer in answers]
 
 
 def carry(state: object, host: Host) -> bool:
     try:
-        with way(HEAD, {h.name: h for h in OTHERS}, host.data.address, 60) as opened:
+        others, folder = {h.name: h for h in OTHERS}, host.data.get("folder", "")
+        with way(HEAD, others, host.data.address, 60, folder=folder) as opened:
             told = shell.on_all(OTHERS, lambda target: ask(opened, target))
             Path(host.data.out).write_text(json.dumps(told))
             if host.data.get("killed"):

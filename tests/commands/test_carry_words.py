@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -15,7 +16,6 @@ KEYS = [
     carry.Key("/dev/shm/b", "169.254.3.1", "ssh-ed25519 AAAAb"),
 ]
 OFFERED = carry.offered(KEYS)
-SHORT = ("-vlogDtpre.iLsfxCIvu", "--numeric-ids", "--inplace", ".", "/raid/hub/models--a--b/")
 
 
 def run(words: tuple[str, ...], home: Path, stdin: str = "") -> str:
@@ -107,43 +107,112 @@ def test_a_key_is_bound(tmp_path: Path) -> None:
     admit(tmp_path)
     line, other = keys_of(tmp_path).read_text().splitlines()
     assert line.startswith('restrict,from="169.254.2.1",expiry-time="2')
-    assert line.endswith('carry 600" ssh-ed25519 AAAAa spark-serving-carry-0a1b.folder')
+    assert 'command="exec timeout --kill-after=5 600 sh -c ' in line
+    assert line.endswith('carry - -" ssh-ed25519 AAAAa spark-serving-carry-0a1b.folder')
     assert 'from="169.254.3.1"' in other
     assert keys_of(tmp_path).stat().st_mode & 0o777 == 0o600
     assert keys_of(tmp_path).parent.stat().st_mode & 0o777 == 0o700
 
 
-def asked(command: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
-    """As sshd runs the forced command; rsync and docker only tell their words."""
-    tools = tmp_path / "bin"
+IMAGE = "registry:5443/a/b@sha256:0123abc"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A model in the hub's cache, beside what nobody may read."""
+    home = tmp_path / "the login's home"
+    folder = home / "hub/models--a--b"
+    at = folder / "snapshots" / ("c" * 40)
+    for file, content in (
+        (home / ".ssh/id_ed25519", b"private"),
+        (home / "token", b"hf_planted"),
+        (home / "hub/models--a--b-2/config.json", b"another model"),
+        (folder / "blobs" / ("a" * 64), b"0123456789"),
+        (at / "plain file *.txt", b"plain"),
+    ):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    (at / "m.safetensors").symlink_to(f"../../blobs/{'a' * 64}")
+    (at / "leaves.json").symlink_to(home / "token")
+    (at / "folder").symlink_to(home / ".ssh")
+    (home / "linked").symlink_to(folder)
+    return folder
+
+
+def asked(
+    command: str, stdin: str = "", *, home: Path, folder: Path | str = "", image: str = ""
+) -> subprocess.CompletedProcess[bytes]:
+    """As sshd runs what stands in authorized_keys; docker only tells its words."""
+    tools = home / "bin"
     tools.mkdir(exist_ok=True)
-    for name in ("rsync", "docker"):
-        (tools / name).write_text(f'#!/bin/sh\necho {name} "$@"\n')
-        (tools / name).chmod(0o755)
-    environment = {
-        "PATH": f"{tools}:{os.environ['PATH']}",
-        "SSH_ORIGINAL_COMMAND": command,
-    }
-    words = ["bash", "-c", f"exec sh -c '{carry.DISPATCHER}' carry 20"]
+    (tools / "docker").write_text('#!/bin/sh\necho docker "$@"\n')
+    (tools / "docker").chmod(0o755)
+    run(carry.admit("0a1b", 600, folder=str(folder), image=image), home, OFFERED)
+    line = keys_of(home).read_text().splitlines()[0]
+    forced = re.search(r'command="((?:[^"\\]|\\")*)"', line)
+    assert forced
     return subprocess.run(
-        words, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=20
+        ["bash", "-c", forced[1].replace('\\"', '"')],
+        env={"PATH": f"{tools}:{os.environ['PATH']}", "SSH_ORIGINAL_COMMAND": command},
+        **{"input": stdin.encode(), "cwd": home, "capture_output": True, "timeout": 20},
     )
 
 
+SNAPSHOT = f"snapshots/{'c' * 40}"
+
+
 @pytest.mark.parametrize(
-    "command",
+    ("wanted", "content"),
     [
-        pytest.param(" ".join(("rsync --server --sender", *SHORT)), id="rsync"),
-        pytest.param(
-            "rsync --server --sender -logDtpre.iLsfxCIvu --files-from=- --from0 . /raid", id="list"
-        ),
-        pytest.param("docker save lmsysorg/sglang:spark", id="image"),
-        pytest.param("docker save registry:5443/a/b@sha256:0123abc", id="digest"),
+        pytest.param(f"0/10/{SNAPSHOT}/m.safetensors", b"0123456789", id="a link to its blob"),
+        pytest.param(f"7/10/{SNAPSHOT}/m.safetensors", b"789", id="the rest"),
+        pytest.param(f"10/10/{SNAPSHOT}/m.safetensors", b"", id="nothing more"),
+        pytest.param(f"0/-/{SNAPSHOT}/plain file *.txt", b"plain", id="whatever its size"),
+        pytest.param(f"0/10/blobs/{'a' * 64}\n3/5/{SNAPSHOT}/plain file *.txt",
+                     b"0123456789in", id="two"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("linked", [False, True], ids=["the folder", "a link to it"])
+def test_what_a_key_reads(
+    tmp_path: Path, model: Path, wanted: str, content: bytes, linked: bool
+) -> None:
+    folder = model.parents[1] / "linked" if linked else model
+    done = asked("send", f"{wanted}\n", home=tmp_path, folder=folder)
+    assert (done.returncode, done.stdout) == (0, content), done.stderr
+
+
+def test_a_lone_file_is_all_that_its_key_reads(tmp_path: Path, model: Path) -> None:
+    file = model / SNAPSHOT / "plain file *.txt"
+    for name in ("-", "x", "a/b"):
+        done = asked("send", f"0/5/{name}\n", home=tmp_path, folder=file)
+        assert (done.returncode, done.stdout) == (0, b"plain"), done.stderr
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        *("../../token", "../models--a--b-2/config.json", "blobs/../../../token", ".."),
+        *("/etc/passwd", f"{SNAPSHOT}/leaves.json", f"{SNAPSHOT}/folder/id_ed25519"),
+        *(f"{SNAPSHOT}/folder", "blobs", "", "$(cat ../../token)", "`id`", "*", "no/such"),
     ],
 )
-def test_what_a_key_may_ask_for(tmp_path: Path, command: str) -> None:
-    done = asked(command, tmp_path)
-    assert (done.returncode, done.stdout) == (0, f"{command}\n"), done.stderr
+def test_what_a_key_does_not_read(tmp_path: Path, model: Path, wanted: str) -> None:
+    done = asked("send", f"0/-/{wanted}\n", home=tmp_path, folder=model)
+    assert done.returncode != 0
+    assert done.stdout == b""
+    assert not [secret for secret in (b"planted", b"private") if secret in done.stderr]
+
+
+@pytest.mark.parametrize("line", ["x/5/a", "-1/5/a", "0 5 a", "0/9/blobs/" + "a" * 64, "$(id)//a"])
+def test_what_is_no_wish(tmp_path: Path, model: Path, line: str) -> None:
+    done = asked("send", f"{line}\n", home=tmp_path, folder=model)
+    assert (done.returncode != 0, done.stdout) == (True, b"")
+
+
+def test_an_image_is_all_that_its_key_saves(tmp_path: Path, model: Path) -> None:
+    done = asked(f"docker save {IMAGE}", home=tmp_path, image=IMAGE)
+    assert done.stdout == f"docker save -- {IMAGE}\n".encode()
+    assert asked("send", "0/-/etc/passwd\n", home=tmp_path, image=IMAGE).returncode == 126
 
 
 @pytest.mark.parametrize(
@@ -151,30 +220,42 @@ def test_what_a_key_may_ask_for(tmp_path: Path, command: str) -> None:
     [
         pytest.param("", id="a shell"),
         pytest.param("id", id="another command"),
+        pytest.param("send /etc", id="a folder of one's own"),
         pytest.param("rsync --server -logDtpre.iLsfxCIvu . /home", id="rsync that writes"),
-        pytest.param("rsync --server --sender -s", id="options to come"),
-        pytest.param("rsync --server --sender -logse.iLsf . /", id="options to come, among others"),
-        pytest.param("rsync --server --sender -e.L --log-file=/home/x . /", id="a log file"),
-        pytest.param("rsync --server --sender -e.L --remove-source-files . /", id="removal"),
-        pytest.param("rsync --server --sender -e.L . /x; touch made", id="semicolon"),
-        pytest.param("rsync --server --sender -e.L . $(touch${IFS}made)", id="substitution"),
-        pytest.param("docker save a\ntouch made", id="newline"),
-        pytest.param("docker save -o made lmsysorg/sglang:spark", id="save to a file"),
-        pytest.param("docker save a --output=made", id="save to a file, later"),
+        pytest.param("rsync --server --sender -logDtpre.iLsfxCIvu . /", id="rsync that reads"),
+        pytest.param("docker save other", id="another image"),
+        pytest.param(f"docker save {IMAGE} other", id="one more image"),
+        pytest.param(f"docker save {IMAGE}x", id="an image that begins like it"),
+        pytest.param(f"docker save -o made {IMAGE}", id="save to a file"),
+        pytest.param(f"docker save {IMAGE}; touch made", id="semicolon"),
+        pytest.param(f"docker save {IMAGE}\ntouch made", id="newline"),
+        pytest.param(f"docker save {IMAGE} | sh", id="pipe"),
+        pytest.param("docker save *", id="a pattern"),
+        pytest.param("docker save -", id="the word for none"),
         pytest.param("docker run a", id="docker"),
-        pytest.param("docker save a | sh", id="pipe"),
-        pytest.param("docker save * `id`", id="patterns"),
+        pytest.param("sftp-server", id="sftp"),
+        pytest.param("scp -f /etc/passwd", id="scp"),
     ],
 )
-def test_what_a_key_may_not_ask_for(tmp_path: Path, command: str) -> None:
-    done = asked(command, tmp_path)
-    assert done.returncode == 126
-    assert "this key only sends files and images" in done.stderr
+def test_what_a_key_may_not_ask_for(tmp_path: Path, model: Path, command: str) -> None:
+    done = asked(command, home=tmp_path, folder=model, image=IMAGE)
+    assert (done.returncode, done.stdout) == (126, b""), done.stdout
+    assert b"this key only sends files and images" in done.stderr
     assert not (tmp_path / "made").exists()
 
 
+@pytest.mark.parametrize("command", ["send", "docker save -", "docker save "])
+def test_a_key_that_was_granted_nothing_reads_nothing(tmp_path: Path, command: str) -> None:
+    done = asked(command, "0/-/etc/passwd\n", home=tmp_path)
+    assert (done.returncode, done.stdout) == (126, b"")
+
+
+def test_a_way_can_be_tried(tmp_path: Path) -> None:
+    assert asked("true", home=tmp_path).returncode == 0
+
+
 def test_the_dispatcher_fits_into_authorized_keys() -> None:
-    assert not set(carry.DISPATCHER) & set("'\"\n")
+    assert not set(carry.DISPATCHER) & set("'\\\n")
 
 
 def test_the_source_tells_its_login(tmp_path: Path) -> None:

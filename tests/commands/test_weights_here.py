@@ -137,6 +137,14 @@ def test_nothing_there_at_all(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_folder_that_engines_mount_is_made_by_the_login(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    asked = {"revision": "", "full": False, "cache": str(tmp_path / "cache/hub")}
+    ask("look", model, hub=False, **asked)
+    assert (tmp_path / "cache/hub").is_dir()
+    assert not model.exists()
+
+
 # ---- placing
 
 
@@ -237,3 +245,121 @@ def test_a_cache_on_a_read_only_file_system_is_read_and_given_to_nobody(repo: Pa
     assert all(file["good"] for file in seen["files"].values())
     files = {"commit": COMMIT, "ref": "main", "files": seen["files"]}
     assert ask("record", repo, before=unwritable(repo), **files)["unrecorded"]
+
+
+# ---- receiving
+
+
+def receive(part: Path, sender: str, stall: float = 5, **sizes: int) -> str:
+    """From a stand-in for ssh: a shell line that finds the wishes on its stdin."""
+    files = [[name, f"snapshots/{name}", size] for name, size in sizes.items()]
+    asked: dict[str, Any] = {"part": str(part), "files": files, "stall": stall}
+    said = ask("receive", part.parent, ssh=["sh", "-c", sender, "sh"], **asked)
+    failed: str = said["failed"]
+    return failed
+
+
+def test_what_is_sent_goes_into_its_files_and_half_files_are_gone_on_with(tmp_path: Path) -> None:
+    part = tmp_path / "part"
+    part.mkdir()
+    (part / "b").write_bytes(b"BB")
+    (part / "c").write_bytes(b"longer than it is")
+    assert receive(part, f"cat >{tmp_path}/asked; printf aaabbcccc", a=3, b=4, c=4) == ""
+    assert [(part / name).read_bytes() for name in "abc"] == [b"aaa", b"BBbb", b"cccc"]
+    asked = (tmp_path / "asked").read_text()
+    assert asked == "0/3/snapshots/a\n2/4/snapshots/b\n0/4/snapshots/c\n"
+
+
+@pytest.mark.parametrize(
+    ("sender", "failed"),
+    [
+        pytest.param("printf aa; echo 'no such file' >&2; exit 1", "no such file", id="an error"),
+        pytest.param("printf aa", "broke off", id="an end too early"),
+        pytest.param("printf aa; exec sleep 60", "no byte for 1 s", id="silence"),
+        pytest.param("exec no-such-program 2>&-", "broke off", id="no ssh"),
+    ],
+)
+def test_why_a_transfer_failed(tmp_path: Path, sender: str, failed: str) -> None:
+    assert failed in receive(tmp_path / "part", sender, stall=1, a=3)
+    assert (tmp_path / "part/a").stat().st_size <= 2
+
+
+def test_a_source_that_sends_on_is_not_listened_to(tmp_path: Path) -> None:
+    assert receive(tmp_path / "part", "yes", a=4) == ""
+    assert (tmp_path / "part/a").read_bytes() == b"y\ny\n"
+
+
+# ---- what a hub or another node must not be able to do
+
+
+EVIL: dict[str, Any] = {
+    "size": 2,
+    "kind": "git",
+    "hash": GIT,
+    "by": "hub",
+    "blob": GIT,
+    "mtime_ns": 1,
+}
+
+
+@pytest.mark.parametrize("do", ["record", "place"])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        pytest.param({"commit": "/home/nvidia"}, id="a commit that is a path"),
+        pytest.param({"files": {"../../../.bashrc": EVIL}}, id="a name that leaves"),
+        pytest.param({"files": {"a": {**EVIL, "blob": "../../x"}}}, id="a blob that is a path"),
+        pytest.param({"files": {"a": {**EVIL, "hash": 7}}}, id="a hash that is none"),
+        pytest.param({"ref": "../../../x"}, id="a branch that leaves"),
+    ],
+)
+def test_what_no_model_can_have_changes_nothing(
+    repo: Path, do: str, changed: dict[str, Any]
+) -> None:
+    before = sorted(str(p) for p in repo.parent.rglob("*"))
+    asked = {"commit": COMMIT, "ref": "main", "files": {}, **changed}
+    asked |= {"part": str(repo / "nothing")} if do == "place" else {}
+    said = ask(do, repo, **asked)
+    assert "ref" in changed or "unfit" in said
+    assert not (repo.parent / "x").exists()
+    if "ref" not in changed:
+        assert sorted(str(p) for p in repo.parent.rglob("*")) == before
+
+
+def test_a_branch_that_names_no_commit_is_not_there(repo: Path) -> None:
+    (repo / "refs/main").write_text("/home/nvidia")
+    assert look(repo)["commit"] == ""
+    assert look(repo)["files"] == {}
+
+
+def test_of_a_manifest_what_cannot_be_counts_as_not_there(repo: Path) -> None:
+    recorded(repo)
+    manifest = json.loads((repo / ".spark-serving.json").read_text())
+    manifest["revisions"][COMMIT]["../../.bashrc"] = EVIL
+    manifest["revisions"][COMMIT]["x"] = None
+    (repo / ".spark-serving.json").write_text(json.dumps(manifest))
+    assert look(repo)["known"] == {}
+    assert [f["read"] for f in look(repo)["files"].values()] == [0, 0]
+
+
+def test_one_content_under_two_names_comes_once(repo: Path, tmp_path: Path) -> None:
+    (repo / "snapshots" / COMMIT / "m.v3").symlink_to(f"../../blobs/{SHA}")
+    other, part = tmp_path / "other", tmp_path / "other/.spark-serving-part" / COMMIT
+    files = came(repo, part, **{"config.json": SMALL, "m.safetensors": LARGE})
+    said = ask("place", other, commit=COMMIT, ref="main", files=files, part=str(part))
+    assert said["bad"] == []
+    assert (other / "snapshots" / COMMIT / "m.v3").read_bytes() == LARGE
+    assert [f["read"] for f in look(other)["files"].values()] == [0, 0, 0]
+
+
+def test_git_lfs_pointers_and_what_git_keeps(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    (model / ".git/lfs/objects").mkdir(parents=True)
+    (model / ".git/lfs/objects/x").write_bytes(LARGE)
+    (model / "config.json").write_bytes(SMALL)
+    (model / "m.safetensors").write_text(
+        f"version https://git-lfs.github.com/spec/v1\noid sha256:{SHA}\nsize 5000\n"
+    )
+    seen = look(model, hub=False)
+    assert seen["files"].keys() == {"config.json", "m.safetensors"}
+    assert seen["pointers"] == ["m.safetensors"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -63,17 +62,17 @@ def test_defect_22_a_half_file_is_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "o200k_base.tiktoken").read_bytes() == CONTENT
 
 
-@pytest.mark.skipif(not shutil.which("rsync"), reason="no rsync")
 @pytest.mark.parametrize(("sha", "code"), [(SHA, 0), ("0" * 64, 1)], ids=["right", "damaged"])
 def test_from_another_node(tmp_path: Path, sha: str, code: int) -> None:
-    """Without a host in its source rsync needs no ssh."""
-    source = tmp_path / "head's/o200k_base.tiktoken"
-    source.parent.mkdir()
-    source.write_bytes(CONTENT)
-    words = copied(str(tmp_path / "at"), source.name, sha, "ssh -o X=y", str(source))
+    """A stand-in for ssh, which sends what the source would."""
+    content = tmp_path / "content"
+    content.write_bytes(CONTENT)
+    ssh = ("sh", "-c", 'cat >"$1" && [ "$3" = send ] && cat "$2"', "sh", str(tmp_path / "asked"))
+    words = copied(str(tmp_path / "at"), "o200k_base.tiktoken", sha, (*ssh, str(content)))
     done = subprocess.run(words, capture_output=True, timeout=20)
     assert done.returncode == code, done.stderr
-    assert os.listdir(tmp_path / "at") == ([source.name] if code == 0 else [])
+    assert (tmp_path / "asked").read_text() == "0/-/o200k_base.tiktoken\n"
+    assert os.listdir(tmp_path / "at") == (["o200k_base.tiktoken"] if code == 0 else [])
 
 
 def test_a_url_that_is_not_there_leaves_nothing(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from cluster import carry
 
+HOST_KEY = "key ssh-ed25519 AAAA"
 KEY = carry.Key("/dev/shm/k", "169.254.2.1", "ssh-ed25519 AAAA")
 
 
@@ -20,7 +21,17 @@ def test_what_the_source_tells() -> None:
 
 @pytest.mark.parametrize(
     "lines",
-    [pytest.param([], id="nothing"), pytest.param(["user nvidia"], id="no host key")],
+    [
+        pytest.param([], id="nothing"),
+        pytest.param(["user nvidia"], id="no host key"),
+        pytest.param(["user a -oProxyCommand=id;#", HOST_KEY], id="options for a login"),
+        pytest.param(["user -oProxyCommand=id", HOST_KEY], id="an option for a login"),
+        pytest.param(["user a@b", HOST_KEY], id="a login with a host"),
+        pytest.param(["user $(id)", HOST_KEY], id="a command for a login"),
+        pytest.param(["user a", "port 22 -v", HOST_KEY], id="options for a port"),
+        pytest.param(["user a", "port x", HOST_KEY], id="a port that is none"),
+        pytest.param(["user a", 'key ssh-ed25519 AAAA\x1b" *'], id="a key that is none"),
+    ],
 )
 def test_no_answer_of_the_source(lines: list[str]) -> None:
     assert carry.source(lines) is None
@@ -32,6 +43,35 @@ def test_no_answer_of_the_source(lines: list[str]) -> None:
         pytest.param(["/dev/shm/k", "169.254.2.1", "ssh-ed25519 AAAA spark"], KEY, id="key"),
         pytest.param(["/dev/shm/k", "", "ssh-ed25519 AAAA"], None, id="no address"),
         pytest.param([], None, id="nothing"),
+        *(
+            pytest.param(["/dev/shm/k", address, "ssh-ed25519 AAAA"], None, id=name)
+            for address, name in (
+                ('127.0.0.1",port-forwarding,permitopen="*:*', "an address with options"),
+                ("*", "any address"),
+                ("169.254.2.1,*", "two addresses"),
+                ("169.254.0.0/16", "a network"),
+                ("spark-2", "a name"),
+                ('fe80::1%",x="', "a scope with options"),
+            )
+        ),
+        *(
+            pytest.param(["/dev/shm/k", "169.254.2.1", public], None, id=name)
+            for public, name in (
+                ("ssh-ed25519", "no key"),
+                ("ssh-rsa AAAA", "a key of another kind"),
+                ('command="id" ssh-ed25519 AAAA', "options before the key"),
+                ("ssh-ed25519 AA\x00AA", "a key that is none"),
+            )
+        ),
+        *(
+            pytest.param([folder, "169.254.2.1", "ssh-ed25519 AAAA"], None, id=name)
+            for folder, name in (
+                ("-rf", "an option for a folder"),
+                ("/dev/shm/../../home", "a folder that leaves"),
+                ("/dev/shm/a b", "a folder with a blank"),
+                ("", "no folder"),
+            )
+        ),
     ],
 )
 def test_what_a_target_tells(lines: list[str], found: carry.Key | None) -> None:

@@ -18,7 +18,7 @@ BEGIN = "timeout --kill-after=5 120 docker create --name {name} --label LABEL --
 SHARED = "--ipc private --shm-size 32g --gpus all "
 LIMITS = "--ulimit memlock=-1 --ulimit stack=67108864 "
 RDMA = "--device /dev/infiniband "
-CACHE = "--volume /raid/hf-cache:/root/.cache/huggingface "
+CACHE = "--volume /raid/hf-cache/hub:/root/.cache/huggingface/hub:ro "
 TIKTOKEN = "--volume /home/me/tiktoken_encodings:/tiktoken_encodings:ro "
 HF = "-e HF_HOME=/root/.cache/huggingface -e HF_HUB_OFFLINE=1 "
 ALLOC = "-e PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True "

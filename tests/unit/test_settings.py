@@ -500,3 +500,17 @@ def test_any_env_layers_are_settings_or_refused(layers: list[Any]) -> None:
         settings_of(Declared("a", ("head",), {"env": layers[-1]}, layers))
     except Refused as refused:
         assert refused.findings[0].what.startswith("env")
+
+
+@pytest.mark.parametrize("name", ["hf_endpoint", "tiktoken_source"])
+@pytest.mark.parametrize("user", ["me", "me:secret", ":secret", "me:se@cret", "me:"])
+def test_a_url_with_a_user_is_refused_without_its_password(name: str, user: str) -> None:
+    (told,) = refusal(host(**{name: f"http://{user}@hub.lan:8080/x"}))
+    assert told.startswith(f"{name} = 'http://***@hub.lan:8080/x' is not allowed")
+    assert f"--data {name}=http://hub.lan:8080/x" in told
+    assert "cret" not in told
+
+
+@pytest.mark.parametrize("url", ["https://hub.lan/a@b", "http://hub.lan?x=a@b", ""])
+def test_a_url_without_a_user(url: str) -> None:
+    assert convert("hf_endpoint", url) == url

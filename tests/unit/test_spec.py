@@ -49,7 +49,7 @@ DUMP = (
     '"tool_call_parser":"gpt-oss","tp":2,"trust_remote_code":false},'
     '"model":"openai/gpt-oss-120b","name":"sglang-worker-1","rank":1,'
     '"restart_policy":"unless-stopped","runtime":"docker","sglang":"0.5.3.post3",'
-    '"shm_size":"32g","volumes":["/raid/hf-cache:/root/.cache/huggingface",'
+    '"shm_size":"32g","volumes":["/raid/hf-cache/hub:/root/.cache/huggingface/hub:ro",'
     '"/home/me/tiktoken_encodings:/tiktoken_encodings:ro"]}'
 )
 
@@ -156,7 +156,7 @@ def test_a_nodes_own_settings_reach_its_rank_alone() -> None:
     hosts = [one, Declared(two.name, two.groups, {"hf_cache": "/data", "env": {"X": "1"}})]
     seen, facts = wanted(hosts), {node_name(i): spark(i) for i in range(2)}
     made = specs(seen, find("qwen72b"), fabric_of(seen, facts), facts, "0.5.23")
-    assert made["spark-1"].volumes[0].startswith("/raid/hf-cache:")
+    assert made["spark-1"].volumes[0].startswith("/raid/hf-cache/hub:")
     assert made["spark-2"].volumes[0].startswith("/data:")
     assert "X" in made["spark-2"].env
     assert "X" not in made["spark-1"].env
