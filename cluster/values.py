@@ -35,12 +35,13 @@ def convert(name: str, value: Any) -> Any:
     if name not in NAMES:
         raise Refused(_unknown(name))
     if isinstance(value, str) and (user := _USER_IN_URL.match(value)):
+        scheme, rest = user[1], value[user.end() :]
         raise Refused(
             error(
-                f"{name} = {f'{user[1]}***@{value[user.end() :]}'!r} is not allowed: it must be a URL "
-                "without user and password, which would stand in arguments and messages",
-                cure=f"--data {name}={user[1]}{value[user.end() :]}; the hub's token is looked for "
-                "in HF_TOKEN and in hf_token_file",
+                f"{name} = '{scheme}***@{rest}' is not allowed: it must be a URL without user and "
+                "password, which would stand in arguments and messages",
+                cure=f"--data {name}={scheme}{rest}; the hub's token is looked for in HF_TOKEN and "
+                "in hf_token_file",
             )
         )
     if value is None and "auto" in _allowed(name):

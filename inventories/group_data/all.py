@@ -112,7 +112,7 @@ nccl_debug = "INFO"
 
 # ---- what a node keeps
 
-# HF_HOME on the node; must exist and be writable for the login. The engine sees its hub/, read-only.
+# HF_HOME on the node; must exist and be writable for the login. The engine sees hub/, read-only.
 hf_cache = "/raid/hf-cache"
 # The hub, or a mirror of it, which then gets the token too (https alone). "": huggingface.co.
 hf_endpoint = ""

@@ -95,8 +95,12 @@ FIELDS: list[Any] = [
     pytest.param(
         {"model": "/m/x"}, lambda s: "/m/x:/m/x:ro" in s.volumes, True, id="local-model-mount"
     ),
-    pytest.param({"hf_cache": "~/hf"}, lambda s: s.volumes[0].split(":")[0], "/home/me/hf", id="~"),
-    pytest.param({"hf_cache": "~"}, lambda s: s.volumes[0].split(":")[0], "/home/me", id="only-~"),
+    pytest.param(
+        {"hf_cache": "~/hf"}, lambda s: s.volumes[0].split(":")[0], "/home/me/hf/hub", id="~"
+    ),
+    pytest.param(
+        {"hf_cache": "~"}, lambda s: s.volumes[0].split(":")[0], "/home/me/hub", id="only-~"
+    ),
     pytest.param({"hf_cache": "/a~"}, lambda s: s.volumes[0].split(":")[0], "/a~", id="inner-~"),
     pytest.param({"volumes": ["/a:/b"]}, lambda s: s.volumes[-1], "/a:/b", id="volume-last"),
     pytest.param({}, lambda s: s.launch.mem_fraction, 0.85, id="models-fraction"),
