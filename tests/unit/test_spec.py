@@ -101,7 +101,9 @@ FIELDS: list[Any] = [
     pytest.param(
         {"hf_cache": "~"}, lambda s: s.volumes[0].split(":")[0], "/home/me/hub", id="only-~"
     ),
-    pytest.param({"hf_cache": "/a~"}, lambda s: s.volumes[0].split(":")[0], "/a~", id="inner-~"),
+    pytest.param(
+        {"hf_cache": "/a~"}, lambda s: s.volumes[0].split(":")[0], "/a~/hub", id="inner-~"
+    ),
     pytest.param({"volumes": ["/a:/b"]}, lambda s: s.volumes[-1], "/a:/b", id="volume-last"),
     pytest.param({}, lambda s: s.launch.mem_fraction, 0.85, id="models-fraction"),
     pytest.param({"model": "a/b"}, lambda s: s.launch.mem_fraction, 0.8, id="unknown-model"),
@@ -161,7 +163,7 @@ def test_a_nodes_own_settings_reach_its_rank_alone() -> None:
     seen, facts = wanted(hosts), {node_name(i): spark(i) for i in range(2)}
     made = specs(seen, find("qwen72b"), fabric_of(seen, facts), facts, "0.5.23")
     assert made["spark-1"].volumes[0].startswith("/raid/hf-cache/hub:")
-    assert made["spark-2"].volumes[0].startswith("/data:")
+    assert made["spark-2"].volumes[0].startswith("/data/hub:")
     assert "X" in made["spark-2"].env
     assert "X" not in made["spark-1"].env
 
