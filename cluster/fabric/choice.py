@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from cluster.fabric import env
 from cluster.fabric import findings as found
+from cluster.fabric.cures import JUMBO
 from cluster.fabric.devices import title
 from cluster.fabric.environment import environment
 from cluster.fabric.seats import (
@@ -69,15 +70,7 @@ def choose(nodes: Sequence[NodeFacts], wishes: FabricWishes | None = None) -> Fa
         refuse_errors(f for n in nodes for f in unknown_interfaces(n, told.of(n)))
         return Fabric(alone, "none", "one node: no fabric needed")
     rdma = told.rdma != "off"
-    refuse_errors(
-        finding
-        for node in nodes
-        for finding in (
-            *wrong_wishes(node, told.of(node), rdma=rdma),
-            *env.wrong_transport(node, told.of(node).env, rdma=rdma),
-            *env.wrong_names(node, told.of(node).env, rdma=rdma),
-        )
-    )
+    refuse_errors(wrong(nodes, told, rdma=rdma))
     fabric = (over_rdma if rdma else over_tcp)(nodes, told.effective)
     told_by_env = [
         finding
@@ -91,6 +84,15 @@ def choose(nodes: Sequence[NodeFacts], wishes: FabricWishes | None = None) -> Fa
     return replace(fabric, findings=(*fabric.findings, *told_by_env))
 
 
+def wrong(nodes: Sequence[NodeFacts], told: FabricWishes, *, rdma: bool) -> Iterator[Finding]:
+    """What settings and `env` name and a node does not have, or what they have at odds."""
+    for node in nodes:
+        wish = told.of(node)
+        yield from wrong_wishes(node, wish, rdma=rdma)
+        yield from env.wrong_transport(node, wish.env, rdma=rdma)
+        yield from env.wrong_names(node, wish.env, rdma=rdma)
+
+
 def over_rdma(nodes: Sequence[NodeFacts], wishes: FabricWishes) -> Fabric:
     options = [rdma_options(n, wishes.of(n)) for n in nodes]
     refuse_errors(
@@ -98,7 +100,7 @@ def over_rdma(nodes: Sequence[NodeFacts], wishes: FabricWishes) -> Fabric:
     )
     row = meet(nodes, options)
     if row is None:
-        raise Refused(found.apart(nodes, options))
+        raise Refused(found.apart(nodes, options, named(nodes, wishes)))
     twins = twins_to_use(nodes, row, wishes)
     ports = [carriers(n, row[i], twins[i : i + 1], wishes.of(n)) for i, n in enumerate(nodes)]
     gids = [
@@ -131,6 +133,7 @@ def unset_would_do(nodes: Sequence[NodeFacts], row: Row, wishes: FabricWishes) -
 def rdma_refusal(nodes: Sequence[NodeFacts], wishes: FabricWishes) -> Finding | None:
     """Why these nodes can't use RDMA; None where they can."""
     try:
+        refuse_errors(wrong(nodes, wishes, rdma=True))
         over_rdma(nodes, wishes)
     except Refused as refused:
         return refused.findings[0]
@@ -149,11 +152,14 @@ def rdma_options(node: NodeFacts, wish: NodeWishes) -> list[Seat]:
 def twins_to_use(nodes: Sequence[NodeFacts], row: Row, wishes: FabricWishes) -> Row:
     """The other halves that carry traffic too: all nodes' or none's."""
     twins = twin_row(nodes, row) if wishes.twins != "first" else ()
-    named = [wishes.of(n).hcas(n) for n in nodes]
+    hca_lists = [wishes.of(n).hcas(n) for n in nodes]
     wanted = all(
-        not hcas or (t.port and t.port.hca in hcas) for t, hcas in zip(twins, named, strict=False)
+        not hcas or (t.port and t.port.hca in hcas)
+        for t, hcas in zip(twins, hca_lists, strict=False)
     )
-    return twins if wanted and (wishes.twins == "both" or separate(row, twins)) else ()
+    one_mtu = len({s.interface.mtu for s in (*row, *twins)}) == 1
+    safe = separate(row, twins) and one_mtu
+    return twins if wanted and (wishes.twins == "both" or safe) else ()
 
 
 def carriers(node: NodeFacts, seat: Seat, twins: Row, wish: NodeWishes) -> list[RdmaPort]:
@@ -184,7 +190,7 @@ def rdma_errors(
             if not m
         ),
         *found.same_addresses(nodes, [held(s, m) for s, m in zip(row, ports, strict=True)]),
-        *found.mtu_mismatch(nodes, frames, found.JUMBO),
+        *found.mtu_mismatch(nodes, frames, JUMBO),
         *(() if one else found.mtu_mismatch(nodes, meeting, slowest)),
         *(found.inactive(nodes, row) if wishes.rdma == "on" else ()),
     ]
@@ -236,9 +242,9 @@ def over_tcp(nodes: Sequence[NodeFacts], wishes: FabricWishes) -> Fabric:
         refuse_errors(
             found.no_tcp_seat(n) for n, mine in zip(nodes, options, strict=True) if not mine
         )
-        raise Refused(found.apart(nodes, options))
+        raise Refused(found.apart(nodes, options, named(nodes, wishes)))
     used = [[s.interface] for s in row]
-    target = found.JUMBO if all(s.port for s in row) else min(s.interface.mtu for s in row)
+    target = JUMBO if all(s.port for s in row) else min(s.interface.mtu for s in row)
     refuse_errors(
         [
             *found.same_addresses(nodes, [held(s, ()) for s in row]),
@@ -263,6 +269,11 @@ def tcp_options(
         return [named]
     allowed = name_list(wish.nccl_socket_ifname)
     return [s for s in seats(node) if allowed.leaves(s.interface.name)]
+
+
+def named(nodes: Sequence[NodeFacts], wishes: FabricWishes) -> list[bool]:
+    """Whether a node's settings name outright where it meets the others."""
+    return [wished_seat(n, wishes.of(n), rdma=False) is not None for n in nodes]
 
 
 def tcp_link(node: NodeFacts) -> list[Seat]:

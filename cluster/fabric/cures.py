@@ -17,6 +17,8 @@ SUBNETS = {"A": "192.168.100.0/24", "B": "192.168.101.0/24"}
 """The vendor's playbook gives each half of the cabled port one of these subnets."""
 FIRST = 10
 """… and the head .10 in them, the next node .11."""
+JUMBO = 9000
+"""MTU that gives RoCE its 4096-byte packets; at 1500 the HCA's active_mtu is 1024."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,11 @@ class Address:
         return f"{BOTH}, or by hand {by_hand} (each half its own subnet, the same on all nodes)"
 
 
-def free_address(nodes: Sequence[NodeFacts], rank: int, port: RdmaPort) -> Address:
-    """For one half on the node of this rank: in the subnet of the other nodes' same half where that
-    is one of its own, else in the playbook's, or the next one that nothing uses."""
+def free_address(
+    nodes: Sequence[NodeFacts], rank: int, port: RdmaPort, wanted: IPv4Network | None = None
+) -> Address:
+    """For one half on the node of this rank: in the wanted subnet, or that of the other nodes' same
+    half, where that is one of its own; else in the playbook's, or the next that nothing uses."""
     same = [
         (a.network, p)
         for i, n in enumerate(nodes)
@@ -50,11 +54,24 @@ def free_address(nodes: Sequence[NodeFacts], rank: int, port: RdmaPort) -> Addre
     known = [network for network, _ in sorted(counted, key=lambda c: (-c[1], c[0]))]
     mtus = Counter(p.interface.mtu for _, p in same).most_common(1)
     held = {a.ip for n in nodes for i in every_interface(n) for a in _addresses(i)}
-    for network in (*known, *_fresh(port.half)):
+    for network in (*filter(None, [wanted]), *known, *_fresh(port.half)):
         host = next((h for h in _hosts(network, rank, len(nodes)) if h.ip not in held), None)
         if host and not any(t.overlaps(network) for t in taken):
-            return Address(port, rank, host, mtus[0][0] if mtus else 9000)
+            return Address(port, rank, host, mtus[0][0] if mtus else JUMBO)
     raise AssertionError("a node cannot use every private network")
+
+
+def fresh_addresses(
+    nodes: Sequence[NodeFacts], ports: Sequence[RdmaPort | None]
+) -> list[Address | None]:
+    """One half of each node in one subnet that nothing uses; None for a node that is given none."""
+    taken = [a.network for n in nodes for i in every_interface(n) for a in _addresses(i)]
+    half = next((p.half for p in ports if p), "A")
+    network = next(f for f in _fresh(half) if not any(t.overlaps(f) for t in taken))
+    return [
+        Address(port, rank, IPv4Interface(f"{network[FIRST + rank]}/24"), JUMBO) if port else None
+        for rank, port in enumerate(ports)
+    ]
 
 
 def _networks(nodes: Sequence[NodeFacts], rank: int, port: RdmaPort) -> Iterator[IPv4Network]:

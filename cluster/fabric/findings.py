@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from cluster.fabric import cures
+from cluster.fabric.cures import JUMBO
 from cluster.fabric.devices import above, elsewhere, every_interface, title, vrf
-from cluster.fabric.seats import Row, Seat, halves, primary, twin, twin_seat
+from cluster.fabric.seats import Row, Seat, halves, primary, qsfp_seats, twin, twin_seat
 from cluster.fabric.wishes import FabricWishes
 from cluster.findings import Finding, error, warning
 from cluster.node import Interface, NodeFacts, RdmaPort
 
-JUMBO = 9000
-"""MTU that gives RoCE its 4096-byte packets; at 1500 the HCA's active_mtu is 1024."""
 FULL_RATE = 200.0
 """Gb/s that a Spark's QSFP port negotiates with a good cable."""
 
@@ -82,15 +82,58 @@ def state(port: RdmaPort) -> str:
     return f"{port.hca} ({port.netdev}) {port.state}/{port.phys_state}{carrier}"
 
 
-def apart(nodes: Sequence[NodeFacts], options: Sequence[Sequence[Seat]]) -> Finding:
-    """No subnet reaches all nodes: also a ring, whose every cable is a subnet of its own."""
+def apart(
+    nodes: Sequence[NodeFacts], options: Sequence[Sequence[Seat]], named: Sequence[bool]
+) -> Finding:
+    """No subnet reaches all nodes: also a ring, whose every cable is a subnet of its own.
+
+    + named: whether a node's only option is what its settings name
+    """
     seen = "; ".join(f"{n.name} {listed(s)}" for n, s in zip(nodes, options, strict=True))
-    last, rank = nodes[-1].name, len(nodes) - 1
-    own = (s.port for s in options[-1] if s.port and not s.upper)
-    commands = (cures.free_address(nodes, rank, port).command for port in own)
-    cure = f"on {last}: {next(commands, 'ip -4 addr')}"
+    cure = "; ".join(
+        f"on {node.name}: {command}"
+        for node, command in zip(nodes, to_one_subnet(nodes, options, named), strict=True)
+        if command
+    )
     ring = f"; a ring of cables has no common subnet: set {BY_HAND}" if len(nodes) > 2 else ""
     return error(f"the nodes' addresses are in no common subnet: {seen}", "", f"{cure}{ring}")
+
+
+def to_one_subnet(
+    nodes: Sequence[NodeFacts], options: Sequence[Sequence[Seat]], named: Sequence[bool]
+) -> list[str]:
+    """What to do on each node, "" for nothing: the few come to the subnet of the many, the others
+    to the head where none has more; where that can't be, all go to a new one."""
+    free = [s for s, fixed in zip(options, named, strict=True) if not fixed] or options
+    met = Counter(network for seats in free for network in {s.network for s in seats})
+    wanted = next(s.network for seats in free for s in seats if met[s.network] == max(met.values()))
+    letters = Counter(p.half for n in nodes for p in plain_halves(n))
+    there = {s.half for seats in free for s in seats if s.network == wanted}
+    commands, feasible = [], True
+    for rank, (node, seats) in enumerate(zip(nodes, options, strict=True)):
+        ports = sorted(plain_halves(node), key=lambda p: p.half not in there)
+        address = cures.free_address(nodes, rank, ports[0], wanted) if ports else None
+        if any(s.network == wanted for s in seats):
+            commands.append("")
+        elif named[rank]:
+            commands.append(f"leave address and nccl_socket_ifname out, or name one in {wanted}")
+        else:
+            command = address.command if address else f"an address in {wanted}: ip -4 addr"
+            commands.append(command)
+            feasible &= address is None or address.value.network == wanted
+    if feasible:
+        return commands
+    own = [sorted(plain_halves(n), key=lambda p: -letters[p.half]) for n in nodes]
+    fresh = cures.fresh_addresses(nodes, [next(iter(ports), None) for ports in own])
+    return [
+        commands[rank] if named[rank] else address.command if address else "ip -4 addr"
+        for rank, address in enumerate(fresh)
+    ]
+
+
+def plain_halves(node: NodeFacts) -> list[RdmaPort]:
+    """Halves that are Up and belong to nothing, so that an address of their own is of use."""
+    return [p for p in halves(node) if p.up and not p.interface.master]
 
 
 def listed(seats: Sequence[Seat]) -> str:
@@ -190,10 +233,26 @@ def half_warning(
         what = f"the halves of QSFP port {seat.number} share a subnet ({names}): {which}"
         cure = address_for_twin(nodes, rank, seat, other)
         yield warning(what, node.name, cure)
+    elif not both and own.interface.mtu != seat.interface.mtu:
+        what = f"{own.interface.name} has MTU {own.interface.mtu}, {seat.interface.name} has "
+        what += f"{seat.interface.mtu}: {carrying}, at half rate"
+        beneath = [other.interface, *([own.interface] if own.upper else [])]
+        yield warning(what, node.name, cures.set_mtu(beneath, seat.interface.mtu))
+    elif not both and one_subnet(nodes, own):
+        # Its MTU or its carrier on another node keeps it out, and is told there.
+        return
     elif not both:
         what = f"{own.interface.name} {own.address} shares no subnet with all other nodes' half"
         cure = address_for_twin(nodes, rank, seat, other)
         yield warning(f"{what}: {carrying}", node.name, cure)
+
+
+def one_subnet(nodes: Sequence[NodeFacts], own: Seat) -> bool:
+    """Whether every node has the same half in this subnet."""
+    return all(
+        any(s.network == own.network and s.half == own.half for s in qsfp_seats(n, rdma=True))
+        for n in nodes
+    )
 
 
 def address_for_twin(nodes: Sequence[NodeFacts], rank: int, seat: Seat, other: RdmaPort) -> str:

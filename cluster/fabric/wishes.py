@@ -202,6 +202,8 @@ def bare_interface(node: NodeFacts, wish: NodeWishes) -> Iterator[Finding]:
     elif over:
         what += f": it is {title(over)}'s, which has {over.ipv4[0]}"
         cure = f"nccl_socket_ifname = {over.name!r} of {node.name}, or leave it out"
+    else:
+        cure += f"; or {leave_out(node, wish, 'nccl_socket_ifname')}"
     yield error(what, node.name, cure)
 
 
