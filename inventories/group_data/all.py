@@ -79,8 +79,8 @@ worker_container = "sglang-worker"
 restart_policy = "unless-stopped"
 # Further mounts, "/source:/target[:ro]".
 volumes: list[str] = []
-# Further environment of the container, merged: all < group < host < --data 'env={"A": "1"}'. What it
-# says of the fabric is checked, and named with the setting that says the same; no place for secrets.
+# Further environment of the container, merged: all < group < host < --data 'env={"A": "1"}'.
+# What it says of the fabric is checked, and told with the setting for it. No place for secrets.
 env: dict[str, str] = {}
 
 # ---- where it listens, and how the ranks meet
@@ -101,8 +101,8 @@ rdma = "auto"
 # Both halves of the cabled port carry traffic only in different subnets. auto: both then, one
 # otherwise; both: always; first: one.
 twins = "auto"
-# HCAs as NCCL_IB_HCA has them: comma between, beginnings of names unless "=" stands before them, "^"
-# for all others. "" is chosen. NCCL_IB_GID_INDEX is never set (the index drifts), nor
+# HCAs as NCCL_IB_HCA has them: comma between, beginnings of names unless "=" stands before them,
+# "^" for all others. "" is chosen. NCCL_IB_GID_INDEX is never set (the index drifts), nor
 # NCCL_NET_GDR_LEVEL (a Spark has no GPUDirect RDMA: the seed's 5 did nothing).
 nccl_ib_hca = ""
 # NCCL_SOCKET_IFNAME, the interface that NCCL's ranks meet over, likewise. "" is chosen.
