@@ -211,7 +211,7 @@ def seat_members(
     members = []
     for node, seat, mine in zip(nodes, row, ports, strict=True):
         hcas, address = tuple(p.hca for p in mine), str(seat.address.ip)
-        variables = environment(seat, hcas, len(nodes), wishes.of(node))
+        variables = environment(node, seat, hcas, len(nodes), wishes.of(node))
         name, mtu = seat.interface.name, seat.interface.mtu
         members.append(NodeFabric(node.name, address, name, hcas, variables, mtu))
     return tuple(members)

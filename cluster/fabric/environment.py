@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from cluster.fabric.seats import Seat
 from cluster.fabric.wishes import NodeWishes
+from cluster.node import NodeFacts
 
 
-def environment(seat: Seat, hcas: tuple[str, ...], nodes: int, wish: NodeWishes) -> dict[str, str]:
+def environment(
+    node: NodeFacts, seat: Seat, hcas: tuple[str, ...], nodes: int, wish: NodeWishes
+) -> dict[str, str]:
     """One node's variables; `hcas` is () over TCP, `nodes` the size of the group.
 
     Never set: NCCL_IB_GID_INDEX, whose right value drifts (3, 4, another on each node) and which
     NCCL finds itself; NCCL_NET_GDR_LEVEL, as a Spark has no GPUDirect RDMA that it could tune.
     """
     interface = seat.interface.name
+    # NCCL takes a name for the beginning of names: a half's would mean its VLANs too.
+    longer = any(i.name.startswith(interface) and i.name != interface for i in node.interfaces)
     env = {
         "NCCL_IGNORE_CPU_AFFINITY": "1",
-        "NCCL_SOCKET_IFNAME": wish.nccl_socket_ifname or interface,
+        "NCCL_SOCKET_IFNAME": wish.nccl_socket_ifname or ("=" if longer else "") + interface,
         "GLOO_SOCKET_IFNAME": wish.gloo_socket_ifname or interface,
         "TP_SOCKET_IFNAME": interface,
         # Without it SGLang may advertise another address, and two nodes freeze at start.

@@ -120,6 +120,9 @@ def test_a_half_s_own_address_is_rather_taken_than_a_vlan_s() -> None:
         nodes.append(replace(seen, interfaces=(*seen.interfaces, vlan)))
     fabric = choose(nodes)
     assert fabric.nodes[0].interface == A
+    # Without "=" NCCL would take the VLAN for it as well.
+    assert fabric.nodes[0].env["NCCL_SOCKET_IFNAME"] == f"={A}"
+    assert fabric.nodes[0].env["GLOO_SOCKET_IFNAME"] == A
     named = NodeWishes(nccl_socket_ifname=f"{A}.9")
     fabric = choose(nodes, by_node(s0=named, s1=named))
     assert (fabric.nodes[0].interface, fabric.nodes[0].address) == (f"{A}.9", "10.9.0.1")
