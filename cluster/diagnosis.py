@@ -48,12 +48,15 @@ DOCKER_TEXTS = ("nvidia-container-cli", "could not select device driver")
 TRACEBACK = "Traceback (most recent call last):"
 HIT_AN_EXCEPTION = "hit an exception: Traceback"
 STAMPED = re.compile(r"\[\d{4}-\d\d-\d\d ")
-# How Python draws an exception group's members: in front of each line, and between them.
-FRAME = re.compile(r" +(?:\| ?|\+ (?=Exception Group ))")
+# What stands in front of a traceback's lines in a process of torch.distributed, and in a group of
+# exceptions; and what stands between that group's members.
+FRAME = re.compile(r"\[rank\d+\]: ?| +(?:\| ?|\+ (?=Exception Group ))")
 MEMBER = re.compile(r"^ +\+(?:-\+)?-+ (?:\d+|\.\.\.) -+$")
 # The line that names an exception, after its traceback; without one, the name must sound like it.
 RAISED = re.compile(r"^(?:[A-Za-z_]\w*\.)*(?P<name>[A-Za-z_]\w*)(?=:|$)")
 NAMES = ("Error", "Exception", "Timeout", "Exit", "Interrupt")
+# Python says so of an exception in a destructor, most often while it ends.
+IGNORED = "Exception ignored "
 CHAINED = (
     "During handling of the above exception",
     "The above exception was the direct cause",
@@ -179,7 +182,7 @@ def group_diagnosis(
     That a rank was stopped by will is no fault, and what the others say of its end neither.
     """
     told = [(rank, d) for rank, (lines, end) in by_rank.items() for d in diagnose(lines, end)]
-    if any(_stopped(lines) for lines, _ in by_rank.values()):
+    if any(_stop(lines) < len(lines) for lines, _ in by_rank.values()):
         told = [(rank, d) for rank, d in told if d.weight not in (Weight.PEER, Weight.CONSEQUENCE)]
     return tuple(sorted(told, key=lambda pair: pair[1].weight))
 
@@ -216,7 +219,7 @@ def _hits(log: Sequence[str], heard: Mapping[str, str]) -> Iterator[Hit]:
     both = (*engine, *_possible(symptoms("docker"), text))
     warnings = {s.shown_by for s in engine if s.shown_by}
     above: dict[Expression, re.Match[str]] = {}
-    for at, line in enumerate(log):
+    for at, line in enumerate(map(_bare, log)):
         if any(e.search(line) for e in noise()):
             continue
         of_docker = DOCKER_LINE.match(line) or any(text in line for text in DOCKER_TEXTS)
@@ -251,14 +254,14 @@ def _last(expression: Expression | re.Pattern[str], log: Sequence[str]) -> int:
 
 
 def _living(hits: Sequence[Hit], log: Sequence[str]) -> list[Hit]:
-    """Without those that a later line shows the engine got over."""
-    ready = _last(READY, log)
+    """Without those that a later line shows the engine got over, or that follow a wanted end."""
+    ready, stop = _last(READY, log), _stop(log)
     healing = {h.symptom.healed_by for h in hits if h.symptom.healed_by}
     healed = {expression: _last(expression, log) for expression in healing}
     return [
         h
         for h in hits
-        if (h.at > ready or h.symptom.weight is Weight.NOTE)
+        if (ready < h.at < stop or h.symptom.weight is Weight.NOTE)
         and (not h.symptom.healed_by or h.at > healed[h.symptom.healed_by])
     ]
 
@@ -315,6 +318,8 @@ def _fatal(log: Sequence[str], end: End | None) -> list[Raised]:
     *_, last = [[], *_chains(log, ready)]
     if last:
         return last
+    if any(TRACEBACK in line for line in log):
+        return []
     # A log whose beginning is lost may show the end of a traceback alone.
     at = max((i for i in range(ready, len(log)) if _sounds_so(log[i])), default=None)
     return [] if at is None else [Raised(at, at + 1, log[at])]
@@ -339,7 +344,7 @@ def _chains(log: Sequence[str], start: int) -> Iterator[list[Raised]]:
 
 def _raised(log: Sequence[str], start: int) -> Iterator[Raised]:
     """The exceptions whose tracebacks stand in a log, from a line on."""
-    inside = chained = False
+    inside = chained = ignored = False
     at = start
     while at < len(log):
         line = _bare(log[at])
@@ -352,11 +357,12 @@ def _raised(log: Sequence[str], start: int) -> Iterator[Raised]:
             inside = True
         elif not inside or not line or line.startswith(" ") or STAMPED.match(line):
             chained = chained and not STAMPED.match(line)
+            ignored = ignored or line.startswith(IGNORED)
         else:
             inside = False
-            if RAISED.match(line):
+            if RAISED.match(line) and not ignored:
                 yield _text(log, at - 1, chained)
-                chained = False
+            chained = ignored = False
 
 
 def _bare(line: str) -> str:
@@ -387,9 +393,15 @@ def _over(line: str) -> bool:
     )
 
 
-def _stopped(log: Sequence[str]) -> bool:
-    """Whether the engine ends because it was asked to."""
-    return any(STOPPING in line for line in log)
+def _stop(log: Sequence[str]) -> int:
+    """Where the engine tells that it ends because it was asked to; behind the last line where it
+    does not, or has been started again since."""
+    for at in range(len(log) - 1, -1, -1):
+        if STOPPING in log[at]:
+            return at
+        if "server_args=" in log[at]:
+            break
+    return len(log)
 
 
 def _killed(end: End | None) -> Iterator[Diagnosis]:

@@ -674,6 +674,38 @@ def test_the_end_of_a_traceback_whose_beginning_is_lost_is_quoted():
     assert told.evidence == "acme.OddError: no"
 
 
+def test_the_traceback_of_a_process_of_torch_distributed_carries_its_rank():
+    lines = [
+        "[rank0]: Traceback (most recent call last):",
+        '[rank0]:   File "a.py", line 1, in run',
+        "[rank0]: acme.Strange: thing",
+    ]
+    assert diagnose(lines, End(1))[0].evidence == "acme.Strange: thing"
+
+
+def test_a_symptom_is_found_in_a_member_of_a_group():
+    lines = GROUP.replace("ValueError: second", "MemoryError").splitlines()
+    assert keys(diagnose(lines, End(1))) == ["host-memory"]
+
+
+def test_an_exception_that_python_ignores_ended_nothing():
+    lines = [
+        "Exception ignored in: <function Engine.__del__ at 0xffff>",
+        "Traceback (most recent call last):",
+        '  File "a.py", line 1, in __del__',
+        "AttributeError: 'NoneType' object has no attribute 'close'",
+    ]
+    assert keys(diagnose(lines, End(1))) == ["ended"]
+
+
+def test_what_follows_a_wanted_end_is_no_fault_until_the_engine_is_started_again():
+    stop = f"{STAMP}SIGTERM received. signum=None. Draining requests and shutting down..."
+    child = "[2026-11-23 07:39:24] Subprocess scheduler_0 (pid=4) crashed with exit code -15."
+    assert diagnose([stop, child], End(0)) == ()
+    again = "[2026-11-23 07:40:00] server_args=ServerArgs(model_path='acme/m')"
+    assert keys(diagnose([stop, again, child])) == ["child-ended"]
+
+
 # ---- NCCL
 
 WARNED = "spark-1:4:5 [0] ibvwrap.cc:262 NCCL WARN Call to ibv_modify_qp failed with 110 Connection"
