@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from pathlib import Path
@@ -213,3 +214,56 @@ def test_a_first_repeat_is_held_against_the_others(
 def test_at_a_given_rate_latency_tells_it() -> None:
     (note,) = told(100, 100, 100, e2e=(1500.0, 1000.0, 1010.0))
     assert "1,500 ms of mean E2E latency against 1,000 to 1,010 (+49%)" in note
+
+
+TRACE = [{"at": n / 20, "input_len": 20 + n, "output_len": 4 + n % 3} for n in range(12)]
+SHAREGPT = [
+    {
+        "conversations": [
+            {"from": "human", "value": "what is it " * n},
+            {"from": "gpt", "value": "it " * n},
+        ]
+    }
+    for n in range(8, 24)
+]
+
+
+@pytest.mark.parametrize(
+    ("words", "least"),
+    [
+        pytest.param(["-n", "12", "-r", "40"], 2, id="rate"),
+        pytest.param(["-n", "12", "-r", "40", "-c", "2"], 2, id="rate-and-limit"),
+        pytest.param(["-n", "12", "--ramp", "20:60"], 2, id="ramp"),
+        pytest.param(["-n", "12", "-c", "4", "--ramp-slots", "0.2"], 8, id="slots-that-open"),
+        pytest.param(["-n", "12", "-c", "4", "--turns", "3"], 8, id="conversations"),
+        pytest.param(["-n", "12", "-c", "4", "--shared-prefix", "6"], 8, id="shared-prefix"),
+        pytest.param(["-n", "12", "-c", "4", "--cache", "hit"], 8, id="hit"),
+        pytest.param(["-n", "12", "-c", "4", "--duration", "5"], 8, id="duration"),
+        pytest.param(["--trace", "trace.jsonl"], 2, id="trace"),
+        pytest.param(["--sharegpt", "shared.json", "-n", "8", "-c", "4"], 8, id="sharegpt"),
+    ],
+)
+def test_every_kind_of_load_has_its_warm_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], least: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("trace.jsonl").write_text("".join(json.dumps(each) + "\n" for each in TRACE))
+    Path("shared.json").write_text(json.dumps(SHAREGPT))
+    lengths = [] if {"--trace", "--sharegpt"} & {*words} else ["-i", "16", "-o", "4"]
+    server = FakeColdServer(cold=0)
+    with server:
+        ran = run(server.url, *words, *lengths, *QUIET, "--warmup", "auto", here=tmp_path / "out")
+    assert ran.code == 0, ran.err
+    assert ran.result.config.warmup >= least
+    probes = 4 if "--turns" in words else 2
+    assert len(server.prompts()) == probes + ran.result.config.warmup + len(ran.requests)
+
+
+def test_each_point_of_a_sweep_is_warmed_up_at_its_own_concurrency(tmp_path: Path) -> None:
+    with FakeColdServer(cold=0) as server:
+        words = ["-n", "16", "-i", "16", "-o", "4", "--sweep", "concurrency=2,4"]
+        ran = run(server.url, *words, *QUIET, "--warmup", "auto", here=tmp_path)
+    assert ran.code == 0, ran.err
+    assert [r.config.concurrency for r in ran.results] == [2, 4]
+    for result in ran.results:
+        assert result.config.warmup >= 2 * (result.config.concurrency or 0)
