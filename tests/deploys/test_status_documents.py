@@ -104,3 +104,26 @@ def test_a_declaration_that_is_wrong_is_refused_in_one_sentence(served: Fakes) -
     run = served.pyinfra(*words)
     assert (run.code, run.out) == (1, "")
     assert "model = 'qwen7c' is not a model" in run.err
+
+
+OPEN = "anybody who reaches port 30000 may use the API"
+
+
+def test_an_api_that_anybody_may_use_is_told_once(served: Fakes, tmp_path: Path) -> None:
+    """By what runs: a key that the inventory has by now closes nothing yet."""
+    key = tmp_path / "key"
+    key.write_text("k" * 64)
+    key.chmod(0o600)
+    told, _ = document(served, "status", f"api_key_file={key}")
+    (warning,) = told["warnings"]
+    assert warning.startswith(OPEN)
+    report, _ = document(served, "doctor")
+    assert [a["level"] for a in report["ailments"] if a["cause"].startswith(OPEN)] == ["warning"]
+    for words in (("deploy.py", "--dry"), ("deploys/check.py", "-y")):
+        run = served.pyinfra(str(served.inventory()), *words)
+        assert run.text.count(OPEN) == 1
+
+
+def test_on_loopback_nobody_is_warned(tmp_path: Path) -> None:
+    told, _ = document(Fakes.of(tmp_path, 1), "status", "host=127.0.0.1")
+    assert told["warnings"] == []
