@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address, ip_network
 
 from cluster import keyed
-from cluster.findings import Finding, ok, warning
+from cluster.findings import Finding, Refused, ok, warning
 from cluster.settings import Settings
 from cluster.sglang import holes, key
 from cluster.sglang.versions import HOLES
@@ -61,19 +61,19 @@ def exposure(api: Api, settings: Settings) -> Iterator[Finding]:
         why = f"it listens on {api.host}, and the embedded engine asks for no key"
         yield warning(_anybody(api, why), cure="--data host=127.0.0.1")
         return
+    report: Callable[[str], Finding] = ok
     if api.keyed:
-        told, tell = f"the API on port {api.port} asks for a key", ok
+        access = f"the API on port {api.port} asks for a key"
     elif settings.api_networks and not _everybody(settings.api_networks):
         networks = ", ".join(settings.api_networks)
-        told = (
+        access = (
             f"the API on port {api.port} asks for no key: once deploys/firewall.py has run, the "
             f"nodes and {networks} alone reach it"
         )
-        tell = ok
     else:
-        told = _anybody(api, f"it listens on {api.host} and asks for no key")
-        tell = partial(warning, cure=f"{KEY}; or {FIREWALL}{_newer(api)}")
-    yield tell("; ".join(filter(None, (told, _known_holes(api), OTHERS * (api.nodes > 1)))))
+        access = _anybody(api, f"it listens on {api.host} and asks for no key")
+        report = partial(warning, cure=f"{KEY}; or {FIREWALL}{_newer(api)}")
+    yield report("; ".join(filter(None, (access, _known_holes(api), OTHERS * (api.nodes > 1)))))
 
 
 def _anybody(api: Api, why: str) -> str:
@@ -84,8 +84,11 @@ def _anybody(api: Api, why: str) -> str:
 
 
 def _known_holes(api: Api) -> str:
-    """What the version is known for, "" where nothing is."""
-    found = holes(api.sglang) if api.sglang else ()
+    """What the version is known for, "" where nothing is; one that is none is refused elsewhere."""
+    try:
+        found = holes(api.sglang) if api.sglang else ()
+    except Refused:
+        return ""
     named = ", ".join(f"{h.name} ({h.route}, mended in {h.fixed})" for h in found)
     return f"SGLang {api.sglang} runs code that it is sent: {named}" if found else ""
 

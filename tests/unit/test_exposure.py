@@ -106,3 +106,9 @@ def test_what_runs_speaks_for_itself() -> None:
         api = running(made[wanted.head])
         assert api == Api("0.0.0.0", 30000, keyed, nodes=2, sglang="0.5.23")
         assert api == declared(wanted.common, 2, "0.5.23")
+
+
+def test_a_version_that_is_none_is_told_elsewhere() -> None:
+    found = said(Api("0.0.0.0", 30000, keyed=False, sglang="main"))
+    assert found is not None
+    assert "SGLang main" not in found.what

@@ -53,5 +53,5 @@ def command(runs: tuple[str, ...], output: Path, title: str, wanted: str | None)
     for sentence in gathered.damaged:
         say(f"left out: {sentence}")
     count = len(gathered.runs)
-    runs_told = f"{count} run{'' if count == 1 else 's'}"
-    click.echo(f"{printable(str(output))}: {runs_told}, {len(data) / 1e6:.1f} MB")
+    counted = f"{count} run{'' if count == 1 else 's'}"
+    click.echo(f"{printable(str(output))}: {counted}, {len(data) / 1e6:.1f} MB")
