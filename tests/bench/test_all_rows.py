@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from deploy_logs import LOGS
 from msgspec.structs import asdict, replace
 from result_samples import a_result
 from spark_bench.cli.failures import FailureLimit
+from spark_bench.cli.secret import Secret
 from spark_bench.errors import BadInput
-from spark_bench.every import converge, measure, served
+from spark_bench.every import converge, measure, one, served
 from spark_bench.every.before import before
 from spark_bench.every.child import Ended
 from spark_bench.every.job import Job, Part, differences, refuse_changed
@@ -397,3 +399,24 @@ def test_the_time_counts_anew_until_the_downloads_are_over() -> None:
         "    [spark-01] waiting, 1 of 600 s: spark-01 loading": False,
     }
     assert {line: anew(line) for line in lines} == lines
+
+
+@pytest.mark.parametrize("in_file", [True, False])
+def test_a_key_in_a_file_is_in_no_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_file: bool
+) -> None:
+    environments: list[Mapping[str, str]] = []
+
+    def noted(
+        words: Any, cwd: Any, log: Any, seconds: Any, tell: Any, environ: Any, *_: Any
+    ) -> Ended:
+        environments.append(environ)
+        return ended(1)
+
+    monkeypatch.delenv("SPARK_BENCH_API_KEY", raising=False)
+    monkeypatch.setattr(one, "follow", noted)
+    key = {"api_key": Secret("planted"), "api_key_file": tmp_path / "key" if in_file else None}
+    stage = one.Stage(asked(folder=tmp_path, **key), Steps(io.StringIO()), io.BytesIO())
+    stage.bench(CELL)
+    (environ,) = environments
+    assert ("SPARK_BENCH_API_KEY" in environ) != in_file

@@ -317,6 +317,42 @@ def test_the_examples_in_the_docstrings() -> None:
         pytest.param(["-H", f"Bearer {SECRET}"], ["-H", HIDDEN], id="header"),
         pytest.param(["hf_abcdefghijkl"], [HIDDEN], id="hugging face"),
         pytest.param(
+            ["--extra-body", '{"a": [{"authToken": "x1"}], "headers": {"X-Api-Key": "x2"}}'],
+            ["--extra-body", '{"a": [{"authToken": "***"}], "headers": {"X-Api-Key": "***"}}'],
+            id="body",
+        ),
+        pytest.param(
+            [
+                '--extra-body={"pairs": [["Authorization", "x"]], '
+                '"n": {"name": "key", "value": "x"}}'
+            ],
+            [
+                '--extra-body={"pairs": [["Authorization", "***"]], '
+                '"n": {"name": "key", "value": "***"}}'
+            ],
+            id="pairs",
+        ),
+        pytest.param(
+            ["--extra-body", '{"api_keys": ["x"], "credentials": {"user": "x"}, "top_p": 1}'],
+            ["--extra-body", '{"api_keys": ["***"], "credentials": {"user": "***"}, "top_p": 1}'],
+            id="lists",
+        ),
+        pytest.param(
+            ["--extra-body", '{"inner": "{\\"password\\": \\"x\\"}"}'],
+            ["--extra-body", '{"inner": "{\\"password\\": \\"***\\"}"}'],
+            id="text of JSON",
+        ),
+        pytest.param(
+            ["--extra-body", '{"top_p":0.9}'], ["--extra-body", '{"top_p":0.9}'], id="kept"
+        ),
+        pytest.param(
+            ["--extra-body={password: x}"], ["--extra-body={password: ***}"], id="no JSON"
+        ),
+        pytest.param(
+            ["--header", "X-Api-Key: x"], ["--header", "X-Api-Key: ***"], id="header line"
+        ),
+        pytest.param(["gsk_abcdefghijkl"], [HIDDEN], id="groq"),
+        pytest.param(
             ["--max-tokens", "9", "latency"], ["--max-tokens", "9", "latency"], id="plain"
         ),
     ],
@@ -332,6 +368,12 @@ def test_a_command_line_without_its_secrets(words: list[str], clean: list[str]) 
         pytest.param("https://a:b@[::1]:8000/v1", "https://[::1]:8000/v1", id="password, IPv6"),
         pytest.param("http://h/?token=abc&x=1", f"http://h/?token={HIDDEN}&x=1", id="query"),
         pytest.param("http://[broken", HIDDEN, id="no URL"),
+        pytest.param(
+            "http://h/#access_token=a&x=1", f"http://h/#access_token={HIDDEN}&x=1", id="#"
+        ),
+        pytest.param(
+            "http://h/?X-Amz-Signature=a", f"http://h/?X-Amz-Signature={HIDDEN}", id="sig"
+        ),
     ],
 )
 def test_a_url_without_its_secrets(url: str, clean: str) -> None:
@@ -343,3 +385,8 @@ def test_a_body_without_its_secrets() -> None:
     body = {"stop": ["a", "Bearer xyz"], "n": None, "password": "pw", "auth": {"HF_TOKEN": "t"}}
     clean = {"stop": ["a", HIDDEN], "n": None, "password": HIDDEN, "auth": {"HF_TOKEN": HIDDEN}}
     assert clean_body(body) == clean
+
+
+def test_urls_within_a_text() -> None:
+    text = "from http://u:p@a/x to https://v:q@b/?token=t end"
+    assert clean_text(text) == f"from http://a/x to https://b/?token={HIDDEN} end"

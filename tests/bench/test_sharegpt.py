@@ -160,19 +160,100 @@ def test_an_empty_file(file: Path, content: str) -> None:
         pytest.param('[{"conversations": []}', "entry 1: no comma after it", id="no-end"),
         pytest.param('[{"conversations": []} {}]', "entry 1: no comma after it", id="no-comma"),
         pytest.param('[{"conversations": []},]', "entry 2: not JSON", id="comma-at-the-end"),
-        pytest.param("[7]", "entry 1: not an object; expected {", id="number"),
-        pytest.param('{"data": []}', "line 1: no list of messages; expected {", id="other-key"),
-        pytest.param('[{"messages": "hi"}]', "entry 1: no list of messages", id="no-list"),
-        pytest.param('[{"messages": ["hi"]}]', "entry 1: a message without", id="no-message"),
-        pytest.param(
-            '[{"messages": [{"from": "human"}]}]', "entry 1: a message without", id="no-text"
-        ),
     ],
 )
 def test_a_malformed_file_says_where_and_what(file: Path, content: str, message: str) -> None:
     file.write_text(content)
     with pytest.raises(BadInput, match=message):
         load(file)
+
+
+ODD: list[object] = [
+    7,
+    None,
+    "hi",
+    ["hi"],
+    {},
+    {"data": []},
+    {"messages": "hi"},
+    {"messages": ["hi", None]},
+    {"messages": [{"from": "human"}, {"from": "gpt"}]},
+    {"messages": [{"role": "system", "content": "be kind"}]},
+    {"messages": [{"role": 5, "content": "hi there"}, {"role": None, "content": "good day"}]},
+    {"messages": [{"content": "hi there"}, {"content": "good day"}]},
+    {"messages": [{"role": "user", "content": 5}, {"role": "assistant", "content": 7.5}]},
+    {
+        "messages": [
+            {"role": "user", "content": "what is the weather"},
+            {"role": "assistant", "content": None, "tool_calls": [{"id": "c1"}]},
+            {"role": "tool", "content": "12 degrees"},
+            {"role": "assistant", "content": "it is cold"},
+        ]
+    },
+    {
+        "messages": [
+            {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]},
+            {"role": "assistant", "content": "a picture"},
+        ]
+    },
+    {"conversations": [{"from": "human", "value": {"a": ["b"]}}, {"from": "gpt", "value": []}]},
+]
+
+
+@pytest.mark.parametrize("write", FORMS)
+@pytest.mark.parametrize("bom", ["", "\ufeff"])
+def test_odd_rows_are_passed_over_counted_and_told(file: Path, write: Write, bom: str) -> None:
+    write(file, [*ODD, numbered(1), *ODD, numbered(2)])
+    file.write_text(bom + file.read_text())
+    told: list[str] = []
+    assert len(load(file, 2, tell=told.append)) == 2
+    assert told == [
+        f"{2 * len(ODD)} of the {2 * len(ODD) + 2} entries of talks.json were passed over: they "
+        "have no question with an answer in text"
+    ]
+
+
+def test_nothing_is_told_where_all_rows_are_right(file: Path) -> None:
+    told: list[str] = []
+    load(write_list(file, [numbered(1), numbered(2)]), 1, tell=told.append)
+    assert not told
+
+
+def test_a_file_of_odd_rows_alone_says_what_is_expected(file: Path) -> None:
+    with pytest.raises(BadInput, match=r"has no question with an answer; expected \{"):
+        sharegpt.check(write_list(file, ODD))
+
+
+@pytest.mark.parametrize("write", FORMS)
+def test_rows_that_are_nested_too_deep_are_an_error(file: Path, write: Write) -> None:
+    write(file, [{"a": 1}])
+    deep = "[" * 100_000 + "]" * 100_000
+    file.write_text(file.read_text().replace("1", deep))
+    with pytest.raises(BadInput, match=r"(line|entry) 1: n"):
+        load(file)
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        pytest.param({"from": "Human"}, {"from": "chatgpt"}, id="roles"),
+        pytest.param({"role": "user"}, {"role": "assistant"}, id="openai"),
+    ],
+)
+@pytest.mark.parametrize("name", ["value", "content", "text"])
+def test_names_of_roles_and_texts(
+    file: Path, question: dict[str, str], answer: dict[str, str], name: str
+) -> None:
+    talk = [question | {name: "hi there"}, answer | {name: "good day"}]
+    (prompt,) = load(write_list(file, [{"conversations": talk}]))
+    assert prompt == Prompt((Message("user", "hi there"),), 2, 2)
+
+
+def test_parts_of_text_are_one_text(file: Path) -> None:
+    parts = [{"type": "text", "text": "hi "}, {"type": "text", "text": "there"}]
+    talk = [{"role": "user", "content": parts}, {"role": "assistant", "content": ["good day"]}]
+    (prompt,) = load(write_list(file, [{"messages": talk}]))
+    assert prompt.messages == (Message("user", "hi there"),)
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

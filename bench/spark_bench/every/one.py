@@ -62,8 +62,10 @@ class Stage:
     ) -> Ended:
         self.log.write(f"$ {' '.join(words)}\n".encode())
         cwd = None if here else self.asked.project
-        # The server's key is for who asks the server, and not for who deploys it.
-        key = {VARIABLE: self.asked.api_key.reveal()} if here and self.asked.api_key else {}
+        # The server's key is for who asks the server, and not for who deploys it; one that is in a
+        # file stays there.
+        passed_on = self.asked.api_key if here and not self.asked.api_key_file else None
+        key = {VARIABLE: passed_on.reveal()} if passed_on else {}
         return follow(words, cwd, self.log, seconds, self.steps.below, os.environ | key, anew)
 
 

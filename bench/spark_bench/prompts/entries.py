@@ -51,7 +51,7 @@ def _lines(path: Path, file: TextIOWrapper) -> Iterator[Entry]:
         if line.strip():
             try:
                 yield Entry(f"line {number}", json.loads(line))
-            except ValueError as e:
+            except (ValueError, RecursionError) as e:
                 raise BadInput(
                     f"{path}, line {number}: not JSON ({e}); expected a JSON list, or one JSON"
                     " object a line"
@@ -107,6 +107,8 @@ def _value(path: Path, place: str, window: _Window) -> object:
         try:
             value, window.at = decoder.raw_decode(window.text, window.at)
             return value
+        except RecursionError as e:
+            raise BadInput(f"{path}, {place}: nested too deep") from e
         except ValueError as e:
             if len(window.text) - window.at > ENTRY or not window.more():
                 raise BadInput(f"{path}, {place}: not JSON ({e})") from e

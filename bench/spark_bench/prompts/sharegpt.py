@@ -2,22 +2,24 @@
 
 A JSON list (or one object a line) of `{"conversations": [{"from": "human", "value": …}, {"from":
 "gpt", "value": …}, …]}`; "conversation" or "messages" for the list, "role" and "content" in each
-message, and the roles "user" and "assistant" mean the same.
+message, and the roles "user" and "assistant" mean the same. A content may be a list of text parts.
 
 Of each conversation the first question that has an answer right after it is asked, alone; the
 recorded answer's length is the length to generate. As in sglang 0.5.23 (benchmark/datasets/
 sharegpt.py) conversations without such a pair are passed over, and so are questions or answers
 below 2 tokens, and pairs that together are longer than the context. Other than there the question
-is always a human's, whatever message comes first.
+is always a human's, whatever message comes first. Rows of any other kind are passed over, too, and
+counted: tool calls without a text, images, what is no conversation at all.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from spark_bench.errors import BadInput
 from spark_bench.prompts.calibrate import Overhead
@@ -31,7 +33,13 @@ WANTED = (
     'expected {"conversations": [{"from": "human", "value": "…"}, {"from": "gpt", "value": "…"}]}'
 )
 LISTS = ("conversations", "conversation", "messages")
-ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
+ROLE_NAMES, TEXT_NAMES = ("from", "role"), ("value", "content", "text")
+# In small letters; the last four are in ShareGPT's own rows.
+ROLES = {"human": "user", "user": "user", "prompter": "user"} | dict.fromkeys(
+    ("gpt", "assistant", "model", "chatgpt", "bing", "bard", "claude"), "assistant"
+)
+# Parts of a content that are text.
+TEXT_PARTS = ("text", "input_text", "output_text")
 Pair = tuple[str, str]
 
 
@@ -43,12 +51,14 @@ def load(
     overhead: Overhead | None = None,
     output_tokens: int | None = None,
     context: int | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> list[Prompt]:
     """`count` prompts drawn from the file by the seed.
 
     overhead: what the chat template adds; `input_tokens` of each prompt counts it
     output_tokens: to generate, instead of the recorded answer's length
     context: drop what is longer, prompt and answer together
+    tell: is told of rows that were passed over
 
     A file that can't be read, that has another format, or has too few usable entries is a BadInput.
     The file may be larger than memory: what is not drawn is not kept.
@@ -56,9 +66,14 @@ def load(
     extra = (overhead or Overhead()).first
     drawn = 2 * count + SPARE
     while True:
-        pairs, total = _draw(path, drawn, seed)
+        pairs, total, usable = _draw(path, drawn, seed)
         prompts = list(_prompts(pairs, tokens, extra, output_tokens, context))
         if len(prompts) >= count:
+            if usable < total:
+                tell(
+                    f"{total - usable} of the {total} entries of {path.name} were passed over: "
+                    "they have no question with an answer in text"
+                )
             return [_numbered(prompt, number) for number, prompt in enumerate(prompts[:count])]
         if drawn >= total:
             raise BadInput(_too_few(path, count, len(prompts), total, context))
@@ -68,7 +83,7 @@ def load(
 def check(path: Path) -> None:
     """Read as far as the first question with an answer; BadInput for a file without, or of another
     format."""
-    if not any(_pair(path, entry) for entry in entries(path)):
+    if not any(map(_pair, entries(path))):
         raise BadInput(f"{path} has no question with an answer; {WANTED}")
 
 
@@ -76,52 +91,63 @@ def _numbered(prompt: Prompt, number: int) -> Prompt:
     return Prompt(prompt.messages, prompt.input_tokens, prompt.output_tokens, number)
 
 
-def _draw(path: Path, size: int, seed: int) -> tuple[list[Pair], int]:
-    """At most `size` of the file's pairs in an order by chance, and how many entries it has.
+def _draw(path: Path, size: int, seed: int) -> tuple[list[Pair], int, int]:
+    """At most `size` of the file's pairs in an order by chance, how many entries it has, and how
+    many of them are such a pair.
 
     Each entry is given a number by chance, and those of the smallest are drawn: drawing more
     begins with the same ones.
     """
     rng = Random(f"{seed}/sharegpt")
-    total = 0
+    total = usable = 0
 
     def numbered() -> Iterator[tuple[float, int, Pair]]:
-        nonlocal total
+        nonlocal total, usable
         for entry in entries(path):
             total += 1
             number = rng.random()
-            if pair := _pair(path, entry):
+            if pair := _pair(entry):
+                usable += 1
                 yield number, total, pair
 
     drawn = heapq.nsmallest(size, numbered())
-    return [pair for _, _, pair in drawn], total
+    return [pair for _, _, pair in drawn], total, usable
 
 
-def _pair(path: Path, entry: Entry) -> Pair | None:
-    """The first question with an answer right after it."""
-    messages = [_message(path, entry.place, item) for item in _list(path, entry)]
+def _pair(entry: Entry) -> Pair | None:
+    """The first question with an answer right after it; None where there is none in text."""
+    value = entry.value
+    found = next((value[n] for n in LISTS if n in value), None) if isinstance(value, dict) else None
+    messages = map(_message, found if isinstance(found, list) else [])
     for (asker, question), (answerer, answer) in pairwise(messages):
-        if asker == "user" and answerer == "assistant":
+        if asker == "user" and answerer == "assistant" and question and answer:
             return question, answer
     return None
 
 
-def _list(path: Path, entry: Entry) -> list[object]:
-    if not isinstance(entry.value, dict):
-        raise BadInput(f"{path}, {entry.place}: not an object; {WANTED}")
-    found = next((entry.value[name] for name in LISTS if name in entry.value), None)
-    if not isinstance(found, list):
-        raise BadInput(f"{path}, {entry.place}: no list of messages; {WANTED}")
-    return found
+def _message(item: object) -> tuple[str, str]:
+    """Its role ("user", "assistant", or as it stands there) and its text; "" where it has none."""
+    if not isinstance(item, dict):
+        return "", ""
+    role = next((item[name] for name in ROLE_NAMES if item.get(name)), "")
+    text = _text(next((item[name] for name in TEXT_NAMES if item.get(name)), ""))
+    return (ROLES.get(role.lower(), role), text) if isinstance(role, str) else ("", "")
 
 
-def _message(path: Path, place: str, item: object) -> tuple[str, str]:
-    """Its role ("user", "assistant", or as it stands there) and its text."""
-    if isinstance(item, dict):
-        role, text = item.get("from", item.get("role")), item.get("value", item.get("content"))
-        if isinstance(role, str) and isinstance(text, str):
-            return ROLES.get(role, role), text
-    raise BadInput(f"{path}, {place}: a message without its role or text; {WANTED}")
+def _text(content: Any) -> str:
+    """A content's text; "" where it is none, or not text alone."""
+    if isinstance(content, str):
+        # Half a surrogate can't be sent.
+        return content.encode("utf-8", "replace").decode()
+    if not isinstance(content, list):
+        return ""
+    parts = [part if isinstance(part, str) else _part(part) for part in content]
+    return "".join(parts) if all(parts) else ""
+
+
+def _part(part: Any) -> str:
+    text = part.get("text") if isinstance(part, dict) and part.get("type") in TEXT_PARTS else None
+    return text if isinstance(text, str) else ""
 
 
 def _prompts(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -10,12 +11,25 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 HIDDEN = "***"
 
 # Names of settings that hold a secret. Token *counts* (max_total_tokens) are no secrets: a name
-# must end in the word, in the singular.
+# must end in the word, and "tokens" is none.
 _SECRET_NAME = re.compile(
-    r"(^|[-_.])(api[-_]?key|key|token|password|passwd|secret|credentials?|authorization)$", re.I
+    r"(^|[-_. ])((api|access|private|auth|secret)?[-_]?keys?|(auth|access)?token|auth|bearer|jwt|pw"
+    r"|passwords?|passwd|passphrase|pwd|secrets?|credentials?|(proxy[-_])?authorization"
+    r"|(set[-_])?cookies?|signature|sig)$",
+    re.IGNORECASE,
 )
-# Secrets known by their looks: an HTTP authorization, Hugging Face's and OpenAI's keys.
-_SECRET_VALUE = re.compile(r"\b(Bearer|Basic)\s+\S+|\b(hf_|sk-)[A-Za-z0-9_-]{8,}")
+# Where a word of camel case begins.
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+# Secrets known by their looks: an HTTP authorization; keys of Hugging Face, OpenAI, GitHub, GitLab,
+# Slack, Groq, NVIDIA, xAI, Perplexity, Replicate, AWS and Google; a JWT.
+_SECRET_VALUE = re.compile(
+    r"\b(Bearer|Basic)\s+[^\s\"',]+"
+    r"|\b(hf_|sk-|gh[opsu]_|github_pat_|glpat-|xox[abp]-|gsk_|nvapi-|xai-|pplx-|r8_)[\w-]{8,}"
+    r"|\bAKIA[A-Z0-9]{12,}|\bAIza[\w-]{20,}|\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*"
+)
+# `Name: value` and `name=value` inside of a text: a header, a query.
+_PAIR = re.compile(r"(?P<name>[A-Za-z][\w.-]*)(?P<between>\s*[:=]\s*)(?P<value>[^\s&;,\"'}\]]+)")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>]+")
 
 
 def is_secret_name(name: str) -> bool:
@@ -23,8 +37,10 @@ def is_secret_name(name: str) -> bool:
 
     >>> [is_secret_name(name) for name in ("--api-key", "HF_TOKEN", "max_total_num_tokens")]
     [True, True, False]
+    >>> is_secret_name("authToken")
+    True
     """
-    return _SECRET_NAME.search(name) is not None
+    return any(_SECRET_NAME.search(each) for each in (name, _HUMP.sub("_", name)))
 
 
 def without_credentials(url: str) -> str:
@@ -42,13 +58,29 @@ def without_credentials(url: str) -> str:
         for name, value in parse_qsl(parts.query, keep_blank_values=True)
     ]
     netloc = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=netloc, query=urlencode(query, safe="*/:")))
+    return urlunsplit(
+        parts._replace(
+            netloc=netloc,
+            query=urlencode(query, safe="*/:"),
+            fragment=_without_pairs(parts.fragment),
+        )
+    )
 
 
 def clean_text(text: str) -> str:
     """`text` without the secrets that are known by their looks."""
     text = _SECRET_VALUE.sub(HIDDEN, text)
-    return without_credentials(text) if "://" in text else text
+    return _without_pairs(_URL.sub(lambda url: without_credentials(url[0]), text))
+
+
+def _without_pairs(text: str) -> str:
+    """`text` without the values of secret names in it."""
+
+    def cleaned(pair: re.Match[str]) -> str:
+        secret = is_secret_name(pair["name"])
+        return f"{pair['name']}{pair['between']}{HIDDEN}" if secret else pair[0]
+
+    return _PAIR.sub(cleaned, text)
 
 
 def clean_command(words: Iterable[str]) -> tuple[str, ...]:
@@ -56,6 +88,8 @@ def clean_command(words: Iterable[str]) -> tuple[str, ...]:
 
     >>> clean_command(["spark-bench", "run", "--api-key", "abc", "--url=http://u:p@h/v1"])
     ('spark-bench', 'run', '--api-key', '***', '--url=http://h/v1')
+    >>> clean_command(["--extra-body", '{"auth_token": "abc"}'])
+    ('--extra-body', '{"auth_token": "***"}')
     """
     return tuple(_cleaned(words))
 
@@ -67,10 +101,41 @@ def clean_body(value: Any) -> Any:
     {'top_p': 0.9, 'kv_transfer': {'auth_token': '***'}}
     """
     if isinstance(value, dict):
-        return {k: HIDDEN if is_secret_name(k) else clean_body(v) for k, v in value.items()}
+        # {"name": "api_key", "value": "abc"} is one way to write headers.
+        named = any(isinstance(v, str) and is_secret_name(v) for v in value.values())
+        return {
+            k: _hidden(v)
+            if is_secret_name(k) or (named and k.lower() == "value")
+            else clean_body(v)
+            for k, v in value.items()
+        }
     if isinstance(value, list):
+        # ["Authorization", "abc"] is another.
+        if len(value) == 2 and isinstance(value[0], str) and is_secret_name(value[0]):
+            return [value[0], _hidden(value[1])]
         return [clean_body(item) for item in value]
-    return clean_text(value) if isinstance(value, str) else value
+    return _clean_word(value) if isinstance(value, str) else value
+
+
+def _hidden(value: Any) -> Any:
+    """The value of a secret name: nothing of it, but for its shape."""
+    if isinstance(value, dict):
+        return {k: _hidden(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_hidden(item) for item in value]
+    return value if value is None or isinstance(value, bool) else HIDDEN
+
+
+def _clean_word(text: str) -> str:
+    """A text, or a JSON document as one, without its secrets."""
+    if text.lstrip()[:1] in ("{", "["):
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError):
+            return clean_text(text)
+        cleaned = clean_body(found)
+        return text if cleaned == found else json.dumps(cleaned, ensure_ascii=False)
+    return clean_text(text)
 
 
 def _cleaned(words: Iterable[str]) -> Iterator[str]:
@@ -81,7 +146,7 @@ def _cleaned(words: Iterable[str]) -> Iterator[str]:
         if hide:
             yield HIDDEN
         elif equals and name.startswith("-"):
-            yield f"{name}={HIDDEN if option else clean_text(value)}"
+            yield f"{name}={HIDDEN if option else _clean_word(value)}"
         else:
-            yield clean_text(word)
+            yield _clean_word(word)
         hide = option and not equals and not hide

@@ -123,7 +123,8 @@ def _repeats(options: RunOptions, scene: Scene) -> tuple[list[Measured], list[st
 def _repeat(options: RunOptions, scene: Scene, number: int, notes: list[str]) -> Measured | None:
     """None: interrupted before it began."""
     scene.show.step(f"{_label(options, number)}: prompts and warm-up")
-    load = plan.load(options, scene.agreed, scene.tokens, number, scene.server.context)
+    server, agreed = scene.server, scene.agreed
+    load = plan.load(options, agreed, scene.tokens, number, server.context, notes.append)
     prepared = prepare(options, scene, load, number)
     notes += prepared.notes
     if scene.interrupts.came:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace as replaced
 from math import ceil
 from random import Random
@@ -46,9 +46,17 @@ def check_context(options: RunOptions, context: int | None) -> None:
 
 
 def load(
-    options: RunOptions, agreed: Agreed, tokens: Tokens, repeat: int, context: int | None = None
+    options: RunOptions,
+    agreed: Agreed,
+    tokens: Tokens,
+    repeat: int,
+    context: int | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Load:
-    """The requests of one repeat, all their bytes made; the same for the same options."""
+    """The requests of one repeat, all their bytes made; the same for the same options.
+
+    tell: is told what a reader of the result should know of the prompts
+    """
     seed = derived(options.seed, "repeat", repeat)
     if options.trace:
         limit = options.profile.num_prompts
@@ -56,7 +64,7 @@ def load(
         prompts = traced(entries, tokens, seed, agreed.overhead)
         timings = trace.timings(entries)
     else:
-        prompts = _prompts(options, agreed, tokens, seed, context)
+        prompts = _prompts(options, agreed, tokens, seed, context, tell)
         timings = _timings(options, prompts, seed)
     return Load(
         jobs(agreed, prompts, timings),
@@ -113,14 +121,18 @@ def connections(load: Load) -> int:
 
 
 def _prompts(
-    options: RunOptions, agreed: Agreed, tokens: Tokens, seed: int, context: int | None
+    options: RunOptions,
+    agreed: Agreed,
+    tokens: Tokens,
+    seed: int,
+    context: int | None,
+    tell: Callable[[str], None],
 ) -> list[Prompt]:
     profile = options.profile
     if options.sharegpt:
         length = profile.output_len if "output_len" in options.overrides else None
-        return sharegpt.load(
-            options.sharegpt, profile.num_prompts, seed, tokens, agreed.overhead, length, context
-        )
+        file, count = options.sharegpt, profile.num_prompts
+        return sharegpt.load(file, count, seed, tokens, agreed.overhead, length, context, tell)
     shape = Shape(
         ceil(profile.num_prompts / options.turns),
         profile.input_len,
