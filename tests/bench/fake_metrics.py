@@ -23,7 +23,8 @@ sglang:time_to_first_token_seconds_count{{model_name="m"}} {tokens}
 class FakeMetrics(ThreadingHTTPServer):
     """Each look finds 10 more tokens generated.
 
-    status: of every answer; keys: the Authorization headers that came; connections: how many
+    status: of every answer; more: what follows the metrics; keys: the Authorization headers that
+    came; connections: how many
     """
 
     daemon_threads = True
@@ -31,6 +32,7 @@ class FakeMetrics(ThreadingHTTPServer):
     def __init__(self, status: int) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.status, self.asked, self.connections = status, 0, 0
+        self.more = b""
         self.keys: set[str] = set()
 
     @property
@@ -51,7 +53,7 @@ class _Handler(BaseHTTPRequestHandler):
         fake.asked += 1
         fake.keys.add(self.headers.get("Authorization", ""))
         told = EXPOSITION.format(running=3, tokens=10 * fake.asked)
-        body = told.encode() if self.path == "/metrics" else b"elsewhere"
+        body = told.encode() + fake.more if self.path == "/metrics" else b"elsewhere"
         self.send_response(fake.status if self.path == "/metrics" else 404)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

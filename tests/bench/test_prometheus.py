@@ -6,7 +6,7 @@ from math import inf
 
 import msgspec
 import pytest
-from spark_bench.server.lines import ServerLine
+from spark_bench.server.lines import Line, ServerLine
 from spark_bench.server.prometheus import look
 
 # As SGLang 0.5.23 prints them (prometheus_client, multiprocess mode), two attention-DP ranks, each
@@ -161,3 +161,27 @@ def test_a_look_survives_its_way_as_json() -> None:
     line = ServerLine(5, look(SGLANG))
     sent = msgspec.json.encode(line.sealed())
     assert msgspec.json.decode(sent, type=ServerLine).opened() == line
+
+
+TTFT = "sglang:time_to_first_token_seconds"
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        pytest.param(["_bucket 5"], id="no-bound"),
+        pytest.param(['_bucket{le="1"} 5'], id="no-last-bucket"),
+        pytest.param(['_bucket{le="1"} NaN', '_bucket{le="+Inf"} 5'], id="count-is-none"),
+        pytest.param(['_bucket{le="NaN"} 5', '_bucket{le="+Inf"} 5'], id="bound-is-none"),
+        pytest.param(['_bucket{le="-Inf"} 5', '_bucket{le="+Inf"} 5'], id="endless-bound"),
+        pytest.param(['_bucket{le="+Inf"} 5', "_sum +Inf", "_count 5"], id="endless-sum"),
+    ],
+)
+def test_a_histogram_that_is_none_is_left_out(samples: list[str]) -> None:
+    text = "sglang:num_running_reqs NaN\nsglang:num_queue_reqs 3\n"
+    text += "".join(f"{TTFT}{sample}\n" for sample in samples)
+    line = ServerLine(1, look(text))
+    assert line.look.histograms == {}
+    travelled = msgspec.json.decode(msgspec.json.encode(line.sealed()), type=Line)
+    assert isinstance(travelled, ServerLine)
+    assert (travelled.look.running, travelled.look.queued) == (None, 3)

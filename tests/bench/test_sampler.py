@@ -108,6 +108,13 @@ def test_a_server_that_tells_nothing_is_a_note(status: int, why: str) -> None:
     assert side.samples == ()
 
 
+def test_metrics_without_measure_are_a_note(metrics: FakeMetrics) -> None:
+    metrics.more = b"# " + b"a" * 5_000_000
+    side = sampled(Job(url=metrics.url, interval=0.05))
+    (note,) = side.notes
+    assert "answers with more than 4194304 bytes" in note and not side.samples
+
+
 def test_an_absent_server_is_a_note_told_once() -> None:
     side = sampled(Job(url="http://127.0.0.1:1", interval=0.02), 0.2)
     (note,) = side.notes

@@ -11,6 +11,7 @@ One engine may tell a thing under several label sets:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from math import inf, isfinite
 
 from msgspec import Struct
 
@@ -141,7 +142,9 @@ def _histograms(found: Mapping[str, list[_Sample]]) -> Iterator[tuple[str, Histo
     for names in HISTOGRAMS:
         for name in names:
             if f"{name}_bucket" in found:
-                yield name, _histogram(name, found)
+                histogram = _histogram(name, found)
+                if _is_whole(histogram):
+                    yield name, histogram
                 break
 
 
@@ -149,7 +152,7 @@ def _histogram(name: str, found: Mapping[str, list[_Sample]]) -> Histogram:
     """All label sets in one: cumulative counts of equal bounds add up."""
     buckets: dict[float, float] = {}
     for sample in found[f"{name}_bucket"]:
-        upper = float(sample.labels["le"])
+        upper = float(sample.labels.get("le", "nan"))
         buckets[upper] = buckets.get(upper, 0.0) + sample.value
     return Histogram(
         name=name,
@@ -157,3 +160,12 @@ def _histogram(name: str, found: Mapping[str, list[_Sample]]) -> Histogram:
         sum=_total(found.get(f"{name}_sum", [])) or 0.0,
         count=_total(found.get(f"{name}_count", [])) or 0.0,
     )
+
+
+def _is_whole(histogram: Histogram) -> bool:
+    """Every bound and count is a number, but for the last bound, which is infinite: what has others
+    is no histogram, and no JSON either."""
+    *bounds, last = (upper for upper, _ in histogram.buckets)
+    counts = [count for _, count in histogram.buckets]
+    numbers = (*bounds, *counts, histogram.sum, histogram.count)
+    return last == inf and all(map(isfinite, numbers))
