@@ -39,6 +39,8 @@ $(STAMP): $(LOCKS)
 	@echo "setup: complete"
 
 demo: setup  ## serve a real model on this machine and ask it something
+	@command -v curl >/dev/null || { \
+	  echo "make demo: the server is asked by curl, which is missing: apt-get install curl" >&2; exit 1; }
 	@$(LOCAL) deploy.py
 	@$(LOCAL) deploys/verify.py
 	@echo
