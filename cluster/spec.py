@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
 from typing import Any
 
 import msgspec
@@ -212,6 +213,16 @@ def _volumes(settings: Settings, model: Model, facts: NodeFacts, rank: int = 0) 
     if settings.api_key_file and rank == 0:
         own.append(keyed.volume(settings.group))
     return (*own, *settings.volumes)
+
+
+def token_mounts(settings: Settings, facts: NodeFacts) -> Iterator[str]:
+    """Those of the settings' own `volumes` that hold the hub's token, where the node has one."""
+    homes = (f"{facts.home}/.cache/huggingface", expand(settings.hf_cache, facts))
+    tokens = [PurePosixPath(home, name) for home in homes for name in ("token", "stored_tokens")]
+    for volume in settings.volumes:
+        source = expand(volume.partition(":")[0], facts)
+        if any(token.is_relative_to(source) for token in tokens):
+            yield volume
 
 
 def label(rank: Rank) -> dict[str, Any]:

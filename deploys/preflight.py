@@ -14,7 +14,7 @@ from cluster.generations import members
 from cluster.node import NodeFacts
 from cluster.peers import PeerReport
 from cluster.settings import Settings
-from cluster.spec import expand
+from cluster.spec import expand, token_mounts
 from cluster.weights.failures import in_the_clear
 from deploys import gather, secrets
 from deploys.deployment import Deployment
@@ -95,6 +95,14 @@ def peers(made: Deployment) -> dict[str, PeerReport]:
 def _launch(made: Deployment, nodes: list[NodeFacts], needs: checks.Needs) -> Iterator[Finding]:
     """What is wrong with the launch itself, whatever the nodes are like."""
     yield from checks.launch(made.wanted, made.model, nodes, needs, made.version)
+    for node in nodes:
+        for volume in token_mounts(made.wanted.nodes[node.name], node):
+            yield warning(
+                f"volumes: {volume} would show the engine the hub's token, where `hf auth login` "
+                "has left one",
+                node.name,
+                "mount a folder below it; the weights in hf_cache are mounted already",
+            )
     yield from _fetching(made, nodes)
     for spec in list(made.specs.values())[:1]:
         if spec.runtime == "docker":

@@ -204,20 +204,29 @@ def test_a_copy_that_was_cut_is_gone_on_with(empty: Deploy, hub: Hub) -> None:
     assert cluster.node(2).run(f"ls -A {REPO}/.spark-serving-part").stdout == ""
 
 
-def test_a_download_outlives_a_killed_controller_and_the_token_goes_with_it(
-    empty: Deploy, hub: Hub, tmp_path: Path
-) -> None:
-    cluster, token = empty.cluster, tmp_path / "token"
-    token.write_text(TOKEN)
-    token.chmod(0o600)
+def test_a_download_outlives_a_killed_controller(empty: Deploy, hub: Hub) -> None:
+    cluster = empty.cluster
     hub.fault(slow=0.1)
-    killed(empty, 1, "run*:/hub*", after=True, hf_token_file=str(token))
+    killed(empty, 1, "run*:/hub*", after=True)
     forget_lease(cluster)
-    said = empty.succeeds(hf_token_file=str(token))
+    said = empty.succeeds()
     assert "a download of an earlier run goes on: it is waited for" in said
     assert held(cluster, 1, hub.commit(MODEL)) == held(cluster, 2, hub.commit(MODEL))
     stored = [r for r in hub.log if "/store/" in r["path"] and r["method"] == "GET"]
     assert sorted(r["path"].rpartition("/")[2] for r in stored) == [LARGE, OTHER]
-    assert {r["token"] for r in hub.log if "/resolve/" in r["path"]} == {f"Bearer {TOKEN}"}
-    assert cluster.node(1).run("ls -A /run/spark-serving/download").stdout == ""
     assert cluster.node(1).run("docker ps -aq --filter label=spark-serving.task").stdout == ""
+
+
+def test_a_token_goes_to_no_hub_over_plain_http_and_an_old_one_is_forgotten(
+    empty: Deploy, hub: Hub, tmp_path: Path
+) -> None:
+    cluster, token, folder = empty.cluster, tmp_path / "token", "/run/spark-serving/download"
+    token.write_text(TOKEN)
+    token.chmod(0o600)
+    cluster.node(1).run(f"mkdir -m 700 -p {folder}; echo {TOKEN} >{folder}/hf_token")
+    said = empty.refused(hf_token_file=str(token))
+    assert f"the token would go to the hub at {hub.url} unencrypted" in said
+    assert hub.log == []
+    empty.succeeds()
+    assert cluster.node(1).run(f"ls -A {folder}").stdout == ""
+    assert {r["token"] for r in hub.log} == {""}

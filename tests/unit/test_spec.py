@@ -19,7 +19,7 @@ from cluster.docker import create
 from cluster.fabric import NodeFabric
 from cluster.models import catalogue, find
 from cluster.settings import Settings
-from cluster.spec import Spec, changes, expand, mem_fraction, parallelism, specs
+from cluster.spec import Spec, changes, expand, mem_fraction, parallelism, specs, token_mounts
 
 
 def head(**data: Any) -> Spec:
@@ -356,3 +356,24 @@ def test_defect_10_no_port_or_name_is_hard_coded() -> None:
     for spec, name in ((head(**data), "first"), (worker(**data), "crew-1")):
         assert (spec.name, spec.launch.port) == (name, 31000)
         assert (spec.launch.dist_init_addr or "").endswith(":51000")
+
+
+@pytest.mark.parametrize(
+    ("volume", "shows"),
+    [
+        pytest.param("~/.cache/huggingface:/root/.cache/huggingface", True, id="the usual HF_HOME"),
+        pytest.param("~:/host", True, id="the login's home"),
+        pytest.param("/:/host:ro", True, id="everything"),
+        pytest.param("/raid/hf-cache:/models", True, id="hf_cache"),
+        pytest.param("~/.cache/huggingface/token:/token:ro", True, id="the token itself"),
+        pytest.param("/raid/hf-cache/hub:/models", False, id="hf_cache's hub"),
+        pytest.param("~/.cache/huggingface/datasets:/d", False, id="beside the token"),
+        pytest.param("/data:/data", False, id="elsewhere"),
+    ],
+)
+def test_a_volume_that_would_show_the_token(volume: str, shows: bool) -> None:
+    facts = spark(0)
+    settings = Settings(volumes=(volume,))
+    assert list(token_mounts(settings, facts)) == ([volume] if shows else [])
+    made = head(hf_cache="~/.cache/huggingface", model="qwen7b")
+    assert not [v for v in made.volumes if v.startswith("/home/me/.cache/huggingface:")]
