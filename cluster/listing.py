@@ -184,9 +184,13 @@ def running(node: str, rank: Rank, spec: Spec) -> Running:
 
 
 def cache_of(spec: Spec) -> str:
-    """The folder on its node that a rank keeps the hub's files in; "" for a rank without one."""
-    volumes = (volume.split(":") for volume in spec.volumes)
-    return next((v[0] for v in volumes if v[1:2] == [CONTAINER_HF_HOME]), "")
+    """The HF_HOME on its node that a rank reads; "" for a rank without one."""
+    for source, target, *_ in (volume.split(":") for volume in spec.volumes if ":" in volume):
+        if target == f"{CONTAINER_HF_HOME}/hub":
+            return source.removesuffix("/hub")
+        if target == CONTAINER_HF_HOME:  # of a rank that 0.1.0 has made
+            return source
+    return ""
 
 
 def place(name: str, here: bool, ssh: Ssh | None, weights: Weights | None) -> Place:

@@ -428,9 +428,11 @@ def test_defect_16_the_token_is_in_no_command_and_no_output(sparks: Fakes, tmp_p
     token.chmod(0o600)
     run = sparks.deploy("--data", f"hf_token_file={token}", "-vvv", "--debug")
     assert run.code == 0, run.text
-    placed, gone = [c for c in run.commands[HEAD] if "/run/spark-serving/download:/at" in c]
-    assert "cat >" in placed
-    assert "rm -f" in gone
+    started = [n for n, c in enumerate(run.commands[HEAD]) if "docker run --detach" in c]
+    gone = [n for n, c in enumerate(run.commands[HEAD]) if c.endswith("sh hf_token")]
+    assert len(started) == 2, "the list, and the files"
+    assert gone[0] < started[0], "what an earlier run may have left"
+    assert all(any(n > start for n in gone) for start in started)
     assert not [c for c in run.commands[WORKER] if "/run/spark-serving" in c]
     assert "sesame" not in run.text + json.dumps(run.commands)
 

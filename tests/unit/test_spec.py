@@ -17,6 +17,7 @@ from samples import declare, fabric_of, node_name, spark, specs_of, want
 from cluster.declaration import Declared, wanted
 from cluster.docker import create
 from cluster.fabric import NodeFabric
+from cluster.listing import cache_of
 from cluster.models import catalogue, find
 from cluster.settings import Settings
 from cluster.spec import Spec, changes, expand, mem_fraction, parallelism, specs, token_mounts
@@ -377,3 +378,15 @@ def test_a_volume_that_would_show_the_token(volume: str, shows: bool) -> None:
     assert list(token_mounts(settings, facts)) == ([volume] if shows else [])
     made = head(hf_cache="~/.cache/huggingface", model="qwen7b")
     assert not [v for v in made.volumes if v.startswith("/home/me/.cache/huggingface:")]
+
+
+@pytest.mark.parametrize(
+    ("volumes", "cache"),
+    [
+        pytest.param(head(hf_cache="/data/hf/").volumes, "/data/hf", id="today's"),
+        pytest.param(("/raid/hf:/root/.cache/huggingface",), "/raid/hf", id="of 0.1.0"),
+        pytest.param(("/a:/b", "odd"), "", id="none"),
+    ],
+)
+def test_the_cache_that_a_rank_reads(volumes: tuple[str, ...], cache: str) -> None:
+    assert cache_of(replace(head(), volumes=volumes)) == cache
