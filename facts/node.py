@@ -86,7 +86,8 @@ class NodeReading(Fact[NodeFacts]):
         return joined(header, "\n", _together(parts))
 
     def parse(self, output: list[str]) -> NodeFacts:
-        at = next(n for n, line in enumerate(output) if line.startswith(f"{MARK} "))
+        headers = (f"{MARK} docker ", f"{MARK} process ")
+        at = next(n for n, line in enumerate(output) if line.startswith(headers))
         header, *lines = output[at:]
         sections = _Sections(_rdma_with_addresses({s.name: s for s in _sections(lines)}))
         read = sections.read

@@ -31,10 +31,11 @@ END = "spark-serving end "
 # The longest answers are some 10 MB, of logs with long lines.
 MOST_BYTES = 64 * 2**20
 _ENDED = re.compile(f"{END}([0-9]{{1,3}})")
-# $? is the command's own: a trap on EXIT in a ~/.bashrc may change the shell's.
-BEFORE = f"{{ set +xv; }} 2>/dev/null; printf '\\n{MARK}\\n' >&2\n{{ (\n"
+# The mark is nowhere in the command's own text, which a trap or a terminal may print. $? is the
+# command's: a trap on EXIT in a ~/.bashrc may change the shell's.
+BEFORE = "{ set +xv; } 2>/dev/null; mark=spark-serving; printf '\\n%s| \\n' $mark >&2\n{ (\n"
 AFTER = f"""
-); printf '\\n{END}%s\\n' $?; }} | head -c {MOST_BYTES} | LC_ALL=C sed 's/^/{MARK}/'"""
+); printf '\\n{END}%s\\n' $?; }} | head -c {MOST_BYTES} | LC_ALL=C sed "s/^/$mark| /\""""
 CURE = "let the login's ~/.bashrc begin with: [[ $- == *i* ]] || return"
 T = TypeVar("T")
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network
+from itertools import chain
 
 from cluster.fabric.devices import SECTIONS, every_interface
 from cluster.fabric.seats import halves, primary
@@ -97,7 +98,9 @@ def _fresh(half: str) -> Iterator[IPv4Network]:
 def _hosts(network: IPv4Network, rank: int, nodes: int) -> Iterator[IPv4Interface]:
     """Addresses of a subnet that another rank is not offered too."""
     last = network.num_addresses - 1
-    for offset in (*range(FIRST + rank, min(last, 1 << 12), nodes), *range(1 + rank, last, nodes)):
+    # Of a short prefix there are billions: one after the other.
+    near = range(FIRST + rank, min(last, 1 << 12), nodes)
+    for offset in chain(near, range(1 + rank, last, nodes)):
         if 0 < offset < last:
             yield IPv4Interface(f"{network[offset]}/{network.prefixlen}")
         if offset > 1 << 12:

@@ -154,7 +154,7 @@ class Spark:
         }
         # The first that matches wins; whatever else is asked is done without a word.
         told = {**self.answers, **{k: v for k, v in usual.items() if k not in self.answers}}
-        return {part: answer(said) for part, said in told.items()} | {shell.MARK: answer([])}
+        return {part: answer(said) for part, said in told.items()} | {shell.BEFORE: answer([])}
 
     def peers(self, cluster: Fakes) -> dict[str, Any]:
         others = [spark for spark in cluster.sparks if spark is not self]

@@ -1,0 +1,230 @@
+"""Every fact, and what is decided from it, given output that is cut, repeated, mixed or foreign."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+from fakes import MARK, Fakes, Spark
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyinfra.api.exceptions import FactProcessError
+
+from cluster import checks, probe, serving, status
+from cluster.fabric import FabricWishes, choose
+from cluster.findings import Refused
+from cluster.generations import before
+from cluster.node import NodeFacts
+from cluster.plan import plan
+from facts.answers import Answers
+from facts.cached import CachedModels
+from facts.endpoints import Endpoints
+from facts.fact import Fact
+from facts.metrics import Metrics
+from facts.node import NodeReading
+from facts.peers import Peers
+from facts.ranklog import RankLog
+from facts.serving import RankLook, Served
+
+CASES = Path(__file__).parents[1] / "facts"
+ODD = [None, True, -1, 10**30, 1e308, "", "x" * 300, [], {}, [[]], {"a": None}, "\x1b[2J", "٣"]
+SPARK = Spark(0)
+MORE: list[tuple[Fact[Any], list[str]]] = [
+    (Answers(), ["health 200 0.05", 'models {"data": [{"id": "m"}]} 200 0.01', "age 7", "log hi"]),
+    (CachedModels(), ["=== cached a/b", "model\ta/b", "path\t/x", "config", "5 a.safetensors"]),
+    (Endpoints(), ["=== /health", "", "--- 200 0.01", "=== /v1/models", "{}", "--- 200 0.2"]),
+    (Metrics(), ['sglang:gen_throughput{model_name="m"} 75.5', "sglang:token_usage 0.1"]),
+    (Peers(), [json.dumps(SPARK.peers(Fakes(Path(), [SPARK, Spark(1)])))]),
+    (RankLog(), ["log one", "nccl two"]),
+    (RankLook(), SPARK.look()),
+    (Served(), Fakes(Path(), [SPARK, Spark(1)]).served()),
+    (NodeReading(), SPARK.reading(full=True)),
+]
+
+
+def recorded() -> Iterator[tuple[Fact[Any], list[str]]]:
+    """Every fact with the output that its recorded cases have."""
+    for folder in sorted(p for p in CASES.iterdir() if p.is_dir()):
+        module, name = folder.name.split(".")
+        fact = getattr(importlib.import_module(f"facts.{module}"), name)()
+        for case in sorted(folder.glob("*.yaml")):
+            yield fact, str(yaml.safe_load(case.read_text()).get("output") or "").splitlines()
+
+
+SAMPLES = [
+    pytest.param(fact, lines, id=f"{type(fact).__name__}-{number}")
+    for number, (fact, lines) in enumerate((*recorded(), *MORE))
+]
+
+
+def read(fact: Fact[Any], lines: list[str]) -> Any:
+    """The fact's value, or None: nothing else may come of any output."""
+    try:
+        return fact.process(lines)
+    except FactProcessError as e:
+        assert str(e)
+        return None
+
+
+def cuts(lines: list[str]) -> Iterator[list[str]]:
+    """The output up to each of its bytes; of a long one, up to some of them."""
+    text = "\n".join(lines)
+    for at in range(0, len(text) + 1, max(1, len(text) // 400)):
+        yield text[:at].splitlines()
+
+
+def mixed(lines: list[str]) -> Iterator[list[str]]:
+    yield lines * 2
+    yield lines[::-1]
+    yield [line for line in lines for _ in range(2)]
+    yield [f"{line}\r" for line in lines]
+    yield [line.replace(" ", "\t") for line in lines]
+    yield [line.replace("1", "9" * 5000) for line in lines]
+    yield ["\0\ufffd", *lines, "\x1b[31m", "[" * 100_000]
+    for at in range(len(lines) + 1):
+        yield [*lines[:at], "perl: warning: Setting locale failed.", *lines[at:]]
+        yield [*lines[:at], *lines[at + 1 :]]
+
+
+def retyped(value: Any) -> Iterator[Any]:
+    """A JSON document with each of its values in turn replaced by an odd one."""
+    yield from ODD
+    parts = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
+    for key, part in parts:
+        for other in retyped(part):
+            copy = value.copy()
+            copy[key] = other
+            yield copy
+        if isinstance(value, dict):
+            yield {k: v for k, v in value.items() if k != key}
+
+
+def documents(lines: list[str]) -> Iterator[list[str]]:
+    """The lines with the JSON in them retyped."""
+    for at, line in enumerate(lines):
+        begin = min((n for n in (line.find("{"), line.find("[")) if n >= 0), default=-1)
+        try:
+            value, end = json.JSONDecoder().raw_decode(line[max(0, begin) :])
+        except ValueError:
+            continue
+        rest = line[max(0, begin) + end :]
+        for other in retyped(value):
+            text = f"{line[: max(0, begin)]}{json.dumps(other)}{rest}"
+            yield [*lines[:at], text, *lines[at + 1 :]]
+
+
+@pytest.mark.parametrize(("fact", "lines"), SAMPLES)
+def test_a_fact_reads_its_output_or_says_that_it_can_not(fact: Fact[Any], lines: list[str]) -> None:
+    for output in (*cuts(lines), *mixed(lines), *documents(lines)):
+        read(fact, output)
+
+
+@pytest.mark.parametrize("fact", {type(f): f for f, _ in (*recorded(), *MORE)}.values(), ids=repr)
+@settings(max_examples=60, deadline=None)
+@given(lines=st.lists(st.text(max_size=60), max_size=6))
+def test_a_fact_reads_anything_or_says_that_it_can_not(fact: Fact[Any], lines: list[str]) -> None:
+    read(fact, lines)
+
+
+@pytest.mark.parametrize(("fact", "lines"), [(f, x) for f, x in MORE if not isinstance(f, Metrics)])
+def test_a_line_of_anothers_among_its_own_costs_a_fact_nothing(
+    fact: Fact[Any], lines: list[str]
+) -> None:
+    """Where its own lines tell what they are."""
+    assert read(fact, lines) is not None
+
+
+def told(lines: list[str]) -> NodeFacts | None:
+    found: NodeFacts | None = read(NodeReading(), lines)
+    return found
+
+
+def decided(seen: NodeFacts) -> None:
+    """Everything that is decided from a reading; a refusal is a right answer."""
+    other = told(Spark(1).reading(full=True))
+    assert other
+    nodes = [seen, other]
+    try:
+        fabric = choose(nodes, FabricWishes())
+    except Refused:
+        fabric = None
+    needs = checks.Needs(
+        runtime="docker", gpus=True, image="i", hf_cache={n.name: "/raid/hf-cache" for n in nodes},
+        port=30000, dist_port=50000, our_names=frozenset(),
+    )  # fmt: skip
+    for finding in checks.preflight(nodes, wanted=needs, fabric=fabric, peers={}):
+        assert str(finding)
+    facts = {n.name: n for n in nodes}
+    plan({}, facts, "absent")
+    before(facts, "sglang")
+    for rank in (*seen.ranks, None):
+        assert status.rank_status(0, seen.name, seen, rank).node == seen.name
+    probe.read(seen, "/raid/hf-cache", "3.12")
+
+
+def test_what_is_decided_from_a_reading_stands_whatever_a_part_of_it_says() -> None:
+    lines = SPARK.reading(full=True)
+    chance = random.Random(7)
+    for output in (*cuts(lines), *mixed(lines), *chance.sample(list(documents(lines)), 300)):
+        if (seen := told(output)) and seen.name == SPARK.name:
+            decided(seen)
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+@pytest.mark.parametrize("where", ["nnodes", "rank", "host", "port", "model_path", "tp"])
+def test_what_is_decided_stands_whatever_a_label_says(tmp_path: Path, where: str, odd: Any) -> None:
+    sparks = Fakes.of(tmp_path)
+    sparks.run_ranks()
+    spark = sparks.sparks[0]
+    assert spark.container
+    labels = spark.container["Config"]["Labels"]
+    label = json.loads(labels["spark-serving.spec"])
+    label["launch"][where] = odd
+    labels["spark-serving.spec"] = json.dumps(label)
+    seen = told(spark.reading(full=True))
+    assert seen and seen.ranks
+    decided(seen)
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["[" * 100_000, '{"data": 5}', '{"data": ["a", "b"]}', '{"data": [{"id": {}}]}', "null", '"x"',
+     '{"choices": 1}', '{"usage": {"completion_tokens": "x"}}', '{"choices": [{"message": []}]}'],
+)  # fmt: skip
+def test_a_server_may_answer_anything(body: str) -> None:
+    reply = serving.Reply(200, body)
+    served = serving.Served((reply,), reply, reply)
+    assert serving.problems(served, ("spark-1", "spark-2"), "m")
+    assert not serving.busy(served, "m")
+    serving.text(reply)
+
+
+def test_nothing_asked_is_not_a_group_that_is_busy() -> None:
+    nothing = serving.Served((), serving.Reply(200), serving.Reply(0))
+    assert not serving.busy(nothing, "m")
+    assert [f.where for f in serving.problems(nothing, ("a", "b"), "m")] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        pytest.param(["Welcome"], id="foreign"),
+        pytest.param([f"{MARK} begin identity"], id="no-header"),
+        pytest.param([], id="nothing"),
+    ],
+)
+def test_a_reading_without_its_header_is_none(lines: list[str]) -> None:
+    with pytest.raises(FactProcessError):
+        NodeReading().process(lines)
