@@ -278,6 +278,15 @@ def closed(node: str, sender: str, address: str, port: int, said: str) -> Findin
     )
 
 
+def noisy(sender: str, said: str) -> Finding:
+    """The source's login prints where files shall come: rsync and docker load end at it."""
+    return error(
+        f"its shell prints before what it sends to other nodes: {_line(said)}",
+        sender,
+        "let the login's ~/.bashrc begin with: [[ $- == *i* ]] || return",
+    )
+
+
 def _line(said: str) -> str:
     """The last line that says something."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]

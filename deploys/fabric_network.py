@@ -124,6 +124,7 @@ def _setups(hosts: Mapping[str, Host], facts: Mapping[str, NodeFacts]) -> dict[s
         for node, seen in told.items()
         if not seen.value
     )
+    shell.refuse_noise(told)
     return {node: seen.value for node, seen in told.items() if seen.value}
 
 

@@ -63,6 +63,7 @@ def _read(hosts: list[Host]) -> dict[str, HostSetup]:
         for node, seen in told.items()
         if not seen.value
     )
+    shell.refuse_noise(told)
     return {node: seen.value for node, seen in told.items() if seen.value}
 
 

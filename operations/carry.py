@@ -84,7 +84,8 @@ def _open(
         words = carry.probe(keys[target.name], opened.ssh(target.name))
         answer = shell.ask(target, words, SECONDS, stdin=carry.known(sender))
         if answer.ok:
-            return None
+            # Of `true`: what comes is the source's shell, and would come before each file as well.
+            return carry.noisy(source.name, answer.text) if answer.out else None
         return carry.closed(target.name, source.name, address, port, answer.text)
 
     _refuse(shell.on_all(targets.values(), try_it))

@@ -20,6 +20,7 @@ from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments
 from pyinfra.api.exceptions import FactProcessError, PyinfraError
 from pyinfra.context import ctx_host, ctx_state
 
+from cluster.findings import error, refuse_errors
 from facts.fact import Fact
 
 # Nodes worked on at once.
@@ -42,12 +43,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Answer:
-    """What a node said. `lost`: why it could not be asked, "" when it answered."""
+    """What a node said.
+
+    + lost: why it could not be asked, "" when it answered
+    + noise: a line that its shell printed of its own on stdout; "" where it did not
+    """
 
     ok: bool
     out: tuple[str, ...] = ()
     err: tuple[str, ...] = ()
     lost: str = ""
+    noise: str = ""
 
     @property
     def text(self) -> str:
@@ -60,10 +66,12 @@ class Reading(Generic[T]):
 
     + value: the fact's default where the node said nothing; None where it could not be read
     + why: it could not be read; "" where it could
+    + noise: as in its Answer
     """
 
     value: T | None = None
     why: str = ""
+    noise: str = ""
 
 
 def command(words: Iterable[str]) -> StringCommand:
@@ -119,7 +127,8 @@ def answered(stdout: Iterable[str], stderr: Iterable[str]) -> Answer:
     # The end begins a line of its own: an empty one stands before it, unless the answer's last line
     # had no end.
     out = ours[: at - 1] if at and not ours[at - 1] else ours[:at]
-    return Answer(status == "0", tuple(out), tuple(errors[begun[-1] + 1 if begun else 0 :]))
+    err = tuple(errors[begun[-1] + 1 if begun else 0 :])
+    return Answer(status == "0", tuple(out), err, noise=foreign[0][:200] if foreign else "")
 
 
 def _unanswered(ours: list[str], foreign: list[str]) -> str:
@@ -151,9 +160,20 @@ def read(
     if answer.lost or not (answer.ok or failed):
         return Reading(why=answer.text or "its command failed without a word")
     try:
-        return Reading(fact.process(answer.out) if answer.out else fact.default())
+        value = fact.process(answer.out) if answer.out else fact.default()
+        return Reading(value, noise=answer.noise)
     except FactProcessError as e:
         return Reading(why=str(e))
+
+
+def refuse_noise(found: Mapping[str, Reading[Any]]) -> None:
+    """Refused where a login's shell prints of its own: pyinfra's own operations, and SFTP, take
+    that for their answers."""
+    refuse_errors(
+        error(f"its shell prints before each command's output: {seen.noise}", node, CURE)
+        for node, seen in found.items()
+        if seen.noise
+    )
 
 
 def on_all(hosts: Iterable[Host], do: Callable[[Host], T]) -> dict[str, T]:

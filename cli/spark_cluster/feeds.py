@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -21,13 +22,16 @@ END_SECONDS = 2.0
 LINE_BYTES = 2**20
 STDERR_LINES = 100
 LOGS = "$HOME/.local/state/spark-serving"
+# What a node's own shell prints (its ~/.bashrc) comes before this; the node's clock follows, ns.
+CLOCK = "spark-serving clock "
+CURE = "let the login's ~/.bashrc begin with: [[ $- == *i* ]] || return"
 
 # $1 runtime, $2 the rank's name, $3 how many lines ("all"), $4 "follow" or "", $5 since when.
 # A rank that ends, and comes back as another life or another container, is followed again. The
 # loop ends with its stdin: when this side closes it, is killed, or loses the connection.
 SCRIPT = f"""
 runtime=$1 name=$2 lines=$3 follow=$4 since=$5
-echo "clock $(date +%s%N)"
+echo "{CLOCK}$(date +%s%N)"
 tell() {{ [ "$*" = "$told" ] || echo "! $*"; told=$*; }}
 life() {{
   timeout 10 docker inspect --type=container \
@@ -93,7 +97,7 @@ class Feed(threading.Thread):
         self._ending = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._since, self._last, self._serial, self._skew = "", 0, 0, 0
-        self._clocked = False
+        self._clocked, self._printed = False, ""
 
     # A thread is one of its own, whatever its fields say.
     __hash__ = threading.Thread.__hash__
@@ -127,7 +131,7 @@ class Feed(threading.Thread):
 
     def _once(self) -> None:
         """One connection, from its begin to its end."""
-        self._clocked = False
+        self._clocked, self._printed = False, ""
         said = [self.node["runtime"], self.node["rank"], self.tail]
         words = ssh.words(self.node, SCRIPT, [*said, "follow" * self.follow, self._since])
         if words is None:
@@ -149,17 +153,27 @@ class Feed(threading.Thread):
                 self._take(line.decode(errors="replace").rstrip("\n"))
             other.join()
             code = self._process.wait()
-        self.failed = " ".join(errors)[-300:].strip() or self.failed if code else ""
+        why = " ".join(errors)[-300:].strip() or self.failed
+        if self._clocked:
+            self.failed = why if code else ""
+        else:
+            printed = f", and printed: {self._printed} ({CURE})" if self._printed else ""
+            self.failed = why or f"its shell did not run the command{printed}"
 
     def _take(self, line: str) -> None:
         now = time.time_ns()
-        kind, _, rest = line.partition(" ")
         docker = self.node["runtime"] == "docker"
-        if kind == "clock" and not self._clocked:
-            self._clocked = True
-            self._skew = skew(int(rest), now) if rest.isdigit() else 0
-            self.spoke.set()
+        if not self._clocked:
+            before, clock, rest = line.partition(CLOCK)
+            self._printed = before.strip()[:200] or self._printed
+            if clock:
+                self._clocked = True
+                told = rest.strip()
+                # macOS' date knows no nanoseconds.
+                self._skew = skew(int(told), now) if re.fullmatch("[0-9]{19}", told) else 0
+                self.spoke.set()
             return
+        kind, _, rest = line.partition(" ")
         if kind == "!" and docker:
             self.note(f"{self.node['name']}: {rest}")
             return

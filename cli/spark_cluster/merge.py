@@ -32,7 +32,10 @@ def stamped(line: str) -> tuple[int | None, str]:
     found = _STAMP.match(line)
     if found is None:
         return None, line
-    whole = datetime.fromisoformat(found[1]).replace(tzinfo=UTC)
+    try:
+        whole = datetime.fromisoformat(found[1]).replace(tzinfo=UTC)
+    except ValueError:
+        return None, line
     return int(whole.timestamp()) * NS + int((found[2] or "").ljust(9, "0")), line[found.end() :]
 
 

@@ -351,6 +351,13 @@ def test_a_rank_process_is_seen_with_a_start_that_stays(run: Run) -> None:
     assert _facts_test_ranks(run) == []
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can start another login's process")
+def test_another_logins_process_is_no_rank(run: Run) -> None:
+    rank = ("--spark-serving-name=facts-test", "--spark-serving-spec={}")
+    with subprocess.Popen(["/bin/sh", "-c", "cat; :", *rank], stdin=subprocess.PIPE, user=65534):
+        assert _facts_test_ranks(run) == []
+
+
 def _facts_test_ranks(run: Run) -> list[Shown]:
     return [r for r in Processes().process(lines(run(Processes().command()))) if "facts-" in r.name]
 

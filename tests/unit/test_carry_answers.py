@@ -78,6 +78,13 @@ def test_what_a_target_tells(lines: list[str], found: carry.Key | None) -> None:
     assert carry.key(lines) == found
 
 
+def test_a_source_whose_shell_prints_is_named_with_its_cure() -> None:
+    finding = carry.noisy("spark-1", "Welcome to NVIDIA DGX Spark\n")
+    assert str(finding).startswith("spark-1: its shell prints before what it sends")
+    assert "Welcome to NVIDIA DGX Spark" in finding.what
+    assert "~/.bashrc" in finding.cure
+
+
 def test_nothing_is_trusted_on_first_use() -> None:
     words = carry.options(KEY, 22)
     assert "StrictHostKeyChecking=yes" in words

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -231,3 +232,16 @@ def test_a_rank_that_is_set_aside_keeps_the_name_it_has() -> None:
     assert kept_name(rank) == "sglang-head.previous"
     assert kept_name(replace(rank, container="sglang-head.previous")) == "sglang-head.previous"
     assert not Before({}, {}).holds("spark-1", rank)
+
+
+@pytest.mark.parametrize("count", [None, "2", 10**9, -1, 2.5, [1], True])
+def test_a_container_with_an_odd_label_is_passed_over(count: object) -> None:
+    """Whoever may create a container on a node can write one."""
+    facts = running(old(2))
+    label = json.loads(next(iter(old(2).values())).dump())
+    label["launch"]["nnodes"] = count
+    odd = Rank("sglang-odd", "7", "running", spec=json.dumps(label))
+    first = next(iter(facts))
+    mixed = facts | {first: replace(facts[first], ranks=(odd, *facts[first].ranks))}
+    assert before(mixed, "sglang") == before(facts, "sglang")
+    assert before({first: replace(facts[first], ranks=(odd,))}, "sglang") is None

@@ -19,8 +19,18 @@ from cluster.docker import create
 from cluster.fabric import NodeFabric
 from cluster.listing import cache_of
 from cluster.models import catalogue, find
+from cluster.node import Rank
 from cluster.settings import Settings
-from cluster.spec import Spec, changes, expand, mem_fraction, parallelism, specs, token_mounts
+from cluster.spec import (
+    Spec,
+    changes,
+    expand,
+    mem_fraction,
+    parallelism,
+    spec_of,
+    specs,
+    token_mounts,
+)
 
 
 def head(**data: Any) -> Spec:
@@ -390,3 +400,36 @@ def test_a_volume_that_would_show_the_token(volume: str, shows: bool) -> None:
 )
 def test_the_cache_that_a_rank_reads(volumes: tuple[str, ...], cache: str) -> None:
     assert cache_of(replace(head(), volumes=volumes)) == cache
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"nnodes": None}, id="no-count"),
+        pytest.param({"nnodes": 0}, id="a-rank-beyond-the-count"),
+        pytest.param({"nnodes": "2"}, id="count-in-words"),
+        pytest.param({"nnodes": 2.5}, id="half-a-node"),
+        pytest.param({"nnodes": [2]}, id="a-list"),
+        pytest.param({"port": 0}, id="port-0"),
+        pytest.param({"port": 10**30}, id="a-huge-port"),
+        pytest.param({"host": None}, id="no-host"),
+        pytest.param({"extra_args": "--a"}, id="words-that-are-text"),
+    ],
+)
+def test_a_label_that_is_no_spec_is_none(change: dict[str, object]) -> None:
+    label = json.loads(specs_of(nodes=2)["spark-1"].dump())
+    label["launch"] |= change
+    rank = Rank("sglang-head", "1", "running", spec=json.dumps(label))
+    assert spec_of(rank) is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "7", "[" * 100_000, '{"sglang": "\u001b[2J"}'])
+def test_a_label_that_is_anything_is_none(text: str) -> None:
+    rank = Rank("sglang-head", "1", "running", spec=text)
+    assert spec_of(rank) is None
+    assert changes(text, specs_of(nodes=1)["spark-1"])
+
+
+def test_a_label_of_ours_is_its_spec() -> None:
+    for spec in specs_of(nodes=2).values():
+        assert spec_of(Rank(spec.name, "1", "running", spec=spec.dump())) == spec
