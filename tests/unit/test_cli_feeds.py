@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +76,3 @@ def test_a_login_that_runs_nothing_is_named_with_its_cure(
 @pytest.mark.parametrize("line", ["2025-99-99T99:99:99Z x", "0000-01-01T00:00:00Z x", "", "2025"])
 def test_a_time_that_is_none_is_no_stamp(line: str) -> None:
     assert stamped(line) == (None, line)
-
-
-def test_no_process_of_a_feed_is_left(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    feed, _ = fed(monkeypatch, "")
-    feed.end()
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
