@@ -88,7 +88,7 @@ def test_downloaded_once_copied_over_the_fabric_and_then_left_alone(
     assert "every file's hash right" in said
     refs = cluster.each(lambda node: node.run(f"cat {REPO}/refs/main").stdout)
     assert refs == [commit, commit]
-    leftovers = "docker ps -aq --filter label=spark-serving.task; ls -A /run/spark-serving"
+    leftovers = "docker ps -aq --filter label=spark-serving.task; find /run/spark-serving -type f"
     assert not any(cluster.each(lambda node: node.run(leftovers, check=False).stdout))
     hub.forget()
     empty.unchanged()
