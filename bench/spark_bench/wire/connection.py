@@ -100,7 +100,7 @@ class Connection:
         self.index = -1
         self.retry = False
         self.scheduled_ns = self.possible_ns = self.sent_ns = self.deadline_ns = 0
-        self.room = READ  # until a request says how much its response may have
+        self.room = LONGEST_HEAD  # until a request says how much its response may have
         self.clear()
         try:
             self.sock = socket.socket(address.family, socket.SOCK_STREAM)
