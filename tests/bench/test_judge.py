@@ -71,6 +71,11 @@ def test_a_good_recording() -> None:
         ),
         pytest.param({"step_ns": 5_000_000}, "the wall clock was set by 5.0 ms", id="clock step"),
         pytest.param(
+            {"uncounted": 1.0},
+            "nothing tells how many tokens 100% of the events had",
+            id="no count",
+        ),
+        pytest.param(
             {"stood": [300_000_000]}, "the client stood still for 0.3 s, up to 300 ms", id="pause"
         ),
     ],

@@ -87,6 +87,21 @@ def test_what_an_entry_tells() -> None:
         pytest.param([{"id": "a"}, {"id": "b"}], ["a", "b"], id="untold"),
         pytest.param([{"id": "bge-m3"}], ["bge-m3"], id="nothing-else"),
         pytest.param([{"id": "x", "type": "embeddings"}, {"id": "b"}], ["b"], id="type"),
+        pytest.param([{"id": "x", "model_type": "rerank"}, {"id": "b"}], ["b"], id="xinference"),
+        pytest.param([{"id": "x", "endpoints": ["embed"]}, {"id": "b"}], ["b"], id="cohere"),
+        pytest.param([{"id": "x", "labels": ["embeddings"]}, {"id": "b"}], ["b"], id="lemonade"),
+        pytest.param(
+            [{"id": "x", "capabilities": {"type": "embeddings"}}, {"id": "b"}], ["b"], id="copilot"
+        ),
+        pytest.param(
+            [
+                {"id": "x", "architecture": {"output_modalities": ["image"]}},
+                {"id": "b", "architecture": {"output_modalities": ["image", "text"]}},
+            ],
+            ["b"],
+            id="openrouter",
+        ),
+        pytest.param([{"id": "*"}, {"id": "openai/*"}, {"id": "b"}], ["b"], id="wildcards"),
     ],
 )
 def test_which_are_meant(entries: list[Any], ids: list[str]) -> None:
@@ -97,7 +112,8 @@ def test_which_are_meant(entries: list[Any], ids: list[str]) -> None:
     "id",
     [
         *("bge-m3-embedding", "text-embedding-3-small", "nomic-embed-text:latest", "BAAI/bge-m3"),
-        *("all-minilm", "intfloat/e5-mistral-7b-instruct", "Alibaba-NLP/gte-Qwen2-7B-instruct"),
+        *("all-minilm", "all-minilm:22m", "dall-e-3", "stablediffusion", "gpt-image-1"),
+        *("intfloat/e5-mistral-7b-instruct", "Alibaba-NLP/gte-Qwen2-7B-instruct"),
         *("Qwen/Qwen3-Reranker-8B", "openai/whisper-large-v3", "omni-moderation-latest", "tts-1"),
     ],
 )

@@ -387,6 +387,40 @@ def test_a_body_without_its_secrets() -> None:
     assert clean_body(body) == clean
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"headers": ["Authorization: Token SECRET"]},
+        {"headers": "Authorization: ApiKey SECRET\nAccept: text/html"},
+        {"header": "Cookie: a=1; session=SECRET"},
+        {"header": "X-Api-Key:SECRET"},
+        {"x": "bearer SECRET"},
+        {"auth": {"type": "basic", "user": "u", "pass": "SECRET"}},
+        {"authentication": "SECRET"},
+        {"auth_header": "SECRET"},
+        {"apitoken": "SECRET"},
+        {"sessionToken": "SECRET"},
+        {"otp": "SECRET", "passcode": "SECRET"},
+        {"aws_access_key_id": "SECRET"},
+        {"header": "Authorization", "val": "SECRET"},
+        {"note": "-----BEGIN RSA PRIVATE KEY-----\nSECRET\n-----END RSA PRIVATE KEY-----"},
+        *(
+            {"note": f"{known}SECRET{'0' * 20}"}
+            for known in ("ghr_", "xoxe-", "csk-", "ya29.", "fw_")
+        ),
+    ],
+    ids=str,
+)
+def test_no_form_of_a_secret_stays(body: dict[str, Any]) -> None:
+    assert "SECRET" not in str(clean_body(body))
+    assert "SECRET" not in str(clean_command(["--extra-body", json.dumps(body)]))
+
+
+def test_what_is_no_secret_stays() -> None:
+    body = {"max_tokens": 5, "stop_token_ids": [1], "tokenizer": "a/b", "cache_salt": "basic words"}
+    assert clean_body(body) == body
+
+
 def test_urls_within_a_text() -> None:
     text = "from http://u:p@a/x to https://v:q@b/?token=t end"
     assert clean_text(text) == f"from http://a/x to https://b/?token={HIDDEN} end"

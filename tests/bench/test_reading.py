@@ -91,6 +91,9 @@ TEXTS = [
     pytest.param({"refusal": "a"}, id="refusal"),
     pytest.param({"function_call": {"name": "a", "arguments": ""}}, id="function-call"),
     pytest.param({"audio": {"id": "1", "transcript": "a"}}, id="transcript"),
+    pytest.param(
+        {"tool_calls": [{"type": "custom", "custom": {"name": "", "input": "a"}}]}, id="custom-call"
+    ),
     pytest.param("a", id="a-string"),
 ]
 
@@ -592,6 +595,10 @@ def test_a_body_without_an_end_of_its_own_is_whole_only_if_the_server_closed() -
     assert failed(understood(reads, Ended.TIMEOUT))[0] == Failure.TIMEOUT
 
 
+def test_an_event_of_null_says_nothing() -> None:
+    assert counts(streamed(None, X, END, usage(1))) == ([1], "chunk", 0, 1)
+
+
 def test_an_empty_finish_reason_is_none() -> None:
     told = [delta(content="x") | {"choices": [{"delta": {"content": "x"}, "finish_reason": ""}]}]
     assert failed(streamed(*told, done=False))[0] == Failure.UNFINISHED
@@ -607,6 +614,11 @@ SGLANG_ERROR = {"object": "error", "message": "out of memory", "type": "Internal
         pytest.param(event({"error": {"message": "out of memory", "code": None}}), id="openai"),
         pytest.param(event({"error": "out of memory"}), id="text"),
         pytest.param(event(SGLANG_ERROR), id="vllm"),
+        pytest.param(event({"code": 500, "message": "out of memory"}), id="code"),
+        pytest.param(event({"errors": "out of memory"}), id="errors"),
+        pytest.param(event({"type": "error", "message": "out of memory"}), id="type"),
+        pytest.param(event({"status": "error", "detail": "out of memory"}), id="status"),
+        pytest.param(event({"success": False, "msg": "out of memory"}), id="success"),
         pytest.param(event(usage(1) | {"error": {"message": "out of memory"}}), id="with-usage"),
         pytest.param(b'error: {"code":500,"message":"out of memory"}\n\n', id="llamacpp"),
         pytest.param(b"event: error\ndata: out of memory\n\n", id="event-name"),

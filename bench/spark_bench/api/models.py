@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +12,28 @@ from typing import Any
 _LONGEST = 1000
 # Models that generate no text, by the names that they are published under.
 _NO_TEXT = re.compile(
-    r"embed|(^|[/_-])(bge|gte|e5|minilm|all-mpnet|colbert|splade)([-_]|$)|rerank|moderation|reward"
-    r"|whisper|(^|[/_-])(tts|clip|siglip|flux|sdxl)([-_.]|$)|stable-diffusion|text-to-",
+    r"embed|(^|[/_-])(bge|gte|e5|minilm|all-mpnet|colbert|splade)([-_:]|$)|rerank|moderation|reward"
+    r"|whisper|(^|[/_-])(tts|clip|siglip|flux|sdxl|dall-e|image)([-_.:]|$)|stable-?diffusion"
+    r"|text-to-|paraphrase-multilingual"
+    # A wildcard of LiteLLM's stands for others.
+    r"|\*",
     re.IGNORECASE,
 )
-# The same by what an entry says of itself: LM Studio's and llama-swap's `type`, vLLM's and
-# Infinity's `task`, Together's `type`.
+# The same by what an entry says of itself: LM Studio's and Together's `type`, Infinity's `task`,
+# LiteLLM's `mode`, Xinference's `model_type`, Cohere's `endpoints`, Ollama's and Copilot's
+# `capabilities`, Lemonade's `labels`, OpenRouter's `architecture.output_modalities`.
 _NO_TEXT_KIND = re.compile(r"embed|rerank|score|classif|image|audio|speech|tts|moderation", re.I)
+_TEXT_KIND = re.compile(r"chat|text|complet|generat|llm|vlm|language", re.I)
+_KINDS = (
+    "type",
+    "task",
+    "mode",
+    "model_type",
+    "endpoints",
+    "capabilities",
+    "labels",
+    "architecture",
+)
 # Of llama.cpp's router and llama-swap (`status.value`) and LM Studio (`state`).
 _LOADED = {"loaded", "ready", "running"}
 # vLLM and SGLang, OpenRouter and Together, Groq, Mistral, LM Studio.
@@ -89,7 +104,6 @@ def _model(entry: Any) -> Model | None:
         id = str(id)
     if not isinstance(id, str) or not 0 < len(id) <= _LONGEST or not _sendable(id):
         return None
-    kinds = [told.get(key) for key in ("type", "task", "mode")]
     return Model(
         id,
         owner=_word(told.get("owned_by")),
@@ -97,8 +111,25 @@ def _model(entry: Any) -> Model | None:
         loaded=_loaded(told),
         root=_word(told.get("root")),
         parent=_word(told.get("parent")),
-        text=not (_NO_TEXT.search(id) or any(_NO_TEXT_KIND.search(_word(kind)) for kind in kinds)),
+        text=not _NO_TEXT.search(id) and _is_text(told),
     )
+
+
+def _is_text(told: dict[str, Any]) -> bool:
+    """Whether an entry says nothing of its kind, or that of a model that generates text."""
+    kinds = [kind for key in _KINDS for kind in _kinds(told.get(key))]
+    return not any(map(_NO_TEXT_KIND.search, kinds)) or any(map(_TEXT_KIND.search, kinds))
+
+
+def _kinds(told: Any) -> Iterator[str]:
+    """A word, or those of a list; an object has them under some of its names."""
+    if isinstance(told, str):
+        yield told
+    elif isinstance(told, list):
+        yield from (each for each in told if isinstance(each, str))
+    elif isinstance(told, dict):
+        for key in ("type", "output_modalities"):
+            yield from _kinds(told.get(key))
 
 
 def _loaded(told: dict[str, Any]) -> bool | None:

@@ -169,7 +169,7 @@ def deltas(data: list[bytes]) -> Deltas:
                     found.first_text = i
             elif delta.reasoning_content or delta.reasoning:
                 found.tokens.append(i)
-            elif not delta.tool_calls:
+            elif not delta.tool_calls or not delta.calls():
                 empty.append(i)
             if delta is not None and delta.tool_calls:
                 _note_calls(i, delta, found)
@@ -192,6 +192,8 @@ def deltas(data: list[bytes]) -> Deltas:
 def _as_best_one_can(data: bytes) -> Chunk:
     """An event of which a part has another shape than OpenAI's."""
     told = json_of(data)
+    if told is None:
+        return Chunk()
     if not isinstance(told, dict):
         raise ValueError("an event that is no object")
     choices = told.get("choices")

@@ -13,6 +13,8 @@ from spark_bench.printable import printable
 LARGEST = 1024 * 1024
 # Enough for any server's first sentence; some send whole tracebacks.
 LONGEST = 200
+# Where the message, or what holds it, is in a decoded error.
+_INNER = ("error", "errors", "message", "detail", "msg")
 _TITLE = re.compile(r"<title>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 
 
@@ -34,7 +36,7 @@ def from_json(told: Any) -> str:
     message, code = told, None
     while isinstance(message, dict):
         code = message.get("code") or code
-        inner = next(filter(None, map(message.get, ("error", "message", "detail", "msg"))), None)
+        inner = next(filter(None, map(message.get, _INNER)), None)
         if inner is None:
             break
         message = inner
@@ -46,7 +48,12 @@ def from_json(told: Any) -> str:
 def is_error(told: Any) -> bool:
     """Whether a decoded answer is an error in one of these shapes."""
     return isinstance(told, dict) and bool(
-        told.get("error") or told.get("object") == "error" or ("detail" in told and len(told) == 1)
+        told.get("error")
+        or told.get("errors")
+        or "error" in (told.get("object"), told.get("type"), told.get("status"))
+        or told.get("success") is False
+        or ({"code", "message"} <= told.keys())
+        or ("detail" in told and len(told) == 1)
     )
 
 

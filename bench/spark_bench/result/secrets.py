@@ -13,19 +13,24 @@ HIDDEN = "***"
 # Names of settings that hold a secret. Token *counts* (max_total_tokens) are no secrets: a name
 # must end in the word, and "tokens" is none.
 _SECRET_NAME = re.compile(
-    r"(^|[-_. ])((api|access|private|auth|secret)?[-_]?keys?|(auth|access)?token|auth|bearer|jwt|pw"
-    r"|passwords?|passwd|passphrase|pwd|secrets?|credentials?|(proxy[-_])?authorization"
-    r"|(set[-_])?cookies?|signature|sig)$",
+    r"(^|[-_. ])((api|access|private|auth|secret)?[-_]?keys?|[a-z]*token|auth([-_]header)?|bearer"
+    r"|jwt|pw|pass|passwords?|passwd|passphrase|passcode|pwd|otp|secrets?|credentials?"
+    r"|(proxy[-_])?authorization|authentication|(set[-_])?cookies?|signature|sig|access[-_]key[-_]id"
+    r")$",
     re.IGNORECASE,
 )
 # Where a word of camel case begins.
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-# Secrets known by their looks: an HTTP authorization; keys of Hugging Face, OpenAI, GitHub, GitLab,
-# Slack, Groq, NVIDIA, xAI, Perplexity, Replicate, AWS and Google; a JWT.
+# Secrets known by their looks: what follows the name of an HTTP authorization or cookie, to the end
+# of its line; a bearer; keys of Hugging Face, OpenAI, GitHub, GitLab, Slack, Groq, NVIDIA, xAI,
+# Perplexity, Replicate, Cerebras, Fireworks, Together, Databricks, AWS and Google; a JWT; a PEM.
 _SECRET_VALUE = re.compile(
-    r"\b(Bearer|Basic)\s+[^\s\"',]+"
-    r"|\b(hf_|sk-|gh[opsu]_|github_pat_|glpat-|xox[abp]-|gsk_|nvapi-|xai-|pplx-|r8_)[\w-]{8,}"
-    r"|\bAKIA[A-Z0-9]{12,}|\bAIza[\w-]{20,}|\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*"
+    r"(?i:(?<=authorization:)|(?<=cookie:))\s*[^\s\"'][^\r\n\"']*"
+    r"|\b(?i:bearer)\s+[^\s\"',]+|\bBasic\s+[^\s\"',]+"
+    r"|\b(hf_|sk-|gh[oprsu]_|github_pat_|glpat-|xox[abeprs]-|gsk_|nvapi-|xai-|pplx-|r8_)[\w-]{8,}"
+    r"|\b(csk-|fw_|tgp_v1_|dapi|ya29\.)[\w-]{20,}"
+    r"|\b(AKIA|ASIA)[A-Z0-9]{12,}|\bAIza[\w-]{20,}|\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----[^-]*(-----END [A-Z ]*PRIVATE KEY-----)?"
 )
 # `Name: value` and `name=value` inside of a text: a header, a query.
 _PAIR = re.compile(r"(?P<name>[A-Za-z][\w.-]*)(?P<between>\s*[:=]\s*)(?P<value>[^\s&;,\"'}\]]+)")
@@ -105,7 +110,7 @@ def clean_body(value: Any) -> Any:
         named = any(isinstance(v, str) and is_secret_name(v) for v in value.values())
         return {
             k: _hidden(v)
-            if is_secret_name(k) or (named and k.lower() == "value")
+            if is_secret_name(k) or (named and k.lower() in ("value", "val"))
             else clean_body(v)
             for k, v in value.items()
         }

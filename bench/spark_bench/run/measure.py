@@ -134,6 +134,7 @@ def _parts(
             e2e_ms=summary.median_e2e_latency_ms,
             gap_ms=summary.median_icl_ms,
             spread_evenly=summary.itl_source.get("even", 0.0),
+            uncounted=summary.itl_source.get("none", 0.0),
             unseen=unseen(requests),
         ),
         "lengths": lengths(requests, scene.tokens.name if scene.tokens.exact else None),

@@ -49,6 +49,7 @@ def audit(
     e2e_ms: float | None,
     gap_ms: float | None,
     spread_evenly: float = 0.0,
+    uncounted: float = 0.0,
     unseen: str = "",
 ) -> Audit:
     """The account of one recording, with its verdict.
@@ -58,6 +59,7 @@ def audit(
     unseen: what is to be said of tokens that no event showed
     e2e_ms, gap_ms: medians as measured, to judge lateness and lag by; None where there are none
     spread_evenly: share of the tokens after a first delta whose gaps nothing told apart
+    uncounted: share of the deltas after a first one that nothing told the tokens of
     """
     tally = recording.tally
     lag, late = spread(tally.lags), spread(tally.lates)
@@ -70,7 +72,7 @@ def audit(
         *_reads(lag, merged, gap_ms),
         *_sends(late, e2e_ms),
         *_pauses(tally, wall, gap_ms),
-        *_averaged(spread_evenly),
+        *_averaged(spread_evenly, uncounted),
         *filter(None, [unseen]),
     )
     return Audit(
@@ -126,8 +128,13 @@ def _pauses(tally: Tally, wall: float, gap_ms: float | None) -> Iterator[str]:
         )
 
 
-def _averaged(spread_evenly: float) -> Iterator[str]:
-    """Tokens of which only the total is known."""
+def _averaged(spread_evenly: float, uncounted: float) -> Iterator[str]:
+    """Tokens of which only the total is known, or not even that."""
+    if uncounted > AVERAGED:
+        yield (
+            f"nothing tells how many tokens {uncounted:.0%} of the events had: each counts as one, "
+            "so throughput, TPOT and ITL may be off by what an event really had"
+        )
     if spread_evenly > AVERAGED:
         yield (
             f"{spread_evenly:.0%} of tokens came in events of several that nothing told apart: "
