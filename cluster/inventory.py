@@ -53,7 +53,8 @@ def _is_group(value: Any) -> bool:
 
 
 def _group(file: str, name: str, value: Any) -> Iterator[Finding]:
-    usual = f'{name} = (["spark-1"], SETTINGS), or {name} = ["spark-1"]'
+    node = "spark-2" if name == "workers" else "spark-1"
+    usual = f'{name} = (["{node}"], SETTINGS), or {name} = ["{node}"]'
     if not _is_group(value):
         yield error(
             f"the group `{name}` of {file} is {_kind(value)}: it must be a list of names, or a "
@@ -62,7 +63,12 @@ def _group(file: str, name: str, value: Any) -> Iterator[Finding]:
         )
         return
     hosts, settings = value if isinstance(value, tuple) else (value, {})
+    if name == "head" and not hosts:
+        yield error(f"the group `head` of {file} has no host: it must have exactly one", cure=usual)
     for host in hosts:
+        # pyinfra ends at an empty name with an IndexError.
+        if host == "" or (_with_settings(host) and not host[0]):
+            yield error(f"the group `{name}` of {file} has a node without a name", cure=usual)
         if not (isinstance(host, str) or _with_settings(host)):
             yield error(
                 f"the group `{name}` of {file} has {_kind(host)} for a node: it must be a name, "

@@ -136,9 +136,13 @@ def _variables(file: str) -> dict[str, Any]:
 def _unusable(file: str, e: BaseException) -> Finding:
     line = getattr(e, "lineno", None)
     at = f", line {line}" if line else ""
+    cure = f"python3 {file} shows the same" if Path(file).is_file() else "name a file"
+    if "U+FEFF" in str(e):
+        # Python itself passes it over in a file, but not in the text that pyinfra reads from it.
+        cure = f"save it without a byte order mark: sed -i '1s/^\\xef\\xbb\\xbf//' {file}"
     return error(
         f"the inventory {file} can't be used{at}: {type(e).__name__}: {e}",
-        cure=f"python3 {file} shows the same" if Path(file).is_file() else "name a file",
+        cure=cure,
     )
 
 

@@ -71,10 +71,12 @@ class ModelWeights(Fact[node.Weights]):
     def parse(self, output: list[str]) -> node.Weights:
         words = dict(line.split("\t") for line in output if line.count("\t") == 1)
         shards, sizes = _shards(output), {name: count(size) for size, name in _sizes(output)}
-        there = [*sizes, *(["config.json"] if "config" in output else [])]
+        # A download or a copy that broke off leaves a file of no bytes.
+        full = [name for name, size in sizes.items() if size]
+        there = [*full, *(["config.json"] if "config" in output else [])]
         # A lone file, whose size has its whole path beside it.
-        lone = list(sizes) == [words["path"]]
-        problem, cure = _problem(output, words) if not lone else ("", "")
+        lone = full == [words["path"]]
+        problem, cure = ("", "") if lone else _problem(output, words, sorted({*sizes} - {*full}))
         loadable = lone or (whole(shards, there) and not problem)
         complete = loadable and "incomplete" not in output
         wanted = sum(sizes.get(name, 0) for name in (sizes if lone else needed(shards, there)))
@@ -91,8 +93,11 @@ class ModelWeights(Fact[node.Weights]):
         )
 
 
-def _problem(output: list[str], words: dict[str, str]) -> tuple[str, str]:
-    """Why a local folder can't be served, and the cure; both "" where it can, or is not there."""
+def _problem(output: list[str], words: dict[str, str], empty: list[str]) -> tuple[str, str]:
+    """Why a local folder can't be served, and the cure; both "" where it can, or is not there.
+
+    + empty: files of weights without a byte
+    """
     names, pointers = (
         [line.partition("\t")[2] for line in output if line.startswith(f"{kind}\t")]
         for kind in ("file", "pointer")
@@ -103,6 +108,9 @@ def _problem(output: list[str], words: dict[str, str]) -> tuple[str, str]:
             f"holds Git LFS pointers in place of {len(pointers)} file(s): {some}",
             f"cd {words['path']} && git lfs install && git lfs pull",
         )
+    if names and empty:
+        some = ", ".join(empty[:3]) + (" …" if empty[3:] else "")
+        return f"holds {len(empty)} empty file(s): {some}", "copy them there again"
     return (names and unloadable(names)) or ("", "")
 
 

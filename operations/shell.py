@@ -8,6 +8,7 @@ node, and what has none is not taken for one.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -25,8 +26,10 @@ from facts.fact import Fact
 
 # Nodes worked on at once.
 PARALLEL = 40
-# Before each line of an answer; on stderr, a line of its own before the command's words.
+# Before each line of an answer.
 MARK = "spark-serving| "
+# On stderr, a line of its own before the command's words.
+ERRORS = "spark-serving errors"
 # The last line of an answer, before the command's exit status.
 END = "spark-serving end "
 # The longest answers are some 10 MB, of logs with long lines.
@@ -34,7 +37,7 @@ MOST_BYTES = 64 * 2**20
 _ENDED = re.compile(f"{END}([0-9]{{1,3}})")
 # The mark is nowhere in the command's own text, which a trap or a terminal may print. $? is the
 # command's: a trap on EXIT in a ~/.bashrc may change the shell's.
-BEFORE = "{ set +xv; } 2>/dev/null; mark=spark-serving; printf '\\n%s| \\n' $mark >&2\n{ (\n"
+BEFORE = "{ set +xv; } 2>/dev/null; mark=spark-serving; printf '\\n%s errors\\n' $mark >&2\n{ (\n"
 AFTER = f"""
 ); printf '\\n{END}%s\\n' $?; }} | head -c {MOST_BYTES} | LC_ALL=C sed "s/^/$mark| /\""""
 CURE = "let the login's ~/.bashrc begin with: [[ $- == *i* ]] || return"
@@ -117,18 +120,22 @@ def answered(stdout: Iterable[str], stderr: Iterable[str]) -> Answer:
         before, mark, rest = line.partition(MARK)
         if mark:
             ours.append(rest.rstrip("\r"))
-        foreign += [before] if before.strip() else []
+        foreign += [before.rstrip("\r")] if before.strip() else []
     ends = [(n, end[1]) for n, line in enumerate(ours) if (end := _ENDED.fullmatch(line))]
-    errors = [line.rstrip("\r") for line in stderr]
-    begun = [n for n, line in enumerate(errors) if MARK.rstrip() in line]
+    # A login's `exec 2>&1` puts stderr among the foreign lines.
+    errors = [*foreign, *(line.rstrip("\r") for line in stderr)]
+    begun = [n for n, line in enumerate(errors) if ERRORS in line]
     if not ends:
-        return Answer(ok=False, lost=_unanswered(ours, [*foreign, *errors]))
+        return Answer(ok=False, lost=_unanswered(ours, errors))
+    if len(ends) > 1 and all(times % 2 == 0 for times in Counter(ours).values()):
+        return Answer(ok=False, lost=f"its shell prints every line twice ({CURE})")
     at, status = ends[-1]
     # The end begins a line of its own: an empty one stands before it, unless the answer's last line
     # had no end.
     out = ours[: at - 1] if at and not ours[at - 1] else ours[:at]
     err = tuple(errors[begun[-1] + 1 if begun else 0 :])
-    return Answer(status == "0", tuple(out), err, noise=foreign[0][:200] if foreign else "")
+    noise = foreign[0][:200] if foreign and ERRORS not in foreign[0] else ""
+    return Answer(status == "0", tuple(out), err, noise=noise)
 
 
 def _unanswered(ours: list[str], foreign: list[str]) -> str:
@@ -139,7 +146,7 @@ def _unanswered(ours: list[str], foreign: list[str]) -> str:
         return "its answer broke off"
     words = "; ".join(line.strip() for line in foreign if line.strip())[-300:]
     if not words:
-        return "its shell ended without running the command"
+        return f"its shell ended without running the command ({CURE})"
     return f"its shell did not run the command, and printed: {words} ({CURE})"
 
 

@@ -162,6 +162,8 @@ def inventory_file(project: Path, inventory: Path) -> Path:
     for file in (project / inventory, inventory):
         if file.is_file():
             return file.resolve()
+        if file.is_dir():
+            raise BadInput(f"--inventory {inventory}: is a folder; name a file in it")
     raise BadInput(
         f"--inventory {inventory}: there is no such file, neither in {project.resolve()} nor here"
     )

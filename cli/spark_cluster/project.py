@@ -137,9 +137,8 @@ def _file(path: Path, said: Path, root: Path) -> Path:
     if path.is_file():
         return path.resolve()
     places = "" if Path.cwd() == root else f", neither here nor in {root}"
-    raise ClusterError(
-        f"--inventory {said}: there is no such file{places}; spark-cluster init writes one"
-    )
+    what = "is a folder" if path.is_dir() else f"there is no such file{places}"
+    raise ClusterError(f"--inventory {said}: {what}; spark-cluster init writes one")
 
 
 def pyinfra(root: Path) -> str:

@@ -284,6 +284,16 @@ def test_a_snapshot_that_points_to_a_missing_blob_is_not_whole(run: Run, cache: 
     assert size > 10
 
 
+def test_a_file_of_no_bytes_is_not_there(run: Run, cache: Path) -> None:
+    next(cache.rglob("blobs/model-2.safetensors")).write_bytes(b"")
+    assert _weights(run)[0] is False
+    folder = next(cache.rglob("snapshots/c0ffee"))
+    (folder / "tokenizer.json").write_bytes(b"")
+    local = ModelWeights().process(lines(run(ModelWeights().command(str(folder), ""))))
+    assert not local.complete
+    assert local.problem == "holds 1 empty file(s): model-2.safetensors"
+
+
 def test_a_download_that_is_half_done_is_not_whole(run: Run, cache: Path) -> None:
     (cache / "hub/models--org--name/blobs/aa.incomplete").touch()
     assert _weights(run)[0] is False

@@ -50,6 +50,10 @@ def test_what_pyinfra_reads_as_it_is_meant_is_left_alone(variables: dict[str, An
         pytest.param({"spark-1"}, "a set", id="a-set"),
         pytest.param(None, "None", id="none"),
         pytest.param(7, "7", id="a-number"),
+        pytest.param([], "has no host", id="an-empty-list"),
+        pytest.param(([], SETTINGS), "has no host", id="an-empty-list-with-settings"),
+        pytest.param([""], "a node without a name", id="an-empty-name"),
+        pytest.param([("", {})], "a node without a name", id="an-empty-name-with-settings"),
         pytest.param([["spark-1"]], "has a list for a node", id="a-group-in-a-group"),
         pytest.param([("spark-1",)], "comma too many", id="a-node-with-a-comma-too-many"),
         pytest.param([("a", {}, {})], "a tuple of 3 items", id="a-node-with-too-much"),
@@ -66,7 +70,9 @@ def test_a_head_that_pyinfra_would_pass_over_is_named_with_its_cure(head: Any, s
 
 
 def test_the_other_groups_are_looked_at_as_well() -> None:
-    assert "the group `workers` of spark.py is the text" in told({"head": ["a"], "workers": "b"})
+    text = told({"head": ["a"], "workers": "b"})
+    assert "the group `workers` of spark.py is the text" in text
+    assert 'workers = ["spark-2"]' in text, "not the head once more"
     assert "call it _PORTS" in told({"head": ["a"], "PORTS": (1, 2)})
 
 
