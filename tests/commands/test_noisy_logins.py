@@ -36,6 +36,8 @@ NOISE = [
     pytest.param("(sleep 0.05; echo late; echo later >&2) &", id="in-the-background"),
     pytest.param("trap 'exit 7' EXIT", id="another-exit-status"),
     pytest.param("for i in $(seq 3000); do echo line $i; done", id="thousands-of-lines"),
+    pytest.param("exec > >(tee /dev/stderr)", id="a-copy-on-stderr"),
+    pytest.param("exec 2>&1; echo Welcome; set -x", id="stderr-joined-to-stdout"),
 ]
 
 
@@ -96,6 +98,7 @@ def test_lines_come_as_the_command_ended_them(login: Login, word: str) -> None:
             "echo 'This account is not available.' >&2; exit 1", "not available", id="nologin"
         ),
         pytest.param("exec cat /dev/null", "without running the command", id="another-program"),
+        pytest.param("exec > >(sed p)", "prints every line twice", id="each-line-twice"),
     ],
 )
 def test_a_login_that_runs_nothing_is_named_with_its_cure(
@@ -104,7 +107,7 @@ def test_a_login_that_runs_nothing_is_named_with_its_cure(
     answer = login(noise, "echo taken")
     assert (answer.ok, answer.out) == (False, ())
     assert says in answer.lost
-    assert "[[ $- == *i* ]] || return" in answer.lost or "without running" in answer.lost
+    assert "[[ $- == *i* ]] || return" in answer.lost
 
 
 def test_an_answer_without_bounds_is_ended_and_named(login: Login) -> None:
