@@ -148,6 +148,23 @@ REFUSED = [
     pytest.param("--think-time -1", "--think-time", "0 or more", id="think-time"),
     pytest.param("--extra-body []", "--extra-body", "JSON object", id="body-array"),
     pytest.param("--extra-body {{", "--extra-body", "not JSON", id="body-cut"),
+    pytest.param('--extra-body {{"a":NaN}}', "--extra-body", "NaN is no number", id="body-nan"),
+    pytest.param('--extra-body {{"a":1e999}}', "--extra-body", "1e999 is no number", id="body-inf"),
+    pytest.param(
+        f'--extra-body {{{{"a":{10**30}}}}}', "--extra-body", "is no number", id="body-large"
+    ),
+    pytest.param(
+        r'--extra-body {{"a":"\ud800"}}', "--extra-body", "half a character", id="body-surrogate"
+    ),
+    pytest.param(
+        '--extra-body {{"a":' + "[" * 100_000, "--extra-body", "nested too deep", id="body-deep"
+    ),
+    pytest.param('--extra-body {{"n":2}}', "--extra-body", "leave n out", id="body-answers"),
+    pytest.param(
+        '--extra-body {{"sampling_params":{{"n":2}}}}', "n = 2", "leave n out", id="body-samples"
+    ),
+    pytest.param("--url http://[::1", "--url http://[::1", "http://spark-1", id="url-brackets"),
+    pytest.param("--url http://[x]/", "--url http://[x]/", "http://spark-1", id="url-no-address"),
     pytest.param("--max-failures -1", "--max-failures -1", "such as 1%", id="failures"),
     pytest.param("--max-failures 101%", "--max-failures 101%", "such as 1%", id="percent"),
     pytest.param("--slo ttft", "--slo", "ttft=500", id="slo"),

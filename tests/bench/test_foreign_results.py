@@ -37,6 +37,7 @@ ODD = {
     "a URL that is none": (put("config.url", "http://a]b"), "$.config.url"),
     "nested without end": (DEEP, "nested more deeply"),
     "an integer of 31 digits": (put("summary.completed", 10**30), "$.summary.completed"),
+    "an integer beyond floats": (put("summary.completed", 10**400), "$.summary.completed"),
     "an integer beyond SQLite": (put("config.seed", 2**63), "$.config.seed"),
     "a setting beyond SQLite": (
         put("provenance.server.settings", {"nnodes": 10**30}),

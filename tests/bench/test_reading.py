@@ -832,6 +832,11 @@ def test_each_kind_has_a_meaning_and_a_cure(kind: str) -> None:
     assert min(len(failures.meaning(kind)), len(failures.cure(kind))) > 15
 
 
+@pytest.mark.parametrize("kind", ["another", "http_", "http_x", "http_9999", ""])
+def test_a_kind_of_another_version_has_both(kind: str) -> None:
+    assert min(len(failures.meaning(kind)), len(failures.cure(kind))) > 15
+
+
 def test_every_end_of_a_connection_has_its_kind() -> None:
     assert {each: failures.of_connection(each).value for each in Ended if each != "complete"} == {
         each: each.value for each in Ended if each != "complete"

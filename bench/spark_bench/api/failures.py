@@ -132,19 +132,19 @@ _ABOUT = {
 }
 
 _STATUS_CURES = {
-    400: "read the server's words in the note; often the prompt and output are too long",
-    401: "set SPARK_BENCH_API_KEY or --api-key-file",
-    403: "use an API key that may do this: SPARK_BENCH_API_KEY or --api-key-file",
-    404: "check --url and --endpoint: the server has no such path",
-    405: "check --url and --endpoint: the server wants another method there",
-    407: "a proxy in between wants a login; reach the server without it",
-    413: "the prompt is too long for the server or a proxy: shorten it with --input-len",
-    422: "the server does not know a field of the request; try another --endpoint",
-    429: "the server limits requests: lower --request-rate or --concurrency",
-    500: "look into the server's log for the error",
-    502: "the proxy in between could not reach the engine; look whether that is up",
-    503: "the server is starting, draining or overloaded; wait, or lower the load",
-    504: "the proxy in between waits too short a time for this load",
+    "400": "read the server's words in the note; often the prompt and output are too long",
+    "401": "set SPARK_BENCH_API_KEY or --api-key-file",
+    "403": "use an API key that may do this: SPARK_BENCH_API_KEY or --api-key-file",
+    "404": "check --url and --endpoint: the server has no such path",
+    "405": "check --url and --endpoint: the server wants another method there",
+    "407": "a proxy in between wants a login; reach the server without it",
+    "413": "the prompt is too long for the server or a proxy: shorten it with --input-len",
+    "422": "the server does not know a field of the request; try another --endpoint",
+    "429": "the server limits requests: lower --request-rate or --concurrency",
+    "500": "look into the server's log for the error",
+    "502": "the proxy in between could not reach the engine; look whether that is up",
+    "503": "the server is starting, draining or overloaded; wait, or lower the load",
+    "504": "the proxy in between waits too short a time for this load",
 }
 
 _UNKNOWN_MODEL = re.compile(
@@ -183,17 +183,17 @@ def of_connection(ended: Ended) -> Failure:
 
 
 def meaning(kind: str) -> str:
-    """What a kind of failure is, in words."""
+    """What a kind of failure is, in words. Results of other versions have kinds of their own."""
     if kind.startswith("http_"):
         return f"the server answered with HTTP status {kind.removeprefix('http_')}"
-    return Failure(kind).meaning
+    unknown = "a kind that this spark-bench does not know"
+    return Failure(kind).meaning if kind in _ABOUT else unknown
 
 
 def cure(kind: str) -> str:
     """What the user can do about a kind of failure, in one line."""
-    if not kind.startswith("http_"):
+    if kind in _ABOUT:
         return Failure(kind).cure
-    status = int(kind.removeprefix("http_"))
-    if 300 <= status < 400:
+    if re.fullmatch("http_3[0-9]{2}", kind):
         return "give the address that the server redirects to with --url"
-    return _STATUS_CURES.get(status, "read the server's words in the note")
+    return _STATUS_CURES.get(kind.removeprefix("http_"), "read the server's words in the note")

@@ -59,7 +59,10 @@ def options(typed: Mapping[str, Any], environ: Mapping[str, str]) -> RunOptions:
 
 def checked_url(url: str) -> str:
     """http(s)://host[:port][/path], without a slash or the API's /v1 at its end."""
-    found = urlsplit(url)
+    try:
+        found = urlsplit(url)
+    except ValueError as error:
+        raise BadInput(f"--url {url}: {error}: give one like http://spark-1:30000") from None
     try:
         complete = found.scheme in ("http", "https") and found.hostname and found.port != 0
     except ValueError:

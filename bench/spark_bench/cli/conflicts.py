@@ -54,6 +54,14 @@ def _complaints(given: Mapping[str, Any]) -> Iterator[str]:
                 f"--cache hit doesn't go with {flag(option)}: it is for prompts of our own, and "
                 "makes them all alike; leave one of them out"
             )
+    body = given.get("extra_body", {})
+    for fields in (body, body.get("sampling_params")):
+        if isinstance(fields, dict) and fields.get("n", 1) not in (None, 1):
+            yield (
+                f"--extra-body has n = {fields['n']}: a request is measured by the tokens of one "
+                "answer, and several would come mixed; leave n out, and ask for more with "
+                "--concurrency"
+            )
     over = given.get("sweep", "").partition("=")[0]
     if (swept := SWEPT.get(over, "")) in given:
         yield (

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
 from click import BadParameter
+
+# Of a number's digits, and of whole numbers that JSON's readers have room for.
+_LONGEST_NUMBER = 400
+_LARGEST_WHOLE = 2**63 - 1
 
 
 def whole(least: int = 1, *, none: bool = False, auto: bool = False) -> Callable[[Any], int | None]:
@@ -59,11 +64,27 @@ def zero_or_more(value: Any) -> float:
 
 
 def json_object(value: Any) -> dict[str, Any]:
-    """A JSON object, as a dict."""
+    """A JSON object, as a dict that can be sent and written down again."""
     try:
-        found = json.loads(value)
+        found = json.loads(
+            value, parse_constant=_number, parse_float=_number, parse_int=lambda n: _number(n, int)
+        )
+        json.dumps(found, ensure_ascii=False).encode()
+    # The value is not repeated: there may be a key in it.
+    except UnicodeEncodeError:
+        raise BadParameter("it has half a character in it (a lone surrogate)") from None
     except json.JSONDecodeError as error:
-        raise BadParameter(f"{value} is not JSON ({error}); quote it for the shell") from None
+        raise BadParameter(f"it is not JSON ({error}); quote it for the shell") from None
+    except RecursionError:
+        raise BadParameter("it is nested too deep") from None
     if not isinstance(found, dict):
-        raise BadParameter(f"""{value} is not a JSON object, such as '{{"top_p": 0.9}}'""")
+        raise BadParameter("""it is not a JSON object, such as '{"top_p": 0.9}'""")
     return found
+
+
+def _number(text: str, kind: type[int] | type[float] = float) -> float:
+    """A number in JSON that any reader of it takes for the same."""
+    number = kind(text) if len(text) < _LONGEST_NUMBER else math.inf
+    if not abs(number) <= (_LARGEST_WHOLE if kind is int else sys.float_info.max):
+        raise BadParameter(f"{text[:40]} is no number that JSON can carry")
+    return number

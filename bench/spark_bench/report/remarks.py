@@ -78,7 +78,7 @@ def _said(named: Named) -> Iterator[tuple[str, str, str, Tone]]:
     """(about, text, cure, tone)."""
     run = named.run
     for kind in run.failures:
-        yield "Failed requests", f"{kind}: {_meaning(kind)}", _cure(kind), "bad"
+        yield "Failed requests", f"{kind}: {meaning(kind)}", cure(kind), "bad"
     if run.entry.status == "partial":
         yield (
             "Partial",
@@ -92,18 +92,3 @@ def _said(named: Named) -> Iterator[tuple[str, str, str, Tone]]:
         yield "Lengths", run.lengths, "", ""
     for note in run.notes:
         yield "Note", note, "", ""
-
-
-def _meaning(kind: str) -> str:
-    """A result of another version may have kinds that this one doesn't know."""
-    try:
-        return meaning(kind)
-    except ValueError:
-        return "a kind that this spark-bench does not know"
-
-
-def _cure(kind: str) -> str:
-    try:
-        return cure(kind)
-    except ValueError:
-        return ""

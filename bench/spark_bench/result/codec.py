@@ -74,7 +74,8 @@ def _impossible(result: Result) -> Iterator[str]:
     whole = msgspec.to_builtins(result)
     for place, number in _numbers(whole, "$"):
         if isinstance(number, int) and abs(number) > _LARGEST:
-            yield f"{float(number):.0e} is more than a result can hold - at `{place}`"
+            bits = number.bit_length()
+            yield f"a number of {bits} bits is more than a result can hold - at `{place}`"
     config = whole["config"]
     ramp = [value for value in (config["rate_ramp"] or {}).values() if isinstance(value, float)]
     for name in (*_COUNTS, *_LOADS):
