@@ -14,12 +14,12 @@ from cluster.sglang import holes, key
 from cluster.sglang.versions import HOLES
 from cluster.spec import Spec
 
-KEY = "api_key_file=FILE in the inventory (umask 077; openssl rand -hex 32 > FILE)"
-FIREWALL = "api_networks=[…] there and pyinfra -y INVENTORY deploys/firewall.py"
+KEY = "set api_key_file=FILE in the inventory (umask 077; openssl rand -hex 32 > FILE)"
+FIREWALL = "set api_networks=[…] there and run pyinfra -y INVENTORY deploys/firewall.py"
 
 OTHERS = (
-    "the nodes' other ports (dist_port, NCCL's and ZMQ's random ones) take pickled objects, key or "
-    "not: a firewall should let the nodes in, and nobody else"
+    "the nodes' other ports (dist_port, NCCL's and ZMQ's random ones) unpickle what they get, key "
+    "or no key: set up a firewall that lets only the nodes in"
 )
 
 
@@ -67,8 +67,8 @@ def exposure(api: Api, settings: Settings) -> Iterator[Finding]:
     elif settings.api_networks and not _everybody(settings.api_networks):
         networks = ", ".join(settings.api_networks)
         access = (
-            f"the API on port {api.port} asks for no key: once deploys/firewall.py has run, the "
-            f"nodes and {networks} alone reach it"
+            f"the API on port {api.port} asks for no key: once deploys/firewall.py has run, "
+            f"only the nodes and {networks} can reach it"
         )
     else:
         access = _anybody(api, f"it listens on {api.host} and asks for no key")
@@ -78,8 +78,8 @@ def exposure(api: Api, settings: Settings) -> Iterator[Finding]:
 
 def _anybody(api: Api, why: str) -> str:
     return (
-        f"anybody who reaches port {api.port} may use the API, and the engine's administration "
-        f"with it: {why}"
+        f"anyone who can reach port {api.port} may use the API and the engine's "
+        f"administration routes: {why}"
     )
 
 
@@ -89,14 +89,16 @@ def _known_holes(api: Api) -> str:
         found = holes(api.sglang) if api.sglang else ()
     except Refused:
         return ""
-    named = ", ".join(f"{h.name} ({h.route}, mended in {h.fixed})" for h in found)
-    return f"SGLang {api.sglang} runs code that it is sent: {named}" if found else ""
+    named = ", ".join(f"{h.name} ({h.route}, fixed in {h.fixed})" for h in found)
+    return f"SGLang {api.sglang} runs code that clients send: {named}" if found else ""
 
 
 def _newer(api: Api) -> str:
     """The image to take, where what its SGLang is known for is mended."""
     newest = max((hole.fixed for hole in HOLES), key=key)
-    return f"; --data image=… with SGLang {newest} or later" if _known_holes(api) else ""
+    return (
+        f"; use an image with SGLang {newest} or later: --data image=…" if _known_holes(api) else ""
+    )
 
 
 def _loopback(host: str) -> bool:

@@ -32,7 +32,7 @@ def unreadable_groups(file: str, variables: Mapping[str, Any]) -> Iterator[Findi
     for name, value in public.items():
         if name not in (*GROUPS, ALL) and isinstance(value, tuple) and not _is_group(value):
             yield error(
-                f"{name} of {file} is {_kind(value)}: pyinfra takes every tuple for a group",
+                f"{name} of {file} is {_kind(value)}: pyinfra reads every tuple as a group",
                 cure=f"call it _{name}, or make it a list in a dict of settings",
             )
     if "head" not in public and ALL not in public:
@@ -97,8 +97,8 @@ def _kind(value: Any) -> str:
     """A value as its author would know it again."""
     if isinstance(value, tuple):
         if len(value) == 1:
-            return "a tuple of one item (a comma too many behind it?)"
-        return f"a tuple of {len(value)} items that are no list and a dict"
+            return "a tuple of one item (a stray comma after it?)"
+        return f"a tuple of {len(value)} items that are not a list and a dict"
     if isinstance(value, GeneratorType):
         return "a generator"
     if isinstance(value, str):
@@ -152,21 +152,21 @@ def _host(where: str, value: Any) -> Iterator[Finding]:
             settings["ssh_port"] = int(bracketed["port"])
     if not (_NAME.fullmatch(host) or _is_address(host)):
         yield error(
-            f"{where}: {value!r} is no name and no address",
-            cure='a name is what `ssh NAME` reaches, without anything else: "spark-1"',
+            f"{where}: {value!r} is neither a name nor an address",
+            cure='use a name that `ssh NAME` reaches, and nothing else: "spark-1"',
         )
     elif host != value:
         parts = [
-            *(["the user has a setting of its own"] if at else []),
-            *(["so has the port"] if "ssh_port" in settings and at else []),
-            *(["the port has a setting of its own"] if "ssh_port" in settings and not at else []),
+            *(["the user has its own setting"] if at else []),
+            *(["so does the port"] if "ssh_port" in settings and at else []),
+            *(["the port has its own setting"] if "ssh_port" in settings and not at else []),
         ]
-        what = ", ".join(parts) or "it must be a name or an address alone"
+        what = ", ".join(parts) or "it must be only a name or an address"
         data = f", {settings}" if settings else ""
         named = f'("{host}"{data})' if settings else f'"{host}"'
         options = " ".join(f"--data {key}={item}" for key, item in settings.items())
         yield error(
-            f"{where}: pyinfra takes {value!r} for a host's name: {what}",
+            f"{where}: pyinfra reads {value!r} as a host name: {what}",
             cure=f"{named} in the inventory{f', or {host} with {options}' if options else ''}",
         )
 

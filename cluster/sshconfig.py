@@ -63,9 +63,9 @@ def printed(lines: Sequence[str]) -> dict[str, list[str]]:
 def unreadable(file: str, why: str) -> Finding:
     """A file, or an entry of it, at which pyinfra's reader ends."""
     return error(
-        f"pyinfra can't read {file}, which ssh may well: {why}",
-        cure=f"mend that line; or give the nodes a file of their own: --data ssh_config_file=FILE "
-        f"with `ssh -F FILE NODE true` to try it ({file} stays as it is)",
+        f"pyinfra can't read {file}, although ssh may: {why}",
+        cure=f"fix that line; or use a separate file: --data ssh_config_file=FILE, tested "
+        f"with `ssh -F FILE NODE true` ({file} stays unchanged)",
     )
 
 
@@ -97,7 +97,9 @@ def _numbers(way: Lookup) -> Iterator[Finding]:
             told = way.of_ssh(key)
             number = told if told.isdecimal() else "in seconds"
             yield _told(
-                way, f"{key} {value} is a number alone for pyinfra", f"write there: {key} {number}"
+                way,
+                f"pyinfra accepts only a plain number: {key} {value}",
+                f"change it to: {key} {number}",
             )
 
 
@@ -111,25 +113,27 @@ def _jump(way: Lookup) -> Iterator[Finding]:
     if "://" in jump or "[" in jump:
         yield _told(
             way,
-            f"pyinfra reads ProxyJump {jump} as names alone",
+            f"pyinfra reads ProxyJump {jump} as plain names",
             "write it as USER@HOST:PORT; an IPv6 address needs a Host entry with its HostName",
         )
     elif foreign := _foreign("proxyjump", jump):
-        yield _told(way, f"pyinfra does not fill {foreign} in: ProxyJump {jump}", "write the name")
+        yield _told(
+            way, f"pyinfra does not expand {foreign}: ProxyJump {jump}", "write the name out"
+        )
     for number, hop in enumerate(hops(jump)):
         read = way.hops.get(hop, {})
         if any(str(read.get(key) or "none").lower() != "none" for key in _PROXIES):
             yield _told(
                 way,
-                f"the jump host {hop} has a jump host of its own, which pyinfra passes over",
-                f"write both there: ProxyJump FIRST,{hop}",
+                f"the jump host {hop} has a jump host of its own, which pyinfra ignores",
+                f"name both: ProxyJump FIRST,{hop}",
             )
         elif number and (read.get("hostname", hop) != hop or "port" in read):
             to = f"{read.get('hostname', hop)}:{read.get('port', 22)}"
             yield _told(
                 way,
-                f"pyinfra passes over HostName and Port of the second jump host {hop}",
-                f"write its address there: ProxyJump …,{to}",
+                f"pyinfra ignores HostName and Port of the second jump host {hop}",
+                f"write its address: ProxyJump …,{to}",
             )
 
 
@@ -146,20 +150,20 @@ def _command(way: Lookup) -> Iterator[Finding]:
         yield _told(
             way,
             f"pyinfra runs a ProxyCommand without a shell: {command[:200]}",
-            "ProxyJump HOST; or a command without exec, |, >, $ and the like, such as a script",
+            "use ProxyJump HOST, or a command without exec, |, >, $ and the like, such as a script",
         )
     elif foreign := _foreign("proxycommand", command):
         yield _told(
-            way, f"pyinfra does not fill {foreign} in: ProxyCommand {command[:200]}", "ProxyJump"
+            way, f"pyinfra does not expand {foreign}: ProxyCommand {command[:200]}", "ProxyJump"
         )
 
 
 def _none(way: Lookup, keyword: str) -> tuple[str, str]:
     return (
-        f"pyinfra does not know `{keyword} none`: it takes the word for a "
+        f"pyinfra does not know `{keyword} none`: it reads `none` as a "
         f"{'host' if keyword == 'ProxyJump' else 'command'}",
-        f"take the line out; where a later entry gives {way.host} a way that it shall not take, "
-        f"leave it out there: Host * !{way.host}",
+        f"remove the line; if a later entry gives {way.host} a jump that it must not use, "
+        f"exclude it there: Host * !{way.host}",
     )
 
 
@@ -186,9 +190,9 @@ def _places(way: Lookup) -> Iterator[Finding]:
             what = setting.removeprefix("ssh_")
             yield _told(
                 way,
-                f"ssh reads the {what} {theirs} there, pyinfra {ours}: it reads Match, Include and "
-                "patterns otherwise",
-                f'say it in the inventory: ("{way.node}", {{"{setting}": {_literal(theirs)}}})',
+                f"for ssh the {what} is {theirs}, for pyinfra {ours}: it reads Match, Include and "
+                "patterns differently",
+                f'set it in the inventory: ("{way.node}", {{"{setting}": {_literal(theirs)}}})',
             )
     ours = str(read.get("proxyjump") or "")
     # ssh prints an address with its port in brackets, of IPv4 as well.
@@ -196,15 +200,15 @@ def _places(way: Lookup) -> Iterator[Finding]:
     if ours.lower() != theirs.lower() and "%" not in ours + theirs and _plain(way):
         yield _told(
             way,
-            f"ssh goes there by ProxyJump {theirs or 'none'}, pyinfra by {ours or 'none'}",
-            f"give {way.host} an entry of its own at the top of the file, with its ProxyJump",
+            f"ssh connects by ProxyJump {theirs or 'none'}, pyinfra by {ours or 'none'}",
+            f"add an entry for {way.host} at the top of the file, with its ProxyJump",
         )
     told = way.of_ssh("proxycommand")
     if bool(told) != bool(read.get("proxycommand")) and "proxyjump" not in read:
         yield _told(
             way,
-            f"ssh goes there by ProxyCommand {told or 'none'}, pyinfra does not",
-            f"give {way.host} an entry of its own at the top of the file, with its ProxyCommand",
+            f"ssh connects by ProxyCommand {told or 'none'}, pyinfra does not",
+            f"add an entry for {way.host} at the top of the file, with its ProxyCommand",
         )
 
 
@@ -223,8 +227,8 @@ def _agent(way: Lookup) -> Iterator[Finding]:
     if agent.lower() != "none" and (agent == "SSH_AUTH_SOCK" or re.search(r"[$%]", agent)):
         yield _told(
             way,
-            f"pyinfra takes IdentityAgent {agent} for a file's name",
-            "take the line out (SSH_AUTH_SOCK is used anyway), or write the socket's whole path",
+            f"pyinfra reads IdentityAgent {agent} as a file name",
+            "remove the line (SSH_AUTH_SOCK is used anyway), or write the socket's full path",
         )
 
 
@@ -235,8 +239,8 @@ def _host_keys(way: Lookup) -> Iterator[Finding]:
     if files.lower() == "none" or re.search(r"[$%]", files):
         yield _told(
             way,
-            f"pyinfra takes UserKnownHostsFile {files} for a file's name",
-            "--data ssh_known_hosts_file=FILE, or write whole names there",
+            f"pyinfra reads UserKnownHostsFile {files} as a file name",
+            "--data ssh_known_hosts_file=FILE, or write full paths",
         )
     alias = way.read.get("hostkeyalias")
     if alias and not way.known:
@@ -245,9 +249,9 @@ def _host_keys(way: Lookup) -> Iterator[Finding]:
         name = host if port == "22" else f"[{host}]:{port}"
         yield _told(
             way,
-            f"pyinfra passes over HostKeyAlias {alias}: it would take any key of {name}, which it "
-            "does not know",
-            f"let it know the key: ssh -o 'HostKeyAlias={name}' {way.host} true",
+            f"pyinfra ignores HostKeyAlias {alias}: it would accept any key of {name}, whose "
+            "key is not known",
+            f"record the key: ssh -o 'HostKeyAlias={name}' {way.host} true",
         )
 
 
@@ -258,13 +262,13 @@ def _identities(way: Lookup, there: Callable[[Path], bool]) -> Iterator[Finding]
     if foreign := next(filter(None, (_foreign("identityfile", file) for file in files)), ""):
         yield _told(
             way,
-            f"pyinfra does not fill {foreign} in: IdentityFile {files[0]}",
-            "write the file's whole name, or --data ssh_key=FILE",
+            f"pyinfra does not expand {foreign}: IdentityFile {files[0]}",
+            "write the full path, or --data ssh_key=FILE",
         )
     elif not there(Path(files[0])):
         # A later one would be tried, but paramiko ends at the first that it can't open.
         yield _told(
             way,
-            f"IdentityFile {files[0]} can't be read: ssh passes it over, pyinfra ends at it",
-            "take the line out, or put the key there; or --data ssh_key=FILE",
+            f"IdentityFile {files[0]} can't be read: ssh skips it, pyinfra stops there",
+            "remove the line, or put the key there, or --data ssh_key=FILE",
         )

@@ -39,9 +39,9 @@ def convert(name: str, value: Any) -> Any:
         raise Refused(
             error(
                 f"{name} = '{scheme}***@{rest}' is not allowed: it must be a URL without user and "
-                "password, which would stand in arguments and messages",
-                cure=f"--data {name}={scheme}{rest}; the hub's token is looked for in HF_TOKEN and "
-                "in hf_token_file",
+                "password, which would be visible in arguments and messages",
+                cure=f"--data {name}={scheme}{rest}; the hub's token is read from HF_TOKEN or "
+                "hf_token_file",
             )
         )
     if value is None and "auto" in _allowed(name):

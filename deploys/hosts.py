@@ -62,8 +62,8 @@ def load(
     if not len(read):
         raise Refused(
             error(
-                f"{inventory} names no host: it is no inventory file, and no host of that name is "
-                "known",
+                f"{inventory} names no host: it is not an inventory file, and no host of that name "
+                "is known",
                 cure="pyinfra inventories/spark.py …; spark-cluster init writes one",
             )
         )
@@ -121,7 +121,7 @@ def _refuse_place(inventory: str) -> None:
             )
         )
     if not path.exists() and not all(name.strip() for name in inventory.split(",")):
-        raise Refused(error(f"{inventory!r} has a comma without a host", cure="take it out"))
+        raise Refused(error(f"{inventory!r} has a comma without a host", cure="remove the comma"))
 
 
 def _variables(file: str) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def _variables(file: str) -> dict[str, Any]:
 def _unusable(file: str, e: BaseException) -> Finding:
     line = getattr(e, "lineno", None)
     at = f", line {line}" if line else ""
-    cure = f"python3 {file} shows the same" if Path(file).is_file() else "name a file"
+    cure = f"python3 {file} shows the error" if Path(file).is_file() else "name a file"
     if "U+FEFF" in str(e):
         # Python itself passes it over in a file, but not in the text that pyinfra reads from it.
         cure = f"save it without a byte order mark: sed -i '1s/^\\xef\\xbb\\xbf//' {file}"

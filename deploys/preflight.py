@@ -98,8 +98,8 @@ def _launch(made: Deployment, nodes: list[NodeFacts], needs: checks.Needs) -> It
     for node in nodes:
         for volume in token_mounts(made.wanted.nodes[node.name], node):
             yield warning(
-                f"volumes: {volume} would show the engine the hub's token, where `hf auth login` "
-                "has left one",
+                f"volumes: {volume} would expose the hub's token to the engine, if `hf auth "
+                "login` left one there",
                 node.name,
                 "mount a folder below it; the weights in hf_cache are mounted already",
             )
@@ -130,7 +130,7 @@ def _fetching(made: Deployment, nodes: list[NodeFacts]) -> Iterator[Finding]:
         return
     if model.local:
         seen = head.weights
-        problem = seen.problem if seen and seen.problem else "is not there, or not whole"
+        problem = seen.problem if seen and seen.problem else "is missing or incomplete"
         cure = seen.cure if seen and seen.cure else f"ls {model.id}"
         yield error(f"model {model.id} {problem}", head.name, cure)
     elif settings.runtime == "docker":
@@ -153,7 +153,7 @@ def _downloading(made: Deployment, head: NodeFacts) -> Iterator[Finding]:
             f"model {model.id} is gated, its weights are not there, and there is no Hugging Face "
             "token",
             head.name,
-            "accept its licence at the hub, then: hf auth login, or export HF_TOKEN=…",
+            "accept its license at the hub, then: hf auth login, or export HF_TOKEN=…",
         )
     if wrong := in_the_clear(settings.hf_endpoint, token, head.name, model.id):
         yield wrong

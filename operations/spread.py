@@ -131,7 +131,7 @@ def _streams(
         host.name,
         'put the file itself there: cp --remove-destination "$(readlink -f FILE)" FILE'
         if "is a link that leaves" in failed[0]
-        else "run this again: it goes on where it stopped",
+        else "run this again: it resumes where it stopped",
     )
 
 

@@ -23,7 +23,7 @@ from spark_cluster.written import Wanted
 SECONDS = 240
 # pyinfra takes an inventory's name for a group of its nodes.
 GROUPS = ("all", "head", "workers", "self")
-QUESTION = "Make a key that clients of the API must show? Without one anybody may use it"
+QUESTION = "Create a key for the API? Without one, anyone who can reach it may use it"
 NETWORKS = 'api_networks=["192.168.1.0/24"]'
 
 
@@ -50,7 +50,7 @@ NETWORKS = 'api_networks=["192.168.1.0/24"]'
 @click.option(
     "--make-key",
     is_flag=True,
-    help="Make a key that clients of the API must show, in a 0600 file outside the project.",
+    help="Create a key for the API, in a 0600 file outside the project.",
 )
 @click.option("-y", "--yes", is_flag=True, help="Ask nothing: what is not given has its default.")
 @click.option("--force", is_flag=True, help="Overwrite the file if it is there.")
@@ -103,7 +103,7 @@ def _key_file(name: str) -> str:
             made.write(f"{secrets.token_hex(32)}\n")
         click.echo(f"a new key is in {file}", err=True)
     except FileExistsError:
-        click.echo(f"the key in {file} is used", err=True)
+        click.echo(f"using the key in {file}", err=True)
     except OSError as error:
         raise ClusterError(f"{file} can't be written: {error.strerror}") from None
     return f"~/{file.relative_to(Path.home())}"
@@ -179,5 +179,5 @@ def _tell(project: Project, wanted: Wanted, findings: list[dict[str, str]]) -> i
     click.echo(f"next:    pyinfra -y {file} deploy.py")
     if wanted.reachable:
         click.echo(f"then:    pyinfra -y {file} deploys/firewall.py --data '{NETWORKS}'")
-        click.echo("         lets the nodes reach each other, those networks the API; nobody else")
+        click.echo("         lets in the nodes, and those networks to the API; nobody else")
     return 0

@@ -36,7 +36,7 @@ def command(inventory: Path | None, model: str | None) -> None:
     size = f"{weights / 1e9:.1f} GB" if weights else "size not known"
     click.echo(f"chosen: {wanted.id}, {size}, over {verdict['nodes']} node(s)")
     if wanted.gated:
-        click.echo("gated: accept its licence at the hub; then hf auth login, or export HF_TOKEN=…")
+        click.echo("gated: accept its license at the hub; then hf auth login, or export HF_TOKEN=…")
     click.echo(f"next:   pyinfra -y {shown(project.inventory)} deploy.py")
 
 

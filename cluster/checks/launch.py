@@ -143,16 +143,16 @@ def _freezing(
     shared = not all(n.gpus and all(g.memory_bytes for g in n.gpus) for n in nodes)
     if shared and fraction > HIGH_FRACTION:
         what = (
-            f"mem_fraction = {fraction:g} leaves the system too little: the GPU of a Spark shares "
-            "its memory, and running out freezes the machine"
+            f"mem_fraction = {fraction:g} leaves the system too little memory: a Spark's GPU "
+            "shares it, and running out freezes the machine"
         )
-        cure = "--data mem_fraction=0.8; earlyoom=true with deploys/host.py ends a process first"
+        cure = "--data mem_fraction=0.8; earlyoom=true with deploys/host.py kills a process first"
         yield warning(what, cure=cure)
         swapping = [n.name for n in nodes if n.memory and n.memory.swap]
         if swapping:
             what = (
                 f"mem_fraction = {fraction:g} with swap on ({', '.join(swapping)}): a Spark that "
-                "runs out then swaps until it freezes, instead of ending a process"
+                "runs out then swaps until it freezes, instead of killing a process"
             )
             yield warning(what, cure="--data mem_fraction=0.8, or sudo swapoff -a on these nodes")
     if settings.ipc == "host" and not settings.linger:
@@ -164,8 +164,8 @@ def _freezing(
     least = min((n.memory.total for n in nodes if n.memory), default=None)
     if shared and least and settings.ipc != "host" and _bytes(settings.shm_size) > SHM_USUAL:
         what = (
-            f"shm_size = {settings.shm_size!r} is memory too, and mem_fraction = {fraction:g} "
-            f"leaves {(1 - fraction) * least / GIB:.0f} GiB beside SGLang's share: a Spark that "
+            f"shm_size = {settings.shm_size!r} uses memory too, and mem_fraction = {fraction:g} "
+            f"leaves {(1 - fraction) * least / GIB:.0f} GiB besides SGLang's share: a Spark that "
             "runs out freezes"
         )
         yield warning(what, cure=f"--data shm_size={Settings.shm_size}")
@@ -192,10 +192,8 @@ def _shown(wanted: Wanted) -> Iterator[Finding]:
         if SECRET_NAME.search(name) and value and not value.isdigit()
     }
     for name in sorted(names):
-        what = (
-            f"env {name} looks like a secret: its value shows in plans, labels and docker inspect"
-        )
-        cure = "mount a file with it (volumes), and let env name the file; the API's: api_key_file"
+        what = f"env {name} looks like a secret: plans, labels and docker inspect show its value"
+        cure = "mount a file with it (volumes) and name that in env; for the API: api_key_file"
         yield warning(what, cure=cure)
 
 

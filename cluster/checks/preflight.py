@@ -63,6 +63,6 @@ def _unread(section: str, words: str, node: str, image: str) -> Finding:
 
     known = docker_error(words, image) if section in OF_DOCKER else None
     if known is None:
-        cure = f"ssh {node}, mend it and run this again"
+        cure = f"ssh {node}, fix it and run this again"
         return error(f"{section} could not be read: {words}", node, cure)
     return error(f"{section} could not be read: {known.cause} ({words})", node, known.cure)

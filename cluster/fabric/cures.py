@@ -136,4 +136,4 @@ def bring_home(port: RdmaPort) -> str:
     """For an interface that another network namespace has (a container, `ip netns`)."""
     name = port.netdev or "NAME"
     back = f"sudo ip netns exec NAMESPACE ip link set dev {name} netns 1"
-    return f"`ip netns list` shows the namespaces; {back} gives it back, with its address gone"
+    return f"`ip netns list` shows the namespaces; {back} returns it, without its address"

@@ -32,15 +32,15 @@ def wrong_transport(node: NodeFacts, env: Mapping[str, str], *, rdma: bool) -> I
         wrong = off[name] if rdma else on[name]
         if value.lower() == wrong.lower():
             now, other = ("auto", "off") if rdma else ("off", "auto")
-            what = f"env {name} = {value!r} is at odds with rdma = {now!r}"
-            cure = f"take {name} out of env; `--data rdma={other}` is the setting for it"
+            what = f"env {name} = {value!r} contradicts rdma = {now!r}"
+            cure = f"remove {name} from env; use `--data rdma={other}`"
             yield error(what, node.name, cure)
         elif name == "NCCL_NET" and value.lower() not in ("", "ib", "socket"):
-            what = f"env NCCL_NET = {value!r} names a plugin that the image must hold"
-            yield warning(what, node.name, "take NCCL_NET out of env: NCCL chooses by itself")
+            what = f"env NCCL_NET = {value!r} names a plugin that the image must contain"
+            yield warning(what, node.name, "remove NCCL_NET from env: NCCL chooses by itself")
     if env.get("NCCL_SOCKET_FAMILY", "").strip() == "AF_INET6":
-        what = "env NCCL_SOCKET_FAMILY = 'AF_INET6' is at odds with the fabric's IPv4 addresses"
-        yield error(what, node.name, "take NCCL_SOCKET_FAMILY out of env")
+        what = "env NCCL_SOCKET_FAMILY = 'AF_INET6' contradicts the fabric's IPv4 addresses"
+        yield error(what, node.name, "remove NCCL_SOCKET_FAMILY from env")
 
 
 def wrong_names(node: NodeFacts, env: Mapping[str, str], *, rdma: bool) -> Iterator[Finding]:
@@ -49,20 +49,20 @@ def wrong_names(node: NodeFacts, env: Mapping[str, str], *, rdma: bool) -> Itera
     ports = {p.hca: p for p in node.rdma}
     for name in ("TP_SOCKET_IFNAME", "SGLANG_LOCAL_IP_NIC"):
         value = env.get(name, "").strip()
-        cure = f"take {name} out of env: SGLang gets its address by the setting address"
+        cure = f"remove {name} from env: SGLang's address comes from the setting address"
         if value and value not in there:
-            what = f"env {name} {value!r} does not exist here; there is {', '.join(there)}"
+            what = f"env {name} {value!r} does not exist here; available: {', '.join(there)}"
             yield error(what, node.name, cure)
         elif value and not primary(there[value]):
             yield error(f"env {name} {value!r} has no IPv4 address", node.name, cure)
     devices = env.get("UCX_NET_DEVICES", "").strip()
     if devices in ("", "all"):
         return
-    cure = "take UCX_NET_DEVICES out of env: it follows the setting nccl_ib_hca"
+    cure = "remove UCX_NET_DEVICES from env: it follows the setting nccl_ib_hca"
     for word in hca_list(devices).words:
         if word not in ports and word not in there:
             known = ", ".join([*sorted(ports), *there])
-            what = f"env UCX_NET_DEVICES {word!r} does not exist here; there is {known}"
+            what = f"env UCX_NET_DEVICES {word!r} does not exist here; available: {known}"
             yield error(what, node.name, cure)
         elif rdma and word in ports and not ports[word].up:
             what = f"env UCX_NET_DEVICES {word!r} is {ports[word].state}, not ACTIVE"
@@ -76,13 +76,13 @@ def wrong_gids(
     index = env.get("NCCL_IB_GID_INDEX", "").strip()
     known = [p for p in ports if p.gids]
     lacking = [p.hca for p in known if index not in {str(g.index) for g in p.gids}]
-    cure = "take NCCL_IB_GID_INDEX out of env: NCCL finds the GID by itself"
+    cure = "remove NCCL_IB_GID_INDEX from env: NCCL finds the GID by itself"
     if index and index != "-1" and lacking:
         shown = ", ".join(f"{g.index} ({g.address})" for p in known for g in p.gids)
-        what = f"env NCCL_IB_GID_INDEX = {index!r} is no RoCE v2 GID of IPv4 of {lacking[0]}"
-        yield error(f"{what}; there is {shown}", node.name, cure)
+        what = f"env NCCL_IB_GID_INDEX = {index!r} is not an IPv4 RoCE v2 GID of {lacking[0]}"
+        yield error(f"{what}; available: {shown}", node.name, cure)
     elif index and index != "-1":
-        what = f"env NCCL_IB_GID_INDEX = {index!r}: the right index drifts, and differs by node"
+        what = f"env NCCL_IB_GID_INDEX = {index!r}: the right index differs by node and can change"
         yield warning(what, node.name, cure)
     span = env.get("NCCL_IB_ADDR_RANGE", "").strip()
     try:
@@ -94,19 +94,19 @@ def wrong_gids(
     except ValueError:
         outside = True
     if outside:
-        what = f"env NCCL_IB_ADDR_RANGE = {span!r} does not hold {seat.address.ip}"
-        yield error(what, node.name, "take NCCL_IB_ADDR_RANGE out of env")
+        what = f"env NCCL_IB_ADDR_RANGE = {span!r} does not contain {seat.address.ip}"
+        yield error(what, node.name, "remove NCCL_IB_ADDR_RANGE from env")
 
 
 def without_effect(node: NodeFacts, env: Mapping[str, str]) -> Iterator[Finding]:
     """Names that nothing here reads, or that a setting says better."""
     for name in (n for n in MEETING if n in env):
-        what = f"env {name} has no effect: the ranks meet at the head's address and dist_port"
-        cure = f"take {name} out of env; address and dist_port are the settings for it"
+        what = f"env {name} has no effect: the ranks connect to the head's address and dist_port"
+        cure = f"remove {name} from env; use the settings address and dist_port"
         yield warning(what, node.name, cure)
     for name in (n for n in FOREIGN if n in env):
         what = f"env {name} has no effect on SGLang"
-        yield warning(what, node.name, f"take it out of env; {FOREIGN[name]} says it")
+        yield warning(what, node.name, f"remove it from env; use {FOREIGN[name]}")
     if "NCCL_DEBUG" in env:
-        what = f"env NCCL_DEBUG = {env['NCCL_DEBUG']!r} decides past the setting nccl_debug"
-        yield warning(what, node.name, "take it out of env, and set nccl_debug")
+        what = f"env NCCL_DEBUG = {env['NCCL_DEBUG']!r} overrides the setting nccl_debug"
+        yield warning(what, node.name, "remove it from env, and set nccl_debug")

@@ -45,7 +45,7 @@ def unusable(
 ) -> Finding | None:
     """Why a half that is Up can't meet the others, told as what it belongs to."""
     node, half = nodes[rank], f"{port.netdev} ({port.hca})"
-    tcp = "`--data rdma=off` serves over it by TCP"
+    tcp = "`--data rdma=off` serves over it with TCP"
     if elsewhere(node, port):
         half = half if port.netdev else port.hca
         what = f"the interface of {half} is in another network namespace of the node"
@@ -53,14 +53,16 @@ def unusable(
     if name := vrf(node, port.interface):
         what = f"{half} is in the VRF {name}, which the ranks do not run in"
         return error(
-            what, node.name, f"sudo ip link set dev {port.netdev} nomaster, and in netplan"
+            what,
+            node.name,
+            f"sudo ip link set dev {port.netdev} nomaster; also take it out of the VRF in netplan",
         )
     over = above(node, port.netdev)
     for upper in over:
         if upper.up and upper.ipv4 and not upper.master:
             lies = "belongs to" if port.interface.master else "lies under"
             what = (
-                f"{half} {lies} {title(upper)}, which has {upper.ipv4[0]}, and RDMA does not go "
+                f"{half} {lies} {title(upper)}, which has {upper.ipv4[0]}, and RDMA does not work "
                 f"over it: {port.hca} has no GID for that address"
             )
             return error(what, node.name, f"{tcp}; for RDMA the halves need addresses of their own")
@@ -68,9 +70,9 @@ def unusable(
         top = over[0] if over else Interface(port.interface.master, 0, up=False)
         what = f"{half} belongs to {title(top)}, which has no IPv4 address"
         if not top.up:
-            what += " and is not Up" if top.mtu else " that is seen here"
-        cure = f"give {top.name} an address where it is set up, in one subnet on all nodes"
-        return error(what, node.name, f"{cure}, or take {port.netdev} out of it: ip -d link")
+            what += " and is not Up" if top.mtu else " that is visible here"
+        cure = f"give {top.name} an address where it is configured, in the same subnet on all nodes"
+        return error(what, node.name, f"{cure}, or remove {port.netdev} from it: ip -d link")
     if not primary(port.interface):
         what = f"{half} is Up but has no IPv4 address"
         return error(what, node.name, cures.free_address(nodes, rank, port).command)
@@ -182,7 +184,7 @@ def mtu_mismatch(
     for (node, _), interface in sorted(seen.items()):
         if interface.mtu != target:
             cure = cures.set_mtu([interface], target)
-            yield error(f"the MTU must be one on all nodes: {what}", node, cure)
+            yield error(f"the MTU must be the same on all nodes: {what}", node, cure)
 
 
 def inactive(nodes: Sequence[NodeFacts], row: Row) -> Iterator[Finding]:
@@ -211,7 +213,7 @@ def half_warning(
     nodes: Sequence[NodeFacts], rank: int, seat: Seat, other: RdmaPort, both: bool
 ) -> Iterator[Finding]:
     node, own = nodes[rank], twin_seat(nodes[rank], seat)
-    carrying = f"{seat.interface.name} alone carries the traffic"
+    carrying = f"only {seat.interface.name} carries the traffic"
     if elsewhere(node, other):
         half = other.netdev or f"the interface of {other.hca}"
         what = f"{half} is in another network namespace: {carrying}, at half rate"
@@ -222,7 +224,7 @@ def half_warning(
     elif not own and (other.interface.master or above(node, other.netdev)):
         top = next(iter(above(node, other.netdev)), Interface(other.interface.master, 0, up=False))
         what = f"{other.netdev} belongs to {title(top)}: {carrying}, at half rate"
-        cure = f"`ip -d link show {top.name}`; both halves carry where each is in a subnet alone"
+        cure = f"`ip -d link show {top.name}`; both halves carry traffic if each has its own subnet"
         yield warning(what, node.name, cure)
     elif not own:
         what = f"{other.netdev} is Up but has no IPv4 address: {carrying}, at half rate"
@@ -242,7 +244,7 @@ def half_warning(
         # Its MTU or its carrier on another node keeps it out, and is told there.
         return
     elif not both:
-        what = f"{own.interface.name} {own.address} shares no subnet with all other nodes' half"
+        what = f"{own.interface.name} {own.address} is not in one subnet with this half elsewhere"
         cure = address_for_twin(nodes, rank, seat, other)
         yield warning(f"{what}: {carrying}", node.name, cure)
 
@@ -265,7 +267,7 @@ def management_warnings(nodes: Sequence[NodeFacts], row: Row) -> Iterator[Findin
     """Only where the choice without the settings would do: a ring of cables has no other way."""
     for node, seat in zip(nodes, row, strict=True):
         if not seat.port:
-            what = f"{seat.interface.name}, as set, is no QSFP port: only the rendezvous uses it"
+            what = f"{seat.interface.name}, as set, is not a QSFP port: only the rendezvous uses it"
             yield warning(what, node.name, "leave address and nccl_socket_ifname out, on all nodes")
 
 

@@ -173,8 +173,10 @@ def contradictions(node: NodeFacts, wish: NodeWishes) -> Iterator[Finding]:
         own = getattr(wish, setting)
         for name in names:
             if own and wish.env.get(name) and wish.env[name] != own:
-                what = f"{setting} = {own!r} and env {name} = {wish.env[name]!r} are at odds"
-                yield error(what, node.name, f"take {name} out of env")
+                what = (
+                    f"{setting} = {own!r} and env {name} = {wish.env[name]!r} contradict each other"
+                )
+                yield error(what, node.name, f"remove {name} from env")
 
 
 def unknown_interfaces(node: NodeFacts, wish: NodeWishes) -> Iterator[Finding]:
@@ -221,7 +223,7 @@ def wrong_hcas(node: NodeFacts, wish: NodeWishes) -> Iterator[Finding]:
     listed = hca_list(value)
     for word in name_list(value).words:
         if word.partition(":")[2] not in ("", "1"):
-            what = f"{wish.label(setting)} {word!r} does not exist here; an HCA has port 1 alone"
+            what = f"{wish.label(setting)} {word!r} does not exist here; an HCA has only port 1"
             yield error(what, node.name, leave_out(node, wish, setting))
     for word in listed.unknown(ports):
         yield unknown(node, wish, setting, word, ports)
@@ -232,7 +234,7 @@ def wrong_hcas(node: NodeFacts, wish: NodeWishes) -> Iterator[Finding]:
             cure = f"plug its cable in: ip link show dev {ports[hca].netdev}"
             yield error(what, node.name, f"{cure}; or {leave_out(node, wish, setting)}")
     if not listed.unknown(ports) and listed.words and not listed.ports(node):
-        what = f"{wish.label(setting)} {value!r} leaves no HCA that is Up"
+        what = f"{wish.label(setting)} {value!r} selects no HCA that is Up"
         yield error(what, node.name, leave_out(node, wish, setting))
 
 
@@ -240,7 +242,7 @@ def unknown(
     node: NodeFacts, wish: NodeWishes, setting: str, value: str, known: Iterable[str]
 ) -> Finding:
     there = ", ".join(sorted(known)) or "none"
-    what = f"{wish.label(setting)} {value!r} does not exist here; there is {there}"
+    what = f"{wish.label(setting)} {value!r} does not exist here; available: {there}"
     return error(what, node.name, leave_out(node, wish, setting))
 
 
@@ -248,7 +250,7 @@ def leave_out(node: NodeFacts, wish: NodeWishes, setting: str) -> str:
     label = wish.label(setting)
     if label == setting:
         return f"set {setting} of {node.name} to one of these, or leave it out"
-    return f"take {label.removeprefix('env ')} out of env; {setting} is the setting for it"
+    return f"remove {label.removeprefix('env ')} from env; use the setting {setting}"
 
 
 def wrong_address(node: NodeFacts, wish: NodeWishes) -> Iterator[Finding]:
@@ -259,7 +261,7 @@ def wrong_address(node: NodeFacts, wish: NodeWishes) -> Iterator[Finding]:
         cure = "ip -4 addr" if label == "address" else leave_out(node, wish, "address")
         yield error(f"{label} {wanted!r} is not an IPv4 address", node.name, cure)
     elif wanted not in held:
-        what = f"{label} {wanted} is not on this node; there is {', '.join(held) or 'none'}"
+        what = f"{label} {wanted} is not on this node; available: {', '.join(held) or 'none'}"
         yield error(what, node.name, leave_out(node, wish, "address"))
 
 
@@ -276,8 +278,8 @@ def by_env(node: NodeFacts, wish: NodeWishes) -> Iterator[Finding]:
     for setting in SAME:
         if (name := wish.variable(setting)) and not getattr(wish, setting):
             value = wish.env[name]
-            what = f"env {name} = {value!r} decides past the setting {setting}"
-            cure = f"take {name} out of env, and set {setting} = {value!r} of {node.name}"
+            what = f"env {name} = {value!r} overrides the setting {setting}"
+            cure = f"remove {name} from env, and set {setting} = {value!r} of {node.name}"
             yield warning(what, node.name, cure)
 
 

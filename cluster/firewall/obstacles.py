@@ -70,9 +70,9 @@ def _wider(seen: Ufw, place: Place, settings: Settings) -> Iterator[Finding]:
         wide = other.port == ANY or any(ports_meet(other.port, str(p)) for p in seen.ssh_ports)
         rule = shlex.join(other.words())
         yield warning(
-            f"its rule `{other}` lets in more than api_networks to the API, port {port}",
+            f"its rule `{other}` opens the API, port {port}, to more than api_networks",
             place.node.name,
-            "it lets in more than the API: first make rules for what is wanted of it (SSH!), then "
+            "it opens more than the API: first add rules for what you still need (SSH!), then "
             f"sudo ufw delete {rule}"
             if wide
             else f"sudo ufw delete {rule}",

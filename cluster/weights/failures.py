@@ -8,41 +8,41 @@ from cluster.findings import Finding, error
 
 HUB = "https://huggingface.co"
 _GATED = (
-    "accept its licence at {hub}/{model} with the token's account, give the token the right to "
+    "accept its license at {hub}/{model} with the token's account, give the token the right to "
     "read gated repositories, then: hf auth login, or export HF_TOKEN=…"
 )
 # What hub_client.py calls it → what it means, and the cure.
 KNOWN = {
     "gated": ("model {model} is gated, and the token may not read it", _GATED),
-    "gated 401": ("model {model} is gated, and the hub was shown no valid token", _GATED),
+    "gated 401": ("model {model} is gated, and the hub got no valid token", _GATED),
     "denied": (
         "the hub does not let this token read {model}",
         "hf auth whoami; a new token: https://huggingface.co/settings/tokens",
     ),
     "denied 401": (
-        "the hub wants a valid token for {model}, and was shown none",
+        "the hub requires a valid token for {model}, and got none",
         "hf auth whoami; hf auth login, or export HF_TOKEN=…; a new token: "
         "https://huggingface.co/settings/tokens",
     ),
     "limited": (
-        "the hub at {hub} limits how much the node's address may ask",
-        "wait some minutes, then run this again: it goes on where it stopped; requests with a "
+        "the hub at {hub} limits the requests from the node's address",
+        "wait a few minutes, then run this again: it resumes where it stopped; requests with a "
         "token have a higher limit: hf auth login, or export HF_TOKEN=…",
     ),
     "server": (
-        "the hub at {hub} has a fault of its own",
-        "look at https://status.huggingface.co (or at the mirror); run this again later: it goes "
-        "on where it stopped",
+        "the hub at {hub} failed with an error of its own",
+        "check https://status.huggingface.co (or the mirror); run this again later: it resumes "
+        "where it stopped",
     ),
     "other 404": (
-        "the hub at {hub} does not know what it was asked for",
-        "is hf_endpoint a hub, or a mirror of its whole API? curl -s {hub}/api/models/{model}",
+        "the hub at {hub} does not know this address",
+        "check that hf_endpoint has the hub's whole API: curl -s {hub}/api/models/{model}",
     ),
     "other 451": (
-        "the hub does not give {model} out any more, for legal reasons",
-        "look at {hub}/{model}; another model",
+        "the hub no longer provides {model}, for legal reasons",
+        "see {hub}/{model}; choose another model",
     ),
-    "other 410": ("the hub does not have {model} any more", "look at {hub}/{model}; another model"),
+    "other 410": ("the hub no longer has {model}", "see {hub}/{model}; choose another model"),
     "repository": (
         "the hub has no repository {model}, or it is private and the token may not read it",
         "look at {hub}/{model}; --data model=ORG/NAME; or export HF_TOKEN=…",
@@ -51,39 +51,39 @@ KNOWN = {
         "repository {model} has no revision {revision!r}",
         "look at {hub}/{model}/tree/main; --data revision=BRANCH (or a tag, or a commit)",
     ),
-    "file": ("repository {model} lacks a file that its own list has", "run this again"),
+    "file": ("repository {model} is missing a file that it lists", "run this again"),
     "network": (
         "the hub at {hub} could not be reached from the node",
         "curl -sI {hub} there; hf_endpoint = a mirror; or put the weights into its hf_cache",
     ),
     "wrong": (
-        "a file of {model} came damaged twice: its hash is not the one that the hub lists",
+        "a file of {model} arrived damaged twice: its hash is not the one that the hub lists",
         "run this again; a proxy or mirror (hf_endpoint) in between may be the cause",
     ),
     "longer": (
-        "the hub sends more of a file of {model} than it lists",
+        "the hub sends a larger file of {model} than it lists",
         "run this again; a proxy or mirror (hf_endpoint) in between may be the cause",
     ),
     "unfit": (
-        "the hub at {hub} lists for {model} what no model can have",
-        "look at {hub}/{model}/tree/main; hf_endpoint = another mirror, or none; or put the "
+        "the hub at {hub} lists files for {model} that no model can have",
+        "see {hub}/{model}/tree/main; set hf_endpoint to another mirror, or none; or put the "
         "weights into hf_cache by hand",
     ),
     "clear": (
         "the token would go to the hub at {hub} unencrypted, and was not sent",
-        "hf_endpoint = https://…; or without a token: unset HF_TOKEN, hf auth logout",
+        "use hf_endpoint = https://…, or no token: unset HF_TOKEN, hf auth logout",
     ),
     "still": (
-        "the download of the weights stands still: no byte for download_stall_timeout",
-        "curl -sI {hub} there; run this again: it goes on where it stopped",
+        "the download of the weights stalled: no data for download_stall_timeout",
+        "curl -sI {hub} there; run this again: it resumes where it stopped",
     ),
     "full": (
-        "the disk is full in the middle of the download",
-        "make room (df -h, docker image prune); run this again: it goes on where it stopped",
+        "the disk filled up during the download",
+        "free space (df -h, docker image prune); run this again: it resumes where it stopped",
     ),
     "client": (
         "the image has no huggingface_hub to download with",
-        "another image, or put the weights into hf_cache by hand",
+        "use another image, or put the weights into hf_cache by hand",
     ),
 }
 # What the words of an error say where its kind does not tell, or tells too little.
@@ -91,12 +91,12 @@ BY_WORDS = (
     (
         r"certificate|SSLError|SSL:",
         "the node does not trust the certificate of the hub at {hub}",
-        "set the node's clock (timedatectl); where a proxy opens TLS, its CA must be in the image",
+        "set the node's clock (timedatectl); if a proxy opens TLS, its CA must be in the image",
     ),
     (
         r"ProxyError|Tunnel connection failed|Proxy Authentication",
         "the proxy on the way to the hub at {hub} does not let the node through",
-        "correct HTTPS_PROXY and NO_PROXY in env, or hf_endpoint = a mirror within reach",
+        "correct HTTPS_PROXY and NO_PROXY in env, or set hf_endpoint to a mirror in reach",
     ),
     (
         r"Failed to resolve|NameResolution|getaddrinfo|service not known|in name resolution",
@@ -106,12 +106,12 @@ BY_WORDS = (
     ),
     (
         r"[Oo]ffline ?[Mm]ode|outgoing traffic has been disabled|LocalEntryNotFound",
-        "the download of {model} was made offline, and the files are not there",
-        "take HF_HUB_OFFLINE out of env, then run this again",
+        "the download of {model} ran offline, and the files are not there",
+        "remove HF_HUB_OFFLINE from env, then run this again",
     ),
     (
         r"Input/output error|Read-only file system|Stale file handle",
-        "the disk under hf_cache fails",
+        "the disk under hf_cache is failing",
         "sudo dmesg | grep -i -e nvme -e 'I/O error' -e nfs; sudo smartctl -a /dev/nvme0n1",
     ),
     (
@@ -121,8 +121,8 @@ BY_WORDS = (
     ),
     (
         r"IncompleteRead|ChunkedEncoding|Connection broken|Consistency check failed|CAS service",
-        "files of {model} broke off on their way from the hub",
-        "run this again: it goes on where it stopped",
+        "the download of {model} from the hub was cut off",
+        "run this again: it resumes where it stopped",
     ),
 )
 _UNKNOWN = ("the download of {model} failed", "run this again")

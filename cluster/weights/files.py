@@ -175,9 +175,9 @@ def unloadable(names: Iterable[str]) -> tuple[str, str] | None:
         sharded = {n for name in weights for n in _siblings(name, there)}
         lone = [name for name in weights if not _count(name)]
         if not lone and not any(_siblings(name, there) <= there for name in weights):
-            return f"lacks shards of its weights ({_some(sharded - there)})", _UPLOAD_CURE
+            return f"is missing shards of its weights ({_some(sharded - there)})", _UPLOAD_CURE
         if not there & {"config.json", "params.json"}:
-            return "has no config.json: it is no model that SGLang loads", _OTHER_CURE
+            return "has no config.json: SGLang can't load it", _OTHER_CURE
         return None
     return next(
         (
@@ -189,29 +189,29 @@ def unloadable(names: Iterable[str]) -> tuple[str, str] | None:
     )
 
 
-_UPLOAD_CURE = "another revision, or have its owner complete it; on a node: copy it again"
-_OTHER_CURE = "a repository of the model in safetensors, as transformers loads it"
+_UPLOAD_CURE = "use another revision, or ask its owner to complete it; on a node, copy it again"
+_OTHER_CURE = "use a repository with the model as safetensors, in the format of transformers"
 # Whether a name is of that kind, what that means, and the cure; the first kind that is there.
 _NOT_LOADED: tuple[tuple[Callable[[str], object], str, str], ...] = (
     (
         lambda name: _suffix(name) == ".gguf",
-        "holds GGUF files ({}), and SGLang loads one, by its path",
-        "hf download ORG/NAME FILE.gguf --local-dir FOLDER on the head (parts of one: joined by "
+        "has GGUF files ({}); SGLang loads a single one, by its path",
+        "hf download ORG/NAME FILE.gguf --local-dir FOLDER on the head (join parts with "
         "llama-gguf-split --merge), then --data model=FOLDER/FILE.gguf",
     ),
     (
         lambda name: name.startswith(ADAPTER),
-        "holds an adapter ({}) and no model",
+        "has an adapter ({}) but no model",
         "serve the model that its adapter_config.json names, with --lora-paths in extra_args",
     ),
     (
         lambda name: _suffix(name) == ".pth" or name.partition("/")[0] == "original",
-        "holds its authors' own format ({}), which SGLang does not load",
-        "the same model for transformers: its name often ends in -hf",
+        "has its authors' own format ({}), which SGLang does not load",
+        "use the same model in the format of transformers: its name often ends in -hf",
     ),
     (
         lambda name: "/" in name and _suffix(name) in KINDS and not _foreign(name),
-        "has its weights in folders ({}), and SGLang loads what lies beside config.json",
+        "has its weights in subfolders ({}); SGLang loads only those beside config.json",
         "hf download ORG/NAME --include 'PART/*' --local-dir FOLDER on the head, then "
         "--data model=FOLDER/PART",
     ),

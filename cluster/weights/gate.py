@@ -34,14 +34,14 @@ def commit(value: object) -> str:
     """A commit's 40 hexadecimal digits; Unfit for all else."""
     if isinstance(value, str) and COMMIT.fullmatch(value):
         return value
-    raise Unfit(f"{_short(value)} is no commit")
+    raise Unfit(f"{_short(value)} is not a commit")
 
 
 def path(value: object) -> str:
     """A file's name below a folder, or the name of a branch; Unfit where it could mean another
     place, or can't be shown."""
     if not isinstance(value, str) or not value:
-        raise Unfit(f"{_short(value)} is no file name")
+        raise Unfit(f"{_short(value)} is not a file name")
     parts = value.split("/")
     if (
         any(part in ("", ".", "..") for part in parts)
@@ -50,9 +50,9 @@ def path(value: object) -> str:
         or any(len(part.encode()) > LONGEST_PART for part in parts)
         or len(value.encode()) > LONGEST_PATH
     ):
-        raise Unfit(f"{_short(value)} is no name of a file below the model's folder")
+        raise Unfit(f"{_short(value)} is not a file name inside the model's folder")
     if any(f"{part}/".startswith(RESERVED) for part in parts):
-        raise Unfit(f"{_short(value)} is a name that is reserved")
+        raise Unfit(f"{_short(value)} is a reserved name")
     return value
 
 
@@ -63,20 +63,20 @@ def listing(rows: object) -> list[tuple[str, int, str, str]]:
     (however it is capitalized), a name that is a folder for another, one hash of two sizes.
     """
     if not isinstance(rows, list) or not 0 < len(rows) <= MOST_FILES:
-        count = len(rows) if isinstance(rows, list) else "no list"
-        raise Unfit(f"{count} of files: from 1 to {MOST_FILES} can be")
+        count = len(rows) if isinstance(rows, list) else "no list of"
+        raise Unfit(f"{count} files: from 1 to {MOST_FILES} are possible")
     files = [_file(row) for row in rows]
     _refuse_collisions([name for name, *_ in files])
     sizes: dict[str, int] = {}
     for name, size, _kind, digest in files:
         if sizes.setdefault(digest, size) != size:
-            raise Unfit(f"{_short(name)} has another size than a file of the same hash")
+            raise Unfit(f"{_short(name)} has a different size than a file with the same hash")
     return files
 
 
 def _file(row: object) -> tuple[str, int, str, str]:
     if not isinstance(row, list | tuple) or len(row) != 4:
-        raise Unfit(f"{_short(row)} is no file's name, size and hash")
+        raise Unfit(f"{_short(row)} is not a file's name, size and hash")
     name, size, kind, digest = row
     return path(name), _size(size, name), *_hash(kind, digest, name)
 
@@ -84,26 +84,26 @@ def _file(row: object) -> tuple[str, int, str, str]:
 def _size(size: object, name: object) -> int:
     if type(size) is int and 0 <= size <= MOST_BYTES:
         return size
-    raise Unfit(f"{_short(size)} is no size of {_short(name)}")
+    raise Unfit(f"{_short(size)} is not a size of {_short(name)}")
 
 
 def _hash(kind: object, digest: object, name: object) -> tuple[str, str]:
     known = HASHES.get(kind) if isinstance(kind, str) else None
     if known and isinstance(kind, str) and isinstance(digest, str) and known.fullmatch(digest):
         return kind, digest
-    raise Unfit(f"{_short(digest)} is no hash of {_short(name)}")
+    raise Unfit(f"{_short(digest)} is not a hash of {_short(name)}")
 
 
 def _refuse_collisions(names: list[str]) -> None:
     seen: dict[str, str] = {}
     for name in names:
         if other := seen.get(_folded(name), ""):
-            raise Unfit(f"{_short(name)} and {_short(other)} are two files of one name")
+            raise Unfit(f"{_short(name)} and {_short(other)} are two files with the same name")
         seen[_folded(name)] = name
     for name in names:
         for end in (at for at, c in enumerate(name) if c == "/"):
             if other := seen.get(_folded(name[:end]), ""):
-                raise Unfit(f"{_short(other)} is a file, and a folder of {_short(name)}")
+                raise Unfit(f"{_short(other)} is both a file and a folder of {_short(name)}")
 
 
 def _folded(name: str) -> str:
@@ -116,7 +116,7 @@ def entries(value: object, *, lone: bool = False) -> dict[str, dict[str, Any]]:
     + lone: whether the model may be one file, whose path is ""
     """
     if not isinstance(value, Mapping) or len(value) > MOST_FILES:
-        raise Unfit("no list of a model's files")
+        raise Unfit("not a list of a model's files")
     return {
         "" if lone and name == "" else path(name): entry(known, name)
         for name, known in value.items()
@@ -126,14 +126,14 @@ def entries(value: object, *, lone: bool = False) -> dict[str, dict[str, Any]]:
 def entry(value: object, name: object) -> dict[str, Any]:
     """What is known of a file: the fields of ENTRY, and what else stands there; else Unfit."""
     if not isinstance(value, dict) or any(type(value.get(f)) is not t for f, t in ENTRY.items()):
-        raise Unfit(f"{_short(value)} says nothing of {_short(name)}")
+        raise Unfit(f"{_short(value)} is not an entry for {_short(name)}")
     _size(value["size"], name)
     _hash(value["kind"], value["hash"], name)
     blob = value["blob"]
     if blob and not (len(blob) in KINDS and HASHES[KINDS[len(blob)]].fullmatch(blob)):
-        raise Unfit(f"{_short(blob)} is no blob of {_short(name)}")
+        raise Unfit(f"{_short(blob)} is not a blob of {_short(name)}")
     if value["mtime_ns"] < 0:
-        raise Unfit(f"{value['mtime_ns']} is no time of {_short(name)}")
+        raise Unfit(f"{value['mtime_ns']} is not a time of {_short(name)}")
     return value
 
 

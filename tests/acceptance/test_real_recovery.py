@@ -37,7 +37,7 @@ def unsupported() -> None:
         ),
         pytest.param(
             {"context_length": 4096},
-            "context_length = 4096 is more than the model has (2048)",
+            "context_length = 4096 is more than the model supports (2048)",
             "--data context_length=2048",
             id="a setting",
         ),

@@ -55,7 +55,7 @@ def test_a_deploy_that_succeeds_or_takes_too_long() -> None:
     late = converge.failure(ended(None, "    [spark-1] waiting, 1 of 600 s: spark-1 loading"), 900)
     assert late == Failure(
         "STARTUP_FAILED",
-        "not served within 15 min (--startup-timeout, downloads left out): "
+        "not served within 15 min (--startup-timeout, not counting downloads): "
         "waiting, 1 of 600 s: spark-1 loading",
     )
     assert converge.failure(ended(3), 9) == Failure("STARTUP_FAILED", "pyinfra ended with 3")

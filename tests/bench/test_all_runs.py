@@ -85,7 +85,7 @@ FAULTS = {
     "refused": ("CONFIG_FAILED", "fake-1: no QSFP port is Up -> plug it in at both ends; b does"),
     "unreachable": ("STARTUP_FAILED", "[fake-2] Could not connect (timed out); pyinfra error"),
     "dies": ("STARTUP_FAILED", "fake-2: sglang-worker-1 has ended: exited with exit code 1; the G"),
-    "hangs": ("STARTUP_FAILED", "not served within 1 s (--startup-timeout, downloads left out): w"),
+    "hangs": ("STARTUP_FAILED", "not served within 1 s (--startup-timeout, not counting downl"),
     "another": ("STARTUP_FAILED", "serves other/model, wanted is org/b"),
     "silent": ("NO_OUTPUT", "none of 3 requests was answered (3 http_500)"),
     "half": ("BENCH_FAILED", "of 3 requests failed ("),

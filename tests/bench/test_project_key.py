@@ -80,7 +80,7 @@ def test_an_inventory_says_nothing_of_a_server_that_is_not_its_own(fake: FakePro
     result = read(fake.folder / "r.json")
     assert result.provenance.deployment is None and result.provenance.project is None
     assert result.nodes is None
-    assert any(f"not at {other.url}: nothing of it is in this result" in n for n in result.notes)
+    assert any(f"not at {other.url}: this result has neither" in n for n in result.notes)
     assert not any("authorization" in call.headers for call in other.calls)
 
 

@@ -19,9 +19,9 @@ from spark_bench.server.lines import Job
 from spark_bench.server.sampling import Sampling
 
 QUIET = ["--quiet", "--no-metrics"]
-NO_EOS = "the server takes no ignore_eos: answers may end before --output-len"
-NO_USAGE = "the server takes no stream_options: it tells no token counts"
-UNTOLD = "the server tells no token counts: they are the tokenizer's, or the events'"
+NO_EOS = "the server does not accept ignore_eos: answers may end before --output-len"
+NO_USAGE = "the server does not accept stream_options: it gives no token counts"
+UNTOLD = "the server gives no token counts: they are the tokenizer's, or the number of events"
 
 
 class Particular(AwkwardServer):
@@ -109,9 +109,9 @@ def test_what_is_refused_is_left_out_and_nothing_else(
     assert ran.result.summary.total_output_tokens == 4 * 4
 
 
-MAX = "the server takes no max_tokens: it was asked with max_completion_tokens"
-COOL = "the server refuses temperature 0: it samples with its own"
-EXTRA = "the server refuses top_p, seed of --extra-body: sent without"
+MAX = "the server does not accept max_tokens: max_completion_tokens was sent"
+COOL = "the server refuses temperature 0: it uses its own"
+EXTRA = "the server refuses top_p, seed of --extra-body: left out"
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_lengths_that_the_server_counts_otherwise_are_told(tmp_path: Path) -> No
     assert lengths.differing == lengths.checked == 8
     assert lengths.asked_input == 8 * 64 and lengths.largest_difference < -20
     assert "8 of 8 prompts differ from what was asked" in ran.out
-    assert any("counts some texts otherwise than the server's" in n for n in ran.result.notes)
+    assert any("counts some texts differently than the server's" in n for n in ran.result.notes)
 
 
 # ---- which model -------------------------------------------------------------------------------

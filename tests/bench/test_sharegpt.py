@@ -208,8 +208,8 @@ def test_odd_rows_are_passed_over_counted_and_told(file: Path, write: Write, bom
     told: list[str] = []
     assert len(load(file, 2, tell=told.append)) == 2
     assert told == [
-        f"{2 * len(ODD)} of the {2 * len(ODD) + 2} entries of talks.json were passed over: they "
-        "have no question with an answer in text"
+        f"{2 * len(ODD)} of the {2 * len(ODD) + 2} entries of talks.json were skipped: they "
+        "have no question and answer in text"
     ]
 
 

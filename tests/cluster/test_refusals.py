@@ -107,7 +107,7 @@ NODES = {
     "MTU mismatch": (
         lambda c: c.node(2).run("ip link set enp1s0f1np1 mtu 1500"),
         [
-            "spark-02: the MTU must be one on all nodes: spark-01 enp1s0f1np1 has MTU 9000; "
+            "spark-02: the MTU must be the same on all nodes: spark-01 enp1s0f1np1 has MTU 9000; "
             "spark-02 enp1s0f1np1 has MTU 1500",
             "sudo ip link set dev enp1s0f1np1 mtu 9000",
         ],

@@ -106,7 +106,7 @@ def test_a_declaration_that_is_wrong_is_refused_in_one_sentence(served: Fakes) -
     assert "model = 'qwen7c' is not a model" in run.err
 
 
-OPEN = "anybody who reaches port 30000 may use the API"
+OPEN = "anyone who can reach port 30000 may use the API"
 
 
 def test_an_api_that_anybody_may_use_is_told_once(served: Fakes, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_healthy_sparks_have_no_error(sparks: Fakes) -> None:
     assert len(head["ports"]) == 2
     warned = [f["what"] for f in said["findings"] if f["level"] != "ok"]
     assert len(warned) == 1
-    assert warned[0].startswith("anybody who reaches port 30000 may use the API")
+    assert warned[0].startswith("anyone who can reach port 30000 may use the API")
 
 
 def test_what_check_finds_the_probe_finds(sparks: Fakes) -> None:

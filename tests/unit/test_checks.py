@@ -215,7 +215,7 @@ def test_defect_18_a_gb10_is_capability_12_1_and_healthy_sparks_have_only_ok_fin
         pytest.param(
             {"unread": {"listeners": "ss: permission denied"}},
             "error spark-2: listeners could not be read: ss: permission denied -> "
-            "ssh spark-2, mend it and run this again",
+            "ssh spark-2, fix it and run this again",
             id="unread",
         ),
         pytest.param(
@@ -228,7 +228,7 @@ def test_defect_18_a_gb10_is_capability_12_1_and_healthy_sparks_have_only_ok_fin
             "error spark-2: image could not be read: lmsysorg/sglang:spark is not a name that "
             "an image can have (Error response from daemon: invalid reference format: "
             "repository name must be lowercase) -> correct --data image=… "
-            "(repository:tag, in small letters)",
+            "(repository:tag, in lowercase)",
             id="image-name",
         ),
     ],

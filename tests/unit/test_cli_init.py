@@ -164,7 +164,7 @@ def test_on_a_terminal_a_key_is_offered(
     monkeypatch.setattr(asking, "terminal", lambda: True)
     done = init(out, *PAIR, "--user", "me", "--hf-cache", "/raid/hf-cache", typed=f"{answer}\n")
     assert done.exit_code == 0
-    assert "Make a key that clients of the API must show?" in done.output
+    assert "Create a key for the API?" in done.output
     assert ("api_key_file" in variables(out.read_text())["SETTINGS"]) is keyed
     assert f"pyinfra -y {out} deploys/firewall.py" in done.output
 
@@ -176,7 +176,7 @@ def test_no_key_is_offered_where_none_is_wanted(
     monkeypatch.setattr(asking, "terminal", lambda: True)
     done = init(out, *PAIR, "--user", "me", "--hf-cache", "/raid/hf-cache", "--data", given)
     assert done.exit_code == 0
-    assert "Make a key" not in done.output
+    assert "Create a key" not in done.output
 
 
 def test_without_a_terminal_the_head_must_be_named(nodes: FakeNodes, out: Path) -> None:

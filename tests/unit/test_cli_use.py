@@ -153,7 +153,7 @@ def test_a_word_that_is_no_model_gets_the_nearest(made: Made) -> None:
 
 
 def test_a_gated_model_is_said_to_be_one(made: Made) -> None:
-    assert "gated: accept its licence" in run(made(PLAIN), "llama8b").output
+    assert "gated: accept its license" in run(made(PLAIN), "llama8b").output
 
 
 def test_without_a_terminal_somebody_must_name_it(made: Made) -> None:

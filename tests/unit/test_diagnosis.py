@@ -43,7 +43,7 @@ NAMED = [
     ),
     pytest.param(
         "API key: --grpc-mode would serve without asking for it: not started",
-        "take --grpc-mode out of extra_args",
+        "remove --grpc-mode from extra_args",
         id="an-option",
     ),
     pytest.param(
@@ -304,7 +304,7 @@ def test_evidence_has_no_colours_and_is_short():
         pytest.param(
             "Error response from daemon: manifest for lmsysorg/sglang:nope not found: manifest "
             "unknown: manifest unknown",
-            "lmsysorg/sglang:nope is not there",
+            "lmsysorg/sglang:nope was not found",
             id="image",
         ),
         pytest.param(
@@ -316,13 +316,13 @@ def test_evidence_has_no_colours_and_is_short():
         pytest.param(
             'Error response from daemon: Get "http://127.0.0.1:5000/v2/": dial tcp 127.0.0.1:5000:'
             " connect: connection refused",
-            "does not reach 127.0.0.1:5000",
+            "can't reach 127.0.0.1:5000",
             id="registry-with-a-port",
         ),
         pytest.param(
             'docker: Error response from daemon: Conflict. The container name "/sglang-head" is '
             'already in use by container "4f2d".',
-            "already called sglang-head",
+            "already named sglang-head",
             id="container",
         ),
         pytest.param(
@@ -333,7 +333,7 @@ def test_evidence_has_no_colours_and_is_short():
         ),
         pytest.param(
             'invalid mount config for type "bind": bind source path does not exist: /raid/hf-cache',
-            "/raid/hf-cache is to be mounted",
+            "/raid/hf-cache should be mounted",
             id="mount",
         ),
         pytest.param(

@@ -203,7 +203,7 @@ def test_halves_crossed_between_nodes_use_one_rail() -> None:
     two = node("s2", port(1, "A", "10.0.1.2/24"), port(1, "B", "10.0.0.2/24"))
     fabric = choose([one, two])
     assert [len(n.hcas) for n in fabric.nodes] == [1, 1]
-    assert "shares no subnet with all other nodes' half" in warnings(fabric)
+    assert "is not in one subnet with this half elsewhere" in warnings(fabric)
 
 
 def test_twin_without_an_address_is_left_out() -> None:
@@ -272,7 +272,7 @@ def test_a_ring_works_when_its_settings_are_given() -> None:
 def test_a_rendezvous_off_the_port_is_told_where_it_could_be_left_out() -> None:
     wish = NodeWishes(nccl_ib_hca="rocep1s0f1", nccl_socket_ifname="enP7s7")
     told = warnings(choose(sparks(), by_node(spark_1=wish, spark_2=wish)))
-    assert "enP7s7, as set, is no QSFP port: only the rendezvous uses it" in told
+    assert "enP7s7, as set, is not a QSFP port: only the rendezvous uses it" in told
     assert "leave address and nccl_socket_ifname out, on all nodes" in told
 
 
@@ -291,7 +291,7 @@ def test_a_chosen_address_that_another_node_holds_elsewhere() -> None:
 def test_mtu_mismatch_names_each_node() -> None:
     told = refused([node("s1", *pair(0)), node("s2", *pair(1, mtu=1500))])
     assert "s1 enp1s0f1np1 has MTU 9000" in told
-    assert "s2: the MTU must be one on all nodes" in told
+    assert "s2: the MTU must be the same on all nodes" in told
     assert "sudo ip link set dev enp1s0f1np1 mtu 9000" in told
     assert "\ns1: " not in told
 
@@ -387,7 +387,7 @@ def test_both_twins_named_in_one_subnet_still_warns() -> None:
     [
         pytest.param(
             NodeWishes(nccl_ib_hca="mlx5_0"),
-            "nccl_ib_hca 'mlx5_0' does not exist here; there is roceP2p1s0f0, roceP2p1s0f1",
+            "nccl_ib_hca 'mlx5_0' does not exist here; available: roceP2p1s0f0, roceP2p1s0f1",
             id="hca",
         ),
         pytest.param(
@@ -397,7 +397,7 @@ def test_both_twins_named_in_one_subnet_still_warns() -> None:
         ),
         pytest.param(
             NodeWishes(nccl_socket_ifname="eth0"),
-            "nccl_socket_ifname 'eth0' does not exist here; there is docker0, enP2p1s0f0np0",
+            "nccl_socket_ifname 'eth0' does not exist here; available: docker0, enP2p1s0f0np0",
             id="ifname",
         ),
         pytest.param(
@@ -412,7 +412,7 @@ def test_both_twins_named_in_one_subnet_still_warns() -> None:
         ),
         pytest.param(
             NodeWishes(address="10.3.3.3"),
-            "address 10.3.3.3 is not on this node; there is 10.0.0.1, 10.9.0.1, 172.17.0.1",
+            "address 10.3.3.3 is not on this node; available: 10.0.0.1, 10.9.0.1, 172.17.0.1",
             id="address",
         ),
         pytest.param(NodeWishes(address="127.0.0.1"), "is not on this node", id="loopback"),

@@ -113,7 +113,7 @@ def mended(cluster: Cluster, finding: Finding) -> Cluster:
     nodes, wishes = cluster
     cure, where = finding.cure, finding.where
     at = [i for i, n in enumerate(nodes) if n.name == where]
-    if found := re.search(r"take (\w+) out of env", cure):
+    if found := re.search(r"remove (\w+) from env", cure):
         env = {k: v for k, v in wishes.of(nodes[at[0]]).env.items() if k != found[1]}
         cluster = with_wish(cluster, where, env=env)
         if own := re.search(r"set (nccl_\w+) = '(\S+)' of", cure):
@@ -230,4 +230,4 @@ def test_the_cures_of_refusals_end_in_a_fabric(cluster: Cluster) -> None:
     raise AssertionError("round and round:\n" + "\n".join(rounds[-3:]))
 
 
-QUESTION = re.compile(r"ip -4 addr|where it is set up|netns")
+QUESTION = re.compile(r"ip -4 addr|where it is configured|netns")

@@ -71,7 +71,7 @@ def test_a_bond_that_keeps_one_half_idle_uses_the_hca_that_has_its_gid() -> None
     ]
     fabric = choose(active)
     assert fabric.nodes[1].hcas == ("roceP2p1s0f1",)
-    assert f"{A} belongs to bond0 (a bond): bond0 alone carries the traffic" in warnings(fabric)
+    assert f"{A} belongs to bond0 (a bond): only bond0 carries the traffic" in warnings(fabric)
     assert "netplan" not in warnings(fabric)
 
 
@@ -141,8 +141,8 @@ def test_a_half_s_own_address_is_rather_taken_than_a_vlan_s() -> None:
 def test_what_rdma_does_not_go_over_is_refused_as_what_it_is(kind: str, title: str) -> None:
     told = refused(bonds(kind))
     assert f"belongs to bond0 ({title}" in told
-    assert "which has 192.168.50.1/24, and RDMA does not go over it" in told
-    assert "`--data rdma=off` serves over it by TCP" in told
+    assert "which has 192.168.50.1/24, and RDMA does not work over it" in told
+    assert "`--data rdma=off` serves over it with TCP" in told
     assert "netplan set" not in told
     assert "network.py" not in told
     fabric = choose(bonds(kind), FabricWishes(rdma="off"))
@@ -162,7 +162,7 @@ def test_a_bond_without_an_address_is_where_one_belongs() -> None:
     ]
     told = refused(bonded)
     assert f"{A} (rocep1s0f1) belongs to bond0 (a bond), which has no IPv4 address" in told
-    assert "give bond0 an address where it is set up" in told
+    assert "give bond0 an address where it is configured" in told
     assert "netplan set" not in told
 
 

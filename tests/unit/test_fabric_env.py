@@ -29,9 +29,9 @@ def chosen(**env: str) -> Fabric:
         ({"NCCL_IB_HCA": "mlx5_0"}, "env NCCL_IB_HCA 'mlx5_0' does not exist here"),
         ({"NCCL_IB_HCA": "=mlx5_0:1,mlx5_1:1"}, "env NCCL_IB_HCA 'mlx5_1' does not exist here"),
         ({"NCCL_IB_HCA": "=rocep1s0f"}, "env NCCL_IB_HCA 'rocep1s0f' does not exist here"),
-        ({"NCCL_IB_HCA": "rocep1s0f1:2"}, "an HCA has port 1 alone"),
+        ({"NCCL_IB_HCA": "rocep1s0f1:2"}, "an HCA has only port 1"),
         ({"NCCL_IB_HCA": "rocep1s0f0"}, "env NCCL_IB_HCA rocep1s0f0 is DOWN"),
-        ({"NCCL_IB_HCA": "^roce"}, "env NCCL_IB_HCA '^roce' leaves no HCA that is Up"),
+        ({"NCCL_IB_HCA": "^roce"}, "env NCCL_IB_HCA '^roce' selects no HCA that is Up"),
         ({"NCCL_SOCKET_IFNAME": "eth0"}, "env NCCL_SOCKET_IFNAME 'eth0' does not exist here"),
         ({"NCCL_SOCKET_IFNAME": "=enp1s0f"}, "env NCCL_SOCKET_IFNAME 'enp1s0f' does not exist"),
         ({"NCCL_SOCKET_IFNAME": "enp1s0f0np0"}, "NCCL_SOCKET_IFNAME enp1s0f0np0 has no IPv4"),
@@ -44,9 +44,9 @@ def chosen(**env: str) -> Fabric:
         ({"SGLANG_HOST_IP": "10.3.3.3"}, "env SGLANG_HOST_IP 10.3.3.3 is not on this node"),
         ({"SGLANG_HOST_IP": "spark-1"}, "env SGLANG_HOST_IP 'spark-1' is not an IPv4 address"),
         ({"HOST_IP": "10.3.3.3"}, "env HOST_IP 10.3.3.3 is not on this node"),
-        ({"NCCL_IB_DISABLE": "1"}, "env NCCL_IB_DISABLE = '1' is at odds with rdma = 'auto'"),
-        ({"NCCL_NET": "Socket"}, "env NCCL_NET = 'Socket' is at odds with rdma = 'auto'"),
-        ({"NCCL_SOCKET_FAMILY": "AF_INET6"}, "at odds with the fabric's IPv4 addresses"),
+        ({"NCCL_IB_DISABLE": "1"}, "env NCCL_IB_DISABLE = '1' contradicts rdma = 'auto'"),
+        ({"NCCL_NET": "Socket"}, "env NCCL_NET = 'Socket' contradicts rdma = 'auto'"),
+        ({"NCCL_SOCKET_FAMILY": "AF_INET6"}, "contradicts the fabric's IPv4 addresses"),
     ],
 )
 def test_what_no_node_has_is_refused_with_the_setting_to_use(
@@ -54,7 +54,7 @@ def test_what_no_node_has_is_refused_with_the_setting_to_use(
 ) -> None:
     text = refused(sparks(), both(**env))
     assert told in text
-    assert f"take {next(iter(env))} out of env" in text
+    assert f"remove {next(iter(env))} from env" in text
 
 
 @pytest.mark.parametrize(
@@ -69,10 +69,10 @@ def test_what_no_node_has_is_refused_with_the_setting_to_use(
         ({"NCCL_SOCKET_IFNAME": "^lo,docker"}, "nccl_socket_ifname = '^lo,docker'"),
         ({"GLOO_SOCKET_IFNAME": A}, f"gloo_socket_ifname = '{A}'"),
         ({"NCCL_DEBUG": "WARN"}, "set nccl_debug"),
-        ({"MASTER_ADDR": "192.168.100.10"}, "address and dist_port are the settings"),
-        ({"VLLM_HOST_IP": "192.168.100.10"}, "the setting address says it"),
-        ({"NCCL_IB_GID_INDEX": "3"}, "take NCCL_IB_GID_INDEX out of env"),
-        ({"NCCL_NET": "AWS Libfabric"}, "take NCCL_NET out of env"),
+        ({"MASTER_ADDR": "192.168.100.10"}, "use the settings address and dist_port"),
+        ({"VLLM_HOST_IP": "192.168.100.10"}, "use the setting address"),
+        ({"NCCL_IB_GID_INDEX": "3"}, "remove NCCL_IB_GID_INDEX from env"),
+        ({"NCCL_NET": "AWS Libfabric"}, "remove NCCL_NET from env"),
     ],
 )
 def test_what_holds_is_told_with_the_setting_to_use(env: dict[str, str], setting: str) -> None:
@@ -124,12 +124,15 @@ def test_one_node_s_env_is_its_own_affair() -> None:
 def test_a_setting_and_env_at_odds() -> None:
     wish = NodeWishes(nccl_ib_hca="rocep1s0f1", env={"NCCL_IB_HCA": "roceP2p1s0f1"})
     told = refused(sparks(), by_node(spark_1=wish))
-    assert "nccl_ib_hca = 'rocep1s0f1' and env NCCL_IB_HCA = 'roceP2p1s0f1' are at odds" in told
+    assert (
+        "nccl_ib_hca = 'rocep1s0f1' and env NCCL_IB_HCA = 'roceP2p1s0f1' contradict each other"
+        in told
+    )
 
 
 def test_rdma_off_and_env_on() -> None:
     told = refused(sparks(), both("off", NCCL_IB_DISABLE="0"))
-    assert "env NCCL_IB_DISABLE = '0' is at odds with rdma = 'off'" in told
+    assert "env NCCL_IB_DISABLE = '0' contradicts rdma = 'off'" in told
     assert choose(sparks(), both("off", NCCL_IB_DISABLE="1")).transport == "tcp"
 
 
@@ -148,8 +151,8 @@ def with_gids(*indices: int) -> list[NodeFacts]:
 
 def test_a_gid_index_that_the_hca_does_not_have() -> None:
     told = refused(with_gids(3), both(NCCL_IB_GID_INDEX="1"))
-    assert "env NCCL_IB_GID_INDEX = '1' is no RoCE v2 GID of IPv4 of rocep1s0f1" in told
-    assert "there is 3 (192.168.100.10)" in told
+    assert "env NCCL_IB_GID_INDEX = '1' is not an IPv4 RoCE v2 GID of rocep1s0f1" in told
+    assert "available: 3 (192.168.100.10)" in told
     fabric = choose(with_gids(3, 5), both(NCCL_IB_GID_INDEX="5"))
     assert [f.level for f in fabric.findings] == [Level.WARNING] * 2
 

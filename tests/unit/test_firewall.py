@@ -89,11 +89,11 @@ def test_what_opens_the_api_wider_is_told(rule: Rule) -> None:
     settings = Settings(api_networks=("10.0.0.0/24",))
     seen = Ufw(active=True, rules=(rule,), login=LOGIN, ssh_ports=(22,))
     told = list(problems(seen, rules(seen, place(), settings), place(), settings))
-    (found,) = (f for f in told if "lets in more than api_networks" in f.what)
+    (found,) = (f for f in told if "to more than api_networks" in f.what)
     assert found.level is Level.WARNING
     assert f"`{rule}`" in found.what
     narrow = rule.port != "any" and "22" not in rule.port
-    assert found.cure.startswith("sudo ufw delete" if narrow else "it lets in more than the API")
+    assert found.cure.startswith("sudo ufw delete" if narrow else "it opens more than the API")
 
 
 @pytest.mark.parametrize(
@@ -113,13 +113,13 @@ def test_what_opens_the_api_no_wider_is_not_told(others: tuple[Rule, ...]) -> No
     seen = Ufw(active=True, rules=others, login=LOGIN, ssh_ports=(22,))
     at = place(2)
     told = problems(seen, rules(seen, at, settings), at, settings)
-    assert not [f for f in told if "lets in more than" in f.what]
+    assert not [f for f in told if "to more than" in f.what]
 
 
 def test_the_api_for_everybody_is_what_was_asked_for() -> None:
     settings = Settings(api_networks=("0.0.0.0/0",))
     seen = Ufw(active=True, rules=(Rule(port=API_PORT),), login=LOGIN, ssh_ports=(22,))
-    assert not [f for f in problems(seen, (), place(), settings) if "lets in more" in f.what]
+    assert not [f for f in problems(seen, (), place(), settings) if "to more than" in f.what]
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def test_what_pyinfra_reads_as_it_is_meant_is_left_alone(variables: dict[str, An
     ("head", "says"),
     [
         pytest.param("spark-1", "is the text 'spark-1'", id="a-string"),
-        pytest.param(((["a"], SETTINGS),), "comma too many", id="a-comma-too-many"),
+        pytest.param(((["a"], SETTINGS),), "stray comma", id="a-comma-too-many"),
         pytest.param((["a"], SETTINGS, SETTINGS), "a tuple of 3 items", id="a-tuple-too-long"),
         pytest.param((), "a tuple of 0 items", id="an-empty-tuple"),
         pytest.param(("spark-1", "spark-2"), "a tuple of 2 items", id="a-tuple-of-names"),
@@ -55,7 +55,7 @@ def test_what_pyinfra_reads_as_it_is_meant_is_left_alone(variables: dict[str, An
         pytest.param([""], "a node without a name", id="an-empty-name"),
         pytest.param([("", {})], "a node without a name", id="an-empty-name-with-settings"),
         pytest.param([["spark-1"]], "has a list for a node", id="a-group-in-a-group"),
-        pytest.param([("spark-1",)], "comma too many", id="a-node-with-a-comma-too-many"),
+        pytest.param([("spark-1",)], "stray comma", id="a-node-with-a-comma-too-many"),
         pytest.param([("a", {}, {})], "a tuple of 3 items", id="a-node-with-too-much"),
         pytest.param([("a", "b")], "a tuple of 2 items", id="a-node-with-text-for-settings"),
         pytest.param([1], "has 1 for a node", id="a-node-that-is-a-number"),
@@ -120,7 +120,7 @@ def test_parts_of_a_name_are_told_where_they_go(name: str, cure: str) -> None:
 @pytest.mark.parametrize("name", ["", " spark-1", "spark 1", "-oProxyCommand=x", "a/b", "a\n", "ä"])
 def test_what_is_no_name_at_all(name: str) -> None:
     (finding,) = unreachable_names(name, {})
-    assert "is no name and no address" in finding.what
+    assert "is neither a name nor an address" in finding.what
 
 
 @pytest.mark.parametrize("port", ["ssh", 0, 65536, True, "22 ", 2.5, "٢٢"])

@@ -77,7 +77,7 @@ _ABOUT = {
         "allow more with --timeout, or ask for less at once with --concurrency",
     ),
     Failure.TOO_LARGE: (
-        "more bytes came than any answer of that many tokens has",
+        "the answer has more bytes than any of that many tokens",
         "look at what the server sends (curl -N); SGLang's /generate repeats its text in each "
         "event: use --endpoint chat, or a shorter --output-len",
     ),

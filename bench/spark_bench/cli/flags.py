@@ -69,8 +69,8 @@ def _load() -> list[Flag]:
             "--warmup",
             metavar="auto|N",
             type=whole(0, auto=True),
-            help="Uncounted requests before: auto (default), like the load's until steady, before "
-            "the first repeat; N before each; 0 none.",
+            help="Uncounted requests first: auto (default), like the load's until steady, before "
+            "the first repeat; N before each repeat; 0 none.",
         ),
         shown("--repeat", metavar="N", type=whole(), default=1, help="Runs, for intervals."),
         shown("--seed", metavar="N", type=whole(0), default=0, help="The same: the same bytes."),
@@ -145,8 +145,8 @@ def _measure() -> list[Flag]:
             type=_choice("auto", "usage", "off"),
             default="auto",
             show_default=True,
-            help="Of each event: auto by the server's stream, else by a tokenizer; usage: by the "
-            "stream alone; off: by a tokenizer alone.",
+            help="How to count each event's tokens: auto, from the server's stream, else with a "
+            "tokenizer; usage, from the stream only; off, with a tokenizer only.",
         ),
         flag("--metrics/--no-metrics", default=None, help="/metrics. Default: if there."),
         flag("--power/--no-power", default=None, help="The nodes' GPUs. Default: if known."),

@@ -83,9 +83,9 @@ def refuse_inexact(runs: Sequence[Run]) -> None:
     that their spread is its own, or nothing told the tokens of an event apart."""
     if inexact := [f"{run.letter} ({run.name})" for run in runs if not exact(run)]:
         raise CantCompare(
-            f"gates can't be judged: figures are approximate in {', '.join(inexact)}, where "
-            "audit.reasons says why; measure again without that (most often on a client that has "
-            "nothing else to do), or judge --anyway"
+            f"gates can't be judged: figures are approximate in {', '.join(inexact)}, see "
+            "audit.reasons there; measure again without that cause (most often on a client that "
+            "is otherwise idle), or judge --anyway"
         )
 
 

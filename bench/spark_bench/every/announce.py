@@ -33,8 +33,8 @@ def plan(
         f"{len(left)} to measure, one after the other; {load}",
         plain(HEAD, table, left=2),
         f"about {duration(total)} in all, {how}, and the downloads; at most "
-        f"{duration(len(left) * (asked.startup_timeout + asked.bench_timeout))} by the time-outs, "
-        "which leave downloads out",
+        f"{duration(len(left) * (asked.startup_timeout + asked.bench_timeout))} by the timeouts, "
+        "not counting downloads",
     ]
     if done:
         parts.append(f"{len(done)} done already: {', '.join(sorted(done))}")

@@ -66,7 +66,7 @@ def failure(ended: Ended, seconds: float) -> Failure | None:
         last = _last_words(ended.lines)
         return Failure(
             "STARTUP_FAILED",
-            f"not served within {duration(seconds)} (--startup-timeout, downloads left out)"
+            f"not served within {duration(seconds)} (--startup-timeout, not counting downloads)"
             f"{f': {last}' if last else ''}",
         )
     if refusal := _refusal(ended.lines):

@@ -19,7 +19,7 @@ from spark_bench.project import Listing, Model
 LONGEST_NAME = 150
 NO_TOKEN = (
     "it is gated, and there is no Hugging Face token here: accept its license at the hub, then: "
-    "hf auth login, or export HF_TOKEN=…; where its weights are on the nodes already: "
+    "hf auth login, or export HF_TOKEN=…; if its weights are on the nodes already, use "
     "--no-skip-token"
 )
 

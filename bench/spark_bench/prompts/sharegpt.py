@@ -71,8 +71,8 @@ def load(
         if len(prompts) >= count:
             if usable < total:
                 tell(
-                    f"{total - usable} of the {total} entries of {path.name} were passed over: "
-                    "they have no question with an answer in text"
+                    f"{total - usable} of the {total} entries of {path.name} were skipped: "
+                    "they have no question and answer in text"
                 )
             return [_numbered(prompt, number) for number, prompt in enumerate(prompts[:count])]
         if drawn >= total:

@@ -72,15 +72,15 @@ def without(asking: Asking, field: str, length_field: str = LENGTHS[0]) -> Askin
 def left_out(wanted: Asking, asking: Asking) -> Iterator[str]:
     """What it means that a server is asked otherwise than wanted."""
     if wanted.ignore_eos and not asking.ignore_eos:
-        yield "the server takes no ignore_eos: answers may end before --output-len"
+        yield "the server does not accept ignore_eos: answers may end before --output-len"
     if wanted.include_usage and not asking.include_usage:
-        yield "the server takes no stream_options: it tells no token counts"
+        yield "the server does not accept stream_options: it gives no token counts"
     if wanted.temperature is not None and asking.temperature is None:
-        yield f"the server refuses temperature {wanted.temperature:g}: it samples with its own"
+        yield f"the server refuses temperature {wanted.temperature:g}: it uses its own"
     if wanted.length_field != asking.length_field:
-        yield f"the server takes no {wanted.length_field}: it was asked with {asking.length_field}"
+        yield f"the server does not accept {wanted.length_field}: {asking.length_field} was sent"
     if lacking := [name for name in wanted.extra if name not in asking.extra]:
-        yield f"the server refuses {', '.join(lacking)} of --extra-body: sent without"
+        yield f"the server refuses {', '.join(lacking)} of --extra-body: left out"
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,9 @@ def agree(options: RunOptions, reached: Reached, tokens: Tokens) -> Agreed:
     rest = [ask(reached, agreed, prompt, options.timeout) for prompt in prompts[1:]]
     learned = _learn(agreed, prompts, [first, *rest])
     if tokens.exact and not learned.overhead.steady:
-        other = f"the server counts some texts otherwise than {tokens.name}, so prompts may differ "
+        other = (
+            f"the server counts some texts differently than {tokens.name}, so prompts may differ "
+        )
         cure = "in length from what was asked: give the served model's with --tokenizer"
         return replaced(learned, notes=(*learned.notes, other + cure))
     return learned
@@ -208,8 +210,8 @@ def _as_told(asking: Asking, body: bytes, sent: bytes) -> Asking | None:
 def _other_name(asking: Asking) -> Iterator[str]:
     if asking.answers_as:
         yield (
-            f"asked for {asking.model}, the answers name {asking.answers_as}: the name behind a "
-            "gateway's alias, or another model than the one that should be measured"
+            f"asked for {asking.model}, but the answers name {asking.answers_as}: the name "
+            "behind a gateway's alias, or not the model that you meant to measure"
         )
 
 
@@ -229,6 +231,6 @@ def _learn(agreed: Agreed, prompts: list[Prompt], answers: list[Request]) -> Agr
 def _why(answers: list[Request]) -> str:
     """Why the probes taught nothing."""
     if any(r.ok for r in answers):
-        return "the server tells no token counts: they are the tokenizer's, or the events'"
+        return "the server gives no token counts: they are the tokenizer's, or the number of events"
     first = answers[0]
     return f"the requests before the run failed ({first.failure}: {first.detail})"

@@ -64,7 +64,7 @@ def first_apart(repeats: Sequence[Summary]) -> Iterator[str]:
             yield (
                 f"the first of {len(repeats)} repeats differs from the others: {first:,.0f} "
                 f"{words} against {span} ({first / median(others) - 1:+.0%}); the server may not "
-                "have been warm (--warmup N sends more before), or served others"
+                "have been warm (--warmup N sends more first), or it was serving others"
             )
             return
 
@@ -127,11 +127,11 @@ def _counting(
         tokenizer = "no tokenizer finds as many tokens" if asked else "no tokenizer was asked"
         why = stopped or f"there are no counts with each event, and {tokenizer}"
         yield (
-            f"{even} of {len(requests)} answers had events of several tokens, which nothing told "
-            f"apart: their ITL is spread evenly, so its p99 may be too short ({why})"
+            f"{even} of {len(requests)} answers had events of several tokens that could not be "
+            f"separated: their ITL is spread evenly, so its p99 may be too low ({why})"
         )
     elif stopped:
-        yield f"some answers' tokens were not counted, an event is taken for one ({stopped})"
+        yield f"the tokens of some answers were not counted: an event counts as one ({stopped})"
 
 
 def _hidden(requests: Sequence[Request]) -> Iterator[str]:

@@ -71,7 +71,7 @@ def _until_steady(options: RunOptions, scene: Scene, load: Load, prepared: Prepa
     if len(took) > 1 and not warmup.steady(took) and not scene.interrupts.came:
         faster = 1 - took[-1] / took[-2]
         prepared.notes.append(
-            f"the server was still becoming faster when the warm-up ended after "
+            f"the server was still getting faster when the warm-up ended after "
             f"{prepared.warmup} requests (its last round by {faster:.0%}): the first repeat may be "
             "slower than the others; --warmup N sends more"
         )

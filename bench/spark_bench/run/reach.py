@@ -118,8 +118,8 @@ def _own(options: RunOptions, listing: Listing | None) -> tuple[Listing | None, 
     if listing is None or not options.url or same_server(options.url, listing.url):
         return listing, ()
     note = (
-        f"{options.inventory} has its head at {listing.url}, not at {options.url}: nothing of it "
-        "is in this result, nor is the power of its nodes"
+        f"{options.inventory} has its head at {listing.url}, not at {options.url}: this "
+        "result has neither its deployment nor the power of its nodes"
     )
     return None, (note,)
 
@@ -215,8 +215,8 @@ def _model(http: httpx.Client, wanted: str) -> tuple[tuple[Model, ...], Model, t
     if answer.status_code in (401, 403) and not wanted:
         cure = failures.cure(f"http_{answer.status_code}")
         raise Unreachable(
-            f"{_place(http)} answers {answer.status_code}: {cure}; if it only keeps its list to "
-            "itself, give the model's name with --model"
+            f"{_place(http)} answers {answer.status_code}: {cure}; if it only hides its "
+            "list, give the model's name with --model"
         )
     listed = models(answer.content) if answer.is_success else ()
     if not listed:

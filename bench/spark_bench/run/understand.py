@@ -73,8 +73,8 @@ class Counting:
         self._known.update(zip(texts, counts, strict=False))
         if len(counts) < len(texts) or self._left <= 0:
             self.stopped = (
-                f"{self._tokens.name} counted tokens for {self._seconds:.1f} s, the longest that "
-                "it may after a run of this length"
+                f"{self._tokens.name} counted tokens for {self._seconds:.1f} s, the limit "
+                "for a run of this length"
             )
 
 

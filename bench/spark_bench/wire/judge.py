@@ -137,6 +137,6 @@ def _averaged(spread_evenly: float, uncounted: float) -> Iterator[str]:
         )
     if spread_evenly > AVERAGED:
         yield (
-            f"{spread_evenly:.0%} of tokens came in events of several that nothing told apart: "
-            "their ITL is an average, and its p99 may be too short"
+            f"{spread_evenly:.0%} of tokens came in events of several that could not be "
+            "separated: their ITL is an average, and its p99 may be too low"
         )
