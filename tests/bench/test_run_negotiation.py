@@ -306,7 +306,7 @@ def test_the_name_behind_an_alias_is_told(tmp_path: Path) -> None:
     with measured(Answering("Qwen2.5-0.5B"), tmp_path) as ran:
         assert ran.code == 0, ran.err
     (note,) = ran.result.notes
-    assert note.startswith("asked for alias, the answers name Qwen2.5-0.5B: the name behind")
+    assert note.startswith("asked for alias, but the answers name Qwen2.5-0.5B: the name behind")
     assert ran.result.summary.completed == 4
 
 

@@ -21,7 +21,7 @@ def text(run: subprocess.CompletedProcess[str]) -> str:
     ("inventory", "says"),
     [
         pytest.param('head = "spark-1"\n', "the group `head` of", id="a-string"),
-        pytest.param('head = (["a"], {}),\nworkers = []\n', "a comma too many", id="comma"),
+        pytest.param('head = (["a"], {}),\nworkers = []\n', "a stray comma", id="comma"),
         pytest.param("", "the group `head` has no host", id="empty"),
         pytest.param('head = ["me@spark-1"]\n', "ssh_user", id="user-at-host"),
         pytest.param("head = ['a'\n", "SyntaxError", id="not-python"),

@@ -225,8 +225,8 @@ def test_defect_18_a_gb10_is_capability_12_1_and_healthy_sparks_have_only_ok_fin
                     "name must be lowercase"
                 }
             },
-            "error spark-2: image could not be read: lmsysorg/sglang:spark is not a name that "
-            "an image can have (Error response from daemon: invalid reference format: "
+            "error spark-2: image could not be read: lmsysorg/sglang:spark is not a valid "
+            "image name (Error response from daemon: invalid reference format: "
             "repository name must be lowercase) -> correct --data image=… "
             "(repository:tag, in lowercase)",
             id="image-name",
