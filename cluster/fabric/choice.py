@@ -100,7 +100,7 @@ def over_rdma(nodes: Sequence[NodeFacts], wishes: FabricWishes) -> Fabric:
     )
     row = meet(nodes, options)
     if row is None:
-        raise Refused(found.apart(nodes, options, named(nodes, wishes)))
+        raise Refused(found.apart(nodes, options, narrowing(nodes, wishes, RDMA)))
     twins = twins_to_use(nodes, row, wishes)
     ports = [carriers(n, row[i], twins[i : i + 1], wishes.of(n)) for i, n in enumerate(nodes)]
     gids = [
@@ -242,7 +242,7 @@ def over_tcp(nodes: Sequence[NodeFacts], wishes: FabricWishes) -> Fabric:
         refuse_errors(
             found.no_tcp_seat(n) for n, mine in zip(nodes, options, strict=True) if not mine
         )
-        raise Refused(found.apart(nodes, options, named(nodes, wishes)))
+        raise Refused(found.apart(nodes, options, narrowing(nodes, wishes, TCP)))
     used = [[s.interface] for s in row]
     target = JUMBO if all(s.port for s in row) else min(s.interface.mtu for s in row)
     refuse_errors(
@@ -271,9 +271,17 @@ def tcp_options(
     return [s for s in seats(node) if allowed.leaves(s.interface.name)]
 
 
-def named(nodes: Sequence[NodeFacts], wishes: FabricWishes) -> list[bool]:
-    """Whether a node's settings name outright where it meets the others."""
-    return [wished_seat(n, wishes.of(n), rdma=False) is not None for n in nodes]
+TCP = ("address", "nccl_socket_ifname")
+RDMA = (*TCP, "nccl_ib_hca")
+
+
+def narrowing(
+    nodes: Sequence[NodeFacts], wishes: FabricWishes, settings: Sequence[str]
+) -> list[list[str]]:
+    """For each node, which of these settings narrow where it can meet the others, each as it
+    stands in the inventory: "address", "env NCCL_IB_HCA"."""
+    by_node = [wishes.of(node) for node in nodes]
+    return [[wish.label(s) for s in settings if wish.value(s)] for wish in by_node]
 
 
 def tcp_link(node: NodeFacts) -> list[Seat]:

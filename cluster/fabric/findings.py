@@ -85,16 +85,18 @@ def state(port: RdmaPort) -> str:
 
 
 def apart(
-    nodes: Sequence[NodeFacts], options: Sequence[Sequence[Seat]], named: Sequence[bool]
+    nodes: Sequence[NodeFacts],
+    options: Sequence[Sequence[Seat]],
+    narrowing: Sequence[Sequence[str]],
 ) -> Finding:
     """No subnet reaches all nodes: also a ring, whose every cable is a subnet of its own.
 
-    + named: whether a node's only option is what its settings name
+    + narrowing: each node's settings that leave it fewer options, "env NAME" for those in `env`
     """
     seen = "; ".join(f"{n.name} {listed(s)}" for n, s in zip(nodes, options, strict=True))
     cure = "; ".join(
         f"on {node.name}: {command}"
-        for node, command in zip(nodes, to_one_subnet(nodes, options, named), strict=True)
+        for node, command in zip(nodes, to_one_subnet(nodes, options, narrowing), strict=True)
         if command
     )
     ring = f"; a ring of cables has no common subnet: set {BY_HAND}" if len(nodes) > 2 else ""
@@ -102,11 +104,13 @@ def apart(
 
 
 def to_one_subnet(
-    nodes: Sequence[NodeFacts], options: Sequence[Sequence[Seat]], named: Sequence[bool]
+    nodes: Sequence[NodeFacts],
+    options: Sequence[Sequence[Seat]],
+    narrowing: Sequence[Sequence[str]],
 ) -> list[str]:
     """What to do on each node, "" for nothing: the few come to the subnet of the many, the others
     to the head where none has more; where that can't be, all go to a new one."""
-    free = [s for s, fixed in zip(options, named, strict=True) if not fixed] or options
+    free = [s for s, names in zip(options, narrowing, strict=True) if not names] or options
     met = Counter(network for seats in free for network in {s.network for s in seats})
     wanted = next(s.network for seats in free for s in seats if met[s.network] == max(met.values()))
     letters = Counter(p.half for n in nodes for p in plain_halves(n))
@@ -117,8 +121,8 @@ def to_one_subnet(
         address = cures.free_address(nodes, rank, ports[0], wanted) if ports else None
         if any(s.network == wanted for s in seats):
             commands.append("")
-        elif named[rank]:
-            commands.append(f"leave address and nccl_socket_ifname out, or name one in {wanted}")
+        elif narrowing[rank]:
+            commands.append(f"take {' and '.join(narrowing[rank])} out, or name one in {wanted}")
         else:
             command = address.command if address else f"an address in {wanted}: ip -4 addr"
             commands.append(command)
@@ -128,7 +132,7 @@ def to_one_subnet(
     own = [sorted(plain_halves(n), key=lambda p: -letters[p.half]) for n in nodes]
     fresh = cures.fresh_addresses(nodes, [next(iter(ports), None) for ports in own])
     return [
-        commands[rank] if named[rank] else address.command if address else "ip -4 addr"
+        commands[rank] if narrowing[rank] else address.command if address else "ip -4 addr"
         for rank, address in enumerate(fresh)
     ]
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from hypothesis import given, settings
@@ -131,8 +131,9 @@ def mended(cluster: Cluster, finding: Finding) -> Cluster:
         return nodes, replace(wishes, rdma=found[1])  # type: ignore[arg-type]
     if found := re.search(r"give (\S+) another address", cure):
         return renumbered(cluster, at[0], found[1])
-    for name in re.findall(r"on (\S+): leave address and nccl_socket_ifname out", cure):
-        cluster = with_wish(cluster, name, address="", nccl_socket_ifname="", env={})
+    for name in re.findall(r"on (\S+): take [^;]+ out, or name one in", cure):
+        own = {"address": "", "nccl_socket_ifname": "", "nccl_ib_hca": "", "env": {}}
+        cluster = with_wish(cluster, name, **own)
     for name, command in re.findall(r"on (\S+): (pyinfra .*?)(?=; on |; a ring|$)", cure):
         there = [i for i, n in enumerate(nodes) if n.name == name]
         cluster = with_nodes(cluster, there, command)
@@ -202,10 +203,18 @@ def told(findings: Iterable[Finding]) -> str:
     return "\n".join(map(str, findings))
 
 
+def held_twice(nodes: Sequence[NodeFacts]) -> bool:
+    """Whether an address off the machine's own bridges is on more than one interface."""
+    held = [a.partition("/")[0] for n in nodes for i in n.interfaces for a in i.ipv4]
+    shared = {a for a in held if held.count(a) > 1}
+    return any(not a.startswith(("127.", "172.")) for a in shared)
+
+
 @settings(max_examples=100, deadline=None)
 @given(wished())
 def test_no_warning_s_cure_leads_to_a_refusal(cluster: Cluster) -> None:
-    if refusal(cluster):
+    # A cable that is not plugged in hides an address that two interfaces have.
+    if refusal(cluster) or held_twice(cluster[0]):
         return
     for finding in choose(*cluster).findings:
         after = mended(cluster, finding)
@@ -216,6 +225,8 @@ def test_no_warning_s_cure_leads_to_a_refusal(cluster: Cluster) -> None:
 @given(wished())
 def test_the_cures_of_refusals_end_in_a_fabric(cluster: Cluster) -> None:
     """Round by round, as far as they are commands and not questions ("ip -4 addr")."""
+    if held_twice(cluster[0]) and any(w.explicit for w in cluster[1].effective.by_node.values()):
+        return  # nobody can tell which of the two a setting means
     rounds = []
     for _ in range(12):
         findings = refusal(cluster)
