@@ -595,6 +595,13 @@ def test_a_body_without_an_end_of_its_own_is_whole_only_if_the_server_closed() -
     assert failed(understood(reads, Ended.TIMEOUT))[0] == Failure.TIMEOUT
 
 
+def test_pieces_of_a_completion_without_text_are_told() -> None:
+    pieces = [{"model": "m", "choices": [{"text": "", "reasoning": "a"}]}] * 2
+    last = {"model": "m", "choices": [{"text": "b", "finish_reason": "length"}]}
+    request = streamed(*pieces, last, usage(3), endpoint="completions")
+    assert (request.ok, request.counted_by, request.blank_events) == (True, "even", 2)
+
+
 def test_an_event_of_null_says_nothing() -> None:
     assert counts(streamed(None, X, END, usage(1))) == ([1], "chunk", 0, 1)
 

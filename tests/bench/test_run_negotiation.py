@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from awkward_call import CHAT, LAST_CHUNK, STREAM_HEAD, Call, whole_stream
+from awkward_call import CHAT, LAST_CHUNK, STREAM_HEAD, Call, event, whole_stream
 from awkward_faults import ALWAYS, KEY
 from awkward_network import tls_contexts
 from awkward_server import AwkwardServer
@@ -148,6 +148,25 @@ def test_a_refusal_without_names_is_tried_out(tmp_path: Path) -> None:
     with measured(server, tmp_path) as ran:
         assert ran.code == 0, ran.err
     assert COOL in ran.result.notes
+
+
+@pytest.mark.parametrize("reason", ["Unknown field: ignore_eos", "unknown error"])
+def test_a_refusal_in_a_stream_is_one_where_it_names_a_field(tmp_path: Path, reason: str) -> None:
+    class InStream(Particular):
+        def _answer(self, call: Call) -> bool:
+            if call.path != CHAT or "ignore_eos" not in call.json:
+                return super()._answer(call)
+            call.send_head(STREAM_HEAD)
+            call.send_chunks([event({"error": {"message": reason}})])
+            call.send(LAST_CHUNK)
+            return True
+
+    server = InStream()
+    with measured(server, tmp_path) as ran:
+        refused = "ignore_eos" in reason
+        assert ran.code == (0 if refused else 1)
+    assert (NO_EOS in ran.result.notes) == refused
+    assert ("ignore_eos" in server.asked()[-1].json) != refused
 
 
 def test_a_null_of_extra_body_takes_a_field_away(tmp_path: Path) -> None:

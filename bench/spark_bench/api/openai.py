@@ -294,6 +294,8 @@ def _note_undelta(i: int, choice: Choice, found: Deltas) -> None:
         found.tokens.append(i)
         if found.first_text < 0:
             found.first_text = i
+    elif not choice.finish_reason:
+        found.blank += 1
 
 
 def _note_calls(i: int, delta: Delta, found: Deltas) -> None:

@@ -140,14 +140,14 @@ def ask(reached: Reached, agreed: Agreed, prompt: Prompt, timeout: float) -> Req
 def _asked(
     reached: Reached, agreed: Agreed, prompt: Prompt, timeout: float
 ) -> tuple[Request, bytes]:
-    """The same, and the body of an answer that is no stream."""
+    """The same, and the body of an answer that is no stream, or what a stream says of an error."""
     job = Job(0, agreed.envelope(agreed.dialect.body(prompt, agreed.asking)), Timing(), prompt)
     most = agreed.dialect.most_bytes(prompt.output_tokens)
     exchange = reached.recorder.exchange(job.wire, timeout, most)
     request = read(exchange, job, agreed.dialect, agreed.asking, usage_expected=False)
     request.detail = reached.hidden(request.detail)
     body = answer(Tape.of(exchange), exchange.ended, most).body if request.failure else b""
-    return request, body or b""
+    return request, body or request.detail.encode()
 
 
 def _check_model(reached: Reached, agreed: Agreed, first: Request) -> None:
@@ -171,6 +171,8 @@ def _settle(
     simpler, fallbacks = agreed, iter(SIMPLER)
     while _refuses(last, body) and len(bodies) < MOST_TRIES:
         asking = _as_told(simpler.asking, body, simpler.dialect.body(prompt, simpler.asking))
+        if asking is None and last.failure == Failure.STREAM_ERROR:
+            break  # what else goes wrong in a stream is no refusal
         while asking is None or agreed.dialect.body(prompt, asking) in bodies:
             if (fields := next(fallbacks, None)) is None:
                 return agreed, first
@@ -178,7 +180,7 @@ def _settle(
         simpler = replaced(simpler, asking=asking)
         bodies.add(simpler.dialect.body(prompt, asking))
         last, body = _asked(reached, simpler, prompt, timeout)
-    if last.failure in REFUSED:
+    if last.failure in REFUSED or last.failure == Failure.STREAM_ERROR:
         return agreed, first
     if last.failure == Failure.WRONG_MODEL and not reached.lists_apart(last.model):
         simpler = replaced(simpler, asking=replace(simpler.asking, answers_as=last.model))
@@ -189,10 +191,12 @@ def _settle(
 
 
 def _refuses(request: Request, body: bytes) -> bool:
-    """Whether a request was refused for what it asks for; some servers say so with 500."""
+    """Whether a request was refused for what it asks for; some servers say so with 500, or with
+    200 and an error in the stream."""
     if request.failure in REFUSED:
         return True
-    return request.status in REFUSING and is_unknown(body)
+    says = request.status in REFUSING or request.failure == Failure.STREAM_ERROR
+    return says and is_unknown(body)
 
 
 def _as_told(asking: Asking, body: bytes, sent: bytes) -> Asking | None:
