@@ -602,8 +602,9 @@ def test_pieces_of_a_completion_without_text_are_told() -> None:
     assert (request.ok, request.counted_by, request.blank_events) == (True, "even", 2)
 
 
-def test_an_event_of_null_says_nothing() -> None:
-    assert counts(streamed(None, X, END, usage(1))) == ([1], "chunk", 0, 1)
+@pytest.mark.parametrize("told", [None, {"code": 200, "message": "connected"}, {"type": "ping"}])
+def test_an_event_that_says_nothing(told: Any) -> None:
+    assert counts(streamed(told, X, END, usage(1))) == ([1], "chunk", 0, 1)
 
 
 def test_an_empty_finish_reason_is_none() -> None:

@@ -52,9 +52,14 @@ def is_error(told: Any) -> bool:
         or told.get("errors")
         or "error" in (told.get("object"), told.get("type"), told.get("status"))
         or told.get("success") is False
-        or ({"code", "message"} <= told.keys())
+        or ("message" in told and _is_failing(told.get("code")))
         or ("detail" in told and len(told) == 1)
     )
+
+
+def _is_failing(code: Any) -> bool:
+    """Whether a code is the HTTP status of an error; 200 is of an event that says "connected"."""
+    return isinstance(code, int) and 400 <= code < 600
 
 
 def one_line(text: str) -> str:
