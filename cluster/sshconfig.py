@@ -95,7 +95,7 @@ def _numbers(way: Lookup) -> Iterator[Finding]:
         value = way.read.get(key)
         if value is not None and not re.fullmatch(r"[0-9]{1,9}", str(value)):
             told = way.of_ssh(key)
-            number = told if told.isdecimal() else "in seconds"
+            number = told if told.isdecimal() else "22" if key == "port" else "SECONDS"
             yield _told(
                 way,
                 f"pyinfra accepts only a plain number: {key} {value}",

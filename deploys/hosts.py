@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import signal
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatch
@@ -191,13 +192,24 @@ def _asked(file: Path, name: str, data: Mapping[str, Any]) -> dict[str, list[str
     words = ["ssh", "-T", "-F", str(file), "-G"]
     words += ["-l", str(data["ssh_user"])] if data.get("ssh_user") else []
     try:
-        done = subprocess.run(
-            [*words, "--", name], stdin=subprocess.DEVNULL, capture_output=True, timeout=SSH_SECONDS
+        ssh = subprocess.Popen(
+            [*words, "--", name],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except OSError:
         return {}
-    lines: Sequence[str] = done.stdout.decode(errors="replace").splitlines()
-    return sshconfig.printed(lines) if done.returncode == 0 else {}
+    with ssh:
+        try:
+            printed, _ = ssh.communicate(timeout=SSH_SECONDS)
+        except subprocess.TimeoutExpired:
+            # With what a Match exec has started, which would keep the pipe open.
+            os.killpg(ssh.pid, signal.SIGKILL)
+            return {}
+    lines: Sequence[str] = printed.decode(errors="replace").splitlines()
+    return sshconfig.printed(lines) if ssh.returncode == 0 else {}
 
 
 def _login() -> str:

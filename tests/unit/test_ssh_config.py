@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import monotonic
 
 import pytest
 from pyinfra.api import State
@@ -149,6 +150,19 @@ def test_what_the_inventory_says_wins_over_the_file(
     told: Told, text: str, data: dict[str, object]
 ) -> None:
     assert told(text, data) == ""
+
+
+def test_a_match_exec_that_does_not_end_is_not_waited_for(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosts, "SSH_SECONDS", 0.5)
+    begun = monotonic()
+    assert told('Match exec "sleep 30"\n  User me\n') == ""
+    assert monotonic() - begun < 20
+
+
+def test_a_port_that_is_no_number_is_told_with_one_that_is(told: Told) -> None:
+    assert "write there: port 22" in told("Host spark-1\n  Port ssh\n")
 
 
 def test_a_key_that_is_known_by_its_address_needs_no_alias(told: Told) -> None:
