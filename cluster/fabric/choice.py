@@ -113,6 +113,7 @@ def over_rdma(nodes: Sequence[NodeFacts], wishes: FabricWishes) -> Fabric:
     findings = (
         *found.half_warnings(nodes, row, twins, wishes),
         *(found.management_warnings(nodes, row) if unset_would_do(nodes, row, wishes) else ()),
+        *found.shared_subnet_warnings(nodes, row, twins),
         *found.link_warnings(nodes, row, ports),
         *gids,
     )

@@ -9,7 +9,16 @@ from dataclasses import replace
 from cluster.fabric import cures
 from cluster.fabric.cures import JUMBO
 from cluster.fabric.devices import above, elsewhere, every_interface, title, vrf
-from cluster.fabric.seats import Row, Seat, halves, primary, qsfp_seats, twin, twin_seat
+from cluster.fabric.seats import (
+    Row,
+    Seat,
+    halves,
+    management_seats,
+    primary,
+    qsfp_seats,
+    twin,
+    twin_seat,
+)
 from cluster.fabric.wishes import FabricWishes
 from cluster.findings import Finding, error, warning
 from cluster.node import Interface, NodeFacts, RdmaPort
@@ -273,6 +282,23 @@ def management_warnings(nodes: Sequence[NodeFacts], row: Row) -> Iterator[Findin
         if not seat.port:
             what = f"{seat.interface.name}, as set, is not a QSFP port: only the rendezvous uses it"
             yield warning(what, node.name, "leave address and nccl_socket_ifname out, on all nodes")
+
+
+def shared_subnet_warnings(nodes: Sequence[NodeFacts], row: Row, twins: Row) -> Iterator[Finding]:
+    """A half whose subnet another network of the node has too: the kernel chooses between them."""
+    for rank, (node, seat) in enumerate(zip(nodes, row, strict=True)):
+        carrying = (seat, *twins[rank : rank + 1])
+        pairs = [(own, other) for own in carrying for other in management_seats(node)]
+        for own, other in pairs:
+            if own.port and own.network.overlaps(other.network) and own != other:
+                names = f"{other.interface.name} {other.address} and {own.interface.name} "
+                names += f"{own.address} share a subnet"
+                address = cures.free_address(nodes, rank, own.port)
+                yield warning(
+                    f"{names}: what goes to the other nodes may take the slower way",
+                    node.name,
+                    replace(address, mtu=own.interface.mtu).command,
+                )
 
 
 def link_warnings(

@@ -14,6 +14,16 @@ HERE = Path(__file__).parent
 # One file each: first option string -> [option strings, repr(default), choices or null, nargs],
 # written by tests/sglang/check_parser.py --record.
 RECORDED = ("0.5.3.post3", "0.5.23")
+# Numbers of server_args.py whose default, None, does not tell.
+NUMBERS = frozenset(
+    (
+        *("--context-length", "--mem-fraction-static", "--max-running-requests"),
+        *("--max-queued-requests", "--max-total-tokens", "--chunked-prefill-size"),
+        *("--page-size", "--random-seed", "--dist-timeout"),
+        *("--cuda-graph-max-bs", "--cuda-graph-max-bs-decode", "--cuda-graph-max-bs-prefill"),
+        *("--speculative-num-steps", "--speculative-eagle-topk", "--speculative-num-draft-tokens"),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -21,7 +31,7 @@ class Option:
     """One option of the parser.
 
     + names: every spelling ("--model-path", "--model")
-    + number: its value is a number, as far as its default tells
+    + number: its value is a number, as far as its default or NUMBERS tells
     + default: as Python prints it ("None", "1", "'auto'")
     + choices: what its value may be; empty where anything goes
     + nargs: how many values: None one, 0 a flag, "?" "*" "+" as argparse has them
@@ -53,7 +63,8 @@ def options(version: str) -> dict[str, Option]:
     table = json.loads((HERE / f"options-{version}.json").read_text())
     known: dict[str, Option] = {}
     for names, default, choices, nargs in table.values():
-        number = nargs is None and default.replace(".", "", 1).lstrip("-").isdigit()
+        plain = default.replace(".", "", 1).lstrip("-").isdigit() or names[0] in NUMBERS
+        number = nargs is None and plain
         known |= dict.fromkeys(
             names, Option(tuple(names), number, tuple(choices or ()), nargs, default)
         )

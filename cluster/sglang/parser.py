@@ -13,6 +13,8 @@ from cluster.sglang.options import RECORDED, Option, matches, near, nearest_reco
 NUMBER = r"[+-]?(\d[\d_]*\.?\d*|\.\d+)(e[+-]?\d+)?|\d+(\.\d+)?([KMGT]i|[kMGT])"
 SETTINGS = {"--reasoning-parser": "reasoning_parser", "--tool-call-parser": "tool_call_parser"}
 
+HELP = ("-h", "--help")
+
 Known = dict[str, Option]
 
 
@@ -21,7 +23,7 @@ def problems(argv: Sequence[str], version: str) -> list[Finding]:
 
     Errors for a recorded version. Any other is held against the nearest recorded one, and what
     that refuses is only a warning. Types are not recorded: of a value only choices, and whether
-    it is a number where the default is one, are checked.
+    it is a number where the default is one or NUMBERS names the option, are checked.
     """
     recorded = nearest_recorded(version)
     sure = version in RECORDED
@@ -50,6 +52,10 @@ def _refused(words: list[str], known: Known) -> list[tuple[str, str]]:
             continue
         option = known[names[0]]
         given, at = _take(word, words, at, option, known)
+        if option.name in HELP:
+            found.append(
+                (f"prints its options after {word}, and ends", "take it out of extra_args")
+            )
         found += _wrong_values(names[0], option, given)
     return found
 

@@ -426,6 +426,17 @@ def test_wrong_settings_are_refused(wish: NodeWishes, told: str) -> None:
     assert told in refused(sparks(), by_node(spark_1=wish))
 
 
+def test_a_management_network_in_the_subnet_of_a_half_is_warned_of() -> None:
+    nodes = [node(f"spark-{i + 1}", *pair(i), lan=f"192.168.101.{50 + i}/24") for i in range(2)]
+    told = warnings(choose(nodes))
+    for name, lan, half in (("spark-1", 50, 10), ("spark-2", 51, 11)):
+        assert (
+            f"{name}: enP7s7 192.168.101.{lan}/24 and enP2p1s0f1np1 192.168.101.{half}/24 share"
+        ) in told
+    assert "192.168.101." not in told.rpartition("addresses: [")[2], "another subnet"
+    assert "share a subnet" not in warnings(choose(sparks()))
+
+
 def test_rendezvous_on_management_needs_its_hcas_named() -> None:
     wish = NodeWishes(nccl_socket_ifname="enP7s7")
     told = refused(sparks(), by_node(spark_1=wish, spark_2=wish))

@@ -40,6 +40,13 @@ def test_every_parser_of_the_catalogue_exists(model: object, version: str) -> No
         pytest.param("--zq9 2", "does not know --zq9", id="nothing-near"),
         pytest.param("--disable 1", "can't tell what --disable abbreviates", id="ambiguous"),
         pytest.param("--port http", "wants a number after --port, 'http'", id="number"),
+        pytest.param(
+            "--context-length abc",
+            "wants a number after --context-length, 'abc'",
+            id="number-without-a-default",
+        ),
+        pytest.param("--help", "prints its options after --help, and ends", id="help"),
+        pytest.param("-h", "prints its options after -h, and ends", id="help-in-short"),
         pytest.param("--host", "wants a value after --host", id="last"),
         pytest.param("--host --tp 2", "wants a value after --host", id="before-an-option"),
         pytest.param("--enable-metrics=1", "takes no value for --enable-metrics, '1'", id="flag"),

@@ -162,7 +162,7 @@ def test_a_match_exec_that_does_not_end_is_not_waited_for(
 
 
 def test_a_port_that_is_no_number_is_told_with_one_that_is(told: Told) -> None:
-    assert "write there: port 22" in told("Host spark-1\n  Port ssh\n")
+    assert "port 22" in told("Host spark-1\n  Port ssh\n")
 
 
 def test_a_key_that_is_known_by_its_address_needs_no_alias(told: Told) -> None:
