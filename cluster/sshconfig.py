@@ -207,7 +207,9 @@ def _places(way: Lookup) -> Iterator[Finding]:
     if bool(told) != bool(read.get("proxycommand")) and "proxyjump" not in read:
         yield _told(
             way,
-            f"ssh connects by ProxyCommand {told or 'none'}, pyinfra does not",
+            f"ssh connects by ProxyCommand {told}, pyinfra without one"
+            if told
+            else "pyinfra connects by a ProxyCommand, ssh without one",
             f"add an entry for {way.host} at the top of the file, with its ProxyCommand",
         )
 

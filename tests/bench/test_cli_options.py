@@ -159,6 +159,12 @@ REFUSED = [
     pytest.param(
         '--extra-body {{"a":' + "[" * 100_000, "--extra-body", "nested too deep", id="body-deep"
     ),
+    pytest.param(
+        '--extra-body {{"a":' + "[" * 200 + "]" * 200 + "}}",
+        "--extra-body",
+        "100 levels at most",
+        id="body-deeper-than-a-result",
+    ),
     pytest.param('--extra-body {{"n":2}}', "--extra-body", "leave n out", id="body-answers"),
     pytest.param(
         '--extra-body {{"sampling_params":{{"n":2}}}}', "n = 2", "leave n out", id="body-samples"

@@ -183,7 +183,7 @@ def test_a_failed_switch_puts_the_old_process_back(local: Local) -> None:
         pytest.param("port=70000", "port = 70000 is not allowed", id="range"),
         pytest.param("model=qwen77b", "did you mean qwen7b or qwen72b", id="unknown-model"),
         pytest.param("model=qwen72b", "qwen72b needs runtime = 'docker'", id="wrong-runtime"),
-        pytest.param("model=/no/such.gguf", "model /no/such.gguf is not there", id="no-file"),
+        pytest.param("model=/no/such.gguf", "model /no/such.gguf is missing", id="no-file"),
     ],
 )
 def test_a_refusal_is_one_clear_message_and_starts_nothing(

@@ -11,6 +11,7 @@ from typing import Any
 from click import BadParameter
 
 # Of a number's digits, and of whole numbers that JSON's readers have room for.
+_DEEPEST = 100
 _LONGEST_NUMBER = 400
 _LARGEST_WHOLE = 2**63 - 1
 
@@ -79,7 +80,20 @@ def json_object(value: Any) -> dict[str, Any]:
         raise BadParameter("it is nested too deep") from None
     if not isinstance(found, dict):
         raise BadParameter("""it is not a JSON object, such as '{"top_p": 0.9}'""")
+    _refuse_deep(found)
     return found
+
+
+def _refuse_deep(value: Any) -> None:
+    """What is written down after the run, without its secrets, must not fail then."""
+    level = [value]
+    for _ in range(_DEEPEST):
+        lists = [
+            v.values() if isinstance(v, dict) else v for v in level if isinstance(v, dict | list)
+        ]
+        level = [item for items in lists for item in items]
+    if level:
+        raise BadParameter(f"it is nested too deep: {_DEEPEST} levels at most")
 
 
 def _number(text: str, kind: type[int] | type[float] = float) -> float:

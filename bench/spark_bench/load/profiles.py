@@ -60,6 +60,8 @@ def _read(file: Path) -> dict[str, Any]:
         raise BadInput(f"{file}: can't be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{file}: is not TOML: {error}") from error
+    except RecursionError as error:
+        raise BadInput(f"{file}: is nested more deeply than any profile") from error
 
 
 def _profile(file: Path, name: str, table: object) -> Profile:
