@@ -60,7 +60,7 @@ def test_a_partial_result(ruler: Ruler, tmp_path: Path, number: signal.Signals) 
     summary = result.summary
     assert (result.status, result.reason) == ("partial", "stopped by Ctrl-C")
     assert 4 <= summary.completed < 396
-    assert summary.mean_itl_ms is not None and summary.mean_itl_ms > 9
+    assert summary.mean_itl_ms is not None and summary.mean_itl_ms > 0
     # Those that were under way are told as what they are; a busy client may be about to send one.
     under_way = summary.failures.pop("interrupted")
     assert 1 <= under_way <= 4 and not summary.failures
