@@ -109,23 +109,12 @@ def text(halves: Halves) -> str:
 def _setups(hosts: Mapping[str, Host], facts: Mapping[str, NodeFacts]) -> dict[str, Setup]:
     fact = NetworkSetup()
 
-    def asked(host: Host) -> Reading[Setup]:
+    def read(host: Host) -> Reading[Setup]:
         ports = facts[host.name].rdma
         names = [w for p in ports for w in (p.netdev, p.interface.mac) if w]
         return shell.read(host, fact, fact.command(names), SETUP_SECONDS)
 
-    told = shell.on_all(hosts.values(), asked)
-    refuse_errors(
-        error(
-            f"its network could not be read: {seen.why[-500:] or 'no answer'}",
-            node,
-            f"ssh {node} true",
-        )
-        for node, seen in told.items()
-        if not seen.value
-    )
-    shell.refuse_noise(told)
-    return {node: seen.value for node, seen in told.items() if seen.value}
+    return shell.values_for_operations(shell.on_all(hosts.values(), read), "its network")
 
 
 def _refuse_limit(state: State, everyone: list[Host]) -> None:

@@ -8,7 +8,7 @@ from pyinfra import logger
 from pyinfra.api import Host, State
 
 from cluster import declaration, machine
-from cluster.findings import error, refuse_errors
+from cluster.findings import refuse_errors
 from cluster.machine import HostSetup
 from cluster.settings import Settings
 from deploys import declared
@@ -53,19 +53,6 @@ def _make(state: State) -> HostRun:
 
 def _read(hosts: list[Host]) -> dict[str, HostSetup]:
     fact = HostSettings()
-    told = shell.on_all(hosts, lambda h: shell.read(h, fact, _words(fact), SECONDS))
-    refuse_errors(
-        error(
-            f"its settings could not be read: {seen.why[-500:] or 'no answer'}",
-            node,
-            f"ssh {node} true",
-        )
-        for node, seen in told.items()
-        if not seen.value
-    )
-    shell.refuse_noise(told)
-    return {node: seen.value for node, seen in told.items() if seen.value}
-
-
-def _words(fact: HostSettings) -> tuple[str, ...]:
-    return ("sh", "-c", fact.command())
+    words = ("sh", "-c", fact.command())
+    readings = shell.on_all(hosts, lambda host: shell.read(host, fact, words, SECONDS))
+    return shell.values_for_operations(readings, "its settings")

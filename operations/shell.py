@@ -173,14 +173,27 @@ def read(
         return Reading(why=str(e))
 
 
-def refuse_noise(found: Mapping[str, Reading[Any]]) -> None:
-    """Refused where a login's shell prints of its own: pyinfra's own operations, and SFTP, take
-    that for their answers."""
+def values_for_operations(readings: Mapping[str, Reading[T]], what: str) -> dict[str, T]:
+    """Each node's value, for a deploy that goes on with pyinfra's own operations.
+
+    Refused where `what` ("its network") could not be read, and where a login's shell prints of its
+    own: pyinfra's operations, and SFTP, take that for their answers.
+    """
     refuse_errors(
-        error(f"its shell prints before each command's output: {seen.noise}", node, CURE)
-        for node, seen in found.items()
-        if seen.noise
+        error(
+            f"{what} could not be read: {reading.why[-500:] or 'no answer'}",
+            node,
+            f"ssh {node} true",
+        )
+        for node, reading in readings.items()
+        if not reading.value
     )
+    refuse_errors(
+        error(f"its shell prints before each command's output: {reading.noise}", node, CURE)
+        for node, reading in readings.items()
+        if reading.noise
+    )
+    return {node: reading.value for node, reading in readings.items() if reading.value}
 
 
 def on_all(hosts: Iterable[Host], do: Callable[[Host], T]) -> dict[str, T]:
