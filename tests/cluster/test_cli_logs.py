@@ -73,11 +73,11 @@ def test_following_takes_up_a_rank_that_comes_back_and_leaves_nothing(served: De
         lines = lines_of(process)
         until(lines, "1 spark-02")
         say(served, 2, "hello-there")
-        assert until(lines, "hello-there") < 3
+        assert until(lines, "hello-there") < 10
         cluster.node(2).run(f"docker restart -t 1 {WORKER}")
         until(lines, "server_args=", 30)
         say(served, 2, "back-again")
-        assert until(lines, "back-again") < 3
+        assert until(lines, "back-again") < 10
     finally:
         os.killpg(process.pid, signal.SIGINT)
         # Not communicate: its stdout is being read already.
