@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from result_samples import a_repeat, a_result
 from spark_bench.compare.load import Part, Run
-from spark_bench.result.codec import encode
-from spark_bench.result.repeats import combined
-from spark_bench.result.types import Repeat, Result
+from spark_bench.results.codec import encode
+from spark_bench.results.repeats import combined
+from spark_bench.results.types import Repeat, Result
 
 MEASURED = json.loads(Path(__file__).with_name("compare_spread.json").read_text())
 Floats = NDArray[np.float64]

@@ -8,8 +8,8 @@ from typing import Any
 
 from msgspec.structs import replace
 from result_samples import a_result
-from spark_bench.result.codec import encode
-from spark_bench.result.types import Result, new_id
+from spark_bench.results.codec import encode
+from spark_bench.results.types import Result, new_id
 
 BASE = datetime(2026, 11, 23, 13, 38, 5, 250_000, tzinfo=UTC)
 

@@ -15,9 +15,9 @@ from spark_bench.metrics.intervals import Interval
 from spark_bench.metrics.stalls import stalls
 from spark_bench.metrics.summary import summarize
 from spark_bench.record import Request
-from spark_bench.result import codec
-from spark_bench.result.lengths import lengths
-from spark_bench.result.sides import (
+from spark_bench.results import codec
+from spark_bench.results.lengths import lengths
+from spark_bench.results.server_figures import (
     NodeColumns,
     NodeFigures,
     Nodes,
@@ -25,7 +25,7 @@ from spark_bench.result.sides import (
     ServerFigures,
     ServerSamples,
 )
-from spark_bench.result.types import Result
+from spark_bench.results.types import Result
 from spark_bench.wire.audit import Audit, Spread
 
 LOADS = (1, 2, 4, 8, 16, 32)

@@ -12,8 +12,8 @@ from spark_bench.metrics.intervals import Interval
 from spark_bench.metrics.stalls import stalls
 from spark_bench.metrics.summary import summarize
 from spark_bench.record import Request
-from spark_bench.result.config import Config, Conversations, Dataset
-from spark_bench.result.facts import (
+from spark_bench.results.config import Config, Conversations, Dataset
+from spark_bench.results.facts import (
     Client,
     Commit,
     DeployedRank,
@@ -22,9 +22,9 @@ from spark_bench.result.facts import (
     Provenance,
     Server,
 )
-from spark_bench.result.lengths import lengths
-from spark_bench.result.requests import START_NS
-from spark_bench.result.types import Repeat, Result
+from spark_bench.results.lengths import lengths
+from spark_bench.results.requests import START_NS
+from spark_bench.results.types import Repeat, Result
 from spark_bench.wire.audit import Audit, Spread
 
 MS = 1_000_000

@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from spark_bench.api import reading
 from spark_bench.cli import main
 from spark_bench.record import Exchange, Request
-from spark_bench.result.codec import read as read_result
-from spark_bench.result.types import Result
+from spark_bench.results.codec import read as read_result
+from spark_bench.results.types import Result
 from spark_bench.ruler.streams import Stream
 from spark_bench.run import understand
 

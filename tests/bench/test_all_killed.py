@@ -18,7 +18,7 @@ import msgspec
 import pytest
 from fake_project import FakeProject
 from spark_bench.every.output import Results
-from spark_bench.result.codec import read
+from spark_bench.results.codec import read
 from waiting import until
 
 # They differ from one run of the same to the next.

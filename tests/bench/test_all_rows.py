@@ -29,7 +29,7 @@ from spark_bench.every.steps import Steps
 from spark_bench.every.summary import by_throughput, by_ttft, summary
 from spark_bench.every.table import markdown, plain
 from spark_bench.project import Listing, Node, Rank
-from spark_bench.result.types import Result
+from spark_bench.results.types import Result
 from test_all_plan import asked, listing
 
 ROOT = Path(__file__).parents[2]

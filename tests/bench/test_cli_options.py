@@ -23,7 +23,7 @@ from spark_bench.cli.options import RunOptions
 from spark_bench.cli.outcome import Outcome
 from spark_bench.display import Show
 from spark_bench.load.sweep import Sweep
-from spark_bench.result.codec import check
+from spark_bench.results.codec import check
 
 Execute = Callable[[RunOptions, Show], Outcome]
 

@@ -20,7 +20,7 @@ from spark_bench.compare.align import (
     values,
 )
 from spark_bench.compare.load import Run, load
-from spark_bench.result.config import Config, Conversations, Dataset, RateRamp
+from spark_bench.results.config import Config, Conversations, Dataset, RateRamp
 from spark_bench.wire.audit import Audit
 
 CHANGED: dict[str, Any] = {

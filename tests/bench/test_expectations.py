@@ -24,8 +24,8 @@ from spark_bench.expectations.roofline import (
 from spark_bench.expectations.setting import setting_of
 from spark_bench.expectations.shapes import Shape, shapes
 from spark_bench.metrics.figures import Summary
-from spark_bench.result.facts import Deployment
-from spark_bench.result.types import Result
+from spark_bench.results.facts import Deployment
+from spark_bench.results.types import Result
 
 ROOT = Path(__file__).parents[2]
 OSS, QWEN7B = "openai/gpt-oss-120b", "Qwen/Qwen2.5-7B-Instruct"

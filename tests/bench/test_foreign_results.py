@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from result_samples import a_result
 from spark_bench.cli import main
-from spark_bench.result.codec import encode
+from spark_bench.results.codec import encode
 
 GOOD = json.loads(encode(a_result()))
 DEEP = (

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from result_samples import a_request, a_result
-from spark_bench.result.atomic import NotSaved
-from spark_bench.result.codec import encode, read
-from spark_bench.result.files import default_path, save_somewhere, write
-from spark_bench.result.requests import START_NS, Row, to_row, write_requests
+from spark_bench.results.atomic import NotSaved
+from spark_bench.results.codec import encode, read
+from spark_bench.results.files import default_path, save_somewhere, write
+from spark_bench.results.requests import START_NS, Row, to_row, write_requests
 from test_result_file import WHEN
 
 FULL = Path("/dev/full")
@@ -107,10 +107,10 @@ ON_A_FULL_DISK = """
 import os, subprocess, sys
 from pathlib import Path
 from result_samples import a_request, a_result
-from spark_bench.result.atomic import NotSaved
-from spark_bench.result.codec import encode, read
-from spark_bench.result.files import default_path, save_somewhere, write
-from spark_bench.result.requests import START_NS, to_row, write_requests
+from spark_bench.results.atomic import NotSaved
+from spark_bench.results.codec import encode, read
+from spark_bench.results.files import default_path, save_somewhere, write
+from spark_bench.results.requests import START_NS, to_row, write_requests
 from test_result_file import WHEN
 
 disk, elsewhere = map(Path, sys.argv[1:])
@@ -156,8 +156,8 @@ READ_ONLY = """
 import subprocess, sys
 from pathlib import Path
 from result_samples import a_result
-from spark_bench.result.atomic import NotSaved
-from spark_bench.result.files import default_path, write
+from spark_bench.results.atomic import NotSaved
+from spark_bench.results.files import default_path, write
 from test_result_file import WHEN
 
 disk = Path(sys.argv[1])

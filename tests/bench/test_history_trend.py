@@ -9,7 +9,7 @@ from spark_bench.history import plot
 from spark_bench.history.entry import Entry, Figure
 from spark_bench.history.entry import entry_of as of_result
 from spark_bench.history.trend import Trend, trend
-from spark_bench.result.types import Result
+from spark_bench.results.types import Result
 
 
 def entry_of(result: Result) -> Entry:

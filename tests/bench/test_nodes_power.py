@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from spark_bench.metrics.histograms import Histogram
 from spark_bench.project import Node, Ssh
-from spark_bench.server import nodes, readings
-from spark_bench.server.lines import NodeLine, NodeSample, NoteLine, ServerLine
-from spark_bench.server.prometheus import Look
-from spark_bench.server.readings import Extent, NodeSamples
+from spark_bench.telemetry import nodes, readings
+from spark_bench.telemetry.messages import NodeLine, NodeSample, NoteLine, ServerLine
+from spark_bench.telemetry.prometheus import Look
+from spark_bench.telemetry.readings import Extent, NodeSamples
 
 S = 1_000_000_000
 GB10 = ["mem 131334144 120000000", "net 100 50", "net 1 2", "gpu 41.20, 62, 2418, 96, [N/A]"]

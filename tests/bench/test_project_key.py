@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from awkward_server import AwkwardServer
 from fake_project import LOAD, FakeProject
-from spark_bench.result.codec import read
+from spark_bench.results.codec import read
 from spark_bench.run.reach import same_server
 
 KEY = "sk-planted-project-key"

@@ -6,8 +6,8 @@ from math import inf
 
 import msgspec
 import pytest
-from spark_bench.server.lines import Line, ServerLine
-from spark_bench.server.prometheus import look
+from spark_bench.telemetry.messages import Line, ServerLine
+from spark_bench.telemetry.prometheus import look
 
 # As SGLang 0.5.23 prints them (prometheus_client, multiprocess mode), two attention-DP ranks, each
 # told by both of its TP ranks.

@@ -16,19 +16,19 @@ import httpx
 import msgspec
 import pytest
 from spark_bench.project import Listing, Rank
-from spark_bench.result import machine as machine_module
-from spark_bench.result import secrets
-from spark_bench.result.facts import Provenance, Server
-from spark_bench.result.machine import commit, cpu_model, machine
-from spark_bench.result.provenance import client, deployed, gather
-from spark_bench.result.secrets import (
+from spark_bench.results import machine as machine_module
+from spark_bench.results import secrets
+from spark_bench.results.facts import Provenance, Server
+from spark_bench.results.machine import commit, cpu_model, machine
+from spark_bench.results.provenance import client, deployed, gather
+from spark_bench.results.secrets import (
     HIDDEN,
     clean_body,
     clean_command,
     clean_text,
     without_credentials,
 )
-from spark_bench.result.server import ask
+from spark_bench.results.server import ask
 
 SECRET = "sk-this-is-secret"
 MODELS = {

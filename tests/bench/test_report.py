@@ -26,7 +26,7 @@ from spark_bench.report.run import run_of
 from spark_bench.report.table import numbers
 from spark_bench.report.timeline import choose, timeline
 from spark_bench.report.timeline import thinned as thinned_line
-from spark_bench.result.types import Result
+from spark_bench.results.types import Result
 from spark_bench.wire.audit import Audit, Spread
 
 

@@ -17,8 +17,8 @@ from report_samples import HOSTILE, result, save, several, variants
 from spark_bench.cli import main
 from spark_bench.every.output import Load, Results, encoded
 from spark_bench.every.rows import Row
-from spark_bench.result import codec
-from spark_bench.result.types import Result
+from spark_bench.results import codec
+from spark_bench.results.types import Result
 
 LOADING = {"src", "srcset", "poster", "data", "action", "background", "xlink:href", "formaction"}
 
@@ -265,7 +265,7 @@ def _hostile(made: Result) -> Result:
 
 
 def _repeated(whole: Result) -> Result:
-    from spark_bench.result.types import Repeat
+    from spark_bench.results.types import Repeat
 
     repeats = tuple(
         Repeat(

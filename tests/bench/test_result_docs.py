@@ -15,10 +15,10 @@ import pandas as pd
 import pytest
 from result_samples import REQUESTS, a_result
 from spark_bench.metrics.histograms import reconcile
-from spark_bench.result.files import requests_path, write
-from spark_bench.result.requests import START_NS, to_row, write_requests
-from spark_bench.result.schema import schema
-from spark_bench.result.sides import node_figures, server_figures
+from spark_bench.results.files import requests_path, write
+from spark_bench.results.requests import START_NS, to_row, write_requests
+from spark_bench.results.schema import schema
+from spark_bench.results.server_figures import node_figures, server_figures
 from test_result_repeats import SIDE
 
 DOC = Path(__file__, "../../../docs/results.md").resolve().read_text()

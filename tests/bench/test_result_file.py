@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from result_samples import a_request, a_result
 from spark_bench.errors import BadInput
 from spark_bench.record import Request
-from spark_bench.result.atomic import NotSaved
-from spark_bench.result.codec import encode, read
-from spark_bench.result.files import default_path, requests_path, write
-from spark_bench.result.lengths import lengths
-from spark_bench.result.requests import (
+from spark_bench.results.atomic import NotSaved
+from spark_bench.results.codec import encode, read
+from spark_bench.results.files import default_path, requests_path, write
+from spark_bench.results.lengths import lengths
+from spark_bench.results.requests import (
     START_NS,
     from_row,
     read_requests,
@@ -29,7 +29,7 @@ from spark_bench.result.requests import (
     to_row,
     write_requests,
 )
-from spark_bench.result.types import new_id
+from spark_bench.results.types import new_id
 
 WHEN = datetime(2026, 11, 23, 13, 38, 5, 250_000, tzinfo=UTC)
 
@@ -62,7 +62,7 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
 def test_a_pipe_is_written_to_as_it_is() -> None:
     code = (
         "from pathlib import Path; from result_samples import a_result;"
-        "from spark_bench.result.files import write; write(a_result(), Path('/dev/stdout'))"
+        "from spark_bench.results.files import write; write(a_result(), Path('/dev/stdout'))"
     )
     told = subprocess.run(
         [sys.executable, "-c", code],

@@ -6,11 +6,11 @@ from result_samples import REQUESTS, a_repeat, a_result
 from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.histograms import reconcile
 from spark_bench.metrics.steady import Steady
-from spark_bench.result.codec import check, encode
-from spark_bench.result.repeats import combined, median_summary, worst_audit
-from spark_bench.result.sides import node_figures, server_figures
-from spark_bench.server.lines import NodeSample
-from spark_bench.server.readings import Extent, NodeSamples, ServerSample, ServerSide
+from spark_bench.results.codec import check, encode
+from spark_bench.results.repeats import combined, median_summary, worst_audit
+from spark_bench.results.server_figures import node_figures, server_figures
+from spark_bench.telemetry.messages import NodeSample
+from spark_bench.telemetry.readings import Extent, NodeSamples, ServerSample, ServerSide
 from spark_bench.wire.audit import Audit, Spread
 
 

@@ -7,9 +7,9 @@ import jsonschema
 import msgspec
 import pytest
 from result_samples import a_request, a_result
-from spark_bench.result.codec import encode
-from spark_bench.result.requests import START_NS, to_row
-from spark_bench.result.schema import FILE, text
+from spark_bench.results.codec import encode
+from spark_bench.results.requests import START_NS, to_row
+from spark_bench.results.schema import FILE, text
 
 SCHEMA = json.loads(FILE.read_bytes())
 
@@ -25,7 +25,7 @@ def a_document() -> Any:
 
 
 def test_the_file_is_that_of_the_types() -> None:
-    assert FILE.read_text() == text(), "write it anew: python -m spark_bench.result.schema"
+    assert FILE.read_text() == text(), "write it anew: python -m spark_bench.results.schema"
 
 
 def test_it_is_a_schema() -> None:

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from awkward_server import AwkwardServer
 from run_here import short
-from spark_bench.result.codec import read
+from spark_bench.results.codec import read
 from spark_bench.ruler.ruler import Ruler
 from spark_bench.run.interrupt import Interrupts
-from spark_bench.server.lines import Job
-from spark_bench.server.sampling import END_SECONDS, Sampling
+from spark_bench.telemetry.messages import Job
+from spark_bench.telemetry.sampling import END_SECONDS, Sampling
 from waiting import until
 
 PACED = {"ttft_us": 50_000, "itl_us": 10_000}

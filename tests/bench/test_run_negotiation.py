@@ -15,8 +15,8 @@ from awkward_server import AwkwardServer
 from run_here import Ran, run, short
 from spark_bench.ruler.ruler import Ruler
 from spark_bench.ruler.streams import Flags
-from spark_bench.server.lines import Job
-from spark_bench.server.sampling import Sampling
+from spark_bench.telemetry.messages import Job
+from spark_bench.telemetry.sampling import Sampling
 
 QUIET = ["--quiet", "--no-metrics"]
 NO_EOS = "the server does not accept ignore_eos: answers may end before --output-len"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from run_here import run, short
-from spark_bench.result.codec import read
+from spark_bench.results.codec import read
 from spark_bench.ruler.ruler import Ruler
 
 FAST = {"ttft_us": 2_000, "itl_us": 1_000}

@@ -14,9 +14,9 @@ import msgspec
 import pytest
 from fake_metrics import FakeMetrics, fake_metrics
 from spark_bench.project import Node, Ssh
-from spark_bench.server import readings, sampling
-from spark_bench.server.lines import Job
-from spark_bench.server.sampling import COMMAND, Sampling
+from spark_bench.telemetry import readings, sampling
+from spark_bench.telemetry.messages import Job
+from spark_bench.telemetry.sampling import COMMAND, Sampling
 from waiting import until
 
 TTFT = "sglang:time_to_first_token_seconds"

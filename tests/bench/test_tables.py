@@ -13,7 +13,7 @@ from spark_bench.cli.outcome import Outcome
 from spark_bench.display.exactness import client
 from spark_bench.display.findings import findings, requests, steady
 from spark_bench.display.load import load_line
-from spark_bench.display.sides import node_line, parted
+from spark_bench.display.server_tables import node_line, parted
 from spark_bench.display.sweep import sweep_table
 from spark_bench.display.tables import result_tables, tables
 from spark_bench.display.terminal import print_all
@@ -22,10 +22,10 @@ from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.histograms import Bounded, Compared, Reconciliation, ServerFigure
 from spark_bench.metrics.stalls import Stall, Stalls
 from spark_bench.metrics.steady import Steady
-from spark_bench.result.config import Config, RateRamp
-from spark_bench.result.lengths import Lengths
-from spark_bench.result.sides import NodeColumns, NodeFigures, Nodes, Range
-from spark_bench.result.types import Result
+from spark_bench.results.config import Config, RateRamp
+from spark_bench.results.lengths import Lengths
+from spark_bench.results.server_figures import NodeColumns, NodeFigures, Nodes, Range
+from spark_bench.results.types import Result
 from spark_bench.wire.audit import Audit, Spread
 
 STEADY = Steady(

@@ -15,7 +15,7 @@ from spark_bench.display.show import Silent
 from spark_bench.errors import BadInput
 from spark_bench.metrics.summary import summarize
 from spark_bench.record import Request
-from spark_bench.result.machine import machine
+from spark_bench.results.machine import machine
 from spark_bench.ruler.ruler import Ruler
 from spark_bench.ruler.streams import Api, Flags, Stream
 from spark_bench.verify import aspects, capacity, causes, compare, judge, limits, shape, tables

@@ -22,9 +22,9 @@ import sys, time
 from pathlib import Path
 import msgspec
 from spark_bench.project import find
-from spark_bench.server.lines import Job
-from spark_bench.server.readings import tokens_per_joule
-from spark_bench.server.sampling import Sampling
+from spark_bench.telemetry.messages import Job
+from spark_bench.telemetry.readings import tokens_per_joule
+from spark_bench.telemetry.sampling import Sampling
 
 listing = find(Path.cwd(), sys.argv[1])
 running = Sampling.start(Job(url=listing.url, interval=0.3, nodes=listing.nodes))

@@ -43,8 +43,8 @@ from spark_bench.history.table import table as history_table
 from spark_bench.report.gather import gather
 from spark_bench.report.html import html
 from spark_bench.report.page import page
-from spark_bench.result.codec import encode
-from spark_bench.result.types import Result
+from spark_bench.results.codec import encode
+from spark_bench.results.types import Result
 from spark_cluster import logs, status
 from spark_cluster.board import board
 from spark_cluster.commands import ClusterError

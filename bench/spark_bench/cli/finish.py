@@ -42,7 +42,7 @@ def _print(options: RunOptions, outcome: Outcome) -> None:
         say(note)
     if as_json:
         # One that could not be written is not lost: whoever waited for it gets it here.
-        from spark_bench.result.codec import encode
+        from spark_bench.results.codec import encode
 
         for result in outcome.results:
             click.echo(json_text(encode(result)), nl=False)

@@ -61,7 +61,7 @@ def show(place: Path | None, id: str | None) -> None:
     from spark_bench.display.terminal import print_all
     from spark_bench.errors import BadInput
     from spark_bench.history.ids import resolve
-    from spark_bench.result.codec import read
+    from spark_bench.results.codec import read
 
     with opened(place) as store:
         ids = store.ids()

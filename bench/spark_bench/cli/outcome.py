@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 if TYPE_CHECKING:
-    from spark_bench.result.types import Result
+    from spark_bench.results.types import Result
 
 
 class Outcome(Struct, frozen=True):

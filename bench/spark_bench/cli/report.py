@@ -44,7 +44,7 @@ def command(runs: tuple[str, ...], output: Path, title: str, wanted: str | None)
     from spark_bench.report.gather import gather
     from spark_bench.report.html import html
     from spark_bench.report.page import page
-    from spark_bench.result.atomic import replacing
+    from spark_bench.results.atomic import replacing
 
     gathered = gather(runs)
     data = html(page(gathered, title, datetime.now(UTC), wanted))

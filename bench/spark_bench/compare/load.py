@@ -12,9 +12,9 @@ from msgspec import Struct
 
 from spark_bench.compare.names import figures
 from spark_bench.errors import BadInput
-from spark_bench.result.codec import read
-from spark_bench.result.found import claims
-from spark_bench.result.types import Result
+from spark_bench.results.codec import read
+from spark_bench.results.found import claims
+from spark_bench.results.types import Result
 
 
 class Part(Struct, frozen=True):

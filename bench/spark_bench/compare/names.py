@@ -9,7 +9,7 @@ from typing import Literal
 from spark_bench.errors import BadInput
 from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.steady import Steady
-from spark_bench.result.types import Measured
+from spark_bench.results.types import Measured
 
 Better = Literal["higher", "lower", ""]
 

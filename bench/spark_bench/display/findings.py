@@ -10,8 +10,8 @@ from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.intervals import Interval
 from spark_bench.metrics.stalls import Stalls
 from spark_bench.metrics.steady import Steady
-from spark_bench.result.lengths import Lengths
-from spark_bench.result.types import Result
+from spark_bench.results.lengths import Lengths
+from spark_bench.results.types import Result
 
 WHOSE = {
     "engine": "of all streams (the engine)",

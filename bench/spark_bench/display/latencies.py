@@ -11,7 +11,7 @@ from spark_bench.display.figures import digits
 from spark_bench.display.load import open_loop
 from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.intervals import Interval
-from spark_bench.result.types import Result
+from spark_bench.results.types import Result
 
 FIGURES = ("mean", "median", "p90", "p99", "max")
 HEADS = ("mean", "p50", "p90", "p99", "max")

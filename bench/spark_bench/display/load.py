@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from spark_bench.display.figures import brief, counted
-from spark_bench.result.config import Config
-from spark_bench.result.types import Result
+from spark_bench.results.config import Config
+from spark_bench.results.types import Result
 
 
 def load_line(config: Config, swept: str = "") -> str:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from spark_bench.display.figures import digits
 from spark_bench.load.sweep import Measured, Sweep, knee
-from spark_bench.result.types import Result
+from spark_bench.results.types import Result
 
 HEADS = ("req/s", "tok/s", "TTFT p50", "p99", "ITL p50", "p99", "E2E", "failed")
 

@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from spark_bench.display import sides
+from spark_bench.display import server_tables
 from spark_bench.display.exactness import client
 from spark_bench.display.findings import findings
 from spark_bench.display.latencies import latencies
@@ -17,7 +17,7 @@ from spark_bench.display.load import load_line, server_line
 from spark_bench.display.sweep import sweep_table
 from spark_bench.expectations import expectation_lines
 from spark_bench.printable import printable
-from spark_bench.result.types import Result
+from spark_bench.results.types import Result
 
 if TYPE_CHECKING:
     from spark_bench.cli.outcome import Outcome
@@ -52,9 +52,9 @@ def _rows(result: Result) -> Iterator[tuple[str, str]]:
     if result.summary.completed:
         yield from expectation_lines(result)
     if result.server:
-        yield from sides.server(result.server)
+        yield from server_tables.server(result.server)
     if result.nodes:
-        yield from sides.nodes(result.nodes)
+        yield from server_tables.nodes(result.nodes)
     yield "client", client(result.audit)
 
 

@@ -17,7 +17,7 @@ from spark_bench.every import job, output
 from spark_bench.every.job import JobFile
 from spark_bench.every.output import Results
 from spark_bench.every.rows import Row
-from spark_bench.result.atomic import replacing
+from spark_bench.results.atomic import replacing
 
 # Files that a run under way has not finished yet.
 UNFINISHED = ".under-way"
@@ -76,7 +76,7 @@ def earlier(parent: Path) -> Iterator[Results]:
 
 
 def _whole(folder: Path, row: Row) -> bool:
-    from spark_bench.result.codec import read
+    from spark_bench.results.codec import read
 
     try:
         return row.file is not None and read(folder / row.file).status == "complete"

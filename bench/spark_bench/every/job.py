@@ -16,7 +16,7 @@ from spark_bench.every.asked import Asked, Settings
 from spark_bench.every.output import Load
 from spark_bench.every.plan import NO_TOKEN, Cell
 from spark_bench.project import inventory_file
-from spark_bench.result.machine import commit
+from spark_bench.results.machine import commit
 
 FILE = "job.json"
 # What is read of a project for every deploy, beside the inventory.

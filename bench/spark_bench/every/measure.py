@@ -18,7 +18,7 @@ from spark_bench.every.child import Ended
 from spark_bench.every.status import Failure
 
 if TYPE_CHECKING:
-    from spark_bench.result.types import Result
+    from spark_bench.results.types import Result
 
 LAST_LINES = 3
 

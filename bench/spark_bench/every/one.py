@@ -22,8 +22,8 @@ from spark_bench.every.rows import Row, row
 from spark_bench.every.status import Failure
 from spark_bench.every.steps import Steps
 from spark_bench.project import Listing
-from spark_bench.result.codec import read
-from spark_bench.result.types import Result
+from spark_bench.results.codec import read
+from spark_bench.results.types import Result
 
 
 @dataclass(frozen=True)

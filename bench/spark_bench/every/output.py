@@ -13,7 +13,7 @@ import msgspec
 from spark_bench.every.rows import COLUMNS, Row
 from spark_bench.every.summary import summary
 from spark_bench.printable import cell
-from spark_bench.result.atomic import replacing
+from spark_bench.results.atomic import replacing
 
 RESULTS, TABLE, SUMMARY = "results.json", "results.csv", "summary.txt"
 

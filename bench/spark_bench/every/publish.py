@@ -17,12 +17,12 @@ from spark_bench.every.output import Results
 from spark_bench.every.rows import Row
 from spark_bench.every.summary import HEAD, lines, title
 from spark_bench.every.table import markdown
-from spark_bench.result.codec import read
+from spark_bench.results.codec import read
 
 if TYPE_CHECKING:
     from spark_bench.metrics.distributions import Distributions
     from spark_bench.metrics.figures import Summary
-    from spark_bench.result.types import Result
+    from spark_bench.results.types import Result
 
 ROWS = ("model", "test", "t/s (total)", "t/s (req)", "ttfr (ms)", "e2e_ttft (ms)")
 NOTE = (

@@ -10,7 +10,7 @@ from spark_bench.every.plan import Cell
 from spark_bench.every.status import Failure, Status
 
 if TYPE_CHECKING:
-    from spark_bench.result.types import Result
+    from spark_bench.results.types import Result
 
 
 class Row(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

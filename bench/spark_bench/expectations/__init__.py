@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from spark_bench.expectations.expectation import Expectation
 
 if TYPE_CHECKING:
-    from spark_bench.result.types import Result
+    from spark_bench.results.types import Result
 
 __all__ = ["Expectation", "expectation_lines", "judge"]
 

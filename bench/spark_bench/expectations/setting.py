@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from spark_bench.expectations.shapes import Shape, hub_id, shapes
-from spark_bench.result.facts import Setting as Value
-from spark_bench.result.types import Result
+from spark_bench.results.facts import Setting as Value
+from spark_bench.results.types import Result
 
 # The two clusters of a GB10's CPU, as /proc/cpuinfo has them; the firmware's word for NVIDIA's own.
 _GB10_CPU = "Cortex-X925 + Cortex-A725"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from spark_bench.result.types import Result
+    from spark_bench.results.types import Result
 
 
 def add(result: Result, path: Path, store: Path | None = None) -> None:

@@ -10,8 +10,8 @@ from msgspec import Struct
 from msgspec.structs import asdict
 
 from spark_bench.compare.names import figures
-from spark_bench.result.config import Config
-from spark_bench.result.types import Result
+from spark_bench.results.config import Config
+from spark_bench.results.types import Result
 
 
 class Figure(Struct, frozen=True):

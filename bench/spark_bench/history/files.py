@@ -8,8 +8,8 @@ from msgspec import Struct
 
 from spark_bench.errors import BadInput
 from spark_bench.history.entry import Entry, entry_of
-from spark_bench.result.codec import read
-from spark_bench.result.found import claims, named
+from spark_bench.results.codec import read
+from spark_bench.results.found import claims, named
 
 
 class Found(Struct, frozen=True):

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from spark_bench.load.knee import knee
 from spark_bench.report.names import Named
-from spark_bench.result.config import Config
+from spark_bench.results.config import Config
 
 Over = Literal["concurrency", "request_rate"]
 

@@ -10,9 +10,9 @@ from spark_bench.errors import BadInput
 from spark_bench.every.output import RESULTS
 from spark_bench.report.run import Run, run_of
 from spark_bench.report.unmeasured import Unmeasured, unmeasured
-from spark_bench.result.codec import read
-from spark_bench.result.files import FOLDER
-from spark_bench.result.found import claims, named
+from spark_bench.results.codec import read
+from spark_bench.results.files import FOLDER
+from spark_bench.results.found import claims, named
 
 
 class Gathered(Struct, frozen=True):

@@ -17,7 +17,7 @@ from spark_bench.report.sections import Section, colours, sections
 from spark_bench.report.table import Table
 from spark_bench.report.timeline import choose
 from spark_bench.report.unmeasured import Unmeasured
-from spark_bench.result.codec import read
+from spark_bench.results.codec import read
 
 
 class Expected(Struct, frozen=True):

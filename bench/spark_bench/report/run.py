@@ -11,8 +11,8 @@ from msgspec import Struct, to_builtins
 from spark_bench.history.entry import Entry, entry_of
 from spark_bench.load.knee import Measured
 from spark_bench.metrics.distributions import Distributions
-from spark_bench.result.config import Config
-from spark_bench.result.types import Result
+from spark_bench.results.config import Config
+from spark_bench.results.types import Result
 
 
 class Run(Struct, frozen=True, kw_only=True):

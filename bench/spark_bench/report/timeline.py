@@ -9,8 +9,8 @@ from msgspec import Struct
 
 from spark_bench.errors import BadInput
 from spark_bench.report.names import Named
-from spark_bench.result.codec import read
-from spark_bench.result.sides import Column, Nodes, ServerFigures
+from spark_bench.results.codec import read
+from spark_bench.results.server_figures import Column, Nodes, ServerFigures
 
 # As many as there are pixels to show them.
 MOST_SAMPLES = 500

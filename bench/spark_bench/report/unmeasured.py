@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from spark_bench.every.output import RESULTS, Results
-from spark_bench.result.codec import NOT_JSON
+from spark_bench.results.codec import NOT_JSON
 
 
 class Unmeasured(Struct, frozen=True):

@@ -12,7 +12,7 @@ from spark_bench.cli.outcome import Outcome
 from spark_bench.display.show import Show
 from spark_bench.errors import BenchError
 from spark_bench.prompts.tokens import find
-from spark_bench.result.provenance import gather
+from spark_bench.results.provenance import gather
 from spark_bench.run import plan
 from spark_bench.run.asking import agree
 from spark_bench.run.config import config

@@ -9,8 +9,8 @@ from typing import Literal
 
 from spark_bench.cli.options import RunOptions
 from spark_bench.load.ramp import Ramp
-from spark_bench.result.config import Config, Conversations, Dataset, RateRamp
-from spark_bench.result.secrets import clean_body, clean_command, without_credentials
+from spark_bench.results.config import Config, Conversations, Dataset, RateRamp
+from spark_bench.results.secrets import clean_body, clean_command, without_credentials
 from spark_bench.run.asking import Agreed
 from spark_bench.run.reach import Reached
 

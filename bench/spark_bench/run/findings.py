@@ -11,7 +11,7 @@ from spark_bench.cli.options import RunOptions
 from spark_bench.load import trace
 from spark_bench.metrics.figures import Summary
 from spark_bench.record import Request
-from spark_bench.result.types import Measured as Parts
+from spark_bench.results.types import Measured as Parts
 from spark_bench.run.asking import Agreed
 from spark_bench.run.measure import Measured
 from spark_bench.run.understand import unseen

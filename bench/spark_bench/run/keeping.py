@@ -13,19 +13,19 @@ import click
 
 from spark_bench import history
 from spark_bench.cli.options import RunOptions
-from spark_bench.result.atomic import NotSaved
-from spark_bench.result.config import Config
-from spark_bench.result.facts import Provenance
-from spark_bench.result.files import (
+from spark_bench.results.atomic import NotSaved
+from spark_bench.results.config import Config
+from spark_bench.results.facts import Provenance
+from spark_bench.results.files import (
     default_path,
     requests_path,
     save_somewhere,
     write,
 )
-from spark_bench.result.repeats import combined
-from spark_bench.result.requests import Row, to_row, write_requests
-from spark_bench.result.types import Measured as Parts
-from spark_bench.result.types import Result, new_id
+from spark_bench.results.repeats import combined
+from spark_bench.results.requests import Row, to_row, write_requests
+from spark_bench.results.types import Measured as Parts
+from spark_bench.results.types import Result, new_id
 from spark_bench.run.measure import Measured
 
 

@@ -16,16 +16,16 @@ from spark_bench.metrics.intervals import over_requests
 from spark_bench.metrics.stalls import stalls
 from spark_bench.metrics.summary import summarize
 from spark_bench.record import Load, Request
-from spark_bench.result.lengths import lengths
-from spark_bench.result.sides import node_figures, server_figures
-from spark_bench.result.types import Repeat
+from spark_bench.results.lengths import lengths
+from spark_bench.results.server_figures import node_figures, server_figures
+from spark_bench.results.types import Repeat
 from spark_bench.run.plan import connections
 from spark_bench.run.reach import Reached
 from spark_bench.run.scene import Scene
 from spark_bench.run.understand import Understood, merged, understood, unseen
-from spark_bench.server.lines import Job as Sampled
-from spark_bench.server.readings import ServerSide
-from spark_bench.server.sampling import Sampling
+from spark_bench.telemetry.messages import Job as Sampled
+from spark_bench.telemetry.readings import ServerSide
+from spark_bench.telemetry.sampling import Sampling
 from spark_bench.wire.judge import audit
 from spark_bench.wire.progress import Progress
 from spark_bench.wire.recorder import Recorder

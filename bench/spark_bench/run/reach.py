@@ -21,7 +21,7 @@ from spark_bench.cli.options import RunOptions
 from spark_bench.cli.secret import Secret, project_key
 from spark_bench.errors import BadInput, BenchError, Unreachable
 from spark_bench.project import Listing
-from spark_bench.result.secrets import HIDDEN
+from spark_bench.results.secrets import HIDDEN
 from spark_bench.wire.recorder import Recorder
 from spark_bench.wire.target import target
 from spark_bench.wire.transport import TapeTransport

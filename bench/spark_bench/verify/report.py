@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from spark_bench.result.facts import Machine
+from spark_bench.results.facts import Machine
 from spark_bench.wire.audit import Audit, Spread
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from spark_bench import __version__
 from spark_bench.display.show import Show
-from spark_bench.result.machine import machine
+from spark_bench.results.machine import machine
 from spark_bench.ruler.ruler import Ruler, Stats
 from spark_bench.verify import compare, judge, shape
 from spark_bench.verify.capacity import capacity

@@ -6,8 +6,8 @@ import http.client
 import time
 from urllib.parse import urlsplit
 
-from spark_bench.server.lines import Job, ServerLine
-from spark_bench.server.prometheus import look
+from spark_bench.telemetry.messages import Job, ServerLine
+from spark_bench.telemetry.prometheus import look
 
 # A busy engine answers /metrics late, since it shares the loop that streams its tokens.
 SECONDS = 5

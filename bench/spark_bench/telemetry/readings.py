@@ -11,7 +11,7 @@ import numpy as np
 from msgspec import Struct
 
 from spark_bench.metrics.histograms import Histogram
-from spark_bench.server.lines import Line, NodeLine, NodeSample, NoteLine, ServerLine
+from spark_bench.telemetry.messages import Line, NodeLine, NodeSample, NoteLine, ServerLine
 
 LIMIT = 600
 SECOND = 1e9

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from spark_bench.api.models import Model, models
-from spark_bench.result.facts import Server, Setting
-from spark_bench.result.secrets import clean_text, is_secret_name
+from spark_bench.results.facts import Server, Setting
+from spark_bench.results.secrets import clean_text, is_secret_name
 
 if TYPE_CHECKING:
     import httpx

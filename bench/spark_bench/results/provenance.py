@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import spark_bench
-from spark_bench.result.facts import Client, DeployedRank, Deployment, Provenance
-from spark_bench.result.machine import commit, machine
-from spark_bench.result.secrets import is_secret_name
-from spark_bench.result.server import ask
+from spark_bench.results.facts import Client, DeployedRank, Deployment, Provenance
+from spark_bench.results.machine import commit, machine
+from spark_bench.results.secrets import is_secret_name
+from spark_bench.results.server import ask
 
 if TYPE_CHECKING:
     import httpx

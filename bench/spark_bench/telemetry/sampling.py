@@ -16,12 +16,12 @@ from typing import IO
 
 import msgspec
 
-from spark_bench.server.lines import Job, Line, NoteLine, ReadyLine
-from spark_bench.server.nodes import CONNECT_SECONDS
-from spark_bench.server.readings import ServerSide, server_side
-from spark_bench.server.scrape import SECONDS
+from spark_bench.telemetry.messages import Job, Line, NoteLine, ReadyLine
+from spark_bench.telemetry.nodes import CONNECT_SECONDS
+from spark_bench.telemetry.readings import ServerSide, server_side
+from spark_bench.telemetry.scrape import SECONDS
 
-COMMAND = (sys.executable, "-m", "spark_bench.server.sampler")
+COMMAND = (sys.executable, "-m", "spark_bench.telemetry.sampler")
 # Everything answers or is given up within this.
 READY_SECONDS = CONNECT_SECONDS + SECONDS
 END_SECONDS = 2 * SECONDS + 2

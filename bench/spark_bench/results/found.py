@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from spark_bench.errors import BadInput
-from spark_bench.result.types import KIND
+from spark_bench.results.types import KIND
 
 _KIND = f'"{KIND}"'.encode()
 _HEAD = 400  # bytes in which a result's kind stands

@@ -13,8 +13,8 @@ from msgspec import Struct
 from spark_bench.metrics.histograms import Reconciliation
 
 if TYPE_CHECKING:
-    from spark_bench.server.lines import NodeSample
-    from spark_bench.server.readings import Extent, NodeSamples, ServerSample, ServerSide
+    from spark_bench.telemetry.messages import NodeSample
+    from spark_bench.telemetry.readings import Extent, NodeSamples, ServerSample, ServerSide
 
 Column = tuple[float | None, ...]
 
@@ -134,7 +134,7 @@ def server_figures(side: ServerSide, reconciliation: Reconciliation | None) -> S
 
 def node_figures(side: ServerSide, output_tokens: int) -> Nodes | None:
     """What is kept of the nodes; None where none was sampled. output_tokens: of the run."""
-    from spark_bench.server.readings import tokens_per_joule
+    from spark_bench.telemetry.readings import tokens_per_joule
 
     if not side.nodes:
         return None
@@ -145,7 +145,7 @@ def node_figures(side: ServerSide, output_tokens: int) -> Nodes | None:
 
 
 def _node(node: NodeSamples, begin_ns: int) -> NodeFigures:
-    from spark_bench.server.readings import memory_used
+    from spark_bench.telemetry.readings import memory_used
 
     return NodeFigures(
         name=node.name,

@@ -1,6 +1,6 @@
 """The sampling process: reads a job on stdin, writes JSON lines, ends with its stdin.
 
-    python -m spark_bench.server.sampler
+    python -m spark_bench.telemetry.sampler
 
 First line of stdin: the job. A second line, whatever it says, asks for a last look at the server
 and an orderly end; the end of stdin (the parent is gone) ends it at once, and with it what runs on
@@ -22,9 +22,9 @@ from typing import IO
 import msgspec
 
 from spark_bench.project import Node
-from spark_bench.server import nodes
-from spark_bench.server.lines import Job, Line, NodeLine, NoteLine, ReadyLine
-from spark_bench.server.scrape import NoMetrics, Scraper
+from spark_bench.telemetry import nodes
+from spark_bench.telemetry.messages import Job, Line, NodeLine, NoteLine, ReadyLine
+from spark_bench.telemetry.scrape import NoMetrics, Scraper
 
 # The client that is measured by comes first.
 NICENESS = 5

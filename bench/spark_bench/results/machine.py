@@ -9,7 +9,7 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
-from spark_bench.result.facts import Commit, Machine
+from spark_bench.results.facts import Commit, Machine
 
 _GIT_SECONDS = 5.0
 

@@ -16,10 +16,10 @@ from spark_bench.metrics.distributions import Distributions
 from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.intervals import Interval
 from spark_bench.metrics.stalls import Stalls
-from spark_bench.result.config import Config
-from spark_bench.result.facts import Provenance
-from spark_bench.result.lengths import Lengths
-from spark_bench.result.sides import Nodes, ServerFigures
+from spark_bench.results.config import Config
+from spark_bench.results.facts import Provenance
+from spark_bench.results.lengths import Lengths
+from spark_bench.results.server_figures import Nodes, ServerFigures
 from spark_bench.wire.audit import Audit
 
 SCHEMA_VERSION: Final = 1

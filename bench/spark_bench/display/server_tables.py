@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from spark_bench.display.figures import brief, digits
 from spark_bench.metrics.histograms import Reconciliation
-from spark_bench.result.sides import NodeFigures, Nodes, Range, ServerFigures
+from spark_bench.results.server_figures import NodeFigures, Nodes, Range, ServerFigures
 
 
 def server(figures: ServerFigures) -> Iterator[tuple[str, str]]:

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from spark_bench.errors import BadInput
 from spark_bench.record import Request
-from spark_bench.result.atomic import replacing
+from spark_bench.results.atomic import replacing
 
 # Where `read_requests` puts a run's start on the records' clock: 0 would mean "never".
 START_NS = 1_000_000_000

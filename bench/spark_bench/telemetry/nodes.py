@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 
 from spark_bench.project import Node, Ssh
-from spark_bench.server.lines import NodeSample
+from spark_bench.telemetry.messages import NodeSample
 
 QUERY = "power.draw,temperature.gpu,clocks.sm,utilization.gpu,memory.used"
 CONNECT_SECONDS = 5

@@ -12,8 +12,8 @@ import msgspec
 from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.intervals import over_repeats
 from spark_bench.metrics.steady import Steady
-from spark_bench.result.lengths import Lengths
-from spark_bench.result.types import Measured, Repeat
+from spark_bench.results.lengths import Lengths
+from spark_bench.results.types import Measured, Repeat
 from spark_bench.wire.audit import Audit, Spread
 
 

@@ -1,6 +1,6 @@
 """The result file's JSON Schema (2020-12), made from its types.
 
-After a change of the types: `python -m spark_bench.result.schema` writes schema.json anew.
+After a change of the types: `python -m spark_bench.results.schema` writes schema.json anew.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
-from spark_bench.result.requests import Row
-from spark_bench.result.types import Result
+from spark_bench.results.requests import Row
+from spark_bench.results.types import Result
 
 FILE = Path(__file__).with_name("schema.json")
 

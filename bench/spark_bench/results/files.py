@@ -10,9 +10,9 @@ from datetime import datetime
 from itertools import count
 from pathlib import Path
 
-from spark_bench.result.atomic import NotSaved, removed_on_failure, replacing, to_disk
-from spark_bench.result.codec import InvalidResult, check, encode
-from spark_bench.result.types import Result
+from spark_bench.results.atomic import NotSaved, removed_on_failure, replacing, to_disk
+from spark_bench.results.codec import InvalidResult, check, encode
+from spark_bench.results.types import Result
 
 FOLDER = Path("benchmark_results")
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from spark_bench.errors import BadInput
-from spark_bench.result.types import KIND, SCHEMA_VERSION, Result
+from spark_bench.results.types import KIND, SCHEMA_VERSION, Result
 
 # What decoding raises for bytes that are none, and for nesting without end.
 NOT_JSON = (msgspec.DecodeError, UnicodeError, RecursionError)

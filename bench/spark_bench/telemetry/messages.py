@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from spark_bench.metrics.histograms import Histogram
 from spark_bench.project import Node
-from spark_bench.server.prometheus import Look
+from spark_bench.telemetry.prometheus import Look
 
 
 class Job(Struct, frozen=True):
