@@ -5,19 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import testbed_image
+from deploying import Deploy
+from sparks import Cluster
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-sys.path.insert(0, str(ROOT / "tests" / "cluster"))
-
-import testbed_image  # noqa: E402
-from deploying import Deploy  # noqa: E402
-from sparks import Cluster  # noqa: E402
 
 INSTALLED = ROOT / ".cache" / "acceptance"
 # Where the nodes, and so the containers, see INSTALLED.

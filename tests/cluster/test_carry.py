@@ -25,7 +25,7 @@ def carry(cluster: Cluster, tmp_path: Path) -> Carry:
 
     def carry(*asks: list[str], address: str = ADDRESS, **data: object) -> Completed:
         given = {"asks": asks, "out": str(tmp_path / "out"), "address": address, **data}
-        return cluster.pyinfra("tests/cluster/carrying.py", inventory=inventory, data=given)
+        return cluster.pyinfra("tests/support/carrying.py", inventory=inventory, data=given)
 
     return carry
 

@@ -126,7 +126,7 @@ def test_a_node_that_ssh_can_not_reach_any_more_changes_back(deploy: Deploy) -> 
     cluster = deploy.cluster
     before = {node: links(cluster, node) for node in (1, 2)}
     cluster.node(2).run(CUTS)
-    hasty = Path(__file__).with_name("hasty_guard.py")
+    hasty = Path(__file__).parents[1] / "support" / "hasty_guard.py"
     words = ("-y", "--group-data", GROUP_DATA, deploy.inventory, PROGRAM)
     done = cluster.ctl(sys.executable, hasty, *words, timeout=90, GUARD="8")
     assert done.returncode == 1, told(done)

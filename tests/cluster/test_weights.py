@@ -37,7 +37,7 @@ def hub(testbed: Cluster, tmp_path: Path) -> Iterator[Hub]:
     """A hub beside the controller, where every node reaches it."""
     made = Hub(tmp_path / "hub", "198.18.0.254", 8099)
     made.add(MODEL, FILES)
-    program = ROOT / "tests/unit/local_hub.py"
+    program = ROOT / "tests/support/local_hub.py"
     words = [TESTBED / "tb", "ctl", sys.executable, program, made.folder, made.address, made.port]
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "TB_STATE": str(testbed.state)}
     with subprocess.Popen(list(map(str, words)), env=environment) as server:

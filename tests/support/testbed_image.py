@@ -10,7 +10,7 @@ from functools import cache
 from importlib.metadata import version as installed
 from pathlib import Path
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1] / "cluster"
 ROOT = HERE.parents[1]
 MAKE = HERE / "testbed" / "image" / "mkimage"
 SPARK = "0.5.3.post3"

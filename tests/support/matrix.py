@@ -200,7 +200,7 @@ def local_hub(cluster: Cluster, folder: Path) -> Iterator[Hub]:
     hub = Hub(folder / "hub", "198.18.0.254", 8099)
     hub.add(OTHER, FILES)
     hub.fault(slow=0.02)
-    program = ROOT / "tests/unit/local_hub.py"
+    program = ROOT / "tests/support/local_hub.py"
     words = [TESTBED / "tb", "ctl", sys.executable, program, hub.folder, hub.address, hub.port]
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "TB_STATE": str(cluster.state)}
     with subprocess.Popen(list(map(str, words)), env=environment) as server:

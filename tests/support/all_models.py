@@ -1,6 +1,6 @@
 """`spark-bench all --profile quick` over the 14 models, on two simulated Sparks, with faults.
 
-.venv/bin/python tests/cluster/all_models.py [FOLDER]      root on Linux; about 5 minutes
+.venv/bin/python tests/support/all_models.py [FOLDER]      root on Linux; about 5 minutes
 
 FOLDER holds gpt-oss's tiktoken vocabularies; without it these two models fail to start, as there
 is no way out to fetch them. Faults: a model that never gets ready, one that serves another, one
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sparks import ROOT, Cluster
 
-sys.path[:0] = [str(ROOT)]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "cluster")]
 
 from test_bench_all import EXPECTED, bench_all, inventory, proves, rows  # noqa: E402
 

@@ -23,7 +23,7 @@ from typing import Any
 import testbed_image
 from spark_node import HF_CACHE, Node
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1] / "cluster"
 ROOT = HERE.parents[1]
 TESTBED = HERE / "testbed"
 IMAGE = "lmsysorg/sglang:spark"
