@@ -5,7 +5,8 @@ from pathlib import Path
 from converged_cost import MODEL, pairs, ratio
 from sparks import Cluster
 
-# The project's goal, over a run that reads one fact: `converged_cost.py` shows it on a quiet machine.
+# The project's goal, over a run that reads one fact: `converged_cost.py` shows it on a quiet
+# machine.
 GOAL = 1.5
 # Where others use the cores too, the two nodes that answer at once are slowed more than one fact
 # is. More than this is a run that reads, imports or asks too much, whatever the machine does.
