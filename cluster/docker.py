@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cluster import keyed, sglang
+from cluster import keyed
+from cluster.engine.argv import argv
 from cluster.node import Rank
 from cluster.spec import Spec
 from cluster.words import Words, bounded
@@ -34,7 +35,7 @@ def create(spec: Spec, *, cdi: bool = False) -> Words:
         *(word for volume in spec.volumes for word in ("--volume", volume)),
         *(word for name, value in sorted(spec.env.items()) for word in ("-e", f"{name}={value}")),
         spec.image,
-        *keyed.words(sglang.argv(spec.launch, spec.sglang), spec.volumes),
+        *keyed.words(argv(spec.launch, spec.sglang), spec.volumes),
     )
 
 

@@ -8,10 +8,9 @@ from functools import partial
 from ipaddress import ip_address, ip_network
 
 from cluster import keyed
+from cluster.engine.versions import HOLES, holes, key
 from cluster.findings import Finding, Refused, ok, warning
-from cluster.settings import Settings
-from cluster.sglang import holes, key
-from cluster.sglang.versions import HOLES
+from cluster.settings.schema import Settings
 from cluster.spec import Spec
 
 KEY = "set api_key_file=FILE in the inventory (umask 077; openssl rand -hex 32 > FILE)"

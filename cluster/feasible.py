@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cluster import checks, declaration, models
-from cluster.declaration import Declared
+from cluster import checks
+from cluster.catalog import models
 from cluster.findings import Level, Refused
 from cluster.listing import SPARK_BYTES
 from cluster.node import Memory, NodeFacts
+from cluster.settings import declaration
+from cluster.settings.declaration import Declared
 from cluster.spec import mem_fraction, parallelism, served_name
 
 VERSION = 1

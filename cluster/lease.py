@@ -22,7 +22,7 @@ import msgspec
 
 from cluster.findings import Finding, error
 from cluster.printable import printable
-from cluster.settings import NAMES
+from cluster.settings.schema import NAMES
 from cluster.words import Words
 
 REFRESH_SECONDS = 10

@@ -12,11 +12,11 @@ from typing import Any
 
 from msgspec import to_builtins
 
+from cluster.catalog.fit import fit
+from cluster.catalog.models import Model, catalogue
 from cluster.findings import Level
-from cluster.fit import fit
-from cluster.models import Model, catalogue
 from cluster.node import Rank, Weights
-from cluster.settings import Settings
+from cluster.settings.schema import Settings
 from cluster.spec import CONTAINER_HF_HOME, Spec, served_name, spec_of
 
 VERSION = 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cluster.findings import Finding, error
 from cluster.node import Shown
-from cluster.settings import Settings
+from cluster.settings.schema import Settings
 from cluster.words import Words, bounded
 
 EARLYOOM = "/etc/default/earlyoom"

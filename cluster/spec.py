@@ -11,12 +11,13 @@ from typing import Any
 import msgspec
 
 from cluster import keyed
-from cluster.declaration import Wanted
+from cluster.catalog.models import Model
+from cluster.engine.argv import Launch
+from cluster.engine.versions import dp_attention_needed
 from cluster.fabric import Fabric
-from cluster.models import Model
 from cluster.node import NodeFacts, Rank
-from cluster.settings import Settings
-from cluster.sglang import Launch, dp_attention_needed
+from cluster.settings.declaration import Wanted
+from cluster.settings.schema import Settings
 
 CONTAINER_HF_HOME = "/root/.cache/huggingface"
 CONTAINER_TIKTOKEN = "/tiktoken_encodings"

@@ -7,12 +7,14 @@ import gevent
 from pyinfra import logger
 from pyinfra.api import Host, State
 
-from cluster import declaration, models, serving
-from cluster.declaration import Wanted
+from cluster import serving
+from cluster.catalog import models
 from cluster.fabric import FabricWishes, NodeWishes, choose
 from cluster.findings import Finding, Level, Refused
 from cluster.generations import standing
 from cluster.plan import plan, torn
+from cluster.settings import declaration
+from cluster.settings.declaration import Wanted
 from cluster.spec import specs
 from deploys import declared, gather, keys, lease, running
 from deploys.deployment import Deployment

@@ -6,8 +6,8 @@ from typing import Any
 
 from pyinfra.api import Host, Inventory, State
 
-from cluster.declaration import Declared
 from cluster.findings import Refused, error
+from cluster.settings.declaration import Declared
 
 GROUPS = ("head", "workers")
 

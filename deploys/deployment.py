@@ -8,13 +8,13 @@ from functools import cached_property
 from pyinfra.api import Host
 
 from cluster import images, orders, readiness, serving
-from cluster.declaration import Wanted
+from cluster.catalog.models import Model
 from cluster.fabric import Fabric
 from cluster.findings import Finding, Level
-from cluster.models import Model
 from cluster.node import NodeFacts
 from cluster.plan import Plan
-from cluster.settings import Settings
+from cluster.settings.declaration import Wanted
+from cluster.settings.schema import Settings
 from cluster.spec import Spec, served_name
 from cluster.weights import TIKTOKEN
 

@@ -9,10 +9,11 @@ from pyinfra import logger
 from pyinfra.api import Host, State
 from pyinfra.api.util import get_template
 
-from cluster import declaration, netplan
+from cluster import netplan
 from cluster.findings import Refused, error, refuse_errors
 from cluster.netplan import Halves, Setup
 from cluster.node import NodeFacts
+from cluster.settings import declaration
 from deploys import declared, gather
 from deploys.once import once
 from facts.machine import NetworkSetup

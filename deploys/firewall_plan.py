@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pyinfra import logger
 from pyinfra.api import Host, State
 
-from cluster import declaration
-from cluster.declaration import Wanted
 from cluster.fabric import choose
 from cluster.findings import Finding, Level, Refused, error, refuse_errors
 from cluster.firewall import Change, Place, absence, changes, peer_addresses, problems, rules
+from cluster.settings import declaration
+from cluster.settings.declaration import Wanted
 from cluster.ufw import Ufw
 from deploys import declared, gather
 from deploys.converge import wishes

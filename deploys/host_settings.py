@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pyinfra import logger
 from pyinfra.api import Host, State
 
-from cluster import declaration, machine
+from cluster import machine
 from cluster.findings import refuse_errors
 from cluster.machine import HostSetup
-from cluster.settings import Settings
+from cluster.settings import declaration
+from cluster.settings.schema import Settings
 from deploys import declared
 from deploys.once import once
 from facts.machine import HostSettings

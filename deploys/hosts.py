@@ -20,9 +20,9 @@ from pyinfra.connectors.sshuserclient.client import get_ssh_config
 from pyinfra_cli.inventory import make_inventory  # type: ignore[import-untyped]
 from pyinfra_cli.util import exec_file  # type: ignore[import-untyped]
 
-from cluster import sshconfig
 from cluster.findings import Finding, Refused, error, refuse_errors
-from cluster.inventory import unreachable_names, unreadable_groups
+from cluster.settings import ssh_config
+from cluster.settings.inventory import unreachable_names, unreadable_groups
 from deploys.once import refusal
 
 CONFIG = "~/.ssh/config"
@@ -168,12 +168,12 @@ def _differences(host: Host) -> Iterator[Finding]:
         config = get_ssh_config(data.get("ssh_config_file"))
         read = config.lookup(name)
         jump = str(read.get("proxyjump") or "")
-        hops = {hop: config.lookup(hop) for hop in sshconfig.hops(jump)}
+        hops = {hop: config.lookup(hop) for hop in ssh_config.hops(jump)}
     except Exception as e:
         # paramiko's and pyinfra's readers raise whatever a line makes them: KeyError, Exception.
-        yield sshconfig.unreadable(file, f"{type(e).__name__}: {e}")
+        yield ssh_config.unreadable(file, f"{type(e).__name__}: {e}")
         return
-    way = sshconfig.Lookup(
+    way = ssh_config.Lookup(
         node=host.name,
         host=name,
         file=file,
@@ -184,7 +184,7 @@ def _differences(host: Host) -> Iterator[Finding]:
         hops=hops,
         known="hostkeyalias" not in read or _known(name, read, data),
     )
-    yield from sshconfig.differences(way, lambda path: os.access(path.expanduser(), os.R_OK))
+    yield from ssh_config.differences(way, lambda path: os.access(path.expanduser(), os.R_OK))
 
 
 def _asked(file: Path, name: str, data: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -209,7 +209,7 @@ def _asked(file: Path, name: str, data: Mapping[str, Any]) -> dict[str, list[str
             os.killpg(ssh.pid, signal.SIGKILL)
             return {}
     lines: Sequence[str] = printed.decode(errors="replace").splitlines()
-    return sshconfig.printed(lines) if ssh.returncode == 0 else {}
+    return ssh_config.printed(lines) if ssh.returncode == 0 else {}
 
 
 def _login() -> str:

@@ -9,12 +9,14 @@ from pathlib import Path
 import msgspec
 from pyinfra.api import Host, State
 
-from cluster import declaration, listing, models
-from cluster.declaration import Wanted
+from cluster import listing
+from cluster.catalog import models
 from cluster.feasible import feasible
 from cluster.listing import Place, Ssh
 from cluster.node import Rank, Weights
 from cluster.printable import json_text
+from cluster.settings import declaration
+from cluster.settings.declaration import Wanted
 from cluster.spec import rank_names, spec_of
 from deploys import declared, gather, hosts, running, secrets
 from deploys.converge import begin

@@ -25,9 +25,9 @@ from pyinfra.api import Host, State
 from pyinfra.api.state import BaseStateCallback
 
 from cluster import lease
-from cluster.declaration import Wanted
 from cluster.findings import Finding, Refused, error
 from cluster.lease import Lease, Said
+from cluster.settings.declaration import Wanted
 from cluster.words import Words
 from deploys import declared
 from operations import shell

@@ -7,13 +7,14 @@ from collections.abc import Iterator, Mapping
 
 from pyinfra.api import Host
 
-from cluster import checks, images, sglang
+from cluster import checks, images
 from cluster.docker import create
+from cluster.engine import pairs, parser
 from cluster.findings import Finding, error, warning
 from cluster.generations import members
 from cluster.node import NodeFacts
 from cluster.peers import PeerReport
-from cluster.settings import Settings
+from cluster.settings.schema import Settings
 from cluster.spec import expand, token_mounts
 from cluster.weights.failures import in_the_clear
 from deploys import gather, secrets
@@ -108,8 +109,8 @@ def _launch(made: Deployment, nodes: list[NodeFacts], needs: checks.Needs) -> It
         if spec.runtime == "docker":
             words = create(spec)
             line = words[words.index("sglang.launch_server") + 1 :]
-            yield from sglang.problems(line, spec.sglang)
-            yield from sglang.at_odds(line, spec.sglang)
+            yield from parser.problems(line, spec.sglang)
+            yield from pairs.at_odds(line, spec.sglang)
 
 
 def _fetching(made: Deployment, nodes: list[NodeFacts]) -> Iterator[Finding]:

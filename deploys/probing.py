@@ -5,11 +5,12 @@ from __future__ import annotations
 import msgspec
 from pyinfra.api import Host, State
 
-from cluster import declaration, probe
+from cluster import probe
 from cluster.findings import Finding, Refused
 from cluster.printable import json_text
 from cluster.probe import Probed
-from cluster.settings import Settings
+from cluster.settings import declaration
+from cluster.settings.schema import Settings
 from deploys import declared, examine, gather
 from deploys.tolerant import inventory
 from operations import shell

@@ -5,10 +5,11 @@ from __future__ import annotations
 import msgspec
 from pyinfra.api import Host, State
 
-from cluster import catalogue, models
+from cluster import catalogue
+from cluster.catalog import models
 from cluster.node import Weights
 from cluster.printable import json_text
-from cluster.settings import Settings
+from cluster.settings.schema import Settings
 from deploys import inventory
 from deploys.converge import begin
 from facts.cached import CachedModels

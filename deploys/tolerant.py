@@ -17,14 +17,15 @@ from typing import Any
 from pyinfra.api import Host, State
 
 from cluster import lease
+from cluster.engine.options import RECORDED
+from cluster.engine.versions import known_version
 from cluster.fabric import choose
 from cluster.findings import Finding, Refused, error
 from cluster.generations import members
 from cluster.lease import Said
 from cluster.node import IMAGE_FOLDERS, NodeFacts, Rank
 from cluster.plan import Plan, plan
-from cluster.settings import Settings
-from cluster.sglang import RECORDED, known_version
+from cluster.settings.schema import Settings
 from cluster.spec import rank_names, spec_of, specs
 from deploys import converge, gather, hosts, running
 from deploys.deployment import Deployment

@@ -15,7 +15,7 @@ from spark_cluster.commands import ClusterError
 from spark_cluster.project import Project
 
 if TYPE_CHECKING:
-    from cluster.models import Model
+    from cluster.catalog.models import Model
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Change:
 def model_of(project: Project, word: str) -> Model:
     """The model that a user calls so; ClusterError with the nearest names."""
     project.core()
+    from cluster.catalog.models import find
     from cluster.findings import Refused
-    from cluster.models import find
 
     try:
         return find(word)

@@ -105,7 +105,7 @@ class Project:
             ) from None
 
     def core(self) -> None:
-        """Make the project's pure packages importable: cluster.models and its like."""
+        """Make the project's pure packages importable: cluster.catalog and its like."""
         if str(self.root) not in sys.path:
             sys.path.append(str(self.root))
 

@@ -14,7 +14,7 @@ from spark_cluster.printable import printable
 from spark_cluster.project import Project, find
 
 if TYPE_CHECKING:
-    from cluster.models import Model
+    from cluster.catalog.models import Model
 
 
 @click.command("use")
@@ -64,7 +64,7 @@ def terminal() -> bool:
 
 def _asked(project: Project) -> Model:
     project.core()
-    from cluster.models import catalogue
+    from cluster.catalog.models import catalogue
 
     if not terminal():
         names = ", ".join(m.alias for m in catalogue())

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from cluster.catalog.fit import fit
+from cluster.catalog.models import Model
 from cluster.checks.needs import GIB, Needs
-from cluster.declaration import Wanted
+from cluster.engine.options import RECORDED, matches, nearest_recorded, options
+from cluster.engine.parser import arguments
 from cluster.findings import Finding, error, warning
-from cluster.fit import fit
-from cluster.models import Model
 from cluster.node import NodeFacts
-from cluster.settings import Settings
-from cluster.sglang.options import RECORDED, matches, nearest_recorded, options
-from cluster.sglang.parser import arguments
+from cluster.settings.declaration import Wanted
+from cluster.settings.schema import Settings
 from cluster.spec import mem_fraction, parallelism
 
 # SGLang's model_config.py lets a longer context pass with this alone.

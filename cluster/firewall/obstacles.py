@@ -10,7 +10,7 @@ from cluster.findings import Finding, error, warning
 from cluster.firewall.owners import foreign, is_ours, login
 from cluster.firewall.place import Place
 from cluster.firewall.wanted import ROCE_PORT, written
-from cluster.settings import Settings
+from cluster.settings.schema import Settings
 from cluster.ufw import ANY, Rule, Ufw, first, interface_of, ports_meet
 
 # The ports that Linux hands out (ip_local_port_range): NCCL, Gloo and ZMQ listen there.

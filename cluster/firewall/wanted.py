@@ -7,7 +7,7 @@ from ipaddress import ip_network
 
 from cluster.firewall.owners import WAS_OFF, foreign, is_twin, lets_in, login, mark, ours_of
 from cluster.firewall.place import Place
-from cluster.settings import Settings
+from cluster.settings.schema import Settings
 from cluster.ufw import ANY, Rule, Ufw
 
 # RoCE v2's UDP port, by IANA.

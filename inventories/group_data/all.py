@@ -47,7 +47,7 @@ enable_dp_attention = "auto"
 enable_metrics = True
 # Further words for SGLang, checked against the options of its version; they win over ours, but for
 # what the plan goes by (port, tensor_parallel …), which has its own setting. What its version wants
-# beside an option is added, or refused (cluster/sglang/pairs.toml).
+# beside an option is added, or refused (cluster/engine/pairs.toml).
 extra_args: list[str] = []
 
 # ---- how a rank runs

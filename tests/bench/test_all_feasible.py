@@ -11,8 +11,8 @@ import pytest
 from spark_bench.every.plan import Verdict
 from spark_bench.project import ask
 
-from cluster.declaration import Declared
 from cluster.feasible import feasible
+from cluster.settings.declaration import Declared
 
 ROOT = Path(__file__).parents[2]
 

@@ -89,7 +89,7 @@ def roofline(result: Result) -> Expectation:
 
 
 def test_shapes_are_those_of_the_projects_catalogue() -> None:
-    catalogue = tomllib.loads((ROOT / "cluster/models.toml").read_text())["models"]
+    catalogue = tomllib.loads((ROOT / "cluster/catalog/models.toml").read_text())["models"]
     for model in catalogue:
         if model["alias"] == "smollm2":  # no Spark serves it
             continue

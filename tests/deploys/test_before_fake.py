@@ -10,10 +10,10 @@ import pytest
 from fakes import Fakes
 
 from cluster import docker
+from cluster.engine.argv import Launch
 from cluster.generations import Before
 from cluster.node import Rank
 from cluster.plan import Plan
-from cluster.sglang import Launch
 from cluster.spec import Spec
 from deploys import switching
 from deploys.deployment import Deployment

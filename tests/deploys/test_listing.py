@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from fakes import IMAGE_ID, ROOT, Fakes, Run
 
-from cluster.sglang import Launch
+from cluster.engine.argv import Launch
 from deploys.running import reached
 
 HEAD, WORKER = "@fake/spark-1", "@fake/spark-2"

@@ -18,8 +18,9 @@ from typing import Any
 
 from launch_lines import ACCEPTED, REFUSED, launches
 
-from cluster.sglang import Launch, argv, problems
-from cluster.sglang.options import HERE, RECORDED
+from cluster.engine.argv import Launch, argv
+from cluster.engine.options import HERE, RECORDED
+from cluster.engine.parser import problems
 
 Table = dict[str, list[Any]]
 

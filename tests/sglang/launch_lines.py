@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from cluster.models import catalogue
-from cluster.sglang import Launch
+from cluster.catalog.models import catalogue
+from cluster.engine.argv import Launch
 
 FULL = Launch(
     model_path="openai/gpt-oss-120b",

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from launch_lines import ACCEPTED, REFUSED, launches
 
+from cluster.engine.argv import Launch, argv
+from cluster.engine.options import RECORDED
+from cluster.engine.parser import problems
 from cluster.findings import Level
-from cluster.sglang import RECORDED, Launch, argv, problems
 
 each_version = pytest.mark.parametrize("version", RECORDED)
 BASE = Launch("some/model")

@@ -20,7 +20,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "cluster")]
 
 from test_bench_all import EXPECTED, bench_all, inventory, proves, rows  # noqa: E402
 
-from cluster.models import catalogue  # noqa: E402
+from cluster.catalog.models import catalogue  # noqa: E402
 
 SECONDS = 300
 

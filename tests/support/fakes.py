@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cluster.declaration import Declared, wanted
+from cluster.catalog.models import find
 from cluster.fabric import FabricWishes, choose
-from cluster.models import find
+from cluster.settings.declaration import Declared, wanted
 from cluster.spec import Spec, specs
 from cluster.weights import TIKTOKEN
 from facts.node import MARK, NodeReading

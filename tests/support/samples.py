@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from cluster.declaration import Declared, Wanted, wanted
+from cluster.catalog.models import find
 from cluster.fabric import Fabric, FabricWishes, choose
-from cluster.models import find
 from cluster.node import Image, Interface, NodeFacts, Rank, RdmaPort
+from cluster.settings.declaration import Declared, Wanted, wanted
 from cluster.spec import Spec, specs
 
 IMAGE_ID = "sha256:" + "ab" * 32

@@ -34,7 +34,7 @@ def _digest(version: str, tag: str) -> str:
     sources = [
         MAKE,
         MAKE.with_name("copy_hub"),
-        ROOT / "cluster" / "sglang" / f"options-{version}.json",
+        ROOT / "cluster" / "engine" / f"options-{version}.json",
     ]
     sources += sorted(
         p for p in (MAKE.parent / "stub").rglob("*") if p.is_file() and p.suffix != ".pyc"

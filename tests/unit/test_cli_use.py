@@ -18,7 +18,7 @@ from spark_cluster.choice import group_file
 from spark_cluster.main import main
 from spark_cluster.project import Project
 
-from cluster.models import find
+from cluster.catalog.models import find
 
 PLAIN = 'head = ["spark-1"]\nworkers = ["spark-2"]\n'
 SHARED = 'S = {"model": "gpt-oss-120b"}  # ours\nhead = (["spark-1"], S)\n'

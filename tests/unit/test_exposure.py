@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from samples import fabric_of, sparks, want
 
-from cluster import models
+from cluster.catalog import models
+from cluster.engine.versions import holes
 from cluster.exposure import Api, declared, exposure, running
 from cluster.findings import Finding, Level
-from cluster.settings import Settings
-from cluster.sglang import holes
+from cluster.settings.schema import Settings
 from cluster.spec import specs
 
 

@@ -21,7 +21,7 @@ from cluster.firewall import (
     problems,
     rules,
 )
-from cluster.settings import Settings
+from cluster.settings.schema import Settings
 from cluster.ufw import Login, Rule, Ufw, first
 
 LOGIN = Login("10.0.0.200", "10.0.0.5", 22)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from cluster.catalog.fit import GIB, fit, kv_tokens
+from cluster.catalog.models import Model, catalogue, find
 from cluster.findings import Finding, Level
-from cluster.fit import GIB, fit, kv_tokens
-from cluster.models import Model, catalogue, find
 
 SPARK = 131_334_144 * 1024  # MemTotal of a DGX Spark
 NUMBERED = [m for m in catalogue() if m.number is not None]

@@ -6,12 +6,12 @@ import tomllib
 
 import pytest
 
+from cluster.engine.foreign import FOREIGN, counterpart
+from cluster.engine.options import RECORDED, options
+from cluster.engine.parser import problems
 from cluster.findings import Level, Refused
-from cluster.settings import NAMES
-from cluster.sglang import RECORDED, problems
-from cluster.sglang.foreign import FOREIGN, counterpart
-from cluster.sglang.options import options
-from cluster.values import convert
+from cluster.settings.parse import convert
+from cluster.settings.schema import NAMES
 
 TABLE = tomllib.loads(FOREIGN.read_text())
 ENTRIES = [(engine, name, entry) for engine, of in TABLE.items() for name, entry in of.items()]

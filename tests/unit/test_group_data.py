@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from cluster.declaration import Declared, settings_of
-from cluster.settings import NAMES, Settings
+from cluster.settings.declaration import Declared, settings_of
+from cluster.settings.schema import NAMES, Settings
 
 PAGE = Path(__file__).parents[2] / "inventories" / "group_data" / "all.py"
 SOURCE = PAGE.read_text()

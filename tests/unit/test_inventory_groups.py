@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cluster.inventory import unreachable_names, unreadable_groups
+from cluster.settings.inventory import unreachable_names, unreadable_groups
 
 SETTINGS = {"model": "gpt-oss-120b"}
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from samples import VERSION, ran, spark, specs_of, want
 
+from cluster.catalog.models import find
 from cluster.checks import Needs, launch
 from cluster.findings import Level
-from cluster.models import find
 from cluster.node import Gpu, Memory, NodeFacts
 
 GIB = 2**30

@@ -17,7 +17,7 @@ from cluster.machine import (
     objections,
     untouched,
 )
-from cluster.settings import Settings
+from cluster.settings.schema import Settings
 
 BARE = HostSetup("nvidia", remove_ipc=True)
 ARGUMENTS = (Path(__file__).parents[2] / "templates" / "earlyoom.j2").read_text()

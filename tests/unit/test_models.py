@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster.catalog.models import Model, catalogue, find
 from cluster.findings import Level, Refused
-from cluster.models import Model, catalogue, find
 
 NUMBERED = [m for m in catalogue() if m.number is not None]
 BF16 = [m for m in NUMBERED if "gpt-oss" not in m.id]

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from cluster.catalog.fit import fit
+from cluster.catalog.models import Model, catalogue
 from cluster.findings import Level
-from cluster.fit import fit
-from cluster.models import Model, catalogue
-from cluster.settings import NAMES
+from cluster.settings.schema import NAMES
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

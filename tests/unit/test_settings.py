@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from pyinfra_cli.util import parse_cli_arg
 from samples import declare
 
-from cluster.declaration import Declared, settings_of, wanted
 from cluster.findings import Level, Refused
-from cluster.settings import NAMES, PER_NODE, Settings
-from cluster.values import EXAMPLES, SECRET_ENV, convert
-from cluster.values import WORDS as WORD_LISTS
+from cluster.settings.declaration import Declared, settings_of, wanted
+from cluster.settings.parse import EXAMPLES, SECRET_ENV, convert
+from cluster.settings.parse import WORDS as WORD_LISTS
+from cluster.settings.schema import NAMES, PER_NODE, Settings
 
 DEFAULTS = Settings()
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.models import catalogue
-from cluster.sglang import RECORDED, Launch, argv
-from cluster.sglang.options import options
+from cluster.catalog.models import catalogue
+from cluster.engine.argv import Launch, argv
+from cluster.engine.options import RECORDED, options
 
 SPARK, NEW = RECORDED
 ALONE = Launch("Qwen/Qwen2.5-7B-Instruct", tool_call_parser="qwen25", mem_fraction=0.8)

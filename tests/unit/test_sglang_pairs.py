@@ -12,10 +12,12 @@ from subprocess import run
 
 import pytest
 
+from cluster.engine.argv import Launch, argv
+from cluster.engine.options import HERE, RECORDED, nearest_recorded, options
+from cluster.engine.pairs import PAIRS, READ, Condition, at_odds, needed
+from cluster.engine.parser import problems
+from cluster.engine.versions import key
 from cluster.findings import Finding, Level
-from cluster.sglang import RECORDED, Launch, argv, at_odds, key, problems
-from cluster.sglang.options import HERE, nearest_recorded, options
-from cluster.sglang.pairs import PAIRS, READ, Condition, needed
 
 SPARK, NEW = RECORDED
 ENTRIES = tomllib.loads(PAIRS.read_text())["pairs"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from cluster.catalog.models import catalogue
+from cluster.engine.options import RECORDED, options
+from cluster.engine.parser import problems
 from cluster.findings import Finding, Level
-from cluster.models import catalogue
-from cluster.sglang import RECORDED, problems
-from cluster.sglang.options import options
 
 SPARK, NEW = RECORDED
 each_version = pytest.mark.parametrize("version", RECORDED)

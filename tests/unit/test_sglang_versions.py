@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import pytest
 
+from cluster.engine.options import nearest_recorded
+from cluster.engine.versions import dp_attention_needed, key, known_version
 from cluster.findings import Refused
-from cluster.sglang import dp_attention_needed, key, known_version
-from cluster.sglang.options import nearest_recorded
 
 IN_ORDER = [
     "0.4.10",

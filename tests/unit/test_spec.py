@@ -14,13 +14,13 @@ from hypothesis import settings as profile
 from hypothesis import strategies as st
 from samples import declare, fabric_of, node_name, spark, specs_of, want
 
-from cluster.declaration import Declared, wanted
+from cluster.catalog.models import catalogue, find
 from cluster.docker import create
 from cluster.fabric import NodeFabric
 from cluster.listing import cache_of
-from cluster.models import catalogue, find
 from cluster.node import Rank
-from cluster.settings import Settings
+from cluster.settings.declaration import Declared, wanted
+from cluster.settings.schema import Settings
 from cluster.spec import (
     Spec,
     changes,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
+from cluster.catalog.models import Model
 from cluster.findings import Finding, error, warning
-from cluster.models import Model
 
 GIB = 2**30
 # Of MemTotal, what CUDA counts as a GB10's memory: 121.6 GiB of 131,334,144 kB.

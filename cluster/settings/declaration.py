@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.findings import Finding, Refused, error
-from cluster.settings import NAMES, PER_NODE, Settings
-from cluster.values import convert, merged_env
+from cluster.settings.parse import convert, merged_env
+from cluster.settings.schema import NAMES, PER_NODE, Settings
 
 # Data that pyinfra and its connectors own; everything else must be a setting of ours.
 FOREIGN = ("_", "ssh_", "fake_", "local_", "docker_", "podman_", "winrm_")

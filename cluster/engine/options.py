@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 
-from cluster.sglang.versions import key
+from cluster.engine.versions import key
 
 HERE = Path(__file__).parent
 # One file each: first option string -> [option strings, repr(default), choices or null, nargs],

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cluster.sglang.options import nearest_recorded, options, same
-from cluster.sglang.pairs import needed
-from cluster.sglang.versions import key
+from cluster.engine.options import nearest_recorded, options, same
+from cluster.engine.pairs import needed
+from cluster.engine.versions import key
 from cluster.words import Words
 
 # From here on server_args.py calls --disable-cuda-graph and --enable-dp-attention deprecated.

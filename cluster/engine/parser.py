@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from re import fullmatch
 
+from cluster.engine.foreign import counterpart
+from cluster.engine.options import RECORDED, Option, matches, near, nearest_recorded, options
 from cluster.findings import Finding, error, warning
-from cluster.sglang.foreign import counterpart
-from cluster.sglang.options import RECORDED, Option, matches, near, nearest_recorded, options
 
 # A number, or server_args.py's human_readable_int ("16k", "1Mi").
 NUMBER = r"[+-]?(\d[\d_]*\.?\d*|\.\d+)(e[+-]?\d+)?|\d+(\.\d+)?([KMGT]i|[kMGT])"

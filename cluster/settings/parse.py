@@ -12,9 +12,9 @@ from typing import Annotated, Any, get_type_hints
 import msgspec
 from msgspec import Meta
 
+from cluster.engine.foreign import counterpart
 from cluster.findings import Finding, Refused, error
-from cluster.settings import NAMES, Settings
-from cluster.sglang.foreign import counterpart
+from cluster.settings.schema import NAMES, Settings
 
 # Names whose value is a secret: it travels as a file (hf_token_file), never in env.
 SECRET_ENV = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_TOKEN")

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from cluster.engine.options import Option, nearest_recorded, options
+from cluster.engine.parser import arguments
+from cluster.engine.versions import key
 from cluster.findings import Finding, error, warning
-from cluster.sglang.options import Option, nearest_recorded, options
-from cluster.sglang.parser import arguments
-from cluster.sglang.versions import key
 from cluster.words import Words
 
 PAIRS = Path(__file__).with_name("pairs.toml")

@@ -1,0 +1,1 @@
+"""The models that are known, and whether one fits the nodes."""

@@ -1,0 +1,1 @@
+"""SGLang's launch line: the arguments that start it, and what its argument parser would refuse."""

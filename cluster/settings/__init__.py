@@ -1,0 +1,1 @@
+"""What an inventory and the command line may say, and what they do say."""
