@@ -2,4 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 __version__ = "0.1.0"
+
+# Where a project is looked for unless it is named.
+PROJECT, INVENTORY = Path("."), Path("inventories/spark.py")

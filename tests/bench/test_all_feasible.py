@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from spark_bench.every.plan import Verdict
 from spark_bench.project import ask
+from spark_bench.suite.plan import Verdict
 
 from cluster.feasible import feasible
 from cluster.settings.declaration import Declared

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import pytest
 from fake_project import FakeProject
-from spark_bench.every.output import Results
+from spark_bench.suite.output import Results
 from spark_bench.results.codec import read
 from waiting import until
 

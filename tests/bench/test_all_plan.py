@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from spark_bench.cli.check import OVERRIDES
 from spark_bench.errors import BadInput
-from spark_bench.every.asked import Asked
-from spark_bench.every.choose import chosen
-from spark_bench.every.estimate import Estimate, estimate
-from spark_bench.every.plan import Cell, Verdict, cells, judged, refuse_empty, slug
-from spark_bench.every.vary import label, said, variants
 from spark_bench.load.profile import Profile
 from spark_bench.project import Listing, Model, Node
+from spark_bench.suite.asked import Asked
+from spark_bench.suite.choose import chosen
+from spark_bench.suite.estimate import Estimate, estimate
+from spark_bench.suite.plan import Cell, Verdict, cells, judged, refuse_empty, slug
+from spark_bench.suite.vary import label, said, variants
 
 CATALOGUE = (
     Model("openai/gpt-oss-120b", "gpt-oss-120b", 1),

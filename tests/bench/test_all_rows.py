@@ -12,22 +12,22 @@ import pytest
 from deploy_logs import LOGS
 from msgspec.structs import asdict, replace
 from result_samples import a_result
-from spark_bench.cli.failures import FailureLimit
-from spark_bench.cli.secret import Secret
+from spark_bench.options import FailureLimit
+from spark_bench.secret import Secret
 from spark_bench.errors import BadInput
-from spark_bench.every import converge, measure, one, served
-from spark_bench.every.before import before
-from spark_bench.every.child import Ended
-from spark_bench.every.job import Job, Part, differences, refuse_changed
-from spark_bench.every.output import Load, as_csv
-from spark_bench.every.pareto import marked
-from spark_bench.every.plan import Cell
-from spark_bench.every.publish import published
-from spark_bench.every.rows import Row, row
-from spark_bench.every.status import Failure
-from spark_bench.every.steps import Steps
-from spark_bench.every.summary import by_throughput, by_ttft, summary
-from spark_bench.every.table import markdown, plain
+from spark_bench.suite import converge, measure, one, served
+from spark_bench.suite.before import before
+from spark_bench.suite.child import Ended
+from spark_bench.suite.job import Job, Part, differences, refuse_changed
+from spark_bench.suite.output import Load, as_csv
+from spark_bench.suite.pareto import marked
+from spark_bench.suite.plan import Cell
+from spark_bench.suite.publish import published
+from spark_bench.suite.rows import Row, row
+from spark_bench.suite.status import Failure
+from spark_bench.suite.steps import Steps
+from spark_bench.suite.summary import by_throughput, by_ttft, summary
+from spark_bench.suite.table import markdown, plain
 from spark_bench.project import Listing, Node, Rank
 from spark_bench.results.types import Result
 from test_all_plan import asked, listing
@@ -342,7 +342,7 @@ def test_progress_on_a_terminal_is_one_line_below() -> None:
 
 def test_progress_in_a_log_is_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("spark_bench.every.steps.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("spark_bench.suite.steps.time.monotonic", lambda: now[0])
     stream = io.StringIO()
     steps = Steps(stream)
     for now[0] in (101.0, 114.0, 116.0, 117.0, 140.0):

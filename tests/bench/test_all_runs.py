@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from fake_project import FakeProject
-from spark_bench.every.rows import COLUMNS
+from spark_bench.suite.rows import COLUMNS
 from spark_bench.results.codec import read
 
 # Exactly what the scripts that this replaces write.

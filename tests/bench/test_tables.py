@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from result_samples import a_config, a_result
-from spark_bench.cli.outcome import Outcome
+from spark_bench.options import Outcome
 from spark_bench.display.exactness import client
 from spark_bench.display.findings import findings, requests, steady
 from spark_bench.display.load import load_line

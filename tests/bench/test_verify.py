@@ -18,13 +18,13 @@ from spark_bench.record import Request
 from spark_bench.results.machine import machine
 from spark_bench.ruler.ruler import Ruler
 from spark_bench.ruler.streams import Api, Flags, Stream
-from spark_bench.verify import aspects, capacity, causes, compare, judge, limits, shape, tables
-from spark_bench.verify.machine import Cores, Usage, choose, cores, parse_stat, pinned, usage
-from spark_bench.verify.measure import Seen, bench
-from spark_bench.verify.report import Capacity, Deviation, Level, Report, Surroundings
-from spark_bench.verify.shape import Shape
-from spark_bench.verify.steps import Steps
-from spark_bench.verify.story import shares
+from spark_bench.selftest import aspects, capacity, causes, compare, judge, limits, shape, tables
+from spark_bench.selftest.machine import Cores, Usage, choose, cores, parse_stat, pinned, usage
+from spark_bench.selftest.measure import Seen, bench
+from spark_bench.selftest.report import Capacity, Deviation, Level, Report, Surroundings
+from spark_bench.selftest.shape import Shape
+from spark_bench.selftest.steps import Steps
+from spark_bench.selftest.story import shares
 from spark_bench.wire.audit import Audit, Spread
 from spark_bench.wire.recorder import Recorder
 

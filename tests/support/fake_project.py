@@ -23,7 +23,7 @@ from typing import Any
 
 import msgspec
 import spark_bench
-from spark_bench.every.output import Results
+from spark_bench.suite.output import Results
 
 HERE = Path(__file__).parent
 LOAD = ("--profile", "quick", "-n", "3", "-i", "8", "-o", "4")

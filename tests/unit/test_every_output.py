@@ -34,9 +34,9 @@ from spark_bench.display.plain import Plain
 from spark_bench.display.process import draw
 from spark_bench.display.tables import result_tables
 from spark_bench.display.terminal import Terminal, print_all
-from spark_bench.every import output, publish
-from spark_bench.every.output import Load, Results
-from spark_bench.every.steps import Steps
+from spark_bench.suite import output, publish
+from spark_bench.suite.output import Load, Results
+from spark_bench.suite.steps import Steps
 from spark_bench.history.entry import entry_of
 from spark_bench.history.export import write_csv
 from spark_bench.history.table import table as history_table

@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from spark_bench.cli.flags import ANY, FILE
-from spark_bench.cli.kinds import positive, whole
 from spark_bench.cli.sections import SectionCommand, under
+from spark_bench.cli.types import positive, whole
 
 EPILOG = """
 \b
@@ -103,7 +103,7 @@ def command(context: click.Context, /, **typed: Any) -> int:
     import os
 
     from spark_bench.cli.every import carry_out, checked
-    from spark_bench.cli.secret import VARIABLE
+    from spark_bench.secret import VARIABLE
 
     given = {name for name in typed if _given(context, name)}
     asked = checked(typed, given, os.environ)

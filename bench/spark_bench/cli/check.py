@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from spark_bench.cli import conflicts
-from spark_bench.cli.failures import parse_limit
-from spark_bench.cli.options import RunOptions
-from spark_bench.cli.secret import api_key
 from spark_bench.errors import BadInput
+from spark_bench.options import RunOptions, parse_limit
+from spark_bench.secret import api_key
 
 if TYPE_CHECKING:
     from spark_bench.load.profiles import Profile

@@ -17,16 +17,16 @@ import click
 from spark_bench.cli.check import OVERRIDES
 from spark_bench.cli.commands import INTERRUPTED, say
 from spark_bench.cli.conflicts import flag
-from spark_bench.cli.failures import parse_limit
-from spark_bench.cli.secret import api_key
 from spark_bench.errors import BadInput
-from spark_bench.every import job, output
-from spark_bench.every.asked import Asked
-from spark_bench.every.output import Results
-from spark_bench.every.vary import variants
 from spark_bench.load.profile import NO_LIMIT
 from spark_bench.load.profiles import find
+from spark_bench.options import parse_limit
 from spark_bench.printable import json_text, printable
+from spark_bench.secret import api_key
+from spark_bench.suite import job, output
+from spark_bench.suite.asked import Asked
+from spark_bench.suite.output import Results
+from spark_bench.suite.vary import variants
 
 # What decides the results, and so is kept for a resume.
 KEPT = (
@@ -70,11 +70,11 @@ def checked(typed: dict[str, Any], given: set[str], environ: Mapping[str, str]) 
 
 def carry_out(asked: Asked, typed: Mapping[str, Any]) -> int:
     """Plan, ask, run, print; the exit code."""
-    from spark_bench.every.announce import plan
-    from spark_bench.every.prepare import begun, estimates, kept, planned
-    from spark_bench.every.steps import Steps
-    from spark_bench.every.story import NOT_AGAIN
-    from spark_bench.every.story import carry_out as carry
+    from spark_bench.suite.announce import plan
+    from spark_bench.suite.prepare import begun, estimates, kept, planned
+    from spark_bench.suite.steps import Steps
+    from spark_bench.suite.story import NOT_AGAIN
+    from spark_bench.suite.story import carry_out as carry
 
     cells = planned(asked)
     load = job.job(asked, cells).load
@@ -193,7 +193,7 @@ def _print(results: Results, folder: Path, typed: Mapping[str, Any]) -> None:
     elif typed["as_json"]:
         click.echo(json_text(output.encoded(results)), nl=False)
     elif typed["markdown"]:
-        from spark_bench.every.publish import text
+        from spark_bench.suite.publish import text
 
         click.echo(text(results, folder), nl=False)
     else:

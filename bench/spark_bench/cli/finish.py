@@ -7,9 +7,8 @@ import sys
 import click
 
 from spark_bench.cli.commands import INTERRUPTED, say
-from spark_bench.cli.options import RunOptions
-from spark_bench.cli.outcome import Outcome
 from spark_bench.display import chosen
+from spark_bench.options import Outcome, RunOptions
 from spark_bench.printable import json_text
 
 # The run succeeded, and who looks for its file will not find it.

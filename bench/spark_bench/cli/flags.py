@@ -9,14 +9,13 @@ from typing import Any
 
 import click
 
-from spark_bench.cli.kinds import json_object, positive, whole, zero_or_more
+from spark_bench import INVENTORY, PROJECT
 from spark_bench.cli.sections import under
+from spark_bench.cli.types import json_object, positive, whole, zero_or_more
 
 FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 THERE = click.Path(exists=True, readable=True, path_type=Path)
 ANY = click.Path(path_type=Path)
-# Where a project is looked for, unless it is named.
-PROJECT, INVENTORY = Path("."), Path("inventories/spark.py")
 
 
 def _choice(*words: str) -> click.Choice[str]:

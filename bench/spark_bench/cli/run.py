@@ -41,7 +41,7 @@ def command(**typed: Any) -> None:
 
     from spark_bench.cli.check import options
     from spark_bench.cli.finish import carry_out
-    from spark_bench.cli.secret import VARIABLE
+    from spark_bench.secret import VARIABLE
 
     checked = options(typed, os.environ)
     # The key is for the server: what is started from here (the sampler, ssh, git) needs none.

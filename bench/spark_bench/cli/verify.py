@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from spark_bench.cli.kinds import positive
+from spark_bench.cli.types import positive
 from spark_bench.printable import json_text
 
 if TYPE_CHECKING:
-    from spark_bench.verify.story import Asked
+    from spark_bench.selftest.story import Asked
 
 EPILOG = """
 \b
@@ -73,9 +73,9 @@ def command(
     import msgspec
 
     from spark_bench.display.terminal import print_all
-    from spark_bench.verify.steps import shown
-    from spark_bench.verify.story import verify
-    from spark_bench.verify.tables import tables
+    from spark_bench.selftest.steps import shown
+    from spark_bench.selftest.story import verify
+    from spark_bench.selftest.tables import tables
 
     asked = _asked(streams, itl, seconds, quick)
     with shown(sys.stderr) as show:
@@ -87,7 +87,7 @@ def command(
 
 
 def _asked(streams: str | None, itl: float, seconds: float | None, quick: bool) -> Asked:
-    from spark_bench.verify.story import Asked
+    from spark_bench.selftest.story import Asked
 
     return Asked(
         streams=counts(streams or (QUICK_STREAMS if quick else STREAMS)),

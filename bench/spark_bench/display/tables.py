@@ -20,8 +20,8 @@ from spark_bench.printable import printable
 from spark_bench.results.types import Result
 
 if TYPE_CHECKING:
-    from spark_bench.cli.outcome import Outcome
     from spark_bench.load.sweep import Sweep
+    from spark_bench.options import Outcome
 
 
 def tables(outcome: Outcome, sweep: Sweep | None = None) -> Iterator[RenderableType]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from spark_bench.errors import BadInput
-from spark_bench.every.output import RESULTS
+from spark_bench.suite.output import RESULTS
 from spark_bench.report.run import Run, run_of
 from spark_bench.report.unmeasured import Unmeasured, unmeasured
 from spark_bench.results.codec import read

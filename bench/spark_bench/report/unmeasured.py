@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from spark_bench.every.output import RESULTS, Results
+from spark_bench.suite.output import RESULTS, Results
 from spark_bench.results.codec import NOT_JSON
 
 

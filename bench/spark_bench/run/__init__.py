@@ -7,10 +7,9 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from spark_bench.cli.options import RunOptions
-from spark_bench.cli.outcome import Outcome
 from spark_bench.display.show import Show
 from spark_bench.errors import BenchError
+from spark_bench.options import Outcome, RunOptions
 from spark_bench.prompts.tokens import find
 from spark_bench.results.provenance import gather
 from spark_bench.run import plan

@@ -21,8 +21,8 @@ from spark_bench.api.reading import read
 from spark_bench.api.refusals import LENGTHS, is_unknown, other_length, refused
 from spark_bench.api.stream import answer
 from spark_bench.api.tape import Tape
-from spark_bench.cli.options import RunOptions
 from spark_bench.errors import Unreachable
+from spark_bench.options import RunOptions
 from spark_bench.prompts.calibrate import Overhead
 from spark_bench.prompts.probe import overhead, probes
 from spark_bench.prompts.tokens import Tokens

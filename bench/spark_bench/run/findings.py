@@ -7,9 +7,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from statistics import median
 
-from spark_bench.cli.options import RunOptions
 from spark_bench.load import trace
 from spark_bench.metrics.figures import Summary
+from spark_bench.options import RunOptions
 from spark_bench.record import Request
 from spark_bench.results.types import Measured as Parts
 from spark_bench.run.asking import Agreed

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from spark_bench import history
-from spark_bench.cli.options import RunOptions
+from spark_bench.options import RunOptions
 from spark_bench.results.atomic import NotSaved
 from spark_bench.results.config import Config
 from spark_bench.results.facts import Provenance

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from spark_bench.cli.options import RunOptions
 from spark_bench.errors import Unreachable
 from spark_bench.metrics.distributions import distributions
 from spark_bench.metrics.histograms import reconcile
 from spark_bench.metrics.intervals import over_requests
 from spark_bench.metrics.stalls import stalls
 from spark_bench.metrics.summary import summarize
+from spark_bench.options import RunOptions
 from spark_bench.record import Load, Request
 from spark_bench.results.lengths import lengths
 from spark_bench.results.server_figures import node_figures, server_figures

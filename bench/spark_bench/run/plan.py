@@ -7,11 +7,11 @@ from dataclasses import replace as replaced
 from math import ceil
 from random import Random
 
-from spark_bench.cli.options import RunOptions
 from spark_bench.errors import BadInput
 from spark_bench.load import arrivals, conversations, trace, warmup
 from spark_bench.load.slots import steps
 from spark_bench.load.trace import Entry
+from spark_bench.options import RunOptions
 from spark_bench.prompts import sharegpt
 from spark_bench.prompts.compose import Shape, compose
 from spark_bench.prompts.tokens import Tokens

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from spark_bench.cli.options import RunOptions
 from spark_bench.load import warmup
+from spark_bench.options import RunOptions
 from spark_bench.record import Load
 from spark_bench.run.measure import opened
 from spark_bench.run.plan import warm_up

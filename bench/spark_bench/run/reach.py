@@ -16,9 +16,9 @@ import spark_bench
 from spark_bench import project
 from spark_bench.api import failures
 from spark_bench.api.models import Model, candidates, models
-from spark_bench.cli.flags import INVENTORY, PROJECT
-from spark_bench.cli.options import RunOptions
-from spark_bench.cli.secret import Secret, project_key
+from spark_bench import INVENTORY, PROJECT
+from spark_bench.options import RunOptions
+from spark_bench.secret import Secret, project_key
 from spark_bench.errors import BadInput, BenchError, Unreachable
 from spark_bench.project import Listing
 from spark_bench.results.secrets import HIDDEN

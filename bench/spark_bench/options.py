@@ -1,0 +1,136 @@
+"""What a run was asked to do, checked, and what `spark_bench.run` gives back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from spark_bench import INVENTORY, PROJECT
+from spark_bench.errors import BadInput, TooManyFailures
+from spark_bench.secret import Secret
+
+if TYPE_CHECKING:
+    from spark_bench.load.profiles import Profile
+    from spark_bench.load.ramp import Ramp
+    from spark_bench.load.sweep import Sweep
+    from spark_bench.metrics.goodput import Slo
+    from spark_bench.result.types import Result
+
+
+class FailureLimit(Struct, frozen=True):
+    """At most `count` requests, or, where it is set, at most `percent` of all."""
+
+    count: int = 0
+    percent: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.count}" if self.percent is None else f"{self.percent:g}%"
+
+    def check(self, failed: int, total: int) -> None:
+        """TooManyFailures when more than that failed."""
+        allowed = self.count if self.percent is None else self.percent / 100 * total
+        if failed > allowed:
+            raise TooManyFailures(
+                f"{failed} of {total} requests failed, and --max-failures {self} allows no more "
+                "than that: see the failures above, or allow more"
+                if self.count or self.percent
+                else f"{failed} of {total} requests failed: see the failures above, or allow some "
+                f"with --max-failures {failed}"
+            )
+
+
+def parse_limit(text: str) -> FailureLimit:
+    """`5` requests or `2.5%` of them; BadInput for anything else."""
+    try:
+        if text.endswith("%"):
+            percent = float(text[:-1])
+            if 0 <= percent <= 100:
+                return FailureLimit(percent=percent)
+        elif (count := int(text)) >= 0:
+            return FailureLimit(count)
+    except ValueError:
+        pass
+    raise BadInput(
+        f"--max-failures {text}: give a number of requests, 0 or more, or a share of them, "
+        "such as 1%"
+    )
+
+
+class RunOptions(Struct, frozen=True, kw_only=True):
+    """Every field is valid by itself and with the others. Times are seconds, lengths tokens.
+
+    profile: with the overrides in it
+    overrides: what was given beside the profile's name
+    burstiness: shape of the gamma distributed gaps; 1.0 Poisson, inf even
+    ramp: the rate that changes over the run, in place of the profile's
+    ramp_slots: seconds until all of the profile's concurrency is used
+    duration: nothing is sent after it; None: until all is sent
+    sweep: a run at each of its loads, which take the place of the profile's
+    think_time: between an answer and the next turn's question
+    url: without /v1; "" means: ask the project, else localhost
+    model: "" means: the one the server lists
+    warmup: requests before each repeat; None: as many as it takes before the first
+    metrics, power: None means: where there are any
+    """
+
+    profile: Profile
+    overrides: dict[str, Any]
+    burstiness: float = 1.0
+    ramp: Ramp | None = None
+    ramp_slots: float = 0.0
+    duration: float | None = None
+    timeout: float = 600.0
+    warmup: int | None = None
+    repeat: int = 1
+    seed: int = 0
+    sweep: Sweep | None = None
+    trace: Path | None = None
+    trace_speed: float = 1.0
+    sharegpt: Path | None = None
+    turns: int = 1
+    think_time: float = 0.0
+    shared_prefix: int = 0
+    prefix_groups: int = 1
+    cache: str = "miss"
+    tokenizer: Path | None = None
+    url: str = ""
+    project: Path = PROJECT
+    inventory: Path = INVENTORY
+    model: str = ""
+    endpoint: str = "chat"
+    api_key: Secret | None = None
+    ignore_eos: bool = True
+    temperature: float = 0.0
+    extra_body: dict[str, Any] = {}
+    slo: Slo | None = None
+    count_tokens: str = "auto"
+    metrics: bool | None = None
+    power: bool | None = None
+    max_failures: FailureLimit = FailureLimit()
+    output: Path | None = None
+    save_requests: bool = False
+    history: bool = True
+    as_json: bool = False
+    quiet: bool = False
+
+
+class Outcome(Struct, frozen=True):
+    """A run that ended, well or not.
+
+    results: one, or in a sweep one a point
+    written: their files; fewer than `results`: some could not be written, and `notes` say why
+    failed, total: requests over all repeats and points, warm-up left out
+    interrupted: Ctrl-C ended it early
+    misplaced: something could not be written where it should, and is elsewhere
+    notes: what the user should know besides, a line each
+    """
+
+    results: tuple[Result, ...]
+    written: tuple[Path, ...]
+    failed: int
+    total: int
+    interrupted: bool = False
+    misplaced: bool = False
+    notes: tuple[str, ...] = ()
