@@ -17,8 +17,8 @@ from typing import Any
 import msgspec
 import pytest
 from fake_project import FakeProject
-from spark_bench.suite.output import Results
 from spark_bench.results.codec import read
+from spark_bench.suite.output import Results
 from waiting import until
 
 # They differ from one run of the same to the next.

@@ -12,9 +12,11 @@ import pytest
 from deploy_logs import LOGS
 from msgspec.structs import asdict, replace
 from result_samples import a_result
-from spark_bench.options import FailureLimit
-from spark_bench.secret import Secret
 from spark_bench.errors import BadInput
+from spark_bench.options import FailureLimit
+from spark_bench.project import Listing, Node, Rank
+from spark_bench.results.types import Result
+from spark_bench.secret import Secret
 from spark_bench.suite import converge, measure, one, served
 from spark_bench.suite.before import before
 from spark_bench.suite.child import Ended
@@ -28,8 +30,6 @@ from spark_bench.suite.status import Failure
 from spark_bench.suite.steps import Steps
 from spark_bench.suite.summary import by_throughput, by_ttft, summary
 from spark_bench.suite.table import markdown, plain
-from spark_bench.project import Listing, Node, Rank
-from spark_bench.results.types import Result
 from test_all_plan import asked, listing
 
 ROOT = Path(__file__).parents[2]

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 from fake_project import FakeProject
-from spark_bench.suite.rows import COLUMNS
 from spark_bench.results.codec import read
+from spark_bench.suite.rows import COLUMNS
 
 # Exactly what the scripts that this replaces write.
 HEADER = (

@@ -18,11 +18,9 @@ from click.testing import CliRunner, Result
 from result_samples import a_result
 from spark_bench import errors
 from spark_bench.cli import main
-from spark_bench.options import FailureLimit, parse_limit
-from spark_bench.options import RunOptions
-from spark_bench.options import Outcome
 from spark_bench.display import Show
 from spark_bench.load.sweep import Sweep
+from spark_bench.options import FailureLimit, Outcome, RunOptions, parse_limit
 from spark_bench.results.codec import check
 
 Execute = Callable[[RunOptions, Show], Outcome]

@@ -15,10 +15,10 @@ from click.testing import CliRunner
 from msgspec.structs import replace
 from report_samples import HOSTILE, result, save, several, variants
 from spark_bench.cli import main
-from spark_bench.suite.output import Load, Results, encoded
-from spark_bench.suite.rows import Row
 from spark_bench.results import codec
 from spark_bench.results.types import Result
+from spark_bench.suite.output import Load, Results, encoded
+from spark_bench.suite.rows import Row
 
 LOADING = {"src", "srcset", "poster", "data", "action", "background", "xlink:href", "formaction"}
 

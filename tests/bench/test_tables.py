@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 import pytest
 from result_samples import a_config, a_result
-from spark_bench.options import Outcome
 from spark_bench.display.exactness import client
 from spark_bench.display.findings import findings, requests, steady
 from spark_bench.display.load import load_line
@@ -22,6 +21,7 @@ from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.histograms import Bounded, Compared, Reconciliation, ServerFigure
 from spark_bench.metrics.stalls import Stall, Stalls
 from spark_bench.metrics.steady import Steady
+from spark_bench.options import Outcome
 from spark_bench.results.config import Config, RateRamp
 from spark_bench.results.lengths import Lengths
 from spark_bench.results.server_figures import NodeColumns, NodeFigures, Nodes, Range

@@ -34,9 +34,6 @@ from spark_bench.display.plain import Plain
 from spark_bench.display.process import draw
 from spark_bench.display.tables import result_tables
 from spark_bench.display.terminal import Terminal, print_all
-from spark_bench.suite import output, publish
-from spark_bench.suite.output import Load, Results
-from spark_bench.suite.steps import Steps
 from spark_bench.history.entry import entry_of
 from spark_bench.history.export import write_csv
 from spark_bench.history.table import table as history_table
@@ -45,6 +42,9 @@ from spark_bench.report.html import html
 from spark_bench.report.page import page
 from spark_bench.results.codec import encode
 from spark_bench.results.types import Result
+from spark_bench.suite import output, publish
+from spark_bench.suite.output import Load, Results
+from spark_bench.suite.steps import Steps
 from spark_cluster import logs, status
 from spark_cluster.board import board
 from spark_cluster.commands import ClusterError

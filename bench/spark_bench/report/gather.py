@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from spark_bench.errors import BadInput
-from spark_bench.suite.output import RESULTS
 from spark_bench.report.run import Run, run_of
 from spark_bench.report.unmeasured import Unmeasured, unmeasured
 from spark_bench.results.codec import read
 from spark_bench.results.files import FOLDER
 from spark_bench.results.found import claims, named
+from spark_bench.suite.output import RESULTS
 
 
 class Gathered(Struct, frozen=True):

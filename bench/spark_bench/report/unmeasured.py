@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from spark_bench.suite.output import RESULTS, Results
 from spark_bench.results.codec import NOT_JSON
+from spark_bench.suite.output import RESULTS, Results
 
 
 class Unmeasured(Struct, frozen=True):

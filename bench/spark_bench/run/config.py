@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from spark_bench.options import RunOptions
 from spark_bench.load.ramp import Ramp
+from spark_bench.options import RunOptions
 from spark_bench.results.config import Config, Conversations, Dataset, RateRamp
 from spark_bench.results.secrets import clean_body, clean_command, without_credentials
 from spark_bench.run.asking import Agreed

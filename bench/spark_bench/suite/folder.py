@@ -13,11 +13,11 @@ from pathlib import Path
 import msgspec
 
 from spark_bench.errors import BadInput, BenchError
+from spark_bench.results.atomic import replacing
 from spark_bench.suite import job, output
 from spark_bench.suite.job import JobFile
 from spark_bench.suite.output import Results
 from spark_bench.suite.rows import Row
-from spark_bench.results.atomic import replacing
 
 # Files that a run under way has not finished yet.
 UNFINISHED = ".under-way"

@@ -12,11 +12,11 @@ from msgspec import Struct
 
 import spark_bench
 from spark_bench.errors import BadInput
+from spark_bench.project import inventory_file
+from spark_bench.results.machine import commit
 from spark_bench.suite.asked import Asked, Settings
 from spark_bench.suite.output import Load
 from spark_bench.suite.plan import NO_TOKEN, Cell
-from spark_bench.project import inventory_file
-from spark_bench.results.machine import commit
 
 FILE = "job.json"
 # What is read of a project for every deploy, beside the inventory.

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from spark_bench import project
-from spark_bench.secret import VARIABLE, project_key
 from spark_bench.display.figures import duration
 from spark_bench.errors import BadInput, BenchError
+from spark_bench.project import Listing
+from spark_bench.results.codec import read
+from spark_bench.results.types import Result
+from spark_bench.secret import VARIABLE, project_key
 from spark_bench.suite import converge, measure, served
 from spark_bench.suite.asked import Asked, Settings
 from spark_bench.suite.child import Ended, follow
@@ -21,9 +24,6 @@ from spark_bench.suite.plan import Cell
 from spark_bench.suite.rows import Row, row
 from spark_bench.suite.status import Failure
 from spark_bench.suite.steps import Steps
-from spark_bench.project import Listing
-from spark_bench.results.codec import read
-from spark_bench.results.types import Result
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from typing import Any
 
 import msgspec
 
-from spark_bench.suite.rows import COLUMNS, Row
-from spark_bench.suite.summary import summary
 from spark_bench.printable import cell
 from spark_bench.results.atomic import replacing
+from spark_bench.suite.rows import COLUMNS, Row
+from spark_bench.suite.summary import summary
 
 RESULTS, TABLE, SUMMARY = "results.json", "results.csv", "summary.txt"
 

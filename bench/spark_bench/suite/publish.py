@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from spark_bench.results.codec import read
 from spark_bench.suite.output import Results
 from spark_bench.suite.rows import Row
 from spark_bench.suite.summary import HEAD, lines, title
 from spark_bench.suite.table import markdown
-from spark_bench.results.codec import read
 
 if TYPE_CHECKING:
     from spark_bench.metrics.distributions import Distributions
