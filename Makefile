@@ -69,7 +69,7 @@ else
 endif
 
 test-unit: setup  ## the quick tests alone
-	@$(BIN)/pytest tests/unit
+	@$(BIN)/pytest tests/core
 
 # What an engine may do otherwise: images, containers' ends and starts, GPUs.
 DOCKER_28_TESTS := test_newer_docker test_deploy test_drift test_images test_moved_tag test_reboot \

@@ -213,7 +213,7 @@ def test_a_healthy_rank(docker: Path, url: str) -> None:
 
 
 def test_a_rank_whose_nccl_says_more_than_a_look_reads_keeps_its_phase(docker: Path) -> None:
-    start = Path(__file__).parents[1] / "unit" / "logs" / "nccl-start.log"
+    start = Path(__file__).parents[1] / "core" / "engine" / "logs" / "nccl-start.log"
     (docker / "log").write_text(start.read_text() * 8)
     assert at(docker, "http://127.0.0.1:9").phase == "initialising torch distributed"
 

@@ -1,4 +1,4 @@
-"""Log lines → cause → cure. tests/unit/logs holds lines of real SGLang 0.5.23 runs."""
+"""Log lines → cause → cure. logs/ holds lines of real SGLang 0.5.23 runs."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from cluster.machine import (
 from cluster.settings.schema import Settings
 
 BARE = HostSetup("nvidia", remove_ipc=True)
-ARGUMENTS = (Path(__file__).parents[2] / "templates" / "earlyoom.j2").read_text()
+ARGUMENTS = (Path(__file__).parents[3] / "templates" / "earlyoom.j2").read_text()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from cluster.settings.declaration import Declared, settings_of
 from cluster.settings.schema import NAMES, Settings
 
-PAGE = Path(__file__).parents[2] / "inventories" / "group_data" / "all.py"
+PAGE = Path(__file__).parents[3] / "inventories" / "group_data" / "all.py"
 SOURCE = PAGE.read_text()
 TREE = ast.parse(SOURCE)
 

@@ -145,7 +145,7 @@ def test_every_pair_names_options_that_a_version_of_it_has(entry: dict[str, obje
 
 
 ADDED = {word for entry in ENTRIES for word in entry.get("add", [])}
-STUB = Path(__file__).parents[1] / "cluster/testbed/image/stub/sglang"
+STUB = Path(__file__).parents[2] / "cluster/testbed/image/stub/sglang"
 PARSE = "import sys; from sglang import arguments; arguments.parse(sys.argv[1:])"
 
 
