@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cluster.listing import Listing
-from cluster.node import Weights
+from cluster.node.readings import Weights
 
 VERSION = 1
 

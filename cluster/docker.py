@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cluster import keyed
 from cluster.engine.argv import argv
-from cluster.node import Rank
+from cluster.node.readings import Rank
 from cluster.spec import Spec
 from cluster.words import Words, bounded
 

@@ -10,7 +10,7 @@ from cluster import checks
 from cluster.catalog import models
 from cluster.findings import Level, Refused
 from cluster.listing import SPARK_BYTES
-from cluster.node import Memory, NodeFacts
+from cluster.node.readings import Memory, NodeFacts
 from cluster.settings import declaration
 from cluster.settings.declaration import Declared
 from cluster.spec import mem_fraction, parallelism, served_name

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cluster.node import NodeFacts, Rank
+from cluster.node.readings import NodeFacts, Rank
 from cluster.spec import Spec, label, spec_of
 
 PREVIOUS = ".previous"

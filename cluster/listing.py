@@ -15,7 +15,7 @@ from msgspec import to_builtins
 from cluster.catalog.fit import fit
 from cluster.catalog.models import Model, catalogue
 from cluster.findings import Level
-from cluster.node import Rank, Weights
+from cluster.node.readings import Rank, Weights
 from cluster.settings.schema import Settings
 from cluster.spec import CONTAINER_HF_HOME, Spec, served_name, spec_of
 

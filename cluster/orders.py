@@ -8,7 +8,7 @@ from typing import Protocol
 
 from cluster import docker, process
 from cluster.generations import kept_name
-from cluster.node import Rank
+from cluster.node.readings import Rank
 from cluster.plan import Plan, Step
 from cluster.spec import Spec
 from cluster.words import Words

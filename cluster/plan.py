@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from cluster.findings import Finding, error, refuse_errors
 from cluster.generations import FAILED, PREVIOUS, Before, before, members
-from cluster.node import NodeFacts, Rank
+from cluster.node.readings import NodeFacts, Rank
 from cluster.spec import Spec, changes, label
 
 

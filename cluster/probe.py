@@ -9,7 +9,7 @@ from shlex import quote
 
 from cluster.checks.storage import disk
 from cluster.findings import Finding
-from cluster.node import Disk, Engine, NodeFacts, RdmaPort
+from cluster.node.readings import Disk, Engine, NodeFacts, RdmaPort
 
 VERSION = 1
 # pyinfra's and paramiko's words for what keeps SSH from a node → the cure.

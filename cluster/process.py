@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from cluster.node import Rank
+from cluster.node.readings import Rank
 from cluster.spec import Spec
 from cluster.words import Words
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cluster.engine_log import MEETING
+from cluster.engine.log import MEETING
 from cluster.findings import Finding, error
-from cluster.node import Rank
+from cluster.node.readings import Rank
 
 # The seed's limits: several nodes load and meet, one only loads.
 SEVERAL_NODES_SECONDS = 600

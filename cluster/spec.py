@@ -15,7 +15,7 @@ from cluster.catalog.models import Model
 from cluster.engine.argv import Launch
 from cluster.engine.versions import dp_attention_needed
 from cluster.fabric import Fabric
-from cluster.node import NodeFacts, Rank
+from cluster.node.readings import NodeFacts, Rank
 from cluster.settings.declaration import Wanted
 from cluster.settings.schema import Settings
 

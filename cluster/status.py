@@ -12,7 +12,7 @@ from hashlib import sha256
 from typing import Literal
 
 from cluster.generations import FAILED, PREVIOUS
-from cluster.node import NodeFacts, Rank, Shown
+from cluster.node.readings import NodeFacts, Rank, Shown
 
 VERSION = 1
 

@@ -12,7 +12,7 @@ from pyinfra.api import Host, State
 from cluster import checks, doctor
 from cluster.doctor import Ailment, Report, Words
 from cluster.findings import Finding
-from cluster.node import Rank
+from cluster.node.readings import Rank
 from cluster.printable import json_text
 from cluster.spec import expand, rank_names
 from cluster.status import Status

@@ -7,8 +7,8 @@ import gevent
 from pyinfra import logger
 from pyinfra.api import Host, State
 
-from cluster import serving
 from cluster.catalog import models
+from cluster.engine import serving
 from cluster.fabric import FabricWishes, NodeWishes, choose
 from cluster.findings import Finding, Level, Refused
 from cluster.generations import standing

@@ -7,16 +7,18 @@ from functools import cached_property
 
 from pyinfra.api import Host
 
-from cluster import images, orders, readiness, serving
+from cluster import orders, readiness
 from cluster.catalog.models import Model
+from cluster.engine import serving
 from cluster.fabric import Fabric
 from cluster.findings import Finding, Level
-from cluster.node import NodeFacts
+from cluster.node.readings import NodeFacts
 from cluster.plan import Plan
 from cluster.settings.declaration import Wanted
 from cluster.settings.schema import Settings
 from cluster.spec import Spec, served_name
-from cluster.weights import TIKTOKEN
+from cluster.transfer import images
+from cluster.transfer.weights import TIKTOKEN
 
 
 @dataclass

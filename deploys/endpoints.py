@@ -11,10 +11,10 @@ from pyinfra.api import DeployError, Host, State
 
 from cluster import keyed
 from cluster.engine.argv import Launch
+from cluster.engine.serving import QUESTION, Reply, listed, text
 from cluster.findings import Level
-from cluster.node import Rank
+from cluster.node.readings import Rank
 from cluster.readiness import Look
-from cluster.serving import QUESTION, Reply, listed, text
 from cluster.spec import Spec, spec_of
 from deploys import gather, running, secrets
 from deploys.converge import begin

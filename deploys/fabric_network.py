@@ -9,10 +9,10 @@ from pyinfra import logger
 from pyinfra.api import Host, State
 from pyinfra.api.util import get_template
 
-from cluster import netplan
 from cluster.findings import Refused, error, refuse_errors
-from cluster.netplan import Halves, Setup
-from cluster.node import NodeFacts
+from cluster.node import netplan
+from cluster.node.netplan import Halves, Setup
+from cluster.node.readings import NodeFacts
 from cluster.settings import declaration
 from deploys import declared, gather
 from deploys.once import once

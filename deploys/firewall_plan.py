@@ -9,10 +9,10 @@ from pyinfra.api import Host, State
 
 from cluster.fabric import choose
 from cluster.findings import Finding, Level, Refused, error, refuse_errors
-from cluster.firewall import Change, Place, absence, changes, peer_addresses, problems, rules
+from cluster.node.firewall import Change, Place, absence, changes, peer_addresses, problems, rules
+from cluster.node.ufw import Ufw
 from cluster.settings import declaration
 from cluster.settings.declaration import Wanted
-from cluster.ufw import Ufw
 from deploys import declared, gather
 from deploys.converge import wishes
 from facts.firewall import UfwState

@@ -9,12 +9,12 @@ from typing import Any
 
 from pyinfra.api import Host
 
-from cluster import serving
+from cluster.engine import serving
 from cluster.engine.options import RECORDED
 from cluster.engine.versions import known_version
 from cluster.findings import Finding, Refused, error, refuse_errors
 from cluster.generations import members
-from cluster.node import IMAGE_FOLDERS, NodeFacts, Rank
+from cluster.node.readings import IMAGE_FOLDERS, NodeFacts, Rank
 from cluster.settings.declaration import Wanted
 from cluster.settings.schema import Settings
 from cluster.spec import expand, rank_names, spec_of

@@ -9,7 +9,7 @@ memory runs out. Needs a login that may become root without a password.
 from pyinfra import host
 from pyinfra.operations import apt, files, systemd
 
-from cluster.machine import EARLYOOM
+from cluster.node.host import EARLYOOM
 from deploys.host_settings import host_run
 from operations import machine
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pyinfra import logger
 from pyinfra.api import Host, State
 
-from cluster import machine
 from cluster.findings import refuse_errors
-from cluster.machine import HostSetup
+from cluster.node import host
+from cluster.node.host import HostSetup
 from cluster.settings import declaration
 from cluster.settings.schema import Settings
 from deploys import declared
@@ -44,10 +44,10 @@ def _make(state: State) -> HostRun:
     settings = declaration.wanted([declared.declared(host) for host in everyone]).common
     setups = _read([host for host in everyone if state.is_host_in_limit(host)])
     refuse_errors(
-        finding for node, s in setups.items() for finding in machine.objections(node, s, settings)
+        finding for node, s in setups.items() for finding in host.objections(node, s, settings)
     )
     for node, setup in setups.items():
-        for line in machine.untouched(setup, settings):
+        for line in host.untouched(setup, settings):
             logger.info(f"    {node}: {line}")
     return HostRun(settings, setups)
 

@@ -13,7 +13,7 @@ from cluster import listing
 from cluster.catalog import models
 from cluster.feasible import feasible
 from cluster.listing import Place, Ssh
-from cluster.node import Rank, Weights
+from cluster.node.readings import Rank, Weights
 from cluster.printable import json_text
 from cluster.settings import declaration
 from cluster.settings.declaration import Wanted

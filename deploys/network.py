@@ -12,7 +12,7 @@ from io import StringIO
 from pyinfra import host
 from pyinfra.operations import files
 
-from cluster.netplan import FILE
+from cluster.node.netplan import FILE
 from deploys.fabric_network import network
 from operations import network as net
 

@@ -7,16 +7,17 @@ from collections.abc import Iterator, Mapping
 
 from pyinfra.api import Host
 
-from cluster import checks, images
+from cluster import checks
 from cluster.docker import create
 from cluster.engine import pairs, parser
 from cluster.findings import Finding, error, warning
 from cluster.generations import members
-from cluster.node import NodeFacts
-from cluster.peers import PeerReport
+from cluster.node.peers import PeerReport
+from cluster.node.readings import NodeFacts
 from cluster.settings.schema import Settings
 from cluster.spec import expand, token_mounts
-from cluster.weights.failures import in_the_clear
+from cluster.transfer import images
+from cluster.transfer.weights.failures import in_the_clear
 from deploys import gather, secrets
 from deploys.deployment import Deployment
 from facts.peers import Peers

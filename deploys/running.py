@@ -5,12 +5,12 @@ from __future__ import annotations
 from pyinfra.api import Host
 from pyinfra.connectors.sshuserclient.client import get_ssh_config
 
-from cluster import exposure
+from cluster.engine import exposure
 from cluster.engine.argv import Launch
 from cluster.engine.versions import known_version
 from cluster.findings import Finding
 from cluster.generations import members
-from cluster.node import Rank
+from cluster.node.readings import Rank
 from cluster.settings.schema import Settings
 from cluster.spec import spec_of
 from deploys.deployment import Deployment

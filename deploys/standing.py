@@ -6,7 +6,7 @@ import msgspec
 from pyinfra.api import State
 
 from cluster import status
-from cluster.engine_log import phase
+from cluster.engine.log import phase
 from cluster.findings import Level
 from cluster.lease import MOST_SHOWN, STALE_SECONDS
 from cluster.printable import json_text

@@ -7,7 +7,7 @@ from pyinfra.api import Host, State
 
 from cluster import catalogue
 from cluster.catalog import models
-from cluster.node import Weights
+from cluster.node.readings import Weights
 from cluster.printable import json_text
 from cluster.settings.schema import Settings
 from deploys import inventory

@@ -6,7 +6,7 @@ from pyinfra.api import State
 
 from cluster import docker, generations
 from cluster.keyed import is_keyed
-from cluster.machine import drop_caches
+from cluster.node.host import drop_caches
 from cluster.readiness import Limits, ready_seconds
 from cluster.words import Words
 from deploys import gather, lease

@@ -23,7 +23,7 @@ from cluster.fabric import choose
 from cluster.findings import Finding, Refused, error
 from cluster.generations import members
 from cluster.lease import Said
-from cluster.node import IMAGE_FOLDERS, NodeFacts, Rank
+from cluster.node.readings import IMAGE_FOLDERS, NodeFacts, Rank
 from cluster.plan import Plan, plan
 from cluster.settings.schema import Settings
 from cluster.spec import rank_names, spec_of, specs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cluster.spec import expand
-from cluster.weights import hub_folder
+from cluster.transfer.weights import hub_folder
 from deploys import secrets
 from deploys.deployment import Deployment
 from operations.holding import Job

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 from pyinfra.api import QuoteString, StringCommand
 
-from cluster.node import Shown
+from cluster.node.readings import Shown
 from cluster.status import Load
 from facts.fact import UNEXPECTED, Fact, decimal
 from facts.metrics import Metrics

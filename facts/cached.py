@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pyinfra.api import QuoteString, StringCommand
 
-from cluster.node import Weights
+from cluster.node.readings import Weights
 from facts.fact import Fact
 from facts.shell import joined
 from facts.weights import ModelWeights

@@ -10,8 +10,8 @@ import msgspec
 from msgspec import Struct, field
 from pyinfra.api import QuoteString, StringCommand
 
-from cluster import node
 from cluster.docker import LABEL
+from cluster.node import readings
 from cluster.words import bounded
 from facts.fact import UNEXPECTED, Fact
 from facts.shell import quoted
@@ -22,13 +22,13 @@ SECONDS = 30
 CONTAINERD_STORE = "io.containerd.snapshotter.v1"
 
 
-class Containers(Fact[list[node.Rank]]):
+class Containers(Fact[list[readings.Rank]]):
     """Containers that carry our label, and those under one of `names`, ours or not.
 
     A daemon that can't be asked fails the fact: no answer is never "nothing there".
     """
 
-    default = staticmethod(list[node.Rank])
+    default = staticmethod(list[readings.Rank])
 
     def command(self, names: Sequence[str] = (), seconds: int = SECONDS) -> StringCommand:
         list_all = ("docker", "ps", "--all", "--no-trunc", "--format", _selection(names))
@@ -41,7 +41,7 @@ class Containers(Fact[list[node.Rank]]):
             "$ids",
         )
 
-    def parse(self, output: list[str]) -> list[node.Rank]:
+    def parse(self, output: list[str]) -> list[readings.Rank]:
         found = [_rank(line) for line in output if line.startswith("{")]
         return sorted(found, key=lambda rank: rank.name)
 
@@ -85,12 +85,12 @@ class _Container(Struct, rename="pascal"):
     config: _Config
 
 
-def _rank(line: str) -> node.Rank:
+def _rank(line: str) -> readings.Rank:
     seen = msgspec.json.decode(line, type=_Container)
     state = seen.state
     # Docker's zero time; and a running container's ExitCode is 0, whatever its last end was.
     ended = not state.finished_at.startswith("0001-") and state.status != "running"
-    return node.Rank(
+    return readings.Rank(
         name=seen.name.removeprefix("/"),
         id=seen.id,
         status=state.status,
@@ -104,15 +104,15 @@ def _rank(line: str) -> node.Rank:
     )
 
 
-class EngineState(Fact[node.Engine]):
+class EngineState(Fact[readings.Engine]):
     """Whether Docker can be asked, its version and runtimes ("cdi": it can hand out NVIDIA GPUs).
 
     Never fails: what stands in the way is `error`.
     """
 
     @staticmethod
-    def default() -> node.Engine:
-        return node.Engine(error="broken", detail="docker said nothing")
+    def default() -> readings.Engine:
+        return readings.Engine(error="broken", detail="docker said nothing")
 
     def command(self, seconds: int = SECONDS) -> StringCommand:
         return StringCommand(
@@ -121,18 +121,18 @@ class EngineState(Fact[node.Engine]):
             '2>&1 || echo "docker info: exit status $?"; else echo missing; fi',
         )
 
-    def parse(self, output: list[str]) -> node.Engine:
+    def parse(self, output: list[str]) -> readings.Engine:
         if "missing" in output:
-            return node.Engine(error="missing", detail="there is no docker command")
+            return readings.Engine(error="missing", detail="there is no docker command")
         printed = next((line for line in output if line.startswith("{")), "{}")
         try:
             info = msgspec.json.decode(printed, type=_Info)
         except UNEXPECTED as e:
-            return node.Engine(error="broken", detail=f"docker info: {e}: {printed[:200]}")
+            return readings.Engine(error="broken", detail=f"docker info: {e}: {printed[:200]}")
         words = [*(info.server_errors or ()), *(x for x in output if x[:1] != "{")]
         if not info.server_version:
-            return node.Engine(error=_kind(" ".join(words)), detail=words[0] if words else "")
-        return node.Engine(info.server_version, _runtimes(info), images=_images(info))
+            return readings.Engine(error=_kind(" ".join(words)), detail=words[0] if words else "")
+        return readings.Engine(info.server_version, _runtimes(info), images=_images(info))
 
 
 class _Device(Struct):
@@ -161,8 +161,8 @@ def _kind(words: str) -> str:
 
 def _images(info: _Info) -> str:
     if any(CONTAINERD_STORE in pair for pair in info.driver_status or ()):
-        return node.IMAGE_FOLDERS[1]
-    return info.docker_root_dir or node.Engine.images
+        return readings.IMAGE_FOLDERS[1]
+    return info.docker_root_dir or readings.Engine.images
 
 
 def _runtimes(info: _Info) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pyinfra.api import StringCommand
 
-from cluster import node
+from cluster.node import readings
 from facts import shell
 from facts.fact import Fact, count
 
@@ -16,13 +16,13 @@ printf '%s\\n' "$path" "$exists $writable"; df -Pk "$p"
 """
 
 
-class Disk(Fact[node.Disk]):
+class Disk(Fact[readings.Disk]):
     """The file system of `path`, or of its nearest folder that exists."""
 
     def command(self, path: str) -> StringCommand:
         return shell.joined("path=", shell.path(path), CLIMB.rstrip())
 
-    def parse(self, output: list[str]) -> node.Disk:
+    def parse(self, output: list[str]) -> readings.Disk:
         path, flags, _header, *rest = output
         usage = next(line for line in reversed(rest) if "%" in line)
         # Device and mount point may hold spaces: the figures stand before the percentage.
@@ -30,7 +30,7 @@ class Disk(Fact[node.Disk]):
         exists, writable = flags.split()
         if not {exists, writable} <= {"yes", "no"}:
             raise ValueError(f"neither yes nor no: {flags[:40]!r}")
-        return node.Disk(
+        return readings.Disk(
             path=path,
             exists=exists == "yes",
             writable=writable == "yes",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pyinfra.api import StringCommand
 
-from cluster.serving import QUESTION, Reply
+from cluster.engine.serving import QUESTION, Reply
 from facts.fact import Fact
 from facts.serving import COMPLETION_SECONDS, READ_KEY, curl, reply
 from facts.shell import joined

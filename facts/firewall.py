@@ -7,8 +7,8 @@ from ipaddress import ip_address
 
 from pyinfra.api import StringCommand
 
-from cluster.machine import as_root
-from cluster.ufw import ANY, Login, Rule, Ufw
+from cluster.node.host import as_root
+from cluster.node.ufw import ANY, Login, Rule, Ufw
 from cluster.words import bounded
 from facts.fact import Fact, port
 from facts.shell import quoted

@@ -6,7 +6,7 @@ import re
 
 from pyinfra.api import StringCommand
 
-from cluster.node import Gpu
+from cluster.node.readings import Gpu
 from cluster.words import bounded
 from facts.fact import Fact, count
 from facts.shell import quoted, told

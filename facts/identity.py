@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from cluster import node
+from cluster.node import readings
 from facts.fact import Fact, decimal
 
 _READ = """
@@ -13,17 +13,17 @@ printf '%s\\n' "$id" "${host:-$(uname -n)}" "$HOME"; date +%s.%N
 """.strip()
 
 
-class Identity(Fact[node.Identity]):
+class Identity(Fact[readings.Identity]):
     """Machine id, host name, clock and the login's home."""
 
     def command(self) -> str:
         return _READ
 
-    def parse(self, output: list[str]) -> node.Identity:
+    def parse(self, output: list[str]) -> readings.Identity:
         machine_id, hostname, home, clock = output
         if not home.startswith("/"):
             raise ValueError(f"no home folder: {home[:40]!r}")
-        return node.Identity(
+        return readings.Identity(
             machine_id=machine_id or hashlib.sha256(hostname.encode()).hexdigest()[:32],
             hostname=hostname,
             # macOS' date knows no %N and prints it as it stands.

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 from pyinfra.api import StringCommand
 
-from cluster import node
+from cluster.node import readings
 from cluster.words import bounded
 from facts.containers import CONTAINERD_STORE, SECONDS
 from facts.disk import CLIMB, Disk
@@ -25,7 +25,7 @@ _CONFIG = (
 _ROOT = (
     "{{$root := .DockerRootDir}}{{range .DriverStatus}}"
     f'{{{{if eq (index . 1) "{CONTAINERD_STORE}"}}}}'
-    f'{{{{$root = "{node.IMAGE_FOLDERS[1]}"}}}}{{{{end}}}}'
+    f'{{{{$root = "{readings.IMAGE_FOLDERS[1]}"}}}}{{{{end}}}}'
     "{{end}}{{$root}}"
 )
 _VERSION = "import importlib.metadata as m; print(m.version('sglang'))"
@@ -33,7 +33,7 @@ _VERSION = "import importlib.metadata as m; print(m.version('sglang'))"
 _PEP_440 = re.compile(r"[0-9]{1,9}(\.[0-9A-Za-z]+)*([-+.][0-9A-Za-z.]+)?")
 
 
-class Image(Fact[node.Image | None]):
+class Image(Fact[readings.Image | None]):
     """The local image of a reference (tag, digest or id), None where it isn't there."""
 
     def command(self, image: str, seconds: int = SECONDS) -> StringCommand:
@@ -46,11 +46,11 @@ class Image(Fact[node.Image | None]):
             ' "$out";; (*"o such image"*) ;; (*) printf \'%s\\n\' "$out" >&2; exit $s;; esac',
         )
 
-    def parse(self, output: list[str]) -> node.Image | None:
+    def parse(self, output: list[str]) -> readings.Image | None:
         reference, *lines = output
         printed = next(line for line in lines if line.startswith("{"))
         seen = msgspec.json.decode(printed, type=_Inspected)
-        return node.Image(
+        return readings.Image(
             reference=reference,
             id=seen.id,
             digests=seen.repo_digests or (),
@@ -96,14 +96,14 @@ class Unpacked(Fact[int]):
         return sum(count(line) for line in output)
 
 
-class Room(Fact[node.Disk]):
+class Room(Fact[readings.Disk]):
     """The file system on which Docker keeps its images."""
 
     def command(self) -> StringCommand:
         info = ("docker", "info", "--format", _ROOT)
         return joined("path=$(", quoted(bounded(SECONDS, *info)), ") || exit", CLIMB.rstrip())
 
-    def parse(self, output: list[str]) -> node.Disk:
+    def parse(self, output: list[str]) -> readings.Disk:
         return Disk().process(output)
 
 

@@ -9,8 +9,8 @@ import msgspec
 from msgspec import Struct
 from pyinfra.api import StringCommand
 
-from cluster.machine import HostSetup
-from cluster.netplan import FILE, GUARD, Claim, Setup
+from cluster.node.host import HostSetup
+from cluster.node.netplan import FILE, GUARD, Claim, Setup
 from facts.fact import Fact
 from facts.network import SBIN
 from facts.shell import quoted

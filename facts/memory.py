@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cluster import node
+from cluster.node import readings
 from facts.fact import Fact, count
 
 # macOS has no /proc; kern.memorystatus_level is the percentage of memory that is available.
@@ -21,15 +21,15 @@ fi
 """.strip()
 
 
-class Memory(Fact[node.Memory]):
+class Memory(Fact[readings.Memory]):
     """Memory and swap: on a GB10 the GPU shares the memory, and nvidia-smi does not know it."""
 
     def command(self) -> str:
         return _READ
 
-    def parse(self, output: list[str]) -> node.Memory:
+    def parse(self, output: list[str]) -> readings.Memory:
         kibibytes = dict(line.split(": ") for line in output if line.count(": ") == 1)
-        return node.Memory(
+        return readings.Memory(
             total=count(kibibytes["MemTotal"]) * 1024,
             available=count(kibibytes["MemAvailable"]) * 1024,
             swap=count(kibibytes.get("SwapTotal", "0")) * 1024,

@@ -9,7 +9,7 @@ from ipaddress import IPv4Interface, ip_address
 import msgspec
 from msgspec import Struct, field
 
-from cluster.node import Interface, Listener
+from cluster.node.readings import Interface, Listener
 from facts.fact import Fact, count, port
 
 # A login without root may lack the sbin folders, where some systems keep `ip`.

@@ -9,7 +9,7 @@ from typing import Any
 from pyinfra.api import QuoteString, StringCommand
 from pyinfra.api.exceptions import FactProcessError
 
-from cluster.node import NodeFacts
+from cluster.node.readings import NodeFacts
 from facts.containers import SECONDS, Containers, EngineState
 from facts.disk import Disk
 from facts.fact import Fact

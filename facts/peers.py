@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 from pyinfra.api import QuoteString, StringCommand
 
-from cluster.peers import PROBE_PORT, PeerReport, Reach
+from cluster.node.peers import PROBE_PORT, PeerReport, Reach
 from facts.fact import UNEXPECTED, Fact
 
 SCRIPT = (Path(__file__).parent / "scripts" / "peers.py").read_text()

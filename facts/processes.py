@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 
-from cluster.node import Rank
+from cluster.node.readings import Rank
 from cluster.process import LABEL, NAME
 from facts.fact import Fact
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from pyinfra.api import QuoteString, StringCommand
 
-from cluster.engine_log import TRANSPORT_PATTERN
-from cluster.node import Shown
+from cluster.engine.log import TRANSPORT_PATTERN
+from cluster.node.readings import Shown
 from cluster.orders import runtime as runtime_of
 from facts.fact import Fact
 from facts.shell import joined, quoted

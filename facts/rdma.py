@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from ipaddress import IPv6Address
 
-from cluster.node import Gid, Interface, RdmaPort
+from cluster.node.readings import Gid, Interface, RdmaPort
 from facts.fact import Fact, count, decimal
 from facts.network import ADDRESSES, SBIN, Interfaces
 

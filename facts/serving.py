@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from pyinfra.api import QuoteString, StringCommand
 
-from cluster import serving
-from cluster.engine_log import TRANSPORT_PATTERN, phase
-from cluster.node import Rank
+from cluster.engine import serving
+from cluster.engine.log import TRANSPORT_PATTERN, phase
+from cluster.node.readings import Rank
 from cluster.orders import runtime as runtime_of
 from cluster.readiness import Look
 from facts.containers import Containers

@@ -6,8 +6,8 @@ import re
 
 from pyinfra.api import QuoteString, StringCommand
 
-from cluster import node
-from cluster.weights.files import needed, unloadable, whole
+from cluster.node import readings
+from cluster.transfer.weights.files import needed, unloadable, whole
 from facts import shell
 from facts.fact import Fact, count
 
@@ -52,7 +52,7 @@ kib=$(du -sk "$repo/blobs" 2>/dev/null)
 """.strip()
 
 
-class ModelWeights(Fact[node.Weights]):
+class ModelWeights(Fact[readings.Weights]):
     """What the Hugging Face cache under `hf_cache` (an HF_HOME), or a local path, has of a model.
 
     + model: "org/name", or a path that begins with / or ~/
@@ -68,7 +68,7 @@ class ModelWeights(Fact[node.Weights]):
         place = shell.joined(told, "; name=", named, "; repo=", shell.path(repo))
         return shell.joined(place, "\n", _CACHE, "\n", _LIST)
 
-    def parse(self, output: list[str]) -> node.Weights:
+    def parse(self, output: list[str]) -> readings.Weights:
         words = dict(line.split("\t") for line in output if line.count("\t") == 1)
         shards, sizes = _shards(output), {name: count(size) for size, name in _sizes(output)}
         # A download or a copy that broke off leaves a file of no bytes.
@@ -82,7 +82,7 @@ class ModelWeights(Fact[node.Weights]):
         wanted = sum(sizes.get(name, 0) for name in (sizes if lone else needed(shards, there)))
         # A download goes on where it stopped: what lies in blobs need not come again.
         begun = 0 if complete else count(words.get("blobs", "0")) * 1024
-        return node.Weights(
+        return readings.Weights(
             model=words["model"],
             path=words["path"],
             complete=complete,

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from pyinfra.api import Host
 
-from cluster import carry
 from cluster.findings import Finding, Refused
+from cluster.transfer import tunnel
 from cluster.words import Words
 from operations import shell
 
@@ -27,12 +27,12 @@ class Way:
     user: str
     address: str
     port: int
-    keys: Mapping[str, carry.Key] = field(repr=False)
+    keys: Mapping[str, tunnel.Key] = field(repr=False)
 
     def ssh(self, target: str) -> tuple[str, ...]:
         """ssh up to and including the address, to be run on the target; what may follow: `send`,
-        with the files' names on stdin (`carry.DISPATCHER`), or `docker save REFERENCE`."""
-        options = carry.options(self.keys[target], self.port)
+        with the files' names on stdin (`tunnel.DISPATCHER`), or `docker save REFERENCE`."""
+        options = tunnel.options(self.keys[target], self.port)
         return (*options, "-l", self.user, "--", self.address)
 
 
@@ -56,10 +56,10 @@ def way(
     + folder, image: all that can be read: the files of a folder (or one file), an image
     Raises Refused, with nothing left behind, where a target can't use it.
     """
-    keys: dict[str, carry.Key] = {}
+    keys: dict[str, tunnel.Key] = {}
     try:
         sender = _make_keys(source, targets, address, keys)
-        admitted = carry.admit(secrets.token_hex(8), seconds, folder=folder, image=image)
+        admitted = tunnel.admit(secrets.token_hex(8), seconds, folder=folder, image=image)
         yield _open(source, sender, targets, address, admitted, keys)
     finally:
         _close(source, targets, keys)
@@ -67,47 +67,47 @@ def way(
 
 def _open(
     source: Host,
-    sender: carry.Source,
+    sender: tunnel.Source,
     targets: Mapping[str, Host],
     address: str,
     admitted: Words,
-    keys: Mapping[str, carry.Key],
+    keys: Mapping[str, tunnel.Key],
 ) -> Way:
-    offered = carry.offered(list(keys.values()))
+    offered = tunnel.offered(list(keys.values()))
     answer = shell.ask(source, admitted, SECONDS, stdin=offered)
     if not answer.ok:
-        raise Refused(carry.unreadable(source.name, answer.text))
+        raise Refused(tunnel.unreadable(source.name, answer.text))
     port = sender.port or int(source.data.get("ssh_port") or 22)
     opened = Way(sender.user, address, port, keys)
 
     def try_it(target: Host) -> Finding | None:
-        words = carry.probe(keys[target.name], opened.ssh(target.name))
-        answer = shell.ask(target, words, SECONDS, stdin=carry.known(sender))
+        words = tunnel.probe(keys[target.name], opened.ssh(target.name))
+        answer = shell.ask(target, words, SECONDS, stdin=tunnel.known(sender))
         if answer.ok:
             # Of `true`: what comes is the source's shell, and would come before each file as well.
-            return carry.noisy(source.name, answer.text) if answer.out else None
-        return carry.closed(target.name, source.name, address, port, answer.text)
+            return tunnel.noisy(source.name, answer.text) if answer.out else None
+        return tunnel.closed(target.name, source.name, address, port, answer.text)
 
     _refuse(shell.on_all(targets.values(), try_it))
     return opened
 
 
 def _make_keys(
-    source: Host, targets: Mapping[str, Host], address: str, keys: dict[str, carry.Key]
-) -> carry.Source:
+    source: Host, targets: Mapping[str, Host], address: str, keys: dict[str, tunnel.Key]
+) -> tunnel.Source:
     """The keys of all targets, into `keys`, and what the source says of itself."""
-    senders: list[carry.Source] = []
+    senders: list[tunnel.Source] = []
 
     def prepare(host: Host) -> Finding | None:
         if host.name == source.name:
-            answer = shell.ask(host, carry.survey(), SECONDS)
-            found = carry.source(answer.out) if answer.ok else None
+            answer = shell.ask(host, tunnel.survey(), SECONDS)
+            found = tunnel.source(answer.out) if answer.ok else None
             senders.extend([found] if found else [])
-            return None if found else carry.unreadable(host.name, answer.text)
-        answer = shell.ask(host, carry.make_key(address), SECONDS)
-        made = carry.key(answer.out) if answer.ok else None
+            return None if found else tunnel.unreadable(host.name, answer.text)
+        answer = shell.ask(host, tunnel.make_key(address), SECONDS)
+        made = tunnel.key(answer.out) if answer.ok else None
         keys.update({host.name: made} if made else {})
-        return None if made else carry.no_key(host.name, address, answer.text)
+        return None if made else tunnel.no_key(host.name, address, answer.text)
 
     _refuse(shell.on_all((source, *targets.values()), prepare))
     return senders[0]
@@ -118,9 +118,9 @@ def _refuse(found: Mapping[str, Finding | None]) -> None:
         raise Refused(*wrong)
 
 
-def _close(source: Host, targets: Mapping[str, Host], keys: Mapping[str, carry.Key]) -> None:
+def _close(source: Host, targets: Mapping[str, Host], keys: Mapping[str, tunnel.Key]) -> None:
     def close(host: Host) -> None:
-        words = carry.clear() if host.name == source.name else carry.drop(keys[host.name])
+        words = tunnel.clear() if host.name == source.name else tunnel.drop(keys[host.name])
         answer = shell.ask(host, words, SECONDS)
         if not answer.ok:
             host.log_styled(

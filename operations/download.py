@@ -10,11 +10,11 @@ from typing import Any
 
 from cluster.findings import Finding, Refused, error
 from cluster.readiness import REPORT_SECONDS
-from cluster.weights import gate, words
-from cluster.weights.failures import failed, in_the_clear
-from cluster.weights.files import File, picked, unloadable
-from cluster.weights.held import GB, Held, lacking, room, size
-from cluster.weights.progress import Progress, duration
+from cluster.transfer.weights import gate, words
+from cluster.transfer.weights.failures import failed, in_the_clear
+from cluster.transfer.weights.files import File, picked, unloadable
+from cluster.transfer.weights.held import GB, Held, lacking, room, size
+from cluster.transfer.weights.progress import Progress, duration
 from operations import holding, scripts, shell
 from operations.holding import Job
 

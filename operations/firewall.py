@@ -11,8 +11,8 @@ from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
 from pyinfra.api.exceptions import ConnectError
 
-from cluster.firewall import Change
-from cluster.machine import as_root
+from cluster.node.firewall import Change
+from cluster.node.host import as_root
 from operations import shell
 
 # Until a node takes the change back by itself, from its beginning.

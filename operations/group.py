@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import gevent
 from pyinfra.api import Host
 
-from cluster import orders, serving
-from cluster.engine_log import last_words, transport
+from cluster import orders
+from cluster.engine import serving
+from cluster.engine.log import last_words, transport
 from cluster.findings import Finding, error
-from cluster.node import Rank
+from cluster.node.readings import Rank
 from cluster.orders import Runtime
 from cluster.readiness import REPORT_SECONDS, Limits, Look, Watch
 from cluster.spec import Spec
@@ -22,7 +23,7 @@ from facts.serving import RankLook
 from operations import shell
 
 if TYPE_CHECKING:
-    from cluster.diagnosis import Diagnosis
+    from cluster.engine.diagnosis import Diagnosis
 
 LAST_LINES = 12
 # What follows the first causes is their consequence.
@@ -95,7 +96,7 @@ def _start(group: Group, at: Host) -> shell.Answer:
 
 
 def _not_started(node: str, spec: Spec, said: str) -> Finding:
-    from cluster.diagnosis import docker_failure  # a converged run does without
+    from cluster.engine.diagnosis import docker_failure  # a converged run does without
 
     why, cure = docker_failure(said, spec.image)
     return error(f"{spec.name} could not be started: {why}", node, cure)
@@ -223,7 +224,7 @@ def _log(group: Group, node: str) -> tuple[str, ...]:
 def _diagnoses(
     logs: Mapping[str, tuple[str, ...]], looks: Mapping[str, Look]
 ) -> Sequence[tuple[str, Diagnosis]]:
-    from cluster.diagnosis import End, group_diagnosis
+    from cluster.engine.diagnosis import End, group_diagnosis
 
     def end(seen: Rank | None) -> End | None:
         ended = seen is not None and not seen.running

@@ -10,9 +10,9 @@ from typing import Any
 from pyinfra.api import Host
 
 from cluster.findings import Finding, Refused, error
-from cluster.weights import words
-from cluster.weights.files import File
-from cluster.weights.held import Held, entries, held
+from cluster.transfer.weights import words
+from cluster.transfer.weights.files import File
+from cluster.transfer.weights.held import Held, entries, held
 from operations import scripts, shell
 from operations.ticking import ticking
 

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, operation
 
-from cluster import images, node
 from cluster.findings import Refused, error, refuse_errors
-from cluster.images import Delivery
+from cluster.node import readings
+from cluster.transfer import images
+from cluster.transfer.images import Delivery
 from facts.images import Image, Room, Unpacked
 from operations import shell
 from operations.ticking import ticking
 
 if TYPE_CHECKING:
-    from cluster.diagnosis import Diagnosis
+    from cluster.engine.diagnosis import Diagnosis
 
 READ_SECONDS = 60
 
@@ -77,7 +78,7 @@ def _deliver(state: State, host: Host, order: Order) -> bool:
     return True
 
 
-def _head(order: Order) -> node.Image:
+def _head(order: Order) -> readings.Image:
     """The head's image, by which all others go."""
     head = order.head
     before = _images(order, head)[head.name]
@@ -97,7 +98,7 @@ def _head(order: Order) -> node.Image:
     return now
 
 
-def _images(order: Order, *hosts: Host) -> dict[str, node.Image | None]:
+def _images(order: Order, *hosts: Host) -> dict[str, readings.Image | None]:
     fact = Image()
     command = fact.command(order.image)
     found = shell.on_all(hosts, lambda at: shell.read(at, fact, command, READ_SECONDS))
@@ -140,7 +141,7 @@ def _fetch(order: Order, at: Host, source: str) -> shell.Answer:
         return shell.ask(at, words, order.seconds + 30)
 
 
-def _copy(order: Order, head: node.Image, hosts: list[Host]) -> None:
+def _copy(order: Order, head: readings.Image, hosts: list[Host]) -> None:
     """From the head to these nodes, all at once, over the fabric."""
     from operations.carry import Way, way  # most runs copy nothing
 
@@ -171,12 +172,12 @@ def _copy(order: Order, head: node.Image, hosts: list[Host]) -> None:
         raise Failed
 
 
-def _room(order: Order, head: node.Image, hosts: list[Host]) -> None:
+def _room(order: Order, head: readings.Image, hosts: list[Host]) -> None:
     """Refused where an archive of the image, or its layers, would fill a disk."""
     layers = Unpacked()
     unpacked = shell.read(order.head, layers, layers.command(order.image), READ_SECONDS).value or 0
 
-    def one(at: Host) -> node.Disk | None:
+    def one(at: Host) -> readings.Disk | None:
         fact = Room()
         return shell.read(at, fact, fact.command(), READ_SECONDS).value
 
@@ -197,7 +198,7 @@ def _room(order: Order, head: node.Image, hosts: list[Host]) -> None:
 
 
 def _known(order: Order, answer: shell.Answer) -> Diagnosis | None:
-    from cluster.diagnosis import docker_error  # a converged run does without
+    from cluster.engine.diagnosis import docker_error  # a converged run does without
 
     return docker_error(answer.text, order.image)
 

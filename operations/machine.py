@@ -7,7 +7,7 @@ from collections.abc import Generator
 from pyinfra import host
 from pyinfra.api import StringCommand, operation
 
-from cluster.machine import as_root, enable_linger
+from cluster.node.host import as_root, enable_linger
 from operations.shell import command
 
 

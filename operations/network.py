@@ -11,8 +11,8 @@ from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
 
 from cluster.findings import Finding, error
-from cluster.machine import as_root
-from cluster.netplan import FILE, GUARD, Halves, probes, unreached
+from cluster.node.host import as_root
+from cluster.node.netplan import FILE, GUARD, Halves, probes, unreached
 from cluster.words import Words, bounded
 from operations import shell
 

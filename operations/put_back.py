@@ -11,7 +11,7 @@ from pyinfra.api import Host, StringCommand
 
 from cluster.findings import Finding
 from cluster.generations import FAILED, PREVIOUS, Before
-from cluster.node import Rank
+from cluster.node.readings import Rank
 from cluster.spec import label
 from facts.containers import Containers
 from facts.fact import Fact

@@ -10,10 +10,10 @@ import gevent
 from pyinfra.api import Host
 
 from cluster.findings import Finding, Refused, error
-from cluster.weights import words
-from cluster.weights.files import File
-from cluster.weights.held import GB, Held, entries, lacking, room, size
-from cluster.weights.progress import Progress, duration
+from cluster.transfer.weights import words
+from cluster.transfer.weights.files import File
+from cluster.transfer.weights.held import GB, Held, entries, lacking, room, size
+from cluster.transfer.weights.progress import Progress, duration
 from operations import carry, holding, shell
 from operations.holding import Job
 from operations.ticking import ticking

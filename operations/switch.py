@@ -127,7 +127,7 @@ def _say(switch: Switch, host: Host, spoken: list[Words]) -> str:
 
 
 def _not_done(node: str, done: str, said: str) -> Finding:
-    from cluster.diagnosis import docker_failure  # a converged run does without
+    from cluster.engine.diagnosis import docker_failure  # a converged run does without
 
     why, cure = docker_failure(said)
     return error(f"its rank could not be {done}: {why}", node, cure)

@@ -11,7 +11,7 @@ from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, operation
 
 from cluster.findings import Refused
-from cluster.weights import copied, place
+from cluster.transfer.weights import copied, place
 from operations import shell
 
 SECONDS = 700

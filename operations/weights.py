@@ -8,8 +8,8 @@ from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, operation
 
 from cluster.findings import Refused
-from cluster.weights.files import File
-from cluster.weights.held import GB, Held
+from cluster.transfer.weights.files import File
+from cluster.transfer.weights.held import GB, Held
 from operations.holding import Job
 
 

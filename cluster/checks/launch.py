@@ -11,7 +11,7 @@ from cluster.checks.needs import GIB, Needs
 from cluster.engine.options import RECORDED, matches, nearest_recorded, options
 from cluster.engine.parser import arguments
 from cluster.findings import Finding, error, warning
-from cluster.node import NodeFacts
+from cluster.node.readings import NodeFacts
 from cluster.settings.declaration import Wanted
 from cluster.settings.schema import Settings
 from cluster.spec import mem_fraction, parallelism

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from cluster.checks.needs import Needs, size
 from cluster.findings import Finding, error, ok, warning
-from cluster.node import NodeFacts
+from cluster.node.readings import NodeFacts
 
 IDLE_SHARE = 0.8
 """An idle Spark has ~101 of its 121.6 GiB available."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from cluster.checks.needs import Needs
 from cluster.fabric import Fabric
 from cluster.findings import Finding, error, ok
-from cluster.node import Listener, NodeFacts, Rank
+from cluster.node.readings import Listener, NodeFacts, Rank
 
 
 def ports(nodes: Sequence[NodeFacts], needs: Needs) -> Iterator[Finding]:

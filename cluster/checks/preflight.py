@@ -8,8 +8,8 @@ from cluster.checks import machine, network, software, storage
 from cluster.checks.needs import Needs
 from cluster.fabric import Fabric
 from cluster.findings import Finding, error, ok
-from cluster.node import NodeFacts
-from cluster.peers import PeerReport, reachability
+from cluster.node.peers import PeerReport, reachability
+from cluster.node.readings import NodeFacts
 
 
 def preflight(
@@ -59,7 +59,7 @@ OF_DOCKER = ("image", "ranks")
 
 
 def _unread(section: str, words: str, node: str, image: str) -> Finding:
-    from cluster.diagnosis import docker_error  # a cluster in order does without
+    from cluster.engine.diagnosis import docker_error  # a cluster in order does without
 
     known = docker_error(words, image) if section in OF_DOCKER else None
     if known is None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from cluster.checks.needs import Needs
 from cluster.findings import Finding, error, ok, warning
-from cluster.node import NodeFacts
+from cluster.node.readings import NodeFacts
 
 GB10 = "12.1"
 GPU_RUNTIMES = {"nvidia", "cdi"}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from cluster.checks.needs import Needs, size
 from cluster.findings import Finding, error, ok
-from cluster.node import IMAGE_FOLDERS, Disk, NodeFacts
+from cluster.node.readings import IMAGE_FOLDERS, Disk, NodeFacts
 
 
 def disk(node: NodeFacts, path: str) -> Disk | None:

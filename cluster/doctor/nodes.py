@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from cluster.doctor.report import Ailment
-from cluster.node import Disk, NodeFacts
+from cluster.node.readings import Disk, NodeFacts
 
 # A disk that is full to this share will soon stop a log, a container's start, a download.
 FULL_SHARE = 0.95

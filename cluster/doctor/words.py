@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from shlex import quote
 from typing import Literal
 
-from cluster.diagnosis import Diagnosis, End, Weight, diagnose, transport
 from cluster.doctor.report import CHECK, DEPLOY, Ailment
-from cluster.engine_log import STOPPING, last_words
-from cluster.node import Rank
+from cluster.engine.diagnosis import Diagnosis, End, Weight, diagnose, transport
+from cluster.engine.log import STOPPING, last_words
+from cluster.node.readings import Rank
 from cluster.status import Status
 
 # Of a failed rank that was kept: its last lines, and how much of each.

@@ -31,7 +31,7 @@ from cluster.fabric.wishes import (
     wrong_wishes,
 )
 from cluster.findings import Finding, Refused, refuse_errors
-from cluster.node import NodeFacts, RdmaPort
+from cluster.node.readings import NodeFacts, RdmaPort
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from itertools import chain
 
 from cluster.fabric.devices import SECTIONS, every_interface
 from cluster.fabric.seats import halves, primary
-from cluster.node import Interface, NodeFacts, RdmaPort
+from cluster.node.readings import Interface, NodeFacts, RdmaPort
 
 BOTH = "pyinfra -y INVENTORY deploys/network.py"
 """Addresses and MTU for both halves of the cabled port, on all nodes at once."""

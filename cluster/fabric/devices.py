@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cluster.node import Interface, NodeFacts, RdmaPort
+from cluster.node.readings import Interface, NodeFacts, RdmaPort
 
 NAMES = {
     "vlan": "a VLAN",

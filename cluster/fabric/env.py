@@ -9,7 +9,7 @@ from cluster.fabric.devices import every_interface
 from cluster.fabric.seats import Seat, primary
 from cluster.fabric.wishes import hca_list
 from cluster.findings import Finding, error, warning
-from cluster.node import NodeFacts, RdmaPort
+from cluster.node.readings import NodeFacts, RdmaPort
 
 MEETING = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "NODE_RANK", "NNODES")
 """torchrun's and other launchers' names: SGLang meets at its own --dist-init-addr."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cluster.fabric.seats import Seat
 from cluster.fabric.wishes import NodeWishes
-from cluster.node import NodeFacts
+from cluster.node.readings import NodeFacts
 
 
 def environment(

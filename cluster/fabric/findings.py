@@ -21,7 +21,7 @@ from cluster.fabric.seats import (
 )
 from cluster.fabric.wishes import FabricWishes
 from cluster.findings import Finding, error, warning
-from cluster.node import Interface, NodeFacts, RdmaPort
+from cluster.node.readings import Interface, NodeFacts, RdmaPort
 
 FULL_RATE = 200.0
 """Gb/s that a Spark's QSFP port negotiates with a good cable."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network
 
 from cluster.fabric.devices import below, carries, every_interface, vrf
-from cluster.node import Interface, NodeFacts, RdmaPort
+from cluster.node.readings import Interface, NodeFacts, RdmaPort
 
 # Interfaces that containers, virtual machines and tunnels make: no other node is behind them.
 VIRTUAL = (

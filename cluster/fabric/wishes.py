@@ -10,7 +10,7 @@ from typing import Literal
 from cluster.fabric.devices import above, every_interface, title
 from cluster.fabric.seats import Seat, carrying, primary
 from cluster.findings import Finding, error, warning
-from cluster.node import NodeFacts, RdmaPort
+from cluster.node.readings import NodeFacts, RdmaPort
 
 SAME = {
     "address": ("SGLANG_HOST_IP", "HOST_IP"),

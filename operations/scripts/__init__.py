@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cluster.weights import gate
+from cluster.transfer.weights import gate
 
 # The gate under its own name, in packages that hold nothing else; then the script.
 _BUNDLE = """import sys, types
-for name in ("cluster", "cluster.weights", "cluster.weights.gate"):
+NAMES = ("cluster", "cluster.transfer", "cluster.transfer.weights")
+for name in (*NAMES, "cluster.transfer.weights.gate"):
     sys.modules[name] = types.ModuleType(name)
-sys.modules["cluster.weights"].gate = sys.modules["cluster.weights.gate"]
-exec({gate!r}, sys.modules["cluster.weights.gate"].__dict__)
+sys.modules["cluster.transfer.weights"].gate = sys.modules["cluster.transfer.weights.gate"]
+exec({gate!r}, sys.modules["cluster.transfer.weights.gate"].__dict__)
 exec(compile({script!r}, {name!r}, "exec"), {{"__name__": "__main__"}})
 """
 

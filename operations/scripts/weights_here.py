@@ -28,7 +28,7 @@ from typing import Any
 if "__file__" in globals():  # run as a file of a checkout; a node gets the gate along with it
     sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from cluster.weights import gate
+from cluster.transfer.weights import gate
 
 Entry = dict[str, Any]
 

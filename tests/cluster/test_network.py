@@ -14,7 +14,7 @@ import pytest
 from deploying import Deploy, told
 from sparks import GROUP_DATA, Cluster
 
-from cluster.netplan import FILE, Half
+from cluster.node.netplan import FILE, Half
 from operations.network import arm, hold
 
 PROGRAM = "deploys/network.py"

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from cluster import carry
+from cluster.transfer import tunnel
 
 KEYS = [
-    carry.Key("/dev/shm/a", "169.254.2.1", "ssh-ed25519 AAAAa"),
-    carry.Key("/dev/shm/b", "169.254.3.1", "ssh-ed25519 AAAAb"),
+    tunnel.Key("/dev/shm/a", "169.254.2.1", "ssh-ed25519 AAAAa"),
+    tunnel.Key("/dev/shm/b", "169.254.3.1", "ssh-ed25519 AAAAb"),
 ]
-OFFERED = carry.offered(KEYS)
+OFFERED = tunnel.offered(KEYS)
 
 
 def run(words: tuple[str, ...], home: Path, stdin: str = "") -> str:
@@ -28,7 +28,7 @@ def run(words: tuple[str, ...], home: Path, stdin: str = "") -> str:
 
 
 def admit(home: Path, name: str = "0a1b") -> None:
-    run(carry.admit(name, 600), home, OFFERED)
+    run(tunnel.admit(name, 600), home, OFFERED)
 
 
 def tree(home: Path) -> dict[str, tuple[int, bytes]]:
@@ -70,8 +70,8 @@ def test_what_was_there_comes_back_byte_for_byte(home: Path) -> None:
     admit(home)
     content = keys_of(home).read_bytes()
     assert content.startswith(before.get(".ssh/authorized_keys", (0, b""))[1])
-    assert content.count(carry.MARKER.encode()) == len(KEYS)
-    run(carry.clear(), home)
+    assert content.count(tunnel.MARKER.encode()) == len(KEYS)
+    run(tunnel.clear(), home)
     assert tree(home) == before
 
 
@@ -80,7 +80,7 @@ def test_a_new_way_takes_the_keys_of_a_killed_one_away(home: Path) -> None:
     admit(home, "0a")
     admit(home, "0b")
     assert b"-0a." not in keys_of(home).read_bytes()
-    run(carry.survey(), home)
+    run(tunnel.survey(), home)
     assert tree(home) == before
 
 
@@ -88,7 +88,7 @@ def test_a_line_that_came_meanwhile_stays(tmp_path: Path) -> None:
     admit(tmp_path)
     with keys_of(tmp_path).open("a") as keys:
         keys.write("ssh-ed25519 BBBB new\n")
-    run(carry.clear(), tmp_path)
+    run(tunnel.clear(), tmp_path)
     assert keys_of(tmp_path).read_text() == "ssh-ed25519 BBBB new\n"
 
 
@@ -98,8 +98,8 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     keys_of(tmp_path).symlink_to("../elsewhere")
     admit(tmp_path)
     assert keys_of(tmp_path).is_symlink()
-    assert carry.MARKER in (tmp_path / "elsewhere").read_text()
-    run(carry.clear(), tmp_path)
+    assert tunnel.MARKER in (tmp_path / "elsewhere").read_text()
+    run(tunnel.clear(), tmp_path)
     assert (tmp_path / "elsewhere").read_text() == "mine\n"
 
 
@@ -147,7 +147,7 @@ def asked(
     tools.mkdir(exist_ok=True)
     (tools / "docker").write_text('#!/bin/sh\necho docker "$@"\n')
     (tools / "docker").chmod(0o755)
-    run(carry.admit("0a1b", 600, folder=str(folder), image=image), home, OFFERED)
+    run(tunnel.admit("0a1b", 600, folder=str(folder), image=image), home, OFFERED)
     line = keys_of(home).read_text().splitlines()[0]
     forced = re.search(r'command="((?:[^"\\]|\\")*)"', line)
     assert forced
@@ -255,18 +255,18 @@ def test_a_way_can_be_tried(tmp_path: Path) -> None:
 
 
 def test_the_dispatcher_fits_into_authorized_keys() -> None:
-    assert not set(carry.DISPATCHER) & set("'\\\n")
+    assert not set(tunnel.DISPATCHER) & set("'\\\n")
 
 
 def test_the_source_tells_its_login(tmp_path: Path) -> None:
-    found = run(carry.survey(), tmp_path).splitlines()
+    found = run(tunnel.survey(), tmp_path).splitlines()
     assert found[0].startswith("user ")
     assert not (tmp_path / ".ssh").exists()
 
 
 def test_a_key_is_made_in_memory_and_replaces_the_older_one(tmp_path: Path) -> None:
     first, second = (
-        carry.key(run(carry.make_key("127.0.0.1"), tmp_path).splitlines()) for _ in "ab"
+        tunnel.key(run(tunnel.make_key("127.0.0.1"), tmp_path).splitlines()) for _ in "ab"
     )
     assert first and second
     try:
@@ -275,5 +275,5 @@ def test_a_key_is_made_in_memory_and_replaces_the_older_one(tmp_path: Path) -> N
         assert Path(second.folder).stat().st_mode & 0o777 == 0o700
         assert not Path(first.folder).exists()
     finally:
-        run(carry.drop(second), tmp_path)
+        run(tunnel.drop(second), tmp_path)
     assert not Path(second.folder).exists()

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from pyinfra.api import StringCommand
 
-from cluster.node import NodeFacts, Shown
+from cluster.node.readings import NodeFacts, Shown
 from facts.containers import Containers, EngineState
 from facts.disk import Disk
 from facts.gpu import Gpus

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster import images
-from cluster.diagnosis import docker_error
+from cluster.engine.diagnosis import docker_error
+from cluster.transfer import images
 
 IMAGE = "lmsysorg/sglang:spark"
 

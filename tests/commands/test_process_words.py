@@ -16,7 +16,7 @@ import pytest
 from samples import specs_of
 
 from cluster import process
-from cluster.node import Rank
+from cluster.node.readings import Rank
 from cluster.spec import Spec
 
 SPEC = specs_of(nodes=1, model="smollm2", runtime="process", env={"B": "it's", "A": "1"})["spark-1"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.machine import as_root
+from cluster.node.host import as_root
 
 SCRIPT = 'echo "$SUDO" "$1"; cat'
 

@@ -14,9 +14,9 @@ from http_engine import FakeEngine, listening
 from pyinfra.api import StringCommand
 from test_serving import MODEL, NODES, body
 
-from cluster import serving
+from cluster.engine import serving
+from cluster.engine.serving import Reply
 from cluster.readiness import Look
-from cluster.serving import Reply
 from facts.serving import RankLook, Served
 
 

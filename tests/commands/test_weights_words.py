@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.weights import TIKTOKEN, copied, hub_folder, place, place_token
+from cluster.transfer.weights import TIKTOKEN, copied, hub_folder, place, place_token
 
 CONTENT = b"\x00o200k\n" * 1000
 SHA = hashlib.sha256(CONTENT).hexdigest()

@@ -12,7 +12,7 @@ from fakes import Fakes
 from cluster import docker
 from cluster.engine.argv import Launch
 from cluster.generations import Before
-from cluster.node import Rank
+from cluster.node.readings import Rank
 from cluster.plan import Plan
 from cluster.spec import Spec
 from deploys import switching

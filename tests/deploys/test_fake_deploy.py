@@ -69,8 +69,18 @@ def test_a_converged_run_loads_nothing_that_it_does_not_need(served: Fakes) -> N
     loaded = {line.rpartition("|")[2].strip() for line in told.splitlines() if "|" in line}
     assert {"operations.switch", "deploys.converge"} <= loaded
     assert not loaded & {
-        *("operations.download", "operations.spread", "operations.carry", "cluster.carry"),
-        *("cluster.diagnosis", "cluster.symptoms", "cluster.checks", "deploys.preflight"),
+        *(
+            "operations.download",
+            "operations.spread",
+            "operations.carry",
+            "cluster.transfer.tunnel",
+        ),
+        *(
+            "cluster.engine.diagnosis",
+            "cluster.engine.symptoms",
+            "cluster.checks",
+            "deploys.preflight",
+        ),
     }
 
 

@@ -16,11 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyinfra.api.exceptions import FactProcessError
 
-from cluster import checks, probe, serving, status
+from cluster import checks, probe, status
+from cluster.engine import serving
 from cluster.fabric import FabricWishes, choose
 from cluster.findings import Refused
 from cluster.generations import before
-from cluster.node import NodeFacts
+from cluster.node.readings import NodeFacts
 from cluster.plan import plan
 from facts.answers import Answers
 from facts.cached import CachedModels

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fakes import Fakes, Run
 
-from cluster.netplan import Half
+from cluster.node.netplan import Half
 from deploys.fabric_network import text
 
 NETWORK, HOST = "deploys/network.py", "deploys/host.py"

@@ -17,7 +17,7 @@ from cluster.catalog.models import find
 from cluster.fabric import FabricWishes, choose
 from cluster.settings.declaration import Declared, wanted
 from cluster.spec import Spec, specs
-from cluster.weights import TIKTOKEN
+from cluster.transfer.weights import TIKTOKEN
 from facts.node import MARK, NodeReading
 from operations import shell
 

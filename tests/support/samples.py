@@ -8,7 +8,7 @@ from typing import Any
 
 from cluster.catalog.models import find
 from cluster.fabric import Fabric, FabricWishes, choose
-from cluster.node import Image, Interface, NodeFacts, Rank, RdmaPort
+from cluster.node.readings import Image, Interface, NodeFacts, Rank, RdmaPort
 from cluster.settings.declaration import Declared, Wanted, wanted
 from cluster.spec import Spec, specs
 

@@ -9,7 +9,7 @@ from itertools import count
 from samples import IMAGE_ID
 
 from cluster import docker, orders
-from cluster.node import NodeFacts, Rank
+from cluster.node.readings import NodeFacts, Rank
 from cluster.plan import Plan
 from cluster.spec import Spec, label
 from cluster.words import Words

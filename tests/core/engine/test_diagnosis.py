@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.diagnosis import (
+from cluster.engine.diagnosis import (
     EVIDENCE_LENGTH,
     TRANSPORT_PATTERN,
     End,

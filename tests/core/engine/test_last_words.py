@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.engine_log import clean, last_words
+from cluster.engine.log import clean, last_words
 
 SAID = "[2026-11-23 11:54:15] SIGQUIT received. signum=None, frame=None. It usually means one child"
 

@@ -11,7 +11,7 @@ from samples import VERSION, ran, spark, specs_of, want
 from cluster.catalog.models import find
 from cluster.checks import Needs, launch
 from cluster.findings import Level
-from cluster.node import Gpu, Memory, NodeFacts
+from cluster.node.readings import Gpu, Memory, NodeFacts
 
 GIB = 2**30
 SPARK = Memory(131_334_144 * 1024, 110 * GIB)

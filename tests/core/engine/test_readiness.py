@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
 
-from cluster.engine_log import MEETING
-from cluster.node import Rank
+from cluster.engine.log import MEETING
+from cluster.node.readings import Rank
 from cluster.readiness import Limits, Look, Watch, ending, ready_seconds
 
 LIMITS = Limits(ready=600)

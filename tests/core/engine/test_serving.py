@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
 
-from cluster import serving
-from cluster.serving import Reply
+from cluster.engine import serving
+from cluster.engine.serving import Reply
 
 MODEL = "openai/gpt-oss-120b"
 NODES = ("spark-1", "spark-2")

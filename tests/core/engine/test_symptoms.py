@@ -9,9 +9,9 @@ from time import process_time
 
 import pytest
 
-from cluster import engine_log
-from cluster.diagnosis import RAISED, End, Weight, diagnose, docker_error
-from cluster.symptoms import SYMPTOMS, Symptom, mentions, noise, symptoms
+from cluster.engine import log
+from cluster.engine.diagnosis import RAISED, End, Weight, diagnose, docker_error
+from cluster.engine.symptoms import SYMPTOMS, Symptom, mentions, noise, symptoms
 
 BEFORE = "[2026-11-23 07:38:16 TP0] Init parallel begin."
 BY_KEY = [
@@ -95,10 +95,10 @@ PATTERNS = [
         for e in (*s.lines, *filter(None, (s.healed_by, s.shown_by)))
     ),
     *(("noise or mention", e.pattern) for e in (*noise(), *mentions())),
-    *((f"phase {words}", pattern) for pattern, words in engine_log.PHASES),
-    *(("transport", pattern) for pattern in engine_log.VERDICTS),
+    *((f"phase {words}", pattern) for pattern, words in log.PHASES),
+    *(("transport", pattern) for pattern in log.VERDICTS),
     ("exception", RAISED),
-    *(("bindings", engine_log.NOISE), ("controls", engine_log.CONTROLS)),
+    *(("bindings", log.NOISE), ("controls", log.CONTROLS)),
 ]
 LENGTH = 20_000
 # A linear pattern takes some 2 ms for them, a quadratic one a minute.
@@ -128,9 +128,9 @@ def test_a_line_of_a_megabyte_is_read_at_once(sign: str) -> None:
     begun = process_time()
     assert diagnose([line], End(0)) == ()
     docker_error(line)
-    engine_log.last_words([line], 12)
-    engine_log.phase([line])
-    engine_log.transport([line])
+    log.last_words([line], 12)
+    log.phase([line])
+    log.transport([line])
     assert process_time() - begun < SECONDS
 
 

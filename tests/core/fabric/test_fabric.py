@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cluster.fabric import Fabric, FabricWishes, NodeWishes, choose
 from cluster.findings import Level, Refused
-from cluster.node import Interface, NodeFacts, RdmaPort
+from cluster.node.readings import Interface, NodeFacts, RdmaPort
 
 NETDEV = {
     (0, "A"): ("enp1s0f0np0", "rocep1s0f0", "0000:01:00.0"),

@@ -15,7 +15,7 @@ from test_fabric import IPV4, NETDEV, WISHES, any_nodes, node, port
 
 from cluster.fabric import FabricWishes, NodeWishes, choose
 from cluster.findings import Finding, Refused
-from cluster.node import Interface, NodeFacts, RdmaPort
+from cluster.node.readings import Interface, NodeFacts, RdmaPort
 
 Cluster = tuple[list[NodeFacts], FabricWishes]
 

@@ -8,7 +8,7 @@ import pytest
 from test_fabric import by_node, node, pair, port, refused, warnings
 
 from cluster.fabric import FabricWishes, NodeWishes, choose
-from cluster.node import Gid, Interface, NodeFacts, RdmaPort
+from cluster.node.readings import Gid, Interface, NodeFacts, RdmaPort
 
 A, B = "enp1s0f1np1", "enP2p1s0f1np1"
 

@@ -9,7 +9,7 @@ from test_fabric import by_node, refused, sparks, warnings
 
 from cluster.fabric import Fabric, FabricWishes, NodeWishes, choose
 from cluster.findings import Level
-from cluster.node import Gid, NodeFacts
+from cluster.node.readings import Gid, NodeFacts
 
 A = "enp1s0f1np1"
 

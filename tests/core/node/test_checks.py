@@ -11,7 +11,8 @@ import pytest
 from cluster.checks import Needs, preflight
 from cluster.fabric import Fabric, choose
 from cluster.findings import Level
-from cluster.node import (
+from cluster.node.peers import PeerReport
+from cluster.node.readings import (
     Disk,
     Engine,
     Gpu,
@@ -24,7 +25,6 @@ from cluster.node import (
     RdmaPort,
     Weights,
 )
-from cluster.peers import PeerReport
 
 GIB = 2**30
 SPEC = '{"dist_init_addr":"10.0.0.1:50000","port":30000}'

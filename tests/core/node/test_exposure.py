@@ -6,8 +6,8 @@ import pytest
 from samples import fabric_of, sparks, want
 
 from cluster.catalog import models
+from cluster.engine.exposure import Api, declared, exposure, running
 from cluster.engine.versions import holes
-from cluster.exposure import Api, declared, exposure, running
 from cluster.findings import Finding, Level
 from cluster.settings.schema import Settings
 from cluster.spec import specs

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from samples import fabric_of, sparks, want
 
 from cluster.findings import Level
-from cluster.firewall import (
+from cluster.node.firewall import (
     WAS_OFF,
     Change,
     Place,
@@ -21,8 +21,8 @@ from cluster.firewall import (
     problems,
     rules,
 )
+from cluster.node.ufw import Login, Rule, Ufw, first
 from cluster.settings.schema import Settings
-from cluster.ufw import Login, Rule, Ufw, first
 
 LOGIN = Login("10.0.0.200", "10.0.0.5", 22)
 OFF = Ufw(ssh_ports=(22,), login=LOGIN)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cluster.machine import (
+from cluster.node.host import (
     HostSetup,
     drop_caches,
     enable_linger,

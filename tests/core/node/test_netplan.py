@@ -9,7 +9,7 @@ import pytest
 from samples import half, ran, spark, specs_of
 
 from cluster.findings import Refused
-from cluster.netplan import (
+from cluster.node.netplan import (
     FILE,
     Claim,
     Half,
@@ -22,7 +22,7 @@ from cluster.netplan import (
     probes,
     unreached,
 )
-from cluster.node import Interface, NodeFacts, RdmaPort
+from cluster.node.readings import Interface, NodeFacts, RdmaPort
 
 NETWORKS = ("192.168.100.0/24", "192.168.101.0/24")
 A, B = "enp1s0f1np1", "enP2p1s0f1np1"

@@ -13,7 +13,7 @@ from samples import ran, running, spark, specs_of
 from world import Killed, World
 
 from cluster.generations import Before, before, kept_name, standing, urls
-from cluster.node import NodeFacts, Rank
+from cluster.node.readings import NodeFacts, Rank
 from cluster.plan import Plan, plan
 from cluster.spec import Spec
 

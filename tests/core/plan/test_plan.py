@@ -17,7 +17,7 @@ from world import World
 from cluster import docker, orders
 from cluster.findings import Refused
 from cluster.generations import members
-from cluster.node import Engine, Image, NodeFacts, Rank
+from cluster.node.readings import Engine, Image, NodeFacts, Rank
 from cluster.plan import Plan, plan, torn
 from cluster.spec import Spec
 

@@ -18,12 +18,12 @@ from samples import ran, running, specs_of
 from world import World
 
 from cluster import docker
+from cluster.engine.serving import Reply, Served
 from cluster.findings import Finding, error
 from cluster.generations import standing
-from cluster.node import Rank
+from cluster.node.readings import Rank
 from cluster.plan import plan
 from cluster.readiness import Limits, Look
-from cluster.serving import Reply, Served
 from cluster.spec import Spec
 from operations import group as groups
 from operations import put_back, shell, switch

@@ -9,9 +9,10 @@ import pytest
 from samples import specs_of, want
 from test_launch_checks import told
 
-from cluster import docker, keyed, serving
+from cluster import docker, keyed
+from cluster.engine import serving
+from cluster.engine.serving import Reply, Served
 from cluster.findings import Refused
-from cluster.serving import Reply, Served
 from cluster.spec import changes
 from deploys.secrets import find_api_key
 

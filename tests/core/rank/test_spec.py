@@ -18,7 +18,7 @@ from cluster.catalog.models import catalogue, find
 from cluster.docker import create
 from cluster.fabric import NodeFabric
 from cluster.listing import cache_of
-from cluster.node import Rank
+from cluster.node.readings import Rank
 from cluster.settings.declaration import Declared, wanted
 from cluster.settings.schema import Settings
 from cluster.spec import (

@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 from samples import ran, spark, specs_of
 
-from cluster.diagnosis import diagnose
 from cluster.doctor import (
     Words,
     checked,
@@ -19,8 +18,9 @@ from cluster.doctor import (
     report,
     silent,
 )
+from cluster.engine.diagnosis import diagnose
 from cluster.findings import error, ok, warning
-from cluster.node import Disk, Engine
+from cluster.node.readings import Disk, Engine
 from cluster.status import Holder, Leftover, RankStatus, Status
 
 SPEC = specs_of()["spark-1"]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from samples import half, spark
 
-from cluster.node import Disk, Engine, Gpu
+from cluster.node.readings import Disk, Engine, Gpu
 from cluster.probe import read, silent
 
 CACHE = Disk("/raid/hf-cache", exists=True, writable=True, total=9, free=5)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from samples import ran, spark, specs_of
 
-from cluster.node import Gpu, Memory
+from cluster.node.readings import Gpu, Memory
 from cluster.status import (
     Leftover,
     Load,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from cluster import images
-from cluster.images import Delivery
-from cluster.node import Image
+from cluster.node.readings import Image
+from cluster.transfer import images
+from cluster.transfer.images import Delivery
 
 TAG = "lmsysorg/sglang:spark"
 PIN = f"lmsysorg/sglang@sha256:{'d' * 64}"

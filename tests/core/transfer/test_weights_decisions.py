@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from cluster.weights import words
-from cluster.weights.failures import failed, in_the_clear
-from cluster.weights.files import File
-from cluster.weights.held import GB, Held, entries, held, lacking, room
-from cluster.weights.progress import Progress, duration
+from cluster.transfer.weights import words
+from cluster.transfer.weights.failures import failed, in_the_clear
+from cluster.transfer.weights.files import File
+from cluster.transfer.weights.held import GB, Held, entries, held, lacking, room
+from cluster.transfer.weights.progress import Progress, duration
 
 ONE = File("a", 10 * GB, "sha256", "1" * 64, mtime_ns=5)
 TWO = File("b", 5 * GB, "sha256", "2" * 64, mtime_ns=5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.weights.files import File, needed, picked, unloadable, whole
+from cluster.transfer.weights.files import File, needed, picked, unloadable, whole
 
 SMALL = ["README.md", "config.json", "generation_config.json", "tokenizer.json",
          "tokenizer_config.json", "model.safetensors.index.json", "LICENSE"]  # fmt: skip

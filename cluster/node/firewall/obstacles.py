@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from cluster.findings import Finding, error, warning
-from cluster.firewall.owners import foreign, is_ours, login
-from cluster.firewall.place import Place
-from cluster.firewall.wanted import ROCE_PORT, written
+from cluster.node.firewall.owners import foreign, is_ours, login
+from cluster.node.firewall.place import Place
+from cluster.node.firewall.wanted import ROCE_PORT, written
+from cluster.node.ufw import ANY, Rule, Ufw, first, interface_of, ports_meet
 from cluster.settings.schema import Settings
-from cluster.ufw import ANY, Rule, Ufw, first, interface_of, ports_meet
 
 # The ports that Linux hands out (ip_local_port_range): NCCL, Gloo and ZMQ listen there.
 RANDOM_PORTS = "32768:60999"

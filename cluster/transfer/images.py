@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from cluster.docker import pull
 from cluster.findings import Finding, error
-from cluster.node import Image
+from cluster.node.readings import Image
 from cluster.words import Words, bounded
 
 Images = Mapping[str, Image | None]

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from cluster.findings import Finding, error
-from cluster.weights import gate
-from cluster.weights.files import File, whole
+from cluster.transfer.weights import gate
+from cluster.transfer.weights.files import File, whole
 
 # Left free for logs, the engine's own caches and everybody else.
 MARGIN = 2 * 10**9

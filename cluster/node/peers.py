@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from cluster.fabric import Fabric, NodeFabric
 from cluster.findings import Finding, error, ok, warning
-from cluster.node import Shown
+from cluster.node.readings import Shown
 
 PROBE_PORT = 47918
 """Any port of the ephemeral range (32768-60999): SGLang's ranks also meet on random ports there."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
-from cluster.node import Interface, Shown
+from cluster.node.readings import Interface, Shown
 
 ANY = "any"
 BLOCKS = ("deny", "reject")

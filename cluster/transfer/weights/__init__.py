@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cluster.weights.vocabularies import TIKTOKEN, copied, place
-from cluster.weights.words import hub_folder, place_token
+from cluster.transfer.weights.vocabularies import TIKTOKEN, copied, place
+from cluster.transfer.weights.words import hub_folder, place_token
 
 __all__ = ["TIKTOKEN", "copied", "hub_folder", "place", "place_token"]

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cluster.findings import Finding, warning
-from cluster.firewall.owners import WAS_OFF, foreign, is_twin, lets_in, login, ours_of
-from cluster.firewall.place import Place
-from cluster.ufw import ANY, Rule, Ufw
+from cluster.node.firewall.owners import WAS_OFF, foreign, is_twin, lets_in, login, ours_of
+from cluster.node.firewall.place import Place
+from cluster.node.ufw import ANY, Rule, Ufw
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import ip_network
 
-from cluster.firewall.owners import WAS_OFF, foreign, is_twin, lets_in, login, mark, ours_of
-from cluster.firewall.place import Place
+from cluster.node.firewall.owners import WAS_OFF, foreign, is_twin, lets_in, login, mark, ours_of
+from cluster.node.firewall.place import Place
+from cluster.node.ufw import ANY, Rule, Ufw
 from cluster.settings.schema import Settings
-from cluster.ufw import ANY, Rule, Ufw
 
 # RoCE v2's UDP port, by IANA.
 ROCE_PORT = "4791"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cluster.node import NodeFacts
-from cluster.ufw import ANY, Rule, Ufw, first, interface_of
+from cluster.node.readings import NodeFacts
+from cluster.node.ufw import ANY, Rule, Ufw, first, interface_of
 
 # In the comment of rules that came when ufw was off: without them it may be off again.
 WAS_OFF = ", ufw was off"

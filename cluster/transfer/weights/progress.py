@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from cluster.weights.held import GB
+from cluster.transfer.weights.held import GB
 
 
 @dataclass

@@ -11,8 +11,8 @@ from cluster.fabric.devices import title
 from cluster.fabric.findings import state
 from cluster.fabric.seats import halves, primary
 from cluster.findings import Finding, Refused, error, refuse_errors
-from cluster.machine import no_root
-from cluster.node import Interface, NodeFacts, RdmaPort, Shown
+from cluster.node.host import no_root
+from cluster.node.readings import Interface, NodeFacts, RdmaPort, Shown
 
 FILE = "/etc/netplan/40-spark-serving.yaml"
 """Ours alone; netplan merges its files in the order of their names."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cluster.findings import Finding, error
-from cluster.node import Shown
+from cluster.node.readings import Shown
 from cluster.settings.schema import Settings
 from cluster.words import Words, bounded
 

@@ -10,7 +10,7 @@ from itertools import takewhile
 from signal import Signals
 from types import MappingProxyType
 
-from cluster.engine_log import (
+from cluster.engine.log import (
     READY,
     STOPPING,
     TRANSPORT_PATTERN,
@@ -19,7 +19,7 @@ from cluster.engine_log import (
     phase,
     transport,
 )
-from cluster.symptoms import Expression, Symptom, Weight, mentions, noise, place, symptoms
+from cluster.engine.symptoms import Expression, Symptom, Weight, mentions, noise, place, symptoms
 
 __all__ = [
     "TRANSPORT_PATTERN",

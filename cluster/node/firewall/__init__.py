@@ -4,11 +4,11 @@ SSH first; between the nodes all TCP and RoCE v2, by each fabric address; the AP
 named. What is ours carries our comment: nothing else is ever changed.
 """
 
-from cluster.firewall.change import Change, absence, changes
-from cluster.firewall.obstacles import problems
-from cluster.firewall.owners import WAS_OFF
-from cluster.firewall.place import Place, peer_addresses
-from cluster.firewall.wanted import rules
+from cluster.node.firewall.change import Change, absence, changes
+from cluster.node.firewall.obstacles import problems
+from cluster.node.firewall.owners import WAS_OFF
+from cluster.node.firewall.place import Place, peer_addresses
+from cluster.node.firewall.wanted import rules
 
 __all__ = [
     "WAS_OFF",

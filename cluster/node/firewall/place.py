@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from cluster.fabric import Fabric, NodeFabric
-from cluster.node import NodeFacts
+from cluster.node.readings import NodeFacts
 
 
 @dataclass(frozen=True)

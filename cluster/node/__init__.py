@@ -1,0 +1,1 @@
+"""What nodes are like, and what they shall be like."""

@@ -1,0 +1,1 @@
+"""What brings images and weights to the nodes."""
