@@ -146,7 +146,7 @@ class Request:
     usage: the server told the token counts; without it they are the tokenizer's, or the chunks'
     model: whom the answer names
     blank_events: that had a place for text and none in it, though nothing else ended or began there
-    failure: the kind (see api.failures), or "" for a request that counts
+    failure: the kind (see protocol.failures), or "" for a request that counts
     detail: of the failure, for people: the status, the server's words
     """
 

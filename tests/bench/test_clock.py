@@ -9,7 +9,7 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from spark_bench.wire import clock
+from spark_bench.client import clock
 
 # Until the year 2262, as nanoseconds in 64 bits go.
 moments = st.integers(0, 2**63 - 1)

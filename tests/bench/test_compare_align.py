@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from compare_samples import a_file
 from result_samples import a_provenance
+from spark_bench.client.audit import Audit
 from spark_bench.compare.align import (
     FREE,
     SHOWN,
@@ -21,7 +22,6 @@ from spark_bench.compare.align import (
 )
 from spark_bench.compare.load import Run, load
 from spark_bench.results.config import Config, Conversations, Dataset, RateRamp
-from spark_bench.wire.audit import Audit
 
 CHANGED: dict[str, Any] = {
     "profile": "short",

@@ -18,9 +18,9 @@ from compare_samples import a_file
 from result_samples import a_provenance
 from rich.console import Console
 from spark_bench.cli import main
+from spark_bench.client.audit import Audit
 from spark_bench.compare.story import compare
 from spark_bench.compare.tables import tables
-from spark_bench.wire.audit import Audit
 
 BASE = (1000.0, 1002.0, 998.0, 1001.0, 999.0)
 WORSE = tuple(0.9 * value for value in BASE)

@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from spark_bench.api.dialects import Asking, dialect
 from spark_bench.errors import BadInput
+from spark_bench.protocol.dialects import Asking, dialect
 from spark_bench.record import Message, Prompt
 
 PROMPT = Prompt((Message("system", "Be “brief”."), Message("user", "Why?")), 9, 64)

@@ -19,6 +19,7 @@ from random import Random
 
 import pytest
 import spark_bench
+from spark_bench.client.progress import Progress
 from spark_bench.display import chosen
 from spark_bench.display.bar import Bar
 from spark_bench.display.figures import digits, duration
@@ -26,7 +27,6 @@ from spark_bench.display.live import Live
 from spark_bench.display.plain import Plain
 from spark_bench.display.show import Silent
 from spark_bench.display.sketch import Sketch
-from spark_bench.wire.progress import Progress
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 

@@ -10,11 +10,11 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from spark_bench.api import http1
-from spark_bench.api.tape import Tape
+from spark_bench.client import framing
+from spark_bench.client.framing import Body, Framing, NotHttp
+from spark_bench.protocol import http1
+from spark_bench.protocol.tape import Tape
 from spark_bench.record import Exchange
-from spark_bench.wire import framing
-from spark_bench.wire.framing import Body, Framing, NotHttp
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"transfer-encoding: chunked\r\n\r\n"

@@ -12,8 +12,8 @@ import pytest
 import wire_bytes as wire
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from spark_bench.api import http1
-from spark_bench.api.tape import Tape
+from spark_bench.protocol import http1
+from spark_bench.protocol.tape import Tape
 
 BODY = b"The capital of France is Paris. " * 4
 

@@ -6,11 +6,11 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from spark_bench.wire.audit import Audit, Spread
-from spark_bench.wire.judge import audit, spread
-from spark_bench.wire.recording import Recording
-from spark_bench.wire.store import Store
-from spark_bench.wire.tally import KEPT, Durations, Tally
+from spark_bench.client.audit import Audit, Spread
+from spark_bench.client.judge import audit, spread
+from spark_bench.client.recording import Recording
+from spark_bench.client.store import Store
+from spark_bench.client.tally import KEPT, Durations, Tally
 
 
 def durations(*ns: int) -> Durations:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from spark_bench.api.models import Model, candidates, models
+from spark_bench.protocol.models import Model, candidates, models
 
 
 def listed(*entries: Any) -> tuple[Model, ...]:

@@ -13,11 +13,11 @@ import pytest
 import wire_bytes as wire
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from spark_bench.api import failures
-from spark_bench.api.counting import Count
-from spark_bench.api.dialects import Asking, dialect
-from spark_bench.api.failures import Failure
-from spark_bench.api.reading import read, same_model
+from spark_bench.protocol import failures
+from spark_bench.protocol.counting import Count
+from spark_bench.protocol.dialects import Asking, dialect
+from spark_bench.protocol.failures import Failure
+from spark_bench.protocol.reading import read, same_model
 from spark_bench.record import Ended, Request
 from spark_bench.run.understand import unseen
 from wire_bytes import delta, event, usage

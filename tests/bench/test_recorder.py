@@ -14,14 +14,14 @@ from itertools import pairwise
 import pytest
 from awkward_network import closed_port, deaf_port
 from awkward_server import AwkwardServer
+from spark_bench.client import pool
+from spark_bench.client.poller import Epoll, Portable
+from spark_bench.client.progress import Progress
+from spark_bench.client.recorder import Recorder
+from spark_bench.client.target import target
 from spark_bench.errors import Unreachable
 from spark_bench.record import Ended, Timing
 from spark_bench.ruler.ruler import Ruler
-from spark_bench.wire import pool
-from spark_bench.wire.poller import Epoll, Portable
-from spark_bench.wire.progress import Progress
-from spark_bench.wire.recorder import Recorder
-from spark_bench.wire.target import target
 from waiting import until
 from wire_loads import (
     ANSWER,

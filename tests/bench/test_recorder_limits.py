@@ -19,16 +19,16 @@ import numpy as np
 import pytest
 from awkward_server import AwkwardServer
 from numpy.typing import NDArray
+from spark_bench.client import clock, flights, loop
+from spark_bench.client.connection import Connection
+from spark_bench.client.judge import audit
+from spark_bench.client.recorder import Recorder
+from spark_bench.client.recording import Recording
+from spark_bench.client.store import Store
+from spark_bench.client.target import target
 from spark_bench.record import Exchange, Timing
 from spark_bench.ruler.ruler import Ruler
 from spark_bench.ruler.streams import Stream
-from spark_bench.wire import clock, flights, loop
-from spark_bench.wire.connection import Connection
-from spark_bench.wire.judge import audit
-from spark_bench.wire.recorder import Recorder
-from spark_bench.wire.recording import Recording
-from spark_bench.wire.store import Store
-from spark_bench.wire.target import target
 from waiting import until
 from wire_loads import ScriptedServer, body, load, read_request, record, recorder, request
 
@@ -257,8 +257,8 @@ def test_a_reset_after_everything_was_shed_is_not_tried_again(
 FEW_FILES = """
 import resource, sys
 from wire_loads import load, record, request
-from spark_bench.wire.recorder import Recorder
-from spark_bench.wire.target import target
+from spark_bench.client.recorder import Recorder
+from spark_bench.client.target import target
 made = Recorder(target(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
 print(made.open(200))

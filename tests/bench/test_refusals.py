@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from spark_bench.api.refusals import is_unknown, other_length, refused
+from spark_bench.protocol.refusals import is_unknown, other_length, refused
 
 FIELDS = [
     "max_tokens",

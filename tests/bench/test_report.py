@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from report_samples import LOADS, SLOTS, a_provenance, result, save, several, variants
+from spark_bench.client.audit import Audit, Spread
 from spark_bench.errors import BadInput
 from spark_bench.load.knee import knee
 from spark_bench.metrics.intervals import Interval
@@ -27,7 +28,6 @@ from spark_bench.report.table import numbers
 from spark_bench.report.timeline import choose, timeline
 from spark_bench.report.timeline import thinned as thinned_line
 from spark_bench.results.types import Result
-from spark_bench.wire.audit import Audit, Spread
 
 
 def named(*results: Result) -> tuple[Named, ...]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 from result_samples import REQUESTS, a_repeat, a_result
+from spark_bench.client.audit import Audit, Spread
 from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.histograms import reconcile
 from spark_bench.metrics.steady import Steady
@@ -11,7 +12,6 @@ from spark_bench.results.repeats import combined, median_summary, worst_audit
 from spark_bench.results.server_figures import node_figures, server_figures
 from spark_bench.telemetry.messages import NodeSample
 from spark_bench.telemetry.readings import Extent, NodeSamples, ServerSample, ServerSide
-from spark_bench.wire.audit import Audit, Spread
 
 
 def test_one_repeat_stands_at_the_top_as_it_is() -> None:

@@ -15,8 +15,8 @@ from awkward_call import CHAT, Call, chunk
 from awkward_network import closed_port
 from awkward_server import AwkwardServer
 from run_here import run, short
+from spark_bench.client.tally import peak_rss
 from spark_bench.ruler.ruler import Ruler
-from spark_bench.wire.tally import peak_rss
 from waiting import until
 
 QUIET = ["--quiet", "--no-metrics"]

@@ -11,13 +11,13 @@ from made_requests import answer, failed
 from msgspec.structs import replace
 from result_samples import a_repeat
 from spark_bench.cli import main
+from spark_bench.client import store
+from spark_bench.client.audit import Audit, Spread
 from spark_bench.load.profiles import Profile
 from spark_bench.metrics.stalls import Stall, Stalls
 from spark_bench.options import RunOptions
 from spark_bench.ruler.ruler import Ruler
 from spark_bench.run.findings import _cached, _lengthened, _own_pause, _words
-from spark_bench.wire import store
-from spark_bench.wire.audit import Audit, Spread
 
 
 def test_no_room_for_responses_is_told_and_loses_nothing(

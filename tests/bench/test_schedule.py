@@ -10,8 +10,8 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from spark_bench.client.schedule import SECOND, Schedule, Turn
 from spark_bench.record import Job, Load, Prompt, Step, Timing
-from spark_bench.wire.schedule import SECOND, Schedule, Turn
 
 START = 10**15
 PROMPT = Prompt((), None, 1)

@@ -9,9 +9,9 @@ import pytest
 import wire_bytes as wire
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from spark_bench.api import fastpath, http1, sse
-from spark_bench.api.stream import Answer, answer
-from spark_bench.api.tape import Tape
+from spark_bench.protocol import fastpath, http1, sse
+from spark_bench.protocol.stream import Answer, answer
+from spark_bench.protocol.tape import Tape
 from spark_bench.record import Ended
 
 

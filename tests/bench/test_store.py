@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from spark_bench.client import clock, store
+from spark_bench.client.store import Fate, Piece, Store
 from spark_bench.record import Ended
-from spark_bench.wire import clock, store
-from spark_bench.wire.store import Fate, Piece, Store
 
 OFFSET = 5_000_000_000
 

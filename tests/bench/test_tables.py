@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from result_samples import a_config, a_result
+from spark_bench.client.audit import Audit, Spread
 from spark_bench.display.exactness import client
 from spark_bench.display.findings import findings, requests, steady
 from spark_bench.display.load import load_line
@@ -26,7 +27,6 @@ from spark_bench.results.config import Config, RateRamp
 from spark_bench.results.lengths import Lengths
 from spark_bench.results.server_figures import NodeColumns, NodeFigures, Nodes, Range
 from spark_bench.results.types import Result
-from spark_bench.wire.audit import Audit, Spread
 
 STEADY = Steady(
     rule="closed",

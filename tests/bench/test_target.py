@@ -7,8 +7,8 @@ from typing import Any
 
 import httpx
 import pytest
+from spark_bench.client.target import Envelope, Target, target, wire
 from spark_bench.errors import BadInput, Unreachable
-from spark_bench.wire.target import Envelope, Target, target, wire
 
 PROXY = "http://127.0.0.1:3128"
 VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")

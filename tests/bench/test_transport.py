@@ -15,13 +15,13 @@ import trustme
 from awkward_call import MODEL, text
 from awkward_network import Address, ForwardProxy, deaf_port, tls_contexts
 from awkward_server import AwkwardServer
+from spark_bench.client import pool
+from spark_bench.client.poller import Epoll, Portable
+from spark_bench.client.recorder import Recorder
+from spark_bench.client.target import target
+from spark_bench.client.transport import TapeTransport
 from spark_bench.errors import Unreachable
 from spark_bench.record import Ended
-from spark_bench.wire import pool
-from spark_bench.wire.poller import Epoll, Portable
-from spark_bench.wire.recorder import Recorder
-from spark_bench.wire.target import target
-from spark_bench.wire.transport import TapeTransport
 from wire_loads import ScriptedServer, load, read_request, record, recorder, request
 
 CHAT = "/v1/chat/completions"

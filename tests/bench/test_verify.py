@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 from rich.console import Console
+from spark_bench.client.audit import Audit, Spread
+from spark_bench.client.recorder import Recorder
 from spark_bench.display.show import Silent
 from spark_bench.errors import BadInput
 from spark_bench.metrics.summary import summarize
@@ -25,8 +27,6 @@ from spark_bench.selftest.report import Capacity, Deviation, Level, Report, Surr
 from spark_bench.selftest.shape import Shape
 from spark_bench.selftest.steps import Steps
 from spark_bench.selftest.story import shares
-from spark_bench.wire.audit import Audit, Spread
-from spark_bench.wire.recorder import Recorder
 
 EXACT = {
     "mean": Deviation(100.002, 100.0, 2.0, 0.002),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from msgspec.structs import replace
 from result_samples import MS, a_provenance, a_request, a_result
+from spark_bench.client.audit import Audit, Spread
 from spark_bench.metrics.distributions import distributions
 from spark_bench.metrics.intervals import Interval
 from spark_bench.metrics.stalls import stalls
@@ -26,7 +27,6 @@ from spark_bench.results.server_figures import (
     ServerSamples,
 )
 from spark_bench.results.types import Result
-from spark_bench.wire.audit import Audit, Spread
 
 LOADS = (1, 2, 4, 8, 16, 32)
 SLOTS = 8  # of the server: beyond that, requests wait

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from spark_bench.client.audit import Audit, Spread
 from spark_bench.metrics.distributions import distributions
 from spark_bench.metrics.intervals import Interval
 from spark_bench.metrics.stalls import stalls
@@ -25,7 +26,6 @@ from spark_bench.results.facts import (
 from spark_bench.results.lengths import lengths
 from spark_bench.results.requests import START_NS
 from spark_bench.results.types import Repeat, Result
-from spark_bench.wire.audit import Audit, Spread
 
 MS = 1_000_000
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from spark_bench.api import reading
 from spark_bench.cli import main
+from spark_bench.protocol import reading
 from spark_bench.record import Exchange, Request
 from spark_bench.results.codec import read as read_result
 from spark_bench.results.types import Result

@@ -11,12 +11,12 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from awkward_call import CHAT
-from spark_bench.api import http1
-from spark_bench.api.tape import Tape
+from spark_bench.client.recorder import Recorder
+from spark_bench.client.recording import Recording
+from spark_bench.client.target import target
+from spark_bench.protocol import http1
+from spark_bench.protocol.tape import Tape
 from spark_bench.record import Exchange, Job, Load, Prompt, Step, Timing
-from spark_bench.wire.recorder import Recorder
-from spark_bench.wire.recording import Recording
-from spark_bench.wire.target import target
 
 
 def request(behaviour: str = "", tokens: int = 8, padding: int = 0) -> bytes:

@@ -12,8 +12,8 @@ from typing import Self, TextIO
 
 import msgspec
 
+from spark_bench.client.progress import Progress
 from spark_bench.display.lines import Line
-from spark_bench.wire.progress import Progress
 
 # Seconds. Starting takes 0.3 of them on a slow machine; a terminal that is held (Ctrl-S) must not
 # hold us.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from spark_bench.client.audit import Audit
 from spark_bench.display.figures import digits
-from spark_bench.wire.audit import Audit
 
 
 def client(audit: Audit) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from spark_bench.api.failures import cure, meaning
 from spark_bench.display.figures import brief, counted, digits, duration
 from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.intervals import Interval
 from spark_bench.metrics.stalls import Stalls
 from spark_bench.metrics.steady import Steady
+from spark_bench.protocol.failures import cure, meaning
 from spark_bench.results.lengths import Lengths
 from spark_bench.results.types import Result
 

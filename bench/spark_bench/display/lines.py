@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from spark_bench.wire.progress import Progress
+from spark_bench.client.progress import Progress
 
 
 class Line(Struct, frozen=True, omit_defaults=True):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
+from spark_bench.client.progress import Progress
 from spark_bench.display.sketch import Sketch
-from spark_bench.wire.progress import Progress
 
 # Rates are over this many seconds: steady enough to read, quick enough to follow.
 WINDOW = 5.0

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 from typing import Self, TextIO
 
+from spark_bench.client.progress import Progress
 from spark_bench.display.figures import counted, digits, duration
 from spark_bench.display.live import Live, Pair, View
 from spark_bench.printable import printable
-from spark_bench.wire.progress import Progress
 
 EVERY = 1.0  # seconds
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Protocol, Self, TextIO
 
-from spark_bench.wire.progress import Progress
+from spark_bench.client.progress import Progress
 
 
 class Show(Protocol):

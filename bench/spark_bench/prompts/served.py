@@ -15,10 +15,10 @@ from typing import TypeVar
 import httpx
 import msgspec
 
-from spark_bench.api.deltas import Tokens as TokenCount
 from spark_bench.errors import Unreachable
 from spark_bench.prompts.library import batches
 from spark_bench.prompts.words import COMMON, Words, pick
+from spark_bench.protocol.deltas import Tokens as TokenCount
 
 PATH = "/tokenize"
 BATCH = 1 << 18  # characters in one request to SGLang, which answers with every token's id

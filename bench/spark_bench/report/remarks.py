@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import Struct
 
-from spark_bench.api.failures import cure, meaning
 from spark_bench.display.figures import digits
+from spark_bench.protocol.failures import cure, meaning
 from spark_bench.report.names import Named
 from spark_bench.report.table import Tone
 

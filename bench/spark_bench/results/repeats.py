@@ -9,12 +9,12 @@ from typing import Any
 
 import msgspec
 
+from spark_bench.client.audit import Audit, Spread
 from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.intervals import over_repeats
 from spark_bench.metrics.steady import Steady
 from spark_bench.results.lengths import Lengths
 from spark_bench.results.types import Measured, Repeat
-from spark_bench.wire.audit import Audit, Spread
 
 
 def combined(repeats: Sequence[Repeat]) -> Measured:

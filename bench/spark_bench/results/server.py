@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from spark_bench.api.models import Model, models
+from spark_bench.protocol.models import Model, models
 from spark_bench.results.facts import Server, Setting
 from spark_bench.results.secrets import clean_text, is_secret_name
 

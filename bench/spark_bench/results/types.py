@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
+from spark_bench.client.audit import Audit
 from spark_bench.metrics.distributions import Distributions
 from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.intervals import Interval
@@ -20,7 +21,6 @@ from spark_bench.results.config import Config
 from spark_bench.results.facts import Provenance
 from spark_bench.results.lengths import Lengths
 from spark_bench.results.server_figures import Nodes, ServerFigures
-from spark_bench.wire.audit import Audit
 
 SCHEMA_VERSION: Final = 1
 KIND: Final = "spark-bench run"

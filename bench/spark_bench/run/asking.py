@@ -14,21 +14,21 @@ from functools import reduce
 import msgspec
 from msgspec.structs import replace
 
-from spark_bench.api import failures
-from spark_bench.api.dialects import Asking, Dialect, dialect
-from spark_bench.api.failures import Failure
-from spark_bench.api.reading import read
-from spark_bench.api.refusals import LENGTHS, is_unknown, other_length, refused
-from spark_bench.api.stream import answer
-from spark_bench.api.tape import Tape
+from spark_bench.client.target import Envelope
 from spark_bench.errors import Unreachable
 from spark_bench.options import RunOptions
 from spark_bench.prompts.calibrate import Overhead
 from spark_bench.prompts.probe import overhead, probes
 from spark_bench.prompts.tokens import Tokens
+from spark_bench.protocol import failures
+from spark_bench.protocol.dialects import Asking, Dialect, dialect
+from spark_bench.protocol.failures import Failure
+from spark_bench.protocol.reading import read
+from spark_bench.protocol.refusals import LENGTHS, is_unknown, other_length, refused
+from spark_bench.protocol.stream import answer
+from spark_bench.protocol.tape import Tape
 from spark_bench.record import Job, Prompt, Request, Timing
 from spark_bench.run.reach import Reached
-from spark_bench.wire.target import Envelope
 
 # Statuses with which servers refuse a field that they don't know.
 REFUSED = ("http_400", "http_422")

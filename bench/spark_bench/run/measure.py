@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from spark_bench.client.judge import audit
+from spark_bench.client.progress import Progress
+from spark_bench.client.recorder import Recorder
+from spark_bench.client.recording import Recording
 from spark_bench.errors import Unreachable
 from spark_bench.metrics.distributions import distributions
 from spark_bench.metrics.histograms import reconcile
@@ -26,10 +30,6 @@ from spark_bench.run.understand import Understood, merged, understood, unseen
 from spark_bench.telemetry.messages import Job as Sampled
 from spark_bench.telemetry.readings import ServerSide
 from spark_bench.telemetry.sampling import Sampling
-from spark_bench.wire.judge import audit
-from spark_bench.wire.progress import Progress
-from spark_bench.wire.recorder import Recorder
-from spark_bench.wire.recording import Recording
 
 
 @dataclass

@@ -14,16 +14,16 @@ import httpx
 
 import spark_bench
 from spark_bench import INVENTORY, PROJECT, project
-from spark_bench.api import failures
-from spark_bench.api.models import Model, candidates, models
+from spark_bench.client.recorder import Recorder
+from spark_bench.client.target import target
+from spark_bench.client.transport import TapeTransport
 from spark_bench.errors import BadInput, BenchError, Unreachable
 from spark_bench.options import RunOptions
 from spark_bench.project import Listing
+from spark_bench.protocol import failures
+from spark_bench.protocol.models import Model, candidates, models
 from spark_bench.results.secrets import HIDDEN
 from spark_bench.secret import Secret, project_key
-from spark_bench.wire.recorder import Recorder
-from spark_bench.wire.target import target
-from spark_bench.wire.transport import TapeTransport
 
 # SGLang's own default.
 LOCAL = "http://localhost:30000"

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spark_bench.api.counting import Count
-from spark_bench.api.reading import read, unread
+from spark_bench.client.recording import Recording
+from spark_bench.client.tally import cpu_seconds, undisturbed
 from spark_bench.errors import BenchError
 from spark_bench.prompts.tokens import Tokens
+from spark_bench.protocol.counting import Count
+from spark_bench.protocol.reading import read, unread
 from spark_bench.record import Load, Request
 from spark_bench.run.asking import Agreed
 from spark_bench.run.scene import Scene
-from spark_bench.wire.recording import Recording
-from spark_bench.wire.tally import cpu_seconds, undisturbed
 
 # Counting the answers' tokens takes this share of a run's time at most, in seconds at least and at
 # most so many. On a server without counts in its stream it took 67 s for a run of 13.

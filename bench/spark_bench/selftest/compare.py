@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spark_bench.client.audit import Spread
 from spark_bench.metrics.figures import Summary
 from spark_bench.record import Request
 from spark_bench.ruler.streams import Stream
@@ -15,7 +16,6 @@ from spark_bench.ruler.truth import truth
 from spark_bench.selftest.measure import Seen
 from spark_bench.selftest.report import Deviation, Deviations, Level
 from spark_bench.selftest.shape import Shape
-from spark_bench.wire.audit import Spread
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from spark_bench.client.audit import Audit, Spread
 from spark_bench.results.facts import Machine
-from spark_bench.wire.audit import Audit, Spread
 
 
 class Deviation(Struct, frozen=True):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import Self, TextIO
 
+from spark_bench.client.progress import Progress
 from spark_bench.display import Show, chosen
-from spark_bench.wire.progress import Progress
 
 
 def shown(stream: TextIO) -> Show:

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 from spark_bench import __version__
+from spark_bench.client.tally import cpu_seconds, peak_rss
 from spark_bench.display.show import Show
 from spark_bench.results.machine import machine
 from spark_bench.ruler.ruler import Ruler, Stats
@@ -14,7 +15,6 @@ from spark_bench.selftest.capacity import capacity
 from spark_bench.selftest.machine import Usage, cores, pinned, usage
 from spark_bench.selftest.measure import bench
 from spark_bench.selftest.report import Level, Report, Surroundings
-from spark_bench.wire.tally import cpu_seconds, peak_rss
 
 # A first load finds caches cold, and the kernel about to turn receive times on.
 WARM_UP_SECONDS = 0.2

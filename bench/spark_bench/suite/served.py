@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from spark_bench.api.models import models as listed
 from spark_bench.project import Listing
+from spark_bench.protocol.models import models as listed
 from spark_bench.suite.plan import Cell
 
 if TYPE_CHECKING:

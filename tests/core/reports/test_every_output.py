@@ -26,7 +26,6 @@ from click.testing import CliRunner
 from printable_words import HOSTILE
 from result_samples import a_result
 from rich.console import Console
-from spark_bench.api.words import from_body
 from spark_bench.compare import texts
 from spark_bench.compare.story import compare
 from spark_bench.compare.tables import tables
@@ -37,6 +36,7 @@ from spark_bench.display.terminal import Terminal, print_all
 from spark_bench.history.entry import entry_of
 from spark_bench.history.export import write_csv
 from spark_bench.history.table import table as history_table
+from spark_bench.protocol.words import from_body
 from spark_bench.report.gather import gather
 from spark_bench.report.html import html
 from spark_bench.report.page import page

@@ -19,14 +19,14 @@ import httpx
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from spark_bench.api.dialects import Asking, Dialect, dialect
-from spark_bench.api.reading import read
+from spark_bench.client.recorder import Recorder
+from spark_bench.client.tally import cpu_seconds, peak_rss, undisturbed
+from spark_bench.client.target import target, wire
 from spark_bench.metrics.summary import summarize
+from spark_bench.protocol.dialects import Asking, Dialect, dialect
+from spark_bench.protocol.reading import read
 from spark_bench.record import Exchange, Job, Load, Message, Prompt, Request, Step, Timing
 from spark_bench.ruler.streams import Stream, read_dump
-from spark_bench.wire.recorder import Recorder
-from spark_bench.wire.tally import cpu_seconds, peak_rss, undisturbed
-from spark_bench.wire.target import target, wire
 
 from comparison.actual import actual, steady_rate
 from comparison.cases import INPUT

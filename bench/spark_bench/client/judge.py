@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 from msgspec.structs import replace
 
-from .audit import Audit, Spread
-from .recording import Recording
-from .tally import Durations, Tally, peak_rss
+from spark_bench.client.audit import Audit, Spread
+from spark_bench.client.recording import Recording
+from spark_bench.client.tally import Durations, Tally, peak_rss
 
 # Wall clock steps below this are measuring noise of the offset itself.
 STEP_US = 100.0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from ..errors import BadInput, Unreachable
+from spark_bench.errors import BadInput, Unreachable
 
 if TYPE_CHECKING:
     import httpx

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
-from ..record import Ended, Exchange
-from . import clock
+from spark_bench.client import clock
+from spark_bench.record import Ended, Exchange
 
 # Responses kept in memory before they go to the file, in bytes.
 BUDGET = 16 * 1024 * 1024

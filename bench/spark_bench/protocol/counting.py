@@ -9,7 +9,7 @@ from itertools import takewhile
 import numpy as np
 from numpy.typing import NDArray
 
-from spark_bench.api.deltas import Deltas
+from spark_bench.protocol.deltas import Deltas
 
 Counts = NDArray[np.int32]
 # The tokens of each of an answer's texts; None where they can't be counted (any more).

@@ -6,7 +6,7 @@ import heapq
 from collections import defaultdict, deque
 from dataclasses import dataclass
 
-from ..record import Load
+from spark_bench.record import Load
 
 SECOND = 1_000_000_000
 

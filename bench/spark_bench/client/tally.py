@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from .progress import Progress
+from spark_bench.client.progress import Progress
 
 # Most figures that one look carries; the rest of a busy half second is left out.
 SAMPLES = 256

@@ -11,7 +11,7 @@ import re
 
 import numpy as np
 
-from spark_bench.api.tape import Ints
+from spark_bench.protocol.tape import Ints
 
 _BETWEEN = b"\n\n\r\n"
 _OPENING = b"\r\ndata: "

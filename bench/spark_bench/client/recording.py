@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..record import Exchange
-from .store import Store
-from .tally import Tally
+from spark_bench.client.store import Store
+from spark_bench.client.tally import Tally
+from spark_bench.record import Exchange
 
 
 @dataclass

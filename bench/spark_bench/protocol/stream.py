@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from spark_bench.api import fastpath, http1, sse
-from spark_bench.api.tape import Ints, Tape
+from spark_bench.protocol import fastpath, http1, sse
+from spark_bench.protocol.tape import Ints, Tape
 from spark_bench.record import Ended
 
 

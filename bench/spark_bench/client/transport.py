@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import httpx
 
-from ..api import http1
-from ..api.tape import Tape
-from ..record import Ended, Exchange
-from .recorder import MOST_BYTES, Recorder
-from .target import wire
+from spark_bench.client.recorder import MOST_BYTES, Recorder
+from spark_bench.client.target import wire
+from spark_bench.protocol import http1
+from spark_bench.protocol.tape import Tape
+from spark_bench.record import Ended, Exchange
 
 # Where httpx names no read timeout of its own, in seconds.
 TIMEOUT = 30.0

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from spark_bench.api.deltas import (
+from spark_bench.protocol.deltas import (
     Deltas,
     PromptDetails,
     Tokens,

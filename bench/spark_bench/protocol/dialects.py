@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 import msgspec
 
-from spark_bench.api import generate, openai
-from spark_bench.api.deltas import Deltas
 from spark_bench.errors import BadInput
+from spark_bench.protocol import generate, openai
+from spark_bench.protocol.deltas import Deltas
 from spark_bench.record import Message, Prompt
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from spark_bench.api import words
+from spark_bench.protocol import words
 
 _DONE = b"[DONE]"
 Event = TypeVar("Event")

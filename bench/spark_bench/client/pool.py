@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 
-from ..errors import Unreachable
-from .connection import UNTRUSTED, Broken, Connection, State
-from .poller import poller
-from .tally import files_allowed
-from .target import Address, Target
+from spark_bench.client.connection import UNTRUSTED, Broken, Connection, State
+from spark_bench.client.poller import poller
+from spark_bench.client.tally import files_allowed
+from spark_bench.client.target import Address, Target
+from spark_bench.errors import Unreachable
 
 MOST_EVENTS = 8192
 CONNECT_SECONDS = 10.0

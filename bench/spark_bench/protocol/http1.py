@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spark_bench.api.tape import Ints, Tape
+from spark_bench.protocol.tape import Ints, Tape
 
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _STATUS_LINE = re.compile(rb"HTTP/1\.(\d) (\d{3})(?: ([^\r\n]*))?")
 _CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?\r\n")
 # No server needs more for one size line; without a limit, garbage would count as "not yet there".
 _LONGEST_SIZE_LINE = 4096
-# wire.framing's limits of a head: its bytes, and its lines.
+# client.framing's limits of a head: its bytes, and its lines.
 _LONGEST_HEAD = 256 * 1024
 _MOST_FIELDS = 1000
 # What a body may have when decoded, unless it is told otherwise.

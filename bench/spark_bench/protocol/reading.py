@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
-from spark_bench.api import failures, words
-from spark_bench.api.counting import Count, counted, told_total
-from spark_bench.api.deltas import Deltas
-from spark_bench.api.dialects import Asking, Dialect
-from spark_bench.api.failures import Failure
-from spark_bench.api.stream import Answer, answer
-from spark_bench.api.tape import Tape
+from spark_bench.protocol import failures, words
+from spark_bench.protocol.counting import Count, counted, told_total
+from spark_bench.protocol.deltas import Deltas
+from spark_bench.protocol.dialects import Asking, Dialect
+from spark_bench.protocol.failures import Failure
+from spark_bench.protocol.stream import Answer, answer
+from spark_bench.protocol.tape import Tape
 from spark_bench.record import Ended, Exchange, Job, Request
 
 # What servers add to the name of a model that they were asked for: a revision (transformers) or

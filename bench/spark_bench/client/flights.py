@@ -5,14 +5,14 @@ from __future__ import annotations
 import errno
 import time
 
-from ..record import Ended, Load
-from . import clock
-from .connection import Broken, Connection, State
-from .framing import Body, NotHttp
-from .pool import Pool
-from .schedule import SECOND, Schedule, Turn
-from .store import BUDGET, Fate, Piece, Store
-from .tally import Tally
+from spark_bench.client import clock
+from spark_bench.client.connection import Broken, Connection, State
+from spark_bench.client.framing import Body, NotHttp
+from spark_bench.client.pool import Pool
+from spark_bench.client.schedule import SECOND, Schedule, Turn
+from spark_bench.client.store import BUDGET, Fate, Piece, Store
+from spark_bench.client.tally import Tally
+from spark_bench.record import Ended, Load
 
 # Requests sent between two looks at the sockets: what comes meanwhile lies unread.
 BATCH = 64

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import NoReturn
 
-from . import clock
-from .framing import HEAD_END, LONGEST_HEAD, Framing
-from .poller import DATA, WRITABLE
-from .store import Piece
-from .target import Address, Target
+from spark_bench.client import clock
+from spark_bench.client.framing import HEAD_END, LONGEST_HEAD, Framing
+from spark_bench.client.poller import DATA, WRITABLE
+from spark_bench.client.store import Piece
+from spark_bench.client.target import Address, Target
 
 SIZE = clock.TIMESPEC.size
 

@@ -1,7 +1,7 @@
 """Where a response ends: HTTP/1.1 framing, found while the bytes still come.
 
-The contents are left for later (api.http1); this follows RFC 9112 as far as needed to know that the
-last byte is there, on any split of bytes.
+The contents are left for later (protocol.http1); this follows RFC 9112 as far as needed to know
+that the last byte is there, on any split of bytes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LONGEST_HEAD = 256 * 1024
 # More lines than this in a head are none either (servers' and clients' own limits are about 100);
 # equal names are joined, which takes the square of their number.
 MOST_FIELDS = 1000
-# A chunk's size line longer than this neither; the same limit as api.http1's.
+# A chunk's size line longer than this neither; the same limit as protocol.http1's.
 LONGEST_LINE = 4096
 
 _SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;.*)?", re.DOTALL)

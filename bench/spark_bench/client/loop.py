@@ -5,18 +5,18 @@ from __future__ import annotations
 import time
 from itertools import islice
 
-from ..record import Load
-from . import clock
-from .connection import BUFFERS, READ, Connection
-from .flights import Flights
-from .framing import HEAD_END
-from .poller import DATA
-from .pool import MOST_EVENTS, Pool
-from .progress import Tell
-from .recording import Recording
-from .schedule import SECOND, Schedule
-from .store import Store
-from .tally import SAMPLES, Tally, cpu_seconds
+from spark_bench.client import clock
+from spark_bench.client.connection import BUFFERS, READ, Connection
+from spark_bench.client.flights import Flights
+from spark_bench.client.framing import HEAD_END
+from spark_bench.client.poller import DATA
+from spark_bench.client.pool import MOST_EVENTS, Pool
+from spark_bench.client.progress import Tell
+from spark_bench.client.recording import Recording
+from spark_bench.client.schedule import SECOND, Schedule
+from spark_bench.client.store import Store
+from spark_bench.client.tally import SAMPLES, Tally, cpu_seconds
+from spark_bench.record import Load
 
 # Naps between looks, with many streams: below any engine's step, above the cost of a wake-up.
 NAP = 0.001

@@ -8,13 +8,13 @@ together, since they share a stamp. Both are measured; see Audit.
 
 from __future__ import annotations
 
-from ..record import Exchange, Job, Load, Prompt, Timing
-from .loop import Loop
-from .pool import Pool
-from .progress import Tell
-from .recording import Recording
-from .tally import undisturbed
-from .target import Target
+from spark_bench.client.loop import Loop
+from spark_bench.client.pool import Pool
+from spark_bench.client.progress import Tell
+from spark_bench.client.recording import Recording
+from spark_bench.client.tally import undisturbed
+from spark_bench.client.target import Target
+from spark_bench.record import Exchange, Job, Load, Prompt, Timing
 
 # Of a response beside the load: a list of models, the counts of many texts.
 MOST_BYTES = 16 * 1024 * 1024
