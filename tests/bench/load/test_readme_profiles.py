@@ -6,7 +6,7 @@ from pathlib import Path
 
 from spark_bench.load.profiles import Profile, catalogue
 
-README = Path(__file__).parents[2] / "README.md"
+README = Path(__file__).parents[3] / "README.md"
 
 
 def row(profile: Profile) -> str:

@@ -27,7 +27,7 @@ from spark_bench.metrics.figures import Summary
 from spark_bench.results.facts import Deployment
 from spark_bench.results.types import Result
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 OSS, QWEN7B = "openai/gpt-oss-120b", "Qwen/Qwen2.5-7B-Instruct"
 LLAMA8B, LLAMA70B = "meta-llama/Llama-3.1-8B-Instruct", "meta-llama/Llama-3.1-70B-Instruct"
 MIXTRAL, DEEPSEEK = "mistralai/Mixtral-8x7B-Instruct-v0.1", "deepseek-ai/DeepSeek-V2-Lite-Chat"

@@ -14,7 +14,7 @@ from spark_bench.suite.plan import Verdict
 from cluster.feasible import feasible
 from cluster.settings.declaration import Declared
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def with_token(token_file: str) -> bool:

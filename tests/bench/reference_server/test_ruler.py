@@ -753,7 +753,7 @@ def test_it_ends_with_its_parent() -> None:
         "import os; from spark_bench.ruler.ruler import Ruler; ruler = Ruler().__enter__();"
         "print(ruler.pid, flush=True); os._exit(1)"
     )
-    bench = Path(__file__).parents[2] / "bench"
+    bench = Path(__file__).parents[3] / "bench"
     done = subprocess.run(
         [sys.executable, "-c", script],
         stdout=subprocess.PIPE,

@@ -21,7 +21,7 @@ from spark_bench.results.schema import schema
 from spark_bench.results.server_figures import node_figures, server_figures
 from test_result_repeats import SIDE
 
-DOC = Path(__file__, "../../../docs/results.md").resolve().read_text()
+DOC = Path(__file__, "../../../../docs/results.md").resolve().read_text()
 
 
 def lines(language: str) -> list[str]:

@@ -32,7 +32,7 @@ from spark_bench.suite.summary import by_throughput, by_ttft, summary
 from spark_bench.suite.table import markdown, plain
 from test_all_plan import asked, listing
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CELL = Cell(name="a", model="org/a", short="a", served="org/a", nodes=2, tp=2, pp=1)
 
 
