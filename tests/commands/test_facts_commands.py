@@ -365,7 +365,8 @@ def test_a_rank_process_is_seen_with_a_start_that_stays(run: Run) -> None:
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can start another login's process")
 def _has_uid(uid: int) -> bool:
     """Whether this user namespace has that user: in one of root alone nobody else can start."""
-    maps = [[int(n) for n in line.split()] for line in open("/proc/self/uid_map")]
+    lines = Path("/proc/self/uid_map").read_text().splitlines()
+    maps = [[int(n) for n in line.split()] for line in lines]
     return any(first <= uid < first + count for first, _, count in maps)
 
 
