@@ -5,7 +5,7 @@ from pyinfra import config, logger
 from pyinfra.api.output import set_echo
 
 from cluster.printable import colored, printable_record
-from deploys.hosts import check_called
+from control.hosts import check_called
 from transport import read_any_bytes
 
 config.REQUIRE_PYINFRA_VERSION = "~=3.10"

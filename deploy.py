@@ -5,11 +5,10 @@ pyinfra inventories/spark.py deploy.py [--data model=qwen72b]
 
 from pyinfra import host
 
-from deploys import image, keys
-from deploys import weights as weights_of
-from deploys.converge import again, deployment
-from deploys.secrets import find_api_key
-from deploys.switching import switch
+from control import transfers
+from control.converge import again, deployment
+from control.secrets import find_api_key, key_left, key_needed
+from control.switching import switch
 from operations import containers, images, secrets, serving, vocabularies, weights
 
 # check: settings, facts, plan and every refusal, for the whole cluster at once
@@ -20,14 +19,16 @@ settings = run.settings_of(host)
 if run.running and run.is_head(host):
     if settings.runtime == "docker":
         # image
-        images.delivered(name=f"Image {settings.image}", order=image.order(run), needed=run.pulls)
+        images.delivered(
+            name=f"Image {settings.image}", order=transfers.image_order(run), needed=run.pulls
+        )
 
         # weights
-        vocabularies.placed(name="tiktoken vocabularies", order=weights_of.vocabularies(run))
+        vocabularies.placed(name="tiktoken vocabularies", order=transfers.vocabularies_job(run))
         weights.present(
             name=f"Weights of {run.model.id}",
-            job=lambda: weights_of.job(run),
-            needed=weights_of.needed(run),
+            job=lambda: transfers.weights_job(run),
+            needed=transfers.weights_needed(run),
         )
         serving.checked(
             name="Check again, with what has come", again=lambda: again(run), needed=run.fetches
@@ -40,7 +41,7 @@ if run.running and run.is_head(host):
             find=lambda: find_api_key(settings.api_key_file),
             group=settings.group,
             image=settings.image,
-            needed=lambda: keys.needed(run, host),
+            needed=lambda: key_needed(run, host),
         )
 
     # engine, ready, verify: the wanted group, or the one before it
@@ -58,5 +59,5 @@ if not run.running:
     )
     containers.removed(name="Remove the ranks", ranks=ranks, _timeout=within)
 
-if keys.left(run, host):
+if key_left(run, host):
     secrets.removed(name="API key gone", group=settings.group, image=settings.image)

@@ -1,1 +1,1 @@
-"""Deploys beside the main one: each is one verb."""
+"""What a user runs with pyinfra. Each file's work is done in control/, under the same name."""

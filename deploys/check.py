@@ -7,7 +7,7 @@ Ends with exit code 1 where a deploy would be refused.
 
 from pyinfra import host
 
-from deploys.examine import examine
-from deploys.once import once
+from control.check import check_deploy
+from control.shared import shared
 
-once(host.state, examine)
+shared(host.state, check_deploy)

@@ -7,7 +7,7 @@ stdout holds the document alone: its fields are described in cluster/doctor.py.
 
 from pyinfra import host
 
-from deploys.ailments import show
-from deploys.once import once
+from control.doctor import print_report
+from control.shared import shared
 
-once(host.state, show)
+shared(host.state, print_report)

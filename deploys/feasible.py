@@ -7,7 +7,7 @@ stdout holds the document alone: its fields are described in cluster/feasible.py
 
 from pyinfra import host
 
-from deploys.inventory import try_out
-from deploys.once import once
+from control.listing import print_feasible
+from control.shared import shared
 
-once(host.state, try_out)
+shared(host.state, print_feasible)

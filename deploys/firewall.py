@@ -9,8 +9,8 @@ Each node puts its firewall back by itself unless a new SSH connection gets in a
 
 from pyinfra import host
 
-from deploys.firewall_plan import plan
-from deploys.once import once
+from control.firewall import plan_firewall
+from control.shared import shared
 from operations import firewall
 
-firewall.changed(name="Firewall", change=once(host.state, plan)[host.name])
+firewall.changed(name="Firewall", change=shared(host.state, plan_firewall)[host.name])

@@ -10,7 +10,7 @@ from pyinfra import host
 from pyinfra.operations import apt, files, systemd
 
 from cluster.node.host import EARLYOOM
-from deploys.host_settings import host_run
+from control.host import host_run
 from operations import machine
 
 run = host_run(host)

@@ -8,7 +8,7 @@ stdout holds the document alone: its fields are described in cluster/listing.py.
 
 from pyinfra import host
 
-from deploys.inventory import show
-from deploys.once import once
+from control.listing import print_listing
+from control.shared import shared
 
-once(host.state, show)
+shared(host.state, print_listing)

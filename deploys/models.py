@@ -7,7 +7,7 @@ stdout holds the document alone: its fields are described in cluster/catalogue.p
 
 from pyinfra import host
 
-from deploys.once import once
-from deploys.stock import show
+from control.models import print_models
+from control.shared import shared
 
-once(host.state, show)
+shared(host.state, print_models)

@@ -13,7 +13,7 @@ from pyinfra import host
 from pyinfra.operations import files
 
 from cluster.node.netplan import FILE
-from deploys.fabric_network import network
+from control.network import network
 from operations import network as net
 
 run = network(host)

@@ -8,7 +8,7 @@ fields are described in cluster/probe.py.
 
 from pyinfra import host
 
-from deploys.once import once
-from deploys.probing import show
+from control.probe import print_probe
+from control.shared import shared
 
-once(host.state, show)
+shared(host.state, print_probe)

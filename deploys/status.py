@@ -7,7 +7,7 @@ stdout holds the document alone: its fields are described in cluster/status.py.
 
 from pyinfra import host
 
-from deploys.once import once
-from deploys.standing import show
+from control.shared import shared
+from control.status import print_status
 
-once(host.state, show)
+shared(host.state, print_status)

@@ -7,7 +7,7 @@ Ends with exit code 1 where a rank or an endpoint does not answer as it should.
 
 from pyinfra import host
 
-from deploys.endpoints import verify
-from deploys.once import once
+from control.shared import shared
+from control.verify import verify_endpoints
 
-once(host.state, verify)
+shared(host.state, verify_endpoints)

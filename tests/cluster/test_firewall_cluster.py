@@ -131,10 +131,11 @@ def test_what_cuts_ssh_is_taken_back_by_the_node_itself(deploy: Deploy, tmp_path
     program = tmp_path / "quick.py"
     program.write_text(
         "from pyinfra import host\n"
-        "from deploys.firewall_plan import plan\n"
-        "from deploys.once import once\n"
+        "from control.firewall import plan_firewall\n"
+        "from control.shared import shared\n"
         "from operations import firewall\n"
-        "firewall.changed(name='Firewall', change=once(host.state, plan)[host.name], seconds=14)\n"
+        "change = shared(host.state, plan_firewall)[host.name]\n"
+        "firewall.changed(name='Firewall', change=change, seconds=14)\n"
     )
     one = cluster.inventory(tmp_path, head=2, workers=(), **DATA)
     said = deploy.fails(program=str(program), inventory=one)

@@ -15,8 +15,8 @@ from cluster.generations import Before
 from cluster.node.readings import Rank
 from cluster.plan import Plan
 from cluster.spec import Spec
-from deploys import switching
-from deploys.deployment import Deployment
+from control import switching
+from control.deployment import Deployment
 from operations import shell
 
 KEYED = ("/var/lib/spark-serving/sglang:/run/secrets/spark-serving-api:ro",)

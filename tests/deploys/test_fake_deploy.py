@@ -67,7 +67,7 @@ def test_a_converged_run_loads_nothing_that_it_does_not_need(served: Fakes) -> N
     words = (str(served.inventory()), "deploy.py", "-y")
     told = served.pyinfra(*words, PYTHONPROFILEIMPORTTIME="1").err
     loaded = {line.rpartition("|")[2].strip() for line in told.splitlines() if "|" in line}
-    assert {"operations.switch", "deploys.converge"} <= loaded
+    assert {"operations.switch", "control.converge"} <= loaded
     assert not loaded & {
         *(
             "operations.download",
@@ -79,7 +79,7 @@ def test_a_converged_run_loads_nothing_that_it_does_not_need(served: Fakes) -> N
             "cluster.engine.diagnosis",
             "cluster.engine.symptoms",
             "cluster.checks",
-            "deploys.preflight",
+            "control.preflight",
         ),
     }
 

@@ -9,7 +9,7 @@ import pytest
 from pyinfra.api import Host, State
 
 from cluster.lease import LOST_SECONDS, Lease, Said
-from deploys import lease
+from control import lease
 
 OWN = Lease("ann", "laptop", 1748772000.0, "pyinfra inventory.py deploy.py", "a11")
 OTHER = Lease("bob", "desk", 1748772000.0, "pyinfra other.py deploy.py", "b0b")

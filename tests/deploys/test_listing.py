@@ -12,7 +12,7 @@ import pytest
 from fakes import IMAGE_ID, ROOT, Fakes, Run
 
 from cluster.engine.argv import Launch
-from deploys.running import reached
+from control.running import reached
 
 HEAD, WORKER = "@fake/spark-1", "@fake/spark-2"
 LISTING = "deploys/listing.py"

@@ -10,7 +10,7 @@ import pytest
 from fakes import Fakes, Run
 
 from cluster.node.netplan import Half
-from deploys.fabric_network import text
+from control.network import text
 
 NETWORK, HOST = "deploys/network.py", "deploys/host.py"
 ASKED, ARMED, APPLIED = "SSH_CONNECTION=", "systemd-run", "exec netplan apply"

@@ -89,8 +89,8 @@ from pyinfra import host, state
 from pyinfra.api import DeployError
 from pyinfra.operations import server
 from cluster import lease as rules
-from deploys import lease
-from deploys.converge import deployment
+from control import lease
+from control.converge import deployment
 rules.REFRESH_SECONDS = 0.2
 file = Path(os.environ["LEASE"])
 deployment(host)

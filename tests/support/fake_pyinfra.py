@@ -21,7 +21,7 @@ OPERATION = "--> Starting operation: Every rank ready \n"
 # As the real one prints them.
 LOGS = {
     "refused": (
-        "--> pyinfra error in /p/deploys/once.py line 29: refused, nothing was changed:\n"
+        "--> pyinfra error in /p/control/shared.py line 29: refused, nothing was changed:\n"
         "    fake-1: no QSFP port is Up -> plug it in at both ends\n"
         "    b does not fit: 145.4 GB of weights > 111.0 GB -> more nodes\n"
     ),

@@ -13,7 +13,7 @@ from spark_bench.suite.child import Ended
 from spark_bench.suite.status import Failure
 from spark_bench.suite.vary import said
 
-# What the project says where it refuses before any rank was touched (its deploys/once.py and
+# What the project says where it refuses before any rank was touched (its control/shared.py and
 # operations/serving.py). pyinfra's exit code is 1 for everything.
 REFUSED = ("refused, nothing was changed:", "refused; what came is kept")
 # More lines say the same once more.

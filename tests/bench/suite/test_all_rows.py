@@ -63,7 +63,7 @@ def test_a_deploy_that_succeeds_or_takes_too_long() -> None:
 
 def test_the_project_still_says_what_a_refusal_is_known_by() -> None:
     """CONFIG_FAILED hangs on these words: pyinfra's exit code is 1 for everything."""
-    sources = [ROOT / "deploys/once.py", ROOT / "operations/serving.py"]
+    sources = [ROOT / "control/shared.py", ROOT / "operations/serving.py"]
     words = [
         node.value
         for source in sources

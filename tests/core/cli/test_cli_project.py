@@ -75,7 +75,7 @@ def test_words_are_words(checkout: Path) -> None:
     [
         pytest.param(
             CONNECTING
-            + "--> pyinfra error in /x/deploys/once.py line 29: refused, nothing was changed:\n"
+            + "--> pyinfra error in /x/control/shared.py line 29: refused, nothing was changed:\n"
             + "    prot is not a setting -> all.py\n    port = 0 is not allowed\n",
             ["prot is not a setting -> all.py", "port = 0 is not allowed"],
             id="a-refusal",

@@ -14,7 +14,7 @@ from cluster.engine import serving
 from cluster.engine.serving import Reply, Served
 from cluster.findings import Refused
 from cluster.spec import changes
-from deploys.secrets import find_api_key
+from control.secrets import find_api_key
 
 KEY = "sk-planted0key"
 

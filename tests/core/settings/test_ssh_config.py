@@ -12,7 +12,7 @@ from pyinfra.api import State
 from pyinfra.context import ctx_state
 
 from cluster.findings import Refused
-from deploys import hosts
+from control import hosts
 
 pytestmark = pytest.mark.skipif(not shutil.which("ssh"), reason="no OpenSSH client here")
 

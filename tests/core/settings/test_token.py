@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cluster.findings import Refused
-from deploys.secrets import find_token
+from control.secrets import find_token
 
 
 @pytest.fixture(autouse=True)

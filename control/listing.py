@@ -15,12 +15,12 @@ from cluster.feasible import feasible
 from cluster.listing import Place, Ssh
 from cluster.node.readings import Rank, Weights
 from cluster.printable import json_text
-from cluster.settings import declaration
 from cluster.settings.declaration import Wanted
 from cluster.spec import rank_names, spec_of
-from deploys import declared, gather, hosts, running, secrets
-from deploys.converge import begin
-from deploys.deployment import Deployment
+from control import gather, hosts, running, secrets
+from control.converge import begin
+from control.deployment import Deployment
+from control.inventory import all_hosts, declared_data, declared_settings
 from facts.weights import ModelWeights
 from operations import shell
 
@@ -29,14 +29,14 @@ MACHINE_ID = Path("/etc/machine-id")
 WEIGHTS_SECONDS = 30
 
 
-def show(state: State) -> None:
+def print_listing(state: State) -> None:
     """Print the listing on stdout; pyinfra's own words go to stderr."""
     light = next(iter(state.inventory)).data.get("light")
-    made = _light(str(light)) if light else full(state)
+    made = _light(str(light)) if light else read_listing(state)
     print(json_text(msgspec.json.encode(made)), flush=True)
 
 
-def full(state: State) -> listing.Listing:
+def read_listing(state: State) -> listing.Listing:
     """What runs, as the nodes themselves tell it."""
     made = begin(state)
     made.facts = gather.light(made.hosts, made.wanted)
@@ -61,10 +61,10 @@ def full(state: State) -> listing.Listing:
     )
 
 
-def try_out(state: State) -> None:
+def print_feasible(state: State) -> None:
     """Print which of the `cases` the inventory `light` could be deployed with."""
     asked = next(iter(state.inventory)).data
-    hosts = [declared.declared(host) for host in _hosts(str(asked.get("light")))]
+    hosts = [declared_data(host) for host in _hosts(str(asked.get("light")))]
     found = feasible(hosts, asked.get("cases"), lambda file: bool(secrets.find_token(file)))
     print(json_text(msgspec.json.encode(found)), flush=True)
 
@@ -72,7 +72,7 @@ def try_out(state: State) -> None:
 def _light(inventory: str) -> listing.Listing:
     """No node is asked: what its file and group data declare."""
     hosts = _hosts(inventory)
-    wanted = declaration.wanted([declared.declared(host) for host in hosts])
+    wanted = declared_settings(hosts)
     settings = wanted.common
     head = next(host for host in hosts if host.name == wanted.head)
     places = tuple(_declared_place(h, wanted) for h in hosts)
@@ -92,7 +92,7 @@ def _declared_place(host: Host, wanted: Wanted) -> Place:
 
 
 def _hosts(inventory: str) -> list[Host]:
-    return declared.hosts(hosts.load(inventory, ways=False))
+    return all_hosts(hosts.load(inventory, ways=False))
 
 
 def _weights(host: Host, ranks: dict[str, Rank]) -> Weights | None:

@@ -9,15 +9,15 @@ from pyinfra.api import DeployError, State
 from pyinfra.api.output import format_text
 
 from cluster.findings import Finding, Level, Refused
-from deploys import preflight, running
-from deploys.converge import begin, refresh
+from control import preflight, running
+from control.converge import begin, refresh
 
 COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "red"}
 
 
-def examine(state: State) -> None:
+def check_deploy(state: State) -> None:
     """Tell every finding; DeployError where a deploy would be refused."""
-    told = list(dict.fromkeys(findings(state)))
+    told = list(dict.fromkeys(find_problems(state)))
     for finding in told:
         level = format_text(f"{finding.level.value:>7}", COLOURS[finding.level])
         logger.info(f"    {level}  {finding}")
@@ -28,7 +28,7 @@ def examine(state: State) -> None:
     logger.info(f"    a deploy would go ahead: {sums}")
 
 
-def findings(state: State) -> list[Finding]:
+def find_problems(state: State) -> list[Finding]:
     """Everything that a deploy would find, a refusal's findings too."""
     made = begin(state)
     refused: tuple[Finding, ...] = ()

@@ -18,8 +18,8 @@ from cluster.node.readings import IMAGE_FOLDERS, NodeFacts, Rank
 from cluster.settings.declaration import Wanted
 from cluster.settings.schema import Settings
 from cluster.spec import expand, rank_names, spec_of
-from deploys import secrets
-from deploys.deployment import Deployment
+from control import secrets
+from control.deployment import Deployment
 from facts.images import SglangVersion
 from facts.node import NodeReading
 from facts.serving import Served

@@ -7,18 +7,19 @@ from typing import Any
 from pyinfra.api import Host, Inventory, State
 
 from cluster.findings import Refused, error
-from cluster.settings.declaration import Declared
+from cluster.settings import declaration
+from cluster.settings.declaration import Declared, Wanted
 
 GROUPS = ("head", "workers")
 
 
-def hosts(inventory: Inventory) -> list[Host]:
+def all_hosts(inventory: Inventory) -> list[Host]:
     """Every host, rank order: the head, then the workers as the inventory lists them."""
     grouped = [host for group in GROUPS for host in inventory.groups.get(group, [])]
     return list(dict.fromkeys([*grouped, *inventory]))
 
 
-def declared(host: Host) -> Declared:
+def declared_data(host: Host) -> Declared:
     """What the inventory says of a host, with every layer's `env`, weakest first."""
     inventory = host.inventory
     layers = [
@@ -30,6 +31,11 @@ def declared(host: Host) -> Declared:
     data: dict[str, Any] = host.data.dict()
     env = [layer["env"] for layer in layers if "env" in layer]
     return Declared(host.name, tuple(host.groups), data, env)
+
+
+def declared_settings(hosts: list[Host]) -> Wanted:
+    """What the inventory says of all of these hosts together; Refused where it can't be meant."""
+    return declaration.wanted([declared_data(host) for host in hosts])
 
 
 def refuse_split(state: State, serving: list[Host]) -> None:

@@ -9,8 +9,8 @@ from cluster.keyed import is_keyed
 from cluster.node.host import drop_caches
 from cluster.readiness import Limits, ready_seconds
 from cluster.words import Words
-from deploys import gather, lease
-from deploys.deployment import Deployment
+from control import gather, lease
+from control.deployment import Deployment
 from operations.group import Group
 from operations.switch import Switch
 

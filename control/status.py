@@ -12,17 +12,17 @@ from cluster.lease import MOST_SHOWN, STALE_SECONDS
 from cluster.printable import json_text
 from cluster.spec import spec_of
 from cluster.status import Holder, Leftover, RankStatus, Status
-from deploys import running, tolerant
-from deploys.tolerant import Seen
+from control import running, survey
+from control.survey import Seen
 from facts.answers import RankAnswers
 
 
-def show(state: State) -> None:
+def print_status(state: State) -> None:
     """Print the status on stdout; pyinfra's own words go to stderr."""
-    print(json_text(msgspec.json.encode(standing(tolerant.look(state)))), flush=True)
+    print(json_text(msgspec.json.encode(status_document(survey.look(state)))), flush=True)
 
 
-def standing(seen: Seen) -> Status:
+def status_document(seen: Seen) -> Status:
     """The document of what was read."""
     made = seen.made
     drift = reasons(seen)
@@ -81,7 +81,7 @@ def _rank(seen: Seen, number: int, node: str, drift: dict[str, tuple[str, ...]])
         number,
         node,
         seen.made.facts.get(node),
-        tolerant.current(seen.made, node),
+        survey.current(seen.made, node),
         lost=seen.silent.get(node, told.lost),
         health=told.health,
         phase=phase(told.log),
@@ -92,8 +92,8 @@ def _rank(seen: Seen, number: int, node: str, drift: dict[str, tuple[str, ...]])
 
 def _left(seen: Seen, node: str) -> tuple[Leftover, ...]:
     made = seen.made
-    own = tolerant.current(made, node) if node in made.wanted.nodes else None
-    return status.leftovers(node, tolerant.ranks(made, node), own)
+    own = survey.current(made, node) if node in made.wanted.nodes else None
+    return status.leftovers(node, survey.ranks(made, node), own)
 
 
 def _holder(seen: Seen) -> Holder | None:
@@ -110,6 +110,6 @@ def _holder(seen: Seen) -> Holder | None:
 def _url(seen: Seen) -> str:
     """The head's API as the reader reaches it."""
     made = seen.made
-    rank = tolerant.current(made, made.wanted.head)
+    rank = survey.current(made, made.wanted.head)
     spec = spec_of(rank) if rank else None
     return running.reached(made.hosts[made.wanted.head], spec.launch if spec else made.settings)

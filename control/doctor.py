@@ -16,8 +16,9 @@ from cluster.node.readings import Rank
 from cluster.printable import json_text
 from cluster.spec import expand, rank_names
 from cluster.status import Status
-from deploys import preflight, running, standing, tolerant
-from deploys.tolerant import Seen
+from control import preflight, running, survey
+from control.status import status_document
+from control.survey import Seen
 from facts.ranklog import SECONDS as LOG_SECONDS
 from facts.ranklog import RankLog, RankWords
 from operations import shell
@@ -25,10 +26,10 @@ from operations import shell
 WORDS_SECONDS = 2 * LOG_SECONDS + 5
 
 
-def show(state: State) -> None:
+def print_report(state: State) -> None:
     """Print the report on stdout; pyinfra's own words go to stderr."""
     named = next(iter(state.inventory)).data.get("inventory")
-    print(json_text(msgspec.json.encode(examine(state, _shown(named)))), flush=True)
+    print(json_text(msgspec.json.encode(examine_cluster(state, _shown(named)))), flush=True)
 
 
 def _shown(path: object) -> str:
@@ -39,10 +40,10 @@ def _shown(path: object) -> str:
     return str(path) if near.startswith("..") else near
 
 
-def examine(state: State, inventory: str) -> Report:
+def examine_cluster(state: State, inventory: str) -> Report:
     """The report; Refused where the declaration itself is wrong."""
-    seen = tolerant.look(state, full=True)
-    status = standing.standing(seen)
+    seen = survey.look(state, full=True)
+    status = status_document(seen)
     words = _words(seen)
     told = list(_ailments(seen, status, words))
     told += doctor.checked(_checks(seen), told)
@@ -82,7 +83,7 @@ def _words_of(seen: Seen, host: Host) -> list[Words]:
 
 def _spoken(seen: Seen, node: str) -> list[Rank]:
     """The group's ranks on a node. A process that ended has left its log and nothing else."""
-    found = list(tolerant.ranks(seen.made, node))
+    found = list(survey.ranks(seen.made, node))
     name = rank_names(seen.made.wanted).get(node)
     if not found and name and seen.made.settings.runtime == "process":
         return [Rank(name, "", "exited")]
@@ -106,7 +107,7 @@ def _checks(seen: Seen) -> list[Finding]:
     made, settings = seen.made, seen.made.settings
     nodes = [made.facts[name] for name in made.wanted.names if name in made.facts]
     whole = bool(made.fabric.nodes) and len(nodes) == len(made.wanted.names)
-    ours = {r.name for name in made.facts for r in tolerant.ranks(made, name)}
+    ours = {r.name for name in made.facts for r in survey.ranks(made, name)}
     needs = checks.Needs(
         runtime=settings.runtime,
         gpus=settings.gpus != "none",

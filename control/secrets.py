@@ -1,4 +1,5 @@
-"""Secrets of the controller: found in files of its own, carried by stdin, never shown."""
+"""Secrets of the controller: found in files of its own, carried by stdin, never shown; and where
+the API key must be on the nodes, and where no longer."""
 
 from __future__ import annotations
 
@@ -6,10 +7,17 @@ import os
 import stat
 from pathlib import Path
 
+from pyinfra.api import Host
+
 from cluster.findings import Refused, error
+from cluster.keyed import compare, is_keyed
+from cluster.spec import spec_of
+from control.deployment import Deployment
+from operations import shell
 
 # Where `hf auth login` leaves it (huggingface_hub.constants).
 USUAL_FILE = "~/.cache/huggingface/token"
+KEY_SECONDS = 60
 
 
 def find_token(token_file: str) -> str:
@@ -68,3 +76,34 @@ def _text(path: Path) -> str:
         raise Refused(
             error(f"the secret's file {path} cannot be read: {e}", cure=f"chmod 600 {path}")
         ) from None
+
+
+# ---- the API key on the nodes
+
+
+def key_needed(made: Deployment, host: Host) -> bool:
+    """Whether a rank that asks for a key will start on this node."""
+    return made.plan.restart and _reads_key(made, host)
+
+
+def key_problem(made: Deployment) -> str:
+    """What is wrong with the key on the head's node, which keeps rank 0 from starting; or ""."""
+    settings = made.settings
+    if settings.runtime != "docker" or not (key := find_api_key(settings.api_key_file)):
+        return ""
+    words = compare(settings.group, settings.image)
+    answer = shell.ask(made.hosts[made.wanted.head], words, KEY_SECONDS, stdin=f"{key}\n")
+    state = answer.out[0] if answer.out else ""
+    return f"api key: {state} on its node" if state in ("missing", "different") else ""
+
+
+def key_left(made: Deployment, host: Host) -> bool:
+    """Whether the rank that read a key on this node goes, and no other one comes."""
+    gone = [s.seen for s in made.plan.of(host.name) if s.seen and (s.remove or s.recreate)]
+    keyed = any(is_keyed(spec.volumes) for rank in gone if (spec := spec_of(rank)))
+    return keyed and not _reads_key(made, host)
+
+
+def _reads_key(made: Deployment, host: Host) -> bool:
+    spec = made.specs.get(host.name)
+    return spec is not None and is_keyed(spec.volumes)

@@ -13,12 +13,12 @@ from cluster.fabric import FabricWishes, NodeWishes, choose
 from cluster.findings import Finding, Level, Refused
 from cluster.generations import standing
 from cluster.plan import plan, torn
-from cluster.settings import declaration
 from cluster.settings.declaration import Wanted
 from cluster.spec import specs
-from deploys import declared, gather, keys, lease, running
-from deploys.deployment import Deployment
-from deploys.once import once
+from control import gather, lease, running, secrets
+from control.deployment import Deployment
+from control.inventory import all_hosts, declared_settings, refuse_split
+from control.shared import shared
 
 # One odd answer of a serving group is no reason to restart it: seconds until it is asked again.
 ASK_AGAIN = (3, 6)
@@ -26,7 +26,7 @@ ASK_AGAIN = (3, 6)
 
 def deployment(host: Host) -> Deployment:
     """The run's deployment, one for all hosts; DeployError where it is refused."""
-    return once(host.state, _make)
+    return shared(host.state, _make)
 
 
 def _make(state: State) -> Deployment:
@@ -39,10 +39,10 @@ def _make(state: State) -> Deployment:
 
 def begin(state: State) -> Deployment:
     """What is wanted, before any node is read."""
-    everyone = declared.hosts(state.inventory)
-    wanted = declaration.wanted([declared.declared(host) for host in everyone])
+    everyone = all_hosts(state.inventory)
+    wanted = declared_settings(everyone)
     if wanted.common.state == "running":
-        declared.refuse_split(state, [h for h in everyone if h.name in wanted.nodes])
+        refuse_split(state, [h for h in everyone if h.name in wanted.nodes])
     return Deployment(
         hosts={h.name: h for h in everyone if state.is_host_in_limit(h)},
         left_out={h.name: h for h in everyone if not state.is_host_in_limit(h)},
@@ -109,7 +109,7 @@ def _restart(made: Deployment, served: serving.Served, wrong: tuple[Finding, ...
     """Why a group that does not serve must restart; "" where it may yet get ready by itself."""
     if serving.locked(served) or not _starting(made):
         return str(wrong[0])
-    return keys.lacking(made)
+    return secrets.key_problem(made)
 
 
 def _starting(made: Deployment) -> bool:
@@ -127,7 +127,7 @@ def _ask(made: Deployment) -> tuple[serving.Served, tuple[Finding, ...]]:
 
 def check(made: Deployment) -> None:
     """Everything that can be refused, before the first change."""
-    from deploys import preflight  # a converged run does without
+    from control import preflight  # a converged run does without
 
     findings, made.full = preflight.preflight(made)
     # The later reading counts: a container may have come or gone since the first.

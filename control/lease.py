@@ -29,7 +29,7 @@ from cluster.findings import Finding, Refused, error
 from cluster.lease import Lease, Said
 from cluster.settings.declaration import Wanted
 from cluster.words import Words
-from deploys import declared
+from control.inventory import all_hosts
 from operations import shell
 
 ASK_SECONDS = 20
@@ -73,7 +73,7 @@ def take(state: State, wanted: Wanted) -> None:
     Refused where someone else does, or where the head can't be asked; a run with a --limit that
     leaves the head out goes on without a lease then.
     """
-    head = next(h for h in declared.hosts(state.inventory) if h.name == wanted.head)
+    head = next(h for h in all_hosts(state.inventory) if h.name == wanted.head)
     group = wanted.common.group
     if only_reads():
         other = holder(head, group)

@@ -14,8 +14,9 @@ from cluster.node import netplan
 from cluster.node.netplan import Halves, Setup
 from cluster.node.readings import NodeFacts
 from cluster.settings import declaration
-from deploys import declared, gather
-from deploys.once import once
+from control import gather
+from control.inventory import all_hosts, declared_settings
+from control.shared import shared
 from facts.machine import NetworkSetup
 from operations import shell
 from operations.network import Change
@@ -56,12 +57,12 @@ class Network:
 
 def network(host: Host) -> Network:
     """The run's network, one for all hosts; DeployError where it is refused."""
-    return once(host.state, _make)
+    return shared(host.state, _make)
 
 
 def _make(state: State) -> Network:
-    everyone = declared.hosts(state.inventory)
-    wanted = declaration.wanted([declared.declared(host) for host in everyone])
+    everyone = all_hosts(state.inventory)
+    wanted = declared_settings(everyone)
     names = [*wanted.names, *wanted.idle]
     if len(names) < 2:
         logger.info("    one node: no fabric network is needed")

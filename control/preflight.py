@@ -18,8 +18,8 @@ from cluster.settings.schema import Settings
 from cluster.spec import expand, token_mounts
 from cluster.transfer import images
 from cluster.transfer.weights.failures import in_the_clear
-from deploys import gather, secrets
-from deploys.deployment import Deployment
+from control import gather, secrets
+from control.deployment import Deployment
 from facts.peers import Peers
 from operations import shell
 

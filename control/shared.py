@@ -16,7 +16,7 @@ _lock = RLock()
 _made: dict[tuple[State, Callable[[State], object]], object] = {}
 
 
-def once(state: State, make: Callable[[State], T]) -> T:
+def shared(state: State, make: Callable[[State], T]) -> T:
     """make(state), by whichever host asks first; the others get the same, or the same error.
 
     A Refused becomes pyinfra's DeployError, which ends the run with one message.

@@ -11,20 +11,20 @@ from cluster.fabric import choose
 from cluster.findings import Finding, Level, Refused, error, refuse_errors
 from cluster.node.firewall import Change, Place, absence, changes, peer_addresses, problems, rules
 from cluster.node.ufw import Ufw
-from cluster.settings import declaration
 from cluster.settings.declaration import Wanted
-from deploys import declared, gather
-from deploys.converge import wishes
+from control import gather
+from control.converge import wishes
+from control.inventory import all_hosts, declared_settings
 from facts.firewall import UfwState
 from operations import shell
 
 READ_SECONDS = 60
 
 
-def plan(state: State) -> dict[str, Change]:
+def plan_firewall(state: State) -> dict[str, Change]:
     """Node name → its change, for every host of the run; told, or Refused as a whole."""
-    everyone = declared.hosts(state.inventory)
-    wanted = declaration.wanted([declared.declared(host) for host in everyone])
+    everyone = all_hosts(state.inventory)
+    wanted = declared_settings(everyone)
     hosts = {host.name: host for host in everyone if state.is_host_in_limit(host)}
     if wanted.common.firewall == "present":
         _refuse_limit(wanted, hosts)

@@ -10,8 +10,8 @@ from cluster.catalog import models
 from cluster.node.readings import Weights
 from cluster.printable import json_text
 from cluster.settings.schema import Settings
-from deploys import inventory
-from deploys.converge import begin
+from control import listing
+from control.converge import begin
 from facts.cached import CachedModels
 from operations import shell
 
@@ -19,9 +19,9 @@ from operations import shell
 SECONDS = 60
 
 
-def show(state: State) -> None:
+def print_models(state: State) -> None:
     """Print the document on stdout; pyinfra's own words go to stderr."""
-    told = inventory.full(state)
+    told = listing.read_listing(state)
     made = begin(state)
     ids = dict.fromkeys([*(m.id for m in models.catalogue() if m.runtime == "docker")])
     if not made.model.local and made.settings.runtime == "docker":

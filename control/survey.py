@@ -27,8 +27,8 @@ from cluster.node.readings import IMAGE_FOLDERS, NodeFacts, Rank
 from cluster.plan import Plan, plan
 from cluster.settings.schema import Settings
 from cluster.spec import rank_names, spec_of, specs
-from deploys import converge, gather, hosts, running
-from deploys.deployment import Deployment
+from control import converge, gather, hosts, running
+from control.deployment import Deployment
 from facts.answers import Answers, RankAnswers
 from operations import shell
 from operations.shell import Reading
@@ -66,7 +66,7 @@ class Seen:
         return "; ".join(dict.fromkeys(finding.what for finding in self.refused))
 
 
-def inventory(state: State, seconds: int = CONNECT_SECONDS) -> State:
+def named_state(state: State, seconds: int = CONNECT_SECONDS) -> State:
     """The state of the inventory that the data name, nothing connected; or this very state.
 
     Data: `inventory`, `group_data` (a further folder of it); all else wins over what they say.
@@ -88,7 +88,7 @@ def look(state: State, *, full: bool = False) -> Seen:
 
     Refused where the declaration itself is wrong.
     """
-    made = converge.begin(inventory(state))
+    made = converge.begin(named_state(state))
     facts, silent = _read(made, full=full)
     made.facts = facts
     seen = Seen(made, silent)

@@ -16,15 +16,15 @@ from cluster.findings import Level
 from cluster.node.readings import Rank
 from cluster.readiness import Look
 from cluster.spec import Spec, spec_of
-from deploys import gather, running, secrets
-from deploys.converge import begin
-from deploys.deployment import Deployment
+from control import gather, running, secrets
+from control.converge import begin
+from control.deployment import Deployment
 from facts.endpoints import Endpoints
 from facts.serving import RankLook
 from operations import shell
 
 
-def verify(state: State) -> None:
+def verify_endpoints(state: State) -> None:
     """Check every rank and every endpoint of what runs; DeployError where one fails."""
     made = begin(state)
     made.facts = gather.light(made.hosts, made.wanted)

@@ -10,10 +10,9 @@ from pyinfra.api import Host, State
 from cluster.findings import refuse_errors
 from cluster.node import host
 from cluster.node.host import HostSetup
-from cluster.settings import declaration
 from cluster.settings.schema import Settings
-from deploys import declared
-from deploys.once import once
+from control.inventory import all_hosts, declared_settings
+from control.shared import shared
 from facts.machine import HostSettings
 from operations import shell
 
@@ -36,12 +35,12 @@ class HostRun:
 
 def host_run(host: Host) -> HostRun:
     """The run's settings and nodes, one for all hosts; DeployError where it is refused."""
-    return once(host.state, _make)
+    return shared(host.state, _make)
 
 
 def _make(state: State) -> HostRun:
-    everyone = declared.hosts(state.inventory)
-    settings = declaration.wanted([declared.declared(host) for host in everyone]).common
+    everyone = all_hosts(state.inventory)
+    settings = declared_settings(everyone).common
     setups = _read([host for host in everyone if state.is_host_in_limit(host)])
     refuse_errors(
         finding for node, s in setups.items() for finding in host.objections(node, s, settings)

@@ -23,7 +23,7 @@ from pyinfra_cli.util import exec_file  # type: ignore[import-untyped]
 from cluster.findings import Finding, Refused, error, refuse_errors
 from cluster.settings import ssh_config
 from cluster.settings.inventory import unreachable_names, unreadable_groups
-from deploys.once import refusal
+from control.shared import refusal
 
 CONFIG = "~/.ssh/config"
 # `ssh -G` asks nobody, but for a Match exec, and for names where it shall canonicalize them.
@@ -77,7 +77,7 @@ def load(
 def check_called() -> None:
     """Refuse what pyinfra itself was called with: it would end with exit code 0 where it finds no
     host, having done nothing."""
-    from deploys.lease import called  # it knows pyinfra's command line
+    from control.lease import called  # it knows pyinfra's command line
 
     params = called()
     named, operations = str(params.get("inventory") or ""), params.get("operations") or ()

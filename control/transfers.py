@@ -1,23 +1,36 @@
-"""What bringing a model's files needs of a deployment."""
+"""What bringing the image and the model's files to the nodes needs of a deployment."""
 
 from __future__ import annotations
 
 from cluster.spec import expand
 from cluster.transfer.weights import hub_folder
-from deploys import secrets
-from deploys.deployment import Deployment
+from control import secrets
+from control.deployment import Deployment
 from operations.holding import Job
+from operations.images import Order
 from operations.vocabularies import Vocabularies
 
 
-def needed(made: Deployment) -> bool:
+def image_order(made: Deployment) -> Order:
+    """Which image, for which nodes, over which address of the head."""
+    settings = made.settings
+    return Order(
+        image=settings.image,
+        pull=settings.pull,
+        hosts=made.serving,
+        address=made.address,
+        seconds=settings.pull_timeout,
+    )
+
+
+def weights_needed(made: Deployment) -> bool:
     """Whether the files are looked at: ranks are about to start, or every file shall be read."""
     settings = made.settings
     docker = made.running and settings.runtime == "docker"
     return docker and (made.plan.restart or settings.verify == "full")
 
 
-def vocabularies(made: Deployment) -> Vocabularies:
+def vocabularies_job(made: Deployment) -> Vocabularies:
     """What gpt-oss reads beside its weights, and which nodes lack it."""
     settings = made.settings
     lacking = {name: made.vocabularies(host) for name, host in made.serving.items()}
@@ -33,7 +46,7 @@ def vocabularies(made: Deployment) -> Vocabularies:
     )
 
 
-def job(made: Deployment) -> Job:
+def weights_job(made: Deployment) -> Job:
     """Which files, for which nodes, from where."""
     settings, model = made.settings, made.model
     facts = {name: made.facts[name] for name in made.wanted.names}

@@ -9,10 +9,11 @@ from cluster import probe
 from cluster.findings import Finding, Refused
 from cluster.printable import json_text
 from cluster.probe import Probed
-from cluster.settings import declaration
 from cluster.settings.schema import Settings
-from deploys import declared, examine, gather
-from deploys.tolerant import inventory
+from control import gather
+from control.check import find_problems
+from control.inventory import all_hosts, declared_settings
+from control.survey import named_state
 from operations import shell
 
 CONNECT_SECONDS = 10
@@ -20,11 +21,11 @@ CONNECT_SECONDS = 10
 SECONDS = 100
 
 
-def show(state: State) -> None:
+def print_probe(state: State) -> None:
     """Print the document on stdout; pyinfra's own words go to stderr."""
-    asked = inventory(state, CONNECT_SECONDS)
-    hosts = declared.hosts(asked.inventory)
-    wanted = declaration.wanted([declared.declared(host) for host in hosts])
+    asked = named_state(state, CONNECT_SECONDS)
+    hosts = all_hosts(asked.inventory)
+    wanted = declared_settings(hosts)
     settings = {**wanted.nodes, **wanted.idle}
     nodes = shell.on_all(hosts, lambda host: _probe(host, settings[host.name]))
     found = [] if any(node.lost for node in nodes.values()) else _findings(asked)
@@ -34,7 +35,7 @@ def show(state: State) -> None:
 
 def _findings(asked: State) -> list[Finding]:
     try:
-        return examine.findings(asked)
+        return find_problems(asked)
     except Refused as refused:
         return list(refused.findings)
 

@@ -13,7 +13,7 @@ from cluster.generations import members
 from cluster.node.readings import Rank
 from cluster.settings.schema import Settings
 from cluster.spec import spec_of
-from deploys.deployment import Deployment
+from control.deployment import Deployment
 
 EVERYWHERE = "0.0.0.0"
 

@@ -1,0 +1,1 @@
+"""Deploys beside the main one: each is one verb."""
