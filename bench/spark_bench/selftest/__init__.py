@@ -1,20 +1,13 @@
-"""`spark-bench verify`: the client against the ruler, on this machine.
+"""`spark-bench verify`: the client against a server with known times, on this machine.
 
-The client's side is what `run` uses: the recorder, the reading, the summary, the audit. The ruler
-logs when it really sent each chunk, so that the difference is the client's own error.
+The client's side is what `run` uses: the recorder, the reading, the summary, the audit. The
+reference server logs when it really sent each chunk, so the difference is the client's own error.
 
-    shape.py     what is sent, and how the ruler answers
-    machine.py   cores to run on; what else the machine is doing
-    measure.py   one load against the ruler
-    compare.py   what the client reports, beside the truth
-    capacity.py  how much it can take
-    limits.py    what is good enough
-    aspects.py   how each thing stands
-    causes.py    why it is not good enough, and what helps
-    judge.py     the verdict
-    story.py     all of it, one after the other
-    steps.py     progress without a terminal
-    tables.py    what is printed at the end
+    selftest.py   all of it, one after the other; the search for the capacity
+    bench.py      one load against the reference server
+    accuracy.py   what the client reports, beside the truth; how accurate is enough
+    verdict.py    whether the machine is good enough; if not, why, and what helps
+    cores.py      cores to run on; what else the machine is doing
 """
 
 from __future__ import annotations

@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 from rich.console import Console
-from spark_bench.client.audit import Audit, Spread
-from spark_bench.client.recorder import Recorder
 from spark_bench.display.show import Silent
 from spark_bench.errors import BadInput
 from spark_bench.metrics.summary import summarize
@@ -20,13 +18,24 @@ from spark_bench.record import Request
 from spark_bench.results.machine import machine
 from spark_bench.ruler.ruler import Ruler
 from spark_bench.ruler.streams import Api, Flags, Stream
-from spark_bench.selftest import aspects, capacity, causes, compare, judge, limits, shape, tables
-from spark_bench.selftest.machine import Cores, Usage, choose, cores, parse_stat, pinned, usage
-from spark_bench.selftest.measure import Seen, bench
-from spark_bench.selftest.report import Capacity, Deviation, Level, Report, Surroundings
-from spark_bench.selftest.shape import Shape
-from spark_bench.selftest.steps import Steps
-from spark_bench.selftest.story import shares
+from spark_bench.selftest import accuracy, selftest, verdict
+from spark_bench.selftest.accuracy import Deviation, StreamLevel
+from spark_bench.selftest.bench import LoadShape, Observation, connect_bench
+from spark_bench.selftest.cores import (
+    Cores,
+    MachineUsage,
+    choose_cores,
+    parse_stat,
+    pick_two,
+    pin_thread,
+    read_usage,
+    usage_shares,
+)
+from spark_bench.selftest.selftest import LineProgress, SelftestReport
+from spark_bench.selftest.selftest_tables import render_selftest
+from spark_bench.selftest.verdict import ClientCapacity, Surroundings
+from spark_bench.client.audit import Audit, Spread
+from spark_bench.client.recorder import Recorder
 
 EXACT = {
     "mean": Deviation(100.002, 100.0, 2.0, 0.002),
@@ -36,9 +45,9 @@ EXACT = {
 FAR = EXACT | {"p99": Deviation(104.0, 100.0, 4000.0, 4.0)}
 
 
-def made_level(streams: int = 64, **changes: Any) -> Level:
+def make_level(streams: int = 64, **changes: Any) -> StreamLevel:
     """A good one, but for the changes."""
-    good = Level(
+    good = StreamLevel(
         streams=streams,
         itl_ms=10.0,
         requests=4 * streams,
@@ -60,8 +69,8 @@ def made_level(streams: int = 64, **changes: Any) -> Level:
     return replace(good, **changes)
 
 
-def made_capacity(**changes: Any) -> Capacity:
-    good = Capacity(
+def make_capacity(**changes: Any) -> ClientCapacity:
+    good = ClientCapacity(
         paced=50_000.0,
         limit="client",
         tried={20_000: True, 50_000: True, 60_000: False},
@@ -73,7 +82,7 @@ def made_capacity(**changes: Any) -> Capacity:
     return replace(good, **changes)
 
 
-def made_surroundings(
+def make_surroundings(
     machine_changes: dict[str, Any] | None = None, **changes: Any
 ) -> Surroundings:
     usual = replace(machine(), usable_cores=4, governor="performance", load_average=(0.2, 0.2, 0.2))
@@ -94,22 +103,22 @@ def made_surroundings(
 @pytest.mark.parametrize(
     ("streams", "itl_ms", "seconds", "expected"),
     [
-        pytest.param(64, 10.0, 2.0, Shape(64, 4, 41, 100.0, 10.0), id="default"),
-        pytest.param(1, 1.0, 2.0, Shape(1, 4, 401, 100.0, 1.0), id="fast"),
-        pytest.param(1, 500.0, 1.0, Shape(1, 4, 3, 50.0, 500.0), id="two-gaps-at-least"),
+        pytest.param(64, 10.0, 2.0, LoadShape(64, 4, 41, 100.0, 10.0), id="default"),
+        pytest.param(1, 1.0, 2.0, LoadShape(1, 4, 401, 100.0, 1.0), id="fast"),
+        pytest.param(1, 500.0, 1.0, LoadShape(1, 4, 3, 50.0, 500.0), id="two-gaps-at-least"),
     ],
 )
 def test_a_level_lasts_about_as_long_as_asked(
-    streams: int, itl_ms: float, seconds: float, expected: Shape
+    streams: int, itl_ms: float, seconds: float, expected: LoadShape
 ) -> None:
-    assert shape.level(streams, itl_ms, seconds) == expected
+    assert LoadShape.lasting(seconds, streams, itl_ms) == expected
 
 
 def test_a_paced_load_has_its_rate() -> None:
-    load = shape.paced(40_000, 1.0)
+    load = LoadShape.at_rate(40_000, 1.0)
     assert load.chunks_per_s == 40_000
     assert load.requests == load.slots == 400
-    assert load.ruler == {"ttft_us": 300_000, "itl_us": 10_000}
+    assert load.server_settings == {"ttft_us": 300_000, "itl_us": 10_000}
 
 
 # ---- cores and what else runs on them ----------------------------------------------------------
@@ -128,18 +137,18 @@ def test_a_paced_load_has_its_rate() -> None:
 def test_the_two_cores(
     allowed: set[int], capacity: dict[int, int], sibling: dict[int, int], expected: Cores | None
 ) -> None:
-    assert choose(allowed, capacity, sibling) == expected
+    assert pick_two(allowed, capacity, sibling) == expected
 
 
 def test_this_machines_cores_are_among_those_allowed() -> None:
     allowed = os.sched_getaffinity(0)
-    found = cores()
+    found = choose_cores()
     assert found is None if len(allowed) == 1 else found and {found.client, found.ruler} <= allowed
 
 
 def test_a_pin_is_taken_back() -> None:
     before = os.sched_getaffinity(0)
-    with pytest.raises(ZeroDivisionError), pinned(min(before)):
+    with pytest.raises(ZeroDivisionError), pin_thread(min(before)):
         assert os.sched_getaffinity(0) == {min(before)}
         raise ZeroDivisionError
     assert os.sched_getaffinity(0) == before
@@ -149,35 +158,35 @@ def test_a_pin_is_taken_back() -> None:
     ("text", "expected"),
     [
         pytest.param(
-            "cpu  100 20 30 800 50 5 7 8 3 2\ncpu0 1 2\n", Usage(1.5, 0.08, 10.2), id="all"
+            "cpu  100 20 30 800 50 5 7 8 3 2\ncpu0 1 2\n", MachineUsage(1.5, 0.08, 10.2), id="all"
         ),
-        pytest.param("cpu  100 0 0 100\n", Usage(1.0, 0.0, 2.0), id="old-kernel"),
-        pytest.param("", Usage(0.0, 0.0, 0.0), id="no-proc"),
+        pytest.param("cpu  100 0 0 100\n", MachineUsage(1.0, 0.0, 2.0), id="old-kernel"),
+        pytest.param("", MachineUsage(0.0, 0.0, 0.0), id="no-proc"),
     ],
 )
-def test_proc_stat(text: str, expected: Usage) -> None:
+def test_proc_stat(text: str, expected: MachineUsage) -> None:
     assert parse_stat(text, 100) == expected
 
 
 def test_the_others_are_what_is_left_of_the_machine() -> None:
-    before, after = Usage(100.0, 10.0, 1000.0, 3), Usage(112.0, 11.0, 1020.0, 5)
-    assert shares(before, after, ours=7.0, seconds=10.0) == (0.5, 0.05, 2)
-    assert shares(before, before, ours=0.1, seconds=10.0) == (0.0, 0.0, 0)
+    before, after = MachineUsage(100.0, 10.0, 1000.0, 3), MachineUsage(112.0, 11.0, 1020.0, 5)
+    assert usage_shares(before, after, ours=7.0, seconds=10.0) == (0.5, 0.05, 2)
+    assert usage_shares(before, before, ours=0.1, seconds=10.0) == (0.0, 0.0, 0)
 
 
 def test_work_shows_in_the_usage() -> None:
-    before, until = usage(), time.monotonic() + 0.3
+    before, until = read_usage(), time.monotonic() + 0.3
     while time.monotonic() < until:
         pass
-    after = usage()
+    after = read_usage()
     assert 0.05 < after.busy - before.busy <= after.total - before.total + 0.02
 
 
 # ---- reported beside true ----------------------------------------------------------------------
 
 
-def made_seen(late_ns: list[int]) -> Seen:
-    """A stream of three chunks, seen so much later; sent at 1 s, asked at 1.001."""
+def make_observation(late_ns: list[int]) -> Observation:
+    """A stream of three chunks, observation so much later; sent at 1 s, asked at 1.001."""
     sent = np.array([1_100_000_000, 1_110_000_000, 1_120_000_000], np.int64)
     request = Request(
         index=0,
@@ -205,11 +214,13 @@ def made_seen(late_ns: list[int]) -> Seen:
         **counts,
     )
     audit = Audit(clock="kernel", cpu_seconds=0.003, wall_seconds=0.1, parse_seconds=0.0015)
-    return Seen([request], {0: 17}, [stream], audit, summarize([request]))
+    return Observation([request], {0: 17}, [stream], audit, summarize([request]))
 
 
 def test_a_level_is_the_difference_to_the_truth() -> None:
-    level = compare.level(Shape(1, 1, 3, 100.0, 10.0), made_seen([5_000, 10_000, 6_000]))
+    level = accuracy.compare_with_truth(
+        LoadShape(1, 1, 3, 100.0, 10.0), make_observation([5_000, 10_000, 6_000])
+    )
     assert level.stamp_us.p50 == 6.0
     assert level.stamp_us.max == 10.0
     assert level.stamp_min_us == 5.0
@@ -222,16 +233,22 @@ def test_a_level_is_the_difference_to_the_truth() -> None:
 
 
 def test_a_chunk_that_was_not_seen_is_a_miscount() -> None:
-    level = compare.level(Shape(1, 1, 3, 100.0, 10.0), made_seen([0, 0]))
+    level = accuracy.compare_with_truth(LoadShape(1, 1, 3, 100.0, 10.0), make_observation([0, 0]))
     assert (level.tokens, level.miscounted) == (2, 1)
 
 
 def test_failed_requests_have_no_times() -> None:
-    seen = made_seen([0, 0, 0])
-    seen.requests[0].failure = "cut"
-    level = compare.level(
-        Shape(1, 1, 3, 100.0, 10.0),
-        Seen(seen.requests, seen.ids, seen.streams, seen.audit, summarize(seen.requests)),
+    observation = make_observation([0, 0, 0])
+    observation.requests[0].failure = "cut"
+    level = accuracy.compare_with_truth(
+        LoadShape(1, 1, 3, 100.0, 10.0),
+        Observation(
+            observation.requests,
+            observation.ids,
+            observation.streams,
+            observation.audit,
+            summarize(observation.requests),
+        ),
     )
     assert level.failures == {"cut": 1}
     assert (level.ttft, level.itl, level.stamp_us) == ({}, {}, Spread())
@@ -243,10 +260,10 @@ def test_failed_requests_have_no_times() -> None:
 @pytest.mark.parametrize("limit", [1_250, 3_000, 19_999, 20_000, 26_000, 47_000, 90_000, 155_000])
 def test_the_search_comes_close_to_the_limit(limit: int) -> None:
     tried: dict[int, bool] = {}
-    while rate := capacity.next_rate(tried):
+    while rate := selftest.next_rate(tried):
         tried[rate] = rate <= limit
     best = max(rate for rate, kept in tried.items() if kept)
-    assert best <= limit < best * (1 + 2 * capacity.CLOSE)
+    assert best <= limit < best * (1 + 2 * selftest.CLOSE)
     assert len(tried) <= 8
 
 
@@ -254,21 +271,21 @@ def test_the_search_comes_close_to_the_limit(limit: int) -> None:
     ("tried", "most", "expected"),
     [
         pytest.param({20_000: True}, 30_000, None, id="no-more-connections"),
-        pytest.param({160_000: True, 80_000: True}, capacity.MOST, None, id="enough"),
-        pytest.param({1_250: False, 2_500: False}, capacity.MOST, None, id="hopeless"),
-        pytest.param({20_000: False, 40_000: True}, capacity.MOST, 80_000, id="a-hiccup-before"),
+        pytest.param({160_000: True, 80_000: True}, selftest.MOST, None, id="enough"),
+        pytest.param({1_250: False, 2_500: False}, selftest.MOST, None, id="hopeless"),
+        pytest.param({20_000: False, 40_000: True}, selftest.MOST, 80_000, id="a-hiccup-before"),
     ],
 )
 def test_the_search_ends(tried: dict[int, bool], most: int, expected: int | None) -> None:
-    assert capacity.next_rate(tried, most) == expected
+    assert selftest.next_rate(tried, most) == expected
 
 
 def test_one_pause_is_not_the_limit() -> None:
-    paused, good = made_level(miscounted=1), made_level()
-    assert capacity.best_of(2, iter([paused, good]).__next__) is good
-    assert capacity.best_of(2, iter([good]).__next__) is good
-    assert capacity.best_of(2, iter([good, paused]).__next__) is good
-    assert capacity.best_of(2, iter([paused, paused]).__next__) is paused
+    paused, good = make_level(miscounted=1), make_level()
+    assert selftest.best_of(2, iter([paused, good]).__next__) is good
+    assert selftest.best_of(2, iter([good]).__next__) is good
+    assert selftest.best_of(2, iter([good, paused]).__next__) is good
+    assert selftest.best_of(2, iter([paused, paused]).__next__) is paused
 
 
 @pytest.mark.parametrize(
@@ -280,8 +297,8 @@ def test_one_pause_is_not_the_limit() -> None:
     ],
 )
 def test_what_ended_the_search(paced: float, followed: dict[int, bool], expected: str) -> None:
-    levels = {rate: made_level(paced=paced) for rate in followed}
-    assert capacity.limit(levels, followed) == expected
+    levels = {rate: make_level(paced=paced) for rate in followed}
+    assert selftest.search_limit(levels, followed) == expected
 
 
 # ---- good enough? ------------------------------------------------------------------------------
@@ -298,18 +315,18 @@ def test_what_ended_the_search(paced: float, followed: dict[int, bool], expected
 )
 def test_a_figure_is_close(true_ms: float, error_us: float, good: bool) -> None:
     found = Deviation(true_ms + error_us / 1e3, true_ms, error_us, error_us / true_ms / 10)
-    assert limits.close(found) is good
+    assert accuracy.is_close(found) is good
 
 
 BAD = [
     pytest.param({"failures": {"reset": 3}}, "3 reset of 256 requests failed", id="failures"),
     pytest.param({"miscounted": 2}, "2 of 256 answers were miscounted", id="miscounts"),
-    pytest.param({"paced": 0.9}, "the ruler held 90% of the pace", id="ruler"),
+    pytest.param({"paced": 0.9}, "the reference server held 90% of the pace", id="ruler"),
     pytest.param(
         {"stamp_us": Spread(9.0, 1500.0, 9e3)}, "time stamps are off by 1.50 ms at p99", id="stamps"
     ),
     pytest.param(
-        {"stamp_min_us": -40.0}, "chunks are seen 40.0 µs before they were sent", id="clock"
+        {"stamp_min_us": -40.0}, "chunks arrive 40.0 µs before they were sent", id="clock"
     ),
     pytest.param(
         {"audit": Audit(clock="kernel", merged_reads=0.024)},
@@ -323,13 +340,13 @@ BAD = [
 
 @pytest.mark.parametrize(("changes", "problem"), BAD)
 def test_what_is_not_good_enough(changes: dict[str, Any], problem: str) -> None:
-    assert list(limits.problems(made_level())) == []
-    assert list(limits.problems(made_level(**changes))) == [problem]
+    assert list(accuracy.level_problems(make_level())) == []
+    assert list(accuracy.level_problems(make_level(**changes))) == [problem]
 
 
 def test_a_good_machine_is_told_how_far_it_goes() -> None:
-    levels = [made_level(1), made_level(64, stamp_us=Spread(5.0, 31.0, 90.0)), made_level(256)]
-    found = judge.verdict(levels, made_capacity(), made_surroundings())
+    levels = [make_level(1), make_level(64, stamp_us=Spread(5.0, 31.0, 90.0)), make_level(256)]
+    found = verdict.judge_levels(levels, make_capacity(), make_surroundings())
     assert found.good
     assert (found.streams, found.chunks_per_s, found.causes) == (256, 25_600.0, ())
     assert found.sentence == (
@@ -340,16 +357,16 @@ def test_a_good_machine_is_told_how_far_it_goes() -> None:
 
 
 def test_a_machine_is_good_up_to_its_first_problem() -> None:
-    levels = [made_level(1), made_level(64, miscounted=1), made_level(256)]
-    found = judge.verdict(levels, made_capacity(), made_surroundings())
+    levels = [make_level(1), make_level(64, miscounted=1), make_level(256)]
+    found = verdict.judge_levels(levels, make_capacity(), make_surroundings())
     assert not found.good
     assert (found.streams, found.chunks_per_s) == (1, 100.0)
     assert found.sentence.endswith(", but not 64 streams: 1 of 256 answers were miscounted.")
 
 
 def test_a_machine_that_can_do_nothing() -> None:
-    levels = [made_level(1, ttft=FAR)]
-    found = judge.verdict(levels, made_capacity(), made_surroundings())
+    levels = [make_level(1, ttft=FAR)]
+    found = verdict.judge_levels(levels, make_capacity(), make_surroundings())
     assert (found.good, found.streams) == (False, 0)
     assert found.sentence == (
         "This machine is not good enough to measure from: at 1 stream: "
@@ -362,45 +379,47 @@ def test_a_machine_that_can_do_nothing() -> None:
     [
         pytest.param(
             {"audit": Audit(clock="process")},
-            made_surroundings(),
+            make_surroundings(),
             "the kernel gave none",
             id="clock",
         ),
-        pytest.param({}, made_surroundings(ruler_core=None), "there is one core", id="one-core"),
-        pytest.param({}, made_surroundings(throttled=4), "quota stopped the client 4", id="quota"),
-        pytest.param({}, made_surroundings(stolen=0.1), "gave 10% of the CPU time", id="steal"),
+        pytest.param({}, make_surroundings(ruler_core=None), "there is one core", id="one-core"),
+        pytest.param({}, make_surroundings(throttled=4), "quota stopped the client 4", id="quota"),
+        pytest.param({}, make_surroundings(stolen=0.1), "gave 10% of the CPU time", id="steal"),
         pytest.param(
             {},
-            made_surroundings({"usable_cores": 2, "load_average": (3.0, 2.0, 1.0)}, others=1.2),
+            make_surroundings({"usable_cores": 2, "load_average": (3.0, 2.0, 1.0)}, others=1.2),
             "other processes used 1.2 of 2 cores (load average 3.0)",
             id="busy",
         ),
         pytest.param(
-            {}, made_surroundings({"governor": "powersave"}), "governor is powersave", id="governor"
+            {}, make_surroundings({"governor": "powersave"}), "governor is powersave", id="governor"
         ),
-        pytest.param({"paced": 0.5}, made_surroundings(), "the ruler itself", id="ruler"),
+        pytest.param(
+            {"paced": 0.5}, make_surroundings(), "the reference server itself", id="ruler"
+        ),
     ],
 )
 def test_likely_causes(levels: dict[str, Any], around: Surroundings, reason: str) -> None:
-    assert list(causes.causes([made_level()], made_surroundings())) == []
-    (cause,) = causes.causes([made_level(**levels)], around)
+    assert list(verdict.disturbances([make_level()], make_surroundings())) == []
+    (cause,) = verdict.disturbances([make_level(**levels)], around)
     assert reason in cause.reason
     assert cause.cure
 
 
 def test_many_cores_bear_some_work_of_others() -> None:
-    around = made_surroundings({"usable_cores": 20}, others=6.0)
-    assert list(causes.causes([made_level()], around)) == []
+    around = make_surroundings({"usable_cores": 20}, others=6.0)
+    assert list(verdict.disturbances([make_level()], around)) == []
 
 
 def test_more_than_the_client_follows() -> None:
-    levels = [made_level(64), made_level(1024, miscounted=1)]
-    (cause,) = causes.likely(levels, made_capacity(), made_surroundings())
+    levels = [make_level(64), make_level(1024, miscounted=1)]
+    (cause,) = verdict.likely_causes(levels, make_capacity(), make_surroundings())
     assert cause.reason == "102,400 chunks/s are more than the client follows here"
 
 
 def test_without_a_likely_cause_it_says_how_to_go_on() -> None:
-    (cause,) = causes.likely([made_level()], made_capacity(), made_surroundings())
+    (cause,) = verdict.likely_causes([make_level()], make_capacity(), make_surroundings())
     assert cause.cure.startswith("verify again")
 
 
@@ -408,70 +427,75 @@ def test_without_a_likely_cause_it_says_how_to_go_on() -> None:
     ("changes", "words"),
     [
         pytest.param({}, "follows 50,000 chunks/s, not 60,000; ", id="client"),
-        pytest.param({"limit": "ruler"}, "chunks/s (the ruler sends no more); ", id="ruler"),
+        pytest.param(
+            {"limit": "ruler"}, "chunks/s (the reference server sends no more); ", id="ruler"
+        ),
         pytest.param({"limit": "search"}, "chunks/s (more was not tried); ", id="search"),
     ],
 )
 def test_capacity_in_words(changes: dict[str, Any], words: str) -> None:
-    said = {a.name: a.sentence for a in aspects.aspects([made_level()], made_capacity(**changes))}
+    said = {
+        a.name: a.sentence
+        for a in verdict.describe_aspects([make_level()], make_capacity(**changes))
+    }
     assert words in said["capacity"]
 
 
 @pytest.mark.parametrize(
     ("level", "paced", "good"),
     [
-        pytest.param(made_level(256), 20_000.0, True, id="shown-by-the-streams"),
-        pytest.param(made_level(256, miscounted=1), 50_000.0, True, id="shown-by-the-search"),
-        pytest.param(made_level(256, miscounted=1), 20_000.0, False, id="not-shown"),
+        pytest.param(make_level(256), 20_000.0, True, id="shown-by-the-streams"),
+        pytest.param(make_level(256, miscounted=1), 50_000.0, True, id="shown-by-the-search"),
+        pytest.param(make_level(256, miscounted=1), 20_000.0, False, id="not-shown"),
     ],
 )
 def test_capacity_is_good_where_it_covers_what_is_asked(
-    level: Level, paced: float, good: bool
+    level: StreamLevel, paced: float, good: bool
 ) -> None:
-    found = {a.name: a.good for a in aspects.aspects([level], made_capacity(paced=paced))}
+    found = {a.name: a.good for a in verdict.describe_aspects([level], make_capacity(paced=paced))}
     assert found["capacity"] is good
 
 
 # ---- what is printed ---------------------------------------------------------------------------
 
 
-def printed(report: Report) -> str:
+def printed(report: SelftestReport) -> str:
     stream = io.StringIO()
     console = Console(file=stream, width=80, highlight=False)
-    for thing in tables.tables(report):
+    for thing in render_selftest(report):
         console.print(thing)
     return stream.getvalue()
 
 
-def made_report(levels: list[Level], around: Surroundings) -> Report:
-    return Report(
+def make_report(levels: list[StreamLevel], around: Surroundings) -> SelftestReport:
+    return SelftestReport(
         version="1",
         levels=tuple(levels),
-        capacity=made_capacity(),
+        capacity=make_capacity(),
         peak_rss_bytes=130_000_000,
         surroundings=around,
-        verdict=judge.verdict(levels, made_capacity(), around),
+        verdict=verdict.judge_levels(levels, make_capacity(), around),
     )
 
 
 def test_everything_fits_80_columns() -> None:
     wide = {"mean": Deviation(1e3, 2e3, -12345.6, -49.12)}
     wide |= {"p50": wide["mean"], "p99": wide["mean"]}
-    worst = made_level(
+    worst = make_level(
         1024,
         stamp_us=Spread(123_456.0, 234_567.0, 345_678.0),
         accept_us=Spread(12_345.0, 123_456.0, 1.0),
         ttft=wide,
         itl=wide,
     )
-    text = printed(made_report([made_level(1), worst], made_surroundings(others=3.9)))
+    text = printed(make_report([make_level(1), worst], make_surroundings(others=3.9)))
     assert max(map(len, text.splitlines())) <= 80
     assert "…" not in text
 
 
 def test_a_bad_result_says_why() -> None:
-    around = made_surroundings({"governor": "powersave"}, stolen=0.2)
-    text = " ".join(printed(made_report([made_level(miscounted=1)], around)).split())
+    around = make_surroundings({"governor": "powersave"}, stolen=0.2)
+    text = " ".join(printed(make_report([make_level(miscounted=1)], around)).split())
     assert "NOT GOOD: 10,496 tokens, 1 answers failed or miscounted" in text
     assert "cpupower frequency-set -g performance" in text
     assert "20% of the CPU time" in text
@@ -479,7 +503,7 @@ def test_a_bad_result_says_why() -> None:
 
 def test_progress_without_a_terminal_is_a_line_a_load() -> None:
     stream = io.StringIO()
-    with Steps(stream) as steps:
+    with LineProgress(stream) as steps:
         steps.start(10, "64 streams")
         steps.end()
     assert stream.getvalue() == "64 streams ...\n"
@@ -489,9 +513,9 @@ def test_progress_without_a_terminal_is_a_line_a_load() -> None:
 
 
 def test_every_chunk_is_matched_with_its_true_time(ruler: Ruler) -> None:
-    asked = Shape(slots=8, rounds=3, tokens=12, ttft_ms=20.0, itl_ms=10.0)
-    with bench(ruler, Silent()) as client:
-        level = compare.level(asked, client.measure(asked, "a test"))
+    shape = LoadShape(slots=8, rounds=3, tokens=12, ttft_ms=20.0, itl_ms=10.0)
+    with connect_bench(ruler, Silent()) as client:
+        level = accuracy.compare_with_truth(shape, client.observe(shape, "a test"))
     assert (level.requests, level.tokens) == (24, 288)
     assert (level.failures, level.miscounted) == ({}, 0)
     # The two clocks are one, compared to within a few µs; a busy machine makes it late, not early.
@@ -504,6 +528,9 @@ def test_every_chunk_is_matched_with_its_true_time(ruler: Ruler) -> None:
 
 def test_more_streams_than_files_are_refused(ruler: Ruler, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Recorder, "open", lambda recorder, count: 6)
-    asked = Shape(slots=20, rounds=1, tokens=2)
-    with bench(ruler, Silent()) as client, pytest.raises(BadInput, match=r"20 streams.*ulimit -n"):
-        client.measure(asked, "a test")
+    shape = LoadShape(slots=20, rounds=1, tokens=2)
+    with (
+        connect_bench(ruler, Silent()) as client,
+        pytest.raises(BadInput, match=r"20 streams.*ulimit -n"),
+    ):
+        client.observe(shape, "a test")

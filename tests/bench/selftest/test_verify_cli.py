@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import spark_bench
 from click import BadParameter
-from spark_bench.cli.verify import counts
+from spark_bench.cli.verify import stream_counts
 
 
 def verify(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -77,14 +77,14 @@ def test_without_a_compiler_it_says_what_to_install() -> None:
         pytest.param("256, 1,16,16", (1, 16, 256), id="rising-and-once"),
     ],
 )
-def test_counts(text: str, expected: tuple[int, ...]) -> None:
-    assert counts(text) == expected
+def test_stream_counts_rise_and_stand_once(text: str, expected: tuple[int, ...]) -> None:
+    assert stream_counts(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "1,", "1.5", "-1", "4097", "a", "²"])
-def test_no_counts(text: str) -> None:
+def test_invalid_stream_counts(text: str) -> None:
     with pytest.raises(BadParameter, match="whole numbers from 1 to 4096"):
-        counts(text)
+        stream_counts(text)
 
 
 def test_its_help_imports_nothing_heavy() -> None:

@@ -10,16 +10,17 @@ from rich.table import Table
 from rich.text import Text
 
 from spark_bench.display.figures import digits
-from spark_bench.selftest.limits import share
-from spark_bench.selftest.report import Deviation, Level, Report, Surroundings, Verdict
+from spark_bench.selftest.accuracy import Deviation, StreamLevel, format_percent
+from spark_bench.selftest.selftest import SelftestReport
+from spark_bench.selftest.verdict import SelftestVerdict, Surroundings
 
 STAMPS = ("streams", "chunks/s", "p50", "p99", "max", "merged", "CPU", "+ read", "core")
-ABOUT_STAMPS = "Time stamps of chunks: error in µs; merged: share that share a read; CPU µs each"
+ABOUT_STAMPS = "Time stamps of chunks: error in µs; merged: share in a common read; CPU: µs each"
 LATENCIES = ("", "streams", "true ms", "mean", "p50", "p99", "accept")
 ABOUT_LATENCIES = "Latencies: error in µs; accept: from our send to the server's read, µs p50/p99"
 
 
-def tables(report: Report) -> Iterator[RenderableType]:
+def render_selftest(report: SelftestReport) -> Iterator[RenderableType]:
     """Everything, in the order in which it is printed."""
     yield Text(f"\n{ABOUT_STAMPS}", style="bold")
     yield _table(STAMPS, map(stamp_cells, report.levels))
@@ -32,7 +33,7 @@ def tables(report: Report) -> Iterator[RenderableType]:
         yield _grid(("because", f"{c.reason}: {c.cure}") for c in report.verdict.causes)
 
 
-def stamp_cells(level: Level) -> tuple[str, ...]:
+def stamp_cells(level: StreamLevel) -> tuple[str, ...]:
     stamp = level.stamp_us
     return (
         f"{level.streams:,}",
@@ -45,26 +46,26 @@ def stamp_cells(level: Level) -> tuple[str, ...]:
     )
 
 
-def latency_rows(levels: Sequence[Level]) -> Iterator[tuple[str, ...]]:
+def latency_rows(levels: Sequence[StreamLevel]) -> Iterator[tuple[str, ...]]:
     for level in levels:
         accept = f"{digits(level.accept_us.p50)}/{digits(level.accept_us.p99)}"
-        for name, found, last in (("TTFT", level.ttft, accept), ("ITL", level.itl, "")):
-            if found:
-                true = digits(found["mean"].true_ms)
-                errors = (error(found[figure]) for figure in ("mean", "p50", "p99"))
+        for name, figures, last in (("TTFT", level.ttft, accept), ("ITL", level.itl, "")):
+            if figures:
+                true = digits(figures["mean"].true_ms)
+                errors = (error_cell(figures[key]) for key in ("mean", "p50", "p99"))
                 yield name, f"{level.streams:,}", true, *errors, last
 
 
-def error(found: Deviation) -> str:
+def error_cell(figure: Deviation) -> str:
     """
-    >>> error(Deviation(100.0123, 100.0, 12.3, 0.0123))
+    >>> error_cell(Deviation(100.0123, 100.0, 12.3, 0.0123))
     '+12.3 0.01%'
     """
-    sign = "+" if found.error_us >= 0 else "-"
-    return f"{sign}{digits(abs(found.error_us))} {share(found)}"
+    sign = "+" if figure.error_us >= 0 else "-"
+    return f"{sign}{digits(abs(figure.error_us))} {format_percent(figure)}"
 
 
-def verdict_rows(verdict: Verdict) -> Iterator[tuple[str, str]]:
+def verdict_rows(verdict: SelftestVerdict) -> Iterator[tuple[str, str]]:
     for aspect in verdict.aspects:
         yield aspect.name, aspect.sentence if aspect.good else f"NOT GOOD: {aspect.sentence}"
 
@@ -76,7 +77,7 @@ def machine_line(around: Surroundings) -> str:
     pins = (
         "one core for both"
         if around.client_core is None
-        else f"client on core {around.client_core}, ruler on {around.ruler_core}"
+        else f"client on core {around.client_core}, reference server on {around.ruler_core}"
     )
     words = [
         f"{machine.cpu or machine.platform}, {machine.usable_cores} cores, {pins}",

@@ -1,0 +1,184 @@
+"""One load against the reference server, by the code that `spark-bench run` uses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from spark_bench.protocol.dialects import Asking, dialect
+from spark_bench.protocol.reading import read
+from spark_bench.display.show import Show
+from spark_bench.errors import BadInput
+from spark_bench.load.profiles import find
+from spark_bench.load.slots import steps
+from spark_bench.metrics.figures import Summary
+from spark_bench.metrics.summary import summarize
+from spark_bench.options import RunOptions
+from spark_bench.record import Load, Message, Prompt, Request, Timing
+from spark_bench.ruler.ruler import Ruler
+from spark_bench.ruler.streams import Stream
+from spark_bench.run.asking import Agreed
+from spark_bench.run.plan import connections, jobs
+from spark_bench.run.reach import Reached, reached
+from spark_bench.run.understand import merged
+from spark_bench.client.audit import Audit
+from spark_bench.client.judge import audit
+from spark_bench.client.tally import cpu_seconds, files_allowed, undisturbed
+from spark_bench.client.target import Envelope
+
+if TYPE_CHECKING:
+    from spark_bench.client.recording import Recording
+
+# Answers that each stream has one after the other, so that there are several TTFTs even of one.
+ROUNDS = 4
+# Share of an answer's time up to the first token.
+TTFT_SHARE = 0.2
+# Between chunks where capacity is searched for: an engine's step on a good day.
+PACE_MS = 10.0
+# The client sends all requests of a step of that search at once; none is answered before the last
+# is sent, at 0.1 ms each and up to 1,600 of them.
+PACED_TTFT_MS = 300.0
+ID = re.compile(rb"\r\nx-ruler-id: (\d+)\r\n")
+# More than the reference server's longest head.
+HEAD = 1024
+TIMEOUT = 60.0
+# What the recorder leaves for files other than its sockets; more streams than are ever asked for.
+FILES = 64
+MOST_STREAMS = 4096
+
+
+@dataclass(frozen=True)
+class LoadShape:
+    """A load and its answers, which are all alike.
+
+    slots: requests in flight; rounds: how many each slot sends
+    ttft_ms, itl_ms: both 0: the reference server never waits
+    """
+
+    slots: int
+    rounds: int
+    tokens: int
+    ttft_ms: float = 0.0
+    itl_ms: float = 0.0
+
+    @classmethod
+    def lasting(cls, seconds: float, streams: int, itl_ms: float) -> LoadShape:
+        """Streams for about this time; each answer has two gaps at least."""
+        answer_ms = seconds * 1e3 / ROUNDS
+        ttft_ms = answer_ms * TTFT_SHARE
+        gaps = max(2, round((answer_ms - ttft_ms) / itl_ms))
+        return cls(streams, ROUNDS, gaps + 1, ttft_ms, itl_ms)
+
+    @classmethod
+    def at_rate(cls, rate: int, seconds: float) -> LoadShape:
+        """This many chunks a second, by as many streams as that takes."""
+        streams = max(1, round(rate * PACE_MS / 1e3))
+        return cls(streams, 1, round(seconds * 1e3 / PACE_MS) + 1, PACED_TTFT_MS, PACE_MS)
+
+    @property
+    def requests(self) -> int:
+        return self.slots * self.rounds
+
+    @property
+    def chunks_per_s(self) -> float:
+        """While all streams run."""
+        return self.slots * 1e3 / self.itl_ms if self.itl_ms else 0.0
+
+    @property
+    def server_settings(self) -> dict[str, int]:
+        """What the reference server is configured with."""
+        return {"ttft_us": round(self.ttft_ms * 1e3), "itl_us": round(self.itl_ms * 1e3)}
+
+
+def count_streams(streams: int) -> str:
+    """
+    >>> count_streams(1), count_streams(1024)
+    ('1 stream', '1,024 streams')
+    """
+    return f"{streams:,} stream{'s' * (streams != 1)}"
+
+
+def chunk_rate(streams: int) -> int:
+    """Chunks a second of paced streams."""
+    return int(streams * 1e3 / PACE_MS)
+
+
+@dataclass
+class Observation:
+    """What the client received, and what the reference server sent.
+
+    ids: of the server's stream, by the request's index
+    """
+
+    requests: list[Request]
+    ids: dict[int, int]
+    streams: list[Stream]
+    audit: Audit
+    summary: Summary
+
+
+class Bench:
+    """The client, connected to a reference server."""
+
+    def __init__(self, ruler: Ruler, server: Reached, show: Show) -> None:
+        self.ruler = ruler
+        self.show = show
+        self._recorder = server.recorder
+        chat = dialect("chat")
+        envelope = Envelope(server.http.build_request("POST", chat.path), server.recorder.target)
+        self._agreed = Agreed(chat, Asking(model=server.model), envelope)
+
+    @property
+    def most_streams(self) -> int:
+        """As many as there may be open files, less some for everything else."""
+        return files_allowed(MOST_STREAMS + FILES) - FILES
+
+    def observe(self, shape: LoadShape, label: str) -> Observation:
+        """Send a load of this shape; read it and sum it up as a run does."""
+        self.ruler.reset()
+        self.ruler.configure(**shape.server_settings)
+        prompt = Prompt((Message("user", "How late are you?"),), None, shape.tokens)
+        prompts, timings = [prompt] * shape.requests, [Timing()] * shape.requests
+        load = Load(jobs(self._agreed, prompts, timings), steps(shape.slots), TIMEOUT)
+        if self._recorder.open(connections(load)) < shape.slots:
+            raise BadInput(
+                f"{count_streams(shape.slots)}: this process may open {self.most_streams:,} "
+                "connections at most; ask for fewer --streams, or raise the limit (ulimit -n)"
+            )
+        self.show.start(len(load.jobs), label)
+        recording = self._recorder.record(load, self.show.update)
+        self.show.end()
+        with closing(recording.store):
+            return self._read(shape, load, recording)
+
+    def _read(self, shape: LoadShape, load: Load, recording: Recording) -> Observation:
+        requests, ids = list[Request](), dict[int, int]()
+        with undisturbed():
+            before = cpu_seconds()
+            for exchange in recording.exchanges():
+                job = load.jobs[exchange.index]
+                requests.append(read(exchange, job, self._agreed.dialect, self._agreed.asking))
+                if match := ID.search(exchange.data, 0, HEAD):
+                    ids[exchange.index] = int(match[1])
+            parse_seconds = cpu_seconds() - before
+        summary = summarize(requests, slots=shape.slots)
+        account = audit(
+            recording,
+            tls=False,
+            merged=merged(requests),
+            parse_seconds=parse_seconds,
+            e2e_ms=summary.median_e2e_latency_ms,
+            gap_ms=summary.median_icl_ms,
+        )
+        return Observation(requests, ids, self.ruler.dump(), account, summary)
+
+
+@contextmanager
+def connect_bench(ruler: Ruler, show: Show) -> Iterator[Bench]:
+    """Connect as `run --url` does."""
+    options = RunOptions(profile=find("quick", ()), overrides={}, url=ruler.url)
+    with reached(options) as server:
+        yield Bench(ruler, server, show)
