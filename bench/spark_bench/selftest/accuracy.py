@@ -8,13 +8,13 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from spark_bench.client.audit import Audit, Spread
 from spark_bench.display.figures import digits
 from spark_bench.metrics.figures import Summary
 from spark_bench.record import Request
 from spark_bench.ruler.streams import Stream
 from spark_bench.ruler.truth import truth
 from spark_bench.selftest.bench import LoadShape, Observation
-from spark_bench.client.audit import Audit, Spread
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -8,8 +8,10 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from spark_bench.protocol.dialects import Asking, dialect
-from spark_bench.protocol.reading import read
+from spark_bench.client.audit import Audit
+from spark_bench.client.judge import audit
+from spark_bench.client.tally import cpu_seconds, files_allowed, undisturbed
+from spark_bench.client.target import Envelope
 from spark_bench.display.show import Show
 from spark_bench.errors import BadInput
 from spark_bench.load.profiles import find
@@ -17,6 +19,8 @@ from spark_bench.load.slots import steps
 from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.summary import summarize
 from spark_bench.options import RunOptions
+from spark_bench.protocol.dialects import Asking, dialect
+from spark_bench.protocol.reading import read
 from spark_bench.record import Load, Message, Prompt, Request, Timing
 from spark_bench.ruler.ruler import Ruler
 from spark_bench.ruler.streams import Stream
@@ -24,10 +28,6 @@ from spark_bench.run.asking import Agreed
 from spark_bench.run.plan import connections, jobs
 from spark_bench.run.reach import Reached, reached
 from spark_bench.run.understand import merged
-from spark_bench.client.audit import Audit
-from spark_bench.client.judge import audit
-from spark_bench.client.tally import cpu_seconds, files_allowed, undisturbed
-from spark_bench.client.target import Envelope
 
 if TYPE_CHECKING:
     from spark_bench.client.recording import Recording

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from spark_bench.ruler.ruler import Ruler, Stats
 from spark_bench.client.tally import cpu_seconds
+from spark_bench.ruler.ruler import Ruler, Stats
 
 SYSTEM = Path("/sys/devices/system/cpu")
 

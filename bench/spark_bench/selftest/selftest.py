@@ -11,6 +11,8 @@ from typing import Self, TextIO
 from msgspec import Struct
 
 from spark_bench import __version__
+from spark_bench.client.progress import Progress
+from spark_bench.client.tally import peak_rss
 from spark_bench.display import Show, chosen
 from spark_bench.results.machine import machine
 from spark_bench.ruler.ruler import Ruler
@@ -29,8 +31,6 @@ from spark_bench.selftest.verdict import (
     Surroundings,
     judge_levels,
 )
-from spark_bench.client.progress import Progress
-from spark_bench.client.tally import peak_rss
 
 # A first load finds caches cold, and the kernel about to turn receive times on.
 WARM_UP_SECONDS = 0.2

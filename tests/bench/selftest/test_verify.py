@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 from rich.console import Console
+from spark_bench.client.audit import Audit, Spread
+from spark_bench.client.recorder import Recorder
 from spark_bench.display.show import Silent
 from spark_bench.errors import BadInput
 from spark_bench.metrics.summary import summarize
@@ -34,8 +36,6 @@ from spark_bench.selftest.cores import (
 from spark_bench.selftest.selftest import LineProgress, SelftestReport
 from spark_bench.selftest.selftest_tables import render_selftest
 from spark_bench.selftest.verdict import ClientCapacity, Surroundings
-from spark_bench.client.audit import Audit, Spread
-from spark_bench.client.recorder import Recorder
 
 EXACT = {
     "mean": Deviation(100.002, 100.0, 2.0, 0.002),
