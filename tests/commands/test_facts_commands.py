@@ -362,7 +362,6 @@ def test_a_rank_process_is_seen_with_a_start_that_stays(run: Run) -> None:
     assert _facts_test_ranks(run) == []
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can start another login's process")
 def _has_uid(uid: int) -> bool:
     """Whether this user namespace has that user: in one of root alone nobody else can start."""
     lines = Path("/proc/self/uid_map").read_text().splitlines()
@@ -370,6 +369,7 @@ def _has_uid(uid: int) -> bool:
     return any(first <= uid < first + count for first, _, count in maps)
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can start another login's process")
 @pytest.mark.skipif(not _has_uid(NOBODY), reason="this user namespace has no other user")
 def test_another_logins_process_is_no_rank(run: Run) -> None:
     rank = ("--spark-serving-name=facts-test", "--spark-serving-spec={}")
