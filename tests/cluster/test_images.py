@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from os import statvfs
 
 import pytest
-from deploying import Deploy, lives, serves, told
+from deploying import Deploy, lives, same_image, serves, told
 from killing import forget_lease, killed
 from sparks import IMAGE, IMAGE_FOLDER, Cluster
 
@@ -150,12 +150,6 @@ def test_a_disk_that_fills_up_during_the_pull(without_image: Deploy) -> None:
     assert not lives_any(cluster)
     cluster.registry("slow", "off")
     without_image.mends()
-
-
-def same_image(cluster: Cluster) -> bool:
-    """Whether every node has the image, and the same one."""
-    found = {node.images().get(IMAGE) for node in cluster.nodes.values()}
-    return len(found) == 1 and None not in found
 
 
 def lives_any(cluster: Cluster) -> bool:

@@ -11,10 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 import testbed_image
-from deploying import HEAD, Deploy, lives, rank, serves
+from deploying import HEAD, Deploy, lives, rank, same_image, serves
 from spark_node import Node
 from sparks import ENGINE, IMAGE, STORES
-from test_images import same_image
 
 pytestmark = [
     pytest.mark.docker28,

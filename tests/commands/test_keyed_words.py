@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from engine_replies import MODEL, body
 from http_engine import FakeEngine, listening
 from pyinfra.api import StringCommand
-from test_serving import MODEL, body
 
 from cluster import keyed
 from cluster.words import Words

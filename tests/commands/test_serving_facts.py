@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from engine_replies import MODEL, NODES, body
 from http_engine import FakeEngine, listening
 from pyinfra.api import StringCommand
-from test_serving import MODEL, NODES, body
 
 from cluster.engine import serving
 from cluster.engine.serving import Reply

@@ -14,11 +14,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from bench_all import EXPECTED, bench_all, inventory, proves, rows
 from sparks import ROOT, Cluster
 
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "cluster")]
-
-from test_bench_all import EXPECTED, bench_all, inventory, proves, rows  # noqa: E402
+sys.path[:0] = [str(ROOT)]
 
 from cluster.catalog.models import catalogue  # noqa: E402
 

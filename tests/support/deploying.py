@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from sparks import Cluster, Completed
+from sparks import IMAGE, Cluster, Completed
 
 MODEL = "Qwen/Qwen2.5-7B-Instruct"
 # A rank that ignores SIGTERM while it starts, as SGLang's do, costs no test 30 s.
@@ -149,3 +149,9 @@ def states(cluster: Cluster) -> dict[str, str]:
 
 def environment(container: Mapping[str, Any]) -> dict[str, str]:
     return dict(line.split("=", 1) for line in container["Config"]["Env"])
+
+
+def same_image(cluster: Cluster) -> bool:
+    """Whether every node has the image, and the same one."""
+    found = {node.images().get(IMAGE) for node in cluster.nodes.values()}
+    return len(found) == 1 and None not in found

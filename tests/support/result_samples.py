@@ -24,8 +24,12 @@ from spark_bench.results.facts import (
     Server,
 )
 from spark_bench.results.lengths import lengths
-from spark_bench.results.requests import START_NS
+from spark_bench.results.requests import (
+    START_NS,
+)
 from spark_bench.results.types import Repeat, Result
+from spark_bench.telemetry.messages import NodeSample
+from spark_bench.telemetry.readings import Extent, NodeSamples, ServerSample, ServerSide
 
 MS = 1_000_000
 
@@ -173,3 +177,37 @@ def a_result() -> Result:
         repeats=repeats,
         notes=("One request failed.",),
     )
+
+
+WHEN = datetime(2026, 11, 23, 13, 38, 5, 250_000, tzinfo=UTC)
+
+
+SECOND = 1_000_000_000
+
+
+SIDE = ServerSide(
+    begin_ns=5 * SECOND,
+    end_ns=7 * SECOND,
+    samples=(
+        ServerSample(at_ns=5 * SECOND, running=0.0, queued=0.0),
+        ServerSample(at_ns=6 * SECOND + SECOND // 2, running=4.0, queued=1.0, throughput=75.0),
+    ),
+    generated_tokens=40.0,
+    running=Extent(3.0, 4.0),
+    nodes=(
+        NodeSamples(
+            name="spark-1",
+            samples=(
+                NodeSample(at_ns=6 * SECOND, power_w=50.0),
+                NodeSample(
+                    at_ns=7 * SECOND,
+                    power_w=60.0,
+                    memory_total_bytes=100,
+                    memory_available_bytes=30,
+                ),
+            ),
+            energy_joules=110.0,
+            power_w=Extent(55.0, 60.0),
+        ),
+    ),
+)

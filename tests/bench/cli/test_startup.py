@@ -3,39 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
-import spark_bench
+from heavy_imports import HEAVY, python
 from spark_bench.cli.commands import ONE_THREAD
-
-HEAVY = [
-    "numpy",
-    "pandas",
-    "scipy",
-    "rich",
-    "httpx",
-    "tokenizers",
-    "msgspec",
-    "prometheus_client",
-    "ssl",
-    "asyncio",
-]
-
-
-def python(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *words],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-        env=os.environ | {"PYTHONPATH": str(Path(spark_bench.__file__).parents[1])},
-    )
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from result_samples import a_request, a_result
+from result_samples import WHEN, a_request, a_result
 from spark_bench.results.atomic import NotSaved
 from spark_bench.results.codec import encode, read
 from spark_bench.results.files import default_path, save_somewhere, write
 from spark_bench.results.requests import START_NS, Row, to_row, write_requests
-from test_result_file import WHEN
 
 FULL = Path("/dev/full")
 needs_full = pytest.mark.skipif(not FULL.exists(), reason="Linux alone has /dev/full")
@@ -111,7 +110,7 @@ from spark_bench.results.atomic import NotSaved
 from spark_bench.results.codec import encode, read
 from spark_bench.results.files import default_path, save_somewhere, write
 from spark_bench.results.requests import START_NS, to_row, write_requests
-from test_result_file import WHEN
+from result_samples import WHEN
 
 disk, elsewhere = map(Path, sys.argv[1:])
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], check=True)
@@ -158,7 +157,7 @@ from pathlib import Path
 from result_samples import a_result
 from spark_bench.results.atomic import NotSaved
 from spark_bench.results.files import default_path, write
-from test_result_file import WHEN
+from result_samples import WHEN
 
 disk = Path(sys.argv[1])
 subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", disk], check=True)

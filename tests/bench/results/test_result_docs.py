@@ -13,13 +13,12 @@ from pathlib import Path
 import msgspec
 import pandas as pd
 import pytest
-from result_samples import REQUESTS, a_result
+from result_samples import REQUESTS, SIDE, a_result
 from spark_bench.metrics.histograms import reconcile
 from spark_bench.results.files import requests_path, write
 from spark_bench.results.requests import START_NS, to_row, write_requests
 from spark_bench.results.schema import schema
 from spark_bench.results.server_figures import node_figures, server_figures
-from test_result_repeats import SIDE
 
 DOC = Path(__file__, "../../../../docs/results.md").resolve().read_text()
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from result_samples import a_request, a_result
+from result_samples import WHEN, a_request, a_result
 from spark_bench.errors import BadInput
 from spark_bench.record import Request
 from spark_bench.results.atomic import NotSaved
@@ -30,8 +30,6 @@ from spark_bench.results.requests import (
     write_requests,
 )
 from spark_bench.results.types import new_id
-
-WHEN = datetime(2026, 11, 23, 13, 38, 5, 250_000, tzinfo=UTC)
 
 
 def test_a_result_comes_back_as_it_was(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from result_samples import REQUESTS, a_repeat, a_result
+from result_samples import REQUESTS, SIDE, a_repeat, a_result
 from spark_bench.client.audit import Audit, Spread
 from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.histograms import reconcile
@@ -10,8 +10,7 @@ from spark_bench.metrics.steady import Steady
 from spark_bench.results.codec import check, encode
 from spark_bench.results.repeats import combined, median_summary, worst_audit
 from spark_bench.results.server_figures import node_figures, server_figures
-from spark_bench.telemetry.messages import NodeSample
-from spark_bench.telemetry.readings import Extent, NodeSamples, ServerSample, ServerSide
+from spark_bench.telemetry.readings import ServerSide
 
 
 def test_one_repeat_stands_at_the_top_as_it_is() -> None:
@@ -99,35 +98,6 @@ def test_the_client_was_as_exact_as_in_its_worst_repeat() -> None:
     assert (worst.verdict, worst.reasons) == ("approximate", ("it fell behind",))
     assert worst.clock_step_us == -8.0
     assert worst_audit([good, msgspec.structs.replace(bad, clock="process")]).clock == "mixed"
-
-
-SECOND = 1_000_000_000
-SIDE = ServerSide(
-    begin_ns=5 * SECOND,
-    end_ns=7 * SECOND,
-    samples=(
-        ServerSample(at_ns=5 * SECOND, running=0.0, queued=0.0),
-        ServerSample(at_ns=6 * SECOND + SECOND // 2, running=4.0, queued=1.0, throughput=75.0),
-    ),
-    generated_tokens=40.0,
-    running=Extent(3.0, 4.0),
-    nodes=(
-        NodeSamples(
-            name="spark-1",
-            samples=(
-                NodeSample(at_ns=6 * SECOND, power_w=50.0),
-                NodeSample(
-                    at_ns=7 * SECOND,
-                    power_w=60.0,
-                    memory_total_bytes=100,
-                    memory_available_bytes=30,
-                ),
-            ),
-            energy_joules=110.0,
-            power_w=Extent(55.0, 60.0),
-        ),
-    ),
-)
 
 
 def test_the_servers_side_is_kept_as_columns_from_the_runs_start() -> None:

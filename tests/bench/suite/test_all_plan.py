@@ -9,47 +9,13 @@ import pytest
 from spark_bench.cli.check import OVERRIDES
 from spark_bench.errors import BadInput
 from spark_bench.load.profile import Profile
-from spark_bench.project import Listing, Model, Node
-from spark_bench.suite.asked import Asked
 from spark_bench.suite.choose import chosen
 from spark_bench.suite.estimate import Estimate, estimate
 from spark_bench.suite.plan import Cell, Verdict, cells, judged, refuse_empty, slug
 from spark_bench.suite.vary import label, said, variants
+from suite_samples import CATALOGUE, asked, listing
 
-CATALOGUE = (
-    Model("openai/gpt-oss-120b", "gpt-oss-120b", 1),
-    Model("openai/gpt-oss-20b", "gpt-oss-20b", 2),
-    Model("Qwen/Qwen2.5-7B-Instruct", "qwen7b", 3),
-    Model("Qwen/Qwen2.5-72B-Instruct", "qwen72b", 6),
-    Model("meta-llama/Llama-3.1-8B-Instruct", "llama8b", 10, gated=True),
-    Model("HuggingFaceTB/SmolLM2-135M-Instruct", "smollm2", runtime="process"),
-)
 SPARKS = [model.alias for model in CATALOGUE[:5]]
-
-
-def listing(nodes: int = 2, model: str = "openai/gpt-oss-120b") -> Listing:
-    return Listing(
-        version=1,
-        light=True,
-        url="http://spark-1:30000",
-        runs=False,
-        served_model_name=model,
-        model=model,
-        group="sglang",
-        state="running",
-        nodes=tuple(Node(f"spark-{n}") for n in range(nodes)),
-        catalogue=CATALOGUE,
-    )
-
-
-def asked(**changes: Any) -> Asked:
-    plain = {
-        "project": Path("."),
-        "inventory": Path("inventories/spark.py"),
-        "profile": Profile("short", 50, 256, 256),
-        "folder": Path("out"),
-    }
-    return Asked(**plain | changes)  # type: ignore[arg-type]
 
 
 def planned(nodes: int = 2, **changes: Any) -> list[Cell]:
@@ -343,7 +309,7 @@ def test_overrides_are_the_same_as_runs() -> None:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    from test_startup import HEAVY, python
+    from heavy_imports import HEAVY, python
 
     told = python("-X", "importtime", "-m", "spark_bench", "all", "--help").stderr
     imported = {line.rpartition("|")[2].strip() for line in told.splitlines()}

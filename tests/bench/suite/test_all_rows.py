@@ -25,12 +25,12 @@ from spark_bench.suite.output import Load, as_csv
 from spark_bench.suite.pareto import marked
 from spark_bench.suite.plan import Cell
 from spark_bench.suite.publish import published
-from spark_bench.suite.rows import Row, row
+from spark_bench.suite.rows import row
 from spark_bench.suite.status import Failure
 from spark_bench.suite.steps import Steps
 from spark_bench.suite.summary import by_throughput, by_ttft, summary
 from spark_bench.suite.table import markdown, plain
-from test_all_plan import asked, listing
+from suite_samples import a_row, asked, listing
 
 ROOT = Path(__file__).parents[3]
 CELL = Cell(name="a", model="org/a", short="a", served="org/a", nodes=2, tp=2, pp=1)
@@ -201,12 +201,6 @@ def test_the_command_line_of_a_run() -> None:
 
 
 # ---- rows
-
-
-def a_row(name: str, throughput: float | None, ttft: float | None, **changes: Any) -> Row:
-    known: dict[str, Any] = {"model": f"org/{name}", "model_short": name, "name": name}
-    known |= {"nodes": 2, "tp": 2, "status": "OK" if throughput else "BENCH_FAILED"}
-    return Row(**known | {"output_throughput": throughput, "ttft_ms": ttft} | changes)
 
 
 def test_defect_13_figures_are_the_results_own() -> None:

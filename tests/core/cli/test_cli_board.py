@@ -2,44 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
+from cluster_documents import TOLD
 from rich.console import Console
 from spark_cluster.board import board
-
-RANK = {
-    "rank": 0,
-    "node": "spark-1",
-    "container": "sglang-head",
-    "state": "running",
-    "health": 200,
-    "phase": "",
-    "lost": "",
-    "uptime": 93780,
-    "restarts": 0,
-    "exit_code": None,
-    "oom_killed": False,
-    "image": "8eaaa6cd1a4e",
-    "spec": "fdab27b164c7",
-    "memory_used": 10 * 2**30,
-    "memory_total": 125 * 2**30,
-    "gpu_watts": 3.7,
-}
-LOAD = dict.fromkeys(("running", "queued", "tokens_per_second", "kv_cache", "cache_hits"))
-TOLD: dict[str, Any] = {
-    "wanted": "acme/m",
-    "state": "ready",
-    "url": "http://198.18.0.1:30000",
-    "served": ["acme/m"],
-    "load": LOAD,
-    "holder": None,
-    "ranks": [RANK, {**RANK, "rank": 1, "node": "spark-2", "container": "sglang-worker-1"}],
-    "unread": [],
-    "drift": [],
-    "unsure": "",
-    "leftovers": [],
-}
 
 
 def shown(width: int, **changes: object) -> list[str]:

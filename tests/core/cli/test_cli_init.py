@@ -8,22 +8,13 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner, Result
+from cluster_documents import probed
 from spark_cluster import asking, written
 from spark_cluster.main import main
 from spark_cluster.project import Project
 from spark_cluster.written import Wanted
 
 QWEN7B = "Qwen/Qwen2.5-7B-Instruct"
-
-
-def probed(name: str, **changed: Any) -> dict[str, Any]:
-    """A healthy Spark's line of the probe."""
-    usual = {
-        "name": name, "lost": "", "cure": "", "hostname": name, "gpu": "NVIDIA GB10",
-        "driver": "580.126.09", "ports": ["enp1s0f1np1 192.168.100.10/24"], "docker": "29.1.0",
-        "hf_cache": "writable", "free_bytes": 2905 * 10**9, "python": "3.12.3",
-    }  # fmt: skip
-    return usual | changed
 
 
 class FakeNodes:

@@ -6,36 +6,14 @@ import json
 from typing import Any
 
 import click
-import msgspec
 import pytest
 from click.testing import CliRunner
+from cluster_documents import QWEN7B, QWEN72B, document, stock
 from spark_cluster import models
 from spark_cluster.commands import ClusterError
 from spark_cluster.main import main
 from spark_cluster.project import Project
 from spark_cluster.table import table
-
-from cluster.listing import entries
-
-QWEN7B, QWEN72B = "Qwen/Qwen2.5-7B-Instruct", "Qwen/Qwen2.5-72B-Instruct"
-
-
-def document(*, runs: str = "", **changed: Any) -> dict[str, Any]:
-    """Two nodes that have chosen qwen72b; `runs`: what their ranks serve."""
-    names = ("spark-1", "spark-2")
-    listing = {
-        "light": False,
-        "model": QWEN72B,
-        "ranks": [{"node": name, "model": runs} for name in names if runs],
-        "nodes": [{"name": name} for name in names],
-        "catalogue": msgspec.to_builtins(entries()),
-        "notes": [],
-    }
-    return {"listing": listing | changed, "present": {"spark-1": {}, "spark-2": {}}}
-
-
-def stock(count: int, complete: bool = True) -> dict[str, Any]:
-    return {"complete": complete, "bytes": count, "revision": "abc"}
 
 
 def row(told: dict[str, Any], model: str) -> list[str]:

@@ -6,31 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from samples import VERSION, ran, spark, specs_of, want
+from launch_findings import GIB, SPARK, nodes, told
+from samples import ran, specs_of
 
-from cluster.catalog.models import find
-from cluster.checks import Needs, launch
-from cluster.findings import Level
-from cluster.node.readings import Gpu, Memory, NodeFacts
-
-GIB = 2**30
-SPARK = Memory(131_334_144 * 1024, 110 * GIB)
-
-
-def nodes(count: int = 2) -> list[NodeFacts]:
-    return [spark(i, memory=SPARK) for i in range(count)]
-
-
-def told(
-    *seen: NodeFacts, count: int = 2, version: str = VERSION, ours: str = "", **data: Any
-) -> list[str]:
-    """Findings as "level what -> cure", over healthy Sparks."""
-    seen = seen or tuple(nodes(count))
-    wanted = want(len(seen), **data)
-    needs = Needs(our_names=frozenset({ours}))
-    found = list(launch(wanted, find(wanted.common.model), seen, needs, version))
-    assert all(f.cure for f in found if f.level is Level.ERROR)
-    return [f"{f.level.value} {f}" for f in found]
+from cluster.node.readings import Gpu, Memory
 
 
 @pytest.mark.parametrize("model", range(1, 15))

@@ -7,21 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from engine_replies import MODEL, NODES, body
 from hypothesis import given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
 
 from cluster.engine import serving
 from cluster.engine.serving import Reply
-
-MODEL = "openai/gpt-oss-120b"
-NODES = ("spark-1", "spark-2")
-
-
-def body(**message: Any) -> str:
-    return json.dumps(
-        {"choices": [{"message": message}], "usage": {"completion_tokens": 16}, "model": MODEL}
-    )
 
 
 def models(*ids: str) -> Reply:

@@ -9,9 +9,9 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
+from fabric_samples import IPV4, NETDEV, WISHES, any_nodes, node, port
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_fabric import IPV4, NETDEV, WISHES, any_nodes, node, port
 
 from cluster.fabric import FabricWishes, NodeWishes, choose
 from cluster.findings import Finding, Refused

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from test_fabric import by_node, node, pair, port, refused, warnings
+from fabric_samples import by_node, node, pair, port, refused, warnings
 
 from cluster.fabric import FabricWishes, NodeWishes, choose
 from cluster.node.readings import Gid, Interface, NodeFacts, RdmaPort

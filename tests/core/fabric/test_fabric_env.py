@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from test_fabric import by_node, refused, sparks, warnings
+from fabric_samples import by_node, refused, sparks, warnings
 
 from cluster.fabric import Fabric, FabricWishes, NodeWishes, choose
 from cluster.findings import Level

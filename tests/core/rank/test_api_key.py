@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from launch_findings import told
 from samples import specs_of, want
-from test_launch_checks import told
 
 from cluster import docker, keyed
 from cluster.engine import serving

@@ -16,12 +16,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import cluster_documents
 import msgspec
 import pytest
-import test_all_rows
-import test_cli_board
-import test_cli_init
-import test_cli_models
+import suite_samples
 from click.testing import CliRunner
 from printable_words import HOSTILE
 from result_samples import a_result
@@ -145,7 +143,7 @@ def test_an_error_of_any_command(asked: Callable[..., str], command: str) -> Non
 
 
 def test_status(asked: Callable[..., str]) -> None:
-    told = hostile(test_cli_board.TOLD) | {"ok": False, "warnings": [BAD], "unread": [BAD]}
+    told = hostile(cluster_documents.TOLD) | {"ok": False, "warnings": [BAD], "unread": [BAD]}
     told |= {"drift": [BAD], "unsure": BAD, "served": [BAD]}
     told["holder"] = {"owner": BAD, "command": BAD, "age": 1.0, "stale": False}
     told["leftovers"] = [{"node": BAD, "container": BAD, "state": BAD, "kind": "failed"}]
@@ -177,14 +175,14 @@ def test_doctor(asked: Callable[..., str]) -> None:
 
 
 def test_models(asked: Callable[..., str]) -> None:
-    told = test_cli_models.document(runs=BAD, notes=[BAD], model=BAD)
+    told = cluster_documents.document(runs=BAD, notes=[BAD], model=BAD)
     told["listing"]["nodes"] = [{"name": BAD}]
-    told["present"] = {BAD: {BAD: test_cli_models.stock(1, complete=False)}}
+    told["present"] = {BAD: {BAD: cluster_documents.stock(1, complete=False)}}
     assert "[/no]" in checked(asked(told, "models"))
 
 
 def test_init(asked: Callable[..., str], tmp_path: Path) -> None:
-    node = hostile(test_cli_init.probed("spark-1")) | {"lost": ""}
+    node = hostile(cluster_documents.probed("spark-1")) | {"lost": ""}
     finding = {"level": "warning", "what": BAD, "where": BAD, "cure": BAD}
     told = {"nodes": [node], "findings": [finding], "model": "openai/gpt-oss-120b"}
     words = ("init", "--head", "spark-1", "-o", str(tmp_path / "mine.py"), "-y")
@@ -269,8 +267,8 @@ def test_a_comparison(file: Path, tmp_path: Path) -> None:
 
 
 def test_all_models(result: Result, tmp_path: Path) -> None:
-    row = test_all_rows.a_row(BAD, 10.0, 20.0, variant=BAD, diagnosis=BAD, image=BAD, file="r.json")
-    failed = test_all_rows.a_row(f"x{BAD}", None, None, diagnosis=BAD)
+    row = suite_samples.a_row(BAD, 10.0, 20.0, variant=BAD, diagnosis=BAD, image=BAD, file="r.json")
+    failed = suite_samples.a_row(f"x{BAD}", None, None, diagnosis=BAD)
     load = Load(profile="quick", num_prompts=1, input_len=1, output_len=1)
     rows = Results(timestamp="now", config=load, total_time_seconds=1.0, models_tested=2,
                    results=(row, failed))  # fmt: skip

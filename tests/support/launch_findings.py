@@ -1,0 +1,33 @@
+"""What the checks find wrong with a launch over healthy Sparks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from samples import VERSION, spark, want
+
+from cluster.catalog.models import find
+from cluster.checks import Needs, launch
+from cluster.findings import Level
+from cluster.node.readings import Memory, NodeFacts
+
+GIB = 2**30
+
+
+SPARK = Memory(131_334_144 * 1024, 110 * GIB)
+
+
+def nodes(count: int = 2) -> list[NodeFacts]:
+    return [spark(i, memory=SPARK) for i in range(count)]
+
+
+def told(
+    *seen: NodeFacts, count: int = 2, version: str = VERSION, ours: str = "", **data: Any
+) -> list[str]:
+    """Findings as "level what -> cure", over healthy Sparks."""
+    seen = seen or tuple(nodes(count))
+    wanted = want(len(seen), **data)
+    needs = Needs(our_names=frozenset({ours}))
+    found = list(launch(wanted, find(wanted.common.model), seen, needs, version))
+    assert all(f.cure for f in found if f.level is Level.ERROR)
+    return [f"{f.level.value} {f}" for f in found]

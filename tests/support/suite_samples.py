@@ -1,0 +1,51 @@
+"""Options, listings and rows of `spark-bench all`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from spark_bench.load.profile import Profile
+from spark_bench.project import Listing, Model, Node
+from spark_bench.suite.asked import Asked
+from spark_bench.suite.rows import Row
+
+CATALOGUE = (
+    Model("openai/gpt-oss-120b", "gpt-oss-120b", 1),
+    Model("openai/gpt-oss-20b", "gpt-oss-20b", 2),
+    Model("Qwen/Qwen2.5-7B-Instruct", "qwen7b", 3),
+    Model("Qwen/Qwen2.5-72B-Instruct", "qwen72b", 6),
+    Model("meta-llama/Llama-3.1-8B-Instruct", "llama8b", 10, gated=True),
+    Model("HuggingFaceTB/SmolLM2-135M-Instruct", "smollm2", runtime="process"),
+)
+
+
+def listing(nodes: int = 2, model: str = "openai/gpt-oss-120b") -> Listing:
+    return Listing(
+        version=1,
+        light=True,
+        url="http://spark-1:30000",
+        runs=False,
+        served_model_name=model,
+        model=model,
+        group="sglang",
+        state="running",
+        nodes=tuple(Node(f"spark-{n}") for n in range(nodes)),
+        catalogue=CATALOGUE,
+    )
+
+
+def asked(**changes: Any) -> Asked:
+    plain = {
+        "project": Path("."),
+        "inventory": Path("inventories/spark.py"),
+        "profile": Profile("short", 50, 256, 256),
+        "folder": Path("out"),
+    }
+    return Asked(**plain | changes)  # type: ignore[arg-type]
+
+
+def a_row(name: str, throughput: float | None, ttft: float | None, **changes: Any) -> Row:
+    known: dict[str, Any] = {"model": f"org/{name}", "model_short": name, "name": name}
+    known |= {"nodes": 2, "tp": 2, "status": "OK" if throughput else "BENCH_FAILED"}
+    return Row(**known | {"output_throughput": throughput, "ttft_ms": ttft} | changes)
