@@ -103,7 +103,7 @@ $(SGLANG)/.complete: tests/acceptance/requirements.txt tests/acceptance/make_tin
 	@chmod -R a+rX $(SGLANG)/model
 	@touch $@
 
-bench-peers: setup $(SGLANG)/.complete  ## our client and four others against the ruler: 30 min, 5 GB
+bench-peers: setup $(SGLANG)/.complete  ## our client and four others against the reference server: 30 min, 5 GB
 	@PYTHONPATH=tests/peers $(BIN)/python -m comparison $(PEERS)
 
 check-arm64: setup  ## the core, spark-bench and the demo on aarch64, under qemu-user: 1 GB, root on Linux

@@ -6,21 +6,21 @@ from collections.abc import Iterator
 
 import pytest
 from awkward_server import AwkwardServer
-from spark_bench.ruler.ruler import Ruler
+from spark_bench.reference_server.server import ReferenceServer
 
 
 @pytest.fixture(scope="session")
-def ruler_process() -> Iterator[Ruler]:
-    with Ruler() as ruler:
-        yield ruler
+def reference_process() -> Iterator[ReferenceServer]:
+    with ReferenceServer() as reference:
+        yield reference
 
 
 @pytest.fixture
-def ruler(ruler_process: Ruler) -> Ruler:
-    """The built-in ruler, with its defaults and an empty log."""
-    ruler_process.configure()
-    ruler_process.reset()
-    return ruler_process
+def reference(reference_process: ReferenceServer) -> ReferenceServer:
+    """The built-in reference server, with its defaults and an empty log."""
+    reference_process.configure()
+    reference_process.reset()
+    return reference_process
 
 
 @pytest.fixture(scope="session")

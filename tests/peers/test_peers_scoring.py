@@ -9,7 +9,7 @@ import pytest
 from comparison.actual import actual, steady_rate
 from comparison.scoring import errors, wrong
 from comparison.told import Told, from_aiperf, from_ours, from_sglang
-from spark_bench.ruler.streams import Api, Flags, Stream
+from spark_bench.reference_server.streams import Api, Flags, Stream
 
 MS = 1_000_000
 BEGAN = 1_000 * MS

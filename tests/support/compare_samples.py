@@ -1,4 +1,4 @@
-"""Runs made of given figures, and pairs of runs with the spread measured on the ruler."""
+"""Runs of given figures, and pairs of runs with the spread measured on the reference server."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _repeat(number: int, throughput: float) -> Repeat:
 def pairs(
     count: int, repeats: int, exact: bool, worse: Mapping[str, float], seed: int = 1
 ) -> Iterator[tuple[Run, Run]]:
-    """Pairs of runs as the ruler gives them; of the second, figures are multiplied by `worse`.
+    """Pairs of runs against the reference server; the second's figures are multiplied by `worse`.
 
     Each run is the start of a measured one and residuals drawn from all measured ones, without
     replacement. exact: only of runs whose client called itself exact; else of all of them, those

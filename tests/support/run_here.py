@@ -13,17 +13,17 @@ from click.testing import CliRunner
 from spark_bench.cli import main
 from spark_bench.protocol import reading
 from spark_bench.record import Exchange, Request
+from spark_bench.reference_server.streams import Stream
 from spark_bench.results.codec import read as read_result
 from spark_bench.results.types import Result
-from spark_bench.ruler.streams import Stream
 from spark_bench.run import understand
 
-RULER_ID = re.compile(rb"x-ruler-id: (\d+)", re.IGNORECASE)
+REFERENCE_ID = re.compile(rb"x-reference-id: (\d+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Ran:
-    """How a command ended; pairs: each measured request beside the ruler's id of its answer."""
+    """How a command ended; pairs: each measured request, and its reference server's stream id."""
 
     code: int
     out: str
@@ -42,11 +42,11 @@ class Ran:
 
     @property
     def sent_ns(self) -> dict[int, int]:
-        """When each was sent, by the ruler's id."""
+        """When each was sent, by the reference server's id."""
         return {number: request.sent_ns for number, request in self.pairs}
 
     def streams(self, dumped: Sequence[Stream]) -> list[Stream]:
-        """Of the ruler's streams those that were measured, in the order of the requests."""
+        """The reference server's streams of the measured requests, in the requests' order."""
         known = {stream.id: stream for stream in dumped}
         return [known[number] for number, _ in self.pairs if number in known]
 
@@ -67,7 +67,7 @@ def run(url: str, *words: str, here: Path | None = None, env: dict[str, str] | N
 
     def read(exchange: Exchange, *args: Any, **options: Any) -> Request:
         request = reading.read(exchange, *args, **options)
-        found = RULER_ID.search(exchange.data[:4096])
+        found = REFERENCE_ID.search(exchange.data[:4096])
         pairs.append((int(found[1]) if found else 0, request))
         return request
 

@@ -12,10 +12,10 @@ repeats show (stats.py: trimmed, on logarithms for per cent, as it is for millis
 
 Both rates hold by construction where the repeats tell the spread; that leaves the spread only the
 choice between a verdict and none, and `Verdict.found` says which regressions would be found. On the
-ruler, with the spread measured there and 5 repeats, output_throughput=-3% finds a 3 % regression in
-97 of 100 trials (short of 99 as runs differ a little more than their repeats) and never took
-identical runs for one. Runs whose figures are approximate are not judged: their spread may be the
-client's.
+reference server, with the spread measured there and 5 repeats, output_throughput=-3% finds a 3 %
+regression in 97 of 100 trials (short of 99 as runs differ a little more than their repeats) and
+never took identical runs for one. Runs whose figures are approximate are not judged: their spread
+may be the client's.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ feigns a difference nor hides one. With fewer repeats it is Welch's. Logarithms 
 a ratio, the same forwards and backwards. A permutation test was not taken: of 5 + 5 repeats there
 are 252 arrangements, too few for one alarm in a hundred over several figures.
 
-On the ruler's measured spread, all runs taken, a 3 % regression with 5 repeats was found in 98 % of
-trials this way and in 94 % by Welch's; both kept their error rates on normal, heavy-tailed and
-unequal spreads.
+On the reference server's measured spread, all runs taken, a 3 % regression with 5 repeats was found
+in 98 % of trials this way and in 94 % by Welch's; both kept their error rates on normal,
+heavy-tailed and unequal spreads.
 
 Arrays are of any shape; NaN stands for what can't be told.
 """

@@ -12,8 +12,8 @@ from spark_bench.client.audit import Audit, Spread
 from spark_bench.display.figures import digits
 from spark_bench.metrics.figures import Summary
 from spark_bench.record import Request
-from spark_bench.ruler.streams import Stream
-from spark_bench.ruler.truth import truth
+from spark_bench.reference_server.ground_truth import ground_truth
+from spark_bench.reference_server.streams import Stream
 from spark_bench.selftest.bench import LoadShape, Observation
 
 Ints = NDArray[np.int64]
@@ -99,7 +99,9 @@ class StreamLevel(Struct, frozen=True, kw_only=True):
 def compare_with_truth(shape: LoadShape, observation: Observation) -> StreamLevel:
     """The figures of one load."""
     pairs = match_streams(observation)
-    true = truth([s for _, s in pairs], {s.id: r.sent_ns for r, s in pairs}) if pairs else None
+    true = (
+        ground_truth([s for _, s in pairs], {s.id: r.sent_ns for r, s in pairs}) if pairs else None
+    )
     errors = stamp_errors(pairs)
     pace = 1 / float(true.itl.mean()) if true and true.itl.size else 0.0
     tokens = sum(int(r.token_counts.sum()) for r in observation.requests if r.ok)

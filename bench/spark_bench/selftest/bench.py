@@ -22,8 +22,8 @@ from spark_bench.options import RunOptions
 from spark_bench.protocol.dialects import Asking, dialect
 from spark_bench.protocol.reading import read
 from spark_bench.record import Load, Message, Prompt, Request, Timing
-from spark_bench.ruler.ruler import Ruler
-from spark_bench.ruler.streams import Stream
+from spark_bench.reference_server.server import ReferenceServer
+from spark_bench.reference_server.streams import Stream
 from spark_bench.run.asking import Agreed
 from spark_bench.run.plan import connections, jobs
 from spark_bench.run.reach import Reached, reached
@@ -41,7 +41,7 @@ PACE_MS = 10.0
 # The client sends all requests of a step of that search at once; none is answered before the last
 # is sent, at 0.1 ms each and up to 1,600 of them.
 PACED_TTFT_MS = 300.0
-ID = re.compile(rb"\r\nx-ruler-id: (\d+)\r\n")
+ID = re.compile(rb"\r\nx-reference-id: (\d+)\r\n")
 # More than the reference server's longest head.
 HEAD = 1024
 TIMEOUT = 60.0
@@ -123,8 +123,8 @@ class Observation:
 class Bench:
     """The client, connected to a reference server."""
 
-    def __init__(self, ruler: Ruler, server: Reached, show: Show) -> None:
-        self.ruler = ruler
+    def __init__(self, reference: ReferenceServer, server: Reached, show: Show) -> None:
+        self.reference = reference
         self.show = show
         self._recorder = server.recorder
         chat = dialect("chat")
@@ -138,8 +138,8 @@ class Bench:
 
     def observe(self, shape: LoadShape, label: str) -> Observation:
         """Send a load of this shape; read it and sum it up as a run does."""
-        self.ruler.reset()
-        self.ruler.configure(**shape.server_settings)
+        self.reference.reset()
+        self.reference.configure(**shape.server_settings)
         prompt = Prompt((Message("user", "How late are you?"),), None, shape.tokens)
         prompts, timings = [prompt] * shape.requests, [Timing()] * shape.requests
         load = Load(jobs(self._agreed, prompts, timings), steps(shape.slots), TIMEOUT)
@@ -173,12 +173,12 @@ class Bench:
             e2e_ms=summary.median_e2e_latency_ms,
             gap_ms=summary.median_icl_ms,
         )
-        return Observation(requests, ids, self.ruler.dump(), account, summary)
+        return Observation(requests, ids, self.reference.dump(), account, summary)
 
 
 @contextmanager
-def connect_bench(ruler: Ruler, show: Show) -> Iterator[Bench]:
+def connect_bench(reference: ReferenceServer, show: Show) -> Iterator[Bench]:
     """Connect as `run --url` does."""
-    options = RunOptions(profile=find("quick", ()), overrides={}, url=ruler.url)
+    options = RunOptions(profile=find("quick", ()), overrides={}, url=reference.url)
     with reached(options) as server:
-        yield Bench(ruler, server, show)
+        yield Bench(reference, server, show)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from spark_bench.client.tally import cpu_seconds
-from spark_bench.ruler.ruler import Ruler, Stats
+from spark_bench.reference_server.server import ReferenceServer, Stats
 
 SYSTEM = Path("/sys/devices/system/cpu")
 
@@ -22,7 +22,7 @@ class Cores:
     """Where the client and the reference server run, each alone as far as we are concerned."""
 
     client: int
-    ruler: int
+    reference: int
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,8 @@ class UsageShares(NamedTuple):
 class CpuWatch:
     """Watches the CPU time of everyone else, from its creation on."""
 
-    def __init__(self, ruler: Ruler) -> None:
-        self._ruler = ruler
+    def __init__(self, reference: ReferenceServer) -> None:
+        self._reference = reference
         self._began, self._usage, self._ours = time.monotonic(), read_usage(), self._own()
 
     def shares(self) -> UsageShares:
@@ -118,7 +118,7 @@ class CpuWatch:
         return usage_shares(self._usage, read_usage(), ours, seconds)
 
     def _own(self) -> float:
-        stats: Stats = self._ruler.stats()
+        stats: Stats = self._reference.stats()
         return cpu_seconds() + stats.cpu_user_s + stats.cpu_sys_s
 
 

@@ -14,8 +14,8 @@ from spark_bench import __version__
 from spark_bench.client.progress import Progress
 from spark_bench.client.tally import peak_rss
 from spark_bench.display import Show, chosen
+from spark_bench.reference_server.server import ReferenceServer
 from spark_bench.results.machine import machine
-from spark_bench.ruler.ruler import Ruler
 from spark_bench.selftest.accuracy import StreamLevel, compare_with_truth
 from spark_bench.selftest.bench import (
     Bench,
@@ -76,9 +76,9 @@ def run_selftest(options: SelftestOptions, show: Show) -> SelftestReport:
     """Measure the client on this machine. BenchError without a C compiler."""
     around = machine()
     cores = choose_cores()
-    with Ruler(core=cores.ruler if cores else None, favour=True) as ruler:
-        watch = CpuWatch(ruler)
-        with pin_thread(cores.client if cores else None), connect_bench(ruler, show) as bench:
+    with ReferenceServer(core=cores.reference if cores else None, favour=True) as reference:
+        watch = CpuWatch(reference)
+        with pin_thread(cores.client if cores else None), connect_bench(reference, show) as bench:
             bench.observe(LoadShape.lasting(WARM_UP_SECONDS, 1, options.itl_ms), "warming up")
             levels = []
             for streams in options.streams:
@@ -90,7 +90,7 @@ def run_selftest(options: SelftestOptions, show: Show) -> SelftestReport:
     surroundings = Surroundings(
         machine=around,
         client_core=cores.client if cores else None,
-        ruler_core=cores.ruler if cores else None,
+        ruler_core=cores.reference if cores else None,
         others=usage.others,
         stolen=usage.stolen,
         throttled=usage.throttled,

@@ -21,7 +21,7 @@ from spark_bench.client.recorder import Recorder
 from spark_bench.client.target import target
 from spark_bench.errors import Unreachable
 from spark_bench.record import Ended, Timing
-from spark_bench.ruler.ruler import Ruler
+from spark_bench.reference_server.server import ReferenceServer
 from waiting import until
 from wire_loads import (
     ANSWER,
@@ -455,10 +455,12 @@ def test_turns_follow_each_other(awkward: AwkwardServer) -> None:
     assert third.scheduled_ns == second.ended_ns
 
 
-def test_a_wait_for_a_slot_counts_from_the_time_it_was_meant_for(ruler: Ruler) -> None:
-    ruler.configure(ttft_us=100_000, itl_us=1000)
+def test_a_wait_for_a_slot_counts_from_the_time_it_was_meant_for(
+    reference: ReferenceServer,
+) -> None:
+    reference.configure(ttft_us=100_000, itl_us=1000)
     timings = [Timing(0.01 * (index + 1)) for index in range(4)]
-    with recorder(ruler.url) as made:
+    with recorder(reference.url) as made:
         got = record(made, load([request(tokens=1)] * 4, slots=1, timings=timings))
     for index, exchange in enumerate(got.exchanges):
         meant = got.recording.started_ns + 10_000_000 * (index + 1)
@@ -466,10 +468,10 @@ def test_a_wait_for_a_slot_counts_from_the_time_it_was_meant_for(ruler: Ruler) -
         assert exchange.sent_ns - meant >= 90_000_000 * index
 
 
-def test_progress_is_told(ruler: Ruler) -> None:
-    ruler.configure(ttft_us=50_000, itl_us=20_000)
+def test_progress_is_told(reference: ReferenceServer) -> None:
+    reference.configure(ttft_us=50_000, itl_us=20_000)
     told: list[Progress] = []
-    with recorder(ruler.url, 4) as made:
+    with recorder(reference.url, 4) as made:
         recording = made.record(load([request(tokens=30)] * 8, slots=4), told.append)
         recording.store.close()
     assert len(told) >= 3

@@ -27,13 +27,13 @@ from spark_bench.client.recording import Recording
 from spark_bench.client.store import Store
 from spark_bench.client.target import target
 from spark_bench.record import Exchange, Timing
-from spark_bench.ruler.ruler import Ruler
-from spark_bench.ruler.streams import Stream
+from spark_bench.reference_server.server import ReferenceServer
+from spark_bench.reference_server.streams import Stream
 from waiting import until
 from wire_loads import ScriptedServer, body, load, read_request, record, recorder, request
 
 TOKEN = re.compile(rb'"content":\s*"[^"]+"')
-RULER_ID = re.compile(rb"x-ruler-id: (\d+)")
+REFERENCE_ID = re.compile(rb"x-reference-id: (\d+)")
 MS = 1e6
 
 
@@ -51,7 +51,7 @@ def errors(
     by_id = {stream.id: stream for stream in streams}
     found = []
     for exchange in exchanges:
-        named = RULER_ID.search(exchange.data)
+        named = REFERENCE_ID.search(exchange.data)
         assert named
         places = [match.end() for match in TOKEN.finditer(exchange.data)]
         reads = np.searchsorted(np.asarray(exchange.ends), places)
@@ -62,15 +62,15 @@ def errors(
     return np.concatenate(found)
 
 
-def test_stamps_are_the_truth(ruler: Ruler) -> None:
-    ruler.configure(ttft_us=100_000, itl_us=10_000)
-    with recorder(ruler.url, 64) as made:
+def test_stamps_are_the_truth(reference: ReferenceServer) -> None:
+    reference.configure(ttft_us=100_000, itl_us=10_000)
+    with recorder(reference.url, 64) as made:
         time.sleep(0.1)
         got = record(made, load([request(tokens=128)] * 64, slots=64))
     assert got.ended == ["complete"] * 64
-    # A busy machine preempts the ruler between its stamp and its send, or delays our reads: then
-    # chunks merge and share a stamp.
-    error = errors(got.exchanges, ruler.dump(), last_of_read=True)
+    # A busy machine preempts the reference server between its stamp and its send, or delays our
+    # reads: then chunks merge and share a stamp.
+    error = errors(got.exchanges, reference.dump(), last_of_read=True)
     assert len(error) > 64 * 60
     assert error.min() > -100_000, "nothing comes before it is sent (clocks agree to 0.1 ms)"
     assert np.median(error) < 1 * MS
@@ -80,23 +80,23 @@ def test_stamps_are_the_truth(ruler: Ruler) -> None:
 
 
 def test_without_kernel_stamps_the_result_says_so(
-    ruler: Ruler, monkeypatch: pytest.MonkeyPatch
+    reference: ReferenceServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clock, "stamps_wanted", lambda sock: False)
-    ruler.configure(ttft_us=20_000, itl_us=5000)
-    with recorder(ruler.url, 4) as made:
+    reference.configure(ttft_us=20_000, itl_us=5000)
+    with recorder(reference.url, 4) as made:
         got = record(made, load([request(tokens=20)] * 4, slots=4))
     told = judged(got.recording)
     assert (told.clock, told.verdict) == ("process", "approximate")
     assert "no receive times" in told.reasons[0]
-    error = errors(got.exchanges, ruler.dump())
+    error = errors(got.exchanges, reference.dump())
     assert error.min() > -100_000
     assert np.median(error) < 100 * MS
 
 
-def test_one_token_answers_are_stamped_too(ruler: Ruler) -> None:
-    ruler.configure(ttft_us=0, itl_us=0)
-    with recorder(ruler.url, 8) as made:
+def test_one_token_answers_are_stamped_too(reference: ReferenceServer) -> None:
+    reference.configure(ttft_us=0, itl_us=0)
+    with recorder(reference.url, 8) as made:
         time.sleep(0.1)
         got = record(made, load([request(tokens=1)] * 200, slots=8))
     assert got.ended == ["complete"] * 200
@@ -128,13 +128,13 @@ def child(code: str, *args: str) -> subprocess.Popen[str]:
     )
 
 
-def test_a_client_that_stood_still_has_right_stamps(ruler: Ruler) -> None:
+def test_a_client_that_stood_still_has_right_stamps(reference: ReferenceServer) -> None:
     """What came while it was stopped is stamped as it came; only what merged shares a stamp."""
-    ruler.configure(ttft_us=100_000, itl_us=10_000)
-    with child(STOPPED, ruler.url) as process:
+    reference.configure(ttft_us=100_000, itl_us=10_000)
+    with child(STOPPED, reference.url) as process:
         assert process.stdout
         assert process.stdout.readline() == "ready\n"
-        until(lambda: ruler.stats().running == 8)
+        until(lambda: reference.stats().running == 8)
         process.send_signal(signal.SIGSTOP)
         time.sleep(1)
         process.send_signal(signal.SIGCONT)
@@ -144,7 +144,7 @@ def test_a_client_that_stood_still_has_right_stamps(ruler: Ruler) -> None:
         for index, (data, stamps, ends) in enumerate(told)
     ]
     assert lag < 800 * MS, "what it reads late was stamped when the last of it came"
-    streams = ruler.dump()
+    streams = reference.dump()
     assert np.percentile(errors(exchanges, streams, last_of_read=True), 95) < 5 * MS
     late = errors(exchanges, streams)
     merged = late > 500 * MS
@@ -154,10 +154,10 @@ def test_a_client_that_stood_still_has_right_stamps(ruler: Ruler) -> None:
 # ---- time and CPU -------------------------------------------------------------------------------
 
 
-def test_an_open_loop_is_punctual_without_burning_a_core(ruler: Ruler) -> None:
-    ruler.configure(ttft_us=1000, itl_us=0)
+def test_an_open_loop_is_punctual_without_burning_a_core(reference: ReferenceServer) -> None:
+    reference.configure(ttft_us=1000, itl_us=0)
     timings = [Timing(0.005 * (index + 1)) for index in range(200)]
-    with recorder(ruler.url, 16) as made:
+    with recorder(reference.url, 16) as made:
         got = record(made, load([request(tokens=1)] * 200, timings=timings))
     lates = np.array([(e.sent_ns - e.scheduled_ns) / MS for e in got.exchanges])
     assert lates.min() >= 0, "never early"
@@ -166,9 +166,9 @@ def test_an_open_loop_is_punctual_without_burning_a_core(ruler: Ruler) -> None:
     assert got.recording.cpu_seconds < 0.15 * wall
 
 
-def test_a_quiet_stream_costs_little(ruler: Ruler) -> None:
-    ruler.configure(ttft_us=100_000, itl_us=50_000)
-    with recorder(ruler.url) as made:
+def test_a_quiet_stream_costs_little(reference: ReferenceServer) -> None:
+    reference.configure(ttft_us=100_000, itl_us=50_000)
+    with recorder(reference.url) as made:
         got = record(made, load([request(tokens=20)], slots=1))
     wall = (got.recording.ended_ns - got.recording.started_ns) / 1e9
     assert got.recording.cpu_seconds < 0.05 * wall

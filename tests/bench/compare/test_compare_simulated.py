@@ -1,4 +1,4 @@
-"""What gates find and what they take for a regression, with the spread measured on the ruler.
+"""What gates find, and what they wrongly find, with the spread measured on the reference server.
 
 compare_spread.json has that spread, and the command it was measured with.
 """

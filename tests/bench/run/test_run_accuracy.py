@@ -1,4 +1,4 @@
-"""A run's figures are the ruler's own, whatever the ruler does."""
+"""A run's figures are the reference server's own, whatever the reference server does."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 from run_here import Ran, run, short
 from spark_bench.metrics.figures import Summary
-from spark_bench.ruler.ruler import Ruler
-from spark_bench.ruler.truth import Truth, truth
+from spark_bench.reference_server.ground_truth import GroundTruth, ground_truth
+from spark_bench.reference_server.server import ReferenceServer
 
 # Of a mean or a median: 0.5 %, or what one first token of eight adds that was read late.
 SHARE, LEAST_MS = 0.005, {"itl": 0.2, "icl": 0.2, "tpot": 0.2}
 # A 99th percentile is one or two gaps of these short runs: a reader that was held up for once.
 TAIL_SHARE, TAIL_MS = 0.05, 5.0
 # A run that calls itself approximate is made anew: another process had the core. So is a whole
-# test that fails: the ruler too may be held up, between its stamp and its send. What the client
-# gets wrong, it gets wrong each time.
+# test that fails: the reference server too may be held up, between its stamp and its send. What the
+#     client gets wrong, it gets wrong each time.
 ATTEMPTS = 3
 
 PLAIN = ["--warmup", "0", "--no-metrics", "--quiet"]
@@ -45,15 +45,17 @@ def retried(test: Callable[P, None]) -> Callable[P, None]:
     return retrying
 
 
-def measured(ruler: Ruler, here: Path, *more: str, n: int = 8, **config: int) -> tuple[Ran, Truth]:
-    """A run of 128 tokens an answer, and what the ruler says of the same requests."""
+def measured(
+    reference: ReferenceServer, here: Path, *more: str, n: int = 8, **config: int
+) -> tuple[Ran, GroundTruth]:
+    """A run of 128 tokens an answer, and what the reference server says of the same requests."""
     for _ in range(ATTEMPTS):
-        ruler.configure(**(PACED | config))
-        ruler.reset()
-        ran = run(ruler.url, *short(n=n, c=n, o=128), *more, *PLAIN, here=here)
+        reference.configure(**(PACED | config))
+        reference.reset()
+        ran = run(reference.url, *short(n=n, c=n, o=128), *more, *PLAIN, here=here)
         if ran.result.audit.verdict == "exact":
             break
-    return ran, truth(ran.streams(ruler.dump()), ran.sent_ns)
+    return ran, ground_truth(ran.streams(reference.dump()), ran.sent_ns)
 
 
 def close(summary: Summary, name: str, seconds: np.ndarray[Any, Any]) -> None:
@@ -70,8 +72,10 @@ def close(summary: Summary, name: str, seconds: np.ndarray[Any, Any]) -> None:
 
 
 @retried
-def test_times_and_counts_are_the_rulers(ruler: Ruler, tmp_path: Path) -> None:
-    ran, true = measured(ruler, tmp_path)
+def test_times_and_counts_are_the_reference_servers(
+    reference: ReferenceServer, tmp_path: Path
+) -> None:
+    ran, true = measured(reference, tmp_path)
     summary = ran.result.summary
     assert ran.code == 0 and ran.result.status == "complete"
     assert (summary.completed, summary.failed) == (8, 0)
@@ -91,13 +95,13 @@ def test_times_and_counts_are_the_rulers(ruler: Ruler, tmp_path: Path) -> None:
 
 
 @retried
-def test_each_token_has_its_own_time(ruler: Ruler, tmp_path: Path) -> None:
-    """The kernel's stamps against the ruler's, token by token."""
-    ran, _ = measured(ruler, tmp_path)
+def test_each_token_has_its_own_time(reference: ReferenceServer, tmp_path: Path) -> None:
+    """The kernel's stamps against the reference server's, token by token."""
+    ran, _ = measured(reference, tmp_path)
     errors = np.concatenate(
         [
             request.token_ns - stream.sent_ns
-            for request, stream in zip(ran.requests, ran.streams(ruler.dump()), strict=True)
+            for request, stream in zip(ran.requests, ran.streams(reference.dump()), strict=True)
         ]
     )
     assert ran.result.audit.clock == "kernel"
@@ -107,8 +111,10 @@ def test_each_token_has_its_own_time(ruler: Ruler, tmp_path: Path) -> None:
 
 
 @retried
-def test_an_answer_that_stops_early_is_counted_as_such(ruler: Ruler, tmp_path: Path) -> None:
-    ran, true = measured(ruler, tmp_path, stop_at=64)
+def test_an_answer_that_stops_early_is_counted_as_such(
+    reference: ReferenceServer, tmp_path: Path
+) -> None:
+    ran, true = measured(reference, tmp_path, stop_at=64)
     summary, lengths = ran.result.summary, ran.result.lengths
     assert summary.completed == summary.stopped_early == lengths.stopped_early == 8
     assert summary.total_output_tokens == true.tokens == 8 * 64
@@ -118,13 +124,15 @@ def test_an_answer_that_stops_early_is_counted_as_such(ruler: Ruler, tmp_path: P
 
 
 @retried
-def test_reasoning_is_tokens_and_text_comes_later(ruler: Ruler, tmp_path: Path) -> None:
-    ran, true = measured(ruler, tmp_path, reasoning=64)
+def test_reasoning_is_tokens_and_text_comes_later(
+    reference: ReferenceServer, tmp_path: Path
+) -> None:
+    ran, true = measured(reference, tmp_path, reasoning=64)
     summary = ran.result.summary
     assert summary.total_output_tokens == true.tokens == 8 * 128
     close(summary, "ttft", true.ttft)
     close(summary, "tpot", true.tpot)
-    streams = ran.streams(ruler.dump())
+    streams = ran.streams(reference.dump())
     firsts = np.array([s.sent_ns[64] for s in streams]) - np.array(list(ran.sent_ns.values()))
     close(summary, "ttfo", firsts / 1e9)
     assert summary.mean_ttfo_ms and summary.mean_ttft_ms
@@ -141,10 +149,10 @@ def test_reasoning_is_tokens_and_text_comes_later(ruler: Ruler, tmp_path: Path) 
 )
 @retried
 def test_a_fault_has_its_name_and_is_in_no_average(
-    ruler: Ruler, tmp_path: Path, fault: str, kind: str
+    reference: ReferenceServer, tmp_path: Path, fault: str, kind: str
 ) -> None:
     # Two probes go first, so of the requests 3 to 10 the 4th and the 8th fail.
-    ran, true = measured(ruler, tmp_path, **{fault: 4})
+    ran, true = measured(reference, tmp_path, **{fault: 4})
     summary = ran.result.summary
     assert ran.code == 1 and ran.result.status == "complete"
     assert summary.failures == {kind: 2}
@@ -164,9 +172,9 @@ def test_a_fault_has_its_name_and_is_in_no_average(
 )
 @retried
 def test_several_tokens_a_chunk_are_told_apart(
-    ruler: Ruler, tmp_path: Path, words: list[str], source: str
+    reference: ReferenceServer, tmp_path: Path, words: list[str], source: str
 ) -> None:
-    ran, true = measured(ruler, tmp_path, *words, k=4)
+    ran, true = measured(reference, tmp_path, *words, k=4)
     summary = ran.result.summary
     assert summary.itl_source == {source: 1.0}
     assert summary.total_output_tokens == true.tokens == 8 * 128
@@ -175,24 +183,24 @@ def test_several_tokens_a_chunk_are_told_apart(
     assert summary.mean_itl_ms == pytest.approx(true.itl.mean() * 1e3 / 4, rel=SHARE, abs=0.2)
     close(summary, "tpot", true.tpot)
     told = [r.token_counts.tolist() for r in ran.requests]
-    assert told == [s.token_counts.tolist() for s in ran.streams(ruler.dump())]
+    assert told == [s.token_counts.tolist() for s in ran.streams(reference.dump())]
 
 
 @retried
-def test_hidden_tokens_are_no_gap(ruler: Ruler, tmp_path: Path) -> None:
-    ran, true = measured(ruler, tmp_path, hidden=3, role_early=1)
+def test_hidden_tokens_are_no_gap(reference: ReferenceServer, tmp_path: Path) -> None:
+    ran, true = measured(reference, tmp_path, hidden=3, role_early=1)
     summary = ran.result.summary
     assert summary.total_output_tokens == 8 * 128
     assert {r.hidden_tokens for r in ran.requests} == {3}
     for name, seconds in (("ttft", true.ttft), ("itl", true.itl), ("tpot", true.tpot)):
         close(summary, name, seconds)
-    roles = [s.role_ns for s in ran.streams(ruler.dump())]
+    roles = [s.role_ns for s in ran.streams(reference.dump())]
     close(summary, "ttfc", (np.array(roles) - np.array(list(ran.sent_ns.values()))) / 1e9)
 
 
 @retried
-def test_events_in_two_packets_are_one(ruler: Ruler, tmp_path: Path) -> None:
-    ran, true = measured(ruler, tmp_path, split=1)
+def test_events_in_two_packets_are_one(reference: ReferenceServer, tmp_path: Path) -> None:
+    ran, true = measured(reference, tmp_path, split=1)
     summary = ran.result.summary
     assert (summary.completed, summary.total_output_tokens) == (8, true.tokens)
     for name, seconds in (("ttft", true.ttft), ("itl", true.itl)):
@@ -200,8 +208,8 @@ def test_events_in_two_packets_are_one(ruler: Ruler, tmp_path: Path) -> None:
 
 
 @retried
-def test_a_queue_in_the_server_is_in_the_ttft(ruler: Ruler, tmp_path: Path) -> None:
-    ran, true = measured(ruler, tmp_path, max_running=3)
+def test_a_queue_in_the_server_is_in_the_ttft(reference: ReferenceServer, tmp_path: Path) -> None:
+    ran, true = measured(reference, tmp_path, max_running=3)
     summary = ran.result.summary
     close(summary, "ttft", true.ttft)
     assert summary.max_ttft_ms and summary.max_ttft_ms > 1200  # two whole answers of waiting
@@ -209,9 +217,9 @@ def test_a_queue_in_the_server_is_in_the_ttft(ruler: Ruler, tmp_path: Path) -> N
 
 
 @retried
-def test_the_servers_side_agrees(ruler: Ruler, tmp_path: Path) -> None:
-    ruler.configure(**PACED)
-    ran = run(ruler.url, *short(o=32), "--metrics", "--quiet", here=tmp_path)
+def test_the_servers_side_agrees(reference: ReferenceServer, tmp_path: Path) -> None:
+    reference.configure(**PACED)
+    ran = run(reference.url, *short(o=32), "--metrics", "--quiet", here=tmp_path)
     server = ran.result.server
     assert server and server.reconciliation
     assert (server.generated_tokens, server.prompt_tokens) == (8 * 32, 8 * 16)

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from run_here import run
 from spark_bench import project
 from spark_bench.cli import main
-from spark_bench.ruler.ruler import Ruler
+from spark_bench.reference_server.server import ReferenceServer
 
 LINES = {
     "empty.jsonl": "",
@@ -164,8 +164,8 @@ def test_a_server_that_speaks_tls(tmp_path: Path) -> None:
         pytest.param("-i 40000 -o 8000 --turns 3", id="in turns"),
     ],
 )
-def test_what_the_model_has_no_room_for_is_not_sent(ruler: Ruler, words: str) -> None:
-    told = CliRunner().invoke(main, ["run", "--url", ruler.url, *words.split()])
+def test_what_the_model_has_no_room_for_is_not_sent(reference: ReferenceServer, words: str) -> None:
+    told = CliRunner().invoke(main, ["run", "--url", reference.url, *words.split()])
     assert told.exit_code == 2
     assert "the served model takes 131072" in told.stderr
-    assert ruler.stats().requests == 0
+    assert reference.stats().requests == 0

@@ -16,7 +16,7 @@ from awkward_network import closed_port
 from awkward_server import AwkwardServer
 from run_here import run, short
 from spark_bench.client.tally import peak_rss
-from spark_bench.ruler.ruler import Ruler
+from spark_bench.reference_server.server import ReferenceServer
 from waiting import until
 
 QUIET = ["--quiet", "--no-metrics"]
@@ -90,19 +90,19 @@ def test_nobody_listens(tmp_path: Path) -> None:
 
 def test_a_server_that_dies_half_way(tmp_path: Path) -> None:
     """What was answered counts; what was not is told by its kind, and the rest was refused."""
-    with Ruler() as ruler:
-        ruler.configure(ttft_us=50_000, itl_us=10_000)
+    with ReferenceServer() as reference:
+        reference.configure(ttft_us=50_000, itl_us=10_000)
         answered = threading.Event()
 
         def kill_half_way() -> None:
-            until(lambda: ruler.stats().requests >= 20, "the load never began")
+            until(lambda: reference.stats().requests >= 20, "the load never began")
             answered.set()
-            os.kill(ruler.pid, signal.SIGKILL)
+            os.kill(reference.pid, signal.SIGKILL)
 
         killing = threading.Thread(target=kill_half_way)
         killing.start()
         words = [*short(n=60, c=4, o=32), "--warmup", "0", "--repeat", "2"]
-        ran = run(ruler.url, *words, "--no-metrics", here=tmp_path)
+        ran = run(reference.url, *words, "--no-metrics", here=tmp_path)
         killing.join()
     summary = ran.result.summary
     assert ran.code == 1
@@ -116,11 +116,11 @@ def test_a_server_that_dies_half_way(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("limit", "code"), [("1", 1), ("25%", 0)])
 def test_the_exit_code_is_by_max_failures(
-    ruler: Ruler, tmp_path: Path, limit: str, code: int
+    reference: ReferenceServer, tmp_path: Path, limit: str, code: int
 ) -> None:
-    ruler.configure(ttft_us=1000, itl_us=1000, fail_every=4)
+    reference.configure(ttft_us=1000, itl_us=1000, fail_every=4)
     words = [*short(), "--warmup", "0", "--max-failures", limit]
-    ran = run(ruler.url, *words, *QUIET, here=tmp_path)
+    ran = run(reference.url, *words, *QUIET, here=tmp_path)
     assert ran.result.summary.failures == {"http_500": 2}
     assert ran.code == code
     assert bool(ran.err) == bool(code)
@@ -225,11 +225,11 @@ def test_what_a_server_tells_beside_the_load_loses_no_run(
 
 
 def test_a_full_disk_loses_nothing(
-    ruler: Ruler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reference: ReferenceServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    ruler.configure(ttft_us=1000, itl_us=1000)
-    ran = run(ruler.url, *short(), "--no-metrics", "--output", "/dev/full")
+    reference.configure(ttft_us=1000, itl_us=1000)
+    ran = run(reference.url, *short(), "--no-metrics", "--output", "/dev/full")
     assert ran.code == 1
     assert "/dev/full can't be written: No space left on device" in ran.err
     assert f"It is printed, and written to {tmp_path / 'full'} instead." in ran.err
@@ -239,12 +239,12 @@ def test_a_full_disk_loses_nothing(
 
 
 def test_requests_that_can_not_lie_beside_it(
-    ruler: Ruler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reference: ReferenceServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    ruler.configure(ttft_us=1000, itl_us=1000)
+    reference.configure(ttft_us=1000, itl_us=1000)
     (tmp_path / "run" / "run.requests.jsonl").mkdir(parents=True)
-    ran = run(ruler.url, *short(), *QUIET, "--save-requests", here=tmp_path / "run")
+    ran = run(reference.url, *short(), *QUIET, "--save-requests", here=tmp_path / "run")
     assert ran.code == 1
     (spare,) = tmp_path.glob("spark-bench-*/run.requests.jsonl")
     assert spare.read_text().count("\n") == 8

@@ -16,19 +16,19 @@ from spark_bench.client.audit import Audit, Spread
 from spark_bench.load.profiles import Profile
 from spark_bench.metrics.stalls import Stall, Stalls
 from spark_bench.options import RunOptions
-from spark_bench.ruler.ruler import Ruler
+from spark_bench.reference_server.server import ReferenceServer
 from spark_bench.run.findings import _cached, _lengthened, _own_pause, _words
 
 
 def test_no_room_for_responses_is_told_and_loses_nothing(
-    ruler: Ruler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reference: ReferenceServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store.tempfile, "tempdir", str(tmp_path / "missing"))
     monkeypatch.setattr(store.Store.__init__, "__defaults__", (1000,))
-    ruler.configure(ttft_us=1000, itl_us=200)
+    reference.configure(ttft_us=1000, itl_us=200)
     path = tmp_path / "run.json"
     shape = ("-n", "4", "-i", "8", "-o", "32", "--no-metrics", "--no-history")
-    told = CliRunner().invoke(main, ["run", "--url", ruler.url, *shape, "--output", str(path)])
+    told = CliRunner().invoke(main, ["run", "--url", reference.url, *shape, "--output", str(path)])
     assert told.exit_code == 0, told.output
     result = json.loads(path.read_text())
     assert result["summary"]["total_output_tokens"] == 4 * 32

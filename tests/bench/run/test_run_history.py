@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from spark_bench.cli import main
-from spark_bench.ruler.ruler import Ruler
+from spark_bench.reference_server.server import ReferenceServer
 
 
-def run(ruler: Ruler, folder: Path, *words: str) -> Result:
-    ruler.configure(ttft_us=1000, itl_us=500)
+def run(reference: ReferenceServer, folder: Path, *words: str) -> Result:
+    reference.configure(ttft_us=1000, itl_us=500)
     shape = ("-n", "2", "-i", "8", "-o", "4", "--no-metrics", "--output", str(folder / "run.json"))
-    return CliRunner().invoke(main, ["run", "--url", ruler.url, *shape, *words])
+    return CliRunner().invoke(main, ["run", "--url", reference.url, *shape, *words])
 
 
 def remembered(store: Path) -> list[str]:
@@ -24,22 +24,22 @@ def remembered(store: Path) -> list[str]:
 
 
 def test_a_run_is_in_the_history(
-    ruler: Ruler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reference: ReferenceServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = tmp_path / "history.sqlite3"
     monkeypatch.setenv("SPARK_BENCH_HISTORY", str(store))
-    assert run(ruler, tmp_path).exit_code == 0
+    assert run(reference, tmp_path).exit_code == 0
     assert remembered(store) == [json.loads((tmp_path / "run.json").read_text())["id"]]
-    assert run(ruler, tmp_path, "--no-history").exit_code == 0
+    assert run(reference, tmp_path, "--no-history").exit_code == 0
     assert len(remembered(store)) == 1
 
 
 def test_a_store_that_is_none_is_a_note(
-    ruler: Ruler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reference: ReferenceServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = tmp_path / "history.sqlite3"
     store.write_text("not a store\n" * 100)
     monkeypatch.setenv("SPARK_BENCH_HISTORY", str(store))
-    told = run(ruler, tmp_path)
+    told = run(reference, tmp_path)
     assert told.exit_code == 0, told.output
     assert "not in the history" in told.output

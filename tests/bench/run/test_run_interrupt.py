@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from awkward_server import AwkwardServer
 from run_here import short
+from spark_bench.reference_server.server import ReferenceServer
 from spark_bench.results.codec import read
-from spark_bench.ruler.ruler import Ruler
 from spark_bench.run.interrupt import Interrupts
 from spark_bench.telemetry.messages import Job
 from spark_bench.telemetry.sampling import END_SECONDS, Sampling
@@ -43,16 +43,18 @@ def running(url: str, here: Path, *words: str) -> Iterator[subprocess.Popen[str]
         process.communicate()
 
 
-def wait_for(ruler: Ruler, requests: int) -> None:
+def wait_for(reference: ReferenceServer, requests: int) -> None:
     """Until so many have been answered."""
-    until(lambda: sum(s.done_ns > 0 for s in ruler.dump()) >= requests, "no such run")
+    until(lambda: sum(s.done_ns > 0 for s in reference.dump()) >= requests, "no such run")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_partial_result(ruler: Ruler, tmp_path: Path, number: signal.Signals) -> None:
-    ruler.configure(**PACED)
-    with running(ruler.url, tmp_path, *short(n=400, c=4), "--warmup", "0") as process:
-        wait_for(ruler, 8)
+def test_a_partial_result(
+    reference: ReferenceServer, tmp_path: Path, number: signal.Signals
+) -> None:
+    reference.configure(**PACED)
+    with running(reference.url, tmp_path, *short(n=400, c=4), "--warmup", "0") as process:
+        wait_for(reference, 8)
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
@@ -81,11 +83,11 @@ def test_a_second_one_ends_at_once(awkward: AwkwardServer, tmp_path: Path) -> No
     assert not (tmp_path / "run.json").exists()
 
 
-def test_between_repeats_the_first_is_kept(ruler: Ruler, tmp_path: Path) -> None:
-    ruler.configure(**PACED)
+def test_between_repeats_the_first_is_kept(reference: ReferenceServer, tmp_path: Path) -> None:
+    reference.configure(**PACED)
     words = [*short(n=8, c=8), "--warmup", "0", "--repeat", "50"]
-    with running(ruler.url, tmp_path, *words) as process:
-        wait_for(ruler, 2 + 8 + 8)
+    with running(reference.url, tmp_path, *words) as process:
+        wait_for(reference, 2 + 8 + 8)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
@@ -95,13 +97,13 @@ def test_between_repeats_the_first_is_kept(ruler: Ruler, tmp_path: Path) -> None
     assert all(repeat.summary.completed == 8 for repeat in result.repeats[:2])
 
 
-def test_a_sweep_keeps_its_points(ruler: Ruler, tmp_path: Path) -> None:
-    ruler.configure(**PACED)
+def test_a_sweep_keeps_its_points(reference: ReferenceServer, tmp_path: Path) -> None:
+    reference.configure(**PACED)
     words = ["-n", "64", "-i", "16", "-o", "8", "--sweep", "concurrency=32,64", "--warmup", "0"]
-    with running(ruler.url, tmp_path, *words) as process:
-        wait_for(ruler, 2 + 64)
-        ruler.configure(**PACED | {"ttft_us": 2_000_000})
-        until(lambda: ruler.stats().running)  # the second point has begun
+    with running(reference.url, tmp_path, *words) as process:
+        wait_for(reference, 2 + 64)
+        reference.configure(**PACED | {"ttft_us": 2_000_000})
+        until(lambda: reference.stats().running)  # the second point has begun
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
@@ -110,11 +112,11 @@ def test_a_sweep_keeps_its_points(ruler: Ruler, tmp_path: Path) -> None:
     assert "written to run_c32.json" in out or "run_c32.json" in out
 
 
-def test_twice_during_the_load(ruler: Ruler, tmp_path: Path) -> None:
+def test_twice_during_the_load(reference: ReferenceServer, tmp_path: Path) -> None:
     """The second comes while the first is being answered: nothing hangs, nothing is half."""
-    ruler.configure(**PACED)
-    with running(ruler.url, tmp_path, *short(n=400, c=4), "--warmup", "0") as process:
-        wait_for(ruler, 8)
+    reference.configure(**PACED)
+    with running(reference.url, tmp_path, *short(n=400, c=4), "--warmup", "0") as process:
+        wait_for(reference, 8)
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
@@ -142,8 +144,8 @@ def test_before_there_is_anything_to_keep_the_first_one_ends_it() -> None:
         seen.handle(signal.SIGTERM, None)
 
 
-def test_the_sampler_goes_too(ruler: Ruler) -> None:
-    sampling = Sampling.start(Job(url=ruler.url))
+def test_the_sampler_goes_too(reference: ReferenceServer) -> None:
+    sampling = Sampling.start(Job(url=reference.url))
     started = time.monotonic()
     sampling.cancel()
     assert time.monotonic() - started < END_SECONDS, "it was killed, not waited for"

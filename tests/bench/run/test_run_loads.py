@@ -16,16 +16,18 @@ from awkward_server import AwkwardServer
 from run_here import Ran, run, short
 from spark_bench.display.sweep import measured
 from spark_bench.load.knee import knee
-from spark_bench.ruler.ruler import Ruler
+from spark_bench.reference_server.server import ReferenceServer
 
 FAST = {"ttft_us": 5_000, "itl_us": 1_000}
 PLAIN = ["--warmup", "0", "--no-metrics", "--quiet"]
 MS = 1e6
 
 
-def loaded(ruler: Ruler, here: Path, *words: str, config: dict[str, int] | None = None) -> Ran:
-    ruler.configure(**(FAST | (config or {})))
-    ran = run(ruler.url, *words, *PLAIN, here=here)
+def loaded(
+    reference: ReferenceServer, here: Path, *words: str, config: dict[str, int] | None = None
+) -> Ran:
+    reference.configure(**(FAST | (config or {})))
+    ran = run(reference.url, *words, *PLAIN, here=here)
     assert ran.code == 0, ran.err
     return ran
 
@@ -47,8 +49,8 @@ def texts(sent: Sequence[bytes]) -> list[str]:
     return [json.loads(body)["messages"][0]["content"] for body in sent]
 
 
-def test_a_closed_loop_keeps_its_slots_full(ruler: Ruler, tmp_path: Path) -> None:
-    ran = loaded(ruler, tmp_path, *short(n=12, c=3))
+def test_a_closed_loop_keeps_its_slots_full(reference: ReferenceServer, tmp_path: Path) -> None:
+    ran = loaded(reference, tmp_path, *short(n=12, c=3))
     assert ran.result.summary.peak_concurrency == 3
     assert ran.result.config.request_rate is None
     ended = sorted(r.done_ns for r in ran.requests)
@@ -58,17 +60,19 @@ def test_a_closed_loop_keeps_its_slots_full(ruler: Ruler, tmp_path: Path) -> Non
     assert min(waits) >= 0 and np.median(waits) < 5 * MS
 
 
-def test_a_constant_rate(ruler: Ruler, tmp_path: Path) -> None:
-    ran = loaded(ruler, tmp_path, *short(n=10, c="none"), "-r", "50", "--burstiness", "inf")
+def test_a_constant_rate(reference: ReferenceServer, tmp_path: Path) -> None:
+    ran = loaded(reference, tmp_path, *short(n=10, c="none"), "-r", "50", "--burstiness", "inf")
     assert np.diff(starts_ms(ran, "scheduled_ns")) == pytest.approx(20, abs=0.01)
     assert np.median(np.diff(starts_ms(ran))) == pytest.approx(20, abs=3)
     assert ran.result.config.burstiness is None
 
 
-def test_a_poisson_rate_is_uneven_and_the_same_again(ruler: Ruler, tmp_path: Path) -> None:
+def test_a_poisson_rate_is_uneven_and_the_same_again(
+    reference: ReferenceServer, tmp_path: Path
+) -> None:
     words = [*short(n=20, c="none"), "-r", "100"]
     due = [
-        starts_ms(loaded(ruler, tmp_path / name, *words, "--seed", seed), "scheduled_ns")
+        starts_ms(loaded(reference, tmp_path / name, *words, "--seed", seed), "scheduled_ns")
         for name, seed in (("a", "1"), ("b", "1"), ("c", "2"))
     ]
     assert np.diff(due[0]).std() > 2
@@ -76,24 +80,26 @@ def test_a_poisson_rate_is_uneven_and_the_same_again(ruler: Ruler, tmp_path: Pat
     assert due[0] != pytest.approx(due[2], abs=1)
 
 
-def test_a_wait_for_a_slot_is_not_omitted(ruler: Ruler, tmp_path: Path) -> None:
+def test_a_wait_for_a_slot_is_not_omitted(reference: ReferenceServer, tmp_path: Path) -> None:
     """One slot of 12 ms each at 200 a second: the plain TTFT says all is well."""
-    summary = loaded(ruler, tmp_path, *short(n=20, c=1), "-r", "200").result.summary
+    summary = loaded(reference, tmp_path, *short(n=20, c=1), "-r", "200").result.summary
     assert summary.mean_ttft_ms and summary.mean_scheduled_ttft_ms
     assert summary.mean_ttft_ms < 15
     assert summary.max_scheduled_ttft_ms and summary.max_scheduled_ttft_ms > 80
     assert summary.mean_scheduled_ttft_ms > summary.mean_ttft_ms + 30
 
 
-def test_a_queue_in_the_server_is_in_both(ruler: Ruler, tmp_path: Path) -> None:
+def test_a_queue_in_the_server_is_in_both(reference: ReferenceServer, tmp_path: Path) -> None:
     words = [*short(n=20, c="none"), "-r", "200"]
-    summary = loaded(ruler, tmp_path, *words, config={"max_running": 1}).result.summary
+    summary = loaded(reference, tmp_path, *words, config={"max_running": 1}).result.summary
     assert summary.max_ttft_ms and summary.max_ttft_ms > 80
     assert summary.mean_scheduled_ttft_ms == pytest.approx(summary.mean_ttft_ms, abs=5)
 
 
-def test_a_rate_that_grows(ruler: Ruler, tmp_path: Path) -> None:
-    ran = loaded(ruler, tmp_path, *short(n=40, c="none"), "--ramp", "20:200", "--burstiness", "inf")
+def test_a_rate_that_grows(reference: ReferenceServer, tmp_path: Path) -> None:
+    ran = loaded(
+        reference, tmp_path, *short(n=40, c="none"), "--ramp", "20:200", "--burstiness", "inf"
+    )
     gaps = np.diff(starts_ms(ran, "scheduled_ns"))
     assert (np.diff(gaps) < 0).all() and gaps[0] > 30 and gaps[-1] < 8
     ramp = ran.result.config.rate_ramp
@@ -101,25 +107,25 @@ def test_a_rate_that_grows(ruler: Ruler, tmp_path: Path) -> None:
     assert ran.result.config.request_rate is None
 
 
-def test_slots_that_open_one_by_one(ruler: Ruler, tmp_path: Path) -> None:
+def test_slots_that_open_one_by_one(reference: ReferenceServer, tmp_path: Path) -> None:
     config = {"itl_us": 50_000}
-    ran = loaded(ruler, tmp_path, *short(n=4, c=4), "--ramp-slots", "0.3", config=config)
+    ran = loaded(reference, tmp_path, *short(n=4, c=4), "--ramp-slots", "0.3", config=config)
     assert in_turn(starts_ms(ran), [0, 100, 200, 300])
 
 
-def test_a_sweep_ends_past_the_knee(ruler: Ruler, tmp_path: Path) -> None:
+def test_a_sweep_ends_past_the_knee(reference: ReferenceServer, tmp_path: Path) -> None:
     words = [*short(n=24), "--sweep", "concurrency=1..16"]
     del words[words.index("-c") : words.index("-c") + 2]
-    ran = loaded(ruler, tmp_path, *words, config={"max_running": 4, "itl_us": 3_000})
+    ran = loaded(reference, tmp_path, *words, config={"max_running": 4, "itl_us": 3_000})
     files = sorted(file.name for file in tmp_path.glob("*.json"))
     assert files == ["run_c1.json", "run_c2.json", "run_c4.json", "run_c8.json"]
     found = knee([measured(result, "concurrency") for result in ran.results])
     assert found and found.value == 4
 
 
-def test_turns_follow_their_answers(ruler: Ruler, tmp_path: Path) -> None:
+def test_turns_follow_their_answers(reference: ReferenceServer, tmp_path: Path) -> None:
     words = [*short(n=6, c="none"), "--turns", "3", "--think-time", "0.05"]
-    ran = loaded(ruler, tmp_path, *words)
+    ran = loaded(reference, tmp_path, *words)
     turns = sorted(ran.requests, key=lambda r: (r.conversation, r.turn))
     assert [(r.conversation, r.turn) for r in turns] == [(c, t) for c in (0, 1) for t in (0, 1, 2)]
     for before, after in pairwise(turns):
@@ -130,8 +136,8 @@ def test_turns_follow_their_answers(ruler: Ruler, tmp_path: Path) -> None:
     assert ran.result.lengths.differing == 0
 
 
-def test_a_duration_ends_a_load(ruler: Ruler, tmp_path: Path) -> None:
-    ran = loaded(ruler, tmp_path, *short(n=1000, c=2), "--duration", "0.2")
+def test_a_duration_ends_a_load(reference: ReferenceServer, tmp_path: Path) -> None:
+    ran = loaded(reference, tmp_path, *short(n=1000, c=2), "--duration", "0.2")
     summary = ran.result.summary
     assert ran.result.status == "complete" and not summary.failed
     assert 10 < summary.completed < 60
@@ -140,8 +146,10 @@ def test_a_duration_ends_a_load(ruler: Ruler, tmp_path: Path) -> None:
     assert f"{unsent} prompts were not sent within --duration 0.2" in ran.result.notes
 
 
-def test_a_duration_that_outlasts_the_prompts_is_told(ruler: Ruler, tmp_path: Path) -> None:
-    ran = loaded(ruler, tmp_path, *short(n=2, c=2), "--duration", "60")
+def test_a_duration_that_outlasts_the_prompts_is_told(
+    reference: ReferenceServer, tmp_path: Path
+) -> None:
+    ran = loaded(reference, tmp_path, *short(n=2, c=2), "--duration", "60")
     assert any(note.startswith("all prompts were answered before") for note in ran.result.notes)
 
 
@@ -196,14 +204,14 @@ def written(file: Path, *lines: object) -> str:
     return str(file)
 
 
-def test_a_mooncake_trace_is_replayed(ruler: Ruler, tmp_path: Path) -> None:
+def test_a_mooncake_trace_is_replayed(reference: ReferenceServer, tmp_path: Path) -> None:
     trace = written(
         tmp_path / "trace.jsonl",
         mooncake(1000, 600, 1, 2),
         mooncake(1200, 700, 1, 3),
         mooncake(1400, 30, 4),
     )
-    ran = loaded(ruler, tmp_path / "run", "--trace", trace, "--trace-speed", "2")
+    ran = loaded(reference, tmp_path / "run", "--trace", trace, "--trace-speed", "2")
     assert in_turn(starts_ms(ran), [0, 100, 200])
     assert [r.prompt_tokens for r in ran.requests] == [600, 700, 30]
     config = ran.result.config
@@ -211,11 +219,13 @@ def test_a_mooncake_trace_is_replayed(ruler: Ruler, tmp_path: Path) -> None:
     assert config.dataset and (config.dataset.format, config.dataset.speed) == ("trace", 2.0)
 
 
-def test_those_at_the_start_of_a_trace_wait_for_slots_too(ruler: Ruler, tmp_path: Path) -> None:
+def test_those_at_the_start_of_a_trace_wait_for_slots_too(
+    reference: ReferenceServer, tmp_path: Path
+) -> None:
     """Four at once and one slot of 12 ms: first come, first served, and none omitted."""
     lines = [{"at": at, "input_len": 20, "output_len": 8} for at in (3, 3, 3, 3, 3.005)]
     trace = written(tmp_path / "trace.jsonl", *lines)
-    ran = loaded(ruler, tmp_path / "run", "--trace", trace, "-c", "1")
+    ran = loaded(reference, tmp_path / "run", "--trace", trace, "-c", "1")
     assert starts_ms(ran, "scheduled_ns") == pytest.approx([0, 0, 0, 0, 5], abs=0.1)
     by_turn = sorted(ran.requests, key=lambda request: request.sent_ns)
     assert [request.index for request in by_turn] == [0, 1, 2, 3, 4]

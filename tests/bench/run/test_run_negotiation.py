@@ -13,8 +13,8 @@ from awkward_faults import ALWAYS, KEY
 from awkward_network import tls_contexts
 from awkward_server import AwkwardServer
 from run_here import Ran, run, short
-from spark_bench.ruler.ruler import Ruler
-from spark_bench.ruler.streams import Flags
+from spark_bench.reference_server.server import ReferenceServer
+from spark_bench.reference_server.streams import Flags
 from spark_bench.telemetry.messages import Job
 from spark_bench.telemetry.sampling import Sampling
 
@@ -191,21 +191,21 @@ def test_a_refusal_for_another_reason_is_the_result(tmp_path: Path) -> None:
 @pytest.mark.parametrize("k", [1, 2])
 @pytest.mark.parametrize("how", ["auto", "usage", "off"])
 def test_counts_with_each_event_are_asked_for_where_the_server_gives_them(
-    ruler: Ruler, tmp_path: Path, k: int, how: str
+    reference: ReferenceServer, tmp_path: Path, k: int, how: str
 ) -> None:
     """Also where the probes' events are one token each: those of a load need not be."""
-    ruler.configure(ttft_us=1000, itl_us=1000, k=k)
-    ran = run(ruler.url, *short(), *QUIET, "--count-tokens", how, here=tmp_path)
+    reference.configure(ttft_us=1000, itl_us=1000, k=k)
+    ran = run(reference.url, *short(), *QUIET, "--count-tokens", how, here=tmp_path)
     assert ran.code == 0
-    asked = {Flags.CONTINUOUS_USAGE in s.flags for s in ran.streams(ruler.dump())}
+    asked = {Flags.CONTINUOUS_USAGE in s.flags for s in ran.streams(reference.dump())}
     assert asked == {how != "off"}
     assert ran.result.config.count_tokens == ("off" if how == "off" else "usage")
 
 
 @pytest.mark.parametrize("endpoint", ["chat", "completions", "generate"])
-def test_each_endpoint(ruler: Ruler, tmp_path: Path, endpoint: str) -> None:
-    ruler.configure(ttft_us=1000, itl_us=1000)
-    ran = run(ruler.url, *short(), *QUIET, "--endpoint", endpoint, here=tmp_path)
+def test_each_endpoint(reference: ReferenceServer, tmp_path: Path, endpoint: str) -> None:
+    reference.configure(ttft_us=1000, itl_us=1000)
+    ran = run(reference.url, *short(), *QUIET, "--endpoint", endpoint, here=tmp_path)
     summary = ran.result.summary
     assert ran.code == 0, ran.err
     assert (summary.completed, summary.total_output_tokens) == (8, 8 * 8)
@@ -458,9 +458,9 @@ def test_a_cache_that_shall_be_hit_is_left_alone(tmp_path: Path) -> None:
     assert len({call.body for call in server.asked()[-5:]}) == 1  # the warm-up's, too
 
 
-def test_a_warm_up_that_fails_is_a_note(ruler: Ruler, tmp_path: Path) -> None:
-    ruler.configure(ttft_us=1000, itl_us=1000, fail_every=3)
-    ran = run(ruler.url, *short(n=1, c=1), *QUIET, "--warmup", "auto", here=tmp_path)
+def test_a_warm_up_that_fails_is_a_note(reference: ReferenceServer, tmp_path: Path) -> None:
+    reference.configure(ttft_us=1000, itl_us=1000, fail_every=3)
+    ran = run(reference.url, *short(n=1, c=1), *QUIET, "--warmup", "auto", here=tmp_path)
     assert ran.code == 0
     assert [n.partition(" (")[0] for n in ran.result.notes] == ["1 of 1 warm-up requests failed"]
     assert ran.result.summary.failed == 0

@@ -12,8 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from run_here import run, short
+from spark_bench.reference_server.server import ReferenceServer
 from spark_bench.results.codec import read
-from spark_bench.ruler.ruler import Ruler
 
 FAST = {"ttft_us": 2_000, "itl_us": 1_000}
 SHORT = [*short(), "--no-metrics"]
@@ -36,10 +36,10 @@ def typed(here: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return python(here, "-m", "spark_bench", "run", *words)
 
 
-def test_a_run_by_the_book(ruler: Ruler, tmp_path: Path) -> None:
+def test_a_run_by_the_book(reference: ReferenceServer, tmp_path: Path) -> None:
     """The profile, its file in the folder it always goes to, the table, and a line for people."""
-    ruler.configure(**FAST)
-    done = typed(tmp_path, "quick", "-o", "16", "--url", f"{ruler.url}/v1/")
+    reference.configure(**FAST)
+    done = typed(tmp_path, "quick", "-o", "16", "--url", f"{reference.url}/v1/")
     assert done.returncode == 0, done.stderr
     (file,) = (tmp_path / "benchmark_results").iterdir()
     assert re.fullmatch(r"bench_quick_\d{8}_\d{6}\.json", file.name)
@@ -47,7 +47,7 @@ def test_a_run_by_the_book(ruler: Ruler, tmp_path: Path) -> None:
     assert result.config.overrides == {"output_len": 16}
     assert (result.config.profile, result.config.input_len) == ("quick", 128)
     assert result.config.command[:3] == ("spark-bench", "run", "quick")
-    assert result.config.url == ruler.url
+    assert result.config.url == reference.url
     assert result.summary.completed == 10
     assert result.config.warmup == 10  # by itself: one round, as it is half of the load
     assert f"written to benchmark_results/{file.name}" in done.stdout
@@ -56,36 +56,36 @@ def test_a_run_by_the_book(ruler: Ruler, tmp_path: Path) -> None:
     assert max(map(len, done.stdout.splitlines())) <= 100
 
 
-def test_json_is_all_of_stdout(ruler: Ruler, tmp_path: Path) -> None:
-    ruler.configure(**FAST)
-    done = typed(tmp_path, *SHORT, "--json", "--output", "mine.json", "--url", ruler.url)
+def test_json_is_all_of_stdout(reference: ReferenceServer, tmp_path: Path) -> None:
+    reference.configure(**FAST)
+    done = typed(tmp_path, *SHORT, "--json", "--output", "mine.json", "--url", reference.url)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == json.loads((tmp_path / "mine.json").read_text())
     assert "8 of 8 answered" in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.json"]
 
 
-def test_quiet_is_quiet(ruler: Ruler, tmp_path: Path) -> None:
-    ruler.configure(**FAST)
-    ran = run(ruler.url, *SHORT, "--quiet", here=tmp_path)
+def test_quiet_is_quiet(reference: ReferenceServer, tmp_path: Path) -> None:
+    reference.configure(**FAST)
+    ran = run(reference.url, *SHORT, "--quiet", here=tmp_path)
     assert (ran.code, ran.out, ran.err) == (0, "", "")
     assert ran.result.summary.completed == 8
 
 
-def test_quiet_json_is_a_document_alone(ruler: Ruler, tmp_path: Path) -> None:
-    ruler.configure(**FAST)
-    ran = run(ruler.url, *SHORT, "--quiet", "--json", here=tmp_path)
+def test_quiet_json_is_a_document_alone(reference: ReferenceServer, tmp_path: Path) -> None:
+    reference.configure(**FAST)
+    ran = run(reference.url, *SHORT, "--quiet", "--json", here=tmp_path)
     assert json.loads(ran.out)["summary"]["completed"] == 8 and not ran.err
 
 
 def test_the_url_of_the_environment(
-    ruler: Ruler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reference: ReferenceServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ruler.configure(**FAST)
-    monkeypatch.setenv("SPARK_BENCH_URL", ruler.url)
+    reference.configure(**FAST)
+    monkeypatch.setenv("SPARK_BENCH_URL", reference.url)
     done = typed(tmp_path, *SHORT, "--quiet", "--output", "x.json")
     assert done.returncode == 0, done.stderr
-    assert read(tmp_path / "x.json").config.url == ruler.url
+    assert read(tmp_path / "x.json").config.url == reference.url
 
 
 def test_without_a_project_the_default_is_told(tmp_path: Path) -> None:
@@ -95,9 +95,9 @@ def test_without_a_project_the_default_is_told(tmp_path: Path) -> None:
     assert "127.0.0.1:1: Connection refused; is the server running? check --url" in done.stderr
 
 
-def test_saved_requests_are_pandas_in_a_line(ruler: Ruler, tmp_path: Path) -> None:
-    ruler.configure(**FAST)
-    ran = run(ruler.url, *SHORT, "--save-requests", "--repeat", "2", here=tmp_path)
+def test_saved_requests_are_pandas_in_a_line(reference: ReferenceServer, tmp_path: Path) -> None:
+    reference.configure(**FAST)
+    ran = run(reference.url, *SHORT, "--save-requests", "--repeat", "2", here=tmp_path)
     assert ran.code == 0, ran.err
     assert ran.result.requests_file == "run.requests.jsonl"
     rows = pd.read_json(tmp_path / "run.requests.jsonl", lines=True)
@@ -108,9 +108,9 @@ def test_saved_requests_are_pandas_in_a_line(ruler: Ruler, tmp_path: Path) -> No
     assert (rows.sent_ns >= rows.scheduled_ns).all() and (rows.scheduled_ns >= 0).all()
 
 
-def test_repeats_have_intervals(ruler: Ruler, tmp_path: Path) -> None:
-    ruler.configure(**FAST)
-    ran = run(ruler.url, *SHORT, "--repeat", "3", here=tmp_path)
+def test_repeats_have_intervals(reference: ReferenceServer, tmp_path: Path) -> None:
+    reference.configure(**FAST)
+    ran = run(reference.url, *SHORT, "--repeat", "3", here=tmp_path)
     result = ran.result
     assert ran.code == 0 and [repeat.repeat for repeat in result.repeats] == [0, 1, 2]
     assert result.summary.completed == 24
@@ -121,9 +121,9 @@ def test_repeats_have_intervals(ruler: Ruler, tmp_path: Path) -> None:
     assert "8 prompts, 3 times" in ran.out
 
 
-def test_goodput(ruler: Ruler, tmp_path: Path) -> None:
-    ruler.configure(**FAST | {"ttft_us": 100_000, "max_running": 4})
-    ran = run(ruler.url, *short(c=8), "--slo", "ttft=150", "--warmup", "0", here=tmp_path)
+def test_goodput(reference: ReferenceServer, tmp_path: Path) -> None:
+    reference.configure(**FAST | {"ttft_us": 100_000, "max_running": 4})
+    ran = run(reference.url, *short(c=8), "--slo", "ttft=150", "--warmup", "0", here=tmp_path)
     summary = ran.result.summary
     assert summary.slo_attainment == 0.5  # the second four waited for the first
     assert summary.request_goodput == pytest.approx((summary.request_throughput or 0) / 2)
@@ -140,11 +140,13 @@ main()
 """
 
 
-def test_a_run_is_small(ruler: Ruler, tmp_path: Path) -> None:
+def test_a_run_is_small(reference: ReferenceServer, tmp_path: Path) -> None:
     """256 streams, 3 x 128 tokens each, its tables and files included."""
-    ruler.configure(ttft_us=50_000, itl_us=10_000)
+    reference.configure(ttft_us=50_000, itl_us=10_000)
     words = ["-n", "768", "-c", "256", "-i", "128", "-o", "128", "--save-requests"]
-    done = python(tmp_path, "-c", TELLING, "run", *words, "--output", "x.json", "--url", ruler.url)
+    done = python(
+        tmp_path, "-c", TELLING, "run", *words, "--output", "x.json", "--url", reference.url
+    )
     assert done.returncode == 0, done.stderr
     result = read(tmp_path / "x.json")
     assert result.summary.total_output_tokens == 768 * 128
@@ -152,13 +154,13 @@ def test_a_run_is_small(ruler: Ruler, tmp_path: Path) -> None:
     assert result.audit.peak_rss_bytes <= int(peak) * 1024 <= MOST_BYTES
 
 
-def test_what_is_not_needed_is_not_imported(ruler: Ruler, tmp_path: Path) -> None:
-    ruler.configure(**FAST)
+def test_what_is_not_needed_is_not_imported(reference: ReferenceServer, tmp_path: Path) -> None:
+    reference.configure(**FAST)
     code = (
         "import sys; from spark_bench.cli import main\n"
         "try: main()\n"
         "finally: print(*sorted({'pandas', 'scipy', 'tokenizers'} & set(sys.modules)))"
     )
-    words = ["run", *short(), "--output", "x.json", "--quiet", "--url", ruler.url]
+    words = ["run", *short(), "--output", "x.json", "--quiet", "--url", reference.url]
     done = python(tmp_path, "-c", code, *words)
     assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr

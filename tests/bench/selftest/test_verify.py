@@ -1,4 +1,4 @@
-"""What `verify` decides, by cases; and one load against the ruler."""
+"""What `verify` decides, by cases; and one load against the reference server."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from spark_bench.display.show import Silent
 from spark_bench.errors import BadInput
 from spark_bench.metrics.summary import summarize
 from spark_bench.record import Request
+from spark_bench.reference_server.server import ReferenceServer
+from spark_bench.reference_server.streams import Api, Flags, Stream
 from spark_bench.results.machine import machine
-from spark_bench.ruler.ruler import Ruler
-from spark_bench.ruler.streams import Api, Flags, Stream
 from spark_bench.selftest import accuracy, selftest, verdict
 from spark_bench.selftest.accuracy import Deviation, StreamLevel
 from spark_bench.selftest.bench import LoadShape, Observation, connect_bench
@@ -143,7 +143,9 @@ def test_the_two_cores(
 def test_this_machines_cores_are_among_those_allowed() -> None:
     allowed = os.sched_getaffinity(0)
     found = choose_cores()
-    assert found is None if len(allowed) == 1 else found and {found.client, found.ruler} <= allowed
+    assert (
+        found is None if len(allowed) == 1 else found and {found.client, found.reference} <= allowed
+    )
 
 
 def test_a_pin_is_taken_back() -> None:
@@ -509,12 +511,13 @@ def test_progress_without_a_terminal_is_a_line_a_load() -> None:
     assert stream.getvalue() == "64 streams ...\n"
 
 
-# ---- against the ruler -------------------------------------------------------------------------
+# ---- against the reference server
+# -------------------------------------------------------------------------
 
 
-def test_every_chunk_is_matched_with_its_true_time(ruler: Ruler) -> None:
+def test_every_chunk_is_matched_with_its_true_time(reference: ReferenceServer) -> None:
     shape = LoadShape(slots=8, rounds=3, tokens=12, ttft_ms=20.0, itl_ms=10.0)
-    with connect_bench(ruler, Silent()) as client:
+    with connect_bench(reference, Silent()) as client:
         level = accuracy.compare_with_truth(shape, client.observe(shape, "a test"))
     assert (level.requests, level.tokens) == (24, 288)
     assert (level.failures, level.miscounted) == ({}, 0)
@@ -526,11 +529,13 @@ def test_every_chunk_is_matched_with_its_true_time(ruler: Ruler) -> None:
     assert level.cpu_us > 0 and level.read_us > 0 and 0 < level.core < 2
 
 
-def test_more_streams_than_files_are_refused(ruler: Ruler, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_streams_than_files_are_refused(
+    reference: ReferenceServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Recorder, "open", lambda recorder, count: 6)
     shape = LoadShape(slots=20, rounds=1, tokens=2)
     with (
-        connect_bench(ruler, Silent()) as client,
+        connect_bench(reference, Silent()) as client,
         pytest.raises(BadInput, match=r"20 streams.*ulimit -n"),
     ):
         client.observe(shape, "a test")

@@ -14,30 +14,30 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from spark_bench.ruler.ruler import Ruler
+from spark_bench.reference_server.server import ReferenceServer
 
 from comparison import cases, report
 from comparison.clients import KINDS, Client, Failed, Kept
 from comparison.goals import OURS, Comparison, goals
 from comparison.install import PLACES, install
-from comparison.processes import CLIENT_CORE, RULER_CORE, first
+from comparison.processes import CLIENT_CORE, REFERENCE_CORE, first
 from comparison.turns import Turn, help_seconds, take, take_stamps
 
 
 def main() -> None:
     options = _options()
-    if sys.platform != "linux" or not {RULER_CORE, CLIENT_CORE} <= os.sched_getaffinity(0):
+    if sys.platform != "linux" or not {REFERENCE_CORE, CLIENT_CORE} <= os.sched_getaffinity(0):
         sys.exit("make bench-peers: needs Linux, and two cores: 0 for the server, 1 for clients")
     missing = install()
-    os.sched_setaffinity(0, {RULER_CORE})
+    os.sched_setaffinity(0, {REFERENCE_CORE})
     began = time.monotonic()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-peers-")))
-        ruler = stack.enter_context(Ruler(core=RULER_CORE, favour=True))
-        real_time = first(ruler.pid)
+        reference = stack.enter_context(ReferenceServer(core=REFERENCE_CORE, favour=True))
+        real_time = first(reference.pid)
         clients = [stack.enter_context(kind(PLACES, folder)) for kind in _chosen(options, missing)]
         ready = [client for client in clients if _ready(client, missing)]
-        found = compare(ready, ruler, options, missing)
+        found = compare(ready, reference, options, missing)
     points = [case.name for case in cases.accuracy(options.quick)]
     judged = goals(found, points, cases.COST)
     for part in (
@@ -71,7 +71,10 @@ def main() -> None:
 
 
 def compare(
-    clients: Sequence[Client], ruler: Ruler, options: argparse.Namespace, missing: list[str]
+    clients: Sequence[Client],
+    reference: ReferenceServer,
+    options: argparse.Namespace,
+    missing: list[str],
 ) -> Comparison:
     """All rounds; clients take turns at each load, and each round another one begins."""
     turns: list[Turn] = []
@@ -82,19 +85,19 @@ def compare(
     with_ours = any(client.name == OURS for client in clients)
     for number in range(options.repeats):
         for case in [*cases.accuracy(options.quick), cases.ONE_TOKEN, cases.FIREHOSE]:
-            turns += _turns(rotated(clients, number), case, ruler, missing)
-            if with_ours and case.ruler["itl_us"]:
-                stamps += _exact(case, ruler, missing)
+            turns += _turns(rotated(clients, number), case, reference, missing)
+            if with_ours and case.settings["itl_us"]:
+                stamps += _exact(case, reference, missing)
         if with_ours:
             for step in cases.ladder(options.quick):
                 more = {"round": number, "offered": step.streams * 100}
-                ladder += [found | more for found in _exact(step, ruler, missing)]
+                ladder += [found | more for found in _exact(step, reference, missing)]
         for client in clients:
             if client.name == OURS or number == 0:
                 seconds[client.name].append(help_seconds(client))
         _say(f"round {number + 1} of {options.repeats} is over")
     for number, case in enumerate(cases.FAULTS):
-        faults += _turns(rotated(clients, number), case, ruler, missing)
+        faults += _turns(rotated(clients, number), case, reference, missing)
     return Comparison(turns, stamps, ladder, faults, seconds)
 
 
@@ -105,13 +108,13 @@ def rotated(clients: Sequence[Client], number: int) -> list[Client]:
 
 
 def _turns(
-    clients: Sequence[Client], case: cases.Case, ruler: Ruler, missing: list[str]
+    clients: Sequence[Client], case: cases.Case, reference: ReferenceServer, missing: list[str]
 ) -> Iterator[Turn]:
     for client in clients:
         if client.streams and case.streams not in client.streams:
             continue
         try:
-            turn = take(client, case, ruler)
+            turn = take(client, case, reference)
         except Failed as e:
             missing.append(f"{case.name}: {e}")
             _say(f"{case.name:24} {client.name:14} failed")
@@ -125,9 +128,11 @@ def _turns(
         yield turn
 
 
-def _exact(case: cases.Case, ruler: Ruler, missing: list[str]) -> Iterator[dict[str, Any]]:
+def _exact(
+    case: cases.Case, reference: ReferenceServer, missing: list[str]
+) -> Iterator[dict[str, Any]]:
     try:
-        found = take_stamps(case, ruler)
+        found = take_stamps(case, reference)
     except Failed as e:
         missing.append(f"{case.name}: {e}")
         _say(f"{case.name:24} {OURS} * failed")

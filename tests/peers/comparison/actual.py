@@ -1,4 +1,4 @@
-"""What really happened in a turn, from the ruler's log."""
+"""What really happened in a turn, from the reference server's log."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from spark_bench.ruler.streams import Stream
-from spark_bench.ruler.truth import truth
+from spark_bench.reference_server.ground_truth import ground_truth
+from spark_bench.reference_server.streams import Stream
 
 from comparison.told import FIGURES
 
@@ -43,7 +43,7 @@ class Actual:
 def actual(streams: Sequence[Stream], sent_ns: Mapping[int, int] | None = None) -> Actual:
     """The truth over these streams; with the client's send times, latencies count from those."""
     whole = [stream for stream in streams if stream.ok]
-    true = truth(whole, sent_ns)
+    true = ground_truth(whole, sent_ns)
     tokens = sum(stream.tokens for stream in whole)
     ended = max((int(s.sent_ns[-1]) for s in streams if len(s.sent_ns)), default=0)
     return Actual(

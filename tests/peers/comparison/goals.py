@@ -129,8 +129,8 @@ def within(found: Comparison, case: str) -> Goal:
 def keeps_up(step: Mapping[str, Any]) -> bool:
     """A paced run that neither side fell behind in.
 
-    By the ruler's log its gaps are those it was set to; by ours, at most 1 % of the tokens were
-    read together with another one (and so have no time of their own).
+    By the reference server's log its gaps are those it was set to; by ours, at most 1 % of the
+    tokens were read together with another one (and so have no time of their own).
     """
     on_pace = abs(step["true_itl_p50"] - 10.0) < 0.2
     return bool(on_pace and step["shared"] <= 0.01 and step["errors"]["itl_p50"] < 0.2)

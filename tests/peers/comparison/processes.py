@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-RULER_CORE, CLIENT_CORE = 0, 1
+REFERENCE_CORE, CLIENT_CORE = 0, 1
 NICE = -10
 
 TICKS = os.sysconf("SC_CLK_TCK")

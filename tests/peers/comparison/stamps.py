@@ -26,7 +26,7 @@ from spark_bench.metrics.summary import summarize
 from spark_bench.protocol.dialects import Asking, Dialect, dialect
 from spark_bench.protocol.reading import read
 from spark_bench.record import Exchange, Job, Load, Message, Prompt, Request, Step, Timing
-from spark_bench.ruler.streams import Stream, read_dump
+from spark_bench.reference_server.streams import Stream, read_dump
 
 from comparison.actual import actual, steady_rate
 from comparison.cases import INPUT
@@ -34,8 +34,8 @@ from comparison.processes import settle, waited_seconds
 from comparison.scoring import errors, truths
 from comparison.told import from_sglang
 
-ID = re.compile(rb"x-ruler-id: (\d+)", re.IGNORECASE)
-# Counts with each event, as `spark-bench run` asks of the ruler.
+ID = re.compile(rb"x-reference-id: (\d+)", re.IGNORECASE)
+# Counts with each event, as `spark-bench run` asks of the reference server.
 ASKING = Asking(model="", continuous_usage=True)
 
 
@@ -62,7 +62,7 @@ def measure(url: str, streams: int, requests: int, output: int) -> dict[str, Any
         ]
     parsing = cpu_seconds() - before
     recorder.close()
-    with urllib.request.urlopen(f"{url}/_ruler/dump") as dump:
+    with urllib.request.urlopen(f"{url}/_reference/dump") as dump:
         log = {stream.id: stream for stream in read_dump(dump.read())}
     true = actual(list(log.values()), {number: request.sent_ns for number, request in pairs})
     told = from_sglang(msgspec.to_builtins(summarize([request for _, request in pairs])))
@@ -89,7 +89,7 @@ def measure(url: str, streams: int, requests: int, output: int) -> dict[str, Any
 
 
 def jobs(url: str, spoken: Dialect, requests: int, output: int) -> list[Job]:
-    """Prompts of words: the ruler counts those, and nothing here asks for exact lengths."""
+    """Prompts of words: the reference server counts words, and no exact lengths are needed here."""
     text = " ".join(["word"] * INPUT)
     prompt = Prompt((Message("user", text),), None, output)
     body = spoken.body(prompt, ASKING)
@@ -100,10 +100,10 @@ def jobs(url: str, spoken: Dialect, requests: int, output: int) -> list[Job]:
 
 
 def stamp_errors(pairs: Iterable[tuple[Request, Stream]]) -> NDArray[np.int64]:
-    """Our time - the ruler's of every token of every whole answer, in nanoseconds.
+    """Our time - the reference server's of every token of every whole answer, in nanoseconds.
 
-    The ruler's is taken before the bytes are handed to the kernel, so the way through the kernel
-    is part of it.
+    The reference server's is taken before the bytes are handed to the kernel, so the way through
+    the kernel is part of it.
     """
     each = [r.token_ns - s.sent_ns for r, s in pairs if r.ok and len(r.token_ns) == len(s.sent_ns)]
     return np.concatenate(each) if each else np.empty(0, np.int64)

@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from spark_bench.ruler.ruler import Ruler
-from spark_bench.ruler.streams import Stream
+from spark_bench.reference_server.server import ReferenceServer
+from spark_bench.reference_server.streams import Stream
 
 from comparison.actual import Actual, actual, steady_rate
 from comparison.cases import Case
@@ -55,16 +55,16 @@ class Turn:
 
 
 class Noise:
-    """What the machine does beside a turn: neither the client, the ruler nor this process."""
+    """The machine's work beside a turn: of no client, reference server or process of ours."""
 
-    def __init__(self, ruler: int) -> None:
-        self.ruler = ruler
+    def __init__(self, reference: int) -> None:
+        self.reference = reference
         self.began = time.monotonic()
         self.before = (*machine_cpu(), self._known())
 
     def _known(self) -> float:
         own = os.times()
-        return cpu_seconds(self.ruler) + own.user + own.system
+        return cpu_seconds(self.reference) + own.user + own.system
 
     def result(self, client: float) -> tuple[float, float]:
         """Busy cores of others and stolen ones, on average; client: its CPU seconds."""
@@ -74,13 +74,13 @@ class Noise:
         return max(0.0, busy - self.before[0] - known) / seconds, (steal - self.before[1]) / seconds
 
 
-def take(client: Client, case: Case, ruler: Ruler) -> Turn:
+def take(client: Client, case: Case, reference: ReferenceServer) -> Turn:
     """One run. Raises Failed."""
-    ruler.configure(**case.ruler)
-    ruler.reset()
-    noise = Noise(ruler.pid)
-    answer = client.run(case, ruler.url)
-    streams = of_load(ruler.dump(), case)
+    reference.configure(**case.settings)
+    reference.reset()
+    noise = Noise(reference.pid)
+    answer = client.run(case, reference.url)
+    streams = of_load(reference.dump(), case)
     true = actual(streams)
     other, stolen = noise.result(answer.usage.cpu[-1])
     used = answer.usage.between(true.began_ns, true.ended_ns)
@@ -107,18 +107,18 @@ def take(client: Client, case: Case, ruler: Ruler) -> Turn:
 
 def of_load(streams: list[Stream], case: Case) -> list[Stream]:
     """Without what a client asks beside the load: probes and readiness checks are shorter."""
-    tokens = min(case.output, case.ruler.get("stop_at", case.output))
+    tokens = min(case.output, case.settings.get("stop_at", case.output))
     return [stream for stream in streams if stream.tokens == tokens]
 
 
-def take_stamps(case: Case, ruler: Ruler) -> dict[str, Any]:
+def take_stamps(case: Case, reference: ReferenceServer) -> dict[str, Any]:
     """Our client with every token's time held against the truth; see stamps.py. Raises Failed."""
-    ruler.configure(**case.ruler)
-    ruler.reset()
-    noise = Noise(ruler.pid)
+    reference.configure(**case.settings)
+    reference.reset()
+    noise = Noise(reference.pid)
     load = [str(case.streams), str(case.requests), str(case.output)]
     done = subprocess.run(
-        [sys.executable, "-m", "comparison.stamps", ruler.url, *load],
+        [sys.executable, "-m", "comparison.stamps", reference.url, *load],
         capture_output=True,
         text=True,
         timeout=240,

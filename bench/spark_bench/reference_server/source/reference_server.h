@@ -1,4 +1,4 @@
-/* The ruler: a server that speaks the streaming API of an SGLang server and logs, for each chunk,
+/* The reference server: a server that speaks the streaming API of an SGLang server and logs, for each chunk,
  * the CLOCK_MONOTONIC nanosecond at which it was handed to the kernel.
  *
  * One thread, one epoll loop:
@@ -15,8 +15,8 @@
  *   config.c      what can be set over HTTP
  *   buffer.c      growing memory
  */
-#ifndef RULER_H
-#define RULER_H
+#ifndef REFERENCE_SERVER_H
+#define REFERENCE_SERVER_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -84,7 +84,7 @@ typedef struct {
     uint64_t stall_ms;       /* ... for so long */
     uint64_t slow_one;       /* every Nth request has one longer gap in its middle ... */
     uint64_t slow_ms;        /* ... longer by this */
-    uint64_t strict_model;   /* 1: a model other than "ruler" is answered 404 */
+    uint64_t strict_model;   /* 1: a model other than "reference" is answered 404 */
 } Config;
 
 extern Config config;

@@ -1,9 +1,9 @@
-/* ruler [--port N] [--ipv6] [--parent PID]
+/* reference [--port N] [--ipv6] [--parent PID]
  *
  * Listens on loopback only and prints its URL. Port 0, the default: a free one. With --parent it
  * dies with that process. */
 #define _GNU_SOURCE
-#include "ruler.h"
+#include "reference_server.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -34,7 +34,7 @@ static long number(const char *text, long most)
     char *end;
     long value = strtol(text, &end, 10);
     if (*end || end == text || value < 0 || value > most) {
-        fprintf(stderr, "ruler: not a number from 0 to %ld: %s\n", most, text);
+        fprintf(stderr, "reference: not a number from 0 to %ld: %s\n", most, text);
         exit(2);
     }
     return value;
@@ -51,7 +51,7 @@ static Options read_options(int count, char **words)
         } else if (!strcmp(words[i], "--parent") && i + 1 < count) {
             options.parent = (pid_t)number(words[++i], INT32_MAX);
         } else {
-            fprintf(stderr, "usage: ruler [--port N] [--ipv6] [--parent PID]\n");
+            fprintf(stderr, "usage: reference [--port N] [--ipv6] [--parent PID]\n");
             exit(2);
         }
     }

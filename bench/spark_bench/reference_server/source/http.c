@@ -1,6 +1,6 @@
 /* Bytes to requests. One at a time: what is sent ahead waits until its turn. */
 #define _GNU_SOURCE
-#include "ruler.h"
+#include "reference_server.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* Sockets: what could not be sent at once waits in `out`, what was read waits in `in`. */
 #define _GNU_SOURCE
-#include "ruler.h"
+#include "reference_server.h"
 
 #include <errno.h>
 #include <netinet/in.h>

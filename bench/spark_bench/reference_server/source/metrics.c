@@ -1,12 +1,12 @@
 /* /metrics under SGLang's names, with SGLang's buckets: what its users compare a client with. */
-#include "ruler.h"
+#include "reference_server.h"
 
 #include <stdio.h>
 #include <string.h>
 
 #define MOST_BOUNDS 48
 #define KV_CACHE_TOKENS (1 << 20)
-#define LABEL "model_name=\"ruler\""
+#define LABEL "model_name=\"reference\""
 
 typedef struct {
     const char *name;

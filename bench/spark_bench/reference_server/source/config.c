@@ -1,5 +1,5 @@
-/* What can be set over HTTP: GET /_ruler/config?key=value&... */
-#include "ruler.h"
+/* What can be set over HTTP: GET /_reference/config?key=value&... */
+#include "reference_server.h"
 
 #include <ctype.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* Which request gets which answer. Whatever is not listed here is answered {}. */
-#include "ruler.h"
+#include "reference_server.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -65,20 +65,20 @@ static void forget(void)
     counters = (Counters){0};
 }
 
-/* /_ruler/...: for whoever holds the ruler, not for the client under test. */
-static void route_ruler(Connection *connection, Text target)
+/* /_reference/...: for whoever holds the reference server, not for the client under test. */
+static void route_control(Connection *connection, Text target)
 {
     static Buffer out;
     const char *type = JSON_TYPE;
     out.len = 0;
-    if (text_starts(target, "/_ruler/config")) {
+    if (text_starts(target, "/_reference/config")) {
         configure(connection, target, &out);
         return;
     }
-    if (text_starts(target, "/_ruler/dump")) {
+    if (text_starts(target, "/_reference/dump")) {
         log_dump(&out);
         type = "application/octet-stream";
-    } else if (text_starts(target, "/_ruler/reset")) {
+    } else if (text_starts(target, "/_reference/reset")) {
         forget();
         buffer_text(&out, "{}");
     } else {
@@ -116,7 +116,7 @@ static void route_ask(Connection *connection, Api api, const Ask *ask)
         answer(connection, "500 Internal Server Error",
                "{\"object\":\"error\",\"message\":\"injected\",\"type\":\"InternalServerError\","
                "\"code\":500}");
-    else if (config.strict_model && api != GENERATE && strcmp(ask->model, "ruler"))
+    else if (config.strict_model && api != GENERATE && strcmp(ask->model, "reference"))
         unknown_model(connection, ask);
     else
         stream_ask(connection, api, ask);
@@ -155,10 +155,10 @@ static void route_metrics(Connection *connection)
 static void route_get(Connection *connection, Text target)
 {
     static const char MODELS[] =
-        "{\"object\":\"list\",\"data\":[{\"id\":\"ruler\",\"object\":\"model\",\"created\":1,"
-        "\"owned_by\":\"sglang\",\"root\":\"ruler\",\"parent\":null,\"max_model_len\":131072}]}";
+        "{\"object\":\"list\",\"data\":[{\"id\":\"reference\",\"object\":\"model\",\"created\":1,"
+        "\"owned_by\":\"sglang\",\"root\":\"reference\",\"parent\":null,\"max_model_len\":131072}]}";
     static const char INFO[] =
-        "{\"model_path\":\"ruler\",\"tokenizer_path\":\"ruler\",\"served_model_name\":\"ruler\","
+        "{\"model_path\":\"reference\",\"tokenizer_path\":\"reference\",\"served_model_name\":\"reference\","
         "\"is_generation\":true,\"internal_states\":[{}],\"version\":\"0.5.23\"}";
     if (text_starts(target, "/v1/models"))
         answer(connection, "200 OK", MODELS);
@@ -173,8 +173,8 @@ static void route_get(Connection *connection, Text target)
 
 void route(Connection *connection, const HttpRequest *request)
 {
-    if (text_starts(request->target, "/_ruler/"))
-        route_ruler(connection, request->target);
+    if (text_starts(request->target, "/_reference/"))
+        route_control(connection, request->target);
     else if (text_is(request->method, "POST"))
         route_post(connection, request);
     else

@@ -1,4 +1,4 @@
-"""The ruler's process: start it, set it, read its log."""
+"""The reference server's process: start it, set it, read its log."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from typing import Any
 import msgspec
 
 from spark_bench.errors import BadInput, BenchError
-from spark_bench.ruler.build import build
-from spark_bench.ruler.streams import Stream, read_dump
+from spark_bench.reference_server.build import build
+from spark_bench.reference_server.streams import Stream, read_dump
 
 # Loopback is never behind a proxy, whatever the environment says.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 FAVOUR = -12
-"""The nice level of a favoured ruler: its stamps must not wait for the client's work."""
+"""The nice level of a favoured reference server: its stamps must not wait for the client's work."""
 
 
 class Stats(msgspec.Struct, frozen=True):
-    """The ruler's counters since its reset; cpu_*: seconds since its start."""
+    """The reference server's counters since its reset; cpu_*: seconds since its start."""
 
     accepted: int
     requests: int
@@ -38,19 +38,19 @@ class Stats(msgspec.Struct, frozen=True):
     cpu_sys_s: float
 
 
-class Ruler:
-    """A ruler of its own on a free loopback port, as long as the context lasts.
+class ReferenceServer:
+    """A reference server of its own on a free loopback port, as long as the context lasts.
 
     core: pin it there
     favour: ask the scheduler to prefer it (`favoured` tells whether that was allowed)
     ipv6: listen on ::1 instead of 127.0.0.1
 
-    The thread that enters the context must outlive it: the ruler dies with that thread.
+    The thread that enters the context must outlive it: the reference server dies with that thread.
 
-    >>> with Ruler() as ruler:
-    ...     ruler.configure(ttft_us=50_000, itl_us=5_000)
-    ...     # a client at work against ruler.url
-    ...     streams = ruler.dump()
+    >>> with ReferenceServer() as reference:
+    ...     reference.configure(ttft_us=50_000, itl_us=5_000)
+    ...     # a client at work against reference.url
+    ...     streams = reference.dump()
     """
 
     def __init__(self, core: int | None = None, favour: bool = False, ipv6: bool = False) -> None:
@@ -66,7 +66,7 @@ class Ruler:
         """Of its process; 0 while there is none."""
         return self._process.pid if self._process else 0
 
-    def __enter__(self) -> Ruler:
+    def __enter__(self) -> ReferenceServer:
         argv = [str(build()), "--parent", str(os.getpid())]
         if self.ipv6:
             argv.append("--ipv6")
@@ -78,7 +78,7 @@ class Ruler:
         self.url = self._process.stdout.readline().strip()
         if not self.url:
             status = self._process.wait()
-            raise BenchError(f"The ruler did not start: it ended with status {status}.")
+            raise BenchError(f"The reference server did not start: it ended with status {status}.")
         if self.core is not None:
             os.sched_setaffinity(self.pid, {self.core})
         if self.favour:
@@ -99,7 +99,7 @@ class Ruler:
     def configure(self, **keys: int) -> dict[str, int]:
         """Sets these keys and all others to their defaults; returns all of them.
 
-        The keys are the fields of Config in source/ruler.h, where each is described.
+        The keys are the fields of Config in source/reference_server.h, where each is described.
         """
         query = urllib.parse.urlencode({"defaults": 1, **{k: int(v) for k, v in keys.items()}})
         return msgspec.json.decode(self._get(f"config?{query}"), type=dict[str, int])
@@ -118,13 +118,15 @@ class Ruler:
 
     def _get(self, what: str) -> bytes:
         try:
-            with _OPENER.open(f"{self.url}/_ruler/{what}", timeout=30) as answer:
+            with _OPENER.open(f"{self.url}/_reference/{what}", timeout=30) as answer:
                 body: bytes = answer.read()
                 return body
         except urllib.error.HTTPError as error:
             with error:
                 answered: Any = msgspec.json.decode(error.read())
-            raise BadInput(f"The ruler refuses a setting: {answered['error']}.") from None
+            raise BadInput(
+                f"The reference server refuses a setting: {answered['error']}."
+            ) from None
 
 
 def _favour(pid: int) -> bool:

@@ -1,6 +1,6 @@
 /* As much JSON as the bodies of requests need: walk it, take a few members, count words.
  * Nothing is unescaped; escapes matter only where they are white space. */
-#include "ruler.h"
+#include "reference_server.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -115,7 +115,7 @@ static uint64_t integer(Json *json)
     return strtoull(digits, NULL, 10);
 }
 
-static bool truth(Json *json)
+static bool ground_truth(Json *json)
 {
     bool is_true = peek(json) == 't';
     skip(json);
@@ -236,11 +236,11 @@ static void read_member(Ask *ask, Json *json, Text key, int depth)
         if (!ask->tokens_forced)
             ask->tokens = tokens;
     } else if (text_is(key, "stream")) {
-        ask->stream = truth(json);
+        ask->stream = ground_truth(json);
     } else if (text_is(key, "include_usage")) {
-        ask->include_usage = truth(json);
+        ask->include_usage = ground_truth(json);
     } else if (text_is(key, "continuous_usage_stats")) {
-        ask->continuous_usage = truth(json);
+        ask->continuous_usage = ground_truth(json);
     } else if (!depth && (text_is(key, "stream_options") || text_is(key, "sampling_params"))) {
         read_members(ask, json, depth + 1);
     } else {
@@ -263,7 +263,7 @@ static void read_members(Ask *ask, Json *json, int depth)
 bool ask_read(Ask *ask, Text body)
 {
     Json json = {body.data, body.data + body.len, false};
-    strcpy(ask->model, "ruler");
+    strcpy(ask->model, "reference");
     if (peek(&json) != '{')
         return false;
     read_members(ask, &json, 0);

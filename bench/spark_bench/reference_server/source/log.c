@@ -1,5 +1,5 @@
 /* What was really sent, and when. A stream stays here until it is forgotten. */
-#include "ruler.h"
+#include "reference_server.h"
 
 #include <stdlib.h>
 
@@ -32,7 +32,7 @@ void log_forget(void)
     log_len = kept;
 }
 
-/* ruler.py's RECORD is this. */
+/* streams.py's RECORD is this. */
 typedef struct {
     uint32_t id, flags, chunks, sent, per_chunk, tokens, hidden, reasoning;
     uint32_t prompt_tokens, earlier, blocked, api;

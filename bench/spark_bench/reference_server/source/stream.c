@@ -1,5 +1,5 @@
 /* One answer's life: asked, queued, started, emitting, finished. */
-#include "ruler.h"
+#include "reference_server.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -202,7 +202,7 @@ void stream_emit(Stream *stream, uint64_t count)
 static void send_whole(Connection *connection, const Stream *stream, Buffer *body)
 {
     char headers[64];
-    snprintf(headers, sizeof headers, "x-ruler-id: %u\r\n", stream->id);
+    snprintf(headers, sizeof headers, "x-reference-id: %u\r\n", stream->id);
     if (stream->flags & ERROR_EVENT) {
         body->len = 0;
         buffer_text(body, "{\"object\":\"error\",\"message\":\"injected\","
@@ -255,7 +255,7 @@ static void add_response_head(Connection *connection, const Stream *stream)
 {
     buffer_print(&connection->out,
                  "HTTP/1.1 200 OK\r\ndate: Sat, 23 Nov 2024 07:00:00 GMT\r\nserver: uvicorn\r\n"
-                 "x-ruler-id: %u\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
+                 "x-reference-id: %u\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
                  "transfer-encoding: chunked\r\n\r\n",
                  stream->id);
 }

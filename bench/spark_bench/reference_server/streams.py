@@ -1,4 +1,4 @@
-"""The ruler's log, typed."""
+"""The reference server's log, typed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Api(IntEnum):
 
 
 class Flags(IntFlag):
-    """What was asked for, and what became of it (source/ruler.h)."""
+    """What was asked for, and what became of it (source/reference_server.h)."""
 
     WITH_USAGE = 1
     CONTINUOUS_USAGE = 2
@@ -52,7 +52,7 @@ class Flags(IntFlag):
 class Stream:
     """One answer as it was really given; times are CLOCK_MONOTONIC ns, 0: never.
 
-    id: the answer's x-ruler-id header, and, in hex, the id of its events
+    id: the answer's x-reference-id header, and, in hex, the id of its events
     chunks: with visible tokens, as planned; sent_ns has those that were sent
     per_chunk: tokens in each chunk but perhaps the last
     tokens: of the whole answer; `hidden` of them, at its start, invisible
@@ -96,7 +96,7 @@ class Stream:
 
 
 def read_dump(dump: bytes) -> list[Stream]:
-    """Every stream of the ruler's /_ruler/dump."""
+    """Every stream of the reference server's /_reference/dump."""
     streams = []
     at = 0
     while at < len(dump):

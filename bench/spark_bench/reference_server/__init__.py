@@ -2,8 +2,8 @@
 
 It is a stand-in for SGLang's: no model runs.
 
-`Ruler` (ruler.py) starts it, `build` (build.py) compiles it when first needed, `truth` (truth.py)
-turns its log into true TTFT, ITL and E2E.
+`ReferenceServer` (server.py) starts it, `build` (build.py) compiles it when first needed,
+`ground_truth` (ground_truth.py) turns its log into true TTFT, ITL and E2E.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
  *
  * A stream with a time waits in a heap (TIMED); one that emits whenever it can, or with the
  * common decode clock, is in a list (ACTIVE). */
-#include "ruler.h"
+#include "reference_server.h"
 
 #include <stdlib.h>
 

@@ -1,4 +1,4 @@
-"""Compiles the ruler's C when it is first needed, into the user's cache."""
+"""Compiles the reference server's C when it is first needed, into the user's cache."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def compiler() -> list[str]:
             return command
     missing = chosen[0] if chosen else ", ".join(COMPILERS)
     raise BenchError(
-        f"The built-in ruler needs a C compiler, and there is none of: {missing}. "
+        f"The built-in reference server needs a C compiler, and there is none of: {missing}. "
         "Install one (apt-get install gcc) or name it in $CC."
     )
 
 
 def cache() -> Path:
-    """Where compiled rulers are kept."""
+    """Where compiled reference servers are kept."""
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(root) / "spark-bench"
 
@@ -46,15 +46,15 @@ def fingerprint(command: list[str]) -> str:
 
 
 def build() -> Path:
-    """The compiled ruler. BenchError: there is no compiler, or it fails."""
+    """The compiled reference server. BenchError: there is no compiler, or it fails."""
     command = compiler()
-    binary = cache() / f"ruler-{fingerprint(command)}"
+    binary = cache() / f"reference-{fingerprint(command)}"
     if not binary.exists():
         try:
             _compile(command, binary)
         except OSError as error:
             raise BenchError(
-                f"The ruler can't be written to {binary}: {error.strerror}. "
+                f"The reference server can't be written to {binary}: {error.strerror}. "
                 "Set XDG_CACHE_HOME to a folder that can be written."
             ) from error
     return binary
@@ -65,10 +65,12 @@ def _compile(command: list[str], binary: Path) -> None:
     binary.parent.mkdir(parents=True, exist_ok=True)
     sources = [str(path) for path in sorted(SOURCE.glob("*.c"))]
     with tempfile.TemporaryDirectory(dir=binary.parent) as scratch:
-        made = Path(scratch) / "ruler"
+        made = Path(scratch) / "reference"
         done = subprocess.run(
             [*command, *FLAGS, "-o", str(made), *sources], capture_output=True, text=True
         )
         if done.returncode:
-            raise BenchError(f"{shlex.join(command)} can't compile the ruler:\n{done.stderr}")
+            raise BenchError(
+                f"{shlex.join(command)} can't compile the reference server:\n{done.stderr}"
+            )
         made.rename(binary)

@@ -1,5 +1,5 @@
-/* Growing memory. Without memory the ruler can't measure: it says so and ends. */
-#include "ruler.h"
+/* Growing memory. Without memory the reference server can't measure: it says so and ends. */
+#include "reference_server.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* The bytes of each event: those of SGLang 0.5.23 (sse_utils.py), one HTTP chunk per event. */
-#include "ruler.h"
+#include "reference_server.h"
 
 #include <string.h>
 #include <time.h>

@@ -1,4 +1,4 @@
-"""True TTFT, ITL, TPOT and E2E from the ruler's log."""
+"""True TTFT, ITL, TPOT and E2E from the reference server's log."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from spark_bench.ruler.streams import Stream
+from spark_bench.reference_server.streams import Stream
 
 
 @dataclass(frozen=True)
-class Truth:
+class GroundTruth:
     """What really happened, in seconds, over the streams that were answered whole.
 
     ttft: to the first visible token; one per stream
     itl: gaps between chunks with tokens, of all streams
     tpot: per stream (last token - first) / (tokens - 1); streams of one token have none
     e2e: to the last token; e2e_done: to [DONE]
-    accept: from the client's send to the ruler's read (the kernel's and the ruler's queue); empty
-        without the client's times
+    accept: from the client's send to the reference server's read (the kernel's and the reference
+        server's queue); empty without the client's times
     tokens: visible ones
     duration: from the first send to the last token
     peak: most requests under way at once
@@ -43,12 +43,14 @@ class Truth:
         return self.tokens / self.duration if self.duration else 0.0
 
 
-def truth(streams: Iterable[Stream], sent_ns: Mapping[int, int] | None = None) -> Truth:
+def ground_truth(
+    streams: Iterable[Stream], sent_ns: Mapping[int, int] | None = None
+) -> GroundTruth:
     """The true metrics of these streams.
 
     sent_ns: when the client sent each request, by the stream's id; latencies then run from there
-    to the ruler's stamps. Without it they start where the ruler has read the request. Streams that
-    the client has no time for are left out.
+    to the reference server's stamps. Without it they start where the reference server has read the
+    request. Streams that the client has no time for are left out.
     """
     chosen = [s for s in streams if s.ok and len(s.sent_ns) and (not sent_ns or s.id in sent_ns)]
     starts = [sent_ns[s.id] if sent_ns else s.asked_ns for s in chosen]
@@ -62,7 +64,7 @@ def truth(streams: Iterable[Stream], sent_ns: Mapping[int, int] | None = None) -
         if tokens > 1
     ]
     gaps = [np.diff(s.sent_ns) for s in chosen]
-    return Truth(
+    return GroundTruth(
         requests=len(chosen),
         tokens=sum(visible),
         ttft=_seconds(firsts, starts),

@@ -1,4 +1,4 @@
-"""The built-in ruler, itself measured against the clock and read byte by byte."""
+"""The built-in reference server, itself measured against the clock and read byte by byte."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from spark_bench.errors import BadInput, BenchError
-from spark_bench.ruler.build import build, compiler
-from spark_bench.ruler.ruler import Ruler
-from spark_bench.ruler.streams import Api, Flags
-from spark_bench.ruler.truth import peak, truth
+from spark_bench.reference_server.build import build, compiler
+from spark_bench.reference_server.ground_truth import ground_truth, peak
+from spark_bench.reference_server.server import ReferenceServer
+from spark_bench.reference_server.streams import Api, Flags
 from waiting import until
 
 CHAT = "/v1/chat/completions"
@@ -33,8 +33,8 @@ FAST = {"ttft_us": 20_000, "itl_us": 5_000}
 FIREHOSE = {"ttft_us": 0, "itl_us": 0}
 
 
-def connect(ruler: Ruler) -> HTTPConnection:
-    parts = urlsplit(ruler.url)
+def connect(reference: ReferenceServer) -> HTTPConnection:
+    parts = urlsplit(reference.url)
     return HTTPConnection(parts.hostname or "", parts.port, timeout=30)
 
 
@@ -45,8 +45,8 @@ def send(connection: HTTPConnection, path: str = CHAT, **body: Any) -> HTTPRespo
     return connection.getresponse()
 
 
-def post(ruler: Ruler, path: str = CHAT, **body: Any) -> tuple[int, bytes]:
-    with closing(connect(ruler)) as connection:
+def post(reference: ReferenceServer, path: str = CHAT, **body: Any) -> tuple[int, bytes]:
+    with closing(connect(reference)) as connection:
         response = send(connection, path, **body)
         return response.status, response.read()
 
@@ -58,15 +58,17 @@ def events(body: bytes) -> list[Any]:
     return [json.loads(line.removeprefix("data: ")) for line in lines]
 
 
-def ask(ruler: Ruler, path: str = CHAT, **body: Any) -> list[Any]:
-    status, answer = post(ruler, path, **body)
+def ask(reference: ReferenceServer, path: str = CHAT, **body: Any) -> list[Any]:
+    status, answer = post(reference, path, **body)
     assert status == 200
     return events(answer)
 
 
-def ask_many(ruler: Ruler, count: int, path: str = CHAT, **body: Any) -> list[list[Any]]:
+def ask_many(
+    reference: ReferenceServer, count: int, path: str = CHAT, **body: Any
+) -> list[list[Any]]:
     with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(lambda _: ask(ruler, path, **body), range(count)))
+        return list(pool.map(lambda _: ask(reference, path, **body), range(count)))
 
 
 def deltas(answer: list[Any]) -> list[dict[str, str]]:
@@ -81,8 +83,8 @@ def text_of(answer: list[Any]) -> str:
     return "".join(delta.get("content") or "" for delta in deltas(answer))
 
 
-def get(ruler: Ruler, path: str) -> bytes:
-    with urllib.request.urlopen(ruler.url + path, timeout=10) as answer:
+def get(reference: ReferenceServer, path: str) -> bytes:
+    with urllib.request.urlopen(reference.url + path, timeout=10) as answer:
         body: bytes = answer.read()
         return body
 
@@ -90,11 +92,11 @@ def get(ruler: Ruler, path: str) -> bytes:
 # ---- its clock ---------------------------------------------------------------------------------
 
 
-def test_the_schedule_is_kept(ruler: Ruler) -> None:
-    ruler.configure(ttft_us=50_000, itl_us=5_000)
-    ask(ruler, max_tokens=60)
-    (stream,) = ruler.dump()
-    true = truth([stream])
+def test_the_schedule_is_kept(reference: ReferenceServer) -> None:
+    reference.configure(ttft_us=50_000, itl_us=5_000)
+    ask(reference, max_tokens=60)
+    (stream,) = reference.dump()
+    true = ground_truth([stream])
     # Late by what a busy machine makes it, but never early, and without drift.
     assert 0.050 <= true.ttft[0] < 0.080
     assert np.median(true.itl) == pytest.approx(0.005, rel=0.2)
@@ -102,9 +104,9 @@ def test_the_schedule_is_kept(ruler: Ruler) -> None:
     assert true.e2e_done[0] >= true.e2e[0]
 
 
-def test_its_stamps_are_the_clients_clock(ruler: Ruler) -> None:
-    ruler.configure(**FAST)
-    with closing(connect(ruler)) as connection:
+def test_its_stamps_are_the_clients_clock(reference: ReferenceServer) -> None:
+    reference.configure(**FAST)
+    with closing(connect(reference)) as connection:
         connection.connect()
         before = time.perf_counter_ns()
         response = send(connection, max_tokens=20)
@@ -113,8 +115,8 @@ def test_its_stamps_are_the_clients_clock(ruler: Ruler) -> None:
             if b'"content":" w' in line:
                 seen.append(time.perf_counter_ns())
         after = time.perf_counter_ns()
-    (stream,) = ruler.dump()
-    assert stream.id == int(response.headers["x-ruler-id"])
+    (stream,) = reference.dump()
+    assert stream.id == int(response.headers["x-reference-id"])
     lags = np.array(seen) - stream.sent_ns
     assert len(lags) == 20
     assert np.all(lags > 0)
@@ -123,28 +125,28 @@ def test_its_stamps_are_the_clients_clock(ruler: Ruler) -> None:
     assert stream.sent_ns[-1] < stream.done_ns < after
 
 
-def test_a_decode_clock_makes_all_streams_emit_together(ruler: Ruler) -> None:
-    ruler.configure(step=1, ttft_us=50_000, itl_us=20_000)
-    ask_many(ruler, 8, max_tokens=12)
-    first, *others = ruler.dump()
+def test_a_decode_clock_makes_all_streams_emit_together(reference: ReferenceServer) -> None:
+    reference.configure(step=1, ttft_us=50_000, itl_us=20_000)
+    ask_many(reference, 8, max_tokens=12)
+    first, *others = reference.dump()
     for other in others:
         # Steps are 20 ms apart; without a common clock the nearest would be 5 ms away.
         nearest = [np.min(np.abs(other.sent_ns - sent)) for sent in first.sent_ns[2:-2]]
         assert np.median(nearest) < 2e6
 
 
-def test_a_longer_prompt_takes_longer(ruler: Ruler) -> None:
-    ruler.configure(ttft_us=10_000, itl_us=1_000, ttft_per_in_us=100)
-    ask(ruler, "/v1/completions", prompt="word " * 500, max_tokens=2)
-    (stream,) = ruler.dump()
-    assert 0.060 <= truth([stream]).ttft[0] < 0.090
+def test_a_longer_prompt_takes_longer(reference: ReferenceServer) -> None:
+    reference.configure(ttft_us=10_000, itl_us=1_000, ttft_per_in_us=100)
+    ask(reference, "/v1/completions", prompt="word " * 500, max_tokens=2)
+    (stream,) = reference.dump()
+    assert 0.060 <= ground_truth([stream]).ttft[0] < 0.090
 
 
-def test_firehose_emits_faster_than_any_engine(ruler: Ruler) -> None:
-    ruler.configure(**FIREHOSE, burst=16)
-    before = ruler.stats()
-    status, body = post(ruler, max_tokens=50_000)
-    after = ruler.stats()
+def test_firehose_emits_faster_than_any_engine(reference: ReferenceServer) -> None:
+    reference.configure(**FIREHOSE, burst=16)
+    before = reference.stats()
+    status, body = post(reference, max_tokens=50_000)
+    after = reference.stats()
     assert status == 200
     assert text_of(events(body)) == words(50_000)
     used = after.cpu_user_s + after.cpu_sys_s - before.cpu_user_s - before.cpu_sys_s
@@ -153,26 +155,26 @@ def test_firehose_emits_faster_than_any_engine(ruler: Ruler) -> None:
     assert after.chunks / used > 40_000
 
 
-def test_all_streams_pause_when_the_engine_stalls(ruler: Ruler) -> None:
-    ruler.configure(ttft_us=10_000, itl_us=5_000, stall_every_ms=300, stall_ms=100)
-    ask_many(ruler, 4, max_tokens=100)
-    for stream in ruler.dump():
+def test_all_streams_pause_when_the_engine_stalls(reference: ReferenceServer) -> None:
+    reference.configure(ttft_us=10_000, itl_us=5_000, stall_every_ms=300, stall_ms=100)
+    ask_many(reference, 4, max_tokens=100)
+    for stream in reference.dump():
         gaps = np.diff(stream.sent_ns) / 1e6
         # 500 ms of work meet one pause or two.
         assert 1 <= np.count_nonzero(gaps > 90) <= 2
         assert np.median(gaps) == pytest.approx(5, rel=0.3)
-    starts = [s.sent_ns[np.argmax(np.diff(s.sent_ns) > 90e6)] for s in ruler.dump()]
+    starts = [s.sent_ns[np.argmax(np.diff(s.sent_ns) > 90e6)] for s in reference.dump()]
     assert max(starts) - min(starts) < 20e6
 
 
-def test_one_stream_is_slow_once(ruler: Ruler) -> None:
-    ruler.configure(**FAST, slow_one=3, slow_ms=150)
+def test_one_stream_is_slow_once(reference: ReferenceServer) -> None:
+    reference.configure(**FAST, slow_one=3, slow_ms=150)
     for _ in range(3):
-        ask(ruler, max_tokens=20)
-    gaps = [np.diff(stream.sent_ns) / 1e6 for stream in ruler.dump()]
+        ask(reference, max_tokens=20)
+    gaps = [np.diff(stream.sent_ns) / 1e6 for stream in reference.dump()]
     assert [int(np.count_nonzero(gap > 120)) for gap in gaps] == [0, 0, 1]
     assert int(np.argmax(gaps[2])) == 9
-    assert ruler.dump()[2].flags & Flags.SLOW
+    assert reference.dump()[2].flags & Flags.SLOW
 
 
 @pytest.mark.parametrize(
@@ -182,10 +184,12 @@ def test_one_stream_is_slow_once(ruler: Ruler) -> None:
         pytest.param(FIREHOSE, id="firehose"),
     ],
 )
-def test_a_slow_stream_does_not_hold_up_the_others(ruler: Ruler, pace: dict[str, int]) -> None:
-    ruler.configure(**pace, slow_one=2, slow_ms=150)
-    ask_many(ruler, 2, max_tokens=20)
-    slow, fast = sorted(ruler.dump(), key=lambda stream: not stream.flags & Flags.SLOW)
+def test_a_slow_stream_does_not_hold_up_the_others(
+    reference: ReferenceServer, pace: dict[str, int]
+) -> None:
+    reference.configure(**pace, slow_one=2, slow_ms=150)
+    ask_many(reference, 2, max_tokens=20)
+    slow, fast = sorted(reference.dump(), key=lambda stream: not stream.flags & Flags.SLOW)
     assert np.max(np.diff(slow.sent_ns)) > 140e6
     assert np.max(np.diff(fast.sent_ns)) < 100e6
 
@@ -193,13 +197,13 @@ def test_a_slow_stream_does_not_hold_up_the_others(ruler: Ruler, pace: dict[str,
 # ---- its bytes ---------------------------------------------------------------------------------
 
 
-def test_a_chat_answer_is_sglangs(ruler: Ruler) -> None:
-    ruler.configure(**FAST)
+def test_a_chat_answer_is_sglangs(reference: ReferenceServer) -> None:
+    reference.configure(**FAST)
     usage = {"include_usage": True}
-    with closing(connect(ruler)) as connection:
+    with closing(connect(reference)) as connection:
         response = send(connection, model="some", max_tokens=3, stream_options=usage)
         assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
-        asked = int(response.headers["x-ruler-id"])
+        asked = int(response.headers["x-reference-id"])
         answer = events(response.read())
     assert {int(event["id"], 16) for event in answer} == {asked}
     assert {event["model"] for event in answer} == {"some"}
@@ -222,155 +226,155 @@ def test_a_chat_answer_is_sglangs(ruler: Ruler) -> None:
     }
 
 
-def test_a_completion(ruler: Ruler) -> None:
-    ruler.configure(**FAST)
-    answer = ask(ruler, "/v1/completions", prompt="a b", max_tokens=2)
+def test_a_completion(reference: ReferenceServer) -> None:
+    reference.configure(**FAST)
+    answer = ask(reference, "/v1/completions", prompt="a b", max_tokens=2)
     assert [event["choices"][0]["text"] for event in answer] == [" w0", " w1", ""]
-    assert ruler.dump()[0].api == Api.COMPLETION
+    assert reference.dump()[0].api == Api.COMPLETION
 
 
-def test_the_native_api_repeats_its_text(ruler: Ruler) -> None:
-    ruler.configure(**FIREHOSE)
-    answer = ask(ruler, "/generate", text="a", sampling_params={"max_new_tokens": 3})
+def test_the_native_api_repeats_its_text(reference: ReferenceServer) -> None:
+    reference.configure(**FIREHOSE)
+    answer = ask(reference, "/generate", text="a", sampling_params={"max_new_tokens": 3})
     assert [event["text"] for event in answer] == [" w0", " w0 w1", " w0 w1 w2"]
-    ruler.configure(**FIREHOSE, burst=8, k=500)
+    reference.configure(**FIREHOSE, burst=8, k=500)
     count = 50_000  # far beyond 64 KiB of text
-    answer = ask(ruler, "/generate", text="a", sampling_params={"max_new_tokens": count})
+    answer = ask(reference, "/generate", text="a", sampling_params={"max_new_tokens": count})
     assert answer[-1]["text"] == words(count)
     assert answer[-1]["meta_info"]["finish_reason"] == {"type": "length", "length": count}
 
 
 @pytest.mark.parametrize("path", [CHAT, "/v1/completions", "/generate"])
-def test_an_answer_in_one_piece(ruler: Ruler, path: str) -> None:
-    ruler.configure(**FAST)
+def test_an_answer_in_one_piece(reference: ReferenceServer, path: str) -> None:
+    reference.configure(**FAST)
     status, body = post(
-        ruler, path, stream=False, max_tokens=5, sampling_params={"max_new_tokens": 5}
+        reference, path, stream=False, max_tokens=5, sampling_params={"max_new_tokens": 5}
     )
     assert status == 200
     assert words(5) in body.decode()
     assert json.loads(body).get("usage", {"completion_tokens": 5})["completion_tokens"] == 5
-    (stream,) = ruler.dump()
+    (stream,) = reference.dump()
     assert stream.flags & Flags.NOT_STREAMED
     assert 0.035 < (stream.done_ns - stream.asked_ns) / 1e9 < 0.2
 
 
-def test_several_tokens_a_chunk(ruler: Ruler) -> None:
-    ruler.configure(**FAST, k=4)
+def test_several_tokens_a_chunk(reference: ReferenceServer) -> None:
+    reference.configure(**FAST, k=4)
     answer = ask(
-        ruler,
+        reference,
         max_tokens=10,
         stream_options={"include_usage": True, "continuous_usage_stats": True},
     )
     texts = [delta["content"] for delta in deltas(answer) if delta.get("content")]
     assert texts == [words(4), words(4, 4), words(2, 8)]
     assert [e["usage"]["completion_tokens"] for e in answer if "usage" in e] == [4, 8, 10, 10]
-    (stream,) = ruler.dump()
+    (stream,) = reference.dump()
     assert stream.token_counts.tolist() == [4, 4, 2]
 
 
-def test_a_chunk_of_any_size(ruler: Ruler) -> None:
-    ruler.configure(**FIREHOSE, k=1_000_000)
-    assert text_of(ask(ruler, max_tokens=50_000)) == words(50_000)
+def test_a_chunk_of_any_size(reference: ReferenceServer) -> None:
+    reference.configure(**FIREHOSE, k=1_000_000)
+    assert text_of(ask(reference, max_tokens=50_000)) == words(50_000)
 
 
-def test_hidden_tokens_take_their_time(ruler: Ruler) -> None:
-    ruler.configure(ttft_us=20_000, itl_us=10_000, hidden=3)
-    answer = ask(ruler, max_tokens=8, stream_options={"include_usage": True})
+def test_hidden_tokens_take_their_time(reference: ReferenceServer) -> None:
+    reference.configure(ttft_us=20_000, itl_us=10_000, hidden=3)
+    answer = ask(reference, max_tokens=8, stream_options={"include_usage": True})
     assert text_of(answer) == words(5)
     assert answer[-1]["usage"]["completion_tokens"] == 8
-    (stream,) = ruler.dump()
+    (stream,) = reference.dump()
     assert 0.020 <= (stream.role_ns - stream.started_ns) / 1e9 < 0.045
     assert 0.050 <= (stream.sent_ns[0] - stream.started_ns) / 1e9 < 0.080
 
 
 @pytest.mark.parametrize("pace", [FAST, FIREHOSE, {**FAST, "step": 1}])
-def test_all_tokens_hidden(ruler: Ruler, pace: dict[str, int]) -> None:
-    ruler.configure(**pace, hidden=5)
-    answer = ask(ruler, max_tokens=3, stream_options={"include_usage": True})
+def test_all_tokens_hidden(reference: ReferenceServer, pace: dict[str, int]) -> None:
+    reference.configure(**pace, hidden=5)
+    answer = ask(reference, max_tokens=3, stream_options={"include_usage": True})
     assert text_of(answer) == ""
     assert answer[-1]["usage"]["completion_tokens"] == 3
 
 
-def test_an_early_role(ruler: Ruler) -> None:
-    ruler.configure(ttft_us=50_000, itl_us=5_000, role_early=1)
-    answer = ask(ruler, max_tokens=3)
+def test_an_early_role(reference: ReferenceServer) -> None:
+    reference.configure(ttft_us=50_000, itl_us=5_000, role_early=1)
+    answer = ask(reference, max_tokens=3)
     assert [delta.get("role") for delta in deltas(answer)] == ["assistant", *[None] * 4]
-    (stream,) = ruler.dump()
+    (stream,) = reference.dump()
     assert (stream.sent_ns[0] - stream.role_ns) / 1e9 > 0.040
 
 
-def test_reasoning_comes_first(ruler: Ruler) -> None:
-    ruler.configure(**FAST, reasoning=2)
-    answer = ask(ruler, max_tokens=5, stream_options={"include_usage": True})
+def test_reasoning_comes_first(reference: ReferenceServer) -> None:
+    reference.configure(**FAST, reasoning=2)
+    answer = ask(reference, max_tokens=5, stream_options={"include_usage": True})
     thoughts = [delta["reasoning_content"] for delta in deltas(answer) if delta]
     assert thoughts == [None, " w0", " w1", None, None, None, None]
     assert text_of(answer) == words(3, 2)
     assert answer[-1]["usage"]["reasoning_tokens"] == 2
 
 
-def test_a_model_that_stops_early(ruler: Ruler) -> None:
-    ruler.configure(**FAST, stop_at=4)
-    answer = ask(ruler, max_tokens=9, stream_options={"include_usage": True})
+def test_a_model_that_stops_early(reference: ReferenceServer) -> None:
+    reference.configure(**FAST, stop_at=4)
+    answer = ask(reference, max_tokens=9, stream_options={"include_usage": True})
     assert text_of(answer) == words(4)
     assert answer[-2]["choices"][0]["finish_reason"] == "stop"
     assert answer[-1]["usage"]["completion_tokens"] == 4
-    assert ask(ruler, max_tokens=4)[-1]["choices"][0]["finish_reason"] == "length"
+    assert ask(reference, max_tokens=4)[-1]["choices"][0]["finish_reason"] == "length"
 
 
-def test_split_events_are_whole_again(ruler: Ruler) -> None:
-    ruler.configure(**FIREHOSE, split=1)
-    assert text_of(ask(ruler, max_tokens=200)) == words(200)
+def test_split_events_are_whole_again(reference: ReferenceServer) -> None:
+    reference.configure(**FIREHOSE, split=1)
+    assert text_of(ask(reference, max_tokens=200)) == words(200)
 
 
 # ---- its faults --------------------------------------------------------------------------------
 
 
-def test_every_third_request_fails(ruler: Ruler) -> None:
-    ruler.configure(**FAST, fail_every=3)
-    answers = [post(ruler, max_tokens=1) for _ in range(6)]
+def test_every_third_request_fails(reference: ReferenceServer) -> None:
+    reference.configure(**FAST, fail_every=3)
+    answers = [post(reference, max_tokens=1) for _ in range(6)]
     assert [status for status, _ in answers] == [200, 200, 500] * 2
     assert json.loads(answers[2][1])["type"] == "InternalServerError"
-    assert len(ruler.dump()) == 4
+    assert len(reference.dump()) == 4
 
 
 @pytest.mark.parametrize("pace", [FAST, {**FIREHOSE, "burst": 16}, {**FAST, "step": 1}])
-def test_a_connection_cut_half_way(ruler: Ruler, pace: dict[str, int]) -> None:
-    ruler.configure(**pace, cut_every=1)
-    with closing(connect(ruler)) as connection:
+def test_a_connection_cut_half_way(reference: ReferenceServer, pace: dict[str, int]) -> None:
+    reference.configure(**pace, cut_every=1)
+    with closing(connect(reference)) as connection:
         response = send(connection, max_tokens=10)
         with pytest.raises(IncompleteRead) as cut:
             response.read()
     assert words(1, 4).encode() in cut.value.partial
     assert words(1, 5).encode() not in cut.value.partial
-    (stream,) = ruler.dump()
+    (stream,) = reference.dump()
     assert stream.flags & Flags.CUT
     assert not stream.flags & Flags.CLIENT_GONE
     assert (len(stream.sent_ns), stream.done_ns, stream.ok) == (5, 0, False)
 
 
 @pytest.mark.parametrize("pace", [FAST, {**FIREHOSE, "burst": 16}, {**FAST, "step": 1}])
-def test_an_error_in_the_stream(ruler: Ruler, pace: dict[str, int]) -> None:
-    ruler.configure(**pace, err_every=1)
-    answer = ask(ruler, max_tokens=10, stream_options={"include_usage": True})
+def test_an_error_in_the_stream(reference: ReferenceServer, pace: dict[str, int]) -> None:
+    reference.configure(**pace, err_every=1)
+    answer = ask(reference, max_tokens=10, stream_options={"include_usage": True})
     assert text_of(answer[:-1]) == words(5)
     assert answer[-1]["error"]["message"] == "injected"
-    assert not ruler.dump()[0].ok
+    assert not reference.dump()[0].ok
 
 
 @pytest.mark.parametrize("fault", ["cut_every", "err_every"])
-def test_a_fault_in_an_answer_of_one_piece(ruler: Ruler, fault: str) -> None:
-    ruler.configure(**FAST, **{fault: 1})
+def test_a_fault_in_an_answer_of_one_piece(reference: ReferenceServer, fault: str) -> None:
+    reference.configure(**FAST, **{fault: 1})
     if fault == "cut_every":
         with pytest.raises(ConnectionError):
-            post(ruler, stream=False, max_tokens=2)
+            post(reference, stream=False, max_tokens=2)
     else:
-        assert post(ruler, stream=False, max_tokens=2)[0] == 500
+        assert post(reference, stream=False, max_tokens=2)[0] == 500
 
 
-def test_requests_beyond_the_limit_queue(ruler: Ruler) -> None:
-    ruler.configure(**FAST, max_running=2)
-    ask_many(ruler, 6, max_tokens=10)
-    streams = sorted(ruler.dump(), key=lambda stream: stream.started_ns)
+def test_requests_beyond_the_limit_queue(reference: ReferenceServer) -> None:
+    reference.configure(**FAST, max_running=2)
+    ask_many(reference, 6, max_tokens=10)
+    streams = sorted(reference.dump(), key=lambda stream: stream.started_ns)
     assert peak([s.started_ns for s in streams], [s.done_ns for s in streams]) == 2
     assert [s.id for s in streams] == sorted(s.id for s in streams)
     waits = [(s.started_ns - s.asked_ns) / 1e9 for s in streams]
@@ -378,64 +382,64 @@ def test_requests_beyond_the_limit_queue(ruler: Ruler) -> None:
     assert min(waits[4:]) > 0.1
 
 
-def test_a_client_that_goes_makes_room_for_the_next(ruler: Ruler) -> None:
-    ruler.configure(ttft_us=10_000, itl_us=100_000, max_running=1)
-    gone, waiting = connect(ruler), connect(ruler)
+def test_a_client_that_goes_makes_room_for_the_next(reference: ReferenceServer) -> None:
+    reference.configure(ttft_us=10_000, itl_us=100_000, max_running=1)
+    gone, waiting = connect(reference), connect(reference)
     send(gone, max_tokens=1_000)
     waiting.request("POST", CHAT, json.dumps({"stream": True, "max_tokens": 1}))
     gone.close()
     assert waiting.getresponse().read().endswith(b"data: [DONE]\n\n")
     waiting.close()
-    assert ruler.stats().client_gone == 1
-    assert [bool(s.flags & Flags.CLIENT_GONE) for s in ruler.dump()] == [True, False]
+    assert reference.stats().client_gone == 1
+    assert [bool(s.flags & Flags.CLIENT_GONE) for s in reference.dump()] == [True, False]
 
 
-def test_a_client_that_leaves_the_queue(ruler: Ruler) -> None:
-    ruler.configure(**FAST, max_running=1)
-    connections = [connect(ruler) for _ in range(4)]
+def test_a_client_that_leaves_the_queue(reference: ReferenceServer) -> None:
+    reference.configure(**FAST, max_running=1)
+    connections = [connect(reference) for _ in range(4)]
     for connection in connections:
         connection.request("POST", CHAT, json.dumps({"stream": True, "max_tokens": 20}))
-    until(lambda: ruler.stats().queued == 3)
+    until(lambda: reference.stats().queued == 3)
     connections[3].close()
     connections[1].close()
     assert connections[2].getresponse().read().endswith(b"data: [DONE]\n\n")
     connections[0].close()
     connections[2].close()
-    assert (ruler.stats().running, ruler.stats().queued) == (0, 0)
+    assert (reference.stats().running, reference.stats().queued) == (0, 0)
 
 
-def test_reset_while_streams_run_keeps_them(ruler: Ruler) -> None:
-    ruler.configure(ttft_us=50_000, itl_us=5_000)
-    ask(ruler, max_tokens=1)
-    with closing(connect(ruler)) as connection:
+def test_reset_while_streams_run_keeps_them(reference: ReferenceServer) -> None:
+    reference.configure(ttft_us=50_000, itl_us=5_000)
+    ask(reference, max_tokens=1)
+    with closing(connect(reference)) as connection:
         connection.request("POST", CHAT, json.dumps({"stream": True, "max_tokens": 20}))
-        while not ruler.stats().running:
+        while not reference.stats().running:
             time.sleep(0.001)
-        ruler.reset()
+        reference.reset()
         assert connection.getresponse().read().endswith(b"data: [DONE]\n\n")
-    (stream,) = ruler.dump()
+    (stream,) = reference.dump()
     assert len(stream.sent_ns) == 20
-    ruler.reset()
-    assert ruler.dump() == []
+    reference.reset()
+    assert reference.dump() == []
 
 
-def test_a_client_that_does_not_read(ruler: Ruler) -> None:
-    ruler.configure(**FIREHOSE, burst=16)
-    with closing(connect(ruler)) as connection:
+def test_a_client_that_does_not_read(reference: ReferenceServer) -> None:
+    reference.configure(**FIREHOSE, burst=16)
+    with closing(connect(reference)) as connection:
         connection.request("POST", CHAT, json.dumps({"stream": True, "max_tokens": 60_000}))
-        while not ruler.stats().eagain:
+        while not reference.stats().eagain:
             time.sleep(0.001)
-        before = ruler.stats()
-        assert text_of(ask(ruler, max_tokens=100)) == words(100)
+        before = reference.stats()
+        assert text_of(ask(reference, max_tokens=100)) == words(100)
         time.sleep(0.2)
-        after = ruler.stats()
+        after = reference.stats()
         used = after.cpu_user_s + after.cpu_sys_s - before.cpu_user_s - before.cpu_sys_s
         assert used < 0.1  # it sleeps, it doesn't spin
         assert text_of(events(connection.getresponse().read())) == words(60_000)
-    assert ruler.dump()[0].blocked > 0
+    assert reference.dump()[0].blocked > 0
 
 
-def test_a_storm_of_clients_that_come_and_go(ruler: Ruler) -> None:
+def test_a_storm_of_clients_that_come_and_go(reference: ReferenceServer) -> None:
     rng = random.Random(1)
     shapes: list[dict[str, int]] = [
         {"role_early": 1, "max_running": 4, "cut_every": 3},
@@ -444,9 +448,9 @@ def test_a_storm_of_clients_that_come_and_go(ruler: Ruler) -> None:
         {"itl_us": 0, "ttft_us": 0, "burst": 8, "split": 1, "max_running": 3},
         {"itl_us": 0, "fail_every": 4, "slow_one": 3, "slow_ms": 5},
     ]
-    parts = urlsplit(ruler.url)
+    parts = urlsplit(reference.url)
     for _ in range(12):
-        ruler.configure(**{"ttft_us": 2_000, "itl_us": 1_000, **rng.choice(shapes)})
+        reference.configure(**{"ttft_us": 2_000, "itl_us": 1_000, **rng.choice(shapes)})
         with ExitStack() as stack:
             for _ in range(30):
                 address = (parts.hostname, parts.port)
@@ -458,19 +462,19 @@ def test_a_storm_of_clients_that_come_and_go(ruler: Ruler) -> None:
                 if rng.random() < 0.5:
                     client.close()
             time.sleep(rng.random() * 0.03)
-            ruler.reset()
-    until(lambda: not (ruler.stats().running or ruler.stats().queued))
-    ruler.configure(**FAST)
-    ruler.reset()
-    assert text_of(ask(ruler, max_tokens=5)) == words(5)
-    assert len(ruler.dump()) == 1
+            reference.reset()
+    until(lambda: not (reference.stats().running or reference.stats().queued))
+    reference.configure(**FAST)
+    reference.reset()
+    assert text_of(ask(reference, max_tokens=5)) == words(5)
+    assert len(reference.dump()) == 1
 
 
 # ---- HTTP --------------------------------------------------------------------------------------
 
 
-def raw(ruler: Ruler, *pieces: bytes) -> Iterator[bytes]:
-    parts = urlsplit(ruler.url)
+def raw(reference: ReferenceServer, *pieces: bytes) -> Iterator[bytes]:
+    parts = urlsplit(reference.url)
     with socket.create_connection((parts.hostname, parts.port), timeout=10) as connection:
         for piece in pieces:
             connection.sendall(piece)
@@ -489,42 +493,42 @@ def post_bytes(head: bytes, body: bytes = BODY, path: str = CHAT) -> bytes:
 
 
 @pytest.mark.parametrize("size", [1, 7, 100])
-def test_a_request_in_pieces(ruler: Ruler, size: int) -> None:
-    ruler.configure(**FIREHOSE)
+def test_a_request_in_pieces(reference: ReferenceServer, size: int) -> None:
+    reference.configure(**FIREHOSE)
     request = post_bytes(CLOSE)
     pieces = [request[i : i + size] for i in range(0, len(request), size)]
     if size == 1:
         pieces = [request[:1], request[1:90], *(bytes([b]) for b in request[90:110]), request[110:]]
-    assert b"".join(raw(ruler, *pieces)).endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+    assert b"".join(raw(reference, *pieces)).endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
 
 
-def test_a_chunked_request(ruler: Ruler) -> None:
-    ruler.configure(**FIREHOSE)
+def test_a_chunked_request(reference: ReferenceServer) -> None:
+    reference.configure(**FIREHOSE)
     head = b"POST /generate HTTP/1.1\r\n" + CLOSE + b"Transfer-Encoding: chunked\r\n\r\n"
     body = b'{"text":"a b c","stream":true,"sampling_params":{"max_new_tokens":2}}'
     chunks = b"%x\r\n%s\r\n%x\r\n%s\r\n" % (9, body[:9], len(body) - 9, body[9:])
-    answer = b"".join(raw(ruler, head + chunks[:30], chunks[30:], b"0\r\n\r\n"))
+    answer = b"".join(raw(reference, head + chunks[:30], chunks[30:], b"0\r\n\r\n"))
     assert b'"text":" w0 w1"' in answer
-    assert ruler.dump()[0].prompt_tokens == 3
+    assert reference.dump()[0].prompt_tokens == 3
 
 
-def test_expect_100_continue(ruler: Ruler) -> None:
-    ruler.configure(**FIREHOSE)
+def test_expect_100_continue(reference: ReferenceServer) -> None:
+    reference.configure(**FIREHOSE)
     request = post_bytes(CLOSE + b"Expect: 100-continue\r\n")
     head = request[: -len(BODY)]
-    answer = b"".join(raw(ruler, head, BODY[:5], BODY[5:]))
+    answer = b"".join(raw(reference, head, BODY[:5], BODY[5:]))
     assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
     assert answer.count(b"100 Continue") == 1
 
 
-def test_requests_sent_ahead_are_answered_in_turn(ruler: Ruler) -> None:
-    ruler.configure(**FAST)
-    answer = b"".join(raw(ruler, post_bytes(b"") * 2 + post_bytes(CLOSE)))
+def test_requests_sent_ahead_are_answered_in_turn(reference: ReferenceServer) -> None:
+    reference.configure(**FAST)
+    answer = b"".join(raw(reference, post_bytes(b"") * 2 + post_bytes(CLOSE)))
     assert answer.count(b"data: [DONE]") == 3
-    assert [stream.earlier for stream in ruler.dump()] == [0, 1, 2]
+    assert [stream.earlier for stream in reference.dump()] == [0, 1, 2]
 
 
-def test_a_body_that_is_no_json(ruler: Ruler) -> None:
+def test_a_body_that_is_no_json(reference: ReferenceServer) -> None:
     for body in (
         b"",
         b"nonsense",
@@ -535,9 +539,9 @@ def test_a_body_that_is_no_json(ruler: Ruler) -> None:
         b'{"m":[[[}',
         b"\0",
     ):
-        answer = b"".join(raw(ruler, post_bytes(CLOSE, body)))
+        answer = b"".join(raw(reference, post_bytes(CLOSE, body)))
         assert answer.startswith(b"HTTP/1.1 400 "), body
-    assert ruler.dump() == []
+    assert reference.dump() == []
 
 
 @pytest.mark.parametrize(
@@ -551,13 +555,15 @@ def test_a_body_that_is_no_json(ruler: Ruler) -> None:
         ),
     ],
 )
-def test_a_bad_request_is_refused(ruler: Ruler, request_bytes: bytes, status: bytes) -> None:
-    assert b"".join(raw(ruler, request_bytes)).startswith(b"HTTP/1.1 " + status)
+def test_a_bad_request_is_refused(
+    reference: ReferenceServer, request_bytes: bytes, status: bytes
+) -> None:
+    assert b"".join(raw(reference, request_bytes)).startswith(b"HTTP/1.1 " + status)
 
 
-def test_an_http_1_0_client(ruler: Ruler) -> None:
-    answer = b"".join(raw(ruler, b"GET /v1/models HTTP/1.0\r\n\r\n"))
-    assert b'"id":"ruler"' in answer
+def test_an_http_1_0_client(reference: ReferenceServer) -> None:
+    answer = b"".join(raw(reference, b"GET /v1/models HTTP/1.0\r\n\r\n"))
+    assert b'"id":"reference"' in answer
 
 
 # ---- its counts --------------------------------------------------------------------------------
@@ -574,9 +580,11 @@ PROMPTS = [
 
 @pytest.mark.parametrize(("prompt", "count"), PROMPTS)
 @pytest.mark.parametrize("ascii_only", [True, False])
-def test_words_are_tokens(ruler: Ruler, prompt: str, count: int, ascii_only: bool) -> None:
-    body = json.dumps({"model": "ruler", "prompt": prompt}, ensure_ascii=ascii_only)
-    request = urllib.request.Request(ruler.url + "/tokenize", body.encode())
+def test_words_are_tokens(
+    reference: ReferenceServer, prompt: str, count: int, ascii_only: bool
+) -> None:
+    body = json.dumps({"model": "reference", "prompt": prompt}, ensure_ascii=ascii_only)
+    request = urllib.request.Request(reference.url + "/tokenize", body.encode())
     with urllib.request.urlopen(request) as response:
         answer = json.load(response)
     assert answer["count"] == len(answer["tokens"]) == count == len(prompt.split())
@@ -601,11 +609,13 @@ def test_words_are_tokens(ruler: Ruler, prompt: str, count: int, ascii_only: boo
         pytest.param(CHAT, {"stop": "x y", "messages": [{"content": "a"}]}, 1, id="others"),
     ],
 )
-def test_prompt_tokens(ruler: Ruler, path: str, body: dict[str, Any], count: int) -> None:
-    ruler.configure(**FIREHOSE)
-    ask(ruler, path, max_tokens=1, **body)
-    assert ruler.dump()[0].prompt_tokens == count
-    asked = urllib.request.Request(ruler.url + "/tokenize", json.dumps(body).encode())
+def test_prompt_tokens(
+    reference: ReferenceServer, path: str, body: dict[str, Any], count: int
+) -> None:
+    reference.configure(**FIREHOSE)
+    ask(reference, path, max_tokens=1, **body)
+    assert reference.dump()[0].prompt_tokens == count
+    asked = urllib.request.Request(reference.url + "/tokenize", json.dumps(body).encode())
     with urllib.request.urlopen(asked) as response:
         assert json.load(response)["count"] == count
 
@@ -621,31 +631,33 @@ def test_prompt_tokens(ruler: Ruler, path: str, body: dict[str, Any], count: int
         pytest.param({"max_tokens": 10**9}, 100_000, id="too-many"),
     ],
 )
-def test_the_length_asked_for(ruler: Ruler, limits: dict[str, Any], tokens: int) -> None:
-    ruler.configure(ttft_us=0, itl_us=0, k=1000)
-    ask(ruler, **limits)
-    assert ruler.dump()[0].tokens == tokens
+def test_the_length_asked_for(
+    reference: ReferenceServer, limits: dict[str, Any], tokens: int
+) -> None:
+    reference.configure(ttft_us=0, itl_us=0, k=1000)
+    ask(reference, **limits)
+    assert reference.dump()[0].tokens == tokens
 
 
-def test_a_prompt_that_looks_like_settings(ruler: Ruler) -> None:
-    ruler.configure(**FIREHOSE)
+def test_a_prompt_that_looks_like_settings(reference: ReferenceServer) -> None:
+    reference.configure(**FIREHOSE)
     text = '"max_tokens": 9, "stream": false, \\"model\\": "other"'
-    answer = ask(ruler, model="mine", messages=[{"content": text}], max_tokens=2)
+    answer = ask(reference, model="mine", messages=[{"content": text}], max_tokens=2)
     assert answer[0]["model"] == "mine"
-    assert ruler.dump()[0].tokens == 2
+    assert reference.dump()[0].tokens == 2
 
 
-def test_a_strict_model(ruler: Ruler) -> None:
-    ruler.configure(**FIREHOSE, strict_model=1)
-    assert post(ruler, model="ruler", max_tokens=1)[0] == 200
-    status, body = post(ruler, model="other", max_tokens=1)
+def test_a_strict_model(reference: ReferenceServer) -> None:
+    reference.configure(**FIREHOSE, strict_model=1)
+    assert post(reference, model="reference", max_tokens=1)[0] == 200
+    status, body = post(reference, model="other", max_tokens=1)
     assert status == 404
     assert json.loads(body)["message"] == "The model 'other' does not exist"
 
 
-def histogram(ruler: Ruler, name: str) -> dict[str, float]:
+def histogram(reference: ReferenceServer, name: str) -> dict[str, float]:
     values = {}
-    for family in text_string_to_metric_families(get(ruler, "/metrics").decode()):
+    for family in text_string_to_metric_families(get(reference, "/metrics").decode()):
         if family.name == f"sglang:{name}":
             for sample in family.samples:
                 kind = sample.name.removeprefix(f"sglang:{name}_")
@@ -653,15 +665,15 @@ def histogram(ruler: Ruler, name: str) -> dict[str, float]:
     return values
 
 
-def test_its_histograms_are_its_log(ruler: Ruler) -> None:
-    ruler.configure(**FAST, max_running=3, k=2)
-    ask_many(ruler, 6, max_tokens=20)
-    streams = ruler.dump()
+def test_its_histograms_are_its_log(reference: ReferenceServer) -> None:
+    reference.configure(**FAST, max_running=3, k=2)
+    ask_many(reference, 6, max_tokens=20)
+    streams = reference.dump()
     gaps = np.concatenate([np.diff(s.sent_ns) for s in streams]) / 1e9
-    true = truth(streams)
+    true = ground_truth(streams)
     waits = [(s.started_ns - s.asked_ns) / 1e9 for s in streams]
     # A gap of two tokens is two gaps of half of it, as SGLang counts them.
-    itl = histogram(ruler, "inter_token_latency_seconds")
+    itl = histogram(reference, "inter_token_latency_seconds")
     assert itl["sum"] == pytest.approx(gaps.sum(), rel=1e-6)
     assert itl["count"] == itl["+Inf"] == 2 * len(gaps)
     assert itl["0.006"] == 2 * np.count_nonzero(gaps / 2 <= 0.006)
@@ -670,29 +682,29 @@ def test_its_histograms_are_its_log(ruler: Ruler) -> None:
         ("e2e_request_latency_seconds", true.e2e_done),
         ("queue_time_seconds", waits),
     ):
-        seen = histogram(ruler, name)
+        seen = histogram(reference, name)
         assert seen["sum"] == pytest.approx(np.sum(values), rel=1e-6)
         assert seen["count"] == seen["+Inf"] == 6
         assert seen["0.1"] == np.count_nonzero(np.array(values) <= 0.1)
-    ruler.reset()
-    assert histogram(ruler, "time_to_first_token_seconds")["count"] == 0
+    reference.reset()
+    assert histogram(reference, "time_to_first_token_seconds")["count"] == 0
 
 
-def gauges(ruler: Ruler) -> dict[str, float]:
+def gauges(reference: ReferenceServer) -> dict[str, float]:
     """One reading of all of them, by their names without `sglang:`."""
-    families = text_string_to_metric_families(get(ruler, "/metrics").decode())
+    families = text_string_to_metric_families(get(reference, "/metrics").decode())
     return {
         f.name.removeprefix("sglang:"): float(f.samples[0].value) for f in families if f.samples
     }
 
 
-def test_its_gauges(ruler: Ruler) -> None:
-    ruler.configure(ttft_us=1_000, itl_us=10_000, max_running=2)
-    assert gauges(ruler)["num_running_reqs"] == 0
+def test_its_gauges(reference: ReferenceServer) -> None:
+    reference.configure(ttft_us=1_000, itl_us=10_000, max_running=2)
+    assert gauges(reference)["num_running_reqs"] == 0
     with ThreadPoolExecutor(3) as pool:
-        asked = [pool.submit(ask, ruler, max_tokens=160) for _ in range(3)]
+        asked = [pool.submit(ask, reference, max_tokens=160) for _ in range(3)]
         # Two streams of 3 prompt tokens and more than 120 of the answer, of 2^20.
-        while (seen := gauges(ruler))["token_usage"] < 2 * 123 / 2**20:
+        while (seen := gauges(reference))["token_usage"] < 2 * 123 / 2**20:
             time.sleep(0.01)
         assert seen["token_usage"] <= 2 * 163 / 2**20
         assert seen["num_running_reqs"] == 2
@@ -700,15 +712,15 @@ def test_its_gauges(ruler: Ruler) -> None:
         assert seen["gen_throughput"] == pytest.approx(200, rel=0.3)
         for answer in asked:
             answer.result()
-    assert gauges(ruler)["generation_tokens"] == 480
+    assert gauges(reference)["generation_tokens"] == 480
 
 
 # ---- the process -------------------------------------------------------------------------------
 
 
-def test_configure_sets_all_the_rest_to_defaults(ruler: Ruler) -> None:
-    assert ruler.configure(k=3)["k"] == 3
-    assert ruler.configure(hidden=1)["k"] == 1
+def test_configure_sets_all_the_rest_to_defaults(reference: ReferenceServer) -> None:
+    assert reference.configure(k=3)["k"] == 3
+    assert reference.configure(hidden=1)["k"] == 1
 
 
 @pytest.mark.parametrize(
@@ -721,37 +733,39 @@ def test_configure_sets_all_the_rest_to_defaults(ruler: Ruler) -> None:
         pytest.param({"stall_ms": 5}, "stall_every_ms must be above", id="endless-stall"),
     ],
 )
-def test_a_setting_that_cannot_be(ruler: Ruler, keys: dict[str, int], why: str) -> None:
-    before = ruler.configure(k=2)
+def test_a_setting_that_cannot_be(
+    reference: ReferenceServer, keys: dict[str, int], why: str
+) -> None:
+    before = reference.configure(k=2)
     with pytest.raises(BadInput, match=why):
-        ruler.configure(**keys)
-    assert json.loads(get(ruler, "/_ruler/config?")) == before
+        reference.configure(**keys)
+    assert json.loads(get(reference, "/_reference/config?")) == before
 
 
 def test_ipv6() -> None:
-    with Ruler(ipv6=True) as ruler:
-        ruler.configure(**FIREHOSE)
-        assert ruler.url.startswith("http://[::1]:")
-        assert text_of(ask(ruler, max_tokens=3)) == words(3)
+    with ReferenceServer(ipv6=True) as reference:
+        reference.configure(**FIREHOSE)
+        assert reference.url.startswith("http://[::1]:")
+        assert text_of(ask(reference, max_tokens=3)) == words(3)
 
 
 def test_a_core_of_its_own() -> None:
     core = max(os.sched_getaffinity(0))
-    with Ruler(core=core, favour=True) as ruler:
-        assert os.sched_getaffinity(ruler.pid) == {core}
-        assert ruler.favoured == (os.getpriority(os.PRIO_PROCESS, ruler.pid) == -12)
+    with ReferenceServer(core=core, favour=True) as reference:
+        assert os.sched_getaffinity(reference.pid) == {core}
+        assert reference.favoured == (os.getpriority(os.PRIO_PROCESS, reference.pid) == -12)
 
 
 def test_it_ends_with_the_context() -> None:
-    with Ruler() as ruler:
-        pid = ruler.pid
+    with ReferenceServer() as reference:
+        pid = reference.pid
     assert not Path(f"/proc/{pid}").exists()
 
 
 def test_it_ends_with_its_parent() -> None:
     script = (
-        "import os; from spark_bench.ruler.ruler import Ruler; ruler = Ruler().__enter__();"
-        "print(ruler.pid, flush=True); os._exit(1)"
+        "import os; from spark_bench.reference_server.server import ReferenceServer;"
+        "reference = ReferenceServer().__enter__(); print(reference.pid, flush=True); os._exit(1)"
     )
     bench = Path(__file__).parents[3] / "bench"
     done = subprocess.run(
@@ -761,7 +775,9 @@ def test_it_ends_with_its_parent() -> None:
         env={**os.environ, "PYTHONPATH": str(bench)},
     )
     status = Path(f"/proc/{int(done.stdout)}/stat")
-    until(lambda: not status.exists() or ") Z " in status.read_text(), "the ruler lives on")
+    until(
+        lambda: not status.exists() or ") Z " in status.read_text(), "the reference server lives on"
+    )
 
 
 def test_it_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -769,7 +785,7 @@ def test_it_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     with ThreadPoolExecutor(2) as pool:
         first, second = (f.result() for f in [pool.submit(build) for _ in range(2)])
     assert first == second == build()
-    assert list(tmp_path.rglob("*ruler*")) == [first]
+    assert list(tmp_path.rglob("*reference*")) == [first]
 
 
 def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -785,9 +801,9 @@ def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_compiler_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("CC", "cc -include nosuch.h")
-    with pytest.raises(BenchError, match=r"can't compile the ruler(.|\n)*nosuch\.h"):
+    with pytest.raises(BenchError, match=r"can't compile the reference server(.|\n)*nosuch\.h"):
         build()
-    assert list(tmp_path.rglob("ruler*")) == []
+    assert list(tmp_path.rglob("reference*")) == []
 
 
 def test_it_compiles_without_warnings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -799,14 +815,14 @@ def test_it_compiles_without_warnings(tmp_path: Path, monkeypatch: pytest.Monkey
 # ---- the truth ---------------------------------------------------------------------------------
 
 
-def test_the_truth_from_the_clients_send(ruler: Ruler) -> None:
-    ruler.configure(**FAST)
-    ask(ruler, max_tokens=5)
-    ask(ruler, max_tokens=5)
-    first, second = ruler.dump()
+def test_the_truth_from_the_clients_send(reference: ReferenceServer) -> None:
+    reference.configure(**FAST)
+    ask(reference, max_tokens=5)
+    ask(reference, max_tokens=5)
+    first, second = reference.dump()
     sent = {first.id: first.asked_ns - 1_000_000}
-    true = truth([first, second], sent)
-    plain = truth([first])
+    true = ground_truth([first, second], sent)
+    plain = ground_truth([first])
     assert true.requests == 1
     assert true.accept == pytest.approx([0.001])
     assert true.ttft == pytest.approx(plain.ttft + 0.001)
@@ -816,6 +832,6 @@ def test_the_truth_from_the_clients_send(ruler: Ruler) -> None:
 
 
 def test_the_truth_of_nothing() -> None:
-    true = truth([])
+    true = ground_truth([])
     assert (true.requests, true.peak, true.output_throughput) == (0, 0, 0.0)
     assert peak([0, 5, 10], [10, 6, 20]) == 2
