@@ -58,7 +58,7 @@ def test_an_inventory_of_one_node_serves(cluster: Cluster, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_defect_21_a_strangers_container_with_our_name_refuses(deploy: Deploy, number: int) -> None:
+def test_a_strangers_container_with_our_name_refuses(deploy: Deploy, number: int) -> None:
     name = {1: HEAD, 2: WORKER}[number]
     deploy.cluster.node(number).run(f"docker run -d --name {name} lmsysorg/sglang:spark sleep 1000")
     said = deploy.refused()
@@ -105,12 +105,12 @@ def test_the_head_deploys_itself_and_reaches_its_workers_over_the_fabric(deploy:
     deploy.unchanged(on=1)
 
 
-def test_defect_23_every_rank_knows_its_own_fabric_address(served: Deploy) -> None:
+def test_every_container_gets_its_own_fabric_address(served: Deploy) -> None:
     addresses = [environment(rank(served.cluster, n))["SGLANG_HOST_IP"] for n in (1, 2)]
     assert addresses == ["169.254.1.1", "169.254.2.1"]
 
 
-def test_defect_17_no_rank_shares_the_hosts_ipc(served: Deploy) -> None:
+def test_no_rank_shares_the_hosts_ipc(served: Deploy) -> None:
     for number in (1, 2):
         host = rank(served.cluster, number)["HostConfig"]
         assert (host["IpcMode"], host["ShmSize"]) == ("private", 32 * 2**30)
@@ -142,7 +142,7 @@ SWITCHES = {
 }
 
 
-def test_defect_09_a_switch_is_over_when_the_new_model_is_served(served: Deploy) -> None:
+def test_a_switch_is_over_when_the_new_model_is_served(served: Deploy) -> None:
     """By alias, by number, and by the id of a model that the catalogue lacks."""
     cluster, old = served.cluster, MODEL
     for name, model in SWITCHES.items():
@@ -164,7 +164,7 @@ def test_a_model_that_lies_on_the_nodes_is_served_by_its_path(served: Deploy) ->
     assert f"{paths[0]}:{paths[0]}:ro" in command
 
 
-def test_defect_04_the_head_serves_alone_and_the_group_comes_back(served: Deploy) -> None:
+def test_the_head_serves_alone_and_the_group_comes_back(served: Deploy) -> None:
     cluster = served.cluster
     said = served.succeeds(head_only=True)
     assert f"plan: spark-02 {WORKER}: is no longer wanted" in said
@@ -196,7 +196,7 @@ def test_stopped_running_and_absent(served: Deploy) -> None:
     served.unchanged(state="absent")
 
 
-def test_defect_21_containers_of_others_stay(served: Deploy) -> None:
+def test_containers_of_others_stay(served: Deploy) -> None:
     cluster, node = served.cluster, served.cluster.node(2)
     node.run("docker run -d --name sglang-foo lmsysorg/sglang:spark sleep 1000")
     node.run("docker run -d --name foreign --label other=1 lmsysorg/sglang:spark sleep 1000")
@@ -207,7 +207,7 @@ def test_defect_21_containers_of_others_stay(served: Deploy) -> None:
     node.run("docker rm -f sglang-foo foreign")
 
 
-def test_defect_06_names_and_folders_hold_on_workers_too(served: Deploy) -> None:
+def test_workers_use_the_declared_names_and_folders(served: Deploy) -> None:
     served.succeeds(worker_container="my-worker", hf_cache="/var/hf-cache", port=31000)
     assert states(served.cluster) == {HEAD: "running", "my-worker-1": "running"}
     words = rank(served.cluster, 2)["Config"]["Cmd"]

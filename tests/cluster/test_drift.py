@@ -43,7 +43,7 @@ def test_a_rank_that_was_ended_by_hand_restarts_with_its_group(served: Deploy, n
     assert serves(cluster)
 
 
-def test_defect_08_changed_settings_and_environment_restart_the_group(served: Deploy) -> None:
+def test_changed_settings_and_environment_restart_the_group(served: Deploy) -> None:
     cluster, before = served.cluster, lives(served.cluster)
     data = {"mem_fraction": 0.5, "env": {"EXTRA": "a b"}}
     said = served.succeeds(**data)

@@ -20,16 +20,16 @@ def proves_an_end(cluster: Cluster, nodes: tuple[int, ...] = (1, 2)) -> None:
 
 
 FAULTS = {
-    "defect 05: a worker that dies at start": (
+    "a worker that dies at start": (
         {"STUB_EXIT_RANK": "1"},
         [f"spark-02: {WORKER} has ended", "CUDA out of memory"],
     ),
     "the head dies": ({"STUB_EXIT_RANK": "0"}, [f"spark-01: {HEAD} has ended"]),
-    "defect 05: time-out": (
+    "time-out": (
         {"STUB_NEVER_READY": "1"},
         ["not ready after", "ready_timeout = 6", "spark-01 loading", "spark-02 healthy"],
     ),
-    "defect 09: another model": (
+    "another model": (
         {"STUB_SERVE_AS": "other/model"},
         ["spark-01: serves other/model, wanted is Qwen/Qwen2.5-7B-Instruct"],
     ),
@@ -50,7 +50,7 @@ def test_a_group_that_fails_is_told_and_stopped(served: Deploy, name: str) -> No
     served.mends()
 
 
-def test_defect_24_a_killed_rank_is_not_called_out_of_memory(served: Deploy) -> None:
+def test_a_killed_rank_is_not_reported_as_out_of_memory(served: Deploy) -> None:
     done = meanwhile(
         served, lambda c: c.node(1).run(f"docker kill {HEAD}"), env=SLOW, rollback=False
     )

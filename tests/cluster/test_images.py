@@ -40,7 +40,7 @@ def small_disk(cluster: Cluster, number: int, size: str) -> Iterator[None]:
         subprocess.run(["mount", "-o", "remount,size=500g", str(disk)], check=True)
 
 
-def test_defect_03_a_worker_pulls_the_image_that_it_lacks(without_image: Deploy) -> None:
+def test_a_worker_pulls_the_image_that_it_lacks(without_image: Deploy) -> None:
     said = without_image.succeeds()
     assert "[spark-02] pulling lmsysorg/sglang@sha256:" in said
     assert serves(without_image.cluster)
@@ -78,7 +78,7 @@ def test_a_controller_that_is_killed_while_the_image_comes(without_image: Deploy
     assert head.run(KEYS).stdout == keys
 
 
-def test_defect_03_a_worker_obeys_pull_never(without_image: Deploy) -> None:
+def test_a_worker_obeys_pull_never(without_image: Deploy) -> None:
     said = without_image.refused(pull="never")
     assert f"spark-02: image {IMAGE} is not there, and pull = 'never'" in said
 
@@ -105,7 +105,7 @@ def test_a_registry_that_is_down(without_image: Deploy) -> None:
     without_image.mends()
 
 
-def test_defect_03_a_failed_pull_on_a_worker_leaves_what_runs(served: Deploy) -> None:
+def test_a_failed_pull_on_a_worker_leaves_what_runs(served: Deploy) -> None:
     cluster, before = served.cluster, lives(served.cluster)
     said = served.fails(image="lmsysorg/sglang:nothing", sglang_version="0.5.3.post3")
     assert "lmsysorg/sglang:nothing could not be pulled: " in said

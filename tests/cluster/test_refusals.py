@@ -15,7 +15,7 @@ SETTINGS = {
     "unknown model": ({"model": "qwen7c"}, "model = 'qwen7c' is not a model"),
     "the nearest model": ({"model": "qwen7c"}, "did you mean qwen7b"),
     "unknown number": ({"model": 99}, "model = 99 is not a model: numbers are 1 to 14"),
-    "defect 20: tp": (
+    "tp": (
         {"tensor_parallel": 3},
         "tensor_parallel 3 x pipeline_parallel 1 = 3 does not divide over 2 nodes",
     ),
@@ -33,7 +33,7 @@ SETTINGS = {
     "one port for two": ({"port": 50000}, "port and dist_port are both 50000"),
     "context": ({"context_length": 99999}, "context_length = 99999 is more than qwen7b has (32768"),
     "secret in env": ({"env": {"HF_TOKEN": "hf_x"}}, "env must not hold HF_TOKEN"),
-    "defect 08: gated": ({"model": "llama8b"}, "Llama-3.1-8B-Instruct is gated"),
+    "gated": ({"model": "llama8b"}, "Llama-3.1-8B-Instruct is gated"),
     "too large": ({"model": "llama70b", "head_only": True}, "141.1 GB of weights > 0.85 x"),
     "absent image": ({"image": "no/image:here", "pull": "never"}, "image no/image:here is not the"),
 }
@@ -100,7 +100,7 @@ def listener(port: int, login: str = "root") -> str:
 
 
 NODES = {
-    "defect 01: no port Up": (
+    "no port Up": (
         lambda c: c.link(1, "q1", "down"),
         ["spark-01: no QSFP port is Up", "plug the QSFP cable in"],
     ),
@@ -140,7 +140,7 @@ NODES = {
         lambda c: c.node(1).run("echo {} > /etc/docker/daemon.json; systemctl restart docker"),
         ["spark-01: Docker", "has no NVIDIA runtime", "nvidia-ctk"],
     ),
-    "defect 18: firewall": (
+    "firewall": (
         # By address: twins in one subnet answer ARP for each other, so either may get the packets.
         lambda c: c.node(2).run("iptables -A INPUT -d 169.254.2.1 -p tcp -j DROP"),
         [
@@ -192,7 +192,6 @@ def test_a_changed_host_key_is_refused(deploy: Deploy) -> None:
 
 
 def test_only_the_second_half_up_warns_and_serves(deploy: Deploy) -> None:
-    """Defect 1: the seed exits 1 without a word."""
     cluster = deploy.cluster
     for number in (1, 2):
         cluster.link(number, "q1a", "down")
@@ -210,7 +209,7 @@ def test_twins_in_one_subnet_warn(deploy: Deploy) -> None:
     assert "netplan" in said
 
 
-def test_defect_02_only_a_primary_ipv4_address_is_the_heads(deploy: Deploy) -> None:
+def test_only_a_primary_ipv4_address_is_the_heads(deploy: Deploy) -> None:
     cluster = deploy.cluster
     cluster.node(1).run(
         "ip addr add fd00::1/64 dev enp1s0f1np1; ip addr add 169.254.77.7/16 dev enp1s0f1np1"

@@ -99,9 +99,7 @@ def test_downloaded_once_copied_over_the_fabric_and_then_left_alone(
     assert hub.log == []
 
 
-def test_defect_22_a_flipped_byte_is_found_and_healed_while_the_group_serves(
-    empty: Deploy, hub: Hub
-) -> None:
+def test_a_flipped_byte_is_found_and_healed_while_the_group_serves(empty: Deploy, hub: Hub) -> None:
     cluster, commit = empty.cluster, hub.commit(MODEL)
     empty.succeeds()
     before, right = lives(cluster), held(cluster, 1, commit)

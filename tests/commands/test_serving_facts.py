@@ -234,6 +234,6 @@ def test_a_daemon_that_does_not_answer_is_never_a_rank_that_is_gone(docker: Path
     assert at(docker, NOWHERE).lost == "its container engine does not answer"
 
 
-def test_defect_9_a_foreign_200_without_our_rank_is_not_healthy(docker: Path, url: str) -> None:
+def test_a_200_from_another_server_does_not_make_our_rank_healthy(docker: Path, url: str) -> None:
     (docker / "none").touch()
     assert not at(docker, url).healthy

@@ -99,7 +99,7 @@ def test_a_changed_time_is_read_again(repo: Path) -> None:
     assert look(repo)["files"]["m.safetensors"]["read"] == len(LARGE)
 
 
-def test_defect_22_a_flipped_byte_with_its_old_time_is_found_in_full(repo: Path) -> None:
+def test_a_full_check_finds_a_flipped_byte_that_kept_its_time(repo: Path) -> None:
     recorded(repo)
     spoil(repo / "blobs" / SHA, keep_time=True)
     assert look(repo)["files"]["m.safetensors"]["good"]
@@ -169,7 +169,7 @@ def test_what_has_come_whole_gets_its_name(repo: Path, tmp_path: Path) -> None:
     assert [f["read"] for f in look(other)["files"].values()] == [0, 0]
 
 
-def test_defect_22_what_has_come_damaged_is_never_placed(repo: Path, tmp_path: Path) -> None:
+def test_a_download_with_a_wrong_hash_is_never_placed(repo: Path, tmp_path: Path) -> None:
     other, part = tmp_path / "other", tmp_path / "other/.spark-serving-part" / COMMIT
     files = came(repo, part, **{"config.json": SMALL, "m.safetensors": LARGE[:-1] + b"X"})
     said = ask("place", other, commit=COMMIT, ref="main", files=files, part=str(part))

@@ -42,21 +42,21 @@ def test_from_a_url(tmp_path: Path) -> None:
     assert (tmp_path / "at/o200k_base.tiktoken").read_bytes() == CONTENT
 
 
-def test_defect_22_what_is_damaged_is_never_placed(tmp_path: Path) -> None:
+def test_a_damaged_file_from_the_head_is_never_placed(tmp_path: Path) -> None:
     done = put(tmp_path, stdin=CONTENT[:100])
     assert done.returncode != 0
     assert f"wanted is {SHA}" in done.stderr.decode()
     assert os.listdir(tmp_path) == []
 
 
-def test_defect_22_a_whole_file_survives_a_failed_replacement(tmp_path: Path) -> None:
+def test_a_whole_file_survives_a_failed_replacement(tmp_path: Path) -> None:
     put(tmp_path)
     assert put(tmp_path, stdin=b"half").returncode != 0
     assert (tmp_path / "o200k_base.tiktoken").read_bytes() == CONTENT
     assert os.listdir(tmp_path) == ["o200k_base.tiktoken"]
 
 
-def test_defect_22_a_half_file_is_replaced(tmp_path: Path) -> None:
+def test_a_half_file_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "o200k_base.tiktoken").write_bytes(CONTENT[:10])
     assert put(tmp_path).returncode == 0
     assert (tmp_path / "o200k_base.tiktoken").read_bytes() == CONTENT
@@ -119,9 +119,7 @@ exec sh -c "$script" sh "$name"
     return program.parent
 
 
-def test_defect_16_the_token_travels_by_stdin_into_a_closed_folder(
-    tmp_path: Path, docker: Path
-) -> None:
+def test_the_token_travels_by_stdin_into_a_closed_folder(tmp_path: Path, docker: Path) -> None:
     folder = tmp_path / "secrets"
     words = place_token(str(folder), "hf_token", "sgl:1")
     environment = {

@@ -194,7 +194,7 @@ def test_a_restart_policy_changed_by_hand_is_set_without_a_restart(served: Fakes
     assert not [c for c in told(run, HEAD) + told(run, WORKER) if c.split()[1] in ("stop", "rm")]
 
 
-def test_defect_9_a_converged_group_that_serves_another_model_restarts(served: Fakes) -> None:
+def test_a_converged_group_that_serves_another_model_restarts(served: Fakes) -> None:
     """The specs are right, yet something else answers: it is never taken for ready."""
     served.serves = "somebody/else"
     run = served.deploy("--dry", yes=False)
@@ -237,7 +237,7 @@ def test_a_failed_create_ends_the_run_before_anything_starts(sparks: Fakes) -> N
     assert "Traceback" not in run.text
 
 
-def test_defect_5_a_worker_that_does_not_start_fails_the_run_and_stops_the_head(
+def test_a_worker_that_does_not_start_fails_the_run_and_stops_the_head(
     sparks: Fakes,
 ) -> None:
     sparks.sparks[1].answers["docker start"] = {
@@ -252,7 +252,7 @@ def test_defect_5_a_worker_that_does_not_start_fails_the_run_and_stops_the_head(
     assert "Traceback" not in run.text
 
 
-def test_defect_5_a_worker_that_ends_while_the_head_waits(sparks: Fakes) -> None:
+def test_a_worker_that_exits_while_the_head_waits_fails_the_deploy(sparks: Fakes) -> None:
     ended = container("sglang-worker-1", "{}", status="exited", code=137, policy="no")
     lines = [f"node {WORKER}", "name sglang-worker-1", json.dumps(ended), "asked", "health 000 0"]
     sparks.sparks[1].answers["printf 'node %s"] = lines
@@ -322,7 +322,7 @@ def test_a_limit_that_splits_the_group(sparks: Fakes) -> None:
     assert line.startswith(f"--limit leaves out {HEAD} of the group")
 
 
-def test_defect_1_no_up_port_is_said(sparks: Fakes) -> None:
+def test_check_reports_that_no_port_is_up(sparks: Fakes) -> None:
     for spark in sparks.sparks:
         spark.up = False
     lines = refused(sparks.deploy())
@@ -334,7 +334,7 @@ def test_an_mtu_that_differs(sparks: Fakes) -> None:
     assert any("mtu" in line.lower() for line in refused(sparks.deploy()))
 
 
-def test_defect_20_tensor_parallel_that_does_not_divide(sparks: Fakes) -> None:
+def test_tensor_parallel_that_does_not_divide_over_the_nodes_is_refused(sparks: Fakes) -> None:
     line, _heads = refused(sparks.deploy("--data", "tensor_parallel=3"))
     assert "does not divide over 2 nodes" in line
 
@@ -370,7 +370,7 @@ def test_ending_a_group_where_a_daemon_does_not_answer_is_refused(served: Fakes)
     assert line.startswith(f"{WORKER}: its ranks could not be read")
 
 
-def test_defect_4_head_only_where_an_idle_node_cannot_be_asked(served: Fakes) -> None:
+def test_head_only_where_an_idle_node_does_not_answer(served: Fakes) -> None:
     """Its old rank may still run: that is never taken for nothing there."""
     served.sparks[1].sections["ranks"] = (1, ["Is the docker daemon running?"])
     lines = refused(served.deploy("--data", "head_only=true"))
@@ -385,7 +385,7 @@ def test_a_gated_model_without_a_token(sparks: Fakes) -> None:
     assert line.startswith(f"{HEAD}: ")
 
 
-def test_defect_16_a_token_file_that_others_can_read(sparks: Fakes, tmp_path: Path) -> None:
+def test_doctor_reports_a_token_file_that_others_can_read(sparks: Fakes, tmp_path: Path) -> None:
     for spark in sparks.sparks:
         spark.weights = False
     token = tmp_path / "token"
@@ -431,7 +431,7 @@ def test_every_refusal_of_all_nodes_comes_at_once(sparks: Fakes) -> None:
 # ---- secrets
 
 
-def test_defect_16_the_token_is_in_no_command_and_no_output(sparks: Fakes, tmp_path: Path) -> None:
+def test_the_token_is_in_no_command_and_no_output(sparks: Fakes, tmp_path: Path) -> None:
     sparks.sparks[0].weights = False
     token = tmp_path / "token"
     token.write_text("hf_sesame")
@@ -447,7 +447,7 @@ def test_defect_16_the_token_is_in_no_command_and_no_output(sparks: Fakes, tmp_p
     assert "sesame" not in run.text + json.dumps(run.commands)
 
 
-def test_defect_3_workers_pull_only_where_they_must(sparks: Fakes) -> None:
+def test_workers_pull_only_where_they_must(sparks: Fakes) -> None:
     """The readings of these fakes stay as they are: after the pull the image is not there yet."""
     sparks.sparks[1].image = False
     run = sparks.deploy()
@@ -459,7 +459,7 @@ def test_defect_3_workers_pull_only_where_they_must(sparks: Fakes) -> None:
     assert f"{WORKER}: image lmsysorg/sglang:spark is not there" in run.text
 
 
-def test_defect_3_a_failed_pull_ends_the_run_before_anything_stops(served: Fakes) -> None:
+def test_a_failed_pull_ends_the_run_before_anything_stops(served: Fakes) -> None:
     worker = served.sparks[1]
     worker.image = False
     worker.answers["docker pull"] = {"success": False, "stderr": "Error: manifest unknown"}

@@ -54,7 +54,7 @@ def test_models_by_any_of_their_names(words: list[str], aliases: list[str]) -> N
         pytest.param("zzz", "there are: gpt-oss-120b, gpt-oss-20b,", id="nothing-near"),
     ],
 )
-def test_defect_11_what_names_no_model_is_refused(word: str, told: str) -> None:
+def test_a_choice_that_names_no_model_is_refused(word: str, told: str) -> None:
     with pytest.raises(BadInput, match=f"--models {word}: .*{told}") as raised:
         chosen(["1", word], CATALOGUE)
     assert raised.value.exit_code == 2
@@ -272,7 +272,7 @@ def test_what_lacks_a_token_is_skipped_with_the_cure(
     assert not skipped or "hf auth login, or export HF_TOKEN" in cell.skip
 
 
-def test_defect_11_nothing_left_to_measure_is_refused() -> None:
+def test_nothing_left_to_measure_is_refused() -> None:
     made = judged(planned(models=("6",)), [Verdict(("does not fit",))], None)
     with pytest.raises(BadInput, match="no model is left to measure:\n  qwen72b: does not fit"):
         refuse_empty(made)

@@ -116,7 +116,7 @@ def running(model: str = "org/a", nodes: int = 2, **launch: Any) -> Listing:
                      "with disable_cuda_graph = True, wanted is False", id="flag"),
     ],
 )  # fmt: skip
-def test_defect_09_what_is_served_is_looked_at(
+def test_readiness_checks_which_model_is_served(
     settings: dict[str, Any], now: Listing, names: list[str], wrong: str
 ) -> None:
     found = served.problem(replace(CELL, settings=settings), now, names)
@@ -203,7 +203,7 @@ def test_the_command_line_of_a_run() -> None:
 # ---- rows
 
 
-def test_defect_13_figures_are_the_results_own() -> None:
+def test_a_rows_figures_are_those_of_its_result() -> None:
     found = result()
     made = row(CELL, None, found, log="a.log")
     assert made.status == "OK"

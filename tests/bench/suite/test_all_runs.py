@@ -65,8 +65,8 @@ def test_every_model_is_deployed_measured_and_recorded(fake: FakeProject) -> Non
         assert "spark_bench run quick" in log
 
 
-def test_defect_11_the_overrides_take_effect(fake: FakeProject) -> None:
-    """Defect 12, too: the other fields of the profile stay."""
+def test_overrides_take_effect(fake: FakeProject) -> None:
+    """The other fields of the profile stay."""
     assert fake.all("--yes", "--models", "a", load=("--profile", "latency", "-n", "2", "-r", "inf",
                     "-o", "3")).code == 0  # fmt: skip
     config = read(fake.out / "a_benchmark.json").config
@@ -94,9 +94,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_defect_15_a_failing_model_is_a_row_and_never_the_end(
-    fake: FakeProject, fault: str
-) -> None:
+def test_a_failing_model_is_a_row_and_never_the_end(fake: FakeProject, fault: str) -> None:
     status, diagnosis = FAULTS[fault]
     fake.fails(b=fault)
     limit = "4" if fault == "stuck" else "60"
@@ -228,7 +226,7 @@ def test_a_dry_run_touches_nothing(fake: FakeProject) -> None:
         pytest.param([], "there is no terminal to ask", id="unasked"),
     ],
 )  # fmt: skip
-def test_defect_11_what_cannot_be_done_is_refused(
+def test_options_that_cannot_be_met_are_refused(
     fake: FakeProject, words: list[str], told: str
 ) -> None:
     done = fake.all(*words, *(["--yes"] if words else []))

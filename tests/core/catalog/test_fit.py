@@ -60,9 +60,7 @@ def test_the_arithmetic_shows_each_nodes_part() -> None:
 @pytest.mark.parametrize(
     ("tp", "pp", "nodes"), [(2, 1, 4), (3, 1, 2), (1, 1, 2), (1, 3, 2), (2, 2, 3)]
 )
-def test_defect_20_ranks_that_do_not_divide_over_the_nodes_are_refused(
-    tp: int, pp: int, nodes: int
-) -> None:
+def test_ranks_that_do_not_divide_over_the_nodes_are_refused(tp: int, pp: int, nodes: int) -> None:
     said = str(tried("gpt-oss-20b", nodes, tp, pp)[0])
     assert f"tensor_parallel {tp} x pipeline_parallel {pp} = {tp * pp}" in said
     assert f"over {nodes} nodes" in said and f"tensor_parallel={nodes}" in said

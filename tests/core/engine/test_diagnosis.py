@@ -183,13 +183,13 @@ def test_noise_is_no_fault(line):
     assert diagnose([line], End(0)) == ()
 
 
-def test_defect_24_exit_code_137_alone_is_not_out_of_memory():
+def test_doctor_does_not_take_exit_code_137_for_out_of_memory():
     (told,) = diagnose(log("served-rank0"), End(137))
     assert told.key == "ended"
     assert "not for want of memory" in told.cause
 
 
-def test_defect_24_oom_killed_is_out_of_memory_and_comes_first():
+def test_oom_killed_is_reported_as_out_of_memory_first():
     told = diagnose(log("lost-rank0"), End(137, oom_killed=True))
     assert keys(told) == ["oom-killed", "peer-gone", "child-died"]
 

@@ -56,19 +56,19 @@ ENDS: list[Any] = [
 
 
 @pytest.mark.parametrize(("ended", "why"), ENDS)
-def test_defect_5_a_rank_that_ends_ends_the_wait_at_once(ended: Look, why: str) -> None:
+def test_a_rank_that_exits_ends_the_wait_at_once(ended: Look, why: str) -> None:
     (said,) = told(watch(), [ended, look("spark-2")], after=1)
     assert said.startswith("spark-1: ")
     assert why in said
 
 
-def test_defect_5_a_worker_that_ends_is_a_failure_though_the_head_is_healthy() -> None:
+def test_a_worker_that_exits_fails_the_wait_though_the_head_is_healthy() -> None:
     looks = [look(health=200), look("spark-2", status="exited", exit_code=1)]
     (said,) = told(watch(), looks, after=1)
     assert said.startswith("spark-2: sglang-worker-1 has ended")
 
 
-def test_defect_5_a_time_out_is_a_failure() -> None:
+def test_a_rank_that_is_never_ready_fails_the_deploy() -> None:
     assert told(watch(), BOTH, after=600)
 
 
@@ -99,7 +99,7 @@ def test_a_container_not_yet_started_is_waited_for() -> None:
         pytest.param({"exit_code": 1}, "exited with exit code 1", id="1"),
     ],
 )
-def test_defect_24_137_alone_is_no_proof_of_an_oom(rank: dict[str, Any], words: str) -> None:
+def test_exit_code_137_alone_does_not_mean_out_of_memory(rank: dict[str, Any], words: str) -> None:
     assert ending(Rank("sglang-head", "id", "exited", **rank)) == words
 
 

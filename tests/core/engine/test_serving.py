@@ -95,7 +95,7 @@ def test_problems(changed: dict[str, Any], problems: list[str]) -> None:
     assert told(**changed) == problems
 
 
-def test_defect_9_the_old_servers_health_does_not_pass_for_the_new_model() -> None:
+def test_the_old_servers_health_does_not_pass_for_the_new_model() -> None:
     """Everything answers 200, and the reply even echoes the wanted name: as SGLang does."""
     assert told(models=models("meta-llama/Llama-3.1-8B-Instruct")) == [
         f"spark-1: serves meta-llama/Llama-3.1-8B-Instruct, wanted is {MODEL}"

@@ -55,7 +55,7 @@ def test_two_sparks_with_a_new_image() -> None:
 
 
 @each_version
-def test_defect_4_a_single_node_is_told_nothing_of_others(version: str) -> None:
+def test_a_single_node_gets_no_option_about_others(version: str) -> None:
     left_over = replace(ALONE, rank=0, dist_init_addr="169.254.1.1:50000", dist_timeout=60)
     assert line(left_over, version) == (
         "sglang.launch_server --model-path Qwen/Qwen2.5-7B-Instruct --tool-call-parser qwen25"
@@ -65,13 +65,13 @@ def test_defect_4_a_single_node_is_told_nothing_of_others(version: str) -> None:
 
 
 @each_version
-def test_defect_6_the_rendezvous_timeout_is_the_one_that_sglang_reads(version: str) -> None:
+def test_the_rendezvous_timeout_is_set_by_the_option_that_sglang_reads(version: str) -> None:
     assert "--dist-timeout 60" in line(replace(PAIR, dist_timeout=60), version)
 
 
 @each_version
 @pytest.mark.parametrize("alias", ["llama8b", "llama70b"])
-def test_defect_7_llama_models_pass_their_tool_parser(alias: str, version: str) -> None:
+def test_llama_models_pass_their_tool_parser(alias: str, version: str) -> None:
     model = next(m for m in catalogue() if m.alias == alias)
     launch = Launch(model.id, tool_call_parser=model.tool_call_parser)
     assert "--tool-call-parser llama3" in line(launch, version)

@@ -58,7 +58,7 @@ def test_a_single_node_needs_no_fabric() -> None:
     assert (fabric.nodes[0].address, fabric.nodes[0].env) == ("127.0.0.1", {})
 
 
-def test_defect_01_no_up_port_says_why() -> None:
+def test_no_up_port_is_refused_with_the_reason() -> None:
     told = refused([sparks()[0], node("spark-2")])
     assert "spark-2: no QSFP port is Up: rocep1s0f0 (enp1s0f0np0) DOWN/Disabled, no carrier" in told
     assert "ibdev2netdev" in told
@@ -73,7 +73,7 @@ def test_no_rdma_port_at_all_and_one_that_could_not_be_read() -> None:
     assert "b: the RDMA ports could not be read: permission denied" in told
 
 
-def test_defect_01_only_enp2p_half_up() -> None:
+def test_a_fabric_is_chosen_where_only_the_enp2p_half_is_up() -> None:
     nodes = [node(f"spark-{i}", port(0, "B", f"192.168.101.1{i}/24")) for i in (1, 2)]
     fabric = choose(nodes)
     assert fabric.nodes[0].interface == "enP2p1s0f0np0"
@@ -82,7 +82,7 @@ def test_defect_01_only_enp2p_half_up() -> None:
     assert "sudo ip link set dev enp1s0f0np0 up" in warnings(fabric)
 
 
-def test_defect_02_never_ipv6_or_secondary() -> None:
+def test_the_address_is_never_ipv6_or_secondary() -> None:
     nodes = [
         node(f"s{i}", port(1, "A", f"fe80::{i}/64", f"10.1.0.{i}/24", f"10.2.0.{i}/24"))
         for i in (1, 2)
@@ -90,7 +90,7 @@ def test_defect_02_never_ipv6_or_secondary() -> None:
     assert [n.address for n in choose(nodes).nodes] == ["10.1.0.1", "10.1.0.2"]
 
 
-def test_defect_23_every_rank_knows_its_host_ip() -> None:
+def test_every_rank_gets_sglang_host_ip() -> None:
     for rdma in ("auto", "off"):
         for member in choose(sparks(3), FabricWishes(rdma=rdma)).nodes:
             assert member.env["SGLANG_HOST_IP"] == member.address

@@ -85,7 +85,7 @@ def with_rank(node: NodeFacts, name: str, spec: str | None = SPEC, id: str = "c0
     return replace(node, ranks=(Rank(name, id, "running", spec=spec),))
 
 
-def test_defect_18_a_gb10_is_capability_12_1_and_healthy_sparks_have_only_ok_findings() -> None:
+def test_healthy_sparks_with_capability_12_1_have_only_ok_findings() -> None:
     nodes = [spark(1), spark(2)]
     fabric = choose(nodes)
     told = found(*nodes, fabric=fabric, latency={"spark-1": 0.02, "spark-2": 0.03})

@@ -45,7 +45,7 @@ def recreated(made: Plan) -> list[str]:
 # ---- nothing to do
 
 
-def test_defect_21_a_converged_group_is_left_alone() -> None:
+def test_a_converged_group_is_left_alone() -> None:
     made = plan(TWO, running(TWO), "running")
     assert not made.changes
     assert list(made.lines()) == []

@@ -49,7 +49,7 @@ def test_a_tilde_is_this_machines_home(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o622])
-def test_a_file_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> None:
+def test_an_api_key_file_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> None:
     assert "can be read by others" in refused(written(tmp_path / "k", mode=mode))
 
 

@@ -20,7 +20,7 @@ def test_the_setting_names_the_runtime() -> None:
     assert orders.runtime("process") is process
 
 
-def test_defect_23_the_head_stops_before_its_workers() -> None:
+def test_the_head_stops_before_its_workers() -> None:
     made = plan(NEW, running(TWO), "running")
     first = {n: orders.stop(docker, made, n, 30, head=True) for n in TWO}
     then = {n: orders.stop(docker, made, n, 30, head=False) for n in TWO}

@@ -291,17 +291,17 @@ def test_any_label_gives_reasons(label: str) -> None:
     assert changes(label, head())
 
 
-# ---- the seed's defects that this module decides
+# ---- what a rank is started with
 
 
-def test_defect_4_head_only_passes_no_nnodes() -> None:
+def test_head_only_passes_no_nnodes() -> None:
     words = create(head(head_only=True))
     assert not {"--nnodes", "--node-rank", "--dist-init-addr"} & set(words)
     assert words[words.index("--tp-size") + 1] == "1"
     assert "SGLANG_HOST_IP" not in head(head_only=True).env
 
 
-def test_defect_6_workers_honour_name_tiktoken_and_timeout() -> None:
+def test_workers_honor_name_tiktoken_and_timeout() -> None:
     spec = worker(worker_container="crew", tiktoken_dir="/t", dist_timeout=77)
     words = create(spec)
     assert spec.name == "crew-1"
@@ -312,12 +312,12 @@ def test_defect_6_workers_honour_name_tiktoken_and_timeout() -> None:
 @pytest.mark.parametrize(
     "model", [m.alias for m in catalogue() if m.tool_call_parser and m.runtime == "docker"]
 )
-def test_defect_7_declared_tool_parsers_are_passed(model: str) -> None:
+def test_declared_tool_parsers_are_passed(model: str) -> None:
     words = create(head(model=model))
     assert words[words.index("--tool-call-parser") + 1] == find(model).tool_call_parser
 
 
-def test_defect_16_no_token_is_anywhere_in_a_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_token_is_anywhere_in_a_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_sesame")
     spec = head(model="llama8b", hf_token_file="/home/me/token")
     assert not [name for name in spec.env if "TOKEN" in name]
@@ -327,24 +327,24 @@ def test_defect_16_no_token_is_anywhere_in_a_rank(monkeypatch: pytest.MonkeyPatc
     assert "/home/me/token" not in " ".join(create(spec))
 
 
-def test_defect_17_shm_size_goes_with_private_ipc_only() -> None:
+def test_shm_size_goes_with_private_ipc_only() -> None:
     assert (head().ipc, head().shm_size) == ("private", "32g")
     assert (head(ipc="host").ipc, head(ipc="host").shm_size) == ("host", "")
 
 
 @pytest.mark.parametrize("nodes", [1, 2, 3, 4, 8])
-def test_defect_20_tensor_parallel_follows_the_nodes(nodes: int) -> None:
+def test_tensor_parallel_follows_the_nodes(nodes: int) -> None:
     for rank, spec in enumerate(specs_of(nodes=nodes, model="qwen72b").values()):
         assert (spec.launch.tp, spec.launch.nnodes, spec.rank) == (nodes, nodes, rank)
         assert spec.launch.tp * spec.launch.pp % nodes == 0
 
 
-def test_defect_21_the_same_declaration_is_no_drift() -> None:
+def test_the_same_declaration_causes_no_drift() -> None:
     for node, spec in specs_of().items():
         assert changes(specs_of()[node].dump(), spec) == ()
 
 
-def test_defect_23_every_rank_is_told_its_own_fabric_address() -> None:
+def test_every_rank_is_passed_its_own_fabric_address() -> None:
     made = specs_of(nodes=3)
     assert [s.env["SGLANG_HOST_IP"] for s in made.values()] == [
         "192.168.100.10",
@@ -361,7 +361,7 @@ def test_a_lone_head_meets_nobody() -> None:
     assert spec.launch.dist_init_addr is None
 
 
-def test_defect_10_no_port_or_name_is_hard_coded() -> None:
+def test_no_port_or_name_is_hard_coded() -> None:
     data = {"port": 31000, "dist_port": 51000}
     data |= {"head_container": "first", "worker_container": "crew"}
     for spec, name in ((head(**data), "first"), (worker(**data), "crew-1")):

@@ -351,14 +351,14 @@ def test_env_of_any_layer_is_checked() -> None:
 
 
 @pytest.mark.parametrize("name", SECRET_ENV)
-def test_defect_16_a_token_in_env_is_refused_without_showing_it(name: str) -> None:
+def test_a_token_in_env_is_refused_without_showing_it(name: str) -> None:
     (told,) = refusal(host(env={name: "hf_sesame"}))
     assert told.startswith(f"env must not hold {name}")
     assert "hf_sesame" not in told
     assert "hf_token_file" in told
 
 
-def test_defect_16_a_token_hidden_in_a_weaker_layer_is_refused_too() -> None:
+def test_a_token_hidden_in_a_weaker_layer_is_refused_too() -> None:
     layers = [{"HF_TOKEN": "hf_sesame"}, {}]
     (told,) = refusal(Declared("spark-1", ("head",), {"env": {}}, layers))
     assert "HF_TOKEN" in told

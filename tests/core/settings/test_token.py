@@ -77,7 +77,7 @@ def test_a_folder_is_no_token(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660])
-def test_defect_16_a_file_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> None:
+def test_a_token_file_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> None:
     assert "can be read by others" in refused(written(tmp_path / "t", mode=mode))
 
 

@@ -202,7 +202,7 @@ def test_a_file_that_comes_damaged_is_fetched_once_more(client: Client) -> None:
     assert client.whole()
 
 
-def test_defect_22_a_file_that_comes_damaged_twice_is_never_placed(client: Client) -> None:
+def test_a_file_that_comes_damaged_twice_is_never_placed(client: Client) -> None:
     client.hub.fault(wrong={LARGE: 2})
     said = client.run("fetch")
     assert said["error"] == "wrong"
