@@ -17,7 +17,7 @@ from cluster.node.readings import NodeFacts
 from cluster.settings.schema import Settings
 from cluster.spec import expand, token_mounts
 from cluster.transfer import images
-from cluster.transfer.weights.failures import in_the_clear
+from cluster.transfer.hub_errors import find_unencrypted_token
 from control import gather, secrets
 from control.deployment import Deployment
 from facts.peers import Peers
@@ -157,7 +157,7 @@ def _downloading(made: Deployment, head: NodeFacts) -> Iterator[Finding]:
             head.name,
             "accept its license at the hub, then: hf auth login, or export HF_TOKEN=…",
         )
-    if wrong := in_the_clear(settings.hf_endpoint, token, head.name, model.id):
+    if wrong := find_unencrypted_token(settings.hf_endpoint, token, head.name, model.id):
         yield wrong
 
 

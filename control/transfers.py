@@ -6,7 +6,7 @@ from cluster.spec import expand
 from cluster.transfer.weights import hub_folder
 from control import secrets
 from control.deployment import Deployment
-from operations.holding import Job
+from operations.node_weights import WeightsJob
 from operations.images import Order
 from operations.vocabularies import Vocabularies
 
@@ -46,7 +46,7 @@ def vocabularies_job(made: Deployment) -> Vocabularies:
     )
 
 
-def weights_job(made: Deployment) -> Job:
+def weights_job(made: Deployment) -> WeightsJob:
     """Which files, for which nodes, from where."""
     settings, model = made.settings, made.model
     facts = {name: made.facts[name] for name in made.wanted.names}
@@ -55,7 +55,7 @@ def weights_job(made: Deployment) -> Job:
         name: expand(model.id, facts[name]) if model.local else hub_folder(cache, model.id)
         for name, cache in caches.items()
     }
-    return Job(
+    return WeightsJob(
         hosts=made.serving,
         folders={name: folder.rstrip("/") for name, folder in folders.items()},
         caches=caches,

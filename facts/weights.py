@@ -7,7 +7,7 @@ import re
 from pyinfra.api import QuoteString, StringCommand
 
 from cluster.node import readings
-from cluster.transfer.weights.files import needed, unloadable, whole
+from cluster.transfer.repository import find_load_problem, looks_complete, required_weights
 from facts import shell
 from facts.fact import Fact, count
 
@@ -77,9 +77,11 @@ class ModelWeights(Fact[readings.Weights]):
         # A lone file, whose size has its whole path beside it.
         lone = full == [words["path"]]
         problem, cure = ("", "") if lone else _problem(output, words, sorted({*sizes} - {*full}))
-        loadable = lone or (whole(shards, there) and not problem)
+        loadable = lone or (looks_complete(shards, there) and not problem)
         complete = loadable and "incomplete" not in output
-        wanted = sum(sizes.get(name, 0) for name in (sizes if lone else needed(shards, there)))
+        wanted = sum(
+            sizes.get(name, 0) for name in (sizes if lone else required_weights(shards, there))
+        )
         # A download goes on where it stopped: what lies in blobs need not come again.
         begun = 0 if complete else count(words.get("blobs", "0")) * 1024
         return readings.Weights(
@@ -111,7 +113,7 @@ def _problem(output: list[str], words: dict[str, str], empty: list[str]) -> tupl
     if names and empty:
         some = ", ".join(empty[:3]) + (" …" if empty[3:] else "")
         return f"holds {len(empty)} empty file(s): {some}", "copy them there again"
-    return (names and unloadable(names)) or ("", "")
+    return (names and find_load_problem(names)) or ("", "")
 
 
 def _sizes(output: list[str]) -> list[list[str]]:

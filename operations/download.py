@@ -10,15 +10,22 @@ from typing import Any
 
 from cluster.findings import Finding, Refused, error
 from cluster.readiness import REPORT_SECONDS
-from cluster.transfer.weights import gate, words
-from cluster.transfer.weights.failures import failed, in_the_clear
-from cluster.transfer.weights.files import File, picked, unloadable
-from cluster.transfer.weights.held import GB, Held, lacking, room, size
-from cluster.transfer.weights.progress import Progress, duration
-from operations import holding, scripts, shell
-from operations.holding import Job
+from cluster.transfer import gate, weights
+from cluster.transfer.hub_errors import explain_failure, find_unencrypted_token
+from cluster.transfer.repository import File, find_load_problem, select_files
+from cluster.transfer.stored import (
+    GB,
+    StoredModel,
+    TransferProgress,
+    find_missing_space,
+    format_seconds,
+    missing_files,
+    total_bytes,
+)
+from operations import node_weights, scripts, shell
+from operations.node_weights import WeightsJob
 
-SCRIPT = scripts.text("hub_client.py")
+SCRIPT = scripts.bundle("hub_client.py")
 # The client's own list of a repository's files.
 LIST_SECONDS = 120
 # Between two looks at the container.
@@ -27,49 +34,49 @@ PAUSE = 1.0
 GRACE = 60
 
 
-def take_over(job: Job) -> None:
+def take_over(job: WeightsJob) -> None:
     """Wait for a download of this model that an earlier run has left; clear what is over."""
-    answer = shell.ask(job.head, words.tasks(), 60)
-    mine = words.container(job.group)
+    answer = shell.ask(job.head, weights.list_tasks(), 60)
+    mine = weights.container_name(job.group)
     for line in answer.out:
         name, state, task = [*line.split("\t"), "", ""][:3]
         if name != mine:
             continue
-        if state == "running" and task == words.task_of(job.group, job.model):
+        if state == "running" and task == weights.task_label(job.group, job.model):
             job.head.log("a download of an earlier run goes on: it is waited for")
             try:
-                _wait(job, Progress(0, time.monotonic()))
+                _wait(job, TransferProgress(0, time.monotonic()))
             except Refused as refused:
                 job.head.log(f"it failed: {refused}; begun anew")
-        shell.ask(job.head, words.clear(job.group), 90)
+        shell.ask(job.head, weights.remove_download(job.group), 90)
     _forget(job)
 
 
-def complete(job: Job, seen: Mapping[str, Held]) -> tuple[str, dict[str, File]]:
+def complete(job: WeightsJob, seen: Mapping[str, StoredModel]) -> tuple[str, dict[str, File]]:
     """Bring what the head lacks; the commit, and all its files, each checked by its hash."""
     have = seen[job.head.name]
     _refuse_without_hub(job, have)
-    if wrong := in_the_clear(job.endpoint, job.token(), job.head.name, job.model):
+    if wrong := find_unencrypted_token(job.endpoint, job.token(), job.head.name, job.model):
         raise Refused(wrong)
     commit, wanted = _listed(job, have.commit or job.revision)
     there = dict(seen)
     if other := [name for name, one in seen.items() if one.commit != commit]:
-        there |= holding.look(job, other, commit)
+        there |= node_weights.read_weights(job, other, commit)
     have = there[job.head.name]
     _refuse_without_room(wanted, there)
-    missing = lacking(wanted, have)
+    missing = missing_files(wanted, have)
     known = {path: replace(file, mtime_ns=0) for path, file in wanted.items()}
     known |= {p: replace(f, mtime_ns=have.good[p].mtime_ns) for p, f in wanted.items()
               if f not in missing}  # fmt: skip
     # The list comes first: whatever ends this run, the next knows what is still to come.
-    holding.record(job, job.head, commit, known.values(), "")
+    node_weights.record_weights(job, job.head, commit, known.values(), "")
     times = _fetch(job, commit, missing, have) if missing else {}
     files = {path: replace(f, mtime_ns=times.get(path, f.mtime_ns)) for path, f in known.items()}
-    holding.record(job, job.head, commit, files.values(), job.ref(commit))
+    node_weights.record_weights(job, job.head, commit, files.values(), job.ref(commit))
     return commit, files
 
 
-def _refuse_without_hub(job: Job, have: Held) -> None:
+def _refuse_without_hub(job: WeightsJob, have: StoredModel) -> None:
     wrong = sorted({**have.bad, **have.known})
     what = (
         f"{', '.join(wrong[:3])} {'are' if wrong[1:] else 'is'} missing or damaged" if wrong else ""
@@ -84,7 +91,7 @@ def _refuse_without_hub(job: Job, have: Held) -> None:
             )
         )
     if job.local:
-        problem = unloadable(have.wanted)
+        problem = find_load_problem(have.wanted)
         what = what or (problem[0] if problem else "weights or config.json are missing")
         raise Refused(
             error(
@@ -105,16 +112,18 @@ def _refuse_without_hub(job: Job, have: Held) -> None:
         )
 
 
-def _refuse_without_room(wanted: Mapping[str, File], there: Mapping[str, Held]) -> None:
-    full = [room(name, one, lacking(wanted, one)) for name, one in there.items()]
+def _refuse_without_room(wanted: Mapping[str, File], there: Mapping[str, StoredModel]) -> None:
+    full = [
+        find_missing_space(name, one, missing_files(wanted, one)) for name, one in there.items()
+    ]
     if found := [finding for finding in full if finding]:
         raise Refused(*found)
 
 
-def _listed(job: Job, revision: str) -> tuple[str, dict[str, File]]:
+def _listed(job: WeightsJob, revision: str) -> tuple[str, dict[str, File]]:
     """The hub's own list: commit, and the files that an engine needs. Refused where they can be no
     model's, or none that an engine loads."""
-    begun = Progress(0, time.monotonic())
+    begun = TransferProgress(0, time.monotonic())
     said = _run(job, {"do": "list", "revision": revision}, begun, revision)
     try:
         commit, rows = gate.commit(said.get("commit")), gate.listing(said.get("files"))
@@ -122,14 +131,16 @@ def _listed(job: Job, revision: str) -> tuple[str, dict[str, File]]:
         told = {"error": "unfit", "text": str(wrong)}
         raise Refused(_failed(job, told, revision)) from None
     found = [File(path, count, kind, digest, "hub", digest) for path, count, kind, digest in rows]
-    if problem := unloadable(f.path for f in found):
+    if problem := find_load_problem(f.path for f in found):
         what, cure = problem
         raise Refused(error(f"repository {job.model} {what}", job.head.name, cure))
-    return commit, {file.path: file for file in picked(found)}
+    return commit, {file.path: file for file in select_files(found)}
 
 
-def _fetch(job: Job, commit: str, missing: tuple[File, ...], have: Held) -> dict[str, int]:
-    total = size(missing)
+def _fetch(
+    job: WeightsJob, commit: str, missing: tuple[File, ...], have: StoredModel
+) -> dict[str, int]:
+    total = total_bytes(missing)
     job.head.log(f"weights of {job.model} at {commit[:12]}: {total / GB:.1f} GB to download")
     files = [[f.path, f.size, f.kind, f.hash] for f in missing]
     begun = time.monotonic()
@@ -140,25 +151,28 @@ def _fetch(job: Job, commit: str, missing: tuple[File, ...], have: Held) -> dict
         "stall": job.stall,
         "owner": list(have.owner),
     }
-    times = _run(job, asked, Progress(total, begun), commit).get("times")
+    times = _run(job, asked, TransferProgress(total, begun), commit).get("times")
     seconds = time.monotonic() - begun
     job.head.log(
-        f"weights: {total / GB:.1f} GB downloaded in {duration(seconds)}, every file's hash right"
+        f"weights: {total / GB:.1f} GB downloaded in {format_seconds(seconds)}, "
+        "every hash verified"
     )
     # What has no time is read once more at the next look.
     return {f.path: _count(times.get(f.path)) for f in missing} if isinstance(times, dict) else {}
 
 
-def _run(job: Job, asked: dict[str, Any], progress: Progress, revision: str) -> dict[str, Any]:
+def _run(
+    job: WeightsJob, asked: dict[str, Any], progress: TransferProgress, revision: str
+) -> dict[str, Any]:
     """The client in its container until it ends; its result."""
-    shell.ask(job.head, words.clear(job.group), 90)
+    shell.ask(job.head, weights.remove_download(job.group), 90)
     token = job.token()
-    command = words.download(
+    command = weights.start_download(
         *(job.group, job.model, job.caches[job.head.name], job.image, SCRIPT),
         fetch=asked["do"] == "fetch",
         token=bool(token),
     )
-    task = words.task(job.model, job.endpoint, token, asked)
+    task = weights.download_task(job.model, job.endpoint, token, asked)
     try:
         answer = shell.ask(job.head, command, 210, stdin=task)
         if not answer.ok:
@@ -167,17 +181,17 @@ def _run(job: Job, asked: dict[str, Any], progress: Progress, revision: str) -> 
             )
         return _wait(job, progress, revision)
     finally:
-        shell.ask(job.head, words.clear(job.group), 90)
+        shell.ask(job.head, weights.remove_download(job.group), 90)
         if token:
             _forget(job)
 
 
-def _wait(job: Job, progress: Progress, revision: str = "") -> dict[str, Any]:
+def _wait(job: WeightsJob, progress: TransferProgress, revision: str = "") -> dict[str, Any]:
     """Follow the container to its end, with a line every REPORT_SECONDS."""
     limit = job.stall + GRACE if progress.total else LIST_SECONDS + job.stall
     told = time.monotonic()
     while True:
-        answer = shell.ask(job.head, words.watch(job.group), 60)
+        answer = shell.ask(job.head, weights.watch_download(job.group), 60)
         now = time.monotonic()
         said = _lines(answer.out)
         if answer.ok and not answer.out[0].startswith(("running", "created")):
@@ -204,7 +218,7 @@ def _lines(output: tuple[str, ...]) -> list[dict[str, Any]]:
 
 
 def _result(
-    job: Job, said: list[dict[str, Any]], output: tuple[str, ...], revision: str
+    job: WeightsJob, said: list[dict[str, Any]], output: tuple[str, ...], revision: str
 ) -> dict[str, Any]:
     last = said[-1] if said else {}
     if output[0] == "exited 0" and "bytes" not in last:
@@ -215,8 +229,8 @@ def _result(
     raise Refused(_failed(job, last, revision))
 
 
-def _failed(job: Job, said: Mapping[str, Any], revision: str) -> Finding:
-    return failed(
+def _failed(job: WeightsJob, said: Mapping[str, Any], revision: str) -> Finding:
+    return explain_failure(
         str(said["error"]),
         str(said.get("text", "")),
         job.head.name,
@@ -232,6 +246,8 @@ def _count(value: object) -> int:
     return value if type(value) is int and value >= 0 else 0
 
 
-def _forget(job: Job) -> None:
+def _forget(job: WeightsJob) -> None:
     """The token is gone, however an earlier or this download ended."""
-    shell.ask(job.head, words.forget_token(words.TOKEN_FOLDER, words.TOKEN_FILE, job.image), 90)
+    shell.ask(
+        job.head, weights.delete_token(weights.TOKEN_FOLDER, weights.TOKEN_FILE, job.image), 90
+    )

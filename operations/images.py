@@ -143,11 +143,11 @@ def _fetch(order: Order, at: Host, source: str) -> shell.Answer:
 
 def _copy(order: Order, head: readings.Image, hosts: list[Host]) -> None:
     """From the head to these nodes, all at once, over the fabric."""
-    from operations.carry import Way, way  # most runs copy nothing
+    from operations.tunnel import Tunnel, open_tunnel  # most runs copy nothing
 
     _room(order, head, hosts)
 
-    def one(at: Host, opened: Way) -> bool:
+    def one(at: Host, opened: Tunnel) -> bool:
         folder, begun = opened.keys[at.name].folder, time.monotonic()
         at.log(f"{order.image} comes from {order.head.name}, over {order.address}")
 
@@ -166,7 +166,7 @@ def _copy(order: Order, head: readings.Image, hosts: list[Host]) -> None:
         return answer.ok
 
     named = {at.name: at for at in hosts}
-    with way(order.head, named, order.address, order.seconds, image=order.image) as opened:
+    with open_tunnel(order.head, named, order.address, order.seconds, image=order.image) as opened:
         answers = shell.on_all(hosts, lambda at: one(at, opened))
     if not all(answers.values()):
         raise Failed

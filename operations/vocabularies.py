@@ -11,7 +11,7 @@ from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, operation
 
 from cluster.findings import Refused
-from cluster.transfer.weights import copied, place
+from cluster.transfer.weights import copy_vocabulary, place_vocabulary
 from operations import shell
 
 SECONDS = 700
@@ -63,7 +63,7 @@ def _place(host: Host, folder: str, source: str, name: str, sha256: str) -> bool
         return False
     content = "" if remote else base64.b64encode(local.read_bytes()).decode()
     url = f"{source.rstrip('/')}/{name}" if remote else ""
-    answer = shell.ask(host, place(folder, name, sha256, url), SECONDS, stdin=content)
+    answer = shell.ask(host, place_vocabulary(folder, name, sha256, url), SECONDS, stdin=content)
     if not answer.ok:
         cure = "a folder here: --data tiktoken_source=/folder" if remote else "mend that file"
         host.log_styled(
@@ -73,11 +73,11 @@ def _place(host: Host, folder: str, source: str, name: str, sha256: str) -> bool
 
 
 def _copied(order: Vocabularies, workers: Mapping[str, Host]) -> bool:
-    from operations import carry  # where all are there already, nothing does it
+    from operations import tunnel  # where all are there already, nothing does it
 
     def one(host: Host) -> bool:
         for name, sha256 in order.lacking[host.name].items():
-            words = copied(order.folders[host.name], name, sha256, way.ssh(host.name))
+            words = copy_vocabulary(order.folders[host.name], name, sha256, way.ssh(host.name))
             answer = shell.ask(host, words, SECONDS)
             if not answer.ok:
                 host.log_styled(
@@ -90,7 +90,7 @@ def _copied(order: Vocabularies, workers: Mapping[str, Host]) -> bool:
 
     try:
         there = order.folders[order.head.name]
-        with carry.way(order.head, workers, order.address, SECONDS, folder=there) as way:
+        with tunnel.open_tunnel(order.head, workers, order.address, SECONDS, folder=there) as way:
             return all(shell.on_all(workers.values(), one).values())
     except Refused as refused:
         for finding in refused.findings:

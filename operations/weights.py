@@ -8,13 +8,13 @@ from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, operation
 
 from cluster.findings import Refused
-from cluster.transfer.weights.files import File
-from cluster.transfer.weights.held import GB, Held
-from operations.holding import Job
+from cluster.transfer.repository import File
+from cluster.transfer.stored import GB, StoredModel
+from operations.node_weights import WeightsJob
 
 
 @operation()
-def present(job: Callable[[], Job], needed: bool) -> Generator[FunctionCommand, None, None]:
+def present(job: Callable[[], WeightsJob], needed: bool) -> Generator[FunctionCommand, None, None]:
     """Have the model's files on every node of the group, each checked by its hash.
 
     The head downloads what it lacks, the others copy it from there. Files that did not change since
@@ -29,7 +29,7 @@ def present(job: Callable[[], Job], needed: bool) -> Generator[FunctionCommand, 
         host.noop("the group serves them already")
 
 
-def _present(state: State, host: Host, job: Callable[[], Job]) -> bool:
+def _present(state: State, host: Host, job: Callable[[], WeightsJob]) -> bool:
     try:
         bring(job())
     except Refused as refused:
@@ -40,28 +40,28 @@ def _present(state: State, host: Host, job: Callable[[], Job]) -> bool:
     return True
 
 
-def bring(job: Job) -> None:
+def bring(job: WeightsJob) -> None:
     """Look, download, copy; Refused with what went wrong."""
-    from operations import download, holding, spread  # a converged run does without
+    from operations import copy, download, node_weights  # a converged run does without
 
     download.take_over(job)
-    seen = holding.look(job, job.hosts)
+    seen = node_weights.read_weights(job, job.hosts)
     head = seen[job.head.name]
     _tell_read(job, seen)
     wrong = {name: tuple(one.bad) for name, one in seen.items() if one.bad}
     if head.complete:
         commit, files = head.commit, head.wanted
         if head.read or not head.listed:
-            holding.record(job, job.head, commit, files.values(), job.ref(commit))
+            node_weights.record_weights(job, job.head, commit, files.values(), job.ref(commit))
     else:
         commit, files = download.complete(job, seen)
     other = [name for name in job.workers if seen[name].commit != commit]
-    there = {**seen, **(holding.look(job, other, commit) if other else {})}
-    spread.spread(job, commit, files, there)
+    there = {**seen, **(node_weights.read_weights(job, other, commit) if other else {})}
+    copy.copy_to_workers(job, commit, files, there)
     _tell_healed(job, wrong)
 
 
-def _tell_read(job: Job, seen: Mapping[str, Held]) -> None:
+def _tell_read(job: WeightsJob, seen: Mapping[str, StoredModel]) -> None:
     for name, one in seen.items():
         if not one.read:
             continue
@@ -76,7 +76,7 @@ def _known_to_nobody(files: list[File]) -> str:
     return f"{len(files)} file(s) with no hash of the hub's: from now on held against this reading"
 
 
-def _tell_healed(job: Job, wrong: Mapping[str, tuple[str, ...]]) -> None:
+def _tell_healed(job: WeightsJob, wrong: Mapping[str, tuple[str, ...]]) -> None:
     for name, paths in wrong.items():
         still = (
             "; its running rank still has the old bytes in memory: --data state=stopped, then "

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cluster.transfer.weights import gate
+from cluster.transfer import gate
 
 # The gate under its own name, in packages that hold nothing else; then the script.
 _BUNDLE = """import sys, types
-NAMES = ("cluster", "cluster.transfer", "cluster.transfer.weights")
-for name in (*NAMES, "cluster.transfer.weights.gate"):
+for name in ("cluster", "cluster.transfer", "cluster.transfer.gate"):
     sys.modules[name] = types.ModuleType(name)
-sys.modules["cluster.transfer.weights"].gate = sys.modules["cluster.transfer.weights.gate"]
-exec({gate!r}, sys.modules["cluster.transfer.weights.gate"].__dict__)
+sys.modules["cluster.transfer"].gate = sys.modules["cluster.transfer.gate"]
+exec({gate!r}, sys.modules["cluster.transfer.gate"].__dict__)
 exec(compile({script!r}, {name!r}, "exec"), {{"__name__": "__main__"}})
 """
 
 
-def text(name: str) -> str:
+def bundle(name: str) -> str:
     """The script of that file name in this folder, ready to be sent."""
     script = (Path(__file__).parent / name).read_text()
     return _BUNDLE.format(gate=Path(gate.__file__).read_text(), script=script, name=name)

@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 if "__file__" in globals():  # run as a file of a checkout; a node gets the gate along with it
     sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from cluster.transfer.weights import gate
+from cluster.transfer import gate
 
 AT_ONCE = 8
 # Bytes that a cut connection loses at most; the client's own 10 MB take minutes on a slow line.

@@ -28,7 +28,7 @@ from typing import Any
 if "__file__" in globals():  # run as a file of a checkout; a node gets the gate along with it
     sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from cluster.transfer.weights import gate
+from cluster.transfer import gate
 
 Entry = dict[str, Any]
 
@@ -324,7 +324,7 @@ def receive(
 ) -> Entry:
     """Bring the rests of files into `part`, one after another over one connection.
 
-    + ssh: words that reach a node that sends (carry.DISPATCHER)
+    + ssh: words that reach a node that sends (tunnel.DISPATCHER)
     + files: for each its name in `part`, its path at the source, its size
     + stall: seconds without a byte after which it ends
     Gives why it failed, "" where all have come.

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from operations.holding import SCRIPT
+from operations.node_weights import SCRIPT
 
 COMMIT = "c" * 40
 SMALL, LARGE = b"{}", b"large" * 1000

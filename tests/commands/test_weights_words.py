@@ -10,7 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from cluster.transfer.weights import TIKTOKEN, copied, hub_folder, place, place_token
+from cluster.transfer.weights import (
+    TIKTOKEN,
+    copy_vocabulary,
+    hub_folder,
+    place_vocabulary,
+    write_token,
+)
 
 CONTENT = b"\x00o200k\n" * 1000
 SHA = hashlib.sha256(CONTENT).hexdigest()
@@ -19,7 +25,7 @@ SHA = hashlib.sha256(CONTENT).hexdigest()
 def put(
     folder: Path | str, sha: str = SHA, stdin: bytes = CONTENT, url: str = "", home: str = ""
 ) -> subprocess.CompletedProcess[bytes]:
-    words = place(str(folder), "o200k_base.tiktoken", sha, url)
+    words = place_vocabulary(str(folder), "o200k_base.tiktoken", sha, url)
     environment = {**os.environ, **({"HOME": home} if home else {})}
     return subprocess.run(
         words, input=base64.b64encode(stdin), env=environment, capture_output=True, timeout=20
@@ -68,7 +74,7 @@ def test_from_another_node(tmp_path: Path, sha: str, code: int) -> None:
     content = tmp_path / "content"
     content.write_bytes(CONTENT)
     ssh = ("sh", "-c", 'cat >"$1" && [ "$3" = send ] && cat "$2"', "sh", str(tmp_path / "asked"))
-    words = copied(str(tmp_path / "at"), "o200k_base.tiktoken", sha, (*ssh, str(content)))
+    words = copy_vocabulary(str(tmp_path / "at"), "o200k_base.tiktoken", sha, (*ssh, str(content)))
     done = subprocess.run(words, capture_output=True, timeout=20)
     assert done.returncode == code, done.stderr
     assert (tmp_path / "asked").read_text() == "0/-/o200k_base.tiktoken\n"
@@ -121,7 +127,7 @@ exec sh -c "$script" sh "$name"
 
 def test_the_token_travels_by_stdin_into_a_closed_folder(tmp_path: Path, docker: Path) -> None:
     folder = tmp_path / "secrets"
-    words = place_token(str(folder), "hf_token", "sgl:1")
+    words = write_token(str(folder), "hf_token", "sgl:1")
     environment = {
         **os.environ,
         "PATH": f"{docker}:{os.environ['PATH']}",

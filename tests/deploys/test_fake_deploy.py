@@ -71,8 +71,8 @@ def test_a_converged_run_loads_nothing_that_it_does_not_need(served: Fakes) -> N
     assert not loaded & {
         *(
             "operations.download",
-            "operations.spread",
-            "operations.carry",
+            "operations.copy",
+            "operations.tunnel",
             "cluster.transfer.tunnel",
         ),
         *(

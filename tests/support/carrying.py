@@ -17,17 +17,17 @@ from pyinfra.api import FunctionCommand, Host, operation
 
 from cluster.findings import Refused
 from operations import shell
-from operations.carry import Way, way
+from operations.tunnel import Tunnel, open_tunnel
 
 HEAD, *OTHERS = sorted(inventory, key=lambda h: h.name)
 
 
-def words(opened: Way, target: Host, asked: list[str]) -> list[str]:
+def words(opened: Tunnel, target: Host, asked: list[str]) -> list[str]:
     found = [list(opened.ssh(target.name)) if word == "WAY" else [word] for word in asked]
     return [word for some in found for word in some]
 
 
-def ask(opened: Way, target: Host) -> list[tuple[bool, str]]:
+def ask(opened: Tunnel, target: Host) -> list[tuple[bool, str]]:
     answers = [
         shell.ask(target, words(opened, target, asked), 30, stdin=stdin)
         for stdin, *asked in host.data.asks
@@ -38,7 +38,7 @@ def ask(opened: Way, target: Host) -> list[tuple[bool, str]]:
 def carry(state: object, host: Host) -> bool:
     try:
         others, folder = {h.name: h for h in OTHERS}, host.data.get("folder", "")
-        with way(HEAD, others, host.data.address, 60, folder=folder) as opened:
+        with open_tunnel(HEAD, others, host.data.address, 60, folder=folder) as opened:
             told = shell.on_all(OTHERS, lambda target: ask(opened, target))
             Path(host.data.out).write_text(json.dumps(told))
             if host.data.get("killed"):

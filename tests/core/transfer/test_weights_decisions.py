@@ -7,11 +7,19 @@ from dataclasses import replace
 
 import pytest
 
-from cluster.transfer.weights import words
-from cluster.transfer.weights.failures import failed, in_the_clear
-from cluster.transfer.weights.files import File
-from cluster.transfer.weights.held import GB, Held, entries, held, lacking, room
-from cluster.transfer.weights.progress import Progress, duration
+from cluster.transfer import weights
+from cluster.transfer.hub_errors import explain_failure, find_unencrypted_token
+from cluster.transfer.repository import File
+from cluster.transfer.stored import (
+    GB,
+    StoredModel,
+    TransferProgress,
+    find_missing_space,
+    format_seconds,
+    manifest_entries,
+    missing_files,
+    parse_stored_model,
+)
 
 ONE = File("a", 10 * GB, "sha256", "1" * 64, mtime_ns=5)
 TWO = File("b", 5 * GB, "sha256", "2" * 64, mtime_ns=5)
@@ -30,7 +38,7 @@ def said(**changed: object) -> dict[str, object]:
 
 
 def test_what_is_listed_and_good_is_complete() -> None:
-    seen = held(said(recorded=True))
+    seen = parse_stored_model(said(recorded=True))
     assert (seen.complete, seen.read, seen.owner) == (True, 6, (1, 2))
 
 
@@ -47,7 +55,7 @@ def test_what_is_listed_and_good_is_complete() -> None:
     ],
 )
 def test_completeness(changed: dict[str, object], complete: bool) -> None:
-    assert held(said(**changed)).complete is complete
+    assert parse_stored_model(said(**changed)).complete is complete
 
 
 @pytest.mark.parametrize(
@@ -65,13 +73,13 @@ def test_completeness(changed: dict[str, object], complete: bool) -> None:
 )
 def test_what_a_node_cannot_mean_is_a_value_error(changed: dict[str, object]) -> None:
     with pytest.raises(ValueError):
-        held(said(**changed))
+        parse_stored_model(said(**changed))
     with pytest.raises(ValueError):
-        held({name: value for name, value in said().items() if name != "files"})
+        parse_stored_model({name: value for name, value in said().items() if name != "files"})
 
 
 def test_a_damaged_or_missing_file_of_the_list_makes_it_incomplete() -> None:
-    good = Held(good=WANTED, listed=True)
+    good = StoredModel(good=WANTED, listed=True)
     assert good.complete
     assert not replace(good, bad={"c": ONE}).complete
     assert not replace(good, known={"c": ONE}).complete
@@ -87,24 +95,24 @@ def test_a_damaged_or_missing_file_of_the_list_makes_it_incomplete() -> None:
     ],
 )
 def test_what_a_node_lacks(there: dict[str, File], names: str) -> None:
-    assert "".join(f.path for f in lacking(WANTED, Held(good=there))) == names
+    assert "".join(f.path for f in missing_files(WANTED, StoredModel(good=there))) == names
 
 
 def test_room_with_the_arithmetic() -> None:
     files = tuple(WANTED.values())
-    finding = room("spark-2", Held(at="/raid/x", free=16 * GB), files)
+    finding = find_missing_space("spark-2", StoredModel(at="/raid/x", free=16 * GB), files)
     assert finding is not None
     assert str(finding).startswith(
         "spark-2: the weights do not fit: 15.0 GB to come + 2 GB margin = 17.0 GB needed, "
         "16.0 GB free on the disk of /raid/x -> "
     )
-    assert room("spark-2", Held(free=17 * GB), files) is None
-    assert room("spark-2", Held(free=12 * GB, begun=5 * GB), files) is None
-    assert room("spark-2", Held(free=0), ()) is None
+    assert find_missing_space("spark-2", StoredModel(free=17 * GB), files) is None
+    assert find_missing_space("spark-2", StoredModel(free=12 * GB, begun=5 * GB), files) is None
+    assert find_missing_space("spark-2", StoredModel(free=0), ()) is None
 
 
 def test_progress_with_rate_and_time_left() -> None:
-    progress = Progress(65 * GB, begun=100.0)
+    progress = TransferProgress(65 * GB, begun=100.0)
     assert progress.line(100.0) == "0.0 of 65.0 GB"
     progress.note(5 * GB, 101.0)
     progress.note(25 * GB, 120.0)
@@ -117,7 +125,7 @@ def test_progress_with_rate_and_time_left() -> None:
     ("seconds", "text"), [(0, "0 s"), (89, "89 s"), (100, "2 min"), (3600 * 3 + 300, "3 h 5 min")]
 )
 def test_durations(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+    assert format_seconds(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -143,7 +151,7 @@ def test_durations(seconds: float, text: str) -> None:
     ],
 )
 def test_each_failure_has_its_cause_and_cure(kind: str, status: int, what: str) -> None:
-    finding = failed(kind, "Said: so", "spark-1", "org/m", "v1", "", status)
+    finding = explain_failure(kind, "Said: so", "spark-1", "org/m", "v1", "", status)
     assert what in finding.what
     assert finding.what.endswith("(Said: so)")
     assert finding.where == "spark-1"
@@ -239,13 +247,15 @@ def test_each_failure_has_its_cause_and_cure(kind: str, status: int, what: str) 
 def test_the_words_of_a_failure_tell_more_than_its_kind(
     kind: str, said: str, what: str, cure: str
 ) -> None:
-    finding = failed(kind, said, "spark-1", "org/m", "v1", "")
+    finding = explain_failure(kind, said, "spark-1", "org/m", "v1", "")
     assert what in finding.what
     assert cure in finding.cure
 
 
 def test_the_download_runs_by_itself_and_holds_no_secret() -> None:
-    said = words.download("g", "org/m", "/raid/hf", "sgl:1", "SCRIPT", fetch=True, token=True)
+    said = weights.start_download(
+        "g", "org/m", "/raid/hf", "sgl:1", "SCRIPT", fetch=True, token=True
+    )
     text = " ".join(said)
     assert "docker run --detach --name spark-serving-weights-g" in text
     assert "--label spark-serving.task=weights g org/m --network host" in text
@@ -256,7 +266,7 @@ def test_the_download_runs_by_itself_and_holds_no_secret() -> None:
 
 def test_what_the_client_shall_do_comes_on_stdin_after_the_token() -> None:
     asked = {"do": "fetch", "files": [["a" * 100, 1, "git", "1" * 40]] * 2000}
-    token, *pieces = words.task("org/m", "https://hub", "hf_1", asked).splitlines()
+    token, *pieces = weights.download_task("org/m", "https://hub", "hf_1", asked).splitlines()
     assert token == "hf_1"
     task = json.loads("".join(pieces))
     assert task["folder"] == "/hub/models--org--m"
@@ -267,7 +277,7 @@ def test_what_the_client_shall_do_comes_on_stdin_after_the_token() -> None:
 
 
 def test_a_list_mounts_no_cache_and_without_a_token_nothing_is_mounted() -> None:
-    said = words.download("g", "org/m", "/raid", "sgl:1", "S", fetch=False, token=False)
+    said = weights.start_download("g", "org/m", "/raid", "sgl:1", "S", fetch=False, token=False)
     assert "--volume" not in said[said.index("--detach") :]
 
 
@@ -283,21 +293,21 @@ def test_a_list_mounts_no_cache_and_without_a_token_nothing_is_mounted() -> None
     ],
 )
 def test_a_token_and_plain_http_are_refused(endpoint: str, token: str, refused: bool) -> None:
-    finding = in_the_clear(endpoint, token, "spark-1", "org/m")
+    finding = find_unencrypted_token(endpoint, token, "spark-1", "org/m")
     assert bool(finding) is refused
     assert not finding or "hf_endpoint = https://" in finding.cure
 
 
 def test_streams_share_the_bytes() -> None:
     sizes = {"a": 10, "b": 9, "c": 5, "d": 4, "e": 1}
-    shares = words.streams(sizes, 3)
+    shares = weights.share_out(sizes, 3)
     assert sorted(name for share in shares for name in share) == sorted(sizes)
     assert max(sum(sizes[n] for n in share) for share in shares) == 10
-    assert words.streams({"a": 1}, 4) == [["a"]]
+    assert weights.share_out({"a": 1}, 4) == [["a"]]
 
 
 def test_the_manifest_keeps_what_a_file_must_be() -> None:
-    assert entries([ONE]) == {
+    assert manifest_entries([ONE]) == {
         "a": {"size": 10 * GB, "kind": "sha256", "hash": "1" * 64, "by": "hub", "blob": "",
               "mtime_ns": 5}
     }  # fmt: skip

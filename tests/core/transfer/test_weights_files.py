@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.transfer.weights.files import File, needed, picked, unloadable, whole
+from cluster.transfer.repository import (
+    File,
+    find_load_problem,
+    looks_complete,
+    required_weights,
+    select_files,
+)
 
 SMALL = ["README.md", "config.json", "generation_config.json", "tokenizer.json",
          "tokenizer_config.json", "model.safetensors.index.json", "LICENSE"]  # fmt: skip
@@ -15,7 +21,7 @@ def shards(count: int, suffix: str = ".safetensors", stem: str = "model") -> lis
 
 
 def chosen(paths: list[str]) -> set[str]:
-    return {f.path for f in picked([File(path, 1, "git", "x") for path in paths])}
+    return {f.path for f in select_files([File(path, 1, "git", "x") for path in paths])}
 
 
 # What each holds beside what is wanted; counts of shards as on the hub.
@@ -154,12 +160,12 @@ def test_weights_come_once_in_the_best_format(paths: list[str], weights: set[str
 def test_whether_weights_without_a_list_are_whole(
     index: dict[str, list[str]], there: list[str], complete: bool
 ) -> None:
-    assert whole(index, ["config.json", *there]) is complete
+    assert looks_complete(index, ["config.json", *there]) is complete
 
 
 def test_without_a_config_they_are_not_whole() -> None:
-    assert not whole({}, ["model.safetensors"])
-    assert not whole({}, ["model.gguf"])
+    assert not looks_complete({}, ["model.safetensors"])
+    assert not looks_complete({}, ["model.gguf"])
 
 
 @pytest.mark.parametrize(
@@ -171,19 +177,19 @@ def test_without_a_config_they_are_not_whole() -> None:
     ],
 )  # fmt: skip
 def test_shards_that_count_from_0(there: list[str]) -> None:
-    assert whole({}, ["config.json", *there])
-    assert unloadable(["config.json", *there]) is None
-    assert not whole({}, ["config.json", *there[:1]])
+    assert looks_complete({}, ["config.json", *there])
+    assert find_load_problem(["config.json", *there]) is None
+    assert not looks_complete({}, ["config.json", *there[:1]])
 
 
 def test_the_models_own_index_counts_before_others() -> None:
     index = {"model.safetensors.index.json": ["a.safetensors"], "a.index.json": ["b.bin"]}
-    assert needed(index, []) == {"a.safetensors"}
+    assert required_weights(index, []) == {"a.safetensors"}
 
 
 def test_an_index_of_what_was_not_chosen_does_not_count() -> None:
     index = {"pytorch_model.bin.index.json": shards(2, ".bin", "pytorch_model")}
-    assert needed(index, ["model.safetensors"]) == {"model.safetensors"}
+    assert required_weights(index, ["model.safetensors"]) == {"model.safetensors"}
 
 
 @pytest.mark.parametrize(
@@ -212,7 +218,7 @@ def test_an_index_of_what_was_not_chosen_does_not_count() -> None:
     ],
 )  # fmt: skip
 def test_what_sglang_cannot_load_is_told_with_its_cure(names: list[str], what: str) -> None:
-    problem = unloadable(names)
+    problem = find_load_problem(names)
     assert problem
     assert what in problem[0]
     assert problem[1]
@@ -231,9 +237,9 @@ def test_what_sglang_cannot_load_is_told_with_its_cure(names: list[str], what: s
     ],
 )  # fmt: skip
 def test_what_sglang_loads(names: list[str]) -> None:
-    assert unloadable(names) is None
+    assert find_load_problem(names) is None
 
 
 @pytest.mark.parametrize(("wanted", "others"), REPOSITORIES)
 def test_sglang_loads_every_model_of_the_catalogue(wanted: list[str], others: list[str]) -> None:
-    assert unloadable([*wanted, *others]) is None
+    assert find_load_problem([*wanted, *others]) is None

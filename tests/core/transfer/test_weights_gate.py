@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cluster.transfer.weights import gate
+from cluster.transfer import gate
 
 SHA, GIT = "a" * 64, "b" * 40
 

@@ -52,17 +52,17 @@ def hub_folder(hf_cache: str, model: str) -> str:
     return f"{hf_cache.rstrip('/')}/hub/models--{model.replace('/', '--')}"
 
 
-def container(group: str) -> str:
+def container_name(group: str) -> str:
     """The name of the container that downloads for a group."""
     return f"spark-serving-weights-{group}"
 
 
-def place_token(folder: str, name: str, image: str) -> Words:
+def write_token(folder: str, name: str, image: str) -> Words:
     """Put a secret (stdin) into a 0700 folder of root's, which the login may not write."""
     return _in_folder(folder, name, image, _TOKEN, "--interactive")
 
 
-def forget_token(folder: str, name: str, image: str) -> Words:
+def delete_token(folder: str, name: str, image: str) -> Words:
     """Take it away again."""
     return _in_folder(folder, name, image, _FORGET)
 
@@ -73,14 +73,14 @@ def _in_folder(folder: str, name: str, image: str, script: str, *more: str) -> W
     return bounded(60, *run, *at)
 
 
-def own(folder: str, uid: int, gid: int, image: str) -> Words:
+def chown_to_login(folder: str, uid: int, gid: int, image: str) -> Words:
     """Give a folder that an engine made as root to the login."""
     run = ("docker", "run", "--rm", "--network", "none", "--entrypoint", "chown")
     at = ("--volume", f"{folder}:/at", image, "-R", f"{uid}:{gid}", "/at")
     return bounded(600, *run, *at)
 
 
-def download(
+def start_download(
     group: str, model: str, hf_cache: str, image: str, script: str, *, fetch: bool, token: bool
 ) -> Words:
     """The hub's client in a container that goes on by itself: a lost connection, or an end of the
@@ -100,7 +100,7 @@ def download(
         180,
         *("sh", "-c", _START, "sh", TOKEN_FOLDER, TOKEN_FILE, image, _TOKEN, _FORGET),
         *("docker", "run", "--detach"),
-        *("--name", container(group), "--label", f"{TASK}={task_of(group, model)}"),
+        *("--name", container_name(group), "--label", f"{TASK}={task_label(group, model)}"),
         *("--network", "host", "--entrypoint", "python3"),
         *(("--volume", f"{hf_cache.rstrip('/')}/hub:{_CACHE}") if fetch else ()),
         # Writable: the client removes the token once it has read it.
@@ -110,7 +110,7 @@ def download(
     )
 
 
-def task(model: str, endpoint: str, token: str, asked: Mapping[str, Any]) -> str:
+def download_task(model: str, endpoint: str, token: str, asked: Mapping[str, Any]) -> str:
     """`download`'s stdin: the token, and what hub_client.py shall do of which repository."""
     folder = hub_folder("", model).removeprefix("/hub/")
     told = {
@@ -123,39 +123,39 @@ def task(model: str, endpoint: str, token: str, asked: Mapping[str, Any]) -> str
     return "".join(f"{line}\n" for line in (token, *pieces))
 
 
-def task_of(group: str, model: str) -> str:
+def task_label(group: str, model: str) -> str:
     return f"weights {group} {model}"
 
 
-def tasks() -> Words:
+def list_tasks() -> Words:
     """Containers of ours that are no ranks."""
     listed = ("docker", "ps", "--all", "--filter", f"label={TASK}", "--format", _TASKS)
     return bounded(30, *listed)
 
 
-def watch(group: str) -> Words:
-    return bounded(30, "sh", "-c", _WATCH, "sh", container(group))
+def watch_download(group: str) -> Words:
+    return bounded(30, "sh", "-c", _WATCH, "sh", container_name(group))
 
 
-def clear(group: str) -> Words:
-    return bounded(60, "docker", "rm", "--force", container(group))
+def remove_download(group: str) -> Words:
+    return bounded(60, "docker", "rm", "--force", container_name(group))
 
 
-def here(script: str, seconds: int) -> Words:
+def run_script(script: str, seconds: int) -> Words:
     """weights_here.py on the node; what it shall do comes on stdin."""
     return bounded(seconds, "python3", "-c", script)
 
 
-def part(folder: str, hub: bool, commit: str) -> str:
+def part_folder(folder: str, hub: bool, commit: str) -> str:
     """Where files arrive before they are checked: on the same disk, so that moving is renaming."""
     return f"{folder}/.spark-serving-part/{commit}" if hub else f"{folder}.spark-serving-part"
 
 
-def bytes_in(folder: str) -> Words:
+def measure_folder(folder: str) -> Words:
     return bounded(30, "sh", "-c", 'du -sk "$1" 2>/dev/null || echo 0', "sh", folder)
 
 
-def streams(sizes: Mapping[str, int], count: int) -> list[list[str]]:
+def share_out(sizes: Mapping[str, int], count: int) -> list[list[str]]:
     """Names shared out over streams of about the same bytes; no stream is empty."""
     shares: list[tuple[int, list[str]]] = [(0, []) for _ in range(min(count, len(sizes)))]
     for name in sorted(sizes, key=lambda n: (-sizes[n], n)):
@@ -164,3 +164,36 @@ def streams(sizes: Mapping[str, int], count: int) -> list[list[str]]:
         names.append(name)
         shares[least] = (total + sizes[name], names)
     return [names for _total, names in shares]
+
+
+# openai_harmony reads these from TIKTOKEN_ENCODINGS_BASE; the digests stand in tiktoken's own
+# tiktoken_ext/openai_public.py.
+TIKTOKEN = {
+    "o200k_base.tiktoken": "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d",
+    "cl100k_base.tiktoken": "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
+}
+
+# $1 folder, $2 file name, $3 its SHA-256; stdin brings the content, or $4: a URL, or the rest: ssh
+# to a node that sends it (tunnel.DISPATCHER). Moved into place only when whole: a half file would
+# stay for ever.
+_PLACE_FILE = """
+mkdir -p "$1" && part="$1/.$2.part" && trap 'rm -f "$part"' EXIT || exit
+if [ $# -gt 4 ]; then (name=$2; shift 4; printf '0/-/%s\\n' "$name" | "$@" send) >"$part"
+elif [ -n "$4" ]; then curl -fsSL --max-time 600 -o "$part" "$4"
+else base64 -d >"$part"
+fi || exit
+got=$(sha256sum "$part") && got=${got%% *}
+[ "$got" = "$3" ] || { echo "SHA-256 is $got, wanted is $3" >&2; exit 1; }
+chmod 644 "$part" && mv "$part" "$1/$2"
+"""
+
+
+def place_vocabulary(folder: str, name: str, sha256: str, url: str = "") -> Words:
+    """Put a file (base64 on stdin, or from `url`) into a folder: checked, then moved."""
+    return ("timeout", "660", "sh", "-c", _PLACE_FILE.strip(), "sh", folder, name, sha256, url)
+
+
+def copy_vocabulary(folder: str, name: str, sha256: str, ssh: Words) -> Words:
+    """The same from another node: `ssh` reaches its folder of them."""
+    words = ("timeout", "660", "sh", "-c", _PLACE_FILE.strip(), "sh")
+    return (*words, folder, name, sha256, "", *ssh)

@@ -66,13 +66,13 @@ class File:
     blob: str = ""
     mtime_ns: int = 0
 
-    def like(self, other: File | None) -> bool:
+    def same_content(self, other: File | None) -> bool:
         """Whether two files have the same content."""
         mine = (self.size, self.kind, self.hash)
         return other is not None and mine == (other.size, other.kind, other.hash)
 
 
-def picked(files: Iterable[File]) -> tuple[File, ...]:
+def select_files(files: Iterable[File]) -> tuple[File, ...]:
     """What an engine needs of a repository: its weights in the best format that it has, once, and
     everything that is no weights."""
     kept = [f for f in files if not _foreign(f.path)]
@@ -130,7 +130,7 @@ def _count(name: str) -> str:
     return (parts["count"] if parts else "") or ""
 
 
-def needed(shards: Mapping[str, Iterable[str]], there: Iterable[str]) -> set[str]:
+def required_weights(shards: Mapping[str, Iterable[str]], there: Iterable[str]) -> set[str]:
     """The weights' files: those that an index names, else what is there of one kind.
 
     + shards: the names in each *.index.json
@@ -145,10 +145,10 @@ def needed(shards: Mapping[str, Iterable[str]], there: Iterable[str]) -> set[str
     return {name for shard in chosen for name in _siblings(shard, chosen)}
 
 
-def whole(shards: Mapping[str, Iterable[str]], there: Iterable[str]) -> bool:
+def looks_complete(shards: Mapping[str, Iterable[str]], there: Iterable[str]) -> bool:
     """Whether a model that nobody has a list of looks complete: its weights and its config."""
     names = set(there)
-    wanted = needed(shards, names)
+    wanted = required_weights(shards, names)
     return bool(wanted) and "config.json" in names and wanted <= names
 
 
@@ -165,7 +165,7 @@ def _siblings(name: str, there: Collection[str]) -> set[str]:
     return set(every[:-1]) if every[0] in there and every[-1] not in there else set(every[1:])
 
 
-def unloadable(names: Iterable[str]) -> tuple[str, str] | None:
+def find_load_problem(names: Iterable[str]) -> tuple[str, str] | None:
     """What is wrong with a model of these files, and its cure; None where SGLang can load it.
 
     The words go on after what the model is called: "repository org/m", "the folder /raid/m".

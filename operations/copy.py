@@ -10,12 +10,20 @@ import gevent
 from pyinfra.api import Host
 
 from cluster.findings import Finding, Refused, error
-from cluster.transfer.weights import words
-from cluster.transfer.weights.files import File
-from cluster.transfer.weights.held import GB, Held, entries, lacking, room, size
-from cluster.transfer.weights.progress import Progress, duration
-from operations import carry, holding, shell
-from operations.holding import Job
+from cluster.transfer import weights
+from cluster.transfer.repository import File
+from cluster.transfer.stored import (
+    GB,
+    StoredModel,
+    TransferProgress,
+    find_missing_space,
+    format_seconds,
+    manifest_entries,
+    missing_files,
+    total_bytes,
+)
+from operations import node_weights, shell, tunnel
+from operations.node_weights import WeightsJob
 from operations.ticking import ticking
 
 # One stream is bound by one core's encryption. sshd drops connections beyond 10 that are being
@@ -26,10 +34,14 @@ SLOWEST = 20 * 10**6
 TRIES = 2
 
 
-def spread(job: Job, commit: str, files: Mapping[str, File], seen: Mapping[str, Held]) -> None:
+def copy_to_workers(
+    job: WeightsJob, commit: str, files: Mapping[str, File], seen: Mapping[str, StoredModel]
+) -> None:
     """Bring every worker to the head's files; Refused with what went wrong."""
-    missing = {name: lacking(files, seen[name]) for name in job.workers}
-    if full := [f for name, need in missing.items() if (f := room(name, seen[name], need))]:
+    missing = {name: missing_files(files, seen[name]) for name in job.workers}
+    if full := [
+        f for name, need in missing.items() if (f := find_missing_space(name, seen[name], need))
+    ]:
         raise Refused(*full)
     todo = {name: need for name, need in missing.items() if need}
     if todo:
@@ -40,19 +52,19 @@ def spread(job: Job, commit: str, files: Mapping[str, File], seen: Mapping[str, 
             _place(job, job.hosts[name], commit, files)
 
 
-def _unrecorded(commit: str, there: Held) -> bool:
+def _unrecorded(commit: str, there: StoredModel) -> bool:
     return bool(there.read) or not there.listed or there.commit != commit
 
 
 def _copy(
-    job: Job, commit: str, files: Mapping[str, File], todo: Mapping[str, tuple[File, ...]]
+    job: WeightsJob, commit: str, files: Mapping[str, File], todo: Mapping[str, tuple[File, ...]]
 ) -> None:
-    bytes_ = max(size(need) for need in todo.values())
+    bytes_ = max(total_bytes(need) for need in todo.values())
     seconds = 600 + int(len(todo) * bytes_ / SLOWEST)
     hosts = {name: job.hosts[name] for name in todo}
     begun = time.monotonic()
     there = job.folders[job.head.name]
-    opened = carry.way(job.head, hosts, job.address, seconds, folder=there)
+    opened = tunnel.open_tunnel(job.head, hosts, job.address, seconds, folder=there)
     with opened as way, ticking(_telling(job, commit, todo)):
         wrong = shell.on_all(
             hosts.values(),
@@ -62,14 +74,14 @@ def _copy(
         raise Refused(*found)
     took = time.monotonic() - begun
     job.head.log(
-        f"weights: {bytes_ / GB:.1f} GB copied to {', '.join(todo)} in {duration(took)} "
-        f"({bytes_ / GB / took:.2f} GB/s each), every file's hash right"
+        f"weights: {bytes_ / GB:.1f} GB copied to {', '.join(todo)} in {format_seconds(took)} "
+        f"({bytes_ / GB / took:.2f} GB/s each), every hash verified"
     )
 
 
 def _one(
-    job: Job,
-    way: carry.Way,
+    job: WeightsJob,
+    way: tunnel.Tunnel,
     host: Host,
     commit: str,
     files: Mapping[str, File],
@@ -98,7 +110,12 @@ def _one(
 
 
 def _streams(
-    job: Job, way: carry.Way, host: Host, commit: str, need: tuple[File, ...], seconds: int
+    job: WeightsJob,
+    way: tunnel.Tunnel,
+    host: Host,
+    commit: str,
+    need: tuple[File, ...],
+    seconds: int,
 ) -> Finding | None:
     """Several connections beside each other; a half file is gone on with."""
     below = "" if job.local else f"snapshots/{commit}/"
@@ -108,15 +125,17 @@ def _streams(
         _name(job, host, f): [_name(job, host, f), f"{below}{f.path}" if f.path else "-", f.size]
         for f in files.values()
     }
-    part = words.part(job.folders[host.name], not job.local, commit)
+    part = weights.part_folder(job.folders[host.name], not job.local, commit)
     sizes = {name: f.size for name, f in zip(wanted, files.values(), strict=True)}
-    shares = words.streams(sizes, max(1, STREAMS // len(job.workers)))
+    shares = weights.share_out(sizes, max(1, STREAMS // len(job.workers)))
 
     def receive(share: list[str]) -> str:
         asked = {"do": "receive", "ssh": way.ssh(host.name), "part": part, "stall": job.stall}
         asked["files"] = [wanted[name] for name in share]
         try:
-            return str(holding.ask(job, host, asked, seconds).get("failed", "no answer"))
+            return str(
+                node_weights.query_node(job, host, asked, seconds).get("failed", "no answer")
+            )
         except Refused as refused:
             return refused.findings[0].what
 
@@ -135,36 +154,38 @@ def _streams(
     )
 
 
-def _name(job: Job, host: Host, file: File) -> str:
+def _name(job: WeightsJob, host: Host, file: File) -> str:
     return file.path or PurePosixPath(job.folders[host.name]).name
 
 
-def _place(job: Job, host: Host, commit: str, files: Mapping[str, File]) -> list[str]:
+def _place(job: WeightsJob, host: Host, commit: str, files: Mapping[str, File]) -> list[str]:
     """Move what has come to its name, once its hash is right; the names of what was not right."""
     asked = {
         "do": "place",
         "commit": commit,
         "ref": job.ref(commit),
-        "files": entries(files.values()),
-        "part": words.part(job.folders[host.name], not job.local, commit),
+        "files": manifest_entries(files.values()),
+        "part": weights.part_folder(job.folders[host.name], not job.local, commit),
     }
-    said = holding.ask(job, host, asked, holding.READ_SECONDS)
-    holding.tell_unrecorded(job, host, said.get("unrecorded"))
+    said = node_weights.query_node(job, host, asked, node_weights.READ_SECONDS)
+    node_weights.warn_unrecorded(job, host, said.get("unrecorded"))
     # Without the list nothing was placed.
     bad = said.get("bad")
     return bad if isinstance(bad, list) else [_name(job, host, f) for f in files.values()]
 
 
 def _telling(
-    job: Job, commit: str, todo: Mapping[str, tuple[File, ...]]
+    job: WeightsJob, commit: str, todo: Mapping[str, tuple[File, ...]]
 ) -> Callable[[float], None]:
     """What tells how far each worker is."""
-    progress = {name: Progress(size(need), time.monotonic()) for name, need in todo.items()}
+    progress = {
+        name: TransferProgress(total_bytes(need), time.monotonic()) for name, need in todo.items()
+    }
 
     def tell(_: float) -> None:
         for name, one in progress.items():
-            part = words.part(job.folders[name], not job.local, commit)
-            answer = shell.ask(job.hosts[name], words.bytes_in(part), 40)
+            part = weights.part_folder(job.folders[name], not job.local, commit)
+            answer = shell.ask(job.hosts[name], weights.measure_folder(part), 40)
             said = next(iter((answer.out or ("0",))[0].split()), "0")
             if answer.ok and said.isdigit():
                 one.note(int(said) * 1024, time.monotonic())

@@ -12,7 +12,7 @@ _GATED = (
     "read gated repositories, then: hf auth login, or export HF_TOKEN=…"
 )
 # What hub_client.py calls it → what it means, and the cure.
-KNOWN = {
+BY_KIND = {
     "gated": ("model {model} is gated, and the token may not read it", _GATED),
     "gated 401": ("model {model} is gated, and the hub got no valid token", _GATED),
     "denied": (
@@ -87,7 +87,7 @@ KNOWN = {
     ),
 }
 # What the words of an error say where its kind does not tell, or tells too little.
-BY_WORDS = (
+BY_TEXT = (
     (
         r"certificate|SSLError|SSL:",
         "the node does not trust the certificate of the hub at {hub}",
@@ -128,25 +128,27 @@ BY_WORDS = (
 _UNKNOWN = ("the download of {model} failed", "run this again")
 
 
-def failed(
+def explain_failure(
     kind: str, said: str, node: str, model: str, revision: str, endpoint: str, status: int = 0
 ) -> Finding:
     """One finding for what hub_client.py calls `kind`; `status`: the hub's answer, 0 for none."""
-    known = KNOWN.get(f"{kind} {status}") or _by_words(kind, said) or KNOWN.get(kind, _UNKNOWN)
+    known = (
+        BY_KIND.get(f"{kind} {status}") or _explain_text(kind, said) or BY_KIND.get(kind, _UNKNOWN)
+    )
     words = {"model": model, "revision": revision, "hub": endpoint or HUB}
     what, cure = (text.format(**words) for text in known)
     return error(f"{what} ({said})" if said else what, node, cure)
 
 
-def _by_words(kind: str, said: str) -> tuple[str, str] | None:
+def _explain_text(kind: str, said: str) -> tuple[str, str] | None:
     if kind not in ("network", "still", "file", "other"):
         return None
-    known = ((what, cure) for words, what, cure in BY_WORDS if re.search(words, said))
+    known = ((what, cure) for words, what, cure in BY_TEXT if re.search(words, said))
     return next(known, None)
 
 
-def in_the_clear(endpoint: str, token: str, node: str, model: str) -> Finding | None:
+def find_unencrypted_token(endpoint: str, token: str, node: str, model: str) -> Finding | None:
     """Why the hub is not asked: the token would go over plain HTTP."""
     if not token or not endpoint or endpoint.lower().startswith("https://"):
         return None
-    return failed("clear", "", node, model, "", endpoint)
+    return explain_failure("clear", "", node, model, "", endpoint)

@@ -10,19 +10,19 @@ from typing import Any
 from pyinfra.api import Host
 
 from cluster.findings import Finding, Refused, error
-from cluster.transfer.weights import words
-from cluster.transfer.weights.files import File
-from cluster.transfer.weights.held import Held, entries, held
+from cluster.transfer import weights
+from cluster.transfer.repository import File
+from cluster.transfer.stored import StoredModel, manifest_entries, parse_stored_model
 from operations import scripts, shell
 from operations.ticking import ticking
 
-SCRIPT = scripts.text("weights_here.py")
+SCRIPT = scripts.bundle("weights_here.py")
 # Reading and hashing hundreds of GB takes long, but not for ever.
 READ_SECONDS = 6 * 3600
 
 
 @dataclass(frozen=True)
-class Job:
+class WeightsJob:
     """A model whose files shall be on every node; mappings are by node name, rank 0 first.
 
     + folders: the repository's folder in the hub's cache, or the local path
@@ -63,21 +63,25 @@ class Job:
         return "" if self.local or self.revision == commit else self.revision or "main"
 
 
-def look(job: Job, names: Iterable[str], revision: str | None = None) -> dict[str, Held]:
+def read_weights(
+    job: WeightsJob, names: Iterable[str], revision: str | None = None
+) -> dict[str, StoredModel]:
     """What these nodes hold. What an engine made as root is given to the login first."""
     asked = job.revision if revision is None else revision
     tell = job.head.log
     with ticking(lambda seconds: tell(f"the model's files are read and hashed, {seconds:.0f} s")):
-        return shell.on_all([job.hosts[name] for name in names], lambda h: _look(job, h, asked))
+        return shell.on_all(
+            [job.hosts[name] for name in names], lambda h: _read_node(job, h, asked)
+        )
 
 
-def _look(job: Job, host: Host, revision: str) -> Held:
-    def read() -> Held:
+def _read_node(job: WeightsJob, host: Host, revision: str) -> StoredModel:
+    def read() -> StoredModel:
         cache = f"{job.caches[host.name].rstrip('/')}/hub"
         asked = {"do": "look", "revision": revision, "full": job.full, "cache": cache}
-        said = ask(job, host, asked, READ_SECONDS)
+        said = query_node(job, host, asked, READ_SECONDS)
         try:
-            return held(said)
+            return parse_stored_model(said)
         except ValueError as wrong:
             raise Refused(_unreadable(job, host, "look", str(wrong))) from None
 
@@ -88,11 +92,11 @@ def _look(job: Job, host: Host, revision: str) -> Held:
     return read()
 
 
-def _give(job: Job, host: Host, seen: Held) -> None:
+def _give(job: WeightsJob, host: Host, seen: StoredModel) -> None:
     host.log(f"{seen.closed[0]} is root's, as an engine left it: it is given to the login")
     # The cache's own folder too, where the engine made it.
     folder = job.folders[host.name]
-    answer = shell.ask(host, words.own(folder, *seen.owner, job.image), 660)
+    answer = shell.ask(host, weights.chown_to_login(folder, *seen.owner, job.image), 660)
     if not answer.ok:
         raise Refused(
             error(
@@ -103,13 +107,15 @@ def _give(job: Job, host: Host, seen: Held) -> None:
         )
 
 
-def record(job: Job, host: Host, commit: str, files: Iterable[File], ref: str) -> None:
+def record_weights(
+    job: WeightsJob, host: Host, commit: str, files: Iterable[File], ref: str
+) -> None:
     """Keep what is known of the files in the manifest beside them, or say that it can't be kept."""
-    asked = {"do": "record", "commit": commit, "ref": ref, "files": entries(files)}
-    tell_unrecorded(job, host, ask(job, host, asked, 120).get("unrecorded"))
+    asked = {"do": "record", "commit": commit, "ref": ref, "files": manifest_entries(files)}
+    warn_unrecorded(job, host, query_node(job, host, asked, 120).get("unrecorded"))
 
 
-def tell_unrecorded(job: Job, host: Host, why: object) -> None:
+def warn_unrecorded(job: WeightsJob, host: Host, why: object) -> None:
     """Whole files are served all the same; `why` is "" where their check was recorded."""
     if why:
         host.log_styled(
@@ -119,10 +125,12 @@ def tell_unrecorded(job: Job, host: Host, why: object) -> None:
         )
 
 
-def ask(job: Job, host: Host, asked: dict[str, Any], seconds: int) -> dict[str, Any]:
+def query_node(job: WeightsJob, host: Host, asked: dict[str, Any], seconds: int) -> dict[str, Any]:
     """One question to weights_here.py; Refused where the node can't answer."""
     whole = {**asked, "root": job.folders[host.name], "hub": not job.local}
-    answer = shell.ask(host, words.here(SCRIPT, seconds), seconds + 30, stdin=json.dumps(whole))
+    answer = shell.ask(
+        host, weights.run_script(SCRIPT, seconds), seconds + 30, stdin=json.dumps(whole)
+    )
     try:
         said = json.loads(answer.out[-1]) if answer.ok else None
     except (ValueError, IndexError, RecursionError):
@@ -134,7 +142,7 @@ def ask(job: Job, host: Host, asked: dict[str, Any], seconds: int) -> dict[str, 
     raise Refused(_unreadable(job, host, asked["do"], why))
 
 
-def _unreadable(job: Job, host: Host, do: str, why: str) -> Finding:
+def _unreadable(job: WeightsJob, host: Host, do: str, why: str) -> Finding:
     return error(
         f"the weights in {job.folders[host.name]} could not be {_DONE[do]}: {why[:300]}",
         host.name,

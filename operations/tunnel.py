@@ -18,7 +18,7 @@ SECONDS = 60
 
 
 @dataclass(frozen=True)
-class Way:
+class Tunnel:
     """An open way; each target asks for what it wants, the source only sends.
 
     + user, address, port: how the source's sshd is reached
@@ -37,7 +37,7 @@ class Way:
 
 
 @contextmanager
-def way(
+def open_tunnel(
     source: Host,
     targets: Mapping[str, Host],
     address: str,
@@ -45,7 +45,7 @@ def way(
     *,
     folder: str = "",
     image: str = "",
-) -> Iterator[Way]:
+) -> Iterator[Tunnel]:
     """Open the way from source to targets, and close it whatever happens.
 
     One way from a source at a time: a new one takes the keys of older ones away.
@@ -72,13 +72,13 @@ def _open(
     address: str,
     admitted: Words,
     keys: Mapping[str, tunnel.Key],
-) -> Way:
+) -> Tunnel:
     offered = tunnel.offered(list(keys.values()))
     answer = shell.ask(source, admitted, SECONDS, stdin=offered)
     if not answer.ok:
         raise Refused(tunnel.unreadable(source.name, answer.text))
     port = sender.port or int(source.data.get("ssh_port") or 22)
-    opened = Way(sender.user, address, port, keys)
+    opened = Tunnel(sender.user, address, port, keys)
 
     def try_it(target: Host) -> Finding | None:
         words = tunnel.probe(keys[target.name], opened.ssh(target.name))

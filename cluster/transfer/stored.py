@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from cluster.findings import Finding, error
-from cluster.transfer.weights import gate
-from cluster.transfer.weights.files import File, whole
+from cluster.transfer import gate
+from cluster.transfer.repository import File, looks_complete
 
 # Left free for logs, the engine's own caches and everybody else.
 MARGIN = 2 * 10**9
@@ -18,7 +18,7 @@ GB = 10**9
 
 
 @dataclass(frozen=True)
-class Held:
+class StoredModel:
     """One node's folder of the model, as weights_here.py read it.
 
     + commit: the revision's, "" where it is not there (or for plain files)
@@ -76,20 +76,20 @@ class _Read(msgspec.Struct):
     pointers: list[str] = []
 
 
-def held(said: Mapping[str, Any]) -> Held:
+def parse_stored_model(said: Mapping[str, Any]) -> StoredModel:
     """From weights_here.py's answer; ValueError where it can't be one."""
     read = msgspec.convert(said, _Read)
     seen = gate.entries(read.files, lone=True)
     files = {path: file(path, entry) for path, entry in seen.items()}
     right = {path for path, entry in seen.items() if entry.get("good") is True}
-    return Held(
+    return StoredModel(
         commit=gate.commit(read.commit) if read.commit else "",
         at=read.at,
         good={path: one for path, one in files.items() if path in right},
         bad={path: one for path, one in files.items() if path not in right},
         known={p: file(p, e) for p, e in gate.entries(read.known, lone=True).items()},
         listed=read.recorded,
-        guess=not read.partial and (whole(read.shards, files) or "" in files),
+        guess=not read.partial and (looks_complete(read.shards, files) or "" in files),
         pointers=tuple(read.pointers),
         closed=tuple(read.closed),
         free=read.free,
@@ -105,24 +105,24 @@ def file(path: str, entry: Mapping[str, Any]) -> File:
     return File(path, **{name: entry[name] for name in names})
 
 
-def entries(files: Iterable[File]) -> dict[str, dict[str, Any]]:
+def manifest_entries(files: Iterable[File]) -> dict[str, dict[str, Any]]:
     """Files as the manifest holds them."""
     return {f.path: {k: v for k, v in asdict(f).items() if k != "path"} for f in files}
 
 
-def lacking(wanted: Mapping[str, File], there: Held) -> tuple[File, ...]:
+def missing_files(wanted: Mapping[str, File], there: StoredModel) -> tuple[File, ...]:
     """Files that a node must get: not there, or not the same."""
-    return tuple(f for path, f in wanted.items() if not f.like(there.good.get(path)))
+    return tuple(f for path, f in wanted.items() if not f.same_content(there.good.get(path)))
 
 
-def size(files: Iterable[File]) -> int:
+def total_bytes(files: Iterable[File]) -> int:
     return sum(f.size for f in files)
 
 
-def room(node: str, there: Held, files: Iterable[File]) -> Finding | None:
+def find_missing_space(node: str, there: StoredModel, files: Iterable[File]) -> Finding | None:
     """Whether files fit on a node's disk; None where they do. What an interrupted transfer has
     left there need not come again."""
-    more = max(0, size(files) - there.begun)
+    more = max(0, total_bytes(files) - there.begun)
     if not more or more + MARGIN <= there.free:
         return None
     return error(
@@ -132,3 +132,50 @@ def room(node: str, there: Held, files: Iterable[File]) -> Finding | None:
         node,
         "make room (df -h, spark-cluster models, docker image prune), or hf_cache on another disk",
     )
+
+
+@dataclass
+class TransferProgress:
+    """Bytes of a transfer over time, from `begun` (seconds of any clock) on.
+
+    + total: bytes in all
+    + first: bytes that were there at the first look: they say nothing of the rate
+    """
+
+    total: int
+    begun: float
+    bytes: int = 0
+    first: int | None = None
+    grown: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.grown = self.begun
+
+    def note(self, count: int, now: float) -> None:
+        """Bytes that are there now."""
+        if self.first is None:
+            self.first = self.bytes = count
+        if count > self.bytes:
+            self.bytes, self.grown = count, now
+
+    def silent(self, now: float) -> float:
+        """Seconds without a byte."""
+        return now - self.grown
+
+    def line(self, now: float) -> str:
+        """ "12.3 of 65.2 GB, 0.45 GB/s, 2 min left"."""
+        told = f"{self.bytes / GB:.1f} of {self.total / GB:.1f} GB"
+        moved, seconds = self.bytes - (self.first or 0), now - self.begun
+        if moved <= 0 or seconds <= 0:
+            return told
+        rate = moved / seconds
+        left = max(0, self.total - self.bytes) / rate
+        return f"{told}, {rate / GB:.2f} GB/s, {format_seconds(left)} left"
+
+
+def format_seconds(seconds: float) -> str:
+    """ "40 s", "12 min", "3 h 5 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
