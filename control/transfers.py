@@ -6,8 +6,8 @@ from cluster.spec import expand
 from cluster.transfer.weights import hub_folder
 from control import secrets
 from control.deployment import Deployment
-from operations.node_weights import WeightsJob
 from operations.images import Order
+from operations.node_weights import WeightsJob
 from operations.vocabularies import Vocabularies
 
 

@@ -154,8 +154,7 @@ def _fetch(
     times = _run(job, asked, TransferProgress(total, begun), commit).get("times")
     seconds = time.monotonic() - begun
     job.head.log(
-        f"weights: {total / GB:.1f} GB downloaded in {format_seconds(seconds)}, "
-        "every hash verified"
+        f"weights: {total / GB:.1f} GB downloaded in {format_seconds(seconds)}, every hash verified"
     )
     # What has no time is read once more at the next look.
     return {f.path: _count(times.get(f.path)) for f in missing} if isinstance(times, dict) else {}
