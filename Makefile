@@ -51,7 +51,7 @@ demo: setup  ## serve a real model on this machine and ask it something
 	@echo "  remove it                $(LOCAL) deploy.py --data state=absent"
 
 # A process of their own: pyinfra's test library, which the others import, replaces threads.
-THREADED := tests/bench tests/browser tests/local tests/peers
+THREADED := tests/bench tests/browser tests/local
 
 test: setup  ## every test; the simulated cluster too when this is root on Linux
 ifeq ($(CLUSTER),yes)
@@ -104,7 +104,7 @@ $(SGLANG)/.complete: tests/acceptance/requirements.txt tests/acceptance/make_tin
 	@touch $@
 
 bench-peers: setup $(SGLANG)/.complete  ## our client and four others against the reference server: 30 min, 5 GB
-	@PYTHONPATH=tests/peers $(BIN)/python -m comparison $(PEERS)
+	@PYTHONPATH=bench $(BIN)/python -m peers $(PEERS)
 
 check-arm64: setup  ## the core, spark-bench and the demo on aarch64, under qemu-user: 1 GB, root on Linux
 	@tests/arm64/check

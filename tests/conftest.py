@@ -9,7 +9,7 @@ from pathlib import Path
 import gevent.monkey
 import pytest
 
-THREADED = ("bench", "browser", "local", "peers")
+THREADED = ("bench", "browser", "local")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from comparison.scoring import KEYS
-from comparison.turns import Turn
+from peers.scoring import KEYS
+from peers.turns import Turn
 
 OURS, PYTHON, RUST = "spark-bench", "sglang Python", "sglang Rust"
 

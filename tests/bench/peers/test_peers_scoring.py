@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from comparison.actual import actual, steady_rate
-from comparison.scoring import errors, wrong
-from comparison.told import Told, from_aiperf, from_ours, from_sglang
+from peers.actual import actual, steady_rate
+from peers.scoring import errors, wrong
+from peers.told import Told, from_aiperf, from_ours, from_sglang
 from spark_bench.reference_server.streams import Api, Flags, Stream
 
 MS = 1_000_000

@@ -15,10 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from comparison.cases import INPUT, Case
-from comparison.install import Places
-from comparison.processes import Usage, settle
-from comparison.told import Told, from_aiperf, from_ours, from_sglang
+from peers.cases import INPUT, Case
+from peers.install import Places
+from peers.processes import Usage, settle
+from peers.told import Told, from_aiperf, from_ours, from_sglang
 
 SAMPLE = 0.004
 """Seconds between looks at what a client uses."""

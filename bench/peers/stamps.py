@@ -1,6 +1,6 @@
 """Our client inside this process, so that each token's time can be held against its own truth.
 
-    python -m comparison.stamps URL STREAMS REQUESTS OUTPUT
+    python -m peers.stamps URL STREAMS REQUESTS OUTPUT
 
 Uses what `spark-bench run` uses: recorder, reading, summary. Prints JSON, times in milliseconds,
 time stamps' errors in microseconds.
@@ -28,11 +28,11 @@ from spark_bench.protocol.reading import read
 from spark_bench.record import Exchange, Job, Load, Message, Prompt, Request, Step, Timing
 from spark_bench.reference_server.streams import Stream, read_dump
 
-from comparison.actual import actual, steady_rate
-from comparison.cases import INPUT
-from comparison.processes import settle, waited_seconds
-from comparison.scoring import errors, truths
-from comparison.told import from_sglang
+from peers.actual import actual, steady_rate
+from peers.cases import INPUT
+from peers.processes import settle, waited_seconds
+from peers.scoring import errors, truths
+from peers.told import from_sglang
 
 ID = re.compile(rb"x-reference-id: (\d+)", re.IGNORECASE)
 # Counts with each event, as `spark-bench run` asks of the reference server.

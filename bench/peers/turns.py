@@ -15,12 +15,12 @@ from typing import Any
 from spark_bench.reference_server.server import ReferenceServer
 from spark_bench.reference_server.streams import Stream
 
-from comparison.actual import Actual, actual, steady_rate
-from comparison.cases import Case
-from comparison.clients import Client, Failed
-from comparison.processes import cpu_seconds, machine_cpu, settle
-from comparison.scoring import errors, truths, wrong
-from comparison.told import Told
+from peers.actual import Actual, actual, steady_rate
+from peers.cases import Case
+from peers.clients import Client, Failed
+from peers.processes import cpu_seconds, machine_cpu, settle
+from peers.scoring import errors, truths, wrong
+from peers.told import Told
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def take_stamps(case: Case, reference: ReferenceServer) -> dict[str, Any]:
     noise = Noise(reference.pid)
     load = [str(case.streams), str(case.requests), str(case.output)]
     done = subprocess.run(
-        [sys.executable, "-m", "comparison.stamps", reference.url, *load],
+        [sys.executable, "-m", "peers.stamps", reference.url, *load],
         capture_output=True,
         text=True,
         timeout=240,

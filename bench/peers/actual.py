@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from spark_bench.reference_server.ground_truth import ground_truth
 from spark_bench.reference_server.streams import Stream
 
-from comparison.told import FIGURES
+from peers.told import FIGURES
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""python -m comparison [--quick] [--repeats N] [--clients A,B] [--output FILE]"""
+"""python -m peers [--quick] [--repeats N] [--clients A,B] [--output FILE]"""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from typing import Any
 
 from spark_bench.reference_server.server import ReferenceServer
 
-from comparison import cases, report
-from comparison.clients import KINDS, Client, Failed, Kept
-from comparison.goals import OURS, Comparison, goals
-from comparison.install import PLACES, install
-from comparison.processes import CLIENT_CORE, REFERENCE_CORE, first
-from comparison.turns import Turn, help_seconds, take, take_stamps
+from peers import cases, report
+from peers.clients import KINDS, Client, Failed, Kept
+from peers.goals import OURS, Comparison, goals
+from peers.install import PLACES, install
+from peers.processes import CLIENT_CORE, REFERENCE_CORE, first
+from peers.turns import Turn, help_seconds, take, take_stamps
 
 
 def main() -> None:
@@ -174,7 +174,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one round, fewer loads")
     parser.add_argument("--repeats", type=int, default=0, help="rounds (5; with --quick 1)")
     parser.add_argument("--clients", default="", help="some of: " + ",".join(k.name for k in KINDS))
-    parser.add_argument("--output", type=Path, default=PLACES.peers / "comparison.json")
+    parser.add_argument("--output", type=Path, default=PLACES.peers / "peers.json")
     options = parser.parse_args()
     options.repeats = options.repeats or (1 if options.quick else 5)
     return options

@@ -9,11 +9,11 @@ import time
 from typing import Any
 
 import pytest
-from comparison.__main__ import rotated
-from comparison.goals import Comparison, Middle, at_least, at_most, goals, paced_rate, within
-from comparison.processes import Usage, cpu_seconds, resident, tree
-from comparison.report import table, verdict
-from comparison.scoring import KEYS
+from peers.__main__ import rotated
+from peers.goals import Comparison, Middle, at_least, at_most, goals, paced_rate, within
+from peers.processes import Usage, cpu_seconds, resident, tree
+from peers.report import table, verdict
+from peers.scoring import KEYS
 
 
 def stamp(error_ms: float, case: str = "256 streams") -> dict[str, Any]:

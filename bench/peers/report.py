@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from comparison.goals import OURS, Comparison, Goal, Middle
-from comparison.scoring import KEYS
-from comparison.turns import Turn
+from peers.goals import OURS, Comparison, Goal, Middle
+from peers.scoring import KEYS
+from peers.turns import Turn
 
 
 def table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from comparison.actual import Actual
-from comparison.told import FIGURES, METRICS, Told
+from peers.actual import Actual
+from peers.told import FIGURES, METRICS, Told
 
 WRONG = 0.02
 """A figure of the fault table is wrong from this share of the truth on."""
