@@ -23,7 +23,7 @@ from typing import Any
 
 import msgspec
 import spark_bench
-from spark_bench.suite.output import Results
+from spark_bench.results.suite_results import SuiteResults
 
 HERE = Path(__file__).parent
 LOAD = ("--profile", "quick", "-n", "3", "-i", "8", "-o", "4")
@@ -234,8 +234,8 @@ class FakeProject:
         return self.folder / "out"
 
     @property
-    def results(self) -> Results:
-        return msgspec.json.decode((self.out / "results.json").read_bytes(), type=Results)
+    def results(self) -> SuiteResults:
+        return msgspec.json.decode((self.out / "results.json").read_bytes(), type=SuiteResults)
 
     @property
     def statuses(self) -> dict[str, str]:

@@ -7,8 +7,8 @@ from typing import Any
 
 from spark_bench.load.profile import Profile
 from spark_bench.project import Listing, Model, Node
-from spark_bench.suite.asked import Asked
-from spark_bench.suite.rows import Row
+from spark_bench.results.suite_results import CaseRow
+from spark_bench.suite.plan import SuiteOptions
 
 CATALOGUE = (
     Model("openai/gpt-oss-120b", "gpt-oss-120b", 1),
@@ -35,17 +35,17 @@ def listing(nodes: int = 2, model: str = "openai/gpt-oss-120b") -> Listing:
     )
 
 
-def asked(**changes: Any) -> Asked:
+def suite_options(**changes: Any) -> SuiteOptions:
     plain = {
         "project": Path("."),
         "inventory": Path("inventories/spark.py"),
         "profile": Profile("short", 50, 256, 256),
         "folder": Path("out"),
     }
-    return Asked(**plain | changes)  # type: ignore[arg-type]
+    return SuiteOptions(**plain | changes)  # type: ignore[arg-type]
 
 
-def a_row(name: str, throughput: float | None, ttft: float | None, **changes: Any) -> Row:
+def a_row(name: str, throughput: float | None, ttft: float | None, **changes: Any) -> CaseRow:
     known: dict[str, Any] = {"model": f"org/{name}", "model_short": name, "name": name}
     known |= {"nodes": 2, "tp": 2, "status": "OK" if throughput else "BENCH_FAILED"}
-    return Row(**known | {"output_throughput": throughput, "ttft_ms": ttft} | changes)
+    return CaseRow(**known | {"output_throughput": throughput, "ttft_ms": ttft} | changes)

@@ -22,11 +22,13 @@ from spark_bench.load.profile import NO_LIMIT
 from spark_bench.load.profiles import find
 from spark_bench.options import parse_limit
 from spark_bench.printable import json_text, printable
+from spark_bench.results.suite_results import SuiteResults, encode_results
 from spark_bench.secret import api_key
-from spark_bench.suite import job, output
-from spark_bench.suite.asked import Asked
-from spark_bench.suite.output import Results
-from spark_bench.suite.vary import variants
+from spark_bench.suite.job import describe_job, finished_names, read_job
+from spark_bench.suite.plan import SuiteOptions, plan_suite
+from spark_bench.suite.rows import rows_csv
+from spark_bench.suite.suite_tables import render_markdown, render_summary
+from spark_bench.suite.variants import parse_variants
 
 # What decides the results, and so is kept for a resume.
 KEPT = (
@@ -37,20 +39,20 @@ FORMATS = ("csv", "as_json", "markdown")
 FAILED = 1
 
 
-def checked(typed: dict[str, Any], given: set[str], environ: Mapping[str, str]) -> Asked:
+def checked(typed: dict[str, Any], given: set[str], environ: Mapping[str, str]) -> SuiteOptions:
     """BadInput for anything that can't be done as typed. given: what was not left out."""
     _check(typed)
     kept = {name: _plain(typed[name]) for name in KEPT}
     if typed["resume"]:
         kept = _resumed(typed["resume"], kept, given)
     profile, changes = _profile(kept)
-    return Asked(
+    return SuiteOptions(
         project=Path(kept["project"]),
         inventory=Path(kept["inventory"]),
         models=_models(kept["models"]),
         nodes="one" if kept["single_node"] else "all" if kept["multi_node"] else "",
         skip_token=kept["skip_token"],
-        variants=variants(kept["vary"], Path(kept["matrix"]) if kept["matrix"] else None),
+        variants=parse_variants(kept["vary"], Path(kept["matrix"]) if kept["matrix"] else None),
         profile=profile,
         profiles=tuple(map(Path, kept["profiles"])),
         overrides=changes,
@@ -68,29 +70,28 @@ def checked(typed: dict[str, Any], given: set[str], environ: Mapping[str, str]) 
     )
 
 
-def carry_out(asked: Asked, typed: Mapping[str, Any]) -> int:
+def carry_out(options: SuiteOptions, typed: Mapping[str, Any]) -> int:
     """Plan, ask, run, print; the exit code."""
-    from spark_bench.suite.announce import plan
-    from spark_bench.suite.prepare import begun, estimates, kept, planned
-    from spark_bench.suite.steps import Steps
-    from spark_bench.suite.story import NOT_AGAIN
-    from spark_bench.suite.story import carry_out as carry
+    from spark_bench.suite.child import SuiteProgress
+    from spark_bench.suite.preview import describe_plan, earlier_estimates
+    from spark_bench.suite.runner import NOT_RESTORED, begin_suite, run_suite
 
-    cells = planned(asked)
-    load = job.job(asked, cells).load
-    told = plan(cells, asked, load, estimates(asked, load), kept(asked, cells))
-    click.echo(printable(told, lines=True), err=not typed["dry_run"])
+    cases = plan_suite(options)
+    load = describe_job(options, cases).load
+    earlier = earlier_estimates(options, load)
+    plan = describe_plan(cases, options, load, earlier, finished_names(options, cases))
+    click.echo(printable(plan, lines=True), err=not typed["dry_run"])
     if typed["dry_run"]:
         return 0
     _confirm(typed["yes"])
-    with _signals(), begun(asked, cells, Steps(sys.stderr)) as run:
-        results, interrupted = carry(run)
-    _print(results, asked.folder, typed)
+    with _signals(), begin_suite(options, cases, SuiteProgress(sys.stderr)) as run:
+        results, interrupted = run_suite(run)
+    _print(results, options.folder, typed)
     if interrupted:
-        say(f"to go on: spark-bench all --resume {shlex.quote(str(asked.folder))}")
+        say(f"to go on: spark-bench all --resume {shlex.quote(str(options.folder))}")
         return INTERRUPTED
     good = all(row.status in ("OK", "SKIPPED") for row in results.results)
-    return 0 if good and NOT_AGAIN not in results.restored else FAILED
+    return 0 if good and NOT_RESTORED not in results.restored else FAILED
 
 
 def _check(typed: Mapping[str, Any]) -> None:
@@ -107,7 +108,7 @@ def _check(typed: Mapping[str, Any]) -> None:
 
 def _resumed(folder: Path, typed: dict[str, Any], given: set[str]) -> dict[str, Any]:
     """The options of the folder's run; BadInput where another value was typed now."""
-    kept = {name: job.read(folder).typed.get(name, typed[name]) for name in typed}
+    kept = {name: read_job(folder).typed.get(name, typed[name]) for name in typed}
     changed = [
         f"{flag(name)}: {_words(kept[name])} -> {_words(typed[name])}"
         for name in typed
@@ -186,16 +187,14 @@ def _signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _print(results: Results, folder: Path, typed: Mapping[str, Any]) -> None:
+def _print(results: SuiteResults, folder: Path, typed: Mapping[str, Any]) -> None:
     """To stdout what was asked for; where the files are to stderr."""
     if typed["csv"]:
-        click.echo(output.as_csv(results.results), nl=False)
+        click.echo(rows_csv(results.results), nl=False)
     elif typed["as_json"]:
-        click.echo(json_text(output.encoded(results)), nl=False)
+        click.echo(json_text(encode_results(results)), nl=False)
     elif typed["markdown"]:
-        from spark_bench.suite.publish import text
-
-        click.echo(text(results, folder), nl=False)
+        click.echo(render_markdown(results, folder), nl=False)
     else:
-        click.echo(output.as_summary(results), nl=False)
+        click.echo(render_summary(results), nl=False)
     say(f"written to {folder}")

@@ -12,7 +12,7 @@ from spark_bench.report.unmeasured import Unmeasured, unmeasured
 from spark_bench.results.codec import read
 from spark_bench.results.files import FOLDER
 from spark_bench.results.found import claims, named
-from spark_bench.suite.output import RESULTS
+from spark_bench.results.suite_results import SUITE_RESULTS
 
 
 class Gathered(Struct, frozen=True):
@@ -36,7 +36,7 @@ def gather(words: Sequence[str]) -> Gathered:
     default = () if words or not FOLDER.is_dir() else (str(FOLDER),)
     paths = named(words or default)
     for path, itself in paths.items():
-        if not claims(path) and (not itself or path.name == RESULTS):
+        if not claims(path) and (not itself or path.name == SUITE_RESULTS):
             continue
         try:
             run = run_of(read(path), path)

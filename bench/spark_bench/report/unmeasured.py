@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from spark_bench.results.codec import NOT_JSON
-from spark_bench.suite.output import RESULTS, Results
+from spark_bench.results.suite_results import SUITE_RESULTS, SuiteResults
 
 
 class Unmeasured(Struct, frozen=True):
@@ -28,13 +28,13 @@ class Unmeasured(Struct, frozen=True):
 
 def unmeasured(paths: Iterable[Path]) -> tuple[Unmeasured, ...]:
     """Of the results.json among these files, each once; other files of that name have none."""
-    found = (each for path in paths if path.name == RESULTS for each in _rows(path))
+    found = (each for path in paths if path.name == SUITE_RESULTS for each in _rows(path))
     return tuple(dict.fromkeys(found))
 
 
 def _rows(path: Path) -> Iterator[Unmeasured]:
     try:
-        read = msgspec.json.decode(path.read_bytes(), type=Results)
+        read = msgspec.json.decode(path.read_bytes(), type=SuiteResults)
     except (OSError, *NOT_JSON):
         return
     for row in read.results:

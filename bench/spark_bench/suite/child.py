@@ -1,10 +1,13 @@
-"""A command of ours: followed line by line, ended when its time is over, gone when we are gone."""
+"""A command of ours: followed line by line, ended when its time is over, gone when we are gone;
+and the progress that shows its lines."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,18 +16,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, BinaryIO, NamedTuple
+from typing import IO, BinaryIO, NamedTuple, TextIO
+
+from spark_bench.display.figures import duration
+from spark_bench.printable import printable
 
 # linux/prctl.h
 PR_SET_PDEATHSIG = 1
-LOOK = 0.2  # seconds between two looks at the clock
+POLL = 0.2  # seconds between two looks at the clock
 # What a run needs to write down what it has.
 GRACE = 20.0
+# Seconds of silence, where no terminal shows what is under way, until a line of it is kept.
+EVERY = 15.0
 
-Tell = Callable[[str], None]
 
-
-class Ended(NamedTuple):
+class ChildExit(NamedTuple):
     """code: the exit status; None: its time was over. lines: all that it printed, both streams."""
 
     code: int | None
@@ -40,24 +46,24 @@ class Deadline:
 
 
 def follow(
-    words: Sequence[str],
+    argv: Sequence[str],
     cwd: Path | None,
     log: BinaryIO,
     seconds: float,
-    tell: Tell,
+    report: Callable[[str], None],
     environ: Mapping[str, str],
-    anew: Callable[[str], bool] = lambda line: False,
-) -> Ended:
-    """Run a command, write what it prints to `log`, tell each line, for so many seconds at most.
+    restarts_clock: Callable[[str], bool] = lambda line: False,
+) -> ChildExit:
+    """Run a command for so many seconds at most, write what it prints to `log`, report each line.
 
-    anew: whether the seconds count anew from a line on
+    restarts_clock: whether the seconds count anew from a line on
 
-    It has a session of its own, so that a Ctrl-C is not sent to it; what it leaves behind by
-    intent (a server in a session of its own) is left alone. An exception ends it, too.
+    It has a session of its own, so a Ctrl-C is not sent to it; what it leaves behind on purpose (a
+    server in a session of its own) is left alone. An exception ends it, too.
     """
     began = time.monotonic()
     process = subprocess.Popen(
-        list(words),
+        list(argv),
         cwd=cwd,
         env=environ,
         stdin=subprocess.DEVNULL,
@@ -70,23 +76,23 @@ def follow(
     assert process.stdout
     try:
         deadline = Deadline(began + seconds)
-        for line in _lines(process, process.stdout, deadline):
-            if anew(line):
+        for line in _read_lines(process, process.stdout, deadline):
+            if restarts_clock(line):
                 deadline.at = time.monotonic() + seconds
             log.write(line.encode() + b"\n")
             log.flush()
             lines.append(line)
-            tell(line)
+            report(line)
         in_time = process.poll() is not None
     finally:
         if process.poll() is None:
-            end(process)
+            end_group(process)
         process.stdout.close()
-    return Ended(process.returncode if in_time else None, lines, time.monotonic() - began)
+    return ChildExit(process.returncode if in_time else None, lines, time.monotonic() - began)
 
 
-def end(process: subprocess.Popen[bytes], grace: float = GRACE) -> None:
-    """Ask it to end, then end its whole process group."""
+def end_group(process: subprocess.Popen[bytes], grace: float = GRACE) -> None:
+    """Terminate a process, then kill its whole process group. grace: seconds between the two."""
     process.terminate()
     with suppress(subprocess.TimeoutExpired):
         process.wait(grace)
@@ -95,15 +101,17 @@ def end(process: subprocess.Popen[bytes], grace: float = GRACE) -> None:
     process.wait()
 
 
-def _lines(process: subprocess.Popen[bytes], pipe: IO[bytes], deadline: Deadline) -> Iterator[str]:
-    """What comes until it ends, or its time does: whoever inherited the pipe is not waited for."""
+def _read_lines(
+    process: subprocess.Popen[bytes], pipe: IO[bytes], deadline: Deadline
+) -> Iterator[str]:
+    """The lines until it ends, or its time does: whoever inherited the pipe is not waited for."""
     os.set_blocking(pipe.fileno(), False)
     rest = b""
     with selectors.DefaultSelector() as selector:
         selector.register(pipe, selectors.EVENT_READ)
         while time.monotonic() < deadline.at:
             ended = process.poll() is not None
-            ready = selector.select(0 if ended else LOOK)
+            ready = selector.select(0 if ended else POLL)
             data = pipe.read() if ready else None
             if data == b"" or (ended and not ready):
                 if data == b"":
@@ -111,23 +119,62 @@ def _lines(process: subprocess.Popen[bytes], pipe: IO[bytes], deadline: Deadline
                         process.wait(max(0.0, deadline.at - time.monotonic()))
                 break
             *whole, rest = (rest + (data or b"")).split(b"\n")
-            yield from (_text(line) for line in whole)
+            yield from (_decode(line) for line in whole)
     if rest:
-        yield _text(rest)
+        yield _decode(rest)
 
 
-def _text(line: bytes) -> str:
+def _decode(line: bytes) -> str:
     # A bar that rewrites its line counts as what it says last.
     return line.decode(errors="replace").rstrip("\r").rpartition("\r")[2]
 
 
 def _die_with_parent() -> Callable[[], None]:
-    """Between fork and exec: the kernel ends it with us, even where we are killed outright."""
+    """Between fork and exec: the kernel ends the child with us, even where we are killed."""
     libc, parent = ctypes.CDLL(None), os.getpid()
 
-    def ask() -> None:
+    def request_signal() -> None:
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # gone already
             os.kill(os.getpid(), signal.SIGKILL)
 
-    return ask
+    return request_signal
+
+
+class SuiteProgress:
+    """A line a step with the time since the start, and below it what is under way.
+
+    Writes to `stream`; a stream that is gone is ignored.
+    """
+
+    def __init__(self, stream: TextIO, began: float | None = None) -> None:
+        self.stream = stream
+        self.began = time.monotonic() if began is None else began
+        self._terminal = stream.isatty()
+        self._below, self._last = False, self.began
+
+    def step(self, text: str) -> None:
+        """A line that stays."""
+        self._last = time.monotonic()
+        since = duration(self._last - self.began)
+        self._write(f"{self._clear()}[{since:>11}] {printable(text, lines=True)}\n")
+
+    def below(self, text: str) -> None:
+        """A line that the next one replaces; without a terminal one now and then."""
+        if not (text := printable(text).strip()):
+            return
+        if not self._terminal and time.monotonic() - self._last >= EVERY:
+            self.step(f"  {text}")
+        elif self._terminal:
+            width = shutil.get_terminal_size().columns - 16
+            self._write(f"{self._clear()}              {text[:width]}")
+            self._below = True
+
+    def _clear(self) -> str:
+        below, self._below = self._below, False
+        return "\r\x1b[K" if below else ""
+
+    def _write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self.stream.write(text)
+            self.stream.flush()

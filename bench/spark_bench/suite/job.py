@@ -1,9 +1,17 @@
-"""What a folder was begun for: job.json, and what differs where it is gone on with."""
+"""A suite's folder: what it was begun for (job.json), what is done, and what a resume may change.
+
+One process at a time writes to it, and nothing stays half-written: all state is in its files.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
-from collections.abc import Iterator, Mapping
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +19,32 @@ import msgspec
 from msgspec import Struct
 
 import spark_bench
-from spark_bench.errors import BadInput
+from spark_bench.errors import BadInput, BenchError
 from spark_bench.project import inventory_file
+from spark_bench.results.atomic import replacing
 from spark_bench.results.machine import commit
-from spark_bench.suite.asked import Asked, Settings
-from spark_bench.suite.output import Load
-from spark_bench.suite.plan import NO_TOKEN, Cell
+from spark_bench.results.suite_results import (
+    SUITE_RESULTS,
+    CaseRow,
+    SuiteLoad,
+    SuiteResults,
+    encode_results,
+)
+from spark_bench.suite.plan import NO_TOKEN, Case, SuiteOptions
+from spark_bench.suite.rows import rows_csv
+from spark_bench.suite.suite_tables import render_summary
+from spark_bench.suite.variants import Settings
 
-FILE = "job.json"
-# What is read of a project for every deploy, beside the inventory.
+JOB, TABLE, SUMMARY = "job.json", "results.csv", "summary.txt"
+# Files that a suite under way has not finished yet.
+UNFINISHED = ".under-way"
+_DRAFT = re.compile(r"\..+\.(json|csv|txt)\.\d+")
+# What every deploy of a project reads, beside the inventory.
 GROUP_DATA = Path("inventories", "group_data", "all.py")
 
 
-class Part(Struct, frozen=True, kw_only=True):
-    """A cell as the job has it."""
+class JobCase(Struct, frozen=True, kw_only=True):
+    """A case as the job has it."""
 
     name: str
     model: str
@@ -32,7 +52,7 @@ class Part(Struct, frozen=True, kw_only=True):
     skip: str = ""
 
 
-class Job(Struct, frozen=True, kw_only=True):
+class SuiteJob(Struct, frozen=True, kw_only=True):
     """Everything that decides what is measured: two equal jobs give the same results.
 
     settings_sha256: of the inventory and of the project's group data
@@ -44,11 +64,11 @@ class Job(Struct, frozen=True, kw_only=True):
     commit: str
     inventory: str
     settings_sha256: str
-    load: Load
-    parts: tuple[Part, ...]
+    load: SuiteLoad
+    parts: tuple[JobCase, ...]
 
 
-class Before(Struct, frozen=True, kw_only=True):
+class ServedBefore(Struct, frozen=True, kw_only=True):
     """What was served before the first deploy; data: for the deploy that brings it back."""
 
     model: str
@@ -63,60 +83,64 @@ class JobFile(Struct, frozen=True, kw_only=True):
     version: int = 1
     created: str
     typed: dict[str, Any]
-    job: Job
-    before: Before | None = None
+    job: SuiteJob
+    before: ServedBefore | None = None
 
 
-def job(asked: Asked, cells: list[Cell]) -> Job:
-    """Of what was asked and what came of it."""
-    found = commit(asked.project)
-    inventory = inventory_file(asked.project, asked.inventory)
-    profile = asked.profile
-    return Job(
+def describe_job(options: SuiteOptions, cases: list[Case]) -> SuiteJob:
+    """The job of these options and the cases planned from them."""
+    checkout = commit(options.project)
+    inventory = inventory_file(options.project, options.inventory)
+    profile = options.profile
+    digest = hashlib.sha256()
+    for file in (inventory, options.project / GROUP_DATA):
+        if file.is_file():
+            digest.update(file.read_bytes() + b"\0")
+    return SuiteJob(
         client=spark_bench.__version__,
-        project=str(asked.project.resolve()),
-        commit=(found.sha + ("-dirty" if found.dirty else "")) if found else "",
+        project=str(options.project.resolve()),
+        commit=(checkout.sha + ("-dirty" if checkout.dirty else "")) if checkout else "",
         inventory=str(inventory),
-        settings_sha256=_digest(inventory, asked.project / GROUP_DATA),
-        load=Load(
+        settings_sha256=digest.hexdigest(),
+        load=SuiteLoad(
             profile=profile.name,
             num_prompts=profile.num_prompts,
             input_len=profile.input_len,
             output_len=profile.output_len,
             request_rate=profile.request_rate,
             concurrency=profile.concurrency,
-            repeat=asked.repeat,
+            repeat=options.repeat,
         ),
         parts=tuple(
-            # A token may be there when the run is gone on with.
-            Part(
-                name=c.name,
-                model=c.model,
-                settings=c.settings,
-                skip="" if c.skip == NO_TOKEN else c.skip,
+            # There may be a token when the suite is resumed.
+            JobCase(
+                name=case.name,
+                model=case.model,
+                settings=case.settings,
+                skip="" if case.skip == NO_TOKEN else case.skip,
             )
-            for c in cells
+            for case in cases
         ),
     )
 
 
-def read(folder: Path) -> JobFile:
+def read_job(folder: Path) -> JobFile:
     """The job of a folder; BadInput where it holds none."""
     try:
-        data = (folder / FILE).read_bytes()
+        data = (folder / JOB).read_bytes()
         return msgspec.json.decode(data, type=JobFile)
     except OSError as error:
         raise BadInput(
-            f"--resume {folder}: {FILE} can't be read ({error.strerror}): give a folder that "
+            f"--resume {folder}: {JOB} can't be read ({error.strerror}): give a folder that "
             "spark-bench all has written"
         ) from None
     except msgspec.DecodeError as error:
-        raise BadInput(f"--resume {folder}: {FILE} is none of spark-bench all ({error})") from None
+        raise BadInput(f"--resume {folder}: {JOB} is none of spark-bench all ({error})") from None
 
 
-def refuse_changed(old: Job, new: Job, folder: Path) -> None:
+def refuse_changed(old: SuiteJob, new: SuiteJob, folder: Path) -> None:
     """BadInput that says what changed, where anything did."""
-    changes = list(differences(old, new))
+    changes = list(job_changes(old, new))
     if changes:
         raise BadInput(
             f"--resume {folder}: the job has changed, and its results would not fit together:\n  "
@@ -125,46 +149,135 @@ def refuse_changed(old: Job, new: Job, folder: Path) -> None:
         )
 
 
-def differences(old: Job, new: Job) -> Iterator[str]:
-    """What is not the same, each in words."""
+def job_changes(old: SuiteJob, new: SuiteJob) -> Iterator[str]:
+    """What is not the same, a line each."""
     before, after = (msgspec.to_builtins(each) for each in (old, new))
     parts = [{p["name"]: p for p in each.pop("parts")} for each in (before, after)]
-    for name, was, now in _pairs(_flat(before), _flat(after)):
-        yield f"{name}: {_shown(was)} -> {_shown(now)}"
-    for name, was, now in _pairs(*parts):
+    for name, was, now in _changed_values(_flatten(before), _flatten(after)):
+        yield f"{name}: {_shorten(was)} -> {_shorten(now)}"
+    for name, was, now in _changed_values(*parts):
         if was is None or now is None:
             yield f"{name}: {'is new' if was is None else 'is gone'}"
         else:
             yield from (
-                f"{name}: {key}: {_shown(one)} -> {_shown(other)}"
-                for key, one, other in _pairs(_flat(was), _flat(now))
+                f"{name}: {key}: {_shorten(one)} -> {_shorten(other)}"
+                for key, one, other in _changed_values(_flatten(was), _flatten(now))
             )
 
 
-def _flat(nested: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+def _flatten(nested: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in nested.items():
-        inner = _flat(value, f"{above}{name}.") if isinstance(value, dict) else None
+        inner = _flatten(value, f"{above}{name}.") if isinstance(value, dict) else None
         flat |= {f"{above}{name}": value} if inner is None else inner
     return flat
 
 
-def _pairs(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+def _changed_values(
+    old: Mapping[str, Any], new: Mapping[str, Any]
+) -> Iterator[tuple[str, Any, Any]]:
     for name in dict.fromkeys([*old, *new]):
         if old.get(name) != new.get(name):
             yield name, old.get(name), new.get(name)
 
 
-def _shown(value: Any) -> str:
+def _shorten(value: Any) -> str:
     if value is None or value == "":
         return "(none)"
     text = str(value)
     return f"{text[:12]}…{text[-6:]}" if len(text) >= 40 and text.isalnum() else text
 
 
-def _digest(*files: Path) -> str:
-    digest = hashlib.sha256()
-    for file in files:
-        if file.is_file():
-            digest.update(file.read_bytes() + b"\0")
-    return digest.hexdigest()
+# ---- the folder
+
+
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Create the folder where it is missing, keep it for this process alone, and remove what a
+    killed one left half-written. BadInput where another process writes to it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise BenchError(f"{folder} can't be used: {error.strerror}: give another one") from None
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BadInput(f"another spark-bench all is writing to {folder}") from None
+        _remove_unfinished(folder)
+        yield
+        _remove_unfinished(folder)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_unfinished(folder: Path) -> None:
+    shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
+    for file in folder.iterdir():
+        if _DRAFT.fullmatch(file.name):
+            file.unlink(missing_ok=True)
+
+
+def write_job(folder: Path, job: JobFile) -> None:
+    """Write job.json."""
+    _replace(folder / JOB, msgspec.json.format(msgspec.json.encode(job)) + b"\n")
+
+
+def write_results(results: SuiteResults, folder: Path) -> None:
+    """Write results.json, results.csv and summary.txt whole. NotSaved where the disk refuses."""
+    _replace(folder / SUITE_RESULTS, encode_results(results))
+    _replace(folder / TABLE, rows_csv(results.results).encode())
+    _replace(folder / SUMMARY, render_summary(results).encode())
+
+
+def _replace(path: Path, data: bytes) -> None:
+    with replacing(path) as file:
+        file.write(data)
+
+
+def read_results(folder: Path) -> SuiteResults | None:
+    """What an earlier sitting has written; None: nothing."""
+    try:
+        data = (folder / SUITE_RESULTS).read_bytes()
+        return msgspec.json.decode(data, type=SuiteResults)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError) as error:
+        raise BadInput(f"{folder / SUITE_RESULTS} can't be read: {error}") from None
+
+
+def earlier_results(parent: Path) -> Iterator[SuiteResults]:
+    """Results of the suites in `parent`, oldest first."""
+    for file in sorted(parent.glob(f"*/{SUITE_RESULTS}")):
+        with suppress(BadInput):
+            if results := read_results(file.parent):
+                yield results
+
+
+def finished_rows(folder: Path, rows: Sequence[CaseRow]) -> dict[str, CaseRow]:
+    """The rows that need no second measurement, by name: OK, and their result file is complete."""
+    from spark_bench.results.codec import read
+
+    def is_complete(row: CaseRow) -> bool:
+        try:
+            return row.file is not None and read(folder / row.file).status == "complete"
+        except BadInput:
+            return False
+
+    return {row.name: row for row in rows if row.status == "OK" and is_complete(row)}
+
+
+def finished_names(options: SuiteOptions, cases: list[Case]) -> set[str]:
+    """Names of the cases that a resume leaves as they are. BadInput where the folder is another
+    job's, or holds a suite that is not to be resumed."""
+    if not options.resume:
+        if (options.folder / JOB).exists():
+            raise BadInput(
+                f"{options.folder} holds a run already: go on with it with --resume "
+                f"{options.folder}, or name another folder with --output-dir"
+            )
+        return set()
+    refuse_changed(read_job(options.resume).job, describe_job(options, cases), options.resume)
+    results = read_results(options.resume)
+    return set(finished_rows(options.resume, results.results)) if results else set()

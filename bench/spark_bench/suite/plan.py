@@ -1,20 +1,32 @@
-"""What is converged and measured, in which order, and what is not, and why."""
+"""What is deployed and measured, in which order; what is not, and why."""
 
 from __future__ import annotations
 
+import difflib
+import json
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from spark_bench.errors import BadInput
+from spark_bench import project
+from spark_bench.errors import BadInput, BenchError
+from spark_bench.options import FailureLimit
 from spark_bench.project import Listing, Model
-from spark_bench.suite.asked import Asked, Settings
-from spark_bench.suite.choose import chosen
-from spark_bench.suite.vary import label
+from spark_bench.secret import Secret
+from spark_bench.suite.variants import Settings, variant_label
 
+if TYPE_CHECKING:
+    from spark_bench.load.profiles import Profile
+
+FEASIBLE = "deploys/feasible.py"
+VERSION = 1
+# One argument of a command line is 128 KiB at most (Linux, MAX_ARG_STRLEN).
+AT_ONCE = 200
 # A folder's longest name is 255 bytes, and an ending follows.
 LONGEST_NAME = 150
 NO_TOKEN = (
@@ -24,13 +36,49 @@ NO_TOKEN = (
 )
 
 
-class Cell(Struct, frozen=True, kw_only=True):
-    """One thing to converge and to measure.
+class SuiteOptions(Struct, frozen=True, kw_only=True):
+    """What `spark-bench all` was asked to do. Every field is valid by itself. Times are seconds.
+
+    models: names as typed; empty: the whole catalog
+    nodes: "" as the inventory says, "one" the head alone, "all" every node
+    skip_token: leave gated models out; None: where there is no token; False: try them all
+    variants: settings besides the model, one deployed after the other; never empty
+    profile: with the overrides in it
+    overrides: what was given beside the profile's name
+    resume: the folder of a suite to go on with
+    folder: where the files go
+    typed: the options that decide what is measured, as typed
+    """
+
+    project: Path
+    inventory: Path
+    models: tuple[str, ...] = ()
+    nodes: str = ""
+    skip_token: bool | None = None
+    variants: tuple[Settings, ...] = ({},)
+    profile: Profile
+    profiles: tuple[Path, ...] = ()
+    overrides: dict[str, Any] = {}
+    repeat: int = 1
+    keep_going: bool = True
+    restore: bool = True
+    startup_timeout: float = 900.0
+    bench_timeout: float = 600.0
+    max_failures: FailureLimit = FailureLimit()
+    api_key: Secret | None = None
+    api_key_file: Path | None = None
+    resume: Path | None = None
+    folder: Path
+    typed: dict[str, Any] = {}
+
+
+class Case(Struct, frozen=True, kw_only=True):
+    """One model with one variant's settings: deployed, measured, a row of the results.
 
     name: unique, fit for a file's name
     model: the hub's id
     short: what people call it
-    variant: the settings tried here, in words; "": none
+    variant: the settings tried here, as text; "": none
     settings: besides the model, for --data
     served: the id in /v1/models
     weight_bytes: of the checkpoint; None where not known
@@ -55,8 +103,8 @@ class Cell(Struct, frozen=True, kw_only=True):
         return {"model": self.model, **self.settings}
 
 
-class Verdict(Struct, frozen=True):
-    """What the project says of a cell's settings; see its cluster/feasible.py."""
+class Feasibility(Struct, frozen=True):
+    """What the project says of a case's settings; see its cluster/reports/feasible.py."""
 
     errors: tuple[str, ...] = ()
     model: str = ""
@@ -69,45 +117,104 @@ class Verdict(Struct, frozen=True):
     lacks_token: bool = False
 
 
-def cells(asked: Asked, listing: Listing) -> list[Cell]:
+class _Document(Struct, frozen=True):
+    version: int
+    verdicts: tuple[Feasibility, ...]
+
+
+def plan_suite(options: SuiteOptions) -> list[Case]:
+    """All cases, those that can't be measured with their reason; no node is contacted.
+
+    BadInput where none is left.
+    """
+    cases = plan_cases(options, list_project(options, light=True))
+    answers = [
+        answer
+        for at in range(0, len(cases), AT_ONCE)
+        for answer in _query_feasibility(options, cases[at : at + AT_ONCE])
+    ]
+    cases = apply_feasibility(cases, answers, options.skip_token)
+    refuse_empty(cases)
+    return cases
+
+
+def list_project(options: SuiteOptions, light: bool = False) -> Listing:
+    """The project's listing; BadInput where there is no project. light: contact no node."""
+    listing = project.find(options.project, options.inventory, light=light)
+    if listing is None:
+        raise BadInput(
+            f"--project {options.project}: there is no {project.LISTING} in it: give the folder of "
+            "the project that deploys the models"
+        )
+    return listing
+
+
+def _query_feasibility(options: SuiteOptions, cases: Sequence[Case]) -> tuple[Feasibility, ...]:
+    """What the project says of the cases' settings, without contacting a node."""
+    file = project.inventory_file(options.project, options.inventory)
+    settings = json.dumps([case.data for case in cases])
+    data = ["--data", f"light={file}", "--data", f"cases={settings}"]
+    output = project.ask(options.project, ["-y", "@local", FEASIBLE, *data], project.SECONDS)
+    try:
+        document = msgspec.json.decode(output, type=_Document)
+    except msgspec.DecodeError as error:
+        raise BenchError(f"{FEASIBLE} printed no verdicts ({error}): {output[:200]!r}") from None
+    if document.version != VERSION:
+        raise BenchError(
+            f"{FEASIBLE} has version {document.version}, this spark-bench reads {VERSION}: install "
+            "the project's own bench/ (pip install ./bench)"
+        )
+    return document.verdicts
+
+
+def plan_cases(options: SuiteOptions, listing: Listing) -> list[Case]:
     """All that was asked for, models in their order, a model's variants side by side.
 
     listing: of the project, as its inventory declares it
     """
     nodes = len(listing.nodes)
-    if asked.nodes == "all" and nodes < 2:
+    if options.nodes == "all" and nodes < 2:
         raise BadInput(
-            f"--multi-node: inventory {asked.inventory} has {nodes} node: list its workers, or "
+            f"--multi-node: inventory {options.inventory} has {nodes} node: list its workers, or "
             "leave the option out"
         )
-    models = chosen(asked.models, listing.catalogue) if asked.models else _servable(listing)
-    made = [
-        _cell(model, variant, _spread(asked, variant, nodes), asked)
+    if options.models:
+        models = select_models(options.models, listing.catalogue)
+    else:
+        # Without what only another runtime serves: a laptop's model is not for Sparks, nor theirs
+        # for it.
+        runtimes = {model.id: model.runtime for model in listing.catalogue}
+        ours = runtimes.get(listing.model, "docker")
+        models = [model for model in listing.catalogue if model.runtime == ours]
+    cases = [
+        _case(model, {**variant, **_spread(options, variant, nodes)}, variant, options)
         for model in models
-        for variant in asked.variants
+        for variant in options.variants
     ]
-    return list(_named(made))
+    return list(_number_names(cases))
 
 
-def judged(
-    cells: Sequence[Cell], verdicts: Sequence[Verdict], skip_token: bool | None
-) -> list[Cell]:
-    """The same, with what the project says of each: what it would refuse is skipped, and what
-    could not be downloaded for want of a token unless skip_token is False."""
-    return [
-        _judged(cell, verdict, skip_token is not False)
-        for cell, verdict in zip(cells, verdicts, strict=True)
-    ]
+def _spread(options: SuiteOptions, variant: Settings, nodes: int) -> Settings:
+    """Over which nodes: as asked; a single GPU is the head's."""
+    if nodes < 2 or "head_only" in variant:
+        return {}
+    if options.nodes:
+        return {"head_only": options.nodes == "one"}
+    ranks = [variant.get("tensor_parallel"), variant.get("pipeline_parallel", 1)]
+    return {"head_only": True} if ranks == [1, 1] else {}
 
 
-def refuse_empty(cells: Sequence[Cell]) -> None:
-    """BadInput where nothing is left to measure."""
-    if any(not cell.skip for cell in cells):
-        return
-    reasons = dict.fromkeys(f"{cell.name}: {cell.skip}" for cell in cells)
-    shown = "\n  ".join(list(reasons)[:5])
-    more = f"\n  … and {len(reasons) - 5} more" if len(reasons) > 5 else ""
-    raise BadInput(f"no model is left to measure:\n  {shown}{more}" if cells else "no model to run")
+def _case(model: Model, settings: Settings, variant: Settings, options: SuiteOptions) -> Case:
+    short = model.alias or model.id.rpartition("/")[2]
+    label = variant_label(variant)
+    return Case(
+        name=slug(f"{short}_{label}" if label else short),
+        model=model.id,
+        short=short,
+        variant=label,
+        settings=settings,
+        skip="it is gated (--skip-token)" if model.gated and options.skip_token else "",
+    )
 
 
 def slug(text: str) -> str:
@@ -119,63 +226,81 @@ def slug(text: str) -> str:
     return re.sub(r"[^\w.]+", "-", text.replace("=", "")).strip("-.")[:LONGEST_NAME] or "model"
 
 
-def _servable(listing: Listing) -> list[Model]:
-    """The whole catalogue, without what only another runtime serves: a laptop's model is not for
-    Sparks, nor theirs for it."""
-    runtimes = {model.id: model.runtime for model in listing.catalogue}
-    ours = runtimes.get(listing.model, "docker")
-    return [model for model in listing.catalogue if model.runtime == ours]
-
-
-def _spread(asked: Asked, variant: Settings, nodes: int) -> Settings:
-    """Over which nodes: as asked; one GPU in all is the head's."""
-    if nodes < 2 or "head_only" in variant:
-        return {}
-    if asked.nodes:
-        return {"head_only": asked.nodes == "one"}
-    ranks = [variant.get("tensor_parallel"), variant.get("pipeline_parallel", 1)]
-    return {"head_only": True} if ranks == [1, 1] else {}
-
-
-def _cell(model: Model, variant: Settings, spread: Settings, asked: Asked) -> Cell:
-    short = model.alias or model.id.rpartition("/")[2]
-    words = label(variant)
-    return Cell(
-        name=slug(f"{short}_{words}" if words else short),
-        model=model.id,
-        short=short,
-        variant=words,
-        settings={**variant, **spread},
-        skip="it is gated (--skip-token)" if model.gated and asked.skip_token else "",
-    )
-
-
-def _named(cells: Sequence[Cell]) -> Iterator[Cell]:
+def _number_names(cases: Sequence[Case]) -> Iterator[Case]:
     """Names that are the same once characters are replaced get a number."""
-    seen: dict[str, int] = {}
-    for cell in cells:
-        key = cell.name.lower()
-        seen[key] = seen.get(key, 0) + 1
-        yield cell if seen[key] == 1 else replace(cell, name=f"{cell.name}_{seen[key]}")
+    counts: dict[str, int] = {}
+    for case in cases:
+        key = case.name.lower()
+        counts[key] = counts.get(key, 0) + 1
+        yield case if counts[key] == 1 else replace(case, name=f"{case.name}_{counts[key]}")
 
 
-def _judged(cell: Cell, verdict: Verdict, token_needed: bool) -> Cell:
-    known: dict[str, Any] = {
-        "nodes": verdict.nodes,
-        "tp": verdict.tp,
-        "pp": verdict.pp,
-        "served": verdict.served_model_name or cell.model,
-        "weight_bytes": verdict.weight_bytes,
-    }
-    token = NO_TOKEN if verdict.lacks_token and token_needed else ""
-    why = "; ".join(verdict.errors) or _without_effect(cell, verdict) or token
-    return replace(cell, **known, skip=cell.skip or why)
+def apply_feasibility(
+    cases: Sequence[Case], answers: Sequence[Feasibility], skip_token: bool | None
+) -> list[Case]:
+    """The cases with what the project says of each: what it would refuse is skipped, and what
+    can't be downloaded for lack of a token unless skip_token is False."""
+    return [
+        replace(
+            case,
+            nodes=answer.nodes,
+            tp=answer.tp,
+            pp=answer.pp,
+            served=answer.served_model_name or case.model,
+            weight_bytes=answer.weight_bytes,
+            skip=case.skip
+            or "; ".join(answer.errors)
+            or _without_effect(case, answer)
+            or (NO_TOKEN if answer.lacks_token and skip_token is not False else ""),
+        )
+        for case, answer in zip(cases, answers, strict=True)
+    ]
 
 
-def _without_effect(cell: Cell, verdict: Verdict) -> str:
+def _without_effect(case: Case, answer: Feasibility) -> str:
     """From the head alone one GPU serves, whatever else is set."""
-    for name, came in (("tensor_parallel", verdict.tp), ("pipeline_parallel", verdict.pp)):
-        wanted = cell.settings.get(name, came)
-        if wanted not in (came, "auto"):
-            return f"{name}={wanted} has no effect with head_only=true: it would be {came}"
+    for name, actual in (("tensor_parallel", answer.tp), ("pipeline_parallel", answer.pp)):
+        requested = case.settings.get(name, actual)
+        if requested not in (actual, "auto"):
+            return f"{name}={requested} has no effect with head_only=true: it would be {actual}"
     return ""
+
+
+def refuse_empty(cases: Sequence[Case]) -> None:
+    """BadInput where nothing is left to measure."""
+    if any(not case.skip for case in cases):
+        return
+    if not cases:
+        raise BadInput("no model to run")
+    reasons = list(dict.fromkeys(f"{case.name}: {case.skip}" for case in cases))
+    text = "\n  ".join(reasons[:5])
+    more = f"\n  … and {len(reasons) - 5} more" if len(reasons) > 5 else ""
+    raise BadInput(f"no model is left to measure:\n  {text}{more}")
+
+
+def select_models(words: Sequence[str], catalog: Sequence[Model]) -> list[Model]:
+    """The models called by number, alias or id, in the order typed and each once. BadInput that
+    lists every word that names none."""
+    names = {
+        name.lower(): model
+        for model in catalog
+        for name in (str(model.number) if model.number else "", model.alias, model.id)
+        if name
+    }
+    unknown = [word for word in words if word.lower() not in names]
+    if unknown:
+        raise BadInput("; ".join(_unknown_model(word, names, catalog) for word in unknown))
+    return list({names[word.lower()].id: names[word.lower()] for word in words}.values())
+
+
+def _unknown_model(word: str, names: dict[str, Model], catalog: Sequence[Model]) -> str:
+    if word.lstrip("-").isdigit():
+        numbers = [model.number for model in catalog if model.number]
+        span = f"numbers are {min(numbers)} to {max(numbers)}" if numbers else "none has a number"
+        return f"--models {word}: no model of the catalog has this number; {span}"
+    near = difflib.get_close_matches(word.lower(), [n for n in names if not n.isdigit()], n=3)
+    nearest = list(dict.fromkeys(names[name].alias or names[name].id for name in near))
+    if nearest:
+        return f"--models {word}: is not in the catalog; did you mean {' or '.join(nearest)}?"
+    all_names = ", ".join(model.alias or model.id for model in catalog)
+    return f"--models {word}: is not in the catalog; there are: {all_names}"

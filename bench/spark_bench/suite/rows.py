@@ -1,104 +1,55 @@
-"""One line of the results: a model, or one variant of it."""
+"""The rows of a suite: what a case came to, which are worth having, and all as CSV."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import csv
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from msgspec import Struct
+from msgspec.structs import replace
 
-from spark_bench.suite.plan import Cell
-from spark_bench.suite.status import Failure, Status
+from spark_bench.printable import cell
+from spark_bench.results.suite_results import COLUMNS, CaseRow, Status
+from spark_bench.suite.plan import Case
 
 if TYPE_CHECKING:
     from spark_bench.results.types import Result
 
 
-class Row(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Every name is a column of results.csv and a key in results.json, in this order.
+class CaseFailure(NamedTuple):
+    """What went wrong with a case, and why, in a few lines."""
 
-    The first ten are those of the scripts that this replaces: means, in ms and tokens a second.
-    Figures are there only where status is OK; those of several repeats are medians.
-
-    name: of the files, unique
-    variant: the settings that were tried here
-    diagnosis: why it is not OK
-    low, high: the 95 % interval of output_throughput, over repeats or within the run
-    pareto: no other variant of the model (without variants: no other model) has both more
-        output_throughput and less ttft_ms
-    client: the verdict on the client's own exactness
-    started: seconds since the Epoch
-    startup_seconds, bench_seconds: what the deploy and the run took
-    """
-
-    model: str
-    model_short: str
-    nodes: int | None
-    tp: int | None
-    output_throughput: float | None = None
-    total_throughput: float | None = None
-    ttft_ms: float | None = None
-    itl_ms: float | None = None
-    e2e_ms: float | None = None
     status: Status
-    name: str
-    variant: str = ""
-    diagnosis: str = ""
-    pp: int | None = None
-    low: float | None = None
-    high: float | None = None
-    median_ttft_ms: float | None = None
-    p99_ttft_ms: float | None = None
-    median_itl_ms: float | None = None
-    p99_itl_ms: float | None = None
-    tpot_ms: float | None = None
-    p99_e2e_ms: float | None = None
-    request_throughput: float | None = None
-    completed: int | None = None
-    failed: int | None = None
-    repeats: int | None = None
-    duration: float | None = None
-    pareto: bool | None = None
-    client: str | None = None
-    image: str | None = None
-    engine_version: str | None = None
-    revision: str | None = None
-    spec: str | None = None
-    started: float | None = None
-    startup_seconds: float | None = None
-    bench_seconds: float | None = None
-    file: str | None = None
-    log: str | None = None
+    diagnosis: str
 
 
-COLUMNS = Row.__struct_fields__
-
-
-def row(cell: Cell, failure: Failure | None, result: Result | None = None, **known: Any) -> Row:
-    """What came of a cell. known: more of Row's fields."""
-    told = {**_plain(cell), **known}
-    if result is not None:
-        told |= _counts(result) | _deployed(result)
-    if failure is None and result is not None:
-        return Row(**told | _figures(result), status="OK")
-    assert failure
-    return Row(**told, status=failure.status, diagnosis=failure.diagnosis)
-
-
-def skipped(cell: Cell) -> Row:
-    """Of a cell that is not measured."""
-    return row(cell, Failure("SKIPPED", cell.skip))
-
-
-def _plain(cell: Cell) -> dict[str, Any]:
-    return {
-        "model": cell.model,
-        "model_short": cell.short,
-        "nodes": cell.nodes or None,
-        "tp": cell.tp or None,
-        "pp": cell.pp or None,
-        "name": cell.name,
-        "variant": cell.variant,
+def case_row(
+    case: Case, failure: CaseFailure | None, result: Result | None = None, **more: Any
+) -> CaseRow:
+    """The row of a case. failure: None: it is OK, and there is a result; more: of CaseRow's
+    fields."""
+    fields: dict[str, Any] = {
+        "model": case.model,
+        "model_short": case.short,
+        "nodes": case.nodes or None,
+        "tp": case.tp or None,
+        "pp": case.pp or None,
+        "name": case.name,
+        "variant": case.variant,
+        **more,
     }
+    if result is not None:
+        fields |= {
+            "completed": result.summary.completed,
+            "failed": result.summary.failed,
+            "repeats": max(1, len(result.repeats)),
+            **_deployed(result),
+        }
+    if failure is None and result is not None:
+        return CaseRow(**fields | _figures(result), status="OK")
+    assert failure
+    return CaseRow(**fields, status=failure.status, diagnosis=failure.diagnosis)
 
 
 def _figures(result: Result) -> dict[str, Any]:
@@ -123,14 +74,6 @@ def _figures(result: Result) -> dict[str, Any]:
     }
 
 
-def _counts(result: Result) -> dict[str, Any]:
-    return {
-        "completed": result.summary.completed,
-        "failed": result.summary.failed,
-        "repeats": max(1, len(result.repeats)),
-    }
-
-
 def _deployed(result: Result) -> dict[str, Any]:
     deployment = result.provenance.deployment
     if deployment is None or not deployment.ranks:
@@ -145,3 +88,42 @@ def _deployed(result: Result) -> dict[str, Any]:
         "revision": deployment.revision or None,
         "spec": head.spec,
     }
+
+
+def mark_pareto(rows: Sequence[CaseRow]) -> list[CaseRow]:
+    """The rows, with `pareto` set on those that are OK."""
+    varied = any(row.variant for row in rows)
+    figures = [
+        (row.output_throughput, -row.ttft_ms, row.model if varied else "")
+        if row.status == "OK" and row.output_throughput is not None and row.ttft_ms is not None
+        else None
+        for row in rows
+    ]
+
+    def is_dominated(mine: tuple[float, float, str]) -> bool:
+        """By another one that is at least as good in both and better in one."""
+        return any(
+            each and each != mine
+            and each[0] >= mine[0] and each[1] >= mine[1] and each[2] == mine[2]
+            for each in figures
+        )  # fmt: skip
+
+    return [
+        replace(row, pareto=not is_dominated(mine) if mine else None)
+        for row, mine in zip(rows, figures, strict=True)
+    ]
+
+
+def rows_csv(rows: Sequence[CaseRow]) -> str:
+    """results.csv's text, with a header; a missing figure is empty, and no text is a formula."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, bool):
+            return str(value).lower()
+        return round(value, 3) if isinstance(value, float) else value
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows([cell(plain(getattr(row, name))) for name in COLUMNS] for row in rows)
+    return text.getvalue()

@@ -16,9 +16,8 @@ from msgspec.structs import replace
 from report_samples import HOSTILE, result, save, several, variants
 from spark_bench.cli import main
 from spark_bench.results import codec
+from spark_bench.results.suite_results import CaseRow, SuiteLoad, SuiteResults, encode_results
 from spark_bench.results.types import Result
-from spark_bench.suite.output import Load, Results, encoded
-from spark_bench.suite.rows import Row
 
 LOADING = {"src", "srcset", "poster", "data", "action", "background", "xlink:href", "formaction"}
 
@@ -96,7 +95,7 @@ def test_a_failed_model_is_a_row_with_its_kind_and_cure(usual: str) -> None:
 
 def test_models_that_all_could_not_measure_are_rows_with_their_diagnosis(tmp_path: Path) -> None:
     folder = save([result()], tmp_path / "results")
-    failed = Row(
+    failed = CaseRow(
         model="Qwen/Qwen2.5-72B",
         model_short="qwen72b",
         nodes=2,
@@ -105,11 +104,11 @@ def test_models_that_all_could_not_measure_are_rows_with_their_diagnosis(tmp_pat
         name="qwen72b",
         diagnosis=f"not ready after 600 s {HOSTILE}",
     )
-    load = Load(profile="quick", num_prompts=10, input_len=128, output_len=128)
-    rows = Results(
+    load = SuiteLoad(profile="quick", num_prompts=10, input_len=128, output_len=128)
+    rows = SuiteResults(
         timestamp="", config=load, total_time_seconds=1.0, models_tested=1, results=(failed,)
     )
-    (folder / "results.json").write_bytes(encoded(rows))
+    (folder / "results.json").write_bytes(encode_results(rows))
     page = report(tmp_path, str(folder))
     text = "".join(Page(page).text)
     assert page.count("STARTUP_FAILED") == 2

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from spark_bench.project import ask
-from spark_bench.suite.plan import Verdict
+from spark_bench.suite.plan import Feasibility
 
 from cluster.feasible import feasible
 from cluster.settings.declaration import Declared
@@ -96,5 +96,5 @@ def test_the_command_line_prints_what_spark_bench_reads() -> None:
     data = ["--data", "light=inventories/spark.py", "--data", f"cases={cases}"]
     printed = json.loads(ask(ROOT, ["-y", "@local", "deploys/feasible.py", *data], 60))
     assert len(printed["verdicts"]) == 14
-    assert set(printed["verdicts"][0]) == set(Verdict.__struct_fields__)
+    assert set(printed["verdicts"][0]) == set(Feasibility.__struct_fields__)
     assert not any(v["errors"] for v in printed["verdicts"])

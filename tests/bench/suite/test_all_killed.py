@@ -18,7 +18,7 @@ import msgspec
 import pytest
 from fake_project import FakeProject
 from spark_bench.results.codec import read
-from spark_bench.suite.output import Results
+from spark_bench.results.suite_results import SuiteResults
 from waiting import until
 
 # They differ from one run of the same to the next.
@@ -95,7 +95,7 @@ def assert_whole(fake: FakeProject) -> None:
 
 def final(folder: Path) -> dict[str, Any]:
     """Every file, without what is another at another time."""
-    results = msgspec.json.decode((folder / "results.json").read_bytes(), type=Results)
+    results = msgspec.json.decode((folder / "results.json").read_bytes(), type=SuiteResults)
     rows = csv.DictReader(io.StringIO((folder / "results.csv").read_text()))
     return {
         "names": sorted(file.name for file in folder.iterdir()),

@@ -9,17 +9,24 @@ import pytest
 from spark_bench.cli.check import OVERRIDES
 from spark_bench.errors import BadInput
 from spark_bench.load.profile import Profile
-from spark_bench.suite.choose import chosen
-from spark_bench.suite.estimate import Estimate, estimate
-from spark_bench.suite.plan import Cell, Verdict, cells, judged, refuse_empty, slug
-from spark_bench.suite.vary import label, said, variants
-from suite_samples import CATALOGUE, asked, listing
+from spark_bench.suite.plan import (
+    Case,
+    Feasibility,
+    apply_feasibility,
+    plan_cases,
+    refuse_empty,
+    select_models,
+    slug,
+)
+from spark_bench.suite.preview import Estimate, estimate_case
+from spark_bench.suite.variants import format_setting, parse_variants, variant_label
+from suite_samples import CATALOGUE, listing, suite_options
 
 SPARKS = [model.alias for model in CATALOGUE[:5]]
 
 
-def planned(nodes: int = 2, **changes: Any) -> list[Cell]:
-    return cells(asked(**changes), listing(nodes))
+def planned(nodes: int = 2, **changes: Any) -> list[Case]:
+    return plan_cases(suite_options(**changes), listing(nodes))
 
 
 # ---- models
@@ -38,17 +45,15 @@ def planned(nodes: int = 2, **changes: Any) -> list[Cell]:
     ],
 )
 def test_models_by_any_of_their_names(words: list[str], aliases: list[str]) -> None:
-    assert [model.alias for model in chosen(words, CATALOGUE)] == aliases
+    assert [model.alias for model in select_models(words, CATALOGUE)] == aliases
 
 
 @pytest.mark.parametrize(
     "word, told",
     [
-        pytest.param(
-            "99", "no model of the catalogue has this number; numbers are 1 to 10", id="99"
-        ),
-        pytest.param("0", "no model of the catalogue has this number", id="0"),
-        pytest.param("-1", "no model of the catalogue has this number", id="negative"),
+        pytest.param("99", "no model of the catalog has this number; numbers are 1 to 10", id="99"),
+        pytest.param("0", "no model of the catalog has this number", id="0"),
+        pytest.param("-1", "no model of the catalog has this number", id="negative"),
         pytest.param("qwen7c", "did you mean qwen7b", id="nearly-an-alias"),
         pytest.param("Qwen/Qwen2.5-7B-Instrct", "did you mean qwen7b", id="nearly-an-id"),
         pytest.param("zzz", "there are: gpt-oss-120b, gpt-oss-20b,", id="nothing-near"),
@@ -56,28 +61,28 @@ def test_models_by_any_of_their_names(words: list[str], aliases: list[str]) -> N
 )
 def test_a_choice_that_names_no_model_is_refused(word: str, told: str) -> None:
     with pytest.raises(BadInput, match=f"--models {word}: .*{told}") as raised:
-        chosen(["1", word], CATALOGUE)
+        select_models(["1", word], CATALOGUE)
     assert raised.value.exit_code == 2
 
 
 def test_every_unknown_name_is_told_at_once() -> None:
     with pytest.raises(BadInput, match=r"--models 99: .*; --models qwen7c: "):
-        chosen(["99", "1", "qwen7c"], CATALOGUE)
+        select_models(["99", "1", "qwen7c"], CATALOGUE)
 
 
 def test_without_names_it_is_the_catalogue_that_the_inventory_can_serve() -> None:
-    assert [cell.short for cell in planned()] == SPARKS
+    assert [case.short for case in planned()] == SPARKS
     laptop = listing(1, "HuggingFaceTB/SmolLM2-135M-Instruct")
-    assert [cell.short for cell in cells(asked(), laptop)] == ["smollm2"]
-    assert [cell.short for cell in cells(asked(), listing(1, "of/its-own"))] == SPARKS
+    assert [case.short for case in plan_cases(suite_options(), laptop)] == ["smollm2"]
+    assert [case.short for case in plan_cases(suite_options(), listing(1, "of/its-own"))] == SPARKS
 
 
 def test_gated_models_can_be_left_out() -> None:
-    skipped = [cell for cell in planned(skip_token=True) if cell.skip]
-    assert [(cell.short, cell.skip) for cell in skipped] == [
+    skipped = [case for case in planned(skip_token=True) if case.skip]
+    assert [(case.short, case.skip) for case in skipped] == [
         ("llama8b", "it is gated (--skip-token)")
     ]
-    assert not any(cell.skip for cell in planned())
+    assert not any(case.skip for case in planned())
 
 
 # ---- nodes
@@ -94,13 +99,13 @@ def test_gated_models_can_be_left_out() -> None:
     ],
 )
 def test_over_which_nodes(nodes: int, spread: str, settings: dict[str, bool]) -> None:
-    found = cells(asked(models=("3",), nodes=spread), listing(nodes))
-    assert [cell.settings for cell in found] == [settings]
+    found = plan_cases(suite_options(models=("3",), nodes=spread), listing(nodes))
+    assert [case.settings for case in found] == [settings]
 
 
 def test_all_nodes_of_one_are_refused() -> None:
     with pytest.raises(BadInput, match=r"--multi-node: inventory .* has 1 node"):
-        cells(asked(nodes="all"), listing(1))
+        plan_cases(suite_options(nodes="all"), listing(1))
 
 
 @pytest.mark.parametrize(
@@ -117,8 +122,8 @@ def test_all_nodes_of_one_are_refused() -> None:
 def test_a_variant_of_one_gpu_is_the_heads(
     variant: dict[str, Any], spread: str, head_only: bool | None
 ) -> None:
-    (cell,) = cells(asked(models=("3",), nodes=spread, variants=(variant,)), listing())
-    assert cell.settings.get("head_only") == head_only
+    (case,) = plan_cases(suite_options(models=("3",), nodes=spread, variants=(variant,)), listing())
+    assert case.settings.get("head_only") == head_only
 
 
 # ---- variants
@@ -146,7 +151,7 @@ def test_a_variant_of_one_gpu_is_the_heads(
     ],
 )  # fmt: skip
 def test_variants_of_the_command_line(vary: list[str], found: list[dict[str, Any]]) -> None:
-    assert list(variants(vary, None)) == found
+    assert list(parse_variants(vary, None)) == found
 
 
 @pytest.mark.parametrize(
@@ -164,7 +169,7 @@ def test_variants_of_the_command_line(vary: list[str], found: list[dict[str, Any
 )  # fmt: skip
 def test_variants_that_are_none(vary: list[str], told: str) -> None:
     with pytest.raises(BadInput, match=told):
-        variants(vary, None)
+        parse_variants(vary, None)
 
 
 def test_variants_of_a_file(tmp_path: Path) -> None:
@@ -172,7 +177,7 @@ def test_variants_of_a_file(tmp_path: Path) -> None:
     file.write_text(
         "[vary]\ntp = [1, 2]\n[[variant]]\ntp = 2\nmem_fraction = 0.7\n[[variant]]\ntp = 1\n"
     )
-    assert list(variants([], file)) == [
+    assert list(parse_variants([], file)) == [
         {"tensor_parallel": 1},
         {"tensor_parallel": 2},
         {"tensor_parallel": 2, "mem_fraction": 0.7},
@@ -183,7 +188,7 @@ def test_variants_of_a_file(tmp_path: Path) -> None:
     "text, told",
     [
         pytest.param("", "holds no variant", id="empty"),
-        pytest.param("tp = [1]", "tp is not known there", id="outside"),
+        pytest.param("tp = [1]", "unknown table tp", id="outside"),
         pytest.param("[vary]\ntp = 1", "vary.tp must be a list", id="no-list"),
         pytest.param("[vary]\ntp = []", "vary.tp must be a list", id="empty-list"),
         pytest.param("[vary]", r"\[vary\] must hold", id="empty-table"),
@@ -196,12 +201,12 @@ def test_files_without_variants(tmp_path: Path, text: str, told: str) -> None:
     file = tmp_path / "matrix.toml"
     file.write_text(text)
     with pytest.raises(BadInput, match=told):
-        variants([], file)
+        parse_variants([], file)
 
 
 def test_both_ways_at_once_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="--vary doesn't go with --matrix"):
-        variants(["tp=1"], tmp_path)
+        parse_variants(["tp=1"], tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -218,21 +223,21 @@ def test_both_ways_at_once_are_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_value_as_pyinfra_reads_it_back(value: Any, text: str) -> None:
-    assert said(value) == text
+    assert format_setting(value) == text
 
 
 def test_names_are_fit_for_files_and_each_is_another() -> None:
     found = planned(models=("3", "6"), variants=({"x": "a/b"}, {"x": "a b"}, {"x": "a|b"}))
-    names = [cell.name for cell in found]
+    names = [case.name for case in found]
     assert len({name.lower() for name in names}) == 6
     assert all(slug(name) == name for name in names)
     assert names[0] == "qwen7b_xa-b"
-    assert [cell.model for cell in found[:3]] == ["Qwen/Qwen2.5-7B-Instruct"] * 3
+    assert [case.model for case in found[:3]] == ["Qwen/Qwen2.5-7B-Instruct"] * 3
 
 
 def test_a_variant_in_words() -> None:
     assert (
-        label({"tensor_parallel": 2, "disable_cuda_graph": False})
+        variant_label({"tensor_parallel": 2, "disable_cuda_graph": False})
         == "tp=2 disable_cuda_graph=false"
     )
 
@@ -241,18 +246,22 @@ def test_a_variant_in_words() -> None:
 
 
 def test_what_the_project_refuses_is_skipped_with_its_reason() -> None:
-    made = planned(models=("3", "6"))
-    found = judged(
-        made, [Verdict(model="m", nodes=2, tp=2), Verdict(("does not fit", "nor that"))], None
+    cases = planned(models=("3", "6"))
+    found = apply_feasibility(
+        cases,
+        [Feasibility(model="m", nodes=2, tp=2), Feasibility(("does not fit", "nor that"))],
+        None,
     )
-    assert [cell.skip for cell in found] == ["", "does not fit; nor that"]
+    assert [case.skip for case in found] == ["", "does not fit; nor that"]
     assert (found[0].nodes, found[0].tp) == (2, 2)
 
 
 def test_parallelism_that_has_no_effect_is_no_variant() -> None:
-    made = cells(asked(models=("3",), nodes="one", variants=({"tensor_parallel": 2},)), listing())
-    (cell,) = judged(made, [Verdict(nodes=1, tp=1, pp=1)], None)
-    assert cell.skip == "tensor_parallel=2 has no effect with head_only=true: it would be 1"
+    cases = plan_cases(
+        suite_options(models=("3",), nodes="one", variants=({"tensor_parallel": 2},)), listing()
+    )
+    (case,) = apply_feasibility(cases, [Feasibility(nodes=1, tp=1, pp=1)], None)
+    assert case.skip == "tensor_parallel=2 has no effect with head_only=true: it would be 1"
 
 
 @pytest.mark.parametrize(
@@ -266,16 +275,18 @@ def test_parallelism_that_has_no_effect_is_no_variant() -> None:
 def test_what_lacks_a_token_is_skipped_with_the_cure(
     skip_token: bool | None, skipped: bool
 ) -> None:
-    made = planned(models=("qwen72b",), skip_token=skip_token)
-    (cell,) = judged(made, [Verdict(model="m", nodes=2, tp=2, lacks_token=True)], skip_token)
-    assert bool(cell.skip) == skipped
-    assert not skipped or "hf auth login, or export HF_TOKEN" in cell.skip
+    cases = planned(models=("qwen72b",), skip_token=skip_token)
+    (case,) = apply_feasibility(
+        cases, [Feasibility(model="m", nodes=2, tp=2, lacks_token=True)], skip_token
+    )
+    assert bool(case.skip) == skipped
+    assert not skipped or "hf auth login, or export HF_TOKEN" in case.skip
 
 
 def test_nothing_left_to_measure_is_refused() -> None:
-    made = judged(planned(models=("6",)), [Verdict(("does not fit",))], None)
+    cases = apply_feasibility(planned(models=("6",)), [Feasibility(("does not fit",))], None)
     with pytest.raises(BadInput, match="no model is left to measure:\n  qwen72b: does not fit"):
-        refuse_empty(made)
+        refuse_empty(cases)
     with pytest.raises(BadInput, match="no model to run"):
         refuse_empty([])
 
@@ -284,21 +295,21 @@ def test_nothing_left_to_measure_is_refused() -> None:
 
 
 def test_an_estimate_is_an_earlier_runs_or_a_rule_of_thumb() -> None:
-    cell = Cell(name="a", model="org/a", short="a", nodes=2, tp=2, weight_bytes=100 * 10**9)
-    assert estimate(cell, asked(), {"a": Estimate(5, 6, True)}) == (5, 6, True)
-    guess = estimate(cell, asked(), {})
+    case = Case(name="a", model="org/a", short="a", nodes=2, tp=2, weight_bytes=100 * 10**9)
+    assert estimate_case(case, suite_options(), {"a": Estimate(5, 6, True)}) == (5, 6, True)
+    guess = estimate_case(case, suite_options(), {})
     assert guess.startup == 90 + 50
     assert guess.bench == pytest.approx(50 * 256 / 75)
     assert not guess.measured
 
 
 def test_an_estimate_knows_rate_repeats_and_time_outs() -> None:
-    cell = Cell(name="a", model="org/a", short="a", nodes=1, weight_bytes=10**12)
+    case = Case(name="a", model="org/a", short="a", nodes=1, weight_bytes=10**12)
     slow = Profile("latency", 100, 128, 1, request_rate=2)
-    guess = estimate(cell, asked(profile=slow, repeat=3), {})
+    guess = estimate_case(case, suite_options(profile=slow, repeat=3), {})
     assert guess.bench == 150
     assert guess.startup == 900
-    assert estimate(cell, asked(repeat=100), {}).bench == 600
+    assert estimate_case(case, suite_options(repeat=100), {}).bench == 600
 
 
 def test_overrides_are_the_same_as_runs() -> None:

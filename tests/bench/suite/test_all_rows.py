@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +15,31 @@ from result_samples import a_result
 from spark_bench.errors import BadInput
 from spark_bench.options import FailureLimit
 from spark_bench.project import Listing, Node, Rank
+from spark_bench.results.suite_results import CaseRow, SuiteLoad, SuiteResults
 from spark_bench.results.types import Result
 from spark_bench.secret import Secret
-from spark_bench.suite import converge, measure, one, served
-from spark_bench.suite.before import before
-from spark_bench.suite.child import Ended
-from spark_bench.suite.job import Job, Part, differences, refuse_changed
-from spark_bench.suite.output import Load, as_csv
-from spark_bench.suite.pareto import marked
-from spark_bench.suite.plan import Cell
-from spark_bench.suite.publish import published
-from spark_bench.suite.rows import row
-from spark_bench.suite.status import Failure
-from spark_bench.suite.steps import Steps
-from spark_bench.suite.summary import by_throughput, by_ttft, summary
-from spark_bench.suite.table import markdown, plain
-from suite_samples import a_row, asked, listing
+from spark_bench.suite import case, deploy
+from spark_bench.suite.child import ChildExit, SuiteProgress
+from spark_bench.suite.deploy import deploy_failure, served_before, serving_problem
+from spark_bench.suite.job import JobCase, SuiteJob, job_changes, refuse_changed
+from spark_bench.suite.plan import Case
+from spark_bench.suite.rows import CaseFailure, case_row, mark_pareto, rows_csv
+from spark_bench.suite.suite_tables import (
+    by_throughput,
+    by_ttft,
+    markdown_table,
+    plain_table,
+    published_rows,
+    render_summary,
+)
+from suite_samples import a_row, listing, suite_options
 
 ROOT = Path(__file__).parents[3]
-CELL = Cell(name="a", model="org/a", short="a", served="org/a", nodes=2, tp=2, pp=1)
+CASE = Case(name="a", model="org/a", short="a", served="org/a", nodes=2, tp=2, pp=1)
 
 
-def ended(code: int | None, text: str = "") -> Ended:
-    return Ended(code, text.splitlines(), 1.0)
+def ended(code: int | None, text: str = "") -> ChildExit:
+    return ChildExit(code, text.splitlines(), 1.0)
 
 
 # ---- a deploy's words
@@ -46,19 +48,19 @@ def ended(code: int | None, text: str = "") -> Ended:
 @pytest.mark.parametrize("name", LOGS)
 def test_what_a_deploy_s_log_means(name: str) -> None:
     log, status, diagnosis = LOGS[name]
-    failure = converge.failure(ended(1, log), 900)
-    assert failure == Failure(status, diagnosis)  # type: ignore[arg-type]
+    failure = deploy_failure(ended(1, log), 900)
+    assert failure == CaseFailure(status, diagnosis)  # type: ignore[arg-type]
 
 
 def test_a_deploy_that_succeeds_or_takes_too_long() -> None:
-    assert converge.failure(ended(0, "anything"), 900) is None
-    late = converge.failure(ended(None, "    [spark-1] waiting, 1 of 600 s: spark-1 loading"), 900)
-    assert late == Failure(
+    assert deploy_failure(ended(0, "anything"), 900) is None
+    late = deploy_failure(ended(None, "    [spark-1] waiting, 1 of 600 s: spark-1 loading"), 900)
+    assert late == CaseFailure(
         "STARTUP_FAILED",
         "not served within 15 min (--startup-timeout, not counting downloads): "
         "waiting, 1 of 600 s: spark-1 loading",
     )
-    assert converge.failure(ended(3), 9) == Failure("STARTUP_FAILED", "pyinfra ended with 3")
+    assert deploy_failure(ended(3), 9) == CaseFailure("STARTUP_FAILED", "pyinfra ended with 3")
 
 
 def test_the_project_still_says_what_a_refusal_is_known_by() -> None:
@@ -70,13 +72,13 @@ def test_the_project_still_says_what_a_refusal_is_known_by() -> None:
         for node in ast.walk(ast.parse(source.read_text()))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     ]
-    for refused in converge.REFUSED:
+    for refused in deploy.REFUSED:
         assert any(word.startswith(refused) for word in words), refused
 
 
 def test_the_command_line_of_a_deploy() -> None:
     data = {"model": "org/a", "tensor_parallel": 2, "tool_call_parser": "none"}
-    assert converge.words("/p/pyinfra", Path("i.py"), data) == [
+    assert deploy.deploy_argv("/p/pyinfra", Path("i.py"), data) == [
         *("/p/pyinfra", "-y", "i.py", "deploy.py", "--data", "rollback=false"),
         *("--data", "model=org/a"),
         *("--data", "tensor_parallel=2", "--data", 'tool_call_parser="none"'),
@@ -106,26 +108,26 @@ def running(model: str = "org/a", nodes: int = 2, **launch: Any) -> Listing:
         pytest.param({"mem_fraction": "auto"}, running(), ["org/a"], "", id="auto"),
         pytest.param({"tool_call_parser": "none"}, running(), ["org/a"], "", id="none"),
         pytest.param({"hf_cache": "/x"}, running(), ["org/a"], "", id="not-told"),
-        pytest.param({}, running("org/b"), ["org/b"], "serves org/b, wanted is org/a", id="other"),
-        pytest.param({}, running(), ["x/y"], "serves x/y, wanted is org/a", id="another-name"),
+        pytest.param({}, running("org/b"), ["org/b"], "serves org/b, expected org/a", id="other"),
+        pytest.param({}, running(), ["x/y"], "serves x/y, expected org/a", id="another-name"),
         pytest.param({}, running(), [], "spark-1:30000/v1/models lists nothing", id="silent"),
-        pytest.param({}, listing(), ["org/a"], "nothing runs, wanted is org/a", id="nothing"),
+        pytest.param({}, listing(), ["org/a"], "nothing is running; expected org/a", id="nothing"),
         pytest.param({"tensor_parallel": 1}, running(), ["org/a"],
-                     "serves org/a with tensor_parallel = 2, wanted is 1", id="tp"),
+                     "serves org/a with tensor_parallel = 2, expected 1", id="tp"),
         pytest.param({"disable_cuda_graph": False}, running(), ["org/a"],
-                     "with disable_cuda_graph = True, wanted is False", id="flag"),
+                     "with disable_cuda_graph = True, expected False", id="flag"),
     ],
 )  # fmt: skip
 def test_readiness_checks_which_model_is_served(
     settings: dict[str, Any], now: Listing, names: list[str], wrong: str
 ) -> None:
-    found = served.problem(replace(CELL, settings=settings), now, names)
+    found = serving_problem(replace(CASE, settings=settings), now, names)
     assert wrong in found
     assert bool(wrong) == bool(found)
 
 
 def test_what_was_served_before_is_known_with_its_settings() -> None:
-    found = before(running(tp=2, mem_fraction=0.7))
+    found = served_before(running(tp=2, mem_fraction=0.7))
     assert found
     assert found.model == "org/a"
     assert found.data == {
@@ -134,12 +136,12 @@ def test_what_was_served_before_is_known_with_its_settings() -> None:
         "image": "i:t",
     }  # fmt: skip
     assert found.specs == ("cd", "cd")
-    alone = before(running(nnodes=1, tp=1, served_model_name="mine"))
+    alone = served_before(running(nnodes=1, tp=1, served_model_name="mine"))
     assert alone
     assert alone.data["head_only"] is True
     assert "tensor_parallel" not in alone.data
     assert alone.data["served_model_name"] == "mine"
-    assert before(listing()) is None
+    assert served_before(listing()) is None
 
 
 # ---- a run's result
@@ -179,12 +181,12 @@ def test_what_a_run_came_to(
     code: int | None, found: Result | None, limit: FailureLimit, failure: tuple[str, str] | None
 ) -> None:
     told = ended(code, "some line\nError: no server there")
-    came = measure.failure(told, found, asked(max_failures=limit), SPEC)
-    assert came == (Failure(*failure) if failure else None)  # type: ignore[arg-type]
+    came = case.run_failure(told, found, suite_options(max_failures=limit), SPEC)
+    assert came == (CaseFailure(*failure) if failure else None)  # type: ignore[arg-type]
 
 
 def test_a_model_that_was_exchanged_meanwhile_is_no_result() -> None:
-    came = measure.failure(ended(0), result(), asked(), "another")
+    came = case.run_failure(ended(0), result(), suite_options(), "another")
     assert came
     assert came.status == "BENCH_FAILED"
     assert "was deployed anew" in came.diagnosis
@@ -192,7 +194,7 @@ def test_a_model_that_was_exchanged_meanwhile_is_no_result() -> None:
 
 def test_the_command_line_of_a_run() -> None:
     changes = {"num_prompts": 3, "request_rate": None, "concurrency": None}
-    words = measure.words(asked(overrides=changes, repeat=2), "org/a", Path("o.json"))
+    words = case.run_argv(suite_options(overrides=changes, repeat=2), "org/a", Path("o.json"))
     assert words[3:] == [
         *("spark_bench", "run", "short", "--num-prompts", "3", "--request-rate", "inf"),
         *("--concurrency", "none", "--repeat", "2", "--model", "org/a", "--project", "."),
@@ -203,9 +205,15 @@ def test_the_command_line_of_a_run() -> None:
 # ---- rows
 
 
+def suite_results(rows: Sequence[CaseRow]) -> SuiteResults:
+    load = SuiteLoad(profile="short", num_prompts=50, input_len=256, output_len=256)
+    return SuiteResults(timestamp="now", config=load, total_time_seconds=61, models_tested=1,
+                        results=tuple(rows))  # fmt: skip
+
+
 def test_a_rows_figures_are_those_of_its_result() -> None:
     found = result()
-    made = row(CELL, None, found, log="a.log")
+    made = case_row(CASE, None, found, log="a.log")
     assert made.status == "OK"
     assert made.total_throughput == found.summary.total_throughput
     assert made.total_throughput != made.output_throughput
@@ -218,7 +226,7 @@ def test_a_rows_figures_are_those_of_its_result() -> None:
 
 
 def test_a_failed_row_has_counts_and_no_figures() -> None:
-    made = row(CELL, Failure("BENCH_FAILED", "why"), result(9, 1))
+    made = case_row(CASE, CaseFailure("BENCH_FAILED", "why"), result(9, 1))
     assert (made.status, made.diagnosis, made.completed, made.failed) == (
         "BENCH_FAILED",
         "why",
@@ -234,20 +242,20 @@ def test_a_failed_row_has_counts_and_no_figures() -> None:
 def test_the_front_is_what_nothing_else_beats_in_both() -> None:
     rows = [a_row("a", 10, 100), a_row("b", 20, 200), a_row("c", 10, 150), a_row("d", 9, 300),
             a_row("e", None, None), a_row("f", 10, 100)]  # fmt: skip
-    assert [r.pareto for r in marked(rows)] == [True, True, False, False, None, True]
+    assert [r.pareto for r in mark_pareto(rows)] == [True, True, False, False, None, True]
 
 
 def test_variants_compete_with_those_of_their_own_model() -> None:
     rows = [a_row("a", 10, 100, variant="tp=1"), a_row("a", 5, 200, variant="tp=2"),
             a_row("b", 1, 900, variant="tp=1")]  # fmt: skip
-    assert [r.pareto for r in marked(rows)] == [True, False, True]
+    assert [r.pareto for r in mark_pareto(rows)] == [True, False, True]
 
 
 def test_rankings_have_the_best_first_and_the_failed_last() -> None:
     rows = [a_row("a", None, None), a_row("b", 10, 100), a_row("c", 20, 300), a_row("d", 5, 50)]
     assert [r.name for r in by_throughput(rows)] == ["c", "b", "d", "a"]
     assert [r.name for r in by_ttft(rows)] == ["d", "b", "c", "a"]
-    told = summary(rows, "short", "now", 61)
+    told = render_summary(suite_results(rows))
     assert "3 of 4 OK" in told
     assert "   -  a " in told
     assert "a: BENCH_FAILED: " in told
@@ -256,7 +264,7 @@ def test_rankings_have_the_best_first_and_the_failed_last() -> None:
 def test_a_table_of_variants_has_a_line_each() -> None:
     rows = [a_row(m, t, 1.0, variant=v) for m, v, t in
             [("a", "tp=1", 10.0), ("a", "tp=2", 20.0), ("b", "tp=1", None)]]  # fmt: skip
-    told = summary(marked(rows), "short", "now", 61)
+    told = render_summary(suite_results(mark_pareto(rows)))
     block = told.split("Output tokens/s by variant\n\n")[1].splitlines()
     assert [line.split() for line in block[:3]] == [
         ["a", "b"],
@@ -266,12 +274,12 @@ def test_a_table_of_variants_has_a_line_each() -> None:
 
 
 def test_a_csv_quotes_what_holds_commas() -> None:
-    text = as_csv([a_row("a", None, None, diagnosis='a, "b"\nc')])
+    text = rows_csv([a_row("a", None, None, diagnosis='a, "b"\nc')])
     assert '"a, ""b""\nc"' in text
 
 
 def test_rows_as_spark_users_publish_them() -> None:
-    prompts, answers = published(a_row("a", 1.0, 1.0), result())
+    prompts, answers = published_rows(a_row("a", 1.0, 1.0), result())
     assert prompts[:2] == ["a", "pp128 (c10)"]
     # 128 tokens in 200 ms; a token each 32 / 3 ms.
     assert prompts[3] == "640.00 ± 0.00"
@@ -281,18 +289,18 @@ def test_rows_as_spark_users_publish_them() -> None:
 
 
 def test_tables() -> None:
-    assert plain(["a", "bb", "c"], [["x", "1", "y z"]]) == "a  bb  c\n-  --  ---\nx   1  y z"
-    assert markdown(["a", "b"], [["x|y", "1"]]) == "| a | b |\n| --- | ---: |\n| x\\|y | 1 |"
+    assert plain_table(["a", "bb", "c"], [["x", "1", "y z"]]) == "a  bb  c\n-  --  ---\nx   1  y z"
+    assert markdown_table(["a", "b"], [["x|y", "1"]]) == "| a | b |\n| --- | ---: |\n| x\\|y | 1 |"
 
 
 # ---- a job that changed
 
 
-def a_job(**changes: Any) -> Job:
-    load = Load(profile="short", num_prompts=50, input_len=256, output_len=256)
-    parts = (Part(name="a", model="org/a", settings={"tp": 2}), Part(name="b", model="org/b"))
+def a_job(**changes: Any) -> SuiteJob:
+    load = SuiteLoad(profile="short", num_prompts=50, input_len=256, output_len=256)
+    parts = (JobCase(name="a", model="org/a", settings={"tp": 2}), JobCase(name="b", model="org/b"))
     plain = {"client": "0.1", "project": "/p", "commit": "c" * 40, "inventory": "i.py"}
-    return Job(**plain | {"settings_sha256": "d" * 64, "load": load, "parts": parts} | changes)  # type: ignore[arg-type]
+    return SuiteJob(**plain | {"settings_sha256": "d" * 64, "load": load, "parts": parts} | changes)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -301,15 +309,16 @@ def a_job(**changes: Any) -> Job:
         pytest.param({}, [], id="same"),
         pytest.param({"client": "0.2"}, ["client: 0.1 -> 0.2"], id="client"),
         pytest.param({"commit": ""}, ["commit: cccccccccccc…cccccc -> (none)"], id="commit"),
-        pytest.param({"load": Load(profile="short", num_prompts=9, input_len=256, output_len=256)},
+        pytest.param({"load": SuiteLoad(profile="short", num_prompts=9, input_len=256,
+                                        output_len=256)},
                      ["load.num_prompts: 50 -> 9"], id="load"),
-        pytest.param({"parts": (Part(name="a", model="org/a", settings={"tp": 1}),
-                                Part(name="c", model="org/c"))},
+        pytest.param({"parts": (JobCase(name="a", model="org/a", settings={"tp": 1}),
+                                JobCase(name="c", model="org/c"))},
                      ["a: settings.tp: 2 -> 1", "b: is gone", "c: is new"], id="models"),
     ],
 )  # fmt: skip
 def test_what_changed_in_a_job(changes: dict[str, Any], told: list[str]) -> None:
-    assert list(differences(a_job(), a_job(**changes))) == told
+    assert list(job_changes(a_job(), a_job(**changes))) == told
     if told:
         with pytest.raises(BadInput, match="the job has changed"):
             refuse_changed(a_job(), a_job(**changes), Path("out"))
@@ -325,7 +334,7 @@ class FakeTerminal(io.StringIO):
 
 def test_progress_on_a_terminal_is_one_line_below() -> None:
     stream = FakeTerminal()
-    steps = Steps(stream)
+    steps = SuiteProgress(stream)
     steps.below("one")
     steps.below("two")
     steps.step("done")
@@ -336,9 +345,9 @@ def test_progress_on_a_terminal_is_one_line_below() -> None:
 
 def test_progress_in_a_log_is_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("spark_bench.suite.steps.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("spark_bench.suite.child.time.monotonic", lambda: now[0])
     stream = io.StringIO()
-    steps = Steps(stream)
+    steps = SuiteProgress(stream)
     for now[0] in (101.0, 114.0, 116.0, 117.0, 140.0):
         steps.below(f"at {now[0]:.0f}")
     assert stream.getvalue() == "[       16 s]   at 116\n[       40 s]   at 140\n"
@@ -347,7 +356,7 @@ def test_progress_in_a_log_is_a_line_now_and_then(monkeypatch: pytest.MonkeyPatc
 def test_progress_outlives_its_terminal() -> None:
     stream = io.StringIO()
     stream.close()
-    steps = Steps(io.StringIO())
+    steps = SuiteProgress(io.StringIO())
     steps.stream = stream
     steps.step("nobody reads this")
 
@@ -376,11 +385,11 @@ def test_the_operations_that_download_are_those_of_the_project() -> None:
     known = operations()
     assert sum(known.values()) == len(BRINGING)
     for name, brings in known.items():
-        assert converge.Downloads()(f"--> Starting operation: {name} ") is brings, name
+        assert deploy.DownloadWatch()(f"--> Starting operation: {name} ") is brings, name
 
 
 def test_the_time_counts_anew_until_the_downloads_are_over() -> None:
-    anew = converge.Downloads()
+    anew = deploy.DownloadWatch()
     lines = {
         "--> Connecting to hosts...": False,
         "--> Starting operation: Image lmsysorg/sglang:spark ": True,
@@ -403,14 +412,16 @@ def test_a_key_in_a_file_is_in_no_environment(
 
     def noted(
         words: Any, cwd: Any, log: Any, seconds: Any, tell: Any, environ: Any, *_: Any
-    ) -> Ended:
+    ) -> ChildExit:
         environments.append(environ)
         return ended(1)
 
     monkeypatch.delenv("SPARK_BENCH_API_KEY", raising=False)
-    monkeypatch.setattr(one, "follow", noted)
+    monkeypatch.setattr(case, "follow", noted)
     key = {"api_key": Secret("planted"), "api_key_file": tmp_path / "key" if in_file else None}
-    stage = one.Stage(asked(folder=tmp_path, **key), Steps(io.StringIO()), io.BytesIO())
-    stage.bench(CELL)
+    stage = case.CaseCommands(
+        suite_options(folder=tmp_path, **key), SuiteProgress(io.StringIO()), io.BytesIO()
+    )
+    stage.measure(CASE)
     (environ,) = environments
     assert ("SPARK_BENCH_API_KEY" in environ) != in_file

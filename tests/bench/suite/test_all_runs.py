@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from fake_project import FakeProject
 from spark_bench.results.codec import read
-from spark_bench.suite.rows import COLUMNS
+from spark_bench.results.suite_results import COLUMNS
 
 # Exactly what the scripts that this replaces write.
 HEADER = (
@@ -86,7 +86,7 @@ FAULTS = {
     "unreachable": ("STARTUP_FAILED", "[fake-2] Could not connect (timed out); pyinfra error"),
     "dies": ("STARTUP_FAILED", "fake-2: sglang-worker-1 has ended: exited with exit code 1; the G"),
     "hangs": ("STARTUP_FAILED", "not served within 1 s (--startup-timeout, not counting downl"),
-    "another": ("STARTUP_FAILED", "serves other/model, wanted is org/b"),
+    "another": ("STARTUP_FAILED", "serves other/model, expected org/b"),
     "silent": ("NO_OUTPUT", "none of 3 requests was answered (3 http_500)"),
     "half": ("BENCH_FAILED", "of 3 requests failed ("),
     "stuck": ("BENCH_FAILED", "no end within 4 s (--bench-timeout)"),
@@ -212,7 +212,7 @@ def test_a_dry_run_touches_nothing(fake: FakeProject) -> None:
 @pytest.mark.parametrize(
     "words, told",
     [
-        pytest.param(["--models", "99"], "no model of the catalogue has this number", id="number"),
+        pytest.param(["--models", "99"], "no model of the catalog has this number", id="number"),
         pytest.param(["--models", "org/aa"], "did you mean a", id="name"),
         pytest.param(["--models", ","], "names no model", id="none"),
         pytest.param(["--models", "4", "--skip-token"], "no model is left to measure", id="zero"),
@@ -356,5 +356,5 @@ def test_two_at_once_are_refused(fake: FakeProject) -> None:
         process.terminate()
         process.communicate(timeout=60)
     assert done.code == 2
-    assert "is written to by another spark-bench all" in done.err
+    assert "another spark-bench all is writing to" in done.err
     assert process.returncode == 130

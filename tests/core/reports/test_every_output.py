@@ -39,10 +39,11 @@ from spark_bench.report.gather import gather
 from spark_bench.report.html import html
 from spark_bench.report.page import page
 from spark_bench.results.codec import encode
+from spark_bench.results.suite_results import SuiteLoad, SuiteResults
 from spark_bench.results.types import Result
-from spark_bench.suite import output, publish
-from spark_bench.suite.output import Load, Results
-from spark_bench.suite.steps import Steps
+from spark_bench.suite.child import SuiteProgress
+from spark_bench.suite.rows import rows_csv
+from spark_bench.suite.suite_tables import render_markdown, render_summary
 from spark_cluster import logs, status
 from spark_cluster.board import board
 from spark_cluster.commands import ClusterError
@@ -240,7 +241,7 @@ def test_a_result(result: Result) -> None:
 def test_progress() -> None:
     stream = io.StringIO()
     Plain(stream).say(BAD)
-    Steps(stream).step(BAD)
+    SuiteProgress(stream).step(BAD)
     screen = Terminal(file=stream, force_terminal=False)
     draw([json.dumps({"step": BAD}).encode(), json.dumps({"say": BAD}).encode()], screen)
     assert checked(stream.getvalue()).count("[/no]") >= 3
@@ -269,13 +270,13 @@ def test_a_comparison(file: Path, tmp_path: Path) -> None:
 def test_all_models(result: Result, tmp_path: Path) -> None:
     row = suite_samples.a_row(BAD, 10.0, 20.0, variant=BAD, diagnosis=BAD, image=BAD, file="r.json")
     failed = suite_samples.a_row(f"x{BAD}", None, None, diagnosis=BAD)
-    load = Load(profile="quick", num_prompts=1, input_len=1, output_len=1)
-    rows = Results(timestamp="now", config=load, total_time_seconds=1.0, models_tested=2,
+    load = SuiteLoad(profile="quick", num_prompts=1, input_len=1, output_len=1)
+    rows = SuiteResults(timestamp="now", config=load, total_time_seconds=1.0, models_tested=2,
                    results=(row, failed))  # fmt: skip
     (tmp_path / "r.json").write_bytes(encode(result))
-    cells_hold_no_formula(checked(output.as_csv(rows.results)))
-    assert "[/no]" in checked(output.as_summary(rows))
-    table = checked(publish.text(rows, tmp_path))
+    cells_hold_no_formula(checked(rows_csv(rows.results)))
+    assert "[/no]" in checked(render_summary(rows))
+    table = checked(render_markdown(rows, tmp_path))
     assert "<img" not in table
     widths = {line.replace("\\|", "").count("|") for line in table.split("\n") if "=1" in line}
     assert widths <= {7, 9}

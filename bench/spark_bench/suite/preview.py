@@ -1,0 +1,100 @@
+"""The plan for people: what will be done, what won't and why, and how long it will take."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
+
+from spark_bench.display.figures import duration
+from spark_bench.results.suite_results import SuiteLoad
+from spark_bench.suite.job import earlier_results
+from spark_bench.suite.plan import Case, SuiteOptions
+from spark_bench.suite.suite_tables import plain_table
+from spark_bench.suite.variants import format_setting
+
+HEAD = ("#", "Model", "Nodes", "TP", "Start-up", "Benchmark", "Settings")
+# Rules of thumb, not measured: an engine's own start, and weights from an NVMe disk.
+START_SECONDS = 90.0
+LOAD_BYTES_PER_SECOND = 1e9
+# All streams together; what users of two Sparks report for gpt-oss-120b at 50 requests at once.
+TOKENS_PER_SECOND = 75.0
+
+
+class Estimate(NamedTuple):
+    """Seconds; measured: an earlier suite's."""
+
+    startup: float
+    bench: float
+    measured: bool = False
+
+    @property
+    def seconds(self) -> float:
+        return self.startup + self.bench
+
+
+def describe_plan(
+    cases: Sequence[Case],
+    options: SuiteOptions,
+    load: SuiteLoad,
+    earlier: Mapping[str, Estimate],
+    done: Collection[str] = (),
+) -> str:
+    """All of it as text. done: names of the cases that an earlier sitting measured."""
+    left = [case for case in cases if not case.skip and case.name not in done]
+    estimates = [estimate_case(case, options, earlier) for case in left]
+    rows = [_row(n, *pair) for n, pair in enumerate(zip(left, estimates, strict=True), start=1)]
+    total = sum(estimate.seconds for estimate in estimates)
+    measured = sum(estimate.measured for estimate in estimates)
+    how = f"{measured} of them as an earlier run took, the rest roughly" if measured else "roughly"
+    limit = len(left) * (options.startup_timeout + options.bench_timeout)
+    parts = [
+        f"{len(left)} to measure, one after the other; {load}",
+        plain_table(HEAD, rows, left=2),
+        f"about {duration(total)} in all, {how}, and the downloads; at most {duration(limit)} by "
+        "the timeouts, not counting downloads",
+    ]
+    if done:
+        parts.append(f"{len(done)} done already: {', '.join(sorted(done))}")
+    if skipped := [f"  {c.short} {c.variant}".rstrip() + f": {c.skip}" for c in cases if c.skip]:
+        parts.append("\n".join([f"{len(skipped)} skipped:", *skipped]))
+    parts.append(f"files: {options.folder}")
+    return "\n\n".join(parts)
+
+
+def _row(number: int, case: Case, estimate: Estimate) -> list[str]:
+    mark = "" if estimate.measured else "~"
+    settings = " ".join(f"{name}={format_setting(v)}" for name, v in case.settings.items())
+    return [
+        str(number),
+        case.short,
+        str(case.nodes),
+        str(case.tp),
+        mark + duration(estimate.startup),
+        mark + duration(estimate.bench),
+        settings or "as the inventory has them",
+    ]
+
+
+def estimate_case(case: Case, options: SuiteOptions, earlier: Mapping[str, Estimate]) -> Estimate:
+    """How long a case will take. earlier: suites with the same load, by the case's name."""
+    if case.name in earlier:
+        return earlier[case.name]
+    profile = options.profile
+    share = (case.weight_bytes or 0) / max(case.nodes, 1)
+    startup = START_SECONDS + share / LOAD_BYTES_PER_SECOND
+    arrivals = profile.num_prompts / profile.request_rate if profile.request_rate else 0.0
+    bench = max(profile.num_prompts * profile.output_len / TOKENS_PER_SECOND, arrivals)
+    return Estimate(
+        min(startup, options.startup_timeout), min(bench * options.repeat, options.bench_timeout)
+    )
+
+
+def earlier_estimates(options: SuiteOptions, load: SuiteLoad) -> dict[str, Estimate]:
+    """What cases took in earlier suites with the same load, by name; the newest counts."""
+    return {
+        row.name: Estimate(row.startup_seconds, row.bench_seconds, True)
+        for results in earlier_results(options.folder.parent)
+        if results.config == load
+        for row in results.results
+        if row.status == "OK" and row.startup_seconds and row.bench_seconds
+    }

@@ -1,0 +1,238 @@
+"""A suite's results for people: summary.txt, and Markdown as people with Sparks publish them.
+
+The published rows have the form of llama-benchy 0.4.0: `pp` is the speed at which a prompt is read,
+`tg` the one at which the answer is written, `(cN)` with N requests at once, `@ dN` after N tokens
+that all prompts begin with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spark_bench.display.figures import digits, duration
+from spark_bench.printable import markdown, printable
+from spark_bench.results.suite_results import COLUMNS, CaseRow, SuiteResults
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from spark_bench.metrics.distributions import Distributions
+    from spark_bench.metrics.figures import Summary
+    from spark_bench.results.types import Result
+
+HEAD = ("Model", "Nodes", "TP", "Output tok/s", "TTFT ms", "ITL ms", "E2E ms", "Status")
+PUBLISHED = ("model", "test", "t/s (total)", "t/s (req)", "ttfr (ms)", "e2e_ttft (ms)")
+NOTE = (
+    "t/s (req): of one request, mean ± standard deviation over {over}; t/s (total): all requests "
+    "together; ttfr: to the first event, e2e_ttft: to the first token."
+)
+TextRows = Sequence[Sequence[str]]
+MeanDeviation = tuple[float, float | None]
+
+
+def plain_table(head: Sequence[str], rows: TextRows, left: int = 1) -> str:
+    """Columns two blanks apart; the first `left` are flush left, and so is the last."""
+    widths = [max(len(line[n]) for line in (head, *rows)) for n in range(len(head))]
+
+    def render(line: Sequence[str]) -> str:
+        last = len(line) - 1
+        cells = (
+            text.ljust(width) if n < left or n == last else text.rjust(width)
+            for n, (text, width) in enumerate(zip(line, widths, strict=True))
+        )
+        return "  ".join(cells).rstrip()
+
+    rule = "  ".join("-" * width for width in widths)
+    return "\n".join([render(head), rule, *map(render, rows)])
+
+
+def markdown_table(head: Sequence[str], rows: TextRows, left: int = 1) -> str:
+    """As GitHub shows it; figures are flush right."""
+    rule = ["---" if n < left else "---:" for n in range(len(head))]
+    lines = (map(markdown, head), rule, *(map(markdown, row) for row in rows))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def matrix_rows(rows: Sequence[CaseRow]) -> list[list[str]]:
+    """The performance matrix, under HEAD; a missing figure is "-"."""
+    return [
+        [
+            row_title(row),
+            "-" if row.nodes is None else str(row.nodes),
+            "-" if row.tp is None else str(row.tp),
+            digits(row.output_throughput),
+            digits(row.ttft_ms),
+            digits(row.itl_ms),
+            digits(row.e2e_ms),
+            row.status,
+        ]
+        for row in rows
+    ]
+
+
+def row_title(row: CaseRow) -> str:
+    """A row's model, with the variant where there is one."""
+    return printable(f"{row.model_short} {row.variant}".strip())
+
+
+# ---- summary.txt
+
+
+def render_summary(results: SuiteResults) -> str:
+    """The matrix, the rankings, and what went wrong."""
+    return "\n\n".join(_summary_parts(results)) + "\n"
+
+
+def _summary_parts(results: SuiteResults) -> Iterator[str]:
+    rows = results.results
+    done = sum(row.status == "OK" for row in rows)
+    yield (
+        f"spark-bench all: {results.config}\n"
+        f"begun {results.timestamp}, {duration(results.total_time_seconds)}, "
+        f"{done} of {len(rows)} OK"
+    )
+    yield f"Performance matrix\n\n{plain_table(HEAD, matrix_rows(rows))}"
+    throughput = [(row, row.output_throughput) for row in by_throughput(rows)]
+    yield f"Throughput ranking (output tokens/s, highest first)\n\n{_ranking(throughput)}"
+    ttft = [(row, row.ttft_ms) for row in by_ttft(rows)]
+    yield f"TTFT ranking (ms, lowest first)\n\n{_ranking(ttft)}"
+    if any(row.variant for row in rows):
+        yield f"Output tokens/s by variant\n\n{variant_matrix(rows)}"
+        front = sorted((r for r in rows if r.pareto), key=lambda r: (r.model, -(r.ttft_ms or 0.0)))
+        table = [[row_title(r), digits(r.output_throughput), digits(r.ttft_ms)] for r in front]
+        meaning = "no other variant of the model has more output tokens/s and a shorter TTFT"
+        columns = ("Variant", "Output tok/s", "TTFT ms")
+        yield f"Pareto front ({meaning})\n\n{plain_table(columns, table)}"
+    if failed := [row for row in rows if row.status != "OK"]:
+        lines = (f"{row_title(r)}: {r.status}: {printable(r.diagnosis)}" for r in failed)
+        yield "Not measured, and why\n\n" + "\n".join(lines)
+
+
+def by_throughput(rows: Sequence[CaseRow]) -> list[CaseRow]:
+    """Highest first; those without at the end, in their order."""
+    return sorted(rows, key=lambda r: -r.output_throughput if r.output_throughput else 1.0)
+
+
+def by_ttft(rows: Sequence[CaseRow]) -> list[CaseRow]:
+    """Lowest first; those without at the end, in their order."""
+    return sorted(rows, key=lambda r: r.ttft_ms if r.ttft_ms is not None else float("inf"))
+
+
+def _ranking(figures: Sequence[tuple[CaseRow, float | None]]) -> str:
+    table = [
+        (f"{place}." if figure is not None else "-", row_title(row), digits(figure))
+        for place, (row, figure) in enumerate(figures, start=1)
+    ]
+    width = max((len(title) for _, title, _ in table), default=0)
+    return "\n".join(f"{a:>4}  {b.ljust(width)}  {c:>10}" for a, b, c in table)
+
+
+def rows_frame(rows: Sequence[CaseRow]) -> pd.DataFrame:
+    """Every row, under the columns of results.csv."""
+    import pandas as pd
+
+    return pd.DataFrame([{name: getattr(row, name) for name in COLUMNS} for row in rows])
+
+
+def variant_matrix(rows: Sequence[CaseRow]) -> str:
+    """Output tokens/s: a line a variant, a column a model, "-" where there is none."""
+    frame = rows_frame(rows)
+    table = frame.pivot(index="variant", columns="model_short", values="output_throughput")
+    variants = list(dict.fromkeys(row.variant for row in rows))
+    models = list(dict.fromkeys(row.model_short for row in rows))
+    text = table.reindex(index=variants, columns=models).astype(float).map(digits)
+    text.index.name = text.columns.name = None
+    return printable(str(text.to_string()), lines=True)
+
+
+# ---- Markdown
+
+
+def render_markdown(results: SuiteResults, folder: Path) -> str:
+    """The matrix, and the published rows of those that are OK."""
+    from spark_bench.results.codec import read
+
+    pairs = [
+        (row, read(folder / row.file)) for row in results.results if row.status == "OK" and row.file
+    ]
+    parts = [f"{results.config}", markdown_table(HEAD, matrix_rows(results.results))]
+    if pairs:
+        table = [line for row, result in pairs for line in published_rows(row, result)]
+        over = "repeats" if results.config.repeat > 1 else "requests"
+        parts += [markdown_table(PUBLISHED, table, left=2), NOTE.format(over=over)]
+    return "\n\n".join(parts) + "\n"
+
+
+def published_rows(row: CaseRow, result: Result) -> Iterator[list[str]]:
+    """A row for reading prompts, and one for writing answers."""
+    config, peak = result.config, result.summary.peak_concurrency
+    summaries = [repeat.summary for repeat in result.repeats] or [result.summary]
+    distributions = [r.distributions for r in result.repeats] or [result.distributions]
+    at_once = f" (c{peak})" if peak > 1 else ""
+    depth = config.conversations.shared_prefix
+    test = (f" @ d{depth}" if depth else "") + at_once
+    fresh = (config.input_len or 0) - depth
+    prompt_rate = format_spread(_request_rate(distributions, "ttft_ms", fresh))
+    yield [
+        row_title(row),
+        f"pp{fresh}{test}",
+        "" if at_once else prompt_rate,
+        prompt_rate,
+        format_spread(_latency(summaries, "ttfc")),
+        format_spread(_latency(summaries, "ttft")),
+    ]
+    yield [
+        row_title(row),
+        f"tg{config.output_len}{test}",
+        format_spread(_mean_deviation([s.output_throughput for s in summaries])),
+        format_spread(_request_rate(distributions, "tpot_ms", 1)),
+        "",
+        "",
+    ]
+
+
+def format_spread(spread: MeanDeviation | None) -> str:
+    """ "12.34 ± 0.56", without the second where there is one figure alone."""
+    if spread is None:
+        return ""
+    mean, deviation = spread
+    return f"{mean:.2f}" if deviation is None else f"{mean:.2f} ± {deviation:.2f}"
+
+
+def _request_rate(
+    repeats: Sequence[Distributions | None], name: str, tokens: int
+) -> MeanDeviation | None:
+    """Tokens a second of one request, by the time that they took."""
+    rates = [r for each in repeats if each and (r := _rates(each, name, tokens)) is not None]
+    if len(rates) == 1:
+        return float(rates[0].mean()), float(rates[0].std())
+    return _mean_deviation([float(each.mean()) for each in rates])
+
+
+def _rates(repeat: Distributions, name: str, tokens: int) -> np.ndarray | None:
+    """At evenly spaced quantiles, which stand for the requests."""
+    import numpy as np
+
+    pairs = zip(repeat.points, getattr(repeat, name), strict=False)
+    times = np.array([time for point, time in pairs if (point * 2).is_integer()])
+    times = times[times > 0]
+    return tokens * 1000.0 / times if times.size and tokens > 0 else None
+
+
+def _latency(summaries: Sequence[Summary], name: str) -> MeanDeviation | None:
+    means = [getattr(summary, f"mean_{name}_ms") for summary in summaries]
+    if len(summaries) > 1 or means[0] is None:
+        return _mean_deviation(means)
+    return means[0], getattr(summaries[0], f"std_{name}_ms")
+
+
+def _mean_deviation(figures: Sequence[float | None]) -> MeanDeviation | None:
+    import numpy as np
+
+    values = [value for value in figures if value is not None]
+    if not values:
+        return None
+    return float(np.mean(values)), float(np.std(values)) if len(values) > 1 else None
