@@ -10,7 +10,7 @@ from cluster import checks
 from cluster.catalog import models
 from cluster.findings import Level, Refused
 from cluster.listing import SPARK_BYTES
-from cluster.node.readings import Memory, NodeFacts
+from cluster.node.readings import MemoryReading, NodeFacts
 from cluster.settings import declaration
 from cluster.settings.declaration import Declared
 from cluster.spec import mem_fraction, parallelism, served_name
@@ -70,7 +70,7 @@ def _verdict(declared: Sequence[Declared], case: Mapping[str, Any], has_token: H
     except Refused as refused:
         return Verdict(errors=tuple(map(str, refused.findings)))
     tp, pp = parallelism(wanted)
-    spark = Memory(SPARK_BYTES, SPARK_BYTES)
+    spark = MemoryReading(SPARK_BYTES, SPARK_BYTES)
     # The embedded model runs on this machine, whatever that has.
     memory = None if model.runtime == "process" else spark
     nodes = [NodeFacts(name=name, memory=memory) for name in wanted.names]

@@ -9,7 +9,7 @@ from shlex import quote
 
 from cluster.checks.storage import disk
 from cluster.findings import Finding
-from cluster.node.readings import Disk, Engine, NodeFacts, RdmaPort
+from cluster.node.readings import DiskReading, Engine, NodeFacts, RdmaPort
 
 VERSION = 1
 # pyinfra's and paramiko's words for what keeps SSH from a node → the cure.
@@ -107,7 +107,7 @@ def _docker(engine: Engine | None) -> str:
     return engine.error or engine.version
 
 
-def _cache(cache: Disk | None) -> str:
+def _cache(cache: DiskReading | None) -> str:
     if cache is None:
         return "unknown"
     if not cache.exists:

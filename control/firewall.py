@@ -9,7 +9,15 @@ from pyinfra.api import Host, State
 
 from cluster.fabric import choose
 from cluster.findings import Finding, Level, Refused, error, refuse_errors
-from cluster.node.firewall import Change, Place, absence, changes, peer_addresses, problems, rules
+from cluster.node.firewall import (
+    RuleContext,
+    UfwChange,
+    find_obstacles,
+    peer_addresses,
+    plan_changes,
+    plan_removal,
+    required_rules,
+)
 from cluster.node.ufw import Ufw
 from cluster.settings.declaration import Wanted
 from control import gather
@@ -21,7 +29,7 @@ from operations import shell
 READ_SECONDS = 60
 
 
-def plan_firewall(state: State) -> dict[str, Change]:
+def plan_firewall(state: State) -> dict[str, UfwChange]:
     """Node name → its change, for every host of the run; told, or Refused as a whole."""
     everyone = all_hosts(state.inventory)
     wanted = declared_settings(everyone)
@@ -37,27 +45,29 @@ def plan_firewall(state: State) -> dict[str, Change]:
 
 @dataclass(frozen=True)
 class _One:
-    change: Change
+    change: UfwChange
     findings: tuple[Finding, ...]
 
 
-def _one(seen: Ufw, place: Place, wanted: Wanted) -> _One:
+def _one(seen: Ufw, place: RuleContext, wanted: Wanted) -> _One:
     settings = wanted.common
     if settings.firewall == "absent":
-        return _One(*absence(seen, place, settings.group))
-    ours = rules(seen, place, settings)
-    found = tuple(dict.fromkeys(problems(seen, ours, place, settings)))
-    return _One(changes(seen, ours, settings.group), found)
+        return _One(*plan_removal(seen, place, settings.group))
+    ours = required_rules(seen, place, settings)
+    found = tuple(dict.fromkeys(find_obstacles(seen, ours, place, settings)))
+    return _One(plan_changes(seen, ours, settings.group), found)
 
 
-def _places(wanted: Wanted, hosts: dict[str, Host]) -> dict[str, Place]:
+def _places(wanted: Wanted, hosts: dict[str, Host]) -> dict[str, RuleContext]:
     facts = gather.light(hosts, wanted)
     if wanted.common.firewall == "absent":
-        return {name: Place(facts[name], {}, head=False) for name in hosts}
+        return {name: RuleContext(facts[name], {}, head=False) for name in hosts}
     fabric = choose([facts[name] for name in wanted.names], wishes(wanted))
     peers = peer_addresses(facts, fabric)
     return {
-        name: Place(facts[name], peers if name in wanted.names else {}, head=name == wanted.head)
+        name: RuleContext(
+            facts[name], peers if name in wanted.names else {}, head=name == wanted.head
+        )
         for name in hosts
     }
 

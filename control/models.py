@@ -12,7 +12,7 @@ from cluster.printable import json_text
 from cluster.settings.schema import Settings
 from control import listing
 from control.converge import begin
-from facts.cached import CachedModels
+from facts.weights import CachedModels
 from operations import shell
 
 # Some dozen folders, each with an index of a few kB; a disk that hangs stays unread.

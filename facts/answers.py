@@ -1,8 +1,10 @@
-"""What one rank answers right now, in one command of bounded time."""
+"""What a rank answers right now, and the load that it reports, in one command of bounded time."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from math import isfinite
 
 import msgspec
 from msgspec import Struct
@@ -10,10 +12,66 @@ from pyinfra.api import QuoteString, StringCommand
 
 from cluster.node.readings import Shown
 from cluster.status import Load
-from facts.fact import UNEXPECTED, Fact, decimal
-from facts.metrics import Metrics
+from facts.fact import UNEXPECTED, Fact, decimal, join, quote
 from facts.serving import curl, http_status, last_lines
-from facts.shell import joined
+
+# SGLang's names, and llama.cpp's for the same → ours. SGLang has one line a rank of its group.
+NAMES = {
+    "sglang:num_running_reqs": "running",
+    "sglang:num_queue_reqs": "queued",
+    "sglang:gen_throughput": "tokens_per_second",
+    "sglang:token_usage": "kv_cache",
+    "sglang:cache_hit_rate": "cache_hits",
+    "llamacpp:requests_processing": "running",
+    "llamacpp:requests_deferred": "queued",
+    "llamacpp:predicted_tokens_seconds": "tokens_per_second",
+    "llamacpp:kv_cache_usage_ratio": "kv_cache",
+}
+_PICK = f"^({'|'.join(NAMES)})[{{ ]"
+_LINE = re.compile(r"^(?P<name>[\w:]+)(?:\{(?P<labels>.*)\})? (?P<value>\S+)")
+_MODEL = re.compile(r'(?:^|,)model_name="((?:[^"\\]|\\.)*)"')
+# A load balancer's worth of ranks would be told one by one.
+_LINES = 64
+
+
+class Metrics(Fact[Load]):
+    """Requests that run and wait, tokens a second, and the share of the KV cache in use.
+
+    + url: where rank 0 serves, as its own node reaches it
+    + seconds: to wait for it
+    """
+
+    @staticmethod
+    def default() -> Load:
+        return Load()
+
+    def command(self, url: str, seconds: int = 5) -> StringCommand:
+        asked = ("curl", "-s", "--noproxy", "*", "-m", str(seconds), f"{url}/metrics")
+        pick = ("grep", "-m", str(_LINES), "-E", _PICK)
+        return join(quote(asked), " | ", quote(pick), " || :")
+
+    def parse(self, output: list[str]) -> Load:
+        found: dict[str, list[float]] = {}
+        model = ""
+        for line in output:
+            told = _LINE.match(line)
+            value = _number(told["value"]) if told and told["name"] in NAMES else None
+            if told is None or value is None:
+                continue
+            found.setdefault(NAMES[told["name"]], []).append(value)
+            labelled = _MODEL.search(told["labels"] or "")
+            model = model or (labelled[1] if labelled else "")
+        # Every tensor-parallel rank tells the same: the largest is the group's.
+        return Load(model=model, **{name: max(values) for name, values in found.items()})
+
+
+def _number(word: str) -> float | None:
+    try:
+        value = float(word)
+    except ValueError:
+        return None
+    return value if isfinite(value) else None
+
 
 # SGLang's /health generates a token: about a second where nothing else runs.
 SECONDS = 5
@@ -52,20 +110,18 @@ class Answers(Fact[RankAnswers]):
     def command(
         self, url: str, runtime: str, rank: str, head: bool = False, pid: str = ""
     ) -> StringCommand:
-        asked = [joined("printf 'health %s\\n' \"$(", curl(f"{url}/health", SECONDS), ')" &\n')]
+        asked = [join("printf 'health %s\\n' \"$(", curl(f"{url}/health", SECONDS), ')" &\n')]
         if head:
             models = curl(f"{url}/v1/models", SECONDS, before=" ")
             one_line = "| tr '\\n' ' '"
-            asked.append(
-                joined("printf 'models %s\\n' \"$( { ", models, "; } ", one_line, ')" &\n')
-            )
+            asked.append(join("printf 'models %s\\n' \"$( { ", models, "; } ", one_line, ')" &\n'))
         if pid:
-            age = joined("$(ps -o etimes= -p ", QuoteString(pid), ")")
-            asked.append(joined("printf 'age %s\\n' \"", age, '" &\n'))
-        told = joined(*_metrics(url, head), *_log(runtime, rank))
+            age = join("$(ps -o etimes= -p ", QuoteString(pid), ")")
+            asked.append(join("printf 'age %s\\n' \"", age, '" &\n'))
+        told = join(*_metrics(url, head), *_log(runtime, rank))
         # Held back until the rest is told: what a program writes by blocks would end up in the
         # middle of others' lines.
-        return joined(*asked, "rest=$(\n", told, ")\nwait\nprintf '%s\\n' \"$rest\"")
+        return join(*asked, "rest=$(\n", told, ")\nwait\nprintf '%s\\n' \"$rest\"")
 
     def parse(self, output: list[str]) -> RankAnswers:
         told: dict[str, list[str]] = {}
@@ -87,15 +143,15 @@ class Answers(Fact[RankAnswers]):
 def _metrics(url: str, head: bool) -> list[StringCommand]:
     """In the background, and alone in writing until `wait`."""
     words = Metrics().command(url, SECONDS)
-    return [joined("{ ", words, "; } | sed 's/^/metric /' &\n")] if head else []
+    return [join("{ ", words, "; } | sed 's/^/metric /' &\n")] if head else []
 
 
 def _log(runtime: str, rank: str) -> list[StringCommand]:
     if not rank:
-        return [joined("wait\n")]
+        return [join("wait\n")]
     told = last_lines(runtime, rank, LOG_LINES, LOG_SECONDS)
-    lines = joined("log=$(", told, " | sed 's/^/log /')\n")
-    return [lines, joined("wait\nprintf '%s\\n' \"$log\"\n")]
+    lines = join("log=$(", told, " | sed 's/^/log /')\n")
+    return [lines, join("wait\nprintf '%s\\n' \"$log\"\n")]
 
 
 class _Entry(Struct):

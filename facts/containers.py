@@ -13,8 +13,7 @@ from pyinfra.api import QuoteString, StringCommand
 from cluster.docker import LABEL
 from cluster.node import readings
 from cluster.words import bounded
-from facts.fact import UNEXPECTED, Fact
-from facts.shell import quoted
+from facts.fact import UNEXPECTED, Fact, quote
 
 # A healthy daemon answers in well under a second; one that thrashes or hangs must not hold us.
 SECONDS = 30
@@ -34,9 +33,9 @@ class Containers(Fact[list[readings.Rank]]):
         list_all = ("docker", "ps", "--all", "--no-trunc", "--format", _selection(names))
         return StringCommand(
             "ids=$(",
-            quoted(bounded(seconds, *list_all)),
+            quote(bounded(seconds, *list_all)),
             ') || exit; [ -z "$ids" ] ||',
-            quoted(bounded(seconds, "docker", "inspect", "--type=container", "--format")),
+            quote(bounded(seconds, "docker", "inspect", "--type=container", "--format")),
             QuoteString("{{json .}}"),
             "$ids",
         )
@@ -117,7 +116,7 @@ class EngineState(Fact[readings.Engine]):
     def command(self, seconds: int = SECONDS) -> StringCommand:
         return StringCommand(
             "if command -v docker >/dev/null; then",
-            quoted(bounded(seconds, "docker", "info", "--format", "{{json .}}")),
+            quote(bounded(seconds, "docker", "info", "--format", "{{json .}}")),
             '2>&1 || echo "docker info: exit status $?"; else echo missing; fi',
         )
 

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pyinfra.api import StringCommand
 
 from cluster.engine.serving import QUESTION, Reply
-from facts.fact import Fact
+from facts.fact import Fact, join
 from facts.serving import COMPLETION_SECONDS, READ_KEY, curl, reply
-from facts.shell import joined
 
 ANSWER_TOKENS = 48
 
@@ -57,7 +56,7 @@ class Endpoints(Fact[dict[str, Reply]]):
         self, url: str, model: str, runtime: str = "docker", keyed: bool = False
     ) -> StringCommand:
         asked = (_ask(url, endpoint, keyed) for endpoint in endpoints(model, runtime))
-        return joined(READ_KEY if keyed else "", *asked)
+        return join(READ_KEY if keyed else "", *asked)
 
     def parse(self, output: list[str]) -> dict[str, Reply]:
         replies: dict[str, Reply] = {}
@@ -78,4 +77,4 @@ def _ask(url: str, endpoint: Endpoint, keyed: bool) -> StringCommand:
     asked = curl(
         f"{url}{endpoint.path}", COMPLETION_SECONDS, *content, before="\n--- ", keyed=keyed
     )
-    return joined(f"echo '=== {endpoint.path}'; ", asked, "; echo\n")
+    return join(f"echo '=== {endpoint.path}'; ", asked, "; echo\n")

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Iterable
 from typing import TypeVar
 
-from pyinfra.api import FactBase
+from pyinfra.api import FactBase, QuoteString, StringCommand
 from pyinfra.api.exceptions import FactProcessError
 
 T = TypeVar("T")
@@ -63,3 +63,29 @@ def decimal(word: str) -> float:
     if not re.fullmatch(r"[0-9]{1,19}(\.[0-9]{1,19})?", word):
         raise ValueError(f"not a number: {word[:40]!r}")
     return float(word)
+
+
+def join(*bits: object) -> StringCommand:
+    """The bits with nothing between them."""
+    return StringCommand(*bits, _separator="")
+
+
+def quote(words: tuple[str, ...]) -> StringCommand:
+    """A command from its words."""
+    return StringCommand(*(QuoteString(word) for word in words))
+
+
+def home_path(value: str) -> StringCommand:
+    """A path as one word; a leading `~` is the login's home on the node."""
+    if value == "~" or value.startswith("~/"):
+        return join('"$HOME"', QuoteString(value[1:]) if value[1:] else "")
+    return StringCommand(QuoteString(value))
+
+
+def output_or_errors(command: object) -> StringCommand:
+    """The command's output; where it fails all its words go to stderr (nvidia-smi uses stdout)."""
+    return join(
+        "out=$(",
+        command,
+        " 2>&1) || { s=$?; printf '%s\\n' \"$out\" >&2; exit $s; }; printf '%s\\n' \"$out\"",
+    )

@@ -10,8 +10,7 @@ from pyinfra.api import StringCommand
 from cluster.node.host import as_root
 from cluster.node.ufw import ANY, Login, Rule, Ufw
 from cluster.words import bounded
-from facts.fact import Fact, port
-from facts.shell import quoted
+from facts.fact import Fact, port, quote
 
 # The tuples are ufw's own record of its rules, with every name of an application resolved to its
 # ports (ufw 0.36, backend_iptables.py: _write_rules). sudo hides SSH_CONNECTION: a parent has it.
@@ -39,7 +38,7 @@ class UfwState(Fact[Ufw]):
     """ufw with its rules, sshd's ports and the login's own connection; needs root."""
 
     def command(self) -> StringCommand:
-        return quoted(bounded(40, *as_root("sh", "-c", _READ)))
+        return quote(bounded(40, *as_root("sh", "-c", _READ)))
 
     def parse(self, output: list[str]) -> Ufw:
         lines = [line.split() for line in output if line.strip()]

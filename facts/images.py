@@ -13,9 +13,8 @@ from pyinfra.api import StringCommand
 from cluster.node import readings
 from cluster.words import bounded
 from facts.containers import CONTAINERD_STORE, SECONDS
-from facts.disk import CLIMB, Disk
-from facts.fact import Fact, count
-from facts.shell import joined, quoted
+from facts.fact import Fact, count, join, quote
+from facts.system import CLIMB, Disk
 
 # What a container takes from its image's configuration; versions of Docker tell more, each its own.
 _CONFIG = (
@@ -33,24 +32,24 @@ _VERSION = "import importlib.metadata as m; print(m.version('sglang'))"
 _PEP_440 = re.compile(r"[0-9]{1,9}(\.[0-9A-Za-z]+)*([-+.][0-9A-Za-z.]+)?")
 
 
-class Image(Fact[readings.Image | None]):
+class Image(Fact[readings.ImageReading | None]):
     """The local image of a reference (tag, digest or id), None where it isn't there."""
 
     def command(self, image: str, seconds: int = SECONDS) -> StringCommand:
         inspect = ("docker", "image", "inspect", "--format", "{{json .}}", image)
-        return joined(
+        return join(
             "out=$(",
-            quoted(bounded(seconds, *inspect)),
+            quote(bounded(seconds, *inspect)),
             " 2>&1); s=$?; case $s$out in (0*) printf '%s\\n' ",
-            quoted((image,)),
+            quote((image,)),
             ' "$out";; (*"o such image"*) ;; (*) printf \'%s\\n\' "$out" >&2; exit $s;; esac',
         )
 
-    def parse(self, output: list[str]) -> readings.Image | None:
+    def parse(self, output: list[str]) -> readings.ImageReading | None:
         reference, *lines = output
         printed = next(line for line in lines if line.startswith("{"))
         seen = msgspec.json.decode(printed, type=_Inspected)
-        return readings.Image(
+        return readings.ImageReading(
             reference=reference,
             id=seen.id,
             digests=seen.repo_digests or (),
@@ -90,20 +89,20 @@ class Unpacked(Fact[int]):
 
     def command(self, image: str) -> StringCommand:
         words = ("docker", "history", "--human=false", "--format", "{{.Size}}", image)
-        return quoted(bounded(SECONDS, *words))
+        return quote(bounded(SECONDS, *words))
 
     def parse(self, output: list[str]) -> int:
         return sum(count(line) for line in output)
 
 
-class Room(Fact[readings.Disk]):
+class Room(Fact[readings.DiskReading]):
     """The file system on which Docker keeps its images."""
 
     def command(self) -> StringCommand:
         info = ("docker", "info", "--format", _ROOT)
-        return joined("path=$(", quoted(bounded(SECONDS, *info)), ") || exit", CLIMB.rstrip())
+        return join("path=$(", quote(bounded(SECONDS, *info)), ") || exit", CLIMB.rstrip())
 
-    def parse(self, output: list[str]) -> readings.Disk:
+    def parse(self, output: list[str]) -> readings.DiskReading:
         return Disk().process(output)
 
 
@@ -112,7 +111,7 @@ class SglangVersion(Fact[str | None]):
 
     def command(self, image: str) -> StringCommand:
         run = ("docker", "run", "--rm", "--network", "none", "--entrypoint", "python3", image)
-        return quoted(bounded(60, *run, "-c", _VERSION))
+        return quote(bounded(60, *run, "-c", _VERSION))
 
     def parse(self, output: list[str]) -> str:
         versions = [found[0] for line in output if (found := _PEP_440.fullmatch(line.strip()))]

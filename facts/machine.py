@@ -11,9 +11,8 @@ from pyinfra.api import StringCommand
 
 from cluster.node.host import HostSetup
 from cluster.node.netplan import FILE, GUARD, Claim, Setup
-from facts.fact import Fact
+from facts.fact import Fact, quote
 from facts.network import SBIN
-from facts.shell import quoted
 
 # Ends well even where sudo wants a password: pyinfra would ask for it.
 _TRY_ROOT = """
@@ -78,9 +77,7 @@ class NetworkSetup(Fact[Setup]):
     """
 
     def command(self, names: Sequence[str] = ()) -> StringCommand:
-        return quoted(
-            ("sh", "-c", _TRY_ROOT, "sh", "sh", "-c", _NETWORK, "sh", FILE, GUARD, *names)
-        )
+        return quote(("sh", "-c", _TRY_ROOT, "sh", "sh", "-c", _NETWORK, "sh", FILE, GUARD, *names))
 
     def parse(self, output: list[str]) -> Setup:
         lines = output

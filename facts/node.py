@@ -11,16 +11,12 @@ from pyinfra.api.exceptions import FactProcessError
 
 from cluster.node.readings import NodeFacts
 from facts.containers import SECONDS, Containers, EngineState
-from facts.disk import Disk
-from facts.fact import Fact
-from facts.gpu import Gpus
-from facts.identity import Identity
+from facts.fact import Fact, join
 from facts.images import Image
-from facts.memory import Memory
 from facts.network import Interfaces, Listeners
 from facts.processes import Processes
 from facts.rdma import WALK, RdmaPorts
-from facts.shell import joined
+from facts.system import Disk, Gpus, Identity, Memory
 from facts.weights import ModelWeights, Tiktoken
 
 MARK = "=== spark-serving"
@@ -83,7 +79,7 @@ class NodeReading(Fact[NodeFacts]):
             if tiktoken is not None:
                 parts["tiktoken"] = Tiktoken().command(tiktoken)
         header = StringCommand("exec 3>&1; printf '%s\\n'", QuoteString(f"{MARK} {runtime} {node}"))
-        return joined(header, "\n", _together(parts))
+        return join(header, "\n", _together(parts))
 
     def parse(self, output: list[str]) -> NodeFacts:
         headers = (f"{MARK} docker ", f"{MARK} process ")
@@ -154,7 +150,7 @@ def _section(name: str, command: str | StringCommand) -> StringCommand:
     """The command in a subshell between two marks; its stderr follows the second one."""
     begin = StringCommand("printf '%s\\n'", QuoteString(f"{MARK} begin {name}"))
     end = f"; printf '{MARK} end %s\\n%s\\n' $? \"$why\""
-    return joined(begin, "; why=$(\n", "{ ", command, "\n} 2>&1 >&3 )", end)
+    return join(begin, "; why=$(\n", "{ ", command, "\n} 2>&1 >&3 )", end)
 
 
 def _together(parts: Mapping[str, str | StringCommand]) -> StringCommand:
@@ -166,8 +162,8 @@ def _together(parts: Mapping[str, str | StringCommand]) -> StringCommand:
     quick = [section for name, section in sections.items() if name not in SLOW]
     script = StringCommand(*quick, _separator="\n")
     for slow in (section for name, section in sections.items() if name in SLOW):
-        held = joined("rest=$(exec 3>&1\n", script, "\n); wait; printf '%s\\n' \"$rest\"")
-        script = joined("{ ", slow, "\n} &\n", held)
+        held = join("rest=$(exec 3>&1\n", script, "\n); wait; printf '%s\\n' \"$rest\"")
+        script = join("{ ", slow, "\n} &\n", held)
     return script
 
 

@@ -9,8 +9,7 @@ from pyinfra.api import QuoteString, StringCommand
 from cluster.engine.log import TRANSPORT_PATTERN
 from cluster.node.readings import Shown
 from cluster.orders import runtime as runtime_of
-from facts.fact import Fact
-from facts.shell import joined, quoted
+from facts.fact import Fact, join, quote
 
 # Of an engine that serves for days, most lines are its batches.
 LINES = 20_000
@@ -44,20 +43,20 @@ class RankLog(Fact[RankWords]):
 
     def command(self, runtime: str, rank: str, earlier: bool = False) -> StringCommand:
         words = runtime_of(runtime).logs(rank, LINES, earlier=earlier)
-        log = joined(quoted(("timeout", str(SECONDS), *words)), " 2>&1")
-        kept = joined(
+        log = join(quote(("timeout", str(SECONDS), *words)), " 2>&1")
+        kept = join(
             *(log, " | grep -avE ", QuoteString(BATCHES), f" | tail -n {KEPT} | sed -E "),
             *(QuoteString(DRAFT), f" | cut -c -{COLUMNS} | sed 's/^/log /'\n"),
         )
         if runtime != "docker":
-            return joined(kept, ":")
+            return join(kept, ":")
         # NCCL says it once, at the start: long before the last lines.
-        began = quoted(("docker", "inspect", "--format", "{{.State.StartedAt}}", rank))
-        all_of_it = joined(
+        began = quote(("docker", "inspect", "--format", "{{.State.StartedAt}}", rank))
+        all_of_it = join(
             f'timeout {SECONDS} docker logs --since "$(', began, ')" ', QuoteString(rank)
         )
-        pick = quoted(("grep", "-a", "-m", "20", "-E", TRANSPORT_PATTERN))
-        return joined(kept, all_of_it, " 2>&1 | ", pick, " | sed 's/^/nccl /'; :")
+        pick = quote(("grep", "-a", "-m", "20", "-E", TRANSPORT_PATTERN))
+        return join(kept, all_of_it, " 2>&1 | ", pick, " | sed 's/^/nccl /'; :")
 
     def parse(self, output: list[str]) -> RankWords:
         return RankWords(

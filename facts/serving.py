@@ -12,9 +12,8 @@ from cluster.node.readings import Rank
 from cluster.orders import runtime as runtime_of
 from cluster.readiness import Look
 from facts.containers import Containers
-from facts.fact import Fact, count, decimal
+from facts.fact import Fact, count, decimal, join, quote
 from facts.processes import Processes
-from facts.shell import joined, quoted
 
 # SGLang's own health check gives up after 20 s (SGLANG_HEALTH_CHECK_TIMEOUT).
 HEALTH_SECONDS = 25
@@ -42,12 +41,12 @@ class RankLook(Fact[Look]):
 
     def command(self, node: str, runtime: str, rank: str, url: str) -> StringCommand:
         ranks = Containers().command([rank]) if runtime == "docker" else Processes().command()
-        return joined(
-            StringCommand("printf 'node %s\\nname %s\\n'", quoted((node, rank))),
+        return join(
+            StringCommand("printf 'node %s\\nname %s\\n'", quote((node, rank))),
             # A subshell: it exits where the engine does not answer; the rest is told all the same.
-            joined("\n(\n", ranks, "\n) 2>/dev/null && echo asked\n"),
-            joined("printf 'health %s\\n' \"$(", curl(f"{url}/health", LOOK_SECONDS), ')"\n'),
-            joined(last_lines(runtime, rank, KEPT_LINES), " | sed 's/^/log /'; :"),
+            join("\n(\n", ranks, "\n) 2>/dev/null && echo asked\n"),
+            join("printf 'health %s\\n' \"$(", curl(f"{url}/health", LOOK_SECONDS), ')"\n'),
+            join(last_lines(runtime, rank, KEPT_LINES), " | sed 's/^/log /'; :"),
         )
 
     def parse(self, output: list[str]) -> Look:
@@ -90,17 +89,17 @@ class Served(Fact[serving.Served]):
     ) -> StringCommand:
         head = urls[0]
         listed = f"{head}/v1/models"
-        return joined(
+        return join(
             READ_KEY if keyed else "",
             "health=$(\n",
             *(_ask_health(number, url) for number, url in enumerate(urls)),
             # A lost rank would keep a completion waiting for its whole limit: none is asked then.
             "wait)\nprintf '%s\\n' \"$health\"\nmodels= chat=\n",
             "[ -n \"$(printf '%s\\n' \"$health\" | grep -v '^health [0-9]* 200 ')\" ] || {\n",
-            joined("printf 'keyless %s\\n' \"$(", curl(listed, HEALTH_SECONDS), ')"\n')
+            join("printf 'keyless %s\\n' \"$(", curl(listed, HEALTH_SECONDS), ')"\n')
             if keyed
             else "",
-            joined("models=$(", curl(listed, HEALTH_SECONDS, before="\n", keyed=keyed), ")\n"),
+            join("models=$(", curl(listed, HEALTH_SECONDS, before="\n", keyed=keyed), ")\n"),
             _ask("chat", f"{head}/v1/chat/completions", serving.question(model), keyed),
             # A model without a chat template.
             'case "$chat" in *"\n400 "*)\n',
@@ -125,8 +124,8 @@ class Served(Fact[serving.Served]):
 
 def last_lines(runtime: str, rank: str, count: int, seconds: int = LOOK_SECONDS) -> StringCommand:
     """The last lines of a rank's log that are not NCCL's, each cut as long lines tell no more."""
-    told = quoted(("timeout", str(seconds), *runtime_of(runtime).logs(rank, LOG_LINES)))
-    return joined(told, f" 2>&1 | grep -av 'NCCL INFO' | tail -n {count} | cut -c -2000")
+    told = quote(("timeout", str(seconds), *runtime_of(runtime).logs(rank, LOG_LINES)))
+    return join(told, f" 2>&1 | grep -av 'NCCL INFO' | tail -n {count} | cut -c -2000")
 
 
 def curl(
@@ -143,20 +142,20 @@ def curl(
     out = ("-o", "/dev/null") if before is None else ()
     wrote = f"{before or ''}%{{http_code}} %{{time_total}}"
     limits = ("curl", "-s", "--noproxy", "*", "-m", str(seconds))
-    asked = quoted((*limits, *out, "-w", wrote, *more, url))
+    asked = quote((*limits, *out, "-w", wrote, *more, url))
     return StringCommand(SHOW_KEY if keyed else "", asked, "|| :")
 
 
 def _ask_health(rank: int, url: str) -> StringCommand:
     """In the background: all ranks answer at the same time."""
     asked = curl(f"{url}/health", HEALTH_SECONDS)
-    return joined(f"printf 'health {rank} %s\\n' \"$(", asked, ')" &\n')
+    return join(f"printf 'health {rank} %s\\n' \"$(", asked, ')" &\n')
 
 
 def _ask(variable: str, url: str, body: str, keyed: bool) -> StringCommand:
     content = ("-H", "Content-Type: application/json", "-d", body)
     asked = curl(url, COMPLETION_SECONDS, *content, before="\n", keyed=keyed)
-    return joined(f"{variable}=$(", asked, ")\n")
+    return join(f"{variable}=$(", asked, ")\n")
 
 
 def _one_line(variable: str) -> str:
@@ -168,11 +167,11 @@ def _transport(runtime: str, name: str) -> StringCommand:
     """NCCL says it once, at the start: only the last start's lines, and only the first few."""
     if runtime != "docker" or not name:
         return StringCommand()
-    started = quoted(("docker", "inspect", "--format", "{{.State.StartedAt}}", name))
-    since = joined('--since "$(', started, ')"')
+    started = quote(("docker", "inspect", "--format", "{{.State.StartedAt}}", name))
+    since = join('--since "$(', started, ')"')
     logs = StringCommand("timeout 20 docker logs", since, QuoteString(name))
-    pick = quoted(("grep", "-a", "-m", "20", "-E", TRANSPORT_PATTERN))
-    return joined("\n", logs, " 2>&1 | ", pick, " | sed 's/^/log /'; :")
+    pick = quote(("grep", "-a", "-m", "20", "-E", TRANSPORT_PATTERN))
+    return join("\n", logs, " 2>&1 | ", pick, " | sed 's/^/log /'; :")
 
 
 def http_status(words: str) -> int:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from pyinfra.api import QuoteString, StringCommand
 
 from cluster.node import readings
 from cluster.transfer.repository import find_load_problem, looks_complete, required_weights
-from facts import shell
-from facts.fact import Fact, count
+from facts.fact import Fact, count, home_path, join, quote
 
 # $at is the folder (or a lone GGUF file). Lines: a word, a tab, a value; `size` lines as wc's.
 _LIST = """
@@ -60,13 +60,13 @@ class ModelWeights(Fact[readings.Weights]):
     """
 
     def command(self, model: str, hf_cache: str, revision: str = "") -> StringCommand:
-        told = StringCommand("printf 'model\\t%s\\n'", shell.quoted((model,)))
+        told = StringCommand("printf 'model\\t%s\\n'", quote((model,)))
         if model.startswith(("/", "~/")):
-            return shell.joined(told, "; at=", shell.path(model), "\n", _LIST, "\n", _LOCAL)
+            return join(told, "; at=", home_path(model), "\n", _LIST, "\n", _LOCAL)
         repo = f"{hf_cache.rstrip('/')}/hub/models--{model.replace('/', '--')}"
         named = QuoteString(revision or "main")
-        place = shell.joined(told, "; name=", named, "; repo=", shell.path(repo))
-        return shell.joined(place, "\n", _CACHE, "\n", _LIST)
+        place = join(told, "; name=", named, "; repo=", home_path(repo))
+        return join(place, "\n", _CACHE, "\n", _LIST)
 
     def parse(self, output: list[str]) -> readings.Weights:
         words = dict(line.split("\t") for line in output if line.count("\t") == 1)
@@ -140,7 +140,7 @@ class Tiktoken(Fact[dict[str, str]]):
 
     def command(self, folder: str) -> StringCommand:
         return StringCommand(
-            shell.joined("folder=", shell.path(folder), ";"),
+            join("folder=", home_path(folder), ";"),
             '[ -d "$folder" ] || exit 0; cd "$folder" || exit; set -- *.tiktoken;',
             '[ -e "$1" ] || exit 0; if command -v sha256sum >/dev/null;',
             'then sha256sum "$@"; else shasum -a 256 "$@"; fi',
@@ -149,3 +149,37 @@ class Tiktoken(Fact[dict[str, str]]):
     def parse(self, output: list[str]) -> dict[str, str]:
         found = [re.match(r"([0-9a-f]{64})\s+\*?(\S.*)", line) for line in output]
         return {line[2]: line[1] for line in found if line}
+
+
+MARK = "=== cached"
+
+
+class CachedModels(Fact[dict[str, readings.Weights]]):
+    """What the cache has of each of these models, by one command; {} where it has none of them.
+
+    + models: ids on the hub
+    + hf_cache: an HF_HOME
+    """
+
+    default = staticmethod(dict[str, readings.Weights])
+
+    def command(self, models: Sequence[str], hf_cache: str) -> StringCommand:
+        return StringCommand(*(_one(model, hf_cache) for model in models), _separator="\n")
+
+    def parse(self, output: list[str]) -> dict[str, readings.Weights]:
+        told: dict[str, list[str]] = {}
+        lines = list[str]()
+        for line in output:
+            mark, _, model = line.partition(f"{MARK} ")
+            if not mark and model:
+                lines = told[model] = list[str]()
+            else:
+                lines.append(line)
+        seen = {model: ModelWeights().process(lines) for model, lines in told.items()}
+        return {model: weights for model, weights in seen.items() if weights.bytes}
+
+
+def _one(model: str, hf_cache: str) -> StringCommand:
+    """A subshell of its own: the reading of a model that is not there exits."""
+    mark = StringCommand("printf '%s\\n'", QuoteString(f"{MARK} {model}"))
+    return join(mark, "; (\n", ModelWeights().command(model, hf_cache), "\n) || :")

@@ -11,7 +11,7 @@ from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
 from pyinfra.api.exceptions import ConnectError
 
-from cluster.node.firewall import Change
+from cluster.node.firewall import UfwChange
 from cluster.node.host import as_root
 from operations import shell
 
@@ -72,7 +72,7 @@ _TAKEN_BACK = 'for it in /run/spark-serving-firewall*; do [ ! -e "$it" ] || exit
 
 @operation()
 def changed(
-    change: Change, seconds: int = REVERT_SECONDS
+    change: UfwChange, seconds: int = REVERT_SECONDS
 ) -> Generator[FunctionCommand, None, None]:
     """Change ufw's rules, and prove that a new SSH connection gets in afterwards.
 
@@ -85,7 +85,7 @@ def changed(
         host.noop("ufw is as wanted")
 
 
-def _change(state: State, host: Host, change: Change, seconds: int) -> bool:
+def _change(state: State, host: Host, change: UfwChange, seconds: int) -> bool:
     until = time.monotonic() + seconds
     # A connection that the change itself cut says nothing: half of the time is for the proof.
     half = seconds // 2
@@ -108,7 +108,7 @@ def _change(state: State, host: Host, change: Change, seconds: int) -> bool:
     return True
 
 
-def _lines(change: Change) -> str:
+def _lines(change: UfwChange) -> str:
     return "".join("\t".join(words) + "\n" for words in change.commands())
 
 

@@ -78,7 +78,7 @@ def _deliver(state: State, host: Host, order: Order) -> bool:
     return True
 
 
-def _head(order: Order) -> readings.Image:
+def _head(order: Order) -> readings.ImageReading:
     """The head's image, by which all others go."""
     head = order.head
     before = _images(order, head)[head.name]
@@ -98,7 +98,7 @@ def _head(order: Order) -> readings.Image:
     return now
 
 
-def _images(order: Order, *hosts: Host) -> dict[str, readings.Image | None]:
+def _images(order: Order, *hosts: Host) -> dict[str, readings.ImageReading | None]:
     fact = Image()
     command = fact.command(order.image)
     found = shell.on_all(hosts, lambda at: shell.read(at, fact, command, READ_SECONDS))
@@ -141,7 +141,7 @@ def _fetch(order: Order, at: Host, source: str) -> shell.Answer:
         return shell.ask(at, words, order.seconds + 30)
 
 
-def _copy(order: Order, head: readings.Image, hosts: list[Host]) -> None:
+def _copy(order: Order, head: readings.ImageReading, hosts: list[Host]) -> None:
     """From the head to these nodes, all at once, over the fabric."""
     from operations.tunnel import Tunnel, open_tunnel  # most runs copy nothing
 
@@ -172,12 +172,12 @@ def _copy(order: Order, head: readings.Image, hosts: list[Host]) -> None:
         raise Failed
 
 
-def _room(order: Order, head: readings.Image, hosts: list[Host]) -> None:
+def _room(order: Order, head: readings.ImageReading, hosts: list[Host]) -> None:
     """Refused where an archive of the image, or its layers, would fill a disk."""
     layers = Unpacked()
     unpacked = shell.read(order.head, layers, layers.command(order.image), READ_SECONDS).value or 0
 
-    def one(at: Host) -> readings.Disk | None:
+    def one(at: Host) -> readings.DiskReading | None:
         fact = Room()
         return shell.read(at, fact, fact.command(), READ_SECONDS).value
 

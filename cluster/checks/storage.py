@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 from cluster.checks.needs import Needs, size
 from cluster.findings import Finding, error, ok
-from cluster.node.readings import IMAGE_FOLDERS, Disk, NodeFacts
+from cluster.node.readings import IMAGE_FOLDERS, DiskReading, NodeFacts
 
 
-def disk(node: NodeFacts, path: str) -> Disk | None:
+def disk(node: NodeFacts, path: str) -> DiskReading | None:
     """The node's reading of a path, which told `~` as the login's home."""
     at = node.home + path.removeprefix("~") if path.startswith("~/") else path
     return next((d for d in node.disks if d.path == at), None)
@@ -37,7 +37,7 @@ def room(node: NodeFacts, needs: Needs) -> Iterator[Finding]:
         (disk(node, needs.hf_cache.get(node.name, "")), "weights", weights_to_come(node, needs)),
         (_images(node), "image", image_to_come(node, needs)),
     ]
-    by_system: dict[tuple[int, int], list[tuple[Disk, str, int]]] = {}
+    by_system: dict[tuple[int, int], list[tuple[DiskReading, str, int]]] = {}
     for seen, what, count in coming:
         if seen and count:
             # A file system has no name here; its size and its free bytes tell it apart.
@@ -61,7 +61,7 @@ def image_to_come(node: NodeFacts, needs: Needs) -> int:
     return 0 if there or _images(node) is None else needs.image_bytes or 0
 
 
-def _images(node: NodeFacts) -> Disk | None:
+def _images(node: NodeFacts) -> DiskReading | None:
     """Where the images lie; None for a folder that was not looked at: a daemon whose data are
     elsewhere."""
     seen = disk(node, node.engine.images if node.engine else IMAGE_FOLDERS[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from cluster.doctor.report import Ailment
-from cluster.node.readings import Disk, NodeFacts
+from cluster.node.readings import DiskReading, NodeFacts
 
 # A disk that is full to this share will soon stop a log, a container's start, a download.
 FULL_SHARE = 0.95
@@ -66,11 +66,11 @@ def disks(facts: Mapping[str, NodeFacts]) -> Iterator[Ailment]:
         yield from (_full(node, d) for d in systems.values() if _nearly_full(d))
 
 
-def _nearly_full(disk: Disk) -> bool:
+def _nearly_full(disk: DiskReading) -> bool:
     return disk.free < FULL_BYTES or disk.total - disk.free > FULL_SHARE * disk.total
 
 
-def _full(node: str, disk: Disk) -> Ailment:
+def _full(node: str, disk: DiskReading) -> Ailment:
     share = 100 * (disk.total - disk.free) / disk.total
     return Ailment(
         level="error" if disk.free < FULL_BYTES else "warning",

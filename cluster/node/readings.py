@@ -16,7 +16,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Identity(Shown):
+class IdentityReading(Shown):
     """Which machine this is.
 
     + machine_id: /etc/machine-id; a digest of the host name where there is none
@@ -108,7 +108,7 @@ class Gpu(Shown):
 
 
 @dataclass(frozen=True)
-class Memory(Shown):
+class MemoryReading(Shown):
     """/proc/meminfo's MemTotal, MemAvailable and SwapTotal, bytes."""
 
     total: int
@@ -117,7 +117,7 @@ class Memory(Shown):
 
 
 @dataclass(frozen=True)
-class Disk(Shown):
+class DiskReading(Shown):
     """The file system that holds (or would hold) `path`. `exists`/`writable` are the path's own."""
 
     path: str
@@ -169,7 +169,7 @@ class Rank(Shown):
 
 
 @dataclass(frozen=True)
-class Image(Shown):
+class ImageReading(Shown):
     """A local image: its id ("sha256:…"), the digests it has at registries, what it is made of.
 
     + digests: "repository@sha256:…"; in containerd's store also of an image that was made here
@@ -256,12 +256,12 @@ class NodeFacts(Shown):
     clock: float = 0.0
     interfaces: tuple[Interface, ...] = ()
     rdma: tuple[RdmaPort, ...] = ()
-    memory: Memory | None = None
+    memory: MemoryReading | None = None
     gpus: tuple[Gpu, ...] = ()
     ranks: tuple[Rank, ...] = ()
     engine: Engine | None = None
-    image: Image | None = None
-    disks: tuple[Disk, ...] = ()
+    image: ImageReading | None = None
+    disks: tuple[DiskReading, ...] = ()
     listeners: tuple[Listener, ...] = ()
     weights: Weights | None = None
     tiktoken: dict[str, str] = field(default_factory=dict)

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from cluster.docker import pull
 from cluster.findings import Finding, error
-from cluster.node.readings import Image
+from cluster.node.readings import ImageReading
 from cluster.words import Words, bounded
 
-Images = Mapping[str, Image | None]
+Images = Mapping[str, ImageReading | None]
 # What no other source of the image would mend.
 NOT_THE_REGISTRY = frozenset({"disk-full", "docker-denied", "docker-stopped", "docker-missing"})
 _PULL_AS = 'docker pull --quiet "$1" && docker tag "$1" "$2"'
@@ -49,7 +49,7 @@ class Delivery:
     why: str = ""
 
 
-def asks(reference: str, head: Image | None, pull: str) -> str:
+def asks(reference: str, head: ImageReading | None, pull: str) -> str:
     """Why the head asks the registry, "" where it does not. A digest never means another image."""
     if pull == "never":
         return ""
@@ -72,7 +72,7 @@ def needed(reference: str, images: Images, pull: str, *, restart: bool) -> bool:
     return absent or moved or (pull == "always" and "@" not in reference)
 
 
-def same(one: Image, other: Image) -> bool:
+def same(one: ImageReading, other: ImageReading) -> bool:
     """Whether two nodes have the same image.
 
     Ids alone don't tell: Docker's own store calls an image by its configuration, containerd's by
@@ -81,12 +81,12 @@ def same(one: Image, other: Image) -> bool:
     return one.id == other.id or (bool(one.content) and one.content == other.content)
 
 
-def deliveries(reference: str, head: Image, others: Images) -> dict[str, Delivery]:
+def deliveries(reference: str, head: ImageReading, others: Images) -> dict[str, Delivery]:
     """What brings each of the others the image that the head has."""
     return {node: _delivery(reference, head, image) for node, image in others.items()}
 
 
-def _delivery(reference: str, head: Image, own: Image | None) -> Delivery:
+def _delivery(reference: str, head: ImageReading, own: ImageReading | None) -> Delivery:
     if own is not None and same(own, head):
         return Delivery()
     why = f"it has {short(own)}, the head {short(head)}" if own else "it is not there"
@@ -94,7 +94,7 @@ def _delivery(reference: str, head: Image, own: Image | None) -> Delivery:
     return Delivery(pin(reference, head), "@" not in reference, why)
 
 
-def pin(reference: str, image: Image) -> str:
+def pin(reference: str, image: ImageReading) -> str:
     """repository@digest that means this image at its registry; "" where it was made here."""
     if "@" in reference:
         return reference
@@ -130,7 +130,7 @@ def differing(reference: str, images: Images, pull: str = "") -> Iterator[Findin
             yield error(f"image {reference} is not there", node, f"docker pull {reference} on it")
 
 
-def short(image: Image | None) -> str:
+def short(image: ImageReading | None) -> str:
     return image.id.removeprefix("sha256:")[:12] if image else "none"
 
 
@@ -169,7 +169,7 @@ def copying(came: int, size: int, seconds: float) -> str:
     return f"{came / gib:.1f} of {size / gib:.1f} GiB, {rate / 2**20:.0f} MiB/s{left}"
 
 
-def copy_room(image: Image, unpacked: int, *, sends: bool) -> int:
+def copy_room(image: ImageReading, unpacked: int, *, sends: bool) -> int:
     """Bytes that a copy of the image takes where it is sent, and where it arrives.
 
     Docker's own store writes an archive at either end (moby 28.3, image/tarexport: save.go,

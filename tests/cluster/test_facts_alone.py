@@ -58,11 +58,11 @@ def test_an_hcas_gid_holds_its_interfaces_address(cluster: Cluster, tmp_path: Pa
 @pytest.mark.parametrize(
     ("name", "arguments", "key", "value"),
     [
-        pytest.param("gpu.Gpus", (), "name", "NVIDIA GB10", id="gpu"),
-        pytest.param("memory.Memory", (), "total", 131334144 * 1024, id="memory"),
+        pytest.param("system.Gpus", (), "name", "NVIDIA GB10", id="gpu"),
+        pytest.param("system.Memory", (), "total", 131334144 * 1024, id="memory"),
         pytest.param("containers.EngineState", (), "error", "", id="engine"),
         pytest.param("images.Image", (f"image={IMAGE}",), "reference", IMAGE, id="image"),
-        pytest.param("disk.Disk", ("path=/var/hf-cache",), "exists", True, id="disk"),
+        pytest.param("system.Disk", ("path=/var/hf-cache",), "exists", True, id="disk"),
         pytest.param(
             "weights.ModelWeights",
             ("model=Qwen/Qwen2.5-7B-Instruct", "hf_cache=/var/hf-cache"),

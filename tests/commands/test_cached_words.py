@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from facts.cached import CachedModels
+from facts.weights import CachedModels
 
 
 @pytest.fixture

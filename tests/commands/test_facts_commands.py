@@ -17,14 +17,12 @@ from pyinfra.api import StringCommand
 
 from cluster.node.readings import NodeFacts, Shown
 from facts.containers import Containers, EngineState
-from facts.disk import Disk
-from facts.gpu import Gpus
 from facts.images import Image
-from facts.memory import Memory
 from facts.network import Interfaces, Listeners
 from facts.node import NodeReading
 from facts.processes import Processes
 from facts.rdma import RdmaPorts
+from facts.system import Disk, Gpus, Memory
 from facts.weights import ModelWeights, Tiktoken
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

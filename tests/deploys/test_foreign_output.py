@@ -23,15 +23,14 @@ from cluster.findings import Refused
 from cluster.generations import before
 from cluster.node.readings import NodeFacts
 from cluster.plan import plan
-from facts.answers import Answers
-from facts.cached import CachedModels
+from facts.answers import Answers, Metrics
 from facts.endpoints import Endpoints
 from facts.fact import Fact
-from facts.metrics import Metrics
 from facts.node import NodeReading
 from facts.peers import Peers
 from facts.ranklog import RankLog
 from facts.serving import RankLook, Served
+from facts.weights import CachedModels
 
 CASES = Path(__file__).parents[1] / "facts"
 ODD = [None, True, -1, 10**30, 1e308, "", "x" * 300, [], {}, [[]], {"a": None}, "\x1b[2J", "٣"]

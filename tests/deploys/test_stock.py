@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fakes import Fakes, Run
 
-from facts.cached import MARK
+from facts.weights import MARK
 
 HEAD, WORKER = "@fake/spark-1", "@fake/spark-2"
 DEFAULT = "openai/gpt-oss-120b"

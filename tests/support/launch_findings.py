@@ -9,12 +9,12 @@ from samples import VERSION, spark, want
 from cluster.catalog.models import find
 from cluster.checks import Needs, launch
 from cluster.findings import Level
-from cluster.node.readings import Memory, NodeFacts
+from cluster.node.readings import MemoryReading, NodeFacts
 
 GIB = 2**30
 
 
-SPARK = Memory(131_334_144 * 1024, 110 * GIB)
+SPARK = MemoryReading(131_334_144 * 1024, 110 * GIB)
 
 
 def nodes(count: int = 2) -> list[NodeFacts]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from cluster.catalog.models import find
 from cluster.fabric import Fabric, FabricWishes, choose
-from cluster.node.readings import Image, Interface, NodeFacts, Rank, RdmaPort
+from cluster.node.readings import ImageReading, Interface, NodeFacts, Rank, RdmaPort
 from cluster.settings.declaration import Declared, Wanted, wanted
 from cluster.spec import Spec, specs
 
@@ -52,7 +52,7 @@ def spark(rank: int, **more: Any) -> NodeFacts:
         home="/home/me",
         rdma=halves,
         interfaces=(lan, *(h.interface for h in halves)),
-        image=Image("lmsysorg/sglang:spark", IMAGE_ID),
+        image=ImageReading("lmsysorg/sglang:spark", IMAGE_ID),
         **more,
     )
 

@@ -9,7 +9,7 @@ import pytest
 from launch_findings import GIB, SPARK, nodes, told
 from samples import ran, specs_of
 
-from cluster.node.readings import Gpu, Memory
+from cluster.node.readings import Gpu, MemoryReading
 
 
 @pytest.mark.parametrize("model", range(1, 15))
@@ -78,14 +78,14 @@ def test_a_context_that_sglang_takes(more: dict[str, Any]) -> None:
 
 
 def test_memory_that_other_programs_take_is_warned_of() -> None:
-    taken = replace(nodes()[1], memory=Memory(SPARK.total, 60 * GIB))
+    taken = replace(nodes()[1], memory=MemoryReading(SPARK.total, 60 * GIB))
     (line,) = told(nodes()[0], taken, model="qwen72b")
     assert line.startswith("warning 72.7 GB of weights a node > 0.85 x 60.0 GiB free = 54.8 GB")
 
 
 def test_memory_that_our_own_rank_takes_comes_free() -> None:
     rank = ran(specs_of(model="qwen72b")["spark-2"])
-    ours = replace(nodes()[1], memory=Memory(SPARK.total, 5 * GIB), ranks=(rank,))
+    ours = replace(nodes()[1], memory=MemoryReading(SPARK.total, 5 * GIB), ranks=(rank,))
     assert told(nodes()[0], ours, ours=rank.name, model="qwen72b") == []
     stopped = replace(ours, ranks=(replace(rank, status="exited"),))
     assert "5.0 GiB free" in told(nodes()[0], stopped, ours=rank.name, model="qwen72b")[0]

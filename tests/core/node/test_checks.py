@@ -13,13 +13,13 @@ from cluster.fabric import Fabric, choose
 from cluster.findings import Level
 from cluster.node.peers import PeerReport
 from cluster.node.readings import (
-    Disk,
+    DiskReading,
     Engine,
     Gpu,
-    Image,
+    ImageReading,
     Interface,
     Listener,
-    Memory,
+    MemoryReading,
     NodeFacts,
     Rank,
     RdmaPort,
@@ -46,12 +46,12 @@ def spark(number: int) -> NodeFacts:
         clock=1_700_000_000.0 + number / 10,
         interfaces=tuple(h.interface for h in halves),
         rdma=halves,
-        memory=Memory(120 * GIB, 110 * GIB),
+        memory=MemoryReading(120 * GIB, 110 * GIB),
         gpus=(Gpu(0, "NVIDIA GB10", "580.126.09", "12.1"),),
         engine=Engine("29.1.3", ("io.containerd.runc.v2", "nvidia", "runc")),
         disks=(
-            Disk("/raid/hf-cache", True, True, 4000 * GIB, 900 * GIB),
-            Disk("/var/lib/docker", True, False, 1000 * GIB, 100 * GIB),
+            DiskReading("/raid/hf-cache", True, True, 4000 * GIB, 900 * GIB),
+            DiskReading("/var/lib/docker", True, False, 1000 * GIB, 100 * GIB),
         ),
         listeners=(Listener(22, "0.0.0.0", "sshd", 900),),
     )
@@ -157,19 +157,19 @@ def test_healthy_sparks_with_capability_12_1_have_only_ok_findings() -> None:
             id="no-runtime",
         ),
         pytest.param(
-            {"disks": (Disk("/raid/hf-cache", False, False, 900 * GIB, 900 * GIB),)},
+            {"disks": (DiskReading("/raid/hf-cache", False, False, 900 * GIB, 900 * GIB),)},
             "error spark-2: hf_cache /raid/hf-cache does not exist -> "
             "sudo mkdir -p /raid/hf-cache && sudo chown -R $USER /raid/hf-cache",
             id="no-cache",
         ),
         pytest.param(
-            {"disks": (Disk("/raid/hf-cache", True, False, 900 * GIB, 900 * GIB),)},
+            {"disks": (DiskReading("/raid/hf-cache", True, False, 900 * GIB, 900 * GIB),)},
             "error spark-2: hf_cache /raid/hf-cache is not writable -> "
             "sudo chown -R $USER /raid/hf-cache",
             id="cache-read-only",
         ),
         pytest.param(
-            {"disks": (Disk("/raid/hf-cache", True, True, 900 * GIB, 129 * GIB),)},
+            {"disks": (DiskReading("/raid/hf-cache", True, True, 900 * GIB, 129 * GIB),)},
             "error spark-2: /raid/hf-cache: 130.0 GiB weights = 130.0 GiB needed, 129.0 GiB free "
             "-> df -h /raid/hf-cache; docker system df; docker image prune",
             id="disk-full",
@@ -177,8 +177,8 @@ def test_healthy_sparks_with_capability_12_1_have_only_ok_findings() -> None:
         pytest.param(
             {
                 "disks": (
-                    Disk("/raid/hf-cache", True, True, 900 * GIB, 150 * GIB),
-                    Disk("/var/lib/docker", True, False, 900 * GIB, 150 * GIB),
+                    DiskReading("/raid/hf-cache", True, True, 900 * GIB, 150 * GIB),
+                    DiskReading("/var/lib/docker", True, False, 900 * GIB, 150 * GIB),
                 )
             },
             "error spark-2: /raid/hf-cache, /var/lib/docker: 130.0 GiB weights + 30.0 GiB image = "
@@ -187,7 +187,7 @@ def test_healthy_sparks_with_capability_12_1_have_only_ok_findings() -> None:
             id="disk-shared-and-full",
         ),
         pytest.param(
-            {"memory": Memory(120 * GIB, 80 * GIB)},
+            {"memory": MemoryReading(120 * GIB, 80 * GIB)},
             "warning spark-2: 80.0 GiB of 120.0 GiB memory available: other programs take the rest"
             " -> ps -eo rss,pid,args --sort=-rss | head; sudo apt-get install earlyoom keeps a "
             "node that runs out from freezing",
@@ -277,49 +277,49 @@ def test_a_process_rank_is_known_by_its_pid() -> None:
 
 
 def test_memory_that_our_own_rank_holds_is_no_problem() -> None:
-    node = replace(with_rank(spark(1), "sglang-head"), memory=Memory(120 * GIB, 10 * GIB))
+    node = replace(with_rank(spark(1), "sglang-head"), memory=MemoryReading(120 * GIB, 10 * GIB))
     assert wrong(node) == []
 
 
 def test_weights_and_image_that_are_there_need_no_room() -> None:
-    full = (Disk("/raid/hf-cache", True, True, 900 * GIB, GIB),)
+    full = (DiskReading("/raid/hf-cache", True, True, 900 * GIB, GIB),)
     there = Weights("m", "/raid/hf-cache/m", True, 130 * GIB)
     assert wrong(replace(spark(1), disks=full, weights=there)) == []
     half = replace(there, complete=False, bytes=100 * GIB)
     assert "30.0 GiB weights" in wrong(replace(spark(1), disks=full, weights=half))[0]
-    docker = (Disk("/var/lib/docker", True, False, 900 * GIB, GIB),)
+    docker = (DiskReading("/var/lib/docker", True, False, 900 * GIB, GIB),)
     assert "30.0 GiB image" in wrong(replace(spark(1), disks=docker))[0]
-    image = Image("lmsysorg/sglang:spark", "sha256:1")
+    image = ImageReading("lmsysorg/sglang:spark", "sha256:1")
     assert wrong(replace(spark(1), disks=docker, image=image)) == []
 
 
 def test_a_docker_that_keeps_its_data_elsewhere_is_not_judged_by_its_usual_folder() -> None:
-    absent = (Disk("/var/lib/docker", False, False, 900 * GIB, GIB),)
+    absent = (DiskReading("/var/lib/docker", False, False, 900 * GIB, GIB),)
     assert wrong(replace(spark(1), disks=absent)) == []
     moved = Engine("29.1.3", ("nvidia",), images="/data/docker")
-    full = (Disk("/var/lib/docker", True, False, 900 * GIB, GIB),)
+    full = (DiskReading("/var/lib/docker", True, False, 900 * GIB, GIB),)
     assert wrong(replace(spark(1), disks=full, engine=moved)) == []
 
 
 def test_images_in_containerds_store_need_room_where_that_is() -> None:
     engine = Engine("29.1.3", ("nvidia",), images="/var/lib/containerd")
     disks = (
-        Disk("/var/lib/docker", True, False, 900 * GIB, 800 * GIB),
-        Disk("/var/lib/containerd", True, False, 90 * GIB, GIB),
+        DiskReading("/var/lib/docker", True, False, 900 * GIB, 800 * GIB),
+        DiskReading("/var/lib/containerd", True, False, 90 * GIB, GIB),
     )
     (told,) = wrong(replace(spark(1), disks=disks, engine=engine))
     assert "/var/lib/containerd: 30.0 GiB image = 30.0 GiB needed, 1.0 GiB free" in told
 
 
 def test_what_a_download_has_left_need_not_come_again() -> None:
-    full = (Disk("/raid/hf-cache", True, True, 900 * GIB, 20 * GIB),)
+    full = (DiskReading("/raid/hf-cache", True, True, 900 * GIB, 20 * GIB),)
     begun = Weights("a/b", "/raid/hf-cache/x", False, 115 * GIB)
     assert "130.0 GiB weights = 130.0 GiB needed" in wrong(replace(spark(1), disks=full))[0]
     assert wrong(replace(spark(1), disks=full, weights=begun)) == []
 
 
 def test_a_cache_under_the_login_s_home() -> None:
-    disks = (Disk("/home/ann/hf cache", False, False, GIB, GIB),)
+    disks = (DiskReading("/home/ann/hf cache", False, False, GIB, GIB),)
     node = replace(spark(1), home="/home/ann", disks=disks)
     needs = replace(NEEDS, hf_cache={"spark-1": "~/hf cache"}, needs_bytes=0)
     assert wrong(node, needs=needs) == [

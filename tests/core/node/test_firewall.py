@@ -13,13 +13,13 @@ from samples import fabric_of, sparks, want
 from cluster.findings import Level
 from cluster.node.firewall import (
     WAS_OFF,
-    Change,
-    Place,
-    absence,
-    changes,
+    RuleContext,
+    UfwChange,
+    find_obstacles,
     peer_addresses,
-    problems,
-    rules,
+    plan_changes,
+    plan_removal,
+    required_rules,
 )
 from cluster.node.ufw import Login, Rule, Ufw, first
 from cluster.settings.schema import Settings
@@ -30,18 +30,18 @@ OURS = "spark-serving sglang"
 SSH = Rule(protocol="tcp", port="22", comment=OURS + WAS_OFF)
 
 
-def places(nodes: int = 2) -> list[Place]:
+def places(nodes: int = 2) -> list[RuleContext]:
     facts, wanted = sparks(nodes), want(nodes)
     peers = peer_addresses(facts, fabric_of(wanted, facts))
-    return [Place(facts[n], peers, head=i == 0) for i, n in enumerate(wanted.names)]
+    return [RuleContext(facts[n], peers, head=i == 0) for i, n in enumerate(wanted.names)]
 
 
-def place(nodes: int = 1) -> Place:
+def place(nodes: int = 1) -> RuleContext:
     return places(nodes)[0]
 
 
-def wanted_rules(seen: Ufw, at: Place, **data: object) -> tuple[Rule, ...]:
-    return rules(seen, at, want(1, **data).common)
+def wanted_rules(seen: Ufw, at: RuleContext, **data: object) -> tuple[Rule, ...]:
+    return required_rules(seen, at, want(1, **data).common)
 
 
 def lets_in(there: tuple[Rule, ...], protocol: str, port: int, source: str) -> bool:
@@ -50,7 +50,7 @@ def lets_in(there: tuple[Rule, ...], protocol: str, port: int, source: str) -> b
     return decides is not None and not decides.blocks
 
 
-def applied(seen: Ufw, change: Change) -> Ufw:
+def applied(seen: Ufw, change: UfwChange) -> Ufw:
     """The node after ufw was told the change."""
     rest = tuple(rule for rule in seen.rules if rule not in change.remove)
     active = (seen.active or change.enable) and not change.disable
@@ -88,7 +88,7 @@ API_PORT = "30000"
 def test_what_opens_the_api_wider_is_told(rule: Rule) -> None:
     settings = Settings(api_networks=("10.0.0.0/24",))
     seen = Ufw(active=True, rules=(rule,), login=LOGIN, ssh_ports=(22,))
-    told = list(problems(seen, rules(seen, place(), settings), place(), settings))
+    told = list(find_obstacles(seen, required_rules(seen, place(), settings), place(), settings))
     (found,) = (f for f in told if "to more than api_networks" in f.what)
     assert found.level is Level.WARNING
     assert f"`{rule}`" in found.what
@@ -112,14 +112,14 @@ def test_what_opens_the_api_no_wider_is_not_told(others: tuple[Rule, ...]) -> No
     settings = Settings(api_networks=("10.0.0.0/24",))
     seen = Ufw(active=True, rules=others, login=LOGIN, ssh_ports=(22,))
     at = place(2)
-    told = problems(seen, rules(seen, at, settings), at, settings)
+    told = find_obstacles(seen, required_rules(seen, at, settings), at, settings)
     assert not [f for f in told if "to more than" in f.what]
 
 
 def test_the_api_for_everybody_is_what_was_asked_for() -> None:
     settings = Settings(api_networks=("0.0.0.0/0",))
     seen = Ufw(active=True, rules=(Rule(port=API_PORT),), login=LOGIN, ssh_ports=(22,))
-    assert not [f for f in problems(seen, (), place(), settings) if "to more than" in f.what]
+    assert not [f for f in find_obstacles(seen, (), place(), settings) if "to more than" in f.what]
 
 
 @pytest.mark.parametrize(
@@ -130,13 +130,13 @@ def test_ssh_is_opened_for_the_logins_address_alone(client: str, server: str) ->
     owners = Rule(protocol="tcp", port="22", source="10.0.0.0/8")
     login = Login(client, server, 22)
     seen = Ufw(active=True, rules=(owners,), login=login, ssh_ports=(22,))
-    change = changes(seen, wanted_rules(seen, place()), "sglang")
+    change = plan_changes(seen, wanted_rules(seen, place()), "sglang")
     assert change.lines() == (f"+ allow from {client} to any port 22 proto tcp",)
     again = applied(seen, change)
-    assert not changes(again, wanted_rules(again, place()), "sglang")
+    assert not plan_changes(again, wanted_rules(again, place()), "sglang")
     by_another = replace(again, login=Login("10.0.0.200", "10.0.0.5", 22))
-    assert not changes(by_another, wanted_rules(by_another, place()), "sglang")
-    gone, told = absence(again, place(), "sglang")
+    assert not plan_changes(by_another, wanted_rules(by_another, place()), "sglang")
+    gone, told = plan_removal(again, place(), "sglang")
     assert not gone.remove
     assert "without which SSH would be cut" in told[0].what
 
@@ -209,7 +209,7 @@ def test_without_a_login_rules_of_others_about_ssh_stand() -> None:
 
 
 def test_first_run_enables_last() -> None:
-    change = changes(replace(OFF, incoming="ACCEPT"), wanted_rules(OFF, place()), "sglang")
+    change = plan_changes(replace(OFF, incoming="ACCEPT"), wanted_rules(OFF, place()), "sglang")
     assert change.commands() == (
         ("allow", "from", "any", "to", "any", "port", "22", "proto", "tcp",
          "comment", OURS + WAS_OFF),
@@ -225,15 +225,15 @@ def test_second_run_changes_nothing_and_others_keep_theirs(data: st.DataObject) 
     at = place(data.draw(st.integers(1, 3)))
     ports = data.draw(st.sampled_from([(22,), (22, 2222)]))
     seen = Ufw(True, data.draw(st.booleans()), "DROP", foreign, ports, LOGIN)
-    change = changes(seen, wanted_rules(seen, at), "sglang")
+    change = plan_changes(seen, wanted_rules(seen, at), "sglang")
     after = applied(seen, change)
-    assert not changes(after, wanted_rules(after, at), "sglang")
+    assert not plan_changes(after, wanted_rules(after, at), "sglang")
     assert tuple(r for r in after.rules if r in foreign) == foreign
     assert lets_in(after.rules, "tcp", 22, LOGIN.client)
-    gone = applied(after, absence(after, at, "sglang")[0])
+    gone = applied(after, plan_removal(after, at, "sglang")[0])
     assert tuple(r for r in gone.rules if r in foreign) == foreign
     assert not gone.active or lets_in(gone.rules, "tcp", 22, LOGIN.client)
-    assert not absence(gone, at, "sglang")[0]
+    assert not plan_removal(gone, at, "sglang")[0]
 
 
 FOREIGN = (
@@ -248,7 +248,7 @@ FOREIGN = (
 def test_an_address_that_went_takes_its_rules_along() -> None:
     old = Rule(protocol="tcp", source="169.254.9.9", comment=OURS)
     seen = Ufw(active=True, rules=(Rule(port="22"), old), login=LOGIN)
-    change = changes(seen, wanted_rules(seen, place(2)), "sglang")
+    change = plan_changes(seen, wanted_rules(seen, place(2)), "sglang")
     assert change.remove == (old,)
     assert change.commands()[-1] == (
         "delete", "allow", "from", "169.254.9.9", "to", "any", "proto", "tcp"
@@ -274,16 +274,16 @@ def test_an_address_that_went_takes_its_rules_along() -> None:
 def test_rules_of_others_in_the_way(rule: Rule, level: Level | None, what: str) -> None:
     settings, at = want(2, api_networks=["10.0.0.0/25"]).common, place(2)
     seen = replace(OFF, rules=(rule,))
-    found = list(problems(seen, rules(seen, at, settings), at, settings))
+    found = list(find_obstacles(seen, required_rules(seen, at, settings), at, settings))
     assert {f.level for f in found} == ({level} if level else set())
     assert not level or any(what in f.what for f in found)
     # after ours it does no harm
-    wanted = rules(OFF, at, settings)
-    assert not list(problems(replace(OFF, rules=(*wanted, rule)), wanted, at, settings))
+    wanted = required_rules(OFF, at, settings)
+    assert not list(find_obstacles(replace(OFF, rules=(*wanted, rule)), wanted, at, settings))
 
 
 def told(seen: Ufw) -> list[str]:
-    return [f.what for f in problems(seen, (), place(), Settings())]
+    return [f.what for f in find_obstacles(seen, (), place(), Settings())]
 
 
 def test_findings_about_ufw_itself() -> None:
@@ -297,7 +297,7 @@ def test_an_api_that_nobody_reaches_is_told() -> None:
     theirs = Rule(protocol="tcp", port="30000", source="10.0.0.0/24")
     assert told(replace(OFF, rules=(theirs,))) == []
     worker = places(2)[1]
-    assert list(problems(OFF, (), worker, Settings())) == []
+    assert list(find_obstacles(OFF, (), worker, Settings())) == []
 
 
 API = Rule(protocol="tcp", port="30000", source="10.0.0.0/24", comment=OURS + WAS_OFF)
@@ -318,5 +318,5 @@ THEIRS = Rule(protocol="tcp", port="8080")
 def test_absence(
     there: tuple[Rule, ...], active: bool, removed: tuple[Rule, ...], disabled: bool
 ) -> None:
-    change, _ = absence(replace(OFF, active=active, rules=there), place(), "sglang")
+    change, _ = plan_removal(replace(OFF, active=active, rules=there), place(), "sglang")
     assert (change.remove, change.disable) == (removed, disabled)

@@ -17,7 +17,7 @@ from world import World
 from cluster import docker, orders
 from cluster.findings import Refused
 from cluster.generations import members
-from cluster.node.readings import Engine, Image, NodeFacts, Rank
+from cluster.node.readings import Engine, ImageReading, NodeFacts, Rank
 from cluster.plan import Plan, plan, torn
 from cluster.spec import Spec
 
@@ -26,7 +26,7 @@ HEAD, WORKER = TWO["spark-1"], TWO["spark-2"]
 
 
 def seen(*ranks: Rank, node: int = 0, image: str | None = IMAGE_ID) -> NodeFacts:
-    picture = Image("lmsysorg/sglang:spark", image) if image else None
+    picture = ImageReading("lmsysorg/sglang:spark", image) if image else None
     return replace(spark(node), ranks=ranks, image=picture)
 
 

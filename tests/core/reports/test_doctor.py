@@ -20,7 +20,7 @@ from cluster.doctor import (
 )
 from cluster.engine.diagnosis import diagnose
 from cluster.findings import error, ok, warning
-from cluster.node.readings import Disk, Engine
+from cluster.node.readings import DiskReading, Engine
 from cluster.status import Holder, Leftover, RankStatus, Status
 
 SPEC = specs_of()["spark-1"]
@@ -265,9 +265,9 @@ def test_a_container_engine_that_cannot_be_asked(engine, unread, key):
 
 def test_a_node_that_is_off_and_a_disk_that_fills():
     assert keys(silent({"spark-1": "timed out"})) == ["node-unreachable"]
-    full = Disk("/", True, False, 10**12, 10**9)
-    filling = Disk("/raid", True, True, 10**12, 4 * 10**10)
-    fine = Disk("/data", True, True, 10**12, 10**11)
+    full = DiskReading("/", True, False, 10**12, 10**9)
+    filling = DiskReading("/raid", True, True, 10**12, 4 * 10**10)
+    fine = DiskReading("/data", True, True, 10**12, 10**11)
     told = list(disks({"spark-1": spark(0, disks=(full, filling, fine))}))
     assert [(a.level, a.cause) for a in told] == [
         ("warning", "the disk under /raid is nearly full"),

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from samples import half, spark
 
-from cluster.node.readings import Disk, Engine, Gpu
+from cluster.node.readings import DiskReading, Engine, Gpu
 from cluster.probe import read, silent
 
-CACHE = Disk("/raid/hf-cache", exists=True, writable=True, total=9, free=5)
+CACHE = DiskReading("/raid/hf-cache", exists=True, writable=True, total=9, free=5)
 GB10 = Gpu(0, "NVIDIA GB10", "580.126.09", "12.1")
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from samples import ran, spark, specs_of
 
-from cluster.node.readings import Gpu, Memory
+from cluster.node.readings import Gpu, MemoryReading
 from cluster.status import (
     Leftover,
     Load,
@@ -18,7 +18,7 @@ from cluster.status import (
     started,
     word,
 )
-from facts.metrics import Metrics
+from facts.answers import Metrics
 
 MODEL = "openai/gpt-oss-120b"
 OK = RankStatus(rank=0, node="spark-1", container="c", state="running", health=200)
@@ -69,7 +69,7 @@ def test_a_rank_is_told_from_its_container_and_its_node():
     begun = started(rank)
     assert begun is not None
     gpu = Gpu(0, "GB10", "580", "12.1", power_watts=34.5)
-    facts = spark(0, ranks=(rank,), clock=begun + 90, memory=Memory(100, 40), gpus=(gpu,))
+    facts = spark(0, ranks=(rank,), clock=begun + 90, memory=MemoryReading(100, 40), gpus=(gpu,))
     told = rank_status(0, "spark-1", facts, rank, health=200, phase="ready", drift=("a -> b",))
     assert (told.container, told.state, told.uptime, told.restarts) == (spec.name, "running", 90, 2)
     assert (told.memory_used, told.memory_total, told.gpu_watts) == (60, 100, 34.5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.node.readings import Image
+from cluster.node.readings import ImageReading
 from cluster.transfer import images
 from cluster.transfer.images import Delivery
 
@@ -12,17 +12,17 @@ TAG = "lmsysorg/sglang:spark"
 PIN = f"lmsysorg/sglang@sha256:{'d' * 64}"
 
 
-def image(letter: str, *digests: str) -> Image:
-    return Image(TAG, f"sha256:{letter * 64}", digests)
+def image(letter: str, *digests: str) -> ImageReading:
+    return ImageReading(TAG, f"sha256:{letter * 64}", digests)
 
 
 OLD, NEW, BUILT = image("a"), image("b", PIN), image("c")
 # One image as Docker's own store calls it, and as containerd's does after a pull and a load.
 OWN_STORE, PULLED, LOADED = (
-    Image(TAG, f"sha256:{letter * 64}", digests, content="c0ffee")
+    ImageReading(TAG, f"sha256:{letter * 64}", digests, content="c0ffee")
     for letter, digests in (("1", (PIN,)), ("d", (PIN,)), ("3", ()))
 )
-OTHER = Image(TAG, f"sha256:{'4' * 64}", content="decaf")
+OTHER = ImageReading(TAG, f"sha256:{'4' * 64}", content="decaf")
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ OTHER = Image(TAG, f"sha256:{'4' * 64}", content="decaf")
     ],
 )
 def test_what_the_head_asks_the_registry_for(
-    reference: str, head: Image | None, pull: str, why: str
+    reference: str, head: ImageReading | None, pull: str, why: str
 ) -> None:
     assert images.asks(reference, head, pull) == why
 
@@ -61,7 +61,7 @@ def test_what_the_head_asks_the_registry_for(
     ],
 )
 def test_a_group_that_is_as_wanted_asks_nothing(
-    found: list[Image | None], pull: str, needed: tuple[bool, bool], restart: bool
+    found: list[ImageReading | None], pull: str, needed: tuple[bool, bool], restart: bool
 ) -> None:
     named = {f"spark-{i}": seen for i, seen in enumerate(found)}
     assert images.needed(TAG, named, pull, restart=restart) is needed[not restart]
@@ -94,7 +94,7 @@ def test_a_group_that_is_as_wanted_asks_nothing(
     ],
 )
 def test_what_brings_a_worker_the_heads_image(
-    reference: str, head: Image, own: Image | None, delivery: Delivery
+    reference: str, head: ImageReading, own: ImageReading | None, delivery: Delivery
 ) -> None:
     told = images.deliveries(reference, head, {"spark-1": own, "spark-2": head})
     assert told == {"spark-1": delivery, "spark-2": Delivery()}
@@ -166,7 +166,7 @@ def test_what_is_pulled_by_digest_gets_the_wanted_name() -> None:
     ],
 )
 def test_two_images_in_one_group_are_refused(
-    found: list[Image | None], pull: str, words: list[str]
+    found: list[ImageReading | None], pull: str, words: list[str]
 ) -> None:
     named = {f"spark-{i}": seen for i, seen in enumerate(found)}
     assert [str(f) for f in images.differing(TAG, named, pull)] == words
@@ -204,7 +204,7 @@ def test_how_far_a_copy_is(came: int, said: str) -> None:
     ],
 )
 def test_room_that_a_copy_takes(size: int, unpacked: int, arriving: int) -> None:
-    picture = Image(TAG, "sha256:1", size=size)
+    picture = ImageReading(TAG, "sha256:1", size=size)
     assert images.copy_room(picture, unpacked, sends=True) == size
     assert images.copy_room(picture, unpacked, sends=False) == arriving
 

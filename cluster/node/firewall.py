@@ -1,0 +1,336 @@
+"""Which ufw rules a node must have, which of its rules are ours, and what stands in the way.
+
+SSH first; between the nodes all TCP and RoCE v2, by each fabric address; the API for the networks
+named. What is ours carries our comment: nothing else is ever changed.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from ipaddress import ip_address, ip_network
+
+from cluster.fabric import Fabric, NodeFabric
+from cluster.findings import Finding, error, warning
+from cluster.node.readings import NodeFacts
+from cluster.node.ufw import ANY, Rule, Ufw, first, interface_of, ports_meet
+from cluster.settings.schema import Settings
+
+
+@dataclass(frozen=True)
+class RuleContext:
+    """What the rules of one node depend on, beside the settings.
+
+    + peers: node name → fabric addresses, of the whole group; nothing for a single node
+    + head: whether it answers the API
+    """
+
+    node: NodeFacts
+    peers: Mapping[str, tuple[str, ...]]
+    head: bool
+
+
+def fabric_addresses(node: NodeFacts, member: NodeFabric) -> tuple[str, ...]:
+    """Where a node sends from to its peers: the rendezvous, and both halves of its cabled port."""
+    ports = {p.qsfp for p in node.rdma if p.netdev == member.interface or p.hca in member.hcas}
+    halves = [p.interface for p in node.rdma if p.qsfp in ports]
+    named = [i for i in node.interfaces if i.name == member.interface]
+    there = [str(a.ip) for i in (*named, *halves) for a in i.addresses]
+    return tuple(sorted({member.address, *there}, key=ip_address))
+
+
+def peer_addresses(facts: Mapping[str, NodeFacts], fabric: Fabric) -> dict[str, tuple[str, ...]]:
+    """Node name → its addresses on the fabric, head first; nothing for a single node."""
+    if len(fabric.nodes) < 2:
+        return {}
+    return {m.name: fabric_addresses(facts[m.name], m) for m in fabric.nodes}
+
+
+# In the comment of rules that came when ufw was off: without them it may be off again.
+WAS_OFF = ", ufw was off"
+
+
+def rule_comment(group: str) -> str:
+    """The comment by which a rule is known as this group's."""
+    return f"spark-serving {group}"
+
+
+def is_ours(rule: Rule, group: str) -> bool:
+    return rule.comment in (rule_comment(group), rule_comment(group) + WAS_OFF)
+
+
+def is_twin(rule: Rule) -> bool:
+    """ufw adds and deletes it together with the IPv4 rule that names no address either."""
+    return rule.v6 and ANY == rule.source == rule.target
+
+
+def own_rules(seen: Ufw, group: str) -> tuple[Rule, ...]:
+    return tuple(r for r in seen.rules if is_ours(r, group))
+
+
+def foreign_rules(seen: Ufw, group: str) -> tuple[Rule, ...]:
+    return tuple(r for r in seen.rules if not is_ours(r, group))
+
+
+def login_packet(seen: Ufw, node: NodeFacts, port: int) -> Rule:
+    """A new SSH connection like the present one, as a rule that covers just that."""
+    if seen.login is None:
+        return Rule(protocol="tcp", port=str(port))
+    server, client = seen.login.server, seen.login.client
+    interface = interface_of(node.interfaces, server)
+    return Rule(protocol="tcp", port=str(port), source=client, target=server,
+                interface=interface, v6=":" in client)  # fmt: skip
+
+
+def lets_in(there: tuple[Rule, ...], packet: Rule) -> bool:
+    """Whether rules of others let this login in; where nobody is logged in, whether they let in
+    anybody: then who may come is theirs to say."""
+    if packet.source == ANY:
+        return any(rule.meets(packet) and not rule.blocks for rule in there)
+    decides = first(there, packet)
+    return decides is not None and not decides.blocks
+
+
+# RoCE v2's UDP port, by IANA.
+ROCE_PORT = "4791"
+
+
+def required_rules(seen: Ufw, place: RuleContext, settings: Settings) -> tuple[Rule, ...]:
+    """Every rule of ours that the node must have, SSH's first."""
+    off = not seen.active or any(
+        r.comment.endswith(WAS_OFF) for r in own_rules(seen, settings.group)
+    )
+    comment = rule_comment(settings.group) + (WAS_OFF if off else "")
+    others = [a for name, mine in place.peers.items() if name != place.node.name for a in mine]
+    networks = settings.api_networks if place.head else ()
+    return (
+        *(replace(rule, comment=comment) for rule in _ssh(seen, place, settings)),
+        *(Rule(protocol="tcp", source=a, comment=comment) for a in others),
+        *(Rule(protocol="udp", port=ROCE_PORT, source=a, comment=comment) for a in others),
+        *(
+            Rule(protocol="tcp", port=str(settings.port), source=as_ufw_writes(n), comment=comment)
+            for n in dict.fromkeys(networks)
+        ),
+    )
+
+
+def as_ufw_writes(network: str) -> str:
+    """A network as ufw keeps it: host bits off; one address, and everything, without a prefix."""
+    net = ip_network(network, strict=False)
+    if net.prefixlen == 0:
+        return ANY
+    return str(net.network_address) if net.prefixlen == net.max_prefixlen else str(net)
+
+
+def _ssh(seen: Ufw, place: RuleContext, settings: Settings) -> list[Rule]:
+    """What lets in whoever is asking now, where no rule of others does, and what we opened once:
+    somebody else may come by it.
+
+    An active ufw lets SSH in as its owner wants it: there only this login is looked at, and its
+    address alone is let in.
+    """
+    ports = {*map(str, seen.ssh_ports), *([str(seen.login.port)] if seen.login else [])}
+    opened = [r for r in own_rules(seen, settings.group) if r.port in ports and not is_twin(r)]
+    asked = {seen.login.port} if seen.login else set(seen.ssh_ports)
+    others = foreign_rules(seen, settings.group)
+    shut = [
+        port
+        for port in sorted(asked if seen.active else {*asked, *seen.ssh_ports})
+        if not lets_in(others, login_packet(seen, place.node, port))
+    ]
+    client = seen.login.client if seen.login and seen.active else ANY
+    new = [Rule(protocol="tcp", port=str(p), source=client, v6=":" in client) for p in shut]
+    wide = {rule.port for rule in opened if rule.source == ANY}
+    return list({r.key: r for r in (*opened, *(r for r in new if r.port not in wide))}.values())
+
+
+# The ports that Linux hands out (ip_local_port_range): NCCL, Gloo and ZMQ listen there.
+RANDOM_PORTS = "32768:60999"
+
+
+def find_obstacles(
+    seen: Ufw, wanted: Sequence[Rule], place: RuleContext, settings: Settings
+) -> Iterator[Finding]:
+    """What keeps the wanted rules from working: rules of others that come before them."""
+    node = place.node.name
+    if not seen.installed:
+        yield error("ufw is not installed", node, "sudo apt-get install ufw")
+        return
+    if seen.active and seen.incoming == "ACCEPT":
+        yield warning(
+            "ufw lets in what has no rule (default: allow incoming): these rules close nothing",
+            node,
+            "sudo ufw default deny incoming",
+        )
+    if not seen.login and not seen.ssh_ports:
+        yield warning("nothing listens for SSH: no rule is made for it", node)
+    if place.head and not settings.api_networks and not _api_open(seen, settings):
+        yield warning(
+            f"api_networks names no network: nobody but the nodes will reach the API, port "
+            f"{settings.port}",
+            node,
+            """--data 'api_networks=["192.168.1.0/24"]', or the same in the inventory""",
+        )
+    if place.head and settings.api_networks:
+        yield from _wider(seen, place, settings)
+    for rule in wanted:
+        for other in _before(seen, rule, settings.group):
+            if finding := _obstacle(other, rule, seen, place, settings):
+                yield finding
+
+
+def _api_open(seen: Ufw, settings: Settings) -> bool:
+    """Whether somebody else's rule lets the API's clients in."""
+    api = Rule(protocol="tcp", port=str(settings.port))
+    return any(r.meets(api) and not r.blocks for r in foreign_rules(seen, settings.group))
+
+
+def _wider(seen: Ufw, place: RuleContext, settings: Settings) -> Iterator[Finding]:
+    """Rules of others that let more than api_networks reach the API, which listens on IPv4."""
+    port = str(settings.port)
+    api = Rule(protocol="tcp", port=port)
+    peers = [a for mine in place.peers.values() for a in mine]
+    meant = [Rule(source=source) for source in (*map(as_ufw_writes, settings.api_networks), *peers)]
+    for other in foreign_rules(seen, settings.group):
+        if other.blocks or not other.meets(api):
+            continue
+        some = replace(other, protocol="tcp", port=port, action="allow", comment="")
+        cabled = other.interface and other.interface in _fabric_interfaces(place)
+        if first(seen.rules, some) != other or cabled or any(each.covers(some) for each in meant):
+            continue
+        wide = other.port == ANY or any(ports_meet(other.port, str(p)) for p in seen.ssh_ports)
+        rule = shlex.join(other.words())
+        yield warning(
+            f"its rule `{other}` opens the API, port {port}, to more than api_networks",
+            place.node.name,
+            "it opens more than the API: first add rules for what you still need (SSH!), then "
+            f"sudo ufw delete {rule}"
+            if wide
+            else f"sudo ufw delete {rule}",
+        )
+
+
+def _before(seen: Ufw, rule: Rule, group: str) -> Iterator[Rule]:
+    """Rules of others that block some of what this one shall let in, and come before it."""
+    for other in seen.rules:
+        if other.key == rule.key and not other.blocks:
+            return
+        if other.blocks and not is_ours(other, group) and other.meets(rule):
+            yield other
+
+
+def _obstacle(
+    other: Rule, rule: Rule, seen: Ufw, place: RuleContext, settings: Settings
+) -> Finding | None:
+    what = f"its rule `{other}` comes before ours and blocks"
+    cure = f"sudo ufw delete {shlex.join(other.words())}"
+    node = place.node.name
+    if rule.port not in (ANY, ROCE_PORT, str(settings.port)):
+        # Another's deny for somebody else stays as it is.
+        if seen.login and not other.meets(login_packet(seen, place.node, int(rule.port))):
+            return None
+        return error(f"{what} SSH to port {rule.port}", node, cure)
+    if rule.port == str(settings.port):
+        level = error if other.covers(rule) else warning
+        return level(f"{what} the API for {_whom(other, rule)}", node, cure)
+    used = f"{settings.port},{settings.dist_port},{RANDOM_PORTS}"
+    if rule.protocol == "tcp" and not ports_meet(other.port, used):
+        return None
+    if other.interface and other.interface not in _fabric_interfaces(place):
+        return None
+    return error(f"{what} the peer {rule.source}", node, cure)
+
+
+def _whom(other: Rule, rule: Rule) -> str:
+    return rule.source if other.covers(rule) else f"some of {rule.source}"
+
+
+def _fabric_interfaces(place: RuleContext) -> set[str]:
+    own = place.peers.get(place.node.name, ())
+    return {interface_of(tuple(place.node.interfaces), address) for address in own}
+
+
+@dataclass(frozen=True)
+class UfwChange:
+    """What ufw must be told on one node.
+
+    + restrict: its policy must first become to drop what has no rule
+    + enable, disable: ufw itself
+    """
+
+    add: tuple[Rule, ...] = ()
+    remove: tuple[Rule, ...] = ()
+    restrict: bool = False
+    enable: bool = False
+    disable: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.add or self.remove or self.restrict or self.enable or self.disable)
+
+    def commands(self) -> tuple[tuple[str, ...], ...]:
+        """Arguments of ufw, in the order in which nothing is cut on the way."""
+        return (
+            *([("--force", "disable")] if self.disable else []),
+            *((*rule.words(), "comment", rule.comment) for rule in self.add),
+            *(("delete", *rule.words()) for rule in self.remove),
+            *([("default", "deny", "incoming")] if self.restrict else []),
+            *([("--force", "enable")] if self.enable else []),
+        )
+
+    def lines(self) -> tuple[str, ...]:
+        """What will happen, for people."""
+        return (
+            *(["ufw is switched off, as it was before"] if self.disable else []),
+            *(f"+ {rule}" for rule in self.add),
+            *(f"- {rule}" for rule in self.remove),
+            *(["incoming packets without a rule are dropped by default"] if self.restrict else []),
+            *(["ufw is off: it is switched on, with the rules that it has"] if self.enable else []),
+        )
+
+
+def plan_changes(seen: Ufw, wanted: Sequence[Rule], group: str) -> UfwChange:
+    """What brings ours to be the wanted rules, and ufw to be on. A wanted rule that somebody else
+    has made stays theirs."""
+    there = {rule.key for rule in seen.rules if not is_twin(rule) and not rule.blocks}
+    keys = {rule.key for rule in wanted}
+    return UfwChange(
+        add=tuple(rule for rule in wanted if rule.key not in there),
+        remove=tuple(r for r in _removable(seen, group) if r.key not in keys),
+        restrict=not seen.active and seen.incoming == "ACCEPT",
+        enable=not seen.active,
+    )
+
+
+def _removable(seen: Ufw, group: str) -> tuple[Rule, ...]:
+    """Ours, but for the IPv6 twins."""
+    return tuple(rule for rule in own_rules(seen, group) if not is_twin(rule))
+
+
+def plan_removal(
+    seen: Ufw, place: RuleContext, group: str
+) -> tuple[UfwChange, tuple[Finding, ...]]:
+    """What takes ours away. ufw is switched off only where it was off before ours came and has no
+    other rules; else it stays on, and with it the SSH rule that nothing else stands in for."""
+    node, ours, others = place.node.name, _removable(seen, group), foreign_rules(seen, group)
+    if not seen.active:
+        return UfwChange(remove=ours), ()
+    if not ours:
+        return UfwChange(), ()
+    if not others and all(rule.comment.endswith(WAS_OFF) for rule in ours):
+        return UfwChange(remove=ours, disable=True), ()
+    stays = [rule for rule in ours if _needed(rule, seen, place, others)]
+    told = f" and keeps `{stays[0]}`, without which SSH would be cut" if stays else ""
+    off = warning(f"ufw stays on{told}", node, "sudo ufw disable, if it is not wanted")
+    gone = tuple(rule for rule in ours if rule not in stays)
+    return UfwChange(remove=gone), (off,)
+
+
+def _needed(rule: Rule, seen: Ufw, place: RuleContext, others: tuple[Rule, ...]) -> bool:
+    """Whether the login comes in by this rule of ours alone."""
+    ports = [seen.login.port] if seen.login else seen.ssh_ports
+    who = (ANY, seen.login.client) if seen.login else (ANY,)
+    return rule.source in who and any(
+        rule.port == str(port) and not lets_in(others, login_packet(seen, place.node, port))
+        for port in ports
+    )
