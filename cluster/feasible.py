@@ -11,8 +11,7 @@ from cluster.catalog import models
 from cluster.findings import Level, Refused
 from cluster.listing import SPARK_BYTES
 from cluster.node.readings import MemoryReading, NodeFacts
-from cluster.settings import declaration
-from cluster.settings.declaration import Declared
+from cluster.settings.declaration import HostData, parse_declaration
 from cluster.spec import mem_fraction, parallelism, served_name
 
 VERSION = 1
@@ -51,7 +50,7 @@ class Document:
 
 
 def feasible(
-    declared: Sequence[Declared], cases: Sequence[Mapping[str, Any]], has_token: HasToken
+    declared: Sequence[HostData], cases: Sequence[Mapping[str, Any]], has_token: HasToken
 ) -> Document:
     """A verdict on each case: settings that take the place of the declared ones, as --data does.
 
@@ -60,10 +59,10 @@ def feasible(
     return Document(verdicts=tuple(_verdict(declared, case, has_token) for case in cases))
 
 
-def _verdict(declared: Sequence[Declared], case: Mapping[str, Any], has_token: HasToken) -> Verdict:
+def _verdict(declared: Sequence[HostData], case: Mapping[str, Any], has_token: HasToken) -> Verdict:
     try:
-        wanted = declaration.wanted([_with(host, case) for host in declared])
-        model = models.find(wanted.common.model)
+        wanted = parse_declaration([_with(host, case) for host in declared])
+        model = models.find_model(wanted.common.model)
         settings = wanted.common
         downloads = model.gated and not settings.offline
         lacks_token = downloads and not has_token(settings.hf_token_file)
@@ -88,6 +87,6 @@ def _verdict(declared: Sequence[Declared], case: Mapping[str, Any], has_token: H
     )
 
 
-def _with(host: Declared, case: Mapping[str, Any]) -> Declared:
+def _with(host: HostData, case: Mapping[str, Any]) -> HostData:
     layers = [*host.env_layers, case["env"]] if "env" in case else host.env_layers
     return replace(host, data={**host.data, **case}, env_layers=layers)

@@ -13,7 +13,7 @@ from typing import Any
 from msgspec import to_builtins
 
 from cluster.catalog.fit import fit
-from cluster.catalog.models import Model, catalogue
+from cluster.catalog.models import Model, catalog
 from cluster.findings import Level
 from cluster.node.readings import Rank, Weights
 from cluster.settings.schema import Settings
@@ -219,7 +219,7 @@ def entries() -> tuple[Entry, ...]:
             weight_bytes=m.weight_bytes,
             mem_fraction=m.mem_fraction,
         )
-        for m in catalogue()
+        for m in catalog()
     )
 
 

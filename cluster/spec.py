@@ -16,7 +16,7 @@ from cluster.engine.argv import Launch
 from cluster.engine.versions import dp_attention_needed
 from cluster.fabric import Fabric
 from cluster.node.readings import NodeFacts, Rank
-from cluster.settings.declaration import Wanted
+from cluster.settings.declaration import Declaration
 from cluster.settings.schema import Settings
 
 CONTAINER_HF_HOME = "/root/.cache/huggingface"
@@ -62,7 +62,7 @@ class Spec:
 
 
 def specs(
-    wanted: Wanted, model: Model, fabric: Fabric, facts: Mapping[str, NodeFacts], version: str
+    wanted: Declaration, model: Model, fabric: Fabric, facts: Mapping[str, NodeFacts], version: str
 ) -> dict[str, Spec]:
     """The spec of every serving node, by node name."""
     return {
@@ -74,7 +74,7 @@ def specs(
 def _spec(
     rank: int,
     node: str,
-    wanted: Wanted,
+    wanted: Declaration,
     model: Model,
     fabric: Fabric,
     facts: NodeFacts,
@@ -105,7 +105,7 @@ def _spec(
     )
 
 
-def rank_names(wanted: Wanted) -> dict[str, str]:
+def rank_names(wanted: Declaration) -> dict[str, str]:
     """Node → its rank's name: "sglang-head" for rank 0, "sglang-worker-N" for the others, by
     default."""
     return {
@@ -114,7 +114,7 @@ def rank_names(wanted: Wanted) -> dict[str, str]:
     }
 
 
-def parallelism(wanted: Wanted) -> tuple[int, int]:
+def parallelism(wanted: Declaration) -> tuple[int, int]:
     """(tp, pp). tensor_parallel "auto" is one GPU of each node, shared out over the stages."""
     settings, nodes = wanted.common, len(wanted.names)
     if settings.head_only:
@@ -141,7 +141,7 @@ def expand(path: str, facts: NodeFacts) -> str:
 
 
 def _launch(
-    rank: int, wanted: Wanted, model: Model, fabric: Fabric, facts: NodeFacts, version: str
+    rank: int, wanted: Declaration, model: Model, fabric: Fabric, facts: NodeFacts, version: str
 ) -> Launch:
     settings = wanted.common
     tp, pp = parallelism(wanted)

@@ -9,11 +9,11 @@ from pyinfra.api import Host, State
 
 from cluster.catalog import models
 from cluster.engine import serving
-from cluster.fabric import FabricWishes, NodeWishes, choose
+from cluster.fabric import FabricOptions, NodeOverrides, choose_fabric
 from cluster.findings import Finding, Level, Refused
 from cluster.generations import standing
 from cluster.plan import plan, torn
-from cluster.settings.declaration import Wanted
+from cluster.settings.declaration import Declaration
 from cluster.spec import specs
 from control import gather, lease, running, secrets
 from control.deployment import Deployment
@@ -47,7 +47,7 @@ def begin(state: State) -> Deployment:
         hosts={h.name: h for h in everyone if state.is_host_in_limit(h)},
         left_out={h.name: h for h in everyone if not state.is_host_in_limit(h)},
         wanted=wanted,
-        model=models.find(wanted.common.model),
+        model=models.find_model(wanted.common.model),
     )
 
 
@@ -78,7 +78,9 @@ def refresh(made: Deployment) -> None:
         made.findings = gather.unreadable(made.facts)
         made.plan = plan({}, made.facts, made.settings.state, group=made.settings.group)
         return
-    made.fabric = choose([made.facts[name] for name in made.wanted.names], wishes(made.wanted))
+    made.fabric = choose_fabric(
+        [made.facts[name] for name in made.wanted.names], fabric_options(made.wanted)
+    )
     idle = {name: seen for name, seen in made.facts.items() if name in made.wanted.idle}
     made.findings = (*made.fabric.findings, *gather.unreadable(idle))
     made.version = gather.sglang_version(made.serving, made.facts, made.settings)
@@ -139,16 +141,16 @@ def check(made: Deployment) -> None:
     )
 
 
-def wishes(wanted: Wanted) -> FabricWishes:
+def fabric_options(wanted: Declaration) -> FabricOptions:
     """What the settings say of the fabric."""
     common = wanted.common
     by_node = {
-        name: NodeWishes(
+        name: NodeOverrides(
             s.address, s.nccl_ib_hca, s.nccl_socket_ifname, s.gloo_socket_ifname, s.env
         )
         for name, s in wanted.nodes.items()
     }
-    return FabricWishes(common.rdma, common.twins, by_node)
+    return FabricOptions(common.rdma, common.twins, by_node)
 
 
 def report(made: Deployment) -> None:

@@ -14,7 +14,7 @@ from cluster.fabric import Fabric
 from cluster.findings import Finding, Level
 from cluster.node.readings import NodeFacts
 from cluster.plan import Plan
-from cluster.settings.declaration import Wanted
+from cluster.settings.declaration import Declaration
 from cluster.settings.schema import Settings
 from cluster.spec import Spec, served_name
 from cluster.transfer import images
@@ -36,7 +36,7 @@ class Deployment:
     """
 
     hosts: dict[str, Host]
-    wanted: Wanted
+    wanted: Declaration
     model: Model
     facts: dict[str, NodeFacts] = field(default_factory=dict)
     full: dict[str, NodeFacts] = field(default_factory=dict)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pyinfra import logger
 from pyinfra.api import Host, State
 
-from cluster.fabric import choose
+from cluster.fabric import choose_fabric
 from cluster.findings import Finding, Level, Refused, error, refuse_errors
 from cluster.node.firewall import (
     RuleContext,
@@ -19,9 +19,9 @@ from cluster.node.firewall import (
     required_rules,
 )
 from cluster.node.ufw import Ufw
-from cluster.settings.declaration import Wanted
+from cluster.settings.declaration import Declaration
 from control import gather
-from control.converge import wishes
+from control.converge import fabric_options
 from control.inventory import all_hosts, declared_settings
 from facts.firewall import UfwState
 from operations import shell
@@ -49,7 +49,7 @@ class _One:
     findings: tuple[Finding, ...]
 
 
-def _one(seen: Ufw, place: RuleContext, wanted: Wanted) -> _One:
+def _one(seen: Ufw, place: RuleContext, wanted: Declaration) -> _One:
     settings = wanted.common
     if settings.firewall == "absent":
         return _One(*plan_removal(seen, place, settings.group))
@@ -58,11 +58,11 @@ def _one(seen: Ufw, place: RuleContext, wanted: Wanted) -> _One:
     return _One(plan_changes(seen, ours, settings.group), found)
 
 
-def _places(wanted: Wanted, hosts: dict[str, Host]) -> dict[str, RuleContext]:
+def _places(wanted: Declaration, hosts: dict[str, Host]) -> dict[str, RuleContext]:
     facts = gather.light(hosts, wanted)
     if wanted.common.firewall == "absent":
         return {name: RuleContext(facts[name], {}, head=False) for name in hosts}
-    fabric = choose([facts[name] for name in wanted.names], wishes(wanted))
+    fabric = choose_fabric([facts[name] for name in wanted.names], fabric_options(wanted))
     peers = peer_addresses(facts, fabric)
     return {
         name: RuleContext(
@@ -72,7 +72,7 @@ def _places(wanted: Wanted, hosts: dict[str, Host]) -> dict[str, RuleContext]:
     }
 
 
-def _refuse_limit(wanted: Wanted, hosts: dict[str, Host]) -> None:
+def _refuse_limit(wanted: Declaration, hosts: dict[str, Host]) -> None:
     if left_out := [name for name in wanted.names if name not in hosts]:
         raise Refused(
             error(

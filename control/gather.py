@@ -15,7 +15,7 @@ from cluster.engine.versions import known_version
 from cluster.findings import Finding, Refused, error, refuse_errors
 from cluster.generations import members
 from cluster.node.readings import IMAGE_FOLDERS, NodeFacts, Rank
-from cluster.settings.declaration import Wanted
+from cluster.settings.declaration import Declaration
 from cluster.settings.schema import Settings
 from cluster.spec import expand, rank_names, spec_of
 from control import secrets
@@ -33,7 +33,7 @@ READING_SECONDS = 120
 LEFT_OUT_SECONDS = 40
 
 
-def light(hosts: Mapping[str, Host], wanted: Wanted) -> dict[str, NodeFacts]:
+def light(hosts: Mapping[str, Host], wanted: Declaration) -> dict[str, NodeFacts]:
     """What a converged run needs to know."""
     return _read(hosts, lambda host: asked_of(host.name, wanted))
 
@@ -87,7 +87,7 @@ def reading(host: Host, asked: Mapping[str, Any], seconds: int) -> Reading[NodeF
     return Reading(replace(found.value, name=host.name))
 
 
-def asked_of(node: str, wanted: Wanted) -> dict[str, Any]:
+def asked_of(node: str, wanted: Declaration) -> dict[str, Any]:
     """What every reading of a node asks for."""
     settings = wanted.nodes.get(node) or wanted.idle[node]
     image = settings.image if settings.runtime == "docker" else None

@@ -7,8 +7,7 @@ from typing import Any
 from pyinfra.api import Host, Inventory, State
 
 from cluster.findings import Refused, error
-from cluster.settings import declaration
-from cluster.settings.declaration import Declared, Wanted
+from cluster.settings.declaration import Declaration, HostData, parse_declaration
 
 GROUPS = ("head", "workers")
 
@@ -19,7 +18,7 @@ def all_hosts(inventory: Inventory) -> list[Host]:
     return list(dict.fromkeys([*grouped, *inventory]))
 
 
-def declared_data(host: Host) -> Declared:
+def declared_data(host: Host) -> HostData:
     """What the inventory says of a host, with every layer's `env`, weakest first."""
     inventory = host.inventory
     layers = [
@@ -30,12 +29,12 @@ def declared_data(host: Host) -> Declared:
     ]
     data: dict[str, Any] = host.data.dict()
     env = [layer["env"] for layer in layers if "env" in layer]
-    return Declared(host.name, tuple(host.groups), data, env)
+    return HostData(host.name, tuple(host.groups), data, env)
 
 
-def declared_settings(hosts: list[Host]) -> Wanted:
+def declared_settings(hosts: list[Host]) -> Declaration:
     """What the inventory says of all of these hosts together; Refused where it can't be meant."""
-    return declaration.wanted([declared_data(host) for host in hosts])
+    return parse_declaration([declared_data(host) for host in hosts])
 
 
 def refuse_split(state: State, serving: list[Host]) -> None:

@@ -27,7 +27,7 @@ from pyinfra.api.state import BaseStateCallback
 from cluster import lease
 from cluster.findings import Finding, Refused, error
 from cluster.lease import Lease, Said
-from cluster.settings.declaration import Wanted
+from cluster.settings.declaration import Declaration
 from cluster.words import Words
 from control.inventory import all_hosts
 from operations import shell
@@ -67,7 +67,7 @@ class Held:
 _held: dict[State, Held] = {}
 
 
-def take(state: State, wanted: Wanted) -> None:
+def take(state: State, wanted: Declaration) -> None:
     """Hold the lease for this run; a run that only reads tells who holds it.
 
     Refused where someone else does, or where the head can't be asked; a run with a --limit that

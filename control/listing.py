@@ -15,7 +15,7 @@ from cluster.feasible import feasible
 from cluster.listing import Place, Ssh
 from cluster.node.readings import Rank, Weights
 from cluster.printable import json_text
-from cluster.settings.declaration import Wanted
+from cluster.settings.declaration import Declaration
 from cluster.spec import rank_names, spec_of
 from control import gather, hosts, running, secrets
 from control.converge import begin
@@ -79,11 +79,17 @@ def _light(inventory: str) -> listing.Listing:
     url = running.reached(head, settings)
     key_file = _file(settings.api_key_file)
     return listing.listing(
-        settings, models.find(settings.model), url, places, {}, light=True, api_key_file=key_file
+        settings,
+        models.find_model(settings.model),
+        url,
+        places,
+        {},
+        light=True,
+        api_key_file=key_file,
     )
 
 
-def _declared_place(host: Host, wanted: Wanted) -> Place:
+def _declared_place(host: Host, wanted: Declaration) -> Place:
     there = Place(name=host.name, here=_local(host), ssh=_ssh(host))
     if host.name not in wanted.nodes:
         return there

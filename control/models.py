@@ -23,7 +23,7 @@ def print_models(state: State) -> None:
     """Print the document on stdout; pyinfra's own words go to stderr."""
     told = listing.read_listing(state)
     made = begin(state)
-    ids = dict.fromkeys([*(m.id for m in models.catalogue() if m.runtime == "docker")])
+    ids = dict.fromkeys([*(m.id for m in models.catalog() if m.runtime == "docker")])
     if not made.model.local and made.settings.runtime == "docker":
         ids |= {made.model.id: None}
     found = shell.on_all(

@@ -13,7 +13,7 @@ from cluster.findings import Refused, error, refuse_errors
 from cluster.node import netplan
 from cluster.node.netplan import Halves, Setup
 from cluster.node.readings import NodeFacts
-from cluster.settings import declaration
+from cluster.settings.declaration import Declaration
 from control import gather
 from control.inventory import all_hosts, declared_settings
 from control.shared import shared
@@ -76,7 +76,7 @@ def _make(state: State) -> Network:
     return made
 
 
-def _decide(hosts: Mapping[str, Host], wanted: declaration.Wanted) -> Network:
+def _decide(hosts: Mapping[str, Host], wanted: Declaration) -> Network:
     settings = {**wanted.nodes, **wanted.idle}
     common = wanted.common
     facts = gather.light(dict(hosts), wanted)

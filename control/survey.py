@@ -19,7 +19,7 @@ from pyinfra.api import Host, State
 from cluster import lease
 from cluster.engine.options import RECORDED
 from cluster.engine.versions import known_version
-from cluster.fabric import choose
+from cluster.fabric import choose_fabric
 from cluster.findings import Finding, Refused, error
 from cluster.generations import members
 from cluster.lease import Said
@@ -128,7 +128,7 @@ def _plan(made: Deployment, silent: Mapping[str, str]) -> Plan:
     if lost := [name for name in made.wanted.names if name in silent]:
         raise Refused(error(f"{', '.join(lost)} could not be read"))
     nodes = [facts[name] for name in made.wanted.names]
-    made.fabric = choose(nodes, converge.wishes(made.wanted))
+    made.fabric = choose_fabric(nodes, converge.fabric_options(made.wanted))
     made.version = _version(made)
     made.specs = specs(made.wanted, made.model, made.fabric, facts, made.version)
     return plan(made.specs, facts, "running", group=settings.group)

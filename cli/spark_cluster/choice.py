@@ -46,11 +46,11 @@ class Change:
 def model_of(project: Project, word: str) -> Model:
     """The model that a user calls so; ClusterError with the nearest names."""
     project.core()
-    from cluster.catalog.models import find
+    from cluster.catalog.models import find_model
     from cluster.findings import Refused
 
     try:
-        return find(word)
+        return find_model(word)
     except Refused as refused:
         what = refused.findings[0].what
         raise ClusterError(f"{what} -> spark-cluster models lists them") from None

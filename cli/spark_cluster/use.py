@@ -64,12 +64,12 @@ def terminal() -> bool:
 
 def _asked(project: Project) -> Model:
     project.core()
-    from cluster.catalog.models import catalogue
+    from cluster.catalog.models import catalog
 
     if not terminal():
-        names = ", ".join(m.alias for m in catalogue())
+        names = ", ".join(m.alias for m in catalog())
         raise click.UsageError(f"no model is named, and there is no terminal to ask on: {names}")
-    for entry in catalogue():
+    for entry in catalog():
         click.echo(f"{entry.number or '':>3}  {entry.alias:<14} {entry.id}")
     while True:
         try:

@@ -76,12 +76,12 @@ class Model:
 
 
 @cache
-def catalogue() -> tuple[Model, ...]:
+def catalog() -> tuple[Model, ...]:
     """Every model of models.toml: the numbered ones in their order, then the embedded one."""
     return tuple(Model(**entry) for entry in tomllib.loads(CATALOGUE.read_text())["models"])
 
 
-def find(name: str | int) -> Model:
+def find_model(name: str | int) -> Model:
     """The model that a user calls by alias, number, Hugging Face id or local path.
 
     An `org/name` outside the catalogue is taken as it is, its attributes unknown. Anything else
@@ -99,11 +99,11 @@ def find(name: str | int) -> Model:
 
 @cache
 def _by_name() -> dict[str, Model]:
-    return {key.lower(): m for m in catalogue() for key in (m.id, m.alias)}
+    return {key.lower(): m for m in catalog() for key in (m.id, m.alias)}
 
 
 def _numbered(number: int) -> Model:
-    numbered = {m.number: m for m in catalogue() if m.number is not None}
+    numbered = {m.number: m for m in catalog() if m.number is not None}
     if number not in numbered:
         raise _refusal(number, f"numbers are {min(numbered)} to {max(numbered)}", "")
     return numbered[number]
@@ -135,7 +135,7 @@ def _is_hub_id(word: str) -> bool:
 
 
 def _refusal(name: object, why: str, nearest: str) -> Refused:
-    choice = nearest or catalogue()[0].alias
+    choice = nearest or catalog()[0].alias
     return Refused(
         error(
             f"model = {name!r} is not a model: {why}",

@@ -12,7 +12,7 @@ from cluster.engine.options import RECORDED, matches, nearest_recorded, options
 from cluster.engine.parser import arguments
 from cluster.findings import Finding, error, warning
 from cluster.node.readings import NodeFacts
-from cluster.settings.declaration import Wanted
+from cluster.settings.declaration import Declaration
 from cluster.settings.schema import Settings
 from cluster.spec import mem_fraction, parallelism
 
@@ -45,7 +45,7 @@ DECIDED = {
 
 
 def launch(
-    wanted: Wanted, model: Model, nodes: Sequence[NodeFacts], needs: Needs, version: str
+    wanted: Declaration, model: Model, nodes: Sequence[NodeFacts], needs: Needs, version: str
 ) -> Iterator[Finding]:
     """Findings that hold whatever the nodes' Docker, disks and ports are like.
 
@@ -111,7 +111,7 @@ def _context(settings: Settings, model: Model) -> Iterator[Finding]:
 
 
 def _fits(
-    wanted: Wanted, model: Model, nodes: Sequence[NodeFacts], needs: Needs
+    wanted: Declaration, model: Model, nodes: Sequence[NodeFacts], needs: Needs
 ) -> Iterator[Finding]:
     tp, pp = parallelism(wanted)
     settings = wanted.common
@@ -131,7 +131,7 @@ def _fits(
 
 
 def _freezing(
-    wanted: Wanted, model: Model, nodes: Sequence[NodeFacts], version: str
+    wanted: Declaration, model: Model, nodes: Sequence[NodeFacts], version: str
 ) -> Iterator[Finding]:
     """Settings that have frozen Sparks: a GB10's GPU shares the system's memory, and a Spark that
     runs out answers nothing until its power is cut (the vendor's forum; owners settle on 0.80 to
@@ -183,7 +183,7 @@ def _bytes(size: str) -> int:
     return int(size[:-1]) << {"b": 0, "k": 10, "m": 20, "g": 30}[size[-1]]
 
 
-def _shown(wanted: Wanted) -> Iterator[Finding]:
+def _shown(wanted: Declaration) -> Iterator[Finding]:
     """Secrets in `env`: it stands in plans, in labels and in `docker inspect`."""
     names = {
         name

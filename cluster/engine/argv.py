@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from cluster.engine.options import nearest_recorded, options, same
 from cluster.engine.pairs import needed
-from cluster.engine.versions import key
+from cluster.engine.versions import version_key
 from cluster.words import Words
 
 # From here on server_args.py calls --disable-cuda-graph and --enable-dp-attention deprecated.
@@ -105,7 +105,7 @@ def _group(launch: Launch) -> list[Words]:
 
 def _by_version(launch: Launch, version: str) -> list[Words]:
     """What newer versions spell otherwise; old spellings still work there, with a warning."""
-    if key(version) < key(NEW_SPELLING):
+    if version_key(version) < version_key(NEW_SPELLING):
         return [
             *_flag("--disable-cuda-graph", launch.disable_cuda_graph),
             *_flag("--enable-dp-attention", launch.enable_dp_attention),

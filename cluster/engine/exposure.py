@@ -8,7 +8,7 @@ from functools import partial
 from ipaddress import ip_address, ip_network
 
 from cluster import keyed
-from cluster.engine.versions import HOLES, holes, key
+from cluster.engine.versions import VULNERABILITIES, version_key, vulnerabilities
 from cluster.findings import Finding, Refused, ok, warning
 from cluster.settings.schema import Settings
 from cluster.spec import Spec
@@ -85,7 +85,7 @@ def _anybody(api: Api, why: str) -> str:
 def _known_holes(api: Api) -> str:
     """What the version is known for, "" where nothing is; one that is none is refused elsewhere."""
     try:
-        found = holes(api.sglang) if api.sglang else ()
+        found = vulnerabilities(api.sglang) if api.sglang else ()
     except Refused:
         return ""
     named = ", ".join(f"{h.name} ({h.route}, fixed in {h.fixed})" for h in found)
@@ -94,7 +94,7 @@ def _known_holes(api: Api) -> str:
 
 def _newer(api: Api) -> str:
     """The image to take, where what its SGLang is known for is mended."""
-    newest = max((hole.fixed for hole in HOLES), key=key)
+    newest = max((vulnerability.fixed for vulnerability in VULNERABILITIES), key=version_key)
     return (
         f"; use an image with SGLang {newest} or later: --data image=…" if _known_holes(api) else ""
     )

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 
-from cluster.engine.versions import key
+from cluster.engine.versions import version_key
 
 HERE = Path(__file__).parent
 # One file each: first option string -> [option strings, repr(default), choices or null, nargs],
@@ -78,7 +78,7 @@ def nearest_recorded(version: str) -> str:
 
 def _place(version: str) -> int:
     """A release on a line, to measure distances: 0.5.23 is 5023."""
-    major, minor, patch, *_ = *key(version)[0], 0, 0
+    major, minor, patch, *_ = *version_key(version)[0], 0, 0
     return (major * 1000 + minor) * 1000 + patch
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cluster.engine.options import Option, nearest_recorded, options
 from cluster.engine.parser import arguments
-from cluster.engine.versions import key
+from cluster.engine.versions import version_key
 from cluster.findings import Finding, error, warning
 from cluster.words import Words
 
@@ -74,8 +74,8 @@ class Pair:
     before: str = ""
 
     def applies(self, version: str) -> bool:
-        late = not self.since or key(version) >= key(self.since)
-        return late and (not self.before or key(version) < key(self.before))
+        late = not self.since or version_key(version) >= version_key(self.since)
+        return late and (not self.before or version_key(version) < version_key(self.before))
 
     def holds(self, given: Mapping[str, str], known: Mapping[str, Option]) -> bool:
         return all(any(c.holds(given, known) for c in either) for either in self.when)

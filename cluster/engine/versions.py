@@ -20,7 +20,7 @@ SPARK_VERSION = "0.5.3.post3"
 
 
 @dataclass(frozen=True)
-class Hole:
+class Vulnerability:
     """A way to run code in the server that is public, for whoever its API lets in.
 
     + route: what has to be reached
@@ -37,9 +37,9 @@ class Hole:
     source: str
 
 
-HOLES = (
+VULNERABILITIES = (
     # Whatever is sent is unpickled.
-    Hole(
+    Vulnerability(
         name="CVE-2025-10164",
         route="POST /update_weights_from_tensor",
         since="",
@@ -48,7 +48,7 @@ HOLES = (
     ),
     # The unpickler that mended that lets all of `builtins` pass but for a few names. 0.5.21 names
     # each class that passes; 0.5.22 also asks for the administrator's key there.
-    Hole(
+    Vulnerability(
         name="CVE-2026-15969",
         route="POST /load_lora_adapter_from_tensors, /update_weights_from_tensor",
         since="0.5.4.post1",
@@ -58,17 +58,18 @@ HOLES = (
 )
 
 
-def holes(version: str) -> tuple[Hole, ...]:
+def vulnerabilities(version: str) -> tuple[Vulnerability, ...]:
     """Those that a version has."""
-    own = key(version)
+    own = version_key(version)
     return tuple(
-        hole
-        for hole in HOLES
-        if (not hole.since or key(hole.since) <= own) and own < key(hole.fixed)
+        vulnerability
+        for vulnerability in VULNERABILITIES
+        if (not vulnerability.since or version_key(vulnerability.since) <= own)
+        and own < version_key(vulnerability.fixed)
     )
 
 
-def key(version: str) -> Key:
+def version_key(version: str) -> Key:
     """What versions are ordered by; Refused where it is not a version."""
     found = VERSION.fullmatch(version)
     if not found:
@@ -112,5 +113,5 @@ def dp_attention_needed(model_id: str, version: str) -> bool:
     """
     if "gpt-oss" not in model_id.lower():
         return False
-    broken = key("0.5.5") <= key(version) < key("0.5.5.post1")
-    return broken or key(version) == key(SPARK_VERSION)
+    broken = version_key("0.5.5") <= version_key(version) < version_key("0.5.5.post1")
+    return broken or version_key(version) == version_key(SPARK_VERSION)

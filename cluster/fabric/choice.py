@@ -22,8 +22,8 @@ from cluster.fabric.seats import (
     twin_row,
 )
 from cluster.fabric.wishes import (
-    FabricWishes,
-    NodeWishes,
+    FabricOptions,
+    NodeOverrides,
     by_env,
     name_list,
     unknown_interfaces,
@@ -62,9 +62,9 @@ class Fabric:
     findings: tuple[Finding, ...] = ()
 
 
-def choose(nodes: Sequence[NodeFacts], wishes: FabricWishes | None = None) -> Fabric:
+def choose_fabric(nodes: Sequence[NodeFacts], wishes: FabricOptions | None = None) -> Fabric:
     """Choose the fabric of these nodes (in rank order), or raise Refused with the cures."""
-    told = wishes or FabricWishes()
+    told = wishes or FabricOptions()
     if len(nodes) < 2:
         alone = tuple(NodeFabric(n.name, "127.0.0.1") for n in nodes)
         refuse_errors(f for n in nodes for f in unknown_interfaces(n, told.of(n)))
@@ -84,7 +84,7 @@ def choose(nodes: Sequence[NodeFacts], wishes: FabricWishes | None = None) -> Fa
     return replace(fabric, findings=(*fabric.findings, *told_by_env))
 
 
-def wrong(nodes: Sequence[NodeFacts], told: FabricWishes, *, rdma: bool) -> Iterator[Finding]:
+def wrong(nodes: Sequence[NodeFacts], told: FabricOptions, *, rdma: bool) -> Iterator[Finding]:
     """What settings and `env` name and a node does not have, or what they have at odds."""
     for node in nodes:
         wish = told.of(node)
@@ -93,7 +93,7 @@ def wrong(nodes: Sequence[NodeFacts], told: FabricWishes, *, rdma: bool) -> Iter
         yield from env.wrong_names(node, wish.env, rdma=rdma)
 
 
-def over_rdma(nodes: Sequence[NodeFacts], wishes: FabricWishes) -> Fabric:
+def over_rdma(nodes: Sequence[NodeFacts], wishes: FabricOptions) -> Fabric:
     options = [rdma_options(n, wishes.of(n)) for n in nodes]
     refuse_errors(
         found.no_seat(nodes, i, wishes.of(n).hcas(n)) for i, n in enumerate(nodes) if not options[i]
@@ -120,7 +120,7 @@ def over_rdma(nodes: Sequence[NodeFacts], wishes: FabricWishes) -> Fabric:
     return Fabric(members, "rdma", rdma_summary(row, members, bool(twins), wishes), findings)
 
 
-def unset_would_do(nodes: Sequence[NodeFacts], row: Row, wishes: FabricWishes) -> bool:
+def unset_would_do(nodes: Sequence[NodeFacts], row: Row, wishes: FabricOptions) -> bool:
     """Whether the nodes would also meet if no setting named where: only then to leave it out is a
     cure."""
     if all(s.port for s in row):
@@ -131,7 +131,7 @@ def unset_would_do(nodes: Sequence[NodeFacts], row: Row, wishes: FabricWishes) -
     return rdma_refusal(nodes, replace(wishes, by_node=bare)) is None
 
 
-def rdma_refusal(nodes: Sequence[NodeFacts], wishes: FabricWishes) -> Finding | None:
+def rdma_refusal(nodes: Sequence[NodeFacts], wishes: FabricOptions) -> Finding | None:
     """Why these nodes can't use RDMA; None where they can."""
     try:
         refuse_errors(wrong(nodes, wishes, rdma=True))
@@ -141,7 +141,7 @@ def rdma_refusal(nodes: Sequence[NodeFacts], wishes: FabricWishes) -> Finding | 
     return None
 
 
-def rdma_options(node: NodeFacts, wish: NodeWishes) -> list[Seat]:
+def rdma_options(node: NodeFacts, wish: NodeOverrides) -> list[Seat]:
     """The seats that the node's settings leave: the one they name, or the halves of their HCAs."""
     if named := wished_seat(node, wish, rdma=True):
         return [named]
@@ -150,7 +150,7 @@ def rdma_options(node: NodeFacts, wish: NodeWishes) -> list[Seat]:
     return [s for s in seats if not wish.nccl_ib_hca or {p.hca for p in s.ports} & set(hcas)]
 
 
-def twins_to_use(nodes: Sequence[NodeFacts], row: Row, wishes: FabricWishes) -> Row:
+def twins_to_use(nodes: Sequence[NodeFacts], row: Row, wishes: FabricOptions) -> Row:
     """The other halves that carry traffic too: all nodes' or none's."""
     twins = twin_row(nodes, row) if wishes.twins != "first" else ()
     hca_lists = [wishes.of(n).hcas(n) for n in nodes]
@@ -163,7 +163,7 @@ def twins_to_use(nodes: Sequence[NodeFacts], row: Row, wishes: FabricWishes) -> 
     return twins if wanted and (wishes.twins == "both" or safe) else ()
 
 
-def carriers(node: NodeFacts, seat: Seat, twins: Row, wish: NodeWishes) -> list[RdmaPort]:
+def carriers(node: NodeFacts, seat: Seat, twins: Row, wish: NodeOverrides) -> list[RdmaPort]:
     """The halves that carry NCCL on one node: the named ones, or those under the chosen seats."""
     if hcas := wish.hcas(node):
         return [p for hca in hcas for p in node.rdma if p.hca == hca]
@@ -175,7 +175,7 @@ def rdma_errors(
     nodes: Sequence[NodeFacts],
     row: Row,
     ports: Sequence[Sequence[RdmaPort]],
-    wishes: FabricWishes,
+    wishes: FabricOptions,
 ) -> list[Finding]:
     """What refuses this choice: every error at once, so that one pass mends them all."""
     carrying = [[p.interface for p in mine] for mine in ports]
@@ -207,7 +207,7 @@ def seat_members(
     nodes: Sequence[NodeFacts],
     row: Row,
     ports: Sequence[Sequence[RdmaPort]],
-    wishes: FabricWishes,
+    wishes: FabricOptions,
 ) -> tuple[NodeFabric, ...]:
     members = []
     for node, seat, mine in zip(nodes, row, ports, strict=True):
@@ -218,7 +218,7 @@ def seat_members(
     return tuple(members)
 
 
-def rdma_summary(row: Row, members: Sequence[NodeFabric], both: bool, wishes: FabricWishes) -> str:
+def rdma_summary(row: Row, members: Sequence[NodeFabric], both: bool, wishes: FabricOptions) -> str:
     numbers = sorted({s.number for s in row})
     both = both or all(len(s.ports) > 1 for s in row)
     half = "both halves" if both else f"half {'/'.join(sorted({s.half for s in row}))}"
@@ -234,7 +234,7 @@ def rdma_summary(row: Row, members: Sequence[NodeFabric], both: bool, wishes: Fa
     return f"RDMA over {port} ({','.join(members[0].hcas)}), meeting at {where}: {why}"
 
 
-def over_tcp(nodes: Sequence[NodeFacts], wishes: FabricWishes) -> Fabric:
+def over_tcp(nodes: Sequence[NodeFacts], wishes: FabricOptions) -> Fabric:
     row, options = None, []
     for seats in (tcp_link, management_seats):
         options = [tcp_options(n, wishes.of(n), seats) for n in nodes]
@@ -263,7 +263,7 @@ def over_tcp(nodes: Sequence[NodeFacts], wishes: FabricWishes) -> Fabric:
 
 
 def tcp_options(
-    node: NodeFacts, wish: NodeWishes, seats: Callable[[NodeFacts], list[Seat]]
+    node: NodeFacts, wish: NodeOverrides, seats: Callable[[NodeFacts], list[Seat]]
 ) -> list[Seat]:
     """The seat that the node's settings name, or those of one kind."""
     if named := wished_seat(node, wish, rdma=False):
@@ -277,7 +277,7 @@ RDMA = (*TCP, "nccl_ib_hca")
 
 
 def narrowing(
-    nodes: Sequence[NodeFacts], wishes: FabricWishes, settings: Sequence[str]
+    nodes: Sequence[NodeFacts], wishes: FabricOptions, settings: Sequence[str]
 ) -> list[list[str]]:
     """For each node, which of these settings narrow where it can meet the others, each as it
     stands in the inventory: "address", "env NCCL_IB_HCA"."""

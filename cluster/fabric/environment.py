@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from cluster.fabric.seats import Seat
-from cluster.fabric.wishes import NodeWishes
+from cluster.fabric.wishes import NodeOverrides
 from cluster.node.readings import NodeFacts
 
 
 def environment(
-    node: NodeFacts, seat: Seat, hcas: tuple[str, ...], nodes: int, wish: NodeWishes
+    node: NodeFacts, seat: Seat, hcas: tuple[str, ...], nodes: int, wish: NodeOverrides
 ) -> dict[str, str]:
     """One node's variables; `hcas` is () over TCP, `nodes` the size of the group.
 
@@ -29,7 +29,7 @@ def environment(
     return env | (over_rdma(seat, hcas, nodes, wish) if hcas else over_tcp(interface))
 
 
-def over_rdma(seat: Seat, hcas: tuple[str, ...], nodes: int, wish: NodeWishes) -> dict[str, str]:
+def over_rdma(seat: Seat, hcas: tuple[str, ...], nodes: int, wish: NodeOverrides) -> dict[str, str]:
     env = {
         "NCCL_IB_DISABLE": "0",
         "NCCL_IB_HCA": wish.nccl_ib_hca or ",".join(hcas),

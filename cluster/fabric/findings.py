@@ -19,7 +19,7 @@ from cluster.fabric.seats import (
     twin,
     twin_seat,
 )
-from cluster.fabric.wishes import FabricWishes
+from cluster.fabric.wishes import FabricOptions
 from cluster.findings import Finding, error, warning
 from cluster.node.readings import Interface, NodeFacts, RdmaPort
 
@@ -210,7 +210,7 @@ def inactive(nodes: Sequence[NodeFacts], row: Row) -> Iterator[Finding]:
 
 
 def half_warnings(
-    nodes: Sequence[NodeFacts], row: Row, twins: Row, wishes: FabricWishes
+    nodes: Sequence[NodeFacts], row: Row, twins: Row, wishes: FabricOptions
 ) -> Iterator[Finding]:
     """Why only one half of the port works, or why both may not, unless one half was asked for."""
     for rank, (node, seat) in enumerate(zip(nodes, row, strict=True)):

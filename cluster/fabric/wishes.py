@@ -22,7 +22,7 @@ SAME = {
 
 
 @dataclass(frozen=True)
-class NodeWishes:
+class NodeOverrides:
     """One node's explicit settings; "" leaves the choice to us.
 
     + address: IPv4 address to meet the others at
@@ -44,7 +44,7 @@ class NodeWishes:
         return any(getattr(self, setting) for setting in SAME)
 
     @property
-    def effective(self) -> NodeWishes:
+    def effective(self) -> NodeOverrides:
         """With what `env` says in place of settings that are empty: that is what will hold."""
         return replace(
             self,
@@ -73,7 +73,7 @@ class NodeWishes:
 
 
 @dataclass(frozen=True)
-class FabricWishes:
+class FabricOptions:
     """What the inventory wants of the fabric.
 
     + rdma: "auto" takes what is active; "on" also refuses a cabled half whose HCA is not active;
@@ -84,13 +84,13 @@ class FabricWishes:
 
     rdma: Literal["auto", "on", "off"] = "auto"
     twins: Literal["auto", "both", "first"] = "auto"
-    by_node: Mapping[str, NodeWishes] = field(default_factory=dict)
+    by_node: Mapping[str, NodeOverrides] = field(default_factory=dict)
 
-    def of(self, node: NodeFacts) -> NodeWishes:
-        return self.by_node.get(node.name, NodeWishes())
+    def of(self, node: NodeFacts) -> NodeOverrides:
+        return self.by_node.get(node.name, NodeOverrides())
 
     @property
-    def effective(self) -> FabricWishes:
+    def effective(self) -> FabricOptions:
         return replace(self, by_node={name: w.effective for name, w in self.by_node.items()})
 
 
@@ -154,7 +154,7 @@ def hca_list(value: str) -> NameList:
     return replace(found, words=tuple(w.partition(":")[0] for w in found.words))
 
 
-def wrong_wishes(node: NodeFacts, wish: NodeWishes, *, rdma: bool) -> Iterator[Finding]:
+def wrong_wishes(node: NodeFacts, wish: NodeOverrides, *, rdma: bool) -> Iterator[Finding]:
     """Explicit settings that this node cannot fulfil."""
     yield from contradictions(node, wish)
     yield from unknown_interfaces(node, wish)
@@ -167,7 +167,7 @@ def wrong_wishes(node: NodeFacts, wish: NodeWishes, *, rdma: bool) -> Iterator[F
         yield from bare_interface(node, wish)
 
 
-def contradictions(node: NodeFacts, wish: NodeWishes) -> Iterator[Finding]:
+def contradictions(node: NodeFacts, wish: NodeOverrides) -> Iterator[Finding]:
     """A setting and a name in `env` that say different things: `env` would win unseen."""
     for setting, names in SAME.items():
         own = getattr(wish, setting)
@@ -179,7 +179,7 @@ def contradictions(node: NodeFacts, wish: NodeWishes) -> Iterator[Finding]:
                 yield error(what, node.name, f"remove {name} from env")
 
 
-def unknown_interfaces(node: NodeFacts, wish: NodeWishes) -> Iterator[Finding]:
+def unknown_interfaces(node: NodeFacts, wish: NodeOverrides) -> Iterator[Finding]:
     names = [i.name for i in every_interface(node)]
     for word in name_list(wish.value("nccl_socket_ifname")).unknown(names):
         yield unknown(node, wish, "nccl_socket_ifname", word, names)
@@ -189,7 +189,7 @@ def unknown_interfaces(node: NodeFacts, wish: NodeWishes) -> Iterator[Finding]:
             yield unknown(node, wish, "gloo_socket_ifname", word, names)
 
 
-def bare_interface(node: NodeFacts, wish: NodeWishes) -> Iterator[Finding]:
+def bare_interface(node: NodeFacts, wish: NodeOverrides) -> Iterator[Finding]:
     """The interface to meet over, named and without an address."""
     by_name = {i.name: i for i in every_interface(node)}
     listed = name_list(wish.value("nccl_socket_ifname"))
@@ -209,7 +209,7 @@ def bare_interface(node: NodeFacts, wish: NodeWishes) -> Iterator[Finding]:
     yield error(what, node.name, cure)
 
 
-def bare_gloo(node: NodeFacts, wish: NodeWishes) -> Iterator[Finding]:
+def bare_gloo(node: NodeFacts, wish: NodeOverrides) -> Iterator[Finding]:
     by_name = {i.name: i for i in every_interface(node)}
     for word in wish.value("gloo_socket_ifname").replace(" ", "").split(","):
         if word in by_name and not primary(by_name[word]):
@@ -217,7 +217,7 @@ def bare_gloo(node: NodeFacts, wish: NodeWishes) -> Iterator[Finding]:
             yield error(what, node.name, leave_out(node, wish, "gloo_socket_ifname"))
 
 
-def wrong_hcas(node: NodeFacts, wish: NodeWishes) -> Iterator[Finding]:
+def wrong_hcas(node: NodeFacts, wish: NodeOverrides) -> Iterator[Finding]:
     setting, value = "nccl_ib_hca", wish.value("nccl_ib_hca")
     ports = {p.hca: p for p in node.rdma}
     listed = hca_list(value)
@@ -239,21 +239,21 @@ def wrong_hcas(node: NodeFacts, wish: NodeWishes) -> Iterator[Finding]:
 
 
 def unknown(
-    node: NodeFacts, wish: NodeWishes, setting: str, value: str, known: Iterable[str]
+    node: NodeFacts, wish: NodeOverrides, setting: str, value: str, known: Iterable[str]
 ) -> Finding:
     there = ", ".join(sorted(known)) or "none"
     what = f"{wish.label(setting)} {value!r} does not exist here; available: {there}"
     return error(what, node.name, leave_out(node, wish, setting))
 
 
-def leave_out(node: NodeFacts, wish: NodeWishes, setting: str) -> str:
+def leave_out(node: NodeFacts, wish: NodeOverrides, setting: str) -> str:
     label = wish.label(setting)
     if label == setting:
         return f"set {setting} of {node.name} to one of these, or leave it out"
     return f"remove {label.removeprefix('env ')} from env; use the setting {setting}"
 
 
-def wrong_address(node: NodeFacts, wish: NodeWishes) -> Iterator[Finding]:
+def wrong_address(node: NodeFacts, wish: NodeOverrides) -> Iterator[Finding]:
     label, wanted = wish.label("address"), wish.value("address")
     here = [a for i in every_interface(node) for a in i.ipv4 if not a.startswith("127.")]
     held = sorted(a.partition("/")[0] for a in here)
@@ -272,7 +272,7 @@ def is_ipv4(text: str) -> bool:
         return False
 
 
-def by_env(node: NodeFacts, wish: NodeWishes) -> Iterator[Finding]:
+def by_env(node: NodeFacts, wish: NodeOverrides) -> Iterator[Finding]:
     """What `env` decides where a setting should: the value holds, but whoever reads the settings
     does not see it."""
     for setting in SAME:
@@ -283,7 +283,7 @@ def by_env(node: NodeFacts, wish: NodeWishes) -> Iterator[Finding]:
             yield warning(what, node.name, cure)
 
 
-def wished_seat(node: NodeFacts, wish: NodeWishes, *, rdma: bool) -> Seat | None:
+def wished_seat(node: NodeFacts, wish: NodeOverrides, *, rdma: bool) -> Seat | None:
     """The seat that the settings name outright; they are known to be right."""
     listed = name_list(wish.nccl_socket_ifname)
     there = {i.name: i for i in every_interface(node)}

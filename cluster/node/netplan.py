@@ -214,7 +214,7 @@ def in_other_use(node: NodeFacts, interface: Interface) -> Iterator[Finding]:
 
 
 def taken(node: NodeFacts, setup: Setup, wanted: Halves) -> Iterator[Finding]:
-    """Wanted networks that overlap with what other interfaces of the node have or lead to."""
+    """Declaration networks that overlap with what other interfaces of the node have or lead to."""
     ours = {half.netdev for half in wanted}
     held = [(a, i.name) for i in node.interfaces for a in i.ipv4] + list(setup.routes)
     for half in wanted:

@@ -15,7 +15,7 @@ FOREIGN = ("_", "ssh_", "fake_", "local_", "docker_", "podman_", "winrm_")
 
 
 @dataclass(frozen=True)
-class Declared:
+class HostData:
     """What an inventory says of one host.
 
     + data: the winning value of each key (pyinfra's order: --data, host, groups, all)
@@ -29,7 +29,7 @@ class Declared:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Declaration:
     """The whole declaration: the serving nodes in rank order, and the nodes that serve nothing.
 
     + nodes: node name → its settings, rank 0 first
@@ -53,12 +53,12 @@ class Wanted:
         return self.nodes[self.head]
 
 
-def wanted(declared: Sequence[Declared]) -> Wanted:
+def parse_declaration(declared: Sequence[HostData]) -> Declaration:
     """Settings of a whole inventory, hosts in its order; Refused with every mistake at once."""
     findings, settings = list(_group_errors(declared)), {}
     for host in declared:
         try:
-            settings[host.name] = settings_of(host)
+            settings[host.name] = parse_settings(host)
         except Refused as refusal:
             findings += refusal.findings
     findings += _disagreements(settings)
@@ -66,13 +66,13 @@ def wanted(declared: Sequence[Declared]) -> Wanted:
         raise Refused(*dict.fromkeys(findings))
     ordered = sorted(declared, key=lambda h: "head" not in h.groups)
     serving = ordered[:1] if settings[ordered[0].name].head_only else ordered
-    return Wanted(
+    return Declaration(
         nodes={h.name: settings[h.name] for h in serving},
         idle={h.name: settings[h.name] for h in ordered if h not in serving},
     )
 
 
-def settings_of(host: Declared) -> Settings:
+def parse_settings(host: HostData) -> Settings:
     """One host's settings from its data; Refused with every unknown name and wrong value."""
     values: dict[str, Any] = {}
     findings: list[Finding] = []
@@ -89,7 +89,7 @@ def settings_of(host: Declared) -> Settings:
     return Settings(**values)
 
 
-def _group_errors(declared: Sequence[Declared]) -> Iterable[Finding]:
+def _group_errors(declared: Sequence[HostData]) -> Iterable[Finding]:
     heads = [h.name for h in declared if "head" in h.groups]
     workers = [h.name for h in declared if "workers" in h.groups]
     if len(heads) != 1:

@@ -18,7 +18,7 @@ from pyinfra.api.exceptions import FactProcessError
 
 from cluster import checks, probe, status
 from cluster.engine import serving
-from cluster.fabric import FabricWishes, choose
+from cluster.fabric import FabricOptions, choose_fabric
 from cluster.findings import Refused
 from cluster.generations import before
 from cluster.node.readings import NodeFacts
@@ -157,7 +157,7 @@ def decided(seen: NodeFacts) -> None:
     assert other
     nodes = [seen, other]
     try:
-        fabric = choose(nodes, FabricWishes())
+        fabric = choose_fabric(nodes, FabricOptions())
     except Refused:
         fabric = None
     needs = checks.Needs(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cluster.catalog.fit import fit
-from cluster.catalog.models import Model, catalogue
+from cluster.catalog.models import Model, catalog
 from cluster.findings import Level
 from cluster.settings.schema import NAMES
 
@@ -83,7 +83,7 @@ def test_models() -> None:
             fits(model, nodes=2),
             "yes" if model.gated else "",
         ]
-        for model in catalogue()
+        for model in catalog()
         if model.number is not None
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from cluster.catalog.models import catalogue
+from cluster.catalog.models import catalog
 from cluster.engine.argv import Launch
 
 FULL = Launch(
@@ -57,7 +57,7 @@ REFUSED = (
 
 def launches() -> Iterator[Launch]:
     """Every model that SGLang serves, on 1, 2 and 4 nodes, first and last rank; every option."""
-    for model in catalogue():
+    for model in catalog():
         if model.runtime == "docker":
             one = Launch(
                 model.id,

@@ -19,7 +19,7 @@ from sparks import ROOT, Cluster
 
 sys.path[:0] = [str(ROOT)]
 
-from cluster.catalog.models import catalogue  # noqa: E402
+from cluster.catalog.models import catalog  # noqa: E402
 
 SECONDS = 300
 
@@ -28,7 +28,7 @@ def main(vocabularies: str) -> None:
     """Bring the nodes up, run, take them down."""
     cluster = Cluster(Path(f"/run/sparks-all-{time.monotonic_ns()}"))
     out = Path(tempfile.mkdtemp()) / "out"
-    models = [model.id for model in catalogue() if model.number]
+    models = [model.id for model in catalog() if model.number]
     if not vocabularies:
         for alias in ("gpt-oss-120b", "gpt-oss-20b"):
             EXPECTED[alias] = ("STARTUP_FAILED", "could not be placed from")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import strategies as st
 
-from cluster.fabric import Fabric, FabricWishes, NodeWishes, choose
+from cluster.fabric import Fabric, FabricOptions, NodeOverrides, choose_fabric
 from cluster.findings import Level, Refused
 from cluster.node.readings import Interface, NodeFacts, RdmaPort
 
@@ -60,9 +60,9 @@ def sparks(count: int = 2) -> list[NodeFacts]:
     ]
 
 
-def refused(nodes: list[NodeFacts], wishes: FabricWishes | None = None) -> str:
+def refused(nodes: list[NodeFacts], wishes: FabricOptions | None = None) -> str:
     with pytest.raises(Refused) as told:
-        choose(nodes, wishes)
+        choose_fabric(nodes, wishes)
     assert all(f.cure and f.level is Level.ERROR for f in told.value.findings)
     return str(told.value)
 
@@ -72,8 +72,8 @@ def warnings(fabric: Fabric) -> str:
     return "\n".join(map(str, fabric.findings))
 
 
-def by_node(**wishes: NodeWishes) -> FabricWishes:
-    return FabricWishes(by_node={k.replace("_", "-"): v for k, v in wishes.items()})
+def by_node(**wishes: NodeOverrides) -> FabricOptions:
+    return FabricOptions(by_node={k.replace("_", "-"): v for k, v in wishes.items()})
 
 
 HOSTS = st.builds(
@@ -121,5 +121,7 @@ def any_nodes(draw: st.DrawFn) -> list[NodeFacts]:
 
 
 WISHES = st.builds(
-    FabricWishes, st.sampled_from(["auto", "on", "off"]), st.sampled_from(["auto", "both", "first"])
+    FabricOptions,
+    st.sampled_from(["auto", "on", "off"]),
+    st.sampled_from(["auto", "both", "first"]),
 )

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cluster.catalog.models import find
-from cluster.fabric import FabricWishes, choose
-from cluster.settings.declaration import Declared, wanted
+from cluster.catalog.models import find_model
+from cluster.fabric import FabricOptions, choose_fabric
+from cluster.settings.declaration import HostData, parse_declaration
 from cluster.spec import Spec, specs
 from cluster.transfer.weights import TIKTOKEN
 from facts.node import MARK, NodeReading
@@ -321,11 +321,11 @@ class Fakes:
         """What these nodes should run, by way of the same pure functions."""
         said = self.data | data
         groups = [("head",), *[("workers",)] * (len(self.sparks) - 1)]
-        declared = [Declared(s.name, g, said) for s, g in zip(self.sparks, groups, strict=True)]
-        want = wanted(declared)
+        declared = [HostData(s.name, g, said) for s, g in zip(self.sparks, groups, strict=True)]
+        want = parse_declaration(declared)
         facts = {s.name: NodeReading().process(s.reading(full=False)) for s in self.sparks}
-        fabric = choose([facts[n] for n in want.names], FabricWishes())
-        return specs(want, find(want.common.model), fabric, facts, VERSION)
+        fabric = choose_fabric([facts[n] for n in want.names], FabricOptions())
+        return specs(want, find_model(want.common.model), fabric, facts, VERSION)
 
     def run_ranks(self, **data: Any) -> None:
         """Every node runs the rank that these settings ask for."""

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from cluster.catalog.models import find
-from cluster.fabric import Fabric, FabricWishes, choose
+from cluster.catalog.models import find_model
+from cluster.fabric import Fabric, FabricOptions, choose_fabric
 from cluster.node.readings import ImageReading, Interface, NodeFacts, Rank, RdmaPort
-from cluster.settings.declaration import Declared, Wanted, wanted
+from cluster.settings.declaration import Declaration, HostData, parse_declaration
 from cluster.spec import Spec, specs
 
 IMAGE_ID = "sha256:" + "ab" * 32
@@ -21,15 +21,15 @@ def node_name(rank: int) -> str:
     return f"spark-{rank + 1}"
 
 
-def declare(nodes: int = 2, **data: Any) -> list[Declared]:
+def declare(nodes: int = 2, **data: Any) -> list[HostData]:
     """The first host is the head; all have the same data."""
     groups = [("head",), *[("workers",)] * (nodes - 1)]
     layers = [data["env"]] if "env" in data else []
-    return [Declared(node_name(i), groups[i], data, layers) for i in range(nodes)]
+    return [HostData(node_name(i), groups[i], data, layers) for i in range(nodes)]
 
 
-def want(nodes: int = 2, **data: Any) -> Wanted:
-    return wanted(declare(nodes, **data))
+def want(nodes: int = 2, **data: Any) -> Declaration:
+    return parse_declaration(declare(nodes, **data))
 
 
 def half(letter: str, address: str) -> RdmaPort:
@@ -61,15 +61,15 @@ def sparks(nodes: int = 2) -> dict[str, NodeFacts]:
     return {node_name(i): spark(i) for i in range(nodes)}
 
 
-def fabric_of(seen: Wanted, facts: Mapping[str, NodeFacts]) -> Fabric:
+def fabric_of(seen: Declaration, facts: Mapping[str, NodeFacts]) -> Fabric:
     common = seen.common
-    return choose([facts[n] for n in seen.names], FabricWishes(common.rdma, common.twins))
+    return choose_fabric([facts[n] for n in seen.names], FabricOptions(common.rdma, common.twins))
 
 
 def specs_of(nodes: int = 2, version: str = VERSION, **data: Any) -> dict[str, Spec]:
     """The specs of so many Sparks with these settings."""
     seen, facts = want(nodes, **data), sparks(nodes)
-    return specs(seen, find(seen.common.model), fabric_of(seen, facts), facts, version)
+    return specs(seen, find_model(seen.common.model), fabric_of(seen, facts), facts, version)
 
 
 def ran(spec: Spec, /, **more: Any) -> Rank:

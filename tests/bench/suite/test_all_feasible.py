@@ -12,7 +12,7 @@ from spark_bench.project import ask
 from spark_bench.suite.plan import Feasibility
 
 from cluster.feasible import feasible
-from cluster.settings.declaration import Declared
+from cluster.settings.declaration import HostData
 
 ROOT = Path(__file__).parents[3]
 
@@ -22,8 +22,8 @@ def with_token(token_file: str) -> bool:
 
 
 HOSTS = (
-    Declared("spark-1", ("head",), {"model": "gpt-oss-120b"}),
-    Declared("spark-2", ("workers",), {"model": "gpt-oss-120b"}),
+    HostData("spark-1", ("head",), {"model": "gpt-oss-120b"}),
+    HostData("spark-2", ("workers",), {"model": "gpt-oss-120b"}),
 )
 
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import pytest
 
 from cluster.catalog.fit import GIB, fit, kv_tokens
-from cluster.catalog.models import Model, catalogue, find
+from cluster.catalog.models import Model, catalog, find_model
 from cluster.findings import Finding, Level
 
 SPARK = 131_334_144 * 1024  # MemTotal of a DGX Spark
-NUMBERED = [m for m in catalogue() if m.number is not None]
+NUMBERED = [m for m in catalog() if m.number is not None]
 ALIASES = [m.alias for m in NUMBERED]
 
 
 def tried(
     alias: str, nodes: int, tp: int | None = None, pp: int = 1, **more: int | None
 ) -> list[Finding]:
-    model = find(alias)
+    model = find_model(alias)
     fraction = model.mem_fraction or 0.8
     memory = more.pop("memory", SPARK)
     tp = nodes if tp is None else tp
@@ -136,20 +136,20 @@ def test_too_little_free_memory_is_a_warning() -> None:
 
 @pytest.mark.parametrize("nodes", [1, 2, 4])
 def test_kv_tokens_of_a_group(nodes: int) -> None:
-    model = find("llama8b")
+    model = find_model("llama8b")
     tokens = kv_tokens(model, SPARK, nodes=nodes, tp=nodes, mem_fraction=0.8)
     per_node = 0.8 * 121.6 * GIB - 16_060_522_496 / nodes
     assert tokens == pytest.approx(per_node / (131_072 / nodes), abs=1)
 
 
 def test_pipeline_stages_share_the_cache_as_tensor_ranks_do() -> None:
-    model = find("llama8b")
+    model = find_model("llama8b")
     by_stage = kv_tokens(model, SPARK, nodes=2, tp=1, mem_fraction=0.8)
     assert by_stage == kv_tokens(model, SPARK, nodes=2, tp=2, mem_fraction=0.8)
 
 
 def test_the_latent_cache_is_whole_on_every_rank() -> None:
-    model = find("deepseek-lite")
+    model = find_model("deepseek-lite")
     tokens = kv_tokens(model, SPARK, nodes=2, tp=2, mem_fraction=0.8)
     assert tokens == pytest.approx((0.8 * 121.6 * GIB - 15_706_484_224) / 31_104, abs=1)
 

@@ -6,17 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.catalog.models import Model, catalogue, find
+from cluster.catalog.models import Model, catalog, find_model
 from cluster.findings import Level, Refused
 
-NUMBERED = [m for m in catalogue() if m.number is not None]
+NUMBERED = [m for m in catalog() if m.number is not None]
 BF16 = [m for m in NUMBERED if "gpt-oss" not in m.id]
-each = pytest.mark.parametrize("model", catalogue(), ids=lambda m: m.alias)
+each = pytest.mark.parametrize("model", catalog(), ids=lambda m: m.alias)
 
 
 def refusal(name: object) -> str:
     with pytest.raises(Refused) as caught:
-        find(name)  # type: ignore[arg-type]
+        find_model(name)  # type: ignore[arg-type]
     (finding,) = caught.value.findings
     assert finding.level is Level.ERROR
     assert finding.cure.startswith("pyinfra INVENTORY deploy.py --data model=")
@@ -44,7 +44,7 @@ def test_the_fourteen_models_keep_their_numbers() -> None:
 
 
 def test_aliases_are_unique() -> None:
-    aliases = [m.alias for m in catalogue()]
+    aliases = [m.alias for m in catalog()]
     assert len(set(aliases)) == len(aliases) == 15 and all(aliases)
 
 
@@ -74,7 +74,7 @@ def test_gpt_oss_sizes_follow_from_its_shapes(alias: str, layers: int, experts: 
     router_and_norms = (hidden + 1) * experts + 2 * hidden
     biases = experts * 3 * hidden
     rest = layers * (attention + router_and_norms + biases) + 2 * vocabulary * hidden + hidden
-    model = find(alias)
+    model = find_model(alias)
     assert model.parameters == expert_weights + rest
     assert model.weight_bytes == expert_weights * 17 // 32 + 2 * rest
 
@@ -85,21 +85,21 @@ def test_no_model_takes_more_of_a_spark_than_owners_found_safe(model: Model) -> 
 
 
 def test_only_what_the_hub_gates_is_gated() -> None:
-    assert {m.alias for m in catalogue() if m.gated} == {"llama8b", "llama70b", "gemma27b"}
+    assert {m.alias for m in catalog() if m.gated} == {"llama8b", "llama70b", "gemma27b"}
 
 
 def test_remote_code_is_trusted_where_it_always_was() -> None:
-    assert {m.alias for m in catalogue() if m.trust_remote_code} == {"deepseek-lite"}
+    assert {m.alias for m in catalog() if m.trust_remote_code} == {"deepseek-lite"}
 
 
 def test_gpt_oss_alone_wants_tiktoken_and_reasons() -> None:
     gpt_oss = {"gpt-oss-120b", "gpt-oss-20b"}
-    assert {m.alias for m in catalogue() if m.tiktoken} == gpt_oss
-    assert {m.alias for m in catalogue() if m.reasoning_parser} == gpt_oss
+    assert {m.alias for m in catalog() if m.tiktoken} == gpt_oss
+    assert {m.alias for m in catalog() if m.reasoning_parser} == gpt_oss
 
 
 def test_mixtures_of_experts_know_their_active_parameters() -> None:
-    mixtures = [m for m in catalogue() if m.moe]
+    mixtures = [m for m in catalog() if m.moe]
     assert len(mixtures) == 4
     assert all(m.active_parameters and m.active_parameters < (m.parameters or 0) for m in mixtures)
 
@@ -110,19 +110,19 @@ def test_found_by_alias_id_and_number(model: Model) -> None:
     names += [f" {model.alias} "]
     if model.number is not None:
         names += [model.number, str(model.number)]
-    assert {find(name) for name in names} == {model}
+    assert {find_model(name) for name in names} == {model}
 
 
 @pytest.mark.parametrize("id_", ["Qwen/Qwen3-8B", "a/b", "my-org/My_Model.v2"])
 def test_a_model_outside_the_catalogue_has_unknown_attributes(id_: str) -> None:
-    assert find(id_) == Model(id=id_)
-    assert not find(id_).local
+    assert find_model(id_) == Model(id=id_)
+    assert not find_model(id_).local
 
 
 @pytest.mark.parametrize("path", ["/models/x", "~/models/x", "/x.gguf", "~/dir/X.GGUF"])
 def test_a_path_is_a_model(path: str) -> None:
-    assert find(path) == Model(id=path)
-    assert find(path).local
+    assert find_model(path) == Model(id=path)
+    assert find_model(path).local
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_what_is_no_name_is_refused(nothing: object) -> None:
 @given(st.one_of(st.text(), st.integers(), st.from_regex(r"\A[a-z0-9./~-]{1,12}\Z"), st.floats()))
 def test_find_never_fails_in_another_way(name: object) -> None:
     try:
-        found = find(name)  # type: ignore[arg-type]
+        found = find_model(name)  # type: ignore[arg-type]
     except Refused as refused:
         assert refused.findings
     else:
@@ -182,7 +182,7 @@ def test_find_never_fails_in_another_way(name: object) -> None:
     ],
 )
 def test_kv_bytes_per_token(alias: str, tp: int, expected: int) -> None:
-    assert find(alias).kv_bytes_per_token(tp) == expected
+    assert find_model(alias).kv_bytes_per_token(tp) == expected
 
 
 def test_kv_bytes_of_an_unknown_model_are_unknown() -> None:

@@ -18,7 +18,7 @@ from spark_cluster.choice import group_file
 from spark_cluster.main import main
 from spark_cluster.project import Project
 
-from cluster.catalog.models import find
+from cluster.catalog.models import find_model
 
 PLAIN = 'head = ["spark-1"]\nworkers = ["spark-2"]\n'
 SHARED = 'S = {"model": "gpt-oss-120b"}  # ours\nhead = (["spark-1"], S)\n'
@@ -42,7 +42,7 @@ class FakeProject:
         files = [f for f in (self.inventory, group_file(self.inventory)) if f.is_file()]
         said = "".join(f.read_text() for f in files)
         found = re.findall(r'model"?\s*[:=]\s*"([^"]+)"', said)
-        return find(found[-1]).id
+        return find_model(found[-1]).id
 
 
 Made = Callable[[str], FakeProject]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.catalog.models import catalogue
+from cluster.catalog.models import catalog
 from cluster.engine.argv import Launch, argv
 from cluster.engine.options import RECORDED, options
 
@@ -72,7 +72,7 @@ def test_the_rendezvous_timeout_is_set_by_the_option_that_sglang_reads(version: 
 @each_version
 @pytest.mark.parametrize("alias", ["llama8b", "llama70b"])
 def test_llama_models_pass_their_tool_parser(alias: str, version: str) -> None:
-    model = next(m for m in catalogue() if m.alias == alias)
+    model = next(m for m in catalog() if m.alias == alias)
     launch = Launch(model.id, tool_call_parser=model.tool_call_parser)
     assert "--tool-call-parser llama3" in line(launch, version)
 
@@ -115,7 +115,7 @@ def test_a_users_unknown_option_takes_nothing_of_ours_away() -> None:
 
 LAUNCHES = st.builds(
     Launch,
-    model_path=st.sampled_from([m.id for m in catalogue()]),
+    model_path=st.sampled_from([m.id for m in catalog()]),
     served_model_name=st.sampled_from(["", "mine"]),
     tp=st.sampled_from([1, 2, 4]),
     pp=st.sampled_from([1, 2]),

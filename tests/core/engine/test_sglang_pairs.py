@@ -16,7 +16,7 @@ from cluster.engine.argv import Launch, argv
 from cluster.engine.options import HERE, RECORDED, nearest_recorded, options
 from cluster.engine.pairs import PAIRS, READ, Condition, at_odds, needed
 from cluster.engine.parser import problems
-from cluster.engine.versions import key
+from cluster.engine.versions import version_key
 from cluster.findings import Finding, Level
 
 SPARK, NEW = RECORDED
@@ -126,14 +126,18 @@ def test_what_a_newer_version_takes_is_not_refused_there() -> None:
 
 
 def test_the_versions_stand_in_their_order() -> None:
-    assert all(key(a) < key(b) for a, b in pairwise(READ))
+    assert all(version_key(a) < version_key(b) for a, b in pairwise(READ))
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda e: e["says"])
 def test_every_pair_names_options_that_a_version_of_it_has(entry: dict[str, object]) -> None:
     """A misspelt option would never hold, and nobody would see it."""
     since, before = str(entry.get("since", READ[0])), str(entry.get("before", "99.0"))
-    tables = [options(nearest_recorded(v)) for v in READ if key(since) <= key(v) < key(before)]
+    tables = [
+        options(nearest_recorded(v))
+        for v in READ
+        if version_key(since) <= version_key(v) < version_key(before)
+    ]
     assert tables
     for either in entry["when"]:  # type: ignore[attr-defined]
         for text in either.split(" | "):

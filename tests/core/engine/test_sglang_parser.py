@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.catalog.models import catalogue
+from cluster.catalog.models import catalog
 from cluster.engine.options import RECORDED, options
 from cluster.engine.parser import problems
 from cluster.findings import Finding, Level
@@ -26,7 +26,7 @@ def test_the_parser_name_deepseek_is_refused(option: str, version: str) -> None:
 
 
 @each_version
-@pytest.mark.parametrize("model", catalogue(), ids=lambda m: m.alias)
+@pytest.mark.parametrize("model", catalog(), ids=lambda m: m.alias)
 def test_every_parser_of_the_catalogue_exists(model: object, version: str) -> None:
     for kind in ("reasoning", "tool-call"):
         name = getattr(model, f"{kind.replace('-', '_')}_parser")

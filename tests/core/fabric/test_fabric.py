@@ -10,7 +10,7 @@ from fabric_samples import WISHES, any_nodes, by_node, node, pair, port, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.fabric import Fabric, FabricWishes, NodeWishes, choose
+from cluster.fabric import Fabric, FabricOptions, NodeOverrides, choose_fabric
 from cluster.findings import Level, Refused
 from cluster.node.readings import NodeFacts, RdmaPort
 
@@ -21,7 +21,7 @@ def link_local(rank: int) -> tuple[RdmaPort, RdmaPort]:
 
 
 def test_both_halves_where_each_has_its_own_subnet() -> None:
-    fabric = choose(sparks())
+    fabric = choose_fabric(sparks())
     head, worker = fabric.nodes
     assert (head.address, worker.address) == ("192.168.100.10", "192.168.100.11")
     assert head.interface == worker.interface == "enp1s0f1np1"
@@ -35,7 +35,7 @@ def test_both_halves_where_each_has_its_own_subnet() -> None:
 
 
 def test_environment_of_a_rank() -> None:
-    assert choose(sparks()).nodes[1].env == {
+    assert choose_fabric(sparks()).nodes[1].env == {
         "NCCL_IB_DISABLE": "0",
         "NCCL_IB_HCA": "rocep1s0f1,roceP2p1s0f1",
         "NCCL_IGNORE_CPU_AFFINITY": "1",
@@ -48,12 +48,12 @@ def test_environment_of_a_rank() -> None:
 
 
 def test_three_nodes_route_by_subnet() -> None:
-    env = choose(sparks(3)).nodes[2].env
+    env = choose_fabric(sparks(3)).nodes[2].env
     assert (env["NCCL_IB_SUBNET_AWARE_ROUTING"], env["NCCL_IB_MERGE_NICS"]) == ("1", "0")
 
 
 def test_a_single_node_needs_no_fabric() -> None:
-    fabric = choose([NodeFacts("spark-1")], FabricWishes(rdma="on"))
+    fabric = choose_fabric([NodeFacts("spark-1")], FabricOptions(rdma="on"))
     assert (fabric.transport, fabric.findings) == ("none", ())
     assert (fabric.nodes[0].address, fabric.nodes[0].env) == ("127.0.0.1", {})
 
@@ -75,7 +75,7 @@ def test_no_rdma_port_at_all_and_one_that_could_not_be_read() -> None:
 
 def test_a_fabric_is_chosen_where_only_the_enp2p_half_is_up() -> None:
     nodes = [node(f"spark-{i}", port(0, "B", f"192.168.101.1{i}/24")) for i in (1, 2)]
-    fabric = choose(nodes)
+    fabric = choose_fabric(nodes)
     assert fabric.nodes[0].interface == "enP2p1s0f0np0"
     assert fabric.nodes[0].hcas == ("roceP2p1s0f0",)
     assert "spark-2: only half B of QSFP port 0 is Up" in warnings(fabric)
@@ -87,17 +87,19 @@ def test_the_address_is_never_ipv6_or_secondary() -> None:
         node(f"s{i}", port(1, "A", f"fe80::{i}/64", f"10.1.0.{i}/24", f"10.2.0.{i}/24"))
         for i in (1, 2)
     ]
-    assert [n.address for n in choose(nodes).nodes] == ["10.1.0.1", "10.1.0.2"]
+    assert [n.address for n in choose_fabric(nodes).nodes] == ["10.1.0.1", "10.1.0.2"]
 
 
 def test_every_rank_gets_sglang_host_ip() -> None:
     for rdma in ("auto", "off"):
-        for member in choose(sparks(3), FabricWishes(rdma=rdma)).nodes:
+        for member in choose_fabric(sparks(3), FabricOptions(rdma=rdma)).nodes:
             assert member.env["SGLANG_HOST_IP"] == member.address
 
 
 def test_gid_index_and_gdr_level_are_never_set() -> None:
-    assert not {"NCCL_IB_GID_INDEX", "NCCL_NET_GDR_LEVEL"} & set(choose(sparks(4)).nodes[0].env)
+    assert not {"NCCL_IB_GID_INDEX", "NCCL_NET_GDR_LEVEL"} & set(
+        choose_fabric(sparks(4)).nodes[0].env
+    )
 
 
 @pytest.mark.parametrize(
@@ -110,7 +112,7 @@ def test_gid_index_and_gdr_level_are_never_set() -> None:
 )
 def test_twins_in_one_subnet(twins: str, hcas: tuple[str, ...]) -> None:
     nodes = [node(f"spark-{i}", *link_local(i)) for i in (0, 1)]
-    fabric = choose(nodes, FabricWishes(twins=twins))  # type: ignore[arg-type]
+    fabric = choose_fabric(nodes, FabricOptions(twins=twins))  # type: ignore[arg-type]
     assert fabric.nodes[1].hcas == hcas
     assert fabric.nodes[1].interface == "enp1s0f1np1"
     told = warnings(fabric)
@@ -123,41 +125,41 @@ def test_twins_in_overlapping_subnets_count_as_one() -> None:
         node(f"s{i}", port(1, "A", f"10.0.0.{i}/16"), port(1, "B", f"10.0.5.{i}/24"))
         for i in (1, 2)
     ]
-    fabric = choose(nodes)
+    fabric = choose_fabric(nodes)
     assert fabric.nodes[0].hcas == ("rocep1s0f1",)
     assert "share a subnet" in warnings(fabric)
 
 
 def test_first_half_alone_when_asked_for() -> None:
-    fabric = choose(sparks(), FabricWishes(twins="first"))
+    fabric = choose_fabric(sparks(), FabricOptions(twins="first"))
     assert (fabric.nodes[0].hcas, fabric.findings) == (("rocep1s0f1",), ())
 
 
 def test_halves_crossed_between_nodes_use_one_rail() -> None:
     one = node("s1", port(1, "A", "10.0.0.1/24"), port(1, "B", "10.0.1.1/24"))
     two = node("s2", port(1, "A", "10.0.1.2/24"), port(1, "B", "10.0.0.2/24"))
-    fabric = choose([one, two])
+    fabric = choose_fabric([one, two])
     assert [len(n.hcas) for n in fabric.nodes] == [1, 1]
     assert "is not in one subnet with this half elsewhere" in warnings(fabric)
 
 
 def test_twin_without_an_address_is_left_out() -> None:
     nodes = [node(f"s{i}", port(1, "A", f"10.0.0.{i}/24"), port(1, "B")) for i in (1, 2)]
-    fabric = choose(nodes)
+    fabric = choose_fabric(nodes)
     assert fabric.nodes[0].hcas == ("rocep1s0f1",)
     assert "enP2p1s0f1np1 is Up but has no IPv4 address" in warnings(fabric)
 
 
 def test_the_port_number_common_to_all_nodes_wins() -> None:
     both = [port(0, "A", "169.254.0.1/16"), port(1, "A", "169.254.0.2/16")]
-    fabric = choose([node("s1", *both), node("s2", port(1, "A", "169.254.0.3/16"))])
+    fabric = choose_fabric([node("s1", *both), node("s2", port(1, "A", "169.254.0.3/16"))])
     assert [n.address for n in fabric.nodes] == ["169.254.0.2", "169.254.0.3"]
 
 
 def test_ports_cabled_at_different_numbers() -> None:
     one = node("s1", port(0, "A", "10.0.0.1/24"), port(0, "B", "10.0.1.1/24"))
     two = node("s2", port(1, "A", "10.0.0.2/24"), port(1, "B", "10.0.1.2/24"))
-    fabric = choose([one, two])
+    fabric = choose_fabric([one, two])
     assert [n.interface for n in fabric.nodes] == ["enp1s0f0np0", "enp1s0f1np1"]
     assert fabric.nodes[1].hcas == ("rocep1s0f1", "roceP2p1s0f1")
     assert "QSFP port 0/1, both halves" in fabric.summary
@@ -195,8 +197,8 @@ def test_a_ring_is_refused_with_the_settings_that_make_it_work() -> None:
 
 def test_a_ring_works_when_its_settings_are_given() -> None:
     hcas = "rocep1s0f0,rocep1s0f1"
-    wish = NodeWishes(nccl_ib_hca=hcas, nccl_socket_ifname="enP7s7")
-    fabric = choose(ring(), by_node(s1=wish, s2=wish, s3=wish))
+    wish = NodeOverrides(nccl_ib_hca=hcas, nccl_socket_ifname="enP7s7")
+    fabric = choose_fabric(ring(), by_node(s1=wish, s2=wish, s3=wish))
     assert fabric.nodes[2].address == "192.168.1.3"
     assert fabric.nodes[2].env["NCCL_IB_HCA"] == hcas
     assert fabric.nodes[2].env["NCCL_IB_SUBNET_AWARE_ROUTING"] == "1"
@@ -205,8 +207,8 @@ def test_a_ring_works_when_its_settings_are_given() -> None:
 
 
 def test_a_rendezvous_off_the_port_is_told_where_it_could_be_left_out() -> None:
-    wish = NodeWishes(nccl_ib_hca="rocep1s0f1", nccl_socket_ifname="enP7s7")
-    told = warnings(choose(sparks(), by_node(spark_1=wish, spark_2=wish)))
+    wish = NodeOverrides(nccl_ib_hca="rocep1s0f1", nccl_socket_ifname="enP7s7")
+    told = warnings(choose_fabric(sparks(), by_node(spark_1=wish, spark_2=wish)))
     assert "enP7s7, as set, is not a QSFP port: only the rendezvous uses it" in told
     assert "leave address and nccl_socket_ifname out, on all nodes" in told
 
@@ -232,26 +234,26 @@ def test_mtu_mismatch_names_each_node() -> None:
 
 
 def test_small_mtu_on_all_nodes_is_a_warning() -> None:
-    fabric = choose([node(f"s{i}", *pair(i, mtu=1500)) for i in (0, 1)])
+    fabric = choose_fabric([node(f"s{i}", *pair(i, mtu=1500)) for i in (0, 1)])
     assert "enp1s0f1np1 has MTU 1500: RDMA packets stay small" in warnings(fabric)
 
 
 def test_a_rate_below_full_is_a_warning() -> None:
-    fabric = choose([node("s0", *pair(0)), node("s1", *pair(1, rate=100.0))])
+    fabric = choose_fabric([node("s0", *pair(0)), node("s1", *pair(1, rate=100.0))])
     assert "s1: rocep1s0f1 runs at 100 Gb/s, not 200" in warnings(fabric)
 
 
 def test_rdma_on_wants_every_cabled_half_active() -> None:
     down = port(1, "B", "192.168.101.11/24", state="DOWN")
     nodes = [node("s1", *pair(0)), node("s2", pair(1)[0], down)]
-    assert choose(nodes).nodes[0].hcas == ("rocep1s0f1",)
+    assert choose_fabric(nodes).nodes[0].hcas == ("rocep1s0f1",)
     assert "s2: rdma=on: roceP2p1s0f1 (enP2p1s0f1np1) is DOWN" in refused(
-        nodes, FabricWishes(rdma="on")
+        nodes, FabricOptions(rdma="on")
     )
 
 
 def test_tcp_over_the_qsfp_link() -> None:
-    fabric = choose(sparks(), FabricWishes(rdma="off"))
+    fabric = choose_fabric(sparks(), FabricOptions(rdma="off"))
     assert fabric.transport == "tcp"
     assert (fabric.nodes[0].interface, fabric.nodes[0].hcas) == ("enp1s0f1np1", ())
     assert fabric.nodes[0].env["NCCL_IB_DISABLE"] == "1"
@@ -275,19 +277,19 @@ def test_tcp_over_the_qsfp_link() -> None:
 def test_tcp_over_management(lans: list[str], wifis: list[str], interface: str) -> None:
     both = zip(lans, wifis, strict=True)
     nodes = [node(f"s{i}", lan=lan, wifi=wifi) for i, (lan, wifi) in enumerate(both)]
-    fabric = choose(nodes, FabricWishes(rdma="off"))
+    fabric = choose_fabric(nodes, FabricOptions(rdma="off"))
     assert {n.interface for n in fabric.nodes} == {interface}
     assert "over the management network" in fabric.summary
 
 
 def test_tcp_never_over_docker_or_loopback() -> None:
-    told = refused([node("s1"), node("s2")], FabricWishes(rdma="off"))
+    told = refused([node("s1"), node("s2")], FabricOptions(rdma="off"))
     assert "s1: no interface with carrier and an IPv4 address leads to another node" in told
 
 
 def test_explicit_settings_win_on_their_node() -> None:
-    wish = NodeWishes(nccl_ib_hca="roceP2p1s0f1", gloo_socket_ifname="enP7s7")
-    fabric = choose(sparks(), by_node(spark_2=wish))
+    wish = NodeOverrides(nccl_ib_hca="roceP2p1s0f1", gloo_socket_ifname="enP7s7")
+    fabric = choose_fabric(sparks(), by_node(spark_2=wish))
     assert [n.address for n in fabric.nodes] == ["192.168.101.10", "192.168.101.11"]
     assert [n.hcas for n in fabric.nodes] == [("roceP2p1s0f1",)] * 2
     assert fabric.nodes[1].env["GLOO_SOCKET_IFNAME"] == "enP7s7"
@@ -297,22 +299,22 @@ def test_explicit_settings_win_on_their_node() -> None:
 def test_explicit_address_may_be_a_secondary_one() -> None:
     one = node("s1", port(1, "A", "10.0.0.1/24", "10.5.0.1/24"))
     two = node("s2", port(1, "A", "10.5.0.2/24"))
-    assert choose([one, two], by_node(s1=NodeWishes(address="10.5.0.1"))).nodes[0].address == (
-        "10.5.0.1"
-    )
+    assert choose_fabric([one, two], by_node(s1=NodeOverrides(address="10.5.0.1"))).nodes[
+        0
+    ].address == ("10.5.0.1")
 
 
 def test_nccl_list_syntax_is_kept() -> None:
-    wish = NodeWishes(nccl_ib_hca="=rocep1s0f1:1,roceP2p1s0f1:1")
-    member = choose(sparks(), by_node(spark_1=wish)).nodes[0]
+    wish = NodeOverrides(nccl_ib_hca="=rocep1s0f1:1,roceP2p1s0f1:1")
+    member = choose_fabric(sparks(), by_node(spark_1=wish)).nodes[0]
     assert member.env["NCCL_IB_HCA"] == "=rocep1s0f1:1,roceP2p1s0f1:1"
     assert member.hcas == ("rocep1s0f1", "roceP2p1s0f1")
 
 
 def test_both_twins_named_in_one_subnet_still_warns() -> None:
-    wish = NodeWishes(nccl_ib_hca="rocep1s0f1,roceP2p1s0f1")
+    wish = NodeOverrides(nccl_ib_hca="rocep1s0f1,roceP2p1s0f1")
     nodes = [node(f"s{i}", *link_local(i)) for i in (0, 1)]
-    fabric = choose(nodes, by_node(s0=wish, s1=wish))
+    fabric = choose_fabric(nodes, by_node(s0=wish, s1=wish))
     assert len(fabric.nodes[0].hcas) == 2
     assert "both carry traffic, as set" in warnings(fabric)
 
@@ -321,59 +323,61 @@ def test_both_twins_named_in_one_subnet_still_warns() -> None:
     ("wish", "told"),
     [
         pytest.param(
-            NodeWishes(nccl_ib_hca="mlx5_0"),
+            NodeOverrides(nccl_ib_hca="mlx5_0"),
             "nccl_ib_hca 'mlx5_0' does not exist here; available: roceP2p1s0f0, roceP2p1s0f1",
             id="hca",
         ),
         pytest.param(
-            NodeWishes(nccl_ib_hca="rocep1s0f0"),
+            NodeOverrides(nccl_ib_hca="rocep1s0f0"),
             "nccl_ib_hca rocep1s0f0 is DOWN (Disabled), not ACTIVE",
             id="hca-down",
         ),
         pytest.param(
-            NodeWishes(nccl_socket_ifname="eth0"),
+            NodeOverrides(nccl_socket_ifname="eth0"),
             "nccl_socket_ifname 'eth0' does not exist here; available: docker0, enP2p1s0f0np0",
             id="ifname",
         ),
         pytest.param(
-            NodeWishes(gloo_socket_ifname="enp1s0f1np1,eth1"),
+            NodeOverrides(gloo_socket_ifname="enp1s0f1np1,eth1"),
             "gloo_socket_ifname 'eth1' does not exist here",
             id="gloo-ifname",
         ),
         pytest.param(
-            NodeWishes(nccl_socket_ifname="enp1s0f0np0"),
+            NodeOverrides(nccl_socket_ifname="enp1s0f0np0"),
             "nccl_socket_ifname enp1s0f0np0 has no IPv4 address",
             id="ifname-without-address",
         ),
         pytest.param(
-            NodeWishes(address="10.3.3.3"),
+            NodeOverrides(address="10.3.3.3"),
             "address 10.3.3.3 is not on this node; available: 10.0.0.1, 10.9.0.1, 172.17.0.1",
             id="address",
         ),
-        pytest.param(NodeWishes(address="127.0.0.1"), "is not on this node", id="loopback"),
-        pytest.param(NodeWishes(address="fe80::1"), "is not an IPv4 address", id="ipv6"),
+        pytest.param(NodeOverrides(address="127.0.0.1"), "is not on this node", id="loopback"),
+        pytest.param(NodeOverrides(address="fe80::1"), "is not an IPv4 address", id="ipv6"),
         pytest.param(
-            NodeWishes(address="10.0.0.1"), "no common subnet: spark-1 10.0.0.1/24", id="other-net"
+            NodeOverrides(address="10.0.0.1"),
+            "no common subnet: spark-1 10.0.0.1/24",
+            id="other-net",
         ),
     ],
 )
-def test_wrong_settings_are_refused(wish: NodeWishes, told: str) -> None:
+def test_wrong_settings_are_refused(wish: NodeOverrides, told: str) -> None:
     assert told in refused(sparks(), by_node(spark_1=wish))
 
 
 def test_a_management_network_in_the_subnet_of_a_half_is_warned_of() -> None:
     nodes = [node(f"spark-{i + 1}", *pair(i), lan=f"192.168.101.{50 + i}/24") for i in range(2)]
-    told = warnings(choose(nodes))
+    told = warnings(choose_fabric(nodes))
     for name, lan, half in (("spark-1", 50, 10), ("spark-2", 51, 11)):
         assert (
             f"{name}: enP7s7 192.168.101.{lan}/24 and enP2p1s0f1np1 192.168.101.{half}/24 share"
         ) in told
     assert "192.168.101." not in told.rpartition("addresses: [")[2], "another subnet"
-    assert "share a subnet" not in warnings(choose(sparks()))
+    assert "share a subnet" not in warnings(choose_fabric(sparks()))
 
 
 def test_rendezvous_on_management_needs_its_hcas_named() -> None:
-    wish = NodeWishes(nccl_socket_ifname="enP7s7")
+    wish = NodeOverrides(nccl_socket_ifname="enP7s7")
     told = refused(sparks(), by_node(spark_1=wish, spark_2=wish))
     assert "enP7s7, as set, is not an Up half of a QSFP port" in told
 
@@ -382,14 +386,14 @@ def test_a_refusal_too_does_not_depend_on_the_order_of_interfaces() -> None:
     """Found by hypothesis: the addresses were told as the node listed them."""
     nodes = [node(f"s{i}", lan=f"10.{i}.0.1/24", wifi=f"10.{i}.9.1/24") for i in (1, 2)]
     turned = [replace(n, interfaces=n.interfaces[::-1]) for n in nodes]
-    wishes = FabricWishes(rdma="off")
+    wishes = FabricOptions(rdma="off")
     assert "s1 10.1.0.1/24 (enP7s7), 10.1.9.1/24 (wlP9s9)" in refused(nodes, wishes)
     assert refused(nodes, wishes) == refused(turned, wishes)
 
 
-def attempt(nodes: list[NodeFacts], wishes: FabricWishes) -> Fabric | tuple[object, ...]:
+def attempt(nodes: list[NodeFacts], wishes: FabricOptions) -> Fabric | tuple[object, ...]:
     try:
-        return choose(nodes, wishes)
+        return choose_fabric(nodes, wishes)
     except Refused as told:
         return told.findings
 
@@ -397,10 +401,10 @@ def attempt(nodes: list[NodeFacts], wishes: FabricWishes) -> Fabric | tuple[obje
 @settings(max_examples=200, deadline=None)
 @given(any_nodes(), WISHES)
 def test_any_cabling_gives_a_sound_fabric_or_a_cure(
-    nodes: list[NodeFacts], wishes: FabricWishes
+    nodes: list[NodeFacts], wishes: FabricOptions
 ) -> None:
     try:
-        fabric = choose(nodes, wishes)
+        fabric = choose_fabric(nodes, wishes)
     except Refused as told:
         assert told.findings
         assert all(f.what and f.cure and f.level is Level.ERROR for f in told.findings)
@@ -410,7 +414,7 @@ def test_any_cabling_gives_a_sound_fabric_or_a_cure(
         sound(nodes, fabric, wishes)
 
 
-def sound(nodes: list[NodeFacts], fabric: Fabric, wishes: FabricWishes) -> None:
+def sound(nodes: list[NodeFacts], fabric: Fabric, wishes: FabricOptions) -> None:
     networks, addresses = set(), set()
     for facts, member in zip(nodes, fabric.nodes, strict=True):
         (held,) = (i for i in facts.interfaces if i.name == member.interface)
@@ -432,7 +436,7 @@ def sound(nodes: list[NodeFacts], fabric: Fabric, wishes: FabricWishes) -> None:
 @settings(max_examples=75, deadline=None)
 @given(any_nodes(), WISHES, st.randoms(use_true_random=False))
 def test_the_order_of_interfaces_never_matters(
-    nodes: list[NodeFacts], wishes: FabricWishes, random: object
+    nodes: list[NodeFacts], wishes: FabricOptions, random: object
 ) -> None:
     def shuffled(items: tuple[object, ...]) -> tuple[object, ...]:
         return tuple(random.sample(items, len(items)))  # type: ignore[attr-defined]

@@ -13,11 +13,11 @@ from fabric_samples import IPV4, NETDEV, WISHES, any_nodes, node, port
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.fabric import FabricWishes, NodeWishes, choose
+from cluster.fabric import FabricOptions, NodeOverrides, choose_fabric
 from cluster.findings import Finding, Refused
 from cluster.node.readings import Interface, NodeFacts, RdmaPort
 
-Cluster = tuple[list[NodeFacts], FabricWishes]
+Cluster = tuple[list[NodeFacts], FabricOptions]
 
 
 @st.composite
@@ -25,7 +25,7 @@ def wished(draw: st.DrawFn) -> Cluster:
     """Any cabling, with a bond or a VLAN here and there, and any settings for some nodes."""
     bare = draw(st.one_of(any_nodes(), careful_nodes(), careful_nodes()))
     nodes = [draw(with_device(n)) for n in bare]
-    wishes: FabricWishes = draw(WISHES)
+    wishes: FabricOptions = draw(WISHES)
     by_node = {n.name: draw(wishes_of(n)) for n in nodes if draw(st.integers(0, 3)) == 0}
     return nodes, replace(wishes, by_node=by_node)
 
@@ -72,12 +72,12 @@ def with_device(draw: st.DrawFn, bare: NodeFacts) -> NodeFacts:
 
 
 @st.composite
-def wishes_of(draw: st.DrawFn, seen: NodeFacts) -> NodeWishes:
+def wishes_of(draw: st.DrawFn, seen: NodeFacts) -> NodeOverrides:
     names = [i.name for i in seen.interfaces]
     addresses = [a.partition("/")[0] for i in seen.interfaces for a in i.ipv4]
     hcas = draw(st.lists(st.sampled_from([p.hca for p in seen.rdma]), max_size=2, unique=True))
     some = st.sampled_from
-    return NodeWishes(
+    return NodeOverrides(
         address=draw(some(["", "", "", *addresses, "10.250.0.1"])),
         nccl_ib_hca=draw(some(["", "", "", ",".join(hcas), "mlx5_0"])),
         nccl_socket_ifname=draw(some(["", "", "", "", *names, "eth9"])),
@@ -104,7 +104,7 @@ def plugged(seen: NodeFacts, netdev: str) -> NodeFacts:
 
 def with_wish(cluster: Cluster, name: str, **fields: object) -> Cluster:
     nodes, wishes = cluster
-    mine = replace(wishes.by_node.get(name, NodeWishes()), **fields)  # type: ignore[arg-type]
+    mine = replace(wishes.by_node.get(name, NodeOverrides()), **fields)  # type: ignore[arg-type]
     return nodes, replace(wishes, by_node={**wishes.by_node, name: mine})
 
 
@@ -193,7 +193,7 @@ QSFP = {names[0] for names in NETDEV.values()}
 
 def refusal(cluster: Cluster) -> tuple[Finding, ...]:
     try:
-        choose(*cluster)
+        choose_fabric(*cluster)
     except Refused as refused:
         return refused.findings
     return ()
@@ -216,7 +216,7 @@ def test_no_warning_s_cure_leads_to_a_refusal(cluster: Cluster) -> None:
     # A cable that is not plugged in hides an address that two interfaces have.
     if refusal(cluster) or held_twice(cluster[0]):
         return
-    for finding in choose(*cluster).findings:
+    for finding in choose_fabric(*cluster).findings:
         after = mended(cluster, finding)
         assert told(refusal(after)) == "", f"the cure of: {finding}"
 

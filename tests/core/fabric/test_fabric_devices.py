@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from fabric_samples import by_node, node, pair, port, refused, warnings
 
-from cluster.fabric import FabricWishes, NodeWishes, choose
+from cluster.fabric import FabricOptions, NodeOverrides, choose_fabric
 from cluster.node.readings import Gid, Interface, NodeFacts, RdmaPort
 
 A, B = "enp1s0f1np1", "enP2p1s0f1np1"
@@ -52,7 +52,7 @@ def vlans(*gids: str) -> list[NodeFacts]:
 
 
 def test_a_bond_of_both_halves_carries_the_traffic() -> None:
-    fabric = choose(bonds())
+    fabric = choose_fabric(bonds())
     head = fabric.nodes[0]
     assert (head.interface, head.address) == ("bond0", "192.168.50.1")
     assert head.hcas == ("rocep1s0f1", "roceP2p1s0f1")
@@ -69,7 +69,7 @@ def test_a_bond_that_keeps_one_half_idle_uses_the_hca_that_has_its_gid() -> None
         replace(n, rdma=tuple(with_gid(p, i) if p.half == "B" else p for p in n.rdma))
         for i, n in enumerate(nodes)
     ]
-    fabric = choose(active)
+    fabric = choose_fabric(active)
     assert fabric.nodes[1].hcas == ("roceP2p1s0f1",)
     assert f"{A} belongs to bond0 (a bond): only bond0 carries the traffic" in warnings(fabric)
     assert "netplan" not in warnings(fabric)
@@ -80,7 +80,7 @@ def with_gid(found: RdmaPort, rank: int) -> RdmaPort:
 
 
 def test_a_vlan_over_the_cabled_port_carries_the_traffic() -> None:
-    fabric = choose(vlans())
+    fabric = choose_fabric(vlans())
     assert fabric.nodes[1].interface == f"{A}.100"
     assert fabric.nodes[1].hcas == ("rocep1s0f1",)
     assert fabric.nodes[1].env["NCCL_IB_ADDR_RANGE"] == "10.7.0.0/24"
@@ -93,7 +93,7 @@ def test_vlans_over_both_halves_in_subnets_of_their_own_both_carry() -> None:
         both = node(f"s{rank}", bare("A"), bare("B"))
         vlan = next(i for i in first.interfaces if i.kind == "vlan")
         nodes.append(replace(both, interfaces=(*both.interfaces, vlan, second)))
-    fabric = choose(nodes)
+    fabric = choose_fabric(nodes)
     assert fabric.nodes[0].hcas == ("rocep1s0f1", "roceP2p1s0f1")
     assert "NCCL_IB_ADDR_RANGE" not in fabric.nodes[0].env
     assert fabric.findings == ()
@@ -107,7 +107,7 @@ def test_a_vlan_over_a_bond() -> None:
         )
         plain = tuple(replace(i, ipv4=()) if i.name == "bond0" else i for i in seen.interfaces)
         nodes.append(replace(seen, interfaces=(*plain, vlan)))
-    fabric = choose(nodes)
+    fabric = choose_fabric(nodes)
     assert fabric.nodes[0].interface == "bond0.9"
     assert len(fabric.nodes[0].hcas) == 2
 
@@ -118,13 +118,13 @@ def test_a_half_s_own_address_is_rather_taken_than_a_vlan_s() -> None:
         seen = node(f"s{rank}", *pair(rank))
         vlan = Interface(f"{A}.9", 9000, True, "", (f"10.9.0.{rank + 1}/24",), "vlan", link=A)
         nodes.append(replace(seen, interfaces=(*seen.interfaces, vlan)))
-    fabric = choose(nodes)
+    fabric = choose_fabric(nodes)
     assert fabric.nodes[0].interface == A
     # Without "=" NCCL would take the VLAN for it as well.
     assert fabric.nodes[0].env["NCCL_SOCKET_IFNAME"] == f"={A}"
     assert fabric.nodes[0].env["GLOO_SOCKET_IFNAME"] == A
-    named = NodeWishes(nccl_socket_ifname=f"{A}.9")
-    fabric = choose(nodes, by_node(s0=named, s1=named))
+    named = NodeOverrides(nccl_socket_ifname=f"{A}.9")
+    fabric = choose_fabric(nodes, by_node(s0=named, s1=named))
     assert (fabric.nodes[0].interface, fabric.nodes[0].address) == (f"{A}.9", "10.9.0.1")
     assert fabric.nodes[0].hcas == ("rocep1s0f1", "roceP2p1s0f1")
 
@@ -145,7 +145,7 @@ def test_what_rdma_does_not_go_over_is_refused_as_what_it_is(kind: str, title: s
     assert "`--data rdma=off` serves over it with TCP" in told
     assert "netplan set" not in told
     assert "network.py" not in told
-    fabric = choose(bonds(kind), FabricWishes(rdma="off"))
+    fabric = choose_fabric(bonds(kind), FabricOptions(rdma="off"))
     assert (fabric.transport, fabric.nodes[1].interface) == ("tcp", "bond0")
 
 
@@ -194,7 +194,7 @@ def test_a_half_in_another_network_namespace(netdev: str) -> None:
 
 
 def test_the_named_half_of_a_bond_points_to_the_bond() -> None:
-    wish = NodeWishes(nccl_socket_ifname=A)
+    wish = NodeOverrides(nccl_socket_ifname=A)
     told = refused(bonds(), by_node(s0=wish))
     assert f"{A} has no IPv4 address: it is bond0 (a bond)'s, which has 192.168.50.1/24" in told
     assert "nccl_socket_ifname = 'bond0' of s0" in told
@@ -209,6 +209,6 @@ def test_the_mtu_of_a_vlan_is_set_from_the_half_up() -> None:
         )
         there = tuple(small.get(i.name, i) for i in seen.interfaces)
         nodes.append(replace(seen, rdma=ports, interfaces=there))
-    told = warnings(choose(nodes))
+    told = warnings(choose_fabric(nodes))
     assert f"sudo ip link set dev {A} mtu 9000 && sudo ip link set dev {A}.100 mtu 9000" in told
     assert f"vlans.{A}.100.mtu=9000" in told

@@ -7,20 +7,20 @@ from dataclasses import replace
 import pytest
 from fabric_samples import by_node, refused, sparks, warnings
 
-from cluster.fabric import Fabric, FabricWishes, NodeWishes, choose
+from cluster.fabric import Fabric, FabricOptions, NodeOverrides, choose_fabric
 from cluster.findings import Level
 from cluster.node.readings import Gid, NodeFacts
 
 A = "enp1s0f1np1"
 
 
-def both(rdma: str = "auto", **env: str) -> FabricWishes:
-    wish = NodeWishes(env=env)
+def both(rdma: str = "auto", **env: str) -> FabricOptions:
+    wish = NodeOverrides(env=env)
     return replace(by_node(spark_1=wish, spark_2=wish), rdma=rdma)  # type: ignore[arg-type]
 
 
 def chosen(**env: str) -> Fabric:
-    return choose(sparks(), both(**env))
+    return choose_fabric(sparks(), both(**env))
 
 
 @pytest.mark.parametrize(
@@ -106,23 +106,23 @@ def test_an_hca_of_env_is_the_one_that_the_choice_goes_by() -> None:
 
 def test_the_address_of_env_is_where_the_node_meets_the_others() -> None:
     wishes = by_node(
-        spark_1=NodeWishes(env={"SGLANG_HOST_IP": "192.168.101.10"}),
-        spark_2=NodeWishes(env={"SGLANG_HOST_IP": "192.168.101.11"}),
+        spark_1=NodeOverrides(env={"SGLANG_HOST_IP": "192.168.101.10"}),
+        spark_2=NodeOverrides(env={"SGLANG_HOST_IP": "192.168.101.11"}),
     )
-    assert [n.address for n in choose(sparks(), wishes).nodes] == [
+    assert [n.address for n in choose_fabric(sparks(), wishes).nodes] == [
         "192.168.101.10",
         "192.168.101.11",
     ]
 
 
 def test_one_node_s_env_is_its_own_affair() -> None:
-    told = refused(sparks(), by_node(spark_2=NodeWishes(env={"NCCL_IB_HCA": "mlx5_0"})))
+    told = refused(sparks(), by_node(spark_2=NodeOverrides(env={"NCCL_IB_HCA": "mlx5_0"})))
     assert told.startswith("spark-2: ")
     assert "spark-1" not in told.replace("spark-1 ", "")
 
 
 def test_a_setting_and_env_at_odds() -> None:
-    wish = NodeWishes(nccl_ib_hca="rocep1s0f1", env={"NCCL_IB_HCA": "roceP2p1s0f1"})
+    wish = NodeOverrides(nccl_ib_hca="rocep1s0f1", env={"NCCL_IB_HCA": "roceP2p1s0f1"})
     told = refused(sparks(), by_node(spark_1=wish))
     assert (
         "nccl_ib_hca = 'rocep1s0f1' and env NCCL_IB_HCA = 'roceP2p1s0f1' contradict each other"
@@ -133,7 +133,7 @@ def test_a_setting_and_env_at_odds() -> None:
 def test_rdma_off_and_env_on() -> None:
     told = refused(sparks(), both("off", NCCL_IB_DISABLE="0"))
     assert "env NCCL_IB_DISABLE = '0' contradicts rdma = 'off'" in told
-    assert choose(sparks(), both("off", NCCL_IB_DISABLE="1")).transport == "tcp"
+    assert choose_fabric(sparks(), both("off", NCCL_IB_DISABLE="1")).transport == "tcp"
 
 
 def with_gids(*indices: int) -> list[NodeFacts]:
@@ -153,12 +153,12 @@ def test_a_gid_index_that_the_hca_does_not_have() -> None:
     told = refused(with_gids(3), both(NCCL_IB_GID_INDEX="1"))
     assert "env NCCL_IB_GID_INDEX = '1' is not an IPv4 RoCE v2 GID of rocep1s0f1" in told
     assert "available: 3 (192.168.100.10)" in told
-    fabric = choose(with_gids(3, 5), both(NCCL_IB_GID_INDEX="5"))
+    fabric = choose_fabric(with_gids(3, 5), both(NCCL_IB_GID_INDEX="5"))
     assert [f.level for f in fabric.findings] == [Level.WARNING] * 2
 
 
 def test_a_single_node_needs_no_hca_and_yet_its_interface() -> None:
     alone = sparks(1)
-    assert choose(alone, by_node(spark_1=NodeWishes(env={"NCCL_IB_HCA": "mlx5_0"}))).nodes
-    told = refused(alone, by_node(spark_1=NodeWishes(env={"NCCL_SOCKET_IFNAME": "eth0"})))
+    assert choose_fabric(alone, by_node(spark_1=NodeOverrides(env={"NCCL_IB_HCA": "mlx5_0"}))).nodes
+    told = refused(alone, by_node(spark_1=NodeOverrides(env={"NCCL_SOCKET_IFNAME": "eth0"})))
     assert "env NCCL_SOCKET_IFNAME 'eth0' does not exist here" in told

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cluster.checks import Needs, preflight
-from cluster.fabric import Fabric, choose
+from cluster.fabric import Fabric, choose_fabric
 from cluster.findings import Level
 from cluster.node.peers import PeerReport
 from cluster.node.readings import (
@@ -87,7 +87,7 @@ def with_rank(node: NodeFacts, name: str, spec: str | None = SPEC, id: str = "c0
 
 def test_healthy_sparks_with_capability_12_1_have_only_ok_findings() -> None:
     nodes = [spark(1), spark(2)]
-    fabric = choose(nodes)
+    fabric = choose_fabric(nodes)
     told = found(*nodes, fabric=fabric, latency={"spark-1": 0.02, "spark-2": 0.03})
     assert [line for line in told if not line.startswith("ok ")] == []
     assert "ok spark-2: NVIDIA GB10, driver 580.126.09, compute capability 12.1" in told
@@ -342,6 +342,6 @@ def test_a_heavy_shell_profile() -> None:
 def test_warnings_of_the_fabric_and_of_the_peers_are_told() -> None:
     nodes = [spark(1), replace(spark(2), rdma=(replace(spark(2).rdma[0], rate_gbps=100.0),))]
     failed = {"spark-1": PeerReport(error="python3: not found")}
-    told = wrong(*nodes, fabric=choose(nodes), peers=failed)
+    told = wrong(*nodes, fabric=choose_fabric(nodes), peers=failed)
     assert any("spark-2: rocep1s0f0 runs at 100 Gb/s, not 200" in line for line in told)
     assert any("could not be read: python3: not found" in line for line in told)

@@ -7,7 +7,7 @@ from samples import fabric_of, sparks, want
 
 from cluster.catalog import models
 from cluster.engine.exposure import Api, declared, exposure, running
-from cluster.engine.versions import holes
+from cluster.engine.versions import vulnerabilities
 from cluster.findings import Finding, Level
 from cluster.settings.schema import Settings
 from cluster.spec import specs
@@ -90,7 +90,7 @@ def test_the_embedded_engine_has_a_cure_of_its_own() -> None:
     ],
 )
 def test_what_a_version_is_known_for(version: str, names: list[str]) -> None:
-    assert [hole.name for hole in holes(version)] == names
+    assert [vulnerability.name for vulnerability in vulnerabilities(version)] == names
     found = said(Api("0.0.0.0", 30000, keyed=False, sglang=version))
     assert found is not None
     assert all(name in found.what for name in names)
@@ -102,7 +102,7 @@ def test_what_runs_speaks_for_itself() -> None:
     facts = sparks()
     for key_file, keyed in (("~/key", True), ("", False)):
         wanted = want(api_key_file=key_file)
-        made = specs(wanted, models.find("qwen7b"), fabric_of(wanted, facts), facts, "0.5.23")
+        made = specs(wanted, models.find_model("qwen7b"), fabric_of(wanted, facts), facts, "0.5.23")
         api = running(made[wanted.head])
         assert api == Api("0.0.0.0", 30000, keyed, nodes=2, sglang="0.5.23")
         assert api == declared(wanted.common, 2, "0.5.23")

@@ -14,12 +14,12 @@ from hypothesis import settings as profile
 from hypothesis import strategies as st
 from samples import declare, fabric_of, node_name, spark, specs_of, want
 
-from cluster.catalog.models import catalogue, find
+from cluster.catalog.models import catalog, find_model
 from cluster.docker import create
 from cluster.fabric import NodeFabric
 from cluster.listing import cache_of
 from cluster.node.readings import Rank
-from cluster.settings.declaration import Declared, wanted
+from cluster.settings.declaration import HostData, parse_declaration
 from cluster.settings.schema import Settings
 from cluster.spec import (
     Spec,
@@ -86,7 +86,7 @@ def test_the_dump_reads_back_as_the_spec() -> None:
     assert msgspec.json.decode(spec.dump(), type=Spec) == spec
 
 
-@pytest.mark.parametrize("model", [m.id for m in catalogue() if m.runtime == "docker"])
+@pytest.mark.parametrize("model", [m.id for m in catalog() if m.runtime == "docker"])
 def test_every_model_of_the_catalogue_makes_a_launch_line(model: str) -> None:
     words = create(head(model=model))
     assert words[words.index("--model-path") + 1] == model
@@ -170,9 +170,9 @@ def test_field(data: dict[str, Any], field: Callable[[Spec], Any], value: Any) -
 
 def test_a_nodes_own_settings_reach_its_rank_alone() -> None:
     one, two = declare()
-    hosts = [one, Declared(two.name, two.groups, {"hf_cache": "/data", "env": {"X": "1"}})]
-    seen, facts = wanted(hosts), {node_name(i): spark(i) for i in range(2)}
-    made = specs(seen, find("qwen72b"), fabric_of(seen, facts), facts, "0.5.23")
+    hosts = [one, HostData(two.name, two.groups, {"hf_cache": "/data", "env": {"X": "1"}})]
+    seen, facts = parse_declaration(hosts), {node_name(i): spark(i) for i in range(2)}
+    made = specs(seen, find_model("qwen72b"), fabric_of(seen, facts), facts, "0.5.23")
     assert made["spark-1"].volumes[0].startswith("/raid/hf-cache/hub:")
     assert made["spark-2"].volumes[0].startswith("/data/hub:")
     assert "X" in made["spark-2"].env
@@ -209,7 +209,7 @@ def test_home_of_the_node_not_of_this_machine() -> None:
 
 
 def test_fraction_of_a_model_outside_the_catalogue() -> None:
-    assert mem_fraction(Settings(), find("somebody/something")) == 0.80
+    assert mem_fraction(Settings(), find_model("somebody/something")) == 0.80
 
 
 # ---- drift
@@ -310,11 +310,11 @@ def test_workers_honor_name_tiktoken_and_timeout() -> None:
 
 
 @pytest.mark.parametrize(
-    "model", [m.alias for m in catalogue() if m.tool_call_parser and m.runtime == "docker"]
+    "model", [m.alias for m in catalog() if m.tool_call_parser and m.runtime == "docker"]
 )
 def test_declared_tool_parsers_are_passed(model: str) -> None:
     words = create(head(model=model))
-    assert words[words.index("--tool-call-parser") + 1] == find(model).tool_call_parser
+    assert words[words.index("--tool-call-parser") + 1] == find_model(model).tool_call_parser
 
 
 def test_no_token_is_anywhere_in_a_rank(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -357,7 +357,7 @@ def test_every_rank_is_passed_its_own_fabric_address() -> None:
 def test_a_lone_head_meets_nobody() -> None:
     seen, facts = want(1), {"spark-1": spark(0)}
     fabric = replace(fabric_of(seen, facts), nodes=(NodeFabric("spark-1", "127.0.0.1"),))
-    (spec,) = specs(seen, find(1), fabric, facts, "0.5.23").values()
+    (spec,) = specs(seen, find_model(1), fabric, facts, "0.5.23").values()
     assert spec.launch.dist_init_addr is None
 
 

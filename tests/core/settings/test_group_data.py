@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cluster.settings.declaration import Declared, settings_of
+from cluster.settings.declaration import HostData, parse_settings
 from cluster.settings.schema import NAMES, Settings
 
 PAGE = Path(__file__).parents[3] / "inventories" / "group_data" / "all.py"
@@ -42,7 +42,7 @@ def test_it_holds_exactly_the_settings_in_their_order() -> None:
 
 def test_its_values_are_the_defaults() -> None:
     data = values()
-    assert settings_of(Declared("spark-1", ("head",), data, [data["env"]])) == Settings()
+    assert parse_settings(HostData("spark-1", ("head",), data, [data["env"]])) == Settings()
 
 
 @pytest.mark.parametrize("name", OURS)

@@ -13,7 +13,7 @@ from pyinfra_cli.util import parse_cli_arg
 from samples import declare
 
 from cluster.findings import Level, Refused
-from cluster.settings.declaration import Declared, settings_of, wanted
+from cluster.settings.declaration import HostData, parse_declaration, parse_settings
 from cluster.settings.parse import EXAMPLES, SECRET_ENV, convert
 from cluster.settings.parse import WORDS as WORD_LISTS
 from cluster.settings.schema import NAMES, PER_NODE, Settings
@@ -21,16 +21,16 @@ from cluster.settings.schema import NAMES, PER_NODE, Settings
 DEFAULTS = Settings()
 
 
-def refusal(*hosts: Declared) -> list[str]:
+def refusal(*hosts: HostData) -> list[str]:
     with pytest.raises(Refused) as refused:
-        wanted(hosts)
+        parse_declaration(hosts)
     assert all(f.level is Level.ERROR and f.cure for f in refused.value.findings)
     return [str(f) for f in refused.value.findings]
 
 
-def host(name: str = "spark-1", *groups: str, **data: Any) -> Declared:
+def host(name: str = "spark-1", *groups: str, **data: Any) -> HostData:
     layers = [data["env"]] if "env" in data else []
-    return Declared(name, groups or ("head",), data, layers)
+    return HostData(name, groups or ("head",), data, layers)
 
 
 # ---- each setting's type and range
@@ -202,7 +202,7 @@ def test_the_cure_can_be_typed_as_it_stands(name: str) -> None:
     ],
 )
 def test_each_word_of_a_choice_is_taken(name: str, value: str) -> None:
-    assert getattr(settings_of(host(**{name: value})), name) == value
+    assert getattr(parse_settings(host(**{name: value})), name) == value
 
 
 # ---- as `--data NAME=TEXT` delivers it
@@ -277,7 +277,7 @@ MISTYPED = [
     ("name", "typed", "value"), [pytest.param(*row, id=f"{row[0]}={row[1]}") for row in TYPED]
 )
 def test_typed_value_is_taken(name: str, typed: str, value: Any) -> None:
-    kept = getattr(settings_of(host(**{name: parse_cli_arg(typed)})), name)
+    kept = getattr(parse_settings(host(**{name: parse_cli_arg(typed)})), name)
     assert (kept, type(kept)) == (value, type(value))
 
 
@@ -318,7 +318,7 @@ def test_unknown_setting_names_the_nearest(name: str, meant: str) -> None:
     ["ssh_user", "ssh_paramiko_connect_kwargs", "_sudo", "fake_responses", "docker_identifier"],
 )
 def test_what_pyinfra_and_its_connectors_own_is_passed_over(name: str) -> None:
-    assert settings_of(host(**{name: object()})) == DEFAULTS
+    assert parse_settings(host(**{name: object()})) == DEFAULTS
 
 
 def test_every_mistake_is_told_at_once() -> None:
@@ -331,7 +331,7 @@ def test_a_mistake_of_all_nodes_is_told_once() -> None:
 
 
 def test_none_is_auto_where_auto_exists() -> None:
-    kept = settings_of(host(mem_fraction=None, rdma=None, ready_timeout=None, twins=None))
+    kept = parse_settings(host(mem_fraction=None, rdma=None, ready_timeout=None, twins=None))
     assert kept == DEFAULTS
 
 
@@ -340,13 +340,13 @@ def test_none_is_auto_where_auto_exists() -> None:
 
 def test_env_layers_merge_stronger_over_weaker() -> None:
     layers = [{"A": "all", "B": "all", "C": "all"}, {"B": "group", "C": "group"}, {"C": 3}]
-    kept = settings_of(Declared("spark-1", ("head",), {"env": {"C": 3}}, layers))
+    kept = parse_settings(HostData("spark-1", ("head",), {"env": {"C": 3}}, layers))
     assert kept.env == {"A": "all", "B": "group", "C": "3"}
 
 
 def test_env_of_any_layer_is_checked() -> None:
     layers = [{"1A": "x"}, {"B": "fine"}]
-    (told,) = refusal(Declared("spark-1", ("head",), {"env": {"B": "fine"}}, layers))
+    (told,) = refusal(HostData("spark-1", ("head",), {"env": {"B": "fine"}}, layers))
     assert told.startswith("env = {'1A': 'x'} is not allowed")
 
 
@@ -360,7 +360,7 @@ def test_a_token_in_env_is_refused_without_showing_it(name: str) -> None:
 
 def test_a_token_hidden_in_a_weaker_layer_is_refused_too() -> None:
     layers = [{"HF_TOKEN": "hf_sesame"}, {}]
-    (told,) = refusal(Declared("spark-1", ("head",), {"env": {}}, layers))
+    (told,) = refusal(HostData("spark-1", ("head",), {"env": {}}, layers))
     assert "HF_TOKEN" in told
 
 
@@ -384,19 +384,19 @@ HEAD, WORKERS = ("head",), ("workers",)
     ],
 )
 def test_groups_that_cannot_be(hosts: list[tuple[str, tuple[str, ...]]], says: str) -> None:
-    told = refusal(*(Declared(name, groups, {}) for name, groups in hosts))
+    told = refusal(*(HostData(name, groups, {}) for name, groups in hosts))
     assert says in told[0]
     assert len(told) == 1
 
 
 def test_pyinfras_own_doubling_of_a_connectors_host_is_no_mistake() -> None:
-    local = Declared("@local", ("head", "spark", "@local", "head", "spark"), {})
-    assert wanted([local]).names == ("@local",)
+    local = HostData("@local", ("head", "spark", "@local", "head", "spark"), {})
+    assert parse_declaration([local]).names == ("@local",)
 
 
 def test_ranks_follow_the_inventory_with_the_head_first() -> None:
     hosts = [host("c", "workers"), host("b", "head", "rack-1"), host("a", "workers")]
-    assert wanted(hosts).names == ("b", "c", "a")
+    assert parse_declaration(hosts).names == ("b", "c", "a")
 
 
 def test_nodes_must_agree() -> None:
@@ -408,7 +408,7 @@ def test_nodes_must_agree() -> None:
 
 
 def test_a_default_and_the_same_value_said_out_loud_agree() -> None:
-    assert wanted([host("a", port=30000), host("b", "workers")]).common.port == 30000
+    assert parse_declaration([host("a", port=30000), host("b", "workers")]).common.port == 30000
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in PER_NODE])
@@ -444,17 +444,17 @@ def test_a_setting_of_the_group_may_not_differ(name: str) -> None:
     ],
 )
 def test_a_nodes_own_setting_may_differ(name: str, value: Any) -> None:
-    seen = wanted([host("a"), host("b", "workers", **{name: value})])
+    seen = parse_declaration([host("a"), host("b", "workers", **{name: value})])
     assert getattr(seen.nodes["b"], name) != getattr(seen.nodes["a"], name)
 
 
 def test_head_only_leaves_the_workers_idle() -> None:
-    seen = wanted(declare(3, head_only=True))
+    seen = parse_declaration(declare(3, head_only=True))
     assert (seen.names, tuple(seen.idle)) == (("spark-1",), ("spark-2", "spark-3"))
 
 
 def test_nobody_is_idle_otherwise() -> None:
-    assert not wanted(declare(3)).idle
+    assert not parse_declaration(declare(3)).idle
 
 
 # ---- anything at all
@@ -476,7 +476,7 @@ LIKELY = st.sampled_from(
 @given(st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=6), JUNK | LIKELY, max_size=6))
 def test_any_data_is_settings_or_refused(data: dict[str, Any]) -> None:
     try:
-        (kept,) = wanted([host(**data)]).nodes.values()
+        (kept,) = parse_declaration([host(**data)]).nodes.values()
     except Refused as refused:
         assert refused.findings
         str(refused)
@@ -488,7 +488,7 @@ def test_any_data_is_settings_or_refused(data: dict[str, Any]) -> None:
 @given(st.sampled_from(NAMES), st.text(max_size=12))
 def test_anything_typed_is_settings_or_refused(name: str, typed: str) -> None:
     try:
-        settings_of(host(**{name: parse_cli_arg(typed)}))
+        parse_settings(host(**{name: parse_cli_arg(typed)}))
     except Refused as refused:
         assert len(refused.findings) == 1
 
@@ -497,7 +497,7 @@ def test_anything_typed_is_settings_or_refused(name: str, typed: str) -> None:
 @given(st.lists(JUNK, min_size=1, max_size=3))
 def test_any_env_layers_are_settings_or_refused(layers: list[Any]) -> None:
     try:
-        settings_of(Declared("a", ("head",), {"env": layers[-1]}, layers))
+        parse_settings(HostData("a", ("head",), {"env": layers[-1]}, layers))
     except Refused as refused:
         assert refused.findings[0].what.startswith("env")
 
