@@ -25,12 +25,14 @@ class Finding:
     + what: one sentence: the setting or the thing, its value, and what is allowed
     + where: the node's name, or "" for the whole cluster
     + cure: how to mend it, a command where there is one; "" where nothing needs mending
+    + key: names the kind of problem for programs; "" where none tells it apart
     """
 
     level: Level
     what: str
     where: str = ""
     cure: str = ""
+    key: str = ""
 
     def __str__(self) -> str:
         """In one line, printable: what nodes, hubs and servers said is quoted in it."""
@@ -39,12 +41,12 @@ class Finding:
         return printable(f"{place}{self.what}{cure}")
 
 
-def error(what: str, where: str = "", cure: str = "") -> Finding:
-    return Finding(Level.ERROR, what, where, cure)
+def error(what: str, where: str = "", cure: str = "", key: str = "") -> Finding:
+    return Finding(Level.ERROR, what, where, cure, key)
 
 
-def warning(what: str, where: str = "", cure: str = "") -> Finding:
-    return Finding(Level.WARNING, what, where, cure)
+def warning(what: str, where: str = "", cure: str = "", key: str = "") -> Finding:
+    return Finding(Level.WARNING, what, where, cure, key)
 
 
 def ok(what: str, where: str = "") -> Finding:

@@ -18,7 +18,9 @@ from cluster.spec import specs
 from control import gather, lease, running, secrets
 from control.deployment import Deployment
 from control.inventory import all_hosts, declared_settings, refuse_split
+from control.outcome import follow
 from control.shared import shared
+from operations import outcome
 
 # One odd answer of a serving group is no reason to restart it: seconds until it is asked again.
 ASK_AGAIN = (3, 6)
@@ -30,7 +32,9 @@ def deployment(host: Host) -> Deployment:
 
 
 def _make(state: State) -> Deployment:
+    outcome.begin_step("check")
     made = begin(state)
+    follow(made)
     lease.take(state, made.wanted)
     decide(made)
     report(made)

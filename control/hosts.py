@@ -17,13 +17,17 @@ from paramiko import HostKeys
 from pyinfra.api import DeployError, Host, Inventory
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.connectors.sshuserclient.client import get_ssh_config
+from pyinfra.context import ctx_state
 from pyinfra_cli.inventory import make_inventory  # type: ignore[import-untyped]
 from pyinfra_cli.util import exec_file  # type: ignore[import-untyped]
 
 from cluster.findings import Finding, Refused, error, refuse_errors
 from cluster.settings import ssh_config
 from cluster.settings.inventory import unreachable_names, unreadable_groups
+from control.invocation import called_with, given_data
+from control.outcome import open_report
 from control.shared import refusal
+from operations.outcome import note
 
 CONFIG = "~/.ssh/config"
 # `ssh -G` asks nobody, but for a Match exec, and for names where it shall canonicalize them.
@@ -77,14 +81,12 @@ def load(
 def check_called() -> None:
     """Refuse what pyinfra itself was called with: it would end with exit code 0 where it finds no
     host, having done nothing."""
-    from control.lease import called  # it knows pyinfra's command line
-
-    params = called()
+    params = called_with()
     named, operations = str(params.get("inventory") or ""), params.get("operations") or ()
     options = {f"ssh_{key}": params.get(f"ssh_{key}") for key in ("user", "port", "key")}
-    given = dict(item.partition("=")[::2] for item in params.get("data") or ())
-    data = given | {name: value for name, value in options.items() if value}
+    data = given_data() | {name: value for name, value in options.items() if value}
     try:
+        open_report(data, ctx_state.get())  # type: ignore[no-untyped-call]
         read = load(
             named,
             data,
@@ -93,6 +95,7 @@ def check_called() -> None:
         )
         _refuse_limit(read, params.get("limit") or (), params.get("exclude") or ())
     except Refused as refused:
+        note("refused", refused.findings)
         raise DeployError(refusal(*refused.findings)) from None
 
 

@@ -10,6 +10,8 @@ from cluster.findings import Refused, error
 from cluster.settings.declaration import Declaration, HostData, parse_declaration
 
 GROUPS = ("head", "workers")
+# Of --data alone: the file of the run's outcome (control/outcome.py). Every program takes it.
+REPORT = "report"
 
 
 def all_hosts(inventory: Inventory) -> list[Host]:
@@ -28,6 +30,9 @@ def declared_data(host: Host) -> HostData:
         inventory.get_override_data(),
     ]
     data: dict[str, Any] = host.data.dict()
+    if REPORT in inventory.get_override_data():
+        # It says where this run's outcome is written, and nothing of the cluster.
+        data.pop(REPORT, None)
     env = [layer["env"] for layer in layers if "env" in layer]
     return HostData(host.name, tuple(host.groups), data, env)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import getpass
 import os
 import socket
-import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ from cluster.lease import Lease, Said
 from cluster.settings.declaration import Declaration
 from cluster.words import Words
 from control.inventory import all_hosts
+from control.invocation import called_with, only_reads
 from operations import shell
 
 ASK_SECONDS = 20
@@ -205,23 +205,7 @@ def _untaken(group: str, head: str, answer: shell.Answer) -> Finding:
 
 def mine() -> Lease:
     """This run's own lease."""
-    return Lease(_login(), socket.gethostname(), time.time(), _command(called()), uuid4().hex)
-
-
-def only_reads() -> bool:
-    """Whether pyinfra ends before it executes anything."""
-    params = called()
-    ends = any(params.get(option) for option in ("dry", "debug_facts", "debug_operations"))
-    # --json never asks: without -y it is a dry run.
-    return ends or bool(params.get("json_output") and not params.get("yes"))
-
-
-def called() -> dict[str, Any]:
-    """pyinfra's own reading of its command line, which it keeps to itself."""
-    from pyinfra_cli.cli import cli  # type: ignore[import-untyped] # loaded wherever a deploy runs
-
-    context = cli.make_context("pyinfra", sys.argv[1:], resilient_parsing=True)
-    return dict(context.params)
+    return Lease(_login(), socket.gethostname(), time.time(), _command(called_with()), uuid4().hex)
 
 
 def _command(params: dict[str, Any]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from pyinfra.api import Host
 from pyinfra.connectors.sshuserclient.client import get_ssh_config
 
@@ -58,11 +60,12 @@ def reached(head: Host, to: Launch | Settings) -> str:
     (its name may be one that only SSH knows), or would come to where nothing is connected."""
     host = to.host
     if host == EVERYWHERE:
-        host = "localhost" if head.name.startswith("@local") else _address(head)
+        host = "localhost" if head.name.startswith("@local") else address(head)
     return f"http://{f'[{host}]' if ':' in host else host}:{to.port}"
 
 
-def _address(head: Host) -> str:
+@cache
+def address(head: Host) -> str:
     client = getattr(getattr(head, "connector", None), "client", None)
     if transport := client.get_transport() if client else None:
         came_to = str(transport.getpeername()[0]).removeprefix("::ffff:")

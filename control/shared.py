@@ -9,7 +9,8 @@ from gevent.lock import RLock
 from pyinfra.api import DeployError, State
 from pyinfra.api.exceptions import PyinfraError
 
-from cluster.findings import Finding, Level, Refused
+from cluster.findings import Finding, Level, Refused, error
+from operations.outcome import note
 
 T = TypeVar("T")
 _lock = RLock()
@@ -34,8 +35,10 @@ def _result(state: State, make: Callable[[State], T]) -> T | PyinfraError:
     try:
         return make(state)
     except Refused as refused:
+        note("refused", refused.findings)
         return DeployError(refusal(*refused.findings))
     except PyinfraError as e:
+        note("failed", [error(str(e))])
         return e
 
 

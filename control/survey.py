@@ -29,6 +29,7 @@ from cluster.settings.schema import Settings
 from cluster.spec import rank_names, spec_of, specs
 from control import converge, gather, hosts, running
 from control.deployment import Deployment
+from control.inventory import REPORT
 from facts.answers import Answers, RankAnswers
 from operations import shell
 from operations.shell import Reading
@@ -75,6 +76,7 @@ def named_state(state: State, seconds: int = CONNECT_SECONDS) -> State:
     """
     data: dict[str, Any] = dict(state.inventory.get_override_data())  # type: ignore[no-untyped-call]
     asked, folder = data.pop("inventory", None), data.pop("group_data", None)
+    data.pop(REPORT, None)
     if not asked:
         return state
     read = hosts.load(str(asked), data, [folder] if folder else [])

@@ -20,7 +20,7 @@ from cluster.readiness import REPORT_SECONDS, Limits, Look, Watch
 from cluster.spec import Spec
 from cluster.words import Words
 from facts.serving import RankLook
-from operations import shell
+from operations import outcome, shell
 
 if TYPE_CHECKING:
     from cluster.engine.diagnosis import Diagnosis
@@ -206,7 +206,8 @@ def explain(group: Group, looks: Mapping[str, Look]) -> None:
                 fg="red",
             )
     for node, diagnosis in _diagnoses(logs, looks)[:DIAGNOSES]:
-        group.hosts[node].log_styled(f"{diagnosis.cause} -> {diagnosis.cure}", fg="red")
+        cause = error(diagnosis.cause, cure=diagnosis.cure, key=diagnosis.key)
+        outcome.log_failure(group.hosts[node], cause)
         group.hosts[node].log(f"  {diagnosis.evidence}")
     for node, lines in logs.items():
         for line in last_words(lines, LAST_LINES):

@@ -15,7 +15,7 @@ from cluster.node import readings
 from cluster.transfer import images
 from cluster.transfer.images import Delivery
 from facts.images import Image, Room, Unpacked
-from operations import shell
+from operations import outcome, shell
 from operations.ticking import ticking
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def delivered(order: Order, needed: bool) -> Generator[FunctionCommand, None, No
 
 
 def _deliver(state: State, host: Host, order: Order) -> bool:
+    outcome.begin_step("image")
     try:
         head = _head(order)
         found = _images(order, *list(order.hosts.values())[1:])
@@ -71,7 +72,7 @@ def _deliver(state: State, host: Host, order: Order) -> bool:
         refuse_errors(images.differing(order.image, after) if after else ())
     except Refused as refused:
         for finding in refused.findings:
-            host.log_styled(str(finding), fg="red")
+            outcome.log_failure(host, finding)
         return False
     except Failed:
         return False
@@ -209,7 +210,9 @@ def _why(known: Diagnosis | None, answer: shell.Answer) -> str:
 
 def _tell(at: Host, order: Order, what: str, answer: shell.Answer) -> None:
     known = _known(order, answer)
-    cure = f" -> {known.cure}" if known else ""
-    at.log_styled(f"{order.image} {what}: {_why(known, answer)}{cure}", fg="red")
+    key, cure = (known.key, known.cure) if known else ("", "")
+    outcome.log_failure(
+        at, error(f"{order.image} {what}: {_why(known, answer)}", cure=cure, key=key)
+    )
     if known:
         at.log(f"  {known.evidence}")

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pyinfra.api import Host
 
 from cluster.findings import Finding, error
+from operations import outcome
 
 GivenUp = Callable[[], Finding | None]
 # Ctrl-C, a plain `kill`, a terminal that is closed.
@@ -30,6 +31,7 @@ def held_off(at: Host) -> Iterator[GivenUp]:
     def note(number: int, _: object) -> None:
         if signal.SIGINT in usual:
             signal.signal(signal.SIGINT, usual[signal.SIGINT])
+        outcome.record.interrupted = True
         if not given_up:
             given_up.append(error(f"interrupted by {signal.Signals(number).name}"))
             said = "interrupted: what was begun is undone; Ctrl-C: all is left as it is then"

@@ -17,7 +17,7 @@ from facts.containers import Containers
 from facts.fact import Fact
 from facts.processes import Processes
 from operations import group as ranks
-from operations import shell
+from operations import outcome, shell
 from operations.group import Group
 
 # A node's engine is asked which ranks it has; its own limit comes first.
@@ -48,6 +48,7 @@ def put_back(
     at = next(iter(hosts.values()))
     if before is None or known is None:
         at.log_styled("every rank that could be reached is stopped, its logs are kept", fg="red")
+        outcome.record.left = "nothing"
         return
     if missing := [n for n, rank in known.ranks.items() if not _there(before, seen, n, rank)]:
         at.log_styled(
@@ -56,9 +57,12 @@ def put_back(
             "run this again once the node answers",
             fg="red",
         )
+        outcome.record.left = "nothing"
         return
     kept = _out_of_the_way(failed, seen, known)
+    outcome.record.left = "nothing"
     if _back(before, known, seen, at, taken):
+        outcome.record.left = "previous"
         failure = f"; what failed is kept, stopped, as NAME{FAILED}" if kept else ""
         at.log_styled(f"{before.model} serves again, as before this run{failure}", fg="yellow")
 

@@ -8,7 +8,8 @@ from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, operation
 
 from cluster import keyed
-from operations import shell
+from cluster.findings import error
+from operations import outcome, shell
 
 SECONDS = 90
 
@@ -36,20 +37,19 @@ def removed(group: str, image: str) -> Generator[FunctionCommand, None, None]:
 
 
 def _place(state: State, host: Host, find: Callable[[], str], group: str, image: str) -> bool:
+    outcome.begin_step("api_key")
     answer = shell.ask(host, keyed.place(group, image), SECONDS, stdin=f"{find()}\n")
     if not answer.ok:
-        host.log_styled(
-            f"the API key could not be placed in {keyed.folder(group)}: {answer.text}", fg="red"
-        )
+        what = f"the API key could not be placed in {keyed.folder(group)}: {answer.text}"
+        outcome.log_failure(host, error(what))
     return answer.ok
 
 
 def _remove(state: State, host: Host, group: str, image: str) -> bool:
     answer = shell.ask(host, keyed.remove(group, image), SECONDS)
     if not answer.ok:
-        host.log_styled(
-            f"the API key could not be removed: {answer.text} -> "
-            f"on the node: sudo rm -r {keyed.folder(group)}",
-            fg="red",
+        cure = f"on the node: sudo rm -r {keyed.folder(group)}"
+        outcome.log_failure(
+            host, error(f"the API key could not be removed: {answer.text}", cure=cure)
         )
     return answer.ok

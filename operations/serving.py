@@ -8,6 +8,7 @@ from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, operation
 
 from cluster.findings import Refused
+from operations import outcome
 from operations.switch import Switch, carry_out
 
 SwitchNow = Callable[[], Switch | None]
@@ -37,16 +38,19 @@ def switched(switch: SwitchNow) -> Generator[FunctionCommand, None, None]:
 
 
 def _check(state: State, host: Host, again: Callable[[], None]) -> bool:
+    outcome.begin_step("recheck")
     try:
         again()
     except Refused as refused:
         host.log_styled("refused; what came is kept, no rank was touched:", fg="red")
         for finding in refused.findings:
             host.log(f"  {finding}")
+        outcome.note("refused", refused.findings)
         return False
     return True
 
 
 def _switch(state: State, host: Host, now: SwitchNow) -> bool:
+    outcome.begin_step("switch")
     switch = now()
     return switch is None or carry_out(switch)

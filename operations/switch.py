@@ -17,7 +17,7 @@ from cluster.orders import Runtime
 from cluster.plan import Plan
 from cluster.words import Words
 from operations import group as ranks
-from operations import shell
+from operations import outcome, shell
 from operations.group import Group
 from operations.interrupt import held_off
 from operations.put_back import put_back
@@ -64,6 +64,7 @@ class _Failed(Exception):
 
 def carry_out(switch: Switch) -> bool:
     """Whether the wanted group serves; if not, all is told, and undone what can be."""
+    outcome.record.left = "unknown"
     with held_off(switch.at) as given_up:
         group = replace(switch.group, given_up=given_up) if switch.group else None
         lost = switch.lost
@@ -149,6 +150,7 @@ def _settle(switch: Switch) -> bool:
 
 def _undo(switch: Switch, failed: _Failed) -> bool:
     """Say why, end what was begun, put back what served before. False: the switch has failed."""
+    outcome.note("failed", failed.findings)
     for finding in failed.findings:
         switch.at.log_styled(str(finding), fg="red")
     if switch.taken():
@@ -157,6 +159,7 @@ def _undo(switch: Switch, failed: _Failed) -> bool:
     group = switch.group
     if group is None or (group.given_up() and not group.start):
         switch.at.log_styled("what runs was left as it is; the next deploy goes on", fg="red")
+        outcome.record.left = "untouched"
         return False
     try:
         if failed.begun:

@@ -10,9 +10,9 @@ from pathlib import Path
 from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, operation
 
-from cluster.findings import Refused
+from cluster.findings import Refused, error
 from cluster.transfer.weights import copy_vocabulary, place_vocabulary
-from operations import shell
+from operations import outcome, shell
 
 SECONDS = 700
 
@@ -48,6 +48,7 @@ def placed(order: Vocabularies) -> Generator[FunctionCommand, None, None]:
 
 
 def _placed(state: State, host: Host, order: Vocabularies) -> bool:
+    outcome.begin_step("vocabularies")
     for name, sha256 in order.lacking.get(order.head.name, {}).items():
         if not _place(order.head, order.folders[order.head.name], order.source, name, sha256):
             return False
@@ -59,16 +60,15 @@ def _place(host: Host, folder: str, source: str, name: str, sha256: str) -> bool
     remote = source.startswith(("http://", "https://"))
     local = Path(source).expanduser() / name
     if not remote and not local.is_file():
-        host.log_styled(f"tiktoken_source has no {local}", fg="red")
+        outcome.log_failure(host, error(f"tiktoken_source has no {local}"))
         return False
     content = "" if remote else base64.b64encode(local.read_bytes()).decode()
     url = f"{source.rstrip('/')}/{name}" if remote else ""
     answer = shell.ask(host, place_vocabulary(folder, name, sha256, url), SECONDS, stdin=content)
     if not answer.ok:
         cure = "a folder here: --data tiktoken_source=/folder" if remote else "mend that file"
-        host.log_styled(
-            f"{name} could not be placed from {source}: {answer.text} -> {cure}", fg="red"
-        )
+        what = f"{name} could not be placed from {source}: {answer.text}"
+        outcome.log_failure(host, error(what, cure=cure))
     return answer.ok
 
 
@@ -80,11 +80,8 @@ def _copied(order: Vocabularies, workers: Mapping[str, Host]) -> bool:
             words = copy_vocabulary(order.folders[host.name], name, sha256, way.ssh(host.name))
             answer = shell.ask(host, words, SECONDS)
             if not answer.ok:
-                host.log_styled(
-                    f"{name} could not be copied from {order.head.name}: {answer.text[-300:]} -> "
-                    "run this again",
-                    fg="red",
-                )
+                what = f"{name} could not be copied from {order.head.name}: {answer.text[-300:]}"
+                outcome.log_failure(host, error(what, cure="run this again"))
                 return False
         return True
 
@@ -94,5 +91,5 @@ def _copied(order: Vocabularies, workers: Mapping[str, Host]) -> bool:
             return all(shell.on_all(workers.values(), one).values())
     except Refused as refused:
         for finding in refused.findings:
-            order.head.log_styled(str(finding), fg="red")
+            outcome.log_failure(order.head, finding)
         return False

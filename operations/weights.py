@@ -10,6 +10,7 @@ from pyinfra.api import FunctionCommand, Host, State, operation
 from cluster.findings import Refused
 from cluster.transfer.repository import File
 from cluster.transfer.stored import GB, StoredModel
+from operations import outcome
 from operations.node_weights import WeightsJob
 
 
@@ -30,12 +31,13 @@ def present(job: Callable[[], WeightsJob], needed: bool) -> Generator[FunctionCo
 
 
 def _present(state: State, host: Host, job: Callable[[], WeightsJob]) -> bool:
+    outcome.begin_step("weights")
     try:
         bring(job())
     except Refused as refused:
         host.log_styled("the weights are not all there; no rank was touched:", fg="red")
         for finding in refused.findings:
-            host.log_styled(f"  {finding}", fg="red")
+            outcome.log_failure(host, finding, indent="  ")
         return False
     return True
 

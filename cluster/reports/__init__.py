@@ -1,0 +1,1 @@
+"""Documents that programs read: each module has one document's types and what fills them."""

@@ -1,0 +1,92 @@
+"""How a deploy ended, as data: the document that `--data report=FILE` asks for.
+
+It is written when the run begins, at every step and at the end, each time as a whole: a run that
+is killed leaves a document that says "interrupted". It never holds a secret.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from cluster.findings import Finding
+from cluster.printable import printable
+
+Result = Literal["converged", "changed", "planned", "refused", "failed", "interrupted"]
+Step = Literal[
+    "start", "check", "image", "vocabularies", "weights", "recheck", "api_key", "switch", "end"
+]
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """One finding.
+
+    + level: "error" or "warning"
+    + key: names the kind of problem, whatever the words of `what`; "" where it has no name
+    + where: a node's name, or "" for the whole cluster
+    + cure: a command or a setting; "" where there is none
+    """
+
+    level: str
+    what: str
+    key: str = ""
+    where: str = ""
+    cure: str = ""
+
+
+class ServedNow(msgspec.Struct, frozen=True, kw_only=True):
+    """The group that serves when the run ends, as far as the run knows.
+
+    + model: the id under which the API serves it
+    + url: of the head's API, as the reader of the document reaches it
+    + ready: whether it answered; null: this run did not ask it
+    """
+
+    model: str
+    url: str
+    ready: bool | None
+
+
+class PreviousServed(msgspec.Struct, frozen=True, kw_only=True):
+    """The group that served before a switch that failed; `restored`: whether it serves again."""
+
+    model: str
+    restored: bool
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """The document.
+
+    + version: of the document: 1. Fields may be added to a version; none changes its meaning
+    + outcome: converged: everything was as declared; changed: it is so now; planned: nothing was to
+      be carried out (--dry); refused: a check said no, and no rank was touched; failed: something
+      else went wrong; interrupted: the run ended by a signal, or has not ended
+    + step: what the run was doing last; "end" if it came to its end
+    + group, model: that were declared; "" if the declaration could not be read
+    + findings: why it was refused, or failed; warnings too. The cause comes first
+    + plan: a line for each change that was planned
+    + serves: what serves when the run ends; null: nothing of this group, or nobody knows
+    + previous: the group before a failed switch; null: there was none, or nothing was switched
+    """
+
+    outcome: Result
+    step: Step
+    version: int = 1
+    group: str = ""
+    model: str = ""
+    findings: tuple[Problem, ...] = ()
+    plan: tuple[str, ...] = ()
+    serves: ServedNow | None = None
+    previous: PreviousServed | None = None
+
+
+def problem(finding: Finding) -> Problem:
+    """A finding as the document has it."""
+    return Problem(
+        level=finding.level.value,
+        key=finding.key,
+        what=printable(finding.what),
+        where=finding.where,
+        cure=printable(finding.cure),
+    )

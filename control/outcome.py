@@ -1,0 +1,191 @@
+"""A run's outcome as data: `--data report=FILE` has it written as `cluster.reports.outcome`."""
+
+from __future__ import annotations
+
+import atexit
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from pyinfra import logger
+from pyinfra.api import Host, State
+from pyinfra.api.state import BaseStateCallback, StateStage
+
+from cluster.engine.argv import Launch
+from cluster.findings import Finding, Level, Refused, error
+from cluster.reports.outcome import (
+    Outcome,
+    PreviousServed,
+    Result,
+    ServedNow,
+    problem,
+)
+from cluster.settings.schema import Settings
+from cluster.spec import spec_of
+from control import running
+from control.deployment import Deployment
+from control.inventory import REPORT
+from control.invocation import only_reads
+from operations import outcome
+from operations.outcome import record
+
+_state: State | None = None
+_deployment: Deployment | None = None
+
+
+def open_report(data: Mapping[str, str], state: State) -> None:
+    """Begin the report that `data` asks for, if any; Refused if its file can't be written."""
+    global _state
+    if not (name := data.get(REPORT, "")):
+        return
+    file = Path(name).expanduser().absolute()
+    _state = state
+    record.file, record.describe = file, _describe
+    try:
+        outcome.write("interrupted")
+    except OSError as e:
+        record.file = None
+        cure = f"name a file in a folder that exists: --data {REPORT}=FILE"
+        raise Refused(error(f"{REPORT} = {name!r} can't be written: {e}", cure=cure)) from None
+    _note_interrupts()
+    _follow_connections()
+    atexit.register(_finish)
+
+
+def follow(made: Deployment) -> None:
+    """The report is about this deployment."""
+    global _deployment
+    _deployment = made
+    if record.file is not None:
+        # Connected now, and no longer when the document is written for the last time.
+        for host in made.hosts.values():
+            running.address(host)
+
+
+def _finish() -> None:
+    """Write what became of the run. pyinfra's exit code follows the same rules."""
+    try:
+        outcome.write(_result())
+    except OSError as e:
+        logger.warning(f"    warning: the report can't be written: {e}")
+
+
+def _result() -> Result:
+    state = _state
+    stage = state.current_stage if state is not None else StateStage.Setup
+    failed = state is None or not state.initialised or bool(state.failed_hosts)
+    if stage is StateStage.Disconnect and not failed and record.result is None:
+        record.step = "end"
+        return "changed" if state is not None and _changed(state) else "converged"
+    if record.interrupted:
+        return "interrupted"
+    if record.result is not None:
+        return record.result
+    if stage is StateStage.Prepare and not failed and only_reads():
+        return "planned"
+    return "failed"
+
+
+def _changed(state: State) -> bool:
+    """Whether any operation changed anything on any node, as pyinfra counts them."""
+    return any(
+        operation.operation_meta.did_change()
+        for operations in state.ops.values()
+        for operation in operations.values()
+        if operation.operation_meta.did_succeed(_raise_if_not_complete=False)
+    )
+
+
+def _describe(result: Result) -> Outcome:
+    made = _deployment
+    findings = list(record.findings)
+    if made is None:
+        return Outcome(outcome=result, step=record.step, findings=tuple(map(problem, findings)))
+    findings += [f for f in made.findings if f.level is Level.WARNING and f not in findings]
+    return Outcome(
+        outcome=result,
+        step=record.step,
+        group=made.settings.group,
+        model=made.model_name,
+        findings=tuple(map(problem, findings)),
+        plan=tuple(made.plan.lines()),
+        serves=_serves(made, result),
+        previous=_previous(made),
+    )
+
+
+def _previous(made: Deployment) -> PreviousServed | None:
+    if made.plan.before is None or record.left in ("untouched", "unknown"):
+        return None
+    return PreviousServed(model=made.plan.before.model, restored=record.left == "previous")
+
+
+def _serves(made: Deployment, result: Result) -> ServedNow | None:
+    """The declared group after a success; else the group before it, if a switch put it back; else
+    what was read, if no switch began."""
+    if result in ("converged", "changed"):
+        if not made.running or made.wanted.head not in made.hosts:
+            return None
+        return _served_now(made, made.wanted.head, made.settings, made.model_name, True)
+    if record.left == "previous" and (before := made.plan.before):
+        node, spec = next(iter(before.specs.items()))
+        return _served_now(made, node, spec.launch, before.model, True)
+    rank = running.ranks(made).get(made.wanted.head) if record.left == "untouched" else None
+    if rank is None or (there := spec_of(rank)) is None:
+        return None
+    ready = True if made.served else None
+    return _served_now(made, made.wanted.head, there.launch, there.launch.served_model_name, ready)
+
+
+def _served_now(
+    made: Deployment, node: str, to: Launch | Settings, model: str, ready: bool | None
+) -> ServedNow:
+    return ServedNow(model=model, url=running.reached(made.hosts[node], to), ready=ready)
+
+
+def _note_interrupts() -> None:
+    """Ctrl-C does what it did, and is noted."""
+    usual = signal.getsignal(signal.SIGINT)
+    if not callable(usual):
+        return
+
+    def interrupted(number: int, frame: FrameType | None) -> None:
+        record.interrupted = True
+        usual(number, frame)
+
+    signal.signal(signal.SIGINT, interrupted)
+
+
+class _Failures(BaseStateCallback):
+    """Notes what pyinfra itself finds wrong."""
+
+    @staticmethod
+    def host_connect_error(state: State, host: Host, error: Exception) -> None:
+        what = f"it cannot be reached: {error}"
+        unreachable = Finding(
+            Level.ERROR, what, host.name, f"ssh {host.name} true", "node-unreachable"
+        )
+        outcome.note("failed", [unreachable])
+
+    @staticmethod
+    def operation_host_error(
+        state: State, host: Host, op_hash: str, retry_count: int = 0, max_retries: int = 0
+    ) -> None:
+        names = ", ".join(sorted(state.op_meta[op_hash].names))
+        if record.result is None:
+            what = f"the operation failed: {names}"
+            outcome.note("failed", [error(what, host.name, key="operation")])
+
+
+def _follow_connections() -> None:
+    """pyinfra makes a state's list of callbacks right before it connects: join it there."""
+    initialise = State.init
+
+    def init(self: State, *more: Any, **options: Any) -> None:
+        initialise(self, *more, **options)
+        if self is _state:
+            self.add_callback_handler(_Failures())  # type: ignore[no-untyped-call]
+
+    State.init = init  # type: ignore[method-assign]
