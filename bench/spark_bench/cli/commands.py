@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
 import click
 from click.exceptions import NoArgsIsHelpError
 
+from spark_bench.formats import did_you_mean
 from spark_bench.printable import printable
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -67,8 +67,7 @@ class Commands(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            near = get_close_matches(args[0], self.modules, n=1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
+            hint = did_you_mean(args[0], self.modules.keys(), most=1)
             raise click.UsageError(
                 f"{error.message.rstrip('.')}{hint}; there are: {', '.join(self.modules)}", ctx
             ) from None

@@ -7,7 +7,7 @@ import sys
 import click
 
 from spark_bench.cli.commands import INTERRUPTED, say
-from spark_bench.display import chosen
+from spark_bench.display.progress import choose_display
 from spark_bench.options import Outcome, RunOptions
 from spark_bench.printable import json_text
 
@@ -19,7 +19,7 @@ def carry_out(options: RunOptions) -> None:
     """Run; TooManyFailures or Exit unless all went well."""
     from spark_bench.run import execute
 
-    with chosen(sys.stderr, quiet=options.quiet) as show:
+    with choose_display(sys.stderr, quiet=options.quiet) as show:
         outcome = execute(options, show)
     _print(options, outcome)
     if outcome.interrupted:
@@ -33,7 +33,7 @@ def _print(options: RunOptions, outcome: Outcome) -> None:
     unwritten = len(outcome.written) < len(outcome.results)
     as_json = options.as_json or unwritten
     if not options.quiet:
-        from spark_bench.display.tables import tables
+        from spark_bench.display.result_tables import tables
         from spark_bench.display.terminal import print_all
 
         print_all(tables(outcome, options.sweep), sys.stderr if as_json else sys.stdout)

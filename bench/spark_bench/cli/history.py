@@ -57,7 +57,7 @@ def list_(place: Path | None, limit: int, **typed: Any) -> None:
 @STORE
 def show(place: Path | None, id: str | None) -> None:
     """Show a result as `run` did; without an ID, the newest."""
-    from spark_bench.display.tables import result_tables
+    from spark_bench.display.result_tables import result_tables
     from spark_bench.display.terminal import print_all
     from spark_bench.errors import BadInput
     from spark_bench.history.ids import resolve

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import Literal
 
 from spark_bench.errors import BadInput
+from spark_bench.formats import did_you_mean
 from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.steady import Steady
 from spark_bench.results.types import Measured
@@ -80,8 +80,7 @@ def find(name: str, option: str) -> str:
         return wanted
     if wanted in ALIASES:
         return ALIASES[wanted]
-    near = difflib.get_close_matches(wanted, (*KNOWN, *ALIASES), n=3)
-    hint = f" (did you mean {' or '.join(near)}?)" if near else ""
+    hint = did_you_mean(wanted, (*KNOWN, *ALIASES))
     raise BadInput(
         f"{option}: {name!r} is no figure{hint}; give keys of a result's summary, or short ones "
         "such as output_throughput, ttft, ttft_p99, itl_mean, e2e"

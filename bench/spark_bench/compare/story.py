@@ -11,8 +11,8 @@ from spark_bench.compare.gates import GateFailed, GateUnjudged, Verdict
 from spark_bench.compare.load import Run, load
 from spark_bench.compare.matrix import Matrix, matrix
 from spark_bench.compare.names import GOODPUT, chosen
-from spark_bench.compare.words import signed
 from spark_bench.errors import BadInput, BenchError
+from spark_bench.formats import with_sign
 
 METHOD = (
     "better, worse: p < 5 % by Yuen's test on the logarithms of the repeats (Welch's with fewer "
@@ -91,7 +91,7 @@ def _shown(verdict: Verdict) -> str:
     ends = sorted(sign * (end or 0.0) for end in (verdict.low, verdict.high))
     unit = verdict.gate.unit
     change = sign * (verdict.regression or 0.0)
-    return f"{signed(change)} {unit} (99 %: {signed(ends[0])} to {signed(ends[1])} {unit})"
+    return f"{with_sign(change)} {unit} (99 %: {with_sign(ends[0])} to {with_sign(ends[1])} {unit})"
 
 
 def _notes(

@@ -15,8 +15,7 @@ from spark_bench.compare.load import Run
 from spark_bench.compare.matrix import Matrix
 from spark_bench.compare.names import better
 from spark_bench.compare.story import METHOD, Comparison, line
-from spark_bench.compare.words import signed
-from spark_bench.display.figures import digits
+from spark_bench.formats import digits, with_sign
 from spark_bench.printable import printable
 
 FEW = 8  # runs: up to here, each figure has a line a run
@@ -81,12 +80,12 @@ def _table(*heads: str) -> Table:
 def _change(found: Matrix, row: int, run: int) -> tuple[str, str, Text]:
     verdict = found.verdict(row, run)
     low, high = found.low[row, run], found.high[row, run]
-    within = "" if np.isnan(low) else f"{signed(low)} to {signed(high)}"
+    within = "" if np.isnan(low) else f"{with_sign(low)} to {with_sign(high)}"
     return _percent(found.percent[row, run]), within, Text(verdict, style=STYLES.get(verdict, ""))
 
 
 def _percent(value: float) -> str:
-    return "-" if np.isnan(value) else f"{signed(value)} %"
+    return "-" if np.isnan(value) else f"{with_sign(value)} %"
 
 
 def _many(found: Matrix) -> Iterator[RenderableType]:

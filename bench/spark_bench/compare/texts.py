@@ -13,7 +13,7 @@ from spark_bench.compare.load import Run
 from spark_bench.compare.matrix import Matrix, frame
 from spark_bench.compare.names import better
 from spark_bench.compare.story import METHOD, Comparison
-from spark_bench.compare.words import signed
+from spark_bench.formats import with_sign
 from spark_bench.printable import cell, code, json_text
 from spark_bench.printable import markdown as escaped
 
@@ -135,5 +135,5 @@ def _percent(matrix: Matrix, row: int, run: int) -> str:
     percent, low, high = (array[row, run] for array in (matrix.percent, matrix.low, matrix.high))
     if not math.isfinite(percent):
         return "-"
-    within = f" ({signed(low)} to {signed(high)})" if math.isfinite(low) else ""
-    return f"{signed(percent)} %{within}"
+    within = f" ({with_sign(low)} to {with_sign(high)})" if math.isfinite(low) else ""
+    return f"{with_sign(percent)} %{within}"

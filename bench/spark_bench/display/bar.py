@@ -11,9 +11,9 @@ import sys
 from typing import Self, TextIO
 
 import msgspec
+from msgspec import Struct
 
 from spark_bench.client.progress import Progress
-from spark_bench.display.lines import Line
 
 # Seconds. Starting takes 0.3 of them on a slow machine; a terminal that is held (Ctrl-S) must not
 # hold us.
@@ -31,23 +31,23 @@ class Bar:
         self._under_way = False
 
     def step(self, text: str) -> None:
-        self._send(Line(step=text))
+        self._send(DrawMessage(step=text))
 
     def start(self, total: int, label: str) -> None:
         # Its imports would take the client's CPU otherwise.
         self._wait_until_ready()
         self._under_way = True
-        self._send(Line(label=label, total=total))
+        self._send(DrawMessage(label=label, total=total))
 
     def update(self, progress: Progress) -> None:
         if self._under_way:
-            self._send(Line(look=progress))
+            self._send(DrawMessage(look=progress))
 
     def end(self) -> None:
         self._under_way = False
 
     def say(self, text: str) -> None:
-        self._send(Line(say=text))
+        self._send(DrawMessage(say=text))
 
     def __enter__(self) -> Self:
         with contextlib.suppress(OSError):
@@ -77,7 +77,7 @@ class Bar:
         if self._process is not None and self._process.stdout is not None:
             select.select([self._process.stdout], [], [], READY)
 
-    def _send(self, line: Line) -> None:
+    def _send(self, line: DrawMessage) -> None:
         """Or drop it: a process that doesn't keep up gets fewer looks, and never half a line."""
         if self._unsent:
             self._flush()
@@ -96,7 +96,7 @@ class Bar:
 
 def _drawing(stream: TextIO) -> subprocess.Popen[bytes]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "spark_bench.display.process"],
+        [sys.executable, "-m", "spark_bench.display.bar_process"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=stream,
@@ -107,3 +107,19 @@ def _drawing(stream: TextIO) -> subprocess.Popen[bytes]:
     assert process.stdin is not None
     os.set_blocking(process.stdin.fileno(), False)
     return process
+
+
+class DrawMessage(Struct, frozen=True, omit_defaults=True):
+    """One of them.
+
+    label, total: a load begins
+    look: a look at it
+    step: what is done until then
+    say: a line for people
+    """
+
+    label: str | None = None
+    total: int = 0
+    look: Progress | None = None
+    say: str | None = None
+    step: str | None = None

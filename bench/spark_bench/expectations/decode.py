@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from spark_bench.display.figures import brief, digits
 from spark_bench.expectations.expectation import Expectation, Verdict
 from spark_bench.expectations.roofline import (
     BANDWIDTH,
@@ -11,6 +10,7 @@ from spark_bench.expectations.roofline import (
     tokens_per_second,
 )
 from spark_bench.expectations.setting import Setting
+from spark_bench.formats import brief, digits
 from spark_bench.metrics.figures import Summary
 
 # What is published for Sparks lies between 60 % and 85 % of the roofline.

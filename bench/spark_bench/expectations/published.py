@@ -10,9 +10,9 @@ from pathlib import Path
 
 from msgspec import Struct, toml
 
-from spark_bench.display.figures import brief, digits
 from spark_bench.expectations.expectation import Expectation
 from spark_bench.expectations.setting import Setting
+from spark_bench.formats import brief, digits
 from spark_bench.metrics.figures import Summary
 
 _FILE = Path(__file__).with_name("published.toml")

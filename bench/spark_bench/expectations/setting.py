@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from spark_bench.expectations.shapes import Shape, hub_id, shapes
+from spark_bench.expectations.roofline import Shape, hub_id, shapes
 from spark_bench.results.facts import Setting as Value
 from spark_bench.results.types import Result
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 
 from spark_bench.errors import BadInput
+from spark_bench.formats import did_you_mean
 
 # As many as fit a sentence.
 SHOWN = 3
@@ -38,11 +38,10 @@ def resolve(word: str, ids: Sequence[str]) -> str:
 def _nearest(word: str, ids: Sequence[str]) -> str:
     if not ids:
         return ", which is empty"
-    names = {name: id for id in ids for name in (id, tail(id))}
-    near = difflib.get_close_matches(word, names, n=SHOWN, cutoff=0.5)
-    if not near:
-        return ": spark-bench history list shows what is"
-    return f"; did you mean {' or '.join(near)}?"
+    names = [name for id in ids for name in (id, tail(id))]
+    return (
+        did_you_mean(word, names, SHOWN, cutoff=0.5) or ": spark-bench history list shows what is"
+    )
 
 
 def _some(ids: Iterable[str]) -> str:

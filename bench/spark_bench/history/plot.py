@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
-from spark_bench.display.figures import digits
+from spark_bench.formats import digits
 from spark_bench.history.ids import tail
 from spark_bench.history.table import short
 from spark_bench.history.trend import Point, Trend

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich import box
 from rich.table import Table
 
-from spark_bench.display.figures import digits
+from spark_bench.formats import digits
 from spark_bench.history.entry import Entry
 from spark_bench.history.ids import tail
 from spark_bench.printable import printable

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from spark_bench.errors import BadInput
+from spark_bench.formats import did_you_mean
 from spark_bench.load.profile import Profile, lifted, refused
 
 __all__ = ["Profile", "catalogue", "find", "user_file"]
@@ -44,8 +44,8 @@ def find(name: str, files: Sequence[Path] = ()) -> Profile:
     """The profile of that name. Raises BadInput with the nearest names and the list."""
     known = catalogue(files)
     if name not in known:
-        names = ", ".join(known)
-        raise BadInput(f"profile {name!r} is not known{_nearest(name, known)}; there are: {names}")
+        hint, names = did_you_mean(name.lower(), list(known)), ", ".join(known)
+        raise BadInput(f"profile {name!r} is not known{hint}; there are: {names}")
     return known[name]
 
 
@@ -71,7 +71,7 @@ def _profile(file: Path, name: str, table: object) -> Profile:
     for key in table:
         if key not in _KEYS:
             keys = ", ".join(_KEYS)
-            near = _nearest(key, _KEYS)
+            near = did_you_mean(key.lower(), _KEYS)
             raise BadInput(f"{place}, key {key!r}: is not known{near}; allowed are: {keys}")
     if missing := [key for key in _NEEDED if key not in table]:
         raise BadInput(f"{place}: lacks {', '.join(missing)}; set each to a whole number")
@@ -80,8 +80,3 @@ def _profile(file: Path, name: str, table: object) -> Profile:
         key, value, why = refusal
         raise BadInput(f"{place}, key {key!r}: {value!r} is not allowed; it {why}")
     return Profile(name, **values)  # type: ignore[arg-type]
-
-
-def _nearest(word: str, words: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word.lower(), words, n=3)
-    return f" (did you mean {' or '.join(near)}?)" if near else ""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from difflib import get_close_matches
 
 import numpy as np
 from msgspec import Struct
 
 from spark_bench.errors import BadInput
+from spark_bench.formats import did_you_mean
 from spark_bench.metrics.times import counted
 from spark_bench.record import Request
 
@@ -75,15 +75,9 @@ def _parse_limit(part: str) -> tuple[str, float]:
         raise BadInput(f"--slo has {part!r}, which is no limit; {CURE}.")
     name, number, unit = found.groups()
     if name not in NAMES:
-        near = get_close_matches(name, NAMES, n=1)
-        raise BadInput(
-            f"--slo has {part!r}: no latency is called {name!r}{_did_you(near)}; {CURE}."
-        )
+        hint = did_you_mean(name, NAMES, most=1)
+        raise BadInput(f"--slo has {part!r}: no latency is called {name!r}{hint}; {CURE}.")
     limit = float(number) * UNITS_MS[unit]
     if not 0 < limit < float("inf"):
         raise BadInput(f"--slo has {part!r}, and a limit must be above 0; {CURE}.")
     return name, limit
-
-
-def _did_you(near: list[str]) -> str:
-    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,6 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from spark_bench.errors import BadInput
+from spark_bench.formats import did_you_mean
 from spark_bench.protocol import generate, openai
 from spark_bench.protocol.deltas import Deltas
 from spark_bench.record import Message, Prompt
@@ -95,8 +95,7 @@ def dialect(name: str) -> Dialect:
     """The endpoint of that name; BadInput with the nearest one if there is none."""
     if found := _ENDPOINTS.get(name):
         return found
-    near = difflib.get_close_matches(name, _ENDPOINTS, n=1, cutoff=0.5)
-    hint = f": did you mean {near[0]}?" if near else ""
+    hint = did_you_mean(name, _ENDPOINTS.keys(), most=1, cutoff=0.5)
     raise BadInput(f"endpoint {name!r} is not one of {', '.join(_ENDPOINTS)}{hint}")
 
 

@@ -9,8 +9,8 @@ from msgspec import Struct
 
 from spark_bench.compare.matrix import Matrix
 from spark_bench.compare.story import METHOD, compare
-from spark_bench.compare.words import signed
 from spark_bench.errors import BadInput, BenchError
+from spark_bench.formats import with_sign
 from spark_bench.report.table import NONE, Cell, Column, Table, Tone, numbers
 
 _TONES: dict[str, Tone] = {"better": "good", "worse": "bad"}
@@ -54,8 +54,8 @@ def _row(found: Matrix, index: int, name: str) -> tuple[Cell, ...]:
     verdict = found.verdict(index, 1)
     percent, low, high = (values[index, 1] for values in (found.percent, found.low, found.high))
     values = [None if np.isnan(value) else float(value) for value in found.values[index]]
-    change = NONE if np.isnan(percent) else Cell(f"{signed(percent)} %", float(percent))
-    interval = NONE if np.isnan(low) else Cell(f"{signed(low)} to {signed(high)}")
+    change = NONE if np.isnan(percent) else Cell(f"{with_sign(percent)} %", float(percent))
+    interval = NONE if np.isnan(low) else Cell(f"{with_sign(low)} to {with_sign(high)}")
     return (
         Cell(name),
         *numbers(values),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import Struct
 
-from spark_bench.display.figures import digits
+from spark_bench.formats import digits
 from spark_bench.protocol.failures import cure, meaning
 from spark_bench.report.names import Named
 from spark_bench.report.table import Tone

@@ -103,11 +103,11 @@ def _or_nan(value: float | None) -> float:
 
 
 def _lengths(result: Result) -> str:
-    from spark_bench.display.findings import lengths
+    from spark_bench.display.result_lines import lengths_line
 
     found = result.lengths
     fine = found.tokenizer and found.checked and not found.differing and not found.stopped_early
-    return "" if fine or not result.summary.completed else lengths(found)
+    return "" if fine or not result.summary.completed else lengths_line(found)
 
 
 def _settings(result: Result) -> dict[str, Any]:

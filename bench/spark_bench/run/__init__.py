@@ -7,7 +7,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from spark_bench.display.show import Show
+from spark_bench.display.progress import ProgressDisplay
 from spark_bench.errors import BenchError
 from spark_bench.options import Outcome, RunOptions
 from spark_bench.prompts.tokens import find
@@ -26,7 +26,7 @@ from spark_bench.run.scene import Scene
 CTRL_C = "stopped by Ctrl-C"
 
 
-def execute(options: RunOptions, show: Show) -> Outcome:
+def execute(options: RunOptions, show: ProgressDisplay) -> Outcome:
     """Carry `spark-bench run` out. What ends it early is a BenchError; what merely fails, a
     result."""
     with (
@@ -62,11 +62,11 @@ def _points(options: RunOptions, scene: Scene) -> tuple[list[Kept], tuple[str, .
     before its end, in words."""
     if options.sweep is None:
         return [_measured(options, scene)], ()
-    from spark_bench.display.sweep import measured
+    from spark_bench.display.load_tables import sweep_point
 
     over, kept = options.sweep.over, list[Kept]()
     while not scene.interrupts.came:
-        load = options.sweep.next_point([measured(k.result, over) for k in kept])
+        load = options.sweep.next_point([sweep_point(k.result, over) for k in kept])
         if load is None:
             break
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +17,7 @@ from spark_bench.client.recorder import Recorder
 from spark_bench.client.target import target
 from spark_bench.client.transport import TapeTransport
 from spark_bench.errors import BadInput, BenchError, Unreachable
+from spark_bench.formats import did_you_mean
 from spark_bench.options import RunOptions
 from spark_bench.project import Listing
 from spark_bench.protocol import failures
@@ -223,8 +223,7 @@ def _model(http: httpx.Client, wanted: str) -> tuple[tuple[Model, ...], Model, t
         return (), Model(wanted), (note,)
     served = [model.id for model in listed]
     if wanted and wanted not in served:
-        near = difflib.get_close_matches(wanted, served, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = did_you_mean(wanted, served, most=1)
         raise BadInput(f"--model {wanted}: {_place(http)} serves {_names(served)}{hint}")
     if wanted:
         return listed, listed[served.index(wanted)], ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spark_bench.display.show import Show
+from spark_bench.display.progress import ProgressDisplay
 from spark_bench.prompts.tokens import Tokens
 from spark_bench.run.asking import Agreed
 from spark_bench.run.interrupt import Interrupts
@@ -18,5 +18,5 @@ class Scene:
     server: Reached
     agreed: Agreed
     tokens: Tokens
-    show: Show
+    show: ProgressDisplay
     interrupts: Interrupts

@@ -9,7 +9,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from spark_bench.client.audit import Audit, Spread
-from spark_bench.display.figures import digits
+from spark_bench.formats import digits
 from spark_bench.metrics.figures import Summary
 from spark_bench.record import Request
 from spark_bench.reference_server.ground_truth import ground_truth

@@ -12,7 +12,7 @@ from spark_bench.client.audit import Audit
 from spark_bench.client.judge import audit
 from spark_bench.client.tally import cpu_seconds, files_allowed, undisturbed
 from spark_bench.client.target import Envelope
-from spark_bench.display.show import Show
+from spark_bench.display.progress import ProgressDisplay
 from spark_bench.errors import BadInput
 from spark_bench.load.profiles import find
 from spark_bench.load.slots import steps
@@ -123,7 +123,7 @@ class Observation:
 class Bench:
     """The client, connected to a reference server."""
 
-    def __init__(self, reference: ReferenceServer, server: Reached, show: Show) -> None:
+    def __init__(self, reference: ReferenceServer, server: Reached, show: ProgressDisplay) -> None:
         self.reference = reference
         self.show = show
         self._recorder = server.recorder
@@ -177,7 +177,7 @@ class Bench:
 
 
 @contextmanager
-def connect_bench(reference: ReferenceServer, show: Show) -> Iterator[Bench]:
+def connect_bench(reference: ReferenceServer, show: ProgressDisplay) -> Iterator[Bench]:
     """Connect as `run --url` does."""
     options = RunOptions(profile=find("quick", ()), overrides={}, url=reference.url)
     with reached(options) as server:

@@ -13,7 +13,7 @@ from msgspec import Struct
 from spark_bench import __version__
 from spark_bench.client.progress import Progress
 from spark_bench.client.tally import peak_rss
-from spark_bench.display import Show, chosen
+from spark_bench.display.progress import ProgressDisplay, choose_display
 from spark_bench.reference_server.server import ReferenceServer
 from spark_bench.results.machine import machine
 from spark_bench.selftest.accuracy import StreamLevel, compare_with_truth
@@ -72,7 +72,7 @@ class SelftestReport(Struct, frozen=True, kw_only=True):
     verdict: SelftestVerdict
 
 
-def run_selftest(options: SelftestOptions, show: Show) -> SelftestReport:
+def run_selftest(options: SelftestOptions, show: ProgressDisplay) -> SelftestReport:
     """Measure the client on this machine. BenchError without a C compiler."""
     around = machine()
     cores = choose_cores()
@@ -175,9 +175,9 @@ def search_limit(levels: Mapping[int, StreamLevel], followed: Mapping[int, bool]
     return "client" if levels[min(bad)].kept_pace else "ruler"
 
 
-def choose_progress(stream: TextIO) -> Show:
+def choose_progress(stream: TextIO) -> ProgressDisplay:
     """A bar on a terminal, else a line a load."""
-    return chosen(stream, quiet=False) if stream.isatty() else LineProgress(stream)
+    return choose_display(stream, quiet=False) if stream.isatty() else LineProgress(stream)
 
 
 class LineProgress:

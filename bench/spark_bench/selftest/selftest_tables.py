@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from spark_bench.display.figures import digits
+from spark_bench.formats import digits
 from spark_bench.selftest.accuracy import Deviation, StreamLevel, format_percent
 from spark_bench.selftest.selftest import SelftestReport
 from spark_bench.selftest.verdict import SelftestVerdict, Surroundings

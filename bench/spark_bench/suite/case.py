@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from spark_bench import project
-from spark_bench.display.figures import digits, duration
 from spark_bench.errors import BadInput, BenchError, TooManyFailures
+from spark_bench.formats import digits, duration
 from spark_bench.load.profile import NO_LIMIT, option
 from spark_bench.project import Listing
 from spark_bench.results.codec import read

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, NamedTuple, TextIO
 
-from spark_bench.display.figures import duration
+from spark_bench.formats import duration
 from spark_bench.printable import printable
 
 # linux/prctl.h

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spark_bench.display.figures import duration
+from spark_bench.formats import duration
 from spark_bench.project import Listing, last_lines
 from spark_bench.protocol.models import models as listed_models
 from spark_bench.suite.child import ChildExit

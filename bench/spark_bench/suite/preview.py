@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from spark_bench.display.figures import duration
+from spark_bench.formats import duration
 from spark_bench.results.suite_results import SuiteLoad
 from spark_bench.suite.job import earlier_results
 from spark_bench.suite.plan import Case, SuiteOptions

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spark_bench.display.figures import digits, duration
+from spark_bench.formats import digits, duration
 from spark_bench.printable import markdown, printable
 from spark_bench.results.suite_results import COLUMNS, CaseRow, SuiteResults
 

@@ -18,12 +18,12 @@ from click.testing import CliRunner, Result
 from result_samples import a_result
 from spark_bench import errors
 from spark_bench.cli import main
-from spark_bench.display import Show
+from spark_bench.display.progress import ProgressDisplay
 from spark_bench.load.sweep import Sweep
 from spark_bench.options import FailureLimit, Outcome, RunOptions, parse_limit
 from spark_bench.results.codec import check
 
-Execute = Callable[[RunOptions, Show], Outcome]
+Execute = Callable[[RunOptions, ProgressDisplay], Outcome]
 
 
 class FakeRun(ModuleType):
@@ -34,7 +34,7 @@ class FakeRun(ModuleType):
         self.options: RunOptions | None = None
         self.outcome: Outcome | BaseException = Outcome((), (), failed=0, total=10)
 
-    def execute(self, options: RunOptions, show: Show) -> Outcome:
+    def execute(self, options: RunOptions, show: ProgressDisplay) -> Outcome:
         self.options = options
         if isinstance(self.outcome, BaseException):
             raise self.outcome

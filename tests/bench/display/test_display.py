@@ -20,13 +20,10 @@ from random import Random
 import pytest
 import spark_bench
 from spark_bench.client.progress import Progress
-from spark_bench.display import chosen
 from spark_bench.display.bar import Bar
-from spark_bench.display.figures import digits, duration
-from spark_bench.display.live import Live
-from spark_bench.display.plain import Plain
-from spark_bench.display.show import Silent
-from spark_bench.display.sketch import Sketch
+from spark_bench.display.live import Live, Sketch
+from spark_bench.display.progress import Plain, Silent, choose_display
+from spark_bench.formats import digits, duration
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 
@@ -135,11 +132,11 @@ def test_plain_outlives_its_stream() -> None:
 
 
 def test_which_one_is_chosen() -> None:
-    assert isinstance(chosen(io.StringIO(), quiet=False), Plain)
-    assert isinstance(chosen(io.StringIO(), quiet=True), Silent)
+    assert isinstance(choose_display(io.StringIO(), quiet=False), Plain)
+    assert isinstance(choose_display(io.StringIO(), quiet=True), Silent)
     _, terminal = pty.openpty()
     with os.fdopen(terminal, "w") as stream:
-        assert isinstance(chosen(stream, quiet=False), Bar)
+        assert isinstance(choose_display(stream, quiet=False), Bar)
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,16 @@ import msgspec
 import pytest
 from result_samples import a_config, a_result
 from spark_bench.client.audit import Audit, Spread
-from spark_bench.display.exactness import client
-from spark_bench.display.findings import findings, requests, steady
-from spark_bench.display.load import load_line
-from spark_bench.display.server_tables import node_line, parted
-from spark_bench.display.sweep import sweep_table
-from spark_bench.display.tables import result_tables, tables
+from spark_bench.display.load_tables import sweep_table
+from spark_bench.display.result_lines import (
+    client_line,
+    finding_lines,
+    node_line,
+    reconciliation_lines,
+    requests_line,
+    steady_line,
+)
+from spark_bench.display.result_tables import load_line, result_tables, tables
 from spark_bench.display.terminal import print_all
 from spark_bench.load.sweep import Sweep
 from spark_bench.metrics.figures import Summary
@@ -145,8 +149,8 @@ def test_the_load_in_words(changes: dict[str, Any], words: str) -> None:
 def test_nothing_answered() -> None:
     summary = Summary(failed=3, failures={"refused": 3})
     result = closed(summary=summary)
-    told = dict(findings(result))
-    assert requests(summary) == "none of 3 counts"
+    told = dict(finding_lines(result))
+    assert requests_line(summary) == "none of 3 counts"
     assert told["failed"].startswith("3 refused: nobody listens at that address; start the")
     assert not {"tokens/s", "steady", "lengths"} & set(told)
     assert "TTFT" not in printed(*result_tables(result))
@@ -154,7 +158,7 @@ def test_nothing_answered() -> None:
 
 def test_failures_by_kind_the_most_frequent_first() -> None:
     summary = replaced(a_result().summary, failures={"cut": 1, "timeout": 4})
-    lines = [line for name, line in findings(closed(summary=summary)) if name == "failed"]
+    lines = [line for name, line in finding_lines(closed(summary=summary)) if name == "failed"]
     assert [line.split(":")[0] for line in lines] == ["4 timeout", "1 cut"]
     assert all("; " in line for line in lines)
 
@@ -167,19 +171,19 @@ def test_goodput_by_objective() -> None:
         slo_attainment=0.876,
         slo_attainment_by_metric={"ttft": 0.9, "tpot": 0.876},
     )
-    assert dict(findings(closed(summary=summary)))["goodput"] == (
+    assert dict(finding_lines(closed(summary=summary)))["goodput"] == (
         "1.23 req/s; 87.6% of those sent met ttft ≤ 500 ms, tpot ≤ 50 ms (ttft 90%, tpot 88%)"
     )
 
 
 def test_the_steady_part() -> None:
-    assert steady(STEADY, "") == (
+    assert steady_line(STEADY, "") == (
         "from 2.10 to 70.0 s: 75.2 output tok/s, 3.98 in flight; "
         "p50/p99 TTFT 205/300 ms, ITL 50.0/61.0 ms"
     )
     nothing_sent = replaced(STEADY, median_ttft_ms=None, p99_ttft_ms=None)
-    assert steady(nothing_sent, "").endswith("; p50/p99 ITL 50.0/61.0 ms")
-    assert "send more requests" in steady(None, "the tail began: send more requests")
+    assert steady_line(nothing_sent, "").endswith("; p50/p99 ITL 50.0/61.0 ms")
+    assert "send more requests" in steady_line(None, "the tail began: send more requests")
 
 
 @pytest.mark.parametrize(
@@ -203,7 +207,7 @@ def test_the_steady_part() -> None:
     ],
 )
 def test_the_client_of_itself(audit: Audit, words: str) -> None:
-    assert words in client(audit)
+    assert words in client_line(audit)
 
 
 @pytest.mark.parametrize(
@@ -219,7 +223,7 @@ def test_the_client_of_itself(audit: Audit, words: str) -> None:
 )
 def test_the_lengths(changes: dict[str, Any], words: str) -> None:
     found: Lengths = replaced(a_result().lengths, **changes)
-    line = dict(findings(closed(lengths=found)))["lengths"]
+    line = dict(finding_lines(closed(lengths=found)))["lengths"]
     assert words in line
     assert ("stopped early" in line) == bool(found.stopped_early)
     assert ("+13 tokens" in line) == (found.largest_difference == 13)
@@ -230,7 +234,7 @@ def test_stalls_and_whose_they_were() -> None:
     found = Stalls(
         1.0, 5.0, {"engine": 2, "request": 1}, {"engine": 1000.0, "request": 40.0}, (worst,)
     )
-    assert dict(findings(closed(stalls=found)))["stalls"] == (
+    assert dict(finding_lines(closed(stalls=found)))["stalls"] == (
         "2 of all streams (the engine), 1,000 ms in all; 1 of one stream (its request), "
         "40.0 ms in all; the longest 812 ms at 61 s"
     )
@@ -242,7 +246,7 @@ def test_where_the_time_went() -> None:
     both = Compared(9, 150.0, 150.0, 160.0, own, difference=1.0, share=0.01)
     alone = Compared(9, 10.0, 10.0, 12.0, None, note="the server has none")
     found = Reconciliation(both, alone, both, own, "", 20.0, 129.0, 1.0)
-    assert list(parted(found)) == [
+    assert list(reconciliation_lines(found)) == [
         "mean TTFT 150 ms: 20.0 ms in the queue, 129 ms in the engine, 1.00 ms network and client",
         "mean E2E 150 ms, by the server 149 ms",
     ]

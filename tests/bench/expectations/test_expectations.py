@@ -10,19 +10,20 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from result_samples import a_result
-from spark_bench.display.tables import result_tables
+from spark_bench.display.result_tables import result_tables
 from spark_bench.display.terminal import print_all
 from spark_bench.expectations import Expectation, expectation_lines, judge
 from spark_bench.expectations.published import published
 from spark_bench.expectations.roofline import (
     Reading,
+    Shape,
     experts_read,
     kv_bytes,
+    shapes,
     tokens_per_second,
     weight_bytes,
 )
 from spark_bench.expectations.setting import setting_of
-from spark_bench.expectations.shapes import Shape, shapes
 from spark_bench.metrics.figures import Summary
 from spark_bench.results.facts import Deployment
 from spark_bench.results.types import Result

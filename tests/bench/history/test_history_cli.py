@@ -91,7 +91,7 @@ def test_an_unknown_id_names_the_nearest() -> None:
     wrong = f"{ids[0][:-1]}z"
     told = typed("show", wrong)
     assert told.exit_code == 2
-    assert told.stderr.startswith(f"Error: id '{wrong}' is not in the history; did you mean ")
+    assert told.stderr.startswith(f"Error: id '{wrong}' is not in the history (did you mean ")
     assert ids[0] in told.stderr
 
 

@@ -40,7 +40,7 @@ def test_parsed(text: str, limits: dict[str, float]) -> None:
         pytest.param("ttft=" + "9" * 400, "above 0", id="infinite"),
         pytest.param("ttft=nan", "no limit", id="nan"),
         pytest.param("ttft=5h", "no limit", id="unknown unit"),
-        pytest.param("tftt=500", "did you mean 'ttft'", id="misspelt"),
+        pytest.param("tftt=500", "did you mean ttft", id="misspelt"),
         pytest.param("ttft=1,ttft=2", "twice", id="twice"),
     ],
 )

@@ -14,7 +14,7 @@ import pytest
 from awkward_call import CHAT
 from awkward_server import AwkwardServer
 from run_here import Ran, run, short
-from spark_bench.display.sweep import measured
+from spark_bench.display.load_tables import sweep_point
 from spark_bench.load.knee import knee
 from spark_bench.reference_server.server import ReferenceServer
 
@@ -119,7 +119,7 @@ def test_a_sweep_ends_past_the_knee(reference: ReferenceServer, tmp_path: Path) 
     ran = loaded(reference, tmp_path, *words, config={"max_running": 4, "itl_us": 3_000})
     files = sorted(file.name for file in tmp_path.glob("*.json"))
     assert files == ["run_c1.json", "run_c2.json", "run_c4.json", "run_c8.json"]
-    found = knee([measured(result, "concurrency") for result in ran.results])
+    found = knee([sweep_point(result, "concurrency") for result in ran.results])
     assert found and found.value == 4
 
 

@@ -357,7 +357,7 @@ def test_a_model_that_is_not_served(tmp_path: Path) -> None:
     server = Particular(models=("qwen-72b", "llama-8b"))
     with measured(server, tmp_path, "--model", "qwen-7b") as ran:
         assert ran.code == 2
-    assert ran.err.count("\n") == 1 and "serves qwen-72b, llama-8b; did you mean" in ran.err
+    assert ran.err.count("\n") == 1 and "serves qwen-72b, llama-8b (did you mean" in ran.err
     assert not server.asked() and not ran.results
 
 

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from rich.console import Console
 from spark_bench.client.audit import Audit, Spread
 from spark_bench.client.recorder import Recorder
-from spark_bench.display.show import Silent
+from spark_bench.display.progress import Silent
 from spark_bench.errors import BadInput
 from spark_bench.metrics.summary import summarize
 from spark_bench.record import Request

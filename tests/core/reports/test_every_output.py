@@ -27,9 +27,9 @@ from rich.console import Console
 from spark_bench.compare import texts
 from spark_bench.compare.story import compare
 from spark_bench.compare.tables import tables
-from spark_bench.display.plain import Plain
-from spark_bench.display.process import draw
-from spark_bench.display.tables import result_tables
+from spark_bench.display.bar_process import draw
+from spark_bench.display.progress import Plain
+from spark_bench.display.result_tables import result_tables
 from spark_bench.display.terminal import Terminal, print_all
 from spark_bench.history.entry import entry_of
 from spark_bench.history.export import write_csv

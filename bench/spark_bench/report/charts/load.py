@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from spark_bench.display.figures import digits
+from spark_bench.formats import digits
 from spark_bench.report.charts.lines import Curve, Point, plot
 from spark_bench.report.charts.scales import Axis, fitting, loads
 from spark_bench.report.charts.svg import Chart, Legend, drawn

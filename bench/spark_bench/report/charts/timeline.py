@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from statistics import fmean
 
-from spark_bench.display.figures import digits
+from spark_bench.formats import digits
 from spark_bench.report.charts.lines import Curve, Point, plot
 from spark_bench.report.charts.scales import Axis, linear
 from spark_bench.report.charts.svg import Chart, Legend, drawn

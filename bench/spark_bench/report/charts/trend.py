@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spark_bench.display.figures import digits
+from spark_bench.formats import digits
 from spark_bench.history.trend import Trend
 from spark_bench.report.charts.lines import Curve, Point, plot
 from spark_bench.report.charts.scales import Axis, fitting

@@ -1,4 +1,4 @@
-"""The process that draws: `python -m spark_bench.display.process`, see bar.py.
+"""The process that draws: `python -m spark_bench.display.bar_process`, see bar.py.
 
 Looks come on stdin, the bar goes to stderr, "ready" to stdout. It ends when stdin does.
 """
@@ -18,11 +18,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from spark_bench.display.figures import counted, digits, duration
-from spark_bench.display.lines import Line
+from spark_bench.display.bar import DrawMessage
 from spark_bench.display.live import Live, View
-from spark_bench.display.plain import pair
+from spark_bench.display.progress import pair_text
 from spark_bench.display.terminal import Terminal
+from spark_bench.formats import digits, duration, plural
 
 
 def main() -> None:
@@ -37,7 +37,7 @@ def main() -> None:
 
 def draw(lines: Iterable[bytes], console: Console) -> None:
     """A bar for each load, cleared at the end: the tables have all that it said."""
-    decode = msgspec.json.Decoder(Line).decode
+    decode = msgspec.json.Decoder(DrawMessage).decode
     live, label = Live(), ""
     with Screen(console=console, auto_refresh=False, transient=True) as screen:
         for line in map(decode, lines):
@@ -45,14 +45,14 @@ def draw(lines: Iterable[bytes], console: Console) -> None:
                 screen.update(Text(f"{line.step} ..."), refresh=True)
             if line.label is not None:
                 live, label = Live(), line.label
-                screen.update(Text(f"{label}: {counted(line.total or 0, 'request')}"), refresh=True)
+                screen.update(Text(f"{label}: {plural(line.total or 0, 'request')}"), refresh=True)
             if line.look is not None:
-                screen.update(picture(label, live.view(line.look)), refresh=True)
+                screen.update(render_view(label, live.view(line.look)), refresh=True)
             if line.say is not None:
                 console.print(line.say)
 
 
-def picture(label: str, view: View) -> RenderableType:
+def render_view(label: str, view: View) -> RenderableType:
     """The bar, and two lines of figures below it. Fits into 80 columns."""
     now = view.progress
     head = Table.grid(padding=(0, 1), expand=True)
@@ -72,7 +72,7 @@ def picture(label: str, view: View) -> RenderableType:
             f"~{digits(view.tokens_per_second)} tok/s"
         ),
         Text.from_markup(
-            f"  first event p50/p99 {pair(view.ttft)} ms, ITL {pair(view.itl)} ms  "
+            f"  first event p50/p99 {pair_text(view.ttft)} ms, ITL {pair_text(view.itl)} ms  "
             "[dim]approx., from reads[/]"
         ),
     )

@@ -1,6 +1,8 @@
-"""Figures as people read them: three digits where they vary, whole ones where they don't."""
+"""How values are written for people: numbers, durations, changes, suggestions."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
 
 
 def digits(value: float | None, unit: str = "") -> str:
@@ -34,10 +36,10 @@ def brief(value: float | None, unit: str = "") -> str:
     return digits(value, unit)
 
 
-def counted(count: int, thing: str) -> str:
+def plural(count: int, thing: str) -> str:
     """A number of things.
 
-    >>> counted(1, "prompt"), counted(1200, "prompt")
+    >>> plural(1, "prompt"), plural(1200, "prompt")
     ('1 prompt', '1200 prompts')
     """
     return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
@@ -61,3 +63,32 @@ def duration(seconds: float | None) -> str:
         return f"{minutes} min {rest} s" if rest else f"{minutes} min"
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def with_sign(value: float) -> str:
+    """With its sign and about two digits that vary; thousands set apart.
+
+    >>> with_sign(-3.04), with_sign(0.123), with_sign(1234.5), with_sign(float("inf"))
+    ('-3.0', '+0.12', '+1,234', '+inf')
+    """
+    size = abs(value)
+    if 1e6 <= size < float("inf"):
+        return f"{value:+.0e}"
+    return f"{value:+,.{0 if size >= 99.95 else 1 if size >= 0.995 else 2}f}"
+
+
+def did_you_mean(
+    word: str, names: Iterable[str] | Mapping[str, str], most: int = 3, cutoff: float = 0.6
+) -> str:
+    """ " (did you mean x or y?)", with the names that resemble `word`; "" where none does.
+
+    names: where it is a mapping, its values are shown for its keys
+
+    >>> did_you_mean("quik", ["quick", "long"])
+    ' (did you mean quick?)'
+    """
+    from difflib import get_close_matches
+
+    shown = names if isinstance(names, Mapping) else {name: name for name in names}
+    near = dict.fromkeys(shown[name] for name in get_close_matches(word, shown, most, cutoff))
+    return f" (did you mean {' or '.join(near)}?)" if near else ""

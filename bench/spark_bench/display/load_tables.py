@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich import box
 from rich.table import Table
 
-from spark_bench.display.figures import digits
+from spark_bench.formats import digits
+from spark_bench.load.profile import Profile
 from spark_bench.load.sweep import Measured, Sweep, knee
 from spark_bench.results.types import Result
 
@@ -18,7 +19,7 @@ HEADS = ("req/s", "tok/s", "TTFT p50", "p99", "ITL p50", "p99", "E2E", "failed")
 def sweep_table(results: Sequence[Result], sweep: Sweep) -> Table:
     """In the order of the loads; latencies in milliseconds, E2E the mean."""
     ordered = sorted(results, key=lambda result: load_of(result, sweep.over))
-    points = [measured(result, sweep.over) for result in ordered]
+    points = [sweep_point(result, sweep.over) for result in ordered]
     # One that was stopped says nothing of its load.
     whole = [p for p, r in zip(points, ordered, strict=True) if r.status == "complete"]
     best = knee(whole) if whole else None
@@ -45,7 +46,7 @@ def load_of(result: Result, over: str) -> float:
     return load
 
 
-def measured(result: Result, over: str) -> Measured:
+def sweep_point(result: Result, over: str) -> Measured:
     """A result, as sweeps judge it."""
     summary = result.summary
     sent = summary.completed + summary.failed
@@ -78,3 +79,23 @@ def _caption(sweep: Sweep, points: list[Measured], best: Measured | None) -> str
     if best:
         return f"The knee is at {best.value:g}: more load costs more latency than it gives."
     return f"Ended: {ended}." if ended else "No knee was reached: the server takes more load."
+
+
+def profile_table(profiles: Iterable[Profile]) -> Table:
+    """A row for each profile, under the options of `run`."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("profile", no_wrap=True)
+    for name in ("-n", "-i", "-o", "-r", "-c"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("use")
+    for profile in profiles:
+        table.add_row(
+            profile.name,
+            str(profile.num_prompts),
+            str(profile.input_len),
+            str(profile.output_len),
+            "inf" if profile.request_rate is None else f"{profile.request_rate:g}",
+            "none" if profile.concurrency is None else str(profile.concurrency),
+            profile.use,
+        )
+    return table
