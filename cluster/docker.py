@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from cluster import keyed
+from cluster.command import Argv, Command
 from cluster.engine.argv import argv
 from cluster.node.readings import Rank
 from cluster.spec import Spec
-from cluster.words import Words, bounded
 
 LABEL = "spark-serving.spec"
 CDI_KIND = "nvidia.com/gpu"
@@ -16,7 +16,7 @@ exec docker logs --since "$(docker inspect --format '{{.State.StartedAt}}' "$1")
 """.strip()
 
 
-def create(spec: Spec, *, cdi: bool = False) -> Words:
+def create(spec: Spec, *, cdi: bool = False) -> Command:
     """`docker create …`: the container exists, and nothing runs yet.
 
     The restart policy stays off until the group is ready (`keep`): a rank that dies while the
@@ -24,8 +24,7 @@ def create(spec: Spec, *, cdi: bool = False) -> Words:
 
     + cdi: GPUs come as CDI devices, for a Docker that knows no other way
     """
-    return bounded(
-        120,
+    words = (
         *("docker", "create", "--name", spec.name, "--label", f"{LABEL}={spec.dump()}"),
         *("--network", "host", "--ipc", spec.ipc),
         *(("--shm-size", spec.shm_size) if spec.shm_size else ()),
@@ -37,9 +36,10 @@ def create(spec: Spec, *, cdi: bool = False) -> Words:
         spec.image,
         *keyed.words(argv(spec.launch, spec.sglang), spec.volumes),
     )
+    return Command(words, 120)
 
 
-def _gpus(gpus: str, cdi: bool) -> Words:
+def _gpus(gpus: str, cdi: bool) -> Argv:
     """The GPUs in Docker's words, () for none.
 
     Without the NVIDIA runtime's hook Docker 28 refuses `--gpus` even where it has CDI devices;
@@ -59,39 +59,39 @@ def _gpus(gpus: str, cdi: bool) -> Words:
     return tuple(word for name in names for word in ("--device", name))
 
 
-def start(spec: Spec) -> Words:
-    return bounded(60, "docker", "start", spec.name)
+def start(spec: Spec) -> Command:
+    return Command(("docker", "start", spec.name), 60)
 
 
-def keep(name: str, policy: str) -> Words:
+def keep(name: str, policy: str) -> Command:
     """Set the restart policy of a living container."""
-    return bounded(30, "docker", "update", "--restart", policy, name)
+    return Command(("docker", "update", "--restart", policy, name), 30)
 
 
-def release(name: str) -> Words:
+def release(name: str) -> Command:
     """Take the restart policy away, so that a wanted end stays an end."""
     return keep(name, "no")
 
 
-def stop(rank: Rank, seconds: int) -> Words:
+def stop(rank: Rank, seconds: int) -> Command:
     """SIGTERM, and SIGKILL after `seconds`."""
-    return bounded(seconds + 30, "docker", "stop", "-t", str(seconds), rank.called)
+    return Command(("docker", "stop", "-t", str(seconds), rank.called), seconds + 30)
 
 
-def rename(name: str, new: str) -> Words:
-    return bounded(30, "docker", "rename", name, new)
+def rename(name: str, new: str) -> Command:
+    return Command(("docker", "rename", name, new), 30)
 
 
-def remove(name: str) -> Words:
-    return bounded(60, "docker", "rm", "--force", name)
+def remove(name: str) -> Command:
+    return Command(("docker", "rm", "--force", name), 60)
 
 
-def pull(image: str, seconds: int) -> Words:
-    return bounded(seconds, "docker", "pull", "--quiet", image)
+def pull(image: str, seconds: int) -> Command:
+    return Command(("docker", "pull", "--quiet", image), seconds)
 
 
-def logs(name: str, lines: int, *, earlier: bool = False) -> Words:
+def logs(name: str, lines: int, *, earlier: bool = False) -> Command:
     """The last lines since the container's last start; `earlier`: whichever start they are of."""
     if earlier:
-        return bounded(20, "docker", "logs", "--tail", str(lines), name)
-    return bounded(20, "sh", "-c", _LOGS, "sh", name, str(lines))
+        return Command(("docker", "logs", "--tail", str(lines), name), 20)
+    return Command(("sh", "-c", _LOGS, "sh", name, str(lines)), 20)

@@ -20,10 +20,10 @@ from typing import Literal, get_args
 
 import msgspec
 
+from cluster.command import Command
 from cluster.findings import Finding, error
 from cluster.printable import printable
 from cluster.settings.schema import NAMES
-from cluster.words import Words
 
 REFRESH_SECONDS = 10
 STALE_SECONDS = 60
@@ -186,25 +186,27 @@ _READ = """
 """
 
 
-def acquire(group: str, id: str, base: str = BASE) -> Words:
-    """Take the lease (JSON on stdin) where nobody has it, or it is stale; else tell who has."""
-    return _words(_ACQUIRE, base, group, id, str(STALE_SECONDS))
+def acquire(group: str, lease: Lease, seconds: int, base: str = BASE) -> Command:
+    """Take the lease where nobody has it, or it is stale; else tell who has."""
+    command = _command(seconds, _ACQUIRE, base, group, lease.id, str(STALE_SECONDS))
+    return command.with_stdin(lease.dump())
 
 
-def refresh(group: str, id: str, base: str = BASE) -> Words:
+def refresh(group: str, id: str, seconds: int, base: str = BASE) -> Command:
     """Say that the run lives, if the lease is still its own."""
-    return _words(_REFRESH, base, group, id)
+    return _command(seconds, _REFRESH, base, group, id)
 
 
-def release(group: str, id: str, base: str = BASE) -> Words:
+def release(group: str, id: str, seconds: int, base: str = BASE) -> Command:
     """Give up the lease, if it is still the run's own; nothing is left behind."""
-    return _words(_RELEASE, base, group, id)
+    return _command(seconds, _RELEASE, base, group, id)
 
 
-def read(group: str, base: str = BASE) -> Words:
+def read(group: str, seconds: int, base: str = BASE) -> Command:
     """Tell who holds the lease, and its age; nothing where nobody does."""
-    return _words(_READ, base, group)
+    return _command(seconds, _READ, base, group)
 
 
-def _words(script: str, *values: str) -> Words:
-    return ("sh", "-c", (_AT + script).strip(), "sh", *values)
+def _command(seconds: int, script: str, *values: str) -> Command:
+    # A Mac has no `timeout`.
+    return Command(("sh", "-c", (_AT + script).strip(), "sh", *values), seconds, kill=False)

@@ -1,4 +1,4 @@
-"""What each phase of a plan says to one node: lists of command words."""
+"""What each phase of a plan says to one node: lists of commands."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from cluster import docker, process
+from cluster.command import Command
 from cluster.generations import kept_name
 from cluster.node.readings import Rank
 from cluster.plan import Plan, Step
 from cluster.spec import Spec
-from cluster.words import Words
 
 # For a rank that will not end by itself.
 ORPHAN_SECONDS = 1
 
 
 class Runtime(Protocol):
-    """How ranks are run: command words for each verb, () where a runtime has no such verb."""
+    """How ranks are run: a command for each verb, None where a runtime has no such verb."""
 
-    def create(self, spec: Spec, *, cdi: bool = False) -> Words: ...
-    def start(self, spec: Spec) -> Words: ...
-    def keep(self, name: str, policy: str) -> Words: ...
-    def release(self, name: str) -> Words: ...
-    def stop(self, rank: Rank, seconds: int) -> Words: ...
-    def rename(self, name: str, new: str) -> Words: ...
-    def remove(self, name: str) -> Words: ...
-    def logs(self, name: str, lines: int, *, earlier: bool = False) -> Words: ...
+    def create(self, spec: Spec, *, cdi: bool = False) -> Command | None: ...
+    def start(self, spec: Spec) -> Command: ...
+    def keep(self, name: str, policy: str) -> Command | None: ...
+    def release(self, name: str) -> Command | None: ...
+    def stop(self, rank: Rank, seconds: int) -> Command: ...
+    def rename(self, name: str, new: str) -> Command | None: ...
+    def remove(self, name: str) -> Command: ...
+    def logs(self, name: str, lines: int, *, earlier: bool = False) -> Command: ...
 
 
 def runtime(name: str) -> Runtime:
@@ -35,30 +35,30 @@ def runtime(name: str) -> Runtime:
     return {"docker": docker, "process": process}[name]
 
 
-def release(run: Runtime, plan: Plan, node: str) -> list[Words]:
+def release(run: Runtime, plan: Plan, node: str) -> list[Command]:
     """Restart policies off, on every rank that is about to end."""
-    return _said(
+    return _commands(
         run.release(step.seen.called)
         for step in _touched(plan, node)
         if step.seen and step.seen.restart_policy not in ("", "no")
     )
 
 
-def stop(run: Runtime, plan: Plan, node: str, seconds: int, *, head: bool) -> list[Words]:
+def stop(run: Runtime, plan: Plan, node: str, seconds: int, *, head: bool) -> list[Command]:
     """Rank 0, or all the others: SGLang's workers only end with their head.
 
     Where no head is left, nothing tells the others to end, and they are not waited for.
     """
     heads = any(step.stop and step.is_head for step in plan.steps)
     patience = seconds if head or heads else ORPHAN_SECONDS
-    return _said(
+    return _commands(
         run.stop(step.seen, patience)
         for step in _touched(plan, node)
         if step.seen and step.stop and step.is_head == head
     )
 
 
-def replace(run: Runtime, plan: Plan, node: str) -> list[Words]:
+def replace(run: Runtime, plan: Plan, node: str) -> list[Command]:
     """Remove what must go, create what must come; nothing starts."""
     touched = list(_touched(plan, node))
     gone = [
@@ -68,7 +68,7 @@ def replace(run: Runtime, plan: Plan, node: str) -> list[Words]:
     ]
     new = [(s.spec, s.cdi) for s in touched if s.recreate and s.spec]
     names = [rank for at, rank in plan.renames.items() if at == node]
-    return _said(
+    return _commands(
         [
             *(run.remove(rank.called) for rank in gone),
             *(run.rename(rank.called, rank.name) for rank in names),
@@ -77,9 +77,9 @@ def replace(run: Runtime, plan: Plan, node: str) -> list[Words]:
     )
 
 
-def clear(run: Runtime, plan: Plan, node: str) -> list[Words]:
+def clear(run: Runtime, plan: Plan, node: str) -> list[Command]:
     """Remove what has the name that a rank shall be kept under: ours, of a switch long over."""
-    return _said(run.remove(step.seen.called) for step in _cleared(plan, node) if step.seen)
+    return _commands(run.remove(step.seen.called) for step in _cleared(plan, node) if step.seen)
 
 
 def _cleared(plan: Plan, node: str) -> list[Step]:
@@ -89,12 +89,12 @@ def _cleared(plan: Plan, node: str) -> list[Step]:
     return [s for s in plan.of(node) if s.remove and s.seen and s.seen.called == kept_name(rank)]
 
 
-def set_aside(run: Runtime, plan: Plan, node: str) -> list[Words]:
+def set_aside(run: Runtime, plan: Plan, node: str) -> list[Command]:
     """Rename the rank that is kept until the wanted group is ready; it goes on serving."""
     rank = plan.before.ranks.get(node) if plan.before else None
     if rank is None or rank.called == kept_name(rank):
         return []
-    return _said([run.rename(rank.called, kept_name(rank))])
+    return _commands([run.rename(rank.called, kept_name(rank))])
 
 
 def aside(plan: Plan) -> Plan:
@@ -113,7 +113,7 @@ def _renamed(plan: Plan, step: Step) -> Step:
     )
 
 
-def forget(run: Runtime, plan: Plan, node: str) -> list[Words]:
+def forget(run: Runtime, plan: Plan, node: str) -> list[Command]:
     """Remove the kept rank: the group after it serves."""
     rank = plan.before.ranks.get(node) if plan.before else None
     # A runtime that can't rename has kept nothing.
@@ -125,17 +125,17 @@ def _keeps(plan: Plan, node: str, rank: Rank) -> bool:
     return plan.before is not None and plan.before.holds(node, rank)
 
 
-def keep(run: Runtime, plan: Plan, node: str) -> list[Words]:
+def keep(run: Runtime, plan: Plan, node: str) -> list[Command]:
     """The restart policy that a rank should have, where only that is wrong."""
     if node not in plan.policies:
         return []
     names = [step.name for step in plan.of(node) if step.spec]
-    return _said(run.keep(name, plan.policies[node]) for name in names)
+    return _commands(run.keep(name, plan.policies[node]) for name in names)
 
 
 def _touched(plan: Plan, node: str) -> Iterator[Step]:
     return (step for step in plan.of(node) if plan.restart or step.reasons)
 
 
-def _said(orders: Iterable[Words]) -> list[Words]:
-    return [words for words in orders if words]
+def _commands(commands: Iterable[Command | None]) -> list[Command]:
+    return [command for command in commands if command]

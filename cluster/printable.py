@@ -51,6 +51,11 @@ def printable_record(record: logging.LogRecord) -> bool:
     return True
 
 
+def tail(text: str, characters: int = 500) -> str:
+    """The end of a long output, where it says what went wrong; "" of none."""
+    return text.strip()[-characters:]
+
+
 def json_text(document: bytes) -> str:
     """An encoded JSON document, the same data, with what is not printable as JSON's escapes."""
     return "".join(

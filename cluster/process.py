@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
+from cluster.command import Argv, Command
 from cluster.node.readings import Rank
 from cluster.spec import Spec
-from cluster.words import Words
 
 NAME = "--spark-serving-name="
 LABEL = "--spark-serving-spec="
@@ -29,49 +29,47 @@ done
 """
 
 
-def _sh(script: str, *args: str) -> Words:
-    return ("sh", "-c", script.strip(), "sh", *args)
+def _sh(seconds: int, script: str, *args: str) -> Command:
+    # A Mac has no `timeout`.
+    return Command(("sh", "-c", script.strip(), "sh", *args), seconds, kill=False)
 
 
-def argv(spec: Spec) -> Words:
+def argv(spec: Spec) -> Argv:
     """The process itself."""
     engine = (sys.executable, "-m", "engines.smollm2")
     return (*engine, f"{NAME}{spec.name}", f"{LABEL}{spec.dump()}")
 
 
-def create(spec: Spec, *, cdi: bool = False) -> Words:
+def create(spec: Spec, *, cdi: bool = False) -> None:
     """A process is there when it runs."""
-    return ()
 
 
-def keep(name: str, policy: str) -> Words:
+def keep(name: str, policy: str) -> None:
     """Nothing restarts a process."""
-    return ()
 
 
-def release(name: str) -> Words:
-    return ()
+def release(name: str) -> None:
+    """It has no restart policy."""
 
 
-def start(spec: Spec) -> Words:
+def start(spec: Spec) -> Command:
     environment = tuple(f"{name}={value}" for name, value in sorted(spec.env.items()))
-    return _sh(_START, spec.name, "env", *environment, *argv(spec))
+    return _sh(90, _START, spec.name, "env", *environment, *argv(spec))
 
 
-def stop(rank: Rank, seconds: int) -> Words:
-    return _sh(_STOP, rank.id, f"{NAME}{rank.name}", str(seconds))
+def stop(rank: Rank, seconds: int) -> Command:
+    return _sh(seconds + 60, _STOP, rank.id, f"{NAME}{rank.name}", str(seconds))
 
 
-def rename(name: str, new: str) -> Words:
+def rename(name: str, new: str) -> None:
     """A process keeps the name in its arguments."""
-    return ()
 
 
-def remove(name: str) -> Words:
+def remove(name: str) -> Command:
     """What is left of an ended process is its log."""
-    return _sh(f'rm -f "{LOGS}/$1.log"', name)
+    return _sh(60, f'rm -f "{LOGS}/$1.log"', name)
 
 
-def logs(name: str, lines: int, *, earlier: bool = False) -> Words:
+def logs(name: str, lines: int, *, earlier: bool = False) -> Command:
     """The last lines since its start: the log is written anew then."""
-    return _sh(f'tail -n "$2" "{LOGS}/$1.log"', name, str(lines))
+    return _sh(30, f'tail -n "$2" "{LOGS}/$1.log"', name, str(lines))

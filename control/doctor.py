@@ -95,7 +95,7 @@ def _log(seen: Seen, host: Host, rank: Rank) -> Words:
     # Why Docker had to start it again stands in the log of its earlier life.
     fact = RankLog()
     command = fact.command(runtime, rank.called, earlier=rank.restarts > 0)
-    told = shell.read(host, fact, command, WORDS_SECONDS, failed=True).value or RankWords()
+    told = shell.read_fact(host, fact, command, WORDS_SECONDS, failed=True).value or RankWords()
     return Words(host.name, rank, told.lines, told.transport)
 
 

@@ -85,7 +85,7 @@ def _refuse_limit(wanted: Declaration, hosts: dict[str, Host]) -> None:
 def _read(hosts: dict[str, Host]) -> dict[str, Ufw]:
     fact = UfwState()
     found = shell.on_all(
-        hosts.values(), lambda h: shell.read(h, fact, fact.command(), READ_SECONDS)
+        hosts.values(), lambda h: shell.read_fact(h, fact, fact.command(), READ_SECONDS)
     )
     refuse_errors(_unread(name, seen.why) for name, seen in found.items() if not seen.value)
     return {name: seen.value for name, seen in found.items() if seen.value}
@@ -94,11 +94,11 @@ def _read(hosts: dict[str, Host]) -> dict[str, Ufw]:
 def _unread(node: str, why: str) -> Finding:
     if "sudo" in why:
         return error(
-            f"ufw needs root: {why[-200:]}",
+            f"ufw needs root: {why}",
             node,
             "allow the login sudo without a password, or: pyinfra --sudo --use-sudo-password …",
         )
-    what = f"its firewall could not be read: {why[-500:] or 'no answer'}"
+    what = f"its firewall could not be read: {why or 'no answer'}"
     return error(what, node, "sudo ufw status")
 
 

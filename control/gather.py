@@ -70,7 +70,7 @@ def left_out(made: Deployment) -> dict[str, NodeFacts]:
 def _read(hosts: Mapping[str, Host], asked: Any) -> dict[str, NodeFacts]:
     found = shell.on_all(hosts.values(), lambda h: reading(h, asked(h), READING_SECONDS))
     refuse_errors(
-        error(f"it could not be read: {seen.why[-500:]}", node, f"ssh {node} true")
+        error(f"it could not be read: {seen.why}", node, f"ssh {node} true")
         for node, seen in found.items()
         if not seen.value
     )
@@ -80,7 +80,7 @@ def _read(hosts: Mapping[str, Host], asked: Any) -> dict[str, NodeFacts]:
 def reading(host: Host, asked: Mapping[str, Any], seconds: int) -> Reading[NodeFacts]:
     """One node's NodeReading; `asked`: the arguments of its command."""
     fact = NodeReading()
-    found = shell.read(host, fact, fact.command(**asked), seconds)
+    found = shell.read_fact(host, fact, fact.command(**asked), seconds)
     if found.value is None:
         return Reading(why=found.why or "it said nothing")
     # Whatever its output has for a name.
@@ -127,11 +127,11 @@ def sglang_version(
 
 def _probe(head: Host, image: str) -> str:
     fact = SglangVersion()
-    seen = shell.read(head, fact, fact.command(image), PROBE_SECONDS)
+    seen = shell.read_fact(head, fact, fact.command(image), PROBE_SECONDS)
     if not seen.value:
         raise Refused(
             error(
-                f"image {image} does not say which SGLang it holds: {seen.why[-300:]}",
+                f"image {image} does not say which SGLang it holds: {seen.why}",
                 head.name,
                 "--data sglang_version=0.5.3.post3 (the version that the image holds)",
             )
@@ -167,7 +167,7 @@ def answers(
         urls=urls, model=model, runtime=made.settings.runtime, rank=rank, keyed=bool(key)
     )
     at = made.hosts[head or made.wanted.head]
-    found = shell.read(at, fact, command, 300, stdin=f"{key}\n" if key else "")
+    found = shell.read_fact(at, fact, command, 300, stdin=f"{key}\n" if key else "")
     silent = tuple(serving.Reply(0) for _ in urls)
     return found.value or serving.Served(silent, serving.Reply(0), serving.Reply(0, found.why))
 

@@ -13,6 +13,7 @@ from cluster.node.host import HostSetup
 from cluster.settings.schema import Settings
 from control.inventory import all_hosts, declared_settings
 from control.shared import shared
+from facts.fact import quote
 from facts.machine import HostSettings
 from operations import shell
 
@@ -53,6 +54,6 @@ def _make(state: State) -> HostRun:
 
 def _read(hosts: list[Host]) -> dict[str, HostSetup]:
     fact = HostSettings()
-    words = ("sh", "-c", fact.command())
-    readings = shell.on_all(hosts, lambda host: shell.read(host, fact, words, SECONDS))
+    words = quote(("sh", "-c", fact.command()))
+    readings = shell.on_all(hosts, lambda host: shell.read_fact(host, fact, words, SECONDS))
     return shell.values_for_operations(readings, "its settings")

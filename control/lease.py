@@ -24,10 +24,10 @@ from pyinfra.api import Host, State
 from pyinfra.api.state import BaseStateCallback
 
 from cluster import lease
+from cluster.command import Command
 from cluster.findings import Finding, Refused, error
 from cluster.lease import Lease, Said
 from cluster.settings.declaration import Declaration
-from cluster.words import Words
 from control.inventory import all_hosts
 from control.invocation import called_with, only_reads
 from operations import shell
@@ -92,7 +92,7 @@ def hold(state: State, head: Host, group: str, needed: bool = True) -> None:
     if state in _held:
         return
     held = Held(head, group, mine())
-    answer = _ask(head, lease.acquire(group, held.lease.id), ASK_SECONDS, held.lease.dump())
+    answer = _ask(head, lease.acquire(group, held.lease, ASK_SECONDS))
     there = lease.said(answer.out) if answer.ok else None
     if answer.lost and not needed:
         logger.warning(f"    warning: without a lease: {head.name}: {answer.lost}")
@@ -113,7 +113,7 @@ def hold(state: State, head: Host, group: str, needed: bool = True) -> None:
 
 def holder(head: Host, group: str) -> Lease | None:
     """Who holds the lease now; None where nobody does, or it is stale, or can't be read."""
-    answer = _ask(head, lease.read(group), ASK_SECONDS)
+    answer = _ask(head, lease.read(group, ASK_SECONDS))
     there = lease.said(answer.out) if answer.ok else None
     alive = there is not None and abs(there.age) < lease.STALE_SECONDS
     return there.lease if there and alive else None
@@ -155,7 +155,7 @@ class Release(BaseStateCallback):
         with held.lock:
             if not held.ended:
                 held.ended = True
-                _ask(held.head, lease.release(held.group, held.lease.id), RELEASE_WITHIN)
+                _ask(held.head, lease.release(held.group, held.lease.id, RELEASE_WITHIN))
 
 
 def _refresh(held: Held) -> None:
@@ -172,10 +172,10 @@ def _renew(held: Held) -> None:
         if held.ended or held.loss:
             return
         asked = time.clock_gettime(CLOCK)
-        there = _said(held, lease.refresh(held.group, held.lease.id))
+        there = _said(held, lease.refresh(held.group, held.lease.id, REFRESH_WITHIN))
         if there and there.how == "gone" and held.overdue < lease.LOST_SECONDS:
             # The head restarted: nobody can have had the lease since it was ours.
-            there = _said(held, lease.acquire(held.group, held.lease.id), held.lease.dump())
+            there = _said(held, lease.acquire(held.group, held.lease, REFRESH_WITHIN))
         if there and there.how in ("ours", "taken"):
             held.seen = asked
         elif there:
@@ -183,20 +183,20 @@ def _renew(held: Held) -> None:
             held.loss = lease.loss(held.group, there.lease, held.head.name)
 
 
-def _said(held: Held, words: Words, stdin: str = "") -> Said | None:
-    answer = _ask(held.head, words, REFRESH_WITHIN, stdin)
+def _said(held: Held, command: Command) -> Said | None:
+    answer = _ask(held.head, command)
     if answer.lost.startswith("TimeoutError"):
         # Slow is not broken: others' commands run over this connection.
         held.head.connected = True
     return lease.said(answer.out) if answer.ok else None
 
 
-def _ask(head: Host, words: Words, seconds: int, stdin: str = "") -> shell.Answer:
-    return shell.on_all([head], lambda h: shell.ask(h, words, seconds, stdin))[head.name]
+def _ask(head: Host, command: Command) -> shell.Output:
+    return shell.on_all([head], lambda h: shell.run_command(h, command))[head.name]
 
 
-def _untaken(group: str, head: str, answer: shell.Answer) -> Finding:
-    why = answer.text[-300:] or "it answered nothing"
+def _untaken(group: str, head: str, answer: shell.Output) -> Finding:
+    why = answer.tail or "it answered nothing"
     return error(f"the lease on the group {group} can't be taken: {why}", head, f"ssh {head} true")
 
 

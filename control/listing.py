@@ -109,7 +109,7 @@ def _weights(host: Host, ranks: dict[str, Rank]) -> Weights | None:
     if not cache and not model.startswith(("/", "~/")):
         return None
     fact = ModelWeights()
-    return shell.read(host, fact, fact.command(model, cache), WEIGHTS_SECONDS).value
+    return shell.read_fact(host, fact, fact.command(model, cache), WEIGHTS_SECONDS).value
 
 
 def _local(host: Host) -> bool:

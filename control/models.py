@@ -36,4 +36,4 @@ def print_models(state: State) -> None:
 
 def _cached(host: Host, ids: list[str], settings: Settings) -> dict[str, Weights] | None:
     fact = CachedModels()
-    return shell.read(host, fact, fact.command(ids, settings.hf_cache), SECONDS).value
+    return shell.read_fact(host, fact, fact.command(ids, settings.hf_cache), SECONDS).value

@@ -114,7 +114,7 @@ def _setups(hosts: Mapping[str, Host], facts: Mapping[str, NodeFacts]) -> dict[s
     def read(host: Host) -> Reading[Setup]:
         ports = facts[host.name].rdma
         names = [w for p in ports for w in (p.netdev, p.interface.mac) if w]
-        return shell.read(host, fact, fact.command(names), SETUP_SECONDS)
+        return shell.read_fact(host, fact, fact.command(names), SETUP_SECONDS)
 
     return shell.values_for_operations(shell.on_all(hosts.values(), read), "its network")
 

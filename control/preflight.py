@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from pyinfra.api import Host
 
 from cluster import checks
-from cluster.docker import create
+from cluster.command import Command
 from cluster.engine import pairs, parser
+from cluster.engine.argv import argv
 from cluster.findings import Finding, error, warning
 from cluster.generations import members
 from cluster.node.peers import PeerReport
@@ -71,7 +72,7 @@ def _needs(made: Deployment, nodes: list[NodeFacts]) -> checks.Needs:
 
 def _latency(host: Host) -> float:
     begun = time.monotonic()
-    shell.ask(host, ("true",), 30)
+    shell.run_command(host, Command(("true",), 30, kill=False))
     return time.monotonic() - begun
 
 
@@ -88,7 +89,7 @@ def peers(made: Deployment) -> dict[str, PeerReport]:
         others = [m.address for m in members.values() if m.name != own.name]
         fact = Peers()
         asked = fact.command(own.address, others, ports, own.mtu or 1500)
-        found = shell.read(host, fact, asked, PEER_SECONDS, failed=True)
+        found = shell.read_fact(host, fact, asked, PEER_SECONDS, failed=True)
         return found.value or PeerReport(error=found.why)
 
     return shell.on_all(made.serving.values(), probe)
@@ -108,8 +109,7 @@ def _launch(made: Deployment, nodes: list[NodeFacts], needs: checks.Needs) -> It
     yield from _fetching(made, nodes)
     for spec in list(made.specs.values())[:1]:
         if spec.runtime == "docker":
-            words = create(spec)
-            line = words[words.index("sglang.launch_server") + 1 :]
+            line = argv(spec.launch, spec.sglang)[1:]
             yield from parser.problems(line, spec.sglang)
             yield from pairs.at_odds(line, spec.sglang)
 

@@ -6,6 +6,7 @@ import msgspec
 from pyinfra.api import Host, State
 
 from cluster import probe
+from cluster.command import Command
 from cluster.findings import Finding, Refused
 from cluster.printable import json_text
 from cluster.probe import Probed
@@ -51,6 +52,6 @@ def _probe(host: Host, settings: Settings) -> Probed:
     found = gather.reading(host, asked, SECONDS)
     if found.value is None:
         return probe.silent(host.name, found.why, user)
-    python = shell.ask(host, ("python3", "--version"), SECONDS)
+    python = shell.run_command(host, Command(("python3", "--version"), SECONDS, kill=False))
     version = python.out[0].removeprefix("Python ") if python.ok and python.out else ""
     return probe.read(found.value, settings.hf_cache, version)

@@ -17,7 +17,6 @@ from operations import shell
 
 # Where `hf auth login` leaves it (huggingface_hub.constants).
 USUAL_FILE = "~/.cache/huggingface/token"
-KEY_SECONDS = 60
 
 
 def find_token(token_file: str) -> str:
@@ -91,8 +90,8 @@ def key_problem(made: Deployment) -> str:
     settings = made.settings
     if settings.runtime != "docker" or not (key := find_api_key(settings.api_key_file)):
         return ""
-    words = compare(settings.group, settings.image)
-    answer = shell.ask(made.hosts[made.wanted.head], words, KEY_SECONDS, stdin=f"{key}\n")
+    command = compare(settings.group, settings.image, key)
+    answer = shell.run_command(made.hosts[made.wanted.head], command)
     state = answer.out[0] if answer.out else ""
     return f"api key: {state} on its node" if state in ("missing", "different") else ""
 

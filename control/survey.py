@@ -114,7 +114,7 @@ def _read(made: Deployment, *, full: bool) -> tuple[dict[str, NodeFacts], dict[s
 
     found = shell.on_all(made.hosts.values(), one)
     heard = {name: seen.value for name, seen in found.items() if seen.value}
-    return heard, {name: seen.why[-500:] for name, seen in found.items() if name not in heard}
+    return heard, {name: seen.why for name, seen in found.items() if name not in heard}
 
 
 def _disks(settings: Settings) -> list[str]:
@@ -167,7 +167,7 @@ def _lease(made: Deployment) -> Said | None:
     if made.wanted.head not in made.facts:
         return None
     head = made.hosts[made.wanted.head]
-    answer = shell.ask(head, lease.read(made.settings.group), LEASE_SECONDS)
+    answer = shell.run_command(head, lease.read(made.settings.group, LEASE_SECONDS))
     return lease.said(answer.out) if answer.ok else None
 
 
@@ -191,5 +191,5 @@ def _ask_one(made: Deployment, host: Host) -> RankAnswers:
         head=made.is_head(host),
         pid=rank.id if rank and settings.runtime == "process" else "",
     )
-    found = shell.read(host, fact, command, ANSWER_SECONDS, failed=True)
-    return found.value or RankAnswers(lost=found.why[-300:] or "it answered nothing")
+    found = shell.read_fact(host, fact, command, ANSWER_SECONDS, failed=True)
+    return found.value or RankAnswers(lost=found.why or "it answered nothing")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pyinfra.api import State
 
 from cluster import docker, generations
+from cluster.command import Command
 from cluster.keyed import is_keyed
 from cluster.node.host import drop_caches
 from cluster.readiness import Limits, ready_seconds
-from cluster.words import Words
 from control import gather, lease
 from control.deployment import Deployment
 from operations.group import Group
@@ -35,10 +35,10 @@ def _state(made: Deployment) -> State:
     return next(iter(made.hosts.values())).state
 
 
-def _first(made: Deployment) -> Words:
+def _first(made: Deployment) -> Command | None:
     """The page cache goes before a load, where that is asked for."""
     settings = made.settings
-    return drop_caches(settings.image) if settings.drop_caches and made.runtime is docker else ()
+    return drop_caches(settings.image) if settings.drop_caches and made.runtime is docker else None
 
 
 def _wanted(made: Deployment) -> Group:

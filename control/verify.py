@@ -61,7 +61,7 @@ def _key(head: Host, wanted: bool, key_file: str) -> str:
 def _replies(head: Host, launch: Launch, runtime: str, key: str) -> dict[str, Reply]:
     fact = Endpoints()
     asked = fact.command(running.own(launch), launch.served_model_name, runtime, keyed=bool(key))
-    found = shell.read(head, fact, asked, 600, f"{key}\n" if key else "", failed=True)
+    found = shell.read_fact(head, fact, asked, 600, f"{key}\n" if key else "", failed=True)
     if not found.value:
         raise DeployError(f"{head.name}: no endpoint could be asked: {found.why or 'no answer'}")
     return found.value
@@ -85,7 +85,7 @@ def _tell_ranks(made: Deployment, ranks: dict[str, Rank], specs: dict[str, Spec]
 def _look(host: Host, name: str, spec: Spec) -> Look:
     fact = RankLook()
     asked = fact.command(host.name, spec.runtime, name, running.own(spec.launch))
-    found = shell.read(host, fact, asked, 60, failed=True)
+    found = shell.read_fact(host, fact, asked, 60, failed=True)
     return found.value or Look(host.name, lost=found.why or "no answer")
 
 

@@ -10,10 +10,10 @@ import msgspec
 from msgspec import Struct, field
 from pyinfra.api import QuoteString, StringCommand
 
+from cluster.command import Command
 from cluster.docker import LABEL
 from cluster.node import readings
-from cluster.words import bounded
-from facts.fact import UNEXPECTED, Fact, quote
+from facts.fact import UNEXPECTED, Fact, render
 
 # A healthy daemon answers in well under a second; one that thrashes or hangs must not hold us.
 SECONDS = 30
@@ -33,9 +33,9 @@ class Containers(Fact[list[readings.Rank]]):
         list_all = ("docker", "ps", "--all", "--no-trunc", "--format", _selection(names))
         return StringCommand(
             "ids=$(",
-            quote(bounded(seconds, *list_all)),
+            render(Command(list_all, seconds)),
             ') || exit; [ -z "$ids" ] ||',
-            quote(bounded(seconds, "docker", "inspect", "--type=container", "--format")),
+            render(Command(("docker", "inspect", "--type=container", "--format"), seconds)),
             QuoteString("{{json .}}"),
             "$ids",
         )
@@ -116,7 +116,7 @@ class EngineState(Fact[readings.Engine]):
     def command(self, seconds: int = SECONDS) -> StringCommand:
         return StringCommand(
             "if command -v docker >/dev/null; then",
-            quote(bounded(seconds, "docker", "info", "--format", "{{json .}}")),
+            render(Command(("docker", "info", "--format", "{{json .}}"), seconds)),
             '2>&1 || echo "docker info: exit status $?"; else echo missing; fi',
         )
 

@@ -10,6 +10,8 @@ from typing import TypeVar
 from pyinfra.api import FactBase, QuoteString, StringCommand
 from pyinfra.api.exceptions import FactProcessError
 
+from cluster.command import Argv, Command
+
 T = TypeVar("T")
 # What parsing foreign text raises: msgspec's and json's errors are ValueErrors.
 UNEXPECTED = (
@@ -70,9 +72,19 @@ def join(*bits: object) -> StringCommand:
     return StringCommand(*bits, _separator="")
 
 
-def quote(words: tuple[str, ...]) -> StringCommand:
-    """A command from its words."""
+def quote(words: Argv) -> StringCommand:
+    """Each word quoted.
+
+    TypeError for a string: its letters would count as words.
+    """
+    if isinstance(words, str):
+        raise TypeError(f"words are asked for, not the string {words[:40]!r}")
     return StringCommand(*(QuoteString(word) for word in words))
+
+
+def render(command: Command) -> StringCommand:
+    """The command as a node's shell reads it: quoted, and under its time limit."""
+    return quote(command.bounded)
 
 
 def home_path(value: str) -> StringCommand:

@@ -7,10 +7,10 @@ from ipaddress import ip_address
 
 from pyinfra.api import StringCommand
 
+from cluster.command import Command
 from cluster.node.host import as_root
 from cluster.node.ufw import ANY, Login, Rule, Ufw
-from cluster.words import bounded
-from facts.fact import Fact, port, quote
+from facts.fact import Fact, port, render
 
 # The tuples are ufw's own record of its rules, with every name of an application resolved to its
 # ports (ufw 0.36, backend_iptables.py: _write_rules). sudo hides SSH_CONNECTION: a parent has it.
@@ -38,7 +38,7 @@ class UfwState(Fact[Ufw]):
     """ufw with its rules, sshd's ports and the login's own connection; needs root."""
 
     def command(self) -> StringCommand:
-        return quote(bounded(40, *as_root("sh", "-c", _READ)))
+        return render(Command(as_root("sh", "-c", _READ), 40))
 
     def parse(self, output: list[str]) -> Ufw:
         lines = [line.split() for line in output if line.strip()]

@@ -10,10 +10,10 @@ import msgspec
 from msgspec import Struct
 from pyinfra.api import StringCommand
 
+from cluster.command import Command
 from cluster.node import readings
-from cluster.words import bounded
 from facts.containers import CONTAINERD_STORE, SECONDS
-from facts.fact import Fact, count, join, quote
+from facts.fact import Fact, count, join, quote, render
 from facts.system import CLIMB, Disk
 
 # What a container takes from its image's configuration; versions of Docker tell more, each its own.
@@ -39,7 +39,7 @@ class Image(Fact[readings.ImageReading | None]):
         inspect = ("docker", "image", "inspect", "--format", "{{json .}}", image)
         return join(
             "out=$(",
-            quote(bounded(seconds, *inspect)),
+            render(Command(inspect, seconds)),
             " 2>&1); s=$?; case $s$out in (0*) printf '%s\\n' ",
             quote((image,)),
             ' "$out";; (*"o such image"*) ;; (*) printf \'%s\\n\' "$out" >&2; exit $s;; esac',
@@ -89,7 +89,7 @@ class Unpacked(Fact[int]):
 
     def command(self, image: str) -> StringCommand:
         words = ("docker", "history", "--human=false", "--format", "{{.Size}}", image)
-        return quote(bounded(SECONDS, *words))
+        return render(Command(words, SECONDS))
 
     def parse(self, output: list[str]) -> int:
         return sum(count(line) for line in output)
@@ -100,7 +100,7 @@ class Room(Fact[readings.DiskReading]):
 
     def command(self) -> StringCommand:
         info = ("docker", "info", "--format", _ROOT)
-        return join("path=$(", quote(bounded(SECONDS, *info)), ") || exit", CLIMB.rstrip())
+        return join("path=$(", render(Command(info, SECONDS)), ") || exit", CLIMB.rstrip())
 
     def parse(self, output: list[str]) -> readings.DiskReading:
         return Disk().process(output)
@@ -111,7 +111,7 @@ class SglangVersion(Fact[str | None]):
 
     def command(self, image: str) -> StringCommand:
         run = ("docker", "run", "--rm", "--network", "none", "--entrypoint", "python3", image)
-        return quote(bounded(60, *run, "-c", _VERSION))
+        return render(Command((*run, "-c", _VERSION), 60))
 
     def parse(self, output: list[str]) -> str:
         versions = [found[0] for line in output if (found := _PEP_440.fullmatch(line.strip()))]

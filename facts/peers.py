@@ -11,6 +11,7 @@ from msgspec import Struct
 from pyinfra.api import QuoteString, StringCommand
 
 from cluster.node.peers import PROBE_PORT, PeerReport, Reach
+from cluster.printable import tail
 from facts.fact import UNEXPECTED, Fact
 
 SCRIPT = (Path(__file__).parent / "scripts" / "peers.py").read_text()
@@ -57,7 +58,7 @@ class Peers(Fact[PeerReport]):
         try:
             seen = msgspec.json.decode(output[-1], type=_Seen)
         except UNEXPECTED:
-            return PeerReport(error="; ".join(output[-2:])[-300:])
+            return PeerReport(error=tail("; ".join(output[-2:])))
         if seen.error or not seen.address:
             return PeerReport(error=seen.error or "the probe names no address")
         return PeerReport(seen.address, seen.busy, seen.peers)

@@ -43,7 +43,7 @@ class RankLog(Fact[RankWords]):
 
     def command(self, runtime: str, rank: str, earlier: bool = False) -> StringCommand:
         words = runtime_of(runtime).logs(rank, LINES, earlier=earlier)
-        log = join(quote(("timeout", str(SECONDS), *words)), " 2>&1")
+        log = join(quote(("timeout", str(SECONDS), *words.bounded)), " 2>&1")
         kept = join(
             *(log, " | grep -avE ", QuoteString(BATCHES), f" | tail -n {KEPT} | sed -E "),
             *(QuoteString(DRAFT), f" | cut -c -{COLUMNS} | sed 's/^/log /'\n"),

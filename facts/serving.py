@@ -124,7 +124,7 @@ class Served(Fact[serving.Served]):
 
 def last_lines(runtime: str, rank: str, count: int, seconds: int = LOOK_SECONDS) -> StringCommand:
     """The last lines of a rank's log that are not NCCL's, each cut as long lines tell no more."""
-    told = quote(("timeout", str(seconds), *runtime_of(runtime).logs(rank, LOG_LINES)))
+    told = quote(("timeout", str(seconds), *runtime_of(runtime).logs(rank, LOG_LINES).bounded))
     return join(told, f" 2>&1 | grep -av 'NCCL INFO' | tail -n {count} | cut -c -2000")
 
 

@@ -7,9 +7,9 @@ import re
 
 from pyinfra.api import StringCommand
 
+from cluster.command import Command
 from cluster.node import readings
-from cluster.words import bounded
-from facts.fact import Fact, count, decimal, home_path, join, output_or_errors, quote
+from facts.fact import Fact, count, decimal, home_path, join, output_or_errors, render
 
 _IDENTITY = """
 id= host=; { read -r id </etc/machine-id; read -r host </proc/sys/kernel/hostname; } 2>/dev/null
@@ -111,7 +111,7 @@ class Gpus(Fact[list[readings.Gpu]]):
         query = ("nvidia-smi", f"--query-gpu={_FIELDS}", "--format=csv,noheader")
         return StringCommand(
             "command -v nvidia-smi >/dev/null || exit 0;",
-            output_or_errors(quote(bounded(30, *query))),
+            output_or_errors(render(Command(query, 30))),
         )
 
     def parse(self, output: list[str]) -> list[readings.Gpu]:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pyinfra.api import StringCommand, operation
 
 from cluster import orders
+from cluster.command import Command
 from cluster.orders import Runtime
 from cluster.plan import Plan
-from cluster.words import Words
-from operations.shell import command
+from facts.fact import render
 
 
 @dataclass(frozen=True)
@@ -44,5 +44,5 @@ def removed(ranks: Ranks) -> Generator[StringCommand, None, None]:
     yield from _commands(orders.replace(ranks.runtime, ranks.plan(), ranks.node))
 
 
-def _commands(words: list[Words]) -> Iterator[StringCommand]:
-    return map(command, words)
+def _commands(commands: list[Command]) -> Iterator[StringCommand]:
+    return map(render, commands)

@@ -10,6 +10,7 @@ import gevent
 from pyinfra.api import Host
 
 from cluster.findings import Finding, Refused, error
+from cluster.printable import tail
 from cluster.transfer import weights
 from cluster.transfer.repository import File
 from cluster.transfer.stored import (
@@ -146,7 +147,7 @@ def _streams(
         return None
     return error(
         f"the weights could not be copied from {job.head.name} over {job.address}: "
-        f"{failed[0][-300:]}",
+        f"{tail(failed[0])}",
         host.name,
         'put the file itself there: cp --remove-destination "$(readlink -f FILE)" FILE'
         if "is a link that leaves" in failed[0]
@@ -185,7 +186,7 @@ def _telling(
     def tell(_: float) -> None:
         for name, one in progress.items():
             part = weights.part_folder(job.folders[name], not job.local, commit)
-            answer = shell.ask(job.hosts[name], weights.measure_folder(part), 40)
+            answer = shell.run_command(job.hosts[name], weights.measure_folder(part))
             said = next(iter((answer.out or ("0",))[0].split()), "0")
             if answer.ok and said.isdigit():
                 one.note(int(said) * 1024, time.monotonic())

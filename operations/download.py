@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from cluster.findings import Finding, Refused, error
+from cluster.printable import tail
 from cluster.readiness import REPORT_SECONDS
 from cluster.transfer import gate, weights
 from cluster.transfer.hub_errors import explain_failure, find_unencrypted_token
@@ -36,7 +37,7 @@ GRACE = 60
 
 def take_over(job: WeightsJob) -> None:
     """Wait for a download of this model that an earlier run has left; clear what is over."""
-    answer = shell.ask(job.head, weights.list_tasks(), 60)
+    answer = shell.run_command(job.head, weights.list_tasks())
     mine = weights.container_name(job.group)
     for line in answer.out:
         name, state, task = [*line.split("\t"), "", ""][:3]
@@ -48,7 +49,7 @@ def take_over(job: WeightsJob) -> None:
                 _wait(job, TransferProgress(0, time.monotonic()))
             except Refused as refused:
                 job.head.log(f"it failed: {refused}; begun anew")
-        shell.ask(job.head, weights.remove_download(job.group), 90)
+        shell.run_command(job.head, weights.remove_download(job.group))
     _forget(job)
 
 
@@ -164,23 +165,21 @@ def _run(
     job: WeightsJob, asked: dict[str, Any], progress: TransferProgress, revision: str
 ) -> dict[str, Any]:
     """The client in its container until it ends; its result."""
-    shell.ask(job.head, weights.remove_download(job.group), 90)
+    shell.run_command(job.head, weights.remove_download(job.group))
     token = job.token()
     command = weights.start_download(
         *(job.group, job.model, job.caches[job.head.name], job.image, SCRIPT),
+        weights.download_task(job.model, job.endpoint, token, asked),
         fetch=asked["do"] == "fetch",
         token=bool(token),
     )
-    task = weights.download_task(job.model, job.endpoint, token, asked)
     try:
-        answer = shell.ask(job.head, command, 210, stdin=task)
+        answer = shell.run_command(job.head, command)
         if not answer.ok:
-            raise Refused(
-                error(f"the download could not be started: {answer.text[-300:]}", job.head.name)
-            )
+            raise Refused(error(f"the download could not be started: {answer.tail}", job.head.name))
         return _wait(job, progress, revision)
     finally:
-        shell.ask(job.head, weights.remove_download(job.group), 90)
+        shell.run_command(job.head, weights.remove_download(job.group))
         if token:
             _forget(job)
 
@@ -190,7 +189,7 @@ def _wait(job: WeightsJob, progress: TransferProgress, revision: str = "") -> di
     limit = job.stall + GRACE if progress.total else LIST_SECONDS + job.stall
     told = time.monotonic()
     while True:
-        answer = shell.ask(job.head, weights.watch_download(job.group), 60)
+        answer = shell.run_command(job.head, weights.watch_download(job.group))
         now = time.monotonic()
         said = _lines(answer.out)
         if answer.ok and not answer.out[0].startswith(("running", "created")):
@@ -224,7 +223,7 @@ def _result(
         return last
     if "error" not in last:
         words = output[-1] if output[1:] else "without a word: is the disk full?"
-        last = {"error": "other", "text": f"{output[0]}; {words}"[-300:]}
+        last = {"error": "other", "text": tail(f"{output[0]}; {words}")}
     raise Refused(_failed(job, last, revision))
 
 
@@ -247,6 +246,6 @@ def _count(value: object) -> int:
 
 def _forget(job: WeightsJob) -> None:
     """The token is gone, however an earlier or this download ended."""
-    shell.ask(
-        job.head, weights.delete_token(weights.TOKEN_FOLDER, weights.TOKEN_FILE, job.image), 90
+    shell.run_command(
+        job.head, weights.delete_token(weights.TOKEN_FOLDER, weights.TOKEN_FILE, job.image)
     )

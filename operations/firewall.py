@@ -11,6 +11,7 @@ from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
 from pyinfra.api.exceptions import ConnectError
 
+from cluster.command import Command
 from cluster.node.firewall import UfwChange
 from cluster.node.host import as_root
 from operations import shell
@@ -90,22 +91,26 @@ def _change(state: State, host: Host, change: UfwChange, seconds: int) -> bool:
     # A connection that the change itself cut says nothing: half of the time is for the proof.
     half = seconds // 2
     script = ("sh", "-c", _APPLY, "sh", str(seconds), _REVERT)
-    words = ("timeout", str(half), *as_root(*script))
-    told = shell.ask(host, words, half + 1, stdin=_lines(change))
+    argv = ("timeout", str(half), *as_root(*script))
+    told = shell.run_command(host, Command(argv, half + 1, _lines(change), kill=False))
     if UNTOUCHED in told.text:
-        host.log_styled(told.text[-500:], fg="red")
+        host.log_styled(told.tail, fg="red")
         return False
     if not told.ok and not told.lost:
-        return _undo(host, f"ufw refused: {told.text[-500:]}", until)
+        return _undo(host, f"ufw refused: {told.tail}", until)
     left = max(MARGIN, until - time.monotonic() - MARGIN)
     if why := fresh_login(host, min(LOGIN_SECONDS, left)):
         return _undo(host, f"a new SSH connection did not get in ({why})", until)
-    if not shell.ask(host, as_root("sh", "-c", _KEEP), 20).ok:
+    if not shell.run_command(host, _as_root(_KEEP, 20)).ok:
         return _undo(host, f"no new SSH connection got in within {seconds} s", until)
     by_ssh = hasattr(host.connector, "client")
     told_why = "a new SSH connection got in" if by_ssh else "asked here, SSH could not be tried"
     host.log(f"{told_why}: the change stays")
     return True
+
+
+def _as_root(script: str, seconds: int) -> Command:
+    return Command(as_root("sh", "-c", script), seconds, kill=False)
 
 
 def _lines(change: UfwChange) -> str:
@@ -132,7 +137,7 @@ def fresh_login(host: Host, seconds: float = LOGIN_SECONDS) -> str:
 
 def _undo(host: Host, why: str, until: float) -> bool:
     """Have the node take the change back, now or by its own timer; always False."""
-    shell.ask(host, as_root("sh", "-c", _REVERT), 10)
+    shell.run_command(host, _as_root(_REVERT, 10))
     while lost := fresh_login(host) or _unfinished(host):
         if time.monotonic() > until + LOGIN_SECONDS:
             host.log_styled(f"{why}; and none gets in now: {lost}", fg="red")
@@ -144,5 +149,5 @@ def _undo(host: Host, why: str, until: float) -> bool:
 
 def _unfinished(host: Host) -> str:
     """Why the change cannot be said to be taken back yet, "" where it is."""
-    done = shell.ask(host, ("sh", "-c", _TAKEN_BACK), 20)
+    done = shell.run_command(host, Command(("sh", "-c", _TAKEN_BACK), 20, kill=False))
     return "" if done.ok else done.text or "the node is still at it"

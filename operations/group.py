@@ -11,6 +11,7 @@ import gevent
 from pyinfra.api import Host
 
 from cluster import orders
+from cluster.command import Command
 from cluster.engine import serving
 from cluster.engine.log import last_words, transport
 from cluster.findings import Finding, error
@@ -18,7 +19,6 @@ from cluster.node.readings import Rank
 from cluster.orders import Runtime
 from cluster.readiness import REPORT_SECONDS, Limits, Look, Watch
 from cluster.spec import Spec
-from cluster.words import Words
 from facts.serving import RankLook
 from operations import outcome, shell
 
@@ -30,8 +30,6 @@ LAST_LINES = 12
 DIAGNOSES = 2
 # One look at one rank, seconds; a node that takes longer has not answered.
 LOOK_SECONDS = 25
-# For what comes before a start; its own limit comes first.
-FIRST_SECONDS = 150
 # Between two looks at all ranks, seconds; the first follow more closely.
 PAUSE = 1.0
 
@@ -60,7 +58,7 @@ class Group:
     restarts: Mapping[str, int]
     ask: Callable[[], serving.Served]
     rdma: bool
-    first: Words = ()
+    first: Command | None = None
     given_up: Callable[[], Finding | None] = lambda: None
 
     @property
@@ -87,12 +85,12 @@ def start(group: Group) -> tuple[Finding, ...]:
     )
 
 
-def _start(group: Group, at: Host) -> shell.Answer:
+def _start(group: Group, at: Host) -> shell.Output:
     if group.first:
-        prepared = shell.ask(at, group.first, FIRST_SECONDS)
+        prepared = shell.run_command(at, group.first)
         if not prepared.ok:
-            at.log_styled(f"before its start: {prepared.text[-300:]}", fg="yellow")
-    return shell.ask(at, group.runtime.start(group.specs[at.name]), 90)
+            at.log_styled(f"before its start: {prepared.tail}", fg="yellow")
+    return shell.run_command(at, group.runtime.start(group.specs[at.name]))
 
 
 def _not_started(node: str, spec: Spec, said: str) -> Finding:
@@ -154,8 +152,8 @@ def look(group: Group) -> list[Look]:
         spec = group.specs[at.name]
         fact = RankLook()
         asked = fact.command(at.name, spec.runtime, spec.name, group.url)
-        found = shell.read(at, fact, asked, LOOK_SECONDS)
-        return found.value or Look(at.name, lost=found.why[-300:] or "no answer")
+        found = shell.read_fact(at, fact, asked, LOOK_SECONDS)
+        return found.value or Look(at.name, lost=found.why or "no answer")
 
     return list(shell.on_all(group.hosts.values(), one).values())
 
@@ -164,8 +162,8 @@ def keep(group: Group) -> None:
     """From now on the ranks survive a reboot."""
     for node, at in group.hosts.items():
         spec = group.specs[node]
-        if words := group.runtime.keep(spec.name, spec.restart_policy):
-            answer = shell.ask(at, words, 60)
+        if command := group.runtime.keep(spec.name, spec.restart_policy):
+            answer = shell.run_command(at, command)
             if not answer.ok:
                 at.log_styled(
                     "its restart policy could not be set, it would not survive a reboot -> run "
@@ -217,8 +215,8 @@ def explain(group: Group, looks: Mapping[str, Look]) -> None:
 def _log(group: Group, node: str) -> tuple[str, ...]:
     """What the rank said since we started it; of one that started before us, earlier lives too:
     Docker may have restarted it."""
-    words = group.runtime.logs(group.specs[node].name, 400, earlier=not group.start)
-    answer = shell.ask(group.hosts[node], words, 30)
+    command = group.runtime.logs(group.specs[node].name, 400, earlier=not group.start)
+    answer = shell.run_command(group.hosts[node], command)
     return (*answer.out, *answer.err)
 
 
@@ -242,9 +240,9 @@ def stop(group: Group, living: Mapping[str, Rank]) -> None:
     def end(at: Host) -> None:
         if (rank := living.get(at.name)) is None:
             return
-        for words in (group.runtime.release(rank.called), group.runtime.stop(rank, patience)):
-            if words:
-                shell.ask(at, words, group.stop_seconds + 60)
+        for command in (group.runtime.release(rank.called), group.runtime.stop(rank, patience)):
+            if command:
+                shell.run_command(at, command)
 
     head, *workers = group.hosts.values()
     end(head)

@@ -102,9 +102,9 @@ def _head(order: Order) -> readings.ImageReading:
 def _images(order: Order, *hosts: Host) -> dict[str, readings.ImageReading | None]:
     fact = Image()
     command = fact.command(order.image)
-    found = shell.on_all(hosts, lambda at: shell.read(at, fact, command, READ_SECONDS))
+    found = shell.on_all(hosts, lambda at: shell.read_fact(at, fact, command, READ_SECONDS))
     refuse_errors(
-        error(f"its images cannot be read: {seen.why[-300:]}", name, "docker image ls on it")
+        error(f"its images cannot be read: {seen.why}", name, "docker image ls on it")
         for name, seen in found.items()
         if seen.why
     )
@@ -136,10 +136,9 @@ def _pull(order: Order, wanted: Mapping[str, Delivery]) -> list[Host]:
     return [order.hosts[name] for name, copied in answers.items() if copied]
 
 
-def _fetch(order: Order, at: Host, source: str) -> shell.Answer:
+def _fetch(order: Order, at: Host, source: str) -> shell.Output:
     with ticking(lambda seconds: at.log(f"pulling {source}, {seconds:.0f} s")):
-        words = images.fetch(order.image, source, order.seconds)
-        return shell.ask(at, words, order.seconds + 30)
+        return shell.run_command(at, images.fetch(order.image, source, order.seconds))
 
 
 def _copy(order: Order, head: readings.ImageReading, hosts: list[Host]) -> None:
@@ -153,13 +152,13 @@ def _copy(order: Order, head: readings.ImageReading, hosts: list[Host]) -> None:
         at.log(f"{order.image} comes from {order.head.name}, over {order.address}")
 
         def tell(seconds: float) -> None:
-            told = shell.ask(at, images.progress(folder), 20)
+            told = shell.run_command(at, images.progress(folder))
             came = images.arrived(told.out[-1]) if told.out else 0
             at.log(images.copying(came, head.size, seconds))
 
-        words = images.copy(order.image, opened.ssh(at.name), folder, order.seconds)
+        command = images.copy(order.image, opened.ssh(at.name), folder, order.seconds)
         with ticking(tell):
-            answer = shell.ask(at, words, order.seconds + 30)
+            answer = shell.run_command(at, command)
         if answer.ok:
             at.log(f"{order.image} came in {time.monotonic() - begun:.0f} s")
         else:
@@ -176,11 +175,13 @@ def _copy(order: Order, head: readings.ImageReading, hosts: list[Host]) -> None:
 def _room(order: Order, head: readings.ImageReading, hosts: list[Host]) -> None:
     """Refused where an archive of the image, or its layers, would fill a disk."""
     layers = Unpacked()
-    unpacked = shell.read(order.head, layers, layers.command(order.image), READ_SECONDS).value or 0
+    unpacked = (
+        shell.read_fact(order.head, layers, layers.command(order.image), READ_SECONDS).value or 0
+    )
 
     def one(at: Host) -> readings.DiskReading | None:
         fact = Room()
-        return shell.read(at, fact, fact.command(), READ_SECONDS).value
+        return shell.read_fact(at, fact, fact.command(), READ_SECONDS).value
 
     seen = shell.on_all((order.head, *hosts), one)
     found = [
@@ -198,17 +199,17 @@ def _room(order: Order, head: readings.ImageReading, hosts: list[Host]) -> None:
         raise Refused(*wrong)
 
 
-def _known(order: Order, answer: shell.Answer) -> Diagnosis | None:
+def _known(order: Order, answer: shell.Output) -> Diagnosis | None:
     from cluster.engine.diagnosis import docker_error  # a converged run does without
 
     return docker_error(answer.text, order.image)
 
 
-def _why(known: Diagnosis | None, answer: shell.Answer) -> str:
-    return known.cause if known else answer.text[-500:].strip() or "no answer in time"
+def _why(known: Diagnosis | None, answer: shell.Output) -> str:
+    return known.cause if known else answer.tail or "no answer in time"
 
 
-def _tell(at: Host, order: Order, what: str, answer: shell.Answer) -> None:
+def _tell(at: Host, order: Order, what: str, answer: shell.Output) -> None:
     known = _known(order, answer)
     key, cure = (known.key, known.cure) if known else ("", "")
     outcome.log_failure(

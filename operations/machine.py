@@ -7,8 +7,9 @@ from collections.abc import Generator
 from pyinfra import host
 from pyinfra.api import StringCommand, operation
 
+from cluster.command import Command
 from cluster.node.host import as_root, enable_linger
-from operations.shell import command
+from facts.fact import render
 
 
 @operation()
@@ -18,6 +19,6 @@ def lingering(login: str, needed: bool) -> Generator[StringCommand, None, None]:
     + needed: whether that is wanted, and not so yet
     """
     if needed:
-        yield command(as_root(*enable_linger(login)))
+        yield render(Command(as_root(*enable_linger(login).bounded), 45, kill=False))
     else:
         host.noop(f"{login}'s processes are as wanted")

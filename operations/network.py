@@ -10,10 +10,11 @@ import gevent
 from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
 
+from cluster.command import Command
 from cluster.findings import Finding, error
 from cluster.node.host import as_root
 from cluster.node.netplan import FILE, GUARD, Halves, probes, unreached
-from cluster.words import Words, bounded
+from facts.fact import render
 from operations import shell
 
 # Until a node changes back by itself: longer than all that comes before it is told not to.
@@ -115,7 +116,7 @@ class Change:
 def armed(halves: Halves, needed: bool) -> Generator[StringCommand, None, None]:
     """Have the node change back in GUARD_SECONDS, whatever becomes of the connection to it."""
     if needed:
-        yield shell.command(arm(halves))
+        yield render(arm(halves))
     else:
         host.noop("the network is as wanted")
 
@@ -127,35 +128,35 @@ def applied(change: Change | None) -> Generator[FunctionCommand, None, None]:
         yield FunctionCommand(_apply, (change,), {})
 
 
-def arm(halves: Halves, seconds: int = GUARD_SECONDS) -> Words:
+def arm(halves: Halves, seconds: int = GUARD_SECONDS) -> Command:
     netdevs = (half.netdev for half in halves)
     guard = (GUARD, FILE, str(seconds), f'sleep "$3"\n{_REVERT}')
-    return bounded(30, *as_root("sh", "-c", _ARM, "sh", *guard, *netdevs))
+    return Command(as_root("sh", "-c", _ARM, "sh", *guard, *netdevs), 30)
 
 
-def apply(halves: Halves) -> Words:
+def apply(halves: Halves) -> Command:
     pairs = (word for half in halves for word in (half.netdev, half.address))
-    script = bounded(APPLY_SECONDS, "sh", "-c", _APPLY, "sh", *pairs)
-    return bounded(APPLY_SECONDS + 10, *as_root(*script))
+    script = Command(("sh", "-c", _APPLY, "sh", *pairs), APPLY_SECONDS)
+    return Command(as_root(*script.bounded), APPLY_SECONDS + 10)
 
 
-def hold() -> Words:
+def hold() -> Command:
     """Call the guard off, but keep what it needs; fails where it has changed back already."""
-    return bounded(30, *as_root("sh", "-c", _HOLD, "sh", GUARD))
+    return Command(as_root("sh", "-c", _HOLD, "sh", GUARD), 30)
 
 
-def done() -> Words:
-    return bounded(30, *as_root("sh", "-c", _DONE, "sh", GUARD))
+def done() -> Command:
+    return Command(as_root("sh", "-c", _DONE, "sh", GUARD), 30)
 
 
-def revert() -> Words:
+def revert() -> Command:
     """Change back now, held or not."""
-    return bounded(100, *as_root("sh", "-c", _REVERT_NOW, "sh", GUARD, FILE))
+    return Command(as_root("sh", "-c", _REVERT_NOW, "sh", GUARD, FILE), 100)
 
 
-def probe(words: tuple[str, ...]) -> Words:
+def probe(words: tuple[str, ...]) -> Command:
     asked = ("sh", "-c", _PROBE, "sh", str(PROBE_SECONDS), *words)
-    return bounded(PROBE_SECONDS + 10, *as_root(*asked))
+    return Command(as_root(*asked), PROBE_SECONDS + 10)
 
 
 def _apply(state: State, host: Host, change: Change) -> bool:
@@ -180,22 +181,20 @@ def _failures(change: Change) -> list[Finding]:
     )
 
 
-def _on(hosts: Iterator[Host] | list[Host], seconds: int = 120) -> Callable[[Words], _Told]:
+def _on(hosts: Iterator[Host] | list[Host]) -> Callable[[Command], _Told]:
     everyone = list(hosts)
-    return lambda words: shell.on_all(everyone, lambda h: shell.ask(h, words, seconds))
+    return lambda command: shell.on_all(everyone, lambda h: shell.run_command(h, command))
 
 
-_Told = Mapping[str, shell.Answer]
+_Told = Mapping[str, shell.Output]
 
 
 def _wrong(told: _Told, what: str, cure: str) -> list[Finding]:
-    return [error(f"{what}: {a.text[-300:]}", n, cure) for n, a in told.items() if not a.ok]
+    return [error(f"{what}: {a.tail}", n, cure) for n, a in told.items() if not a.ok]
 
 
 def _applying(change: Change, changing: list[Host]) -> list[Finding]:
-    told = shell.on_all(
-        changing, lambda h: shell.ask(h, apply(change.wanted[h.name]), APPLY_SECONDS + 15)
-    )
+    told = shell.on_all(changing, lambda h: shell.run_command(h, apply(change.wanted[h.name])))
     # A connection that was lost says nothing yet: the next step makes a new one.
     answered = {name: answer for name, answer in told.items() if not answer.lost}
     return _wrong(answered, "netplan apply failed", "sudo netplan --debug apply")
@@ -206,26 +205,25 @@ def _reached(changing: list[Host]) -> list[Finding]:
     return _wrong(told, "it answers no new SSH connection", "look at its management network")
 
 
-def _anew(host: Host, seconds: int = 30) -> shell.Answer:
+def _anew(host: Host, seconds: int = 30) -> shell.Output:
     """The node's answer over a connection of its own; the old one is closed."""
     if client := getattr(host.connector, "client", None):
         client.close()
     host.disconnect()
     host.connected = False
-    return shell.ask(host, ("true",), seconds)
+    return shell.run_command(host, Command(("true",), seconds, kill=False))
 
 
 def _silent(change: Change) -> Iterator[Finding]:
-    def asked(host: Host) -> shell.Answer:
-        words = probe(probes(change.wanted, host.name))
-        return shell.ask(host, words, PROBE_SECONDS + 20)
+    def asked(host: Host) -> shell.Output:
+        return shell.run_command(host, probe(probes(change.wanted, host.name)))
 
     told = shell.on_all(change.hosts.values(), asked)
     for node, answer in told.items():
         if answer.ok:
             yield from unreached(change.wanted, node, answer.out)
         else:
-            yield error(f"it could not ask its peers: {answer.text[-300:]}", node)
+            yield error(f"it could not ask its peers: {answer.tail}", node)
 
 
 def _held(changing: list[Host]) -> list[Finding]:

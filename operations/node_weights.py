@@ -96,7 +96,7 @@ def _give(job: WeightsJob, host: Host, seen: StoredModel) -> None:
     host.log(f"{seen.closed[0]} is root's, as an engine left it: it is given to the login")
     # The cache's own folder too, where the engine made it.
     folder = job.folders[host.name]
-    answer = shell.ask(host, weights.chown_to_login(folder, *seen.owner, job.image), 660)
+    answer = shell.run_command(host, weights.chown_to_login(folder, *seen.owner, job.image))
     if not answer.ok:
         raise Refused(
             error(
@@ -128,9 +128,7 @@ def warn_unrecorded(job: WeightsJob, host: Host, why: object) -> None:
 def query_node(job: WeightsJob, host: Host, asked: dict[str, Any], seconds: int) -> dict[str, Any]:
     """One question to weights_here.py; Refused where the node can't answer."""
     whole = {**asked, "root": job.folders[host.name], "hub": not job.local}
-    answer = shell.ask(
-        host, weights.run_script(SCRIPT, seconds), seconds + 30, stdin=json.dumps(whole)
-    )
+    answer = shell.run_command(host, weights.run_script(SCRIPT, seconds, json.dumps(whole)))
     try:
         said = json.loads(answer.out[-1]) if answer.ok else None
     except (ValueError, IndexError, RecursionError):

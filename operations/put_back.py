@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import gevent
-from pyinfra.api import Host, StringCommand
+from pyinfra.api import Host
 
 from cluster.findings import Finding
 from cluster.generations import FAILED, PREVIOUS, Before
@@ -22,7 +22,6 @@ from operations.group import Group
 
 # A node's engine is asked which ranks it has; its own limit comes first.
 READ_SECONDS = 45
-RENAME_SECONDS = 60
 # For so long a node that refuses is asked again: its sshd or its dockerd may be restarting.
 PATIENCE_SECONDS = 25
 PAUSE_SECONDS = 2
@@ -70,15 +69,14 @@ def put_back(
 def _read(hosts: Mapping[str, Host], group: Group) -> Seen:
     """Node → its ranks by id; a node that can't be asked is left out."""
     fact: Fact[list[Rank]] = Containers() if group.renames else Processes()
-    # Not a string: its letters would count as the words of a command.
-    words = StringCommand(fact.command())
+    script = fact.command()
 
     def one(at: Host) -> dict[str, Rank] | None:
         until = time.monotonic() + PATIENCE_SECONDS
-        found = shell.read(at, fact, words, READ_SECONDS)
+        found = shell.read_fact(at, fact, script, READ_SECONDS)
         while found.value is None and time.monotonic() < until:
             gevent.sleep(PAUSE_SECONDS)
-            found = shell.read(at, fact, words, READ_SECONDS)
+            found = shell.read_fact(at, fact, script, READ_SECONDS)
         return None if found.value is None else {rank.id: rank for rank in found.value}
 
     return {n: found for n, found in shell.on_all(hosts.values(), one).items() if found is not None}
@@ -110,8 +108,9 @@ def _out_of_the_way(failed: Group, seen: Seen, known: Before) -> bool:
     for node, rank in wanted.items():
         name, group = f"{rank.name}{FAILED}", failed.specs[node].group
         if any(r.name == name and label(r).get("group") == group for r in seen[node].values()):
-            shell.ask(failed.hosts[node], failed.runtime.remove(name), RENAME_SECONDS)
-        shell.ask(failed.hosts[node], failed.runtime.rename(rank.name, name), RENAME_SECONDS)
+            shell.run_command(failed.hosts[node], failed.runtime.remove(name))
+        if command := failed.runtime.rename(rank.name, name):
+            shell.run_command(failed.hosts[node], command)
     return bool(wanted)
 
 
@@ -162,9 +161,9 @@ def _under(group: Group, names: Mapping[str, str]) -> Group:
 
 def _names_back(called: Group, group: Group) -> None:
     for node, spec in called.specs.items():
-        if spec.name != group.specs[node].name:
-            words = group.runtime.rename(spec.name, group.specs[node].name)
-            answer = shell.ask(group.hosts[node], words, RENAME_SECONDS)
+        command = group.runtime.rename(spec.name, group.specs[node].name)
+        if command and spec.name != group.specs[node].name:
+            answer = shell.run_command(group.hosts[node], command)
             if not answer.ok:
                 said = f"{spec.name} may still be called so: {answer.text}; the next deploy does it"
                 group.hosts[node].log_styled(said, fg="yellow")

@@ -11,8 +11,6 @@ from cluster import keyed
 from cluster.findings import error
 from operations import outcome, shell
 
-SECONDS = 90
-
 
 @operation()
 def placed(
@@ -38,7 +36,7 @@ def removed(group: str, image: str) -> Generator[FunctionCommand, None, None]:
 
 def _place(state: State, host: Host, find: Callable[[], str], group: str, image: str) -> bool:
     outcome.begin_step("api_key")
-    answer = shell.ask(host, keyed.place(group, image), SECONDS, stdin=f"{find()}\n")
+    answer = shell.run_command(host, keyed.place(group, image, find()))
     if not answer.ok:
         what = f"the API key could not be placed in {keyed.folder(group)}: {answer.text}"
         outcome.log_failure(host, error(what))
@@ -46,7 +44,7 @@ def _place(state: State, host: Host, find: Callable[[], str], group: str, image:
 
 
 def _remove(state: State, host: Host, group: str, image: str) -> bool:
-    answer = shell.ask(host, keyed.remove(group, image), SECONDS)
+    answer = shell.run_command(host, keyed.remove(group, image))
     if not answer.ok:
         cure = f"on the node: sudo rm -r {keyed.folder(group)}"
         outcome.log_failure(

@@ -1,4 +1,4 @@
-"""Words to a node, answers back: quoted once, bounded in time and size, never an exception.
+"""Commands to a node, answers back: quoted once, bounded in time and size, never an exception.
 
 Whatever a login's shell prints of its own (a ~/.bashrc, a banner, a trap, a job in the background)
 comes over the same stream as an answer. So every line of an answer carries a mark, put there by the
@@ -16,14 +16,18 @@ from typing import Any, Generic, TypeVar
 import gevent
 from gevent.pool import Pool
 from paramiko import SSHException
-from pyinfra.api import Host, QuoteString, State, StringCommand
+from pyinfra.api import Host, State, StringCommand
 from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments
 from pyinfra.api.exceptions import FactProcessError, PyinfraError
 from pyinfra.context import ctx_host, ctx_state
 
+from cluster.command import Command
 from cluster.findings import error, refuse_errors
-from facts.fact import Fact
+from cluster.printable import tail
+from facts.fact import Fact, render
 
+# What the node gets beyond a command's own limit to say that it was reached.
+GRACE = 15
 # Nodes worked on at once.
 PARALLEL = 40
 # Before each line of an answer.
@@ -45,7 +49,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Answer:
+class Output:
     """What a node said.
 
     + lost: why it could not be asked, "" when it answered
@@ -62,14 +66,19 @@ class Answer:
     def text(self) -> str:
         return "\n".join((*self.err, *self.out)) or self.lost
 
+    @property
+    def tail(self) -> str:
+        """The end of the text, for a message."""
+        return tail(self.text)
+
 
 @dataclass(frozen=True)
 class Reading(Generic[T]):
     """What a fact makes of a node's answer.
 
     + value: the fact's default where the node said nothing; None where it could not be read
-    + why: it could not be read; "" where it could
-    + noise: as in its Answer
+    + why: it could not be read (the end of what the node said); "" where it could
+    + noise: as in its Output
     """
 
     value: T | None = None
@@ -77,19 +86,14 @@ class Reading(Generic[T]):
     noise: str = ""
 
 
-def command(words: Iterable[str]) -> StringCommand:
-    """A command of which every word is quoted, here and nowhere else.
-
-    TypeError for a string: its letters would count as words.
-    """
-    if isinstance(words, str):
-        raise TypeError(f"words are asked for, not the string {words[:40]!r}")
-    return StringCommand(*(QuoteString(word) for word in words))
+def run_command(host: Host, command: Command) -> Output:
+    """Run a command on a node, within its time limit."""
+    seconds = command.seconds + (GRACE if command.kill else 0)
+    return _run(host, render(command), seconds, command.stdin)
 
 
-def ask(host: Host, what: StringCommand | Iterable[str], seconds: int, stdin: str = "") -> Answer:
-    """Run a command on a node, however its connection fares; a lost connection is made again."""
-    words = what if isinstance(what, StringCommand) else command(what)
+def _run(host: Host, script: StringCommand, seconds: int, stdin: str) -> Output:
+    """Run a script, however the node's connection fares; a lost connection is made again."""
     arguments = _connector_arguments(host)
     if stdin:
         arguments["_stdin"] = stdin
@@ -97,22 +101,22 @@ def ask(host: Host, what: StringCommand | Iterable[str], seconds: int, stdin: st
         with gevent.Timeout(seconds, TimeoutError(f"no answer in {seconds} s")):
             _reconnect(host)
             ok, output = host.run_shell_command(
-                StringCommand(BEFORE, words, AFTER, _separator=""),
+                StringCommand(BEFORE, script, AFTER, _separator=""),
                 print_output=host.state.print_output,
                 print_input=host.state.print_input,
                 **arguments,
             )
     except (OSError, EOFError, SSHException, PyinfraError) as e:
         host.connected = False
-        return Answer(ok=False, lost=f"{type(e).__name__}: {e}" if str(e) else type(e).__name__)
+        return Output(ok=False, lost=f"{type(e).__name__}: {e}" if str(e) else type(e).__name__)
     answer = answered(output.stdout_lines, output.stderr_lines)
     if answer.lost and not ok and _broken(host):
         host.connected = False
-        return Answer(ok=False, lost="the connection broke off while it was answering")
+        return Output(ok=False, lost="the connection broke off while it was answering")
     return answer
 
 
-def answered(stdout: Iterable[str], stderr: Iterable[str]) -> Answer:
+def answered(stdout: Iterable[str], stderr: Iterable[str]) -> Output:
     """The command's own lines and exit status, out of all that came back."""
     ours: list[str] = []
     foreign: list[str] = []
@@ -126,16 +130,16 @@ def answered(stdout: Iterable[str], stderr: Iterable[str]) -> Answer:
     errors = [*foreign, *(line.rstrip("\r") for line in stderr)]
     begun = [n for n, line in enumerate(errors) if ERRORS in line]
     if not ends:
-        return Answer(ok=False, lost=_unanswered(ours, errors))
+        return Output(ok=False, lost=_unanswered(ours, errors))
     if len(ends) > 1 and all(times % 2 == 0 for times in Counter(ours).values()):
-        return Answer(ok=False, lost=f"its shell prints every line twice ({CURE})")
+        return Output(ok=False, lost=f"its shell prints every line twice ({CURE})")
     at, status = ends[-1]
     # The end begins a line of its own: an empty one stands before it, unless the answer's last line
     # had no end.
     out = ours[: at - 1] if at and not ours[at - 1] else ours[:at]
     err = tuple(errors[begun[-1] + 1 if begun else 0 :])
     noise = foreign[0][:200] if foreign and ERRORS not in foreign[0] else ""
-    return Answer(status == "0", tuple(out), err, noise=noise)
+    return Output(status == "0", tuple(out), err, noise=noise)
 
 
 def _unanswered(ours: list[str], foreign: list[str]) -> str:
@@ -144,28 +148,29 @@ def _unanswered(ours: list[str], foreign: list[str]) -> str:
         return f"its answer is longer than {MOST_BYTES >> 20} MB"
     if ours:
         return "its answer broke off"
-    words = "; ".join(line.strip() for line in foreign if line.strip())[-300:]
+    words = "; ".join(line.strip() for line in foreign if line.strip())
     if not words:
         return f"its shell ended without running the command ({CURE})"
-    return f"its shell did not run the command, and printed: {words} ({CURE})"
+    return f"its shell did not run the command, and printed: {tail(words)} ({CURE})"
 
 
-def read(
+def read_fact(
     host: Host,
     fact: Fact[T],
-    what: StringCommand | Iterable[str],
+    script: StringCommand | str,
     seconds: int,
     stdin: str = "",
     *,
     failed: bool = False,
 ) -> Reading[T]:
-    """What a fact makes of the node's answer to its command; nothing that a node says raises.
+    """What a fact makes of the node's answer to its script; nothing that a node says raises.
 
+    + seconds: how long the node may take
     + failed: read the answer of a command that failed, too
     """
-    answer = ask(host, what, seconds, stdin)
+    answer = _run(host, StringCommand(script), seconds, stdin)
     if answer.lost or not (answer.ok or failed):
-        return Reading(why=answer.text or "its command failed without a word")
+        return Reading(why=answer.tail or "its command failed without a word")
     try:
         value = fact.process(answer.out) if answer.out else fact.default()
         return Reading(value, noise=answer.noise)
@@ -181,7 +186,7 @@ def values_for_operations(readings: Mapping[str, Reading[T]], what: str) -> dict
     """
     refuse_errors(
         error(
-            f"{what} could not be read: {reading.why[-500:] or 'no answer'}",
+            f"{what} could not be read: {reading.why or 'no answer'}",
             node,
             f"ssh {node} true",
         )

@@ -12,20 +12,15 @@ from dataclasses import dataclass, replace
 from pyinfra.api import Host
 
 from cluster import orders
+from cluster.command import Command
 from cluster.findings import Finding, error
 from cluster.orders import Runtime
 from cluster.plan import Plan
-from cluster.words import Words
 from operations import group as ranks
 from operations import outcome, shell
 from operations.group import Group
 from operations.interrupt import held_off
 from operations.put_back import put_back
-
-# A command without a limit of its own may take this long, beside the time that ranks have to end.
-SECONDS = 60
-# What a silent node gets beyond the limit of its command.
-GRACE = 15
 
 
 @dataclass(frozen=True)
@@ -105,7 +100,7 @@ def _up(switch: Switch, group: Group) -> None:
         raise _Failed(filter(None, [switch.lost()]))
 
 
-def _everywhere(switch: Switch, done: str, said: Callable[[str], list[Words]]) -> None:
+def _everywhere(switch: Switch, done: str, said: Callable[[str], list[Command]]) -> None:
     """One phase on all nodes at once; the next must find it done on every one of them."""
     words = {node: spoken for node in switch.hosts if (spoken := said(node))}
     if words and (lost := switch.lost()):
@@ -117,13 +112,12 @@ def _everywhere(switch: Switch, done: str, said: Callable[[str], list[Words]]) -
         raise _Failed(failures)
 
 
-def _say(switch: Switch, host: Host, spoken: list[Words]) -> str:
+def _say(switch: Switch, host: Host, spoken: list[Command]) -> str:
     """What the first command said that failed; "" where all went well."""
-    for words in spoken:
-        limit = int(words[2]) if words[0] == "timeout" else switch.stop_seconds + SECONDS
-        answer = shell.ask(host, words, limit + GRACE)
+    for command in spoken:
+        answer = shell.run_command(host, command)
         if not answer.ok:
-            return answer.text or f"{' '.join(words[:6])} failed"
+            return answer.text or f"{' '.join(command.argv[:6])} failed"
     return ""
 
 

@@ -9,12 +9,10 @@ from dataclasses import dataclass, field
 
 from pyinfra.api import Host
 
+from cluster.command import Command
 from cluster.findings import Finding, Refused
 from cluster.transfer import tunnel
-from cluster.words import Words
 from operations import shell
-
-SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,8 @@ def open_tunnel(
     keys: dict[str, tunnel.Key] = {}
     try:
         sender = _make_keys(source, targets, address, keys)
-        admitted = tunnel.admit(secrets.token_hex(8), seconds, folder=folder, image=image)
+        name, given = secrets.token_hex(8), list(keys.values())
+        admitted = tunnel.admit(given, name, seconds, folder=folder, image=image)
         yield _open(source, sender, targets, address, admitted, keys)
     finally:
         _close(source, targets, keys)
@@ -70,19 +69,18 @@ def _open(
     sender: tunnel.Source,
     targets: Mapping[str, Host],
     address: str,
-    admitted: Words,
+    admitted: Command,
     keys: Mapping[str, tunnel.Key],
 ) -> Tunnel:
-    offered = tunnel.offered(list(keys.values()))
-    answer = shell.ask(source, admitted, SECONDS, stdin=offered)
+    answer = shell.run_command(source, admitted)
     if not answer.ok:
         raise Refused(tunnel.unreadable(source.name, answer.text))
     port = sender.port or int(source.data.get("ssh_port") or 22)
     opened = Tunnel(sender.user, address, port, keys)
 
     def try_it(target: Host) -> Finding | None:
-        words = tunnel.probe(keys[target.name], opened.ssh(target.name))
-        answer = shell.ask(target, words, SECONDS, stdin=tunnel.known(sender))
+        command = tunnel.probe(keys[target.name], sender, opened.ssh(target.name))
+        answer = shell.run_command(target, command)
         if answer.ok:
             # Of `true`: what comes is the source's shell, and would come before each file as well.
             return tunnel.noisy(source.name, answer.text) if answer.out else None
@@ -100,11 +98,11 @@ def _make_keys(
 
     def prepare(host: Host) -> Finding | None:
         if host.name == source.name:
-            answer = shell.ask(host, tunnel.survey(), SECONDS)
+            answer = shell.run_command(host, tunnel.survey())
             found = tunnel.source(answer.out) if answer.ok else None
             senders.extend([found] if found else [])
             return None if found else tunnel.unreadable(host.name, answer.text)
-        answer = shell.ask(host, tunnel.make_key(address), SECONDS)
+        answer = shell.run_command(host, tunnel.make_key(address))
         made = tunnel.key(answer.out) if answer.ok else None
         keys.update({host.name: made} if made else {})
         return None if made else tunnel.no_key(host.name, address, answer.text)
@@ -120,8 +118,8 @@ def _refuse(found: Mapping[str, Finding | None]) -> None:
 
 def _close(source: Host, targets: Mapping[str, Host], keys: Mapping[str, tunnel.Key]) -> None:
     def close(host: Host) -> None:
-        words = tunnel.clear() if host.name == source.name else tunnel.drop(keys[host.name])
-        answer = shell.ask(host, words, SECONDS)
+        command = tunnel.clear() if host.name == source.name else tunnel.drop(keys[host.name])
+        answer = shell.run_command(host, command)
         if not answer.ok:
             host.log_styled(
                 f"a one-time key is left behind: {answer.text}; it expires, and the next run "

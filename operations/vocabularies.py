@@ -64,7 +64,9 @@ def _place(host: Host, folder: str, source: str, name: str, sha256: str) -> bool
         return False
     content = "" if remote else base64.b64encode(local.read_bytes()).decode()
     url = f"{source.rstrip('/')}/{name}" if remote else ""
-    answer = shell.ask(host, place_vocabulary(folder, name, sha256, url), SECONDS, stdin=content)
+    answer = shell.run_command(
+        host, place_vocabulary(folder, name, sha256, url=url, content=content)
+    )
     if not answer.ok:
         cure = "a folder here: --data tiktoken_source=/folder" if remote else "mend that file"
         what = f"{name} could not be placed from {source}: {answer.text}"
@@ -77,10 +79,10 @@ def _copied(order: Vocabularies, workers: Mapping[str, Host]) -> bool:
 
     def one(host: Host) -> bool:
         for name, sha256 in order.lacking[host.name].items():
-            words = copy_vocabulary(order.folders[host.name], name, sha256, way.ssh(host.name))
-            answer = shell.ask(host, words, SECONDS)
+            command = copy_vocabulary(order.folders[host.name], name, sha256, way.ssh(host.name))
+            answer = shell.run_command(host, command)
             if not answer.ok:
-                what = f"{name} could not be copied from {order.head.name}: {answer.text[-300:]}"
+                what = f"{name} could not be copied from {order.head.name}: {answer.tail}"
                 outcome.log_failure(host, error(what, cure="run this again"))
                 return False
         return True

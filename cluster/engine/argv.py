@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cluster.command import Argv
 from cluster.engine.options import nearest_recorded, options, same
 from cluster.engine.pairs import needed
 from cluster.engine.versions import version_key
-from cluster.words import Words
 
 # From here on server_args.py calls --disable-cuda-graph and --enable-dp-attention deprecated.
 # Read in 0.5.23 and not in 0.5.3.post3; what lies between takes the old spelling, which 0.5.23 has.
@@ -48,10 +48,10 @@ class Launch:
     disable_cuda_graph: bool = False
     enable_dp_attention: bool = False
     enable_metrics: bool = True
-    extra_args: Words = ()
+    extra_args: Argv = ()
 
 
-def argv(launch: Launch, version: str) -> Words:
+def argv(launch: Launch, version: str) -> Argv:
     """The words after `python3 -m`. Equal for all ranks but for --node-rank.
 
     `python3 -m sglang.launch_server` is right for every version: newer ones have `sglang serve`
@@ -65,7 +65,7 @@ def argv(launch: Launch, version: str) -> Words:
     return ("sglang.launch_server", *own, *beside, *launch.extra_args)
 
 
-def _ours(launch: Launch, version: str) -> list[Words]:
+def _ours(launch: Launch, version: str) -> list[Argv]:
     return [
         *_model(launch),
         *_group(launch),
@@ -78,7 +78,7 @@ def _ours(launch: Launch, version: str) -> list[Words]:
     ]
 
 
-def _model(launch: Launch) -> list[Words]:
+def _model(launch: Launch) -> list[Argv]:
     return [
         ("--model-path", launch.model_path),
         *_value("--revision", launch.revision),
@@ -89,9 +89,9 @@ def _model(launch: Launch) -> list[Words]:
     ]
 
 
-def _group(launch: Launch) -> list[Words]:
+def _group(launch: Launch) -> list[Argv]:
     """A single node is told nothing of others: with --nnodes it would wait for them for ever."""
-    sizes: list[Words] = [("--tp-size", str(launch.tp)), ("--pp-size", str(launch.pp))]
+    sizes: list[Argv] = [("--tp-size", str(launch.tp)), ("--pp-size", str(launch.pp))]
     if launch.nnodes == 1:
         return sizes
     return [
@@ -103,7 +103,7 @@ def _group(launch: Launch) -> list[Words]:
     ]
 
 
-def _by_version(launch: Launch, version: str) -> list[Words]:
+def _by_version(launch: Launch, version: str) -> list[Argv]:
     """What newer versions spell otherwise; old spellings still work there, with a warning."""
     if version_key(version) < version_key(NEW_SPELLING):
         return [
@@ -117,9 +117,9 @@ def _by_version(launch: Launch, version: str) -> list[Words]:
     ]
 
 
-def _value(option: str, value: object) -> list[Words]:
+def _value(option: str, value: object) -> list[Argv]:
     return [] if value is None else [(option, str(value))]
 
 
-def _flag(option: str, wanted: bool) -> list[Words]:
+def _flag(option: str, wanted: bool) -> list[Argv]:
     return [(option,)] if wanted else []

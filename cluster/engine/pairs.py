@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from cluster.command import Argv
 from cluster.engine.options import Option, nearest_recorded, options
 from cluster.engine.parser import arguments
 from cluster.engine.versions import version_key
 from cluster.findings import Finding, error, warning
-from cluster.words import Words
 
 PAIRS = Path(__file__).with_name("pairs.toml")
 READ = ("0.5.3.post3", "0.5.19", "0.5.20", "0.5.21", "0.5.22", "0.5.23")
@@ -67,7 +67,7 @@ class Pair:
     """An entry of pairs.toml, which explains the fields; `when` is all of several either-ors."""
 
     when: tuple[tuple[Condition, ...], ...]
-    add: Words
+    add: Argv
     says: str
     cure: str
     since: str = ""
@@ -81,7 +81,7 @@ class Pair:
         return all(any(c.holds(given, known) for c in either) for either in self.when)
 
 
-def needed(words: Sequence[str], version: str) -> Words:
+def needed(words: Sequence[str], version: str) -> Argv:
     """The words that this version asserts beside those of a launch line, as far as it has none of
     their options."""
     known = options(nearest_recorded(version))

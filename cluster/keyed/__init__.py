@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from cluster.words import Words, bounded
+from cluster.command import Argv, Command
 
 # Of root, on the disk: a rank that comes back after a reboot must not come back open.
 NODE_KEYS = "/var/lib/spark-serving"
@@ -32,7 +32,7 @@ def is_keyed(volumes: tuple[str, ...] | list[str]) -> bool:
     return any(v.split(":")[1:2] == [CONTAINER_KEYS] for v in volumes)
 
 
-def words(module: Words, volumes: tuple[str, ...]) -> Words:
+def words(module: Argv, volumes: tuple[str, ...]) -> Argv:
     """`python3 -m MODULE …`, or the same by way of the launcher that brings the key."""
     how = ("-c", _launcher()) if is_keyed(volumes) else ("-m",)
     return ("python3", *how, *module)
@@ -59,23 +59,23 @@ IFS= read -r old <"/at/$1"; [ "$new" = "$old" ] && echo same || echo different
 _REMOVE = 'rm -rf "/at/spark-serving/$1"; rmdir /at/spark-serving 2>/dev/null || :'
 
 
-def place(group: str, image: str) -> Words:
-    """Have the key (a line on stdin) in a group's folder, which the login may not write: by way of
+def place(group: str, image: str, key: str) -> Command:
+    """Have the key in a group's folder, which the login may not write: by way of
     the engine and any image with a shell."""
-    return _as_root(folder(group), image, _PLACE, KEY_FILE)
+    return _as_root(folder(group), image, _PLACE, KEY_FILE).with_stdin(f"{key}\n")
 
 
-def compare(group: str, image: str) -> Words:
-    """Say whether the key (a line on stdin) is the one there: "same", "different" or "missing"."""
-    return _as_root(folder(group), image, _COMPARE, KEY_FILE)
+def compare(group: str, image: str, key: str) -> Command:
+    """Say whether the key is the one there: "same", "different" or "missing"."""
+    return _as_root(folder(group), image, _COMPARE, KEY_FILE).with_stdin(f"{key}\n")
 
 
-def remove(group: str, image: str) -> Words:
+def remove(group: str, image: str) -> Command:
     """Take a group's folder away."""
     return _as_root(str(Path(NODE_KEYS).parent), image, _REMOVE, group)
 
 
-def _as_root(at: str, image: str, script: str, argument: str) -> Words:
+def _as_root(at: str, image: str, script: str, argument: str) -> Command:
     run = ("docker", "run", "--rm", "--interactive", "--network", "none", "--pull", "never")
     shell = ("--entrypoint", "sh", "--volume", f"{at}:/at", image, "-c", script, "sh", argument)
-    return bounded(60, *run, *shell)
+    return Command((*run, *shell), 60)

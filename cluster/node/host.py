@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from cluster.command import Argv, Command
 from cluster.findings import Finding, error
 from cluster.node.readings import Shown
 from cluster.settings.schema import Settings
-from cluster.words import Words, bounded
 
 EARLYOOM = "/etc/default/earlyoom"
 # Root, as the inventory gives it: by pyinfra's own _sudo, or by sudo without a password. sudo's own
@@ -42,7 +42,7 @@ class HostSetup(Shown):
     no_root: str = ""
 
 
-def as_root(*words: str) -> Words:
+def as_root(*words: str) -> Argv:
     """The words, run as root: a login that is not root needs a sudo without a password."""
     return ("sh", "-c", _ROOT, "sh", *words)
 
@@ -57,17 +57,14 @@ def no_root(node: str, words: str) -> Finding:
     return error(what, node, cure)
 
 
-def drop_caches(image: str) -> Words:
+def drop_caches(image: str) -> Command:
     """Drop the page cache by way of any local image with a shell: no sudo on the node."""
-    return bounded(
-        120,
-        *("docker", "run", "--rm", "--privileged", "--network", "none", "--pull", "never"),
-        *("--entrypoint", "sh", image, "-c", _DROP),
-    )
+    run = ("docker", "run", "--rm", "--privileged", "--network", "none", "--pull", "never")
+    return Command((*run, "--entrypoint", "sh", image, "-c", _DROP), 120)
 
 
-def enable_linger(login: str) -> Words:
-    return bounded(30, "loginctl", "enable-linger", login)
+def enable_linger(login: str) -> Command:
+    return Command(("loginctl", "enable-linger", login), 30)
 
 
 def objections(node: str, setup: HostSetup, settings: Settings) -> Iterator[Finding]:

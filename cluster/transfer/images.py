@@ -11,10 +11,10 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from cluster.command import Argv, Command
 from cluster.docker import pull
 from cluster.findings import Finding, error
 from cluster.node.readings import ImageReading
-from cluster.words import Words, bounded
 
 Images = Mapping[str, ImageReading | None]
 # What no other source of the image would mend.
@@ -134,24 +134,24 @@ def short(image: ImageReading | None) -> str:
     return image.id.removeprefix("sha256:")[:12] if image else "none"
 
 
-def fetch(reference: str, source: str, seconds: int) -> Words:
+def fetch(reference: str, source: str, seconds: int) -> Command:
     """Pull `source`, and call it by the reference."""
     if source == reference:
         return pull(reference, seconds)
-    return bounded(seconds, "sh", "-c", _PULL_AS, "sh", source, reference)
+    return Command(("sh", "-c", _PULL_AS, "sh", source, reference), seconds)
 
 
-def copy(reference: str, ssh: Words, folder: str, seconds: int) -> Words:
+def copy(reference: str, ssh: Argv, folder: str, seconds: int) -> Command:
     """On a node: load the image that `docker save` sends at the other end of `ssh`.
 
     + folder: in memory; `progress` reads there
     """
-    return bounded(seconds, "sh", "-c", _COPY, "sh", folder, reference, *ssh)
+    return Command(("sh", "-c", _COPY, "sh", folder, reference, *ssh), seconds)
 
 
-def progress(folder: str) -> Words:
+def progress(folder: str) -> Command:
     """On a node: the last line of dd while `copy` runs."""
-    return bounded(10, "sh", "-c", _PROGRESS, "sh", folder)
+    return Command(("sh", "-c", _PROGRESS, "sh", folder), 10)
 
 
 def arrived(line: str) -> int:

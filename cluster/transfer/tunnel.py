@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
+from cluster.command import Argv, Command
 from cluster.findings import Finding, error
-from cluster.words import Words, bounded
 
 # Marks all that a way leaves on nodes: lines of authorized_keys, and folders in memory.
 MARKER = "spark-serving-carry"
@@ -154,9 +154,9 @@ class Key:
         return f"{self.folder}/known_hosts"
 
 
-def survey() -> Words:
+def survey() -> Command:
     """On the source: clear what killed runs left, and read what `source` understands."""
-    return bounded(30, "sh", "-c", _SURVEY)
+    return Command(("sh", "-c", _SURVEY), 30)
 
 
 def source(lines: Sequence[str]) -> Source | None:
@@ -170,9 +170,9 @@ def source(lines: Sequence[str]) -> Source | None:
     return Source(user, int(port), keys)
 
 
-def make_key(address: str) -> Words:
+def make_key(address: str) -> Command:
     """On a target: a new key for the way from the source's `address`; older ones of it go."""
-    return bounded(30, "sh", "-c", _MAKE_KEY, "sh", address)
+    return Command(("sh", "-c", _MAKE_KEY, "sh", address), 30)
 
 
 def key(lines: Sequence[str]) -> Key | None:
@@ -188,8 +188,10 @@ def key(lines: Sequence[str]) -> Key | None:
     return Key(lines[0], address, public) if fits else None
 
 
-def admit(name: str, seconds: int, *, folder: str = "", image: str = "") -> Words:
-    """On the source: take the keys on stdin (`offered`) for so many seconds; earlier ones go.
+def admit(
+    keys: Sequence[Key], name: str, seconds: int, *, folder: str = "", image: str = ""
+) -> Command:
+    """On the source: take these keys for so many seconds; earlier ones go.
 
     + name: hexadecimal digits that no other way has
     + folder, image: what they may read: the files of this folder (or this file), this image
@@ -198,33 +200,27 @@ def admit(name: str, seconds: int, *, folder: str = "", image: str = "") -> Word
     forced = f"exec timeout --kill-after=5 {seconds} sh -c '{DISPATCHER}' carry {granted}"
     # As sshd reads an option's value.
     quoted = forced.replace('"', '\\"')
-    return bounded(30, "sh", "-c", _ADMIT, "sh", name, str(seconds), quoted)
+    offered = "".join(f"{key.address} {key.public}\n" for key in keys)
+    return Command(("sh", "-c", _ADMIT, "sh", name, str(seconds), quoted), 30, offered)
 
 
-def offered(keys: Sequence[Key]) -> str:
-    return "".join(f"{key.address} {key.public}\n" for key in keys)
+def probe(key: Key, source: Source, ssh: Argv) -> Command:
+    """On a target: write the source into known_hosts, and try the way once."""
+    known = "".join(f"{ALIAS} {host_key}\n" for host_key in source.host_keys)
+    return Command(("sh", "-c", _PROBE, "sh", key.known_hosts, *ssh), 40, known)
 
 
-def probe(key: Key, ssh: Words) -> Words:
-    """On a target: write known_hosts from stdin (`known`), and try the way once."""
-    return bounded(40, "sh", "-c", _PROBE, "sh", key.known_hosts, *ssh)
-
-
-def known(source: Source) -> str:
-    return "".join(f"{ALIAS} {host_key}\n" for host_key in source.host_keys)
-
-
-def clear() -> Words:
+def clear() -> Command:
     """On the source: no key of ours is taken any more."""
-    return bounded(30, "sh", "-c", f"{_CLEAR}clear")
+    return Command(("sh", "-c", f"{_CLEAR}clear"), 30)
 
 
-def drop(key: Key) -> Words:
+def drop(key: Key) -> Command:
     """On a target: its key is gone."""
-    return bounded(30, "rm", "-rf", "--", key.folder)
+    return Command(("rm", "-rf", "--", key.folder), 30)
 
 
-def options(key: Key, port: int) -> Words:
+def options(key: Key, port: int) -> Argv:
     """ssh and its options, as run on a target. aes128-gcm is the fastest where AES is in the
     processor; a peer that is silent for 30 s ends the transfer."""
     given = (

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from cluster.words import Words, bounded
+from cluster.command import Argv, Command
 
 # What runs for us and is no rank; its value says for which group and model.
 TASK = "spark-serving.task"
@@ -57,35 +57,44 @@ def container_name(group: str) -> str:
     return f"spark-serving-weights-{group}"
 
 
-def write_token(folder: str, name: str, image: str) -> Words:
+def write_token(folder: str, name: str, image: str) -> Command:
     """Put a secret (stdin) into a 0700 folder of root's, which the login may not write."""
     return _in_folder(folder, name, image, _TOKEN, "--interactive")
 
 
-def delete_token(folder: str, name: str, image: str) -> Words:
+def delete_token(folder: str, name: str, image: str) -> Command:
     """Take it away again."""
     return _in_folder(folder, name, image, _FORGET)
 
 
-def _in_folder(folder: str, name: str, image: str, script: str, *more: str) -> Words:
+def _in_folder(folder: str, name: str, image: str, script: str, *more: str) -> Command:
     run = ("docker", "run", "--rm", *more, "--network", "none", "--entrypoint", "sh")
     at = ("--volume", f"{folder}:/at", image, "-c", script, "sh", name)
-    return bounded(60, *run, *at)
+    return Command((*run, *at), 60)
 
 
-def chown_to_login(folder: str, uid: int, gid: int, image: str) -> Words:
+def chown_to_login(folder: str, uid: int, gid: int, image: str) -> Command:
     """Give a folder that an engine made as root to the login."""
     run = ("docker", "run", "--rm", "--network", "none", "--entrypoint", "chown")
     at = ("--volume", f"{folder}:/at", image, "-R", f"{uid}:{gid}", "/at")
-    return bounded(600, *run, *at)
+    return Command((*run, *at), 600)
 
 
 def start_download(
-    group: str, model: str, hf_cache: str, image: str, script: str, *, fetch: bool, token: bool
-) -> Words:
+    group: str,
+    model: str,
+    hf_cache: str,
+    image: str,
+    script: str,
+    task: str,
+    *,
+    fetch: bool,
+    token: bool,
+) -> Command:
     """The hub's client in a container that goes on by itself: a lost connection, or an end of the
-    controller, does not end it. What it shall do comes on stdin, as `task` has it.
+    controller, does not end it.
 
+    + task: what it shall do, as the function of that name has it; it comes on stdin
     + fetch: whether files shall come, into the cache; else only their list is asked for
     + token: whether one comes along
     """
@@ -96,8 +105,7 @@ def start_download(
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_OFFLINE": "0",
     }
-    return bounded(
-        180,
+    argv = (
         *("sh", "-c", _START, "sh", TOKEN_FOLDER, TOKEN_FILE, image, _TOKEN, _FORGET),
         *("docker", "run", "--detach"),
         *("--name", container_name(group), "--label", f"{TASK}={task_label(group, model)}"),
@@ -108,6 +116,7 @@ def start_download(
         *(word for name, value in quiet.items() for word in ("-e", f"{name}={value}")),
         *(image, "-c", script),
     )
+    return Command(argv, 180, task)
 
 
 def download_task(model: str, endpoint: str, token: str, asked: Mapping[str, Any]) -> str:
@@ -127,23 +136,23 @@ def task_label(group: str, model: str) -> str:
     return f"weights {group} {model}"
 
 
-def list_tasks() -> Words:
+def list_tasks() -> Command:
     """Containers of ours that are no ranks."""
     listed = ("docker", "ps", "--all", "--filter", f"label={TASK}", "--format", _TASKS)
-    return bounded(30, *listed)
+    return Command(listed, 30)
 
 
-def watch_download(group: str) -> Words:
-    return bounded(30, "sh", "-c", _WATCH, "sh", container_name(group))
+def watch_download(group: str) -> Command:
+    return Command(("sh", "-c", _WATCH, "sh", container_name(group)), 30)
 
 
-def remove_download(group: str) -> Words:
-    return bounded(60, "docker", "rm", "--force", container_name(group))
+def remove_download(group: str) -> Command:
+    return Command(("docker", "rm", "--force", container_name(group)), 60)
 
 
-def run_script(script: str, seconds: int) -> Words:
-    """weights_here.py on the node; what it shall do comes on stdin."""
-    return bounded(seconds, "python3", "-c", script)
+def run_script(script: str, seconds: int, task: str) -> Command:
+    """weights_here.py on the node; what it shall do (JSON) comes on stdin."""
+    return Command(("python3", "-c", script), seconds, task)
 
 
 def part_folder(folder: str, hub: bool, commit: str) -> str:
@@ -151,8 +160,8 @@ def part_folder(folder: str, hub: bool, commit: str) -> str:
     return f"{folder}/.spark-serving-part/{commit}" if hub else f"{folder}.spark-serving-part"
 
 
-def measure_folder(folder: str) -> Words:
-    return bounded(30, "sh", "-c", 'du -sk "$1" 2>/dev/null || echo 0', "sh", folder)
+def measure_folder(folder: str) -> Command:
+    return Command(("sh", "-c", 'du -sk "$1" 2>/dev/null || echo 0', "sh", folder), 30)
 
 
 def share_out(sizes: Mapping[str, int], count: int) -> list[list[str]]:
@@ -188,12 +197,17 @@ chmod 644 "$part" && mv "$part" "$1/$2"
 """
 
 
-def place_vocabulary(folder: str, name: str, sha256: str, url: str = "") -> Words:
-    """Put a file (base64 on stdin, or from `url`) into a folder: checked, then moved."""
-    return ("timeout", "660", "sh", "-c", _PLACE_FILE.strip(), "sh", folder, name, sha256, url)
+def place_vocabulary(
+    folder: str, name: str, sha256: str, *, url: str = "", content: str = ""
+) -> Command:
+    """Put a file (`content` in base64, or from `url`) into a folder: checked, then moved."""
+    return _place_file(folder, name, sha256, url).with_stdin(content)
 
 
-def copy_vocabulary(folder: str, name: str, sha256: str, ssh: Words) -> Words:
+def copy_vocabulary(folder: str, name: str, sha256: str, ssh: Argv) -> Command:
     """The same from another node: `ssh` reaches its folder of them."""
-    words = ("timeout", "660", "sh", "-c", _PLACE_FILE.strip(), "sh")
-    return (*words, folder, name, sha256, "", *ssh)
+    return _place_file(folder, name, sha256, "", *ssh)
+
+
+def _place_file(*words: str) -> Command:
+    return Command(("sh", "-c", _PLACE_FILE.strip(), "sh", *words), 660)

@@ -144,7 +144,7 @@ def test_a_node_that_hears_nothing_more_changes_back_by_itself(deploy: Deploy) -
     before = links(cluster, 1)
     wanted = tuple(Half(name, "192.0.2.1/24", 9000) for name in HALVES[:1])
     node.run(f"mkdir -p /etc/netplan; echo {{}} >{FILE}")
-    node.run(shlex.join(arm(wanted, seconds=6)))
+    node.run(shlex.join(arm(wanted, seconds=6).bounded))
     node.run(f"echo network: >{FILE}; ip addr flush {HALVES[0]}; ip link set {HALVES[0]} mtu 1400")
     node.run(f"ip addr add 192.0.2.1/24 dev {HALVES[0]}")
     assert "spark-01: an earlier run has not ended well" in deploy.fails(program=PROGRAM)
@@ -153,7 +153,7 @@ def test_a_node_that_hears_nothing_more_changes_back_by_itself(deploy: Deploy) -
         time.sleep(0.5)
     assert links(cluster, 1) == before
     assert node.run(f"cat {FILE}").stdout == "{}\n"
-    late = node.run(shlex.join(hold()), check=False)
+    late = node.run(shlex.join(hold().bounded), check=False)
     assert late.returncode, "a guard that has acted can't be called off"
 
 

@@ -9,26 +9,31 @@ from pathlib import Path
 
 import pytest
 
+from cluster.command import Command
 from cluster.transfer import tunnel
 
 KEYS = [
     tunnel.Key("/dev/shm/a", "169.254.2.1", "ssh-ed25519 AAAAa"),
     tunnel.Key("/dev/shm/b", "169.254.3.1", "ssh-ed25519 AAAAb"),
 ]
-OFFERED = tunnel.offered(KEYS)
 
 
-def run(words: tuple[str, ...], home: Path, stdin: str = "") -> str:
+def run(command: Command, home: Path) -> str:
     environment = {**os.environ, "HOME": str(home)}
     done = subprocess.run(
-        words, input=stdin, env=environment, capture_output=True, text=True, timeout=20
+        command.bounded,
+        input=command.stdin,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=20,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def admit(home: Path, name: str = "0a1b") -> None:
-    run(tunnel.admit(name, 600), home, OFFERED)
+    run(tunnel.admit(KEYS, name, 600), home)
 
 
 def tree(home: Path) -> dict[str, tuple[int, bytes]]:
@@ -147,7 +152,7 @@ def asked(
     tools.mkdir(exist_ok=True)
     (tools / "docker").write_text('#!/bin/sh\necho docker "$@"\n')
     (tools / "docker").chmod(0o755)
-    run(tunnel.admit("0a1b", 600, folder=str(folder), image=image), home, OFFERED)
+    run(tunnel.admit(KEYS, "0a1b", 600, folder=str(folder), image=image), home)
     line = keys_of(home).read_text().splitlines()[0]
     forced = re.search(r'command="((?:[^"\\]|\\")*)"', line)
     assert forced

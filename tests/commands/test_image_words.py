@@ -23,7 +23,9 @@ def run(tmp_path: Path, sender: str, loader: str) -> subprocess.CompletedProcess
         program.chmod(0o755)
     environment = {**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
     words = images.copy(IMAGE, ("ssh", "-p", "22", "me@head"), str(tmp_path), 20)
-    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=30)
+    return subprocess.run(
+        words.bounded, env=environment, capture_output=True, text=True, timeout=30
+    )
 
 
 def test_what_is_saved_there_is_loaded_here(tmp_path: Path) -> None:
@@ -85,7 +87,9 @@ def test_a_damaged_layer_has_a_cure(line: str) -> None:
 def test_progress_is_read_while_it_comes(tmp_path: Path) -> None:
     def told() -> str:
         words = images.progress(str(tmp_path))
-        return subprocess.run(words, capture_output=True, text=True, timeout=20).stdout.strip()
+        return subprocess.run(
+            words.bounded, capture_output=True, text=True, timeout=20
+        ).stdout.strip()
 
     assert told() == ""
     run(tmp_path, "head -c 5000000 /dev/zero", "cat >/dev/null")

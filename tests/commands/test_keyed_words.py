@@ -16,7 +16,7 @@ from http_engine import FakeEngine, listening
 from pyinfra.api import StringCommand
 
 from cluster import keyed
-from cluster.words import Words
+from cluster.command import Command
 from facts.endpoints import Endpoints
 from facts.serving import Served
 
@@ -27,17 +27,22 @@ Done = subprocess.CompletedProcess[str]
 # ---- placed and removed
 
 
-def as_root(words: Words, at: Path, stdin: str = "") -> Done:
+def as_root(command: Command, at: Path) -> Done:
     """The script of a `docker run`, with the folder where the container has /at."""
-    script, *arguments = words[words.index("-c") + 1 :]
+    argv = command.argv
+    script, *arguments = argv[argv.index("-c") + 1 :]
     script = script.replace("/at", str(at))
     return subprocess.run(
-        ["sh", "-c", script, *arguments], input=stdin, capture_output=True, text=True, timeout=20
+        ["sh", "-c", script, *arguments],
+        input=command.stdin,
+        capture_output=True,
+        text=True,
+        timeout=20,
     )
 
 
 def placed(at: Path, key: str = KEY) -> Done:
-    return as_root(keyed.place("sglang", "image"), at, f"{key}\n")
+    return as_root(keyed.place("sglang", "image", key), at)
 
 
 def test_a_key_is_placed_for_its_owner_alone(tmp_path: Path) -> None:
@@ -67,7 +72,7 @@ def test_another_key_takes_its_place(tmp_path: Path) -> None:
 
 
 def test_no_key_on_stdin_places_nothing(tmp_path: Path) -> None:
-    assert as_root(keyed.place("sglang", "image"), tmp_path).returncode != 0
+    assert as_root(keyed.place("sglang", "image", KEY).with_stdin(""), tmp_path).returncode != 0
     assert os.listdir(tmp_path) == []
 
 
@@ -83,7 +88,7 @@ def test_no_key_on_stdin_places_nothing(tmp_path: Path) -> None:
 def test_a_key_is_compared_where_it_lies(tmp_path: Path, there: str | None, said: str) -> None:
     if there is not None:
         (tmp_path / "api_key").write_text(f"{there}\n" if there else "")
-    done = as_root(keyed.compare("sglang", "image"), tmp_path, f"{KEY}\n")
+    done = as_root(keyed.compare("sglang", "image", KEY), tmp_path)
     assert (done.stdout, done.stderr) == (f"{said}\n", "")
 
 
@@ -97,11 +102,11 @@ def test_the_last_group_takes_the_folder_of_all_along(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [keyed.place("sglang", "image:1"), keyed.remove("sglang", "image:1")]
+    "command", [keyed.place("sglang", "image:1", KEY), keyed.remove("sglang", "image:1")]
 )
-def test_nothing_is_fetched_to_do_it(words: Words) -> None:
-    assert words[:2] == ("timeout", "--kill-after=5")
-    line = " ".join(words)
+def test_nothing_is_fetched_to_do_it(command: Command) -> None:
+    line = " ".join(command.bounded)
+    assert line.startswith("timeout --kill-after=5 60 docker run ")
     assert "--pull never" in line
     assert "--network none" in line
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from cluster import lease
+from cluster.command import Command
 from cluster.lease import STALE_SECONDS, Lease, Said
-from cluster.words import Words
 
 ANN = Lease("ann", "laptop", 1.0, "pyinfra a.py deploy.py", "aaaa")
 BOB = Lease("bob", "desk", 2.0, "pyinfra b.py deploy.py", "bbbb")
@@ -30,32 +30,32 @@ class Head:
         if not flock:
             self.env["PATH"] = str(_without_flock(base.parent / "bin"))
 
-    def run(self, words: Words, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    def run(self, command: Command) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [str(shutil.which(self.shell)), *words[1:]],
-            input=stdin,
+            [str(shutil.which(self.shell)), *command.bounded[1:]],
+            input=command.stdin,
             env=self.env,
             capture_output=True,
             text=True,
             timeout=20,
         )
 
-    def ask(self, words: Words, stdin: str = "") -> Said | None:
-        done = self.run(words, stdin)
+    def ask(self, command: Command) -> Said | None:
+        done = self.run(command)
         assert (done.returncode, done.stderr) == (0, "")
         return lease.said(done.stdout.splitlines())
 
     def acquire(self, who: Lease) -> Said | None:
-        return self.ask(lease.acquire("sglang", who.id, str(self.base)), who.dump())
+        return self.ask(lease.acquire("sglang", who, 20, str(self.base)))
 
     def refresh(self, who: Lease) -> Said | None:
-        return self.ask(lease.refresh("sglang", who.id, str(self.base)))
+        return self.ask(lease.refresh("sglang", who.id, 20, str(self.base)))
 
     def release(self, who: Lease) -> None:
-        self.ask(lease.release("sglang", who.id, str(self.base)))
+        self.ask(lease.release("sglang", who.id, 20, str(self.base)))
 
     def read(self) -> Said | None:
-        return self.ask(lease.read("sglang", str(self.base)))
+        return self.ask(lease.read("sglang", 20, str(self.base)))
 
     def fresh(self) -> Lease | None:
         """Whose lease it is; it was refreshed just now."""
@@ -160,8 +160,8 @@ def test_a_lease_that_is_gone_is_told_and_not_made_again(head: Head) -> None:
 
 def test_groups_do_not_hold_each_other(head: Head) -> None:
     head.acquire(ANN)
-    other = lease.acquire("second", BOB.id, str(head.base))
-    assert head.ask(other, BOB.dump()) == Said("taken")
+    other = lease.acquire("second", BOB, 20, str(head.base))
+    assert head.ask(other) == Said("taken")
     head.release(ANN)
     assert os.listdir(head.file.parent) == ["second.lease"]
 
@@ -195,17 +195,15 @@ def test_of_many_at_once_exactly_one_has_it(head: Head, before: Callable[..., No
 def test_without_its_usual_place_it_lies_in_the_temporary_folder(tmp_path: Path) -> None:
     head = Head(tmp_path, "sh", flock=True)
     head.env["TMPDIR"] = str(tmp_path)
-    assert head.ask(lease.acquire("sglang", "aaaa", "/no/such"), ANN.dump()) == Said("taken")
+    assert head.ask(lease.acquire("sglang", ANN, 20, "/no/such")) == Said("taken")
     assert lease.parse(head.file.read_text()) == ANN
-    head.ask(lease.release("sglang", "aaaa", "/no/such"))
+    head.ask(lease.release("sglang", "aaaa", 20, "/no/such"))
     assert os.listdir(tmp_path) == []
 
 
 def test_a_place_that_can_not_be_written_fails_with_its_reason(tmp_path: Path) -> None:
     (tmp_path / "spark-serving").write_text("in the way")
-    done = Head(tmp_path, "sh", flock=True).run(
-        lease.acquire("sglang", "aaaa", str(tmp_path)), ANN.dump()
-    )
+    done = Head(tmp_path, "sh", flock=True).run(lease.acquire("sglang", ANN, 20, str(tmp_path)))
     assert done.returncode != 0
     assert "spark-serving" in done.stderr
 
@@ -234,7 +232,7 @@ def test_what_is_no_lease_is_never_opened_and_holds_nothing(
 def test_a_folder_in_a_leases_place_is_told_with_its_cure(head: Head) -> None:
     head.file.mkdir(parents=True)
     assert head.read() is None
-    done = head.run(lease.acquire("sglang", "aaaa", str(head.base)), ANN.dump())
+    done = head.run(lease.acquire("sglang", ANN, 20, str(head.base)))
     assert done.returncode != 0
     assert f"is a folder -> rm -r {head.file}" in done.stderr
 
@@ -243,7 +241,7 @@ def test_a_link_in_the_folders_place_is_told_with_its_cure(head: Head, tmp_path:
     elsewhere = tmp_path / "somebody else's"
     elsewhere.mkdir()
     head.file.parent.symlink_to(elsewhere)
-    done = head.run(lease.acquire("sglang", "aaaa", str(head.base)), ANN.dump())
+    done = head.run(lease.acquire("sglang", ANN, 20, str(head.base)))
     assert done.returncode != 0
     assert f"is a link -> rm {head.file.parent}" in done.stderr
     assert os.listdir(elsewhere) == []
@@ -254,5 +252,5 @@ def test_of_a_huge_lease_little_is_sent(head: Head) -> None:
     head.file.write_text("x" * 10**7)
     there = head.read()
     assert there and (there.how, there.lease) == ("held", None)
-    done = head.run(lease.read("sglang", str(head.base)))
+    done = head.run(lease.read("sglang", 20, str(head.base)))
     assert len(done.stdout) < 2 * lease.MOST_BYTES

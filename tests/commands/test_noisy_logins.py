@@ -16,10 +16,10 @@ from pyinfra.api import StringCommand
 from pyinfra.connectors import util
 
 from operations import shell
-from operations.shell import END, MARK, Answer, answered
+from operations.shell import END, MARK, Output, answered
 from transport import read_any_bytes
 
-Login = Callable[..., Answer]
+Login = Callable[..., Output]
 NOISE = [
     pytest.param("echo Welcome to NVIDIA DGX Spark", id="echo"),
     pytest.param("printf 'no newline at its end'", id="a-line-without-its-end"),
@@ -49,7 +49,7 @@ def login(tmp_path: Path) -> Login:
         pytest.skip("no bash here")
     start = tmp_path / "start"
 
-    def login(noise: str, command: str, stdin: str = "") -> Answer:
+    def login(noise: str, command: str, stdin: str = "") -> Output:
         # Bash reads BASH_ENV where an sshd's bash reads ~/.bashrc.
         start.write_text(f"unset BASH_ENV\n{noise}\n")
         framed = StringCommand(shell.BEFORE, command, shell.AFTER, _separator="")
@@ -120,7 +120,7 @@ def test_an_answer_cut_anywhere_is_no_answer() -> None:
     whole = "\n".join(f"{MARK}{line}" for line in ("taken", "", f"{END}0"))
     for at in range(len(whole)):
         assert answered(whole[:at].split("\n"), []).out == ()
-    assert answered(whole.split("\n"), []) == Answer(ok=True, out=("taken",))
+    assert answered(whole.split("\n"), []) == Output(ok=True, out=("taken",))
 
 
 def test_a_line_between_any_two_is_passed_over() -> None:

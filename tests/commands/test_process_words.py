@@ -16,6 +16,7 @@ import pytest
 from samples import specs_of
 
 from cluster import process
+from cluster.command import Command
 from cluster.node.readings import Rank
 from cluster.spec import Spec
 
@@ -33,14 +34,15 @@ def test_argv_carries_the_name_and_the_whole_spec() -> None:
 
 
 def test_start_gives_the_environment_and_the_arguments() -> None:
-    *_, script, sh, name, env, a, b = process.start(SPEC)[: -len(process.argv(SPEC))]
+    *_, script, sh, name, env, a, b = process.start(SPEC).bounded[: -len(process.argv(SPEC))]
     assert (sh, name, env, a, b) == ("sh", "sglang-head", "env", "A=1", "B=it's")
     assert "$" in script
-    assert process.start(SPEC)[-5:] == process.argv(SPEC)
+    assert process.start(SPEC).argv[-5:] == process.argv(SPEC)
 
 
 def test_verbs_that_a_process_lacks() -> None:
-    assert process.create(SPEC) == process.keep("x", "no") == process.release("x") == ()
+    for command in (process.create(SPEC), process.keep("x", "no"), process.release("x")):
+        assert command is None
 
 
 @pytest.fixture
@@ -85,7 +87,7 @@ def engine_pid(home: dict[str, str], name: str) -> str:
 
 def test_a_start_that_cannot_write_its_log_fails(home: dict[str, str]) -> None:
     (Path(home["HOME"]) / ".local").touch()
-    done = subprocess.run(process.start(SPEC), env=home, capture_output=True, timeout=20)
+    done = subprocess.run(process.start(SPEC).bounded, env=home, capture_output=True, timeout=20)
     assert done.returncode != 0
 
 
@@ -98,7 +100,7 @@ def test_start_returns_while_the_engine_runs(
         pytest.skip(f"no {shell} here")
     monkeypatch.setattr(process, "argv", lambda _: ("sleep", "8"))
     begun = time.monotonic()
-    pid = sh((shell, *process.start(SPEC)[1:]), home).strip()
+    pid = sh((shell, *process.start(SPEC).bounded[1:]), home).strip()
     assert time.monotonic() - begun < 6
     os.kill(int(pid), signal.SIGKILL)
 
@@ -107,12 +109,12 @@ def test_start_returns_while_the_engine_runs(
 def test_start_logs_stop(monkeypatch: pytest.MonkeyPatch, home: dict[str, str]) -> None:
     spec = replace(SPEC, name=f"unit-{os.getpid()}")
     engine(monkeypatch, spec, 'echo "A is $A"')
-    sh(process.start(spec), home)
-    assert until(lambda: sh(process.logs(spec.name, 5), home) == "A is 1\n")
+    sh(process.start(spec).bounded, home)
+    assert until(lambda: sh(process.logs(spec.name, 5).bounded, home) == "A is 1\n")
     pid = engine_pid(home, spec.name)
-    sh(process.stop(Rank(spec.name, pid, "running"), 5), home)
+    sh(process.stop(Rank(spec.name, pid, "running"), 5).bounded, home)
     assert not alive(pid)
-    sh(process.remove(spec.name), home)
+    sh(process.remove(spec.name).bounded, home)
     log = Path(home["HOME"]) / f".local/state/spark-serving/{spec.name}.log"
     assert not log.exists()
 
@@ -123,10 +125,10 @@ def test_a_process_that_ignores_sigterm_is_killed_in_time(
 ) -> None:
     spec = replace(SPEC, name=f"deaf-{os.getpid()}")
     engine(monkeypatch, spec, "trap '' TERM; echo up")
-    sh(process.start(spec), home)
-    assert until(lambda: "up" in sh(process.logs(spec.name, 5), home))
+    sh(process.start(spec).bounded, home)
+    assert until(lambda: "up" in sh(process.logs(spec.name, 5).bounded, home))
     pid, begun = engine_pid(home, spec.name), time.monotonic()
-    sh(process.stop(Rank(spec.name, pid, "running"), 0), home)
+    sh(process.stop(Rank(spec.name, pid, "running"), 0).bounded, home)
     assert not alive(pid)
     assert time.monotonic() - begun < 5
 
@@ -136,7 +138,7 @@ def test_stop_does_not_wait_for_a_process_that_nobody_reaps() -> None:
     marker = "--spark-serving-name=unreaped"
     with subprocess.Popen(["sh", "-c", "while :; do sleep 0.05; done", marker]) as engine:
         rank = Rank("unreaped", str(engine.pid), "running")
-        subprocess.run(process.stop(rank, 20), timeout=10, check=True)
+        subprocess.run(process.stop(rank, 20).bounded, timeout=10, check=True)
         assert engine.wait() == -signal.SIGTERM
 
 
@@ -144,13 +146,13 @@ def test_stop_spares_a_process_that_took_the_pid() -> None:
     with subprocess.Popen(["sleep", "30"]) as other:
         try:
             rank = Rank("sglang-head", str(other.pid), "running")
-            subprocess.run(process.stop(rank, 0), timeout=10, check=True)
+            subprocess.run(process.stop(rank, 0).bounded, timeout=10, check=True)
             assert other.poll() is None
         finally:
             other.kill()
 
 
 @pytest.mark.parametrize("verb", [process.stop(Rank("a b", "1", "running"), 3)])
-def test_names_are_arguments_never_script(verb: tuple[str, ...]) -> None:
-    assert "a b" not in verb[2]
-    assert shlex.join(verb).endswith("'--spark-serving-name=a b' 3")
+def test_names_are_arguments_never_script(verb: Command) -> None:
+    assert "a b" not in verb.argv[2]
+    assert shlex.join(verb.bounded).endswith("'--spark-serving-name=a b' 3")

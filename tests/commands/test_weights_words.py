@@ -25,10 +25,15 @@ SHA = hashlib.sha256(CONTENT).hexdigest()
 def put(
     folder: Path | str, sha: str = SHA, stdin: bytes = CONTENT, url: str = "", home: str = ""
 ) -> subprocess.CompletedProcess[bytes]:
-    words = place_vocabulary(str(folder), "o200k_base.tiktoken", sha, url)
+    content = base64.b64encode(stdin).decode()
+    command = place_vocabulary(str(folder), "o200k_base.tiktoken", sha, url=url, content=content)
     environment = {**os.environ, **({"HOME": home} if home else {})}
     return subprocess.run(
-        words, input=base64.b64encode(stdin), env=environment, capture_output=True, timeout=20
+        command.bounded,
+        input=command.stdin.encode(),
+        env=environment,
+        capture_output=True,
+        timeout=20,
     )
 
 
@@ -75,7 +80,7 @@ def test_from_another_node(tmp_path: Path, sha: str, code: int) -> None:
     content.write_bytes(CONTENT)
     ssh = ("sh", "-c", 'cat >"$1" && [ "$3" = send ] && cat "$2"', "sh", str(tmp_path / "asked"))
     words = copy_vocabulary(str(tmp_path / "at"), "o200k_base.tiktoken", sha, (*ssh, str(content)))
-    done = subprocess.run(words, capture_output=True, timeout=20)
+    done = subprocess.run(words.bounded, capture_output=True, timeout=20)
     assert done.returncode == code, done.stderr
     assert (tmp_path / "asked").read_text() == "0/-/o200k_base.tiktoken\n"
     assert os.listdir(tmp_path / "at") == (["o200k_base.tiktoken"] if code == 0 else [])
@@ -133,7 +138,7 @@ def test_the_token_travels_by_stdin_into_a_closed_folder(tmp_path: Path, docker:
         "PATH": f"{docker}:{os.environ['PATH']}",
         "SEEN": str(tmp_path / "seen"),
     }
-    subprocess.run(words, input=b"hf_sesame", env=environment, check=True, timeout=20)
+    subprocess.run(words.bounded, input=b"hf_sesame", env=environment, check=True, timeout=20)
     assert (folder / "hf_token").read_text() == "hf_sesame"
     assert (folder / "hf_token").stat().st_mode & 0o777 == 0o600
     assert folder.stat().st_mode & 0o777 == 0o700

@@ -46,11 +46,11 @@ def asked_of(
     """Which node gets the questions, the command, and what comes on its stdin."""
     asked = list[tuple[str, str, str]]()
 
-    def ask(host: Any, words: Any, seconds: int, stdin: str = "") -> shell.Answer:
-        asked.append((host, str(words), stdin))
-        return shell.Answer(ok=False, lost="nobody is there")
+    def run(host: Any, script: Any, seconds: int, stdin: str) -> shell.Output:
+        asked.append((host, str(script), stdin))
+        return shell.Output(ok=False, lost="nobody is there")
 
-    monkeypatch.setattr(shell, "ask", ask)
+    monkeypatch.setattr(shell, "_run", run)
     hosts: Any = {"spark-2": "spark-2", "spark-1": "spark-1"}
     made = Deployment(hosts, FakeWanted(**settings), None)  # type: ignore[arg-type]
     known = Before({n: Rank(s.name, n, "running", spec=s.dump()) for n, s in specs.items()}, specs)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from cluster.command import Command
 from operations import shell
 from operations.shell import END, MARK
 
@@ -43,7 +44,7 @@ def test_a_connection_that_ended_under_a_command(
 ) -> None:
     monkeypatch.setattr(shell, "_connector_arguments", lambda _: {})
     host = node(active=active, ok=ok, out=[f"{MARK}0af9", *end])
-    answer = shell.ask(host, ["docker", "start"], 5)
+    answer = shell.run_command(host, Command(("docker", "start"), 5))
     assert (answer.ok, answer.out) == (ok and bool(end), out)
     assert answer.lost.startswith(lost) and bool(answer.lost) == bool(lost)
     assert host.connected is not (lost == "the connection broke off")

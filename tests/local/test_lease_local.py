@@ -256,7 +256,7 @@ def test_a_head_that_does_not_answer_loses_it_in_time(operator: Operator) -> Non
     program = operator.program(
         "from operations import shell\n"
         "rules.LOST_SECONDS = 2\n"
-        "shell.ask = lambda *_, **__: shell.Answer(ok=False, lost='gone')\n"
+        "shell.run_command = lambda *_, **__: shell.Output(ok=False, lost='gone')\n"
         "print('first', lease.lost(state))\n"
         "gevent.sleep(3)\n"
         "print('then', lease.lost(state))"

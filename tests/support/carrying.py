@@ -15,6 +15,7 @@ from pathlib import Path
 from pyinfra import host, inventory
 from pyinfra.api import FunctionCommand, Host, operation
 
+from cluster.command import Argv, Command
 from cluster.findings import Refused
 from operations import shell
 from operations.tunnel import Tunnel, open_tunnel
@@ -22,14 +23,14 @@ from operations.tunnel import Tunnel, open_tunnel
 HEAD, *OTHERS = sorted(inventory, key=lambda h: h.name)
 
 
-def words(opened: Tunnel, target: Host, asked: list[str]) -> list[str]:
+def words(opened: Tunnel, target: Host, asked: list[str]) -> Argv:
     found = [list(opened.ssh(target.name)) if word == "WAY" else [word] for word in asked]
-    return [word for some in found for word in some]
+    return tuple(word for some in found for word in some)
 
 
 def ask(opened: Tunnel, target: Host) -> list[tuple[bool, str]]:
     answers = [
-        shell.ask(target, words(opened, target, asked), 30, stdin=stdin)
+        shell.run_command(target, Command(words(opened, target, asked), 30, stdin, kill=False))
         for stdin, *asked in host.data.asks
     ]
     return [(answer.ok, answer.text) for answer in answers]

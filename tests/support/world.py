@@ -9,10 +9,10 @@ from itertools import count
 from samples import IMAGE_ID
 
 from cluster import docker, orders
+from cluster.command import Command
 from cluster.node.readings import NodeFacts, Rank
 from cluster.plan import Plan
 from cluster.spec import Spec, label
-from cluster.words import Words
 
 
 class Killed(Exception):
@@ -66,13 +66,13 @@ class World:
     def forget(self, made: Plan) -> None:
         self.phase(lambda n: orders.forget(docker, made, n))
 
-    def phase(self, words_of: Callable[[str], list[Words]]) -> None:
+    def phase(self, commands_of: Callable[[str], list[Command]]) -> None:
         for node in self.facts:
-            for words in words_of(node):
+            for command in commands_of(node):
                 if self.said == self.patience:
                     raise Killed
                 self.said += 1
-                self.docker(node, *words[4:])
+                self.docker(node, *command.argv[1:])
 
     def docker(self, node: str, verb: str, *words: str) -> None:
         ranks = {rank.name: rank for rank in self.facts[node].ranks}
@@ -91,7 +91,7 @@ class World:
                 ranks[after.name] = after
         self.facts[node] = replace(self.facts[node], ranks=tuple(ranks.values()))
 
-    def after(self, verb: str, words: Words, node: str, rank: Rank) -> Rank | None:
+    def after(self, verb: str, words: tuple[str, ...], node: str, rank: Rank) -> Rank | None:
         if verb == "rename":
             return replace(rank, name=words[1])
         if verb == "start":

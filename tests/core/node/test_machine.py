@@ -94,14 +94,14 @@ def test_what_speaks_against_it(
 
 
 def test_the_page_cache_is_dropped_by_a_container_of_a_local_image() -> None:
-    assert shlex.join(drop_caches("an:image")) == (
+    assert shlex.join(drop_caches("an:image").bounded) == (
         "timeout --kill-after=5 120 docker run --rm --privileged --network none --pull never "
         "--entrypoint sh an:image -c 'sync; echo 3 >/proc/sys/vm/drop_caches'"
     )
 
 
 def test_lingering_is_bounded() -> None:
-    assert shlex.join(enable_linger("a user")) == (
+    assert shlex.join(enable_linger("a user").bounded) == (
         "timeout --kill-after=5 30 loginctl enable-linger 'a user'"
     )
 

@@ -15,6 +15,7 @@ from samples import IMAGE_ID, OTHER_IMAGE_ID, node_name, ran, running, spark, sp
 from world import World
 
 from cluster import docker, orders
+from cluster.command import Command
 from cluster.findings import Refused
 from cluster.generations import members
 from cluster.node.readings import Engine, ImageReading, NodeFacts, Rank
@@ -341,8 +342,8 @@ def test_a_limit_that_tears_nothing_apart(here: str, there: str) -> None:
 # ---- a model of a few nodes
 
 
-def said(words: list[tuple[str, ...]]) -> list[str]:
-    return [" ".join(w) for w in words]
+def said(commands: list[Command]) -> list[str]:
+    return [" ".join(command.bounded) for command in commands]
 
 
 def everything(made: Plan, node: str) -> list[str]:

@@ -18,6 +18,7 @@ from samples import ran, running, specs_of
 from world import World
 
 from cluster import docker
+from cluster.command import Command
 from cluster.engine.serving import Reply, Served
 from cluster.findings import Finding, error
 from cluster.generations import standing
@@ -28,7 +29,7 @@ from cluster.spec import Spec
 from operations import group as groups
 from operations import put_back, shell, switch
 from operations.group import Group
-from operations.shell import Answer
+from operations.shell import Output
 from operations.switch import Switch
 
 Specs = dict[str, Spec]
@@ -87,8 +88,8 @@ class Cluster:
     def hosts(self) -> dict[str, FakeHost]:
         return {name: FakeHost(name, self.said) for name in self.world.facts}
 
-    def ask(self, at: FakeHost, words: Iterable[str], seconds: int, stdin: str = "") -> Answer:
-        verb, *rest = tuple(words)[4:]
+    def run_command(self, at: FakeHost, command: Command) -> Output:
+        _, verb, *rest = command.argv
         number, self.count = self.count, self.count + 1
         how = self.fault[1] if number == self.fault[0] else ""
         if how == "killed":
@@ -96,25 +97,25 @@ class Cluster:
         if how == "gone":
             self.gone.add(at.name)
         if at.name in self.gone:
-            return Answer(ok=False, lost="no route to host")
+            return Output(ok=False, lost="no route to host")
         if how == "refused":
-            return Answer(ok=False, err=("no space left on device",))
+            return Output(ok=False, err=("no space left on device",))
         answer = self.do(at.name, verb, *rest)
-        return Answer(ok=False, lost="connection reset") if how == "late" else answer
+        return Output(ok=False, lost="connection reset") if how == "late" else answer
 
-    def do(self, node: str, verb: str, *words: str) -> Answer:
+    def do(self, node: str, verb: str, *words: str) -> Output:
         names = {r.id: r.name for r in self.world.facts[node].ranks}
         try:
             self.world.docker(node, verb, *(names.get(word, word) for word in words))
         except KeyError:
-            return Answer(ok=False, err=("No such container",))
+            return Output(ok=False, err=("No such container",))
         except AssertionError as e:
             if "is in use" not in str(e):
                 self.wrong.append(f"{node} {verb} {words[-1]}: {e}")
-            return Answer(ok=False, err=(str(e),))
+            return Output(ok=False, err=(str(e),))
         if verb == "start":
             self._end_bad(node)
-        return Answer(ok=True)
+        return Output(ok=True)
 
     def _end_bad(self, node: str) -> None:
         seen = self.world.facts[node]
@@ -212,7 +213,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Cluster]:
         labels = frozenset(spec.dump() for specs in bad for spec in specs.values())
         made = Cluster(world, labels, **more)
         monkeypatch.setattr(shell, "on_all", on_all)
-        monkeypatch.setattr(shell, "ask", made.ask)
+        monkeypatch.setattr(shell, "run_command", made.run_command)
         monkeypatch.setattr(put_back, "_read", made.read)
         monkeypatch.setattr(put_back, "PAUSE_SECONDS", 0)
         monkeypatch.setattr(groups, "look", made.look)
@@ -338,9 +339,9 @@ def test_a_group_that_asks_for_another_key_serves_too(
 
 def test_a_node_that_refuses_for_a_moment_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its sshd restarts: a group must not stay down for that."""
-    answers = iter([Answer(ok=False, lost="refused"), Answer(ok=False, lost="refused")])
+    answers = iter([Output(ok=False, lost="refused"), Output(ok=False, lost="refused")])
     now = iter(range(100))
-    monkeypatch.setattr(shell, "ask", lambda *_: next(answers, Answer(ok=True)))
+    monkeypatch.setattr(shell, "_run", lambda *_: next(answers, Output(ok=True)))
     monkeypatch.setattr(put_back.time, "monotonic", lambda: next(now))
     monkeypatch.setattr(put_back.gevent, "sleep", lambda _: None)
     made = Cluster(World(running(old())))
@@ -423,12 +424,12 @@ def test_a_signal_between_two_phases_puts_back_what_served(
 ) -> None:
     made = cluster(World(running(old())))
 
-    def ask(at: FakeHost, words: Iterable[str], *more: Any) -> Answer:
+    def run_command(at: FakeHost, command: Command) -> Output:
         if made.count == 4:
             signal.raise_signal(number)
-        return made.ask(at, words, *more)
+        return made.run_command(at, command)
 
-    monkeypatch.setattr(shell, "ask", ask)
+    monkeypatch.setattr(shell, "run_command", run_command)
     assert made.run(new()) is False
     assert made.serves(old())
     assert made.count < 20

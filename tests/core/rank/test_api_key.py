@@ -96,8 +96,8 @@ def test_wanting_a_key_is_a_difference_that_is_told() -> None:
 
 
 def test_the_launcher_takes_the_words_that_sglang_would_get() -> None:
-    plain = docker.create(specs_of()["spark-1"])
-    asked = docker.create(specs_of(api_key_file="~/k")["spark-1"])
+    plain = docker.create(specs_of()["spark-1"]).argv
+    asked = docker.create(specs_of(api_key_file="~/k")["spark-1"]).argv
     at = asked.index("sglang.launch_server")
     assert asked[at - 3 : at - 1] == ("python3", "-c")
     assert asked[at:] == plain[plain.index("sglang.launch_server") :]

@@ -48,7 +48,7 @@ MEET = "--nnodes 2 --node-rank {rank} --dist-init-addr 192.168.100.10:50000 "
 
 def line(spec: Spec) -> str:
     """The whole line, its label shown as LABEL."""
-    return shlex.join(docker.create(spec)).replace(
+    return shlex.join(docker.create(spec).bounded).replace(
         shlex.quote(f"{docker.LABEL}={spec.dump()}"), "LABEL"
     )
 
@@ -133,12 +133,14 @@ def test_create(data: dict[str, Any], rank: int, expected: str) -> None:
 
 def test_the_label_is_one_word_with_the_whole_spec() -> None:
     spec = specs_of(env={"A": 'quote\'s "here"'})["spark-1"]
-    words = docker.create(spec)
+    words = docker.create(spec).argv
     assert words[words.index("--label") + 1] == f"spark-serving.spec={spec.dump()}"
 
 
 def test_no_restart_policy_until_the_group_is_ready() -> None:
-    assert not any(word.startswith("--restart") for word in docker.create(specs_of()["spark-1"]))
+    assert not any(
+        word.startswith("--restart") for word in docker.create(specs_of()["spark-1"]).argv
+    )
 
 
 def test_the_other_verbs() -> None:
@@ -153,7 +155,7 @@ def test_the_other_verbs() -> None:
         "logs": docker.logs(spec.name, 40, earlier=True),
     }
     name, bound = "sglang-worker-1", "timeout --kill-after=5"
-    assert {verb: shlex.join(words) for verb, words in said.items()} == {
+    assert {verb: shlex.join(command.bounded) for verb, command in said.items()} == {
         "start": f"{bound} 60 docker start {name}",
         "keep": f"{bound} 30 docker update --restart unless-stopped {name}",
         "release": f"{bound} 30 docker update --restart no {name}",
@@ -170,21 +172,20 @@ def test_a_rank_s_log_begins_at_its_last_start(tmp_path: Path) -> None:
     fake.write_text(f'#!/bin/sh\n[ "$1" = logs ] && echo "$@" || echo {started}\n')
     fake.chmod(0o755)
     path = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    words = docker.logs("sglang-head", 40)
+    words = docker.logs("sglang-head", 40).bounded
     said = subprocess.run(words, env=path, capture_output=True, text=True, check=True).stdout
     assert said == f"logs --since {started} --tail 40 sglang-head\n"
 
 
 def test_a_stop_may_take_longer_than_the_engine_is_given() -> None:
-    words = docker.stop(ran(specs_of()["spark-1"]), 120)
-    assert int(words[2]) > 120
+    assert docker.stop(ran(specs_of()["spark-1"]), 120).seconds > 120
 
 
 @pytest.mark.parametrize(
     ("gpus", "word"), [("2", "2"), ("device=0", "device=0"), ("device=0,1", '"device=0,1"')]
 )
 def test_several_devices_are_one_field_of_dockers_csv(gpus: str, word: str) -> None:
-    words = docker.create(specs_of(gpus=gpus)["spark-1"])
+    words = docker.create(specs_of(gpus=gpus)["spark-1"]).argv
     assert words[words.index("--gpus") + 1] == word
 
 
@@ -200,19 +201,19 @@ def test_several_devices_are_one_field_of_dockers_csv(gpus: str, word: str) -> N
 )
 def test_gpus_are_cdi_devices_where_docker_has_no_other_way(gpus: str, names: list[str]) -> None:
     spec = specs_of(gpus=gpus)["spark-1"]
-    words = docker.create(spec, cdi=True)
+    words = docker.create(spec, cdi=True).argv
     assert "--gpus" not in words
     assert devices(words) == [
-        *devices(docker.create(spec)),
+        *devices(docker.create(spec).argv),
         *(f"nvidia.com/gpu={n}" for n in names),
     ]
-    assert label_of(words) == label_of(docker.create(spec))
+    assert label_of(words) == label_of(docker.create(spec).argv)
 
 
 @pytest.mark.parametrize("cdi", [True, False])
 def test_a_setting_that_names_cdi_devices_is_taken_at_its_word(cdi: bool) -> None:
     spec = specs_of(gpus="nvidia.com/gpu=0,vendor.org/gpu=1")["spark-1"]
-    words = docker.create(spec, cdi=cdi)
+    words = docker.create(spec, cdi=cdi).argv
     assert "--gpus" not in words
     assert devices(words)[-2:] == ["nvidia.com/gpu=0", "vendor.org/gpu=1"]
 

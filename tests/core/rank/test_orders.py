@@ -24,11 +24,11 @@ def test_the_head_stops_before_its_workers() -> None:
     made = plan(NEW, running(TWO), "running")
     first = {n: orders.stop(docker, made, n, 30, head=True) for n in TWO}
     then = {n: orders.stop(docker, made, n, 30, head=False) for n in TWO}
-    assert {n: [w[-1] for w in words] for n, words in first.items()} == {
+    assert {n: [c.argv[-1] for c in commands] for n, commands in first.items()} == {
         "spark-1": ["sglang-head"],
         "spark-2": [],
     }
-    assert {n: [w[-1] for w in words] for n, words in then.items()} == {
+    assert {n: [c.argv[-1] for c in commands] for n, commands in then.items()} == {
         "spark-1": [],
         "spark-2": ["sglang-worker-1"],
     }
@@ -38,8 +38,8 @@ def test_a_worker_without_its_head_is_not_waited_for() -> None:
     facts = running(TWO)
     facts["spark-1"] = replace(facts["spark-1"], ranks=())
     made = plan(NEW, facts, "running")
-    (words,) = orders.stop(docker, made, "spark-2", 30, head=False)
-    assert words[words.index("-t") + 1] == "1"
+    (command,) = orders.stop(docker, made, "spark-2", 30, head=False)
+    assert command.argv[command.argv.index("-t") + 1] == "1"
 
 
 def test_policies_go_before_anything_stops_on_every_rank() -> None:
@@ -50,15 +50,15 @@ def test_policies_go_before_anything_stops_on_every_rank() -> None:
 
 def test_replace_removes_before_it_creates_and_starts_nothing() -> None:
     made = plan(NEW, running(TWO), "running", rollback=False)
-    words = orders.replace(docker, made, "spark-1")
-    assert words == [docker.remove("sglang-head"), docker.create(NEW["spark-1"])]
-    assert not any("start" in w for w in words)
+    commands = orders.replace(docker, made, "spark-1")
+    assert commands == [docker.remove("sglang-head"), docker.create(NEW["spark-1"])]
+    assert not any("start" in command.argv for command in commands)
 
 
 def test_the_grace_before_a_kill_is_the_setting() -> None:
     made = plan(NEW, running(TWO), "running")
-    (words,) = orders.stop(docker, made, "spark-1", 7, head=True)
-    assert words[-3:] == ("-t", "7", "sglang-head")
+    (command,) = orders.stop(docker, made, "spark-1", 7, head=True)
+    assert command.argv[-3:] == ("-t", "7", "sglang-head")
 
 
 def test_a_node_without_a_part_in_the_plan_is_left_alone() -> None:

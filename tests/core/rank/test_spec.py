@@ -88,7 +88,7 @@ def test_the_dump_reads_back_as_the_spec() -> None:
 
 @pytest.mark.parametrize("model", [m.id for m in catalog() if m.runtime == "docker"])
 def test_every_model_of_the_catalogue_makes_a_launch_line(model: str) -> None:
-    words = create(head(model=model))
+    words = create(head(model=model)).argv
     assert words[words.index("--model-path") + 1] == model
     assert words[words.index("--served-model-name") + 1] == model
 
@@ -295,7 +295,7 @@ def test_any_label_gives_reasons(label: str) -> None:
 
 
 def test_head_only_passes_no_nnodes() -> None:
-    words = create(head(head_only=True))
+    words = create(head(head_only=True)).argv
     assert not {"--nnodes", "--node-rank", "--dist-init-addr"} & set(words)
     assert words[words.index("--tp-size") + 1] == "1"
     assert "SGLANG_HOST_IP" not in head(head_only=True).env
@@ -303,7 +303,7 @@ def test_head_only_passes_no_nnodes() -> None:
 
 def test_workers_honor_name_tiktoken_and_timeout() -> None:
     spec = worker(worker_container="crew", tiktoken_dir="/t", dist_timeout=77)
-    words = create(spec)
+    words = create(spec).argv
     assert spec.name == "crew-1"
     assert "/t:/tiktoken_encodings:ro" in words
     assert words[words.index("--dist-timeout") + 1] == "77"
@@ -313,7 +313,7 @@ def test_workers_honor_name_tiktoken_and_timeout() -> None:
     "model", [m.alias for m in catalog() if m.tool_call_parser and m.runtime == "docker"]
 )
 def test_declared_tool_parsers_are_passed(model: str) -> None:
-    words = create(head(model=model))
+    words = create(head(model=model)).argv
     assert words[words.index("--tool-call-parser") + 1] == find_model(model).tool_call_parser
 
 
@@ -323,8 +323,8 @@ def test_no_token_is_anywhere_in_a_rank(monkeypatch: pytest.MonkeyPatch) -> None
     assert not [name for name in spec.env if "TOKEN" in name]
     assert not [volume for volume in spec.volumes if "/run" in volume]
     assert spec.env["HF_HUB_OFFLINE"] == "1"
-    assert "sesame" not in " ".join(create(spec))
-    assert "/home/me/token" not in " ".join(create(spec))
+    assert "sesame" not in " ".join(create(spec).argv)
+    assert "/home/me/token" not in " ".join(create(spec).argv)
 
 
 def test_shm_size_goes_with_private_ipc_only() -> None:

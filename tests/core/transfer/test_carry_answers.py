@@ -14,7 +14,8 @@ def test_what_the_source_tells() -> None:
     lines = ["user nvidia", "port 2222", "key ssh-ed25519 AAAA", "key ssh-rsa BBBB"]
     found = tunnel.source(lines)
     assert found == tunnel.Source("nvidia", 2222, ("ssh-ed25519 AAAA", "ssh-rsa BBBB"))
-    assert tunnel.known(found) == (
+    key = tunnel.Key("/dev/shm/k", "169.254.2.2", "ssh-ed25519 CCCC")
+    assert tunnel.probe(key, found, ("ssh",)).stdin == (
         "spark-serving-source ssh-ed25519 AAAA\nspark-serving-source ssh-rsa BBBB\n"
     )
 

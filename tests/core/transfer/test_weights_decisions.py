@@ -253,15 +253,16 @@ def test_the_words_of_a_failure_tell_more_than_its_kind(
 
 
 def test_the_download_runs_by_itself_and_holds_no_secret() -> None:
-    said = weights.start_download(
-        "g", "org/m", "/raid/hf", "sgl:1", "SCRIPT", fetch=True, token=True
+    command = weights.start_download(
+        *("g", "org/m", "/raid/hf", "sgl:1", "SCRIPT", "hf_sesame\n"), fetch=True, token=True
     )
-    text = " ".join(said)
+    text = " ".join(command.argv)
+    assert "hf_sesame" not in text and command.stdin == "hf_sesame\n"
     assert "docker run --detach --name spark-serving-weights-g" in text
     assert "--label spark-serving.task=weights g org/m --network host" in text
     assert "--volume /raid/hf/hub:/hub" in text
     assert "--volume /run/spark-serving/download:/run/secrets/spark-serving" in text
-    assert said[-3:] == ("sgl:1", "-c", "SCRIPT")
+    assert command.argv[-3:] == ("sgl:1", "-c", "SCRIPT")
 
 
 def test_what_the_client_shall_do_comes_on_stdin_after_the_token() -> None:
@@ -277,8 +278,10 @@ def test_what_the_client_shall_do_comes_on_stdin_after_the_token() -> None:
 
 
 def test_a_list_mounts_no_cache_and_without_a_token_nothing_is_mounted() -> None:
-    said = weights.start_download("g", "org/m", "/raid", "sgl:1", "S", fetch=False, token=False)
-    assert "--volume" not in said[said.index("--detach") :]
+    command = weights.start_download(
+        "g", "org/m", "/raid", "sgl:1", "S", "", fetch=False, token=False
+    )
+    assert "--volume" not in command.argv[command.argv.index("--detach") :]
 
 
 @pytest.mark.parametrize(
