@@ -127,10 +127,13 @@ check-sglang:  ## hold launch lines and options against SGLang's own parser: 2.3
 house: setup  ## how the project reads: names, slices, imports, sizes, against their limits
 	@$(BIN)/python tests/house/measure.py
 
-lint: setup check-wheels  ## ruff and mypy --strict, and a wheel for aarch64 of all that is locked
+lint: setup check-wheels  ## ruff, mypy --strict, shellcheck, and a wheel for aarch64 of all that is locked
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
+	@PATH=$(BIN):$$PATH; command -v shellcheck >/dev/null || { \
+	  echo "make lint: shellcheck is missing: apt-get install shellcheck" >&2; exit 1; }; \
+	  shellcheck `git ls-files '*.sh'`
 
 format: setup  ## format, and mend what ruff can mend
 	@$(BIN)/ruff format

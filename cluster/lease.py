@@ -23,6 +23,7 @@ import msgspec
 from cluster.command import Command
 from cluster.findings import Finding, error
 from cluster.printable import printable
+from cluster.scripts import load_script
 from cluster.settings.schema import NAMES
 
 REFRESH_SECONDS = 10
@@ -35,8 +36,7 @@ BASE = "/run/lock"
 HIDDEN = ("env", "extra_args", "hf_token_file", "api_key_file")
 How = Literal["taken", "stale", "held", "ours", "gone"]
 _ANSWER = re.compile(rf"(?P<how>{'|'.join(get_args(How))})(?: (?P<age>-?[0-9]{{1,12}}))?")
-# Of a lease's file, bytes that are read; of what it says, characters that are shown.
-MOST_BYTES = 65536
+# Of what a lease's file says, characters that are shown.
 MOST_SHOWN = 500
 
 
@@ -132,81 +132,30 @@ def shown(name: str, value: str) -> str:
     return "***" if secret else value
 
 
-# $1 parent folder, $2 group. The lock is the parent's: our own folder comes and goes.
-# A Mac lacks `timeout`: there, what becomes a pipe between the look at it and its opening is waited
-# for.
-_AT = f"""
-base=$1; [ -d "$base" ] && [ -w "$base" ] || base=${{TMPDIR:-/tmp}}
-dir=$base/spark-serving; file=$dir/$2.lease
-exec 9<"$base" || exit
-! command -v flock >/dev/null || flock -w 5 9 || {{ echo "$base is locked" >&2; exit 1; }}
-[ ! -L "$dir" ] || {{ echo "$dir is a link -> rm $dir" >&2; exit 1; }}
-limit=; ! command -v timeout >/dev/null || limit="timeout 2"
-there() {{ [ -f "$file" ] && [ ! -L "$file" ]; }}
-age() {{
-  at=$(stat -c %Y "$file" 2>/dev/null || stat -f %m "$file") && echo $(($(date +%s) - at))
-}}
-tell() {{ $limit head -c {MOST_BYTES} "$file" 9<&-; }}
-ours() {{ there && tell 2>/dev/null | grep -qF "\\"id\\":\\"$1\\""; }}
-"""
-
-# $3 id, $4 seconds until it is stale; stdin: the lease. A time in the future is no live lease's.
-_ACQUIRE = """
-umask 0
-[ -d "$dir" ] || mkdir "$dir" || exit
-part=$dir/.$3.part
-trap 'rm -f "$part"; rmdir "$dir" 2>/dev/null' EXIT
-cat >"$part" || exit
-if ! there; then
-  [ ! -d "$file" ] || [ -L "$file" ] || { echo "$file is a folder -> rm -r $file" >&2; exit 1; }
-  there || rm -f "$file"
-  if ln "$part" "$file"; then echo taken; exit 0; fi
-fi
-seen=$(age) || exit
-how=stale
-[ "$seen" -ge "$4" ] || [ "$seen" -le "-$4" ] || how=held
-echo "$how $seen"; tell
-[ $how = held ] || mv -f "$part" "$file"
-"""
-
-# $3 id
-_REFRESH = """
-there || { echo gone; exit 0; }
-if ours "$3"; then touch -c "$file" && echo ours; else echo "held $(age)"; tell; fi
-"""
-
-# $3 id
-_RELEASE = """
-! ours "$3" || rm -f "$file"
-rmdir "$dir" 2>/dev/null || true
-"""
-
-_READ = """
-! there || { echo "held $(age)"; tell; }
-"""
+_SCRIPT = load_script(__file__, "lease.sh")
 
 
 def acquire(group: str, lease: Lease, seconds: int, base: str = BASE) -> Command:
     """Take the lease where nobody has it, or it is stale; else tell who has."""
-    command = _command(seconds, _ACQUIRE, base, group, lease.id, str(STALE_SECONDS))
+    command = _command(seconds, "acquire", base, group, lease.id, str(STALE_SECONDS))
     return command.with_stdin(lease.dump())
 
 
 def refresh(group: str, id: str, seconds: int, base: str = BASE) -> Command:
     """Say that the run lives, if the lease is still its own."""
-    return _command(seconds, _REFRESH, base, group, id)
+    return _command(seconds, "refresh", base, group, id)
 
 
 def release(group: str, id: str, seconds: int, base: str = BASE) -> Command:
     """Give up the lease, if it is still the run's own; nothing is left behind."""
-    return _command(seconds, _RELEASE, base, group, id)
+    return _command(seconds, "release", base, group, id)
 
 
 def read(group: str, seconds: int, base: str = BASE) -> Command:
     """Tell who holds the lease, and its age; nothing where nobody does."""
-    return _command(seconds, _READ, base, group)
+    return _command(seconds, "read", base, group)
 
 
-def _command(seconds: int, script: str, *values: str) -> Command:
+def _command(seconds: int, verb: str, *values: str) -> Command:
     # A Mac has no `timeout`.
-    return Command(("sh", "-c", (_AT + script).strip(), "sh", *values), seconds, kill=False)
+    return Command(("sh", "-c", _SCRIPT, "sh", verb, *values), seconds, kill=False)

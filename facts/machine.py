@@ -11,63 +11,15 @@ from pyinfra.api import StringCommand
 
 from cluster.node.host import HostSetup
 from cluster.node.netplan import FILE, GUARD, Claim, Setup
+from cluster.scripts import load_script
 from facts.fact import Fact, quote
 from facts.network import SBIN
 
-# Ends well even where sudo wants a password: pyinfra would ask for it.
-_TRY_ROOT = """
-[ "$(id -u)" != 0 ] || exec "$@"
-why=$(sudo -n true 2>&1) || { printf 'no-root %s\\n' "$why"; exit 0; }
-exec sudo -n -- "$@"
-""".strip()
+_TRY_ROOT = load_script(__file__, "scripts/try_root.sh")
 
-# sudo hides SSH_CONNECTION: an ancestor has it. Words of files are printed by name alone: they hold
-# Wi-Fi passwords. NetworkManager's files in /run are its own passing ones, or netplan's.
-_NETWORK = (
-    SBIN
-    + """
-own=$1 guard=$2; shift 2
-! systemctl is-active -q "$(cat "$guard/unit" 2>/dev/null)" 2>/dev/null || echo guarded
-pid=$$ ssh=
-while [ "${pid:-0}" -gt 1 ] && [ -z "$ssh" ]; do
-  ssh=$(tr '\\0' '\\n' 2>/dev/null <"/proc/$pid/environ" | sed -n 's/^SSH_CONNECTION=//p')
-  pid=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$pid/status")
-done
-if [ -n "$ssh" ]; then
-  at=$(echo "$ssh" | cut -d' ' -f3 | sed 's/^::ffff://; s/%.*//')
-  echo "ssh $(ip -o addr show to "$at" 2>/dev/null | sed -n '1s/^[0-9]*: *\\([^ @]*\\).*/\\1/p')"
-fi
-! command -v netplan >/dev/null || echo netplan
-echo "routes $(ip -j -4 route)"
-for f in /etc/netplan/*.yaml /run/netplan/*.yaml /lib/netplan/*.yaml \\
-    /etc/systemd/network/*.network /etc/NetworkManager/system-connections/* \\
-    /etc/network/interfaces /etc/network/interfaces.d/*; do
-  [ -f "$f" ] && [ "$f" != "$own" ] || continue
-  text=$(sed 's/#.*//' "$f")
-  for word; do
-    ! printf '%s\\n' "$text" | grep -qwiF -e "$word" || printf 'claim\\t%s\\t%s\\n' "$f" "$word"
-  done
-  key='[[:space:]]*[:=][[:space:]]*'
-  value='["'\\'']?([^]"'\\'',}]*)'
-  printf '%s\\n' "$text" | sed -nE "s~^(.*[^a-z-])?([Nn]ame|interface-name)$key$value.*~\\3~p" |
-    while read -r names; do printf 'pattern\\t%s\\t%s\\n' "$f" "$names"; done
-  printf '%s\\n' "$text" | sed -nE "s~^(.*[^a-z-])?[Dd]river$key$value.*~\\2~p" |
-    while read -r names; do printf 'driver\\t%s\\t%s\\n' "$f" "$names"; done
-done
-[ ! -f "$own" ] || { echo own; cat "$own"; }
-"""
-).strip()
+_NETWORK = SBIN + "\n" + load_script(__file__, "scripts/network_setup.sh")
 
-_HOST = """
-[ "$(id -u)" = 0 ] || why=$(sudo -n true 2>&1) || printf 'no-root %s\\n' "$why"
-login=${SUDO_USER:-$(id -un)}
-echo "login $login"
-[ ! -e "/var/lib/systemd/linger/$login" ] || echo linger
-busctl get-property org.freedesktop.login1 /org/freedesktop/login1 \\
-  org.freedesktop.login1.Manager RemoveIPC 2>/dev/null | sed 's/^b /removeipc /'
-! command -v apt-get >/dev/null || echo apt
-dpkg-query -W -f '${Status}\\n' earlyoom 2>/dev/null | sed -n 's/^install ok installed$/earlyoom/p'
-""".strip()
+_HOST = load_script(__file__, "scripts/host_settings.sh")
 
 
 class NetworkSetup(Fact[Setup]):

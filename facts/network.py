@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct, field
 
 from cluster.node.readings import Interface, Listener
+from cluster.scripts import load_script
 from facts.fact import Fact, count, port
 
 # A login without root may lack the sbin folders, where some systems keep `ip`.
@@ -76,19 +77,7 @@ def _interface(link: _Link) -> Interface:
     )
 
 
-# Without ss: the sockets in state 0A (LISTEN) of /proc/net/tcp, whose owners stay unknown.
-# Without /proc (macOS): lsof's fields, a letter before each value.
-_LISTENERS = """
-if command -v ss >/dev/null; then ss -Hltnp
-elif [ -r /proc/net/tcp ]; then
-  for f in /proc/net/tcp /proc/net/tcp6; do
-    [ ! -r $f ] || while read -r _ local _ state _; do
-      [ "$state" != 0A ] || echo "proc $local"
-    done <$f
-  done
-else lsof -nP -iTCP -sTCP:LISTEN -Fpcn || [ $? = 1 ]
-fi
-""".strip()
+_LISTENERS = load_script(__file__, "scripts/listeners.sh")
 
 
 class Listeners(Fact[list[Listener]]):

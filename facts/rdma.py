@@ -7,25 +7,11 @@ from collections.abc import Iterable
 from ipaddress import IPv6Address
 
 from cluster.node.readings import Gid, Interface, RdmaPort
+from cluster.scripts import load_script
 from facts.fact import Fact, count, decimal
 from facts.network import ADDRESSES, SBIN, Interfaces
 
-# Shell builtins alone: a GID table has 256 entries a port, and reading an empty one is an error.
-WALK = """
-for hca in /sys/class/infiniband/*; do
-  cd "$hca/ports/1" 2>/dev/null || continue
-  echo "hca ${hca##*/}"
-  for f in state phys_state rate link_layer; do read -r v <$f && echo "$f $v"; done
-  for t in gid_attrs/types/*; do
-    i=${t##*/}
-    { read -r v <$t && [ "$v" = "RoCE v2" ] && read -r v <gids/$i; } 2>/dev/null && echo "gid $i $v"
-  done
-  { read -r v <gid_attrs/ndevs/0; } 2>/dev/null && echo "ndev $v"
-  cd -P "$hca/device" 2>/dev/null || continue
-  echo "pci ${PWD##*/}"
-  for n in net/*; do [ ! -e "$n" ] || echo "netdev ${n##*/}"; done
-done
-""".strip()
+WALK = load_script(__file__, "scripts/rdma.sh")
 
 
 class RdmaPorts(Fact[list[RdmaPort]]):

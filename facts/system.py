@@ -9,6 +9,7 @@ from pyinfra.api import StringCommand
 
 from cluster.command import Command
 from cluster.node import readings
+from cluster.scripts import load_script
 from facts.fact import Fact, count, decimal, home_path, join, output_or_errors, render
 
 _IDENTITY = """
@@ -36,20 +37,7 @@ class Identity(Fact[readings.IdentityReading]):
         )
 
 
-# macOS has no /proc; kern.memorystatus_level is the percentage of memory that is available.
-_MEMORY = """
-if [ -r /proc/meminfo ]; then
-  while read -r key value _; do
-    case $key in
-      (MemTotal:|MemAvailable:) echo "$key $value";;
-      (SwapTotal:) echo "$key $value"; break;;
-    esac
-  done </proc/meminfo
-else
-  set -- $(sysctl -n hw.memsize kern.memorystatus_level) && [ $# = 2 ] || exit 1
-  echo "MemTotal: $(($1 / 1024))"; echo "MemAvailable: $(($1 / 102400 * $2))"
-fi
-""".strip()
+_MEMORY = load_script(__file__, "scripts/memory.sh")
 
 
 class Memory(Fact[readings.MemoryReading]):
@@ -67,12 +55,7 @@ class Memory(Fact[readings.MemoryReading]):
         )
 
 
-# $p climbs to the nearest folder that exists. df -k: macOS knows no -B.
-CLIMB = """; exists=no writable=no; case $path in (/*) ;; (*) path=$PWD/$path;; esac; p=$path
-while [ ! -e "$p" ]; do p=${p%/*}; p=${p:-/}; done
-[ ! -e "$path" ] || exists=yes; [ ! -w "$path" ] || writable=yes
-printf '%s\\n' "$path" "$exists $writable"; df -Pk "$p"
-"""
+CLIMB = "; " + load_script(__file__, "scripts/disk.sh")
 
 
 class Disk(Fact[readings.DiskReading]):

@@ -8,48 +8,15 @@ from collections.abc import Sequence
 from pyinfra.api import QuoteString, StringCommand
 
 from cluster.node import readings
+from cluster.scripts import load_script
 from cluster.transfer.repository import find_load_problem, looks_complete, required_weights
 from facts.fact import Fact, count, home_path, join, quote
 
-# $at is the folder (or a lone GGUF file). Lines: a word, a tab, a value; `size` lines as wc's.
-_LIST = """
-printf 'path\\t%s\\n' "$at"
-if [ -f "$at" ]; then wc -c "$at"; exit; fi
-if [ ! -d "$at" ]; then
-  why=$(LC_ALL=C ls -d "$at" 2>&1)
-  case $why in (*"ermission denied"*) echo "$why" >&2; exit 1;; (*) exit 0;; esac
-fi
-cd "$at" || exit
-[ ! -f config.json ] || echo "config"
-for f in *.index.json; do
-  [ ! -f "$f" ] || grep -oE '"[^"]+\\.(safetensors|bin)"' "$f" | sort -u |
-    while read -r shard; do printf 'shard\\t%s\\t%s\\n' "$f" "$shard"; done
-done
-set --; for f in *.safetensors *.bin *.gguf; do [ ! -f "$f" ] || set -- "$@" "$f"; done
-[ $# = 0 ] || LC_ALL=C wc -c "$@"
-""".strip()
+_LIST = load_script(__file__, "scripts/weights_list.sh")
 
-# Of a local folder also what else lies there, to say why it can't be served; a Git LFS pointer is
-# some 130 bytes: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
-_LOCAL = """
-for f in * */*; do [ ! -f "$f" ] || printf 'file\\t%s\\n' "$f"; done
-find -L . -type f -size -2 ! -path './.*' -exec \\
-  grep -l '^version https://git-lfs.github.com/spec/' {} + 2>/dev/null |
-  while read -r f; do printf 'pointer\\t%s\\n' "${f#./}"; done
-""".strip()
+_LOCAL = load_script(__file__, "scripts/weights_local.sh")
 
-# The cache's layout: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
-# A file of a running download is touched all the time; one older than an hour was left behind.
-_CACHE = """
-rev=; { read -r rev <"$repo/refs/$name" || [ -n "$rev" ]; } 2>/dev/null
-case $rev in (*[!0-9A-Za-z]*) rev=;; esac
-[ -n "$rev" ] || [ ! -d "$repo/snapshots/$name" ] || rev=$name
-at=$repo; [ -z "$rev" ] || at=$repo/snapshots/$rev
-[ -z "$(find "$repo/blobs" -name '*.incomplete' -mmin -60 2>/dev/null)" ] || echo incomplete
-[ -z "$rev" ] || printf 'revision\\t%s\\n' "$rev"
-kib=$(du -sk "$repo/blobs" 2>/dev/null)
-[ -z "$kib" ] || printf 'blobs\\t%s\\n' "${kib%%[!0-9]*}"
-""".strip()
+_CACHE = load_script(__file__, "scripts/weights_cache.sh")
 
 
 class ModelWeights(Fact[readings.Weights]):

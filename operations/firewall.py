@@ -14,6 +14,7 @@ from pyinfra.api.exceptions import ConnectError
 from cluster.command import Command
 from cluster.node.firewall import UfwChange
 from cluster.node.host import as_root
+from cluster.scripts import load_script
 from operations import shell
 
 # Until a node takes the change back by itself, from its beginning.
@@ -24,47 +25,11 @@ LOGIN_SECONDS = 15
 MARGIN = 3
 UNTOUCHED = "nothing was changed"
 
-# Files that are the firewall's whole state, kept beside the script that puts them back. The folder
-# is the decision: whoever renames it, the timer or the caller, has it.
-_REVERT = r"""
-PATH=$PATH:/usr/sbin:/sbin
-kept=/run/spark-serving-firewall
-mv -T "$kept" "$kept.$$" 2>/dev/null || exit 3
-cd "$kept.$$" || exit
-[ -e active ] || ufw --force disable
-cp -p user.rules user6.rules ufw.conf /etc/ufw/
-cp -p ufw /etc/default/ufw
-[ ! -e active ] || ufw reload || ufw --force disable
-rm -rf "$kept.$$"
-systemctl stop spark-serving-firewall.timer 2>/dev/null
-exit 0
-""".strip()
+_REVERT = load_script(__file__, "scripts/firewall_revert.sh")
 
-# Each line of stdin: ufw's arguments, a tab between. $1: seconds, $2: the script that undoes.
-_APPLY = r"""
-PATH=$PATH:/usr/sbin:/sbin LC_ALL=C; export PATH LC_ALL
-kept=/run/spark-serving-firewall
-mkdir -m 700 "$kept" || { echo "nothing was changed: another run is at it ($kept)" >&2; exit 4; }
-cp -p /etc/ufw/user.rules /etc/ufw/user6.rules /etc/ufw/ufw.conf /etc/default/ufw "$kept/" &&
-printf '%s\n' "$2" >"$kept/undo" &&
-{ ! timeout 20 ufw status | grep -q '^Status: active' || : >"$kept/active"; } &&
-systemd-run --quiet --collect --unit=spark-serving-firewall --on-active="$1" \
-  --timer-property=AccuracySec=100ms /bin/sh "$kept/undo" ||
-  { rm -rf "$kept"; echo "nothing was changed: it could not be made to come undone" >&2; exit 5; }
-set -f; IFS=$(printf '\t')
-while IFS= read -r line; do
-  [ -d "$kept" ] || { echo "taken back: it took longer than $1 s" >&2; exit 6; }
-  timeout 20 ufw $line </dev/null >&2 || { echo "ufw $line" >&2; exit 7; }
-done
-""".strip()
+_APPLY = load_script(__file__, "scripts/firewall_apply.sh")
 
-_KEEP = r"""
-kept=/run/spark-serving-firewall
-mv -T "$kept" "$kept.$$" || exit
-rm -rf "$kept.$$"
-systemctl stop spark-serving-firewall.timer 2>/dev/null
-exit 0
-""".strip()
+_KEEP = load_script(__file__, "scripts/firewall_keep.sh")
 
 
 # Nothing of a change is kept any more.

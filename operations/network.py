@@ -14,6 +14,7 @@ from cluster.command import Command
 from cluster.findings import Finding, error
 from cluster.node.host import as_root
 from cluster.node.netplan import FILE, GUARD, Halves, probes, unreached
+from cluster.scripts import load_script
 from facts.fact import render
 from operations import shell
 
@@ -22,54 +23,11 @@ GUARD_SECONDS = 180
 APPLY_SECONDS = 60
 PROBE_SECONDS = 20
 
-# Back to what `_ARM` kept: the file, then what netplan leaves behind, addresses and MTUs.
-# `armed` is renamed by whoever comes first, this or `_HOLD`.
-_REVERT = """
-cd "$1" && mv armed reverting 2>/dev/null || exit 0
-PATH=$PATH:/usr/sbin:/sbin
-if [ -e before ]; then cp -p before "$2"; else rm -f "$2"; fi
-timeout --kill-after=5 60 netplan apply
-while read -r what dev value; do
-  if [ "$what" = mtu ]; then ip link set dev "$dev" mtu "$value"; continue; fi
-  for now in $(ip -o -4 addr show dev "$dev" | sed 's/.* inet \\([^ ]*\\).*/\\1/'); do
-    grep -qxF "addr $dev $now" links || ip addr del "$now" dev "$dev"
-  done
-  [ "$what" != addr ] || ip addr replace "$value" dev "$dev"
-done <links
-mv reverting reverted
-""".strip()
+_REVERT = load_script(__file__, "scripts/network_revert.sh")
 
-_ARM = """
-set -eu
-PATH=$PATH:/usr/sbin:/sbin
-folder=$1 file=$2 seconds=$3 revert=$4; shift 4
-[ ! -e "$folder/unit" ] || systemctl stop "$(cat "$folder/unit")" 2>/dev/null || :
-rm -rf "$folder"; mkdir -m 700 "$folder"
-[ ! -e "$file" ] || cp -p "$file" "$folder/before"
-for dev; do
-  echo "mtu $dev $(cat "/sys/class/net/$dev/mtu")"
-  echo "was $dev"
-  ip -o -4 addr show dev "$dev" | sed "s/.* inet \\([^ ]*\\).*/addr $dev \\1/"
-done >"$folder/links"
-: >"$folder/armed"
-unit=spark-serving-network-$(date +%s)-$$
-echo "$unit" >"$folder/unit"
-# No timer: netplan makes systemd read its units again, and a passing timer may not survive that.
-systemd-run --quiet --collect --unit="$unit" sh -c "$revert" sh "$folder" "$file" "$seconds"
-""".strip()
+_ARM = load_script(__file__, "scripts/network_arm.sh")
 
-# Two words for each half: interface and address. Neither netplan nor networkd takes away what
-# others gave an interface, and the first address that is left would be taken for its own.
-_APPLY = """
-PATH=$PATH:/usr/sbin:/sbin
-while [ $# -ge 2 ]; do
-  for now in $(ip -o -4 addr show dev "$1" | sed 's/.* inet \\([^ ]*\\).*/\\1/'); do
-    [ "$now" = "$2" ] || ip addr del "$now" dev "$1"
-  done
-  shift 2
-done
-exec netplan apply
-""".strip()
+_APPLY = load_script(__file__, "scripts/network_apply.sh")
 
 _HOLD = 'cd "$1" && mv armed held && systemctl stop "$(cat unit)"'
 _DONE = '[ ! -d "$1" ] || { systemctl stop "$(cat "$1/unit")" 2>/dev/null; rm -rf "$1"; }'
@@ -83,19 +41,7 @@ while [ -e "$1/reverting" ]; do sleep 0.2; done
 {_DONE}
 """.strip()
 
-# Three words for each probe. All at once, each until it is answered or its time is over: the
-# interfaces come up after netplan has returned.
-_PROBE = """
-end=$(($(date +%s) + $1)); shift
-while [ $# -ge 3 ]; do
-  (until ping -q -n -c1 -W1 -M do -s $(($3 - 28)) -I "$1" "$2" >/dev/null 2>&1; do
-    [ "$(date +%s)" -lt "$end" ] || { echo "$1 $2 $3"; break; }
-    sleep 0.3
-  done) &
-  shift 3
-done
-wait
-""".strip()
+_PROBE = load_script(__file__, "scripts/network_probe.sh")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, Any
 
 from spark_cluster import ssh
@@ -21,53 +22,11 @@ AGAIN_SECONDS = 2.0
 END_SECONDS = 2.0
 LINE_BYTES = 2**20
 STDERR_LINES = 100
-LOGS = "$HOME/.local/state/spark-serving"
 # What a node's own shell prints (its ~/.bashrc) comes before this; the node's clock follows, ns.
 CLOCK = "spark-serving clock "
 CURE = "let the login's ~/.bashrc begin with: [[ $- == *i* ]] || return"
 
-# $1 runtime, $2 the rank's name, $3 how many lines ("all"), $4 "follow" or "", $5 since when.
-# A rank that ends, and comes back as another life or another container, is followed again. The
-# loop ends with its stdin: when this side closes it, is killed, or loses the connection.
-SCRIPT = f"""
-runtime=$1 name=$2 lines=$3 follow=$4 since=$5
-echo "{CLOCK}$(date +%s%N)"
-tell() {{ [ "$*" = "$told" ] || echo "! $*"; told=$*; }}
-life() {{
-  timeout 10 docker inspect --type=container \
-    --format '{{{{.Id}}}} {{{{.State.StartedAt}}}} {{{{.State.Status}}}}' "$name" 2>&1
-}}
-docker_lives() {{
-  past=
-  while :; do
-    now=$(life); code=$?
-    if [ $code = 124 ]; then tell 'Docker does not answer'; sleep 1; continue; fi
-    if [ $code != 0 ]; then tell "$now"; sleep 1; continue; fi
-    status=${{now##* }}; now=${{now% *}}
-    if [ "$now" = "$past" ] && [ "$status" != running ]; then
-      tell "$name is $status"; sleep 0.5; continue
-    fi
-    if [ -n "$since" ]; then set -- --since "$since"
-    elif [ "$now" = "$past" ]; then set -- --since "$ended"
-    elif [ -n "$past" ]; then set -- --since "${{now#* }}"; tell "$name is there again"
-    else set -- --tail "$lines"; fi
-    past=$now since=
-    docker logs --timestamps --follow "$@" "$name" 2>&1
-    ended=$(date -u +%Y-%m-%dT%H:%M:%S.%NZ)
-  done
-}}
-log="{LOGS}/$name.log"; [ "$lines" != all ] || lines=+1
-case $runtime$follow in
-  docker) [ "$lines" != +1 ] || lines=all
-          timeout 60 docker logs --timestamps --tail "$lines" "$name" 2>&1; exit;;
-  process) tail -n "$lines" "$log"; exit;;
-  dockerfollow) [ "$lines" != +1 ] || lines=all; docker_lives & ;;
-  processfollow) tail -n "$lines" -F "$log" 2>/dev/null & ;;
-esac
-trap 'trap "" TERM; kill -TERM 0' EXIT
-trap 'exit 0' HUP INT TERM
-cat >/dev/null
-"""
+SCRIPT = Path(__file__).with_name("feed.sh").read_text()
 
 Tell = Callable[[Line], None]
 Note = Callable[[str], None]

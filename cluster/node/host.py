@@ -8,16 +8,11 @@ from dataclasses import dataclass
 from cluster.command import Argv, Command
 from cluster.findings import Finding, error
 from cluster.node.readings import Shown
+from cluster.scripts import load_script
 from cluster.settings.schema import Settings
 
 EARLYOOM = "/etc/default/earlyoom"
-# Root, as the inventory gives it: by pyinfra's own _sudo, or by sudo without a password. sudo's own
-# words are kept back: pyinfra would take them for its own and ask for a password here.
-_ROOT = """
-[ "$(id -u)" != 0 ] || exec "$@"
-sudo -n true 2>/dev/null || { echo "sudo gives no root without a password" >&2; exit 1; }
-exec sudo -n -- "$@"
-""".strip()
+_ROOT = load_script(__file__, "as_root.sh")
 # The kernel reclaims page cache for itself, but CUDA does not see it as free on unified memory.
 _DROP = "sync; echo 3 >/proc/sys/vm/drop_caches"
 

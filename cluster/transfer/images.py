@@ -15,23 +15,13 @@ from cluster.command import Argv, Command
 from cluster.docker import pull
 from cluster.findings import Finding, error
 from cluster.node.readings import ImageReading
+from cluster.scripts import load_script
 
 Images = Mapping[str, ImageReading | None]
 # What no other source of the image would mend.
 NOT_THE_REGISTRY = frozenset({"disk-full", "docker-denied", "docker-stopped", "docker-missing"})
 _PULL_AS = 'docker pull --quiet "$1" && docker tag "$1" "$2"'
-# $1: a folder in memory for what is told meanwhile; $2: the image; the rest asks for it.
-# Either end may fail first and break the other, so both are told.
-_COPY = """
-folder=$1 image=$2; shift 2
-{ "$@" docker save "$image" 2>"$folder/sender"; echo $? >"$folder/sent"; } |
-  LC_ALL=C dd bs=1M status=progress 2>"$folder/progress" |
-  docker load --quiet >"$folder/loaded" 2>&1
-loaded=$? sent=$(cat "$folder/sent")
-[ "$loaded$sent" != 00 ] || exit 0
-for said in sender loaded; do tail -n 3 "$folder/$said" >&2; done
-exit 1
-"""
+_COPY = load_script(__file__, "copy_image.sh")
 _PROGRESS = """[ ! -r "$1/progress" ] || tr '\\r' '\\n' <"$1/progress" | tail -n 1"""
 
 

@@ -17,109 +17,17 @@ from ipaddress import IPv4Address
 
 from cluster.command import Argv, Command
 from cluster.findings import Finding, error
+from cluster.scripts import load_script
 
 # Marks all that a way leaves on nodes: lines of authorized_keys, and folders in memory.
 MARKER = "spark-serving-carry"
 # Under this name the target's known_hosts has the source, whatever its address and port.
 ALIAS = "spark-serving-source"
-# A forced command, so one line without single quotes and backslashes. $1: the folder, or the file,
-# that may be read; $2: the image; both in base64, "-" for none. Nothing is evaluated. `send` reads
-# what is wanted from stdin, one file a line: bytes that are there already / its size ("-" for
-# whatever it is) / its path below the folder; it sends the rests, one after another.
-DISPATCHER = (
-    "set -f; no() { echo spark-serving: this key only sends files and images >&2; exit 126; };"
-    ' plain() { [ "$1" != - ] || no; printf %s "$1" | base64 -d || no; };'
-    " case $SSH_ORIGINAL_COMMAND in (true) exit 0;;"
-    ' ("docker save "*) image=$(plain "${2:--}") || exit;'
-    ' [ "$SSH_ORIGINAL_COMMAND" = "docker save $image" ] || no; exec docker save -- "$image";;'
-    " (send) ;; (*) no;; esac;"
-    ' root=$(plain "${1:--}") || exit; root=$(realpath -e -- "$root") || exit;'
-    " while IFS=/ read -r have size name; do"
-    " case $have in (*[!0-9]*) no;; esac; case /$name/ in (*/../*) no;; esac;"
-    ' file=$root; [ -f "$root" ] || file=$(realpath -e -- "$root/$name") || exit;'
-    ' case $file in ("$root"|"$root"/*) ;; (*)'
-    ' echo "spark-serving: $name is a link that leaves $root" >&2; exit 3;; esac;'
-    ' [ -f "$file" ] || no; bytes=$(stat -c %s -- "$file") || exit;'
-    ' [ "$size" = - ] || [ "$size" = "$bytes" ] ||'
-    ' { echo "spark-serving: $name has $bytes bytes now, not $size" >&2; exit 3; };'
-    ' dd if="$file" bs=1M iflag=skip_bytes skip="${have:-0}" status=none || exit; done'
-)
-# The end of our lines: .kept; .joined: the line before had no newline; .file, .folder: so much of
-# ~/.ssh/authorized_keys is ours.
-_CLEAR = rf"""
-set -eu
-umask 077
-folder=$HOME/.ssh file=$HOME/.ssh/authorized_keys new=
-[ ! -e "$file" ] || file=$(readlink -f "$file")
-trap 'rm -f "$new"' EXIT
-replace() {{ new=${{file%/*}}/.{MARKER}.$$; : >"$new"; [ ! -e "$file" ] || cp -p "$file" "$new"; }}
-clear() {{
-  [ -e "$file" ] || return 0
-  ours='s/.* {MARKER}-[0-9a-f]+\.([a-z]+)$/\1/p'
-  made=$(LC_ALL=C sed -nE "$ours" "$file" | head -n 1)
-  [ -n "$made" ] || return 0
-  last=$(LC_ALL=C tail -n 1 "$file" | LC_ALL=C sed -nE "$ours")
-  rm -f "${{file%/*}}/.{MARKER}".*
-  replace
-  LC_ALL=C sed -E '/ {MARKER}-[0-9a-f]+\.[a-z]+$/d' "$file" >"$new"
-  [ "$made,$last" != joined,joined ] || truncate -s -1 "$new"
-  case $made in (file|folder) if [ ! -s "$new" ]; then
-    rm -f "$new" "$file"
-    [ "$made" = file ] || rmdir "$folder" || :
-    return 0
-  fi;; esac
-  mv "$new" "$file"
-}}
-"""
-# Who logs in, the port of the sshd that management came through, and the host's own keys.
-_SURVEY = (
-    _CLEAR
-    + r"""
-clear
-printf 'user %s\n' "$(id -un)"
-set -- ${SSH_CONNECTION:-}
-[ -z "${4:-}" ] || printf 'port %s\n' "$4"
-for key in /etc/ssh/ssh_host_*_key.pub; do
-  [ ! -r "$key" ] || { read -r type key rest <"$key"; printf 'key %s %s\n' "$type" "$key"; }
-done
-"""
-)
-# One line of stdin for each key: the address that it may come from, its type, the key.
-_ADMIT = (
-    _CLEAR
-    + rf"""
-clear
-made=kept
-[ -d "$folder" ] || {{ mkdir -m 700 "$folder"; made=folder; }}
-if [ ! -e "$file" ]; then [ $made = folder ] || made=file
-elif [ -s "$file" ] && [ -n "$(tail -c 1 "$file")" ]; then made=joined; fi
-until=$(unset TZ; date -d "@$(($(date +%s) + $2))" +%Y%m%d%H%M%S)
-replace
-[ $made != joined ] || echo >>"$new"
-while read -r from type key; do
-  printf 'restrict,from="%s",expiry-time="%s",command="%s" %s %s %s\n' \
-    "$from" "$until" "$3" "$type" "$key" "{MARKER}-$1.$made"
-done >>"$new"
-mv "$new" "$file"
-"""
-)
-# $1: the source's fabric address. Prints the folder, the own address on that way, and the key.
-_MAKE_KEY = rf"""
-set -eu
-umask 077
-for memory in /dev/shm "${{XDG_RUNTIME_DIR:-}}" "${{TMPDIR:-/tmp}}"; do
-  [ -d "$memory" ] && [ -w "$memory" ] && break
-done
-for old in "$memory/{MARKER}.$1".*; do [ ! -O "$old" ] || rm -rf "$old"; done
-command -v ssh-keygen ssh >/dev/null || {{ echo 'no ssh-keygen and ssh here' >&2; exit 1; }}
-route=$(ip -o -4 route get "$1")
-folder=$(mktemp -d "$memory/{MARKER}.$1.XXXXXXXX")
-trap 'rm -rf "$folder"' EXIT
-ssh-keygen -q -t ed25519 -N '' -C {MARKER} -f "$folder/key"
-printf '%s\n' "$folder" "$(printf '%s\n' "$route" | sed -n 's/.* src \([0-9.]*\).*/\1/p')"
-cat "$folder/key.pub"
-trap - EXIT
-"""
+DISPATCHER = " ".join(load_script(__file__, "send_files.sh").splitlines())
+_CLEAR = load_script(__file__, "clear_keys.sh")
+_SURVEY = _CLEAR + "\n" + load_script(__file__, "survey_source.sh")
+_ADMIT = _CLEAR + "\n" + load_script(__file__, "admit_keys.sh")
+_MAKE_KEY = load_script(__file__, "make_key.sh")
 # known_hosts from stdin to $1; the rest is an ssh command.
 _PROBE = 'umask 077; cat >"$1" && shift && exec "$@" true'
 
@@ -212,7 +120,7 @@ def probe(key: Key, source: Source, ssh: Argv) -> Command:
 
 def clear() -> Command:
     """On the source: no key of ours is taken any more."""
-    return Command(("sh", "-c", f"{_CLEAR}clear"), 30)
+    return Command(("sh", "-c", f"{_CLEAR}\nclear"), 30)
 
 
 def drop(key: Key) -> Command:

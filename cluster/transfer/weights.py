@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cluster.command import Argv, Command
+from cluster.scripts import load_script
 
 # What runs for us and is no rank; its value says for which group and model.
 TASK = "spark-serving.task"
@@ -21,23 +22,7 @@ _TOKEN = 'umask 077; chmod 700 /at && cat >"/at/$1.part" && mv "/at/$1.part" "/a
 _FORGET = 'rm -f "/at/$1" "/at/$1.part"'
 # One argument holds 128 kB (MAX_ARG_STRLEN of Linux).
 _PIECE = 100_000
-# $1 folder, $2 file and $3 image as for _TOKEN ($4) and _FORGET ($5); the rest starts the client.
-# stdin: the token, an empty line where there is none; then the client's task in pieces. All in one
-# command, so that a controller that is killed leaves no token that no client will take away.
-_START = """
-IFS= read -r token || exit
-at=$1 name=$2 image=$3 place=$4 forget=$5; shift 5
-while IFS= read -r piece; do set -- "$@" "$piece"; done
-in_folder() {
-  docker run --rm --interactive --network none --entrypoint sh --volume "$at:/at" "$image" \
-    -c "$1" sh "$name"
-}
-[ -z "$token" ] || printf %s "$token" | in_folder "$place" || exit
-"$@" </dev/null && exit
-code=$?
-[ -z "$token" ] || in_folder "$forget" </dev/null
-exit $code
-""".strip()
+_START = load_script(__file__, "start_download.sh")
 # $1 container: its state, its exit code, and its last words.
 _WATCH = """
 docker inspect --format '{{.State.Status}} {{.State.ExitCode}}' "$1" || exit
@@ -182,19 +167,7 @@ TIKTOKEN = {
     "cl100k_base.tiktoken": "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
 }
 
-# $1 folder, $2 file name, $3 its SHA-256; stdin brings the content, or $4: a URL, or the rest: ssh
-# to a node that sends it (tunnel.DISPATCHER). Moved into place only when whole: a half file would
-# stay for ever.
-_PLACE_FILE = """
-mkdir -p "$1" && part="$1/.$2.part" && trap 'rm -f "$part"' EXIT || exit
-if [ $# -gt 4 ]; then (name=$2; shift 4; printf '0/-/%s\\n' "$name" | "$@" send) >"$part"
-elif [ -n "$4" ]; then curl -fsSL --max-time 600 -o "$part" "$4"
-else base64 -d >"$part"
-fi || exit
-got=$(sha256sum "$part") && got=${got%% *}
-[ "$got" = "$3" ] || { echo "SHA-256 is $got, wanted is $3" >&2; exit 1; }
-chmod 644 "$part" && mv "$part" "$1/$2"
-"""
+_PLACE_FILE = load_script(__file__, "place_file.sh")
 
 
 def place_vocabulary(

@@ -1,0 +1,11 @@
+# shellcheck shell=sh
+# $1: a folder in memory for what is told meanwhile; $2: the image; the rest asks for it.
+# Either end may fail first and break the other, so both are told.
+folder=$1 image=$2; shift 2
+{ "$@" docker save "$image" 2>"$folder/sender"; echo $? >"$folder/sent"; } |
+  LC_ALL=C dd bs=1M status=progress 2>"$folder/progress" |
+  docker load --quiet >"$folder/loaded" 2>&1
+loaded=$? sent=$(cat "$folder/sent")
+[ "$loaded$sent" != 00 ] || exit 0
+for said in sender loaded; do tail -n 3 "$folder/$said" >&2; done
+exit 1
