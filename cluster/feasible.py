@@ -11,8 +11,8 @@ from cluster.catalog import models
 from cluster.findings import Level, Refused
 from cluster.listing import SPARK_BYTES
 from cluster.node.readings import MemoryReading, NodeFacts
+from cluster.plan.specs import mem_fraction, parallelism, served_name
 from cluster.settings.declaration import HostData, parse_declaration
-from cluster.spec import mem_fraction, parallelism, served_name
 
 VERSION = 1
 # Whether there is a Hugging Face token on this machine, by the setting hf_token_file.

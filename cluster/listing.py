@@ -16,8 +16,9 @@ from cluster.catalog.fit import fit
 from cluster.catalog.models import Model, catalog
 from cluster.findings import Level
 from cluster.node.readings import Rank, Weights
+from cluster.plan.specs import CONTAINER_HF_HOME, served_name, usual_fraction
+from cluster.rank.spec import Spec
 from cluster.settings.schema import Settings
-from cluster.spec import CONTAINER_HF_HOME, Spec, served_name, spec_of
 
 VERSION = 1
 # MemTotal of a DGX Spark, as its owners' /proc/meminfo shows it.
@@ -145,7 +146,7 @@ def listing(
     notes: tuple[str, ...] = (),
 ) -> Listing:
     """The document of what these nodes and their ranks (by node, rank order) say."""
-    specs = {node: spec for node, rank in ranks.items() if (spec := spec_of(rank))}
+    specs = {node: spec for node, rank in ranks.items() if (spec := rank.spec)}
     runs = tuple(running(node, ranks[node], spec) for node, spec in specs.items())
     head = runs[0] if runs and runs[0].rank == 0 else None
     name = head.launch.get("served_model_name", "") if head else served_name(settings, model)
@@ -177,7 +178,7 @@ def running(node: str, rank: Rank, spec: Spec) -> Running:
         image=spec.image,
         image_id=rank.image_id,
         sglang=spec.sglang,
-        spec=sha256((rank.spec or "").encode()).hexdigest(),
+        spec=sha256((rank.label or "").encode()).hexdigest(),
         launch=to_builtins(spec.launch),
         started_at=rank.started_at,
     )
@@ -225,6 +226,5 @@ def entries() -> tuple[Entry, ...]:
 
 def _fits(model: Model, nodes: int) -> bool:
     """Whether it fits on so many Sparks, one GPU each."""
-    share = model.mem_fraction or 0.80
-    found = fit(model, SPARK_BYTES, nodes=nodes, tp=nodes, pp=1, mem_fraction=share)
+    found = fit(model, SPARK_BYTES, nodes=nodes, tp=nodes, pp=1, mem_fraction=usual_fraction(model))
     return all(f.level is not Level.ERROR for f in found)

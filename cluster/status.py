@@ -11,8 +11,8 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Literal
 
-from cluster.generations import FAILED, PREVIOUS
 from cluster.node.readings import NodeFacts, Rank, Shown
+from cluster.plan.previous_group import FAILED, PREVIOUS
 
 VERSION = 1
 
@@ -181,7 +181,7 @@ def _own(rank: Rank, clock: float, age: float | None) -> dict[str, object]:
         "exit_code": rank.exit_code,
         "oom_killed": rank.oom_killed,
         "image": rank.image_id.removeprefix("sha256:")[:12],
-        "spec": sha256((rank.spec or "").encode()).hexdigest()[:12],
+        "spec": sha256((rank.label or "").encode()).hexdigest()[:12],
     }
 
 

@@ -11,10 +11,10 @@ from cluster.catalog import models
 from cluster.engine import serving
 from cluster.fabric import FabricOptions, NodeOverrides, choose_fabric
 from cluster.findings import Finding, Level, Refused
-from cluster.generations import standing
-from cluster.plan import plan, torn
+from cluster.plan.plan import plan, torn
+from cluster.plan.previous_group import standing
+from cluster.plan.specs import specs
 from cluster.settings.declaration import Declaration
-from cluster.spec import specs
 from control import gather, lease, running, secrets
 from control.deployment import Deployment
 from control.inventory import all_hosts, declared_settings, refuse_split

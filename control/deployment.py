@@ -7,16 +7,17 @@ from functools import cached_property
 
 from pyinfra.api import Host
 
-from cluster import orders, readiness
 from cluster.catalog.models import Model
-from cluster.engine import serving
+from cluster.engine import readiness, serving
 from cluster.fabric import Fabric
 from cluster.findings import Finding, Level
 from cluster.node.readings import NodeFacts
-from cluster.plan import Plan
+from cluster.plan.plan import Plan
+from cluster.plan.specs import served_name
+from cluster.rank.runtime import Runtime, runtime_of
+from cluster.rank.spec import Spec, group_urls
 from cluster.settings.declaration import Declaration
 from cluster.settings.schema import Settings
-from cluster.spec import Spec, served_name
 from cluster.transfer import images
 from cluster.transfer.weights import TIKTOKEN
 
@@ -64,8 +65,8 @@ class Deployment:
         return self.settings.state == "running"
 
     @cached_property
-    def runtime(self) -> orders.Runtime:
-        return orders.runtime(self.settings.runtime)
+    def runtime(self) -> Runtime:
+        return runtime_of(self.settings.runtime)
 
     @property
     def serving(self) -> dict[str, Host]:
@@ -84,14 +85,12 @@ class Deployment:
     @property
     def own_url(self) -> str:
         """Where a rank serves, as its own node reaches it."""
-        host = self.settings.host
-        return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{self.settings.port}"
+        return next(iter(self.specs.values())).url
 
     @property
     def urls(self) -> list[str]:
         """Where each rank serves, as its head reaches it, rank 0 first."""
-        workers = self.fabric.nodes[1:]
-        return [self.own_url, *(f"http://{w.address}:{self.settings.port}" for w in workers)]
+        return group_urls(self.specs)
 
     @property
     def address(self) -> str:

@@ -13,8 +13,8 @@ from cluster import checks, doctor
 from cluster.doctor import Ailment, Report, Words
 from cluster.findings import Finding
 from cluster.node.readings import Rank
+from cluster.plan.specs import expand, rank_names
 from cluster.printable import json_text
-from cluster.spec import expand, rank_names
 from cluster.status import Status
 from control import preflight, running, survey
 from control.status import status_document

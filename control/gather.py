@@ -13,11 +13,11 @@ from cluster.engine import serving
 from cluster.engine.options import RECORDED
 from cluster.engine.versions import known_version
 from cluster.findings import Finding, Refused, error, refuse_errors
-from cluster.generations import members
 from cluster.node.readings import IMAGE_FOLDERS, NodeFacts, Rank
+from cluster.plan.previous_group import members
+from cluster.plan.specs import expand, rank_names
 from cluster.settings.declaration import Declaration
 from cluster.settings.schema import Settings
-from cluster.spec import expand, rank_names, spec_of
 from control import secrets
 from control.deployment import Deployment
 from facts.images import SglangVersion
@@ -121,7 +121,7 @@ def sglang_version(
     if image is None:
         return known_version(settings.image) or RECORDED[0]
     same = (r for r in facts[head.name].ranks if r.image_id == image.id)
-    labelled = (spec.sglang for rank in same if (spec := spec_of(rank)))
+    labelled = (spec.sglang for rank in same if (spec := rank.spec))
     return next(filter(None, labelled), "") or _probe(head, settings.image)
 
 

@@ -14,9 +14,9 @@ from cluster.catalog import models
 from cluster.feasible import feasible
 from cluster.listing import Place, Ssh
 from cluster.node.readings import Rank, Weights
+from cluster.plan.specs import rank_names
 from cluster.printable import json_text
 from cluster.settings.declaration import Declaration
-from cluster.spec import rank_names, spec_of
 from control import gather, hosts, running, secrets
 from control.converge import begin
 from control.deployment import Deployment
@@ -49,7 +49,7 @@ def read_listing(state: State) -> listing.Listing:
         for name, host in made.hosts.items()
     )
     head = made.hosts[made.wanted.head]
-    spec = spec_of(ranks[head.name]) if head.name in ranks else None
+    spec = ranks[head.name].spec if head.name in ranks else None
     return listing.listing(
         made.settings,
         made.model,
@@ -103,7 +103,7 @@ def _hosts(inventory: str) -> list[Host]:
 
 def _weights(host: Host, ranks: dict[str, Rank]) -> Weights | None:
     """What the node's disk holds of the model that its rank runs."""
-    if (spec := spec_of(ranks[host.name])) is None:
+    if (spec := ranks[host.name].spec) is None:
         return None
     model, cache = spec.model, listing.cache_of(spec)
     if not cache and not model.startswith(("/", "~/")):

@@ -23,7 +23,6 @@ from cluster.reports.outcome import (
     problem,
 )
 from cluster.settings.schema import Settings
-from cluster.spec import spec_of
 from control import running
 from control.deployment import Deployment
 from control.inventory import REPORT
@@ -133,7 +132,7 @@ def _serves(made: Deployment, result: Result) -> ServedNow | None:
         node, spec = next(iter(before.specs.items()))
         return _served_now(made, node, spec.launch, before.model, True)
     rank = running.ranks(made).get(made.wanted.head) if record.left == "untouched" else None
-    if rank is None or (there := spec_of(rank)) is None:
+    if rank is None or (there := rank.spec) is None:
         return None
     ready = True if made.served else None
     return _served_now(made, made.wanted.head, there.launch, there.launch.served_model_name, ready)

@@ -12,11 +12,11 @@ from cluster.command import Command
 from cluster.engine import pairs, parser
 from cluster.engine.argv import argv
 from cluster.findings import Finding, error, warning
-from cluster.generations import members
 from cluster.node.peers import PeerReport
 from cluster.node.readings import NodeFacts
+from cluster.plan.previous_group import members
+from cluster.plan.specs import expand, token_mounts
 from cluster.settings.schema import Settings
-from cluster.spec import expand, token_mounts
 from cluster.transfer import images
 from cluster.transfer.hub_errors import find_unencrypted_token
 from control import gather, secrets

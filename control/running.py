@@ -11,13 +11,11 @@ from cluster.engine import exposure
 from cluster.engine.argv import Launch
 from cluster.engine.versions import known_version
 from cluster.findings import Finding
-from cluster.generations import members
 from cluster.node.readings import Rank
+from cluster.plan.previous_group import members
+from cluster.rank.spec import EVERYWHERE
 from cluster.settings.schema import Settings
-from cluster.spec import spec_of
 from control.deployment import Deployment
-
-EVERYWHERE = "0.0.0.0"
 
 
 def ranks(made: Deployment) -> dict[str, Rank]:
@@ -30,7 +28,7 @@ def ranks(made: Deployment) -> dict[str, Rank]:
 def _rank(made: Deployment, node: str) -> Rank | None:
     if node not in made.facts:
         return None
-    ours = (r for r in members(made.facts[node], made.settings.group) if r.running and spec_of(r))
+    ours = (r for r in members(made.facts[node], made.settings.group) if r.running and r.spec)
     return next(ours, None)
 
 
@@ -40,19 +38,13 @@ def exposed(made: Deployment, *, runs: bool, wanted: bool = True) -> tuple[Findi
     + runs: as it runs now, by its rank's own label; wanted: as the settings have it
     """
     settings, rank = made.settings, _rank(made, made.wanted.head) if runs and made.facts else None
-    spec = spec_of(rank) if rank else None
+    spec = rank.spec if rank else None
     apis = [exposure.running(spec)] if spec else []
     if made.running and (wanted or not apis):
         version = made.version or known_version(settings.image) or ""
         apis.append(exposure.declared(settings, len(made.wanted.names), version))
     found = (finding for api in apis for finding in exposure.exposure(api, settings))
     return tuple(dict.fromkeys(found))
-
-
-def own(to: Launch | Settings) -> str:
-    """Where a rank serves, as its own node reaches it."""
-    host = "127.0.0.1" if to.host == EVERYWHERE else to.host
-    return f"http://{host}:{to.port}"
 
 
 def reached(head: Host, to: Launch | Settings) -> str:

@@ -10,8 +10,7 @@ from pathlib import Path
 from pyinfra.api import Host
 
 from cluster.findings import Refused, error
-from cluster.keyed import compare, is_keyed
-from cluster.spec import spec_of
+from cluster.rank.api_key import compare, is_keyed
 from control.deployment import Deployment
 from operations import shell
 
@@ -99,7 +98,7 @@ def key_problem(made: Deployment) -> str:
 def key_left(made: Deployment, host: Host) -> bool:
     """Whether the rank that read a key on this node goes, and no other one comes."""
     gone = [s.seen for s in made.plan.of(host.name) if s.seen and (s.remove or s.recreate)]
-    keyed = any(is_keyed(spec.volumes) for rank in gone if (spec := spec_of(rank)))
+    keyed = any(is_keyed(spec.volumes) for rank in gone if (spec := rank.spec))
     return keyed and not _reads_key(made, host)
 
 

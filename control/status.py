@@ -10,7 +10,6 @@ from cluster.engine.log import phase
 from cluster.findings import Level
 from cluster.lease import MOST_SHOWN, STALE_SECONDS
 from cluster.printable import json_text
-from cluster.spec import spec_of
 from cluster.status import Holder, Leftover, RankStatus, Status
 from control import running, survey
 from control.survey import Seen
@@ -111,5 +110,5 @@ def _url(seen: Seen) -> str:
     """The head's API as the reader reaches it."""
     made = seen.made
     rank = survey.current(made, made.wanted.head)
-    spec = spec_of(rank) if rank else None
+    spec = rank.spec if rank else None
     return running.reached(made.hosts[made.wanted.head], spec.launch if spec else made.settings)

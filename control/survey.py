@@ -21,13 +21,14 @@ from cluster.engine.options import RECORDED
 from cluster.engine.versions import known_version
 from cluster.fabric import choose_fabric
 from cluster.findings import Finding, Refused, error
-from cluster.generations import members
 from cluster.lease import Said
 from cluster.node.readings import IMAGE_FOLDERS, NodeFacts, Rank
-from cluster.plan import Plan, plan
+from cluster.plan.plan import Plan, plan
+from cluster.plan.previous_group import members
+from cluster.plan.specs import rank_names, specs
+from cluster.rank.spec import local_url
 from cluster.settings.schema import Settings
-from cluster.spec import rank_names, spec_of, specs
-from control import converge, gather, hosts, running
+from control import converge, gather, hosts
 from control.deployment import Deployment
 from control.inventory import REPORT
 from facts.answers import Answers, RankAnswers
@@ -144,7 +145,7 @@ def _version(made: Deployment) -> str:
     if settings.sglang_version != "auto":
         return settings.sglang_version
     ours = [r for seen in made.facts.values() for r in members(seen, settings.group)]
-    labelled = (spec.sglang for rank in ours if (spec := spec_of(rank)))
+    labelled = (spec.sglang for rank in ours if (spec := rank.spec))
     return next(filter(None, labelled), "") or known_version(settings.image) or RECORDED[0]
 
 
@@ -180,8 +181,8 @@ def _ask(made: Deployment) -> dict[str, RankAnswers]:
 def _ask_one(made: Deployment, host: Host) -> RankAnswers:
     rank = current(made, host.name)
     settings = made.settings_of(host)
-    spec = spec_of(rank) if rank else None
-    url = running.own(spec.launch if spec else settings)
+    spec = rank.spec if rank else None
+    url = spec.url if spec else local_url(settings.host, settings.port)
     unread = "ranks" in made.facts[host.name].unread
     fact = Answers()
     command = fact.command(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pyinfra.api import State
 
-from cluster import docker, generations
 from cluster.command import Command
-from cluster.keyed import is_keyed
+from cluster.engine.readiness import Limits, ready_seconds
 from cluster.node.host import drop_caches
-from cluster.readiness import Limits, ready_seconds
+from cluster.rank import docker
+from cluster.rank.api_key import is_keyed
+from cluster.rank.spec import group_urls
 from control import gather, lease
 from control.deployment import Deployment
 from operations.group import Group
@@ -64,7 +65,7 @@ def _before(made: Deployment) -> Group | None:
     if (known := made.plan.before) is None:
         return None
     specs = known.specs
-    urls = generations.urls(specs)
+    urls = group_urls(specs)
     head, first = next(iter(specs.items()))
     return Group(
         hosts={node: made.hosts[node] for node in specs},

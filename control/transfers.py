@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cluster.spec import expand
+from cluster.plan.specs import expand
 from cluster.transfer.weights import hub_folder
 from control import secrets
 from control.deployment import Deployment

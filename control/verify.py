@@ -9,13 +9,12 @@ from pathlib import Path
 from pyinfra import logger
 from pyinfra.api import DeployError, Host, State
 
-from cluster import keyed
-from cluster.engine.argv import Launch
+from cluster.engine.readiness import Look
 from cluster.engine.serving import QUESTION, Reply, listed, text
 from cluster.findings import Level
 from cluster.node.readings import Rank
-from cluster.readiness import Look
-from cluster.spec import Spec, spec_of
+from cluster.rank import api_key
+from cluster.rank.spec import Spec
 from control import gather, running, secrets
 from control.converge import begin
 from control.deployment import Deployment
@@ -30,13 +29,13 @@ def verify_endpoints(state: State) -> None:
     made.facts = gather.light(made.hosts, made.wanted)
     ranks = running.ranks(made)
     head = made.hosts[made.wanted.head]
-    specs = {node: spec for node, rank in ranks.items() if (spec := spec_of(rank))}
+    specs = {node: spec for node, rank in ranks.items() if (spec := rank.spec)}
     if head.name not in specs:
         raise DeployError(f"{head.name}: no rank 0 of ours runs -> pyinfra INVENTORY deploy.py")
     spec, key_file = specs[head.name], made.settings.api_key_file
     launch = spec.launch
-    key = _key(head, keyed.is_keyed(spec.volumes), key_file)
-    replies = _replies(head, launch, made.settings.runtime, key)
+    key = _key(head, api_key.is_keyed(spec.volumes), key_file)
+    replies = _replies(head, spec, key)
     wrong = [*_tell_ranks(made, ranks, specs), *_tell(replies, launch.served_model_name)]
     if wrong:
         raise DeployError(f"not everything serves: {'; '.join(wrong)}")
@@ -58,9 +57,10 @@ def _key(head: Host, wanted: bool, key_file: str) -> str:
     return secrets.find_api_key(key_file)
 
 
-def _replies(head: Host, launch: Launch, runtime: str, key: str) -> dict[str, Reply]:
+def _replies(head: Host, spec: Spec, key: str) -> dict[str, Reply]:
     fact = Endpoints()
-    asked = fact.command(running.own(launch), launch.served_model_name, runtime, keyed=bool(key))
+    model = spec.launch.served_model_name
+    asked = fact.command(spec.url, model, spec.runtime, keyed=bool(key))
     found = shell.read_fact(head, fact, asked, 600, f"{key}\n" if key else "", failed=True)
     if not found.value:
         raise DeployError(f"{head.name}: no endpoint could be asked: {found.why or 'no answer'}")
@@ -84,7 +84,7 @@ def _tell_ranks(made: Deployment, ranks: dict[str, Rank], specs: dict[str, Spec]
 
 def _look(host: Host, name: str, spec: Spec) -> Look:
     fact = RankLook()
-    asked = fact.command(host.name, spec.runtime, name, running.own(spec.launch))
+    asked = fact.command(host.name, spec.runtime, name, spec.url)
     found = shell.read_fact(host, fact, asked, 60, failed=True)
     return found.value or Look(host.name, lost=found.why or "no answer")
 

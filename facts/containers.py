@@ -11,8 +11,8 @@ from msgspec import Struct, field
 from pyinfra.api import QuoteString, StringCommand
 
 from cluster.command import Command
-from cluster.docker import LABEL
 from cluster.node import readings
+from cluster.rank.docker import LABEL
 from facts.fact import UNEXPECTED, Fact, render
 
 # A healthy daemon answers in well under a second; one that thrashes or hangs must not hold us.
@@ -94,7 +94,7 @@ def _rank(line: str) -> readings.Rank:
         id=seen.id,
         status=state.status,
         image_id=seen.image,
-        spec=(seen.config.labels or {}).get(LABEL),
+        label=(seen.config.labels or {}).get(LABEL),
         exit_code=state.exit_code if ended else None,
         oom_killed=state.oom_killed,
         restarts=seen.restart_count,

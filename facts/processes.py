@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from cluster.node.readings import Rank
-from cluster.process import LABEL, NAME
+from cluster.rank.process import LABEL, NAME
 from cluster.scripts import load_script
 from facts.fact import Fact
 
@@ -36,12 +36,12 @@ def _ranks(lines: list[str]) -> Iterator[tuple[str, Rank]]:
             continue
         pid, parent, start, arguments = fields
         name = re.search(rf" {NAME}(\S+)", arguments)
-        spec = _spec(arguments)
-        if name and spec is not None:
-            yield parent, Rank(name[1], pid, "running", spec=spec, started_at=start)
+        label = _label(arguments)
+        if name and label is not None:
+            yield parent, Rank(name[1], pid, "running", label=label, started_at=start)
 
 
-def _spec(arguments: str) -> str | None:
+def _label(arguments: str) -> str | None:
     """The JSON after our marker, as it stands; None where a shell merely quotes such a command."""
     _, _, rest = arguments.partition(f" {LABEL}")
     try:

@@ -8,7 +8,7 @@ from pyinfra.api import QuoteString, StringCommand
 
 from cluster.engine.log import TRANSPORT_PATTERN
 from cluster.node.readings import Shown
-from cluster.orders import runtime as runtime_of
+from cluster.rank.runtime import runtime_of
 from facts.fact import Fact, join, quote
 
 # Of an engine that serves for days, most lines are its batches.

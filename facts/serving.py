@@ -8,9 +8,9 @@ from pyinfra.api import QuoteString, StringCommand
 
 from cluster.engine import serving
 from cluster.engine.log import TRANSPORT_PATTERN, phase
+from cluster.engine.readiness import Look
 from cluster.node.readings import Rank
-from cluster.orders import runtime as runtime_of
-from cluster.readiness import Look
+from cluster.rank.runtime import runtime_of
 from facts.containers import Containers
 from facts.fact import Fact, count, decimal, join, quote
 from facts.processes import Processes

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from pyinfra.api import StringCommand, operation
 
-from cluster import orders
 from cluster.command import Command
-from cluster.orders import Runtime
-from cluster.plan import Plan
+from cluster.plan import phases
+from cluster.plan.plan import Plan
+from cluster.rank.runtime import Runtime
 from facts.fact import render
 
 
@@ -29,19 +29,19 @@ class Ranks:
 @operation()
 def released(ranks: Ranks) -> Generator[StringCommand, None, None]:
     """Turn the restart policy off on every rank that is about to end."""
-    yield from _commands(orders.release(ranks.runtime, ranks.plan(), ranks.node))
+    yield from _commands(phases.release(ranks.runtime, ranks.plan(), ranks.node))
 
 
 @operation()
 def stopped(ranks: Ranks, seconds: int, head: bool) -> Generator[StringCommand, None, None]:
     """Stop rank 0 (`head`), or the others; `seconds` until a rank is killed."""
-    yield from _commands(orders.stop(ranks.runtime, ranks.plan(), ranks.node, seconds, head=head))
+    yield from _commands(phases.stop(ranks.runtime, ranks.plan(), ranks.node, seconds, head=head))
 
 
 @operation()
 def removed(ranks: Ranks) -> Generator[StringCommand, None, None]:
     """Remove what is no longer wanted."""
-    yield from _commands(orders.replace(ranks.runtime, ranks.plan(), ranks.node))
+    yield from _commands(phases.replace(ranks.runtime, ranks.plan(), ranks.node))
 
 
 def _commands(commands: list[Command]) -> Iterator[StringCommand]:

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from cluster.engine.readiness import REPORT_SECONDS
 from cluster.findings import Finding, Refused, error
 from cluster.printable import tail
-from cluster.readiness import REPORT_SECONDS
 from cluster.transfer import gate, weights
 from cluster.transfer.hub_errors import explain_failure, find_unencrypted_token
 from cluster.transfer.repository import File, find_load_problem, select_files

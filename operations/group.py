@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import gevent
 from pyinfra.api import Host
 
-from cluster import orders
 from cluster.command import Command
 from cluster.engine import serving
 from cluster.engine.log import last_words, transport
+from cluster.engine.readiness import REPORT_SECONDS, Limits, Look, Watch
 from cluster.findings import Finding, error
 from cluster.node.readings import Rank
-from cluster.orders import Runtime
-from cluster.readiness import REPORT_SECONDS, Limits, Look, Watch
-from cluster.spec import Spec
+from cluster.plan import phases
+from cluster.rank.runtime import Runtime
+from cluster.rank.spec import Spec
 from facts.serving import RankLook
 from operations import outcome, shell
 
@@ -235,7 +235,7 @@ def _diagnoses(
 def stop(group: Group, living: Mapping[str, Rank]) -> None:
     """End these ranks, policies first: the head, then the workers, whose end it is: without it
     they ignore a wanted stop."""
-    patience = group.stop_seconds if group.nodes[0] in living else orders.ORPHAN_SECONDS
+    patience = group.stop_seconds if group.nodes[0] in living else phases.ORPHAN_SECONDS
 
     def end(at: Host) -> None:
         if (rank := living.get(at.name)) is None:

@@ -10,9 +10,8 @@ import gevent
 from pyinfra.api import Host
 
 from cluster.findings import Finding
-from cluster.generations import FAILED, PREVIOUS, Before
 from cluster.node.readings import Rank
-from cluster.spec import label
+from cluster.plan.previous_group import FAILED, PREVIOUS, Before
 from facts.containers import Containers
 from facts.fact import Fact
 from facts.processes import Processes
@@ -107,7 +106,7 @@ def _out_of_the_way(failed: Group, seen: Seen, known: Before) -> bool:
     wanted = _wanted(failed, seen, known) if failed.renames else {}
     for node, rank in wanted.items():
         name, group = f"{rank.name}{FAILED}", failed.specs[node].group
-        if any(r.name == name and label(r).get("group") == group for r in seen[node].values()):
+        if any(r.name == name and r.group == group for r in seen[node].values()):
             shell.run_command(failed.hosts[node], failed.runtime.remove(name))
         if command := failed.runtime.rename(rank.name, name):
             shell.run_command(failed.hosts[node], command)

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 
 from pyinfra.api import Host
 
-from cluster import orders
 from cluster.command import Command
 from cluster.findings import Finding, error
-from cluster.orders import Runtime
-from cluster.plan import Plan
+from cluster.plan import phases
+from cluster.plan.plan import Plan
+from cluster.rank.runtime import Runtime
 from operations import group as ranks
 from operations import outcome, shell
 from operations.group import Group
@@ -79,13 +79,13 @@ def _carry_out(switch: Switch) -> bool:
 
 def _bring(switch: Switch) -> None:
     """Every phase in its order; _Failed where one does not come through on every node."""
-    run, plan, seconds = switch.runtime, orders.aside(switch.plan), switch.stop_seconds
-    _everywhere(switch, "made way for", lambda node: orders.clear(run, switch.plan, node))
-    _everywhere(switch, "set aside", lambda node: orders.set_aside(run, switch.plan, node))
-    _everywhere(switch, "released", lambda node: orders.release(run, plan, node))
-    _everywhere(switch, "stopped", lambda n: orders.stop(run, plan, n, seconds, head=True))
-    _everywhere(switch, "stopped", lambda n: orders.stop(run, plan, n, seconds, head=False))
-    _everywhere(switch, "replaced", lambda node: orders.replace(run, plan, node))
+    run, plan, seconds = switch.runtime, phases.aside(switch.plan), switch.stop_seconds
+    _everywhere(switch, "made way for", lambda node: phases.clear(run, switch.plan, node))
+    _everywhere(switch, "set aside", lambda node: phases.set_aside(run, switch.plan, node))
+    _everywhere(switch, "released", lambda node: phases.release(run, plan, node))
+    _everywhere(switch, "stopped", lambda n: phases.stop(run, plan, n, seconds, head=True))
+    _everywhere(switch, "stopped", lambda n: phases.stop(run, plan, n, seconds, head=False))
+    _everywhere(switch, "replaced", lambda node: phases.replace(run, plan, node))
     if switch.group is not None:
         _up(switch, switch.group)
 
@@ -134,8 +134,8 @@ def _settle(switch: Switch) -> bool:
     if switch.group is not None:
         ranks.keep(switch.group)
     try:
-        _everywhere(switch, "kept", lambda node: orders.keep(run, plan, node))
-        _everywhere(switch, "cleared away", lambda node: orders.forget(run, plan, node))
+        _everywhere(switch, "kept", lambda node: phases.keep(run, plan, node))
+        _everywhere(switch, "cleared away", lambda node: phases.forget(run, plan, node))
     except _Failed as failed:
         for finding in failed.findings:
             switch.at.log_styled(f"{finding}; the next deploy does it", fg="yellow")

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import gevent
 
-from cluster.readiness import REPORT_SECONDS
+from cluster.engine.readiness import REPORT_SECONDS
 
 
 @contextmanager

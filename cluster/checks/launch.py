@@ -12,9 +12,9 @@ from cluster.engine.options import RECORDED, matches, nearest_recorded, options
 from cluster.engine.parser import arguments
 from cluster.findings import Finding, error, warning
 from cluster.node.readings import NodeFacts
+from cluster.plan.specs import mem_fraction, parallelism
 from cluster.settings.declaration import Declaration
 from cluster.settings.schema import Settings
-from cluster.spec import mem_fraction, parallelism
 
 # SGLang's model_config.py lets a longer context pass with this alone.
 LONGER = "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN"

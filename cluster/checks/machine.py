@@ -35,7 +35,7 @@ def memory(node: NodeFacts, needs: Needs) -> Iterator[Finding]:
     if not node.memory:
         return
     total, available = node.memory.total, node.memory.available
-    ours = any(r.alive and (r.spec is not None or r.name in needs.our_names) for r in node.ranks)
+    ours = any(r.alive and (r.label is not None or r.name in needs.our_names) for r in node.ranks)
     told = f"{size(available)} of {size(total)} memory available"
     top = "ps -eo rss,pid,args --sort=-rss | head"
     if available < IDLE_SHARE * total and not ours:

@@ -40,10 +40,10 @@ def holder(node: NodeFacts, listener: Listener) -> Rank | None:
 
     A container's listener shows a pid that Docker does not tell; its spec carries our label.
     """
-    alive = [r for r in node.ranks if r.alive and r.spec is not None]
+    alive = [r for r in node.ranks if r.alive and r.label is not None]
     by_pid = [r for r in alive if listener.pid is not None and r.id == str(listener.pid)]
     word = re.compile(rf"(?<![\d.]){listener.port}(?![\d.])")
-    return next(iter([*by_pid, *(r for r in alive if word.search(r.spec or ""))]), None)
+    return next(iter([*by_pid, *(r for r in alive if word.search(r.label or ""))]), None)
 
 
 def program(held: Sequence[Listener]) -> str:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address, ip_network
 
-from cluster import keyed
 from cluster.engine.versions import VULNERABILITIES, version_key, vulnerabilities
 from cluster.findings import Finding, Refused, ok, warning
+from cluster.rank import api_key
+from cluster.rank.spec import Spec
 from cluster.settings.schema import Settings
-from cluster.spec import Spec
 
 KEY = "set api_key_file=FILE in the inventory (umask 077; openssl rand -hex 32 > FILE)"
 FIREWALL = "set api_networks=[…] there and run pyinfra -y INVENTORY deploys/firewall.py"
@@ -46,7 +46,7 @@ def declared(settings: Settings, nodes: int, version: str) -> Api:
 def running(spec: Spec) -> Api:
     """As a rank runs, by its label."""
     launch = spec.launch
-    return Api(launch.host, launch.port, keyed.is_keyed(spec.volumes), launch.nnodes, spec.sglang)
+    return Api(launch.host, launch.port, api_key.is_keyed(spec.volumes), launch.nnodes, spec.sglang)
 
 
 def exposure(api: Api, settings: Settings) -> Iterator[Finding]:

@@ -252,7 +252,7 @@ def in_use(nodes: Sequence[NodeFacts]) -> Iterator[Finding]:
         if why := node.unread.get("ranks"):
             yield error(f"its ranks could not be read: {why}", node.name, "docker ps")
         for rank in node.ranks:
-            if rank.spec is not None and rank.alive:
+            if rank.label is not None and rank.alive:
                 what = f"{rank.name} is {rank.status}, and its addresses would change"
                 stop = "pyinfra -y INVENTORY deploy.py --data state=stopped"
                 yield error(what, node.name, stop)

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 from ipaddress import IPv4Interface
 from typing import Any
 
+from cluster.rank.spec import Spec, read_label
+
 
 @dataclass(frozen=True)
 class Shown:
@@ -131,7 +133,7 @@ class DiskReading(Shown):
 class Rank(Shown):
     """A rank as the node runs it: a container, or a process of the process runtime.
 
-    + spec: the canonical JSON of our label; None for a container that is not ours
+    + label: our label as it carries it; None for a container that is not ours
     + status: Docker's word ("running", "exited", "created", "restarting", "paused", "dead")
     + exit_code: of the last end; None while it never ended
     + restarts: Docker's RestartCount
@@ -145,7 +147,7 @@ class Rank(Shown):
     id: str
     status: str
     image_id: str = ""
-    spec: str | None = None
+    label: str | None = None
     exit_code: int | None = None
     oom_killed: bool = False
     restarts: int = 0
@@ -157,6 +159,21 @@ class Rank(Shown):
     def called(self) -> str:
         """The name that the engine knows it by."""
         return self.container or self.name
+
+    @property
+    def spec(self) -> Spec | None:
+        """What it was started from; None where it has no label, or one that can't be believed."""
+        return read_label(self.label).spec
+
+    @property
+    def group(self) -> str:
+        """The group that its label tells of; "" where it tells none."""
+        return read_label(self.label).group
+
+    @property
+    def number(self) -> int | None:
+        """Its place in its group, by its label: 0 is the head; None where that tells none."""
+        return read_label(self.label).rank
 
     @property
     def running(self) -> bool:

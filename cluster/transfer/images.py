@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from cluster.command import Argv, Command
-from cluster.docker import pull
 from cluster.findings import Finding, error
 from cluster.node.readings import ImageReading
+from cluster.rank.docker import pull
 from cluster.scripts import load_script
 
 Images = Mapping[str, ImageReading | None]

@@ -354,7 +354,7 @@ def test_a_rank_process_is_seen_with_a_start_that_stays(run: Run) -> None:
         process.stdout.readline()
         first, second = (_facts_test_ranks(run) for _ in range(2))
         process.communicate()
-    assert [(r.name, r.id, r.spec) for r in first] == [("facts-test", str(process.pid), spec)]
+    assert [(r.name, r.id, r.label) for r in first] == [("facts-test", str(process.pid), spec)]
     assert first == second
     assert first[0].started_at.isdigit()
     assert _facts_test_ranks(run) == []

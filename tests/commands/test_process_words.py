@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from samples import specs_of
 
-from cluster import process
 from cluster.command import Command
 from cluster.node.readings import Rank
-from cluster.spec import Spec
+from cluster.rank import process
+from cluster.rank.spec import Spec
 
 SPEC = specs_of(nodes=1, model="smollm2", runtime="process", env={"B": "it's", "A": "1"})["spark-1"]
 

@@ -15,8 +15,8 @@ from http_engine import FakeEngine, listening
 from pyinfra.api import StringCommand
 
 from cluster.engine import serving
+from cluster.engine.readiness import Look
 from cluster.engine.serving import Reply
-from cluster.readiness import Look
 from facts.serving import RankLook, Served
 
 
@@ -208,7 +208,7 @@ def test_a_healthy_rank(docker: Path, url: str) -> None:
     seen = at(docker, url)
     assert (seen.node, seen.health, seen.lost) == ("spark-1", 200, "")
     assert seen.seen is not None
-    assert (seen.seen.name, seen.seen.restarts, seen.seen.spec) == ("sglang-head", 2, "{}")
+    assert (seen.seen.name, seen.seen.restarts, seen.seen.label) == ("sglang-head", 2, "{}")
     assert seen.healthy
 
 

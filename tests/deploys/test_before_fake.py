@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from fakes import Fakes
 
-from cluster import docker
 from cluster.engine.argv import Launch
-from cluster.generations import Before
 from cluster.node.readings import Rank
-from cluster.plan import Plan
-from cluster.spec import Spec
+from cluster.plan.plan import Plan
+from cluster.plan.previous_group import Before
+from cluster.rank import docker
+from cluster.rank.spec import Spec
 from control import switching
 from control.deployment import Deployment
 from operations import shell
@@ -53,7 +53,7 @@ def asked_of(
     monkeypatch.setattr(shell, "_run", run)
     hosts: Any = {"spark-2": "spark-2", "spark-1": "spark-1"}
     made = Deployment(hosts, FakeWanted(**settings), None)  # type: ignore[arg-type]
-    known = Before({n: Rank(s.name, n, "running", spec=s.dump()) for n, s in specs.items()}, specs)
+    known = Before({n: Rank(s.name, n, "running", label=s.dump()) for n, s in specs.items()}, specs)
     made.plan = replace(Plan((), restart=True, policies={}), before=known)
     group = switching._before(made)
     assert group is not None

@@ -20,9 +20,9 @@ from cluster import checks, probe, status
 from cluster.engine import serving
 from cluster.fabric import FabricOptions, choose_fabric
 from cluster.findings import Refused
-from cluster.generations import before
 from cluster.node.readings import NodeFacts
-from cluster.plan import plan
+from cluster.plan.plan import plan
+from cluster.plan.previous_group import before
 from facts.answers import Answers, Metrics
 from facts.endpoints import Endpoints
 from facts.fact import Fact

@@ -15,8 +15,9 @@ from typing import Any
 
 from cluster.catalog.models import find_model
 from cluster.fabric import FabricOptions, choose_fabric
+from cluster.plan.specs import specs
+from cluster.rank.spec import Spec
 from cluster.settings.declaration import HostData, parse_declaration
-from cluster.spec import Spec, specs
 from cluster.transfer.weights import TIKTOKEN
 from facts.node import MARK, NodeReading
 from operations import shell

@@ -9,8 +9,9 @@ from typing import Any
 from cluster.catalog.models import find_model
 from cluster.fabric import Fabric, FabricOptions, choose_fabric
 from cluster.node.readings import ImageReading, Interface, NodeFacts, Rank, RdmaPort
+from cluster.plan.specs import specs
+from cluster.rank.spec import Spec
 from cluster.settings.declaration import Declaration, HostData, parse_declaration
-from cluster.spec import Spec, specs
 
 IMAGE_ID = "sha256:" + "ab" * 32
 OTHER_IMAGE_ID = "sha256:" + "cd" * 32
@@ -78,7 +79,7 @@ def ran(spec: Spec, /, **more: Any) -> Rank:
         "id": f"id-of-{spec.name}",
         "status": "running",
         "image_id": IMAGE_ID,
-        "spec": spec.dump(),
+        "label": spec.dump(),
         "restart_policy": spec.restart_policy,
         "started_at": "2025-06-01T10:00:00.123456789Z",
     }

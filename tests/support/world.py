@@ -8,11 +8,12 @@ from itertools import count
 
 from samples import IMAGE_ID
 
-from cluster import docker, orders
 from cluster.command import Command
 from cluster.node.readings import NodeFacts, Rank
-from cluster.plan import Plan
-from cluster.spec import Spec, label
+from cluster.plan import phases
+from cluster.plan.plan import Plan
+from cluster.rank import docker
+from cluster.rank.spec import Spec
 
 
 class Killed(Exception):
@@ -44,13 +45,13 @@ class World:
 
     def carry_out(self, made: Plan) -> None:
         """The phases before anything starts, every node through one before the next."""
-        self.phase(lambda n: orders.clear(docker, made, n))
-        self.phase(lambda n: orders.set_aside(docker, made, n))
-        moved = orders.aside(made)
-        self.phase(lambda n: orders.release(docker, moved, n))
-        self.phase(lambda n: orders.stop(docker, moved, n, 30, head=True))
-        self.phase(lambda n: orders.stop(docker, moved, n, 30, head=False))
-        self.phase(lambda n: orders.replace(docker, moved, n))
+        self.phase(lambda n: phases.clear(docker, made, n))
+        self.phase(lambda n: phases.set_aside(docker, made, n))
+        moved = phases.aside(made)
+        self.phase(lambda n: phases.release(docker, moved, n))
+        self.phase(lambda n: phases.stop(docker, moved, n, 30, head=True))
+        self.phase(lambda n: phases.stop(docker, moved, n, 30, head=False))
+        self.phase(lambda n: phases.replace(docker, moved, n))
 
     def start_and_keep(self, made: Plan, specs: Mapping[str, Spec]) -> None:
         """The wanted group starts, gets ready, and shall survive a reboot."""
@@ -61,10 +62,10 @@ class World:
                     [docker.keep(specs[n].name, specs[n].restart_policy)] if n in specs else []
                 )
             )
-        self.phase(lambda n: orders.keep(docker, made, n))
+        self.phase(lambda n: phases.keep(docker, made, n))
 
     def forget(self, made: Plan) -> None:
-        self.phase(lambda n: orders.forget(docker, made, n))
+        self.phase(lambda n: phases.forget(docker, made, n))
 
     def phase(self, commands_of: Callable[[str], list[Command]]) -> None:
         for node in self.facts:
@@ -110,4 +111,4 @@ class World:
 
 
 def _loaded(rank: Rank) -> bool:
-    return rank.alive and label(rank).get("group") == "sglang"
+    return rank.alive and rank.group == "sglang"

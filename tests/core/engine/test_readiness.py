@@ -11,8 +11,8 @@ from hypothesis import settings as profile
 from hypothesis import strategies as st
 
 from cluster.engine.log import MEETING
+from cluster.engine.readiness import Limits, Look, Watch, ending, ready_seconds
 from cluster.node.readings import Rank
-from cluster.readiness import Limits, Look, Watch, ending, ready_seconds
 
 LIMITS = Limits(ready=600)
 NAMES = {"spark-1": "sglang-head", "spark-2": "sglang-worker-1"}

@@ -82,7 +82,7 @@ def wrong(*nodes: NodeFacts, **more: Any) -> list[str]:
 
 
 def with_rank(node: NodeFacts, name: str, spec: str | None = SPEC, id: str = "c0ffee") -> NodeFacts:
-    return replace(node, ranks=(Rank(name, id, "running", spec=spec),))
+    return replace(node, ranks=(Rank(name, id, "running", label=spec),))
 
 
 def test_healthy_sparks_with_capability_12_1_have_only_ok_findings() -> None:

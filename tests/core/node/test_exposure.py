@@ -9,8 +9,8 @@ from cluster.catalog import models
 from cluster.engine.exposure import Api, declared, exposure, running
 from cluster.engine.versions import vulnerabilities
 from cluster.findings import Finding, Level
+from cluster.plan.specs import specs
 from cluster.settings.schema import Settings
-from cluster.spec import specs
 
 
 def said(api: Api, settings: Settings | None = None) -> Finding | None:

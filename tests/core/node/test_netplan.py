@@ -285,7 +285,7 @@ def test_what_differs(node: NodeFacts, own: str | None, reasons: list[str]) -> N
 
 def test_ranks_that_run_keep_their_addresses() -> None:
     spec = next(iter(specs_of().values()))
-    node = replace(spark(0), ranks=(ran(spec), ran(spec, spec=None), ran(spec, status="exited")))
+    node = replace(spark(0), ranks=(ran(spec), ran(spec, label=None), ran(spec, status="exited")))
     assert [f.what for f in in_use([node, spark(1)])] == [
         "sglang-head is running, and its addresses would change"
     ]

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from samples import ran, running, spark, specs_of
 from world import Killed, World
 
-from cluster.generations import Before, before, kept_name, standing, urls
 from cluster.node.readings import NodeFacts, Rank
-from cluster.plan import Plan, plan
-from cluster.spec import Spec
+from cluster.plan.plan import Plan, plan
+from cluster.plan.previous_group import Before, before, kept_name, standing
+from cluster.rank.spec import Spec, group_urls
 
 Specs = dict[str, Spec]
 Facts = dict[str, NodeFacts]
@@ -61,7 +61,7 @@ def names(facts: Facts) -> dict[str, list[str]]:
 def runs(facts: Facts) -> dict[str, str | None]:
     """Node → the label of the one rank that is there, and runs."""
     assert all(len(seen.ranks) == 1 and seen.ranks[0].running for seen in facts.values()), facts
-    return {node: seen.ranks[0].spec for node, seen in facts.items()}
+    return {node: seen.ranks[0].label for node, seen in facts.items()}
 
 
 def labels(specs: Specs) -> dict[str, str | None]:
@@ -102,7 +102,7 @@ def test_the_old_group_can_be_put_back_until_the_new_one_is_proven(nodes: int, s
     world = switched(nodes, steps)
     made, view = planned(world.facts, new(nodes))
     proven = all(
-        any(r.name == s.name and r.running and r.restart_policy != "no" and r.spec == s.dump()
+        any(r.name == s.name and r.running and r.restart_policy != "no" and r.label == s.dump()
             for r in world.facts[n].ranks)
         for n, s in new(nodes).items()
     )  # fmt: skip
@@ -170,7 +170,7 @@ def one(*ranks: Rank) -> Facts:
     "facts",
     [
         pytest.param(one(), id="nothing is there"),
-        pytest.param(one(ran(ALONE["spark-1"], spec="{}")), id="a label of no spec"),
+        pytest.param(one(ran(ALONE["spark-1"], label="{}")), id="a label of no spec"),
         pytest.param(one(ran(ALONE["spark-1"], status="exited")), id="stopped"),
         pytest.param(one(ran(old(2)["spark-1"])), id="half a group"),
         pytest.param(one(Rank("sglang-head", "x", "running")), id="somebody else's"),
@@ -221,8 +221,8 @@ def test_ranks_of_another_group_are_neither_renamed_nor_kept() -> None:
 
 
 def test_where_a_group_serves_is_read_from_its_specs() -> None:
-    assert urls(old(2)) == ["http://127.0.0.1:30000", "http://192.168.100.11:30000"]
-    assert urls(specs_of(nodes=1, model="smollm2", runtime="process", host="127.0.0.1")) == [
+    assert group_urls(old(2)) == ["http://127.0.0.1:30000", "http://192.168.100.11:30000"]
+    assert group_urls(specs_of(nodes=1, model="smollm2", runtime="process", host="127.0.0.1")) == [
         "http://127.0.0.1:30000"
     ]
 
@@ -240,7 +240,7 @@ def test_a_container_with_an_odd_label_is_passed_over(count: object) -> None:
     facts = running(old(2))
     label = json.loads(next(iter(old(2).values())).dump())
     label["launch"]["nnodes"] = count
-    odd = Rank("sglang-odd", "7", "running", spec=json.dumps(label))
+    odd = Rank("sglang-odd", "7", "running", label=json.dumps(label))
     first = next(iter(facts))
     mixed = facts | {first: replace(facts[first], ranks=(odd, *facts[first].ranks))}
     assert before(mixed, "sglang") == before(facts, "sglang")

@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from samples import IMAGE_ID, OTHER_IMAGE_ID, node_name, ran, running, spark, sparks, specs_of
 from world import World
 
-from cluster import docker, orders
 from cluster.command import Command
 from cluster.findings import Refused
-from cluster.generations import members
 from cluster.node.readings import Engine, ImageReading, NodeFacts, Rank
-from cluster.plan import Plan, plan, torn
-from cluster.spec import Spec
+from cluster.plan import phases
+from cluster.plan.plan import Plan, plan, torn
+from cluster.plan.previous_group import members
+from cluster.rank import docker
+from cluster.rank.spec import Spec
 
 TWO = specs_of()
 HEAD, WORKER = TWO["spark-1"], TWO["spark-2"]
@@ -66,7 +67,7 @@ def test_other_peoples_containers_are_no_reason() -> None:
 
 def test_a_label_that_differs_in_looks_alone_is_no_reason() -> None:
     spaced = json.dumps(dict(reversed(json.loads(HEAD.dump()).items())), indent=1)
-    assert not plan(TWO, pair(head=(ran(HEAD, spec=spaced),)), "running").changes
+    assert not plan(TWO, pair(head=(ran(HEAD, label=spaced),)), "running").changes
 
 
 # ---- the group is the unit
@@ -85,7 +86,7 @@ ONE_WRONG: list[Any] = [
     pytest.param((ran(WORKER, status="restarting"),), "is restarting", [], id="restarting"),
     pytest.param((ran(WORKER, status="paused"),), "is paused", [], id="paused"),
     pytest.param((ran(WORKER, status="dead"),), "is dead", [], id="dead"),
-    pytest.param((ran(WORKER, spec=replace(WORKER, image="sgl:0").dump()),),
+    pytest.param((ran(WORKER, label=replace(WORKER, image="sgl:0").dump()),),
                  "image: 'sgl:0' -> 'lmsysorg/sglang:spark'", BOTH, id="drifted"),
     pytest.param((ran(WORKER, image_id=OTHER_IMAGE_ID),), "image id: cdcdcdcdcdcd -> abababababab",
                  BOTH, id="image-moved"),
@@ -108,7 +109,7 @@ def test_one_wrong_rank_restarts_all_and_recreates_what_it_must(
 
 def test_several_reasons_of_one_rank_are_all_told() -> None:
     old = replace(WORKER, ipc="host", gpus="")
-    facts = pair(worker=(ran(WORKER, spec=old.dump(), image_id=OTHER_IMAGE_ID),))
+    facts = pair(worker=(ran(WORKER, label=old.dump(), image_id=OTHER_IMAGE_ID),))
     assert [line.partition(": ")[2] for line in list(plan(TWO, facts, "running").lines())[1:]] == [
         "gpus: '' -> 'all'",
         "ipc: 'host' -> 'private'",
@@ -121,8 +122,8 @@ def test_a_first_deploy_creates_everything() -> None:
     assert recreated(made) == ["sglang-head", "sglang-worker-1"]
     assert made.restart
     for node, spec in TWO.items():
-        assert orders.replace(docker, made, node) == [docker.create(spec)]
-        assert orders.stop(docker, made, node, 30, head=True) == []
+        assert phases.replace(docker, made, node) == [docker.create(spec)]
+        assert phases.stop(docker, made, node, 30, head=True) == []
 
 
 def test_the_node_whose_docker_has_cdi_alone_gets_cdi_devices_and_no_drift() -> None:
@@ -131,8 +132,8 @@ def test_the_node_whose_docker_has_cdi_alone_gets_cdi_devices_and_no_drift() -> 
     facts["spark-1"] = replace(facts["spark-1"], engine=both)
     facts["spark-2"] = replace(facts["spark-2"], engine=alone)
     made = plan(TWO, facts, "running")
-    assert orders.replace(docker, made, "spark-1") == [docker.create(HEAD)]
-    assert orders.replace(docker, made, "spark-2") == [docker.create(WORKER, cdi=True)]
+    assert phases.replace(docker, made, "spark-1") == [docker.create(HEAD)]
+    assert phases.replace(docker, made, "spark-2") == [docker.create(WORKER, cdi=True)]
     served = pair()
     served["spark-2"] = replace(served["spark-2"], engine=alone)
     assert not plan(TWO, served, "running").changes
@@ -165,12 +166,12 @@ def test_a_policy_changed_by_hand_is_set_without_a_restart() -> None:
 def test_policies_wait_where_the_group_restarts_anyway() -> None:
     made = plan(TWO, pair(head=(ran(HEAD, restart_policy="no"),), worker=()), "running")
     assert made.policies == {}
-    assert orders.keep(docker, made, "spark-1") == []
+    assert phases.keep(docker, made, "spark-1") == []
 
 
 def test_a_policy_that_is_off_is_not_turned_off_again() -> None:
     made = plan(TWO, pair(head=(ran(HEAD, restart_policy="no"),), worker=()), "running")
-    assert orders.release(docker, made, "spark-1") == []
+    assert phases.release(docker, made, "spark-1") == []
 
 
 # ---- strays
@@ -206,16 +207,16 @@ def test_a_stray_that_has_ended_goes_without_a_restart() -> None:
 def test_a_head_that_moved_to_the_other_node_is_stopped_as_a_head() -> None:
     swapped = {"spark-2": replace(HEAD), "spark-1": replace(WORKER)}
     made = plan(swapped, pair(), "running")
-    first = said(orders.stop(docker, made, "spark-1", 30, head=True))
+    first = said(phases.stop(docker, made, "spark-1", 30, head=True))
     assert [words.split()[-1] for words in first] == ["sglang-head"]
-    assert orders.stop(docker, made, "spark-2", 30, head=True) == []
+    assert phases.stop(docker, made, "spark-2", 30, head=True) == []
 
 
 def test_a_head_that_keeps_its_name_as_a_worker_is_still_stopped_as_a_head() -> None:
     """What runs decides the order of its end, not what it shall become."""
     was_head = ran(replace(WORKER, rank=0, launch=replace(WORKER.launch, rank=0)))
     made = plan(TWO, pair(worker=(was_head,)), "running")
-    assert len(orders.stop(docker, made, "spark-2", 30, head=True)) == 1
+    assert len(phases.stop(docker, made, "spark-2", 30, head=True)) == 1
 
 
 # ---- not ours
@@ -253,7 +254,7 @@ def test_a_container_under_our_name_without_our_label_refuses(
 )
 def test_a_label_that_is_not_this_groups_refuses_and_says_why(label: str, why: str) -> None:
     with pytest.raises(Refused, match=f"is not ours .{why}."):
-        plan(TWO, pair(worker=(ran(WORKER, spec=label),)), "running")
+        plan(TWO, pair(worker=(ran(WORKER, label=label),)), "running")
 
 
 def test_another_group_on_the_same_nodes_is_left_alone() -> None:
@@ -349,13 +350,13 @@ def said(commands: list[Command]) -> list[str]:
 def everything(made: Plan, node: str) -> list[str]:
     return said(
         [
-            *orders.set_aside(docker, made, node),
-            *orders.release(docker, orders.aside(made), node),
-            *orders.stop(docker, orders.aside(made), node, 30, head=True),
-            *orders.stop(docker, orders.aside(made), node, 30, head=False),
-            *orders.replace(docker, orders.aside(made), node),
-            *orders.keep(docker, made, node),
-            *orders.forget(docker, made, node),
+            *phases.set_aside(docker, made, node),
+            *phases.release(docker, phases.aside(made), node),
+            *phases.stop(docker, phases.aside(made), node, 30, head=True),
+            *phases.stop(docker, phases.aside(made), node, 30, head=False),
+            *phases.replace(docker, phases.aside(made), node),
+            *phases.keep(docker, made, node),
+            *phases.forget(docker, made, node),
         ]
     )
 
@@ -382,7 +383,7 @@ def own_rank(draw: st.DrawFn, spec: Spec, name: str, labels: tuple[str, ...] = L
     }[label]
     return ran(
         spec,
-        spec=text,
+        label=text,
         status=draw(st.sampled_from(STATUSES)),
         restart_policy=draw(st.sampled_from(POLICIES)),
         image_id=draw(st.sampled_from((IMAGE_ID, OTHER_IMAGE_ID))),
@@ -438,7 +439,7 @@ def test_no_worker_is_stopped_before_a_head(facts: dict[str, NodeFacts], wish: s
     state = "running" if wish == "hangs" else wish
     world = World(dict(facts))
     world.carry_out(plan(THREE if state == "running" else {}, facts, state))
-    labels = {(n, r.name): r.spec or "" for n, f in facts.items() for r in f.ranks}
+    labels = {(n, r.name): r.label or "" for n, f in facts.items() for r in f.ranks}
     ended = [labels[node, name.removesuffix(".previous")] for node, name in world.stopped]
     heads = ['"rank":0' in label for label in ended if '"rank"' in label]
     assert heads == sorted(heads, reverse=True)
@@ -451,7 +452,7 @@ def test_what_runs_as_wanted_is_not_made_anew_unless_it_is_kept(
 ) -> None:
     right = {
         (n, r.name) for n, f in facts.items() for r in f.ranks
-        if r.spec == THREE[n].dump() and (f.image is None or f.image.id == r.image_id)
+        if r.label == THREE[n].dump() and (f.image is None or f.image.id == r.image_id)
     }  # fmt: skip
     made = plan(THREE, facts, "running")
     right -= {(n, r.name) for n, r in made.before.ranks.items()} if made.before else set()

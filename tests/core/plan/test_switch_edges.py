@@ -17,15 +17,15 @@ from hypothesis import strategies as st
 from samples import ran, running, specs_of
 from world import World
 
-from cluster import docker
 from cluster.command import Command
+from cluster.engine.readiness import Limits, Look
 from cluster.engine.serving import Reply, Served
 from cluster.findings import Finding, error
-from cluster.generations import standing
 from cluster.node.readings import Rank
-from cluster.plan import plan
-from cluster.readiness import Limits, Look
-from cluster.spec import Spec
+from cluster.plan.plan import plan
+from cluster.plan.previous_group import standing
+from cluster.rank import docker
+from cluster.rank.spec import Spec
 from operations import group as groups
 from operations import put_back, shell, switch
 from operations.group import Group
@@ -120,14 +120,14 @@ class Cluster:
     def _end_bad(self, node: str) -> None:
         seen = self.world.facts[node]
         ranks = [
-            replace(r, status="exited", exit_code=1) if r.running and r.spec in self.bad else r
+            replace(r, status="exited", exit_code=1) if r.running and r.label in self.bad else r
             for r in seen.ranks
         ]
         self.world.facts[node] = replace(seen, ranks=tuple(ranks))
 
     def read(self, hosts: Mapping[str, FakeHost], group: Group) -> put_back.Seen:
         there = [n for n in hosts if n not in self.gone]
-        return {n: {r.id: r for r in self.world.facts[n].ranks if r.spec} for n in there}
+        return {n: {r.id: r for r in self.world.facts[n].ranks if r.label} for n in there}
 
     def look(self, group: Group) -> list[Look]:
         return [self._look(group, n) for n in group.nodes]
@@ -188,7 +188,7 @@ class Cluster:
         for node, seen in self.world.facts.items():
             living = [r for r in seen.ranks if r.alive]
             want = specs.get(node)
-            if [(r.name, r.spec) for r in living] != ([(want.name, want.dump())] if want else []):
+            if [(r.name, r.label) for r in living] != ([(want.name, want.dump())] if want else []):
                 return False
             if any(r.restart_policy != "unless-stopped" for r in living):
                 return False
@@ -284,7 +284,7 @@ def test_what_is_called_like_our_wrecks_and_is_not_ours_stays(
     made.bad = frozenset()
     assert made.run(old()) is True
     living = [r for seen in made.world.facts.values() for r in seen.ranks if r.alive]
-    assert {r.name: r.spec for r in living} == {s.name: s.dump() for s in old().values()}
+    assert {r.name: r.label for r in living} == {s.name: s.dump() for s in old().values()}
     assert {r.restart_policy for r in living} == {"unless-stopped"}
 
 
@@ -471,10 +471,10 @@ def test_a_group_of_an_older_version_of_ours_is_put_back(cluster: Callable[..., 
     """Its label lacks what came later, and has what has gone since."""
     made = cluster(World(running(old())), new())
     for node, seen in made.world.facts.items():
-        said = json.loads(seen.ranks[0].spec or "")
+        said = json.loads(seen.ranks[0].label or "")
         del said["launch"]["revision"], said["sglang"], said["shm_size"]
         said["token_folder"] = "/run/spark-serving"
-        aged = replace(seen.ranks[0], spec=json.dumps(said))
+        aged = replace(seen.ranks[0], label=json.dumps(said))
         made.world.facts[node] = replace(seen, ranks=(aged,))
     before = {node: seen.ranks[0].id for node, seen in made.world.facts.items()}
     assert made.run(new()) is False

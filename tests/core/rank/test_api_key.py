@@ -9,11 +9,11 @@ import pytest
 from launch_findings import told
 from samples import specs_of, want
 
-from cluster import docker, keyed
 from cluster.engine import serving
 from cluster.engine.serving import Reply, Served
 from cluster.findings import Refused
-from cluster.spec import changes
+from cluster.rank import api_key, docker
+from cluster.rank.spec import changes
 from control.secrets import find_api_key
 
 KEY = "sk-planted0key"
@@ -77,7 +77,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 def test_rank_0_alone_has_the_key_mounted() -> None:
     specs = specs_of(api_key_file="~/k", group="blue")
-    mounted = [keyed.is_keyed(spec.volumes) for spec in specs.values()]
+    mounted = [api_key.is_keyed(spec.volumes) for spec in specs.values()]
     assert mounted == [True, False]
     mount = "/var/lib/spark-serving/blue:/run/secrets/spark-serving-api:ro"
     assert mount in next(iter(specs.values())).volumes

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from samples import ran, specs_of
 
-from cluster import docker
-from cluster.spec import Spec
+from cluster.rank import docker
+from cluster.rank.spec import Spec
 
 BEGIN = "timeout --kill-after=5 120 docker create --name {name} --label LABEL --network host "
 SHARED = "--ipc private --shm-size 32g --gpus all "

@@ -7,8 +7,10 @@ from dataclasses import replace
 import pytest
 from samples import ran, running, spark, sparks, specs_of
 
-from cluster import docker, orders, process
-from cluster.plan import plan
+from cluster.plan import phases
+from cluster.plan.plan import plan
+from cluster.rank import docker, process
+from cluster.rank.runtime import runtime_of
 
 TWO = specs_of()
 NEW = specs_of(mem_fraction=0.7)
@@ -16,14 +18,14 @@ LOCAL = specs_of(nodes=1, model="smollm2", runtime="process")
 
 
 def test_the_setting_names_the_runtime() -> None:
-    assert orders.runtime("docker") is docker
-    assert orders.runtime("process") is process
+    assert runtime_of("docker") is docker
+    assert runtime_of("process") is process
 
 
 def test_the_head_stops_before_its_workers() -> None:
     made = plan(NEW, running(TWO), "running")
-    first = {n: orders.stop(docker, made, n, 30, head=True) for n in TWO}
-    then = {n: orders.stop(docker, made, n, 30, head=False) for n in TWO}
+    first = {n: phases.stop(docker, made, n, 30, head=True) for n in TWO}
+    then = {n: phases.stop(docker, made, n, 30, head=False) for n in TWO}
     assert {n: [c.argv[-1] for c in commands] for n, commands in first.items()} == {
         "spark-1": ["sglang-head"],
         "spark-2": [],
@@ -38,32 +40,32 @@ def test_a_worker_without_its_head_is_not_waited_for() -> None:
     facts = running(TWO)
     facts["spark-1"] = replace(facts["spark-1"], ranks=())
     made = plan(NEW, facts, "running")
-    (command,) = orders.stop(docker, made, "spark-2", 30, head=False)
+    (command,) = phases.stop(docker, made, "spark-2", 30, head=False)
     assert command.argv[command.argv.index("-t") + 1] == "1"
 
 
 def test_policies_go_before_anything_stops_on_every_rank() -> None:
     made = plan(NEW, running(TWO), "running")
-    assert orders.release(docker, made, "spark-1") == [docker.release("sglang-head")]
-    assert orders.release(docker, made, "spark-2") == [docker.release("sglang-worker-1")]
+    assert phases.release(docker, made, "spark-1") == [docker.release("sglang-head")]
+    assert phases.release(docker, made, "spark-2") == [docker.release("sglang-worker-1")]
 
 
 def test_replace_removes_before_it_creates_and_starts_nothing() -> None:
     made = plan(NEW, running(TWO), "running", rollback=False)
-    commands = orders.replace(docker, made, "spark-1")
+    commands = phases.replace(docker, made, "spark-1")
     assert commands == [docker.remove("sglang-head"), docker.create(NEW["spark-1"])]
     assert not any("start" in command.argv for command in commands)
 
 
 def test_the_grace_before_a_kill_is_the_setting() -> None:
     made = plan(NEW, running(TWO), "running")
-    (command,) = orders.stop(docker, made, "spark-1", 7, head=True)
+    (command,) = phases.stop(docker, made, "spark-1", 7, head=True)
     assert command.argv[-3:] == ("-t", "7", "sglang-head")
 
 
 def test_a_node_without_a_part_in_the_plan_is_left_alone() -> None:
     made = plan(NEW, running(TWO), "running")
-    for phase in (orders.release, orders.replace, orders.keep):
+    for phase in (phases.release, phases.replace, phases.keep):
         assert phase(docker, made, "spark-9") == []
 
 
@@ -71,8 +73,8 @@ def test_a_process_has_no_creating_and_no_policies() -> None:
     facts = sparks(1)
     made = plan(LOCAL, facts, "running")
     assert made.restart
-    assert orders.replace(process, made, "spark-1") == []
-    assert orders.release(process, made, "spark-1") == []
+    assert phases.replace(process, made, "spark-1") == []
+    assert phases.release(process, made, "spark-1") == []
 
 
 def test_a_drifted_process_is_stopped() -> None:
@@ -81,10 +83,10 @@ def test_a_drifted_process_is_stopped() -> None:
     facts = {"spark-1": replace(spark(0), ranks=(rank,), image=None)}
     changed = specs_of(nodes=1, model="smollm2", runtime="process", port=30001)
     made = plan(changed, facts, "running")
-    assert orders.stop(process, made, "spark-1", 5, head=True) == [process.stop(rank, 5)]
+    assert phases.stop(process, made, "spark-1", 5, head=True) == [process.stop(rank, 5)]
     # Its log is written anew: what to put back is known from its arguments.
-    assert orders.replace(process, made, "spark-1") == []
-    assert orders.forget(process, made, "spark-1") == []
+    assert phases.replace(process, made, "spark-1") == []
+    assert phases.forget(process, made, "spark-1") == []
 
 
 def test_a_converged_process_is_left_alone() -> None:
@@ -99,6 +101,6 @@ def test_ending_a_process(state: str) -> None:
     (spec,) = LOCAL.values()
     rank = ran(spec, id="4242", image_id="", restart_policy="")
     made = plan({}, {"spark-1": replace(spark(0), ranks=(rank,))}, state)
-    assert orders.stop(process, made, "spark-1", 5, head=True) == [process.stop(rank, 5)]
+    assert phases.stop(process, made, "spark-1", 5, head=True) == [process.stop(rank, 5)]
     gone = [process.remove("sglang-head")] if state == "absent" else []
-    assert orders.replace(process, made, "spark-1") == gone
+    assert phases.replace(process, made, "spark-1") == gone

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,22 +16,14 @@ from hypothesis import strategies as st
 from samples import declare, fabric_of, node_name, spark, specs_of, want
 
 from cluster.catalog.models import catalog, find_model
-from cluster.docker import create
 from cluster.fabric import NodeFabric
 from cluster.listing import cache_of
 from cluster.node.readings import Rank
+from cluster.plan.specs import expand, mem_fraction, parallelism, specs, token_mounts
+from cluster.rank.docker import create
+from cluster.rank.spec import Spec, changes, read_label
 from cluster.settings.declaration import HostData, parse_declaration
 from cluster.settings.schema import Settings
-from cluster.spec import (
-    Spec,
-    changes,
-    expand,
-    mem_fraction,
-    parallelism,
-    spec_of,
-    specs,
-    token_mounts,
-)
 
 
 def head(**data: Any) -> Spec:
@@ -410,6 +403,8 @@ def test_the_cache_that_a_rank_reads(volumes: tuple[str, ...], cache: str) -> No
         pytest.param({"nnodes": "2"}, id="count-in-words"),
         pytest.param({"nnodes": 2.5}, id="half-a-node"),
         pytest.param({"nnodes": [2]}, id="a-list"),
+        pytest.param({"nnodes": 10**19}, id="more-nodes-than-there-are"),
+        pytest.param({"nnodes": -1}, id="fewer-nodes-than-none"),
         pytest.param({"port": 0}, id="port-0"),
         pytest.param({"port": 10**30}, id="a-huge-port"),
         pytest.param({"host": None}, id="no-host"),
@@ -419,17 +414,47 @@ def test_the_cache_that_a_rank_reads(volumes: tuple[str, ...], cache: str) -> No
 def test_a_label_that_is_no_spec_is_none(change: dict[str, object]) -> None:
     label = json.loads(specs_of(nodes=2)["spark-1"].dump())
     label["launch"] |= change
-    rank = Rank("sglang-head", "1", "running", spec=json.dumps(label))
-    assert spec_of(rank) is None
+    rank = Rank("sglang-head", "1", "running", label=json.dumps(label))
+    assert rank.spec is None
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "7", "[" * 100_000, '{"sglang": "\u001b[2J"}'])
 def test_a_label_that_is_anything_is_none(text: str) -> None:
-    rank = Rank("sglang-head", "1", "running", spec=text)
-    assert spec_of(rank) is None
+    rank = Rank("sglang-head", "1", "running", label=text)
+    assert rank.spec is None
     assert changes(text, specs_of(nodes=1)["spark-1"])
+
+
+@pytest.mark.parametrize("number", [-1, 2, 10**19])
+def test_a_rank_outside_its_group_is_not_believed(number: int) -> None:
+    label = json.loads(specs_of(nodes=2)["spark-1"].dump()) | {"rank": number}
+    rank = Rank("sglang-head", "1", "running", label=json.dumps(label))
+    assert rank.spec is None
+    assert (rank.group, rank.number) == ("sglang", number), "enough to replace it"
+
+
+LABELS = Path(__file__).with_name("labels")
+
+
+@pytest.mark.parametrize(
+    "version", ["without_group", "with_group", "with_revision", "with_hub_mount"]
+)
+def test_a_label_of_every_earlier_version_is_read(version: str) -> None:
+    text = (LABELS / f"{version}.json").read_text().strip()
+    rank = Rank("sglang-head", "1", "running", label=text)
+    assert rank.spec is not None
+    assert rank.spec.launch.model_path == "openai/gpt-oss-120b"
+    assert (rank.spec.url, rank.number) == ("http://127.0.0.1:30000", 0)
+    # What tells no group belongs to none: nobody but its owner touches it.
+    assert rank.group == ("" if version == "without_group" else "sglang")
+    assert changes(text, rank.spec) == ()
+
+
+def test_the_label_of_today_is_the_last_of_the_earlier_ones() -> None:
+    last = (LABELS / "with_hub_mount.json").read_text().strip()
+    assert specs_of()["spark-1"].dump() == last, "keep the old one here, and add the new one"
 
 
 def test_a_label_of_ours_is_its_spec() -> None:
     for spec in specs_of(nodes=2).values():
-        assert spec_of(Rank(spec.name, "1", "running", spec=spec.dump())) == spec
+        assert read_label(spec.dump()).spec == spec

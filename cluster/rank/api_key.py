@@ -40,7 +40,7 @@ def words(module: Argv, volumes: tuple[str, ...]) -> Argv:
 
 @cache
 def _launcher() -> str:
-    return (Path(__file__).parent / "launch.py").read_text()
+    return Path(__file__).with_name("api_key_launcher.py").read_text()
 
 
 # $1 is the key's file in the folder; the key comes on stdin. An equal one is left as it is.

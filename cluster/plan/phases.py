@@ -4,35 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator
-from typing import Protocol
 
-from cluster import docker, process
 from cluster.command import Command
-from cluster.generations import kept_name
 from cluster.node.readings import Rank
-from cluster.plan import Plan, Step
-from cluster.spec import Spec
+from cluster.plan.plan import Plan, Step
+from cluster.plan.previous_group import kept_name
+from cluster.rank.runtime import Runtime
 
 # For a rank that will not end by itself.
 ORPHAN_SECONDS = 1
-
-
-class Runtime(Protocol):
-    """How ranks are run: a command for each verb, None where a runtime has no such verb."""
-
-    def create(self, spec: Spec, *, cdi: bool = False) -> Command | None: ...
-    def start(self, spec: Spec) -> Command: ...
-    def keep(self, name: str, policy: str) -> Command | None: ...
-    def release(self, name: str) -> Command | None: ...
-    def stop(self, rank: Rank, seconds: int) -> Command: ...
-    def rename(self, name: str, new: str) -> Command | None: ...
-    def remove(self, name: str) -> Command: ...
-    def logs(self, name: str, lines: int, *, earlier: bool = False) -> Command: ...
-
-
-def runtime(name: str) -> Runtime:
-    """The runtime that the setting `runtime` names."""
-    return {"docker": docker, "process": process}[name]
 
 
 def release(run: Runtime, plan: Plan, node: str) -> list[Command]:

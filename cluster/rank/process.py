@@ -6,7 +6,7 @@ import sys
 
 from cluster.command import Argv, Command
 from cluster.node.readings import Rank
-from cluster.spec import Spec
+from cluster.rank.spec import Spec
 
 NAME = "--spark-serving-name="
 LABEL = "--spark-serving-spec="

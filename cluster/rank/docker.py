@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from cluster import keyed
 from cluster.command import Argv, Command
 from cluster.engine.argv import argv
 from cluster.node.readings import Rank
-from cluster.spec import Spec
+from cluster.rank import api_key
+from cluster.rank.spec import Spec
 
 LABEL = "spark-serving.spec"
 CDI_KIND = "nvidia.com/gpu"
@@ -34,7 +34,7 @@ def create(spec: Spec, *, cdi: bool = False) -> Command:
         *(word for volume in spec.volumes for word in ("--volume", volume)),
         *(word for name, value in sorted(spec.env.items()) for word in ("-e", f"{name}={value}")),
         spec.image,
-        *keyed.words(argv(spec.launch, spec.sglang), spec.volumes),
+        *api_key.words(argv(spec.launch, spec.sglang), spec.volumes),
     )
     return Command(words, 120)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cluster.node.readings import NodeFacts, Rank
-from cluster.spec import Spec, label, spec_of
+from cluster.rank.spec import Spec
 
 PREVIOUS = ".previous"
 FAILED = ".failed"
@@ -42,7 +42,7 @@ class Before:
 
 def members(facts: NodeFacts, group: str) -> tuple[Rank, ...]:
     """The node's ranks that carry our label and belong to this group."""
-    return tuple(r for r in facts.ranks if r.spec is not None and label(r).get("group") == group)
+    return tuple(r for r in facts.ranks if r.group == group)
 
 
 def standing(
@@ -66,7 +66,7 @@ def standing(
 
 def _all_run(facts: Mapping[str, NodeFacts], specs: Mapping[str, Spec]) -> bool:
     return all(
-        any(r.name == spec.name and r.running and r.spec == spec.dump() for r in facts[node].ranks)
+        any(r.name == spec.name and r.running and r.label == spec.dump() for r in facts[node].ranks)
         for node, spec in specs.items()
     )
 
@@ -109,7 +109,7 @@ def _may_serve(rank: Rank) -> bool:
 
 def _whole(some: list[Member], pool: list[Member]) -> Before | None:
     """The group of one of these, where all of its ranks are in the pool, once each."""
-    specs = {(n, r.id): found for n, r in pool if (found := spec_of(r))}
+    specs = {(n, r.id): found for n, r in pool if (found := r.spec)}
     for kin in [_kin(specs[n, r.id]) for n, r in some if (n, r.id) in specs]:
         own = [(n, r) for n, r in pool if (n, r.id) in specs and _kin(specs[n, r.id]) == kin]
         by_rank = {specs[n, r.id].rank: (n, r) for n, r in own}
@@ -129,11 +129,3 @@ def _kin(spec: Spec) -> dict[str, Any]:
 def kept_name(rank: Rank) -> str:
     """What a rank's container is called while it is set aside."""
     return rank.called if rank.called.endswith(PREVIOUS) else f"{rank.name}{PREVIOUS}"
-
-
-def urls(specs: Mapping[str, Spec]) -> list[str]:
-    """Where each rank of a group serves, as its head reaches it, rank 0 first."""
-    head, *workers = specs.values()
-    own = "127.0.0.1" if head.launch.host == "0.0.0.0" else head.launch.host
-    hosts = [own, *(w.env.get("SGLANG_HOST_IP", "") for w in workers)]
-    return [f"http://{host}:{head.launch.port}" for host in hosts]

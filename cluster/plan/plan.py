@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from cluster.findings import Finding, error, refuse_errors
-from cluster.generations import FAILED, PREVIOUS, Before, before, members
 from cluster.node.readings import NodeFacts, Rank
-from cluster.spec import Spec, changes, label
+from cluster.plan.previous_group import FAILED, PREVIOUS, Before, before, members
+from cluster.rank.spec import Spec, changes
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class Step:
 
         What runs decides, not what it shall become.
         """
-        now = None if self.seen is None else label(self.seen).get("rank")
-        if now is None and self.spec is not None:
+        number = self.seen.number if self.seen else None
+        if number is None and self.spec is not None:
             return self.spec.rank == 0
-        return now == 0
+        return number == 0
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def _step(node: str, spec: Spec, facts: NodeFacts) -> Step:
     cdi = facts.engine is not None and facts.engine.only_cdi
     if seen is None:
         return Step(node, spec.name, None, spec, ("is not there",), recreate=True, cdi=cdi)
-    drift = changes(seen.spec or "", spec) if seen.spec != spec.dump() else ()
+    drift = changes(seen.label or "", spec) if seen.label != spec.dump() else ()
     image = facts.image
     if image is not None and seen.image_id and image.id != seen.image_id:
         drift += (f"image id: {_short(seen.image_id)} -> {_short(image.id)}",)
@@ -229,9 +229,8 @@ def _foreign(specs: Mapping[str, Spec], facts: Mapping[str, NodeFacts]) -> Itera
 
 
 def _not_ours(node: str, spec: Spec, rank: Rank) -> Finding:
-    other = label(rank).get("group")
-    why = f"it belongs to the group {other}" if other else "it lacks our label"
-    if rank.spec is not None and not other:
+    why = f"it belongs to the group {rank.group}" if rank.group else "it lacks our label"
+    if rank.label is not None and not rank.group:
         why = "its label tells no group"
     setting = "head_container" if spec.rank == 0 else "worker_container"
     return error(

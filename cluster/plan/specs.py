@@ -1,21 +1,19 @@
-"""One rank, as data: what its container (or process) must be. Its canonical JSON is the label."""
+"""The specs that a deploy wants: one for each serving node, from settings, model and readings."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
-import msgspec
-
-from cluster import keyed
 from cluster.catalog.models import Model
 from cluster.engine.argv import Launch
 from cluster.engine.versions import dp_attention_needed
 from cluster.fabric import Fabric
-from cluster.node.readings import NodeFacts, Rank
+from cluster.node.readings import NodeFacts
+from cluster.rank import api_key
+from cluster.rank.spec import Spec
 from cluster.settings.declaration import Declaration
 from cluster.settings.schema import Settings
 
@@ -26,39 +24,6 @@ GB10_ENV = {
     "NCCL_CUMEM_ENABLE": "0",
     "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
 }
-# "0.5.3.post3"; "" for the process runtime.
-_VERSION = re.compile(r"[0-9A-Za-z.+-]{0,40}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Spec:
-    """Everything that decides what a rank runs. Two equal specs are the same rank.
-
-    + group: whose rank it is: several groups may live on one node, on ports of their own
-    + image: the reference; the image id is compared apart, since a tag can move
-    + sglang: version that the launch line is written for, "" for the process runtime
-    + volumes: "source:target[:ro]"
-    """
-
-    rank: int
-    name: str
-    runtime: str
-    model: str
-    launch: Launch
-    group: str = "sglang"
-    image: str = ""
-    sglang: str = ""
-    env: dict[str, str] = field(default_factory=dict)
-    volumes: tuple[str, ...] = ()
-    devices: tuple[str, ...] = ()
-    gpus: str = ""
-    ipc: str = ""
-    shm_size: str = ""
-    restart_policy: str = ""
-
-    def dump(self) -> str:
-        """The canonical JSON: sorted keys, no spaces, so that equality is equality of strings."""
-        return msgspec.json.encode(self, order="sorted").decode()
 
 
 def specs(
@@ -125,9 +90,12 @@ def parallelism(wanted: Declaration) -> tuple[int, int]:
 
 
 def mem_fraction(settings: Settings, model: Model) -> float:
-    """The declared fraction, else the model's, else 0.80: what Spark users settle on."""
-    if settings.mem_fraction != "auto":
-        return settings.mem_fraction
+    """The declared fraction of a GPU's memory, else the model's."""
+    return usual_fraction(model) if settings.mem_fraction == "auto" else settings.mem_fraction
+
+
+def usual_fraction(model: Model) -> float:
+    """The model's own fraction, else 0.80: what Spark users settle on."""
     return model.mem_fraction or 0.80
 
 
@@ -212,7 +180,7 @@ def _volumes(settings: Settings, model: Model, facts: NodeFacts, rank: int = 0) 
     if path.startswith("/"):
         own.append(f"{path}:{path}:ro")
     if settings.api_key_file and rank == 0:
-        own.append(keyed.volume(settings.group))
+        own.append(api_key.volume(settings.group))
     return (*own, *settings.volumes)
 
 
@@ -224,57 +192,3 @@ def token_mounts(settings: Settings, facts: NodeFacts) -> Iterator[str]:
         source = expand(volume.partition(":")[0], facts)
         if any(token.is_relative_to(source) for token in tokens):
             yield volume
-
-
-def label(rank: Rank) -> dict[str, Any]:
-    """The spec that a rank carries, as plain data; {} where its label is none of ours."""
-    try:
-        found = msgspec.json.decode(rank.spec or "{}")
-    except (msgspec.DecodeError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def spec_of(rank: Rank) -> Spec | None:
-    """The spec that a rank carries; None where its label is none: whoever may create a container
-    may write one, and so may another version of ours."""
-    try:
-        found = msgspec.json.decode(rank.spec or "", type=Spec)
-    except (msgspec.DecodeError, RecursionError):
-        return None
-    launch = found.launch
-    placed = 0 <= found.rank < launch.nnodes and 0 < launch.port < 65536
-    return found if placed and _VERSION.fullmatch(found.sglang) else None
-
-
-def changes(seen: str, wanted: Spec) -> tuple[str, ...]:
-    """Field-level reasons why a label's spec is not the wanted one: "mem_fraction: 0.9 -> 0.8"."""
-    try:
-        old = dict(_flat(msgspec.json.decode(seen)))
-    except (msgspec.DecodeError, AttributeError, TypeError, ValueError, RecursionError):
-        return ("its label is not a spec of ours",)
-    new = dict(_flat(msgspec.to_builtins(wanted)))
-    # Docker sets a policy on a living container: no reason to make another.
-    names = (old.keys() | new.keys()) - {"restart_policy"}
-    return tuple(
-        f"{name}: {_show(old, name)} -> {_show(new, name)}"
-        for name in sorted(names)
-        if old.get(name) != new.get(name)
-    )
-
-
-def _show(fields: Mapping[str, Any], name: str) -> str:
-    return repr(fields[name]) if name in fields else "(none)"
-
-
-def _flat(spec: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Fields by name; the launch's as they are, "env NAME", and "volume TARGET"."""
-    for name, value in spec.items():
-        if name == "launch":
-            yield from _flat(value)
-        elif name == "env":
-            yield from ((f"env {key}", v) for key, v in value.items())
-        elif name == "volumes":
-            yield from ((f"volume {v.split(':')[1]}", v) for v in value if ":" in v)
-        else:
-            yield name, list(value) if isinstance(value, tuple) else value

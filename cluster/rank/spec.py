@@ -1,0 +1,148 @@
+"""One rank, as data: what its container (or process) must be. Its canonical JSON is its label.
+
+A label is written by `Spec.dump` and read by `read_label`: nothing else knows what is in one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from cluster.engine.argv import Launch
+
+# More nodes than any group has: a label that tells of more is not believed.
+MOST_NODES = 1024
+# Of a server that listens on every address.
+EVERYWHERE = "0.0.0.0"
+# "0.5.3.post3"; "" for the process runtime.
+_VERSION = re.compile(r"[0-9A-Za-z.+-]{0,40}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """Everything that decides what a rank runs. Two equal specs are the same rank.
+
+    + group: whose rank it is: several groups may live on one node, on ports of their own
+    + image: the reference; the image id is compared apart, since a tag can move
+    + sglang: version that the launch line is written for, "" for the process runtime
+    + volumes: "source:target[:ro]"
+    """
+
+    rank: int
+    name: str
+    runtime: str
+    model: str
+    launch: Launch
+    group: str = "sglang"
+    image: str = ""
+    sglang: str = ""
+    env: dict[str, str] = field(default_factory=dict)
+    volumes: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    gpus: str = ""
+    ipc: str = ""
+    shm_size: str = ""
+    restart_policy: str = ""
+
+    def dump(self) -> str:
+        """The canonical JSON: sorted keys, no spaces, so that equality is equality of strings."""
+        return msgspec.json.encode(self, order="sorted").decode()
+
+    @property
+    def url(self) -> str:
+        """Where the rank serves, as its own node reaches it."""
+        return local_url(self.launch.host, self.launch.port)
+
+
+@dataclass(frozen=True)
+class Label:
+    """What a container's or process's label says.
+
+    + spec: None for a label that is no spec of ours, or has numbers that no spec has: whoever may
+      create a container may write one, and so may another version of ours
+    + group, rank: what can be read even then; "" and None where it can't
+    """
+
+    spec: Spec | None = None
+    group: str = ""
+    rank: int | None = None
+
+
+@lru_cache(maxsize=256)
+def read_label(text: str | None) -> Label:
+    """A label as its container carries it; None: it carries none. Never an error.
+
+    Fields that an older version did not write have their defaults; unknown ones are passed over.
+    """
+    try:
+        fields = msgspec.json.decode(text or "")
+    except (msgspec.DecodeError, RecursionError):
+        return Label()
+    if not isinstance(fields, dict):
+        return Label()
+    group, rank = fields.get("group"), fields.get("rank")
+    return Label(
+        _believed(fields),
+        group if isinstance(group, str) else "",
+        rank if type(rank) is int else None,
+    )
+
+
+def _believed(fields: dict[str, Any]) -> Spec | None:
+    try:
+        spec = msgspec.convert(fields, type=Spec)
+    except msgspec.ValidationError:
+        return None
+    launch = spec.launch
+    placed = 0 <= spec.rank < launch.nnodes <= MOST_NODES and 0 < launch.port < 65536
+    return spec if placed and _VERSION.fullmatch(spec.sglang) else None
+
+
+def local_url(host: str, port: int) -> str:
+    """Where a rank that listens there serves, as its own node reaches it."""
+    return f"http://{'127.0.0.1' if host == EVERYWHERE else host}:{port}"
+
+
+def group_urls(specs: Mapping[str, Spec]) -> list[str]:
+    """Where each rank of a group serves, as its head reaches it, rank 0 first."""
+    head, *workers = specs.values()
+    hosts = [worker.env.get("SGLANG_HOST_IP", "") for worker in workers]
+    return [head.url, *(f"http://{host}:{head.launch.port}" for host in hosts)]
+
+
+def changes(seen: str, wanted: Spec) -> tuple[str, ...]:
+    """Field-level reasons why a label's spec is not the wanted one: "mem_fraction: 0.9 -> 0.8"."""
+    try:
+        old = dict(_flat(msgspec.json.decode(seen)))
+    except (msgspec.DecodeError, AttributeError, TypeError, ValueError, RecursionError):
+        return ("its label is not a spec of ours",)
+    new = dict(_flat(msgspec.to_builtins(wanted)))
+    # Docker sets a policy on a living container: no reason to make another.
+    names = (old.keys() | new.keys()) - {"restart_policy"}
+    return tuple(
+        f"{name}: {_show(old, name)} -> {_show(new, name)}"
+        for name in sorted(names)
+        if old.get(name) != new.get(name)
+    )
+
+
+def _show(fields: Mapping[str, Any], name: str) -> str:
+    return repr(fields[name]) if name in fields else "(none)"
+
+
+def _flat(spec: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Fields by name; the launch's as they are, "env NAME", and "volume TARGET"."""
+    for name, value in spec.items():
+        if name == "launch":
+            yield from _flat(value)
+        elif name == "env":
+            yield from ((f"env {key}", v) for key, v in value.items())
+        elif name == "volumes":
+            yield from ((f"volume {v.split(':')[1]}", v) for v in value if ":" in v)
+        else:
+            yield name, list(value) if isinstance(value, tuple) else value
