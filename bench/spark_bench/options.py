@@ -1,4 +1,4 @@
-"""What a run was asked to do, checked, and what `spark_bench.run` gives back."""
+"""What a run was asked to do, checked, and what it came to: the types between commands and run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class FailureLimit(Struct, frozen=True):
-    """At most `count` requests, or, where it is set, at most `percent` of all."""
+    """How many requests may fail: at most `count`, or, if it is set, at most `percent` of all."""
 
     count: int = 0
     percent: float | None = None
@@ -41,7 +41,7 @@ class FailureLimit(Struct, frozen=True):
             )
 
 
-def parse_limit(text: str) -> FailureLimit:
+def parse_failure_limit(text: str) -> FailureLimit:
     """`5` requests or `2.5%` of them; BadInput for anything else."""
     try:
         if text.endswith("%"):
@@ -58,8 +58,8 @@ def parse_limit(text: str) -> FailureLimit:
     )
 
 
-class RunOptions(Struct, frozen=True, kw_only=True):
-    """Every field is valid by itself and with the others. Times are seconds, lengths tokens.
+class LoadOptions(Struct, frozen=True, kw_only=True):
+    """When to send, and how much. Times are seconds.
 
     profile: with the overrides in it
     overrides: what was given beside the profile's name
@@ -67,16 +67,12 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     ramp: the rate that changes over the run, in place of the profile's
     ramp_slots: seconds until all of the profile's concurrency is used
     duration: nothing is sent after it; None: until all is sent
-    sweep: a run at each of its loads, which take the place of the profile's
-    think_time: between an answer and the next turn's question
-    url: without /v1; "" means: ask the project, else localhost
-    model: "" means: the one the server lists
     warmup: requests before each repeat; None: as many as it takes before the first
-    metrics, power: None means: where there are any
+    sweep: a run at each of its loads, which replace the profile's
     """
 
     profile: Profile
-    overrides: dict[str, Any]
+    overrides: dict[str, Any] = {}
     burstiness: float = 1.0
     ramp: Ramp | None = None
     ramp_slots: float = 0.0
@@ -88,6 +84,11 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     sweep: Sweep | None = None
     trace: Path | None = None
     trace_speed: float = 1.0
+
+
+class PromptOptions(Struct, frozen=True, kw_only=True):
+    """What to send. think_time: seconds between an answer and the next turn's question."""
+
     sharegpt: Path | None = None
     turns: int = 1
     think_time: float = 0.0
@@ -95,6 +96,16 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     prefix_groups: int = 1
     cache: str = "miss"
     tokenizer: Path | None = None
+
+
+class ServerOptions(Struct, frozen=True, kw_only=True):
+    """Whom to ask, and how.
+
+    url: without /v1; "": ask the project, else localhost
+    model: "": the one that the server lists
+    power: whether to read the nodes' power, for which the project is asked; None: if it is known
+    """
+
     url: str = ""
     project: Path = PROJECT
     inventory: Path = INVENTORY
@@ -104,10 +115,20 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     ignore_eos: bool = True
     temperature: float = 0.0
     extra_body: dict[str, Any] = {}
+    power: bool | None = None
+
+
+class MeasureOptions(Struct, frozen=True, kw_only=True):
+    """What to find out besides. metrics: None: where there are any."""
+
     slo: Slo | None = None
     count_tokens: str = "auto"
     metrics: bool | None = None
-    power: bool | None = None
+
+
+class OutputOptions(Struct, frozen=True, kw_only=True):
+    """Where the result goes, and what is printed."""
+
     max_failures: FailureLimit = FailureLimit()
     output: Path | None = None
     save_requests: bool = False
@@ -116,7 +137,17 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     quiet: bool = False
 
 
-class Outcome(Struct, frozen=True):
+class RunOptions(Struct, frozen=True, kw_only=True):
+    """All of them: every field is valid by itself and with the others."""
+
+    load: LoadOptions
+    prompts: PromptOptions = PromptOptions()
+    server: ServerOptions = ServerOptions()
+    measure: MeasureOptions = MeasureOptions()
+    output: OutputOptions = OutputOptions()
+
+
+class RunOutcome(Struct, frozen=True):
     """A run that ended, well or not.
 
     results: one, or in a sweep one a point

@@ -6,15 +6,13 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-import click
-
 from spark_bench.errors import BadInput
 
 VARIABLE = "SPARK_BENCH_API_KEY"
 
 
 class Secret:
-    """A text that neither repr() nor str() tells; msgspec refuses to encode it."""
+    """A text that neither repr() nor str() shows; msgspec refuses to encode it."""
 
     __slots__ = ("_text",)
 
@@ -35,43 +33,39 @@ def api_key(file: Path | None, environ: Mapping[str, str]) -> Secret | None:
     $OPENAI_API_KEY is left alone: it would be sent to whatever server --url names.
     """
     if file is not None:
-        return _from_file(file, f"--api-key-file {file}")
+        return _read_key(file, f"--api-key-file {file}")
     if text := environ.get(VARIABLE, "").strip():
-        return Secret(_printable(text, f"${VARIABLE}"))
+        return Secret(_check_header(text, f"${VARIABLE}"))
     return None
 
 
 def project_key(file: str) -> Secret | None:
     """The key in the file that the project's listing names; None where it names none."""
-    return _from_file(Path(file), f"api_key_file = {file}") if file else None
+    return _read_key(Path(file), f"api_key_file = {file}") if file else None
 
 
-def _from_file(file: Path, source: str) -> Secret:
-    """The key in a file. source: what named it, for who reads of a mistake."""
-    return Secret(_printable(_text(file, source), source))
+def _read_key(file: Path, source: str) -> Secret:
+    """The key in a file that nobody else can read, as the project's deploy demands too.
 
-
-def _text(file: Path, source: str) -> str:
+    source: what named the file, for the message of a BadInput
+    """
     try:
         text = file.read_text().strip()
         mode = os.stat(file).st_mode & 0o777
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{source} can't be read: {error}") from None
+    if mode & 0o077:
+        raise BadInput(f"{source} can be read by others (mode {mode:04o}): chmod 600 {file}")
     if not text:
         raise BadInput(f"{source} is empty: put the key on its only line")
-    if mode & 0o077:
-        click.echo(
-            f"Warning: others can read the API key in {file} (mode {mode:04o}): chmod 600 {file}",
-            err=True,
-        )
-    return text
+    return Secret(_check_header(text, source))
 
 
-def _printable(text: str, source: str) -> str:
+def _check_header(text: str, source: str) -> str:
     """A key goes into one header line: printable ASCII, no blanks."""
     if not text.isascii() or not text.isprintable() or " " in text:
         raise BadInput(
-            f"{source} holds a character that no HTTP header may have: one line with the key "
-            "alone, without quotes, is what it should be"
+            f"{source} holds a character that no HTTP header may have: it should be one line with "
+            "the key alone, without quotes"
         )
     return text

@@ -16,7 +16,7 @@ from spark_bench.record import Exchange, Request
 from spark_bench.reference_server.streams import Stream
 from spark_bench.results.codec import read as read_result
 from spark_bench.results.types import Result
-from spark_bench.run import understand
+from spark_bench.run import responses
 
 REFERENCE_ID = re.compile(rb"x-reference-id: (\d+)", re.IGNORECASE)
 
@@ -72,7 +72,7 @@ def run(url: str, *words: str, here: Path | None = None, env: dict[str, str] | N
         return request
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(understand, "read", read)
+        patched.setattr(responses, "read", read)
         patched.delenv("SPARK_BENCH_API_KEY", raising=False)
         done = CliRunner().invoke(main, ["run", *words, "--url", url], env=env)
     if done.exception and not isinstance(done.exception, SystemExit):

@@ -1,14 +1,14 @@
-"""`spark-bench`: what a user types, and what it prints. Importing it costs click and no more."""
+"""`spark-bench`: what a user types, and what it prints. Importing it costs no more than click."""
 
 from __future__ import annotations
 
 import click
 
 from spark_bench import __version__
-from spark_bench.cli.commands import Commands
+from spark_bench.cli.commands import LazyCommands
 
-# What each command's module holds is imported when the command is asked for.
-main = Commands(
+# A command's module is imported when the command is used.
+main = LazyCommands(
     "spark-bench",
     modules={
         "run": "spark_bench.cli.run",
@@ -21,12 +21,12 @@ main = Commands(
     },
     shorts={
         "run": "Send a load to a server and measure it.",
-        "all": "Deploy and measure every model, one after the other.",
-        "verify": "Measure this client itself, on this machine.",
-        "profiles": "List the profiles that `run` knows.",
-        "compare": "Set runs beside each other: differences, chance, gates for CI.",
-        "report": "Make one HTML page of results.",
-        "history": "The results there are: list, find again, follow over time.",
+        "all": "Deploy and measure every model in turn.",
+        "verify": "Check how accurately this machine measures.",
+        "profiles": "List the load profiles.",
+        "compare": "Compare runs: differences, significance, CI gates.",
+        "report": "Render results as one HTML page.",
+        "history": "List, search and plot past results.",
     },
     help="Measure an OpenAI-compatible LLM server, from what the kernel saw.",
 )

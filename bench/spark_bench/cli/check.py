@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from spark_bench.cli import conflicts
+from msgspec import Struct
+
 from spark_bench.errors import BadInput
-from spark_bench.options import RunOptions, parse_limit
+from spark_bench.options import (
+    LoadOptions,
+    MeasureOptions,
+    OutputOptions,
+    PromptOptions,
+    RunOptions,
+    ServerOptions,
+    parse_failure_limit,
+)
 from spark_bench.secret import api_key
 
 if TYPE_CHECKING:
@@ -17,16 +26,17 @@ if TYPE_CHECKING:
     from spark_bench.load.sweep import Sweep
 
 OVERRIDES = ("num_prompts", "input_len", "output_len", "request_rate", "concurrency")
+Group = TypeVar("Group", bound=Struct)
 # With --slo, a sweep ends where fewer requests than this share meet it.
 ATTAINMENT = 0.9
 
 
-def options(typed: Mapping[str, Any], environ: Mapping[str, str]) -> RunOptions:
+def check_options(typed: Mapping[str, Any], environ: Mapping[str, str]) -> RunOptions:
     """BadInput (exit code 2) for anything that can't be done as typed."""
     given = {name: value for name, value in typed.items() if value not in (None, (), "")}
-    conflicts.check(given)
+    refuse_conflicts(given)
     changes = {name: given.pop(name) for name in OVERRIDES if name in given}
-    overridden = tuple(changes)
+    overridden = list(changes)
     if "sharegpt" in given:
         from spark_bench.prompts import sharegpt
 
@@ -38,9 +48,9 @@ def options(typed: Mapping[str, Any], environ: Mapping[str, str]) -> RunOptions:
     overrides = {name: getattr(profile, name) for name in overridden}
     _check_load(profile, given)
     key = api_key(given.pop("api_key_file", None), environ)
-    given["max_failures"] = parse_limit(given["max_failures"])
+    given["max_failures"] = parse_failure_limit(given["max_failures"])
     if "url" in given:
-        given["url"] = checked_url(given["url"])
+        given["url"] = check_url(given["url"])
     if "output" in given:
         _check_output(given["output"])
     if "ramp" in given:
@@ -53,25 +63,36 @@ def options(typed: Mapping[str, Any], environ: Mapping[str, str]) -> RunOptions:
         given["slo"] = parse_slo(given["slo"])
     if "sweep" in given:
         given["sweep"] = _sweep(given["sweep"], profile, "slo" in given)
-    return RunOptions(profile=profile, overrides=overrides, api_key=key, **given)
+    given |= {"profile": profile, "overrides": overrides, "api_key": key}
+
+    def group(kind: type[Group]) -> Group:
+        return kind(**{name: given[name] for name in kind.__struct_fields__ if name in given})
+
+    return RunOptions(
+        load=group(LoadOptions),
+        prompts=group(PromptOptions),
+        server=group(ServerOptions),
+        measure=group(MeasureOptions),
+        output=group(OutputOptions),
+    )
 
 
-def checked_url(url: str) -> str:
+def check_url(url: str) -> str:
     """http(s)://host[:port][/path], without a slash or the API's /v1 at its end."""
     try:
-        found = urlsplit(url)
+        parts = urlsplit(url)
     except ValueError as error:
         raise BadInput(f"--url {url}: {error}: give one like http://spark-1:30000") from None
     try:
-        complete = found.scheme in ("http", "https") and found.hostname and found.port != 0
+        complete = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         complete = False
-    if found.username or found.password:
+    if parts.username or parts.password:
         raise BadInput(
-            f"--url for {found.hostname} holds a user or password, which others see in the "
+            f"--url for {parts.hostname} holds a user or password, which others see in the "
             "process list: put a key into $SPARK_BENCH_API_KEY or --api-key-file"
         )
-    if not complete or found.query or found.fragment:
+    if not complete or parts.query or parts.fragment:
         raise BadInput(f"--url {url} is not a server's URL: give one like http://spark-1:30000")
     return url.rstrip("/").removesuffix("/v1").rstrip("/")
 
@@ -85,7 +106,7 @@ def _profile(name: str, files: tuple[Path, ...], changes: Mapping[str, Any]) -> 
 
 
 def _requests(trace: Path, limit: int | None) -> int:
-    """How many a trace has, up to the limit: read now, so that a bad one is told at once."""
+    """How many a trace has, up to the limit: read now, so that a bad one is refused at once."""
     from spark_bench.load.trace import read
 
     return len(read(trace, limit=limit))
@@ -122,3 +143,76 @@ def _sweep(text: str, profile: Profile, limited: bool) -> Sweep:
 
     most = profile.num_prompts if text.startswith("concurrency") else None
     return parse(text, most=most, attainment=ATTAINMENT if limited else None)
+
+
+# ---- which options go together
+
+# (option, what it excludes, why).
+EXCLUDES = (
+    (
+        "trace",
+        (
+            "request_rate burstiness ramp ramp_slots input_len output_len sharegpt sweep turns "
+            "think_time shared_prefix prefix_groups"
+        ),
+        "the trace says when each request is sent and how long it is",
+    ),
+    (
+        "sharegpt",
+        "input_len turns shared_prefix prefix_groups",
+        "the file's conversations are the prompts",
+    ),
+    ("ramp", "request_rate sweep", "it says what the rate is"),
+)
+# (option, what it needs, why).
+NEEDS = (
+    ("trace_speed", "trace", "it is a trace that has a speed"),
+    ("think_time", "turns", "it lies between two turns"),
+    ("prefix_groups", "shared_prefix", "they are groups of prompts with one prefix"),
+)
+# What a sweep varies can't be given as well.
+SWEPT = {"concurrency": "concurrency", "rate": "request_rate"}
+
+
+def refuse_conflicts(given: Mapping[str, Any]) -> None:
+    """BadInput for the first two options that don't go together; `given` has only what was set."""
+    for conflict in _conflicts(given):
+        raise BadInput(conflict)
+
+
+def _conflicts(given: Mapping[str, Any]) -> Iterator[str]:
+    for option, excluded, why in EXCLUDES:
+        for other in excluded.split():
+            if option in given and other in given:
+                names = f"{flag_name(other)} doesn't go with {flag_name(option)}"
+                yield f"{names}: {why}; leave one of them out"
+    for option, needed, why in NEEDS:
+        if option in given and needed not in given:
+            yield f"{flag_name(option)} needs {flag_name(needed)}: {why}"
+    for option in ("trace", "sharegpt"):
+        if option in given and given.get("cache") == "hit":
+            yield (
+                f"--cache hit doesn't go with {flag_name(option)}: it is for prompts of our own, "
+                "and makes them all alike; leave one of them out"
+            )
+    body = given.get("extra_body", {})
+    for fields in (body, body.get("sampling_params")):
+        if isinstance(fields, dict) and fields.get("n", 1) not in (None, 1):
+            yield (
+                f"--extra-body has n = {fields['n']}: a request is measured by the tokens of one "
+                "answer, and several would come mixed; leave n out, and ask for more with "
+                "--concurrency"
+            )
+    over = given.get("sweep", "").partition("=")[0]
+    if (swept := SWEPT.get(over, "")) in given:
+        yield (
+            f"{flag_name(swept)} doesn't go with --sweep {over}, which sets it: to have it as a "
+            f"point, give --sweep {over}={given[swept]:g} or a list of points"
+        )
+    if over == "concurrency" and "burstiness" in given:
+        yield "--burstiness doesn't go with --sweep concurrency: it shapes arrivals at a rate"
+
+
+def flag_name(name: str) -> str:
+    """A parameter's name as it is typed."""
+    return "--" + name.replace("_", "-")

@@ -1,10 +1,12 @@
-"""A group whose commands are imported when they are used, and whose errors are one line."""
+"""A group whose commands are imported when they are used, and whose errors are one line; and
+commands whose options stand under headings."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -16,8 +18,8 @@ from spark_bench.printable import printable
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
-# Libraries under numpy and tokenizers start a thread a core, which spin while they have nothing to
-# do: 11.5 s of CPU in place of 3.7 on a machine of many cores, taken from a server there and from
+# Libraries under numpy and tokenizers start a thread per core, which spin while they have nothing
+# to do: 11.5 s of CPU instead of 3.7 on a machine of many cores, taken from a server there and from
 # our own loop. They read these when they are loaded, in children too.
 ONE_THREAD = {
     "OPENBLAS_NUM_THREADS": "1",
@@ -29,16 +31,16 @@ ONE_THREAD = {
     "RAYON_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
-# It starts the project's deploys, whose engines would inherit that.
+# It starts the project's deploys, whose engines would inherit these.
 DEPLOYS = "all"
 
 
 def say(text: str) -> None:
-    """Lines for people, to stderr."""
+    """Print lines for people, to stderr."""
     click.echo(printable(text, lines=True), err=True)
 
 
-class Commands(click.Group):
+class LazyCommands(click.Group):
     """modules: command → the module that holds it as `command`; shorts: its line in --help."""
 
     def __init__(
@@ -63,7 +65,7 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click's; a name that is none gets those that there are."""
+        """As click's; an unknown name is answered with the commands."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
@@ -91,3 +93,37 @@ class Commands(click.Group):
             click.echo("Aborted", err=True)
             sys.exit(INTERRUPTED)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+# ---- options under headings: `--help` of a command with forty of them must be readable
+
+COLUMN = 26  # characters for an option's name, the same under every heading
+
+
+class SectionOption(click.Option):
+    """An option that knows its heading."""
+
+    def __init__(self, *args: Any, section: str, **attrs: Any) -> None:
+        super().__init__(*args, **attrs)
+        self.section = section
+
+
+def section_option(section: str) -> Callable[..., Any]:
+    """`click.option`, for options under that heading."""
+    return partial(click.option, cls=SectionOption, section=section)
+
+
+class SectionCommand(click.Command):
+    """A command whose options are listed by heading, in the order in which headings appear."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record and isinstance(param, click.Option):
+                sections.setdefault(getattr(param, "section", "Other"), []).append(record)
+        # --help comes last, as everywhere.
+        sections["Other"] = sections.pop("Other", [])
+        for section, rows in sections.items():
+            with formatter.section(section):
+                formatter.write_dl([(name.ljust(COLUMN), text) for name, text in rows], COLUMN)

@@ -17,7 +17,7 @@ Examples:
   spark-bench compare before.json after.json --gate output_throughput=-3%,ttft_p99=+5%
 
 \b
-A gate's limit is the regression that must not pass. It
+A gate's limit is the largest regression that may pass. It
   holds     if a regression of that size is excluded (99 %, one-sided)
   failed    if it isn't, and there is a regression (all gates together
             take identical runs for one at most once in a hundred)
@@ -38,33 +38,38 @@ Form = Literal["csv", "json", "markdown"]
 @click.option(
     "--metrics", metavar="NAMES", help="Figures, such as output_throughput,ttft_p99; or all."
 )
-@click.option("--gate", metavar="LIMITS", help="Fail where a figure is worse than NAME=LIMIT,...")
-@click.option("--anyway", is_flag=True, help="Compare runs of different loads, seeds, exactness.")
-@click.option("--csv", "form", flag_value="csv", help="The matrix to stdout, all else to stderr.")
-@click.option("--json", "form", flag_value="json", help="The same as JSON, with everything known.")
-@click.option("--markdown", "form", flag_value="markdown", help="The same as a Markdown table.")
+@click.option("--gate", metavar="LIMITS", help="Fail if a figure is worse than NAME=LIMIT,...")
+@click.option("--anyway", is_flag=True, help="Compare runs of different loads, seeds or accuracy.")
+@click.option(
+    "--csv",
+    "form",
+    flag_value="csv",
+    help="Print the matrix as CSV; everything else goes to stderr.",
+)
+@click.option("--json", "form", flag_value="json", help="Print all details as JSON.")
+@click.option("--markdown", "form", flag_value="markdown", help="Print a Markdown table.")
 def command(
     runs: tuple[str, ...], metrics: str | None, gate: str | None, anyway: bool, form: Form | None
 ) -> None:
-    """Set runs beside a baseline, the first of them.
+    """Compare runs with a baseline, the first of them.
 
-    Each RUN is a result file, or a folder or a quoted glob: its results are taken as repeats of one
-    run. Of one folder or glob alone, each result is a run, and the oldest the baseline.
+    Each RUN is a result file, or a folder or quoted glob whose results count as repeats of one run.
+    Of one folder or glob alone, each result is a run, and the oldest is the baseline.
     """
     from spark_bench.compare.story import compare, failure
 
-    found = compare(runs, metrics, gate, anyway)
+    comparison = compare(runs, metrics, gate, anyway)
     if form is None:
         from spark_bench.compare.tables import tables
         from spark_bench.display.terminal import print_all
 
-        print_all(tables(found))
+        print_all(tables(comparison))
     else:
         from spark_bench.compare import texts
         from spark_bench.compare.story import line
 
-        click.echo(getattr(texts, form)(found), nl=form == "json")
-        for said in (*found.notes, *map(line, found.verdicts)):
-            say(said)
-    if error := failure(found.verdicts):
+        click.echo(getattr(texts, form)(comparison), nl=form == "json")
+        for text in (*comparison.notes, *map(line, comparison.verdicts)):
+            say(text)
+    if error := failure(comparison.verdicts):
         raise error

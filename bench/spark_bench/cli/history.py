@@ -1,22 +1,73 @@
-"""`spark-bench history`: the results that are remembered."""
+"""`spark-bench history`: the results of past runs."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from spark_bench.cli.commands import say
-from spark_bench.cli.history_options import STORE, filtered, filters, opened
 from spark_bench.printable import json_text, printable
 
+if TYPE_CHECKING:
+    from spark_bench.history.filters import Filters
+    from spark_bench.history.store import Store
+
 EMPTY = "no such result: spark-bench run adds each, spark-bench history add FILES… those there are"
+STORE = click.option(
+    "--store",
+    "place",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="SPARK_BENCH_HISTORY",
+    show_envvar=True,
+    help="Default: spark-bench/history.sqlite3 in $XDG_DATA_HOME or ~/.local/share.",
+)
+_FILTERS: tuple[Callable[[Any], Any], ...] = (
+    click.option("--model", metavar="PART", default="", help="Part of the model's name."),
+    click.option("--profile", metavar="NAME", default="", help="The profile, as it is called."),
+    click.option("--load", metavar="PART", default="", help="Part of the load: 128/128, c4, r2."),
+    click.option("--url", metavar="PART", default="", help="Part of the server's URL."),
+    click.option("--since", metavar="TIME", help="7d (also m, h, w), or 2026-11-23[T14:30]."),
+    click.option("--until", metavar="TIME", help="Before then."),
+    click.option("--status", type=click.Choice(["complete", "partial"]), default=None),
+    click.option("--verdict", type=click.Choice(["exact", "approximate"]), default=None),
+)
+FILTER_NAMES = ("model", "profile", "load", "url", "since", "until", "status", "verdict")
 
 
-class _Lists(click.Group):
-    """A group whose first command is meant where only options are given."""
+def filter_flags(function: Callable[..., Any]) -> Any:
+    """Add the filter options: what was typed comes in as `typed`, see `parse_filters`."""
+    return reduce(lambda decorated, flag: flag(decorated), reversed(_FILTERS), function)
+
+
+def parse_filters(typed: dict[str, Any]) -> Filters:
+    """The filters that were typed; BadInput for an invalid time."""
+    from datetime import datetime
+
+    from spark_bench.history.filters import Filters, moment
+
+    words = {name: typed[name] or "" for name in FILTER_NAMES}
+    now = datetime.now().astimezone()
+    for name in ("since", "until"):
+        if words[name]:
+            words[name] = moment(words[name], f"--{name}", now)
+    return Filters(**words)
+
+
+def open_store(place: Path | None) -> Store:
+    """The store at `place`, or the default one."""
+    from spark_bench.history.place import default_store
+    from spark_bench.history.store import Store
+
+    return Store(place or default_store())
+
+
+class _ListByDefault(click.Group):
+    """A group that runs `list` where only options are given."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
@@ -24,17 +75,17 @@ class _Lists(click.Group):
         return super().parse_args(ctx, args)
 
 
-@click.group("history", cls=_Lists)
+@click.group("history", cls=_ListByDefault)
 def command() -> None:
-    """List results, find them again, and follow a figure over time.
+    """List, search and plot past results.
 
-    `spark-bench run` adds each result. Without a command, `list` is meant. An ID may be the
-    beginning of one, or what `list` shows of it.
+    `spark-bench run` adds each result. Without a command, it lists. An ID may be abbreviated to its
+    beginning, or to what `list` shows of it.
     """
 
 
 @command.command("list")
-@filtered
+@filter_flags
 @click.option("--limit", metavar="N", type=click.IntRange(1), default=20, show_default=True)
 @STORE
 def list_(place: Path | None, limit: int, **typed: Any) -> None:
@@ -42,28 +93,28 @@ def list_(place: Path | None, limit: int, **typed: Any) -> None:
     from spark_bench.display.terminal import print_all
     from spark_bench.history.table import FIGURES, table
 
-    with opened(place) as store:
-        found = store.entries(filters(typed), limit=limit + 1, figures=FIGURES)
-    if not found:
+    with open_store(place) as store:
+        entries = store.entries(parse_filters(typed), limit=limit + 1, figures=FIGURES)
+    if not entries:
         click.echo(EMPTY, err=True)
         return
-    print_all([table(found[:limit])])
-    if len(found) > limit:
-        click.echo(f"these are the newest {limit}: --limit shows more", err=True)
+    print_all([table(entries[:limit])])
+    if len(entries) > limit:
+        click.echo(f"showing the newest {limit}: --limit N shows more", err=True)
 
 
 @command.command()
 @click.argument("id", required=False)
 @STORE
 def show(place: Path | None, id: str | None) -> None:
-    """Show a result as `run` did; without an ID, the newest."""
+    """Show a result as `run` printed it; without an ID, the newest."""
     from spark_bench.display.result_tables import result_tables
     from spark_bench.display.terminal import print_all
     from spark_bench.errors import BadInput
     from spark_bench.history.ids import resolve
     from spark_bench.results.codec import read
 
-    with opened(place) as store:
+    with open_store(place) as store:
         ids = store.ids()
         if not ids:
             raise BadInput(EMPTY)
@@ -84,7 +135,7 @@ def show(place: Path | None, id: str | None) -> None:
 
 
 @command.command()
-@filtered
+@filter_flags
 @click.option("--csv", "form", flag_value="csv", default="csv", help="With a header (default).")
 @click.option("--json", "form", flag_value="json", help="A list of objects.")
 @STORE
@@ -92,8 +143,8 @@ def export(place: Path | None, form: str, **typed: Any) -> None:
     """Print results with all their figures, the newest first."""
     from spark_bench.history.export import as_json, write_csv
 
-    with opened(place) as store:
-        entries = store.entries(filters(typed), figures=None)
+    with open_store(place) as store:
+        entries = store.entries(parse_filters(typed), figures=None)
     if form == "json":
         click.echo(json_text(as_json(entries)))
     else:
@@ -107,31 +158,31 @@ def add(place: Path | None, files: tuple[str, ...]) -> None:
     """Add result files; folders and globs stand for the results in them."""
     from spark_bench.history.files import collect
 
-    found = collect(files)
-    with opened(place) as store:
-        store.add(found.entries)
-    other = f", {found.others} other JSON files left out" if found.others else ""
-    click.echo(f"{_results(len(found.entries))} added{other}")
-    for sentence in found.refused:
+    collected = collect(files)
+    with open_store(place) as store:
+        store.add(collected.entries)
+    other = f", {collected.others} other JSON files left out" if collected.others else ""
+    click.echo(f"{_results(len(collected.entries))} added{other}")
+    for sentence in collected.refused:
         say(f"left out: {sentence}")
-    if found.refused:
+    if collected.refused:
         raise click.exceptions.Exit(1)
 
 
 @command.command()
 @click.argument("ids", nargs=-1, metavar="[ID]...")
-@click.option("--missing", is_flag=True, help="Those whose file is gone.")
+@click.option("--missing", is_flag=True, help="Remove those whose file is gone.")
 @STORE
 def forget(place: Path | None, ids: tuple[str, ...], missing: bool) -> None:
-    """Forget results; their files stay."""
+    """Remove results from the history; their files stay."""
     from spark_bench.errors import BadInput
     from spark_bench.history.ids import resolve
 
     if not ids and not missing:
-        raise BadInput("forget: nothing is named: give an ID, or --missing")
-    with opened(place) as store:
-        known = store.ids()
-        chosen = {resolve(id, known) for id in ids}
+        raise BadInput("forget: name a result: give an ID, or --missing")
+    with open_store(place) as store:
+        all_ids = store.ids()
+        chosen = {resolve(id, all_ids) for id in ids}
         if missing:
             chosen |= {e.id for e in store.entries() if not Path(e.path).exists()}
         store.forget(sorted(chosen))
@@ -140,14 +191,16 @@ def forget(place: Path | None, ids: tuple[str, ...], missing: bool) -> None:
 
 @command.command()
 @click.argument("metric", default="output_throughput")
-@filtered
-@click.option("--like", metavar="ID", help="Of that result's model, load and number of nodes.")
+@filter_flags
+@click.option(
+    "--like", metavar="ID", help="Only with that result's model, load and number of nodes."
+)
 @STORE
 def trend(place: Path | None, metric: str, like: str | None, **typed: Any) -> None:
-    """Draw a figure over time, for one model under one load.
+    """Plot a figure over time, for one model under one load.
 
     METRIC is a key of a result's summary (output_throughput) or short (ttft, ttft_p99, itl).
-    Without --like, it is about the newest result that passes the filters.
+    Without --like, it follows the newest result that passes the filters.
     """
     from spark_bench.compare.names import find
     from spark_bench.history import plot
@@ -155,16 +208,16 @@ def trend(place: Path | None, metric: str, like: str | None, **typed: Any) -> No
     from spark_bench.history.trend import trend
 
     name = find(metric, "METRIC")
-    with opened(place) as store:
+    with open_store(place) as store:
         one = store.entry(resolve(like, store.ids())) if like else None
-        found = trend(store.entries(filters(typed), figures=(name,)), name, one)
-    if not found or not found.points:
+        line = trend(store.entries(parse_filters(typed), figures=(name,)), name, one)
+    if not line or not line.points:
         click.echo(f"no complete result with {name}: spark-bench history list", err=True)
         return
-    click.echo("\n".join(map(printable, plot.lines(found))))
-    if found.left_out:
+    click.echo("\n".join(map(printable, plot.lines(line))))
+    if line.left_out:
         click.echo(
-            f"{_results(found.left_out)} left out: partial, without {name}, or of another model, "
+            f"{_results(line.left_out)} left out: partial, without {name}, or of another model, "
             "load or number of nodes (--like ID chooses)",
             err=True,
         )

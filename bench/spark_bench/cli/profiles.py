@@ -6,15 +6,17 @@ from pathlib import Path
 
 import click
 
-from spark_bench.cli.flags import FILE
+from spark_bench.cli.types import EXISTING_FILE
 from spark_bench.printable import json_text
 
 
 @click.command("profiles")
-@click.option("--profiles", "files", type=FILE, multiple=True, help="A TOML file of your own.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option(
+    "--profiles", "files", type=EXISTING_FILE, multiple=True, help="TOML file with more profiles."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(files: tuple[Path, ...], as_json: bool) -> None:
-    """List the profiles that `run` knows, yours among them."""
+    """List the load profiles that `run` knows, yours included."""
     import msgspec
 
     from spark_bench.load.profiles import catalogue

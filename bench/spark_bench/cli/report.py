@@ -28,14 +28,14 @@ Examples:
     type=click.Path(path_type=Path),
     default="report.html",
     show_default=True,
-    help="Where the page goes.",
+    help="The page's file.",
 )
-@click.option("--title", metavar="TEXT", default="Benchmark report", help="Its heading.")
+@click.option("--title", metavar="TEXT", default="Benchmark report", help="The page's heading.")
 @click.option(
-    "--timeline", "wanted", metavar="ID", help="The run to show over time. Default: the newest."
+    "--timeline", "timeline", metavar="ID", help="The run to show over time. Default: the newest."
 )
-def command(runs: tuple[str, ...], output: Path, title: str, wanted: str | None) -> None:
-    """Make one HTML page of results, that needs neither network nor script.
+def command(runs: tuple[str, ...], output: Path, title: str, timeline: str | None) -> None:
+    """Render results as one HTML page, which needs neither network nor script.
 
     RUNS are result files, folders or quoted globs; without them, benchmark_results.
     """
@@ -47,11 +47,11 @@ def command(runs: tuple[str, ...], output: Path, title: str, wanted: str | None)
     from spark_bench.results.atomic import replacing
 
     gathered = gather(runs)
-    data = html(page(gathered, title, datetime.now(UTC), wanted))
+    data = html(page(gathered, title, datetime.now(UTC), timeline))
     with replacing(output) as file:
         file.write(data)
     for sentence in gathered.damaged:
         say(f"left out: {sentence}")
     count = len(gathered.runs)
-    counted = f"{count} run{'' if count == 1 else 's'}"
-    click.echo(f"{printable(str(output))}: {counted}, {len(data) / 1e6:.1f} MB")
+    runs_text = f"{count} run{'' if count == 1 else 's'}"
+    click.echo(f"{printable(str(output))}: {runs_text}, {len(data) / 1e6:.1f} MB")

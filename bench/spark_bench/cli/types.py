@@ -1,4 +1,4 @@
-"""Kinds of option values. Each refuses with what is allowed; click adds the option's name."""
+"""Types of option values. Each refuses with what is allowed; click adds the option's name."""
 
 from __future__ import annotations
 
@@ -6,18 +6,24 @@ import json
 import math
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import click
 from click import BadParameter
 
-# Of a number's digits, and of whole numbers that JSON's readers have room for.
+EXISTING_FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
+EXISTING_PATH = click.Path(exists=True, readable=True, path_type=Path)
+ANY_PATH = click.Path(path_type=Path)
+
+# Of JSON: levels, a number's digits, and the largest integer that its readers have room for.
 _DEEPEST = 100
 _LONGEST_NUMBER = 400
 _LARGEST_WHOLE = 2**63 - 1
 
 
-def whole(least: int = 1, *, none: bool = False, auto: bool = False) -> Callable[[Any], int | None]:
-    """A whole number of `least` or more; also `none`, which is 0, where that lifts a limit, and
+def integer(*, min: int = 1, none: bool = False, auto: bool = False) -> Callable[[Any], int | None]:
+    """A whole number of `min` or more; also `none`, which is 0, where that lifts a limit, and
     `auto`, which is None."""
     also = ", or none for no limit" if none else ", or auto" if auto else ""
 
@@ -29,48 +35,48 @@ def whole(least: int = 1, *, none: bool = False, auto: bool = False) -> Callable
         try:
             number = int(value)
         except ValueError:
-            number = least - 1
-        if number < least:
-            raise BadParameter(f"{value} is not a whole number of {least} or more{also}")
+            number = min - 1
+        if number < min:
+            raise BadParameter(f"{value} is not a whole number of {min} or more{also}")
         return number
 
     return convert
 
 
-def positive(or_inf: str = "") -> Callable[[Any], float]:
+def positive_number(or_inf: str = "") -> Callable[[Any], float]:
     """A finite number above 0; also `inf` where that means something: `or_inf`."""
     also = f", or inf for {or_inf}" if or_inf else ""
 
     def convert(value: Any) -> float:
         try:
-            found = float(value)
+            number = float(value)
         except ValueError:
-            found = math.nan
-        if not found > 0 or (math.isinf(found) and not or_inf):
+            number = math.nan
+        if not number > 0 or (math.isinf(number) and not or_inf):
             raise BadParameter(f"{value} is not a number above 0{also}")
-        return found
+        return number
 
     return convert
 
 
-def zero_or_more(value: Any) -> float:
-    """A finite number, 0 too."""
+def non_negative_number(value: Any) -> float:
+    """A finite number of 0 or more."""
     try:
-        found = float(value)
+        number = float(value)
     except ValueError:
-        found = math.nan
-    if not 0 <= found < math.inf:
+        number = math.nan
+    if not 0 <= number < math.inf:
         raise BadParameter(f"{value} is not a number of 0 or more")
-    return found
+    return number
 
 
 def json_object(value: Any) -> dict[str, Any]:
     """A JSON object, as a dict that can be sent and written down again."""
     try:
-        found = json.loads(
+        document = json.loads(
             value, parse_constant=_number, parse_float=_number, parse_int=lambda n: _number(n, int)
         )
-        json.dumps(found, ensure_ascii=False).encode()
+        json.dumps(document, ensure_ascii=False).encode()
     # The value is not repeated: there may be a key in it.
     except UnicodeEncodeError:
         raise BadParameter("it has half a character in it (a lone surrogate)") from None
@@ -78,10 +84,10 @@ def json_object(value: Any) -> dict[str, Any]:
         raise BadParameter(f"it is not JSON ({error}); quote it for the shell") from None
     except RecursionError:
         raise BadParameter("it is nested too deep") from None
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         raise BadParameter("""it is not a JSON object, such as '{"top_p": 0.9}'""")
-    _refuse_deep(found)
-    return found
+    _refuse_deep(document)
+    return document
 
 
 def _refuse_deep(value: Any) -> None:

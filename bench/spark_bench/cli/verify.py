@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from spark_bench.cli.types import positive
+from spark_bench.cli.types import positive_number
 from spark_bench.printable import json_text
 
 EPILOG = """
@@ -46,7 +46,7 @@ MOST = 4096
 @click.option(
     "--itl",
     metavar="MS",
-    type=positive(),
+    type=positive_number(),
     default=10.0,
     show_default=True,
     help="Time between two chunks of a stream.",
@@ -54,7 +54,7 @@ MOST = 4096
 @click.option(
     "--seconds",
     metavar="SECONDS",
-    type=positive(),
+    type=positive_number(),
     help=f"Duration of each load.  [default: {SECONDS:g}]",
 )
 @click.option("--quick", is_flag=True, help="Fewer streams, shorter loads: a rough check.")

@@ -22,10 +22,10 @@ from spark_bench.results.types import Result
 
 if TYPE_CHECKING:
     from spark_bench.load.sweep import Sweep
-    from spark_bench.options import Outcome
+    from spark_bench.options import RunOutcome
 
 
-def tables(outcome: Outcome, sweep: Sweep | None = None) -> Iterator[RenderableType]:
+def tables(outcome: RunOutcome, sweep: Sweep | None = None) -> Iterator[RenderableType]:
     """Everything, in the order in which it is printed."""
     if sweep and outcome.results:
         # Only the last one can have been interrupted.

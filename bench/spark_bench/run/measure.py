@@ -1,4 +1,4 @@
-"""One repeat: send it, read it, and say what it was."""
+"""One repeat: send it, read it, and compute its figures."""
 
 from __future__ import annotations
 
@@ -23,24 +23,29 @@ from spark_bench.record import Load, Request
 from spark_bench.results.lengths import lengths
 from spark_bench.results.server_figures import node_figures, server_figures
 from spark_bench.results.types import Repeat
-from spark_bench.run.plan import connections
-from spark_bench.run.reach import Reached
-from spark_bench.run.scene import Scene
-from spark_bench.run.understand import Understood, merged, understood, unseen
+from spark_bench.run.context import RunContext
+from spark_bench.run.reach import ReachedServer
+from spark_bench.run.responses import (
+    ReadResponses,
+    blank_events_note,
+    merged_share,
+    read_responses,
+)
+from spark_bench.run.run_load import count_connections
 from spark_bench.telemetry.messages import Job as Sampled
 from spark_bench.telemetry.readings import ServerSide
 from spark_bench.telemetry.sampling import Sampling
 
 
 @dataclass
-class Measured:
+class MeasuredRepeat:
     """A repeat that has been measured.
 
     started_ns: when its load began; the requests' times are on the same clock
     lasted: seconds from there until the last request was over
     unsent: requests whose turn did not come
     note: why responses were kept in memory that should have gone to a temporary file; "": they went
-    uncounted: why the tokenizer did not count all the tokens it should have; "": it did
+    uncounted: why the tokenizer did not count all tokens it should have; "": it did
     warmup: requests that went before, which count nowhere
     """
 
@@ -55,56 +60,59 @@ class Measured:
     warmup: int = 0
 
 
-def measure(options: RunOptions, scene: Scene, load: Load, number: int, label: str) -> Measured:
-    """Send a load and read what came of it. number: of the repeat; label: for who watches."""
-    recorder, show = scene.server.recorder, scene.show
+def measure_repeat(
+    options: RunOptions, context: RunContext, load: Load, number: int, label: str
+) -> MeasuredRepeat:
+    """Send a load and read the responses. number: of the repeat; label: for who watches."""
+    recorder, show = context.server.recorder, context.show
 
-    def tell(progress: Progress) -> None:
+    def report(progress: Progress) -> None:
         show.update(progress)
-        scene.interrupts.watch()
+        context.interrupts.watch()
 
-    scene.tokens.close()  # a vocabulary in memory is of no use while the clock runs
-    with sampled(options, scene.server) as sampling:
-        opened(recorder, load)
+    context.tokens.close()  # a vocabulary in memory is of no use while the clock runs
+    with sample_server(options, context.server) as sampling:
+        open_connections(recorder, load)
         started = datetime.now(UTC)
         show.start(len(load.jobs), label)
-        recording = recorder.record(load, tell)
+        recording = recorder.record(load, report)
         show.end()
         side = sampling.stop(recording.started_ns, recording.ended_ns) if sampling else None
     with closing(recording.store):
-        by_tokenizer = options.count_tokens != "usage"
-        found = understood(load, scene, recording, tokenizer=by_tokenizer)
-    parts = _parts(options, scene, recording, found, side)
-    return Measured(
-        Repeat(repeat=number, started=started, **parts),
-        found.requests,
+        by_tokenizer = options.measure.count_tokens != "usage"
+        responses = read_responses(load, context, recording, tokenizer=by_tokenizer)
+    figures = _compute_figures(options, context, recording, responses, side)
+    return MeasuredRepeat(
+        Repeat(repeat=number, started=started, **figures),
+        responses.requests,
         recording.started_ns,
         (recording.ended_ns - recording.started_ns) / 1e9,
-        len(load.jobs) - len(found.requests),
+        len(load.jobs) - len(responses.requests),
         recording.interrupted,
         recording.store.note,
-        found.uncounted,
+        responses.uncounted,
     )
 
 
-def opened(recorder: Recorder, load: Load) -> None:
+def open_connections(recorder: Recorder, load: Load) -> None:
     """Connections for a load. A server that is gone meanwhile is the load's failure."""
     with suppress(Unreachable):
-        recorder.open(connections(load))
+        recorder.open(count_connections(load))
 
 
 @contextmanager
-def sampled(options: RunOptions, reached: Reached) -> Iterator[Sampling | None]:
-    """The server's metrics and the nodes' power, by a process of their own; None: neither."""
-    power = options.power is not False and reached.listing is not None
-    if options.metrics is False and not power:
+def sample_server(options: RunOptions, server: ReachedServer) -> Iterator[Sampling | None]:
+    """Read the server's metrics and the nodes' power in a separate process; None: neither."""
+    power = options.server.power is not False and server.listing is not None
+    metrics = options.measure.metrics is not False
+    if not metrics and not power:
         yield None
         return
     sampling = Sampling.start(
         Sampled(
-            url=reached.url if options.metrics is not False else "",
-            api_key=reached.api_key.reveal() if reached.api_key else "",
-            nodes=reached.listing.nodes if power and reached.listing else (),
+            url=server.url if metrics else "",
+            api_key=server.api_key.reveal() if server.api_key else "",
+            nodes=server.listing.nodes if power and server.listing else (),
         )
     )
     try:
@@ -114,32 +122,34 @@ def sampled(options: RunOptions, reached: Reached) -> Iterator[Sampling | None]:
         raise
 
 
-def _parts(
+def _compute_figures(
     options: RunOptions,
-    scene: Scene,
+    context: RunContext,
     recording: Recording,
-    found: Understood,
+    responses: ReadResponses,
     side: ServerSide | None,
 ) -> dict[str, Any]:
-    requests = found.requests
-    summary = summarize(requests, slo=options.slo, slots=options.profile.concurrency)
+    """The fields of a Repeat. side: the server's metrics and power; None: not sampled."""
+    requests = responses.requests
+    slots = options.load.profile.concurrency
+    summary = summarize(requests, slo=options.measure.slo, slots=slots)
     compared = reconcile(side.before, side.after, requests) if side and side.after else None
     return {
         "summary": summary,
         "audit": audit(
             recording,
-            tls=scene.server.recorder.target.tls is not None,
-            merged=merged(requests),
-            parse_seconds=found.cpu_seconds,
+            tls=context.server.recorder.target.tls is not None,
+            merged=merged_share(requests),
+            parse_seconds=responses.cpu_seconds,
             e2e_ms=summary.median_e2e_latency_ms,
             gap_ms=summary.median_icl_ms,
             spread_evenly=summary.itl_source.get("even", 0.0),
             uncounted=summary.itl_source.get("none", 0.0),
-            unseen=unseen(requests),
+            unseen=blank_events_note(requests),
         ),
-        "lengths": lengths(requests, scene.tokens.name if scene.tokens.exact else None),
+        "lengths": lengths(requests, context.tokens.name if context.tokens.exact else None),
         "distributions": distributions(requests),
-        "intervals": over_requests(requests, seed=options.seed),
+        "intervals": over_requests(requests, seed=options.load.seed),
         "stalls": stalls(requests),
         "server": server_figures(side, compared) if side else None,
         "nodes": node_figures(side, summary.total_output_tokens) if side else None,

@@ -18,7 +18,7 @@ from spark_bench.client.target import target
 from spark_bench.client.transport import TapeTransport
 from spark_bench.errors import BadInput, BenchError, Unreachable
 from spark_bench.formats import did_you_mean
-from spark_bench.options import RunOptions
+from spark_bench.options import ServerOptions
 from spark_bench.project import Listing
 from spark_bench.protocol import failures
 from spark_bench.protocol.models import Model, candidates, models
@@ -27,26 +27,26 @@ from spark_bench.secret import Secret, project_key
 
 # SGLang's own default.
 LOCAL = "http://localhost:30000"
-# For one answer beside the load, such as the tokens of many prompts.
+# For one answer outside the load, such as the tokens of many prompts.
 SECONDS = 30.0
-# Where servers of several models tell which are loaded, by the owner in their list: Ollama and
+# Where servers of several models say which are loaded, by the owner in their list: Ollama and
 # llama-swap.
 RUNNING = {"library": "/api/ps", "llama-swap": "/running"}
-# Of the names of a list, so many are told.
+# Of a list of names, so many are shown.
 SHOWN = 20
 
 
 @dataclass(frozen=True)
-class Reached:
+class ReachedServer:
     """A server that answers.
 
     url: without /v1
-    http: for everything beside the load, over the recorder's sockets
+    http: for everything outside the load, over the recorder's sockets
     model: to ask for; "" leaves it to the server
     engine: who /v1/models says owns the model ("sglang", "vllm", "llamacpp"), "" if it doesn't
-    context: tokens that a prompt and its answer may have together, where the server tells
-    listed: all that it lists
-    api_key: what it is asked with, None: it wants none
+    context: tokens that a prompt and its answer may have together; None: not known
+    listed: all models that it lists
+    api_key: sent with each request; None: it wants none
     """
 
     url: str
@@ -61,23 +61,25 @@ class Reached:
     api_key: Secret | None = None
 
     def lists_apart(self, name: str) -> bool:
-        """Whether it lists a model of this name that is another than the one to ask for."""
+        """Whether it lists a model of this name that is not the one to ask for."""
         roots = {model.id: model.root or model.id for model in self.listed}
         return name in roots and roots[name] != roots.get(self.model, self.model)
 
-    def hidden(self, words: str) -> str:
-        """What the server said, without our key: some tell a key that they refuse."""
+    def hidden(self, text: str) -> str:
+        """What the server said, without our key: some repeat a key that they refuse."""
         key = self.http.headers.get("authorization", "").removeprefix("Bearer ")
-        return words.replace(key, HIDDEN) if key else words
+        return text.replace(key, HIDDEN) if key else text
 
 
 @contextmanager
-def reached(options: RunOptions, step: Callable[[str], None] = lambda _: None) -> Iterator[Reached]:
-    """Connect to the server of these options. Unreachable or BadInput where that can't be.
+def reach(
+    options: ServerOptions, step: Callable[[str], None] = lambda _: None
+) -> Iterator[ReachedServer]:
+    """Connect to the server of these options. Unreachable or BadInput where that fails.
 
-    step: is told what may take long
+    step: is called with what may take long
     """
-    listing, foreign = _own(options, _listing(options, step))
+    listing, foreign = _own_listing(options, _find_listing(options, step))
     url = options.url or (listing.url if listing else "") or LOCAL
     # The project's own key is for the project's own server alone.
     key = options.api_key or (project_key(listing.api_key_file) if listing else None)
@@ -87,12 +89,12 @@ def reached(options: RunOptions, step: Callable[[str], None] = lambda _: None) -
         with httpx.Client(
             transport=TapeTransport(recorder),
             base_url=url,
-            headers=headers(key),
+            headers=request_headers(key),
             timeout=SECONDS,
             trust_env=False,
         ) as http:
-            listed, model, notes = _model(http, options.model)
-            yield Reached(
+            listed, model, notes = _choose_model(http, options.model)
+            yield ReachedServer(
                 url,
                 recorder,
                 http,
@@ -105,15 +107,17 @@ def reached(options: RunOptions, step: Callable[[str], None] = lambda _: None) -
                 key,
             )
     except Unreachable as error:
-        hint = _where(options, listing) or _scheme(url, error.message)
+        hint = _url_hint(options, listing) or _scheme_hint(url, error.message)
         raise Unreachable(f"{error.message}{hint}") from None
     finally:
         recorder.close()
 
 
-def _own(options: RunOptions, listing: Listing | None) -> tuple[Listing | None, tuple[str, ...]]:
+def _own_listing(
+    options: ServerOptions, listing: Listing | None
+) -> tuple[Listing | None, tuple[str, ...]]:
     """The listing where it is of the server that is measured; a note where it is not: then its
-    model, launch, nodes and key say nothing of that server."""
+    model, launch, nodes and key say nothing about that server."""
     if listing is None or not options.url or same_server(options.url, listing.url):
         return listing, ()
     note = (
@@ -134,51 +138,51 @@ def same_server(one: str, other: str) -> bool:
 
 
 def _addresses(name: str) -> set[str]:
-    """Of a host; all of loopback is one."""
+    """Of a host; all loopback addresses count as one."""
     try:
-        found = {str(info[4][0]) for info in socket.getaddrinfo(name, None)}
+        addresses = {str(info[4][0]) for info in socket.getaddrinfo(name, None)}
     except OSError:
         return set()
     return {
-        "loopback" if ip_address(each.partition("%")[0]).is_loopback else each for each in found
+        "loopback" if ip_address(each.partition("%")[0]).is_loopback else each for each in addresses
     }
 
 
-def headers(key: Secret | None) -> dict[str, str]:
-    """What every request carries."""
-    ours = {
+def request_headers(key: Secret | None) -> dict[str, str]:
+    """The headers of every request."""
+    headers = {
         "user-agent": f"spark-bench/{spark_bench.__version__}",
         "accept-encoding": "identity",
     }
     if key:
-        ours["authorization"] = f"Bearer {key.reveal()}"
-    return ours
+        headers["authorization"] = f"Bearer {key.reveal()}"
+    return headers
 
 
-def _listing(options: RunOptions, step: Callable[[str], None]) -> Listing | None:
-    """The project is asked where it is needed: for the URL, and for the nodes' power. BadInput
-    where none is there, though something was asked for that only a project has."""
+def _find_listing(options: ServerOptions, step: Callable[[str], None]) -> Listing | None:
+    """The project's listing where it is needed: for the URL, and for the nodes' power. BadInput
+    where there is no project, though something was asked for that only a project has."""
     if options.url and not options.power:
         return None
     if (options.project / project.LISTING).is_file():
         step(f"asking {options.inventory} where the head is and what it serves")
     try:
-        found = project.find(options.project, options.inventory)
+        listing = project.find(options.project, options.inventory)
     except BenchError as error:
         if not options.url:
             raise
-        told = error.message.replace("measure with --url", "leave --power out")
-        raise type(error)(told) from None
-    if found is None and (named := _of_a_project(options)):
+        message = error.message.replace("measure with --url", "leave --power out")
+        raise type(error)(message) from None
+    if listing is None and (named := _project_option(options)):
         raise BadInput(
             f"{named}: no project in {options.project} ({project.LISTING} is not there): "
             "run it in the project's folder, give that with --project, or leave the option out"
         )
-    return found
+    return listing
 
 
-def _of_a_project(options: RunOptions) -> str:
-    """The option that needs one, as it was given; "": none."""
+def _project_option(options: ServerOptions) -> str:
+    """The option that needs a project, as it was given; "": none."""
     if options.project != PROJECT:
         return f"--project {options.project}"
     if options.inventory != INVENTORY:
@@ -186,17 +190,17 @@ def _of_a_project(options: RunOptions) -> str:
     return "--power" if options.power else ""
 
 
-def _scheme(url: str, told: str) -> str:
-    """A server that doesn't know TLS waits for more, or answers what is no TLS."""
+def _scheme_hint(url: str, message: str) -> str:
+    """A server without TLS waits for more, or answers something that is not TLS."""
     secure = url.startswith("https:")
-    if secure and ("no connection" in told or "WRONG_VERSION" in told):
+    if secure and ("no connection" in message or "WRONG_VERSION" in message):
         return f"; if it does not speak TLS, http{url.removeprefix('https')}"
-    if not secure and "/v1/models" in told:
+    if not secure and "/v1/models" in message:
         return f": check --url; if it speaks TLS, https{url.removeprefix('http')}"
     return ""
 
 
-def _where(options: RunOptions, listing: Listing | None) -> str:
+def _url_hint(options: ServerOptions, listing: Listing | None) -> str:
     if options.url:
         return ""
     if listing is None:
@@ -204,17 +208,19 @@ def _where(options: RunOptions, listing: Listing | None) -> str:
     return f" (the head, as {options.inventory} has it; is it deployed?)"
 
 
-def _model(http: httpx.Client, wanted: str) -> tuple[tuple[Model, ...], Model, tuple[str, ...]]:
-    """All that is listed, the model to ask for, and what is to be said of the choice; BadInput for
-    one that is not served."""
+def _choose_model(
+    http: httpx.Client, wanted: str
+) -> tuple[tuple[Model, ...], Model, tuple[str, ...]]:
+    """All that is listed, the model to ask for, and notes on the choice; BadInput for one that is
+    not served."""
     try:
         answer = http.get("/v1/models")
     except httpx.TransportError as error:
-        raise Unreachable(f"{_place(http)}: /v1/models: {error}") from None
+        raise Unreachable(f"{_base_url(http)}: /v1/models: {error}") from None
     if answer.status_code in (401, 403) and not wanted:
         cure = failures.cure(f"http_{answer.status_code}")
         raise Unreachable(
-            f"{_place(http)} answers {answer.status_code}: {cure}; if it only hides its "
+            f"{_base_url(http)} answers {answer.status_code}: {cure}; if it only hides its "
             "list, give the model's name with --model"
         )
     listed = models(answer.content) if answer.is_success else ()
@@ -224,19 +230,20 @@ def _model(http: httpx.Client, wanted: str) -> tuple[tuple[Model, ...], Model, t
     served = [model.id for model in listed]
     if wanted and wanted not in served:
         hint = did_you_mean(wanted, served, most=1)
-        raise BadInput(f"--model {wanted}: {_place(http)} serves {_names(served)}{hint}")
+        raise BadInput(f"--model {wanted}: {_base_url(http)} serves {_join_names(served)}{hint}")
     if wanted:
         return listed, listed[served.index(wanted)], ()
-    first, *others = _loaded(http, candidates(listed))
+    first, *others = _loaded_models(http, candidates(listed))
     if not others:
         return listed, first, ()
-    note = f"--model names none of those served ({_names(served)}): {first.id} was asked, the first"
+    names = _join_names(served)
+    note = f"--model names none of those served ({names}): {first.id} was asked, the first"
     return listed, first, (note,)
 
 
-def _loaded(http: httpx.Client, several: list[Model]) -> list[Model]:
-    """Of several models those that are loaded, by servers that tell it elsewhere than in the list;
-    all of them where none is known to be."""
+def _loaded_models(http: httpx.Client, several: list[Model]) -> list[Model]:
+    """Those that are loaded, where a server says so elsewhere than in its list; all of them where
+    none is known to be."""
     path = RUNNING.get(several[0].owner)
     if len(several) == 1 or path is None or any(model.loaded for model in several):
         return several
@@ -248,12 +255,12 @@ def _loaded(http: httpx.Client, several: list[Model]) -> list[Model]:
     return several
 
 
-def _names(served: list[str]) -> str:
+def _join_names(served: list[str]) -> str:
     """Some of them, where there are many."""
     more = len(served) - SHOWN
     return ", ".join(served[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def _place(http: httpx.Client) -> str:
+def _base_url(http: httpx.Client) -> str:
     """As it was typed: httpx ends a path with a slash."""
     return str(http.base_url).rstrip("/")

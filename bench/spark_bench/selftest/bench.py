@@ -14,20 +14,19 @@ from spark_bench.client.tally import cpu_seconds, files_allowed, undisturbed
 from spark_bench.client.target import Envelope
 from spark_bench.display.progress import ProgressDisplay
 from spark_bench.errors import BadInput
-from spark_bench.load.profiles import find
 from spark_bench.load.slots import steps
 from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.summary import summarize
-from spark_bench.options import RunOptions
+from spark_bench.options import ServerOptions
 from spark_bench.protocol.dialects import Asking, dialect
 from spark_bench.protocol.reading import read
 from spark_bench.record import Load, Message, Prompt, Request, Timing
 from spark_bench.reference_server.server import ReferenceServer
 from spark_bench.reference_server.streams import Stream
-from spark_bench.run.asking import Agreed
-from spark_bench.run.plan import connections, jobs
-from spark_bench.run.reach import Reached, reached
-from spark_bench.run.understand import merged
+from spark_bench.run.negotiate import Agreement
+from spark_bench.run.reach import ReachedServer, reach
+from spark_bench.run.responses import merged_share
+from spark_bench.run.run_load import build_jobs, count_connections
 
 if TYPE_CHECKING:
     from spark_bench.client.recording import Recording
@@ -123,13 +122,15 @@ class Observation:
 class Bench:
     """The client, connected to a reference server."""
 
-    def __init__(self, reference: ReferenceServer, server: Reached, show: ProgressDisplay) -> None:
+    def __init__(
+        self, reference: ReferenceServer, server: ReachedServer, show: ProgressDisplay
+    ) -> None:
         self.reference = reference
         self.show = show
         self._recorder = server.recorder
         chat = dialect("chat")
         envelope = Envelope(server.http.build_request("POST", chat.path), server.recorder.target)
-        self._agreed = Agreed(chat, Asking(model=server.model), envelope)
+        self._agreement = Agreement(chat, Asking(model=server.model), envelope)
 
     @property
     def most_streams(self) -> int:
@@ -142,8 +143,8 @@ class Bench:
         self.reference.configure(**shape.server_settings)
         prompt = Prompt((Message("user", "How late are you?"),), None, shape.tokens)
         prompts, timings = [prompt] * shape.requests, [Timing()] * shape.requests
-        load = Load(jobs(self._agreed, prompts, timings), steps(shape.slots), TIMEOUT)
-        if self._recorder.open(connections(load)) < shape.slots:
+        load = Load(build_jobs(self._agreement, prompts, timings), steps(shape.slots), TIMEOUT)
+        if self._recorder.open(count_connections(load)) < shape.slots:
             raise BadInput(
                 f"{count_streams(shape.slots)}: this process may open {self.most_streams:,} "
                 "connections at most; ask for fewer --streams, or raise the limit (ulimit -n)"
@@ -160,7 +161,9 @@ class Bench:
             before = cpu_seconds()
             for exchange in recording.exchanges():
                 job = load.jobs[exchange.index]
-                requests.append(read(exchange, job, self._agreed.dialect, self._agreed.asking))
+                requests.append(
+                    read(exchange, job, self._agreement.dialect, self._agreement.asking)
+                )
                 if match := ID.search(exchange.data, 0, HEAD):
                     ids[exchange.index] = int(match[1])
             parse_seconds = cpu_seconds() - before
@@ -168,7 +171,7 @@ class Bench:
         account = audit(
             recording,
             tls=False,
-            merged=merged(requests),
+            merged=merged_share(requests),
             parse_seconds=parse_seconds,
             e2e_ms=summary.median_e2e_latency_ms,
             gap_ms=summary.median_icl_ms,
@@ -179,6 +182,6 @@ class Bench:
 @contextmanager
 def connect_bench(reference: ReferenceServer, show: ProgressDisplay) -> Iterator[Bench]:
     """Connect as `run --url` does."""
-    options = RunOptions(profile=find("quick", ()), overrides={}, url=reference.url)
-    with reached(options) as server:
+    options = ServerOptions(url=reference.url)
+    with reach(options) as server:
         yield Bench(reference, server, show)

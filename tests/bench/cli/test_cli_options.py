@@ -20,21 +20,27 @@ from spark_bench import errors
 from spark_bench.cli import main
 from spark_bench.display.progress import ProgressDisplay
 from spark_bench.load.sweep import Sweep
-from spark_bench.options import FailureLimit, Outcome, RunOptions, parse_limit
+from spark_bench.options import (
+    FailureLimit,
+    LoadOptions,
+    RunOptions,
+    RunOutcome,
+    parse_failure_limit,
+)
 from spark_bench.results.codec import check
 
-Execute = Callable[[RunOptions, ProgressDisplay], Outcome]
+Execute = Callable[[RunOptions, ProgressDisplay], RunOutcome]
 
 
 class FakeRun(ModuleType):
-    """Stands in for spark_bench.run: takes the options, measures nothing."""
+    """Stands in for spark_bench.run.execute: takes the options, measures nothing."""
 
     def __init__(self) -> None:
-        super().__init__("spark_bench.run")
+        super().__init__("spark_bench.run.execute")
         self.options: RunOptions | None = None
-        self.outcome: Outcome | BaseException = Outcome((), (), failed=0, total=10)
+        self.outcome: RunOutcome | BaseException = RunOutcome((), (), failed=0, total=10)
 
-    def execute(self, options: RunOptions, show: ProgressDisplay) -> Outcome:
+    def execute(self, options: RunOptions, show: ProgressDisplay) -> RunOutcome:
         self.options = options
         if isinstance(self.outcome, BaseException):
             raise self.outcome
@@ -44,7 +50,7 @@ class FakeRun(ModuleType):
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeRun]:
     fake = FakeRun()
-    monkeypatch.setitem(sys.modules, "spark_bench.run", fake)
+    monkeypatch.setitem(sys.modules, "spark_bench.run.execute", fake)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     for name in ("SPARK_BENCH_URL", "SPARK_BENCH_API_KEY", "OPENAI_API_KEY"):
         monkeypatch.delenv(name, raising=False)
@@ -64,9 +70,9 @@ def options(run: FakeRun, *words: str) -> RunOptions:
 
 def test_without_words_it_is_the_quick_profile(run: FakeRun) -> None:
     found = options(run)
-    assert found.profile.name == "quick"
-    assert (found.profile.num_prompts, found.profile.input_len) == (10, 128)
-    assert found == RunOptions(profile=found.profile, overrides={})
+    assert found.load.profile.name == "quick"
+    assert (found.load.profile.num_prompts, found.load.profile.input_len) == (10, 128)
+    assert found == RunOptions(load=LoadOptions(profile=found.load.profile))
 
 
 @pytest.mark.parametrize(
@@ -84,14 +90,14 @@ def test_without_words_it_is_the_quick_profile(run: FakeRun) -> None:
 def test_an_override_keeps_the_rest_of_the_profile(
     run: FakeRun, words: str, field: str, value: object
 ) -> None:
-    plain = options(run, "stress", "-r", "8", "-c", "4", "-n", "90").profile
-    found = options(run, "stress", "-r", "8", "-c", "4", "-n", "90", *words.split()).profile
+    plain = options(run, "stress", "-r", "8", "-c", "4", "-n", "90").load.profile
+    found = options(run, "stress", "-r", "8", "-c", "4", "-n", "90", *words.split()).load.profile
     assert found == msgspec.structs.replace(plain, **{field: value})
 
 
 def test_overrides_are_kept_as_the_profile_has_them(run: FakeRun) -> None:
     found = options(run, "stress", "-c", "none", "-r", "inf", "-o", "3")
-    assert found.overrides == {"concurrency": None, "request_rate": None, "output_len": 3}
+    assert found.load.overrides == {"concurrency": None, "request_rate": None, "output_len": 3}
 
 
 def test_several_at_once(run: FakeRun, tmp_path: Path) -> None:
@@ -101,29 +107,34 @@ def test_several_at_once(run: FakeRun, tmp_path: Path) -> None:
         "1.5", "--max-failures", "5%", "--slo", "ttft=2s", "--no-power", "--burstiness", "inf",
         "--output", str(tmp_path / "new" / "x.json"), "--save-requests",
     )  # fmt: skip
-    assert (found.seed, found.endpoint, found.repeat, found.turns) == (3, "generate", 2, 3)
-    assert (found.think_time, found.extra_body) == (0.0, {"top_p": 0.9})
-    assert (found.ignore_eos, found.timeout) == (False, 1.5)
-    assert found.max_failures == FailureLimit(percent=5.0)
-    assert found.slo is not None and found.slo.limits_ms == {"ttft": 2000.0}
-    assert (found.power, found.metrics) == (False, None)
-    assert found.burstiness == float("inf")
-    assert (found.output, found.save_requests) == (tmp_path / "new" / "x.json", True)
+    assert (found.load.seed, found.load.repeat, found.prompts.turns) == (3, 2, 3)
+    assert found.prompts.think_time == 0.0
+    assert (found.server.endpoint, found.server.extra_body) == ("generate", {"top_p": 0.9})
+    assert (found.server.ignore_eos, found.load.timeout) == (False, 1.5)
+    assert found.output.max_failures == FailureLimit(percent=5.0)
+    assert found.measure.slo is not None and found.measure.slo.limits_ms == {"ttft": 2000.0}
+    assert (found.server.power, found.measure.metrics) == (False, None)
+    assert found.load.burstiness == float("inf")
+    assert (found.output.output, found.output.save_requests) == (tmp_path / "new" / "x.json", True)
 
 
 def test_a_sweep_over_concurrency_ends_at_the_number_of_prompts(run: FakeRun) -> None:
-    assert options(run, "--sweep", "concurrency=1,4").sweep == Sweep("concurrency", (1, 4), most=10)
-    assert options(run, "--sweep", "rate", "--slo", "ttft=1").sweep == Sweep("rate", attainment=0.9)
+    assert options(run, "--sweep", "concurrency=1,4").load.sweep == Sweep(
+        "concurrency", (1, 4), most=10
+    )
+    assert options(run, "--sweep", "rate", "--slo", "ttft=1").load.sweep == Sweep(
+        "rate", attainment=0.9
+    )
 
 
 @pytest.mark.parametrize("url", ["http://h:1", "http://h:1/", "http://h:1/v1", "http://h:1/v1/"])
 def test_a_url_may_be_that_of_the_api(run: FakeRun, url: str) -> None:
-    assert options(run, "--url", url).url == "http://h:1"
+    assert options(run, "--url", url).server.url == "http://h:1"
 
 
 def test_a_url_from_the_environment(run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPARK_BENCH_URL", "http://[::1]:30000")
-    assert options(run).url == "http://[::1]:30000"
+    assert options(run).server.url == "http://[::1]:30000"
 
 
 REFUSED = [
@@ -215,15 +226,18 @@ def test_the_key_is_from_a_file_then_the_environment_and_never_shown(
     run: FakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-not-for-us")
-    assert options(run).api_key is None
+    assert options(run).server.api_key is None
     monkeypatch.setenv("SPARK_BENCH_API_KEY", "sk-environment")
     file = tmp_path / "key"
     file.write_text("sk-file\n")
     file.chmod(0o600)
     from_environment, from_file = options(run), options(run, "--api-key-file", str(file))
-    assert from_environment.api_key and from_environment.api_key.reveal() == "sk-environment"
-    assert from_file.api_key and from_file.api_key.reveal() == "sk-file"
-    assert "sk-" not in repr(from_file) + str(from_file.api_key)
+    assert (
+        from_environment.server.api_key
+        and from_environment.server.api_key.reveal() == "sk-environment"
+    )
+    assert from_file.server.api_key and from_file.server.api_key.reveal() == "sk-file"
+    assert "sk-" not in repr(from_file) + str(from_file.server.api_key)
     with pytest.raises(TypeError):
         msgspec.json.encode(from_file)
 
@@ -242,17 +256,19 @@ def test_a_key_that_no_header_can_hold(
 ) -> None:
     file = tmp_path / "key"
     file.write_text(text)
+    file.chmod(0o600)
     result = typed("--api-key-file", str(file))
     assert result.exit_code == 2 and complaint in result.stderr
     assert not text or text not in result.stderr
 
 
-def test_a_key_file_that_others_can_read_is_warned_of(run: FakeRun, tmp_path: Path) -> None:
+def test_a_key_file_that_others_can_read_is_refused(run: FakeRun, tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text("k")
     file.chmod(0o644)
     result = typed("--api-key-file", str(file))
-    assert result.exit_code == 0
+    assert result.exit_code == 2
+    assert run.options is None
     assert f"chmod 600 {file}" in result.stderr
 
 
@@ -269,7 +285,7 @@ def test_a_key_file_that_others_can_read_is_warned_of(run: FakeRun, tmp_path: Pa
     ],
 )
 def test_the_exit_code_is_by_max_failures(run: FakeRun, limit: str, failed: int, code: int) -> None:
-    run.outcome = Outcome((), (), failed=failed, total=10)
+    run.outcome = RunOutcome((), (), failed=failed, total=10)
     result = typed("--max-failures", limit)
     assert result.exit_code == code
     assert ("requests failed" in result.stderr) == bool(code)
@@ -278,7 +294,7 @@ def test_the_exit_code_is_by_max_failures(run: FakeRun, limit: str, failed: int,
 @pytest.mark.parametrize("text", ["", "%", "1.5", "nan%", "-1%", "two"])
 def test_what_is_no_limit(text: str) -> None:
     with pytest.raises(errors.BadInput, match="max-failures"):
-        parse_limit(text)
+        parse_failure_limit(text)
 
 
 @pytest.mark.parametrize(
@@ -288,12 +304,12 @@ def test_what_is_no_limit(text: str) -> None:
         pytest.param(errors.BadInput("trace: line 3"), 2, "trace: line 3", id="file"),
         pytest.param(KeyboardInterrupt(), 130, "Aborted", id="ctrl-c-before"),
         pytest.param(
-            Outcome((), (), failed=9, total=10, interrupted=True), 130, "", id="ctrl-c-within"
+            RunOutcome((), (), failed=9, total=10, interrupted=True), 130, "", id="ctrl-c-within"
         ),
     ],
 )
 def test_how_a_run_ends(
-    run: FakeRun, outcome: Outcome | BaseException, code: int, line: str
+    run: FakeRun, outcome: RunOutcome | BaseException, code: int, line: str
 ) -> None:
     run.outcome = outcome
     result = typed()
@@ -334,7 +350,7 @@ def test_profiles_as_a_table_and_as_json(run: FakeRun, tmp_path: Path) -> None:
 def test_a_profile_of_ones_own(run: FakeRun, tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text("[mine]\nnum_prompts = 3\ninput_len = 4\noutput_len = 5\n")
-    assert options(run, "mine", "--profiles", str(file)).profile.num_prompts == 3
+    assert options(run, "mine", "--profiles", str(file)).load.profile.num_prompts == 3
 
 
 @pytest.mark.parametrize(
@@ -372,7 +388,7 @@ def test_what_goes_to_stdout(
     run: FakeRun, words: list[str], written: tuple[str, ...], as_json: bool
 ) -> None:
     result = a_result()
-    run.outcome = Outcome(
+    run.outcome = RunOutcome(
         (result,), tuple(map(Path, written)), failed=0, total=10, notes=("the disk is full",)
     )
     done = typed(*words)

@@ -19,7 +19,7 @@ from spark_bench.protocol.dialects import Asking, dialect
 from spark_bench.protocol.failures import Failure
 from spark_bench.protocol.reading import read, same_model
 from spark_bench.record import Ended, Request
-from spark_bench.run.understand import unseen
+from spark_bench.run.responses import blank_events_note
 from wire_bytes import delta, event, usage
 
 ROLE = delta(role="assistant", content="")
@@ -146,9 +146,9 @@ def test_events_that_stand_for_tokens_and_show_none_are_counted() -> None:
     told = [ROLE, *[shaped({})] * 6, shaped({"content": "a"}), shaped({"content": "b"}), END]
     request = streamed(*told, usage(8))
     assert (request.blank_events, request.counted_by) == (6, "even")
-    assert "6 of 8 tokens had no delta with text" in unseen([request])
+    assert "6 of 8 tokens had no delta with text" in blank_events_note([request])
     plain = streamed(ROLE, X, X, END, usage(2))
-    assert plain.blank_events == 0 and not unseen([plain])
+    assert plain.blank_events == 0 and not blank_events_note([plain])
 
 
 def test_reasoning_that_is_counted_and_never_sent_is_hidden() -> None:

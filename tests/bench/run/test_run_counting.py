@@ -11,8 +11,8 @@ from awkward_call import CHAT, DONE, LAST_CHUNK, STREAM_HEAD, Call, envelope, ev
 from awkward_server import AwkwardServer
 from run_here import Ran, run, short
 from spark_bench.errors import BenchError
-from spark_bench.run import understand
-from spark_bench.run.understand import Counting, counting_seconds
+from spark_bench.run import responses
+from spark_bench.run.responses import TokenCounter, counting_seconds
 
 PROMPTS, OUTPUT = 12, 40
 LOAD = [*short(n=PROMPTS, c=4, o=OUTPUT), "--quiet", "--no-metrics"]
@@ -96,7 +96,7 @@ def measured(server: FakeOldSglang, here: Path, *words: str) -> Ran:
 @pytest.fixture
 def short_bounds(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The bounds of a run of 5 s."""
-    monkeypatch.setattr(understand, "LEAST_SECONDS", 0.5)
+    monkeypatch.setattr(responses, "LEAST_SECONDS", 0.5)
     yield
 
 
@@ -203,7 +203,7 @@ class StandInTokens:
 
 def test_texts_are_asked_for_once_each() -> None:
     tokens = StandInTokens()
-    counting = Counting(tokens, 9.0)  # type: ignore[arg-type] # no words are made here
+    counting = TokenCounter(tokens, 9.0)  # type: ignore[arg-type] # no words are made here
     assert counting(["a", "bb", "a"]) == [1, 2, 1]
     assert counting(["bb", "ccc"]) == [2, 3]
     assert counting(["a", "ccc"]) == [1, 3]
@@ -212,7 +212,7 @@ def test_texts_are_asked_for_once_each() -> None:
 
 def test_after_an_error_what_is_remembered_still_counts() -> None:
     tokens = StandInTokens()
-    counting = Counting(tokens, 9.0)  # type: ignore[arg-type] # no words are made here
+    counting = TokenCounter(tokens, 9.0)  # type: ignore[arg-type] # no words are made here
     counting(["a"])
     tokens.error = "it is gone"
     assert counting(["a", "b"]) is None

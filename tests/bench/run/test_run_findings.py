@@ -13,11 +13,9 @@ from result_samples import a_repeat
 from spark_bench.cli import main
 from spark_bench.client import store
 from spark_bench.client.audit import Audit, Spread
-from spark_bench.load.profiles import Profile
 from spark_bench.metrics.stalls import Stall, Stalls
-from spark_bench.options import RunOptions
 from spark_bench.reference_server.server import ReferenceServer
-from spark_bench.run.findings import _cached, _lengthened, _own_pause, _words
+from spark_bench.run.notes import _cached, _lengthened, _own_pause, _server_messages
 
 
 def test_no_room_for_responses_is_told_and_loses_nothing(
@@ -76,19 +74,18 @@ def test_the_servers_words_are_told_once_a_kind() -> None:
     for request, (_, detail) in zip(requests, told, strict=True):
         request.detail = detail
     said = ["failed: HTTP 400: long (and 1 other text)", "failed: stream_error: boom"]
-    assert list(_words(requests)) == said
-    assert not list(_words([failed(0, "http_502")]))
+    assert list(_server_messages(requests)) == said
+    assert not list(_server_messages([failed(0, "http_502")]))
 
 
 def test_lengths_that_a_trace_can_not_have_are_told(tmp_path: Path) -> None:
     path = tmp_path / "trace.jsonl"
     lines = [{"at": at, "input_len": size, "output_len": 4} for at, size in enumerate((4, 31, 90))]
     path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    options = RunOptions(profile=Profile("p", 3, 8, 8), overrides={}, trace=path)
     sent = [answer(i, asked_input=size) for i, size in enumerate((31, 31, 90))]
-    (note,) = _lengthened(options, 31, sent)
+    (note,) = _lengthened(path, 3, 31, sent)
     assert note.startswith("1 of 3 input lengths of the trace are below 31 tokens")
-    assert not list(_lengthened(options, 4, sent))
+    assert not list(_lengthened(path, 3, 4, sent))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from awkward_server import AwkwardServer
 from run_here import short
 from spark_bench.reference_server.server import ReferenceServer
 from spark_bench.results.codec import read
-from spark_bench.run.interrupt import Interrupts
+from spark_bench.run.context import Interrupts
 from spark_bench.telemetry.messages import Job
 from spark_bench.telemetry.sampling import END_SECONDS, Sampling
 from waiting import until

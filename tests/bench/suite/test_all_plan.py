@@ -324,5 +324,5 @@ def test_help_imports_nothing_heavy() -> None:
 
     told = python("-X", "importtime", "-m", "spark_bench", "all", "--help").stderr
     imported = {line.rpartition("|")[2].strip() for line in told.splitlines()}
-    assert "spark_bench.cli.sections" in imported
+    assert "spark_bench.cli.commands" in imported
     assert not imported & set(HEAVY)

@@ -335,7 +335,7 @@ def test_ctrl_c_drops_the_model_under_way_and_restores(fake: FakeProject) -> Non
     os.kill(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert "to go on: spark-bench all --resume out\n" in err
+    assert "to resume: spark-bench all --resume out\n" in err
     assert fake.statuses == {"a": "OK"}
     assert fake.served == "org/c"
     assert fake.results.restored == "org/c is served again"

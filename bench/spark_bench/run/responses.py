@@ -12,11 +12,9 @@ from spark_bench.client.recording import Recording
 from spark_bench.client.tally import cpu_seconds, undisturbed
 from spark_bench.errors import BenchError
 from spark_bench.prompts.tokens import Tokens
-from spark_bench.protocol.counting import Count
 from spark_bench.protocol.reading import read, unread
 from spark_bench.record import Load, Request
-from spark_bench.run.asking import Agreed
-from spark_bench.run.scene import Scene
+from spark_bench.run.context import RunContext
 
 # Counting the answers' tokens takes this share of a run's time at most, in seconds at least and at
 # most so many. On a server without counts in its stream it took 67 s for a run of 13.
@@ -27,10 +25,10 @@ REMEMBERED = 1 << 16
 
 
 @dataclass(frozen=True)
-class Understood:
+class ReadResponses:
     """The requests of a recording.
 
-    cpu_seconds: that reading them took
+    cpu_seconds: what reading them took
     uncounted: why the tokenizer did not count all that was to be counted; "": it did
     """
 
@@ -39,7 +37,7 @@ class Understood:
     uncounted: str = ""
 
 
-class Counting:
+class TokenCounter:
     """A tokenizer's counts of the texts of one answer after the other, for a bounded time.
 
     seconds: the bound
@@ -49,20 +47,20 @@ class Counting:
     def __init__(self, tokens: Tokens, seconds: float) -> None:
         self.stopped = ""
         self._tokens, self._seconds, self._left = tokens, seconds, seconds
-        self._known: dict[str, int] = {}
+        self._counts: dict[str, int] = {}
 
     def __call__(self, texts: list[str]) -> Sequence[int] | None:
-        """The tokens of each of the texts, asked for all at once; None: there was no time."""
-        if len(self._known) > REMEMBERED:
-            self._known.clear()
-        unknown = [text for text in dict.fromkeys(texts) if text not in self._known]
+        """The tokens of each of the texts; None: there was no time."""
+        if len(self._counts) > REMEMBERED:
+            self._counts.clear()
+        unknown = [text for text in dict.fromkeys(texts) if text not in self._counts]
         if unknown and not self.stopped:
-            self._ask(unknown)
-        if any(text not in self._known for text in texts):
+            self._count(unknown)
+        if any(text not in self._counts for text in texts):
             return None
-        return [self._known[text] for text in texts]
+        return [self._counts[text] for text in texts]
 
-    def _ask(self, texts: list[str]) -> None:
+    def _count(self, texts: list[str]) -> None:
         began = time.monotonic()
         try:
             counts = self._tokens.count(texts, self._left)
@@ -70,7 +68,7 @@ class Counting:
             self.stopped = error.message
             return
         self._left -= time.monotonic() - began
-        self._known.update(zip(texts, counts, strict=False))
+        self._counts.update(zip(texts, counts, strict=False))
         if len(counts) < len(texts) or self._left <= 0:
             self.stopped = (
                 f"{self._tokens.name} counted tokens for {self._seconds:.1f} s, the limit "
@@ -79,63 +77,59 @@ class Counting:
 
 
 def counting_seconds(run_seconds: float) -> float:
-    """The longest that counting may take after a run of that length."""
+    """The longest that counting may take after a run of that length, in seconds."""
     return min(max(SHARE * run_seconds, LEAST_SECONDS), MOST_SECONDS)
 
 
-def understood(
-    load: Load, scene: Scene, recording: Recording, *, tokenizer: bool = True
-) -> Understood:
-    """What a recording holds.
+def read_responses(
+    load: Load, context: RunContext, recording: Recording, *, tokenizer: bool = True
+) -> ReadResponses:
+    """The requests of a recording.
 
-    tokenizer: it may count tokens that the server does not tell apart
+    tokenizer: whether it may count tokens that the server does not tell apart
     """
     before = cpu_seconds()
     seconds = (recording.ended_ns - recording.started_ns) / 1e9
-    may = tokenizer and scene.tokens.exact
-    counting = Counting(scene.tokens, counting_seconds(seconds)) if may else None
+    counter = None
+    if tokenizer and context.tokens.exact:
+        counter = TokenCounter(context.tokens, counting_seconds(seconds))
+    agreement, requests = context.agreement, list[Request]()
     with undisturbed():
-        requests = _read(load, scene.agreed, recording, counting)
+        for exchange in recording.exchanges():
+            job = load.jobs[exchange.index]
+            try:
+                request = read(
+                    exchange,
+                    job,
+                    agreement.dialect,
+                    agreement.asking,
+                    count=counter,
+                    usage_expected=agreement.usage,
+                )
+            except MemoryError:  # one answer, of however many, must not lose the others
+                request = unread(exchange, job)
+            requests.append(request)
     for request in requests:
         if request.detail:
-            request.detail = scene.server.hidden(request.detail)
-    return Understood(requests, cpu_seconds() - before, counting.stopped if counting else "")
+            request.detail = context.server.hidden(request.detail)
+    return ReadResponses(requests, cpu_seconds() - before, counter.stopped if counter else "")
 
 
-def _read(load: Load, agreed: Agreed, recording: Recording, count: Count | None) -> list[Request]:
-    requests = []
-    for exchange in recording.exchanges():
-        job = load.jobs[exchange.index]
-        try:
-            request = read(
-                exchange,
-                job,
-                agreed.dialect,
-                agreed.asking,
-                count=count,
-                usage_expected=agreed.usage,
-            )
-        except MemoryError:  # one answer, of however many, must not lose the others
-            request = unread(exchange, job)
-        requests.append(request)
-    return requests
-
-
-def merged(requests: Sequence[Request]) -> float:
-    """Share of token bearing deltas that came in the same read as the one before."""
+def merged_share(requests: Sequence[Request]) -> float:
+    """Share of the deltas with tokens that came in the same read as the one before."""
     deltas = sum(r.token_ns.size for r in requests)
     together = sum(int((np.diff(r.token_ns) == 0).sum()) for r in requests)
     return together / deltas if deltas else 0.0
 
 
-def unseen(requests: Iterable[Request]) -> str:
-    """What to say where events without text stand for tokens that nothing tells apart; "": they
+def blank_events_note(requests: Iterable[Request]) -> str:
+    """A note where events without text stand for tokens that nothing tells apart; "": they
     don't."""
-    of = [r for r in requests if r.ok and r.blank_events and r.counted_by == "even"]
-    lacking = sum(r.output_tokens - len(r.token_ns) for r in of)
+    blank = [r for r in requests if r.ok and r.blank_events and r.counted_by == "even"]
+    lacking = sum(r.output_tokens - len(r.token_ns) for r in blank)
     if not lacking:
         return ""
     return (
-        f"{lacking} of {sum(r.output_tokens for r in of)} tokens had no delta with text: TTFT and "
-        "ITL are those of the others"
+        f"{lacking} of {sum(r.output_tokens for r in blank)} tokens had no delta with text: TTFT "
+        "and ITL are those of the others"
     )

@@ -1,10 +1,11 @@
-"""What a reader of the figures should know, found in what was measured."""
+"""Notes: what a reader of the figures should know, derived from what was measured."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from statistics import median
 
 from spark_bench.load import trace
@@ -12,42 +13,51 @@ from spark_bench.metrics.figures import Summary
 from spark_bench.options import RunOptions
 from spark_bench.record import Request
 from spark_bench.results.types import Measured as Parts
-from spark_bench.run.asking import Agreed
-from spark_bench.run.measure import Measured
-from spark_bench.run.understand import unseen
+from spark_bench.run.measure import MeasuredRepeat
+from spark_bench.run.negotiate import Agreement
+from spark_bench.run.responses import blank_events_note
 
-# Of the contents' tokens. What the template puts before them is found in a cache by every prompt,
+# Share of the contents' tokens. Every prompt finds in the cache what the template puts before them,
 # and a page of a cache may reach some tokens further.
 CACHED = 0.2
 # The first repeat differs where it lies farther outside the others than they lie apart, and by more
 # than this share of their median; beside a single other one, by more than the second.
 FIRST_APART, FIRST_APART_OF_TWO = 0.03, 0.1
-# What it is told by: the one moves in a closed loop, the other at a given rate.
+# The figures that show it: one moves in a closed loop, the other at a given rate.
 FIRST_BY = {
     "output_throughput": "output tokens a second",
     "mean_e2e_latency_ms": "ms of mean E2E latency",
 }
-# Kinds of failures whose detail is the server's own words, or quotes them.
-WORDED = re.compile("http_|model_not_found|stream_error|wrong_model|malformed_|too_large")
+# Kinds of failures whose detail is the server's own text, or quotes it.
+QUOTED = re.compile("http_|model_not_found|stream_error|wrong_model|malformed_|too_large")
 
 
-def findings(options: RunOptions, agreed: Agreed, repeats: Sequence[Measured]) -> Iterator[str]:
+def result_notes(
+    options: RunOptions, agreement: Agreement, repeats: Sequence[MeasuredRepeat]
+) -> Iterator[str]:
     """Sentences; none for a run as it should be."""
     requests = [r for m in repeats for r in m.requests if r.ok]
-    yield from _counting(options, requests, [m.uncounted for m in repeats])
-    yield from _hidden(requests)
-    if words := unseen(requests):
-        yield words
-    if options.cache == "miss" and not (options.shared_prefix or options.turns > 1):
-        yield from _cached(requests, agreed.overhead.first, [_hit_rate(m) for m in repeats])
-    if options.trace:
-        yield from _lengthened(options, agreed.overhead.first + 1, requests)
+    yield from _counting(options.measure.count_tokens, requests, [m.uncounted for m in repeats])
+    if hidden := sum(r.hidden_tokens for r in requests):
+        # Reasoning that stays with the server, markers.
+        yield (
+            f"{hidden} of {sum(r.output_tokens for r in requests)} tokens came before any text "
+            "(markers, or reasoning that is not sent): TTFT is that of the first token with text"
+        )
+    if note := blank_events_note(requests):
+        yield note
+    prompts, template = options.prompts, agreement.overhead.first
+    if prompts.cache == "miss" and not (prompts.shared_prefix or prompts.turns > 1):
+        yield from _cached(requests, template, [_hit_rate(m) for m in repeats])
+    if options.load.trace:
+        limit = options.load.profile.num_prompts
+        yield from _lengthened(options.load.trace, limit, template + 1, requests)
     yield from first_apart([m.repeat.summary for m in repeats if not m.interrupted])
     yield from dict.fromkeys(note for m in repeats if (note := _own_pause(m.repeat)))
-    if options.duration:
-        yield from _duration(options.duration, repeats)
+    if options.load.duration:
+        yield from _duration(options.load.duration, repeats)
     yield from dict.fromkeys(f"{m.note}; they stayed in memory" for m in repeats if m.note)
-    yield from _words(r for m in repeats for r in m.requests if r.failure)
+    yield from _server_messages(r for m in repeats for r in m.requests if r.failure)
 
 
 def first_apart(repeats: Sequence[Summary]) -> Iterator[str]:
@@ -69,11 +79,11 @@ def first_apart(repeats: Sequence[Summary]) -> Iterator[str]:
             return
 
 
-def _lengthened(options: RunOptions, least: int, requests: Sequence[Request]) -> Iterator[str]:
-    """Lengths of a trace that a chat template leaves no room for."""
-    if not options.trace or all(r.asked_input != least for r in requests):
+def _lengthened(file: Path, limit: int, least: int, requests: Sequence[Request]) -> Iterator[str]:
+    """Lengths of a trace that a chat template leaves no room for. least: with one token of text"""
+    if all(r.asked_input != least for r in requests):
         return
-    entries = trace.read(options.trace, limit=options.profile.num_prompts)
+    entries = trace.read(file, limit=limit)
     if short := sum(not e.messages and (e.input_len or 0) < least for e in entries):
         yield (
             f"{short} of {len(entries)} input lengths of the trace are below {least} tokens, which "
@@ -91,7 +101,7 @@ def _own_pause(measured: Parts) -> str:
     )
 
 
-def _duration(seconds: float, repeats: Sequence[Measured]) -> Iterator[str]:
+def _duration(seconds: float, repeats: Sequence[MeasuredRepeat]) -> Iterator[str]:
     """Either ends a load: the time, or the prompts."""
     whole = [m for m in repeats if not m.interrupted]
     if unsent := sum(m.unsent for m in whole):
@@ -103,28 +113,28 @@ def _duration(seconds: float, repeats: Sequence[Measured]) -> Iterator[str]:
         )
 
 
-def _words(failed: Iterable[Request]) -> Iterator[str]:
-    """What the server said of each kind of failure: most often, where it said several things."""
-    told = defaultdict[str, Counter[str]](Counter)
+def _server_messages(failed: Iterable[Request]) -> Iterator[str]:
+    """What the server said about each kind of failure: the most frequent message of each."""
+    messages = defaultdict[str, Counter[str]](Counter)
     for request in failed:
-        if request.detail and WORDED.match(request.failure):
-            told[request.failure][request.detail] += 1
-    for kind, words in told.items():
-        more = len(words) - 1
+        if request.detail and QUOTED.match(request.failure):
+            messages[request.failure][request.detail] += 1
+    for kind, counts in messages.items():
+        more = len(counts) - 1
         others = f" (and {more} other text{'s' if more > 1 else ''})" if more else ""
-        said = words.most_common(1)[0][0]
-        yield f"failed: {'' if kind.startswith('http_') else f'{kind}: '}{said}{others}"
+        first = counts.most_common(1)[0][0]
+        yield f"failed: {'' if kind.startswith('http_') else f'{kind}: '}{first}{others}"
 
 
 def _counting(
-    options: RunOptions, requests: Sequence[Request], uncounted: Sequence[str]
+    count_tokens: str, requests: Sequence[Request], uncounted: Sequence[str]
 ) -> Iterator[str]:
     """Answers whose tokens nothing told apart, and why that is."""
     even = sum(r.counted_by == "even" for r in requests)
     stopped = next(filter(None, uncounted), "")
     if even:
-        asked = options.count_tokens != "usage"
-        tokenizer = "no tokenizer finds as many tokens" if asked else "no tokenizer was asked"
+        used = count_tokens != "usage"
+        tokenizer = "no tokenizer finds as many tokens" if used else "no tokenizer was used"
         why = stopped or f"there are no counts with each event, and {tokenizer}"
         yield (
             f"{even} of {len(requests)} answers had events of several tokens that could not be "
@@ -134,17 +144,8 @@ def _counting(
         yield f"the tokens of some answers were not counted: an event counts as one ({stopped})"
 
 
-def _hidden(requests: Sequence[Request]) -> Iterator[str]:
-    """Tokens that are counted and never sent: reasoning that stays with the server, markers."""
-    if hidden := sum(r.hidden_tokens for r in requests):
-        yield (
-            f"{hidden} of {sum(r.output_tokens for r in requests)} tokens came before any text "
-            "(markers, or reasoning that is not sent): TTFT is that of the first token with text"
-        )
-
-
-def _hit_rate(measured: Measured) -> float:
-    """By the server's own metrics, for engines that don't tell it with each answer."""
+def _hit_rate(measured: MeasuredRepeat) -> float:
+    """By the server's own metrics, for engines that don't return it with each answer."""
     server = measured.repeat.server
     return (server and server.cache_hit_rate) or 0.0
 
@@ -152,19 +153,17 @@ def _hit_rate(measured: Measured) -> float:
 def _cached(
     requests: Sequence[Request], template: int, rates: Sequence[float] = ()
 ) -> Iterator[str]:
-    told = [r for r in requests if r.cached_tokens is not None]
+    counted = [r for r in requests if r.cached_tokens is not None]
     rate = max(rates, default=0.0)
-    of = told or requests
-    content = sum(max(0, r.prompt_tokens - template) for r in of)
-    cached = sum(max(0, _found(r, rate) - template) for r in of)
+    content = cached = 0.0
+    for request in counted or requests:
+        hits = request.cached_tokens
+        hits_or_rate = rate * request.prompt_tokens if hits is None else hits
+        content += max(0, request.prompt_tokens - template)
+        cached += max(0, hits_or_rate - template)
     if cached > CACHED * content:
         yield (
             f"{cached / content:.0%} of the prompts' contents was found in the server's prefix "
             "cache, though none should be: an earlier run had the same prompts; give another "
             "--seed"
         )
-
-
-def _found(request: Request, rate: float) -> float:
-    told = request.cached_tokens
-    return rate * request.prompt_tokens if told is None else told

@@ -1,4 +1,5 @@
-"""Ctrl-C ends a run gracefully: what is there is read and written; a second one ends at once."""
+"""What all loads of a run have in common; and Ctrl-C, which ends a run gracefully: what is there is
+read and written. A second one ends it at once."""
 
 from __future__ import annotations
 
@@ -6,7 +7,13 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
+
+from spark_bench.display.progress import ProgressDisplay
+from spark_bench.prompts.tokens import Tokens
+from spark_bench.run.negotiate import Agreement
+from spark_bench.run.reach import ReachedServer
 
 
 class Interrupts:
@@ -35,14 +42,25 @@ class Interrupts:
 @contextmanager
 def interruptible(stop: Callable[[], None]) -> Iterator[Interrupts]:
     """The first signal calls `stop` and is noted; a second raises KeyboardInterrupt."""
-    seen = Interrupts(stop)
+    interrupts = Interrupts(stop)
     if threading.current_thread() is not threading.main_thread():
-        yield seen
+        yield interrupts
         return
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, seen.handle) for number in signals}
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, interrupts.handle) for number in numbers}
     try:
-        yield seen
+        yield interrupts
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """The server, what was agreed with it, and who watches."""
+
+    server: ReachedServer
+    agreement: Agreement
+    tokens: Tokens
+    show: ProgressDisplay
+    interrupts: Interrupts

@@ -1,0 +1,123 @@
+"""From what was typed after `spark-bench all` to SuiteOptions, before anything is contacted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from spark_bench.cli.check import OVERRIDES, flag_name
+from spark_bench.errors import BadInput
+from spark_bench.load.profile import NO_LIMIT
+from spark_bench.load.profiles import find
+from spark_bench.options import parse_failure_limit
+from spark_bench.secret import api_key
+from spark_bench.suite.job import read_job
+from spark_bench.suite.plan import SuiteOptions
+from spark_bench.suite.variants import parse_variants
+
+# What decides the results, and so is kept for a resume.
+RESUMED = (
+    *("models", "single_node", "multi_node", "skip_token", "vary", "matrix"),
+    *("project", "inventory", "profile", *OVERRIDES, "profiles", "repeat"),
+)
+FORMATS = ("csv", "as_json", "markdown")
+
+
+def check_suite_options(
+    typed: dict[str, Any], given: set[str], environ: Mapping[str, str]
+) -> SuiteOptions:
+    """BadInput for anything that can't be done as typed. given: what was not left out."""
+    _refuse_conflicts(typed)
+    stored = {name: _to_json(typed[name]) for name in RESUMED}
+    if typed["resume"]:
+        stored = _merge_resumed(typed["resume"], stored, given)
+    overrides = {name: stored[name] for name in OVERRIDES if stored[name] is not None}
+    if overrides.get("concurrency") == 0:
+        overrides["concurrency"] = NO_LIMIT["concurrency"]
+    profile = find(stored["profile"], [Path(file) for file in stored["profiles"]]).with_(
+        **overrides
+    )
+    default_folder = Path("benchmark_results", f"all_models_{datetime.now():%Y%m%d_%H%M%S}")
+    return SuiteOptions(
+        project=Path(stored["project"]),
+        inventory=Path(stored["inventory"]),
+        models=_split_models(stored["models"]),
+        nodes="one" if stored["single_node"] else "all" if stored["multi_node"] else "",
+        skip_token=stored["skip_token"],
+        variants=parse_variants(
+            stored["vary"], Path(stored["matrix"]) if stored["matrix"] else None
+        ),
+        profile=profile,
+        profiles=tuple(map(Path, stored["profiles"])),
+        overrides={name: getattr(profile, name) for name in overrides},
+        repeat=stored["repeat"],
+        keep_going=typed["keep_going"],
+        restore=typed["restore"],
+        startup_timeout=typed["startup_timeout"],
+        bench_timeout=typed["bench_timeout"],
+        max_failures=parse_failure_limit(typed["max_failures"]),
+        api_key=api_key(typed["api_key_file"], environ),
+        api_key_file=typed["api_key_file"],
+        resume=typed["resume"],
+        folder=typed["resume"] or typed["output_dir"] or default_folder,
+        typed=stored,
+    )
+
+
+def _refuse_conflicts(typed: Mapping[str, Any]) -> None:
+    for one, other, why in (
+        ("single_node", "multi_node", "one is the head alone, the other all nodes"),
+        ("resume", "output_dir", "it goes on in its own folder"),
+    ):
+        if typed[one] and typed[other]:
+            raise BadInput(
+                f"{flag_name(other)} doesn't go with {flag_name(one)}: {why}; leave one out"
+            )
+    if len(chosen := [name for name in FORMATS if typed[name]]) > 1:
+        names = " and ".join(flag_name(name.removeprefix("as_")) for name in chosen)
+        raise BadInput(f"{names} would all go to stdout: give one, the files hold the rest")
+
+
+def _merge_resumed(folder: Path, typed: dict[str, Any], given: set[str]) -> dict[str, Any]:
+    """The options of the folder's run; BadInput where another value was typed now."""
+    stored = {name: read_job(folder).typed.get(name, typed[name]) for name in typed}
+    changed = [
+        f"{flag_name(name)}: {_join_words(stored[name])} -> {_join_words(typed[name])}"
+        for name in typed
+        if name in given and typed[name] != stored[name]
+    ]
+    if changed:
+        raise BadInput(
+            f"--resume {folder}: the job has changed, and its results would not fit together:\n  "
+            + "\n  ".join(changed)
+            + "\nleave these options out, or begin anew without --resume"
+        )
+    return stored
+
+
+def _join_words(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "(none)"
+    return "(none)" if value in (None, "") else str(value)
+
+
+def _to_json(value: Any) -> Any:
+    """A typed value as job.json has it."""
+    if isinstance(value, tuple):
+        return [_to_json(each) for each in value]
+    if isinstance(value, float) and value == float("inf"):
+        return NO_LIMIT["request_rate"]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _split_models(text: str | None) -> tuple[str, ...]:
+    if text is None:
+        return ()
+    words = tuple(word.strip() for word in text.split(",") if word.strip())
+    if not words:
+        raise BadInput(
+            "--models: names no model: give numbers, aliases or ids, such as 1,3,qwen72b"
+        )
+    return words

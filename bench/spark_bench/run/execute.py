@@ -1,0 +1,144 @@
+"""The whole of a run: reach the server, agree with it, send, read, save."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from spark_bench.display.progress import ProgressDisplay
+from spark_bench.errors import BenchError
+from spark_bench.options import LoadOptions, RunOptions, RunOutcome
+from spark_bench.prompts.tokens import find
+from spark_bench.results.provenance import gather
+from spark_bench.run import run_load
+from spark_bench.run.context import RunContext, interruptible
+from spark_bench.run.measure import MeasuredRepeat, measure_repeat
+from spark_bench.run.negotiate import negotiate
+from spark_bench.run.notes import result_notes
+from spark_bench.run.prepare import prepare_server
+from spark_bench.run.reach import reach
+from spark_bench.run.save import SavedResult, describe_config, save_result
+
+CTRL_C = "stopped by Ctrl-C"
+
+
+def execute(options: RunOptions, show: ProgressDisplay) -> RunOutcome:
+    """Carry `spark-bench run` out. What ends it early is a BenchError; what merely fails, a
+    result."""
+    with reach(options.server, show.step) as server:
+        # The tokenizer given, else that of the weights that the project deployed on this machine.
+        tokenizer = options.prompts.tokenizer
+        if tokenizer is None and server.listing and server.listing.tokenizer:
+            tokenizer = Path(server.listing.tokenizer)
+        with (
+            closing(find(tokenizer, server.http, server.model)) as tokens,
+            interruptible(server.recorder.stop) as interrupts,
+        ):
+            run_load.check_context(options.load, options.prompts, server.context)
+            agreement = negotiate(options, server, tokens)
+            for note in (*server.notes, *agreement.notes):
+                show.say(note)
+            context = RunContext(server, agreement, tokens, show, interrupts)
+            saved, end_notes = _run_points(options, context)
+    return RunOutcome(
+        results=tuple(each.result for each in saved),
+        written=tuple(each.path for each in saved if each.path),
+        failed=sum(each.result.summary.failed for each in saved),
+        total=sum(each.result.summary.failed + each.result.summary.completed for each in saved),
+        interrupted=interrupts.came,
+        misplaced=any(each.misplaced for each in saved),
+        notes=(*(note for each in saved for note in each.notes), *end_notes),
+    )
+
+
+def _run_points(
+    options: RunOptions, context: RunContext
+) -> tuple[list[SavedResult], tuple[str, ...]]:
+    """A result for the load of the options, or for each load of a sweep; and why a sweep ended
+    before its end, in words."""
+    if options.load.sweep is None:
+        return [_run_point(options, context)], ()
+    from spark_bench.display.load_tables import sweep_point
+
+    over, saved = options.load.sweep.over, list[SavedResult]()
+    while not context.interrupts.came:
+        load = options.load.sweep.next_point([sweep_point(each.result, over) for each in saved])
+        if load is None:
+            break
+        changes = {"concurrency": int(load)} if over == "concurrency" else {"request_rate": load}
+        profile = options.load.profile.with_(**changes)
+        point = replace(options, load=replace(options.load, profile=profile))
+        try:
+            saved.append(_run_point(point, context))
+        except BenchError as error:
+            if not saved:
+                raise
+            return saved, (f"The sweep ended at {over} {load:g}: {error.message}",)
+    return saved, ()
+
+
+def _run_point(options: RunOptions, context: RunContext) -> SavedResult:
+    """One load, as often as --repeat says."""
+    server, agreement = context.server, context.agreement
+    provenance = gather(
+        server.http,
+        server.url,
+        model=server.model,
+        project=options.server.project if server.listing else None,
+        listing=server.listing,
+    )
+    repeats, notes, reason = _run_repeats(options, context)
+    notes = [*server.notes, *agreement.notes, *notes, *result_notes(options, agreement, repeats)]
+    config = describe_config(options, server, agreement, repeats[0].warmup if repeats else 0)
+    point = _point_name(options.load) if options.load.sweep else ""
+    return save_result(options, config, provenance, repeats, notes, reason=reason, point=point)
+
+
+def _run_repeats(
+    options: RunOptions, context: RunContext
+) -> tuple[list[MeasuredRepeat], list[str], str]:
+    """The repeats, notes on them, and why they are fewer or the last is cut short ("": neither)."""
+    repeats, notes = list[MeasuredRepeat](), list[str]()
+    try:
+        while len(repeats) < options.load.repeat and not context.interrupts.came:
+            measured = _run_repeat(options, context, len(repeats), notes)
+            if measured is None:
+                break
+            repeats.append(measured)
+    except BenchError as error:
+        if not repeats:
+            raise
+        return repeats, notes, error.message
+    return repeats, list(dict.fromkeys(notes)), CTRL_C if context.interrupts.came else ""
+
+
+def _run_repeat(
+    options: RunOptions, context: RunContext, number: int, notes: list[str]
+) -> MeasuredRepeat | None:
+    """None: interrupted before it began."""
+    words = [options.load.profile.name]
+    if options.load.sweep:
+        words.append(_point_name(options.load).strip("_"))
+    if options.load.repeat > 1:
+        words.append(f"{number + 1} of {options.load.repeat}")
+    label = " ".join(words)
+    context.show.step(f"{label}: prompts and warm-up")
+    load = run_load.build_load(options.load, options.prompts, context, number, notes.append)
+    prepared = prepare_server(options, context, load, number)
+    notes += prepared.notes
+    if context.interrupts.came:
+        return None
+    context.interrupts.worth = True
+    measured = measure_repeat(options, context, load, number, label)
+    measured.warmup = prepared.warmup
+    return measured
+
+
+def _point_name(load: LoadOptions) -> str:
+    """Which point of a sweep these options are, for a file's name."""
+    assert load.sweep
+    if load.sweep.over == "concurrency":
+        return f"_c{load.profile.concurrency}"
+    return f"_r{load.profile.request_rate:g}"

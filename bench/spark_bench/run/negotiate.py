@@ -1,0 +1,232 @@
+"""What this server understands, found out with a few short requests before the clock starts.
+
+They show which optional fields it takes, whether it returns token counts, whether its events are
+tokens, and what its chat template adds to a prompt.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import reduce
+
+import msgspec
+from msgspec.structs import replace
+
+from spark_bench.client.target import Envelope
+from spark_bench.errors import Unreachable
+from spark_bench.options import RunOptions
+from spark_bench.prompts.calibrate import Overhead
+from spark_bench.prompts.probe import overhead, probes
+from spark_bench.prompts.tokens import Tokens
+from spark_bench.protocol import failures
+from spark_bench.protocol.dialects import Asking, Dialect, dialect
+from spark_bench.protocol.failures import Failure
+from spark_bench.protocol.reading import read
+from spark_bench.protocol.refusals import LENGTHS, is_unknown, other_length, refused
+from spark_bench.protocol.stream import answer
+from spark_bench.protocol.tape import Tape
+from spark_bench.record import Job, Prompt, Request, Timing
+from spark_bench.run.reach import ReachedServer
+
+# Statuses with which servers refuse a field that they don't know.
+REFUSED = ("http_400", "http_422")
+# The same where the message says so: other failures have these, too.
+REFUSING = (400, 404, 422, 500, 501)
+# Fields that no request can do without.
+NEEDED = ("model", "messages", "prompt", "text", "stream", "sampling_params")
+# Failures that no load would change.
+HOPELESS = ("http_401", "http_403", "http_404", "http_405", "model_not_found", "not_streamed")
+
+
+# Where a server refuses without saying what, these are left out in turn, the least needed first.
+SIMPLER = (
+    ("continuous_usage_stats",),
+    ("continuous_usage_stats", "ignore_eos"),
+    ("continuous_usage_stats", "stream_options"),
+    ("ignore_eos", "stream_options"),
+    ("ignore_eos", "stream_options", "temperature"),
+    ("ignore_eos", "stream_options", "temperature", "max_tokens"),
+)
+# A server that keeps refusing is asked no more often than this.
+MOST_TRIES = 16
+
+
+def without(asking: Asking, field: str, length_field: str = LENGTHS[0]) -> Asking:
+    """The same without a field that the server refuses; length_field replaces a refused one."""
+    match field:
+        case "continuous_usage_stats":
+            return replace(asking, continuous_usage=False)
+        case "include_usage" | "stream_options":
+            return replace(asking, include_usage=False, continuous_usage=False)
+        case "ignore_eos":
+            return replace(asking, ignore_eos=False)
+        case "temperature":
+            return replace(asking, temperature=None)
+        case asking.length_field:
+            return replace(asking, length_field=length_field)
+    return replace(asking, extra={k: v for k, v in asking.extra.items() if k != field})
+
+
+def explain_changes(wanted: Asking, asking: Asking) -> Iterator[str]:
+    """What it means that the server gets other fields than wanted, a sentence each."""
+    if asking.answers_as:
+        yield (
+            f"asked for {asking.model}, but the answers name {asking.answers_as}: the name "
+            "behind a gateway's alias, or not the model that you meant to measure"
+        )
+    if wanted.ignore_eos and not asking.ignore_eos:
+        yield "the server does not accept ignore_eos: answers may end before --output-len"
+    if wanted.include_usage and not asking.include_usage:
+        yield "the server does not accept stream_options: it returns no token counts"
+    if wanted.temperature is not None and asking.temperature is None:
+        yield f"the server refuses temperature {wanted.temperature:g}: it uses its own"
+    if wanted.length_field != asking.length_field:
+        yield f"the server does not accept {wanted.length_field}: {asking.length_field} was sent"
+    if lacking := [name for name in wanted.extra if name not in asking.extra]:
+        yield f"the server refuses {', '.join(lacking)} of --extra-body: left out"
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How this server is asked.
+
+    usage: it returns token counts, so an answer without is a failure
+    overhead: what its chat template adds
+    """
+
+    dialect: Dialect
+    asking: Asking
+    envelope: Envelope
+    usage: bool = True
+    overhead: Overhead = Overhead()  # noqa: RUF009 - frozen
+    notes: tuple[str, ...] = ()
+
+
+def negotiate(options: RunOptions, server: ReachedServer, tokens: Tokens) -> Agreement:
+    """Send the probes, giving up optional fields while the server refuses them.
+
+    Unreachable where no load could succeed (no such path, no key, no such model); a server that
+    merely fails gets its load all the same, and its failures are the result.
+    """
+    api = dialect(options.server.endpoint)
+    request = server.http.build_request("POST", api.path)
+    envelope = Envelope(request, server.recorder.target)
+    asking = Asking(
+        model=server.model,
+        ignore_eos=options.server.ignore_eos,
+        continuous_usage=options.measure.count_tokens != "off",
+        temperature=options.server.temperature,
+        extra=options.server.extra_body,
+    )
+    prompts = probes(tokens, options.load.seed, options.prompts.turns)
+    timeout = options.load.timeout
+    agreement, first = _settle(server, Agreement(api, asking, envelope), prompts[0], timeout)
+    # A server that lists no model may want to be told one.
+    unnamed = "model" in first.detail.lower() and first.failure.startswith(("http_4", "model_"))
+    if unnamed and not agreement.asking.model:
+        raise Unreachable(
+            f"{server.url}{api.path}: {first.detail}: /v1/models lists none, so give the model's "
+            "name with --model"
+        )
+    if first.failure in HOPELESS:
+        cure = failures.cure(first.failure)
+        raise Unreachable(f"{server.url}{api.path}: {first.detail}: {cure}")
+    rest = [_send_one(server, agreement, prompt, timeout)[0] for prompt in prompts[1:]]
+    learned = _learn(agreement, prompts, [first, *rest])
+    if tokens.exact and not learned.overhead.steady:
+        note = (
+            f"the server counts some texts differently than {tokens.name}, so prompts may differ "
+            "in length from what was asked: give the served model's with --tokenizer"
+        )
+        return dataclasses.replace(learned, notes=(*learned.notes, note))
+    return learned
+
+
+def _send_one(
+    server: ReachedServer, agreement: Agreement, prompt: Prompt, timeout: float
+) -> tuple[Request, bytes]:
+    """One request on its own, and the body of an answer that is no stream, or what a stream says of
+    an error."""
+    job = Job(
+        0, agreement.envelope(agreement.dialect.body(prompt, agreement.asking)), Timing(), prompt
+    )
+    most = agreement.dialect.most_bytes(prompt.output_tokens)
+    exchange = server.recorder.exchange(job.wire, timeout, most)
+    request = read(exchange, job, agreement.dialect, agreement.asking, usage_expected=False)
+    request.detail = server.hidden(request.detail)
+    body = answer(Tape.of(exchange), exchange.ended, most).body if request.failure else b""
+    return request, body or request.detail.encode()
+
+
+def _settle(
+    server: ReachedServer, agreement: Agreement, prompt: Prompt, timeout: float
+) -> tuple[Agreement, Request]:
+    """How the server wants to be asked, and its answer to that; the agreement unchanged, if it was
+    not for a field that the server refused."""
+    first, body = _send_one(server, agreement, prompt, timeout)
+    wanted, last = agreement.asking, first
+    bodies = {agreement.dialect.body(prompt, wanted)}
+    simpler, fallbacks = agreement, iter(SIMPLER)
+    while _refuses(last, body) and len(bodies) < MOST_TRIES:
+        asking = _without_named(simpler.asking, body, simpler.dialect.body(prompt, simpler.asking))
+        if asking is None and last.failure == Failure.STREAM_ERROR:
+            break  # what else goes wrong in a stream is no refusal
+        while asking is None or agreement.dialect.body(prompt, asking) in bodies:
+            if (fields := next(fallbacks, None)) is None:
+                return agreement, first
+            asking = reduce(without, fields, simpler.asking)
+        simpler = dataclasses.replace(simpler, asking=asking)
+        bodies.add(simpler.dialect.body(prompt, asking))
+        last, body = _send_one(server, simpler, prompt, timeout)
+    if last.failure in REFUSED or last.failure == Failure.STREAM_ERROR:
+        return agreement, first
+    if last.failure == Failure.WRONG_MODEL and not server.lists_apart(last.model):
+        simpler = dataclasses.replace(
+            simpler, asking=replace(simpler.asking, answers_as=last.model)
+        )
+        last = _send_one(server, simpler, prompt, timeout)[0]
+    return dataclasses.replace(simpler, notes=tuple(explain_changes(wanted, simpler.asking))), last
+
+
+def _refuses(request: Request, body: bytes) -> bool:
+    """Whether a request was refused for what it asks for; some servers say so with status 500, or
+    with 200 and an error in the stream."""
+    if request.failure in REFUSED:
+        return True
+    says = request.status in REFUSING or request.failure == Failure.STREAM_ERROR
+    return says and is_unknown(body)
+
+
+def _without_named(asking: Asking, body: bytes, sent: bytes) -> Asking | None:
+    """Without the fields that the refusal names; None where it names none that can be left out."""
+    fields = [name for name in msgspec.json.decode(sent) if name not in NEEDED]
+    named = refused(body, ["continuous_usage_stats", "include_usage", *fields])
+    if "continuous_usage_stats" in named and asking.continuous_usage:
+        named = [name for name in named if name not in ("stream_options", "include_usage")]
+    if asking.length_field in named and not is_unknown(body):
+        named.remove(asking.length_field)  # it is too large or too small, which no name would mend
+    changed = reduce(lambda a, name: without(a, name, other_length(body)), named, asking)
+    return changed if named else None
+
+
+def _learn(agreement: Agreement, prompts: list[Prompt], answers: list[Request]) -> Agreement:
+    asking = replace(agreement.asking, continuous_usage=False)
+    counted = [(p, r) for p, r in zip(prompts, answers, strict=True) if r.ok and r.usage]
+    if not counted:
+        answered = any(r.ok for r in answers)
+        note = (
+            "the server returns no token counts: they are the tokenizer's, or the number of events"
+            if answered
+            else f"the requests before the run failed ({answers[0].failure}: {answers[0].detail})"
+        )
+        notes = (*agreement.notes, note)
+        return dataclasses.replace(agreement, asking=asking, usage=not answered, notes=notes)
+    extra = overhead([p for p, _ in counted], [r.prompt_tokens for _, r in counted])
+    # Requested wherever the server does it. On a real server most answers have some event of
+    # several tokens, or of a character's first half, however plain the few of the probes look.
+    each = agreement.asking.continuous_usage and any(r.counted_by == "usage" for _, r in counted)
+    return dataclasses.replace(
+        agreement, asking=replace(asking, continuous_usage=each), overhead=extra
+    )

@@ -1,0 +1,176 @@
+"""What one repeat sends, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from math import ceil
+from random import Random
+
+from spark_bench.errors import BadInput
+from spark_bench.load import arrivals, conversations, trace, warmup
+from spark_bench.load.slots import steps
+from spark_bench.load.trace import Entry
+from spark_bench.options import LoadOptions, PromptOptions
+from spark_bench.prompts import sharegpt
+from spark_bench.prompts.compose import Shape, compose
+from spark_bench.prompts.traced import traced
+from spark_bench.record import Job, Load, Prompt, Timing
+from spark_bench.run.context import RunContext
+from spark_bench.run.negotiate import Agreement
+
+# Connections opened beforehand for a load that says nothing of how many it needs.
+CONNECTIONS = 64
+# What is due within this time after the start, in seconds, needs a connection each.
+AT_ONCE = 0.001
+
+
+def derive_seed(seed: int, *what: object) -> int:
+    """A seed for one part of a run, which has nothing in common with another part's or run's."""
+    return Random("/".join(map(str, (seed, *what)))).getrandbits(48)
+
+
+def check_context(load: LoadOptions, prompts: PromptOptions, context: int | None) -> None:
+    """BadInput for lengths that the model has no room for; files of prompts have their own.
+
+    context: tokens that the served model takes; None: not known
+    """
+    profile = load.profile
+    total = prompts.turns * (profile.input_len + profile.output_len)
+    if context is None or total <= context or load.trace or prompts.sharegpt:
+        return
+    turns = f" in {prompts.turns} turns" if prompts.turns > 1 else ""
+    raise BadInput(
+        f"--input-len {profile.input_len} and --output-len {profile.output_len}{turns} are {total} "
+        f"tokens together, and the served model takes {context}: give less, or serve it with more "
+        "(context_length)"
+    )
+
+
+def build_load(
+    options: LoadOptions,
+    prompt_options: PromptOptions,
+    context: RunContext,
+    repeat: int,
+    note: Callable[[str], None] = lambda _: None,
+) -> Load:
+    """The requests of one repeat, all their bytes built; the same for the same options.
+
+    note: is called with what a reader of the result should know of the prompts
+    """
+    agreement, profile = context.agreement, options.profile
+    seed = derive_seed(options.seed, "repeat", repeat)
+    if options.trace:
+        entries = trace.read(options.trace, speed=options.trace_speed, limit=profile.num_prompts)
+        prompts = traced(entries, context.tokens, seed, agreement.overhead)
+        timings = trace.timings(entries)
+    else:
+        prompts = _build_prompts(options, prompt_options, context, seed, note)
+        timings = _build_timings(options, prompt_options, prompts, seed)
+    return Load(
+        build_jobs(agreement, prompts, timings),
+        steps(profile.concurrency, options.ramp_slots),
+        options.timeout,
+        options.duration,
+        # Files of prompts and traces ask for different lengths.
+        agreement.dialect.most_bytes(max((p.output_tokens for p in prompts), default=0)),
+    )
+
+
+def build_warm_up(
+    options: LoadOptions,
+    cache: str,
+    context: RunContext,
+    load: Load,
+    prompts: Sequence[Prompt],
+    slots: int,
+    turn: int,
+) -> Load:
+    """Requests of these prompts' lengths and other content than the load's, `slots` in flight.
+
+    cache: "hit": the load's own requests, which shall be in the cache
+    turn: each warm-up has a content of its own
+    """
+    if cache == "hit":
+        # All of the load's requests are one and the same.
+        jobs = [replace(load.jobs[0], index=index) for index in range(len(prompts))]
+    else:
+        profile = options.profile
+        lengths = [(p.input_tokens or profile.input_len, p.output_tokens) for p in prompts]
+        entries = [Entry(0.0, *pair) for pair in lengths]
+        # A cache that isn't emptied must not know them from the point of a sweep before, either.
+        seed = derive_seed(options.seed, "warm-up", turn, profile.concurrency, profile.request_rate)
+        texts = traced(entries, context.tokens, seed, context.agreement.overhead)
+        jobs = build_jobs(context.agreement, texts, [Timing()] * len(texts))
+    return Load(jobs, steps(slots), options.timeout, warmup.SECONDS, load.most_bytes)
+
+
+def build_jobs(
+    agreement: Agreement, prompts: Sequence[Prompt], timings: Sequence[Timing]
+) -> list[Job]:
+    """Prompts as requests ready to be sent; of the prompts only what is read later stays."""
+    jobs = []
+    for index, (prompt, timing) in enumerate(zip(prompts, timings, strict=True)):
+        body = agreement.dialect.body(prompt, agreement.asking)
+        jobs.append(Job(index, agreement.envelope(body), timing, replace(prompt, messages=())))
+    return jobs
+
+
+def count_connections(load: Load) -> int:
+    """How many to open before the clock starts."""
+    most = max((step.slots for step in load.steps), default=None)
+    if most is not None:
+        return min(most, len(load.jobs))
+    at_once = sum(1 for job in load.jobs if job.timing.at < AT_ONCE and job.timing.after is None)
+    return max(at_once, min(CONNECTIONS, len(load.jobs)))
+
+
+def _build_prompts(
+    options: LoadOptions,
+    prompts: PromptOptions,
+    context: RunContext,
+    seed: int,
+    note: Callable[[str], None],
+) -> list[Prompt]:
+    profile, overhead = options.profile, context.agreement.overhead
+    if prompts.sharegpt:
+        length = profile.output_len if "output_len" in options.overrides else None
+        return sharegpt.load(
+            prompts.sharegpt,
+            profile.num_prompts,
+            seed,
+            context.tokens,
+            overhead,
+            length,
+            context.server.context,
+            note,
+        )
+    shape = Shape(
+        ceil(profile.num_prompts / prompts.turns),
+        profile.input_len,
+        profile.output_len,
+        "hit" if prompts.cache == "hit" else "miss",
+        prompts.shared_prefix,
+        prompts.prefix_groups,
+        prompts.turns,
+    )
+    if prompts.cache == "hit":
+        # The repeats share their prompt, too: it is in the cache from the first on.
+        seed = derive_seed(options.seed, "repeat", 0)
+    elif options.sweep:
+        # Each point has prompts of its own, lest a prefix cache has them from the one before.
+        seed = derive_seed(seed, profile.concurrency, profile.request_rate)
+    return compose(shape, context.tokens, seed, overhead)[: profile.num_prompts]
+
+
+def _build_timings(
+    options: LoadOptions, prompt_options: PromptOptions, prompts: Sequence[Prompt], seed: int
+) -> list[Timing]:
+    """Conversations begin by the rate, or at once; their turns follow."""
+    rate = options.ramp or options.profile.request_rate
+    starts: Sequence[Timing] = ()
+    if rate:
+        count = len({prompt.conversation for prompt in prompts})
+        seed = derive_seed(seed, "arrivals")
+        starts = arrivals.timings(count, rate, burstiness=options.burstiness, seed=seed)
+    return conversations.timings(prompts, starts=starts, pause=prompt_options.think_time)

@@ -1,0 +1,193 @@
+"""A finished run as a result, written down; what can't be written is handed back to be printed."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from spark_bench import history
+from spark_bench.options import RunOptions
+from spark_bench.results.atomic import NotSaved
+from spark_bench.results.config import Config, Conversations, Dataset, RateRamp
+from spark_bench.results.facts import Provenance
+from spark_bench.results.files import default_path, requests_path, save_somewhere, write
+from spark_bench.results.repeats import combined
+from spark_bench.results.requests import Row, to_row, write_requests
+from spark_bench.results.secrets import clean_body, clean_command, without_credentials
+from spark_bench.results.types import Measured as Parts
+from spark_bench.results.types import Result, new_id
+from spark_bench.run.measure import MeasuredRepeat
+from spark_bench.run.negotiate import Agreement
+from spark_bench.run.reach import ReachedServer
+
+BLOCK = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class SavedResult:
+    """A result and where it is.
+
+    path: None: not where it should be, so that it has to be printed
+    misplaced: it, or its requests, could not be written there; `notes` say where they are
+    """
+
+    result: Result
+    path: Path | None
+    misplaced: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def save_result(
+    options: RunOptions,
+    config: Config,
+    provenance: Provenance,
+    repeats: Sequence[MeasuredRepeat],
+    notes: Sequence[str],
+    *,
+    reason: str = "",
+    point: str = "",
+) -> SavedResult:
+    """Write a run's result, and its requests beside it with --save-requests.
+
+    reason: why it is partial; "": it is whole
+    point: tells the files of a sweep's points apart ("_c8")
+    """
+    path = options.output.output
+    if path is None:
+        path = default_path(f"{options.load.profile.name}{point}", datetime.now())
+    elif point:
+        path = path.with_stem(path.stem + point)
+    problems: list[str] = []
+    requests = _save_requests(path, repeats, problems) if options.output.save_requests else None
+    result = _build_result(config, provenance, repeats, notes, requests, reason)
+    try:
+        write(result, path)
+    except NotSaved as error:
+        spare = Path(tempfile.gettempdir()) / path.name
+        copy = save_somewhere(error.data, [Path.cwd() / path.name, spare])
+        printed = f"It is printed{f', and written to {copy}' if copy else ''} instead."
+        return SavedResult(result, None, True, (*problems, error.message, printed))
+    remembered = _add_to_history(result, path) if options.output.history else ()
+    return SavedResult(result, path, bool(problems), (*problems, *remembered))
+
+
+def _add_to_history(result: Result, path: Path) -> Iterator[str]:
+    """Add it to the history; a note where that fails."""
+    try:
+        history.add(result, path)
+    except click.ClickException as error:
+        yield f"not in the history: {error.message}"
+
+
+def _save_requests(
+    path: Path, repeats: Sequence[MeasuredRepeat], problems: list[str]
+) -> Path | None:
+    """The file beside the result; None if they had to go elsewhere, as `problems` then says."""
+
+    def rows() -> Iterator[Row]:
+        return (to_row(r, m.started_ns, m.repeat.repeat) for m in repeats for r in m.requests)
+
+    file = requests_path(path)
+    try:
+        write_requests(rows(), file)
+        return file
+    except NotSaved as error:
+        problems.append(error.message)
+    with suppress(OSError, NotSaved):
+        spare = Path(tempfile.mkdtemp(prefix="spark-bench-")) / file.name
+        write_requests(rows(), spare)
+        problems.append(f"The requests were written to {spare} instead.")
+    return None
+
+
+def _build_result(
+    config: Config,
+    provenance: Provenance,
+    repeats: Sequence[MeasuredRepeat],
+    notes: Sequence[str],
+    requests: Path | None,
+    reason: str,
+) -> Result:
+    now = datetime.now(UTC)
+    whole = combined([m.repeat for m in repeats])
+    parts = {name: getattr(whole, name) for name in Parts.__struct_fields__}
+    return Result(
+        **parts | {"requests_file": requests.name if requests else None},
+        id=new_id(now),
+        created=now,
+        status="partial" if reason else "complete",
+        reason=reason,
+        config=config,
+        provenance=provenance,
+        repeats=tuple(m.repeat for m in repeats) if len(repeats) > 1 else (),
+        notes=tuple(notes),
+    )
+
+
+def describe_config(
+    options: RunOptions, server: ReachedServer, agreement: Agreement, warmup: int
+) -> Config:
+    """What these options came to with this server.
+
+    warmup: requests sent before the first repeat
+    """
+    load, prompts, profile = options.load, options.prompts, options.load.profile
+    fixed = load.trace is None
+    lengths = fixed and not prompts.sharegpt
+    asking, ramp, slo = agreement.asking, load.ramp, options.measure.slo
+    return Config(
+        profile=profile.name,
+        overrides=load.overrides,
+        endpoint=agreement.dialect.name,  # type: ignore[arg-type] # one of its three names
+        url=without_credentials(server.url),
+        model=server.model,
+        num_prompts=profile.num_prompts,
+        input_len=profile.input_len if lengths else None,
+        output_len=profile.output_len if lengths else None,
+        request_rate=profile.request_rate if fixed and not ramp else None,
+        burstiness=None if load.burstiness == float("inf") else load.burstiness,
+        rate_ramp=RateRamp(start=ramp.start, end=ramp.end, shape=ramp.shape) if ramp else None,
+        concurrency=profile.concurrency,
+        ramp=load.ramp_slots,
+        duration=load.duration,
+        seed=load.seed,
+        cache="hit" if prompts.cache == "hit" else "miss",
+        warmup=warmup,
+        repeat=load.repeat,
+        timeout=load.timeout,
+        ignore_eos=asking.ignore_eos,
+        temperature=asking.temperature,
+        extra_body=clean_body(asking.extra),
+        count_tokens="usage" if asking.continuous_usage else options.measure.count_tokens,
+        conversations=Conversations(
+            turns=prompts.turns,
+            think_time=prompts.think_time,
+            shared_prefix=prompts.shared_prefix,
+            prefix_groups=prompts.prefix_groups,
+        ),
+        dataset=_describe_dataset(options),
+        slo=slo.limits_ms if slo else {},
+        command=clean_command(["spark-bench", *sys.argv[1:]]),
+    )
+
+
+def _describe_dataset(options: RunOptions) -> Dataset | None:
+    kind: Literal["trace", "sharegpt"] = "trace" if options.load.trace else "sharegpt"
+    path = options.load.trace or options.prompts.sharegpt
+    if path is None:
+        return None
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    speed = options.load.trace_speed if options.load.trace else 1.0
+    return Dataset(format=kind, file=path.name, sha256=digest.hexdigest(), speed=speed)
