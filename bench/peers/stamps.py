@@ -23,6 +23,7 @@ from spark_bench.client.recorder import Recorder
 from spark_bench.client.tally import cpu_seconds, peak_rss, undisturbed
 from spark_bench.client.target import target, wire
 from spark_bench.metrics.summary import summarize
+from spark_bench.metrics.times import TimedRequests
 from spark_bench.protocol.dialects import Asking, Dialect, dialect
 from spark_bench.protocol.reading import read
 from spark_bench.record import Exchange, Job, Load, Message, Prompt, Request, Step, Timing
@@ -65,7 +66,9 @@ def measure(url: str, streams: int, requests: int, output: int) -> dict[str, Any
     with urllib.request.urlopen(f"{url}/_reference/dump") as dump:
         log = {stream.id: stream for stream in read_dump(dump.read())}
     true = actual(list(log.values()), {number: request.sent_ns for number, request in pairs})
-    told = from_sglang(msgspec.to_builtins(summarize([request for _, request in pairs])))
+    told = from_sglang(
+        msgspec.to_builtins(summarize(TimedRequests([request for _, request in pairs])))
+    )
     every = stamp_errors((request, log[number]) for number, request in pairs)
     tally = recording.tally
     return {

@@ -15,6 +15,7 @@ from spark_bench.metrics.distributions import distributions
 from spark_bench.metrics.intervals import Interval
 from spark_bench.metrics.stalls import stalls
 from spark_bench.metrics.summary import summarize
+from spark_bench.metrics.times import TimedRequests
 from spark_bench.record import Request
 from spark_bench.results import codec
 from spark_bench.results.lengths import lengths
@@ -85,7 +86,7 @@ def result(
         repeat=1,
         dataset=None,
     )
-    summary = summarize(asked)
+    summary = summarize(TimedRequests(asked))
     made = replace(
         base,
         id=f"{ended:%Y%m%dT%H%M%S}000Z-{number:08x}",
@@ -96,9 +97,9 @@ def result(
         summary=summary,
         audit=Audit(clock="kernel", reads=1000, lag_us=Spread(7.0, 17.0, 250.0)),
         lengths=lengths(asked, "/models/tokenizer.json"),
-        distributions=distributions(asked),
+        distributions=distributions(TimedRequests(asked)),
         intervals=_intervals(summary.output_throughput),
-        stalls=stalls(asked),
+        stalls=stalls(TimedRequests(asked)),
         server=None if failure else server(concurrency, summary.duration or 1.0),
         nodes=None if failure else nodes(concurrency, summary.duration or 1.0),
         requests_file=None,

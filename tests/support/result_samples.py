@@ -12,6 +12,7 @@ from spark_bench.metrics.distributions import distributions
 from spark_bench.metrics.intervals import Interval
 from spark_bench.metrics.stalls import stalls
 from spark_bench.metrics.summary import summarize
+from spark_bench.metrics.times import TimedRequests
 from spark_bench.record import Request
 from spark_bench.results.config import Config, Conversations, Dataset
 from spark_bench.results.facts import (
@@ -145,11 +146,11 @@ def a_repeat(number: int) -> Repeat:
     return Repeat(
         repeat=number,
         started=datetime(2026, 11, 23, 13, 30 + number, tzinfo=UTC),
-        summary=summarize(REQUESTS),
+        summary=summarize(TimedRequests(REQUESTS)),
         audit=Audit(clock="kernel", reads=40, lag_us=Spread(7.0, 17.0, 250.0)),
         lengths=lengths(REQUESTS, "/models/gpt-oss-120b/tokenizer.json"),
-        distributions=distributions(REQUESTS),
-        stalls=stalls(REQUESTS),
+        distributions=distributions(TimedRequests(REQUESTS)),
+        stalls=stalls(TimedRequests(REQUESTS)),
         requests_file=f"bench_quick_20261123_133805.requests.{number}.jsonl",
     )
 

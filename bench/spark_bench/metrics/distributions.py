@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from msgspec import Struct
 
-from spark_bench.metrics.times import Floats, counted, present
-from spark_bench.record import Request
+from spark_bench.metrics.times import Floats, TimedRequests, present
 
 # 0, 0.5 ... 100, and finer where tails differ: 99.1 ... 99.9.
 POINTS = tuple(sorted({i / 2 for i in range(201)} | {(990 + i) / 10 for i in range(1, 10)}))
@@ -24,9 +21,9 @@ class Distributions(Struct, frozen=True):
     e2e_latency_ms: tuple[float, ...]
 
 
-def distributions(requests: Sequence[Request]) -> Distributions:
+def distributions(timed: TimedRequests) -> Distributions:
     """Of the whole answers among them."""
-    times = counted(requests)
+    times = timed.answered
     return Distributions(
         points=POINTS,
         ttft_ms=_quantiles(present(times.latency_ms("ttft"))),

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 import numpy as np
 from msgspec import Struct
 
 from spark_bench.errors import BadInput
 from spark_bench.formats import did_you_mean
-from spark_bench.metrics.times import counted
-from spark_bench.record import Request
+from spark_bench.metrics.times import TimedRequests
 
 # As they are written after --slo, and which latency of a request each limits. itl: the longest
 # one, so an answer with a visible pause misses it. e2el is sglang's and vLLM's word for e2e.
@@ -56,10 +54,10 @@ def parse_slo(text: str) -> Slo:
     return Slo(limits)
 
 
-def goodput(requests: Sequence[Request], slo: Slo) -> Goodput:
+def goodput(timed: TimedRequests, slo: Slo) -> Goodput:
     """How many met it. What an answer doesn't have (the TPOT of one token) it can't miss."""
-    times = counted(requests)
-    sent = sum(request.sent_ns > 0 for request in requests)
+    times = timed.answered
+    sent = sum(request.sent_ns > 0 for request in timed.requests)
     met = {name: ~(times.latency_ms(NAMES[name]) > limit) for name, limit in slo.limits_ms.items()}
     every = np.logical_and.reduce(list(met.values()))
     return Goodput(

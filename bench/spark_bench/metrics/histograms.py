@@ -8,14 +8,13 @@ what HTTP, the network and the client add.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import pairwise
 
 import numpy as np
 from msgspec import Struct
 
-from spark_bench.metrics.times import Floats, counted, present
-from spark_bench.record import Request
+from spark_bench.metrics.times import Floats, TimedRequests, present
 
 # Names by figure; the first that the server has is taken. vLLM before 0.11 said
 # time_per_output_token for what is now inter_token_latency.
@@ -104,14 +103,14 @@ class _Unusable(Exception):
 
 
 def reconcile(
-    before: Mapping[str, Histogram], after: Mapping[str, Histogram], requests: Sequence[Request]
+    before: Mapping[str, Histogram], after: Mapping[str, Histogram], timed: TimedRequests
 ) -> Reconciliation:
     """`before`, `after`: the server's histograms by name, just before and after the run.
 
     A name that is in `after` alone began at zero: some servers show a histogram only once it has
     an observation.
     """
-    times = counted(requests)
+    times = timed.answered
     figures = {figure: _server(figure, before, after) for figure in NAMES}
     ttft = _compared(present(times.latency_ms("ttft")), *figures["ttft"], 0.0)
     queue, queue_note = figures["queue"]

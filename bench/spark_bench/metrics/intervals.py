@@ -9,8 +9,7 @@ import numpy as np
 from msgspec import Struct
 
 from spark_bench.metrics.figures import Summary
-from spark_bench.metrics.times import NS_PER_MS, NS_PER_S, Floats, Ints, began_ns, counted, present
-from spark_bench.record import Request
+from spark_bench.metrics.times import NS_PER_MS, NS_PER_S, Floats, Ints, TimedRequests, present
 
 LEVEL = 0.95
 # Enough that the ends of a 95 % interval move by a few percent of its width from seed to seed.
@@ -68,7 +67,7 @@ def over_repeats(summaries: Sequence[Summary]) -> dict[str, Interval]:
     return figures
 
 
-def over_requests(requests: Sequence[Request], *, seed: int = 0) -> dict[str, Interval]:
+def over_requests(timed: TimedRequests, *, seed: int = 0) -> dict[str, Interval]:
     """By key of `Summary`, for one run: a percentile bootstrap (Efron) over whole requests.
 
     Requests, not gaps, are drawn: the gaps of one request depend on each other. Requests that
@@ -76,7 +75,7 @@ def over_requests(requests: Sequence[Request], *, seed: int = 0) -> dict[str, In
     defended; repeats tell more. output_throughput is concurrency x tokens / sum of E2E, at the
     concurrency that was achieved.
     """
-    times = counted(requests)
+    times = timed.answered
     rng = np.random.default_rng(seed)
     figures: dict[str, Interval] = {}
     for name in ("ttft", "tpot"):
@@ -88,7 +87,7 @@ def over_requests(requests: Sequence[Request], *, seed: int = 0) -> dict[str, In
         spans = (times.last_ns - times.first_ns)[several] / NS_PER_MS
         figures["mean_itl_ms"] = _ratio(spans, times.after[several], 1.0, rng)
     seconds = times.latency_ms("e2e_latency") / 1e3
-    whole = (int(times.last_ns.max()) - began_ns(requests)) / NS_PER_S
+    whole = (int(times.last_ns.max()) - timed.began_ns) / NS_PER_S
     concurrency = float(seconds.sum()) / whole
     figures["output_throughput"] = _ratio(times.output_tokens, seconds, concurrency, rng)
     return figures

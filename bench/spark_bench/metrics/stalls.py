@@ -9,15 +9,13 @@ streams something between: a batch, one of several replicas, the network to some
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 from msgspec import Struct, field
 from numpy.typing import NDArray
 
-from spark_bench.metrics.times import NS_PER_MS, NS_PER_S, Counts, Gaps, Ints, Times, began_ns
-from spark_bench.record import Request
+from spark_bench.metrics.times import NS_PER_MS, NS_PER_S, Counts, Gaps, Ints, TimedRequests, Times
 
 Whose = Literal["engine", "partial", "request", "alone"]
 
@@ -66,9 +64,9 @@ class Stalls(Struct, frozen=True):
     top: tuple[Stall, ...] = ()
 
 
-def stalls(requests: Sequence[Request], top: int = 20) -> Stalls:
+def stalls(timed: TimedRequests, top: int = 20) -> Stalls:
     """Of all streams, those that failed later too: they ran as well."""
-    times = Times.of(requests)
+    times = timed.streamed
     gaps = times.gaps()
     # Deltas of one read share one stamp: one delivery, whose gap is that of its first delta.
     apart = gaps.ns[gaps.ns > 0]
@@ -79,7 +77,7 @@ def stalls(requests: Sequence[Request], top: int = 20) -> Stalls:
     together = max(TOGETHER_NS, TOGETHER_MEDIANS * median)
     long = gaps.ns > threshold
     owner = times.gap_owners()[long]
-    found = _grouped(times, gaps.where(long), owner, together, began_ns(requests))
+    found = _grouped(times, gaps.where(long), owner, together, timed.began_ns)
     counts = Counter[str](stall.whose for stall in found)
     return Stalls(
         median_ms=median / NS_PER_MS,

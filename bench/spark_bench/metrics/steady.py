@@ -20,8 +20,8 @@ from typing import Literal
 import numpy as np
 from msgspec import Struct
 
-from spark_bench.metrics.in_flight import InFlight, ended_ns, in_flight
-from spark_bench.metrics.times import NS_PER_S, Floats, Times, began_ns, counted, present
+from spark_bench.metrics.concurrency import Concurrency, ended_ns
+from spark_bench.metrics.times import NS_PER_S, Floats, TimedRequests, Times, present
 from spark_bench.record import Request
 
 # Below these a window says less about the server than about its own edges.
@@ -59,18 +59,18 @@ class Steady(Struct, frozen=True):
     p99_itl_ms: float | None
 
 
-def steady(requests: Sequence[Request], slots: int | None = None) -> tuple[Steady | None, str]:
+def steady(timed: TimedRequests, slots: int | None = None) -> tuple[Steady | None, str]:
     """The steady part, or None and why there is none. `slots`: of a closed loop, None: open."""
-    times = counted(requests)
+    times = timed.answered
     if not len(times):
         return None, "no request was answered"
-    flight = in_flight(requests)
-    sent = [request for request in requests if request.sent_ns]
+    flight = timed.concurrency
+    sent = [request for request in timed.requests if request.sent_ns]
     if flight.peak == len(sent):
         slots = flight.peak
     closed = slots is not None and flight.peak >= slots
     start, end = _closed(flight, times, slots or 0) if closed else _open(sent)
-    began, last = began_ns(requests), int(times.last_ns.max())
+    began, last = timed.began_ns, int(times.last_ns.max())
     if reason := _too_short(start, end, last - began):
         return None, reason
     found = _figures(times, flight, start, end, began, "closed" if closed else "open")
@@ -79,7 +79,7 @@ def steady(requests: Sequence[Request], slots: int | None = None) -> tuple[Stead
     return found, ""
 
 
-def _closed(flight: InFlight, times: Times, slots: int) -> tuple[int, int]:
+def _closed(flight: Concurrency, times: Times, slots: int) -> tuple[int, int]:
     full = np.flatnonzero(flight.count >= slots)
     filled, freed = flight.at_ns[full[0]], flight.at_ns[full[-1] + 1]
     burst = times.first_ns[times.sent_ns <= filled]
@@ -103,7 +103,7 @@ def _too_short(start: int, end: int, whole: int) -> str:
 
 def _figures(
     times: Times,
-    flight: InFlight,
+    flight: Concurrency,
     start: int,
     end: int,
     began: int,

@@ -10,9 +10,8 @@ import numpy as np
 
 from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.goodput import Slo, goodput
-from spark_bench.metrics.in_flight import in_flight
 from spark_bench.metrics.steady import steady
-from spark_bench.metrics.times import NS_PER_MS, NS_PER_S, Floats, Times, began_ns, counted, present
+from spark_bench.metrics.times import NS_PER_MS, NS_PER_S, Floats, TimedRequests, Times, present
 from spark_bench.record import Request
 
 __all__ = ["BY_REQUEST", "Summary", "describe", "summarize"]
@@ -31,23 +30,22 @@ BY_REQUEST = (
 QUANTILES = {"median": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0, "p99_9": 99.9}
 
 
-def summarize(
-    requests: Sequence[Request], *, slo: Slo | None = None, slots: int | None = None
-) -> Summary:
+def summarize(timed: TimedRequests, *, slo: Slo | None = None, slots: int | None = None) -> Summary:
     """What a run showed. `slots`: how many requests a closed loop kept in flight."""
-    times = counted(requests)
-    duration = _duration(requests, times)
-    window, reason = steady(requests, slots)
+    requests, times = timed.requests, timed.answered
+    lasted_ns = int(times.last_ns.max()) - timed.began_ns if len(times) else None
+    duration = None if lasted_ns is None else lasted_ns / NS_PER_S
+    window, reason = steady(timed, slots)
     return Summary(
         duration=duration,
-        peak_concurrency=in_flight(requests).peak,
+        peak_concurrency=timed.concurrency.peak,
         itl_source=_itl_source(requests),
         steady=window,
         steady_reason=reason,
         **_counts(requests),
-        **_rates(requests, times, duration),
+        **_rates(timed, duration),
         **_latencies(times),
-        **(_goodput(requests, slo, duration) if slo else {}),
+        **(_goodput(timed, slo, duration) if slo else {}),
     )
 
 
@@ -78,18 +76,12 @@ def _counts(requests: Sequence[Request]) -> dict[str, Any]:
     }
 
 
-def _duration(requests: Sequence[Request], times: Times) -> float | None:
-    if not len(times):
-        return None
-    return float(times.last_ns.max() - began_ns(requests)) / NS_PER_S
-
-
-def _rates(requests: Sequence[Request], times: Times, duration: float | None) -> dict[str, Any]:
+def _rates(timed: TimedRequests, duration: float | None) -> dict[str, Any]:
     if not duration:
         return {}
-    counts = _counts(requests)
+    counts, times = _counts(timed.requests), timed.answered
     tokens_in, tokens_out = counts["total_input_tokens"], counts["total_output_tokens"]
-    seconds = (times.token_ns - began_ns(requests)) // int(NS_PER_S)
+    seconds = (times.token_ns - timed.began_ns) // int(NS_PER_S)
     return {
         "request_throughput": counts["completed"] / duration,
         "input_throughput": tokens_in / duration,
@@ -116,8 +108,8 @@ def _itl_source(requests: Sequence[Request]) -> dict[str, float]:
     return {source: n / tokens.total() for source, n in tokens.items() if n}
 
 
-def _goodput(requests: Sequence[Request], slo: Slo, duration: float | None) -> dict[str, Any]:
-    good = goodput(requests, slo)
+def _goodput(timed: TimedRequests, slo: Slo, duration: float | None) -> dict[str, Any]:
+    good = goodput(timed, slo)
     return {
         "goodput_slos_ms": slo.limits_ms,
         "request_goodput": good.met / duration if duration else None,

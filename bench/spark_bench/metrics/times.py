@@ -1,4 +1,4 @@
-"""The times of many requests as arrays: one pass over the requests, everything else vectorised."""
+"""The times of many requests as arrays: one pass over the requests, everything else vectorized."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from spark_bench.metrics.concurrency import Concurrency, concurrency
 from spark_bench.record import Request
 
 Ints = NDArray[np.int64]
@@ -195,19 +196,39 @@ class Times:
         return longest
 
 
-def counted(requests: Iterable[Request]) -> Times:
-    """The requests that figures are made of: whole answers with a visible token."""
-    return Times.of(request for request in requests if request.ok)
+class TimedRequests:
+    """The requests of one run with their times, which every figure is made of: each is computed
+    once, when it is first needed."""
+
+    def __init__(self, requests: Sequence[Request]) -> None:
+        self.requests = requests
+
+    @cached_property
+    def answered(self) -> Times:
+        """Of whole answers with a visible token, which figures are made of."""
+        return Times.of(request for request in self.requests if request.ok)
+
+    @cached_property
+    def streamed(self) -> Times:
+        """Of all that have a visible token, also those that failed later."""
+        if all(request.ok for request in self.requests):
+            return self.answered
+        return Times.of(self.requests)
+
+    @cached_property
+    def concurrency(self) -> Concurrency:
+        """Of all that were sent."""
+        return concurrency(self.requests)
+
+    @cached_property
+    def began_ns(self) -> int:
+        """When the first request was sent, failed or not; 0 if none was."""
+        return min((request.sent_ns for request in self.requests if request.sent_ns), default=0)
 
 
 def present(values: Floats) -> Floats:
     """Without the NaNs."""
     return values[~np.isnan(values)]
-
-
-def began_ns(requests: Sequence[Request]) -> int:
-    """When the first request was sent, failed or not; 0 if none was."""
-    return min((request.sent_ns for request in requests if request.sent_ns), default=0)
 
 
 def _row(request: Request) -> list[int]:

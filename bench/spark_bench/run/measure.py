@@ -18,6 +18,7 @@ from spark_bench.metrics.histograms import reconcile
 from spark_bench.metrics.intervals import over_requests
 from spark_bench.metrics.stalls import stalls
 from spark_bench.metrics.summary import summarize
+from spark_bench.metrics.times import TimedRequests
 from spark_bench.options import RunOptions
 from spark_bench.record import Load, Request
 from spark_bench.results.lengths import lengths
@@ -131,9 +132,10 @@ def _compute_figures(
 ) -> dict[str, Any]:
     """The fields of a Repeat. side: the server's metrics and power; None: not sampled."""
     requests = responses.requests
+    timed = TimedRequests(requests)
     slots = options.load.profile.concurrency
-    summary = summarize(requests, slo=options.measure.slo, slots=slots)
-    compared = reconcile(side.before, side.after, requests) if side and side.after else None
+    summary = summarize(timed, slo=options.measure.slo, slots=slots)
+    compared = reconcile(side.before, side.after, timed) if side and side.after else None
     return {
         "summary": summary,
         "audit": audit(
@@ -148,9 +150,9 @@ def _compute_figures(
             unseen=blank_events_note(requests),
         ),
         "lengths": lengths(requests, context.tokens.name if context.tokens.exact else None),
-        "distributions": distributions(requests),
-        "intervals": over_requests(requests, seed=options.load.seed),
-        "stalls": stalls(requests),
+        "distributions": distributions(timed),
+        "intervals": over_requests(timed, seed=options.load.seed),
+        "stalls": stalls(timed),
         "server": server_figures(side, compared) if side else None,
         "nodes": node_figures(side, summary.total_output_tokens) if side else None,
     }

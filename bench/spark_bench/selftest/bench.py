@@ -17,6 +17,7 @@ from spark_bench.errors import BadInput
 from spark_bench.load.slots import steps
 from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.summary import summarize
+from spark_bench.metrics.times import TimedRequests
 from spark_bench.options import ServerOptions
 from spark_bench.protocol.dialects import Asking, dialect
 from spark_bench.protocol.reading import read
@@ -167,7 +168,7 @@ class Bench:
                 if match := ID.search(exchange.data, 0, HEAD):
                     ids[exchange.index] = int(match[1])
             parse_seconds = cpu_seconds() - before
-        summary = summarize(requests, slots=shape.slots)
+        summary = summarize(TimedRequests(requests), slots=shape.slots)
         account = audit(
             recording,
             tls=False,

@@ -11,6 +11,7 @@ from made_requests import answer, failed, runs
 from spark_bench.errors import BadInput
 from spark_bench.metrics.goodput import Slo, goodput, parse_slo
 from spark_bench.metrics.summary import summarize
+from spark_bench.metrics.times import TimedRequests
 from spark_bench.record import Request
 
 
@@ -59,7 +60,7 @@ def test_an_answer_is_good_when_it_meets_every_limit() -> None:
         answer(2, ttft=100, gaps=[90] * 9),
         failed(3, "timeout"),
     ]
-    figures = summarize(requests, slo=parse_slo("ttft=500,tpot=50"))
+    figures = summarize(TimedRequests(requests), slo=parse_slo("ttft=500,tpot=50"))
     assert figures.duration is not None
     assert figures.request_goodput == pytest.approx(1 / figures.duration)
     assert figures.slo_attainment == 0.25
@@ -68,26 +69,26 @@ def test_an_answer_is_good_when_it_meets_every_limit() -> None:
 
 
 def test_the_limit_itself_is_met() -> None:
-    assert goodput([answer(ttft=500)], parse_slo("ttft=500")).met == 1
+    assert goodput(TimedRequests([answer(ttft=500)]), parse_slo("ttft=500")).met == 1
 
 
 def test_itl_limits_the_longest_pause() -> None:
     paused = answer(gaps=[10] * 50 + [300])
-    assert goodput([paused], parse_slo("tpot=50")).met == 1
-    assert goodput([paused], parse_slo("itl=50")).met == 0
+    assert goodput(TimedRequests([paused]), parse_slo("tpot=50")).met == 1
+    assert goodput(TimedRequests([paused]), parse_slo("itl=50")).met == 0
 
 
 def test_one_token_has_no_tpot_to_miss() -> None:
-    assert goodput([answer()], parse_slo("tpot=1,itl=1")).met == 1
+    assert goodput(TimedRequests([answer()]), parse_slo("tpot=1,itl=1")).met == 1
 
 
 def test_nothing_sent_has_no_share() -> None:
-    found = goodput([Request(0, failure="unsent")], parse_slo("ttft=1"))
+    found = goodput(TimedRequests([Request(0, failure="unsent")]), parse_slo("ttft=1"))
     assert (found.met, found.attainment, found.by_metric) == (0, None, {})
 
 
 def test_nothing_answered_has_no_goodput() -> None:
-    figures = summarize([failed(0, "http")], slo=parse_slo("ttft=1"))
+    figures = summarize(TimedRequests([failed(0, "http")]), slo=parse_slo("ttft=1"))
     assert (figures.request_goodput, figures.slo_attainment) == (None, 0)
 
 
@@ -104,4 +105,4 @@ def test_against_a_loop(requests: list[Request], ttft: int, itl: int) -> None:
         quick = (deltas[0][0] - request.sent_ns) / 1e6 <= ttft
         met += quick and all(value <= itl for value in each)
     slo = Slo({"ttft": float(ttft), "itl": float(itl)})
-    assert goodput(requests, slo).met == met
+    assert goodput(TimedRequests(requests), slo).met == met

@@ -10,6 +10,7 @@ import pytest
 from made_requests import answer, failed
 from prometheus_client.parser import text_string_to_metric_families
 from spark_bench.metrics.histograms import Bounded, Histogram, bounded, reconcile
+from spark_bench.metrics.times import TimedRequests
 from spark_bench.record import Request
 
 INF = math.inf
@@ -37,7 +38,7 @@ def test_what_is_queue_engine_and_network() -> None:
         ITL: observed(ITL, *[0.01] * 40, buckets=(0.008, 0.012)),
         E2E: observed(E2E, *[0.18] * 10),
     }
-    found = reconcile(before, after, ten_requests())
+    found = reconcile(before, after, TimedRequests(ten_requests()))
     assert found.ttft.server is not None
     assert (found.ttft.n, found.ttft.server.n, found.ttft.note) == (10, 10, "")
     assert found.ttft.server.mean == pytest.approx(140)
@@ -54,7 +55,7 @@ def test_what_is_queue_engine_and_network() -> None:
 def test_only_what_came_during_the_run_is_in_a_percentile() -> None:
     before = observed(TTFT, *[0.05] * 100)
     after = observed(TTFT, *[0.05] * 100, *[0.3] * 10)
-    found = reconcile({TTFT: before}, {TTFT: after}, ten_requests()).ttft.server
+    found = reconcile({TTFT: before}, {TTFT: after}, TimedRequests(ten_requests())).ttft.server
     assert found is not None
     assert (found.p50.low, found.p50.high) == (200, 400)
 
@@ -91,16 +92,18 @@ def test_bounds_hold_the_true_percentiles() -> None:
 )
 def test_another_number_of_requests_is_said(observations: int, says: str) -> None:
     after = {TTFT: observed(TTFT, *[0.1] * observations)}
-    assert reconcile({}, after, [*ten_requests(), failed(10, "cut")]).ttft.note.startswith(says)
+    assert reconcile(
+        {}, after, TimedRequests([*ten_requests(), failed(10, "cut")])
+    ).ttft.note.startswith(says)
 
 
 def test_hidden_tokens_are_named_where_the_counts_of_itl_differ() -> None:
     after = {ITL: observed(ITL, *[0.01] * 70)}
-    assert "hidden" in reconcile({}, after, ten_requests()).itl.note
+    assert "hidden" in reconcile({}, after, TimedRequests(ten_requests())).itl.note
 
 
 def test_a_server_without_histograms_has_no_figures() -> None:
-    found = reconcile({}, {}, ten_requests())
+    found = reconcile({}, {}, TimedRequests(ten_requests()))
     for compared in (found.ttft, found.itl, found.e2e_latency):
         assert compared.note == "n/a: the server has no such histogram"
         assert compared.server is compared.difference is None
@@ -120,13 +123,13 @@ def test_a_server_without_histograms_has_no_figures() -> None:
     ],
 )
 def test_what_can_not_be_subtracted_is_said(before: Histogram, after: Histogram, says: str) -> None:
-    found = reconcile({TTFT: before}, {TTFT: after}, ten_requests()).ttft
+    found = reconcile({TTFT: before}, {TTFT: after}, TimedRequests(ten_requests())).ttft
     assert found.server is None
     assert found.note.startswith("n/a: ") and says in found.note
 
 
 def test_no_answer_has_the_servers_side_alone() -> None:
-    found = reconcile({}, {TTFT: observed(TTFT, 0.1)}, [failed(0, "cut")]).ttft
+    found = reconcile({}, {TTFT: observed(TTFT, 0.1)}, TimedRequests([failed(0, "cut")])).ttft
     assert (found.n, found.mean, found.difference) == (0, None, None)
     assert found.server is not None
     assert found.note == "n/a: the client has none"
@@ -142,7 +145,9 @@ def test_no_answer_has_the_servers_side_alone() -> None:
     ],
 )
 def test_vllms_names(name: str, figure: str) -> None:
-    found = getattr(reconcile({}, {name: observed(name, 0.1)}, ten_requests()), figure)
+    found = getattr(
+        reconcile({}, {name: observed(name, 0.1)}, TimedRequests(ten_requests())), figure
+    )
     assert found.server.name == name
     assert found.server.mean == pytest.approx(100)
 
@@ -157,6 +162,6 @@ def test_a_real_exposition_fits() -> None:
     value = {s.name.removeprefix(TTFT): s.value for s in samples}
     buckets = tuple((float(s.labels["le"]), s.value) for s in samples if "le" in s.labels)
     scraped = Histogram(TTFT, buckets, value["_sum"], value["_count"])
-    found = reconcile({}, {TTFT: scraped}, ten_requests()).ttft
+    found = reconcile({}, {TTFT: scraped}, TimedRequests(ten_requests())).ttft
     assert found.difference == pytest.approx(10)
     assert found.note == ""

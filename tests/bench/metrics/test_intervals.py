@@ -12,6 +12,7 @@ from made_requests import answer, failed
 from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.intervals import over_repeats, over_requests
 from spark_bench.metrics.summary import summarize
+from spark_bench.metrics.times import TimedRequests
 from spark_bench.record import Request
 
 TRIALS = 300
@@ -76,7 +77,7 @@ def test_requests_cover_the_truth() -> None:
     rng = np.random.default_rng(2)
     held = dict.fromkeys(truth, 0)
     for trial in range(TRIALS):
-        found = over_requests(drawn(rng, 200), seed=trial)
+        found = over_requests(TimedRequests(drawn(rng, 200)), seed=trial)
         for key, value in truth.items():
             held[key] += found[key].low <= value <= found[key].high
     shares = {key: n / TRIALS for key, n in held.items()}
@@ -89,15 +90,15 @@ def test_requests_cover_the_truth() -> None:
 def test_gaps_of_one_request_are_not_taken_as_independent() -> None:
     rng = np.random.default_rng(3)
     requests = [answer(i, gaps=[float(rng.exponential(10))] * 400) for i in range(100)]
-    interval = over_requests(requests)["mean_itl_ms"]
+    interval = over_requests(TimedRequests(requests))["mean_itl_ms"]
     # 100 independent values with mean and deviation 10, not 40 000 of them.
     assert interval.high - interval.low == pytest.approx(2 * 1.96 * 10 / np.sqrt(100), rel=0.4)
 
 
 def test_the_estimates_are_the_runs_own_figures() -> None:
     requests = [*drawn(np.random.default_rng(4), 50), failed(50, "timeout", ends=9000)]
-    figures = summarize(requests)
-    found = over_requests(requests)
+    figures = summarize(TimedRequests(requests))
+    found = over_requests(TimedRequests(requests))
     assert set(found) > {"output_throughput", "mean_itl_ms", "p99_tpot_ms"}
     for key, interval in found.items():
         assert interval.estimate == pytest.approx(getattr(figures, key)), key
@@ -107,8 +108,12 @@ def test_the_estimates_are_the_runs_own_figures() -> None:
 
 def test_the_seed_decides() -> None:
     requests = drawn(np.random.default_rng(5), 50)
-    assert over_requests(requests, seed=1) == over_requests(requests, seed=1)
-    assert over_requests(requests, seed=1) != over_requests(requests, seed=2)
+    assert over_requests(TimedRequests(requests), seed=1) == over_requests(
+        TimedRequests(requests), seed=1
+    )
+    assert over_requests(TimedRequests(requests), seed=1) != over_requests(
+        TimedRequests(requests), seed=2
+    )
 
 
 @pytest.mark.parametrize(
@@ -125,13 +130,13 @@ def test_the_seed_decides() -> None:
     ],
 )
 def test_too_few_requests_have_no_interval(requests: list[Request], keys: set[str]) -> None:
-    assert set(over_requests(requests)) == keys
+    assert set(over_requests(TimedRequests(requests))) == keys
 
 
 def test_a_thousand_requests_take_a_third_of_a_second() -> None:
     requests = drawn(np.random.default_rng(6), 1000)
     begun = time.process_time()
-    over_requests(requests)
+    over_requests(TimedRequests(requests))
     assert time.process_time() - begun < 0.3
 
 

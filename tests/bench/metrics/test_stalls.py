@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from made_requests import START, answer, closed_loop, failed
 from spark_bench.metrics.stalls import Stall, stalls
+from spark_bench.metrics.times import TimedRequests
 from spark_bench.record import Request
 
 TOKENS = 200
@@ -36,7 +37,7 @@ def only(found: Sequence[Stall]) -> Stall:
 
 
 def test_a_steady_run_has_none() -> None:
-    found = stalls(streams(32))
+    found = stalls(TimedRequests(streams(32)))
     assert found.median_ms == pytest.approx(10, rel=0.02)
     assert (found.counts, found.total_ms, found.top) == ({}, {}, ())
     assert found.threshold_ms == pytest.approx(30, rel=0.02)
@@ -52,7 +53,7 @@ def test_a_steady_run_has_none() -> None:
     ],
 )
 def test_whose(whom: Sequence[int], whose: str, request_: int | None) -> None:
-    found = stalls(streams(32, [(1000, 200, whom)]))
+    found = stalls(TimedRequests(streams(32, [(1000, 200, whom)])))
     stall = only(found.top)
     assert (stall.whose, stall.streams, stall.running) == (whose, len(whom), 32)
     assert stall.request == request_
@@ -64,65 +65,67 @@ def test_whose(whom: Sequence[int], whose: str, request_: int | None) -> None:
 
 def test_each_stall_is_counted_and_the_longest_comes_first() -> None:
     pauses = [(500, 100, range(8)), (900, 300, range(8)), (1300, 150, [3]), (1600, 120, [0, 1])]
-    found = stalls(streams(8, pauses))
+    found = stalls(TimedRequests(streams(8, pauses)))
     assert found.counts == {"engine": 2, "request": 1, "partial": 1}
     assert [stall.whose for stall in found.top] == ["engine", "request", "partial", "engine"]
     assert [stall.ms for stall in found.top] == sorted((s.ms for s in found.top), reverse=True)
-    assert len(stalls(streams(8, pauses), top=2).top) == 2
+    assert len(stalls(TimedRequests(streams(8, pauses)), top=2).top) == 2
 
 
 def test_only_streams_that_ran_then_are_asked() -> None:
     # 4 of 8 had ended before; the pause of the others is the engine's.
     early = [answer(i, ttft=100, gaps=[10.0] * 50) for i in range(4)]
     late = streams(8, [(1000, 200, range(8))])[4:]
-    stall = only(stalls(early + late).top)
+    stall = only(stalls(TimedRequests(early + late)).top)
     assert (stall.whose, stall.streams, stall.running) == ("engine", 4, 4)
 
 
 def test_waiting_for_the_first_token_is_no_stall() -> None:
     waiting = answer(99, ttft=3000, gaps=[10.0] * 10)
-    stall = only(stalls([*streams(8, [(1000, 200, range(8))]), waiting]).top)
+    stall = only(stalls(TimedRequests([*streams(8, [(1000, 200, range(8))]), waiting])).top)
     assert (stall.whose, stall.running) == ("engine", 8)
 
 
 def test_one_stream_alone_can_not_be_told_apart() -> None:
-    stall = only(stalls(streams(1, [(1000, 200, [0])])).top)
+    stall = only(stalls(TimedRequests(streams(1, [(1000, 200, [0])]))).top)
     assert (stall.whose, stall.streams, stall.running, stall.request) == ("alone", 1, 1, 0)
 
 
 def test_a_request_that_was_cut_later_ran_as_well() -> None:
     requests = streams(2, [(1000, 200, [0])])
     requests[1].failure = "cut"
-    assert only(stalls(requests).top).running == 2
+    assert only(stalls(TimedRequests(requests)).top).running == 2
 
 
 def test_times_are_since_the_first_send_failed_or_not() -> None:
     requests = streams(8, [(1000, 200, range(8))])
     first = failed(8, "http")
     first.sent_ns = START - 1_000_000_000
-    assert only(stalls([*requests, first]).top).at == pytest.approx(2.0, abs=0.011)
+    assert only(stalls(TimedRequests([*requests, first])).top).at == pytest.approx(2.0, abs=0.011)
 
 
 def test_short_gaps_of_a_fast_run_are_no_stalls() -> None:
     # 0.1 ms a token with 4 ms hiccups: what a busy client machine does by itself.
     gaps = [0.1] * 99 + [4.0] + [0.1] * 99
-    assert stalls([answer(i, gaps=gaps) for i in range(4)]).counts == {}
+    assert stalls(TimedRequests([answer(i, gaps=gaps) for i in range(4)])).counts == {}
 
 
 def test_a_run_with_a_wide_spread_has_a_wide_threshold() -> None:
     # Prefills among the steps: every third step takes 45 ms, the others 5 to 15.
     rng = np.random.default_rng(8)
     gaps = np.where(np.arange(300) % 3 == 0, 45, rng.uniform(5, 15, 300)).tolist()
-    assert stalls([answer(i, gaps=gaps) for i in range(4)]).counts == {}
-    assert stalls([answer(i, gaps=[*gaps, 200.0]) for i in range(4)]).counts == {"engine": 1}
+    assert stalls(TimedRequests([answer(i, gaps=gaps) for i in range(4)])).counts == {}
+    assert stalls(TimedRequests([answer(i, gaps=[*gaps, 200.0]) for i in range(4)])).counts == {
+        "engine": 1
+    }
 
 
 def test_merged_reads_neither_are_stalls_nor_hide_them() -> None:
     # Two deltas in each read: 0 and 20 ms for 10 and 10.
     gaps = [0.0, 20.0] * 50
-    assert stalls([answer(i, gaps=gaps) for i in range(4)]).counts == {}
+    assert stalls(TimedRequests([answer(i, gaps=gaps) for i in range(4)])).counts == {}
     paused = [*gaps, 0.0, 90.0, *gaps]
-    found = stalls([answer(i, gaps=paused) for i in range(4)])
+    found = stalls(TimedRequests([answer(i, gaps=paused) for i in range(4)]))
     assert (found.median_ms, found.threshold_ms, found.counts) == (20, 60, {"engine": 1})
 
 
@@ -135,8 +138,8 @@ def test_merged_reads_neither_are_stalls_nor_hide_them() -> None:
     ],
 )
 def test_too_few_gaps_tell_nothing(requests: list[Request]) -> None:
-    assert stalls(requests).threshold_ms is None
+    assert stalls(TimedRequests(requests)).threshold_ms is None
 
 
 def test_a_closed_loop_of_equals_has_none() -> None:
-    assert stalls(closed_loop(slots=8, requests=64)).counts == {}
+    assert stalls(TimedRequests(closed_loop(slots=8, requests=64))).counts == {}

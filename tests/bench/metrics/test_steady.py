@@ -7,12 +7,13 @@ import pytest
 from made_requests import MS, START, answer, closed_loop, failed
 from spark_bench.metrics.steady import steady
 from spark_bench.metrics.summary import summarize
+from spark_bench.metrics.times import TimedRequests
 from spark_bench.record import Request
 
 
 def test_a_closed_loop_is_steady_from_the_burst_to_the_first_free_slot() -> None:
     # Each takes 200 + 49 * 10 + 1 = 691 ms; 8 rounds, of which the last ends at 8 * 691.
-    found, reason = steady(closed_loop(slots=4, requests=32), slots=4)
+    found, reason = steady(TimedRequests(closed_loop(slots=4, requests=32)), slots=4)
     assert found is not None and not reason
     assert (found.rule, found.start, found.end) == ("closed", 0.2, pytest.approx(8 * 0.691))
     # The 4 first tokens fall on the window's start, and belong to the ramp.
@@ -31,11 +32,11 @@ def test_the_bursts_ttft_and_the_tail_are_left_out() -> None:
     # One straggler runs on alone, slowly, for 5 s.
     requests[31].token_ns[-1] += 5000 * MS
     requests[31].done_ns += 5000 * MS
-    found, _ = steady(requests, slots=4)
+    found, _ = steady(TimedRequests(requests), slots=4)
     assert found is not None
     assert found.mean_ttft_ms == 200
     assert found.end == pytest.approx(8 * 0.691)
-    whole = summarize(requests, slots=4)
+    whole = summarize(TimedRequests(requests), slots=4)
     assert whole.steady == found
     assert whole.output_throughput is not None
     assert found.output_throughput > 1.5 * whole.output_throughput
@@ -44,7 +45,7 @@ def test_the_bursts_ttft_and_the_tail_are_left_out() -> None:
 def test_a_failed_request_holds_its_slot_and_adds_nothing() -> None:
     requests = closed_loop(slots=2, requests=20)
     requests[7] = failed(7, "timeout", sent=3 * 691, ends=691)
-    found, _ = steady(requests, slots=2)
+    found, _ = steady(TimedRequests(requests), slots=2)
     assert found is not None
     assert found.concurrency == pytest.approx(2)
     assert found.completed == 19
@@ -52,7 +53,7 @@ def test_a_failed_request_holds_its_slot_and_adds_nothing() -> None:
 
 def test_all_at_once_is_steady_while_all_run() -> None:
     requests = [answer(i, ttft=200 + i, gaps=[10] * (40 + i)) for i in range(10)]
-    found, _ = steady(requests)
+    found, _ = steady(TimedRequests(requests))
     assert found is not None
     assert (found.rule, found.start, found.end) == ("closed", 0.209, pytest.approx(0.601))
     assert (found.n_ttft, found.mean_ttft_ms) == (0, None)
@@ -61,13 +62,13 @@ def test_all_at_once_is_steady_while_all_run() -> None:
 
 def test_more_slots_than_requests_are_as_many_slots_as_requests() -> None:
     requests = [answer(i, gaps=[10] * 49) for i in range(5)]
-    assert steady(requests, slots=64) == steady(requests)
+    assert steady(TimedRequests(requests), slots=64) == steady(TimedRequests(requests))
 
 
 def test_an_open_loop_is_steady_from_the_first_answers_end_to_the_last_send() -> None:
     # 100 a second, each 0.69 s: 69 in flight (Little's law).
     requests = [answer(i, sent=10 * i, gaps=[10] * 49) for i in range(400)]
-    found, _ = steady(requests)
+    found, _ = steady(TimedRequests(requests))
     assert found is not None
     assert (found.rule, found.start, found.end) == ("open", pytest.approx(0.691), 3.99)
     assert found.concurrency == pytest.approx(69, rel=0.01)
@@ -82,7 +83,7 @@ def test_an_open_loops_window_shows_the_rate_that_its_edges_hide() -> None:
         answer(i, sent=float(sent), gaps=[10] * int(rng.integers(20, 400)))
         for i, sent in enumerate(sends)
     ]
-    whole = summarize(requests)
+    whole = summarize(TimedRequests(requests))
     offered = sum(r.output_tokens for r in requests) / (sends[-1] / 1000)
     assert whole.steady is not None and whole.output_throughput is not None
     assert whole.steady.output_throughput == pytest.approx(offered, rel=0.05)
@@ -91,10 +92,10 @@ def test_an_open_loops_window_shows_the_rate_that_its_edges_hide() -> None:
 
 def test_hidden_tokens_come_with_the_first_visible_one() -> None:
     plain = closed_loop(slots=2, requests=10)
-    found, _ = steady(plain, slots=2)
+    found, _ = steady(TimedRequests(plain), slots=2)
     for request in plain:
         request.hidden_tokens = 3
-    more, _ = steady(plain, slots=2)
+    more, _ = steady(TimedRequests(plain), slots=2)
     assert found is not None and more is not None
     assert more.output_tokens == found.output_tokens + 8 * 3
 
@@ -118,6 +119,6 @@ def test_hidden_tokens_come_with_the_first_visible_one() -> None:
     ],
 )
 def test_too_little_says_why(requests: list[Request], says: str) -> None:
-    found, reason = steady(requests)
+    found, reason = steady(TimedRequests(requests))
     assert found is None
     assert says in reason

@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from made_requests import MS, START, answer, closed_loop, failed, runs, second_opinion
+from spark_bench.metrics.concurrency import concurrency
 from spark_bench.metrics.distributions import distributions
-from spark_bench.metrics.in_flight import in_flight
 from spark_bench.metrics.summary import Summary, summarize
+from spark_bench.metrics.times import TimedRequests
 from spark_bench.record import Request
 
 
 @settings(max_examples=200, deadline=None)
 @given(runs())
 def test_every_figure_equals_the_second_opinion(requests: list[Request]) -> None:
-    figures = msgspec.structs.asdict(summarize(requests))
+    figures = msgspec.structs.asdict(summarize(TimedRequests(requests)))
     expected = second_opinion(requests)
     found = {
         key: value
@@ -30,7 +31,7 @@ def test_every_figure_equals_the_second_opinion(requests: list[Request]) -> None
 
 
 def test_one_request_by_hand() -> None:
-    figures = summarize([answer(ttft=200, gaps=[10, 20, 30])])
+    figures = summarize(TimedRequests([answer(ttft=200, gaps=[10, 20, 30])]))
     assert figures.duration == pytest.approx(0.26)
     assert figures.mean_ttft_ms == 200
     assert (figures.mean_itl_ms, figures.median_itl_ms, figures.max_itl_ms) == (20, 20, 30)
@@ -57,7 +58,7 @@ def test_a_10_ms_step_is_10_ms_however_it_is_told(
 ) -> None:
     ttft = 200 + 10 * hidden
     request = answer(ttft=ttft, gaps=gaps, counts=counts, hidden_tokens=hidden)
-    figures = summarize([request])
+    figures = summarize(TimedRequests([request]))
     assert figures.mean_itl_ms == pytest.approx(10)
     assert figures.p99_itl_ms == pytest.approx(10)
     assert figures.mean_tpot_ms == pytest.approx(10)
@@ -67,13 +68,15 @@ def test_a_10_ms_step_is_10_ms_however_it_is_told(
 
 def test_hidden_tokens_are_output_too() -> None:
     request = answer(gaps=[10], hidden_tokens=3, output_tokens=5)
-    assert summarize([request]).total_output_tokens == 5
+    assert summarize(TimedRequests([request])).total_output_tokens == 5
 
 
 def test_failed_requests_are_counted_by_kind_and_averaged_into_nothing() -> None:
-    alone = summarize([answer(gaps=[10, 10])])
+    alone = summarize(TimedRequests([answer(gaps=[10, 10])]))
     cut = answer(1, ttft=9000, gaps=[5000], failure="cut")
-    both = summarize([answer(gaps=[10, 10]), cut, failed(2, "timeout"), failed(3, "timeout")])
+    both = summarize(
+        TimedRequests([answer(gaps=[10, 10]), cut, failed(2, "timeout"), failed(3, "timeout")])
+    )
     counts = {"failed": 3, "failures": {"cut": 1, "timeout": 2}, "peak_concurrency": 4}
     reason = {"steady": both.steady, "steady_reason": both.steady_reason}
     assert both == msgspec.structs.replace(alone, **counts, **reason)
@@ -88,7 +91,7 @@ def test_failed_requests_are_counted_by_kind_and_averaged_into_nothing() -> None
     ],
 )
 def test_nothing_answered_has_no_figures_and_no_crash(requests: Sequence[Request]) -> None:
-    figures = msgspec.structs.asdict(summarize(requests))
+    figures = msgspec.structs.asdict(summarize(TimedRequests(requests)))
     assert figures["completed"] == 0
     assert figures["failed"] == len(requests)
     assert figures["steady_reason"]
@@ -98,20 +101,20 @@ def test_nothing_answered_has_no_figures_and_no_crash(requests: Sequence[Request
 
 def test_a_step_told_in_two_deltas_counts_its_tokens_once() -> None:
     # The last words of the reasoning and the first of the answer: one step, two deltas.
-    figures = summarize([answer(gaps=[10, 0, 10], counts=[1, 1, 0, 1])])
+    figures = summarize(TimedRequests([answer(gaps=[10, 0, 10], counts=[1, 1, 0, 1])]))
     assert figures.mean_itl_ms == pytest.approx(10)
     assert figures.max_icl_ms == pytest.approx(10)
 
 
 def test_one_token_answers_have_neither_itl_nor_tpot() -> None:
-    figures = summarize([answer(0), answer(1, ttft=300)])
+    figures = summarize(TimedRequests([answer(0), answer(1, ttft=300)]))
     assert figures.mean_ttft_ms == 250
     assert figures.mean_itl_ms is figures.mean_tpot_ms is figures.p99_icl_ms is None
 
 
 def test_scheduled_latency_holds_what_coordinated_omission_hides() -> None:
     late = answer(sent=500, ttft=100, gaps=[10], scheduled_ns=START)
-    figures = summarize([late])
+    figures = summarize(TimedRequests([late]))
     assert (figures.mean_ttft_ms, figures.mean_scheduled_ttft_ms) == (100, 600)
     assert (figures.mean_e2e_latency_ms, figures.mean_scheduled_e2e_latency_ms) == (110, 610)
 
@@ -120,12 +123,12 @@ def test_a_role_and_reasoning_have_their_own_first_times() -> None:
     request = answer(ttft=200, gaps=[10, 10])
     request.first_event_ns = START + 150 * MS
     request.text_ns = int(request.token_ns[2])
-    figures = summarize([request])
+    figures = summarize(TimedRequests([request]))
     assert (figures.mean_ttfc_ms, figures.mean_ttft_ms, figures.mean_ttfo_ms) == (150, 200, 220)
 
 
 def test_stopped_early_is_a_whole_answer() -> None:
-    figures = summarize([answer(gaps=[10], asked_output=64), answer(1, gaps=[10])])
+    figures = summarize(TimedRequests([answer(gaps=[10], asked_output=64), answer(1, gaps=[10])]))
     assert (figures.completed, figures.stopped_early, figures.failed) == (2, 1, 0)
     assert figures.total_output_tokens == 4
 
@@ -133,29 +136,32 @@ def test_stopped_early_is_a_whole_answer() -> None:
 def test_input_tokens_are_the_askeds_where_the_server_is_silent() -> None:
     told = answer(0, prompt_tokens=100, asked_input=128)
     silent = answer(1, prompt_tokens=0, asked_input=128)
-    assert summarize([told, silent]).total_input_tokens == 228
+    assert summarize(TimedRequests([told, silent])).total_input_tokens == 228
 
 
 def test_how_tokens_were_counted_is_told_by_share() -> None:
     by_usage = answer(0, gaps=[10] * 3, counts=[1, 2, 2, 2])
     by_chunk = answer(1, gaps=[10] * 2)
-    assert summarize([by_usage, by_chunk]).itl_source == {"usage": 0.75, "chunk": 0.25}
+    assert summarize(TimedRequests([by_usage, by_chunk])).itl_source == {
+        "usage": 0.75,
+        "chunk": 0.25,
+    }
 
 
 def test_peak_concurrency_is_the_number_of_slots() -> None:
-    assert summarize(closed_loop(slots=16, requests=64)).peak_concurrency == 16
-    assert summarize(closed_loop(slots=1, requests=5)).peak_concurrency == 1
+    assert summarize(TimedRequests(closed_loop(slots=16, requests=64))).peak_concurrency == 16
+    assert summarize(TimedRequests(closed_loop(slots=1, requests=5))).peak_concurrency == 1
 
 
 def test_a_slot_handed_on_in_the_same_nanosecond_is_one_slot() -> None:
     first = answer(0, gaps=[10])
     second = answer(1, sent=(first.done_ns - START) / MS)
-    assert in_flight([first, second]).peak == 1
+    assert concurrency([first, second]).peak == 1
 
 
 def test_the_best_second_is_counted_in_tokens() -> None:
     request = answer(ttft=100, gaps=[100] * 19, counts=[2] * 20)
-    assert summarize([request]).max_output_tokens_per_s == 20
+    assert summarize(TimedRequests([request])).max_output_tokens_per_s == 20
 
 
 def test_sglangs_keys_that_mean_the_same() -> None:
@@ -178,18 +184,18 @@ def test_sglangs_keys_that_mean_the_same() -> None:
 
 
 def test_a_summary_survives_json() -> None:
-    figures = summarize(closed_loop(4, 16), slots=4)
+    figures = summarize(TimedRequests(closed_loop(4, 16)), slots=4)
     assert msgspec.json.decode(msgspec.json.encode(figures), type=Summary) == figures
 
 
 def test_distributions_are_percentiles_at_fixed_points() -> None:
     requests = [answer(i, ttft=float(i), gaps=[10, 20]) for i in range(1, 102)]
-    found = distributions(requests)
+    found = distributions(TimedRequests(requests))
     at = dict(zip(found.points, found.ttft_ms, strict=True))
     assert (at[0], at[0.5], at[50], at[99.9], at[100]) == pytest.approx((1, 1.5, 51, 100.9, 101))
     assert len(found.points) == len(set(found.points)) == 209
     assert set(found.itl_ms) >= {10, 20}
-    assert distributions([]).itl_ms == ()
+    assert distributions(TimedRequests([])).itl_ms == ()
 
 
 def test_a_million_gaps_take_well_under_a_second() -> None:
@@ -200,6 +206,6 @@ def test_a_million_gaps_take_well_under_a_second() -> None:
         ones = np.ones(1001, np.int32)
         requests.append(Request(index, START, START, token_ns=stamps, token_counts=ones))
     begun = time.process_time()
-    figures = summarize(requests)
+    figures = summarize(TimedRequests(requests))
     assert time.process_time() - begun < 1
     assert figures.mean_itl_ms == pytest.approx(10, rel=0.01)

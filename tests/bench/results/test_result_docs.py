@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from result_samples import REQUESTS, SIDE, a_result
 from spark_bench.metrics.histograms import reconcile
+from spark_bench.metrics.times import TimedRequests
 from spark_bench.results.files import requests_path, write
 from spark_bench.results.requests import START_NS, to_row, write_requests
 from spark_bench.results.schema import schema
@@ -33,7 +34,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder with the files that the lines name; everything optional is in them."""
     result = msgspec.structs.replace(
         a_result(),
-        server=server_figures(SIDE, reconcile({}, {}, REQUESTS)),
+        server=server_figures(SIDE, reconcile({}, {}, TimedRequests(REQUESTS))),
         nodes=node_figures(SIDE, 40),
     )
     path = tmp_path / "result.json"

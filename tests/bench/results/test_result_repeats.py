@@ -7,6 +7,7 @@ from spark_bench.client.audit import Audit, Spread
 from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.histograms import reconcile
 from spark_bench.metrics.steady import Steady
+from spark_bench.metrics.times import TimedRequests
 from spark_bench.results.codec import check, encode
 from spark_bench.results.repeats import combined, median_summary, worst_audit
 from spark_bench.results.server_figures import node_figures, server_figures
@@ -127,7 +128,7 @@ def test_nothing_sampled_is_null() -> None:
 def test_both_are_written_and_read() -> None:
     result = msgspec.structs.replace(
         a_result(),
-        server=server_figures(SIDE, reconcile({}, {}, REQUESTS)),
+        server=server_figures(SIDE, reconcile({}, {}, TimedRequests(REQUESTS))),
         nodes=node_figures(SIDE, 40),
     )
     assert check(encode(result)) == result

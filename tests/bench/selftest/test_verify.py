@@ -16,6 +16,7 @@ from spark_bench.client.recorder import Recorder
 from spark_bench.display.progress import Silent
 from spark_bench.errors import BadInput
 from spark_bench.metrics.summary import summarize
+from spark_bench.metrics.times import TimedRequests
 from spark_bench.record import Request
 from spark_bench.reference_server.server import ReferenceServer
 from spark_bench.reference_server.streams import Api, Flags, Stream
@@ -216,7 +217,7 @@ def make_observation(late_ns: list[int]) -> Observation:
         **counts,
     )
     audit = Audit(clock="kernel", cpu_seconds=0.003, wall_seconds=0.1, parse_seconds=0.0015)
-    return Observation([request], {0: 17}, [stream], audit, summarize([request]))
+    return Observation([request], {0: 17}, [stream], audit, summarize(TimedRequests([request])))
 
 
 def test_a_level_is_the_difference_to_the_truth() -> None:
@@ -249,7 +250,7 @@ def test_failed_requests_have_no_times() -> None:
             observation.ids,
             observation.streams,
             observation.audit,
-            summarize(observation.requests),
+            summarize(TimedRequests(observation.requests)),
         ),
     )
     assert level.failures == {"cut": 1}

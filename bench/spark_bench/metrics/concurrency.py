@@ -12,7 +12,7 @@ from spark_bench.record import Request
 
 
 @dataclass(frozen=True)
-class InFlight:
+class Concurrency:
     """A step function: from at_ns[i] to at_ns[i + 1], count[i] requests were in flight."""
 
     at_ns: NDArray[np.int64]
@@ -29,16 +29,16 @@ class InFlight:
         return float(np.dot(self.count, np.diff(edges)) / (end_ns - start_ns))
 
 
-def in_flight(requests: Iterable[Request]) -> InFlight:
+def concurrency(requests: Iterable[Request]) -> Concurrency:
     """Of all that were sent, failed ones too: they had a slot. A slot that is handed on in the
     same nanosecond is one slot."""
     spans = [(r.sent_ns, ended_ns(r)) for r in requests if r.sent_ns]
     if not spans:
-        return InFlight(np.empty(0, np.int64), np.empty(0, np.int64))
+        return Concurrency(np.empty(0, np.int64), np.empty(0, np.int64))
     events = np.array(spans, np.int64)
     at, change = events.T.ravel(), np.repeat(np.array([1, -1]), len(spans))
     order = np.lexsort((change, at))
-    return InFlight(at[order], np.cumsum(change[order]))
+    return Concurrency(at[order], np.cumsum(change[order]))
 
 
 def ended_ns(request: Request) -> int:
