@@ -9,13 +9,14 @@ from functools import partial
 import msgspec
 from pyinfra.api import Host, State
 
-from cluster import checks, doctor
-from cluster.doctor import Ailment, Report, Words
+from cluster import checks
 from cluster.findings import Finding
 from cluster.node.readings import Rank
 from cluster.plan.specs import expand, rank_names
 from cluster.printable import json_text
-from cluster.status import Status
+from cluster.reports import doctor
+from cluster.reports.doctor import DoctorReport, Problem, RankLogText
+from cluster.reports.status import Status
 from control import preflight, running, survey
 from control.status import status_document
 from control.survey import Seen
@@ -40,44 +41,46 @@ def _shown(path: object) -> str:
     return str(path) if near.startswith("..") else near
 
 
-def examine_cluster(state: State, inventory: str) -> Report:
+def examine_cluster(state: State, inventory: str) -> DoctorReport:
     """The report; Refused where the declaration itself is wrong."""
     seen = survey.look(state, full=True)
     status = status_document(seen)
     words = _words(seen)
     told = list(_ailments(seen, status, words))
-    told += doctor.checked(_checks(seen), told)
-    return doctor.report(
-        status, (doctor.placed(a, inventory) for a in told), tuple(_looked(seen, status, words))
+    told += doctor.check_problems(_checks(seen), told)
+    return doctor.doctor_report(
+        status,
+        (doctor.name_inventory(a, inventory) for a in told),
+        tuple(_looked(seen, status, words)),
     )
 
 
-def _ailments(seen: Seen, status: Status, words: list[Words]) -> Iterator[Ailment]:
+def _ailments(seen: Seen, status: Status, words: list[RankLogText]) -> Iterator[Problem]:
     rdma = seen.made.fabric.transport == "rdma"
     kept = {(left.node, left.container) for left in status.leftovers}
     own = [w for w in words if (w.node, w.rank.called) not in kept]
     others = [w for w in words if w not in own]
-    yield from doctor.silent(seen.silent)
-    yield from doctor.engines(seen.made.facts)
+    yield from doctor.unreachable_nodes(seen.silent)
+    yield from doctor.engine_problems(seen.made.facts)
     got_over = all(r.healthy for r in status.ranks) or status.declared != "running"
-    yield from doctor.logs(own, ready=got_over, rdma=rdma)
-    yield from doctor.group(status)
-    yield from doctor.disks(seen.made.facts)
-    yield from doctor.logs(others, ready=True, rdma=False)
-    yield from doctor.leftovers(status, words)
+    yield from doctor.log_problems(own, ready=got_over, rdma=rdma)
+    yield from doctor.group_problems(status)
+    yield from doctor.disk_problems(seen.made.facts)
+    yield from doctor.log_problems(others, ready=True, rdma=False)
+    yield from doctor.leftover_problems(status, words)
 
 
 # ---- logs
 
 
-def _words(seen: Seen) -> list[Words]:
+def _words(seen: Seen) -> list[RankLogText]:
     """What every container of the group says, the failed ones too."""
     hosts = [h for name, h in seen.made.hosts.items() if name in seen.made.facts]
     found = shell.on_all(hosts, partial(_words_of, seen))
     return [words for name in found for words in found[name]]
 
 
-def _words_of(seen: Seen, host: Host) -> list[Words]:
+def _words_of(seen: Seen, host: Host) -> list[RankLogText]:
     return [_log(seen, host, rank) for rank in _spoken(seen, host.name)]
 
 
@@ -90,13 +93,13 @@ def _spoken(seen: Seen, node: str) -> list[Rank]:
     return found
 
 
-def _log(seen: Seen, host: Host, rank: Rank) -> Words:
+def _log(seen: Seen, host: Host, rank: Rank) -> RankLogText:
     runtime = seen.made.settings.runtime
     # Why Docker had to start it again stands in the log of its earlier life.
     fact = RankLog()
     command = fact.command(runtime, rank.called, earlier=rank.restarts > 0)
     told = shell.read_fact(host, fact, command, WORDS_SECONDS, failed=True).value or RankWords()
-    return Words(host.name, rank, told.lines, told.transport)
+    return RankLogText(host.name, rank, told.lines, told.transport)
 
 
 # ---- the checks
@@ -117,7 +120,7 @@ def _checks(seen: Seen) -> list[Finding]:
         dist_port=settings.dist_port,
         our_names=frozenset(ours | set(rank_names(made.wanted).values())),
     )
-    found = checks.preflight(
+    found = checks.check_nodes(
         nodes,
         wanted=needs,
         fabric=made.fabric if whole else None,
@@ -128,7 +131,7 @@ def _checks(seen: Seen) -> list[Finding]:
     return [*found, *refused, *preflight.image_differs(made, made.facts), *exposed]
 
 
-def _looked(seen: Seen, status: Status, words: list[Words]) -> Iterator[str]:
+def _looked(seen: Seen, status: Status, words: list[RankLogText]) -> Iterator[str]:
     """What the report is made of, a sentence each."""
     facts = seen.made.facts
     yield f"{len(facts)} of {len(seen.made.hosts)} nodes could be read"

@@ -9,13 +9,13 @@ from pathlib import Path
 import msgspec
 from pyinfra.api import Host, State
 
-from cluster import listing
 from cluster.catalog import models
-from cluster.feasible import feasible
-from cluster.listing import Place, Ssh
 from cluster.node.readings import Rank, Weights
 from cluster.plan.specs import rank_names
 from cluster.printable import json_text
+from cluster.reports import listing
+from cluster.reports.feasible import judge_cases
+from cluster.reports.listing import ListedNode, SshAccess
 from cluster.settings.declaration import Declaration
 from control import gather, hosts, running, secrets
 from control.converge import begin
@@ -45,12 +45,12 @@ def read_listing(state: State) -> listing.Listing:
         [h for name, h in made.serving.items() if name in ranks], lambda h: _weights(h, ranks)
     )
     places = tuple(
-        listing.place(name, _here(host, made), _ssh(host), weights.get(name))
+        listing.listed_node(name, _here(host, made), _ssh(host), weights.get(name))
         for name, host in made.hosts.items()
     )
     head = made.hosts[made.wanted.head]
     spec = ranks[head.name].spec if head.name in ranks else None
-    return listing.listing(
+    return listing.build_listing(
         made.settings,
         made.model,
         running.reached(head, spec.launch if spec else made.settings),
@@ -65,7 +65,7 @@ def print_feasible(state: State) -> None:
     """Print which of the `cases` the inventory `light` could be deployed with."""
     asked = next(iter(state.inventory)).data
     hosts = [declared_data(host) for host in _hosts(str(asked.get("light")))]
-    found = feasible(hosts, asked.get("cases"), lambda file: bool(secrets.find_token(file)))
+    found = judge_cases(hosts, asked.get("cases"), lambda file: bool(secrets.find_token(file)))
     print(json_text(msgspec.json.encode(found)), flush=True)
 
 
@@ -78,7 +78,7 @@ def _light(inventory: str) -> listing.Listing:
     places = tuple(_declared_place(h, wanted) for h in hosts)
     url = running.reached(head, settings)
     key_file = _file(settings.api_key_file)
-    return listing.listing(
+    return listing.build_listing(
         settings,
         models.find_model(settings.model),
         url,
@@ -89,8 +89,8 @@ def _light(inventory: str) -> listing.Listing:
     )
 
 
-def _declared_place(host: Host, wanted: Declaration) -> Place:
-    there = Place(name=host.name, here=_local(host), ssh=_ssh(host))
+def _declared_place(host: Host, wanted: Declaration) -> ListedNode:
+    there = ListedNode(name=host.name, here=_local(host), ssh=_ssh(host))
     if host.name not in wanted.nodes:
         return there
     settings = wanted.nodes[host.name]
@@ -105,7 +105,7 @@ def _weights(host: Host, ranks: dict[str, Rank]) -> Weights | None:
     """What the node's disk holds of the model that its rank runs."""
     if (spec := ranks[host.name].spec) is None:
         return None
-    model, cache = spec.model, listing.cache_of(spec)
+    model, cache = spec.model, listing.cache_folder(spec)
     if not cache and not model.startswith(("/", "~/")):
         return None
     fact = ModelWeights()
@@ -123,12 +123,12 @@ def _here(host: Host, made: Deployment) -> bool:
     return bool(own) and made.facts[host.name].machine_id == own
 
 
-def _ssh(host: Host) -> Ssh | None:
+def _ssh(host: Host) -> SshAccess | None:
     """pyinfra's way to the node; None where it isn't SSH."""
     if host.name.startswith("@") and not host.name.startswith("@ssh/"):
         return None
     said = host.data.get
-    return Ssh(
+    return SshAccess(
         hostname=str(said("ssh_hostname") or host.name),
         user=str(said("ssh_user") or ""),
         port=int(said("ssh_port") or 0),

@@ -20,7 +20,7 @@ from cluster.reports.outcome import (
     PreviousServed,
     Result,
     ServedNow,
-    problem,
+    outcome_finding,
 )
 from cluster.settings.schema import Settings
 from control import running
@@ -100,15 +100,17 @@ def _changed(state: State) -> bool:
 def _describe(result: Result) -> Outcome:
     made = _deployment
     findings = list(record.findings)
+    if made is not None:
+        findings += [f for f in made.findings if f.level is Level.WARNING and f not in findings]
+    reported = tuple(map(outcome_finding, findings))
     if made is None:
-        return Outcome(outcome=result, step=record.step, findings=tuple(map(problem, findings)))
-    findings += [f for f in made.findings if f.level is Level.WARNING and f not in findings]
+        return Outcome(outcome=result, step=record.step, findings=reported)
     return Outcome(
         outcome=result,
         step=record.step,
         group=made.settings.group,
         model=made.model_name,
-        findings=tuple(map(problem, findings)),
+        findings=reported,
         plan=tuple(made.plan.lines()),
         serves=_serves(made, result),
         previous=_previous(made),

@@ -40,7 +40,7 @@ def preflight(
     full = gather.full(made.serving, made)
     nodes = [full[name] for name in made.wanted.names]
     needs = _needs(made, nodes)
-    told = checks.preflight(
+    told = checks.check_nodes(
         nodes,
         wanted=needs,
         fabric=made.fabric if made.fabric.nodes else None,
@@ -97,7 +97,7 @@ def peers(made: Deployment) -> dict[str, PeerReport]:
 
 def _launch(made: Deployment, nodes: list[NodeFacts], needs: checks.Needs) -> Iterator[Finding]:
     """What is wrong with the launch itself, whatever the nodes are like."""
-    yield from checks.launch(made.wanted, made.model, nodes, needs, made.version)
+    yield from checks.check_launch(made.wanted, made.model, nodes, needs, made.version)
     for node in nodes:
         for volume in token_mounts(made.wanted.nodes[node.name], node):
             yield warning(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import msgspec
 from pyinfra.api import Host, State
 
-from cluster import probe
 from cluster.command import Command
 from cluster.findings import Finding, Refused
 from cluster.printable import json_text
-from cluster.probe import Probed
+from cluster.reports import probe
+from cluster.reports.probe import ProbedNode
 from cluster.settings.schema import Settings
 from control import gather
 from control.check import find_problems
@@ -30,7 +30,7 @@ def print_probe(state: State) -> None:
     settings = {**wanted.nodes, **wanted.idle}
     nodes = shell.on_all(hosts, lambda host: _probe(host, settings[host.name]))
     found = [] if any(node.lost for node in nodes.values()) else _findings(asked)
-    told = probe.document(list(nodes.values()), list(dict.fromkeys(found)))
+    told = probe.probe_document(list(nodes.values()), list(dict.fromkeys(found)))
     print(json_text(msgspec.json.encode(told)), flush=True)
 
 
@@ -41,7 +41,7 @@ def _findings(asked: State) -> list[Finding]:
         return list(refused.findings)
 
 
-def _probe(host: Host, settings: Settings) -> Probed:
+def _probe(host: Host, settings: Settings) -> ProbedNode:
     user = str(host.data.get("ssh_user") or "")
     asked = {
         "node": host.name,
@@ -51,7 +51,7 @@ def _probe(host: Host, settings: Settings) -> Probed:
     }
     found = gather.reading(host, asked, SECONDS)
     if found.value is None:
-        return probe.silent(host.name, found.why, user)
+        return probe.unreachable_node(host.name, found.why, user)
     python = shell.run_command(host, Command(("python3", "--version"), SECONDS, kill=False))
     version = python.out[0].removeprefix("Python ") if python.ok and python.out else ""
-    return probe.read(found.value, settings.hf_cache, version)
+    return probe.probed_node(found.value, settings.hf_cache, version)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import msgspec
 from pyinfra.api import State
 
-from cluster import status
 from cluster.engine.log import phase
 from cluster.findings import Level
 from cluster.lease import MOST_SHOWN, STALE_SECONDS
 from cluster.printable import json_text
-from cluster.status import Holder, Leftover, RankStatus, Status
+from cluster.reports import status
+from cluster.reports.status import LeaseHolder, Leftover, RankStatus, Status
 from control import running, survey
 from control.survey import Seen
 from facts.answers import RankAnswers
@@ -32,8 +32,8 @@ def status_document(seen: Seen) -> Status:
         # A key is asked for, but not for /metrics, where the server names its model as well.
         served = (load.model,)
     left = tuple(x for node in made.hosts for x in _left(seen, node))
-    told = status.drifted(drift, left)
-    word = status.word(made.settings.state, ranks, served, made.model_name)
+    told = status.describe_drift(drift, left)
+    word = status.group_state(made.settings.state, ranks, served, made.model_name)
     unread = [f"{node}: {why}" for node, why in seen.silent.items()]
     unread += [f"{r.node}: {r.lost}" for r in ranks if r.lost and r.node not in seen.silent]
     return Status(
@@ -92,18 +92,18 @@ def _rank(seen: Seen, number: int, node: str, drift: dict[str, tuple[str, ...]])
 def _left(seen: Seen, node: str) -> tuple[Leftover, ...]:
     made = seen.made
     own = survey.current(made, node) if node in made.wanted.nodes else None
-    return status.leftovers(node, survey.ranks(made, node), own)
+    return status.find_leftovers(node, survey.ranks(made, node), own)
 
 
-def _holder(seen: Seen) -> Holder | None:
+def _holder(seen: Seen) -> LeaseHolder | None:
     if (said := seen.lease) is None:
         return None
     stale = abs(said.age) >= STALE_SECONDS
     lease = said.lease
     if lease is None:
-        return Holder(owner="a run that says nothing of itself", age=said.age, stale=stale)
+        return LeaseHolder(owner="a run that says nothing of itself", age=said.age, stale=stale)
     owner, command = f"{lease.owner}@{lease.host}"[:MOST_SHOWN], lease.command[:MOST_SHOWN]
-    return Holder(owner=owner, command=command, age=said.age, stale=stale)
+    return LeaseHolder(owner=owner, command=command, age=said.age, stale=stale)
 
 
 def _url(seen: Seen) -> str:

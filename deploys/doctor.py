@@ -2,7 +2,7 @@
 
 pyinfra -y @local deploys/doctor.py --data inventory=inventories/spark.py
 
-stdout holds the document alone: its fields are described in cluster/doctor.py.
+stdout holds the document alone: its fields are described in cluster/reports/doctor.py.
 """
 
 from pyinfra import host

@@ -2,7 +2,7 @@
 
 pyinfra -y @local deploys/feasible.py --data light=INVENTORY --data 'cases=[{"model": 6}, …]'
 
-stdout holds the document alone: its fields are described in cluster/feasible.py.
+stdout holds the document alone: its fields are described in cluster/reports/feasible.py.
 """
 
 from pyinfra import host

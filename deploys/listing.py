@@ -3,7 +3,7 @@
 pyinfra -y inventories/spark.py deploys/listing.py
 pyinfra -y @local deploys/listing.py --data light=inventories/spark.py    asks no node at all
 
-stdout holds the document alone: its fields are described in cluster/listing.py.
+stdout holds the document alone: its fields are described in cluster/reports/listing.py.
 """
 
 from pyinfra import host

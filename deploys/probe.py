@@ -3,7 +3,7 @@
 pyinfra -y @local deploys/probe.py --data inventory=FILE
 
 Nodes that can't be reached are told of, and end nothing. stdout holds the document alone: its
-fields are described in cluster/probe.py.
+fields are described in cluster/reports/probe.py.
 """
 
 from pyinfra import host

@@ -2,7 +2,7 @@
 
 pyinfra -y @local deploys/status.py --data inventory=inventories/spark.py
 
-stdout holds the document alone: its fields are described in cluster/status.py.
+stdout holds the document alone: its fields are described in cluster/reports/status.py.
 """
 
 from pyinfra import host

@@ -11,7 +11,7 @@ from msgspec import Struct
 from pyinfra.api import QuoteString, StringCommand
 
 from cluster.node.readings import Shown
-from cluster.status import Load
+from cluster.reports.status import ServerLoad
 from facts.fact import UNEXPECTED, Fact, decimal, join, quote
 from facts.serving import curl, http_status, last_lines
 
@@ -34,7 +34,7 @@ _MODEL = re.compile(r'(?:^|,)model_name="((?:[^"\\]|\\.)*)"')
 _LINES = 64
 
 
-class Metrics(Fact[Load]):
+class Metrics(Fact[ServerLoad]):
     """Requests that run and wait, tokens a second, and the share of the KV cache in use.
 
     + url: where rank 0 serves, as its own node reaches it
@@ -42,15 +42,15 @@ class Metrics(Fact[Load]):
     """
 
     @staticmethod
-    def default() -> Load:
-        return Load()
+    def default() -> ServerLoad:
+        return ServerLoad()
 
     def command(self, url: str, seconds: int = 5) -> StringCommand:
         asked = ("curl", "-s", "--noproxy", "*", "-m", str(seconds), f"{url}/metrics")
         pick = ("grep", "-m", str(_LINES), "-E", _PICK)
         return join(quote(asked), " | ", quote(pick), " || :")
 
-    def parse(self, output: list[str]) -> Load:
+    def parse(self, output: list[str]) -> ServerLoad:
         found: dict[str, list[float]] = {}
         model = ""
         for line in output:
@@ -62,7 +62,7 @@ class Metrics(Fact[Load]):
             labelled = _MODEL.search(told["labels"] or "")
             model = model or (labelled[1] if labelled else "")
         # Every tensor-parallel rank tells the same: the largest is the group's.
-        return Load(model=model, **{name: max(values) for name, values in found.items()})
+        return ServerLoad(model=model, **{name: max(values) for name, values in found.items()})
 
 
 def _number(word: str) -> float | None:
@@ -93,7 +93,7 @@ class RankAnswers(Shown):
     health: int = 0
     models_status: int = 0
     models: tuple[str, ...] = ()
-    load: Load = field(default_factory=Load)
+    load: ServerLoad = field(default_factory=ServerLoad)
     seconds: float | None = None
     log: tuple[str, ...] = ()
     lost: str = ""

@@ -1,7 +1,7 @@
 """What the deploy side says of itself, asked through its own command line.
 
 Nothing of the project is imported: `deploys/listing.py` prints one JSON document on stdout, whose
-fields are described in the project's cluster/listing.py.
+fields are described in the project's cluster/reports/listing.py.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def command(
 
 
 def ask(project: Project, settings: Mapping[str, Any]) -> Any:
-    """The document of cluster/status.py."""
+    """The document of cluster/reports/status.py."""
     data = {**settings, "inventory": str(project.inventory)}
     return project.ask("status", data, hosts="@local", seconds=SECONDS)
 

@@ -1,7 +1,6 @@
 """Everything that must be right before a deploy changes anything: what, where, and the cure."""
 
-from cluster.checks.launch import launch
-from cluster.checks.needs import Needs
-from cluster.checks.preflight import preflight
+from cluster.checks.launch import check_launch
+from cluster.checks.nodes import Needs, check_nodes
 
-__all__ = ["Needs", "launch", "preflight"]
+__all__ = ["Needs", "check_launch", "check_nodes"]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from cluster.catalog.fit import fit
 from cluster.catalog.models import Model
-from cluster.checks.needs import GIB, Needs
+from cluster.checks.nodes import GIB, Needs
 from cluster.engine.options import RECORDED, matches, nearest_recorded, options
 from cluster.engine.parser import arguments
 from cluster.findings import Finding, error, warning
@@ -44,7 +44,7 @@ DECIDED = {
 }
 
 
-def launch(
+def check_launch(
     wanted: Declaration, model: Model, nodes: Sequence[NodeFacts], needs: Needs, version: str
 ) -> Iterator[Finding]:
     """Findings that hold whatever the nodes' Docker, disks and ports are like.
@@ -62,7 +62,7 @@ def launch(
         yield from _freezing(wanted, model, nodes, version)
     yield from _shown(wanted)
     if version:
-        yield from extra(settings.extra_args, version)
+        yield from check_extra_args(settings.extra_args, version)
 
 
 def _runtime(settings: Settings, model: Model) -> Iterator[Finding]:
@@ -197,7 +197,7 @@ def _shown(wanted: Declaration) -> Iterator[Finding]:
         yield warning(what, cure=cure)
 
 
-def extra(words: Sequence[str], version: str) -> Iterator[Finding]:
+def check_extra_args(words: Sequence[str], version: str) -> Iterator[Finding]:
     """Words of extra_args, spelt out or abbreviated, that would show a secret or undo the plan."""
     known = options(nearest_recorded(version))
     for word in words:

@@ -19,11 +19,11 @@ Step = Literal[
 ]
 
 
-class Problem(msgspec.Struct, frozen=True, kw_only=True):
+class OutcomeFinding(msgspec.Struct, frozen=True, kw_only=True):
     """One finding.
 
     + level: "error" or "warning"
-    + key: names the kind of problem, whatever the words of `what`; "" where it has no name
+    + key: names the kind of outcome_finding, whatever the words of `what`; "" where it has no name
     + where: a node's name, or "" for the whole cluster
     + cure: a command or a setting; "" where there is none
     """
@@ -75,15 +75,15 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     version: int = 1
     group: str = ""
     model: str = ""
-    findings: tuple[Problem, ...] = ()
+    findings: tuple[OutcomeFinding, ...] = ()
     plan: tuple[str, ...] = ()
     serves: ServedNow | None = None
     previous: PreviousServed | None = None
 
 
-def problem(finding: Finding) -> Problem:
+def outcome_finding(finding: Finding) -> OutcomeFinding:
     """A finding as the document has it."""
-    return Problem(
+    return OutcomeFinding(
         level=finding.level.value,
         key=finding.key,
         what=printable(finding.what),

@@ -13,7 +13,7 @@ import pytest
 from http_engine import FakeEngine, listening
 from pyinfra.api import StringCommand
 
-from cluster.status import Load
+from cluster.reports.status import ServerLoad
 from facts.answers import Answers, RankAnswers
 from facts.ranklog import RankLog
 
@@ -67,7 +67,7 @@ def sh(command: StringCommand, **environment: str) -> list[str]:
 def test_a_head_tells_health_model_load_and_log(url: str, path: str) -> None:
     told = Answers().process(sh(Answers().command(url, "docker", "h", head=True), PATH=path))
     assert (told.health, told.models_status, told.models) == (200, 200, ("acme/m",))
-    assert told.load == Load(model="acme/m", running=2.0)
+    assert told.load == ServerLoad(model="acme/m", running=2.0)
     assert "CUDA out of memory" in told.log
 
 

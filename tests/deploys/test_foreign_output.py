@@ -16,13 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyinfra.api.exceptions import FactProcessError
 
-from cluster import checks, probe, status
+from cluster import checks
 from cluster.engine import serving
 from cluster.fabric import FabricOptions, choose_fabric
 from cluster.findings import Refused
 from cluster.node.readings import NodeFacts
 from cluster.plan.plan import plan
 from cluster.plan.previous_group import before
+from cluster.reports import probe, status
 from facts.answers import Answers, Metrics
 from facts.endpoints import Endpoints
 from facts.fact import Fact
@@ -164,14 +165,14 @@ def decided(seen: NodeFacts) -> None:
         runtime="docker", gpus=True, image="i", hf_cache={n.name: "/raid/hf-cache" for n in nodes},
         port=30000, dist_port=50000, our_names=frozenset(),
     )  # fmt: skip
-    for finding in checks.preflight(nodes, wanted=needs, fabric=fabric, peers={}):
+    for finding in checks.check_nodes(nodes, wanted=needs, fabric=fabric, peers={}):
         assert str(finding)
     facts = {n.name: n for n in nodes}
     plan({}, facts, "absent")
     before(facts, "sglang")
     for rank in (*seen.ranks, None):
         assert status.rank_status(0, seen.name, seen, rank).node == seen.name
-    probe.read(seen, "/raid/hf-cache", "3.12")
+    probe.probed_node(seen, "/raid/hf-cache", "3.12")
 
 
 def test_what_is_decided_from_a_reading_stands_whatever_a_part_of_it_says() -> None:

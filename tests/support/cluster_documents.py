@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from cluster.listing import entries
+from cluster.reports.listing import catalog_entries
 
 RANK = {
     "rank": 0,
@@ -67,7 +67,7 @@ def document(*, runs: str = "", **changed: Any) -> dict[str, Any]:
         "model": QWEN72B,
         "ranks": [{"node": name, "model": runs} for name in names if runs],
         "nodes": [{"name": name} for name in names],
-        "catalogue": msgspec.to_builtins(entries()),
+        "catalogue": msgspec.to_builtins(catalog_entries()),
         "notes": [],
     }
     return {"listing": listing | changed, "present": {"spark-1": {}, "spark-2": {}}}

@@ -7,7 +7,7 @@ from typing import Any
 from samples import VERSION, spark, want
 
 from cluster.catalog.models import find_model
-from cluster.checks import Needs, launch
+from cluster.checks import Needs, check_launch
 from cluster.findings import Level
 from cluster.node.readings import MemoryReading, NodeFacts
 
@@ -28,6 +28,6 @@ def told(
     seen = seen or tuple(nodes(count))
     wanted = want(len(seen), **data)
     needs = Needs(our_names=frozenset({ours}))
-    found = list(launch(wanted, find_model(wanted.common.model), seen, needs, version))
+    found = list(check_launch(wanted, find_model(wanted.common.model), seen, needs, version))
     assert all(f.cure for f in found if f.level is Level.ERROR)
     return [f"{f.level.value} {f}" for f in found]

@@ -11,7 +11,7 @@ import pytest
 from spark_bench.project import ask
 from spark_bench.suite.plan import Feasibility
 
-from cluster.feasible import feasible
+from cluster.reports.feasible import judge_cases
 from cluster.settings.declaration import HostData
 
 ROOT = Path(__file__).parents[3]
@@ -39,7 +39,7 @@ HOSTS = (
     ],
 )
 def test_what_can_be(case: dict[str, Any], nodes: int, tp: int, pp: int) -> None:
-    (verdict,) = feasible(HOSTS, [case], with_token).verdicts
+    (verdict,) = judge_cases(HOSTS, [case], with_token).verdicts
     assert verdict.errors == ()
     assert (verdict.nodes, verdict.tp, verdict.pp) == (nodes, tp, pp)
 
@@ -59,13 +59,13 @@ def test_what_can_be(case: dict[str, Any], nodes: int, tp: int, pp: int) -> None
     ],
 )
 def test_what_cannot_be_is_told_with_its_reason(case: dict[str, Any], told: str) -> None:
-    (verdict,) = feasible(HOSTS, [case], with_token).verdicts
+    (verdict,) = judge_cases(HOSTS, [case], with_token).verdicts
     assert any(told in error for error in verdict.errors), verdict.errors
 
 
 def test_each_case_has_its_own_verdict() -> None:
     cases = [{"model": "qwen7b"}, {"model": "x"}, {"model": "qwen14b"}]
-    verdicts = feasible(HOSTS, cases, with_token).verdicts
+    verdicts = judge_cases(HOSTS, cases, with_token).verdicts
     assert [bool(verdict.errors) for verdict in verdicts] == [False, True, False]
 
 
@@ -86,7 +86,7 @@ def test_a_gated_model_lacks_a_token(case: dict[str, Any], token: bool, lacks: b
         asked.append(token_file)
         return token
 
-    (verdict,) = feasible(hosts, [case], has_token).verdicts
+    (verdict,) = judge_cases(hosts, [case], has_token).verdicts
     assert (verdict.errors, verdict.lacks_token) == ((), lacks)
     assert set(asked) <= {"~/t"}
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cluster.checks import Needs, preflight
+from cluster.checks import Needs, check_nodes
 from cluster.fabric import Fabric, choose_fabric
 from cluster.findings import Level
 from cluster.node.peers import PeerReport
@@ -72,7 +72,7 @@ def found(
 ) -> list[str]:
     """Findings as "level node: what -> cure"."""
     peers: Mapping[str, PeerReport] = more.pop("peers", {})
-    told = preflight(nodes, wanted=needs, fabric=fabric, peers=peers, **more)
+    told = check_nodes(nodes, wanted=needs, fabric=fabric, peers=peers, **more)
     assert all(bool(f.cure) == (f.level is not Level.OK) for f in told)
     return [f"{f.level.value} {f}" for f in told]
 

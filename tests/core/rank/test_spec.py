@@ -17,11 +17,11 @@ from samples import declare, fabric_of, node_name, spark, specs_of, want
 
 from cluster.catalog.models import catalog, find_model
 from cluster.fabric import NodeFabric
-from cluster.listing import cache_of
 from cluster.node.readings import Rank
 from cluster.plan.specs import expand, mem_fraction, parallelism, specs, token_mounts
 from cluster.rank.docker import create
 from cluster.rank.spec import Spec, changes, read_label
+from cluster.reports.listing import cache_folder
 from cluster.settings.declaration import HostData, parse_declaration
 from cluster.settings.schema import Settings
 
@@ -392,7 +392,7 @@ def test_a_volume_that_would_show_the_token(volume: str, shows: bool) -> None:
     ],
 )
 def test_the_cache_that_a_rank_reads(volumes: tuple[str, ...], cache: str) -> None:
-    assert cache_of(replace(head(), volumes=volumes)) == cache
+    assert cache_folder(replace(head(), volumes=volumes)) == cache
 
 
 @pytest.mark.parametrize(

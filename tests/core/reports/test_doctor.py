@@ -7,21 +7,21 @@ from dataclasses import replace
 import pytest
 from samples import ran, spark, specs_of
 
-from cluster.doctor import (
-    Words,
-    checked,
-    disks,
-    engines,
-    group,
-    leftovers,
-    logs,
-    report,
-    silent,
-)
 from cluster.engine.diagnosis import diagnose
 from cluster.findings import error, ok, warning
 from cluster.node.readings import DiskReading, Engine
-from cluster.status import Holder, Leftover, RankStatus, Status
+from cluster.reports.doctor import (
+    RankLogText,
+    check_problems,
+    disk_problems,
+    doctor_report,
+    engine_problems,
+    group_problems,
+    leftover_problems,
+    log_problems,
+    unreachable_nodes,
+)
+from cluster.reports.status import LeaseHolder, Leftover, RankStatus, Status
 
 SPEC = specs_of()["spark-1"]
 HEAD = RankStatus(rank=0, node="spark-1", container="sglang-head", state="running", health=200)
@@ -127,8 +127,8 @@ HARMLESS = [
 
 @pytest.mark.parametrize(("line", "key"), [pytest.param(*x, id=x[1]) for x in LINES])
 def test_every_line_that_is_known_to_tell_something_is_understood(line, key):
-    words = Words("spark-2", ran(SPEC, status="exited", exit_code=0), [line])
-    (told,) = logs([words], ready=False, rdma=False)
+    words = RankLogText("spark-2", ran(SPEC, status="exited", exit_code=0), [line])
+    (told,) = log_problems([words], ready=False, rdma=False)
     assert told.key == key
     assert told.cause and told.cure and told.evidence
     assert told.where == f"spark-2 {SPEC.name}"
@@ -140,53 +140,53 @@ def test_what_a_rank_that_is_well_says_is_nothing(line):
 
 
 def test_a_consequence_is_a_warning_beside_its_cause():
-    cause = Words("spark-2", ran(SPEC, status="exited"), ["CUDA out of memory"])
-    lost = Words("spark-1", ran(SPEC, status="exited"), ["x: Connection reset by peer"])
-    told = list(logs([lost, cause], ready=False, rdma=False))
+    cause = RankLogText("spark-2", ran(SPEC, status="exited"), ["CUDA out of memory"])
+    lost = RankLogText("spark-1", ran(SPEC, status="exited"), ["x: Connection reset by peer"])
+    told = list(log_problems([lost, cause], ready=False, rdma=False))
     assert [(a.key, a.level) for a in told] == [("cuda-oom", "error"), ("peer-gone", "warning")]
-    (alone,) = logs([lost], ready=False, rdma=False)
+    (alone,) = log_problems([lost], ready=False, rdma=False)
     assert alone.level == "error"
 
 
 def test_what_only_follows_is_left_out_beside_its_reason():
     lines = ["CUDA out of memory", "Received sigquit from a child process."]
-    words = Words("spark-2", ran(SPEC, status="exited"), lines)
-    assert keys(logs([words], ready=False, rdma=False)) == ["cuda-oom"]
+    words = RankLogText("spark-2", ran(SPEC, status="exited"), lines)
+    assert keys(log_problems([words], ready=False, rdma=False)) == ["cuda-oom"]
     alone = replace(words, lines=lines[1:])
-    assert keys(logs([alone], ready=False, rdma=False)) == ["child-died"]
+    assert keys(log_problems([alone], ready=False, rdma=False)) == ["child-died"]
 
 
 def test_what_a_group_that_serves_got_over_is_a_warning():
-    words = Words("spark-1", ran(SPEC, restarts=1), ["x: Connection reset by peer"])
-    assert [(a.key, a.level) for a in logs([words], ready=True, rdma=False)] == [
+    words = RankLogText("spark-1", ran(SPEC, restarts=1), ["x: Connection reset by peer"])
+    assert [(a.key, a.level) for a in log_problems([words], ready=True, rdma=False)] == [
         ("peer-gone", "warning")
     ]
 
 
 def test_that_a_stopped_group_lost_its_head_is_no_error():
     said = "SIGTERM received. signum=None frame=None. Draining requests and shutting down..."
-    head = Words("spark-1", ran(SPEC, status="exited"), [said])
-    worker = Words("spark-2", ran(SPEC, status="exited"), ["x: Connection reset by peer"])
-    told = {a.where: a.level for a in logs([head, worker], ready=False, rdma=False)}
+    head = RankLogText("spark-1", ran(SPEC, status="exited"), [said])
+    worker = RankLogText("spark-2", ran(SPEC, status="exited"), ["x: Connection reset by peer"])
+    told = {a.where: a.level for a in log_problems([head, worker], ready=False, rdma=False)}
     assert told[f"spark-2 {SPEC.name}"] == "warning"
-    alone = {a.where: a.level for a in logs([worker], ready=False, rdma=False)}
+    alone = {a.where: a.level for a in log_problems([worker], ready=False, rdma=False)}
     assert alone == {f"spark-2 {SPEC.name}": "error"}
 
 
 def test_nccl_over_tcp_is_an_error_where_rdma_was_chosen():
     line = "spark-1:1:2 [0] NCCL INFO Using network Socket"
-    words = Words("spark-1", ran(SPEC), transport=[line])
-    (told,) = logs([words], ready=True, rdma=True)
+    words = RankLogText("spark-1", ran(SPEC), transport=[line])
+    (told,) = log_problems([words], ready=True, rdma=True)
     assert (told.key, told.level, told.evidence) == ("nccl-tcp", "error", line)
-    assert list(logs([words], ready=True, rdma=False)) == []
+    assert list(log_problems([words], ready=True, rdma=False)) == []
 
 
 def test_a_memory_kill_is_told_by_docker_not_by_137():
-    killed = Words("spark-1", ran(SPEC, status="exited", exit_code=137, oom_killed=True))
-    (told,) = logs([killed], ready=False, rdma=False)
+    killed = RankLogText("spark-1", ran(SPEC, status="exited", exit_code=137, oom_killed=True))
+    (told,) = log_problems([killed], ready=False, rdma=False)
     assert told.key == "oom-killed"
     plain = replace(killed, rank=replace(killed.rank, oom_killed=False))
-    (told,) = logs([plain], ready=False, rdma=False)
+    (told,) = log_problems([plain], ready=False, rdma=False)
     assert told.key == "ended"
 
 
@@ -228,22 +228,22 @@ def test_a_memory_kill_is_told_by_docker_not_by_137():
             replace(READY, drift=("spark-1: tp: 1 -> 2",)), "drift", "warning", id="drift"
         ),
         pytest.param(
-            replace(READY, holder=Holder(owner="eve@laptop", age=90, stale=True)),
+            replace(READY, holder=LeaseHolder(owner="eve@laptop", age=90, stale=True)),
             *("stale-lease", "warning"),
             id="lease",
         ),
     ],
 )
 def test_what_the_ranks_states_say(status, key, level):
-    (told,) = group(status)
+    (told,) = group_problems(status)
     assert (told.key, told.level) == (key, level)
     assert told.cure
 
 
 def test_a_group_that_is_well_has_nothing():
-    assert list(group(READY)) == []
+    assert list(group_problems(READY)) == []
     healed = replace(READY, ranks=(HEAD, replace(WORKER, restarts=7, uptime=86400)))
-    assert list(group(healed)) == []
+    assert list(group_problems(healed)) == []
 
 
 @pytest.mark.parametrize(
@@ -256,19 +256,19 @@ def test_a_group_that_is_well_has_nothing():
     ],
 )
 def test_a_container_engine_that_cannot_be_asked(engine, unread, key):
-    (told,) = engines({"spark-1": spark(0, engine=engine, unread=unread)})
+    (told,) = engine_problems({"spark-1": spark(0, engine=engine, unread=unread)})
     assert (told.key, told.where) == (key, "spark-1")
     assert told.evidence
     told_by_check = [error("the Docker daemon is not running", "spark-1", "x")]
-    assert list(checked(told_by_check, [told])) == []
+    assert list(check_problems(told_by_check, [told])) == []
 
 
 def test_a_node_that_is_off_and_a_disk_that_fills():
-    assert keys(silent({"spark-1": "timed out"})) == ["node-unreachable"]
+    assert keys(unreachable_nodes({"spark-1": "timed out"})) == ["node-unreachable"]
     full = DiskReading("/", True, False, 10**12, 10**9)
     filling = DiskReading("/raid", True, True, 10**12, 4 * 10**10)
     fine = DiskReading("/data", True, True, 10**12, 10**11)
-    told = list(disks({"spark-1": spark(0, disks=(full, filling, fine))}))
+    told = list(disk_problems({"spark-1": spark(0, disks=(full, filling, fine))}))
     assert [(a.level, a.cause) for a in told] == [
         ("warning", "the disk under /raid is nearly full"),
         ("error", "the disk under / is nearly full"),
@@ -277,8 +277,8 @@ def test_a_node_that_is_off_and_a_disk_that_fills():
 
 def test_a_failed_rank_that_was_kept_is_told_with_its_last_words():
     left = Leftover(node="spark-1", container="sglang-head.failed", state="exited", kind="failed")
-    words = Words("spark-1", replace(ran(SPEC), name="sglang-head.failed"), ["one", "two"])
-    (told,) = leftovers(replace(READY, leftovers=(left,)), [words])
+    words = RankLogText("spark-1", replace(ran(SPEC), name="sglang-head.failed"), ["one", "two"])
+    (told,) = leftover_problems(replace(READY, leftovers=(left,)), [words])
     assert (told.key, told.evidence) == ("left-failed", "one / two")
     assert "docker logs sglang-head.failed" in told.cure
 
@@ -286,16 +286,16 @@ def test_a_failed_rank_that_was_kept_is_told_with_its_last_words():
 def test_a_switch_that_is_under_way_is_no_ailment():
     left = Leftover(node="spark-1", container="h.previous", state="exited", kind="previous")
     status = replace(READY, leftovers=(left,))
-    (cut,) = leftovers(status, [])
+    (cut,) = leftover_problems(status, [])
     assert cut.key == "left-previous"
     assert "takes the switch up" in cut.cure
-    busy = replace(status, holder=Holder(owner="eve@laptop", age=3))
-    assert list(leftovers(busy, [])) == []
+    busy = replace(status, holder=LeaseHolder(owner="eve@laptop", age=3))
+    assert list(leftover_problems(busy, [])) == []
 
 
 def test_the_report_is_well_with_warnings_alone():
-    found = list(checked([ok("fine"), warning("hm", "spark-1")], []))
-    told = report(READY, [*found, *found], ("x",))
+    found = list(check_problems([ok("fine"), warning("hm", "spark-1")], []))
+    told = doctor_report(READY, [*found, *found], ("x",))
     assert (told.ok, keys(told.ailments)) == (True, ["check"])
-    told = report(READY, [*found, *checked([error("bad", "spark-2", "do")], [])], ())
+    told = doctor_report(READY, [*found, *check_problems([error("bad", "spark-2", "do")], [])], ())
     assert (told.ok, [a.level for a in told.ailments]) == (False, ["error", "warning"])

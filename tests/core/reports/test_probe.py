@@ -8,7 +8,7 @@ import pytest
 from samples import half, spark
 
 from cluster.node.readings import DiskReading, Engine, Gpu
-from cluster.probe import read, silent
+from cluster.reports.probe import probed_node, unreachable_node
 
 CACHE = DiskReading("/raid/hf-cache", exists=True, writable=True, total=9, free=5)
 GB10 = Gpu(0, "NVIDIA GB10", "580.126.09", "12.1")
@@ -16,7 +16,7 @@ GB10 = Gpu(0, "NVIDIA GB10", "580.126.09", "12.1")
 
 def test_a_healthy_spark() -> None:
     node = spark(0, gpus=(GB10,), engine=Engine("29.1.0", ("nvidia",)), disks=(CACHE,))
-    seen = read(node, "/raid/hf-cache", "3.12.3")
+    seen = probed_node(node, "/raid/hf-cache", "3.12.3")
     assert (seen.gpu, seen.driver, seen.docker) == ("NVIDIA GB10", "580.126.09", "29.1.0")
     assert (seen.hf_cache, seen.free_bytes, seen.python) == ("writable", 5, "3.12.3")
     assert seen.ports == (
@@ -33,14 +33,14 @@ def test_a_machine_that_lacks_everything() -> None:
         rdma=(bare, replace(half("B", "10.2.1.1/24"), state="DOWN")),
         unread={"gpus": "driver mismatch"},
     )
-    seen = read(node, "/raid/hf-cache", "")
+    seen = probed_node(node, "/raid/hf-cache", "")
     assert (seen.gpu, seen.docker, seen.hf_cache) == ("driver mismatch", "denied", "not writable")
     assert (seen.ports, seen.python) == (("enp1s0f1np1 no IPv4 address",), "missing")
 
 
 def test_a_cache_below_the_logins_home() -> None:
     home = replace(CACHE, path="/home/me/hf", exists=False, writable=False)
-    assert read(spark(0, disks=(home,)), "~/hf", "3").hf_cache == "missing"
+    assert probed_node(spark(0, disks=(home,)), "~/hf", "3").hf_cache == "missing"
 
 
 @pytest.mark.parametrize(
@@ -68,5 +68,5 @@ def test_a_cache_below_the_logins_home() -> None:
     ],
 )
 def test_every_silence_has_its_cure(why: str, cure: str) -> None:
-    node = silent("s", why, "me")
+    node = unreachable_node("s", why, "me")
     assert (node.cure, node.lost) == (cure, why.removeprefix("ConnectError: "))

@@ -8,15 +8,15 @@ import pytest
 from samples import ran, spark, specs_of
 
 from cluster.node.readings import Gpu, MemoryReading
-from cluster.status import (
+from cluster.reports.status import (
     Leftover,
-    Load,
     RankStatus,
-    drifted,
-    leftovers,
+    ServerLoad,
+    describe_drift,
+    find_leftovers,
+    group_state,
     rank_status,
-    started,
-    word,
+    start_time,
 )
 from facts.answers import Metrics
 
@@ -47,7 +47,7 @@ BLIND = replace(OK, state="unknown", container="", lost="Docker does not answer:
     ],
 )
 def test_the_groups_state(ranks, served, says):
-    assert word("running", ranks, served, MODEL) == says
+    assert group_state("running", ranks, served, MODEL) == says
 
 
 @pytest.mark.parametrize(
@@ -60,13 +60,13 @@ def test_the_groups_state(ranks, served, says):
     ],
 )
 def test_a_group_that_shall_not_run(ranks, says):
-    assert word("stopped", ranks, (), MODEL) == says
+    assert group_state("stopped", ranks, (), MODEL) == says
 
 
 def test_a_rank_is_told_from_its_container_and_its_node():
     spec = specs_of()["spark-1"]
     rank = ran(spec, restarts=2)
-    begun = started(rank)
+    begun = start_time(rank)
     assert begun is not None
     gpu = Gpu(0, "GB10", "580", "12.1", power_watts=34.5)
     facts = spark(0, ranks=(rank,), clock=begun + 90, memory=MemoryReading(100, 40), gpus=(gpu,))
@@ -91,9 +91,9 @@ def test_what_a_switch_leaves_is_named_and_is_no_drift():
     )
     names = ("sglang-head.previous", "sglang-head.failed", "sglang-old")
     ranks = (own, *(replace(r, name=n) for r, n in zip(others, names, strict=True)))
-    left = leftovers("spark-1", ranks, own)
+    left = find_leftovers("spark-1", ranks, own)
     assert [x.kind for x in left] == ["previous", "failed", "stray"]
-    assert drifted({"spark-2": ("is not there",)}, left) == (
+    assert describe_drift({"spark-2": ("is not there",)}, left) == (
         "spark-2: is not there",
         "spark-1: sglang-old is no longer wanted",
     )
@@ -118,10 +118,10 @@ LLAMA = "llamacpp:requests_processing 1\nllamacpp:predicted_tokens_seconds 101.5
 @pytest.mark.parametrize(
     ("text", "load"),
     [
-        pytest.param(SGLANG, Load("acme/m, x", 2, 3, 75.25, 0.12), id="sglang"),
-        pytest.param(LLAMA, Load("", 1, None, 101.5), id="llama.cpp"),
-        pytest.param("", Load(), id="nothing"),
-        pytest.param("<html>404</html>", Load(), id="another-program"),
+        pytest.param(SGLANG, ServerLoad("acme/m, x", 2, 3, 75.25, 0.12), id="sglang"),
+        pytest.param(LLAMA, ServerLoad("", 1, None, 101.5), id="llama.cpp"),
+        pytest.param("", ServerLoad(), id="nothing"),
+        pytest.param("<html>404</html>", ServerLoad(), id="another-program"),
     ],
 )
 def test_the_load_that_a_server_tells(text, load):

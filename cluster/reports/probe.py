@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from re import compile
 from shlex import quote
 
-from cluster.checks.storage import disk
+from cluster.checks.nodes import disk_reading
 from cluster.findings import Finding
 from cluster.node.readings import DiskReading, Engine, NodeFacts, RdmaPort
 
@@ -24,7 +24,7 @@ _CHANGED_KEY = compile(r"Host key for (\S+) does not match")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Probed:
+class ProbedNode:
     """One node.
 
     + lost: why it could not be asked, "" where it answered; cure: of that
@@ -47,7 +47,7 @@ class Probed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
+class ProbeFinding:
     """A finding, as `deploys/check.py` tells it; level: "error", "warning" or "ok"."""
 
     level: str
@@ -57,33 +57,35 @@ class Told:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Document:
+class ProbeDocument:
     """The document; findings: none where a node could not be asked."""
 
     version: int = VERSION
-    nodes: tuple[Probed, ...]
-    findings: tuple[Told, ...] = ()
+    nodes: tuple[ProbedNode, ...]
+    findings: tuple[ProbeFinding, ...] = ()
 
 
-def document(nodes: Sequence[Probed], findings: Sequence[Finding]) -> Document:
-    told = (Told(level=f.level.value, what=f.what, where=f.where, cure=f.cure) for f in findings)
-    return Document(nodes=tuple(nodes), findings=tuple(told))
+def probe_document(nodes: Sequence[ProbedNode], findings: Sequence[Finding]) -> ProbeDocument:
+    told = (
+        ProbeFinding(level=f.level.value, what=f.what, where=f.where, cure=f.cure) for f in findings
+    )
+    return ProbeDocument(nodes=tuple(nodes), findings=tuple(told))
 
 
-def silent(name: str, why: str, user: str = "") -> Probed:
+def unreachable_node(name: str, why: str, user: str = "") -> ProbedNode:
     """A node that could not be asked."""
     login = f"{user}@{name}" if user else name
     changed = _CHANGED_KEY.search(why)
     known = changed[1] if changed else name
     cure = next((cure for words, cure in CURES if words in why), "ssh {login} true")
     told = cure.format(name=name, login=quote(login), known=quote(known))
-    return Probed(name=name, lost=why.removeprefix("ConnectError: "), cure=told)
+    return ProbedNode(name=name, lost=why.removeprefix("ConnectError: "), cure=told)
 
 
-def read(facts: NodeFacts, hf_cache: str, python: str) -> Probed:
+def probed_node(facts: NodeFacts, hf_cache: str, python: str) -> ProbedNode:
     """A node that was read in full; python: its version, "" where there is none."""
-    cache = disk(facts, hf_cache)
-    return Probed(
+    cache = disk_reading(facts, hf_cache)
+    return ProbedNode(
         name=facts.name,
         hostname=facts.hostname,
         gpu=", ".join(gpu.name for gpu in facts.gpus) or facts.unread.get("gpus", "none"),

@@ -16,11 +16,11 @@ from cluster.plan.previous_group import FAILED, PREVIOUS
 
 VERSION = 1
 
-Word = Literal["ready", "starting", "degraded", "down", "stopped", "absent", "unknown"]
+GroupState = Literal["ready", "starting", "degraded", "down", "stopped", "absent", "unknown"]
 
 
 @dataclass(frozen=True)
-class Load(Shown):
+class ServerLoad(Shown):
     """What a server tells at /metrics; None where it does not.
 
     + model: the id that it serves, as its metrics are labelled
@@ -90,7 +90,7 @@ class Leftover:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Holder:
+class LeaseHolder:
     """Who changes the group right now; `age`: seconds since that run last told that it lives."""
 
     owner: str
@@ -117,17 +117,17 @@ class Status:
     group: str
     ok: bool
     ready: bool
-    state: Word
+    state: GroupState
     declared: str
     wanted: str
     served: tuple[str, ...]
     url: str = ""
-    load: Load = field(default_factory=Load)
+    load: ServerLoad = field(default_factory=ServerLoad)
     ranks: tuple[RankStatus, ...] = ()
     leftovers: tuple[Leftover, ...] = ()
     drift: tuple[str, ...] = ()
     unsure: str = ""
-    holder: Holder | None = None
+    holder: LeaseHolder | None = None
     unread: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -171,7 +171,7 @@ def rank_status(
 
 def _own(rank: Rank, clock: float, age: float | None) -> dict[str, object]:
     """What the container itself tells."""
-    begun = started(rank)
+    begun = start_time(rank)
     if age is None and rank.alive and begun is not None and clock:
         age = max(0.0, clock - begun)
     return {
@@ -185,7 +185,7 @@ def _own(rank: Rank, clock: float, age: float | None) -> dict[str, object]:
     }
 
 
-def started(rank: Rank) -> float | None:
+def start_time(rank: Rank) -> float | None:
     """Unix time of a container's start; None for a process, which counts in ticks since boot."""
     try:
         return datetime.fromisoformat(rank.started_at[:19] + "+00:00").timestamp()
@@ -193,7 +193,9 @@ def started(rank: Rank) -> float | None:
         return None
 
 
-def word(declared: str, ranks: Sequence[RankStatus], served: Sequence[str], wanted: str) -> Word:
+def group_state(
+    declared: str, ranks: Sequence[RankStatus], served: Sequence[str], wanted: str
+) -> GroupState:
     """How the group stands, by its ranks (rank 0 first) and what its head serves."""
     alive = [r for r in ranks if r.state in ("running", "paused", "restarting") or r.healthy]
     if declared != "running" and not alive and not any(r.lost for r in ranks):
@@ -213,7 +215,7 @@ def _loads(rank: RankStatus) -> bool:
     return rank.state == "running" and not rank.lost and rank.phase != "ready"
 
 
-def leftovers(node: str, ranks: Sequence[Rank], own: Rank | None) -> tuple[Leftover, ...]:
+def find_leftovers(node: str, ranks: Sequence[Rank], own: Rank | None) -> tuple[Leftover, ...]:
     """The group's containers on a node, but for its rank."""
     others = [r for r in ranks if own is None or r.id != own.id]
     return tuple(
@@ -228,7 +230,9 @@ def _kind(name: str) -> Literal["previous", "failed", "stray"]:
     return "failed" if name.endswith(FAILED) else "stray"
 
 
-def drifted(by_rank: Mapping[str, Sequence[str]], leftover: Sequence[Leftover]) -> tuple[str, ...]:
+def describe_drift(
+    by_rank: Mapping[str, Sequence[str]], leftover: Sequence[Leftover]
+) -> tuple[str, ...]:
     """What a deploy would change, each with its node. What a switch has set aside is no drift."""
     own = [f"{node}: {reason}" for node, reasons in by_rank.items() for reason in reasons]
     strays = [f"{x.node}: {x.container} is no longer wanted" for x in leftover if x.kind == "stray"]

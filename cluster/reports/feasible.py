@@ -9,9 +9,9 @@ from typing import Any
 from cluster import checks
 from cluster.catalog import models
 from cluster.findings import Level, Refused
-from cluster.listing import SPARK_BYTES
 from cluster.node.readings import MemoryReading, NodeFacts
 from cluster.plan.specs import mem_fraction, parallelism, served_name
+from cluster.reports.listing import SPARK_BYTES
 from cluster.settings.declaration import HostData, parse_declaration
 
 VERSION = 1
@@ -20,7 +20,7 @@ HasToken = Callable[[str], bool]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class FeasibleVerdict:
     """What settings come to.
 
     + errors: why a deploy with them is refused; empty where nothing is known against it
@@ -42,24 +42,26 @@ class Verdict:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Document:
+class FeasibleDocument:
     """Verdicts in the order of the questions."""
 
     version: int = VERSION
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[FeasibleVerdict, ...]
 
 
-def feasible(
+def judge_cases(
     declared: Sequence[HostData], cases: Sequence[Mapping[str, Any]], has_token: HasToken
-) -> Document:
+) -> FeasibleDocument:
     """A verdict on each case: settings that take the place of the declared ones, as --data does.
 
     The nodes are taken for Sparks that nothing else runs on: a deploy may still refuse.
     """
-    return Document(verdicts=tuple(_verdict(declared, case, has_token) for case in cases))
+    return FeasibleDocument(verdicts=tuple(_verdict(declared, case, has_token) for case in cases))
 
 
-def _verdict(declared: Sequence[HostData], case: Mapping[str, Any], has_token: HasToken) -> Verdict:
+def _verdict(
+    declared: Sequence[HostData], case: Mapping[str, Any], has_token: HasToken
+) -> FeasibleVerdict:
     try:
         wanted = parse_declaration([_with(host, case) for host in declared])
         model = models.find_model(wanted.common.model)
@@ -67,15 +69,17 @@ def _verdict(declared: Sequence[HostData], case: Mapping[str, Any], has_token: H
         downloads = model.gated and not settings.offline
         lacks_token = downloads and not has_token(settings.hf_token_file)
     except Refused as refused:
-        return Verdict(errors=tuple(map(str, refused.findings)))
+        return FeasibleVerdict(errors=tuple(map(str, refused.findings)))
     tp, pp = parallelism(wanted)
     spark = MemoryReading(SPARK_BYTES, SPARK_BYTES)
     # The embedded model runs on this machine, whatever that has.
     memory = None if model.runtime == "process" else spark
     nodes = [NodeFacts(name=name, memory=memory) for name in wanted.names]
-    found = checks.launch(wanted, model, nodes, checks.Needs(runtime=wanted.common.runtime), "")
-    return Verdict(
-        errors=tuple(str(f) for f in found if f.level is Level.ERROR),
+    findings = checks.check_launch(
+        wanted, model, nodes, checks.Needs(runtime=wanted.common.runtime), ""
+    )
+    return FeasibleVerdict(
+        errors=tuple(str(f) for f in findings if f.level is Level.ERROR),
         model=model.id,
         served_model_name=served_name(wanted.common, model),
         nodes=len(wanted.names),

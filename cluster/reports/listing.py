@@ -28,7 +28,7 @@ SPARKS = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class CatalogEntry:
     """A model of the catalogue.
 
     + sparks: on which of 1, 2, 4 and 8 Sparks it fits; empty for a model of the process runtime
@@ -48,7 +48,7 @@ class Entry:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Running:
+class RunningRank:
     """A rank that runs.
 
     + model: as its label has it: a hub id or a path
@@ -71,7 +71,7 @@ class Running:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ssh:
+class SshAccess:
     """How a node is reached, in OpenSSH's words; "" and 0 leave a word out. Never a password."""
 
     hostname: str
@@ -84,7 +84,7 @@ class Ssh:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class ListedNode:
     """A node of the inventory.
 
     + here: it is the machine that made this listing
@@ -96,7 +96,7 @@ class Place:
 
     name: str
     here: bool
-    ssh: Ssh | None
+    ssh: SshAccess | None
     revision: str = ""
     weights: str = ""
     rank: str = ""
@@ -127,18 +127,18 @@ class Listing:
     state: str
     revision: str = ""
     tokenizer: str = ""
-    ranks: tuple[Running, ...] = ()
-    nodes: tuple[Place, ...] = ()
-    catalogue: tuple[Entry, ...] = field(default_factory=lambda: entries())
+    ranks: tuple[RunningRank, ...] = ()
+    nodes: tuple[ListedNode, ...] = ()
+    catalogue: tuple[CatalogEntry, ...] = field(default_factory=lambda: catalog_entries())
     api_key_file: str = ""
     notes: tuple[str, ...] = ()
 
 
-def listing(
+def build_listing(
     settings: Settings,
     model: Model,
     url: str,
-    nodes: tuple[Place, ...],
+    nodes: tuple[ListedNode, ...],
     ranks: Mapping[str, Rank],
     *,
     light: bool = False,
@@ -147,7 +147,7 @@ def listing(
 ) -> Listing:
     """The document of what these nodes and their ranks (by node, rank order) say."""
     specs = {node: spec for node, rank in ranks.items() if (spec := rank.spec)}
-    runs = tuple(running(node, ranks[node], spec) for node, spec in specs.items())
+    runs = tuple(running_rank(node, ranks[node], spec) for node, spec in specs.items())
     head = runs[0] if runs and runs[0].rank == 0 else None
     name = head.launch.get("served_model_name", "") if head else served_name(settings, model)
     return Listing(
@@ -167,9 +167,9 @@ def listing(
     )
 
 
-def running(node: str, rank: Rank, spec: Spec) -> Running:
+def running_rank(node: str, rank: Rank, spec: Spec) -> RunningRank:
     """What a rank's own label says of it."""
-    return Running(
+    return RunningRank(
         node=node,
         rank=spec.rank,
         name=rank.name,
@@ -184,7 +184,7 @@ def running(node: str, rank: Rank, spec: Spec) -> Running:
     )
 
 
-def cache_of(spec: Spec) -> str:
+def cache_folder(spec: Spec) -> str:
     """The HF_HOME on its node that a rank reads; "" for a rank without one."""
     for source, target, *_ in (volume.split(":") for volume in spec.volumes if ":" in volume):
         if target == f"{CONTAINER_HF_HOME}/hub":
@@ -194,10 +194,12 @@ def cache_of(spec: Spec) -> str:
     return ""
 
 
-def place(name: str, here: bool, ssh: Ssh | None, weights: Weights | None) -> Place:
+def listed_node(
+    name: str, here: bool, ssh: SshAccess | None, weights: Weights | None
+) -> ListedNode:
     """A node, with what its disk says of the model that runs."""
     known = weights is not None and weights.complete
-    return Place(
+    return ListedNode(
         name=name,
         here=here,
         ssh=ssh,
@@ -206,10 +208,10 @@ def place(name: str, here: bool, ssh: Ssh | None, weights: Weights | None) -> Pl
     )
 
 
-def entries() -> tuple[Entry, ...]:
+def catalog_entries() -> tuple[CatalogEntry, ...]:
     """The whole catalogue."""
     return tuple(
-        Entry(
+        CatalogEntry(
             id=m.id,
             alias=m.alias,
             number=m.number,

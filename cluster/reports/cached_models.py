@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cluster.listing import Listing
 from cluster.node.readings import Weights
+from cluster.reports.listing import Listing
 
 VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stock:
+class CachedModel:
     """What a node's cache has of one model.
 
     + complete: all of its weights; else a download is under way, or was left
@@ -25,7 +25,7 @@ class Stock:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Document:
+class ModelsDocument:
     """The document.
 
     + present: node → id of a model of the catalogue → what is there; models without a byte are
@@ -34,16 +34,16 @@ class Document:
 
     version: int = VERSION
     listing: Listing
-    present: Mapping[str, Mapping[str, Stock]]
+    present: Mapping[str, Mapping[str, CachedModel]]
 
 
-def document(listing: Listing, found: Mapping[str, Mapping[str, Weights]]) -> Document:
+def models_document(listing: Listing, found: Mapping[str, Mapping[str, Weights]]) -> ModelsDocument:
     """The document of what these caches hold, by node."""
-    return Document(
+    return ModelsDocument(
         listing=listing,
         present={
             node: {
-                model: Stock(complete=w.complete, bytes=w.bytes, revision=w.revision)
+                model: CachedModel(complete=w.complete, bytes=w.bytes, revision=w.revision)
                 for model, w in models.items()
             }
             for node, models in found.items()

@@ -1,0 +1,342 @@
+"""What must be right on the nodes before a deploy changes anything: what, where, and the cure."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from cluster.fabric import Fabric
+from cluster.findings import Finding, error, ok, warning
+from cluster.node.peers import PeerReport, reachability
+from cluster.node.readings import IMAGE_FOLDERS, DiskReading, Listener, NodeFacts, Rank
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What the checks hold the nodes against. Sizes are bytes for each node; 0: nothing to hold.
+
+    + hf_cache: the path by node name
+    + port, dist_port: every rank serves on the first; the head alone meets the others on the second
+    + needs_bytes: of the model's weights on disk; 0 where nothing will be downloaded
+    + image_bytes: what the image takes unpacked; None where unknown
+    + our_names: names of this group's ranks
+    """
+
+    runtime: Literal["docker", "process"] = "docker"
+    gpus: bool = True
+    image: str = ""
+    hf_cache: Mapping[str, str] = field(default_factory=dict)
+    port: int = 30000
+    dist_port: int = 50000
+    needs_bytes: int = 0
+    image_bytes: int | None = None
+    our_names: frozenset[str] = frozenset()
+
+
+def gib(count: int) -> str:
+    return f"{count / GIB:.1f} GiB"
+
+
+def check_nodes(
+    nodes: Sequence[NodeFacts],
+    *,
+    wanted: Needs,
+    fabric: Fabric | None,
+    peers: Mapping[str, PeerReport],
+    latency: Mapping[str, float] | None = None,
+) -> tuple[Finding, ...]:
+    """Findings about nodes that were read in full, in rank order; ERROR refuses the deploy.
+
+    + fabric: None where its choice was refused; its own findings say why
+    + peers: reports of the reachability probe by node name; empty where it did not run
+    + latency: seconds of a trivial command over SSH, by node name
+    """
+    findings: list[Finding] = [*check_same_machine(nodes)]
+    for node in nodes:
+        findings += check_unread(node, wanted, several=len(nodes) > 1)
+        findings += [f for check in NODE_CHECKS for f in check(node, wanted)]
+    findings += check_clocks(nodes)
+    findings += check_login_shells(latency or {})
+    findings += check_ports(nodes, wanted)
+    if fabric:
+        findings += [ok(fabric.summary), *describe_links(nodes, fabric), *fabric.findings]
+        findings += reachability(fabric, peers)
+    return tuple(findings)
+
+
+def check_unread(node: NodeFacts, wanted: Needs, *, several: bool) -> Iterator[Finding]:
+    """Sections that failed to be read, but for those that another check tells or nobody needs."""
+    text = {"gpus"}
+    if not several:
+        text |= {"rdma", "interfaces"}
+    if node.engine and node.engine.error:
+        text |= {"ranks", "image"}
+    for section, words in sorted(node.unread.items()):
+        if section not in text:
+            yield _unread(section, words, node.name, wanted.image)
+
+
+# What Docker's client was asked for.
+OF_DOCKER = ("image", "ranks")
+
+
+def _unread(section: str, words: str, node: str, image: str) -> Finding:
+    from cluster.engine.diagnosis import docker_error  # a cluster in order does without
+
+    known = docker_error(words, image) if section in OF_DOCKER else None
+    if known is None:
+        cure = f"ssh {node}, fix it and run this again"
+        return error(f"{section} could not be read: {words}", node, cure)
+    return error(f"{section} could not be read: {known.cause} ({words})", node, known.cure)
+
+
+# ---- the machines: identity, memory, clocks, shells
+
+
+IDLE_SHARE = 0.8
+"""An idle Spark has ~101 of its 121.6 GiB available."""
+CLOCK_SECONDS = 2.0
+"""More than the spread of one round of readings over SSH; logs of the ranks stay comparable."""
+SHELL_SECONDS = 0.3
+"""A plain shell answers over SSH in a few hundredths; pyenv or conda in ~/.bashrc cost this."""
+
+
+def check_same_machine(nodes: Sequence[NodeFacts]) -> Iterator[Finding]:
+    """Two names of one machine: its ranks would fight for ports and memory."""
+    first: dict[str, str] = {}
+    for node in nodes:
+        other = first.setdefault(node.machine_id, node.name) if node.machine_id else node.name
+        if other != node.name:
+            what = f"is the same machine as {other} (machine-id {node.machine_id})"
+            cure = (
+                f"take {node.name} out of the inventory, or give a cloned system its own: "
+                "sudo rm /etc/machine-id && sudo systemd-machine-id-setup"
+            )
+            yield error(what, node.name, cure)
+
+
+def check_memory(node: NodeFacts, needs: Needs) -> Iterator[Finding]:
+    """Most of it free; what our own rank holds comes free when it stops."""
+    if not node.memory:
+        return
+    total, available = node.memory.total, node.memory.available
+    ours = any(r.alive and (r.label is not None or r.name in needs.our_names) for r in node.ranks)
+    text = f"{gib(available)} of {gib(total)} memory available"
+    top = "ps -eo rss,pid,args --sort=-rss | head"
+    if available < IDLE_SHARE * total and not ours:
+        guard = "sudo apt-get install earlyoom keeps a node that runs out from freezing"
+        yield warning(f"{text}: other programs take the rest", node.name, f"{top}; {guard}")
+    else:
+        yield ok(text, node.name)
+
+
+def check_clocks(nodes: Sequence[NodeFacts]) -> Iterator[Finding]:
+    """Each clock against the head's, as the nodes text them at nearly the same moment."""
+    seconds = {n.name: n.clock for n in nodes if n.clock}
+    known = list(seconds)
+    for name in known[1:]:
+        ahead = seconds[name] - seconds[known[0]]
+        if abs(ahead) > CLOCK_SECONDS:
+            way = "ahead of" if ahead > 0 else "behind"
+            what = f"its clock is {abs(ahead):.1f} s {way} {known[0]}'s"
+            yield warning(what, name, "sudo timedatectl set-ntp true; timedatectl status")
+        else:
+            yield ok(f"its clock agrees with {known[0]}'s", name)
+
+
+def check_login_shells(latency: Mapping[str, float]) -> Iterator[Finding]:
+    """A profile that every remote command waits for."""
+    for name, seconds in latency.items():
+        text = f"a trivial command over SSH takes {seconds:.2f} s"
+        if seconds > SHELL_SECONDS:
+            cure = (
+                "see `time bash -ic true` there, and move what ~/.bashrc starts (pyenv, conda, nvm)"
+                " behind a first line `[[ $- == *i* ]] || return`"
+            )
+            yield warning(f"{text}, and a deploy waits for each", name, cure)
+        else:
+            yield ok(text, name)
+
+
+# ---- the GPU's driver, Docker
+
+
+GB10 = "12.1"
+GPU_RUNTIMES = {"nvidia", "cdi"}
+ENGINE = {
+    "missing": ("Docker is not installed", "sudo apt-get install docker.io"),
+    "stopped": ("the Docker daemon is not running", "sudo systemctl enable --now docker"),
+    "denied": (
+        "the login may not use Docker",
+        "sudo usermod -aG docker $USER, and log in again",
+    ),
+}
+TOOLKIT = (
+    "sudo apt-get install nvidia-container-toolkit && "
+    "sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker"
+)
+
+
+def check_gpu(node: NodeFacts, needs: Needs) -> Iterator[Finding]:
+    """A driver that answers, and a GB10."""
+    if not needs.gpus or needs.runtime == "process":
+        return
+    if words := node.unread.get("gpus"):
+        yield error(f"nvidia-smi fails: {words}", node.name, "sudo reboot loads the right driver")
+    elif not node.gpus:
+        cure = "sudo apt-get install nvidia-driver-580-open && sudo reboot"
+        yield error("no NVIDIA GPU: nvidia-smi is missing or lists none", node.name, cure)
+    for reading in node.gpus:
+        capability = reading.compute_capability
+        text = f"{reading.name}, driver {reading.driver}, compute capability {capability}"
+        if capability == GB10:
+            yield ok(text, node.name)
+        else:
+            what = f"{text}: the defaults are for a GB10 ({GB10})"
+            yield warning(what, node.name, "choose an image for it: --data image=IMAGE")
+
+
+def check_docker(node: NodeFacts, needs: Needs) -> Iterator[Finding]:
+    """Docker there, running, ours to use, and able to hand out the GPU."""
+    reading = node.engine
+    if needs.runtime == "process" or reading is None:
+        return
+    if reading.error:
+        broken = (f"Docker does not answer: {reading.detail}", "sudo systemctl status docker")
+        yield error(*_placed(ENGINE.get(reading.error, broken), node))
+    elif needs.gpus and not GPU_RUNTIMES & set(reading.runtimes):
+        yield error(f"Docker {reading.version} has no NVIDIA runtime", node.name, TOOLKIT)
+    else:
+        yield ok(f"Docker {reading.version}", node.name)
+
+
+def _placed(text: tuple[str, str], node: NodeFacts) -> tuple[str, str, str]:
+    what, cure = text
+    return what, node.name, cure
+
+
+# ---- disks
+
+
+def disk_reading(node: NodeFacts, path: str) -> DiskReading | None:
+    """The node's reading of a path, which text `~` as the login's home."""
+    at = node.home + path.removeprefix("~") if path.startswith("~/") else path
+    return next((d for d in node.disks if d.path == at), None)
+
+
+def check_hf_cache(node: NodeFacts, needs: Needs) -> Iterator[Finding]:
+    """The Hugging Face cache exists, and the login may write there."""
+    reading = disk_reading(node, needs.hf_cache.get(node.name, ""))
+    if reading is None:
+        return
+    path, own = shlex.quote(reading.path), "sudo chown -R $USER"
+    if not reading.exists:
+        cure = f"sudo mkdir -p {path} && {own} {path}"
+        yield error(f"hf_cache {reading.path} does not exist", node.name, cure)
+    elif not reading.writable:
+        yield error(f"hf_cache {reading.path} is not writable", node.name, f"{own} {path}")
+    else:
+        yield ok(f"hf_cache {reading.path} is writable", node.name)
+
+
+def check_free_space(node: NodeFacts, needs: Needs) -> Iterator[Finding]:
+    """Free space against what is still to come; one file system may have to hold both."""
+    cache = disk_reading(node, needs.hf_cache.get(node.name, ""))
+    coming = [
+        (cache, "weights", _weights_to_come(node, needs)),
+        (_images(node), "image", _image_to_come(node, needs)),
+    ]
+    by_system: dict[tuple[int, int], list[tuple[DiskReading, str, int]]] = {}
+    for reading, what, count in coming:
+        if reading and count:
+            # A file system has no name here; its size and its free bytes tell it apart.
+            by_system.setdefault((reading.total, reading.free), []).append((reading, what, count))
+    for (_total, free), parts in by_system.items():
+        needed, paths = sum(p[2] for p in parts), ", ".join(p[0].path for p in parts)
+        terms = " + ".join(f"{gib(count)} {what}" for _seen, what, count in parts)
+        text = f"{paths}: {terms} = {gib(needed)} needed, {gib(free)} free"
+        cure = f"df -h {shlex.quote(parts[0][0].path)}; docker system df; docker image prune"
+        yield error(text, node.name, cure) if needed > free else ok(text, node.name)
+
+
+def _weights_to_come(node: NodeFacts, needs: Needs) -> int:
+    if node.weights is None:
+        return needs.needs_bytes
+    return 0 if node.weights.complete else max(0, needs.needs_bytes - node.weights.bytes)
+
+
+def _image_to_come(node: NodeFacts, needs: Needs) -> int:
+    there = node.image is not None or needs.runtime == "process"
+    return 0 if there or _images(node) is None else needs.image_bytes or 0
+
+
+def _images(node: NodeFacts) -> DiskReading | None:
+    """Where the images lie; None for a folder that was not looked at: a daemon whose data are
+    elsewhere."""
+    reading = disk_reading(node, node.engine.images if node.engine else IMAGE_FOLDERS[0])
+    return reading if reading is None or reading.exists else None
+
+
+# ---- ports and links
+
+
+def check_ports(nodes: Sequence[NodeFacts], needs: Needs) -> Iterator[Finding]:
+    """Every node's serving port, and the head's rendezvous port where there are workers."""
+    for rank, node in enumerate(nodes):
+        yield from _check_port(node, "port", needs.port, needs)
+        if rank == 0 and len(nodes) > 1:
+            yield from _check_port(node, "dist_port", needs.dist_port, needs)
+
+
+def _check_port(node: NodeFacts, setting: str, port: int, needs: Needs) -> Iterator[Finding]:
+    """Who holds the port, unless it is a rank of this group, which a deploy stops or keeps."""
+    held = [at for at in node.listeners if at.port == port]
+    if not held:
+        if "listeners" not in node.unread:
+            yield ok(f"{setting} {port} is free", node.name)
+        return
+    owner = next((r for at in held if (r := _rank_behind(node, at))), None)
+    if owner and owner.name in needs.our_names:
+        yield ok(f"{setting} {port} is {owner.name}'s", node.name)
+        return
+    who = f"{owner.name}, a rank of another group" if owner else _describe_owner(held)
+    cure = f"sudo ss -ltnp 'sport = :{port}', stop it, or choose another: --data {setting}=PORT"
+    yield error(f"{setting} {port} is taken by {who}", node.name, cure)
+
+
+def _rank_behind(node: NodeFacts, listener: Listener) -> Rank | None:
+    """The rank behind a listener: by its pid, else the living one whose spec has this port.
+
+    A container's listener shows a pid that Docker does not tell; its spec carries our label.
+    """
+    alive = [r for r in node.ranks if r.alive and r.label is not None]
+    by_pid = [r for r in alive if listener.pid is not None and r.id == str(listener.pid)]
+    word = re.compile(rf"(?<![\d.]){listener.port}(?![\d.])")
+    return next(iter([*by_pid, *(r for r in alive if word.search(r.label or ""))]), None)
+
+
+def _describe_owner(held: Sequence[Listener]) -> str:
+    """The best-known owner among the sockets of one port."""
+    best = min(held, key=lambda at: (not at.process, at.address))
+    if not best.process:
+        return f"a program that the login may not see, on {best.address}"
+    pid = f" (pid {best.pid})" if best.pid is not None else ""
+    return f"{best.process}{pid} on {best.address}"
+
+
+def describe_links(nodes: Sequence[NodeFacts], fabric: Fabric) -> Iterator[Finding]:
+    """The halves that carry the traffic, as they are; the fabric's warnings say what is amiss."""
+    for node, member in zip(nodes, fabric.nodes, strict=True):
+        for port in sorted(node.rdma, key=lambda p: p.hca):
+            if port.hca in member.hcas:
+                text = f"{port.hca} ({port.netdev}) {port.state}, {port.rate_gbps:g} Gb/s"
+                yield ok(f"{text}, MTU {port.interface.mtu}", node.name)
+
+
+# Of each node by itself, in the order in which they are reported.
+NODE_CHECKS = (check_gpu, check_docker, check_hf_cache, check_free_space, check_memory)
