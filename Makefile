@@ -13,7 +13,7 @@ SGLANG := .cache/acceptance
 CLUSTER := $(shell [ "`uname -s`" = Linux ] && [ "`id -u`" = 0 ] && echo yes)
 
 .PHONY: help setup demo test test-unit test-docker28 faults acceptance check-arm64 check-wheels \
-  check-sglang bench-peers lint format lock clean house
+  check-sglang bench-peers lint format lock clean house docs
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -123,6 +123,9 @@ check-sglang:  ## hold launch lines and options against SGLang's own parser: 2.3
 	@.venv-sglang/bin/pip install --quiet -r tests/sglang/requirements.txt
 	@.venv-sglang/bin/pip install --quiet --no-deps sglang==0.5.23
 	@PYTHONPATH=. .venv-sglang/bin/python tests/sglang/check_parser.py
+
+docs: setup  ## write the generated pages: settings, models, profiles, troubleshooting
+	@PYTHONPATH=. $(BIN)/python docs/generate.py
 
 house: setup  ## how the project reads: names, slices, imports, sizes, against their limits
 	@$(BIN)/python tests/house/measure.py

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from enum import Enum
 
 from cluster.printable import printable
@@ -66,3 +67,9 @@ def refuse_errors(findings: Iterable[Finding]) -> None:
     errors = [f for f in findings if f.level is Level.ERROR]
     if errors:
         raise Refused(*errors)
+
+
+def did_you_mean(word: str, names: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """ "; did you mean a or b?", or "" where no name is close to the word."""
+    near = get_close_matches(word, list(names), n=3, cutoff=cutoff)
+    return f"; did you mean {' or '.join(near)}?" if near else ""

@@ -1,6 +1,6 @@
 """This machine alone: a real, small model, served by llama.cpp as a plain process.
 
-No root, no Docker, no GPU, and nothing from a hub: the weights come inside a Python package.
+It needs no root, Docker or GPU, and nothing from a hub: the weights come inside a Python package.
 
     pyinfra -y inventories/local.py deploy.py
 """

@@ -3,13 +3,13 @@
     pyinfra inventories/spark.py deploy.py
 
 A name is anything that `ssh NAME` reaches. The head is rank 0 and answers the API; workers are
-ranks 1, 2, … in this order (none is fine too). What any host or group sets here wins over
-group_data/all.py, where every setting stands with its meaning; --data k=v wins over both.
+ranks 1, 2, … in this order, or none. docs/settings.md lists every setting that a host or a group
+can have here; --data NAME=VALUE overrides it for one run.
 """
 
 head = ["spark-1"]
 
 workers = ["spark-2"]
 
-# From the head itself: head = ["@local"], workers by their fabric addresses.
-# One node's own settings: ("spark-2", {"ssh_user": "nvidia", "hf_cache": "/data/hf-cache"}).
+# To run pyinfra on the head itself: head = ["@local"], and workers by their fabric addresses.
+# A node with settings of its own: ("spark-2", {"ssh_user": "nvidia", "hf_cache": "/data/hf"}).

@@ -20,8 +20,8 @@ _TEXT = '''\
 
     pyinfra -y {file} deploy.py
 
-The head is rank 0 and answers the API; workers are ranks 1, 2, … in this order. Every setting that
-can stand here is in inventories/group_data/all.py, with its meaning.
+The head is rank 0 and answers the API; workers are ranks 1, 2, … in this order. docs/settings.md
+lists every setting.
 """
 
 SETTINGS = {{

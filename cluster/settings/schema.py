@@ -1,8 +1,11 @@
-"""Every setting: its name, type, range and default."""
+"""Every setting: its name, type, range, default and description, in this one place."""
 
 from __future__ import annotations
 
+import ast
+import inspect
 from dataclasses import dataclass, field, fields
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from msgspec import Meta
@@ -17,18 +20,18 @@ ContainerName = Annotated[
     str,
     Meta(
         pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]+\Z",
-        description="of two or more letters, digits, _, . and -, a letter or digit first",
+        description="two or more letters, digits, _, . and -, the first a letter or digit",
     ),
 ]
 Size = Annotated[
-    str, Meta(pattern=r"^[0-9]+[bkmg]\Z", description="that is a number with b, k, m or g")
+    str, Meta(pattern=r"^[0-9]+[bkmg]\Z", description="a number with the unit b, k, m or g")
 ]
 # Any reference that Docker may know; never a word that its command line takes for an option.
 ImageReference = Annotated[
     str,
     Meta(
         pattern=r"^[^\s\x00-\x1f\x7f-][^\s\x00-\x1f\x7f]*\Z",
-        description="that is an image's reference: REPOSITORY:TAG, or REPOSITORY@sha256:…",
+        description="an image reference: REPOSITORY:TAG, or REPOSITORY@sha256:…",
     ),
 ]
 Auto = Literal["auto"]
@@ -36,13 +39,12 @@ Auto = Literal["auto"]
 ServedName = Annotated[
     str,
     Meta(
-        pattern=r"^([^:\s]([^:]*[^:\s])?)?\Z", description="without a colon, or spaces at its ends"
+        pattern=r"^([^:\s]([^:]*[^:\s])?)?\Z",
+        description="a string without a colon and without spaces at its ends",
     ),
 ]
 _BYTE = r"(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
-Ipv4 = Annotated[
-    str, Meta(pattern=rf"^({_BYTE}\.){{3}}{_BYTE}\Z", description="that is an IPv4 address")
-]
+Ipv4 = Annotated[str, Meta(pattern=rf"^({_BYTE}\.){{3}}{_BYTE}\Z", description="an IPv4 address")]
 # A colon ends a path in docker's --volume.
 Network = Annotated[
     str,
@@ -53,20 +55,20 @@ Network = Annotated[
 ]
 Url = Annotated[
     str,
-    Meta(pattern=r"^(https?://[^\s/]+[^\s]*)?\Z", description="that is an http(s) URL, or empty"),
+    Meta(pattern=r"^(https?://[^\s/]+[^\s]*)?\Z", description="an http(s) URL, or empty"),
 ]
 # A commit, a branch or a tag: git's rules for names, as far as they matter on a command line.
 Revision = Annotated[
     str,
     Meta(
         pattern=r"^([A-Za-z0-9][A-Za-z0-9._/-]*)?\Z",
-        description="that is a commit, a branch or a tag of the model's repository",
+        description="a commit, branch or tag of the model's repository",
     ),
 ]
 NodePath = Annotated[
     str,
     Meta(
-        pattern=r"^(~|(/|~/)[^:\n]*)\Z", description="that is an absolute path, or begins with ~/"
+        pattern=r"^(~|(/|~/)[^:\n]*)\Z", description="an absolute path, or one that begins with ~/"
     ),
 ]
 Volume = Annotated[
@@ -82,89 +84,190 @@ Gpus = Annotated[
     Meta(
         pattern=r"^(all|none|[1-9][0-9]*|device=[\w:.-]+(,[\w:.-]+)*"
         r"|[\w.-]+/[\w.-]+=[\w:.-]+(,[\w.-]+/[\w.-]+=[\w:.-]+)*)\Z",
-        description="that is all, none, a number, device=ID,ID …, or CDI devices: "
-        "nvidia.com/gpu=all",
+        description="all, none, a number, device=ID,ID …, or CDI devices: nvidia.com/gpu=all",
     ),
 ]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """One node's settings. All nodes agree on them, but for those in PER_NODE.
+    """One node's settings. All nodes must agree on them, except for those in PER_NODE.
 
-    The meaning of each stands beside its default in inventories/group_data/all.py.
+    docs/settings.md is generated from this class: names, defaults, types and descriptions.
     """
 
-    # what is served
     model: str | int = "gpt-oss-120b"
+    """What to serve: an alias or number of the catalog, a Hugging Face id, or an absolute path on
+    the nodes."""
     served_model_name: ServedName = ""
+    """The id that `/v1/models` reports. Empty: the Hugging Face id."""
     revision: Revision = ""
+    """Commit, branch or tag of the model's repository. Empty: what the nodes have, or else the
+    newest at the first download."""
     state: Literal["running", "stopped", "absent"] = "running"
+    """`stopped` keeps the containers, `absent` removes them. Weights stay in either case."""
     rollback: bool = True
+    """If the new group does not become ready, bring back the one that served before."""
     head_only: bool = False
+    """Serve from the head alone; the workers' ranks are removed."""
     tensor_parallel: Positive | Auto = "auto"
+    """Number of GPUs each layer is split over. `auto`: nodes / `pipeline_parallel`."""
     pipeline_parallel: Positive = 1
+    """Number of pipeline stages. Times `tensor_parallel`, it must divide evenly over the nodes."""
     mem_fraction: Fraction | Auto = "auto"
+    """SGLang's share of memory for weights and KV cache. `auto`: the catalog's value for the model
+    (0.80 or 0.85). The usual 0.90 can freeze a Spark, whose GPU shares the system's memory."""
     context_length: Positive | Auto = "auto"
+    """Tokens in one request, prompt and answer together. `auto`: the model's own limit."""
     reasoning_parser: str = "auto"
+    """SGLang's parser for reasoning, by name. `auto`: the model's; `none`: no parser."""
     tool_call_parser: str = "auto"
+    """SGLang's parser for tool calls, by name. `auto`: the model's; `none`: no parser."""
     trust_remote_code: bool | Auto = "auto"
+    """Run code from the model's repository. `auto`: only where the catalog says so."""
     disable_cuda_graph: bool | Auto = "auto"
+    """Run without CUDA graphs. `auto`: yes, unless the catalog knows better. Where graphs work they
+    about double the speed of a single stream: try `false`."""
     enable_dp_attention: bool | Auto = "auto"
+    """Turn off FlashInfer's fused all-reduce, which fails over two nodes in some SGLang versions.
+    `auto`: for gpt-oss on those versions."""
     enable_metrics: bool = True
+    """Serve Prometheus metrics at `/metrics`, on the API port."""
     extra_args: tuple[str, ...] = ()
-    # how it runs on a node
+    """More arguments for SGLang, checked against its version. They override ours, except where a
+    setting decides (`port`, `tensor_parallel` …)."""
+
     group: ContainerName = "sglang"
+    """Name of this group of ranks. A second group on the same nodes needs names and ports of its
+    own."""
     runtime: Literal["docker", "process"] = "docker"
+    """`docker` runs SGLang in a container, `process` the embedded engine of
+    `inventories/local.py`."""
     image: ImageReference = "lmsysorg/sglang:spark"
+    """SGLang's image: `repository:tag` or `repository@sha256:…`."""
     sglang_version: str = "auto"
+    """SGLang's version in the image, which decides how its options are spelled. `auto`: read from
+    the image."""
     pull: Literal["never", "missing", "always"] = "missing"
+    """When to pull the image. `never` refuses the deploy if the image is missing."""
     gpus: Gpus = "all"
+    """GPUs for a rank, as docker's `--gpus` takes them, or CDI devices (`nvidia.com/gpu=0`).
+    `none`: no GPU, for a CPU image."""
     ipc: Literal["private", "shareable", "host"] = "private"
+    """Docker's IPC mode. With `host`, logind removes semaphores when the SSH session ends, which
+    hangs SGLang hours later, and `shm_size` has no effect."""
     shm_size: Size = "32g"
+    """Size of a rank's own `/dev/shm`."""
     head_container: ContainerName = "sglang-head"
+    """Name of rank 0's container."""
     worker_container: ContainerName = "sglang-worker"
+    """Prefix of the other containers' names: rank N is `sglang-worker-N`."""
     restart_policy: Literal["no", "on-failure", "unless-stopped", "always"] = "unless-stopped"
+    """Docker's restart policy. It is set once the group is ready, and cleared before a stop."""
     volumes: tuple[Volume, ...] = ()
+    """More mounts, as `/source:/target[:ro]`."""
     env: dict[str, str] = field(default_factory=dict)
-    # where it listens, and how the ranks meet
+    """More environment variables, merged over all layers. Not for secrets: they would show in
+    `docker inspect`."""
+
     host: Ipv4 = "0.0.0.0"
+    """IPv4 address that the API listens on. Several nodes need 0.0.0.0."""
     port: Port = 30000
+    """Port of the API, and of the other ranks' `/health`."""
     dist_port: Port = 50000
+    """Port on the head's fabric address where the ranks meet. SGLang and NCCL also use random TCP
+    ports between the nodes."""
     dist_timeout: Seconds | Auto = "auto"
+    """Seconds the ranks wait for each other. `auto`: SGLang's own limit."""
     address: str = ""
+    """This node's IPv4 address on the fabric. Empty: chosen from the cabled port."""
     rdma: Literal["auto", "on", "off"] = "auto"
+    """RDMA over the cabled QSFP port. `on` requires every cabled half to be active, `off` uses TCP
+    (10-20 times slower)."""
     twins: Literal["auto", "both", "first"] = "auto"
+    """Which halves of the QSFP port carry traffic. `auto`: both if they are in different subnets,
+    else one."""
     nccl_ib_hca: str = ""
+    """HCAs in the syntax of `NCCL_IB_HCA`: a comma-separated list of name prefixes; `=` for exact
+    names, `^` to exclude. Empty: chosen."""
     nccl_socket_ifname: str = ""
+    """Interface over which NCCL's ranks meet, in the syntax of `NCCL_SOCKET_IFNAME`. Empty:
+    chosen."""
     gloo_socket_ifname: str = ""
+    """Interfaces for gloo, full names separated by commas. Empty: chosen."""
     nccl_debug: str = "INFO"
-    # what a node keeps
+    """`NCCL_DEBUG`. INFO lets the deploy read the transport from the log."""
+
     hf_cache: NodePath = "/raid/hf-cache"
+    """`HF_HOME` on the node. It must exist and be writable. The engine sees only `hub/`,
+    read-only."""
     hf_endpoint: Url = ""
+    """URL of the hub, or of a mirror, which then gets the token too (https only). Empty:
+    huggingface.co."""
     hf_token_file: str = ""
+    """A 0600 file where you run pyinfra that holds the Hugging Face token. Empty: `HF_TOKEN`, or
+    else what `hf auth login` stored."""
     api_key_file: str = ""
+    """A 0600 file where you run pyinfra that holds the API key clients must send. Empty: no key is
+    required."""
     offline: bool = False
+    """Never contact the hub; refuse the deploy if the nodes lack files."""
     verify: Literal["changed", "full"] = "changed"
+    """Which files of the weights to hash: those whose size or time changed, or all, on every
+    node."""
     tiktoken_dir: NodePath = "~/tiktoken_encodings"
+    """Folder on the node for gpt-oss's vocabularies; each file is checked by its hash."""
     tiktoken_source: str = "https://openaipublic.blob.core.windows.net/encodings"
-    # how long we wait
+    """Where the vocabularies come from: a URL that the head reads, or a folder where you run
+    pyinfra."""
+
     ready_timeout: Seconds | Auto = "auto"
+    """Seconds for a started group to become ready. `auto`: 600 for several nodes, 300 for one."""
     download_stall_timeout: Seconds = 300
+    """Seconds without a byte after which a download of weights has failed."""
     pull_timeout: Seconds = 7200
+    """Seconds an image pull may take."""
     stop_timeout: Seconds = 30
-    # how a node itself is set up, by deploys of their own
+    """Seconds until a rank that does not stop by itself is killed."""
+
     firewall: Literal["present", "absent"] = "present"
+    """`deploys/firewall.py` sets up ufw with our rules, or removes our rules."""
     api_networks: tuple[Network, ...] = ()
+    """Networks that the firewall lets reach the API. Empty: only the nodes themselves."""
     fabric_networks: tuple[Network, ...] = ("192.168.100.0/24", "192.168.101.0/24")
+    """`deploys/network.py`: one IPv4 network for each half of the cabled port."""
     fabric_mtu: Annotated[int, Meta(ge=1280, le=9978)] = 9000
+    """`deploys/network.py`: MTU of both halves. RDMA's 4096-byte packets need jumbo frames."""
     linger: bool = False
+    """`deploys/host.py`: keep the login's processes, and the semaphores of `ipc=host`, when its SSH
+    session ends."""
     earlyoom: bool = False
+    """`deploys/host.py`: install earlyoom, which kills a process before memory runs out."""
     drop_caches: bool = False
+    """Drop the page cache before loading a model; the GPU's allocator does not reclaim it."""
 
 
+SECTIONS = {
+    "What is served": "model",
+    "How a rank runs": "group",
+    "Where it listens, and how the ranks meet": "host",
+    "What a node keeps": "hf_cache",
+    "Time limits": "ready_timeout",
+    "The node itself": "firewall",
+}
+"""Headings of docs/settings.md, each with the first setting below it."""
 PER_NODE = (
     *("address", "nccl_ib_hca", "nccl_socket_ifname", "gloo_socket_ifname"),
     *("hf_cache", "tiktoken_dir", "env", "volumes", "gpus"),
 )
 NAMES = tuple(f.name for f in fields(Settings))
+
+
+def descriptions() -> dict[str, str]:
+    """Name → what a setting means: the text that stands below it in this file."""
+    (settings,) = ast.parse(inspect.getsource(Settings)).body
+    return {
+        ast.unparse(setting.target): " ".join(ast.literal_eval(text.value).split())
+        for setting, text in pairwise(ast.iter_child_nodes(settings))
+        if isinstance(setting, ast.AnnAssign) and isinstance(text, ast.Expr)
+    }

@@ -14,8 +14,7 @@ from samples import declare
 
 from cluster.findings import Level, Refused
 from cluster.settings.declaration import HostData, parse_declaration, parse_settings
-from cluster.settings.parse import EXAMPLES, SECRET_ENV, convert
-from cluster.settings.parse import WORDS as WORD_LISTS
+from cluster.settings.parse import EXAMPLES, LISTS, SECRET_ENV, allowed_values, convert
 from cluster.settings.schema import NAMES, PER_NODE, Settings
 
 DEFAULTS = Settings()
@@ -41,82 +40,21 @@ SECONDS = "an integer from 1 to 86400"
 FRACTION = "a number between 0 and 1"
 TRUTH = "true or false"
 STRING = "a string"
-IMAGE = "a string that is an image's reference: REPOSITORY:TAG, or REPOSITORY@sha256:…"
-NAME = "a string of two or more letters, digits, _, . and -, a letter or digit first"
-SIZE = "a string that is a number with b, k, m or g"
+IMAGE = "an image reference: REPOSITORY:TAG, or REPOSITORY@sha256:…"
+NAME = "two or more letters, digits, _, . and -, the first a letter or digit"
+SIZE = "a number with the unit b, k, m or g"
 WORDS = "a list of strings"
-SERVED = "a string without a colon, or spaces at its ends"
-IPV4 = "a string that is an IPv4 address"
-PATH = "a string that is an absolute path, or begins with ~/"
-GPUS = "a string that is all, none, a number, device=ID,ID …, or CDI devices: nvidia.com/gpu=all"
+SERVED = "a string without a colon and without spaces at its ends"
+IPV4 = "an IPv4 address"
+PATH = "an absolute path, or one that begins with ~/"
+GPUS = "all, none, a number, device=ID,ID …, or CDI devices: nvidia.com/gpu=all"
 VOLUMES = "a list of SOURCE:TARGET[:ro], both absolute paths (~ is not expanded)"
 NETWORKS = "a list of IPv4 networks like 192.168.1.0/24"
-URL = "a string that is an http(s) URL, or empty"
-REVISION = "a string that is a commit, a branch or a tag of the model's repository"
+URL = "an http(s) URL, or empty"
+REVISION = "a commit, branch or tag of the model's repository"
 MTU = "an integer from 1280 to 9978"
 
-ALLOWED = {
-    "model": f"{STRING} or an integer",
-    "served_model_name": SERVED,
-    "revision": REVISION,
-    "state": "one of running, stopped, absent",
-    "rollback": TRUTH,
-    "head_only": TRUTH,
-    "tensor_parallel": f"{POSITIVE} or auto",
-    "pipeline_parallel": POSITIVE,
-    "mem_fraction": f"{FRACTION} or auto",
-    "context_length": f"{POSITIVE} or auto",
-    "reasoning_parser": STRING,
-    "tool_call_parser": STRING,
-    "trust_remote_code": f"{TRUTH} or auto",
-    "disable_cuda_graph": f"{TRUTH} or auto",
-    "enable_dp_attention": f"{TRUTH} or auto",
-    "enable_metrics": TRUTH,
-    "extra_args": WORDS,
-    "group": NAME,
-    "runtime": "one of docker, process",
-    "image": IMAGE,
-    "sglang_version": STRING,
-    "pull": "one of never, missing, always",
-    "gpus": GPUS,
-    "ipc": "one of private, shareable, host",
-    "shm_size": SIZE,
-    "head_container": NAME,
-    "worker_container": NAME,
-    "restart_policy": "one of no, on-failure, unless-stopped, always",
-    "volumes": VOLUMES,
-    "env": "a mapping of variable names to strings",
-    "host": IPV4,
-    "port": PORT,
-    "dist_port": PORT,
-    "dist_timeout": f"{SECONDS} or auto",
-    "address": STRING,
-    "rdma": "one of auto, on, off",
-    "twins": "one of auto, both, first",
-    "nccl_ib_hca": STRING,
-    "nccl_socket_ifname": STRING,
-    "gloo_socket_ifname": STRING,
-    "nccl_debug": STRING,
-    "hf_cache": PATH,
-    "hf_endpoint": URL,
-    "hf_token_file": STRING,
-    "api_key_file": STRING,
-    "offline": TRUTH,
-    "verify": "one of changed, full",
-    "tiktoken_dir": PATH,
-    "tiktoken_source": STRING,
-    "ready_timeout": f"{SECONDS} or auto",
-    "download_stall_timeout": SECONDS,
-    "pull_timeout": SECONDS,
-    "stop_timeout": SECONDS,
-    "firewall": "one of present, absent",
-    "api_networks": NETWORKS,
-    "fabric_networks": NETWORKS,
-    "fabric_mtu": MTU,
-    "linger": TRUTH,
-    "earlyoom": TRUTH,
-    "drop_caches": TRUTH,
-}
+ALLOWED = {name: allowed_values(name) for name in NAMES}
 WRONG: dict[str, tuple[Any, ...]] = {
     PORT: (0, 65536, -1, 30000.0, "30000", True, None, [30000], 10**30),
     POSITIVE: (0, -3, 1.5, "2", False, None, [1]),
@@ -142,17 +80,17 @@ WRONG: dict[str, tuple[Any, ...]] = {
         *('"device=0,1"', 1, True, None, ["all"]),
     ),
     VOLUMES: (
-        *(5, True, None, ["/a:/b", 1], {"a": 1}, "it's", "/a", "~/a:/b", "a:/b", "/a:b"),
+        *(5, True, None, ["/a:/b", 1], {"a": 1}, "/a", "~/a:/b", "a:/b", "/a:b"),
         *("/a:/b:rx", "/a:/b:ro:z", "/a:", ["/a:/b\n"], ["/nul\0:/b"]),
     ),
     NETWORKS: (
-        *(5, None, [1], "it's", "10.0.0.0", "10.0.0.0/33", "10.0.0.256/24", "fe80::/64"),
+        *(5, None, [1], "10.0.0.0", "10.0.0.0/33", "10.0.0.256/24", "fe80::/64"),
         *(["10.0.0.0/8\n"], "lan", {"10.0.0.0/8": 1}),
     ),
     URL: ("hub", "ftp://hub", "http://", "http:///x", "https://a b", "http://a\n", 7, None, ["a"]),
     REVISION: ("-x", "a b", "../x", "a\n", "ü", 7, True, None, ["main"], "nul\0"),
     MTU: (0, 1279, 9979, "9000", 1.5, True, None),
-    WORDS: (5, True, None, ["a", 1], [None], {"a": 1}, "it's", ["nul\0"]),
+    WORDS: (5, True, None, ["a", 1], [None], {"a": 1}, ["nul\0"]),
     "a mapping of variable names to strings": (
         *(5, None, "A=1", ["A"], {"A": None}, {"A": True}, {"A": [1]}),
         *({"1A": "x"}, {"A-B": "x"}, {"": "x"}, {"A\n": "x"}, {"A": "nul\0"}, {1: "x"}),
@@ -168,8 +106,17 @@ WRONG_VALUES = [
 ]
 
 
-def test_every_setting_is_covered() -> None:
-    assert tuple(ALLOWED) == NAMES
+def test_every_kind_of_value_is_covered() -> None:
+    assert set(ALLOWED.values()) - set(LITERALS.values()) == set(WRONG)
+
+
+@pytest.mark.parametrize("name", LISTS)
+@pytest.mark.parametrize("value", ["it's", 'say "no', "ends in \\"])
+def test_an_open_quote_is_told_as_one(name: str, value: str) -> None:
+    (message,) = refusal(host(**{name: value}))
+    assert message.startswith(
+        f"{name} = {value!r} is not allowed: it has a quote or a backslash without its counterpart"
+    )
 
 
 @pytest.mark.parametrize(("name", "value", "allowed"), WRONG_VALUES)
@@ -182,7 +129,7 @@ def test_wrong_value_names_setting_value_allowed_and_cure(
     assert f" -> --data {name}=" in told or f"--data '{name}=" in told
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("env", *WORD_LISTS)])
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("env", *LISTS)])
 def test_the_cure_can_be_typed_as_it_stands(name: str) -> None:
     """What the cure says is itself accepted, as the shell and pyinfra would hand it over."""
     (told,) = refusal(host(**{name: ["wrong"]}))
@@ -266,7 +213,7 @@ MISTYPED = [
     ("head_only", "yes", "true or false"),
     ("env", "A=1", """--data 'env={"NAME": "value"}'"""),
     ("env", '{"A": true}', "a mapping of variable names to strings"),
-    ("extra_args", "--json '{", "a list of strings"),
+    ("extra_args", "--json '{", "a quote or a backslash without its counterpart"),
     ("extra_args", "7", "a list of strings"),
     ("ready_timeout", "600s", "from 1 to 86400 or auto"),
     ("state", "None", "one of running, stopped, absent"),
@@ -310,7 +257,7 @@ def test_mistyped_value_is_refused(name: str, typed: str, says: str) -> None:
 def test_unknown_setting_names_the_nearest(name: str, meant: str) -> None:
     (told,) = refusal(host(**{name: "x"}))
     assert meant in told
-    assert "inventories/group_data/all.py" in told
+    assert "docs/settings.md" in told
 
 
 @pytest.mark.parametrize(
