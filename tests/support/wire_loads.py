@@ -14,7 +14,8 @@ from awkward_call import CHAT
 from spark_bench.client.recorder import Recorder
 from spark_bench.client.recording import Recording
 from spark_bench.client.target import target
-from spark_bench.protocol import http1
+from spark_bench.protocol.content import read_response
+from spark_bench.protocol.http1 import Framing
 from spark_bench.protocol.tape import Tape
 from spark_bench.record import Exchange, Job, Load, Prompt, Step, Timing
 
@@ -85,16 +86,15 @@ def record(made: Recorder, load: Load) -> Recorded:
 
 def body(exchange: Exchange) -> bytes:
     """What a response says; it must be there to its end."""
-    head = http1.head(exchange.data)
-    assert head is not None
-    told = http1.body(Tape.of(exchange), head)
-    assert told.ended is not False
-    return bytes(told.tape.data)
+    _, content = read_response(Tape.of(exchange))
+    assert content.ended is not False
+    return bytes(content.tape.data)
 
 
 def status(exchange: Exchange) -> int:
-    head = http1.head(exchange.data)
-    return head.status if head else 0
+    framing = Framing()
+    framing.read_head(exchange.data)
+    return framing.head.status if framing.head else 0
 
 
 class ScriptedServer:

@@ -14,10 +14,10 @@ from enum import Enum, auto
 from typing import NoReturn
 
 from spark_bench.client import clock
-from spark_bench.client.framing import HEAD_END, LONGEST_HEAD, Framing
 from spark_bench.client.poller import DATA, WRITABLE
 from spark_bench.client.store import Piece
 from spark_bench.client.target import Address, Target
+from spark_bench.protocol.http1 import HEAD_END, LONGEST_HEAD, Framing
 
 SIZE = clock.TIMESPEC.size
 
@@ -140,7 +140,7 @@ class Connection:
     @property
     def untouched(self) -> bool:
         """Nothing of a response has come."""
-        return self.framing.body is None and not self.data
+        return self.framing.body_end is None and not self.data
 
     def last_gap_ns(self) -> int | None:
         """Between the last two reads; None with fewer."""
@@ -161,7 +161,7 @@ class Connection:
 
     def shed(self) -> Piece | None:
         """Give away the reads whose bytes the framing has understood."""
-        reads = bisect_right(self.ends, self.framing.at) if self.framing.body else 0
+        reads = bisect_right(self.ends, self.framing.at) if self.framing.body_end else 0
         if not reads:
             return None
         cut = self.ends[reads - 1]

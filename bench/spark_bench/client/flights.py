@@ -7,11 +7,11 @@ import time
 
 from spark_bench.client import clock
 from spark_bench.client.connection import Broken, Connection, State
-from spark_bench.client.framing import Body, NotHttp
 from spark_bench.client.pool import Pool
 from spark_bench.client.schedule import SECOND, Schedule, Turn
 from spark_bench.client.store import BUDGET, Fate, Piece, Store
 from spark_bench.client.tally import Tally
+from spark_bench.protocol.http1 import BodyEnd, MalformedHttp
 from spark_bench.record import Ended, Load
 
 # Requests sent between two looks at the sockets: what comes meanwhile lies unread.
@@ -62,7 +62,7 @@ class Flights:
                 self._follow(connection)
             elif connection.state is State.OPEN:
                 self._send(connection)
-        except (Broken, NotHttp) as e:
+        except (Broken, MalformedHttp) as e:
             self._broken(connection, e)
 
     def look(self, moment: int) -> None:
@@ -119,9 +119,9 @@ class Flights:
             self._pool.drop(connection)
 
     def _follow(self, connection: Connection) -> None:
-        """Where the response stands, after more of it has come. Raises Broken, NotHttp."""
+        """Where the response stands, after more of it has come. Raises Broken, MalformedHttp."""
         framing = connection.framing
-        if framing.body is None and len(connection.ends) == 1:
+        if framing.body_end is None and len(connection.ends) == 1:
             first = clock.last(connection.stamps, self._offset_ns)
             self._tally.first(first - connection.sent_ns)
         if len(connection.data) > connection.room:
@@ -136,7 +136,7 @@ class Flights:
                 raise Broken("the server closed the connection before the answer's end")
             self._end(connection, Ended.COMPLETE, "", reusable=False)
         else:
-            chunked = framing.body is Body.CHUNKED
+            chunked = framing.body_end is BodyEnd.CHUNKED
             connection.slow = not (chunked and connection.plain) or connection.unsent
 
     def _check(self, connection: Connection) -> None:
@@ -145,10 +145,10 @@ class Flights:
             if connection.framing.ended(connection.data):
                 reusable = connection.framing.keep_alive
                 self._end(connection, Ended.COMPLETE, "", reusable=reusable)
-        except NotHttp as e:
+        except MalformedHttp as e:
             self._broken(connection, e)
 
-    def _broken(self, connection: Connection, error: Broken | NotHttp) -> None:
+    def _broken(self, connection: Connection, error: Broken | MalformedHttp) -> None:
         """A connection that is no more; what that means for its request."""
         turn = Turn(connection.index, connection.scheduled_ns, connection.possible_ns)
         if turn.index < 0:

@@ -8,7 +8,6 @@ from itertools import islice
 from spark_bench.client import clock
 from spark_bench.client.connection import BUFFERS, READ, Connection
 from spark_bench.client.flights import Flights
-from spark_bench.client.framing import HEAD_END
 from spark_bench.client.poller import DATA
 from spark_bench.client.pool import MOST_EVENTS, Pool
 from spark_bench.client.progress import Tell
@@ -16,6 +15,7 @@ from spark_bench.client.recording import Recording
 from spark_bench.client.schedule import SECOND, Schedule
 from spark_bench.client.store import Store
 from spark_bench.client.tally import SAMPLES, Tally, cpu_seconds
+from spark_bench.protocol.http1 import HEAD_END
 from spark_bench.record import Load
 
 # Naps between looks, with many streams: below any engine's step, above the cost of a wake-up.

@@ -12,7 +12,8 @@ import httpx
 
 from spark_bench.client.recorder import MOST_BYTES, Recorder
 from spark_bench.client.target import wire
-from spark_bench.protocol import http1
+from spark_bench.protocol.content import read_response
+from spark_bench.protocol.http1 import MalformedHttp
 from spark_bench.protocol.tape import Tape
 from spark_bench.record import Ended, Exchange
 
@@ -51,16 +52,13 @@ class TapeTransport(httpx.BaseTransport):
             raise error(exchange.detail, request=request)
         try:
             return response(exchange)
-        except http1.MalformedHttp as e:
+        except MalformedHttp as e:
             raise httpx.RemoteProtocolError(str(e), request=request) from None
 
 
 def response(exchange: Exchange) -> httpx.Response:
-    """A finished exchange as httpx knows responses. Raises http1.MalformedHttp."""
-    head = http1.head(exchange.data)
-    if head is None:
-        raise http1.MalformedHttp("the response's head has no end")
-    body = http1.body(Tape.of(exchange), head, MOST_BYTES)
+    """A finished exchange as httpx knows responses. Raises MalformedHttp."""
+    head, body = read_response(Tape.of(exchange), MOST_BYTES)
     return httpx.Response(
         head.status,
         # As bytes: httpx would have every text be ASCII.

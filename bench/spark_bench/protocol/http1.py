@@ -1,48 +1,48 @@
-"""HTTP/1.x responses, read from the bytes of a whole exchange.
+"""The one HTTP/1.x reader: where a response's head, chunks and end are, on any split of its bytes.
 
-Nothing here depends on how the bytes were split into reads: the response is parsed from all of
-them, and a byte's time is that of the read that held it.
+It follows RFC 9112. The client's loop uses it to see whether the last byte has come; after the run
+it walks over the whole response once more and collects where the content lies. What the content
+was encoded with is for `content`.
 """
 
 from __future__ import annotations
 
 import re
-import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum, auto
 
-import numpy as np
+HEAD_END = b"\r\n\r\n"
+CRLF = b"\r\n"
 
-from spark_bench.protocol.tape import Ints, Tape
+# Heads or trailers longer than this are no HTTP (servers' own limits are 8 to 64 KiB).
+LONGEST_HEAD = 256 * 1024
+# More lines than this in a head are none either (servers' and clients' own limits are about 100);
+# equal names are joined, which takes the square of their number.
+MOST_FIELDS = 1000
+# Nor is a chunk's size line longer than this.
+LONGEST_LINE = 4096
 
-_HEAD_END = re.compile(rb"\r?\n\r?\n")
-_STATUS_LINE = re.compile(rb"HTTP/1\.(\d) (\d{3})(?: ([^\r\n]*))?")
-_CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?\r\n")
-# No server needs more for one size line; without a limit, garbage would count as "not yet there".
-_LONGEST_SIZE_LINE = 4096
-# client.framing's limits of a head: its bytes, and its lines.
-_LONGEST_HEAD = 256 * 1024
-_MOST_FIELDS = 1000
-# What a body may have when decoded, unless it is told otherwise.
-MOST_BYTES = 64 * 1024 * 1024
-# Encodings of encodings; nobody has a use for two.
-_MOST_ENCODINGS = 3
-# gzip allows one stream right behind another. Behind each the rest is copied, so that little is
-# handed to zlib at once and there is an end to them.
-_FED = 4096
-_MOST_STREAMS = 65_536
-_BODILESS = {204, 304}
+_STATUS_LINE = re.compile(r"HTTP/1\.([0-9]) ([0-9]{3})(?: ([^\r\n]*))?")
+_SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?")
+# Size lines read before: a stream has few different ones.
+_sizes: dict[bytes, int] = {}
+_MOST_SIZES = 4096
+_BLANKS = " \t\v\f\r\n"
 
 
 class MalformedHttp(ValueError):
     """Bytes that are no HTTP/1.x response; the message says where they go wrong."""
 
 
-class TooLarge(MalformedHttp):
-    """A body that has more bytes, once decoded, than it may have."""
+class BodyEnd(Enum):
+    """What tells the end of a body (RFC 9112, 6.3)."""
+
+    CHUNKED = auto()
+    LENGTH = auto()
+    CLOSE = auto()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Head:
     """The final head of a response, interim ones (1xx) skipped.
 
@@ -56,189 +56,203 @@ class Head:
     size: int
 
     @property
-    def chunked(self) -> bool:
-        """The body comes in chunks."""
-        return self.headers.get("transfer-encoding", "").lower().split(",")[-1].strip() == "chunked"
-
-    @property
     def encodings(self) -> list[str]:
         """What the body was encoded with, in that order; identity left out."""
         named = self.headers.get("content-encoding", "").lower().split(",")
         return [name for each in named if (name := each.strip()) not in ("", "identity")]
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
-    """A response's body, as far as it came.
+class Framing:
+    """Follows one response through its bytes.
 
-    ended: its end was in the bytes. None: it ends where the connection does.
+    head, body_end: None until the head is complete
+    at: the offset up to which the bytes are understood
+    keep_alive: after the end, whether the connection may carry another request
+    spans: where each chunk's content begins and ends; of the last one, where it will end. Only
+        collected if a list is given.
     """
 
-    tape: Tape
-    ended: bool | None
+    __slots__ = ("_ended", "_left", "_trailers", "at", "body_end", "head", "keep_alive", "spans")
+
+    def __init__(self, spans: list[tuple[int, int]] | None = None) -> None:
+        self.head: Head | None = None
+        self.body_end: BodyEnd | None = None
+        self.at = 0
+        self.keep_alive = True
+        self.spans = spans
+        # Bytes from `at` to the end of the body or of the chunk, its CRLF included.
+        self._left = 0
+        self._trailers = False
+        self._ended = False
+
+    def ended(self, data: bytes | bytearray) -> bool:
+        """Has the response's last byte come? `data` is everything since its first byte, or since
+        what was forgotten.
+
+        Raises MalformedHttp.
+        """
+        if self._ended:
+            return True
+        if self.body_end is None and not self.read_head(data):
+            return False
+        if self.body_end is BodyEnd.CHUNKED:
+            self._ended = (self._trailers or self._read_chunks(data)) and self._read_trailers(data)
+        else:
+            self._ended = self._read_plain(data)
+        if self._ended and len(data) > self.at:
+            self.keep_alive = False  # bytes that nobody asked for: a peer out of step
+        return self._ended
+
+    def closed(self) -> bool:
+        """The peer has closed. True: that was the body's end."""
+        self.keep_alive = False
+        return self.body_end is BodyEnd.CLOSE
+
+    def forget(self, count: int) -> None:
+        """The first `count` bytes, all of them understood, are gone from `data`."""
+        self.at -= count
+
+    def read_head(self, data: bytes | bytearray) -> bool:
+        """Read the head, once; False while it has not fully come. Raises MalformedHttp."""
+        while self.at <= LONGEST_HEAD and (blank := _blank_line(data, self.at)) is not None:
+            end, after = blank
+            if end - self.at > LONGEST_HEAD:
+                break
+            head, minor = _parse_head(bytes(data[self.at : end]), after)
+            self.at = after
+            # Nobody asks for 101; as the last word, as everywhere else, it is at least an end.
+            if head.status >= 200 or head.status == 101:
+                self.head = head
+                self._choose_end(head, minor)
+                return True
+        if self.at > LONGEST_HEAD or len(data) - self.at > LONGEST_HEAD:
+            raise MalformedHttp(f"no end of the response's head in {LONGEST_HEAD} bytes")
+        if not b"HTTP/1.".startswith(data[self.at : self.at + 7]):
+            raise _not_http(data[self.at : self.at + 40])
+        return False
+
+    def _choose_end(self, head: Head, minor: str) -> None:
+        wish = head.headers.get("connection", "").lower()
+        self.keep_alive = "close" not in wish and (minor > "0" or "keep-alive" in wish)
+        coding = head.headers.get("transfer-encoding")
+        if head.status in (101, 204, 304):
+            self.body_end = BodyEnd.LENGTH
+            self.keep_alive &= head.status != 101
+        elif coding is not None and coding.lower().split(",")[-1].strip(_BLANKS) == "chunked":
+            self.body_end = BodyEnd.CHUNKED
+        elif coding is None and "content-length" in head.headers:
+            self.body_end, self._left = BodyEnd.LENGTH, _length(head.headers["content-length"])
+        else:
+            # With any other transfer-encoding it ends with the connection, whatever its length.
+            self.body_end, self.keep_alive = BodyEnd.CLOSE, False
+
+    def _read_plain(self, data: bytes | bytearray) -> bool:
+        came = len(data) - self.at
+        step = came if self.body_end is BodyEnd.CLOSE else min(self._left, came)
+        if self.spans is not None:
+            self.spans.append((self.at, self.at + step))
+        self.at += step
+        if self.body_end is BodyEnd.CLOSE:
+            return False
+        self._left -= step
+        return not self._left
+
+    def _read_chunks(self, data: bytes | bytearray) -> bool:
+        """True once the last chunk's size line has come. In one piece: it runs for every chunk."""
+        total, at, left, spans = len(data), self.at, self._left, self.spans
+        while True:
+            if left:
+                end = at + left
+                if total < end:
+                    if total == end - 1 and data[-1:] != b"\r":
+                        raise _wrong_chunk_end(data, end)
+                    # The CRLF is kept together, to be looked at.
+                    step = min(left - 2, total - at)
+                    self.at, self._left = at + step, left - step
+                    return False
+                if data[end - 2 : end] != CRLF:
+                    raise _wrong_chunk_end(data, end)
+                at = end
+            line = data.find(CRLF, at, at + LONGEST_LINE)
+            if line < 0:
+                self.at, self._left = at, 0
+                if total - at >= LONGEST_LINE or data.find(b"\n", at) >= 0:
+                    raise _wrong_size(data[at:])
+                return False
+            text = bytes(data[at:line])
+            size = _sizes.get(text)
+            if size is None:
+                size = _parse_size(text)
+            at = line + 2
+            if not size:
+                self.at, self._left, self._trailers = at, 0, True
+                return True
+            left = size + 2
+            if spans is not None:
+                spans.append((at, at + size))
+
+    def _read_trailers(self, data: bytes | bytearray) -> bool:
+        while (line := data.find(CRLF, self.at)) >= 0:
+            empty, self.at = line == self.at, line + 2
+            if empty:
+                return True
+        if len(data) - self.at > LONGEST_HEAD:
+            raise MalformedHttp(f"no end of a trailer in {LONGEST_HEAD} bytes")
+        return False
 
 
-def head(data: bytes) -> Head | None:
-    """The final head; None while it has not fully come. MalformedHttp for what can't be one."""
-    start = 0
-    while True:
-        if not data.startswith(b"HTTP/1."[: len(data) - start], start):
-            raise MalformedHttp(f"not HTTP/1: it begins with {data[start : start + 40]!r}")
-        end = _HEAD_END.search(data, start)
-        if start > _LONGEST_HEAD or (end is None and len(data) - start > _LONGEST_HEAD):
-            raise MalformedHttp(f"no end of the head in {_LONGEST_HEAD} bytes")
-        if end is None:
-            return None
-        if end.start() - start > _LONGEST_HEAD:
-            raise MalformedHttp(f"a head of {end.start() - start} bytes")
-        found = _one_head(data[start : end.start()], end.end())
-        if found.status >= 200 or found.status == 101:
-            return found
-        start = end.end()
+def _blank_line(data: bytes | bytearray, start: int) -> tuple[int, int] | None:
+    """Where the head's last line ends, and where the body begins; a bare LF ends lines, too."""
+    usual = data.find(b"\n\r\n", start)
+    bare = data.find(b"\n\n", start, usual + 1 if usual >= 0 else len(data))
+    if bare >= 0:
+        return bare, bare + 2
+    return None if usual < 0 else (usual, usual + 3)
 
 
-def body(tape: Tape, head: Head, most: int = MOST_BYTES) -> Body:
-    """The body behind a head, de-chunked and decoded. MalformedHttp where its framing is wrong.
-
-    most: bytes that it may have when decoded, TooLarge beyond; no more than that are ever made
-    """
-    framed = _framed(tape, head)
-    if len(head.encodings) > _MOST_ENCODINGS:
-        raise MalformedHttp(f"{len(head.encodings)} content-encodings, though none was asked for")
-    for encoding in reversed(head.encodings):
-        framed = Body(_decoded(framed.tape, encoding, most), framed.ended)
-    return framed
-
-
-def _one_head(text: bytes, size: int) -> Head:
-    first, *lines = text.replace(b"\r\n", b"\n").split(b"\n")
+def _parse_head(data: bytes, size: int) -> tuple[Head, str]:
+    """One head, and the minor version of its HTTP."""
+    first, *lines = [line.removesuffix("\r") for line in data.decode("latin-1").split("\n")]
     status = _STATUS_LINE.fullmatch(first)
     if status is None:
-        raise MalformedHttp(f"status line {first[:80]!r}")
-    if len(lines) > _MOST_FIELDS:
-        raise MalformedHttp(f"{len(lines)} header lines")
+        raise _not_http(data[:80].split(b"\n")[0])
+    if len(lines) > MOST_FIELDS:
+        raise MalformedHttp(f"{len(lines)} lines in the response's head")
     headers: dict[str, str] = {}
     for line in lines:
-        name, colon, value = line.partition(b":")
-        if not colon or not name.strip():
-            raise MalformedHttp(f"header line {line[:80]!r}")
-        key, told = name.strip().lower().decode("latin-1"), value.strip().decode("latin-1")
-        headers[key] = f"{headers[key]}, {told}" if key in headers else told
-    reason = (status[3] or b"").decode("latin-1")
-    return Head(int(status[2]), reason, headers, size)
+        name, colon, value = line.partition(":")
+        name, value = name.strip(_BLANKS).lower(), value.strip(_BLANKS)
+        if not colon or not name:
+            raise MalformedHttp(f"header line {line[:80].encode('latin-1')!r}")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return Head(int(status[2]), status[3] or "", headers, size), status[1]
 
 
-def _framed(tape: Tape, head: Head) -> Body:
-    if head.status in _BODILESS or head.status == 101:
-        return Body(_cut_out(tape, [(head.size, head.size)]), True)
-    if head.chunked:
-        spans, ended = _chunks(tape.data, head.size)
-        return Body(_cut_out(tape, spans), ended)
-    # A body with any other transfer-encoding ends with the connection, whatever its length says.
-    length = None if "transfer-encoding" in head.headers else _length(head)
-    if length is None:
-        return Body(_cut_out(tape, [(head.size, len(tape.data))]), None)
-    stop = min(head.size + length, len(tape.data))
-    return Body(_cut_out(tape, [(head.size, stop)]), stop == head.size + length)
-
-
-def _length(head: Head) -> int | None:
-    told = head.headers.get("content-length")
-    if told is None:
-        return None
-    values = {value.strip() for value in told.split(",")}
+def _length(text: str) -> int:
+    values = {value.strip(_BLANKS) for value in text.split(",")}
     value = values.pop()
-    if values or not (value.isascii() and value.isdigit()):
-        raise MalformedHttp(f"content-length {told!r}")
+    if values or not (value.isascii() and value.isdigit()) or len(value) > 18:
+        raise MalformedHttp(f"content-length {text[:40]!r}")
     return int(value)
 
 
-def _chunks(data: bytes, at: int) -> tuple[list[tuple[int, int]], bool]:
-    """Where each chunk's content lies, the last one perhaps in part; whether the end came."""
-    spans: list[tuple[int, int]] = []
-    while True:
-        line = _CHUNK_SIZE.match(data, at)
-        if line is None:
-            _refuse_size_line(data, at)
-            return spans, False
-        size, start = int(line[1], 16), line.end()
-        if start - at > _LONGEST_SIZE_LINE:
-            raise MalformedHttp(f"chunk size line of {start - at} bytes")
-        if size == 0:
-            return spans, _trailers_end(data, start)
-        end = start + size
-        spans.append((start, min(end, len(data))))
-        if not b"\r\n".startswith(data[end : end + 2]):
-            raise MalformedHttp(f"chunk of {size} bytes is followed by {data[end : end + 20]!r}")
-        at = end + 2
-        if at > len(data):
-            return spans, False
+def _parse_size(line: bytes) -> int:
+    match = _SIZE.fullmatch(line)
+    if match is None:
+        raise _wrong_size(line)
+    size = int(match[1], 16)
+    if len(_sizes) < _MOST_SIZES:
+        _sizes[line] = size
+    return size
 
 
-def _refuse_size_line(data: bytes, at: int) -> None:
-    line = data[at : at + _LONGEST_SIZE_LINE]
-    if b"\n" in line or len(line) == _LONGEST_SIZE_LINE:
-        raise MalformedHttp(f"chunk size {line[:40]!r}")
+def _wrong_size(data: bytes | bytearray) -> MalformedHttp:
+    return MalformedHttp(f"a chunk's size is {bytes(data[:40])!r}")
 
 
-def _trailers_end(data: bytes, at: int) -> bool:
-    """Whether the blank line behind the trailers came."""
-    return data.startswith(b"\r\n", at) or data.find(b"\r\n\r\n", at) >= 0
+def _wrong_chunk_end(data: bytes | bytearray, end: int) -> MalformedHttp:
+    return MalformedHttp(f"a chunk is followed by {bytes(data[end - 2 : end + 18])!r}")
 
 
-def _cut_out(tape: Tape, spans: list[tuple[int, int]]) -> Tape:
-    """The bytes in these spans (in order, apart), by the same reads."""
-    data = b"".join([tape.data[start:end] for start, end in spans])
-    if not spans:
-        return tape.seen_through(data, np.zeros_like(tape.ends))
-    starts, ends = np.array(spans, np.int64).T
-    before = np.concatenate(([0], np.cumsum(ends - starts)))
-    span = np.minimum(np.searchsorted(ends, tape.ends, side="left"), len(spans) - 1)
-    inside = np.clip(tape.ends - starts[span], 0, ends[span] - starts[span])
-    return tape.seen_through(data, before[span] + inside)
-
-
-def _decoded(tape: Tape, encoding: str, most: int) -> Tape:
-    """What the bytes of each read decode to, by the same reads; TooLarge beyond `most` bytes."""
-    if encoding not in ("gzip", "x-gzip", "deflate"):
-        raise MalformedHttp(f"content-encoding {encoding}, though none was asked for")
-    try:
-        pieces = list(_inflated(tape, _window(tape.data, encoding), most))
-    except zlib.error as error:
-        raise MalformedHttp(f"content-encoding {encoding}: {error}") from None
-    lengths = np.fromiter(map(len, pieces), np.int64, len(pieces))
-    return tape.seen_through(b"".join(pieces), np.cumsum(lengths))
-
-
-def _inflated(tape: Tape, window: int, most: int) -> Iterator[bytes]:
-    """What each read's bytes inflate to. zlib is never asked for more than there is room for."""
-    inflate, room, streams = zlib.decompressobj(window), most, 1
-    for piece in _pieces(tape.data, tape.ends):
-        texts = []
-        for start in range(0, len(piece), _FED):
-            fed = piece[start : start + _FED]
-            while fed:
-                if inflate.eof:
-                    inflate, streams = zlib.decompressobj(window), streams + 1
-                texts.append(inflate.decompress(fed, room + 1))
-                room -= len(texts[-1])
-                if room < 0 or streams > _MOST_STREAMS:
-                    raise TooLarge(f"more than {most} bytes when inflated")
-                fed = inflate.unconsumed_tail or inflate.unused_data
-        yield b"".join(texts)
-
-
-def _pieces(data: bytes, ends: Ints) -> Iterator[bytes]:
-    start = 0
-    for end in ends.tolist():
-        yield data[start:end]
-        start = end
-
-
-def _window(data: bytes, encoding: str) -> int:
-    """zlib's wbits. "deflate" is a zlib stream by the standard and a raw one by old habit; the
-    first two bytes of a zlib stream tell (RFC 1950, 2.2)."""
-    if encoding != "deflate":
-        return 16 + zlib.MAX_WBITS
-    zlib_stream = data[:1] and data[0] & 15 == 8 and int.from_bytes(data[:2], "big") % 31 == 0
-    return zlib.MAX_WBITS if zlib_stream else -zlib.MAX_WBITS
+def _not_http(data: bytes | bytearray) -> MalformedHttp:
+    return MalformedHttp(f"not HTTP/1: it begins with {bytes(data)!r}")

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from spark_bench.protocol import fastpath, http1, sse
+from spark_bench.protocol import content, fastpath, sse
+from spark_bench.protocol.http1 import BodyEnd, Framing, MalformedHttp
 from spark_bench.protocol.tape import Ints, Tape
 from spark_bench.record import Ended
 
@@ -59,30 +60,29 @@ class Answer:
         return int(np.count_nonzero(same) - np.count_nonzero(same[1:] & same[:-1]))
 
 
-def answer(tape: Tape, ended: Ended, most: int = http1.MOST_BYTES) -> Answer:
+def answer(tape: Tape, ended: Ended, most: int = content.MOST_BYTES) -> Answer:
     """The answer in these bytes, as far as it came. most: bytes of its body, decoded."""
+    framing = Framing(spans=[])
     try:
-        head = http1.head(tape.data)
-    except http1.MalformedHttp as error:
-        return Answer(malformed=str(error))
-    if head is None:
-        return Answer()
-    if head.status == 200 and head.chunked and not head.encodings:
+        if not framing.read_head(tape.data):
+            return Answer()
+        return _answer(tape, framing, ended, most)
+    except MalformedHttp as error:
+        too_large = isinstance(error, content.TooLarge)
+        status = framing.head.status if framing.head else 0
+        return Answer(status, malformed=str(error), too_large=too_large)
+
+
+def _answer(tape: Tape, framing: Framing, ended: Ended, most: int) -> Answer:
+    head = framing.head
+    assert head is not None
+    if head.status == 200 and framing.body_end is BodyEnd.CHUNKED and not head.encodings:
         common = fastpath.events(tape.data, head.size)
         if common is not None:
             found = Answer(200, data=common[0], whole=True)
             found.place(tape, common[1])
             return found
-    return _any_answer(tape, head, ended, most)
-
-
-def _any_answer(tape: Tape, head: http1.Head, ended: Ended, most: int) -> Answer:
-    try:
-        body = http1.body(tape, head, most)
-    except http1.TooLarge as error:
-        return Answer(head.status, malformed=str(error), too_large=True)
-    except http1.MalformedHttp as error:
-        return Answer(head.status, malformed=str(error))
+    body = content.read_body(tape, framing, most)
     whole = ended is Ended.COMPLETE if body.ended is None else body.ended
     found = Answer(head.status, whole=whole)
     if not 200 <= head.status < 300 or _is_json(body.tape.data):

@@ -205,12 +205,17 @@ def test_a_closed_port_is_refused() -> None:
 
 
 def test_a_connection_that_closed_unused_is_not_used() -> None:
+    opened = threading.Event()
+
     def serve(connection: socket.socket, number: int) -> None:
         if number:
             read_request(connection)
             connection.sendall(ANSWER)
+        else:
+            opened.wait(10)
 
     with ScriptedServer(serve) as server, recorder(server.url) as made:
+        opened.set()
         until(lambda: server.closed)
         assert record(made, load([request()])).ended == ["complete"]
 
@@ -265,7 +270,7 @@ def test_the_second_address_is_tried() -> None:
         pytest.param("cut_by_reset", "reset", "reset by peer"),
         pytest.param("cut_by_close", "cut", "before the answer's end"),
         pytest.param("malformed_chunk", "cut", "a chunk's size is b'zz"),
-        pytest.param("not_http", "cut", "starts with b'SSH-2.0"),
+        pytest.param("not_http", "cut", "begins with b'SSH-2.0"),
     ],
 )
 def test_broken_answers(behaviour: str, ended: str, detail: str, awkward: AwkwardServer) -> None:

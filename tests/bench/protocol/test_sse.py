@@ -9,7 +9,8 @@ import pytest
 import wire_bytes as wire
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from spark_bench.protocol import fastpath, http1, sse
+from spark_bench.protocol import fastpath, sse
+from spark_bench.protocol.content import read_response
 from spark_bench.protocol.stream import Answer, answer
 from spark_bench.protocol.tape import Tape
 from spark_bench.record import Ended
@@ -100,10 +101,7 @@ CUTS = st.lists(st.integers(0, 100_000), max_size=20)
 
 
 def general(reads: list[bytes]) -> Answer:
-    tape = Tape.of(wire.exchange(reads))
-    head = http1.head(tape.data)
-    assert head is not None
-    body = http1.body(tape, head)
+    head, body = read_response(Tape.of(wire.exchange(reads)))
     events = sse.events(body.tape.data, whole=bool(body.ended))
     found = Answer(head.status, data=events.data, errors=events.errors, problem=events.problem)
     found.place(body.tape, np.array(events.ends, np.int64))
