@@ -24,7 +24,9 @@ if run.running and run.is_head(host):
         )
 
         # weights
-        vocabularies.placed(name="tiktoken vocabularies", order=transfers.vocabularies_job(run))
+        vocabularies.vocabularies_present(
+            name="tiktoken vocabularies", order=transfers.vocabularies_job(run)
+        )
         weights.present(
             name=f"Weights of {run.model.id}",
             job=lambda: transfers.weights_job(run),
@@ -36,7 +38,7 @@ if run.running and run.is_head(host):
 
     # API key
     if settings.api_key_file:
-        secrets.placed(
+        secrets.key_placed(
             name="API key",
             find=lambda: find_api_key(settings.api_key_file),
             group=settings.group,
@@ -60,4 +62,4 @@ if not run.running:
     containers.removed(name="Remove the ranks", ranks=ranks, _timeout=within)
 
 if key_left(run, host):
-    secrets.removed(name="API key gone", group=settings.group, image=settings.image)
+    secrets.key_removed(name="API key gone", group=settings.group, image=settings.image)

@@ -65,12 +65,12 @@ class Lease:
             since = datetime.fromtimestamp(self.started, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         except (OverflowError, OSError, ValueError):
             since = "a time that is none"
-        said = f"{self.owner}@{self.host}, since {since}: {self.command}"
-        return printable(said[:MOST_SHOWN])
+        description = f"{self.owner}@{self.host}, since {since}: {self.command}"
+        return printable(description[:MOST_SHOWN])
 
 
 @dataclass(frozen=True)
-class Said:
+class LeaseAnswer:
     """What a script answered: what is true now, the file's age in seconds, and its content."""
 
     how: How
@@ -78,7 +78,7 @@ class Said:
     lease: Lease | None = None
 
 
-def parse(text: str) -> Lease | None:
+def parse_lease(text: str) -> Lease | None:
     """A lease from its file; None where it can't be read as one."""
     try:
         return msgspec.json.decode(text, type=Lease)
@@ -86,29 +86,29 @@ def parse(text: str) -> Lease | None:
         return None
 
 
-def said(out: Sequence[str]) -> Said | None:
+def parse_answer(out: Sequence[str]) -> LeaseAnswer | None:
     """A script's answer: `HOW [AGE]`, then the file; None where it is no such answer."""
-    found = _ANSWER.fullmatch(out[0]) if out else None
-    if found is None:
+    match = _ANSWER.fullmatch(out[0]) if out else None
+    if match is None:
         return None
-    return Said(found["how"], int(found["age"] or 0), parse("\n".join(out[1:])))  # type: ignore[arg-type]
+    return LeaseAnswer(match["how"], int(match["age"] or 0), parse_lease("\n".join(out[1:])))  # type: ignore[arg-type]
 
 
-def told(lease: Lease | None) -> str:
+def describe_holder(lease: Lease | None) -> str:
     return str(lease) if lease else "a run that says nothing of itself"
 
 
-def refusal(group: str, there: Said, head: str) -> Finding:
+def held_by_other(group: str, there: LeaseAnswer, head: str) -> Finding:
     """Someone else holds the group."""
     left = max(1, STALE_SECONDS - there.age)
     return error(
-        f"another run holds the group {group}: {told(there.lease)}",
+        f"another run holds the group {group}: {describe_holder(there.lease)}",
         head,
         f"wait until it ends; should it be dead, its lease ends in {left} s",
     )
 
 
-def loss(group: str, holder: Lease | None, head: str) -> Finding:
+def lease_lost(group: str, holder: Lease | None, head: str) -> Finding:
     """The run no longer holds the group: someone took it over, or the head can't be asked."""
     what = f"taken over by {holder}" if holder else f"not refreshed within {LOST_SECONDS} s"
     return error(
@@ -123,11 +123,11 @@ def command_line(words: Sequence[str], data: Mapping[str, str]) -> str:
 
     What is no setting of ours, or may hold a secret, has no value there.
     """
-    settings = [f"--data {name}={shown(name, value)}" for name, value in data.items()]
+    settings = [f"--data {name}={without_secret(name, value)}" for name, value in data.items()]
     return " ".join([*words, *settings])
 
 
-def shown(name: str, value: str) -> str:
+def without_secret(name: str, value: str) -> str:
     secret = name not in NAMES or name in HIDDEN or ("://" in value and "@" in value)
     return "***" if secret else value
 
@@ -135,23 +135,23 @@ def shown(name: str, value: str) -> str:
 _SCRIPT = load_script(__file__, "lease.sh")
 
 
-def acquire(group: str, lease: Lease, seconds: int, base: str = BASE) -> Command:
+def acquire_lease(group: str, lease: Lease, seconds: int, base: str = BASE) -> Command:
     """Take the lease where nobody has it, or it is stale; else tell who has."""
     command = _command(seconds, "acquire", base, group, lease.id, str(STALE_SECONDS))
     return command.with_stdin(lease.dump())
 
 
-def refresh(group: str, id: str, seconds: int, base: str = BASE) -> Command:
+def refresh_lease(group: str, id: str, seconds: int, base: str = BASE) -> Command:
     """Say that the run lives, if the lease is still its own."""
     return _command(seconds, "refresh", base, group, id)
 
 
-def release(group: str, id: str, seconds: int, base: str = BASE) -> Command:
+def release_lease(group: str, id: str, seconds: int, base: str = BASE) -> Command:
     """Give up the lease, if it is still the run's own; nothing is left behind."""
     return _command(seconds, "release", base, group, id)
 
 
-def read(group: str, seconds: int, base: str = BASE) -> Command:
+def read_lease(group: str, seconds: int, base: str = BASE) -> Command:
     """Tell who holds the lease, and its age; nothing where nobody does."""
     return _command(seconds, "read", base, group)
 

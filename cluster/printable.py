@@ -31,8 +31,8 @@ def printable(text: str, *, lines: bool = False) -> str:
     shown = _SEQUENCE.sub("", text)
     if shown.isprintable():
         return shown
-    kept = "\n" if lines else ""
-    return "".join(c if c.isprintable() or c in kept else _instead(c) for c in shown)
+    allowed = "\n" if lines else ""
+    return "".join(c if c.isprintable() or c in allowed else _instead(c) for c in shown)
 
 
 def _instead(c: str) -> str:

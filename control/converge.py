@@ -111,7 +111,7 @@ def judge(made: Deployment) -> None:
         made.full = gather.full(made.serving, made)
 
 
-def _restart(made: Deployment, served: serving.Served, wrong: tuple[Finding, ...]) -> str:
+def _restart(made: Deployment, served: serving.GroupAnswers, wrong: tuple[Finding, ...]) -> str:
     """Why a group that does not serve must restart; "" where it may yet get ready by itself."""
     if serving.locked(served) or not _starting(made):
         return str(wrong[0])
@@ -122,13 +122,13 @@ def _starting(made: Deployment) -> bool:
     return gather.starting(made.facts, made.settings.group, made.ready_seconds)
 
 
-def _ask(made: Deployment) -> tuple[serving.Served, tuple[Finding, ...]]:
+def _ask(made: Deployment) -> tuple[serving.GroupAnswers, tuple[Finding, ...]]:
     """What the group answers, and what is wrong with it. A completion that waits its turn behind a
     real load, while every rank is healthy, is nothing wrong."""
     served = gather.served(made)
     if serving.busy(served, made.model_name):
         return served, ()
-    return served, serving.problems(served, made.wanted.names, made.model_name)
+    return served, serving.serving_problems(served, made.wanted.names, made.model_name)
 
 
 def check(made: Deployment) -> None:

@@ -48,7 +48,7 @@ class Deployment:
     restart: str = ""
     findings: tuple[Finding, ...] = ()
     reported: set[Finding] = field(default_factory=set)
-    served: serving.Served | None = None
+    served: serving.GroupAnswers | None = None
     left_out: dict[str, Host] = field(default_factory=dict)
 
     @property
@@ -104,7 +104,9 @@ class Deployment:
             return False
         found = {name: self.facts[name].image for name in self.wanted.names}
         restart = self.plan.restart
-        return images.needed(self.settings.image, found, self.settings.pull, restart=restart)
+        return images.needs_delivery(
+            self.settings.image, found, self.settings.pull, restart=restart
+        )
 
     def vocabularies(self, host: Host) -> dict[str, str]:
         """tiktoken files that this node lacks, or holds damaged: name → SHA-256 they must have."""

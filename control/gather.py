@@ -139,7 +139,7 @@ def _probe(head: Host, image: str) -> str:
     return seen.value
 
 
-def served(made: Deployment) -> serving.Served:
+def served(made: Deployment) -> serving.GroupAnswers:
     """The wanted group's answers."""
     return answers(made, made.urls, made.model_name)
 
@@ -152,7 +152,7 @@ def answers(
     *,
     head: str = "",
     keyed: bool = True,
-) -> serving.Served:
+) -> serving.GroupAnswers:
     """A group's answers, asked from its head.
 
     + urls: of its ranks, rank 0 first, as the head reaches them
@@ -168,8 +168,10 @@ def answers(
     )
     at = made.hosts[head or made.wanted.head]
     found = shell.read_fact(at, fact, command, 300, stdin=f"{key}\n" if key else "")
-    silent = tuple(serving.Reply(0) for _ in urls)
-    return found.value or serving.Served(silent, serving.Reply(0), serving.Reply(0, found.why))
+    silent = tuple(serving.EndpointReply(0) for _ in urls)
+    return found.value or serving.GroupAnswers(
+        silent, serving.EndpointReply(0), serving.EndpointReply(0, found.why)
+    )
 
 
 def starting(facts: Mapping[str, NodeFacts], group: str, seconds: float) -> bool:

@@ -44,10 +44,12 @@ def _make(state: State) -> HostRun:
     settings = declared_settings(everyone).common
     setups = _read([host for host in everyone if state.is_host_in_limit(host)])
     refuse_errors(
-        finding for node, s in setups.items() for finding in host.objections(node, s, settings)
+        finding
+        for node, s in setups.items()
+        for finding in host.setting_objections(node, s, settings)
     )
     for node, setup in setups.items():
-        for line in host.untouched(setup, settings):
+        for line in host.untouched_settings(setup, settings):
             logger.info(f"    {node}: {line}")
     return HostRun(settings, setups)
 

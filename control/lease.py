@@ -26,7 +26,7 @@ from pyinfra.api.state import BaseStateCallback
 from cluster import lease
 from cluster.command import Command
 from cluster.findings import Finding, Refused, error
-from cluster.lease import Lease, Said
+from cluster.lease import Lease, LeaseAnswer
 from cluster.settings.declaration import Declaration
 from control.inventory import all_hosts
 from control.invocation import called_with, only_reads
@@ -92,19 +92,19 @@ def hold(state: State, head: Host, group: str, needed: bool = True) -> None:
     if state in _held:
         return
     held = Held(head, group, mine())
-    answer = _ask(head, lease.acquire(group, held.lease, ASK_SECONDS))
-    there = lease.said(answer.out) if answer.ok else None
+    answer = _ask(head, lease.acquire_lease(group, held.lease, ASK_SECONDS))
+    there = lease.parse_answer(answer.out) if answer.ok else None
     if answer.lost and not needed:
         logger.warning(f"    warning: without a lease: {head.name}: {answer.lost}")
         return
     if there is None:
         raise Refused(_untaken(group, head.name, answer))
     if there.how == "held":
-        raise Refused(lease.refusal(group, there, head.name))
+        raise Refused(lease.held_by_other(group, there, head.name))
     if there.how == "stale":
         logger.warning(
             f"    warning: {head.name}: the lease on the group {group} is taken over after "
-            f"{there.age} s without a sign of life: {lease.told(there.lease)}"
+            f"{there.age} s without a sign of life: {lease.describe_holder(there.lease)}"
         )
     _held[state] = held
     state.add_callback_handler(Release())  # type: ignore[no-untyped-call]
@@ -113,8 +113,8 @@ def hold(state: State, head: Host, group: str, needed: bool = True) -> None:
 
 def holder(head: Host, group: str) -> Lease | None:
     """Who holds the lease now; None where nobody does, or it is stale, or can't be read."""
-    answer = _ask(head, lease.read(group, ASK_SECONDS))
-    there = lease.said(answer.out) if answer.ok else None
+    answer = _ask(head, lease.read_lease(group, ASK_SECONDS))
+    there = lease.parse_answer(answer.out) if answer.ok else None
     alive = there is not None and abs(there.age) < lease.STALE_SECONDS
     return there.lease if there and alive else None
 
@@ -130,7 +130,7 @@ def lost(state: State) -> Finding | None:
     if held.loss is None and held.overdue > 1.5 * lease.REFRESH_SECONDS:
         _renew(held)
     if held.loss is None and held.overdue > lease.LOST_SECONDS:
-        return lease.loss(held.group, None, held.head.name)
+        return lease.lease_lost(held.group, None, held.head.name)
     return held.loss
 
 
@@ -155,7 +155,7 @@ class Release(BaseStateCallback):
         with held.lock:
             if not held.ended:
                 held.ended = True
-                _ask(held.head, lease.release(held.group, held.lease.id, RELEASE_WITHIN))
+                _ask(held.head, lease.release_lease(held.group, held.lease.id, RELEASE_WITHIN))
 
 
 def _refresh(held: Held) -> None:
@@ -172,23 +172,23 @@ def _renew(held: Held) -> None:
         if held.ended or held.loss:
             return
         asked = time.clock_gettime(CLOCK)
-        there = _said(held, lease.refresh(held.group, held.lease.id, REFRESH_WITHIN))
+        there = _said(held, lease.refresh_lease(held.group, held.lease.id, REFRESH_WITHIN))
         if there and there.how == "gone" and held.overdue < lease.LOST_SECONDS:
             # The head restarted: nobody can have had the lease since it was ours.
-            there = _said(held, lease.acquire(held.group, held.lease, REFRESH_WITHIN))
+            there = _said(held, lease.acquire_lease(held.group, held.lease, REFRESH_WITHIN))
         if there and there.how in ("ours", "taken"):
             held.seen = asked
         elif there:
             held.taken = there.how == "held"
-            held.loss = lease.loss(held.group, there.lease, held.head.name)
+            held.loss = lease.lease_lost(held.group, there.lease, held.head.name)
 
 
-def _said(held: Held, command: Command) -> Said | None:
+def _said(held: Held, command: Command) -> LeaseAnswer | None:
     answer = _ask(held.head, command)
     if answer.lost.startswith("TimeoutError"):
         # Slow is not broken: others' commands run over this connection.
         held.head.connected = True
-    return lease.said(answer.out) if answer.ok else None
+    return lease.parse_answer(answer.out) if answer.ok else None
 
 
 def _ask(head: Host, command: Command) -> shell.Output:

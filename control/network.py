@@ -19,7 +19,7 @@ from control.inventory import all_hosts, declared_settings
 from control.shared import shared
 from facts.machine import NetworkSetup
 from operations import shell
-from operations.network import Change
+from operations.network import NetworkChange
 from operations.shell import Reading
 
 TEMPLATE = "templates/netplan.yaml.j2"
@@ -50,9 +50,9 @@ class Network:
         return host.name == next(iter(self.hosts), "")
 
     @property
-    def change(self) -> Change:
+    def change(self) -> NetworkChange:
         changing = tuple(name for name, why in self.reasons.items() if why)
-        return Change(self.hosts, self.wanted, changing)
+        return NetworkChange(self.hosts, self.wanted, changing)
 
 
 def network(host: Host) -> Network:
@@ -87,14 +87,14 @@ def _decide(hosts: Mapping[str, Host], wanted: Declaration) -> Network:
     refuse_errors(
         finding
         for node in nodes
-        for finding in netplan.objections(
+        for finding in netplan.network_objections(
             node, setups[node.name], halves[node.name], by_hand=node.name.startswith("@local")
         )
     )
     texts = {name: text(mine) for name, mine in halves.items()}
     reasons = {
         node.name: tuple(
-            netplan.changes(node, setups[node.name], halves[node.name], texts[node.name])
+            netplan.address_changes(node, setups[node.name], halves[node.name], texts[node.name])
         )
         for node in nodes
     }

@@ -166,11 +166,11 @@ def image_differs(made: Deployment, facts: Mapping[str, NodeFacts]) -> Iterator[
     settings = made.settings
     found = ((name, facts[name].image) for name in made.wanted.names if name in facts)
     there = {name: image for name, image in found if image}
-    wrong = list(images.differing(settings.image, there, settings.pull)) if there else []
+    wrong = list(images.find_differing(settings.image, there, settings.pull)) if there else []
     if settings.pull == "never":
         yield from wrong
     elif wrong:
-        said = ", ".join(f"{name}: {images.short(image)}" for name, image in there.items())
+        said = ", ".join(f"{name}: {images.short_id(image)}" for name, image in there.items())
         yield warning(
             f"the image is not the same on all nodes ({said})", cure="a deploy gives all the head's"
         )

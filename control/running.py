@@ -39,11 +39,11 @@ def exposed(made: Deployment, *, runs: bool, wanted: bool = True) -> tuple[Findi
     """
     settings, rank = made.settings, _rank(made, made.wanted.head) if runs and made.facts else None
     spec = rank.spec if rank else None
-    apis = [exposure.running(spec)] if spec else []
+    apis = [exposure.running_access(spec)] if spec else []
     if made.running and (wanted or not apis):
         version = made.version or known_version(settings.image) or ""
-        apis.append(exposure.declared(settings, len(made.wanted.names), version))
-    found = (finding for api in apis for finding in exposure.exposure(api, settings))
+        apis.append(exposure.declared_access(settings, len(made.wanted.names), version))
+    found = (finding for api in apis for finding in exposure.check_exposure(api, settings))
     return tuple(dict.fromkeys(found))
 
 

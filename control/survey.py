@@ -21,7 +21,7 @@ from cluster.engine.options import RECORDED
 from cluster.engine.versions import known_version
 from cluster.fabric import choose_fabric
 from cluster.findings import Finding, Refused, error
-from cluster.lease import Said
+from cluster.lease import LeaseAnswer
 from cluster.node.readings import IMAGE_FOLDERS, NodeFacts, Rank
 from cluster.plan.plan import Plan, plan
 from cluster.plan.previous_group import members
@@ -58,7 +58,7 @@ class Seen:
     made: Deployment
     silent: dict[str, str]
     answers: dict[str, RankAnswers] = field(default_factory=dict)
-    lease: Said | None = None
+    lease: LeaseAnswer | None = None
     plan: Plan | None = None
     refused: tuple[Finding, ...] = ()
 
@@ -163,13 +163,13 @@ def current(made: Deployment, node: str) -> Rank | None:
     return named or next((r for r in found if r.alive), None)
 
 
-def _lease(made: Deployment) -> Said | None:
+def _lease(made: Deployment) -> LeaseAnswer | None:
     """Who holds the group, fresh or stale; None where nobody does or the head does not say."""
     if made.wanted.head not in made.facts:
         return None
     head = made.hosts[made.wanted.head]
-    answer = shell.run_command(head, lease.read(made.settings.group, LEASE_SECONDS))
-    return lease.said(answer.out) if answer.ok else None
+    answer = shell.run_command(head, lease.read_lease(made.settings.group, LEASE_SECONDS))
+    return lease.parse_answer(answer.out) if answer.ok else None
 
 
 def _ask(made: Deployment) -> dict[str, RankAnswers]:

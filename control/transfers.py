@@ -6,15 +6,15 @@ from cluster.plan.specs import expand
 from cluster.transfer.weights import hub_folder
 from control import secrets
 from control.deployment import Deployment
-from operations.images import Order
+from operations.images import ImageOrder
 from operations.node_weights import WeightsJob
 from operations.vocabularies import Vocabularies
 
 
-def image_order(made: Deployment) -> Order:
+def image_order(made: Deployment) -> ImageOrder:
     """Which image, for which nodes, over which address of the head."""
     settings = made.settings
-    return Order(
+    return ImageOrder(
         image=settings.image,
         pull=settings.pull,
         hosts=made.serving,

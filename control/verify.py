@@ -10,7 +10,7 @@ from pyinfra import logger
 from pyinfra.api import DeployError, Host, State
 
 from cluster.engine.readiness import Look
-from cluster.engine.serving import QUESTION, Reply, listed, text
+from cluster.engine.serving import QUESTION, EndpointReply, completion_text, model_ids
 from cluster.findings import Level
 from cluster.node.readings import Rank
 from cluster.rank import api_key
@@ -57,7 +57,7 @@ def _key(head: Host, wanted: bool, key_file: str) -> str:
     return secrets.find_api_key(key_file)
 
 
-def _replies(head: Host, spec: Spec, key: str) -> dict[str, Reply]:
+def _replies(head: Host, spec: Spec, key: str) -> dict[str, EndpointReply]:
     fact = Endpoints()
     model = spec.launch.served_model_name
     asked = fact.command(spec.url, model, spec.runtime, keyed=bool(key))
@@ -89,14 +89,14 @@ def _look(host: Host, name: str, spec: Spec) -> Look:
     return found.value or Look(host.name, lost=found.why or "no answer")
 
 
-def _tell(replies: dict[str, Reply], model: str) -> list[str]:
+def _tell(replies: dict[str, EndpointReply], model: str) -> list[str]:
     """A line an endpoint; what is wrong with them."""
     for path, reply in replies.items():
         logger.info(f"    {reply.status}  {reply.seconds:5.2f} s  {path}")
     wrong = [f"{p} answers {r.status}" for p, r in replies.items() if r.status != 200]
-    if model not in listed(replies.get("/v1/models", Reply(0))):
+    if model not in model_ids(replies.get("/v1/models", EndpointReply(0))):
         wrong.append(f"/v1/models does not list {model}")
-    said = text(replies.get("/v1/chat/completions", Reply(0)))
+    said = completion_text(replies.get("/v1/chat/completions", EndpointReply(0)))
     logger.info(f"    asked     {QUESTION}")
     logger.info(f"    answered  {said}")
     return wrong

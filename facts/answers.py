@@ -46,23 +46,25 @@ class Metrics(Fact[ServerLoad]):
         return ServerLoad()
 
     def command(self, url: str, seconds: int = 5) -> StringCommand:
-        asked = ("curl", "-s", "--noproxy", "*", "-m", str(seconds), f"{url}/metrics")
+        request = ("curl", "-s", "--noproxy", "*", "-m", str(seconds), f"{url}/metrics")
         pick = ("grep", "-m", str(_LINES), "-E", _PICK)
-        return join(quote(asked), " | ", quote(pick), " || :")
+        return join(quote(request), " | ", quote(pick), " || :")
 
     def parse(self, output: list[str]) -> ServerLoad:
-        found: dict[str, list[float]] = {}
+        values_by_name: dict[str, list[float]] = {}
         model = ""
         for line in output:
-            told = _LINE.match(line)
-            value = _number(told["value"]) if told and told["name"] in NAMES else None
-            if told is None or value is None:
+            sample = _LINE.match(line)
+            value = _number(sample["value"]) if sample and sample["name"] in NAMES else None
+            if sample is None or value is None:
                 continue
-            found.setdefault(NAMES[told["name"]], []).append(value)
-            labelled = _MODEL.search(told["labels"] or "")
+            values_by_name.setdefault(NAMES[sample["name"]], []).append(value)
+            labelled = _MODEL.search(sample["labels"] or "")
             model = model or (labelled[1] if labelled else "")
         # Every tensor-parallel rank tells the same: the largest is the group's.
-        return ServerLoad(model=model, **{name: max(values) for name, values in found.items()})
+        return ServerLoad(
+            model=model, **{name: max(values) for name, values in values_by_name.items()}
+        )
 
 
 def _number(word: str) -> float | None:
@@ -110,33 +112,33 @@ class Answers(Fact[RankAnswers]):
     def command(
         self, url: str, runtime: str, rank: str, head: bool = False, pid: str = ""
     ) -> StringCommand:
-        asked = [join("printf 'health %s\\n' \"$(", curl(f"{url}/health", SECONDS), ')" &\n')]
+        parts = [join("printf 'health %s\\n' \"$(", curl(f"{url}/health", SECONDS), ')" &\n')]
         if head:
             models = curl(f"{url}/v1/models", SECONDS, before=" ")
             one_line = "| tr '\\n' ' '"
-            asked.append(join("printf 'models %s\\n' \"$( { ", models, "; } ", one_line, ')" &\n'))
+            parts.append(join("printf 'models %s\\n' \"$( { ", models, "; } ", one_line, ')" &\n'))
         if pid:
             age = join("$(ps -o etimes= -p ", QuoteString(pid), ")")
-            asked.append(join("printf 'age %s\\n' \"", age, '" &\n'))
-        told = join(*_metrics(url, head), *_log(runtime, rank))
+            parts.append(join("printf 'age %s\\n' \"", age, '" &\n'))
+        rest = join(*_metrics(url, head), *_log(runtime, rank))
         # Held back until the rest is told: what a program writes by blocks would end up in the
         # middle of others' lines.
-        return join(*asked, "rest=$(\n", told, ")\nwait\nprintf '%s\\n' \"$rest\"")
+        return join(*parts, "rest=$(\n", rest, ")\nwait\nprintf '%s\\n' \"$rest\"")
 
     def parse(self, output: list[str]) -> RankAnswers:
-        told: dict[str, list[str]] = {}
+        by_kind: dict[str, list[str]] = {}
         for line in output:
             kind, _, rest = line.partition(" ")
-            told.setdefault(kind, []).append(rest)
-        status, models = _models(next(iter(told.get("models", ())), ""))
-        age = next(iter(told.get("age", ())), "").strip()
+            by_kind.setdefault(kind, []).append(rest)
+        status, models = _models(next(iter(by_kind.get("models", ())), ""))
+        age = next(iter(by_kind.get("age", ())), "").strip()
         return RankAnswers(
-            health=http_status(next(iter(told.get("health", ())), "")),
+            health=http_status(next(iter(by_kind.get("health", ())), "")),
             models_status=status,
             models=models,
-            load=Metrics().process(told.get("metric", ())),
+            load=Metrics().process(by_kind.get("metric", ())),
             seconds=decimal(age) if age else None,
-            log=tuple(told.get("log", ())),
+            log=tuple(by_kind.get("log", ())),
         )
 
 
@@ -149,8 +151,8 @@ def _metrics(url: str, head: bool) -> list[StringCommand]:
 def _log(runtime: str, rank: str) -> list[StringCommand]:
     if not rank:
         return [join("wait\n")]
-    told = last_lines(runtime, rank, LOG_LINES, LOG_SECONDS)
-    lines = join("log=$(", told, " | sed 's/^/log /')\n")
+    output = last_lines(runtime, rank, LOG_LINES, LOG_SECONDS)
+    lines = join("log=$(", output, " | sed 's/^/log /')\n")
     return [lines, join("wait\nprintf '%s\\n' \"$log\"\n")]
 
 
@@ -164,9 +166,9 @@ class _Listed(Struct):
     data: tuple[_Entry, ...] | None = None
 
 
-def _models(said: str) -> tuple[int, tuple[str, ...]]:
+def _models(output: str) -> tuple[int, tuple[str, ...]]:
     """curl's words: the body, its status, the seconds."""
-    body, *numbers = ["", *said.rsplit(None, 2)][-3:]
+    body, *numbers = ["", *output.rsplit(None, 2)][-3:]
     try:
         listed = msgspec.json.decode(body, type=_Listed)
     except UNEXPECTED:

@@ -41,8 +41,8 @@ class Containers(Fact[list[readings.Rank]]):
         )
 
     def parse(self, output: list[str]) -> list[readings.Rank]:
-        found = [_rank(line) for line in output if line.startswith("{")]
-        return sorted(found, key=lambda rank: rank.name)
+        ranks = [_rank(line) for line in output if line.startswith("{")]
+        return sorted(ranks, key=lambda rank: rank.name)
 
 
 def _selection(names: Sequence[str]) -> str:
@@ -85,20 +85,20 @@ class _Container(Struct, rename="pascal"):
 
 
 def _rank(line: str) -> readings.Rank:
-    seen = msgspec.json.decode(line, type=_Container)
-    state = seen.state
+    container = msgspec.json.decode(line, type=_Container)
+    state = container.state
     # Docker's zero time; and a running container's ExitCode is 0, whatever its last end was.
     ended = not state.finished_at.startswith("0001-") and state.status != "running"
     return readings.Rank(
-        name=seen.name.removeprefix("/"),
-        id=seen.id,
+        name=container.name.removeprefix("/"),
+        id=container.id,
         status=state.status,
-        image_id=seen.image,
-        label=(seen.config.labels or {}).get(LABEL),
+        image_id=container.image,
+        label=(container.config.labels or {}).get(LABEL),
         exit_code=state.exit_code if ended else None,
         oom_killed=state.oom_killed,
-        restarts=seen.restart_count,
-        restart_policy=seen.host_config.restart_policy.name or "no",
+        restarts=container.restart_count,
+        restart_policy=container.host_config.restart_policy.name or "no",
         started_at=state.started_at,
     )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pyinfra.api import StringCommand
 
-from cluster.engine.serving import QUESTION, Reply
+from cluster.engine.serving import QUESTION, EndpointReply
 from facts.fact import Fact, join
 from facts.serving import COMPLETION_SECONDS, READ_KEY, curl, reply
 
@@ -41,7 +41,7 @@ def endpoints(model: str, runtime: str) -> tuple[Endpoint, ...]:
     )
 
 
-class Endpoints(Fact[dict[str, Reply]]):
+class Endpoints(Fact[dict[str, EndpointReply]]):
     """Path → answer, for every endpoint.
 
     + url: where rank 0 serves, as its own node reaches it
@@ -50,16 +50,16 @@ class Endpoints(Fact[dict[str, Reply]]):
     + keyed: the API wants a key, which is the first line of the command's stdin
     """
 
-    default = staticmethod(dict[str, Reply])
+    default = staticmethod(dict[str, EndpointReply])
 
     def command(
         self, url: str, model: str, runtime: str = "docker", keyed: bool = False
     ) -> StringCommand:
-        asked = (_ask(url, endpoint, keyed) for endpoint in endpoints(model, runtime))
-        return join(READ_KEY if keyed else "", *asked)
+        requests = (_ask(url, endpoint, keyed) for endpoint in endpoints(model, runtime))
+        return join(READ_KEY if keyed else "", *requests)
 
-    def parse(self, output: list[str]) -> dict[str, Reply]:
-        replies: dict[str, Reply] = {}
+    def parse(self, output: list[str]) -> dict[str, EndpointReply]:
+        replies: dict[str, EndpointReply] = {}
         path, body = "", list[str]()
         for line in output:
             if line.startswith("=== "):
@@ -74,7 +74,7 @@ class Endpoints(Fact[dict[str, Reply]]):
 def _ask(url: str, endpoint: Endpoint, keyed: bool) -> StringCommand:
     header = ("-H", "Content-Type: application/json")
     content = () if endpoint.body is None else (*header, "-d", json.dumps(endpoint.body))
-    asked = curl(
+    request = curl(
         f"{url}{endpoint.path}", COMPLETION_SECONDS, *content, before="\n--- ", keyed=keyed
     )
-    return join(f"echo '=== {endpoint.path}'; ", asked, "; echo\n")
+    return join(f"echo '=== {endpoint.path}'; ", request, "; echo\n")

@@ -24,15 +24,15 @@ class UfwState(Fact[Ufw]):
 
     def parse(self, output: list[str]) -> Ufw:
         lines = [line.split() for line in output if line.strip()]
-        said: dict[str, list[str]] = {words[0]: words[1:] for words in lines}
+        values: dict[str, list[str]] = {words[0]: words[1:] for words in lines}
         ports = {port(words[1]) for words in lines if words[0] == "port" and words[1:]}
         return Ufw(
-            installed="missing" not in said,
-            active=said.get("status") == ["active"],
-            incoming=(said.get("incoming") or ["DROP"])[0],
+            installed="missing" not in values,
+            active=values.get("status") == ["active"],
+            incoming=(values.get("incoming") or ["DROP"])[0],
             rules=tuple(_rules(lines)),
             ssh_ports=tuple(sorted(ports & set(_listening(lines)))),
-            login=_login(said.get("login", [])),
+            login=_login(values.get("login", [])),
         )
 
 
@@ -46,8 +46,8 @@ def _login(words: list[str]) -> Login | None:
 
 def _plain(address: str) -> str:
     """Without an IPv6 zone; IPv4 that a socket of both kinds took stays IPv4."""
-    seen = ip_address(address.partition("%")[0])
-    return str(getattr(seen, "ipv4_mapped", None) or seen)
+    parsed = ip_address(address.partition("%")[0])
+    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
 
 
 def _listening(lines: list[list[str]]) -> Iterator[int]:

@@ -48,13 +48,13 @@ class Image(Fact[readings.ImageReading | None]):
     def parse(self, output: list[str]) -> readings.ImageReading | None:
         reference, *lines = output
         printed = next(line for line in lines if line.startswith("{"))
-        seen = msgspec.json.decode(printed, type=_Inspected)
+        inspected = msgspec.json.decode(printed, type=_Inspected)
         return readings.ImageReading(
             reference=reference,
-            id=seen.id,
-            digests=seen.repo_digests or (),
-            content=_content(seen),
-            size=seen.size,
+            id=inspected.id,
+            digests=inspected.repo_digests or (),
+            content=_content(inspected),
+            size=inspected.size,
         )
 
 
@@ -74,13 +74,13 @@ class _Inspected(Struct, rename="pascal"):
     config: dict[str, Any] | None = None
 
 
-def _content(seen: _Inspected) -> str:
+def _content(inspected: _Inspected) -> str:
     """A digest of the layers and of what they are run with; "" without layers."""
-    if seen.root_fs is None or not seen.root_fs.layers:
+    if inspected.root_fs is None or not inspected.root_fs.layers:
         return ""
-    config = seen.config or {}
-    told = {name: config[name] for name in _CONFIG if config.get(name)}
-    parts = [seen.architecture, seen.os, seen.root_fs.layers, told]
+    config = inspected.config or {}
+    run_config = {name: config[name] for name in _CONFIG if config.get(name)}
+    parts = [inspected.architecture, inspected.os, inspected.root_fs.layers, run_config]
     return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()
 
 
@@ -114,5 +114,5 @@ class SglangVersion(Fact[str | None]):
         return render(Command((*run, "-c", _VERSION), 60))
 
     def parse(self, output: list[str]) -> str:
-        versions = [found[0] for line in output if (found := _PEP_440.fullmatch(line.strip()))]
+        versions = [match[0] for line in output if (match := _PEP_440.fullmatch(line.strip()))]
         return versions[-1]

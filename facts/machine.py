@@ -34,19 +34,19 @@ class NetworkSetup(Fact[Setup]):
     def parse(self, output: list[str]) -> Setup:
         lines = output
         end = lines.index("own") if "own" in lines else len(lines)
-        told = dict(line.partition(" ")[::2] for line in lines[:end] if "\t" not in line)
+        values = dict(line.partition(" ")[::2] for line in lines[:end] if "\t" not in line)
         tabbed = [line.split("\t") for line in lines[:end] if line.count("\t") == 2]
         claims = [claim for words in tabbed for claim in _claims(*words)]
-        routes = msgspec.json.decode(told.get("routes") or "[]", type=list[_Route])
+        routes = msgspec.json.decode(values.get("routes") or "[]", type=list[_Route])
         return Setup(
-            netplan="netplan" in told,
-            ssh=told.get("ssh", ""),
-            by_ssh="ssh" in told,
+            netplan="netplan" in values,
+            ssh=values.get("ssh", ""),
+            by_ssh="ssh" in values,
             routes=tuple((r.network, r.dev) for r in routes if r.dst != "default"),
             claims=tuple(dict.fromkeys(claims)),
             own=None if end == len(lines) else "\n".join(lines[end + 1 :]),
-            guarded="guarded" in told,
-            no_root=told.get("no-root", ""),
+            guarded="guarded" in values,
+            no_root=values.get("no-root", ""),
         )
 
 
@@ -75,13 +75,13 @@ class HostSettings(Fact[HostSetup]):
         return _HOST
 
     def parse(self, output: list[str]) -> HostSetup:
-        told = dict(line.partition(" ")[::2] for line in output)
-        ipc = told.get("removeipc")
+        values = dict(line.partition(" ")[::2] for line in output)
+        ipc = values.get("removeipc")
         return HostSetup(
-            login=told["login"],
-            linger="linger" in told,
+            login=values["login"],
+            linger="linger" in values,
             remove_ipc=None if ipc is None else ipc == "true",
-            apt="apt" in told,
-            earlyoom="earlyoom" in told,
-            no_root=told.get("no-root", ""),
+            apt="apt" in values,
+            earlyoom="earlyoom" in values,
+            no_root=values.get("no-root", ""),
         )

@@ -89,8 +89,8 @@ class Listeners(Fact[list[Listener]]):
         return _LISTENERS
 
     def parse(self, output: list[str]) -> list[Listener]:
-        seen = [*_from_ss(output), *_from_proc(output), *_from_lsof(output)]
-        return sorted(dict.fromkeys(seen), key=lambda at: (at.port, at.address))
+        listeners = [*_from_ss(output), *_from_proc(output), *_from_lsof(output)]
+        return sorted(dict.fromkeys(listeners), key=lambda at: (at.port, at.address))
 
 
 def _from_ss(output: list[str]) -> Iterator[Listener]:

@@ -88,13 +88,13 @@ class NodeReading(Fact[NodeFacts]):
         sections = _Sections(_rdma_with_addresses({s.name: s for s in _sections(lines)}))
         read = sections.read
         identity = read("identity", Identity())
-        known = {} if identity is None else vars(identity)
+        identity_fields = {} if identity is None else vars(identity)
         runtime, _, name = header.removeprefix(f"{MARK} ").partition(" ")
         ranks: Fact[Any] = Containers() if runtime == "docker" else Processes()
-        disks = [read(name, Disk()) for name in sections.found if name.startswith("disk ")]
+        disks = [read(name, Disk()) for name in sections.by_name if name.startswith("disk ")]
         return NodeFacts(
             name=name,
-            **known,
+            **identity_fields,
             interfaces=tuple(read("interfaces", Interfaces()) or ()),
             rdma=tuple(read("rdma", RdmaPorts()) or ()),
             memory=read("memory", Memory()),
@@ -121,19 +121,19 @@ class _Section:
 
     @property
     def failure(self) -> str:
-        told = "; ".join(word.strip() for word in self.words if word.strip())[:1000]
+        message = "; ".join(word.strip() for word in self.words if word.strip())[:1000]
         # What `timeout` leaves when it had to end a command.
-        return told or ("no answer in time" if self.status == 124 else f"exit {self.status}")
+        return message or ("no answer in time" if self.status == 124 else f"exit {self.status}")
 
 
 @dataclass(frozen=True)
 class _Sections:
-    found: dict[str, _Section]
+    by_name: dict[str, _Section]
     unread: dict[str, str] = field(default_factory=dict)
 
     def read(self, name: str, fact: Fact[Any]) -> Any:
         """The section's value; None where it wasn't asked for, or couldn't be read."""
-        section = self.found.get(name)
+        section = self.by_name.get(name)
         if section is None:
             return None
         if section.status:
@@ -170,9 +170,9 @@ def _together(parts: Mapping[str, str | StringCommand]) -> StringCommand:
 def _sections(lines: list[str]) -> Iterator[_Section]:
     section, into = _Section(""), list[str]()
     for line in lines:
-        mark, _, said = line.partition(f"{MARK} ")
-        kind, _, value = said.partition(" ")
-        if mark or not said:
+        mark, _, marked = line.partition(f"{MARK} ")
+        kind, _, value = marked.partition(" ")
+        if mark or not marked:
             into.append(line)
         elif kind == "begin":
             section = _Section(value)
@@ -183,12 +183,12 @@ def _sections(lines: list[str]) -> Iterator[_Section]:
             yield section
 
 
-def _rdma_with_addresses(found: dict[str, _Section]) -> dict[str, _Section]:
+def _rdma_with_addresses(sections: dict[str, _Section]) -> dict[str, _Section]:
     """RdmaPorts reads sysfs and addresses: its sections are `rdma` and `interfaces`."""
-    rdma, interfaces = found.get("rdma"), found.get("interfaces")
+    rdma, interfaces = sections.get("rdma"), sections.get("interfaces")
     if rdma is None or interfaces is None or not rdma.output:
-        return found
+        return sections
     if interfaces.output and not interfaces.status:
-        return found | {"rdma": replace(rdma, output=rdma.output + interfaces.output)}
+        return sections | {"rdma": replace(rdma, output=rdma.output + interfaces.output)}
     why = interfaces.failure if interfaces.status else "there is no `ip` command"
-    return found | {"rdma": replace(rdma, status=interfaces.status or 127, words=[why])}
+    return sections | {"rdma": replace(rdma, status=interfaces.status or 127, words=[why])}

@@ -56,12 +56,12 @@ class Peers(Fact[PeerReport]):
 
     def parse(self, output: list[str]) -> PeerReport:
         try:
-            seen = msgspec.json.decode(output[-1], type=_Seen)
+            report = msgspec.json.decode(output[-1], type=_Seen)
         except UNEXPECTED:
             return PeerReport(error=tail("; ".join(output[-2:])))
-        if seen.error or not seen.address:
-            return PeerReport(error=seen.error or "the probe names no address")
-        return PeerReport(seen.address, seen.busy, seen.peers)
+        if report.error or not report.address:
+            return PeerReport(error=report.error or "the probe names no address")
+        return PeerReport(report.address, report.busy, report.peers)
 
 
 class _Seen(Struct):

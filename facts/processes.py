@@ -23,10 +23,10 @@ class Processes(Fact[list[Rank]]):
         return _READ
 
     def parse(self, output: list[str]) -> list[Rank]:
-        found = list(_ranks(output))
-        pids = {(rank.name, rank.id) for _, rank in found}
+        ranks = list(_ranks(output))
+        pids = {(rank.name, rank.id) for _, rank in ranks}
         # A fork keeps its parent's arguments until it runs something else.
-        first = (rank for parent, rank in found if (rank.name, parent) not in pids)
+        first = (rank for parent, rank in ranks if (rank.name, parent) not in pids)
         return sorted(first, key=lambda rank: (rank.name, rank.id))
 
 

@@ -44,19 +44,19 @@ class RankLog(Fact[RankWords]):
     def command(self, runtime: str, rank: str, earlier: bool = False) -> StringCommand:
         words = runtime_of(runtime).logs(rank, LINES, earlier=earlier)
         log = join(quote(("timeout", str(SECONDS), *words.bounded)), " 2>&1")
-        kept = join(
+        filtered = join(
             *(log, " | grep -avE ", QuoteString(BATCHES), f" | tail -n {KEPT} | sed -E "),
             *(QuoteString(DRAFT), f" | cut -c -{COLUMNS} | sed 's/^/log /'\n"),
         )
         if runtime != "docker":
-            return join(kept, ":")
+            return join(filtered, ":")
         # NCCL says it once, at the start: long before the last lines.
         began = quote(("docker", "inspect", "--format", "{{.State.StartedAt}}", rank))
         all_of_it = join(
             f'timeout {SECONDS} docker logs --since "$(', began, ')" ', QuoteString(rank)
         )
         pick = quote(("grep", "-a", "-m", "20", "-E", TRANSPORT_PATTERN))
-        return join(kept, all_of_it, " 2>&1 | ", pick, " | sed 's/^/nccl /'; :")
+        return join(filtered, all_of_it, " 2>&1 | ", pick, " | sed 's/^/nccl /'; :")
 
     def parse(self, output: list[str]) -> RankWords:
         return RankWords(

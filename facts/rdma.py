@@ -74,8 +74,8 @@ def _word(numbered: str) -> str:
 
 def _gids(values: Iterable[str]) -> list[Gid]:
     """The GIDs that hold an IPv4 address, by index."""
-    found = []
+    gids = []
     for index, _, gid in (value.partition(" ") for value in values):
         if address := IPv6Address(gid).ipv4_mapped:
-            found.append(Gid(count(index), str(address)))
-    return sorted(found, key=lambda gid: gid.index)
+            gids.append(Gid(count(index), str(address)))
+    return sorted(gids, key=lambda gid: gid.index)

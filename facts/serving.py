@@ -51,12 +51,12 @@ class RankLook(Fact[Look]):
 
     def parse(self, output: list[str]) -> Look:
         lines = output
-        told = {word: rest for line in lines for word, _, rest in [line.partition(" ")]}
+        values = {word: rest for line in lines for word, _, rest in [line.partition(" ")]}
         log = [line.removeprefix("log ") for line in lines if line.startswith("log ")]
         return Look(
-            node=told["node"],
-            seen=_rank(lines, told["name"]),
-            health=http_status(told.get("health", "")),
+            node=values["node"],
+            seen=_rank(lines, values["name"]),
+            health=http_status(values.get("health", "")),
             phase=phase(log),
             lost="" if "asked" in lines else "its container engine does not answer",
         )
@@ -69,7 +69,7 @@ def _rank(lines: list[str], name: str) -> Rank | None:
     return next((rank for rank in ranks if rank.name == name), None)
 
 
-class Served(Fact[serving.Served]):
+class Served(Fact[serving.GroupAnswers]):
     """The whole group's answers, asked from the head in one command.
 
     + urls: of every rank, rank 0 first
@@ -109,12 +109,12 @@ class Served(Fact[serving.Served]):
             _transport(runtime, rank),
         )
 
-    def parse(self, output: list[str]) -> serving.Served:
+    def parse(self, output: list[str]) -> serving.GroupAnswers:
         lines = output
         health = dict(_health(line) for line in lines if line.startswith("health "))
         ranks = range(max((rank for rank in health if rank < MOST_RANKS), default=-1) + 1)
-        return serving.Served(
-            health=tuple(health.get(rank, serving.Reply(0)) for rank in ranks),
+        return serving.GroupAnswers(
+            health=tuple(health.get(rank, serving.EndpointReply(0)) for rank in ranks),
             models=_reply(lines, "models "),
             completion=_reply(lines, "chat "),
             keyless=next((http_status(x[8:]) for x in lines if x.startswith("keyless ")), 0),
@@ -124,8 +124,8 @@ class Served(Fact[serving.Served]):
 
 def last_lines(runtime: str, rank: str, count: int, seconds: int = LOOK_SECONDS) -> StringCommand:
     """The last lines of a rank's log that are not NCCL's, each cut as long lines tell no more."""
-    told = quote(("timeout", str(seconds), *runtime_of(runtime).logs(rank, LOG_LINES).bounded))
-    return join(told, f" 2>&1 | grep -av 'NCCL INFO' | tail -n {count} | cut -c -2000")
+    command = quote(("timeout", str(seconds), *runtime_of(runtime).logs(rank, LOG_LINES).bounded))
+    return join(command, f" 2>&1 | grep -av 'NCCL INFO' | tail -n {count} | cut -c -2000")
 
 
 def curl(
@@ -142,20 +142,20 @@ def curl(
     out = ("-o", "/dev/null") if before is None else ()
     wrote = f"{before or ''}%{{http_code}} %{{time_total}}"
     limits = ("curl", "-s", "--noproxy", "*", "-m", str(seconds))
-    asked = quote((*limits, *out, "-w", wrote, *more, url))
-    return StringCommand(SHOW_KEY if keyed else "", asked, "|| :")
+    request = quote((*limits, *out, "-w", wrote, *more, url))
+    return StringCommand(SHOW_KEY if keyed else "", request, "|| :")
 
 
 def _ask_health(rank: int, url: str) -> StringCommand:
     """In the background: all ranks answer at the same time."""
-    asked = curl(f"{url}/health", HEALTH_SECONDS)
-    return join(f"printf 'health {rank} %s\\n' \"$(", asked, ')" &\n')
+    request = curl(f"{url}/health", HEALTH_SECONDS)
+    return join(f"printf 'health {rank} %s\\n' \"$(", request, ')" &\n')
 
 
 def _ask(variable: str, url: str, body: str, keyed: bool) -> StringCommand:
     content = ("-H", "Content-Type: application/json", "-d", body)
-    asked = curl(url, COMPLETION_SECONDS, *content, before="\n", keyed=keyed)
-    return join(f"{variable}=$(", asked, ")\n")
+    request = curl(url, COMPLETION_SECONDS, *content, before="\n", keyed=keyed)
+    return join(f"{variable}=$(", request, ")\n")
 
 
 def _one_line(variable: str) -> str:
@@ -180,21 +180,21 @@ def http_status(words: str) -> int:
     return int(first) if first.isdecimal() and len(first) == 3 else 0
 
 
-def reply(words: str, body: str = "") -> serving.Reply:
+def reply(words: str, body: str = "") -> serving.EndpointReply:
     """An answer, from curl's `STATUS SECONDS`; status 0 where they are no such words."""
     status, seconds = [*words.split(), "0", "0"][:2]
     try:
-        return serving.Reply(http_status(status), body, decimal(seconds))
+        return serving.EndpointReply(http_status(status), body, decimal(seconds))
     except ValueError:
-        return serving.Reply(0, body)
+        return serving.EndpointReply(0, body)
 
 
-def _health(line: str) -> tuple[int, serving.Reply]:
+def _health(line: str) -> tuple[int, serving.EndpointReply]:
     _, rank, words = [*line.split(None, 2), "", ""][:3]
     return count(rank), reply(words)
 
 
-def _reply(lines: list[str], mark: str) -> serving.Reply:
+def _reply(lines: list[str], mark: str) -> serving.EndpointReply:
     line = next((x.removeprefix(mark) for x in lines if x.startswith(mark)), "")
     body, status, seconds = ["", "", "", *line.rsplit(None, 2)][-3:]
     return reply(f"{status} {seconds}", body)

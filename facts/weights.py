@@ -27,12 +27,12 @@ class ModelWeights(Fact[readings.Weights]):
     """
 
     def command(self, model: str, hf_cache: str, revision: str = "") -> StringCommand:
-        told = StringCommand("printf 'model\\t%s\\n'", quote((model,)))
+        header = StringCommand("printf 'model\\t%s\\n'", quote((model,)))
         if model.startswith(("/", "~/")):
-            return join(told, "; at=", home_path(model), "\n", _LIST, "\n", _LOCAL)
+            return join(header, "; at=", home_path(model), "\n", _LIST, "\n", _LOCAL)
         repo = f"{hf_cache.rstrip('/')}/hub/models--{model.replace('/', '--')}"
         named = QuoteString(revision or "main")
-        place = join(told, "; name=", named, "; repo=", home_path(repo))
+        place = join(header, "; name=", named, "; repo=", home_path(repo))
         return join(place, "\n", _CACHE, "\n", _LIST)
 
     def parse(self, output: list[str]) -> readings.Weights:
@@ -114,8 +114,8 @@ class Tiktoken(Fact[dict[str, str]]):
         )
 
     def parse(self, output: list[str]) -> dict[str, str]:
-        found = [re.match(r"([0-9a-f]{64})\s+\*?(\S.*)", line) for line in output]
-        return {line[2]: line[1] for line in found if line}
+        matches = [re.match(r"([0-9a-f]{64})\s+\*?(\S.*)", line) for line in output]
+        return {line[2]: line[1] for line in matches if line}
 
 
 MARK = "=== cached"
@@ -134,16 +134,18 @@ class CachedModels(Fact[dict[str, readings.Weights]]):
         return StringCommand(*(_one(model, hf_cache) for model in models), _separator="\n")
 
     def parse(self, output: list[str]) -> dict[str, readings.Weights]:
-        told: dict[str, list[str]] = {}
+        by_model: dict[str, list[str]] = {}
         lines = list[str]()
         for line in output:
             mark, _, model = line.partition(f"{MARK} ")
             if not mark and model:
-                lines = told[model] = list[str]()
+                lines = by_model[model] = list[str]()
             else:
                 lines.append(line)
-        seen = {model: ModelWeights().process(lines) for model, lines in told.items()}
-        return {model: weights for model, weights in seen.items() if weights.bytes}
+        weights_by_model = {
+            model: ModelWeights().process(lines) for model, lines in by_model.items()
+        }
+        return {model: weights for model, weights in weights_by_model.items() if weights.bytes}
 
 
 def _one(model: str, hf_cache: str) -> StringCommand:

@@ -36,12 +36,12 @@ TRIES = 2
 
 
 def copy_to_workers(
-    job: WeightsJob, commit: str, files: Mapping[str, File], seen: Mapping[str, StoredModel]
+    job: WeightsJob, commit: str, files: Mapping[str, File], stored: Mapping[str, StoredModel]
 ) -> None:
     """Bring every worker to the head's files; Refused with what went wrong."""
-    missing = {name: missing_files(files, seen[name]) for name in job.workers}
+    missing = {name: missing_files(files, stored[name]) for name in job.workers}
     if full := [
-        f for name, need in missing.items() if (f := find_missing_space(name, seen[name], need))
+        f for name, need in missing.items() if (f := find_missing_space(name, stored[name], need))
     ]:
         raise Refused(*full)
     todo = {name: need for name, need in missing.items() if need}
@@ -49,7 +49,7 @@ def copy_to_workers(
         _copy(job, commit, files, todo)
     for name in job.workers:
         # Recorded too where all was there already, but in no manifest of this commit.
-        if name not in todo and _unrecorded(commit, seen[name]):
+        if name not in todo and _unrecorded(commit, stored[name]):
             _place(job, job.hosts[name], commit, files)
 
 
@@ -71,8 +71,8 @@ def _copy(
             hosts.values(),
             lambda h: _one(job, way, h, commit, files, todo[h.name], seconds),
         )
-    if found := [finding for finding in wrong.values() if finding]:
-        raise Refused(*found)
+    if problems := [finding for finding in wrong.values() if finding]:
+        raise Refused(*problems)
     took = time.monotonic() - begun
     job.head.log(
         f"weights: {bytes_ / GB:.1f} GB copied to {', '.join(todo)} in {format_seconds(took)} "
@@ -131,11 +131,11 @@ def _streams(
     shares = weights.share_out(sizes, max(1, STREAMS // len(job.workers)))
 
     def receive(share: list[str]) -> str:
-        asked = {"do": "receive", "ssh": way.ssh(host.name), "part": part, "stall": job.stall}
-        asked["files"] = [wanted[name] for name in share]
+        request = {"do": "receive", "ssh": way.ssh(host.name), "part": part, "stall": job.stall}
+        request["files"] = [wanted[name] for name in share]
         try:
             return str(
-                node_weights.query_node(job, host, asked, seconds).get("failed", "no answer")
+                node_weights.query_node(job, host, request, seconds).get("failed", "no answer")
             )
         except Refused as refused:
             return refused.findings[0].what
@@ -161,17 +161,17 @@ def _name(job: WeightsJob, host: Host, file: File) -> str:
 
 def _place(job: WeightsJob, host: Host, commit: str, files: Mapping[str, File]) -> list[str]:
     """Move what has come to its name, once its hash is right; the names of what was not right."""
-    asked = {
+    request = {
         "do": "place",
         "commit": commit,
         "ref": job.ref(commit),
         "files": manifest_entries(files.values()),
         "part": weights.part_folder(job.folders[host.name], not job.local, commit),
     }
-    said = node_weights.query_node(job, host, asked, node_weights.READ_SECONDS)
-    node_weights.warn_unrecorded(job, host, said.get("unrecorded"))
+    reply = node_weights.query_node(job, host, request, node_weights.READ_SECONDS)
+    node_weights.warn_unrecorded(job, host, reply.get("unrecorded"))
     # Without the list nothing was placed.
-    bad = said.get("bad")
+    bad = reply.get("bad")
     return bad if isinstance(bad, list) else [_name(job, host, f) for f in files.values()]
 
 
@@ -187,9 +187,9 @@ def _telling(
         for name, one in progress.items():
             part = weights.part_folder(job.folders[name], not job.local, commit)
             answer = shell.run_command(job.hosts[name], weights.measure_folder(part))
-            said = next(iter((answer.out or ("0",))[0].split()), "0")
-            if answer.ok and said.isdigit():
-                one.note(int(said) * 1024, time.monotonic())
+            size = next(iter((answer.out or ("0",))[0].split()), "0")
+            if answer.ok and size.isdigit():
+                one.note(int(size) * 1024, time.monotonic())
             job.hosts[name].log(f"weights: {one.line(time.monotonic())}")
 
     return tell

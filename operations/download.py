@@ -53,32 +53,32 @@ def take_over(job: WeightsJob) -> None:
     _forget(job)
 
 
-def complete(job: WeightsJob, seen: Mapping[str, StoredModel]) -> tuple[str, dict[str, File]]:
+def complete(job: WeightsJob, stored: Mapping[str, StoredModel]) -> tuple[str, dict[str, File]]:
     """Bring what the head lacks; the commit, and all its files, each checked by its hash."""
-    have = seen[job.head.name]
+    have = stored[job.head.name]
     _refuse_without_hub(job, have)
     if wrong := find_unencrypted_token(job.endpoint, job.token(), job.head.name, job.model):
         raise Refused(wrong)
     commit, wanted = _listed(job, have.commit or job.revision)
-    there = dict(seen)
-    if other := [name for name, one in seen.items() if one.commit != commit]:
+    there = dict(stored)
+    if other := [name for name, one in stored.items() if one.commit != commit]:
         there |= node_weights.read_weights(job, other, commit)
     have = there[job.head.name]
     _refuse_without_room(wanted, there)
     missing = missing_files(wanted, have)
-    known = {path: replace(file, mtime_ns=0) for path, file in wanted.items()}
-    known |= {p: replace(f, mtime_ns=have.good[p].mtime_ns) for p, f in wanted.items()
+    listed = {path: replace(file, mtime_ns=0) for path, file in wanted.items()}
+    listed |= {p: replace(f, mtime_ns=have.good[p].mtime_ns) for p, f in wanted.items()
               if f not in missing}  # fmt: skip
     # The list comes first: whatever ends this run, the next knows what is still to come.
-    node_weights.record_weights(job, job.head, commit, known.values(), "")
+    node_weights.record_weights(job, job.head, commit, listed.values(), "")
     times = _fetch(job, commit, missing, have) if missing else {}
-    files = {path: replace(f, mtime_ns=times.get(path, f.mtime_ns)) for path, f in known.items()}
+    files = {path: replace(f, mtime_ns=times.get(path, f.mtime_ns)) for path, f in listed.items()}
     node_weights.record_weights(job, job.head, commit, files.values(), job.ref(commit))
     return commit, files
 
 
 def _refuse_without_hub(job: WeightsJob, have: StoredModel) -> None:
-    wrong = sorted({**have.bad, **have.known})
+    wrong = sorted({**have.bad, **have.absent})
     what = (
         f"{', '.join(wrong[:3])} {'are' if wrong[1:] else 'is'} missing or damaged" if wrong else ""
     )
@@ -117,25 +117,28 @@ def _refuse_without_room(wanted: Mapping[str, File], there: Mapping[str, StoredM
     full = [
         find_missing_space(name, one, missing_files(wanted, one)) for name, one in there.items()
     ]
-    if found := [finding for finding in full if finding]:
-        raise Refused(*found)
+    if problems := [finding for finding in full if finding]:
+        raise Refused(*problems)
 
 
 def _listed(job: WeightsJob, revision: str) -> tuple[str, dict[str, File]]:
     """The hub's own list: commit, and the files that an engine needs. Refused where they can be no
     model's, or none that an engine loads."""
     begun = TransferProgress(0, time.monotonic())
-    said = _run(job, {"do": "list", "revision": revision}, begun, revision)
+    reply = _run(job, {"do": "list", "revision": revision}, begun, revision)
     try:
-        commit, rows = gate.commit(said.get("commit")), gate.listing(said.get("files"))
+        commit, rows = (
+            gate.check_commit(reply.get("commit")),
+            gate.check_listing(reply.get("files")),
+        )
     except gate.Unfit as wrong:
-        told = {"error": "unfit", "text": str(wrong)}
-        raise Refused(_failed(job, told, revision)) from None
-    found = [File(path, count, kind, digest, "hub", digest) for path, count, kind, digest in rows]
-    if problem := find_load_problem(f.path for f in found):
+        failure = {"error": "unfit", "text": str(wrong)}
+        raise Refused(_failed(job, failure, revision)) from None
+    files = [File(path, count, kind, digest, "hub", digest) for path, count, kind, digest in rows]
+    if problem := find_load_problem(f.path for f in files):
         what, cure = problem
         raise Refused(error(f"repository {job.model} {what}", job.head.name, cure))
-    return commit, {file.path: file for file in select_files(found)}
+    return commit, {file.path: file for file in select_files(files)}
 
 
 def _fetch(
@@ -145,14 +148,14 @@ def _fetch(
     job.head.log(f"weights of {job.model} at {commit[:12]}: {total / GB:.1f} GB to download")
     files = [[f.path, f.size, f.kind, f.hash] for f in missing]
     begun = time.monotonic()
-    asked = {
+    request = {
         "do": "fetch",
         "commit": commit,
         "files": files,
         "stall": job.stall,
         "owner": list(have.owner),
     }
-    times = _run(job, asked, TransferProgress(total, begun), commit).get("times")
+    times = _run(job, request, TransferProgress(total, begun), commit).get("times")
     seconds = time.monotonic() - begun
     job.head.log(
         f"weights: {total / GB:.1f} GB downloaded in {format_seconds(seconds)}, every hash verified"
@@ -162,15 +165,15 @@ def _fetch(
 
 
 def _run(
-    job: WeightsJob, asked: dict[str, Any], progress: TransferProgress, revision: str
+    job: WeightsJob, request: dict[str, Any], progress: TransferProgress, revision: str
 ) -> dict[str, Any]:
     """The client in its container until it ends; its result."""
     shell.run_command(job.head, weights.remove_download(job.group))
     token = job.token()
     command = weights.start_download(
         *(job.group, job.model, job.caches[job.head.name], job.image, SCRIPT),
-        weights.download_task(job.model, job.endpoint, token, asked),
-        fetch=asked["do"] == "fetch",
+        weights.download_task(job.model, job.endpoint, token, request),
+        fetch=request["do"] == "fetch",
         token=bool(token),
     )
     try:
@@ -187,38 +190,41 @@ def _run(
 def _wait(job: WeightsJob, progress: TransferProgress, revision: str = "") -> dict[str, Any]:
     """Follow the container to its end, with a line every REPORT_SECONDS."""
     limit = job.stall + GRACE if progress.total else LIST_SECONDS + job.stall
-    told = time.monotonic()
+    reported = time.monotonic()
     while True:
         answer = shell.run_command(job.head, weights.watch_download(job.group))
         now = time.monotonic()
-        said = _lines(answer.out)
+        messages = _lines(answer.out)
         if answer.ok and not answer.out[0].startswith(("running", "created")):
-            return _result(job, said, answer.out, revision)
-        for line in said:
+            return _result(job, messages, answer.out, revision)
+        for line in messages:
             progress.note(_count(line.get("bytes")), now)
         if progress.silent(now) > limit:
             raise Refused(_failed(job, {"error": "still"}, revision))
-        if now - told >= REPORT_SECONDS:
-            told, trouble = now, next((s["trouble"] for s in said[::-1] if s.get("trouble")), "")
+        if now - reported >= REPORT_SECONDS:
+            reported, trouble = (
+                now,
+                next((s["trouble"] for s in messages[::-1] if s.get("trouble")), ""),
+            )
             job.head.log(f"weights: {progress.line(now)}{f' ({trouble})' if trouble else ''}")
         time.sleep(PAUSE)
 
 
 def _lines(output: tuple[str, ...]) -> list[dict[str, Any]]:
-    found = []
+    messages = []
     for line in output:
         if line.startswith("{"):
             try:
-                found.append(json.loads(line))
+                messages.append(json.loads(line))
             except ValueError:
                 continue
-    return found
+    return messages
 
 
 def _result(
-    job: WeightsJob, said: list[dict[str, Any]], output: tuple[str, ...], revision: str
+    job: WeightsJob, messages: list[dict[str, Any]], output: tuple[str, ...], revision: str
 ) -> dict[str, Any]:
-    last = said[-1] if said else {}
+    last = messages[-1] if messages else {}
     if output[0] == "exited 0" and "bytes" not in last:
         return last
     if "error" not in last:
@@ -227,15 +233,15 @@ def _result(
     raise Refused(_failed(job, last, revision))
 
 
-def _failed(job: WeightsJob, said: Mapping[str, Any], revision: str) -> Finding:
+def _failed(job: WeightsJob, message: Mapping[str, Any], revision: str) -> Finding:
     return explain_failure(
-        str(said["error"]),
-        str(said.get("text", "")),
+        str(message["error"]),
+        str(message.get("text", "")),
         job.head.name,
         job.model,
         revision,
         job.endpoint,
-        _count(said.get("status")),
+        _count(message.get("status")),
     )
 
 

@@ -57,12 +57,12 @@ def _change(state: State, host: Host, change: UfwChange, seconds: int) -> bool:
     half = seconds // 2
     script = ("sh", "-c", _APPLY, "sh", str(seconds), _REVERT)
     argv = ("timeout", str(half), *as_root(*script))
-    told = shell.run_command(host, Command(argv, half + 1, _lines(change), kill=False))
-    if UNTOUCHED in told.text:
-        host.log_styled(told.tail, fg="red")
+    output = shell.run_command(host, Command(argv, half + 1, _lines(change), kill=False))
+    if UNTOUCHED in output.text:
+        host.log_styled(output.tail, fg="red")
         return False
-    if not told.ok and not told.lost:
-        return _undo(host, f"ufw refused: {told.tail}", until)
+    if not output.ok and not output.lost:
+        return _undo(host, f"ufw refused: {output.tail}", until)
     left = max(MARGIN, until - time.monotonic() - MARGIN)
     if why := fresh_login(host, min(LOGIN_SECONDS, left)):
         return _undo(host, f"a new SSH connection did not get in ({why})", until)

@@ -56,7 +56,7 @@ class Group:
     stop_seconds: int
     start: bool
     restarts: Mapping[str, int]
-    ask: Callable[[], serving.Served]
+    ask: Callable[[], serving.GroupAnswers]
     rdma: bool
     first: Command | None = None
     given_up: Callable[[], Finding | None] = lambda: None
@@ -109,7 +109,7 @@ def prove(group: Group, *, locked: bool = False) -> tuple[Finding, ...]:
     if locked and serving.locked(served):
         group.head.log_styled(f"{group.model} asks for another API key than ours", fg="yellow")
         return ()
-    wrong = serving.problems(served, group.nodes, group.model)
+    wrong = serving.serving_problems(served, group.nodes, group.model)
     if not wrong:
         tell(group, served)
     return wrong
@@ -172,7 +172,7 @@ def keep(group: Group) -> None:
                 )
 
 
-def tell(group: Group, served: serving.Served) -> None:
+def tell(group: Group, served: serving.GroupAnswers) -> None:
     """What is served, how fast it answered, and over which transport."""
     seen = transport(served.log)
     if group.rdma and seen.kind in ("tcp", "unknown"):
@@ -188,7 +188,8 @@ def tell(group: Group, served: serving.Served) -> None:
     )
     group.head.log_styled(
         f"serving {group.model} on {len(group.nodes)} node(s){how}; "
-        f"it answered in {served.seconds:.2f} s: {serving.text(served.completion)[:80]!r}",
+        f"it answered in {served.seconds:.2f} s: "
+        f"{serving.completion_text(served.completion)[:80]!r}",
         fg="green",
     )
 

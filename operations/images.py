@@ -25,7 +25,7 @@ READ_SECONDS = 60
 
 
 @dataclass(frozen=True)
-class Order:
+class ImageOrder:
     """What to bring where.
 
     + hosts: of the group, the head first
@@ -49,7 +49,7 @@ class Failed(Exception):
 
 
 @operation()
-def delivered(order: Order, needed: bool) -> Generator[FunctionCommand, None, None]:
+def delivered(order: ImageOrder, needed: bool) -> Generator[FunctionCommand, None, None]:
     """Every node of the group has the head's image; carried out by the head, for all.
 
     + needed: whether a node lacks it, or the registry is to be asked
@@ -60,16 +60,16 @@ def delivered(order: Order, needed: bool) -> Generator[FunctionCommand, None, No
         host.noop(f"{order.image} is there")
 
 
-def _deliver(state: State, host: Host, order: Order) -> bool:
+def _deliver(state: State, host: Host, order: ImageOrder) -> bool:
     outcome.begin_step("image")
     try:
         head = _head(order)
-        found = _images(order, *list(order.hosts.values())[1:])
-        wanted = images.deliveries(order.image, head, found)
+        others = _images(order, *list(order.hosts.values())[1:])
+        wanted = images.plan_deliveries(order.image, head, others)
         if lacking := _pull(order, {n: d for n, d in wanted.items() if d.why}):
             _copy(order, head, lacking)
         after = _images(order, *order.hosts.values()) if any(d.why for d in wanted.values()) else {}
-        refuse_errors(images.differing(order.image, after) if after else ())
+        refuse_errors(images.find_differing(order.image, after) if after else ())
     except Refused as refused:
         for finding in refused.findings:
             outcome.log_failure(host, finding)
@@ -79,11 +79,11 @@ def _deliver(state: State, host: Host, order: Order) -> bool:
     return True
 
 
-def _head(order: Order) -> readings.ImageReading:
+def _head(order: ImageOrder) -> readings.ImageReading:
     """The head's image, by which all others go."""
     head = order.head
     before = _images(order, head)[head.name]
-    if why := images.asks(order.image, before, order.pull):
+    if why := images.reason_to_pull(order.image, before, order.pull):
         head.log(f"pulling {order.image}: {why}")
         answer = _fetch(order, head, order.image)
         if not answer.ok:
@@ -92,26 +92,26 @@ def _head(order: Order) -> readings.ImageReading:
     now = _images(order, head)[head.name]
     if now is None:
         raise Refused(error(f"image {order.image} is not there", head.name, "docker image ls"))
-    if pinned := images.pin(order.image, now):
+    if pinned := images.pinned_reference(order.image, now):
         head.log(f"{order.image} is {pinned}")
         if pinned != order.image:
             head.log(f'to stay with it, in the inventory: "image": "{pinned}"')
     return now
 
 
-def _images(order: Order, *hosts: Host) -> dict[str, readings.ImageReading | None]:
+def _images(order: ImageOrder, *hosts: Host) -> dict[str, readings.ImageReading | None]:
     fact = Image()
     command = fact.command(order.image)
-    found = shell.on_all(hosts, lambda at: shell.read_fact(at, fact, command, READ_SECONDS))
+    by_node = shell.on_all(hosts, lambda at: shell.read_fact(at, fact, command, READ_SECONDS))
     refuse_errors(
-        error(f"its images cannot be read: {seen.why}", name, "docker image ls on it")
-        for name, seen in found.items()
-        if seen.why
+        error(f"its images cannot be read: {reading.why}", name, "docker image ls on it")
+        for name, reading in by_node.items()
+        if reading.why
     )
-    return {name: seen.value for name, seen in found.items()}
+    return {name: reading.value for name, reading in by_node.items()}
 
 
-def _pull(order: Order, wanted: Mapping[str, Delivery]) -> list[Host]:
+def _pull(order: ImageOrder, wanted: Mapping[str, Delivery]) -> list[Host]:
     """Have each node ask the registry for the head's image; those that the head must give it."""
 
     def one(at: Host) -> bool | None:
@@ -123,11 +123,15 @@ def _pull(order: Order, wanted: Mapping[str, Delivery]) -> list[Host]:
         answer = _fetch(order, at, delivery.pull)
         if answer.ok:
             return False
-        known = _known(order, answer)
-        if answer.lost or not delivery.copy or (known and known.key in images.NOT_THE_REGISTRY):
+        diagnosis = _known(order, answer)
+        if (
+            answer.lost
+            or not delivery.copy
+            or (diagnosis and diagnosis.key in images.NOT_THE_REGISTRY)
+        ):
             _tell(at, order, "could not be pulled", answer)
             return None
-        at.log_styled(f"not from the registry: {_why(known, answer)}", fg="yellow")
+        at.log_styled(f"not from the registry: {_why(diagnosis, answer)}", fg="yellow")
         return True
 
     answers = shell.on_all((order.hosts[name] for name in wanted), one)
@@ -136,12 +140,12 @@ def _pull(order: Order, wanted: Mapping[str, Delivery]) -> list[Host]:
     return [order.hosts[name] for name, copied in answers.items() if copied]
 
 
-def _fetch(order: Order, at: Host, source: str) -> shell.Output:
+def _fetch(order: ImageOrder, at: Host, source: str) -> shell.Output:
     with ticking(lambda seconds: at.log(f"pulling {source}, {seconds:.0f} s")):
-        return shell.run_command(at, images.fetch(order.image, source, order.seconds))
+        return shell.run_command(at, images.pull_as(order.image, source, order.seconds))
 
 
-def _copy(order: Order, head: readings.ImageReading, hosts: list[Host]) -> None:
+def _copy(order: ImageOrder, head: readings.ImageReading, hosts: list[Host]) -> None:
     """From the head to these nodes, all at once, over the fabric."""
     from operations.tunnel import Tunnel, open_tunnel  # most runs copy nothing
 
@@ -152,11 +156,11 @@ def _copy(order: Order, head: readings.ImageReading, hosts: list[Host]) -> None:
         at.log(f"{order.image} comes from {order.head.name}, over {order.address}")
 
         def tell(seconds: float) -> None:
-            told = shell.run_command(at, images.progress(folder))
-            came = images.arrived(told.out[-1]) if told.out else 0
-            at.log(images.copying(came, head.size, seconds))
+            output = shell.run_command(at, images.copy_progress(folder))
+            came = images.parse_progress(output.out[-1]) if output.out else 0
+            at.log(images.describe_progress(came, head.size, seconds))
 
-        command = images.copy(order.image, opened.ssh(at.name), folder, order.seconds)
+        command = images.copy_image(order.image, opened.ssh(at.name), folder, order.seconds)
         with ticking(tell):
             answer = shell.run_command(at, command)
         if answer.ok:
@@ -172,7 +176,7 @@ def _copy(order: Order, head: readings.ImageReading, hosts: list[Host]) -> None:
         raise Failed
 
 
-def _room(order: Order, head: readings.ImageReading, hosts: list[Host]) -> None:
+def _room(order: ImageOrder, head: readings.ImageReading, hosts: list[Host]) -> None:
     """Refused where an archive of the image, or its layers, would fill a disk."""
     layers = Unpacked()
     unpacked = (
@@ -183,37 +187,37 @@ def _room(order: Order, head: readings.ImageReading, hosts: list[Host]) -> None:
         fact = Room()
         return shell.read_fact(at, fact, fact.command(), READ_SECONDS).value
 
-    seen = shell.on_all((order.head, *hosts), one)
-    found = [
-        images.too_small(
+    disks = shell.on_all((order.head, *hosts), one)
+    problems = [
+        images.find_full_disk(
             order.image,
             name,
             disk.path,
             images.copy_room(head, unpacked, sends=name == order.head.name),
             disk.free,
         )
-        for name, disk in seen.items()
+        for name, disk in disks.items()
         if disk
     ]
-    if wrong := [finding for finding in found if finding]:
+    if wrong := [finding for finding in problems if finding]:
         raise Refused(*wrong)
 
 
-def _known(order: Order, answer: shell.Output) -> Diagnosis | None:
+def _known(order: ImageOrder, answer: shell.Output) -> Diagnosis | None:
     from cluster.engine.diagnosis import docker_error  # a converged run does without
 
     return docker_error(answer.text, order.image)
 
 
-def _why(known: Diagnosis | None, answer: shell.Output) -> str:
-    return known.cause if known else answer.tail or "no answer in time"
+def _why(diagnosis: Diagnosis | None, answer: shell.Output) -> str:
+    return diagnosis.cause if diagnosis else answer.tail or "no answer in time"
 
 
-def _tell(at: Host, order: Order, what: str, answer: shell.Output) -> None:
-    known = _known(order, answer)
-    key, cure = (known.key, known.cure) if known else ("", "")
+def _tell(at: Host, order: ImageOrder, what: str, answer: shell.Output) -> None:
+    diagnosis = _known(order, answer)
+    key, cure = (diagnosis.key, diagnosis.cure) if diagnosis else ("", "")
     outcome.log_failure(
-        at, error(f"{order.image} {what}: {_why(known, answer)}", cure=cure, key=key)
+        at, error(f"{order.image} {what}: {_why(diagnosis, answer)}", cure=cure, key=key)
     )
-    if known:
-        at.log(f"  {known.evidence}")
+    if diagnosis:
+        at.log(f"  {diagnosis.evidence}")

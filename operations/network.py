@@ -13,7 +13,7 @@ from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
 from cluster.command import Command
 from cluster.findings import Finding, error
 from cluster.node.host import as_root
-from cluster.node.netplan import FILE, GUARD, Halves, probes, unreached
+from cluster.node.netplan import FILE, GUARD, Halves, ping_arguments, unreached
 from cluster.scripts import load_script
 from facts.fact import render
 from operations import shell
@@ -45,7 +45,7 @@ _PROBE = load_script(__file__, "scripts/network_probe.sh")
 
 
 @dataclass(frozen=True)
-class Change:
+class NetworkChange:
     """The network of all nodes, changed together.
 
     + hosts: of every node, rank order
@@ -68,7 +68,7 @@ def armed(halves: Halves, needed: bool) -> Generator[StringCommand, None, None]:
 
 
 @operation()
-def applied(change: Change | None) -> Generator[FunctionCommand, None, None]:
+def applied(change: NetworkChange | None) -> Generator[FunctionCommand, None, None]:
     """Apply the file on every node that changes, and put all back unless all nodes answer."""
     if change and change.changing:
         yield FunctionCommand(_apply, (change,), {})
@@ -86,12 +86,12 @@ def apply(halves: Halves) -> Command:
     return Command(as_root(*script.bounded), APPLY_SECONDS + 10)
 
 
-def hold() -> Command:
+def hold_change() -> Command:
     """Call the guard off, but keep what it needs; fails where it has changed back already."""
     return Command(as_root("sh", "-c", _HOLD, "sh", GUARD), 30)
 
 
-def done() -> Command:
+def finish_change() -> Command:
     return Command(as_root("sh", "-c", _DONE, "sh", GUARD), 30)
 
 
@@ -100,15 +100,15 @@ def revert() -> Command:
     return Command(as_root("sh", "-c", _REVERT_NOW, "sh", GUARD, FILE), 100)
 
 
-def probe(words: tuple[str, ...]) -> Command:
-    asked = ("sh", "-c", _PROBE, "sh", str(PROBE_SECONDS), *words)
-    return Command(as_root(*asked), PROBE_SECONDS + 10)
+def ping_peers(words: tuple[str, ...]) -> Command:
+    argv = ("sh", "-c", _PROBE, "sh", str(PROBE_SECONDS), *words)
+    return Command(as_root(*argv), PROBE_SECONDS + 10)
 
 
-def _apply(state: State, host: Host, change: Change) -> bool:
+def _apply(state: State, host: Host, change: NetworkChange) -> bool:
     failed = _failures(change)
     if not failed:
-        _on(change.hosts[name] for name in change.changing)(done())
+        _on(change.hosts[name] for name in change.changing)(finish_change())
         return True
     for finding in failed:
         host.log_styled(f"{finding}", fg="red")
@@ -116,7 +116,7 @@ def _apply(state: State, host: Host, change: Change) -> bool:
     return False
 
 
-def _failures(change: Change) -> list[Finding]:
+def _failures(change: NetworkChange) -> list[Finding]:
     """Apply, and ask all nodes; what the first step says that fails."""
     changing = [change.hosts[name] for name in change.changing]
     return (
@@ -127,28 +127,28 @@ def _failures(change: Change) -> list[Finding]:
     )
 
 
-def _on(hosts: Iterator[Host] | list[Host]) -> Callable[[Command], _Told]:
+def _on(hosts: Iterator[Host] | list[Host]) -> Callable[[Command], _Outputs]:
     everyone = list(hosts)
     return lambda command: shell.on_all(everyone, lambda h: shell.run_command(h, command))
 
 
-_Told = Mapping[str, shell.Output]
+_Outputs = Mapping[str, shell.Output]
 
 
-def _wrong(told: _Told, what: str, cure: str) -> list[Finding]:
-    return [error(f"{what}: {a.tail}", n, cure) for n, a in told.items() if not a.ok]
+def _wrong(outputs: _Outputs, what: str, cure: str) -> list[Finding]:
+    return [error(f"{what}: {a.tail}", n, cure) for n, a in outputs.items() if not a.ok]
 
 
-def _applying(change: Change, changing: list[Host]) -> list[Finding]:
-    told = shell.on_all(changing, lambda h: shell.run_command(h, apply(change.wanted[h.name])))
+def _applying(change: NetworkChange, changing: list[Host]) -> list[Finding]:
+    outputs = shell.on_all(changing, lambda h: shell.run_command(h, apply(change.wanted[h.name])))
     # A connection that was lost says nothing yet: the next step makes a new one.
-    answered = {name: answer for name, answer in told.items() if not answer.lost}
+    answered = {name: answer for name, answer in outputs.items() if not answer.lost}
     return _wrong(answered, "netplan apply failed", "sudo netplan --debug apply")
 
 
 def _reached(changing: list[Host]) -> list[Finding]:
-    told = shell.on_all(changing, _anew)
-    return _wrong(told, "it answers no new SSH connection", "look at its management network")
+    outputs = shell.on_all(changing, _anew)
+    return _wrong(outputs, "it answers no new SSH connection", "look at its management network")
 
 
 def _anew(host: Host, seconds: int = 30) -> shell.Output:
@@ -160,12 +160,12 @@ def _anew(host: Host, seconds: int = 30) -> shell.Output:
     return shell.run_command(host, Command(("true",), seconds, kill=False))
 
 
-def _silent(change: Change) -> Iterator[Finding]:
-    def asked(host: Host) -> shell.Output:
-        return shell.run_command(host, probe(probes(change.wanted, host.name)))
+def _silent(change: NetworkChange) -> Iterator[Finding]:
+    def ask_peers(host: Host) -> shell.Output:
+        return shell.run_command(host, ping_peers(ping_arguments(change.wanted, host.name)))
 
-    told = shell.on_all(change.hosts.values(), asked)
-    for node, answer in told.items():
+    outputs = shell.on_all(change.hosts.values(), ask_peers)
+    for node, answer in outputs.items():
         if answer.ok:
             yield from unreached(change.wanted, node, answer.out)
         else:
@@ -173,16 +173,16 @@ def _silent(change: Change) -> Iterator[Finding]:
 
 
 def _held(changing: list[Host]) -> list[Finding]:
-    return _wrong(_on(changing)(hold()), "it has changed back by itself", "run it once more")
+    return _wrong(_on(changing)(hold_change()), "it has changed back by itself", "run it once more")
 
 
-def _put_back(host: Host, change: Change) -> None:
+def _put_back(host: Host, change: NetworkChange) -> None:
     """Every node as it was: at once where it can be told, else when its guard does it."""
     begun = time.monotonic()
     waiting = {name: change.hosts[name] for name in change.changing}
     while waiting and time.monotonic() - begun < GUARD_SECONDS + 2 * APPLY_SECONDS:
-        told = _on(list(waiting.values()))(revert())
-        lost = {name: answer for name, answer in told.items() if answer.lost}
+        outputs = _on(list(waiting.values()))(revert())
+        lost = {name: answer for name, answer in outputs.items() if answer.lost}
         for name in waiting.keys() - lost.keys():
             host.log(f"{name}: its network is as before")
         waiting = {name: change.hosts[name] for name in lost}

@@ -67,40 +67,40 @@ def read_weights(
     job: WeightsJob, names: Iterable[str], revision: str | None = None
 ) -> dict[str, StoredModel]:
     """What these nodes hold. What an engine made as root is given to the login first."""
-    asked = job.revision if revision is None else revision
+    requested = job.revision if revision is None else revision
     tell = job.head.log
     with ticking(lambda seconds: tell(f"the model's files are read and hashed, {seconds:.0f} s")):
         return shell.on_all(
-            [job.hosts[name] for name in names], lambda h: _read_node(job, h, asked)
+            [job.hosts[name] for name in names], lambda h: _read_node(job, h, requested)
         )
 
 
 def _read_node(job: WeightsJob, host: Host, revision: str) -> StoredModel:
     def read() -> StoredModel:
         cache = f"{job.caches[host.name].rstrip('/')}/hub"
-        asked = {"do": "look", "revision": revision, "full": job.full, "cache": cache}
-        said = query_node(job, host, asked, READ_SECONDS)
+        request = {"do": "look", "revision": revision, "full": job.full, "cache": cache}
+        reply = query_node(job, host, request, READ_SECONDS)
         try:
-            return parse_stored_model(said)
+            return parse_stored_model(reply)
         except ValueError as wrong:
             raise Refused(_unreadable(job, host, "look", str(wrong))) from None
 
-    seen = read()
-    if not seen.closed:
-        return seen
-    _give(job, host, seen)
+    stored = read()
+    if not stored.closed:
+        return stored
+    _give(job, host, stored)
     return read()
 
 
-def _give(job: WeightsJob, host: Host, seen: StoredModel) -> None:
-    host.log(f"{seen.closed[0]} is root's, as an engine left it: it is given to the login")
+def _give(job: WeightsJob, host: Host, stored: StoredModel) -> None:
+    host.log(f"{stored.closed[0]} belongs to root, as an engine left it: giving it to the login")
     # The cache's own folder too, where the engine made it.
     folder = job.folders[host.name]
-    answer = shell.run_command(host, weights.chown_to_login(folder, *seen.owner, job.image))
+    answer = shell.run_command(host, weights.chown_to_login(folder, *stored.owner, job.image))
     if not answer.ok:
         raise Refused(
             error(
-                f"{seen.closed[0]} can't be written, and not be given to the login: {answer.text}",
+                f"{stored.closed[0]} is not writable, and chown failed: {answer.text}",
                 host.name,
                 f"sudo chown -R $USER {folder}",
             )
@@ -111,8 +111,8 @@ def record_weights(
     job: WeightsJob, host: Host, commit: str, files: Iterable[File], ref: str
 ) -> None:
     """Keep what is known of the files in the manifest beside them, or say that it can't be kept."""
-    asked = {"do": "record", "commit": commit, "ref": ref, "files": manifest_entries(files)}
-    warn_unrecorded(job, host, query_node(job, host, asked, 120).get("unrecorded"))
+    request = {"do": "record", "commit": commit, "ref": ref, "files": manifest_entries(files)}
+    warn_unrecorded(job, host, query_node(job, host, request, 120).get("unrecorded"))
 
 
 def warn_unrecorded(job: WeightsJob, host: Host, why: object) -> None:
@@ -125,19 +125,21 @@ def warn_unrecorded(job: WeightsJob, host: Host, why: object) -> None:
         )
 
 
-def query_node(job: WeightsJob, host: Host, asked: dict[str, Any], seconds: int) -> dict[str, Any]:
+def query_node(
+    job: WeightsJob, host: Host, request: dict[str, Any], seconds: int
+) -> dict[str, Any]:
     """One question to weights_here.py; Refused where the node can't answer."""
-    whole = {**asked, "root": job.folders[host.name], "hub": not job.local}
+    whole = {**request, "root": job.folders[host.name], "hub": not job.local}
     answer = shell.run_command(host, weights.run_script(SCRIPT, seconds, json.dumps(whole)))
     try:
-        said = json.loads(answer.out[-1]) if answer.ok else None
+        reply = json.loads(answer.out[-1]) if answer.ok else None
     except (ValueError, IndexError, RecursionError):
-        said = None
-    if isinstance(said, dict) and "unfit" not in said:
-        return said
+        reply = None
+    if isinstance(reply, dict) and "unfit" not in reply:
+        return reply
     lines = answer.text.splitlines()
-    why = lines[0] if answer.lost else str(said["unfit"]) if said else "; ".join(lines[-1:])
-    raise Refused(_unreadable(job, host, asked["do"], why))
+    why = lines[0] if answer.lost else str(reply["unfit"]) if reply else "; ".join(lines[-1:])
+    raise Refused(_unreadable(job, host, request["do"], why))
 
 
 def _unreadable(job: WeightsJob, host: Host, do: str, why: str) -> Finding:

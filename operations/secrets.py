@@ -13,7 +13,7 @@ from operations import outcome, shell
 
 
 @operation()
-def placed(
+def key_placed(
     find: Callable[[], str], group: str, image: str, needed: Callable[[], bool]
 ) -> Generator[FunctionCommand, None, None]:
     """Have the group's API key where its rank 0 reads it; an equal one is not written again.
@@ -29,7 +29,7 @@ def placed(
 
 
 @operation()
-def removed(group: str, image: str) -> Generator[FunctionCommand, None, None]:
+def key_removed(group: str, image: str) -> Generator[FunctionCommand, None, None]:
     """Take the group's API key away from this node."""
     yield FunctionCommand(_remove, (group, image), {})
 

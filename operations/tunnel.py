@@ -30,7 +30,7 @@ class Tunnel:
     def ssh(self, target: str) -> tuple[str, ...]:
         """ssh up to and including the address, to be run on the target; what may follow: `send`,
         with the files' names on stdin (`tunnel.DISPATCHER`), or `docker save REFERENCE`."""
-        options = tunnel.options(self.keys[target], self.port)
+        options = tunnel.ssh_argv(self.keys[target], self.port)
         return (*options, "-l", self.user, "--", self.address)
 
 
@@ -58,7 +58,7 @@ def open_tunnel(
     try:
         sender = _make_keys(source, targets, address, keys)
         name, given = secrets.token_hex(8), list(keys.values())
-        admitted = tunnel.admit(given, name, seconds, folder=folder, image=image)
+        admitted = tunnel.admit_keys(given, name, seconds, folder=folder, image=image)
         yield _open(source, sender, targets, address, admitted, keys)
     finally:
         _close(source, targets, keys)
@@ -74,17 +74,17 @@ def _open(
 ) -> Tunnel:
     answer = shell.run_command(source, admitted)
     if not answer.ok:
-        raise Refused(tunnel.unreadable(source.name, answer.text))
+        raise Refused(tunnel.source_unreadable(source.name, answer.text))
     port = sender.port or int(source.data.get("ssh_port") or 22)
     opened = Tunnel(sender.user, address, port, keys)
 
     def try_it(target: Host) -> Finding | None:
-        command = tunnel.probe(keys[target.name], sender, opened.ssh(target.name))
+        command = tunnel.try_tunnel(keys[target.name], sender, opened.ssh(target.name))
         answer = shell.run_command(target, command)
         if answer.ok:
             # Of `true`: what comes is the source's shell, and would come before each file as well.
-            return tunnel.noisy(source.name, answer.text) if answer.out else None
-        return tunnel.closed(target.name, source.name, address, port, answer.text)
+            return tunnel.noisy_login(source.name, answer.text) if answer.out else None
+        return tunnel.tunnel_closed(target.name, source.name, address, port, answer.text)
 
     _refuse(shell.on_all(targets.values(), try_it))
     return opened
@@ -98,27 +98,29 @@ def _make_keys(
 
     def prepare(host: Host) -> Finding | None:
         if host.name == source.name:
-            answer = shell.run_command(host, tunnel.survey())
-            found = tunnel.source(answer.out) if answer.ok else None
-            senders.extend([found] if found else [])
-            return None if found else tunnel.unreadable(host.name, answer.text)
+            answer = shell.run_command(host, tunnel.survey_source())
+            sender = tunnel.parse_source(answer.out) if answer.ok else None
+            senders.extend([sender] if sender else [])
+            return None if sender else tunnel.source_unreadable(host.name, answer.text)
         answer = shell.run_command(host, tunnel.make_key(address))
-        made = tunnel.key(answer.out) if answer.ok else None
-        keys.update({host.name: made} if made else {})
-        return None if made else tunnel.no_key(host.name, address, answer.text)
+        key = tunnel.parse_key(answer.out) if answer.ok else None
+        keys.update({host.name: key} if key else {})
+        return None if key else tunnel.key_not_made(host.name, address, answer.text)
 
     _refuse(shell.on_all((source, *targets.values()), prepare))
     return senders[0]
 
 
-def _refuse(found: Mapping[str, Finding | None]) -> None:
-    if wrong := [finding for finding in found.values() if finding]:
+def _refuse(problems: Mapping[str, Finding | None]) -> None:
+    if wrong := [finding for finding in problems.values() if finding]:
         raise Refused(*wrong)
 
 
 def _close(source: Host, targets: Mapping[str, Host], keys: Mapping[str, tunnel.Key]) -> None:
     def close(host: Host) -> None:
-        command = tunnel.clear() if host.name == source.name else tunnel.drop(keys[host.name])
+        command = (
+            tunnel.clear_keys() if host.name == source.name else tunnel.drop_key(keys[host.name])
+        )
         answer = shell.run_command(host, command)
         if not answer.ok:
             host.log_styled(

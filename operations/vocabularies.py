@@ -39,7 +39,7 @@ class Vocabularies:
 
 
 @operation()
-def placed(order: Vocabularies) -> Generator[FunctionCommand, None, None]:
+def vocabularies_present(order: Vocabularies) -> Generator[FunctionCommand, None, None]:
     """Have the vocabularies on every node, each checked by its hash before it gets its name."""
     if order.lacking:
         yield FunctionCommand(_placed, (order,), {})

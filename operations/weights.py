@@ -47,24 +47,24 @@ def bring(job: WeightsJob) -> None:
     from operations import copy, download, node_weights  # a converged run does without
 
     download.take_over(job)
-    seen = node_weights.read_weights(job, job.hosts)
-    head = seen[job.head.name]
-    _tell_read(job, seen)
-    wrong = {name: tuple(one.bad) for name, one in seen.items() if one.bad}
+    stored = node_weights.read_weights(job, job.hosts)
+    head = stored[job.head.name]
+    _tell_read(job, stored)
+    wrong = {name: tuple(one.bad) for name, one in stored.items() if one.bad}
     if head.complete:
         commit, files = head.commit, head.wanted
         if head.read or not head.listed:
             node_weights.record_weights(job, job.head, commit, files.values(), job.ref(commit))
     else:
-        commit, files = download.complete(job, seen)
-    other = [name for name in job.workers if seen[name].commit != commit]
-    there = {**seen, **(node_weights.read_weights(job, other, commit) if other else {})}
+        commit, files = download.complete(job, stored)
+    other = [name for name in job.workers if stored[name].commit != commit]
+    there = {**stored, **(node_weights.read_weights(job, other, commit) if other else {})}
     copy.copy_to_workers(job, commit, files, there)
     _tell_healed(job, wrong)
 
 
-def _tell_read(job: WeightsJob, seen: Mapping[str, StoredModel]) -> None:
-    for name, one in seen.items():
+def _tell_read(job: WeightsJob, stored: Mapping[str, StoredModel]) -> None:
+    for name, one in stored.items():
         if not one.read:
             continue
         lone = [f for f in one.good.values() if f.by == "itself"]

@@ -19,7 +19,7 @@ from cluster.engine.log import (
     phase,
     transport,
 )
-from cluster.engine.symptoms import Expression, Symptom, Weight, mentions, noise, place, symptoms
+from cluster.engine.symptoms import Expression, Symptom, Weight, mentions, noise, position, symptoms
 
 __all__ = [
     "TRANSPORT_PATTERN",
@@ -124,7 +124,7 @@ class Hit:
     """A line that shows a symptom; `at` is its place in the log."""
 
     symptom: Symptom
-    found: re.Match[str]
+    match: re.Match[str]
     at: int
 
 
@@ -147,7 +147,7 @@ class Raised:
         return self.text.partition(":")[0].endswith("ExceptionGroup")
 
 
-class Words(dict[str, str]):
+class Placeholders(dict[str, str]):
     """What the lines told, for the {words} of a cause or a cure; {WORD} may stay as it stands."""
 
     def __missing__(self, word: str) -> str:
@@ -160,17 +160,17 @@ def diagnose(lines: Sequence[str], end: End | None = None) -> tuple[Diagnosis, .
     What stands before the engine's last "ready" it has overcome, but for notes.
     """
     log = [clean(line) for line in lines]
-    heard = _heard(lines)
-    hits = _living(list(_hits(log, heard)), log)
-    known = _told(hits, heard)
+    heard = _mentioned(lines)
+    hits = _still_valid(list(_hits(log, heard)), log)
+    recognized = _diagnose_hits(hits, heard)
     unknown = list(_unrecognized(log, hits, end))
     # What SGLang itself says it died of comes before the children that it killed for it.
     own = any(HIT_AN_EXCEPTION in line for line in log)
-    told = [*_killed(end), *(unknown if own else ()), *known, *unknown, *_by_code(end)]
-    if all(d.weight is Weight.NOTE for d in told):
-        told += _unexplained(end)
-    first = {d.key: d for d in reversed(told)}
-    return tuple(sorted(first.values(), key=lambda d: (d.weight, told.index(d))))
+    diagnoses = [*_killed(end), *(unknown if own else ()), *recognized, *unknown, *_by_code(end)]
+    if all(d.weight is Weight.NOTE for d in diagnoses):
+        diagnoses += _unexplained(end)
+    first = {d.key: d for d in reversed(diagnoses)}
+    return tuple(sorted(first.values(), key=lambda d: (d.weight, diagnoses.index(d))))
 
 
 def group_diagnosis(
@@ -181,42 +181,44 @@ def group_diagnosis(
     A rank that lost another stands behind the other's own cause; equals keep the mapping's order.
     That a rank was stopped by will is no fault, and what the others say of its end neither.
     """
-    told = [(rank, d) for rank, (lines, end) in by_rank.items() for d in diagnose(lines, end)]
+    diagnoses = [(rank, d) for rank, (lines, end) in by_rank.items() for d in diagnose(lines, end)]
     if any(_stop(lines) < len(lines) for lines, _ in by_rank.values()):
-        told = [(rank, d) for rank, d in told if d.weight not in (Weight.PEER, Weight.CONSEQUENCE)]
-    return tuple(sorted(told, key=lambda pair: pair[1].weight))
+        diagnoses = [
+            (rank, d) for rank, d in diagnoses if d.weight not in (Weight.PEER, Weight.CONSEQUENCE)
+        ]
+    return tuple(sorted(diagnoses, key=lambda pair: pair[1].weight))
 
 
 def docker_error(text: str, image: str = "") -> Diagnosis | None:
     """What Docker's client says when a pull, create or start fails; None for words unknown here."""
     log = [clean(line) for line in text.split("\n")[-DOCKER_LINES:]]
     hits = [h for at, line in enumerate(log) if (h := _first(symptoms("docker"), line, at))]
-    told = _told(hits, {"image": image} if image else {})
-    return told[0] if told else None
+    diagnoses = _diagnose_hits(hits, {"image": image} if image else {})
+    return diagnoses[0] if diagnoses else None
 
 
 def docker_failure(text: str, image: str = "") -> tuple[str, str]:
     """What a failed command of Docker means, with its evidence, and the cure; the last of its words
     where nobody knows them."""
-    if known := docker_error(text, image):
-        return f"{known.cause} ({known.evidence})", known.cure
+    if diagnosis := docker_error(text, image):
+        return f"{diagnosis.cause} ({diagnosis.evidence})", diagnosis.cure
     last = text.strip()[-DOCKER_LENGTH:]
     if len(text.strip()) > DOCKER_LENGTH:
         last = f"… {last.partition(' ')[2]}"
     return last or "Docker did not answer in time", "journalctl -u docker on the node tells more"
 
 
-def _heard(lines: Sequence[str]) -> dict[str, str]:
+def _mentioned(lines: Sequence[str]) -> dict[str, str]:
     """Words of lines that show nothing wrong; of the whole line, as SGLang's arguments are long."""
-    found = (f for line in lines for e in mentions() if (f := e.search(line)))
-    return {word: clean(text) for f in found for word, text in f.groupdict().items()}
+    matches = (f for line in lines for e in mentions() if (f := e.search(line)))
+    return {word: clean(text) for f in matches for word, text in f.groupdict().items()}
 
 
 def _hits(log: Sequence[str], heard: Mapping[str, str]) -> Iterator[Hit]:
     """Each line that shows a symptom, with the first that knows it."""
     text = "\n".join(log)
-    engine = _possible((s for s in symptoms("engine") if not s.needs or s.needs in heard), text)
-    both = (*engine, *_possible(symptoms("docker"), text))
+    engine = _possible_in((s for s in symptoms("engine") if not s.needs or s.needs in heard), text)
+    both = (*engine, *_possible_in(symptoms("docker"), text))
     warnings = {s.shown_by for s in engine if s.shown_by}
     above: dict[Expression, re.Match[str]] = {}
     for at, line in enumerate(map(_bare, log)):
@@ -225,26 +227,26 @@ def _hits(log: Sequence[str], heard: Mapping[str, str]) -> Iterator[Hit]:
         of_docker = DOCKER_LINE.match(line) or any(text in line for text in DOCKER_TEXTS)
         if hit := _first(both if of_docker else engine, line, at, above):
             yield hit
-        above.update({e: found for e in warnings if (found := e.search(line))})
+        above.update({e: match for e in warnings if (match := e.search(line))})
 
 
-def _possible(known: Iterable[Symptom], text: str) -> tuple[Symptom, ...]:
-    return tuple(there for symptom in known if (there := symptom.within(text)))
+def _possible_in(candidates: Iterable[Symptom], text: str) -> tuple[Symptom, ...]:
+    return tuple(there for symptom in candidates if (there := symptom.within(text)))
 
 
 def _first(
-    known: Iterable[Symptom],
+    candidates: Iterable[Symptom],
     line: str,
     at: int,
     above: Mapping[Expression, re.Match[str]] = MappingProxyType({}),
 ) -> Hit | None:
     """The first symptom that a line shows. `above`: what the lines above show for it."""
-    for symptom in known:
-        found = symptom.match(line)
-        if found and symptom.shown_by:
-            found = above.get(symptom.shown_by)
-        if found:
-            return Hit(symptom, found, at)
+    for symptom in candidates:
+        match = symptom.match(line)
+        if match and symptom.shown_by:
+            match = above.get(symptom.shown_by)
+        if match:
+            return Hit(symptom, match, at)
     return None
 
 
@@ -253,7 +255,7 @@ def _last(expression: Expression | re.Pattern[str], log: Sequence[str]) -> int:
     return next((at for at in range(len(log) - 1, -1, -1) if expression.search(log[at])), -1)
 
 
-def _living(hits: Sequence[Hit], log: Sequence[str]) -> list[Hit]:
+def _still_valid(hits: Sequence[Hit], log: Sequence[str]) -> list[Hit]:
     """Without those that a later line shows the engine got over, or that follow a wanted end."""
     ready, stop = _last(READY, log), _stop(log)
     healing = {h.symptom.healed_by for h in hits if h.symptom.healed_by}
@@ -266,22 +268,24 @@ def _living(hits: Sequence[Hit], log: Sequence[str]) -> list[Hit]:
     ]
 
 
-def _told(hits: Sequence[Hit], heard: Mapping[str, str]) -> list[Diagnosis]:
+def _diagnose_hits(hits: Sequence[Hit], heard: Mapping[str, str]) -> list[Diagnosis]:
     """One diagnosis for each symptom, the most telling first, the covered ones left out."""
     covered = {key for hit in hits for key in hit.symptom.covers}
-    told = Words({k: v for h in reversed(hits) for k, v in h.found.groupdict().items() if v})
-    told.update(heard)
+    words = Placeholders(
+        {k: v for h in reversed(hits) for k, v in h.match.groupdict().items() if v}
+    )
+    words.update(heard)
     first = {h.symptom.key: h for h in reversed(hits) if h.symptom.key not in covered}
-    ranked = sorted(first.values(), key=lambda h: (h.symptom.weight, place(h.symptom.key)))
-    return [_diagnosis(hit, told) for hit in ranked]
+    ranked = sorted(first.values(), key=lambda h: (h.symptom.weight, position(h.symptom.key)))
+    return [_diagnosis(hit, words) for hit in ranked]
 
 
-def _diagnosis(hit: Hit, told: Words) -> Diagnosis:
+def _diagnosis(hit: Hit, words: Placeholders) -> Diagnosis:
     s = hit.symptom
-    cause = s.cause.format_map(told)
+    cause = s.cause.format_map(words)
     # A cure is there to be copied into a shell.
-    cure = s.cure.format_map(Words({k: shlex.quote(v) for k, v in told.items()}))
-    return Diagnosis(cause, _excerpt(hit.found.string, hit.found.start()), cure, s.key, s.weight)
+    cure = s.cure.format_map(Placeholders({k: shlex.quote(v) for k, v in words.items()}))
+    return Diagnosis(cause, _excerpt(hit.match.string, hit.match.start()), cure, s.key, s.weight)
 
 
 def _excerpt(line: str, start: int = 0) -> str:
@@ -294,8 +298,8 @@ def _excerpt(line: str, start: int = 0) -> str:
 def _unrecognized(log: Sequence[str], hits: Sequence[Hit], end: End | None) -> Iterator[Diagnosis]:
     """The exception that ended the rank, where no symptom tells of it or of what led to it."""
     chain = _fatal(log, end)
-    known = {hit.at for hit in hits}
-    if not chain or any(at in known for e in chain for at in range(e.first, e.after)):
+    hit_lines = {hit.at for hit in hits}
+    if not chain or any(at in hit_lines for e in chain for at in range(e.first, e.after)):
         return
     last = next((e for e in chain if e.is_group), chain[-1])
     root = next((e for e in chain if not e.is_group), last)
@@ -326,8 +330,8 @@ def _fatal(log: Sequence[str], end: End | None) -> list[Raised]:
 
 
 def _sounds_so(line: str) -> bool:
-    found = RAISED.match(line)
-    return bool(found and found["name"].endswith(NAMES) and line[found.end() :][:2] in ("", ": "))
+    name = RAISED.match(line)
+    return bool(name and name["name"].endswith(NAMES) and line[name.end() :][:2] in ("", ": "))
 
 
 def _chains(log: Sequence[str], start: int) -> Iterator[list[Raised]]:

@@ -23,7 +23,7 @@ OTHERS = (
 
 
 @dataclass(frozen=True)
-class Api:
+class ApiAccess:
     """Where rank 0 answers, and whom.
 
     + host: the address that it listens on
@@ -38,18 +38,20 @@ class Api:
     sglang: str = ""
 
 
-def declared(settings: Settings, nodes: int, version: str) -> Api:
+def declared_access(settings: Settings, nodes: int, version: str) -> ApiAccess:
     """As the settings want it; version: of the image's SGLang, "" where it is not known."""
-    return Api(settings.host, settings.port, bool(settings.api_key_file), nodes, version)
+    return ApiAccess(settings.host, settings.port, bool(settings.api_key_file), nodes, version)
 
 
-def running(spec: Spec) -> Api:
+def running_access(spec: Spec) -> ApiAccess:
     """As a rank runs, by its label."""
     launch = spec.launch
-    return Api(launch.host, launch.port, api_key.is_keyed(spec.volumes), launch.nnodes, spec.sglang)
+    return ApiAccess(
+        launch.host, launch.port, api_key.is_keyed(spec.volumes), launch.nnodes, spec.sglang
+    )
 
 
-def exposure(api: Api, settings: Settings) -> Iterator[Finding]:
+def check_exposure(api: ApiAccess, settings: Settings) -> Iterator[Finding]:
     """A warning where everybody who reaches the port may use it; nothing on loopback.
 
     Of a firewall only what api_networks says is known here.
@@ -75,24 +77,24 @@ def exposure(api: Api, settings: Settings) -> Iterator[Finding]:
     yield report("; ".join(filter(None, (access, _known_holes(api), OTHERS * (api.nodes > 1)))))
 
 
-def _anybody(api: Api, why: str) -> str:
+def _anybody(api: ApiAccess, why: str) -> str:
     return (
         f"anyone who can reach port {api.port} may use the API and the engine's "
         f"administration routes: {why}"
     )
 
 
-def _known_holes(api: Api) -> str:
+def _known_holes(api: ApiAccess) -> str:
     """What the version is known for, "" where nothing is; one that is none is refused elsewhere."""
     try:
-        found = vulnerabilities(api.sglang) if api.sglang else ()
+        holes = vulnerabilities(api.sglang) if api.sglang else ()
     except Refused:
         return ""
-    named = ", ".join(f"{h.name} ({h.route}, fixed in {h.fixed})" for h in found)
-    return f"SGLang {api.sglang} runs code that clients send: {named}" if found else ""
+    named = ", ".join(f"{h.name} ({h.route}, fixed in {h.fixed})" for h in holes)
+    return f"SGLang {api.sglang} runs code that clients send: {named}" if holes else ""
 
 
-def _newer(api: Api) -> str:
+def _newer(api: ApiAccess) -> str:
     """The image to take, where what its SGLang is known for is mended."""
     newest = max((vulnerability.fixed for vulnerability in VULNERABILITIES), key=version_key)
     return (

@@ -107,8 +107,8 @@ def clean(line: str) -> str:
 
 def last_words(lines: Sequence[str], count: int) -> tuple[str, ...]:
     """The last lines that say something, each cut to what a terminal can show."""
-    said = [line for line in map(clean, lines) if line and not NOISE.match(line)]
-    return tuple(line[:LINE_LENGTH] for line in said[-count:])
+    meaningful = [line for line in map(clean, lines) if line and not NOISE.match(line)]
+    return tuple(line[:LINE_LENGTH] for line in meaningful[-count:])
 
 
 def phase(lines: Sequence[str]) -> str:
@@ -123,15 +123,15 @@ def _phase(line: str) -> str:
 def transport(lines: Sequence[str]) -> Transport:
     """What carries the traffic between nodes, by the surest of NCCL's lines."""
     for pattern in VERDICTS:
-        found = [m for line in lines if (m := pattern.search(clean(line)))]
-        if found:
-            return _verdict(found)
+        matches = [m for line in lines if (m := pattern.search(clean(line)))]
+        if matches:
+            return _verdict(matches)
     return Transport("unknown")
 
 
-def _verdict(found: Sequence[re.Match[str]]) -> Transport:
-    kinds = {kind for match in found for kind, words in match.groupdict().items() if words}
-    evidence = found[-1].string.strip()
+def _verdict(matches: Sequence[re.Match[str]]) -> Transport:
+    kinds = {kind for match in matches for kind, words in match.groupdict().items() if words}
+    evidence = matches[-1].string.strip()
     for kind in ("rdma", "tcp", "local"):
         if kinds == {kind}:
             return Transport(kind, evidence)

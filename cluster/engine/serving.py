@@ -15,7 +15,7 @@ PROOF_TOKENS = 16
 
 
 @dataclass(frozen=True)
-class Reply:
+class EndpointReply:
     """One HTTP answer. status 0: nothing answered in time; seconds: the engine's own time."""
 
     status: int
@@ -33,7 +33,7 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class Served:
+class GroupAnswers:
     """What the group answered, asked from the head.
 
     + health: of each rank, rank 0 first
@@ -42,16 +42,16 @@ class Served:
     + keyless: status of /v1/models without the key, where the API shall want one; else 0
     """
 
-    health: tuple[Reply, ...]
-    models: Reply
-    completion: Reply
+    health: tuple[EndpointReply, ...]
+    models: EndpointReply
+    completion: EndpointReply
     log: tuple[str, ...] = ()
     keyless: int = 0
 
     @property
     def names(self) -> tuple[str, ...]:
         """The ids in /v1/models."""
-        return listed(self.models)
+        return model_ids(self.models)
 
     @property
     def seconds(self) -> float:
@@ -67,7 +67,7 @@ class Served:
         return tokens if isinstance(tokens, int) else 0
 
 
-def listed(models: Reply) -> tuple[str, ...]:
+def model_ids(models: EndpointReply) -> tuple[str, ...]:
     """The ids in an answer of /v1/models."""
     return tuple(str(entry.get("id")) for entry in _objects(models.json.get("data")))
 
@@ -95,17 +95,19 @@ def plain_question(model: str) -> str:
     return json.dumps(body)
 
 
-def text(completion: Reply) -> str:
+def completion_text(completion: EndpointReply) -> str:
     """What the model said, reasoning included: gpt-oss answers there first."""
     for choice in _objects(completion.json.get("choices")):
         message = choice.get("message")
-        told = message if isinstance(message, dict) else {}
-        said = (told.get("content"), told.get("reasoning_content"), told.get("reasoning"))
-        return next((str(part) for part in (*said, choice.get("text")) if part), "")
+        fields = message if isinstance(message, dict) else {}
+        parts = (fields.get("content"), fields.get("reasoning_content"), fields.get("reasoning"))
+        return next((str(part) for part in (*parts, choice.get("text")) if part), "")
     return ""
 
 
-def problems(served: Served, nodes: tuple[str, ...], model: str) -> tuple[Finding, ...]:
+def serving_problems(
+    served: GroupAnswers, nodes: tuple[str, ...], model: str
+) -> tuple[Finding, ...]:
     """Why the group does not serve the wanted model; empty where it does.
 
     A 200 of /health alone proves little (a worker's says only that its scheduler has loaded), nor
@@ -118,27 +120,27 @@ def problems(served: Served, nodes: tuple[str, ...], model: str) -> tuple[Findin
     )
 
 
-def locked(served: Served) -> bool:
+def locked(served: GroupAnswers) -> bool:
     """The engine runs, and does not know our key: that was changed since the engine's start."""
     return served.models.status == 401
 
 
-def busy(served: Served, model: str) -> bool:
+def busy(served: GroupAnswers, model: str) -> bool:
     """Every rank is healthy and the model is right, but the completion did not get its turn."""
     healthy = bool(served.health) and all(reply.status == 200 for reply in served.health)
     return healthy and model in served.names and served.completion.status == 0
 
 
-def _health(served: Served, nodes: tuple[str, ...]) -> Iterator[Finding]:
+def _health(served: GroupAnswers, nodes: tuple[str, ...]) -> Iterator[Finding]:
     answered = dict(zip(nodes, served.health, strict=False))
     for rank, node in enumerate(nodes):
-        reply = answered.get(node, Reply(0))
+        reply = answered.get(node, EndpointReply(0))
         if reply.status != 200:
-            said = f"answers {reply.status}" if reply.status else "does not answer"
-            yield error(f"/health of rank {rank} {said}", node)
+            answer = f"answers {reply.status}" if reply.status else "does not answer"
+            yield error(f"/health of rank {rank} {answer}", node)
 
 
-def _identity(served: Served, head: str, model: str) -> list[Finding]:
+def _identity(served: GroupAnswers, head: str, model: str) -> list[Finding]:
     if locked(served):
         return [error("api key: changed (/v1/models answers 401)", head)]
     if served.keyless == 200:
@@ -151,7 +153,7 @@ def _identity(served: Served, head: str, model: str) -> list[Finding]:
     return []
 
 
-def _completion(served: Served, head: str) -> list[Finding]:
+def _completion(served: GroupAnswers, head: str) -> list[Finding]:
     reply = served.completion
     if reply.status != 200:
         return [error(f"a completion is answered {reply.status}: {reply.body[:200]}", head)]

@@ -68,7 +68,7 @@ class Symptom:
         return replace(self, lines=lines) if lines else None
 
     def match(self, line: str) -> re.Match[str] | None:
-        return next((found for e in self.lines if (found := e.search(line))), None)
+        return next((match for e in self.lines if (match := e.search(line))), None)
 
 
 def expression(text: str) -> Expression:
@@ -112,7 +112,7 @@ def mentions() -> tuple[Expression, ...]:
 
 
 @cache
-def place(key: str) -> int:
+def position(key: str) -> int:
     """Where a symptom stands among its kind: the lower, the more telling."""
     return min(
         i

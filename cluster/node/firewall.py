@@ -14,7 +14,7 @@ from ipaddress import ip_address, ip_network
 from cluster.fabric import Fabric, NodeFabric
 from cluster.findings import Finding, error, warning
 from cluster.node.readings import NodeFacts
-from cluster.node.ufw import ANY, Rule, Ufw, first, interface_of, ports_meet
+from cluster.node.ufw import ANY, Rule, Ufw, deciding_rule, interface_of, ports_meet
 from cluster.settings.schema import Settings
 
 
@@ -65,19 +65,19 @@ def is_twin(rule: Rule) -> bool:
     return rule.v6 and ANY == rule.source == rule.target
 
 
-def own_rules(seen: Ufw, group: str) -> tuple[Rule, ...]:
-    return tuple(r for r in seen.rules if is_ours(r, group))
+def own_rules(ufw: Ufw, group: str) -> tuple[Rule, ...]:
+    return tuple(r for r in ufw.rules if is_ours(r, group))
 
 
-def foreign_rules(seen: Ufw, group: str) -> tuple[Rule, ...]:
-    return tuple(r for r in seen.rules if not is_ours(r, group))
+def foreign_rules(ufw: Ufw, group: str) -> tuple[Rule, ...]:
+    return tuple(r for r in ufw.rules if not is_ours(r, group))
 
 
-def login_packet(seen: Ufw, node: NodeFacts, port: int) -> Rule:
+def login_packet(ufw: Ufw, node: NodeFacts, port: int) -> Rule:
     """A new SSH connection like the present one, as a rule that covers just that."""
-    if seen.login is None:
+    if ufw.login is None:
         return Rule(protocol="tcp", port=str(port))
-    server, client = seen.login.server, seen.login.client
+    server, client = ufw.login.server, ufw.login.client
     interface = interface_of(node.interfaces, server)
     return Rule(protocol="tcp", port=str(port), source=client, target=server,
                 interface=interface, v6=":" in client)  # fmt: skip
@@ -88,7 +88,7 @@ def lets_in(there: tuple[Rule, ...], packet: Rule) -> bool:
     anybody: then who may come is theirs to say."""
     if packet.source == ANY:
         return any(rule.meets(packet) and not rule.blocks for rule in there)
-    decides = first(there, packet)
+    decides = deciding_rule(there, packet)
     return decides is not None and not decides.blocks
 
 
@@ -96,16 +96,14 @@ def lets_in(there: tuple[Rule, ...], packet: Rule) -> bool:
 ROCE_PORT = "4791"
 
 
-def required_rules(seen: Ufw, place: RuleContext, settings: Settings) -> tuple[Rule, ...]:
+def required_rules(ufw: Ufw, place: RuleContext, settings: Settings) -> tuple[Rule, ...]:
     """Every rule of ours that the node must have, SSH's first."""
-    off = not seen.active or any(
-        r.comment.endswith(WAS_OFF) for r in own_rules(seen, settings.group)
-    )
+    off = not ufw.active or any(r.comment.endswith(WAS_OFF) for r in own_rules(ufw, settings.group))
     comment = rule_comment(settings.group) + (WAS_OFF if off else "")
     others = [a for name, mine in place.peers.items() if name != place.node.name for a in mine]
     networks = settings.api_networks if place.head else ()
     return (
-        *(replace(rule, comment=comment) for rule in _ssh(seen, place, settings)),
+        *(replace(rule, comment=comment) for rule in _ssh(ufw, place, settings)),
         *(Rule(protocol="tcp", source=a, comment=comment) for a in others),
         *(Rule(protocol="udp", port=ROCE_PORT, source=a, comment=comment) for a in others),
         *(
@@ -123,23 +121,23 @@ def as_ufw_writes(network: str) -> str:
     return str(net.network_address) if net.prefixlen == net.max_prefixlen else str(net)
 
 
-def _ssh(seen: Ufw, place: RuleContext, settings: Settings) -> list[Rule]:
+def _ssh(ufw: Ufw, place: RuleContext, settings: Settings) -> list[Rule]:
     """What lets in whoever is asking now, where no rule of others does, and what we opened once:
     somebody else may come by it.
 
     An active ufw lets SSH in as its owner wants it: there only this login is looked at, and its
     address alone is let in.
     """
-    ports = {*map(str, seen.ssh_ports), *([str(seen.login.port)] if seen.login else [])}
-    opened = [r for r in own_rules(seen, settings.group) if r.port in ports and not is_twin(r)]
-    asked = {seen.login.port} if seen.login else set(seen.ssh_ports)
-    others = foreign_rules(seen, settings.group)
+    ports = {*map(str, ufw.ssh_ports), *([str(ufw.login.port)] if ufw.login else [])}
+    opened = [r for r in own_rules(ufw, settings.group) if r.port in ports and not is_twin(r)]
+    login_ports = {ufw.login.port} if ufw.login else set(ufw.ssh_ports)
+    others = foreign_rules(ufw, settings.group)
     shut = [
         port
-        for port in sorted(asked if seen.active else {*asked, *seen.ssh_ports})
-        if not lets_in(others, login_packet(seen, place.node, port))
+        for port in sorted(login_ports if ufw.active else {*login_ports, *ufw.ssh_ports})
+        if not lets_in(others, login_packet(ufw, place.node, port))
     ]
-    client = seen.login.client if seen.login and seen.active else ANY
+    client = ufw.login.client if ufw.login and ufw.active else ANY
     new = [Rule(protocol="tcp", port=str(p), source=client, v6=":" in client) for p in shut]
     wide = {rule.port for rule in opened if rule.source == ANY}
     return list({r.key: r for r in (*opened, *(r for r in new if r.port not in wide))}.values())
@@ -150,22 +148,22 @@ RANDOM_PORTS = "32768:60999"
 
 
 def find_obstacles(
-    seen: Ufw, wanted: Sequence[Rule], place: RuleContext, settings: Settings
+    ufw: Ufw, wanted: Sequence[Rule], place: RuleContext, settings: Settings
 ) -> Iterator[Finding]:
     """What keeps the wanted rules from working: rules of others that come before them."""
     node = place.node.name
-    if not seen.installed:
+    if not ufw.installed:
         yield error("ufw is not installed", node, "sudo apt-get install ufw")
         return
-    if seen.active and seen.incoming == "ACCEPT":
+    if ufw.active and ufw.incoming == "ACCEPT":
         yield warning(
             "ufw lets in what has no rule (default: allow incoming): these rules close nothing",
             node,
             "sudo ufw default deny incoming",
         )
-    if not seen.login and not seen.ssh_ports:
+    if not ufw.login and not ufw.ssh_ports:
         yield warning("nothing listens for SSH: no rule is made for it", node)
-    if place.head and not settings.api_networks and not _api_open(seen, settings):
+    if place.head and not settings.api_networks and not _api_open(ufw, settings):
         yield warning(
             f"api_networks names no network: nobody but the nodes will reach the API, port "
             f"{settings.port}",
@@ -173,33 +171,37 @@ def find_obstacles(
             """--data 'api_networks=["192.168.1.0/24"]', or the same in the inventory""",
         )
     if place.head and settings.api_networks:
-        yield from _wider(seen, place, settings)
+        yield from _wider(ufw, place, settings)
     for rule in wanted:
-        for other in _before(seen, rule, settings.group):
-            if finding := _obstacle(other, rule, seen, place, settings):
+        for other in _before(ufw, rule, settings.group):
+            if finding := _obstacle(other, rule, ufw, place, settings):
                 yield finding
 
 
-def _api_open(seen: Ufw, settings: Settings) -> bool:
+def _api_open(ufw: Ufw, settings: Settings) -> bool:
     """Whether somebody else's rule lets the API's clients in."""
     api = Rule(protocol="tcp", port=str(settings.port))
-    return any(r.meets(api) and not r.blocks for r in foreign_rules(seen, settings.group))
+    return any(r.meets(api) and not r.blocks for r in foreign_rules(ufw, settings.group))
 
 
-def _wider(seen: Ufw, place: RuleContext, settings: Settings) -> Iterator[Finding]:
+def _wider(ufw: Ufw, place: RuleContext, settings: Settings) -> Iterator[Finding]:
     """Rules of others that let more than api_networks reach the API, which listens on IPv4."""
     port = str(settings.port)
     api = Rule(protocol="tcp", port=port)
     peers = [a for mine in place.peers.values() for a in mine]
     meant = [Rule(source=source) for source in (*map(as_ufw_writes, settings.api_networks), *peers)]
-    for other in foreign_rules(seen, settings.group):
+    for other in foreign_rules(ufw, settings.group):
         if other.blocks or not other.meets(api):
             continue
         some = replace(other, protocol="tcp", port=port, action="allow", comment="")
         cabled = other.interface and other.interface in _fabric_interfaces(place)
-        if first(seen.rules, some) != other or cabled or any(each.covers(some) for each in meant):
+        if (
+            deciding_rule(ufw.rules, some) != other
+            or cabled
+            or any(each.covers(some) for each in meant)
+        ):
             continue
-        wide = other.port == ANY or any(ports_meet(other.port, str(p)) for p in seen.ssh_ports)
+        wide = other.port == ANY or any(ports_meet(other.port, str(p)) for p in ufw.ssh_ports)
         rule = shlex.join(other.words())
         yield warning(
             f"its rule `{other}` opens the API, port {port}, to more than api_networks",
@@ -211,9 +213,9 @@ def _wider(seen: Ufw, place: RuleContext, settings: Settings) -> Iterator[Findin
         )
 
 
-def _before(seen: Ufw, rule: Rule, group: str) -> Iterator[Rule]:
+def _before(ufw: Ufw, rule: Rule, group: str) -> Iterator[Rule]:
     """Rules of others that block some of what this one shall let in, and come before it."""
-    for other in seen.rules:
+    for other in ufw.rules:
         if other.key == rule.key and not other.blocks:
             return
         if other.blocks and not is_ours(other, group) and other.meets(rule):
@@ -221,14 +223,14 @@ def _before(seen: Ufw, rule: Rule, group: str) -> Iterator[Rule]:
 
 
 def _obstacle(
-    other: Rule, rule: Rule, seen: Ufw, place: RuleContext, settings: Settings
+    other: Rule, rule: Rule, ufw: Ufw, place: RuleContext, settings: Settings
 ) -> Finding | None:
     what = f"its rule `{other}` comes before ours and blocks"
     cure = f"sudo ufw delete {shlex.join(other.words())}"
     node = place.node.name
     if rule.port not in (ANY, ROCE_PORT, str(settings.port)):
         # Another's deny for somebody else stays as it is.
-        if seen.login and not other.meets(login_packet(seen, place.node, int(rule.port))):
+        if ufw.login and not other.meets(login_packet(ufw, place.node, int(rule.port))):
             return None
         return error(f"{what} SSH to port {rule.port}", node, cure)
     if rule.port == str(settings.port):
@@ -289,48 +291,46 @@ class UfwChange:
         )
 
 
-def plan_changes(seen: Ufw, wanted: Sequence[Rule], group: str) -> UfwChange:
+def plan_changes(ufw: Ufw, wanted: Sequence[Rule], group: str) -> UfwChange:
     """What brings ours to be the wanted rules, and ufw to be on. A wanted rule that somebody else
     has made stays theirs."""
-    there = {rule.key for rule in seen.rules if not is_twin(rule) and not rule.blocks}
+    there = {rule.key for rule in ufw.rules if not is_twin(rule) and not rule.blocks}
     keys = {rule.key for rule in wanted}
     return UfwChange(
         add=tuple(rule for rule in wanted if rule.key not in there),
-        remove=tuple(r for r in _removable(seen, group) if r.key not in keys),
-        restrict=not seen.active and seen.incoming == "ACCEPT",
-        enable=not seen.active,
+        remove=tuple(r for r in _removable(ufw, group) if r.key not in keys),
+        restrict=not ufw.active and ufw.incoming == "ACCEPT",
+        enable=not ufw.active,
     )
 
 
-def _removable(seen: Ufw, group: str) -> tuple[Rule, ...]:
+def _removable(ufw: Ufw, group: str) -> tuple[Rule, ...]:
     """Ours, but for the IPv6 twins."""
-    return tuple(rule for rule in own_rules(seen, group) if not is_twin(rule))
+    return tuple(rule for rule in own_rules(ufw, group) if not is_twin(rule))
 
 
-def plan_removal(
-    seen: Ufw, place: RuleContext, group: str
-) -> tuple[UfwChange, tuple[Finding, ...]]:
+def plan_removal(ufw: Ufw, place: RuleContext, group: str) -> tuple[UfwChange, tuple[Finding, ...]]:
     """What takes ours away. ufw is switched off only where it was off before ours came and has no
     other rules; else it stays on, and with it the SSH rule that nothing else stands in for."""
-    node, ours, others = place.node.name, _removable(seen, group), foreign_rules(seen, group)
-    if not seen.active:
+    node, ours, others = place.node.name, _removable(ufw, group), foreign_rules(ufw, group)
+    if not ufw.active:
         return UfwChange(remove=ours), ()
     if not ours:
         return UfwChange(), ()
     if not others and all(rule.comment.endswith(WAS_OFF) for rule in ours):
         return UfwChange(remove=ours, disable=True), ()
-    stays = [rule for rule in ours if _needed(rule, seen, place, others)]
-    told = f" and keeps `{stays[0]}`, without which SSH would be cut" if stays else ""
-    off = warning(f"ufw stays on{told}", node, "sudo ufw disable, if it is not wanted")
+    stays = [rule for rule in ours if _needed(rule, ufw, place, others)]
+    kept_rule = f" and keeps `{stays[0]}`, without which SSH would be cut" if stays else ""
+    off = warning(f"ufw stays on{kept_rule}", node, "sudo ufw disable, if it is not wanted")
     gone = tuple(rule for rule in ours if rule not in stays)
     return UfwChange(remove=gone), (off,)
 
 
-def _needed(rule: Rule, seen: Ufw, place: RuleContext, others: tuple[Rule, ...]) -> bool:
+def _needed(rule: Rule, ufw: Ufw, place: RuleContext, others: tuple[Rule, ...]) -> bool:
     """Whether the login comes in by this rule of ours alone."""
-    ports = [seen.login.port] if seen.login else seen.ssh_ports
-    who = (ANY, seen.login.client) if seen.login else (ANY,)
+    ports = [ufw.login.port] if ufw.login else ufw.ssh_ports
+    who = (ANY, ufw.login.client) if ufw.login else (ANY,)
     return rule.source in who and any(
-        rule.port == str(port) and not lets_in(others, login_packet(seen, place.node, port))
+        rule.port == str(port) and not lets_in(others, login_packet(ufw, place.node, port))
         for port in ports
     )

@@ -62,10 +62,10 @@ def enable_linger(login: str) -> Command:
     return Command(("loginctl", "enable-linger", login), 30)
 
 
-def objections(node: str, setup: HostSetup, settings: Settings) -> Iterator[Finding]:
+def setting_objections(node: str, setup: HostSetup, settings: Settings) -> Iterator[Finding]:
     """What speaks against these settings on a node."""
-    asked = settings.linger or settings.earlyoom
-    if asked and setup.no_root:
+    needs_root = settings.linger or settings.earlyoom
+    if needs_root and setup.no_root:
         yield no_root(node, setup.no_root)
     if settings.earlyoom and not setup.earlyoom and not setup.apt:
         yield error(
@@ -75,7 +75,7 @@ def objections(node: str, setup: HostSetup, settings: Settings) -> Iterator[Find
         )
 
 
-def untouched(setup: HostSetup, settings: Settings) -> Iterator[str]:
+def untouched_settings(setup: HostSetup, settings: Settings) -> Iterator[str]:
     """What a node keeps as it is because no setting asks for it, a line each."""
     if not settings.linger:
         now = "on" if setup.linger else "off"

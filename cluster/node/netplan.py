@@ -89,7 +89,7 @@ def assign(
     + networks: one IPv4 network for each half; rank N has its address N + 1
     + hcas: node → the HCAs that its nccl_ib_hca names, comma between; "" leaves the choice to us
     """
-    subnets = parse(networks)
+    subnets = parse_networks(networks)
     ports = cabled(nodes, hcas)
     needed = max(len(mine) for mine in ports)
     if len(subnets) < needed:
@@ -99,7 +99,7 @@ def assign(
                 cure="name one network for each half, like 192.168.100.0/24 and 192.168.101.0/24",
             )
         )
-    refuse_errors(too_small(subnets[:needed], len(nodes)))
+    refuse_errors(find_small_networks(subnets[:needed], len(nodes)))
     return {
         node.name: tuple(
             Half(port.netdev, f"{subnet[rank + 1]}/{subnet.prefixlen}", mtu)
@@ -109,7 +109,7 @@ def assign(
     }
 
 
-def parse(networks: Sequence[str]) -> list[IPv4Network]:
+def parse_networks(networks: Sequence[str]) -> list[IPv4Network]:
     """The networks of the setting; Refused where one is none, or two overlap."""
     subnets = []
     for text in networks:
@@ -127,7 +127,7 @@ def parse(networks: Sequence[str]) -> list[IPv4Network]:
     return subnets
 
 
-def too_small(subnets: Sequence[IPv4Network], nodes: int) -> Iterator[Finding]:
+def find_small_networks(subnets: Sequence[IPv4Network], nodes: int) -> Iterator[Finding]:
     for subnet in subnets:
         # The first address is the network's own, the last one its broadcast address.
         room = max(subnet.num_addresses - 2, 0)
@@ -164,7 +164,7 @@ def no_cable(node: NodeFacts) -> Finding:
     return error(f"no QSFP port is Up: {states}", node.name, cure)
 
 
-def objections(
+def network_objections(
     node: NodeFacts, setup: Setup, wanted: Halves, by_hand: bool = False
 ) -> Iterator[Finding]:
     """Everything that speaks against giving a node these halves.
@@ -227,7 +227,7 @@ def taken(node: NodeFacts, setup: Setup, wanted: Halves) -> Iterator[Finding]:
                 break
 
 
-def changes(node: NodeFacts, setup: Setup, wanted: Halves, text: str) -> Iterator[str]:
+def address_changes(node: NodeFacts, setup: Setup, wanted: Halves, text: str) -> Iterator[str]:
     """What differs on a node from what is wanted, a line each; nothing where it is as wanted.
 
     + text: of our file, as wanted
@@ -236,14 +236,14 @@ def changes(node: NodeFacts, setup: Setup, wanted: Halves, text: str) -> Iterato
         yield f"{FILE} is not there"
     elif setup.own.rstrip("\n") != text.rstrip("\n"):
         yield f"{FILE} differs"
-    found = {i.name: i for i in node.interfaces}
+    interfaces = {i.name: i for i in node.interfaces}
     for half in wanted:
-        seen = found[half.netdev]
-        now = primary(seen)
+        interface = interfaces[half.netdev]
+        now = primary(interface)
         if str(now) != half.address:
             yield f"{half.netdev}: {now or 'no address'} -> {half.address}"
-        if seen.mtu != half.mtu:
-            yield f"{half.netdev}: MTU {seen.mtu} -> {half.mtu}"
+        if interface.mtu != half.mtu:
+            yield f"{half.netdev}: MTU {interface.mtu} -> {half.mtu}"
 
 
 def in_use(nodes: Sequence[NodeFacts]) -> Iterator[Finding]:
@@ -258,7 +258,7 @@ def in_use(nodes: Sequence[NodeFacts]) -> Iterator[Finding]:
                 yield error(what, node.name, stop)
 
 
-def probes(wanted: Mapping[str, Halves], node: str) -> tuple[str, ...]:
+def ping_arguments(wanted: Mapping[str, Halves], node: str) -> tuple[str, ...]:
     """What a node must reach: interface, a peer's address and the MTU, three words for each."""
     return tuple(
         word

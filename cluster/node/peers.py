@@ -31,7 +31,7 @@ class Reach(Shown):
     ports: Mapping[int, str] = field(default_factory=dict)
 
     def having(self, state: str) -> list[int]:
-        return sorted(port for port, seen in self.ports.items() if seen == state)
+        return sorted(port for port, actual in self.ports.items() if actual == state)
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ class Ufw(Shown):
     login: Login | None = None
 
 
-def first(rules: tuple[Rule, ...], packet: Rule) -> Rule | None:
+def deciding_rule(rules: tuple[Rule, ...], packet: Rule) -> Rule | None:
     """The rule that decides on every packet of this kind, or blocks some of it."""
     for rule in rules:
         if rule.covers(packet) or (rule.blocks and rule.meets(packet)):
@@ -117,7 +117,7 @@ def interface_of(interfaces: tuple[Interface, ...], address: str) -> str:
     return next((i.name for i in interfaces if address in {str(a.ip) for a in i.addresses}), "")
 
 
-def span(port: str) -> tuple[int, int]:
+def port_range(port: str) -> tuple[int, int]:
     """First and last of one range."""
     low, _, high = port.partition(":")
     return int(low), int(high or low)
@@ -128,17 +128,17 @@ def ports_meet(one: str, other: str) -> bool:
         return True
     return any(
         a[0] <= b[1] and b[0] <= a[1]
-        for a in map(span, one.split(","))
-        for b in map(span, other.split(","))
+        for a in map(port_range, one.split(","))
+        for b in map(port_range, other.split(","))
     )
 
 
 def _ports_cover(outer: str, inner: str) -> bool:
     if outer == ANY:
         return True
-    ranges = [span(part) for part in outer.split(",")]
+    ranges = [port_range(part) for part in outer.split(",")]
     return inner != ANY and all(
-        any(low <= span(part)[0] and span(part)[1] <= high for low, high in ranges)
+        any(low <= port_range(part)[0] and port_range(part)[1] <= high for low, high in ranges)
         for part in inner.split(",")
     )
 

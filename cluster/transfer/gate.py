@@ -30,14 +30,14 @@ class Unfit(ValueError):
     """What cannot be a model's commit, file name, size or hash."""
 
 
-def commit(value: object) -> str:
+def check_commit(value: object) -> str:
     """A commit's 40 hexadecimal digits; Unfit for all else."""
     if isinstance(value, str) and COMMIT.fullmatch(value):
         return value
     raise Unfit(f"{_short(value)} is not a commit")
 
 
-def path(value: object) -> str:
+def check_path(value: object) -> str:
     """A file's name below a folder, or the name of a branch; Unfit where it could mean another
     place, or can't be shown."""
     if not isinstance(value, str) or not value:
@@ -56,7 +56,7 @@ def path(value: object) -> str:
     return value
 
 
-def listing(rows: object) -> list[tuple[str, int, str, str]]:
+def check_listing(rows: object) -> list[tuple[str, int, str, str]]:
     """A repository's files as (path, size, kind of hash, hash), each possible and all together.
 
     Unfit where one could not be a file's, or two could not lie beside each other: the same name
@@ -78,7 +78,7 @@ def _file(row: object) -> tuple[str, int, str, str]:
     if not isinstance(row, list | tuple) or len(row) != 4:
         raise Unfit(f"{_short(row)} is not a file's name, size and hash")
     name, size, kind, digest = row
-    return path(name), _size(size, name), *_hash(kind, digest, name)
+    return check_path(name), _size(size, name), *_hash(kind, digest, name)
 
 
 def _size(size: object, name: object) -> int:
@@ -88,21 +88,21 @@ def _size(size: object, name: object) -> int:
 
 
 def _hash(kind: object, digest: object, name: object) -> tuple[str, str]:
-    known = HASHES.get(kind) if isinstance(kind, str) else None
-    if known and isinstance(kind, str) and isinstance(digest, str) and known.fullmatch(digest):
+    pattern = HASHES.get(kind) if isinstance(kind, str) else None
+    if pattern and isinstance(kind, str) and isinstance(digest, str) and pattern.fullmatch(digest):
         return kind, digest
     raise Unfit(f"{_short(digest)} is not a hash of {_short(name)}")
 
 
 def _refuse_collisions(names: list[str]) -> None:
-    seen: dict[str, str] = {}
+    names_by_fold: dict[str, str] = {}
     for name in names:
-        if other := seen.get(_folded(name), ""):
+        if other := names_by_fold.get(_folded(name), ""):
             raise Unfit(f"{_short(name)} and {_short(other)} are two files with the same name")
-        seen[_folded(name)] = name
+        names_by_fold[_folded(name)] = name
     for name in names:
         for end in (at for at, c in enumerate(name) if c == "/"):
-            if other := seen.get(_folded(name[:end]), ""):
+            if other := names_by_fold.get(_folded(name[:end]), ""):
                 raise Unfit(f"{_short(other)} is both a file and a folder of {_short(name)}")
 
 
@@ -110,7 +110,7 @@ def _folded(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def entries(value: object, *, lone: bool = False) -> dict[str, dict[str, Any]]:
+def check_entries(value: object, *, lone: bool = False) -> dict[str, dict[str, Any]]:
     """A model's files with what is known of each, by path; Unfit where one could not be.
 
     + lone: whether the model may be one file, whose path is ""
@@ -118,12 +118,12 @@ def entries(value: object, *, lone: bool = False) -> dict[str, dict[str, Any]]:
     if not isinstance(value, Mapping) or len(value) > MOST_FILES:
         raise Unfit("not a list of a model's files")
     return {
-        "" if lone and name == "" else path(name): entry(known, name)
-        for name, known in value.items()
+        "" if lone and name == "" else check_path(name): check_entry(fields, name)
+        for name, fields in value.items()
     }
 
 
-def entry(value: object, name: object) -> dict[str, Any]:
+def check_entry(value: object, name: object) -> dict[str, Any]:
     """What is known of a file: the fields of ENTRY, and what else stands there; else Unfit."""
     if not isinstance(value, dict) or any(type(value.get(f)) is not t for f, t in ENTRY.items()):
         raise Unfit(f"{_short(value)} is not an entry for {_short(name)}")
@@ -137,15 +137,15 @@ def entry(value: object, name: object) -> dict[str, Any]:
     return value
 
 
-def possible(value: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def usable_entries(value: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Those of a stored list's entries that can be a file's; the others count as not there."""
     return dict(_possible(value))
 
 
 def _possible(value: Mapping[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:
-    for name, known in value.items():
+    for name, fields in value.items():
         try:
-            yield next(iter(entries({name: known}, lone=True).items()))
+            yield next(iter(check_entries({name: fields}, lone=True).items()))
         except Unfit:
             continue
 

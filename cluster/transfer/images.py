@@ -39,7 +39,7 @@ class Delivery:
     why: str = ""
 
 
-def asks(reference: str, head: ImageReading | None, pull: str) -> str:
+def reason_to_pull(reference: str, head: ImageReading | None, pull: str) -> str:
     """Why the head asks the registry, "" where it does not. A digest never means another image."""
     if pull == "never":
         return ""
@@ -48,7 +48,7 @@ def asks(reference: str, head: ImageReading | None, pull: str) -> str:
     return "pull = 'always'" if pull == "always" and "@" not in reference else ""
 
 
-def needed(reference: str, images: Images, pull: str, *, restart: bool) -> bool:
+def needs_delivery(reference: str, images: Images, pull: str, *, restart: bool) -> bool:
     """Whether anything is to be asked or brought.
 
     + images: of the group, the head's first
@@ -58,11 +58,11 @@ def needed(reference: str, images: Images, pull: str, *, restart: bool) -> bool:
         return False
     there = [image for image in images.values() if image]
     absent = restart and len(there) < len(images)
-    moved = any(not same(there[0], image) for image in there[1:])
+    moved = any(not same_image(there[0], image) for image in there[1:])
     return absent or moved or (pull == "always" and "@" not in reference)
 
 
-def same(one: ImageReading, other: ImageReading) -> bool:
+def same_image(one: ImageReading, other: ImageReading) -> bool:
     """Whether two nodes have the same image.
 
     Ids alone don't tell: Docker's own store calls an image by its configuration, containerd's by
@@ -71,20 +71,20 @@ def same(one: ImageReading, other: ImageReading) -> bool:
     return one.id == other.id or (bool(one.content) and one.content == other.content)
 
 
-def deliveries(reference: str, head: ImageReading, others: Images) -> dict[str, Delivery]:
+def plan_deliveries(reference: str, head: ImageReading, others: Images) -> dict[str, Delivery]:
     """What brings each of the others the image that the head has."""
     return {node: _delivery(reference, head, image) for node, image in others.items()}
 
 
 def _delivery(reference: str, head: ImageReading, own: ImageReading | None) -> Delivery:
-    if own is not None and same(own, head):
+    if own is not None and same_image(own, head):
         return Delivery()
-    why = f"it has {short(own)}, the head {short(head)}" if own else "it is not there"
+    why = f"it has {short_id(own)}, the head {short_id(head)}" if own else "it is not there"
     # What was named by a digest can't be called so again once it is copied.
-    return Delivery(pin(reference, head), "@" not in reference, why)
+    return Delivery(pinned_reference(reference, head), "@" not in reference, why)
 
 
-def pin(reference: str, image: ImageReading) -> str:
+def pinned_reference(reference: str, image: ImageReading) -> str:
     """repository@digest that means this image at its registry; "" where it was made here."""
     if "@" in reference:
         return reference
@@ -99,7 +99,7 @@ def repository(reference: str) -> str:
     return name.removeprefix("library/")
 
 
-def differing(reference: str, images: Images, pull: str = "") -> Iterator[Finding]:
+def find_differing(reference: str, images: Images, pull: str = "") -> Iterator[Finding]:
     """A node whose image is not the head's, which none may be when ranks are made of it.
 
     + images: of the group, the head's first
@@ -108,9 +108,10 @@ def differing(reference: str, images: Images, pull: str = "") -> Iterator[Findin
     (first, head), *others = images.items()
     because = ", and pull = 'never'" if pull == "never" else ""
     for node, image in others:
-        if head and image and not same(head, image):
+        if head and image and not same_image(head, image):
             yield error(
-                f"image {reference} is {short(image)} here and {short(head)} on {first}{because}",
+                f"image {reference} is {short_id(image)} here and {short_id(head)} on "
+                f"{first}{because}",
                 node,
                 "--data pull=missing gives it the head's"
                 if because
@@ -120,18 +121,18 @@ def differing(reference: str, images: Images, pull: str = "") -> Iterator[Findin
             yield error(f"image {reference} is not there", node, f"docker pull {reference} on it")
 
 
-def short(image: ImageReading | None) -> str:
+def short_id(image: ImageReading | None) -> str:
     return image.id.removeprefix("sha256:")[:12] if image else "none"
 
 
-def fetch(reference: str, source: str, seconds: int) -> Command:
+def pull_as(reference: str, source: str, seconds: int) -> Command:
     """Pull `source`, and call it by the reference."""
     if source == reference:
         return pull(reference, seconds)
     return Command(("sh", "-c", _PULL_AS, "sh", source, reference), seconds)
 
 
-def copy(reference: str, ssh: Argv, folder: str, seconds: int) -> Command:
+def copy_image(reference: str, ssh: Argv, folder: str, seconds: int) -> Command:
     """On a node: load the image that `docker save` sends at the other end of `ssh`.
 
     + folder: in memory; `progress` reads there
@@ -139,18 +140,18 @@ def copy(reference: str, ssh: Argv, folder: str, seconds: int) -> Command:
     return Command(("sh", "-c", _COPY, "sh", folder, reference, *ssh), seconds)
 
 
-def progress(folder: str) -> Command:
+def copy_progress(folder: str) -> Command:
     """On a node: the last line of dd while `copy` runs."""
     return Command(("sh", "-c", _PROGRESS, "sh", folder), 10)
 
 
-def arrived(line: str) -> int:
+def parse_progress(line: str) -> int:
     """Bytes that dd's line tells of."""
-    found = re.match(r"(\d+) bytes", line)
-    return int(found[1]) if found else 0
+    match = re.match(r"(\d+) bytes", line)
+    return int(match[1]) if match else 0
 
 
-def copying(came: int, size: int, seconds: float) -> str:
+def describe_progress(came: int, size: int, seconds: float) -> str:
     """How far a copy is, after so many seconds; `size`, of the image, is about the stream's."""
     gib, rate = 2**30, came / max(seconds, 0.1)
     if came >= size:
@@ -170,7 +171,7 @@ def copy_room(image: ImageReading, unpacked: int, *, sends: bool) -> int:
     return image.size if sends else image.size + max(image.size, unpacked)
 
 
-def too_small(reference: str, node: str, root: str, needed: int, free: int) -> Finding | None:
+def find_full_disk(reference: str, node: str, root: str, needed: int, free: int) -> Finding | None:
     """The folder of the images has no room for an archive of the image, and its layers."""
     if needed <= free:
         return None

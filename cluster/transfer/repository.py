@@ -75,9 +75,9 @@ class File:
 def select_files(files: Iterable[File]) -> tuple[File, ...]:
     """What an engine needs of a repository: its weights in the best format that it has, once, and
     everything that is no weights."""
-    kept = [f for f in files if not _foreign(f.path)]
-    chosen = set(_weights([f.path for f in kept]))
-    return tuple(f for f in kept if _suffix(f.path) not in KINDS or f.path in chosen)
+    ours = [f for f in files if not _foreign(f.path)]
+    chosen = set(_weights([f.path for f in ours]))
+    return tuple(f for f in ours if _suffix(f.path) not in KINDS or f.path in chosen)
 
 
 def _foreign(path: str) -> bool:
@@ -98,15 +98,15 @@ def _weights(names: Collection[str]) -> list[str]:
     top = [n for n in names if "/" not in n and not n.startswith(ADAPTER) and not _foreign(n)]
     usual = [n for n in top if not n.startswith(CONSOLIDATED) and _suffix(n) in KINDS] or top
     for kind in KINDS:
-        if found := [name for name in usual if _suffix(name) == kind]:
-            return [one for stem in _forms(found).values() for one in _one_form(stem, names)]
+        if of_kind := [name for name in usual if _suffix(name) == kind]:
+            return [one for stem in _forms(of_kind).values() for one in _one_form(stem, names)]
     return []
 
 
-def _forms(found: Iterable[str]) -> dict[str, dict[str, list[str]]]:
+def _forms(names: Iterable[str]) -> dict[str, dict[str, list[str]]]:
     """Names by stem, and by the word for their precision ("" for none)."""
     stems: dict[str, dict[str, list[str]]] = {}
-    for name in found:
+    for name in names:
         parts = _NAME.fullmatch(name)
         stem = parts["stem"] if parts else name
         variant = ((parts["before"] or parts["after"]) if parts else "") or ""
@@ -181,9 +181,9 @@ def find_load_problem(names: Iterable[str]) -> tuple[str, str] | None:
         return None
     return next(
         (
-            (what.format(_some(found)), cure)
+            (what.format(_some(names)), cure)
             for fits, what, cure in _NOT_LOADED
-            if (found := [name for name in there if fits(name)])
+            if (names := [name for name in there if fits(name)])
         ),
         ("has no weights", _OTHER_CURE),
     )

@@ -36,7 +36,7 @@ class StoredModel:
     at: str = ""
     good: Mapping[str, File] = field(default_factory=dict)
     bad: Mapping[str, File] = field(default_factory=dict)
-    known: Mapping[str, File] = field(default_factory=dict)
+    absent: Mapping[str, File] = field(default_factory=dict)
     listed: bool = False
     guess: bool = False
     pointers: tuple[str, ...] = ()
@@ -49,13 +49,13 @@ class StoredModel:
     @property
     def complete(self) -> bool:
         """Every file of the model is here and right."""
-        right = bool(self.good) and not (self.bad or self.known or self.pointers)
+        right = bool(self.good) and not (self.bad or self.absent or self.pointers)
         return right and (self.listed or self.guess)
 
     @property
     def wanted(self) -> dict[str, File]:
         """Every file of the model, as far as it is known here."""
-        return dict(sorted({**self.known, **self.bad, **self.good}.items()))
+        return dict(sorted({**self.absent, **self.bad, **self.good}.items()))
 
 
 class _Read(msgspec.Struct):
@@ -64,7 +64,7 @@ class _Read(msgspec.Struct):
     commit: str
     at: str
     files: dict[str, Any]
-    known: dict[str, Any]
+    absent: dict[str, Any]
     recorded: bool
     shards: dict[str, list[str]]
     closed: list[str]
@@ -76,24 +76,24 @@ class _Read(msgspec.Struct):
     pointers: list[str] = []
 
 
-def parse_stored_model(said: Mapping[str, Any]) -> StoredModel:
+def parse_stored_model(reply: Mapping[str, Any]) -> StoredModel:
     """From weights_here.py's answer; ValueError where it can't be one."""
-    read = msgspec.convert(said, _Read)
-    seen = gate.entries(read.files, lone=True)
-    files = {path: file(path, entry) for path, entry in seen.items()}
-    right = {path for path, entry in seen.items() if entry.get("good") is True}
+    read = msgspec.convert(reply, _Read)
+    entries = gate.check_entries(read.files, lone=True)
+    files = {path: file(path, entry) for path, entry in entries.items()}
+    right = {path for path, entry in entries.items() if entry.get("good") is True}
     return StoredModel(
-        commit=gate.commit(read.commit) if read.commit else "",
+        commit=gate.check_commit(read.commit) if read.commit else "",
         at=read.at,
         good={path: one for path, one in files.items() if path in right},
         bad={path: one for path, one in files.items() if path not in right},
-        known={p: file(p, e) for p, e in gate.entries(read.known, lone=True).items()},
+        absent={p: file(p, e) for p, e in gate.check_entries(read.absent, lone=True).items()},
         listed=read.recorded,
         guess=not read.partial and (looks_complete(read.shards, files) or "" in files),
         pointers=tuple(read.pointers),
         closed=tuple(read.closed),
         free=read.free,
-        read=sum(msgspec.convert(entry.get("read"), int) for entry in seen.values()),
+        read=sum(msgspec.convert(entry.get("read"), int) for entry in entries.values()),
         begun=read.begun,
         owner=(read.uid, read.gid),
     )
@@ -164,13 +164,13 @@ class TransferProgress:
 
     def line(self, now: float) -> str:
         """ "12.3 of 65.2 GB, 0.45 GB/s, 2 min left"."""
-        told = f"{self.bytes / GB:.1f} of {self.total / GB:.1f} GB"
+        amount = f"{self.bytes / GB:.1f} of {self.total / GB:.1f} GB"
         moved, seconds = self.bytes - (self.first or 0), now - self.begun
         if moved <= 0 or seconds <= 0:
-            return told
+            return amount
         rate = moved / seconds
         left = max(0, self.total - self.bytes) / rate
-        return f"{told}, {rate / GB:.2f} GB/s, {format_seconds(left)} left"
+        return f"{amount}, {rate / GB:.2f} GB/s, {format_seconds(left)} left"
 
 
 def format_seconds(seconds: float) -> str:

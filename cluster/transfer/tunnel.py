@@ -62,16 +62,16 @@ class Key:
         return f"{self.folder}/known_hosts"
 
 
-def survey() -> Command:
+def survey_source() -> Command:
     """On the source: clear what killed runs left, and read what `source` understands."""
     return Command(("sh", "-c", _SURVEY), 30)
 
 
-def source(lines: Sequence[str]) -> Source | None:
+def parse_source(lines: Sequence[str]) -> Source | None:
     """What `survey` printed; None where it is no answer."""
-    told = [line.partition(" ")[::2] for line in lines]
-    first = dict(reversed(told))
-    keys = tuple(value for name, value in told if name == "key" and _HOST_KEY.fullmatch(value))
+    fields = [line.partition(" ")[::2] for line in lines]
+    first = dict(reversed(fields))
+    keys = tuple(value for name, value in fields if name == "key" and _HOST_KEY.fullmatch(value))
     user, port = first.get("user", ""), first.get("port", "0")
     if not keys or not _LOGIN.fullmatch(user) or not _PORT.fullmatch(port):
         return None
@@ -83,7 +83,7 @@ def make_key(address: str) -> Command:
     return Command(("sh", "-c", _MAKE_KEY, "sh", address), 30)
 
 
-def key(lines: Sequence[str]) -> Key | None:
+def parse_key(lines: Sequence[str]) -> Key | None:
     """What `make_key` printed; None where it is no answer."""
     if len(lines) != 3:
         return None
@@ -96,7 +96,7 @@ def key(lines: Sequence[str]) -> Key | None:
     return Key(lines[0], address, public) if fits else None
 
 
-def admit(
+def admit_keys(
     keys: Sequence[Key], name: str, seconds: int, *, folder: str = "", image: str = ""
 ) -> Command:
     """On the source: take these keys for so many seconds; earlier ones go.
@@ -112,23 +112,23 @@ def admit(
     return Command(("sh", "-c", _ADMIT, "sh", name, str(seconds), quoted), 30, offered)
 
 
-def probe(key: Key, source: Source, ssh: Argv) -> Command:
+def try_tunnel(key: Key, source: Source, ssh: Argv) -> Command:
     """On a target: write the source into known_hosts, and try the way once."""
-    known = "".join(f"{ALIAS} {host_key}\n" for host_key in source.host_keys)
-    return Command(("sh", "-c", _PROBE, "sh", key.known_hosts, *ssh), 40, known)
+    known_hosts = "".join(f"{ALIAS} {host_key}\n" for host_key in source.host_keys)
+    return Command(("sh", "-c", _PROBE, "sh", key.known_hosts, *ssh), 40, known_hosts)
 
 
-def clear() -> Command:
+def clear_keys() -> Command:
     """On the source: no key of ours is taken any more."""
     return Command(("sh", "-c", f"{_CLEAR}\nclear"), 30)
 
 
-def drop(key: Key) -> Command:
+def drop_key(key: Key) -> Command:
     """On a target: its key is gone."""
     return Command(("rm", "-rf", "--", key.folder), 30)
 
 
-def options(key: Key, port: int) -> Argv:
+def ssh_argv(key: Key, port: int) -> Argv:
     """ssh and its options, as run on a target. aes128-gcm is the fastest where AES is in the
     processor; a peer that is silent for 30 s ends the transfer."""
     given = (
@@ -142,56 +142,56 @@ def options(key: Key, port: int) -> Argv:
     return ("ssh", "-F", "none", "-T", "-p", str(port), "-i", f"{key.folder}/key", *words)
 
 
-def unreadable(node: str, said: str) -> Finding:
+def source_unreadable(node: str, output: str) -> Finding:
     """The source did not tell its keys, or does not take ours."""
     return error(
-        f"the way for files from here cannot be opened: {_line(said)}",
+        f"the way for files from here cannot be opened: {_line(output)}",
         node,
         "on it: ls -la ~/.ssh /etc/ssh/ssh_host_*_key.pub; sudo apt install openssh-server",
     )
 
 
-def no_key(node: str, address: str, said: str) -> Finding:
+def key_not_made(node: str, address: str, output: str) -> Finding:
     return error(
-        f"a one-time key for files from {address} cannot be made: {_line(said)}",
+        f"a one-time key for files from {address} cannot be made: {_line(output)}",
         node,
         f"on it: ip route get {address}; sudo apt install openssh-client",
     )
 
 
-def closed(node: str, sender: str, address: str, port: int, said: str) -> Finding:
+def tunnel_closed(node: str, sender: str, address: str, port: int, output: str) -> Finding:
     """Why the way does not carry, from ssh's own words."""
-    if "host key" in said.lower() or "HOST IDENTIFICATION" in said:
+    if "host key" in output.lower() or "HOST IDENTIFICATION" in output:
         return error(
             f"what answers on {address} port {port} is not {sender}: it has another host key",
             node,
             f"ip -br addr on every node shows who else has {address}",
         )
-    if "Permission denied" in said:
+    if "Permission denied" in output:
         return error(
-            f"sshd of {sender} does not take a key of ~/.ssh/authorized_keys: {_line(said)}",
+            f"sshd of {sender} does not take a key of ~/.ssh/authorized_keys: {_line(output)}",
             node,
             f"on {sender}: chmod go-w ~ ~/.ssh; sudo sshd -T | grep -E 'keysfile|allow|deny'",
         )
     return error(
         f"sshd of {sender} does not answer on its fabric address {address} port {port}: "
-        f"{_line(said)}",
+        f"{_line(output)}",
         node,
         f"on {sender}: sudo ss -ltnp 'sport = {port}' (ListenAddress in /etc/ssh/sshd_config), "
         "and sudo ufw status",
     )
 
 
-def noisy(sender: str, said: str) -> Finding:
+def noisy_login(sender: str, output: str) -> Finding:
     """The source's login prints where files shall come: rsync and docker load end at it."""
     return error(
-        f"its shell prints before what it sends to other nodes: {_line(said)}",
+        f"its shell prints before what it sends to other nodes: {_line(output)}",
         sender,
         "let the login's ~/.bashrc begin with: [[ $- == *i* ]] || return",
     )
 
 
-def _line(said: str) -> str:
+def _line(output: str) -> str:
     """The last line that says something."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     return lines[-1][:200] if lines else "it said nothing"

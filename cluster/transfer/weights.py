@@ -104,15 +104,15 @@ def start_download(
     return Command(argv, 180, task)
 
 
-def download_task(model: str, endpoint: str, token: str, asked: Mapping[str, Any]) -> str:
+def download_task(model: str, endpoint: str, token: str, request: Mapping[str, Any]) -> str:
     """`download`'s stdin: the token, and what hub_client.py shall do of which repository."""
     folder = hub_folder("", model).removeprefix("/hub/")
-    told = {
-        **asked,
+    fields = {
+        **request,
         **{"repo": model, "endpoint": endpoint, "token_file": f"{_MOUNTED}/{TOKEN_FILE}"},
-        **({"folder": f"{_CACHE}/{folder}"} if asked["do"] == "fetch" else {}),
+        **({"folder": f"{_CACHE}/{folder}"} if request["do"] == "fetch" else {}),
     }
-    text = json.dumps(told)
+    text = json.dumps(fields)
     pieces = [text[at : at + _PIECE] for at in range(0, len(text), _PIECE)]
     return "".join(f"{line}\n" for line in (token, *pieces))
 

@@ -83,13 +83,13 @@ def ping(address: str, peer: str, *options: str) -> str:
         return "lost"
     except OSError:
         return "unknown"
-    said = (run.stdout + run.stderr).lower()
+    output = (run.stdout + run.stderr).lower()
     if run.returncode == 0:
         return "ok"
-    if "too long" in said or "frag needed" in said or "fragmentation needed" in said:
+    if "too long" in output or "frag needed" in output or "fragmentation needed" in output:
         return "too big"
     # 100 % loss exits with 1; 2 is an option or a right that it lacks.
-    return "lost" if run.returncode == 1 and "permitted" not in said else "unknown"
+    return "lost" if run.returncode == 1 and "permitted" not in output else "unknown"
 
 
 def until(end: float, wanted: str, attempt: Callable[[], str]) -> str:
@@ -104,7 +104,7 @@ def until(end: float, wanted: str, attempt: Callable[[], str]) -> str:
 def probe(task: dict[str, Any], peer: str, end: float) -> dict[str, Any]:
     """Everything about one peer, all at once."""
     address: str = task["address"]
-    found: dict[str, str] = {}
+    states: dict[str, str] = {}
     answers: dict[int, str] = {}
     big = ("-M", "do", "-s", str(task["mtu"] - IP_AND_ICMP_HEADERS))
 
@@ -115,12 +115,12 @@ def probe(task: dict[str, Any], peer: str, end: float) -> dict[str, Any]:
         return lambda: connect(address, peer, port)
 
     work = [
-        (found, "ping", "ok", lambda: ping(address, peer)),
-        (found, "full_ping", "ok", lambda: ping(address, peer, *big)),
+        (states, "ping", "ok", lambda: ping(address, peer)),
+        (states, "full_ping", "ok", lambda: ping(address, peer, *big)),
         *((answers, port, "open", port_attempt(port)) for port in task["ports"]),
     ]
     together([threading.Thread(target=note, args=args, daemon=True) for args in work])
-    return {"peer": peer, **found, "ports": answers}
+    return {"peer": peer, **states, "ports": answers}
 
 
 def together(threads: list[threading.Thread]) -> None:

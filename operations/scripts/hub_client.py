@@ -31,19 +31,19 @@ from cluster.transfer import gate
 AT_ONCE = 8
 # Bytes that a cut connection loses at most; the client's own 10 MB take minutes on a slow line.
 CHUNK = 1 << 20
-# Between two signs of life, seconds.
-TELL = 2.0
+# Between two signs of watchdog, seconds.
+REPORT_SECONDS = 2.0
 # Before a request that failed is made again, seconds; and the longest wait that a hub may ask for.
 PAUSE, LONGEST_PAUSE = 2.0, 60.0
 # What may be over at the next try: a connection, a limit of requests, a fault of the hub's own.
 PASSING = ("network", "limited", "server")
 
 
-class Wrong(Exception):
+class HashMismatch(Exception):
     """A file that came twice and was not what the hub's own list says."""
 
 
-class Still(Exception):
+class Stalled(Exception):
     """No byte for the time allowed."""
 
 
@@ -56,19 +56,19 @@ class InTheClear(Exception):
 
 
 def main() -> None:
-    asked = json.loads("".join(sys.argv[1:]))
-    token = read_once(Path(asked.pop("token_file")))
-    known: dict[str, Callable[..., dict[str, Any]]] = {"list": listed, "fetch": fetched}
+    task = json.loads("".join(sys.argv[1:]))
+    token = take_token(Path(task.pop("token_file")))
+    actions: dict[str, Callable[..., dict[str, Any]]] = {"list": list_files, "fetch": fetch_files}
     try:
-        if token and asked["endpoint"] and urlsplit(asked["endpoint"]).scheme != "https":
-            raise InTheClear(asked["endpoint"])
-        tell(known[asked.pop("do")](token=token or False, **asked))
+        if token and task["endpoint"] and urlsplit(task["endpoint"]).scheme != "https":
+            raise InTheClear(task["endpoint"])
+        report(actions[task.pop("do")](token=token or False, **task))
     except Exception as e:  # whatever it is, the caller gets it in one shape
-        tell({"error": kind(e), "text": first_line(e), "status": status(e)})
+        report({"error": error_kind(e), "text": describe_error(e), "status": http_status_of(e)})
         sys.exit(1)
 
 
-def read_once(token_file: Path) -> str:
+def take_token(token_file: Path) -> str:
     """The token, whose file is gone from then on however this ends; "" where there is none."""
     if not token_file.is_file():
         return ""
@@ -77,14 +77,14 @@ def read_once(token_file: Path) -> str:
     return token
 
 
-def tell(what: dict[str, Any]) -> None:
+def report(what: dict[str, Any]) -> None:
     print(json.dumps(what), flush=True)
 
 
 # ---- what the repository holds
 
 
-def listed(token: str | bool, repo: str, revision: str, endpoint: str) -> dict[str, Any]:
+def list_files(token: str | bool, repo: str, revision: str, endpoint: str) -> dict[str, Any]:
     """The commit that a revision is now, and every file: path, size, kind of hash, hash.
 
     gate.Unfit where they can't be those of a model.
@@ -98,13 +98,13 @@ def listed(token: str | bool, repo: str, revision: str, endpoint: str) -> dict[s
         large = file.lfs["sha256"] if file.lfs else ""
         proof = ["sha256", large] if large else ["git", file.blob_id]
         files.append([file.rfilename, file.size, *proof])
-    return {"commit": gate.commit(info.sha), "files": gate.listing(files)}
+    return {"commit": gate.check_commit(info.sha), "files": gate.check_listing(files)}
 
 
 # ---- its files into the cache
 
 
-def fetched(
+def fetch_files(
     token: str | bool,
     repo: str,
     commit: str,
@@ -116,66 +116,68 @@ def fetched(
 ) -> dict[str, Any]:
     """Bring the files; each is checked before it gets its name. Gives their times (ns) by path."""
     base = Path(folder)
-    at = base / "snapshots" / gate.commit(commit)
+    at = base / "snapshots" / gate.check_commit(commit)
     # One content may have several names: it comes once.
     names: dict[str, list[str]] = {}
     contents: dict[str, tuple[str, int, str, str]] = {}
-    for file in gate.listing(files):
+    for file in gate.check_listing(files):
         names.setdefault(file[3], []).append(file[0])
         contents.setdefault(file[3], file)
     blobs = base / "blobs"
     blobs.mkdir(parents=True, exist_ok=True)
-    life = Life(stall, [(blobs / digest, file[1]) for digest, file in contents.items()])
+    watchdog = Watchdog(stall, [(blobs / digest, file[1]) for digest, file in contents.items()])
     hub = Hub(repo, commit, endpoint, token)
 
     def bring(file: tuple[str, int, str, str]) -> dict[str, int]:
         path, size, way, digest = file
         blob = blobs / digest
-        if not (blob.is_file() and right(blob, size, way, digest)):
-            whole(hub, life, path, size, way, digest, blob)
+        if not (blob.is_file() and matches(blob, size, way, digest)):
+            download_verified(hub, watchdog, path, size, way, digest, blob)
         for name in names[digest]:
-            link(blob, at / name)
+            link_blob(blob, at / name)
         return dict.fromkeys(names[digest], blob.stat().st_mtime_ns)
 
     try:
-        with life.told(), ThreadPoolExecutor(AT_ONCE) as pool:
+        with watchdog.reporting(), ThreadPoolExecutor(AT_ONCE) as pool:
             # The largest first: else one of them is left alone at the end.
             work = [pool.submit(bring, f) for f in sorted(contents.values(), key=lambda f: -f[1])]
             try:
                 times = {name: time for w in work for name, time in w.result().items()}
             except BaseException:
-                life.over.set()
+                watchdog.over.set()
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
     finally:
-        give(base, *owner)
+        chown_to(base, *owner)
     return {"times": times}
 
 
-def whole(hub: Hub, life: Life, path: str, size: int, way: str, digest: str, blob: Path) -> None:
+def download_verified(
+    hub: Hub, watchdog: Watchdog, path: str, size: int, way: str, digest: str, blob: Path
+) -> None:
     """A file under its own name, once its hash is right; a wrong one is fetched once more."""
     part = blob.with_name(f"{digest}.incomplete")
     for _ in range(2):
-        hub.bring(path, size, part, life)
-        if right(part, size, way, digest):
+        hub.bring(path, size, part, watchdog)
+        if matches(part, size, way, digest):
             part.replace(blob)
             return
-        life.last = f"{path} came damaged, and is fetched once more"
+        watchdog.last = f"{path} came damaged, and is fetched once more"
         part.unlink()
-    raise Wrong(path)
+    raise HashMismatch(path)
 
 
-def right(file: Path, size: int, way: str, digest: str) -> bool:
+def matches(file: Path, size: int, way: str, digest: str) -> bool:
     if file.stat().st_size != size:
         return False
-    seen = hashlib.sha256() if way == "sha256" else hashlib.sha1(b"blob %d\0" % size)
+    hasher = hashlib.sha256() if way == "sha256" else hashlib.sha1(b"blob %d\0" % size)
     with file.open("rb") as content:
         while block := content.read(1 << 20):
-            seen.update(block)
-    return bool(seen.hexdigest() == digest)
+            hasher.update(block)
+    return bool(hasher.hexdigest() == digest)
 
 
-def link(blob: Path, at: Path) -> None:
+def link_blob(blob: Path, at: Path) -> None:
     at.parent.mkdir(parents=True, exist_ok=True)
     # The gate lets no file of a repository have such a name.
     aside = at.with_name(f".spark-serving-link.{threading.get_ident()}")
@@ -184,7 +186,7 @@ def link(blob: Path, at: Path) -> None:
     aside.replace(at)
 
 
-def give(base: Path, uid: int, gid: int) -> None:
+def chown_to(base: Path, uid: int, gid: int) -> None:
     """To the login: what root made it could neither copy nor mend."""
     for path in (base.parent, base, *base.rglob("*")):
         os.chown(path, uid, gid, follow_symlinks=False)
@@ -197,10 +199,10 @@ class Hub:
         self.repo, self.commit = repo, commit
         self.endpoint, self.token = endpoint or None, token
 
-    def bring(self, path: str, size: int, part: Path, life: Life) -> None:
+    def bring(self, path: str, size: int, part: Path, watchdog: Watchdog) -> None:
         """The rest of a file, however often the connection is cut."""
         while True:
-            life.check()
+            watchdog.check()
             have = part.stat().st_size if part.exists() else 0
             if have > size:
                 part.unlink()
@@ -211,10 +213,10 @@ class Hub:
                 self.get(path, size, part, have)
                 return
             except Exception as e:
-                if kind(e) not in PASSING:
+                if error_kind(e) not in PASSING:
                     raise
-                life.note(e)
-                life.over.wait(pause(e))
+                watchdog.note(e)
+                watchdog.over.wait(retry_pause(e))
 
     def get(self, path: str, size: int, part: Path, have: int) -> None:
         from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
@@ -229,11 +231,11 @@ class Hub:
             # A store beside the hub: its address is signed, the token is not for it.
             headers.pop("authorization", None)
         with part.open("ab") as file:
-            bounded: Any = Bounded(file, size, path)
+            bounded: Any = SizeLimit(file, size, path)
             http_get(there.location, bounded, resume_size=have, headers=headers, expected_size=size)
 
 
-class Bounded:
+class SizeLimit:
     """A file that takes no more than `size` bytes in all, whatever a server sends."""
 
     def __init__(self, file: BinaryIO, size: int, path: str) -> None:
@@ -249,7 +251,7 @@ class Bounded:
         return getattr(self.file, name)
 
 
-class Life:
+class Watchdog:
     """Bytes that are here; they are told, and must grow."""
 
     def __init__(self, stall: float, wanted: list[tuple[Path, int]]) -> None:
@@ -259,33 +261,33 @@ class Life:
         self.refusal: Exception | None = None
 
     @contextmanager
-    def told(self) -> Iterator[None]:
-        teller = threading.Thread(target=self._tell, daemon=True)
-        teller.start()
+    def reporting(self) -> Iterator[None]:
+        reporter = threading.Thread(target=self._report, daemon=True)
+        reporter.start()
         try:
             yield
         finally:
             self.over.set()
-            teller.join()
+            reporter.join()
 
     def note(self, problem: Exception) -> None:
-        self.last = first_line(problem)
-        self.refusal = problem if status(problem) else None
+        self.last = describe_error(problem)
+        self.refusal = problem if http_status_of(problem) else None
 
     def check(self) -> None:
         if self.over.is_set():
-            raise Still("ended")
+            raise Stalled("ended")
         if time.monotonic() - self.since > self.stall:
             # An answer of the hub's says more than the silence that it led to.
-            raise self.refusal or Still(self.last)
+            raise self.refusal or Stalled(self.last)
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         while True:
             here = sum(self._here(blob, size) for blob, size in self.wanted)
             if here > self.bytes:
                 self.bytes, self.since = here, time.monotonic()
-            tell({"bytes": here, "trouble": self.last})
-            if self.over.wait(TELL):
+            report({"bytes": here, "trouble": self.last})
+            if self.over.wait(REPORT_SECONDS):
                 return
 
     def _here(self, blob: Path, size: int) -> int:
@@ -300,7 +302,7 @@ class Life:
 # ---- what went wrong
 
 
-def kind(e: BaseException) -> str:
+def error_kind(e: BaseException) -> str:
     """One word for what went wrong."""
     from huggingface_hub import errors
 
@@ -310,12 +312,12 @@ def kind(e: BaseException) -> str:
         ("RevisionNotFoundError", "revision"),
         ("EntryNotFoundError", "file"),
     ):
-        known = getattr(errors, name, None)
-        if known and isinstance(e, known):
+        error = getattr(errors, name, None)
+        if error and isinstance(e, error):
             return word
     for ours, word in (
-        (Wrong, "wrong"),
-        (Still, "still"),
+        (HashMismatch, "wrong"),
+        (Stalled, "still"),
         (TooLong, "longer"),
         (InTheClear, "clear"),
         (gate.Unfit, "unfit"),
@@ -324,16 +326,16 @@ def kind(e: BaseException) -> str:
             return word
     if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT):
         return "full"
-    if code := status(e):
+    if code := http_status_of(e):
         if code in (401, 403):
             return "denied"
         if code == 429:
             return "limited"
         return "server" if code >= 500 else "network" if code == 408 else "other"
-    return "network" if _network(e) else "other"
+    return "network" if _is_network_error(e) else "other"
 
 
-def _network(e: BaseException) -> bool:
+def _is_network_error(e: BaseException) -> bool:
     """A cut or silent connection, a short file: worth another try."""
     if isinstance(e, OSError) and "Consistency check failed" in str(e):
         return True
@@ -343,21 +345,21 @@ def _network(e: BaseException) -> bool:
     )
 
 
-def status(e: BaseException) -> int:
+def http_status_of(e: BaseException) -> int:
     """Of the hub's answer; 0 where it gave none."""
     return int(getattr(getattr(e, "response", None), "status_code", 0) or 0)
 
 
-def pause(e: BaseException) -> float:
+def retry_pause(e: BaseException) -> float:
     """Seconds before the next try: as long as the answer asks for (Retry-After), within reason."""
     headers = getattr(getattr(e, "response", None), "headers", None) or {}
-    asked = str(headers.get("retry-after", ""))
-    return min(LONGEST_PAUSE, max(PAUSE, float(asked))) if asked.isdecimal() else PAUSE
+    wanted = str(headers.get("retry-after", ""))
+    return min(LONGEST_PAUSE, max(PAUSE, float(wanted))) if wanted.isdecimal() else PAUSE
 
 
-def first_line(e: BaseException) -> str:
-    said = next((line for line in str(e).splitlines() if line.strip()), "")
-    return f"{type(e).__name__}: {said}"[:400]
+def describe_error(e: BaseException) -> str:
+    first = next((line for line in str(e).splitlines() if line.strip()), "")
+    return f"{type(e).__name__}: {first}"[:400]
 
 
 if __name__ == "__main__":

@@ -42,9 +42,9 @@ CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def main() -> None:
-    asked = json.load(sys.stdin)
+    task = json.load(sys.stdin)
     try:
-        print(json.dumps(KNOWN[asked.pop("do")](**asked)))
+        print(json.dumps(ACTIONS[task.pop("do")](**task)))
     except gate.Unfit as wrong:
         print(json.dumps({"unfit": str(wrong)}))
 
@@ -52,7 +52,7 @@ def main() -> None:
 # ---- what is there
 
 
-def look(root: str, revision: str, hub: bool, full: bool, cache: str = "") -> Entry:
+def read_model(root: str, revision: str, hub: bool, full: bool, cache: str = "") -> Entry:
     """Every file with its hash, read again only where size or time changed (or `full`).
 
     + cache: a folder that engines mount: it is made, or Docker would make it, as root
@@ -63,23 +63,23 @@ def look(root: str, revision: str, hub: bool, full: bool, cache: str = "") -> En
             Path(cache).expanduser().mkdir(parents=True, exist_ok=True)
     commit = _commit(base, revision) if hub else ""
     at = base / "snapshots" / commit if hub else base
-    known = gate.possible(_manifest(base, hub)["revisions"].get(commit) or {})
+    recorded = gate.usable_entries(_manifest(base, hub)["revisions"].get(commit) or {})
     closed = _closed(base) if hub else []
     paths = [] if closed or (hub and not commit) else _files(at)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        seen = dict(pool.map(lambda path: _seen(at, path, known.get(path), full), paths))
+        present = dict(pool.map(lambda path: _read_file(at, path, recorded.get(path), full), paths))
     return {
         "commit": commit,
         "at": str(at),
-        "files": seen,
-        "known": {path: entry for path, entry in known.items() if path not in seen},
-        "recorded": bool(known),
-        "shards": _shards(at, seen),
-        "pointers": [p for p, e in seen.items() if not hub and _pointer(at / p, e["size"])],
+        "files": present,
+        "absent": {path: entry for path, entry in recorded.items() if path not in present},
+        "recorded": bool(recorded),
+        "shards": _shards(at, present),
+        "pointers": [p for p, e in present.items() if not hub and _pointer(at / p, e["size"])],
         "closed": closed,
         "partial": hub and any(_recent(p) for p in base.glob("blobs/*.incomplete")),
         "free": _free(base),
-        "begun": _begun(base, hub),
+        "begun": _partial_bytes(base, hub),
         "uid": os.getuid(),
         "gid": os.getgid(),
     }
@@ -88,7 +88,7 @@ def look(root: str, revision: str, hub: bool, full: bool, cache: str = "") -> En
 def _commit(base: Path, revision: str) -> str:
     if gate.COMMIT.fullmatch(revision):
         return revision
-    ref = base / "refs" / gate.path(revision or "main")
+    ref = base / "refs" / gate.check_path(revision or "main")
     named = ref.read_text().strip() if ref.is_file() else ""
     return named if gate.COMMIT.fullmatch(named) else ""
 
@@ -98,8 +98,10 @@ def _files(at: Path) -> list[str]:
         return [""]
     paths = sorted(str(p.relative_to(at)) for p in at.rglob("*") if p.is_file())
     # What git, the hub's client and this project keep beside a model's own files.
-    kept = (".git/", ".cache/", ".spark-serving")
-    return [gate.path(p) for p in paths if not p.startswith(kept) and "/.spark-serving" not in p]
+    ours = (".git/", ".cache/", ".spark-serving")
+    return [
+        gate.check_path(p) for p in paths if not p.startswith(ours) and "/.spark-serving" not in p
+    ]
 
 
 def _pointer(file: Path, size: int) -> bool:
@@ -128,30 +130,32 @@ def _read_only(base: Path) -> bool:
     return base.exists() and bool(os.statvfs(base).f_flag & os.ST_RDONLY)
 
 
-def _seen(at: Path, path: str, known: Entry | None, full: bool) -> tuple[str, Entry]:
+def _read_file(at: Path, path: str, recorded: Entry | None, full: bool) -> tuple[str, Entry]:
     file = at / path if path else at
     stat = file.stat()
     entry: Entry = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "blob": _blob(file)}
-    same = known is not None and all(known[name] == entry[name] for name in ("size", "mtime_ns"))
-    if known and same and not full:
-        return path, {**entry, **_proof(known), "good": True, "read": 0}
-    kind, digest, by = _expected(entry["blob"], known)
+    same = recorded is not None and all(
+        recorded[name] == entry[name] for name in ("size", "mtime_ns")
+    )
+    if recorded and same and not full:
+        return path, {**entry, **_proof(recorded), "good": True, "read": 0}
+    kind, digest, by = _expected_hash(entry["blob"], recorded)
     got = hash_of(file, kind, stat.st_size)
-    changed = known and not same and by == "itself"
+    changed = recorded and not same and by == "itself"
     good = digest in ("", got) or bool(changed)
-    told = {"kind": kind, "hash": got, "by": by, "good": good, "read": stat.st_size}
-    return path, {**entry, **told}
+    reading = {"kind": kind, "hash": got, "by": by, "good": good, "read": stat.st_size}
+    return path, {**entry, **reading}
 
 
 def _proof(entry: Entry) -> Entry:
     return {name: entry[name] for name in ("kind", "hash", "by")}
 
 
-def _expected(blob: str, known: Entry | None) -> tuple[str, str, str]:
+def _expected_hash(blob: str, recorded: Entry | None) -> tuple[str, str, str]:
     """(kind, hash, who says so) that a file must have; the first reading of one that nobody knows
     is what later ones are held against."""
-    if known:
-        return known["kind"], known["hash"], known["by"]
+    if recorded:
+        return recorded["kind"], recorded["hash"], recorded["by"]
     if blob:
         return gate.KINDS[len(blob)], blob, "name"
     return "sha256", "", "itself"
@@ -174,17 +178,17 @@ def hash_of(file: Path, kind: str, size: int) -> str:
     return digest.hexdigest()
 
 
-def _shards(at: Path, seen: Entry) -> Entry:
+def _shards(at: Path, present: Entry) -> Entry:
     """Weights that each *.index.json names."""
-    found: Entry = {}
-    for path in seen:
+    shards: Entry = {}
+    for path in present:
         if path.endswith(".index.json") and "/" not in path:
             try:
                 index = json.loads((at / path).read_text())
-                found[path] = sorted(set(index["weight_map"].values()))
+                shards[path] = sorted(set(index["weight_map"].values()))
             except (ValueError, KeyError, AttributeError, TypeError):
-                found[path] = []
-    return found
+                shards[path] = []
+    return shards
 
 
 def _recent(half: Path) -> bool:
@@ -192,7 +196,7 @@ def _recent(half: Path) -> bool:
     return time.time() - half.stat().st_mtime < 3600
 
 
-def _begun(base: Path, hub: bool) -> int:
+def _partial_bytes(base: Path, hub: bool) -> int:
     """Bytes that interrupted transfers have left, to be gone on with."""
     aside = base / PART if hub else base.with_name(base.name + PART)
     half = [*base.glob("blobs/*.incomplete")] if hub else []
@@ -209,7 +213,7 @@ def _free(base: Path) -> int:
 # ---- the manifest
 
 
-def _place_of_manifest(base: Path, hub: bool) -> Path:
+def _manifest_path(base: Path, hub: bool) -> Path:
     if hub or not base.is_file():
         return base / MANIFEST
     return base.with_name(base.name + MANIFEST)
@@ -217,32 +221,32 @@ def _place_of_manifest(base: Path, hub: bool) -> Path:
 
 def _manifest(base: Path, hub: bool) -> Entry:
     try:
-        found: Entry = json.loads(_place_of_manifest(base, hub).read_text())
-        return found if isinstance(found.get("revisions"), dict) else {"revisions": {}}
+        manifest: Entry = json.loads(_manifest_path(base, hub).read_text())
+        return manifest if isinstance(manifest.get("revisions"), dict) else {"revisions": {}}
     except (OSError, ValueError, AttributeError):
         return {"revisions": {}}
 
 
-def record(root: str, hub: bool, commit: str, ref: str, files: Entry) -> Entry:
+def record_files(root: str, hub: bool, commit: str, ref: str, files: Entry) -> Entry:
     """Keep what is known of a revision's files; and its name, once all are there.
 
     Gives why the files could not be written down: whole ones can be served all the same.
     """
-    base, files = Path(root).expanduser(), gate.entries(files, lone=not hub)
+    base, files = Path(root).expanduser(), gate.check_entries(files, lone=not hub)
     if hub:
-        gate.commit(commit)
+        gate.check_commit(commit)
         base.mkdir(parents=True, exist_ok=True)
     manifest, unrecorded = _manifest(base, hub), ""
     if manifest["revisions"].get(commit) != files:
         manifest["revisions"][commit] = files
         try:
-            _write(_place_of_manifest(base, hub), json.dumps(manifest, indent=1, sort_keys=True))
+            _write(_manifest_path(base, hub), json.dumps(manifest, indent=1, sort_keys=True))
         except OSError as wrong:
             if wrong.errno not in CLOSED:
                 raise
             unrecorded = str(wrong)
     if hub and ref:
-        path = base / "refs" / gate.path(ref)
+        path = base / "refs" / gate.check_path(ref)
         if not path.is_file() or path.read_text() != commit:
             path.parent.mkdir(parents=True, exist_ok=True)
             _write(path, commit)
@@ -258,16 +262,16 @@ def _write(path: Path, text: str) -> None:
 # ---- putting in place
 
 
-def place(root: str, hub: bool, commit: str, ref: str, files: Entry, part: str) -> Entry:
+def put_in_place(root: str, hub: bool, commit: str, ref: str, files: Entry, part: str) -> Entry:
     """Check what has come into `part`, and move it to where it belongs; all good: the manifest.
 
     Gives the files that are not what they must be; those are removed from `part`.
     """
     base, came = Path(root).expanduser(), Path(part).expanduser()
-    at = base / "snapshots" / gate.commit(commit) if hub else base
+    at = base / "snapshots" / gate.check_commit(commit) if hub else base
     # What has several names comes under one of them.
     contents: dict[str, Entry] = {}
-    for path, entry in gate.entries(files, lone=not hub).items():
+    for path, entry in gate.check_entries(files, lone=not hub).items():
         contents.setdefault((hub and entry["blob"]) or f"/{path}", {})[path] = entry
     bad: list[str] = []
 
@@ -275,7 +279,7 @@ def place(root: str, hub: bool, commit: str, ref: str, files: Entry, part: str) 
         targets = {path: at / path if path else base for path in named}
         fresh = {path: came / (path or base.name) for path in named}
         for path in (path for path, file in fresh.items() if file.is_file()):
-            if not _right(fresh[path], named[path]):
+            if not _matches(fresh[path], named[path]):
                 fresh[path].unlink()
                 bad.append(path or base.name)
                 return
@@ -287,11 +291,11 @@ def place(root: str, hub: bool, commit: str, ref: str, files: Entry, part: str) 
         list(pool.map(one, contents.values()))
     if not bad:
         shutil.rmtree(came, ignore_errors=True)
-        return {"bad": [], **record(root, hub, commit, ref, files)}
+        return {"bad": [], **record_files(root, hub, commit, ref, files)}
     return {"bad": sorted(bad), "unrecorded": ""}
 
 
-def _right(file: Path, entry: Entry) -> bool:
+def _matches(file: Path, entry: Entry) -> bool:
     size = file.stat().st_size
     return size == entry["size"] and bool(hash_of(file, entry["kind"], size) == entry["hash"])
 
@@ -319,7 +323,7 @@ def _link(blob: Path, target: Path) -> None:
 # ---- from another node
 
 
-def receive(
+def receive_files(
     root: str, hub: bool, ssh: list[str], part: str, files: list[list[Any]], stall: float
 ) -> Entry:
     """Bring the rests of files into `part`, one after another over one connection.
@@ -330,13 +334,13 @@ def receive(
     Gives why it failed, "" where all have come.
     """
     came = Path(part).expanduser()
-    wanted = [(came / gate.path(name), source, size) for name, source, size in files]
-    have = {file: _partly(file, size) for file, _source, size in wanted}
+    wanted = [(came / gate.check_path(name), source, size) for name, source, size in files]
+    have = {file: _bytes_present(file, size) for file, _source, size in wanted}
     lines = "".join(f"{have[file]}/{size}/{source}\n" for file, source, size in wanted)
-    with tempfile.TemporaryFile() as names, tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as names, tempfile.TemporaryFile() as errors:
         names.write(lines.encode())
         names.seek(0)
-        with subprocess.Popen([*ssh, "send"], stdin=names, stdout=-1, stderr=said) as sender:
+        with subprocess.Popen([*ssh, "send"], stdin=names, stdout=-1, stderr=errors) as sender:
             assert sender.stdout
             try:
                 for file, _source, size in wanted:
@@ -346,12 +350,14 @@ def receive(
             except (EOFError, TimeoutError) as wrong:
                 sender.kill()
                 sender.wait()
-                said.seek(0)
-                told = said.read()[-2000:].decode(errors="replace").split("\n")
-                return {"failed": next((line for line in told[::-1] if line.strip()), str(wrong))}
+                errors.seek(0)
+                printed = errors.read()[-2000:].decode(errors="replace").split("\n")
+                return {
+                    "failed": next((line for line in printed[::-1] if line.strip()), str(wrong))
+                }
 
 
-def _partly(file: Path, size: int) -> int:
+def _bytes_present(file: Path, size: int) -> int:
     """Bytes of a file that have come already; a longer one is begun anew."""
     file.parent.mkdir(parents=True, exist_ok=True)
     have = file.stat().st_size if file.exists() else 0
@@ -373,11 +379,11 @@ def _append(sender: int, file: Path, count: int, stall: float) -> None:
             count -= len(block)
 
 
-KNOWN: dict[str, Callable[..., Entry]] = {
-    "look": look,
-    "record": record,
-    "place": place,
-    "receive": receive,
+ACTIONS: dict[str, Callable[..., Entry]] = {
+    "look": read_model,
+    "record": record_files,
+    "place": put_in_place,
+    "receive": receive_files,
 }
 
 if __name__ == "__main__":

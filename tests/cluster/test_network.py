@@ -15,7 +15,7 @@ from deploying import Deploy, told
 from sparks import GROUP_DATA, Cluster
 
 from cluster.node.netplan import FILE, Half
-from operations.network import arm, hold
+from operations.network import arm, hold_change
 
 PROGRAM = "deploys/network.py"
 # A fault: applying takes the management network down, until it is applied again.
@@ -153,7 +153,7 @@ def test_a_node_that_hears_nothing_more_changes_back_by_itself(deploy: Deploy) -
         time.sleep(0.5)
     assert links(cluster, 1) == before
     assert node.run(f"cat {FILE}").stdout == "{}\n"
-    late = node.run(shlex.join(hold().bounded), check=False)
+    late = node.run(shlex.join(hold_change().bounded), check=False)
     assert late.returncode, "a guard that has acted can't be called off"
 
 

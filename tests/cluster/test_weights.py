@@ -127,7 +127,7 @@ def test_a_cache_of_somebody_elses_is_taken_as_it_is_and_completed(empty: Deploy
     cluster.node(2).run(f"rm -r {REPO}")
     hub.forget()
     said = empty.succeeds(mem_fraction=0.5, offline=True)
-    assert "is root's, as an engine left it: it is given to the login" in said
+    assert "belongs to root, as an engine left it: giving it to the login" in said
     assert held(cluster, 1, commit) == held(cluster, 2, commit)
     assert hub.log == []
 

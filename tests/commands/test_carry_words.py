@@ -33,7 +33,7 @@ def run(command: Command, home: Path) -> str:
 
 
 def admit(home: Path, name: str = "0a1b") -> None:
-    run(tunnel.admit(KEYS, name, 600), home)
+    run(tunnel.admit_keys(KEYS, name, 600), home)
 
 
 def tree(home: Path) -> dict[str, tuple[int, bytes]]:
@@ -76,7 +76,7 @@ def test_what_was_there_comes_back_byte_for_byte(home: Path) -> None:
     content = keys_of(home).read_bytes()
     assert content.startswith(before.get(".ssh/authorized_keys", (0, b""))[1])
     assert content.count(tunnel.MARKER.encode()) == len(KEYS)
-    run(tunnel.clear(), home)
+    run(tunnel.clear_keys(), home)
     assert tree(home) == before
 
 
@@ -85,7 +85,7 @@ def test_a_new_way_takes_the_keys_of_a_killed_one_away(home: Path) -> None:
     admit(home, "0a")
     admit(home, "0b")
     assert b"-0a." not in keys_of(home).read_bytes()
-    run(tunnel.survey(), home)
+    run(tunnel.survey_source(), home)
     assert tree(home) == before
 
 
@@ -93,7 +93,7 @@ def test_a_line_that_came_meanwhile_stays(tmp_path: Path) -> None:
     admit(tmp_path)
     with keys_of(tmp_path).open("a") as keys:
         keys.write("ssh-ed25519 BBBB new\n")
-    run(tunnel.clear(), tmp_path)
+    run(tunnel.clear_keys(), tmp_path)
     assert keys_of(tmp_path).read_text() == "ssh-ed25519 BBBB new\n"
 
 
@@ -104,7 +104,7 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     admit(tmp_path)
     assert keys_of(tmp_path).is_symlink()
     assert tunnel.MARKER in (tmp_path / "elsewhere").read_text()
-    run(tunnel.clear(), tmp_path)
+    run(tunnel.clear_keys(), tmp_path)
     assert (tmp_path / "elsewhere").read_text() == "mine\n"
 
 
@@ -152,7 +152,7 @@ def asked(
     tools.mkdir(exist_ok=True)
     (tools / "docker").write_text('#!/bin/sh\necho docker "$@"\n')
     (tools / "docker").chmod(0o755)
-    run(tunnel.admit(KEYS, "0a1b", 600, folder=str(folder), image=image), home)
+    run(tunnel.admit_keys(KEYS, "0a1b", 600, folder=str(folder), image=image), home)
     line = keys_of(home).read_text().splitlines()[0]
     forced = re.search(r'command="((?:[^"\\]|\\")*)"', line)
     assert forced
@@ -264,14 +264,14 @@ def test_the_dispatcher_fits_into_authorized_keys() -> None:
 
 
 def test_the_source_tells_its_login(tmp_path: Path) -> None:
-    found = run(tunnel.survey(), tmp_path).splitlines()
+    found = run(tunnel.survey_source(), tmp_path).splitlines()
     assert found[0].startswith("user ")
     assert not (tmp_path / ".ssh").exists()
 
 
 def test_a_key_is_made_in_memory_and_replaces_the_older_one(tmp_path: Path) -> None:
     first, second = (
-        tunnel.key(run(tunnel.make_key("127.0.0.1"), tmp_path).splitlines()) for _ in "ab"
+        tunnel.parse_key(run(tunnel.make_key("127.0.0.1"), tmp_path).splitlines()) for _ in "ab"
     )
     assert first and second
     try:
@@ -280,5 +280,5 @@ def test_a_key_is_made_in_memory_and_replaces_the_older_one(tmp_path: Path) -> N
         assert Path(second.folder).stat().st_mode & 0o777 == 0o700
         assert not Path(first.folder).exists()
     finally:
-        run(tunnel.drop(second), tmp_path)
+        run(tunnel.drop_key(second), tmp_path)
     assert not Path(second.folder).exists()

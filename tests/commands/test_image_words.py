@@ -22,7 +22,7 @@ def run(tmp_path: Path, sender: str, loader: str) -> subprocess.CompletedProcess
         program.write_text(f"#!/bin/sh\n{script}\n")
         program.chmod(0o755)
     environment = {**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
-    words = images.copy(IMAGE, ("ssh", "-p", "22", "me@head"), str(tmp_path), 20)
+    words = images.copy_image(IMAGE, ("ssh", "-p", "22", "me@head"), str(tmp_path), 20)
     return subprocess.run(
         words.bounded, env=environment, capture_output=True, text=True, timeout=30
     )
@@ -86,11 +86,11 @@ def test_a_damaged_layer_has_a_cure(line: str) -> None:
 
 def test_progress_is_read_while_it_comes(tmp_path: Path) -> None:
     def told() -> str:
-        words = images.progress(str(tmp_path))
+        words = images.copy_progress(str(tmp_path))
         return subprocess.run(
             words.bounded, capture_output=True, text=True, timeout=20
         ).stdout.strip()
 
     assert told() == ""
     run(tmp_path, "head -c 5000000 /dev/zero", "cat >/dev/null")
-    assert images.arrived(told()) == 5_000_000
+    assert images.parse_progress(told()) == 5_000_000

@@ -14,7 +14,7 @@ import pytest
 
 from cluster import lease
 from cluster.command import Command
-from cluster.lease import STALE_SECONDS, Lease, Said
+from cluster.lease import STALE_SECONDS, Lease, LeaseAnswer
 
 ANN = Lease("ann", "laptop", 1.0, "pyinfra a.py deploy.py", "aaaa")
 BOB = Lease("bob", "desk", 2.0, "pyinfra b.py deploy.py", "bbbb")
@@ -40,22 +40,22 @@ class Head:
             timeout=20,
         )
 
-    def ask(self, command: Command) -> Said | None:
+    def ask(self, command: Command) -> LeaseAnswer | None:
         done = self.run(command)
         assert (done.returncode, done.stderr) == (0, "")
-        return lease.said(done.stdout.splitlines())
+        return lease.parse_answer(done.stdout.splitlines())
 
-    def acquire(self, who: Lease) -> Said | None:
-        return self.ask(lease.acquire("sglang", who, 20, str(self.base)))
+    def acquire(self, who: Lease) -> LeaseAnswer | None:
+        return self.ask(lease.acquire_lease("sglang", who, 20, str(self.base)))
 
-    def refresh(self, who: Lease) -> Said | None:
-        return self.ask(lease.refresh("sglang", who.id, 20, str(self.base)))
+    def refresh(self, who: Lease) -> LeaseAnswer | None:
+        return self.ask(lease.refresh_lease("sglang", who.id, 20, str(self.base)))
 
     def release(self, who: Lease) -> None:
-        self.ask(lease.release("sglang", who.id, 20, str(self.base)))
+        self.ask(lease.release_lease("sglang", who.id, 20, str(self.base)))
 
-    def read(self) -> Said | None:
-        return self.ask(lease.read("sglang", 20, str(self.base)))
+    def read(self) -> LeaseAnswer | None:
+        return self.ask(lease.read_lease("sglang", 20, str(self.base)))
 
     def fresh(self) -> Lease | None:
         """Whose lease it is; it was refreshed just now."""
@@ -103,7 +103,7 @@ def head(request: pytest.FixtureRequest, tmp_path: Path) -> Head:
 
 def test_taken_told_released_and_nothing_is_left(head: Head) -> None:
     assert head.read() is None
-    assert head.acquire(ANN) == Said("taken")
+    assert head.acquire(ANN) == LeaseAnswer("taken")
     assert head.fresh() == ANN
     head.release(ANN)
     assert head.read() is None
@@ -142,26 +142,26 @@ def test_a_stale_lease_is_taken_over_and_lost_for_its_owner(head: Head, age: int
 def test_a_refreshed_lease_stays_its_owners(head: Head) -> None:
     head.acquire(ANN)
     head.age(STALE_SECONDS - 5)
-    assert head.refresh(ANN) == Said("ours")
+    assert head.refresh(ANN) == LeaseAnswer("ours")
     assert head.fresh() == ANN
 
 
 def test_a_lease_that_nobody_took_over_is_ours_again_after_a_long_silence(head: Head) -> None:
     head.acquire(ANN)
     head.age(10 * STALE_SECONDS)
-    assert head.refresh(ANN) == Said("ours")
+    assert head.refresh(ANN) == LeaseAnswer("ours")
 
 
 def test_a_lease_that_is_gone_is_told_and_not_made_again(head: Head) -> None:
-    assert head.refresh(ANN) == Said("gone")
+    assert head.refresh(ANN) == LeaseAnswer("gone")
     head.release(ANN)
     assert os.listdir(head.base) == []
 
 
 def test_groups_do_not_hold_each_other(head: Head) -> None:
     head.acquire(ANN)
-    other = lease.acquire("second", BOB, 20, str(head.base))
-    assert head.ask(other) == Said("taken")
+    other = lease.acquire_lease("second", BOB, 20, str(head.base))
+    assert head.ask(other) == LeaseAnswer("taken")
     head.release(ANN)
     assert os.listdir(head.file.parent) == ["second.lease"]
 
@@ -195,15 +195,17 @@ def test_of_many_at_once_exactly_one_has_it(head: Head, before: Callable[..., No
 def test_without_its_usual_place_it_lies_in_the_temporary_folder(tmp_path: Path) -> None:
     head = Head(tmp_path, "sh", flock=True)
     head.env["TMPDIR"] = str(tmp_path)
-    assert head.ask(lease.acquire("sglang", ANN, 20, "/no/such")) == Said("taken")
-    assert lease.parse(head.file.read_text()) == ANN
-    head.ask(lease.release("sglang", "aaaa", 20, "/no/such"))
+    assert head.ask(lease.acquire_lease("sglang", ANN, 20, "/no/such")) == LeaseAnswer("taken")
+    assert lease.parse_lease(head.file.read_text()) == ANN
+    head.ask(lease.release_lease("sglang", "aaaa", 20, "/no/such"))
     assert os.listdir(tmp_path) == []
 
 
 def test_a_place_that_can_not_be_written_fails_with_its_reason(tmp_path: Path) -> None:
     (tmp_path / "spark-serving").write_text("in the way")
-    done = Head(tmp_path, "sh", flock=True).run(lease.acquire("sglang", ANN, 20, str(tmp_path)))
+    done = Head(tmp_path, "sh", flock=True).run(
+        lease.acquire_lease("sglang", ANN, 20, str(tmp_path))
+    )
     assert done.returncode != 0
     assert "spark-serving" in done.stderr
 
@@ -223,8 +225,8 @@ def test_what_is_no_lease_is_never_opened_and_holds_nothing(
     head.file.parent.mkdir()
     put(head.file)
     assert head.read() is None
-    assert head.refresh(ANN) == Said("gone")
-    assert head.acquire(ANN) == Said("taken")
+    assert head.refresh(ANN) == LeaseAnswer("gone")
+    assert head.acquire(ANN) == LeaseAnswer("taken")
     assert head.fresh() == ANN
     assert head.file.is_file() and not head.file.is_symlink()
 
@@ -232,7 +234,7 @@ def test_what_is_no_lease_is_never_opened_and_holds_nothing(
 def test_a_folder_in_a_leases_place_is_told_with_its_cure(head: Head) -> None:
     head.file.mkdir(parents=True)
     assert head.read() is None
-    done = head.run(lease.acquire("sglang", ANN, 20, str(head.base)))
+    done = head.run(lease.acquire_lease("sglang", ANN, 20, str(head.base)))
     assert done.returncode != 0
     assert f"is a folder -> rm -r {head.file}" in done.stderr
 
@@ -241,7 +243,7 @@ def test_a_link_in_the_folders_place_is_told_with_its_cure(head: Head, tmp_path:
     elsewhere = tmp_path / "somebody else's"
     elsewhere.mkdir()
     head.file.parent.symlink_to(elsewhere)
-    done = head.run(lease.acquire("sglang", ANN, 20, str(head.base)))
+    done = head.run(lease.acquire_lease("sglang", ANN, 20, str(head.base)))
     assert done.returncode != 0
     assert f"is a link -> rm {head.file.parent}" in done.stderr
     assert os.listdir(elsewhere) == []
@@ -252,5 +254,5 @@ def test_of_a_huge_lease_little_is_sent(head: Head) -> None:
     head.file.write_text("x" * 10**7)
     there = head.read()
     assert there and (there.how, there.lease) == ("held", None)
-    done = head.run(lease.read("sglang", 20, str(head.base)))
+    done = head.run(lease.read_lease("sglang", 20, str(head.base)))
     assert len(done.stdout) < 2 * 65536

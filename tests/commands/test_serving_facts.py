@@ -16,7 +16,7 @@ from pyinfra.api import StringCommand
 
 from cluster.engine import serving
 from cluster.engine.readiness import Look
-from cluster.engine.serving import Reply
+from cluster.engine.serving import EndpointReply
 from facts.serving import RankLook, Served
 
 
@@ -65,23 +65,23 @@ def sh(command: StringCommand, **environment: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def ask(*urls: str, **more: Any) -> serving.Served:
+def ask(*urls: str, **more: Any) -> serving.GroupAnswers:
     return Served().process(sh(Served().command(urls, MODEL, runtime="process", **more)))
 
 
 def test_a_serving_group(url: str) -> None:
     served = ask(url, url)
-    assert serving.problems(served, NODES, MODEL) == ()
+    assert serving.serving_problems(served, NODES, MODEL) == ()
     assert [reply.status for reply in served.health] == [200, 200]
     assert served.names == (MODEL,)
-    assert serving.text(served.completion) == "Line one\nline 'two' \\n %s $HOME"
+    assert serving.completion_text(served.completion) == "Line one\nline 'two' \\n %s $HOME"
     assert 0 < served.seconds < 10
 
 
 def test_a_worker_that_does_not_answer(url: str) -> None:
     served = ask(url, NOWHERE)
     assert [reply.status for reply in served.health] == [200, 0]
-    assert [str(f) for f in serving.problems(served, NODES, MODEL)] == [
+    assert [str(f) for f in serving.serving_problems(served, NODES, MODEL)] == [
         "spark-2: /health of rank 1 does not answer"
     ]
 
@@ -89,7 +89,7 @@ def test_a_worker_that_does_not_answer(url: str) -> None:
 def test_the_workers_200_does_not_hide_the_heads_503(url: str) -> None:
     Engine.answers["/health"] = (503, "")
     served = ask(url)
-    assert [str(f) for f in serving.problems(served, NODES[:1], MODEL)] == [
+    assert [str(f) for f in serving.serving_problems(served, NODES[:1], MODEL)] == [
         "spark-1: /health of rank 0 answers 503"
     ]
 
@@ -97,7 +97,7 @@ def test_the_workers_200_does_not_hide_the_heads_503(url: str) -> None:
 def test_nobody_there_at_all() -> None:
     served = ask(NOWHERE)
     assert (served.models.status, served.models.body, served.completion.status) == (0, "", 0)
-    assert [str(f) for f in serving.problems(served, NODES[:1], MODEL)] == [
+    assert [str(f) for f in serving.serving_problems(served, NODES[:1], MODEL)] == [
         "spark-1: /health of rank 0 does not answer"
     ]
 
@@ -109,8 +109,8 @@ def test_a_model_without_a_chat_template_is_asked_plainly(url: str) -> None:
         json.dumps({"choices": [{"text": " Paris"}], "usage": {"completion_tokens": 2}}),
     )
     served = ask(url)
-    assert serving.problems(served, NODES[:1], MODEL) == ()
-    assert serving.text(served.completion) == " Paris"
+    assert serving.serving_problems(served, NODES[:1], MODEL) == ()
+    assert serving.completion_text(served.completion) == " Paris"
     assert [path for path, _ in Engine.asked][-2:] == ["/v1/chat/completions", "/v1/completions"]
 
 
@@ -141,7 +141,7 @@ def test_an_empty_body_is_no_completion(url: str) -> None:
     Engine.answers["/v1/chat/completions"] = (200, "")
     served = ask(url)
     assert served.completion.status == 200
-    assert [f.what for f in serving.problems(served, NODES[:1], MODEL)] == [
+    assert [f.what for f in serving.serving_problems(served, NODES[:1], MODEL)] == [
         "a completion brought no token: "
     ]
 
@@ -156,7 +156,7 @@ def test_without_curl_nothing_answers(tmp_path: Path) -> None:
         if found := next((p for d in ("/bin", "/usr/bin") if (p := Path(d, tool)).exists()), None):
             (tmp_path / tool).symlink_to(found)
     lines = sh(Served().command([NOWHERE], MODEL, runtime="process"), PATH=str(tmp_path))
-    assert Served().process(lines).health == (Reply(0),)
+    assert Served().process(lines).health == (EndpointReply(0),)
 
 
 # ---- one look at one rank, with a docker of our own

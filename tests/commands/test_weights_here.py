@@ -110,8 +110,8 @@ def test_a_file_of_the_manifest_that_is_gone_is_told(repo: Path) -> None:
     recorded(repo)
     (repo / "snapshots" / COMMIT / "m.safetensors").unlink()
     seen = look(repo)
-    assert list(seen["known"]) == ["m.safetensors"]
-    assert seen["known"]["m.safetensors"]["hash"] == SHA
+    assert list(seen["absent"]) == ["m.safetensors"]
+    assert seen["absent"]["m.safetensors"]["hash"] == SHA
 
 
 def test_recording_the_same_writes_nothing(repo: Path) -> None:
@@ -338,7 +338,7 @@ def test_of_a_manifest_what_cannot_be_counts_as_not_there(repo: Path) -> None:
     manifest["revisions"][COMMIT]["../../.bashrc"] = EVIL
     manifest["revisions"][COMMIT]["x"] = None
     (repo / ".spark-serving.json").write_text(json.dumps(manifest))
-    assert look(repo)["known"] == {}
+    assert look(repo)["absent"] == {}
     assert [f["read"] for f in look(repo)["files"].values()] == [0, 0]
 
 

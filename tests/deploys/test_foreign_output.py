@@ -205,17 +205,17 @@ def test_what_is_decided_stands_whatever_a_label_says(tmp_path: Path, where: str
      '{"choices": 1}', '{"usage": {"completion_tokens": "x"}}', '{"choices": [{"message": []}]}'],
 )  # fmt: skip
 def test_a_server_may_answer_anything(body: str) -> None:
-    reply = serving.Reply(200, body)
-    served = serving.Served((reply,), reply, reply)
-    assert serving.problems(served, ("spark-1", "spark-2"), "m")
+    reply = serving.EndpointReply(200, body)
+    served = serving.GroupAnswers((reply,), reply, reply)
+    assert serving.serving_problems(served, ("spark-1", "spark-2"), "m")
     assert not serving.busy(served, "m")
-    serving.text(reply)
+    serving.completion_text(reply)
 
 
 def test_nothing_asked_is_not_a_group_that_is_busy() -> None:
-    nothing = serving.Served((), serving.Reply(200), serving.Reply(0))
+    nothing = serving.GroupAnswers((), serving.EndpointReply(200), serving.EndpointReply(0))
     assert not serving.busy(nothing, "m")
-    assert [f.where for f in serving.problems(nothing, ("a", "b"), "m")] == ["a", "b"]
+    assert [f.where for f in serving.serving_problems(nothing, ("a", "b"), "m")] == ["a", "b"]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pyinfra.api import Host, State
 
-from cluster.lease import LOST_SECONDS, Lease, Said
+from cluster.lease import LOST_SECONDS, Lease, LeaseAnswer
 from control import lease
 
 OWN = Lease("ann", "laptop", 1748772000.0, "pyinfra inventory.py deploy.py", "a11")
@@ -18,14 +18,18 @@ OTHER = Lease("bob", "desk", 1748772000.0, "pyinfra other.py deploy.py", "b0b")
 @pytest.mark.parametrize(
     ("said", "lost", "taken"),
     [
-        pytest.param(Said("ours"), "", False, id="ours"),
+        pytest.param(LeaseAnswer("ours"), "", False, id="ours"),
         pytest.param(None, f"not refreshed within {LOST_SECONDS} s", False, id="silent-head"),
-        pytest.param(Said("gone"), f"not refreshed within {LOST_SECONDS} s", False, id="rebooted"),
-        pytest.param(Said("held", 3, OTHER), "taken over by bob@desk", True, id="another-run"),
+        pytest.param(
+            LeaseAnswer("gone"), f"not refreshed within {LOST_SECONDS} s", False, id="rebooted"
+        ),
+        pytest.param(
+            LeaseAnswer("held", 3, OTHER), "taken over by bob@desk", True, id="another-run"
+        ),
     ],
 )
 def test_only_a_lease_that_another_run_has_was_taken(
-    monkeypatch: pytest.MonkeyPatch, said: Said | None, lost: str, taken: bool
+    monkeypatch: pytest.MonkeyPatch, said: LeaseAnswer | None, lost: str, taken: bool
 ) -> None:
     state: Any = object.__new__(State)
     head: Any = object.__new__(Host)

@@ -20,7 +20,7 @@ from uuid import uuid4
 
 import pytest
 
-from cluster.lease import STALE_SECONDS, Lease, parse
+from cluster.lease import STALE_SECONDS, Lease, parse_lease
 
 ROOT = Path(__file__).parents[2]
 PYINFRA = Path(sys.executable).with_name("pyinfra")
@@ -130,7 +130,7 @@ def operator(tmp_path: Path) -> Iterator[Operator]:
 
 def test_a_second_run_is_refused_with_who_when_and_what(operator: Operator) -> None:
     with operator.waiting("--data", 'env={"KEY": "planted"}') as first:
-        held = parse(operator.file.read_text())
+        held = parse_lease(operator.file.read_text())
         code, said = operator.run("-y")
         assert code == 1
         assert "refused, nothing was changed:" in said
@@ -139,7 +139,7 @@ def test_a_second_run_is_refused_with_who_when_and_what(operator: Operator) -> N
         assert "pyinfra inventories/local.py deploy.py --data state=absent" in said
         assert "--data env=***" in said
         assert "planted" not in said + operator.file.read_text()
-        assert parse(operator.file.read_text()) == held
+        assert parse_lease(operator.file.read_text()) == held
         assert ended(first, "\n")[0] == 0
     assert not operator.file.exists()
     assert operator.run("-y")[0] == 0
@@ -152,7 +152,7 @@ def test_a_dry_run_takes_nothing_and_tells_who_holds_it(operator: Operator) -> N
     code, said = operator.run("--dry", "-y")
     assert code == 0
     assert "is held by another run: bob@desk, since 2025-06-01 10:00:00 UTC" in said
-    assert parse(operator.file.read_text()) == OTHER
+    assert parse_lease(operator.file.read_text()) == OTHER
 
 
 @pytest.mark.parametrize(
@@ -165,14 +165,14 @@ def test_a_dry_run_takes_nothing_and_tells_who_holds_it(operator: Operator) -> N
 def test_what_executes_nothing_takes_nothing(operator: Operator, words: tuple[str, ...]) -> None:
     operator.left(OTHER, age=1)
     assert operator.run(*words)[0] == 0
-    assert parse(operator.file.read_text()) == OTHER
+    assert parse_lease(operator.file.read_text()) == OTHER
 
 
 def test_a_check_takes_nothing(operator: Operator) -> None:
     operator.left(OTHER, age=1)
     code, said = operator.run("-y", "--data", "state=running", deploy="deploys/check.py")
     assert code == 0, said
-    assert parse(operator.file.read_text()) == OTHER
+    assert parse_lease(operator.file.read_text()) == OTHER
 
 
 def test_a_stale_lease_is_taken_over_and_told(operator: Operator) -> None:
@@ -242,7 +242,7 @@ def test_what_was_taken_over_is_lost_and_left_to_its_new_owner(operator: Operato
     said = operator.run("-y", deploy=program)[1]
     assert "lost: @local: this run no longer holds the group" in said
     assert "taken over by bob@desk, since 2025-06-01 10:00:00 UTC" in said
-    assert parse(operator.file.read_text()) == OTHER
+    assert parse_lease(operator.file.read_text()) == OTHER
 
 
 def test_a_head_that_lost_it_in_a_restart_gets_it_again(operator: Operator) -> None:

@@ -13,26 +13,26 @@ from hypothesis import settings as profile
 from hypothesis import strategies as st
 
 from cluster.engine import serving
-from cluster.engine.serving import Reply
+from cluster.engine.serving import EndpointReply
 
 
-def models(*ids: str) -> Reply:
-    return Reply(200, json.dumps({"data": [{"id": i} for i in ids]}), 0.01)
+def models(*ids: str) -> EndpointReply:
+    return EndpointReply(200, json.dumps({"data": [{"id": i} for i in ids]}), 0.01)
 
 
-GOOD = serving.Served(
-    health=(Reply(200, seconds=0.2), Reply(200, seconds=0.1)),
+GOOD = serving.GroupAnswers(
+    health=(EndpointReply(200, seconds=0.2), EndpointReply(200, seconds=0.1)),
     models=models(MODEL),
-    completion=Reply(200, body(content="Paris."), 0.5),
+    completion=EndpointReply(200, body(content="Paris."), 0.5),
 )
 
 
 def told(**changed: Any) -> list[str]:
-    return [str(f) for f in serving.problems(replace(GOOD, **changed), NODES, MODEL)]
+    return [str(f) for f in serving.serving_problems(replace(GOOD, **changed), NODES, MODEL)]
 
 
-def health(*statuses: int) -> tuple[Reply, ...]:
-    return tuple(Reply(status) for status in statuses)
+def health(*statuses: int) -> tuple[EndpointReply, ...]:
+    return tuple(EndpointReply(status) for status in statuses)
 
 
 PROBLEMS: list[Any] = [
@@ -51,8 +51,10 @@ PROBLEMS: list[Any] = [
         ],
         id="both",
     ),
-    pytest.param({"models": Reply(0)}, ["spark-1: /v1/models answers 0"], id="no-models"),
-    pytest.param({"models": Reply(404, "x")}, ["spark-1: /v1/models answers 404"], id="models-404"),
+    pytest.param({"models": EndpointReply(0)}, ["spark-1: /v1/models answers 0"], id="no-models"),
+    pytest.param(
+        {"models": EndpointReply(404, "x")}, ["spark-1: /v1/models answers 404"], id="models-404"
+    ),
     pytest.param(
         {"models": models()}, [f"spark-1: serves no model, wanted is {MODEL}"], id="no-model"
     ),
@@ -62,20 +64,22 @@ PROBLEMS: list[Any] = [
         id="others",
     ),
     pytest.param(
-        {"models": Reply(200, "<html>")},
+        {"models": EndpointReply(200, "<html>")},
         [f"spark-1: serves no model, wanted is {MODEL}"],
         id="not-json",
     ),
     pytest.param(
-        {"completion": Reply(400, '{"error": "no chat template"}')},
+        {"completion": EndpointReply(400, '{"error": "no chat template"}')},
         ['spark-1: a completion is answered 400: {"error": "no chat template"}'],
         id="completion-400",
     ),
     pytest.param(
-        {"completion": Reply(0)}, ["spark-1: a completion is answered 0: "], id="completion-mute"
+        {"completion": EndpointReply(0)},
+        ["spark-1: a completion is answered 0: "],
+        id="completion-mute",
     ),
     pytest.param(
-        {"completion": Reply(200, '{"choices": [], "usage": {"completion_tokens": 0}}')},
+        {"completion": EndpointReply(200, '{"choices": [], "usage": {"completion_tokens": 0}}')},
         [
             "spark-1: a completion brought no token: "
             '{"choices": [], "usage": {"completion_tokens": 0}}'
@@ -83,7 +87,7 @@ PROBLEMS: list[Any] = [
         id="completion-empty",
     ),
     pytest.param(
-        {"completion": Reply(200, "{}")},
+        {"completion": EndpointReply(200, "{}")},
         ["spark-1: a completion brought no token: {}"],
         id="completion-without-usage",
     ),
@@ -103,7 +107,7 @@ def test_the_old_servers_health_does_not_pass_for_the_new_model() -> None:
 
 
 def test_an_endless_answer_is_cut() -> None:
-    (said,) = told(completion=Reply(500, "x" * 10_000))
+    (said,) = told(completion=EndpointReply(500, "x" * 10_000))
     assert len(said) < 300
 
 
@@ -118,16 +122,18 @@ TEXTS: list[Any] = [
 
 @pytest.mark.parametrize(("message", "text"), TEXTS)
 def test_text(message: dict[str, Any], text: str) -> None:
-    assert serving.text(Reply(200, body(**message))) == text
+    assert serving.completion_text(EndpointReply(200, body(**message))) == text
 
 
 def test_text_of_a_plain_completion() -> None:
-    assert serving.text(Reply(200, '{"choices": [{"text": " Paris"}]}')) == " Paris"
+    assert (
+        serving.completion_text(EndpointReply(200, '{"choices": [{"text": " Paris"}]}')) == " Paris"
+    )
 
 
 def test_seconds_are_the_engines_own() -> None:
     assert GOOD.seconds == pytest.approx(0.71)
-    slow = replace(GOOD, health=(Reply(200, seconds=3.0), Reply(200)))
+    slow = replace(GOOD, health=(EndpointReply(200, seconds=3.0), EndpointReply(200)))
     assert slow.seconds == pytest.approx(3.51)
 
 
@@ -156,7 +162,9 @@ JSON = st.recursive(
 @given(JSON, JSON)
 def test_whatever_answers_on_the_port_is_judged(one: Any, two: Any) -> None:
     served = replace(
-        GOOD, models=Reply(200, json.dumps(one)), completion=Reply(200, json.dumps(two))
+        GOOD,
+        models=EndpointReply(200, json.dumps(one)),
+        completion=EndpointReply(200, json.dumps(two)),
     )
-    assert serving.problems(served, NODES, MODEL)
-    assert isinstance(serving.text(served.completion), str)
+    assert serving.serving_problems(served, NODES, MODEL)
+    assert isinstance(serving.completion_text(served.completion), str)

@@ -6,25 +6,25 @@ import pytest
 from samples import fabric_of, sparks, want
 
 from cluster.catalog import models
-from cluster.engine.exposure import Api, declared, exposure, running
+from cluster.engine.exposure import ApiAccess, check_exposure, declared_access, running_access
 from cluster.engine.versions import vulnerabilities
 from cluster.findings import Finding, Level
 from cluster.plan.specs import specs
 from cluster.settings.schema import Settings
 
 
-def said(api: Api, settings: Settings | None = None) -> Finding | None:
-    found = list(exposure(api, settings or Settings()))
+def said(api: ApiAccess, settings: Settings | None = None) -> Finding | None:
+    found = list(check_exposure(api, settings or Settings()))
     assert len(found) <= 1
     return found[0] if found else None
 
 
-OPEN = Api("0.0.0.0", 30000, keyed=False, sglang="0.5.23")
+OPEN = ApiAccess("0.0.0.0", 30000, keyed=False, sglang="0.5.23")
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.7", "10.0.0.1"])
 def test_an_open_api_is_warned_of_once_with_both_cures(host: str) -> None:
-    found = said(Api(host, 30123, keyed=False))
+    found = said(ApiAccess(host, 30123, keyed=False))
     assert found is not None
     assert found.level is Level.WARNING
     assert "anyone who can reach port 30123 may use the API" in found.what
@@ -36,11 +36,11 @@ def test_an_open_api_is_warned_of_once_with_both_cures(host: str) -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3"])
 def test_on_loopback_nothing_is_said(host: str) -> None:
-    assert said(Api(host, 30000, keyed=False, nodes=1, sglang="0.5.3.post3")) is None
+    assert said(ApiAccess(host, 30000, keyed=False, nodes=1, sglang="0.5.3.post3")) is None
 
 
 def test_with_a_key_it_is_well() -> None:
-    found = said(Api("0.0.0.0", 30000, keyed=True, sglang="0.5.23"))
+    found = said(ApiAccess("0.0.0.0", 30000, keyed=True, sglang="0.5.23"))
     assert found is not None
     assert found.level is Level.OK
     assert "asks for a key" in found.what
@@ -63,8 +63,8 @@ def test_a_firewall_that_is_described_counts(networks: tuple[str, ...], level: L
 def test_several_nodes_have_ports_that_no_key_closes() -> None:
     words = "the nodes' other ports"
     for keyed in (True, False):
-        several = said(Api("0.0.0.0", 30000, keyed, nodes=2))
-        one = said(Api("0.0.0.0", 30000, keyed, nodes=1))
+        several = said(ApiAccess("0.0.0.0", 30000, keyed, nodes=2))
+        one = said(ApiAccess("0.0.0.0", 30000, keyed, nodes=1))
         assert several is not None
         assert one is not None
         assert (words in several.what, words in one.what) == (True, False)
@@ -72,7 +72,7 @@ def test_several_nodes_have_ports_that_no_key_closes() -> None:
 
 
 def test_the_embedded_engine_has_a_cure_of_its_own() -> None:
-    found = said(Api("0.0.0.0", 30000, keyed=False), Settings(runtime="process"))
+    found = said(ApiAccess("0.0.0.0", 30000, keyed=False), Settings(runtime="process"))
     assert found is not None
     assert (found.level, found.cure) == (Level.WARNING, "--data host=127.0.0.1")
 
@@ -91,7 +91,7 @@ def test_the_embedded_engine_has_a_cure_of_its_own() -> None:
 )
 def test_what_a_version_is_known_for(version: str, names: list[str]) -> None:
     assert [vulnerability.name for vulnerability in vulnerabilities(version)] == names
-    found = said(Api("0.0.0.0", 30000, keyed=False, sglang=version))
+    found = said(ApiAccess("0.0.0.0", 30000, keyed=False, sglang=version))
     assert found is not None
     assert all(name in found.what for name in names)
     assert ("with SGLang 0.5.22 or later" in found.cure) is bool(names)
@@ -103,12 +103,12 @@ def test_what_runs_speaks_for_itself() -> None:
     for key_file, keyed in (("~/key", True), ("", False)):
         wanted = want(api_key_file=key_file)
         made = specs(wanted, models.find_model("qwen7b"), fabric_of(wanted, facts), facts, "0.5.23")
-        api = running(made[wanted.head])
-        assert api == Api("0.0.0.0", 30000, keyed, nodes=2, sglang="0.5.23")
-        assert api == declared(wanted.common, 2, "0.5.23")
+        api = running_access(made[wanted.head])
+        assert api == ApiAccess("0.0.0.0", 30000, keyed, nodes=2, sglang="0.5.23")
+        assert api == declared_access(wanted.common, 2, "0.5.23")
 
 
 def test_a_version_that_is_none_is_told_elsewhere() -> None:
-    found = said(Api("0.0.0.0", 30000, keyed=False, sglang="main"))
+    found = said(ApiAccess("0.0.0.0", 30000, keyed=False, sglang="main"))
     assert found is not None
     assert "SGLang main" not in found.what

@@ -21,7 +21,7 @@ from cluster.node.firewall import (
     plan_removal,
     required_rules,
 )
-from cluster.node.ufw import Login, Rule, Ufw, first
+from cluster.node.ufw import Login, Rule, Ufw, deciding_rule
 from cluster.settings.schema import Settings
 
 LOGIN = Login("10.0.0.200", "10.0.0.5", 22)
@@ -46,7 +46,7 @@ def wanted_rules(seen: Ufw, at: RuleContext, **data: object) -> tuple[Rule, ...]
 
 def lets_in(there: tuple[Rule, ...], protocol: str, port: int, source: str) -> bool:
     """Whether a new packet gets in where ufw drops what has no rule."""
-    decides = first(there, Rule(protocol=protocol, port=str(port), source=source))
+    decides = deciding_rule(there, Rule(protocol=protocol, port=str(port), source=source))
     return decides is not None and not decides.blocks
 
 

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.lease import Lease, Said, command_line, loss, parse, refusal, said
+from cluster.lease import (
+    Lease,
+    LeaseAnswer,
+    command_line,
+    held_by_other,
+    lease_lost,
+    parse_answer,
+    parse_lease,
+)
 
 ANN = Lease("ann", "laptop", 1748772000.0, "pyinfra inventories/spark.py deploy.py", "ab12")
 
 
 def test_it_survives_its_file() -> None:
-    assert parse(ANN.dump()) == ANN
+    assert parse_lease(ANN.dump()) == ANN
 
 
 @pytest.mark.parametrize(
@@ -23,25 +31,27 @@ def test_it_survives_its_file() -> None:
     ],
 )
 def test_what_is_no_lease_is_none(text: str) -> None:
-    assert parse(text) is None
+    assert parse_lease(text) is None
 
 
 @pytest.mark.parametrize(
     ("out", "expected"),
     [
-        pytest.param(["taken"], Said("taken"), id="taken"),
-        pytest.param(["held 7", ANN.dump()], Said("held", 7, ANN), id="held"),
-        pytest.param(["stale 99", "rubbish"], Said("stale", 99, None), id="stale-unreadable"),
+        pytest.param(["taken"], LeaseAnswer("taken"), id="taken"),
+        pytest.param(["held 7", ANN.dump()], LeaseAnswer("held", 7, ANN), id="held"),
+        pytest.param(
+            ["stale 99", "rubbish"], LeaseAnswer("stale", 99, None), id="stale-unreadable"
+        ),
         pytest.param([], None, id="nothing"),
         pytest.param(["Welcome to spark-1"], None, id="no-answer-of-ours"),
     ],
 )
-def test_an_answer_is_understood_or_none(out: list[str], expected: Said | None) -> None:
-    assert said(out) == expected
+def test_an_answer_is_understood_or_none(out: list[str], expected: LeaseAnswer | None) -> None:
+    assert parse_answer(out) == expected
 
 
 def test_a_refusal_names_owner_host_time_command_and_its_end() -> None:
-    assert str(refusal("sglang", Said("held", 17, ANN), "spark-1")) == (
+    assert str(held_by_other("sglang", LeaseAnswer("held", 17, ANN), "spark-1")) == (
         "spark-1: another run holds the group sglang: ann@laptop, since 2025-06-01 10:00:00 UTC: "
         "pyinfra inventories/spark.py deploy.py "
         "-> wait until it ends; should it be dead, its lease ends in 43 s"
@@ -49,7 +59,9 @@ def test_a_refusal_names_owner_host_time_command_and_its_end() -> None:
 
 
 def test_a_holder_that_can_not_be_read_is_refused_all_the_same() -> None:
-    assert "a run that says nothing of itself" in str(refusal("g", Said("held", 3), "spark-1"))
+    assert "a run that says nothing of itself" in str(
+        held_by_other("g", LeaseAnswer("held", 3), "spark-1")
+    )
 
 
 @pytest.mark.parametrize(
@@ -60,7 +72,7 @@ def test_a_holder_that_can_not_be_read_is_refused_all_the_same() -> None:
     ],
 )
 def test_a_loss_says_why(holder: Lease | None, why: str) -> None:
-    assert why in str(loss("sglang", holder, "spark-1"))
+    assert why in str(lease_lost("sglang", holder, "spark-1"))
 
 
 def test_nothing_in_it_steers_a_terminal() -> None:

@@ -14,8 +14,8 @@ from cluster.node.host import (
     HostSetup,
     drop_caches,
     enable_linger,
-    objections,
-    untouched,
+    setting_objections,
+    untouched_settings,
 )
 from cluster.settings.schema import Settings
 
@@ -62,7 +62,7 @@ ARGUMENTS = (Path(__file__).parents[3] / "templates" / "earlyoom.j2").read_text(
 def test_what_is_left_alone_is_told(
     setup: HostSetup, settings: dict[str, Any], lines: list[str]
 ) -> None:
-    assert list(untouched(setup, Settings(**settings))) == lines
+    assert list(untouched_settings(setup, Settings(**settings))) == lines
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_what_is_left_alone_is_told(
 def test_what_speaks_against_it(
     setup: HostSetup, settings: dict[str, Any], said: list[str]
 ) -> None:
-    assert [f.what for f in objections("spark-1", setup, Settings(**settings))] == said
+    assert [f.what for f in setting_objections("spark-1", setup, Settings(**settings))] == said
 
 
 def test_the_page_cache_is_dropped_by_a_container_of_a_local_image() -> None:

@@ -15,11 +15,11 @@ from cluster.node.netplan import (
     Half,
     Halves,
     Setup,
+    address_changes,
     assign,
-    changes,
     in_use,
-    objections,
-    probes,
+    network_objections,
+    ping_arguments,
     unreached,
 )
 from cluster.node.readings import Interface, NodeFacts, RdmaPort
@@ -158,7 +158,7 @@ def test_a_node_without_cable(node: NodeFacts, said: str) -> None:
 
 
 def objected(setup: Setup, node: NodeFacts | None = None, **more: Any) -> str:
-    found = objections(node or spark(0), setup, wanted(), **more)
+    found = network_objections(node or spark(0), setup, wanted(), **more)
     return "\n".join(map(str, found))
 
 
@@ -280,7 +280,7 @@ def as_wanted(**changed: Any) -> NodeFacts:
     ],
 )  # fmt: skip
 def test_what_differs(node: NodeFacts, own: str | None, reasons: list[str]) -> None:
-    assert list(changes(node, replace(USUAL, own=own), wanted(), "text\n")) == reasons
+    assert list(address_changes(node, replace(USUAL, own=own), wanted(), "text\n")) == reasons
 
 
 def test_ranks_that_run_keep_their_addresses() -> None:
@@ -298,7 +298,7 @@ def test_ranks_that_run_keep_their_addresses() -> None:
 
 def test_every_half_asks_its_own_subnet() -> None:
     network = {f"spark-{r + 1}": wanted(r) for r in range(3)}
-    words = probes(network, "spark-2")
+    words = ping_arguments(network, "spark-2")
     assert [words[i : i + 3] for i in range(0, len(words), 3)] == [
         (A, "192.168.100.1", "9000"),
         (B, "192.168.101.1", "9000"),

@@ -19,7 +19,7 @@ from world import World
 
 from cluster.command import Command
 from cluster.engine.readiness import Limits, Look
-from cluster.engine.serving import Reply, Served
+from cluster.engine.serving import EndpointReply, GroupAnswers
 from cluster.findings import Finding, error
 from cluster.node.readings import Rank
 from cluster.plan.plan import plan
@@ -177,7 +177,7 @@ class Cluster:
             stop_seconds=30,
             start=True,
             restarts={},
-            ask=lambda: Served((), Reply(0), Reply(0)),
+            ask=lambda: GroupAnswers((), EndpointReply(0), EndpointReply(0)),
             rdma=False,
         )
 
@@ -331,7 +331,9 @@ def test_a_group_that_asks_for_another_key_serves_too(
     cluster: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = cluster(World(running(old())))
-    locked = Served((Reply(200), Reply(200)), Reply(401), Reply(0))
+    locked = GroupAnswers(
+        (EndpointReply(200), EndpointReply(200)), EndpointReply(401), EndpointReply(0)
+    )
     group = replace(made.group(old()), ask=lambda: locked)
     assert not PROVE(group, locked=True)
     assert "changed" in str(PROVE(group)[0])

@@ -10,7 +10,7 @@ from launch_findings import told
 from samples import specs_of, want
 
 from cluster.engine import serving
-from cluster.engine.serving import Reply, Served
+from cluster.engine.serving import EndpointReply, GroupAnswers
 from cluster.findings import Refused
 from cluster.rank import api_key, docker
 from cluster.rank.spec import changes
@@ -128,10 +128,10 @@ def test_every_node_agrees_on_it() -> None:
 # ---- what the answers mean
 
 
-def answered(models: int = 200, keyless: int = 401) -> Served:
-    listed = Reply(models, '{"data": [{"id": "m"}]}')
-    said = Reply(200, '{"choices": [], "usage": {"completion_tokens": 1}}')
-    return Served((Reply(200),), listed, said, keyless=keyless)
+def answered(models: int = 200, keyless: int = 401) -> GroupAnswers:
+    listed = EndpointReply(models, '{"data": [{"id": "m"}]}')
+    said = EndpointReply(200, '{"choices": [], "usage": {"completion_tokens": 1}}')
+    return GroupAnswers((EndpointReply(200),), listed, said, keyless=keyless)
 
 
 @pytest.mark.parametrize(
@@ -147,5 +147,5 @@ def answered(models: int = 200, keyless: int = 401) -> Served:
 )
 def test_an_api_with_a_key(answers: dict[str, Any], words: list[str]) -> None:
     served = answered(**answers)
-    assert [f.what for f in serving.problems(served, ("a",), "m")] == words
+    assert [f.what for f in serving.serving_problems(served, ("a",), "m")] == words
     assert serving.locked(served) == (answers.get("models") == 401)

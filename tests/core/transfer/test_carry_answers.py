@@ -12,10 +12,10 @@ KEY = tunnel.Key("/dev/shm/k", "169.254.2.1", "ssh-ed25519 AAAA")
 
 def test_what_the_source_tells() -> None:
     lines = ["user nvidia", "port 2222", "key ssh-ed25519 AAAA", "key ssh-rsa BBBB"]
-    found = tunnel.source(lines)
+    found = tunnel.parse_source(lines)
     assert found == tunnel.Source("nvidia", 2222, ("ssh-ed25519 AAAA", "ssh-rsa BBBB"))
     key = tunnel.Key("/dev/shm/k", "169.254.2.2", "ssh-ed25519 CCCC")
-    assert tunnel.probe(key, found, ("ssh",)).stdin == (
+    assert tunnel.try_tunnel(key, found, ("ssh",)).stdin == (
         "spark-serving-source ssh-ed25519 AAAA\nspark-serving-source ssh-rsa BBBB\n"
     )
 
@@ -35,7 +35,7 @@ def test_what_the_source_tells() -> None:
     ],
 )
 def test_no_answer_of_the_source(lines: list[str]) -> None:
-    assert tunnel.source(lines) is None
+    assert tunnel.parse_source(lines) is None
 
 
 @pytest.mark.parametrize(
@@ -76,18 +76,18 @@ def test_no_answer_of_the_source(lines: list[str]) -> None:
     ],
 )
 def test_what_a_target_tells(lines: list[str], found: tunnel.Key | None) -> None:
-    assert tunnel.key(lines) == found
+    assert tunnel.parse_key(lines) == found
 
 
 def test_a_source_whose_shell_prints_is_named_with_its_cure() -> None:
-    finding = tunnel.noisy("spark-1", "Welcome to NVIDIA DGX Spark\n")
+    finding = tunnel.noisy_login("spark-1", "Welcome to NVIDIA DGX Spark\n")
     assert str(finding).startswith("spark-1: its shell prints before what it sends")
     assert "Welcome to NVIDIA DGX Spark" in finding.what
     assert "~/.bashrc" in finding.cure
 
 
 def test_nothing_is_trusted_on_first_use() -> None:
-    words = tunnel.options(KEY, 22)
+    words = tunnel.ssh_argv(KEY, 22)
     assert "StrictHostKeyChecking=yes" in words
     assert "UserKnownHostsFile=/dev/shm/k/known_hosts" in words
 
@@ -114,6 +114,6 @@ def test_nothing_is_trusted_on_first_use() -> None:
     ],
 )
 def test_why_the_way_does_not_carry(said: str, words: str) -> None:
-    finding = tunnel.closed("spark-2", "spark-1", "169.254.1.1", 22, said)
+    finding = tunnel.tunnel_closed("spark-2", "spark-1", "169.254.1.1", 22, said)
     assert words in str(finding)
     assert finding.cure

@@ -40,7 +40,7 @@ OTHER = ImageReading(TAG, f"sha256:{'4' * 64}", content="decaf")
 def test_what_the_head_asks_the_registry_for(
     reference: str, head: ImageReading | None, pull: str, why: str
 ) -> None:
-    assert images.asks(reference, head, pull) == why
+    assert images.reason_to_pull(reference, head, pull) == why
 
 
 @pytest.mark.parametrize("restart", [True, False])
@@ -64,7 +64,7 @@ def test_a_group_that_is_as_wanted_asks_nothing(
     found: list[ImageReading | None], pull: str, needed: tuple[bool, bool], restart: bool
 ) -> None:
     named = {f"spark-{i}": seen for i, seen in enumerate(found)}
-    assert images.needed(TAG, named, pull, restart=restart) is needed[not restart]
+    assert images.needs_delivery(TAG, named, pull, restart=restart) is needed[not restart]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_group_that_is_as_wanted_asks_nothing(
 def test_what_brings_a_worker_the_heads_image(
     reference: str, head: ImageReading, own: ImageReading | None, delivery: Delivery
 ) -> None:
-    told = images.deliveries(reference, head, {"spark-1": own, "spark-2": head})
+    told = images.plan_deliveries(reference, head, {"spark-1": own, "spark-2": head})
     assert told == {"spark-1": delivery, "spark-2": Delivery()}
 
 
@@ -118,18 +118,18 @@ def test_the_repository_of_a_reference(reference: str, repository: str) -> None:
 
 def test_a_digest_of_another_repository_pins_nothing() -> None:
     mirrored = image("a", f"tb:5443/team/sglang@sha256:{'e' * 64}", PIN)
-    assert images.pin(TAG, mirrored) == PIN
-    assert images.pin("ghcr.io/other/sglang:1", mirrored) == ""
+    assert images.pinned_reference(TAG, mirrored) == PIN
+    assert images.pinned_reference("ghcr.io/other/sglang:1", mirrored) == ""
 
 
 def test_a_reference_that_is_a_digest_stays_that() -> None:
     named = f"docker.io/lmsysorg/sglang@sha256:{'e' * 64}"
-    assert images.pin(named, NEW) == named
-    assert images.fetch(named, named, 60).argv[-1] == named
+    assert images.pinned_reference(named, NEW) == named
+    assert images.pull_as(named, named, 60).argv[-1] == named
 
 
 def test_what_is_pulled_by_digest_gets_the_wanted_name() -> None:
-    *_, script, sh, source, reference = images.fetch(TAG, PIN, 60).argv
+    *_, script, sh, source, reference = images.pull_as(TAG, PIN, 60).argv
     assert (sh, source, reference) == ("sh", PIN, TAG)
     assert script == 'docker pull --quiet "$1" && docker tag "$1" "$2"'
 
@@ -169,7 +169,7 @@ def test_two_images_in_one_group_are_refused(
     found: list[ImageReading | None], pull: str, words: list[str]
 ) -> None:
     named = {f"spark-{i}": seen for i, seen in enumerate(found)}
-    assert [str(f) for f in images.differing(TAG, named, pull)] == words
+    assert [str(f) for f in images.find_differing(TAG, named, pull)] == words
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_two_images_in_one_group_are_refused(
     ],
 )
 def test_what_has_arrived(line: str, count: int) -> None:
-    assert images.arrived(line) == count
+    assert images.parse_progress(line) == count
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_what_has_arrived(line: str, count: int) -> None:
     ],
 )
 def test_how_far_a_copy_is(came: int, said: str) -> None:
-    assert images.copying(came, 2**32, 10) == said
+    assert images.describe_progress(came, 2**32, 10) == said
 
 
 @pytest.mark.parametrize(
@@ -210,6 +210,6 @@ def test_room_that_a_copy_takes(size: int, unpacked: int, arriving: int) -> None
 
 
 def test_room_for_an_archive() -> None:
-    assert images.too_small(TAG, "spark-1", "/var/lib/docker", 5, 5) is None
-    told = str(images.too_small(TAG, "spark-1", "/mnt/docker", 2**31, 2**30))
+    assert images.find_full_disk(TAG, "spark-1", "/var/lib/docker", 5, 5) is None
+    told = str(images.find_full_disk(TAG, "spark-1", "/mnt/docker", 2**31, 2**30))
     assert told.startswith("spark-1: /mnt/docker: 2.0 GiB needed to copy image")

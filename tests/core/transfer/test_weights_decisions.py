@@ -31,7 +31,7 @@ def said(**changed: object) -> dict[str, object]:
             "mtime_ns": 1, "good": True, "read": 3}  # fmt: skip
     plain = {
         "commit": "c" * 40, "at": "/x", "files": {"config.json": seen, "m.safetensors": {**seen}},
-        "known": {}, "recorded": False, "shards": {}, "closed": [], "partial": False, "free": 9,
+        "absent": {}, "recorded": False, "shards": {}, "closed": [], "partial": False, "free": 9,
         "begun": 0, "uid": 1, "gid": 2,
     }  # fmt: skip
     return {**plain, **changed}
@@ -64,7 +64,7 @@ def test_completeness(changed: dict[str, object], complete: bool) -> None:
         pytest.param({"files": {"../x": {}}}, id="a name that leaves"),
         pytest.param({"files": {"x": {"good": True}}}, id="nothing of a file"),
         pytest.param({"files": []}, id="a list"),
-        pytest.param({"known": {"/etc/passwd": {}}}, id="a path from the root"),
+        pytest.param({"absent": {"/etc/passwd": {}}}, id="a path from the root"),
         pytest.param({"commit": "/home/nvidia"}, id="a commit that is a path"),
         pytest.param({"free": "much"}, id="words for a number"),
         pytest.param({"shards": {"model.safetensors.index.json": [7]}}, id="shards that are none"),
@@ -82,7 +82,7 @@ def test_a_damaged_or_missing_file_of_the_list_makes_it_incomplete() -> None:
     good = StoredModel(good=WANTED, listed=True)
     assert good.complete
     assert not replace(good, bad={"c": ONE}).complete
-    assert not replace(good, known={"c": ONE}).complete
+    assert not replace(good, absent={"c": ONE}).complete
 
 
 @pytest.mark.parametrize(

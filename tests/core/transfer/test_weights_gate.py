@@ -28,7 +28,7 @@ def row(name: object = "a", size: object = 2, kind: object = "git", digest: obje
     ],
 )
 def test_a_name(value: str) -> None:
-    assert gate.path(value) == value
+    assert gate.check_path(value) == value
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_a_name(value: str) -> None:
 )
 def test_no_name(value: object) -> None:
     with pytest.raises(gate.Unfit):
-        gate.path(value)
+        gate.check_path(value)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_no_name(value: object) -> None:
 )
 def test_no_commit(value: object) -> None:
     with pytest.raises(gate.Unfit):
-        gate.commit(value)
+        gate.check_commit(value)
 
 
 def test_a_list() -> None:
@@ -74,7 +74,7 @@ def test_a_list() -> None:
         row("A.txt", 2, "git", GIT),
         row("empty", 0, "git", "c" * 40),
     ]
-    assert gate.listing(rows) == [tuple(r) for r in rows]
+    assert gate.check_listing(rows) == [tuple(r) for r in rows]
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_a_list() -> None:
 )
 def test_no_list(rows: object) -> None:
     with pytest.raises(gate.Unfit) as refused:
-        gate.listing(rows)
+        gate.check_listing(rows)
     assert str(refused.value).isascii()
     assert len(str(refused.value)) < 250
 
@@ -119,8 +119,8 @@ def entry(**changed: object) -> dict[str, object]:
 
 
 def test_entries_of_a_node() -> None:
-    assert gate.entries({"a": entry(blob=SHA), "b": entry(blob="")}).keys() == {"a", "b"}
-    assert gate.entries({"": entry()}, lone=True)
+    assert gate.check_entries({"a": entry(blob=SHA), "b": entry(blob="")}).keys() == {"a", "b"}
+    assert gate.check_entries({"": entry()}, lone=True)
 
 
 @pytest.mark.parametrize(
@@ -138,9 +138,9 @@ def test_entries_of_a_node() -> None:
 )
 def test_no_entries(value: object) -> None:
     with pytest.raises(gate.Unfit):
-        gate.entries(value)
+        gate.check_entries(value)
 
 
 def test_of_a_stored_list_what_cannot_be_counts_as_not_there() -> None:
     stored = {"a": entry(), "../x": entry(), "b": None, ".git/config": entry()}
-    assert gate.possible(stored).keys() == {"a"}
+    assert gate.usable_entries(stored).keys() == {"a"}
