@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +22,20 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         raise pytest.UsageError(
             f"{names} need a process of their own: make test, or pytest {names}"
         )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Write what each test took to $TEST_COSTS, for `tests/layers.py`."""
+    before, cpu = time.monotonic(), os.times()
+    result = yield
+    if file := os.environ.get("TEST_COSTS"):
+        spent = sum(os.times()[:4]) - sum(cpu[:4])
+        worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+        with open(f"{file}{worker}", "a") as costs:
+            took = time.monotonic() - before
+            costs.write(json.dumps([round(took, 2), round(spent, 2), item.nodeid]) + "\n")
+    return result
 
 
 @pytest.fixture(scope="session", autouse=True)

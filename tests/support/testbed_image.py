@@ -23,7 +23,7 @@ def tar(version: str = SPARK, tag: str = "lmsysorg/sglang:spark") -> Path:
     path = folder / f"{_digest(version, tag)}.tar"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{id(path)}.part")
+        part = path.with_suffix(f".{os.getpid()}.part")
         words = [str(MAKE), str(part), version, tag]
         subprocess.run(words, env={**os.environ, "HUB_PYTHON": sys.executable}, check=True)
         part.replace(path)
