@@ -12,7 +12,7 @@ SGLANG := .cache/acceptance
 # its absence is an error, never a skip.
 CLUSTER := $(shell [ "`uname -s`" = Linux ] && [ "`id -u`" = 0 ] && echo yes)
 
-.PHONY: help setup demo test test-unit test-docker28 faults acceptance check-arm64 check-wheels \
+.PHONY: help setup demo test test-quick test-docker28 faults acceptance check-arm64 check-wheels \
   check-sglang bench-peers lint format lock clean house docs
 
 help:  ## list the targets
@@ -50,26 +50,21 @@ demo: setup  ## serve a real model on this machine and ask it something
 	@echo "  ask it again             $(LOCAL) deploys/verify.py"
 	@echo "  remove it                $(LOCAL) deploy.py --data state=absent"
 
-# A process of their own: pyinfra's test library, which the others import, replaces threads.
-THREADED := tests/bench tests/browser tests/local
+LAYERS := $(BIN)/python tests/layers.py
 
-test: setup  ## every test; the simulated cluster too when this is root on Linux
+test: setup  ## every test, layers side by side; the simulated cluster too when this is root on Linux
 ifeq ($(CLUSTER),yes)
 	@tests/bench/install-packages
 	@tests/browser/install-packages
 	@tests/cluster/testbed/install-packages
-	@$(BIN)/pytest $(THREADED)
-	@$(BIN)/pytest $(THREADED:%=--ignore=%)
 else
 	@if [ "$$CI" = true ]; then \
 	  echo "make test: CI=true needs the simulated cluster: root on Linux" >&2; exit 1; fi
-	@echo "make test: without the simulated cluster (tests/cluster): it needs root on Linux"
-	@$(BIN)/pytest $(THREADED)
-	@$(BIN)/pytest -m "not acceptance and not cluster" $(THREADED:%=--ignore=%)
 endif
+	@$(LAYERS)
 
-test-unit: setup  ## the quick tests alone
-	@$(BIN)/pytest tests/core
+test-quick: setup  ## the pure core, facts, commands, and deploys on fakes: about a minute
+	@$(LAYERS) --quick
 
 # What an engine may do otherwise: images, containers' ends and starts, GPUs.
 DOCKER_28_TESTS := test_newer_docker test_deploy test_drift test_images test_moved_tag test_reboot \

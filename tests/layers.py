@@ -147,7 +147,9 @@ def show(run: Run) -> None:
     """A line for a layer that has ended, after its log where it failed."""
     if run.failed:
         print(f"---- {run.layer.name} failed ({run.log.name}):\n{run.text}", flush=True)
-    print(f"{run.layer.name:14} {run.seconds:6.0f} s {run.cpu:6.0f} s CPU   {run.closing}", flush=True)
+    print(
+        f"{run.layer.name:14} {run.seconds:6.0f} s {run.cpu:6.0f} s CPU   {run.closing}", flush=True
+    )
 
 
 def costs(runs: Sequence[Run]) -> Iterator[tuple[float, float, str]]:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from converged_cost import MODEL, pairs, ratio
 from sparks import Cluster
 
@@ -13,6 +14,7 @@ GOAL = 1.5
 LIMIT = 2.0
 
 
+@pytest.mark.alone
 def test_a_converged_run_costs_little_more_than_one_fact(cluster: Cluster, tmp_path: Path) -> None:
     inventory = cluster.inventory(tmp_path, model=MODEL)
     seen = list(pairs(cluster, inventory, 5))

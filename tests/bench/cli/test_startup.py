@@ -28,6 +28,7 @@ def test_help_imports_nothing_heavy(words: list[str]) -> None:
     assert not imported & set(HEAVY)
 
 
+@pytest.mark.alone
 def test_help_costs_little_more_than_click() -> None:
     """A ratio, for seconds are the machine's. The fastest of several: the rest is its noise."""
 

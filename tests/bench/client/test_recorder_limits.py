@@ -32,6 +32,8 @@ from spark_bench.reference_server.streams import Stream
 from waiting import until
 from wire_loads import ScriptedServer, body, load, read_request, record, recorder, request
 
+pytestmark = pytest.mark.alone
+
 TOKEN = re.compile(rb'"content":\s*"[^"]+"')
 REFERENCE_ID = re.compile(rb"x-reference-id: (\d+)")
 MS = 1e6

@@ -15,6 +15,8 @@ from spark_bench.reference_server.ground_truth import GroundTruth, ground_truth
 from spark_bench.reference_server.server import ReferenceServer
 
 # Of a mean or a median: 0.5 %, or what one first token of eight adds that was read late.
+pytestmark = pytest.mark.alone
+
 SHARE, LEAST_MS = 0.005, {"itl": 0.2, "icl": 0.2, "tpot": 0.2}
 # A 99th percentile is one or two gaps of these short runs: a reader that was held up for once.
 TAIL_SHARE, TAIL_MS = 0.05, 5.0

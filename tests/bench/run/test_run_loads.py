@@ -107,6 +107,7 @@ def test_a_rate_that_grows(reference: ReferenceServer, tmp_path: Path) -> None:
     assert ran.result.config.request_rate is None
 
 
+@pytest.mark.alone
 def test_slots_that_open_one_by_one(reference: ReferenceServer, tmp_path: Path) -> None:
     config = {"itl_us": 50_000}
     ran = loaded(reference, tmp_path, *short(n=4, c=4), "--ramp-slots", "0.3", config=config)

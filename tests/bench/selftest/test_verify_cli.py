@@ -25,6 +25,7 @@ def verify(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.alone
 def test_a_quick_verification() -> None:
     done = verify("--quick", "--streams", "4,1", "--seconds", "0.5", "--json")
     # A busy machine may not be good enough, which is no failure of the command.
