@@ -5,10 +5,10 @@
     .venv/bin/python tests/layers.py core cluster  # these layers
 
 A layer is a pytest process with its own log, `.cache/tests/LAYER.log`. As many run at a time as
-there are cores, two at least: those that wait for simulated nodes leave their core to others. Layers
-marked `alone` measure time or CPU, and come last, one by one. Prints the log of a layer that fails,
-and at the end the longest tests and one closing line over all layers, as pytest's own. Exits with 1
-if any layer failed. $JOBS: how many layers at a time.
+there are cores, two at least: one that waits for simulated nodes leaves its core to others. Tests
+marked `alone` measure time or CPU: they come last, one by one. Prints the log of a layer that
+fails, and at the end the longest tests and one closing line over all layers, as pytest's own. Exits
+with 1 if any layer failed. $JOBS: how many layers at a time.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -137,7 +138,7 @@ def run_layers(layers: Sequence[Layer], jobs: int) -> list[Run]:
                 show(run)
     finally:
         for run in running:
-            run.process.terminate()
+            run.process.send_signal(signal.SIGINT)  # fixtures take down what they have started
         for run in running:
             run.process.wait()
     return ended
@@ -147,9 +148,8 @@ def show(run: Run) -> None:
     """A line for a layer that has ended, after its log where it failed."""
     if run.failed:
         print(f"---- {run.layer.name} failed ({run.log.name}):\n{run.text}", flush=True)
-    print(
-        f"{run.layer.name:14} {run.seconds:6.0f} s {run.cpu:6.0f} s CPU   {run.closing}", flush=True
-    )
+    took = f"{run.seconds:6.0f} s {run.cpu:6.0f} s CPU"
+    print(f"{run.layer.name:14} {took}   {run.closing}", flush=True)
 
 
 def costs(runs: Sequence[Run]) -> Iterator[tuple[float, float, str]]:
@@ -182,6 +182,7 @@ def main(names: Sequence[str]) -> int:
     if not cluster and any(layer.cluster for layer in layers):
         print("Without the simulated cluster (tests/cluster): it needs root on Linux")
         layers = [layer for layer in layers if not layer.cluster]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     began = time.monotonic()
     runs = run_layers(layers, int(os.environ.get("JOBS", max(2, os.cpu_count() or 2))))
     seconds = time.monotonic() - began
