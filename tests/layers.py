@@ -54,7 +54,7 @@ class Layer:
         marks = f"{MARKS} and {'' if self.alone else 'not '}alone"
         words = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", marks]
         if self.workers:
-            words += ["-n", str(self.workers), "--dist", "loadscope"]
+            words += ["-n", str(self.workers), "--dist", "worksteal"]
         return words + [f"tests/{path}" for path in self.paths]
 
 
@@ -64,12 +64,12 @@ LAYERS = (
     Layer("cluster", ["cluster"], workers=2, cluster=True),
     Layer("bench", ["bench"]),
     Layer("local", ["local", "browser"]),
-    Layer("core", ["core", "house"]),
-    Layer("nodes", ["commands", "deploys", "sglang", "test_facts.py"]),
+    Layer("deploys", ["deploys"], workers=2),
+    Layer("core", ["core", "house", "commands", "sglang", "test_facts.py"]),
     Layer("bench-alone", ["bench"], alone=True),
     Layer("cluster-alone", ["cluster"], cluster=True, alone=True),
 )
-QUICK = ("core", "nodes")
+QUICK = ("deploys", "core")
 
 
 @dataclass
