@@ -183,11 +183,15 @@ class FakeProject:
 
     @property
     def deploys(self) -> list[dict[str, str]]:
-        """The --data of each deploy so far."""
+        """The --data of each deploy so far, the report's file left out."""
         lines = (self.folder / "calls.log").read_text().splitlines()
         calls = [json.loads(line) for line in lines]
         return [
-            dict(w.split("=", 1) for at, w in enumerate(words) if words[at - 1] == "--data")
+            dict(
+                w.split("=", 1)
+                for at, w in enumerate(words)
+                if words[at - 1] == "--data" and not w.startswith("report=")
+            )
             for words in calls
             if words[2] == "deploy.py"
         ]

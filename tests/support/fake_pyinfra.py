@@ -17,30 +17,37 @@ HERE = Path(__file__).resolve().parents[2]
 STATE = HERE / "served.json"
 SETTINGS = ("tensor_parallel", "pipeline_parallel", "mem_fraction", "disable_cuda_graph")
 LAUNCH = {"tensor_parallel": "tp", "pipeline_parallel": "pp"}
-OPERATION = "--> Starting operation: Every rank ready \n"
-# As the real one prints them.
-LOGS = {
+# As the real one writes and prints them: outcome, findings, output.
+FAULTS = {
     "refused": (
-        "--> pyinfra error in /p/control/shared.py line 29: refused, nothing was changed:\n"
-        "    fake-1: no QSFP port is Up -> plug it in at both ends\n"
-        "    b does not fit: 145.4 GB of weights > 111.0 GB -> more nodes\n"
+        "refused",
+        [
+            {"what": "no QSFP port is Up", "where": "fake-1", "cure": "plug it in at both ends"},
+            {"what": "b does not fit: 145.4 GB of weights > 111.0 GB", "cure": "more nodes"},
+        ],
+        "--> pyinfra error in /p/control/shared.py line 29: refused, nothing was changed:\n",
     ),
     "unreachable": (
-        "    [fake-1] Connected\n    [fake-2] Could not connect (timed out)\n\n"
-        "--> Disconnecting from hosts...\n--> pyinfra error: Over 0% of hosts failed (50%)\n"
+        "failed",
+        [{"what": "it cannot be reached: timed out", "where": "fake-2"}],
+        "    [fake-1] Connected\n    [fake-2] Could not connect (timed out)\n\n",
     ),
     "dies": (
-        f"{OPERATION}    [fake-2] Skipped\n"
-        "    [fake-1] waiting, 1 of 600 s: fake-1 loading; fake-2 loading\n"
-        "    [fake-1] fake-2: sglang-worker-1 has ended: exited with exit code 1\n"
-        "    [fake-2] the GPU's memory ran out -> --data mem_fraction=0.75\n"
-        "    [fake-2]   torch.OutOfMemoryError: CUDA out of memory.\n"
-        "    [fake-2]   sglang-worker-1 | [2026-11-23 14:18:00 TP1] Load weight begin.\n"
-        "    [fake-1] every rank that could be reached is stopped, its logs are kept\n"
-        "    [fake-1] Error: executed 0 commands\n\n"
-        "--> Disconnecting from hosts...\n--> pyinfra error: Over 0% of hosts failed (50%)\n"
+        "failed",
+        [
+            {"what": "sglang-worker-1 has ended: exited with exit code 1", "where": "fake-2"},
+            {"what": "the GPU's memory ran out", "where": "fake-2", "key": "gpu-memory",
+             "cure": "--data mem_fraction=0.75"},
+            {"what": "others have used its memory", "level": "warning"},
+        ],
+        "    [fake-1] Error: executed 0 commands\n\n--> Disconnecting from hosts...\n",
     ),
-}
+    "dies silently": (
+        "",
+        [],
+        "--> Loading config...\nTraceback (most recent call last):\nMemoryError\n",
+    ),
+}  # fmt: skip
 
 
 def main(words):
@@ -105,22 +112,33 @@ def verdict(case):
     }  # fmt: skip
 
 
+def report(data, outcome, step, findings=()):
+    findings = [{"level": "error", "key": "", "where": "", "cure": "", **f} for f in findings]
+    document = {"version": 1, "outcome": outcome, "step": step, "findings": findings}
+    Path(data["report"]).write_text(json.dumps(document))
+
+
 def deploy(data):
     fault = read("faults.json").get(data["model"], "")
-    log = LOGS.get(fault)
-    if log:
-        print(log, end="", file=sys.stderr)
+    outcome, findings, output = FAULTS.get(fault, ("changed", [], ""))
+    report(data, "interrupted", "start")
+    if fault in FAULTS:
+        print(output, end="", file=sys.stderr)
+        if outcome:
+            report(data, outcome, "switch", findings)
+        else:
+            Path(data["report"]).unlink()
         raise SystemExit(1)
     if fault in ("downloads", "hangs downloading"):
-        print("--> Starting operation: Weights of org/b \n", flush=True)
+        report(data, "interrupted", "weights")
         for part in range(1 if "hangs" in fault else 8):
             print(f"    [fake-1] downloading, {part} of 145.4 GB", flush=True)
             time.sleep(0.5)
         if "hangs" in fault:
             time.sleep(600)
-        print(OPERATION, end="", flush=True)
+    report(data, "interrupted", "switch")
     if fault == "hangs":
-        print(f"{OPERATION}    [fake-1] waiting, 1 of 600 s: fake-1 loading", flush=True)
+        print("    [fake-1] waiting, 1 of 600 s: fake-1 loading", flush=True)
         time.sleep(600)
     time.sleep(read("settings.json").get("seconds", 0))
     nodes = 1 if data.get("head_only") else len(read("settings.json")["nodes"])
@@ -133,6 +151,7 @@ def deploy(data):
     draft = STATE.with_suffix(f".{os.getpid()}")
     draft.write_text(json.dumps(now))
     draft.replace(STATE)
+    report(data, outcome, "end")
     print(f"    [fake-1] serving {data['model']} on {nodes} node(s)")
 
 

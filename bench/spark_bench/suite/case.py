@@ -53,9 +53,9 @@ def _deploy_and_measure(
     commands: CaseCommands, case: Case, title: str, fields: dict[str, Any]
 ) -> CaseRow:
     commands.progress.step(f"{title}: deploying")
-    ended = commands.deploy(case.data)
+    ended, failed = commands.deploy(case.data)
     fields["startup_seconds"] = round(ended.seconds, 3)
-    listing = _check_serving(commands.options, case, ended)
+    listing = failed or _check_serving(commands.options, case)
     if isinstance(listing, CaseFailure):
         return case_row(case, listing, **fields)
     assert listing.head
@@ -66,10 +66,8 @@ def _deploy_and_measure(
     return case_row(case, failure, result, **fields)
 
 
-def _check_serving(options: SuiteOptions, case: Case, ended: ChildExit) -> Listing | CaseFailure:
+def _check_serving(options: SuiteOptions, case: Case) -> Listing | CaseFailure:
     """What runs after a deploy, or why it is not what was asked for."""
-    if failure := deploy.deploy_failure(ended, options.startup_timeout):
-        return failure
     try:
         listing = project.find(options.project, options.inventory)
         assert listing
@@ -89,14 +87,17 @@ class CaseCommands:
     progress: SuiteProgress
     log: BinaryIO
 
-    def deploy(self, data: Settings) -> ChildExit:
-        """Deploy with these settings."""
-        options = self.options
+    def deploy(self, data: Settings) -> tuple[ChildExit, CaseFailure | None]:
+        """Deploy with these settings: how that ended, and what went wrong (None: nothing)."""
+        options, seconds = self.options, self.options.startup_timeout
         inventory = project.inventory_file(options.project, options.inventory)
-        argv = deploy.deploy_argv(project.pyinfra(options.project), inventory, data)
-        return self._follow(
-            argv, options.startup_timeout, cwd=options.project, restarts=deploy.DownloadWatch()
-        )
+        report = (options.folder / UNFINISHED / "deploy.json").absolute()
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.unlink(missing_ok=True)  # an earlier deploy's
+        argv = deploy.deploy_argv(project.pyinfra(options.project), inventory, data, report)
+        watch = deploy.TransferWatch(report)
+        ended = self._follow(argv, seconds, cwd=options.project, restarts=watch)
+        return ended, deploy.deploy_failure(ended, deploy.read_report(report), seconds)
 
     def measure(self, case: Case) -> tuple[ChildExit, Result | None, str | None]:
         """Measure what is served: how that ended, the result, and its file's name."""

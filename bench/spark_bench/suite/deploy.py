@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Struct
 
 from spark_bench.formats import duration
 from spark_bench.project import Listing, last_lines
@@ -20,22 +23,15 @@ from spark_bench.suite.variants import Settings, format_setting
 if TYPE_CHECKING:
     from spark_bench.secret import Secret
 
-# What the project says where it refuses before any rank was touched (its control/shared.py and
-# operations/serving.py). pyinfra's exit code is 1 for everything.
-REFUSED = ("refused, nothing was changed:", "refused; what came is kept")
-# More lines say the same once more.
-LINES = 4
-LINE = 400  # characters
-# Lines of pyinfra's log that say nothing of a cause.
-_NOISE = re.compile(
-    r"waiting, \d|every rank |Error: executed|(Error|Success|No changes|Skipped|Connected)$|Ready: "
-    r"|Connecting to |Loading "
-)
-# The operations of the project's deploy.py that bring what is large. Each has limits of its own
-# (download_stall_timeout, pull_timeout) and a line of progress every 10 s.
-_TRANSFERS = re.compile(r"(Image |tiktoken vocabularies|Weights of )")
-_OPERATION = "--> Starting operation: "
-_HOST = re.compile(r"\[([^\]]+)\] ?(.*)")
+# More findings say the same once more.
+MOST_FINDINGS = 4
+LONGEST = 400  # characters of one
+# Outcomes of a deploy after which the model serves.
+SERVES = ("converged", "changed")
+# Steps that bring what is large. Each has limits of its own (download_stall_timeout, pull_timeout)
+# and a line of progress every 10 s.
+TRANSFERS = ("image", "vocabularies", "weights")
+VERSION = 1
 
 # Settings that a rank's listing has, by the name that they have there.
 LAUNCH = {
@@ -60,94 +56,103 @@ SECONDS = 30.0
 MOST_BYTES = 16 * 1024 * 1024
 
 
-def deploy_argv(pyinfra: str, inventory: Path, data: Settings) -> list[str]:
-    """The command line. A model that fails is followed by the next one: what served before the
-    whole suite is restored at its end, not after each failure."""
-    settings = {"rollback": False, **data}
+class DeployFinding(Struct, frozen=True):
+    """A problem that a deploy reports; where: a node, or "" for all of them."""
+
+    what: str
+    level: str = "error"
+    key: str = ""
+    where: str = ""
+    cure: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where and not self.what.startswith(self.where) else ""
+        cure = f" -> {self.cure}" if self.cure else ""
+        return f"{place}{self.what}"[:LONGEST] + cure
+
+
+class DeployReport(Struct, frozen=True):
+    """What a deploy writes about itself, from its beginning on; the project's
+    cluster/reports/outcome.py describes it.
+
+    outcome: "converged", "changed", "refused", "failed", "interrupted" (or not ended yet), ...
+    step: what it is doing, or did last
+    """
+
+    version: int
+    outcome: str
+    step: str = ""
+    findings: tuple[DeployFinding, ...] = ()
+
+
+def read_report(file: Path) -> DeployReport | None:
+    """The report of a deploy; None where it has not written any, or none that we can read."""
+    try:
+        report = msgspec.json.decode(file.read_bytes(), type=DeployReport)
+    except (OSError, msgspec.DecodeError):
+        return None
+    return report if report.version == VERSION else None
+
+
+def deploy_argv(pyinfra: str, inventory: Path, data: Settings, report: Path) -> list[str]:
+    """The command line of a deploy that writes its report to a file.
+
+    A model that fails is followed by the next one: what served before the whole suite is restored
+    at its end, not after each failure.
+    """
+    settings = {"rollback": False, **data, "report": str(report)}
     pairs = [("--data", f"{name}={format_setting(value)}") for name, value in settings.items()]
     return [pyinfra, "-y", str(inventory), "deploy.py", *(word for pair in pairs for word in pair)]
 
 
-class DownloadWatch:
-    """Given a deploy's lines one by one: whether the time for the start-up counts anew from there.
+class TransferWatch:
+    """Called with a deploy's lines one by one: whether the time for the start-up counts anew.
 
-    It does as long as something is brought to the nodes, so that only a deploy which says nothing
-    for all that time is ended then, and once more with the operation after that.
+    It does as long as something is brought to the nodes, so that only a deploy that prints nothing
+    for all that time is ended then, and once more with the step after that.
     """
 
-    def __init__(self) -> None:
-        self._under_way = False
+    def __init__(self, report: Path) -> None:
+        self._report, self._under_way = report, False
 
     def __call__(self, line: str) -> bool:
-        before = self._under_way
-        if line.startswith(_OPERATION):
-            self._under_way = bool(_TRANSFERS.match(line, len(_OPERATION)))
+        before, report = self._under_way, read_report(self._report)
+        self._under_way = report is not None and report.step in TRANSFERS
         return before or self._under_way
 
 
-def deploy_failure(ended: ChildExit, seconds: float) -> CaseFailure | None:
+def deploy_failure(
+    ended: ChildExit, report: DeployReport | None, seconds: float
+) -> CaseFailure | None:
     """What went wrong with a deploy that had so many seconds; None: nothing."""
-    if ended.code == 0:
-        return None
     if ended.code is None:
-        last = _last_line(ended.lines)
+        lines = [line for line in ended.lines if line.strip() and " | " not in line]
+        last = f": {_without_host(lines[-1])[:LONGEST]}" if lines else ""
         return CaseFailure(
             "STARTUP_FAILED",
             f"not served within {duration(seconds)} (--startup-timeout, not counting downloads)"
-            f"{f': {last}' if last else ''}",
+            f"{last}",
         )
-    if refusal := _refusal(ended.lines):
-        return CaseFailure("CONFIG_FAILED", refusal)
-    return CaseFailure("STARTUP_FAILED", _causes(ended.lines) or f"pyinfra ended with {ended.code}")
-
-
-def _refusal(lines: Sequence[str]) -> str:
-    """What stands below the refusal; "" where nothing was refused."""
-    for number, line in enumerate(lines):
-        if any(text in line for text in REFUSED):
-            below = lines[number + 1 :]
-            texts = (_unmarked(text) for text in below[: _block(below)])
-            return _joined(text for text in texts if _is_cause(text))
-    return ""
-
-
-def _block(lines: Sequence[str]) -> int:
-    """How many lines belong together: until an empty one, or pyinfra's next heading."""
-    ends = (n for n, line in enumerate(lines) if not line.strip() or line.startswith("--> "))
-    return next(ends, len(lines))
-
-
-def _causes(lines: Sequence[str]) -> str:
-    """The lines of the operation that failed which say why: neither a rank's log nor progress."""
-    marks = [n for n, line in enumerate(lines) if line.startswith(_OPERATION)]
-    texts = (
-        [m[2] for line in lines[marks[-1] :] if (m := _HOST.match(line.strip()))] if marks else []
+    output = "; ".join(line[:LONGEST] for line in last_lines("\n".join(ended.lines)))
+    if report is None:
+        return CaseFailure(
+            "STARTUP_FAILED",
+            f"the deploy ended with exit code {ended.code} and left no report: "
+            f"{output or 'it printed nothing'}",
+        )
+    if report.outcome in SERVES and not ended.code:
+        return None
+    errors = dict.fromkeys(str(f) for f in report.findings if f.level == "error")
+    return CaseFailure(
+        "CONFIG_FAILED" if report.outcome == "refused" else "STARTUP_FAILED",
+        "; ".join(list(errors)[:MOST_FINDINGS])
+        or f"the deploy ended as {report.outcome}, with exit code {ended.code}: {output}",
     )
-    # Before any operation the last lines don't name their hosts themselves.
-    last = [line for line in last_lines("\n".join(lines)) if _is_cause(_unmarked(line))]
-    return _joined(text for text in texts if _is_cause(text)) or _joined(last)
 
 
-def _is_cause(text: str) -> bool:
-    return bool(text) and not _NOISE.match(text) and " | " not in text
-
-
-def _last_line(lines: Sequence[str]) -> str:
-    """Where a deploy was when its time was over."""
-    texts = [_unmarked(line) for line in lines if line.strip() and " | " not in line]
-    return texts[-1][:LINE] if texts else ""
-
-
-def _unmarked(line: str) -> str:
-    """Without pyinfra's mark of the host, which the text names where it matters."""
-    text = line.strip().removeprefix("--> ")
-    match = _HOST.match(text)
-    return match[2].strip() if match else text
-
-
-def _joined(lines: Iterable[str]) -> str:
-    texts = [line.strip()[:LINE] for line in lines if line.strip()]
-    return "; ".join(dict.fromkeys(texts[:LINES]))
+def _without_host(line: str) -> str:
+    """A line without pyinfra's mark of the host, which the text names where it matters."""
+    return re.sub(r"^\[[^\]]+\] ?", "", line.strip().removeprefix("--> ")).strip()
 
 
 # ---- what serves now, seen from outside

@@ -16,7 +16,7 @@ from spark_bench.results.suite_results import CaseRow, SuiteResults
 from spark_bench.suite import job
 from spark_bench.suite.case import CaseCommands, run_case
 from spark_bench.suite.child import SuiteProgress
-from spark_bench.suite.deploy import deploy_failure, served_before
+from spark_bench.suite.deploy import served_before
 from spark_bench.suite.job import JobFile, ServedBefore
 from spark_bench.suite.plan import Case, SuiteOptions, list_project
 from spark_bench.suite.rows import CaseFailure, case_row, mark_pareto
@@ -154,8 +154,8 @@ def _restore(run: SuiteRun) -> str:
     before = run.file.before
     run.progress.step(f"deploying {before.model} again, which was served before")
     with (run.options.folder / "restore.log").open("wb") as log:
-        ended = CaseCommands(run.options, run.progress, log).deploy(before.data)
-    if failure := deploy_failure(ended, run.options.startup_timeout):
+        _, failure = CaseCommands(run.options, run.progress, log).deploy(before.data)
+    if failure:
         return f"{before.model} {NOT_RESTORED}: {failure.diagnosis}"
     return f"{before.model} {RESTORED}{_difference(run.options, before)}"
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 import io
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import msgspec
 import pytest
-from deploy_logs import LOGS
 from msgspec.structs import asdict, replace
 from result_samples import a_result
 from spark_bench.errors import BadInput
@@ -20,7 +20,13 @@ from spark_bench.results.types import Result
 from spark_bench.secret import Secret
 from spark_bench.suite import case, deploy
 from spark_bench.suite.child import ChildExit, SuiteProgress
-from spark_bench.suite.deploy import deploy_failure, served_before, serving_problem
+from spark_bench.suite.deploy import (
+    DeployReport,
+    deploy_failure,
+    read_report,
+    served_before,
+    serving_problem,
+)
 from spark_bench.suite.job import JobCase, SuiteJob, job_changes, refuse_changed
 from spark_bench.suite.plan import Case
 from spark_bench.suite.rows import CaseFailure, case_row, mark_pareto, rows_csv
@@ -34,7 +40,10 @@ from spark_bench.suite.suite_tables import (
 )
 from suite_samples import a_row, listing, suite_options
 
-ROOT = Path(__file__).parents[3]
+from cluster.findings import Finding, error, warning
+from cluster.reports import outcome
+from cluster.reports.outcome import Outcome, problem
+
 CASE = Case(name="a", model="org/a", short="a", served="org/a", nodes=2, tp=2, pp=1)
 
 
@@ -42,46 +51,87 @@ def ended(code: int | None, text: str = "") -> ChildExit:
     return ChildExit(code, text.splitlines(), 1.0)
 
 
-# ---- a deploy's words
+# ---- a deploy's report
 
 
-@pytest.mark.parametrize("name", LOGS)
-def test_what_a_deploy_s_log_means(name: str) -> None:
-    log, status, diagnosis = LOGS[name]
-    failure = deploy_failure(ended(1, log), 900)
-    assert failure == CaseFailure(status, diagnosis)  # type: ignore[arg-type]
+def report(outcome: str, *findings: Finding) -> DeployReport:
+    """As the project's deploy writes it, read by spark-bench."""
+    problems = tuple(map(problem, findings))
+    document = Outcome(outcome=outcome, step="switch", findings=problems)  # type: ignore[arg-type]
+    return msgspec.json.decode(msgspec.json.encode(document), type=DeployReport)
 
 
-def test_a_deploy_that_succeeds_or_takes_too_long() -> None:
-    assert deploy_failure(ended(0, "anything"), 900) is None
-    late = deploy_failure(ended(None, "    [spark-1] waiting, 1 of 600 s: spark-1 loading"), 900)
-    assert late == CaseFailure(
-        "STARTUP_FAILED",
-        "not served within 15 min (--startup-timeout, not counting downloads): "
-        "waiting, 1 of 600 s: spark-1 loading",
-    )
-    assert deploy_failure(ended(3), 9) == CaseFailure("STARTUP_FAILED", "pyinfra ended with 3")
+GONE = error("sglang-worker-1 has ended", "spark-02")
+MEMORY = error("the GPU's memory ran out", "spark-02", "--data mem_fraction=0.75", key="gpu-memory")
 
 
-def test_the_project_still_says_what_a_refusal_is_known_by() -> None:
-    """CONFIG_FAILED hangs on these words: pyinfra's exit code is 1 for everything."""
-    sources = [ROOT / "control/shared.py", ROOT / "operations/serving.py"]
-    words = [
-        node.value
-        for source in sources
-        for node in ast.walk(ast.parse(source.read_text()))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    ]
-    for refused in deploy.REFUSED:
-        assert any(word.startswith(refused) for word in words), refused
+@pytest.mark.parametrize(
+    "code, read, expected",
+    [
+        pytest.param(0, report("converged"), None, id="converged"),
+        pytest.param(0, report("changed", warning("slow")), None, id="changed"),
+        pytest.param(
+            1, report("refused", error("qwen72b does not fit", cure="at least 2 nodes")),
+            ("CONFIG_FAILED", "qwen72b does not fit -> at least 2 nodes"), id="refused",
+        ),
+        pytest.param(
+            1, report("failed", GONE, MEMORY, warning("the clock is off")),
+            ("STARTUP_FAILED", "spark-02: sglang-worker-1 has ended; spark-02: the GPU's memory "
+             "ran out -> --data mem_fraction=0.75"), id="failed",
+        ),
+        pytest.param(
+            0, report("interrupted", error("stopped by Ctrl-C", key="interrupted")),
+            ("STARTUP_FAILED", "stopped by Ctrl-C"), id="interrupted-with-exit-code-0",
+        ),
+        pytest.param(
+            1, report("failed"),
+            ("STARTUP_FAILED", "the deploy ended as failed, with exit code 1: NameError: heads"),
+            id="no-findings",
+        ),
+        pytest.param(
+            3, None,
+            ("STARTUP_FAILED", "the deploy ended with exit code 3 and left no report: "
+             "NameError: heads"), id="no-report",
+        ),
+        pytest.param(
+            None, report("interrupted"),
+            ("STARTUP_FAILED", "not served within 15 min (--startup-timeout, not counting "
+             "downloads): NameError: heads"), id="late",
+        ),
+    ],
+)  # fmt: skip
+def test_what_a_deploy_came_to(
+    code: int | None, read: DeployReport | None, expected: tuple[str, str] | None
+) -> None:
+    log = "--> Loading config...\n    [spark-1] NameError: heads\n"
+    output = ended(code, log if code is None else log.replace("[spark-1] ", ""))
+    assert deploy_failure(output, read, 900) == (CaseFailure(*expected) if expected else None)  # type: ignore[arg-type]
+
+
+def test_a_report_that_is_missing_cut_or_of_another_version_is_none(tmp_path: Path) -> None:
+    file = tmp_path / "deploy.json"
+    assert read_report(file) is None
+    file.write_text('{"version": 1, "outcome": "chan')
+    assert read_report(file) is None
+    file.write_text('{"version": 2, "outcome": "changed"}')
+    assert read_report(file) is None
+    file.write_text('{"version": 1, "outcome": "changed", "step": "end", "new_field": 1}')
+    assert read_report(file) == DeployReport(1, "changed", "end")
+
+
+def test_the_outcomes_and_steps_are_those_of_the_project() -> None:
+    assert {*deploy.SERVES, "refused"} <= {*get_args(outcome.Result)}
+    assert {*deploy.TRANSFERS} <= {*get_args(outcome.Step)}
+    assert Outcome.__struct_fields__[:3] == ("outcome", "step", "version")
 
 
 def test_the_command_line_of_a_deploy() -> None:
     data = {"model": "org/a", "tensor_parallel": 2, "tool_call_parser": "none"}
-    assert deploy.deploy_argv("/p/pyinfra", Path("i.py"), data) == [
+    assert deploy.deploy_argv("/p/pyinfra", Path("i.py"), data, Path("/f/deploy.json")) == [
         *("/p/pyinfra", "-y", "i.py", "deploy.py", "--data", "rollback=false"),
         *("--data", "model=org/a"),
         *("--data", "tensor_parallel=2", "--data", 'tool_call_parser="none"'),
+        *("--data", "report=/f/deploy.json"),
     ]
 
 
@@ -364,44 +414,14 @@ def test_progress_outlives_its_terminal() -> None:
 # ---- the time for a start-up
 
 
-BRINGING = {"images", "vocabularies", "weights"}
-
-
-def operations() -> dict[str, bool]:
-    """The names of the operations of the project's deploy.py, as far as they are the same for every
-    model, and whether each brings something large to the nodes."""
-    found = {}
-    for node in ast.walk(ast.parse((ROOT / "deploy.py").read_text())):
-        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
-            continue
-        name = next((keyword.value for keyword in node.keywords if keyword.arg == "name"), None)
-        first = name.values[0] if isinstance(name, ast.JoinedStr) else name
-        if isinstance(first, ast.Constant) and isinstance(node.func.value, ast.Name):
-            found[str(first.value)] = node.func.value.id in BRINGING
-    return found
-
-
-def test_the_operations_that_download_are_those_of_the_project() -> None:
-    known = operations()
-    assert sum(known.values()) == len(BRINGING)
-    for name, brings in known.items():
-        assert deploy.DownloadWatch()(f"--> Starting operation: {name} ") is brings, name
-
-
-def test_the_time_counts_anew_until_the_downloads_are_over() -> None:
-    anew = deploy.DownloadWatch()
-    lines = {
-        "--> Connecting to hosts...": False,
-        "--> Starting operation: Image lmsysorg/sglang:spark ": True,
-        "    [spark-01] pulling lmsysorg/sglang:spark, 10 s": True,
-        "--> Starting operation: Weights of org/b ": True,
-        "    [spark-01] 3.1 of 145.4 GB": True,
-        "--> Starting operation: Check again, with what has come ": True,
-        "    [spark-01] No changes": False,
-        "--> Starting operation: org/b is served ": False,
-        "    [spark-01] waiting, 1 of 600 s: spark-01 loading": False,
-    }
-    assert {line: anew(line) for line in lines} == lines
+def test_the_time_counts_anew_until_the_transfers_are_over(tmp_path: Path) -> None:
+    file = tmp_path / "deploy.json"
+    watch = deploy.TransferWatch(file)
+    assert not watch("--> Connecting to hosts...")
+    steps = {"check": False, "image": True, "weights": True, "recheck": True, "switch": False}
+    for step, restarts in steps.items():
+        file.write_text(json.dumps({"version": 1, "outcome": "interrupted", "step": step}))
+        assert watch("a line") is restarts, step
 
 
 @pytest.mark.parametrize("in_file", [True, False])

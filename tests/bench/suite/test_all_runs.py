@@ -82,9 +82,22 @@ def test_overrides_take_effect(fake: FakeProject) -> None:
 
 
 FAULTS = {
-    "refused": ("CONFIG_FAILED", "fake-1: no QSFP port is Up -> plug it in at both ends; b does"),
-    "unreachable": ("STARTUP_FAILED", "[fake-2] Could not connect (timed out); pyinfra error"),
-    "dies": ("STARTUP_FAILED", "fake-2: sglang-worker-1 has ended: exited with exit code 1; the G"),
+    "refused": (
+        "CONFIG_FAILED",
+        "fake-1: no QSFP port is Up -> plug it in at both ends; b does not fit: 145.4 GB of "
+        "weights > 111.0 GB -> more nodes",
+    ),
+    "unreachable": ("STARTUP_FAILED", "fake-2: it cannot be reached: timed out"),
+    "dies": (
+        "STARTUP_FAILED",
+        "fake-2: sglang-worker-1 has ended: exited with exit code 1; fake-2: the GPU's memory ran "
+        "out -> --data mem_fraction=0.75",
+    ),
+    "dies silently": (
+        "STARTUP_FAILED",
+        "the deploy ended with exit code 1 and left no report: Traceback (most recent call last):; "
+        "MemoryError",
+    ),
     "hangs": ("STARTUP_FAILED", "not served within 1 s (--startup-timeout, not counting downl"),
     "another": ("STARTUP_FAILED", "serves other/model, expected org/b"),
     "silent": ("NO_OUTPUT", "none of 3 requests was answered (3 http_500)"),
