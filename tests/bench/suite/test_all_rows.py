@@ -42,7 +42,7 @@ from suite_samples import a_row, listing, suite_options
 
 from cluster.findings import Finding, error, warning
 from cluster.reports import outcome
-from cluster.reports.outcome import Outcome, problem
+from cluster.reports.outcome import Outcome, outcome_finding
 
 CASE = Case(name="a", model="org/a", short="a", served="org/a", nodes=2, tp=2, pp=1)
 
@@ -56,7 +56,7 @@ def ended(code: int | None, text: str = "") -> ChildExit:
 
 def report(outcome: str, *findings: Finding) -> DeployReport:
     """As the project's deploy writes it, read by spark-bench."""
-    problems = tuple(map(problem, findings))
+    problems = tuple(map(outcome_finding, findings))
     document = Outcome(outcome=outcome, step="switch", findings=problems)  # type: ignore[arg-type]
     return msgspec.json.decode(msgspec.json.encode(document), type=DeployReport)
 
