@@ -5,7 +5,7 @@ halves of the cabled port, each in a subnet of its own. Nothing here depends on 
 a node lists its interfaces.
 """
 
-from cluster.fabric.choice import Fabric, NodeFabric, choose_fabric
-from cluster.fabric.wishes import FabricOptions, NodeOverrides
+from cluster.fabric.choose import Fabric, NodeFabric, choose_fabric
+from cluster.fabric.overrides import FabricOptions, NodeOverrides
 
 __all__ = ["Fabric", "FabricOptions", "NodeFabric", "NodeOverrides", "choose_fabric"]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network
 from itertools import chain
 
+from cluster.fabric.attachments import halves, primary
 from cluster.fabric.devices import SECTIONS, every_interface
-from cluster.fabric.seats import halves, primary
 from cluster.node.readings import Interface, NodeFacts, RdmaPort
 
 BOTH = "pyinfra -y INVENTORY deploys/network.py"

@@ -1,4 +1,4 @@
-"""Which interface lies on which: bonds, VLANs, bridges and the like over the halves of a port."""
+"""Which interface lies on which: bonds, VLANs, bridges and the like on top of a port's halves."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ roce_gid_mgmt.c). A bridge's or a team's get GIDs as well, but RDMA passes by th
 
 def every_interface(node: NodeFacts) -> list[Interface]:
     """The node's interfaces by name, those under HCAs among them."""
-    found = {i.name: i for i in (*node.interfaces, *(p.interface for p in node.rdma))}
-    return [found[name] for name in sorted(found) if name]
+    by_name = {i.name: i for i in (*node.interfaces, *(p.interface for p in node.rdma))}
+    return [by_name[name] for name in sorted(by_name) if name]
 
 
-def title(interface: Interface) -> str:
+def interface_title(interface: Interface) -> str:
     """ "bond0 (a bond)"; the name alone where its kind is not known."""
     kind = interface.kind
     return f"{interface.name} ({NAMES.get(kind, f'a {kind}')})" if kind else interface.name
@@ -51,8 +51,8 @@ def below(node: NodeFacts, interface: Interface) -> frozenset[str]:
 
 def above(node: NodeFacts, netdev: str) -> list[Interface]:
     """Every interface that lies on this one, those with an address first."""
-    found = [i for i in every_interface(node) if netdev in below(node, i)]
-    return sorted(found, key=lambda i: (not i.ipv4, i.name))
+    upper = [i for i in every_interface(node) if netdev in below(node, i)]
+    return sorted(upper, key=lambda i: (not i.ipv4, i.name))
 
 
 def vrf(node: NodeFacts, interface: Interface) -> str:
@@ -74,7 +74,7 @@ def carries(node: NodeFacts, port: RdmaPort, interface: Interface, address: str)
     return True
 
 
-def elsewhere(node: NodeFacts, port: RdmaPort) -> bool:
+def in_other_namespace(node: NodeFacts, port: RdmaPort) -> bool:
     """Whether the half's interface is in another network namespace: the HCA lives, and the node's
     own namespace has no interface for it."""
     here = {i.name for i in node.interfaces}

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from ipaddress import IPv4Interface, IPv4Network
 
-from cluster.fabric.devices import title
-from cluster.fabric.findings import state
-from cluster.fabric.seats import halves, primary
+from cluster.fabric.attachments import halves, primary
+from cluster.fabric.devices import interface_title
+from cluster.fabric.problems import port_state
 from cluster.findings import Finding, Refused, error, refuse_errors
 from cluster.node.host import no_root
 from cluster.node.readings import Interface, NodeFacts, RdmaPort, Shown
@@ -159,7 +159,7 @@ def no_cable(node: NodeFacts) -> Finding:
         return error(f"the RDMA ports could not be read: {why}", node.name, "ip -j addr")
     if not node.rdma:
         return error("there is no RDMA port", node.name, "ls /sys/class/infiniband")
-    states = ", ".join(state(p) for p in halves(node))
+    states = ", ".join(port_state(p) for p in halves(node))
     cure = "plug the QSFP cable in at both ends, `sudo ip link set dev … up`, and see ibdev2netdev"
     return error(f"no QSFP port is Up: {states}", node.name, cure)
 
@@ -207,7 +207,7 @@ def in_other_use(node: NodeFacts, interface: Interface) -> Iterator[Finding]:
         return
     by_name = {i.name: i for i in node.interfaces}
     top = by_name.get(interface.master)
-    whole = title(top) if top else interface.master
+    whole = interface_title(top) if top else interface.master
     what = f"{interface.name} belongs to {whole}: it gets no address of its own"
     cure = f"leave it if {whole} is to carry the fabric: deploys/check.py says whether it does"
     yield error(what, node.name, f"{cure}; else take {interface.name} out of it first")

@@ -1,4 +1,4 @@
-"""What is wrong with a fabric, and how to mend it: refusals first, then warnings."""
+"""What is wrong with a fabric, and the cure: errors first, then warnings."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from cluster.fabric import cures
-from cluster.fabric.cures import JUMBO
-from cluster.fabric.devices import above, elsewhere, every_interface, title, vrf
-from cluster.fabric.seats import (
-    Row,
-    Seat,
+from cluster.fabric.attachments import (
+    Attachment,
+    Attachments,
     halves,
-    management_seats,
+    management_attachments,
     primary,
-    qsfp_seats,
+    qsfp_attachments,
     twin,
-    twin_seat,
+    twin_attachment,
 )
-from cluster.fabric.wishes import FabricOptions
+from cluster.fabric.cures import JUMBO
+from cluster.fabric.devices import above, every_interface, in_other_namespace, interface_title, vrf
+from cluster.fabric.overrides import FabricOptions
 from cluster.findings import Finding, error, warning
 from cluster.node.readings import Interface, NodeFacts, RdmaPort
 
@@ -29,14 +29,16 @@ FULL_RATE = 200.0
 BY_HAND = "address, nccl_socket_ifname and nccl_ib_hca of each node in the inventory"
 
 
-def no_seat(
+def no_attachment(
     nodes: Sequence[NodeFacts], rank: int, hcas: Sequence[str], *, rdma: bool = True
 ) -> Finding:
     """A node without an Up half that has an address, or under something that has one; `hcas` are
     those that its settings name."""
     node = nodes[rank]
     named = [p for p in halves(node) if p.hca in hcas or not hcas]
-    reasons = (unusable(nodes, rank, p, rdma=rdma) for p in named if p.up or elsewhere(node, p))
+    reasons = (
+        unusable(nodes, rank, p, rdma=rdma) for p in named if p.up or in_other_namespace(node, p)
+    )
     if reason := next((r for r in reasons if r), None):
         return reason
     tcp = "or serve over TCP with `--data rdma=off`"
@@ -44,7 +46,7 @@ def no_seat(
         return error(f"the RDMA ports could not be read: {unread}", node.name, tcp)
     if not node.rdma:
         return error("there is no RDMA port", node.name, f"`ls /sys/class/infiniband`, {tcp}")
-    states = ", ".join(state(p) for p in halves(node))
+    states = ", ".join(port_state(p) for p in halves(node))
     cure = f"plug the QSFP cable in at both ends and look at `ibdev2netdev`, {tcp}"
     return error(f"no QSFP port is Up: {states}", node.name, cure)
 
@@ -52,10 +54,10 @@ def no_seat(
 def unusable(
     nodes: Sequence[NodeFacts], rank: int, port: RdmaPort, *, rdma: bool
 ) -> Finding | None:
-    """Why a half that is Up can't meet the others, told as what it belongs to."""
+    """Why a half that is Up can't meet the others: what it belongs to, or no address."""
     node, half = nodes[rank], f"{port.netdev} ({port.hca})"
     tcp = "`--data rdma=off` serves over it with TCP"
-    if elsewhere(node, port):
+    if in_other_namespace(node, port):
         half = half if port.netdev else port.hca
         what = f"the interface of {half} is in another network namespace of the node"
         return error(what, node.name, f"{cures.bring_home(port)}; then run this again")
@@ -71,13 +73,13 @@ def unusable(
         if upper.up and upper.ipv4 and not upper.master:
             lies = "belongs to" if port.interface.master else "lies under"
             what = (
-                f"{half} {lies} {title(upper)}, which has {upper.ipv4[0]}, and RDMA does not work "
-                f"over it: {port.hca} has no GID for that address"
+                f"{half} {lies} {interface_title(upper)}, which has {upper.ipv4[0]}, and RDMA "
+                f"does not work over it: {port.hca} has no GID for that address"
             )
             return error(what, node.name, f"{tcp}; for RDMA the halves need addresses of their own")
     if port.interface.master:
         top = over[0] if over else Interface(port.interface.master, 0, up=False)
-        what = f"{half} belongs to {title(top)}, which has no IPv4 address"
+        what = f"{half} belongs to {interface_title(top)}, which has no IPv4 address"
         if not top.up:
             what += " and is not Up" if top.mtu else " that is visible here"
         cure = f"give {top.name} an address where it is configured, in the same subnet on all nodes"
@@ -88,47 +90,52 @@ def unusable(
     return None
 
 
-def state(port: RdmaPort) -> str:
+def port_state(port: RdmaPort) -> str:
     carrier = "" if port.interface.up else ", no carrier"
     return f"{port.hca} ({port.netdev}) {port.state}/{port.phys_state}{carrier}"
 
 
-def apart(
+def no_common_subnet(
     nodes: Sequence[NodeFacts],
-    options: Sequence[Sequence[Seat]],
+    candidates: Sequence[Sequence[Attachment]],
     narrowing: Sequence[Sequence[str]],
 ) -> Finding:
     """No subnet reaches all nodes: also a ring, whose every cable is a subnet of its own.
 
-    + narrowing: each node's settings that leave it fewer options, "env NAME" for those in `env`
+    + narrowing: each node's settings that leave it fewer candidates, "env NAME" for those in `env`
     """
-    seen = "; ".join(f"{n.name} {listed(s)}" for n, s in zip(nodes, options, strict=True))
+    addresses = "; ".join(f"{n.name} {listing(s)}" for n, s in zip(nodes, candidates, strict=True))
     cure = "; ".join(
         f"on {node.name}: {command}"
-        for node, command in zip(nodes, to_one_subnet(nodes, options, narrowing), strict=True)
+        for node, command in zip(nodes, to_one_subnet(nodes, candidates, narrowing), strict=True)
         if command
     )
     ring = f"; a ring of cables has no common subnet: set {BY_HAND}" if len(nodes) > 2 else ""
-    return error(f"the nodes' addresses are in no common subnet: {seen}", "", f"{cure}{ring}")
+    return error(f"the nodes' addresses are in no common subnet: {addresses}", "", f"{cure}{ring}")
 
 
 def to_one_subnet(
     nodes: Sequence[NodeFacts],
-    options: Sequence[Sequence[Seat]],
+    candidates: Sequence[Sequence[Attachment]],
     narrowing: Sequence[Sequence[str]],
 ) -> list[str]:
     """What to do on each node, "" for nothing: the few come to the subnet of the many, the others
     to the head where none has more; where that can't be, all go to a new one."""
-    free = [s for s, names in zip(options, narrowing, strict=True) if not names] or options
-    met = Counter(network for seats in free for network in {s.network for s in seats})
-    wanted = next(s.network for seats in free for s in seats if met[s.network] == max(met.values()))
+    free = [s for s, names in zip(candidates, narrowing, strict=True) if not names] or candidates
+    met = Counter(network for attachments in free for network in {s.network for s in attachments})
+    wanted = next(
+        s.network
+        for attachments in free
+        for s in attachments
+        if met[s.network] == max(met.values())
+    )
     letters = Counter(p.half for n in nodes for p in plain_halves(n))
-    there = {s.half for seats in free for s in seats if s.network == wanted}
+    there = {s.half for attachments in free for s in attachments if s.network == wanted}
     commands, feasible = [], True
-    for rank, (node, seats) in enumerate(zip(nodes, options, strict=True)):
+    for rank, (node, attachments) in enumerate(zip(nodes, candidates, strict=True)):
         ports = sorted(plain_halves(node), key=lambda p: p.half not in there)
         address = cures.free_address(nodes, rank, ports[0], wanted) if ports else None
-        if any(s.network == wanted for s in seats):
+        if any(s.network == wanted for s in attachments):
             commands.append("")
         elif narrowing[rank]:
             commands.append(f"take {' and '.join(narrowing[rank])} out, or name one in {wanted}")
@@ -151,11 +158,11 @@ def plain_halves(node: NodeFacts) -> list[RdmaPort]:
     return [p for p in halves(node) if p.up and not p.interface.master]
 
 
-def listed(seats: Sequence[Seat]) -> str:
-    return ", ".join(f"{s.address} ({s.interface.name})" for s in seats) or "none"
+def listing(attachments: Sequence[Attachment]) -> str:
+    return ", ".join(f"{s.address} ({s.interface.name})" for s in attachments) or "none"
 
 
-def no_tcp_seat(node: NodeFacts) -> Finding:
+def no_tcp_attachment(node: NodeFacts) -> Finding:
     what = "no interface with carrier and an IPv4 address leads to another node"
     return error(what, node.name, f"`ip -4 addr`; or set {BY_HAND}")
 
@@ -166,11 +173,13 @@ def no_hca(node: NodeFacts, interface: str) -> Finding:
     return error(what, node.name, f"set nccl_ib_hca of {node.name} too, or `--data rdma=off`")
 
 
-Held = frozenset[tuple[str, str]]
+HeldAddresses = frozenset[tuple[str, str]]
 """Addresses with their interface: ("192.168.100.10", "enp1s0f1np1")."""
 
 
-def same_addresses(nodes: Sequence[NodeFacts], chosen: Sequence[Held]) -> Iterator[Finding]:
+def same_addresses(
+    nodes: Sequence[NodeFacts], chosen: Sequence[HeldAddresses]
+) -> Iterator[Finding]:
     """A chosen address that another node holds as well, on whatever interface."""
     for i, node in enumerate(nodes):
         for j, other in enumerate(nodes):
@@ -181,7 +190,7 @@ def same_addresses(nodes: Sequence[NodeFacts], chosen: Sequence[Held]) -> Iterat
                         yield error(what, other.name, f"give {clash} another address: ip -4 addr")
 
 
-def holds(node: NodeFacts) -> Held:
+def holds(node: NodeFacts) -> HeldAddresses:
     up = (i for i in every_interface(node) if i.up)
     return frozenset((a.partition("/")[0], i.name) for i in up for a in i.ipv4)
 
@@ -190,105 +199,115 @@ def mtu_mismatch(
     nodes: Sequence[NodeFacts], used: Sequence[Sequence[Interface]], target: int
 ) -> Iterator[Finding]:
     """Interfaces that should carry the same frames, and do not."""
-    seen = {(n.name, i.name): i for n, mine in zip(nodes, used, strict=True) for i in mine}
-    if len({i.mtu for i in seen.values()}) < 2:
+    interfaces = {(n.name, i.name): i for n, mine in zip(nodes, used, strict=True) for i in mine}
+    if len({i.mtu for i in interfaces.values()}) < 2:
         return
-    what = "; ".join(f"{n} {name} has MTU {i.mtu}" for (n, name), i in sorted(seen.items()))
-    for (node, _), interface in sorted(seen.items()):
+    what = "; ".join(f"{n} {name} has MTU {i.mtu}" for (n, name), i in sorted(interfaces.items()))
+    for (node, _), interface in sorted(interfaces.items()):
         if interface.mtu != target:
             cure = cures.set_mtu([interface], target)
             yield error(f"the MTU must be the same on all nodes: {what}", node, cure)
 
 
-def inactive(nodes: Sequence[NodeFacts], row: Row) -> Iterator[Finding]:
+def inactive(nodes: Sequence[NodeFacts], rendezvous: Attachments) -> Iterator[Finding]:
     """Halves of the chosen port that have carrier but no active HCA: rdma=on wants them all."""
-    for node, seat in zip(nodes, row, strict=True):
-        other = seat.port and twin(node, seat.port)
+    for node, attachment in zip(nodes, rendezvous, strict=True):
+        other = attachment.port and twin(node, attachment.port)
         if other and other.interface.up and not other.up:
             what = f"rdma=on: {other.hca} ({other.netdev}) is {other.state}, not ACTIVE"
             yield error(what, node.name, "`rdma link`; or `--data rdma=auto` to go on without it")
 
 
 def half_warnings(
-    nodes: Sequence[NodeFacts], row: Row, twins: Row, wishes: FabricOptions
+    nodes: Sequence[NodeFacts], rendezvous: Attachments, twins: Attachments, options: FabricOptions
 ) -> Iterator[Finding]:
     """Why only one half of the port works, or why both may not, unless one half was asked for."""
-    for rank, (node, seat) in enumerate(zip(nodes, row, strict=True)):
-        other, named = seat.port and twin(node, seat.port), wishes.of(node).hcas(node)
-        if not other or other in seat.ports:
+    for rank, (node, attachment) in enumerate(zip(nodes, rendezvous, strict=True)):
+        other, named = attachment.port and twin(node, attachment.port), options.of(node).hcas(node)
+        if not other or other in attachment.ports:
             continue
-        one = other.hca not in named if named else wishes.twins == "first" and seat.half == "A"
+        one = (
+            other.hca not in named if named else options.twins == "first" and attachment.half == "A"
+        )
         if not one:
-            yield from half_warning(nodes, rank, seat, other, bool(twins) or other.hca in named)
+            yield from half_warning(
+                nodes, rank, attachment, other, bool(twins) or other.hca in named
+            )
 
 
 def half_warning(
-    nodes: Sequence[NodeFacts], rank: int, seat: Seat, other: RdmaPort, both: bool
+    nodes: Sequence[NodeFacts], rank: int, attachment: Attachment, other: RdmaPort, both: bool
 ) -> Iterator[Finding]:
-    node, own = nodes[rank], twin_seat(nodes[rank], seat)
-    carrying = f"only {seat.interface.name} carries the traffic"
-    if elsewhere(node, other):
+    node, own = nodes[rank], twin_attachment(nodes[rank], attachment)
+    name, port = attachment.interface.name, f"QSFP port {attachment.number}"
+    carrying = f"only {name} carries the traffic"
+    if in_other_namespace(node, other):
         half = other.netdev or f"the interface of {other.hca}"
         what = f"{half} is in another network namespace: {carrying}, at half rate"
         yield warning(what, node.name, cures.bring_home(other))
     elif not other.up:
-        what = f"only half {seat.half} of QSFP port {seat.number} is Up: {carrying}, at half rate"
-        yield warning(what, node.name, cures.bring_up(other, seat.interface.mtu))
+        what = f"only half {attachment.half} of {port} is Up: {carrying}, at half rate"
+        yield warning(what, node.name, cures.bring_up(other, attachment.interface.mtu))
     elif not own and (other.interface.master or above(node, other.netdev)):
         top = next(iter(above(node, other.netdev)), Interface(other.interface.master, 0, up=False))
-        what = f"{other.netdev} belongs to {title(top)}: {carrying}, at half rate"
+        what = f"{other.netdev} belongs to {interface_title(top)}: {carrying}, at half rate"
         cure = f"`ip -d link show {top.name}`; both halves carry traffic if each has its own subnet"
         yield warning(what, node.name, cure)
     elif not own:
         what = f"{other.netdev} is Up but has no IPv4 address: {carrying}, at half rate"
-        yield warning(what, node.name, address_for_twin(nodes, rank, seat, other))
-    elif own.network.overlaps(seat.network):
+        yield warning(what, node.name, address_for_twin(nodes, rank, attachment, other))
+    elif own.network.overlaps(attachment.network):
         which = "both carry traffic, as set" if both else f"{carrying}, at half rate"
-        names = f"{seat.interface.name} {seat.address} and {own.interface.name} {own.address}"
-        what = f"the halves of QSFP port {seat.number} share a subnet ({names}): {which}"
-        cure = address_for_twin(nodes, rank, seat, other)
+        names = f"{name} {attachment.address} and {own.interface.name} {own.address}"
+        what = f"the halves of {port} share a subnet ({names}): {which}"
+        cure = address_for_twin(nodes, rank, attachment, other)
         yield warning(what, node.name, cure)
-    elif not both and own.interface.mtu != seat.interface.mtu:
-        what = f"{own.interface.name} has MTU {own.interface.mtu}, {seat.interface.name} has "
-        what += f"{seat.interface.mtu}: {carrying}, at half rate"
+    elif not both and own.interface.mtu != attachment.interface.mtu:
+        what = f"{own.interface.name} has MTU {own.interface.mtu}, {name} has "
+        what += f"{attachment.interface.mtu}: {carrying}, at half rate"
         beneath = [other.interface, *([own.interface] if own.upper else [])]
-        yield warning(what, node.name, cures.set_mtu(beneath, seat.interface.mtu))
+        yield warning(what, node.name, cures.set_mtu(beneath, attachment.interface.mtu))
     elif not both and one_subnet(nodes, own):
-        # Its MTU or its carrier on another node keeps it out, and is told there.
+        # Its MTU or carrier on another node keeps it out, and is reported there.
         return
     elif not both:
         what = f"{own.interface.name} {own.address} is not in one subnet with this half elsewhere"
-        cure = address_for_twin(nodes, rank, seat, other)
+        cure = address_for_twin(nodes, rank, attachment, other)
         yield warning(f"{what}: {carrying}", node.name, cure)
 
 
-def one_subnet(nodes: Sequence[NodeFacts], own: Seat) -> bool:
+def one_subnet(nodes: Sequence[NodeFacts], own: Attachment) -> bool:
     """Whether every node has the same half in this subnet."""
     return all(
-        any(s.network == own.network and s.half == own.half for s in qsfp_seats(n, rdma=True))
+        any(s.network == own.network and s.half == own.half for s in qsfp_attachments(n, rdma=True))
         for n in nodes
     )
 
 
-def address_for_twin(nodes: Sequence[NodeFacts], rank: int, seat: Seat, other: RdmaPort) -> str:
+def address_for_twin(
+    nodes: Sequence[NodeFacts], rank: int, attachment: Attachment, other: RdmaPort
+) -> str:
     """An address for the half that is not the rendezvous, with the MTU of the one that is."""
     address = cures.free_address(nodes, rank, other)
-    return replace(address, mtu=seat.interface.mtu).command
+    return replace(address, mtu=attachment.interface.mtu).command
 
 
-def management_warnings(nodes: Sequence[NodeFacts], row: Row) -> Iterator[Finding]:
+def management_warnings(nodes: Sequence[NodeFacts], rendezvous: Attachments) -> Iterator[Finding]:
     """Only where the choice without the settings would do: a ring of cables has no other way."""
-    for node, seat in zip(nodes, row, strict=True):
-        if not seat.port:
-            what = f"{seat.interface.name}, as set, is not a QSFP port: only the rendezvous uses it"
+    for node, attachment in zip(nodes, rendezvous, strict=True):
+        if not attachment.port:
+            name = attachment.interface.name
+            what = f"{name}, as set, is not a QSFP port: only the rendezvous uses it"
             yield warning(what, node.name, "leave address and nccl_socket_ifname out, on all nodes")
 
 
-def shared_subnet_warnings(nodes: Sequence[NodeFacts], row: Row, twins: Row) -> Iterator[Finding]:
+def shared_subnet_warnings(
+    nodes: Sequence[NodeFacts], rendezvous: Attachments, twins: Attachments
+) -> Iterator[Finding]:
     """A half whose subnet another network of the node has too: the kernel chooses between them."""
-    for rank, (node, seat) in enumerate(zip(nodes, row, strict=True)):
-        carrying = (seat, *twins[rank : rank + 1])
-        pairs = [(own, other) for own in carrying for other in management_seats(node)]
+    for rank, (node, attachment) in enumerate(zip(nodes, rendezvous, strict=True)):
+        carrying = (attachment, *twins[rank : rank + 1])
+        pairs = [(own, other) for own in carrying for other in management_attachments(node)]
         for own, other in pairs:
             if own.port and own.network.overlaps(other.network) and own != other:
                 names = f"{other.interface.name} {other.address} and {own.interface.name} "
@@ -302,10 +321,10 @@ def shared_subnet_warnings(nodes: Sequence[NodeFacts], row: Row, twins: Row) -> 
 
 
 def link_warnings(
-    nodes: Sequence[NodeFacts], row: Row, ports: Sequence[Sequence[RdmaPort]]
+    nodes: Sequence[NodeFacts], rendezvous: Attachments, ports: Sequence[Sequence[RdmaPort]]
 ) -> Iterator[Finding]:
     """Halves that carry traffic below their rate, or in small frames."""
-    for node, seat, mine in zip(nodes, row, ports, strict=True):
+    for node, attachment, mine in zip(nodes, rendezvous, ports, strict=True):
         for port in mine:
             if port.rate_gbps < FULL_RATE:
                 what = f"{port.hca} runs at {port.rate_gbps:g} Gb/s, not {FULL_RATE:g}"
@@ -313,13 +332,15 @@ def link_warnings(
                 yield warning(what, node.name, cure)
             if port.interface.mtu < JUMBO:
                 what = f"{port.netdev} has MTU {port.interface.mtu}: RDMA packets stay small"
-                over = [seat.interface] if seat.upper and port in seat.ports else []
+                over = (
+                    [attachment.interface] if attachment.upper and port in attachment.ports else []
+                )
                 wanted = [port.interface, *over]
                 cure = f"on all nodes at once: {cures.set_mtu(wanted, JUMBO)}"
                 yield warning(what, node.name, cure)
 
 
-def slow(names: str, refusal: Finding | None) -> Finding:
+def slower_over_tcp(names: str, refusal: Finding | None) -> Finding:
     """+ refusal: why RDMA can't be used as the nodes are; None where it can"""
     what = f"rdma=off: NCCL runs over TCP on {names}, 10-20 times slower than RDMA"
     if refusal:

@@ -1,4 +1,4 @@
-"""What the inventory says about the fabric, and whether each node has it."""
+"""What the settings say about the fabric, and whether each node has it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Interface
 from typing import Literal
 
-from cluster.fabric.devices import above, every_interface, title
-from cluster.fabric.seats import Seat, carrying, primary
+from cluster.fabric.attachments import Attachment, carrying, primary
+from cluster.fabric.devices import above, every_interface, interface_title
 from cluster.findings import Finding, error, warning
 from cluster.node.readings import NodeFacts, RdmaPort
 
@@ -23,7 +23,7 @@ SAME = {
 
 @dataclass(frozen=True)
 class NodeOverrides:
-    """One node's explicit settings; "" leaves the choice to us.
+    """One node's explicit settings; "" where the choice is left to us.
 
     + address: IPv4 address to meet the others at
     + nccl_ib_hca: HCAs as NCCL_IB_HCA has them: comma between; beginnings of names unless "="
@@ -74,7 +74,7 @@ class NodeOverrides:
 
 @dataclass(frozen=True)
 class FabricOptions:
-    """What the inventory wants of the fabric.
+    """What the settings say about the fabric.
 
     + rdma: "auto" takes what is active; "on" also refuses a cabled half whose HCA is not active;
       "off" is TCP
@@ -114,12 +114,12 @@ class NameList:
         there = list(names)
         if self.contrary:
             return [n for n in there if not any(self.meets(w, n) for w in self.words)]
-        found = [
+        meant = [
             n
             for word in self.words
             for n in ([word] if word in there else [n for n in there if self.meets(word, n)])
         ]
-        return list(dict.fromkeys(found))
+        return list(dict.fromkeys(meant))
 
     def unknown(self, names: Iterable[str]) -> list[str]:
         """Words that mean none of `names`; to leave out what is not there is no mistake."""
@@ -150,119 +150,122 @@ def name_list(value: str) -> NameList:
 
 def hca_list(value: str) -> NameList:
     """Like name_list, without the ports: an HCA of a Spark has port 1 alone."""
-    found = name_list(value)
-    return replace(found, words=tuple(w.partition(":")[0] for w in found.words))
+    names = name_list(value)
+    return replace(names, words=tuple(w.partition(":")[0] for w in names.words))
 
 
-def wrong_wishes(node: NodeFacts, wish: NodeOverrides, *, rdma: bool) -> Iterator[Finding]:
-    """Explicit settings that this node cannot fulfil."""
-    yield from contradictions(node, wish)
-    yield from unknown_interfaces(node, wish)
-    yield from bare_gloo(node, wish)
-    if rdma and wish.value("nccl_ib_hca"):
-        yield from wrong_hcas(node, wish)
-    if wish.value("address"):
-        yield from wrong_address(node, wish)
+def invalid_overrides(
+    node: NodeFacts, overrides: NodeOverrides, *, rdma: bool
+) -> Iterator[Finding]:
+    """Errors in the explicit settings of a node."""
+    yield from contradictions(node, overrides)
+    yield from unknown_interfaces(node, overrides)
+    yield from bare_gloo(node, overrides)
+    if rdma and overrides.value("nccl_ib_hca"):
+        yield from wrong_hcas(node, overrides)
+    if overrides.value("address"):
+        yield from wrong_address(node, overrides)
     else:
-        yield from bare_interface(node, wish)
+        yield from bare_interface(node, overrides)
 
 
-def contradictions(node: NodeFacts, wish: NodeOverrides) -> Iterator[Finding]:
+def contradictions(node: NodeFacts, overrides: NodeOverrides) -> Iterator[Finding]:
     """A setting and a name in `env` that say different things: `env` would win unseen."""
     for setting, names in SAME.items():
-        own = getattr(wish, setting)
+        own = getattr(overrides, setting)
         for name in names:
-            if own and wish.env.get(name) and wish.env[name] != own:
-                what = (
-                    f"{setting} = {own!r} and env {name} = {wish.env[name]!r} contradict each other"
-                )
+            value = overrides.env.get(name)
+            if own and value and value != own:
+                what = f"{setting} = {own!r} and env {name} = {value!r} contradict each other"
                 yield error(what, node.name, f"remove {name} from env")
 
 
-def unknown_interfaces(node: NodeFacts, wish: NodeOverrides) -> Iterator[Finding]:
+def unknown_interfaces(node: NodeFacts, overrides: NodeOverrides) -> Iterator[Finding]:
     names = [i.name for i in every_interface(node)]
-    for word in name_list(wish.value("nccl_socket_ifname")).unknown(names):
-        yield unknown(node, wish, "nccl_socket_ifname", word, names)
+    for word in name_list(overrides.value("nccl_socket_ifname")).unknown(names):
+        yield unknown_name(node, overrides, "nccl_socket_ifname", word, names)
     # gloo takes names alone (torch/csrc/distributed/c10d/ProcessGroupGloo.cpp).
-    for word in wish.value("gloo_socket_ifname").replace(" ", "").split(","):
+    for word in overrides.value("gloo_socket_ifname").replace(" ", "").split(","):
         if word and word not in names:
-            yield unknown(node, wish, "gloo_socket_ifname", word, names)
+            yield unknown_name(node, overrides, "gloo_socket_ifname", word, names)
 
 
-def bare_interface(node: NodeFacts, wish: NodeOverrides) -> Iterator[Finding]:
+def bare_interface(node: NodeFacts, overrides: NodeOverrides) -> Iterator[Finding]:
     """The interface to meet over, named and without an address."""
     by_name = {i.name: i for i in every_interface(node)}
-    listed = name_list(wish.value("nccl_socket_ifname"))
+    listed = name_list(overrides.value("nccl_socket_ifname"))
     named = [] if listed.contrary else listed.named(by_name)
     if not named or any(primary(by_name[n]) for n in named):
         return
-    what = f"{wish.label('nccl_socket_ifname')} {named[0]} has no IPv4 address"
+    what = f"{overrides.label('nccl_socket_ifname')} {named[0]} has no IPv4 address"
     over = next((i for i in above(node, named[0]) if i.ipv4), None)
     cure = f"ip -4 addr show dev {named[0]}"
-    if wish.label("nccl_socket_ifname") != "nccl_socket_ifname":
-        cure += f"; {leave_out(node, wish, 'nccl_socket_ifname')}"
+    if overrides.label("nccl_socket_ifname") != "nccl_socket_ifname":
+        cure += f"; {leave_out(node, overrides, 'nccl_socket_ifname')}"
     elif over:
-        what += f": it is {title(over)}'s, which has {over.ipv4[0]}"
+        what += f": it is {interface_title(over)}'s, which has {over.ipv4[0]}"
         cure = f"nccl_socket_ifname = {over.name!r} of {node.name}, or leave it out"
     else:
-        cure += f"; or {leave_out(node, wish, 'nccl_socket_ifname')}"
+        cure += f"; or {leave_out(node, overrides, 'nccl_socket_ifname')}"
     yield error(what, node.name, cure)
 
 
-def bare_gloo(node: NodeFacts, wish: NodeOverrides) -> Iterator[Finding]:
+def bare_gloo(node: NodeFacts, overrides: NodeOverrides) -> Iterator[Finding]:
     by_name = {i.name: i for i in every_interface(node)}
-    for word in wish.value("gloo_socket_ifname").replace(" ", "").split(","):
+    for word in overrides.value("gloo_socket_ifname").replace(" ", "").split(","):
         if word in by_name and not primary(by_name[word]):
-            what = f"{wish.label('gloo_socket_ifname')} {word} has no IPv4 address"
-            yield error(what, node.name, leave_out(node, wish, "gloo_socket_ifname"))
+            what = f"{overrides.label('gloo_socket_ifname')} {word} has no IPv4 address"
+            yield error(what, node.name, leave_out(node, overrides, "gloo_socket_ifname"))
 
 
-def wrong_hcas(node: NodeFacts, wish: NodeOverrides) -> Iterator[Finding]:
-    setting, value = "nccl_ib_hca", wish.value("nccl_ib_hca")
+def wrong_hcas(node: NodeFacts, overrides: NodeOverrides) -> Iterator[Finding]:
+    setting, value = "nccl_ib_hca", overrides.value("nccl_ib_hca")
     ports = {p.hca: p for p in node.rdma}
     listed = hca_list(value)
     for word in name_list(value).words:
         if word.partition(":")[2] not in ("", "1"):
-            what = f"{wish.label(setting)} {word!r} does not exist here; an HCA has only port 1"
-            yield error(what, node.name, leave_out(node, wish, setting))
+            what = (
+                f"{overrides.label(setting)} {word!r} does not exist here; an HCA has only port 1"
+            )
+            yield error(what, node.name, leave_out(node, overrides, setting))
     for word in listed.unknown(ports):
-        yield unknown(node, wish, setting, word, ports)
+        yield unknown_name(node, overrides, setting, word, ports)
     for hca in (w for w in listed.words if w in ports and not listed.contrary):
         if not ports[hca].up:
             state = f"{ports[hca].state} ({ports[hca].phys_state})"
-            what = f"{wish.label(setting)} {hca} is {state}, not ACTIVE"
+            what = f"{overrides.label(setting)} {hca} is {state}, not ACTIVE"
             cure = f"plug its cable in: ip link show dev {ports[hca].netdev}"
-            yield error(what, node.name, f"{cure}; or {leave_out(node, wish, setting)}")
+            yield error(what, node.name, f"{cure}; or {leave_out(node, overrides, setting)}")
     if not listed.unknown(ports) and listed.words and not listed.ports(node):
-        what = f"{wish.label(setting)} {value!r} selects no HCA that is Up"
-        yield error(what, node.name, leave_out(node, wish, setting))
+        what = f"{overrides.label(setting)} {value!r} selects no HCA that is Up"
+        yield error(what, node.name, leave_out(node, overrides, setting))
 
 
-def unknown(
-    node: NodeFacts, wish: NodeOverrides, setting: str, value: str, known: Iterable[str]
+def unknown_name(
+    node: NodeFacts, overrides: NodeOverrides, setting: str, value: str, available: Iterable[str]
 ) -> Finding:
-    there = ", ".join(sorted(known)) or "none"
-    what = f"{wish.label(setting)} {value!r} does not exist here; available: {there}"
-    return error(what, node.name, leave_out(node, wish, setting))
+    there = ", ".join(sorted(available)) or "none"
+    what = f"{overrides.label(setting)} {value!r} does not exist here; available: {there}"
+    return error(what, node.name, leave_out(node, overrides, setting))
 
 
-def leave_out(node: NodeFacts, wish: NodeOverrides, setting: str) -> str:
-    label = wish.label(setting)
+def leave_out(node: NodeFacts, overrides: NodeOverrides, setting: str) -> str:
+    label = overrides.label(setting)
     if label == setting:
         return f"set {setting} of {node.name} to one of these, or leave it out"
     return f"remove {label.removeprefix('env ')} from env; use the setting {setting}"
 
 
-def wrong_address(node: NodeFacts, wish: NodeOverrides) -> Iterator[Finding]:
-    label, wanted = wish.label("address"), wish.value("address")
+def wrong_address(node: NodeFacts, overrides: NodeOverrides) -> Iterator[Finding]:
+    label, wanted = overrides.label("address"), overrides.value("address")
     here = [a for i in every_interface(node) for a in i.ipv4 if not a.startswith("127.")]
     held = sorted(a.partition("/")[0] for a in here)
     if not is_ipv4(wanted):
-        cure = "ip -4 addr" if label == "address" else leave_out(node, wish, "address")
+        cure = "ip -4 addr" if label == "address" else leave_out(node, overrides, "address")
         yield error(f"{label} {wanted!r} is not an IPv4 address", node.name, cure)
     elif wanted not in held:
         what = f"{label} {wanted} is not on this node; available: {', '.join(held) or 'none'}"
-        yield error(what, node.name, leave_out(node, wish, "address"))
+        yield error(what, node.name, leave_out(node, overrides, "address"))
 
 
 def is_ipv4(text: str) -> bool:
@@ -272,26 +275,26 @@ def is_ipv4(text: str) -> bool:
         return False
 
 
-def by_env(node: NodeFacts, wish: NodeOverrides) -> Iterator[Finding]:
-    """What `env` decides where a setting should: the value holds, but whoever reads the settings
-    does not see it."""
+def by_env(node: NodeFacts, overrides: NodeOverrides) -> Iterator[Finding]:
+    """Warnings where `env` decides instead of a setting: the value applies, but readers of the
+    settings do not see it."""
     for setting in SAME:
-        if (name := wish.variable(setting)) and not getattr(wish, setting):
-            value = wish.env[name]
+        if (name := overrides.variable(setting)) and not getattr(overrides, setting):
+            value = overrides.env[name]
             what = f"env {name} = {value!r} overrides the setting {setting}"
             cure = f"remove {name} from env, and set {setting} = {value!r} of {node.name}"
             yield warning(what, node.name, cure)
 
 
-def wished_seat(node: NodeFacts, wish: NodeOverrides, *, rdma: bool) -> Seat | None:
-    """The seat that the settings name outright; they are known to be right."""
-    listed = name_list(wish.nccl_socket_ifname)
+def named_attachment(node: NodeFacts, overrides: NodeOverrides, *, rdma: bool) -> Attachment | None:
+    """The attachment that the (valid) settings name; None if they name none."""
+    listed = name_list(overrides.nccl_socket_ifname)
     there = {i.name: i for i in every_interface(node)}
     named = [] if listed.contrary else listed.named(there)
-    for interface in map(there.__getitem__, named if not wish.address else there):
+    for interface in map(there.__getitem__, named if not overrides.address else there):
         for address in (IPv4Interface(a) for a in interface.ipv4 if ":" not in a):
-            if not wish.address or wish.address == str(address.ip):
+            if not overrides.address or overrides.address == str(address.ip):
                 own = tuple(p for p in node.rdma if p.netdev == interface.name)
                 ports = own or carrying(node, interface, address, rdma=rdma)
-                return Seat(interface, address, ports)
+                return Attachment(interface, address, ports)
     return None

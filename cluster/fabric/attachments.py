@@ -1,4 +1,4 @@
-"""Where each node could meet the others, and the best choice of one such seat on every node."""
+"""How each node is attached to networks, and the best rendezvous: one attachment per node."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WIRELESS = "wl"
 
 
 @dataclass(frozen=True)
-class Seat:
+class Attachment:
     """One interface of a node with one of its IPv4 addresses.
 
     + ports: the halves of QSFP ports that carry its traffic: itself, or those that a bond or a VLAN
@@ -58,11 +58,12 @@ class Seat:
 
     @property
     def order(self) -> tuple[bool, bool, int, str, str]:
-        """Sorts the better seat first: wired, a half itself, lower port, half A; then by name."""
+        """Sorts better attachments first: wired, a half itself, lower port, half A, by name."""
         return self.wireless, self.upper, self.number, self.half, self.interface.name
 
 
-Row = tuple[Seat, ...]
+Attachments = tuple[Attachment, ...]
+"""One for each node, in rank order."""
 
 
 def primary(interface: Interface) -> IPv4Interface | None:
@@ -87,24 +88,24 @@ def carrying(
     return tuple(p for p in lower if not rdma or carries(node, p, interface, str(address.ip)))
 
 
-def qsfp_seats(node: NodeFacts, *, rdma: bool) -> list[Seat]:
+def qsfp_attachments(node: NodeFacts, *, rdma: bool) -> list[Attachment]:
     """Halves with carrier and an address, and what lies on them and has one; with rdma, only where
     an HCA carries it too.
 
     A half that belongs to a bond, a bridge or a VRF has no use for an address of its own here.
     """
-    found = []
+    attachments = []
     for interface in every_interface(node):
         if not interface.up or interface.kind == "vrf" or vrf(node, interface):
             continue
         address = primary(interface)
         if address and not interface.master:
             ports = carrying(node, interface, address, rdma=rdma)
-            found += [Seat(interface, address, ports)] if ports else []
-    return sorted(found, key=lambda s: s.order)
+            attachments += [Attachment(interface, address, ports)] if ports else []
+    return sorted(attachments, key=lambda s: s.order)
 
 
-def management_seats(node: NodeFacts) -> list[Seat]:
+def management_attachments(node: NodeFacts) -> list[Attachment]:
     """Interfaces beside the QSFP ports that could lead to another node."""
     fabric = {p.netdev for p in node.rdma}
     plain = [
@@ -113,8 +114,8 @@ def management_seats(node: NodeFacts) -> list[Seat]:
         if i.up and i.name not in fabric and not i.master and i.kind != "vrf"
         if (address := primary(i)) and not i.name.startswith(VIRTUAL)
     ]
-    found = (Seat(i, address) for i, address in plain if not below(node, i) & fabric)
-    return sorted(found, key=lambda s: s.order)
+    attachments = (Attachment(i, address) for i, address in plain if not below(node, i) & fabric)
+    return sorted(attachments, key=lambda s: s.order)
 
 
 def twin(node: NodeFacts, port: RdmaPort) -> RdmaPort | None:
@@ -123,62 +124,66 @@ def twin(node: NodeFacts, port: RdmaPort) -> RdmaPort | None:
     return next(others, None)
 
 
-def twin_row(nodes: Sequence[NodeFacts], row: Row) -> Row:
-    """Every node's seat on the other half, Up and with an address; () where one node lacks it."""
-    found = tuple(t for n, s in zip(nodes, row, strict=True) if (t := twin_seat(n, s)))
-    return found if len(found) == len(row) else ()
+def twin_attachments(nodes: Sequence[NodeFacts], rendezvous: Attachments) -> Attachments:
+    """Every node's attachment on the other half, Up and with an address; () if one lacks it."""
+    twins = tuple(t for n, s in zip(nodes, rendezvous, strict=True) if (t := twin_attachment(n, s)))
+    return twins if len(twins) == len(rendezvous) else ()
 
 
-def twin_seat(node: NodeFacts, seat: Seat) -> Seat | None:
-    """The seat on the other half alone: for a VLAN rather a VLAN, for a half the half itself."""
-    other = seat.port and twin(node, seat.port)
-    if not other or other in seat.ports:
+def twin_attachment(node: NodeFacts, attachment: Attachment) -> Attachment | None:
+    """The attachment on the other half alone: preferably a VLAN for a VLAN, a half for a half."""
+    other = attachment.port and twin(node, attachment.port)
+    if not other or other in attachment.ports:
         return None
-    there = [s for s in qsfp_seats(node, rdma=True) if s.ports == (other,)]
-    return min(there, key=lambda s: (s.upper != seat.upper, s.order), default=None)
+    there = [s for s in qsfp_attachments(node, rdma=True) if s.ports == (other,)]
+    return min(there, key=lambda s: (s.upper != attachment.upper, s.order), default=None)
 
 
-def separate(row: Row, twins: Row) -> bool:
+def separate(rendezvous: Attachments, twins: Attachments) -> bool:
     """Each half has one subnet of its own over all nodes, the same half on each node.
 
     Twins in one subnet (also in overlapping ones) answer ARP with each other's MAC; halves that
     are crossed between nodes pair NCCL's rails wrongly.
     """
-    networks, others = {s.network for s in row}, {t.network for t in twins}
-    one_each = len(networks) == len(others) == len({s.half for s in row}) == 1
+    networks, others = {s.network for s in rendezvous}, {t.network for t in twins}
+    one_each = len(networks) == len(others) == len({s.half for s in rendezvous}) == 1
     return one_each and not any(a.overlaps(b) for a in networks for b in others)
 
 
-def rows(options: Sequence[Sequence[Seat]]) -> Iterator[Row]:
-    """Every sensible row of seats in one subnet: by common port number, and each node's best."""
-    for network in set.intersection(*({s.network for s in seats} for seats in options)):
-        inside = [[s for s in seats if s.network == network] for seats in options]
-        for number in set.intersection(*({s.number for s in seats} for seats in inside)):
-            yield tuple(best([s for s in seats if s.number == number]) for seats in inside)
-        yield tuple(best(seats) for seats in inside)
+def rendezvous_options(candidates: Sequence[Sequence[Attachment]]) -> Iterator[Attachments]:
+    """Sensible rendezvous in one subnet: for each port number that all nodes share, and each
+    node's best."""
+
+    def best(attachments: Sequence[Attachment]) -> Attachment:
+        return min(attachments, key=lambda s: s.order)
+
+    for network in set.intersection(*({s.network for s in mine} for mine in candidates)):
+        inside = [[s for s in mine if s.network == network] for mine in candidates]
+        for number in set.intersection(*({s.number for s in mine} for mine in inside)):
+            yield tuple(best([s for s in mine if s.number == number]) for mine in inside)
+        yield tuple(best(mine) for mine in inside)
 
 
-def best(seats: Sequence[Seat]) -> Seat:
-    return min(seats, key=lambda s: s.order)
+def best_rendezvous(
+    nodes: Sequence[NodeFacts], candidates: Sequence[Sequence[Attachment]]
+) -> Attachments | None:
+    """One attachment for each node, all in one subnet; None if the nodes share no subnet.
 
-
-def meet(nodes: Sequence[NodeFacts], options: Sequence[Sequence[Seat]]) -> Row | None:
-    """The best row of seats, one for each node, in one subnet; None where no subnet is common.
-
-    Wired first, then one port number on all nodes, both halves usable, the higher rate, half A.
+    Best: wired, then one port number on all nodes, both halves usable, the higher rate, half A.
     """
 
-    def cost(row: Row) -> tuple[object, ...]:
-        twins = twin_row(nodes, row)
+    def cost(rendezvous: Attachments) -> tuple[object, ...]:
+        twins = twin_attachments(nodes, rendezvous)
         return (
-            sum(s.wireless for s in row),
-            len({s.number for s in row}) > 1,
-            not (twins and separate(row, twins)) and not all(len(s.ports) > 1 for s in row),
-            sum(s.upper for s in row),
-            -min((s.port.rate_gbps for s in row if s.port), default=0.0),
-            sum(s.half == "B" for s in row),
-            tuple(s.order for s in row),
-            row[0].network,
+            sum(s.wireless for s in rendezvous),
+            len({s.number for s in rendezvous}) > 1,
+            not (twins and separate(rendezvous, twins))
+            and not all(len(s.ports) > 1 for s in rendezvous),
+            sum(s.upper for s in rendezvous),
+            -min((s.port.rate_gbps for s in rendezvous if s.port), default=0.0),
+            sum(s.half == "B" for s in rendezvous),
+            tuple(s.order for s in rendezvous),
+            rendezvous[0].network,
         )
 
-    return min(rows(options), key=cost, default=None)
+    return min(rendezvous_options(candidates), key=cost, default=None)
