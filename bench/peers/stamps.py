@@ -21,11 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 from spark_bench.client.recorder import Recorder
 from spark_bench.client.tally import cpu_seconds, peak_rss, undisturbed
-from spark_bench.client.target import target, wire
+from spark_bench.client.target import request_bytes, target
 from spark_bench.metrics.summary import summarize
 from spark_bench.metrics.times import TimedRequests
 from spark_bench.protocol.dialects import Asking, Dialect, dialect
-from spark_bench.protocol.reading import read
+from spark_bench.protocol.reading import read_exchange
 from spark_bench.record import Exchange, Job, Load, Message, Prompt, Request, Step, Timing
 from spark_bench.reference_server.streams import Stream, read_dump
 
@@ -58,7 +58,7 @@ def measure(url: str, streams: int, requests: int, output: int) -> dict[str, Any
     before = cpu_seconds()
     with undisturbed():
         pairs = [
-            (_id(exchange), read(exchange, load.jobs[exchange.index], spoken, ASKING))
+            (_id(exchange), read_exchange(exchange, load.jobs[exchange.index], spoken, ASKING))
             for exchange in recording.exchanges()
         ]
     parsing = cpu_seconds() - before
@@ -98,7 +98,7 @@ def jobs(url: str, spoken: Dialect, requests: int, output: int) -> list[Job]:
     body = spoken.body(prompt, ASKING)
     headers = {"content-type": "application/json"}
     request = httpx.Request("POST", url + spoken.path, headers=headers, content=body)
-    sent = wire(request, target(url))
+    sent = request_bytes(request, target(url))
     return [Job(index, sent, Timing(), prompt) for index in range(requests)]
 
 

@@ -66,7 +66,7 @@ def run(url: str, *words: str, here: Path | None = None, env: dict[str, str] | N
     pairs: list[tuple[int, Request]] = []
 
     def read(exchange: Exchange, *args: Any, **options: Any) -> Request:
-        request = reading.read(exchange, *args, **options)
+        request = reading.read_exchange(exchange, *args, **options)
         found = REFERENCE_ID.search(exchange.data[:4096])
         pairs.append((int(found[1]) if found else 0, request))
         return request

@@ -32,7 +32,7 @@ AVERAGED = 0.01
 UNSTAMPED = 0.001
 
 
-def spread(durations: Durations) -> Spread:
+def measure_spread(durations: Durations) -> Spread:
     """In microseconds; all zero where there are none."""
     if not durations.values:
         return Spread()
@@ -62,7 +62,7 @@ def audit(
     uncounted: share of the deltas after a first one that nothing told the tokens of
     """
     tally = recording.tally
-    lag, late = spread(tally.lags), spread(tally.lates)
+    lag, late = measure_spread(tally.lags), measure_spread(tally.lates)
     lag = replace(lag, max=max(lag.max, round(tally.pauses.most / 1000, 1)))
     stamped = tally.unstamped <= recording.store.reads * UNSTAMPED
     step = tally.step_ns / 1000

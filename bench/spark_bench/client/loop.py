@@ -7,13 +7,13 @@ from itertools import islice
 
 from spark_bench.client import clock
 from spark_bench.client.connection import BUFFERS, READ, Connection
-from spark_bench.client.flights import Flights
+from spark_bench.client.in_flight import InFlight
 from spark_bench.client.poller import DATA
 from spark_bench.client.pool import MOST_EVENTS, Pool
 from spark_bench.client.progress import Tell
 from spark_bench.client.recording import Recording
+from spark_bench.client.response_store import ResponseStore
 from spark_bench.client.schedule import SECOND, Schedule
-from spark_bench.client.store import Store
 from spark_bench.client.tally import SAMPLES, Tally, cpu_seconds
 from spark_bench.protocol.http1 import HEAD_END
 from spark_bench.record import Load
@@ -41,11 +41,11 @@ class Loop:
         self.tell = tell
         self.tally = Tally(len(load.jobs))
         self.offset_ns = clock.offset_ns()
-        self.store = Store(self.offset_ns)
+        self.store = ResponseStore(self.offset_ns)
         self.cpu_before = cpu_seconds()
         self.started_ns = time.perf_counter_ns()
         self.schedule = Schedule(load, self.started_ns)
-        self.flights = Flights(pool, load, self.schedule, self.store, self.tally)
+        self.in_flight = InFlight(pool, load, self.schedule, self.store, self.tally)
         self.look_ns, self.tell_ns = self.started_ns + LOOK_NS, self.started_ns + TELL_NS
         self.behind = False
 
@@ -53,7 +53,7 @@ class Loop:
         """Until everything is answered, timed out, or stopped."""
         self._loop()
         interrupted = self.pool.stopping
-        self.flights.give_up()
+        self.in_flight.give_up()
         self._tell(time.perf_counter_ns())
         return Recording(
             self.store,
@@ -67,41 +67,41 @@ class Loop:
     def _loop(self) -> None:
         """In one piece, its names bound once: with reading in a method of its own the client's cost
         was a tenth higher in the median of 9 noisy pairs."""
-        pool, tally, flights, schedule = self.pool, self.tally, self.flights, self.schedule
-        connections, poll, attend = pool.connections, pool.poller.poll, flights.attend
+        pool, tally, in_flight, schedule = self.pool, self.tally, self.in_flight, self.schedule
+        connections, poll, handle_event = pool.connections, pool.poller.poll, in_flight.handle_event
         now, view = time.perf_counter_ns, BUFFERS[0]
         looked, napped = now(), 0
         for fd, mask in poll(0, MOST_EVENTS):  # connections that were closed since the last load
-            attend(connections[fd], mask)
+            handle_event(connections[fd], mask)
         while not pool.stopping:
             moment = now()
             if moment >= self.look_ns:
                 self._look(moment)
-            flights.send_due(moment)
+            in_flight.send_due(moment)
             if schedule.finished(moment):
                 return
             patience = self._patience(moment)
             events = poll(patience, MOST_EVENTS)
-            seen = now()
+            woke = now()
             # Unread meanwhile: what came while others had the core, or something was drawn.
-            tally.stood(seen - looked - round(patience * SECOND) - napped)
-            looked, napped = seen, 0
+            tally.record_pause(woke - looked - round(patience * SECOND) - napped)
+            looked, napped = woke, 0
             if not events:
                 continue
-            flights.seen_ns = seen
+            in_flight.woke_ns = woke
             for fd, mask in events:
                 connection = connections.get(fd)
                 if connection is None:
                     continue
                 if mask != DATA or connection.slow:
-                    attend(connection, mask)
+                    handle_event(connection, mask)
                     continue
                 try:
                     count, ancillary, _, _ = connection.recv(BUFFERS, clock.ANCILLARY)
                 except OSError as e:
                     # An error is told once: what attends to it would read a plain end.
                     connection.note(e)
-                    attend(connection, mask)
+                    handle_event(connection, mask)
                     continue
                 if count:
                     data = connection.data
@@ -112,9 +112,9 @@ class Loop:
                     connection.ends.append(size)
                     if count < READ and size <= connection.room and not data.endswith(HEAD_END):
                         continue
-                attend(connection, mask)
+                handle_event(connection, mask)
             tally.reads += len(events)
-            self._lag(connections.get(events[0][0]), seen)
+            self._lag(connections.get(events[0][0]), woke)
             if schedule.in_flight >= CROWD and not self.behind:
                 napped = self._nap()
 
@@ -140,11 +140,11 @@ class Loop:
         time.sleep(nap)
         return round(nap * SECOND)
 
-    def _lag(self, connection: Connection | None, seen: int) -> None:
+    def _lag(self, connection: Connection | None, woke: int) -> None:
         """How long the first event of a look had been waiting."""
         if connection is None or not connection.kernel or not connection.stamps:
             return
-        lag = seen - clock.last(connection.stamps, self.offset_ns)
+        lag = woke - clock.last(connection.stamps, self.offset_ns)
         self.behind = lag > BEHIND_NS
         if lag >= 0:
             self.tally.lags.add(lag)
@@ -152,7 +152,7 @@ class Loop:
     def _look(self, moment: int) -> None:
         """What is done now and then."""
         self.look_ns = moment + LOOK_NS
-        self.flights.look(moment)
+        self.in_flight.check_all(moment)
         if moment >= self.tell_ns:
             self.tell_ns = moment + TELL_NS
             moved = abs(clock.offset_ns() - self.offset_ns)

@@ -7,7 +7,7 @@ import time
 from spark_bench.client.connection import UNTRUSTED, Broken, Connection, State
 from spark_bench.client.poller import poller
 from spark_bench.client.tally import files_allowed
-from spark_bench.client.target import Address, Target
+from spark_bench.client.target import SocketAddress, Target
 from spark_bench.errors import Unreachable
 
 MOST_EVENTS = 8192
@@ -35,7 +35,7 @@ class Pool:
         self.poller = poller()
         self.connections: dict[int, Connection] = {}
         self.idle: dict[int, Connection] = {}
-        self._address: Address | None = None
+        self._address: SocketAddress | None = None
         self._why = Broken("")
 
     def open(self, count: int) -> int:
@@ -97,7 +97,7 @@ class Pool:
         self._wait(opening)
         self.idle |= {c.fd: c for c in opening if c.state is State.OPEN}
 
-    def _first_address(self) -> Address:
+    def _first_address(self) -> SocketAddress:
         for address in self.target.addresses:
             self._address = address
             if (connection := self._try()) is None:

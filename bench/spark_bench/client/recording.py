@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from spark_bench.client.store import Store
+from spark_bench.client.response_store import ResponseStore
 from spark_bench.client.tally import Tally
 from spark_bench.record import Exchange
 
@@ -20,7 +20,7 @@ class Recording:
     interrupted: stopped before it was done
     """
 
-    store: Store
+    store: ResponseStore
     tally: Tally
     started_ns: int
     ended_ns: int

@@ -75,7 +75,7 @@ class Tally:
     pauses: Durations = field(default_factory=Durations)
     paused_ns: int = 0
 
-    def stood(self, ns: int) -> None:
+    def record_pause(self, ns: int) -> None:
         """The loop came round so much later than it meant to."""
         if ns > PAUSE_NS:
             self.pauses.add(ns)

@@ -23,7 +23,7 @@ OWN_HEADERS = (b"content-length:", b"content-type:", b"transfer-encoding:")
 
 
 @dataclass(frozen=True)
-class Address:
+class SocketAddress:
     """What `socket.connect` takes, with its family."""
 
     family: int
@@ -42,7 +42,7 @@ class Proxy:
     credentials: str = field(default="", repr=False)
 
     def __str__(self) -> str:
-        return place(self.host, self.port)
+        return host_and_port(self.host, self.port)
 
     @property
     def header(self) -> bytes:
@@ -65,7 +65,7 @@ class Target:
     url: str
     host: str
     port: int
-    addresses: tuple[Address, ...]
+    addresses: tuple[SocketAddress, ...]
     proxy: Proxy | None = None
     tls: ssl.SSLContext | None = None
 
@@ -74,10 +74,10 @@ class Target:
         """What opens the way through a proxy to an https server; empty where none is needed."""
         if self.proxy is None or self.tls is None:
             return b""
-        there = place(self.host, self.port)
+        address = host_and_port(self.host, self.port)
         return b"CONNECT %b HTTP/1.1\r\nhost: %b\r\n%b\r\n" % (
-            there.encode(),
-            there.encode(),
+            address.encode(),
+            address.encode(),
             self.proxy.header,
         )
 
@@ -99,12 +99,12 @@ def target(url: str) -> Target:
     )
 
 
-def place(host: str, port: int) -> str:
+def host_and_port(host: str, port: int) -> str:
     """HOST:PORT, an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def wire(request: httpx.Request, target: Target) -> bytes:
+def request_bytes(request: httpx.Request, target: Target) -> bytes:
     """A request that httpx has built, as HTTP/1.1's bytes.
 
     A proxy in front of an http server is told the whole URL, and who we are.
@@ -137,11 +137,11 @@ def _proxy(scheme: str, host: str, port: int) -> Proxy | None:
     if _loopback(host) or proxy_bypass(f"{host}:{port}") or proxy_bypass(host):
         return None
     proxies = getproxies()
-    found = proxies.get(scheme) or proxies.get("all")
-    if not found:
+    proxy_url = proxies.get(scheme) or proxies.get("all")
+    if not proxy_url:
         return None
     try:
-        parts = urlsplit(found if "//" in found else f"http://{found}")
+        parts = urlsplit(proxy_url if "//" in proxy_url else f"http://{proxy_url}")
         if parts.scheme == "http" and parts.hostname:
             port = parts.port or PORTS["http"]
             return Proxy(parts.hostname, port, _credentials(parts))
@@ -168,17 +168,19 @@ def _loopback(host: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
-def _proxy_addresses(proxy: Proxy) -> tuple[Address, ...]:
+def _proxy_addresses(proxy: Proxy) -> tuple[SocketAddress, ...]:
     return _addresses(proxy.host, proxy.port, "check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY")
 
 
-def _addresses(host: str, port: int, cure: str) -> tuple[Address, ...]:
+def _addresses(host: str, port: int, cure: str) -> tuple[SocketAddress, ...]:
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as e:
         why = getattr(e, "strerror", None) or "not a name that could be looked up"
         raise Unreachable(f"{host}: no such host ({why}); {cure}") from None
-    return tuple(dict.fromkeys(Address(family, place) for family, _, _, _, place in found))
+    return tuple(
+        dict.fromkeys(SocketAddress(family, sockaddr) for family, _, _, _, sockaddr in infos)
+    )
 
 
 def _context() -> ssl.SSLContext:
@@ -195,9 +197,9 @@ class Envelope:
     """
 
     def __init__(self, request: httpx.Request, target: Target) -> None:
-        lines = wire(request, target).split(b"\r\n\r\n")[0].split(b"\r\n")
-        kept = [line for line in lines if not line.lower().startswith(OWN_HEADERS)]
-        self._head = b"\r\n".join([*kept, b"content-type: application/json", b"content-length: "])
+        lines = request_bytes(request, target).split(b"\r\n\r\n")[0].split(b"\r\n")
+        shared = [line for line in lines if not line.lower().startswith(OWN_HEADERS)]
+        self._head = b"\r\n".join([*shared, b"content-type: application/json", b"content-length: "])
 
     def __call__(self, body: bytes) -> bytes:
         return b"%s%d\r\n\r\n%s" % (self._head, len(body), body)

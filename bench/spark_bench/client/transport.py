@@ -11,7 +11,7 @@ from __future__ import annotations
 import httpx
 
 from spark_bench.client.recorder import MOST_BYTES, Recorder
-from spark_bench.client.target import wire
+from spark_bench.client.target import request_bytes
 from spark_bench.protocol.content import read_response
 from spark_bench.protocol.http1 import MalformedHttp
 from spark_bench.protocol.tape import Tape
@@ -47,7 +47,7 @@ class TapeTransport(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         request.read()
         timeout = request.extensions.get("timeout", {}).get("read") or TIMEOUT
-        exchange = self._recorder.exchange(wire(request, self._recorder.target), timeout)
+        exchange = self._recorder.exchange(request_bytes(request, self._recorder.target), timeout)
         if error := ERRORS.get(exchange.ended):
             raise error(exchange.detail, request=request)
         try:

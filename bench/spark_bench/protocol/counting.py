@@ -20,7 +20,7 @@ _SHOWN = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
+class TokenCounts:
     """The tokens of one answer.
 
     counts: of each token bearing event
@@ -35,52 +35,54 @@ class Counted:
     total: int
 
 
-def counted(found: Deltas, count: Count | None) -> Counted:
+def count_tokens(deltas: Deltas, count: Count | None) -> TokenCounts:
     """The best known counts: told with each event, else one each where that agrees with the total,
     else by the tokenizer where that agrees, else spread evenly.
 
     Without a total (no usage) they are the tokenizer's, or one each ("none": nobody says so).
     """
-    total = told_total(found)
+    total = reported_total(deltas)
     if total is None:
-        return _untold(found, count)
+        return _without_total(deltas, count)
     return (
-        _by_usage(found, total)
-        or _by_chunk(found, total)
-        or (count and _by_tokenizer(found, total, count))
-        or Counted(_even(total, len(found.tokens)), "even" if found.tokens else "none", 0, total)
+        _by_usage(deltas, total)
+        or _by_chunk(deltas, total)
+        or (count and _by_tokenizer(deltas, total, count))
+        or TokenCounts(
+            _even(total, len(deltas.tokens)), "even" if deltas.tokens else "none", 0, total
+        )
     )
 
 
-def told_total(found: Deltas) -> int | None:
+def reported_total(deltas: Deltas) -> int | None:
     """The output tokens by the server's last word. None: untold, or 0 though there is text."""
-    usage = found.usage
-    if usage is None or (not usage.completion_tokens and found.tokens):
+    usage = deltas.usage
+    if usage is None or (not usage.completion_tokens and deltas.tokens):
         return None
     return usage.completion_tokens or 0
 
 
-def _untold(found: Deltas, count: Count | None) -> Counted:
-    counts = count(found.texts()) if count else None
+def _without_total(deltas: Deltas, count: Count | None) -> TokenCounts:
+    counts = count(deltas.texts()) if count else None
     if counts is None:
-        return Counted(_ones(found), "none", 0, len(found.tokens))
-    return Counted(np.array(counts, np.int32), "tokenizer", 0, sum(counts))
+        return TokenCounts(_ones(deltas), "none", 0, len(deltas.tokens))
+    return TokenCounts(np.array(counts, np.int32), "tokenizer", 0, sum(counts))
 
 
-def _by_usage(found: Deltas, total: int) -> Counted | None:
+def _by_usage(deltas: Deltas, total: int) -> TokenCounts | None:
     """From counts that grow with each event; None where a token bearing event tells none, and where
     they don't grow with the text: a server may tell 0, or the total, all along.
 
     Tokens that came without text belong to the next event with text, those before the first to
     nobody: they are hidden, as those after the last are.
     """
-    if not found.tokens or found.usages[0][0] > found.tokens[0]:
+    if not deltas.tokens or deltas.usages[0][0] > deltas.tokens[0]:
         return None
-    so_far = {i: usage.completion_tokens for i, usage in found.usages}
-    grown = [so_far.get(i) for i in found.tokens]
+    so_far = {i: usage.completion_tokens for i, usage in deltas.usages}
+    grown = [so_far.get(i) for i in deltas.tokens]
     if None in grown or not grown[0] or (len(grown) > 1 and grown[0] == grown[-1]):
         return None
-    earlier = takewhile(lambda told: told[0] < found.tokens[0], found.usages)
+    earlier = takewhile(lambda usage: usage[0] < deltas.tokens[0], deltas.usages)
     before = max((usage.completion_tokens or 0 for _, usage in earlier), default=0)
     # The first text is a token, even where the event before it (a role) has counted that.
     before = min(before, grown[0] - 1)
@@ -89,7 +91,7 @@ def _by_usage(found: Deltas, total: int) -> Counted | None:
         return None
     unseen = _unseen_in_first(counts)
     counts[0] -= unseen
-    return Counted(counts, "usage", before + unseen, total)
+    return TokenCounts(counts, "usage", before + unseen, total)
 
 
 def _unseen_in_first(counts: Counts) -> int:
@@ -101,37 +103,37 @@ def _unseen_in_first(counts: Counts) -> int:
     return max(0, int(counts[0]) - max(1, int(counts[1:].max())))
 
 
-def _by_chunk(found: Deltas, total: int) -> Counted | None:
-    if not found.tokens:
+def _by_chunk(deltas: Deltas, total: int) -> TokenCounts | None:
+    if not deltas.tokens:
         return None
     # Some servers count reasoning that they never send (OpenAI's).
-    unsent = total - len(found.tokens)
-    reasoning = found.usage.reasoning if found.usage else 0
-    if unsent and (unsent != reasoning or found.first_text != found.tokens[0]):
+    unsent = total - len(deltas.tokens)
+    reasoning = deltas.usage.reasoning if deltas.usage else 0
+    if unsent and (unsent != reasoning or deltas.first_text != deltas.tokens[0]):
         return None
-    return Counted(_ones(found), "chunk", unsent, total)
+    return TokenCounts(_ones(deltas), "chunk", unsent, total)
 
 
-def _by_tokenizer(found: Deltas, total: int, count: Count) -> Counted | None:
+def _by_tokenizer(deltas: Deltas, total: int, count: Count) -> TokenCounts | None:
     """The tokenizer's, if they add up to the total.
 
     If it finds one token in every event and the total is more, the rest had no text: the end of
     sequence, if the model stopped by itself, and hidden ones before the first.
     """
-    told = count(found.texts()) if found.tokens else None
-    if told is None:
+    sizes = count(deltas.texts()) if deltas.tokens else None
+    if sizes is None:
         return None
-    counts = np.array(told, np.int32)
+    counts = np.array(sizes, np.int32)
     if counts.sum() == total:
-        return Counted(counts, "tokenizer", 0, total)
+        return TokenCounts(counts, "tokenizer", 0, total)
     unseen = total - len(counts)
     if unseen < 0 or (counts != 1).any():
         return None
-    return Counted(counts, "tokenizer", unseen - (found.finish_reason == "stop"), total)
+    return TokenCounts(counts, "tokenizer", unseen - (deltas.finish_reason == "stop"), total)
 
 
-def _ones(found: Deltas) -> Counts:
-    return np.ones(len(found.tokens), np.int32)
+def _ones(deltas: Deltas) -> Counts:
+    return np.ones(len(deltas.tokens), np.int32)
 
 
 def _even(total: int, events: int) -> Counts:

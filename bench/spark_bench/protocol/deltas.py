@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from spark_bench.protocol import words
+from spark_bench.protocol import error_text
 
 _DONE = b"[DONE]"
 Event = TypeVar("Event")
@@ -90,19 +90,19 @@ class Deltas:
         return self.usages[-1][1] if self.usages else None
 
 
-def before_done(data: list[bytes], found: Deltas) -> list[bytes]:
+def events_before_done(data: list[bytes], deltas: Deltas) -> list[bytes]:
     """The events before [DONE], which is noted."""
     if data and data[-1] == _DONE:
-        found.done = len(data) - 1
+        deltas.done = len(data) - 1
     else:
-        found.done = next((i for i, each in enumerate(data) if each.strip() == _DONE), -1)
-    return data if found.done < 0 else data[: found.done]
+        deltas.done = next((i for i, each in enumerate(data) if each.strip() == _DONE), -1)
+    return data if deltas.done < 0 else data[: deltas.done]
 
 
-def decoded(
+def decode_events(
     data: Sequence[bytes],
     decode: Callable[[bytes], Event],
-    found: Deltas,
+    deltas: Deltas,
     otherwise: Callable[[bytes], Event] | None = None,
 ) -> list[Event]:
     """The events, up to the first unreadable one, which is noted.
@@ -112,13 +112,13 @@ def decoded(
     try:
         return list(map(decode, data))
     except (ValueError, RecursionError):
-        return _until_unreadable(data, decode, found, otherwise or decode)
+        return _until_unreadable(data, decode, deltas, otherwise or decode)
 
 
 def _until_unreadable(
     data: Sequence[bytes],
     decode: Callable[[bytes], Event],
-    found: Deltas,
+    deltas: Deltas,
     otherwise: Callable[[bytes], Event],
 ) -> list[Event]:
     events: list[Event] = []
@@ -129,49 +129,49 @@ def _until_unreadable(
             except ValueError:
                 events.append(otherwise(each))
         except (ValueError, RecursionError) as error:
-            found.malformed = words.one_line(
+            deltas.malformed = error_text.one_line(
                 f"event {len(events)}: {error}: {each[:80].decode('utf-8', 'replace')}"
             )
             break
     return events
 
 
-def json_of(data: bytes) -> Any:
+def lenient_json(data: bytes) -> Any:
     """JSON as Python reads it, which forgives what typed decoding does not: NaN and infinities,
     half a surrogate and bytes that are no UTF-8, as servers send that cut a text by tokens."""
     return json.loads(data.decode("utf-8", "replace"))
 
 
-def usage_of(told: Any) -> Usage | None:
+def usage_of(value: Any) -> Usage | None:
     """Token counts as numbers of any kind: 8.0 and "8" are 8, "" is untold. ValueError for what is
     no count."""
-    if isinstance(told, list):
-        told = told[-1] if told else None
-    if not isinstance(told, dict):
+    if isinstance(value, list):
+        value = value[-1] if value else None
+    if not isinstance(value, dict):
         return None
-    counts = _without_blanks(told)
+    counts = _without_blanks(value)
     for name, other in _OTHER_NAMES.items():
         if other in counts:
             counts.setdefault(name, counts[other])
     return msgspec.convert(counts, Usage, strict=False)
 
 
-def _without_blanks(told: dict[str, Any]) -> dict[str, Any]:
+def _without_blanks(item: dict[str, Any]) -> dict[str, Any]:
     return {
-        name: _without_blanks(value) if isinstance(value, dict) else value
-        for name, value in told.items()
-        if value not in ("", None)
+        name: _without_blanks(item) if isinstance(item, dict) else item
+        for name, item in item.items()
+        if item not in ("", None)
     }
 
 
-def note_error(told: Any, found: Deltas) -> None:
+def note_error(value: Any, deltas: Deltas) -> None:
     """Keep the first error's words."""
-    if found.error is None:
-        found.error = words.from_json(told)
+    if deltas.error is None:
+        deltas.error = error_text.from_json(value)
 
 
-def note_odd(data: bytes, found: Deltas) -> None:
+def note_odd(data: bytes, deltas: Deltas) -> None:
     """An event that looks like none of its endpoint's: an error in another shape, or nothing."""
-    for told in decoded([data], msgspec.json.decode, found):
-        if words.is_error(told):
-            note_error(told, found)
+    for value in decode_events([data], msgspec.json.decode, deltas):
+        if error_text.is_error(value):
+            note_error(value, deltas)

@@ -93,8 +93,8 @@ class _Endpoint:
 
 def dialect(name: str) -> Dialect:
     """The endpoint of that name; BadInput with the nearest one if there is none."""
-    if found := _ENDPOINTS.get(name):
-        return found
+    if endpoint := _ENDPOINTS.get(name):
+        return endpoint
     hint = did_you_mean(name, _ENDPOINTS.keys(), most=1, cutoff=0.5)
     raise BadInput(f"endpoint {name!r} is not one of {', '.join(_ENDPOINTS)}{hint}")
 
@@ -161,8 +161,10 @@ def _merged(fields: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
 _ENDPOINTS: dict[str, Dialect] = {
     each.name: each
     for each in (
-        _Endpoint("chat", "/v1/chat/completions", _chat, openai.deltas),
-        _Endpoint("completions", "/v1/completions", _completions, openai.deltas),
-        _Endpoint("generate", "/generate", _generate, generate.deltas, cumulative=True),
+        _Endpoint("chat", "/v1/chat/completions", _chat, openai.parse_openai_events),
+        _Endpoint("completions", "/v1/completions", _completions, openai.parse_openai_events),
+        _Endpoint(
+            "generate", "/generate", _generate, generate.parse_generate_events, cumulative=True
+        ),
     )
 }

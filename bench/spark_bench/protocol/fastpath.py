@@ -21,7 +21,7 @@ _AROUND = len(b"data: \n\n")
 _SIZE = re.compile(rb"[0-9a-fA-F]{1,15}")
 
 
-def events(data: bytes, start: int) -> tuple[list[bytes], Ints] | None:
+def split_events(data: bytes, start: int) -> tuple[list[bytes], Ints] | None:
     """The events of a chunked body that begins at `start`: the data of each, and how many bytes of
     the response there were when it was complete. None: not such a stream, or not a whole one."""
     parts = data[start:].split(_BETWEEN)
@@ -33,17 +33,17 @@ def events(data: bytes, start: int) -> tuple[list[bytes], Ints] | None:
         or data.count(b"\r", start) != 2 * len(parts) + 2
     ):
         return None
-    sizes, _, found = zip(*[part.partition(_OPENING) for part in parts], strict=True)
-    if not _sizes_hold(sizes, found):
+    sizes, _, contents = zip(*[part.partition(_OPENING) for part in parts], strict=True)
+    if not _sizes_hold(sizes, contents):
         return None
     lengths = np.fromiter(map(len, parts), np.int64, len(parts)) + len(_BETWEEN)
-    return list(found), np.cumsum(lengths) + (start - len(b"\r\n"))
+    return list(contents), np.cumsum(lengths) + (start - len(b"\r\n"))
 
 
-def _sizes_hold(sizes: tuple[bytes, ...], found: tuple[bytes, ...]) -> bool:
+def _sizes_hold(sizes: tuple[bytes, ...], contents: tuple[bytes, ...]) -> bool:
     """Each chunk says a size and has it, and none of the events is empty. (A chunk that does not
     open as an event is all size here, and no size looks like that.)"""
-    told = {size: int(size, 16) - _AROUND for size in set(sizes) if _SIZE.fullmatch(size)}
-    if min(told.values(), default=0) <= 0:
+    lengths = {size: int(size, 16) - _AROUND for size in set(sizes) if _SIZE.fullmatch(size)}
+    if min(lengths.values(), default=0) <= 0:
         return False
-    return [told.get(size) for size in sizes] == list(map(len, found))
+    return [lengths.get(size) for size in sizes] == list(map(len, contents))

@@ -12,9 +12,9 @@ from spark_bench.protocol.deltas import (
     PromptDetails,
     Tokens,
     Usage,
-    before_done,
-    decoded,
-    json_of,
+    decode_events,
+    events_before_done,
+    lenient_json,
     note_error,
     note_odd,
 )
@@ -39,7 +39,7 @@ class Meta(Struct, gc=False):
         )
 
 
-class Chunk(Struct, gc=False):
+class GenerateChunk(Struct, gc=False):
     """One event: the whole text so far, or with --incremental-streaming-output what is new."""
 
     text: str | None = None
@@ -47,58 +47,58 @@ class Chunk(Struct, gc=False):
     error: Any = None
 
 
-_decode = msgspec.json.Decoder(Chunk).decode
+_decode = msgspec.json.Decoder(GenerateChunk).decode
 
 
-def deltas(data: list[bytes]) -> Deltas:
+def parse_generate_events(data: list[bytes]) -> Deltas:
     """What the events of a stream say; an answer in one piece is one event."""
-    found = Deltas()
-    data = before_done(data, found)
-    chunks = decoded(data, _decode, found, _as_best_one_can)
+    deltas = Deltas()
+    data = events_before_done(data, deltas)
+    chunks = decode_events(data, _decode, deltas, _as_best_one_can)
     added = _added([chunk.text or "" for chunk in chunks])
     for i, chunk in enumerate(chunks):
         if added[i]:
-            found.tokens.append(i)
+            deltas.tokens.append(i)
         if chunk.meta_info is not None:
-            found.usages.append((i, chunk.meta_info.usage()))
+            deltas.usages.append((i, chunk.meta_info.usage()))
             if chunk.meta_info.finish_reason is not None:
-                _note_finish(i, chunk.meta_info.finish_reason, found)
+                _note_finish(i, chunk.meta_info.finish_reason, deltas)
         elif chunk.error:
-            note_error(chunk.error, found)
+            note_error(chunk.error, deltas)
         elif chunk.text is None:
-            note_odd(data[i], found)
-    found.first_text = found.tokens[0] if found.tokens else -1
+            note_odd(data[i], deltas)
+    deltas.first_text = deltas.tokens[0] if deltas.tokens else -1
     # Not through `found`: that would be a cycle, which only garbage collection could free.
-    tokens = found.tokens
-    found.texts = lambda: [added[i] for i in tokens]
-    return found
+    tokens = deltas.tokens
+    deltas.texts = lambda: [added[i] for i in tokens]
+    return deltas
 
 
-def _as_best_one_can(data: bytes) -> Chunk:
+def _as_best_one_can(data: bytes) -> GenerateChunk:
     """An event with counts of another kind, or text that is not quite JSON."""
-    return msgspec.convert(json_of(data), Chunk, strict=False)
+    return msgspec.convert(lenient_json(data), GenerateChunk, strict=False)
 
 
 def _added(texts: list[str]) -> list[str]:
     """What each event adds. Cumulative texts begin with the one before, but for a half character
     at its end (U+FFFD), which the next event completes."""
-    added, seen = [], ""
+    added, so_far = [], ""
     for text in texts:
-        settled = seen.rstrip("\ufffd")
+        settled = so_far.rstrip("\ufffd")
         if not text:
             added.append("")
             continue
         if not text.startswith(settled):
             return texts
-        added.append(text[len(seen) :] if text.startswith(seen) else text[len(settled) :])
-        seen = text
+        added.append(text[len(so_far) :] if text.startswith(so_far) else text[len(settled) :])
+        so_far = text
     return added
 
 
-def _note_finish(i: int, reason: Any, found: Deltas) -> None:
+def _note_finish(i: int, reason: Any, deltas: Deltas) -> None:
     """SGLang tells {"type": "length", ...}; an abort has a message."""
-    told = reason if isinstance(reason, dict) else {"type": reason}
-    if found.finish < 0:
-        found.finish, found.finish_reason = i, str(told.get("type"))
-    if told.get("type") == "abort":
-        note_error(told.get("message") or "the engine aborted the request", found)
+    details = reason if isinstance(reason, dict) else {"type": reason}
+    if deltas.finish < 0:
+        deltas.finish, deltas.finish_reason = i, str(details.get("type"))
+    if details.get("type") == "abort":
+        note_error(details.get("message") or "the engine aborted the request", deltas)

@@ -44,7 +44,7 @@ _CONTEXT = (
 
 
 @dataclass(frozen=True)
-class Model:
+class ListedModel:
     """An entry of the list.
 
     owner: who serves it ("sglang", "vllm", "llamacpp"); "" where untold
@@ -64,76 +64,76 @@ class Model:
     text: bool = True
 
 
-def models(body: bytes) -> tuple[Model, ...]:
+def parse_models(body: bytes) -> tuple[ListedModel, ...]:
     """The models that an answer lists, in its order; none where it is no such list.
 
     OpenAI's {"data": [...]}, Ollama's {"models": [...]}, llama-swap's {"running": [...]}, a bare
     list (Together), of objects or of names. What has no id that could be asked for is left out.
     """
     try:
-        told = json.loads(body)
+        listing = json.loads(body)
     except (ValueError, RecursionError):
         return ()
-    if isinstance(told, dict):
-        told = told.get("data") or told.get("models") or told.get("running")
-    entries = told if isinstance(told, list) else []
-    found = [model for entry in entries if (model := _model(entry))]
-    return tuple({model.id: model for model in reversed(found)}.values())[::-1]
+    if isinstance(listing, dict):
+        listing = listing.get("data") or listing.get("models") or listing.get("running")
+    entries = listing if isinstance(listing, list) else []
+    parsed = [model for entry in entries if (model := _model(entry))]
+    return tuple({model.id: model for model in reversed(parsed)}.values())[::-1]
 
 
-def candidates(listed: Sequence[Model]) -> list[Model]:
+def model_candidates(listed: Sequence[ListedModel]) -> list[ListedModel]:
     """Those that a load can mean, without being told which: the first is the best.
 
     Loaded ones if any is known to be, those that generate text if any does, no adapters beside
     their model, and one name of each.
     """
-    found = [model for model in listed if model.text] or list(listed)
+    suitable = [model for model in listed if model.text] or list(listed)
     ids = {model.id for model in listed}
-    found = [model for model in found if model.parent not in ids] or found
-    found = [model for model in found if model.loaded] or found
-    return list({model.root or model.id: model for model in reversed(found)}.values())[::-1]
+    suitable = [model for model in suitable if model.parent not in ids] or suitable
+    suitable = [model for model in suitable if model.loaded] or suitable
+    return list({model.root or model.id: model for model in reversed(suitable)}.values())[::-1]
 
 
-def _model(entry: Any) -> Model | None:
+def _model(entry: Any) -> ListedModel | None:
     """None for what has no usable id."""
     if not isinstance(entry, dict | str):
         return None
-    told = entry if isinstance(entry, dict) else {"id": entry}
-    id = next((told[key] for key in ("id", "name", "model") if told.get(key)), "")
+    fields = entry if isinstance(entry, dict) else {"id": entry}
+    id = next((fields[key] for key in ("id", "name", "model") if fields.get(key)), "")
     if isinstance(id, int):
         id = str(id)
     if not isinstance(id, str) or not 0 < len(id) <= _LONGEST or not _sendable(id):
         return None
-    return Model(
+    return ListedModel(
         id,
-        owner=_word(told.get("owned_by")),
-        context=next(filter(None, map(_context, map(told.get, _CONTEXT))), None),
-        loaded=_loaded(told),
-        root=_word(told.get("root")),
-        parent=_word(told.get("parent")),
-        text=not _NO_TEXT.search(id) and _is_text(told),
+        owner=_word(fields.get("owned_by")),
+        context=next(filter(None, map(_context, map(fields.get, _CONTEXT))), None),
+        loaded=_loaded(fields),
+        root=_word(fields.get("root")),
+        parent=_word(fields.get("parent")),
+        text=not _NO_TEXT.search(id) and _is_text(fields),
     )
 
 
-def _is_text(told: dict[str, Any]) -> bool:
+def _is_text(entry: dict[str, Any]) -> bool:
     """Whether an entry says nothing of its kind, or that of a model that generates text."""
-    kinds = [kind for key in _KINDS for kind in _kinds(told.get(key))]
+    kinds = [kind for key in _KINDS for kind in _kinds(entry.get(key))]
     return not any(map(_NO_TEXT_KIND.search, kinds)) or any(map(_TEXT_KIND.search, kinds))
 
 
-def _kinds(told: Any) -> Iterator[str]:
+def _kinds(value: Any) -> Iterator[str]:
     """A word, or those of a list; an object has them under some of its names."""
-    if isinstance(told, str):
-        yield told
-    elif isinstance(told, list):
-        yield from (each for each in told if isinstance(each, str))
-    elif isinstance(told, dict):
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        yield from (each for each in value if isinstance(each, str))
+    elif isinstance(value, dict):
         for key in ("type", "output_modalities"):
-            yield from _kinds(told.get(key))
+            yield from _kinds(value.get(key))
 
 
-def _loaded(told: dict[str, Any]) -> bool | None:
-    status = told.get("status", told.get("state", told.get("loaded")))
+def _loaded(entry: dict[str, Any]) -> bool | None:
+    status = entry.get("status", entry.get("state", entry.get("loaded")))
     if isinstance(status, dict):
         status = status.get("value")
     if isinstance(status, bool):

@@ -13,9 +13,9 @@ from msgspec import Struct
 from spark_bench.protocol.deltas import (
     Deltas,
     Usage,
-    before_done,
-    decoded,
-    json_of,
+    decode_events,
+    events_before_done,
+    lenient_json,
     note_error,
     note_odd,
     usage_of,
@@ -74,35 +74,35 @@ class Delta(Struct, gc=False):
         return f"{thought}{self.content or ''}{self.calls()}"
 
 
-def delta_of(told: Any) -> Delta:
+def delta_of(value: Any) -> Delta:
     """A delta in any shape: a text, parts, fields that only this server has.
 
     What is text and not known to be something else is the answer's, or its reasoning by the name of
     the field or the type of the part.
     """
-    texts = list(_texts(told, thought=False))
+    texts = list(_texts(value, thought=False))
     return Delta(
         content="".join(text for thought, text in texts if not thought) or None,
         reasoning="".join(text for thought, text in texts if thought) or None,
     )
 
 
-def _texts(told: Any, thought: bool) -> Iterator[tuple[bool, str]]:
+def _texts(value: Any, thought: bool) -> Iterator[tuple[bool, str]]:
     """Its texts, each with whether it is reasoning."""
-    if isinstance(told, str):
+    if isinstance(value, str):
         # Half a surrogate is no text that could be written down.
-        yield thought, told.encode("utf-8", "replace").decode()
-    elif isinstance(told, list):
-        for each in told:
+        yield thought, value.encode("utf-8", "replace").decode()
+    elif isinstance(value, list):
+        for each in value:
             yield from _texts(each, thought)
-    elif isinstance(told, dict):
-        thought = thought or _THOUGHT.search(str(told.get("type"))) is not None
-        known = told.get("reasoning_content") or told.get("reasoning")
-        for name, each in told.items():
+    elif isinstance(value, dict):
+        thought = thought or _THOUGHT.search(str(value.get("type"))) is not None
+        has_reasoning = value.get("reasoning_content") or value.get("reasoning")
+        for name, each in value.items():
             # A call's name is text that was generated, a speaker's is not.
             # OpenRouter tells the same text a second time, in parts.
-            text = name not in _NO_TEXT or (name == "name" and "arguments" in told)
-            if text and not (known and name == "reasoning_details"):
+            text = name not in _NO_TEXT or (name == "name" and "arguments" in value)
+            if text and not (has_reasoning and name == "reasoning_details"):
                 yield from _texts(each, thought or _THOUGHT.search(name) is not None)
 
 
@@ -120,7 +120,7 @@ class Choice(Struct, gc=False):
         return self.text or "" if delta is None else delta.text()
 
 
-class Chunk(Struct, gc=False):
+class OpenAIChunk(Struct, gc=False):
     """One event."""
 
     choices: list[Choice] | None = None
@@ -132,7 +132,7 @@ class _Named(Struct, gc=False):
     model: Any = None
 
 
-_decode = msgspec.json.Decoder(Chunk).decode
+_decode = msgspec.json.Decoder(OpenAIChunk).decode
 _decode_name = msgspec.json.Decoder(_Named).decode
 
 
@@ -149,90 +149,92 @@ class _Undecoded(Struct, gc=False):
 _undecoded = msgspec.json.Decoder(_Undecoded).decode
 
 
-def deltas(data: list[bytes]) -> Deltas:
+def parse_openai_events(data: list[bytes]) -> Deltas:
     """What the events of a stream say; an answer in one piece is one event."""
-    found = Deltas()
-    data = before_done(data, found)
-    chunks = decoded(data, _decode, found, _as_best_one_can)
-    for first in decoded(data[:1], _decode_name, found, _name_as_best_one_can):
-        found.model = first.model if isinstance(first.model, str) else ""
+    deltas = Deltas()
+    data = events_before_done(data, deltas)
+    chunks = decode_events(data, _decode, deltas, _as_best_one_can)
+    for first in decode_events(data[:1], _decode_name, deltas, _name_as_best_one_can):
+        deltas.model = first.model if isinstance(first.model, str) else ""
     empty: list[int] = []
     for i, chunk in enumerate(chunks):
         if chunk.choices:
             choice = chunk.choices[0]
             delta = choice.delta
             if delta is None:
-                _note_undelta(i, choice, found)
+                _note_undelta(i, choice, deltas)
             elif delta.content:
-                found.tokens.append(i)
-                if found.first_text < 0:
-                    found.first_text = i
+                deltas.tokens.append(i)
+                if deltas.first_text < 0:
+                    deltas.first_text = i
             elif delta.reasoning_content or delta.reasoning:
-                found.tokens.append(i)
+                deltas.tokens.append(i)
             elif not delta.tool_calls or not delta.calls():
                 empty.append(i)
             if delta is not None and delta.tool_calls:
-                _note_calls(i, delta, found)
+                _note_calls(i, delta, deltas)
             if choice.finish_reason is not None:
-                _note_finish(i, choice.finish_reason, found)
+                _note_finish(i, choice.finish_reason, deltas)
         if chunk.usage is not None:
-            found.usages.append((i, _counts(chunk.usage, data[i])))
+            deltas.usages.append((i, _counts(chunk.usage, data[i])))
         elif chunk.choices is None and not chunk.error:
-            note_odd(data[i], found)
+            note_odd(data[i], deltas)
         if chunk.error:
-            note_error(chunk.error, found)
+            note_error(chunk.error, deltas)
     if empty:
-        _look_closer(empty, data, chunks, found)
+        _look_closer(empty, data, chunks, deltas)
     # Not through `found`: that would be a cycle, which only garbage collection could free.
-    tokens = found.tokens
-    found.texts = lambda: [_added(chunks[i]) for i in tokens]
-    return found
+    tokens = deltas.tokens
+    deltas.texts = lambda: [_added(chunks[i]) for i in tokens]
+    return deltas
 
 
-def _as_best_one_can(data: bytes) -> Chunk:
+def _as_best_one_can(data: bytes) -> OpenAIChunk:
     """An event of which a part has another shape than OpenAI's."""
-    told = json_of(data)
-    if told is None:
-        return Chunk()
-    if not isinstance(told, dict):
+    value = lenient_json(data)
+    if value is None:
+        return OpenAIChunk()
+    if not isinstance(value, dict):
         raise ValueError("an event that is no object")
-    choices = told.get("choices")
+    choices = value.get("choices")
     if not isinstance(choices, list | None):
         raise ValueError("choices that are no list")
     if choices and not isinstance(choices[0], dict):
         raise ValueError("choices that are no objects")
-    return Chunk(
+    return OpenAIChunk(
         choices=choices and [_choice(choices[0])],
-        usage=usage_of(told.get("usage")),
-        error=told.get("error"),
+        usage=usage_of(value.get("usage")),
+        error=value.get("error"),
     )
 
 
-def _choice(told: dict[str, Any]) -> Choice:
-    text, reason = told.get("text"), told.get("finish_reason")
+def _choice(value: dict[str, Any]) -> Choice:
+    text, reason = value.get("text"), value.get("finish_reason")
     if isinstance(reason, dict):
         reason = reason.get("type")
     return Choice(
-        delta=delta_of(told["delta"]) if told.get("delta") is not None else None,
-        message=delta_of(told["message"]) if told.get("message") is not None else None,
+        delta=delta_of(value["delta"]) if value.get("delta") is not None else None,
+        message=delta_of(value["message"]) if value.get("message") is not None else None,
         text=delta_of(text).text() if text is not None else None,
         finish_reason=None if reason is None else str(reason),
     )
 
 
 def _name_as_best_one_can(data: bytes) -> _Named:
-    told = json_of(data)
-    return _Named(told.get("model") if isinstance(told, dict) else None)
+    value = lenient_json(data)
+    return _Named(value.get("model") if isinstance(value, dict) else None)
 
 
 def _counts(usage: Usage, data: bytes) -> Usage:
     """The counts; looked for under other names where they are not under OpenAI's."""
     if usage.completion_tokens is None and usage.prompt_tokens is None:
-        return usage_of(json_of(data)["usage"]) or usage
+        return usage_of(lenient_json(data)["usage"]) or usage
     return usage
 
 
-def _look_closer(empty: list[int], data: list[bytes], chunks: list[Chunk], found: Deltas) -> None:
+def _look_closer(
+    empty: list[int], data: list[bytes], chunks: list[OpenAIChunk], deltas: Deltas
+) -> None:
     """Deltas without anything that is known: their text may be in fields of other names.
 
     Fields whose names say nothing are text where the answer has that many more tokens than those
@@ -247,20 +249,20 @@ def _look_closer(empty: list[int], data: list[bytes], chunks: list[Chunk], found
         if delta.content or delta.reasoning:
             (sure if by_name else unsure)[i] = delta
         elif not finish and not opening and chunks[i].usage is None:
-            found.blank += 1
-    seen = len(found.tokens) + len(sure) + len(unsure)
-    if found.usage is not None:
-        fits = seen <= (found.usage.completion_tokens or 0)
+            deltas.blank += 1
+    bearing = len(deltas.tokens) + len(sure) + len(unsure)
+    if deltas.usage is not None:
+        fits = bearing <= (deltas.usage.completion_tokens or 0)
     else:
         fits = len({delta.text() for delta in unsure.values()}) > 1
     more = sure | unsure if fits else sure
     for i, delta in more.items():
         finish = chunks[i].choices[0].finish_reason  # type: ignore[index]
-        chunks[i] = Chunk([Choice(delta=delta, finish_reason=finish)])
-        if delta.content and (found.first_text < 0 or i < found.first_text):
-            found.first_text = i
+        chunks[i] = OpenAIChunk([Choice(delta=delta, finish_reason=finish)])
+        if delta.content and (deltas.first_text < 0 or i < deltas.first_text):
+            deltas.first_text = i
     if more:
-        found.tokens = sorted([*found.tokens, *more])
+        deltas.tokens = sorted([*deltas.tokens, *more])
 
 
 def _raw_delta(data: bytes) -> bytes:
@@ -273,10 +275,10 @@ def _raw_delta(data: bytes) -> bytes:
 
 def _unknown(raw: bytes) -> tuple[Delta, bool]:
     """The text of a delta, and whether the name of its field says that it is text."""
-    told = json_of(raw) if raw else None
-    fields = told if isinstance(told, dict) else {}
+    value = lenient_json(raw) if raw else None
+    fields = value if isinstance(value, dict) else {}
     by_name = {n: v for n, v in fields.items() if _TEXT.search(n) or _THOUGHT.search(n)}
-    return delta_of(told), bool(delta_of(by_name).text())
+    return delta_of(value), bool(delta_of(by_name).text())
 
 
 # Few are different: {} at the end, a role at the start.
@@ -284,31 +286,31 @@ _CACHED = 256
 _cached = lru_cache(maxsize=64)(_unknown)
 
 
-def _added(chunk: Chunk) -> str:
+def _added(chunk: OpenAIChunk) -> str:
     return chunk.choices[0].added() if chunk.choices else ""
 
 
-def _note_undelta(i: int, choice: Choice, found: Deltas) -> None:
+def _note_undelta(i: int, choice: Choice, deltas: Deltas) -> None:
     """A piece of a completion, or a message in one piece."""
     if choice.added():
-        found.tokens.append(i)
-        if found.first_text < 0:
-            found.first_text = i
+        deltas.tokens.append(i)
+        if deltas.first_text < 0:
+            deltas.first_text = i
     elif not choice.finish_reason:
-        found.blank += 1
+        deltas.blank += 1
 
 
-def _note_calls(i: int, delta: Delta, found: Deltas) -> None:
+def _note_calls(i: int, delta: Delta, deltas: Deltas) -> None:
     if not delta.calls():
         return
-    if not found.tokens or found.tokens[-1] != i:
-        found.tokens.append(i)
-    if found.first_text < 0:
-        found.first_text = i
+    if not deltas.tokens or deltas.tokens[-1] != i:
+        deltas.tokens.append(i)
+    if deltas.first_text < 0:
+        deltas.first_text = i
 
 
-def _note_finish(i: int, reason: str, found: Deltas) -> None:
+def _note_finish(i: int, reason: str, deltas: Deltas) -> None:
     if reason:
-        found.finish, found.finish_reason = i, reason
+        deltas.finish, deltas.finish_reason = i, reason
         if reason in _BROKEN_OFF:
-            note_error(f"the engine broke off the answer (finish_reason {reason})", found)
+            note_error(f"the engine broke off the answer (finish_reason {reason})", deltas)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 
-from spark_bench.protocol import failures, words
-from spark_bench.protocol.counting import Count, counted, told_total
+from spark_bench.protocol import error_text, failures
+from spark_bench.protocol.counting import Count, count_tokens, reported_total
 from spark_bench.protocol.deltas import Deltas
 from spark_bench.protocol.dialects import Asking, Dialect
 from spark_bench.protocol.failures import Failure
-from spark_bench.protocol.stream import Answer, answer
+from spark_bench.protocol.stream import Answer, parse_answer
 from spark_bench.protocol.tape import Tape
 from spark_bench.record import Ended, Exchange, Job, Request
 
@@ -18,7 +18,7 @@ from spark_bench.record import Ended, Exchange, Job, Request
 _REVISION = re.compile(r"@[\w.-]+$|-\d{4}-?\d{2}-?\d{2}$")
 
 
-def read(
+def read_exchange(
     exchange: Exchange,
     job: Job,
     dialect: Dialect,
@@ -41,22 +41,22 @@ def read(
     """
     request = _blank(exchange, job)
     tape = Tape.of(exchange)
-    found = answer(tape, exchange.ended, dialect.most_bytes(job.prompt.output_tokens))
-    request.status = found.status
-    told = Deltas()
-    if found.ok:
-        told = dialect.deltas(found.data if found.body is None else [found.body])
-        _fill_times(request, found, told, tape)
-        _fill_tokens(request, found, told, count)
+    answer = parse_answer(tape, exchange.ended, dialect.most_bytes(job.prompt.output_tokens))
+    request.status = answer.status
+    deltas = Deltas()
+    if answer.ok:
+        deltas = dialect.deltas(answer.data if answer.body is None else [answer.body])
+        _fill_times(request, answer, deltas, tape)
+        _fill_tokens(request, answer, deltas, count)
         if keep_text:
-            request.text = "".join(told.texts())
+            request.text = "".join(deltas.texts())
     usage_due = usage_expected and asking.include_usage
-    if failed := _failure(exchange, found, told, asking, usage_due):
+    if failed := _failure(exchange, answer, deltas, asking, usage_due):
         request.failure, request.detail = str(failed[0]), failed[1]
     return request
 
 
-def unread(exchange: Exchange, job: Job) -> Request:
+def unreadable_request(exchange: Exchange, job: Job) -> Request:
     """The request whose answer takes more memory to read than there is."""
     request = _blank(exchange, job)
     request.failure = Failure.TOO_LARGE
@@ -78,109 +78,113 @@ def _blank(exchange: Exchange, job: Job) -> Request:
     )
 
 
-def _fill_times(request: Request, found: Answer, told: Deltas, tape: Tape) -> None:
-    stamps = found.stamps
+def _fill_times(request: Request, answer: Answer, deltas: Deltas, tape: Tape) -> None:
+    stamps = answer.stamps
     if len(stamps):
         request.first_event_ns = int(stamps[0])
-        request.token_ns = stamps[told.tokens]
-        request.merged_reads = found.merged_reads
-    if told.first_text >= 0 and len(stamps):
-        request.text_ns = int(stamps[told.first_text])
-    if told.done >= 0 and len(stamps):
-        request.done_ns = int(stamps[told.done])
-    elif found.whole:
+        request.token_ns = stamps[deltas.tokens]
+        request.merged_reads = answer.merged_reads
+    if deltas.first_text >= 0 and len(stamps):
+        request.text_ns = int(stamps[deltas.first_text])
+    if deltas.done >= 0 and len(stamps):
+        request.done_ns = int(stamps[deltas.done])
+    elif answer.whole:
         request.done_ns = int(tape.stamps[-1])
-    elif told.finish >= 0 and len(stamps):
+    elif deltas.finish >= 0 and len(stamps):
         request.done_ns = int(stamps[-1])
 
 
-def _fill_tokens(request: Request, found: Answer, told: Deltas, count: Count | None) -> None:
-    tokens = counted(told, count)
+def _fill_tokens(request: Request, answer: Answer, deltas: Deltas, count: Count | None) -> None:
+    tokens = count_tokens(deltas, count)
     request.output_tokens = tokens.total
-    if found.body is None:
+    if answer.body is None:
         request.token_counts, request.counted_by = tokens.counts, tokens.by
         request.hidden_tokens = tokens.hidden
-    request.finish_reason, request.model = told.finish_reason, told.model
-    request.blank_events = told.blank
-    request.usage = told_total(told) is not None
-    if usage := told.usage:
+    request.finish_reason, request.model = deltas.finish_reason, deltas.model
+    request.blank_events = deltas.blank
+    request.usage = reported_total(deltas) is not None
+    if usage := deltas.usage:
         request.prompt_tokens = usage.prompt_tokens or 0
         request.cached_tokens = usage.cached
         request.reasoning_tokens = usage.reasoning
 
 
 def _failure(
-    exchange: Exchange, found: Answer, told: Deltas, asking: Asking, usage_due: bool
+    exchange: Exchange, answer: Answer, deltas: Deltas, asking: Asking, usage_due: bool
 ) -> tuple[str, str] | None:
     """The first kind that holds, in the order that `failures` gives, and its words."""
-    if found.malformed:
-        kind = Failure.TOO_LARGE if found.too_large else Failure.MALFORMED_HTTP
-        return kind, found.malformed
-    if found.status and not found.ok:
-        said = words.from_body(found.body or b"")
-        return failures.of_status(found.status, said), f"HTTP {found.status}: {said}"
+    if answer.malformed:
+        kind = Failure.TOO_LARGE if answer.too_large else Failure.MALFORMED_HTTP
+        return kind, answer.malformed
+    if answer.status and not answer.ok:
+        message = error_text.from_body(answer.body or b"")
+        return failures.of_status(answer.status, message), f"HTTP {answer.status}: {message}"
     if exchange.ended is Ended.TOO_LARGE:
-        return _ended_early(exchange, told)
+        return _ended_early(exchange, deltas)
     return (
-        _said(found, told)
-        or _unreadable(found, told, asking)
-        or _broken(exchange, found, told, usage_due)
-        or _lacking(told, asking, usage_due)
+        _reported_error(answer, deltas)
+        or _unreadable(answer, deltas, asking)
+        or _broken(exchange, answer, deltas, usage_due)
+        or _incomplete(deltas, asking, usage_due)
     )
 
 
-def _said(found: Answer, told: Deltas) -> tuple[str, str] | None:
+def _reported_error(answer: Answer, deltas: Deltas) -> tuple[str, str] | None:
     """An error that the server reports itself."""
-    if found.errors:
-        return Failure.STREAM_ERROR, words.from_body(found.data[min(found.errors)])
-    return None if told.error is None else (Failure.STREAM_ERROR, told.error)
+    if answer.errors:
+        return Failure.STREAM_ERROR, error_text.from_body(answer.data[min(answer.errors)])
+    return None if deltas.error is None else (Failure.STREAM_ERROR, deltas.error)
 
 
-def _unreadable(found: Answer, told: Deltas, asking: Asking) -> tuple[str, str] | None:
+def _unreadable(answer: Answer, deltas: Deltas, asking: Asking) -> tuple[str, str] | None:
     """Bytes that are not what was asked for. A body in one piece is judged when it is whole."""
-    if found.body is not None and not found.whole:
+    if answer.body is not None and not answer.whole:
         return None
-    if found.body is not None and asking.stream:
+    if answer.body is not None and asking.stream:
         return Failure.NOT_STREAMED, "one JSON answer in place of a stream"
-    if found.problem:
-        return Failure.MALFORMED_SSE, f"line {found.problem!r}"
-    return (Failure.MALFORMED_JSON, told.malformed) if told.malformed else None
+    if answer.problem:
+        return Failure.MALFORMED_SSE, f"line {answer.problem!r}"
+    return (Failure.MALFORMED_JSON, deltas.malformed) if deltas.malformed else None
 
 
 def _broken(
-    exchange: Exchange, found: Answer, told: Deltas, usage_due: bool
+    exchange: Exchange, answer: Answer, deltas: Deltas, usage_due: bool
 ) -> tuple[str, str] | None:
     """A connection that ended before the answer."""
-    finished = told.finish >= 0 and (told_total(told) is not None or not usage_due)
-    if found.whole or told.done >= 0 or finished:
+    finished = deltas.finish >= 0 and (reported_total(deltas) is not None or not usage_due)
+    if answer.whole or deltas.done >= 0 or finished:
         return None
-    return _ended_early(exchange, told)
+    return _ended_early(exchange, deltas)
 
 
-def _ended_early(exchange: Exchange, told: Deltas) -> tuple[str, str]:
-    seen = f"after {len(told.tokens)} events with tokens" if told.tokens else "before any token"
-    return failures.of_connection(exchange.ended), ", ".join(filter(None, [exchange.detail, seen]))
+def _ended_early(exchange: Exchange, deltas: Deltas) -> tuple[str, str]:
+    progress = (
+        f"after {len(deltas.tokens)} events with tokens" if deltas.tokens else "before any token"
+    )
+    return failures.of_connection(exchange.ended), ", ".join(
+        filter(None, [exchange.detail, progress])
+    )
 
 
-def _lacking(told: Deltas, asking: Asking, usage_due: bool) -> tuple[str, str] | None:
+def _incomplete(deltas: Deltas, asking: Asking, usage_due: bool) -> tuple[str, str] | None:
     """What is wrong with an answer that came to its end."""
     alias = asking.answers_as or asking.model
-    if not (same_model(asking.model, told.model) or same_model(alias, told.model)):
-        detail = f"asked for {asking.model!r}, answered by {told.model!r}"
-        return Failure.WRONG_MODEL, words.one_line(detail)
-    if told.done < 0 and told.finish < 0:
-        return Failure.UNFINISHED, f"after {len(told.tokens)} events with tokens"
-    if not told.tokens:
-        return Failure.NO_TOKENS, f"finish_reason {told.finish_reason or 'none'}"
-    if usage_due and told_total(told) is None:
-        return Failure.MISSING_USAGE, f"after {len(told.tokens)} events with tokens"
+    if not (same_model(asking.model, deltas.model) or same_model(alias, deltas.model)):
+        detail = f"asked for {asking.model!r}, answered by {deltas.model!r}"
+        return Failure.WRONG_MODEL, error_text.one_line(detail)
+    if deltas.done < 0 and deltas.finish < 0:
+        return Failure.UNFINISHED, f"after {len(deltas.tokens)} events with tokens"
+    if not deltas.tokens:
+        return Failure.NO_TOKENS, f"finish_reason {deltas.finish_reason or 'none'}"
+    if usage_due and reported_total(deltas) is None:
+        return Failure.MISSING_USAGE, f"after {len(deltas.tokens)} events with tokens"
     return None
 
 
-def same_model(asked: str, answered: str) -> bool:
+def same_model(requested: str, answered: str) -> bool:
     """Whether an answer's model is the one asked for: by its whole name or, where one of them is a
     path, by its last part; a revision or a snapshot's date may follow. "" fits any."""
-    if not asked or not answered or asked == answered:
+    if not requested or not answered or requested == answered:
         return True
     plain = _REVISION.sub("", answered)
-    return plain == asked or plain.endswith(f"/{asked}") or asked.endswith(f"/{plain}")
+    return plain == requested or plain.endswith(f"/{requested}") or requested.endswith(f"/{plain}")

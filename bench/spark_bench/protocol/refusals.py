@@ -38,13 +38,13 @@ _UNKNOWN = re.compile(
 LENGTHS = ("max_completion_tokens", "max_output_tokens", "max_new_tokens", "n_predict")
 
 
-def refused(body: bytes, fields: Iterable[str]) -> list[str]:
+def refused_fields(body: bytes, fields: Iterable[str]) -> list[str]:
     """Those of the fields that an error's body names as the reason, in their order."""
-    told = _decoded(body)
-    places = set(_places(told))
-    if found := [field for field in fields if field in places]:
-        return found
-    return [field for field in fields if any(_names(field, text) for text in _sentences(told))]
+    error = _decoded(body)
+    places = set(_places(error))
+    if named := [field for field in fields if field in places]:
+        return named
+    return [field for field in fields if any(_names(field, text) for text in _sentences(error))]
 
 
 def is_unknown(body: bytes) -> bool:
@@ -66,36 +66,36 @@ def _decoded(body: bytes) -> Any:
         return text
 
 
-def _places(told: Any) -> Iterator[str]:
+def _places(error: Any) -> Iterator[str]:
     """The fields that an error is about, where it says that in a field of its own."""
-    if isinstance(told, dict):
-        param, loc = told.get("param"), told.get("loc")
+    if isinstance(error, dict):
+        param, loc = error.get("param"), error.get("loc")
         if isinstance(param, str):
             yield from re.split(r"[.\[\]/]", param)
         if isinstance(loc, list):
             yield from (each for each in loc if isinstance(each, str))
-    for each in _parts(told):
+    for each in _parts(error):
         yield from _places(each)
 
 
-def _sentences(told: Any) -> Iterator[str]:
+def _sentences(error: Any) -> Iterator[str]:
     """What it says, without the fields that it would take."""
-    for text in _strings(told):
+    for text in _strings(error):
         taken = _TAKEN.search(text)
         yield text[: taken.start()] if taken else text
 
 
-def _strings(told: Any) -> Iterator[str]:
-    if isinstance(told, str):
-        yield told
-    for each in _parts(told):
+def _strings(error: Any) -> Iterator[str]:
+    if isinstance(error, str):
+        yield error
+    for each in _parts(error):
         yield from _strings(each)
 
 
-def _parts(told: Any) -> Iterable[Any]:
-    if isinstance(told, dict):
-        return told.values()
-    return told if isinstance(told, list) else ()
+def _parts(error: Any) -> Iterable[Any]:
+    if isinstance(error, dict):
+        return error.values()
+    return error if isinstance(error, list) else ()
 
 
 def _names(field: str, text: str) -> bool:

@@ -29,7 +29,7 @@ class Events:
     problem: str = ""
 
 
-def events(body: bytes, *, whole: bool = True) -> Events:
+def parse_events(body: bytes, *, whole: bool = True) -> Events:
     """The events of a body. whole: it ends here, so that a last event without its blank line
     counts; otherwise (a stream that was cut) the unfinished rest is left out."""
     parser = _Parser()
@@ -41,14 +41,14 @@ def events(body: bytes, *, whole: bool = True) -> Events:
         if at < len(body):
             parser.feed(body[at:], len(body))
         parser.dispatch(len(body))
-    return parser.found
+    return parser.events
 
 
 class _Parser:
     """One event at a time, line by line."""
 
     def __init__(self) -> None:
-        self.found = Events()
+        self.events = Events()
         self.lines: list[bytes] = []
         self.name = b""
 
@@ -67,15 +67,15 @@ class _Parser:
             # llama.cpp up to 2025: `error: {...}` in place of `data: {"error": ...}`.
             self.name = name
             self.lines.append(value)
-        elif name and name not in _IGNORED and not self.found.problem:
-            self.found.problem = line[:80].decode("utf-8", "replace")
+        elif name and name not in _IGNORED and not self.events.problem:
+            self.events.problem = line[:80].decode("utf-8", "replace")
 
     def dispatch(self, end: int) -> None:
         """Close the event; without data it is none."""
         if data := b"\n".join(self.lines):
             if self.name == b"error":
-                self.found.errors.add(len(self.found.data))
-            self.found.data.append(data)
-            self.found.ends.append(end)
+                self.events.errors.add(len(self.events.data))
+            self.events.data.append(data)
+            self.events.ends.append(end)
         self.lines.clear()
         self.name = b""

@@ -60,7 +60,7 @@ class Answer:
         return int(np.count_nonzero(same) - np.count_nonzero(same[1:] & same[:-1]))
 
 
-def answer(tape: Tape, ended: Ended, most: int = content.MOST_BYTES) -> Answer:
+def parse_answer(tape: Tape, ended: Ended, most: int = content.MOST_BYTES) -> Answer:
     """The answer in these bytes, as far as it came. most: bytes of its body, decoded."""
     framing = Framing(spans=[])
     try:
@@ -77,21 +77,21 @@ def _answer(tape: Tape, framing: Framing, ended: Ended, most: int) -> Answer:
     head = framing.head
     assert head is not None
     if head.status == 200 and framing.body_end is BodyEnd.CHUNKED and not head.encodings:
-        common = fastpath.events(tape.data, head.size)
+        common = fastpath.split_events(tape.data, head.size)
         if common is not None:
-            found = Answer(200, data=common[0], whole=True)
-            found.place(tape, common[1])
-            return found
+            answer = Answer(200, data=common[0], whole=True)
+            answer.place(tape, common[1])
+            return answer
     body = content.read_body(tape, framing, most)
     whole = ended is Ended.COMPLETE if body.ended is None else body.ended
-    found = Answer(head.status, whole=whole)
+    answer = Answer(head.status, whole=whole)
     if not 200 <= head.status < 300 or _is_json(body.tape.data):
-        found.body = body.tape.data
-        return found
-    events = sse.events(body.tape.data, whole=whole)
-    found.data, found.errors, found.problem = events.data, events.errors, events.problem
-    found.place(body.tape, np.array(events.ends, np.int64))
-    return found
+        answer.body = body.tape.data
+        return answer
+    events = sse.parse_events(body.tape.data, whole=whole)
+    answer.data, answer.errors, answer.problem = events.data, events.errors, events.problem
+    answer.place(body.tape, np.array(events.ends, np.int64))
+    return answer
 
 
 def _is_json(body: bytes) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from spark_bench.protocol.models import Model, models
+from spark_bench.protocol.models import ListedModel, parse_models
 from spark_bench.results.facts import Server, Setting
 from spark_bench.results.secrets import clean_text, is_secret_name
 
@@ -46,11 +46,11 @@ def ask(http: httpx.Client, url: str, model: str = "") -> Server:
     model: the one that will be asked for; "" means the first that it lists
     """
     base = url.rstrip("/").removesuffix("/v1")
-    listed = models(_body(http, f"{base}/v1/models"))
+    listed = parse_models(_body(http, f"{base}/v1/models"))
     return describe(lambda path: _get(http, base + path), listed, model)
 
 
-def describe(get: Get, listed: Sequence[Model], model: str = "") -> Server:
+def describe(get: Get, listed: Sequence[ListedModel], model: str = "") -> Server:
     """The same, from answers: `get` gives the JSON object at a path, {} where there is none."""
     entry = next((entry for entry in listed if model in ("", entry.id)), None)
     engine, version, settings = _engine(get) if listed else (None, None, {})

@@ -23,9 +23,9 @@ from spark_bench.prompts.tokens import Tokens
 from spark_bench.protocol import failures
 from spark_bench.protocol.dialects import Asking, Dialect, dialect
 from spark_bench.protocol.failures import Failure
-from spark_bench.protocol.reading import read
-from spark_bench.protocol.refusals import LENGTHS, is_unknown, other_length, refused
-from spark_bench.protocol.stream import answer
+from spark_bench.protocol.reading import read_exchange
+from spark_bench.protocol.refusals import LENGTHS, is_unknown, other_length, refused_fields
+from spark_bench.protocol.stream import parse_answer
 from spark_bench.protocol.tape import Tape
 from spark_bench.record import Job, Prompt, Request, Timing
 from spark_bench.run.reach import ReachedServer
@@ -154,9 +154,11 @@ def _send_one(
     )
     most = agreement.dialect.most_bytes(prompt.output_tokens)
     exchange = server.recorder.exchange(job.wire, timeout, most)
-    request = read(exchange, job, agreement.dialect, agreement.asking, usage_expected=False)
+    request = read_exchange(
+        exchange, job, agreement.dialect, agreement.asking, usage_expected=False
+    )
     request.detail = server.hidden(request.detail)
-    body = answer(Tape.of(exchange), exchange.ended, most).body if request.failure else b""
+    body = parse_answer(Tape.of(exchange), exchange.ended, most).body if request.failure else b""
     return request, body or request.detail.encode()
 
 
@@ -202,7 +204,7 @@ def _refuses(request: Request, body: bytes) -> bool:
 def _without_named(asking: Asking, body: bytes, sent: bytes) -> Asking | None:
     """Without the fields that the refusal names; None where it names none that can be left out."""
     fields = [name for name in msgspec.json.decode(sent) if name not in NEEDED]
-    named = refused(body, ["continuous_usage_stats", "include_usage", *fields])
+    named = refused_fields(body, ["continuous_usage_stats", "include_usage", *fields])
     if "continuous_usage_stats" in named and asking.continuous_usage:
         named = [name for name in named if name not in ("stream_options", "include_usage")]
     if asking.length_field in named and not is_unknown(body):

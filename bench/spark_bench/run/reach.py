@@ -21,7 +21,7 @@ from spark_bench.formats import did_you_mean
 from spark_bench.options import ServerOptions
 from spark_bench.project import Listing
 from spark_bench.protocol import failures
-from spark_bench.protocol.models import Model, candidates, models
+from spark_bench.protocol.models import ListedModel, model_candidates, parse_models
 from spark_bench.results.secrets import HIDDEN
 from spark_bench.secret import Secret, project_key
 
@@ -56,7 +56,7 @@ class ReachedServer:
     model: str = ""
     engine: str = ""
     context: int | None = None
-    listed: tuple[Model, ...] = ()
+    listed: tuple[ListedModel, ...] = ()
     notes: tuple[str, ...] = ()
     api_key: Secret | None = None
 
@@ -210,7 +210,7 @@ def _url_hint(options: ServerOptions, listing: Listing | None) -> str:
 
 def _choose_model(
     http: httpx.Client, wanted: str
-) -> tuple[tuple[Model, ...], Model, tuple[str, ...]]:
+) -> tuple[tuple[ListedModel, ...], ListedModel, tuple[str, ...]]:
     """All that is listed, the model to ask for, and notes on the choice; BadInput for one that is
     not served."""
     try:
@@ -223,17 +223,17 @@ def _choose_model(
             f"{_base_url(http)} answers {answer.status_code}: {cure}; if it only hides its "
             "list, give the model's name with --model"
         )
-    listed = models(answer.content) if answer.is_success else ()
+    listed = parse_models(answer.content) if answer.is_success else ()
     if not listed:
         note = f"/v1/models lists nothing (HTTP {answer.status_code}): the model is unchecked"
-        return (), Model(wanted), (note,)
+        return (), ListedModel(wanted), (note,)
     served = [model.id for model in listed]
     if wanted and wanted not in served:
         hint = did_you_mean(wanted, served, most=1)
         raise BadInput(f"--model {wanted}: {_base_url(http)} serves {_join_names(served)}{hint}")
     if wanted:
         return listed, listed[served.index(wanted)], ()
-    first, *others = _loaded_models(http, candidates(listed))
+    first, *others = _loaded_models(http, model_candidates(listed))
     if not others:
         return listed, first, ()
     names = _join_names(served)
@@ -241,7 +241,7 @@ def _choose_model(
     return listed, first, (note,)
 
 
-def _loaded_models(http: httpx.Client, several: list[Model]) -> list[Model]:
+def _loaded_models(http: httpx.Client, several: list[ListedModel]) -> list[ListedModel]:
     """Those that are loaded, where a server says so elsewhere than in its list; all of them where
     none is known to be."""
     path = RUNNING.get(several[0].owner)
@@ -249,7 +249,7 @@ def _loaded_models(http: httpx.Client, several: list[Model]) -> list[Model]:
         return several
     with suppress(httpx.TransportError):
         running = {
-            model.id for model in models(http.get(path).content) if model.loaded is not False
+            model.id for model in parse_models(http.get(path).content) if model.loaded is not False
         }
         return [model for model in several if model.id in running] or several
     return several

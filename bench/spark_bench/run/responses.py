@@ -12,7 +12,7 @@ from spark_bench.client.recording import Recording
 from spark_bench.client.tally import cpu_seconds, undisturbed
 from spark_bench.errors import BenchError
 from spark_bench.prompts.tokens import Tokens
-from spark_bench.protocol.reading import read, unread
+from spark_bench.protocol.reading import read_exchange, unreadable_request
 from spark_bench.record import Load, Request
 from spark_bench.run.context import RunContext
 
@@ -98,7 +98,7 @@ def read_responses(
         for exchange in recording.exchanges():
             job = load.jobs[exchange.index]
             try:
-                request = read(
+                request = read_exchange(
                     exchange,
                     job,
                     agreement.dialect,
@@ -107,7 +107,7 @@ def read_responses(
                     usage_expected=agreement.usage,
                 )
             except MemoryError:  # one answer, of however many, must not lose the others
-                request = unread(exchange, job)
+                request = unreadable_request(exchange, job)
             requests.append(request)
     for request in requests:
         if request.detail:

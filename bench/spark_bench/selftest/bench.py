@@ -20,7 +20,7 @@ from spark_bench.metrics.summary import summarize
 from spark_bench.metrics.times import TimedRequests
 from spark_bench.options import ServerOptions
 from spark_bench.protocol.dialects import Asking, dialect
-from spark_bench.protocol.reading import read
+from spark_bench.protocol.reading import read_exchange
 from spark_bench.record import Load, Message, Prompt, Request, Timing
 from spark_bench.reference_server.server import ReferenceServer
 from spark_bench.reference_server.streams import Stream
@@ -163,7 +163,7 @@ class Bench:
             for exchange in recording.exchanges():
                 job = load.jobs[exchange.index]
                 requests.append(
-                    read(exchange, job, self._agreement.dialect, self._agreement.asking)
+                    read_exchange(exchange, job, self._agreement.dialect, self._agreement.asking)
                 )
                 if match := ID.search(exchange.data, 0, HEAD):
                     ids[exchange.index] = int(match[1])

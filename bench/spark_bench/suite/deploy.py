@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from spark_bench.formats import duration
 from spark_bench.project import Listing, last_lines
-from spark_bench.protocol.models import models as listed_models
+from spark_bench.protocol.models import parse_models as listed_models
 from spark_bench.suite.child import ChildExit
 from spark_bench.suite.job import ServedBefore
 from spark_bench.suite.plan import Case

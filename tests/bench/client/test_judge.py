@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from spark_bench.client.audit import Audit, Spread
-from spark_bench.client.judge import audit, spread
+from spark_bench.client.judge import audit, measure_spread
 from spark_bench.client.recording import Recording
-from spark_bench.client.store import Store
+from spark_bench.client.response_store import ResponseStore
 from spark_bench.client.tally import KEPT, Durations, Tally
 
 
@@ -28,8 +28,8 @@ def judged(**changes: Any) -> Audit:
     tally.lags = durations(*changes.pop("lags", [50_000] * 100))
     tally.lates = durations(*changes.pop("lates", [30_000] * 100))
     for ns in changes.pop("stood", []):
-        tally.stood(ns)
-    with closing(Store(0)) as store:
+        tally.record_pause(ns)
+    with closing(ResponseStore(0)) as store:
         store.reads = changes.pop("reads", 1000)
         recording = Recording(store, tally, 10**9, 3 * 10**9, 0.25, False)
         said = {"tls": False, "merged": 0.0, "parse_seconds": 0.5, "e2e_ms": 1000.0, "gap_ms": 10.0}
@@ -119,7 +119,7 @@ def test_clock_and_transport_are_told() -> None:
 
 
 def test_a_spread_of_nothing() -> None:
-    assert spread(Durations()) == Spread()
+    assert measure_spread(Durations()) == Spread()
 
 
 def test_durations_without_end_take_bounded_memory() -> None:
@@ -129,7 +129,7 @@ def test_durations_without_end_take_bounded_memory() -> None:
     kept.add(10**9)
     assert len(kept.values) < KEPT
     assert kept.most == 10**9
-    told = spread(kept)
+    told = measure_spread(kept)
     assert told.p50 == pytest.approx(5 * KEPT / 1000, rel=0.01)
     assert told.p99 == pytest.approx(9.9 * KEPT / 1000, rel=0.01)
     assert told.max == 10**6

@@ -19,12 +19,12 @@ import numpy as np
 import pytest
 from awkward_server import AwkwardServer
 from numpy.typing import NDArray
-from spark_bench.client import clock, flights, loop
+from spark_bench.client import clock, in_flight, loop
 from spark_bench.client.connection import Connection
 from spark_bench.client.judge import audit
 from spark_bench.client.recorder import Recorder
 from spark_bench.client.recording import Recording
-from spark_bench.client.store import Store
+from spark_bench.client.response_store import ResponseStore
 from spark_bench.client.target import target
 from spark_bench.record import Exchange, Timing
 from spark_bench.reference_server.server import ReferenceServer
@@ -215,8 +215,8 @@ def test_a_large_answer_goes_to_the_store_as_it_comes(
         return piece
 
     monkeypatch.setattr(Connection, "shed", counted)
-    monkeypatch.setattr(flights, "BUDGET", 300_000)
-    monkeypatch.setattr(loop, "Store", lambda offset: Store(offset, 500_000))
+    monkeypatch.setattr(in_flight, "BUDGET", 300_000)
+    monkeypatch.setattr(loop, "Store", lambda offset: ResponseStore(offset, 500_000))
     monkeypatch.setattr(loop, "LOOK_NS", 20_000_000)
     with ScriptedServer(serve) as server, recorder(server.url) as made:
         recording = made.record(load([request()], slots=1))
@@ -245,8 +245,8 @@ def test_a_reset_after_everything_was_shed_is_not_tried_again(
             time.sleep(0.5)
             return
 
-    monkeypatch.setattr(flights, "BUDGET", 0)
-    monkeypatch.setattr(flights, "SHED", 0)
+    monkeypatch.setattr(in_flight, "BUDGET", 0)
+    monkeypatch.setattr(in_flight, "SHED", 0)
     with ScriptedServer(serve) as server, recorder(server.url) as made:
         got = record(made, load([request()] * 2, slots=1))
     assert got.ended == ["complete", "cut"]

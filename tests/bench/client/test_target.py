@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from spark_bench.client.target import Envelope, Target, target, wire
+from spark_bench.client.target import Envelope, Target, request_bytes, target
 from spark_bench.errors import BadInput, Unreachable
 
 PROXY = "http://127.0.0.1:3128"
@@ -117,7 +117,7 @@ def test_proxies_that_are_not_spoken_to(value: str, monkeypatch: pytest.MonkeyPa
 
 
 def asked(there: Target, url: str = "http://server.invalid:81/v1/x?y=1", **more: Any) -> bytes:
-    return wire(httpx.Request("POST", url, **more), there)
+    return request_bytes(httpx.Request("POST", url, **more), there)
 
 
 def test_a_request_as_bytes() -> None:

@@ -6,15 +6,15 @@ import json
 from typing import Any
 
 import pytest
-from spark_bench.protocol.models import Model, candidates, models
+from spark_bench.protocol.models import ListedModel, model_candidates, parse_models
 
 
-def listed(*entries: Any) -> tuple[Model, ...]:
-    return models(json.dumps({"object": "list", "data": entries}).encode())
+def listed(*entries: Any) -> tuple[ListedModel, ...]:
+    return parse_models(json.dumps({"object": "list", "data": entries}).encode())
 
 
 def first(*entries: Any) -> list[str]:
-    return [model.id for model in candidates(listed(*entries))]
+    return [model.id for model in model_candidates(listed(*entries))]
 
 
 @pytest.mark.parametrize(
@@ -40,16 +40,16 @@ def first(*entries: Any) -> list[str]:
     ],
 )
 def test_what_is_listed(body: bytes, ids: list[str]) -> None:
-    assert [model.id for model in models(body)] == ids
+    assert [model.id for model in parse_models(body)] == ids
 
 
 def test_what_an_entry_tells() -> None:
     (found,) = listed(
         {"id": "a", "owned_by": "vllm", "root": "/models/a", "parent": None, "max_model_len": 4096}
     )
-    assert found == Model("a", owner="vllm", context=4096, root="/models/a")
+    assert found == ListedModel("a", owner="vllm", context=4096, root="/models/a")
     odd = {"id": "a", "owned_by": 5, "max_model_len": True, "context_length": -1, "status": 3}
-    assert listed(odd) == (Model("a"),)
+    assert listed(odd) == (ListedModel("a"),)
     assert listed({"id": "a", "context_length": 10**40, "context_window": 7})[0].context == 7
 
 

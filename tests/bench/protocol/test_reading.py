@@ -17,7 +17,7 @@ from spark_bench.protocol import failures
 from spark_bench.protocol.counting import Count
 from spark_bench.protocol.dialects import Asking, dialect
 from spark_bench.protocol.failures import Failure
-from spark_bench.protocol.reading import read, same_model
+from spark_bench.protocol.reading import read_exchange, same_model
 from spark_bench.record import Ended, Request
 from spark_bench.run.responses import blank_events_note
 from wire_bytes import delta, event, usage
@@ -35,7 +35,7 @@ def understood(
     **more: Any,
 ) -> Request:
     exchange = wire.exchange(reads, ended, detail="broke", reused=True)
-    return read(exchange, wire.job(), dialect(endpoint), asking or Asking(model), **more)
+    return read_exchange(exchange, wire.job(), dialect(endpoint), asking or Asking(model), **more)
 
 
 def by_words(texts: list[str]) -> list[int]:
@@ -517,7 +517,9 @@ def test_reading_costs_less_than_json_loads_alone() -> None:
         return time.process_time() - start
 
     def reading() -> None:
-        assert read(exchange, wire.job(), dialect("chat"), Asking("m")).output_tokens == 2000
+        assert (
+            read_exchange(exchange, wire.job(), dialect("chat"), Asking("m")).output_tokens == 2000
+        )
 
     def loading() -> None:
         assert len([json.loads(each[6:]) for each in events]) == 2002

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from spark_bench.protocol.refusals import is_unknown, other_length, refused
+from spark_bench.protocol.refusals import is_unknown, other_length, refused_fields
 
 FIELDS = [
     "max_tokens",
@@ -100,12 +100,12 @@ def error(message: Any, **more: Any) -> Any:
 )
 def test_the_fields_that_a_refusal_names(told: Any, names: list[str]) -> None:
     body = told.encode() if isinstance(told, str) else json.dumps(told).encode()
-    assert refused(body, FIELDS) == names
+    assert refused_fields(body, FIELDS) == names
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff\xfe", b"[" * 200_000, b'"ignore_eos'])
 def test_no_body_breaks_it(body: bytes) -> None:
-    assert refused(body, FIELDS) in ([], ["ignore_eos"])
+    assert refused_fields(body, FIELDS) in ([], ["ignore_eos"])
 
 
 def test_a_value_is_told_from_a_field() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spark_bench.protocol import fastpath, sse
 from spark_bench.protocol.content import read_response
-from spark_bench.protocol.stream import Answer, answer
+from spark_bench.protocol.stream import Answer, parse_answer
 from spark_bench.protocol.tape import Tape
 from spark_bench.record import Ended
 
@@ -35,30 +35,30 @@ from spark_bench.record import Ended
     ],
 )
 def test_events(body: bytes, data: list[bytes]) -> None:
-    found = sse.events(body)
+    found = sse.parse_events(body)
     assert found.data == data
     assert found.problem == ""
 
 
 def test_an_event_ends_with_its_blank_line() -> None:
-    assert sse.events(b"data: a\n\n: c\n\ndata: b\r\n\r\ndata: c").ends == [9, 25, 32]
+    assert sse.parse_events(b"data: a\n\n: c\n\ndata: b\r\n\r\ndata: c").ends == [9, 25, 32]
 
 
 def test_the_rest_of_a_cut_stream_is_no_event() -> None:
-    assert sse.events(b'data: a\n\ndata: {"id', whole=False).data == [b"a"]
-    assert sse.events(b"data: a\n\ndata: b\n", whole=False).data == [b"a"]
+    assert sse.parse_events(b'data: a\n\ndata: {"id', whole=False).data == [b"a"]
+    assert sse.parse_events(b"data: a\n\ndata: b\n", whole=False).data == [b"a"]
 
 
 @pytest.mark.parametrize("named", [b"event: error\ndata: b", b"error: b"])
 def test_events_that_name_themselves_an_error(named: bytes) -> None:
-    found = sse.events(b"data: a\n\n" + named + b"\n\ndata: c\n\n")
+    found = sse.parse_events(b"data: a\n\n" + named + b"\n\ndata: c\n\n")
     assert found.data == [b"a", b"b", b"c"]
     assert found.errors == {1}
 
 
 @pytest.mark.parametrize("line", [b"<html>", b'{"a":1}', b"dat: x", b" data: x"])
 def test_a_line_of_no_event_stream_is_a_problem(line: bytes) -> None:
-    assert sse.events(b"data: a\n\n" + line + b"\n\n").problem == line.decode()
+    assert sse.parse_events(b"data: a\n\n" + line + b"\n\n").problem == line.decode()
 
 
 TEXTS = st.text(st.characters(blacklist_categories=["Cs"]), min_size=1, max_size=12)
@@ -72,7 +72,7 @@ def test_every_stream_is_read_back(
 ) -> None:
     lines = [[text.replace("\n", "?").replace("\r", "!").encode() for text in e] for e in events]
     body = b"".join(b"".join(b"data: " + x + end for x in each) + end for each in lines)
-    found = sse.events(body)
+    found = sse.parse_events(body)
     assert found.data == [b"\n".join(each) for each in lines]
     assert found.ends == [e for e in found.ends if body[:e].endswith(end + end)]
 
@@ -102,7 +102,7 @@ CUTS = st.lists(st.integers(0, 100_000), max_size=20)
 
 def general(reads: list[bytes]) -> Answer:
     head, body = read_response(Tape.of(wire.exchange(reads)))
-    events = sse.events(body.tape.data, whole=bool(body.ended))
+    events = sse.parse_events(body.tape.data, whole=bool(body.ended))
     found = Answer(head.status, data=events.data, errors=events.errors, problem=events.problem)
     found.place(body.tape, np.array(events.ends, np.int64))
     return found
@@ -118,12 +118,12 @@ def test_the_fast_way_gives_what_the_general_one_does(
         chunks = [b"0" + c.split(b"\r")[0].upper() + c[len(c.split(b"\r")[0]) :] for c in chunks]
     data = wire.CHUNKED + b"".join(chunks) + wire.LAST_CHUNK
     reads = wire.split(data, cuts)
-    fast, slow = answer(Tape.of(wire.exchange(reads)), Ended.COMPLETE), general(reads)
+    fast, slow = parse_answer(Tape.of(wire.exchange(reads)), Ended.COMPLETE), general(reads)
     assert (fast.data, fast.errors, fast.problem) == (slow.data, slow.errors, slow.problem)
     assert fast.reads.tolist() == slow.reads.tolist()
     assert fast.stamps.tolist() == slow.stamps.tolist()
     if all(piece.startswith(b"data: {") for piece in pieces) and pieces:
-        assert fastpath.events(data, len(wire.CHUNKED)) is not None
+        assert fastpath.split_events(data, len(wire.CHUNKED)) is not None
 
 
 @settings(deadline=None)
@@ -132,7 +132,7 @@ def test_a_changed_byte_never_tells_the_ways_apart(pieces: list[bytes], at: int,
     data = bytearray(b"".join(wire.chunked(pieces)))
     start = len(wire.CHUNKED)
     data[start + at % (len(data) - start)] = byte
-    fast = fastpath.events(bytes(data), start)
+    fast = fastpath.split_events(bytes(data), start)
     if fast is not None:
         slow = general([bytes(data)])
         assert (fast[0], slow.problem, slow.errors) == (slow.data, "", set())
@@ -152,19 +152,19 @@ def test_a_changed_byte_never_tells_the_ways_apart(pieces: list[bytes], at: int,
 )
 def test_the_fast_way_leaves_what_is_any_different(body: bytes) -> None:
     good = wire.chunk(b"data: a\n\n")
-    assert fastpath.events(good + wire.LAST_CHUNK, 0) is not None
-    assert fastpath.events(body + good * (body != b"") + wire.LAST_CHUNK, 0) is None
+    assert fastpath.split_events(good + wire.LAST_CHUNK, 0) is not None
+    assert fastpath.split_events(body + good * (body != b"") + wire.LAST_CHUNK, 0) is None
 
 
 @pytest.mark.parametrize("last", [b"", b"0\r\n", b"0z\r\n\r\n", b"0\r\nx: y\r\n\r\n"])
 def test_the_fast_way_wants_the_last_chunk(last: bytes) -> None:
-    assert fastpath.events(wire.chunk(b"data: a\n\n") + last, 0) is None
+    assert fastpath.split_events(wire.chunk(b"data: a\n\n") + last, 0) is None
 
 
 def test_reads_that_completed_several_events() -> None:
     reads = [wire.CHUNKED, b"".join(map(wire.chunk, [b"data: a\n\n", b"data: b\n\n"]))]
     reads += [wire.chunk(b"data: c\n\n"), wire.chunk(b"data: d\n\n") * 3 + wire.LAST_CHUNK]
-    found = answer(Tape.of(wire.exchange(reads)), Ended.COMPLETE)
+    found = parse_answer(Tape.of(wire.exchange(reads)), Ended.COMPLETE)
     assert found.stamps.tolist() == [2000, 2000, 3000, 4000, 4000, 4000]
     assert found.merged_reads == 2
 
@@ -172,5 +172,5 @@ def test_reads_that_completed_several_events() -> None:
 def test_a_line_without_an_end_takes_no_more_than_its_length() -> None:
     """Where it took the square, a tenth of this would have taken minutes."""
     started = time.process_time()
-    assert not sse.events(b"data: " + b"a" * 4_000_000, whole=False).data
+    assert not sse.parse_events(b"data: " + b"a" * 4_000_000, whole=False).data
     assert time.process_time() - started < 5

@@ -11,7 +11,7 @@ from made_requests import answer, failed
 from msgspec.structs import replace
 from result_samples import a_repeat
 from spark_bench.cli import main
-from spark_bench.client import store
+from spark_bench.client import response_store
 from spark_bench.client.audit import Audit, Spread
 from spark_bench.metrics.stalls import Stall, Stalls
 from spark_bench.reference_server.server import ReferenceServer
@@ -21,8 +21,8 @@ from spark_bench.run.notes import _cached, _lengthened, _own_pause, _server_mess
 def test_no_room_for_responses_is_told_and_loses_nothing(
     reference: ReferenceServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store.tempfile, "tempdir", str(tmp_path / "missing"))
-    monkeypatch.setattr(store.Store.__init__, "__defaults__", (1000,))
+    monkeypatch.setattr(response_store.tempfile, "tempdir", str(tmp_path / "missing"))
+    monkeypatch.setattr(response_store.ResponseStore.__init__, "__defaults__", (1000,))
     reference.configure(ttft_us=1000, itl_us=200)
     path = tmp_path / "run.json"
     shape = ("-n", "4", "-i", "8", "-o", "32", "--no-metrics", "--no-history")

@@ -34,7 +34,7 @@ from spark_bench.display.terminal import Terminal, print_all
 from spark_bench.history.entry import entry_of
 from spark_bench.history.export import write_csv
 from spark_bench.history.table import table as history_table
-from spark_bench.protocol.words import from_body
+from spark_bench.protocol.error_text import from_body
 from spark_bench.report.gather import gather
 from spark_bench.report.html import html
 from spark_bench.report.page import page

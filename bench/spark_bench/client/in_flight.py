@@ -8,8 +8,8 @@ import time
 from spark_bench.client import clock
 from spark_bench.client.connection import Broken, Connection, State
 from spark_bench.client.pool import Pool
+from spark_bench.client.response_store import BUDGET, Outcome, Piece, ResponseStore
 from spark_bench.client.schedule import SECOND, Schedule, Turn
-from spark_bench.client.store import BUDGET, Fate, Piece, Store
 from spark_bench.client.tally import Tally
 from spark_bench.protocol.http1 import BodyEnd, MalformedHttp
 from spark_bench.record import Ended, Load
@@ -26,16 +26,16 @@ BEGINNING = 64 * 1024
 GONE = (errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED)
 
 
-class Flights:
+class InFlight:
     """The requests of one load that have been taken up.
 
     seen_ns: when the sockets were looked at last
     """
 
     def __init__(
-        self, pool: Pool, load: Load, schedule: Schedule, store: Store, tally: Tally
+        self, pool: Pool, load: Load, schedule: Schedule, store: ResponseStore, tally: Tally
     ) -> None:
-        self.seen_ns = 0
+        self.woke_ns = 0
         self._pool = pool
         self._load = load
         self._schedule = schedule
@@ -52,7 +52,7 @@ class Flights:
                 return
             self._dispatch(turn)
 
-    def attend(self, connection: Connection, mask: int) -> None:
+    def handle_event(self, connection: Connection, mask: int) -> None:
         """Everything but a plain read in the middle of a stream."""
         try:
             self._pool.advance(connection, mask)
@@ -65,7 +65,7 @@ class Flights:
         except (Broken, MalformedHttp) as e:
             self._broken(connection, e)
 
-    def look(self, moment: int) -> None:
+    def check_all(self, moment: int) -> None:
         """What is not seen from a single read: time-outs, framing that went wrong in the middle of
         a stream, too much memory."""
         size = 0
@@ -171,7 +171,7 @@ class Flights:
         refused = errno.ECONNREFUSED in error.args
         ended = Ended.REFUSED if refused else Ended.UNREACHABLE
         detail = str(error.args[0])
-        self._store.end(Fate(turn.index, turn.scheduled_ns, 0, now, ended, detail, False))
+        self._store.end(Outcome(turn.index, turn.scheduled_ns, 0, now, ended, detail, False))
         self._tally.failed += 1
         self._schedule.ended(turn.index, now)
 
@@ -190,7 +190,7 @@ class Flights:
             connection.sent_ns,
             connection.carried > 0,
         )
-        self._store.end(Fate(index, scheduled, sent, at, ended, detail, reused))
+        self._store.end(Outcome(index, scheduled, sent, at, ended, detail, reused))
         self._schedule.ended(index, at)
         reusable = reusable and not (connection.eof or connection.failure or connection.unsent)
         connection.index = -1
@@ -206,8 +206,8 @@ class Flights:
         if not connection.stamps:  # all of it was shed
             return time.perf_counter_ns()
         at = clock.last(connection.stamps, self._offset_ns)
-        if connection.kernel and at <= self.seen_ns:
-            self._tally.lags.add(self.seen_ns - at)
+        if connection.kernel and at <= self.woke_ns:
+            self._tally.lags.add(self.woke_ns - at)
         return at
 
     def _time_out(self, connection: Connection) -> None:

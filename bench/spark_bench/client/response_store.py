@@ -45,7 +45,7 @@ class Piece:
 
 
 @dataclass(slots=True)
-class Fate:
+class Outcome:
     """What became of a request, without its bytes; see Exchange."""
 
     index: int
@@ -57,7 +57,7 @@ class Fate:
     reused: bool
 
 
-class Store:
+class ResponseStore:
     """Keeps responses in the order in which they end; gives them back by request.
 
     spilled: bytes in the file
@@ -75,7 +75,7 @@ class Store:
         self.note = ""
         self._budget = budget
         self._held = 0
-        self._fates: dict[int, Fate] = {}
+        self._fates: dict[int, Outcome] = {}
         self._memory: defaultdict[int, list[Piece]] = defaultdict(list)
         self._places: defaultdict[int, list[tuple[int, int, int, int]]] = defaultdict(list)
         self._file: IO[bytes] | None = None
@@ -88,7 +88,7 @@ class Store:
         if self._held > self._budget and not self.note:
             self._spill()
 
-    def end(self, fate: Fate) -> None:
+    def end(self, fate: Outcome) -> None:
         """A request is over."""
         self._fates[fate.index] = fate
 
@@ -102,7 +102,7 @@ class Store:
         if self._file:
             self._file.close()
 
-    def _exchange(self, fate: Fate) -> Exchange:
+    def _exchange(self, fate: Outcome) -> Exchange:
         stamps, ends, size = bytearray(), array("q"), 0
         parts: list[bytes | bytearray] = []
         for piece in self._pieces(fate.index):

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from spark_bench.client import clock, store
-from spark_bench.client.store import Fate, Piece, Store
+from spark_bench.client import clock, response_store
+from spark_bench.client.response_store import Outcome, Piece, ResponseStore
 from spark_bench.record import Ended
 
 OFFSET = 5_000_000_000
@@ -29,23 +29,23 @@ def piece(reads: list[bytes], at: int = 1000) -> Piece:
     return Piece(stamps, ends, data)
 
 
-def fate(index: int) -> Fate:
-    return Fate(index, 1, 2, 3, Ended.COMPLETE, "as it is", True)
+def fate(index: int) -> Outcome:
+    return Outcome(index, 1, 2, 3, Ended.COMPLETE, "as it is", True)
 
 
-def filled(store: Store, responses: dict[int, list[list[bytes]]]) -> None:
+def filled(store: ResponseStore, responses: dict[int, list[list[bytes]]]) -> None:
     """One piece of each response in turn, then the next of each."""
     for turn in range(max((len(pieces) for pieces in responses.values()), default=0)):
         for index, pieces in responses.items():
             if turn < len(pieces):
                 before = sum(map(len, pieces[:turn]))
-                store.keep(index, piece(pieces[turn], 1000 + before))
+                response_store.keep(index, piece(pieces[turn], 1000 + before))
     for index in responses:
-        store.end(fate(index))
+        response_store.end(fate(index))
 
 
-def check(store: Store, responses: dict[int, list[list[bytes]]]) -> None:
-    exchanges = list(store.exchanges())
+def check(store: ResponseStore, responses: dict[int, list[list[bytes]]]) -> None:
+    exchanges = list(response_store.exchanges())
     assert [e.index for e in exchanges] == sorted(responses)
     for exchange in exchanges:
         reads = [read for pieces in responses[exchange.index] for read in pieces]
@@ -64,10 +64,10 @@ reads = st.lists(st.binary(min_size=1, max_size=300), max_size=5)
 all_responses = st.dictionaries(st.integers(0, 50), st.lists(reads, max_size=4), max_size=8)
 
 
-@given(all_responses, st.sampled_from([0, 500, 2000, store.BUDGET]))
+@given(all_responses, st.sampled_from([0, 500, 2000, response_store.BUDGET]))
 def test_what_goes_in_comes_out(responses: dict[int, list[list[bytes]]], budget: int) -> None:
-    with pytest.MonkeyPatch.context() as patch, closing(Store(OFFSET, budget)) as kept:
-        patch.setattr(store, "STEP", 0)
+    with pytest.MonkeyPatch.context() as patch, closing(ResponseStore(OFFSET, budget)) as kept:
+        patch.setattr(response_store, "STEP", 0)
         filled(kept, responses)
         check(kept, responses)
         pieces = [p for pieces in responses.values() for p in pieces]
@@ -81,15 +81,15 @@ MANY = {index: [[b"%d" % index * 500, b"x" * 500]] for index in range(40)}
 
 
 def test_nothing_is_written_below_the_budget() -> None:
-    with closing(Store(OFFSET)) as kept:
+    with closing(ResponseStore(OFFSET)) as kept:
         filled(kept, MANY)
         assert kept.spilled == 0
         check(kept, MANY)
 
 
 def test_beyond_the_budget_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "STEP", 1000)
-    with closing(Store(OFFSET, budget=10_000)) as kept:
+    monkeypatch.setattr(response_store, "STEP", 1000)
+    with closing(ResponseStore(OFFSET, budget=10_000)) as kept:
         for index in range(2000):
             kept.keep(index, piece([b"x" * 1000]))
             kept.end(fate(index))
@@ -111,8 +111,8 @@ def files_of_at_most(size: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("size", [0, 700, 1000, 5000])
 def test_a_full_disk_loses_nothing(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "STEP", 0)
-    with closing(Store(OFFSET, budget=1500)) as kept:
+    monkeypatch.setattr(response_store, "STEP", 0)
+    with closing(ResponseStore(OFFSET, budget=1500)) as kept:
         with files_of_at_most(size):
             filled(kept, MANY)
         assert "no room for responses in" in kept.note
@@ -124,7 +124,7 @@ def test_no_folder_for_a_file_loses_nothing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
-    with closing(Store(OFFSET, budget=0)) as kept:
+    with closing(ResponseStore(OFFSET, budget=0)) as kept:
         filled(kept, MANY)
         assert (
             kept.note == f"no room for responses in {tmp_path}/missing: No such file or directory"
@@ -134,7 +134,7 @@ def test_no_folder_for_a_file_loses_nothing(
 
 def test_the_file_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with closing(Store(OFFSET, budget=0)) as kept:
+    with closing(ResponseStore(OFFSET, budget=0)) as kept:
         filled(kept, MANY)
         assert kept.spilled
         assert not list(tmp_path.iterdir())

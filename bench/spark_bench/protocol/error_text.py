@@ -22,18 +22,18 @@ def from_body(body: bytes) -> str:
     """The message in an error's body: JSON of any server, the title of a web page, or plain text;
     at most LONGEST characters, "" for an empty one."""
     try:
-        told = msgspec.json.decode(body if len(body) <= LARGEST else b"")
+        decoded = msgspec.json.decode(body if len(body) <= LARGEST else b"")
     except (ValueError, RecursionError):
         text = body[: 16 * 1024].decode("utf-8", "replace")
         title = _TITLE.search(text)
         return one_line(title[1] if title else text)
-    return from_json(told)
+    return from_json(decoded)
 
 
-def from_json(told: Any) -> str:
+def from_json(decoded: Any) -> str:
     """The message in a decoded error: {"error": {"message": ...}} (OpenAI, SGLang, llama.cpp),
     {"object": "error", "message": ...} (SGLang, vLLM), {"detail": ...} (FastAPI) or a string."""
-    message, code = told, None
+    message, code = decoded, None
     while isinstance(message, dict):
         code = message.get("code") or code
         inner = next(filter(None, map(message.get, _INNER)), None)
@@ -45,15 +45,15 @@ def from_json(told: Any) -> str:
     return one_line(f"{text} ({code})" if isinstance(code, str) else text)
 
 
-def is_error(told: Any) -> bool:
+def is_error(decoded: Any) -> bool:
     """Whether a decoded answer is an error in one of these shapes."""
-    return isinstance(told, dict) and bool(
-        told.get("error")
-        or told.get("errors")
-        or "error" in (told.get("object"), told.get("type"), told.get("status"))
-        or told.get("success") is False
-        or ("message" in told and _is_failing(told.get("code")))
-        or ("detail" in told and len(told) == 1)
+    return isinstance(decoded, dict) and bool(
+        decoded.get("error")
+        or decoded.get("errors")
+        or "error" in (decoded.get("object"), decoded.get("type"), decoded.get("status"))
+        or decoded.get("success") is False
+        or ("message" in decoded and _is_failing(decoded.get("code")))
+        or ("detail" in decoded and len(decoded) == 1)
     )
 
 
