@@ -75,7 +75,7 @@ class ResponseStore:
         self.note = ""
         self._budget = budget
         self._held = 0
-        self._fates: dict[int, Outcome] = {}
+        self._outcomes: dict[int, Outcome] = {}
         self._memory: defaultdict[int, list[Piece]] = defaultdict(list)
         self._places: defaultdict[int, list[tuple[int, int, int, int]]] = defaultdict(list)
         self._file: IO[bytes] | None = None
@@ -88,36 +88,36 @@ class ResponseStore:
         if self._held > self._budget and not self.note:
             self._spill()
 
-    def end(self, fate: Outcome) -> None:
+    def end(self, outcome: Outcome) -> None:
         """A request is over."""
-        self._fates[fate.index] = fate
+        self._outcomes[outcome.index] = outcome
 
     def exchanges(self) -> Iterator[Exchange]:
         """Every request that ended, by index, with all its bytes. Each is made when asked for."""
-        for index in sorted(self._fates):
-            yield self._exchange(self._fates[index])
+        for index in sorted(self._outcomes):
+            yield self._exchange(self._outcomes[index])
 
     def close(self) -> None:
         """Forget the file; it has no name that could be left behind."""
         if self._file:
             self._file.close()
 
-    def _exchange(self, fate: Outcome) -> Exchange:
+    def _exchange(self, outcome: Outcome) -> Exchange:
         stamps, ends, size = bytearray(), array("q"), 0
         parts: list[bytes | bytearray] = []
-        for piece in self._pieces(fate.index):
+        for piece in self._pieces(outcome.index):
             stamps += piece.stamps
             ends.extend(array("q", (size + end for end in piece.ends)) if size else piece.ends)
             parts.append(piece.data)
             size += len(piece.data)
         return Exchange(
-            fate.index,
-            fate.scheduled_ns,
-            fate.sent_ns,
-            fate.ended_ns,
-            fate.ended,
-            fate.detail,
-            fate.reused,
+            outcome.index,
+            outcome.scheduled_ns,
+            outcome.sent_ns,
+            outcome.ended_ns,
+            outcome.ended,
+            outcome.detail,
+            outcome.reused,
             clock.monotonic(stamps, self.offset_ns),
             ends,
             b"".join(parts),  # of one part from the file: that itself, not a copy

@@ -29,7 +29,7 @@ def piece(reads: list[bytes], at: int = 1000) -> Piece:
     return Piece(stamps, ends, data)
 
 
-def fate(index: int) -> Outcome:
+def outcome(index: int) -> Outcome:
     return Outcome(index, 1, 2, 3, Ended.COMPLETE, "as it is", True)
 
 
@@ -39,13 +39,13 @@ def filled(store: ResponseStore, responses: dict[int, list[list[bytes]]]) -> Non
         for index, pieces in responses.items():
             if turn < len(pieces):
                 before = sum(map(len, pieces[:turn]))
-                response_store.keep(index, piece(pieces[turn], 1000 + before))
+                store.keep(index, piece(pieces[turn], 1000 + before))
     for index in responses:
-        response_store.end(fate(index))
+        store.end(outcome(index))
 
 
 def check(store: ResponseStore, responses: dict[int, list[list[bytes]]]) -> None:
-    exchanges = list(response_store.exchanges())
+    exchanges = list(store.exchanges())
     assert [e.index for e in exchanges] == sorted(responses)
     for exchange in exchanges:
         reads = [read for pieces in responses[exchange.index] for read in pieces]
@@ -92,7 +92,7 @@ def test_beyond_the_budget_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) ->
     with closing(ResponseStore(OFFSET, budget=10_000)) as kept:
         for index in range(2000):
             kept.keep(index, piece([b"x" * 1000]))
-            kept.end(fate(index))
+            kept.end(outcome(index))
             assert kept._held <= 10_000 + 2000
         assert kept.spilled > 1_900_000
         assert not kept.note
