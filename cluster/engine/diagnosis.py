@@ -6,34 +6,12 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from signal import Signals
 from types import MappingProxyType
 
-from cluster.engine.log import (
-    READY,
-    STOPPING,
-    TRANSPORT_PATTERN,
-    Transport,
-    clean,
-    phase,
-    transport,
-)
+from cluster.engine import log as engine_log
+from cluster.engine.log import clean
 from cluster.engine.symptoms import Expression, Symptom, Weight, mentions, noise, position, symptoms
-
-__all__ = [
-    "TRANSPORT_PATTERN",
-    "Diagnosis",
-    "End",
-    "Transport",
-    "Weight",
-    "diagnose",
-    "docker_error",
-    "docker_failure",
-    "group_diagnosis",
-    "phase",
-    "transport",
-]
 
 EVIDENCE_LENGTH = 200
 # How Docker's own messages begin: its words for a registry mean other things in an engine's log.
@@ -45,22 +23,6 @@ DOCKER_LINE = re.compile(
 # More than its client ever says at once, and as much of it as is shown where nobody knows it.
 DOCKER_LINES, DOCKER_LENGTH = 1_000, 500
 DOCKER_TEXTS = ("nvidia-container-cli", "could not select device driver")
-TRACEBACK = "Traceback (most recent call last):"
-HIT_AN_EXCEPTION = "hit an exception: Traceback"
-STAMPED = re.compile(r"\[\d{4}-\d\d-\d\d ")
-# What stands in front of a traceback's lines in a process of torch.distributed, and in a group of
-# exceptions; and what stands between that group's members.
-FRAME = re.compile(r"\[rank\d+\]: ?| +(?:\| ?|\+ (?=Exception Group ))")
-MEMBER = re.compile(r"^ +\+(?:-\+)?-+ (?:\d+|\.\.\.) -+$")
-# The line that names an exception, after its traceback; without one, the name must sound like it.
-RAISED = re.compile(r"^(?:[A-Za-z_]\w*\.)*(?P<name>[A-Za-z_]\w*)(?=:|$)")
-NAMES = ("Error", "Exception", "Timeout", "Exit", "Interrupt")
-# Python says so of an exception in a destructor, most often while it ends.
-IGNORED = "Exception ignored "
-CHAINED = (
-    "During handling of the above exception",
-    "The above exception was the direct cause",
-)
 # What Docker's exit codes say of themselves: exit code → key, cause, cure.
 CODES = {
     2: (
@@ -128,25 +90,6 @@ class Hit:
     at: int
 
 
-@dataclass(frozen=True)
-class Raised:
-    """An exception in a log.
-
-    + first, after: its lines: that of its name, and the one behind its text
-    + text: name and text, in one line
-    + chained: it follows from the one before it, or is a member of that group
-    """
-
-    first: int
-    after: int
-    text: str
-    chained: bool = False
-
-    @property
-    def is_group(self) -> bool:
-        return self.text.partition(":")[0].endswith("ExceptionGroup")
-
-
 class Placeholders(dict[str, str]):
     """What the lines told, for the {words} of a cause or a cure; {WORD} may stay as it stands."""
 
@@ -165,7 +108,7 @@ def diagnose(lines: Sequence[str], end: End | None = None) -> tuple[Diagnosis, .
     recognized = _diagnose_hits(hits, heard)
     unknown = list(_unrecognized(log, hits, end))
     # What SGLang itself says it died of comes before the children that it killed for it.
-    own = any(HIT_AN_EXCEPTION in line for line in log)
+    own = any(engine_log.HIT_AN_EXCEPTION in line for line in log)
     diagnoses = [*_killed(end), *(unknown if own else ()), *recognized, *unknown, *_by_code(end)]
     if all(d.weight is Weight.NOTE for d in diagnoses):
         diagnoses += _unexplained(end)
@@ -182,7 +125,7 @@ def group_diagnosis(
     That a rank was stopped by will is no fault, and what the others say of its end neither.
     """
     diagnoses = [(rank, d) for rank, (lines, end) in by_rank.items() for d in diagnose(lines, end)]
-    if any(_stop(lines) < len(lines) for lines, _ in by_rank.values()):
+    if any(engine_log.find_stop(lines) < len(lines) for lines, _ in by_rank.values()):
         diagnoses = [
             (rank, d) for rank, d in diagnoses if d.weight not in (Weight.PEER, Weight.CONSEQUENCE)
         ]
@@ -221,7 +164,7 @@ def _hits(log: Sequence[str], heard: Mapping[str, str]) -> Iterator[Hit]:
     both = (*engine, *_possible_in(symptoms("docker"), text))
     warnings = {s.shown_by for s in engine if s.shown_by}
     above: dict[Expression, re.Match[str]] = {}
-    for at, line in enumerate(map(_bare, log)):
+    for at, line in enumerate(map(engine_log.unframed, log)):
         if any(e.search(line) for e in noise()):
             continue
         of_docker = DOCKER_LINE.match(line) or any(text in line for text in DOCKER_TEXTS)
@@ -250,16 +193,11 @@ def _first(
     return None
 
 
-def _last(expression: Expression | re.Pattern[str], log: Sequence[str]) -> int:
-    """Where the last line that matches stands; -1 where none does."""
-    return next((at for at in range(len(log) - 1, -1, -1) if expression.search(log[at])), -1)
-
-
 def _still_valid(hits: Sequence[Hit], log: Sequence[str]) -> list[Hit]:
     """Without those that a later line shows the engine got over, or that follow a wanted end."""
-    ready, stop = _last(READY, log), _stop(log)
+    ready, stop = engine_log.last_match(engine_log.READY, log), engine_log.find_stop(log)
     healing = {h.symptom.healed_by for h in hits if h.symptom.healed_by}
-    healed = {expression: _last(expression, log) for expression in healing}
+    healed = {expression: engine_log.last_match(expression, log) for expression in healing}
     return [
         h
         for h in hits
@@ -297,7 +235,7 @@ def _excerpt(line: str, start: int = 0) -> str:
 
 def _unrecognized(log: Sequence[str], hits: Sequence[Hit], end: End | None) -> Iterator[Diagnosis]:
     """The exception that ended the rank, where no symptom tells of it or of what led to it."""
-    chain = _fatal(log, end)
+    chain = engine_log.find_fatal(log, failed=bool(end and end.exit_code))
     hit_lines = {hit.at for hit in hits}
     if not chain or any(at in hit_lines for e in chain for at in range(e.first, e.after)):
         return
@@ -308,104 +246,6 @@ def _unrecognized(log: Sequence[str], hits: Sequence[Hit], end: End | None) -> I
     cure = "the whole traceback stands in the rank's log"
     cause = f"the engine failed: {_excerpt(last.text)}{because}"
     yield Diagnosis(cause, evidence, cure, "exception", Weight.FAILED)
-
-
-def _fatal(log: Sequence[str], end: End | None) -> list[Raised]:
-    """The exception that a process of SGLang reports or, if the rank failed, the last one of all;
-    with those that it follows from, the first of them first."""
-    ready = max(0, _last(READY, log))
-    reported = next((i for i in range(ready, len(log)) if HIT_AN_EXCEPTION in log[i]), None)
-    if reported is not None:
-        return next(_chains(log, reported), [])
-    if not (end and end.exit_code):
-        return []
-    *_, last = [[], *_chains(log, ready)]
-    if last:
-        return last
-    if any(TRACEBACK in line for line in log):
-        return []
-    # A log whose beginning is lost may show the end of a traceback alone.
-    at = max((i for i in range(ready, len(log)) if _sounds_so(log[i])), default=None)
-    return [] if at is None else [Raised(at, at + 1, log[at])]
-
-
-def _sounds_so(line: str) -> bool:
-    name = RAISED.match(line)
-    return bool(name and name["name"].endswith(NAMES) and line[name.end() :][:2] in ("", ": "))
-
-
-def _chains(log: Sequence[str], start: int) -> Iterator[list[Raised]]:
-    """The exceptions from a line on, each with what led to it."""
-    chain: list[Raised] = []
-    for raised in _raised(log, start):
-        if not raised.chained and chain:
-            yield chain
-            chain = []
-        chain.append(raised)
-    if chain:
-        yield chain
-
-
-def _raised(log: Sequence[str], start: int) -> Iterator[Raised]:
-    """The exceptions whose tracebacks stand in a log, from a line on."""
-    inside = chained = ignored = False
-    at = start
-    while at < len(log):
-        line = _bare(log[at])
-        at += 1
-        if line.startswith(CHAINED):
-            chained = True
-        elif MEMBER.match(log[at - 1]):
-            inside = chained = True
-        elif TRACEBACK in line:
-            inside = True
-        elif not inside or not line or line.startswith(" ") or STAMPED.match(line):
-            chained = chained and not STAMPED.match(line)
-            ignored = ignored or line.startswith(IGNORED)
-        else:
-            inside = False
-            if RAISED.match(line) and not ignored:
-                yield _text(log, at - 1, chained)
-            chained = ignored = False
-
-
-def _bare(line: str) -> str:
-    """Without what an exception group draws in front of its lines."""
-    frame = FRAME.match(line)
-    return line[frame.end() :] if frame else line
-
-
-def _text(log: Sequence[str], first: int, chained: bool) -> Raised:
-    """The exception that this line names, with its text, which may begin on a later line."""
-    rest = takewhile(lambda line: not _over(line), (log[i] for i in range(first + 1, len(log))))
-    lines = [_bare(line).strip() for line in (log[first], *rest)]
-    after = first + len(lines)
-    text, *more = lines
-    while more and text.endswith(":"):
-        text = f"{text} {more.pop(0)}".strip()
-    return Raised(first, after, text, chained)
-
-
-def _over(line: str) -> bool:
-    """Whether a line can't belong to an exception's text any more."""
-    bare = _bare(line)
-    return bool(
-        TRACEBACK in bare
-        or bare.startswith(CHAINED)
-        or STAMPED.match(bare)
-        or line.lstrip().startswith("+--")
-    )
-
-
-def _stop(log: Sequence[str]) -> int:
-    """Where the engine tells that it ends because it was asked to; behind the last line where it
-    does not, or has been started again since."""
-    for at in range(len(log) - 1, -1, -1):
-        if STOPPING in log[at]:
-            return at
-        if "server_args=" in log[at]:
-            break
-    return len(log)
 
 
 def _killed(end: End | None) -> Iterator[Diagnosis]:

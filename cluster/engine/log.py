@@ -1,11 +1,12 @@
-"""What an engine's log tells of a rank that is well: how far it is, over which transport."""
+"""What an engine's log says: how far a rank is, over which transport, which exceptions ended it."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from itertools import takewhile
+from typing import Literal, Protocol
 
 from cluster.printable import printable
 
@@ -82,6 +83,31 @@ VERDICTS = (
     re.compile(r"NCCL INFO .*NET/IB\w* : (?:(?P<rdma>Using \[\d|Made virtual)|(?P<tcp>No device))"),
 )
 
+# ---- exceptions
+
+TRACEBACK = "Traceback (most recent call last):"
+HIT_AN_EXCEPTION = "hit an exception: Traceback"
+STAMPED = re.compile(r"\[\d{4}-\d\d-\d\d ")
+# What stands in front of a traceback's lines in a process of torch.distributed, and in a group of
+# exceptions; and what stands between that group's members.
+FRAME = re.compile(r"\[rank\d+\]: ?| +(?:\| ?|\+ (?=Exception Group ))")
+MEMBER = re.compile(r"^ +\+(?:-\+)?-+ (?:\d+|\.\.\.) -+$")
+# The line that names an exception, after its traceback; without one, the name must sound like it.
+RAISED = re.compile(r"^(?:[A-Za-z_]\w*\.)*(?P<name>[A-Za-z_]\w*)(?=:|$)")
+NAMES = ("Error", "Exception", "Timeout", "Exit", "Interrupt")
+# Python says so of an exception in a destructor, most often while it ends.
+IGNORED = "Exception ignored "
+CHAINED = (
+    "During handling of the above exception",
+    "The above exception was the direct cause",
+)
+
+
+class Searchable(Protocol):
+    """What finds a match in a line: a pattern, or a symptom's expression."""
+
+    def search(self, line: str, /) -> re.Match[str] | None: ...
+
 
 @dataclass(frozen=True)
 class Transport:
@@ -136,3 +162,125 @@ def _verdict(matches: Sequence[re.Match[str]]) -> Transport:
         if kinds == {kind}:
             return Transport(kind, evidence)
     return Transport("unknown", evidence)
+
+
+@dataclass(frozen=True)
+class LoggedException:
+    """An exception in a log.
+
+    + first, after: its lines: that of its name, and the one behind its text
+    + text: name and text, in one line
+    + chained: it follows from the one before it, or is a member of that group
+    """
+
+    first: int
+    after: int
+    text: str
+    chained: bool = False
+
+    @property
+    def is_group(self) -> bool:
+        return self.text.partition(":")[0].endswith("ExceptionGroup")
+
+
+def last_match(expression: Searchable, log: Sequence[str]) -> int:
+    """Where the last line that matches stands; -1 where none does."""
+    return next((at for at in range(len(log) - 1, -1, -1) if expression.search(log[at])), -1)
+
+
+def find_fatal(log: Sequence[str], *, failed: bool) -> list[LoggedException]:
+    """The exception that a process of SGLang reports or, if the rank failed, the last one of all;
+    with those that it follows from, the first of them first."""
+    ready = max(0, last_match(READY, log))
+    reported = next((i for i in range(ready, len(log)) if HIT_AN_EXCEPTION in log[i]), None)
+    if reported is not None:
+        return next(_chains(log, reported), [])
+    if not failed:
+        return []
+    *_, last = [[], *_chains(log, ready)]
+    if last:
+        return last
+    if any(TRACEBACK in line for line in log):
+        return []
+    # A log whose beginning is lost may show the end of a traceback alone.
+    at = max((i for i in range(ready, len(log)) if _sounds_so(log[i])), default=None)
+    return [] if at is None else [LoggedException(at, at + 1, log[at])]
+
+
+def _sounds_so(line: str) -> bool:
+    name = RAISED.match(line)
+    return bool(name and name["name"].endswith(NAMES) and line[name.end() :][:2] in ("", ": "))
+
+
+def _chains(log: Sequence[str], start: int) -> Iterator[list[LoggedException]]:
+    """The exceptions from a line on, each with what led to it."""
+    chain: list[LoggedException] = []
+    for raised in _raised(log, start):
+        if not raised.chained and chain:
+            yield chain
+            chain = []
+        chain.append(raised)
+    if chain:
+        yield chain
+
+
+def _raised(log: Sequence[str], start: int) -> Iterator[LoggedException]:
+    """The exceptions whose tracebacks stand in a log, from a line on."""
+    inside = chained = ignored = False
+    at = start
+    while at < len(log):
+        line = unframed(log[at])
+        at += 1
+        if line.startswith(CHAINED):
+            chained = True
+        elif MEMBER.match(log[at - 1]):
+            inside = chained = True
+        elif TRACEBACK in line:
+            inside = True
+        elif not inside or not line or line.startswith(" ") or STAMPED.match(line):
+            chained = chained and not STAMPED.match(line)
+            ignored = ignored or line.startswith(IGNORED)
+        else:
+            inside = False
+            if RAISED.match(line) and not ignored:
+                yield _text(log, at - 1, chained)
+            chained = ignored = False
+
+
+def unframed(line: str) -> str:
+    """Without what an exception group draws in front of its lines."""
+    frame = FRAME.match(line)
+    return line[frame.end() :] if frame else line
+
+
+def _text(log: Sequence[str], first: int, chained: bool) -> LoggedException:
+    """The exception that this line names, with its text, which may begin on a later line."""
+    rest = takewhile(lambda line: not _over(line), (log[i] for i in range(first + 1, len(log))))
+    lines = [unframed(line).strip() for line in (log[first], *rest)]
+    after = first + len(lines)
+    text, *more = lines
+    while more and text.endswith(":"):
+        text = f"{text} {more.pop(0)}".strip()
+    return LoggedException(first, after, text, chained)
+
+
+def _over(line: str) -> bool:
+    """Whether a line can't belong to an exception's text any more."""
+    bare = unframed(line)
+    return bool(
+        TRACEBACK in bare
+        or bare.startswith(CHAINED)
+        or STAMPED.match(bare)
+        or line.lstrip().startswith("+--")
+    )
+
+
+def find_stop(log: Sequence[str]) -> int:
+    """Where the engine tells that it ends because it was asked to; behind the last line where it
+    does not, or has been started again since."""
+    for at in range(len(log) - 1, -1, -1):
+        if STOPPING in log[at]:
+            return at
+        if "server_args=" in log[at]:
+            break
+    return len(log)

@@ -61,6 +61,7 @@ class Symptom:
     shown_by: Expression | None = None
     needs: str = ""
     examples: tuple[str, ...] = ()
+    tells: tuple[str, ...] = ()
 
     def within(self, text: str) -> Symptom | None:
         """The same with as many of its lines as can be in a text; None where none can."""
@@ -105,6 +106,11 @@ def noise() -> tuple[Expression, ...]:
     return tuple(map(expression, _table()["noise"]))
 
 
+def harmless() -> tuple[str, ...]:
+    """Lines that look like trouble and show no symptom."""
+    return tuple(_table()["harmless"])
+
+
 @cache
 def mentions() -> tuple[Expression, ...]:
     """Match lines that show nothing wrong; their named groups are words for a cause or a cure."""
@@ -138,6 +144,7 @@ def _symptom(
     shown_by: str | None = None,
     needs: str = "",
     examples: Sequence[str] = (),
+    tells: Sequence[str] = (),
 ) -> Symptom:
     return Symptom(
         key,
@@ -150,4 +157,5 @@ def _symptom(
         expression(shown_by) if shown_by else None,
         needs,
         tuple(examples),
+        tuple(tells),
     )

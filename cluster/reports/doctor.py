@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from shlex import quote
 from typing import Literal
 
-from cluster.engine.diagnosis import Diagnosis, End, Weight, diagnose, transport
-from cluster.engine.log import STOPPING, last_words
+from cluster.engine.diagnosis import Diagnosis, End, diagnose
+from cluster.engine.log import STOPPING, last_words, transport
+from cluster.engine.symptoms import Weight
 from cluster.findings import Finding, Level
 from cluster.node.readings import DiskReading, NodeFacts, Rank
 from cluster.reports.status import RankStatus, Status

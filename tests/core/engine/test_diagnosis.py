@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from cluster.engine.diagnosis import (
     EVIDENCE_LENGTH,
-    TRANSPORT_PATTERN,
     End,
-    Weight,
     diagnose,
     docker_error,
     docker_failure,
     group_diagnosis,
-    phase,
-    transport,
 )
+from cluster.engine.symptoms import Weight
 
 LOGS = Path(__file__).parent / "logs"
 STAMP = "[2026-11-23 07:38:16 TP0] "
@@ -30,46 +26,6 @@ def log(name: str) -> list[str]:
 
 def keys(told) -> list[str]:
     return [d.key for d in told]
-
-
-NAMED = [
-    pytest.param(
-        "ValueError: Warning: User-specified context_length (4096) is greater than the derived "
-        "context_length (2048). This may lead to incorrect model outputs or CUDA errors. "
-        "To allow overriding this maximum, set the env var "
-        "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN=1",
-        "context_length=2048",
-        id="the-longest-context",
-    ),
-    pytest.param(
-        "API key: --grpc-mode would serve without asking for it: not started",
-        "remove --grpc-mode from extra_args",
-        id="an-option",
-    ),
-    pytest.param(
-        "launch_server.py: error: unrecognized arguments: --torchao-config",
-        "unrecognized arguments: --torchao-config",
-        id="a-flag",
-    ),
-    pytest.param(
-        "[c10d] The client socket has timed out after 20000ms while trying to connect to "
-        "(127.0.0.1, 50139).",
-        "127.0.0.1, 50139",
-        id="the-rendezvous",
-    ),
-    pytest.param(
-        "a:1:2 [0] NCCL WARN socketStartConnect: Connect to 10.42.8.11<43791> failed : Network is "
-        "unreachable",
-        "10.42.8.11<43791>",
-        id="a-peer",
-    ),
-]
-
-
-@pytest.mark.parametrize(("line", "words"), NAMED)
-def test_what_a_line_names_stands_in_the_diagnosis(line, words):
-    (told,) = diagnose([f"{STAMP}Init parallel begin.", line])
-    assert words in str(told)
 
 
 @pytest.mark.parametrize(
@@ -138,49 +94,6 @@ def test_a_traceback_tells_the_cause_only_of_an_engine_that_failed(end, expected
         "KeyError: 'hidden_size'",
     ]
     assert keys(diagnose(lines, end))[:1] == expected
-
-
-NOISE = [
-    pytest.param(
-        "[2026-11-23 07:23:35] Ignore import error when loading sglang.srt.models.grok: no kernel "
-        "image is available for execution on the device",
-        id="import-error",
-    ),
-    pytest.param(
-        f"{STAMP}Custom allreduce is disabled because this process group spans across nodes.",
-        id="custom-allreduce-0.5.3",
-    ),
-    pytest.param(
-        f"{STAMP}Custom all-reduce is disabled because this process group spans across nodes.",
-        id="custom-allreduce-0.5.23",
-    ),
-    pytest.param(
-        f"{STAMP}Setup Custom allreduce failed with . To silence this warning, specify "
-        "--disable-custom-all-reduce explicitly.",
-        id="custom-allreduce-setup",
-    ),
-    pytest.param("    raise LocalEntryNotFoundError(", id="source-of-a-traceback"),
-    pytest.param(
-        '[2026-11-23 07:47:57] HTTP Request: GET https://huggingface.co/api/models/x "HTTP/1.1 401 '
-        'Unauthorized"',
-        id="http-request",
-    ),
-    pytest.param(
-        "[2026-11-23 07:42:06] Scheduler or DataParallelController 3424 terminated with 0",
-        id="ended-well",
-    ),
-    pytest.param(
-        "[W1123 07:37:47 socket.cpp:755] [c10d] The client socket has failed to connect to "
-        "[spark-1]:50000 (errno: 111 - Connection refused).",
-        id="first-tries-to-connect",
-    ),
-    pytest.param("the model said: unauthorized: connect: connection refused", id="docker-words"),
-]
-
-
-@pytest.mark.parametrize("line", NOISE)
-def test_noise_is_no_fault(line):
-    assert diagnose([line], End(0)) == ()
 
 
 def test_doctor_does_not_take_exit_code_137_for_out_of_memory():
@@ -298,58 +211,6 @@ def test_evidence_has_no_colours_and_is_short():
     assert "\x1b" not in told.evidence
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        pytest.param(
-            "Error response from daemon: manifest for lmsysorg/sglang:nope not found: manifest "
-            "unknown: manifest unknown",
-            "lmsysorg/sglang:nope was not found",
-            id="image",
-        ),
-        pytest.param(
-            'Error response from daemon: Get "https://registry-1.docker.io/v2/": dial tcp: lookup '
-            "registry-1.docker.io on 127.0.0.53:53: no such host",
-            "curl -I https://registry-1.docker.io/v2/",
-            id="registry",
-        ),
-        pytest.param(
-            'Error response from daemon: Get "http://127.0.0.1:5000/v2/": dial tcp 127.0.0.1:5000:'
-            " connect: connection refused",
-            "can't reach 127.0.0.1:5000",
-            id="registry-with-a-port",
-        ),
-        pytest.param(
-            'docker: Error response from daemon: Conflict. The container name "/sglang-head" is '
-            'already in use by container "4f2d".',
-            "already named sglang-head",
-            id="container",
-        ),
-        pytest.param(
-            "Error response from daemon: failed to bind host port for 0.0.0.0:30000:172.17.0.2:"
-            "30000/tcp: address already in use",
-            "port 30000",
-            id="port",
-        ),
-        pytest.param(
-            'invalid mount config for type "bind": bind source path does not exist: /raid/hf-cache',
-            "/raid/hf-cache should be mounted",
-            id="mount",
-        ),
-        pytest.param(
-            "Error response from daemon: error gathering device information while adding custom "
-            'device "/dev/infiniband": no such file or directory',
-            "the node has no /dev/infiniband",
-            id="device",
-        ),
-    ],
-)
-def test_what_docker_names_stands_in_the_diagnosis(text, words):
-    told = docker_error(f"1ab2: Pulling fs layer\n{text}\n\nRun 'docker run --help' for more")
-    assert told is not None
-    assert words in str(told)
-
-
 def test_the_image_asked_for_is_named_where_docker_does_not():
     told = docker_error("Error response from daemon: manifest unknown", "lmsysorg/sglang:v9")
     assert told is not None
@@ -358,176 +219,6 @@ def test_the_image_asked_for_is_named_where_docker_does_not():
 
 def test_words_that_docker_does_not_say_are_no_diagnosis():
     assert docker_error("Status: Downloaded newer image for lmsysorg/sglang:spark") is None
-
-
-NCCL = "spark-1:123:456 [0] NCCL INFO "
-RDMA_LOG = [
-    f"{NCCL}Bootstrap: Using enp1s0f1np1:169.254.1.1<0>",
-    f"{NCCL}NET/IB : Made virtual device [0] name=rocep1s0f1 speed=200000 ndevs=1",
-    f"{NCCL}NET/IB : Using [0]rocep1s0f1:1/RoCE [RO]; OOB enp1s0f1np1:169.254.1.1<0>",
-    f"{NCCL}NET/Socket : Using [0]enp1s0f1np1:169.254.1.1<0>",
-    f"{NCCL}Using network IB",
-    f"{NCCL}Channel 00/0 : 0[0] -> 1[0] [send] via NET/IB/0",
-]
-TCP_LOG = [
-    f"{NCCL}NET/IB : No device found.",
-    f"{NCCL}NET/Socket : Using [0]enp1s0f1np1:169.254.1.1<0>",
-    f"{NCCL}Using network Socket",
-    f"{NCCL}Channel 00/0 : 0[0] -> 1[0] [send] via NET/Socket/0",
-]
-
-
-@pytest.mark.parametrize(
-    ("lines", "kind", "evidence"),
-    [
-        pytest.param(RDMA_LOG, "rdma", "via NET/IB/0", id="rdma"),
-        pytest.param(RDMA_LOG[:5], "rdma", "Using network IB", id="rdma-no-channel-yet"),
-        pytest.param(RDMA_LOG[:3], "rdma", "NET/IB : Using [0]rocep1s0f1", id="rdma-devices"),
-        pytest.param(RDMA_LOG[:2], "rdma", "Made virtual device", id="rdma-virtual-device"),
-        pytest.param(
-            [f"{NCCL}NET/IB : No device found.", f"{NCCL}Using network IBext_v10"],
-            *("rdma", "IBext_v10"),
-            id="plugin",
-        ),
-        pytest.param(
-            [f"{NCCL}Channel 00/0 : 1[0] -> 0[0] [receive] via NET/IBext_v10/0/GDRDMA"],
-            *("rdma", "IBext_v10"),
-            id="plugin-channel",
-        ),
-        pytest.param(TCP_LOG, "tcp", "via NET/Socket/0", id="tcp"),
-        pytest.param(TCP_LOG[:3], "tcp", "Using network Socket", id="tcp-no-channel-yet"),
-        pytest.param(TCP_LOG[:1], "tcp", "No device found", id="tcp-no-device"),
-        pytest.param([*RDMA_LOG[:5], TCP_LOG[-1]], "tcp", "via NET/Socket/0", id="channels-decide"),
-        pytest.param([*RDMA_LOG, *TCP_LOG], "unknown", "NET/Socket/0", id="they-disagree"),
-        pytest.param(["Using network IB", "via NET/IB/0"], "unknown", "", id="not-nccl's-words"),
-        pytest.param([], "unknown", "", id="nothing"),
-    ],
-)
-def test_the_transport_is_read_from_nccl(lines, kind, evidence):
-    told = transport(lines)
-    assert told.kind == kind
-    assert evidence in told.evidence
-
-
-def test_gloo_has_no_transport_to_prove():
-    assert transport(log("served-rank0")).kind == "unknown"
-
-
-@pytest.mark.parametrize("lines", [RDMA_LOG, TCP_LOG], ids=["rdma", "tcp"])
-def test_grep_selects_just_the_lines_that_tell_the_transport(lines):
-    noise = [f"{NCCL}Bootstrap: Using enp1s0f1np1", "Using network IB", *log("served-rank0")]
-    found = subprocess.run(
-        ["grep", "-E", TRANSPORT_PATTERN],
-        input="\n".join([*noise, *lines]),
-        capture_output=True,
-        text=True,
-        timeout=10,
-        check=True,
-    ).stdout.splitlines()
-    assert found == [n for n in lines if "NET/Socket : " not in n and "Bootstrap" not in n]
-    assert transport(found) == transport(lines)
-
-
-@pytest.mark.parametrize(
-    ("line", "words"),
-    [
-        pytest.param("Init parallel begin.", "initialising torch distributed", id="init-0.5.23"),
-        pytest.param(
-            "Init torch distributed begin.", "initialising torch distributed", id="init-0.5.3"
-        ),
-        pytest.param(
-            "Init parallel ends. elapsed=6.79 s", "loading weights", id="init-ends-0.5.23"
-        ),
-        pytest.param(
-            "Init torch distributed ends. mem usage=0.21 GB",
-            "loading weights",
-            id="init-ends-0.5.3",
-        ),
-        pytest.param("Load weight begin. avail mem=101.00 GB", "loading weights", id="load"),
-        pytest.param(
-            "Loading safetensors checkpoint shards:  40% Completed | 2/5 [00:12<00:18,  6.1s/it]",
-            "loading weights",
-            id="shards",
-        ),
-        pytest.param("Load weight end. type=Qwen2ForCausalLM", "allocating KV cache", id="loaded"),
-        pytest.param("KV Cache is allocated. #tokens: 8192", "allocating KV cache", id="kv"),
-        pytest.param(
-            "Capture cuda graph begin. This can take up to several minutes. avail mem=9.00 GB",
-            "capturing CUDA graphs",
-            id="capture-0.5.3",
-        ),
-        pytest.param(
-            "Capture target decode CUDA graph begin. backend=full, num_tokens_per_req=1",
-            "capturing CUDA graphs",
-            id="capture-0.5.23",
-        ),
-        pytest.param("Capture cuda graph end. Time elapsed: 9.1 s.", "warming up", id="captured"),
-        pytest.param(
-            "max_total_num_tokens=8192, chunked_prefill_size=4096", "warming up", id="pool"
-        ),
-        pytest.param("The server is fired up and ready to roll!", "ready", id="ready"),
-        pytest.param(
-            "Dummy health check server started in background thread at 0.0.0.0:30000",
-            "ready",
-            id="worker-0.5.23",
-        ),
-        pytest.param(
-            "Starting dummy health check server at 0.0.0.0:30000", "ready", id="worker-0.5.3"
-        ),
-    ],
-)
-def test_the_last_step_of_loading_is_told(line, words):
-    assert phase(["Init parallel begin.", STAMP + line, "Prefill batch, #new-seq: 1"]) == words
-
-
-def test_the_steps_of_a_real_start_come_in_their_order():
-    lines = log("served-rank0")
-    told = [phase(lines[: i + 1]) for i in range(len(lines))]
-    assert list(dict.fromkeys(told)) == [
-        *("", "initialising torch distributed", "loading weights", "allocating KV cache"),
-        *("warming up", "ready"),
-    ]
-
-
-def test_an_engine_that_starts_again_is_not_ready():
-    assert phase([*log("served-rank0"), f"{STAMP}Init parallel begin."]) == (
-        "initialising torch distributed"
-    )
-
-
-@pytest.mark.parametrize(
-    ("line", "words"),
-    [
-        pytest.param(
-            "0.00.007.674 I srv    load_model: loading model '/models/SmolLM2.gguf'",
-            "loading weights",
-            id="loading",
-        ),
-        pytest.param(
-            "0.00.664.270 I srv    load_model: initializing, n_slots = 4, n_ctx_slot = 2048",
-            "allocating KV cache",
-            id="slots",
-        ),
-        pytest.param(
-            "0.00.666.046 I srv          init: listening on http://127.0.0.1:39471",
-            "ready",
-            id="listening",
-        ),
-        pytest.param(
-            "ready: HuggingFaceTB/SmolLM2-135M-Instruct at http://127.0.0.1:39471 (llama.cpp)",
-            "ready",
-            id="ready",
-        ),
-    ],
-)
-def test_llama_cpp_has_steps_too(line, words):
-    assert (
-        phase(["starting: HuggingFaceTB/SmolLM2-135M-Instruct as sglang-head", line, ""]) == words
-    )
-
-
-def test_nothing_known_is_no_phase():
-    assert phase(["", "hello"]) == ""
 
 
 @pytest.mark.parametrize(
@@ -555,10 +246,6 @@ def test_the_ranks_that_did_not_meet_are_told_with_where_they_looked():
         ("worker", "head-unreachable"),
     ]
     assert "127.0.0.1, 50139" in told[1][1].cause
-
-
-def test_the_phase_is_known_behind_what_nccl_says():
-    assert phase(log("nccl-start")) == "initialising torch distributed"
 
 
 # ---- exceptions that no symptom knows
@@ -763,34 +450,6 @@ def test_a_stopped_head_leaves_no_fault_in_its_group():
         }
     )
     assert told == ()
-
-
-LOCAL_LOG = [
-    f"{NCCL}Using network Socket",
-    f"{NCCL}Channel 00/0 : 0[0] -> 1[1] via P2P/IPC",
-]
-
-
-@pytest.mark.parametrize(
-    ("lines", "kind"),
-    [
-        pytest.param(LOCAL_LOG, "local", id="two-gpus-of-one-machine"),
-        pytest.param([f"{NCCL}Channel 00 : 0[0] -> 1[1] via SHM/direct/direct"], "local", id="shm"),
-        pytest.param([*LOCAL_LOG, *RDMA_LOG], "rdma", id="and-rdma-between-machines"),
-        pytest.param(
-            [f"{NCCL}NET/IB : No device found.", f"{NCCL}NET/IB : Using [RO]; OOB lo:127.0.0.1<0>"],
-            "tcp",
-            id="a-flag-is-no-device",
-        ),
-        pytest.param(
-            [f"{NCCL}NET/IB : Using [0]={{[0] rocep1s0f1:1/RoCE, [1] roceP2p1s0f1:1/RoCE}} [RO]"],
-            "rdma",
-            id="a-merged-device",
-        ),
-    ],
-)
-def test_channels_within_a_machine_and_flags_are_no_network(lines, kind):
-    assert transport(lines).kind == kind
 
 
 def test_words_of_docker_that_nobody_knows_are_told_from_the_beginning_of_a_word():
