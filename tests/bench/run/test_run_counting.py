@@ -163,7 +163,7 @@ def test_a_tokenizer_that_fails_loses_no_run(tmp_path: Path, answers: object, wo
     ("words", "why"),
     [
         pytest.param([], "no tokenizer finds as many tokens", id="auto"),
-        pytest.param(["--count-tokens", "usage"], "no tokenizer was asked", id="usage"),
+        pytest.param(["--count-tokens", "usage"], "no tokenizer was used", id="usage"),
     ],
 )
 def test_tokens_that_nothing_tells_apart_are_told(

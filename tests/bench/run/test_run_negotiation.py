@@ -20,8 +20,8 @@ from spark_bench.telemetry.sampling import Sampling
 
 QUIET = ["--quiet", "--no-metrics"]
 NO_EOS = "the server does not accept ignore_eos: answers may end before --output-len"
-NO_USAGE = "the server does not accept stream_options: it gives no token counts"
-UNTOLD = "the server gives no token counts: they are the tokenizer's, or the number of events"
+NO_USAGE = "the server does not accept stream_options: it returns no token counts"
+UNTOLD = "the server returns no token counts: they are the tokenizer's, or the number of events"
 
 
 class Particular(AwkwardServer):
