@@ -182,17 +182,31 @@ def circles(graph: dict[str, set[str]]) -> list[list[str]]:
     return found
 
 
-def upward(every: list[Module], users: dict[str, set[str]], names: dict[str, Module]) -> list[str]:
-    """Imports that run from a lower layer to a higher one, in the order of `limits.toml`."""
-    floor = {package: n for n, group in enumerate(LIMITS["layers"]) for package in group}
-    return sorted(
-        f"{user} -> {module.name}"
-        for module in every
-        for user in users[module.name]
-        if (low := floor.get(names[user].package)) is not None
-        and (high := floor.get(module.package)) is not None
-        and low < high
-    )
+def layer(name: str, order: list[list[str]]) -> int | None:
+    """The floor on which a module stands: that of the longest prefix that the order names."""
+    floors = {package: n for n, group in enumerate(order) for package in group}
+    parts = name.split(".")
+    prefixes = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
+    return next((floors[prefix] for prefix in prefixes if prefix in floors), None)
+
+
+def upward(every: list[Module], users: dict[str, set[str]]) -> list[str]:
+    """Imports that run from a lower layer to a higher one, in an order of `limits.toml`; and
+    modules of a family that has an order, which stand in none of its layers."""
+    arrows = []
+    for order in LIMITS["orders"].values():
+        families = {package.split(".")[0] for group in order for package in group}
+        for module in every:
+            high = layer(module.name, order)
+            if high is None:
+                if module.family in families and module.name != module.family:
+                    arrows.append(f"{module.name}: in no layer")
+                continue
+            for user in users[module.name]:
+                low = layer(user, order)
+                if low is not None and low < high:
+                    arrows.append(f"{user} -> {module.name}")
+    return sorted(arrows)
 
 
 def same_file_names(every: list[Module]) -> dict[str, list[str]]:
@@ -279,7 +293,7 @@ def figures(every: list[Module]) -> list[Figure]:
     graph = {m.name: imported(m, names) for m in every}
     rings = [" <-> ".join(ring) for ring in circles(graph)]
     rows.append(Figure("import circles", len(rings), limits["circles"], "1", "", rings))
-    arrows = [a for a in upward(every, users, names) if a not in excepted("upward")]
+    arrows = [a for a in upward(every, users) if a not in excepted("upward")]
     rows.append(
         Figure(
             "imports from a lower layer to a higher", len(arrows), limits["upward"], "6", "", arrows
