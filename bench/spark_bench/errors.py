@@ -1,10 +1,10 @@
-"""What a user can cause, in one line and with an exit code:
+"""Errors that a user can cause, each with a one-line message and an exit code:
 
 ClickException
   BenchError            1  something went wrong on the way
     Unreachable         1  no server, or not one of ours
     TooManyFailures     1  more failed requests than --max-failures allows
-  BadInput              2  a setting, an option, a file of the user's
+  BadInput              2  an invalid setting, option or file
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ import click
 
 
 class BenchError(click.ClickException):
-    """Anything that ends a command; the message names the thing, the value and the cure."""
+    """Ends a command; the message names the thing, the value and the cure."""
 
     exit_code = 1
 
 
 class Unreachable(BenchError):
-    """The server can't be reached, or answers what no such server answers."""
+    """The server can't be reached, or does not answer as such a server does."""
 
 
 class TooManyFailures(BenchError):
-    """The run is done, and too much of it failed."""
+    """The run is done, and too many of its requests failed."""
 
 
 class BadInput(click.UsageError):
-    """A value that can't be used: its name, the value, what is allowed, how to mend it."""
+    """An invalid value: the message has its name, the value, what is allowed and the cure."""

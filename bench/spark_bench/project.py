@@ -1,4 +1,4 @@
-"""What the deploy side says of itself, asked through its own command line.
+"""What the deploy side says about itself, through its own command line.
 
 Nothing of the project is imported: `deploys/listing.py` prints one JSON document on stdout, whose
 fields are described in the project's cluster/reports/listing.py.
@@ -23,14 +23,14 @@ VERSION = 1
 # Two nodes over a LAN answer in 2 s; one that is off takes pyinfra's 10 s to give up.
 SECONDS = 60
 LAST_LINES = 4
-# Said of every failure, or of none in particular.
+# Lines that pyinfra prints with every failure.
 NOISE = re.compile(
     r"^(Loading|Connecting to|Disconnecting from) |Failed to load host keys|No hosts remaining!"
 )
 
 
-class Model(Struct, frozen=True):
-    """A model of the catalogue; sparks: on which of 1, 2, 4 and 8 Sparks it fits."""
+class ListedModel(Struct, frozen=True):
+    """A model of the catalog; sparks: on which of 1, 2, 4 and 8 Sparks it fits."""
 
     id: str
     alias: str = ""
@@ -41,12 +41,12 @@ class Model(Struct, frozen=True):
     sparks: tuple[int, ...] = ()
 
 
-class Rank(Struct, frozen=True):
-    """A rank that runs.
+class ListedRank(Struct, frozen=True):
+    """A running rank.
 
     image_id: what is inside the tag
     spec: SHA-256 of everything that decides what it runs
-    launch: what its engine was started with (tp, pp, nnodes, mem_fraction …)
+    launch: the settings its engine was started with (tp, pp, nnodes, mem_fraction …)
     """
 
     node: str
@@ -62,8 +62,8 @@ class Rank(Struct, frozen=True):
     started_at: str
 
 
-class Ssh(Struct, frozen=True):
-    """How a node is reached, in OpenSSH's words; "" and 0 leave a word out."""
+class SshAccess(Struct, frozen=True):
+    """How a node is reached, by OpenSSH's options; "" and 0 leave an option out."""
 
     hostname: str
     user: str = ""
@@ -74,26 +74,26 @@ class Ssh(Struct, frozen=True):
     strict_host_key_checking: str = ""
 
 
-class Node(Struct, frozen=True):
-    """A node; here: it is this very machine; ssh: None where SSH is not the way to it."""
+class ListedNode(Struct, frozen=True):
+    """A node. here: it is this machine; ssh: None where it is not reached by SSH."""
 
     name: str
     here: bool = False
-    ssh: Ssh | None = None
+    ssh: SshAccess | None = None
     revision: str = ""
     weights: str = ""
 
 
-class Listing(Struct, frozen=True):
+class ProjectListing(Struct, frozen=True):
     """A deployment, as the project lists it.
 
-    light: no node was asked: what runs is not known, and the URL is a guess
+    light: no node was contacted: what runs is not known, and the URL is a guess
     url: the head's API as this machine reaches it
     runs: rank 0 runs (not: it answers)
-    model: the one that the settings name; what runs is in `ranks`, rank order
+    model: the one that the settings name; what runs is in `ranks`, in rank order
     revision: commit of the weights that run, "" where not known
     tokenizer: the folder of the weights that run, where it lies on this machine, else ""
-    api_key_file: here, with the key that the API wants; "" where it wants none
+    api_key_file: on this machine, with the API's key; "" where it wants none
     notes: what could not be read
     """
 
@@ -107,15 +107,15 @@ class Listing(Struct, frozen=True):
     state: str
     revision: str = ""
     tokenizer: str = ""
-    ranks: tuple[Rank, ...] = ()
-    nodes: tuple[Node, ...] = ()
-    catalogue: tuple[Model, ...] = ()
+    ranks: tuple[ListedRank, ...] = ()
+    nodes: tuple[ListedNode, ...] = ()
+    catalogue: tuple[ListedModel, ...] = ()
     api_key_file: str = ""
     notes: tuple[str, ...] = ()
 
     @property
-    def head(self) -> Rank | None:
-        """The rank that answers the API; None where it does not run."""
+    def head(self) -> ListedRank | None:
+        """The rank that serves the API; None where it does not run."""
         return self.ranks[0] if self.runs else None
 
 
@@ -123,29 +123,29 @@ class _Version(Struct):
     version: int
 
 
-def find(
+def find_listing(
     project: Path, inventory: Path | str, *, light: bool = False, seconds: float = SECONDS
-) -> Listing | None:
+) -> ProjectListing | None:
     """What the project in this folder has deployed by this inventory; None: no project there.
 
     inventory: a path from the project's folder, else from the current one
-    light: ask no node: the catalogue, the nodes and a guess at the head's URL, in half a second
+    light: contact no node: the catalog, the nodes and a guess at the head's URL, in half a second
 
     BadInput where there is no such inventory, BenchError where the project could not list.
     """
     if not (project / LISTING).is_file():
         return None
     file = inventory_file(project, Path(inventory))
-    words = ["@local", str(LISTING), "--data", f"light={file}"] if light else [file, str(LISTING)]
-    return decode(ask(project, ["-y", *map(str, words)], seconds))
+    args = ["@local", str(LISTING), "--data", f"light={file}"] if light else [file, str(LISTING)]
+    return decode_listing(run_pyinfra(project, ["-y", *map(str, args)], seconds))
 
 
-def decode(document: bytes) -> Listing:
-    """The document as typed data; BenchError where it is none, or of another version."""
+def decode_listing(document: bytes) -> ProjectListing:
+    """The listing in a document; BenchError where there is none, or of another version."""
     try:
         version = msgspec.json.decode(document, type=_Version).version
         if version == VERSION:
-            return msgspec.json.decode(document, type=Listing)
+            return msgspec.json.decode(document, type=ProjectListing)
     except msgspec.DecodeError as e:
         raise BenchError(
             f"{LISTING} printed no listing ({e}): {document[:200]!r}; "
@@ -158,7 +158,7 @@ def decode(document: bytes) -> Listing:
 
 
 def inventory_file(project: Path, inventory: Path) -> Path:
-    """The inventory's file, wherever it is named from; BadInput where there is none."""
+    """The inventory's file, by its path from the project or from here; BadInput for none."""
     for file in (project / inventory, inventory):
         if file.is_file():
             return file.resolve()
@@ -169,11 +169,11 @@ def inventory_file(project: Path, inventory: Path) -> Path:
     )
 
 
-def ask(project: Path, words: list[str], seconds: float) -> bytes:
-    """What the project's pyinfra prints on stdout; BenchError where it can't."""
+def run_pyinfra(project: Path, args: list[str], seconds: float) -> bytes:
+    """What the project's pyinfra prints on stdout; BenchError where it fails."""
     try:
-        done = subprocess.run(
-            [pyinfra(project), *words],
+        completed = subprocess.run(
+            [find_pyinfra(project), *args],
             cwd=project,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -183,25 +183,25 @@ def ask(project: Path, words: list[str], seconds: float) -> bytes:
         raise BenchError(
             f"the project did not list its deployment within {seconds:g} s; measure with --url"
         ) from None
-    if done.returncode or not done.stdout:
-        told = " | ".join(last_lines(done.stderr.decode(errors="replace")))
-        raise BenchError(f"the project can't list its deployment: {told}; measure with --url")
-    return done.stdout
+    if completed.returncode or not completed.stdout:
+        lines = " | ".join(closing_lines(completed.stderr.decode(errors="replace")))
+        raise BenchError(f"the project can't list its deployment: {lines}; measure with --url")
+    return completed.stdout
 
 
-def last_lines(log: str) -> list[str]:
-    """The lines of pyinfra's log that say why it ended."""
+def closing_lines(log: str) -> list[str]:
+    """The last lines of pyinfra's log, without those that it prints with every failure."""
     lines = [line.strip().removeprefix("--> ") for line in log.splitlines()]
     return [line for line in lines if line and not NOISE.search(line)][-LAST_LINES:]
 
 
-def pyinfra(project: Path) -> str:
+def find_pyinfra(project: Path) -> str:
     """The project's own pyinfra, else the one on the PATH, else the one beside this Python."""
     own = project.resolve() / ".venv" / "bin" / "pyinfra"
     beside = Path(sys.executable).with_name("pyinfra")
-    found = str(own) if own.is_file() else shutil.which("pyinfra")
-    if not found and beside.is_file():
-        found = str(beside)
-    if not found:
+    program = str(own) if own.is_file() else shutil.which("pyinfra")
+    if not program and beside.is_file():
+        program = str(beside)
+    if not program:
         raise BenchError(f"no pyinfra in {own.parent} nor on the PATH: make setup, or use --url")
-    return found
+    return program

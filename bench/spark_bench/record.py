@@ -30,8 +30,8 @@ class Prompt:
 
     messages: the conversation so far, the question last
     input_tokens: what the server should count for it, its chat template included; None: unknown
-    output_tokens: how many tokens it shall generate
-    conversation, turn: which conversation it belongs to, and the how manieth question it is there
+    output_tokens: how many tokens to generate
+    conversation, turn: which conversation it belongs to, and its position in it, from 0
     """
 
     messages: tuple[Message, ...]
@@ -57,7 +57,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One request, ready to be sent: its place in the run, its bytes (HTTP head and body)."""
+    """One request, ready to send: its position in the run, its bytes (HTTP head and body)."""
 
     index: int
     wire: bytes
@@ -80,7 +80,7 @@ class Load:
     jobs: by index; `jobs[i].index == i`
     steps: the limits on requests in flight, by time; empty: no limit
     timeout: seconds that one request may take, from its send to the end of its body
-    most_bytes: that one response may have, head and framing included; it is given up beyond
+    most_bytes: what one response may have, head and framing included; a larger one is given up
     duration: seconds after which nothing more is sent; None: until every job is sent
     """
 
@@ -95,13 +95,13 @@ class Ended(StrEnum):
     """How an exchange ended, seen from the socket alone."""
 
     COMPLETE = "complete"  # the body's end came, by length, chunk or close
-    REFUSED = "refused"  # nobody listens there
+    REFUSED = "refused"  # nothing listens there
     UNREACHABLE = "unreachable"  # no route, no such host, connecting timed out
     RESET = "reset"  # the peer reset the connection
     CUT = "cut"  # the peer closed before the body's end
     TIMEOUT = "timeout"
-    TOO_LARGE = "too_large"  # more bytes than any such response has
-    INTERRUPTED = "interrupted"  # we stopped the run while it was under way
+    TOO_LARGE = "too_large"  # more bytes than any such response may have
+    INTERRUPTED = "interrupted"  # we stopped the run while it was in flight
     UNSENT = "unsent"  # we stopped the run before its turn
 
 
@@ -109,7 +109,7 @@ class Ended(StrEnum):
 class Exchange:
     """The bytes of one response as they came, unread.
 
-    scheduled_ns: when it was meant to be sent. In a closed loop, when a slot came free for it.
+    scheduled_ns: when it was meant to be sent; in a closed loop, when a slot became free for it
     sent_ns: just before its first byte went to the kernel
     ended_ns: when its last byte came (COMPLETE), else when it was given up
     stamps: for each read, when the kernel received it (the last segment, if it held several)
@@ -134,20 +134,20 @@ class Exchange:
 class Request:
     """One request, understood.
 
-    first_event_ns: the first stream event, be it a role alone (ttfc)
+    first_event_ns: the first stream event, even one with a role alone (ttfc)
     text_ns: the first delta that is not reasoning (ttfo)
-    token_ns: when each token bearing delta came
+    token_ns: when each delta with tokens came
     token_counts: how many tokens each of them carried; sums to the visible output tokens
-    counted_by: how token_counts is known: "chunk" (one each, and the usage agrees), "usage" (the
-        server told with each chunk), "tokenizer", "even" (the total spread evenly), or "none"
+    counted_by: where token_counts is from: "chunk" (one each, and the usage agrees), "usage" (the
+        server returned them with each chunk), "tokenizer", "even" (the total spread evenly), "none"
     done_ns: the end of the stream ([DONE]) or body
     output_tokens: as the server's usage has it (see `usage`), hidden ones included
     hidden_tokens: generated before the first visible one (harmony's channel markers)
-    usage: the server told the token counts; without it they are the tokenizer's, or the chunks'
-    model: whom the answer names
-    blank_events: that had a place for text and none in it, though nothing else ended or began there
+    usage: the server returned token counts; else they are the tokenizer's, or count chunks
+    model: the name in the answer
+    blank_events: events whose text is empty, though nothing else ended or began there
     failure: the kind (see protocol.failures), or "" for a request that counts
-    detail: of the failure, for people: the status, the server's words
+    detail: of the failure, for people: the status, the server's message
     """
 
     index: int

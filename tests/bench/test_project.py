@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from spark_bench import project
 from spark_bench.errors import BadInput, BenchError
-from spark_bench.project import find
+from spark_bench.project import find_listing
 
 ROOT = Path(__file__).parents[2]
 LISTING = {
@@ -51,7 +51,7 @@ def printing(folder: Path, **changed: object) -> Path:
 
 
 def test_a_listing_is_typed(tmp_path: Path) -> None:
-    listing = find(printing(tmp_path), "inventories/spark.py")
+    listing = find_listing(printing(tmp_path), "inventories/spark.py")
     assert listing is not None
     assert listing.url == "http://spark-1:30000"
     assert listing.head is not None
@@ -61,13 +61,13 @@ def test_a_listing_is_typed(tmp_path: Path) -> None:
 
 
 def test_the_projects_own_pyinfra_is_told_what_to_run(tmp_path: Path) -> None:
-    find(printing(tmp_path), "inventories/spark.py")
+    find_listing(printing(tmp_path), "inventories/spark.py")
     file = tmp_path / "inventories/spark.py"
     assert (tmp_path / "words").read_text().split() == ["-y", str(file), "deploys/listing.py"]
 
 
 def test_light_asks_no_node(tmp_path: Path) -> None:
-    find(printing(tmp_path), "inventories/spark.py", light=True)
+    find_listing(printing(tmp_path), "inventories/spark.py", light=True)
     words = (tmp_path / "words").read_text().split()
     assert words[1:] == [
         *("@local", "deploys/listing.py", "--data"),
@@ -90,27 +90,27 @@ def test_where_an_inventory_is_looked_for(
         (tmp_path / path).write_text("")
     (tmp_path / "project").mkdir()
     monkeypatch.chdir(tmp_path)
-    find(printing(tmp_path / "project"), inventory)
+    find_listing(printing(tmp_path / "project"), inventory)
     assert (tmp_path / "project/words").read_text().split()[1] == str(tmp_path / taken)
 
 
 def test_what_does_not_run_has_no_head(tmp_path: Path) -> None:
-    listing = find(printing(tmp_path, runs=False, ranks=[]), "inventories/spark.py")
+    listing = find_listing(printing(tmp_path, runs=False, ranks=[]), "inventories/spark.py")
     assert listing is not None
     assert listing.head is None
 
 
 def test_fields_to_come_are_no_trouble(tmp_path: Path) -> None:
-    assert find(printing(tmp_path, something_new=1), "inventories/spark.py") is not None
+    assert find_listing(printing(tmp_path, something_new=1), "inventories/spark.py") is not None
 
 
 def test_a_folder_without_a_project_is_none(tmp_path: Path) -> None:
-    assert find(tmp_path, "inventories/spark.py") is None
+    assert find_listing(tmp_path, "inventories/spark.py") is None
 
 
 def test_an_inventory_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"--inventory nosuch\.py: there is no such file"):
-        find(printing(tmp_path), "nosuch.py")
+        find_listing(printing(tmp_path), "nosuch.py")
 
 
 def test_a_listing_that_fails_is_told_by_pyinfras_last_lines(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_a_listing_that_fails_is_told_by_pyinfras_last_lines(tmp_path: Path) -> 
     )
     script = "cat log >&2; exit 1"
     with pytest.raises(BenchError) as raised:
-        find(fake_project(tmp_path, script), "inventories/spark.py")
+        find_listing(fake_project(tmp_path, script), "inventories/spark.py")
     told = raised.value.message
     assert told == (
         "the project can't list its deployment: [spark-1] Could not connect (timed out); "
@@ -140,7 +140,7 @@ def test_a_listing_that_fails_is_told_by_pyinfras_last_lines(tmp_path: Path) -> 
 )
 def test_what_is_no_listing_is_one_sentence(tmp_path: Path, script: str, why: str) -> None:
     with pytest.raises(BenchError, match=why):
-        find(fake_project(tmp_path, script), "inventories/spark.py", seconds=0.3)
+        find_listing(fake_project(tmp_path, script), "inventories/spark.py", seconds=0.3)
 
 
 def test_without_any_pyinfra_the_cure_is_told(
@@ -151,12 +151,12 @@ def test_without_any_pyinfra_the_cure_is_told(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(project.sys, "executable", str(tmp_path / "python"))
     with pytest.raises(BenchError, match=r"no pyinfra in .*make setup"):
-        find(tmp_path, "inventories/spark.py")
+        find_listing(tmp_path, "inventories/spark.py")
 
 
 @pytest.mark.parametrize("inventory", ["inventories/local.py", "inventories/spark.py"])
 def test_this_project_lists_itself_without_asking_a_node(inventory: str) -> None:
-    listing = find(ROOT, inventory, light=True)
+    listing = find_listing(ROOT, inventory, light=True)
     assert listing is not None
     assert listing.light
     assert not listing.runs
@@ -167,7 +167,7 @@ def test_this_project_lists_itself_without_asking_a_node(inventory: str) -> None
 
 
 def test_this_project_lists_its_embedded_default() -> None:
-    listing = find(ROOT, "inventories/local.py")
+    listing = find_listing(ROOT, "inventories/local.py")
     assert listing is not None
     assert not listing.light
     assert listing.model == "HuggingFaceTB/SmolLM2-135M-Instruct"

@@ -21,12 +21,12 @@ BENCH = """
 import sys, time
 from pathlib import Path
 import msgspec
-from spark_bench.project import find
+from spark_bench.project import find_listing
 from spark_bench.telemetry.messages import Job
 from spark_bench.telemetry.readings import tokens_per_joule
 from spark_bench.telemetry.sampling import Sampling
 
-listing = find(Path.cwd(), sys.argv[1])
+listing = find_listing(Path.cwd(), sys.argv[1])
 running = Sampling.start(Job(url=listing.url, interval=0.3, nodes=listing.nodes))
 print("sampling", flush=True)
 time.sleep(2)
@@ -118,9 +118,9 @@ def test_a_node_that_is_off_makes_the_listing_fail_in_one_sentence(served: Deplo
     code = (
         "import sys; from pathlib import Path\n"
         "from spark_bench.errors import BenchError\n"
-        "from spark_bench.project import find\n"
-        "print(len(find(Path.cwd(), sys.argv[1], light=True).catalogue))\n"
-        "try: find(Path.cwd(), sys.argv[1])\n"
+        "from spark_bench.project import find_listing\n"
+        "print(len(find_listing(Path.cwd(), sys.argv[1], light=True).catalogue))\n"
+        "try: find_listing(Path.cwd(), sys.argv[1])\n"
         "except BenchError as e: print(e.message)\n"
     )
     done = served.cluster.ctl(

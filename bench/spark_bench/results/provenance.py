@@ -16,7 +16,7 @@ from spark_bench.results.server import ask
 if TYPE_CHECKING:
     import httpx
 
-    from spark_bench.project import Listing, Rank
+    from spark_bench.project import ListedRank, ProjectListing
 
 
 def gather(
@@ -25,7 +25,7 @@ def gather(
     *,
     model: str = "",
     project: Path | None = None,
-    listing: Listing | None = None,
+    listing: ProjectListing | None = None,
 ) -> Provenance:
     """Call it just before the run starts: the load average is of now.
 
@@ -53,7 +53,7 @@ def client() -> Client:
     )
 
 
-def deployed(listing: Listing) -> Deployment | None:
+def deployed(listing: ProjectListing) -> Deployment | None:
     """What of a project's listing decides a measurement; None when nothing of it runs."""
     head = listing.head
     if head is None:
@@ -67,7 +67,7 @@ def deployed(listing: Listing) -> Deployment | None:
     )
 
 
-def _rank(rank: Rank) -> DeployedRank:
+def _rank(rank: ListedRank) -> DeployedRank:
     return DeployedRank(
         rank=rank.rank,
         node=rank.node,

@@ -19,7 +19,7 @@ from spark_bench.client.transport import TapeTransport
 from spark_bench.errors import BadInput, BenchError, Unreachable
 from spark_bench.formats import did_you_mean
 from spark_bench.options import ServerOptions
-from spark_bench.project import Listing
+from spark_bench.project import ProjectListing
 from spark_bench.protocol import failures
 from spark_bench.protocol.models import ListedModel, model_candidates, parse_models
 from spark_bench.results.secrets import HIDDEN
@@ -52,7 +52,7 @@ class ReachedServer:
     url: str
     recorder: Recorder
     http: httpx.Client
-    listing: Listing | None
+    listing: ProjectListing | None
     model: str = ""
     engine: str = ""
     context: int | None = None
@@ -114,8 +114,8 @@ def reach(
 
 
 def _own_listing(
-    options: ServerOptions, listing: Listing | None
-) -> tuple[Listing | None, tuple[str, ...]]:
+    options: ServerOptions, listing: ProjectListing | None
+) -> tuple[ProjectListing | None, tuple[str, ...]]:
     """The listing where it is of the server that is measured; a note where it is not: then its
     model, launch, nodes and key say nothing about that server."""
     if listing is None or not options.url or same_server(options.url, listing.url):
@@ -159,7 +159,7 @@ def request_headers(key: Secret | None) -> dict[str, str]:
     return headers
 
 
-def _find_listing(options: ServerOptions, step: Callable[[str], None]) -> Listing | None:
+def _find_listing(options: ServerOptions, step: Callable[[str], None]) -> ProjectListing | None:
     """The project's listing where it is needed: for the URL, and for the nodes' power. BadInput
     where there is no project, though something was asked for that only a project has."""
     if options.url and not options.power:
@@ -167,7 +167,7 @@ def _find_listing(options: ServerOptions, step: Callable[[str], None]) -> Listin
     if (options.project / project.LISTING).is_file():
         step(f"asking {options.inventory} where the head is and what it serves")
     try:
-        listing = project.find(options.project, options.inventory)
+        listing = project.find_listing(options.project, options.inventory)
     except BenchError as error:
         if not options.url:
             raise
@@ -200,7 +200,7 @@ def _scheme_hint(url: str, message: str) -> str:
     return ""
 
 
-def _url_hint(options: ServerOptions, listing: Listing | None) -> str:
+def _url_hint(options: ServerOptions, listing: ProjectListing | None) -> str:
     if options.url:
         return ""
     if listing is None:

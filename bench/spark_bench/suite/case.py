@@ -19,7 +19,7 @@ from spark_bench import project
 from spark_bench.errors import BadInput, BenchError, TooManyFailures
 from spark_bench.formats import digits, duration
 from spark_bench.load.profile import NO_LIMIT, option
-from spark_bench.project import Listing
+from spark_bench.project import ProjectListing
 from spark_bench.results.codec import read
 from spark_bench.results.suite_results import CaseRow
 from spark_bench.results.types import Result
@@ -66,10 +66,10 @@ def _deploy_and_measure(
     return case_row(case, failure, result, **fields)
 
 
-def _check_serving(options: SuiteOptions, case: Case) -> Listing | CaseFailure:
+def _check_serving(options: SuiteOptions, case: Case) -> ProjectListing | CaseFailure:
     """What runs after a deploy, or why it is not what was asked for."""
     try:
-        listing = project.find(options.project, options.inventory)
+        listing = project.find_listing(options.project, options.inventory)
         assert listing
         key = options.api_key or project_key(listing.api_key_file)
     except (BenchError, BadInput) as error:
@@ -94,7 +94,7 @@ class CaseCommands:
         report = (options.folder / UNFINISHED / "deploy.json").absolute()
         report.parent.mkdir(parents=True, exist_ok=True)
         report.unlink(missing_ok=True)  # an earlier deploy's
-        argv = deploy.deploy_argv(project.pyinfra(options.project), inventory, data, report)
+        argv = deploy.deploy_argv(project.find_pyinfra(options.project), inventory, data, report)
         watch = deploy.TransferWatch(report)
         ended = self._follow(argv, seconds, cwd=options.project, restarts=watch)
         return ended, deploy.deploy_failure(ended, deploy.read_report(report), seconds)

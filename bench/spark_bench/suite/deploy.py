@@ -12,8 +12,8 @@ import msgspec
 from msgspec import Struct
 
 from spark_bench.formats import duration
-from spark_bench.project import Listing, last_lines
-from spark_bench.protocol.models import parse_models as listed_models
+from spark_bench.project import ProjectListing, closing_lines
+from spark_bench.protocol.models import parse_models
 from spark_bench.suite.child import ChildExit
 from spark_bench.suite.job import ServedBefore
 from spark_bench.suite.plan import Case
@@ -133,7 +133,7 @@ def deploy_failure(
             f"not served within {duration(seconds)} (--startup-timeout, not counting downloads)"
             f"{last}",
         )
-    output = "; ".join(line[:LONGEST] for line in last_lines("\n".join(ended.lines)))
+    output = "; ".join(line[:LONGEST] for line in closing_lines("\n".join(ended.lines)))
     if report is None:
         return CaseFailure(
             "STARTUP_FAILED",
@@ -158,7 +158,7 @@ def _without_host(line: str) -> str:
 # ---- what serves now, seen from outside
 
 
-def serving_problem(case: Case, listing: Listing, names: Sequence[str]) -> str:
+def serving_problem(case: Case, listing: ProjectListing, names: Sequence[str]) -> str:
     """What is wrong with what is served; "": nothing. names: the ids in /v1/models."""
     head = listing.head
     if head is None:
@@ -194,11 +194,11 @@ def fetch_served_names(url: str, key: Secret | None) -> list[str]:
             body += piece
             if len(body) > MOST_BYTES:
                 return []
-        return [model.id for model in listed_models(body)] if response.is_success else []
+        return [model.id for model in parse_models(body)] if response.is_success else []
     return []
 
 
-def served_before(listing: Listing) -> ServedBefore | None:
+def served_before(listing: ProjectListing) -> ServedBefore | None:
     """What runs now, with the settings for the deploy that brings it back; None: nothing runs."""
     head = listing.head
     if head is None:

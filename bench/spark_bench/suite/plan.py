@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from spark_bench import project
 from spark_bench.errors import BadInput, BenchError
 from spark_bench.options import FailureLimit
-from spark_bench.project import Listing, Model
+from spark_bench.project import ListedModel, ProjectListing
 from spark_bench.secret import Secret
 from spark_bench.suite.variants import Settings, variant_label
 
@@ -138,9 +138,9 @@ def plan_suite(options: SuiteOptions) -> list[Case]:
     return cases
 
 
-def list_project(options: SuiteOptions, light: bool = False) -> Listing:
+def list_project(options: SuiteOptions, light: bool = False) -> ProjectListing:
     """The project's listing; BadInput where there is no project. light: contact no node."""
-    listing = project.find(options.project, options.inventory, light=light)
+    listing = project.find_listing(options.project, options.inventory, light=light)
     if listing is None:
         raise BadInput(
             f"--project {options.project}: there is no {project.LISTING} in it: give the folder of "
@@ -154,7 +154,9 @@ def _query_feasibility(options: SuiteOptions, cases: Sequence[Case]) -> tuple[Fe
     file = project.inventory_file(options.project, options.inventory)
     settings = json.dumps([case.data for case in cases])
     data = ["--data", f"light={file}", "--data", f"cases={settings}"]
-    output = project.ask(options.project, ["-y", "@local", FEASIBLE, *data], project.SECONDS)
+    output = project.run_pyinfra(
+        options.project, ["-y", "@local", FEASIBLE, *data], project.SECONDS
+    )
     try:
         document = msgspec.json.decode(output, type=_Document)
     except msgspec.DecodeError as error:
@@ -167,7 +169,7 @@ def _query_feasibility(options: SuiteOptions, cases: Sequence[Case]) -> tuple[Fe
     return document.verdicts
 
 
-def plan_cases(options: SuiteOptions, listing: Listing) -> list[Case]:
+def plan_cases(options: SuiteOptions, listing: ProjectListing) -> list[Case]:
     """All that was asked for, models in their order, a model's variants side by side.
 
     listing: of the project, as its inventory declares it
@@ -204,7 +206,7 @@ def _spread(options: SuiteOptions, variant: Settings, nodes: int) -> Settings:
     return {"head_only": True} if ranks == [1, 1] else {}
 
 
-def _case(model: Model, settings: Settings, variant: Settings, options: SuiteOptions) -> Case:
+def _case(model: ListedModel, settings: Settings, variant: Settings, options: SuiteOptions) -> Case:
     short = model.alias or model.id.rpartition("/")[2]
     label = variant_label(variant)
     return Case(
@@ -278,7 +280,7 @@ def refuse_empty(cases: Sequence[Case]) -> None:
     raise BadInput(f"no model is left to measure:\n  {text}{more}")
 
 
-def select_models(words: Sequence[str], catalog: Sequence[Model]) -> list[Model]:
+def select_models(words: Sequence[str], catalog: Sequence[ListedModel]) -> list[ListedModel]:
     """The models called by number, alias or id, in the order typed and each once. BadInput that
     lists every word that names none."""
     names = {
@@ -293,7 +295,7 @@ def select_models(words: Sequence[str], catalog: Sequence[Model]) -> list[Model]
     return list({names[word.lower()].id: names[word.lower()] for word in words}.values())
 
 
-def _unknown_model(word: str, names: dict[str, Model], catalog: Sequence[Model]) -> str:
+def _unknown_model(word: str, names: dict[str, ListedModel], catalog: Sequence[ListedModel]) -> str:
     if word.lstrip("-").isdigit():
         numbers = [model.number for model in catalog if model.number]
         span = f"numbers are {min(numbers)} to {max(numbers)}" if numbers else "none has a number"

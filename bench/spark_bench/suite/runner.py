@@ -163,7 +163,7 @@ def _restore(run: SuiteRun) -> str:
 def _difference(options: SuiteOptions, before: ServedBefore) -> str:
     """What to say where it does not run just as before."""
     try:
-        listing = project.find(options.project, options.inventory)
+        listing = project.find_listing(options.project, options.inventory)
     except BenchError as error:
         return f" (whether just as before is not known: {error.message})"
     assert listing

@@ -9,7 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from spark_bench.metrics.histograms import Histogram
-from spark_bench.project import Node
+from spark_bench.project import ListedNode
 from spark_bench.telemetry.prometheus import Look
 
 
@@ -25,7 +25,7 @@ class Job(Struct, frozen=True):
     url: str = ""
     api_key: str = ""
     interval: float = 1.0
-    nodes: tuple[Node, ...] = ()
+    nodes: tuple[ListedNode, ...] = ()
 
     def __repr__(self) -> str:
         names = ", ".join(node.name for node in self.nodes)

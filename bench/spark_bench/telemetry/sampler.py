@@ -21,7 +21,7 @@ from typing import IO
 
 import msgspec
 
-from spark_bench.project import Node
+from spark_bench.project import ListedNode
 from spark_bench.telemetry import nodes
 from spark_bench.telemetry.messages import Job, Line, NodeLine, NoteLine, ReadyLine
 from spark_bench.telemetry.scrape import NoMetrics, Scraper
@@ -85,7 +85,9 @@ class Server(threading.Thread):
 class Feed(threading.Thread):
     """Reads what one node's loop prints."""
 
-    def __init__(self, node: Node, words: list[str], tell: Tell, done: Callable[[], None]) -> None:
+    def __init__(
+        self, node: ListedNode, words: list[str], tell: Tell, done: Callable[[], None]
+    ) -> None:
         super().__init__(daemon=True)
         self.node, self.tell, self.done = node, tell, done
         self.process = subprocess.Popen(

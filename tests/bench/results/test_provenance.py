@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from spark_bench.project import Listing, Rank
+from spark_bench.project import ListedRank, ProjectListing
 from spark_bench.results import machine as machine_module
 from spark_bench.results import secrets
 from spark_bench.results.facts import Provenance, Server
@@ -197,8 +197,8 @@ def test_the_whole_is_written_and_read() -> None:
     assert again.client.httpx == httpx.__version__
 
 
-def a_listing(*, runs: bool = True) -> Listing:
-    rank = Rank(
+def a_listing(*, runs: bool = True) -> ProjectListing:
+    rank = ListedRank(
         node="spark-1",
         rank=0,
         name="main-0",
@@ -211,7 +211,7 @@ def a_listing(*, runs: bool = True) -> Listing:
         launch={"tp": 2, "api_key": SECRET},
         started_at="2026-11-23T12:00:00Z",
     )
-    return Listing(
+    return ProjectListing(
         version=1,
         light=False,
         url="http://spark-1:30000",

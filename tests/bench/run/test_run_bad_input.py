@@ -128,7 +128,7 @@ def test_a_project_that_can_not_list_is_left_out_by_leaving_power_out(
     for path in ("deploys/listing.py", "inventories/spark.py"):
         (tmp_path / path).parent.mkdir()
         (tmp_path / path).write_text("")
-    monkeypatch.setattr(project, "pyinfra", lambda _: "/bin/false")
+    monkeypatch.setattr(project, "find_pyinfra", lambda _: "/bin/false")
     told = CliRunner().invoke(main, ["run", "--power", "--url", "http://127.0.0.1:1"])
     assert told.exit_code == 1 and told.stderr.strip().endswith("; leave --power out")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from spark_bench.project import ask
+from spark_bench.project import run_pyinfra
 from spark_bench.suite.plan import Feasibility
 
 from cluster.reports.feasible import judge_cases
@@ -94,7 +94,7 @@ def test_a_gated_model_lacks_a_token(case: dict[str, Any], token: bool, lacks: b
 def test_the_command_line_prints_what_spark_bench_reads() -> None:
     cases = json.dumps([{"model": n} for n in range(1, 15)])
     data = ["--data", "light=inventories/spark.py", "--data", f"cases={cases}"]
-    printed = json.loads(ask(ROOT, ["-y", "@local", "deploys/feasible.py", *data], 60))
+    printed = json.loads(run_pyinfra(ROOT, ["-y", "@local", "deploys/feasible.py", *data], 60))
     assert len(printed["verdicts"]) == 14
     assert set(printed["verdicts"][0]) == set(Feasibility.__struct_fields__)
     assert not any(v["errors"] for v in printed["verdicts"])

@@ -14,7 +14,7 @@ from msgspec.structs import asdict, replace
 from result_samples import a_result
 from spark_bench.errors import BadInput
 from spark_bench.options import FailureLimit
-from spark_bench.project import Listing, Node, Rank
+from spark_bench.project import ListedNode, ListedRank, ProjectListing
 from spark_bench.results.suite_results import CaseRow, SuiteLoad, SuiteResults
 from spark_bench.results.types import Result
 from spark_bench.secret import Secret
@@ -138,15 +138,17 @@ def test_the_command_line_of_a_deploy() -> None:
 # ---- what is served
 
 
-def running(model: str = "org/a", nodes: int = 2, **launch: Any) -> Listing:
+def running(model: str = "org/a", nodes: int = 2, **launch: Any) -> ProjectListing:
     launch = {"tp": 2, "pp": 1, "nnodes": 2, "mem_fraction": 0.8, "tool_call_parser": "",
               "served_model_name": model, "disable_cuda_graph": True} | launch  # fmt: skip
-    rank = Rank("n", 0, "sglang-head", "docker", model, "i:t", "sha256:ab", "0.5", "cd", launch, "")
+    rank = ListedRank(
+        "n", 0, "sglang-head", "docker", model, "i:t", "sha256:ab", "0.5", "cd", launch, ""
+    )
     return replace(
         listing(),
         runs=True,
         ranks=tuple(replace(rank, rank=n) for n in range(launch["nnodes"])),
-        nodes=tuple(Node(f"spark-{n}") for n in range(nodes)),
+        nodes=tuple(ListedNode(f"spark-{n}") for n in range(nodes)),
     )
 
 
@@ -169,7 +171,7 @@ def running(model: str = "org/a", nodes: int = 2, **launch: Any) -> Listing:
     ],
 )  # fmt: skip
 def test_readiness_checks_which_model_is_served(
-    settings: dict[str, Any], now: Listing, names: list[str], wrong: str
+    settings: dict[str, Any], now: ProjectListing, names: list[str], wrong: str
 ) -> None:
     found = serving_problem(replace(CASE, settings=settings), now, names)
     assert wrong in found

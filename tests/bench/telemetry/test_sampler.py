@@ -13,14 +13,14 @@ from pathlib import Path
 import msgspec
 import pytest
 from fake_metrics import FakeMetrics, fake_metrics
-from spark_bench.project import Node, Ssh
+from spark_bench.project import ListedNode, SshAccess
 from spark_bench.telemetry import readings, sampling
 from spark_bench.telemetry.messages import Job
 from spark_bench.telemetry.sampling import COMMAND, Sampling
 from waiting import until
 
 TTFT = "sglang:time_to_first_token_seconds"
-HERE = Node("here", here=True)
+HERE = ListedNode("here", here=True)
 NVIDIA_SMI = '#!/bin/sh\necho "40.0 W, 55, 2000 MHz, 90 %, [N/A]"\n'
 
 
@@ -163,11 +163,15 @@ def test_a_gpu_that_tells_nothing_leaves_the_rest(
 @pytest.mark.parametrize(
     "node, why",
     [
-        pytest.param(Node("far", ssh=Ssh("127.0.0.1", port=1)), "Connection refused", id="refused"),
-        pytest.param(Node("@docker/x"), "it is not reached by SSH", id="no-ssh"),
+        pytest.param(
+            ListedNode("far", ssh=SshAccess("127.0.0.1", port=1)),
+            "Connection refused",
+            id="refused",
+        ),
+        pytest.param(ListedNode("@docker/x"), "it is not reached by SSH", id="no-ssh"),
     ],
 )
-def test_a_node_that_is_not_reached_is_a_note(node: Node, why: str) -> None:
+def test_a_node_that_is_not_reached_is_a_note(node: ListedNode, why: str) -> None:
     side = sampled(Job(nodes=(node,)), 0)
     (note,) = side.notes
     assert note.startswith(f"{node.name} can't be sampled: ")
@@ -183,7 +187,7 @@ def test_one_ssh_connection_serves_the_whole_run(
     calls = tmp_path / "calls"
     run = 'for last; do :; done; exec sh -c "$last"'
     program(tmp_path, monkeypatch, "ssh", f'#!/bin/sh\necho "$*" >>{calls}\n{run}\n')
-    side = sampled(Job(interval=0.1, nodes=(Node("a", ssh=Ssh("a", user="u")),)), 2)
+    side = sampled(Job(interval=0.1, nodes=(ListedNode("a", ssh=SshAccess("a", user="u")),)), 2)
     assert len(side.nodes[0].samples) >= 3
     assert side.notes == ()
     assert calls.read_text().count("BatchMode=yes") == 1
@@ -194,7 +198,7 @@ def test_a_lost_connection_keeps_what_came_before(
 ) -> None:
     lost = "echo 'mem 4 2'; echo end; sleep 0.1; echo 'Connection to a closed' >&2; exit 255"
     program(tmp_path, monkeypatch, "ssh", f"#!/bin/sh\n{lost}\n")
-    side = sampled(Job(nodes=(Node("a", ssh=Ssh("a")),)), 2)
+    side = sampled(Job(nodes=(ListedNode("a", ssh=SshAccess("a")),)), 2)
     assert side.notes == ("a was lost: Connection to a closed",)
     assert len(side.nodes[0].samples) == 1
 
@@ -203,7 +207,7 @@ def test_a_node_that_stays_silent_is_a_note(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program(tmp_path, monkeypatch, "ssh", "#!/bin/sh\ncat >/dev/null\n")
-    running = Sampling.start(Job(nodes=(Node("a", ssh=Ssh("a")),)), patience=0.5)
+    running = Sampling.start(Job(nodes=(ListedNode("a", ssh=SshAccess("a")),)), patience=0.5)
     assert running.stop().notes == ("a told nothing until the run had ended",)
 
 
