@@ -8,8 +8,8 @@ from pyinfra import host
 from control import transfers
 from control.converge import again, deployment
 from control.secrets import find_api_key, key_left, key_needed
-from control.switching import switch
-from operations import containers, images, secrets, serving, vocabularies, weights
+from control.switching import build_switch
+from operations import images, secrets, switch, vocabularies, weights
 
 # check: settings, facts, plan and every refusal, for the whole cluster at once
 run = deployment(host)
@@ -32,7 +32,7 @@ if run.running and run.is_head(host):
             job=lambda: transfers.weights_job(run),
             needed=transfers.weights_needed(run),
         )
-        serving.checked(
+        switch.plan_checked(
             name="Check again, with what has come", again=lambda: again(run), needed=run.fetches
         )
 
@@ -46,20 +46,10 @@ if run.running and run.is_head(host):
             needed=lambda: key_needed(run, host),
         )
 
-    # engine, ready, verify: the wanted group, or the one before it
-    serving.switched(name=f"{run.model_name} is served", switch=lambda: switch(run))
-
-# no engine
-if not run.running:
-    ranks = containers.Ranks(lambda: run.plan, run.runtime, host.name)
-    seconds = settings.stop_timeout
-    within = seconds + 150
-    containers.released(name="Restart policies off", ranks=ranks, _timeout=within)
-    containers.stopped(name="Stop rank 0", ranks=ranks, seconds=seconds, head=True, _timeout=within)
-    containers.stopped(
-        name="Stop the other ranks", ranks=ranks, seconds=seconds, head=False, _timeout=within
-    )
-    containers.removed(name="Remove the ranks", ranks=ranks, _timeout=within)
+# containers: created, started and verified (else the group before them serves again), or stopped
+if run.is_lead(host):
+    goal = f"{run.model_name} is served" if run.running else f"No rank runs ({settings.state})"
+    switch.containers_switched(name=goal, switch=lambda: build_switch(run))
 
 if key_left(run, host):
     secrets.key_removed(name="API key gone", group=settings.group, image=settings.image)

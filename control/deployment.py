@@ -141,5 +141,9 @@ class Deployment:
     def is_head(self, host: Host) -> bool:
         return host.name == self.wanted.head
 
+    def is_lead(self, host: Host) -> bool:
+        """Whether this host's operations work on all nodes: the first one of the run."""
+        return host.name == next(iter(self.hosts))
+
     def errors(self) -> list[Finding]:
         return [f for f in self.findings if f.level is Level.ERROR]

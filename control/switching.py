@@ -1,4 +1,4 @@
-"""What a deploy's switch needs of a deployment: the wanted group, and the one before it."""
+"""What a switch needs of a deployment: the declared group, and the one before it."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from operations.group import Group
 from operations.switch import Switch
 
 
-def switch(made: Deployment) -> Switch | None:
-    """From what runs to what is wanted; None where nothing is left to do."""
-    if not made.running or (made.served is not None and not made.plan.changes):
+def build_switch(made: Deployment) -> Switch | None:
+    """From what runs to what is declared, by the plan as it is now; None: nothing is to be done."""
+    if not made.plan.changes and (made.served is not None or not made.running):
         return None
     return Switch(
         hosts=made.hosts,
         runtime=made.runtime,
         plan=made.plan,
         stop_seconds=made.settings.stop_timeout,
-        group=_wanted(made) if made.served is None else None,
-        before=_before(made),
+        group=_declared(made) if made.running and made.served is None else None,
+        previous=_previous(made),
         lost=lambda: lease.lost(_state(made)),
         taken=lambda: lease.taken(_state(made)),
     )
@@ -36,13 +36,13 @@ def _state(made: Deployment) -> State:
     return next(iter(made.hosts.values())).state
 
 
-def _first(made: Deployment) -> Command | None:
+def _before_start(made: Deployment) -> Command | None:
     """The page cache goes before a load, where that is asked for."""
     settings = made.settings
     return drop_caches(settings.image) if settings.drop_caches and made.runtime is docker else None
 
 
-def _wanted(made: Deployment) -> Group:
+def _declared(made: Deployment) -> Group:
     rank = next(iter(made.specs.values())).name
     return Group(
         hosts=made.serving,
@@ -54,13 +54,13 @@ def _wanted(made: Deployment) -> Group:
         stop_seconds=made.settings.stop_timeout,
         start=made.plan.restart,
         restarts={} if made.plan.restart else made.restarts(),
-        ask=lambda: gather.answers(made, made.urls, made.model_name, rank),
+        fetch_answers=lambda: gather.answers(made, made.urls, made.model_name, rank),
         rdma=made.fabric.transport == "rdma",
-        first=_first(made),
+        before_start=_before_start(made),
     )
 
 
-def _before(made: Deployment) -> Group | None:
+def _previous(made: Deployment) -> Group | None:
     """The group to put back, as its labels tell of it."""
     if (known := made.plan.before) is None:
         return None
@@ -77,9 +77,9 @@ def _before(made: Deployment) -> Group | None:
         stop_seconds=made.settings.stop_timeout,
         start=True,
         restarts={},
-        ask=lambda: gather.answers(
+        fetch_answers=lambda: gather.answers(
             made, urls, known.model, head=head, keyed=is_keyed(first.volumes)
         ),
         rdma=False,
-        first=_first(made),
+        before_start=_before_start(made),
     )

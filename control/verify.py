@@ -9,7 +9,7 @@ from pathlib import Path
 from pyinfra import logger
 from pyinfra.api import DeployError, Host, State
 
-from cluster.engine.readiness import Look
+from cluster.engine.readiness import RankHealth
 from cluster.engine.serving import QUESTION, EndpointReply, completion_text, model_ids
 from cluster.findings import Level
 from cluster.node.readings import Rank
@@ -82,11 +82,11 @@ def _tell_ranks(made: Deployment, ranks: dict[str, Rank], specs: dict[str, Spec]
     return sick
 
 
-def _look(host: Host, name: str, spec: Spec) -> Look:
+def _look(host: Host, name: str, spec: Spec) -> RankHealth:
     fact = RankLook()
     asked = fact.command(host.name, spec.runtime, name, spec.url)
     found = shell.read_fact(host, fact, asked, 60, failed=True)
-    return found.value or Look(host.name, lost=found.why or "no answer")
+    return found.value or RankHealth(host.name, lost=found.why or "no answer")
 
 
 def _tell(replies: dict[str, EndpointReply], model: str) -> list[str]:

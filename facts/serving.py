@@ -8,7 +8,7 @@ from pyinfra.api import QuoteString, StringCommand
 
 from cluster.engine import serving
 from cluster.engine.log import TRANSPORT_PATTERN, phase
-from cluster.engine.readiness import Look
+from cluster.engine.readiness import RankHealth
 from cluster.node.readings import Rank
 from cluster.rank.runtime import runtime_of
 from facts.containers import Containers
@@ -31,7 +31,7 @@ READ_KEY = "IFS= read -r key\n"
 SHOW_KEY = "printf 'Authorization: Bearer %s\\n' \"$key\" |"
 
 
-class RankLook(Fact[Look]):
+class RankLook(Fact[RankHealth]):
     """One look at one rank: its container, its /health, its log's last words.
 
     + node: whose look this is
@@ -49,13 +49,13 @@ class RankLook(Fact[Look]):
             join(last_lines(runtime, rank, KEPT_LINES), " | sed 's/^/log /'; :"),
         )
 
-    def parse(self, output: list[str]) -> Look:
+    def parse(self, output: list[str]) -> RankHealth:
         lines = output
         values = {word: rest for line in lines for word, _, rest in [line.partition(" ")]}
         log = [line.removeprefix("log ") for line in lines if line.startswith("log ")]
-        return Look(
+        return RankHealth(
             node=values["node"],
-            seen=_rank(lines, values["name"]),
+            rank=_rank(lines, values["name"]),
             health=http_status(values.get("health", "")),
             phase=phase(log),
             lost="" if "asked" in lines else "its container engine does not answer",

@@ -1,36 +1,67 @@
-"""From the group that runs to the wanted one, and back again where that one does not get ready.
+"""From the group that runs to the declared one, phase by phase, and back again where one fails.
 
 All of it is one operation over all nodes' connections: pyinfra ends a run at the first operation
-that fails, and half a switch must not be the end.
+that fails, and half a switch must not be the end. A phase begins once the one before it is done on
+every node. `state=stopped` and `state=absent` are the same phases with no group to bring up.
+
+phase                what it does on a node                          undone, should a later one fail
+clear old names      removes what a switch long over has kept        not: it was to go
+set aside            renames the rank that serves to NAME.previous   it gets its name back
+release              turns restart policies off                      turned on again, at the end
+stop head, workers   stops rank 0, then the others                   started again
+create containers    removes what must go, creates what must come    kept as NAME.failed, stopped
+start                starts all ranks at once                        stopped
+wait until ready     waits until every rank is healthy
+verify               fetches the model's id and a completion
+keep                 turns restart policies on: a reboot may come    nothing is undone from here on
+remove previous      removes NAME.previous
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import signal
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from pyinfra.api import Host
+import gevent
+from pyinfra import host
+from pyinfra.api import FunctionCommand, Host, State, operation
 
 from cluster.command import Command
-from cluster.findings import Finding, error
-from cluster.plan import phases
+from cluster.findings import Finding, Refused, error
+from cluster.node.readings import Rank
+from cluster.plan.phases import Phases
 from cluster.plan.plan import Plan
+from cluster.plan.previous_group import FAILED, PREVIOUS, Before
 from cluster.rank.runtime import Runtime
-from operations import group as ranks
+from facts.containers import Containers
+from facts.fact import Fact
+from facts.processes import Processes
+from operations import group as groups
 from operations import outcome, shell
 from operations.group import Group
-from operations.interrupt import held_off
-from operations.put_back import put_back
+
+# Ctrl-C, a plain `kill`, a terminal that is closed.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# A node's engine is asked which ranks it has; its own limit comes first.
+READ_SECONDS = 45
+# For so long a node that refuses is asked again: its sshd or its dockerd may be restarting.
+PATIENCE_SECONDS = 25
+PAUSE_SECONDS = 2
+# Node name → its ranks by id.
+RanksById = Mapping[str, Mapping[str, Rank]]
 
 
 @dataclass(frozen=True)
 class Switch:
     """What is to be done to all nodes.
 
-    + hosts: every host of the run, those that shall serve nothing too
-    + group: to bring up; None where the wanted ranks serve, and only leftovers must go
-    + before: the group to put back after a failure, of `plan.before`; None: there is none
-    + lost: why this run may change nothing more (its lease is not surely its own), else None
+    + hosts: every host of the run, those that will serve nothing too
+    + group: to bring up; None where its ranks serve already, or none shall
+    + previous: the group to put back after a failure, `plan.before`; None: there is none
+    + lost: why this run may change nothing more (its lease may be another's), else None
     + taken: whether another run has that lease: then nothing may even be undone
     """
 
@@ -39,130 +70,335 @@ class Switch:
     plan: Plan
     stop_seconds: int
     group: Group | None
-    before: Group | None
+    previous: Group | None
     lost: Callable[[], Finding | None]
     taken: Callable[[], bool]
 
     @property
     def at(self) -> Host:
-        """Where the whole group's lines are told."""
+        """The host under whose name lines about the whole group are logged."""
         return next(iter(self.hosts.values()))
 
 
-class _Failed(Exception):
-    """A phase that failed; `begun`: ranks of the wanted group have been started."""
+class PhaseFailed(Exception):
+    """A phase that failed; `started`: ranks of the declared group have been started."""
 
-    def __init__(self, findings: Iterable[Finding], begun: bool = False) -> None:
-        self.findings, self.begun = tuple(findings), begun
+    def __init__(self, findings: Iterable[Finding], started: bool = False) -> None:
+        self.findings, self.started = tuple(findings), started
         super().__init__(*self.findings)
 
 
-def carry_out(switch: Switch) -> bool:
-    """Whether the wanted group serves; if not, all is told, and undone what can be."""
-    outcome.record.left = "unknown"
-    with held_off(switch.at) as given_up:
-        group = replace(switch.group, given_up=given_up) if switch.group else None
-        lost = switch.lost
-        return _carry_out(replace(switch, group=group, lost=lambda: lost() or given_up()))
+# ---- what deploy.py calls
 
 
-def _carry_out(switch: Switch) -> bool:
+@operation()
+def plan_checked(again: Callable[[], None], needed: bool) -> Generator[FunctionCommand, None, None]:
+    """Read, plan and check everything again, after an image, weights or vocabularies have come.
+
+    + again: does that; raises Refused, which ends the run before anything stops
+    + needed: whether anything has come
+    """
+    if needed:
+        yield FunctionCommand(_check_again, (again,), {})
+
+
+@operation()
+def containers_switched(
+    switch: Callable[[], Switch | None],
+) -> Generator[FunctionCommand, None, None]:
+    """Create, start and stop containers (or processes) until they are as the plan has them.
+
+    What served before is kept until the new group has answered, and put back after a failure.
+
+    + switch: what to do, as the plan is now; None: nothing
+    """
+    if switch() is None:
+        host.noop("every rank is as the plan has it")
+    else:
+        yield FunctionCommand(_switch_containers, (switch,), {})
+
+
+def _check_again(state: State, host: Host, again: Callable[[], None]) -> bool:
+    outcome.begin_step("recheck")
     try:
-        _bring(switch)
-    except _Failed as failed:
-        return _undo(switch, failed)
-    except Exception as e:  # whatever goes wrong here, no half of a group may go on running
-        broken = error(f"the switch broke off: {type(e).__name__}: {e}")
-        return _undo(switch, _Failed([broken], begun=True))
-    return _settle(switch)
-
-
-def _bring(switch: Switch) -> None:
-    """Every phase in its order; _Failed where one does not come through on every node."""
-    run, plan, seconds = switch.runtime, phases.aside(switch.plan), switch.stop_seconds
-    _everywhere(switch, "made way for", lambda node: phases.clear(run, switch.plan, node))
-    _everywhere(switch, "set aside", lambda node: phases.set_aside(run, switch.plan, node))
-    _everywhere(switch, "released", lambda node: phases.release(run, plan, node))
-    _everywhere(switch, "stopped", lambda n: phases.stop(run, plan, n, seconds, head=True))
-    _everywhere(switch, "stopped", lambda n: phases.stop(run, plan, n, seconds, head=False))
-    _everywhere(switch, "replaced", lambda node: phases.replace(run, plan, node))
-    if switch.group is not None:
-        _up(switch, switch.group)
-
-
-def _up(switch: Switch, group: Group) -> None:
-    if group.start and (lost := switch.lost()):
-        raise _Failed([lost])
-    failures = (ranks.start(group) if group.start else ()) or ranks.wait(group)
-    if failures := failures or ranks.prove(group):
-        raise _Failed(failures, begun=True)
-    if switch.taken():
-        raise _Failed(filter(None, [switch.lost()]))
-
-
-def _everywhere(switch: Switch, done: str, said: Callable[[str], list[Command]]) -> None:
-    """One phase on all nodes at once; the next must find it done on every one of them."""
-    words = {node: spoken for node in switch.hosts if (spoken := said(node))}
-    if words and (lost := switch.lost()):
-        raise _Failed([lost])
-    answers = shell.on_all(
-        [switch.hosts[node] for node in words], lambda h: _say(switch, h, words[h.name])
-    )
-    if failures := [_not_done(node, done, text) for node, text in answers.items() if text]:
-        raise _Failed(failures)
-
-
-def _say(switch: Switch, host: Host, spoken: list[Command]) -> str:
-    """What the first command said that failed; "" where all went well."""
-    for command in spoken:
-        answer = shell.run_command(host, command)
-        if not answer.ok:
-            return answer.text or f"{' '.join(command.argv[:6])} failed"
-    return ""
-
-
-def _not_done(node: str, done: str, said: str) -> Finding:
-    from cluster.engine.diagnosis import docker_failure  # a converged run does without
-
-    why, cure = docker_failure(said)
-    return error(f"its rank could not be {done}: {why}", node, cure)
-
-
-def _settle(switch: Switch) -> bool:
-    """The wanted group serves: it survives a reboot from now on, and what was kept for it goes."""
-    run, plan = switch.runtime, switch.plan
-    if switch.group is not None:
-        ranks.keep(switch.group)
-    try:
-        _everywhere(switch, "kept", lambda node: phases.keep(run, plan, node))
-        _everywhere(switch, "cleared away", lambda node: phases.forget(run, plan, node))
-    except _Failed as failed:
-        for finding in failed.findings:
-            switch.at.log_styled(f"{finding}; the next deploy does it", fg="yellow")
+        again()
+    except Refused as refused:
+        host.log_styled("refused; what came is kept, no rank was touched:", fg="red")
+        for finding in refused.findings:
+            host.log(f"  {finding}")
+        outcome.note("refused", refused.findings)
+        return False
     return True
 
 
-def _undo(switch: Switch, failed: _Failed) -> bool:
-    """Say why, end what was begun, put back what served before. False: the switch has failed."""
+def _switch_containers(state: State, host: Host, now: Callable[[], Switch | None]) -> bool:
+    outcome.begin_step("switch")
+    switch = now()
+    return switch is None or carry_out(switch)
+
+
+# ---- the phases, in their order
+
+
+def carry_out(switch: Switch) -> bool:
+    """Do every phase. False: one failed, which is logged, and undone as far as it can be."""
+    outcome.record.left = "unknown"
+    with defer_interrupts(switch.at) as interrupted:
+        group = replace(switch.group, interrupted=interrupted) if switch.group else None
+        lost = switch.lost
+        switch = replace(switch, group=group, lost=lambda: lost() or interrupted())
+        phases = Phases(switch.runtime, switch.plan, switch.stop_seconds)
+        try:
+            _create_containers(switch, phases)
+            _start_and_verify(switch)
+        except PhaseFailed as failed:
+            _undo(switch, failed)
+            return False
+        except Exception as e:  # whatever goes wrong here, no half of a group may go on running
+            broken = error(f"the switch broke off: {type(e).__name__}: {e}")
+            _undo(switch, PhaseFailed([broken], started=True))
+            return False
+        _keep(switch, phases)
+        return True
+
+
+def _create_containers(switch: Switch, phases: Phases) -> None:
+    """Everything that comes before a start: what runs ends, what shall run is created."""
+    _do(switch, "remove a container that an earlier switch has kept", phases.clear_old_names)
+    _do(switch, "set the old rank aside", phases.set_aside)
+    _do(switch, "turn off its restart policy", phases.release)
+    _do(switch, "stop its rank", phases.stop_head)
+    _do(switch, "stop its rank", phases.stop_workers)
+    _do(switch, "replace its container", phases.create_containers)
+
+
+def _start_and_verify(switch: Switch) -> None:
+    if (group := switch.group) is None:
+        return
+    if group.start and (lost := switch.lost()):
+        raise PhaseFailed([lost])
+    failures = groups.start_ranks(group) if group.start else ()
+    failures = failures or groups.wait_until_ready(group) or groups.verify_model(group)
+    if failures:
+        raise PhaseFailed(failures, started=True)
+    if switch.taken():
+        raise PhaseFailed(filter(None, [switch.lost()]))
+
+
+def _keep(switch: Switch, phases: Phases) -> None:
+    """The group survives a reboot from now on, and the one before it goes. Cleaning up may fail:
+    the next deploy does it."""
+    if switch.group is not None:
+        groups.keep_ranks(switch.group)
+    try:
+        _do(switch, "set its restart policy", phases.keep)
+        _do(switch, "remove the previous rank", phases.remove_previous)
+    except PhaseFailed as failed:
+        for finding in failed.findings:
+            switch.at.log_styled(f"{finding}; the next deploy does it", fg="yellow")
+
+
+def _do(switch: Switch, action: str, phase: Callable[[str], list[Command]]) -> None:
+    """One phase on all nodes at once; PhaseFailed unless it comes through on every one of them.
+
+    + action: what a node could not do, for the message
+    """
+    commands = {node: told for node in switch.hosts if (told := phase(node))}
+    if commands and (lost := switch.lost()):
+        raise PhaseFailed([lost])
+
+    def run(at: Host) -> str:
+        """What the first command said that failed; "" where none did."""
+        for command in commands[at.name]:
+            output = shell.run_command(at, command)
+            if not output.ok:
+                return output.text or f"{' '.join(command.argv[:6])} failed"
+        return ""
+
+    errors = shell.on_all([switch.hosts[node] for node in commands], run)
+    if failures := [_could_not(node, action, text) for node, text in errors.items() if text]:
+        raise PhaseFailed(failures)
+
+
+def _could_not(node: str, action: str, text: str) -> Finding:
+    from cluster.engine.diagnosis import docker_failure  # a converged run does without
+
+    why, cure = docker_failure(text)
+    return error(f"could not {action}: {why}", node, cure)
+
+
+# ---- how they are undone
+
+
+def _undo(switch: Switch, failed: PhaseFailed) -> None:
+    """Say why, end what has started, put back what served before."""
     outcome.note("failed", failed.findings)
     for finding in failed.findings:
         switch.at.log_styled(str(finding), fg="red")
     if switch.taken():
         switch.at.log_styled("nothing more is changed by this run", fg="red")
-        return False
+        return
     group = switch.group
-    if group is None or (group.given_up() and not group.start):
+    if group is None or (group.interrupted() and not group.start):
         switch.at.log_styled("what runs was left as it is; the next deploy goes on", fg="red")
-        outcome.record.left = "untouched"
-        return False
+        # A group that was to end may have ended in part.
+        declared = any(step.spec for step in switch.plan.steps)
+        outcome.record.left = "untouched" if declared else "unknown"
+        return
     try:
-        if failed.begun:
-            ranks.explain(group, {look.node: look for look in ranks.look(group)})
+        if failed.started:
+            healths = groups.read_healths(group)
+            groups.explain_failure(group, {health.node: health for health in healths})
     except Exception as e:  # no words about a failure are worth what served before
         switch.at.log_styled(f"it can't be explained: {type(e).__name__}: {e}", fg="red")
     try:
-        put_back(switch.hosts, group, switch.before, switch.plan.before, switch.taken)
+        _put_back(switch, group)
     except Exception as e:
         broken = f"putting back broke off: {type(e).__name__}: {e} -> run this again"
         switch.at.log_styled(broken, fg="red")
-    return False
+
+
+def _put_back(switch: Switch, failed: Group) -> None:
+    """End the declared group, and start the one before it, where there is one."""
+    at, group, previous = switch.at, switch.previous, switch.plan.before
+    ranks = read_ranks(switch.hosts, failed)
+    created = {
+        node: rank
+        for node, spec in failed.specs.items()
+        for rank in ranks.get(node, {}).values()
+        if rank.name == spec.name and not (previous and previous.holds(node, rank))
+    }
+    groups.stop_ranks(failed, {node: rank for node, rank in created.items() if rank.alive})
+    outcome.record.left = "nothing"
+    if group is None or previous is None:
+        at.log_styled("every rank that could be reached is stopped, its logs are kept", fg="red")
+        return
+    # A process can be started wherever its node answers.
+    missing = [
+        node
+        for node, rank in previous.ranks.items()
+        if node not in ranks or (group.renames and rank.id not in ranks[node])
+    ]
+    if missing:
+        at.log_styled(
+            f"{group.model}, which served before, can't be put back: its rank on "
+            f"{', '.join(missing)} is out of reach. It is kept as NAME{PREVIOUS} -> "
+            "run this again once the node answers",
+            fg="red",
+        )
+        return
+    kept = created if failed.renames else {}
+    _keep_failed(failed, kept, ranks)
+    if _serve_again(switch, group, previous, ranks):
+        outcome.record.left = "previous"
+        failure = f"; what failed is kept, stopped, as NAME{FAILED}" if kept else ""
+        at.log_styled(f"{group.model} serves again, as before this run{failure}", fg="yellow")
+
+
+def read_ranks(hosts: Mapping[str, Host], group: Group) -> RanksById:
+    """Every node's ranks; a node that can't be asked is left out."""
+    fact: Fact[list[Rank]] = Containers() if group.renames else Processes()
+    script = fact.command()
+
+    def read(at: Host) -> dict[str, Rank] | None:
+        until = time.monotonic() + PATIENCE_SECONDS
+        reading = shell.read_fact(at, fact, script, READ_SECONDS)
+        while reading.value is None and time.monotonic() < until:
+            gevent.sleep(PAUSE_SECONDS)
+            reading = shell.read_fact(at, fact, script, READ_SECONDS)
+        return None if reading.value is None else {rank.id: rank for rank in reading.value}
+
+    readings = shell.on_all(hosts.values(), read)
+    return {node: ranks for node, ranks in readings.items() if ranks is not None}
+
+
+def _keep_failed(failed: Group, created: Mapping[str, Rank], ranks: RanksById) -> None:
+    """Rename what failed to NAME.failed, for inspection; what an earlier failure left goes."""
+    for node, rank in created.items():
+        name, group = f"{rank.name}{FAILED}", failed.specs[node].group
+        if any(r.name == name and r.group == group for r in ranks[node].values()):
+            shell.run_command(failed.hosts[node], failed.runtime.remove(name))
+        if command := failed.runtime.rename(rank.name, name):
+            shell.run_command(failed.hosts[node], command)
+
+
+def _serve_again(switch: Switch, group: Group, previous: Before, ranks: RanksById) -> bool:
+    """Start the previous group, wait for it, and give it its names back."""
+    at = switch.at
+    at.log_styled(f"putting back {group.model}, which served before", fg="yellow")
+    there = {n: ranks[n][r.id] for n, r in previous.ranks.items() if r.id in ranks[n]}
+    whole = len(there) == len(previous.ranks) and all(rank.running for rank in there.values())
+    renamed = replace(
+        group.called({node: rank.name for node, rank in there.items()}),
+        restarts={node: rank.restarts for node, rank in there.items()} if whole else {},
+    )
+    failures = () if whole else _start_again(renamed, there)
+    failures = failures or groups.wait_until_ready(renamed)
+    failures = failures or groups.verify_model(renamed, locked=True)
+    if switch.taken():
+        at.log_styled("nothing more is changed by this run", fg="red")
+        return False
+    if failures:
+        for finding in failures:
+            at.log_styled(f"it does not come back: {finding}", fg="red")
+        healths = {health.node: health for health in groups.read_healths(renamed)}
+        groups.explain_failure(renamed, healths)
+        alive = {node: h.rank for node, h in healths.items() if h.rank and h.rank.alive}
+        groups.stop_ranks(renamed, alive)
+        at.log_styled(
+            f"every rank that could be reached is stopped; it is kept as NAME{PREVIOUS}", fg="red"
+        )
+        return False
+    for node, spec in renamed.specs.items():
+        name = group.specs[node].name
+        command = group.runtime.rename(spec.name, name)
+        if command and spec.name != name:
+            output = shell.run_command(group.hosts[node], command)
+            if not output.ok:
+                text = f"could not rename {spec.name} to {name}: {output.text}"
+                group.hosts[node].log_styled(f"{text}; the next deploy does it", fg="yellow")
+    # By their ids: a name may have come back though its node did not say so, or not at all.
+    groups.keep_ranks(group.called({node: rank.id for node, rank in previous.ranks.items()}))
+    return True
+
+
+def _start_again(group: Group, there: Mapping[str, Rank]) -> tuple[Finding, ...]:
+    """Start all of its ranks: one that runs can't go on without one that has ended."""
+    groups.stop_ranks(group, {node: rank for node, rank in there.items() if rank.alive})
+    failures = groups.start_ranks(group)
+    if failures and group.renames:
+        # Nothing else is left to serve. A container that has started is not started twice.
+        gevent.sleep(PAUSE_SECONDS)
+        failures = groups.start_ranks(group)
+    return failures
+
+
+@contextmanager
+def defer_interrupts(at: Host) -> Iterator[Callable[[], Finding | None]]:
+    """Have Ctrl-C, SIGTERM and SIGHUP end nothing, but be told by what this yields: half a switch
+    serves nobody, so it is undone first.
+
+    A second Ctrl-C is as ever. What was ignored still is: `nohup` means it.
+
+    + at: the host under whose name it is logged
+    """
+    now = {number: signal.getsignal(number) for number in SIGNALS}
+    usual = {number: how for number, how in now.items() if how not in (None, signal.SIG_IGN)}
+    interrupts = list[Finding]()
+
+    def note(number: int, _: object) -> None:
+        if signal.SIGINT in usual:
+            signal.signal(signal.SIGINT, usual[signal.SIGINT])
+        outcome.record.interrupted = True
+        if not interrupts:
+            interrupts.append(error(f"interrupted by {signal.Signals(number).name}"))
+            text = "Interrupted: rolling back. Press Ctrl-C again to leave everything as it is."
+            at.log_styled(text, fg="yellow")
+
+    for number in usual:
+        signal.signal(number, note)
+    try:
+        yield lambda: next(iter(interrupts), None)
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)

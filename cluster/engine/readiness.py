@@ -17,30 +17,30 @@ REPORT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
-class Look:
-    """One look at one rank.
+class RankHealth:
+    """One rank's health, as it was read once.
 
-    + seen: the container or process; None where it is gone
+    + rank: the container or process; None where it is gone
     + health: HTTP status of its /health; 0 where nothing answered
     + phase: what its log says it is doing, "" where it does not say
     + lost: why the node could not be asked, "" when it answered
     """
 
     node: str
-    seen: Rank | None = None
+    rank: Rank | None = None
     health: int = 0
     phase: str = ""
     lost: str = ""
 
     @property
     def healthy(self) -> bool:
-        return self.seen is not None and self.seen.running and self.health == 200
+        return self.rank is not None and self.rank.running and self.health == 200
 
     def __str__(self) -> str:
         if self.lost:
             return f"{self.node} cannot be asked"
-        if self.seen is None or not self.seen.running:
-            return f"{self.node} {self.seen.status if self.seen else 'gone'}"
+        if self.rank is None or not self.rank.running:
+            return f"{self.node} {self.rank.status if self.rank else 'gone'}"
         doing = f" ({self.phase})" if self.phase else ""
         return f"{self.node} {'healthy' if self.healthy else f'loading{doing}'}"
 
@@ -54,7 +54,7 @@ class Limits:
 
 
 @dataclass
-class Watch:
+class ReadinessWatch:
     """A group being waited for, from `begun` (seconds of any clock) on."""
 
     limits: Limits
@@ -62,50 +62,54 @@ class Watch:
     restarts: Mapping[str, int] = field(default_factory=dict)
     _answered: dict[str, float] = field(default_factory=dict)
 
-    def failures(self, looks: Sequence[Look], now: float) -> tuple[Finding, ...]:
+    def failures(self, healths: Sequence[RankHealth], now: float) -> tuple[Finding, ...]:
         """Why the wait is over without success; empty while there is hope."""
-        self._note(looks, now)
-        ended = tuple(f for look in looks if (f := self._ended(look, now)) is not None)
-        return ended or self._late(looks, now)
+        self._note(healths, now)
+        ended = tuple(f for health in healths if (f := self._ended(health, now)) is not None)
+        return ended or self._late(healths, now)
 
-    def _note(self, looks: Sequence[Look], now: float) -> None:
-        for look in looks:
-            if not look.lost:
-                self._answered[look.node] = now
+    def _note(self, healths: Sequence[RankHealth], now: float) -> None:
+        for health in healths:
+            if not health.lost:
+                self._answered[health.node] = now
 
-    def _ended(self, look: Look, now: float) -> Finding | None:
+    def _ended(self, health: RankHealth, now: float) -> Finding | None:
         """The end, restart or loss of one rank."""
-        if look.lost:
-            silent = now - self._answered.get(look.node, self.begun)
+        if health.lost:
+            silent = now - self._answered.get(health.node, self.begun)
             if silent < self.limits.lost:
                 return None
-            return error(f"the node has not answered for {silent:.0f} s: {look.lost}", look.node)
-        if look.seen is None:
-            return error("the rank is gone", look.node)
-        if look.seen.restarts > self.restarts.get(look.node, 0):
-            return error(f"{look.seen.name} has restarted by itself: it ends at start", look.node)
-        if not look.seen.running and look.seen.status != "created":
-            return error(f"{look.seen.name} has ended: {ending(look.seen)}", look.node)
+            return error(
+                f"the node has not answered for {silent:.0f} s: {health.lost}", health.node
+            )
+        if health.rank is None:
+            return error("the rank is gone", health.node)
+        if health.rank.restarts > self.restarts.get(health.node, 0):
+            return error(
+                f"{health.rank.name} has restarted by itself: it ends at start", health.node
+            )
+        if not health.rank.running and health.rank.status != "created":
+            return error(f"{health.rank.name} has ended: {ending(health.rank)}", health.node)
         return None
 
-    def _late(self, looks: Sequence[Look], now: float) -> tuple[Finding, ...]:
+    def _late(self, healths: Sequence[RankHealth], now: float) -> tuple[Finding, ...]:
         waited = now - self.begun
         if waited < self.limits.ready:
             return ()
-        states = "; ".join(str(look) for look in looks)
+        states = "; ".join(str(health) for health in healths)
         return (
             error(
                 f"not ready after {waited:.0f} s (ready_timeout = {self.limits.ready:.0f}): "
                 f"{states}",
-                cure=_apart(looks)
+                cure=_apart(healths)
                 + f"--data ready_timeout={2 * self.limits.ready:.0f} if it only loads slowly",
             ),
         )
 
 
-def _apart(looks: Sequence[Look]) -> str:
-    """Where to look first if all ranks still wait for each other."""
-    apart = len(looks) > 1 and all(look.phase == MEETING for look in looks)
+def _apart(healths: Sequence[RankHealth]) -> str:
+    """Where to health first if all ranks still wait for each other."""
+    apart = len(healths) > 1 and all(health.phase == MEETING for health in healths)
     return "the ranks did not meet: pyinfra -y INVENTORY deploys/check.py; or " if apart else ""
 
 

@@ -1,9 +1,10 @@
-"""What each phase of a plan says to one node: lists of commands."""
+"""What each phase of a switch tells one node. Which phase comes when: operations/switch.py."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from cluster.command import Command
 from cluster.node.readings import Rank
@@ -15,107 +16,115 @@ from cluster.rank.runtime import Runtime
 ORPHAN_SECONDS = 1
 
 
-def release(run: Runtime, plan: Plan, node: str) -> list[Command]:
-    """Restart policies off, on every rank that is about to end."""
-    return _commands(
-        run.release(step.seen.called)
-        for step in _touched(plan, node)
-        if step.seen and step.seen.restart_policy not in ("", "no")
-    )
+@dataclass(frozen=True)
+class Phases:
+    """A plan's commands for one node, a method a phase; a runtime that lacks a verb has none.
 
-
-def stop(run: Runtime, plan: Plan, node: str, seconds: int, *, head: bool) -> list[Command]:
-    """Rank 0, or all the others: SGLang's workers only end with their head.
-
-    Where no head is left, nothing tells the others to end, and they are not waited for.
+    + stop_seconds: what a rank is given to end by itself before it is killed
     """
-    heads = any(step.stop and step.is_head for step in plan.steps)
-    patience = seconds if head or heads else ORPHAN_SECONDS
-    return _commands(
-        run.stop(step.seen, patience)
-        for step in _touched(plan, node)
-        if step.seen and step.stop and step.is_head == head
-    )
+
+    runtime: Runtime
+    plan: Plan
+    stop_seconds: int
+
+    def clear_old_names(self, node: str) -> list[Command]:
+        """Remove what has the name that a rank will be kept under: ours, of a switch long over."""
+        return [self.runtime.remove(step.seen.called) for step in self._cleared(node) if step.seen]
+
+    def set_aside(self, node: str) -> list[Command]:
+        """Rename the rank that is kept until the declared group is ready; it goes on serving."""
+        rank = self._previous(node)
+        if rank is None or rank.called == kept_name(rank):
+            return []
+        return _present([self.runtime.rename(rank.called, kept_name(rank))])
+
+    def release(self, node: str) -> list[Command]:
+        """Restart policies off, on every rank that is about to end."""
+        return _present(
+            self.runtime.release(step.seen.called)
+            for step in self._touched(node)
+            if step.seen and step.seen.restart_policy not in ("", "no")
+        )
+
+    def stop_head(self, node: str) -> list[Command]:
+        """Stop rank 0: SGLang's workers end only with their head."""
+        return self._stop(node, self.stop_seconds, head=True)
+
+    def stop_workers(self, node: str) -> list[Command]:
+        """Stop the other ranks. Without a head nothing tells them to end: no use to wait then."""
+        headed = any(step.stop and step.is_head for step in self._plan.steps)
+        return self._stop(node, self.stop_seconds if headed else ORPHAN_SECONDS, head=False)
+
+    def create_containers(self, node: str) -> list[Command]:
+        """Remove what must go, give names back, create what must come. Nothing starts."""
+        steps = list(self._touched(node))
+        renamed = [rank for at, rank in self._plan.renames.items() if at == node]
+        return _present(
+            [
+                *(
+                    self.runtime.remove(step.seen.called)
+                    for step in steps
+                    if step.seen and (step.remove or step.recreate)
+                    if not self._keeps(node, step.seen)
+                ),
+                *(self.runtime.rename(rank.called, rank.name) for rank in renamed),
+                *(
+                    self.runtime.create(step.spec, cdi=step.cdi)
+                    for step in steps
+                    if step.recreate and step.spec
+                ),
+            ]
+        )
+
+    def keep(self, node: str) -> list[Command]:
+        """The restart policy that a rank should have, where only that is wrong."""
+        if node not in self.plan.policies:
+            return []
+        names = [step.name for step in self.plan.of(node) if step.spec]
+        return _present(self.runtime.keep(name, self.plan.policies[node]) for name in names)
+
+    def remove_previous(self, node: str) -> list[Command]:
+        """Remove the kept rank: the group after it serves."""
+        rank = self._previous(node)
+        # A runtime that can't rename has kept nothing.
+        if rank is None or not self.runtime.rename(rank.name, kept_name(rank)):
+            return []
+        return [self.runtime.remove(kept_name(rank))]
+
+    @cached_property
+    def _plan(self) -> Plan:
+        """The plan once the kept ranks have been renamed."""
+        steps = (s for s in self.plan.steps if s not in self._cleared(s.node))
+        return replace(self.plan, steps=tuple(map(self._renamed, steps)))
+
+    def _renamed(self, step: Step) -> Step:
+        if step.seen is None or not self._keeps(step.node, step.seen):
+            return step
+        return replace(step, seen=replace(step.seen, container=kept_name(step.seen)))
+
+    def _previous(self, node: str) -> Rank | None:
+        return self.plan.before.ranks.get(node) if self.plan.before else None
+
+    def _keeps(self, node: str, rank: Rank) -> bool:
+        return self.plan.before is not None and self.plan.before.holds(node, rank)
+
+    def _cleared(self, node: str) -> list[Step]:
+        rank = self._previous(node)
+        if rank is None or rank.called == kept_name(rank):
+            return []
+        name = kept_name(rank)
+        return [s for s in self.plan.of(node) if s.remove and s.seen and s.seen.called == name]
+
+    def _touched(self, node: str) -> Iterator[Step]:
+        return (step for step in self._plan.of(node) if self._plan.restart or step.reasons)
+
+    def _stop(self, node: str, seconds: int, *, head: bool) -> list[Command]:
+        return _present(
+            self.runtime.stop(step.seen, seconds)
+            for step in self._touched(node)
+            if step.seen and step.stop and step.is_head == head
+        )
 
 
-def replace(run: Runtime, plan: Plan, node: str) -> list[Command]:
-    """Remove what must go, create what must come; nothing starts."""
-    touched = list(_touched(plan, node))
-    gone = [
-        s.seen
-        for s in touched
-        if s.seen and (s.remove or s.recreate) and not _keeps(plan, node, s.seen)
-    ]
-    new = [(s.spec, s.cdi) for s in touched if s.recreate and s.spec]
-    names = [rank for at, rank in plan.renames.items() if at == node]
-    return _commands(
-        [
-            *(run.remove(rank.called) for rank in gone),
-            *(run.rename(rank.called, rank.name) for rank in names),
-            *(run.create(spec, cdi=cdi) for spec, cdi in new),
-        ]
-    )
-
-
-def clear(run: Runtime, plan: Plan, node: str) -> list[Command]:
-    """Remove what has the name that a rank shall be kept under: ours, of a switch long over."""
-    return _commands(run.remove(step.seen.called) for step in _cleared(plan, node) if step.seen)
-
-
-def _cleared(plan: Plan, node: str) -> list[Step]:
-    rank = plan.before.ranks.get(node) if plan.before else None
-    if rank is None or rank.called == kept_name(rank):
-        return []
-    return [s for s in plan.of(node) if s.remove and s.seen and s.seen.called == kept_name(rank)]
-
-
-def set_aside(run: Runtime, plan: Plan, node: str) -> list[Command]:
-    """Rename the rank that is kept until the wanted group is ready; it goes on serving."""
-    rank = plan.before.ranks.get(node) if plan.before else None
-    if rank is None or rank.called == kept_name(rank):
-        return []
-    return _commands([run.rename(rank.called, kept_name(rank))])
-
-
-def aside(plan: Plan) -> Plan:
-    """The plan once the kept ranks have been renamed."""
-    if plan.before is None:
-        return plan
-    steps = (step for step in plan.steps if step not in _cleared(plan, step.node))
-    return dataclasses.replace(plan, steps=tuple(_renamed(plan, step) for step in steps))
-
-
-def _renamed(plan: Plan, step: Step) -> Step:
-    if step.seen is None or not _keeps(plan, step.node, step.seen):
-        return step
-    return dataclasses.replace(
-        step, seen=dataclasses.replace(step.seen, container=kept_name(step.seen))
-    )
-
-
-def forget(run: Runtime, plan: Plan, node: str) -> list[Command]:
-    """Remove the kept rank: the group after it serves."""
-    rank = plan.before.ranks.get(node) if plan.before else None
-    # A runtime that can't rename has kept nothing.
-    kept = rank is not None and run.rename(rank.name, kept_name(rank))
-    return [run.remove(kept_name(rank))] if rank is not None and kept else []
-
-
-def _keeps(plan: Plan, node: str, rank: Rank) -> bool:
-    return plan.before is not None and plan.before.holds(node, rank)
-
-
-def keep(run: Runtime, plan: Plan, node: str) -> list[Command]:
-    """The restart policy that a rank should have, where only that is wrong."""
-    if node not in plan.policies:
-        return []
-    names = [step.name for step in plan.of(node) if step.spec]
-    return _commands(run.keep(name, plan.policies[node]) for name in names)
-
-
-def _touched(plan: Plan, node: str) -> Iterator[Step]:
-    return (step for step in plan.of(node) if plan.restart or step.reasons)
-
-
-def _commands(commands: Iterable[Command | None]) -> list[Command]:
+def _present(commands: Iterable[Command | None]) -> list[Command]:
     return [command for command in commands if command]

@@ -15,7 +15,7 @@ from http_engine import FakeEngine, listening
 from pyinfra.api import StringCommand
 
 from cluster.engine import serving
-from cluster.engine.readiness import Look
+from cluster.engine.readiness import RankHealth
 from cluster.engine.serving import EndpointReply
 from facts.serving import RankLook, Served
 
@@ -199,7 +199,7 @@ esac
     return tmp_path
 
 
-def at(docker: Path, url: str) -> Look:
+def at(docker: Path, url: str) -> RankHealth:
     command = RankLook().command("spark-1", "docker", "sglang-head", url)
     return RankLook().process(sh(command, PATH=f"{docker}:{os.environ['PATH']}"))
 
@@ -207,8 +207,8 @@ def at(docker: Path, url: str) -> Look:
 def test_a_healthy_rank(docker: Path, url: str) -> None:
     seen = at(docker, url)
     assert (seen.node, seen.health, seen.lost) == ("spark-1", 200, "")
-    assert seen.seen is not None
-    assert (seen.seen.name, seen.seen.restarts, seen.seen.label) == ("sglang-head", 2, "{}")
+    assert seen.rank is not None
+    assert (seen.rank.name, seen.rank.restarts, seen.rank.label) == ("sglang-head", 2, "{}")
     assert seen.healthy
 
 
@@ -226,7 +226,7 @@ def test_a_rank_that_loads(docker: Path) -> None:
 def test_a_rank_that_is_gone(docker: Path) -> None:
     (docker / "none").touch()
     seen = at(docker, NOWHERE)
-    assert (seen.seen, seen.lost) == (None, "")
+    assert (seen.rank, seen.lost) == (None, "")
 
 
 def test_a_daemon_that_does_not_answer_is_never_a_rank_that_is_gone(docker: Path) -> None:

@@ -55,10 +55,10 @@ def asked_of(
     made = Deployment(hosts, FakeWanted(**settings), None)  # type: ignore[arg-type]
     known = Before({n: Rank(s.name, n, "running", label=s.dump()) for n, s in specs.items()}, specs)
     made.plan = replace(Plan((), restart=True, policies={}), before=known)
-    group = switching._before(made)
+    group = switching._previous(made)
     assert group is not None
     assert group.runtime is docker
-    assert not all(reply.status for reply in group.ask().health)
+    assert not all(reply.status for reply in group.fetch_answers().health)
     return asked[0]
 
 

@@ -10,7 +10,7 @@ from samples import IMAGE_ID
 
 from cluster.command import Command
 from cluster.node.readings import NodeFacts, Rank
-from cluster.plan import phases
+from cluster.plan.phases import Phases
 from cluster.plan.plan import Plan
 from cluster.rank import docker
 from cluster.rank.spec import Spec
@@ -45,13 +45,13 @@ class World:
 
     def carry_out(self, made: Plan) -> None:
         """The phases before anything starts, every node through one before the next."""
-        self.phase(lambda n: phases.clear(docker, made, n))
-        self.phase(lambda n: phases.set_aside(docker, made, n))
-        moved = phases.aside(made)
-        self.phase(lambda n: phases.release(docker, moved, n))
-        self.phase(lambda n: phases.stop(docker, moved, n, 30, head=True))
-        self.phase(lambda n: phases.stop(docker, moved, n, 30, head=False))
-        self.phase(lambda n: phases.replace(docker, moved, n))
+        phases = Phases(docker, made, 30)
+        self.phase(phases.clear_old_names)
+        self.phase(phases.set_aside)
+        self.phase(phases.release)
+        self.phase(phases.stop_head)
+        self.phase(phases.stop_workers)
+        self.phase(phases.create_containers)
 
     def start_and_keep(self, made: Plan, specs: Mapping[str, Spec]) -> None:
         """The wanted group starts, gets ready, and shall survive a reboot."""
@@ -62,10 +62,10 @@ class World:
                     [docker.keep(specs[n].name, specs[n].restart_policy)] if n in specs else []
                 )
             )
-        self.phase(lambda n: phases.keep(docker, made, n))
+        self.phase(Phases(docker, made, 30).keep)
 
     def forget(self, made: Plan) -> None:
-        self.phase(lambda n: phases.forget(docker, made, n))
+        self.phase(Phases(docker, made, 30).remove_previous)
 
     def phase(self, commands_of: Callable[[str], list[Command]]) -> None:
         for node in self.facts:

@@ -11,30 +11,30 @@ from hypothesis import settings as profile
 from hypothesis import strategies as st
 
 from cluster.engine.log import MEETING
-from cluster.engine.readiness import Limits, Look, Watch, ending, ready_seconds
+from cluster.engine.readiness import Limits, RankHealth, ReadinessWatch, ending, ready_seconds
 from cluster.node.readings import Rank
 
 LIMITS = Limits(ready=600)
 NAMES = {"spark-1": "sglang-head", "spark-2": "sglang-worker-1"}
 
 
-def look(node: str = "spark-1", health: int = 0, **rank: Any) -> Look:
-    return Look(node, Rank(NAMES[node], "id", **({"status": "running"} | rank)), health)
+def look(node: str = "spark-1", health: int = 0, **rank: Any) -> RankHealth:
+    return RankHealth(node, Rank(NAMES[node], "id", **({"status": "running"} | rank)), health)
 
 
-def gone(node: str = "spark-1") -> Look:
-    return Look(node)
+def gone(node: str = "spark-1") -> RankHealth:
+    return RankHealth(node)
 
 
-def lost(node: str = "spark-1", why: str = "timed out") -> Look:
-    return Look(node, lost=why)
+def lost(node: str = "spark-1", why: str = "timed out") -> RankHealth:
+    return RankHealth(node, lost=why)
 
 
-def watch(**more: Any) -> Watch:
-    return Watch(LIMITS, begun=1000.0, **more)
+def watch(**more: Any) -> ReadinessWatch:
+    return ReadinessWatch(LIMITS, begun=1000.0, **more)
 
 
-def told(watched: Watch, looks: list[Look], after: float) -> list[str]:
+def told(watched: ReadinessWatch, looks: list[RankHealth], after: float) -> list[str]:
     return [str(finding) for finding in watched.failures(looks, 1000.0 + after)]
 
 
@@ -56,7 +56,7 @@ ENDS: list[Any] = [
 
 
 @pytest.mark.parametrize(("ended", "why"), ENDS)
-def test_a_rank_that_exits_ends_the_wait_at_once(ended: Look, why: str) -> None:
+def test_a_rank_that_exits_ends_the_wait_at_once(ended: RankHealth, why: str) -> None:
     (said,) = told(watch(), [ended, look("spark-2")], after=1)
     assert said.startswith("spark-1: ")
     assert why in said
@@ -175,7 +175,7 @@ LOOKS: list[Any] = [
     pytest.param(lost(), "spark-1 cannot be asked", False, id="lost"),
     pytest.param(look(status="exited", health=200), "spark-1 exited", False, id="foreign-200"),
     pytest.param(
-        Look("spark-1", Rank("x", "i", "running"), 0, "loading weights"),
+        RankHealth("spark-1", Rank("x", "i", "running"), 0, "loading weights"),
         "spark-1 loading (loading weights)",
         False,
         id="phase",
@@ -184,7 +184,7 @@ LOOKS: list[Any] = [
 
 
 @pytest.mark.parametrize(("seen", "words", "healthy"), LOOKS)
-def test_a_look_in_words(seen: Look, words: str, healthy: bool) -> None:
+def test_a_look_in_words(seen: RankHealth, words: str, healthy: bool) -> None:
     assert (str(seen), seen.healthy) == (words, healthy)
 
 
@@ -210,7 +210,7 @@ STATES = st.one_of(
 
 @profile(max_examples=80, deadline=None)
 @given(st.lists(STATES, min_size=1, max_size=12))
-def test_every_wait_ends(looks: list[Look]) -> None:
+def test_every_wait_ends(looks: list[RankHealth]) -> None:
     """Whatever was seen, standing still at the last look fails within the longest limit."""
     watched = watch()
     for second, seen in enumerate(looks):

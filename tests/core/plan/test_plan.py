@@ -17,7 +17,7 @@ from world import World
 from cluster.command import Command
 from cluster.findings import Refused
 from cluster.node.readings import Engine, ImageReading, NodeFacts, Rank
-from cluster.plan import phases
+from cluster.plan.phases import Phases
 from cluster.plan.plan import Plan, plan, torn
 from cluster.plan.previous_group import members
 from cluster.rank import docker
@@ -122,8 +122,8 @@ def test_a_first_deploy_creates_everything() -> None:
     assert recreated(made) == ["sglang-head", "sglang-worker-1"]
     assert made.restart
     for node, spec in TWO.items():
-        assert phases.replace(docker, made, node) == [docker.create(spec)]
-        assert phases.stop(docker, made, node, 30, head=True) == []
+        assert Phases(docker, made, 30).create_containers(node) == [docker.create(spec)]
+        assert Phases(docker, made, 30).stop_head(node) == []
 
 
 def test_the_node_whose_docker_has_cdi_alone_gets_cdi_devices_and_no_drift() -> None:
@@ -132,8 +132,10 @@ def test_the_node_whose_docker_has_cdi_alone_gets_cdi_devices_and_no_drift() -> 
     facts["spark-1"] = replace(facts["spark-1"], engine=both)
     facts["spark-2"] = replace(facts["spark-2"], engine=alone)
     made = plan(TWO, facts, "running")
-    assert phases.replace(docker, made, "spark-1") == [docker.create(HEAD)]
-    assert phases.replace(docker, made, "spark-2") == [docker.create(WORKER, cdi=True)]
+    assert Phases(docker, made, 30).create_containers("spark-1") == [docker.create(HEAD)]
+    assert Phases(docker, made, 30).create_containers("spark-2") == [
+        docker.create(WORKER, cdi=True)
+    ]
     served = pair()
     served["spark-2"] = replace(served["spark-2"], engine=alone)
     assert not plan(TWO, served, "running").changes
@@ -166,12 +168,12 @@ def test_a_policy_changed_by_hand_is_set_without_a_restart() -> None:
 def test_policies_wait_where_the_group_restarts_anyway() -> None:
     made = plan(TWO, pair(head=(ran(HEAD, restart_policy="no"),), worker=()), "running")
     assert made.policies == {}
-    assert phases.keep(docker, made, "spark-1") == []
+    assert Phases(docker, made, 30).keep("spark-1") == []
 
 
 def test_a_policy_that_is_off_is_not_turned_off_again() -> None:
     made = plan(TWO, pair(head=(ran(HEAD, restart_policy="no"),), worker=()), "running")
-    assert phases.release(docker, made, "spark-1") == []
+    assert Phases(docker, made, 30).release("spark-1") == []
 
 
 # ---- strays
@@ -207,16 +209,16 @@ def test_a_stray_that_has_ended_goes_without_a_restart() -> None:
 def test_a_head_that_moved_to_the_other_node_is_stopped_as_a_head() -> None:
     swapped = {"spark-2": replace(HEAD), "spark-1": replace(WORKER)}
     made = plan(swapped, pair(), "running")
-    first = said(phases.stop(docker, made, "spark-1", 30, head=True))
-    assert [words.split()[-1] for words in first] == ["sglang-head"]
-    assert phases.stop(docker, made, "spark-2", 30, head=True) == []
+    first = said(Phases(docker, made, 30).stop_head("spark-1"))
+    assert [words.split()[-1] for words in first] == ["sglang-head.previous"]
+    assert Phases(docker, made, 30).stop_head("spark-2") == []
 
 
 def test_a_head_that_keeps_its_name_as_a_worker_is_still_stopped_as_a_head() -> None:
     """What runs decides the order of its end, not what it shall become."""
     was_head = ran(replace(WORKER, rank=0, launch=replace(WORKER.launch, rank=0)))
     made = plan(TWO, pair(worker=(was_head,)), "running")
-    assert len(phases.stop(docker, made, "spark-2", 30, head=True)) == 1
+    assert len(Phases(docker, made, 30).stop_head("spark-2")) == 1
 
 
 # ---- not ours
@@ -350,13 +352,13 @@ def said(commands: list[Command]) -> list[str]:
 def everything(made: Plan, node: str) -> list[str]:
     return said(
         [
-            *phases.set_aside(docker, made, node),
-            *phases.release(docker, phases.aside(made), node),
-            *phases.stop(docker, phases.aside(made), node, 30, head=True),
-            *phases.stop(docker, phases.aside(made), node, 30, head=False),
-            *phases.replace(docker, phases.aside(made), node),
-            *phases.keep(docker, made, node),
-            *phases.forget(docker, made, node),
+            *Phases(docker, made, 30).set_aside(node),
+            *Phases(docker, made, 30).release(node),
+            *Phases(docker, made, 30).stop_head(node),
+            *Phases(docker, made, 30).stop_workers(node),
+            *Phases(docker, made, 30).create_containers(node),
+            *Phases(docker, made, 30).keep(node),
+            *Phases(docker, made, 30).remove_previous(node),
         ]
     )
 

@@ -18,7 +18,7 @@ from samples import ran, running, specs_of
 from world import World
 
 from cluster.command import Command
-from cluster.engine.readiness import Limits, Look
+from cluster.engine.readiness import Limits, RankHealth
 from cluster.engine.serving import EndpointReply, GroupAnswers
 from cluster.findings import Finding, error
 from cluster.node.readings import Rank
@@ -27,13 +27,13 @@ from cluster.plan.previous_group import standing
 from cluster.rank import docker
 from cluster.rank.spec import Spec
 from operations import group as groups
-from operations import put_back, shell, switch
+from operations import shell, switch
 from operations.group import Group
 from operations.shell import Output
 from operations.switch import Switch
 
 Specs = dict[str, Spec]
-PROVE, READ = groups.prove, put_back._read
+PROVE, READ = groups.verify_model, switch.read_ranks
 FAULTS = ("refused", "late", "gone")
 
 
@@ -125,19 +125,19 @@ class Cluster:
         ]
         self.world.facts[node] = replace(seen, ranks=tuple(ranks))
 
-    def read(self, hosts: Mapping[str, FakeHost], group: Group) -> put_back.Seen:
+    def read(self, hosts: Mapping[str, FakeHost], group: Group) -> switch.RanksById:
         there = [n for n in hosts if n not in self.gone]
         return {n: {r.id: r for r in self.world.facts[n].ranks if r.label} for n in there}
 
-    def look(self, group: Group) -> list[Look]:
+    def look(self, group: Group) -> list[RankHealth]:
         return [self._look(group, n) for n in group.nodes]
 
-    def _look(self, group: Group, node: str) -> Look:
+    def _look(self, group: Group, node: str) -> RankHealth:
         if node in self.gone:
-            return Look(node, lost="no route to host")
+            return RankHealth(node, lost="no route to host")
         named = [r for r in self.world.facts[node].ranks if r.name == group.specs[node].name]
         seen = named[0] if named else None
-        return Look(node, seen, 200 if seen and seen.running else 0)
+        return RankHealth(node, seen, 200 if seen and seen.running else 0)
 
     def prove(self, group: Group, *, locked: bool = False) -> tuple[Finding, ...]:
         down = [x.node for x in self.look(group) if not x.healthy]
@@ -160,7 +160,7 @@ class Cluster:
                 plan=made,
                 stop_seconds=30,
                 group=None if serves else self.group(specs),
-                before=self.group(dict(known.specs)) if known else None,
+                previous=self.group(dict(known.specs)) if known else None,
                 lost=lambda: None,
                 taken=lambda: self.taken,
             )
@@ -177,7 +177,7 @@ class Cluster:
             stop_seconds=30,
             start=True,
             restarts={},
-            ask=lambda: GroupAnswers((), EndpointReply(0), EndpointReply(0)),
+            fetch_answers=lambda: GroupAnswers((), EndpointReply(0), EndpointReply(0)),
             rdma=False,
         )
 
@@ -214,11 +214,11 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Cluster]:
         made = Cluster(world, labels, **more)
         monkeypatch.setattr(shell, "on_all", on_all)
         monkeypatch.setattr(shell, "run_command", made.run_command)
-        monkeypatch.setattr(put_back, "_read", made.read)
-        monkeypatch.setattr(put_back, "PAUSE_SECONDS", 0)
-        monkeypatch.setattr(groups, "look", made.look)
-        monkeypatch.setattr(groups, "prove", made.prove)
-        monkeypatch.setattr(groups, "explain", lambda *_: None)
+        monkeypatch.setattr(switch, "read_ranks", made.read)
+        monkeypatch.setattr(switch, "PAUSE_SECONDS", 0)
+        monkeypatch.setattr(groups, "read_healths", made.look)
+        monkeypatch.setattr(groups, "verify_model", made.prove)
+        monkeypatch.setattr(groups, "explain_failure", lambda *_: None)
         monkeypatch.setattr("time.sleep", lambda _: None)
         return made
 
@@ -253,7 +253,7 @@ def test_one_fault(
     except Dead:
         good = None
     assert not made.wrong
-    told = any("policy could not be set" in x or "still be called" in x for x in made.said)
+    told = any("policy could not be set" in x or "could not rename" in x for x in made.said)
     if good:
         assert made.serves(new()) or told
     elif good is False and how in ("refused", "late"):
@@ -322,7 +322,7 @@ def test_what_can_not_be_explained_is_put_back_all_the_same(
         raise ValueError("a log of another kind")
 
     made = cluster(World(running(old())), new())
-    monkeypatch.setattr(groups, "explain", broken)
+    monkeypatch.setattr(groups, "explain_failure", broken)
     assert made.run(new()) is False
     assert made.serves(old())
 
@@ -334,7 +334,7 @@ def test_a_group_that_asks_for_another_key_serves_too(
     locked = GroupAnswers(
         (EndpointReply(200), EndpointReply(200)), EndpointReply(401), EndpointReply(0)
     )
-    group = replace(made.group(old()), ask=lambda: locked)
+    group = replace(made.group(old()), fetch_answers=lambda: locked)
     assert not PROVE(group, locked=True)
     assert "changed" in str(PROVE(group)[0])
 
@@ -344,8 +344,8 @@ def test_a_node_that_refuses_for_a_moment_is_asked_again(monkeypatch: pytest.Mon
     answers = iter([Output(ok=False, lost="refused"), Output(ok=False, lost="refused")])
     now = iter(range(100))
     monkeypatch.setattr(shell, "_run", lambda *_: next(answers, Output(ok=True)))
-    monkeypatch.setattr(put_back.time, "monotonic", lambda: next(now))
-    monkeypatch.setattr(put_back.gevent, "sleep", lambda _: None)
+    monkeypatch.setattr(switch.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr(switch.gevent, "sleep", lambda _: None)
     made = Cluster(World(running(old())))
     monkeypatch.setattr(shell, "on_all", lambda hosts, do: {h.name: do(h) for h in list(hosts)[:1]})
     assert READ(made.hosts, made.group(old())) == {"spark-1": {}}
@@ -405,7 +405,7 @@ def test_ctrl_c_while_it_waits_puts_back_what_served(
     made = cluster(World(running(old())))
     usual = signal.getsignal(signal.SIGINT)
 
-    def loading(group: Group) -> list[Look]:
+    def loading(group: Group) -> list[RankHealth]:
         if group.specs == new():
             if signal.getsignal(signal.SIGINT) is not usual:
                 signal.raise_signal(signal.SIGINT)
@@ -413,7 +413,7 @@ def test_ctrl_c_while_it_waits_puts_back_what_served(
             return [replace(look, health=503) for look in made.look(group)]
         return made.look(group)
 
-    monkeypatch.setattr(groups, "look", loading)
+    monkeypatch.setattr(groups, "read_healths", loading)
     assert made.run(new()) is False
     assert "interrupted by SIGINT" in "\n".join(made.said)
     assert made.serves(old())
@@ -442,11 +442,11 @@ def test_ctrl_c_while_a_group_loads_that_this_run_did_not_start(
 ) -> None:
     made = cluster(World(running(old())))
 
-    def loading(group: Group) -> list[Look]:
+    def loading(group: Group) -> list[RankHealth]:
         signal.raise_signal(signal.SIGTERM)
         return [replace(look, health=503) for look in made.look(group)]
 
-    monkeypatch.setattr(groups, "look", loading)
+    monkeypatch.setattr(groups, "read_healths", loading)
     hosts: Any = made.hosts
     only_waits = Switch(
         hosts=hosts,
@@ -454,7 +454,7 @@ def test_ctrl_c_while_a_group_loads_that_this_run_did_not_start(
         plan=plan(old(), made.world.facts, "running"),
         stop_seconds=30,
         group=replace(made.group(old()), start=False),
-        before=None,
+        previous=None,
         lost=lambda: None,
         taken=lambda: False,
     )
