@@ -40,7 +40,7 @@ class Deploy:
         program: str = "deploy.py",
         inventory: Path | None = None,
         environ: Mapping[str, str] | None = None,
-        timeout: float = 90,
+        timeout: float = 240,
         on: int = 0,
         **data: object,
     ) -> Completed:

@@ -205,7 +205,7 @@ class Cluster:
         inventory: Path | str,
         data: Mapping[str, object] | None = None,
         env: Mapping[str, str] | None = None,
-        timeout: float = 90,
+        timeout: float = 240,
         on: int = 0,
     ) -> Completed:
         """Run the project's pyinfra from the controller, in the repository's root, without prompts.
