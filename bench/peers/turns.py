@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from spark_bench.reference_server.server import ReferenceServer
+from spark_bench.reference_server.launcher import ReferenceServer
 from spark_bench.reference_server.streams import Stream
 
 from peers.actual import Actual, actual, steady_rate

@@ -12,7 +12,7 @@ from spark_bench.errors import BadInput, TooManyFailures
 from spark_bench.secret import Secret
 
 if TYPE_CHECKING:
-    from spark_bench.load.profiles import Profile
+    from spark_bench.load.profile import Profile
     from spark_bench.load.ramp import Ramp
     from spark_bench.load.sweep import Sweep
     from spark_bench.metrics.goodput import Slo

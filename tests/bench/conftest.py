@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from awkward_server import AwkwardServer
-from spark_bench.reference_server.server import ReferenceServer
+from spark_bench.reference_server.launcher import ReferenceServer
 
 
 @pytest.fixture(scope="session")

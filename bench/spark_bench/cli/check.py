@@ -22,7 +22,7 @@ from spark_bench.options import (
 from spark_bench.secret import api_key
 
 if TYPE_CHECKING:
-    from spark_bench.load.profiles import Profile
+    from spark_bench.load.profile import Profile
     from spark_bench.load.sweep import Sweep
 
 OVERRIDES = ("num_prompts", "input_len", "output_len", "request_rate", "concurrency")
@@ -40,7 +40,7 @@ def check_options(typed: Mapping[str, Any], environ: Mapping[str, str]) -> RunOp
     if "sharegpt" in given:
         from spark_bench.prompts import sharegpt
 
-        sharegpt.check(given["sharegpt"])
+        sharegpt.check_sharegpt(given["sharegpt"])
     if "trace" in given:
         changes["num_prompts"] = _requests(given["trace"], changes.get("num_prompts"))
     profile = _profile(given.pop("name"), given.pop("profiles", ()), changes)
@@ -98,18 +98,17 @@ def check_url(url: str) -> str:
 
 
 def _profile(name: str, files: tuple[Path, ...], changes: Mapping[str, Any]) -> Profile:
-    from spark_bench.load.profile import NO_LIMIT
-    from spark_bench.load.profiles import find
+    from spark_bench.load.profile import NO_LIMIT, find_profile
 
     lifted = {"concurrency": NO_LIMIT["concurrency"]} if changes.get("concurrency") == 0 else {}
-    return find(name, files).with_(**{**changes, **lifted})
+    return find_profile(name, files).with_(**{**changes, **lifted})
 
 
 def _requests(trace: Path, limit: int | None) -> int:
     """How many a trace has, up to the limit: read now, so that a bad one is refused at once."""
-    from spark_bench.load.trace import read
+    from spark_bench.load.trace import read_trace
 
-    return len(read(trace, limit=limit))
+    return len(read_trace(trace, limit=limit))
 
 
 def _check_load(profile: Profile, given: Mapping[str, Any]) -> None:
@@ -139,10 +138,10 @@ def _check_output(file: Path) -> None:
 
 
 def _sweep(text: str, profile: Profile, limited: bool) -> Sweep:
-    from spark_bench.load.sweep import parse
+    from spark_bench.load.sweep import parse_sweep
 
     most = profile.num_prompts if text.startswith("concurrency") else None
-    return parse(text, most=most, attainment=ATTAINMENT if limited else None)
+    return parse_sweep(text, most=most, attainment=ATTAINMENT if limited else None)
 
 
 # ---- which options go together

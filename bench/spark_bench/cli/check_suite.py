@@ -9,8 +9,7 @@ from typing import Any
 
 from spark_bench.cli.check import OVERRIDES, flag_name
 from spark_bench.errors import BadInput
-from spark_bench.load.profile import NO_LIMIT
-from spark_bench.load.profiles import find
+from spark_bench.load.profile import NO_LIMIT, find_profile
 from spark_bench.options import parse_failure_limit
 from spark_bench.secret import api_key
 from spark_bench.suite.job import read_job
@@ -36,7 +35,7 @@ def check_suite_options(
     overrides = {name: stored[name] for name in OVERRIDES if stored[name] is not None}
     if overrides.get("concurrency") == 0:
         overrides["concurrency"] = NO_LIMIT["concurrency"]
-    profile = find(stored["profile"], [Path(file) for file in stored["profiles"]]).with_(
+    profile = find_profile(stored["profile"], [Path(file) for file in stored["profiles"]]).with_(
         **overrides
     )
     default_folder = Path("benchmark_results", f"all_models_{datetime.now():%Y%m%d_%H%M%S}")

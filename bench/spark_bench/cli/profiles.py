@@ -19,7 +19,7 @@ def command(files: tuple[Path, ...], as_json: bool) -> None:
     """List the load profiles that `run` knows, yours included."""
     import msgspec
 
-    from spark_bench.load.profiles import catalogue
+    from spark_bench.load.profile import catalogue
 
     profiles = list(catalogue(files).values())
     if as_json:

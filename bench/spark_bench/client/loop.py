@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 
 from spark_bench.client import clock
@@ -10,13 +12,11 @@ from spark_bench.client.connection import BUFFERS, READ, Connection
 from spark_bench.client.in_flight import InFlight
 from spark_bench.client.poller import DATA
 from spark_bench.client.pool import MOST_EVENTS, Pool
-from spark_bench.client.progress import Tell
-from spark_bench.client.recording import Recording
 from spark_bench.client.response_store import ResponseStore
 from spark_bench.client.schedule import SECOND, Schedule
-from spark_bench.client.tally import SAMPLES, Tally, cpu_seconds
+from spark_bench.client.tally import SAMPLES, Tally, Tell, cpu_seconds
 from spark_bench.protocol.http1 import HEAD_END
-from spark_bench.record import Load
+from spark_bench.record import Exchange, Load
 
 # Naps between looks, with many streams: below any engine's step, above the cost of a wake-up.
 NAP = 0.001
@@ -167,3 +167,25 @@ class Loop:
         seconds = (moment - self.started_ns) / SECOND
         sampled = islice(gaps, SAMPLES)
         self.tell(self.tally.progress(seconds, self.schedule.in_flight, sampled))
+
+
+@dataclass
+class Recording:
+    """What one load left.
+
+    started_ns: when the load began; every Timing counts from here
+    ended_ns: when the last request was over
+    cpu_seconds: that the client used meanwhile
+    interrupted: stopped before it was done
+    """
+
+    store: ResponseStore
+    tally: Tally
+    started_ns: int
+    ended_ns: int
+    cpu_seconds: float
+    interrupted: bool
+
+    def exchanges(self) -> Iterator[Exchange]:
+        """Every request that was taken up, by index."""
+        return self.store.exchanges()

@@ -8,11 +8,9 @@ together, since they share a stamp. Both are measured; see Audit.
 
 from __future__ import annotations
 
-from spark_bench.client.loop import Loop
+from spark_bench.client.loop import Loop, Recording
 from spark_bench.client.pool import Pool
-from spark_bench.client.progress import Tell
-from spark_bench.client.recording import Recording
-from spark_bench.client.tally import undisturbed
+from spark_bench.client.tally import Tell, undisturbed
 from spark_bench.client.target import Target
 from spark_bench.record import Exchange, Job, Load, Prompt, Timing
 

@@ -6,11 +6,11 @@ import gc
 import resource
 import sys
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from spark_bench.client.progress import Progress
+from msgspec import Struct
 
 # Most figures that one look carries; the rest of a busy half second is left out.
 SAMPLES = 256
@@ -144,3 +144,29 @@ def files_allowed(wanted: int) -> int:
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return wanted if soft == resource.RLIM_INFINITY else soft
+
+
+class Progress(Struct, frozen=True):
+    """A look at a running load, about twice a second. Figures are from reads, not from parsed
+    events: approximate, and good for watching alone.
+
+    seconds: since the start
+    total, sent, done, failed, in_flight: requests. Failed are those whose exchange broke; what an
+        answer says is known after the run.
+    reads: reads so far (about one a stream event)
+    first_ms: since the last look, for requests sent then, milliseconds from send to first read
+    gap_ms: since the last look, sampled milliseconds between two reads of one stream
+    """
+
+    seconds: float
+    total: int
+    sent: int
+    done: int
+    failed: int
+    in_flight: int
+    reads: int
+    first_ms: tuple[float, ...] = ()
+    gap_ms: tuple[float, ...] = ()
+
+
+Tell = Callable[[Progress], None]

@@ -13,7 +13,7 @@ from typing import Self, TextIO
 import msgspec
 from msgspec import Struct
 
-from spark_bench.client.progress import Progress
+from spark_bench.client.tally import Progress
 
 # Seconds. Starting takes 0.3 of them on a slow machine; a terminal that is held (Ctrl-S) must not
 # hold us.

@@ -7,7 +7,7 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from spark_bench.client.progress import Progress
+from spark_bench.client.tally import Progress
 
 # Rates are over this many seconds: steady enough to read, quick enough to follow.
 WINDOW = 5.0

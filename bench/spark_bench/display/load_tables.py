@@ -10,7 +10,7 @@ from rich.table import Table
 
 from spark_bench.formats import digits
 from spark_bench.load.profile import Profile
-from spark_bench.load.sweep import Measured, Sweep, knee
+from spark_bench.load.sweep import MeasuredPoint, Sweep, knee
 from spark_bench.results.types import Result
 
 HEADS = ("req/s", "tok/s", "TTFT p50", "p99", "ITL p50", "p99", "E2E", "failed")
@@ -46,11 +46,11 @@ def load_of(result: Result, over: str) -> float:
     return load
 
 
-def sweep_point(result: Result, over: str) -> Measured:
+def sweep_point(result: Result, over: str) -> MeasuredPoint:
     """A result, as sweeps judge it."""
     summary = result.summary
     sent = summary.completed + summary.failed
-    return Measured(
+    return MeasuredPoint(
         value=load_of(result, over),
         output_throughput=summary.output_throughput or 0.0,
         request_throughput=summary.request_throughput or 0.0,
@@ -74,7 +74,7 @@ def _cells(result: Result) -> list[str]:
     return [*(digits(getattr(summary, name)) for name in names.split()), str(summary.failed or "")]
 
 
-def _caption(sweep: Sweep, points: list[Measured], best: Measured | None) -> str:
+def _caption(sweep: Sweep, points: list[MeasuredPoint], best: MeasuredPoint | None) -> str:
     ended = sweep.ended_by(points)
     if best:
         return f"The knee is at {best.value:g}: more load costs more latency than it gives."

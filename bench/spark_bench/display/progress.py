@@ -6,7 +6,7 @@ import contextlib
 from types import TracebackType
 from typing import Protocol, Self, TextIO
 
-from spark_bench.client.progress import Progress
+from spark_bench.client.tally import Progress
 from spark_bench.display.live import Live, Pair, View
 from spark_bench.formats import digits, duration, plural
 from spark_bench.printable import printable

@@ -1,4 +1,5 @@
-"""Open loop: when each request is due, whatever became of those before it.
+"""When each request is due: in an open loop whatever became of those before it, in a
+conversation once the turn before has been answered.
 
 Arrivals are drawn in operational time, where one request is due per unit, and then put on the
 clock through the inverse of the integrated rate (Lewis and Shedler 1979; Cinlar 1975, "time
@@ -9,15 +10,19 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import accumulate
 from random import Random
 
 from spark_bench.errors import BadInput
 from spark_bench.load.ramp import Ramp
-from spark_bench.record import Timing
+from spark_bench.record import Prompt, Timing
 
 
-def timings(count: int, rate: float | Ramp, *, burstiness: float = 1.0, seed: int) -> list[Timing]:
+def arrival_timings(
+    count: int, rate: float | Ramp, *, burstiness: float = 1.0, seed: int
+) -> list[Timing]:
     """When each of `count` requests is due, in order, the first at 0.
 
     rate: requests a second, or how the rate changes over the run
@@ -53,3 +58,25 @@ def _operational(count: int, burstiness: float, seed: int) -> list[float]:
     gaps = (max(random.gammavariate(burstiness, 1.0), sys.float_info.min) for _ in range(count - 1))
     sums = [0.0, *accumulate(gaps)][:count]
     return [(count - 1) * (at / sums[-1]) if at else 0.0 for at in sums]
+
+
+def conversation_timings(
+    prompts: Sequence[Prompt], *, starts: Sequence[Timing] = (), pause: float = 0.0
+) -> list[Timing]:
+    """When each prompt is due, by index: a first turn by its start, a later one after the last.
+
+    prompts: in any order; the turns of a conversation are put in the order of their numbers
+    starts: when the conversations begin, in the order in which they first appear in `prompts`
+        (`arrival_timings` of as many as there are conversations); empty: all at 0
+    pause: seconds that the user thinks between an answer's end and the next question
+    """
+    turns: dict[int, list[int]] = {}
+    for index, prompt in enumerate(prompts):
+        turns.setdefault(prompt.conversation, []).append(index)
+    due = [Timing()] * len(prompts)
+    for start, indices in zip(starts or [Timing()] * len(turns), turns.values(), strict=True):
+        first, *rest = sorted(indices, key=lambda index: prompts[index].turn)
+        due[first] = replace(start, after=None)
+        for before, index in zip([first, *rest], rest, strict=False):
+            due[index] = Timing(after=before, pause=pause)
+    return due

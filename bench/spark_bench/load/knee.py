@@ -15,7 +15,7 @@ _NOISE = 0.05
 _PAST = 0.8
 
 
-class Measured(msgspec.Struct, frozen=True):
+class MeasuredPoint(msgspec.Struct, frozen=True):
     """What one run at one load gave.
 
     value: the load, requests in flight or requests a second
@@ -44,28 +44,28 @@ class Measured(msgspec.Struct, frozen=True):
         return (1 - self.failed) * self.goodput / self.request_throughput
 
 
-def power(measured: Measured) -> float:
+def power(measured: MeasuredPoint) -> float:
     """Output tokens a second per second of latency; 0 if nothing was completed."""
     if not measured.e2e_ms > 0 or not math.isfinite(measured.output_throughput):
         return 0.0
     return measured.output_throughput / (measured.e2e_ms / 1000)
 
 
-def past_knee(measured: Sequence[Measured]) -> bool:
+def past_knee(measured: Sequence[MeasuredPoint]) -> bool:
     """The highest load measured is beyond the knee, and clearly so."""
     best = max(map(power, measured), default=0.0)
     highest = max(measured, key=lambda each: each.value, default=None)
     return highest is not None and best > 0 and power(highest) < _PAST * best
 
 
-def from_below(measured: Sequence[Measured]) -> bool:
+def from_below(measured: Sequence[MeasuredPoint]) -> bool:
     """The lowest load measured is clearly below the knee."""
     best = max(map(power, measured), default=0.0)
     lowest = min(measured, key=lambda each: each.value, default=None)
     return lowest is not None and power(lowest) < _PAST * best
 
 
-def knee(measured: Sequence[Measured]) -> Measured | None:
+def knee(measured: Sequence[MeasuredPoint]) -> MeasuredPoint | None:
     """The measured load nearest to the knee; None if the measurements don't reach beyond it.
 
     The knee is where power, throughput over latency, is highest (Kleinrock, "Power and

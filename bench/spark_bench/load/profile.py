@@ -1,14 +1,19 @@
-"""How much load, of what shape: one profile, and what is allowed in it."""
+"""How much load, of what shape: a profile, what is allowed in it, and the profiles by name: ours
+and those of the user's files."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+import os
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import msgspec
 
 from spark_bench.errors import BadInput
+from spark_bench.formats import did_you_mean
 
 # How the absence of a limit is written, where leaving the key out would keep the profile's.
 NO_LIMIT = {"request_rate": "inf", "concurrency": "none"}
@@ -49,7 +54,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     use: str = ""
 
     def __post_init__(self) -> None:
-        if refusal := refused(msgspec.structs.asdict(self)):
+        if refusal := profile_problem(msgspec.structs.asdict(self)):
             raise BadInput(_sentence(f"profile {self.name!r}, {refusal.field}", refusal))
 
     def with_(
@@ -75,7 +80,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         }
         given = {field: value for field, value in given.items() if value is not None}
         values = msgspec.structs.asdict(self) | lifted(given)
-        if refusal := refused(values):
+        if refusal := profile_problem(values):
             raise BadInput(_sentence(self._place(refusal.field, given), refusal))
         return Profile(**values)
 
@@ -97,7 +102,7 @@ def lifted(values: Mapping[str, object]) -> dict[str, object]:
     return {field: None if _lifts(field, value) else value for field, value in values.items()}
 
 
-def refused(values: Mapping[str, object]) -> Refusal | None:
+def profile_problem(values: Mapping[str, object]) -> Refusal | None:
     """What is wrong with a profile's values, if anything: the first thing found."""
     for field in ("num_prompts", "input_len", "output_len"):
         if not _is_whole(values[field]):
@@ -152,3 +157,71 @@ def _is_whole(value: object) -> bool:
 
 def _is_rate(value: object) -> bool:
     return type(value) in (int, float) and 0 < value < math.inf  # type: ignore[operator]
+
+
+_OURS = Path(__file__).with_name("profiles.toml")
+# A profile's name is the name of its table.
+_KEYS = tuple(field for field in Profile.__struct_fields__ if field != "name")
+_NEEDED = ("num_prompts", "input_len", "output_len")
+
+
+def user_file() -> Path:
+    """Where a user's own profiles are looked for, there or not.
+
+    The XDG base directory specification: $XDG_CONFIG_HOME if it is an absolute path.
+    """
+    configured = Path(os.environ.get("XDG_CONFIG_HOME", ""))
+    home = configured if configured.is_absolute() else Path("~/.config").expanduser()
+    return home / "spark-bench" / "profiles.toml"
+
+
+def catalogue(files: Sequence[Path] = ()) -> dict[str, Profile]:
+    """Every profile by its name: ours, those of `user_file()`, then those of `files`.
+
+    Of two with one name the later counts. Raises BadInput for a file that can't be read, and for
+    a profile with a wrong, missing or unknown key.
+    """
+    own = [user_file()] if user_file().is_file() else []
+    return {profile.name: profile for file in [_OURS, *own, *files] for profile in _profiles(file)}
+
+
+def find_profile(name: str, files: Sequence[Path] = ()) -> Profile:
+    """The profile of that name. Raises BadInput with the nearest names and the list."""
+    profiles = catalogue(files)
+    if name not in profiles:
+        hint, names = did_you_mean(name.lower(), list(profiles)), ", ".join(profiles)
+        raise BadInput(f"profile {name!r} is not known{hint}; there are: {names}")
+    return profiles[name]
+
+
+def _profiles(file: Path) -> list[Profile]:
+    return [_profile(file, name, table) for name, table in _read(file).items()]
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(f"{file}: can't be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{file}: is not TOML: {error}") from error
+    except RecursionError as error:
+        raise BadInput(f"{file}: is nested more deeply than any profile") from error
+
+
+def _profile(file: Path, name: str, table: object) -> Profile:
+    place = f"{file}, profile {name!r}"
+    if not isinstance(table, dict):
+        raise BadInput(f"{file}, key {name!r}: stands outside of a profile; put it below a [NAME]")
+    for key in table:
+        if key not in _KEYS:
+            keys = ", ".join(_KEYS)
+            near = did_you_mean(key.lower(), _KEYS)
+            raise BadInput(f"{place}, key {key!r}: is not known{near}; allowed are: {keys}")
+    if missing := [key for key in _NEEDED if key not in table]:
+        raise BadInput(f"{place}: lacks {', '.join(missing)}; set each to a whole number")
+    values = lifted(table)
+    if refusal := profile_problem(values):
+        key, value, why = refusal
+        raise BadInput(f"{place}, key {key!r}: {value!r} is not allowed; it {why}")
+    return Profile(name, **values)  # type: ignore[arg-type]

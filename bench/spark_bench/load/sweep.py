@@ -11,9 +11,9 @@ from typing import Literal
 import msgspec
 
 from spark_bench.errors import BadInput
-from spark_bench.load.knee import Measured, from_below, knee, past_knee, power
+from spark_bench.load.knee import MeasuredPoint, from_below, knee, past_knee, power
 
-__all__ = ["Measured", "Sweep", "knee", "parse"]
+__all__ = ["MeasuredPoint", "Sweep", "knee", "parse_sweep"]
 
 _MOST_POINTS = 1000
 # A search starts at 1 and doubles; one for the rate also halves, to about a request a minute.
@@ -41,7 +41,7 @@ class Sweep(msgspec.Struct, frozen=True):
     attainment: float | None = None
     failed: float = 0.05
 
-    def next_point(self, measured: Sequence[Measured]) -> float | None:
+    def next_point(self, measured: Sequence[MeasuredPoint]) -> float | None:
         """The load to measure after those; None if the sweep is done."""
         ordered = sorted(measured, key=lambda each: each.value)
         if self.points:
@@ -56,7 +56,7 @@ class Sweep(msgspec.Struct, frozen=True):
             return min(2 * ordered[-1].value, self.most)
         return next(filter(None, map(self._between, self._brackets(ordered))), None)
 
-    def ended_by(self, measured: Sequence[Measured]) -> str | None:
+    def ended_by(self, measured: Sequence[MeasuredPoint]) -> str | None:
         """What makes the highest load measured the last one, in words; None if nothing does."""
         if not measured:
             return None
@@ -64,7 +64,7 @@ class Sweep(msgspec.Struct, frozen=True):
         past = f"the knee is below {last.value:g}" if past_knee(measured) else None
         return self._excess(last) or past
 
-    def _excess(self, run: Measured) -> str | None:
+    def _excess(self, run: MeasuredPoint) -> str | None:
         """Which limit the run is beyond, in words."""
         if run.failed > self.failed:
             return f"{run.failed:.1%} of the requests failed at {run.value:g}"
@@ -73,10 +73,10 @@ class Sweep(msgspec.Struct, frozen=True):
             return f"only {attained:.1%} of the requests met the objectives at {run.value:g}"
         return None
 
-    def _enough(self, ordered: Sequence[Measured]) -> bool:
+    def _enough(self, ordered: Sequence[MeasuredPoint]) -> bool:
         return self.ended_by(ordered) is not None
 
-    def _starts_too_high(self, ordered: Sequence[Measured]) -> bool:
+    def _starts_too_high(self, ordered: Sequence[MeasuredPoint]) -> bool:
         """The lowest load is beyond a limit, or more than it brought no more power.
 
         Far beyond the knee of a rate, power is flat: the queue is the whole run, whatever the rate.
@@ -84,7 +84,7 @@ class Sweep(msgspec.Struct, frozen=True):
         beyond = self._excess(ordered[0]) is not None
         return beyond or (len(ordered) > 1 and not from_below(ordered))
 
-    def _brackets(self, ordered: Sequence[Measured]) -> list[tuple[float, float]]:
+    def _brackets(self, ordered: Sequence[MeasuredPoint]) -> list[tuple[float, float]]:
         """Between which loads to look more closely: around the knee, and at the limit."""
         best = max(ordered, key=power) if past_knee(ordered) else None
         return [
@@ -101,7 +101,7 @@ class Sweep(msgspec.Struct, frozen=True):
         return middle if high / low > _CLOSE and low < middle < high else None
 
 
-def parse(
+def parse_sweep(
     text: str,
     *,
     most: float | None = None,

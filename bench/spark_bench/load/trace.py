@@ -23,7 +23,7 @@ _SHOWN = 60
 _AT_ONCE = 1e-9
 
 
-class Entry(msgspec.Struct, frozen=True):
+class TraceEntry(msgspec.Struct, frozen=True):
     """One request of a trace.
 
     at: seconds after the trace's first request
@@ -54,8 +54,10 @@ class _Mooncake(msgspec.Struct, forbid_unknown_fields=True):
     output_length: _Tokens
     hash_ids: tuple[int, ...] = ()
 
-    def entry(self) -> Entry:
-        return Entry(self.timestamp / 1000, self.input_length, self.output_length, self.hash_ids)
+    def entry(self) -> TraceEntry:
+        return TraceEntry(
+            self.timestamp / 1000, self.input_length, self.output_length, self.hash_ids
+        )
 
 
 class _Plain(msgspec.Struct, forbid_unknown_fields=True):
@@ -73,14 +75,14 @@ class _Plain(msgspec.Struct, forbid_unknown_fields=True):
         if self.prompt is None and not self.messages and self.input_len is None:
             raise ValueError("says nothing of its prompt; give input_len, prompt or messages")
 
-    def entry(self) -> Entry:
+    def entry(self) -> TraceEntry:
         messages = tuple(Message(message.role, message.content) for message in self.messages)
         if self.prompt is not None:
             messages = (Message("user", self.prompt),)
-        return Entry(self.at, self.input_len, self.output_len, messages=messages)
+        return TraceEntry(self.at, self.input_len, self.output_len, messages=messages)
 
 
-def read(path: Path, *, speed: float = 1.0, limit: int | None = None) -> list[Entry]:
+def read_trace(path: Path, *, speed: float = 1.0, limit: int | None = None) -> list[TraceEntry]:
     """The requests of a trace in the order of their times, the first of them at 0.
 
     speed: 2.0 replays it in half the time
@@ -98,12 +100,12 @@ def read(path: Path, *, speed: float = 1.0, limit: int | None = None) -> list[En
     return [msgspec.structs.replace(entry, at=(entry.at - start) / speed) for entry in entries]
 
 
-def timings(entries: Sequence[Entry]) -> list[Timing]:
+def trace_timings(entries: Sequence[TraceEntry]) -> list[Timing]:
     """When each entry is due, by index; none at 0.0, so that a wait for a slot counts for all."""
     return [Timing(at=max(entry.at, _AT_ONCE)) for entry in entries]
 
 
-def _entries(path: Path) -> list[Entry]:
+def _entries(path: Path) -> list[TraceEntry]:
     try:
         with path.open("rb") as lines:
             entries = [
@@ -118,7 +120,7 @@ def _entries(path: Path) -> list[Entry]:
     return entries
 
 
-def _entry(line: bytes, place: str) -> Entry:
+def _entry(line: bytes, place: str) -> TraceEntry:
     form = f"{_MOONCAKE} or {_PLAIN}"
     try:
         fields = msgspec.json.decode(line)

@@ -45,7 +45,7 @@ def in_flight(load: Load, seconds: float | None = None) -> int:
     return max(1, most)
 
 
-def sample(load: Load, count: int) -> list[Prompt]:
+def sample_warm_up(load: Load, count: int) -> list[Prompt]:
     """So many of a load's prompts, evenly from its start to its end, with shortened answers."""
     chosen = [load.jobs[at * len(load.jobs) // count].prompt for at in range(count)]
     return [
@@ -56,7 +56,7 @@ def sample(load: Load, count: int) -> list[Prompt]:
 
 def round_of(load: Load, slots: int) -> list[Prompt]:
     """The prompts of one round, as `sample` gives them."""
-    return sample(load, min(PER_SLOT * slots, len(load.jobs)))
+    return sample_warm_up(load, min(PER_SLOT * slots, len(load.jobs)))
 
 
 def most_rounds(load: Load, prompts: Sequence[Prompt]) -> int:
@@ -65,12 +65,12 @@ def most_rounds(load: Load, prompts: Sequence[Prompt]) -> int:
     return max(1, int(SHARE * whole / max(1, _tokens(prompts))))
 
 
-def done(seconds: Sequence[float], most: int) -> bool:
+def is_warm(seconds: Sequence[float], most: int) -> bool:
     """Whether the rounds that took so long are enough: steady, or all that there may be."""
-    return len(seconds) >= most or steady(seconds) or sum(seconds) + seconds[-1] > SECONDS
+    return len(seconds) >= most or is_steady(seconds) or sum(seconds) + seconds[-1] > SECONDS
 
 
-def steady(seconds: Sequence[float]) -> bool:
+def is_steady(seconds: Sequence[float]) -> bool:
     """The last round was no faster than the one before."""
     return len(seconds) > 1 and seconds[-1] >= (1 - STEADY) * seconds[-2]
 

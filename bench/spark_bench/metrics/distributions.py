@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from msgspec import Struct
 
-from spark_bench.metrics.times import Floats, TimedRequests, present
+from spark_bench.metrics.times import Floats, TimedRequests, without_nan
 
 # 0, 0.5 ... 100, and finer where tails differ: 99.1 ... 99.9.
 POINTS = tuple(sorted({i / 2 for i in range(201)} | {(990 + i) / 10 for i in range(1, 10)}))
@@ -26,10 +26,10 @@ def distributions(timed: TimedRequests) -> Distributions:
     times = timed.answered
     return Distributions(
         points=POINTS,
-        ttft_ms=_quantiles(present(times.latency_ms("ttft"))),
+        ttft_ms=_quantiles(without_nan(times.latency_ms("ttft"))),
         itl_ms=_quantiles(times.gaps().itl_ms()),
-        tpot_ms=_quantiles(present(times.latency_ms("tpot"))),
-        e2e_latency_ms=_quantiles(present(times.latency_ms("e2e_latency"))),
+        tpot_ms=_quantiles(without_nan(times.latency_ms("tpot"))),
+        e2e_latency_ms=_quantiles(without_nan(times.latency_ms("e2e_latency"))),
     )
 
 

@@ -68,10 +68,10 @@ def goodput(timed: TimedRequests, slo: Slo) -> Goodput:
 
 
 def _parse_limit(part: str) -> tuple[str, float]:
-    found = re.fullmatch(r"(\w+)\s*=\s*(\d+\.?\d*|\.\d+)\s*(ms|s|)", part)
-    if not found:
+    match = re.fullmatch(r"(\w+)\s*=\s*(\d+\.?\d*|\.\d+)\s*(ms|s|)", part)
+    if not match:
         raise BadInput(f"--slo has {part!r}, which is no limit; {CURE}.")
-    name, number, unit = found.groups()
+    name, number, unit = match.groups()
     if name not in NAMES:
         hint = did_you_mean(name, NAMES, most=1)
         raise BadInput(f"--slo has {part!r}: no latency is called {name!r}{hint}; {CURE}.")

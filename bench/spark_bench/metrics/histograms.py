@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 from msgspec import Struct
 
-from spark_bench.metrics.times import Floats, TimedRequests, present
+from spark_bench.metrics.times import Floats, TimedRequests, without_nan
 
 # Names by figure; the first that the server has is taken. vLLM before 0.11 said
 # time_per_output_token for what is now inter_token_latency.
@@ -112,7 +112,7 @@ def reconcile(
     """
     times = timed.answered
     figures = {figure: _server(figure, before, after) for figure in NAMES}
-    ttft = _compared(present(times.latency_ms("ttft")), *figures["ttft"], 0.0)
+    ttft = _compared(without_nan(times.latency_ms("ttft")), *figures["ttft"], 0.0)
     queue, queue_note = figures["queue"]
     in_queue = queue.mean if queue else None
     of_server = ttft.server.mean if ttft.server else None
@@ -120,7 +120,7 @@ def reconcile(
         ttft=ttft,
         itl=_compared(times.gaps().itl_ms(), *figures["itl"], ITL_TOLERANCE),
         e2e_latency=_compared(
-            present(times.latency_ms("e2e_latency")), *figures["e2e_latency"], 0.0
+            without_nan(times.latency_ms("e2e_latency")), *figures["e2e_latency"], 0.0
         ),
         queue=queue,
         queue_note=queue_note,

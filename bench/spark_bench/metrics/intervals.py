@@ -9,7 +9,7 @@ import numpy as np
 from msgspec import Struct
 
 from spark_bench.metrics.figures import Summary
-from spark_bench.metrics.times import NS_PER_MS, NS_PER_S, Floats, Ints, TimedRequests, present
+from spark_bench.metrics.times import NS_PER_MS, NS_PER_S, Floats, Ints, TimedRequests, without_nan
 
 LEVEL = 0.95
 # Enough that the ends of a 95 % interval move by a few percent of its width from seed to seed.
@@ -79,7 +79,7 @@ def over_requests(timed: TimedRequests, *, seed: int = 0) -> dict[str, Interval]
     rng = np.random.default_rng(seed)
     figures: dict[str, Interval] = {}
     for name in ("ttft", "tpot"):
-        figures |= _latency(name, present(times.latency_ms(name)), rng)
+        figures |= _latency(name, without_nan(times.latency_ms(name)), rng)
     if len(times) < 2:
         return figures
     several = times.after > 0

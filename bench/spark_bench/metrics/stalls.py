@@ -77,14 +77,14 @@ def stalls(timed: TimedRequests, top: int = 20) -> Stalls:
     together = max(TOGETHER_NS, TOGETHER_MEDIANS * median)
     long = gaps.ns > threshold
     owner = times.gap_owners()[long]
-    found = _grouped(times, gaps.where(long), owner, together, timed.began_ns)
-    counts = Counter[str](stall.whose for stall in found)
+    grouped = _grouped(times, gaps.where(long), owner, together, timed.began_ns)
+    counts = Counter[str](stall.whose for stall in grouped)
     return Stalls(
         median_ms=median / NS_PER_MS,
         threshold_ms=threshold / NS_PER_MS,
         counts=dict(counts),
-        total_ms={whose: sum(s.ms for s in found if s.whose == whose) for whose in counts},
-        top=tuple(sorted(found, key=lambda stall: -stall.ms)[:top]),
+        total_ms={whose: sum(s.ms for s in grouped if s.whose == whose) for whose in counts},
+        top=tuple(sorted(grouped, key=lambda stall: -stall.ms)[:top]),
     )
 
 

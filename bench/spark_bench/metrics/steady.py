@@ -21,7 +21,7 @@ import numpy as np
 from msgspec import Struct
 
 from spark_bench.metrics.concurrency import Concurrency, ended_ns
-from spark_bench.metrics.times import NS_PER_S, Floats, TimedRequests, Times, present
+from spark_bench.metrics.times import NS_PER_S, Floats, TimedRequests, Times, without_nan
 from spark_bench.record import Request
 
 # Below these a window says less about the server than about its own edges.
@@ -73,10 +73,10 @@ def steady(timed: TimedRequests, slots: int | None = None) -> tuple[Steady | Non
     began, last = timed.began_ns, int(times.last_ns.max())
     if reason := _too_short(start, end, last - began):
         return None, reason
-    found = _figures(times, flight, start, end, began, "closed" if closed else "open")
-    if found.output_tokens < MIN_TOKENS:
-        return None, f"too few tokens came while the load was steady: {found.output_tokens}"
-    return found, ""
+    figures = _figures(times, flight, start, end, began, "closed" if closed else "open")
+    if figures.output_tokens < MIN_TOKENS:
+        return None, f"too few tokens came while the load was steady: {figures.output_tokens}"
+    return figures, ""
 
 
 def _closed(flight: Concurrency, times: Times, slots: int) -> tuple[int, int]:
@@ -115,7 +115,7 @@ def _figures(
     tokens[times.begins] += times.hidden_tokens
     tokens_inside = int(tokens[(times.token_ns > start) & (times.token_ns <= end)].sum())
     completed = int(((times.last_ns > start) & (times.last_ns <= end)).sum())
-    ttft = present(times.latency_ms("ttft")[(times.sent_ns >= start) & (times.sent_ns < end)])
+    ttft = without_nan(times.latency_ms("ttft")[(times.sent_ns >= start) & (times.sent_ns < end)])
     gaps = times.gaps()
     itl = gaps.where((gaps.end_ns - gaps.ns >= start) & (gaps.end_ns <= end)).itl_ms()
     return Steady(

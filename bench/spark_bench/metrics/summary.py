@@ -11,10 +11,10 @@ import numpy as np
 from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.goodput import Slo, goodput
 from spark_bench.metrics.steady import steady
-from spark_bench.metrics.times import NS_PER_MS, NS_PER_S, Floats, TimedRequests, Times, present
+from spark_bench.metrics.times import NS_PER_MS, NS_PER_S, Floats, TimedRequests, Times, without_nan
 from spark_bench.record import Request
 
-__all__ = ["BY_REQUEST", "Summary", "describe", "summarize"]
+__all__ = ["BY_REQUEST", "Summary", "describe_latency", "summarize"]
 
 # The latencies that each request has one of; itl and icl are pooled.
 BY_REQUEST = (
@@ -49,7 +49,7 @@ def summarize(timed: TimedRequests, *, slo: Slo | None = None, slots: int | None
     )
 
 
-def describe(name: str, values: Floats) -> dict[str, float]:
+def describe_latency(name: str, values: Floats) -> dict[str, float]:
     """Its figures by their keys ("mean_ttft_ms", ...); nothing of nothing. Reorders `values`."""
     if not values.size:
         return {}
@@ -95,9 +95,13 @@ def _rates(timed: TimedRequests, duration: float | None) -> dict[str, Any]:
 def _latencies(times: Times) -> dict[str, Any]:
     figures: dict[str, float] = {}
     for name in BY_REQUEST:
-        figures |= describe(name, present(times.latency_ms(name)))
+        figures |= describe_latency(name, without_nan(times.latency_ms(name)))
     gaps = times.gaps()
-    return figures | describe("itl", gaps.itl_ms()) | describe("icl", gaps.ns / NS_PER_MS)
+    return (
+        figures
+        | describe_latency("itl", gaps.itl_ms())
+        | describe_latency("icl", gaps.ns / NS_PER_MS)
+    )
 
 
 def _itl_source(requests: Sequence[Request]) -> dict[str, float]:

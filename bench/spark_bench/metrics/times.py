@@ -226,7 +226,7 @@ class TimedRequests:
         return min((request.sent_ns for request in self.requests if request.sent_ns), default=0)
 
 
-def present(values: Floats) -> Floats:
+def without_nan(values: Floats) -> Floats:
     """Without the NaNs."""
     return values[~np.isnan(values)]
 
@@ -240,5 +240,5 @@ def _none() -> Ints:
 
 
 def _since(then: Ints, start: Ints) -> Floats:
-    known = (then > 0) & (start > 0)
-    return np.where(known, (then - start) / NS_PER_MS, np.nan)
+    both = (then > 0) & (start > 0)
+    return np.where(both, (then - start) / NS_PER_MS, np.nan)

@@ -8,7 +8,7 @@ The same shape, tokenizer, overhead and seed give the same texts everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import accumulate, repeat
 from random import Random
 from typing import Literal
@@ -16,14 +16,14 @@ from typing import Literal
 import msgspec
 
 from spark_bench.errors import BadInput
-from spark_bench.prompts.calibrate import Overhead
-from spark_bench.prompts.fitting import Draft, fit
+from spark_bench.prompts.calibrate import Overhead, calibrate
+from spark_bench.prompts.fitting import Draft, fit_length
 from spark_bench.prompts.tokens import Tokens
-from spark_bench.prompts.words import Words
+from spark_bench.prompts.vocabulary import Vocabulary
 from spark_bench.record import Message, Prompt
 
 
-class Shape(msgspec.Struct, frozen=True):
+class PromptShape(msgspec.Struct, frozen=True):
     """What the prompts of a run look like.
 
     prompts: how many conversations; each is `turns` requests
@@ -56,17 +56,17 @@ class Shape(msgspec.Struct, frozen=True):
 
 
 def compose(
-    shape: Shape, tokens: Tokens, seed: int, overhead: Overhead | None = None
+    shape: PromptShape, tokens: Tokens, seed: int, overhead: Overhead | None = None
 ) -> list[Prompt]:
     """The prompts, conversation by conversation and turn by turn; `input_tokens` of each is what
     the server should count. A shape that can't be had is a BadInput."""
     overhead = overhead or Overhead()
     validate(shape, overhead)
     words = tokens.words()
-    heads = fit(_prefixes(shape, words, seed), tokens, words)
+    heads = fit_length(_prefixes(shape, words, seed), tokens, words)
     different = 1 if shape.cache == "hit" else shape.prompts
     drafts = list(_drafts(shape, overhead, different, heads, words, seed))
-    texts = iter(fit(drafts, tokens, words))
+    texts = iter(fit_length(drafts, tokens, words))
     conversations = [_turns(shape, texts) for _ in range(different)]
     return [
         Prompt(
@@ -81,7 +81,7 @@ def compose(
     ]
 
 
-def validate(shape: Shape, overhead: Overhead) -> None:
+def validate(shape: PromptShape, overhead: Overhead) -> None:
     """Raise a BadInput for a shape that no prompt can have."""
     for name, option in COUNTS.items():
         if getattr(shape, name) < 1:
@@ -108,7 +108,7 @@ COUNTS = {
 }
 
 
-def _too_short(shape: Shape, overhead: Overhead, least: int) -> str:
+def _too_short(shape: PromptShape, overhead: Overhead, least: int) -> str:
     prefix = f" and --shared-prefix {shape.shared_prefix}" if shape.shared_prefix else ""
     return (
         f"--input-len {shape.input_tokens} is too short: the chat template takes"
@@ -125,7 +125,7 @@ def rng_for(seed: int, *what: object) -> Random:
     return Random("/".join(map(str, (seed, *what))))
 
 
-def _prefixes(shape: Shape, words: Words, seed: int) -> list[Draft]:
+def _prefixes(shape: PromptShape, words: Vocabulary, seed: int) -> list[Draft]:
     """A draft for each group's shared prefix; none without one."""
     groups = shape.prefix_groups if shape.shared_prefix else 0
     openings = _openings(words.first, words.rest, seed, "prefixes")
@@ -136,7 +136,12 @@ def _prefixes(shape: Shape, words: Words, seed: int) -> list[Draft]:
 
 
 def _drafts(
-    shape: Shape, overhead: Overhead, different: int, heads: list[str], words: Words, seed: int
+    shape: PromptShape,
+    overhead: Overhead,
+    different: int,
+    heads: list[str],
+    words: Vocabulary,
+    seed: int,
 ) -> Iterator[Draft]:
     """A draft for each message of each conversation, in order."""
     firsts = words.rest if heads else words.first
@@ -148,7 +153,7 @@ def _drafts(
             rng_for(seed, "question", number, 0),
             words,
             head=head,
-            known=shape.shared_prefix,
+            head_tokens=shape.shared_prefix,
             opening=next(openings),
         )
         for turn in range(1, shape.turns):
@@ -160,13 +165,13 @@ def _drafts(
 def _draft(
     target: int,
     rng: Random,
-    words: Words,
+    words: Vocabulary,
     head: str = "",
-    known: int = 0,
+    head_tokens: int = 0,
     opening: tuple[str, ...] = (),
 ) -> Draft:
     """A draft of `target` tokens, if each of its words is one; `known` are those of its head."""
-    free = target - known
+    free = target - head_tokens
     draft = Draft(target, rng, head, list(opening[:free]))
     draft.add(free - len(draft.parts), words)
     return draft
@@ -189,7 +194,7 @@ def _shuffled(words: tuple[str, ...], rng: Random) -> list[str]:
     return sorted(words, key=lambda _: rng.random())
 
 
-def _turns(shape: Shape, texts: Iterator[str]) -> list[tuple[Message, ...]]:
+def _turns(shape: PromptShape, texts: Iterator[str]) -> list[tuple[Message, ...]]:
     """The messages of each turn's request: the earlier ones and its own."""
     first = (Message("user", next(texts)),)
     further = (
@@ -197,3 +202,32 @@ def _turns(shape: Shape, texts: Iterator[str]) -> list[tuple[Message, ...]]:
         for _ in range(1, shape.turns)
     )
     return list(accumulate(further, initial=first))
+
+
+LENGTHS = (24, 57)  # two, far enough apart that a wrong tokenizer counts them differently
+ANSWER = 7
+
+
+def probe_prompts(tokens: Tokens, seed: int, turns: int = 1) -> list[Prompt]:
+    """Two prompts of one question; two of two questions more, if conversations shall have turns.
+
+    They are composed with no overhead: `input_tokens` is their content's.
+    """
+    prompts = [
+        prompt
+        for length in LENGTHS
+        for prompt in compose(
+            PromptShape(1, length, ANSWER, turns=min(turns, 2)), tokens, seed + length
+        )
+    ]
+    return sorted(prompts, key=lambda prompt: prompt.turn)
+
+
+def overhead(prompts: Sequence[Prompt], counted: Sequence[int]) -> Overhead:
+    """What the template adds, by the `usage.prompt_tokens` of each of the probes."""
+    pairs = [
+        (prompt.turn, (prompt.input_tokens or 0, count))
+        for prompt, count in zip(prompts, counted, strict=True)
+    ]
+    first = [pair for turn, pair in pairs if turn == 0]
+    return calibrate(first, [pair for turn, pair in pairs if turn == 1])

@@ -17,14 +17,14 @@ BLANK = " \t\r\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class DatasetEntry:
     """One entry, and where it stands: "line 3", "entry 3"."""
 
     place: str
     value: object
 
 
-def entries(path: Path) -> Iterator[Entry]:
+def read_entries(path: Path) -> Iterator[DatasetEntry]:
     """All entries of the file in order; what can't be read is a BadInput."""
     try:
         with path.open(encoding="utf-8-sig") as file:
@@ -46,11 +46,11 @@ def _first(file: TextIOWrapper) -> str:
     return character
 
 
-def _lines(path: Path, file: TextIOWrapper) -> Iterator[Entry]:
+def _lines(path: Path, file: TextIOWrapper) -> Iterator[DatasetEntry]:
     for number, line in enumerate(file, start=1):
         if line.strip():
             try:
-                yield Entry(f"line {number}", json.loads(line))
+                yield DatasetEntry(f"line {number}", json.loads(line))
             except (ValueError, RecursionError) as e:
                 raise BadInput(
                     f"{path}, line {number}: not JSON ({e}); expected a JSON list, or one JSON"
@@ -82,7 +82,7 @@ class _Window:
                 return self.text[self.at : self.at + 1]
 
 
-def _listed(path: Path, file: TextIOWrapper) -> Iterator[Entry]:
+def _listed(path: Path, file: TextIOWrapper) -> Iterator[DatasetEntry]:
     window = _Window(file)
     window.next()
     window.at += 1  # the bracket
@@ -96,7 +96,7 @@ def _listed(path: Path, file: TextIOWrapper) -> Iterator[Entry]:
         if after not in (",", "]"):
             raise BadInput(f"{path}, {place}: no comma after it, and no end of the JSON list")
         window.at += 1
-        yield Entry(place, value)
+        yield DatasetEntry(place, value)
         if after == "]":
             return
 

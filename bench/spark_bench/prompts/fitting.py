@@ -16,7 +16,7 @@ from random import Random
 
 from spark_bench.errors import BadInput
 from spark_bench.prompts.tokens import Tokens
-from spark_bench.prompts.words import Words
+from spark_bench.prompts.vocabulary import Vocabulary
 
 ROUNDS = 100  # of counting all that isn't right yet; one is the rule, 10 are a lot
 NEAR = 4  # tokens missing from which on each addition is tried before it is made
@@ -42,7 +42,7 @@ class Draft:
     def text(self) -> str:
         return self.head + "".join(self.parts)
 
-    def add(self, tokens: int, words: Words) -> None:
+    def add(self, tokens: int, words: Vocabulary) -> None:
         """Put on so many words."""
         if not self.parts and not self.head:
             self.parts.append(choice(self.rng, words.first))
@@ -50,7 +50,7 @@ class Draft:
         rest, random, size = words.rest, self.rng.random, len(words.rest)
         self.parts += [rest[int(random() * size)] for _ in range(tokens)]
 
-    def resize(self, gap: int, words: Words) -> None:
+    def resize(self, gap: int, words: Vocabulary) -> None:
         """Put on words for the `gap` tokens that are missing, or take off those below zero.
 
         One word at least, and as many as it takes if all are like those that are there.
@@ -62,7 +62,7 @@ class Draft:
         else:
             del self.parts[len(self.parts) - max(1, share) :]
 
-    def options(self, words: Words) -> list[str]:
+    def options(self, words: Vocabulary) -> list[str]:
         """What could come next: words, and letters that make the last word longer."""
         begins = not self.parts and not self.head
         options = [choice(self.rng, words.first if begins else words.rest) for _ in range(TRIALS)]
@@ -72,7 +72,7 @@ class Draft:
         return options
 
 
-def fit(drafts: Sequence[Draft], tokens: Tokens, words: Words) -> list[str]:
+def fit_length(drafts: Sequence[Draft], tokens: Tokens, words: Vocabulary) -> list[str]:
     """The drafts' texts, each of exactly its target tokens; a BadInput if that can't be."""
     texts = [draft.text for draft in drafts]
     pending = list(range(len(drafts)))
@@ -92,7 +92,9 @@ def fit(drafts: Sequence[Draft], tokens: Tokens, words: Words) -> list[str]:
     raise BadInput(_why_not(drafts[pending[0]].target, tokens, words))
 
 
-def _mend(drafts: dict[int, Draft], missing: dict[int, int], tokens: Tokens, words: Words) -> None:
+def _mend(
+    drafts: dict[int, Draft], missing: dict[int, int], tokens: Tokens, words: Vocabulary
+) -> None:
     near = {number: gap for number, gap in missing.items() if 0 < gap <= NEAR}
     for number in missing.keys() - near.keys():
         drafts[number].resize(missing[number], words)
@@ -100,7 +102,7 @@ def _mend(drafts: dict[int, Draft], missing: dict[int, int], tokens: Tokens, wor
         _close([(drafts[number], gap) for number, gap in near.items()], tokens, words)
 
 
-def _close(near: Sequence[tuple[Draft, int]], tokens: Tokens, words: Words) -> None:
+def _close(near: Sequence[tuple[Draft, int]], tokens: Tokens, words: Vocabulary) -> None:
     """Add to each draft what most nearly fills its gap, or take its last part off."""
     tried = [(draft.text[-CONTEXT:], draft.options(words)) for draft, _ in near]
     counts = iter(
@@ -120,12 +122,12 @@ def _with_options(end: str, options: Sequence[str]) -> list[str]:
     return [end, *(end + option for option in options)]
 
 
-def smallest(tokens: Tokens, words: Words) -> int:
+def smallest(tokens: Tokens, words: Vocabulary) -> int:
     """Tokens of the shortest text that there is."""
     return min(count for count in tokens.count([*words.first, *string.ascii_lowercase]) if count)
 
 
-def _why_not(target: int, tokens: Tokens, words: Words) -> str:
+def _why_not(target: int, tokens: Tokens, words: Vocabulary) -> str:
     return (
         f"no text of exactly {target} tokens was found with {tokens.name}; the shortest there is"
         f" has {smallest(tokens, words)}: take another --input-len"

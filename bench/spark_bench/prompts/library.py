@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING
 
 import msgspec
 
-from spark_bench.prompts.words import POOL, Words, pick, plain_words
+from spark_bench.prompts.vocabulary import POOL, Vocabulary, pick, plain_words
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 BATCH = 1 << 18
 
 
-class Reply(msgspec.Struct):
+class CountReply(msgspec.Struct):
     """The process' answer; the first, when the file is read, holds at most an error."""
 
     counts: list[int] = []
-    words: Words | None = None
+    words: Vocabulary | None = None
     error: str = ""
 
 
@@ -54,7 +54,7 @@ class LibraryTokens:
             for encoding in self._tokenizer.encode_batch_fast(batch, add_special_tokens=False)
         ]
 
-    def words(self) -> Words:
+    def words(self) -> Vocabulary:
         size = self._tokenizer.get_vocab_size()
         entries = (self._tokenizer.id_to_token(number) or "" for number in range(size))
         # In a byte-level vocabulary about half of what looks like a word is only a part of one.
@@ -78,7 +78,7 @@ def batches(texts: Sequence[str], characters: int) -> Iterator[list[str]]:
         yield batch
 
 
-def send(file: IO[bytes], message: object) -> None:
+def send_frame(file: IO[bytes], message: object) -> None:
     """Write one frame."""
     frame = msgspec.msgpack.encode(message)
     file.write(len(frame).to_bytes(4, "big"))
@@ -86,31 +86,37 @@ def send(file: IO[bytes], message: object) -> None:
     file.flush()
 
 
-def receive(file: IO[bytes]) -> bytes | None:
+def receive_frame(file: IO[bytes]) -> bytes | None:
     """Read one frame; None at the end of the file, be it in the middle of one."""
     size = int.from_bytes(file.read(4), "big")
     frame = file.read(size)
     return frame if frame and len(frame) == size else None
 
 
-def answer(tokens: LibraryTokens, texts: list[str] | None) -> Reply:
+def count_texts(tokens: LibraryTokens, texts: list[str] | None) -> CountReply:
     """What the process says to one question."""
-    return Reply(words=tokens.words()) if texts is None else Reply(counts=tokens.count(texts))
+    return (
+        CountReply(words=tokens.words())
+        if texts is None
+        else CountReply(counts=tokens.count(texts))
+    )
 
 
-def serve(file: str, questions: IO[bytes], replies: IO[bytes]) -> None:
+def serve_counts(file: str, questions: IO[bytes], replies: IO[bytes]) -> None:
     """Read the tokenizer and answer until the questions end."""
     from tokenizers import Tokenizer
 
     try:
         tokens = LibraryTokens(Tokenizer.from_file(file), file)
     except Exception as e:  # the library raises nothing narrower
-        send(replies, Reply(error=str(e) or type(e).__name__))
+        send_frame(replies, CountReply(error=str(e) or type(e).__name__))
         return
-    send(replies, Reply())
-    while (frame := receive(questions)) is not None:
-        send(replies, answer(tokens, msgspec.msgpack.decode(frame, type=list[str] | None)))
+    send_frame(replies, CountReply())
+    while (frame := receive_frame(questions)) is not None:
+        send_frame(
+            replies, count_texts(tokens, msgspec.msgpack.decode(frame, type=list[str] | None))
+        )
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], sys.stdin.buffer, sys.stdout.buffer)
+    serve_counts(sys.argv[1], sys.stdin.buffer, sys.stdout.buffer)

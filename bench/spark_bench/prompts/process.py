@@ -16,8 +16,8 @@ import msgspec
 
 import spark_bench
 from spark_bench.errors import BadInput, BenchError
-from spark_bench.prompts.library import Reply, batches, receive, send
-from spark_bench.prompts.words import Words
+from spark_bench.prompts.library import CountReply, batches, receive_frame, send_frame
+from spark_bench.prompts.vocabulary import Vocabulary
 
 BATCH = 1 << 20  # characters in one question
 TIMED_BATCH = 1 << 15  # where time is bounded: some 10 ms each
@@ -40,18 +40,18 @@ class _Process:
         self._questions = cast(IO[bytes], self._popen.stdin)
         self._replies = cast(IO[bytes], self._popen.stdout)
 
-    def ask(self, texts: list[str] | None) -> Reply:
+    def ask(self, texts: list[str] | None) -> CountReply:
         try:
-            send(self._questions, texts)
+            send_frame(self._questions, texts)
         except BrokenPipeError as e:
             raise self._ended() from e
         return self.reply()
 
-    def reply(self) -> Reply:
-        frame = receive(self._replies)
+    def reply(self) -> CountReply:
+        frame = receive_frame(self._replies)
         if frame is None:
             raise self._ended()
-        return msgspec.msgpack.decode(frame, type=Reply)
+        return msgspec.msgpack.decode(frame, type=CountReply)
 
     def close(self) -> None:
         with suppress(BrokenPipeError):  # a question that it ended without taking
@@ -102,15 +102,62 @@ class FileTokens:
                 break
         return counts
 
-    def words(self) -> Words:
+    def words(self) -> Vocabulary:
         return self._words
 
     @cached_property
-    def _words(self) -> Words:
-        return self.start().ask(None).words or Words((), ())
+    def _words(self) -> Vocabulary:
+        return self.start().ask(None).words or Vocabulary((), ())
 
     def close(self) -> None:
         """End the process and free its memory; counting again starts another."""
         if self._process:
             self._process.close()
             self._process = None
+
+
+FILE = "tokenizer.json"
+
+
+def load_local_tokens(path: Path) -> FileTokens:
+    """The tokenizer at `path`: the file, a folder with one, or a model's folder in a Hugging Face
+    cache (models--org--name). Anything else is a BadInput."""
+    file = _file(path)
+    if file is None:
+        raise BadInput(
+            f"--tokenizer {path}: no {FILE} there; give the file, the folder of the model's weights"
+            " or its folder in the Hugging Face cache (models--org--name)"
+        )
+    tokens = FileTokens(file)
+    tokens.start()
+    return tokens
+
+
+def folder_of(model: str) -> Path | None:
+    """Where this machine has the model's tokenizer.json: `model` is a folder, or the id of one in
+    the Hugging Face cache."""
+    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
+    folders = [cache / f"models--{model.replace('/', '--')}"]
+    if Path(model).is_absolute():
+        folders.append(Path(model))
+    return next((folder for folder in folders if folder.is_dir() and _file(folder)), None)
+
+
+def _file(path: Path) -> Path | None:
+    if path.is_file():
+        return path
+    if (path / FILE).is_file():
+        return path / FILE
+    return _snapshot(path)
+
+
+def _snapshot(folder: Path) -> Path | None:
+    """Of a model's folder in a Hugging Face cache: what its main branch names, else the newest."""
+    snapshots = sorted(folder.glob(f"snapshots/*/{FILE}"), key=lambda file: file.stat().st_mtime)
+    main = folder / "refs" / "main"
+    named = main.read_text().strip() if main.is_file() else ""
+    return next(
+        (file for file in snapshots if file.parent.name == named),
+        snapshots[-1] if snapshots else None,
+    )

@@ -17,7 +17,7 @@ import msgspec
 
 from spark_bench.errors import Unreachable
 from spark_bench.prompts.library import batches
-from spark_bench.prompts.words import COMMON, Words, pick
+from spark_bench.prompts.vocabulary import COMMON, Vocabulary, pick
 from spark_bench.protocol.deltas import Tokens as TokenCount
 
 PATH = "/tokenize"
@@ -110,18 +110,18 @@ class ServedTokens:
             ) from e
         return counts
 
-    def words(self) -> Words:
+    def words(self) -> Vocabulary:
         return self._words
 
     @cached_property
-    def _words(self) -> Words:
+    def _words(self) -> Vocabulary:
         return pick(COMMON, self.count)
 
     def close(self) -> None:
         """Nothing to end: the connection is the caller's."""
 
 
-def ask(client: httpx.Client, model: str) -> ServedTokens | None:
+def ask_tokenize(client: httpx.Client, model: str) -> ServedTokens | None:
     """The server's tokenizer; None if it has no way to ask for one."""
     server = _Server(client, model)
     for way in (server.lists, server.prompts, server.contents):

@@ -23,7 +23,7 @@ from typing import Any
 
 from spark_bench.errors import BadInput
 from spark_bench.prompts.calibrate import Overhead
-from spark_bench.prompts.entries import Entry, entries
+from spark_bench.prompts.entries import DatasetEntry, read_entries
 from spark_bench.prompts.tokens import Tokens
 from spark_bench.record import Message, Prompt
 
@@ -43,7 +43,7 @@ TEXT_PARTS = ("text", "input_text", "output_text")
 Pair = tuple[str, str]
 
 
-def load(
+def load_sharegpt(
     path: Path,
     count: int,
     seed: int,
@@ -80,10 +80,10 @@ def load(
         drawn *= 4
 
 
-def check(path: Path) -> None:
+def check_sharegpt(path: Path) -> None:
     """Read as far as the first question with an answer; BadInput for a file without, or of another
     format."""
-    if not any(map(_pair, entries(path))):
+    if not any(map(_pair, read_entries(path))):
         raise BadInput(f"{path} has no question with an answer; {WANTED}")
 
 
@@ -103,7 +103,7 @@ def _draw(path: Path, size: int, seed: int) -> tuple[list[Pair], int, int]:
 
     def numbered() -> Iterator[tuple[float, int, Pair]]:
         nonlocal total, usable
-        for entry in entries(path):
+        for entry in read_entries(path):
             total += 1
             number = rng.random()
             if pair := _pair(entry):
@@ -114,11 +114,13 @@ def _draw(path: Path, size: int, seed: int) -> tuple[list[Pair], int, int]:
     return [pair for _, _, pair in drawn], total, usable
 
 
-def _pair(entry: Entry) -> Pair | None:
+def _pair(entry: DatasetEntry) -> Pair | None:
     """The first question with an answer right after it; None where there is none in text."""
     value = entry.value
-    found = next((value[n] for n in LISTS if n in value), None) if isinstance(value, dict) else None
-    messages = map(_message, found if isinstance(found, list) else [])
+    messages_field = (
+        next((value[n] for n in LISTS if n in value), None) if isinstance(value, dict) else None
+    )
+    messages = map(_message, messages_field if isinstance(messages_field, list) else [])
     for (asker, question), (answerer, answer) in pairwise(messages):
         if asker == "user" and answerer == "assistant" and question and answer:
             return question, answer
@@ -155,9 +157,9 @@ def _prompts(
 ) -> Iterator[Prompt]:
     """A prompt of each pair that is long enough and fits into the context."""
     pairs = list(pairs)
-    asked = tokens.count([question for question, _ in pairs])
-    answered = tokens.count([answer for _, answer in pairs])
-    for (question, _), content, answer in zip(pairs, asked, answered, strict=True):
+    question_sizes = tokens.count([question for question, _ in pairs])
+    answer_sizes = tokens.count([answer for _, answer in pairs])
+    for (question, _), content, answer in zip(pairs, question_sizes, answer_sizes, strict=True):
         length = answer if output is None else output
         if min(content, answer) < SHORTEST or (context and content + extra + length > context):
             continue

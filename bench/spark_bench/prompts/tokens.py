@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from spark_bench.prompts.words import COMMON, Words, as_they_are
+from spark_bench.prompts.vocabulary import COMMON, Vocabulary, as_they_are
 
 if TYPE_CHECKING:
     import httpx
@@ -39,7 +39,7 @@ class Tokens(Protocol):
         """
         ...
 
-    def words(self) -> Words:
+    def words(self) -> Vocabulary:
         """Words to make texts from, of one token each where there are such."""
         ...
 
@@ -63,14 +63,14 @@ class ApproximateTokens:
     def count(self, texts: Sequence[str], seconds: float | None = None) -> list[int]:
         return [sum(math.ceil(len(p) / 8) for p in self._pieces.findall(text)) for text in texts]
 
-    def words(self) -> Words:
+    def words(self) -> Vocabulary:
         return as_they_are([word for word in COMMON if len(word) <= 8])
 
     def close(self) -> None:
         """Nothing to end."""
 
 
-def find(tokenizer: Path | None, client: httpx.Client | None, model: str) -> Tokens:
+def find_tokens(tokenizer: Path | None, client: httpx.Client | None, model: str) -> Tokens:
     """The best tokenizer there is for `model`.
 
     In this order: the one given; the server's own, asked through `client` (its base_url is the
@@ -78,12 +78,12 @@ def find(tokenizer: Path | None, client: httpx.Client | None, model: str) -> Tok
     Face cache; none, which makes all lengths approximate. A given one that can't be used is a
     BadInput.
     """
-    from spark_bench.prompts import local, served  # tokenizers and httpx, when needed
+    from spark_bench.prompts import process, served  # tokenizers and httpx, when needed
 
     if tokenizer is not None:
-        return local.load(tokenizer)
-    if client is not None and (found := served.ask(client, model)):
-        return found
-    if folder := local.folder_of(model):
-        return local.load(folder)
+        return process.load_local_tokens(tokenizer)
+    if client is not None and (tokens := served.ask_tokenize(client, model)):
+        return tokens
+    if folder := process.folder_of(model):
+        return process.load_local_tokens(folder)
     return ApproximateTokens()

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from spark_bench.load.trace import Entry
+from spark_bench.load.trace import TraceEntry
 from spark_bench.prompts.calibrate import Overhead
 from spark_bench.prompts.compose import rng_for
-from spark_bench.prompts.fitting import Draft, fit
+from spark_bench.prompts.fitting import Draft, fit_length
 from spark_bench.prompts.tokens import Tokens
-from spark_bench.prompts.words import Words
+from spark_bench.prompts.vocabulary import Vocabulary
 from spark_bench.record import Message, Prompt
 
 # Tokens of a hashed block (kvcache-ai/Mooncake, the README of its traces).
 BLOCK = 512
 
 
-def traced(entries: Sequence[Entry], tokens: Tokens, seed: int, overhead: Overhead) -> list[Prompt]:
+def traced(
+    entries: Sequence[TraceEntry], tokens: Tokens, seed: int, overhead: Overhead
+) -> list[Prompt]:
     """A prompt an entry, in their order.
 
     Entries without texts get random ones of their length. Those whose `hash_ids` begin alike begin
@@ -29,7 +31,7 @@ def traced(entries: Sequence[Entry], tokens: Tokens, seed: int, overhead: Overhe
     drafts = [
         _draft(entries[number], number, blocks, words, seed, overhead.first) for number in blank
     ]
-    texts = dict(zip(blank, fit(drafts, tokens, words), strict=True))
+    texts = dict(zip(blank, fit_length(drafts, tokens, words), strict=True))
     sizes = dict(zip(blank, (draft.target + overhead.first for draft in drafts), strict=True))
     return [
         Prompt(
@@ -42,20 +44,22 @@ def traced(entries: Sequence[Entry], tokens: Tokens, seed: int, overhead: Overhe
     ]
 
 
-def _blocks(entries: Sequence[Entry], tokens: Tokens, words: Words, seed: int) -> dict[int, str]:
+def _blocks(
+    entries: Sequence[TraceEntry], tokens: Tokens, words: Vocabulary, seed: int
+) -> dict[int, str]:
     """The text of each hashed block that is some prompt's and not its last one."""
     ids = list(dict.fromkeys(block for entry in entries for block in entry.hash_ids[:-1]))
     drafts = [Draft(BLOCK, rng_for(seed, "block", block)) for block in ids]
     for draft in drafts:
         draft.add(BLOCK, words)
-    return dict(zip(ids, fit(drafts, tokens, words), strict=True))
+    return dict(zip(ids, fit_length(drafts, tokens, words), strict=True))
 
 
 def _draft(
-    entry: Entry,
+    entry: TraceEntry,
     number: int,
     blocks: dict[int, str],
-    words: Words,
+    words: Vocabulary,
     seed: int,
     extra: int,
 ) -> Draft:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from spark_bench.protocol import content, fastpath, sse
+from spark_bench.protocol import content, sse
 from spark_bench.protocol.http1 import BodyEnd, Framing, MalformedHttp
 from spark_bench.protocol.tape import Ints, Tape
 from spark_bench.record import Ended
@@ -77,7 +77,7 @@ def _answer(tape: Tape, framing: Framing, ended: Ended, most: int) -> Answer:
     head = framing.head
     assert head is not None
     if head.status == 200 and framing.body_end is BodyEnd.CHUNKED and not head.encodings:
-        common = fastpath.split_events(tape.data, head.size)
+        common = sse.split_events(tape.data, head.size)
         if common is not None:
             answer = Answer(200, data=common[0], whole=True)
             answer.place(tape, common[1])

@@ -31,7 +31,7 @@ def compiler() -> list[str]:
     )
 
 
-def cache() -> Path:
+def cache_folder() -> Path:
     """Where compiled reference servers are kept."""
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(root) / "spark-bench"
@@ -45,10 +45,10 @@ def fingerprint(command: list[str]) -> str:
     return digest.hexdigest()[:16]
 
 
-def build() -> Path:
+def build_reference_server() -> Path:
     """The compiled reference server. BenchError: there is no compiler, or it fails."""
     command = compiler()
-    binary = cache() / f"reference-{fingerprint(command)}"
+    binary = cache_folder() / f"reference-{fingerprint(command)}"
     if not binary.exists():
         try:
             _compile(command, binary)
@@ -65,12 +65,12 @@ def _compile(command: list[str], binary: Path) -> None:
     binary.parent.mkdir(parents=True, exist_ok=True)
     sources = [str(path) for path in sorted(SOURCE.glob("*.c"))]
     with tempfile.TemporaryDirectory(dir=binary.parent) as scratch:
-        made = Path(scratch) / "reference"
+        compiled = Path(scratch) / "reference"
         done = subprocess.run(
-            [*command, *FLAGS, "-o", str(made), *sources], capture_output=True, text=True
+            [*command, *FLAGS, "-o", str(compiled), *sources], capture_output=True, text=True
         )
         if done.returncode:
             raise BenchError(
                 f"{shlex.join(command)} can't compile the reference server:\n{done.stderr}"
             )
-        made.rename(binary)
+        compiled.rename(binary)

@@ -26,7 +26,7 @@ RECORD = np.dtype(
 )
 
 
-class Api(IntEnum):
+class ReferenceApi(IntEnum):
     """Which of the streaming APIs was asked."""
 
     CHAT = 0
@@ -65,7 +65,7 @@ class Stream:
     """
 
     id: int
-    api: Api
+    api: ReferenceApi
     flags: Flags
     chunks: int
     per_chunk: int
@@ -106,7 +106,7 @@ def read_dump(dump: bytes) -> list[Stream]:
         sent = values.pop("sent")
         stamps = np.frombuffer(dump, np.int64, sent, at)
         at += stamps.nbytes
-        api = Api(values.pop("api"))
+        api = ReferenceApi(values.pop("api"))
         flags = Flags(values.pop("flags"))
         streams.append(Stream(api=api, flags=flags, sent_ns=stamps, **values))
     return streams

@@ -9,7 +9,7 @@ from typing import Any
 from msgspec import Struct, to_builtins
 
 from spark_bench.history.entry import Entry, entry_of
-from spark_bench.load.knee import Measured
+from spark_bench.load.knee import MeasuredPoint
 from spark_bench.metrics.distributions import Distributions
 from spark_bench.results.config import Config
 from spark_bench.results.types import Result
@@ -62,9 +62,9 @@ class Run(Struct, frozen=True, kw_only=True):
     def sent(self) -> int:
         return self.entry.completed + self.entry.failed
 
-    def at(self, load: float) -> Measured:
+    def at(self, load: float) -> MeasuredPoint:
         """As sweeps judge it, at this load."""
-        return Measured(
+        return MeasuredPoint(
             value=load,
             output_throughput=self.value("output_throughput") or 0.0,
             request_throughput=self.value("request_throughput") or 0.0,

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from spark_bench.display.progress import ProgressDisplay
 from spark_bench.errors import BenchError
 from spark_bench.options import LoadOptions, RunOptions, RunOutcome
-from spark_bench.prompts.tokens import find
+from spark_bench.prompts.tokens import find_tokens
 from spark_bench.results.provenance import gather
 from spark_bench.run import run_load
 from spark_bench.run.context import RunContext, interruptible
@@ -33,7 +33,7 @@ def execute(options: RunOptions, show: ProgressDisplay) -> RunOutcome:
         if tokenizer is None and server.listing and server.listing.tokenizer:
             tokenizer = Path(server.listing.tokenizer)
         with (
-            closing(find(tokenizer, server.http, server.model)) as tokens,
+            closing(find_tokens(tokenizer, server.http, server.model)) as tokens,
             interruptible(server.recorder.stop) as interrupts,
         ):
             run_load.check_context(options.load, options.prompts, server.context)

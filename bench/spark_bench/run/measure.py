@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from spark_bench.client.judge import audit
-from spark_bench.client.progress import Progress
+from spark_bench.client.loop import Recording
 from spark_bench.client.recorder import Recorder
-from spark_bench.client.recording import Recording
+from spark_bench.client.tally import Progress
 from spark_bench.errors import Unreachable
 from spark_bench.metrics.distributions import distributions
 from spark_bench.metrics.histograms import reconcile

@@ -18,7 +18,7 @@ from spark_bench.client.target import Envelope
 from spark_bench.errors import Unreachable
 from spark_bench.options import RunOptions
 from spark_bench.prompts.calibrate import Overhead
-from spark_bench.prompts.probe import overhead, probes
+from spark_bench.prompts.compose import overhead, probe_prompts
 from spark_bench.prompts.tokens import Tokens
 from spark_bench.protocol import failures
 from spark_bench.protocol.dialects import Asking, Dialect, dialect
@@ -120,7 +120,7 @@ def negotiate(options: RunOptions, server: ReachedServer, tokens: Tokens) -> Agr
         temperature=options.server.temperature,
         extra=options.server.extra_body,
     )
-    prompts = probes(tokens, options.load.seed, options.prompts.turns)
+    prompts = probe_prompts(tokens, options.load.seed, options.prompts.turns)
     timeout = options.load.timeout
     agreement, first = _settle(server, Agreement(api, asking, envelope), prompts[0], timeout)
     # A server that lists no model may want to be told one.

@@ -83,7 +83,7 @@ def _lengthened(file: Path, limit: int, least: int, requests: Sequence[Request])
     """Lengths of a trace that a chat template leaves no room for. least: with one token of text"""
     if all(r.asked_input != least for r in requests):
         return
-    entries = trace.read(file, limit=limit)
+    entries = trace.read_trace(file, limit=limit)
     if short := sum(not e.messages and (e.input_len or 0) < least for e in entries):
         yield (
             f"{short} of {len(entries)} input lengths of the trace are below {least} tokens, which "

@@ -62,7 +62,7 @@ def _send_until_steady(
     """Rounds as `load.warmup` bounds them. warm_up: builds one of prompts, slots and turn."""
     slots = warmup.in_flight(load)
     if warmup.rate(load):
-        alone = warmup.sample(load, 1)
+        alone = warmup.sample_warm_up(load, 1)
         seconds = _send(warm_up(alone, 1, -1), context, prepared)
         longer = load.jobs[0].prompt.output_tokens / alone[0].output_tokens
         slots = warmup.in_flight(load, (seconds or 0.0) * longer)
@@ -73,9 +73,9 @@ def _send_until_steady(
         if seconds is None:
             return
         took.append(seconds)
-        if warmup.done(took, most):
+        if warmup.is_warm(took, most):
             break
-    if len(took) > 1 and not warmup.steady(took) and not context.interrupts.came:
+    if len(took) > 1 and not warmup.is_steady(took) and not context.interrupts.came:
         faster = 1 - took[-1] / took[-2]
         prepared.notes.append(
             f"the server was still getting faster when the warm-up ended after "

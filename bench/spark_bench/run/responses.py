@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spark_bench.client.recording import Recording
+from spark_bench.client.loop import Recording
 from spark_bench.client.tally import cpu_seconds, undisturbed
 from spark_bench.errors import BenchError
 from spark_bench.prompts.tokens import Tokens

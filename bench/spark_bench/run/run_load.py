@@ -8,12 +8,12 @@ from math import ceil
 from random import Random
 
 from spark_bench.errors import BadInput
-from spark_bench.load import arrivals, conversations, trace, warmup
+from spark_bench.load import arrivals, trace, warmup
 from spark_bench.load.slots import steps
-from spark_bench.load.trace import Entry
+from spark_bench.load.trace import TraceEntry
 from spark_bench.options import LoadOptions, PromptOptions
 from spark_bench.prompts import sharegpt
-from spark_bench.prompts.compose import Shape, compose
+from spark_bench.prompts.compose import PromptShape, compose
 from spark_bench.prompts.traced import traced
 from spark_bench.record import Job, Load, Prompt, Timing
 from spark_bench.run.context import RunContext
@@ -61,9 +61,11 @@ def build_load(
     agreement, profile = context.agreement, options.profile
     seed = derive_seed(options.seed, "repeat", repeat)
     if options.trace:
-        entries = trace.read(options.trace, speed=options.trace_speed, limit=profile.num_prompts)
+        entries = trace.read_trace(
+            options.trace, speed=options.trace_speed, limit=profile.num_prompts
+        )
         prompts = traced(entries, context.tokens, seed, agreement.overhead)
-        timings = trace.timings(entries)
+        timings = trace.trace_timings(entries)
     else:
         prompts = _build_prompts(options, prompt_options, context, seed, note)
         timings = _build_timings(options, prompt_options, prompts, seed)
@@ -97,7 +99,7 @@ def build_warm_up(
     else:
         profile = options.profile
         lengths = [(p.input_tokens or profile.input_len, p.output_tokens) for p in prompts]
-        entries = [Entry(0.0, *pair) for pair in lengths]
+        entries = [TraceEntry(0.0, *pair) for pair in lengths]
         # A cache that isn't emptied must not know them from the point of a sweep before, either.
         seed = derive_seed(options.seed, "warm-up", turn, profile.concurrency, profile.request_rate)
         texts = traced(entries, context.tokens, seed, context.agreement.overhead)
@@ -135,7 +137,7 @@ def _build_prompts(
     profile, overhead = options.profile, context.agreement.overhead
     if prompts.sharegpt:
         length = profile.output_len if "output_len" in options.overrides else None
-        return sharegpt.load(
+        return sharegpt.load_sharegpt(
             prompts.sharegpt,
             profile.num_prompts,
             seed,
@@ -145,7 +147,7 @@ def _build_prompts(
             context.server.context,
             note,
         )
-    shape = Shape(
+    shape = PromptShape(
         ceil(profile.num_prompts / prompts.turns),
         profile.input_len,
         profile.output_len,
@@ -172,5 +174,5 @@ def _build_timings(
     if rate:
         count = len({prompt.conversation for prompt in prompts})
         seed = derive_seed(seed, "arrivals")
-        starts = arrivals.timings(count, rate, burstiness=options.burstiness, seed=seed)
-    return conversations.timings(prompts, starts=starts, pause=prompt_options.think_time)
+        starts = arrivals.arrival_timings(count, rate, burstiness=options.burstiness, seed=seed)
+    return arrivals.conversation_timings(prompts, starts=starts, pause=prompt_options.think_time)

@@ -22,7 +22,7 @@ from spark_bench.options import ServerOptions
 from spark_bench.protocol.dialects import Asking, dialect
 from spark_bench.protocol.reading import read_exchange
 from spark_bench.record import Load, Message, Prompt, Request, Timing
-from spark_bench.reference_server.server import ReferenceServer
+from spark_bench.reference_server.launcher import ReferenceServer
 from spark_bench.reference_server.streams import Stream
 from spark_bench.run.negotiate import Agreement
 from spark_bench.run.reach import ReachedServer, reach
@@ -30,7 +30,7 @@ from spark_bench.run.responses import merged_share
 from spark_bench.run.run_load import build_jobs, count_connections
 
 if TYPE_CHECKING:
-    from spark_bench.client.recording import Recording
+    from spark_bench.client.loop import Recording
 
 # Answers that each stream has one after the other, so that there are several TTFTs even of one.
 ROUNDS = 4

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from spark_bench.client.tally import cpu_seconds
-from spark_bench.reference_server.server import ReferenceServer, Stats
+from spark_bench.reference_server.launcher import ReferenceServer, Stats
 
 SYSTEM = Path("/sys/devices/system/cpu")
 

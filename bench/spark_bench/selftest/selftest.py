@@ -11,10 +11,9 @@ from typing import Self, TextIO
 from msgspec import Struct
 
 from spark_bench import __version__
-from spark_bench.client.progress import Progress
-from spark_bench.client.tally import peak_rss
+from spark_bench.client.tally import Progress, peak_rss
 from spark_bench.display.progress import ProgressDisplay, choose_display
-from spark_bench.reference_server.server import ReferenceServer
+from spark_bench.reference_server.launcher import ReferenceServer
 from spark_bench.results.machine import machine
 from spark_bench.selftest.accuracy import StreamLevel, compare_with_truth
 from spark_bench.selftest.bench import (

@@ -21,7 +21,7 @@ from spark_bench.secret import Secret
 from spark_bench.suite.variants import Settings, variant_label
 
 if TYPE_CHECKING:
-    from spark_bench.load.profiles import Profile
+    from spark_bench.load.profile import Profile
 
 FEASIBLE = "deploys/feasible.py"
 VERSION = 1

@@ -16,12 +16,12 @@ from awkward_network import closed_port, deaf_port
 from awkward_server import AwkwardServer
 from spark_bench.client import pool
 from spark_bench.client.poller import Epoll, Portable
-from spark_bench.client.progress import Progress
 from spark_bench.client.recorder import Recorder
+from spark_bench.client.tally import Progress
 from spark_bench.client.target import target
 from spark_bench.errors import Unreachable
 from spark_bench.record import Ended, Timing
-from spark_bench.reference_server.server import ReferenceServer
+from spark_bench.reference_server.launcher import ReferenceServer
 from waiting import until
 from wire_loads import (
     ANSWER,

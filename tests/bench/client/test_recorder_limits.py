@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from spark_bench.client import clock, in_flight, loop
 from spark_bench.client.connection import Connection
 from spark_bench.client.judge import audit
+from spark_bench.client.loop import Recording
 from spark_bench.client.recorder import Recorder
-from spark_bench.client.recording import Recording
 from spark_bench.client.response_store import ResponseStore
 from spark_bench.client.target import target
 from spark_bench.record import Exchange, Timing
-from spark_bench.reference_server.server import ReferenceServer
+from spark_bench.reference_server.launcher import ReferenceServer
 from spark_bench.reference_server.streams import Stream
 from waiting import until
 from wire_loads import ScriptedServer, body, load, read_request, record, recorder, request
@@ -216,7 +216,7 @@ def test_a_large_answer_goes_to_the_store_as_it_comes(
 
     monkeypatch.setattr(Connection, "shed", counted)
     monkeypatch.setattr(in_flight, "BUDGET", 300_000)
-    monkeypatch.setattr(loop, "Store", lambda offset: ResponseStore(offset, 500_000))
+    monkeypatch.setattr(loop, "ResponseStore", lambda offset: ResponseStore(offset, 500_000))
     monkeypatch.setattr(loop, "LOOK_NS", 20_000_000)
     with ScriptedServer(serve) as server, recorder(server.url) as made:
         recording = made.record(load([request()], slots=1))

@@ -19,7 +19,7 @@ from random import Random
 
 import pytest
 import spark_bench
-from spark_bench.client.progress import Progress
+from spark_bench.client.tally import Progress
 from spark_bench.display.bar import Bar
 from spark_bench.display.live import Live, Sketch
 from spark_bench.display.progress import Plain, Silent, choose_display

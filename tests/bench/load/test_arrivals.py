@@ -19,7 +19,7 @@ RAMPS = st.builds(Ramp, RATES, RATES, st.sampled_from(["linear", "exponential"])
 
 
 def times(count: int, rate: float | Ramp, burstiness: float = 1.0, seed: int = 7) -> list[float]:
-    timings = arrivals.timings(count, rate, burstiness=burstiness, seed=seed)
+    timings = arrivals.arrival_timings(count, rate, burstiness=burstiness, seed=seed)
     assert all(timing.after is None for timing in timings)
     return [timing.at for timing in timings]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from spark_bench.errors import BadInput
-from spark_bench.load.profiles import Profile, catalogue, find, user_file
+from spark_bench.load.profile import Profile, catalogue, find_profile, user_file
 
 SEVEN = {
     "quick": (10, 128, 128, None, None),
@@ -63,7 +63,7 @@ def test_the_seven_profiles() -> None:
     ],
 )
 def test_an_override_keeps_the_rest(name: str, field: str, value: object) -> None:
-    before = find(name)
+    before = find_profile(name)
     after = before.with_(**{field: value})  # type: ignore[arg-type]
     assert getattr(after, field) == value
     others = [other for other in (*FIELDS, "name", "use") if other != field]
@@ -73,22 +73,22 @@ def test_an_override_keeps_the_rest(name: str, field: str, value: object) -> Non
 
 
 def test_no_override_changes_nothing() -> None:
-    assert find("throughput").with_() == find("throughput")
+    assert find_profile("throughput").with_() == find_profile("throughput")
 
 
 @pytest.mark.parametrize("rate", ["inf", math.inf])
 def test_inf_lifts_the_rate(rate: float | str) -> None:
-    assert find("latency").with_(request_rate=rate) == Profile(
-        "latency", 100, 128, 128, use=find("latency").use
+    assert find_profile("latency").with_(request_rate=rate) == Profile(
+        "latency", 100, 128, 128, use=find_profile("latency").use
     )
 
 
 def test_none_lifts_the_concurrency() -> None:
-    assert values(find("stress").with_(concurrency="none")) == (1000, 512, 512, None, None)
+    assert values(find_profile("stress").with_(concurrency="none")) == (1000, 512, 512, None, None)
 
 
 def test_overrides_as_text() -> None:
-    profile = find("quick").with_(request_rate="2.5", concurrency="4")
+    profile = find_profile("quick").with_(request_rate="2.5", concurrency="4")
     assert values(profile) == (10, 128, 128, 2.5, 4)
 
 
@@ -111,12 +111,12 @@ def test_overrides_as_text() -> None:
     ],
 )
 def test_an_override_that_is_refused(override: dict[str, object], words: list[str]) -> None:
-    message = refusal(find("quick").with_, **override)
+    message = refusal(find_profile("quick").with_, **override)
     assert [word for word in words if word not in message] == []
 
 
 def test_fewer_prompts_than_the_profile_has_slots() -> None:
-    message = refusal(find("throughput").with_, num_prompts=10)
+    message = refusal(find_profile("throughput").with_, num_prompts=10)
     assert "profile 'throughput', concurrency: 64 " in message
     assert "prompts (10)" in message
 
@@ -126,10 +126,10 @@ def test_an_infinite_rate_is_no_rate() -> None:
 
 
 def test_an_unknown_profile() -> None:
-    message = refusal(find, "Thruput")
+    message = refusal(find_profile, "Thruput")
     assert "did you mean throughput" in message
     assert all(name in message for name in SEVEN)
-    assert "did you mean" not in refusal(find, "zzz")
+    assert "did you mean" not in refusal(find_profile, "zzz")
 
 
 def test_a_file_adds_and_replaces(home: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_file_adds_and_replaces(home: Path) -> None:
 def test_the_users_own_file(home: Path) -> None:
     file = written(home / "config" / "spark-bench" / "profiles.toml", f"[mine]\n{GOOD}")
     assert user_file() == file
-    assert values(find("mine")) == (4, 5, 6, None, None)
+    assert values(find_profile("mine")) == (4, 5, 6, None, None)
 
 
 @pytest.mark.parametrize("configured", ["", "relative"])

@@ -6,7 +6,7 @@ import math
 
 import pytest
 from spark_bench.errors import BadInput
-from spark_bench.load import conversations
+from spark_bench.load import arrivals
 from spark_bench.load.slots import steps
 from spark_bench.record import Message, Prompt, Step, Timing
 
@@ -41,7 +41,7 @@ def test_a_ramp_without_slots() -> None:
 
 def test_a_turn_waits_for_the_one_before() -> None:
     prompts = [prompt(0, 0), prompt(0, 1), prompt(0, 2), prompt(1, 0), prompt(1, 1)]
-    assert conversations.timings(prompts, pause=2.0) == [
+    assert arrivals.conversation_timings(prompts, pause=2.0) == [
         Timing(),
         Timing(after=0, pause=2.0),
         Timing(after=1, pause=2.0),
@@ -53,7 +53,7 @@ def test_a_turn_waits_for_the_one_before() -> None:
 def test_first_turns_arrive_when_their_conversation_starts() -> None:
     prompts = [prompt(5, 0), prompt(2, 0), prompt(5, 1), prompt(2, 1)]
     starts = [Timing(at=0.0), Timing(at=1.5)]
-    assert conversations.timings(prompts, starts=starts) == [
+    assert arrivals.conversation_timings(prompts, starts=starts) == [
         Timing(at=0.0),
         Timing(at=1.5),
         Timing(after=0),
@@ -62,9 +62,12 @@ def test_first_turns_arrive_when_their_conversation_starts() -> None:
 
 
 def test_turns_out_of_order() -> None:
-    assert conversations.timings([prompt(0, 1), prompt(0, 0)]) == [Timing(after=1), Timing()]
+    assert arrivals.conversation_timings([prompt(0, 1), prompt(0, 0)]) == [
+        Timing(after=1),
+        Timing(),
+    ]
 
 
 def test_as_many_starts_as_conversations() -> None:
     with pytest.raises(ValueError, match="longer"):
-        conversations.timings([prompt(0, 0), prompt(1, 0)], starts=[Timing()])
+        arrivals.conversation_timings([prompt(0, 0), prompt(1, 0)], starts=[Timing()])

@@ -10,20 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from spark_bench.errors import BadInput
-from spark_bench.load.sweep import Measured, Sweep, knee, parse
+from spark_bench.load.sweep import MeasuredPoint, Sweep, knee, parse_sweep
 
-Server = Callable[[float], Measured]
+Server = Callable[[float], MeasuredPoint]
 
 
-def measured(value: float, requests: float, seconds: float, **more: float) -> Measured:
+def measured(value: float, requests: float, seconds: float, **more: float) -> MeasuredPoint:
     """A run at `value`: so many requests a second of 100 tokens, taking so many seconds each."""
-    return Measured(value, 100 * requests, requests, 100 * seconds, 1000 * seconds, **more)
+    return MeasuredPoint(value, 100 * requests, requests, 100 * seconds, 1000 * seconds, **more)
 
 
 def capped(slots: float) -> Server:
     """Serves so many at once, a second each; the rest queue: its knee is at `slots`."""
 
-    def run(value: float) -> Measured:
+    def run(value: float) -> MeasuredPoint:
         return measured(value, min(value, slots), max(1.0, value / slots))
 
     return run
@@ -32,7 +32,7 @@ def capped(slots: float) -> Server:
 def batching(half: float) -> Server:
     """A step takes 1 + n / half: half of the peak throughput, and the knee, are at `half`."""
 
-    def run(value: float) -> Measured:
+    def run(value: float) -> MeasuredPoint:
         seconds = 1 + value / half
         return measured(value, value / seconds, seconds)
 
@@ -42,7 +42,7 @@ def batching(half: float) -> Server:
 def queueing(servers: int, each: float = 1.0, requests: int = 200) -> Server:
     """M/M/c at a rate; beyond its capacity the queue grows for as long as the run lasts."""
 
-    def run(rate: float) -> Measured:
+    def run(rate: float) -> MeasuredPoint:
         capacity = servers * each
         # In a run that ends, the wait near the capacity is finite: that of 97 % load.
         offered = min(rate, 0.97 * capacity)
@@ -63,7 +63,7 @@ def noisy(server: Server, seed: int, noise: float = 0.03) -> Server:
     """The same with noise of some per cent on throughput and latency, each its own."""
     random = Random(seed)
 
-    def run(value: float) -> Measured:
+    def run(value: float) -> MeasuredPoint:
         exact = server(value)
         requests = exact.request_throughput * random.gauss(1, noise)
         return measured(value, requests, exact.e2e_ms / 1000 * random.gauss(1, noise))
@@ -71,8 +71,8 @@ def noisy(server: Server, seed: int, noise: float = 0.03) -> Server:
     return run
 
 
-def swept(sweep: Sweep, server: Server) -> list[Measured]:
-    runs: list[Measured] = []
+def swept(sweep: Sweep, server: Server) -> list[MeasuredPoint]:
+    runs: list[MeasuredPoint] = []
     while (value := sweep.next_point(runs)) is not None:
         assert value not in [run.value for run in runs]
         runs.append(server(value))
@@ -80,11 +80,11 @@ def swept(sweep: Sweep, server: Server) -> list[Measured]:
     return runs
 
 
-def values(runs: list[Measured]) -> list[float]:
+def values(runs: list[MeasuredPoint]) -> list[float]:
     return [run.value for run in runs]
 
 
-def knee_of(runs: list[Measured]) -> float:
+def knee_of(runs: list[MeasuredPoint]) -> float:
     found = knee(runs)
     assert found in runs
     assert found
@@ -93,19 +93,21 @@ def knee_of(runs: list[Measured]) -> float:
 
 @pytest.mark.parametrize("slots", [1, 2, 8, 32])
 def test_a_hard_cap_is_the_knee(slots: int) -> None:
-    runs = swept(parse("concurrency=1..1024"), capped(slots))
+    runs = swept(parse_sweep("concurrency=1..1024"), capped(slots))
     assert knee_of(runs) == slots
     assert max(values(runs)) == 2 * slots
 
 
 @pytest.mark.parametrize("half", [2, 8, 64])
 def test_half_the_peak_of_a_batching_server_is_the_knee(half: int) -> None:
-    assert knee_of(swept(parse("concurrency=1..1024"), batching(half))) == half
+    assert knee_of(swept(parse_sweep("concurrency=1..1024"), batching(half))) == half
 
 
 def test_the_knee_of_a_queue() -> None:
     """One server, M/M/1: power is highest at half of the capacity (Kleinrock 1979)."""
-    assert knee_of(swept(parse("rate=0.1..1:0.1"), queueing(1))) == pytest.approx(0.5, abs=0.1)
+    assert knee_of(swept(parse_sweep("rate=0.1..1:0.1"), queueing(1))) == pytest.approx(
+        0.5, abs=0.1
+    )
 
 
 @pytest.mark.parametrize("seed", range(50))
@@ -122,13 +124,13 @@ def test_the_knee_of_a_queue() -> None:
 def test_noise_does_not_move_the_knee(
     seed: int, server: Server, sweep: str, allowed: set[float]
 ) -> None:
-    assert knee_of(swept(parse(sweep), noisy(server, seed))) in allowed
+    assert knee_of(swept(parse_sweep(sweep), noisy(server, seed))) in allowed
 
 
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("slots", [1, 3, 11, 48, 700])
 def test_a_search_for_the_concurrency(seed: int, slots: int) -> None:
-    runs = swept(parse("concurrency"), noisy(capped(slots), seed))
+    runs = swept(parse_sweep("concurrency"), noisy(capped(slots), seed))
     assert all(isinstance(value, int) or value.is_integer() for value in values(runs))
     if slots < 700:
         assert slots / 1.5 <= knee_of(runs) <= slots * 1.5
@@ -142,17 +144,17 @@ def test_a_search_for_the_concurrency(seed: int, slots: int) -> None:
 @pytest.mark.parametrize("each", [0.02, 0.3, 1.0, 40.0])
 def test_a_search_for_the_rate_goes_both_ways(seed: int, each: float) -> None:
     """The knee of M/M/16 is at about four fifths of its capacity of 16 x `each`."""
-    runs = swept(parse("rate"), noisy(queueing(16, each), seed))
+    runs = swept(parse_sweep("rate"), noisy(queueing(16, each), seed))
     assert 0.5 * 16 * each <= knee_of(runs) <= 1.1 * 16 * each
     assert min(values(runs)) < knee_of(runs) < max(values(runs))
 
 
 def test_a_search_ends_at_the_most() -> None:
-    assert values(swept(parse("concurrency", most=10), capped(100))) == [1, 2, 4, 8, 10]
+    assert values(swept(parse_sweep("concurrency", most=10), capped(100))) == [1, 2, 4, 8, 10]
 
 
 def test_no_knee_before_it_is_passed() -> None:
-    runs = swept(parse("concurrency=1..64"), capped(100))
+    runs = swept(parse_sweep("concurrency=1..64"), capped(100))
     assert values(runs) == [1, 2, 4, 8, 16, 32, 64]
     assert knee(runs) is None
     assert knee([]) is None
@@ -161,14 +163,14 @@ def test_no_knee_before_it_is_passed() -> None:
 def failing_from(slots: float) -> Server:
     """Half of the requests fail at so many in flight, and above."""
 
-    def run(value: float) -> Measured:
+    def run(value: float) -> MeasuredPoint:
         return measured(value, value, 1.0, failed=0.5 if value >= slots else 0.0)
 
     return run
 
 
 def test_failures_end_a_sweep() -> None:
-    sweep = parse("concurrency=1,2,4,8,16")
+    sweep = parse_sweep("concurrency=1,2,4,8,16")
     runs = swept(sweep, failing_from(4))
     assert values(runs) == [1, 2, 4]
     assert sweep.ended_by(runs) == "50.0% of the requests failed at 4"
@@ -176,8 +178,8 @@ def test_failures_end_a_sweep() -> None:
 
 
 def test_a_search_looks_below_the_failures_that_ended_it() -> None:
-    assert values(swept(parse("concurrency"), failing_from(11))) == [1, 2, 4, 8, 16, 11]
-    assert values(swept(parse("rate"), failing_from(0.2))) == [
+    assert values(swept(parse_sweep("concurrency"), failing_from(11))) == [1, 2, 4, 8, 16, 11]
+    assert values(swept(parse_sweep("rate"), failing_from(0.2))) == [
         1,
         0.5,
         0.25,
@@ -187,24 +189,24 @@ def test_a_search_looks_below_the_failures_that_ended_it() -> None:
 
 
 def test_a_server_that_only_fails_ends_a_search() -> None:
-    def dead_server(value: float) -> Measured:
-        return Measured(value, 0.0, 0.0, math.nan, math.nan, failed=1.0)
+    def dead_server(value: float) -> MeasuredPoint:
+        return MeasuredPoint(value, 0.0, 0.0, math.nan, math.nan, failed=1.0)
 
-    assert values(swept(parse("concurrency"), dead_server)) == [1]
-    runs = swept(parse("rate"), dead_server)
+    assert values(swept(parse_sweep("concurrency"), dead_server)) == [1]
+    runs = swept(parse_sweep("rate"), dead_server)
     assert min(values(runs)) == 1 / 64
     assert knee(runs) is None
 
 
 def test_missed_objectives_end_a_sweep() -> None:
-    def run(value: float) -> Measured:
+    def run(value: float) -> MeasuredPoint:
         return measured(value, value, 1.0, goodput=min(value, 5.0))
 
-    sweep = parse("concurrency=1..64", attainment=0.9)
+    sweep = parse_sweep("concurrency=1..64", attainment=0.9)
     runs = swept(sweep, run)
     assert values(runs) == [1, 2, 4, 8]
     assert sweep.ended_by(runs) == "only 62.5% of the requests met the objectives at 8"
-    assert max(values(swept(parse("concurrency=1..64", attainment=0.5), run))) == 16
+    assert max(values(swept(parse_sweep("concurrency=1..64", attainment=0.5), run))) == 16
 
 
 def test_failed_requests_miss_the_objectives() -> None:
@@ -214,7 +216,7 @@ def test_failed_requests_miss_the_objectives() -> None:
 
 
 def test_the_knee_ends_a_sweep_in_words() -> None:
-    sweep = parse("concurrency=1..64")
+    sweep = parse_sweep("concurrency=1..64")
     assert sweep.ended_by(swept(sweep, capped(4))) == "the knee is below 8"
     assert sweep.ended_by([]) is None
 
@@ -235,7 +237,7 @@ def test_the_knee_ends_a_sweep_in_words() -> None:
     ],
 )
 def test_a_sweep_as_an_option(text: str, wanted: tuple[float, ...]) -> None:
-    sweep = parse(text)
+    sweep = parse_sweep(text)
     assert sweep.points == wanted
     assert sweep.over == text.partition("=")[0]
 
@@ -264,7 +266,7 @@ def test_a_sweep_as_an_option(text: str, wanted: tuple[float, ...]) -> None:
 )
 def test_a_sweep_that_is_refused(text: str, words: str) -> None:
     with pytest.raises(BadInput) as caught:
-        parse(text, most=100)
+        parse_sweep(text, most=100)
     assert words in caught.value.message
 
 
@@ -275,9 +277,9 @@ def test_a_sweep_that_is_refused(text: str, words: str) -> None:
 def test_a_sweep_ends_whatever_is_measured(
     text: str, answers: list[tuple[float, float, float]]
 ) -> None:
-    def run(value: float) -> Measured:
+    def run(value: float) -> MeasuredPoint:
         requests, seconds, failed = answers[hash(value) % len(answers)]
         return measured(value, requests, seconds, failed=failed)
 
-    found = knee(runs := swept(parse(text), run))
+    found = knee(runs := swept(parse_sweep(text), run))
     assert found is None or found in runs

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from spark_bench.errors import BadInput
 from spark_bench.load import trace
-from spark_bench.load.trace import Entry
+from spark_bench.load.trace import TraceEntry
 from spark_bench.record import Message, Timing
 
 MOONCAKE = {"timestamp": 27000, "input_length": 6955, "output_length": 52, "hash_ids": [46, 47]}
@@ -26,15 +26,15 @@ def written(folder: Path, *lines: object) -> Path:
 
 def test_mooncake(tmp_path: Path) -> None:
     later = MOONCAKE | {"timestamp": 30500, "hash_ids": [46, 48]}
-    assert trace.read(written(tmp_path, MOONCAKE, later)) == [
-        Entry(0.0, 6955, 52, (46, 47)),
-        Entry(3.5, 6955, 52, (46, 48)),
+    assert trace.read_trace(written(tmp_path, MOONCAKE, later)) == [
+        TraceEntry(0.0, 6955, 52, (46, 47)),
+        TraceEntry(3.5, 6955, 52, (46, 48)),
     ]
 
 
 def test_mooncake_without_hash_ids(tmp_path: Path) -> None:
     line = {"timestamp": 0, "input_length": 3, "output_length": 4}
-    assert trace.read(written(tmp_path, line)) == [Entry(0.0, 3, 4)]
+    assert trace.read_trace(written(tmp_path, line)) == [TraceEntry(0.0, 3, 4)]
 
 
 def test_plain(tmp_path: Path) -> None:
@@ -46,10 +46,10 @@ def test_plain(tmp_path: Path) -> None:
         "",
         {"at": 4, "input_len": 9, "output_len": 5, "messages": talk},
     )
-    assert trace.read(file) == [
-        Entry(0.0, 10, 20),
-        Entry(0.5, None, 5, messages=(Message("user", "Hello"),)),
-        Entry(2.5, 9, 5, messages=(Message("system", "Be brief."), Message("user", "Hi"))),
+    assert trace.read_trace(file) == [
+        TraceEntry(0.0, 10, 20),
+        TraceEntry(0.5, None, 5, messages=(Message("user", "Hello"),)),
+        TraceEntry(2.5, 9, 5, messages=(Message("system", "Be brief."), Message("user", "Hi"))),
     ]
 
 
@@ -57,21 +57,25 @@ def test_in_the_order_of_the_times(tmp_path: Path) -> None:
     file = written(
         tmp_path, PLAIN | {"at": 9}, PLAIN | {"at": 3, "output_len": 1}, PLAIN | {"at": 3}
     )
-    assert [(entry.at, entry.output_len) for entry in trace.read(file)] == [
+    assert [(entry.at, entry.output_len) for entry in trace.read_trace(file)] == [
         (0, 1),
         (0, 20),
         (6, 20),
     ]
-    assert [entry.at for entry in trace.read(file, limit=2)] == [0, 0]
+    assert [entry.at for entry in trace.read_trace(file, limit=2)] == [0, 0]
 
 
 def test_faster_and_fewer(tmp_path: Path) -> None:
     file = written(tmp_path, *({**MOONCAKE, "timestamp": ms} for ms in (1000, 3000, 7000)))
     start = 1e-9  # not 0.0, which would be "whenever there is a slot"
-    assert trace.timings(trace.read(file)) == [Timing(start), Timing(2.0), Timing(6.0)]
-    assert trace.timings(trace.read(file, speed=4.0)) == [Timing(start), Timing(0.5), Timing(1.5)]
-    assert trace.timings(trace.read(file, limit=2)) == [Timing(start), Timing(2.0)]
-    assert len(trace.read(file, limit=9)) == 3
+    assert trace.trace_timings(trace.read_trace(file)) == [Timing(start), Timing(2.0), Timing(6.0)]
+    assert trace.trace_timings(trace.read_trace(file, speed=4.0)) == [
+        Timing(start),
+        Timing(0.5),
+        Timing(1.5),
+    ]
+    assert trace.trace_timings(trace.read_trace(file, limit=2)) == [Timing(start), Timing(2.0)]
+    assert len(trace.read_trace(file, limit=9)) == 3
 
 
 @pytest.mark.parametrize(
@@ -102,7 +106,7 @@ def test_faster_and_fewer(tmp_path: Path) -> None:
 def test_a_line_that_is_refused(tmp_path: Path, line: object, words: list[str]) -> None:
     file = written(tmp_path, PLAIN, "", line)
     with pytest.raises(BadInput) as caught:
-        trace.read(file)
+        trace.read_trace(file)
     message = caught.value.message
     assert message.startswith(f"{file}, line 3: ")
     assert [word for word in words if word not in message] == []
@@ -111,7 +115,7 @@ def test_a_line_that_is_refused(tmp_path: Path, line: object, words: list[str]) 
 
 def test_a_long_line_is_not_shown_whole(tmp_path: Path) -> None:
     with pytest.raises(BadInput) as caught:
-        trace.read(written(tmp_path, {"prompt": "x" * 10_000}))
+        trace.read_trace(written(tmp_path, {"prompt": "x" * 10_000}))
     assert len(caught.value.message) < 500
 
 
@@ -119,25 +123,25 @@ def test_a_line_that_is_not_text(tmp_path: Path) -> None:
     file = tmp_path / "trace.jsonl"
     file.write_bytes(b'{"at": 1, "output_len": 1, "prompt": "\xff"}\n')
     with pytest.raises(BadInput, match="line 1: "):
-        trace.read(file)
+        trace.read_trace(file)
 
 
 def test_an_empty_trace(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="has no requests"):
-        trace.read(written(tmp_path, ""))
+        trace.read_trace(written(tmp_path, ""))
 
 
 def test_a_trace_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="No such file"):
-        trace.read(tmp_path / "none.jsonl")
+        trace.read_trace(tmp_path / "none.jsonl")
 
 
 @pytest.mark.parametrize("speed", [0.0, -1.0, math.nan, math.inf])
 def test_a_speed_that_is_refused(tmp_path: Path, speed: float) -> None:
     with pytest.raises(BadInput, match=f"--trace-speed: {speed} is not allowed"):
-        trace.read(written(tmp_path, PLAIN), speed=speed)
+        trace.read_trace(written(tmp_path, PLAIN), speed=speed)
 
 
 def test_a_limit_that_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="trace limit 0 is not allowed"):
-        trace.read(written(tmp_path, PLAIN), limit=0)
+        trace.read_trace(written(tmp_path, PLAIN), limit=0)

@@ -9,7 +9,7 @@ import pytest
 from peers.actual import actual, steady_rate
 from peers.scoring import errors, wrong
 from peers.told import Told, from_aiperf, from_ours, from_sglang
-from spark_bench.reference_server.streams import Api, Flags, Stream
+from spark_bench.reference_server.streams import Flags, ReferenceApi, Stream
 
 MS = 1_000_000
 BEGAN = 1_000 * MS
@@ -31,7 +31,7 @@ def stream(
     sent = asked + np.array([(200 + gap_ms * n) * MS for n in range(chunks)], np.int64)
     return Stream(
         id=number,
-        api=Api.CHAT,
+        api=ReferenceApi.CHAT,
         flags=flags,
         chunks=chunks,
         per_chunk=per_chunk,

@@ -17,12 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spark_bench.errors import BadInput
 from spark_bench.prompts.calibrate import Overhead, calibrate
-from spark_bench.prompts.compose import Shape, compose
-from spark_bench.prompts.fitting import Draft, fit, smallest
+from spark_bench.prompts.compose import PromptShape, compose, overhead, probe_prompts
+from spark_bench.prompts.fitting import Draft, fit_length, smallest
 from spark_bench.prompts.library import LibraryTokens
-from spark_bench.prompts.probe import overhead, probes
 from spark_bench.prompts.tokens import ApproximateTokens
-from spark_bench.prompts.words import Words
+from spark_bench.prompts.vocabulary import Vocabulary
 from spark_bench.record import Prompt
 from tiny_tokenizers import KINDS, tiny
 
@@ -49,7 +48,7 @@ def test_every_length_is_exact(kind: str) -> None:
     tokens = tiny(kind)
     words = tokens.words()
     lengths = range(smallest(tokens, words), 601)
-    texts = fit([Draft(length, Random(length)) for length in lengths], tokens, words)
+    texts = fit_length([Draft(length, Random(length)) for length in lengths], tokens, words)
     assert tokens.count(texts) == list(lengths)
     assert all(re.fullmatch(r"[a-z]+( [a-z]+)*", text) for text in texts)
 
@@ -60,7 +59,7 @@ def test_every_length_is_exact(kind: str) -> None:
 def test_every_shape_is_exact(kind: str, data: st.DataObject) -> None:
     tokens = tiny(kind)
     prefix = data.draw(st.integers(0, 40), "prefix")
-    shape = Shape(
+    shape = PromptShape(
         prompts=data.draw(st.integers(1, 6), "prompts"),
         input_tokens=data.draw(st.integers(TEMPLATE.first + prefix + 4, 200), "input"),
         output_tokens=data.draw(st.integers(2, 40), "output"),
@@ -89,12 +88,12 @@ class CountingTokens(ApproximateTokens):
 
 def test_words_of_one_token_are_counted_once() -> None:
     tokens = CountingTokens()
-    compose(Shape(100, 1024, 1), tokens, 1)
+    compose(PromptShape(100, 1024, 1), tokens, 1)
     assert sum(tokens.calls) == 100
 
 
 def test_one_token_is_a_length() -> None:
-    (prompt,) = compose(Shape(1, 31, 1), tiny("byte-level"), 1, TEMPLATE)
+    (prompt,) = compose(PromptShape(1, 31, 1), tiny("byte-level"), 1, TEMPLATE)
     assert tiny("byte-level").count([text(prompt)]) == [1]
 
 
@@ -106,9 +105,9 @@ class TwoTokens(ApproximateTokens):
 
 
 def test_a_length_that_no_text_has_is_bad_input() -> None:
-    assert TwoTokens().count([text(compose(Shape(1, 8, 1), TwoTokens(), 1)[0])]) == [8]
+    assert TwoTokens().count([text(compose(PromptShape(1, 8, 1), TwoTokens(), 1)[0])]) == [8]
     with pytest.raises(BadInput, match=r"exactly 9 tokens .* the shortest there is has 2"):
-        compose(Shape(1, 9, 1), TwoTokens(), 1)
+        compose(PromptShape(1, 9, 1), TwoTokens(), 1)
 
 
 # The seed
@@ -118,14 +117,14 @@ GOLDEN = "coast double back father cause bring check dress"
 
 def test_a_seed_is_the_same_texts_everywhere() -> None:
     """Whatever the platform, the Python and its hash seed."""
-    assert text(compose(Shape(3, 8, 1), ApproximateTokens(), 42)[1]) == GOLDEN
+    assert text(compose(PromptShape(3, 8, 1), ApproximateTokens(), 42)[1]) == GOLDEN
 
 
 def test_another_process_composes_the_same_bytes() -> None:
     code = (
         "from spark_bench.prompts.compose import *;"
         "from spark_bench.prompts.tokens import ApproximateTokens as T;"
-        "print(compose(Shape(9, 40, 8, turns=3, shared_prefix=5, prefix_groups=2), T(), 7))"
+        "print(compose(PromptShape(9, 40, 8, turns=3, shared_prefix=5, prefix_groups=2), T(), 7))"
     )
     package = str(Path(spark_bench.__file__).parents[1])
     outputs = {
@@ -139,14 +138,16 @@ def test_another_process_composes_the_same_bytes() -> None:
         for hash_seed in ("1", "2")
     }
     here = compose(
-        Shape(9, 40, 8, turns=3, shared_prefix=5, prefix_groups=2), ApproximateTokens(), 7
+        PromptShape(9, 40, 8, turns=3, shared_prefix=5, prefix_groups=2), ApproximateTokens(), 7
     )
     assert outputs == {f"{here}\n"}
 
 
 def test_a_prompt_does_not_depend_on_how_many_follow() -> None:
     tokens = tiny("byte-level")
-    assert compose(Shape(20, 64, 4), tokens, 1)[:5] == compose(Shape(5, 64, 4), tokens, 1)
+    assert compose(PromptShape(20, 64, 4), tokens, 1)[:5] == compose(
+        PromptShape(5, 64, 4), tokens, 1
+    )
 
 
 # Prefix caches
@@ -161,35 +162,35 @@ def blocks(prompts: Sequence[Prompt], kind: str) -> Iterator[tuple[int, ...]]:
 
 @pytest.mark.parametrize("kind", ["byte-level", "bytes-only", "unigram", "wordpiece"])
 def test_miss_shares_no_block_within_a_run_nor_with_another_seed(kind: str) -> None:
-    one, other = (compose(Shape(300, 48, 1), tiny(kind), seed) for seed in (1, 2))
+    one, other = (compose(PromptShape(300, 48, 1), tiny(kind), seed) for seed in (1, 2))
     assert len({*blocks(one, kind), *blocks(other, kind)}) == 600
 
 
 def test_miss_begins_with_another_word_each_as_long_as_there_are_some() -> None:
     tokens = ApproximateTokens()
     enough = len(tokens.words().first)
-    prompts = compose(Shape(2 * enough, 32, 1), tokens, 1)
+    prompts = compose(PromptShape(2 * enough, 32, 1), tokens, 1)
     assert len({text(p).split()[0] for p in prompts[:enough]}) == enough
     assert len({tuple(text(p).split()[:2]) for p in prompts[enough:]}) == enough
 
 
 def test_a_small_vocabulary_still_makes_as_many_prompts_as_asked() -> None:
     class FewWords(ApproximateTokens):
-        def words(self) -> Words:
-            return Words(("good", "day"), (" good", " day"))
+        def words(self) -> Vocabulary:
+            return Vocabulary(("good", "day"), (" good", " day"))
 
-    assert len(compose(Shape(40, 32, 1), FewWords(), 1)) == 40
+    assert len(compose(PromptShape(40, 32, 1), FewWords(), 1)) == 40
 
 
 def test_hit_is_one_conversation_over_and_over() -> None:
-    prompts = compose(Shape(4, 48, 8, cache="hit", turns=2), tiny("byte-level"), 1, TEMPLATE)
+    prompts = compose(PromptShape(4, 48, 8, cache="hit", turns=2), tiny("byte-level"), 1, TEMPLATE)
     assert len({p.messages for p in prompts if p.turn == 0}) == 1
     assert len({p.messages for p in prompts if p.turn == 1}) == 1
     assert [p.conversation for p in prompts] == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
 def test_a_group_shares_its_prefix_and_nothing_more() -> None:
-    shape = Shape(12, 64, 1, shared_prefix=20, prefix_groups=3)
+    shape = PromptShape(12, 64, 1, shared_prefix=20, prefix_groups=3)
     prompts = compose(shape, tiny("byte-level"), 1)
     tokenizer = KINDS["byte-level"]()
     ids = [tokenizer.encode(text(prompt)).ids for prompt in prompts]
@@ -204,7 +205,7 @@ def test_a_group_shares_its_prefix_and_nothing_more() -> None:
 
 
 def test_later_turns_hold_the_earlier_ones_verbatim() -> None:
-    prompts = compose(Shape(3, 48, 8, turns=3), tiny("byte-level"), 1, TEMPLATE)
+    prompts = compose(PromptShape(3, 48, 8, turns=3), tiny("byte-level"), 1, TEMPLATE)
     for earlier, later in pairwise(prompts):
         if later.turn:
             assert later.conversation == earlier.conversation
@@ -221,31 +222,35 @@ def test_later_turns_hold_the_earlier_ones_verbatim() -> None:
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        pytest.param(Shape(0, 8, 8), "--num-prompts 0: must be 1 or more", id="prompts"),
-        pytest.param(Shape(1, 0, 8), "--input-len 0: must be 1 or more", id="input"),
-        pytest.param(Shape(1, 64, -1), "--output-len -1: must be 1 or more", id="output"),
-        pytest.param(Shape(1, 64, 1, turns=0), "--turns 0: must be 1", id="turns"),
-        pytest.param(Shape(1, 64, 1, prefix_groups=0), "--prefix-groups 0: must", id="groups"),
-        pytest.param(Shape(1, 64, 1, shared_prefix=-3), "--shared-prefix -3: must", id="prefix"),
+        pytest.param(PromptShape(0, 8, 8), "--num-prompts 0: must be 1 or more", id="prompts"),
+        pytest.param(PromptShape(1, 0, 8), "--input-len 0: must be 1 or more", id="input"),
+        pytest.param(PromptShape(1, 64, -1), "--output-len -1: must be 1 or more", id="output"),
+        pytest.param(PromptShape(1, 64, 1, turns=0), "--turns 0: must be 1", id="turns"),
         pytest.param(
-            Shape(1, 30, 1),
+            PromptShape(1, 64, 1, prefix_groups=0), "--prefix-groups 0: must", id="groups"
+        ),
+        pytest.param(
+            PromptShape(1, 64, 1, shared_prefix=-3), "--shared-prefix -3: must", id="prefix"
+        ),
+        pytest.param(
+            PromptShape(1, 30, 1),
             "--input-len 30 is too short: the chat template takes 30 tokens of it, and the question"
             " at least 1: give 31 or more, or use --endpoint completions",
             id="template",
         ),
         pytest.param(
-            Shape(1, 50, 1, shared_prefix=20),
+            PromptShape(1, 50, 1, shared_prefix=20),
             "takes 30 tokens of it and --shared-prefix 20, and the question at least 1: give 51",
             id="template-and-prefix",
         ),
         pytest.param(
-            Shape(2, 90, 1, cache="hit", shared_prefix=20),
+            PromptShape(2, 90, 1, cache="hit", shared_prefix=20),
             "--shared-prefix 20 means nothing with --cache hit",
             id="hit-with-prefix",
         ),
     ],
 )
-def test_a_shape_that_cannot_be(shape: Shape, message: str) -> None:
+def test_a_shape_that_cannot_be(shape: PromptShape, message: str) -> None:
     with pytest.raises(BadInput, match=re.escape(message)):
         compose(shape, ApproximateTokens(), 1, TEMPLATE)
 
@@ -256,7 +261,7 @@ def test_a_shape_that_cannot_be(shape: Shape, message: str) -> None:
 @pytest.mark.parametrize("turns", [1, 2, 5])
 def test_probes_find_what_the_template_adds(turns: int) -> None:
     tokens = tiny("byte-level")
-    asked = probes(tokens, 3, turns)
+    asked = probe_prompts(tokens, 3, turns)
     assert [prompt.turn for prompt in asked] == ([0, 0] if turns == 1 else [0, 0, 1, 1])
     found = overhead(asked, [total(prompt, tokens) for prompt in asked])
     assert found == Overhead(30, 11 if turns > 1 else 0, steady=True)

@@ -48,7 +48,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def load(path: Path, count: int = 1, seed: int = 1, **options: object) -> list[Prompt]:
-    return sharegpt.load(path, count, seed, TOKENS, **options)  # type: ignore[arg-type]
+    return sharegpt.load_sharegpt(path, count, seed, TOKENS, **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("write", FORMS)
@@ -221,7 +221,7 @@ def test_nothing_is_told_where_all_rows_are_right(file: Path) -> None:
 
 def test_a_file_of_odd_rows_alone_says_what_is_expected(file: Path) -> None:
     with pytest.raises(BadInput, match=r"has no question with an answer; expected \{"):
-        sharegpt.check(write_list(file, ODD))
+        sharegpt.check_sharegpt(write_list(file, ODD))
 
 
 @pytest.mark.parametrize("write", FORMS)
@@ -273,7 +273,7 @@ def test_entries_are_the_same_wherever_the_reads_end(
     values = [numbered(1), {"a": ["]", '\\" , é']}, talk("[", "]"), {}]
     file.write_text(json.dumps(values, indent=2, ensure_ascii=False), encoding="utf-8")
     monkeypatch.setattr(entries, "WINDOW", window)
-    assert [entry.value for entry in entries.entries(file)] == values
+    assert [entry.value for entry in entries.read_entries(file)] == values
 
 
 def test_a_large_file_is_not_held_in_memory(file: Path) -> None:

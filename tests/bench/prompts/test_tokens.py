@@ -11,11 +11,11 @@ from pathlib import Path
 import httpx
 import pytest
 from spark_bench.errors import BadInput, BenchError, Unreachable
-from spark_bench.prompts import local
+from spark_bench.prompts import process
 from spark_bench.prompts.library import LibraryTokens, batches
-from spark_bench.prompts.served import ask
-from spark_bench.prompts.tokens import ApproximateTokens, find
-from spark_bench.prompts.words import COMMON, PLAIN
+from spark_bench.prompts.served import ask_tokenize
+from spark_bench.prompts.tokens import ApproximateTokens, find_tokens
+from spark_bench.prompts.vocabulary import COMMON, PLAIN
 from tiny_tokenizers import KINDS, tiny, with_extras
 
 TEXTS = ["able about above", "", "zebra, 42!", "good " * 300]
@@ -51,7 +51,7 @@ def snapshot(cache: Path, revision: str, kind: str) -> Path:
 
 @pytest.mark.parametrize("given", [".", "tokenizer.json"])
 def test_a_file_or_its_folder_counts_as_the_library_does(folder: Path, given: str) -> None:
-    tokens = find(folder / given, None, "m")
+    tokens = find_tokens(folder / given, None, "m")
     try:
         assert tokens.count(TEXTS) == tiny("byte-level").count(TEXTS)
         assert tokens.words() == tiny("byte-level").words()
@@ -62,7 +62,7 @@ def test_a_file_or_its_folder_counts_as_the_library_does(folder: Path, given: st
 
 
 def test_counting_after_close_starts_again(folder: Path) -> None:
-    tokens = local.load(folder)
+    tokens = process.load_local_tokens(folder)
     tokens.close()
     tokens.close()
     assert tokens.count(["able"]) == tiny("byte-level").count(["able"])
@@ -70,7 +70,7 @@ def test_counting_after_close_starts_again(folder: Path) -> None:
 
 
 def test_close_ends_the_process(folder: Path) -> None:
-    tokens = local.load(folder)
+    tokens = process.load_local_tokens(folder)
     number = tokens.start()._popen.pid
     tokens.close()
     with pytest.raises(ProcessLookupError):
@@ -78,7 +78,7 @@ def test_close_ends_the_process(folder: Path) -> None:
 
 
 def test_a_process_that_dies_is_one_clear_error(folder: Path) -> None:
-    tokens = local.load(folder)
+    tokens = process.load_local_tokens(folder)
     tokens.start()._popen.kill()
     with pytest.raises(BenchError, match=r"ended by itself \(exit code -9\)"):
         tokens.count(["able"] * 100_000)
@@ -95,15 +95,15 @@ def test_a_snapshot_of_the_cache_is_the_one_that_main_names(no_caches: Path) -> 
     named = snapshot(no_caches, "aaa", "byte-level")
     newer = snapshot(no_caches, "bbb", "bytes-only")
     model = no_caches / "models--org--name"
-    assert local.load(model).name.endswith(str(newer))
+    assert process.load_local_tokens(model).name.endswith(str(newer))
     (model / "refs").mkdir()
     (model / "refs" / "main").write_text("aaa\n")
-    assert local.load(model).name.endswith(str(named))
-    assert find(None, None, "org/name").name.endswith(str(named))
+    assert process.load_local_tokens(model).name.endswith(str(named))
+    assert find_tokens(None, None, "org/name").name.endswith(str(named))
 
 
 def test_the_model_may_be_a_folder_of_this_machine(folder: Path, no_caches: Path) -> None:
-    assert find(None, None, str(folder)).name == f"tokenizer.json of {folder}"
+    assert find_tokens(None, None, str(folder)).name == f"tokenizer.json of {folder}"
 
 
 @pytest.mark.parametrize(
@@ -120,11 +120,11 @@ def test_a_given_tokenizer_that_cannot_be_used(
     if content is not None:
         (tmp_path / "tokenizer.json").write_text(content)
     with pytest.raises(BadInput, match=message):
-        find(tmp_path, None, "m")
+        find_tokens(tmp_path, None, "m")
 
 
 def test_without_any_lengths_are_approximate_and_nothing_is_downloaded(no_caches: Path) -> None:
-    tokens = find(None, None, "org/name")
+    tokens = find_tokens(None, None, "org/name")
     assert not tokens.exact
     assert "approximate" in tokens.name
 
@@ -171,7 +171,7 @@ def client_of(fake: Callable[[dict[str, object]], httpx.Response]) -> httpx.Clie
 
 @pytest.mark.parametrize("name", SERVERS)
 def test_the_servers_own_tokenizer(name: str, no_caches: Path) -> None:
-    tokens = find(None, client_of(SERVERS[name]), "m")
+    tokens = find_tokens(None, client_of(SERVERS[name]), "m")
     assert tokens.count(TEXTS) == tiny("byte-level").count(TEXTS)
     assert tokens.exact
     assert tokens.name == "the server's /tokenize"
@@ -185,7 +185,7 @@ def test_sglang_is_asked_in_few_requests() -> None:
         bodies.append(body)
         return fake_sglang(body)
 
-    tokens = ask(client_of(counting), "m")
+    tokens = ask_tokenize(client_of(counting), "m")
     assert tokens
     tokens.count(["good " * 1000] * 100)
     assert len(bodies) == 1 + 2  # the probe, and half a megabyte in two
@@ -203,14 +203,14 @@ def test_sglang_is_asked_in_few_requests() -> None:
     ],
 )
 def test_a_server_without_a_tokenizer(answer: httpx.Response) -> None:
-    assert ask(client_of(lambda _: answer), "m") is None
+    assert ask_tokenize(client_of(lambda _: answer), "m") is None
 
 
 def test_an_unreachable_server_has_no_tokenizer() -> None:
     def refuse(_: dict[str, object]) -> httpx.Response:
         raise httpx.ConnectError("refused")
 
-    assert ask(client_of(refuse), "m") is None
+    assert ask_tokenize(client_of(refuse), "m") is None
 
 
 def test_a_server_that_stops_answering_is_unreachable() -> None:
@@ -220,14 +220,14 @@ def test_a_server_that_stops_answering_is_unreachable() -> None:
         bodies.append(body)
         return fake_sglang(body) if len(bodies) == 1 else httpx.Response(503)
 
-    tokens = ask(client_of(dying), "m")
+    tokens = ask_tokenize(client_of(dying), "m")
     assert tokens
     with pytest.raises(Unreachable, match="stopped answering: HTTP 503; see the server's log"):
         tokens.count(["good"])
 
 
 def test_a_given_file_goes_before_the_server(folder: Path) -> None:
-    assert find(folder, client_of(fake_sglang), "m").name == f"tokenizer.json of {folder}"
+    assert find_tokens(folder, client_of(fake_sglang), "m").name == f"tokenizer.json of {folder}"
 
 
 # Words

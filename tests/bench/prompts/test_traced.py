@@ -7,7 +7,7 @@ from itertools import takewhile
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from spark_bench.load.trace import Entry
+from spark_bench.load.trace import TraceEntry
 from spark_bench.prompts.calibrate import Overhead
 from spark_bench.prompts.library import LibraryTokens
 from spark_bench.prompts.tokens import ApproximateTokens
@@ -19,9 +19,9 @@ TEMPLATE = Overhead(first=30)
 SEED = 5
 
 
-def entry(tokens: int | None, *blocks: int, text: str = "") -> Entry:
+def entry(tokens: int | None, *blocks: int, text: str = "") -> TraceEntry:
     messages = (Message("user", text),) if text else ()
-    return Entry(0.0, tokens, 4, blocks, messages)
+    return TraceEntry(0.0, tokens, 4, blocks, messages)
 
 
 def content(prompt: Prompt) -> str:

@@ -9,7 +9,7 @@ import pytest
 import wire_bytes as wire
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from spark_bench.protocol import fastpath, sse
+from spark_bench.protocol import sse
 from spark_bench.protocol.content import read_response
 from spark_bench.protocol.stream import Answer, parse_answer
 from spark_bench.protocol.tape import Tape
@@ -123,7 +123,7 @@ def test_the_fast_way_gives_what_the_general_one_does(
     assert fast.reads.tolist() == slow.reads.tolist()
     assert fast.stamps.tolist() == slow.stamps.tolist()
     if all(piece.startswith(b"data: {") for piece in pieces) and pieces:
-        assert fastpath.split_events(data, len(wire.CHUNKED)) is not None
+        assert sse.split_events(data, len(wire.CHUNKED)) is not None
 
 
 @settings(deadline=None)
@@ -132,7 +132,7 @@ def test_a_changed_byte_never_tells_the_ways_apart(pieces: list[bytes], at: int,
     data = bytearray(b"".join(wire.chunked(pieces)))
     start = len(wire.CHUNKED)
     data[start + at % (len(data) - start)] = byte
-    fast = fastpath.split_events(bytes(data), start)
+    fast = sse.split_events(bytes(data), start)
     if fast is not None:
         slow = general([bytes(data)])
         assert (fast[0], slow.problem, slow.errors) == (slow.data, "", set())
@@ -152,13 +152,13 @@ def test_a_changed_byte_never_tells_the_ways_apart(pieces: list[bytes], at: int,
 )
 def test_the_fast_way_leaves_what_is_any_different(body: bytes) -> None:
     good = wire.chunk(b"data: a\n\n")
-    assert fastpath.split_events(good + wire.LAST_CHUNK, 0) is not None
-    assert fastpath.split_events(body + good * (body != b"") + wire.LAST_CHUNK, 0) is None
+    assert sse.split_events(good + wire.LAST_CHUNK, 0) is not None
+    assert sse.split_events(body + good * (body != b"") + wire.LAST_CHUNK, 0) is None
 
 
 @pytest.mark.parametrize("last", [b"", b"0\r\n", b"0z\r\n\r\n", b"0\r\nx: y\r\n\r\n"])
 def test_the_fast_way_wants_the_last_chunk(last: bytes) -> None:
-    assert fastpath.split_events(wire.chunk(b"data: a\n\n") + last, 0) is None
+    assert sse.split_events(wire.chunk(b"data: a\n\n") + last, 0) is None
 
 
 def test_reads_that_completed_several_events() -> None:

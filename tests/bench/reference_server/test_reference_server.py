@@ -22,10 +22,10 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from spark_bench.errors import BadInput, BenchError
-from spark_bench.reference_server.build import build, compiler
+from spark_bench.reference_server.build import build_reference_server, compiler
 from spark_bench.reference_server.ground_truth import ground_truth, peak
-from spark_bench.reference_server.server import ReferenceServer
-from spark_bench.reference_server.streams import Api, Flags
+from spark_bench.reference_server.launcher import ReferenceServer
+from spark_bench.reference_server.streams import Flags, ReferenceApi
 from waiting import until
 
 CHAT = "/v1/chat/completions"
@@ -230,7 +230,7 @@ def test_a_completion(reference: ReferenceServer) -> None:
     reference.configure(**FAST)
     answer = ask(reference, "/v1/completions", prompt="a b", max_tokens=2)
     assert [event["choices"][0]["text"] for event in answer] == [" w0", " w1", ""]
-    assert reference.dump()[0].api == Api.COMPLETION
+    assert reference.dump()[0].api == ReferenceApi.COMPLETION
 
 
 def test_the_native_api_repeats_its_text(reference: ReferenceServer) -> None:
@@ -764,7 +764,7 @@ def test_it_ends_with_the_context() -> None:
 
 def test_it_ends_with_its_parent() -> None:
     script = (
-        "import os; from spark_bench.reference_server.server import ReferenceServer;"
+        "import os; from spark_bench.reference_server.launcher import ReferenceServer;"
         "reference = ReferenceServer().__enter__(); print(reference.pid, flush=True); os._exit(1)"
     )
     bench = Path(__file__).parents[3] / "bench"
@@ -783,8 +783,10 @@ def test_it_ends_with_its_parent() -> None:
 def test_it_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with ThreadPoolExecutor(2) as pool:
-        first, second = (f.result() for f in [pool.submit(build) for _ in range(2)])
-    assert first == second == build()
+        first, second = (
+            f.result() for f in [pool.submit(build_reference_server) for _ in range(2)]
+        )
+    assert first == second == build_reference_server()
     assert list(tmp_path.rglob("*reference*")) == [first]
 
 
@@ -802,14 +804,14 @@ def test_a_compiler_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("CC", "cc -include nosuch.h")
     with pytest.raises(BenchError, match=r"can't compile the reference server(.|\n)*nosuch\.h"):
-        build()
+        build_reference_server()
     assert list(tmp_path.rglob("reference*")) == []
 
 
 def test_it_compiles_without_warnings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("CC", "cc -Werror")
-    assert build().exists()
+    assert build_reference_server().exists()
 
 
 # ---- the truth ---------------------------------------------------------------------------------

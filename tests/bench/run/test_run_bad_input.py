@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from run_here import run
 from spark_bench import project
 from spark_bench.cli import main
-from spark_bench.reference_server.server import ReferenceServer
+from spark_bench.reference_server.launcher import ReferenceServer
 
 LINES = {
     "empty.jsonl": "",

@@ -16,7 +16,7 @@ from awkward_network import closed_port
 from awkward_server import AwkwardServer
 from run_here import run, short
 from spark_bench.client.tally import peak_rss
-from spark_bench.reference_server.server import ReferenceServer
+from spark_bench.reference_server.launcher import ReferenceServer
 from waiting import until
 
 QUIET = ["--quiet", "--no-metrics"]

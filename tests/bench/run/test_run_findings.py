@@ -14,7 +14,7 @@ from spark_bench.cli import main
 from spark_bench.client import response_store
 from spark_bench.client.audit import Audit, Spread
 from spark_bench.metrics.stalls import Stall, Stalls
-from spark_bench.reference_server.server import ReferenceServer
+from spark_bench.reference_server.launcher import ReferenceServer
 from spark_bench.run.notes import _cached, _lengthened, _own_pause, _server_messages
 
 

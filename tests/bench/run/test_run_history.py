@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from spark_bench.cli import main
-from spark_bench.reference_server.server import ReferenceServer
+from spark_bench.reference_server.launcher import ReferenceServer
 
 
 def run(reference: ReferenceServer, folder: Path, *words: str) -> Result:

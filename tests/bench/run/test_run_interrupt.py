@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from awkward_server import AwkwardServer
 from run_here import short
-from spark_bench.reference_server.server import ReferenceServer
+from spark_bench.reference_server.launcher import ReferenceServer
 from spark_bench.results.codec import read
 from spark_bench.run.context import Interrupts
 from spark_bench.telemetry.messages import Job

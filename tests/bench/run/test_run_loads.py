@@ -16,7 +16,7 @@ from awkward_server import AwkwardServer
 from run_here import Ran, run, short
 from spark_bench.display.load_tables import sweep_point
 from spark_bench.load.knee import knee
-from spark_bench.reference_server.server import ReferenceServer
+from spark_bench.reference_server.launcher import ReferenceServer
 
 FAST = {"ttft_us": 5_000, "itl_us": 1_000}
 PLAIN = ["--warmup", "0", "--no-metrics", "--quiet"]

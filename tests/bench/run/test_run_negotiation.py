@@ -13,7 +13,7 @@ from awkward_faults import ALWAYS, KEY
 from awkward_network import tls_contexts
 from awkward_server import AwkwardServer
 from run_here import Ran, run, short
-from spark_bench.reference_server.server import ReferenceServer
+from spark_bench.reference_server.launcher import ReferenceServer
 from spark_bench.reference_server.streams import Flags
 from spark_bench.telemetry.messages import Job
 from spark_bench.telemetry.sampling import Sampling

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from run_here import run, short
-from spark_bench.reference_server.server import ReferenceServer
+from spark_bench.reference_server.launcher import ReferenceServer
 from spark_bench.results.codec import read
 
 FAST = {"ttft_us": 2_000, "itl_us": 1_000}

@@ -66,7 +66,7 @@ def test_rounds_are_of_the_loads_prompts_with_shorter_answers() -> None:
     assert len(prompts) == 64
     assert {(p.input_tokens, p.output_tokens) for p in prompts} == {(256, 64)}
     mixed = Load([Job(n, b"", Timing(), Prompt((), 10 + n, 8)) for n in range(10)])
-    assert [p.input_tokens for p in warmup.sample(mixed, 5)] == [10, 12, 14, 16, 18]
+    assert [p.input_tokens for p in warmup.sample_warm_up(mixed, 5)] == [10, 12, 14, 16, 18]
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_the_cost_is_bounded_by_the_load(shape: dict[str, Any], rounds: int) -> 
 def test_rounds_end_when_they_are_no_faster(
     seconds: list[float], most: int, expected: bool
 ) -> None:
-    assert warmup.done(seconds, most) is expected
+    assert warmup.is_warm(seconds, most) is expected
 
 
 class FakeColdServer(AwkwardServer):

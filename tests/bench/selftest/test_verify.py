@@ -18,8 +18,8 @@ from spark_bench.errors import BadInput
 from spark_bench.metrics.summary import summarize
 from spark_bench.metrics.times import TimedRequests
 from spark_bench.record import Request
-from spark_bench.reference_server.server import ReferenceServer
-from spark_bench.reference_server.streams import Api, Flags, Stream
+from spark_bench.reference_server.launcher import ReferenceServer
+from spark_bench.reference_server.streams import Flags, ReferenceApi, Stream
 from spark_bench.results.machine import machine
 from spark_bench.selftest import accuracy, selftest, verdict
 from spark_bench.selftest.accuracy import Deviation, StreamLevel
@@ -205,7 +205,7 @@ def make_observation(late_ns: list[int]) -> Observation:
     counts = dict.fromkeys(("hidden", "reasoning", "prompt_tokens", "earlier", "blocked"), 0)
     stream = Stream(
         id=17,
-        api=Api.CHAT,
+        api=ReferenceApi.CHAT,
         flags=Flags.FINISHED,
         chunks=3,
         per_chunk=1,

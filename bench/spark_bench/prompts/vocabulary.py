@@ -37,7 +37,7 @@ COMMON = tuple(
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class Vocabulary:
     """What a text can be put together from, word by word.
 
     first: words that begin a text; rest: words with the space before them. Each is one token, as
@@ -53,15 +53,15 @@ Count = Callable[[Sequence[str]], list[int]]
 
 def plain_words(vocabulary: Iterable[str]) -> Iterator[str]:
     """The plain words of a vocabulary, without their space markers, each once, in its order."""
-    seen = set()
+    taken = set()
     for entry in vocabulary:
         word = entry.lstrip(MARKERS)
-        if word not in seen and PLAIN.fullmatch(word):
-            seen.add(word)
+        if word not in taken and PLAIN.fullmatch(word):
+            taken.add(word)
             yield word
 
 
-def pick(candidates: Sequence[str], count: Count) -> Words:
+def pick(candidates: Sequence[str], count: Count) -> Vocabulary:
     """Those of the candidates that are one token, at the start of a text and after a word."""
     alone = count(candidates)
     twice = count([f"{word} {word}" for word in candidates])
@@ -70,9 +70,9 @@ def pick(candidates: Sequence[str], count: Count) -> Words:
     first = [word for word in rest if word in whole]
     if len(first) < ENOUGH or len(rest) < ENOUGH:
         return as_they_are(COMMON)
-    return Words(tuple(first[:POOL]), tuple(f" {word}" for word in rest[:POOL]))
+    return Vocabulary(tuple(first[:POOL]), tuple(f" {word}" for word in rest[:POOL]))
 
 
-def as_they_are(words: Sequence[str]) -> Words:
+def as_they_are(words: Sequence[str]) -> Vocabulary:
     """The words, unchecked."""
-    return Words(tuple(words), tuple(f" {word}" for word in words))
+    return Vocabulary(tuple(words), tuple(f" {word}" for word in words))

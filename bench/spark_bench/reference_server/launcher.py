@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from spark_bench.errors import BadInput, BenchError
-from spark_bench.reference_server.build import build
+from spark_bench.reference_server.build import build_reference_server
 from spark_bench.reference_server.streams import Stream, read_dump
 
 # Loopback is never behind a proxy, whatever the environment says.
@@ -67,7 +67,7 @@ class ReferenceServer:
         return self._process.pid if self._process else 0
 
     def __enter__(self) -> ReferenceServer:
-        argv = [str(build()), "--parent", str(os.getpid())]
+        argv = [str(build_reference_server()), "--parent", str(os.getpid())]
         if self.ipv6:
             argv.append("--ipv6")
         # A session of its own: Ctrl-C is the client's, and the scheduler's group can be favoured.
