@@ -132,7 +132,11 @@ def test_a_fact_reads_its_output_or_says_that_it_can_not(fact: Fact[Any], lines:
         read(fact, output)
 
 
-@pytest.mark.parametrize("fact", {type(f): f for f, _ in (*recorded(), *MORE)}.values(), ids=repr)
+@pytest.mark.parametrize(
+    "fact",
+    {type(f): f for f, _ in (*recorded(), *MORE)}.values(),
+    ids=lambda fact: type(fact).__name__,
+)
 @settings(max_examples=60, deadline=None)
 @given(lines=st.lists(st.text(max_size=60), max_size=6))
 def test_a_fact_reads_anything_or_says_that_it_can_not(fact: Fact[Any], lines: list[str]) -> None:
