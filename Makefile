@@ -13,7 +13,7 @@ SGLANG := .cache/acceptance
 CLUSTER := $(shell [ "`uname -s`" = Linux ] && [ "`id -u`" = 0 ] && echo yes)
 
 .PHONY: help setup demo test test-quick test-docker28 faults acceptance check-arm64 check-wheels \
-  check-sglang bench-peers lint format lock clean house docs
+  check-sglang bench-peers lint format lock clean house mutation docs
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -124,6 +124,9 @@ docs: setup  ## write the generated pages: settings, models, profiles, troublesh
 
 house: setup  ## how the project reads: names, slices, imports, sizes, against their limits
 	@$(BIN)/python tests/house/measure.py
+
+mutation: setup  ## break 48 lines of plan, switch, framing and readiness; every one must fail a test
+	@$(BIN)/python tests/mutation/mutate.py
 
 lint: setup check-wheels  ## ruff, mypy --strict, shellcheck, and a wheel for aarch64 of all that is locked
 	@$(BIN)/ruff check

@@ -13,7 +13,7 @@ import ast
 import sys
 import tomllib
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,17 +50,17 @@ class Module:
         return self.path.name == "__init__.py"
 
 
-def modules() -> list[Module]:
-    """Every Python file of the product."""
-    every = []
-    for root in LIMITS["product"]:
-        place = ROOT / root
+def modules(root: Path, product: Sequence[str]) -> list[Module]:
+    """Every Python file of the product's folders and files below a root."""
+    parsed = []
+    for part in product:
+        place = root / part
         for path in [place] if place.is_file() else sorted(place.rglob("*.py")):
             inner = path.relative_to(place.parent).with_suffix("")
             name = ".".join(inner.parts).removesuffix(".__init__")
             text = path.read_text()
-            every.append(Module(path, name, inner.parts[0], text, ast.parse(text)))
-    return every
+            parsed.append(Module(path, name, inner.parts[0], text, ast.parse(text)))
+    return parsed
 
 
 def functions(tree: ast.Module) -> Iterator[Function]:
@@ -97,10 +97,10 @@ def used_once(module: Module) -> list[str]:
     ]
 
 
-def public_names(every: list[Module]) -> dict[str, dict[str, list[str]]]:
+def public_names(parsed: list[Module]) -> dict[str, dict[str, list[str]]]:
     """Kind ("class", "function") -> name -> the modules that define it."""
     names: dict[str, dict[str, list[str]]] = {"class": {}, "function": {}}
-    for module in every:
+    for module in parsed:
         for node in module.tree.body:
             kind = "class" if isinstance(node, ast.ClassDef) else "function"
             if isinstance(node, (ast.ClassDef, *FUNCTIONS)) and not node.name.startswith("_"):
@@ -115,7 +115,7 @@ def import_lines(module: Module) -> int:
 
 def imported(module: Module, names: dict[str, Module]) -> set[str]:
     """The project's modules that a module imports when it is loaded."""
-    found = set()
+    targets = set()
     pending: list[ast.AST] = list(module.tree.body)
     while pending:
         node = pending.pop()
@@ -125,7 +125,7 @@ def imported(module: Module, names: dict[str, Module]) -> set[str]:
             continue
         pending.extend(ast.iter_child_nodes(node))
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            targets |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
@@ -134,14 +134,14 @@ def imported(module: Module, names: dict[str, Module]) -> set[str]:
                 base = ".".join([*parts, *([node.module] if node.module else [])])
             for alias in node.names:
                 deeper = f"{base}.{alias.name}"
-                found.add(deeper if deeper in names else base)
-    return {name for name in found if name in names} - {module.name}
+                targets.add(deeper if deeper in names else base)
+    return {name for name in targets if name in names} - {module.name}
 
 
-def importers(every: list[Module], names: dict[str, Module]) -> dict[str, set[str]]:
+def importers(parsed: list[Module], names: dict[str, Module]) -> dict[str, set[str]]:
     """Module -> who imports it, inside a function or not."""
     users: dict[str, set[str]] = defaultdict(set)
-    for module in every:
+    for module in parsed:
         for node in ast.walk(module.tree):
             whole = (
                 ast.Module([node], []) if isinstance(node, (ast.Import, ast.ImportFrom)) else None
@@ -158,7 +158,7 @@ def circles(graph: dict[str, set[str]]) -> list[list[str]]:
     index: dict[str, int] = {}
     low: dict[str, int] = {}
     stack: list[str] = []
-    found: list[list[str]] = []
+    rings: list[list[str]] = []
 
     def visit(name: str) -> None:
         index[name] = low[name] = len(index)
@@ -173,13 +173,13 @@ def circles(graph: dict[str, set[str]]) -> list[list[str]]:
             group = stack[stack.index(name) :]
             del stack[stack.index(name) :]
             if len(group) > 1:
-                found.append(sorted(group))
+                rings.append(sorted(group))
 
     sys.setrecursionlimit(10_000)
     for name in graph:
         if name not in index:
             visit(name)
-    return found
+    return rings
 
 
 def layer(name: str, order: list[list[str]]) -> int | None:
@@ -190,13 +190,17 @@ def layer(name: str, order: list[list[str]]) -> int | None:
     return next((floors[prefix] for prefix in prefixes if prefix in floors), None)
 
 
-def upward(every: list[Module], users: dict[str, set[str]]) -> list[str]:
+def upward(
+    parsed: list[Module],
+    users: dict[str, set[str]],
+    orders: Mapping[str, list[list[str]]],
+) -> list[str]:
     """Imports that run from a lower layer to a higher one, in an order of `limits.toml`; and
     modules of a family that has an order, which stand in none of its layers."""
     arrows = []
-    for order in LIMITS["orders"].values():
+    for order in orders.values():
         families = {package.split(".")[0] for group in order for package in group}
-        for module in every:
+        for module in parsed:
             high = layer(module.name, order)
             if high is None:
                 if module.family in families and module.name != module.family:
@@ -209,18 +213,13 @@ def upward(every: list[Module], users: dict[str, set[str]]) -> list[str]:
     return sorted(arrows)
 
 
-def same_file_names(every: list[Module]) -> dict[str, list[str]]:
+def same_file_names(parsed: list[Module]) -> dict[str, list[str]]:
     """File names that several modules of one family answer to."""
     places: dict[str, list[str]] = defaultdict(list)
-    for module in every:
+    for module in parsed:
         if not module.is_package and module.path.stem != "__main__":
             places[f"{module.family}/**/{module.path.name}"].append(module.name)
     return {name: where for name, where in places.items() if len(where) > 1}
-
-
-def excepted(kind: str) -> dict[str, str]:
-    exceptions: dict[str, str] = LIMITS.get("exceptions", {}).get(kind, {})
-    return exceptions
 
 
 @dataclass
@@ -239,14 +238,22 @@ def share(part: int, whole: int) -> float:
     return 100 * part / whole if whole else 0.0
 
 
-def figures(every: list[Module]) -> list[Figure]:
-    """Everything that is measured, in the order in which it is printed."""
-    names = {m.name: m for m in every}
-    users = importers(every, names)
-    limits: dict[str, Any] = LIMITS["limits"]
+def figures(parsed: list[Module], config: Mapping[str, Any], readme: int) -> list[Figure]:
+    """Everything that is measured, in the order in which it is printed.
+
+    `config` is `limits.toml`, `readme` the number of lines of README.md.
+    """
+
+    def excepted(kind: str) -> dict[str, str]:
+        exceptions: dict[str, str] = config.get("exceptions", {}).get(kind, {})
+        return exceptions
+
+    names = {m.name: m for m in parsed}
+    users = importers(parsed, names)
+    limits: dict[str, Any] = config["limits"]
     rows = []
     allowed = excepted("shared_names")
-    for kind, places in public_names(every).items():
+    for kind, places in public_names(parsed).items():
         shared = {n: w for n, w in places.items() if len(w) > 1 and n not in allowed}
         behind = [f"{n}: {', '.join(w)}" for n, w in sorted(shared.items())]
         value = share(len(shared), len(places))
@@ -256,8 +263,8 @@ def figures(every: list[Module]) -> list[Figure]:
         )
         row.unit, row.behind = "%", behind
         rows.append(row)
-    once = [f"{m.name}.{name}" for m in every for name in used_once(m)]
-    total = sum(1 for m in every for _ in functions(m.tree))
+    once = [f"{m.name}.{name}" for m in parsed for name in used_once(m)]
+    total = sum(1 for m in parsed for _ in functions(m.tree))
     rows.append(
         Figure(
             "private functions used once",
@@ -270,14 +277,14 @@ def figures(every: list[Module]) -> list[Figure]:
     )
     short = {
         f"{m.name}.{f.name}"
-        for m in every
+        for m in parsed
         for f in functions(m.tree)
         if size(f) < 5 and f"{m.name}.{f.name}" in set(once)
     }
     rows.append(Figure("… of fewer than 5 lines", len(short), None, "192", "", sorted(short)))
     small = [
         f"{m.name} ({m.lines} lines; {', '.join(users[m.name])})"
-        for m in every
+        for m in parsed
         if m.lines < 60 and len(users[m.name]) == 1 and m.name not in excepted("small_files")
     ]
     rows.append(
@@ -285,31 +292,31 @@ def figures(every: list[Module]) -> list[Figure]:
             "files < 60 lines with one importer", len(small), limits["small_files"], "45", "", small
         )
     )
-    lines = sum(m.lines for m in every)
-    imports = sum(map(import_lines, every))
+    lines = sum(m.lines for m in parsed)
+    imports = sum(map(import_lines, parsed))
     rows.append(
         Figure("imports' share of all lines", share(imports, lines), limits["imports"], "8 %", "%")
     )
-    graph = {m.name: imported(m, names) for m in every}
+    graph = {m.name: imported(m, names) for m in parsed}
     rings = [" <-> ".join(ring) for ring in circles(graph)]
     rows.append(Figure("import circles", len(rings), limits["circles"], "1", "", rings))
-    arrows = [a for a in upward(every, users) if a not in excepted("upward")]
+    arrows = [a for a in upward(parsed, users, config["orders"]) if a not in excepted("upward")]
     rows.append(
         Figure(
             "imports from a lower layer to a higher", len(arrows), limits["upward"], "6", "", arrows
         )
     )
-    same = {n: w for n, w in same_file_names(every).items() if n not in excepted("file_names")}
+    same = {n: w for n, w in same_file_names(parsed).items() if n not in excepted("file_names")}
     behind = [f"{n}: {', '.join(w)}" for n, w in sorted(same.items())]
     rows.append(
         Figure("file names of several modules", len(same), limits["file_names"], "29", "", behind)
     )
     participles = Counter(
         node.id if isinstance(node, ast.Name) else node.arg
-        for m in every
+        for m in parsed
         for node in ast.walk(m.tree)
-        if (isinstance(node, ast.Name) and node.id in LIMITS["participles"])
-        or (isinstance(node, ast.arg) and node.arg in LIMITS["participles"])
+        if (isinstance(node, ast.Name) and node.id in config["participles"])
+        or (isinstance(node, ast.arg) and node.arg in config["participles"])
     )
     behind = [f"{name}: {n}" for name, n in participles.most_common()]
     rows.append(
@@ -322,34 +329,35 @@ def figures(every: list[Module]) -> list[Figure]:
             behind,
         )
     )
-    readme = len((ROOT / "README.md").read_text().splitlines())
     rows.append(Figure("lines of README.md", readme, limits["readme"], "583"))
-    rows.append(Figure("product files", len(every), None, "432"))
+    rows.append(Figure("product files", len(parsed), None, "432"))
     rows.append(Figure("product lines", lines, None, "41,137"))
     return rows
 
 
-def print_sizes(every: list[Module]) -> None:
+def print_sizes(parsed: list[Module]) -> None:
     """Lines by package, the longest files and the longest functions."""
     packages: dict[str, list[int]] = defaultdict(list)
-    for module in every:
+    for module in parsed:
         packages[module.package].append(module.lines)
     print("\npackage                    files  lines")
     for package, counts in sorted(packages.items()):
         print(f"{package:26} {len(counts):5} {sum(counts):6,}")
     print("\nlongest files")
-    for module in sorted(every, key=lambda m: -m.lines)[:10]:
+    for module in sorted(parsed, key=lambda m: -m.lines)[:10]:
         print(f"{module.lines:5}  {module.path.relative_to(ROOT)}")
     print("\nlongest functions (without docstring)")
-    longest = [(size(f), m, f) for m in every for f in ast.walk(m.tree) if isinstance(f, FUNCTIONS)]
-    for count, module, function in sorted(longest, key=lambda each: -each[0])[:10]:
+    longest = [
+        (size(f), m, f) for m in parsed for f in ast.walk(m.tree) if isinstance(f, FUNCTIONS)
+    ]
+    for count, module, function in sorted(longest, key=lambda entry: -entry[0])[:10]:
         print(f"{count:5}  {module.name}.{function.name}")
 
 
 def main() -> int:
     """Print it all; 1 where a limit is exceeded."""
-    every = modules()
-    rows = figures(every)
+    parsed = modules(ROOT, LIMITS["product"])
+    rows = figures(parsed, LIMITS, len((ROOT / "README.md").read_text().splitlines()))
     verbose = "-v" in sys.argv[1:]
     print(f"{'':42} {'now':>9} {'limit':>7} {'at review':>10}")
     for row in rows:
@@ -359,7 +367,7 @@ def main() -> int:
         print(f"{row.name:42} {number:>9} {limit:>7} {row.before:>10}{'  OVER' if over else ''}")
         if verbose:
             print("".join(f"    {line}\n" for line in row.behind), end="")
-    print_sizes(every)
+    print_sizes(parsed)
     for kind, reasons in LIMITS.get("exceptions", {}).items():
         print(f"\nexceptions: {kind.replace('_', ' ')}")
         for name, reason in reasons.items():

@@ -37,9 +37,9 @@ TARGETS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
         ["tests/core/plan/test_switch_edges.py", "tests/deploys/test_fake_deploy.py"],
     ),
     "framing": (
-        ["bench/spark_bench/*/framing.py", "operations/shell.py"],
+        ["bench/spark_bench/protocol/http1.py", "operations/shell.py"],
         [
-            "tests/bench/protocol/test_framing.py",
+            "tests/bench/protocol/test_http1.py",
             "tests/core/rank/test_shell_words.py",
             "tests/commands/test_noisy_logins.py",
         ],
