@@ -120,10 +120,18 @@ class Answers(Fact[RankAnswers]):
         if pid:
             age = join("$(ps -o etimes= -p ", QuoteString(pid), ")")
             parts.append(join("printf 'age %s\\n' \"", age, '" &\n'))
-        rest = join(*_metrics(url, head), *_log(runtime, rank))
+        rest = []
+        if head:
+            # In the background, and alone in writing until `wait`.
+            metrics = Metrics().command(url, SECONDS)
+            rest.append(join("{ ", metrics, "; } | sed 's/^/metric /' &\n"))
+        if rank:
+            log = last_lines(runtime, rank, LOG_LINES, LOG_SECONDS)
+            rest += [join("log=$(", log, " | sed 's/^/log /')\n")]
+        rest += [join("wait\n", "printf '%s\\n' \"$log\"\n" if rank else "")]
         # Held back until the rest is told: what a program writes by blocks would end up in the
         # middle of others' lines.
-        return join(*parts, "rest=$(\n", rest, ")\nwait\nprintf '%s\\n' \"$rest\"")
+        return join(*parts, "rest=$(\n", *rest, ")\nwait\nprintf '%s\\n' \"$rest\"")
 
     def parse(self, output: list[str]) -> RankAnswers:
         by_kind: dict[str, list[str]] = {}
@@ -140,20 +148,6 @@ class Answers(Fact[RankAnswers]):
             seconds=decimal(age) if age else None,
             log=tuple(by_kind.get("log", ())),
         )
-
-
-def _metrics(url: str, head: bool) -> list[StringCommand]:
-    """In the background, and alone in writing until `wait`."""
-    words = Metrics().command(url, SECONDS)
-    return [join("{ ", words, "; } | sed 's/^/metric /' &\n")] if head else []
-
-
-def _log(runtime: str, rank: str) -> list[StringCommand]:
-    if not rank:
-        return [join("wait\n")]
-    output = last_lines(runtime, rank, LOG_LINES, LOG_SECONDS)
-    lines = join("log=$(", output, " | sed 's/^/log /')\n")
-    return [lines, join("wait\nprintf '%s\\n' \"$log\"\n")]
 
 
 class _Entry(Struct):

@@ -30,7 +30,11 @@ class Containers(Fact[list[readings.Rank]]):
     default = staticmethod(list[readings.Rank])
 
     def command(self, names: Sequence[str] = (), seconds: int = SECONDS) -> StringCommand:
-        list_all = ("docker", "ps", "--all", "--no-trunc", "--format", _selection(names))
+        # Docker's template that prints the id of a container we look for, else an empty line.
+        labelled = f"(.Label {json.dumps(LABEL)})"
+        named = "".join(f" (eq .Names {json.dumps(name)})" for name in names)
+        selection = f"{{{{if or {labelled}{named}}}}}{{{{.ID}}}}{{{{end}}}}"
+        list_all = ("docker", "ps", "--all", "--no-trunc", "--format", selection)
         return StringCommand(
             "ids=$(",
             render(Command(list_all, seconds)),
@@ -43,13 +47,6 @@ class Containers(Fact[list[readings.Rank]]):
     def parse(self, output: list[str]) -> list[readings.Rank]:
         ranks = [_rank(line) for line in output if line.startswith("{")]
         return sorted(ranks, key=lambda rank: rank.name)
-
-
-def _selection(names: Sequence[str]) -> str:
-    """Docker's template that prints the id of a container we look for, else an empty line."""
-    labelled = f"(.Label {json.dumps(LABEL)})"
-    named = "".join(f" (eq .Names {json.dumps(name)})" for name in names)
-    return f"{{{{if or {labelled}{named}}}}}{{{{.ID}}}}{{{{end}}}}"
 
 
 class _State(Struct, rename="pascal"):
@@ -131,7 +128,7 @@ class EngineState(Fact[readings.Engine]):
         words = [*(info.server_errors or ()), *(x for x in output if x[:1] != "{")]
         if not info.server_version:
             return readings.Engine(error=_kind(" ".join(words)), detail=words[0] if words else "")
-        return readings.Engine(info.server_version, _runtimes(info), images=_images(info))
+        return readings.Engine(info.server_version, info.all_runtimes, images=info.image_folder)
 
 
 class _Device(Struct):
@@ -148,6 +145,19 @@ class _Info(Struct, rename="pascal"):
     driver_status: tuple[tuple[str, ...], ...] | None = None
     docker_root_dir: str = ""
 
+    @property
+    def image_folder(self) -> str:
+        if any(CONTAINERD_STORE in pair for pair in self.driver_status or ()):
+            return readings.IMAGE_FOLDERS[1]
+        return self.docker_root_dir or readings.Engine.images
+
+    @property
+    def all_runtimes(self) -> tuple[str, ...]:
+        """The runtimes' names, and "cdi" where it can hand out NVIDIA GPUs."""
+        devices = self.discovered_devices or ()
+        cdi = any(device.id.startswith("nvidia.com/gpu") for device in devices)
+        return (*sorted(self.runtimes or ()), *(["cdi"] if cdi else []))
+
 
 def _kind(words: str) -> str:
     words = words.lower()
@@ -156,15 +166,3 @@ def _kind(words: str) -> str:
     # Docker 29 says "check if the path is correct and if the daemon is running".
     stopped = ("is the docker daemon running", "if the daemon is running", "connection refused")
     return "stopped" if any(phrase in words for phrase in stopped) else "broken"
-
-
-def _images(info: _Info) -> str:
-    if any(CONTAINERD_STORE in pair for pair in info.driver_status or ()):
-        return readings.IMAGE_FOLDERS[1]
-    return info.docker_root_dir or readings.Engine.images
-
-
-def _runtimes(info: _Info) -> tuple[str, ...]:
-    devices = info.discovered_devices or ()
-    cdi = ["cdi"] if any(device.id.startswith("nvidia.com/gpu") for device in devices) else []
-    return (*sorted(info.runtimes or ()), *cdi)

@@ -55,8 +55,14 @@ class Endpoints(Fact[dict[str, EndpointReply]]):
     def command(
         self, url: str, model: str, runtime: str = "docker", keyed: bool = False
     ) -> StringCommand:
-        requests = (_ask(url, endpoint, keyed) for endpoint in endpoints(model, runtime))
-        return join(READ_KEY if keyed else "", *requests)
+        parts: list[StringCommand] = []
+        for endpoint in endpoints(model, runtime):
+            json_type = ("-H", "Content-Type: application/json")
+            body = (*json_type, "-d", json.dumps(endpoint.body)) if endpoint.body else ()
+            to = f"{url}{endpoint.path}"
+            request = curl(to, COMPLETION_SECONDS, *body, before="\n--- ", keyed=keyed)
+            parts.append(join(f"echo '=== {endpoint.path}'; ", request, "; echo\n"))
+        return join(READ_KEY if keyed else "", *parts)
 
     def parse(self, output: list[str]) -> dict[str, EndpointReply]:
         replies: dict[str, EndpointReply] = {}
@@ -69,12 +75,3 @@ class Endpoints(Fact[dict[str, EndpointReply]]):
             else:
                 body.append(line)
         return replies
-
-
-def _ask(url: str, endpoint: Endpoint, keyed: bool) -> StringCommand:
-    header = ("-H", "Content-Type: application/json")
-    content = () if endpoint.body is None else (*header, "-d", json.dumps(endpoint.body))
-    request = curl(
-        f"{url}{endpoint.path}", COMPLETION_SECONDS, *content, before="\n--- ", keyed=keyed
-    )
-    return join(f"echo '=== {endpoint.path}'; ", request, "; echo\n")

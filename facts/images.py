@@ -53,7 +53,7 @@ class Image(Fact[readings.ImageReading | None]):
             reference=reference,
             id=inspected.id,
             digests=inspected.repo_digests or (),
-            content=_content(inspected),
+            content=inspected.content,
             size=inspected.size,
         )
 
@@ -73,15 +73,15 @@ class _Inspected(Struct, rename="pascal"):
     root_fs: _Layers | None = msgspec.field(name="RootFS", default=None)
     config: dict[str, Any] | None = None
 
-
-def _content(inspected: _Inspected) -> str:
-    """A digest of the layers and of what they are run with; "" without layers."""
-    if inspected.root_fs is None or not inspected.root_fs.layers:
-        return ""
-    config = inspected.config or {}
-    run_config = {name: config[name] for name in _CONFIG if config.get(name)}
-    parts = [inspected.architecture, inspected.os, inspected.root_fs.layers, run_config]
-    return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()
+    @property
+    def content(self) -> str:
+        """A digest of the layers and of what they are run with; "" without layers."""
+        if self.root_fs is None or not self.root_fs.layers:
+            return ""
+        config = self.config or {}
+        run_config = {name: config[name] for name in _CONFIG if config.get(name)}
+        parts = [self.architecture, self.os, self.root_fs.layers, run_config]
+        return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()
 
 
 class Unpacked(Fact[int]):

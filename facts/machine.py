@@ -36,7 +36,12 @@ class NetworkSetup(Fact[Setup]):
         end = lines.index("own") if "own" in lines else len(lines)
         values = dict(line.partition(" ")[::2] for line in lines[:end] if "\t" not in line)
         tabbed = [line.split("\t") for line in lines[:end] if line.count("\t") == 2]
-        claims = [claim for words in tabbed for claim in _claims(*words)]
+        # Several names or patterns may stand after one key of systemd's.
+        claims = [
+            Claim(file, word, driver=kind == "driver")
+            for kind, file, names in tabbed
+            for word in names.split()
+        ]
         routes = msgspec.json.decode(values.get("routes") or "[]", type=list[_Route])
         return Setup(
             netplan="netplan" in values,
@@ -61,11 +66,6 @@ class _Route(Struct):
         """The destination as it stands; ValueError where it is none."""
         IPv4Network(self.dst, strict=False)
         return self.dst
-
-
-def _claims(kind: str, file: str, words: str) -> list[Claim]:
-    """`words`: several names or patterns may stand after one key of systemd's."""
-    return [Claim(file, word, driver=kind == "driver") for word in words.split()]
 
 
 class HostSettings(Fact[HostSetup]):

@@ -105,7 +105,9 @@ def _from_proc(output: list[str]) -> Iterator[Listener]:
     for line in output:
         if line.startswith("proc "):
             address, _, number = line[5:].partition(":")
-            yield Listener(port(str(int(number, 16))), _from_hex(address))
+            # The kernel prints each 32-bit word in the machine's order, little-endian on ours.
+            words = [bytes.fromhex(address[at : at + 8])[::-1] for at in range(0, len(address), 8)]
+            yield Listener(port(str(int(number, 16))), str(ip_address(b"".join(words))))
 
 
 def _from_lsof(output: list[str]) -> Iterator[Listener]:
@@ -124,9 +126,3 @@ def _listener(local: str, process: str, pid: str | None) -> Listener:
     address, _, number = local.rpartition(":")
     address = re.sub(r"%.*", "", address.strip("[]"))
     return Listener(port(number), address, process, count(pid) if pid else None)
-
-
-def _from_hex(address: str) -> str:
-    """The kernel prints each 32-bit word in the machine's order, little-endian on ours."""
-    words = [bytes.fromhex(address[at : at + 8])[::-1] for at in range(0, len(address), 8)]
-    return str(ip_address(b"".join(words)))

@@ -146,19 +146,17 @@ class _Sections:
             return None
 
 
-def _section(name: str, command: str | StringCommand) -> StringCommand:
-    """The command in a subshell between two marks; its stderr follows the second one."""
-    begin = StringCommand("printf '%s\\n'", QuoteString(f"{MARK} begin {name}"))
-    end = f"; printf '{MARK} end %s\\n%s\\n' $? \"$why\""
-    return join(begin, "; why=$(\n", "{ ", command, "\n} 2>&1 >&3 )", end)
-
-
 def _together(parts: Mapping[str, str | StringCommand]) -> StringCommand:
     """One script: each slow part runs beside all that follow it, whose output is held back.
 
     `exec 3>&1` gives the parts the way out that their `$(…)` has taken from stdout.
     """
-    sections = {name: _section(name, command) for name, command in parts.items()}
+    sections = {}
+    for name, command in parts.items():
+        # In a subshell between two marks; its stderr follows the second one.
+        begin = StringCommand("printf '%s\\n'", QuoteString(f"{MARK} begin {name}"))
+        end = f"; printf '{MARK} end %s\\n%s\\n' $? \"$why\""
+        sections[name] = join(begin, "; why=$(\n", "{ ", command, "\n} 2>&1 >&3 )", end)
     quick = [section for name, section in sections.items() if name not in SLOW]
     script = StringCommand(*quick, _separator="\n")
     for slow in (section for name, section in sections.items() if name in SLOW):

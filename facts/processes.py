@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 
 from cluster.node.readings import Rank
 from cluster.rank.process import LABEL, NAME
@@ -23,22 +22,20 @@ class Processes(Fact[list[Rank]]):
         return _READ
 
     def parse(self, output: list[str]) -> list[Rank]:
-        ranks = list(_ranks(output))
+        ranks: list[tuple[str, Rank]] = []
+        for line in output:
+            if len(fields := line.split("\t", 3)) != 4 or not fields[0].isdecimal():
+                continue
+            pid, parent, start, arguments = fields
+            name = re.search(rf" {NAME}(\S+)", arguments)
+            label = _label(arguments)
+            if name and label is not None:
+                rank = Rank(name[1], pid, "running", label=label, started_at=start)
+                ranks.append((parent, rank))
         pids = {(rank.name, rank.id) for _, rank in ranks}
         # A fork keeps its parent's arguments until it runs something else.
         first = (rank for parent, rank in ranks if (rank.name, parent) not in pids)
         return sorted(first, key=lambda rank: (rank.name, rank.id))
-
-
-def _ranks(lines: list[str]) -> Iterator[tuple[str, Rank]]:
-    for line in lines:
-        if len(fields := line.split("\t", 3)) != 4 or not fields[0].isdecimal():
-            continue
-        pid, parent, start, arguments = fields
-        name = re.search(rf" {NAME}(\S+)", arguments)
-        label = _label(arguments)
-        if name and label is not None:
-            yield parent, Rank(name[1], pid, "running", label=label, started_at=start)
 
 
 def _label(arguments: str) -> str | None:

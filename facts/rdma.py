@@ -52,6 +52,8 @@ def _port(device: dict[str, list[str]], interfaces: dict[str, Interface]) -> Rdm
 
     pci = first("pci")
     netdev = first("netdev") or first("ndev")
+    gids = (value.partition(" ")[::2] for value in device.get("gid", ()))
+    mapped = ((count(index), IPv6Address(gid).ipv4_mapped) for index, gid in gids)
     return RdmaPort(
         hca=first("hca"),
         # An interface that was moved to another network namespace is not in `ip addr`.
@@ -63,19 +65,11 @@ def _port(device: dict[str, list[str]], interfaces: dict[str, Interface]) -> Rdm
         phys_state=_word(first("phys_state")),
         rate_gbps=decimal((first("rate").split() or ["0"])[0]),
         link_layer=first("link_layer"),
-        gids=tuple(_gids(device.get("gid", ()))),
+        # Those that hold an IPv4 address.
+        gids=tuple(sorted((Gid(i, str(ip)) for i, ip in mapped if ip), key=lambda g: g.index)),
     )
 
 
 def _word(numbered: str) -> str:
     """ "4: ACTIVE" → "ACTIVE"."""
     return numbered.rpartition(": ")[2]
-
-
-def _gids(values: Iterable[str]) -> list[Gid]:
-    """The GIDs that hold an IPv4 address, by index."""
-    gids = []
-    for index, _, gid in (value.partition(" ") for value in values):
-        if address := IPv6Address(gid).ipv4_mapped:
-            gids.append(Gid(count(index), str(address)))
-    return sorted(gids, key=lambda gid: gid.index)

@@ -9,7 +9,6 @@ from pyinfra.api import QuoteString, StringCommand
 from cluster.engine import serving
 from cluster.engine.log import TRANSPORT_PATTERN, phase
 from cluster.engine.readiness import RankHealth
-from cluster.node.readings import Rank
 from cluster.rank.runtime import runtime_of
 from facts.containers import Containers
 from facts.fact import Fact, count, decimal, join, quote
@@ -53,20 +52,16 @@ class RankLook(Fact[RankHealth]):
         lines = output
         values = {word: rest for line in lines for word, _, rest in [line.partition(" ")]}
         log = [line.removeprefix("log ") for line in lines if line.startswith("log ")]
+        containers = [line for line in lines if line.startswith("{")]
+        processes = [line for line in lines if line.count("\t") >= 3]
+        ranks = Containers().process(containers) or Processes().process(processes)
         return RankHealth(
             node=values["node"],
-            rank=_rank(lines, values["name"]),
+            rank=next((rank for rank in ranks if rank.name == values["name"]), None),
             health=http_status(values.get("health", "")),
             phase=phase(log),
             lost="" if "asked" in lines else "its container engine does not answer",
         )
-
-
-def _rank(lines: list[str], name: str) -> Rank | None:
-    containers = [line for line in lines if line.startswith("{")]
-    processes = [line for line in lines if line.count("\t") >= 3]
-    ranks = Containers().process(containers) or Processes().process(processes)
-    return next((rank for rank in ranks if rank.name == name), None)
 
 
 class Served(Fact[serving.GroupAnswers]):
@@ -92,7 +87,15 @@ class Served(Fact[serving.GroupAnswers]):
         return join(
             READ_KEY if keyed else "",
             "health=$(\n",
-            *(_ask_health(number, url) for number, url in enumerate(urls)),
+            # In the background: all ranks answer at the same time.
+            *(
+                join(
+                    f"printf 'health {number} %s\\n' \"$(",
+                    curl(f"{url}/health", HEALTH_SECONDS),
+                    ')" &\n',
+                )
+                for number, url in enumerate(urls)
+            ),
             # A lost rank would keep a completion waiting for its whole limit: none is asked then.
             "wait)\nprintf '%s\\n' \"$health\"\nmodels= chat=\n",
             "[ -n \"$(printf '%s\\n' \"$health\" | grep -v '^health [0-9]* 200 ')\" ] || {\n",
@@ -111,7 +114,11 @@ class Served(Fact[serving.GroupAnswers]):
 
     def parse(self, output: list[str]) -> serving.GroupAnswers:
         lines = output
-        health = dict(_health(line) for line in lines if line.startswith("health "))
+        health: dict[int, serving.EndpointReply] = {}
+        for line in lines:
+            if line.startswith("health "):
+                _, rank, rest = [*line.split(None, 2), "", ""][:3]
+                health[count(rank)] = reply(rest)
         ranks = range(max((rank for rank in health if rank < MOST_RANKS), default=-1) + 1)
         return serving.GroupAnswers(
             health=tuple(health.get(rank, serving.EndpointReply(0)) for rank in ranks),
@@ -144,12 +151,6 @@ def curl(
     limits = ("curl", "-s", "--noproxy", "*", "-m", str(seconds))
     request = quote((*limits, *out, "-w", wrote, *more, url))
     return StringCommand(SHOW_KEY if keyed else "", request, "|| :")
-
-
-def _ask_health(rank: int, url: str) -> StringCommand:
-    """In the background: all ranks answer at the same time."""
-    request = curl(f"{url}/health", HEALTH_SECONDS)
-    return join(f"printf 'health {rank} %s\\n' \"$(", request, ')" &\n')
 
 
 def _ask(variable: str, url: str, body: str, keyed: bool) -> StringCommand:
@@ -187,11 +188,6 @@ def reply(words: str, body: str = "") -> serving.EndpointReply:
         return serving.EndpointReply(http_status(status), body, decimal(seconds))
     except ValueError:
         return serving.EndpointReply(0, body)
-
-
-def _health(line: str) -> tuple[int, serving.EndpointReply]:
-    _, rank, words = [*line.split(None, 2), "", ""][:3]
-    return count(rank), reply(words)
 
 
 def _reply(lines: list[str], mark: str) -> serving.EndpointReply:

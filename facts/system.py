@@ -98,24 +98,27 @@ class Gpus(Fact[list[readings.Gpu]]):
         )
 
     def parse(self, output: list[str]) -> list[readings.Gpu]:
-        rows = [_gpu(fields) for line in output if len(fields := line.split(",")) == _COLUMNS]
-        if not rows:
+        gpus = []
+        for line in output:
+            fields = [field.strip() for field in line.split(",")]
+            if len(fields) != _COLUMNS:
+                continue
+            index, name, driver, capability, memory, power, temperature = fields
+            mebibytes = _leading_number(memory)
+            gpus.append(
+                readings.Gpu(
+                    index=count(index),
+                    name=name,
+                    driver=driver,
+                    compute_capability=capability,
+                    memory_bytes=None if mebibytes is None else int(mebibytes) * 2**20,
+                    power_watts=_leading_number(power),
+                    temperature_celsius=_leading_number(temperature),
+                )
+            )
+        if not gpus:
             raise ValueError("no line of it is a GPU's")
-        return rows
-
-
-def _gpu(fields: list[str]) -> readings.Gpu:
-    index, name, driver, capability, memory, power, temperature = (f.strip() for f in fields)
-    mebibytes = _leading_number(memory)
-    return readings.Gpu(
-        index=count(index),
-        name=name,
-        driver=driver,
-        compute_capability=capability,
-        memory_bytes=None if mebibytes is None else int(mebibytes) * 2**20,
-        power_watts=_leading_number(power),
-        temperature_celsius=_leading_number(temperature),
-    )
+        return gpus
 
 
 def _leading_number(value: str) -> float | None:

@@ -37,7 +37,16 @@ class ModelWeights(Fact[readings.Weights]):
 
     def parse(self, output: list[str]) -> readings.Weights:
         words = dict(line.split("\t") for line in output if line.count("\t") == 1)
-        shards, sizes = _shards(output), {name: count(size) for size, name in _sizes(output)}
+        shards: dict[str, set[str]] = {}  # index → the weights that it names
+        sizes: dict[str, int] = {}
+        for line in output:
+            if line.startswith("shard\t") and line.count("\t") == 2:
+                _, index, name = line.split("\t", 2)
+                shards.setdefault(index, set()).add(name.strip('"'))
+            # wc's lines; its "total" is no file of ours.
+            size, name = [*line.split(maxsplit=1), "", ""][:2]
+            if "\t" not in line and size.isdecimal() and name not in ("", "total"):
+                sizes[name] = count(size)
         # A download or a copy that broke off leaves a file of no bytes.
         full = [name for name, size in sizes.items() if size]
         there = [*full, *(["config.json"] if "config" in output else [])]
@@ -83,23 +92,6 @@ def _problem(output: list[str], words: dict[str, str], empty: list[str]) -> tupl
     return (names and find_load_problem(names)) or ("", "")
 
 
-def _sizes(output: list[str]) -> list[list[str]]:
-    """wc's lines, [size, name]; its "total" is no file of ours."""
-    lines = [line.split(maxsplit=1) for line in output if "\t" not in line]
-    numbered = [parts for parts in lines if len(parts) == 2 and parts[0].isdecimal()]
-    return [parts for parts in numbered if parts[1] != "total"]
-
-
-def _shards(output: list[str]) -> dict[str, set[str]]:
-    """The weights that each index names."""
-    shards: dict[str, set[str]] = {}
-    for line in output:
-        if line.startswith("shard\t") and line.count("\t") == 2:
-            _, index, name = line.split("\t", 2)
-            shards.setdefault(index, set()).add(name.strip('"'))
-    return shards
-
-
 class Tiktoken(Fact[dict[str, str]]):
     """SHA-256 by name of the *.tiktoken files in a folder; {} where there are none."""
 
@@ -131,7 +123,13 @@ class CachedModels(Fact[dict[str, readings.Weights]]):
     default = staticmethod(dict[str, readings.Weights])
 
     def command(self, models: Sequence[str], hf_cache: str) -> StringCommand:
-        return StringCommand(*(_one(model, hf_cache) for model in models), _separator="\n")
+        parts = []
+        for model in models:
+            mark = StringCommand("printf '%s\\n'", QuoteString(f"{MARK} {model}"))
+            reading = ModelWeights().command(model, hf_cache)
+            # A subshell of its own: the reading of a model that is not there exits.
+            parts.append(join(mark, "; (\n", reading, "\n) || :"))
+        return StringCommand(*parts, _separator="\n")
 
     def parse(self, output: list[str]) -> dict[str, readings.Weights]:
         by_model: dict[str, list[str]] = {}
@@ -146,9 +144,3 @@ class CachedModels(Fact[dict[str, readings.Weights]]):
             model: ModelWeights().process(lines) for model, lines in by_model.items()
         }
         return {model: weights for model, weights in weights_by_model.items() if weights.bytes}
-
-
-def _one(model: str, hf_cache: str) -> StringCommand:
-    """A subshell of its own: the reading of a model that is not there exits."""
-    mark = StringCommand("printf '%s\\n'", QuoteString(f"{MARK} {model}"))
-    return join(mark, "; (\n", ModelWeights().command(model, hf_cache), "\n) || :")
