@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from awkward_server import AwkwardServer
+from faulty_server import FaultyServer
 from spark_bench.reference_server.launcher import ReferenceServer
 
 
@@ -24,13 +24,13 @@ def reference(reference_process: ReferenceServer) -> ReferenceServer:
 
 
 @pytest.fixture(scope="session")
-def awkward_process() -> Iterator[AwkwardServer]:
-    with AwkwardServer() as server:
+def faulty_process() -> Iterator[FaultyServer]:
+    with FaultyServer() as server:
         yield server
 
 
 @pytest.fixture
-def awkward(awkward_process: AwkwardServer) -> AwkwardServer:
-    """The server of faults: `awkward.at("cut_by_reset")` is the URL of one of them."""
-    awkward_process.calls.clear()
-    return awkward_process
+def faulty(faulty_process: FaultyServer) -> FaultyServer:
+    """The server of faults: `faulty.at("cut_by_reset")` is the URL of one of them."""
+    faulty_process.calls.clear()
+    return faulty_process

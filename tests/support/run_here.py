@@ -72,7 +72,7 @@ def run(url: str, *words: str, here: Path | None = None, env: dict[str, str] | N
         return request
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(responses, "read", read)
+        patched.setattr(responses, "read_exchange", read)
         patched.delenv("SPARK_BENCH_API_KEY", raising=False)
         done = CliRunner().invoke(main, ["run", *words, "--url", url], env=env)
     if done.exception and not isinstance(done.exception, SystemExit):

@@ -1,4 +1,4 @@
-"""Loads for the recorder's tests, and servers that the awkward one can't be."""
+"""Loads for the recorder's tests, and servers that the faulty one can't be."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
-from awkward_call import CHAT
+from faulty_call import CHAT
 from spark_bench.client.loop import Recording
 from spark_bench.client.recorder import Recorder
 from spark_bench.client.target import target
@@ -20,8 +20,8 @@ from spark_bench.protocol.tape import Tape
 from spark_bench.record import Exchange, Job, Load, Prompt, Step, Timing
 
 
-def request(behaviour: str = "", tokens: int = 8, padding: int = 0) -> bytes:
-    """A chat as bytes; the behaviour is the awkward server's."""
+def request(behavior: str = "", tokens: int = 8, padding: int = 0) -> bytes:
+    """A chat as bytes; the behavior is the faulty server's."""
     asked = {
         "messages": [{"role": "user", "content": "why" + " so" * (padding // 3)}],
         "max_tokens": tokens,
@@ -29,7 +29,7 @@ def request(behaviour: str = "", tokens: int = 8, padding: int = 0) -> bytes:
         "stream_options": {"include_usage": True},
     }
     body = json.dumps(asked).encode()
-    path = f"/{behaviour}{CHAT}" if behaviour else CHAT
+    path = f"/{behavior}{CHAT}" if behavior else CHAT
     head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
     return head.encode() + body
 

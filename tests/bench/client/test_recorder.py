@@ -12,8 +12,8 @@ from contextlib import closing
 from itertools import pairwise
 
 import pytest
-from awkward_network import closed_port, deaf_port
-from awkward_server import AwkwardServer
+from faulty_network import closed_port, deaf_port
+from faulty_server import FaultyServer
 from spark_bench.client import pool
 from spark_bench.client.poller import Epoll, Portable
 from spark_bench.client.recorder import Recorder
@@ -59,11 +59,11 @@ GOOD = [
 ]
 
 
-@pytest.mark.parametrize("behaviour", GOOD)
-def test_whole_answers(behaviour: str, awkward: AwkwardServer) -> None:
-    with recorder(awkward.url, 3) as made:
+@pytest.mark.parametrize("behavior", GOOD)
+def test_whole_answers(behavior: str, faulty: FaultyServer) -> None:
+    with recorder(faulty.url, 3) as made:
         plain = record(made, load([request("plain")]))
-        got = record(made, load([request(behaviour)] * 6, slots=3))
+        got = record(made, load([request(behavior)] * 6, slots=3))
     assert got.ended == ["complete"] * 6
     assert got.bodies == plain.bodies * 6
     for exchange in got.exchanges:
@@ -78,40 +78,40 @@ def test_whole_answers(behaviour: str, awkward: AwkwardServer) -> None:
     assert got.recording.store.reads == sum(len(e.ends) for e in got.exchanges)
 
 
-def test_crlf_events_that_look_like_the_end(awkward: AwkwardServer) -> None:
-    with recorder(awkward.url) as made:
+def test_crlf_events_that_look_like_the_end(faulty: FaultyServer) -> None:
+    with recorder(faulty.url) as made:
         got = record(made, load([request("crlf")] * 3, slots=1))
     assert got.ended == ["complete"] * 3
     assert all(body.endswith(b"data: [DONE]\r\n\r\n") for body in got.bodies)
     assert [exchange.reused for exchange in got.exchanges] == [False, True, True]
 
 
-def test_connections_are_opened_before_and_used_again(awkward: AwkwardServer) -> None:
-    before = awkward.connections
-    with recorder(awkward.url, 3) as made:
+def test_connections_are_opened_before_and_used_again(faulty: FaultyServer) -> None:
+    before = faulty.connections
+    with recorder(faulty.url, 3) as made:
         got = record(made, load([request("plain")] * 9, slots=3))
-    assert awkward.connections == before + 3
+    assert faulty.connections == before + 3
     assert sum(exchange.reused for exchange in got.exchanges) == 6
 
 
-def test_connection_close_is_obeyed(awkward: AwkwardServer) -> None:
-    before = awkward.connections
-    with recorder(awkward.url) as made:
+def test_connection_close_is_obeyed(faulty: FaultyServer) -> None:
+    before = faulty.connections
+    with recorder(faulty.url) as made:
         got = record(made, load([request("closes_each")] * 4, slots=1))
-    assert awkward.connections == before + 4
+    assert faulty.connections == before + 4
     assert not any(exchange.reused for exchange in got.exchanges)
 
 
 # ---- a keep-alive that is none ----------------------------------------------------------------
 
 
-def test_an_idle_connection_that_closed_is_not_used(awkward: AwkwardServer) -> None:
+def test_an_idle_connection_that_closed_is_not_used(faulty: FaultyServer) -> None:
     timings = [Timing(), Timing(after=0, pause=0.3)]
-    with recorder(awkward.url) as made:
+    with recorder(faulty.url) as made:
         got = record(made, load([request("closes_idle")] * 2, timings=timings))
     assert got.ended == ["complete"] * 2
     assert not got.exchanges[1].reused
-    assert len(awkward.calls) == 2, "it did not have to be asked twice"
+    assert len(faulty.calls) == 2, "it did not have to be asked twice"
 
 
 def closes_on_second(connection: socket.socket, number: int) -> None:
@@ -139,26 +139,26 @@ def test_the_new_connection_is_a_new_one() -> None:
         assert server.connections == 4
 
 
-def test_it_is_tried_again_once(awkward: AwkwardServer) -> None:
-    with recorder(awkward.url) as made:
+def test_it_is_tried_again_once(faulty: FaultyServer) -> None:
+    with recorder(faulty.url) as made:
         got = record(made, load([request("plain"), request("closes_unanswered")], slots=1))
     assert got.ended == ["complete", "cut"]
-    assert len(awkward.calls) == 3
+    assert len(faulty.calls) == 3
 
 
-def test_nothing_is_tried_again_over_a_new_connection(awkward: AwkwardServer) -> None:
-    with recorder(awkward.url) as made:
+def test_nothing_is_tried_again_over_a_new_connection(faulty: FaultyServer) -> None:
+    with recorder(faulty.url) as made:
         got = record(made, load([request("closes_unanswered")]))
     assert got.ended == ["cut"]
     assert "closed the connection before the answer's end" in got.details
-    assert len(awkward.calls) == 1
+    assert len(faulty.calls) == 1
 
 
-def test_nothing_is_tried_again_once_an_answer_has_begun(awkward: AwkwardServer) -> None:
-    with recorder(awkward.url) as made:
+def test_nothing_is_tried_again_once_an_answer_has_begun(faulty: FaultyServer) -> None:
+    with recorder(faulty.url) as made:
         got = record(made, load([request("plain"), request("cut_by_close")], slots=1))
     assert got.ended == ["complete", "cut"]
-    assert len(awkward.calls) == 2
+    assert len(faulty.calls) == 2
 
 
 # ---- no server ----------------------------------------------------------------------------------
@@ -221,7 +221,7 @@ def test_a_connection_that_closed_unused_is_not_used() -> None:
 
 
 def test_a_server_that_went_refuses() -> None:
-    with AwkwardServer() as server:
+    with FaultyServer() as server:
         made = Recorder(target(server.url))
         made.open(1)
         made.exchange(request())
@@ -250,7 +250,7 @@ def test_connecting_has_a_time_out_in_a_load() -> None:
 
 
 def test_the_second_address_is_tried() -> None:
-    with closed_port() as closed, AwkwardServer() as server:
+    with closed_port() as closed, FaultyServer() as server:
         there = target(server.url)
         both = type(there)(
             there.url, there.host, there.port, (*target(closed).addresses, *there.addresses)
@@ -265,7 +265,7 @@ def test_the_second_address_is_tried() -> None:
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "ended", "detail"),
+    ("behavior", "ended", "detail"),
     [
         pytest.param("cut_by_reset", "reset", "reset by peer"),
         pytest.param("cut_by_close", "cut", "before the answer's end"),
@@ -273,25 +273,25 @@ def test_the_second_address_is_tried() -> None:
         pytest.param("not_http", "cut", "begins with b'SSH-2.0"),
     ],
 )
-def test_broken_answers(behaviour: str, ended: str, detail: str, awkward: AwkwardServer) -> None:
-    with recorder(awkward.url, 2) as made:
-        got = record(made, load([request(behaviour)] * 3 + [request("plain")], slots=2))
+def test_broken_answers(behavior: str, ended: str, detail: str, faulty: FaultyServer) -> None:
+    with recorder(faulty.url, 2) as made:
+        got = record(made, load([request(behavior)] * 3 + [request("plain")], slots=2))
     assert got.ended == [ended] * 3 + ["complete"]
     assert detail in got.exchanges[0].detail
     assert all(exchange.data for exchange in got.exchanges), "what came is kept"
     assert (got.recording.tally.done, got.recording.tally.failed) == (1, 3)
 
 
-@pytest.mark.parametrize("behaviour", ["never_answers", "goes_silent", "never_ends"])
-def test_time_outs(behaviour: str, awkward: AwkwardServer) -> None:
-    with recorder(awkward.url, 2) as made:
-        wires = [request(behaviour), request("plain"), request(behaviour)]
+@pytest.mark.parametrize("behavior", ["never_answers", "goes_silent", "never_ends"])
+def test_time_outs(behavior: str, faulty: FaultyServer) -> None:
+    with recorder(faulty.url, 2) as made:
+        wires = [request(behavior), request("plain"), request(behavior)]
         got = record(made, load(wires, slots=2, timeout=0.4))
     assert got.ended == ["timeout", "complete", "timeout"]
     assert "not done within 0.4 s" in got.details
     for exchange in (got.exchanges[0], got.exchanges[2]):
         assert 0.4 <= (exchange.ended_ns - exchange.sent_ns) / 1e9 < 10
-        assert bool(exchange.data) == (behaviour != "never_answers")
+        assert bool(exchange.data) == (behavior != "never_answers")
 
 
 def test_wrong_framing_in_an_open_stream_does_not_wait_for_the_time_out() -> None:
@@ -374,7 +374,7 @@ def test_an_answer_before_the_request_is_out(end: str) -> None:
     assert not got.exchanges[1].reused, "half a request is still in the first connection"
 
 
-def test_a_server_that_takes_no_more(awkward: AwkwardServer) -> None:
+def test_a_server_that_takes_no_more(faulty: FaultyServer) -> None:
     def serve(connection: socket.socket, number: int) -> None:
         connection.recv(1000)
 
@@ -402,8 +402,8 @@ def test_a_stream_that_begins_while_the_request_is_still_sent() -> None:
 # ---- stops --------------------------------------------------------------------------------------
 
 
-def test_a_stop_keeps_what_had_come(awkward: AwkwardServer) -> None:
-    with recorder(awkward.url, 2) as made:
+def test_a_stop_keeps_what_had_come(faulty: FaultyServer) -> None:
+    with recorder(faulty.url, 2) as made:
         timer = threading.Timer(1.0, made.stop)
         timer.start()
         wires = [request("plain"), *[request("goes_silent")] * 4]
@@ -429,8 +429,8 @@ def test_a_stop_while_connecting() -> None:
         made.close()
 
 
-def test_a_stop_ends_an_exchange(awkward: AwkwardServer) -> None:
-    with recorder(awkward.url) as made:
+def test_a_stop_ends_an_exchange(faulty: FaultyServer) -> None:
+    with recorder(faulty.url) as made:
         # Long after its first bytes, which are sent at once, and long before any time-out.
         threading.Timer(2, made.stop).start()
         exchange = made.exchange(request("goes_silent"))
@@ -438,9 +438,9 @@ def test_a_stop_ends_an_exchange(awkward: AwkwardServer) -> None:
     assert exchange.data
 
 
-def test_after_the_duration_nothing_is_sent(awkward: AwkwardServer) -> None:
+def test_after_the_duration_nothing_is_sent(faulty: FaultyServer) -> None:
     timings = [Timing(0.05 * index) for index in range(40)]
-    with recorder(awkward.url, 2) as made:
+    with recorder(faulty.url, 2) as made:
         got = record(made, load([request("plain")] * 40, timings=timings, duration=0.42))
     assert not got.recording.interrupted
     assert got.ended == ["complete"] * 9
@@ -450,9 +450,9 @@ def test_after_the_duration_nothing_is_sent(awkward: AwkwardServer) -> None:
 # ---- loads --------------------------------------------------------------------------------------
 
 
-def test_turns_follow_each_other(awkward: AwkwardServer) -> None:
+def test_turns_follow_each_other(faulty: FaultyServer) -> None:
     timings = [Timing(), Timing(after=0, pause=0.1), Timing(after=1)]
-    with recorder(awkward.url) as made:
+    with recorder(faulty.url) as made:
         got = record(made, load([request("plain")] * 3, timings=timings))
     first, second, third = got.exchanges
     assert second.scheduled_ns == first.ended_ns + 100_000_000
@@ -491,14 +491,14 @@ def test_progress_is_told(reference: ReferenceServer) -> None:
     assert 0 < gaps[len(gaps) // 2] < 200
 
 
-def test_a_burst_beyond_what_is_open(awkward: AwkwardServer) -> None:
-    with recorder(awkward.url) as made:
+def test_a_burst_beyond_what_is_open(faulty: FaultyServer) -> None:
+    with recorder(faulty.url) as made:
         got = record(made, load([request("plain")] * 150))
     assert got.ended == ["complete"] * 150
 
 
 def test_a_refused_load_of_many_can_be_stopped() -> None:
-    with AwkwardServer() as server:
+    with FaultyServer() as server:
         made = Recorder(target(server.url))
         made.open(1)
         made.exchange(request())
@@ -508,8 +508,8 @@ def test_a_refused_load_of_many_can_be_stopped() -> None:
     assert 0 < recording.tally.failed < 100_000
 
 
-def test_exchanges_one_after_the_other(awkward: AwkwardServer) -> None:
-    with recorder(awkward.url) as made:
+def test_exchanges_one_after_the_other(faulty: FaultyServer) -> None:
+    with recorder(faulty.url) as made:
         assert made.exchange(request("plain")).ended is Ended.COMPLETE
         assert made.exchange(request("never_answers"), timeout=0.2).ended is Ended.TIMEOUT
         assert made.exchange(request("cut_by_reset")).ended is Ended.RESET

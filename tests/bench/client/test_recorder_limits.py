@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from awkward_server import AwkwardServer
+from faulty_server import FaultyServer
 from numpy.typing import NDArray
 from spark_bench.client import clock, in_flight, loop
 from spark_bench.client.connection import Connection
@@ -269,8 +269,8 @@ print(sorted(set(got.ended)), "Too many open files" in got.details, got.ended.co
 """
 
 
-def test_few_files_are_a_failure_of_some_requests(awkward: AwkwardServer) -> None:
-    with child(FEW_FILES, awkward.url) as process:
+def test_few_files_are_a_failure_of_some_requests(faulty: FaultyServer) -> None:
+    with child(FEW_FILES, faulty.url) as process:
         assert process.stdout
         opened, told = process.stdout.read().splitlines()
     assert int(opened) == 100 - 64
@@ -280,7 +280,7 @@ def test_few_files_are_a_failure_of_some_requests(awkward: AwkwardServer) -> Non
 
 def test_the_limit_of_files_is_raised() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with AwkwardServer() as server:
+    with FaultyServer() as server:
         resource.setrlimit(resource.RLIMIT_NOFILE, (150, hard))
         try:
             made = Recorder(target(server.url))

@@ -12,9 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 import trustme
-from awkward_call import MODEL, text
-from awkward_network import Address, ForwardProxy, deaf_port, tls_contexts
-from awkward_server import AwkwardServer
+from faulty_call import MODEL, text
+from faulty_network import Address, ForwardProxy, deaf_port, tls_contexts
+from faulty_server import FaultyServer
 from spark_bench.client import pool
 from spark_bench.client.poller import Epoll, Portable
 from spark_bench.client.recorder import Recorder
@@ -38,8 +38,8 @@ def client(url: str) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def http(awkward: AwkwardServer) -> Iterator[httpx.Client]:
-    with client(awkward.url) as made:
+def http(faulty: FaultyServer) -> Iterator[httpx.Client]:
+    with client(faulty.url) as made:
         yield made
 
 
@@ -54,30 +54,30 @@ def test_an_answer_as_httpx_knows_them(http: httpx.Client) -> None:
     assert exchange.sent_ns < exchange.stamps[0]
 
 
-@pytest.mark.parametrize("behaviour", ["plain", "gzipped", "odd_chunks", "http_1_0", "one_packet"])
-def test_bodies_are_given_whole_and_decoded(behaviour: str, http: httpx.Client) -> None:
+@pytest.mark.parametrize("behavior", ["plain", "gzipped", "odd_chunks", "http_1_0", "one_packet"])
+def test_bodies_are_given_whole_and_decoded(behavior: str, http: httpx.Client) -> None:
     asked = {**ASKED, "stream": True}
-    plain, answer = (http.post(f"/{each}{CHAT}", json=asked) for each in ("plain", behaviour))
+    plain, answer = (http.post(f"/{each}{CHAT}", json=asked) for each in ("plain", behavior))
     assert answer.text == plain.text
     assert answer.text.endswith("data: [DONE]\n\n")
     assert "content-encoding" not in answer.headers
 
 
-def test_a_request_arrives_as_it_was_made(awkward: AwkwardServer, http: httpx.Client) -> None:
+def test_a_request_arrives_as_it_was_made(faulty: FaultyServer, http: httpx.Client) -> None:
     answer = http.post(f"/plain{CHAT}", json=ASKED, headers={"authorization": "Bearer key"})
     assert answer.json()["choices"][0]["message"]["content"] == text(6)
-    (call,) = awkward.calls
+    (call,) = faulty.calls
     assert call.json == ASKED
     assert call.headers["authorization"] == "Bearer key"
 
 
-@pytest.mark.parametrize(("behaviour", "code"), [("rate_limited", 429), ("server_error", 500)])
-def test_statuses_are_answers(behaviour: str, code: int, http: httpx.Client) -> None:
-    assert http.post(f"/{behaviour}{CHAT}", json=ASKED).status_code == code
+@pytest.mark.parametrize(("behavior", "code"), [("rate_limited", 429), ("server_error", 500)])
+def test_statuses_are_answers(behavior: str, code: int, http: httpx.Client) -> None:
+    assert http.post(f"/{behavior}{CHAT}", json=ASKED).status_code == code
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "error", "said"),
+    ("behavior", "error", "said"),
     [
         pytest.param("cut_by_reset", httpx.ReadError, "reset by peer"),
         pytest.param("cut_by_close", httpx.RemoteProtocolError, "before the answer's end"),
@@ -89,16 +89,16 @@ def test_statuses_are_answers(behaviour: str, code: int, http: httpx.Client) -> 
     ],
 )
 def test_errors_are_httpx_errors(
-    behaviour: str, error: type[httpx.TransportError], said: str, http: httpx.Client
+    behavior: str, error: type[httpx.TransportError], said: str, http: httpx.Client
 ) -> None:
     with pytest.raises(error, match=said) as raised:
-        http.post(f"/{behaviour}{CHAT}", json={**ASKED, "stream": True}, timeout=0.2)
-    assert raised.value.request.url.path == f"/{behaviour}{CHAT}"
+        http.post(f"/{behavior}{CHAT}", json={**ASKED, "stream": True}, timeout=0.2)
+    assert raised.value.request.url.path == f"/{behavior}{CHAT}"
     assert http.get("/v1/models").status_code == 200, "and it goes on"
 
 
 def test_a_server_that_went_is_a_connect_error() -> None:
-    with AwkwardServer() as server, client(server.url) as http:
+    with FaultyServer() as server, client(server.url) as http:
         assert http.get("/v1/models").status_code == 200
         server.__exit__(None, None, None)
         with pytest.raises(httpx.ConnectError, match="refused"):
@@ -146,7 +146,7 @@ def check(url: str) -> None:
 
 @pytest.mark.usefixtures("poller")
 def test_ipv6() -> None:
-    with AwkwardServer(ipv6=True) as server:
+    with FaultyServer(ipv6=True) as server:
         assert server.url.startswith("http://[::1]:")
         check(server.url)
 
@@ -155,7 +155,7 @@ def test_ipv6() -> None:
 def test_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     context, authority = tls_contexts(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(authority))
-    with AwkwardServer(tls=context) as server:
+    with FaultyServer(tls=context) as server:
         check(server.url)
         with client(server.url) as http:
             assert http.get("/v1/models").json()["data"][0]["id"] == MODEL
@@ -169,7 +169,7 @@ def test_a_certificate_that_nobody_knows(tmp_path: Path) -> None:
     context, _ = tls_contexts(tmp_path)
     wanted = r"TLS: .*unable to get local issuer certificate.*SSL_CERT_FILE"
     with (
-        AwkwardServer(tls=context) as server,
+        FaultyServer(tls=context) as server,
         closing(Recorder(target(server.url))) as made,
         pytest.raises(Unreachable, match=wanted),
     ):
@@ -179,7 +179,7 @@ def test_a_certificate_that_nobody_knows(tmp_path: Path) -> None:
 def test_a_certificate_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     context, authority = tls_contexts(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(authority))
-    with AwkwardServer(tls=context) as server:
+    with FaultyServer(tls=context) as server:
         there = replace(target(server.url), host="other.invalid")
         with closing(Recorder(there)) as made, pytest.raises(Unreachable, match="Hostname mism"):
             made.open(1)
@@ -220,8 +220,8 @@ def through(proxy: ForwardProxy, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("poller")
-def test_a_forward_proxy(awkward: AwkwardServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    with ProxyOfOne(awkward.port) as proxy:
+def test_a_forward_proxy(faulty: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ProxyOfOne(faulty.port) as proxy:
         through(proxy, monkeypatch)
         with client("http://server.invalid:8000") as http:
             assert http.get("/v1/models").json()["data"][0]["id"] == MODEL
@@ -239,18 +239,18 @@ def test_a_tunnel_through_a_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ours.issue_cert("server.invalid").configure_cert(context)
     ours.cert_pem.write_to_path(str(authority))
     monkeypatch.setenv("SSL_CERT_FILE", str(authority))
-    with AwkwardServer(tls=context) as server, ProxyOfOne(server.port) as proxy:
+    with FaultyServer(tls=context) as server, ProxyOfOne(server.port) as proxy:
         through(proxy, monkeypatch)
         check("https://server.invalid")
     assert set(proxy.targets) == {"CONNECT server.invalid:443"}
 
 
 def test_loopback_goes_around_a_proxy(
-    awkward: AwkwardServer, monkeypatch: pytest.MonkeyPatch
+    faulty: FaultyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with ProxyOfOne(1) as proxy:
         through(proxy, monkeypatch)
-        check(awkward.url)
+        check(faulty.url)
     assert proxy.targets == []
 
 

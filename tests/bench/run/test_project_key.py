@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from awkward_server import AwkwardServer
 from fake_project import LOAD, FakeProject
+from faulty_server import FaultyServer
 from spark_bench.results.codec import read
 from spark_bench.run.reach import same_server
 
@@ -74,7 +74,7 @@ def test_another_server_never_sees_it(fake: FakeProject) -> None:
 def test_an_inventory_says_nothing_of_a_server_that_is_not_its_own(fake: FakeProject) -> None:
     """Neither what is deployed nor its nodes' power is in the result, and the key is not shown."""
     fake.all("--yes", "--models", "a")
-    with AwkwardServer() as other:
+    with FaultyServer() as other:
         done = run(fake, "--project", str(fake.folder), "--url", other.url, "--power")
     assert done.returncode == 0, done.stderr
     result = read(fake.folder / "r.json")

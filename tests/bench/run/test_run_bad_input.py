@@ -7,9 +7,9 @@ import threading
 from pathlib import Path
 
 import pytest
-from awkward_network import tls_contexts
-from awkward_server import AwkwardServer
 from click.testing import CliRunner
+from faulty_network import tls_contexts
+from faulty_server import FaultyServer
 from run_here import run
 from spark_bench import project
 from spark_bench.cli import main
@@ -71,18 +71,18 @@ LINES = {
         pytest.param("--output {here}", "is a folder", id="output-is-a-folder"),
     ],
 )
-def test_nothing_is_sent(awkward: AwkwardServer, tmp_path: Path, words: str, named: str) -> None:
+def test_nothing_is_sent(faulty: FaultyServer, tmp_path: Path, words: str, named: str) -> None:
     for name, text in LINES.items():
         words = words.replace(f"{{{name}}}", str(tmp_path / name))
         (tmp_path / name).write_text(text)
     typed = words.replace("{here}", str(tmp_path)).split()
-    ran = run(awkward.url, *typed)
+    ran = run(faulty.url, *typed)
     assert ran.code == 2, ran.err
     assert named in ran.err
     lines = ran.err.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith("Error: ")
     assert not ran.out
-    assert not [call for call in awkward.calls if call.method == "POST"]
+    assert not [call for call in faulty.calls if call.method == "POST"]
     assert not list(tmp_path.rglob("bench_*"))
 
 
@@ -92,8 +92,8 @@ def test_what_is_no_url(url: str) -> None:
     assert ran.code == 2 and f"--url {url} is not a server's URL" in ran.err
 
 
-def test_a_question_shorter_than_the_template(awkward: AwkwardServer, tmp_path: Path) -> None:
-    ran = run(awkward.url, "-i", "1", "--shared-prefix", "3", here=tmp_path)
+def test_a_question_shorter_than_the_template(faulty: FaultyServer, tmp_path: Path) -> None:
+    ran = run(faulty.url, "-i", "1", "--shared-prefix", "3", here=tmp_path)
     assert ran.code == 2 and "--input-len 1 is too short" in ran.err
 
 
@@ -150,7 +150,7 @@ def test_a_server_that_speaks_no_tls() -> None:
 
 
 def test_a_server_that_speaks_tls(tmp_path: Path) -> None:
-    with AwkwardServer(tls=tls_contexts(tmp_path)[0]) as server:
+    with FaultyServer(tls=tls_contexts(tmp_path)[0]) as server:
         url = server.at("plain")
         ran = run(url.replace("https:", "http:"))
         assert ran.code == 1 and ran.err.endswith(f": check --url; if it speaks TLS, {url}\n")

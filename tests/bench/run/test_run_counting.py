@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from awkward_call import CHAT, DONE, LAST_CHUNK, STREAM_HEAD, Call, envelope, event, finish, usage
-from awkward_server import AwkwardServer
+from faulty_call import CHAT, DONE, LAST_CHUNK, STREAM_HEAD, Call, envelope, event, finish, usage
+from faulty_server import FaultyServer
 from run_here import Ran, run, short
 from spark_bench.errors import BenchError
 from spark_bench.run import responses
@@ -18,7 +18,7 @@ PROMPTS, OUTPUT = 12, 40
 LOAD = [*short(n=PROMPTS, c=4, o=OUTPUT), "--quiet", "--no-metrics"]
 
 
-class FakeOldSglang(AwkwardServer):
+class FakeOldSglang(FaultyServer):
     """Events of one to three words, each word a token; counts in the last event alone, as SGLang
     0.5.3 tells them whatever is asked.
 

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from awkward_call import CHAT, Call, chunk
-from awkward_network import closed_port
-from awkward_server import AwkwardServer
+from faulty_call import CHAT, Call, chunk
+from faulty_network import closed_port
+from faulty_server import FaultyServer
 from run_here import run, short
 from spark_bench.client.tally import peak_rss
 from spark_bench.reference_server.launcher import ReferenceServer
@@ -23,7 +23,7 @@ QUIET = ["--quiet", "--no-metrics"]
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "kind"),
+    ("behavior", "kind"),
     [
         pytest.param("rate_limited", "http_429", id="429"),
         pytest.param("server_error", "http_500", id="500"),
@@ -41,9 +41,9 @@ QUIET = ["--quiet", "--no-metrics"]
     ],
 )
 def test_each_fault_has_its_name_and_its_cure(
-    awkward: AwkwardServer, tmp_path: Path, behaviour: str, kind: str
+    faulty: FaultyServer, tmp_path: Path, behavior: str, kind: str
 ) -> None:
-    ran = run(awkward.at(behaviour), *short(n=3, c=3, o=4), "--no-metrics", here=tmp_path)
+    ran = run(faulty.at(behavior), *short(n=3, c=3, o=4), "--no-metrics", here=tmp_path)
     assert ran.code == 1
     result = ran.result
     assert result.status == "complete" and result.summary.failures == {kind: 3}
@@ -53,19 +53,19 @@ def test_each_fault_has_its_name_and_its_cure(
     assert "3 of 3 requests failed: see the failures above" in ran.err
 
 
-@pytest.mark.parametrize("behaviour", ["never_ends", "goes_silent", "never_answers"])
+@pytest.mark.parametrize("behavior", ["never_ends", "goes_silent", "never_answers"])
 def test_no_answer_takes_longer_than_the_timeout(
-    awkward: AwkwardServer, tmp_path: Path, behaviour: str
+    faulty: FaultyServer, tmp_path: Path, behavior: str
 ) -> None:
     words = [*short(n=3, c=3, o=4), "--timeout", "0.3", "--warmup", "0"]
     started = time.monotonic()
-    ran = run(awkward.at(behaviour), *words, *QUIET, here=tmp_path)
+    ran = run(faulty.at(behavior), *words, *QUIET, here=tmp_path)
     assert ran.code == 1 and ran.result.summary.failures == {"timeout": 3}
     assert time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "words"),
+    ("behavior", "words"),
     [
         pytest.param("unauthorized", "401: set SPARK_BENCH_API_KEY or --api-key-file", id="401"),
         pytest.param("not_found", "check --url and --endpoint", id="404"),
@@ -74,9 +74,9 @@ def test_no_answer_takes_longer_than_the_timeout(
     ],
 )
 def test_what_no_load_can_get_over_ends_the_run(
-    awkward: AwkwardServer, tmp_path: Path, behaviour: str, words: str
+    faulty: FaultyServer, tmp_path: Path, behavior: str, words: str
 ) -> None:
-    ran = run(awkward.at(behaviour), *short(), *QUIET, here=tmp_path)
+    ran = run(faulty.at(behavior), *short(), *QUIET, here=tmp_path)
     assert ran.code == 1 and not ran.results
     assert words in ran.err and ran.err.count("\n") == 1
 
@@ -149,7 +149,7 @@ ENDLESS = {
 }
 
 
-class Hostile(AwkwardServer):
+class Hostile(FaultyServer):
     """Its third answer, of the first of the measured requests, is hostile."""
 
     def __init__(self, answer: Callable[[Call], bool]) -> None:
@@ -207,7 +207,7 @@ def test_an_answer_that_inflates_without_end_is_one_failure(tmp_path: Path, stat
 def test_what_a_server_tells_beside_the_load_loses_no_run(
     tmp_path: Path, path: str, body: bytes
 ) -> None:
-    class Telling(AwkwardServer):
+    class Telling(FaultyServer):
         def _answer(self, call: Call) -> bool:
             if call.path != path:
                 return super()._answer(call)

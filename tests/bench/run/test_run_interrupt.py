@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from awkward_server import AwkwardServer
+from faulty_server import FaultyServer
 from run_here import short
 from spark_bench.reference_server.launcher import ReferenceServer
 from spark_bench.results.codec import read
@@ -70,11 +70,11 @@ def test_a_partial_result(
     assert "Traceback" not in err
 
 
-def test_a_second_one_ends_at_once(awkward: AwkwardServer, tmp_path: Path) -> None:
+def test_a_second_one_ends_at_once(faulty: FaultyServer, tmp_path: Path) -> None:
     """The first one waits for nothing either, but for the server's last metrics."""
-    url = awkward.at("never_answers")
+    url = faulty.at("never_answers")
     with running(url, tmp_path, *short(n=4, c=4), "--warmup", "0") as process:
-        until(lambda: awkward.calls and awkward.calls[-1].method == "POST")
+        until(lambda: faulty.calls and faulty.calls[-1].method == "POST")
         # No figure is there yet: the probes are still unanswered.
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=30)  # an answer would be waited for 600 s

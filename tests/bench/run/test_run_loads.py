@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from awkward_call import CHAT
-from awkward_server import AwkwardServer
+from faulty_call import CHAT
+from faulty_server import FaultyServer
 from run_here import Ran, run, short
 from spark_bench.display.load_tables import sweep_point
 from spark_bench.load.knee import knee
@@ -157,42 +157,42 @@ def test_a_duration_that_outlasts_the_prompts_is_told(
 # ---- what is sent ------------------------------------------------------------------------------
 
 
-def sent(awkward: AwkwardServer, here: Path, *words: str, last: int = 6) -> list[bytes]:
+def sent(faulty: FaultyServer, here: Path, *words: str, last: int = 6) -> list[bytes]:
     """The measured bodies of a run, sorted."""
-    ran = run(awkward.url, *short(n=6, o=2, c=2), *words, *PLAIN, here=here)
+    ran = run(faulty.url, *short(n=6, o=2, c=2), *words, *PLAIN, here=here)
     assert ran.code == 0, ran.err
-    came = [call.body for call in awkward.calls if call.path == CHAT]
+    came = [call.body for call in faulty.calls if call.path == CHAT]
     return sorted(came[-last:])
 
 
-def test_the_seed_decides_every_byte(awkward: AwkwardServer, tmp_path: Path) -> None:
-    runs = [sent(awkward, tmp_path / str(n), "--seed", s) for n, s in enumerate(["7", "7", "8"])]
+def test_the_seed_decides_every_byte(faulty: FaultyServer, tmp_path: Path) -> None:
+    runs = [sent(faulty, tmp_path / str(n), "--seed", s) for n, s in enumerate(["7", "7", "8"])]
     assert runs[0] == runs[1]
     assert not set(texts(runs[0])) & set(texts(runs[2]))
     openings = {text.split()[0] for text in texts(runs[0])}
     assert len(openings) == 6  # no two begin alike, so no prefix cache helps
 
 
-def test_repeats_differ_from_each_other(awkward: AwkwardServer, tmp_path: Path) -> None:
-    both = sent(awkward, tmp_path, "--repeat", "2", last=12)
+def test_repeats_differ_from_each_other(faulty: FaultyServer, tmp_path: Path) -> None:
+    both = sent(faulty, tmp_path, "--repeat", "2", last=12)
     assert len(set(both)) == 12
 
 
-def test_points_of_a_sweep_share_no_prompt(awkward: AwkwardServer, tmp_path: Path) -> None:
+def test_points_of_a_sweep_share_no_prompt(faulty: FaultyServer, tmp_path: Path) -> None:
     sweep = ["--sweep", "rate=200,300"]
-    both = [sent(awkward, tmp_path / str(n), *sweep, last=12) for n in range(2)]
+    both = [sent(faulty, tmp_path / str(n), *sweep, last=12) for n in range(2)]
     assert len(set(both[0])) == 12
     assert both[0] == both[1]  # and are the same again in another sweep
 
 
-def test_a_cache_hit_is_one_prompt_for_all(awkward: AwkwardServer, tmp_path: Path) -> None:
-    both = sent(awkward, tmp_path, "--cache", "hit", "--repeat", "2", last=12)
+def test_a_cache_hit_is_one_prompt_for_all(faulty: FaultyServer, tmp_path: Path) -> None:
+    both = sent(faulty, tmp_path, "--cache", "hit", "--repeat", "2", last=12)
     assert len(set(both)) == 1
 
 
-def test_groups_share_their_prefix(awkward: AwkwardServer, tmp_path: Path) -> None:
+def test_groups_share_their_prefix(faulty: FaultyServer, tmp_path: Path) -> None:
     words = ["-i", "40", "--shared-prefix", "20", "--prefix-groups", "2"]
-    heads = [tuple(text.split()[:15]) for text in texts(sent(awkward, tmp_path, *words))]
+    heads = [tuple(text.split()[:15]) for text in texts(sent(faulty, tmp_path, *words))]
     assert sorted(map(heads.count, set(heads))) == [3, 3]
 
 
@@ -232,22 +232,22 @@ def test_those_at_the_start_of_a_trace_wait_for_slots_too(
     assert [request.index for request in by_turn] == [0, 1, 2, 3, 4]
 
 
-def test_a_trace_of_texts_as_far_as_n(awkward: AwkwardServer, tmp_path: Path) -> None:
+def test_a_trace_of_texts_as_far_as_n(faulty: FaultyServer, tmp_path: Path) -> None:
     trace = written(
         tmp_path / "trace.jsonl",
         {"at": 0, "output_len": 3, "prompt": "the first question"},
         {"at": 0.01, "output_len": 2, "messages": [{"role": "user", "content": "a second"}]},
         {"at": 0.02, "output_len": 2, "prompt": "one too many"},
     )
-    ran = run(awkward.url, "--trace", trace, "-n", "2", *PLAIN, here=tmp_path / "run")
+    ran = run(faulty.url, "--trace", trace, "-n", "2", *PLAIN, here=tmp_path / "run")
     assert ran.code == 0, ran.err
-    came = [call.body for call in awkward.calls if call.path == CHAT][-2:]
+    came = [call.body for call in faulty.calls if call.path == CHAT][-2:]
     assert texts(came) == ["the first question", "a second"]
     assert [json.loads(body)["max_tokens"] for body in came] == [3, 2]
     assert ran.result.config.num_prompts == 2
 
 
-def test_sharegpt_questions_are_asked(awkward: AwkwardServer, tmp_path: Path) -> None:
+def test_sharegpt_questions_are_asked(faulty: FaultyServer, tmp_path: Path) -> None:
     asked = [f"what is the answer to question number {n} of ours" for n in range(9)]
     file = tmp_path / "sharegpt.json"
     said = [
@@ -256,9 +256,9 @@ def test_sharegpt_questions_are_asked(awkward: AwkwardServer, tmp_path: Path) ->
     ]
     file.write_bytes(msgspec.json.encode([{"conversations": turns} for turns in said]))
     words = ["--sharegpt", str(file), "-n", "4", "-c", "2"]
-    ran = run(awkward.url, *words, *PLAIN, here=tmp_path / "run")
+    ran = run(faulty.url, *words, *PLAIN, here=tmp_path / "run")
     assert ran.code == 0, ran.err
-    came = [call.body for call in awkward.calls if call.path == CHAT][-4:]
+    came = [call.body for call in faulty.calls if call.path == CHAT][-4:]
     assert len(set(texts(came))) == 4 and set(texts(came)) <= set(asked)
     assert {json.loads(body)["max_tokens"] for body in came} == {3}
     assert ran.result.config.dataset and ran.result.config.dataset.file == "sharegpt.json"

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from awkward_call import CHAT, LAST_CHUNK, STREAM_HEAD, Call, event, whole_stream
-from awkward_faults import ALWAYS, KEY
-from awkward_network import tls_contexts
-from awkward_server import AwkwardServer
+from faulty_behaviors import ALWAYS, KEY
+from faulty_call import CHAT, LAST_CHUNK, STREAM_HEAD, Call, event, whole_stream
+from faulty_network import tls_contexts
+from faulty_server import FaultyServer
 from run_here import Ran, run, short
 from spark_bench.reference_server.launcher import ReferenceServer
 from spark_bench.reference_server.streams import Flags
@@ -24,7 +24,7 @@ NO_USAGE = "the server does not accept stream_options: it returns no token count
 UNTOLD = "the server returns no token counts: they are the tokenizer's, or the number of events"
 
 
-class Particular(AwkwardServer):
+class Particular(FaultyServer):
     """Answers well what `refuses` gives no reason against; else with 400 and the reason.
 
     models: what /v1/models lists; None: there is no such path
@@ -36,7 +36,7 @@ class Particular(AwkwardServer):
         self,
         refuses: Callable[[Call], str] = lambda call: "",
         *,
-        models: tuple[str, ...] | None = ("awkward-model",),
+        models: tuple[str, ...] | None = ("faulty-model",),
         owner: str = "nobody",
         flush: str = "200 OK",
     ) -> None:
@@ -213,8 +213,8 @@ def test_each_endpoint(reference: ReferenceServer, tmp_path: Path, endpoint: str
     assert ran.result.lengths.differing == 0 and not ran.result.notes
 
 
-def test_a_server_without_usage(awkward: AwkwardServer, tmp_path: Path) -> None:
-    ran = run(awkward.at("missing_usage"), *short(o=4), *QUIET, here=tmp_path)
+def test_a_server_without_usage(faulty: FaultyServer, tmp_path: Path) -> None:
+    ran = run(faulty.at("missing_usage"), *short(o=4), *QUIET, here=tmp_path)
     assert ran.code == 0
     assert ran.result.notes == (UNTOLD,)
     summary = ran.result.summary
@@ -225,9 +225,9 @@ def test_a_server_without_usage(awkward: AwkwardServer, tmp_path: Path) -> None:
 
 
 def test_lengths_without_a_tokenizer_are_called_approximate(
-    awkward: AwkwardServer, tmp_path: Path
+    faulty: FaultyServer, tmp_path: Path
 ) -> None:
-    ran = run(awkward.url, *short(o=4), "--no-metrics", here=tmp_path)
+    ran = run(faulty.url, *short(o=4), "--no-metrics", here=tmp_path)
     assert ran.code == 0
     assert ran.result.lengths.tokenizer is None
     assert "approximate, for want of a tokenizer (--tokenizer)" in ran.out
@@ -364,14 +364,14 @@ def test_a_model_that_is_not_served(tmp_path: Path) -> None:
 # ---- who may ask -------------------------------------------------------------------------------
 
 
-def test_a_key_that_is_missing(awkward: AwkwardServer, tmp_path: Path) -> None:
-    ran = run(awkward.at("needs_key"), *short(), *QUIET, here=tmp_path)
+def test_a_key_that_is_missing(faulty: FaultyServer, tmp_path: Path) -> None:
+    ran = run(faulty.at("needs_key"), *short(), *QUIET, here=tmp_path)
     assert ran.code == 1 and not ran.results
     assert "401: set SPARK_BENCH_API_KEY or --api-key-file" in ran.err
 
 
 @pytest.mark.parametrize("source", ["environment", "file"])
-def test_a_key_opens_and_is_never_told(awkward: AwkwardServer, tmp_path: Path, source: str) -> None:
+def test_a_key_opens_and_is_never_told(faulty: FaultyServer, tmp_path: Path, source: str) -> None:
     file = tmp_path / "key"
     file.write_text(f"{KEY}\n")
     file.chmod(0o600)
@@ -379,7 +379,7 @@ def test_a_key_opens_and_is_never_told(awkward: AwkwardServer, tmp_path: Path, s
     env = {"SPARK_BENCH_API_KEY": KEY} if source == "environment" else None
     here = tmp_path / "run"
     ran = run(
-        awkward.at("needs_key"),
+        faulty.at("needs_key"),
         *short(o=4),
         *words,
         "--json",
@@ -391,11 +391,11 @@ def test_a_key_opens_and_is_never_told(awkward: AwkwardServer, tmp_path: Path, s
     kept = b"".join(path.read_bytes() for path in here.iterdir())
     assert KEY not in ran.out + ran.err and KEY.encode() not in kept
     # The server's metrics, models and prompts were all asked for with it.
-    assert {call.headers.get("authorization") for call in awkward.calls} == {f"Bearer {KEY}"}
+    assert {call.headers.get("authorization") for call in faulty.calls} == {f"Bearer {KEY}"}
 
 
 def test_a_key_that_the_server_tells_is_not_told_on(
-    awkward: AwkwardServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    faulty: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def telling(call: Call) -> bool:
         call.send_error("500 Internal Server Error", f"no: {call.headers['authorization']}")
@@ -405,14 +405,14 @@ def test_a_key_that_the_server_tells_is_not_told_on(
     here = tmp_path / "run"
     words = [*short(o=4), *QUIET, "--save-requests", "--json"]
     env = {"SPARK_BENCH_API_KEY": KEY}
-    ran = run(awkward.at("server_error"), *words, here=here, env=env)
+    ran = run(faulty.at("server_error"), *words, here=here, env=env)
     assert "failed: HTTP 500: no: Bearer ***" in ran.result.notes
     kept = b"".join(path.read_bytes() for path in here.iterdir())
     assert KEY not in ran.out + ran.err and KEY.encode() not in kept
 
 
 def test_a_key_is_not_handed_on(
-    awkward: AwkwardServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    faulty: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handed, start = list[bytes](), Sampling.start
 
@@ -423,7 +423,7 @@ def test_a_key_is_not_handed_on(
 
     monkeypatch.setattr(Sampling, "start", noted)
     env = {"SPARK_BENCH_API_KEY": KEY, "OTHER": "there"}
-    ran = run(awkward.at("needs_key"), *short(o=4), here=tmp_path, env=env)
+    ran = run(faulty.at("needs_key"), *short(o=4), here=tmp_path, env=env)
     assert ran.code == 0, ran.err
     assert len(handed) == 1 and b"OTHER=there" in handed[0]
     assert KEY.encode() not in handed[0]
@@ -470,7 +470,7 @@ def test_a_warm_up_that_fails_is_a_note(reference: ReferenceServer, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    "behaviour",
+    "behavior",
     [
         "byte_by_byte",
         "gzipped",
@@ -488,8 +488,8 @@ def test_a_warm_up_that_fails_is_a_note(reference: ReferenceServer, tmp_path: Pa
         "two_events_a_send",
     ],
 )
-def test_any_framing(awkward: AwkwardServer, tmp_path: Path, behaviour: str) -> None:
-    ran = run(awkward.at(behaviour), *short(o=4, n=6, c=3), *QUIET, here=tmp_path)
+def test_any_framing(faulty: FaultyServer, tmp_path: Path, behavior: str) -> None:
+    ran = run(faulty.at(behavior), *short(o=4, n=6, c=3), *QUIET, here=tmp_path)
     assert ran.code == 0, ran.err
     summary = ran.result.summary
     assert (summary.completed, summary.failed) == (6, 0)
@@ -497,7 +497,7 @@ def test_any_framing(awkward: AwkwardServer, tmp_path: Path, behaviour: str) -> 
 
 
 def test_ipv6(tmp_path: Path) -> None:
-    with AwkwardServer(ipv6=True) as server:
+    with FaultyServer(ipv6=True) as server:
         ran = run(server.url, *short(o=4), *QUIET, here=tmp_path)
     assert (ran.code, ran.result.summary.completed) == (0, 8)
     assert ran.result.config.url == server.url
@@ -506,7 +506,7 @@ def test_ipv6(tmp_path: Path) -> None:
 def test_tls_is_stated(tmp_path: Path) -> None:
     context, trusted = tls_contexts(tmp_path)
     env = {"SSL_CERT_FILE": str(trusted)}
-    with AwkwardServer(tls=context) as server:
+    with FaultyServer(tls=context) as server:
         ran = run(server.url, *short(o=4), "--no-metrics", here=tmp_path / "run", env=env)
     assert (ran.code, ran.result.summary.completed) == (0, 8)
     assert ran.result.audit.transport == "tls"
@@ -515,16 +515,16 @@ def test_tls_is_stated(tmp_path: Path) -> None:
 
 def test_tls_that_nobody_vouches_for(tmp_path: Path) -> None:
     context, _ = tls_contexts(tmp_path)
-    with AwkwardServer(tls=context) as server:
+    with FaultyServer(tls=context) as server:
         ran = run(server.url, *short(), *QUIET, here=tmp_path / "run")
     assert ran.code == 1 and "certificate" in ran.err and ran.err.count("\n") == 1
 
 
-def test_bodies_have_what_was_added(awkward: AwkwardServer, tmp_path: Path) -> None:
+def test_bodies_have_what_was_added(faulty: FaultyServer, tmp_path: Path) -> None:
     added = {"top_p": 0.5, "stream_options": {"mine": 1}}
     words = ["--extra-body", json.dumps(added), "--temperature", "0.3"]
-    ran = run(awkward.url, *short(o=4), *QUIET, *words, here=tmp_path)
-    body = awkward.calls[-1].json
+    ran = run(faulty.url, *short(o=4), *QUIET, *words, here=tmp_path)
+    body = faulty.calls[-1].json
     assert ran.code == 0
     assert (body["top_p"], body["temperature"]) == (0.5, 0.3)
     assert body["stream_options"] == {"include_usage": True, "mine": 1}

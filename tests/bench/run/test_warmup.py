@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from awkward_call import CHAT, Call
-from awkward_server import AwkwardServer
+from faulty_call import CHAT, Call
+from faulty_server import FaultyServer
 from run_here import run, short
 from spark_bench.load import warmup
 from spark_bench.load.slots import steps
@@ -101,7 +101,7 @@ def test_rounds_end_when_they_are_no_faster(
     assert warmup.is_warm(seconds, most) is expected
 
 
-class FakeColdServer(AwkwardServer):
+class FakeColdServer(FaultyServer):
     """Answers its first requests late when several are in flight, as an engine that compiles for a
     batch of this size; one by one they are answered at once."""
 
@@ -177,7 +177,7 @@ def test_no_prompt_of_the_warm_up_is_measured(tmp_path: Path) -> None:
 
 
 def test_a_server_that_only_fails_is_not_warmed_up_for_long(tmp_path: Path) -> None:
-    with AwkwardServer("server_error") as server:
+    with FaultyServer("server_error") as server:
         ran = run(server.url, *short(n=64, c=4), *QUIET, "--warmup", "auto", here=tmp_path)
     assert ran.result.summary.failures == {"http_500": 64}
     assert ran.result.config.warmup == 8

@@ -1,4 +1,4 @@
-"""The server of faults does what its behaviours say."""
+"""The server of faults does what its behaviors say."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from awkward_call import CHAT, COMPLETIONS, MODEL, text
-from awkward_faults import ALWAYS, BEHAVIOURS, EVERYWHERE, KEY, STREAMS, WRONG_MODEL
-from awkward_network import ForwardProxy, closed_port, deaf_port, tls_contexts
-from awkward_server import AwkwardServer
+from faulty_behaviors import KEY, WRONG_MODEL
+from faulty_call import CHAT, COMPLETIONS, MODEL, text
+from faulty_network import ForwardProxy, closed_port, deaf_port, tls_contexts
+from faulty_server import FaultyServer
 
 ASKED: dict[str, Any] = {
     "model": MODEL,
@@ -81,10 +81,10 @@ def text_of(body: bytes) -> str:
     return "".join(c.get("text") or c.get("delta", {}).get("content") or "" for c in choices)
 
 
-@pytest.mark.parametrize("behaviour", GOOD)
+@pytest.mark.parametrize("behavior", GOOD)
 @pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
-def test_good_answers(awkward: AwkwardServer, behaviour: str, path: str) -> None:
-    response, body = ask(awkward.at(behaviour), path)
+def test_good_answers(faulty: FaultyServer, behavior: str, path: str) -> None:
+    response, body = ask(faulty.at(behavior), path)
     assert response.status == 200
     assert text_of(body) == text(6) == "w1 w2 w3 w4 w5 w6"
     assert body.endswith(b"data: [DONE]\n\n")
@@ -93,35 +93,32 @@ def test_good_answers(awkward: AwkwardServer, behaviour: str, path: str) -> None
     assert (usage["usage"]["completion_tokens"], usage["choices"]) == (6, [])
 
 
-def test_every_behaviour_is_named_once_and_described() -> None:
-    functions = [*STREAMS.values(), *ALWAYS.values(), *EVERYWHERE.values()]
-    assert len(BEHAVIOURS) == len(functions) == len(set(functions))
-    assert all(function.__doc__ for function in functions)
-    with pytest.raises(ValueError, match="no such behaviour: polite"):
-        AwkwardServer("polite")
+def test_an_unknown_behavior_is_refused() -> None:
+    with pytest.raises(ValueError, match="no such behavior: polite"):
+        FaultyServer("polite")
 
 
-@pytest.mark.parametrize("behaviour", ["plain", "server_error"])
-def test_the_models(awkward: AwkwardServer, behaviour: str) -> None:
-    with urllib.request.urlopen(awkward.at(behaviour) + "/v1/models") as answer:
+@pytest.mark.parametrize("behavior", ["plain", "server_error"])
+def test_the_models(faulty: FaultyServer, behavior: str) -> None:
+    with urllib.request.urlopen(faulty.at(behavior) + "/v1/models") as answer:
         assert [model["id"] for model in json.load(answer)["data"]] == [MODEL]
 
 
 @pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
-def test_an_answer_in_one_piece(awkward: AwkwardServer, path: str) -> None:
-    response, body = ask(awkward.at("crlf"), path, stream=False)
+def test_an_answer_in_one_piece(faulty: FaultyServer, path: str) -> None:
+    response, body = ask(faulty.at("crlf"), path, stream=False)
     choice = json.loads(body)["choices"][0]
     assert response.status == 200
     assert choice.get("text", choice.get("message", {}).get("content")) == text(6)
 
 
-def test_other_paths_are_not_found(awkward: AwkwardServer) -> None:
-    response, body = ask(awkward.url, "/generate")
+def test_other_paths_are_not_found(faulty: FaultyServer) -> None:
+    response, body = ask(faulty.url, "/generate")
     assert (response.status, json.loads(body)["error"]["code"]) == (404, 404)
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "status"),
+    ("behavior", "status"),
     [
         ("unauthorized", 401),
         ("needs_key", 401),
@@ -134,79 +131,99 @@ def test_other_paths_are_not_found(awkward: AwkwardServer) -> None:
         ("refuses_unknown_fields", 400),
     ],
 )
-def test_statuses(awkward: AwkwardServer, behaviour: str, status: int) -> None:
-    response, body = ask(awkward.at(behaviour))
+def test_statuses(faulty: FaultyServer, behavior: str, status: int) -> None:
+    response, body = ask(faulty.at(behavior))
     assert response.status == status
-    if behaviour == "bad_gateway":
+    if behavior == "bad_gateway":
         assert body.startswith(b"<html>")
     else:
         assert json.loads(body)["error"]["code"] == status
-    assert response.headers["retry-after"] == ("1" if behaviour == "rate_limited" else None)
+    assert response.headers["retry-after"] == ("1" if behavior == "rate_limited" else None)
 
 
-def test_the_right_key(awkward: AwkwardServer) -> None:
+def test_the_right_key(faulty: FaultyServer) -> None:
     key = {"Authorization": f"Bearer {KEY}"}
-    request = urllib.request.Request(awkward.at("needs_key") + "/v1/models", headers=key)
+    request = urllib.request.Request(faulty.at("needs_key") + "/v1/models", headers=key)
     with urllib.request.urlopen(request) as answer:
         assert answer.status == 200
-    assert awkward.calls[-1].headers["authorization"] == key["Authorization"]
+    assert faulty.calls[-1].headers["authorization"] == key["Authorization"]
 
 
-def test_known_fields_are_not_refused(awkward: AwkwardServer) -> None:
-    parts = urlsplit(awkward.at("refuses_unknown_fields"))
+def test_known_fields_are_not_refused(faulty: FaultyServer) -> None:
+    parts = urlsplit(faulty.at("refuses_unknown_fields"))
     body = {key: value for key, value in ASKED.items() if key != "stream_options"}
     with closing(HTTPConnection(parts.hostname or "", parts.port, timeout=5)) as connection:
         connection.request("POST", parts.path + CHAT, json.dumps(body))
         assert connection.getresponse().status == 200
 
 
-def test_cut_by_close(awkward: AwkwardServer) -> None:
-    with pytest.raises(IncompleteRead) as cut:
-        ask(awkward.at("cut_by_close"))
-    assert text_of(cut.value.partial) == text(2)
+@pytest.mark.parametrize(
+    ("behavior", "error"),
+    [
+        ("cut_by_close", IncompleteRead),
+        ("malformed_chunk", IncompleteRead),
+        ("cut_by_reset", ConnectionResetError),
+        ("closes_unanswered", RemoteDisconnected),
+        ("not_http", BadStatusLine),
+    ],
+)
+def test_answers_that_are_none(faulty: FaultyServer, behavior: str, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        ask(faulty.at(behavior))
 
 
-def test_cut_by_reset(awkward: AwkwardServer) -> None:
-    with pytest.raises(ConnectionResetError):
-        ask(awkward.at("cut_by_reset"))
-
-
-def test_closes_unanswered(awkward: AwkwardServer) -> None:
-    with pytest.raises(RemoteDisconnected):
-        ask(awkward.at("closes_unanswered"))
-
-
-def test_never_ends(awkward: AwkwardServer) -> None:
-    got = raw(awkward.at("never_ends"), until=b" w6")
+def test_never_ends(faulty: FaultyServer) -> None:
+    got = raw(faulty.at("never_ends"), until=b" w6")
     while got.count(b" w6") < 3:
-        got += raw(awkward.at("never_ends"), until=b" w6")
+        got += raw(faulty.at("never_ends"), until=b" w6")
     assert b"[DONE]" not in got
 
 
-@pytest.mark.parametrize("behaviour", ["goes_silent", "never_answers"])
-def test_silence(awkward: AwkwardServer, behaviour: str) -> None:
-    parts = urlsplit(awkward.at(behaviour))
+@pytest.mark.parametrize("behavior", ["goes_silent", "never_answers"])
+def test_silence(faulty: FaultyServer, behavior: str) -> None:
+    parts = urlsplit(faulty.at(behavior))
     with closing(HTTPConnection(parts.hostname or "", parts.port, timeout=0.2)) as connection:
         connection.request("POST", parts.path + CHAT, json.dumps(ASKED))
         with pytest.raises(TimeoutError):
             connection.getresponse().read()
 
 
-def test_gzipped(awkward: AwkwardServer) -> None:
-    response, body = ask(awkward.at("gzipped"))
+def test_gzipped(faulty: FaultyServer) -> None:
+    response, body = ask(faulty.at("gzipped"))
     assert response.headers["content-encoding"] == "gzip"
     assert text_of(gzip.decompress(body)) == text(6)
 
 
-def test_http_1_0_has_no_length(awkward: AwkwardServer) -> None:
-    answer = raw(awkward.at("http_1_0"))
-    assert answer.startswith(b"HTTP/1.0 200 OK\r\n")
-    assert b"content-length" not in answer
-    assert b"chunked" not in answer
+# What an answer has in its bytes, and what it lacks.
+HOLDS = {
+    "http_1_0": (b"HTTP/1.0 200 OK\r\n", b"content-length"),
+    "continues_first": (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n", b""),
+    "huge_headers": (b"x" * 1000 + b"\r\nx-padding-49: " + b"x" * 1000, b""),
+    "comments": (b": ping\n\n", b"data: "),
+    "crlf": (b"}\r\n\r\n", b"}\n"),
+    "malformed_json": (b'"conte\n\n', b""),
+    "missing_usage": (b'"length"', b'"usage"'),
+    "no_done": (b'"length"', b"[DONE]"),
+    "no_finish": (b"[DONE]", b'"length"'),
+    "no_tokens": (b"[DONE]", b"choices"),
+    "wrong_model": (WRONG_MODEL.encode(), MODEL.encode()),
+    "error_in_stream": (b"the engine died", b"w3"),
+    "ignores_stream": (b"content-type: application/json", b"data:"),
+    "two_events_a_send": (b"\n\ndata: ", b""),
+}
 
 
-def test_closes_idle(awkward: AwkwardServer) -> None:
-    parts = urlsplit(awkward.at("closes_idle"))
+@pytest.mark.parametrize("behavior", HOLDS)
+def test_what_an_answer_holds_and_lacks(faulty: FaultyServer, behavior: str) -> None:
+    holds, lacks = HOLDS[behavior]
+    end = b"0\r\n\r\n" if behavior not in ("http_1_0", "ignores_stream") else b"usage"
+    answer = raw(faulty.at(behavior), until=end)
+    assert holds in answer
+    assert not lacks or lacks not in answer
+
+
+def test_closes_idle(faulty: FaultyServer) -> None:
+    parts = urlsplit(faulty.at("closes_idle"))
     with closing(HTTPConnection(parts.hostname or "", parts.port, timeout=5)) as connection:
         connection.auto_open = False
         connection.connect()
@@ -220,108 +237,32 @@ def test_closes_idle(awkward: AwkwardServer) -> None:
             connection.getresponse()
 
 
-def test_keep_alive(awkward: AwkwardServer) -> None:
-    before = awkward.connections
-    parts = urlsplit(awkward.url)
+def test_keep_alive(faulty: FaultyServer) -> None:
+    before = faulty.connections
+    parts = urlsplit(faulty.url)
     with closing(HTTPConnection(parts.hostname or "", parts.port, timeout=5)) as connection:
         for _ in range(3):
             connection.request("POST", CHAT, json.dumps(ASKED))
             assert text_of(connection.getresponse().read()) == text(6)
-    assert awkward.connections - before == 1
-    assert [call.path for call in awkward.calls] == [CHAT] * 3
+    assert faulty.connections - before == 1
+    assert [call.path for call in faulty.calls] == [CHAT] * 3
 
 
-def test_continues_first(awkward: AwkwardServer) -> None:
-    answer = raw(awkward.at("continues_first"), until=b"[DONE]")
-    assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
-
-
-def test_huge_headers(awkward: AwkwardServer) -> None:
-    answer = raw(awkward.at("huge_headers"), until=b"[DONE]")
-    assert answer.index(b"\r\n\r\n") > 50_000
-
-
-def test_malformed_chunk(awkward: AwkwardServer) -> None:
-    with pytest.raises(IncompleteRead):
-        ask(awkward.at("malformed_chunk"))
-
-
-def test_not_http(awkward: AwkwardServer) -> None:
-    with pytest.raises(BadStatusLine, match="SSH-2"):
-        ask(awkward.at("not_http"))
-
-
-def test_crlf(awkward: AwkwardServer) -> None:
-    _, body = ask(awkward.at("crlf"))
-    assert body.count(b"\n") == body.count(b"\r\n") == 2 * body.count(b"data: ")
-    assert text_of(body) == text(6)
-
-
-def test_comments(awkward: AwkwardServer) -> None:
-    _, body = ask(awkward.at("comments"))
-    assert body.startswith(b": ping\n\nevent: message\nid: 1\ndata:{")
-    assert text_of(body.replace(b"data:[DONE]", b"")) == text(6)
-
-
-def test_malformed_json(awkward: AwkwardServer) -> None:
-    _, body = ask(awkward.at("malformed_json"))
-    with pytest.raises(json.JSONDecodeError):
-        events(body)
-
-
-@pytest.mark.parametrize(
-    ("behaviour", "lacks"),
-    [
-        pytest.param("missing_usage", b'"usage"', id="usage"),
-        pytest.param("no_done", b"[DONE]", id="done"),
-        pytest.param("no_finish", b'"length"', id="finish-reason"),
-        pytest.param("no_tokens", b"choices", id="tokens"),
-    ],
-)
-def test_what_a_stream_lacks(awkward: AwkwardServer, behaviour: str, lacks: bytes) -> None:
-    assert lacks in ask(awkward.at("plain"))[1]
-    assert lacks not in ask(awkward.at(behaviour))[1]
-
-
-def test_wrong_model(awkward: AwkwardServer) -> None:
-    _, body = ask(awkward.at("wrong_model"))
-    (named,) = {event["model"] for event in events(body)}
-    assert named.startswith(WRONG_MODEL)
-
-
-def test_error_in_stream(awkward: AwkwardServer) -> None:
-    response, body = ask(awkward.at("error_in_stream"))
-    assert response.status == 200
-    assert text_of(body) == text(2)
-    assert events(body)[-1]["error"]["message"] == "the engine died"
-
-
-def test_ignores_stream(awkward: AwkwardServer) -> None:
-    response, body = ask(awkward.at("ignores_stream"))
-    assert response.headers["content-type"] == "application/json"
-    assert json.loads(body)["usage"]["completion_tokens"] == 6
-
-
-def test_two_events_a_send(awkward: AwkwardServer) -> None:
-    answer = raw(awkward.at("two_events_a_send"), until=b"[DONE]")
-    assert b"\n\ndata: " in answer
-
-
-def test_a_behaviour_of_the_whole_server() -> None:
-    with AwkwardServer("unavailable") as server:
+def test_a_behavior_of_the_whole_server() -> None:
+    with FaultyServer("unavailable") as server:
         assert ask(server.url)[0].status == 503
         assert ask(server.at("plain"))[0].status == 200
 
 
 def test_slow_accept() -> None:
-    with AwkwardServer(accept_delay=0.2) as server:
+    with FaultyServer(accept_delay=0.2) as server:
         start = time.monotonic()
         ask(server.url)
         assert time.monotonic() - start >= 0.2
 
 
 def test_ipv6() -> None:
-    with AwkwardServer(ipv6=True) as server:
+    with FaultyServer(ipv6=True) as server:
         assert server.url.startswith("http://[::1]:")
         assert text_of(ask(server.url)[1]) == text(6)
 
@@ -329,7 +270,7 @@ def test_ipv6() -> None:
 def test_tls(tmp_path: Path) -> None:
     context, authority = tls_contexts(tmp_path)
     trusting = ssl.create_default_context(cafile=str(authority))
-    with AwkwardServer(tls=context) as server:
+    with FaultyServer(tls=context) as server:
         assert server.url.startswith("https://")
         with closing(HTTPSConnection("127.0.0.1", server.port, context=trusting)) as connection:
             connection.request("POST", CHAT, json.dumps(ASKED))
@@ -341,19 +282,19 @@ def test_tls(tmp_path: Path) -> None:
             distrusting.request("POST", CHAT, "{}")
 
 
-def test_a_forward_proxy(awkward: AwkwardServer) -> None:
+def test_a_forward_proxy(faulty: FaultyServer) -> None:
     with ForwardProxy() as proxy, httpx.Client(proxy=proxy.url) as client:
         for _ in range(2):
-            answer = client.post(awkward.at("plain") + CHAT, json=ASKED)
+            answer = client.post(faulty.at("plain") + CHAT, json=ASKED)
             assert text_of(answer.content) == text(6)
-    assert proxy.targets == [f"POST {awkward.at('plain')}{CHAT}"] * 2
+    assert proxy.targets == [f"POST {faulty.at('plain')}{CHAT}"] * 2
 
 
 def test_a_tunnel(tmp_path: Path) -> None:
     context, authority = tls_contexts(tmp_path)
     trusting = ssl.create_default_context(cafile=str(authority))
     with (
-        AwkwardServer(tls=context) as server,
+        FaultyServer(tls=context) as server,
         ForwardProxy() as proxy,
         httpx.Client(proxy=proxy.url, verify=trusting) as client,
     ):

@@ -1,10 +1,10 @@
 """A server of faults: it speaks the OpenAI API in every way that clients trip over.
 
->>> with AwkwardServer() as server:
+>>> with FaultyServer() as server:
 ...     server.at("cut_by_reset")
 'http://127.0.0.1:41234/cut_by_reset'
 
-The first part of the path names the behaviour (awkward_faults.py has them all); without one it is
+The first part of the path names the behavior (faulty_behaviors.py has them all); without one it is
 the server's own, "plain" by default.
 """
 
@@ -19,14 +19,14 @@ from dataclasses import replace
 from functools import partial
 from types import TracebackType
 
-from awkward_call import Call
-from awkward_faults import BEHAVIOURS, perform
+from faulty_behaviors import BEHAVIORS, perform
+from faulty_call import Call
 
 
-class AwkwardServer:
+class FaultyServer:
     """On a free loopback port, as long as the context lasts; a thread per connection.
 
-    behaviour: of requests whose path names none
+    behavior: of requests whose path names none
     ipv6: on ::1
     tls: speak TLS with this context (`tls_contexts` makes one)
     accept_delay: seconds before each connection is accepted; the kernel has completed it already
@@ -36,16 +36,16 @@ class AwkwardServer:
 
     def __init__(
         self,
-        behaviour: str = "plain",
+        behavior: str = "plain",
         *,
         ipv6: bool = False,
         tls: ssl.SSLContext | None = None,
         accept_delay: float = 0.0,
         pace: float = 0.001,
     ) -> None:
-        if behaviour not in BEHAVIOURS:
-            raise ValueError(f"no such behaviour: {behaviour}")
-        self.behaviour = behaviour
+        if behavior not in BEHAVIORS:
+            raise ValueError(f"no such behavior: {behavior}")
+        self.behavior = behavior
         self.tls = tls
         self.accept_delay = accept_delay
         self.pace = pace
@@ -61,13 +61,13 @@ class AwkwardServer:
         self.port: int = self._listener.getsockname()[1]
         self.url = f"{scheme}://{'[::1]' if ipv6 else host}:{self.port}"
 
-    def at(self, behaviour: str) -> str:
+    def at(self, behavior: str) -> str:
         """The base URL under which the server behaves like this."""
-        if behaviour not in BEHAVIOURS:
-            raise ValueError(f"no such behaviour: {behaviour}")
-        return f"{self.url}/{behaviour}"
+        if behavior not in BEHAVIORS:
+            raise ValueError(f"no such behavior: {behavior}")
+        return f"{self.url}/{behavior}"
 
-    def __enter__(self) -> AwkwardServer:
+    def __enter__(self) -> FaultyServer:
         self._start(self._accept)
         return self
 
@@ -118,9 +118,9 @@ class AwkwardServer:
 
     def _answer(self, call: Call) -> bool:
         name, _, rest = call.path.lstrip("/").partition("/")
-        if name in BEHAVIOURS:
+        if name in BEHAVIORS:
             return perform(name, replace(call, path=f"/{rest}"))
-        return perform(self.behaviour, call)
+        return perform(self.behavior, call)
 
 
 def read_calls(connection: socket.socket, pace: float) -> Iterator[Call]:

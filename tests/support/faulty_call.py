@@ -1,4 +1,4 @@
-"""One request to the awkward server, and the pieces that its answers are made of."""
+"""One request to the faulty server, and the pieces that its answers are made of."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-MODEL = "awkward-model"
+MODEL = "faulty-model"
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
 STREAM_HEAD = {"content-type": "text/event-stream", "transfer-encoding": "chunked"}
@@ -19,7 +19,7 @@ LAST_CHUNK = b"0\r\n\r\n"
 
 @dataclass(frozen=True)
 class Call:
-    """A request as it came; path is without the prefix that named the behaviour.
+    """A request as it came; path is without the prefix that named the behavior.
 
     pace: seconds between two events of a stream
     """
@@ -116,7 +116,7 @@ def usage(call: Call) -> dict[str, int]:
 def envelope(call: Call, model: str | None = None) -> dict[str, Any]:
     """What every object of an answer has."""
     kind = "chat.completion.chunk" if call.path == CHAT else "text_completion"
-    return {"id": "awkward-1", "object": kind, "created": 1, "model": model or call.model}
+    return {"id": "faulty-1", "object": kind, "created": 1, "model": model or call.model}
 
 
 def token(call: Call, index: int, model: str | None = None) -> bytes:
