@@ -21,7 +21,6 @@ from spark_bench.printable import json_text, printable
 
 if TYPE_CHECKING:
     from spark_bench.results.suite_results import SuiteResults
-    from spark_bench.suite.plan import SuiteOptions
 
 EPILOG = """
 \b
@@ -193,23 +192,17 @@ def command(context: click.Context, /, **typed: Any) -> int:
 
     from spark_bench.cli.check_suite import check_suite_options
     from spark_bench.secret import VARIABLE
-
-    unset = (ParameterSource.DEFAULT, None)
-    given = {name for name in typed if context.get_parameter_source(name) not in unset}
-    options = check_suite_options(typed, given, os.environ)
-    # The key is for the server: the project's commands need none.
-    os.environ.pop(VARIABLE, None)
-    return _carry_out(options, typed)
-
-
-def _carry_out(options: SuiteOptions, typed: Mapping[str, Any]) -> int:
-    """Plan, confirm, run, print; the exit code."""
     from spark_bench.suite.child import SuiteProgress
     from spark_bench.suite.job import describe_job, finished_names
     from spark_bench.suite.plan import plan_suite
     from spark_bench.suite.preview import describe_plan, earlier_estimates
     from spark_bench.suite.runner import NOT_RESTORED, begin_suite, run_suite
 
+    unset = (ParameterSource.DEFAULT, None)
+    given = {name for name in typed if context.get_parameter_source(name) not in unset}
+    options = check_suite_options(typed, given, os.environ)
+    # The key is for the server: the project's commands need none.
+    os.environ.pop(VARIABLE, None)
     cases = plan_suite(options)
     load = describe_job(options, cases).load
     earlier = earlier_estimates(options, load)

@@ -1,40 +1,33 @@
-"""From what was typed to RunOptions, before anything is contacted."""
+"""From what was typed after `spark-bench run` to RunOptions, before anything is contacted."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from msgspec import Struct
 
+from spark_bench import options
 from spark_bench.errors import BadInput
-from spark_bench.options import (
-    LoadOptions,
-    MeasureOptions,
-    OutputOptions,
-    PromptOptions,
-    RunOptions,
-    ServerOptions,
-    parse_failure_limit,
-)
+from spark_bench.load import profile as profiles
+from spark_bench.load.ramp import Ramp
+from spark_bench.load.sweep import parse_sweep
+from spark_bench.load.trace import read_trace
 from spark_bench.secret import api_key
 
-if TYPE_CHECKING:
-    from spark_bench.load.profile import Profile
-    from spark_bench.load.sweep import Sweep
-
 OVERRIDES = ("num_prompts", "input_len", "output_len", "request_rate", "concurrency")
-Group = TypeVar("Group", bound=Struct)
 # With --slo, a sweep ends where fewer requests than this share meet it.
 ATTAINMENT = 0.9
+Group = TypeVar("Group", bound=Struct)
 
 
-def check_options(typed: Mapping[str, Any], environ: Mapping[str, str]) -> RunOptions:
+def check_options(typed: Mapping[str, Any], environ: Mapping[str, str]) -> options.RunOptions:
     """BadInput (exit code 2) for anything that can't be done as typed."""
     given = {name: value for name, value in typed.items() if value not in (None, (), "")}
-    refuse_conflicts(given)
+    for conflict in find_conflicts(given):
+        raise BadInput(conflict)
     changes = {name: given.pop(name) for name in OVERRIDES if name in given}
     overridden = list(changes)
     if "sharegpt" in given:
@@ -42,39 +35,51 @@ def check_options(typed: Mapping[str, Any], environ: Mapping[str, str]) -> RunOp
 
         sharegpt.check_sharegpt(given["sharegpt"])
     if "trace" in given:
-        changes["num_prompts"] = _requests(given["trace"], changes.get("num_prompts"))
-    profile = _profile(given.pop("name"), given.pop("profiles", ()), changes)
+        # Read now, so that a bad one is refused at once.
+        entries = read_trace(given["trace"], limit=changes.get("num_prompts"))
+        changes["num_prompts"] = len(entries)
+    profile = change_profile(given.pop("name"), given.pop("profiles", ()), changes)
     # As the profile has them: no limit is None.
     overrides = {name: getattr(profile, name) for name in overridden}
     _check_load(profile, given)
     key = api_key(given.pop("api_key_file", None), environ)
-    given["max_failures"] = parse_failure_limit(given["max_failures"])
+    given["max_failures"] = options.parse_failure_limit(given["max_failures"])
     if "url" in given:
         given["url"] = check_url(given["url"])
     if "output" in given:
         _check_output(given["output"])
     if "ramp" in given:
-        from spark_bench.load.ramp import Ramp
-
         given["ramp"] = Ramp.parse(given["ramp"])
+    if "sweep" in given:
+        most = profile.num_prompts if given["sweep"].startswith("concurrency") else None
+        attainment = ATTAINMENT if "slo" in given else None
+        given["sweep"] = parse_sweep(given["sweep"], most=most, attainment=attainment)
     if "slo" in given:
         from spark_bench.metrics.goodput import parse_slo
 
         given["slo"] = parse_slo(given["slo"])
-    if "sweep" in given:
-        given["sweep"] = _sweep(given["sweep"], profile, "slo" in given)
     given |= {"profile": profile, "overrides": overrides, "api_key": key}
 
     def group(kind: type[Group]) -> Group:
         return kind(**{name: given[name] for name in kind.__struct_fields__ if name in given})
 
-    return RunOptions(
-        load=group(LoadOptions),
-        prompts=group(PromptOptions),
-        server=group(ServerOptions),
-        measure=group(MeasureOptions),
-        output=group(OutputOptions),
+    return options.RunOptions(
+        load=group(options.LoadOptions),
+        prompts=group(options.PromptOptions),
+        server=group(options.ServerOptions),
+        measure=group(options.MeasureOptions),
+        output=group(options.OutputOptions),
     )
+
+
+def change_profile(
+    name: str, files: Sequence[Path], changes: Mapping[str, Any]
+) -> profiles.Profile:
+    """A profile by name, with these of its fields changed; concurrency 0: no limit."""
+    lifted = (
+        {"concurrency": profiles.NO_LIMIT["concurrency"]} if changes.get("concurrency") == 0 else {}
+    )
+    return profiles.find_profile(name, files).with_(**{**changes, **lifted})
 
 
 def check_url(url: str) -> str:
@@ -97,21 +102,7 @@ def check_url(url: str) -> str:
     return url.rstrip("/").removesuffix("/v1").rstrip("/")
 
 
-def _profile(name: str, files: tuple[Path, ...], changes: Mapping[str, Any]) -> Profile:
-    from spark_bench.load.profile import NO_LIMIT, find_profile
-
-    lifted = {"concurrency": NO_LIMIT["concurrency"]} if changes.get("concurrency") == 0 else {}
-    return find_profile(name, files).with_(**{**changes, **lifted})
-
-
-def _requests(trace: Path, limit: int | None) -> int:
-    """How many a trace has, up to the limit: read now, so that a bad one is refused at once."""
-    from spark_bench.load.trace import read_trace
-
-    return len(read_trace(trace, limit=limit))
-
-
-def _check_load(profile: Profile, given: Mapping[str, Any]) -> None:
+def _check_load(profile: profiles.Profile, given: Mapping[str, Any]) -> None:
     timed = (
         profile.request_rate is not None
         or given.get("sweep", "").startswith("rate")
@@ -135,13 +126,6 @@ def _check_output(file: Path) -> None:
     parent = next(folder for folder in file.absolute().parents if folder.exists())
     if not parent.is_dir():
         raise BadInput(f"--output {file} can't be written: {parent} is not a folder")
-
-
-def _sweep(text: str, profile: Profile, limited: bool) -> Sweep:
-    from spark_bench.load.sweep import parse_sweep
-
-    most = profile.num_prompts if text.startswith("concurrency") else None
-    return parse_sweep(text, most=most, attainment=ATTAINMENT if limited else None)
 
 
 # ---- which options go together
@@ -173,13 +157,8 @@ NEEDS = (
 SWEPT = {"concurrency": "concurrency", "rate": "request_rate"}
 
 
-def refuse_conflicts(given: Mapping[str, Any]) -> None:
-    """BadInput for the first two options that don't go together; `given` has only what was set."""
-    for conflict in _conflicts(given):
-        raise BadInput(conflict)
-
-
-def _conflicts(given: Mapping[str, Any]) -> Iterator[str]:
+def find_conflicts(given: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with options that don't go together; `given` has only what was set."""
     for option, excluded, why in EXCLUDES:
         for other in excluded.split():
             if option in given and other in given:

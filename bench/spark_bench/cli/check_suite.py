@@ -7,9 +7,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from spark_bench.cli.check import OVERRIDES, flag_name
+from spark_bench.cli.check import OVERRIDES, change_profile, flag_name
 from spark_bench.errors import BadInput
-from spark_bench.load.profile import NO_LIMIT, find_profile
+from spark_bench.load.profile import NO_LIMIT
 from spark_bench.options import parse_failure_limit
 from spark_bench.secret import api_key
 from spark_bench.suite.job import read_job
@@ -33,16 +33,17 @@ def check_suite_options(
     if typed["resume"]:
         stored = _merge_resumed(typed["resume"], stored, given)
     overrides = {name: stored[name] for name in OVERRIDES if stored[name] is not None}
-    if overrides.get("concurrency") == 0:
-        overrides["concurrency"] = NO_LIMIT["concurrency"]
-    profile = find_profile(stored["profile"], [Path(file) for file in stored["profiles"]]).with_(
-        **overrides
-    )
+    profile = change_profile(stored["profile"], [*map(Path, stored["profiles"])], overrides)
+    models = tuple(word.strip() for word in (stored["models"] or "").split(",") if word.strip())
+    if stored["models"] is not None and not models:
+        raise BadInput(
+            "--models: names no model: give numbers, aliases or ids, such as 1,3,qwen72b"
+        )
     default_folder = Path("benchmark_results", f"all_models_{datetime.now():%Y%m%d_%H%M%S}")
     return SuiteOptions(
         project=Path(stored["project"]),
         inventory=Path(stored["inventory"]),
-        models=_split_models(stored["models"]),
+        models=models,
         nodes="one" if stored["single_node"] else "all" if stored["multi_node"] else "",
         skip_token=stored["skip_token"],
         variants=parse_variants(
@@ -109,14 +110,3 @@ def _to_json(value: Any) -> Any:
     if isinstance(value, float) and value == float("inf"):
         return NO_LIMIT["request_rate"]
     return str(value) if isinstance(value, Path) else value
-
-
-def _split_models(text: str | None) -> tuple[str, ...]:
-    if text is None:
-        return ()
-    words = tuple(word.strip() for word in text.split(",") if word.strip())
-    if not words:
-        raise BadInput(
-            "--models: names no model: give numbers, aliases or ids, such as 1,3,qwen72b"
-        )
-    return words

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from functools import partial, reduce
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from spark_bench import INVENTORY, PROJECT
+from spark_bench.cli import types
 from spark_bench.cli.commands import INTERRUPTED, SectionCommand, say, section_option
-from spark_bench.cli.types import (
-    ANY_PATH,
-    EXISTING_FILE,
-    EXISTING_PATH,
-    integer,
-    json_object,
-    non_negative_number,
-    positive_number,
-)
 from spark_bench.printable import json_text
 
 if TYPE_CHECKING:
@@ -49,217 +41,228 @@ Exit codes:
 
 
 # The options by heading. All without a default here may be left out.
-
-
-Flag = Callable[[Any], Any]
-
-
-def _profile() -> list[Flag]:
-    flag = section_option("Profile")
-    return [
-        flag(
-            "-n", "--num-prompts", metavar="N", type=integer(), help="Number of requests to send."
-        ),
-        flag("-i", "--input-len", metavar="N", type=integer(), help="Tokens per prompt, exactly."),
-        flag("-o", "--output-len", metavar="N", type=integer(), help="Tokens per answer."),
-        flag(
-            "-r",
-            "--request-rate",
-            metavar="RATE",
-            type=positive_number(or_inf="as fast as possible"),
-            help="Requests per second (open loop); inf: as fast as -c allows (closed loop).",
-        ),
-        flag(
-            "-c",
-            "--concurrency",
-            metavar="N",
-            type=integer(none=True),
-            help="Most requests in flight; none: no limit.",
-        ),
-        flag("--profiles", type=EXISTING_FILE, multiple=True, help="TOML file with more profiles."),
-    ]
-
-
-def _load() -> list[Flag]:
-    flag = section_option("Load")
-    shown = partial(flag, show_default=True)
-    seconds = partial(flag, metavar="SECONDS", type=positive_number())
-    return [
-        flag(
-            "--burstiness",
-            metavar="SHAPE",
-            type=positive_number(or_inf="evenly spaced arrivals"),
-            help="Arrivals at a rate: 1 Poisson (default), less for bursts, inf evenly spaced.",
-        ),
-        flag(
-            "--ramp",
-            metavar="A:B[:SHAPE]",
-            help="Change the rate from A to B, linear or exponential.",
-        ),
-        seconds("--ramp-slots", help="Raise the requests in flight to -c over this time."),
-        seconds("--duration", help="Send nothing after this time; -n is the maximum."),
-        seconds("--timeout", default=600, show_default=True, help="Time limit of one request."),
-        flag(
-            "--warmup",
-            metavar="auto|N",
-            type=integer(min=0, auto=True),
-            help="Uncounted requests first. auto (default): like the load's until steady, before "
-            "the first repeat; N: before each repeat; 0: none.",
-        ),
-        shown(
-            "--repeat",
-            metavar="N",
-            type=integer(),
-            default=1,
-            help="Measure this often, for confidence intervals.",
-        ),
-        shown(
-            "--seed",
-            metavar="N",
-            type=integer(min=0),
-            default=0,
-            help="Runs with the same seed send identical bytes.",
-        ),
-        flag(
-            "--sweep",
-            metavar="OVER[=LOADS]",
-            help="Run over concurrency or rate: concurrency=1..64, rate=1,2,4. Without LOADS it "
-            "searches for them. Ends past the knee, or where --slo is missed.",
-        ),
-        flag("--trace", type=EXISTING_FILE, help="Replay the times and lengths of a JSONL trace."),
-        flag(
-            "--trace-speed",
-            metavar="FACTOR",
-            type=positive_number(),
-            help="Replay speed; 2 is twice as fast.",
-        ),
-    ]
-
-
-def _prompts() -> list[Flag]:
-    flag = section_option("Prompts")
-    count = partial(flag, metavar="N", type=integer())
-    return [
-        flag("--sharegpt", type=EXISTING_FILE, help="Take the prompts from a ShareGPT file."),
-        count("--turns", help="Questions per conversation."),
-        flag(
-            "--think-time",
-            metavar="SECONDS",
-            type=non_negative_number,
-            help="Pause between an answer and the next question.",
-        ),
-        count("--shared-prefix", help="Length of a prefix that all prompts share."),
-        count("--prefix-groups", help="Number of distinct shared prefixes."),
-        flag(
-            "--cache",
-            type=click.Choice(["miss", "hit"]),
-            default="miss",
-            show_default=True,
-            help="miss: prompts the prefix cache has never seen; hit: the same prompt every time.",
-        ),
-        flag(
-            "--tokenizer", type=EXISTING_PATH, help="tokenizer.json, or the folder that holds it."
-        ),
-    ]
-
-
-def _server() -> list[Flag]:
-    flag = section_option("Server")
-    shown = partial(flag, show_default=True)
-    return [
-        flag(
-            "--url",
-            envvar="SPARK_BENCH_URL",
-            show_envvar=True,
-            help="Default: the project's head, else http://localhost:30000.",
-        ),
-        shown(
-            "--project",
-            type=ANY_PATH,
-            default=PROJECT,
-            help="Checkout of the project that deployed it.",
-        ),
-        shown("--inventory", type=ANY_PATH, default=INVENTORY, help="The project's inventory."),
-        flag("--model", metavar="NAME", help="Default: the model that the server lists."),
-        shown(
-            "--endpoint",
-            type=click.Choice(["chat", "completions", "generate"]),
-            default="chat",
-            help="API to use; generate is SGLang's own.",
-        ),
-        flag("--api-key-file", type=EXISTING_FILE, help="Default: $SPARK_BENCH_API_KEY, if set."),
-        shown(
-            "--ignore-eos/--no-ignore-eos",
-            default=True,
-            help="Force the length -o where supported.",
-        ),
-        shown(
-            "--temperature",
-            metavar="T",
-            type=non_negative_number,
-            default=0.0,
-            help="Sampling temperature.",
-        ),
-        flag(
-            "--extra-body",
-            metavar="JSON",
-            type=json_object,
-            help="Merge these fields into each request.",
-        ),
-    ]
-
-
-def _measure() -> list[Flag]:
-    flag = section_option("Measure")
-    return [
-        flag("--slo", metavar="LIMITS", help="Limits for goodput: any of ttft=MS,tpot=MS,e2e=MS."),
-        flag(
-            "--count-tokens",
-            type=click.Choice(["auto", "usage", "off"]),
-            default="auto",
-            show_default=True,
-            help="How to count each event's tokens. auto: from the server's stream, else with a "
-            "tokenizer; usage: from the stream only; off: with a tokenizer only.",
-        ),
-        flag(
-            "--metrics/--no-metrics",
-            default=None,
-            help="Read the server's /metrics. Default: if there.",
-        ),
-        flag(
-            "--power/--no-power", default=None, help="Read the nodes' GPU power. Default: if known."
-        ),
-    ]
-
-
-def _output() -> list[Flag]:
-    flag = section_option("Output")
-    return [
-        flag(
-            "--max-failures",
-            default="0",
-            show_default=True,
-            metavar="N|N%",
-            help="Exit with 1 if more requests fail.",
-        ),
-        flag("--output", type=ANY_PATH, help="Default: benchmark_results/bench_PROFILE_TIME.json."),
-        flag("--save-requests", is_flag=True, help="Write each request to a file beside it."),
-        flag("--history/--no-history", default=True, help="Add the result to `history`."),
-        flag(
-            "--json",
-            "as_json",
-            is_flag=True,
-            help="Print the result as JSON; the rest goes to stderr.",
-        ),
-        flag("--quiet", is_flag=True, help="No progress, no tables."),
-    ]
+profile, load, prompts, server, measuring, output = map(
+    section_option, ("Profile", "Load", "Prompts", "Server", "Measure", "Output")
+)
+RUN_OPTIONS = [
+    profile(
+        "-n", "--num-prompts", metavar="N", type=types.integer(), help="Number of requests to send."
+    ),
+    profile(
+        "-i", "--input-len", metavar="N", type=types.integer(), help="Tokens per prompt, exactly."
+    ),
+    profile("-o", "--output-len", metavar="N", type=types.integer(), help="Tokens per answer."),
+    profile(
+        "-r",
+        "--request-rate",
+        metavar="RATE",
+        type=types.positive_number(or_inf="as fast as possible"),
+        help="Requests per second (open loop); inf: as fast as -c allows (closed loop).",
+    ),
+    profile(
+        "-c",
+        "--concurrency",
+        metavar="N",
+        type=types.integer(none=True),
+        help="Most requests in flight; none: no limit.",
+    ),
+    profile(
+        "--profiles", type=types.EXISTING_FILE, multiple=True, help="TOML file with more profiles."
+    ),
+    load(
+        "--burstiness",
+        metavar="SHAPE",
+        type=types.positive_number(or_inf="evenly spaced arrivals"),
+        help="Arrivals at a rate: 1 Poisson (default), less for bursts, inf evenly spaced.",
+    ),
+    load(
+        "--ramp",
+        metavar="A:B[:SHAPE]",
+        help="Change the rate from A to B, linear or exponential.",
+    ),
+    load(
+        "--ramp-slots",
+        help="Raise the requests in flight to -c over this time.",
+        metavar="SECONDS",
+        type=types.positive_number(),
+    ),
+    load(
+        "--duration",
+        help="Send nothing after this time; -n is the maximum.",
+        metavar="SECONDS",
+        type=types.positive_number(),
+    ),
+    load(
+        "--timeout",
+        default=600,
+        show_default=True,
+        help="Time limit of one request.",
+        metavar="SECONDS",
+        type=types.positive_number(),
+    ),
+    load(
+        "--warmup",
+        metavar="auto|N",
+        type=types.integer(min=0, auto=True),
+        help="Uncounted requests first. auto (default): like the load's until steady, before "
+        "the first repeat; N: before each repeat; 0: none.",
+    ),
+    load(
+        "--repeat",
+        metavar="N",
+        type=types.integer(),
+        default=1,
+        help="Measure this often, for confidence intervals.",
+        show_default=True,
+    ),
+    load(
+        "--seed",
+        metavar="N",
+        type=types.integer(min=0),
+        default=0,
+        help="Runs with the same seed send identical bytes.",
+        show_default=True,
+    ),
+    load(
+        "--sweep",
+        metavar="OVER[=LOADS]",
+        help="Run over concurrency or rate: concurrency=1..64, rate=1,2,4. Without LOADS it "
+        "searches for them. Ends past the knee, or where --slo is missed.",
+    ),
+    load(
+        "--trace", type=types.EXISTING_FILE, help="Replay the times and lengths of a JSONL trace."
+    ),
+    load(
+        "--trace-speed",
+        metavar="FACTOR",
+        type=types.positive_number(),
+        help="Replay speed; 2 is twice as fast.",
+    ),
+    prompts("--sharegpt", type=types.EXISTING_FILE, help="Take the prompts from a ShareGPT file."),
+    prompts("--turns", help="Questions per conversation.", metavar="N", type=types.integer()),
+    prompts(
+        "--think-time",
+        metavar="SECONDS",
+        type=types.non_negative_number,
+        help="Pause between an answer and the next question.",
+    ),
+    prompts(
+        "--shared-prefix",
+        help="Length of a prefix that all prompts share.",
+        metavar="N",
+        type=types.integer(),
+    ),
+    prompts(
+        "--prefix-groups",
+        help="Number of distinct shared prefixes.",
+        metavar="N",
+        type=types.integer(),
+    ),
+    prompts(
+        "--cache",
+        type=click.Choice(["miss", "hit"]),
+        default="miss",
+        show_default=True,
+        help="miss: prompts the prefix cache has never seen; hit: the same prompt every time.",
+    ),
+    prompts(
+        "--tokenizer", type=types.EXISTING_PATH, help="tokenizer.json, or the folder that holds it."
+    ),
+    server(
+        "--url",
+        envvar="SPARK_BENCH_URL",
+        show_envvar=True,
+        help="Default: the project's head, else http://localhost:30000.",
+    ),
+    server(
+        "--project",
+        type=types.ANY_PATH,
+        default=PROJECT,
+        help="Checkout of the project that deployed it.",
+        show_default=True,
+    ),
+    server(
+        "--inventory",
+        type=types.ANY_PATH,
+        default=INVENTORY,
+        help="The project's inventory.",
+        show_default=True,
+    ),
+    server("--model", metavar="NAME", help="Default: the model that the server lists."),
+    server(
+        "--endpoint",
+        type=click.Choice(["chat", "completions", "generate"]),
+        default="chat",
+        help="API to use; generate is SGLang's own.",
+        show_default=True,
+    ),
+    server(
+        "--api-key-file", type=types.EXISTING_FILE, help="Default: $SPARK_BENCH_API_KEY, if set."
+    ),
+    server(
+        "--ignore-eos/--no-ignore-eos",
+        default=True,
+        help="Force the length -o where supported.",
+        show_default=True,
+    ),
+    server(
+        "--temperature",
+        metavar="T",
+        type=types.non_negative_number,
+        default=0.0,
+        help="Sampling temperature.",
+        show_default=True,
+    ),
+    server(
+        "--extra-body",
+        metavar="JSON",
+        type=types.json_object,
+        help="Merge these fields into each request.",
+    ),
+    measuring("--slo", metavar="LIMITS", help="Limits for goodput: any of ttft=MS,tpot=MS,e2e=MS."),
+    measuring(
+        "--count-tokens",
+        type=click.Choice(["auto", "usage", "off"]),
+        default="auto",
+        show_default=True,
+        help="How to count each event's tokens. auto: from the server's stream, else with a "
+        "tokenizer; usage: from the stream only; off: with a tokenizer only.",
+    ),
+    measuring(
+        "--metrics/--no-metrics",
+        default=None,
+        help="Read the server's /metrics. Default: if there.",
+    ),
+    measuring(
+        "--power/--no-power", default=None, help="Read the nodes' GPU power. Default: if known."
+    ),
+    output(
+        "--max-failures",
+        default="0",
+        show_default=True,
+        metavar="N|N%",
+        help="Exit with 1 if more requests fail.",
+    ),
+    output(
+        "--output", type=types.ANY_PATH, help="Default: benchmark_results/bench_PROFILE_TIME.json."
+    ),
+    output("--save-requests", is_flag=True, help="Write each request to a file beside it."),
+    output("--history/--no-history", default=True, help="Add the result to `history`."),
+    output(
+        "--json",
+        "as_json",
+        is_flag=True,
+        help="Print the result as JSON; the rest goes to stderr.",
+    ),
+    output("--quiet", is_flag=True, help="No progress, no tables."),
+]
 
 
 def run_flags(function: Callable[..., Any]) -> Any:
     """All of them, and the profile's name, as one decorator."""
     argument = click.argument("name", metavar="[PROFILE]", default="quick")
-    flags = [*_profile(), *_load(), *_prompts(), *_server(), *_measure(), *_output()]
-    return reduce(lambda decorated, flag: flag(decorated), reversed([argument, *flags]), function)
+    flags = [argument, *RUN_OPTIONS]
+    return reduce(lambda decorated, flag: flag(decorated), reversed(flags), function)
 
 
 @click.command("run", cls=SectionCommand, epilog=EPILOG)

@@ -48,16 +48,19 @@ def result_notes(
         yield note
     prompts, template = options.prompts, agreement.overhead.first
     if prompts.cache == "miss" and not (prompts.shared_prefix or prompts.turns > 1):
-        yield from _cached(requests, template, [_hit_rate(m) for m in repeats])
+        # By the server's own metrics, for engines that don't return it with each answer.
+        sides = [m.repeat.server for m in repeats]
+        rates = [(side and side.cache_hit_rate) or 0.0 for side in sides]
+        yield from cached_note(requests, template, rates)
     if options.load.trace:
         limit = options.load.profile.num_prompts
-        yield from _lengthened(options.load.trace, limit, template + 1, requests)
+        yield from lengthened_note(options.load.trace, limit, template + 1, requests)
     yield from first_apart([m.repeat.summary for m in repeats if not m.interrupted])
-    yield from dict.fromkeys(note for m in repeats if (note := _own_pause(m.repeat)))
+    yield from dict.fromkeys(note for m in repeats if (note := own_pause_note(m.repeat)))
     if options.load.duration:
         yield from _duration(options.load.duration, repeats)
     yield from dict.fromkeys(f"{m.note}; they stayed in memory" for m in repeats if m.note)
-    yield from _server_messages(r for m in repeats for r in m.requests if r.failure)
+    yield from server_messages(r for m in repeats for r in m.requests if r.failure)
 
 
 def first_apart(repeats: Sequence[Summary]) -> Iterator[str]:
@@ -79,7 +82,9 @@ def first_apart(repeats: Sequence[Summary]) -> Iterator[str]:
             return
 
 
-def _lengthened(file: Path, limit: int, least: int, requests: Sequence[Request]) -> Iterator[str]:
+def lengthened_note(
+    file: Path, limit: int, least: int, requests: Sequence[Request]
+) -> Iterator[str]:
     """Lengths of a trace that a chat template leaves no room for. least: with one token of text"""
     if all(r.asked_input != least for r in requests):
         return
@@ -91,7 +96,7 @@ def _lengthened(file: Path, limit: int, least: int, requests: Sequence[Request])
         )
 
 
-def _own_pause(measured: Parts) -> str:
+def own_pause_note(measured: Parts) -> str:
     """Whether a stall may be the client's: what came while it stood still has one time."""
     stalls, longest = measured.stalls, measured.audit.lag_us.max / 1000
     if not stalls or not stalls.top or longest < (stalls.threshold_ms or 0.0):
@@ -113,7 +118,7 @@ def _duration(seconds: float, repeats: Sequence[MeasuredRepeat]) -> Iterator[str
         )
 
 
-def _server_messages(failed: Iterable[Request]) -> Iterator[str]:
+def server_messages(failed: Iterable[Request]) -> Iterator[str]:
     """What the server said about each kind of failure: the most frequent message of each."""
     messages = defaultdict[str, Counter[str]](Counter)
     for request in failed:
@@ -144,13 +149,7 @@ def _counting(
         yield f"the tokens of some answers were not counted: an event counts as one ({stopped})"
 
 
-def _hit_rate(measured: MeasuredRepeat) -> float:
-    """By the server's own metrics, for engines that don't return it with each answer."""
-    server = measured.repeat.server
-    return (server and server.cache_hit_rate) or 0.0
-
-
-def _cached(
+def cached_note(
     requests: Sequence[Request], template: int, rates: Sequence[float] = ()
 ) -> Iterator[str]:
     counted = [r for r in requests if r.cached_tokens is not None]

@@ -107,7 +107,7 @@ def reach(
                 key,
             )
     except Unreachable as error:
-        hint = _url_hint(options, listing) or _scheme_hint(url, error.message)
+        hint = _unreachable_hint(options, listing, url, error.message)
         raise Unreachable(f"{error.message}{hint}") from None
     finally:
         recorder.close()
@@ -173,39 +173,34 @@ def _find_listing(options: ServerOptions, step: Callable[[str], None]) -> Projec
             raise
         message = error.message.replace("measure with --url", "leave --power out")
         raise type(error)(message) from None
-    if listing is None and (named := _project_option(options)):
+    # The option that needs a project, as it was given.
+    needing = "--power" if options.power else ""
+    if options.project != PROJECT:
+        needing = f"--project {options.project}"
+    elif options.inventory != INVENTORY:
+        needing = f"--inventory {options.inventory}"
+    if listing is None and needing:
         raise BadInput(
-            f"{named}: no project in {options.project} ({project.LISTING} is not there): "
+            f"{needing}: no project in {options.project} ({project.LISTING} is not there): "
             "run it in the project's folder, give that with --project, or leave the option out"
         )
     return listing
 
 
-def _project_option(options: ServerOptions) -> str:
-    """The option that needs a project, as it was given; "": none."""
-    if options.project != PROJECT:
-        return f"--project {options.project}"
-    if options.inventory != INVENTORY:
-        return f"--inventory {options.inventory}"
-    return "--power" if options.power else ""
-
-
-def _scheme_hint(url: str, message: str) -> str:
-    """A server without TLS waits for more, or answers something that is not TLS."""
+def _unreachable_hint(
+    options: ServerOptions, listing: ProjectListing | None, url: str, message: str
+) -> str:
+    if not options.url and listing is None:
+        return f" (no project in {options.project}, so {LOCAL} was tried: give --url)"
+    if not options.url:
+        return f" (the head, as {options.inventory} has it; is it deployed?)"
+    # A server without TLS waits for more, or answers something that is not TLS.
     secure = url.startswith("https:")
     if secure and ("no connection" in message or "WRONG_VERSION" in message):
         return f"; if it does not speak TLS, http{url.removeprefix('https')}"
     if not secure and "/v1/models" in message:
         return f": check --url; if it speaks TLS, https{url.removeprefix('http')}"
     return ""
-
-
-def _url_hint(options: ServerOptions, listing: ProjectListing | None) -> str:
-    if options.url:
-        return ""
-    if listing is None:
-        return f" (no project in {options.project}, so {LOCAL} was tried: give --url)"
-    return f" (the head, as {options.inventory} has it; is it deployed?)"
 
 
 def _choose_model(

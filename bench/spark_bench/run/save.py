@@ -76,16 +76,13 @@ def save_result(
         copy = save_somewhere(error.data, [Path.cwd() / path.name, spare])
         printed = f"It is printed{f', and written to {copy}' if copy else ''} instead."
         return SavedResult(result, None, True, (*problems, error.message, printed))
-    remembered = _add_to_history(result, path) if options.output.history else ()
-    return SavedResult(result, path, bool(problems), (*problems, *remembered))
-
-
-def _add_to_history(result: Result, path: Path) -> Iterator[str]:
-    """Add it to the history; a note where that fails."""
-    try:
-        history.add(result, path)
-    except click.ClickException as error:
-        yield f"not in the history: {error.message}"
+    notes = tuple(problems)
+    if options.output.history:
+        try:
+            history.add(result, path)
+        except click.ClickException as error:
+            notes += (f"not in the history: {error.message}",)
+    return SavedResult(result, path, bool(problems), notes)
 
 
 def _save_requests(

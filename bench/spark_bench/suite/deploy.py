@@ -126,12 +126,13 @@ def deploy_failure(
 ) -> CaseFailure | None:
     """What went wrong with a deploy that had so many seconds; None: nothing."""
     if ended.code is None:
-        lines = [line for line in ended.lines if line.strip() and " | " not in line]
-        last = f": {_without_host(lines[-1])[:LONGEST]}" if lines else ""
+        lines = [line.strip() for line in ended.lines if line.strip() and " | " not in line]
+        # Without pyinfra's marks of operation and host.
+        last = re.sub(r"^(--> )?(\[[^\]]+\] ?)?", "", lines[-1]) if lines else ""
         return CaseFailure(
             "STARTUP_FAILED",
             f"not served within {duration(seconds)} (--startup-timeout, not counting downloads)"
-            f"{last}",
+            f"{f': {last[:LONGEST]}' if last else ''}",
         )
     output = "; ".join(line[:LONGEST] for line in closing_lines("\n".join(ended.lines)))
     if report is None:
@@ -148,11 +149,6 @@ def deploy_failure(
         "; ".join(list(errors)[:MOST_FINDINGS])
         or f"the deploy ended as {report.outcome}, with exit code {ended.code}: {output}",
     )
-
-
-def _without_host(line: str) -> str:
-    """A line without pyinfra's mark of the host, which the text names where it matters."""
-    return re.sub(r"^\[[^\]]+\] ?", "", line.strip().removeprefix("--> ")).strip()
 
 
 # ---- what serves now, seen from outside

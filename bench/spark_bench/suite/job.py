@@ -21,15 +21,9 @@ from msgspec import Struct
 import spark_bench
 from spark_bench.errors import BadInput, BenchError
 from spark_bench.project import inventory_file
+from spark_bench.results import suite_results
 from spark_bench.results.atomic import replacing
 from spark_bench.results.machine import commit
-from spark_bench.results.suite_results import (
-    SUITE_RESULTS,
-    CaseRow,
-    SuiteLoad,
-    SuiteResults,
-    encode_results,
-)
 from spark_bench.suite.plan import NO_TOKEN, Case, SuiteOptions
 from spark_bench.suite.rows import rows_csv
 from spark_bench.suite.suite_tables import render_summary
@@ -64,7 +58,7 @@ class SuiteJob(Struct, frozen=True, kw_only=True):
     commit: str
     inventory: str
     settings_sha256: str
-    load: SuiteLoad
+    load: suite_results.SuiteLoad
     parts: tuple[JobCase, ...]
 
 
@@ -102,7 +96,7 @@ def describe_job(options: SuiteOptions, cases: list[Case]) -> SuiteJob:
         commit=(checkout.sha + ("-dirty" if checkout.dirty else "")) if checkout else "",
         inventory=str(inventory),
         settings_sha256=digest.hexdigest(),
-        load=SuiteLoad(
+        load=suite_results.SuiteLoad(
             profile=profile.name,
             num_prompts=profile.num_prompts,
             input_len=profile.input_len,
@@ -224,9 +218,9 @@ def write_job(folder: Path, job: JobFile) -> None:
     _replace(folder / JOB, msgspec.json.format(msgspec.json.encode(job)) + b"\n")
 
 
-def write_results(results: SuiteResults, folder: Path) -> None:
+def write_results(results: suite_results.SuiteResults, folder: Path) -> None:
     """Write results.json, results.csv and summary.txt whole. NotSaved where the disk refuses."""
-    _replace(folder / SUITE_RESULTS, encode_results(results))
+    _replace(folder / suite_results.SUITE_RESULTS, suite_results.encode_results(results))
     _replace(folder / TABLE, rows_csv(results.results).encode())
     _replace(folder / SUMMARY, render_summary(results).encode())
 
@@ -236,30 +230,32 @@ def _replace(path: Path, data: bytes) -> None:
         file.write(data)
 
 
-def read_results(folder: Path) -> SuiteResults | None:
+def read_results(folder: Path) -> suite_results.SuiteResults | None:
     """What an earlier sitting has written; None: nothing."""
     try:
-        data = (folder / SUITE_RESULTS).read_bytes()
-        return msgspec.json.decode(data, type=SuiteResults)
+        data = (folder / suite_results.SUITE_RESULTS).read_bytes()
+        return msgspec.json.decode(data, type=suite_results.SuiteResults)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.DecodeError) as error:
-        raise BadInput(f"{folder / SUITE_RESULTS} can't be read: {error}") from None
+        raise BadInput(f"{folder / suite_results.SUITE_RESULTS} can't be read: {error}") from None
 
 
-def earlier_results(parent: Path) -> Iterator[SuiteResults]:
+def earlier_results(parent: Path) -> Iterator[suite_results.SuiteResults]:
     """Results of the suites in `parent`, oldest first."""
-    for file in sorted(parent.glob(f"*/{SUITE_RESULTS}")):
+    for file in sorted(parent.glob(f"*/{suite_results.SUITE_RESULTS}")):
         with suppress(BadInput):
             if results := read_results(file.parent):
                 yield results
 
 
-def finished_rows(folder: Path, rows: Sequence[CaseRow]) -> dict[str, CaseRow]:
+def finished_rows(
+    folder: Path, rows: Sequence[suite_results.CaseRow]
+) -> dict[str, suite_results.CaseRow]:
     """The rows that need no second measurement, by name: OK, and their result file is complete."""
     from spark_bench.results.codec import read
 
-    def is_complete(row: CaseRow) -> bool:
+    def is_complete(row: suite_results.CaseRow) -> bool:
         try:
             return row.file is not None and read(folder / row.file).status == "complete"
         except BadInput:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -188,12 +190,25 @@ def plan_cases(options: SuiteOptions, listing: ProjectListing) -> list[Case]:
         runtimes = {model.id: model.runtime for model in listing.catalogue}
         ours = runtimes.get(listing.model, "docker")
         models = [model for model in listing.catalogue if model.runtime == ours]
-    cases = [
-        _case(model, {**variant, **_spread(options, variant, nodes)}, variant, options)
-        for model in models
-        for variant in options.variants
-    ]
-    return list(_number_names(cases))
+    cases: list[Case] = []
+    counts: Counter[str] = Counter()
+    for model, variant in product(models, options.variants):
+        short = model.alias or model.id.rpartition("/")[2]
+        label = variant_label(variant)
+        name = slug(f"{short}_{label}" if label else short)
+        # Names that are the same once characters are replaced get a number.
+        counts[name.lower()] += 1
+        number = counts[name.lower()]
+        case = Case(
+            name=name if number == 1 else f"{name}_{number}",
+            model=model.id,
+            short=short,
+            variant=label,
+            settings={**variant, **_spread(options, variant, nodes)},
+            skip="it is gated (--skip-token)" if model.gated and options.skip_token else "",
+        )
+        cases.append(case)
+    return cases
 
 
 def _spread(options: SuiteOptions, variant: Settings, nodes: int) -> Settings:
@@ -206,19 +221,6 @@ def _spread(options: SuiteOptions, variant: Settings, nodes: int) -> Settings:
     return {"head_only": True} if ranks == [1, 1] else {}
 
 
-def _case(model: ListedModel, settings: Settings, variant: Settings, options: SuiteOptions) -> Case:
-    short = model.alias or model.id.rpartition("/")[2]
-    label = variant_label(variant)
-    return Case(
-        name=slug(f"{short}_{label}" if label else short),
-        model=model.id,
-        short=short,
-        variant=label,
-        settings=settings,
-        skip="it is gated (--skip-token)" if model.gated and options.skip_token else "",
-    )
-
-
 def slug(text: str) -> str:
     """Fit for a file's name on every system.
 
@@ -226,15 +228,6 @@ def slug(text: str) -> str:
     ('tp2-mem_fraction0.8', 'Qwen-Qwen2.5')
     """
     return re.sub(r"[^\w.]+", "-", text.replace("=", "")).strip("-.")[:LONGEST_NAME] or "model"
-
-
-def _number_names(cases: Sequence[Case]) -> Iterator[Case]:
-    """Names that are the same once characters are replaced get a number."""
-    counts: dict[str, int] = {}
-    for case in cases:
-        key = case.name.lower()
-        counts[key] = counts.get(key, 0) + 1
-        yield case if counts[key] == 1 else replace(case, name=f"{case.name}_{counts[key]}")
 
 
 def apply_feasibility(

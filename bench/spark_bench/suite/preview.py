@@ -42,7 +42,14 @@ def describe_plan(
     """All of it as text. done: names of the cases that an earlier sitting measured."""
     left = [case for case in cases if not case.skip and case.name not in done]
     estimates = [estimate_case(case, options, earlier) for case in left]
-    rows = [_row(n, *pair) for n, pair in enumerate(zip(left, estimates, strict=True), start=1)]
+    rows = []
+    for number, (case, estimate) in enumerate(zip(left, estimates, strict=True), start=1):
+        mark = "" if estimate.measured else "~"
+        times = (mark + duration(estimate.startup), mark + duration(estimate.bench))
+        settings = " ".join(f"{name}={format_setting(v)}" for name, v in case.settings.items())
+        spread = (str(case.nodes), str(case.tp))
+        settings = settings or "as the inventory has them"
+        rows.append([str(number), case.short, *spread, *times, settings])
     total = sum(estimate.seconds for estimate in estimates)
     measured = sum(estimate.measured for estimate in estimates)
     how = f"{measured} of them as an earlier run took, the rest roughly" if measured else "roughly"
@@ -59,20 +66,6 @@ def describe_plan(
         parts.append("\n".join([f"{len(skipped)} skipped:", *skipped]))
     parts.append(f"files: {options.folder}")
     return "\n\n".join(parts)
-
-
-def _row(number: int, case: Case, estimate: Estimate) -> list[str]:
-    mark = "" if estimate.measured else "~"
-    settings = " ".join(f"{name}={format_setting(v)}" for name, v in case.settings.items())
-    return [
-        str(number),
-        case.short,
-        str(case.nodes),
-        str(case.tp),
-        mark + duration(estimate.startup),
-        mark + duration(estimate.bench),
-        settings or "as the inventory has them",
-    ]
 
 
 def estimate_case(case: Case, options: SuiteOptions, earlier: Mapping[str, Estimate]) -> Estimate:

@@ -44,8 +44,20 @@ def case_row(
             "completed": result.summary.completed,
             "failed": result.summary.failed,
             "repeats": max(1, len(result.repeats)),
-            **_deployed(result),
+            "engine_version": result.provenance.server.version,
         }
+        deployment = result.provenance.deployment
+        if deployment and deployment.ranks:
+            head, launch = deployment.ranks[0], deployment.launch
+            fields |= {
+                "nodes": len(deployment.ranks),
+                "tp": launch.get("tp"),
+                "pp": launch.get("pp"),
+                "image": head.image,
+                "engine_version": head.engine_version or fields["engine_version"],
+                "revision": deployment.revision or None,
+                "spec": head.spec,
+            }
     if failure is None and result is not None:
         return CaseRow(**fields | _figures(result), status="OK")
     assert failure
@@ -71,22 +83,6 @@ def _figures(result: Result) -> dict[str, Any]:
         "request_throughput": summary.request_throughput,
         "duration": summary.duration,
         "client": result.audit.verdict,
-    }
-
-
-def _deployed(result: Result) -> dict[str, Any]:
-    deployment = result.provenance.deployment
-    if deployment is None or not deployment.ranks:
-        return {"engine_version": result.provenance.server.version}
-    head, launch = deployment.ranks[0], deployment.launch
-    return {
-        "nodes": len(deployment.ranks),
-        "tp": launch.get("tp"),
-        "pp": launch.get("pp"),
-        "image": head.image,
-        "engine_version": head.engine_version or result.provenance.server.version,
-        "revision": deployment.revision or None,
-        "spec": head.spec,
     }
 
 

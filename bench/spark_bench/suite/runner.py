@@ -17,7 +17,7 @@ from spark_bench.suite import job
 from spark_bench.suite.case import CaseCommands, run_case
 from spark_bench.suite.child import SuiteProgress
 from spark_bench.suite.deploy import served_before
-from spark_bench.suite.job import JobFile, ServedBefore
+from spark_bench.suite.job import JobFile
 from spark_bench.suite.plan import Case, SuiteOptions, list_project
 from spark_bench.suite.rows import CaseFailure, case_row, mark_pareto
 
@@ -157,15 +157,11 @@ def _restore(run: SuiteRun) -> str:
         _, failure = CaseCommands(run.options, run.progress, log).deploy(before.data)
     if failure:
         return f"{before.model} {NOT_RESTORED}: {failure.diagnosis}"
-    return f"{before.model} {RESTORED}{_difference(run.options, before)}"
-
-
-def _difference(options: SuiteOptions, before: ServedBefore) -> str:
-    """What to say where it does not run just as before."""
     try:
-        listing = project.find_listing(options.project, options.inventory)
+        listing = project.find_listing(run.options.project, run.options.inventory)
     except BenchError as error:
-        return f" (whether just as before is not known: {error.message})"
+        return f"{before.model} {RESTORED} (whether just as before is not known: {error.message})"
     assert listing
-    same = tuple(rank.spec for rank in listing.ranks) == before.specs
-    return "" if same else ", but not with all the settings it had: deploy it by hand"
+    if tuple(rank.spec for rank in listing.ranks) == before.specs:
+        return f"{before.model} {RESTORED}"
+    return f"{before.model} {RESTORED}, but not with all the settings it had: deploy it by hand"

@@ -16,7 +16,6 @@ from spark_bench.printable import markdown, printable
 from spark_bench.results.suite_results import COLUMNS, CaseRow, SuiteResults
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
     from spark_bench.metrics.distributions import Distributions
@@ -206,20 +205,21 @@ def _request_rate(
     repeats: Sequence[Distributions | None], name: str, tokens: int
 ) -> MeanDeviation | None:
     """Tokens a second of one request, by the time that they took."""
-    rates = [r for each in repeats if each and (r := _rates(each, name, tokens)) is not None]
+    import numpy as np
+
+    rates = []
+    for repeat in repeats:
+        if repeat is None:
+            continue
+        # At evenly spaced quantiles, which stand for the requests.
+        pairs = zip(repeat.points, getattr(repeat, name), strict=False)
+        times = np.array([time for point, time in pairs if (point * 2).is_integer()])
+        times = times[times > 0]
+        if times.size and tokens > 0:
+            rates.append(tokens * 1000.0 / times)
     if len(rates) == 1:
         return float(rates[0].mean()), float(rates[0].std())
     return _mean_deviation([float(each.mean()) for each in rates])
-
-
-def _rates(repeat: Distributions, name: str, tokens: int) -> np.ndarray | None:
-    """At evenly spaced quantiles, which stand for the requests."""
-    import numpy as np
-
-    pairs = zip(repeat.points, getattr(repeat, name), strict=False)
-    times = np.array([time for point, time in pairs if (point * 2).is_integer()])
-    times = times[times > 0]
-    return tokens * 1000.0 / times if times.size and tokens > 0 else None
 
 
 def _latency(summaries: Sequence[Summary], name: str) -> MeanDeviation | None:

@@ -15,7 +15,7 @@ from spark_bench.client import response_store
 from spark_bench.client.audit import Audit, Spread
 from spark_bench.metrics.stalls import Stall, Stalls
 from spark_bench.reference_server.launcher import ReferenceServer
-from spark_bench.run.notes import _cached, _lengthened, _own_pause, _server_messages
+from spark_bench.run.notes import cached_note, lengthened_note, own_pause_note, server_messages
 
 
 def test_no_room_for_responses_is_told_and_loses_nothing(
@@ -44,7 +44,7 @@ def test_no_room_for_responses_is_told_and_loses_nothing(
 )
 def test_a_prefix_cache_that_knew_the_prompts(cached: int | None, told: bool) -> None:
     requests = [answer(i, prompt_tokens=64, cached_tokens=cached) for i in range(3)]
-    assert any("--seed" in note for note in _cached(requests, 24)) == told
+    assert any("--seed" in note for note in cached_note(requests, 24)) == told
 
 
 @pytest.mark.parametrize(
@@ -56,10 +56,10 @@ def test_a_prefix_cache_that_knew_the_prompts(cached: int | None, told: bool) ->
 )
 def test_a_prefix_cache_that_the_servers_metrics_tell_of(rate: float, told: bool) -> None:
     requests = [answer(i, prompt_tokens=64, cached_tokens=None) for i in range(3)]
-    assert any("--seed" in note for note in _cached(requests, 24, [0.0, rate])) == told
+    assert any("--seed" in note for note in cached_note(requests, 24, [0.0, rate])) == told
     # What each answer tells counts more: others may have used the server meanwhile.
     requests = [answer(i, prompt_tokens=64, cached_tokens=0) for i in range(3)]
-    assert not list(_cached(requests, 24, [rate]))
+    assert not list(cached_note(requests, 24, [rate]))
 
 
 def test_the_servers_words_are_told_once_a_kind() -> None:
@@ -74,8 +74,8 @@ def test_the_servers_words_are_told_once_a_kind() -> None:
     for request, (_, detail) in zip(requests, told, strict=True):
         request.detail = detail
     said = ["failed: HTTP 400: long (and 1 other text)", "failed: stream_error: boom"]
-    assert list(_server_messages(requests)) == said
-    assert not list(_server_messages([failed(0, "http_502")]))
+    assert list(server_messages(requests)) == said
+    assert not list(server_messages([failed(0, "http_502")]))
 
 
 def test_lengths_that_a_trace_can_not_have_are_told(tmp_path: Path) -> None:
@@ -83,9 +83,9 @@ def test_lengths_that_a_trace_can_not_have_are_told(tmp_path: Path) -> None:
     lines = [{"at": at, "input_len": size, "output_len": 4} for at, size in enumerate((4, 31, 90))]
     path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     sent = [answer(i, asked_input=size) for i, size in enumerate((31, 31, 90))]
-    (note,) = _lengthened(path, 3, 31, sent)
+    (note,) = lengthened_note(path, 3, 31, sent)
     assert note.startswith("1 of 3 input lengths of the trace are below 31 tokens")
-    assert not list(_lengthened(path, 3, 4, sent))
+    assert not list(lengthened_note(path, 3, 4, sent))
 
 
 @pytest.mark.parametrize(
@@ -102,4 +102,4 @@ def test_a_stall_that_may_be_the_clients_own(lag_us: float, told: bool) -> None:
         stalls=Stalls(median_ms=10.0, threshold_ms=30.0, top=top),
         audit=Audit("kernel", lag_us=Spread(max=lag_us)),
     )
-    assert bool(_own_pause(parts)) == told
+    assert bool(own_pause_note(parts)) == told
