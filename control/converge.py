@@ -11,9 +11,9 @@ from cluster.catalog import models
 from cluster.engine import serving
 from cluster.fabric import FabricOptions, NodeOverrides, choose_fabric
 from cluster.findings import Finding, Level, Refused
-from cluster.plan.plan import plan, torn
-from cluster.plan.previous_group import standing
-from cluster.plan.specs import specs
+from cluster.plan.plan import find_split_group, make_plan
+from cluster.plan.previous_group import undo_interrupted_switch
+from cluster.plan.specs import declared_specs
 from cluster.settings.declaration import Declaration
 from control import gather, lease, running, secrets
 from control.deployment import Deployment
@@ -63,7 +63,9 @@ def decide(made: Deployment) -> None:
     if made.running and made.plan.changes:
         check(made)
     if made.left_out and any(step.stop for step in made.plan.steps):
-        made.findings += tuple(torn(made.plan, gather.left_out(made), made.settings.group))
+        made.findings += tuple(
+            find_split_group(made.plan, gather.left_out(made), made.settings.group)
+        )
     if made.errors():
         raise Refused(*made.findings)
 
@@ -80,7 +82,7 @@ def refresh(made: Deployment) -> None:
     made.facts = gather.light(made.hosts, made.wanted)
     if not made.running:
         made.findings = gather.unreadable(made.facts)
-        made.plan = plan({}, made.facts, made.settings.state, group=made.settings.group)
+        made.plan = make_plan({}, made.facts, made.settings.state, group=made.settings.group)
         return
     made.fabric = choose_fabric(
         [made.facts[name] for name in made.wanted.names], fabric_options(made.wanted)
@@ -89,7 +91,7 @@ def refresh(made: Deployment) -> None:
     made.findings = (*made.fabric.findings, *gather.unreadable(idle))
     made.version = gather.sglang_version(made.serving, made.facts, made.settings)
     made.findings += running.exposed(made, runs=False)
-    made.specs = specs(made.wanted, made.model, made.fabric, made.facts, made.version)
+    made.specs = declared_specs(made.wanted, made.model, made.fabric, made.facts, made.version)
     _replan(made)
 
 
@@ -177,8 +179,8 @@ def report(made: Deployment) -> None:
 def _replan(made: Deployment) -> None:
     """Plan from what the nodes are once an interrupted switch is undone."""
     group = made.settings.group
-    made.facts = standing(made.facts, made.specs, group)
-    made.plan = plan(
+    made.facts = undo_interrupted_switch(made.facts, made.specs, group)
+    made.plan = make_plan(
         made.specs,
         made.facts,
         "running",

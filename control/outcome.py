@@ -118,9 +118,9 @@ def _describe(result: Result) -> Outcome:
 
 
 def _previous(made: Deployment) -> PreviousServed | None:
-    if made.plan.before is None or record.left in ("untouched", "unknown"):
+    if made.plan.previous is None or record.left in ("untouched", "unknown"):
         return None
-    return PreviousServed(model=made.plan.before.model, restored=record.left == "previous")
+    return PreviousServed(model=made.plan.previous.model, restored=record.left == "previous")
 
 
 def _serves(made: Deployment, result: Result) -> ServedNow | None:
@@ -130,9 +130,9 @@ def _serves(made: Deployment, result: Result) -> ServedNow | None:
         if not made.running or made.wanted.head not in made.hosts:
             return None
         return _served_now(made, made.wanted.head, made.settings, made.model_name, True)
-    if record.left == "previous" and (before := made.plan.before):
-        node, spec = next(iter(before.specs.items()))
-        return _served_now(made, node, spec.launch, before.model, True)
+    if record.left == "previous" and (previous := made.plan.previous):
+        node, spec = next(iter(previous.specs.items()))
+        return _served_now(made, node, spec.launch, previous.model, True)
     rank = running.ranks(made).get(made.wanted.head) if record.left == "untouched" else None
     if rank is None or (there := rank.spec) is None:
         return None

@@ -10,7 +10,7 @@ from pathlib import Path
 from pyinfra.api import Host
 
 from cluster.findings import Refused, error
-from cluster.rank.api_key import compare, is_keyed
+from cluster.rank.api_key import compare_key, is_keyed
 from control.deployment import Deployment
 from operations import shell
 
@@ -89,7 +89,7 @@ def key_problem(made: Deployment) -> str:
     settings = made.settings
     if settings.runtime != "docker" or not (key := find_api_key(settings.api_key_file)):
         return ""
-    command = compare(settings.group, settings.image, key)
+    command = compare_key(settings.group, settings.image, key)
     answer = shell.run_command(made.hosts[made.wanted.head], command)
     state = answer.out[0] if answer.out else ""
     return f"api key: {state} on its node" if state in ("missing", "different") else ""
@@ -97,7 +97,7 @@ def key_problem(made: Deployment) -> str:
 
 def key_left(made: Deployment, host: Host) -> bool:
     """Whether the rank that read a key on this node goes, and no other one comes."""
-    gone = [s.seen for s in made.plan.of(host.name) if s.seen and (s.remove or s.recreate)]
+    gone = [s.current for s in made.plan.of(host.name) if s.current and (s.remove or s.recreate)]
     keyed = any(is_keyed(spec.volumes) for rank in gone if (spec := rank.spec))
     return keyed and not _reads_key(made, host)
 

@@ -23,9 +23,9 @@ from cluster.fabric import choose_fabric
 from cluster.findings import Finding, Refused, error
 from cluster.lease import LeaseAnswer
 from cluster.node.readings import IMAGE_FOLDERS, NodeFacts, Rank
-from cluster.plan.plan import Plan, plan
+from cluster.plan.plan import Plan, make_plan
 from cluster.plan.previous_group import members
-from cluster.plan.specs import rank_names, specs
+from cluster.plan.specs import declared_specs, rank_names
 from cluster.rank.spec import local_url
 from cluster.settings.schema import Settings
 from control import converge, gather, hosts
@@ -127,14 +127,14 @@ def _plan(made: Deployment, silent: Mapping[str, str]) -> Plan:
     """What a deploy would do now; Refused where that can't be known."""
     settings, facts = made.settings, made.facts
     if settings.state != "running":
-        return plan({}, facts, settings.state, group=settings.group)
+        return make_plan({}, facts, settings.state, group=settings.group)
     if lost := [name for name in made.wanted.names if name in silent]:
         raise Refused(error(f"{', '.join(lost)} could not be read"))
     nodes = [facts[name] for name in made.wanted.names]
     made.fabric = choose_fabric(nodes, converge.fabric_options(made.wanted))
     made.version = _version(made)
-    made.specs = specs(made.wanted, made.model, made.fabric, facts, made.version)
-    return plan(made.specs, facts, "running", group=settings.group)
+    made.specs = declared_specs(made.wanted, made.model, made.fabric, facts, made.version)
+    return make_plan(made.specs, facts, "running", group=settings.group)
 
 
 def _version(made: Deployment) -> str:

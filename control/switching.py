@@ -16,70 +16,76 @@ from operations.group import Group
 from operations.switch import Switch
 
 
-def build_switch(made: Deployment) -> Switch | None:
+def build_switch(deployment: Deployment) -> Switch | None:
     """From what runs to what is declared, by the plan as it is now; None: nothing is to be done."""
-    if not made.plan.changes and (made.served is not None or not made.running):
+    if not deployment.plan.changes and (deployment.served is not None or not deployment.running):
         return None
     return Switch(
-        hosts=made.hosts,
-        runtime=made.runtime,
-        plan=made.plan,
-        stop_seconds=made.settings.stop_timeout,
-        group=_declared(made) if made.running and made.served is None else None,
-        previous=_previous(made),
-        lost=lambda: lease.lost(_state(made)),
-        taken=lambda: lease.taken(_state(made)),
+        hosts=deployment.hosts,
+        runtime=deployment.runtime,
+        plan=deployment.plan,
+        stop_seconds=deployment.settings.stop_timeout,
+        group=_declared(deployment) if deployment.running and deployment.served is None else None,
+        previous=_previous(deployment),
+        lost=lambda: lease.lost(_state(deployment)),
+        taken=lambda: lease.taken(_state(deployment)),
     )
 
 
-def _state(made: Deployment) -> State:
-    return next(iter(made.hosts.values())).state
+def _state(deployment: Deployment) -> State:
+    return next(iter(deployment.hosts.values())).state
 
 
-def _before_start(made: Deployment) -> Command | None:
+def _before_start(deployment: Deployment) -> Command | None:
     """The page cache goes before a load, where that is asked for."""
-    settings = made.settings
-    return drop_caches(settings.image) if settings.drop_caches and made.runtime is docker else None
-
-
-def _declared(made: Deployment) -> Group:
-    rank = next(iter(made.specs.values())).name
-    return Group(
-        hosts=made.serving,
-        specs=made.specs,
-        runtime=made.runtime,
-        model=made.model_name,
-        url=made.own_url,
-        limits=Limits(made.ready_seconds),
-        stop_seconds=made.settings.stop_timeout,
-        start=made.plan.restart,
-        restarts={} if made.plan.restart else made.restarts(),
-        fetch_answers=lambda: gather.answers(made, made.urls, made.model_name, rank),
-        rdma=made.fabric.transport == "rdma",
-        before_start=_before_start(made),
+    settings = deployment.settings
+    return (
+        drop_caches(settings.image)
+        if settings.drop_caches and deployment.runtime is docker
+        else None
     )
 
 
-def _previous(made: Deployment) -> Group | None:
+def _declared(deployment: Deployment) -> Group:
+    rank = next(iter(deployment.specs.values())).name
+    return Group(
+        hosts=deployment.serving,
+        specs=deployment.specs,
+        runtime=deployment.runtime,
+        model=deployment.model_name,
+        url=deployment.own_url,
+        limits=Limits(deployment.ready_seconds),
+        stop_seconds=deployment.settings.stop_timeout,
+        start=deployment.plan.restart,
+        restarts={} if deployment.plan.restart else deployment.restarts(),
+        fetch_answers=lambda: gather.answers(
+            deployment, deployment.urls, deployment.model_name, rank
+        ),
+        rdma=deployment.fabric.transport == "rdma",
+        before_start=_before_start(deployment),
+    )
+
+
+def _previous(deployment: Deployment) -> Group | None:
     """The group to put back, as its labels tell of it."""
-    if (known := made.plan.before) is None:
+    if (previous := deployment.plan.previous) is None:
         return None
-    specs = known.specs
+    specs = previous.specs
     urls = group_urls(specs)
     head, first = next(iter(specs.items()))
     return Group(
-        hosts={node: made.hosts[node] for node in specs},
+        hosts={node: deployment.hosts[node] for node in specs},
         specs=specs,
-        runtime=made.runtime,
-        model=known.model,
+        runtime=deployment.runtime,
+        model=previous.model,
         url=urls[0],
-        limits=Limits(ready_seconds(made.settings.ready_timeout, len(specs))),
-        stop_seconds=made.settings.stop_timeout,
+        limits=Limits(ready_seconds(deployment.settings.ready_timeout, len(specs))),
+        stop_seconds=deployment.settings.stop_timeout,
         start=True,
         restarts={},
         fetch_answers=lambda: gather.answers(
-            made, urls, known.model, head=head, keyed=is_keyed(first.volumes)
+            deployment, urls, previous.model, head=head, keyed=is_keyed(first.volumes)
         ),
         rdma=False,
-        before_start=_before_start(made),
+        before_start=_before_start(deployment),
     )

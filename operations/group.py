@@ -212,7 +212,7 @@ def stop_ranks(group: Group, living: Mapping[str, Rank]) -> None:
     shell.on_all(workers, stop)
 
 
-def explain_failure(group: Group, healths: Mapping[str, RankHealth]) -> None:
+def log_causes(group: Group, healths: Mapping[str, RankHealth]) -> None:
     """Log each rank's last lines, and what they mean. `healths` is by node."""
     from cluster.engine.diagnosis import End, group_diagnosis
 

@@ -36,17 +36,17 @@ def key_removed(group: str, image: str) -> Generator[FunctionCommand, None, None
 
 def _place(state: State, host: Host, find: Callable[[], str], group: str, image: str) -> bool:
     outcome.begin_step("api_key")
-    answer = shell.run_command(host, api_key.place(group, image, find()))
+    answer = shell.run_command(host, api_key.place_key(group, image, find()))
     if not answer.ok:
-        what = f"the API key could not be placed in {api_key.folder(group)}: {answer.text}"
+        what = f"the API key could not be placed in {api_key.key_folder(group)}: {answer.text}"
         outcome.log_failure(host, error(what))
     return answer.ok
 
 
 def _remove(state: State, host: Host, group: str, image: str) -> bool:
-    answer = shell.run_command(host, api_key.remove(group, image))
+    answer = shell.run_command(host, api_key.remove_key(group, image))
     if not answer.ok:
-        cure = f"on the node: sudo rm -r {api_key.folder(group)}"
+        cure = f"on the node: sudo rm -r {api_key.key_folder(group)}"
         outcome.log_failure(
             host, error(f"the API key could not be removed: {answer.text}", cure=cure)
         )

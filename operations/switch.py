@@ -34,7 +34,7 @@ from cluster.findings import Finding, Refused, error
 from cluster.node.readings import Rank
 from cluster.plan.phases import Phases
 from cluster.plan.plan import Plan
-from cluster.plan.previous_group import FAILED, PREVIOUS, Before
+from cluster.plan.previous_group import FAILED, PREVIOUS, PreviousGroup
 from cluster.rank.runtime import Runtime
 from facts.containers import Containers
 from facts.fact import Fact
@@ -60,7 +60,7 @@ class Switch:
 
     + hosts: every host of the run, those that will serve nothing too
     + group: to bring up; None where its ranks serve already, or none shall
-    + previous: the group to put back after a failure, `plan.before`; None: there is none
+    + previous: the group to put back after a failure, `plan.previous`; None: there is none
     + lost: why this run may change nothing more (its lease may be another's), else None
     + taken: whether another run has that lease: then nothing may even be undone
     """
@@ -248,7 +248,7 @@ def _undo(switch: Switch, failed: PhaseFailed) -> None:
     try:
         if failed.started:
             healths = groups.read_healths(group)
-            groups.explain_failure(group, {health.node: health for health in healths})
+            groups.log_causes(group, {health.node: health for health in healths})
     except Exception as e:  # no words about a failure are worth what served before
         switch.at.log_styled(f"it can't be explained: {type(e).__name__}: {e}", fg="red")
     try:
@@ -260,7 +260,7 @@ def _undo(switch: Switch, failed: PhaseFailed) -> None:
 
 def _put_back(switch: Switch, failed: Group) -> None:
     """End the declared group, and start the one before it, where there is one."""
-    at, group, previous = switch.at, switch.previous, switch.plan.before
+    at, group, previous = switch.at, switch.previous, switch.plan.previous
     ranks = read_ranks(switch.hosts, failed)
     created = {
         node: rank
@@ -322,7 +322,7 @@ def _keep_failed(failed: Group, created: Mapping[str, Rank], ranks: RanksById) -
             shell.run_command(failed.hosts[node], command)
 
 
-def _serve_again(switch: Switch, group: Group, previous: Before, ranks: RanksById) -> bool:
+def _serve_again(switch: Switch, group: Group, previous: PreviousGroup, ranks: RanksById) -> bool:
     """Start the previous group, wait for it, and give it its names back."""
     at = switch.at
     at.log_styled(f"putting back {group.model}, which served before", fg="yellow")
@@ -342,7 +342,7 @@ def _serve_again(switch: Switch, group: Group, previous: Before, ranks: RanksByI
         for finding in failures:
             at.log_styled(f"it does not come back: {finding}", fg="red")
         healths = {health.node: health for health in groups.read_healths(renamed)}
-        groups.explain_failure(renamed, healths)
+        groups.log_causes(renamed, healths)
         alive = {node: h.rank for node, h in healths.items() if h.rank and h.rank.alive}
         groups.stop_ranks(renamed, alive)
         at.log_styled(

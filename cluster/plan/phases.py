@@ -8,7 +8,7 @@ from functools import cached_property
 
 from cluster.command import Command
 from cluster.node.readings import Rank
-from cluster.plan.plan import Plan, Step
+from cluster.plan.plan import Plan, RankStep
 from cluster.plan.previous_group import kept_name
 from cluster.rank.runtime import Runtime
 
@@ -29,7 +29,9 @@ class Phases:
 
     def clear_old_names(self, node: str) -> list[Command]:
         """Remove what has the name that a rank will be kept under: ours, of a switch long over."""
-        return [self.runtime.remove(step.seen.called) for step in self._cleared(node) if step.seen]
+        return [
+            self.runtime.remove(step.current.called) for step in self._cleared(node) if step.current
+        ]
 
     def set_aside(self, node: str) -> list[Command]:
         """Rename the rank that is kept until the declared group is ready; it goes on serving."""
@@ -41,9 +43,9 @@ class Phases:
     def release(self, node: str) -> list[Command]:
         """Restart policies off, on every rank that is about to end."""
         return _present(
-            self.runtime.release(step.seen.called)
+            self.runtime.release(step.current.called)
             for step in self._touched(node)
-            if step.seen and step.seen.restart_policy not in ("", "no")
+            if step.current and step.current.restart_policy not in ("", "no")
         )
 
     def stop_head(self, node: str) -> list[Command]:
@@ -62,10 +64,10 @@ class Phases:
         return _present(
             [
                 *(
-                    self.runtime.remove(step.seen.called)
+                    self.runtime.remove(step.current.called)
                     for step in steps
-                    if step.seen and (step.remove or step.recreate)
-                    if not self._keeps(node, step.seen)
+                    if step.current and (step.remove or step.recreate)
+                    if not self._keeps(node, step.current)
                 ),
                 *(self.runtime.rename(rank.called, rank.name) for rank in renamed),
                 *(
@@ -97,32 +99,34 @@ class Phases:
         steps = (s for s in self.plan.steps if s not in self._cleared(s.node))
         return replace(self.plan, steps=tuple(map(self._renamed, steps)))
 
-    def _renamed(self, step: Step) -> Step:
-        if step.seen is None or not self._keeps(step.node, step.seen):
+    def _renamed(self, step: RankStep) -> RankStep:
+        if step.current is None or not self._keeps(step.node, step.current):
             return step
-        return replace(step, seen=replace(step.seen, container=kept_name(step.seen)))
+        return replace(step, current=replace(step.current, container=kept_name(step.current)))
 
     def _previous(self, node: str) -> Rank | None:
-        return self.plan.before.ranks.get(node) if self.plan.before else None
+        return self.plan.previous.ranks.get(node) if self.plan.previous else None
 
     def _keeps(self, node: str, rank: Rank) -> bool:
-        return self.plan.before is not None and self.plan.before.holds(node, rank)
+        return self.plan.previous is not None and self.plan.previous.holds(node, rank)
 
-    def _cleared(self, node: str) -> list[Step]:
+    def _cleared(self, node: str) -> list[RankStep]:
         rank = self._previous(node)
         if rank is None or rank.called == kept_name(rank):
             return []
         name = kept_name(rank)
-        return [s for s in self.plan.of(node) if s.remove and s.seen and s.seen.called == name]
+        return [
+            s for s in self.plan.of(node) if s.remove and s.current and s.current.called == name
+        ]
 
-    def _touched(self, node: str) -> Iterator[Step]:
+    def _touched(self, node: str) -> Iterator[RankStep]:
         return (step for step in self._plan.of(node) if self._plan.restart or step.reasons)
 
     def _stop(self, node: str, seconds: int, *, head: bool) -> list[Command]:
         return _present(
-            self.runtime.stop(step.seen, seconds)
+            self.runtime.stop(step.current, seconds)
             for step in self._touched(node)
-            if step.seen and step.stop and step.is_head == head
+            if step.current and step.stop and step.is_head == head
         )
 
 

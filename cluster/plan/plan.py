@@ -1,4 +1,4 @@
-"""Desired against actual, for the whole group at once: what must happen to each rank, and why."""
+"""Declared against actual, for the whole group at once: what must happen to each rank, and why."""
 
 from __future__ import annotations
 
@@ -7,25 +7,31 @@ from dataclasses import dataclass, replace
 
 from cluster.findings import Finding, error, refuse_errors
 from cluster.node.readings import NodeFacts, Rank
-from cluster.plan.previous_group import FAILED, PREVIOUS, Before, before, members
-from cluster.rank.spec import Spec, changes
+from cluster.plan.previous_group import (
+    FAILED,
+    PREVIOUS,
+    PreviousGroup,
+    find_previous_group,
+    members,
+)
+from cluster.rank.spec import Spec, label_drift
 
 
 @dataclass(frozen=True)
-class Step:
+class RankStep:
     """What becomes of one rank on one node.
 
-    + seen: the rank as it is, None where there is none
-    + spec: the rank as wanted, None where it must not run
+    + current: the rank as it is, None where there is none
+    + spec: the rank as declared, None where it must not run
     + reasons: why it changes, one difference each; empty where it stays
-    + recreate: the container must be made anew (else what is there is used again)
+    + recreate: its container must be created anew (else what is there is used again)
+    + remove: its container must go
     + cdi: its GPUs come as CDI devices: the node's Docker has no other way
-    + remove: the container must go
     """
 
     node: str
     name: str
-    seen: Rank | None
+    current: Rank | None
     spec: Spec | None
     reasons: tuple[str, ...] = ()
     recreate: bool = False
@@ -34,15 +40,15 @@ class Step:
 
     @property
     def stop(self) -> bool:
-        return self.seen is not None and self.seen.alive
+        return self.current is not None and self.current.alive
 
     @property
     def is_head(self) -> bool:
         """Rank 0 of its group: it must be stopped first, SGLang's workers ignore SIGTERM.
 
-        What runs decides, not what it shall become.
+        What runs decides, not what it is to become.
         """
-        number = self.seen.number if self.seen else None
+        number = self.current.number if self.current else None
         if number is None and self.spec is not None:
             return self.spec.rank == 0
         return number == 0
@@ -52,29 +58,30 @@ class Step:
 class Plan:
     """Everything that a deploy will do to the ranks.
 
-    + steps: wanted ranks in rank order, then the strays: ours, but no longer wanted
+    + steps: declared ranks in rank order, then the strays: ours, but no longer declared
     + restart: the group's ranks are stopped and started together
     + policies: node → restart policy to set on a rank that stays as it is
-    + before: the group to put back where the wanted one does not get ready; None: there is none
+    + previous: the group to put back if the declared one does not get ready; None: there is none
     """
 
-    steps: tuple[Step, ...]
+    steps: tuple[RankStep, ...]
     restart: bool
     policies: Mapping[str, str]
-    before: Before | None = None
+    previous: PreviousGroup | None = None
 
     @property
     def changes(self) -> bool:
-        told = (self.restart, self.policies, self.renames)
-        return any(told) or any(s.reasons for s in self.steps)
+        return bool(
+            self.restart or self.policies or self.renames or any(s.reasons for s in self.steps)
+        )
 
     @property
     def renames(self) -> Mapping[str, Rank]:
         """Node → the rank that an interrupted switch has set aside, and that stays."""
-        stays = (s for s in self.steps if s.spec and s.seen and not s.recreate)
-        return {s.node: s.seen for s in stays if s.seen and s.seen.container}
+        staying = {s.node: s.current for s in self.steps if s.spec and not s.recreate}
+        return {node: rank for node, rank in staying.items() if rank and rank.container}
 
-    def of(self, node: str) -> tuple[Step, ...]:
+    def of(self, node: str) -> tuple[RankStep, ...]:
         return tuple(step for step in self.steps if step.node == node)
 
     def lines(self) -> Iterator[str]:
@@ -90,7 +97,7 @@ class Plan:
             yield f"{node}: restart policy -> {policy}"
 
 
-def plan(
+def make_plan(
     specs: Mapping[str, Spec],
     facts: Mapping[str, NodeFacts],
     state: str,
@@ -100,55 +107,55 @@ def plan(
 ) -> Plan:
     """What to do so that every node runs its spec, and nothing else of ours.
 
-    + specs: node → its wanted rank; nodes that are only in facts shall run none
+    + specs: node → its declared rank; nodes that are only in facts are to run none
     + state: "running", "stopped" (containers stay) or "absent" (they go)
     + restart: a reason to restart a group whose specs are right (it hangs), or ""
     + group: whose ranks these are; those of other groups are never touched
-    + rollback: keep a group that serves until the wanted one is ready
+    + rollback: keep a group that serves until the declared one is ready
     """
     if state != "running":
         return Plan(tuple(_endings(facts, state, group)), restart=False, policies={})
-    refuse_errors(_foreign(specs, facts))
-    wanted = [_step(node, spec, facts[node]) for node, spec in specs.items()]
-    strays = [
-        stray for node, seen in facts.items() for stray in _strays(specs.get(node), seen, group)
-    ]
+    refuse_errors(_foreign_containers(specs, facts))
+    declared = [_step(node, spec, facts[node]) for node, spec in specs.items()]
     if restart:
-        wanted = [_because(step, restart) for step in wanted]
-    changed = any(step.reasons for step in wanted) or any(stray.stop for stray in strays)
-    kept = _kept(facts, group, (*wanted, *strays)) if rollback else None
-    return Plan(
-        # A rank that is kept for its group can't serve in the next one.
-        steps=(
-            *(
-                replace(s, recreate=True) if kept and kept.holds(s.node, s.seen) else s
-                for s in wanted
-            ),
-            *strays,
-        ),
-        restart=changed,
-        policies={} if changed else dict(_policies(wanted)),
-        before=kept,
-    )
+        # A reason of the whole group's, told once, at the head.
+        declared = [
+            replace(step, reasons=(restart,)) if step.is_head and not step.reasons else step
+            for step in declared
+        ]
+    strays = [
+        RankStep(node, rank.called, rank, None, (_why_gone(rank),), remove=True)
+        for node, node_facts in facts.items()
+        for rank in members(node_facts, group)
+        if node not in specs or rank.name != specs[node].name
+    ]
+    changed = any(step.reasons for step in declared) or any(stray.stop for stray in strays)
+    previous = _kept_group(facts, group, (*declared, *strays)) if rollback else None
+    # A rank that is kept for its group can't serve in the next one.
+    declared = [
+        replace(step, recreate=True)
+        if previous and previous.holds(step.node, step.current)
+        else step
+        for step in declared
+    ]
+    policies = {
+        step.node: step.spec.restart_policy
+        for step in declared
+        if step.current and step.spec and not changed
+        if step.current.restart_policy != step.spec.restart_policy
+    }
+    return Plan((*declared, *strays), changed, policies, previous)
 
 
-def _kept(facts: Mapping[str, NodeFacts], group: str, steps: tuple[Step, ...]) -> Before | None:
-    """The group to keep: one that serves, where not all of its ranks are simply started again."""
-    found = before(facts, group)
-    if found is None:
-        return None
-    ending = [s for s in steps if found.holds(s.node, s.seen) and (s.recreate or s.remove)]
-    return found if ending else None
-
-
-def torn(plan: Plan, left_out: Mapping[str, NodeFacts], group: str) -> Iterator[Finding]:
+def find_split_group(
+    plan: Plan, left_out: Mapping[str, NodeFacts], group: str
+) -> Iterator[Finding]:
     """Why a plan that ends ranks would leave half a group running.
 
     + left_out: the nodes that it does not touch
     """
-    ending = [step.node for step in plan.steps if step.stop]
-    staying = [n for n, seen in left_out.items() if any(r.alive for r in members(seen, group))]
-    if ending and staying:
+    staying = [node for node, f in left_out.items() if any(r.alive for r in members(f, group))]
+    if staying and any(step.stop for step in plan.steps):
         yield error(
             f"--limit leaves out {', '.join(staying)}, where ranks of the same group run: half a "
             "group serves nothing",
@@ -156,45 +163,50 @@ def torn(plan: Plan, left_out: Mapping[str, NodeFacts], group: str) -> Iterator[
         )
 
 
-def _endings(facts: Mapping[str, NodeFacts], state: str, group: str) -> Iterator[Step]:
-    """Every rank of the group shall be stopped, or absent."""
-    for node, seen in facts.items():
-        for rank in members(seen, group):
-            step = Step(node, rank.name, rank, None)
+def _kept_group(
+    facts: Mapping[str, NodeFacts], group: str, steps: tuple[RankStep, ...]
+) -> PreviousGroup | None:
+    """The group to keep: one that serves, where not all of its ranks are simply started again."""
+    previous = find_previous_group(facts, group)
+    if previous is None:
+        return None
+    ending = (s for s in steps if previous.holds(s.node, s.current) and (s.recreate or s.remove))
+    return previous if any(ending) else None
+
+
+def _endings(facts: Mapping[str, NodeFacts], state: str, group: str) -> Iterator[RankStep]:
+    """Every rank of the group is to be stopped, or absent."""
+    for node, node_facts in facts.items():
+        for rank in members(node_facts, group):
+            step = RankStep(node, rank.name, rank, None)
             if state == "absent":
                 yield replace(step, reasons=("is there",), remove=True)
+            elif rank.alive:
+                yield replace(step, reasons=("is running",))
+            elif rank.restart_policy not in ("", "no"):
+                why = f"would come back: its restart policy is {rank.restart_policy}"
+                yield replace(step, reasons=(why,))
             else:
-                yield replace(step, reasons=tuple(_restless(step)))
+                yield step
 
 
-def _restless(step: Step) -> Iterator[str]:
-    """Why a rank that shall be stopped is not, or would not stay so."""
-    if step.stop:
-        yield "is running"
-    elif step.seen and step.seen.restart_policy not in ("", "no"):
-        yield f"would come back: its restart policy is {step.seen.restart_policy}"
-
-
-def _step(node: str, spec: Spec, facts: NodeFacts) -> Step:
-    seen = next((rank for rank in facts.ranks if rank.name == spec.name), None)
+def _step(node: str, spec: Spec, facts: NodeFacts) -> RankStep:
+    """What becomes of a declared rank: created, created anew, started, or left as it is."""
+    rank = next((rank for rank in facts.ranks if rank.name == spec.name), None)
     cdi = facts.engine is not None and facts.engine.only_cdi
-    if seen is None:
-        return Step(node, spec.name, None, spec, ("is not there",), recreate=True, cdi=cdi)
-    drift = changes(seen.label or "", spec) if seen.label != spec.dump() else ()
-    image = facts.image
-    if image is not None and seen.image_id and image.id != seen.image_id:
-        drift += (f"image id: {_short(seen.image_id)} -> {_short(image.id)}",)
+    if rank is None:
+        return RankStep(node, spec.name, None, spec, ("is not there",), recreate=True, cdi=cdi)
+    drift = label_drift(rank.label or "", spec) if rank.label != spec.dump() else ()
+    if facts.image is not None and rank.image_id not in ("", facts.image.id):
+        old, new = (id.removeprefix("sha256:")[:12] for id in (rank.image_id, facts.image.id))
+        drift += (f"image id: {old} -> {new}",)
     if drift:
-        return Step(node, spec.name, seen, spec, drift, recreate=True, cdi=cdi)
-    reasons = () if seen.running else (f"is {_status(seen)}",)
-    return Step(node, spec.name, seen, spec, reasons, cdi=cdi)
-
-
-def _strays(spec: Spec | None, facts: NodeFacts, group: str) -> Iterator[Step]:
-    """Ranks of ours under a name that is not wanted here: renamed, moved, or left by head_only."""
-    for rank in members(facts, group):
-        if spec is None or rank.name != spec.name:
-            yield Step(facts.name, rank.called, rank, None, (_why_gone(rank),), remove=True)
+        return RankStep(node, spec.name, rank, spec, drift, recreate=True, cdi=cdi)
+    if rank.running:
+        return RankStep(node, spec.name, rank, spec, cdi=cdi)
+    code = f", exit code {rank.exit_code}" if rank.exit_code is not None else ""
+    killed = ", killed for memory" if rank.oom_killed else ""
+    return RankStep(node, spec.name, rank, spec, (f"is {rank.status}{code}{killed}",), cdi=cdi)
 
 
 def _why_gone(rank: Rank) -> str:
@@ -208,42 +220,20 @@ def _why_gone(rank: Rank) -> str:
     return "is no longer wanted"
 
 
-def _because(step: Step, reason: str) -> Step:
-    """A restart for a reason of the whole group's, told once, at the head."""
-    reasons = step.reasons or ((reason,) if step.is_head else ())
-    return replace(step, reasons=reasons)
-
-
-def _policies(steps: list[Step]) -> Iterator[tuple[str, str]]:
-    for step in steps:
-        if step.seen and step.spec and step.seen.restart_policy != step.spec.restart_policy:
-            yield step.node, step.spec.restart_policy
-
-
-def _foreign(specs: Mapping[str, Spec], facts: Mapping[str, NodeFacts]) -> Iterator[Finding]:
+def _foreign_containers(
+    specs: Mapping[str, Spec], facts: Mapping[str, NodeFacts]
+) -> Iterator[Finding]:
+    """Containers under a declared name that are not this group's."""
     for node, spec in specs.items():
-        ours = members(facts[node], spec.group)
         for rank in facts[node].ranks:
-            if rank.name == spec.name and rank not in ours:
-                yield _not_ours(node, spec, rank)
-
-
-def _not_ours(node: str, spec: Spec, rank: Rank) -> Finding:
-    why = f"it belongs to the group {rank.group}" if rank.group else "it lacks our label"
-    if rank.label is not None and not rank.group:
-        why = "its label tells no group"
-    setting = "head_container" if spec.rank == 0 else "worker_container"
-    return error(
-        f"a container named {spec.name} is there and is not ours ({why})",
-        node,
-        f"docker rename {spec.name} {spec.name}-old, or --data {setting}=another-name",
-    )
-
-
-def _status(rank: Rank) -> str:
-    code = f", exit code {rank.exit_code}" if rank.exit_code is not None else ""
-    return f"{rank.status}{code}{', killed for memory' if rank.oom_killed else ''}"
-
-
-def _short(image_id: str) -> str:
-    return image_id.removeprefix("sha256:")[:12]
+            if rank.name != spec.name or rank.group == spec.group:
+                continue
+            why = f"it belongs to the group {rank.group}" if rank.group else "it lacks our label"
+            if rank.label is not None and not rank.group:
+                why = "its label tells no group"
+            setting = "head_container" if spec.rank == 0 else "worker_container"
+            yield error(
+                f"a container named {spec.name} is there and is not ours ({why})",
+                node,
+                f"docker rename {spec.name} {spec.name}-old, or --data {setting}=another-name",
+            )

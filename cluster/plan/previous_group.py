@@ -1,4 +1,4 @@
-"""The group that served before the wanted one: kept under other names until that one is ready,
+"""The group that served before the declared one: kept under other names until that one is ready,
 found again after an interrupted switch, put back after a failed one.
 
 A switch renames before it stops. So containers called NAME.previous tell of a switch that has begun
@@ -10,20 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from cluster.node.readings import NodeFacts, Rank
 from cluster.rank.spec import Spec
 
 PREVIOUS = ".previous"
 FAILED = ".failed"
-# Ranks that differ in one of these can't have served together.
+# A node's name, and a rank on it.
 Member = tuple[str, Rank]
-KIN = ("model_path", "served_model_name", "nnodes", "tp", "pp", "dist_init_addr", "port")
+# Ranks that differ in one of these can't have served together.
+SHARED = ("model_path", "served_model_name", "nnodes", "tp", "pp", "dist_init_addr", "port")
 
 
 @dataclass(frozen=True)
-class Before:
+class PreviousGroup:
     """A whole group that served before: node → its rank, and what it ran; rank 0 first."""
 
     ranks: Mapping[str, Rank]
@@ -41,91 +41,89 @@ class Before:
 
 
 def members(facts: NodeFacts, group: str) -> tuple[Rank, ...]:
-    """The node's ranks that carry our label and belong to this group."""
-    return tuple(r for r in facts.ranks if r.group == group)
-
-
-def standing(
-    facts: Mapping[str, NodeFacts], specs: Mapping[str, Spec], group: str
-) -> dict[str, NodeFacts]:
-    """The nodes as if an interrupted switch had not begun, unless the wanted ranks all run: then
-    it only lacks its end.
-
-    A rank set aside gets its name back (`Rank.container` says what its container is called now);
-    what has taken that name is unproven, and shown as NAME.failed.
-    """
-    found = before(facts, group)
-    if found is None or _all_run(facts, specs):
-        return dict(facts)
-    return {
-        node: replace(seen, ranks=tuple(_undone(seen.ranks, members(seen, group), kept)))
-        for node, seen in facts.items()
-        for kept in [found.ranks.get(node)]
-    }
-
-
-def _all_run(facts: Mapping[str, NodeFacts], specs: Mapping[str, Spec]) -> bool:
-    return all(
-        any(r.name == spec.name and r.running and r.label == spec.dump() for r in facts[node].ranks)
-        for node, spec in specs.items()
-    )
-
-
-def _undone(ranks: tuple[Rank, ...], ours: tuple[Rank, ...], kept: Rank | None) -> Iterator[Rank]:
-    if kept is None or not kept.name.endswith(PREVIOUS):
-        yield from ranks
-        return
-    name = kept.name.removesuffix(PREVIOUS)
-    for rank in ranks:
-        if rank is kept:
-            yield replace(rank, name=name, container=rank.name)
-        elif rank in ours and rank.name == name:
-            yield replace(rank, name=f"{rank.name}{FAILED}", container=rank.name)
-        else:
-            yield rank
-
-
-def before(facts: Mapping[str, NodeFacts], group: str) -> Before | None:
-    """The whole group that serves, or did until a switch began; None where there is none.
-
-    + facts: as they were read, or as `standing` gives them
-    """
-    found = [(n, r) for n, s in facts.items() for r in members(s, group) if _may_serve(r)]
-    aside = [(n, r) for n, r in found if r.called.endswith(PREVIOUS)]
-    named = [(n, r) for n, r in found if (n, r) not in aside]
-    alive = [(n, r) for n, r in found if r.alive]
-    if not aside:
-        return _whole(alive, found)
-    proven = [(n, r) for n, r in named if r.running and r.restart_policy not in ("", "no")]
-    # Where the switch had not come to yet, a rank still has its name; a new one has, too.
-    started = [(n, r) for n, r in named if n not in dict(aside)]
-    kept = _whole(proven, proven) or _whole(aside, [*aside, *started])
-    return kept or _whole([x for x in alive if x in named], named)
-
-
-def _may_serve(rank: Rank) -> bool:
-    return not rank.called.endswith(FAILED)
-
-
-def _whole(some: list[Member], pool: list[Member]) -> Before | None:
-    """The group of one of these, where all of its ranks are in the pool, once each."""
-    specs = {(n, r.id): found for n, r in pool if (found := r.spec)}
-    for kin in [_kin(specs[n, r.id]) for n, r in some if (n, r.id) in specs]:
-        own = [(n, r) for n, r in pool if (n, r.id) in specs and _kin(specs[n, r.id]) == kin]
-        by_rank = {specs[n, r.id].rank: (n, r) for n, r in own}
-        # Counted first: what a label tells of its group may be any number.
-        count = kin["nnodes"]
-        if len(own) == count == len(by_rank) and by_rank.keys() == set(range(count)):
-            ranks = dict(by_rank[number] for number in range(count))
-            return Before(ranks, {n: specs[n, r.id] for n, r in ranks.items()})
-    return None
-
-
-def _kin(spec: Spec) -> dict[str, Any]:
-    """What all ranks of one group have in common."""
-    return {name: getattr(spec.launch, name) for name in KIN}
+    """The node's ranks whose label says that they belong to this group."""
+    return tuple(rank for rank in facts.ranks if rank.group == group)
 
 
 def kept_name(rank: Rank) -> str:
     """What a rank's container is called while it is set aside."""
     return rank.called if rank.called.endswith(PREVIOUS) else f"{rank.name}{PREVIOUS}"
+
+
+def undo_interrupted_switch(
+    facts: Mapping[str, NodeFacts], specs: Mapping[str, Spec], group: str
+) -> dict[str, NodeFacts]:
+    """The readings as if an interrupted switch had not begun, unless the declared ranks all run:
+    then it only lacks its end.
+
+    A rank set aside gets its name back (`Rank.container` says what its container is called now);
+    what has taken that name is unproven, and shown as NAME.failed.
+    """
+    previous = find_previous_group(facts, group)
+    all_run = all(
+        any(r.name == spec.name and r.running and r.label == spec.dump() for r in facts[node].ranks)
+        for node, spec in specs.items()
+    )
+    if previous is None or all_run:
+        return dict(facts)
+    return {
+        node: replace(f, ranks=tuple(_original_names(f, previous.ranks.get(node), group)))
+        for node, f in facts.items()
+    }
+
+
+def _original_names(facts: NodeFacts, kept: Rank | None, group: str) -> Iterator[Rank]:
+    name = kept.name.removesuffix(PREVIOUS) if kept and kept.name.endswith(PREVIOUS) else ""
+    for rank in facts.ranks:
+        if name and rank is kept:
+            yield replace(rank, name=name, container=rank.name)
+        elif name and rank.name == name and rank.group == group:
+            yield replace(rank, name=f"{rank.name}{FAILED}", container=rank.name)
+        else:
+            yield rank
+
+
+def find_previous_group(facts: Mapping[str, NodeFacts], group: str) -> PreviousGroup | None:
+    """The whole group that serves, or did until a switch began; None where there is none.
+
+    + facts: as they were read, or as `undo_interrupted_switch` gives them
+    """
+    ranks = [(node, rank) for node, f in facts.items() for rank in members(f, group)]
+    ranks = [(node, rank) for node, rank in ranks if not rank.called.endswith(FAILED)]
+    aside = [(node, rank) for node, rank in ranks if rank.called.endswith(PREVIOUS)]
+    named = [member for member in ranks if member not in aside]
+    alive = [(node, rank) for node, rank in ranks if rank.alive]
+    if not aside:
+        return _whole_group(alive, ranks)
+    proven = [(n, r) for n, r in named if r.running and r.restart_policy not in ("", "no")]
+    # Where the switch had not come to yet, a rank still has its name; a new one has, too.
+    untouched = [(node, rank) for node, rank in named if node not in dict(aside)]
+    return (
+        _whole_group(proven, proven)
+        or _whole_group(aside, [*aside, *untouched])
+        or _whole_group([member for member in alive if member in named], named)
+    )
+
+
+def _whole_group(some: list[Member], pool: list[Member]) -> PreviousGroup | None:
+    """The group of one of these, where all of its ranks are in the pool, once each."""
+    specs = {(node, rank.id): rank.spec for node, rank in pool if rank.spec}
+    for spec in [specs[node, rank.id] for node, rank in some if (node, rank.id) in specs]:
+        shared = _group_identity(spec)
+        by_rank = {}
+        size = 0
+        for node, rank in pool:
+            other = specs.get((node, rank.id))
+            if other is not None and _group_identity(other) == shared:
+                size += 1
+                by_rank[other.rank] = (node, rank)
+        count = spec.launch.nnodes
+        if size == count == len(by_rank) and by_rank.keys() == set(range(count)):
+            ranks = dict(by_rank[number] for number in range(count))
+            return PreviousGroup(ranks, {n: specs[n, r.id] for n, r in ranks.items()})
+    return None
+
+
+def _group_identity(spec: Spec) -> tuple[object, ...]:
+    """What all ranks of one group have in common."""
+    return tuple(getattr(spec.launch, name) for name in SHARED)

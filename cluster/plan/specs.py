@@ -26,7 +26,7 @@ GB10_ENV = {
 }
 
 
-def specs(
+def declared_specs(
     wanted: Declaration, model: Model, fabric: Fabric, facts: Mapping[str, NodeFacts], version: str
 ) -> dict[str, Spec]:
     """The spec of every serving node, by node name."""
@@ -180,7 +180,7 @@ def _volumes(settings: Settings, model: Model, facts: NodeFacts, rank: int = 0) 
     if path.startswith("/"):
         own.append(f"{path}:{path}:ro")
     if settings.api_key_file and rank == 0:
-        own.append(api_key.volume(settings.group))
+        own.append(api_key.key_volume(settings.group))
     return (*own, *settings.volumes)
 
 

@@ -17,14 +17,14 @@ CONTAINER_KEYS = "/run/secrets/spark-serving-api"
 KEY_FILE = "api_key"
 
 
-def folder(group: str) -> str:
+def key_folder(group: str) -> str:
     """A group's folder on the head's node."""
     return f"{NODE_KEYS}/{group}"
 
 
-def volume(group: str) -> str:
+def key_volume(group: str) -> str:
     """The mount that gives rank 0 its key."""
-    return f"{folder(group)}:{CONTAINER_KEYS}:ro"
+    return f"{key_folder(group)}:{CONTAINER_KEYS}:ro"
 
 
 def is_keyed(volumes: tuple[str, ...] | list[str]) -> bool:
@@ -32,7 +32,7 @@ def is_keyed(volumes: tuple[str, ...] | list[str]) -> bool:
     return any(v.split(":")[1:2] == [CONTAINER_KEYS] for v in volumes)
 
 
-def words(module: Argv, volumes: tuple[str, ...]) -> Argv:
+def launch_argv(module: Argv, volumes: tuple[str, ...]) -> Argv:
     """`python3 -m MODULE …`, or the same by way of the launcher that brings the key."""
     how = ("-c", _launcher()) if is_keyed(volumes) else ("-m",)
     return ("python3", *how, *module)
@@ -59,18 +59,18 @@ IFS= read -r old <"/at/$1"; [ "$new" = "$old" ] && echo same || echo different
 _REMOVE = 'rm -rf "/at/spark-serving/$1"; rmdir /at/spark-serving 2>/dev/null || :'
 
 
-def place(group: str, image: str, key: str) -> Command:
+def place_key(group: str, image: str, key: str) -> Command:
     """Have the key in a group's folder, which the login may not write: by way of
     the engine and any image with a shell."""
-    return _as_root(folder(group), image, _PLACE, KEY_FILE).with_stdin(f"{key}\n")
+    return _as_root(key_folder(group), image, _PLACE, KEY_FILE).with_stdin(f"{key}\n")
 
 
-def compare(group: str, image: str, key: str) -> Command:
+def compare_key(group: str, image: str, key: str) -> Command:
     """Say whether the key is the one there: "same", "different" or "missing"."""
-    return _as_root(folder(group), image, _COMPARE, KEY_FILE).with_stdin(f"{key}\n")
+    return _as_root(key_folder(group), image, _COMPARE, KEY_FILE).with_stdin(f"{key}\n")
 
 
-def remove(group: str, image: str) -> Command:
+def remove_key(group: str, image: str) -> Command:
     """Take a group's folder away."""
     return _as_root(str(Path(NODE_KEYS).parent), image, _REMOVE, group)
 

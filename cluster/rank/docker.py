@@ -34,7 +34,7 @@ def create(spec: Spec, *, cdi: bool = False) -> Command:
         *(word for volume in spec.volumes for word in ("--volume", volume)),
         *(word for name, value in sorted(spec.env.items()) for word in ("-e", f"{name}={value}")),
         spec.image,
-        *api_key.words(argv(spec.launch, spec.sglang), spec.volumes),
+        *api_key.launch_argv(argv(spec.launch, spec.sglang), spec.volumes),
     )
     return Command(words, 120)
 

@@ -34,7 +34,7 @@ def _sh(seconds: int, script: str, *args: str) -> Command:
     return Command(("sh", "-c", script.strip(), "sh", *args), seconds, kill=False)
 
 
-def argv(spec: Spec) -> Argv:
+def engine_argv(spec: Spec) -> Argv:
     """The process itself."""
     engine = (sys.executable, "-m", "engines.smollm2")
     return (*engine, f"{NAME}{spec.name}", f"{LABEL}{spec.dump()}")
@@ -54,7 +54,7 @@ def release(name: str) -> None:
 
 def start(spec: Spec) -> Command:
     environment = tuple(f"{name}={value}" for name, value in sorted(spec.env.items()))
-    return _sh(90, _START, spec.name, "env", *environment, *argv(spec))
+    return _sh(90, _START, spec.name, "env", *environment, *engine_argv(spec))
 
 
 def stop(rank: Rank, seconds: int) -> Command:

@@ -115,7 +115,7 @@ def group_urls(specs: Mapping[str, Spec]) -> list[str]:
     return [head.url, *(f"http://{host}:{head.launch.port}" for host in hosts)]
 
 
-def changes(seen: str, wanted: Spec) -> tuple[str, ...]:
+def label_drift(seen: str, wanted: Spec) -> tuple[str, ...]:
     """Field-level reasons why a label's spec is not the wanted one: "mem_fraction: 0.9 -> 0.8"."""
     try:
         old = dict(_flat(msgspec.json.decode(seen)))

@@ -42,7 +42,7 @@ def as_root(command: Command, at: Path) -> Done:
 
 
 def placed(at: Path, key: str = KEY) -> Done:
-    return as_root(api_key.place("sglang", "image", key), at)
+    return as_root(api_key.place_key("sglang", "image", key), at)
 
 
 def test_a_key_is_placed_for_its_owner_alone(tmp_path: Path) -> None:
@@ -72,7 +72,9 @@ def test_another_key_takes_its_place(tmp_path: Path) -> None:
 
 
 def test_no_key_on_stdin_places_nothing(tmp_path: Path) -> None:
-    assert as_root(api_key.place("sglang", "image", KEY).with_stdin(""), tmp_path).returncode != 0
+    assert (
+        as_root(api_key.place_key("sglang", "image", KEY).with_stdin(""), tmp_path).returncode != 0
+    )
     assert os.listdir(tmp_path) == []
 
 
@@ -88,21 +90,22 @@ def test_no_key_on_stdin_places_nothing(tmp_path: Path) -> None:
 def test_a_key_is_compared_where_it_lies(tmp_path: Path, there: str | None, said: str) -> None:
     if there is not None:
         (tmp_path / "api_key").write_text(f"{there}\n" if there else "")
-    done = as_root(api_key.compare("sglang", "image", KEY), tmp_path)
+    done = as_root(api_key.compare_key("sglang", "image", KEY), tmp_path)
     assert (done.stdout, done.stderr) == (f"{said}\n", "")
 
 
 def test_the_last_group_takes_the_folder_of_all_along(tmp_path: Path) -> None:
     for group in ("blue", "sglang"):
         (tmp_path / "spark-serving" / group).mkdir(parents=True)
-    assert as_root(api_key.remove("sglang", "image"), tmp_path).returncode == 0
+    assert as_root(api_key.remove_key("sglang", "image"), tmp_path).returncode == 0
     assert os.listdir(tmp_path / "spark-serving") == ["blue"]
-    assert as_root(api_key.remove("blue", "image"), tmp_path).returncode == 0
+    assert as_root(api_key.remove_key("blue", "image"), tmp_path).returncode == 0
     assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize(
-    "command", [api_key.place("sglang", "image:1", KEY), api_key.remove("sglang", "image:1")]
+    "command",
+    [api_key.place_key("sglang", "image:1", KEY), api_key.remove_key("sglang", "image:1")],
 )
 def test_nothing_is_fetched_to_do_it(command: Command) -> None:
     line = " ".join(command.bounded)
@@ -159,7 +162,9 @@ def engine(tmp_path: Path) -> Path:
 
 
 def launched(engine: Path, *words: str) -> Done:
-    _, c, code, *rest = api_key.words(("sglang.launch_server", *words), (api_key.volume("sglang"),))
+    _, c, code, *rest = api_key.launch_argv(
+        ("sglang.launch_server", *words), (api_key.key_volume("sglang"),)
+    )
     code = code.replace(api_key.CONTAINER_KEYS, str(engine))
     return subprocess.run(
         [sys.executable, c, code, *rest],

@@ -24,7 +24,7 @@ SPEC = specs_of(nodes=1, model="smollm2", runtime="process", env={"B": "it's", "
 
 
 def test_argv_carries_the_name_and_the_whole_spec() -> None:
-    assert process.argv(SPEC) == (
+    assert process.engine_argv(SPEC) == (
         sys.executable,
         "-m",
         "engines.smollm2",
@@ -34,10 +34,10 @@ def test_argv_carries_the_name_and_the_whole_spec() -> None:
 
 
 def test_start_gives_the_environment_and_the_arguments() -> None:
-    *_, script, sh, name, env, a, b = process.start(SPEC).bounded[: -len(process.argv(SPEC))]
+    *_, script, sh, name, env, a, b = process.start(SPEC).bounded[: -len(process.engine_argv(SPEC))]
     assert (sh, name, env, a, b) == ("sh", "sglang-head", "env", "A=1", "B=it's")
     assert "$" in script
-    assert process.start(SPEC).argv[-5:] == process.argv(SPEC)
+    assert process.start(SPEC).argv[-5:] == process.engine_argv(SPEC)
 
 
 def test_verbs_that_a_process_lacks() -> None:
@@ -57,9 +57,9 @@ def sh(words: tuple[str, ...], home: dict[str, str]) -> str:
 
 def engine(monkeypatch: pytest.MonkeyPatch, spec: Spec, begin: str) -> None:
     """The engine replaced by a shell with the same markers in its arguments."""
-    markers = process.argv(spec)[3:]
+    markers = process.engine_argv(spec)[3:]
     script = f": engine; {begin}; while :; do sleep 0.05; done"
-    monkeypatch.setattr(process, "argv", lambda _: ("sh", "-c", script, *markers))
+    monkeypatch.setattr(process, "engine_argv", lambda _: ("sh", "-c", script, *markers))
 
 
 def alive(pid: str) -> bool:
@@ -98,7 +98,7 @@ def test_start_returns_while_the_engine_runs(
     """Whatever sh is: none may keep our pipe open."""
     if not shutil.which(shell):
         pytest.skip(f"no {shell} here")
-    monkeypatch.setattr(process, "argv", lambda _: ("sleep", "8"))
+    monkeypatch.setattr(process, "engine_argv", lambda _: ("sleep", "8"))
     begun = time.monotonic()
     pid = sh((shell, *process.start(SPEC).bounded[1:]), home).strip()
     assert time.monotonic() - begun < 6

@@ -12,7 +12,7 @@ from fakes import Fakes
 from cluster.engine.argv import Launch
 from cluster.node.readings import Rank
 from cluster.plan.plan import Plan
-from cluster.plan.previous_group import Before
+from cluster.plan.previous_group import PreviousGroup
 from cluster.rank import docker
 from cluster.rank.spec import Spec
 from control import switching
@@ -53,8 +53,10 @@ def asked_of(
     monkeypatch.setattr(shell, "_run", run)
     hosts: Any = {"spark-2": "spark-2", "spark-1": "spark-1"}
     made = Deployment(hosts, FakeWanted(**settings), None)  # type: ignore[arg-type]
-    known = Before({n: Rank(s.name, n, "running", label=s.dump()) for n, s in specs.items()}, specs)
-    made.plan = replace(Plan((), restart=True, policies={}), before=known)
+    known = PreviousGroup(
+        {n: Rank(s.name, n, "running", label=s.dump()) for n, s in specs.items()}, specs
+    )
+    made.plan = replace(Plan((), restart=True, policies={}), previous=known)
     group = switching._previous(made)
     assert group is not None
     assert group.runtime is docker

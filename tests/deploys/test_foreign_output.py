@@ -21,8 +21,8 @@ from cluster.engine import serving
 from cluster.fabric import FabricOptions, choose_fabric
 from cluster.findings import Refused
 from cluster.node.readings import NodeFacts
-from cluster.plan.plan import plan
-from cluster.plan.previous_group import before
+from cluster.plan.plan import make_plan
+from cluster.plan.previous_group import find_previous_group
 from cluster.reports import probe, status
 from facts.answers import Answers, Metrics
 from facts.endpoints import Endpoints
@@ -172,8 +172,8 @@ def decided(seen: NodeFacts) -> None:
     for finding in checks.check_nodes(nodes, wanted=needs, fabric=fabric, peers={}):
         assert str(finding)
     facts = {n.name: n for n in nodes}
-    plan({}, facts, "absent")
-    before(facts, "sglang")
+    make_plan({}, facts, "absent")
+    find_previous_group(facts, "sglang")
     for rank in (*seen.ranks, None):
         assert status.rank_status(0, seen.name, seen, rank).node == seen.name
     probe.probed_node(seen, "/raid/hf-cache", "3.12")

@@ -15,7 +15,7 @@ from typing import Any
 
 from cluster.catalog.models import find_model
 from cluster.fabric import FabricOptions, choose_fabric
-from cluster.plan.specs import specs
+from cluster.plan.specs import declared_specs
 from cluster.rank.spec import Spec
 from cluster.settings.declaration import HostData, parse_declaration
 from cluster.transfer.weights import TIKTOKEN
@@ -326,7 +326,7 @@ class Fakes:
         want = parse_declaration(declared)
         facts = {s.name: NodeReading().process(s.reading(full=False)) for s in self.sparks}
         fabric = choose_fabric([facts[n] for n in want.names], FabricOptions())
-        return specs(want, find_model(want.common.model), fabric, facts, VERSION)
+        return declared_specs(want, find_model(want.common.model), fabric, facts, VERSION)
 
     def run_ranks(self, **data: Any) -> None:
         """Every node runs the rank that these settings ask for."""

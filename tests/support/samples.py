@@ -9,7 +9,7 @@ from typing import Any
 from cluster.catalog.models import find_model
 from cluster.fabric import Fabric, FabricOptions, choose_fabric
 from cluster.node.readings import ImageReading, Interface, NodeFacts, Rank, RdmaPort
-from cluster.plan.specs import specs
+from cluster.plan.specs import declared_specs
 from cluster.rank.spec import Spec
 from cluster.settings.declaration import Declaration, HostData, parse_declaration
 
@@ -70,7 +70,9 @@ def fabric_of(seen: Declaration, facts: Mapping[str, NodeFacts]) -> Fabric:
 def specs_of(nodes: int = 2, version: str = VERSION, **data: Any) -> dict[str, Spec]:
     """The specs of so many Sparks with these settings."""
     seen, facts = want(nodes, **data), sparks(nodes)
-    return specs(seen, find_model(seen.common.model), fabric_of(seen, facts), facts, version)
+    return declared_specs(
+        seen, find_model(seen.common.model), fabric_of(seen, facts), facts, version
+    )
 
 
 def ran(spec: Spec, /, **more: Any) -> Rank:

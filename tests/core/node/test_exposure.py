@@ -9,7 +9,7 @@ from cluster.catalog import models
 from cluster.engine.exposure import ApiAccess, check_exposure, declared_access, running_access
 from cluster.engine.versions import vulnerabilities
 from cluster.findings import Finding, Level
-from cluster.plan.specs import specs
+from cluster.plan.specs import declared_specs
 from cluster.settings.schema import Settings
 
 
@@ -102,7 +102,9 @@ def test_what_runs_speaks_for_itself() -> None:
     facts = sparks()
     for key_file, keyed in (("~/key", True), ("", False)):
         wanted = want(api_key_file=key_file)
-        made = specs(wanted, models.find_model("qwen7b"), fabric_of(wanted, facts), facts, "0.5.23")
+        made = declared_specs(
+            wanted, models.find_model("qwen7b"), fabric_of(wanted, facts), facts, "0.5.23"
+        )
         api = running_access(made[wanted.head])
         assert api == ApiAccess("0.0.0.0", 30000, keyed, nodes=2, sglang="0.5.23")
         assert api == declared_access(wanted.common, 2, "0.5.23")

@@ -13,8 +13,13 @@ from samples import ran, running, spark, specs_of
 from world import Killed, World
 
 from cluster.node.readings import NodeFacts, Rank
-from cluster.plan.plan import Plan, plan
-from cluster.plan.previous_group import Before, before, kept_name, standing
+from cluster.plan.plan import Plan, make_plan
+from cluster.plan.previous_group import (
+    PreviousGroup,
+    find_previous_group,
+    kept_name,
+    undo_interrupted_switch,
+)
 from cluster.rank.spec import Spec, group_urls
 
 Specs = dict[str, Spec]
@@ -32,15 +37,15 @@ def new(nodes: int) -> Specs:
 
 def planned(facts: Facts, specs: Specs) -> tuple[Plan, Facts]:
     """As a deploy plans, interrupted switches and all."""
-    view = standing(facts, specs, "sglang")
-    return plan(specs, view, "running"), view
+    view = undo_interrupted_switch(facts, specs, "sglang")
+    return make_plan(specs, view, "running"), view
 
 
 def switched(nodes: int, steps: int) -> World:
     """From old to new, cut after so many commands; whole where there are not so many."""
     world = World(running(old(nodes)), patience=steps)
     made, view = planned(world.facts, new(nodes))
-    assert made.before is not None
+    assert made.previous is not None
     try:
         world.switch(made, new(nodes))
     except Killed:
@@ -107,8 +112,8 @@ def test_the_old_group_can_be_put_back_until_the_new_one_is_proven(nodes: int, s
         for n, s in new(nodes).items()
     )  # fmt: skip
     if not proven:
-        found = before(view, "sglang")
-        assert made.before == found
+        found = find_previous_group(view, "sglang")
+        assert made.previous == found
         assert found is not None
         assert found.specs == old(nodes)
         assert found.model == "Qwen/Qwen2.5-7B-Instruct"
@@ -155,8 +160,8 @@ def test_what_failed_is_cleared_away_without_a_restart() -> None:
 
 def test_what_failed_is_not_what_is_put_back() -> None:
     made, _ = planned(failed(2), new(2))
-    assert made.before is not None
-    assert made.before.specs == old(2)
+    assert made.previous is not None
+    assert made.previous.specs == old(2)
     world = World(failed(2))
     world.switch(made, new(2))
     assert runs(world.facts) == labels(new(2))
@@ -177,34 +182,34 @@ def one(*ranks: Rank) -> Facts:
     ],
 )
 def test_what_does_not_serve_is_not_kept(facts: Facts) -> None:
-    assert before(facts, "sglang") is None
+    assert find_previous_group(facts, "sglang") is None
 
 
 def test_a_group_of_which_a_rank_has_ended_is_kept_as_a_whole() -> None:
     facts = running(old(2))
     ended = replace(facts["spark-2"].ranks[0], status="exited", exit_code=137)
     facts["spark-2"] = replace(facts["spark-2"], ranks=(ended,))
-    found = before(facts, "sglang")
+    found = find_previous_group(facts, "sglang")
     assert found is not None
     assert list(found.ranks) == ["spark-1", "spark-2"]
 
 
 def test_rollback_can_be_turned_off() -> None:
-    made = plan(new(2), running(old(2)), "running", rollback=False)
-    assert made.before is None
+    made = make_plan(new(2), running(old(2)), "running", rollback=False)
+    assert made.previous is None
 
 
 def test_the_same_containers_started_again_are_nothing_to_put_back() -> None:
-    made = plan(old(2), running(old(2)), "running", restart="it hangs")
+    made = make_plan(old(2), running(old(2)), "running", restart="it hangs")
     assert made.restart
-    assert made.before is None
+    assert made.previous is None
 
 
 def test_a_group_that_shrinks_to_its_head_is_kept_on_both_nodes() -> None:
     alone = specs_of(head_only=True)
     made, _ = planned(running(specs_of()), alone)
-    assert made.before is not None
-    assert list(made.before.ranks) == ["spark-1", "spark-2"]
+    assert made.previous is not None
+    assert list(made.previous.ranks) == ["spark-1", "spark-2"]
     world = World(running(specs_of()))
     world.switch(made, alone)
     assert names(world.facts) == {"spark-1": ["sglang-head"], "spark-2": []}
@@ -231,7 +236,7 @@ def test_a_rank_that_is_set_aside_keeps_the_name_it_has() -> None:
     rank = ran(old(1)["spark-1"])
     assert kept_name(rank) == "sglang-head.previous"
     assert kept_name(replace(rank, container="sglang-head.previous")) == "sglang-head.previous"
-    assert not Before({}, {}).holds("spark-1", rank)
+    assert not PreviousGroup({}, {}).holds("spark-1", rank)
 
 
 @pytest.mark.parametrize("count", [None, "2", 10**9, -1, 2.5, [1], True])
@@ -243,5 +248,5 @@ def test_a_container_with_an_odd_label_is_passed_over(count: object) -> None:
     odd = Rank("sglang-odd", "7", "running", label=json.dumps(label))
     first = next(iter(facts))
     mixed = facts | {first: replace(facts[first], ranks=(odd, *facts[first].ranks))}
-    assert before(mixed, "sglang") == before(facts, "sglang")
-    assert before({first: replace(facts[first], ranks=(odd,))}, "sglang") is None
+    assert find_previous_group(mixed, "sglang") == find_previous_group(facts, "sglang")
+    assert find_previous_group({first: replace(facts[first], ranks=(odd,))}, "sglang") is None

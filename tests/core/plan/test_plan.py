@@ -18,7 +18,7 @@ from cluster.command import Command
 from cluster.findings import Refused
 from cluster.node.readings import Engine, ImageReading, NodeFacts, Rank
 from cluster.plan.phases import Phases
-from cluster.plan.plan import Plan, plan, torn
+from cluster.plan.plan import Plan, find_split_group, make_plan
 from cluster.plan.previous_group import members
 from cluster.rank import docker
 from cluster.rank.spec import Spec
@@ -48,7 +48,7 @@ def recreated(made: Plan) -> list[str]:
 
 
 def test_a_converged_group_is_left_alone() -> None:
-    made = plan(TWO, running(TWO), "running")
+    made = make_plan(TWO, running(TWO), "running")
     assert not made.changes
     assert list(made.lines()) == []
     for node in TWO:
@@ -57,17 +57,17 @@ def test_a_converged_group_is_left_alone() -> None:
 
 def test_an_image_that_nobody_asked_for_is_no_reason() -> None:
     facts = {name: replace(f, image=None) for name, f in pair().items()}
-    assert not plan(TWO, facts, "running").changes
+    assert not make_plan(TWO, facts, "running").changes
 
 
 def test_other_peoples_containers_are_no_reason() -> None:
     alien = Rank("sglang-of-somebody", "x", "running")
-    assert not plan(TWO, pair(head=(ran(HEAD), alien)), "running").changes
+    assert not make_plan(TWO, pair(head=(ran(HEAD), alien)), "running").changes
 
 
 def test_a_label_that_differs_in_looks_alone_is_no_reason() -> None:
     spaced = json.dumps(dict(reversed(json.loads(HEAD.dump()).items())), indent=1)
-    assert not plan(TWO, pair(head=(ran(HEAD, label=spaced),)), "running").changes
+    assert not make_plan(TWO, pair(head=(ran(HEAD, label=spaced),)), "running").changes
 
 
 # ---- the group is the unit
@@ -97,7 +97,7 @@ ONE_WRONG: list[Any] = [
 def test_one_wrong_rank_restarts_all_and_recreates_what_it_must(
     ranks: tuple[Rank, ...], reason: str, anew: list[str]
 ) -> None:
-    made = plan(TWO, pair(worker=ranks), "running")
+    made = make_plan(TWO, pair(worker=ranks), "running")
     assert made.restart
     assert recreated(made) == anew
     assert list(made.lines()) == [
@@ -110,7 +110,9 @@ def test_one_wrong_rank_restarts_all_and_recreates_what_it_must(
 def test_several_reasons_of_one_rank_are_all_told() -> None:
     old = replace(WORKER, ipc="host", gpus="")
     facts = pair(worker=(ran(WORKER, label=old.dump(), image_id=OTHER_IMAGE_ID),))
-    assert [line.partition(": ")[2] for line in list(plan(TWO, facts, "running").lines())[1:]] == [
+    assert [
+        line.partition(": ")[2] for line in list(make_plan(TWO, facts, "running").lines())[1:]
+    ] == [
         "gpus: '' -> 'all'",
         "ipc: 'host' -> 'private'",
         "image id: cdcdcdcdcdcd -> abababababab",
@@ -118,7 +120,7 @@ def test_several_reasons_of_one_rank_are_all_told() -> None:
 
 
 def test_a_first_deploy_creates_everything() -> None:
-    made = plan(TWO, sparks(), "running")
+    made = make_plan(TWO, sparks(), "running")
     assert recreated(made) == ["sglang-head", "sglang-worker-1"]
     assert made.restart
     for node, spec in TWO.items():
@@ -131,18 +133,18 @@ def test_the_node_whose_docker_has_cdi_alone_gets_cdi_devices_and_no_drift() -> 
     facts = pair(head=(), worker=())
     facts["spark-1"] = replace(facts["spark-1"], engine=both)
     facts["spark-2"] = replace(facts["spark-2"], engine=alone)
-    made = plan(TWO, facts, "running")
+    made = make_plan(TWO, facts, "running")
     assert Phases(docker, made, 30).create_containers("spark-1") == [docker.create(HEAD)]
     assert Phases(docker, made, 30).create_containers("spark-2") == [
         docker.create(WORKER, cdi=True)
     ]
     served = pair()
     served["spark-2"] = replace(served["spark-2"], engine=alone)
-    assert not plan(TWO, served, "running").changes
+    assert not make_plan(TWO, served, "running").changes
 
 
 def test_a_reason_of_the_whole_group_is_told_once_at_its_head() -> None:
-    made = plan(TWO, pair(), "running", restart="/health of rank 1 does not answer")
+    made = make_plan(TWO, pair(), "running", restart="/health of rank 1 does not answer")
     assert made.restart
     assert recreated(made) == []
     assert list(made.lines()) == [
@@ -155,7 +157,7 @@ def test_a_reason_of_the_whole_group_is_told_once_at_its_head() -> None:
 
 
 def test_a_policy_changed_by_hand_is_set_without_a_restart() -> None:
-    made = plan(TWO, pair(worker=(ran(WORKER, restart_policy="no"),)), "running")
+    made = make_plan(TWO, pair(worker=(ran(WORKER, restart_policy="no"),)), "running")
     assert not made.restart
     assert made.changes
     assert list(made.lines()) == ["spark-2: restart policy -> unless-stopped"]
@@ -166,13 +168,13 @@ def test_a_policy_changed_by_hand_is_set_without_a_restart() -> None:
 
 
 def test_policies_wait_where_the_group_restarts_anyway() -> None:
-    made = plan(TWO, pair(head=(ran(HEAD, restart_policy="no"),), worker=()), "running")
+    made = make_plan(TWO, pair(head=(ran(HEAD, restart_policy="no"),), worker=()), "running")
     assert made.policies == {}
     assert Phases(docker, made, 30).keep("spark-1") == []
 
 
 def test_a_policy_that_is_off_is_not_turned_off_again() -> None:
-    made = plan(TWO, pair(head=(ran(HEAD, restart_policy="no"),), worker=()), "running")
+    made = make_plan(TWO, pair(head=(ran(HEAD, restart_policy="no"),), worker=()), "running")
     assert Phases(docker, made, 30).release("spark-1") == []
 
 
@@ -181,7 +183,7 @@ def test_a_policy_that_is_off_is_not_turned_off_again() -> None:
 
 def test_a_renamed_rank_goes_and_the_new_one_comes() -> None:
     old = replace(WORKER, name="old-worker-1")
-    made = plan(TWO, pair(worker=(ran(old),)), "running")
+    made = make_plan(TWO, pair(worker=(ran(old),)), "running")
     assert "spark-2 old-worker-1: is no longer wanted" in list(made.lines())
     assert everything(made, "spark-2")[0].endswith(
         "docker rename old-worker-1 old-worker-1.previous"
@@ -191,7 +193,7 @@ def test_a_renamed_rank_goes_and_the_new_one_comes() -> None:
 
 def test_what_head_only_leaves_behind_goes() -> None:
     alone = specs_of(head_only=True)
-    made = plan(alone, pair(), "running")
+    made = make_plan(alone, pair(), "running")
     stray = made.of("spark-2")[0]
     assert (stray.remove, stray.spec, stray.is_head) == (True, None, False)
     assert made.restart
@@ -199,7 +201,7 @@ def test_what_head_only_leaves_behind_goes() -> None:
 
 def test_a_stray_that_has_ended_goes_without_a_restart() -> None:
     old = ran(replace(WORKER, name="old"), status="exited", exit_code=0)
-    made = plan(TWO, pair(worker=(ran(WORKER), old)), "running")
+    made = make_plan(TWO, pair(worker=(ran(WORKER), old)), "running")
     assert not made.restart
     assert everything(made, "spark-1") == []
     assert everything(made, "spark-2")[-1].endswith("docker rm --force old")
@@ -208,7 +210,7 @@ def test_a_stray_that_has_ended_goes_without_a_restart() -> None:
 
 def test_a_head_that_moved_to_the_other_node_is_stopped_as_a_head() -> None:
     swapped = {"spark-2": replace(HEAD), "spark-1": replace(WORKER)}
-    made = plan(swapped, pair(), "running")
+    made = make_plan(swapped, pair(), "running")
     first = said(Phases(docker, made, 30).stop_head("spark-1"))
     assert [words.split()[-1] for words in first] == ["sglang-head.previous"]
     assert Phases(docker, made, 30).stop_head("spark-2") == []
@@ -217,7 +219,7 @@ def test_a_head_that_moved_to_the_other_node_is_stopped_as_a_head() -> None:
 def test_a_head_that_keeps_its_name_as_a_worker_is_still_stopped_as_a_head() -> None:
     """What runs decides the order of its end, not what it shall become."""
     was_head = ran(replace(WORKER, rank=0, launch=replace(WORKER.launch, rank=0)))
-    made = plan(TWO, pair(worker=(was_head,)), "running")
+    made = make_plan(TWO, pair(worker=(was_head,)), "running")
     assert len(Phases(docker, made, 30).stop_head("spark-2")) == 1
 
 
@@ -237,7 +239,7 @@ def test_a_container_under_our_name_without_our_label_refuses(
     facts = pair()
     facts[node] = replace(facts[node], ranks=(Rank(name, "x", "running"),))
     with pytest.raises(Refused) as refused:
-        plan(TWO, facts, "running")
+        make_plan(TWO, facts, "running")
     (told,) = refused.value.findings
     assert str(told) == (
         f"{node}: a container named {name} is there and is not ours (it lacks our label) -> "
@@ -256,21 +258,21 @@ def test_a_container_under_our_name_without_our_label_refuses(
 )
 def test_a_label_that_is_not_this_groups_refuses_and_says_why(label: str, why: str) -> None:
     with pytest.raises(Refused, match=f"is not ours .{why}."):
-        plan(TWO, pair(worker=(ran(WORKER, label=label),)), "running")
+        make_plan(TWO, pair(worker=(ran(WORKER, label=label),)), "running")
 
 
 def test_another_group_on_the_same_nodes_is_left_alone() -> None:
     other = ran(replace(HEAD, name="blue-head", group="blue"))
     facts = pair(head=(ran(HEAD), other))
-    assert not plan(TWO, facts, "running").changes
+    assert not make_plan(TWO, facts, "running").changes
     for state in ("stopped", "absent"):
-        assert not any("blue" in w for w in everything(plan({}, facts, state), "spark-1"))
+        assert not any("blue" in w for w in everything(make_plan({}, facts, state), "spark-1"))
 
 
 @pytest.mark.parametrize("state", ["stopped", "absent"])
 def test_stopping_spares_what_is_not_ours(state: str) -> None:
     facts = pair(head=(Rank("sglang-head", "x", "running"),), worker=())
-    made = plan({}, facts, state)
+    made = make_plan({}, facts, state)
     assert not made.changes
     assert everything(made, "spark-1") == []
 
@@ -279,7 +281,7 @@ def test_stopping_spares_what_is_not_ours(state: str) -> None:
 
 
 def test_stopped() -> None:
-    made = plan({}, pair(), "stopped")
+    made = make_plan({}, pair(), "stopped")
     assert list(made.lines()) == [
         "spark-1 sglang-head: is running",
         "spark-2 sglang-worker-1: is running",
@@ -293,38 +295,38 @@ def test_stopped() -> None:
 
 
 def test_absent() -> None:
-    made = plan({}, pair(), "absent")
+    made = make_plan({}, pair(), "absent")
     assert [words.split()[4] for words in everything(made, "spark-2")] == ["update", "stop", "rm"]
     assert {line.partition(": ")[2] for line in made.lines()} == {"is there"}
 
 
 @pytest.mark.parametrize("state", ["stopped", "absent"])
 def test_ending_nothing_is_no_change(state: str) -> None:
-    made = plan({}, sparks(), state)
+    made = make_plan({}, sparks(), state)
     assert not made.changes
 
 
 def test_stopping_what_has_stopped_is_no_change_and_keeps_it() -> None:
     facts = pair(*((ran(s, status="exited", restart_policy="no"),) for s in (HEAD, WORKER)))
-    assert not plan({}, facts, "stopped").changes
+    assert not make_plan({}, facts, "stopped").changes
 
 
 def test_what_would_come_back_after_a_reboot_is_not_stopped() -> None:
     facts = pair(*((ran(s, status="exited", exit_code=0),) for s in (HEAD, WORKER)))
-    made = plan({}, facts, "stopped")
+    made = make_plan({}, facts, "stopped")
     assert [words.split()[4] for words in everything(made, "spark-1")] == ["update"]
 
 
 def test_removing_what_has_stopped_stops_nothing() -> None:
     facts = pair(*((ran(s, status="exited", restart_policy="no"),) for s in (HEAD, WORKER)))
-    made = plan({}, facts, "absent")
+    made = make_plan({}, facts, "absent")
     assert [words.split()[4] for words in everything(made, "spark-1")] == ["rm"]
 
 
 def test_a_limit_that_would_leave_half_a_group_running_is_refused() -> None:
     facts = pair()
-    made = plan({}, {"spark-2": facts["spark-2"]}, "stopped")
-    (found,) = torn(made, {"spark-1": facts["spark-1"]}, "sglang")
+    made = make_plan({}, {"spark-2": facts["spark-2"]}, "stopped")
+    (found,) = find_split_group(made, {"spark-1": facts["spark-1"]}, "sglang")
     assert str(found).startswith("--limit leaves out spark-1, where ranks of the same group run")
 
 
@@ -337,9 +339,9 @@ def test_a_limit_that_would_leave_half_a_group_running_is_refused() -> None:
 )
 def test_a_limit_that_tears_nothing_apart(here: str, there: str) -> None:
     facts = pair((ran(HEAD, status=there),), (ran(WORKER, status=here),))
-    made = plan({}, {"spark-2": facts["spark-2"]}, "absent")
-    assert not list(torn(made, {"spark-1": facts["spark-1"]}, "sglang"))
-    assert not list(torn(made, {}, "sglang"))
+    made = make_plan({}, {"spark-2": facts["spark-2"]}, "absent")
+    assert not list(find_split_group(made, {"spark-1": facts["spark-1"]}, "sglang"))
+    assert not list(find_split_group(made, {}, "sglang"))
 
 
 # ---- a model of a few nodes
@@ -420,7 +422,7 @@ def test_after_the_orders_a_second_plan_is_empty(facts: dict[str, NodeFacts], wi
     state = "running" if wish == "hangs" else wish
     specs = THREE if state == "running" else {}
     world, before = World(dict(facts)), ours(facts)
-    made = plan(specs, world.facts, state, restart="it hangs" if wish == "hangs" else "")
+    made = make_plan(specs, world.facts, state, restart="it hangs" if wish == "hangs" else "")
     world.carry_out(made)
     assert {(n, name.removesuffix(".previous")) for n, name in world.touched} <= before
     assert all(Rank("somebodys", "x", "running", restart_policy="always") in f.ranks
@@ -431,7 +433,7 @@ def test_after_the_orders_a_second_plan_is_empty(facts: dict[str, NodeFacts], wi
         assert not any(alive.values()), "all are stopped before the first starts"
     world.start_and_keep(made, specs)
     world.forget(made)
-    again = plan(specs, world.facts, state)
+    again = make_plan(specs, world.facts, state)
     assert not again.changes, list(again.lines())
 
 
@@ -440,7 +442,7 @@ def test_after_the_orders_a_second_plan_is_empty(facts: dict[str, NodeFacts], wi
 def test_no_worker_is_stopped_before_a_head(facts: dict[str, NodeFacts], wish: str) -> None:
     state = "running" if wish == "hangs" else wish
     world = World(dict(facts))
-    world.carry_out(plan(THREE if state == "running" else {}, facts, state))
+    world.carry_out(make_plan(THREE if state == "running" else {}, facts, state))
     labels = {(n, r.name): r.label or "" for n, f in facts.items() for r in f.ranks}
     ended = [labels[node, name.removesuffix(".previous")] for node, name in world.stopped]
     heads = ['"rank":0' in label for label in ended if '"rank"' in label]
@@ -456,6 +458,6 @@ def test_what_runs_as_wanted_is_not_made_anew_unless_it_is_kept(
         (n, r.name) for n, f in facts.items() for r in f.ranks
         if r.label == THREE[n].dump() and (f.image is None or f.image.id == r.image_id)
     }  # fmt: skip
-    made = plan(THREE, facts, "running")
-    right -= {(n, r.name) for n, r in made.before.ranks.items()} if made.before else set()
+    made = make_plan(THREE, facts, "running")
+    right -= {(n, r.name) for n, r in made.previous.ranks.items()} if made.previous else set()
     assert not right & {(s.node, s.name) for s in made.steps if s.recreate or s.remove}

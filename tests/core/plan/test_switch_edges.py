@@ -22,8 +22,8 @@ from cluster.engine.readiness import Limits, RankHealth
 from cluster.engine.serving import EndpointReply, GroupAnswers
 from cluster.findings import Finding, error
 from cluster.node.readings import Rank
-from cluster.plan.plan import plan
-from cluster.plan.previous_group import standing
+from cluster.plan.plan import make_plan
+from cluster.plan.previous_group import undo_interrupted_switch
 from cluster.rank import docker
 from cluster.rank.spec import Spec
 from operations import group as groups
@@ -147,12 +147,12 @@ class Cluster:
 
     def run(self, specs: Specs) -> bool | None:
         """A deploy, from its reading on; None where it had nothing to do."""
-        facts = standing(self.world.facts, specs, "sglang")
-        made = plan(specs, facts, "running")
+        facts = undo_interrupted_switch(self.world.facts, specs, "sglang")
+        made = make_plan(specs, facts, "running")
         if not made.changes:
             return None
         serves = not made.restart
-        known = made.before
+        known = made.previous
         return switch.carry_out(
             Switch(
                 hosts=self.hosts,  # type: ignore[arg-type]
@@ -218,7 +218,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Cluster]:
         monkeypatch.setattr(switch, "PAUSE_SECONDS", 0)
         monkeypatch.setattr(groups, "read_healths", made.look)
         monkeypatch.setattr(groups, "verify_model", made.prove)
-        monkeypatch.setattr(groups, "explain_failure", lambda *_: None)
+        monkeypatch.setattr(groups, "log_causes", lambda *_: None)
         monkeypatch.setattr("time.sleep", lambda _: None)
         return made
 
@@ -322,7 +322,7 @@ def test_what_can_not_be_explained_is_put_back_all_the_same(
         raise ValueError("a log of another kind")
 
     made = cluster(World(running(old())), new())
-    monkeypatch.setattr(groups, "explain_failure", broken)
+    monkeypatch.setattr(groups, "log_causes", broken)
     assert made.run(new()) is False
     assert made.serves(old())
 
@@ -451,7 +451,7 @@ def test_ctrl_c_while_a_group_loads_that_this_run_did_not_start(
     only_waits = Switch(
         hosts=hosts,
         runtime=docker,
-        plan=plan(old(), made.world.facts, "running"),
+        plan=make_plan(old(), made.world.facts, "running"),
         stop_seconds=30,
         group=replace(made.group(old()), start=False),
         previous=None,

@@ -13,7 +13,7 @@ from cluster.engine import serving
 from cluster.engine.serving import EndpointReply, GroupAnswers
 from cluster.findings import Refused
 from cluster.rank import api_key, docker
-from cluster.rank.spec import changes
+from cluster.rank.spec import label_drift
 from control.secrets import find_api_key
 
 KEY = "sk-planted0key"
@@ -91,7 +91,7 @@ def test_a_spec_tells_that_there_is_a_key_and_not_which_file() -> None:
 
 def test_wanting_a_key_is_a_difference_that_is_told() -> None:
     open_, closed = specs_of()["spark-1"], specs_of(api_key_file="~/k")["spark-1"]
-    (reason,) = changes(open_.dump(), closed)
+    (reason,) = label_drift(open_.dump(), closed)
     assert reason.startswith("volume /run/secrets/spark-serving-api: (none) -> ")
 
 

@@ -18,9 +18,9 @@ from samples import declare, fabric_of, node_name, spark, specs_of, want
 from cluster.catalog.models import catalog, find_model
 from cluster.fabric import NodeFabric
 from cluster.node.readings import Rank
-from cluster.plan.specs import expand, mem_fraction, parallelism, specs, token_mounts
+from cluster.plan.specs import declared_specs, expand, mem_fraction, parallelism, token_mounts
 from cluster.rank.docker import create
-from cluster.rank.spec import Spec, changes, read_label
+from cluster.rank.spec import Spec, label_drift, read_label
 from cluster.reports.listing import cache_folder
 from cluster.settings.declaration import HostData, parse_declaration
 from cluster.settings.schema import Settings
@@ -165,7 +165,7 @@ def test_a_nodes_own_settings_reach_its_rank_alone() -> None:
     one, two = declare()
     hosts = [one, HostData(two.name, two.groups, {"hf_cache": "/data", "env": {"X": "1"}})]
     seen, facts = parse_declaration(hosts), {node_name(i): spark(i) for i in range(2)}
-    made = specs(seen, find_model("qwen72b"), fabric_of(seen, facts), facts, "0.5.23")
+    made = declared_specs(seen, find_model("qwen72b"), fabric_of(seen, facts), facts, "0.5.23")
     assert made["spark-1"].volumes[0].startswith("/raid/hf-cache/hub:")
     assert made["spark-2"].volumes[0].startswith("/data/hub:")
     assert "X" in made["spark-2"].env
@@ -230,11 +230,11 @@ DRIFT: list[Any] = [
 
 @pytest.mark.parametrize(("data", "reason"), DRIFT)
 def test_drift_is_told_by_field(data: dict[str, Any], reason: str) -> None:
-    assert changes(head().dump(), head(**data)) == (reason,)
+    assert label_drift(head().dump(), head(**data)) == (reason,)
 
 
 def test_drift_of_a_model_names_every_field_it_moves() -> None:
-    told = changes(head().dump(), head(model="qwen72b"))
+    told = label_drift(head().dump(), head(model="qwen72b"))
     assert [line.partition(":")[0] for line in told] == [
         "enable_dp_attention",
         "env TIKTOKEN_ENCODINGS_BASE",
@@ -248,7 +248,7 @@ def test_drift_of_a_model_names_every_field_it_moves() -> None:
 
 
 def test_a_variable_that_goes_is_told() -> None:
-    assert changes(head(env={"OLD": "1"}).dump(), head()) == ("env OLD: '1' -> (none)",)
+    assert label_drift(head(env={"OLD": "1"}).dump(), head()) == ("env OLD: '1' -> (none)",)
 
 
 @pytest.mark.parametrize("data", [{}, {"model": "qwen72b"}, {"env": {"B": "1", "A": "2"}}])
@@ -257,21 +257,21 @@ def test_cosmetics_are_no_drift(data: dict[str, Any]) -> None:
     backwards = dict(reversed(json.loads(spec.dump()).items()))
     backwards["env"] = dict(reversed(backwards["env"].items()))
     backwards["launch"] = dict(reversed(backwards["launch"].items()))
-    assert changes(json.dumps(backwards, indent=2), spec) == ()
+    assert label_drift(json.dumps(backwards, indent=2), spec) == ()
 
 
 def test_a_field_that_older_labels_lack_counts_only_if_it_says_something() -> None:
     old = json.loads(head().dump())
     del old["launch"]["context_length"]
-    assert changes(json.dumps(old), head()) == ()
-    assert changes(json.dumps(old), head(context_length=5)) == ("context_length: (none) -> 5",)
+    assert label_drift(json.dumps(old), head()) == ()
+    assert label_drift(json.dumps(old), head(context_length=5)) == ("context_length: (none) -> 5",)
 
 
 @pytest.mark.parametrize(
     "label", ["", "x", "5", "null", "[]", '"s"', '{"env": 5}', '{"launch": null}', "{"]
 )
 def test_a_label_that_is_no_spec(label: str) -> None:
-    assert changes(label, head()) == ("its label is not a spec of ours",)
+    assert label_drift(label, head()) == ("its label is not a spec of ours",)
 
 
 @profile(max_examples=50, deadline=None)
@@ -281,7 +281,7 @@ def test_a_label_that_is_no_spec(label: str) -> None:
     max_leaves=6,
 ).map(json.dumps))  # fmt: skip
 def test_any_label_gives_reasons(label: str) -> None:
-    assert changes(label, head())
+    assert label_drift(label, head())
 
 
 # ---- what a rank is started with
@@ -334,7 +334,7 @@ def test_tensor_parallel_follows_the_nodes(nodes: int) -> None:
 
 def test_the_same_declaration_causes_no_drift() -> None:
     for node, spec in specs_of().items():
-        assert changes(specs_of()[node].dump(), spec) == ()
+        assert label_drift(specs_of()[node].dump(), spec) == ()
 
 
 def test_every_rank_is_passed_its_own_fabric_address() -> None:
@@ -350,7 +350,7 @@ def test_every_rank_is_passed_its_own_fabric_address() -> None:
 def test_a_lone_head_meets_nobody() -> None:
     seen, facts = want(1), {"spark-1": spark(0)}
     fabric = replace(fabric_of(seen, facts), nodes=(NodeFabric("spark-1", "127.0.0.1"),))
-    (spec,) = specs(seen, find_model(1), fabric, facts, "0.5.23").values()
+    (spec,) = declared_specs(seen, find_model(1), fabric, facts, "0.5.23").values()
     assert spec.launch.dist_init_addr is None
 
 
@@ -422,7 +422,7 @@ def test_a_label_that_is_no_spec_is_none(change: dict[str, object]) -> None:
 def test_a_label_that_is_anything_is_none(text: str) -> None:
     rank = Rank("sglang-head", "1", "running", label=text)
     assert rank.spec is None
-    assert changes(text, specs_of(nodes=1)["spark-1"])
+    assert label_drift(text, specs_of(nodes=1)["spark-1"])
 
 
 @pytest.mark.parametrize("number", [-1, 2, 10**19])
@@ -447,7 +447,7 @@ def test_a_label_of_every_earlier_version_is_read(version: str) -> None:
     assert (rank.spec.url, rank.number) == ("http://127.0.0.1:30000", 0)
     # What tells no group belongs to none: nobody but its owner touches it.
     assert rank.group == ("" if version == "without_group" else "sglang")
-    assert changes(text, rank.spec) == ()
+    assert label_drift(text, rank.spec) == ()
 
 
 def test_the_label_of_today_is_the_last_of_the_earlier_ones() -> None:
