@@ -9,7 +9,7 @@ from pyinfra.api import Host
 
 from cluster import checks
 from cluster.command import Command
-from cluster.engine import pairs, parser
+from cluster.engine import options, pairs
 from cluster.engine.argv import argv
 from cluster.findings import Finding, error, warning
 from cluster.node.peers import PeerReport
@@ -110,8 +110,8 @@ def _launch(made: Deployment, nodes: list[NodeFacts], needs: checks.Needs) -> It
     for spec in list(made.specs.values())[:1]:
         if spec.runtime == "docker":
             line = argv(spec.launch, spec.sglang)[1:]
-            yield from parser.problems(line, spec.sglang)
-            yield from pairs.at_odds(line, spec.sglang)
+            yield from options.check_arguments(line, spec.sglang)
+            yield from pairs.check_pairs(line, spec.sglang)
 
 
 def _fetching(made: Deployment, nodes: list[NodeFacts]) -> Iterator[Finding]:

@@ -8,8 +8,7 @@ from collections.abc import Iterator, Sequence
 from cluster.catalog.fit import fit
 from cluster.catalog.models import Model
 from cluster.checks.nodes import GIB, Needs
-from cluster.engine.options import RECORDED, matches, nearest_recorded, options
-from cluster.engine.parser import arguments
+from cluster.engine.options import RECORDED, matching_names, options_of, parse_arguments
 from cluster.findings import Finding, error, warning
 from cluster.node.readings import NodeFacts
 from cluster.plan.specs import mem_fraction, parallelism
@@ -137,7 +136,7 @@ def _freezing(
     runs out answers nothing until its power is cut (the vendor's forum; owners settle on 0.80 to
     0.85, some on less)."""
     settings = wanted.common
-    given = arguments(settings.extra_args, options(nearest_recorded(version or RECORDED[0])))
+    given = parse_arguments(settings.extra_args, version or RECORDED[0])
     fraction = _fraction(given.get("--mem-fraction-static", "")) or mem_fraction(settings, model)
     # A GPU with memory of its own tells how much; what could not be read is taken for a Spark's.
     shared = not all(n.gpus and all(g.memory_bytes for g in n.gpus) for n in nodes)
@@ -199,11 +198,11 @@ def _shown(wanted: Declaration) -> Iterator[Finding]:
 
 def check_extra_args(words: Sequence[str], version: str) -> Iterator[Finding]:
     """Words of extra_args, spelt out or abbreviated, that would show a secret or undo the plan."""
-    known = options(nearest_recorded(version))
+    options = options_of(version)
     for word in words:
         spelt = word.partition("=")[0]
-        meant = {name for o in matches(word, known) for name in known[o].names}
-        one = len({known[o].name for o in matches(word, known)}) == 1
+        meant = {name for o in matching_names(word, options) for name in options[o].names}
+        one = len({options[o].name for o in matching_names(word, options)}) == 1
         if spelt.startswith(SECRET) or (one and meant & set(SECRET)):
             yield error(
                 f"extra_args must not hold {spelt}: it would show in `ps` and in `docker inspect`",

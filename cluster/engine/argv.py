@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cluster.command import Argv
-from cluster.engine.options import nearest_recorded, options, same
-from cluster.engine.pairs import needed
-from cluster.engine.versions import version_key
+from cluster.engine.options import canonical_name, options_of
+from cluster.engine.pairs import required_arguments
+from cluster.engine.versions import parse_version
 
 # From here on server_args.py calls --disable-cuda-graph and --enable-dp-attention deprecated.
 # Read in 0.5.23 and not in 0.5.3.post3; what lies between takes the old spelling, which 0.5.23 has.
@@ -57,11 +57,13 @@ def argv(launch: Launch, version: str) -> Argv:
     `python3 -m sglang.launch_server` is right for every version: newer ones have `sglang serve`
     too and only advise it.
     """
-    known = options(nearest_recorded(version))
-    theirs = {same(word, known) for word in launch.extra_args if word.startswith("--")}
-    ours = [words for words in _ours(launch, version) if same(words[0], known) not in theirs]
+    options = options_of(version)
+    theirs = {canonical_name(word, options) for word in launch.extra_args if word.startswith("--")}
+    ours = [
+        words for words in _ours(launch, version) if canonical_name(words[0], options) not in theirs
+    ]
     own = tuple(word for words in ours for word in words)
-    beside = needed((*own, *launch.extra_args), version)
+    beside = required_arguments((*own, *launch.extra_args), version)
     return ("sglang.launch_server", *own, *beside, *launch.extra_args)
 
 
@@ -105,7 +107,7 @@ def _group(launch: Launch) -> list[Argv]:
 
 def _by_version(launch: Launch, version: str) -> list[Argv]:
     """What newer versions spell otherwise; old spellings still work there, with a warning."""
-    if version_key(version) < version_key(NEW_SPELLING):
+    if parse_version(version) < parse_version(NEW_SPELLING):
         return [
             *_flag("--disable-cuda-graph", launch.disable_cuda_graph),
             *_flag("--enable-dp-attention", launch.enable_dp_attention),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address, ip_network
 
-from cluster.engine.versions import VULNERABILITIES, version_key, vulnerabilities
+from cluster.engine.versions import VULNERABILITIES, parse_version, vulnerabilities
 from cluster.findings import Finding, Refused, ok, warning
 from cluster.rank import api_key
 from cluster.rank.spec import Spec
@@ -96,7 +96,7 @@ def _known_holes(api: ApiAccess) -> str:
 
 def _newer(api: ApiAccess) -> str:
     """The image to take, where what its SGLang is known for is mended."""
-    newest = max((vulnerability.fixed for vulnerability in VULNERABILITIES), key=version_key)
+    newest = max((vulnerability.fixed for vulnerability in VULNERABILITIES), key=parse_version)
     return (
         f"; use an image with SGLang {newest} or later: --data image=…" if _known_holes(api) else ""
     )

@@ -1,20 +1,25 @@
-"""Which options SGLang's argument parser has, as recorded from its releases."""
+"""SGLang's options as recorded from its releases, and what its argument parser would refuse."""
 
 from __future__ import annotations
 
 import json
+from argparse import SUPPRESS, ArgumentParser
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from re import fullmatch
+from typing import Any, NoReturn
 
-from cluster.engine.versions import version_key
+from cluster.engine.foreign import counterpart
+from cluster.engine.versions import parse_version
+from cluster.findings import Finding, did_you_mean, error, warning
 
 HERE = Path(__file__).parent
 # One file each: first option string -> [option strings, repr(default), choices or null, nargs],
 # written by tests/sglang/check_parser.py --record.
 RECORDED = ("0.5.3.post3", "0.5.23")
-# Numbers of server_args.py whose default, None, does not tell.
+# Options of server_args.py that take a number, though their default, None, does not tell.
 NUMBERS = frozenset(
     (
         *("--context-length", "--mem-fraction-static", "--max-running-requests"),
@@ -24,6 +29,11 @@ NUMBERS = frozenset(
         *("--speculative-num-steps", "--speculative-eagle-topk", "--speculative-num-draft-tokens"),
     )
 )
+# A number, or server_args.py's human_readable_int ("16k", "1Mi").
+NUMBER = r"[+-]?(\d[\d_]*\.?\d*|\.\d+)(e[+-]?\d+)?|\d+(\.\d+)?([KMGT]i|[kMGT])"
+SETTINGS = {"--reasoning-parser": "reasoning_parser", "--tool-call-parser": "tool_call_parser"}
+HELP = ("-h", "--help")
+CURE = "correct extra_args in the inventory"
 
 
 @dataclass(frozen=True)
@@ -34,7 +44,7 @@ class Option:
     + number: its value is a number, as far as its default or NUMBERS tells
     + default: as Python prints it ("None", "1", "'auto'")
     + choices: what its value may be; empty where anything goes
-    + nargs: how many values: None one, 0 a flag, "?" "*" "+" as argparse has them
+    + nargs: how many values, as argparse has it: None one, 0 a flag, "?" "*" "+"
     """
 
     names: tuple[str, ...]
@@ -47,56 +57,170 @@ class Option:
     def name(self) -> str:
         return self.names[0]
 
-    @property
-    def least(self) -> int:
-        return 1 if self.nargs in (None, "+") else 0
 
-    @property
-    def most(self) -> int | None:
-        """Values it takes at most; None: all that follow."""
-        return {None: 1, "?": 1, 0: 0}.get(self.nargs)
-
-
-@cache
-def options(version: str) -> dict[str, Option]:
-    """Every option string of a recorded version, with its option."""
-    table = json.loads((HERE / f"options-{version}.json").read_text())
-    known: dict[str, Option] = {}
-    for names, default, choices, nargs in table.values():
-        plain = default.replace(".", "", 1).lstrip("-").isdigit() or names[0] in NUMBERS
-        number = nargs is None and plain
-        known |= dict.fromkeys(
-            names, Option(tuple(names), number, tuple(choices or ()), nargs, default)
-        )
-    return known
+Options = Mapping[str, Option]
 
 
 def nearest_recorded(version: str) -> str:
-    """The recorded version whose options another version's most likely are: the closest release."""
-    return min(RECORDED, key=lambda recorded: abs(_place(recorded) - _place(version)))
+    """The recorded release whose options are most likely those of this version."""
+
+    def position(version: str) -> int:
+        """A release on a line, to measure distances: 0.5.23 is 5023."""
+        major, minor, patch, *_ = *parse_version(version).release, 0, 0
+        return (major * 1000 + minor) * 1000 + patch
+
+    return min(RECORDED, key=lambda recorded: abs(position(recorded) - position(version)))
 
 
-def _place(version: str) -> int:
-    """A release on a line, to measure distances: 0.5.23 is 5023."""
-    major, minor, patch, *_ = *version_key(version)[0], 0, 0
-    return (major * 1000 + minor) * 1000 + patch
+def options_of(version: str) -> Options:
+    """Every spelling of every option of a version, or of the release recorded nearest to it."""
+    return _recorded_options(nearest_recorded(version))
 
 
-def matches(word: str, known: dict[str, Option]) -> list[str]:
-    """The option strings that argparse takes `word` for: itself, or all that it abbreviates."""
-    name = word.partition("=")[0]
-    if name in known:
+@cache
+def _recorded_options(release: str) -> Options:
+    table = json.loads((HERE / f"options-{release}.json").read_text())
+    options: dict[str, Option] = {}
+    for names, default, choices, nargs in table.values():
+        plain = default.replace(".", "", 1).lstrip("-").isdigit() or names[0] in NUMBERS
+        number = nargs is None and plain
+        option = Option(tuple(names), number, tuple(choices or ()), nargs, default)
+        options |= dict.fromkeys(names, option)
+    return options
+
+
+def matching_names(argument: str, options: Options) -> list[str]:
+    """The spellings that argparse takes an argument for: itself, or all that it abbreviates."""
+    name = argument.partition("=")[0]
+    if name in options:
         return [name]
-    return [o for o in known if o.startswith(name)] if name.startswith("--") else []
+    return [o for o in options if o.startswith(name)] if name.startswith("--") else []
 
 
-def same(word: str, known: dict[str, Option]) -> str:
-    """The first spelling of the option that `word` names or abbreviates; `word` if it is none."""
-    found = {known[o].name for o in matches(word, known)}
-    return found.pop() if len(found) == 1 else word.partition("=")[0]
+def canonical_name(argument: str, options: Options) -> str:
+    """The first spelling of the option that an argument names or abbreviates; itself if none."""
+    names = {options[name].name for name in matching_names(argument, options)}
+    return names.pop() if len(names) == 1 else argument.partition("=")[0]
 
 
-def near(word: str, known: dict[str, Option] | tuple[str, ...]) -> str:
-    """ "; did you mean a or b?", or "" where nothing is near."""
-    found = get_close_matches(word, list(known), n=3, cutoff=0.6)
-    return f"; did you mean {' or '.join(found)}?" if found else ""
+class _Rejected(Exception):
+    """What the parser refuses, and the cure."""
+
+
+class _Parser(ArgumentParser):
+    """SGLang's parser, as far as its options are recorded; raises _Rejected where it would exit."""
+
+    def error(self, message: str) -> NoReturn:
+        message, _, names = message.partition(" could match ")
+        if names:
+            message += f" could match {', '.join(names.split(', ')[:6])}"
+        raise _Rejected(f"would stop: {message}", CURE)
+
+
+@cache
+def _parser(release: str, *, checks_values: bool) -> _Parser:
+    """+ checks_values: refuse what is not a choice or not a number; types are not recorded"""
+    parser = _Parser(add_help=False, argument_default=SUPPRESS)
+    for option in dict.fromkeys(_recorded_options(release).values()):
+        how: dict[str, Any] = {"nargs": option.nargs}
+        if option.nargs == 0:
+            how = {"action": "store_true", "default": SUPPRESS}
+        elif checks_values:
+            how["type"] = partial(_checked, option)
+        parser.add_argument(*option.names, dest=option.name, **how)
+    return parser
+
+
+def _checked(option: Option, value: str) -> str:
+    name = next((name for name in option.names if name in SETTINGS), option.name)
+    if option.choices and value not in option.choices:
+        hint, choices = did_you_mean(value, option.choices), ", ".join(sorted(option.choices))
+        setting = SETTINGS.get(name)
+        cure = f"--data {setting}=auto, or one of these names" if setting else CURE
+        raise _Rejected(f"has no {name} {value!r}{hint} (it has {choices})", cure)
+    if option.number and not option.choices and not fullmatch(NUMBER, value):
+        raise _Rejected(f"needs a number after {name}, not {value!r}", CURE)
+    return value
+
+
+def parse_arguments(arguments: Sequence[str], version: str) -> dict[str, str]:
+    """The options in a command line: first spelling → value, whether it is allowed or not.
+
+    "" for a flag; several values are joined by spaces; the last of one option counts.
+    """
+    options = options_of(version)
+    parser = _parser(nearest_recorded(version), checks_values=False)
+    given: dict[str, str] = {}
+    for part in _parts(arguments, options):
+        try:
+            namespace, _ = parser.parse_known_args(part)
+        except _Rejected:
+            _, equals, value = part[0].partition("=")
+            name, rest = canonical_name(part[0], options), part[1:]
+            given |= {name: " ".join([value] * bool(equals) + rest)} if name in options else {}
+            continue
+        for name, value in vars(namespace).items():
+            given[name] = " ".join(value) if isinstance(value, list) else ""
+            if isinstance(value, str):
+                given[name] = value
+    return given
+
+
+def check_arguments(argv: Sequence[str], version: str) -> list[Finding]:
+    """Everything that this version's parser would refuse in `argv()`'s arguments; [] if nothing.
+
+    Errors for a recorded version. Any other is compared with the nearest recorded one, and what
+    that would refuse is only a warning.
+    """
+    release = nearest_recorded(version)
+    certain = version in RECORDED
+    title = f"SGLang {version}" if certain else f"SGLang {version}, compared with {release},"
+    arguments = [a for i, a in enumerate(argv) if i > 0 or a.startswith("-")]
+    parser, options = _parser(release, checks_values=True), options_of(version)
+    refusals: list[tuple[str, str]] = []
+    for part in _parts(arguments, options):
+        try:
+            namespace, extras = parser.parse_known_args(part)
+        except _Rejected as rejected:
+            refusals.append(_foreign(part, options) or rejected.args)
+            continue
+        if any(name in vars(namespace) for name in HELP):
+            what = f"prints its options after {part[0]}, and exits"
+            refusals.append((what, "take it out of extra_args"))
+        if extras and extras[0] == part[0] and part[0].startswith("-"):
+            name = part[0].partition("=")[0]
+            unknown = f"does not know {name}{did_you_mean(name, options)}", CURE
+            refusals.append(_foreign(part, options) or unknown)
+        else:
+            refusals += [(f"takes no {extra!r} that follows no option", CURE) for extra in extras]
+    level = error if certain else warning
+    return [level(f"{title} {what}", cure=cure) for what, cure in refusals]
+
+
+def _parts(arguments: Sequence[str], options: Options) -> list[list[str]]:
+    """A command line cut before each option: each part is parsed alone, so that one error does not
+    hide the next."""
+    parts: list[list[str]] = []
+    for argument in arguments:
+        if not parts or _is_option(argument, options):
+            parts.append([])
+        parts[-1].append(argument)
+    return parts
+
+
+def _is_option(argument: str, options: Options) -> bool:
+    """As argparse decides: a negative number, or a text with a space in it, is a value."""
+    if not argument.startswith("-") or argument == "-":
+        return False
+    if matching_names(argument, options):
+        return True
+    return not fullmatch(r"-\d+|-\d*\.\d+", argument) and " " not in argument
+
+
+def _foreign(part: Sequence[str], options: Options) -> tuple[str, str] | None:
+    """The refusal of another engine's option, with what means the same here."""
+    name, equals, value = part[0].partition("=")
+    known = counterpart(name, value if equals else " ".join(part[1:]))
+    if name in options or not known:
+        return None
+    return f"does not know {name}, an option of {known[0]}", known[1]

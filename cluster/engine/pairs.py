@@ -11,9 +11,8 @@ from functools import cache
 from pathlib import Path
 
 from cluster.command import Argv
-from cluster.engine.options import Option, nearest_recorded, options
-from cluster.engine.parser import arguments
-from cluster.engine.versions import version_key
+from cluster.engine.options import Options, options_of, parse_arguments
+from cluster.engine.versions import parse_version
 from cluster.findings import Finding, error, warning
 
 PAIRS = Path(__file__).with_name("pairs.toml")
@@ -41,15 +40,15 @@ class Condition:
         contrary, option, sign, other = found.groups()
         return cls(bool(contrary), option, sign or "", other or "")
 
-    def holds(self, given: Mapping[str, str], known: Mapping[str, Option]) -> bool:
+    def holds(self, given: Mapping[str, str], options: Options) -> bool:
         """+ given: first spelling of each given option → its value, "" for a flag"""
-        return self._plain(given, known) is not self.contrary
+        return self._plain(given, options) is not self.contrary
 
-    def _plain(self, given: Mapping[str, str], known: Mapping[str, Option]) -> bool:
+    def _plain(self, given: Mapping[str, str], options: Options) -> bool:
         if not self.sign:
-            return self.option in known and known[self.option].name in given
-        own = _value(self.option, given, known)
-        other = _value(self.other, given, known) if self.other.startswith("--") else self.other
+            return self.option in options and options[self.option].name in given
+        own = _value(self.option, given, options)
+        other = _value(self.other, given, options) if self.other.startswith("--") else self.other
         if self.sign in ("==", "!="):
             return (own == other) is (self.sign == "==")
         if self.sign == "in":
@@ -74,50 +73,50 @@ class Pair:
     before: str = ""
 
     def applies(self, version: str) -> bool:
-        late = not self.since or version_key(version) >= version_key(self.since)
-        return late and (not self.before or version_key(version) < version_key(self.before))
+        late = not self.since or parse_version(version) >= parse_version(self.since)
+        return late and (not self.before or parse_version(version) < parse_version(self.before))
 
-    def holds(self, given: Mapping[str, str], known: Mapping[str, Option]) -> bool:
-        return all(any(c.holds(given, known) for c in either) for either in self.when)
+    def holds(self, given: Mapping[str, str], options: Options) -> bool:
+        return all(any(c.holds(given, options) for c in either) for either in self.when)
 
 
-def needed(words: Sequence[str], version: str) -> Argv:
+def required_arguments(words: Sequence[str], version: str) -> Argv:
     """The words that this version asserts beside those of a launch line, as far as it has none of
     their options."""
-    known = options(nearest_recorded(version))
+    options, given = options_of(version), parse_arguments(words, version)
     added: list[str] = []
     for pair in _pairs():
-        given = arguments([*words, *added], known)
-        new = pair.add and pair.add[0] in known and known[pair.add[0]].name not in given
-        if new and pair.applies(version) and pair.holds(given, known):
+        new = pair.add and pair.add[0] in options and options[pair.add[0]].name not in given
+        if new and pair.applies(version) and pair.holds(given, options):
             added += pair.add
+            given |= parse_arguments(pair.add, version)
     return tuple(added)
 
 
-def at_odds(words: Sequence[str], version: str) -> list[Finding]:
+def check_pairs(words: Sequence[str], version: str) -> list[Finding]:
     """What this version's argument handling would refuse in a launch line that its parser takes.
 
     Errors for the versions that were read; for any other, what the nearest of them would do is a
     warning.
     """
-    known = options(nearest_recorded(version))
-    given = arguments(words, known)
-    tell = error if version in READ else warning
+    options = options_of(version)
+    given = parse_arguments(words, version)
+    level = error if version in READ else warning
     return [
-        tell(f"SGLang {version} would not start: {pair.says}", cure=pair.cure)
+        level(f"SGLang {version} would not start: {pair.says}", cure=pair.cure)
         for pair in _pairs()
-        if pair.applies(version) and pair.holds(given, known)
+        if pair.applies(version) and pair.holds(given, options)
     ]
 
 
-def _value(option: str, given: Mapping[str, str], known: Mapping[str, Option]) -> str:
+def _value(option: str, given: Mapping[str, str], options: Options) -> str:
     """Its value as a word: the given one, else the parser's default; "" for none."""
-    if option not in known:
+    if option not in options:
         return ""
-    if (name := known[option].name) in given:
+    if (name := options[option].name) in given:
         return given[name]
     try:
-        default = literal_eval(known[option].default)
+        default = literal_eval(options[option].default)
     except (SyntaxError, ValueError):
         return ""
     return "" if default is None else str(default)

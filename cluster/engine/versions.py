@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf
-from re import compile, fullmatch
+from re import fullmatch
+
+from packaging.version import InvalidVersion, Version
 
 from cluster.findings import Refused, error
 
-Key = tuple[tuple[int, ...], float, float]
-
-# PEP 440 as far as SGLang's releases, image tags and nightly builds (setuptools-scm) use it;
-# packaging would be a whole dependency.
-VERSION = compile(
-    r"v?(\d+(?:\.\d+)+)(?:\.?(?:a|b|rc)(\d+))?(?:\.post(\d+))?(?:\.?dev(\d+))?(?:\+[\w.]+)?"
-)
 # docker image inspect of lmsysorg/sglang:spark, and dgx-spark-playbooks issue 68.
 SPARK_VERSION = "0.5.3.post3"
 
@@ -60,31 +54,31 @@ VULNERABILITIES = (
 
 def vulnerabilities(version: str) -> tuple[Vulnerability, ...]:
     """Those that a version has."""
-    own = version_key(version)
+    own = parse_version(version)
     return tuple(
         vulnerability
         for vulnerability in VULNERABILITIES
-        if (not vulnerability.since or version_key(vulnerability.since) <= own)
-        and own < version_key(vulnerability.fixed)
+        if (not vulnerability.since or parse_version(vulnerability.since) <= own)
+        and own < parse_version(vulnerability.fixed)
     )
 
 
-def version_key(version: str) -> Key:
-    """What versions are ordered by; Refused where it is not a version."""
-    found = VERSION.fullmatch(version)
-    if not found:
+def parse_version(version: str) -> Version:
+    """A version as PEP 440 orders it, without its local part ("+cu130").
+
+    Raises Refused where it is not a version of SGLang.
+    """
+    try:
+        if not fullmatch(r"v?\d+\.\S+", version):
+            raise InvalidVersion(version)
+        return Version(Version(version).public)
+    except InvalidVersion:
         raise Refused(
             error(
                 f"sglang_version = {version!r} is not a version of SGLang (0.5.3.post3, 0.5.23)",
                 cure="docker run --rm IMAGE python3 -c 'import sglang; print(sglang.__version__)'",
             )
-        )
-    release, early, post, dev = found.groups()
-    numbers = tuple(int(n) for n in release.split("."))
-    # A development version lies before the one that it becomes.
-    first = -1.0 if dev and not post else inf
-    after = float(post) if post else -1.0
-    return numbers, float(early) if early else first, after - 0.5 if dev else after
+        ) from None
 
 
 def known_version(image: str) -> str | None:
@@ -98,8 +92,8 @@ def known_version(image: str) -> str | None:
         return None
     if tag == "spark" and fullmatch(r"(.*/)?lmsysorg/sglang", repository):
         return SPARK_VERSION
-    found = fullmatch(r"v(\d+\.\d+\.\d+(?:rc\d+)?(?:\.post\d+)?)(?:-.*)?", tag)
-    return found.group(1) if found else None
+    named = fullmatch(r"v(\d+\.\d+\.\d+(?:rc\d+)?(?:\.post\d+)?)(?:-.*)?", tag)
+    return named[1] if named else None
 
 
 def dp_attention_needed(model_id: str, version: str) -> bool:
@@ -113,5 +107,5 @@ def dp_attention_needed(model_id: str, version: str) -> bool:
     """
     if "gpt-oss" not in model_id.lower():
         return False
-    broken = version_key("0.5.5") <= version_key(version) < version_key("0.5.5.post1")
-    return broken or version_key(version) == version_key(SPARK_VERSION)
+    broken = parse_version("0.5.5") <= parse_version(version) < parse_version("0.5.5.post1")
+    return broken or parse_version(version) == parse_version(SPARK_VERSION)

@@ -19,8 +19,7 @@ from typing import Any
 from launch_lines import ACCEPTED, REFUSED, launches
 
 from cluster.engine.argv import Launch, argv
-from cluster.engine.options import HERE, RECORDED
-from cluster.engine.parser import problems
+from cluster.engine.options import HERE, RECORDED, check_arguments
 
 Table = dict[str, list[Any]]
 
@@ -76,7 +75,7 @@ def differences(parser: argparse.ArgumentParser, release: str) -> list[str]:
             wrong.append(f"{' '.join(words)}: {said}")
     base = argv(Launch("some/model"), release)
     for extra in ACCEPTED + REFUSED:
-        said, expected = refusal(parser, base[1:] + extra), problems(base + extra, release)
+        said, expected = refusal(parser, base[1:] + extra), check_arguments(base + extra, release)
         if bool(said) != bool(expected):
             wrong.append(f"{extra}: real parser {said or 'accepts'}, ours {expected or 'accepts'}")
     return wrong

@@ -6,8 +6,7 @@ import pytest
 from launch_lines import ACCEPTED, REFUSED, launches
 
 from cluster.engine.argv import Launch, argv
-from cluster.engine.options import RECORDED
-from cluster.engine.parser import problems
+from cluster.engine.options import RECORDED, check_arguments
 from cluster.findings import Level
 
 each_version = pytest.mark.parametrize("version", RECORDED)
@@ -19,17 +18,17 @@ BASE = Launch("some/model")
     "launch", list(launches()), ids=lambda x: f"{x.model_path}-{x.rank}of{x.nnodes}-pp{x.pp}"
 )
 def test_every_launch_line_is_accepted(launch: Launch, version: str) -> None:
-    assert problems(argv(launch, version), version) == []
+    assert check_arguments(argv(launch, version), version) == []
 
 
 @each_version
 @pytest.mark.parametrize("words", ACCEPTED, ids=" ".join)
 def test_what_the_real_parser_accepts_is_accepted(words: tuple[str, ...], version: str) -> None:
-    assert problems(argv(BASE, version) + words, version) == []
+    assert check_arguments(argv(BASE, version) + words, version) == []
 
 
 @each_version
 @pytest.mark.parametrize("words", REFUSED, ids=" ".join)
 def test_what_the_real_parser_refuses_is_refused(words: tuple[str, ...], version: str) -> None:
-    found = problems(argv(BASE, version) + words, version)
+    found = check_arguments(argv(BASE, version) + words, version)
     assert found and all(f.level is Level.ERROR and f.cure for f in found)

@@ -7,8 +7,7 @@ import tomllib
 import pytest
 
 from cluster.engine.foreign import FOREIGN, counterpart
-from cluster.engine.options import RECORDED, options
-from cluster.engine.parser import problems
+from cluster.engine.options import RECORDED, check_arguments, options_of
 from cluster.findings import Level, Refused
 from cluster.settings.parse import convert
 from cluster.settings.schema import NAMES
@@ -46,7 +45,9 @@ each_version = pytest.mark.parametrize("version", RECORDED)
 def test_a_foreign_option_is_told_with_its_counterpart(
     version: str, line: str, engine: str, cure: str
 ) -> None:
-    (finding,) = problems(("sglang.launch_server", *line.split(), "--port", "30000"), version)
+    (finding,) = check_arguments(
+        ("sglang.launch_server", *line.split(), "--port", "30000"), version
+    )
     assert finding.level is Level.ERROR
     name = line.split()[0].partition("=")[0]
     assert finding.what == f"SGLang {version} does not know {name}, an option of {engine}"
@@ -59,8 +60,8 @@ def test_every_counterpart_exists(engine: str, name: str, entry: dict[str, str])
     if setting := entry.get("setting"):
         assert setting.partition("=")[0] in NAMES
     if option := entry.get("option"):
-        assert any(option.split()[0] in options(version) for version in RECORDED)
-    (told,) = problems((name,), RECORDED[0])
+        assert any(option.split()[0] in options_of(version) for version in RECORDED)
+    (told,) = check_arguments((name,), RECORDED[0])
     assert f"an option of {engine}" in told.what
     assert counterpart(name, "7") is not None
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cluster.catalog.models import catalog
 from cluster.engine.argv import Launch, argv
-from cluster.engine.options import RECORDED, options
+from cluster.engine.options import RECORDED, options_of
 
 SPARK, NEW = RECORDED
 ALONE = Launch("Qwen/Qwen2.5-7B-Instruct", tool_call_parser="qwen25", mem_fraction=0.8)
@@ -133,7 +133,7 @@ LAUNCHES = st.builds(
 
 def read_back(words: tuple[str, ...], version: str) -> dict[str, str | bool]:
     """Option by first spelling -> its value, as a parser would have it."""
-    known, found, rest = options(version), dict[str, str | bool](), list(words[1:])
+    known, found, rest = options_of(version), dict[str, str | bool](), list(words[1:])
     while rest:
         option = known[rest.pop(0)]
         found[option.name] = rest.pop(0) if option.nargs is None else True
@@ -142,7 +142,7 @@ def read_back(words: tuple[str, ...], version: str) -> dict[str, str | bool]:
 
 @given(LAUNCHES, st.sampled_from(RECORDED))
 def test_what_was_asked_for_can_be_read_back(launch: Launch, version: str) -> None:
-    read, known = read_back(argv(launch, version), version), options(version)
+    read, known = read_back(argv(launch, version), version), options_of(version)
     several = launch.nnodes > 1
     asked = {
         "--model-path": launch.model_path,

@@ -13,10 +13,9 @@ from subprocess import run
 import pytest
 
 from cluster.engine.argv import Launch, argv
-from cluster.engine.options import HERE, RECORDED, nearest_recorded, options
-from cluster.engine.pairs import PAIRS, READ, Condition, at_odds, needed
-from cluster.engine.parser import problems
-from cluster.engine.versions import version_key
+from cluster.engine.options import HERE, RECORDED, check_arguments, options_of
+from cluster.engine.pairs import PAIRS, READ, Condition, check_pairs, required_arguments
+from cluster.engine.versions import parse_version
 from cluster.findings import Finding, Level
 
 SPARK, NEW = RECORDED
@@ -31,34 +30,34 @@ def line(version: str, *extra: str, tp: int = 1, pp: int = 1, nodes: int = 1) ->
 
 
 def told(version: str, *extra: str, **sizes: int) -> list[Finding]:
-    return at_odds(line(version, *extra, **sizes)[1:], version)
+    return check_pairs(line(version, *extra, **sizes)[1:], version)
 
 
 @each_read
 def test_pipeline_stages_start_without_a_word_of_the_user(version: str) -> None:
     words = line(version, pp=2, nodes=2)
     assert words.count("--disable-overlap-schedule") == 1
-    assert at_odds(words[1:], version) == []
-    assert problems(words[1:], version) == [] or version not in RECORDED
+    assert check_pairs(words[1:], version) == []
+    assert check_arguments(words[1:], version) == [] or version not in RECORDED
 
 
 @each_read
 def test_one_stage_gets_no_word_more(version: str) -> None:
     assert "--disable-overlap-schedule" not in line(version, tp=2, nodes=2)
-    assert needed(line(version, tp=2, nodes=2), version) == ()
+    assert required_arguments(line(version, tp=2, nodes=2), version) == ()
 
 
 def test_what_the_user_gave_is_not_given_twice() -> None:
     words = line(SPARK, "--disable-overlap", pp=2)
     assert "--disable-overlap-schedule" not in words
-    assert at_odds(words[1:], SPARK) == []
+    assert check_pairs(words[1:], SPARK) == []
 
 
 @each_read
 def test_data_parallelism_over_nodes_gets_attention_dp(version: str) -> None:
     words = line(version, "--dp-size=2", tp=2, nodes=2)
     assert "--enable-dp-attention" in words
-    assert at_odds(words[1:], version) == []
+    assert check_pairs(words[1:], version) == []
     assert "--enable-dp-attention" not in line(version, "--dp", "2", tp=2)
 
 
@@ -126,7 +125,7 @@ def test_what_a_newer_version_takes_is_not_refused_there() -> None:
 
 
 def test_the_versions_stand_in_their_order() -> None:
-    assert all(version_key(a) < version_key(b) for a, b in pairwise(READ))
+    assert all(parse_version(a) < parse_version(b) for a, b in pairwise(READ))
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda e: e["says"])
@@ -134,9 +133,9 @@ def test_every_pair_names_options_that_a_version_of_it_has(entry: dict[str, obje
     """A misspelt option would never hold, and nobody would see it."""
     since, before = str(entry.get("since", READ[0])), str(entry.get("before", "99.0"))
     tables = [
-        options(nearest_recorded(v))
+        options_of(v)
         for v in READ
-        if version_key(since) <= version_key(v) < version_key(before)
+        if parse_version(since) <= parse_version(v) < parse_version(before)
     ]
     assert tables
     for either in entry["when"]:  # type: ignore[attr-defined]

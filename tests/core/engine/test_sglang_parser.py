@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cluster.catalog.models import catalog
-from cluster.engine.options import RECORDED, options
-from cluster.engine.parser import problems
+from cluster.engine.options import RECORDED, check_arguments, options_of
 from cluster.findings import Finding, Level
 
 SPARK, NEW = RECORDED
@@ -14,7 +13,7 @@ each_version = pytest.mark.parametrize("version", RECORDED)
 
 
 def refused(line: str, version: str = NEW) -> Finding:
-    (finding,) = problems(("sglang.launch_server", *line.split()), version)
+    (finding,) = check_arguments(("sglang.launch_server", *line.split()), version)
     return finding
 
 
@@ -30,7 +29,7 @@ def test_the_parser_name_deepseek_is_refused(option: str, version: str) -> None:
 def test_every_parser_of_the_catalogue_exists(model: object, version: str) -> None:
     for kind in ("reasoning", "tool-call"):
         name = getattr(model, f"{kind.replace('-', '_')}_parser")
-        assert not name or name in options(version)[f"--{kind}-parser"].choices
+        assert not name or name in options_of(version)[f"--{kind}-parser"].choices
 
 
 @pytest.mark.parametrize(
@@ -38,18 +37,30 @@ def test_every_parser_of_the_catalogue_exists(model: object, version: str) -> No
     [
         pytest.param("--nodes 2", "does not know --nodes; did you mean --nnodes", id="unknown"),
         pytest.param("--zq9 2", "does not know --zq9", id="nothing-near"),
-        pytest.param("--disable 1", "can't tell what --disable abbreviates", id="ambiguous"),
-        pytest.param("--port http", "wants a number after --port, 'http'", id="number"),
+        pytest.param(
+            "--disable 1",
+            "would stop: ambiguous option: --disable could match --disable-",
+            id="ambiguous",
+        ),
+        pytest.param("--port http", "needs a number after --port, not 'http'", id="number"),
         pytest.param(
             "--context-length abc",
-            "wants a number after --context-length, 'abc'",
+            "needs a number after --context-length, not 'abc'",
             id="number-without-a-default",
         ),
-        pytest.param("--help", "prints its options after --help, and ends", id="help"),
-        pytest.param("-h", "prints its options after -h, and ends", id="help-in-short"),
-        pytest.param("--host", "wants a value after --host", id="last"),
-        pytest.param("--host --tp 2", "wants a value after --host", id="before-an-option"),
-        pytest.param("--enable-metrics=1", "takes no value for --enable-metrics, '1'", id="flag"),
+        pytest.param("--help", "prints its options after --help, and exits", id="help"),
+        pytest.param("-h", "prints its options after -h, and exits", id="help-in-short"),
+        pytest.param("--host", "would stop: argument --host: expected one argument", id="last"),
+        pytest.param(
+            "--host --tp 2",
+            "would stop: argument --host: expected one argument",
+            id="before-an-option",
+        ),
+        pytest.param(
+            "--enable-metrics=1",
+            "would stop: argument --enable-metrics: ignored explicit argument '1'",
+            id="flag",
+        ),
         pytest.param("--tp 2 two", "takes no 'two' that follows no option", id="left-over"),
         pytest.param("-tp 2", "does not know -tp", id="one-dash"),
         pytest.param("--log-requests-level 9", "has no --log-requests-level '9'", id="choice"),
@@ -72,27 +83,27 @@ def test_all_choices_are_shown() -> None:
 
 def test_every_mistake_is_told_at_once() -> None:
     words = ["--nodes", "2", "--reasoning-parser", "x", "--port", "y", "--tp", "2"]
-    assert len(problems(words, NEW)) == 3
+    assert len(check_arguments(words, NEW)) == 3
 
 
 @pytest.mark.parametrize("line", ["--cuda-graph-backend-decode disabled", "--attn-dp-size 2"])
 def test_new_options_are_unknown_to_the_spark_image(line: str) -> None:
     assert "does not know" in refused(line, SPARK).what
-    assert problems(line.split(), NEW) == []
+    assert check_arguments(line.split(), NEW) == []
 
 
 @pytest.mark.parametrize("line", ["--cuda-graph-max-bs 8", "--enable-ep-moe"])
 def test_removed_options_are_unknown_to_a_new_image(line: str) -> None:
-    assert problems(line.split(), SPARK) == []
-    assert problems(line.split(), NEW)
+    assert check_arguments(line.split(), SPARK) == []
+    assert check_arguments(line.split(), NEW)
 
 
 def test_a_version_that_is_not_recorded_only_warns() -> None:
     finding = refused("--nodes 2", "0.5.19")
     assert finding.level is Level.WARNING
-    assert "SGLang 0.5.19, held against 0.5.23, does not know --nodes" in finding.what
+    assert "SGLang 0.5.19, compared with 0.5.23, does not know --nodes" in finding.what
 
 
 @pytest.mark.parametrize("value", ["1", "-1", "0.5", "1e3", "16k", "1Mi", "+2"])
 def test_numbers_may_be_written_as_sglang_reads_them(value: str) -> None:
-    assert problems(["--max-prefill-tokens", value], NEW) == []
+    assert check_arguments(["--max-prefill-tokens", value], NEW) == []

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from cluster.engine.options import nearest_recorded
-from cluster.engine.versions import dp_attention_needed, known_version, version_key
+from cluster.engine.versions import dp_attention_needed, known_version, parse_version
 from cluster.findings import Refused
 
 IN_ORDER = [
@@ -30,18 +30,18 @@ IN_ORDER = [
 
 @pytest.mark.parametrize(("older", "newer"), list(pairwise(IN_ORDER)))
 def test_versions_are_ordered_as_they_were_released(older: str, newer: str) -> None:
-    assert version_key(older) < version_key(newer)
+    assert parse_version(older) < parse_version(newer)
 
 
 @pytest.mark.parametrize("version", ["v0.5.23", "0.5.23+cu130", "0.5.23+gabc.d20260101"])
 def test_a_prefix_and_a_local_part_change_nothing(version: str) -> None:
-    assert version_key(version) == version_key("0.5.23")
+    assert parse_version(version) == parse_version("0.5.23")
 
 
 @pytest.mark.parametrize("word", ["", "latest", "0", "spark", "0.5.x", "0.5.23 "])
 def test_what_is_no_version_is_refused(word: str) -> None:
     with pytest.raises(Refused, match="sglang_version = "):
-        version_key(word)
+        parse_version(word)
 
 
 @pytest.mark.parametrize(
