@@ -33,7 +33,7 @@ def main() -> None:
     began = time.monotonic()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-peers-")))
-        reference = stack.enter_context(ReferenceServer(core=REFERENCE_CORE, favour=True))
+        reference = stack.enter_context(ReferenceServer(core=REFERENCE_CORE, favor=True))
         real_time = first(reference.pid)
         clients = [stack.enter_context(kind(PLACES, folder)) for kind in _chosen(options, missing)]
         ready = [client for client in clients if _ready(client, missing)]

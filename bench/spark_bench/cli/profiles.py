@@ -19,9 +19,9 @@ def command(files: tuple[Path, ...], as_json: bool) -> None:
     """List the load profiles that `run` knows, yours included."""
     import msgspec
 
-    from spark_bench.load.profile import catalogue
+    from spark_bench.load.profile import profile_catalog
 
-    profiles = list(catalogue(files).values())
+    profiles = list(profile_catalog(files).values())
     if as_json:
         click.echo(json_text(msgspec.json.format(msgspec.json.encode(profiles))))
         return

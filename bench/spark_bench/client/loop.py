@@ -14,7 +14,7 @@ from spark_bench.client.poller import DATA
 from spark_bench.client.pool import MOST_EVENTS, Pool
 from spark_bench.client.response_store import ResponseStore
 from spark_bench.client.schedule import SECOND, Schedule
-from spark_bench.client.tally import SAMPLES, Tally, Tell, cpu_seconds
+from spark_bench.client.tally import SAMPLES, ReportProgress, Tally, cpu_seconds
 from spark_bench.protocol.http1 import HEAD_END
 from spark_bench.record import Exchange, Load
 
@@ -26,8 +26,8 @@ CROWD = 16
 BEHIND_NS = 3_000_000
 
 # How often time-outs are looked for, and progress is told.
-LOOK_NS = 100_000_000
-TELL_NS = 500_000_000
+CHECK_NS = 100_000_000
+REPORT_NS = 500_000_000
 
 # Below this, waiting is done by the microsecond.
 SHORT_NS = 2_000_000
@@ -36,9 +36,9 @@ SHORT_NS = 2_000_000
 class Loop:
     """One load over a pool's connections."""
 
-    def __init__(self, pool: Pool, load: Load, tell: Tell | None = None) -> None:
+    def __init__(self, pool: Pool, load: Load, report: ReportProgress | None = None) -> None:
         self.pool = pool
-        self.tell = tell
+        self.report = report
         self.tally = Tally(len(load.jobs))
         self.offset_ns = clock.offset_ns()
         self.store = ResponseStore(self.offset_ns)
@@ -46,15 +46,18 @@ class Loop:
         self.started_ns = time.perf_counter_ns()
         self.schedule = Schedule(load, self.started_ns)
         self.in_flight = InFlight(pool, load, self.schedule, self.store, self.tally)
-        self.look_ns, self.tell_ns = self.started_ns + LOOK_NS, self.started_ns + TELL_NS
+        self.check_ns, self.report_ns = self.started_ns + CHECK_NS, self.started_ns + REPORT_NS
         self.behind = False
 
     def record(self) -> Recording:
         """Until everything is answered, timed out, or stopped."""
+        closed = self.pool.poller.poll(0, MOST_EVENTS)  # connections, since the last load
+        for fd, mask in closed:
+            self.in_flight.handle_event(self.pool.connections[fd], mask)
         self._loop()
         interrupted = self.pool.stopping
         self.in_flight.give_up()
-        self._tell(time.perf_counter_ns())
+        self._report(time.perf_counter_ns())
         return Recording(
             self.store,
             self.tally,
@@ -71,16 +74,10 @@ class Loop:
         connections, poll, handle_event = pool.connections, pool.poller.poll, in_flight.handle_event
         now, view = time.perf_counter_ns, BUFFERS[0]
         looked, napped = now(), 0
-        for fd, mask in poll(0, MOST_EVENTS):  # connections that were closed since the last load
-            handle_event(connections[fd], mask)
         while not pool.stopping:
-            moment = now()
-            if moment >= self.look_ns:
-                self._look(moment)
-            in_flight.send_due(moment)
-            if schedule.finished(moment):
+            patience = self._send_due(now())
+            if patience is None:
                 return
-            patience = self._patience(moment)
             events = poll(patience, MOST_EVENTS)
             woke = now()
             # Unread meanwhile: what came while others had the core, or something was drawn.
@@ -118,10 +115,17 @@ class Loop:
             if schedule.in_flight >= CROWD and not self.behind:
                 napped = self._nap()
 
+    def _send_due(self, moment: int) -> float | None:
+        """What is due by now; how long to wait for events then, None once the load is over."""
+        if moment >= self.check_ns:
+            self._check(moment)
+        self.in_flight.send_due(moment)
+        return None if self.schedule.finished(moment) else self._patience(moment)
+
     def _patience(self, moment: int) -> float:
         """How long to wait for events, in seconds; whole milliseconds, since epoll rounds up."""
         due = self.schedule.next_ns(moment)
-        left = (self.look_ns if due is None else min(due, self.look_ns)) - moment
+        left = (self.check_ns if due is None else min(due, self.check_ns)) - moment
         if left >= SHORT_NS:
             return (left // 1_000_000 - 1) / 1000
         if due is None:
@@ -149,24 +153,24 @@ class Loop:
         if lag >= 0:
             self.tally.lags.add(lag)
 
-    def _look(self, moment: int) -> None:
-        """What is done now and then."""
-        self.look_ns = moment + LOOK_NS
+    def _check(self, moment: int) -> None:
+        """What is done now and then: time-outs, progress."""
+        self.check_ns = moment + CHECK_NS
         self.in_flight.check_all(moment)
-        if moment >= self.tell_ns:
-            self.tell_ns = moment + TELL_NS
+        if moment >= self.report_ns:
+            self.report_ns = moment + REPORT_NS
             moved = abs(clock.offset_ns() - self.offset_ns)
             self.tally.step_ns = max(self.tally.step_ns, moved)
-            self._tell(moment)
+            self._report(moment)
 
-    def _tell(self, moment: int) -> None:
-        if self.tell is None:
+    def _report(self, moment: int) -> None:
+        if self.report is None:
             return
         busy = (c for c in self.pool.connections.values() if c.index >= 0)
         gaps = (gap for c in busy if (gap := c.last_gap_ns()) is not None)
         seconds = (moment - self.started_ns) / SECOND
         sampled = islice(gaps, SAMPLES)
-        self.tell(self.tally.progress(seconds, self.schedule.in_flight, sampled))
+        self.report(self.tally.progress(seconds, self.schedule.in_flight, sampled))
 
 
 @dataclass

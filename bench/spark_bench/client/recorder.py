@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from spark_bench.client.loop import Loop, Recording
 from spark_bench.client.pool import Pool
-from spark_bench.client.tally import Tell, undisturbed
+from spark_bench.client.tally import ReportProgress, undisturbed
 from spark_bench.client.target import Target
 from spark_bench.record import Exchange, Job, Load, Prompt, Timing
 
@@ -48,13 +48,13 @@ class Recorder:
             self._pool.stopping |= stopped
             loop.store.close()
 
-    def record(self, load: Load, tell: Tell | None = None) -> Recording:
+    def record(self, load: Load, report: ReportProgress | None = None) -> Recording:
         """Send a load; returns once everything is answered, timed out, or `stop` was called.
 
-        tell: is told twice a second how it goes
+        report: called twice a second with the progress
         """
         with undisturbed():
-            return Loop(self._pool, load, tell).record()
+            return Loop(self._pool, load, report).record()
 
     def stop(self) -> None:
         """End the load that is under way, and let no other begin; safe from a signal handler."""

@@ -169,4 +169,4 @@ class Progress(Struct, frozen=True):
     gap_ms: tuple[float, ...] = ()
 
 
-Tell = Callable[[Progress], None]
+ReportProgress = Callable[[Progress], None]

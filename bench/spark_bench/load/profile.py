@@ -175,7 +175,7 @@ def user_file() -> Path:
     return home / "spark-bench" / "profiles.toml"
 
 
-def catalogue(files: Sequence[Path] = ()) -> dict[str, Profile]:
+def profile_catalog(files: Sequence[Path] = ()) -> dict[str, Profile]:
     """Every profile by its name: ours, those of `user_file()`, then those of `files`.
 
     Of two with one name the later counts. Raises BadInput for a file that can't be read, and for
@@ -187,7 +187,7 @@ def catalogue(files: Sequence[Path] = ()) -> dict[str, Profile]:
 
 def find_profile(name: str, files: Sequence[Path] = ()) -> Profile:
     """The profile of that name. Raises BadInput with the nearest names and the list."""
-    profiles = catalogue(files)
+    profiles = profile_catalog(files)
     if name not in profiles:
         hint, names = did_you_mean(name.lower(), list(profiles)), ", ".join(profiles)
         raise BadInput(f"profile {name!r} is not known{hint}; there are: {names}")

@@ -21,7 +21,7 @@ from spark_bench.reference_server.streams import Stream, read_dump
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 FAVOUR = -12
-"""The nice level of a favoured reference server: its stamps must not wait for the client's work."""
+"""The nice level of a favored reference server: its stamps must not wait for the client's work."""
 
 
 class Stats(msgspec.Struct, frozen=True):
@@ -42,7 +42,7 @@ class ReferenceServer:
     """A reference server of its own on a free loopback port, as long as the context lasts.
 
     core: pin it there
-    favour: ask the scheduler to prefer it (`favoured` tells whether that was allowed)
+    favor: ask the scheduler to prefer it (`favored` tells whether that was allowed)
     ipv6: listen on ::1 instead of 127.0.0.1
 
     The thread that enters the context must outlive it: the reference server dies with that thread.
@@ -53,11 +53,11 @@ class ReferenceServer:
     ...     streams = reference.dump()
     """
 
-    def __init__(self, core: int | None = None, favour: bool = False, ipv6: bool = False) -> None:
+    def __init__(self, core: int | None = None, favor: bool = False, ipv6: bool = False) -> None:
         self.core = core
-        self.favour = favour
+        self.favor = favor
         self.ipv6 = ipv6
-        self.favoured = False
+        self.favored = False
         self.url = ""
         self._process: subprocess.Popen[str] | None = None
 
@@ -70,7 +70,7 @@ class ReferenceServer:
         argv = [str(build_reference_server()), "--parent", str(os.getpid())]
         if self.ipv6:
             argv.append("--ipv6")
-        # A session of its own: Ctrl-C is the client's, and the scheduler's group can be favoured.
+        # A session of its own: Ctrl-C is the client's, and the scheduler's group can be favored.
         self._process = subprocess.Popen(
             argv, stdout=subprocess.PIPE, text=True, start_new_session=True
         )
@@ -81,8 +81,8 @@ class ReferenceServer:
             raise BenchError(f"The reference server did not start: it ended with status {status}.")
         if self.core is not None:
             os.sched_setaffinity(self.pid, {self.core})
-        if self.favour:
-            self.favoured = _favour(self.pid)
+        if self.favor:
+            self.favored = _favor(self.pid)
         return self
 
     def __exit__(
@@ -129,7 +129,7 @@ class ReferenceServer:
             ) from None
 
 
-def _favour(pid: int) -> bool:
+def _favor(pid: int) -> bool:
     """Of the process in its scheduling group, and of that group among the others."""
     try:
         os.setpriority(os.PRIO_PROCESS, pid, FAVOUR)

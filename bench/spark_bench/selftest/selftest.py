@@ -75,7 +75,7 @@ def run_selftest(options: SelftestOptions, show: ProgressDisplay) -> SelftestRep
     """Measure the client on this machine. BenchError without a C compiler."""
     around = machine()
     cores = choose_cores()
-    with ReferenceServer(core=cores.reference if cores else None, favour=True) as reference:
+    with ReferenceServer(core=cores.reference if cores else None, favor=True) as reference:
         watch = CpuWatch(reference)
         with pin_thread(cores.client if cores else None), connect_bench(reference, show) as bench:
             bench.observe(LoadShape.lasting(WARM_UP_SECONDS, 1, options.itl_ms), "warming up")

@@ -217,7 +217,7 @@ def test_a_large_answer_goes_to_the_store_as_it_comes(
     monkeypatch.setattr(Connection, "shed", counted)
     monkeypatch.setattr(in_flight, "BUDGET", 300_000)
     monkeypatch.setattr(loop, "ResponseStore", lambda offset: ResponseStore(offset, 500_000))
-    monkeypatch.setattr(loop, "LOOK_NS", 20_000_000)
+    monkeypatch.setattr(loop, "CHECK_NS", 20_000_000)
     with ScriptedServer(serve) as server, recorder(server.url) as made:
         recording = made.record(load([request()], slots=1))
         with closing(recording.store):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from spark_bench.errors import BadInput
-from spark_bench.load.profile import Profile, catalogue, find_profile, user_file
+from spark_bench.load.profile import Profile, find_profile, profile_catalog, user_file
 
 SEVEN = {
     "quick": (10, 128, 128, None, None),
@@ -47,8 +47,8 @@ def refusal(function: object, *arguments: object, **named: object) -> str:
 
 
 def test_the_seven_profiles() -> None:
-    assert {name: values(profile) for name, profile in catalogue().items()} == SEVEN
-    assert all(profile.use.endswith((".", "?")) for profile in catalogue().values())
+    assert {name: values(profile) for name, profile in profile_catalog().items()} == SEVEN
+    assert all(profile.use.endswith((".", "?")) for profile in profile_catalog().values())
 
 
 @pytest.mark.parametrize("name", SEVEN)
@@ -135,7 +135,7 @@ def test_an_unknown_profile() -> None:
 def test_a_file_adds_and_replaces(home: Path) -> None:
     first = written(home / "1.toml", f"[mine]\n{GOOD}[quick]\n{GOOD}")
     second = written(home / "2.toml", f"[mine]\n{GOOD}concurrency = 2\nrequest_rate = 'inf'\n")
-    known = catalogue([first, second])
+    known = profile_catalog([first, second])
     assert values(known["mine"]) == (4, 5, 6, None, 2)
     assert values(known["quick"]) == (4, 5, 6, None, None)
     assert set(known) == {*SEVEN, "mine"}
@@ -185,15 +185,15 @@ def test_the_users_own_file_by_default(
 )
 def test_a_file_that_is_refused(home: Path, text: str, words: list[str]) -> None:
     file = written(home / "mine.toml", text)
-    message = refusal(catalogue, [file])
+    message = refusal(profile_catalog, [file])
     assert [word for word in [str(file), *words] if word not in message] == []
 
 
 def test_a_file_that_is_not_there(home: Path) -> None:
-    assert "No such file" in refusal(catalogue, [home / "none.toml"])
+    assert "No such file" in refusal(profile_catalog, [home / "none.toml"])
 
 
 def test_a_file_that_is_not_text(home: Path) -> None:
     file = home / "mine.toml"
     file.write_bytes(b"\xff\xfe")
-    assert "not TOML" in refusal(catalogue, [file])
+    assert "not TOML" in refusal(profile_catalog, [file])
