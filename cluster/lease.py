@@ -95,7 +95,7 @@ def parse_answer(out: Sequence[str]) -> LeaseAnswer | None:
 
 
 def describe_holder(lease: Lease | None) -> str:
-    return str(lease) if lease else "a run that says nothing of itself"
+    return str(lease) if lease else "an unidentified run"
 
 
 def held_by_other(group: str, there: LeaseAnswer, head: str) -> Finding:
@@ -104,7 +104,7 @@ def held_by_other(group: str, there: LeaseAnswer, head: str) -> Finding:
     return error(
         f"another run holds the group {group}: {describe_holder(there.lease)}",
         head,
-        f"wait until it ends; should it be dead, its lease ends in {left} s",
+        f"wait until it ends; if it is dead, its lease expires in {left} s",
     )
 
 
@@ -114,7 +114,7 @@ def lease_lost(group: str, holder: Lease | None, head: str) -> Finding:
     return error(
         f"this run no longer holds the group {group}: its lease was {what}",
         head,
-        "run again: it starts from what is true then",
+        "run this again: it starts from the current state",
     )
 
 

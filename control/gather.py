@@ -82,7 +82,7 @@ def reading(host: Host, asked: Mapping[str, Any], seconds: int) -> Reading[NodeF
     fact = NodeReading()
     found = shell.read_fact(host, fact, fact.command(**asked), seconds)
     if found.value is None:
-        return Reading(why=found.why or "it said nothing")
+        return Reading(why=found.why or "there was no output")
     # Whatever its output has for a name.
     return Reading(replace(found.value, name=host.name))
 

@@ -101,7 +101,7 @@ def _holder(seen: Seen) -> LeaseHolder | None:
     stale = abs(said.age) >= STALE_SECONDS
     lease = said.lease
     if lease is None:
-        return LeaseHolder(owner="a run that says nothing of itself", age=said.age, stale=stale)
+        return LeaseHolder(owner="an unidentified run", age=said.age, stale=stale)
     owner, command = f"{lease.owner}@{lease.host}"[:MOST_SHOWN], lease.command[:MOST_SHOWN]
     return LeaseHolder(owner=owner, command=command, age=said.age, stale=stale)
 

@@ -101,12 +101,14 @@ def _one(
             return refused.findings[0]
         if not bad:
             return None
-        host.log(f"{', '.join(bad[:3])} came damaged over the fabric: copied once more")
+        host.log(f"{', '.join(bad[:3])} arrived corrupt over the fabric: copying again")
         need = tuple(f for f in need if _name(job, host, f) in bad)
     return error(
-        f"{', '.join(bad[:3])} came damaged from {job.head.name} twice: the hash is not the head's",
+        f"{', '.join(bad[:3])} arrived corrupt from {job.head.name} twice: "
+        "the hash differs from the head's",
         host.name,
-        "--data verify=full; if it stays: ethtool -S on both ends of the cable, and memory",
+        "--data verify=full; if it persists, check ethtool -S at both ends of the cable, and the "
+        "memory",
     )
 
 

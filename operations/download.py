@@ -44,11 +44,11 @@ def take_over(job: WeightsJob) -> None:
         if name != mine:
             continue
         if state == "running" and task == weights.task_label(job.group, job.model):
-            job.head.log("a download of an earlier run goes on: it is waited for")
+            job.head.log("an earlier run's download is still running: waiting for it")
             try:
                 _wait(job, TransferProgress(0, time.monotonic()))
             except Refused as refused:
-                job.head.log(f"it failed: {refused}; begun anew")
+                job.head.log(f"it failed: {refused}; starting over")
         shell.run_command(job.head, weights.remove_download(job.group))
     _forget(job)
 
@@ -96,17 +96,17 @@ def _refuse_without_hub(job: WeightsJob, have: StoredModel) -> None:
         what = what or (problem[0] if problem else "weights or config.json are missing")
         raise Refused(
             error(
-                f"model {job.model} is not whole: {what}",
+                f"model {job.model} is incomplete: {what}",
                 job.head.name,
-                f"put the right files there; or, if they are as they shall be: "
+                f"restore the right files; or, if the files are correct as they are: "
                 f"rm {job.folders[job.head.name]}/.spark-serving.json",
             )
         )
     if job.offline:
         raise Refused(
             error(
-                f"the weights of {job.model} are not whole, and offline = true: "
-                f"{what or 'not all of them are there'}",
+                f"the weights of {job.model} are incomplete, and offline = true: "
+                f"{what or 'files are missing'}",
                 job.head.name,
                 "--data offline=false, or put them into hf_cache",
             )

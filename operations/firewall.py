@@ -48,7 +48,7 @@ def changed(
     if change:
         yield FunctionCommand(_change, (change, seconds), {})
     else:
-        host.noop("ufw is as wanted")
+        host.noop("ufw is already configured")
 
 
 def _change(state: State, host: Host, change: UfwChange, seconds: int) -> bool:
@@ -62,15 +62,17 @@ def _change(state: State, host: Host, change: UfwChange, seconds: int) -> bool:
         host.log_styled(output.tail, fg="red")
         return False
     if not output.ok and not output.lost:
-        return _undo(host, f"ufw refused: {output.tail}", until)
+        return _undo(host, f"ufw failed: {output.tail}", until)
     left = max(MARGIN, until - time.monotonic() - MARGIN)
     if why := fresh_login(host, min(LOGIN_SECONDS, left)):
         return _undo(host, f"a new SSH connection did not get in ({why})", until)
     if not shell.run_command(host, _as_root(_KEEP, 20)).ok:
         return _undo(host, f"no new SSH connection got in within {seconds} s", until)
     by_ssh = hasattr(host.connector, "client")
-    told_why = "a new SSH connection got in" if by_ssh else "asked here, SSH could not be tried"
-    host.log(f"{told_why}: the change stays")
+    told_why = (
+        "a new SSH connection got in" if by_ssh else "this is the node itself, so SSH was not tried"
+    )
+    host.log(f"{told_why}: the change is kept")
     return True
 
 
@@ -108,11 +110,11 @@ def _undo(host: Host, why: str, until: float) -> bool:
             host.log_styled(f"{why}; and none gets in now: {lost}", fg="red")
             return False
         gevent.sleep(1)
-    host.log_styled(f"{why}; the firewall is as it was, SSH gets in", fg="red")
+    host.log_styled(f"{why}; the firewall is restored, and SSH works", fg="red")
     return False
 
 
 def _unfinished(host: Host) -> str:
     """Why the change cannot be said to be taken back yet, "" where it is."""
     done = shell.run_command(host, Command(("sh", "-c", _TAKEN_BACK), 20, kill=False))
-    return "" if done.ok else done.text or "the node is still at it"
+    return "" if done.ok else done.text or "the node is still reverting"

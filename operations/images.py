@@ -95,7 +95,7 @@ def _head(order: ImageOrder) -> readings.ImageReading:
     if pinned := images.pinned_reference(order.image, now):
         head.log(f"{order.image} is {pinned}")
         if pinned != order.image:
-            head.log(f'to stay with it, in the inventory: "image": "{pinned}"')
+            head.log(f'to pin it, set in the inventory: "image": "{pinned}"')
     return now
 
 
@@ -153,7 +153,7 @@ def _copy(order: ImageOrder, head: readings.ImageReading, hosts: list[Host]) -> 
 
     def one(at: Host, opened: Tunnel) -> bool:
         folder, begun = opened.keys[at.name].folder, time.monotonic()
-        at.log(f"{order.image} comes from {order.head.name}, over {order.address}")
+        at.log(f"{order.image} is being copied from {order.head.name} over {order.address}")
 
         def tell(seconds: float) -> None:
             output = shell.run_command(at, images.copy_progress(folder))
@@ -164,7 +164,7 @@ def _copy(order: ImageOrder, head: readings.ImageReading, hosts: list[Host]) -> 
         with ticking(tell):
             answer = shell.run_command(at, command)
         if answer.ok:
-            at.log(f"{order.image} came in {time.monotonic() - begun:.0f} s")
+            at.log(f"{order.image} copied in {time.monotonic() - begun:.0f} s")
         else:
             _tell(at, order, f"could not be copied from {order.head.name}", answer)
         return answer.ok

@@ -64,7 +64,7 @@ def armed(halves: Halves, needed: bool) -> Generator[StringCommand, None, None]:
     if needed:
         yield render(arm(halves))
     else:
-        host.noop("the network is as wanted")
+        host.noop("the network is already configured")
 
 
 @operation()
@@ -148,7 +148,9 @@ def _applying(change: NetworkChange, changing: list[Host]) -> list[Finding]:
 
 def _reached(changing: list[Host]) -> list[Finding]:
     outputs = shell.on_all(changing, _anew)
-    return _wrong(outputs, "it answers no new SSH connection", "look at its management network")
+    return _wrong(
+        outputs, "it does not accept a new SSH connection", "check its management network"
+    )
 
 
 def _anew(host: Host, seconds: int = 30) -> shell.Output:
@@ -169,11 +171,11 @@ def _silent(change: NetworkChange) -> Iterator[Finding]:
         if answer.ok:
             yield from unreached(change.wanted, node, answer.out)
         else:
-            yield error(f"it could not ask its peers: {answer.tail}", node)
+            yield error(f"it could not ping its peers: {answer.tail}", node)
 
 
 def _held(changing: list[Host]) -> list[Finding]:
-    return _wrong(_on(changing)(hold_change()), "it has changed back by itself", "run it once more")
+    return _wrong(_on(changing)(hold_change()), "it reverted by itself", "run this again")
 
 
 def _put_back(host: Host, change: NetworkChange) -> None:
@@ -184,10 +186,10 @@ def _put_back(host: Host, change: NetworkChange) -> None:
         outputs = _on(list(waiting.values()))(revert())
         lost = {name: answer for name, answer in outputs.items() if answer.lost}
         for name in waiting.keys() - lost.keys():
-            host.log(f"{name}: its network is as before")
+            host.log(f"{name}: network restored")
         waiting = {name: change.hosts[name] for name in lost}
         if waiting:
-            host.log(f"{', '.join(waiting)} can't be told: changes back by itself")
+            host.log(f"{', '.join(waiting)} can't be reached: will revert by itself")
             gevent.sleep(5)
     for name in waiting:
-        host.log_styled(f"{name} does not answer: look at it from its own console", fg="red")
+        host.log_styled(f"{name} does not answer: check it from its own console", fg="red")

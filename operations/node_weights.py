@@ -69,7 +69,7 @@ def read_weights(
     """What these nodes hold. What an engine made as root is given to the login first."""
     requested = job.revision if revision is None else revision
     tell = job.head.log
-    with ticking(lambda seconds: tell(f"the model's files are read and hashed, {seconds:.0f} s")):
+    with ticking(lambda seconds: tell(f"reading and hashing the model's files, {seconds:.0f} s")):
         return shell.on_all(
             [job.hosts[name] for name in names], lambda h: _read_node(job, h, requested)
         )
@@ -120,7 +120,7 @@ def warn_unrecorded(job: WeightsJob, host: Host, why: object) -> None:
     if why:
         host.log_styled(
             f"the check of {job.model} could not be recorded in {job.folders[host.name]}: its "
-            f"files are read and hashed again before every start ({why})",
+            f"files will be read and hashed again before every start ({why})",
             fg="yellow",
         )
 

@@ -44,7 +44,7 @@ def vocabularies_present(order: Vocabularies) -> Generator[FunctionCommand, None
     if order.lacking:
         yield FunctionCommand(_placed, (order,), {})
     else:
-        host.noop("the vocabularies are there")
+        host.noop("the vocabularies are present")
 
 
 def _placed(state: State, host: Host, order: Vocabularies) -> bool:
@@ -68,7 +68,7 @@ def _place(host: Host, folder: str, source: str, name: str, sha256: str) -> bool
         host, place_vocabulary(folder, name, sha256, url=url, content=content)
     )
     if not answer.ok:
-        cure = "a folder here: --data tiktoken_source=/folder" if remote else "mend that file"
+        cure = "a folder here: --data tiktoken_source=/folder" if remote else "fix that file"
         what = f"{name} could not be placed from {source}: {answer.text}"
         outcome.log_failure(host, error(what, cure=cure))
     return answer.ok

@@ -35,7 +35,7 @@ def _present(state: State, host: Host, job: Callable[[], WeightsJob]) -> bool:
     try:
         bring(job())
     except Refused as refused:
-        host.log_styled("the weights are not all there; no rank was touched:", fg="red")
+        host.log_styled("the weights are incomplete; no rank was touched:", fg="red")
         for finding in refused.findings:
             outcome.log_failure(host, finding, indent="  ")
         return False
@@ -75,17 +75,19 @@ def _tell_read(job: WeightsJob, stored: Mapping[str, StoredModel]) -> None:
 
 
 def _known_to_nobody(files: list[File]) -> str:
-    return f"{len(files)} file(s) with no hash of the hub's: from now on held against this reading"
+    return (
+        f"{len(files)} file(s) have no hash from the hub: this reading is the reference from now on"
+    )
 
 
 def _tell_healed(job: WeightsJob, wrong: Mapping[str, tuple[str, ...]]) -> None:
     for name, paths in wrong.items():
         still = (
-            "; its running rank still has the old bytes in memory: --data state=stopped, then "
-            "deploy again, to be sure"
+            "; the running rank may still have the bad data loaded: --data state=stopped, then "
+            "deploy again"
             if job.serves
             else ""
         )
         job.hosts[name].log_styled(
-            f"{', '.join(paths[:3])} was damaged, and is right again{still}", fg="yellow"
+            f"{', '.join(paths[:3])} was corrupt and has been repaired{still}", fg="yellow"
         )

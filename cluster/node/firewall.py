@@ -157,12 +157,12 @@ def find_obstacles(
         return
     if ufw.active and ufw.incoming == "ACCEPT":
         yield warning(
-            "ufw lets in what has no rule (default: allow incoming): these rules close nothing",
+            "ufw allows whatever has no rule (default: allow incoming): these rules block nothing",
             node,
             "sudo ufw default deny incoming",
         )
     if not ufw.login and not ufw.ssh_ports:
-        yield warning("nothing listens for SSH: no rule is made for it", node)
+        yield warning("nothing listens for SSH: no rule is added for it", node)
     if place.head and not settings.api_networks and not _api_open(ufw, settings):
         yield warning(
             f"api_networks names no network: nobody but the nodes will reach the API, port "
@@ -283,11 +283,11 @@ class UfwChange:
     def lines(self) -> tuple[str, ...]:
         """What will happen, for people."""
         return (
-            *(["ufw is switched off, as it was before"] if self.disable else []),
+            *(["ufw is turned off, as it was before"] if self.disable else []),
             *(f"+ {rule}" for rule in self.add),
             *(f"- {rule}" for rule in self.remove),
             *(["incoming packets without a rule are dropped by default"] if self.restrict else []),
-            *(["ufw is off: it is switched on, with the rules that it has"] if self.enable else []),
+            *(["ufw is off: turning it on, with the rules it has"] if self.enable else []),
         )
 
 

@@ -44,7 +44,7 @@ def as_root(*words: str) -> Argv:
 
 def no_root(node: str, words: str) -> Finding:
     """A login that may not become root; `words`: what sudo said of it."""
-    what = f"the login can't become root without a password: {words}"
+    what = f"the login cannot become root without a password: {words}"
     cure = (
         'echo "$USER ALL=(ALL) NOPASSWD:ALL" | sudo tee /etc/sudoers.d/spark-serving, '
         f"on {node}; remove it afterwards"

@@ -176,12 +176,12 @@ def network_objections(
         return
     ours = {half.netdev for half in wanted}
     if setup.guarded:
-        what = "an earlier run has not ended well, or has not ended: the node changes back soon"
-        yield error(what, node.name, "wait three minutes, and run it again")
+        what = "an earlier run failed or is still going: the node will revert soon"
+        yield error(what, node.name, "wait three minutes, then run this again")
     if not setup.netplan:
         yield error("there is no netplan", node.name, "sudo apt-get install netplan.io")
     if setup.ssh in ours:
-        what = f"SSH comes in by {setup.ssh}, a half of the cabled port: it is never touched"
+        what = f"SSH comes in by {setup.ssh}, part of the cabled port: it is never changed"
         yield error(what, node.name, "reach the node by its management address")
     elif not setup.ssh and (setup.by_ssh or not by_hand):
         what = "it can't be told which interface SSH uses, and that one must not be touched"

@@ -16,7 +16,7 @@ BY_KIND = {
     "gated": ("model {model} is gated, and the token may not read it", _GATED),
     "gated 401": ("model {model} is gated, and the hub got no valid token", _GATED),
     "denied": (
-        "the hub does not let this token read {model}",
+        "this token may not read {model} on the hub",
         "hf auth whoami; a new token: https://huggingface.co/settings/tokens",
     ),
     "denied 401": (
@@ -25,17 +25,17 @@ BY_KIND = {
         "https://huggingface.co/settings/tokens",
     ),
     "limited": (
-        "the hub at {hub} limits the requests from the node's address",
+        "the hub at {hub} is rate-limiting the node's address",
         "wait a few minutes, then run this again: it resumes where it stopped; requests with a "
         "token have a higher limit: hf auth login, or export HF_TOKEN=…",
     ),
     "server": (
-        "the hub at {hub} failed with an error of its own",
+        "the hub at {hub} failed with a server error",
         "check https://status.huggingface.co (or the mirror); run this again later: it resumes "
         "where it stopped",
     ),
     "other 404": (
-        "the hub at {hub} does not know this address",
+        "the hub at {hub} has no such endpoint",
         "check that hf_endpoint has the hub's whole API: curl -s {hub}/api/models/{model}",
     ),
     "other 451": (
@@ -54,10 +54,10 @@ BY_KIND = {
     "file": ("repository {model} is missing a file that it lists", "run this again"),
     "network": (
         "the hub at {hub} could not be reached from the node",
-        "curl -sI {hub} there; hf_endpoint = a mirror; or put the weights into its hf_cache",
+        "curl -sI {hub} there; hf_endpoint = a mirror; or copy the weights into its hf_cache",
     ),
     "wrong": (
-        "a file of {model} arrived damaged twice: its hash is not the one that the hub lists",
+        "a file of {model} arrived corrupt twice: its hash differs from the hub's list",
         "run this again; a proxy or mirror (hf_endpoint) in between may be the cause",
     ),
     "longer": (
@@ -65,7 +65,7 @@ BY_KIND = {
         "run this again; a proxy or mirror (hf_endpoint) in between may be the cause",
     ),
     "unfit": (
-        "the hub at {hub} lists files for {model} that no model can have",
+        "the hub at {hub} lists impossible files for {model}",
         "see {hub}/{model}/tree/main; set hf_endpoint to another mirror, or none; or put the "
         "weights into hf_cache by hand",
     ),
@@ -74,7 +74,7 @@ BY_KIND = {
         "use hf_endpoint = https://…, or no token: unset HF_TOKEN, hf auth logout",
     ),
     "still": (
-        "the download of the weights stalled: no data for download_stall_timeout",
+        "the download of the weights stalled: no data within download_stall_timeout",
         "curl -sI {hub} there; run this again: it resumes where it stopped",
     ),
     "full": (
@@ -83,7 +83,7 @@ BY_KIND = {
     ),
     "client": (
         "the image has no huggingface_hub to download with",
-        "use another image, or put the weights into hf_cache by hand",
+        "use another image, or copy the weights into hf_cache by hand",
     ),
 }
 # What the words of an error say where its kind does not tell, or tells too little.
@@ -91,12 +91,12 @@ BY_TEXT = (
     (
         r"certificate|SSLError|SSL:",
         "the node does not trust the certificate of the hub at {hub}",
-        "set the node's clock (timedatectl); if a proxy opens TLS, its CA must be in the image",
+        "set the node's clock (timedatectl); if a proxy intercepts TLS, put its CA into the image",
     ),
     (
         r"ProxyError|Tunnel connection failed|Proxy Authentication",
-        "the proxy on the way to the hub at {hub} does not let the node through",
-        "correct HTTPS_PROXY and NO_PROXY in env, or set hf_endpoint to a mirror in reach",
+        "the proxy in front of the hub at {hub} blocks the node",
+        "correct HTTPS_PROXY and NO_PROXY in env, or set hf_endpoint to a reachable mirror",
     ),
     (
         r"Failed to resolve|NameResolution|getaddrinfo|service not known|in name resolution",
@@ -106,7 +106,7 @@ BY_TEXT = (
     ),
     (
         r"[Oo]ffline ?[Mm]ode|outgoing traffic has been disabled|LocalEntryNotFound",
-        "the download of {model} ran offline, and the files are not there",
+        "the download of {model} ran offline, and the files are missing",
         "remove HF_HUB_OFFLINE from env, then run this again",
     ),
     (

@@ -155,7 +155,7 @@ def describe_progress(came: int, size: int, seconds: float) -> str:
     """How far a copy is, after so many seconds; `size`, of the image, is about the stream's."""
     gib, rate = 2**30, came / max(seconds, 0.1)
     if came >= size:
-        return f"{came / gib:.1f} GiB have come, Docker unpacks them, {seconds:.0f} s"
+        return f"{came / gib:.1f} GiB received, Docker is unpacking, {seconds:.0f} s"
     left = f", {(size - came) / rate:.0f} s left" if rate else ""
     return f"{came / gib:.1f} of {size / gib:.1f} GiB, {rate / 2**20:.0f} MiB/s{left}"
 

@@ -126,11 +126,12 @@ def find_missing_space(node: str, there: StoredModel, files: Iterable[File]) -> 
     if not more or more + MARGIN <= there.free:
         return None
     return error(
-        f"the weights do not fit: {more / GB:.1f} GB to come + {MARGIN / GB:.0f} GB margin = "
+        f"the weights do not fit: {more / GB:.1f} GB to download + {MARGIN / GB:.0f} GB margin = "
         f"{(more + MARGIN) / GB:.1f} GB needed, {there.free / GB:.1f} GB free on the disk of "
         f"{there.at}",
         node,
-        "make room (df -h, spark-cluster models, docker image prune), or hf_cache on another disk",
+        "free space (df -h, spark-cluster models, docker image prune), or move hf_cache to "
+        "another disk",
     )
 
 

@@ -145,7 +145,7 @@ def ssh_argv(key: Key, port: int) -> Argv:
 def source_unreadable(node: str, output: str) -> Finding:
     """The source did not tell its keys, or does not take ours."""
     return error(
-        f"the way for files from here cannot be opened: {_line(output)}",
+        f"cannot open the tunnel that other nodes copy files through: {_line(output)}",
         node,
         "on it: ls -la ~/.ssh /etc/ssh/ssh_host_*_key.pub; sudo apt install openssh-server",
     )
@@ -153,7 +153,7 @@ def source_unreadable(node: str, output: str) -> Finding:
 
 def key_not_made(node: str, address: str, output: str) -> Finding:
     return error(
-        f"a one-time key for files from {address} cannot be made: {_line(output)}",
+        f"cannot create a one-time key to copy files from {address}: {_line(output)}",
         node,
         f"on it: ip route get {address}; sudo apt install openssh-client",
     )
@@ -163,18 +163,18 @@ def tunnel_closed(node: str, sender: str, address: str, port: int, output: str) 
     """Why the way does not carry, from ssh's own words."""
     if "host key" in output.lower() or "HOST IDENTIFICATION" in output:
         return error(
-            f"what answers on {address} port {port} is not {sender}: it has another host key",
+            f"what answers on {address} port {port} is not {sender}: it has a different host key",
             node,
             f"ip -br addr on every node shows who else has {address}",
         )
     if "Permission denied" in output:
         return error(
-            f"sshd of {sender} does not take a key of ~/.ssh/authorized_keys: {_line(output)}",
+            f"sshd on {sender} rejects the key in ~/.ssh/authorized_keys: {_line(output)}",
             node,
             f"on {sender}: chmod go-w ~ ~/.ssh; sudo sshd -T | grep -E 'keysfile|allow|deny'",
         )
     return error(
-        f"sshd of {sender} does not answer on its fabric address {address} port {port}: "
+        f"sshd on {sender} does not answer at its fabric address {address} port {port}: "
         f"{_line(output)}",
         node,
         f"on {sender}: sudo ss -ltnp 'sport = {port}' (ListenAddress in /etc/ssh/sshd_config), "
@@ -185,7 +185,7 @@ def tunnel_closed(node: str, sender: str, address: str, port: int, output: str) 
 def noisy_login(sender: str, output: str) -> Finding:
     """The source's login prints where files shall come: rsync and docker load end at it."""
     return error(
-        f"its shell prints before what it sends to other nodes: {_line(output)}",
+        f"its shell prints text before the files that it sends to other nodes: {_line(output)}",
         sender,
         "let the login's ~/.bashrc begin with: [[ $- == *i* ]] || return",
     )
@@ -194,4 +194,4 @@ def noisy_login(sender: str, output: str) -> Finding:
 def _line(output: str) -> str:
     """The last line that says something."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    return lines[-1][:200] if lines else "it said nothing"
+    return lines[-1][:200] if lines else "there was no output"

@@ -57,7 +57,7 @@ def test_a_worker_without_the_registry_gets_the_image_from_the_head_over_the_fab
     said = without_image.succeeds()
     over_management = [int(n.run(SENT).stdout) for n in (head, worker)]
     assert "[spark-02] not from the registry: the node can't reach " in said
-    assert f"[spark-02] {IMAGE} comes from spark-01, over 169.254.1.1" in said
+    assert f"[spark-02] {IMAGE} is being copied from spark-01 over 169.254.1.1" in said
     assert same_image(without_image.cluster)
     assert serves(without_image.cluster)
     # the image is 39 MB

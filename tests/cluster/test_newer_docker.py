@@ -127,7 +127,7 @@ def test_the_other_kind_of_store_gets_the_image_from_the_head(mixed: Deploy) -> 
     worker = mixed.cluster.node(2)
     worker.run(f"docker rmi {IMAGE}; iptables -A OUTPUT -d 198.18.0.200 -j REJECT")
     said = mixed.succeeds()
-    assert f"[spark-02] {IMAGE} comes from spark-01, over 169.254.1.1" in said
+    assert f"[spark-02] {IMAGE} is being copied from spark-01 over 169.254.1.1" in said
     assert serves(mixed.cluster)
     mixed.unchanged()
 
@@ -146,5 +146,5 @@ def test_an_image_that_is_an_index(deploy: Deploy) -> None:
     deploy.succeeds(state="absent")
     worker.run(f"docker rmi -f {INDEX} {pinned}; iptables -A OUTPUT -d 198.18.0.200 -j REJECT")
     said = deploy.succeeds(image=INDEX)
-    assert f"[spark-02] {INDEX} comes from spark-01" in said
+    assert f"[spark-02] {INDEX} is being copied from spark-01" in said
     deploy.unchanged(image=INDEX)

@@ -112,8 +112,8 @@ def test_a_flipped_byte_is_found_and_healed_while_the_group_serves(empty: Deploy
     assert held(cluster, 1, commit) != right != held(cluster, 2, commit)
     hub.forget()
     said = empty.succeeds(verify="full")
-    assert f"{LARGE} was damaged, and is right again" in said
-    assert f"{OTHER} was damaged, and is right again" in said
+    assert f"{LARGE} was corrupt and has been repaired" in said
+    assert f"{OTHER} was corrupt and has been repaired" in said
     assert held(cluster, 1, commit) == held(cluster, 2, commit) == right
     assert {r["path"].rpartition("/")[2] for r in hub.log if "/store/" in r["path"]} == {LARGE}
     assert lives(cluster) == before
@@ -165,7 +165,7 @@ def test_a_full_disk_is_refused_with_the_arithmetic(served: Deploy, hub: Hub) ->
         said = served.fails(model="own/tiny", hf_endpoint=hub.url)
     finally:
         cluster.node(2).run(f"umount {HF_CACHE}")
-    assert "to come + 2 GB margin" in said
+    assert "to download + 2 GB margin" in said
     assert "0.1 GB free" in said
     assert serves(cluster)
     assert not [r for r in hub.log if "/store/" in r["path"]]
@@ -208,7 +208,7 @@ def test_a_download_outlives_a_killed_controller(empty: Deploy, hub: Hub) -> Non
     killed(empty, 1, "run*:/hub*", after=True)
     forget_lease(cluster)
     said = empty.succeeds()
-    assert "a download of an earlier run goes on: it is waited for" in said
+    assert "an earlier run's download is still running: waiting for it" in said
     assert held(cluster, 1, hub.commit(MODEL)) == held(cluster, 2, hub.commit(MODEL))
     stored = [r for r in hub.log if "/store/" in r["path"] and r["method"] == "GET"]
     assert sorted(r["path"].rpartition("/")[2] for r in stored) == [LARGE, OTHER]

@@ -467,5 +467,5 @@ def test_a_failed_pull_ends_the_run_before_anything_stops(served: Fakes) -> None
     assert run.code == 1
     assert not [c for node in (HEAD, WORKER) for c in told(run, node) if " stop " in c]
     assert f"[{WORKER}] not from the registry: " in run.text
-    assert "the way for files from here cannot be opened" in run.text
+    assert "cannot open the tunnel that other nodes copy files through" in run.text
     assert IMAGE_ID not in run.text

@@ -65,7 +65,7 @@ def test_one_node_that_differs_is_changed_alone_and_kept(sparks: Fakes) -> None:
     assert run.code == 0, run.text
     assert changed(run) == [spark.name]
     assert f"plan: {spark.name}: + allow from 192.168.101.10 to any proto tcp" in run.text
-    assert "ufw is off: it is switched on" in run.text
+    assert "ufw is off: turning it on" in run.text
     # armed, a new connection, kept
     after = run.commands[spark.name][-3:]
     assert APPLY in after[0]
@@ -88,11 +88,11 @@ def test_dry_tells_and_changes_nothing(sparks: Fakes) -> None:
     [
         pytest.param({APPLY: answer}, words, undone, id=name)
         for name, answer, words, undone in (
-            ("ufw", {"success": False, "stderr": ["ufw allow"]}, "ufw refused: ufw allow", True),
+            ("ufw", {"success": False, "stderr": ["ufw allow"]}, "ufw failed: ufw allow", True),
             (
                 "another run",
-                {"success": False, "stderr": ["nothing was changed: another run is at it"]},
-                "another run is at it",
+                {"success": False, "stderr": ["nothing was changed: another run is in progress"]},
+                "another run is in progress",
                 False,
             ),
         )

@@ -80,7 +80,7 @@ def test_a_dry_run_touches_nothing(tmp_path: Path) -> None:
         ),
         pytest.param(
             {HELD: {"success": False, "stderr": ["mv: cannot stat 'armed'"]}},
-            "@fake/spark-1: it has changed back by itself: mv: cannot stat 'armed'",
+            "@fake/spark-1: it reverted by itself: mv: cannot stat 'armed'",
             [ASKED, ARMED, APPLIED, PROBED, HELD, REVERTED],
             id="too late",
         ),
@@ -97,7 +97,7 @@ def test_what_fails_on_one_node_is_put_back_on_all(
     assert said in run.text
     assert "Traceback" not in run.text
     assert [steps(run, node) for node in run.commands] == [reached, reached]
-    assert "@fake/spark-2: its network is as before" in run.text
+    assert "@fake/spark-2: network restored" in run.text
 
 
 def refused(cluster: Fakes, *args: str) -> str:

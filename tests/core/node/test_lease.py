@@ -54,14 +54,12 @@ def test_a_refusal_names_owner_host_time_command_and_its_end() -> None:
     assert str(held_by_other("sglang", LeaseAnswer("held", 17, ANN), "spark-1")) == (
         "spark-1: another run holds the group sglang: ann@laptop, since 2025-06-01 10:00:00 UTC: "
         "pyinfra inventories/spark.py deploy.py "
-        "-> wait until it ends; should it be dead, its lease ends in 43 s"
+        "-> wait until it ends; if it is dead, its lease expires in 43 s"
     )
 
 
 def test_a_holder_that_can_not_be_read_is_refused_all_the_same() -> None:
-    assert "a run that says nothing of itself" in str(
-        held_by_other("g", LeaseAnswer("held", 3), "spark-1")
-    )
+    assert "an unidentified run" in str(held_by_other("g", LeaseAnswer("held", 3), "spark-1"))
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def test_what_is_left_alone_is_told(
         pytest.param(
             replace(BARE, no_root="sudo: no"),
             {"linger": True},
-            ["the login can't become root without a password: sudo: no"],
+            ["the login cannot become root without a password: sudo: no"],
             id="no root",
         ),
         pytest.param(

@@ -177,12 +177,12 @@ def test_nothing_speaks_against_a_usual_spark() -> None:
             replace(USUAL, ssh="", by_ssh=False), "can't be told which", id="no SSH to a node"
         ),
         pytest.param(
-            replace(USUAL, guarded=True), "an earlier run has not ended well", id="guarded"
+            replace(USUAL, guarded=True), "an earlier run failed or is still going", id="guarded"
         ),
         pytest.param(replace(USUAL, netplan=False), "there is no netplan", id="netplan"),
         pytest.param(
             replace(USUAL, no_root="sudo: a password is required"),
-            "can't become root without a password: sudo: a password is required",
+            "cannot become root without a password: sudo: a password is required",
             id="sudo",
         ),
         pytest.param(

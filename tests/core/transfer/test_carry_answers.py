@@ -81,7 +81,7 @@ def test_what_a_target_tells(lines: list[str], found: tunnel.Key | None) -> None
 
 def test_a_source_whose_shell_prints_is_named_with_its_cure() -> None:
     finding = tunnel.noisy_login("spark-1", "Welcome to NVIDIA DGX Spark\n")
-    assert str(finding).startswith("spark-1: its shell prints before what it sends")
+    assert str(finding).startswith("spark-1: its shell prints text before the files")
     assert "Welcome to NVIDIA DGX Spark" in finding.what
     assert "~/.bashrc" in finding.cure
 
@@ -97,7 +97,7 @@ def test_nothing_is_trusted_on_first_use() -> None:
     [
         pytest.param(
             "ssh: connect to host 169.254.1.1 port 22: Connection refused",
-            "spark-2: sshd of spark-1 does not answer on its fabric address 169.254.1.1 port 22",
+            "spark-2: sshd on spark-1 does not answer at its fabric address 169.254.1.1 port 22",
             id="refused",
         ),
         pytest.param(
@@ -107,10 +107,10 @@ def test_nothing_is_trusted_on_first_use() -> None:
         ),
         pytest.param(
             "nvidia@169.254.1.1: Permission denied (publickey).",
-            "sshd of spark-1 does not take a key of ~/.ssh/authorized_keys",
+            "sshd on spark-1 rejects the key in ~/.ssh/authorized_keys",
             id="denied",
         ),
-        pytest.param("", "it said nothing", id="nothing said"),
+        pytest.param("", "there was no output", id="nothing said"),
     ],
 )
 def test_why_the_way_does_not_carry(said: str, words: str) -> None:

@@ -188,7 +188,7 @@ def test_what_has_arrived(line: str, count: int) -> None:
     [
         pytest.param(0, "0.0 of 4.0 GiB, 0 MiB/s", id="nothing yet"),
         pytest.param(2**30, "1.0 of 4.0 GiB, 102 MiB/s, 30 s left", id="a quarter"),
-        pytest.param(2**32 + 1, "4.0 GiB have come, Docker unpacks them, 10 s", id="all"),
+        pytest.param(2**32 + 1, "4.0 GiB received, Docker is unpacking, 10 s", id="all"),
     ],
 )
 def test_how_far_a_copy_is(came: int, said: str) -> None:

@@ -103,7 +103,7 @@ def test_room_with_the_arithmetic() -> None:
     finding = find_missing_space("spark-2", StoredModel(at="/raid/x", free=16 * GB), files)
     assert finding is not None
     assert str(finding).startswith(
-        "spark-2: the weights do not fit: 15.0 GB to come + 2 GB margin = 17.0 GB needed, "
+        "spark-2: the weights do not fit: 15.0 GB to download + 2 GB margin = 17.0 GB needed, "
         "16.0 GB free on the disk of /raid/x -> "
     )
     assert find_missing_space("spark-2", StoredModel(free=17 * GB), files) is None
@@ -133,19 +133,19 @@ def test_durations(seconds: float, text: str) -> None:
     [
         pytest.param("gated", 401, "the hub got no valid token", id="gated-401"),
         pytest.param("gated", 403, "the token may not read it", id="gated-403"),
-        pytest.param("denied", 403, "does not let this token read", id="denied"),
+        pytest.param("denied", 403, "this token may not read", id="denied"),
         pytest.param("denied", 401, "requires a valid token", id="denied-401"),
-        pytest.param("limited", 429, "limits the requests from the node's address", id="limited"),
-        pytest.param("server", 503, "failed with an error of its own", id="server"),
-        pytest.param("other", 404, "does not know this address", id="no hub's API"),
+        pytest.param("limited", 429, "is rate-limiting the node's address", id="limited"),
+        pytest.param("server", 503, "failed with a server error", id="server"),
+        pytest.param("other", 404, "has no such endpoint", id="no hub's API"),
         pytest.param("repository", 404, "has no repository org/m", id="repository"),
         pytest.param("revision", 404, "has no revision 'v1'", id="revision"),
         pytest.param("network", 0, "could not be reached", id="network"),
-        pytest.param("wrong", 0, "arrived damaged twice", id="wrong"),
+        pytest.param("wrong", 0, "arrived corrupt twice", id="wrong"),
         pytest.param("still", 0, "stalled: no data", id="still"),
         pytest.param("full", 0, "the disk filled up", id="full"),
         pytest.param("longer", 0, "sends a larger file", id="longer"),
-        pytest.param("unfit", 0, "that no model can have", id="unfit"),
+        pytest.param("unfit", 0, "impossible files for", id="unfit"),
         pytest.param("clear", 0, "unencrypted, and was not sent", id="clear"),
         pytest.param("other", 0, "failed", id="unknown"),
     ],
