@@ -26,7 +26,7 @@ from spark_bench.metrics.summary import summarize
 from spark_bench.metrics.times import TimedRequests
 from spark_bench.protocol.dialects import Asking, Dialect, dialect
 from spark_bench.protocol.reading import read_exchange
-from spark_bench.record import Exchange, Job, Load, Message, Prompt, Request, Step, Timing
+from spark_bench.record import Exchange, Job, Load, Message, Prompt, Request, SlotStep, Timing
 from spark_bench.reference_server.streams import Stream, read_dump
 
 from peers.actual import actual, steady_rate
@@ -50,7 +50,7 @@ def measure(url: str, streams: int, requests: int, output: int) -> dict[str, Any
     """One run, and everything that its time stamps can be asked."""
     spoken = dialect("chat")
     recorder = Recorder(target(url))
-    load = Load(jobs(url, spoken, requests, output), steps=(Step(0.0, streams),))
+    load = Load(jobs(url, spoken, requests, output), steps=(SlotStep(0.0, streams),))
     recorder.open(streams)
     waited = waited_seconds()
     recording = recorder.record(load)

@@ -29,7 +29,7 @@ NOISE = re.compile(
 )
 
 
-class ListedModel(Struct, frozen=True):
+class ProjectModel(Struct, frozen=True):
     """A model of the catalog; sparks: on which of 1, 2, 4 and 8 Sparks it fits."""
 
     id: str
@@ -41,7 +41,7 @@ class ListedModel(Struct, frozen=True):
     sparks: tuple[int, ...] = ()
 
 
-class ListedRank(Struct, frozen=True):
+class ProjectRank(Struct, frozen=True):
     """A running rank.
 
     image_id: what is inside the tag
@@ -62,7 +62,7 @@ class ListedRank(Struct, frozen=True):
     started_at: str
 
 
-class SshAccess(Struct, frozen=True):
+class ProjectSsh(Struct, frozen=True):
     """How a node is reached, by OpenSSH's options; "" and 0 leave an option out."""
 
     hostname: str
@@ -74,12 +74,12 @@ class SshAccess(Struct, frozen=True):
     strict_host_key_checking: str = ""
 
 
-class ListedNode(Struct, frozen=True):
+class ProjectNode(Struct, frozen=True):
     """A node. here: it is this machine; ssh: None where it is not reached by SSH."""
 
     name: str
     here: bool = False
-    ssh: SshAccess | None = None
+    ssh: ProjectSsh | None = None
     revision: str = ""
     weights: str = ""
 
@@ -107,14 +107,14 @@ class ProjectListing(Struct, frozen=True):
     state: str
     revision: str = ""
     tokenizer: str = ""
-    ranks: tuple[ListedRank, ...] = ()
-    nodes: tuple[ListedNode, ...] = ()
-    catalogue: tuple[ListedModel, ...] = ()
+    ranks: tuple[ProjectRank, ...] = ()
+    nodes: tuple[ProjectNode, ...] = ()
+    catalogue: tuple[ProjectModel, ...] = ()
     api_key_file: str = ""
     notes: tuple[str, ...] = ()
 
     @property
-    def head(self) -> ListedRank | None:
+    def head(self) -> ProjectRank | None:
         """The rank that serves the API; None where it does not run."""
         return self.ranks[0] if self.runs else None
 

@@ -66,7 +66,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class SlotStep:
     """From `at` seconds after the start on, at most `slots` requests may be in flight."""
 
     at: float
@@ -85,7 +85,7 @@ class Load:
     """
 
     jobs: Sequence[Job]
-    steps: tuple[Step, ...] = ()
+    steps: tuple[SlotStep, ...] = ()
     timeout: float = 600.0
     duration: float | None = None
     most_bytes: int = 64 * 1024 * 1024

@@ -22,12 +22,12 @@ import sys, time
 from pathlib import Path
 import msgspec
 from spark_bench.project import find_listing
-from spark_bench.telemetry.messages import Job
+from spark_bench.telemetry.messages import SamplerJob
 from spark_bench.telemetry.readings import tokens_per_joule
 from spark_bench.telemetry.sampling import Sampling
 
 listing = find_listing(Path.cwd(), sys.argv[1])
-running = Sampling.start(Job(url=listing.url, interval=0.3, nodes=listing.nodes))
+running = Sampling.start(SamplerJob(url=listing.url, interval=0.3, nodes=listing.nodes))
 print("sampling", flush=True)
 time.sleep(2)
 side = running.stop()

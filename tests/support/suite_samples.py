@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from spark_bench.load.profile import Profile
-from spark_bench.project import ListedModel, ListedNode, ProjectListing
+from spark_bench.project import ProjectListing, ProjectModel, ProjectNode
 from spark_bench.results.suite_results import CaseRow
 from spark_bench.suite.plan import SuiteOptions
 
 CATALOGUE = (
-    ListedModel("openai/gpt-oss-120b", "gpt-oss-120b", 1),
-    ListedModel("openai/gpt-oss-20b", "gpt-oss-20b", 2),
-    ListedModel("Qwen/Qwen2.5-7B-Instruct", "qwen7b", 3),
-    ListedModel("Qwen/Qwen2.5-72B-Instruct", "qwen72b", 6),
-    ListedModel("meta-llama/Llama-3.1-8B-Instruct", "llama8b", 10, gated=True),
-    ListedModel("HuggingFaceTB/SmolLM2-135M-Instruct", "smollm2", runtime="process"),
+    ProjectModel("openai/gpt-oss-120b", "gpt-oss-120b", 1),
+    ProjectModel("openai/gpt-oss-20b", "gpt-oss-20b", 2),
+    ProjectModel("Qwen/Qwen2.5-7B-Instruct", "qwen7b", 3),
+    ProjectModel("Qwen/Qwen2.5-72B-Instruct", "qwen72b", 6),
+    ProjectModel("meta-llama/Llama-3.1-8B-Instruct", "llama8b", 10, gated=True),
+    ProjectModel("HuggingFaceTB/SmolLM2-135M-Instruct", "smollm2", runtime="process"),
 )
 
 
@@ -30,7 +30,7 @@ def listing(nodes: int = 2, model: str = "openai/gpt-oss-120b") -> ProjectListin
         model=model,
         group="sglang",
         state="running",
-        nodes=tuple(ListedNode(f"spark-{n}") for n in range(nodes)),
+        nodes=tuple(ProjectNode(f"spark-{n}") for n in range(nodes)),
         catalogue=CATALOGUE,
     )
 

@@ -17,7 +17,7 @@ from spark_bench.client.target import target
 from spark_bench.protocol.content import read_response
 from spark_bench.protocol.http1 import Framing
 from spark_bench.protocol.tape import Tape
-from spark_bench.record import Exchange, Job, Load, Prompt, Step, Timing
+from spark_bench.record import Exchange, Job, Load, Prompt, SlotStep, Timing
 
 
 def request(behavior: str = "", tokens: int = 8, padding: int = 0) -> bytes:
@@ -46,7 +46,7 @@ def load(
         Job(index, wire, timings[index] if timings else Timing(), Prompt((), None, 8))
         for index, wire in enumerate(wires)
     ]
-    return Load(made, (Step(0.0, slots),) if slots else (), timeout, duration)
+    return Load(made, (SlotStep(0.0, slots),) if slots else (), timeout, duration)
 
 
 @contextlib.contextmanager

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from spark_bench import INVENTORY, PROJECT
-from spark_bench.cli.commands import INTERRUPTED, SectionCommand, say, section_option
-from spark_bench.cli.types import ANY_PATH, EXISTING_FILE, integer, positive_number
+from spark_bench.cli.commands import INTERRUPTED, SectionCommand, print_message, section_option
+from spark_bench.cli.option_types import ANY_PATH, EXISTING_FILE, integer, positive_number
 from spark_bench.errors import BadInput
 from spark_bench.printable import json_text, printable
 
@@ -219,7 +219,7 @@ def command(context: click.Context, /, **typed: Any) -> int:
         results, interrupted = run_suite(run)
     _print_results(results, options.folder, typed)
     if interrupted:
-        say(f"to resume: spark-bench all --resume {shlex.quote(str(options.folder))}")
+        print_message(f"to resume: spark-bench all --resume {shlex.quote(str(options.folder))}")
         return INTERRUPTED
     good = all(row.status in ("OK", "SKIPPED") for row in results.results)
     return 0 if good and NOT_RESTORED not in results.restored else FAILED
@@ -255,4 +255,4 @@ def _print_results(results: SuiteResults, folder: Path, typed: Mapping[str, Any]
         click.echo(render_markdown(results, folder), nl=False)
     else:
         click.echo(render_summary(results), nl=False)
-    say(f"written to {folder}")
+    print_message(f"written to {folder}")

@@ -35,7 +35,7 @@ ONE_THREAD = {
 DEPLOYS = "all"
 
 
-def say(text: str) -> None:
+def print_message(text: str) -> None:
     """Print lines for people, to stderr."""
     click.echo(printable(text, lines=True), err=True)
 
@@ -87,7 +87,7 @@ class LazyCommands(click.Group):
             error.show()
             sys.exit(error.exit_code)
         except click.ClickException as error:
-            say(f"Error: {error.format_message()}")
+            print_message(f"Error: {error.format_message()}")
             sys.exit(error.exit_code)
         except click.Abort:
             click.echo("Aborted", err=True)

@@ -6,7 +6,7 @@ from typing import Literal
 
 import click
 
-from spark_bench.cli.commands import say
+from spark_bench.cli.commands import print_message
 
 EPILOG = """
 \b
@@ -70,6 +70,6 @@ def command(
 
         click.echo(getattr(texts, form)(comparison), nl=form == "json")
         for text in (*comparison.notes, *map(line, comparison.verdicts)):
-            say(text)
+            print_message(text)
     if error := failure(comparison.verdicts):
         raise error

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from spark_bench.cli.commands import say
+from spark_bench.cli.commands import print_message
 from spark_bench.printable import json_text, printable
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def command() -> None:
 @filter_flags
 @click.option("--limit", metavar="N", type=click.IntRange(1), default=20, show_default=True)
 @STORE
-def list_(place: Path | None, limit: int, **typed: Any) -> None:
+def list_results(place: Path | None, limit: int, **typed: Any) -> None:
     """List results, the newest first."""
     from spark_bench.display.terminal import print_all
     from spark_bench.history.table import FIGURES, table
@@ -103,10 +103,10 @@ def list_(place: Path | None, limit: int, **typed: Any) -> None:
         click.echo(f"showing the newest {limit}: --limit N shows more", err=True)
 
 
-@command.command()
+@command.command("show")
 @click.argument("id", required=False)
 @STORE
-def show(place: Path | None, id: str | None) -> None:
+def show_result(place: Path | None, id: str | None) -> None:
     """Show a result as `run` printed it; without an ID, the newest."""
     from spark_bench.display.result_tables import result_tables
     from spark_bench.display.terminal import print_all
@@ -134,12 +134,12 @@ def show(place: Path | None, id: str | None) -> None:
     click.echo(f"{printable(entry.id)}\n{printable(entry.path)}")
 
 
-@command.command()
+@command.command("export")
 @filter_flags
 @click.option("--csv", "form", flag_value="csv", default="csv", help="With a header (default).")
 @click.option("--json", "form", flag_value="json", help="A list of objects.")
 @STORE
-def export(place: Path | None, form: str, **typed: Any) -> None:
+def export_results(place: Path | None, form: str, **typed: Any) -> None:
     """Print results with all their figures, the newest first."""
     from spark_bench.history.export import as_json, write_csv
 
@@ -151,10 +151,10 @@ def export(place: Path | None, form: str, **typed: Any) -> None:
         write_csv(entries, sys.stdout)
 
 
-@command.command()
+@command.command("add")
 @click.argument("files", nargs=-1, required=True)
 @STORE
-def add(place: Path | None, files: tuple[str, ...]) -> None:
+def add_results(place: Path | None, files: tuple[str, ...]) -> None:
     """Add result files; folders and globs stand for the results in them."""
     from spark_bench.history.files import collect
 
@@ -164,16 +164,16 @@ def add(place: Path | None, files: tuple[str, ...]) -> None:
     other = f", {collected.others} other JSON files left out" if collected.others else ""
     click.echo(f"{_results(len(collected.entries))} added{other}")
     for sentence in collected.refused:
-        say(f"left out: {sentence}")
+        print_message(f"left out: {sentence}")
     if collected.refused:
         raise click.exceptions.Exit(1)
 
 
-@command.command()
+@command.command("forget")
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option("--missing", is_flag=True, help="Remove those whose file is gone.")
 @STORE
-def forget(place: Path | None, ids: tuple[str, ...], missing: bool) -> None:
+def forget_results(place: Path | None, ids: tuple[str, ...], missing: bool) -> None:
     """Remove results from the history; their files stay."""
     from spark_bench.errors import BadInput
     from spark_bench.history.ids import resolve
@@ -189,14 +189,14 @@ def forget(place: Path | None, ids: tuple[str, ...], missing: bool) -> None:
     click.echo(f"{_results(len(chosen))} forgotten")
 
 
-@command.command()
+@command.command("trend")
 @click.argument("metric", default="output_throughput")
 @filter_flags
 @click.option(
     "--like", metavar="ID", help="Only with that result's model, load and number of nodes."
 )
 @STORE
-def trend(place: Path | None, metric: str, like: str | None, **typed: Any) -> None:
+def plot_trend(place: Path | None, metric: str, like: str | None, **typed: Any) -> None:
     """Plot a figure over time, for one model under one load.
 
     METRIC is a key of a result's summary (output_throughput) or short (ttft, ttft_p99, itl).

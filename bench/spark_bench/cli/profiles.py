@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from spark_bench.cli.types import EXISTING_FILE
+from spark_bench.cli.option_types import EXISTING_FILE
 from spark_bench.printable import json_text
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from spark_bench.cli.commands import say
+from spark_bench.cli.commands import print_message
 from spark_bench.printable import printable
 
 EPILOG = """
@@ -51,7 +51,7 @@ def command(runs: tuple[str, ...], output: Path, title: str, timeline: str | Non
     with replacing(output) as file:
         file.write(data)
     for sentence in gathered.damaged:
-        say(f"left out: {sentence}")
+        print_message(f"left out: {sentence}")
     count = len(gathered.runs)
     runs_text = f"{count} run{'' if count == 1 else 's'}"
     click.echo(f"{printable(str(output))}: {runs_text}, {len(data) / 1e6:.1f} MB")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from spark_bench import INVENTORY, PROJECT
-from spark_bench.cli import types
-from spark_bench.cli.commands import INTERRUPTED, SectionCommand, say, section_option
+from spark_bench.cli import option_types as types
+from spark_bench.cli.commands import INTERRUPTED, SectionCommand, print_message, section_option
 from spark_bench.printable import json_text
 
 if TYPE_CHECKING:
@@ -303,7 +303,7 @@ def _print_outcome(options: RunOptions, outcome: RunOutcome) -> None:
         stream = sys.stderr if as_json else sys.stdout
         print_all(tables(outcome, options.load.sweep), stream)
     for note in outcome.notes:
-        say(note)
+        print_message(note)
     if as_json:
         # One that could not be written is not lost: whoever waited for it gets it here.
         from spark_bench.results.codec import encode

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from spark_bench.cli.types import positive_number
+from spark_bench.cli.option_types import positive_number
 from spark_bench.printable import json_text
 
 EPILOG = """

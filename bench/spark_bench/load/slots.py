@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 from spark_bench.errors import BadInput
-from spark_bench.record import Step
+from spark_bench.record import SlotStep
 
 
-def steps(concurrency: int | None, ramp_seconds: float = 0.0) -> tuple[Step, ...]:
+def steps(concurrency: int | None, ramp_seconds: float = 0.0) -> tuple[SlotStep, ...]:
     """The limits on requests in flight: `concurrency` of them at once, or one more at a time.
 
     ramp_seconds: the first slot opens at 0, the last one then, the others evenly between, so that
@@ -30,6 +30,6 @@ def steps(concurrency: int | None, ramp_seconds: float = 0.0) -> tuple[Step, ...
             )
         return ()
     if not ramp_seconds or concurrency == 1:
-        return (Step(0.0, concurrency),)
+        return (SlotStep(0.0, concurrency),)
     pace = ramp_seconds / (concurrency - 1)
-    return tuple(Step(pace * opened, opened + 1) for opened in range(concurrency))
+    return tuple(SlotStep(pace * opened, opened + 1) for opened in range(concurrency))

@@ -16,7 +16,7 @@ from spark_bench.results.server import ask
 if TYPE_CHECKING:
     import httpx
 
-    from spark_bench.project import ListedRank, ProjectListing
+    from spark_bench.project import ProjectListing, ProjectRank
 
 
 def gather(
@@ -67,7 +67,7 @@ def deployed(listing: ProjectListing) -> Deployment | None:
     )
 
 
-def _rank(rank: ListedRank) -> DeployedRank:
+def _rank(rank: ProjectRank) -> DeployedRank:
     return DeployedRank(
         rank=rank.rank,
         node=rank.node,

@@ -33,7 +33,7 @@ from spark_bench.run.responses import (
     read_responses,
 )
 from spark_bench.run.run_load import count_connections
-from spark_bench.telemetry.messages import Job as Sampled
+from spark_bench.telemetry.messages import SamplerJob
 from spark_bench.telemetry.readings import ServerSide
 from spark_bench.telemetry.sampling import Sampling
 
@@ -110,7 +110,7 @@ def sample_server(options: RunOptions, server: ReachedServer) -> Iterator[Sampli
         yield None
         return
     sampling = Sampling.start(
-        Sampled(
+        SamplerJob(
             url=server.url if metrics else "",
             api_key=server.api_key.reveal() if server.api_key else "",
             nodes=server.listing.nodes if power and server.listing else (),

@@ -25,7 +25,7 @@ from spark_bench.results.suite_results import CaseRow
 from spark_bench.results.types import Result
 from spark_bench.secret import VARIABLE, project_key
 from spark_bench.suite import deploy
-from spark_bench.suite.child import ChildExit, SuiteProgress, follow
+from spark_bench.suite.child import ChildExit, SuiteProgress, follow_command
 from spark_bench.suite.job import UNFINISHED
 from spark_bench.suite.plan import Case, SuiteOptions
 from spark_bench.suite.rows import CaseFailure, case_row
@@ -127,7 +127,9 @@ class CaseCommands:
     ) -> ChildExit:
         self.log.write(f"$ {' '.join(argv)}\n".encode())
         environment = os.environ | (environ or {})
-        return follow(argv, cwd, self.log, seconds, self.progress.below, environment, restarts)
+        return follow_command(
+            argv, cwd, self.log, seconds, self.progress.below, environment, restarts
+        )
 
 
 def result_name(case: Case) -> str:

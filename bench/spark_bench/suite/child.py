@@ -45,7 +45,7 @@ class Deadline:
     at: float
 
 
-def follow(
+def follow_command(
     argv: Sequence[str],
     cwd: Path | None,
     log: BinaryIO,

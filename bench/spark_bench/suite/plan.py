@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from spark_bench import project
 from spark_bench.errors import BadInput, BenchError
 from spark_bench.options import FailureLimit
-from spark_bench.project import ListedModel, ProjectListing
+from spark_bench.project import ProjectListing, ProjectModel
 from spark_bench.secret import Secret
 from spark_bench.suite.variants import Settings, variant_label
 
@@ -273,7 +273,7 @@ def refuse_empty(cases: Sequence[Case]) -> None:
     raise BadInput(f"no model is left to measure:\n  {text}{more}")
 
 
-def select_models(words: Sequence[str], catalog: Sequence[ListedModel]) -> list[ListedModel]:
+def select_models(words: Sequence[str], catalog: Sequence[ProjectModel]) -> list[ProjectModel]:
     """The models called by number, alias or id, in the order typed and each once. BadInput that
     lists every word that names none."""
     names = {
@@ -288,7 +288,9 @@ def select_models(words: Sequence[str], catalog: Sequence[ListedModel]) -> list[
     return list({names[word.lower()].id: names[word.lower()] for word in words}.values())
 
 
-def _unknown_model(word: str, names: dict[str, ListedModel], catalog: Sequence[ListedModel]) -> str:
+def _unknown_model(
+    word: str, names: dict[str, ProjectModel], catalog: Sequence[ProjectModel]
+) -> str:
     if word.lstrip("-").isdigit():
         numbers = [model.number for model in catalog if model.number]
         span = f"numbers are {min(numbers)} to {max(numbers)}" if numbers else "none has a number"

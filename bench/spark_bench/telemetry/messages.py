@@ -9,11 +9,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from spark_bench.metrics.histograms import Histogram
-from spark_bench.project import ListedNode
+from spark_bench.project import ProjectNode
 from spark_bench.telemetry.prometheus import Look
 
 
-class Job(Struct, frozen=True):
+class SamplerJob(Struct, frozen=True):
     """What to sample.
 
     url: of the server ("http://spark-1:30000", with or without /v1); "" for none
@@ -25,11 +25,11 @@ class Job(Struct, frozen=True):
     url: str = ""
     api_key: str = ""
     interval: float = 1.0
-    nodes: tuple[ListedNode, ...] = ()
+    nodes: tuple[ProjectNode, ...] = ()
 
     def __repr__(self) -> str:
         names = ", ".join(node.name for node in self.nodes)
-        return f"Job(url={self.url!r}, interval={self.interval}, nodes=({names}))"
+        return f"SamplerJob(url={self.url!r}, interval={self.interval}, nodes=({names}))"
 
 
 class NodeSample(Struct, frozen=True, omit_defaults=True):

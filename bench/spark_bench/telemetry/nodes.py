@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Sequence
 
-from spark_bench.project import ListedNode, SshAccess
+from spark_bench.project import ProjectNode, ProjectSsh
 from spark_bench.telemetry.messages import NodeSample
 
 QUERY = "power.draw,temperature.gpu,clocks.sm,utilization.gpu,memory.used"
@@ -47,7 +47,7 @@ cat >/dev/null
 """
 
 
-def argv(node: ListedNode, interval: float) -> list[str] | None:
+def argv(node: ProjectNode, interval: float) -> list[str] | None:
     """The words that sample a node until their stdin ends; None where there is no way to it."""
     here = ["sh", "-c", _LOOP.strip(), "sh", f"{interval:g}"]
     if node.here:
@@ -55,7 +55,7 @@ def argv(node: ListedNode, interval: float) -> list[str] | None:
     return [*_ssh(node.ssh), shlex.join(["exec", *here])] if node.ssh else None
 
 
-def _ssh(to: SshAccess) -> list[str]:
+def _ssh(to: ProjectSsh) -> list[str]:
     """A connection of our own: no shared one, no questions, no forwardings, given up when dead."""
     options = {
         "BatchMode": "yes",

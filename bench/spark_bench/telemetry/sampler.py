@@ -21,9 +21,9 @@ from typing import IO
 
 import msgspec
 
-from spark_bench.project import ListedNode
+from spark_bench.project import ProjectNode
 from spark_bench.telemetry import nodes
-from spark_bench.telemetry.messages import Job, Line, NodeLine, NoteLine, ReadyLine
+from spark_bench.telemetry.messages import Line, NodeLine, NoteLine, ReadyLine, SamplerJob
 from spark_bench.telemetry.scrape import NoMetrics, Scraper
 
 # The client that is measured by comes first.
@@ -50,7 +50,7 @@ class Ready:
 class Server(threading.Thread):
     """Looks at /metrics each interval; the first and the last look carry the histograms."""
 
-    def __init__(self, job: Job, tell: Tell, done: Callable[[], None]) -> None:
+    def __init__(self, job: SamplerJob, tell: Tell, done: Callable[[], None]) -> None:
         super().__init__(daemon=True)
         self.job, self.tell, self.done = job, tell, done
         self.scraper = Scraper(job)
@@ -86,7 +86,7 @@ class Feed(threading.Thread):
     """Reads what one node's loop prints."""
 
     def __init__(
-        self, node: ListedNode, words: list[str], tell: Tell, done: Callable[[], None]
+        self, node: ProjectNode, words: list[str], tell: Tell, done: Callable[[], None]
     ) -> None:
         super().__init__(daemon=True)
         self.node, self.tell, self.done = node, tell, done
@@ -140,7 +140,7 @@ class Feed(threading.Thread):
         self.join(END_SECONDS)
 
 
-def sample(job: Job, tell: Tell, wait: Callable[[], bool]) -> None:
+def sample(job: SamplerJob, tell: Tell, wait: Callable[[], bool]) -> None:
     """Sample until `wait` returns: True for an orderly end with a last look, False for now."""
     ways = [(node, nodes.argv(node, job.interval)) for node in job.nodes]
     names = {node.name for node, words in ways if words} | ({job.url} if job.url else set())
@@ -170,7 +170,7 @@ def sample(job: Job, tell: Tell, wait: Callable[[], bool]) -> None:
 
 def main() -> None:
     os.nice(NICENESS)
-    job = msgspec.json.decode(sys.stdin.buffer.readline(), type=Job)
+    job = msgspec.json.decode(sys.stdin.buffer.readline(), type=SamplerJob)
     encoder, lock = msgspec.json.Encoder(), threading.Lock()
 
     def tell(line: Line) -> None:

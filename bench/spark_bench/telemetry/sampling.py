@@ -16,7 +16,7 @@ from typing import IO
 
 import msgspec
 
-from spark_bench.telemetry.messages import Job, Line, NoteLine, ReadyLine
+from spark_bench.telemetry.messages import Line, NoteLine, ReadyLine, SamplerJob
 from spark_bench.telemetry.nodes import CONNECT_SECONDS
 from spark_bench.telemetry.readings import ServerSide, server_side
 from spark_bench.telemetry.scrape import SECONDS
@@ -31,14 +31,14 @@ class Sampling:
     """A running sampler; `start` it before the run's first request, `stop` it after the last."""
 
     def __init__(
-        self, job: Job, process: subprocess.Popen[bytes], out: IO[bytes], err: IO[bytes]
+        self, job: SamplerJob, process: subprocess.Popen[bytes], out: IO[bytes], err: IO[bytes]
     ) -> None:
         self._job, self._process, self._out, self._err = job, process, out, err
         self._decoder = msgspec.json.Decoder(Line)
         self.started_ns = time.perf_counter_ns()
 
     @classmethod
-    def start(cls, job: Job, patience: float = READY_SECONDS) -> Sampling:
+    def start(cls, job: SamplerJob, patience: float = READY_SECONDS) -> Sampling:
         """Start sampling, and wait until everything has been sampled once or was given up, at most
         `patience` seconds."""
         # Both outlive this call: `stop` reads and closes them.

@@ -6,7 +6,7 @@ import http.client
 import time
 from urllib.parse import urlsplit
 
-from spark_bench.telemetry.messages import Job, ServerLine
+from spark_bench.telemetry.messages import SamplerJob, ServerLine
 from spark_bench.telemetry.prometheus import look
 
 # A busy engine answers /metrics late, since it shares the loop that streams its tokens.
@@ -23,7 +23,7 @@ class NoMetrics(Exception):
 class Scraper:
     """Asks again and again; OSError and http.client's errors tell that one answer did not come."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: SamplerJob) -> None:
         parts = urlsplit(job.url if "//" in job.url else f"http://{job.url}")
         self.path = parts.path.rstrip("/").removesuffix("/v1") + PATH
         self.url = f"{parts.scheme}://{parts.netloc}{self.path}"

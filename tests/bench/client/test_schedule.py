@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from spark_bench.client.schedule import SECOND, Schedule, Turn
-from spark_bench.record import Job, Load, Prompt, Step, Timing
+from spark_bench.record import Job, Load, Prompt, SlotStep, Timing
 
 START = 10**15
 PROMPT = Prompt((), None, 1)
 
 
 def load(
-    timings: Sequence[Timing], steps: Sequence[Step] = (), duration: float | None = None
+    timings: Sequence[Timing], steps: Sequence[SlotStep] = (), duration: float | None = None
 ) -> Load:
     jobs = [Job(index, b"", timing, PROMPT) for index, timing in enumerate(timings)]
     return Load(jobs, tuple(steps), duration=duration)
@@ -87,14 +87,14 @@ AT_ONCE = Timing()
 
 
 def test_a_closed_loop_refills_each_slot() -> None:
-    played = play(load([AT_ONCE] * 5, [Step(0, 2)]), [1.0, 0.4])
+    played = play(load([AT_ONCE] * 5, [SlotStep(0, 2)]), [1.0, 0.4])
     assert played.sent == {0: 0, 1: 0, 2: 0.4, 3: 1.0, 4: 1.4}
     assert played.scheduled == played.possible == played.sent
     assert played.most == 2
 
 
 def test_steps_open_slots_over_time() -> None:
-    played = play(load([AT_ONCE] * 4, [Step(0, 1), Step(2, 2), Step(3, 4)]), [10.0])
+    played = play(load([AT_ONCE] * 4, [SlotStep(0, 1), SlotStep(2, 2), SlotStep(3, 4)]), [10.0])
     assert played.sent == {0: 0, 1: 2, 2: 3, 3: 3}
     assert played.scheduled == played.sent
 
@@ -112,7 +112,7 @@ def test_an_open_loop_keeps_to_its_times() -> None:
 def test_a_wait_for_a_slot_is_not_omitted() -> None:
     """Coordinated omission: what comes late for want of a slot was meant for its time all the
     same."""
-    played = play(load([Timing(0.1 * (i + 1)) for i in range(3)], [Step(0, 1)]), [1.0])
+    played = play(load([Timing(0.1 * (i + 1)) for i in range(3)], [SlotStep(0, 1)]), [1.0])
     assert played.scheduled == {0: 0.1, 1: 0.2, 2: 0.3}
     assert played.sent == played.possible == {0: 0.1, 1: 1.1, 2: 2.1}
 
@@ -125,21 +125,21 @@ def test_a_turn_follows_its_predecessor() -> None:
 
 def test_a_conversation_goes_on_before_another_begins() -> None:
     turns = [AT_ONCE, Timing(after=0), AT_ONCE, Timing(after=2), AT_ONCE, Timing(after=4)]
-    played = play(load(turns, [Step(0, 2)]), [1.0])
+    played = play(load(turns, [SlotStep(0, 2)]), [1.0])
     assert played.order == [0, 2, 1, 3, 4, 5]
     assert played.scheduled == played.sent, "and none has waited for another's slot"
 
 
 def test_a_pause_leaves_its_slot_to_others() -> None:
     turns = [AT_ONCE, Timing(after=0, pause=0.5), AT_ONCE, AT_ONCE]
-    played = play(load(turns, [Step(0, 1)]), [1.0])
+    played = play(load(turns, [SlotStep(0, 1)]), [1.0])
     assert played.order == [0, 2, 1, 3]
     assert played.scheduled[1] == 1.5
     assert played.sent[1] == 2.0
 
 
 def test_after_the_duration_nothing_is_sent() -> None:
-    played = play(load([AT_ONCE] * 9, [Step(0, 1)], duration=2.5), [1.0])
+    played = play(load([AT_ONCE] * 9, [SlotStep(0, 1)], duration=2.5), [1.0])
     assert played.order == [0, 1, 2]
     assert played.finished == 3.0
 
@@ -169,7 +169,7 @@ def loads(draw: st.DrawFn) -> Load:
         else:
             timings.append(Timing(at=draw(st.one_of(st.just(0.0), times))))
     ats = sorted(draw(st.lists(times, max_size=4)))
-    steps = [Step(0 if not i else at, 1 + i) for i, at in enumerate(ats)]
+    steps = [SlotStep(0 if not i else at, 1 + i) for i, at in enumerate(ats)]
     return load(timings, steps, draw(st.one_of(st.none(), times)))
 
 
@@ -197,7 +197,7 @@ def test_any_load(load: Load, takes: list[float]) -> None:
 
 @given(st.integers(1, 8), st.integers(1, 40), st.lists(times, min_size=1, max_size=5))
 def test_a_closed_loop_is_always_full(slots: int, count: int, takes: list[float]) -> None:
-    played = play(load([AT_ONCE] * count, [Step(0, slots)]), takes)
+    played = play(load([AT_ONCE] * count, [SlotStep(0, slots)]), takes)
     assert played.most == min(slots, count)
     assert played.order == list(range(count))
     assert played.scheduled == played.sent

@@ -56,7 +56,7 @@ def test_options_alone_are_those_of_list() -> None:
     assert ids[2][-8:] in told and ids[0][-8:] not in told
     limited = typed("--limit", "1")
     assert ids[0][-8:] in limited.stdout and ids[1][-8:] not in limited.stdout
-    assert limited.stderr == "these are the newest 1: --limit shows more\n"
+    assert limited.stderr == "showing the newest 1: --limit N shows more\n"
 
 
 @pytest.mark.parametrize("words", [["list"], ["trend"]])

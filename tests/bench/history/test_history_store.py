@@ -149,7 +149,7 @@ def test_two_runs_may_end_at_once_even_where_no_store_is_yet(path: Path) -> None
             [*words, first],
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            cwd=Path(__file__).parent,
+            cwd=Path(__file__).parents[2] / "support",
         )
         for first in ("0", "100")
     ]

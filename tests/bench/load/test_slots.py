@@ -8,7 +8,7 @@ import pytest
 from spark_bench.errors import BadInput
 from spark_bench.load import arrivals
 from spark_bench.load.slots import steps
-from spark_bench.record import Message, Prompt, Step, Timing
+from spark_bench.record import Message, Prompt, SlotStep, Timing
 
 
 def prompt(conversation: int, turn: int) -> Prompt:
@@ -19,12 +19,12 @@ def prompt(conversation: int, turn: int) -> Prompt:
     ("concurrency", "ramp", "wanted"),
     [
         pytest.param(None, 0.0, (), id="no limit"),
-        pytest.param(8, 0.0, (Step(0.0, 8),), id="at once"),
-        pytest.param(1, 9.0, (Step(0.0, 1),), id="one slot"),
-        pytest.param(3, 9.0, (Step(0.0, 1), Step(4.5, 2), Step(9.0, 3)), id="ramp"),
+        pytest.param(8, 0.0, (SlotStep(0.0, 8),), id="at once"),
+        pytest.param(1, 9.0, (SlotStep(0.0, 1),), id="one slot"),
+        pytest.param(3, 9.0, (SlotStep(0.0, 1), SlotStep(4.5, 2), SlotStep(9.0, 3)), id="ramp"),
     ],
 )
-def test_steps(concurrency: int | None, ramp: float, wanted: tuple[Step, ...]) -> None:
+def test_steps(concurrency: int | None, ramp: float, wanted: tuple[SlotStep, ...]) -> None:
     assert steps(concurrency, ramp) == wanted
 
 

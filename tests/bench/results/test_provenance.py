@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from spark_bench.project import ListedRank, ProjectListing
+from spark_bench.project import ProjectListing, ProjectRank
 from spark_bench.results import machine as machine_module
 from spark_bench.results import secrets
 from spark_bench.results.facts import Provenance, Server
@@ -198,7 +198,7 @@ def test_the_whole_is_written_and_read() -> None:
 
 
 def a_listing(*, runs: bool = True) -> ProjectListing:
-    rank = ListedRank(
+    rank = ProjectRank(
         node="spark-1",
         rank=0,
         name="main-0",

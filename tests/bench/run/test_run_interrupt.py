@@ -17,7 +17,7 @@ from run_here import short
 from spark_bench.reference_server.launcher import ReferenceServer
 from spark_bench.results.codec import read
 from spark_bench.run.context import Interrupts
-from spark_bench.telemetry.messages import Job
+from spark_bench.telemetry.messages import SamplerJob
 from spark_bench.telemetry.sampling import END_SECONDS, Sampling
 from waiting import until
 
@@ -145,7 +145,7 @@ def test_before_there_is_anything_to_keep_the_first_one_ends_it() -> None:
 
 
 def test_the_sampler_goes_too(reference: ReferenceServer) -> None:
-    sampling = Sampling.start(Job(url=reference.url))
+    sampling = Sampling.start(SamplerJob(url=reference.url))
     started = time.monotonic()
     sampling.cancel()
     assert time.monotonic() - started < END_SECONDS, "it was killed, not waited for"

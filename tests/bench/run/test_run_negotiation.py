@@ -15,7 +15,7 @@ from faulty_server import FaultyServer
 from run_here import Ran, run, short
 from spark_bench.reference_server.launcher import ReferenceServer
 from spark_bench.reference_server.streams import Flags
-from spark_bench.telemetry.messages import Job
+from spark_bench.telemetry.messages import SamplerJob
 from spark_bench.telemetry.sampling import Sampling
 
 QUIET = ["--quiet", "--no-metrics"]
@@ -416,7 +416,7 @@ def test_a_key_is_not_handed_on(
 ) -> None:
     handed, start = list[bytes](), Sampling.start
 
-    def noted(job: Job) -> Sampling:
+    def noted(job: SamplerJob) -> Sampling:
         sampling = start(job)
         handed.append(Path(f"/proc/{sampling._process.pid}/environ").read_bytes())
         return sampling

@@ -14,7 +14,7 @@ from msgspec.structs import asdict, replace
 from result_samples import a_result
 from spark_bench.errors import BadInput
 from spark_bench.options import FailureLimit
-from spark_bench.project import ListedNode, ListedRank, ProjectListing
+from spark_bench.project import ProjectListing, ProjectNode, ProjectRank
 from spark_bench.results.suite_results import CaseRow, SuiteLoad, SuiteResults
 from spark_bench.results.types import Result
 from spark_bench.secret import Secret
@@ -141,14 +141,14 @@ def test_the_command_line_of_a_deploy() -> None:
 def running(model: str = "org/a", nodes: int = 2, **launch: Any) -> ProjectListing:
     launch = {"tp": 2, "pp": 1, "nnodes": 2, "mem_fraction": 0.8, "tool_call_parser": "",
               "served_model_name": model, "disable_cuda_graph": True} | launch  # fmt: skip
-    rank = ListedRank(
+    rank = ProjectRank(
         "n", 0, "sglang-head", "docker", model, "i:t", "sha256:ab", "0.5", "cd", launch, ""
     )
     return replace(
         listing(),
         runs=True,
         ranks=tuple(replace(rank, rank=n) for n in range(launch["nnodes"])),
-        nodes=tuple(ListedNode(f"spark-{n}") for n in range(nodes)),
+        nodes=tuple(ProjectNode(f"spark-{n}") for n in range(nodes)),
     )
 
 
@@ -439,7 +439,7 @@ def test_a_key_in_a_file_is_in_no_environment(
         return ended(1)
 
     monkeypatch.delenv("SPARK_BENCH_API_KEY", raising=False)
-    monkeypatch.setattr(case, "follow", noted)
+    monkeypatch.setattr(case, "follow_command", noted)
     key = {"api_key": Secret("planted"), "api_key_file": tmp_path / "key" if in_file else None}
     stage = case.CaseCommands(
         suite_options(folder=tmp_path, **key), SuiteProgress(io.StringIO()), io.BytesIO()

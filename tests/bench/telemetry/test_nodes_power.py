@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from spark_bench.metrics.histograms import Histogram
-from spark_bench.project import ListedNode, SshAccess
+from spark_bench.project import ProjectNode, ProjectSsh
 from spark_bench.telemetry import nodes, readings
 from spark_bench.telemetry.messages import NodeLine, NodeSample, NoteLine, ServerLine
 from spark_bench.telemetry.prometheus import Look
@@ -76,8 +76,8 @@ def test_nvidia_smis_figures(field: str, value: float | None) -> None:
 
 
 def test_ssh_takes_the_listings_words_and_asks_nothing() -> None:
-    to = SshAccess("spark-1", "nvidia", 2222, "/k/id", "/c/config", "/h/known hosts", "yes")
-    words = nodes.argv(ListedNode("spark-1", ssh=to), 0.5)
+    to = ProjectSsh("spark-1", "nvidia", 2222, "/k/id", "/c/config", "/h/known hosts", "yes")
+    words = nodes.argv(ProjectNode("spark-1", ssh=to), 0.5)
     assert words is not None
     assert words[0] == "ssh"
     for option in (
@@ -94,20 +94,20 @@ def test_ssh_takes_the_listings_words_and_asks_nothing() -> None:
 
 
 def test_what_the_listing_leaves_open_is_sshs_own() -> None:
-    words = nodes.argv(ListedNode("spark-1", ssh=SshAccess("spark-1")), 1)
+    words = nodes.argv(ProjectNode("spark-1", ssh=ProjectSsh("spark-1")), 1)
     assert words is not None
     assert not {"-F", "-i", "-l", "-p"} & set(words)
     assert not any("KnownHosts" in w or "StrictHostKey" in w for w in words)
 
 
 def test_this_machine_needs_no_ssh() -> None:
-    words = nodes.argv(ListedNode("@local", here=True, ssh=SshAccess("x")), 1)
+    words = nodes.argv(ProjectNode("@local", here=True, ssh=ProjectSsh("x")), 1)
     assert words is not None
     assert words[0] == "sh"
 
 
 def test_a_node_of_another_connector_has_no_way() -> None:
-    assert nodes.argv(ListedNode("@docker/x"), 1) is None
+    assert nodes.argv(ProjectNode("@docker/x"), 1) is None
 
 
 # ---- energy

@@ -13,14 +13,14 @@ from pathlib import Path
 import msgspec
 import pytest
 from fake_metrics import FakeMetrics, fake_metrics
-from spark_bench.project import ListedNode, SshAccess
+from spark_bench.project import ProjectNode, ProjectSsh
 from spark_bench.telemetry import readings, sampling
-from spark_bench.telemetry.messages import Job
+from spark_bench.telemetry.messages import SamplerJob
 from spark_bench.telemetry.sampling import COMMAND, Sampling
 from waiting import until
 
 TTFT = "sglang:time_to_first_token_seconds"
-HERE = ListedNode("here", here=True)
+HERE = ProjectNode("here", here=True)
 NVIDIA_SMI = '#!/bin/sh\necho "40.0 W, 55, 2000 MHz, 90 %, [N/A]"\n'
 
 
@@ -47,7 +47,7 @@ def program(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str)
 
 
 def sampled(
-    job: Job, seconds: float = 0.0, enough: Callable[[], object] = lambda: True
+    job: SamplerJob, seconds: float = 0.0, enough: Callable[[], object] = lambda: True
 ) -> readings.ServerSide:
     """Sample for at least so many seconds, and until it is enough."""
     running = Sampling.start(job)
@@ -57,7 +57,7 @@ def sampled(
 
 
 def test_the_server_is_seen_before_during_and_after(metrics: FakeMetrics) -> None:
-    side = sampled(Job(url=metrics.url, interval=0.05), enough=lambda: metrics.asked >= 5)
+    side = sampled(SamplerJob(url=metrics.url, interval=0.05), enough=lambda: metrics.asked >= 5)
     assert len(side.samples) >= 4
     assert {sample.running for sample in side.samples} == {3.0}
     assert side.notes == ()
@@ -68,19 +68,19 @@ def test_the_server_is_seen_before_during_and_after(metrics: FakeMetrics) -> Non
 
 def test_samples_are_on_the_clients_clock(metrics: FakeMetrics) -> None:
     before = time.perf_counter_ns()
-    side = sampled(Job(url=metrics.url, interval=0.05), 0.1)
+    side = sampled(SamplerJob(url=metrics.url, interval=0.05), 0.1)
     times = [sample.at_ns for sample in side.samples]
     assert times == sorted(times)
     assert before < times[0] < side.begin_ns < side.end_ns < times[-1] < time.perf_counter_ns()
 
 
 def test_one_connection_carries_all_looks(metrics: FakeMetrics) -> None:
-    sampled(Job(url=f"{metrics.url}/v1/", interval=0.02), enough=lambda: metrics.asked > 3)
+    sampled(SamplerJob(url=f"{metrics.url}/v1/", interval=0.02), enough=lambda: metrics.asked > 3)
     assert metrics.connections == 1
 
 
 def test_the_key_goes_to_the_server_and_shows_nowhere(metrics: FakeMetrics) -> None:
-    job = Job(url=metrics.url, api_key="s3cret", interval=0.05)
+    job = SamplerJob(url=metrics.url, api_key="s3cret", interval=0.05)
     running = Sampling.start(job)
     arguments = Path(f"/proc/{running._process.pid}/cmdline").read_bytes()
     environment = Path(f"/proc/{running._process.pid}/environ").read_bytes()
@@ -101,7 +101,7 @@ def test_the_key_goes_to_the_server_and_shows_nowhere(metrics: FakeMetrics) -> N
 def test_a_server_that_tells_nothing_is_a_note(status: int, why: str) -> None:
     with fake_metrics(status) as server:
         often = (lambda: server.asked > 1) if status == 503 else (lambda: True)
-        side = sampled(Job(url=server.url, interval=0.05), 0.15, often)
+        side = sampled(SamplerJob(url=server.url, interval=0.05), 0.15, often)
         assert (server.asked > 1) == (status == 503)
     assert len(side.notes) == 1
     assert why in side.notes[0]
@@ -110,13 +110,13 @@ def test_a_server_that_tells_nothing_is_a_note(status: int, why: str) -> None:
 
 def test_metrics_without_measure_are_a_note(metrics: FakeMetrics) -> None:
     metrics.more = b"# " + b"a" * 5_000_000
-    side = sampled(Job(url=metrics.url, interval=0.05))
+    side = sampled(SamplerJob(url=metrics.url, interval=0.05))
     (note,) = side.notes
     assert "answers with more than 4194304 bytes" in note and not side.samples
 
 
 def test_an_absent_server_is_a_note_told_once() -> None:
-    side = sampled(Job(url="http://127.0.0.1:1", interval=0.02), 0.2)
+    side = sampled(SamplerJob(url="http://127.0.0.1:1", interval=0.02), 0.2)
     (note,) = side.notes
     assert note.startswith("http://127.0.0.1:1/metrics did not answer: ")
 
@@ -125,7 +125,7 @@ def test_this_machine_is_sampled_without_ssh(
     gpu: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program(tmp_path, monkeypatch, "ssh", "#!/bin/sh\nexit 1\n")
-    side = sampled(Job(interval=0.1, nodes=(HERE,)), 2)
+    side = sampled(SamplerJob(interval=0.1, nodes=(HERE,)), 2)
     (node,) = side.nodes
     assert side.notes == ()
     assert len(node.samples) >= 3
@@ -151,7 +151,7 @@ def test_a_gpu_that_tells_nothing_leaves_the_rest(
     text: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program(tmp_path, monkeypatch, "nvidia-smi", text)
-    side = sampled(Job(interval=0.1, nodes=(HERE,)), 0.2)
+    side = sampled(SamplerJob(interval=0.1, nodes=(HERE,)), 0.2)
     (node,) = side.nodes
     assert (node.energy_joules, node.power_w) == (None, None)
     assert node.memory_used_bytes is not None
@@ -164,15 +164,15 @@ def test_a_gpu_that_tells_nothing_leaves_the_rest(
     "node, why",
     [
         pytest.param(
-            ListedNode("far", ssh=SshAccess("127.0.0.1", port=1)),
+            ProjectNode("far", ssh=ProjectSsh("127.0.0.1", port=1)),
             "Connection refused",
             id="refused",
         ),
-        pytest.param(ListedNode("@docker/x"), "it is not reached by SSH", id="no-ssh"),
+        pytest.param(ProjectNode("@docker/x"), "it is not reached by SSH", id="no-ssh"),
     ],
 )
-def test_a_node_that_is_not_reached_is_a_note(node: ListedNode, why: str) -> None:
-    side = sampled(Job(nodes=(node,)), 0)
+def test_a_node_that_is_not_reached_is_a_note(node: ProjectNode, why: str) -> None:
+    side = sampled(SamplerJob(nodes=(node,)), 0)
     (note,) = side.notes
     assert note.startswith(f"{node.name} can't be sampled: ")
     assert note.endswith(why)
@@ -187,7 +187,9 @@ def test_one_ssh_connection_serves_the_whole_run(
     calls = tmp_path / "calls"
     run = 'for last; do :; done; exec sh -c "$last"'
     program(tmp_path, monkeypatch, "ssh", f'#!/bin/sh\necho "$*" >>{calls}\n{run}\n')
-    side = sampled(Job(interval=0.1, nodes=(ListedNode("a", ssh=SshAccess("a", user="u")),)), 2)
+    side = sampled(
+        SamplerJob(interval=0.1, nodes=(ProjectNode("a", ssh=ProjectSsh("a", user="u")),)), 2
+    )
     assert len(side.nodes[0].samples) >= 3
     assert side.notes == ()
     assert calls.read_text().count("BatchMode=yes") == 1
@@ -198,7 +200,7 @@ def test_a_lost_connection_keeps_what_came_before(
 ) -> None:
     lost = "echo 'mem 4 2'; echo end; sleep 0.1; echo 'Connection to a closed' >&2; exit 255"
     program(tmp_path, monkeypatch, "ssh", f"#!/bin/sh\n{lost}\n")
-    side = sampled(Job(nodes=(ListedNode("a", ssh=SshAccess("a")),)), 2)
+    side = sampled(SamplerJob(nodes=(ProjectNode("a", ssh=ProjectSsh("a")),)), 2)
     assert side.notes == ("a was lost: Connection to a closed",)
     assert len(side.nodes[0].samples) == 1
 
@@ -207,14 +209,16 @@ def test_a_node_that_stays_silent_is_a_note(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program(tmp_path, monkeypatch, "ssh", "#!/bin/sh\ncat >/dev/null\n")
-    running = Sampling.start(Job(nodes=(ListedNode("a", ssh=SshAccess("a")),)), patience=0.5)
+    running = Sampling.start(
+        SamplerJob(nodes=(ProjectNode("a", ssh=ProjectSsh("a")),)), patience=0.5
+    )
     assert running.stop().notes == ("a told nothing until the run had ended",)
 
 
 def test_a_sampler_that_dies_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = (sys.executable, "-c", "raise SystemExit('no such thing')")
     monkeypatch.setattr(sampling, "COMMAND", broken)
-    side = sampled(Job(nodes=(HERE,)), 0)
+    side = sampled(SamplerJob(nodes=(HERE,)), 0)
     assert side.notes == ("sampling ended early: no such thing",)
 
 
@@ -231,7 +235,7 @@ def loops(marker: str) -> list[str]:
 
 
 def test_nothing_runs_on_after_the_end() -> None:
-    sampled(Job(interval=0.1234, nodes=(HERE,)), 0.1)
+    sampled(SamplerJob(interval=0.1234, nodes=(HERE,)), 0.1)
     until(lambda: not loops("0.1234"), "a sampling loop lives on")
 
 
@@ -239,7 +243,7 @@ def test_nothing_runs_on_after_the_end() -> None:
 def test_nothing_outlives_a_kill(victim: str) -> None:
     """The parent here is what holds the sampler's stdin: its death closes it."""
     interval = {"parent": 0.1357, "sampler": 0.1359}[victim]
-    job = msgspec.json.encode(Job(interval=interval, nodes=(HERE,)))
+    job = msgspec.json.encode(SamplerJob(interval=interval, nodes=(HERE,)))
     with subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin and process.stdout
         process.stdin.write(job + b"\n")
