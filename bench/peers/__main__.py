@@ -37,16 +37,16 @@ def main() -> None:
         real_time = first(reference.pid)
         clients = [stack.enter_context(kind(PLACES, folder)) for kind in _chosen(options, missing)]
         ready = [client for client in clients if _ready(client, missing)]
-        found = compare(ready, reference, options, missing)
+        comparison = compare(ready, reference, options, missing)
     points = [case.name for case in cases.accuracy(options.quick)]
-    judged = goals(found, points, cases.COST)
+    judged = goals(comparison, points, cases.COST)
     for part in (
-        report.accuracy(found, points),
-        report.stamps(found, points),
-        report.cost(found, cases.COST),
-        report.ladder(found),
-        report.faults(found),
-        report.noise(found),
+        report.accuracy(comparison, points),
+        report.stamps(comparison, points),
+        report.cost(comparison, cases.COST),
+        report.ladder(comparison),
+        report.faults(comparison),
+        report.noise(comparison),
         report.verdict(judged),
         *(f"\nnot measured: {text}" for text in missing),
     ):
@@ -60,11 +60,11 @@ def main() -> None:
         "repeats": options.repeats,
         "real_time": real_time,
         "goals": [asdict(goal) | {"verdict": goal.verdict} for goal in judged],
-        "turns": [turn.as_json() for turn in found.turns],
-        "faults": [turn.as_json() for turn in found.faults],
-        "stamps": found.stamps,
-        "ladder": found.ladder,
-        "help_seconds": found.help_seconds,
+        "turns": [turn.as_json() for turn in comparison.turns],
+        "faults": [turn.as_json() for turn in comparison.faults],
+        "stamps": comparison.stamps,
+        "ladder": comparison.ladder,
+        "help_seconds": comparison.help_seconds,
         "missing": missing,
     }
     options.output.write_text(json.dumps(written, indent=1) + "\n")
@@ -91,7 +91,7 @@ def compare(
         if with_ours:
             for step in cases.ladder(options.quick):
                 more = {"round": number, "offered": step.streams * 100}
-                ladder += [found | more for found in _exact(step, reference, missing)]
+                ladder += [stamp | more for stamp in _exact(step, reference, missing)]
         for client in clients:
             if client.name == OURS or number == 0:
                 seconds[client.name].append(help_seconds(client))
@@ -132,17 +132,17 @@ def _exact(
     case: cases.Case, reference: ReferenceServer, missing: list[str]
 ) -> Iterator[dict[str, Any]]:
     try:
-        found = take_stamps(case, reference)
+        stamps = take_stamps(case, reference)
     except Failed as e:
         missing.append(f"{case.name}: {e}")
         _say(f"{case.name:24} {OURS} * failed")
         return
-    stamp = found["stamp_us"]
+    stamp = stamps["stamp_us"]
     _say(
         f"{case.name:24} {OURS} *  time stamps {stamp['p50']:.1f} us, p99 {stamp['p99']:.1f}, "
-        f"shared {found['shared']:.4f}, others {found['other_load']:.2f}"
+        f"shared {stamps['shared']:.4f}, others {stamps['other_load']:.2f}"
     )
-    yield found
+    yield stamps
 
 
 def _ready(client: Client, missing: list[str]) -> bool:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from spark_bench.reference_server.ground_truth import ground_truth
 from spark_bench.reference_server.streams import Stream
 
-from peers.told import FIGURES
+from peers.reported import FIGURES
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ def figures(values: NDArray[np.float64]) -> dict[str, float]:
     """By FIGURES; nothing of nothing."""
     if not values.size:
         return {}
-    found = (values.mean(), *np.percentile(values, (50, 99)))
-    return dict(zip(FIGURES, map(float, found), strict=True))
+    figures = (values.mean(), *np.percentile(values, (50, 99)))
+    return dict(zip(FIGURES, map(float, figures), strict=True))
 
 
 def _after_first_chunk(streams: Sequence[Stream]) -> float | None:

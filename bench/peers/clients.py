@@ -18,7 +18,7 @@ from typing import Any
 from peers.cases import INPUT, Case
 from peers.install import Places
 from peers.processes import Usage, settle
-from peers.told import Told, from_aiperf, from_ours, from_sglang
+from peers.reported import Reported, from_aiperf, from_ours, from_sglang
 
 SAMPLE = 0.004
 """Seconds between looks at what a client uses."""
@@ -34,7 +34,7 @@ class Failed(Exception):
 class Answer:
     """parse_seconds: CPU that reading the answers took after the run, 0 where it is part of it."""
 
-    told: Told
+    told: Reported
     usage: Usage
     parse_seconds: float = 0.0
     notes: str = ""
@@ -262,8 +262,8 @@ class VLLM(Kept):
         wanted = ["--percentile-metrics", "ttft,tpot,itl", "--metric-percentiles", "99"]
         place = ["--result-dir", str(self.folder), "--result-filename", self.result.name]
         first = ["--ready-check-timeout-sec", "0", "--num-warmups", "0", "--disable-tqdm"]
-        kept = [*wanted, "--save-result", *place]
-        return [*server, "--base-url", url, *model, *data, *load, *first, *kept]
+        saved = [*wanted, "--save-result", *place]
+        return [*server, "--base-url", url, *model, *data, *load, *first, *saved]
 
 
 class AIPerf(Spawned):

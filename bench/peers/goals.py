@@ -74,8 +74,8 @@ class Comparison:
         return Middle.of([_at(s, path) for s in self.stamps if s["case"] == case])
 
 
-def _at(found: Mapping[str, Any], path: Sequence[str]) -> float:
-    value: Any = found
+def _at(stamps: Mapping[str, Any], path: Sequence[str]) -> float:
+    value: Any = stamps
     for key in path:
         value = value[key]
     return float(value)
@@ -96,24 +96,24 @@ def at_least(name: str, middle: Middle | None, limit: float, unit: str, form: st
 
 
 def ratio(
-    found: Comparison,
+    comparison: Comparison,
     case: str,
     peer: str,
     mine: Callable[[Turn], float],
     its: Callable[[Turn], float],
 ) -> Middle | None:
     """Ours to a peer's, round by round: what disturbs a round disturbs both."""
-    ours = [mine(t) for t in found.turns if t.client == OURS and t.case == case]
-    theirs = [its(t) for t in found.turns if t.client == peer and t.case == case]
+    ours = [mine(t) for t in comparison.turns if t.client == OURS and t.case == case]
+    theirs = [its(t) for t in comparison.turns if t.client == peer and t.case == case]
     return Middle.of([a / b for a, b in zip(ours, theirs, strict=False) if b])
 
 
-def within(found: Comparison, case: str) -> Goal:
+def within(comparison: Comparison, case: str) -> Goal:
     """Every reported figure within 0.5 % or 100 us of the truth; the worst is shown."""
     worst, worst_key, misses = 0.0, "", []
     for key in KEYS:
-        error = found.stamp(case, "errors", key)
-        true = found.stamp(case, "truths", key)
+        error = comparison.stamp(case, "errors", key)
+        true = comparison.stamp(case, "truths", key)
         if error is None or true is None:
             continue
         allowed = max(0.005 * true.value, 0.1)
@@ -152,12 +152,12 @@ def paced_rate(ladder: Sequence[Mapping[str, Any]]) -> Middle | None:
     return Middle.of(tops)
 
 
-def goals(found: Comparison, accuracy: Sequence[str], cost: str) -> list[Goal]:
+def goals(comparison: Comparison, accuracy: Sequence[str], cost: str) -> list[Goal]:
     """All of them, in the order in which they were set."""
     lasting = [
         at_least(
             f"tokens per CPU-second / {peer}'s",
-            ratio(found, cost, peer, own, its),
+            ratio(comparison, cost, peer, own, its),
             n,
             "x",
             "{:.2f}",
@@ -167,34 +167,36 @@ def goals(found: Comparison, accuracy: Sequence[str], cost: str) -> list[Goal]:
             (RUST, _lasting, _lasting, 1.5),
         )
     ]
-    parsed = ratio(found, cost, RUST, lambda t: t.with_parsing, _lasting)
-    requests = ratio(found, "one-token answers", RUST, _requests, _requests)
-    firehose = found.middle(OURS, "zero delay", lambda t: t.rate)
-    memory = Middle.of([t.peak_rss / 1e6 for t in found.turns if t.client == OURS])
+    parsed = ratio(comparison, cost, RUST, lambda t: t.with_parsing, _lasting)
+    requests = ratio(comparison, "one-token answers", RUST, _requests, _requests)
+    firehose = comparison.middle(OURS, "zero delay", lambda t: t.rate)
+    memory = Middle.of([t.peak_rss / 1e6 for t in comparison.turns if t.client == OURS])
     peak = Middle(memory.high, memory.low, memory.high, memory.count) if memory else None
-    wrong = sum(len(t.wrong) for t in found.faults if t.client == OURS)
-    tried = any(t.client == OURS for t in found.faults)
-    seconds = Middle.of(found.help_seconds.get(OURS, []))
+    wrong = sum(len(t.wrong) for t in comparison.faults if t.client == OURS)
+    tried = any(t.client == OURS for t in comparison.faults)
+    seconds = Middle.of(comparison.help_seconds.get(OURS, []))
     return [
         at_most(
             "time stamps' error p50, 256 streams",
-            found.stamp(cost, "stamp_us", "p50"),
+            comparison.stamp(cost, "stamp_us", "p50"),
             15,
             "us",
             "{:.1f}",
         ),
         at_most(
             "time stamps' error p99, 256 streams",
-            found.stamp(cost, "stamp_us", "p99"),
+            comparison.stamp(cost, "stamp_us", "p99"),
             50,
             "us",
             "{:.1f}",
         ),
-        *(within(found, case) for case in accuracy),
+        *(within(comparison, case) for case in accuracy),
         *lasting,
         at_least("the same, with parsing / sglang Rust's", parsed, 1.2, "x", "{:.2f}"),
         at_least("one-token answers a second / sglang Rust's", requests, 1.0, "x", "{:.2f}"),
-        at_least("paced one-token chunks a second", paced_rate(found.ladder), 40_000, "", "{:.0f}"),
+        at_least(
+            "paced one-token chunks a second", paced_rate(comparison.ladder), 40_000, "", "{:.0f}"
+        ),
         at_least("tokens a second without delay", firehose, 70_000, "", "{:.0f}"),
         at_most("peak memory, all loads", peak, 150, "MB", "{:.0f}"),
         at_most("--help", seconds, 0.3, "s", "{:.2f}"),

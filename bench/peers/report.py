@@ -25,18 +25,21 @@ def table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str
     return "\n".join(["", title, text[0], "-" * len(text[0]), *text[1:]])
 
 
-def accuracy(found: Comparison, cases: Sequence[str]) -> str:
+def accuracy(comparison: Comparison, cases: Sequence[str]) -> str:
     """Told minus true of each figure; ours twice: by its command, and in-process by its sends."""
     rows = []
     for case in cases:
-        for client in _clients(found.turns):
-            middles = [found.error(client, case, key) for key in KEYS]
+        for client in _clients(comparison.turns):
+            middles = [comparison.error(client, case, key) for key in KEYS]
             if any(middles):
-                rows.append([case, client, _counting(found, client), *map(_cell, middles)])
-        exact = [found.stamp(case, "errors", key) for key in KEYS]
+                rows.append([case, client, _counting(comparison, client), *map(_cell, middles)])
+        exact = [comparison.stamp(case, "errors", key) for key in KEYS]
         if any(exact):
             rows.append([case, f"{OURS} *", "", *map(_cell, exact)])
-            accept = found.stamp(case, "accept_ms", "mean"), found.stamp(case, "accept_ms", "p99")
+            accept = (
+                comparison.stamp(case, "accept_ms", "mean"),
+                comparison.stamp(case, "accept_ms", "p99"),
+            )
             rows.append([case, "  accept delay, mean and p99", "", *map(_cell, accept), *[""] * 4])
     title = (
         "Reported minus true, ms: median (lowest..highest). True: from the server's read of the\n"
@@ -45,14 +48,14 @@ def accuracy(found: Comparison, cases: Sequence[str]) -> str:
     return table(title, ["load", "client", "tokens by", *KEYS], rows)
 
 
-def stamps(found: Comparison, cases: Sequence[str]) -> str:
+def stamps(comparison: Comparison, cases: Sequence[str]) -> str:
     """Our time stamps against the server's, token by token."""
     paths = (("stamp_us", "p50"), ("stamp_us", "p99"), ("lag_us", "p99"), ("shared",))
     rows = [
         [
             case,
             *(
-                _cell(found.stamp(case, *path), "{:.4f}" if path == ("shared",) else "{:.1f}")
+                _cell(comparison.stamp(case, *path), "{:.4f}" if path == ("shared",) else "{:.1f}")
                 for path in paths
             ),
         ]
@@ -62,23 +65,24 @@ def stamps(found: Comparison, cases: Sequence[str]) -> str:
     return table("Our time stamps, token by token", head, rows)
 
 
-def cost(found: Comparison, case: str) -> str:
+def cost(comparison: Comparison, case: str) -> str:
     """CPU, memory and capacity of each client."""
     rows = []
-    for client in _clients(found.turns):
-        helped = Middle.of(found.help_seconds.get(client, []))
+    for client in _clients(comparison.turns):
+        helped = Middle.of(comparison.help_seconds.get(client, []))
         rows.append(
             [
                 client,
-                _counting(found, client),
-                _cell(found.middle(client, case, lambda t: t.tokens_per_cpu / 1e3)),
-                _cell(found.middle(client, case, lambda t: t.with_parsing / 1e3)),
+                _counting(comparison, client),
+                _cell(comparison.middle(client, case, lambda t: t.tokens_per_cpu / 1e3)),
+                _cell(comparison.middle(client, case, lambda t: t.with_parsing / 1e3)),
                 _cell(
-                    found.middle(client, "one-token answers", lambda t: t.requests_rate), "{:.0f}"
+                    comparison.middle(client, "one-token answers", lambda t: t.requests_rate),
+                    "{:.0f}",
                 ),
-                _cell(found.middle(client, "zero delay", lambda t: t.rate / 1e3)),
+                _cell(comparison.middle(client, "zero delay", lambda t: t.rate / 1e3)),
                 _cell(
-                    Middle.of([t.peak_rss / 1e6 for t in found.turns if t.client == client]),
+                    Middle.of([t.peak_rss / 1e6 for t in comparison.turns if t.client == client]),
                     "{:.0f}",
                 ),
                 _cell(helped, "{:.2f}"),
@@ -97,7 +101,7 @@ def cost(found: Comparison, case: str) -> str:
     return table(f"Cost at {case}; capacity on one core", head, rows)
 
 
-def ladder(found: Comparison) -> str:
+def ladder(comparison: Comparison) -> str:
     """Our client at rising rates."""
     rows = [
         [
@@ -111,7 +115,7 @@ def ladder(found: Comparison) -> str:
             f"{step['waited_seconds']:.2f}",
             f"{step['other_load']:.2f}",
         ]
-        for step in found.ladder
+        for step in comparison.ladder
     ]
     head = [
         *("offered/s", "served/s", "shared", "error p50, us", "p99, us", "read lag max, ms"),
@@ -120,28 +124,28 @@ def ladder(found: Comparison) -> str:
     return table("One-token chunks at rising rates, ours", head, rows)
 
 
-def faults(found: Comparison) -> str:
+def faults(comparison: Comparison) -> str:
     """Wrong figures by case and client, and then which."""
-    clients = _clients(found.faults)
-    cases = list(dict.fromkeys(turn.case for turn in found.faults))
-    turns = {(turn.case, turn.client): turn for turn in found.faults}
+    clients = _clients(comparison.faults)
+    cases = list(dict.fromkeys(turn.case for turn in comparison.faults))
+    turns = {(turn.case, turn.client): turn for turn in comparison.faults}
     counts = [
         [case, *(str(len(t.wrong)) if (t := turns.get((case, c))) else "-" for c in clients)]
         for case in cases
     ]
-    sums = [str(sum(len(t.wrong) for t in found.faults if t.client == c)) for c in clients]
+    sums = [str(sum(len(t.wrong) for t in comparison.faults if t.client == c)) for c in clients]
     whole = table(
         "Wrong figures of 6 (successes, tokens; by > 2 %: tok/s, mean TTFT, ITL, TPOT)",
         ["fault", *clients],
         [*counts, ["together", *sums]],
     )
-    which = [f"  {t.client}, {t.case}: {', '.join(t.wrong)}" for t in found.faults if t.wrong]
+    which = [f"  {t.client}, {t.case}: {', '.join(t.wrong)}" for t in comparison.faults if t.wrong]
     return "\n".join([whole, *which])
 
 
-def noise(found: Comparison) -> str:
+def noise(comparison: Comparison) -> str:
     """How much else the machine had to do."""
-    everything = [*found.turns, *found.faults]
+    everything = [*comparison.turns, *comparison.faults]
     rows = []
     for client in _clients(everything):
         mine = [t for t in everything if t.client == client]
@@ -164,9 +168,9 @@ def _clients(turns: Iterable[Turn]) -> list[str]:
     return list(dict.fromkeys(turn.client for turn in turns))
 
 
-def _counting(found: Comparison, client: str) -> str:
+def _counting(comparison: Comparison, client: str) -> str:
     """How it knew the tokens of its events."""
-    words = dict.fromkeys(t.told.counting for t in found.turns if t.client == client)
+    words = dict.fromkeys(t.told.counting for t in comparison.turns if t.client == client)
     return "; ".join(filter(None, words))
 
 

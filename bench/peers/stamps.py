@@ -32,8 +32,8 @@ from spark_bench.reference_server.streams import Stream, read_dump
 from peers.actual import actual, steady_rate
 from peers.cases import INPUT
 from peers.processes import settle, waited_seconds
+from peers.reported import from_sglang
 from peers.scoring import errors, truths
-from peers.told import from_sglang
 
 ID = re.compile(rb"x-reference-id: (\d+)", re.IGNORECASE)
 # Counts with each event, as `spark-bench run` asks of the reference server.
@@ -66,14 +66,14 @@ def measure(url: str, streams: int, requests: int, output: int) -> dict[str, Any
     with urllib.request.urlopen(f"{url}/_reference/dump") as dump:
         log = {stream.id: stream for stream in read_dump(dump.read())}
     true = actual(list(log.values()), {number: request.sent_ns for number, request in pairs})
-    told = from_sglang(
+    reported = from_sglang(
         msgspec.to_builtins(summarize(TimedRequests([request for _, request in pairs])))
     )
     every = stamp_errors((request, log[number]) for number, request in pairs)
     tally = recording.tally
     return {
-        "errors": errors(told, true),
-        "truths": truths(told, true),
+        "errors": errors(reported, true),
+        "truths": truths(reported, true),
         "accept_ms": true.accept,
         "stamp_us": microseconds(every),
         "lag_us": microseconds(tally.lags.values),
@@ -83,7 +83,7 @@ def measure(url: str, streams: int, requests: int, output: int) -> dict[str, Any
         "true_rate": true.throughput,
         "true_itl_p50": true.itl.get("p50"),
         "chunks": true.sent,
-        "completed": told.completed,
+        "completed": reported.completed,
         "cpu_seconds": recording.cpu_seconds,
         "waited_seconds": waited,
         "parse_seconds": parsing,
@@ -126,8 +126,8 @@ def shared(requests: Sequence[Request]) -> float:
 
 
 def _id(exchange: Exchange) -> int:
-    found = ID.search(exchange.data[:1024])
-    return int(found[1]) if found else -1
+    match = ID.search(exchange.data[:1024])
+    return int(match[1]) if match else -1
 
 
 if __name__ == "__main__":

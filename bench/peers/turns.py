@@ -19,8 +19,8 @@ from peers.actual import Actual, actual, steady_rate
 from peers.cases import Case
 from peers.clients import Client, Failed
 from peers.processes import cpu_seconds, machine_cpu, settle
+from peers.reported import Reported
 from peers.scoring import errors, truths, wrong
-from peers.told import Told
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Turn:
 
     client: str
     case: str
-    told: Told
+    told: Reported
     true: Actual
     errors: dict[str, float]
     truths: dict[str, float]
@@ -126,12 +126,12 @@ def take_stamps(case: Case, reference: ReferenceServer) -> dict[str, Any]:
     )
     if done.returncode:
         raise Failed(f"spark-bench in-process:\n{done.stderr[-1500:]}")
-    found: dict[str, Any] = json.loads(done.stdout)
-    found["case"] = case.name
-    found["other_load"], found["stolen"] = noise.result(
-        found["cpu_seconds"] + found["parse_seconds"]
+    stamps: dict[str, Any] = json.loads(done.stdout)
+    stamps["case"] = case.name
+    stamps["other_load"], stamps["stolen"] = noise.result(
+        stamps["cpu_seconds"] + stamps["parse_seconds"]
     )
-    return found
+    return stamps
 
 
 def help_seconds(client: Client) -> float:

@@ -1,4 +1,4 @@
-"""How exact a recording was, judged from what the recorder counted."""
+"""How exact a recording was, judged by what the recorder counted."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ def audit(
 
     merged: share of token bearing deltas that shared a read with the one before
     parse_seconds: CPU that reading the responses took afterwards
-    unseen: what is to be said of tokens that no event showed
+    unseen: the note on tokens that no event showed
     e2e_ms, gap_ms: medians as measured, to judge lateness and lag by; None where there are none
-    spread_evenly: share of the tokens after a first delta whose gaps nothing told apart
-    uncounted: share of the deltas after a first one that nothing told the tokens of
+    spread_evenly: share of the tokens after a first delta whose own gaps are unknown
+    uncounted: share of the deltas after a first one whose number of tokens is unknown
     """
     tally = recording.tally
     lag, late = measure_spread(tally.lags), measure_spread(tally.lates)
@@ -96,9 +96,9 @@ def audit(
 def _clocks(stamped: bool, step_us: float) -> Iterator[str]:
     """Where the times come from."""
     if not stamped:
-        yield "the kernel gave no receive times: times are those of our reads"
+        yield "the kernel gave no receive times, so times are those of the client's reads"
     if step_us > STEP_US:
-        yield f"the wall clock was set by {step_us / 1000:.1f} ms during the run"
+        yield f"the wall clock was changed by {step_us / 1000:.1f} ms during the run"
 
 
 def _reads(lag: Spread, merged: float, gap_ms: float | None) -> Iterator[str]:

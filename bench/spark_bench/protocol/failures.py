@@ -57,7 +57,7 @@ class Failure(StrEnum):
 
 _ABOUT = {
     Failure.REFUSED: (
-        "nobody listens at that address",
+        "nothing is listening at that address",
         "start the server, or give its address with --url",
     ),
     Failure.UNREACHABLE: (
@@ -65,86 +65,86 @@ _ABOUT = {
         "check the host in --url, the network and the firewall",
     ),
     Failure.RESET: (
-        "the server reset the connection before the answer was whole",
-        "look into the server's log: it crashed, restarted or dropped the connection",
+        "the server reset the connection before the response was complete",
+        "check the server's log: it crashed, restarted or dropped the connection",
     ),
     Failure.CUT: (
-        "the server closed the connection before the answer was whole",
-        "look into the server's log, and that of a proxy in between, for a crash or a time limit",
+        "the server closed the connection before the response was complete",
+        "check the server's log, and that of any proxy in between, for a crash or a time limit",
     ),
     Failure.TIMEOUT: (
-        "the answer was not whole in time",
-        "allow more with --timeout, or ask for less at once with --concurrency",
+        "the response did not finish in time",
+        "raise --timeout, or lower --concurrency",
     ),
     Failure.TOO_LARGE: (
-        "the answer has more bytes than any of that many tokens",
+        "the response is larger than any with that many tokens",
         "look at what the server sends (curl -N); SGLang's /generate repeats its text in each "
         "event: use --endpoint chat, or a shorter --output-len",
     ),
     Failure.INTERRUPTED: (
-        "the run was stopped while the answer was under way",
-        "let the run end, or ask for fewer prompts",
+        "the run was stopped before the response finished",
+        "let the run finish, or use fewer prompts",
     ),
     Failure.UNSENT: (
         "the run was stopped before the request's turn",
-        "let the run end, or ask for fewer prompts",
+        "let the run finish, or use fewer prompts",
     ),
     Failure.MODEL_NOT_FOUND: (
-        "the server does not serve the model that was asked for",
-        "give a name that the server lists under /v1/models with --model",
+        "the server does not serve the requested model",
+        "set --model to a name that the server lists under /v1/models",
     ),
     Failure.STREAM_ERROR: (
-        "the server reported an error inside an answer with status 200",
-        "look into the server's log; often it is out of memory or a request is too long",
+        "the server reported an error in a response with status 200",
+        "check the server's log; often it is out of memory or a request is too long",
     ),
     Failure.MALFORMED_HTTP: (
-        "what came is no HTTP/1 response",
-        "check that --url names an HTTP server (http:// and https:// are told apart) and its port",
+        "the response is not HTTP/1",
+        "check the scheme (http:// or https://), host and port in --url",
     ),
     Failure.MALFORMED_SSE: (
-        "the body is no stream of server-sent events",
-        "check that --url and --endpoint name a model server, not a web page or a proxy's notice",
+        "the body is not a stream of server-sent events",
+        "check that --url and --endpoint lead to a model server, not to a web page or a proxy",
     ),
     Failure.MALFORMED_JSON: (
-        "an event holds no JSON, or not that of this endpoint",
-        "check that --endpoint is the one that the server speaks",
+        "an event is not JSON, or not in this endpoint's format",
+        "check that the server supports this --endpoint",
     ),
     Failure.NOT_STREAMED: (
-        "the server gave the answer in one piece, though a stream was asked for",
+        "the server sent the response in one piece instead of a stream",
         "use an endpoint that streams; TTFT and ITL can't be measured otherwise",
     ),
     Failure.WRONG_MODEL: (
-        "the answer names another model than the one asked for",
-        "give the name of the served model with --model",
+        "the response names a different model from the one requested",
+        "set --model to the name of the served model",
     ),
     Failure.UNFINISHED: (
         "the stream ended without finish_reason and without [DONE]",
-        "look into the server's log; a proxy in between may have ended the stream",
+        "check the server's log; a proxy in between may have ended the stream",
     ),
     Failure.NO_TOKENS: (
-        "the answer is whole and holds no token",
-        "ask for more output with --output-len, or check the model's chat template",
+        "the response is complete and has no tokens",
+        "raise --output-len, or check the model's chat template",
     ),
     Failure.MISSING_USAGE: (
-        "this answer tells no token counts, though others do",
-        "look into the server's log: it ended this answer in an unusual way",
+        "this response has no token counts, though others do",
+        "check the server's log: it ended this response in an unusual way",
     ),
 }
 
 _STATUS_CURES = {
-    "400": "read the server's words in the note; often the prompt and output are too long",
+    "400": "read the server's message in the note; often prompt and output are too long",
     "401": "set SPARK_BENCH_API_KEY or --api-key-file",
-    "403": "use an API key that may do this: SPARK_BENCH_API_KEY or --api-key-file",
+    "403": "use an API key with permission for this: SPARK_BENCH_API_KEY or --api-key-file",
     "404": "check --url and --endpoint: the server has no such path",
-    "405": "check --url and --endpoint: the server wants another method there",
-    "407": "a proxy in between wants a login; reach the server without it",
+    "405": "check --url and --endpoint: the server expects another method there",
+    "407": "a proxy in between requires a login; connect without it",
     "413": "the prompt is too long for the server or a proxy: shorten it with --input-len",
     "422": "the server does not know a field of the request; try another --endpoint",
     "429": "the server limits requests: lower --request-rate or --concurrency",
-    "500": "look into the server's log for the error",
-    "502": "the proxy in between could not reach the engine; look whether that is up",
+    "500": "check the server's log for the error",
+    "502": "the proxy in between could not reach the engine; check that it is running",
     "503": "the server is starting, draining or overloaded; wait, or lower the load",
-    "504": "the proxy in between waits too short a time for this load",
+    "504": "the time limit of the proxy in between is too short for this load",
 }
 
 _UNKNOWN_MODEL = re.compile(
@@ -195,5 +195,5 @@ def cure(kind: str) -> str:
     if kind in _ABOUT:
         return Failure(kind).cure
     if re.fullmatch("http_3[0-9]{2}", kind):
-        return "give the address that the server redirects to with --url"
-    return _STATUS_CURES.get(kind.removeprefix("http_"), "read the server's words in the note")
+        return "set --url to the address that the server redirects to"
+    return _STATUS_CURES.get(kind.removeprefix("http_"), "read the server's message in the note")

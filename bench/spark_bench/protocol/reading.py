@@ -141,7 +141,7 @@ def _unreadable(answer: Answer, deltas: Deltas, asking: Asking) -> tuple[str, st
     if answer.body is not None and not answer.whole:
         return None
     if answer.body is not None and asking.stream:
-        return Failure.NOT_STREAMED, "one JSON answer in place of a stream"
+        return Failure.NOT_STREAMED, "one JSON response instead of a stream"
     if answer.problem:
         return Failure.MALFORMED_SSE, f"line {answer.problem!r}"
     return (Failure.MALFORMED_JSON, deltas.malformed) if deltas.malformed else None

@@ -69,7 +69,9 @@ def test_a_good_recording() -> None:
             "one request in a hundred was sent 300.0 ms late",
             id="some late",
         ),
-        pytest.param({"step_ns": 5_000_000}, "the wall clock was set by 5.0 ms", id="clock step"),
+        pytest.param(
+            {"step_ns": 5_000_000}, "the wall clock was changed by 5.0 ms", id="clock step"
+        ),
         pytest.param(
             {"uncounted": 1.0},
             "nothing tells how many tokens 100% of the events had",

@@ -82,7 +82,7 @@ def test_all_of_a_result_is_there() -> None:
     assert words.startswith("partial Ctrl-C")
     assert "http://spark-1:30000, openai/gpt-oss-120b, chat, sglang 0.5.23" in words
     assert "9 of 10 answered in 0.232 s each" in words
-    assert "1 http_500: the server answered with HTTP status 500; look into" in words
+    assert "1 http_500: the server answered with HTTP status 500; check" in words
     assert "(±1.50 at 95%)" in words
     assert "exact: receive times by the kernel, lag p99 17.0 µs" in words
     assert "all 9 prompts as asked; 9 answers stopped early" in words
@@ -151,7 +151,7 @@ def test_nothing_answered() -> None:
     result = closed(summary=summary)
     told = dict(finding_lines(result))
     assert requests_line(summary) == "none of 3 counts"
-    assert told["failed"].startswith("3 refused: nobody listens at that address; start the")
+    assert told["failed"].startswith("3 refused: nothing is listening at that address; start the")
     assert not {"tokens/s", "steady", "lengths"} & set(told)
     assert "TTFT" not in printed(*result_tables(result))
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from peers.actual import actual, steady_rate
+from peers.reported import Reported, from_aiperf, from_ours, from_sglang
 from peers.scoring import errors, wrong
-from peers.told import Told, from_aiperf, from_ours, from_sglang
 from spark_bench.reference_server.streams import Flags, ReferenceApi, Stream
 
 MS = 1_000_000
@@ -50,11 +50,11 @@ def stream(
     )
 
 
-def told(**changes: object) -> Told:
+def told(**changes: object) -> Reported:
     """By a client that makes no mistake with one `stream()`."""
     figures = {"mean": 10.0, "p50": 10.0, "p99": 10.0}
     first = dict.fromkeys(figures, 200.0)
-    right = Told(1, 128, 128 / 1.47, first, figures, 10.0)
+    right = Reported(1, 128, 128 / 1.47, first, figures, 10.0)
     return replace(right, **changes)  # type: ignore[arg-type]
 
 

@@ -90,7 +90,7 @@ def test_every_chart_is_drawn_said_in_words_and_a_table(usual: str) -> None:
 def test_a_failed_model_is_a_row_with_its_kind_and_cure(usual: str) -> None:
     assert "DeepSeek-R1" in usual
     assert "16 http_500" in usual
-    assert "look into the server&#39;s log for the error" in usual
+    assert "check the server&#39;s log for the error" in usual
 
 
 def test_models_that_all_could_not_measure_are_rows_with_their_diagnosis(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ FIGURES = ("mean", "p50", "p99")
 
 
 @dataclass(frozen=True)
-class Told:
+class Reported:
     """A client's own figures; None where it tells none.
 
     ttft, itl: by FIGURES
@@ -31,9 +31,9 @@ class Told:
     counting: str = "one an event"
 
 
-def from_sglang(result: Mapping[str, Any]) -> Told:
+def from_sglang(result: Mapping[str, Any]) -> Reported:
     """The keys of sglang.benchmark.serving; vLLM's and ours are the same."""
-    return Told(
+    return Reported(
         completed=result["completed"],
         tokens=result["total_output_tokens"],
         throughput=result["output_throughput"] or 0.0,
@@ -43,17 +43,17 @@ def from_sglang(result: Mapping[str, Any]) -> Told:
     )
 
 
-def from_ours(summary: Mapping[str, Any]) -> Told:
+def from_ours(summary: Mapping[str, Any]) -> Reported:
     """Ours tells by what share of the tokens each way of counting was used."""
     shares = sorted(summary["itl_source"].items(), key=lambda each: -float(each[1]))
     words = [source if share == 1 else f"{share:.0%} {source}" for source, share in shares]
     return replace(from_sglang(summary), counting=", ".join(words))
 
 
-def from_aiperf(result: Mapping[str, Any]) -> Told:
+def from_aiperf(result: Mapping[str, Any]) -> Reported:
     """profile_export_aiperf.json. Its "inter token latency" is what others call TPOT; the gaps are
     its inter chunk latency."""
-    return Told(
+    return Reported(
         completed=round(_average(result, "request_count")),
         tokens=round(_average(result, "total_output_tokens")),
         throughput=_average(result, "output_token_throughput"),
@@ -66,14 +66,14 @@ def from_aiperf(result: Mapping[str, Any]) -> Told:
 
 def _sglang_figures(result: Mapping[str, Any], metric: str) -> dict[str, float]:
     keys = {"mean": "mean", "p50": "median", "p99": "p99"}
-    told = {figure: result.get(f"{key}_{metric}_ms") for figure, key in keys.items()}
-    return {figure: float(value) for figure, value in told.items() if value is not None}
+    values = {figure: result.get(f"{key}_{metric}_ms") for figure, key in keys.items()}
+    return {figure: float(value) for figure, value in values.items() if value is not None}
 
 
 def _aiperf_figures(result: Mapping[str, Any], metric: str) -> dict[str, float]:
-    told = result.get(metric, {})
+    values = result.get(metric, {})
     keys = {"mean": "avg", "p50": "p50", "p99": "p99"}
-    return {figure: float(told[key]) for figure, key in keys.items() if key in told}
+    return {figure: float(values[key]) for figure, key in keys.items() if key in values}
 
 
 def _average(result: Mapping[str, Any], metric: str) -> float:
