@@ -25,7 +25,6 @@ from cluster.transfer.stored import (
 )
 from operations import node_weights, shell, tunnel
 from operations.node_weights import WeightsJob
-from operations.ticking import ticking
 
 # One stream is bound by one core's encryption. sshd drops connections beyond 10 that are being
 # opened (MaxStartups), so that many workers share them.
@@ -66,7 +65,7 @@ def _copy(
     begun = time.monotonic()
     there = job.folders[job.head.name]
     opened = tunnel.open_tunnel(job.head, hosts, job.address, seconds, folder=there)
-    with opened as way, ticking(_telling(job, commit, todo)):
+    with opened as way, shell.report_every(_telling(job, commit, todo)):
         wrong = shell.on_all(
             hosts.values(),
             lambda h: _one(job, way, h, commit, files, todo[h.name], seconds),

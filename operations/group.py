@@ -117,17 +117,17 @@ def verify_model(group: Group, *, locked: bool = False) -> tuple[Finding, ...]:
 
 def _log_served(group: Group, answers: serving.GroupAnswers) -> None:
     """Log what is served, how fast it answered, and over which transport."""
-    seen = transport(answers.log)
-    if group.rdma and seen.kind in ("tcp", "unknown"):
+    nccl = transport(answers.log)
+    if group.rdma and nccl.kind in ("tcp", "unknown"):
         what = {
-            "tcp": f"NCCL runs over TCP, 10-20 times slower than RDMA ({seen.evidence})",
+            "tcp": f"NCCL runs over TCP, 10-20 times slower than RDMA ({nccl.evidence})",
             "unknown": "the log does not say whether NCCL runs over RDMA (nccl_debug = INFO would)",
-        }[seen.kind]
+        }[nccl.kind]
         group.head.log_styled(
             f"warning: {what} -> pyinfra -y INVENTORY deploys/check.py", fg="yellow"
         )
     how = {"unknown": "", "local": ", NCCL within one machine"}.get(
-        seen.kind, f", NCCL over {seen.kind}"
+        nccl.kind, f", NCCL over {nccl.kind}"
     )
     group.head.log_styled(
         f"serving {group.model} on {len(group.nodes)} node(s){how}; "
@@ -147,7 +147,7 @@ def wait_until_ready(group: Group) -> tuple[Finding, ...]:
     def report() -> None:
         gevent.sleep(PAUSE)
         while True:
-            states = "; ".join(map(str, healths)) or "no rank has been seen yet"
+            states = "; ".join(map(str, healths)) or "no rank has answered yet"
             waited = time.monotonic() - begun
             group.head.log(f"waiting, {waited:.0f} of {group.limits.ready:.0f} s: {states}")
             gevent.sleep(REPORT_SECONDS)

@@ -16,7 +16,6 @@ from cluster.transfer import images
 from cluster.transfer.images import Delivery
 from facts.images import Image, Room, Unpacked
 from operations import outcome, shell
-from operations.ticking import ticking
 
 if TYPE_CHECKING:
     from cluster.engine.diagnosis import Diagnosis
@@ -141,7 +140,7 @@ def _pull(order: ImageOrder, wanted: Mapping[str, Delivery]) -> list[Host]:
 
 
 def _fetch(order: ImageOrder, at: Host, source: str) -> shell.Output:
-    with ticking(lambda seconds: at.log(f"pulling {source}, {seconds:.0f} s")):
+    with shell.report_every(lambda seconds: at.log(f"pulling {source}, {seconds:.0f} s")):
         return shell.run_command(at, images.pull_as(order.image, source, order.seconds))
 
 
@@ -161,7 +160,7 @@ def _copy(order: ImageOrder, head: readings.ImageReading, hosts: list[Host]) -> 
             at.log(images.describe_progress(came, head.size, seconds))
 
         command = images.copy_image(order.image, opened.ssh(at.name), folder, order.seconds)
-        with ticking(tell):
+        with shell.report_every(tell):
             answer = shell.run_command(at, command)
         if answer.ok:
             at.log(f"{order.image} copied in {time.monotonic() - begun:.0f} s")

@@ -14,7 +14,6 @@ from cluster.transfer import weights
 from cluster.transfer.repository import File
 from cluster.transfer.stored import StoredModel, manifest_entries, parse_stored_model
 from operations import scripts, shell
-from operations.ticking import ticking
 
 SCRIPT = scripts.bundle("weights_here.py")
 # Reading and hashing hundreds of GB takes long, but not for ever.
@@ -69,7 +68,9 @@ def read_weights(
     """What these nodes hold. What an engine made as root is given to the login first."""
     requested = job.revision if revision is None else revision
     tell = job.head.log
-    with ticking(lambda seconds: tell(f"reading and hashing the model's files, {seconds:.0f} s")):
+    with shell.report_every(
+        lambda seconds: tell(f"reading and hashing the model's files, {seconds:.0f} s")
+    ):
         return shell.on_all(
             [job.hosts[name] for name in names], lambda h: _read_node(job, h, requested)
         )

@@ -1,4 +1,4 @@
-"""Commands to a node, answers back: quoted once, bounded in time and size, never an exception.
+"""Run commands on nodes: quoted once, bounded in time and size, never an exception.
 
 Whatever a login's shell prints of its own (a ~/.bashrc, a banner, a trap, a job in the background)
 comes over the same stream as an answer. So every line of an answer carries a mark, put there by the
@@ -8,20 +8,23 @@ node, and what has none is not taken for one.
 from __future__ import annotations
 
 import re
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import gevent
 from gevent.pool import Pool
 from paramiko import SSHException
-from pyinfra.api import Host, State, StringCommand
+from pyinfra.api import Host, StringCommand
 from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments
 from pyinfra.api.exceptions import FactProcessError, PyinfraError
 from pyinfra.context import ctx_host, ctx_state
 
 from cluster.command import Command
+from cluster.engine.readiness import REPORT_SECONDS
 from cluster.findings import error, refuse_errors
 from cluster.printable import tail
 from facts.fact import Fact, render
@@ -94,12 +97,15 @@ def run_command(host: Host, command: Command) -> Output:
 
 def _run(host: Host, script: StringCommand, seconds: int, stdin: str) -> Output:
     """Run a script, however the node's connection fares; a lost connection is made again."""
-    arguments = _connector_arguments(host)
+    # What the inventory says of sudo, shell and environment, as every operation gets it.
+    given: Mapping[str, Any] = pop_global_arguments(host.state, host, {})[0]
+    arguments = {key: given[key] for key in CONNECTOR_ARGUMENT_KEYS if key in given}
     if stdin:
         arguments["_stdin"] = stdin
     try:
         with gevent.Timeout(seconds, TimeoutError(f"no answer in {seconds} s")):
-            _reconnect(host)
+            if not host.connected:
+                host.connect(show_errors=False, raise_exceptions=True)
             ok, output = host.run_shell_command(
                 StringCommand(BEFORE, script, AFTER, _separator=""),
                 print_output=host.state.print_output,
@@ -109,14 +115,18 @@ def _run(host: Host, script: StringCommand, seconds: int, stdin: str) -> Output:
     except (OSError, EOFError, SSHException, PyinfraError) as e:
         host.connected = False
         return Output(ok=False, lost=f"{type(e).__name__}: {e}" if str(e) else type(e).__name__)
-    answer = answered(output.stdout_lines, output.stderr_lines)
-    if answer.lost and not ok and _broken(host):
+    answer = parse_output(output.stdout_lines, output.stderr_lines)
+    # After the connection has ended paramiko makes up an exit status for its commands.
+    client = getattr(host.connector, "client", None)
+    transport = client.get_transport() if client else None
+    broken = transport is not None and not transport.is_active()
+    if answer.lost and not ok and broken:
         host.connected = False
         return Output(ok=False, lost="the connection broke off while it was answering")
     return answer
 
 
-def answered(stdout: Iterable[str], stderr: Iterable[str]) -> Output:
+def parse_output(stdout: Iterable[str], stderr: Iterable[str]) -> Output:
     """The command's own lines and exit status, out of all that came back."""
     ours: list[str] = []
     foreign: list[str] = []
@@ -205,28 +215,27 @@ def on_all(hosts: Iterable[Host], do: Callable[[Host], T]) -> dict[str, T]:
     """The same for every node at once: node name → result, in the order given."""
     named = {host.name: host for host in hosts}
     pool = Pool(PARALLEL)
-    work = {name: pool.spawn(_within, host.state, host, do) for name, host in named.items()}
+
+    def within(host: Host) -> T:
+        with ctx_state.use(host.state), ctx_host.use(host):
+            return do(host)
+
+    work = {name: pool.spawn(within, host) for name, host in named.items()}
     return {name: greenlet.get() for name, greenlet in work.items()}
 
 
-def _within(state: State, host: Host, do: Callable[[Host], T]) -> T:
-    with ctx_state.use(state), ctx_host.use(host):
-        return do(host)
+@contextmanager
+def report_every(log: Callable[[float], object]) -> Iterator[None]:
+    """Call `log` every REPORT_SECONDS, with the seconds that have passed, until the block ends."""
+    begun = time.monotonic()
 
+    def report() -> None:
+        while True:
+            gevent.sleep(REPORT_SECONDS)
+            log(time.monotonic() - begun)
 
-def _broken(host: Host) -> bool:
-    """Whether the connection has ended: paramiko then makes up an exit status for its commands."""
-    client = getattr(host.connector, "client", None)
-    transport = client.get_transport() if client else None
-    return transport is not None and not transport.is_active()
-
-
-def _reconnect(host: Host) -> None:
-    if not host.connected:
-        host.connect(show_errors=False, raise_exceptions=True)
-
-
-def _connector_arguments(host: Host) -> dict[str, Any]:
-    """What the inventory says of sudo, shell and environment, as every operation gets it."""
-    arguments: Mapping[str, Any] = pop_global_arguments(host.state, host, {})[0]
-    return {key: arguments[key] for key in CONNECTOR_ARGUMENT_KEYS if key in arguments}
+    reporter = gevent.spawn(report)
+    try:
+        yield
+    finally:
+        reporter.kill()

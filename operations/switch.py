@@ -99,7 +99,20 @@ def plan_checked(again: Callable[[], None], needed: bool) -> Generator[FunctionC
     + needed: whether anything has come
     """
     if needed:
-        yield FunctionCommand(_check_again, (again,), {})
+
+        def check(state: State, host: Host) -> bool:
+            outcome.begin_step("recheck")
+            try:
+                again()
+            except Refused as refused:
+                host.log_styled("refused; what came is kept, no rank was touched:", fg="red")
+                for finding in refused.findings:
+                    host.log(f"  {finding}")
+                outcome.note("refused", refused.findings)
+                return False
+            return True
+
+        yield FunctionCommand(check, (), {})
 
 
 @operation()
@@ -115,26 +128,13 @@ def containers_switched(
     if switch() is None:
         host.noop("every rank is as the plan has it")
     else:
-        yield FunctionCommand(_switch_containers, (switch,), {})
 
+        def carry_out_now(state: State, host: Host) -> bool:
+            outcome.begin_step("switch")
+            planned = switch()
+            return planned is None or carry_out(planned)
 
-def _check_again(state: State, host: Host, again: Callable[[], None]) -> bool:
-    outcome.begin_step("recheck")
-    try:
-        again()
-    except Refused as refused:
-        host.log_styled("refused; what came is kept, no rank was touched:", fg="red")
-        for finding in refused.findings:
-            host.log(f"  {finding}")
-        outcome.note("refused", refused.findings)
-        return False
-    return True
-
-
-def _switch_containers(state: State, host: Host, now: Callable[[], Switch | None]) -> bool:
-    outcome.begin_step("switch")
-    switch = now()
-    return switch is None or carry_out(switch)
+        yield FunctionCommand(carry_out_now, (), {})
 
 
 # ---- the phases, in their order
@@ -203,7 +203,7 @@ def _do(switch: Switch, action: str, phase: Callable[[str], list[Command]]) -> N
 
     + action: what a node could not do, for the message
     """
-    commands = {node: told for node in switch.hosts if (told := phase(node))}
+    commands = {node: todo for node in switch.hosts if (todo := phase(node))}
     if commands and (lost := switch.lost()):
         raise PhaseFailed([lost])
 
@@ -287,11 +287,11 @@ def _put_back(switch: Switch, failed: Group) -> None:
             fg="red",
         )
         return
-    kept = created if failed.renames else {}
-    _keep_failed(failed, kept, ranks)
+    inspectable = created if failed.renames else {}
+    _keep_failed(failed, inspectable, ranks)
     if _serve_again(switch, group, previous, ranks):
         outcome.record.left = "previous"
-        failure = f"; what failed is kept, stopped, as NAME{FAILED}" if kept else ""
+        failure = f"; what failed is kept, stopped, as NAME{FAILED}" if inspectable else ""
         at.log_styled(f"{group.model} serves again, as before this run{failure}", fg="yellow")
 
 

@@ -1,4 +1,4 @@
-"""When a group is ready, has failed, or is still to be waited for. No clock: `now` is given."""
+"""When a group is ready, has failed, or must still be waited for. No clock: `now` is given."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cluster.engine.log import MEETING
 from cluster.findings import Finding, error
 from cluster.node.readings import Rank
 
-# The seed's limits: several nodes load and meet, one only loads.
+# As the scripts before had them: several nodes load and meet, one only loads.
 SEVERAL_NODES_SECONDS = 600
 ONE_NODE_SECONDS = 300
 # A progress line is due at least this often.
@@ -97,20 +97,19 @@ class ReadinessWatch:
         if waited < self.limits.ready:
             return ()
         states = "; ".join(str(health) for health in healths)
+        # All ranks still wait for each other: look at the network first.
+        apart = len(healths) > 1 and all(health.phase == MEETING for health in healths)
+        check = (
+            "the ranks did not meet: pyinfra -y INVENTORY deploys/check.py; or " if apart else ""
+        )
         return (
             error(
                 f"not ready after {waited:.0f} s (ready_timeout = {self.limits.ready:.0f}): "
                 f"{states}",
-                cure=_apart(healths)
-                + f"--data ready_timeout={2 * self.limits.ready:.0f} if it only loads slowly",
+                cure=f"{check}--data ready_timeout={2 * self.limits.ready:.0f} if it only loads "
+                "slowly",
             ),
         )
-
-
-def _apart(healths: Sequence[RankHealth]) -> str:
-    """Where to health first if all ranks still wait for each other."""
-    apart = len(healths) > 1 and all(health.phase == MEETING for health in healths)
-    return "the ranks did not meet: pyinfra -y INVENTORY deploys/check.py; or " if apart else ""
 
 
 def ending(rank: Rank) -> str:

@@ -72,10 +72,12 @@ def undo_interrupted_switch(
     }
 
 
-def _original_names(facts: NodeFacts, kept: Rank | None, group: str) -> Iterator[Rank]:
-    name = kept.name.removesuffix(PREVIOUS) if kept and kept.name.endswith(PREVIOUS) else ""
+def _original_names(facts: NodeFacts, set_aside: Rank | None, group: str) -> Iterator[Rank]:
+    name = ""
+    if set_aside and set_aside.name.endswith(PREVIOUS):
+        name = set_aside.name.removesuffix(PREVIOUS)
     for rank in facts.ranks:
-        if name and rank is kept:
+        if name and rank is set_aside:
             yield replace(rank, name=name, container=rank.name)
         elif name and rank.name == name and rank.group == group:
             yield replace(rank, name=f"{rank.name}{FAILED}", container=rank.name)

@@ -38,12 +38,12 @@ def key() -> ApiKey:
     """The key of the file; the process ends where there is none."""
     try:
         with open(FILE, encoding="ascii") as file:
-            told = file.read().strip()
+            text = file.read().strip()
     except (OSError, ValueError) as problem:
         sys.exit(f"API key: {FILE} cannot be read ({type(problem).__name__}): not started")
-    if not told:
+    if not text:
         sys.exit(f"API key: {FILE} is empty: not started")
-    return ApiKey(told)
+    return ApiKey(text)
 
 
 def keyed(args: Any) -> Any:

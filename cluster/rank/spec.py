@@ -115,13 +115,13 @@ def group_urls(specs: Mapping[str, Spec]) -> list[str]:
     return [head.url, *(f"http://{host}:{head.launch.port}" for host in hosts)]
 
 
-def label_drift(seen: str, wanted: Spec) -> tuple[str, ...]:
-    """Field-level reasons why a label's spec is not the wanted one: "mem_fraction: 0.9 -> 0.8"."""
+def label_drift(label: str, spec: Spec) -> tuple[str, ...]:
+    """Why a label's spec is not this one, field by field: "mem_fraction: 0.9 -> 0.8"."""
     try:
-        old = dict(_flat(msgspec.json.decode(seen)))
+        old = dict(_flat(msgspec.json.decode(label)))
     except (msgspec.DecodeError, AttributeError, TypeError, ValueError, RecursionError):
         return ("its label is not a spec of ours",)
-    new = dict(_flat(msgspec.to_builtins(wanted)))
+    new = dict(_flat(msgspec.to_builtins(spec)))
     # Docker sets a policy on a living container: no reason to make another.
     names = (old.keys() | new.keys()) - {"restart_policy"}
     return tuple(

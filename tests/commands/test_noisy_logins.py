@@ -16,7 +16,7 @@ from pyinfra.api import StringCommand
 from pyinfra.connectors import util
 
 from operations import shell
-from operations.shell import END, MARK, Output, answered
+from operations.shell import END, MARK, Output, parse_output
 from transport import read_any_bytes
 
 Login = Callable[..., Output]
@@ -64,7 +64,7 @@ def login(tmp_path: Path) -> Login:
         out, err = (
             told.decode(errors="replace").split("\n") for told in (done.stdout, done.stderr)
         )
-        return answered(out, err)
+        return parse_output(out, err)
 
     return login
 
@@ -119,14 +119,14 @@ def test_an_answer_without_bounds_is_ended_and_named(login: Login) -> None:
 def test_an_answer_cut_anywhere_is_no_answer() -> None:
     whole = "\n".join(f"{MARK}{line}" for line in ("taken", "", f"{END}0"))
     for at in range(len(whole)):
-        assert answered(whole[:at].split("\n"), []).out == ()
-    assert answered(whole.split("\n"), []) == Output(ok=True, out=("taken",))
+        assert parse_output(whole[:at].split("\n"), []).out == ()
+    assert parse_output(whole.split("\n"), []) == Output(ok=True, out=("taken",))
 
 
 def test_a_line_between_any_two_is_passed_over() -> None:
     lines = [f"{MARK}{line}" for line in ("a", "b", "c", "", f"{END}0")]
     for at in range(len(lines) + 1):
-        assert answered([*lines[:at], "noise", *lines[at:]], []).out == ("a", "b", "c")
+        assert parse_output([*lines[:at], "noise", *lines[at:]], []).out == ("a", "b", "c")
 
 
 class Raises(BytesIO):

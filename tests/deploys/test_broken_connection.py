@@ -42,7 +42,7 @@ def test_a_connection_that_ended_under_a_command(
     lost: str,
     out: tuple[str, ...],
 ) -> None:
-    monkeypatch.setattr(shell, "_connector_arguments", lambda _: {})
+    monkeypatch.setattr(shell, "pop_global_arguments", lambda *_: ({}, []))
     host = node(active=active, ok=ok, out=[f"{MARK}0af9", *end])
     answer = shell.run_command(host, Command(("docker", "start"), 5))
     assert (answer.ok, answer.out) == (ok and bool(end), out)

@@ -5,25 +5,27 @@ from __future__ import annotations
 import gevent
 import pytest
 
-from operations import ticking
+from operations import shell
 
 
 @pytest.mark.parametrize(
     "error", [pytest.param(None, id="it ends"), pytest.param(OSError(), id="it fails")]
 )
-def test_it_ticks_until_the_end(monkeypatch: pytest.MonkeyPatch, error: OSError | None) -> None:
-    monkeypatch.setattr(ticking, "REPORT_SECONDS", 0.02)
-    told: list[float] = []
+def test_reports_come_until_the_block_ends(
+    monkeypatch: pytest.MonkeyPatch, error: OSError | None
+) -> None:
+    monkeypatch.setattr(shell, "REPORT_SECONDS", 0.02)
+    reports: list[float] = []
     try:
-        with ticking.ticking(told.append):
+        with shell.report_every(reports.append):
             with gevent.Timeout(10):
-                while len(told) < 3:
+                while len(reports) < 3:
                     gevent.sleep(0.005)
             if error:
                 raise error
     except OSError as e:
         assert e is error
-    at_the_end = list(told)
+    at_the_end = list(reports)
     gevent.sleep(0.1)
-    assert told == at_the_end == sorted(told)
-    assert told[0] >= 0.02
+    assert reports == at_the_end == sorted(reports)
+    assert reports[0] >= 0.02
