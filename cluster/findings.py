@@ -1,4 +1,4 @@
-"""How a problem is told: what is wrong, where, and the cure."""
+"""How a problem is reported: what is wrong, where, and the cure."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Level(Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing seen before a deploy.
+    """One problem, or one thing that is in order.
 
     + level: an error refuses the deploy, a warning is printed, ok is shown by `check` alone
     + what: one sentence: the setting or the thing, its value, and what is allowed
     + where: the node's name, or "" for the whole cluster
-    + cure: how to mend it, a command where there is one; "" where nothing needs mending
+    + cure: how to fix it, as a command if there is one; "" if nothing needs fixing
     + key: names the kind of problem for programs; "" where none tells it apart
     """
 

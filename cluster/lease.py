@@ -109,7 +109,7 @@ def held_by_other(group: str, there: LeaseAnswer, head: str) -> Finding:
 
 
 def lease_lost(group: str, holder: Lease | None, head: str) -> Finding:
-    """The run no longer holds the group: someone took it over, or the head can't be asked."""
+    """This run no longer holds the group: another took it over, or the head can't be reached."""
     what = f"taken over by {holder}" if holder else f"not refreshed within {LOST_SECONDS} s"
     return error(
         f"this run no longer holds the group {group}: its lease was {what}",
@@ -136,7 +136,7 @@ _SCRIPT = load_script(__file__, "lease.sh")
 
 
 def acquire_lease(group: str, lease: Lease, seconds: int, base: str = BASE) -> Command:
-    """Take the lease where nobody has it, or it is stale; else tell who has."""
+    """Take the lease if it is free or stale; otherwise print who holds it."""
     command = _command(seconds, "acquire", base, group, lease.id, str(STALE_SECONDS))
     return command.with_stdin(lease.dump())
 

@@ -61,7 +61,7 @@ class Metrics(Fact[ServerLoad]):
             values_by_name.setdefault(NAMES[sample["name"]], []).append(value)
             labelled = _MODEL.search(sample["labels"] or "")
             model = model or (labelled[1] if labelled else "")
-        # Every tensor-parallel rank tells the same: the largest is the group's.
+        # Every tensor-parallel rank reports the same: the largest is the group's.
         return ServerLoad(
             model=model, **{name: max(values) for name, values in values_by_name.items()}
         )
@@ -86,10 +86,10 @@ class RankAnswers(Shown):
     """One rank's answers.
 
     + health: HTTP status of /health, 0 where nothing answered in time
-    + models_status, models: of /v1/models, which the head alone has; 0 where it was not asked
+    + models_status, models: of /v1/models, which only the head serves; 0 if it was not queried
     + seconds: since a process began; None for a container
     + log: its last lines
-    + lost: why it could not be asked, "" where it could
+    + lost: why it could not be reached; "" if it could
     """
 
     health: int = 0
@@ -129,7 +129,7 @@ class Answers(Fact[RankAnswers]):
             log = last_lines(runtime, rank, LOG_LINES, LOG_SECONDS)
             rest += [join("log=$(", log, " | sed 's/^/log /')\n")]
         rest += [join("wait\n", "printf '%s\\n' \"$log\"\n" if rank else "")]
-        # Held back until the rest is told: what a program writes by blocks would end up in the
+        # Held back until the rest is printed: what a program writes in blocks would end up in the
         # middle of others' lines.
         return join(*parts, "rest=$(\n", *rest, ")\nwait\nprintf '%s\\n' \"$rest\"")
 

@@ -101,7 +101,7 @@ def _rank(line: str) -> readings.Rank:
 
 
 class EngineState(Fact[readings.Engine]):
-    """Whether Docker can be asked, its version and runtimes ("cdi": it can hand out NVIDIA GPUs).
+    """Whether Docker answers, its version and runtimes ("cdi": it can provide NVIDIA GPUs).
 
     Never fails: what stands in the way is `error`.
     """

@@ -1,4 +1,4 @@
-"""Every endpoint that a user relies on, asked on the head."""
+"""Responses of every endpoint that users rely on, requested on the head."""
 
 from __future__ import annotations
 

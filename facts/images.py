@@ -16,7 +16,7 @@ from facts.containers import CONTAINERD_STORE, SECONDS
 from facts.fact import Fact, count, join, quote, render
 from facts.system import CLIMB, Disk
 
-# What a container takes from its image's configuration; versions of Docker tell more, each its own.
+# What a container takes from its image's configuration; Docker versions print more, each its own.
 _CONFIG = (
     *("Cmd", "Entrypoint", "Env", "ExposedPorts", "Healthcheck", "Labels", "Shell", "StopSignal"),
     *("User", "Volumes", "WorkingDir"),
@@ -107,7 +107,7 @@ class Room(Fact[readings.DiskReading]):
 
 
 class SglangVersion(Fact[str | None]):
-    """The version of SGLang in an image, asked of its Python in a container without network."""
+    """The version of SGLang in an image, from its Python in a container without network."""
 
     def command(self, image: str) -> StringCommand:
         run = ("docker", "run", "--rm", "--network", "none", "--entrypoint", "python3", image)

@@ -15,7 +15,7 @@ from facts.fact import Fact, count, port
 
 # A login without root may lack the sbin folders, where some systems keep `ip`.
 SBIN = "PATH=$PATH:/usr/sbin:/sbin"
-# With -d it tells of what kind an interface is: a bond, a VLAN, a bridge …
+# With -d it prints an interface's kind: a bond, a VLAN, a bridge …
 ADDRESSES = "ip -j -d addr"
 
 

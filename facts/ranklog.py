@@ -24,7 +24,7 @@ SECONDS = 20
 
 @dataclass(frozen=True)
 class RankWords(Shown):
-    """+ lines: of its last life, without its batches; transport: those in which NCCL tells it."""
+    """+ lines: since its last start, without batches; transport: NCCL's lines about it."""
 
     lines: tuple[str, ...] = ()
     transport: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""What the ranks answer: asked on the nodes, so that the controller needs no way to the fabric."""
+"""The ranks' responses, requested on the nodes: the controller need not reach the fabric."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class RankLook(Fact[RankHealth]):
         ranks = Containers().command([rank]) if runtime == "docker" else Processes().command()
         return join(
             StringCommand("printf 'node %s\\nname %s\\n'", quote((node, rank))),
-            # A subshell: it exits where the engine does not answer; the rest is told all the same.
+            # A subshell: it exits if the engine does not answer; the rest is printed anyway.
             join("\n(\n", ranks, "\n) 2>/dev/null && echo asked\n"),
             join("printf 'health %s\\n' \"$(", curl(f"{url}/health", LOOK_SECONDS), ')"\n'),
             join(last_lines(runtime, rank, KEPT_LINES), " | sed 's/^/log /'; :"),
@@ -65,10 +65,10 @@ class RankLook(Fact[RankHealth]):
 
 
 class Served(Fact[serving.GroupAnswers]):
-    """The whole group's answers, asked from the head in one command.
+    """The whole group's responses, requested on the head in one command.
 
     + urls: of every rank, rank 0 first
-    + model: the id that shall be served
+    + model: the id that is expected to be served
     + runtime, rank: the head's rank, for the transport in its log; "" leaves that out
     + keyed: the API wants a key, which is the first line of the command's stdin; it is also asked
       without one
@@ -96,7 +96,7 @@ class Served(Fact[serving.GroupAnswers]):
                 )
                 for number, url in enumerate(urls)
             ),
-            # A lost rank would keep a completion waiting for its whole limit: none is asked then.
+            # With a rank lost, a completion would wait for its whole time limit: none is requested.
             "wait)\nprintf '%s\\n' \"$health\"\nmodels= chat=\n",
             "[ -n \"$(printf '%s\\n' \"$health\" | grep -v '^health [0-9]* 200 ')\" ] || {\n",
             join("printf 'keyless %s\\n' \"$(", curl(listed, HEALTH_SECONDS), ')"\n')
@@ -130,7 +130,7 @@ class Served(Fact[serving.GroupAnswers]):
 
 
 def last_lines(runtime: str, rank: str, count: int, seconds: int = LOOK_SECONDS) -> StringCommand:
-    """The last lines of a rank's log that are not NCCL's, each cut as long lines tell no more."""
+    """The last lines of a rank's log without NCCL's, each cut to 2,000 characters."""
     command = quote(("timeout", str(seconds), *runtime_of(runtime).logs(rank, LOG_LINES).bounded))
     return join(command, f" 2>&1 | grep -av 'NCCL INFO' | tail -n {count} | cut -c -2000")
 
@@ -141,7 +141,7 @@ def curl(
     """A request of bounded time; prints status and seconds.
 
     + before: print the body first, then this; None: no body
-    + keyed: show the key that READ_KEY has read, by way of curl's stdin: no process has it in its
+    + keyed: send the key that READ_KEY has read, through curl's stdin: no process has it in its
       arguments, as the shell's own printf is none
     """
     if keyed:

@@ -58,7 +58,7 @@ class ModelWeights(Fact[readings.Weights]):
         wanted = sum(
             sizes.get(name, 0) for name in (sizes if lone else required_weights(shards, there))
         )
-        # A download goes on where it stopped: what lies in blobs need not come again.
+        # A download resumes where it stopped: what is in blobs need not be downloaded again.
         begun = 0 if complete else count(words.get("blobs", "0")) * 1024
         return readings.Weights(
             model=words["model"],

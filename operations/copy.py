@@ -119,7 +119,7 @@ def _streams(
     need: tuple[File, ...],
     seconds: int,
 ) -> Finding | None:
-    """Several connections beside each other; a half file is gone on with."""
+    """Copy over several connections in parallel; partial files are resumed."""
     below = "" if job.local else f"snapshots/{commit}/"
     # What has several names in the cache comes once.
     files = {f.blob or f.path: f for f in need} if not job.local else {f.path: f for f in need}
@@ -179,7 +179,7 @@ def _place(job: WeightsJob, host: Host, commit: str, files: Mapping[str, File]) 
 def _telling(
     job: WeightsJob, commit: str, todo: Mapping[str, tuple[File, ...]]
 ) -> Callable[[float], None]:
-    """What tells how far each worker is."""
+    """A function that logs each worker's progress."""
     progress = {
         name: TransferProgress(total_bytes(need), time.monotonic()) for name, need in todo.items()
     }

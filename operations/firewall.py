@@ -42,7 +42,7 @@ def changed(
 ) -> Generator[FunctionCommand, None, None]:
     """Change ufw's rules, and prove that a new SSH connection gets in afterwards.
 
-    + change: what ufw is told
+    + change: the commands for ufw
     + seconds: after which the node puts the firewall back as it was, if no connection got in
     """
     if change:

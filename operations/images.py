@@ -51,7 +51,7 @@ class Failed(Exception):
 def delivered(order: ImageOrder, needed: bool) -> Generator[FunctionCommand, None, None]:
     """Every node of the group has the head's image; carried out by the head, for all.
 
-    + needed: whether a node lacks it, or the registry is to be asked
+    + needed: whether a node lacks it, or the registry must be queried
     """
     if needed:
         yield FunctionCommand(_deliver, (order,), {})

@@ -18,7 +18,7 @@ from cluster.scripts import load_script
 from facts.fact import render
 from operations import shell
 
-# Until a node changes back by itself: longer than all that comes before it is told not to.
+# After this a node reverts by itself: longer than everything that precedes the confirmation.
 GUARD_SECONDS = 180
 APPLY_SECONDS = 60
 PROBE_SECONDS = 20

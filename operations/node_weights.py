@@ -1,4 +1,4 @@
-"""A model's files on the nodes: asked of each node's own Python, all nodes at once."""
+"""A model's files on the nodes, read and recorded by each node's own Python, in parallel."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ READ_SECONDS = 6 * 3600
 
 @dataclass(frozen=True)
 class WeightsJob:
-    """A model whose files shall be on every node; mappings are by node name, rank 0 first.
+    """A model to bring to every node; mappings are by node name, rank 0 first.
 
     + folders: the repository's folder in the hub's cache, or the local path
     + caches: HF_HOME

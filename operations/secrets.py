@@ -18,7 +18,7 @@ def key_placed(
 ) -> Generator[FunctionCommand, None, None]:
     """Have the group's API key where its rank 0 reads it; an equal one is not written again.
 
-    + find: gives the key; it is asked at the last moment, so that no plan holds the secret
+    + find: returns the key; called at the last moment, so that no plan holds the secret
     + image: any local image with a shell
     + needed: whether a rank will read it
     """

@@ -1,4 +1,4 @@
-"""A one-time way for files and images from node to node, over the fabric."""
+"""A one-time SSH tunnel for files and images from node to node, over the fabric."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from operations import shell
 
 @dataclass(frozen=True)
 class Tunnel:
-    """An open way; each target asks for what it wants, the source only sends.
+    """An open tunnel: each target requests what it needs, the source only sends.
 
     + user, address, port: how the source's sshd is reached
     """
@@ -44,9 +44,9 @@ def open_tunnel(
     folder: str = "",
     image: str = "",
 ) -> Iterator[Tunnel]:
-    """Open the way from source to targets, and close it whatever happens.
+    """Open a tunnel from source to targets, and close it whatever happens.
 
-    One way from a source at a time: a new one takes the keys of older ones away.
+    One tunnel from a source at a time: a new one removes the keys of older ones.
 
     + address: the source's, on the fabric
     + seconds: after which no new transfer begins, and running ones end; should nothing close the

@@ -21,8 +21,8 @@ def present(job: Callable[[], WeightsJob], needed: bool) -> Generator[FunctionCo
     The head downloads what it lacks, the others copy it from there. Files that did not change since
     they were checked are not read again. A failure leaves whatever serves alone.
 
-    + job: what, for which nodes; asked when the operation runs
-    + needed: whether ranks are about to start, or the files shall be read again
+    + job: what, for which nodes; called when the operation runs
+    + needed: whether ranks are about to start, or the files must be read again
     """
     if needed:
         yield FunctionCommand(_present, (job,), {})
@@ -43,7 +43,7 @@ def _present(state: State, host: Host, job: Callable[[], WeightsJob]) -> bool:
 
 
 def bring(job: WeightsJob) -> None:
-    """Look, download, copy; Refused with what went wrong."""
+    """Read, download, copy; raises Refused with what went wrong."""
     from operations import copy, download, node_weights  # a converged run does without
 
     download.take_over(job)

@@ -50,7 +50,7 @@ CODES = {
 
 @dataclass(frozen=True)
 class End:
-    """How a rank ended, as `docker inspect` tells it.
+    """How a rank ended, from `docker inspect`.
 
     + exit_code: None while it runs, or where it is not known
     + oom_killed: .State.OOMKilled: the only proof, as SGLang's own failures exit with 137 as well
@@ -98,7 +98,7 @@ class Placeholders(dict[str, str]):
 
 
 def diagnose(lines: Sequence[str], end: End | None = None) -> tuple[Diagnosis, ...]:
-    """What went wrong in one rank, the most telling first; () where nothing did.
+    """What went wrong in one rank, most significant first; () if nothing did.
 
     What stands before the engine's last "ready" it has overcome, but for notes.
     """
@@ -119,7 +119,7 @@ def diagnose(lines: Sequence[str], end: End | None = None) -> tuple[Diagnosis, .
 def group_diagnosis(
     by_rank: Mapping[str, tuple[Sequence[str], End | None]],
 ) -> tuple[tuple[str, Diagnosis], ...]:
-    """What went wrong in a group, the most telling first, each with its rank's name.
+    """What went wrong in a group, most significant first, each with its rank's name.
 
     A rank that lost another stands behind the other's own cause; equals keep the mapping's order.
     That a rank was stopped by will is no fault, and what the others say of its end neither.
@@ -194,7 +194,7 @@ def _first(
 
 
 def _still_valid(hits: Sequence[Hit], log: Sequence[str]) -> list[Hit]:
-    """Without those that a later line shows the engine got over, or that follow a wanted end."""
+    """The hits that no later line shows to be over, and that no requested stop explains."""
     ready, stop = engine_log.last_match(engine_log.READY, log), engine_log.find_stop(log)
     healing = {h.symptom.healed_by for h in hits if h.symptom.healed_by}
     healed = {expression: engine_log.last_match(expression, log) for expression in healing}
@@ -207,7 +207,7 @@ def _still_valid(hits: Sequence[Hit], log: Sequence[str]) -> list[Hit]:
 
 
 def _diagnose_hits(hits: Sequence[Hit], heard: Mapping[str, str]) -> list[Diagnosis]:
-    """One diagnosis for each symptom, the most telling first, the covered ones left out."""
+    """One diagnosis per symptom, most significant first, without those that another covers."""
     covered = {key for hit in hits for key in hit.symptom.covers}
     words = Placeholders(
         {k: v for h in reversed(hits) for k, v in h.match.groupdict().items() if v}
@@ -234,7 +234,7 @@ def _excerpt(line: str, start: int = 0) -> str:
 
 
 def _unrecognized(log: Sequence[str], hits: Sequence[Hit], end: End | None) -> Iterator[Diagnosis]:
-    """The exception that ended the rank, where no symptom tells of it or of what led to it."""
+    """The exception that ended the rank, unless a symptom explains it or what led to it."""
     chain = engine_log.find_fatal(log, failed=bool(end and end.exit_code))
     hit_lines = {hit.at for hit in hits}
     if not chain or any(at in hit_lines for e in chain for at in range(e.first, e.after)):

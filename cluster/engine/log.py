@@ -38,7 +38,7 @@ NOISE = re.compile(r"^(?:nanobind: | - (?:leaked |\.\.\. skipped )|See https://n
 LINE_LENGTH = 300
 # The step in which the ranks wait for each other.
 MEETING = "initialising torch distributed"
-# A line that begins or ends a step → the step that goes on after it. SGLang 0.5.23 says "Init
+# A line that begins or ends a step → the step that follows it. SGLang 0.5.23 says "Init
 # parallel" and "Capture target decode CUDA graph", 0.5.3.post3 "Init torch distributed" and
 # "Capture cuda graph"; the rest is alike.
 PHASES = (

@@ -34,12 +34,12 @@ class EndpointReply:
 
 @dataclass(frozen=True)
 class GroupAnswers:
-    """What the group answered, asked from the head.
+    """The group's responses to requests made on the head.
 
     + health: of each rank, rank 0 first
     + models: /v1/models; completion: one chat completion (or a plain one, for a model without chat)
-    + log: the log lines that tell the transport
-    + keyless: status of /v1/models without the key, where the API shall want one; else 0
+    + log: the log lines that show the transport
+    + keyless: status of /v1/models without the key, where the API must require it; else 0
     """
 
     health: tuple[EndpointReply, ...]

@@ -119,7 +119,7 @@ def mentions() -> tuple[Expression, ...]:
 
 @cache
 def position(key: str) -> int:
-    """Where a symptom stands among its kind: the lower, the more telling."""
+    """A symptom's position among its kind: lower is more significant."""
     return min(
         i
         for kind in ("engine", "docker")

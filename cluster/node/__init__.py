@@ -1,1 +1,1 @@
-"""What nodes are like, and what they shall be like."""
+"""Nodes: what was read on them, how they are to be set up, and what prevents it."""

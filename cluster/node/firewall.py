@@ -1,4 +1,4 @@
-"""Which ufw rules a node must have, which of its rules are ours, and what stands in the way.
+"""Which ufw rules a node needs, which of its rules are ours, and which others block them.
 
 SSH first; between the nodes all TCP and RoCE v2, by each fabric address; the API for the networks
 named. What is ours carries our comment: nothing else is ever changed.
@@ -150,7 +150,7 @@ RANDOM_PORTS = "32768:60999"
 def find_obstacles(
     ufw: Ufw, wanted: Sequence[Rule], place: RuleContext, settings: Settings
 ) -> Iterator[Finding]:
-    """What keeps the wanted rules from working: rules of others that come before them."""
+    """Findings on what keeps the required rules from working: other rules that precede them."""
     node = place.node.name
     if not ufw.installed:
         yield error("ufw is not installed", node, "sudo apt-get install ufw")
@@ -214,7 +214,7 @@ def _wider(ufw: Ufw, place: RuleContext, settings: Settings) -> Iterator[Finding
 
 
 def _before(ufw: Ufw, rule: Rule, group: str) -> Iterator[Rule]:
-    """Rules of others that block some of what this one shall let in, and come before it."""
+    """Other rules that precede this one and block some of what it allows."""
     for other in ufw.rules:
         if other.key == rule.key and not other.blocks:
             return
@@ -271,7 +271,7 @@ class UfwChange:
         return bool(self.add or self.remove or self.restrict or self.enable or self.disable)
 
     def commands(self) -> tuple[tuple[str, ...], ...]:
-        """Arguments of ufw, in the order in which nothing is cut on the way."""
+        """Arguments for ufw, in an order that cuts no connection on the way."""
         return (
             *([("--force", "disable")] if self.disable else []),
             *((*rule.words(), "comment", rule.comment) for rule in self.add),

@@ -23,7 +23,7 @@ class HostSetup(Shown):
 
     + login: the user that SSH logs in as
     + linger: its processes, and IPC objects, survive the end of its last session
-    + remove_ipc: logind's RemoveIPC; None where logind could not be asked
+    + remove_ipc: logind's RemoveIPC; None if logind did not answer
     + apt: the system installs its packages with apt
     + earlyoom: its package is installed
     + no_root: why the login can't become root; "" where it can
@@ -53,7 +53,7 @@ def no_root(node: str, words: str) -> Finding:
 
 
 def drop_caches(image: str) -> Command:
-    """Drop the page cache by way of any local image with a shell: no sudo on the node."""
+    """Drop the page cache through any local image with a shell, so that no sudo is needed."""
     run = ("docker", "run", "--rm", "--privileged", "--network", "none", "--pull", "never")
     return Command((*run, "--entrypoint", "sh", image, "-c", _DROP), 120)
 

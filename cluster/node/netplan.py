@@ -67,7 +67,7 @@ class Setup(Shown):
 
 @dataclass(frozen=True)
 class Half:
-    """One half of the cabled port as wanted; `address` with its prefix ("192.168.100.1/24")."""
+    """One half of the cabled port, as declared; `address` with its prefix ("192.168.100.1/24")."""
 
     netdev: str
     address: str

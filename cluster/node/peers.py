@@ -45,7 +45,7 @@ class PeerReport(Shown):
 
 
 def reachability(fabric: Fabric, reports: Mapping[str, PeerReport]) -> Iterator[Finding]:
-    """Findings from the nodes' reports, by node name; nothing where nobody was asked."""
+    """Findings from the nodes' reports (by node name); none if there are no reports."""
     members = {n.address: n for n in fabric.nodes}
     for node in fabric.nodes if reports and len(members) > 1 else ():
         report = reports.get(node.name, PeerReport(error="the probe did not run"))

@@ -167,12 +167,12 @@ class Rank(Shown):
 
     @property
     def group(self) -> str:
-        """The group that its label tells of; "" where it tells none."""
+        """The group that its label names; "" if it names none."""
         return read_label(self.label).group
 
     @property
     def number(self) -> int | None:
-        """Its place in its group, by its label: 0 is the head; None where that tells none."""
+        """Its rank in the group, from its label: 0 is the head; None if the label has none."""
         return read_label(self.label).rank
 
     @property

@@ -1,6 +1,6 @@
 # shellcheck shell=sh
-# $1: a folder in memory for what is told meanwhile; $2: the image; the rest asks for it.
-# Either end may fail first and break the other, so both are told.
+# $1: a folder in memory for progress and errors; $2: the image; the rest: ssh to the sender.
+# Either end may fail first and break the other, so the errors of both are printed.
 folder=$1 image=$2; shift 2
 { "$@" docker save "$image" 2>"$folder/sender"; echo $? >"$folder/sent"; } |
   LC_ALL=C dd bs=1M status=progress 2>"$folder/progress" |

@@ -86,7 +86,7 @@ BY_KIND = {
         "use another image, or copy the weights into hf_cache by hand",
     ),
 }
-# What the words of an error say where its kind does not tell, or tells too little.
+# What the text of an error means, where its kind alone says too little.
 BY_TEXT = (
     (
         r"certificate|SSLError|SSL:",
@@ -150,7 +150,7 @@ def _explain_text(kind: str, detail: str) -> tuple[str, str] | None:
 
 
 def find_unencrypted_token(endpoint: str, token: str, node: str, model: str) -> Finding | None:
-    """Why the hub is not asked: the token would go over plain HTTP."""
+    """The finding if the token would travel over plain HTTP; None otherwise."""
     if not token or not endpoint or endpoint.lower().startswith("https://"):
         return None
     return explain_failure("clear", "", node, model, "", endpoint)

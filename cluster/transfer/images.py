@@ -27,7 +27,7 @@ _PROGRESS = """[ ! -r "$1/progress" ] || tr '\\r' '\\n' <"$1/progress" | tail -n
 
 @dataclass(frozen=True)
 class Delivery:
-    """How a node gets the head's image; with neither `pull` nor `copy` it has it.
+    """How a node gets the head's image; with neither `pull` nor `copy` it already has it.
 
     + pull: what it asks the registry for; "" where it need not ask
     + copy: whether the head can give it, where the registry does not
@@ -49,7 +49,7 @@ def reason_to_pull(reference: str, head: ImageReading | None, pull: str) -> str:
 
 
 def needs_delivery(reference: str, images: Images, pull: str, *, restart: bool) -> bool:
-    """Whether anything is to be asked or brought.
+    """Whether the registry must be queried or an image delivered.
 
     + images: of the group, the head's first
     + restart: whether the group is about to; what runs needs no image by its name
@@ -146,7 +146,7 @@ def copy_progress(folder: str) -> Command:
 
 
 def parse_progress(line: str) -> int:
-    """Bytes that dd's line tells of."""
+    """The byte count in dd's status line; 0 if there is none."""
     match = re.match(r"(\d+) bytes", line)
     return int(match[1]) if match else 0
 

@@ -1,4 +1,4 @@
-"""A model's files: which of a repository's are wanted, and whether what is there is all of it."""
+"""Which files of a repository a model needs, and whether a folder has all of them."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _suffix(path: str) -> str:
 
 
 def _weights(names: Collection[str]) -> list[str]:
-    """The weights that SGLang shall load: at the top, of one kind, in one precision."""
+    """The weight files for SGLang to load: at the top level, of one format and precision."""
     top = [n for n in names if "/" not in n and not n.startswith(ADAPTER) and not _foreign(n)]
     usual = [n for n in top if not n.startswith(CONSOLIDATED) and _suffix(n) in KINDS] or top
     for kind in KINDS:

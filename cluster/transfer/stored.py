@@ -1,4 +1,4 @@
-"""What a node holds of a model, against what it must hold."""
+"""What a node has of a model, compared with what it needs; and how a transfer progresses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A one-time way for files from node to node over the fabric: the words that open and close it.
+"""A one-time SSH tunnel for files from node to node over the fabric: the commands for it.
 
 Each target gets an ed25519 key of its own, kept in memory there. The source's login takes it for
 a limited time, from that target's fabric address alone, and only to send the files of one folder,
@@ -19,7 +19,7 @@ from cluster.command import Argv, Command
 from cluster.findings import Finding, error
 from cluster.scripts import load_script
 
-# Marks all that a way leaves on nodes: lines of authorized_keys, and folders in memory.
+# Marks everything that a tunnel leaves on nodes: lines of authorized_keys, folders in memory.
 MARKER = "spark-serving-carry"
 # Under this name the target's known_hosts has the source, whatever its address and port.
 ALIAS = "spark-serving-source"
@@ -32,7 +32,7 @@ _MAKE_KEY = load_script(__file__, "make_key.sh")
 _PROBE = 'umask 077; cat >"$1" && shift && exec "$@" true'
 
 
-# What a node's answers can be: they become words of ssh, and lines of authorized_keys.
+# Valid output of nodes: it becomes arguments of ssh, and lines of authorized_keys.
 _LOGIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\$?")
 _PORT = re.compile(r"[0-9]{1,5}")
 _HOST_KEY = re.compile(r"[a-z0-9][a-z0-9@.-]* [A-Za-z0-9+/=]+")
@@ -79,7 +79,7 @@ def parse_source(lines: Sequence[str]) -> Source | None:
 
 
 def make_key(address: str) -> Command:
-    """On a target: a new key for the way from the source's `address`; older ones of it go."""
+    """On a target: create a key for the tunnel from the source's `address`; remove older ones."""
     return Command(("sh", "-c", _MAKE_KEY, "sh", address), 30)
 
 
@@ -113,7 +113,7 @@ def admit_keys(
 
 
 def try_tunnel(key: Key, source: Source, ssh: Argv) -> Command:
-    """On a target: write the source into known_hosts, and try the way once."""
+    """On a target: write the source into known_hosts, and connect once."""
     known_hosts = "".join(f"{ALIAS} {host_key}\n" for host_key in source.host_keys)
     return Command(("sh", "-c", _PROBE, "sh", key.known_hosts, *ssh), 40, known_hosts)
 
@@ -143,7 +143,7 @@ def ssh_argv(key: Key, port: int) -> Argv:
 
 
 def source_unreadable(node: str, output: str) -> Finding:
-    """The source did not tell its keys, or does not take ours."""
+    """The source did not print its host keys, or did not accept ours."""
     return error(
         f"cannot open the tunnel that other nodes copy files through: {_line(output)}",
         node,
@@ -160,7 +160,7 @@ def key_not_made(node: str, address: str, output: str) -> Finding:
 
 
 def tunnel_closed(node: str, sender: str, address: str, port: int, output: str) -> Finding:
-    """Why the way does not carry, from ssh's own words."""
+    """Why the tunnel does not work, from ssh's own output."""
     if "host key" in output.lower() or "HOST IDENTIFICATION" in output:
         return error(
             f"what answers on {address} port {port} is not {sender}: it has a different host key",
@@ -183,7 +183,7 @@ def tunnel_closed(node: str, sender: str, address: str, port: int, output: str) 
 
 
 def noisy_login(sender: str, output: str) -> Finding:
-    """The source's login prints where files shall come: rsync and docker load end at it."""
+    """The source's login shell prints text into the data stream, which breaks the transfer."""
     return error(
         f"its shell prints text before the files that it sends to other nodes: {_line(output)}",
         sender,

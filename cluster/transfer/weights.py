@@ -1,4 +1,4 @@
-"""The words of what is done for weights on a node. Nothing is run and nothing is quoted here."""
+"""Commands for weights and vocabularies on a node. Nothing is run or quoted here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TOKEN_FILE = "hf_token"
 _MOUNTED = "/run/secrets/spark-serving"
 _CACHE = "/hub"
 
-# $1: written as root, by way of the engine; the token comes on stdin.
+# $1: written as root, through Docker; the token comes on stdin.
 _TOKEN = 'umask 077; chmod 700 /at && cat >"/at/$1.part" && mv "/at/$1.part" "/at/$1"'
 _FORGET = 'rm -f "/at/$1" "/at/$1.part"'
 # One argument holds 128 kB (MAX_ARG_STRLEN of Linux).
@@ -76,11 +76,11 @@ def start_download(
     fetch: bool,
     token: bool,
 ) -> Command:
-    """The hub's client in a container that goes on by itself: a lost connection, or an end of the
+    """Run the hub's client in a detached container: a lost connection, or the end of the
     controller, does not end it.
 
-    + task: what it shall do, as the function of that name has it; it comes on stdin
-    + fetch: whether files shall come, into the cache; else only their list is asked for
+    + task: `download_task`'s text, for stdin
+    + fetch: download files into the cache; otherwise only list them
     + token: whether one comes along
     """
     quiet = {
@@ -105,7 +105,7 @@ def start_download(
 
 
 def download_task(model: str, endpoint: str, token: str, request: Mapping[str, Any]) -> str:
-    """`download`'s stdin: the token, and what hub_client.py shall do of which repository."""
+    """Stdin for `start_download`: the token, then the request to hub_client.py as JSON."""
     folder = hub_folder("", model).removeprefix("/hub/")
     fields = {
         **request,
@@ -136,7 +136,7 @@ def remove_download(group: str) -> Command:
 
 
 def run_script(script: str, seconds: int, task: str) -> Command:
-    """weights_here.py on the node; what it shall do (JSON) comes on stdin."""
+    """Run weights_here.py on the node; the request (JSON) comes on stdin."""
     return Command(("python3", "-c", script), seconds, task)
 
 

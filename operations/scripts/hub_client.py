@@ -4,7 +4,7 @@ Runs as root in a container of the serving image, by its Python (3.10 or newer) 
 huggingface_hub that SGLang needs (0.35.3 and 2.4.0 were tried); one JSON object as arguments (in
 pieces, since one holds 128 kB), JSON lines on stdout, the last one the result. Files are fetched
 one by one, not by snapshot_download: when it is killed, newer versions throw half files away; here
-they are gone on with. Plain HTTP, not hf_xet, for the same reason.
+they are resumed. Plain HTTP, not hf_xet, for the same reason.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ PASSING = ("network", "limited", "server")
 
 
 class HashMismatch(Exception):
-    """A file that came twice and was not what the hub's own list says."""
+    """A file that arrived twice with a hash other than the hub lists."""
 
 
 class Stalled(Exception):
-    """No byte for the time allowed."""
+    """No byte arrived within the time limit."""
 
 
 class TooLong(Exception):
-    """A file that goes on after the size that the hub lists."""
+    """A file that is longer than the hub lists."""
 
 
 class InTheClear(Exception):
@@ -155,7 +155,7 @@ def fetch_files(
 def download_verified(
     hub: Hub, watchdog: Watchdog, path: str, size: int, way: str, digest: str, blob: Path
 ) -> None:
-    """A file under its own name, once its hash is right; a wrong one is fetched once more."""
+    """Download a file and give it its name once its hash matches; retry once, then HashMismatch."""
     part = blob.with_name(f"{digest}.incomplete")
     for _ in range(2):
         hub.bring(path, size, part, watchdog)
@@ -187,7 +187,7 @@ def link_blob(blob: Path, at: Path) -> None:
 
 
 def chown_to(base: Path, uid: int, gid: int) -> None:
-    """To the login: what root made it could neither copy nor mend."""
+    """Give files to the login, which could neither copy nor repair what root created."""
     for path in (base.parent, base, *base.rglob("*")):
         os.chown(path, uid, gid, follow_symlinks=False)
 
@@ -200,7 +200,7 @@ class Hub:
         self.endpoint, self.token = endpoint or None, token
 
     def bring(self, path: str, size: int, part: Path, watchdog: Watchdog) -> None:
-        """The rest of a file, however often the connection is cut."""
+        """Download the rest of a file, however often the connection is cut."""
         while True:
             watchdog.check()
             have = part.stat().st_size if part.exists() else 0
@@ -252,7 +252,7 @@ class SizeLimit:
 
 
 class Watchdog:
-    """Bytes that are here; they are told, and must grow."""
+    """Reports the bytes on disk at intervals, and raises Stalled if they stop growing."""
 
     def __init__(self, stall: float, wanted: list[tuple[Path, int]]) -> None:
         self.stall, self.wanted = stall, wanted

@@ -197,7 +197,7 @@ def _recent(half: Path) -> bool:
 
 
 def _partial_bytes(base: Path, hub: bool) -> int:
-    """Bytes that interrupted transfers have left, to be gone on with."""
+    """Bytes that interrupted transfers have left, to be resumed."""
     aside = base / PART if hub else base.with_name(base.name + PART)
     half = [*base.glob("blobs/*.incomplete")] if hub else []
     return sum(p.stat().st_size for p in (*half, *aside.rglob("*")) if p.is_file())
