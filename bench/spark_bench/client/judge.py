@@ -63,73 +63,60 @@ def audit(
     """
     tally = recording.tally
     lag, late = measure_spread(tally.lags), measure_spread(tally.lates)
-    lag = replace(lag, max=max(lag.max, round(tally.pauses.most / 1000, 1)))
-    stamped = tally.unstamped <= recording.store.reads * UNSTAMPED
     step = tally.step_ns / 1000
-    wall = (recording.ended_ns - recording.started_ns) / 1e9
-    reasons = (
-        *_clocks(stamped, step),
-        *_reads(lag, merged, gap_ms),
-        *_sends(late, e2e_ms),
-        *_pauses(tally, wall, gap_ms),
-        *_averaged(spread_evenly, uncounted),
-        *filter(None, [unseen]),
-    )
-    return Audit(
+    stamped = tally.unstamped <= recording.store.reads * UNSTAMPED
+    account = Audit(
         clock="kernel" if stamped else "process",
         transport="tls" if tls else "plain",
         reads=recording.store.reads,
-        lag_us=lag,
+        lag_us=replace(lag, max=max(lag.max, round(tally.pauses.most / 1000, 1))),
         late_us=late,
         merged_reads=round(merged, 6),
         clock_step_us=round(step, 1) if step > STEP_US else 0.0,
         cpu_seconds=round(recording.cpu_seconds, 6),
-        wall_seconds=round(wall, 6),
+        wall_seconds=round((recording.ended_ns - recording.started_ns) / 1e9, 6),
         parse_seconds=round(parse_seconds, 6),
         peak_rss_bytes=peak_rss(),
         spilled_bytes=recording.store.spilled,
-        verdict="approximate" if reasons else "exact",
-        reasons=reasons,
     )
+    reasons = [*_reasons(account, tally, e2e_ms, gap_ms, spread_evenly, uncounted)]
+    reasons += [unseen] if unseen else []
+    verdict = "approximate" if reasons else "exact"
+    return replace(account, verdict=verdict, reasons=tuple(reasons))
 
 
-def _clocks(stamped: bool, step_us: float) -> Iterator[str]:
-    """Where the times come from."""
-    if not stamped:
+def _reasons(
+    account: Audit,
+    tally: Tally,
+    e2e_ms: float | None,
+    gap_ms: float | None,
+    spread_evenly: float,
+    uncounted: float,
+) -> Iterator[str]:
+    """Why the figures are approximate: times, reads, sends, pauses, averages."""
+    lag, late, merged = account.lag_us, account.late_us, account.merged_reads
+    if account.clock != "kernel":
         yield "the kernel gave no receive times, so times are those of the client's reads"
-    if step_us > STEP_US:
-        yield f"the wall clock was changed by {step_us / 1000:.1f} ms during the run"
-
-
-def _reads(lag: Spread, merged: float, gap_ms: float | None) -> Iterator[str]:
-    """Tokens that share a read came together if we read promptly; else they waited for us."""
+    if account.clock_step_us:
+        step_ms = account.clock_step_us / 1000
+        yield f"the wall clock was changed by {step_ms:.1f} ms during the run"
+    # Tokens that share a read came together if we read promptly; else they waited for us.
     if merged > MERGED and gap_ms is not None and lag.p99 > 500 * gap_ms:
         yield (
             f"{merged:.1%} of tokens came with the one before, read {lag.p99 / 1000:.1f} ms late: "
             "the client did not keep up"
         )
-
-
-def _sends(late: Spread, e2e_ms: float | None) -> Iterator[str]:
-    """The load, as it was offered."""
     if late.p50 > max(LATE_US, 1000 * LATE_SHARE * (e2e_ms or 0.0)):
         yield f"half of the requests were sent {late.p50 / 1000:.1f} ms late or more"
     elif late.p99 > max(LATE_US, 1000 * LATE_TAIL * (e2e_ms or 0.0)):
         yield f"one request in a hundred was sent {late.p99 / 1000:.1f} ms late or more"
-
-
-def _pauses(tally: Tally, wall: float, gap_ms: float | None) -> Iterator[str]:
-    """The client's own: longer than half a gap, and more than a hundredth of the run."""
+    # The client's own pauses: longer than half a gap, and more than a hundredth of the run.
     longest_ms, paused = tally.pauses.most / 1e6, tally.paused_ns / 1e9
-    if gap_ms is not None and longest_ms > gap_ms / 2 and paused > MERGED * wall:
+    if gap_ms is not None and longest_ms > gap_ms / 2 and paused > MERGED * account.wall_seconds:
         yield (
             f"the client stood still for {paused:.1f} s, up to {longest_ms:.0f} ms at once: what "
             "came meanwhile has one time"
         )
-
-
-def _averaged(spread_evenly: float, uncounted: float) -> Iterator[str]:
-    """Tokens of which only the total is known, or not even that."""
     if uncounted > AVERAGED:
         yield (
             f"nothing tells how many tokens {uncounted:.0%} of the events had: each counts as one, "

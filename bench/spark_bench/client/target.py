@@ -89,11 +89,16 @@ def target(url: str) -> Target:
     scheme, host = parts.scheme, parts.hostname or ""
     port = parts.port or PORTS[scheme]
     proxy = _proxy(scheme, host, port)
+    if proxy:
+        cure = "check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY"
+        addresses = _addresses(proxy.host, proxy.port, cure)
+    else:
+        addresses = _addresses(host, port, "check --url")
     return Target(
         url=f"{scheme}://{parts.netloc.rpartition('@')[2]}",
         host=host,
         port=port,
-        addresses=_proxy_addresses(proxy) if proxy else _addresses(host, port, "check --url"),
+        addresses=addresses,
         proxy=proxy,
         tls=_context() if scheme == "https" else None,
     )
@@ -166,10 +171,6 @@ def _loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
-
-
-def _proxy_addresses(proxy: Proxy) -> tuple[SocketAddress, ...]:
-    return _addresses(proxy.host, proxy.port, "check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY")
 
 
 def _addresses(host: str, port: int, cure: str) -> tuple[SocketAddress, ...]:

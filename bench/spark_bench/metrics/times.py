@@ -84,7 +84,9 @@ class Times:
     def of(cls, requests: Iterable[Request]) -> Times:
         """Of those requests among them that have a visible token."""
         chosen = [request for request in requests if np.any(request.token_counts > 0)]
-        rows = np.array([_row(request) for request in chosen], np.int64).reshape(-1, len(COLUMNS))
+        rows = np.array(
+            [[getattr(request, column) for column in COLUMNS] for request in chosen], np.int64
+        ).reshape(-1, len(COLUMNS))
         stamps = np.concatenate([r.token_ns for r in chosen]) if chosen else _none()
         counts = np.concatenate([r.token_counts for r in chosen]) if chosen else _none()
         sizes = np.array([r.token_ns.size for r in chosen], np.int64)
@@ -229,10 +231,6 @@ class TimedRequests:
 def without_nan(values: Floats) -> Floats:
     """Without the NaNs."""
     return values[~np.isnan(values)]
-
-
-def _row(request: Request) -> list[int]:
-    return [getattr(request, column) for column in COLUMNS]
 
 
 def _none() -> Ints:

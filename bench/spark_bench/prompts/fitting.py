@@ -89,7 +89,10 @@ def fit_length(drafts: Sequence[Draft], tokens: Tokens, words: Vocabulary) -> li
         _mend({number: drafts[number] for number in pending}, missing, tokens, words)
         for number in pending:
             texts[number] = drafts[number].text
-    raise BadInput(_why_not(drafts[pending[0]].target, tokens, words))
+    raise BadInput(
+        f"no text of exactly {drafts[pending[0]].target} tokens was found with {tokens.name}; "
+        f"the shortest has {smallest(tokens, words)}: use another --input-len"
+    )
 
 
 def _mend(
@@ -106,7 +109,13 @@ def _close(near: Sequence[tuple[Draft, int]], tokens: Tokens, words: Vocabulary)
     """Add to each draft what most nearly fills its gap, or take its last part off."""
     tried = [(draft.text[-CONTEXT:], draft.options(words)) for draft, _ in near]
     counts = iter(
-        tokens.count([text for end, options in tried for text in _with_options(end, options)])
+        tokens.count(
+            [
+                text
+                for end, options in tried
+                for text in [end, *(end + option for option in options)]
+            ]
+        )
     )
     for (draft, gap), (_, options) in zip(near, tried, strict=True):
         before = next(counts)
@@ -118,17 +127,6 @@ def _close(near: Sequence[tuple[Draft, int]], tokens: Tokens, words: Vocabulary)
             draft.parts.pop()
 
 
-def _with_options(end: str, options: Sequence[str]) -> list[str]:
-    return [end, *(end + option for option in options)]
-
-
 def smallest(tokens: Tokens, words: Vocabulary) -> int:
     """Tokens of the shortest text that there is."""
     return min(count for count in tokens.count([*words.first, *string.ascii_lowercase]) if count)
-
-
-def _why_not(target: int, tokens: Tokens, words: Vocabulary) -> str:
-    return (
-        f"no text of exactly {target} tokens was found with {tokens.name}; the shortest there is"
-        f" has {smallest(tokens, words)}: take another --input-len"
-    )

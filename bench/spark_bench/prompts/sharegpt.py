@@ -74,7 +74,10 @@ def load_sharegpt(
                     f"{total - usable} of the {total} entries of {path.name} were skipped: "
                     "they have no question and answer in text"
                 )
-            return [_numbered(prompt, number) for number, prompt in enumerate(prompts[:count])]
+            return [
+                Prompt(prompt.messages, prompt.input_tokens, prompt.output_tokens, number)
+                for number, prompt in enumerate(prompts[:count])
+            ]
         if drawn >= total:
             raise BadInput(_too_few(path, count, len(prompts), total, context))
         drawn *= 4
@@ -85,10 +88,6 @@ def check_sharegpt(path: Path) -> None:
     format."""
     if not any(map(_pair, read_entries(path))):
         raise BadInput(f"{path} has no question with an answer; {WANTED}")
-
-
-def _numbered(prompt: Prompt, number: int) -> Prompt:
-    return Prompt(prompt.messages, prompt.input_tokens, prompt.output_tokens, number)
 
 
 def _draw(path: Path, size: int, seed: int) -> tuple[list[Pair], int, int]:

@@ -68,7 +68,7 @@ def parse_generate_events(data: list[bytes]) -> Deltas:
         elif chunk.text is None:
             note_odd(data[i], deltas)
     deltas.first_text = deltas.tokens[0] if deltas.tokens else -1
-    # Not through `found`: that would be a cycle, which only garbage collection could free.
+    # Not through `deltas`: that would be a cycle, which only garbage collection could free.
     tokens = deltas.tokens
     deltas.texts = lambda: [added[i] for i in tokens]
     return deltas

@@ -183,7 +183,7 @@ def parse_openai_events(data: list[bytes]) -> Deltas:
             note_error(chunk.error, deltas)
     if empty:
         _look_closer(empty, data, chunks, deltas)
-    # Not through `found`: that would be a cycle, which only garbage collection could free.
+    # Not through `deltas`: that would be a cycle, which only garbage collection could free.
     tokens = deltas.tokens
     deltas.texts = lambda: [_added(chunks[i]) for i in tokens]
     return deltas

@@ -85,15 +85,12 @@ def _answer(tape: Tape, framing: Framing, ended: Ended, most: int) -> Answer:
     body = content.read_body(tape, framing, most)
     whole = ended is Ended.COMPLETE if body.ended is None else body.ended
     answer = Answer(head.status, whole=whole)
-    if not 200 <= head.status < 300 or _is_json(body.tape.data):
+    # JSON by its first byte: proxies are known to change content types, but not this.
+    is_json = body.tape.data[:64].lstrip()[:1] in (b"{", b"[")
+    if is_json or not 200 <= head.status < 300:
         answer.body = body.tape.data
         return answer
     events = sse.parse_events(body.tape.data, whole=whole)
     answer.data, answer.errors, answer.problem = events.data, events.errors, events.problem
     answer.place(body.tape, np.array(events.ends, np.int64))
     return answer
-
-
-def _is_json(body: bytes) -> bool:
-    """By its first byte: proxies are known to change content types, but not this."""
-    return body[:64].lstrip()[:1] in (b"{", b"[")

@@ -106,7 +106,7 @@ class TwoTokens(ApproximateTokens):
 
 def test_a_length_that_no_text_has_is_bad_input() -> None:
     assert TwoTokens().count([text(compose(PromptShape(1, 8, 1), TwoTokens(), 1)[0])]) == [8]
-    with pytest.raises(BadInput, match=r"exactly 9 tokens .* the shortest there is has 2"):
+    with pytest.raises(BadInput, match=r"exactly 9 tokens .* the shortest has 2"):
         compose(PromptShape(1, 9, 1), TwoTokens(), 1)
 
 
