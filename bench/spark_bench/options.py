@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from spark_bench.load.ramp import Ramp
     from spark_bench.load.sweep import Sweep
     from spark_bench.metrics.goodput import Slo
-    from spark_bench.results.types import Result
+    from spark_bench.results.schema import Result
 
 
 class FailureLimit(Struct, frozen=True):

@@ -11,21 +11,21 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from result_samples import a_repeat, a_result
-from spark_bench.compare.load import Part, Run
-from spark_bench.results.codec import encode
-from spark_bench.results.repeats import combined
-from spark_bench.results.types import Repeat, Result
+from spark_bench.compare.runs import ComparedRun, ResultPart
+from spark_bench.results.assemble import combine_repeats
+from spark_bench.results.codec import encode_result
+from spark_bench.results.schema import Repeat, Result
 
 MEASURED = json.loads(Path(__file__).with_name("compare_spread.json").read_text())
 Floats = NDArray[np.float64]
 
 
-def a_run(letter: str, **figures: Sequence[float]) -> Run:
+def a_run(letter: str, **figures: Sequence[float]) -> ComparedRun:
     """One that has these figures, a value a repeat, and nothing else."""
     columns = zip(*figures.values(), strict=True)
     repeats = tuple(dict(zip(figures, column, strict=True)) for column in columns)
-    part = Part(Path(f"{letter}.json"), letter, "complete", "exact", {}, {}, repeats, 9, 0, 0)
-    return Run(letter, f"{letter}.json", (part,))
+    part = ResultPart(Path(f"{letter}.json"), letter, "complete", "exact", {}, {}, repeats, 9, 0, 0)
+    return ComparedRun(letter, f"{letter}.json", (part,))
 
 
 def a_file(folder: Path, name: str, *throughputs: float, **changes: Any) -> Path:
@@ -40,10 +40,10 @@ def a_file(folder: Path, name: str, *throughputs: float, **changes: Any) -> Path
         status="complete",
         reason="",
         repeats=repeats if len(repeats) > 1 else (),
-        **{key: getattr(combined(repeats), key) for key in ("summary", "audit", "lengths")},
+        **{key: getattr(combine_repeats(repeats), key) for key in ("summary", "audit", "lengths")},
     )
     path = folder / f"{name}.json"
-    path.write_bytes(encode(_changed(result, changes)))
+    path.write_bytes(encode_result(_changed(result, changes)))
     return path
 
 
@@ -76,7 +76,7 @@ def _repeat(number: int, throughput: float) -> Repeat:
 
 def pairs(
     count: int, repeats: int, exact: bool, worse: Mapping[str, float], seed: int = 1
-) -> Iterator[tuple[Run, Run]]:
+) -> Iterator[tuple[ComparedRun, ComparedRun]]:
     """Pairs of runs against the reference server; the second's figures are multiplied by `worse`.
 
     Each run is the start of a measured one and residuals drawn from all measured ones, without

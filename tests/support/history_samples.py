@@ -8,8 +8,8 @@ from typing import Any
 
 from msgspec.structs import replace
 from result_samples import a_result
-from spark_bench.results.codec import encode
-from spark_bench.results.types import Result, new_id
+from spark_bench.results.codec import encode_result
+from spark_bench.results.schema import Result, new_id
 
 BASE = datetime(2026, 11, 23, 13, 38, 5, 250_000, tzinfo=UTC)
 
@@ -38,5 +38,5 @@ def a_run(
 def written(path: Path, result: Result) -> Result:
     """The result, in a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encode(result))
+    path.write_bytes(encode_result(result))
     return result

@@ -18,16 +18,16 @@ from spark_bench.metrics.summary import summarize
 from spark_bench.metrics.times import TimedRequests
 from spark_bench.record import Request
 from spark_bench.results import codec
-from spark_bench.results.lengths import lengths
-from spark_bench.results.server_figures import (
+from spark_bench.results.assemble import compare_lengths
+from spark_bench.results.schema import (
     NodeColumns,
     NodeFigures,
     Nodes,
     Range,
+    Result,
     ServerFigures,
     ServerSamples,
 )
-from spark_bench.results.types import Result
 
 LOADS = (1, 2, 4, 8, 16, 32)
 SLOTS = 8  # of the server: beyond that, requests wait
@@ -96,7 +96,7 @@ def result(
         config=config,
         summary=summary,
         audit=Audit(clock="kernel", reads=1000, lag_us=Spread(7.0, 17.0, 250.0)),
-        lengths=lengths(asked, "/models/tokenizer.json"),
+        lengths=compare_lengths(asked, "/models/tokenizer.json"),
         distributions=distributions(TimedRequests(asked)),
         intervals=_intervals(summary.output_throughput),
         stalls=stalls(TimedRequests(asked)),
@@ -134,7 +134,7 @@ def save(results: list[Result], folder: Path) -> Path:
     """As `spark-bench run` would."""
     folder.mkdir(parents=True, exist_ok=True)
     for each in results:
-        (folder / f"bench_quick_{each.id}.json").write_bytes(codec.encode(each))
+        (folder / f"bench_quick_{each.id}.json").write_bytes(codec.encode_result(each))
     return folder
 
 

@@ -14,21 +14,24 @@ from spark_bench.metrics.stalls import stalls
 from spark_bench.metrics.summary import summarize
 from spark_bench.metrics.times import TimedRequests
 from spark_bench.record import Request
-from spark_bench.results.config import Config, Conversations, Dataset
-from spark_bench.results.facts import (
-    Client,
-    Commit,
-    DeployedRank,
-    Deployment,
-    Machine,
-    Provenance,
-    Server,
-)
-from spark_bench.results.lengths import lengths
-from spark_bench.results.requests import (
+from spark_bench.results.assemble import compare_lengths
+from spark_bench.results.request_rows import (
     START_NS,
 )
-from spark_bench.results.types import Repeat, Result
+from spark_bench.results.schema import (
+    Client,
+    Commit,
+    Config,
+    Conversations,
+    Dataset,
+    DeployedGroup,
+    DeployedRank,
+    Machine,
+    Provenance,
+    Repeat,
+    Result,
+    ServerInfo,
+)
 from spark_bench.telemetry.messages import NodeSample
 from spark_bench.telemetry.readings import Extent, NodeSamples, ServerSample, ServerSide
 
@@ -124,7 +127,7 @@ def a_provenance() -> Provenance:
             clock_source="arch_sys_counter",
         ),
         project=Commit(sha="c" * 40, dirty=False),
-        server=Server(
+        server=ServerInfo(
             engine="sglang",
             version="0.5.23",
             models=("openai/gpt-oss-120b",),
@@ -132,7 +135,7 @@ def a_provenance() -> Provenance:
             max_model_len=131072,
             settings={"tp_size": 2, "disable_cuda_graph": False, "mem_fraction_static": 0.8},
         ),
-        deployment=Deployment(
+        deployment=DeployedGroup(
             model="openai/gpt-oss-120b",
             revision="d" * 40,
             group="main",
@@ -148,7 +151,7 @@ def a_repeat(number: int) -> Repeat:
         started=datetime(2026, 11, 23, 13, 30 + number, tzinfo=UTC),
         summary=summarize(TimedRequests(REQUESTS)),
         audit=Audit(clock="kernel", reads=40, lag_us=Spread(7.0, 17.0, 250.0)),
-        lengths=lengths(REQUESTS, "/models/gpt-oss-120b/tokenizer.json"),
+        lengths=compare_lengths(REQUESTS, "/models/gpt-oss-120b/tokenizer.json"),
         distributions=distributions(TimedRequests(REQUESTS)),
         stalls=stalls(TimedRequests(REQUESTS)),
         requests_file=f"bench_quick_20261123_133805.requests.{number}.jsonl",

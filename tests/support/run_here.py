@@ -14,8 +14,8 @@ from spark_bench.cli import main
 from spark_bench.protocol import reading
 from spark_bench.record import Exchange, Request
 from spark_bench.reference_server.streams import Stream
-from spark_bench.results.codec import read as read_result
-from spark_bench.results.types import Result
+from spark_bench.results.codec import read_result as read_result
+from spark_bench.results.schema import Result
 from spark_bench.run import responses
 
 REFERENCE_ID = re.compile(rb"x-reference-id: (\d+)", re.IGNORECASE)

@@ -56,20 +56,21 @@ def command(
     Each RUN is a result file, or a folder or quoted glob whose results count as repeats of one run.
     Of one folder or glob alone, each result is a run, and the oldest is the baseline.
     """
-    from spark_bench.compare.story import compare, failure
+    from spark_bench.compare.comparison import compare_runs, gate_error
 
-    comparison = compare(runs, metrics, gate, anyway)
+    comparison = compare_runs(runs, metrics, gate, anyway)
     if form is None:
-        from spark_bench.compare.tables import tables
+        from spark_bench.compare.compare_tables import comparison_tables
         from spark_bench.display.terminal import print_all
 
-        print_all(tables(comparison))
+        print_all(comparison_tables(comparison))
     else:
-        from spark_bench.compare import texts
-        from spark_bench.compare.story import line
+        from spark_bench.compare import compare_documents
+        from spark_bench.compare.comparison import verdict_line
 
-        click.echo(getattr(texts, form)(comparison), nl=form == "json")
-        for text in (*comparison.notes, *map(line, comparison.verdicts)):
+        document = getattr(compare_documents, f"comparison_{form}")
+        click.echo(document(comparison), nl=form == "json")
+        for text in (*comparison.notes, *map(verdict_line, comparison.verdicts)):
             print_message(text)
-    if error := failure(comparison.verdicts):
+    if error := gate_error(comparison.verdicts):
         raise error

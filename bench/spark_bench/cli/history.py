@@ -14,8 +14,8 @@ from spark_bench.cli.commands import print_message
 from spark_bench.printable import json_text, printable
 
 if TYPE_CHECKING:
-    from spark_bench.history.filters import Filters
-    from spark_bench.history.store import Store
+    from spark_bench.history.database import HistoryStore
+    from spark_bench.history.query import Filters
 
 EMPTY = "no such result: spark-bench run adds each, spark-bench history add FILES… those there are"
 STORE = click.option(
@@ -48,22 +48,21 @@ def parse_filters(typed: dict[str, Any]) -> Filters:
     """The filters that were typed; BadInput for an invalid time."""
     from datetime import datetime
 
-    from spark_bench.history.filters import Filters, moment
+    from spark_bench.history.query import Filters, parse_moment
 
     words = {name: typed[name] or "" for name in FILTER_NAMES}
     now = datetime.now().astimezone()
     for name in ("since", "until"):
         if words[name]:
-            words[name] = moment(words[name], f"--{name}", now)
+            words[name] = parse_moment(words[name], f"--{name}", now)
     return Filters(**words)
 
 
-def open_store(place: Path | None) -> Store:
+def open_store(place: Path | None) -> HistoryStore:
     """The store at `place`, or the default one."""
-    from spark_bench.history.place import default_store
-    from spark_bench.history.store import Store
+    from spark_bench.history.database import HistoryStore, default_store
 
-    return Store(place or default_store())
+    return HistoryStore(place or default_store())
 
 
 class _ListByDefault(click.Group):
@@ -91,14 +90,14 @@ def command() -> None:
 def list_results(place: Path | None, limit: int, **typed: Any) -> None:
     """List results, the newest first."""
     from spark_bench.display.terminal import print_all
-    from spark_bench.history.table import FIGURES, table
+    from spark_bench.history.history_tables import FIGURES, history_table
 
     with open_store(place) as store:
         entries = store.entries(parse_filters(typed), limit=limit + 1, figures=FIGURES)
     if not entries:
         click.echo(EMPTY, err=True)
         return
-    print_all([table(entries[:limit])])
+    print_all([history_table(entries[:limit])])
     if len(entries) > limit:
         click.echo(f"showing the newest {limit}: --limit N shows more", err=True)
 
@@ -111,20 +110,20 @@ def show_result(place: Path | None, id: str | None) -> None:
     from spark_bench.display.result_tables import result_tables
     from spark_bench.display.terminal import print_all
     from spark_bench.errors import BadInput
-    from spark_bench.history.ids import resolve
-    from spark_bench.results.codec import read
+    from spark_bench.history.query import resolve_id
+    from spark_bench.results.codec import read_result
 
     with open_store(place) as store:
         ids = store.ids()
         if not ids:
             raise BadInput(EMPTY)
-        entry = store.entry(resolve(id or max(ids), ids))
+        entry = store.entry(resolve_id(id or max(ids), ids))
     if not Path(entry.path).exists():
         raise BadInput(
             f"{entry.path}: the file of {entry.id} is gone: spark-bench history add FILE from "
             "where it is now, or spark-bench history forget --missing"
         )
-    result = read(Path(entry.path))
+    result = read_result(Path(entry.path))
     if result.id != entry.id:
         raise BadInput(
             f"{entry.path} holds {result.id} now: {entry.id} was there before and was written "
@@ -141,7 +140,7 @@ def show_result(place: Path | None, id: str | None) -> None:
 @STORE
 def export_results(place: Path | None, form: str, **typed: Any) -> None:
     """Print results with all their figures, the newest first."""
-    from spark_bench.history.export import as_json, write_csv
+    from spark_bench.history.history_tables import as_json, write_csv
 
     with open_store(place) as store:
         entries = store.entries(parse_filters(typed), figures=None)
@@ -156,9 +155,9 @@ def export_results(place: Path | None, form: str, **typed: Any) -> None:
 @STORE
 def add_results(place: Path | None, files: tuple[str, ...]) -> None:
     """Add result files; folders and globs stand for the results in them."""
-    from spark_bench.history.files import collect
+    from spark_bench.history.entry import collect_results
 
-    collected = collect(files)
+    collected = collect_results(files)
     with open_store(place) as store:
         store.add(collected.entries)
     other = f", {collected.others} other JSON files left out" if collected.others else ""
@@ -176,13 +175,13 @@ def add_results(place: Path | None, files: tuple[str, ...]) -> None:
 def forget_results(place: Path | None, ids: tuple[str, ...], missing: bool) -> None:
     """Remove results from the history; their files stay."""
     from spark_bench.errors import BadInput
-    from spark_bench.history.ids import resolve
+    from spark_bench.history.query import resolve_id
 
     if not ids and not missing:
         raise BadInput("forget: name a result: give an ID, or --missing")
     with open_store(place) as store:
         all_ids = store.ids()
-        chosen = {resolve(id, all_ids) for id in ids}
+        chosen = {resolve_id(id, all_ids) for id in ids}
         if missing:
             chosen |= {e.id for e in store.entries() if not Path(e.path).exists()}
         store.forget(sorted(chosen))
@@ -202,19 +201,18 @@ def plot_trend(place: Path | None, metric: str, like: str | None, **typed: Any) 
     METRIC is a key of a result's summary (output_throughput) or short (ttft, ttft_p99, itl).
     Without --like, it follows the newest result that passes the filters.
     """
-    from spark_bench.compare.names import find
-    from spark_bench.history import plot
-    from spark_bench.history.ids import resolve
-    from spark_bench.history.trend import trend
+    from spark_bench.compare.metric_names import find_metric
+    from spark_bench.history.query import resolve_id
+    from spark_bench.history.trend import find_trend, trend_lines
 
-    name = find(metric, "METRIC")
+    name = find_metric(metric, "METRIC")
     with open_store(place) as store:
-        one = store.entry(resolve(like, store.ids())) if like else None
-        line = trend(store.entries(parse_filters(typed), figures=(name,)), name, one)
+        one = store.entry(resolve_id(like, store.ids())) if like else None
+        line = find_trend(store.entries(parse_filters(typed), figures=(name,)), name, one)
     if not line or not line.points:
         click.echo(f"no complete result with {name}: spark-bench history list", err=True)
         return
-    click.echo("\n".join(map(printable, plot.lines(line))))
+    click.echo("\n".join(map(printable, trend_lines(line))))
     if line.left_out:
         click.echo(
             f"{_results(line.left_out)} left out: partial, without {name}, or of another model, "

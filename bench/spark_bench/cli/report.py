@@ -41,13 +41,12 @@ def command(runs: tuple[str, ...], output: Path, title: str, timeline: str | Non
     """
     from datetime import UTC, datetime
 
-    from spark_bench.report.gather import gather
-    from spark_bench.report.html import html
-    from spark_bench.report.page import page
+    from spark_bench.report.gather import gather_runs
+    from spark_bench.report.page import build_page, render_html
     from spark_bench.results.atomic import replacing
 
-    gathered = gather(runs)
-    data = html(page(gathered, title, datetime.now(UTC), timeline))
+    gathered = gather_runs(runs)
+    data = render_html(build_page(gathered, title, datetime.now(UTC), timeline))
     with replacing(output) as file:
         file.write(data)
     for sentence in gathered.damaged:

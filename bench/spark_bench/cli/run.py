@@ -297,16 +297,16 @@ def _print_outcome(options: RunOptions, outcome: RunOutcome) -> None:
     unwritten = len(outcome.written) < len(outcome.results)
     as_json = options.output.as_json or unwritten
     if not options.output.quiet:
-        from spark_bench.display.result_tables import tables
+        from spark_bench.display.result_tables import outcome_tables
         from spark_bench.display.terminal import print_all
 
         stream = sys.stderr if as_json else sys.stdout
-        print_all(tables(outcome, options.load.sweep), stream)
+        print_all(outcome_tables(outcome, options.load.sweep), stream)
     for note in outcome.notes:
         print_message(note)
     if as_json:
         # One that could not be written is not lost: whoever waited for it gets it here.
-        from spark_bench.results.codec import encode
+        from spark_bench.results.codec import encode_result
 
         for result in outcome.results:
-            click.echo(json_text(encode(result)), nl=False)
+            click.echo(json_text(encode_result(result)), nl=False)

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from spark_bench.compare.load import Part, Run
+from spark_bench.compare.runs import ComparedRun, ResultPart
 from spark_bench.errors import BenchError
 from spark_bench.printable import printable
 
@@ -43,7 +43,7 @@ class Difference(Struct, frozen=True):
     values: tuple[tuple[Any, ...], ...]
 
 
-def differences(runs: Sequence[Run]) -> tuple[list[Difference], list[Difference]]:
+def find_differences(runs: Sequence[ComparedRun]) -> tuple[list[Difference], list[Difference]]:
     """(what forbids the comparison, what may explain its outcome)."""
     forbidding = [
         *_differing(runs, lambda part: {"status": part.status, "client": part.verdict}),
@@ -59,7 +59,7 @@ def differences(runs: Sequence[Run]) -> tuple[list[Difference], list[Difference]
     return forbidding, explaining
 
 
-def refuse(forbidding: Sequence[Difference], runs: Sequence[Run]) -> None:
+def refuse_differences(forbidding: Sequence[Difference], runs: Sequence[ComparedRun]) -> None:
     """CantCompare that names all of it, with the cure."""
     if not forbidding:
         return
@@ -70,7 +70,7 @@ def refuse(forbidding: Sequence[Difference], runs: Sequence[Run]) -> None:
     )
 
 
-def _few(difference: Difference, runs: Sequence[Run]) -> str:
+def _few(difference: Difference, runs: Sequence[ComparedRun]) -> str:
     """Its values with their runs; of many, how many: a sentence is to be read."""
     found = list(by_value(difference, runs))
     if len(found) > NAMED:
@@ -78,7 +78,7 @@ def _few(difference: Difference, runs: Sequence[Run]) -> str:
     return values(difference, runs)
 
 
-def refuse_inexact(runs: Sequence[Run]) -> None:
+def refuse_inexact(runs: Sequence[ComparedRun]) -> None:
     """CantCompare for gates on runs whose figures are approximate: the client couldn't keep up, so
     that their spread is its own, or nothing told the tokens of an event apart."""
     if inexact := [f"{run.letter} ({run.name})" for run in runs if not exact(run)]:
@@ -89,18 +89,18 @@ def refuse_inexact(runs: Sequence[Run]) -> None:
         )
 
 
-def exact(run: Run) -> bool:
+def exact(run: ComparedRun) -> bool:
     """The client says so of every file."""
     return all(part.verdict == "exact" for part in run.parts)
 
 
-def values(difference: Difference, runs: Sequence[Run], most: int = 3) -> str:
+def values(difference: Difference, runs: Sequence[ComparedRun], most: int = 3) -> str:
     """Each value with the runs that have it: "7 (A), 8 (B, C)"."""
     return ", ".join(f"{value} ({who})" for who, value in by_value(difference, runs, most))
 
 
 def by_value(
-    difference: Difference, runs: Sequence[Run], most: int = 3
+    difference: Difference, runs: Sequence[ComparedRun], most: int = 3
 ) -> Iterator[tuple[str, str]]:
     """(the runs that have it, the value), in the order of the runs; `most` are named."""
     found: dict[str, list[str]] = {}
@@ -117,7 +117,7 @@ def _word(value: Any) -> str:
     return ("no", "yes")[value] if isinstance(value, bool) else printable(str(value))
 
 
-def _config(part: Part, shown: bool) -> dict[str, Any]:
+def _config(part: ResultPart, shown: bool) -> dict[str, Any]:
     """Its fields that are only shown, or those that must be the same."""
     return {
         name: bool(value) if name in EITHER else value
@@ -126,7 +126,7 @@ def _config(part: Part, shown: bool) -> dict[str, Any]:
     }
 
 
-def _provenance(part: Part) -> dict[str, Any]:
+def _provenance(part: ResultPart) -> dict[str, Any]:
     """Without what is another by chance each time."""
     return {
         name: value
@@ -136,7 +136,7 @@ def _provenance(part: Part) -> dict[str, Any]:
 
 
 def _differing(
-    runs: Sequence[Run], fields: Callable[[Part], dict[str, Any]]
+    runs: Sequence[ComparedRun], fields: Callable[[ResultPart], dict[str, Any]]
 ) -> Iterator[Difference]:
     """Of the fields of all files, those with more than one value."""
     rows = [[fields(part) for part in run.parts] for run in runs]
@@ -154,7 +154,7 @@ def _differing(
         )
 
 
-def _seen(run: Run, what: Callable[[Part], Any]) -> tuple[Any, ...]:
+def _seen(run: ComparedRun, what: Callable[[ResultPart], Any]) -> tuple[Any, ...]:
     return _distinct(what(part) for part in run.parts)
 
 

@@ -29,8 +29,8 @@ import numpy as np
 from msgspec import Struct
 
 from spark_bench.compare import stats
-from spark_bench.compare.load import Run
-from spark_bench.compare.names import better, find
+from spark_bench.compare.metric_names import better, find_metric
+from spark_bench.compare.runs import ComparedRun
 from spark_bench.errors import BadInput, BenchError
 
 FALSE_ALARMS = 0.01  # of all gates together
@@ -64,7 +64,7 @@ class Gate(Struct, frozen=True):
     higher: bool
 
 
-class Verdict(Struct, frozen=True):
+class GateVerdict(Struct, frozen=True):
     """A gate held against one run.
 
     regression, low, high: what the repeats show (99 % bounds), in the gate's unit; more is worse
@@ -82,7 +82,7 @@ class Verdict(Struct, frozen=True):
     why: str = ""
 
 
-def parse(text: str) -> tuple[Gate, ...]:
+def parse_gates(text: str) -> tuple[Gate, ...]:
     """What --gate was given. BadInput for what is no gate, or says the same figure twice."""
     gates = [_gate(each.strip()) for each in text.split(",")]
     for index, gate in enumerate(gates):
@@ -95,7 +95,7 @@ def _gate(text: str) -> Gate:
     name, equals, limit = text.partition("=")
     if not equals or not name.strip():
         raise BadInput(f"--gate {text!r} is no gate: {_FORM}")
-    key = find(name, "--gate")
+    key = find_metric(name, "--gate")
     found = _LIMIT.fullmatch(limit.strip())
     if not found:
         raise BadInput(f"--gate {text}: {limit.strip()!r} is no limit: {_FORM}")
@@ -118,16 +118,16 @@ def _gate(text: str) -> Gate:
     return Gate(text, key, size, "ms" if unit == "ms" else "%", good == "higher")
 
 
-def judge(gates: Sequence[Gate], runs: Sequence[Run]) -> list[Verdict]:
+def judge_gates(gates: Sequence[Gate], runs: Sequence[ComparedRun]) -> list[GateVerdict]:
     """Each gate against each run but the first, which is the baseline."""
     alpha = FALSE_ALARMS / max(1, len(gates) * (len(runs) - 1))
     return [_verdict(gate, runs[0], run, alpha) for gate in gates for run in runs[1:]]
 
 
-def _verdict(gate: Gate, base: Run, run: Run, alpha: float) -> Verdict:
+def _verdict(gate: Gate, base: ComparedRun, run: ComparedRun, alpha: float) -> GateVerdict:
     first, second = base.values(gate.name), run.values(gate.name)
     if why := _hindrance(gate, base, run):
-        return Verdict(gate, run.letter, "unjudged", why=why)
+        return GateVerdict(gate, run.letter, "unjudged", why=why)
     relative = gate.unit == "%"
     if relative:
         first, second = [math.log(value) for value in first], [math.log(value) for value in second]
@@ -143,7 +143,7 @@ def _verdict(gate: Gate, base: Run, run: Run, alpha: float) -> Verdict:
     slack = apart.certain(POWER, stats.quantile(1 - MISSES, freedom))
     found = max(float(apart.detectable(alpha, POWER)[0]), limit - float(slack[0]))
     fewer = min(len(first), len(second))
-    return Verdict(
+    return GateVerdict(
         gate,
         run.letter,
         outcome,
@@ -155,7 +155,7 @@ def _verdict(gate: Gate, base: Run, run: Run, alpha: float) -> Verdict:
     )
 
 
-def _hindrance(gate: Gate, base: Run, run: Run) -> str:
+def _hindrance(gate: Gate, base: ComparedRun, run: ComparedRun) -> str:
     """Why a gate can't be judged at all, with the cure; "" if it can."""
     for each in (base, run):
         values = each.values(gate.name)

@@ -25,17 +25,17 @@ from spark_bench.display.terminal import Terminal
 from spark_bench.formats import digits, duration, plural
 
 
-def main() -> None:
+def draw_until_stdin_ends() -> None:
     """Draw until stdin ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # The client comes first, should it share a core with us.
     with contextlib.suppress(OSError):
         os.nice(10)
     print("ready", flush=True)
-    draw(sys.stdin.buffer, Terminal(stderr=True))
+    draw_messages(sys.stdin.buffer, Terminal(stderr=True))
 
 
-def draw(lines: Iterable[bytes], console: Console) -> None:
+def draw_messages(lines: Iterable[bytes], console: Console) -> None:
     """A bar for each load, cleared at the end: the tables have all that it said."""
     decode = msgspec.json.Decoder(DrawMessage).decode
     live, label = Live(), ""
@@ -79,4 +79,4 @@ def render_view(label: str, view: View) -> RenderableType:
 
 
 if __name__ == "__main__":
-    main()
+    draw_until_stdin_ends()

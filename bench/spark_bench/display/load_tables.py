@@ -11,14 +11,14 @@ from rich.table import Table
 from spark_bench.formats import digits
 from spark_bench.load.profile import Profile
 from spark_bench.load.sweep import MeasuredPoint, Sweep, knee
-from spark_bench.results.types import Result
+from spark_bench.results.schema import Result
 
 HEADS = ("req/s", "tok/s", "TTFT p50", "p99", "ITL p50", "p99", "E2E", "failed")
 
 
 def sweep_table(results: Sequence[Result], sweep: Sweep) -> Table:
     """In the order of the loads; latencies in milliseconds, E2E the mean."""
-    ordered = sorted(results, key=lambda result: load_of(result, sweep.over))
+    ordered = sorted(results, key=lambda result: load_value(result, sweep.over))
     points = [sweep_point(result, sweep.over) for result in ordered]
     # One that was stopped says nothing of its load.
     whole = [p for p, r in zip(points, ordered, strict=True) if r.status == "complete"]
@@ -38,7 +38,7 @@ def sweep_table(results: Sequence[Result], sweep: Sweep) -> Table:
     return table
 
 
-def load_of(result: Result, over: str) -> float:
+def load_value(result: Result, over: str) -> float:
     """The load that a result was measured at."""
     config = result.config
     load = config.concurrency if over == "concurrency" else config.request_rate
@@ -51,7 +51,7 @@ def sweep_point(result: Result, over: str) -> MeasuredPoint:
     summary = result.summary
     sent = summary.completed + summary.failed
     return MeasuredPoint(
-        value=load_of(result, over),
+        value=load_value(result, over),
         output_throughput=summary.output_throughput or 0.0,
         request_throughput=summary.request_throughput or 0.0,
         ttft_ms=_or_nan(summary.mean_ttft_ms),

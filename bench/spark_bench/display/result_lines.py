@@ -12,9 +12,7 @@ from spark_bench.metrics.intervals import Interval
 from spark_bench.metrics.stalls import Stalls
 from spark_bench.metrics.steady import Steady
 from spark_bench.protocol.failures import cure, meaning
-from spark_bench.results.lengths import Lengths
-from spark_bench.results.server_figures import NodeFigures, Nodes, Range, ServerFigures
-from spark_bench.results.types import Result
+from spark_bench.results.schema import Lengths, NodeFigures, Nodes, Range, Result, ServerFigures
 
 WHOSE = {
     "engine": "of all streams (the engine)",

@@ -17,15 +17,14 @@ from spark_bench.formats import brief, digits, plural
 from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.intervals import Interval
 from spark_bench.printable import printable
-from spark_bench.results.config import Config
-from spark_bench.results.types import Result
+from spark_bench.results.schema import Config, Result
 
 if TYPE_CHECKING:
     from spark_bench.load.sweep import Sweep
     from spark_bench.options import RunOutcome
 
 
-def tables(outcome: RunOutcome, sweep: Sweep | None = None) -> Iterator[RenderableType]:
+def outcome_tables(outcome: RunOutcome, sweep: Sweep | None = None) -> Iterator[RenderableType]:
     """Everything, in the order in which it is printed."""
     if sweep and outcome.results:
         # Only the last one can have been interrupted.

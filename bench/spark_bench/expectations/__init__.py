@@ -12,25 +12,25 @@ from typing import TYPE_CHECKING
 from spark_bench.expectations.expectation import Expectation
 
 if TYPE_CHECKING:
-    from spark_bench.results.types import Result
+    from spark_bench.results.schema import Result
 
 __all__ = ["Expectation", "expectation_lines", "judge"]
 
 
-def judge(result: Result) -> tuple[Expectation, ...]:
+def judge_result(result: Result) -> tuple[Expectation, ...]:
     """The roofline first, then published figures; where nothing is known, that is said."""
-    from spark_bench.expectations.decode import decoding
-    from spark_bench.expectations.published import beside
+    from spark_bench.expectations.decode import judge_decoding
+    from spark_bench.expectations.published import compare_published
     from spark_bench.expectations.setting import setting_of
 
     setting = setting_of(result)
-    return (decoding(result.summary, setting), *beside(result.summary, setting))
+    return (judge_decoding(result.summary, setting), *compare_published(result.summary, setting))
 
 
 def expectation_lines(result: Result) -> Iterator[tuple[str, str]]:
     """(what it is about, the sentence), for a table; the figures of a source in one."""
-    from spark_bench.expectations.published import sentences
+    from spark_bench.expectations.published import published_sentences
 
-    roofline, *published = judge(result)
+    roofline, *published = judge_result(result)
     yield "roofline", roofline.text
-    yield from (("published", sentence) for sentence in sentences(published))
+    yield from (("published", sentence) for sentence in published_sentences(published))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from spark_bench.expectations.expectation import Expectation, Verdict
 from spark_bench.expectations.roofline import (
     BANDWIDTH,
-    Reading,
+    ServedShape,
     experts_read,
     tokens_per_second,
 )
-from spark_bench.expectations.setting import Setting
+from spark_bench.expectations.setting import ServedSetting
 from spark_bench.formats import brief, digits
 from spark_bench.metrics.figures import Summary
 
@@ -32,12 +32,12 @@ _NODE = "looks like a throttled GPU, or memory that is swapped: deploys/check.py
 _SLOW = "slower than what is published (60% to 85%): is disable_cuda_graph on?"
 
 
-def decoding(summary: Summary, setting: Setting) -> Expectation:
+def judge_decoding(summary: Summary, setting: ServedSetting) -> Expectation:
     """One judgement, or why there is none."""
-    if why := unknown(summary, setting):
+    if why := why_no_roofline(summary, setting):
         return Expectation(about="roofline", verdict="unknown", text=f"no roofline: {why}")
-    assert setting.shape and setting.tp and setting.weight_scale  # else `unknown` has said so
-    reading = Reading(
+    assert setting.shape and setting.tp and setting.weight_scale  # `why_no_roofline` makes sure
+    reading = ServedShape(
         shape=setting.shape,
         tp=setting.tp,
         weight_scale=setting.weight_scale,
@@ -46,7 +46,7 @@ def decoding(summary: Summary, setting: Setting) -> Expectation:
     return _Decoding(summary, setting, reading).judged()
 
 
-def unknown(summary: Summary, setting: Setting) -> str:
+def why_no_roofline(summary: Summary, setting: ServedSetting) -> str:
     """Why there is no roofline; "" where there is one."""
     if setting.elsewhere:
         return setting.elsewhere
@@ -70,7 +70,7 @@ def unknown(summary: Summary, setting: Setting) -> str:
 class _Decoding:
     """One stream, or several, against what reading allows."""
 
-    def __init__(self, summary: Summary, setting: Setting, reading: Reading) -> None:
+    def __init__(self, summary: Summary, setting: ServedSetting, reading: ServedShape) -> None:
         assert summary.mean_itl_ms
         self.summary, self.setting, self.reading = summary, setting, reading
         self.context = _context(summary)

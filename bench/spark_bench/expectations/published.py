@@ -11,7 +11,7 @@ from pathlib import Path
 from msgspec import Struct, toml
 
 from spark_bench.expectations.expectation import Expectation
-from spark_bench.expectations.setting import Setting
+from spark_bench.expectations.setting import ServedSetting
 from spark_bench.formats import brief, digits
 from spark_bench.metrics.figures import Summary
 
@@ -58,17 +58,17 @@ class Published(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 @cache
-def published() -> tuple[Published, ...]:
+def load_published() -> tuple[Published, ...]:
     """All that is known."""
     known = toml.decode(_FILE.read_bytes(), type=dict[str, tuple[Published, ...]])
     return known["published"]
 
 
-def beside(summary: Summary, setting: Setting) -> Iterator[Expectation]:
+def compare_published(summary: Summary, setting: ServedSetting) -> Iterator[Expectation]:
     """One for each figure that was published for this setting, or one that says what was."""
     if setting.elsewhere or not summary.completed:
         return
-    own = [each for each in published() if setting.model in each.models]
+    own = [each for each in load_published() if setting.model in each.models]
     found = [each for each in own if _same(each, summary, setting)]
     told = [one for each in found for one in _figures(each, summary)]
     yield from told or [_none(own, summary, setting)]
@@ -79,7 +79,7 @@ def streams(summary: Summary) -> float:
     return 1.0 if summary.peak_concurrency <= 1 else max(1.0, summary.concurrency or 1.0)
 
 
-def _same(one: Published, summary: Summary, setting: Setting) -> bool:
+def _same(one: Published, summary: Summary, setting: ServedSetting) -> bool:
     here = (setting.nodes, setting.parallelism, setting.quantisation)
     return (one.nodes, one.parallelism, one.quantisation) == here and _far(one, summary) <= log(
         _SAME_STREAMS
@@ -117,7 +117,7 @@ def _short(name: str, measured: float, expected: float) -> str:
     return f"{words} {digits(measured)}, published {brief(expected, unit)} ({share})"
 
 
-def sentences(found: Iterable[Expectation]) -> Iterator[str]:
+def published_sentences(found: Iterable[Expectation]) -> Iterator[str]:
     """A sentence for each setting, with its figures together."""
     for (setting, source), alike in groupby(found, lambda one: (one.setting, one.source)):
         figures = list(alike)
@@ -141,7 +141,7 @@ def _measured(summary: Summary) -> dict[str, float | None]:
     }
 
 
-def _none(own: list[Published], summary: Summary, setting: Setting) -> Expectation:
+def _none(own: list[Published], summary: Summary, setting: ServedSetting) -> Expectation:
     if not own:
         text = f"no published figure of {setting.model} on Sparks is known here"
         return Expectation(about="published", verdict="unknown", text=text)
@@ -163,7 +163,9 @@ def _none(own: list[Published], summary: Summary, setting: Setting) -> Expectati
     )
 
 
-def _distance(one: Published, summary: Summary, setting: Setting) -> tuple[bool, bool, bool, float]:
+def _distance(
+    one: Published, summary: Summary, setting: ServedSetting
+) -> tuple[bool, bool, bool, float]:
     return (
         one.nodes != setting.nodes,
         one.quantisation != setting.quantisation,

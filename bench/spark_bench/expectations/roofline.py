@@ -18,7 +18,7 @@ from msgspec import Struct, toml
 BANDWIDTH = 273e9
 
 
-class Reading(Struct, frozen=True, kw_only=True):
+class ServedShape(Struct, frozen=True, kw_only=True):
     """How a model is served, as far as it decides what is read.
 
     tp: nodes that a layer is split over. Stages (PP) come after each other: a token passes them
@@ -27,13 +27,13 @@ class Reading(Struct, frozen=True, kw_only=True):
     kv_bytes: bytes of a number in the KV cache
     """
 
-    shape: Shape
+    shape: ModelShape
     tp: int = 1
     weight_scale: float = 1.0
     kv_bytes: float = 2.0
 
 
-def weight_bytes(reading: Reading, streams: float = 1.0) -> float:
+def weight_bytes(reading: ServedShape, streams: float = 1.0) -> float:
     """Bytes of weights that a step with so many streams reads, on all nodes together."""
     shape = reading.shape
     whole = float(shape.weight_bytes - shape.embedding_bytes)
@@ -42,7 +42,7 @@ def weight_bytes(reading: Reading, streams: float = 1.0) -> float:
     return whole * reading.weight_scale
 
 
-def experts_read(shape: Shape, streams: float) -> float:
+def experts_read(shape: ModelShape, streams: float) -> float:
     """Of a layer's experts, how many a step takes on average if texts choose them evenly.
 
     They don't quite, so that fewer are read; with one stream it is exact.
@@ -51,7 +51,7 @@ def experts_read(shape: Shape, streams: float) -> float:
     return shape.experts * (1 - missed)
 
 
-def kv_bytes(reading: Reading, context: float) -> float:
+def kv_bytes(reading: ServedShape, context: float) -> float:
     """Bytes of KV cache that a stream with so many tokens reads a step, on one node."""
     shape = reading.shape
     seen = (shape.layers - shape.windowed_layers) * context
@@ -63,7 +63,7 @@ def kv_bytes(reading: Reading, context: float) -> float:
     return seen * 2 * heads * shape.head_dim * reading.kv_bytes
 
 
-def tokens_per_second(reading: Reading, context: float, streams: float = 1.0) -> float:
+def tokens_per_second(reading: ServedShape, context: float, streams: float = 1.0) -> float:
     """Of each of so many streams with so many tokens each; for one stream an upper bound."""
     share = weight_bytes(reading, streams) / reading.tp
     return BANDWIDTH / (share + streams * kv_bytes(reading, context))
@@ -72,7 +72,7 @@ def tokens_per_second(reading: Reading, context: float, streams: float = 1.0) ->
 _FILE = Path(__file__).with_name("models.toml")
 
 
-class Shape(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ModelShape(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What decoding reads of a model; the fields are described in models.toml.
 
     stored: how its weights are stored, in the field's short word
@@ -94,9 +94,11 @@ class Shape(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 @cache
-def shapes() -> dict[str, Shape]:
+def model_shapes() -> dict[str, ModelShape]:
     """By id in small letters."""
-    known: dict[str, list[Shape]] = toml.decode(_FILE.read_bytes(), type=dict[str, list[Shape]])
+    known: dict[str, list[ModelShape]] = toml.decode(
+        _FILE.read_bytes(), type=dict[str, list[ModelShape]]
+    )
     return {shape.id.lower(): shape for shape in known["models"]}
 
 

@@ -6,9 +6,9 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from spark_bench.expectations.roofline import Shape, hub_id, shapes
-from spark_bench.results.facts import Setting as Value
-from spark_bench.results.types import Result
+from spark_bench.expectations.roofline import ModelShape, hub_id, model_shapes
+from spark_bench.results.schema import Result
+from spark_bench.results.schema import SettingValue as Value
 
 # The two clusters of a GB10's CPU, as /proc/cpuinfo has them; the firmware's word for NVIDIA's own.
 _GB10_CPU = "Cortex-X925 + Cortex-A725"
@@ -18,7 +18,7 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _ONE_BYTE = ("fp8", "w8a8_fp8", "w8a8_int8", "modelopt_fp8")
 
 
-class Setting(Struct, frozen=True, kw_only=True):
+class ServedSetting(Struct, frozen=True, kw_only=True):
     """What serves. "" and None: not known.
 
     engine: as it calls itself ("sglang", "vllm", "llama.cpp")
@@ -30,7 +30,7 @@ class Setting(Struct, frozen=True, kw_only=True):
     """
 
     model: str
-    shape: Shape | None
+    shape: ModelShape | None
     engine: str
     nodes: int | None
     tp: int | None
@@ -48,12 +48,12 @@ class Setting(Struct, frozen=True, kw_only=True):
         return " ".join(parts) or "TP1"
 
 
-def setting_of(result: Result) -> Setting:
+def setting_of(result: Result) -> ServedSetting:
     """The setting of a result, from its provenance."""
-    server, told = result.provenance.server, _Told(result)
+    server, told = result.provenance.server, _EngineSettings(result)
     model, shape = _model(result)
     quantisation, scale = _quantised(told.text("quantization"), shape)
-    return Setting(
+    return ServedSetting(
         model=model,
         shape=shape,
         engine=server.engine or "",
@@ -64,11 +64,11 @@ def setting_of(result: Result) -> Setting:
         weight_scale=scale,
         kv_bytes=_kv_bytes(told.text("kv_cache_dtype")),
         speculative=told.text("speculative_algorithm"),
-        elsewhere=elsewhere(result),
+        elsewhere=why_not_on_sparks(result),
     )
 
 
-class _Told:
+class _EngineSettings:
     """What the engine says of itself, else what the project started it with."""
 
     def __init__(self, result: Result) -> None:
@@ -101,18 +101,18 @@ class _Told:
         return ""
 
 
-def _model(result: Result) -> tuple[str, Shape | None]:
+def _model(result: Result) -> tuple[str, ModelShape | None]:
     """The first of its names that is known, or else the name it was asked for by."""
     server, deployment = result.provenance.server, result.provenance.deployment
     path = server.settings.get("model_path")
     names = [path, deployment.model if deployment else "", server.model, result.config.model]
     for name in names:
-        if isinstance(name, str) and (shape := shapes().get(hub_id(name).lower())):
+        if isinstance(name, str) and (shape := model_shapes().get(hub_id(name).lower())):
             return shape.id, shape
     return result.config.model or server.model or "the model", None
 
 
-def _quantised(told: str, shape: Shape | None) -> tuple[str, float | None]:
+def _quantised(told: str, shape: ModelShape | None) -> tuple[str, float | None]:
     stored = shape.stored if shape else "BF16"
     if told.lower() in ("", "none", stored.lower()):
         return stored, 1.0
@@ -127,7 +127,7 @@ def _kv_bytes(dtype: str) -> float:
     return 1.0 if dtype.startswith("fp8") else 2.0
 
 
-def elsewhere(result: Result) -> str:
+def why_not_on_sparks(result: Result) -> str:
     """Why it is not known to have been served by Sparks; "" where it was.
 
     The project serves on Sparks, but for the engine that it embeds: that has no image. Without

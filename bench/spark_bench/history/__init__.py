@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from spark_bench.results.types import Result
+    from spark_bench.results.schema import Result
 
 
-def add(result: Result, path: Path, store: Path | None = None) -> None:
+def remember_result(result: Result, path: Path, store: Path | None = None) -> None:
     """Remember the result in the file at `path`; once more replaces what was known of its id.
 
     store: default_store() where it is None
@@ -23,11 +23,10 @@ def add(result: Result, path: Path, store: Path | None = None) -> None:
     A result that went into a pipe or a device can't be read again, and is not remembered.
     BenchError where the store can't be used, in a sentence that is fit for a note.
     """
+    from spark_bench.history.database import HistoryStore, default_store
     from spark_bench.history.entry import entry_of
-    from spark_bench.history.place import default_store
-    from spark_bench.history.store import Store
 
     if path.exists() and not path.is_file():
         return
-    with Store(store or default_store()) as opened:
+    with HistoryStore(store or default_store()) as opened:
         opened.add([entry_of(result, path)])

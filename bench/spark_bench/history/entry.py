@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from msgspec import Struct
 from msgspec.structs import asdict
 
-from spark_bench.compare.names import figures
-from spark_bench.results.config import Config
-from spark_bench.results.types import Result
+from spark_bench.compare.metric_names import collect_figures
+from spark_bench.errors import BadInput
+from spark_bench.results.codec import read_result
+from spark_bench.results.files import claims_result, find_files
+from spark_bench.results.schema import Config, Result
 
 
-class Figure(Struct, frozen=True):
+class EntryFigure(Struct, frozen=True):
     """A figure's value, and its confidence interval where there is one."""
 
     value: float
@@ -22,7 +24,7 @@ class Figure(Struct, frozen=True):
     high: float | None = None
 
 
-class Entry(Struct, frozen=True, kw_only=True):
+class HistoryEntry(Struct, frozen=True, kw_only=True):
     """One result.
 
     created: when the run ended: UTC, ISO 8601 to the microsecond, so that it sorts as text
@@ -54,7 +56,7 @@ class Entry(Struct, frozen=True, kw_only=True):
     repeats: int
     completed: int
     failed: int
-    figures: dict[str, Figure] = {}
+    figures: dict[str, EntryFigure] = {}
 
     @property
     def when(self) -> datetime:
@@ -68,13 +70,13 @@ class Entry(Struct, frozen=True, kw_only=True):
 
 
 # The columns of the table `results`.
-COLUMNS = tuple(name for name in Entry.__struct_fields__ if name != "figures")
+COLUMNS = tuple(name for name in HistoryEntry.__struct_fields__ if name != "figures")
 
 
-def entry_of(result: Result, path: Path) -> Entry:
+def entry_of(result: Result, path: Path) -> HistoryEntry:
     """What the store shall hold of the result in the file at `path`."""
     config, server = result.config, result.provenance.server
-    return Entry(
+    return HistoryEntry(
         id=result.id,
         created=timestamp(result.created),
         path=str(path.absolute()),
@@ -87,7 +89,7 @@ def entry_of(result: Result, path: Path) -> Entry:
         endpoint=config.endpoint,
         engine=server.engine or "",
         engine_version=server.version or "",
-        nodes=nodes(result),
+        nodes=count_nodes(result),
         num_prompts=config.num_prompts,
         input_len=config.input_len,
         output_len=config.output_len,
@@ -96,7 +98,7 @@ def entry_of(result: Result, path: Path) -> Entry:
         repeats=max(1, len(result.repeats)),
         completed=result.summary.completed,
         failed=result.summary.failed,
-        figures=dict(_figures(result)),
+        figures=dict(_entry_figures(result)),
     )
 
 
@@ -109,7 +111,7 @@ def timestamp(when: datetime) -> str:
     return f"{when.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
 
 
-def nodes(result: Result) -> int | None:
+def count_nodes(result: Result) -> int | None:
     """How many machines served it, as the deployment or the engine's settings tell."""
     if deployment := result.provenance.deployment:
         return len(deployment.ranks)
@@ -154,7 +156,36 @@ def _length(tokens: int | None) -> str:
     return "*" if tokens is None else str(tokens)
 
 
-def _figures(result: Result) -> Iterator[tuple[str, Figure]]:
-    for name, value in figures(result).items():
+def _entry_figures(result: Result) -> Iterator[tuple[str, EntryFigure]]:
+    for name, value in collect_figures(result).items():
         within = result.intervals.get(name)
-        yield name, Figure(value, *((within.low, within.high) if within else ()))
+        yield name, EntryFigure(value, *((within.low, within.high) if within else ()))
+
+
+class CollectedResults(Struct, frozen=True):
+    """What files held.
+
+    refused: sentences, of files that were named, or that say that they are results, and are none
+    others: JSON files in folders that are something else
+    """
+
+    entries: tuple[HistoryEntry, ...]
+    refused: tuple[str, ...] = ()
+    others: int = 0
+
+
+def collect_results(words: Sequence[str]) -> CollectedResults:
+    """The results in files, folders (and theirs) and globs; BadInput for a word that is none."""
+    entries: dict[str, HistoryEntry] = {}
+    refused: list[str] = []
+    others = 0
+    for path, itself in find_files(words).items():
+        if not itself and not claims_result(path):
+            others += 1
+            continue
+        try:
+            entry = entry_of(read_result(path), path)
+            entries[entry.id] = entry
+        except BadInput as error:
+            refused.append(error.message)
+    return CollectedResults(tuple(entries.values()), tuple(refused), others)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
 from statistics import median
 
 from msgspec import Struct
 
-from spark_bench.history.entry import Entry
+from spark_bench.formats import digits
+from spark_bench.history.entry import HistoryEntry
+from spark_bench.history.history_tables import short_model
+from spark_bench.history.query import short_id
 
 
-class Point(Struct, frozen=True):
+class TrendPoint(Struct, frozen=True):
     """A run's figure; low, high: its confidence interval, where there is one."""
 
     id: str
@@ -32,7 +35,7 @@ class Trend(Struct, frozen=True):
     model: str
     load: str
     nodes: int | None
-    points: tuple[Point, ...]
+    points: tuple[TrendPoint, ...]
     left_out: int = 0
 
     @property
@@ -44,7 +47,9 @@ class Trend(Struct, frozen=True):
         return self.points[-1].value / middle - 1
 
 
-def trend(entries: Iterable[Entry], metric: str, like: Entry | None = None) -> Trend | None:
+def find_trend(
+    entries: Iterable[HistoryEntry], metric: str, like: HistoryEntry | None = None
+) -> Trend | None:
     """The trend of a figure among these results; None where none of them has it.
 
     metric: a key of their `figures`
@@ -61,10 +66,71 @@ def trend(entries: Iterable[Entry], metric: str, like: Entry | None = None) -> T
     return Trend(metric, like.model, like.load, like.nodes, points, len(known) - len(same))
 
 
-def _alike(one: Entry, other: Entry) -> bool:
+def _alike(one: HistoryEntry, other: HistoryEntry) -> bool:
     return (one.model, one.load, one.nodes) == (other.model, other.load, other.nodes)
 
 
-def _point(entry: Entry, metric: str) -> Point:
+def _point(entry: HistoryEntry, metric: str) -> TrendPoint:
     figure = entry.figures[metric]
-    return Point(entry.id, entry.when, figure.value, figure.low, figure.high)
+    return TrendPoint(entry.id, entry.when, figure.value, figure.low, figure.high)
+
+
+WIDTH = 80
+HEIGHT = 16
+# Times below the plot: so many fit beside each other.
+TICKS = 5
+
+
+def trend_lines(trend: Trend, width: int = WIDTH) -> Iterator[str]:
+    """What it is, the plot where there are two points to draw, and every value. No colour."""
+    on = f" on {trend.nodes} node{'s' if trend.nodes != 1 else ''}" if trend.nodes else ""
+    yield f"{trend.metric} of {short_model(trend.model)}{on}, {trend.load}"
+    if len(trend.points) > 1:
+        yield ""
+        yield from draw_points(trend.points, width)
+    yield ""
+    yield from (point_line(point) for point in trend.points)
+    if trend.change is not None:
+        before = len(trend.points) - 1
+        yield f"the last is {trend.change:+.1%} from the median of the {before} before"
+
+
+def point_line(point: TrendPoint) -> str:
+    """A point as a line: when, the value with its interval, the id."""
+    within = ""
+    if point.low is not None and point.high is not None:
+        within = f"  [{digits(point.low)}, {digits(point.high)}]"
+    return (
+        f"{_local(point.when):%Y-%m-%d %H:%M}  {short_id(point.id)}  {digits(point.value)}{within}"
+    )
+
+
+def draw_points(
+    points: Sequence[TrendPoint], width: int = WIDTH, height: int = HEIGHT
+) -> list[str]:
+    """The values over time, so many columns wide and lines high; a dot a run."""
+    import plotext  # type: ignore[import-untyped]
+
+    times = [point.when.timestamp() for point in points]
+    values = [point.value for point in points]
+    figure = plotext.figure
+    figure.clear()
+    figure.plot_size(width, height)
+    figure.draw(figure.signal(times, values, marker="braille").lines())
+    figure.draw(figure.signal(times, values, marker="●"))
+    figure.ruler("x").ticks(*_ticks(points[0].when, points[-1].when))
+    text: str = plotext.uncolorize(figure.build().string())
+    figure.clear()
+    return [line.rstrip() for line in text.splitlines()]
+
+
+def _ticks(first: datetime, last: datetime) -> tuple[list[float], list[str]]:
+    """Evenly over the time, told by day, or by hour and minute within two days."""
+    span = last - first
+    form = "%m-%d" if span > timedelta(days=2) else "%d. %H:%M"
+    at = [first + span * step / (TICKS - 1) for step in range(TICKS)]
+    return [each.timestamp() for each in at], [f"{_local(each):{form}}" for each in at]
+
+
+def _local(when: datetime) -> datetime:
+    return when.astimezone()

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
+import msgspec
 from msgspec import Struct
 
 from spark_bench.errors import BadInput
-from spark_bench.report.run import Run, run_of
-from spark_bench.report.unmeasured import Unmeasured, unmeasured
-from spark_bench.results.codec import read
-from spark_bench.results.files import FOLDER
-from spark_bench.results.found import claims, named
-from spark_bench.results.suite_results import SUITE_RESULTS
+from spark_bench.report.named_runs import ReportRun, report_run
+from spark_bench.results.codec import NOT_JSON, read_result
+from spark_bench.results.files import FOLDER, claims_result, find_files
+from spark_bench.results.suite_results import SUITE_RESULTS, SuiteResults
 
 
 class Gathered(Struct, frozen=True):
@@ -23,23 +23,23 @@ class Gathered(Struct, frozen=True):
     damaged: sentences about files in folders and globs that should be results and can't be read
     """
 
-    runs: tuple[Run, ...]
+    runs: tuple[ReportRun, ...]
     words: tuple[str, ...] = ()
     damaged: tuple[str, ...] = ()
     unmeasured: tuple[Unmeasured, ...] = ()
 
 
-def gather(words: Sequence[str]) -> Gathered:
+def gather_runs(words: Sequence[str]) -> Gathered:
     """The runs, each once, the oldest first. BadInput for a word that names none."""
-    runs: dict[str, Run] = {}
+    runs: dict[str, ReportRun] = {}
     damaged: list[str] = []
     default = () if words or not FOLDER.is_dir() else (str(FOLDER),)
-    paths = named(words or default)
+    paths = find_files(words or default)
     for path, itself in paths.items():
-        if not claims(path) and (not itself or path.name == SUITE_RESULTS):
+        if not claims_result(path) and (not itself or path.name == SUITE_RESULTS):
             continue
         try:
-            run = run_of(read(path), path)
+            run = report_run(read_result(path), path)
         except BadInput as error:
             if itself:
                 raise
@@ -60,3 +60,33 @@ def _nothing(words: Sequence[str], damaged: Sequence[str]) -> str:
         f"{where} has no result of spark-bench run in it: measure with spark-bench run, or name "
         f"result files, folders or quoted globs{why}"
     )
+
+
+class Unmeasured(Struct, frozen=True):
+    """status: as `spark-bench all` has it ("STARTUP_FAILED"); diagnosis: why"""
+
+    model: str
+    variant: str
+    status: str
+    diagnosis: str
+
+    @property
+    def skipped(self) -> bool:
+        """It was meant so."""
+        return self.status == "SKIPPED"
+
+
+def unmeasured(paths: Iterable[Path]) -> tuple[Unmeasured, ...]:
+    """Of the results.json among these files, each once; other files of that name have none."""
+    found = (each for path in paths if path.name == SUITE_RESULTS for each in _rows(path))
+    return tuple(dict.fromkeys(found))
+
+
+def _rows(path: Path) -> Iterator[Unmeasured]:
+    try:
+        read = msgspec.json.decode(path.read_bytes(), type=SuiteResults)
+    except (OSError, *NOT_JSON):
+        return
+    for row in read.results:
+        if row.status != "OK" and row.file is None:
+            yield Unmeasured(row.model, row.variant, row.status, row.diagnosis)

@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cache
 from pathlib import Path
+from typing import Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from msgspec import Struct
 
-from spark_bench.expectations import Expectation, expectation_lines, judge
-from spark_bench.report.baseline import Baseline, beside_baseline
-from spark_bench.report.gather import Gathered
-from spark_bench.report.matrix import best, headline, matrix
-from spark_bench.report.names import Named, name
-from spark_bench.report.remarks import Remark, exactness, origins, remarks
-from spark_bench.report.sections import Section, colours, sections
-from spark_bench.report.table import Table
-from spark_bench.report.timeline import choose
-from spark_bench.report.unmeasured import Unmeasured
-from spark_bench.results.codec import read
+from spark_bench.expectations import Expectation, expectation_lines, judge_result
+from spark_bench.printable import printable
+from spark_bench.report.charts.over_time import choose_timeline_run
+from spark_bench.report.figure_tables import (
+    Baseline,
+    all_runs_table,
+    best_runs,
+    compare_with_baseline,
+    headline_table,
+)
+from spark_bench.report.gather import Gathered, Unmeasured
+from spark_bench.report.named_runs import NamedRun, name_runs
+from spark_bench.report.page_table import Table
+from spark_bench.report.remarks import Remark, collect_remarks, exactness_text, origins
+from spark_bench.report.sections import Section, build_sections, label_colors
+from spark_bench.results.codec import read_result
 
 
 class Expected(Struct, frozen=True):
     """One run beside what is known: (what it is about, the sentence)."""
 
-    named: Named
+    named: NamedRun
     lines: tuple[tuple[str, str], ...]
 
 
@@ -33,7 +42,7 @@ class Page(Struct, frozen=True, kw_only=True):
     title: str
     made: datetime
     version: str
-    runs: tuple[Named, ...]
+    runs: tuple[NamedRun, ...]
     models: int
     requests: int
     failed: int
@@ -59,17 +68,17 @@ class Page(Struct, frozen=True, kw_only=True):
         return max(named.run.entry.when for named in self.runs)
 
 
-def page(gathered: Gathered, title: str, made: datetime, wanted: str | None = None) -> Page:
+def build_page(gathered: Gathered, title: str, made: datetime, wanted: str | None = None) -> Page:
     """wanted: the id of the run whose timeline is shown; None: the newest that has one.
 
     BadInput if there is no such run.
     """
     from spark_bench import __version__
 
-    runs = name(gathered.runs)
-    chosen = choose(runs, wanted)
-    leaders = best(runs)
-    indices = colours(runs)
+    runs = name_runs(gathered.runs)
+    chosen = choose_timeline_run(runs, wanted)
+    leaders = best_runs(runs)
+    indices = label_colors(runs)
     found = [_expected(named) for named in leaders]
     return Page(
         title=title,
@@ -80,21 +89,45 @@ def page(gathered: Gathered, title: str, made: datetime, wanted: str | None = No
         requests=sum(named.run.sent for named in runs),
         failed=sum(named.run.entry.failed for named in runs),
         exact=sum(named.run.entry.verdict == "exact" for named in runs),
-        headline=headline(leaders, [roofline for roofline, _ in found], gathered.unmeasured),
-        matrix=matrix(runs),
-        baseline=beside_baseline(gathered.words),
-        sections=tuple(sections(runs, leaders, chosen, indices)),
+        headline=headline_table(leaders, [roofline for roofline, _ in found], gathered.unmeasured),
+        matrix=all_runs_table(runs),
+        baseline=compare_with_baseline(gathered.words),
+        sections=tuple(build_sections(runs, leaders, chosen, indices)),
         expected=tuple(expected for _, expected in found if expected.lines),
-        exactness=exactness(runs),
-        remarks=remarks(runs),
+        exactness=exactness_text(runs),
+        remarks=collect_remarks(runs),
         origins=origins(runs),
         unmeasured=gathered.unmeasured,
         damaged=gathered.damaged,
     )
 
 
-def _expected(named: Named) -> tuple[Expectation, Expected]:
+def _expected(named: NamedRun) -> tuple[Expectation, Expected]:
     """The roofline's judgement, and all sentences; of a run without figures there are none."""
-    result = read(Path(named.run.entry.path))
+    result = read_result(Path(named.run.entry.path))
     lines = tuple(expectation_lines(result)) if named.run.measured else ()
-    return judge(result)[0], Expected(named, lines)
+    return judge_result(result)[0], Expected(named, lines)
+
+
+def render_html(page: Page) -> bytes:
+    """One file that loads nothing else."""
+    return _environment().get_template("page.html").render(page=page).encode()
+
+
+def _printable(value: Any) -> Any:
+    """What a template shows: a chart is markup, made from printable text."""
+    plain = isinstance(value, str) and not isinstance(value, Markup)
+    return printable(value, lines=True) if plain else value
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        # Everything that results say is text, never markup.
+        autoescape=True,
+        finalize=_printable,
+        loader=PackageLoader("spark_bench.report", "template"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

@@ -8,8 +8,8 @@ from msgspec import Struct
 
 from spark_bench.formats import digits
 from spark_bench.protocol.failures import cure, meaning
-from spark_bench.report.names import Named
-from spark_bench.report.table import Tone
+from spark_bench.report.named_runs import NamedRun
+from spark_bench.report.page_table import Tone
 
 MOST_LINKS = 12
 
@@ -22,12 +22,12 @@ class Remark(Struct, frozen=True):
 
     about: str
     text: str
-    runs: tuple[Named, ...]
+    runs: tuple[NamedRun, ...]
     cure: str = ""
     tone: Tone = ""
 
     @property
-    def linked(self) -> tuple[Named, ...]:
+    def linked(self) -> tuple[NamedRun, ...]:
         return self.runs[:MOST_LINKS]
 
     @property
@@ -35,9 +35,9 @@ class Remark(Struct, frozen=True):
         return len(self.runs) - len(self.linked)
 
 
-def remarks(runs: Iterable[Named]) -> tuple[Remark, ...]:
+def collect_remarks(runs: Iterable[NamedRun]) -> tuple[Remark, ...]:
     """The worst first; what is said of several runs is said once."""
-    found: dict[tuple[str, str, str, Tone], list[Named]] = {}
+    found: dict[tuple[str, str, str, Tone], list[NamedRun]] = {}
     for named in runs:
         for said in _said(named):
             found.setdefault(said, []).append(named)
@@ -46,7 +46,7 @@ def remarks(runs: Iterable[Named]) -> tuple[Remark, ...]:
     return tuple(sorted(made, key=lambda remark: order.index(remark.tone)))
 
 
-def exactness(runs: Sequence[Named]) -> str:
+def exactness_text(runs: Sequence[NamedRun]) -> str:
     """How exact all of it is, in sentences."""
     kernel = sum(named.run.kernel for named in runs)
     lag = max(named.run.lag_us for named in runs)
@@ -65,16 +65,16 @@ def exactness(runs: Sequence[Named]) -> str:
     )
 
 
-def origins(runs: Iterable[Named]) -> tuple[tuple[tuple[tuple[str, str], ...], Remark], ...]:
+def origins(runs: Iterable[NamedRun]) -> tuple[tuple[tuple[tuple[str, str], ...], Remark], ...]:
     """(what runs were measured with, which runs), the most frequent first."""
-    found: dict[tuple[tuple[str, str], ...], list[Named]] = {}
+    found: dict[tuple[tuple[str, str], ...], list[NamedRun]] = {}
     for named in runs:
         found.setdefault(named.run.origin, []).append(named)
     ordered = sorted(found.items(), key=lambda each: -len(each[1]))
     return tuple((pairs, Remark("", "", tuple(of))) for pairs, of in ordered)
 
 
-def _said(named: Named) -> Iterator[tuple[str, str, str, Tone]]:
+def _said(named: NamedRun) -> Iterator[tuple[str, str, str, Tone]]:
     """(about, text, cure, tone)."""
     run = named.run
     for kind in run.failures:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from spark_bench.errors import BadInput
-from spark_bench.results.types import KIND, SCHEMA_VERSION, Result
+from spark_bench.results.schema import KIND, SCHEMA_VERSION, Result
 
 # What decoding raises for bytes that are none, and for nesting without end.
 NOT_JSON = (msgspec.DecodeError, UnicodeError, RecursionError)
@@ -36,14 +36,14 @@ class _Version(msgspec.Struct, frozen=True):
     kind: str
 
 
-def encode(result: Result) -> bytes:
+def encode_result(result: Result) -> bytes:
     """The file's bytes: JSON, indented, with a line's end."""
     names = dict.fromkeys((*_HEAD, *result.__struct_fields__))
     fields = {name: getattr(result, name) for name in names}
     return msgspec.json.format(msgspec.json.encode(fields)) + b"\n"
 
 
-def check(data: bytes) -> Result:
+def decode_result(data: bytes) -> Result:
     """The result in these bytes; InvalidResult if there is none."""
     try:
         result = msgspec.json.decode(data, type=Result)
@@ -132,7 +132,7 @@ def _differences(written: Any, known: Any, place: str) -> Iterator[str]:
             yield from _differences(one, other, f"{place}[{index}]")
 
 
-def read(path: Path) -> Result:
+def read_result(path: Path) -> Result:
     """The result in a file. BadInput names the file, the place in it, and what was expected."""
     try:
         data = path.read_bytes()
@@ -142,7 +142,7 @@ def read(path: Path) -> Result:
         return result
     try:
         _check_version(data)
-        return check(data)
+        return decode_result(data)
     except InvalidResult as error:
         raise BadInput(f"{path} is no result of spark-bench run: {error}.") from error
 
@@ -151,7 +151,7 @@ def _as_written(data: bytes) -> Result | None:
     """The quick way, for a thousand files: what would be written so again lacks no key."""
     try:
         result = msgspec.json.decode(data, type=Result)
-        same = encode(result) == data
+        same = encode_result(result) == data
     except NOT_JSON:
         return None
     return result if same and not any(_impossible(result)) else None

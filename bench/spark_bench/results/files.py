@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from itertools import count
 from pathlib import Path
 
+from spark_bench.errors import BadInput
 from spark_bench.results.atomic import NotSaved, removed_on_failure, replacing, to_disk
-from spark_bench.results.codec import InvalidResult, check, encode
-from spark_bench.results.types import Result
+from spark_bench.results.codec import InvalidResult, decode_result, encode_result
+from spark_bench.results.schema import KIND, Result
 
 FOLDER = Path("benchmark_results")
 
@@ -20,7 +22,7 @@ FOLDER = Path("benchmark_results")
 def default_path(profile: str, when: datetime, folder: Path = FOLDER) -> Path:
     """A free name for a run's result, claimed by an empty file so that no other run takes it.
 
-    Claim it at the end of a run. A folder that can't be written is told by `write`.
+    Claim it at the end of a run. A folder that can't be written is told by `write_result`.
     """
     name = re.sub(r"[^\w.-]+", "-", profile)
     first = folder / f"bench_{name}_{when:%Y%m%d_%H%M%S}.json"
@@ -38,15 +40,15 @@ def requests_path(path: Path) -> Path:
     return path.with_name(f"{path.stem}.requests.jsonl")
 
 
-def write(result: Result, path: Path) -> None:
+def write_result(result: Result, path: Path) -> None:
     """Write a result; its folder is made, a file that is there is replaced in one step.
 
     NotSaved, with the encoded result in it, when the disk is full, the name is a folder's, there
     is no permission, or the result breaks its own schema.
     """
-    data = encode(result)
+    data = encode_result(result)
     try:
-        check(data)
+        decode_result(data)
         with replacing(path) as file:
             file.write(data)
     except NotSaved as error:
@@ -84,3 +86,49 @@ def _names(first: Path) -> Iterator[Path]:
     """x.json, x_2.json, x_3.json, ..."""
     yield first
     yield from (first.with_name(f"{first.stem}_{n}{first.suffix}") for n in count(2))
+
+
+_KIND = f'"{KIND}"'.encode()
+_HEAD_BYTES = 400  # bytes in which a result's kind stands
+
+
+def find_files(words: Sequence[str]) -> dict[Path, bool]:
+    """Each file once, and whether it was named itself. BadInput for a word that names nothing.
+
+    Of a folder, and of those in it, the JSON files that are not hidden.
+    """
+    paths: dict[Path, bool] = {}
+    for word in words:
+        for path, itself in _matches(word):
+            paths[path] = itself or paths.get(path, False)
+    return paths
+
+
+def claims_result(path: Path) -> bool:
+    """Its first bytes say that it is a result; damage further on is for its reader to tell."""
+    try:
+        with path.open("rb") as file:
+            return _KIND in file.read(_HEAD_BYTES)
+    except OSError:
+        return False
+
+
+def _matches(word: str) -> Iterator[tuple[Path, bool]]:
+    path = Path(word)
+    if path.is_dir():
+        yield from ((file, False) for file in _inside(path))
+    elif path.exists():
+        yield path, True
+    elif matches := sorted(glob.glob(word, recursive=True)):
+        yield from ((Path(match), False) for match in matches if Path(match).is_file())
+    else:
+        raise BadInput(f"{word} is not there: give a result file, a folder, or a quoted glob")
+
+
+def _inside(folder: Path) -> list[Path]:
+    return sorted(
+        Path(place, name)
+        for place, _, names in os.walk(folder)
+        for name in names
+        if name.endswith(".json") and not name.startswith(".")
+    )

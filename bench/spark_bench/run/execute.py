@@ -11,7 +11,7 @@ from spark_bench.display.progress import ProgressDisplay
 from spark_bench.errors import BenchError
 from spark_bench.options import LoadOptions, RunOptions, RunOutcome
 from spark_bench.prompts.tokens import find_tokens
-from spark_bench.results.provenance import gather
+from spark_bench.results.provenance import gather_provenance
 from spark_bench.run import run_load
 from spark_bench.run.context import RunContext, interruptible
 from spark_bench.run.measure import MeasuredRepeat, measure_repeat
@@ -82,7 +82,7 @@ def _run_points(
 def _run_point(options: RunOptions, context: RunContext) -> SavedResult:
     """One load, as often as --repeat says."""
     server, agreement = context.server, context.agreement
-    provenance = gather(
+    provenance = gather_provenance(
         server.http,
         server.url,
         model=server.model,

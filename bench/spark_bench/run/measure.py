@@ -21,9 +21,8 @@ from spark_bench.metrics.summary import summarize
 from spark_bench.metrics.times import TimedRequests
 from spark_bench.options import RunOptions
 from spark_bench.record import Load, Request
-from spark_bench.results.lengths import lengths
-from spark_bench.results.server_figures import node_figures, server_figures
-from spark_bench.results.types import Repeat
+from spark_bench.results.assemble import compare_lengths, node_figures, server_figures
+from spark_bench.results.schema import Repeat
 from spark_bench.run.context import RunContext
 from spark_bench.run.reach import ReachedServer
 from spark_bench.run.responses import (
@@ -149,7 +148,7 @@ def _compute_figures(
             uncounted=summary.itl_source.get("none", 0.0),
             unseen=blank_events_note(requests),
         ),
-        "lengths": lengths(requests, context.tokens.name if context.tokens.exact else None),
+        "lengths": compare_lengths(requests, context.tokens.name if context.tokens.exact else None),
         "distributions": distributions(timed),
         "intervals": over_requests(timed, seed=options.load.seed),
         "stalls": stalls(timed),

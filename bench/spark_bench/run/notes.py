@@ -12,7 +12,7 @@ from spark_bench.load import trace
 from spark_bench.metrics.figures import Summary
 from spark_bench.options import RunOptions
 from spark_bench.record import Request
-from spark_bench.results.types import Measured as Parts
+from spark_bench.results.schema import Measurement as Parts
 from spark_bench.run.measure import MeasuredRepeat
 from spark_bench.run.negotiate import Agreement
 from spark_bench.run.responses import blank_events_note

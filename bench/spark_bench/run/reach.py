@@ -22,7 +22,7 @@ from spark_bench.options import ServerOptions
 from spark_bench.project import ProjectListing
 from spark_bench.protocol import failures
 from spark_bench.protocol.models import ListedModel, model_candidates, parse_models
-from spark_bench.results.secrets import HIDDEN
+from spark_bench.results.redact import HIDDEN
 from spark_bench.secret import Secret, project_key
 
 # SGLang's own default.

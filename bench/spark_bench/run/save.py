@@ -16,15 +16,21 @@ import click
 
 from spark_bench import history
 from spark_bench.options import RunOptions
+from spark_bench.results.assemble import combine_repeats
 from spark_bench.results.atomic import NotSaved
-from spark_bench.results.config import Config, Conversations, Dataset, RateRamp
-from spark_bench.results.facts import Provenance
-from spark_bench.results.files import default_path, requests_path, save_somewhere, write
-from spark_bench.results.repeats import combined
-from spark_bench.results.requests import Row, to_row, write_requests
-from spark_bench.results.secrets import clean_body, clean_command, without_credentials
-from spark_bench.results.types import Measured as Parts
-from spark_bench.results.types import Result, new_id
+from spark_bench.results.files import default_path, requests_path, save_somewhere, write_result
+from spark_bench.results.redact import clean_body, clean_command, without_credentials
+from spark_bench.results.request_rows import Row, to_row, write_requests
+from spark_bench.results.schema import (
+    Config,
+    Conversations,
+    Dataset,
+    Provenance,
+    RateRamp,
+    Result,
+    new_id,
+)
+from spark_bench.results.schema import Measurement as Parts
 from spark_bench.run.measure import MeasuredRepeat
 from spark_bench.run.negotiate import Agreement
 from spark_bench.run.reach import ReachedServer
@@ -70,7 +76,7 @@ def save_result(
     requests = _save_requests(path, repeats, problems) if options.output.save_requests else None
     result = _build_result(config, provenance, repeats, notes, requests, reason)
     try:
-        write(result, path)
+        write_result(result, path)
     except NotSaved as error:
         spare = Path(tempfile.gettempdir()) / path.name
         copy = save_somewhere(error.data, [Path.cwd() / path.name, spare])
@@ -79,7 +85,7 @@ def save_result(
     notes = tuple(problems)
     if options.output.history:
         try:
-            history.add(result, path)
+            history.remember_result(result, path)
         except click.ClickException as error:
             notes += (f"not in the history: {error.message}",)
     return SavedResult(result, path, bool(problems), notes)
@@ -115,7 +121,7 @@ def _build_result(
     reason: str,
 ) -> Result:
     now = datetime.now(UTC)
-    whole = combined([m.repeat for m in repeats])
+    whole = combine_repeats([m.repeat for m in repeats])
     parts = {name: getattr(whole, name) for name in Parts.__struct_fields__}
     return Result(
         **parts | {"requests_file": requests.name if requests else None},

@@ -14,7 +14,7 @@ from spark_bench import __version__
 from spark_bench.client.tally import Progress, peak_rss
 from spark_bench.display.progress import ProgressDisplay, choose_display
 from spark_bench.reference_server.launcher import ReferenceServer
-from spark_bench.results.machine import machine
+from spark_bench.results.provenance import read_machine
 from spark_bench.selftest.accuracy import StreamLevel, compare_with_truth
 from spark_bench.selftest.bench import (
     Bench,
@@ -73,7 +73,7 @@ class SelftestReport(Struct, frozen=True, kw_only=True):
 
 def run_selftest(options: SelftestOptions, show: ProgressDisplay) -> SelftestReport:
     """Measure the client on this machine. BenchError without a C compiler."""
-    around = machine()
+    around = read_machine()
     cores = choose_cores()
     with ReferenceServer(core=cores.reference if cores else None, favor=True) as reference:
         watch = CpuWatch(reference)

@@ -8,7 +8,7 @@ from itertools import takewhile
 from msgspec import Struct
 
 from spark_bench.formats import digits
-from spark_bench.results.facts import Machine
+from spark_bench.results.schema import Machine
 from spark_bench.selftest import accuracy
 from spark_bench.selftest.accuracy import StreamLevel, format_us
 from spark_bench.selftest.bench import count_streams

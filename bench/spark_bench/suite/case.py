@@ -20,9 +20,9 @@ from spark_bench.errors import BadInput, BenchError, TooManyFailures
 from spark_bench.formats import digits, duration
 from spark_bench.load.profile import NO_LIMIT, option
 from spark_bench.project import ProjectListing
-from spark_bench.results.codec import read
+from spark_bench.results.codec import read_result
+from spark_bench.results.schema import Result
 from spark_bench.results.suite_results import CaseRow
-from spark_bench.results.types import Result
 from spark_bench.secret import VARIABLE, project_key
 from spark_bench.suite import deploy
 from spark_bench.suite.child import ChildExit, SuiteProgress, follow_command
@@ -111,7 +111,7 @@ class CaseCommands:
             environ={VARIABLE: key.reveal()} if key else {},
         )
         try:
-            result = read(draft)
+            result = read_result(draft)
         except BadInput:
             return ended, None, None
         os.replace(draft, self.options.folder / result_name(case))

@@ -23,7 +23,7 @@ from spark_bench.errors import BadInput, BenchError
 from spark_bench.project import inventory_file
 from spark_bench.results import suite_results
 from spark_bench.results.atomic import replacing
-from spark_bench.results.machine import commit
+from spark_bench.results.provenance import read_commit
 from spark_bench.suite.plan import NO_TOKEN, Case, SuiteOptions
 from spark_bench.suite.rows import rows_csv
 from spark_bench.suite.suite_tables import render_summary
@@ -83,7 +83,7 @@ class JobFile(Struct, frozen=True, kw_only=True):
 
 def describe_job(options: SuiteOptions, cases: list[Case]) -> SuiteJob:
     """The job of these options and the cases planned from them."""
-    checkout = commit(options.project)
+    checkout = read_commit(options.project)
     inventory = inventory_file(options.project, options.inventory)
     profile = options.profile
     digest = hashlib.sha256()
@@ -253,11 +253,11 @@ def finished_rows(
     folder: Path, rows: Sequence[suite_results.CaseRow]
 ) -> dict[str, suite_results.CaseRow]:
     """The rows that need no second measurement, by name: OK, and their result file is complete."""
-    from spark_bench.results.codec import read
+    from spark_bench.results.codec import read_result
 
     def is_complete(row: suite_results.CaseRow) -> bool:
         try:
-            return row.file is not None and read(folder / row.file).status == "complete"
+            return row.file is not None and read_result(folder / row.file).status == "complete"
         except BadInput:
             return False
 

@@ -14,7 +14,7 @@ from spark_bench.results.suite_results import COLUMNS, CaseRow, Status
 from spark_bench.suite.plan import Case
 
 if TYPE_CHECKING:
-    from spark_bench.results.types import Result
+    from spark_bench.results.schema import Result
 
 
 class CaseFailure(NamedTuple):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from spark_bench.metrics.distributions import Distributions
     from spark_bench.metrics.figures import Summary
-    from spark_bench.results.types import Result
+    from spark_bench.results.schema import Result
 
 HEAD = ("Model", "Nodes", "TP", "Output tok/s", "TTFT ms", "ITL ms", "E2E ms", "Status")
 PUBLISHED = ("model", "test", "t/s (total)", "t/s (req)", "ttfr (ms)", "e2e_ttft (ms)")
@@ -152,10 +152,12 @@ def variant_matrix(rows: Sequence[CaseRow]) -> str:
 
 def render_markdown(results: SuiteResults, folder: Path) -> str:
     """The matrix, and the published rows of those that are OK."""
-    from spark_bench.results.codec import read
+    from spark_bench.results.codec import read_result
 
     pairs = [
-        (row, read(folder / row.file)) for row in results.results if row.status == "OK" and row.file
+        (row, read_result(folder / row.file))
+        for row in results.results
+        if row.status == "OK" and row.file
     ]
     parts = [f"{results.config}", markdown_table(HEAD, matrix_rows(results.results))]
     if pairs:

@@ -10,7 +10,10 @@ from msgspec.structs import replace
 
 from spark_bench.metrics.histograms import Histogram
 from spark_bench.project import ProjectNode
-from spark_bench.telemetry.prometheus import Look
+from spark_bench.telemetry.prometheus import MetricsReading
+
+# A busy engine answers /metrics late, since it shares the loop that streams its tokens.
+SCRAPE_SECONDS = 5
 
 
 class SamplerJob(Struct, frozen=True):
@@ -62,7 +65,7 @@ class ServerLine(Struct, frozen=True, tag="server"):
     """
 
     at_ns: int
-    look: Look
+    look: MetricsReading
 
     def sealed(self) -> ServerLine:
         """As it travels."""
@@ -94,4 +97,4 @@ class ReadyLine(Struct, frozen=True, tag="ready"):
     """Everything has told something, or has been given up."""
 
 
-Line = ServerLine | NodeLine | NoteLine | ReadyLine
+SamplerLine = ServerLine | NodeLine | NoteLine | ReadyLine

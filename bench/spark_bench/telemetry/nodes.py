@@ -47,7 +47,7 @@ cat >/dev/null
 """
 
 
-def argv(node: ProjectNode, interval: float) -> list[str] | None:
+def sampling_argv(node: ProjectNode, interval: float) -> list[str] | None:
     """The words that sample a node until their stdin ends; None where there is no way to it."""
     here = ["sh", "-c", _LOOP.strip(), "sh", f"{interval:g}"]
     if node.here:
@@ -79,13 +79,13 @@ def _ssh(to: ProjectSsh) -> list[str]:
     ]
 
 
-def sample(lines: Iterable[str], at_ns: int) -> tuple[NodeSample, str]:
+def parse_sample(lines: Iterable[str], at_ns: int) -> tuple[NodeSample, str]:
     """One round's lines, understood; and why its GPU could not be read ("" where it was)."""
     told: dict[str, list[str]] = {"mem": [], "net": [], "gpu": [], "nogpu": []}
     for line in lines:
         kind, _, rest = line.strip().partition(" ")
         told.setdefault(kind, []).append(rest)
-    gpus = [[figure(field) for field in gpu.split(",")] for gpu in told["gpu"]]
+    gpus = [[parse_figure(field) for field in gpu.split(",")] for gpu in told["gpu"]]
     memory = [int(word) * KIB for line in told["mem"] for word in line.split()]
     ports = [[int(word) * WORD_BYTES for word in port.split()] for port in told["net"]]
     used = _column(gpus, 4)
@@ -104,7 +104,7 @@ def sample(lines: Iterable[str], at_ns: int) -> tuple[NodeSample, str]:
     return seen, " ".join(told["nogpu"])
 
 
-def figure(field: str) -> float | None:
+def parse_figure(field: str) -> float | None:
     """nvidia-smi's figure, with or without its unit; None for "N/A", "[N/A]", "Not Supported"."""
     word = field.split()[0] if field.split() else ""
     try:

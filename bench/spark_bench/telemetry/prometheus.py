@@ -52,7 +52,7 @@ HISTOGRAMS = (
 )  # fmt: skip
 
 
-class Look(Struct, frozen=True, omit_defaults=True):
+class MetricsReading(Struct, frozen=True, omit_defaults=True):
     """What an engine's /metrics tells at one moment; None: it does not tell.
 
     running, queued: requests
@@ -86,7 +86,7 @@ class _Sample(Struct, frozen=True):
     value: float
 
 
-def look(text: str, *, histograms: bool = True) -> Look:
+def parse_metrics(text: str, *, histograms: bool = True) -> MetricsReading:
     """The exposition, understood; ValueError where it is none."""
     found = _samples(text)
     told: dict[str, float | None] = {}
@@ -97,7 +97,7 @@ def look(text: str, *, histograms: bool = True) -> Look:
     for meaning, names in SHARES.items():
         told[meaning] = _mean(_first(found, names))
     made = dict(_histograms(found)) if histograms else None
-    return Look(**told, histograms=made)
+    return MetricsReading(**told, histograms=made)
 
 
 def _samples(text: str) -> dict[str, list[_Sample]]:

@@ -11,7 +11,7 @@ import numpy as np
 from msgspec import Struct
 
 from spark_bench.metrics.histograms import Histogram
-from spark_bench.telemetry.messages import Line, NodeLine, NodeSample, NoteLine, ServerLine
+from spark_bench.telemetry.messages import NodeLine, NodeSample, NoteLine, SamplerLine, ServerLine
 
 LIMIT = 600
 SECOND = 1e9
@@ -90,7 +90,7 @@ class ServerSide(Struct, frozen=True, omit_defaults=True):
 
 
 def server_side(
-    lines: Sequence[Line], begin_ns: int, end_ns: int, nodes: Iterable[str] = ()
+    lines: Sequence[SamplerLine], begin_ns: int, end_ns: int, nodes: Iterable[str] = ()
 ) -> ServerSide:
     """All that the sampler told, for the window of a run; nodes: those that it was asked for, of
     which a silent one is kept too (what all of them took is not known then)."""
@@ -106,7 +106,7 @@ def server_side(
     return ServerSide(
         begin_ns=begin_ns,
         end_ns=end_ns,
-        samples=thinned(seen),
+        samples=thin_samples(seen),
         before=whole[0] if len(whole) > 1 else {},
         after=whole[-1] if len(whole) > 1 else {},
         generated_tokens=_grown([line.look.generated for line in looks]),
@@ -131,7 +131,7 @@ def node_samples(name: str, told: Sequence[NodeSample], begin_ns: int, end_ns: i
         power = []  # of before and after a short run: idle, and no measure of it
     return NodeSamples(
         name=name,
-        samples=thinned(told),
+        samples=thin_samples(told),
         energy_joules=integral(power, begin_ns, end_ns),
         power_w=extent(power, begin_ns, end_ns),
         temperature_c=extent(over(lambda s: s.temperature_c), begin_ns, end_ns),
@@ -148,7 +148,7 @@ def memory_used(sample: NodeSample) -> float | None:
     return float(sample.memory_total_bytes - sample.memory_available_bytes)
 
 
-def thinned(samples: Sequence[Sample], limit: int = LIMIT) -> tuple[Sample, ...]:
+def thin_samples(samples: Sequence[Sample], limit: int = LIMIT) -> tuple[Sample, ...]:
     """At most `limit` of them, the first and the last among them, evenly chosen."""
     if len(samples) <= limit:
         return tuple(samples)

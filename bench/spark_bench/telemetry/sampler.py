@@ -18,19 +18,28 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import IO
+from urllib.parse import urlsplit
 
 import msgspec
 
 from spark_bench.project import ProjectNode
 from spark_bench.telemetry import nodes
-from spark_bench.telemetry.messages import Line, NodeLine, NoteLine, ReadyLine, SamplerJob
-from spark_bench.telemetry.scrape import NoMetrics, Scraper
+from spark_bench.telemetry.messages import (
+    SCRAPE_SECONDS,
+    NodeLine,
+    NoteLine,
+    ReadyLine,
+    SamplerJob,
+    SamplerLine,
+    ServerLine,
+)
+from spark_bench.telemetry.prometheus import parse_metrics
 
 # The client that is measured by comes first.
 NICENESS = 5
 END_SECONDS = 2
 
-Tell = Callable[[Line], None]
+Tell = Callable[[SamplerLine], None]
 
 
 class Ready:
@@ -47,7 +56,7 @@ class Ready:
                     self._tell(ReadyLine())
 
 
-class Server(threading.Thread):
+class ServerThread(threading.Thread):
     """Looks at /metrics each interval; the first and the last look carry the histograms."""
 
     def __init__(self, job: SamplerJob, tell: Tell, done: Callable[[], None]) -> None:
@@ -82,7 +91,7 @@ class Server(threading.Thread):
         return True
 
 
-class Feed(threading.Thread):
+class NodeThread(threading.Thread):
     """Reads what one node's loop prints."""
 
     def __init__(
@@ -120,7 +129,7 @@ class Feed(threading.Thread):
             if line.strip() != "end":
                 block.append(line)
                 continue
-            told, why = nodes.sample(block, time.perf_counter_ns())
+            told, why = nodes.parse_sample(block, time.perf_counter_ns())
             self.tell(NodeLine(self.node.name, told))
             if why and why != blind:
                 self.tell(NoteLine(f"{self.node.name}: no power or temperature: {why}"))
@@ -140,9 +149,9 @@ class Feed(threading.Thread):
         self.join(END_SECONDS)
 
 
-def sample(job: SamplerJob, tell: Tell, wait: Callable[[], bool]) -> None:
+def sample_until(job: SamplerJob, tell: Tell, wait: Callable[[], bool]) -> None:
     """Sample until `wait` returns: True for an orderly end with a last look, False for now."""
-    ways = [(node, nodes.argv(node, job.interval)) for node in job.nodes]
+    ways = [(node, nodes.sampling_argv(node, job.interval)) for node in job.nodes]
     names = {node.name for node, words in ways if words} | ({job.url} if job.url else set())
     ready = Ready(tell, set(names))
     for node, words in ways:
@@ -151,11 +160,11 @@ def sample(job: SamplerJob, tell: Tell, wait: Callable[[], bool]) -> None:
     if not names:
         tell(ReadyLine())
     feeds = [
-        Feed(node, words, tell, lambda name=node.name: ready.done(name))  # type: ignore[misc]
+        NodeThread(node, words, tell, lambda name=node.name: ready.done(name))  # type: ignore[misc]
         for node, words in ways
         if words
     ]
-    server = Server(job, tell, lambda: ready.done(job.url)) if job.url else None
+    server = ServerThread(job, tell, lambda: ready.done(job.url)) if job.url else None
     for thread in (*feeds, *([server] if server else [])):
         thread.start()
     orderly = wait()
@@ -173,11 +182,57 @@ def main() -> None:
     job = msgspec.json.decode(sys.stdin.buffer.readline(), type=SamplerJob)
     encoder, lock = msgspec.json.Encoder(), threading.Lock()
 
-    def tell(line: Line) -> None:
+    def tell(line: SamplerLine) -> None:
         with lock:
             os.write(sys.stdout.fileno(), encoder.encode(line) + b"\n")
 
-    sample(job, tell, lambda: bool(sys.stdin.buffer.readline()))
+    sample_until(job, tell, lambda: bool(sys.stdin.buffer.readline()))
+
+
+METRICS_PATH = "/metrics"
+# A busy engine's are some hundred kilobytes; read, they take fifty times that.
+MOST_BYTES = 4 * 1024 * 1024
+
+
+class NoMetrics(Exception):
+    """The server answers, but tells no metrics: there is no use in asking again."""
+
+
+class Scraper:
+    """Asks again and again; OSError and http.client's errors tell that one answer did not come."""
+
+    def __init__(self, job: SamplerJob) -> None:
+        parts = urlsplit(job.url if "//" in job.url else f"http://{job.url}")
+        self.path = parts.path.rstrip("/").removesuffix("/v1") + METRICS_PATH
+        self.url = f"{parts.scheme}://{parts.netloc}{self.path}"
+        self._headers = {"Authorization": f"Bearer {job.api_key}"} if job.api_key else {}
+        secure = parts.scheme == "https"
+        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        self._connection = kind(parts.hostname or "localhost", parts.port, timeout=SCRAPE_SECONDS)
+
+    def ask(self, *, histograms: bool) -> ServerLine:
+        """What it tells now; NoMetrics where it never will."""
+        try:
+            self._connection.request("GET", self.path, headers=self._headers)
+            reply = self._connection.getresponse()
+            text = reply.read(MOST_BYTES + 1).decode(errors="replace")
+        except (OSError, http.client.HTTPException):
+            self._connection.close()
+            raise
+        at = time.perf_counter_ns()
+        if reply.status >= http.client.INTERNAL_SERVER_ERROR:
+            self._connection.close()
+            raise http.client.HTTPException(f"answers {reply.status}")
+        if reply.status != http.client.OK:
+            self._connection.close()
+            raise NoMetrics(f"answers {reply.status}")
+        if len(text) > MOST_BYTES:
+            self._connection.close()
+            raise NoMetrics(f"answers with more than {MOST_BYTES} bytes")
+        try:
+            return ServerLine(at, parse_metrics(text, histograms=histograms)).sealed()
+        except ValueError as e:
+            raise NoMetrics(f"answers what is no Prometheus text ({e})") from None
 
 
 if __name__ == "__main__":

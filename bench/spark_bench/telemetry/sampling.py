@@ -16,15 +16,20 @@ from typing import IO
 
 import msgspec
 
-from spark_bench.telemetry.messages import Line, NoteLine, ReadyLine, SamplerJob
+from spark_bench.telemetry.messages import (
+    SCRAPE_SECONDS,
+    NoteLine,
+    ReadyLine,
+    SamplerJob,
+    SamplerLine,
+)
 from spark_bench.telemetry.nodes import CONNECT_SECONDS
 from spark_bench.telemetry.readings import ServerSide, server_side
-from spark_bench.telemetry.scrape import SECONDS
 
 COMMAND = (sys.executable, "-m", "spark_bench.telemetry.sampler")
 # Everything answers or is given up within this.
-READY_SECONDS = CONNECT_SECONDS + SECONDS
-END_SECONDS = 2 * SECONDS + 2
+READY_SECONDS = CONNECT_SECONDS + SCRAPE_SECONDS
+END_SECONDS = 2 * SCRAPE_SECONDS + 2
 
 
 class Sampling:
@@ -34,7 +39,7 @@ class Sampling:
         self, job: SamplerJob, process: subprocess.Popen[bytes], out: IO[bytes], err: IO[bytes]
     ) -> None:
         self._job, self._process, self._out, self._err = job, process, out, err
-        self._decoder = msgspec.json.Decoder(Line)
+        self._decoder = msgspec.json.Decoder(SamplerLine)
         self.started_ns = time.perf_counter_ns()
 
     @classmethod
@@ -106,7 +111,7 @@ class Sampling:
                 return
             time.sleep(0.02)
 
-    def _lines(self) -> list[Line]:
+    def _lines(self) -> list[SamplerLine]:
         """Everything that was written so far; a line that isn't whole yet is left."""
         # pread: the process writes at the offset that the two share.
         text = os.pread(self._out.fileno(), os.fstat(self._out.fileno()).st_size, 0)

@@ -27,7 +27,7 @@ from spark_bench.options import (
     RunOutcome,
     parse_failure_limit,
 )
-from spark_bench.results.codec import check
+from spark_bench.results.codec import decode_result
 
 Execute = Callable[[RunOptions, ProgressDisplay], RunOutcome]
 
@@ -397,4 +397,4 @@ def test_what_goes_to_stdout(
     tables = done.stderr if as_json else done.stdout
     assert ("TTFT" in tables) == ("--quiet" not in words)
     if as_json:
-        assert check(done.stdout_bytes) == result
+        assert decode_result(done.stdout_bytes) == result

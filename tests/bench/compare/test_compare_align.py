@@ -16,12 +16,12 @@ from spark_bench.compare.align import (
     CantCompare,
     Difference,
     by_value,
-    differences,
-    refuse,
+    find_differences,
+    refuse_differences,
     values,
 )
-from spark_bench.compare.load import Run, load
-from spark_bench.results.config import Config, Conversations, Dataset, RateRamp
+from spark_bench.compare.runs import ComparedRun, load_runs
+from spark_bench.results.schema import Config, Conversations, Dataset, RateRamp
 
 CHANGED: dict[str, Any] = {
     "profile": "short",
@@ -46,8 +46,8 @@ CHANGED: dict[str, Any] = {
 }
 
 
-def two(folder: Path, **changes: Any) -> list[Run]:
-    return load([str(a_file(folder, "a", 1.0)), str(a_file(folder, "b", 1.0, **changes))])
+def two(folder: Path, **changes: Any) -> list[ComparedRun]:
+    return load_runs([str(a_file(folder, "a", 1.0)), str(a_file(folder, "b", 1.0, **changes))])
 
 
 def fields(found: list[Difference]) -> list[str]:
@@ -55,16 +55,16 @@ def fields(found: list[Difference]) -> list[str]:
 
 
 def test_runs_alike_differ_in_nothing(tmp_path: Path) -> None:
-    assert differences(two(tmp_path, command=("other",), repeat=5, overrides={})) == ([], [])
+    assert find_differences(two(tmp_path, command=("other",), repeat=5, overrides={})) == ([], [])
 
 
 @pytest.mark.parametrize("field", CHANGED)
 def test_all_that_decides_bytes_and_times_must_be_the_same(tmp_path: Path, field: str) -> None:
     runs = two(tmp_path, **{field: CHANGED[field]})
-    forbidding, explaining = differences(runs)
+    forbidding, explaining = find_differences(runs)
     assert forbidding and not explaining
     with pytest.raises(CantCompare, match=field) as caught:
-        refuse(forbidding, runs)
+        refuse_differences(forbidding, runs)
     assert caught.value.exit_code == 2
     assert "--anyway" in caught.value.message
 
@@ -77,7 +77,7 @@ def test_every_other_field_is_named_as_free_or_shown() -> None:
 def test_a_refusal_says_what_each_run_has(tmp_path: Path) -> None:
     runs = two(tmp_path, seed=8, concurrency=None)
     with pytest.raises(CantCompare) as caught:
-        refuse(differences(runs)[0], runs)
+        refuse_differences(find_differences(runs)[0], runs)
     assert "seed: 7 (A), 8 (B)" in caught.value.message
     assert "concurrency: 4 (A), none (B)" in caught.value.message
 
@@ -98,14 +98,14 @@ def test_partial_and_inexact_runs_are_refused(
 ) -> None:
     runs = two(tmp_path, **changes)
     with pytest.raises(CantCompare) as caught:
-        refuse(differences(runs)[0], runs)
+        refuse_differences(find_differences(runs)[0], runs)
     assert said in caught.value.message
 
 
 def test_two_partial_runs_are_refused_too(tmp_path: Path) -> None:
     a = a_file(tmp_path, "a", 1.0, status="partial")
     b = a_file(tmp_path, "b", 1.0, status="partial")
-    forbidding, _ = differences(load([str(a), str(b)]))
+    forbidding, _ = find_differences(load_runs([str(a), str(b)]))
     assert fields(forbidding) == ["status"]
 
 
@@ -114,8 +114,8 @@ def test_runs_of_one_group_must_be_alike_too(tmp_path: Path) -> None:
     group.mkdir()
     a_file(group, "a", 1.0)
     a_file(group, "b", 1.0, seed=8)
-    runs = load([str(a_file(tmp_path, "c", 1.0)), str(group)])
-    [seed] = differences(runs)[0]
+    runs = load_runs([str(a_file(tmp_path, "c", 1.0)), str(group)])
+    [seed] = find_differences(runs)[0]
     assert values(seed, runs) == "7 (A), 7 and 8 (B)"
 
 
@@ -137,7 +137,7 @@ def test_what_may_explain_is_shown_field_by_field(tmp_path: Path) -> None:
         ),
     )
     runs = two(tmp_path, provenance=new, model="other", url="http://b", slo={"ttft": 9.0})
-    forbidding, explaining = differences(runs)
+    forbidding, explaining = find_differences(runs)
     assert not forbidding
     assert set(fields(explaining)) == {
         *("model", "url", "slo.ttft", "client.version", "machine.kernel"),
@@ -167,26 +167,26 @@ def test_what_chance_makes_another_each_time_explains_nothing(tmp_path: Path) ->
             old.deployment, launch={**old.deployment.launch, "random_seed": 1}
         ),
     )
-    assert differences(two(tmp_path, provenance=new)) == ([], [])
+    assert find_differences(two(tmp_path, provenance=new)) == ([], [])
 
 
 def test_how_tokens_were_counted_and_whether_the_server_was_warmed_up_may_explain(
     tmp_path: Path,
 ) -> None:
     """Not how many requests it took: that is another number each time."""
-    assert differences(two(tmp_path, warmup=96)) == ([], [])
-    forbidding, explaining = differences(two(tmp_path, warmup=0, count_tokens="usage"))
+    assert find_differences(two(tmp_path, warmup=96)) == ([], [])
+    forbidding, explaining = find_differences(two(tmp_path, warmup=0, count_tokens="usage"))
     assert not forbidding and fields(explaining) == ["warmup", "count_tokens"]
 
 
 def test_many_runs_with_one_value_are_counted(tmp_path: Path) -> None:
     paths = [str(a_file(tmp_path, f"{n}", 1.0, model=f"m{n // 5}")) for n in range(6)]
-    runs = load(paths)
-    [model] = differences(runs)[1]
+    runs = load_runs(paths)
+    [model] = find_differences(runs)[1]
     assert list(by_value(model, runs)) == [("A, B, C and 2 more", "m0"), ("F", "m1")]
 
 
 def test_of_many_values_a_refusal_says_how_many(tmp_path: Path) -> None:
-    runs = load([str(a_file(tmp_path, f"{n}", 1.0, seed=n)) for n in range(4)])
+    runs = load_runs([str(a_file(tmp_path, f"{n}", 1.0, seed=n)) for n in range(4)])
     with pytest.raises(CantCompare, match=r"nothing: seed: 4 different ones\. Measure again"):
-        refuse(differences(runs)[0], runs)
+        refuse_differences(find_differences(runs)[0], runs)

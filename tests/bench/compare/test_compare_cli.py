@@ -19,8 +19,8 @@ from result_samples import a_provenance
 from rich.console import Console
 from spark_bench.cli import main
 from spark_bench.client.audit import Audit
-from spark_bench.compare.story import compare
-from spark_bench.compare.tables import tables
+from spark_bench.compare.compare_tables import comparison_tables
+from spark_bench.compare.comparison import compare_runs
 
 BASE = (1000.0, 1002.0, 998.0, 1001.0, 999.0)
 WORSE = tuple(0.9 * value for value in BASE)
@@ -59,7 +59,7 @@ def test_it_fits_80_columns(tmp_path: Path, runs: int) -> None:
         a_file(folder, f"run-{number:02}", *values, **extra)
     out = io.StringIO()
     console = Console(file=out, width=80)
-    for thing in tables(compare([str(folder)])):
+    for thing in comparison_tables(compare_runs([str(folder)])):
         console.print(thing)
     lines = out.getvalue().splitlines()
     assert max(map(len, lines)) <= 80

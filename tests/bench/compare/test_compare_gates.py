@@ -7,9 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from compare_samples import a_run
-from spark_bench.compare.gates import GateFailed, GateUnjudged, Verdict, judge, parse
-from spark_bench.compare.load import Run
-from spark_bench.compare.story import failure, line
+from spark_bench.compare.comparison import gate_error, verdict_line
+from spark_bench.compare.gates import (
+    GateFailed,
+    GateUnjudged,
+    GateVerdict,
+    judge_gates,
+    parse_gates,
+)
+from spark_bench.compare.runs import ComparedRun
 from spark_bench.errors import BadInput
 
 BASE = [100.0, 100.2, 99.8, 100.1, 99.9]
@@ -19,8 +25,8 @@ def scaled(factor: float, values: Sequence[float] = BASE) -> list[float]:
     return [value * factor for value in values]
 
 
-def held(gate: str, *runs: Run) -> list[Verdict]:
-    return judge(parse(gate), runs)
+def held(gate: str, *runs: ComparedRun) -> list[GateVerdict]:
+    return judge_gates(parse_gates(gate), runs)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +44,7 @@ def held(gate: str, *runs: Run) -> list[Verdict]:
     ],
 )
 def test_gates_are_read(text: str, name: str, limit: float, unit: str) -> None:
-    [gate] = parse(text)
+    [gate] = parse_gates(text)
     assert (gate.name, gate.limit, gate.unit) == (name, limit, unit)
 
 
@@ -66,7 +72,7 @@ def test_gates_are_read(text: str, name: str, limit: float, unit: str) -> None:
 )
 def test_what_is_no_gate_is_refused(text: str, said: str) -> None:
     with pytest.raises(BadInput) as caught:
-        parse(text)
+        parse_gates(text)
     assert said in caught.value.format_message()
     assert "--gate" in caught.value.format_message()
 
@@ -101,7 +107,7 @@ def test_a_spread_too_wide_is_no_verdict_but_an_error_with_its_cure() -> None:
     assert verdict.outcome == "unjudged"
     assert "too wide for 5 repeats" in verdict.why
     assert "--repeat" in verdict.why
-    assert isinstance(failure([verdict]), GateUnjudged)
+    assert isinstance(gate_error([verdict]), GateUnjudged)
 
 
 def test_a_larger_regression_fails_in_spite_of_such_a_spread() -> None:
@@ -125,7 +131,7 @@ def test_what_cant_be_judged_says_why(first: list[float], second: list[float], w
     [verdict] = held("throughput=-3%", *runs)
     assert verdict.outcome == "unjudged"
     assert why in verdict.why
-    assert why in str(failure([verdict]))
+    assert why in str(gate_error([verdict]))
 
 
 def test_two_repeats_can_be_judged() -> None:
@@ -140,7 +146,7 @@ def test_each_run_is_held_against_the_first_and_one_failure_is_enough() -> None:
     ]
     verdicts = held("throughput=-3%", *runs)
     assert [(v.run, v.outcome) for v in verdicts] == [("B", "holds"), ("C", "failed")]
-    error = failure(verdicts)
+    error = gate_error(verdicts)
     assert isinstance(error, GateFailed)
     assert error.exit_code == 1
     assert "gate throughput=-3% failed for C: -10.0 % (99 %: -10." in error.message
@@ -149,15 +155,15 @@ def test_each_run_is_held_against_the_first_and_one_failure_is_enough() -> None:
 
 def test_a_failure_comes_before_what_cant_be_judged() -> None:
     runs = [a_run("A", output_throughput=BASE), a_run("B", output_throughput=scaled(0.5))]
-    assert isinstance(failure(held("ttft=+5%,throughput=-3%", *runs)), GateFailed)
-    assert failure(held("throughput=-60%", *runs)) is None
+    assert isinstance(gate_error(held("ttft=+5%,throughput=-3%", *runs)), GateFailed)
+    assert gate_error(held("throughput=-60%", *runs)) is None
 
 
 def test_a_line_has_the_change_as_the_figure_changed_and_the_power() -> None:
     runs = a_run("A", median_ttft_ms=BASE), a_run("B", median_ttft_ms=scaled(1.02))
     [verdict] = held("ttft=+5ms", *runs)
-    assert line(verdict).startswith("gate ttft=+5ms holds for B: +2.0 ms (99 %: +1.")
-    assert "ms and more are found in 95 % of such comparisons" in line(verdict)
+    assert verdict_line(verdict).startswith("gate ttft=+5ms holds for B: +2.0 ms (99 %: +1.")
+    assert "ms and more are found in 95 % of such comparisons" in verdict_line(verdict)
 
 
 @pytest.mark.parametrize("spread", [0.002, 0.01, 0.03], ids=["fine", "middling", "coarse"])
@@ -183,7 +189,7 @@ def test_errors_are_as_rare_as_stated_whatever_the_spread(spread: float) -> None
 def test_the_regression_said_to_be_found_is_found() -> None:
     rng = np.random.default_rng(17)
 
-    def verdict(factor: float) -> Verdict:
+    def verdict(factor: float) -> GateVerdict:
         first, second = np.exp(rng.normal(3, 0.01, (2, 5)))
         runs = a_run("A", output_throughput=first.tolist())
         other = a_run("B", output_throughput=(second * factor).tolist())

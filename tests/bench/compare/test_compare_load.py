@@ -7,12 +7,12 @@ from pathlib import Path
 import click
 import pytest
 from compare_samples import a_file
-from spark_bench.compare.load import flat, letters, load
+from spark_bench.compare.runs import flatten, letters, load_runs
 from spark_bench.errors import BadInput
 
 
 def test_a_file_is_a_run_and_each_repeat_a_value(tmp_path: Path) -> None:
-    runs = load([str(a_file(tmp_path, "a", 100.0, 102.0)), str(a_file(tmp_path, "b", 90.0))])
+    runs = load_runs([str(a_file(tmp_path, "a", 100.0, 102.0)), str(a_file(tmp_path, "b", 90.0))])
     assert [(run.letter, run.repeats) for run in runs] == [("A", 2), ("B", 1)]
     assert runs[0].values("output_throughput") == [100.0, 102.0]
     assert runs[1].values("p99_ttft_ms") == [pytest.approx(1e5 / 90.0)]
@@ -29,7 +29,7 @@ def test_files_of_one_argument_are_one_run(tmp_path: Path, pattern: str) -> None
     (group / "results.json").write_text('{"kind": "all"}')
     (group / "b.requests.jsonl").write_text("{}")
     other = a_file(tmp_path, "other", 9.0)
-    _, run = load([str(other), f"{group}{pattern}"])
+    _, run = load_runs([str(other), f"{group}{pattern}"])
     assert run.values("output_throughput") == [1.0, 2.0, 3.0]
     assert run.left_out == 1
 
@@ -37,7 +37,7 @@ def test_files_of_one_argument_are_one_run(tmp_path: Path, pattern: str) -> None
 def test_of_one_folder_alone_each_result_is_a_run_the_oldest_first(tmp_path: Path) -> None:
     for name in ("2026-2", "2026-1", "2026-3"):
         a_file(tmp_path, name, 1.0)
-    runs = load([str(tmp_path)])
+    runs = load_runs([str(tmp_path)])
     assert [Path(run.name).stem for run in runs] == ["2026-1", "2026-2", "2026-3"]
 
 
@@ -45,14 +45,14 @@ def test_a_result_counts_once_however_often_it_is_there(tmp_path: Path) -> None:
     a_file(tmp_path, "same", 1.0).rename(tmp_path / "copy.json")
     a_file(tmp_path, "same", 1.0)
     a_file(tmp_path, "other", 1.0)
-    assert len(load([str(tmp_path)])) == 2
+    assert len(load_runs([str(tmp_path)])) == 2
 
 
 def test_a_name_with_brackets_is_a_file_before_it_is_a_glob(tmp_path: Path) -> None:
     folder = tmp_path / "[1]"
     folder.mkdir()
     a, b = a_file(folder, "a", 1.0), a_file(folder, "b", 1.0)
-    assert len(load([str(a), str(b)])) == 2
+    assert len(load_runs([str(a), str(b)])) == 2
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_what_cant_be_read_is_named(
     (tmp_path / "lacks.json").write_text(whole.replace('"reason": "",', ""))
     (tmp_path / "damaged" / "a.json").write_text(whole[:-100])
     with pytest.raises(BadInput) as caught:
-        load([argument])
+        load_runs([argument])
     assert said in caught.value.format_message()
     assert isinstance(caught.value, click.UsageError)
 
@@ -93,7 +93,7 @@ def test_letters_go_on_after_z() -> None:
 
 
 def test_flat_keeps_lists_of_plain_values() -> None:
-    assert flat({"a": {"b": [1, 2]}, "c": [{"d": 1}, {"d": 2}], "e": {}, "f": []}) == {
+    assert flatten({"a": {"b": [1, 2]}, "c": [{"d": 1}, {"d": 2}], "e": {}, "f": []}) == {
         "a.b": [1, 2],
         "c[0].d": 1,
         "c[1].d": 2,

@@ -9,17 +9,17 @@ from collections import Counter
 
 import pytest
 from compare_samples import MEASURED, pairs
-from spark_bench.compare.gates import judge, parse
+from spark_bench.compare.gates import judge_gates, parse_gates
 
 PAIRS = 1500
 
 
 def outcomes(gate: str, exact: bool, **worse: float) -> Counter[str]:
     """How often the gates of five repeats failed, held, or could not be judged."""
-    gates = parse(gate)
+    gates = parse_gates(gate)
     found: Counter[str] = Counter()
     for pair in pairs(PAIRS, 5, exact, worse):
-        all_of_them = {verdict.outcome for verdict in judge(gates, pair)}
+        all_of_them = {verdict.outcome for verdict in judge_gates(gates, pair)}
         found[next(o for o in ("failed", "unjudged", "holds") if o in all_of_them)] += 1
     return found
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from compare_samples import a_run
 from scipy.stats import ttest_ind
-from spark_bench.compare.matrix import frame, matrix
+from spark_bench.compare.differences import build_matrix, matrix_frame
 from spark_bench.compare.stats import contrast, enough, holm, locations
 
 A = [101.0, 99.5, 100.2, 100.9, 98.7]
@@ -112,7 +112,7 @@ def test_enough_repeats_are_enough() -> None:
 def test_the_difference_is_a_ratio_forwards_and_backwards() -> None:
     runs = [a_run("A", output_throughput=A[:3]), a_run("B", output_throughput=B[:3])]
     forward, backward = (
-        matrix(each, ["output_throughput"]).percent[0, 1] for each in (runs, runs[::-1])
+        build_matrix(each, ["output_throughput"]).percent[0, 1] for each in (runs, runs[::-1])
     )
     assert (1 + forward / 100) * (1 + backward / 100) == pytest.approx(1)
 
@@ -121,16 +121,18 @@ def test_verdicts_know_which_way_is_better() -> None:
     low, high = [10.0, 10.1, 9.9], [20.0, 20.1, 19.9]
     first = a_run("A", output_throughput=low, p99_ttft_ms=low, concurrency=low, itl=low)
     second = a_run("B", output_throughput=high, p99_ttft_ms=high, concurrency=high, itl=low)
-    found = matrix([first, second], ["output_throughput", "p99_ttft_ms", "concurrency", "itl"])
+    found = build_matrix(
+        [first, second], ["output_throughput", "p99_ttft_ms", "concurrency", "itl"]
+    )
     verdicts = [found.verdict(row, 1) for row in range(4)]
     assert verdicts == ["better", "worse", "differs", "unclear"]
-    back = matrix([second, first], ["output_throughput", "p99_ttft_ms"])
+    back = build_matrix([second, first], ["output_throughput", "p99_ttft_ms"])
     assert [back.verdict(row, 1) for row in range(2)] == ["worse", "better"]
     assert found.verdict(0, 0) == ""
 
 
 def test_one_repeat_shows_a_difference_and_no_verdict() -> None:
-    found = matrix(
+    found = build_matrix(
         [a_run("A", p99_ttft_ms=[10.0]), a_run("B", p99_ttft_ms=[11.0])], ["p99_ttft_ms"]
     )
     assert found.percent[0, 1] == pytest.approx(10)
@@ -141,7 +143,7 @@ def test_one_repeat_shows_a_difference_and_no_verdict() -> None:
 def test_counts_that_can_be_zero_are_compared_plainly() -> None:
     first = a_run("A", failed=[0.0, 0.0], stopped_early=[1.0, 3.0])
     second = a_run("B", failed=[0.0, 2.0], stopped_early=[0.0, 1.0])
-    found = matrix(
+    found = build_matrix(
         [first, second, a_run("C", failed=[0.0, 0.0], stopped_early=[2.0, 2.0])],
         ["failed", "stopped_early"],
     )
@@ -159,7 +161,9 @@ def test_many_figures_raise_few_alarms() -> None:
     def run(letter: str) -> dict[str, list[float]]:
         return {name: np.exp(rng.normal(3, 0.02, 5)).tolist() for name in names}
 
-    tables = [matrix([a_run("A", **run("A")), a_run("B", **run("B"))], names) for _ in range(300)]
+    tables = [
+        build_matrix([a_run("A", **run("A")), a_run("B", **run("B"))], names) for _ in range(300)
+    ]
     alarmed = sum(
         any(table.verdict(row, 1) in ("better", "worse") for row in range(20)) for table in tables
     )
@@ -168,7 +172,7 @@ def test_many_figures_raise_few_alarms() -> None:
 
 def test_the_frame_has_a_row_a_figure_and_the_runs_first() -> None:
     runs = [a_run("A", p99_ttft_ms=A), a_run("B", p99_ttft_ms=B), a_run("C", itl=A)]
-    made = frame(matrix(runs, ["p99_ttft_ms", "mean_itl_ms"]))
+    made = matrix_frame(build_matrix(runs, ["p99_ttft_ms", "mean_itl_ms"]))
     assert list(made.index) == ["p99_ttft_ms"]
     assert list(made.columns[:4]) == ["better", "A", "B", "C"]
     assert made.loc["p99_ttft_ms", "B verdict"] == "better"

@@ -19,7 +19,7 @@ from spark_bench.display.result_lines import (
     requests_line,
     steady_line,
 )
-from spark_bench.display.result_tables import load_line, result_tables, tables
+from spark_bench.display.result_tables import load_line, outcome_tables, result_tables
 from spark_bench.display.terminal import print_all
 from spark_bench.load.sweep import Sweep
 from spark_bench.metrics.figures import Summary
@@ -27,10 +27,16 @@ from spark_bench.metrics.histograms import Bounded, Compared, Reconciliation, Se
 from spark_bench.metrics.stalls import Stall, Stalls
 from spark_bench.metrics.steady import Steady
 from spark_bench.options import RunOutcome
-from spark_bench.results.config import Config, RateRamp
-from spark_bench.results.lengths import Lengths
-from spark_bench.results.server_figures import NodeColumns, NodeFigures, Nodes, Range
-from spark_bench.results.types import Result
+from spark_bench.results.schema import (
+    Config,
+    Lengths,
+    NodeColumns,
+    NodeFigures,
+    Nodes,
+    Range,
+    RateRamp,
+    Result,
+)
 
 STEADY = Steady(
     rule="closed",
@@ -77,7 +83,9 @@ def printed(*things: Any) -> str:
 
 
 def test_all_of_a_result_is_there() -> None:
-    text = printed(*tables(RunOutcome((a_result(),), (Path("a/b.json"),), failed=1, total=10)))
+    text = printed(
+        *outcome_tables(RunOutcome((a_result(),), (Path("a/b.json"),), failed=1, total=10))
+    )
     words = " ".join(text.split())
     assert words.startswith("partial Ctrl-C")
     assert "http://spark-1:30000, openai/gpt-oss-120b, chat, sglang 0.5.23" in words
@@ -93,7 +101,7 @@ def test_all_of_a_result_is_there() -> None:
 @pytest.mark.parametrize("width", ["80", "60"])
 def test_no_line_is_longer_than_the_terminal(monkeypatch: pytest.MonkeyPatch, width: str) -> None:
     monkeypatch.setattr("spark_bench.display.terminal.PIPED_WIDTH", int(width))
-    text = printed(*tables(RunOutcome((closed(),), (Path("x.json"),), failed=1, total=10)))
+    text = printed(*outcome_tables(RunOutcome((closed(),), (Path("x.json"),), failed=1, total=10)))
     assert max(map(len, text.splitlines())) <= int(width)
     assert "…" not in text
     assert "\x1b" not in text
@@ -301,7 +309,7 @@ def test_a_sweep_without_a_knee_says_so() -> None:
 def test_a_sweep_that_failed_says_why_it_ended() -> None:
     results = [at(1, failed=5, completed=5)]
     text = printed(
-        *tables(RunOutcome(tuple(results), (), failed=5, total=10), Sweep("concurrency"))
+        *outcome_tables(RunOutcome(tuple(results), (), failed=5, total=10), Sweep("concurrency"))
     )
     assert "50.0% of the requests failed at 1" in text
 

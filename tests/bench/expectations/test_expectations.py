@@ -12,21 +12,20 @@ from msgspec.structs import replace
 from result_samples import a_result
 from spark_bench.display.result_tables import result_tables
 from spark_bench.display.terminal import print_all
-from spark_bench.expectations import Expectation, expectation_lines, judge
-from spark_bench.expectations.published import published
+from spark_bench.expectations import Expectation, expectation_lines, judge_result
+from spark_bench.expectations.published import load_published
 from spark_bench.expectations.roofline import (
-    Reading,
-    Shape,
+    ModelShape,
+    ServedShape,
     experts_read,
     kv_bytes,
-    shapes,
+    model_shapes,
     tokens_per_second,
     weight_bytes,
 )
 from spark_bench.expectations.setting import setting_of
 from spark_bench.metrics.figures import Summary
-from spark_bench.results.facts import Deployment
-from spark_bench.results.types import Result
+from spark_bench.results.schema import DeployedGroup, Result
 
 ROOT = Path(__file__).parents[3]
 OSS, QWEN7B = "openai/gpt-oss-120b", "Qwen/Qwen2.5-7B-Instruct"
@@ -34,8 +33,8 @@ LLAMA8B, LLAMA70B = "meta-llama/Llama-3.1-8B-Instruct", "meta-llama/Llama-3.1-70
 MIXTRAL, DEEPSEEK = "mistralai/Mixtral-8x7B-Instruct-v0.1", "deepseek-ai/DeepSeek-V2-Lite-Chat"
 
 
-def shape(id: str) -> Shape:
-    return shapes()[id.lower()]
+def shape(id: str) -> ModelShape:
+    return model_shapes()[id.lower()]
 
 
 def run(
@@ -79,12 +78,12 @@ def run(
     )
 
 
-def deployed(result: Result, deployment: Deployment | None) -> Result:
+def deployed(result: Result, deployment: DeployedGroup | None) -> Result:
     return replace(result, provenance=replace(result.provenance, deployment=deployment))
 
 
 def roofline(result: Result) -> Expectation:
-    first = judge(result)[0]
+    first = judge_result(result)[0]
     assert first.about == "roofline"
     return first
 
@@ -117,7 +116,7 @@ def test_shapes_are_those_of_the_projects_catalogue() -> None:
     ],
 )
 def test_the_bytes_of_one_token_in_bf16(id: str, parameters: int) -> None:
-    assert weight_bytes(Reading(shape=shape(id))) == 2 * parameters
+    assert weight_bytes(ServedShape(shape=shape(id))) == 2 * parameters
 
 
 def test_the_bytes_of_one_token_of_gpt_oss_are_those_of_its_matrices() -> None:
@@ -125,7 +124,7 @@ def test_the_bytes_of_one_token_of_gpt_oss_are_those_of_its_matrices() -> None:
     # Biases, attention with its sinks and norms, routers, the last norm, the output's table.
     attention = 2880 * 5120 + 5120 + 4096 * 2880 + 2880 + 64 + 2 * 2880
     rest = 36 * (4 * 8640 + attention + 128 * 2881) + 2880 + 201_088 * 2880
-    assert weight_bytes(Reading(shape=shape(OSS))) == experts + 2 * rest
+    assert weight_bytes(ServedShape(shape=shape(OSS))) == experts + 2 * rest
 
 
 @pytest.mark.parametrize(
@@ -142,7 +141,7 @@ def test_the_bytes_of_one_token_of_gpt_oss_are_those_of_its_matrices() -> None:
     ],
 )
 def test_the_bound_of_one_stream(id: str, tp: int, context: float, speed: float) -> None:
-    reading = Reading(shape=shape(id), tp=tp)
+    reading = ServedShape(shape=shape(id), tp=tp)
     assert tokens_per_second(reading, context) == pytest.approx(speed, rel=1e-4)
 
 
@@ -163,7 +162,7 @@ def test_the_bound_of_one_stream(id: str, tp: int, context: float, speed: float)
 def test_the_bytes_of_the_kv_cache(
     id: str, tp: int, context: float, width: float, bytes_read: int
 ) -> None:
-    assert kv_bytes(Reading(shape=shape(id), tp=tp, kv_bytes=width), context) == bytes_read
+    assert kv_bytes(ServedShape(shape=shape(id), tp=tp, kv_bytes=width), context) == bytes_read
 
 
 @pytest.mark.parametrize(
@@ -175,7 +174,7 @@ def test_more_streams_read_more_experts(streams: float, experts: float) -> None:
 
 
 def test_a_batch_reads_dense_weights_once_and_every_cache() -> None:
-    reading = Reading(shape=shape(LLAMA8B))
+    reading = ServedShape(shape=shape(LLAMA8B))
     assert weight_bytes(reading, 8) == weight_bytes(reading)
     expected = 273e9 / (15_009_849_344 + 8 * 131_072_000)
     assert tokens_per_second(reading, 1000, 8) == pytest.approx(expected)
@@ -339,7 +338,7 @@ def test_only_sparks_have_a_roofline(url: str, product: str, cpu: str, why: str)
         config=replace(result.config, url=url),
         provenance=replace(result.provenance, machine=machine),
     )
-    found = judge(result)
+    found = judge_result(result)
     if why:
         (only,) = found
         assert only.verdict == "unknown" and why in only.text
@@ -352,13 +351,13 @@ def test_the_embedded_engine_is_no_spark() -> None:
     deployment = result.provenance.deployment
     assert deployment
     ranks = (replace(deployment.ranks[0], image=""),)
-    (only,) = judge(deployed(result, replace(deployment, ranks=ranks)))
+    (only,) = judge_result(deployed(result, replace(deployment, ranks=ranks)))
     assert only.text == "no roofline: the embedded engine serves, not a Spark"
 
 
 def test_published_figures_name_models_whose_bytes_are_known() -> None:
-    for one in published():
-        assert all(model.lower() in shapes() for model in one.models)
+    for one in load_published():
+        assert all(model.lower() in model_shapes() for model in one.models)
         figures = (one.decode, one.prefill, one.output_throughput, one.ttft_ms, one.itl_ms)
         assert any(figures) and one.source
 
@@ -391,7 +390,7 @@ def test_beside_what_is_published_for_its_setting(
     result: Result, shares: dict[str, list[float]]
 ) -> None:
     found: dict[str, list[float]] = {}
-    for one in judge(result)[1:]:
+    for one in judge_result(result)[1:]:
         assert (one.verdict, one.about) == ("beside", "published")
         assert one.share and one.source in one.text and one.setting in one.text
         found.setdefault(one.metric, []).append(one.share)
@@ -416,7 +415,7 @@ def test_beside_what_is_published_for_its_setting(
     ],
 )
 def test_where_nothing_is_published_it_says_so(result: Result, words: str) -> None:
-    (only,) = judge(result)[1:]
+    (only,) = judge_result(result)[1:]
     assert (only.verdict, only.share) == ("unknown", None)
     assert words in only.text
 

@@ -12,13 +12,10 @@ from pathlib import Path
 import pytest
 from history_samples import BASE, a_run, written
 from spark_bench.errors import BadInput, BenchError
-from spark_bench.history import add, entry, filters, ids, table
-from spark_bench.history.entry import COLUMNS, Figure, entry_of, load_text
-from spark_bench.history.filters import Filters, moment
-from spark_bench.history.ids import resolve
-from spark_bench.history.place import default_store
-from spark_bench.history.schema import APPLICATION, VERSION
-from spark_bench.history.store import Store
+from spark_bench.history import entry, history_tables, query, remember_result
+from spark_bench.history.database import APPLICATION, VERSION, HistoryStore, default_store
+from spark_bench.history.entry import COLUMNS, EntryFigure, entry_of, load_text
+from spark_bench.history.query import Filters, parse_moment, resolve_id
 
 
 @pytest.fixture
@@ -27,24 +24,24 @@ def path(tmp_path: Path) -> Path:
 
 
 def stored(path: Path, *wanted: Filters) -> list[str]:
-    with Store(path) as store:
+    with HistoryStore(path) as store:
         return [entry.id for entry in store.entries(*wanted)]
 
 
 def test_a_result_is_remembered_with_its_figures(path: Path, tmp_path: Path) -> None:
     result = a_run(output_throughput=171.5)
-    add(result, tmp_path / "result.json", path)
-    with Store(path) as store:
+    remember_result(result, tmp_path / "result.json", path)
+    with HistoryStore(path) as store:
         (entry,) = store.entries(figures=None)
     assert entry == entry_of(result, tmp_path / "result.json")
     assert (entry.model, entry.nodes, entry.status) == ("openai/gpt-oss-120b", 2, "complete")
-    assert entry.figures["output_throughput"] == Figure(171.5, 169.5, 172.5)
+    assert entry.figures["output_throughput"] == EntryFigure(171.5, 169.5, 172.5)
     assert entry.figures["median_ttft_ms"].value == pytest.approx(200.0)
     assert entry.when == BASE
 
 
 def test_the_columns_of_the_table_are_the_fields_of_an_entry(path: Path) -> None:
-    add(a_run(), Path("x.json"), path)
+    remember_result(a_run(), Path("x.json"), path)
     with sqlite3.connect(path) as connection:
         rows = connection.execute("SELECT name FROM pragma_table_info('results')").fetchall()
     assert tuple(name for (name,) in rows) == COLUMNS
@@ -52,22 +49,22 @@ def test_the_columns_of_the_table_are_the_fields_of_an_entry(path: Path) -> None
 
 def test_added_again_it_is_known_from_its_new_place_once(path: Path) -> None:
     result = a_run()
-    add(result, Path("/before.json"), path)
-    add(result, Path("/after.json"), path)
-    with Store(path) as store:
+    remember_result(result, Path("/before.json"), path)
+    remember_result(result, Path("/after.json"), path)
+    with HistoryStore(path) as store:
         assert [entry.path for entry in store.entries()] == ["/after.json"]
 
 
 def test_what_went_into_a_device_is_not_remembered(path: Path) -> None:
-    add(a_run(), Path("/dev/null"), path)
+    remember_result(a_run(), Path("/dev/null"), path)
     assert not path.exists()
 
 
 def test_the_newest_come_first_and_as_many_as_wanted(path: Path) -> None:
     runs = [a_run(hours=hours) for hours in (5, 0, 9)]
     for run in runs:
-        add(run, Path("x.json"), path)
-    with Store(path) as store:
+        remember_result(run, Path("x.json"), path)
+    with HistoryStore(path) as store:
         assert [e.id for e in store.entries(limit=2)] == [runs[1].id, runs[0].id]
 
 
@@ -84,10 +81,10 @@ def test_the_newest_come_first_and_as_many_as_wanted(path: Path) -> None:
         pytest.param(Filters(url="SPARK-1"), [0, 1, 2], id="url"),
         pytest.param(Filters(verdict="approximate"), [], id="verdict"),
         pytest.param(
-            Filters(since=moment("90m", "--since", BASE)), [0, 1], id="since-90-minutes-ago"
+            Filters(since=parse_moment("90m", "--since", BASE)), [0, 1], id="since-90-minutes-ago"
         ),
         pytest.param(
-            Filters(until=moment("2026-11-23T12:38:05.250+00:00", "--until", BASE)),
+            Filters(until=parse_moment("2026-11-23T12:38:05.250+00:00", "--until", BASE)),
             [2],
             id="until-leaves-the-end-out",
         ),
@@ -101,13 +98,13 @@ def test_filters(wanted: Filters, hours: list[int], path: Path) -> None:
         a_run(hours=2, profile="long", status="partial"),
     ]
     for run in runs:
-        add(run, Path("x.json"), path)
+        remember_result(run, Path("x.json"), path)
     assert stored(path, wanted) == [runs[hour].id for hour in hours]
 
 
 def test_only_the_figures_asked_for_are_read(path: Path) -> None:
-    add(a_run(), Path("x.json"), path)
-    with Store(path) as store:
+    remember_result(a_run(), Path("x.json"), path)
+    with HistoryStore(path) as store:
         assert store.entries()[0].figures == {}
         assert set(store.entries(figures=["duration", "no_such"])[0].figures) == {"duration"}
 
@@ -115,8 +112,8 @@ def test_only_the_figures_asked_for_are_read(path: Path) -> None:
 def test_what_is_forgotten_takes_its_figures_along(path: Path) -> None:
     one, other = a_run(), a_run(hours=1)
     for run in (one, other):
-        add(run, Path("x.json"), path)
-    with Store(path) as store:
+        remember_result(run, Path("x.json"), path)
+    with HistoryStore(path) as store:
         store.forget([one.id])
     assert stored(path) == [other.id]
     with sqlite3.connect(path) as connection:
@@ -125,7 +122,7 @@ def test_what_is_forgotten_takes_its_figures_along(path: Path) -> None:
 
 def test_one_that_cannot_be_added_leaves_none_of_them(path: Path) -> None:
     good = entry_of(a_run(), Path("x.json"))
-    with pytest.raises(AttributeError), Store(path) as store:
+    with pytest.raises(AttributeError), HistoryStore(path) as store:
         store.add([good, None])  # type: ignore[list-item]
     assert stored(path) == []
 
@@ -134,11 +131,11 @@ ADDER = """
 import sys
 from pathlib import Path
 from history_samples import a_run
-from spark_bench.history import add
+from spark_bench.history import remember_result
 first = int(sys.argv[2])
 sys.stdin.read(1)
 for hours in range(first, first + 20):
-    add(a_run(hours=hours), Path(f"{hours}.json"), Path(sys.argv[1]))
+    remember_result(a_run(hours=hours), Path(f"{hours}.json"), Path(sys.argv[1]))
 """
 
 
@@ -164,7 +161,7 @@ def test_two_runs_may_end_at_once_even_where_no_store_is_yet(path: Path) -> None
 
 
 def test_a_newer_store_is_refused_with_the_cure(path: Path) -> None:
-    add(a_run(), Path("x.json"), path)
+    remember_result(a_run(), Path("x.json"), path)
     with sqlite3.connect(path) as connection:
         connection.execute(f"PRAGMA user_version = {VERSION + 1}")
     with pytest.raises(BadInput, match=rf"version {VERSION + 1}, .* reads {VERSION}: install"):
@@ -175,12 +172,12 @@ def test_a_file_that_is_no_store_is_refused_and_stays_as_it_was(tmp_path: Path) 
     path = tmp_path / "notes.txt"
     path.write_text("dear diary " * 100)
     with pytest.raises(BadInput, match=r"damaged .* move it away, and make it again"):
-        add(a_run(), Path("x.json"), path)
+        remember_result(a_run(), Path("x.json"), path)
     assert path.read_text() == "dear diary " * 100
 
 
 def test_a_store_with_a_hole_is_refused_with_the_cure(path: Path) -> None:
-    with Store(path) as store:
+    with HistoryStore(path) as store:
         store.add([entry_of(a_run(hours=hours), Path("x.json")) for hours in range(30)])
     data = bytearray(path.read_bytes())
     data[4096:] = b"\xff" * (len(data) - 4096)
@@ -194,7 +191,7 @@ def test_somebody_elses_sqlite_file_is_refused_and_gets_no_table(tmp_path: Path)
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE theirs (x)")
     with pytest.raises(BadInput, match="no history of spark-bench: name another with --store"):
-        add(a_run(), Path("x.json"), path)
+        remember_result(a_run(), Path("x.json"), path)
     with sqlite3.connect(path) as connection:
         assert connection.execute("SELECT name FROM sqlite_schema").fetchall() == [("theirs",)]
 
@@ -202,19 +199,19 @@ def test_somebody_elses_sqlite_file_is_refused_and_gets_no_table(tmp_path: Path)
 def test_a_place_that_cannot_be_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BenchError, match=r"can't be used: .*; name another with --store"):
-        add(a_run(), Path("x.json"), tmp_path / "file" / "history.sqlite3")
+        remember_result(a_run(), Path("x.json"), tmp_path / "file" / "history.sqlite3")
 
 
 def test_a_store_that_somebody_holds_is_waited_for_and_then_told(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add(a_run(), Path("x.json"), path)
-    monkeypatch.setattr("spark_bench.history.schema.PATIENCE", 0.05)
+    remember_result(a_run(), Path("x.json"), path)
+    monkeypatch.setattr("spark_bench.history.database.PATIENCE", 0.05)
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     try:
         with pytest.raises(BenchError, match="database is locked"):
-            add(a_run(hours=1), Path("x.json"), path)
+            remember_result(a_run(hours=1), Path("x.json"), path)
     finally:
         holder.execute("ROLLBACK")
         holder.close()
@@ -222,7 +219,7 @@ def test_a_store_that_somebody_holds_is_waited_for_and_then_told(
 
 
 def test_the_file_says_whose_it_is(path: Path) -> None:
-    add(a_run(), Path("x.json"), path)
+    remember_result(a_run(), Path("x.json"), path)
     # The SQLite file format: the application id is at 68, big endian.
     assert path.read_bytes()[68:72] == APPLICATION.to_bytes(4, "big") == b"SpkB"
 
@@ -262,7 +259,7 @@ IDS = [
     ],
 )
 def test_an_id_by_its_beginning(word: str, id: str) -> None:
-    assert resolve(word, IDS) == id
+    assert resolve_id(word, IDS) == id
 
 
 @pytest.mark.parametrize(
@@ -277,7 +274,7 @@ def test_an_id_by_its_beginning(word: str, id: str) -> None:
 )
 def test_an_id_that_is_none(word: str, known: list[str], told: str) -> None:
     with pytest.raises(BadInput, match=told):
-        resolve(word, known)
+        resolve_id(word, known)
 
 
 @pytest.mark.parametrize(
@@ -291,13 +288,13 @@ def test_an_id_that_is_none(word: str, known: list[str], told: str) -> None:
     ],
 )
 def test_a_time_as_typed(text: str, back: timedelta) -> None:
-    assert datetime.fromisoformat(moment(text, "--since", BASE)) == BASE - back
+    assert datetime.fromisoformat(parse_moment(text, "--since", BASE)) == BASE - back
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "7", "7y", "-7d", "99999999999d", "2026-13-01"])
 def test_a_time_that_is_none(text: str) -> None:
     with pytest.raises(BadInput, match=r"--since: .* is no time: give"):
-        moment(text, "--since", datetime.now(UTC))
+        parse_moment(text, "--since", datetime.now(UTC))
 
 
 def test_a_load_in_short(tmp_path: Path) -> None:
@@ -306,6 +303,6 @@ def test_a_load_in_short(tmp_path: Path) -> None:
 
 
 def test_the_examples_in_docstrings() -> None:
-    for module in (entry, filters, ids, table):
+    for module in (entry, query, history_tables):
         assert doctest.testmod(module).attempted
         assert not doctest.testmod(module).failed

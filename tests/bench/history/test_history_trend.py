@@ -5,20 +5,20 @@ from __future__ import annotations
 import pytest
 from history_samples import BASE, a_run
 from msgspec.structs import replace
-from spark_bench.history import plot
-from spark_bench.history.entry import Entry, Figure
+from spark_bench.history import trend as plot
+from spark_bench.history.entry import EntryFigure, HistoryEntry
 from spark_bench.history.entry import entry_of as of_result
-from spark_bench.history.trend import Trend, trend
-from spark_bench.results.types import Result
+from spark_bench.history.trend import Trend, find_trend
+from spark_bench.results.schema import Result
 
 
-def entry_of(result: Result) -> Entry:
+def entry_of(result: Result) -> HistoryEntry:
     from pathlib import Path
 
     return of_result(result, Path("x.json"))
 
 
-def speed(hours: float, value: float, **more: str) -> Entry:
+def speed(hours: float, value: float, **more: str) -> HistoryEntry:
     return entry_of(a_run(hours, output_throughput=value, **more))
 
 
@@ -28,7 +28,7 @@ def values(found: Trend | None) -> list[float]:
 
 
 def test_the_oldest_comes_first_with_its_interval() -> None:
-    found = trend([speed(0, 180), speed(9, 160), speed(5, 170)], "output_throughput")
+    found = find_trend([speed(0, 180), speed(9, 160), speed(5, 170)], "output_throughput")
     assert values(found) == [160, 170, 180]
     assert found and found.points[-1].when == BASE
     assert (found.points[0].low, found.points[0].high) == (169.5, 172.5)
@@ -45,26 +45,26 @@ def test_only_runs_of_one_model_load_and_number_of_nodes_are_in_one_trend() -> N
         speed(4, 4, status="partial"),
         replace(speed(5, 5), figures={}),
     ]
-    found = trend([*others, speed(6, 170), newest], "output_throughput")
+    found = find_trend([*others, speed(6, 170), newest], "output_throughput")
     assert values(found) == [170, 180]
     assert found and found.left_out == 5
-    assert values(trend([*others, newest], "output_throughput", others[1])) == [2]
+    assert values(find_trend([*others, newest], "output_throughput", others[1])) == [2]
 
 
 def test_the_profile_is_only_a_name() -> None:
-    found = trend([speed(0, 180), speed(1, 170, profile="mine")], "output_throughput")
+    found = find_trend([speed(0, 180), speed(1, 170, profile="mine")], "output_throughput")
     assert values(found) == [170, 180]
 
 
 def test_without_the_figure_there_is_no_trend() -> None:
-    assert trend([speed(0, 180)], "tokens_per_joule") is None
-    assert trend([], "output_throughput") is None
+    assert find_trend([speed(0, 180)], "tokens_per_joule") is None
+    assert find_trend([], "output_throughput") is None
 
 
 def test_one_run_has_no_change_and_no_plot() -> None:
-    found = trend([speed(0, 180)], "output_throughput")
+    found = find_trend([speed(0, 180)], "output_throughput")
     assert found and found.change is None
-    lines = list(plot.lines(found))
+    lines = list(plot.trend_lines(found))
     assert lines[0] == "output_throughput of gpt-oss-120b on 2 nodes, 10x 128/8 c4 trace:0000"
     assert lines[1] == ""
     assert lines[2].endswith("  180  [170, 172]")
@@ -73,9 +73,9 @@ def test_one_run_has_no_change_and_no_plot() -> None:
 
 def test_the_plot_fits_80_columns_without_colour_and_tells_each_value() -> None:
     runs = [speed(24 * day, 170 + day) for day in range(6)]
-    found = trend(runs, "output_throughput")
+    found = find_trend(runs, "output_throughput")
     assert found
-    lines = list(plot.lines(found))
+    lines = list(plot.trend_lines(found))
     assert max(map(len, lines)) <= 80
     text = "\n".join(lines)
     assert "\x1b" not in text
@@ -90,17 +90,17 @@ def test_the_plot_fits_80_columns_without_colour_and_tells_each_value() -> None:
 
 
 def test_a_second_plot_holds_nothing_of_the_first() -> None:
-    first = trend([speed(0, 1), speed(5, 2)], "output_throughput")
+    first = find_trend([speed(0, 1), speed(5, 2)], "output_throughput")
     assert first
-    before = list(plot.lines(first))
-    list(plot.lines(replace(first, points=first.points[::-1])))
-    assert list(plot.lines(first)) == before
+    before = list(plot.trend_lines(first))
+    list(plot.trend_lines(replace(first, points=first.points[::-1])))
+    assert list(plot.trend_lines(first)) == before
 
 
 def test_runs_at_one_time_and_of_one_value_can_be_drawn() -> None:
     one = speed(0, 170)
-    point = Figure(170)
+    point = EntryFigure(170)
     same = [replace(one, id=f"{one.id}{n}", figures={"duration": point}) for n in range(2)]
-    found = trend(same, "duration")
+    found = find_trend(same, "duration")
     assert found and found.change == 0
-    assert any("●" in line for line in plot.lines(found))
+    assert any("●" in line for line in plot.trend_lines(found))

@@ -16,26 +16,24 @@ from spark_bench.client.audit import Audit, Spread
 from spark_bench.errors import BadInput
 from spark_bench.load.knee import knee
 from spark_bench.metrics.intervals import Interval
-from spark_bench.report.charts.scales import fitting, spread
-from spark_bench.report.curves import families
-from spark_bench.report.front import front, thinned
-from spark_bench.report.gather import gather
-from spark_bench.report.matrix import best, matrix
-from spark_bench.report.names import Named, name
-from spark_bench.report.remarks import exactness, origins, remarks
-from spark_bench.report.run import run_of
-from spark_bench.report.table import numbers
-from spark_bench.report.timeline import choose, timeline
-from spark_bench.report.timeline import thinned as thinned_line
-from spark_bench.results.types import Result
+from spark_bench.report.charts.load_curves import families
+from spark_bench.report.charts.over_time import choose_timeline_run, read_timeline, thin_line
+from spark_bench.report.charts.pareto import pareto_front, thin_dots
+from spark_bench.report.charts.scales import fitting_axis, spread_labels
+from spark_bench.report.figure_tables import all_runs_table, best_runs
+from spark_bench.report.gather import gather_runs
+from spark_bench.report.named_runs import NamedRun, name_runs, report_run
+from spark_bench.report.page_table import number_cells
+from spark_bench.report.remarks import collect_remarks, exactness_text, origins
+from spark_bench.results.schema import Result
 
 
-def named(*results: Result) -> tuple[Named, ...]:
-    return name([run_of(each, Path(f"{each.id}.json")) for each in results])
+def named(*results: Result) -> tuple[NamedRun, ...]:
+    return name_runs([report_run(each, Path(f"{each.id}.json")) for each in results])
 
 
 def test_the_best_run_of_each_model_is_its_fastest_complete_one() -> None:
-    found = best(named(*several()))
+    found = best_runs(named(*several()))
     assert [each.model for each in found] == [
         "gpt-oss-120b",
         "Qwen2.5-72B-Instruct-AWQ",
@@ -49,12 +47,12 @@ def test_the_best_run_of_each_model_is_its_fastest_complete_one() -> None:
 def test_a_partial_run_stands_for_its_model_only_where_there_is_no_other() -> None:
     fast = replace(result(1, concurrency=8), status="partial", reason="Ctrl-C")
     slow = result(0, concurrency=1)
-    assert best(named(fast, slow))[0].run.entry.id == slow.id
-    assert best(named(fast))[0].run.entry.id == fast.id
+    assert best_runs(named(fast, slow))[0].run.entry.id == slow.id
+    assert best_runs(named(fast))[0].run.entry.id == fast.id
 
 
 def test_a_run_of_which_all_failed_is_a_row_without_figures_with_the_kinds() -> None:
-    table = matrix(named(result(failure="http_503"), result(1)))
+    table = all_runs_table(named(result(failure="http_503"), result(1)))
     heads = [column.head for column in table.columns]
     row = next(row for row in table.rows if row[heads.index("Failed")].value)
     assert row[heads.index("Failed")].text == "16 of 16"
@@ -64,14 +62,14 @@ def test_a_run_of_which_all_failed_is_a_row_without_figures_with_the_kinds() -> 
 
 def test_every_run_is_in_the_matrix_once_and_can_be_linked_to() -> None:
     runs = named(*several(), *several())
-    table = matrix(runs)
+    table = all_runs_table(runs)
     assert len(table.rows) == len(runs) == len(set(table.anchors))
 
 
 def test_a_figures_interval_is_beside_it() -> None:
     within = Interval(estimate=100.0, low=96.0, high=104.0, n=5, method="student-t", median=100.0)
     run = result(intervals={"output_throughput": within})
-    assert "± 4" in [cell.detail for cell in matrix(named(run)).rows[0]]
+    assert "± 4" in [cell.detail for cell in all_runs_table(named(run)).rows[0]]
 
 
 def test_curves_are_of_runs_that_differ_in_their_load_alone() -> None:
@@ -112,7 +110,7 @@ def test_failed_and_partial_runs_are_not_in_curves_nor_on_the_front() -> None:
     failed = result(0, concurrency=1, failure="cut")
     partial = replace(result(1, concurrency=2), status="partial")
     assert not families(named(failed, partial))
-    assert not front(named(failed, partial))
+    assert not pareto_front(named(failed, partial))
 
 
 def test_variants_of_a_model_are_told_apart_by_what_differs() -> None:
@@ -136,7 +134,7 @@ def test_the_front_is_what_no_other_beats(figures: list[tuple[float, float]]) ->
             for index, (ttft, throughput) in enumerate(figures)
         )
     )
-    for dot in front(runs):
+    for dot in pareto_front(runs):
         beaten = any(
             ttft <= dot.ttft_ms
             and throughput >= dot.throughput
@@ -145,7 +143,9 @@ def test_the_front_is_what_no_other_beats(figures: list[tuple[float, float]]) ->
         )
         assert not (dot.front and beaten)
         twins = [
-            d for d in front(runs) if (d.ttft_ms, d.throughput) == (dot.ttft_ms, dot.throughput)
+            d
+            for d in pareto_front(runs)
+            if (d.ttft_ms, d.throughput) == (dot.ttft_ms, dot.throughput)
         ]
         assert beaten or any(twin.front for twin in twins)
 
@@ -162,8 +162,8 @@ def test_thinning_keeps_the_front() -> None:
             for index in range(700)
         )
     )
-    dots = front(runs)
-    kept = thinned(dots)
+    dots = pareto_front(runs)
+    kept = thin_dots(dots)
     assert [dot for dot in dots if dot.front] == [dot for dot in kept if dot.front]
     assert len(kept) <= 251
 
@@ -171,7 +171,7 @@ def test_thinning_keeps_the_front() -> None:
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=3000), st.integers(2, 500))
 def test_a_thinned_line_keeps_its_peaks(values: list[float], most: int) -> None:
     line = tuple((float(index), value) for index, value in enumerate(values))
-    found = thinned_line(line, most)
+    found = thin_line(line, most)
     assert len(found) <= most or len(found) == len(line)
     assert set(found) <= set(line)
     assert list(found) == sorted(found)
@@ -182,22 +182,22 @@ def test_a_thinned_line_keeps_its_peaks(values: list[float], most: int) -> None:
 def test_the_timeline_is_of_the_newest_run_with_samples_or_of_the_one_wanted() -> None:
     untimed = replace(result(3), server=None, nodes=None)
     runs = named(result(0), result(1), untimed)
-    newest = choose(runs, None)
+    newest = choose_timeline_run(runs, None)
     assert newest and newest.run.entry.id == result(1).id
-    wanted = choose(runs, result(0).id[:15])
+    wanted = choose_timeline_run(runs, result(0).id[:15])
     assert wanted and wanted.run.entry.id == result(0).id
     for word, words in (("x", "none of these"), ("2026", "several"), (untimed.id, "no samples")):
         with pytest.raises(BadInput, match=words):
-            choose(runs, word)
-    assert choose(named(untimed), None) is None
+            choose_timeline_run(runs, word)
+    assert choose_timeline_run(named(untimed), None) is None
 
 
 def test_a_timeline_has_queue_running_throughput_and_the_power_of_each_node(
     tmp_path: Path,
 ) -> None:
     save([result(concurrency=32)], tmp_path)
-    (only,) = name(gather([str(tmp_path)]).runs)
-    found = timeline(only)
+    (only,) = name_runs(gather_runs([str(tmp_path)]).runs)
+    found = read_timeline(only)
     lines = {(panel.title, line) for panel in found.panels for line, _ in panel.lines}
     assert lines == {
         ("Requests", "running"),
@@ -211,7 +211,7 @@ def test_a_timeline_has_queue_running_throughput_and_the_power_of_each_node(
 def test_what_is_true_of_several_runs_is_said_once_with_the_worst_first() -> None:
     note = ("The clock was set.",)
     runs = named(*(result(i, notes=note) for i in range(3)), result(9, failure="timeout"))
-    found = remarks(runs)
+    found = collect_remarks(runs)
     assert [(each.about, len(each.runs)) for each in found] == [("Failed requests", 1), ("Note", 3)]
     assert found[0].cure
 
@@ -220,7 +220,7 @@ def test_exactness_is_the_worst_of_all_runs() -> None:
     audit = Audit(
         clock="process", lag_us=Spread(10.0, 4000.0, 5000.0), late_us=Spread(1.0, 2.0, 3.0)
     )
-    said = exactness(named(result(0), result(1, audit=audit)))
+    said = exactness_text(named(result(0), result(1, audit=audit)))
     assert "kernel's in 1 of 2 runs" in said
     assert "at most 4,000 µs later, and sent at most 2.00 µs late" in said
     assert "32 of 32 prompts" in said
@@ -229,7 +229,7 @@ def test_exactness_is_the_worst_of_all_runs() -> None:
 def test_a_kind_of_failure_that_this_version_does_not_know_is_still_told() -> None:
     odd = result(failure="cut")
     odd = replace(odd, summary=_with(odd, failures={"moonshine": 16}))
-    assert "moonshine" in remarks(named(odd))[0].text
+    assert "moonshine" in collect_remarks(named(odd))[0].text
 
 
 def test_runs_with_the_same_provenance_share_it() -> None:
@@ -243,18 +243,18 @@ def test_folders_files_and_globs_give_each_result_once(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text('{"not": "ours"}')
     file = next(iter(folder.iterdir()))
     words = [str(tmp_path), str(file), f"{folder}/*.json"]
-    assert len(gather(words).runs) == 4
+    assert len(gather_runs(words).runs) == 4
 
 
 def test_a_damaged_file_is_told_in_a_folder_and_refused_by_name(tmp_path: Path) -> None:
     folder = save(several()[:2], tmp_path)
     broken = sorted(folder.iterdir())[0]
     broken.write_bytes(broken.read_bytes()[:-100])
-    found = gather([str(folder)])
+    found = gather_runs([str(folder)])
     assert len(found.runs) == 1
     assert broken.name in found.damaged[0]
     with pytest.raises(BadInput, match=broken.name):
-        gather([str(broken)])
+        gather_runs([str(broken)])
 
 
 @pytest.mark.parametrize("words", [(), ("nowhere",), (".",)], ids=["default", "missing", "empty"])
@@ -263,12 +263,12 @@ def test_no_result_is_an_error_with_a_cure(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BadInput, match=r"spark-bench run|result file"):
-        gather(words)
+        gather_runs(words)
 
 
 @given(st.lists(st.floats(0, 200), max_size=9), st.floats(8, 16))
 def test_labels_are_moved_apart_and_stay_inside(wanted: list[float], gap: float) -> None:
-    places = spread(wanted, gap, 0, 200)
+    places = spread_labels(wanted, gap, 0, 200)
     ordered = sorted(places)
     assert all(b - a >= gap - 1e-6 for a, b in pairwise(ordered))
     assert all(-1e-6 <= place <= 200 + 1e-6 for place in places)
@@ -276,7 +276,7 @@ def test_labels_are_moved_apart_and_stay_inside(wanted: list[float], gap: float)
 
 @given(st.lists(st.floats(1e-3, 1e7), min_size=1, max_size=50))
 def test_an_axis_holds_its_values_and_has_ticks(values: list[float]) -> None:
-    axis = fitting(values)
+    axis = fitting_axis(values)
     assert axis.low <= min(values) and max(values) <= axis.high * (1 + 1e-9)
     assert 2 <= len(axis.ticks) <= 12
     assert all(axis.low <= tick <= axis.high * (1 + 1e-9) for tick in axis.ticks)
@@ -285,15 +285,19 @@ def test_an_axis_holds_its_values_and_has_ticks(values: list[float]) -> None:
 def test_an_interval_is_told_to_two_digits() -> None:
     runs = named(result())
     half = runs[0].run.value("output_throughput") or 0.0
-    detail = next(cell.detail for cell in matrix(runs).rows[0] if cell.detail.startswith("±"))
+    detail = next(
+        cell.detail for cell in all_runs_table(runs).rows[0] if cell.detail.startswith("±")
+    )
     assert float(detail[2:]) == pytest.approx(0.02 * half, rel=0.05)
 
 
 def test_figures_of_a_column_have_as_many_decimals() -> None:
-    assert [cell.text for cell in numbers([1234.5, None, 98.76])] == ["1,234", "-", "99"]
+    assert [cell.text for cell in number_cells([1234.5, None, 98.76])] == ["1,234", "-", "99"]
 
 
-@pytest.mark.parametrize("module", ["names", "table", "timeline", "charts.scales", "charts.lines"])
+@pytest.mark.parametrize(
+    "module", ["named_runs", "page_table", "charts.over_time", "charts.scales", "charts.lines"]
+)
 def test_examples_in_docstrings_hold(module: str) -> None:
     found = doctest.testmod(import_module(f"spark_bench.report.{module}"))
     assert found.attempted and not found.failed

@@ -16,8 +16,8 @@ from msgspec.structs import replace
 from report_samples import HOSTILE, result, save, several, variants
 from spark_bench.cli import main
 from spark_bench.results import codec
+from spark_bench.results.schema import Result
 from spark_bench.results.suite_results import CaseRow, SuiteLoad, SuiteResults, encode_results
-from spark_bench.results.types import Result
 
 LOADING = {"src", "srcset", "poster", "data", "action", "background", "xlink:href", "formaction"}
 
@@ -226,7 +226,7 @@ def test_a_thousand_results_are_a_small_page_soon(tmp_path: Path) -> None:
             created=each.created + timedelta(hours=number),
             notes=(f"Note {number // 5}.",),
         )
-        (folder / f"{number}.json").write_bytes(codec.encode(made))
+        (folder / f"{number}.json").write_bytes(codec.encode_result(made))
     code = (
         "import resource, sys\n"
         "from spark_bench.cli import main\n"
@@ -264,7 +264,7 @@ def _hostile(made: Result) -> Result:
 
 
 def _repeated(whole: Result) -> Result:
-    from spark_bench.results.types import Repeat
+    from spark_bench.results.schema import Repeat
 
     repeats = tuple(
         Repeat(

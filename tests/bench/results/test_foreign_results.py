@@ -12,9 +12,9 @@ import pytest
 from click.testing import CliRunner
 from result_samples import a_result
 from spark_bench.cli import main
-from spark_bench.results.codec import encode
+from spark_bench.results.codec import encode_result
 
-GOOD = json.loads(encode(a_result()))
+GOOD = json.loads(encode_result(a_result()))
 DEEP = (
     '{"schema_version": 1, "kind": "spark-bench run", "x": ' + "[" * 200_000 + "]" * 200_000 + "}"
 )
@@ -61,7 +61,7 @@ ODD = {
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     monkeypatch.setenv("SPARK_BENCH_HISTORY", str(tmp_path / "history.sqlite3"))
     monkeypatch.chdir(tmp_path)
-    Path("good.json").write_bytes(encode(a_result()))
+    Path("good.json").write_bytes(encode_result(a_result()))
 
     def invoke(*words: str) -> Any:
         done = CliRunner().invoke(main, [*words])
@@ -78,7 +78,7 @@ def test_an_odd_file_is_named_and_the_others_are_taken(
 ) -> None:
     folder = Path("results")
     folder.mkdir()
-    folder.joinpath("good.json").write_bytes(encode(a_result()))
+    folder.joinpath("good.json").write_bytes(encode_result(a_result()))
     folder.joinpath("odd.json").write_bytes(text.encode(errors="surrogateescape"))
     report = run("report", "results", "-o", "page.html")
     assert report.exit_code == 0
@@ -103,4 +103,4 @@ def test_an_odd_file_alone_is_one_error(run: Callable[..., Any], text: str, said
 
 def test_what_runs_write_is_read() -> None:
     """A run that was asked for nothing odd has none of it."""
-    assert msgspec.json.decode(encode(a_result()))["id"] == GOOD["id"]
+    assert msgspec.json.decode(encode_result(a_result()))["id"] == GOOD["id"]

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from result_samples import WHEN, a_request, a_result
 from spark_bench.results.atomic import NotSaved
-from spark_bench.results.codec import encode, read
-from spark_bench.results.files import default_path, save_somewhere, write
-from spark_bench.results.requests import START_NS, Row, to_row, write_requests
+from spark_bench.results.codec import encode_result, read_result
+from spark_bench.results.files import default_path, save_somewhere, write_result
+from spark_bench.results.request_rows import START_NS, Row, to_row, write_requests
 
 FULL = Path("/dev/full")
 needs_full = pytest.mark.skipif(not FULL.exists(), reason="Linux alone has /dev/full")
@@ -22,11 +22,11 @@ needs_full = pytest.mark.skipif(not FULL.exists(), reason="Linux alone has /dev/
 @needs_full
 def test_a_full_device_gives_the_result_back_and_stays_a_device() -> None:
     with pytest.raises(NotSaved) as caught:
-        write(a_result(), FULL)
+        write_result(a_result(), FULL)
     assert caught.value.message == (
         "/dev/full can't be written: No space left on device. Name another file with --output."
     )
-    assert caught.value.data == encode(a_result())
+    assert caught.value.data == encode_result(a_result())
     assert FULL.is_char_device()
 
 
@@ -39,8 +39,8 @@ def test_requests_on_a_full_device() -> None:
 def test_a_folder_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "result.json").mkdir()
     with pytest.raises(NotSaved, match=r"result\.json can't be written: it is a folder") as caught:
-        write(a_result(), tmp_path / "result.json")
-    assert caught.value.data == encode(a_result())
+        write_result(a_result(), tmp_path / "result.json")
+    assert caught.value.data == encode_result(a_result())
     assert os.listdir(tmp_path) == ["result.json"]
 
 
@@ -49,12 +49,12 @@ def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
     path = default_path("quick", WHEN, tmp_path / "benchmark_results")
     assert path.name == "bench_quick_20261123_133805.json"
     with pytest.raises(NotSaved, match=r"Not a directory|File exists"):
-        write(a_result(), path)
+        write_result(a_result(), path)
 
 
 def test_a_name_that_is_too_long(tmp_path: Path) -> None:
     with pytest.raises(NotSaved, match="File name too long"):
-        write(a_result(), tmp_path / ("x" * 300))
+        write_result(a_result(), tmp_path / ("x" * 300))
 
 
 def test_an_interrupted_write_leaves_no_trace(tmp_path: Path) -> None:
@@ -69,9 +69,9 @@ def test_an_interrupted_write_leaves_no_trace(tmp_path: Path) -> None:
 
 def test_it_is_saved_at_the_first_place_that_takes_it(tmp_path: Path) -> None:
     places = [FULL.parent / "full" / "r.json", tmp_path / "none" / "r.json", tmp_path / "r.json"]
-    saved = save_somewhere(encode(a_result()), places)
+    saved = save_somewhere(encode_result(a_result()), places)
     assert saved == tmp_path / "r.json"
-    assert read(saved) == a_result()
+    assert read_result(saved) == a_result()
 
 
 def test_what_lies_at_that_place_is_left_alone(tmp_path: Path) -> None:
@@ -107,9 +107,9 @@ import os, subprocess, sys
 from pathlib import Path
 from result_samples import a_request, a_result
 from spark_bench.results.atomic import NotSaved
-from spark_bench.results.codec import encode, read
-from spark_bench.results.files import default_path, save_somewhere, write
-from spark_bench.results.requests import START_NS, to_row, write_requests
+from spark_bench.results.codec import encode_result, read_result
+from spark_bench.results.files import default_path, save_somewhere, write_result
+from spark_bench.results.request_rows import START_NS, to_row, write_requests
 from result_samples import WHEN
 
 disk, elsewhere = map(Path, sys.argv[1:])
@@ -129,16 +129,16 @@ def refused(act):
     raise AssertionError("the disk was not full")
 
 
-assert len(encode(a_result())) > 12 * 1024
-error = refused(lambda: write(a_result(), default_path("quick", WHEN, disk)))
-refused(lambda: write(a_result(), disk / "older.json"))
+assert len(encode_result(a_result())) > 12 * 1024
+error = refused(lambda: write_result(a_result(), default_path("quick", WHEN, disk)))
+refused(lambda: write_result(a_result(), disk / "older.json"))
 assert (disk / "older.json").read_text() == "an older result"
 row = to_row(a_request(text="x" * 1000), START_NS)
 refused(lambda: write_requests((row for _ in range(100)), disk / "r.jsonl"))
 
 saved = save_somewhere(error.data, [disk / error.path.name, elsewhere / error.path.name])
 assert sorted(os.listdir(disk)) == before, os.listdir(disk)
-assert read(saved) == a_result()
+assert read_result(saved) == a_result()
 print(saved)
 """
 
@@ -148,7 +148,7 @@ def test_a_disk_that_fills_up_loses_nothing(tmp_path: Path) -> None:
     told = alone(ON_A_FULL_DISK, disk, tmp_path)
     saved = tmp_path / "bench_quick_20261123_133805.json"
     assert told.strip() == str(saved)
-    assert read(saved) == a_result()
+    assert read_result(saved) == a_result()
 
 
 READ_ONLY = """
@@ -156,13 +156,13 @@ import subprocess, sys
 from pathlib import Path
 from result_samples import a_result
 from spark_bench.results.atomic import NotSaved
-from spark_bench.results.files import default_path, write
+from spark_bench.results.files import default_path, write_result
 from result_samples import WHEN
 
 disk = Path(sys.argv[1])
 subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", disk], check=True)
 try:
-    write(a_result(), default_path("quick", WHEN, disk / "benchmark_results"))
+    write_result(a_result(), default_path("quick", WHEN, disk / "benchmark_results"))
 except NotSaved as error:
     print(error.message)
 """

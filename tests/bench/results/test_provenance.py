@@ -16,19 +16,24 @@ import httpx
 import msgspec
 import pytest
 from spark_bench.project import ProjectListing, ProjectRank
-from spark_bench.results import machine as machine_module
-from spark_bench.results import secrets
-from spark_bench.results.facts import Provenance, Server
-from spark_bench.results.machine import commit, cpu_model, machine
-from spark_bench.results.provenance import client, deployed, gather
-from spark_bench.results.secrets import (
+from spark_bench.results import provenance, redact
+from spark_bench.results.provenance import (
+    client_versions,
+    cpu_model,
+    describe_deployment,
+    gather_provenance,
+    read_commit,
+    read_machine,
+)
+from spark_bench.results.redact import (
     HIDDEN,
     clean_body,
     clean_command,
     clean_text,
     without_credentials,
 )
-from spark_bench.results.server import ask
+from spark_bench.results.schema import Provenance, ServerInfo
+from spark_bench.results.server_info import read_server_info
 
 SECRET = "sk-this-is-secret"
 MODELS = {
@@ -93,9 +98,9 @@ def a_fake_server(answers: dict[str, Any]) -> Iterator[str]:
         thread.join()
 
 
-def asked(answers: dict[str, Any], model: str = "") -> Server:
+def asked(answers: dict[str, Any], model: str = "") -> ServerInfo:
     with a_fake_server(answers) as url, httpx.Client(trust_env=False) as http:
-        return ask(http, f"{url}/v1", model)
+        return read_server_info(http, f"{url}/v1", model)
 
 
 @pytest.mark.parametrize("path", ["/server_info", "/get_server_info"])
@@ -164,7 +169,7 @@ def test_llama_cpp() -> None:
     ],
 )
 def test_a_server_that_tells_nothing(answers: dict[str, Any]) -> None:
-    assert asked(answers) == Server()
+    assert asked(answers) == ServerInfo()
 
 
 def test_a_number_that_json_cant_hold_is_left_out() -> None:
@@ -182,18 +187,18 @@ def test_a_model_that_is_not_served() -> None:
 def test_no_server_at_all_is_told_at_once() -> None:
     began = time.monotonic()
     with httpx.Client(trust_env=False) as http:
-        found = gather(http, "http://127.0.0.1:1")
-    assert found.server == Server()
+        found = gather_provenance(http, "http://127.0.0.1:1")
+    assert found.server == ServerInfo()
     assert found.deployment is None
     assert time.monotonic() - began < 3
 
 
 def test_the_whole_is_written_and_read() -> None:
     with a_fake_server({"/v1/models": MODELS}) as url, httpx.Client(trust_env=False) as http:
-        found = gather(http, url, project=Path.cwd(), listing=a_listing())
+        found = gather_provenance(http, url, project=Path.cwd(), listing=a_listing())
     again = msgspec.json.decode(msgspec.json.encode(found), type=Provenance)
     assert again == found
-    assert again.client == client()
+    assert again.client == client_versions()
     assert again.client.httpx == httpx.__version__
 
 
@@ -226,7 +231,7 @@ def a_listing(*, runs: bool = True) -> ProjectListing:
 
 
 def test_what_the_project_deployed() -> None:
-    found = deployed(a_listing())
+    found = describe_deployment(a_listing())
     assert found is not None
     assert (found.model, found.revision, found.group) == ("openai/gpt-oss-120b", "cd", "main")
     assert found.launch == {"tp": 2}
@@ -237,11 +242,11 @@ def test_what_the_project_deployed() -> None:
 
 
 def test_a_project_that_runs_nothing() -> None:
-    assert deployed(a_listing(runs=False)) is None
+    assert describe_deployment(a_listing(runs=False)) is None
 
 
 def test_this_machine() -> None:
-    found = machine()
+    found = read_machine()
     assert found.cores == os.cpu_count()
     assert found.kernel == os.uname().release
     assert found.load_average is not None
@@ -257,13 +262,13 @@ def test_a_machine_as_its_files_tell(tmp_path: Path) -> None:
     }.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    found = machine(tmp_path)
+    found = read_machine(tmp_path)
     assert (found.product, found.cpu) == ("NVIDIA DGX Spark", "Cortex-X925 + part 0xabc")
     assert (found.governor, found.clock_source) == ("performance", "arch_sys_counter")
 
 
 def test_a_machine_without_such_files(tmp_path: Path) -> None:
-    found = machine(tmp_path)
+    found = read_machine(tmp_path)
     assert (found.product, found.governor, found.clock_source) == (None, None, None)
 
 
@@ -280,28 +285,28 @@ def test_the_commit_of_a_project(tmp_path: Path) -> None:
         )
         return told.stdout.strip()
 
-    assert commit(tmp_path) is None
+    assert read_commit(tmp_path) is None
     git("init", "-q")
-    assert commit(tmp_path) is None
+    assert read_commit(tmp_path) is None
     (tmp_path / "a").write_text("1")
     git("add", "a")
     git("commit", "-qm", "one")
-    clean = commit(tmp_path)
+    clean = read_commit(tmp_path)
     assert clean is not None
     assert (clean.sha, clean.dirty) == (git("rev-parse", "HEAD"), False)
     (tmp_path / "a").write_text("2")
-    changed = commit(tmp_path)
+    changed = read_commit(tmp_path)
     assert changed is not None
     assert changed.dirty
 
 
 def test_no_git_on_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert commit(Path.cwd()) is None
+    assert read_commit(Path.cwd()) is None
 
 
 def test_the_examples_in_the_docstrings() -> None:
-    for module in (machine_module, secrets):
+    for module in (provenance, redact):
         assert doctest.testmod(module).attempted
         assert not doctest.testmod(module).failed
 

@@ -16,10 +16,10 @@ import pytest
 from result_samples import REQUESTS, SIDE, a_result
 from spark_bench.metrics.histograms import reconcile
 from spark_bench.metrics.times import TimedRequests
-from spark_bench.results.files import requests_path, write
-from spark_bench.results.requests import START_NS, to_row, write_requests
-from spark_bench.results.schema import schema
-from spark_bench.results.server_figures import node_figures, server_figures
+from spark_bench.results.assemble import node_figures, server_figures
+from spark_bench.results.files import requests_path, write_result
+from spark_bench.results.json_schema import schema
+from spark_bench.results.request_rows import START_NS, to_row, write_requests
 
 DOC = Path(__file__, "../../../../docs/results.md").resolve().read_text()
 
@@ -38,9 +38,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         nodes=node_figures(SIDE, 40),
     )
     path = tmp_path / "result.json"
-    write(result, path)
-    write(result, tmp_path / "benchmark_results" / "a.json")
-    write(result, tmp_path / "benchmark_results" / "b.json")
+    write_result(result, path)
+    write_result(result, tmp_path / "benchmark_results" / "a.json")
+    write_result(result, tmp_path / "benchmark_results" / "b.json")
     write_requests((to_row(r, START_NS) for r in REQUESTS), requests_path(path))
     monkeypatch.chdir(tmp_path)
 

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from result_samples import WHEN, a_request, a_result
 from spark_bench.errors import BadInput
 from spark_bench.record import Request
+from spark_bench.results.assemble import compare_lengths
 from spark_bench.results.atomic import NotSaved
-from spark_bench.results.codec import encode, read
-from spark_bench.results.files import default_path, requests_path, write
-from spark_bench.results.lengths import lengths
-from spark_bench.results.requests import (
+from spark_bench.results.codec import encode_result, read_result
+from spark_bench.results.files import default_path, requests_path, write_result
+from spark_bench.results.request_rows import (
     START_NS,
     from_row,
     read_requests,
@@ -29,38 +29,44 @@ from spark_bench.results.requests import (
     to_row,
     write_requests,
 )
-from spark_bench.results.types import new_id
+from spark_bench.results.schema import new_id
 
 
 def test_a_result_comes_back_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "not" / "there" / "yet.json"
-    write(a_result(), path)
-    assert read(path) == a_result()
+    write_result(a_result(), path)
+    assert read_result(path) == a_result()
 
 
 def test_the_file_begins_with_what_it_is() -> None:
-    assert list(json.loads(encode(a_result())))[:4] == ["schema_version", "kind", "id", "created"]
+    assert list(json.loads(encode_result(a_result())))[:4] == [
+        "schema_version",
+        "kind",
+        "id",
+        "created",
+    ]
 
 
 def test_a_file_that_is_there_is_replaced_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     path.write_text("before")
-    write(a_result(), path)
-    assert read(path) == a_result()
+    write_result(a_result(), path)
+    assert read_result(path) == a_result()
     assert os.listdir(tmp_path) == ["result.json"]
 
 
 def test_a_link_stays_a_link(tmp_path: Path) -> None:
     (tmp_path / "latest.json").symlink_to(tmp_path / "result.json")
-    write(a_result(), tmp_path / "latest.json")
+    write_result(a_result(), tmp_path / "latest.json")
     assert (tmp_path / "latest.json").is_symlink()
-    assert read(tmp_path / "result.json") == a_result()
+    assert read_result(tmp_path / "result.json") == a_result()
 
 
 def test_a_pipe_is_written_to_as_it_is() -> None:
     code = (
         "from pathlib import Path; from result_samples import a_result;"
-        "from spark_bench.results.files import write; write(a_result(), Path('/dev/stdout'))"
+        "from spark_bench.results.files import write_result;"
+        "write_result(a_result(), Path('/dev/stdout'))"
     )
     told = subprocess.run(
         [sys.executable, "-c", code],
@@ -68,13 +74,13 @@ def test_a_pipe_is_written_to_as_it_is() -> None:
         check=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
-    assert told.stdout == encode(a_result())
+    assert told.stdout == encode_result(a_result())
 
 
 def test_others_may_read_it_as_the_umask_says(tmp_path: Path) -> None:
     before = os.umask(0o022)
     try:
-        write(a_result(), tmp_path / "result.json")
+        write_result(a_result(), tmp_path / "result.json")
     finally:
         os.umask(before)
     assert (tmp_path / "result.json").stat().st_mode & 0o777 == 0o644
@@ -107,7 +113,7 @@ def test_ids_sort_as_the_runs_did() -> None:
 
 def changed(path: str, value: object) -> bytes:
     """The sample with what is at `path` replaced; ... removes it."""
-    whole = json.loads(encode(a_result()))
+    whole = json.loads(encode_result(a_result()))
     *way, last = path.split(".")
     at = whole
     for step in way:
@@ -154,7 +160,7 @@ def changed(path: str, value: object) -> bytes:
         ),
         pytest.param(changed("more", 1), "unknown field `more`", id="unknown field"),
         pytest.param(b"", "truncated", id="empty"),
-        pytest.param(encode(a_result())[:-200], "truncated", id="cut"),
+        pytest.param(encode_result(a_result())[:-200], "truncated", id="cut"),
         pytest.param(b"[1]", "Expected `object`", id="no object"),
         pytest.param(b"\xff\xfe", "malformed", id="no text"),
     ],
@@ -163,20 +169,20 @@ def test_what_is_no_result_is_refused_by_place(tmp_path: Path, data: bytes, told
     path = tmp_path / "result.json"
     path.write_bytes(data)
     with pytest.raises(BadInput) as caught:
-        read(path)
+        read_result(path)
     assert str(path) in caught.value.message
     assert told in caught.value.message
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"none\.json can't be read: No such file"):
-        read(tmp_path / "none.json")
+        read_result(tmp_path / "none.json")
 
 
 def test_a_result_that_breaks_the_schema_is_not_lost(tmp_path: Path) -> None:
     broken = msgspec.structs.replace(a_result(), reason=7)
     with pytest.raises(NotSaved, match=r"schema.*reason") as caught:
-        write(broken, tmp_path / "result.json")
+        write_result(broken, tmp_path / "result.json")
     assert json.loads(caught.value.data)["reason"] == 7
     assert not os.listdir(tmp_path)
 
@@ -272,7 +278,7 @@ def test_lengths_say_where_asked_and_seen_differ() -> None:
         a_request(asked_input=None, prompt_tokens=99),
         a_request(asked_input=10, prompt_tokens=99, failure="cut"),
     ]
-    found = lengths(requests, "/models/x/tokenizer.json")
+    found = compare_lengths(requests, "/models/x/tokenizer.json")
     assert (found.checked, found.differing, found.largest_difference) == (3, 2, -3)
     assert (found.asked_input, found.seen_input) == (30, 29)
     assert (found.asked_output, found.seen_output, found.stopped_early) == (4 * 8, 4 * 4, 4)

@@ -8,20 +8,25 @@ from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.histograms import reconcile
 from spark_bench.metrics.steady import Steady
 from spark_bench.metrics.times import TimedRequests
-from spark_bench.results.codec import check, encode
-from spark_bench.results.repeats import combined, median_summary, worst_audit
-from spark_bench.results.server_figures import node_figures, server_figures
+from spark_bench.results.assemble import (
+    combine_repeats,
+    median_summary,
+    node_figures,
+    server_figures,
+    worst_audit,
+)
+from spark_bench.results.codec import decode_result, encode_result
 from spark_bench.telemetry.readings import ServerSide
 
 
 def test_one_repeat_stands_at_the_top_as_it_is() -> None:
     one = a_repeat(0)
-    top = combined([one])
+    top = combine_repeats([one])
     assert all(getattr(top, name) == getattr(one, name) for name in top.__struct_fields__)
 
 
 def test_several_repeats_have_intervals_and_sums() -> None:
-    top = combined([a_repeat(0), a_repeat(1), a_repeat(2)])
+    top = combine_repeats([a_repeat(0), a_repeat(1), a_repeat(2)])
     assert top.intervals["output_throughput"].n == 3
     assert top.lengths.checked == 3 * 9
     assert top.summary.failures == {"http_500": 3}
@@ -131,4 +136,4 @@ def test_both_are_written_and_read() -> None:
         server=server_figures(SIDE, reconcile({}, {}, TimedRequests(REQUESTS))),
         nodes=node_figures(SIDE, 40),
     )
-    assert check(encode(result)) == result
+    assert decode_result(encode_result(result)) == result

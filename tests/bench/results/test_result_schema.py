@@ -7,9 +7,9 @@ import jsonschema
 import msgspec
 import pytest
 from result_samples import a_request, a_result
-from spark_bench.results.codec import encode
-from spark_bench.results.requests import START_NS, to_row
-from spark_bench.results.schema import FILE, text
+from spark_bench.results.codec import encode_result
+from spark_bench.results.json_schema import FILE, schema_text
+from spark_bench.results.request_rows import START_NS, to_row
 
 SCHEMA = json.loads(FILE.read_bytes())
 
@@ -21,11 +21,13 @@ def errors(document: Any, schema: Any = SCHEMA) -> list[str]:
 
 
 def a_document() -> Any:
-    return json.loads(encode(a_result()))
+    return json.loads(encode_result(a_result()))
 
 
 def test_the_file_is_that_of_the_types() -> None:
-    assert FILE.read_text() == text(), "write it anew: python -m spark_bench.results.schema"
+    assert FILE.read_text() == schema_text(), (
+        "write it anew: python -m spark_bench.results.json_schema"
+    )
 
 
 def test_it_is_a_schema() -> None:
@@ -41,7 +43,7 @@ def test_a_result_with_nothing_optional_is_valid() -> None:
     bare = msgspec.structs.replace(
         a_result(), distributions=None, stalls=None, requests_file=None, repeats=(), intervals={}
     )
-    assert errors(json.loads(encode(bare))) == []
+    assert errors(json.loads(encode_result(bare))) == []
 
 
 def test_a_line_of_the_requests_is_valid() -> None:

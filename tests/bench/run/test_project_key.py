@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from fake_project import LOAD, FakeProject
 from faulty_server import FaultyServer
-from spark_bench.results.codec import read
+from spark_bench.results.codec import read_result
 from spark_bench.run.reach import same_server
 
 KEY = "sk-planted-project-key"
@@ -77,7 +77,7 @@ def test_an_inventory_says_nothing_of_a_server_that_is_not_its_own(fake: FakePro
     with FaultyServer() as other:
         done = run(fake, "--project", str(fake.folder), "--url", other.url, "--power")
     assert done.returncode == 0, done.stderr
-    result = read(fake.folder / "r.json")
+    result = read_result(fake.folder / "r.json")
     assert result.provenance.deployment is None and result.provenance.project is None
     assert result.nodes is None
     assert any(f"not at {other.url}: this result has neither" in n for n in result.notes)
@@ -89,7 +89,7 @@ def test_its_own_server_is_known_by_any_of_its_names(fake: FakeProject) -> None:
     url = str(fake.read("settings.json")["url"]).replace("127.0.0.1", "localhost")
     done = run(fake, "--project", str(fake.folder), "--url", url, "--power")
     assert done.returncode == 0, done.stderr
-    deployment = read(fake.folder / "r.json").provenance.deployment
+    deployment = read_result(fake.folder / "r.json").provenance.deployment
     assert deployment and deployment.model == "org/a"
 
 

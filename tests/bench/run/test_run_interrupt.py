@@ -15,7 +15,7 @@ import pytest
 from faulty_server import FaultyServer
 from run_here import short
 from spark_bench.reference_server.launcher import ReferenceServer
-from spark_bench.results.codec import read
+from spark_bench.results.codec import read_result
 from spark_bench.run.context import Interrupts
 from spark_bench.telemetry.messages import SamplerJob
 from spark_bench.telemetry.sampling import END_SECONDS, Sampling
@@ -58,7 +58,7 @@ def test_a_partial_result(
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    result = read(tmp_path / "run.json")
+    result = read_result(tmp_path / "run.json")
     summary = result.summary
     assert (result.status, result.reason) == ("partial", "stopped by Ctrl-C")
     assert 4 <= summary.completed < 396
@@ -91,7 +91,7 @@ def test_between_repeats_the_first_is_kept(reference: ReferenceServer, tmp_path:
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    result = read(tmp_path / "run.json")
+    result = read_result(tmp_path / "run.json")
     assert result.status == "partial"
     assert 2 <= len(result.repeats) < 50
     assert all(repeat.summary.completed == 8 for repeat in result.repeats[:2])
@@ -107,7 +107,7 @@ def test_a_sweep_keeps_its_points(reference: ReferenceServer, tmp_path: Path) ->
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    statuses = [read(file).status for file in sorted(tmp_path.glob("run_c*.json"))]
+    statuses = [read_result(file).status for file in sorted(tmp_path.glob("run_c*.json"))]
     assert statuses[0] == "complete" and statuses[1:] in ([], ["partial"])
     assert "written to run_c32.json" in out or "run_c32.json" in out
 
@@ -123,7 +123,7 @@ def test_twice_during_the_load(reference: ReferenceServer, tmp_path: Path) -> No
     assert process.returncode == 130
     assert "Traceback" not in err
     if (tmp_path / "run.json").exists():
-        assert read(tmp_path / "run.json").status == "partial"
+        assert read_result(tmp_path / "run.json").status == "partial"
 
 
 def test_a_signal_between_two_loads_is_not_forgotten() -> None:

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from run_here import run, short
 from spark_bench.reference_server.launcher import ReferenceServer
-from spark_bench.results.codec import read
+from spark_bench.results.codec import read_result
 
 FAST = {"ttft_us": 2_000, "itl_us": 1_000}
 SHORT = [*short(), "--no-metrics"]
@@ -43,7 +43,7 @@ def test_a_run_by_the_book(reference: ReferenceServer, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     (file,) = (tmp_path / "benchmark_results").iterdir()
     assert re.fullmatch(r"bench_quick_\d{8}_\d{6}\.json", file.name)
-    result = read(file)
+    result = read_result(file)
     assert result.config.overrides == {"output_len": 16}
     assert (result.config.profile, result.config.input_len) == ("quick", 128)
     assert result.config.command[:3] == ("spark-bench", "run", "quick")
@@ -85,7 +85,7 @@ def test_the_url_of_the_environment(
     monkeypatch.setenv("SPARK_BENCH_URL", reference.url)
     done = typed(tmp_path, *SHORT, "--quiet", "--output", "x.json")
     assert done.returncode == 0, done.stderr
-    assert read(tmp_path / "x.json").config.url == reference.url
+    assert read_result(tmp_path / "x.json").config.url == reference.url
 
 
 def test_without_a_project_the_default_is_told(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_a_run_is_small(reference: ReferenceServer, tmp_path: Path) -> None:
         tmp_path, "-c", TELLING, "run", *words, "--output", "x.json", "--url", reference.url
     )
     assert done.returncode == 0, done.stderr
-    result = read(tmp_path / "x.json")
+    result = read_result(tmp_path / "x.json")
     assert result.summary.total_output_tokens == 768 * 128
     (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", done.stderr)
     assert result.audit.peak_rss_bytes <= int(peak) * 1024 <= MOST_BYTES

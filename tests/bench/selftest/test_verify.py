@@ -20,7 +20,7 @@ from spark_bench.metrics.times import TimedRequests
 from spark_bench.record import Request
 from spark_bench.reference_server.launcher import ReferenceServer
 from spark_bench.reference_server.streams import Flags, ReferenceApi, Stream
-from spark_bench.results.machine import machine
+from spark_bench.results.provenance import read_machine
 from spark_bench.selftest import accuracy, selftest, verdict
 from spark_bench.selftest.accuracy import Deviation, StreamLevel
 from spark_bench.selftest.bench import LoadShape, Observation, connect_bench
@@ -86,7 +86,9 @@ def make_capacity(**changes: Any) -> ClientCapacity:
 def make_surroundings(
     machine_changes: dict[str, Any] | None = None, **changes: Any
 ) -> Surroundings:
-    usual = replace(machine(), usable_cores=4, governor="performance", load_average=(0.2, 0.2, 0.2))
+    usual = replace(
+        read_machine(), usable_cores=4, governor="performance", load_average=(0.2, 0.2, 0.2)
+    )
     quiet = Surroundings(
         machine=replace(usual, **machine_changes or {}),
         client_core=1,

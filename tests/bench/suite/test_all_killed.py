@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import pytest
 from fake_project import FakeProject
-from spark_bench.results.codec import read
+from spark_bench.results.codec import read_result
 from spark_bench.results.suite_results import SuiteResults
 from waiting import until
 
@@ -88,7 +88,7 @@ def assert_whole(fake: FakeProject) -> None:
     assert done == ["a", "b", "c"][: len(done)]
     assert all(row.status == "OK" for row in fake.results.results)
     for name in done:
-        assert read(fake.out / f"{name}_benchmark.json").status == "complete"
+        assert read_result(fake.out / f"{name}_benchmark.json").status == "complete"
     deployed = [deploy["model"].removeprefix("org/") for deploy in fake.deploys]
     assert all(deployed.count(name) >= 1 for name in done)
 
@@ -122,7 +122,7 @@ def masked(file: Path) -> list[str]:
 
 def measured(file: Path) -> Any:
     """What was asked for, and what was counted."""
-    result = read(file)
+    result = read_result(file)
     return (
         msgspec.structs.replace(result.config, command=()),
         result.provenance.deployment,

@@ -15,8 +15,8 @@ from result_samples import a_result
 from spark_bench.errors import BadInput
 from spark_bench.options import FailureLimit
 from spark_bench.project import ProjectListing, ProjectNode, ProjectRank
+from spark_bench.results.schema import Result
 from spark_bench.results.suite_results import CaseRow, SuiteLoad, SuiteResults
-from spark_bench.results.types import Result
 from spark_bench.secret import Secret
 from spark_bench.suite import case, deploy
 from spark_bench.suite.child import ChildExit, SuiteProgress

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from fake_project import FakeProject
-from spark_bench.results.codec import read
+from spark_bench.results.codec import read_result
 from spark_bench.results.suite_results import COLUMNS
 
 # Exactly what the scripts that this replaces write.
@@ -55,7 +55,7 @@ def test_every_model_is_deployed_measured_and_recorded(fake: FakeProject) -> Non
     assert tuple(results["results"][0]) == COLUMNS
 
     for name in ("a", "c"):
-        result = read(fake.out / f"{name}_benchmark.json")
+        result = read_result(fake.out / f"{name}_benchmark.json")
         assert result.config.model == f"org/{name}"
         assert len(result.repeats) == 2
         assert result.provenance.deployment
@@ -69,13 +69,13 @@ def test_overrides_take_effect(fake: FakeProject) -> None:
     """The other fields of the profile stay."""
     assert fake.all("--yes", "--models", "a", load=("--profile", "latency", "-n", "2", "-r", "inf",
                     "-o", "3")).code == 0  # fmt: skip
-    config = read(fake.out / "a_benchmark.json").config
+    config = read_result(fake.out / "a_benchmark.json").config
     assert (config.profile, config.num_prompts, config.input_len, config.output_len) == (
         *("latency", 2, 128, 3),
     )
     assert config.request_rate is None
     assert set(config.overrides) == {"num_prompts", "output_len", "request_rate"}
-    summary = read(fake.out / "a_benchmark.json").summary
+    summary = read_result(fake.out / "a_benchmark.json").summary
     assert (summary.completed, summary.total_output_tokens) == (2, 6)
     kept = fake.results.config
     assert (kept.num_prompts, kept.input_len, kept.output_len) == (2, 128, 3)

@@ -12,7 +12,7 @@ from spark_bench.metrics.histograms import Histogram
 from spark_bench.project import ProjectNode, ProjectSsh
 from spark_bench.telemetry import nodes, readings
 from spark_bench.telemetry.messages import NodeLine, NodeSample, NoteLine, ServerLine
-from spark_bench.telemetry.prometheus import Look
+from spark_bench.telemetry.prometheus import MetricsReading
 from spark_bench.telemetry.readings import Extent, NodeSamples
 
 S = 1_000_000_000
@@ -23,7 +23,7 @@ GB10 = ["mem 131334144 120000000", "net 100 50", "net 1 2", "gpu 41.20, 62, 2418
 
 
 def test_a_round_of_a_gb10() -> None:
-    told, blind = nodes.sample(GB10, 7)
+    told, blind = nodes.parse_sample(GB10, 7)
     assert blind == ""
     assert told == NodeSample(
         at_ns=7,
@@ -39,18 +39,18 @@ def test_a_round_of_a_gb10() -> None:
 
 
 def test_several_gpus_draw_their_power_together() -> None:
-    told, _ = nodes.sample(["gpu 300, 60, 1980, 10, 1024", "gpu 200, 70, 1000, 90, 1024"], 0)
+    told, _ = nodes.parse_sample(["gpu 300, 60, 1980, 10, 1024", "gpu 200, 70, 1000, 90, 1024"], 0)
     assert (told.power_w, told.temperature_c, told.clock_mhz) == (500.0, 70.0, 1980.0)
     assert told.gpu_memory_bytes == 2 * 1024**3
 
 
 def test_what_a_login_shell_prints_is_no_sample() -> None:
-    told, _ = nodes.sample(["Welcome to DGX OS", "", *GB10], 7)
-    assert told == nodes.sample(GB10, 7)[0]
+    told, _ = nodes.parse_sample(["Welcome to DGX OS", "", *GB10], 7)
+    assert told == nodes.parse_sample(GB10, 7)[0]
 
 
 def test_a_node_without_a_gpu_says_why() -> None:
-    told, blind = nodes.sample(["mem 4 2", "nogpu it has no nvidia-smi"], 0)
+    told, blind = nodes.parse_sample(["mem 4 2", "nogpu it has no nvidia-smi"], 0)
     assert blind == "it has no nvidia-smi"
     assert (told.power_w, told.memory_total_bytes) == (None, 4096)
 
@@ -69,7 +69,7 @@ def test_a_node_without_a_gpu_says_why() -> None:
     ],
 )
 def test_nvidia_smis_figures(field: str, value: float | None) -> None:
-    assert nodes.figure(field) == value
+    assert nodes.parse_figure(field) == value
 
 
 # ---- the way to a node
@@ -77,7 +77,7 @@ def test_nvidia_smis_figures(field: str, value: float | None) -> None:
 
 def test_ssh_takes_the_listings_words_and_asks_nothing() -> None:
     to = ProjectSsh("spark-1", "nvidia", 2222, "/k/id", "/c/config", "/h/known hosts", "yes")
-    words = nodes.argv(ProjectNode("spark-1", ssh=to), 0.5)
+    words = nodes.sampling_argv(ProjectNode("spark-1", ssh=to), 0.5)
     assert words is not None
     assert words[0] == "ssh"
     for option in (
@@ -94,20 +94,20 @@ def test_ssh_takes_the_listings_words_and_asks_nothing() -> None:
 
 
 def test_what_the_listing_leaves_open_is_sshs_own() -> None:
-    words = nodes.argv(ProjectNode("spark-1", ssh=ProjectSsh("spark-1")), 1)
+    words = nodes.sampling_argv(ProjectNode("spark-1", ssh=ProjectSsh("spark-1")), 1)
     assert words is not None
     assert not {"-F", "-i", "-l", "-p"} & set(words)
     assert not any("KnownHosts" in w or "StrictHostKey" in w for w in words)
 
 
 def test_this_machine_needs_no_ssh() -> None:
-    words = nodes.argv(ProjectNode("@local", here=True, ssh=ProjectSsh("x")), 1)
+    words = nodes.sampling_argv(ProjectNode("@local", here=True, ssh=ProjectSsh("x")), 1)
     assert words is not None
     assert words[0] == "sh"
 
 
 def test_a_node_of_another_connector_has_no_way() -> None:
-    assert nodes.argv(ProjectNode("@docker/x"), 1) is None
+    assert nodes.sampling_argv(ProjectNode("@docker/x"), 1) is None
 
 
 # ---- energy
@@ -189,7 +189,7 @@ def test_the_mean_is_over_time_and_the_largest_is_one_that_was_seen() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 600, 601, 7200])
 def test_thinning_keeps_the_ends_and_at_most_the_limit(count: int) -> None:
-    kept = readings.thinned(range(count))
+    kept = readings.thin_samples(range(count))
     assert len(kept) == min(count, 600)
     assert list(kept) == sorted(set(kept))
     if count:
@@ -200,19 +200,19 @@ def ttft(count: float) -> Histogram:
     return Histogram("sglang:time_to_first_token_seconds", ((0.1, count),), count / 20, count)
 
 
-def server(at: int, look: Look) -> ServerLine:
+def server(at: int, look: MetricsReading) -> ServerLine:
     return ServerLine(at * S, look)
 
 
 def test_the_servers_side_of_a_run() -> None:
     name = "sglang:time_to_first_token_seconds"
     lines = [
-        server(0, Look(running=0, queued=0, generated=100, histograms={name: ttft(3)})),
+        server(0, MetricsReading(running=0, queued=0, generated=100, histograms={name: ttft(3)})),
         NodeLine("a", NodeSample(0, power_w=10, received_bytes=1000)),
-        server(1, Look(running=4, queued=2, generated=160)),
+        server(1, MetricsReading(running=4, queued=2, generated=160)),
         NoteLine("b was lost"),
         NodeLine("a", NodeSample(2 * S, power_w=10, received_bytes=5000)),
-        server(2, Look(running=4, queued=0, generated=200, histograms={name: ttft(9)})),
+        server(2, MetricsReading(running=4, queued=0, generated=200, histograms={name: ttft(9)})),
     ]
     side = readings.server_side(lines, 0, 2 * S)
     assert [s.throughput for s in side.samples] == [None, pytest.approx(60.0), 40.0]
@@ -225,7 +225,7 @@ def test_the_servers_side_of_a_run() -> None:
 
 
 def test_a_server_that_restarted_has_counted_nothing() -> None:
-    lines = [server(0, Look(generated=100)), server(1, Look(generated=5))]
+    lines = [server(0, MetricsReading(generated=100)), server(1, MetricsReading(generated=5))]
     side = readings.server_side(lines, 0, S)
     assert side.generated_tokens is None
     assert [s.throughput for s in side.samples] == [None, None]
@@ -233,14 +233,17 @@ def test_a_server_that_restarted_has_counted_nothing() -> None:
 
 def test_a_fresh_server_shows_its_histograms_only_after_the_run() -> None:
     name = "sglang:time_to_first_token_seconds"
-    lines = [server(0, Look(histograms={})), server(1, Look(histograms={name: ttft(3)}))]
+    lines = [
+        server(0, MetricsReading(histograms={})),
+        server(1, MetricsReading(histograms={name: ttft(3)})),
+    ]
     side = readings.server_side(lines, 0, S)
     assert (side.before, side.after[name].count) == ({}, 3)
 
 
 def test_histograms_of_one_side_alone_are_none() -> None:
     name = "sglang:time_to_first_token_seconds"
-    side = readings.server_side([server(0, Look(histograms={name: ttft(3)}))], 0, S)
+    side = readings.server_side([server(0, MetricsReading(histograms={name: ttft(3)}))], 0, S)
     assert (side.before, side.after) == ({}, {})
 
 
@@ -248,16 +251,25 @@ def test_histograms_of_one_side_alone_are_none() -> None:
     "looks",
     [
         pytest.param(
-            [Look(cache_hits=10, cache_queries=100), Look(cache_hits=40, cache_queries=150)],
+            [
+                MetricsReading(cache_hits=10, cache_queries=100),
+                MetricsReading(cache_hits=40, cache_queries=150),
+            ],
             id="hits-and-queries",
         ),
         pytest.param(
-            [Look(cache_hits=10, prompted=100), Look(cache_hits=40, prompted=150)],
+            [
+                MetricsReading(cache_hits=10, prompted=100),
+                MetricsReading(cache_hits=40, prompted=150),
+            ],
             id="hits-and-prompts",
         ),
-        pytest.param([Look(cache_hit_rate=0.1), Look(cache_hit_rate=0.6)], id="gauge-alone"),
+        pytest.param(
+            [MetricsReading(cache_hit_rate=0.1), MetricsReading(cache_hit_rate=0.6)],
+            id="gauge-alone",
+        ),
     ],
 )
-def test_cache_hits_are_a_share_of_what_was_asked_in_the_run(looks: list[Look]) -> None:
+def test_cache_hits_are_a_share_of_what_was_asked_in_the_run(looks: list[MetricsReading]) -> None:
     side = readings.server_side([server(i, look) for i, look in enumerate(looks)], 0, S)
     assert side.cache_hit_rate == pytest.approx(0.6)

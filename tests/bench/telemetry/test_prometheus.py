@@ -6,8 +6,8 @@ from math import inf
 
 import msgspec
 import pytest
-from spark_bench.telemetry.messages import Line, ServerLine
-from spark_bench.telemetry.prometheus import look
+from spark_bench.telemetry.messages import SamplerLine, ServerLine
+from spark_bench.telemetry.prometheus import parse_metrics
 
 # As SGLang 0.5.23 prints them (prometheus_client, multiprocess mode), two attention-DP ranks, each
 # told by both of its TP ranks.
@@ -95,18 +95,18 @@ llamacpp:requests_deferred 9
 
 
 def test_ranks_that_work_on_the_same_requests_count_once_and_others_add_up() -> None:
-    seen = look(SGLANG)
+    seen = parse_metrics(SGLANG)
     assert (seen.running, seen.queued) == (8.0, 7.0)
     assert (seen.generated, seen.prompted, seen.throughput) == (1024.0, 4096.0, 75.5)
 
 
 def test_shares_are_averaged_over_the_groups_of_ranks() -> None:
-    seen = look(SGLANG)
+    seen = parse_metrics(SGLANG)
     assert (seen.token_usage, seen.cache_hit_rate) == (0.5, 0.125)
 
 
 def test_histograms_keep_their_names_and_add_up_like_everything_else() -> None:
-    seen = look(SGLANG).histograms
+    seen = parse_metrics(SGLANG).histograms
     assert seen is not None
     assert set(seen) == {"sglang:time_to_first_token_seconds", "sglang:queue_time_seconds"}
     ttft = seen["sglang:time_to_first_token_seconds"]
@@ -118,18 +118,18 @@ def test_histograms_keep_their_names_and_add_up_like_everything_else() -> None:
 
 
 def test_histograms_can_be_left_out() -> None:
-    assert look(SGLANG, histograms=False).histograms is None
+    assert parse_metrics(SGLANG, histograms=False).histograms is None
 
 
 def test_vllm_says_the_same_by_other_names() -> None:
-    seen = look(VLLM)
+    seen = parse_metrics(VLLM)
     assert (seen.running, seen.queued, seen.token_usage) == (10.0, 1.0, 0.5)
     assert (seen.cache_hits, seen.cache_queries) == (50.0, 200.0)
     assert set(seen.histograms or {}) == {"vllm:time_per_output_token_seconds"}
 
 
 def test_llama_cpp_says_less() -> None:
-    seen = look(LLAMACPP)
+    seen = parse_metrics(LLAMACPP)
     assert (seen.running, seen.queued, seen.generated) == (2.0, 9.0, 321.0)
     assert (seen.prompted, seen.cache_hits) == (50.0, 8.0)
     assert seen.token_usage is None
@@ -145,7 +145,7 @@ def test_llama_cpp_says_less() -> None:
     ],
 )
 def test_what_is_not_told_is_none(text: str) -> None:
-    seen = look(text)
+    seen = parse_metrics(text)
     assert (seen.running, seen.queued, seen.throughput, seen.token_usage) == (None,) * 4
 
 
@@ -154,11 +154,11 @@ def test_what_is_not_told_is_none(text: str) -> None:
 )
 def test_what_is_no_exposition_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError):
-        look(text)
+        parse_metrics(text)
 
 
 def test_a_look_survives_its_way_as_json() -> None:
-    line = ServerLine(5, look(SGLANG))
+    line = ServerLine(5, parse_metrics(SGLANG))
     sent = msgspec.json.encode(line.sealed())
     assert msgspec.json.decode(sent, type=ServerLine).opened() == line
 
@@ -180,8 +180,8 @@ TTFT = "sglang:time_to_first_token_seconds"
 def test_a_histogram_that_is_none_is_left_out(samples: list[str]) -> None:
     text = "sglang:num_running_reqs NaN\nsglang:num_queue_reqs 3\n"
     text += "".join(f"{TTFT}{sample}\n" for sample in samples)
-    line = ServerLine(1, look(text))
+    line = ServerLine(1, parse_metrics(text))
     assert line.look.histograms == {}
-    travelled = msgspec.json.decode(msgspec.json.encode(line.sealed()), type=Line)
+    travelled = msgspec.json.decode(msgspec.json.encode(line.sealed()), type=SamplerLine)
     assert isinstance(travelled, ServerLine)
     assert (travelled.look.running, travelled.look.queued) == (None, 3)

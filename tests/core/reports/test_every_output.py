@@ -24,23 +24,21 @@ from click.testing import CliRunner
 from printable_words import HOSTILE
 from result_samples import a_result
 from rich.console import Console
-from spark_bench.compare import texts
-from spark_bench.compare.story import compare
-from spark_bench.compare.tables import tables
-from spark_bench.display.bar_process import draw
+from spark_bench.compare import compare_documents
+from spark_bench.compare.compare_tables import comparison_tables
+from spark_bench.compare.comparison import compare_runs
+from spark_bench.display.bar_process import draw_messages
 from spark_bench.display.progress import Plain
 from spark_bench.display.result_tables import result_tables
 from spark_bench.display.terminal import Terminal, print_all
 from spark_bench.history.entry import entry_of
-from spark_bench.history.export import write_csv
-from spark_bench.history.table import table as history_table
+from spark_bench.history.history_tables import history_table, write_csv
 from spark_bench.protocol.error_text import from_body
-from spark_bench.report.gather import gather
-from spark_bench.report.html import html
-from spark_bench.report.page import page
-from spark_bench.results.codec import encode
+from spark_bench.report.gather import gather_runs
+from spark_bench.report.page import build_page, render_html
+from spark_bench.results.codec import encode_result
+from spark_bench.results.schema import Result
 from spark_bench.results.suite_results import SuiteLoad, SuiteResults
-from spark_bench.results.types import Result
 from spark_bench.suite.child import SuiteProgress
 from spark_bench.suite.rows import rows_csv
 from spark_bench.suite.suite_tables import render_markdown, render_summary
@@ -80,7 +78,7 @@ def hostile_result() -> Result:
             for at, each in enumerate(value):
                 yield from ([*value[:at], other, *value[at + 1 :]] for other in changed(each))
 
-    whole = json.loads(encode(a_result()))
+    whole = json.loads(encode_result(a_result()))
     count = len(list(changed(whole)))
     for nth in range(count):
         other = list(changed(whole))[nth]
@@ -100,7 +98,7 @@ def result() -> Result:
 @pytest.fixture
 def file(result: Result, tmp_path: Path) -> Path:
     path = tmp_path / "result.json"
-    path.write_bytes(encode(result))
+    path.write_bytes(encode_result(result))
     return path
 
 
@@ -243,7 +241,7 @@ def test_progress() -> None:
     Plain(stream).say(BAD)
     SuiteProgress(stream).step(BAD)
     screen = Terminal(file=stream, force_terminal=False)
-    draw([json.dumps({"step": BAD}).encode(), json.dumps({"say": BAD}).encode()], screen)
+    draw_messages([json.dumps({"step": BAD}).encode(), json.dumps({"say": BAD}).encode()], screen)
     assert checked(stream.getvalue()).count("[/no]") >= 3
 
 
@@ -257,14 +255,18 @@ def test_a_history(result: Result, file: Path) -> None:
 
 def test_a_comparison(file: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.json"
-    other.write_bytes(encode(msgspec.structs.replace(a_result(), id=f"{a_result().id[:-4]}ffff")))
-    found = compare([str(other), str(file)], "all", None, anyway=True)
-    assert "[/no]" in checked(printed(tables(found)))
-    cells_hold_no_formula(checked(texts.csv(found)))
-    markdown = checked(texts.markdown(found))
+    other.write_bytes(
+        encode_result(msgspec.structs.replace(a_result(), id=f"{a_result().id[:-4]}ffff"))
+    )
+    found = compare_runs([str(other), str(file)], "all", None, anyway=True)
+    assert "[/no]" in checked(printed(comparison_tables(found)))
+    cells_hold_no_formula(checked(compare_documents.comparison_csv(found)))
+    markdown = checked(compare_documents.comparison_markdown(found))
     assert "<img" not in markdown
     assert "\\[/no\\]" in markdown
-    assert json.loads(checked(texts.json(found)))["runs"][1]["name"] == str(file)
+    assert json.loads(checked(compare_documents.comparison_json(found)))["runs"][1]["name"] == str(
+        file
+    )
 
 
 def test_all_models(result: Result, tmp_path: Path) -> None:
@@ -273,7 +275,7 @@ def test_all_models(result: Result, tmp_path: Path) -> None:
     load = SuiteLoad(profile="quick", num_prompts=1, input_len=1, output_len=1)
     rows = SuiteResults(timestamp="now", config=load, total_time_seconds=1.0, models_tested=2,
                    results=(row, failed))  # fmt: skip
-    (tmp_path / "r.json").write_bytes(encode(result))
+    (tmp_path / "r.json").write_bytes(encode_result(result))
     cells_hold_no_formula(checked(rows_csv(rows.results)))
     assert "[/no]" in checked(render_summary(rows))
     table = checked(render_markdown(rows, tmp_path))
@@ -283,7 +285,9 @@ def test_all_models(result: Result, tmp_path: Path) -> None:
 
 
 def test_a_report(file: Path) -> None:
-    text = checked(html(page(gather([str(file)]), BAD, datetime.now(UTC))).decode())
+    text = checked(
+        render_html(build_page(gather_runs([str(file)]), BAD, datetime.now(UTC))).decode()
+    )
     assert "[/no]" in text
     tags = Tags()
     tags.feed(text)

@@ -7,8 +7,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from spark_bench.report.charts.scales import Axis, spread
-from spark_bench.report.charts.theme import DASH, FONT, GROUND, INK, Layout, Spec, colour, shape
+from spark_bench.report.charts.scales import Axis, spread_labels
+from spark_bench.report.charts.theme import DASH, FONT, GROUND, INK, Layout, Spec, color, dot_shape
 
 _LABEL_GAP = 15
 _LONGEST_LABEL = 17
@@ -34,7 +34,7 @@ class Curve(Struct, frozen=True):
     step: bool = False
 
 
-def plot(curves: Sequence[Curve], x: Axis, y: Axis, layout: Layout) -> Spec:
+def plot_curves(curves: Sequence[Curve], x: Axis, y: Axis, layout: Layout) -> Spec:
     """One plot; a point outside of the axes is drawn at their edge."""
     layers: list[Spec] = []
     for curve in curves:
@@ -90,7 +90,7 @@ def _short(value: float) -> float:
 
 
 def _line(curve: Curve) -> Spec:
-    mark: Spec = {"type": "line", "stroke": colour(curve.index), "strokeWidth": 2}
+    mark: Spec = {"type": "line", "stroke": color(curve.index), "strokeWidth": 2}
     mark |= {"strokeDash": list(DASH), "strokeWidth": 1.5} if curve.dashed else {}
     mark |= {"interpolate": "step-after"} if curve.step else {"strokeJoin": "round"}
     return {"data": _values(curve.points), "mark": mark, "encoding": _encoding()}
@@ -101,11 +101,11 @@ def _dots(curve: Curve) -> Iterator[Spec]:
     if points:
         mark = {
             "type": "point",
-            "shape": shape(curve.index),
+            "shape": dot_shape(curve.index),
             "size": 30 if curve.dashed else 64,
             "filled": True,
-            "fill": GROUND if curve.dashed else colour(curve.index),
-            "stroke": colour(curve.index) if curve.dashed else GROUND,
+            "fill": GROUND if curve.dashed else color(curve.index),
+            "stroke": color(curve.index) if curve.dashed else GROUND,
             "strokeWidth": 1.25,
             "opacity": 1,
             "aria": True,
@@ -142,9 +142,9 @@ def _names(curves: Sequence[Curve], y: Axis, layout: Layout) -> Spec:
     """At the right end, moved apart where curves end together."""
     named = [curve for curve in curves if curve.name and curve.points]
     ends = [layout.height * (1 - y.share(curve.points[-1].y)) for curve in named]
-    places = spread(ends, _LABEL_GAP, 0, layout.height)
+    places = spread_labels(ends, _LABEL_GAP, 0, layout.height)
     values = [
-        {"place": place, "name": shortened(curve.name), "fill": colour(curve.index)}
+        {"place": place, "name": shortened(curve.name), "fill": color(curve.index)}
         for curve, place in zip(named, places, strict=True)
     ]
     mark = {"type": "text", "align": "left", "baseline": "middle", "fontSize": FONT, "dx": 10}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+
+from msgspec import Struct
 
 from spark_bench.formats import digits
-from spark_bench.report.charts.lines import Curve, Point, plot
-from spark_bench.report.charts.scales import fitting
-from spark_bench.report.charts.svg import Chart, Legend, drawn
+from spark_bench.report.charts.lines import Curve, Point, plot_curves
+from spark_bench.report.charts.scales import fitting_axis
+from spark_bench.report.charts.svg import Chart, Legend, draw_chart
 from spark_bench.report.charts.theme import (
-    COLOURS,
+    COLORS,
     FONT,
     GROUND,
     INK,
@@ -17,36 +19,36 @@ from spark_bench.report.charts.theme import (
     PLAIN,
     Layout,
     Spec,
-    colour,
-    shape,
-    sign,
+    color,
+    dot_shape,
+    dot_sign,
 )
-from spark_bench.report.front import Dot, thinned
-from spark_bench.report.table import Cell, Column, Table, numbers
+from spark_bench.report.named_runs import NamedRun
+from spark_bench.report.page_table import Cell, Column, Table, number_cells
 
 _ROOM_LEFT = 0.8
 _LABEL_ROOM = (30, 14)  # pixels that a dot's label takes
 
 
-def chart(dots: tuple[Dot, ...], indices: Mapping[str, int]) -> Chart:
+def pareto_chart(dots: tuple[Dot, ...], indices: Mapping[str, int]) -> Chart:
     """Of at least one dot."""
     front = [dot for dot in dots if dot.front]
-    shown = thinned(dots)
+    shown = thin_dots(dots)
     alt = (
         f"Output throughput against median time to first token, {len(dots)} runs. "
         f"{len(front)} on the Pareto front, from {_words(front[0])} to {_words(front[-1])}."
     )
     left_out = f"{len(shown)} of {len(dots)} runs drawn, the front whole." if shown != dots else ""
-    present = sorted({min(indices[dot.named.label], COLOURS) for dot in shown})
-    names = {min(index, COLOURS): label for label, index in reversed(list(indices.items()))}
+    present = sorted({min(indices[dot.named.label], COLORS) for dot in shown})
+    names = {min(index, COLORS): label for label, index in reversed(list(indices.items()))}
     return Chart(
         title="Output throughput against time to first token",
         subtitle="tokens/s against median ms",
         alt=alt,
-        svg=drawn(lambda layout: _spec(shown, indices, layout), alt, PLAIN, NARROW),
+        svg=draw_chart(lambda layout: _spec(shown, indices, layout), alt, PLAIN, NARROW),
         table=_table(front),
         legend=tuple(
-            Legend(names[index] if index < COLOURS else "others", index, sign(index))
+            Legend(names[index] if index < COLORS else "others", index, dot_sign(index))
             for index in present
         ),
         always=True,
@@ -57,10 +59,10 @@ def chart(dots: tuple[Dot, ...], indices: Mapping[str, int]) -> Chart:
 def _spec(dots: Sequence[Dot], indices: Mapping[str, int], layout: Layout) -> Spec:
     ttfts = [dot.ttft_ms for dot in dots]
     # Labels are on the upper left of their dots, where by definition no other dot is.
-    x = fitting([*ttfts, min(ttfts) * _ROOM_LEFT], "TTFT, ms")
-    y = fitting(dot.throughput for dot in dots)
-    edge = Curve("", COLOURS, tuple(_point(dot) for dot in dots if dot.front), step=True)
-    spec = plot([edge], x, y, layout)
+    x = fitting_axis([*ttfts, min(ttfts) * _ROOM_LEFT], "TTFT, ms")
+    y = fitting_axis(dot.throughput for dot in dots)
+    edge = Curve("", COLORS, tuple(_point(dot) for dot in dots if dot.front), step=True)
+    spec = plot_curves([edge], x, y, layout)
     spec["layer"] += [_marks(dots, indices, front=False), _marks(dots, indices, front=True)]
     taken: list[tuple[float, float]] = []
     labels = []
@@ -86,8 +88,8 @@ def _value(dot: Dot, indices: Mapping[str, int]) -> dict[str, object]:
     return {
         "x": float(f"{dot.ttft_ms:.5g}"),
         "y": float(f"{dot.throughput:.5g}"),
-        "c": colour(index),
-        "s": shape(index),
+        "c": color(index),
+        "s": dot_shape(index),
         "t": f"#{dot.named.number} {_words(dot)}",
     }
 
@@ -142,8 +144,8 @@ def _words(dot: Dot) -> str:
 
 
 def _table(front: Sequence[Dot]) -> Table:
-    ttfts = numbers([dot.ttft_ms for dot in front])
-    throughputs = numbers([dot.throughput for dot in front])
+    ttfts = number_cells([dot.ttft_ms for dot in front])
+    throughputs = number_cells([dot.throughput for dot in front])
     return Table(
         "The Pareto front",
         (
@@ -164,3 +166,43 @@ def _table(front: Sequence[Dot]) -> Table:
             for index, dot in enumerate(front)
         ),
     )
+
+
+# More dots than this hide each other, and make the page large.
+MOST_DOTS = 250
+
+
+class Dot(Struct, frozen=True):
+    """ttft_ms: the median; throughput: output tokens a second; front: not dominated."""
+
+    named: NamedRun
+    ttft_ms: float
+    throughput: float
+    front: bool
+
+
+def pareto_front(runs: Iterable[NamedRun]) -> tuple[Dot, ...]:
+    """A dot for each complete run with figures, from the lowest TTFT to the highest."""
+    points = [
+        (ttft, throughput, named)
+        for named in runs
+        if named.run.measured
+        and named.run.entry.status == "complete"
+        and (ttft := named.run.value("median_ttft_ms")) is not None
+        and (throughput := named.run.value("output_throughput")) is not None
+    ]
+    # Of equal TTFTs the higher throughput first: the others then add none.
+    points.sort(key=lambda each: (each[0], -each[1]))
+    dots, best = [], float("-inf")
+    for ttft, throughput, named in points:
+        dots.append(Dot(named, ttft, throughput, throughput > best))
+        best = max(best, throughput)
+    return tuple(dots)
+
+
+def thin_dots(dots: tuple[Dot, ...]) -> tuple[Dot, ...]:
+    """The front whole, of the others every so manieth."""
+    others = [dot for dot in dots if not dot.front]
+    every = -(-len(others) // MOST_DOTS) or 1
+    kept = {id(dot) for dot in others[::every]}
+    return tuple(dot for dot in dots if dot.front or id(dot) in kept)

@@ -37,19 +37,19 @@ class Axis(Struct, frozen=True):
         return {"values": list(self.ticks), "format": self.format, "title": self.title or None}
 
 
-def fitting(values: Iterable[float], title: str = "") -> Axis:
+def fitting_axis(values: Iterable[float], title: str = "") -> Axis:
     """Logarithmic where the values span much, else linear from 0."""
     found = [value for value in values if math.isfinite(value)]
     above = [value for value in found if value > 0]
     if above and len(above) == len(found) and max(above) / min(above) > _LOG_FROM:
-        return logarithmic(above, title)
-    return linear(max(found, default=1.0) or 1.0, title)
+        return log_axis(above, title)
+    return linear_axis(max(found, default=1.0) or 1.0, title)
 
 
-def linear(largest: float, title: str = "") -> Axis:
+def linear_axis(largest: float, title: str = "") -> Axis:
     """From 0 to a round number not below the largest.
 
-    >>> linear(430).ticks
+    >>> linear_axis(430).ticks
     (0.0, 100.0, 200.0, 300.0, 400.0, 500.0)
     """
     raw = largest / 4
@@ -59,10 +59,10 @@ def linear(largest: float, title: str = "") -> Axis:
     return Axis(0.0, count * step, tuple(step * index for index in range(count + 1)), False, title)
 
 
-def logarithmic(values: Iterable[float], title: str = "") -> Axis:
+def log_axis(values: Iterable[float], title: str = "") -> Axis:
     """From tick to tick around the values; ticks at 1, 2 and 5, fewer over many decades.
 
-    >>> logarithmic([30, 900]).ticks
+    >>> log_axis([30, 900]).ticks
     (20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
     """
     found = list(values)
@@ -76,7 +76,7 @@ def logarithmic(values: Iterable[float], title: str = "") -> Axis:
     return Axis(low, high, tuple(tick for tick in every if low <= tick <= high), True, title)
 
 
-def loads(values: Iterable[float], title: str) -> Axis:
+def load_axis(values: Iterable[float], title: str) -> Axis:
     """Ticks at the loads that were measured; doubling them is always the same distance."""
     found = sorted(set(values))
     if len(found) == 1:
@@ -85,15 +85,15 @@ def loads(values: Iterable[float], title: str) -> Axis:
     return Axis(found[0] / margin, found[-1] * margin, tuple(found), True, title)
 
 
-def percent() -> Axis:
+def percent_axis() -> Axis:
     """Of a distribution: finer where tails are."""
     return Axis(0.0, 100.0, (0, 25, 50, 75, 90, 100), False, format=",.0f")
 
 
-def spread(wanted: list[float], gap: float, low: float, high: float) -> list[float]:
+def spread_labels(wanted: list[float], gap: float, low: float, high: float) -> list[float]:
     """Places for labels, in the order given: near where they want to be, `gap` apart.
 
-    >>> spread([50, 51, 10], 12, 0, 100)
+    >>> spread_labels([50, 51, 10], 12, 0, 100)
     [44.5, 56.5, 10]
     """
     order = sorted(range(len(wanted)), key=lambda index: wanted[index])

@@ -9,8 +9,8 @@ from markupsafe import Markup
 from msgspec import Struct
 
 from spark_bench.printable import printable
-from spark_bench.report.charts.theme import Layout, Spec, config
-from spark_bench.report.table import Table
+from spark_bench.report.charts.theme import Layout, Spec, vega_config
+from spark_bench.report.page_table import Table
 
 _FONT = re.compile(r' font-family="[^"]*"')
 _ROOT = re.compile(r"<svg [^>]*?viewBox=\"0 0 [\d.]+ ([\d.]+)\"[^>]*>")
@@ -44,7 +44,7 @@ class Chart(Struct, frozen=True):
     note: str = ""
 
 
-def drawn(make: Callable[[Layout], Spec], alt: str, *layouts: Layout) -> Markup:
+def draw_chart(make: Callable[[Layout], Spec], alt: str, *layouts: Layout) -> Markup:
     """The chart in each layout; CSS shows the one that fits."""
     return Markup("").join(_svg(make(layout) | _frame(layout), alt, layout) for layout in layouts)
 
@@ -54,7 +54,7 @@ def _frame(layout: Layout) -> Spec:
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
         "background": None,
         "padding": {"left": 0, "right": 0, "top": 6, "bottom": 2},
-        "config": config(layout),
+        "config": vega_config(layout),
     }
 
 

@@ -12,7 +12,7 @@ INK: Final = "var(--ink)"
 MUTED: Final = "var(--muted)"
 GRID: Final = "var(--grid)"
 GROUND: Final = "var(--ground)"
-COLOURS: Final = 8
+COLORS: Final = 8
 # Beside its colour each curve has its own shape of dots, for eyes and printers without colours.
 SHAPES: Final = (
     "circle",
@@ -54,22 +54,22 @@ BROAD: Final = Layout("wide", width=904, height=110, left=48, right=144, labels=
 SLIM: Final = Layout("narrow", width=272, height=100, left=44, right=14, labels=False)
 
 
-def colour(index: int) -> str:
+def color(index: int) -> str:
     """Of the index-th name; those beyond the palette share one."""
-    return f"var(--s{index + 1 if index < COLOURS else 0})"
+    return f"var(--s{index + 1 if index < COLORS else 0})"
 
 
-def shape(index: int) -> str:
+def dot_shape(index: int) -> str:
     """Its dots'."""
     return SHAPES[index % len(SHAPES)]
 
 
-def sign(index: int) -> str:
+def dot_sign(index: int) -> str:
     """The same shape as a character."""
     return SIGNS[index % len(SIGNS)]
 
 
-def config(layout: Layout) -> Spec:
+def vega_config(layout: Layout) -> Spec:
     """Vega-Lite's config. Text is measured in some font and set in the page's: leave room."""
     text = {"labelColor": MUTED, "titleColor": MUTED, "labelFontSize": FONT, "titleFontSize": FONT}
     return {

@@ -9,21 +9,21 @@ from typing import Any
 import msgspec
 
 from spark_bench.compare.align import Difference
-from spark_bench.compare.load import Run
-from spark_bench.compare.matrix import Matrix, frame
-from spark_bench.compare.names import better
-from spark_bench.compare.story import METHOD, Comparison
+from spark_bench.compare.comparison import METHOD, Comparison
+from spark_bench.compare.differences import Matrix, matrix_frame
+from spark_bench.compare.metric_names import better
+from spark_bench.compare.runs import ComparedRun
 from spark_bench.formats import with_sign
 from spark_bench.printable import cell, code, json_text
 from spark_bench.printable import markdown as escaped
 
 
-def csv(found: Comparison) -> str:
+def comparison_csv(found: Comparison) -> str:
     """The matrix: a row a figure; nothing where nothing is known."""
-    return frame(found.matrix).map(cell).to_csv()
+    return matrix_frame(found.matrix).map(cell).to_csv()
 
 
-def markdown(found: Comparison) -> str:
+def comparison_markdown(found: Comparison) -> str:
     """The matrix as a table of values, differences and verdicts, then what explains them."""
     matrix = found.matrix
     base, *others = matrix.runs
@@ -43,7 +43,7 @@ def markdown(found: Comparison) -> str:
     return "\n".join([*lines, "", *runs, *explaining, *notes, "", METHOD, ""])
 
 
-def json(found: Comparison) -> str:
+def comparison_json(found: Comparison) -> str:
     """All of it, by name; what is not known is null."""
     matrix = found.matrix
     whole = {
@@ -63,7 +63,7 @@ def json(found: Comparison) -> str:
     return json_text(msgspec.json.format(msgspec.json.encode(whole)))
 
 
-def _run(run: Run) -> dict[str, Any]:
+def _run(run: ComparedRun) -> dict[str, Any]:
     return {
         "letter": run.letter,
         "name": run.name,
@@ -106,7 +106,7 @@ def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _difference(each: Difference, runs: Iterable[Run]) -> dict[str, Any]:
+def _difference(each: Difference, runs: Iterable[ComparedRun]) -> dict[str, Any]:
     values = {run.letter: own for run, own in zip(runs, each.values, strict=True)}
     return {"field": each.field, "values": values}
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from spark_bench.report.charts.lines import Curve, Point, plot
-from spark_bench.report.charts.scales import fitting, percent
-from spark_bench.report.charts.svg import Chart, Legend, drawn
+from spark_bench.report.charts.lines import Curve, Point, plot_curves
+from spark_bench.report.charts.scales import fitting_axis, percent_axis
+from spark_bench.report.charts.svg import Chart, Legend, draw_chart
 from spark_bench.report.charts.theme import NARROW, PLAIN
-from spark_bench.report.names import Named
-from spark_bench.report.table import Cell, Column, Table, numbers
+from spark_bench.report.named_runs import NamedRun
+from spark_bench.report.page_table import Cell, Column, Table, number_cells
 
 _KINDS = (
     ("ttft_ms", "Time to first token", "requests"),
@@ -20,7 +20,9 @@ _KINDS = (
 _QUANTILES = (50.0, 90.0, 95.0, 99.0, 99.9, 100.0)
 
 
-def charts(runs: Sequence[tuple[str, Named]], indices: Mapping[str, int]) -> Iterator[Chart]:
+def distribution_charts(
+    runs: Sequence[tuple[str, NamedRun]], indices: Mapping[str, int]
+) -> Iterator[Chart]:
     """One each for TTFT and ITL, of these runs by the names that they shall have."""
     for key, title, of in _KINDS:
         curves = tuple(
@@ -33,9 +35,12 @@ def charts(runs: Sequence[tuple[str, Named]], indices: Mapping[str, int]) -> Ite
 
 
 def _chart(
-    curves: Sequence[Curve], key: str, title: str, of: str, runs: Sequence[tuple[str, Named]]
+    curves: Sequence[Curve], key: str, title: str, of: str, runs: Sequence[tuple[str, NamedRun]]
 ) -> Chart:
-    x, y = fitting((point.x for curve in curves for point in curve.points), "ms"), percent()
+    x, y = (
+        fitting_axis((point.x for curve in curves for point in curve.points), "ms"),
+        percent_axis(),
+    )
     table = _table(key, title, runs)
     said = "; ".join(
         f"{row[0].text}: half within {row[1].text} ms, 99 % within {row[4].text} ms"
@@ -46,14 +51,14 @@ def _chart(
         title=title,
         subtitle=f"share of {of} within a time, %",
         alt=alt,
-        svg=drawn(lambda layout: plot(curves, x, y, layout), alt, PLAIN, NARROW),
+        svg=draw_chart(lambda layout: plot_curves(curves, x, y, layout), alt, PLAIN, NARROW),
         table=table,
         legend=tuple(Legend(curve.name, curve.index) for curve in curves),
         always=True,
     )
 
 
-def _points(named: Named, key: str) -> Iterator[Point]:
+def _points(named: NamedRun, key: str) -> Iterator[Point]:
     found = named.run.distributions
     quantiles = getattr(found, key) if found else ()
     if found and quantiles:
@@ -61,13 +66,15 @@ def _points(named: Named, key: str) -> Iterator[Point]:
             yield Point(value, percent_)
 
 
-def _table(key: str, title: str, runs: Sequence[tuple[str, Named]]) -> Table:
+def _table(key: str, title: str, runs: Sequence[tuple[str, NamedRun]]) -> Table:
     rows = [
         (name, np.interp(_QUANTILES, found.points, values).tolist())
         for name, named in runs
         if (found := named.run.distributions) and (values := getattr(found, key))
     ]
-    columns = [numbers([values[place] for _, values in rows]) for place in range(len(_QUANTILES))]
+    columns = [
+        number_cells([values[place] for _, values in rows]) for place in range(len(_QUANTILES))
+    ]
     heads = ("p50", "p90", "p95", "p99", "p99.9", "max")
     return Table(
         f"Quantiles of the {title.lower()}",

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from spark_bench.compare import align, gates
 from spark_bench.compare.align import Difference
-from spark_bench.compare.gates import GateFailed, GateUnjudged, Verdict
-from spark_bench.compare.load import Run, load
-from spark_bench.compare.matrix import Matrix, matrix
-from spark_bench.compare.names import GOODPUT, chosen
+from spark_bench.compare.differences import Matrix, build_matrix
+from spark_bench.compare.gates import GateFailed, GateUnjudged, GateVerdict
+from spark_bench.compare.metric_names import GOODPUT, choose_metrics
+from spark_bench.compare.runs import ComparedRun, load_runs
 from spark_bench.errors import BadInput, BenchError
 from spark_bench.formats import with_sign
 
@@ -29,49 +29,49 @@ class Comparison:
     matrix: Matrix
     forbidding: tuple[Difference, ...]
     explaining: tuple[Difference, ...]
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[GateVerdict, ...]
     notes: tuple[str, ...]
 
 
-def compare(
+def compare_runs(
     arguments: Sequence[str],
     metrics: str | None = None,
     gate: str | None = None,
     anyway: bool = False,
 ) -> Comparison:
     """BadInput for what was typed, CantCompare for runs that differ in what decides figures."""
-    limits = gates.parse(gate) if gate is not None else ()
-    names = (*chosen(metrics), *(limit.name for limit in limits))
-    runs = load(arguments)
-    forbidding, explaining = align.differences(runs)
+    limits = gates.parse_gates(gate) if gate is not None else ()
+    names = (*choose_metrics(metrics), *(limit.name for limit in limits))
+    runs = load_runs(arguments)
+    forbidding, explaining = align.find_differences(runs)
     if not anyway:
-        align.refuse(forbidding, runs)
+        align.refuse_differences(forbidding, runs)
         if limits:
             align.refuse_inexact(runs)
     if any(each.field.startswith("slo") for each in explaining):
         names = tuple(name for name in names if name not in GOODPUT)
-    found = matrix(runs, tuple(dict.fromkeys(names)))
+    found = build_matrix(runs, tuple(dict.fromkeys(names)))
     if not found.names:
         raise BadInput(f"none of these runs has {' or '.join(names)}: choose other --metrics")
     return Comparison(
         found,
         tuple(forbidding),
         tuple(explaining),
-        tuple(gates.judge(limits, runs)),
+        tuple(gates.judge_gates(limits, runs)),
         tuple(_notes(runs, forbidding, explaining)),
     )
 
 
-def failure(verdicts: Sequence[Verdict]) -> BenchError | None:
+def gate_error(verdicts: Sequence[GateVerdict]) -> BenchError | None:
     """What the command ends with: GateFailed if any failed, GateUnjudged if any is not judged."""
-    failed = [line(each) for each in verdicts if each.outcome == "failed"]
-    unjudged = [line(each) for each in verdicts if each.outcome == "unjudged"]
+    failed = [verdict_line(each) for each in verdicts if each.outcome == "failed"]
+    unjudged = [verdict_line(each) for each in verdicts if each.outcome == "unjudged"]
     if failed:
         return GateFailed("; ".join(failed))
     return GateUnjudged("; ".join(unjudged)) if unjudged else None
 
 
-def line(verdict: Verdict) -> str:
+def verdict_line(verdict: GateVerdict) -> str:
     """A gate's outcome in words."""
     gate = verdict.gate
     outcome = {"unjudged": "can't be judged"}.get(verdict.outcome, verdict.outcome)
@@ -85,7 +85,7 @@ def line(verdict: Verdict) -> str:
     return f"{head}: {_shown(verdict)}; {verdict.why or power}"
 
 
-def _shown(verdict: Verdict) -> str:
+def _shown(verdict: GateVerdict) -> str:
     """The figure's own change: of one that should be high, a regression is below 0."""
     sign = -1 if verdict.gate.higher else 1
     ends = sorted(sign * (end or 0.0) for end in (verdict.low, verdict.high))
@@ -95,7 +95,7 @@ def _shown(verdict: Verdict) -> str:
 
 
 def _notes(
-    runs: Sequence[Run], forbidding: Sequence[Difference], explaining: Sequence[Difference]
+    runs: Sequence[ComparedRun], forbidding: Sequence[Difference], explaining: Sequence[Difference]
 ) -> Iterator[str]:
     for each in forbidding:
         yield f"compared anyway, though {each.field} differs: {align.values(each, runs)}"
@@ -113,7 +113,7 @@ def _notes(
     yield from _shared(runs)
 
 
-def _of(run: Run) -> Iterator[str]:
+def _of(run: ComparedRun) -> Iterator[str]:
     failed = sum(part.failed for part in run.parts)
     whole = sum(part.completed for part in run.parts)
     early = sum(part.early for part in run.parts)
@@ -127,7 +127,7 @@ def _of(run: Run) -> Iterator[str]:
         yield f"{run.letter}: {early} of {whole} answers were shorter than asked for"
 
 
-def _shared(runs: Sequence[Run]) -> Iterator[str]:
+def _shared(runs: Sequence[ComparedRun]) -> Iterator[str]:
     seen: dict[str, str] = {}
     for run in runs:
         for part in run.parts:

@@ -11,10 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from spark_bench.compare.align import by_value
-from spark_bench.compare.load import Run
-from spark_bench.compare.matrix import Matrix
-from spark_bench.compare.names import better
-from spark_bench.compare.story import METHOD, Comparison, line
+from spark_bench.compare.comparison import METHOD, Comparison, verdict_line
+from spark_bench.compare.differences import Matrix
+from spark_bench.compare.metric_names import better
+from spark_bench.compare.runs import ComparedRun
 from spark_bench.formats import digits, with_sign
 from spark_bench.printable import printable
 
@@ -24,7 +24,7 @@ STYLES = {"better": "green", "worse": "bold red"}
 LONG = 20  # characters of a hash that are shown
 
 
-def tables(found: Comparison) -> Iterator[RenderableType]:
+def comparison_tables(found: Comparison) -> Iterator[RenderableType]:
     """Everything, in the order in which it is printed."""
     runs = found.matrix.runs
     if len(runs) <= FEW:
@@ -40,10 +40,10 @@ def tables(found: Comparison) -> Iterator[RenderableType]:
     if power := _power(found.matrix):
         yield Text(power, style="dim")
     for verdict in found.verdicts:
-        yield Text(line(verdict), style="" if verdict.outcome == "holds" else "bold red")
+        yield Text(verdict_line(verdict), style="" if verdict.outcome == "holds" else "bold red")
 
 
-def _runs(runs: tuple[Run, ...]) -> Table:
+def _runs(runs: tuple[ComparedRun, ...]) -> Table:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")

@@ -10,14 +10,14 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from spark_bench.compare.names import figures
+from spark_bench.compare.metric_names import collect_figures
 from spark_bench.errors import BadInput
-from spark_bench.results.codec import read
-from spark_bench.results.found import claims
-from spark_bench.results.types import Result
+from spark_bench.results.codec import read_result
+from spark_bench.results.files import claims_result
+from spark_bench.results.schema import Result
 
 
-class Part(Struct, frozen=True):
+class ResultPart(Struct, frozen=True):
     """What is needed of one result file; the rest of it is forgotten.
 
     config, provenance: flat, by dotted place ("conversations.turns")
@@ -37,7 +37,7 @@ class Part(Struct, frozen=True):
     early: int
 
 
-class Run(Struct, frozen=True):
+class ComparedRun(Struct, frozen=True):
     """One column of the matrix: a result, or several whose repeats are taken together.
 
     letter: its short name in tables: "A" is the baseline
@@ -47,7 +47,7 @@ class Run(Struct, frozen=True):
 
     letter: str
     name: str
-    parts: tuple[Part, ...]
+    parts: tuple[ResultPart, ...]
     left_out: int = 0
 
     @property
@@ -61,7 +61,7 @@ class Run(Struct, frozen=True):
         return [value for value in found if value is not None]
 
 
-def load(arguments: Sequence[str]) -> list[Run]:
+def load_runs(arguments: Sequence[str]) -> list[ComparedRun]:
     """A run for each argument; of one alone, a run for each of its files, the oldest first.
 
     BadInput names the file or argument that can't be used.
@@ -77,7 +77,7 @@ def load(arguments: Sequence[str]) -> list[Run]:
         groups = [(str(part.path), (part,), 0) for part in parts]
         groups[0] = (*groups[0][:2], left_out)
     return [
-        Run(letters(index), name, parts, left_out)
+        ComparedRun(letters(index), name, parts, left_out)
         for index, (name, parts, left_out) in enumerate(groups)
     ]
 
@@ -92,10 +92,10 @@ def letters(index: int) -> str:
     return (letters(before - 1) if before else "") + chr(ord("A") + last)
 
 
-def flat(value: Any, place: str = "") -> dict[str, Any]:
+def flatten(value: Any, place: str = "") -> dict[str, Any]:
     """Nested mappings and lists of them as one mapping, by dotted places; empty ones are none.
 
-    >>> flat({"ranks": [{"node": "a"}], "tp": 2, "env": {}})
+    >>> flatten({"ranks": [{"node": "a"}], "tp": 2, "env": {}})
     {'ranks[0].node': 'a', 'tp': 2}
     """
     if isinstance(value, dict):
@@ -104,45 +104,47 @@ def flat(value: Any, place: str = "") -> dict[str, Any]:
         items = [(f"{place}[{index}]", each) for index, each in enumerate(value)]
     else:
         return {place: value}
-    return {key: leaf for at, each in items for key, leaf in flat(each, at).items()}
+    return {key: leaf for at, each in items for key, leaf in flatten(each, at).items()}
 
 
-def part(path: Path, result: Result) -> Part:
+def result_part(path: Path, result: Result) -> ResultPart:
     """What is kept of a result."""
     repeats = result.repeats or (result,)
-    provenance = flat(msgspec.to_builtins(result.provenance))
+    provenance = flatten(msgspec.to_builtins(result.provenance))
     provenance |= {
         "client.clock": result.audit.clock,
         "client.transport": result.audit.transport,
         "client.tokenizer": result.lengths.tokenizer,
     }
-    return Part(
+    return ResultPart(
         path=path,
         id=result.id,
         status=result.status,
         verdict=result.audit.verdict,
-        config=flat(msgspec.to_builtins(result.config)),
+        config=flatten(msgspec.to_builtins(result.config)),
         provenance=provenance,
-        repeats=tuple(figures(repeat) for repeat in repeats),
+        repeats=tuple(collect_figures(repeat) for repeat in repeats),
         completed=result.summary.completed,
         failed=result.summary.failed,
         early=result.summary.stopped_early,
     )
 
 
-def _parts(argument: str) -> tuple[tuple[Part, ...], int]:
+def _parts(argument: str) -> tuple[tuple[ResultPart, ...], int]:
     """Its results, the oldest first, each once; and how many other files it names."""
     path = Path(argument)
     if path.is_file():
-        return (part(path, read(path)),), 0
+        return (result_part(path, read_result(path)),), 0
     paths = _named(argument, path)
-    results = [each for each in paths if claims(each)]
+    results = [each for each in paths if claims_result(each)]
     if not results:
         raise BadInput(
             f"{argument} has no result of spark-bench run in it: give a result file, a folder "
             "that holds some, or a quoted glob such as 'benchmark_results/bench_quick_*.json'"
         )
-    parts = {found.id: found for found in (part(each, read(each)) for each in results)}
+    parts = {
+        found.id: found for found in (result_part(each, read_result(each)) for each in results)
+    }
     return tuple(parts[key] for key in sorted(parts)), len(paths) - len(results)
 
 

@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+from msgspec import Struct
+
+from spark_bench.compare.comparison import METHOD, compare_runs
+from spark_bench.compare.differences import Matrix
+from spark_bench.errors import BadInput, BenchError
 from spark_bench.expectations import Expectation
-from spark_bench.report.names import Named, short_name
-from spark_bench.report.table import NONE, Cell, Column, Table, Tone, numbers
-from spark_bench.report.unmeasured import Unmeasured
+from spark_bench.formats import with_sign
+from spark_bench.report.gather import Unmeasured
+from spark_bench.report.named_runs import NamedRun, short_name
+from spark_bench.report.page_table import NONE, Cell, Column, Table, Tone, number_cells
 
 _FIGURES = (
     ("Output", "tok/s", "output_throughput"),
@@ -20,7 +27,7 @@ _FIGURES = (
     ("E2E p50", "ms", "median_e2e_latency_ms"),
     ("Energy", "tok/J", "tokens_per_joule"),
 )
-_TONES: dict[str, Tone] = {
+_ROOFLINE_TONES: dict[str, Tone] = {
     "healthy": "good",
     "slow": "warn",
     "far below": "bad",
@@ -28,26 +35,28 @@ _TONES: dict[str, Tone] = {
 }
 
 
-def best(runs: Iterable[Named]) -> tuple[Named, ...]:
+def best_runs(runs: Iterable[NamedRun]) -> tuple[NamedRun, ...]:
     """Of each model the run with the most output tokens a second, the fastest model first.
 
     A run of which nothing counts, or that is partial, stands only for a model that has no other.
     """
-    by_model: dict[str, list[Named]] = defaultdict(list)
+    by_model: dict[str, list[NamedRun]] = defaultdict(list)
     for named in runs:
         by_model[named.run.entry.model].append(named)
-    return tuple(sorted((max(each, key=rank) for each in by_model.values()), key=rank)[::-1])
+    return tuple(
+        sorted((max(each, key=rank_key) for each in by_model.values()), key=rank_key)[::-1]
+    )
 
 
-def rank(named: Named) -> tuple[bool, bool, float]:
+def rank_key(named: NamedRun) -> tuple[bool, bool, float]:
     """Higher is better."""
     run = named.run
     throughput = run.value("output_throughput") if run.measured else None
     return run.measured, run.entry.status == "complete", throughput or 0.0
 
 
-def headline(
-    runs: Sequence[Named],
+def headline_table(
+    runs: Sequence[NamedRun],
     rooflines: Sequence[Expectation],
     without: Sequence[Unmeasured] = (),
 ) -> Table:
@@ -70,7 +79,7 @@ def headline(
             Cell(f"#{named.number}", named.number, named.run.entry.load, f"#{named.anchor}"),
             *figures[index],
             *((_roofline(rooflines[index]),) if known else ()),
-            failed(named),
+            failed_cell(named),
         )
         for index, named in enumerate(runs)
     )
@@ -85,7 +94,7 @@ def headline(
     return Table("The best run of each model, by output tokens a second", columns, rows + empty)
 
 
-def matrix(runs: Sequence[Named]) -> Table:
+def all_runs_table(runs: Sequence[NamedRun]) -> Table:
     """Every run, those that failed too."""
     columns = (
         Column("Run"),
@@ -103,8 +112,8 @@ def matrix(runs: Sequence[Named]) -> Table:
             Cell(named.model, detail=named.variant),
             Cell(named.run.entry.load, named.run.config.concurrency, detail=_profile(named)),
             *figures[index],
-            failed(named),
-            client(named),
+            failed_cell(named),
+            client_cell(named),
             _when(named),
         )
         for index, named in enumerate(runs)
@@ -112,7 +121,7 @@ def matrix(runs: Sequence[Named]) -> Table:
     return Table("All runs", columns, rows, tuple(named.anchor for named in runs))
 
 
-def failed(named: Named) -> Cell:
+def failed_cell(named: NamedRun) -> Cell:
     """How many requests failed of how many, with the kinds."""
     entry, run = named.run.entry, named.run
     if not entry.failed:
@@ -123,7 +132,7 @@ def failed(named: Named) -> Cell:
     return Cell(f"{entry.failed:,} of {run.sent:,}", entry.failed, kinds, tone="bad")
 
 
-def client(named: Named) -> Cell:
+def client_cell(named: NamedRun) -> Cell:
     """The client's verdict on its own exactness; a partial run says so."""
     entry = named.run.entry
     partial = "partial" if entry.status == "partial" else ""
@@ -132,17 +141,17 @@ def client(named: Named) -> Cell:
     return Cell(entry.verdict, 1.0, partial, tone="warn")
 
 
-def _columns(runs: Sequence[Named]) -> list[Column]:
+def _columns(runs: Sequence[NamedRun]) -> list[Column]:
     return [Column(head, unit) for head, unit, _ in _present(runs)]
 
 
-def _figures(runs: Sequence[Named]) -> list[tuple[Cell, ...]]:
+def _figures(runs: Sequence[NamedRun]) -> list[tuple[Cell, ...]]:
     """The cells of each run."""
     columns = [_column(runs, name) for _, _, name in _present(runs)]
     return list(zip(*columns, strict=True))
 
 
-def _present(runs: Sequence[Named]) -> list[tuple[str, str, str]]:
+def _present(runs: Sequence[NamedRun]) -> list[tuple[str, str, str]]:
     """Energy only where some node told its power."""
     return [
         each
@@ -151,9 +160,9 @@ def _present(runs: Sequence[Named]) -> list[tuple[str, str, str]]:
     ]
 
 
-def _column(runs: Sequence[Named], name: str) -> list[Cell]:
+def _column(runs: Sequence[NamedRun], name: str) -> list[Cell]:
     values = [named.run.value(name) if named.run.measured else None for named in runs]
-    cells = numbers(values)
+    cells = number_cells(values)
     if name != "output_throughput":
         return cells
     return [
@@ -162,7 +171,7 @@ def _column(runs: Sequence[Named], name: str) -> list[Cell]:
     ]
 
 
-def _within(named: Named) -> str:
+def _within(named: NamedRun) -> str:
     """Half the interval, over repeats or within the run."""
     figure = named.run.entry.figures.get("output_throughput")
     if not named.run.measured or figure is None or figure.low is None or figure.high is None:
@@ -181,15 +190,67 @@ def _roofline(expectation: Expectation) -> Cell:
         return NONE
     if of := _UNJUDGED.get(expectation.verdict):
         return Cell(f"{expectation.share:.0%}", detail=of, href="#expectations")
-    tone = _TONES.get(expectation.verdict, "")
+    tone = _ROOFLINE_TONES.get(expectation.verdict, "")
     return Cell(expectation.verdict, href="#expectations", tone=tone)
 
 
-def _profile(named: Named) -> str:
+def _profile(named: NamedRun) -> str:
     repeats = named.run.entry.repeats
     return named.run.entry.profile + (f", {repeats} repeats" if repeats > 1 else "")
 
 
-def _when(named: Named) -> Cell:
+def _when(named: NamedRun) -> Cell:
     when = named.run.entry.when
     return Cell(f"{when:%Y-%m-%d}", when.timestamp(), f"{when:%H:%M}")
+
+
+_VERDICT_TONES: dict[str, Tone] = {"better": "good", "worse": "bad"}
+
+
+class Baseline(Struct, frozen=True):
+    """table: None where the groups can't be compared; notes then has why."""
+
+    table: Table | None
+    notes: tuple[str, ...]
+
+
+def compare_with_baseline(words: Sequence[str]) -> Baseline | None:
+    """The second group beside the first; None unless there are two."""
+    if len(words) != 2:
+        return None
+    try:
+        found = compare_runs(words)
+    except (BadInput, BenchError) as error:
+        return Baseline(None, (error.message,))
+    return Baseline(_baseline_table(found.matrix, words), (*found.notes, METHOD))
+
+
+def _baseline_table(found: Matrix, words: Sequence[str]) -> Table:
+    columns = (
+        Column("Figure", numeric=False),
+        Column(f"A: {words[0]}", f"{found.runs[0].repeats} repeats"),
+        Column(f"B: {words[1]}", f"{found.runs[1].repeats} repeats"),
+        Column("Change"),
+        Column("95 %"),
+        Column("Verdict", numeric=False),
+    )
+    return Table(
+        f"{words[1]} beside {words[0]}",
+        columns,
+        tuple(_baseline_row(found, index, name) for index, name in enumerate(found.names)),
+    )
+
+
+def _baseline_row(found: Matrix, index: int, name: str) -> tuple[Cell, ...]:
+    verdict = found.verdict(index, 1)
+    percent, low, high = (values[index, 1] for values in (found.percent, found.low, found.high))
+    values = [None if np.isnan(value) else float(value) for value in found.values[index]]
+    change = NONE if np.isnan(percent) else Cell(f"{with_sign(percent)} %", float(percent))
+    interval = NONE if np.isnan(low) else Cell(f"{with_sign(low)} to {with_sign(high)}")
+    return (
+        Cell(name),
+        *number_cells(values),
+        change,
+        interval,
+        Cell(verdict, tone=_VERDICT_TONES.get(verdict, "")),
+    )

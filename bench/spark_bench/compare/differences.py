@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spark_bench.compare import stats
-from spark_bench.compare.load import Run
-from spark_bench.compare.names import better
+from spark_bench.compare.metric_names import better
+from spark_bench.compare.runs import ComparedRun
 from spark_bench.compare.stats import Floats
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Matrix:
     """
 
     names: tuple[str, ...]
-    runs: tuple[Run, ...]
+    runs: tuple[ComparedRun, ...]
     values: Floats
     n: Floats
     percent: Floats
@@ -63,7 +63,7 @@ class Matrix:
         return ("better" if (percent > 0) == (good == "higher") else "worse") if good else "differs"
 
 
-def matrix(runs: Sequence[Run], names: Sequence[str]) -> Matrix:
+def build_matrix(runs: Sequence[ComparedRun], names: Sequence[str]) -> Matrix:
     """Of these figures, those that any run has."""
     samples = {name: [run.values(name) for run in runs] for name in names}
     present = tuple(name for name, columns in samples.items() if any(columns))
@@ -113,7 +113,7 @@ def _without_first(values: Floats, n: Floats, *others: Floats) -> NDArray[np.flo
     return stacked
 
 
-def frame(found: Matrix) -> pd.DataFrame:
+def matrix_frame(found: Matrix) -> pd.DataFrame:
     """A row a figure: first the runs' values, then each run's difference to the first."""
     import pandas as pd
 

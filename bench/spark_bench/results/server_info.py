@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from spark_bench.protocol.models import ListedModel, parse_models
-from spark_bench.results.facts import Server, Setting
-from spark_bench.results.secrets import clean_text, is_secret_name
+from spark_bench.results.redact import clean_text, is_secret_name
+from spark_bench.results.schema import ServerInfo, SettingValue
 
 if TYPE_CHECKING:
     import httpx
@@ -40,21 +40,21 @@ _SGLANG = """
 _LLAMA_CPP = frozenset(("model_path", "total_slots", "build_info", "n_ctx"))
 
 
-def ask(http: httpx.Client, url: str, model: str = "") -> Server:
+def read_server_info(http: httpx.Client, url: str, model: str = "") -> ServerInfo:
     """What the server at `url` tells of itself; Server() when it doesn't answer at all.
 
     model: the one that will be asked for; "" means the first that it lists
     """
     base = url.rstrip("/").removesuffix("/v1")
     listed = parse_models(_body(http, f"{base}/v1/models"))
-    return describe(lambda path: _get(http, base + path), listed, model)
+    return describe_server(lambda path: _get(http, base + path), listed, model)
 
 
-def describe(get: Get, listed: Sequence[ListedModel], model: str = "") -> Server:
+def describe_server(get: Get, listed: Sequence[ListedModel], model: str = "") -> ServerInfo:
     """The same, from answers: `get` gives the JSON object at a path, {} where there is none."""
     entry = next((entry for entry in listed if model in ("", entry.id)), None)
     engine, version, settings = _engine(get) if listed else (None, None, {})
-    return Server(
+    return ServerInfo(
         engine=engine,
         version=version,
         models=tuple(entry.id for entry in listed),
@@ -64,7 +64,7 @@ def describe(get: Get, listed: Sequence[ListedModel], model: str = "") -> Server
     )
 
 
-def _engine(get: Get) -> tuple[str | None, str | None, dict[str, Setting]]:
+def _engine(get: Get) -> tuple[str | None, str | None, dict[str, SettingValue]]:
     # The first is 0.5.23's, the second 0.5.3's; the later one warns about the older path.
     for path in ("/server_info", "/get_server_info"):
         if "tp_size" in (info := get(path)):
@@ -76,7 +76,7 @@ def _engine(get: Get) -> tuple[str | None, str | None, dict[str, Setting]]:
     return None, None, {}
 
 
-def sglang_settings(info: Mapping[str, Any]) -> dict[str, Setting]:
+def sglang_settings(info: Mapping[str, Any]) -> dict[str, SettingValue]:
     """Of SGLang's server info, the settings that speed depends on."""
     states = info.get("internal_states")
     state = states[0] if isinstance(states, list) and states else {}
@@ -89,14 +89,14 @@ def sglang_settings(info: Mapping[str, Any]) -> dict[str, Setting]:
     )
 
 
-def llama_cpp_settings(props: Mapping[str, Any]) -> dict[str, Setting]:
+def llama_cpp_settings(props: Mapping[str, Any]) -> dict[str, SettingValue]:
     """Of llama.cpp's /props, the settings that speed depends on."""
     defaults = props["default_generation_settings"]
     merged = {**(defaults if isinstance(defaults, dict) else {}), **props}
     return _picked(merged, _LLAMA_CPP.__contains__)
 
 
-def _picked(info: Mapping[str, Any], wanted: Callable[[str], bool]) -> dict[str, Setting]:
+def _picked(info: Mapping[str, Any], wanted: Callable[[str], bool]) -> dict[str, SettingValue]:
     return {
         name: clean_text(value) if isinstance(value, str) else value
         for name, value in sorted(info.items())

@@ -9,7 +9,7 @@ from spark_bench.errors import BadInput
 from spark_bench.formats import did_you_mean
 from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.steady import Steady
-from spark_bench.results.types import Measured
+from spark_bench.results.schema import Measurement
 
 Better = Literal["higher", "lower", ""]
 
@@ -73,7 +73,7 @@ def _aliases() -> dict[str, str]:
 ALIASES = _aliases()
 
 
-def find(name: str, option: str) -> str:
+def find_metric(name: str, option: str) -> str:
     """The summary's key for a name or short name. BadInput, naming the option, for others."""
     wanted = name.strip().lower()
     if wanted in KNOWN:
@@ -87,13 +87,13 @@ def find(name: str, option: str) -> str:
     )
 
 
-def chosen(text: str | None) -> tuple[str, ...]:
+def choose_metrics(text: str | None) -> tuple[str, ...]:
     """The figures that --metrics names: a list, "all", or None for the usual ones."""
     if text is None:
         return DEFAULT
     if text.strip().lower() == "all":
         return KNOWN
-    return tuple(dict.fromkeys(find(name, "--metrics") for name in text.split(",")))
+    return tuple(dict.fromkeys(find_metric(name, "--metrics") for name in text.split(",")))
 
 
 def better(name: str) -> Better:
@@ -104,7 +104,7 @@ def better(name: str) -> Better:
     return "lower" if plain.endswith("_ms") or plain in _LOWER else ""
 
 
-def figures(measured: Measured) -> dict[str, float]:
+def collect_figures(measured: Measurement) -> dict[str, float]:
     """Every figure that one repeat has, by its name."""
     summary, steady, nodes = measured.summary, measured.summary.steady, measured.nodes
     found = dict(_numbers(summary, SUMMARY))

@@ -42,7 +42,7 @@ class Table(Struct, frozen=True):
 NONE = Cell("-", None, tone="quiet")
 
 
-def numbers(values: Sequence[float | None]) -> list[Cell]:
+def number_cells(values: Sequence[float | None]) -> list[Cell]:
     """A column of figures, all with as many decimals, so that their points are aligned."""
     places = decimals([value for value in values if value is not None])
     return [NONE if value is None else Cell(f"{value:,.{places}f}", value) for value in values]

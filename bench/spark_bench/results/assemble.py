@@ -1,32 +1,150 @@
-"""Several repeats as one: medians of figures, sums of counts, the worst of the client."""
+"""What was measured, as a result holds it; several repeats as one."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from spark_bench.client.audit import Audit, Spread
 from spark_bench.metrics.figures import Summary
+from spark_bench.metrics.histograms import Reconciliation
 from spark_bench.metrics.intervals import over_repeats
 from spark_bench.metrics.steady import Steady
-from spark_bench.results.lengths import Lengths
-from spark_bench.results.types import Measured, Repeat
+from spark_bench.record import Request
+from spark_bench.results.schema import (
+    Lengths,
+    Measurement,
+    NodeColumns,
+    NodeFigures,
+    Nodes,
+    Range,
+    Repeat,
+    SampleColumn,
+    ServerFigures,
+    ServerSamples,
+)
+
+if TYPE_CHECKING:
+    from spark_bench.telemetry.messages import NodeSample
+    from spark_bench.telemetry.readings import Extent, NodeSamples, ServerSample, ServerSide
 
 
-def combined(repeats: Sequence[Repeat]) -> Measured:
+def compare_lengths(requests: Iterable[Request], tokenizer: str | None) -> Lengths:
+    """Compare what was asked for with what came. tokenizer: None when lengths are approximate."""
+    asked_input = seen_input = checked = differing = largest = 0
+    asked_output = seen_output = early = 0
+    for request in requests:
+        if not request.ok:
+            continue
+        asked_output += request.asked_output
+        seen_output += request.output_tokens
+        early += request.stopped_early
+        if request.asked_input is None or not request.usage:
+            continue
+        difference = request.prompt_tokens - request.asked_input
+        checked += 1
+        asked_input += request.asked_input
+        seen_input += request.prompt_tokens
+        differing += difference != 0
+        largest = max(largest, difference, key=abs)
+    return Lengths(
+        tokenizer=tokenizer,
+        checked=checked,
+        asked_input=asked_input,
+        seen_input=seen_input,
+        differing=differing,
+        largest_difference=largest,
+        asked_output=asked_output,
+        seen_output=seen_output,
+        stopped_early=early,
+    )
+
+
+def server_figures(side: ServerSide, reconciliation: Reconciliation | None) -> ServerFigures | None:
+    """What is kept of the server's metrics; None where none were seen."""
+    if not side.samples:
+        return None
+    return ServerFigures(
+        reconciliation=reconciliation,
+        generated_tokens=side.generated_tokens,
+        prompt_tokens=side.prompt_tokens,
+        cache_hit_rate=side.cache_hit_rate,
+        running=_range(side.running),
+        queued=_range(side.queued),
+        token_usage=_range(side.token_usage),
+        samples=ServerSamples(
+            at=_seconds(side.samples, side.begin_ns),
+            running=_column(side.samples, "running"),
+            queued=_column(side.samples, "queued"),
+            token_usage=_column(side.samples, "token_usage"),
+            cache_hit_rate=_column(side.samples, "cache_hit_rate"),
+            throughput=_column(side.samples, "throughput"),
+        ),
+    )
+
+
+def node_figures(side: ServerSide, output_tokens: int) -> Nodes | None:
+    """What is kept of the nodes; None where none was sampled. output_tokens: of the run."""
+    from spark_bench.telemetry.readings import tokens_per_joule
+
+    if not side.nodes:
+        return None
+    return Nodes(
+        tokens_per_joule=tokens_per_joule(output_tokens, side.nodes),
+        nodes=tuple(_node(node, side.begin_ns) for node in side.nodes),
+    )
+
+
+def _node(node: NodeSamples, begin_ns: int) -> NodeFigures:
+    from spark_bench.telemetry.readings import memory_used
+
+    return NodeFigures(
+        name=node.name,
+        energy_joules=node.energy_joules,
+        power_w=_range(node.power_w),
+        temperature_c=_range(node.temperature_c),
+        memory_used_bytes=_range(node.memory_used_bytes),
+        received_bytes=node.received_bytes,
+        sent_bytes=node.sent_bytes,
+        samples=NodeColumns(
+            at=_seconds(node.samples, begin_ns),
+            power_w=_column(node.samples, "power_w"),
+            temperature_c=_column(node.samples, "temperature_c"),
+            clock_mhz=_column(node.samples, "clock_mhz"),
+            utilization=_column(node.samples, "utilization"),
+            memory_used_bytes=tuple(map(memory_used, node.samples)),
+            received_bytes=_column(node.samples, "received_bytes"),
+            sent_bytes=_column(node.samples, "sent_bytes"),
+        ),
+    )
+
+
+def _range(extent: Extent | None) -> Range | None:
+    return Range(mean=extent.mean, max=extent.max) if extent else None
+
+
+def _seconds(samples: Sequence[ServerSample | NodeSample], begin_ns: int) -> tuple[float, ...]:
+    return tuple((sample.at_ns - begin_ns) / 1e9 for sample in samples)
+
+
+def _column(samples: Sequence[object], name: str) -> SampleColumn:
+    return tuple(getattr(sample, name) for sample in samples)
+
+
+def combine_repeats(repeats: Sequence[Repeat]) -> Measurement:
     """What stands at the top of a result: the one repeat's own, or all of them together.
 
     Of several, only what can be combined is there; the rest is in each repeat.
     """
     if len(repeats) == 1:
-        names = Measured.__struct_fields__
-        return Measured(**{name: getattr(repeats[0], name) for name in names})
+        names = Measurement.__struct_fields__
+        return Measurement(**{name: getattr(repeats[0], name) for name in names})
     summaries = [repeat.summary for repeat in repeats]
-    return Measured(
+    return Measurement(
         summary=median_summary(summaries),
         audit=worst_audit([repeat.audit for repeat in repeats]),
         lengths=_all_lengths([repeat.lengths for repeat in repeats]),

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from msgspec import Struct, to_builtins
 
-from spark_bench.history.entry import Entry, entry_of
+from spark_bench.history.entry import HistoryEntry, entry_of
 from spark_bench.load.knee import MeasuredPoint
 from spark_bench.metrics.distributions import Distributions
-from spark_bench.results.config import Config
-from spark_bench.results.types import Result
+from spark_bench.results.schema import Config, Result
 
 
-class Run(Struct, frozen=True, kw_only=True):
+class ReportRun(Struct, frozen=True, kw_only=True):
     """One result.
 
     entry: what the history keeps of it: names, load, figures with their intervals
@@ -31,7 +31,7 @@ class Run(Struct, frozen=True, kw_only=True):
     timed: the file has samples over time
     """
 
-    entry: Entry
+    entry: HistoryEntry
     config: Config
     reason: str
     reasons: tuple[str, ...]
@@ -75,10 +75,10 @@ class Run(Struct, frozen=True, kw_only=True):
         )
 
 
-def run_of(result: Result, path: Path) -> Run:
+def report_run(result: Result, path: Path) -> ReportRun:
     """What is kept of the result in the file at `path`."""
     last = result.repeats[-1] if result.repeats else result
-    return Run(
+    return ReportRun(
         entry=entry_of(result, path),
         config=result.config,
         reason=result.reason if result.status == "partial" else "",
@@ -111,11 +111,11 @@ def _lengths(result: Result) -> str:
 
 
 def _settings(result: Result) -> dict[str, Any]:
-    from spark_bench.compare.load import flat
+    from spark_bench.compare.runs import flatten
 
     deployment = result.provenance.deployment
-    launch = flat(to_builtins(deployment.launch)) if deployment else {}
-    return flat(to_builtins(result.provenance.server.settings)) | launch
+    launch = flatten(to_builtins(deployment.launch)) if deployment else {}
+    return flatten(to_builtins(result.provenance.server.settings)) | launch
 
 
 def _origin(result: Result) -> Iterator[tuple[str, str]]:
@@ -144,3 +144,104 @@ def _origin(result: Result) -> Iterator[tuple[str, str]]:
     yield "client", f"spark-bench {client.version}, {python}"
     if commit := result.provenance.project:
         yield "project", commit.sha[:12] + (", changed since" if commit.dirty else "")
+
+
+_MOST_SETTINGS = 3
+
+
+class NamedRun(Struct, frozen=True):
+    """A run as the page has it.
+
+    number: its place in the matrix, from 1
+    model: its short name
+    variant: the settings in which runs of this model differ ("tp_size=2"), or ""
+    """
+
+    number: int
+    run: ReportRun
+    model: str
+    variant: str
+
+    @property
+    def label(self) -> str:
+        """The name of what was measured, whatever the load."""
+        return f"{self.model} {self.variant}".strip()
+
+    @property
+    def anchor(self) -> str:
+        return f"run-{self.number}"
+
+
+def name_runs(runs: Sequence[ReportRun]) -> tuple[NamedRun, ...]:
+    """In the matrix' order: by model, variant and load, then time."""
+    shorts = short_names({run.entry.model for run in runs})
+    differing = _differing(runs)
+    unnumbered = [
+        NamedRun(0, run, shorts[run.entry.model], variant(run, differing[run.entry.model]))
+        for run in runs
+    ]
+    ordered = sorted(unnumbered, key=_place)
+    return tuple(
+        NamedRun(number, each.run, each.model, each.variant)
+        for number, each in enumerate(ordered, start=1)
+    )
+
+
+def short_name(model: str) -> str:
+    """Without the organisation or folder."""
+    return model.rstrip("/").rsplit("/", 1)[-1] or model
+
+
+def short_names(models: Iterable[str]) -> dict[str, str]:
+    """Short where that leaves them different.
+
+    >>> short_names(["openai/gpt-oss-120b", "a/x", "b/x"])
+    {'openai/gpt-oss-120b': 'gpt-oss-120b', 'a/x': 'a/x', 'b/x': 'b/x'}
+    """
+    by_short: dict[str, list[str]] = defaultdict(list)
+    for model in models:
+        by_short[short_name(model)].append(model)
+    return {
+        model: short if len(same) == 1 else model
+        for short, same in by_short.items()
+        for model in same
+    }
+
+
+def variant(run: ReportRun, names: Sequence[str]) -> str:
+    """These settings of a run in words."""
+    return " ".join(f"{name}={run.settings.get(name, '-')}" for name in names)
+
+
+def _differing(runs: Sequence[ReportRun]) -> dict[str, list[str]]:
+    """By model, the settings that its runs have different values of; few, as names are short."""
+    seen: dict[str, dict[str, set[Any]]] = defaultdict(lambda: defaultdict(set))
+    counts: dict[str, int] = defaultdict(int)
+    present: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for run in runs:
+        counts[run.entry.model] += bool(run.settings)
+        for key, value in run.settings.items():
+            seen[run.entry.model][key].add(repr(value))
+            present[run.entry.model][key] += 1
+    return {
+        run.entry.model: [
+            key
+            for key, values in seen[run.entry.model].items()
+            if len(values) > 1 or present[run.entry.model][key] < counts[run.entry.model]
+        ][:_MOST_SETTINGS]
+        for run in runs
+    }
+
+
+def _place(named: NamedRun) -> tuple[Any, ...]:
+    config = named.run.config
+    return (
+        named.model.lower(),
+        named.variant,
+        config.profile,
+        config.input_len or 0,
+        config.output_len or 0,
+        config.request_rate or 0,
+        config.concurrency or 0,
+        named.run.entry.id,
+    )

@@ -1,0 +1,219 @@
+"""The store itself: add, look up, forget. Several processes may use it at once."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from spark_bench.errors import BadInput, BenchError
+from spark_bench.history.entry import COLUMNS, EntryFigure, HistoryEntry
+from spark_bench.history.query import Filters
+
+_ADD = (
+    f"INSERT INTO results ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))}) "
+    f"ON CONFLICT (id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in COLUMNS)}"
+)
+
+
+class HistoryStore:
+    """An open store; a context manager. BenchError and BadInput for what can't be used."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._connection = open_database(path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._connection.close()
+
+    def add(self, entries: Iterable[HistoryEntry]) -> None:
+        """All of them, or none; what was known under their ids is replaced."""
+        with self._writing() as connection:
+            for entry in entries:
+                connection.execute(_ADD, [getattr(entry, name) for name in COLUMNS])
+                connection.execute("DELETE FROM figures WHERE result = ?", (entry.id,))
+                connection.executemany(
+                    "INSERT INTO figures VALUES (?, ?, ?, ?, ?)",
+                    ((entry.id, n, f.value, f.low, f.high) for n, f in entry.figures.items()),
+                )
+
+    def forget(self, ids: Sequence[str]) -> None:
+        """No file is touched."""
+        with self._writing() as connection:
+            connection.executemany("DELETE FROM results WHERE id = ?", ((id,) for id in ids))
+
+    def ids(self) -> list[str]:
+        """All of them, the newest last."""
+        with explain_errors(self.path):
+            return [row["id"] for row in self._connection.execute("SELECT id FROM results")]
+
+    def entries(
+        self,
+        filters: Filters = Filters(),  # noqa: B008  (it is frozen)
+        *,
+        limit: int | None = None,
+        figures: Sequence[str] | None = (),
+    ) -> list[HistoryEntry]:
+        """Those that pass, the newest first.
+
+        figures: which ones are wanted with them; None: all
+        """
+        where, values = filters.where()
+        query = f"FROM results WHERE {where} ORDER BY created DESC, id DESC LIMIT {limit or -1}"
+        return self._read(query, values, figures)
+
+    def entry(self, id: str) -> HistoryEntry:
+        """The one with that very id, with all its figures."""
+        return self._read("FROM results WHERE id = ?", [id], None)[0]
+
+    def _read(
+        self, query: str, values: list[str], wanted: Sequence[str] | None
+    ) -> list[HistoryEntry]:
+        with explain_errors(self.path):
+            self._connection.execute("BEGIN")
+            try:
+                rows = self._connection.execute(f"SELECT * {query}", values).fetchall()
+                figures = self._figures(query, values, wanted) if wanted != () else {}
+            finally:
+                self._connection.execute("ROLLBACK")
+        return [HistoryEntry(**dict(row), figures=figures.get(row["id"], {})) for row in rows]
+
+    def _figures(
+        self, query: str, values: list[str], wanted: Sequence[str] | None
+    ) -> dict[str, dict[str, EntryFigure]]:
+        names = "" if wanted is None else f"AND name IN ({', '.join('?' * len(wanted))})"
+        found: dict[str, dict[str, EntryFigure]] = {}
+        for row in self._connection.execute(
+            f"SELECT * FROM figures WHERE result IN (SELECT id {query}) {names}",
+            [*values, *(wanted or ())],
+        ):
+            figure = EntryFigure(row["value"], row["low"], row["high"])
+            found.setdefault(row["result"], {})[row["name"]] = figure
+        return found
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with explain_errors(self.path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                # A full disk has rolled it back already.
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+
+# Grows with every change of the tables below.
+VERSION = 1
+# "SpkB": so that `file` and we can tell whose SQLite file it is.
+APPLICATION = 0x53706B42
+# Seconds to wait for another run that writes: each write takes milliseconds.
+PATIENCE = 30.0
+
+_TABLES = f"""
+BEGIN IMMEDIATE;
+CREATE TABLE IF NOT EXISTS results (
+    id TEXT PRIMARY KEY, created TEXT NOT NULL, path TEXT NOT NULL,
+    status TEXT NOT NULL, verdict TEXT NOT NULL,
+    model TEXT NOT NULL, profile TEXT NOT NULL, load TEXT NOT NULL,
+    url TEXT NOT NULL, endpoint TEXT NOT NULL,
+    engine TEXT NOT NULL, engine_version TEXT NOT NULL, nodes INTEGER,
+    num_prompts INTEGER NOT NULL, input_len INTEGER, output_len INTEGER,
+    max_concurrency INTEGER, request_rate REAL, repeats INTEGER NOT NULL,
+    completed INTEGER NOT NULL, failed INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS results_created ON results (created);
+CREATE TABLE IF NOT EXISTS figures (
+    result TEXT NOT NULL REFERENCES results ON DELETE CASCADE,
+    name TEXT NOT NULL, value REAL NOT NULL, low REAL, high REAL,
+    PRIMARY KEY (result, name)
+) WITHOUT ROWID;
+PRAGMA application_id = {APPLICATION};
+PRAGMA user_version = {VERSION};
+COMMIT;
+"""
+
+
+def open_database(path: Path) -> sqlite3.Connection:
+    """The store at `path`, made where there is none; BenchError or BadInput where it can't be."""
+    with explain_errors(path):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
+        try:
+            _hold_to_schema(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def _hold_to_schema(connection: sqlite3.Connection, path: Path) -> None:
+    connection.row_factory = sqlite3.Row
+    connection.execute("PRAGMA foreign_keys = ON")
+    application, version = (_pragma(connection, n) for n in ("application_id", "user_version"))
+    if application == APPLICATION and version == VERSION:
+        return
+    if application == APPLICATION:
+        raise BadInput(
+            f"{path}: the history has version {version}, this spark-bench reads {VERSION}: "
+            f"install the spark-bench that wrote it, or name another with --store or ${VARIABLE}"
+        )
+    # Only another run that makes it in the same moment can have put tables there.
+    if version or _pragma(connection, "schema_version"):
+        if _pragma(connection, "application_id") == APPLICATION:
+            return
+        raise BadInput(
+            f"{path}: this SQLite file is no history of spark-bench: "
+            f"name another with --store or ${VARIABLE}"
+        )
+    connection.executescript(_TABLES)
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+@contextmanager
+def explain_errors(path: Path) -> Iterator[None]:
+    """What SQLite and the system refuse, in a sentence with its cure."""
+    try:
+        yield
+    except (sqlite3.OperationalError, OSError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise BenchError(
+            f"the history {path} can't be used: {why}; name another with --store or ${VARIABLE}"
+        ) from error
+    except sqlite3.DatabaseError as error:
+        raise BadInput(
+            f"the history {path} is damaged ({error}): move it away, and make it again from the "
+            "result files: spark-bench history add benchmark_results"
+        ) from error
+
+
+VARIABLE = "SPARK_BENCH_HISTORY"
+
+
+def default_store() -> Path:
+    """$SPARK_BENCH_HISTORY, else history.sqlite3 in the user's data.
+
+    The XDG base directory specification: $XDG_DATA_HOME if it is an absolute path.
+    """
+    if named := os.environ.get(VARIABLE):
+        return Path(named).expanduser()
+    configured = Path(os.environ.get("XDG_DATA_HOME", ""))
+    home = configured if configured.is_absolute() else Path("~/.local/share").expanduser()
+    return home / "spark-bench" / "history.sqlite3"

@@ -1,0 +1,231 @@
+"""Throughput and latencies against the load, with the knee."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from spark_bench.formats import digits
+from spark_bench.load.knee import knee
+from spark_bench.report.charts.lines import Curve, Point, plot_curves
+from spark_bench.report.charts.scales import Axis, fitting_axis, load_axis
+from spark_bench.report.charts.svg import Chart, Legend, draw_chart
+from spark_bench.report.charts.theme import NARROW, WIDE, dot_sign
+from spark_bench.report.named_runs import NamedRun
+from spark_bench.report.page_table import Cell, Column, Table, number_cells
+from spark_bench.results.schema import Config
+
+_LOADS = {"concurrency": "requests in flight", "request_rate": "requests a second"}
+_CHARTS = (
+    ("Output throughput", "tokens/s", (("output_throughput", ""),)),
+    ("Time to first token", "ms", (("median_ttft_ms", "median"), ("p99_ttft_ms", "p99"))),
+    ("Inter-token latency", "ms", (("median_itl_ms", "median"), ("p99_itl_ms", "p99"))),
+    (
+        "Whole answer",
+        "ms",
+        (("median_e2e_latency_ms", "median"), ("p99_e2e_latency_ms", "p99")),
+    ),
+)
+
+
+def load_charts(family: Family, indices: Mapping[str, int]) -> Iterator[Chart]:
+    """One for throughput, one each for TTFT, ITL and E2E; indices: the colours, by label."""
+    x = load_axis((load for series in family.series for load in series.loads), _LOADS[family.over])
+    for title, unit, figures in _CHARTS:
+        curves = tuple(
+            curve
+            for series in family.series
+            for place, (name, statistic) in enumerate(figures)
+            for curve in [_curve(series, name, statistic, unit, indices[series.label], place > 0)]
+            if curve.points
+        )
+        if curves:
+            yield _chart(family, title, unit, figures, curves, x)
+
+
+def _chart(
+    family: Family,
+    title: str,
+    unit: str,
+    figures: Sequence[tuple[str, str]],
+    curves: Sequence[Curve],
+    x: Axis,
+) -> Chart:
+    y = fitting_axis(point.y for curve in curves for point in curve.points)
+    statistics = [statistic for _, statistic in figures if statistic]
+    told = f"{unit}, {' (line) and '.join(statistics)} (dashed)" if statistics else unit
+    said = "; ".join(_sentence(curve, x, unit) for curve in curves if curve.name)
+    alt = f"{title} by {x.title}. {said}."
+    return Chart(
+        title=title,
+        subtitle=told,
+        alt=alt,
+        svg=draw_chart(lambda layout: plot_curves(curves, x, y, layout), alt, WIDE, NARROW),
+        table=_table(family, title, unit, figures),
+        legend=tuple(
+            Legend(curve.name, curve.index, dot_sign(curve.index)) for curve in curves if curve.name
+        ),
+    )
+
+
+def _curve(series: Series, name: str, statistic: str, unit: str, index: int, second: bool) -> Curve:
+    points = tuple(
+        Point(load, value, f"{series.label}, load {load:g}: {statistic} {digits(value, unit)}")
+        for load, named in zip(series.loads, series.runs, strict=True)
+        if (value := named.run.value(name)) is not None
+    )
+    at_knee = [point for point in points if point.x == series.knee and not second]
+    mark = Point(at_knee[0].x, at_knee[0].y, f"knee {series.knee:g}") if at_knee else None
+    return Curve("" if second else series.label, index, points, dashed=second, mark=mark)
+
+
+def _sentence(curve: Curve, x: Axis, unit: str) -> str:
+    first, last = curve.points[0], curve.points[-1]
+    at_knee = f", {curve.mark.title}" if curve.mark else ""
+    return (
+        f"{curve.name}: {digits(first.y, unit)} at {first.x:g}, {digits(last.y, unit)} at "
+        f"{last.x:g}{at_knee}"
+    )
+
+
+def _table(family: Family, title: str, unit: str, figures: Sequence[tuple[str, str]]) -> Table:
+    rows = [
+        (series, load, named)
+        for series in family.series
+        for load, named in zip(series.loads, series.runs, strict=True)
+    ]
+    columns = [number_cells([named.run.value(name) for _, _, named in rows]) for name, _ in figures]
+    return Table(
+        f"{title} by {_LOADS[family.over]}",
+        (
+            Column("Model", numeric=False),
+            Column("Load"),
+            *(Column(statistic or "Output", unit) for _, statistic in figures),
+            Column("", numeric=False),
+        ),
+        tuple(
+            (
+                Cell(series.label),
+                Cell(f"{load:g}", load),
+                *(column[index] for column in columns),
+                Cell("knee" if load == series.knee else ""),
+            )
+            for index, (series, load, _) in enumerate(rows)
+        ),
+    )
+
+
+Over = Literal["concurrency", "request_rate"]
+
+# What a sweep changes along with the load, or what says who was asked rather than what.
+_FREE = (
+    "command",
+    "overrides",
+    "repeat",
+    "num_prompts",
+    "duration",
+    "timeout",
+    "warmup",
+    "ramp",
+    "seed",
+    "profile",
+    "slo",
+    "url",
+    "model",
+)
+
+
+class Series(Struct, frozen=True):
+    """The runs of one model and variant, by load; knee: the load of its knee, None if not reached.
+
+    Of several runs at one load it has the newest; `older` counts the others.
+    """
+
+    label: str
+    loads: tuple[float, ...]
+    runs: tuple[NamedRun, ...]
+    knee: float | None
+    older: int = 0
+
+
+class Family(Struct, frozen=True):
+    """Series that can be drawn into one chart: their prompts and answers are alike."""
+
+    over: Over
+    words: str
+    series: tuple[Series, ...]
+
+    @property
+    def points(self) -> int:
+        return sum(len(each.loads) for each in self.series)
+
+
+def families(runs: Iterable[NamedRun]) -> tuple[Family, ...]:
+    """Those with at least one curve of two loads, the one of most points first."""
+    found: dict[tuple[Over, str], list[NamedRun]] = defaultdict(list)
+    for named in runs:
+        config = named.run.config
+        if not named.run.measured or named.run.entry.status != "complete":
+            continue
+        if config.concurrency is not None:
+            found["concurrency", _rest(config, "concurrency")].append(named)
+        if config.request_rate is not None:
+            found["request_rate", _rest(config, "request_rate")].append(named)
+    made = [build_family(over, members) for (over, _), members in found.items()]
+    drawn = [each for each in made if any(len(series.loads) > 1 for series in each.series)]
+    return tuple(sorted(drawn, key=lambda each: -each.points))
+
+
+def build_family(over: Over, members: Sequence[NamedRun]) -> Family:
+    """All of one kind of load."""
+    by_label: dict[str, list[NamedRun]] = defaultdict(list)
+    for named in members:
+        by_label[named.label].append(named)
+    series = tuple(_series(label, over, each) for label, each in by_label.items())
+    return Family(over, _curve_words(members[0].run.config, over), series)
+
+
+def curve_load(named: NamedRun, over: Over) -> float:
+    """Requests in flight, or requests a second."""
+    return float(getattr(named.run.config, over))
+
+
+def _series(label: str, over: Over, members: Sequence[NamedRun]) -> Series:
+    newest: dict[float, NamedRun] = {}
+    for named in sorted(members, key=lambda each: each.run.entry.id):
+        newest[curve_load(named, over)] = named
+    loads = tuple(sorted(newest))
+    runs = tuple(newest[load] for load in loads)
+    at_knee = knee([named.run.at(load) for load, named in zip(loads, runs, strict=True)])
+    return Series(label, loads, runs, at_knee.value if at_knee else None, len(members) - len(runs))
+
+
+def _rest(config: Config, over: Over) -> str:
+    fields: dict[str, Any] = msgspec.to_builtins(config)
+    kept = {key: value for key, value in fields.items() if key not in (*_FREE, over)}
+    return msgspec.json.encode(kept, order="sorted").decode()
+
+
+def _curve_words(config: Config, over: Over) -> str:
+    lengths = " / ".join(
+        "varying" if tokens is None else f"{tokens:,}"
+        for tokens in (config.input_len, config.output_len)
+    )
+    words = [f"{lengths} tokens in / out", config.endpoint]
+    if over == "concurrency" and config.request_rate is not None:
+        words.append(f"{config.request_rate:g} requests/s")
+    if over == "request_rate" and config.concurrency is not None:
+        words.append(f"at most {config.concurrency} in flight")
+    if config.conversations.turns > 1:
+        words.append(f"{config.conversations.turns} turns")
+    if config.conversations.shared_prefix:
+        words.append(f"{config.conversations.shared_prefix} tokens of shared prefix")
+    if config.cache == "hit":
+        words.append("cached prompts")
+    if config.dataset:
+        words.append(f"{config.dataset.format} {config.dataset.file}")
+    return ", ".join(words)

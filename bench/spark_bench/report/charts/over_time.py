@@ -1,0 +1,296 @@
+"""One run over time: panels below each other, over one axis of seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import fmean
+
+from msgspec import Struct
+
+from spark_bench.errors import BadInput
+from spark_bench.formats import digits
+from spark_bench.history.trend import Trend
+from spark_bench.report.charts.lines import Curve, Point, plot_curves
+from spark_bench.report.charts.scales import Axis, fitting_axis, linear_axis
+from spark_bench.report.charts.svg import Chart, Legend, draw_chart
+from spark_bench.report.charts.theme import BROAD, NARROW, PLAIN, SLIM, Layout, Spec
+from spark_bench.report.named_runs import NamedRun
+from spark_bench.report.page_table import Cell, Column, Table, number_cells
+from spark_bench.results.codec import read_result
+from spark_bench.results.schema import Nodes, SampleColumn, ServerFigures
+
+
+def timeline_chart(timeline: Timeline) -> Chart:
+    """Of at least one panel."""
+    named = timeline.named
+    said = "; ".join(
+        f"{_line_name(panel, name)} {digits(fmean(_ys(line)))} on average, "
+        f"{digits(max(_ys(line)), panel.unit)} at most"
+        for panel in timeline.panels
+        for name, line in panel.lines
+    )
+    repeat = f", repeat {timeline.repeat}" if timeline.repeat else ""
+    thinned = f"{timeline.kept} of {timeline.of} samples drawn, peaks kept."
+    alt = f"Run {named.number} over time. {said}."
+    return Chart(
+        title=f"#{named.number} {named.label}",
+        subtitle=f"{named.run.entry.load}{repeat}, {named.run.entry.when:%Y-%m-%d %H:%M} UTC",
+        alt=alt,
+        svg=draw_chart(lambda layout: _timeline_spec(timeline, layout), alt, BROAD, SLIM),
+        table=_timeline_table(timeline),
+        legend=tuple(
+            Legend(name, index)
+            for panel in timeline.panels
+            for name, index in _indices(panel)
+            if name
+        ),
+        note=thinned if timeline.kept < timeline.of else "",
+    )
+
+
+def _timeline_spec(timeline: Timeline, layout: Layout) -> Spec:
+    x = _seconds(timeline)
+    panels = [
+        _plot_panel(panel, x if panel is timeline.panels[-1] else _untitled(x), layout)
+        for panel in timeline.panels
+    ]
+    return {"vconcat": panels, "spacing": 18}
+
+
+def _seconds(timeline: Timeline) -> Axis:
+    """To the last sample; the first may have been taken just before the start."""
+    seconds = [second for panel in timeline.panels for _, line in panel.lines for second, _ in line]
+    last = max(*seconds, 0.001)
+    ticks = tuple(tick for tick in linear_axis(last).ticks if tick <= last)
+    return Axis(min(*seconds, 0.0), last, ticks, False, "seconds since the start")
+
+
+def _untitled(x: Axis) -> Axis:
+    return Axis(x.low, x.high, x.ticks, x.log)
+
+
+def _plot_panel(panel: Panel, x: Axis, layout: Layout) -> Spec:
+    y = linear_axis(max(max(_ys(line)) for _, line in panel.lines) or 1.0)
+    if not panel.unit:  # there are no half requests
+        whole = tuple(tick for tick in y.ticks if tick == int(tick))
+        y = Axis(y.low, y.high, whole, False)
+    curves = [
+        Curve(
+            name,
+            index,
+            tuple(Point(second, value) for second, value in line),
+            step=panel.title == "Requests",
+        )
+        for (name, index), (_, line) in zip(_indices(panel), panel.lines, strict=True)
+    ]
+    title = f"{panel.title}, {panel.unit}" if panel.unit else panel.title
+    return plot_curves(curves, x, y, layout) | {"title": title}
+
+
+def _indices(panel: Panel) -> list[tuple[str, int]]:
+    """Of the colours: each panel has its own."""
+    first = {"Requests": 0, "Generated": 2}.get(panel.title, 3)
+    return [(name, first + place) for place, (name, _) in enumerate(panel.lines)]
+
+
+def _ys(line: Line) -> list[float]:
+    return [value for _, value in line]
+
+
+def _line_name(panel: Panel, name: str) -> str:
+    return f"{panel.title} {name}".strip().lower()
+
+
+def _timeline_table(timeline: Timeline) -> Table:
+    return Table(
+        "Least, mean and most",
+        (
+            Column("What", numeric=False),
+            Column("Unit", numeric=False),
+            Column("Least"),
+            Column("Mean"),
+            Column("Most"),
+        ),
+        tuple(
+            (
+                Cell(_line_name(panel, name)),
+                Cell(panel.unit or "requests"),
+                *(Cell(digits(value), value) for value in (min(ys), fmean(ys), max(ys))),
+            )
+            for panel in timeline.panels
+            for name, line in panel.lines
+            for ys in [_ys(line)]
+        ),
+    )
+
+
+# As many as there are pixels to show them.
+MOST_SAMPLES = 500
+
+Line = tuple[tuple[float, float], ...]
+
+
+class Panel(Struct, frozen=True):
+    """Lines over one axis: (name, (second, value)…), in one unit."""
+
+    title: str
+    unit: str
+    lines: tuple[tuple[str, Line], ...]
+
+
+class Timeline(Struct, frozen=True):
+    """repeat: which of several, from 1; None: there is one. kept: samples drawn, of how many."""
+
+    named: NamedRun
+    panels: tuple[Panel, ...]
+    repeat: int | None
+    kept: int
+    of: int
+
+
+def choose_timeline_run(runs: Sequence[NamedRun], wanted: str | None) -> NamedRun | None:
+    """The run whose id is or starts with `wanted`; None wanted: the newest that has samples."""
+    if wanted is None:
+        timed = [named for named in runs if named.run.timed]
+        return max(timed, key=lambda named: named.run.entry.id, default=None)
+    found = [
+        named for named in runs if wanted in (named.run.entry.id, Path(named.run.entry.path).name)
+    ]
+    found = found or [named for named in runs if wanted and named.run.entry.id.startswith(wanted)]
+    if len(found) != 1:
+        what = "is the beginning of several runs' ids" if found else "is none of these runs"
+        raise BadInput(
+            f"--timeline: {wanted!r} {what}; give a run's id, such as {runs[0].run.entry.id}, or "
+            "its file's name"
+        )
+    if not found[0].run.timed:
+        raise BadInput(
+            f"--timeline: {wanted} has no samples over time: neither the server's metrics nor the "
+            "nodes' power were read; run with --metrics or --power"
+        )
+    return found[0]
+
+
+def read_timeline(named: NamedRun) -> Timeline:
+    """Read from the run's file; of several repeats it is the last."""
+    result = read_result(Path(named.run.entry.path))
+    part = result.repeats[-1] if result.repeats else result
+    every = list(_panels(part.server, part.nodes))
+    sizes = [len(line) for panel in every for _, line in panel.lines]
+    panels = tuple(
+        Panel(
+            panel.title,
+            panel.unit,
+            tuple((name, thin_line(line, MOST_SAMPLES)) for name, line in panel.lines),
+        )
+        for panel in every
+    )
+    longest = max(sizes, default=0)
+    return Timeline(
+        named,
+        panels,
+        len(result.repeats) or None,
+        max((len(line) for panel in panels for _, line in panel.lines), default=0),
+        longest,
+    )
+
+
+def thin_line(line: Line, most: int) -> Line:
+    """At most so many points: of each stretch its lowest and its highest, so that no peak is lost.
+
+    >>> thin_line(((0, 1.0), (1, 9.0), (2, 1.0), (3, 1.0), (4, 0.0), (5, 1.0)), 4)
+    ((0, 1.0), (1, 9.0), (3, 1.0), (4, 0.0))
+    """
+    if len(line) <= most:
+        return line
+    size = -(-len(line) // max(1, most // 2))
+    stretches = (line[start : start + size] for start in range(0, len(line), size))
+    return tuple(
+        point
+        for stretch in stretches
+        for point in sorted(
+            {
+                min(stretch, key=lambda each: each[1]),
+                max(stretch, key=lambda each: each[1]),
+            }
+        )
+    )
+
+
+def _panels(server: ServerFigures | None, nodes: Nodes | None) -> Iterator[Panel]:
+    if server:
+        at = server.samples.at
+        lines = (
+            ("running", _line(at, server.samples.running)),
+            ("queued", _line(at, server.samples.queued)),
+        )
+        yield from _panel("Requests", "", lines)
+        yield from _panel("Generated", "tok/s", (("", _line(at, server.samples.throughput)),))
+    if nodes:
+        power = tuple(
+            (node.name, _line(node.samples.at, node.samples.power_w)) for node in nodes.nodes
+        )
+        yield from _panel("GPU power", "W", power)
+
+
+def _panel(title: str, unit: str, lines: tuple[tuple[str, Line], ...]) -> Iterator[Panel]:
+    if told := tuple((name, line) for name, line in lines if line):
+        yield Panel(title, unit, told)
+
+
+def _line(at: Sequence[float], column: SampleColumn) -> Line:
+    return tuple(
+        (round(second, 3), value)
+        for second, value in zip(at, column, strict=True)
+        if value is not None
+    )
+
+
+MOST_POINTS = 400
+
+
+def trend_chart(trend: Trend, label: str, index: int) -> Chart:
+    """Of at least two points; only the newest are drawn where there are many."""
+    points = trend.points[-MOST_POINTS:]
+    values = number_cells([point.value for point in points])
+    change = (
+        ""
+        if trend.change is None
+        else f"; the last is {trend.change:+.1%} off the median of those before"
+    )
+    alt = (
+        f"Output throughput of {label} over {len(points)} runs: first {values[0].text}, last "
+        f"{values[-1].text} tokens a second{change}."
+    )
+    curve = Curve(
+        label,
+        index,
+        tuple(
+            Point(
+                place, point.value, f"{point.when:%Y-%m-%d %H:%M}: {digits(point.value, 'tok/s')}"
+            )
+            for place, point in enumerate(points, start=1)
+        ),
+    )
+    every = -(-len(points) // 8)
+    ticks = tuple(float(place) for place in range(1, len(points) + 1, every))
+    x = Axis(1.0, float(len(points)), ticks, False, "runs, the newest last")
+    y = fitting_axis(point.value for point in points)
+    return Chart(
+        title=f"{label} over time",
+        subtitle=f"output tokens/s, {trend.load}",
+        alt=alt,
+        svg=draw_chart(lambda layout: plot_curves([curve], x, y, layout), alt, PLAIN, NARROW),
+        table=Table(
+            "The trend",
+            (Column("Ended, UTC", numeric=False), Column("Output", "tok/s")),
+            tuple(
+                (Cell(f"{point.when:%Y-%m-%d %H:%M}"), cell)
+                for point, cell in zip(points, values, strict=True)
+            ),
+        ),
+        note=f"The newest {MOST_POINTS} of {len(trend.points)} runs."
+        if len(points) < len(trend.points)
+        else "",
+    )

@@ -1,0 +1,50 @@
+"""The result file's JSON Schema (2020-12), made from its types.
+
+After a change of the types: `python -m spark_bench.results.json_schema` writes schema.json anew.
+"""
+
+from __future__ import annotations
+
+import json
+from inspect import cleandoc
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from spark_bench.results.request_rows import Row
+from spark_bench.results.schema import Result
+
+FILE = Path(__file__).with_name("schema.json")
+
+
+def schema() -> dict[str, Any]:
+    """The schema of a result; `#/$defs/Row` is that of a line of its requests' file."""
+    (result, _), definitions = msgspec.json.schema_components(
+        (Result, Row), ref_template="#/$defs/{name}"
+    )
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A result of spark-bench run",
+        **result,
+        "$defs": {name: _strict(kind) for name, kind in definitions.items()},
+    }
+
+
+def _strict(kind: dict[str, Any]) -> dict[str, Any]:
+    """As strict as reading is: every key is there, and no other. Texts without the indent."""
+    strict = dict(kind)
+    if "properties" in kind:
+        strict |= {"required": list(kind["properties"]), "additionalProperties": False}
+    if "description" in kind:
+        strict["description"] = cleandoc(kind["description"])
+    return strict
+
+
+def schema_text() -> str:
+    """The contents of schema.json."""
+    return json.dumps(schema(), indent=2, sort_keys=True) + "\n"
+
+
+if __name__ == "__main__":
+    FILE.write_text(schema_text())
