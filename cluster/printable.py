@@ -61,3 +61,13 @@ def json_text(document: bytes) -> str:
     return "".join(
         c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in document.decode()
     )
+
+
+def gigabytes(count: float, digits: int = 1) -> str:
+    """Bytes as "12.3 GB": disks, weights, downloads."""
+    return f"{count / 1e9:.{digits}f} GB"
+
+
+def gibibytes(count: float, digits: int = 1) -> str:
+    """Bytes as "12.3 GiB": memory."""
+    return f"{count / 2**30:.{digits}f} GiB"

@@ -174,7 +174,7 @@ def _differences(host: Host) -> Iterator[Finding]:
         hops = {hop: config.lookup(hop) for hop in ssh_config.hops(jump)}
     except Exception as e:
         # paramiko's and pyinfra's readers raise whatever a line makes them: KeyError, Exception.
-        yield ssh_config.unreadable(file, f"{type(e).__name__}: {e}")
+        yield ssh_config.unreadable_config(file, f"{type(e).__name__}: {e}")
         return
     way = ssh_config.Lookup(
         node=host.name,
@@ -185,9 +185,11 @@ def _differences(host: Host) -> Iterator[Finding]:
         data=data,
         user=_login(),
         hops=hops,
-        known="hostkeyalias" not in read or _known(name, read, data),
+        key_recorded="hostkeyalias" not in read or _known(name, read, data),
     )
-    yield from ssh_config.differences(way, lambda path: os.access(path.expanduser(), os.R_OK))
+    yield from ssh_config.config_differences(
+        way, lambda path: os.access(path.expanduser(), os.R_OK)
+    )
 
 
 def _asked(file: Path, name: str, data: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -212,7 +214,7 @@ def _asked(file: Path, name: str, data: Mapping[str, Any]) -> dict[str, list[str
             os.killpg(ssh.pid, signal.SIGKILL)
             return {}
     lines: Sequence[str] = printed.decode(errors="replace").splitlines()
-    return ssh_config.printed(lines) if ssh.returncode == 0 else {}
+    return ssh_config.parse_ssh_output(lines) if ssh.returncode == 0 else {}
 
 
 def _login() -> str:

@@ -1,4 +1,4 @@
-"""The catalogue of models, and how a user's word becomes one of them."""
+"""The catalog of models, and how a name becomes one of them."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from re import fullmatch
 
 from cluster.findings import Refused, error
 
-CATALOGUE = Path(__file__).with_name("models.toml")
+CATALOG = Path(__file__).with_name("models.toml")
 BF16_BYTES = 2
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model and what serving it needs. None: not known (a model outside the catalogue).
+    """A model and what serving it needs. None: unknown (a model outside the catalog).
 
     + id: Hugging Face id, or a path on the nodes: absolute, or from the login's home (~/)
-    + alias, number: what else a user may call it
-    + weight_bytes: of the checkpoint, as the runtime loads it
-    + active_parameters: read for each token of a mixture of experts
+    + alias, number: other names for it
+    + weight_bytes: size of the checkpoint, as the runtime loads it
+    + active_parameters: those read for each token, in a mixture of experts
     + head_dim: of queries and keys
     + kv_latent_dim: multi-head latent attention keeps one vector of this length a layer and token,
       on every rank: kv_heads then says nothing about the cache
     + mem_fraction: SGLang's share of free memory for weights and KV cache on a Spark
-    + tiktoken: wants the tiktoken vocabularies (gpt-oss)
-    + disable_cuda_graph: True or False where this model is known to need it
+    + tiktoken: needs the tiktoken vocabularies (gpt-oss)
+    + disable_cuda_graph: True or False if this model needs it
     + runtime: "docker" for SGLang, "process" for the engine embedded on this machine
     """
 
@@ -58,7 +58,7 @@ class Model:
 
     @property
     def local(self) -> bool:
-        """The weights are a path on the node, not a name on the hub."""
+        """Whether the weights are a path on the node, not a name on the hub."""
         return _is_path(self.id)
 
     def kv_bytes_per_token(self, tp: int = 1) -> int | None:
@@ -77,15 +77,15 @@ class Model:
 
 @cache
 def catalog() -> tuple[Model, ...]:
-    """Every model of models.toml: the numbered ones in their order, then the embedded one."""
-    return tuple(Model(**entry) for entry in tomllib.loads(CATALOGUE.read_text())["models"])
+    """Every model of models.toml: the numbered ones in order, then the embedded one."""
+    return tuple(Model(**entry) for entry in tomllib.loads(CATALOG.read_text())["models"])
 
 
 def find_model(name: str | int) -> Model:
     """The model that a user calls by alias, number, Hugging Face id or local path.
 
-    An `org/name` outside the catalogue is taken as it is, its attributes unknown. Anything else
-    is Refused, with the nearest names.
+    An `org/name` outside the catalog is taken as it is, its attributes unknown. Raises Refused for
+    anything else, with the nearest names.
     """
     if isinstance(name, int) and not isinstance(name, bool):
         return _numbered(name)
@@ -119,7 +119,7 @@ def _outside(word: str) -> Model:
     near = get_close_matches(word.lower(), _by_name(), n=3, cutoff=0.4)
     aliases = list(dict.fromkeys(_by_name()[n].alias for n in near))
     meant = f"; did you mean {' or '.join(aliases)}?" if aliases else ""
-    allowed = "neither an alias of the catalogue, nor org/name on the hub, nor a path"
+    allowed = "neither an alias of the catalog, nor org/name on the hub, nor a path"
     raise _refusal(word, f"{allowed}{meant}", aliases[0] if aliases else "")
 
 

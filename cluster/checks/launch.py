@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 
 from cluster.catalog.fit import fit
 from cluster.catalog.models import Model
-from cluster.checks.nodes import GIB, Needs
+from cluster.checks.nodes import Needs
 from cluster.engine.options import RECORDED, matching_names, options_of, parse_arguments
 from cluster.findings import Finding, error, warning
 from cluster.node.readings import NodeFacts
 from cluster.plan.specs import mem_fraction, parallelism
+from cluster.printable import gibibytes
 from cluster.settings.declaration import Declaration
 from cluster.settings.schema import Settings
 
@@ -59,6 +60,7 @@ def check_launch(
     yield from _fits(wanted, model, nodes, needs)
     if settings.runtime == "docker":
         yield from _freezing(wanted, model, nodes, version)
+        yield from _hidden_gpus(wanted, nodes)
     yield from _shown(wanted)
     if version:
         yield from check_extra_args(settings.extra_args, version)
@@ -164,10 +166,28 @@ def _freezing(
     if shared and least and settings.ipc != "host" and _bytes(settings.shm_size) > SHM_USUAL:
         what = (
             f"shm_size = {settings.shm_size!r} uses memory too, and mem_fraction = {fraction:g} "
-            f"leaves {(1 - fraction) * least / GIB:.0f} GiB besides SGLang's share: a Spark that "
+            f"leaves {gibibytes((1 - fraction) * least, 0)} besides SGLang's share: a Spark that "
             "runs out freezes"
         )
         yield warning(what, cure=f"--data shm_size={Settings.shm_size}")
+
+
+def _hidden_gpus(wanted: Declaration, nodes: Sequence[NodeFacts]) -> Iterator[Finding]:
+    """CUDA_VISIBLE_DEVICES that begins with a GPU which the node lacks: CUDA then sees none."""
+    for node in nodes:
+        value = wanted.nodes[node.name].env.get("CUDA_VISIBLE_DEVICES")
+        first = (value or "").split(",")[0].strip()
+        if value is None or not node.gpus or first in map(str, range(len(node.gpus))):
+            continue
+        # "GPU-8b4c…" and "MIG-…" name one by its UUID.
+        if not first or first.lstrip("-").isdigit():
+            count = f"{len(node.gpus)} GPU{'s' * (len(node.gpus) > 1)}"
+            yield warning(
+                f"env CUDA_VISIBLE_DEVICES = {value!r} hides every GPU: the node has {count}, "
+                "counted from 0",
+                node.name,
+                "remove CUDA_VISIBLE_DEVICES from env; the setting gpus chooses GPUs",
+            )
 
 
 def _fraction(text: str) -> float | None:

@@ -12,8 +12,7 @@ from cluster.fabric import Fabric
 from cluster.findings import Finding, error, ok, warning
 from cluster.node.peers import PeerReport, reachability
 from cluster.node.readings import IMAGE_FOLDERS, DiskReading, Listener, NodeFacts, Rank
-
-GIB = 2**30
+from cluster.printable import gibibytes
 
 
 @dataclass(frozen=True)
@@ -36,10 +35,6 @@ class Needs:
     needs_bytes: int = 0
     image_bytes: int | None = None
     our_names: frozenset[str] = frozenset()
-
-
-def gib(count: int) -> str:
-    return f"{count / GIB:.1f} GiB"
 
 
 def check_nodes(
@@ -126,7 +121,7 @@ def check_memory(node: NodeFacts, needs: Needs) -> Iterator[Finding]:
         return
     total, available = node.memory.total, node.memory.available
     ours = any(r.alive and (r.label is not None or r.name in needs.our_names) for r in node.ranks)
-    text = f"{gib(available)} of {gib(total)} memory available"
+    text = f"{gibibytes(available)} of {gibibytes(total)} memory available"
     top = "ps -eo rss,pid,args --sort=-rss | head"
     if available < IDLE_SHARE * total and not ours:
         guard = "sudo apt-get install earlyoom keeps a node that runs out from freezing"
@@ -258,8 +253,8 @@ def check_free_space(node: NodeFacts, needs: Needs) -> Iterator[Finding]:
             by_system.setdefault((reading.total, reading.free), []).append((reading, what, count))
     for (_total, free), parts in by_system.items():
         needed, paths = sum(p[2] for p in parts), ", ".join(p[0].path for p in parts)
-        terms = " + ".join(f"{gib(count)} {what}" for _seen, what, count in parts)
-        text = f"{paths}: {terms} = {gib(needed)} needed, {gib(free)} free"
+        terms = " + ".join(f"{gibibytes(count)} {what}" for _seen, what, count in parts)
+        text = f"{paths}: {terms} = {gibibytes(needed)} needed, {gibibytes(free)} free"
         cure = f"df -h {shlex.quote(parts[0][0].path)}; docker system df; docker image prune"
         yield error(text, node.name, cure) if needed > free else ok(text, node.name)
 

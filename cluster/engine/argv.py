@@ -16,7 +16,7 @@ NEW_SPELLING = "0.5.23"
 
 @dataclass(frozen=True)
 class Launch:
-    """What one rank is started with.
+    """The options that one rank is started with.
 
     + revision: of the model's repository; None is main
     + tp, pp: of the whole group; tp * pp is a multiple of nnodes
@@ -25,7 +25,7 @@ class Launch:
     + mem_fraction, context_length: None leaves them to SGLang
     + reasoning_parser, tool_call_parser: "" for none
     + enable_dp_attention: keep FlashInfer's fused all-reduce off (versions.dp_attention_needed)
-    + extra_args: the user's words, last; an option of theirs replaces ours
+    + extra_args: the user's arguments, last; an option in them replaces ours
     What the version asserts beside all these (pairs.toml) is added.
     """
 
@@ -52,7 +52,7 @@ class Launch:
 
 
 def argv(launch: Launch, version: str) -> Argv:
-    """The words after `python3 -m`. Equal for all ranks but for --node-rank.
+    """The arguments after `python3 -m`. They differ between ranks only in --node-rank.
 
     `python3 -m sglang.launch_server` is right for every version: newer ones have `sglang serve`
     too and only advise it.
@@ -92,7 +92,7 @@ def _model(launch: Launch) -> list[Argv]:
 
 
 def _group(launch: Launch) -> list[Argv]:
-    """A single node is told nothing of others: with --nnodes it would wait for them for ever."""
+    """A single node gets no --nnodes: with it SGLang would wait for others forever."""
     sizes: list[Argv] = [("--tp-size", str(launch.tp)), ("--pp-size", str(launch.pp))]
     if launch.nnodes == 1:
         return sizes
@@ -106,7 +106,7 @@ def _group(launch: Launch) -> list[Argv]:
 
 
 def _by_version(launch: Launch, version: str) -> list[Argv]:
-    """What newer versions spell otherwise; old spellings still work there, with a warning."""
+    """Options that newer versions spell differently; there the old spellings only warn."""
     if parse_version(version) < parse_version(NEW_SPELLING):
         return [
             *_flag("--disable-cuda-graph", launch.disable_cuda_graph),

@@ -220,7 +220,7 @@ def _is_option(argument: str, options: Options) -> bool:
 def _foreign(part: Sequence[str], options: Options) -> tuple[str, str] | None:
     """The refusal of another engine's option, with what means the same here."""
     name, equals, value = part[0].partition("=")
-    known = counterpart(name, value if equals else " ".join(part[1:]))
-    if name in options or not known:
+    foreign = counterpart(name, value if equals else " ".join(part[1:]))
+    if name in options or not foreign:
         return None
-    return f"does not know {name}, an option of {known[0]}", known[1]
+    return f"does not know {name}, an option of {foreign[0]}", foreign[1]

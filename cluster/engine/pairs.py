@@ -1,4 +1,4 @@
-"""Options that SGLang asserts of each other: what a launch line needs beside what is declared."""
+"""Options that SGLang requires together: what a launch line needs besides what is declared."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class Condition:
 
     @classmethod
     def parse(cls, text: str) -> Condition:
-        found = CONDITION.fullmatch(text)
-        if not found:
+        parsed = CONDITION.fullmatch(text)
+        if not parsed:
             raise ValueError(f"pairs.toml: {text!r} is not a condition")
-        contrary, option, sign, other = found.groups()
+        contrary, option, sign, other = parsed.groups()
         return cls(bool(contrary), option, sign or "", other or "")
 
     def holds(self, given: Mapping[str, str], options: Options) -> bool:
@@ -81,8 +81,8 @@ class Pair:
 
 
 def required_arguments(words: Sequence[str], version: str) -> Argv:
-    """The words that this version asserts beside those of a launch line, as far as it has none of
-    their options."""
+    """The arguments that this version requires with those of a launch line, except for options it
+    already has."""
     options, given = options_of(version), parse_arguments(words, version)
     added: list[str] = []
     for pair in _pairs():

@@ -52,10 +52,10 @@ def free_address(
     ]
     taken = list(_networks(nodes, rank, port))
     counted = Counter(network for network, _ in same).most_common()
-    known = [network for network, _ in sorted(counted, key=lambda c: (-c[1], c[0]))]
+    used = [network for network, _ in sorted(counted, key=lambda c: (-c[1], c[0]))]
     mtus = Counter(p.interface.mtu for _, p in same).most_common(1)
     held = {a.ip for n in nodes for i in every_interface(n) for a in _addresses(i)}
-    for network in (*filter(None, [wanted]), *known, *_fresh(port.half)):
+    for network in (*filter(None, [wanted]), *used, *_fresh(port.half)):
         host = next((h for h in _hosts(network, rank, len(nodes)) if h.ip not in held), None)
         if host and not any(t.overlaps(network) for t in taken):
             return Address(port, rank, host, mtus[0][0] if mtus else JUMBO)

@@ -106,8 +106,8 @@ def wrong_names(node: NodeFacts, env: Mapping[str, str], *, rdma: bool) -> Itera
     cure = "remove UCX_NET_DEVICES from env: it follows the setting nccl_ib_hca"
     for word in hca_list(devices).words:
         if word not in ports and word not in there:
-            known = ", ".join([*sorted(ports), *there])
-            what = f"env UCX_NET_DEVICES {word!r} does not exist here; available: {known}"
+            available = ", ".join([*sorted(ports), *there])
+            what = f"env UCX_NET_DEVICES {word!r} does not exist here; available: {available}"
             yield error(what, node.name, cure)
         elif rdma and word in ports and not ports[word].up:
             what = f"env UCX_NET_DEVICES {word!r} is {ports[word].state}, not ACTIVE"
@@ -119,11 +119,11 @@ def wrong_gids(
 ) -> Iterator[Finding]:
     """Findings on a GID index or address range that the HCAs in use don't have."""
     index = env.get("NCCL_IB_GID_INDEX", "").strip()
-    known = [p for p in ports if p.gids]
-    lacking = [p.hca for p in known if index not in {str(g.index) for g in p.gids}]
+    with_gids = [p for p in ports if p.gids]
+    lacking = [p.hca for p in with_gids if index not in {str(g.index) for g in p.gids}]
     cure = "remove NCCL_IB_GID_INDEX from env: NCCL finds the GID by itself"
     if index and index != "-1" and lacking:
-        shown = ", ".join(f"{g.index} ({g.address})" for p in known for g in p.gids)
+        shown = ", ".join(f"{g.index} ({g.address})" for p in with_gids for g in p.gids)
         what = f"env NCCL_IB_GID_INDEX = {index!r} is not an IPv4 RoCE v2 GID of {lacking[0]}"
         yield error(f"{what}; available: {shown}", node.name, cure)
     elif index and index != "-1":

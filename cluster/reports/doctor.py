@@ -15,6 +15,7 @@ from cluster.engine.log import STOPPING, last_words, transport
 from cluster.engine.symptoms import Weight
 from cluster.findings import Finding, Level
 from cluster.node.readings import DiskReading, NodeFacts, Rank
+from cluster.printable import gigabytes
 from cluster.reports.status import RankStatus, Status
 
 VERSION = 1
@@ -163,7 +164,7 @@ def _full(node: str, disk: DiskReading) -> Problem:
         key="disk-nearly-full",
         cause=f"the disk under {disk.path} is nearly full",
         where=node,
-        evidence=f"{share:.0f} % used, {disk.free / 1e9:.1f} GB free",
+        evidence=f"{share:.0f} % used, {gigabytes(disk.free)} free",
         cure=f"on it: df -h {disk.path}; docker system df; docker image prune",
     )
 

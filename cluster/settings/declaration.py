@@ -1,4 +1,4 @@
-"""What an inventory declares of the whole cluster, validated at once."""
+"""What an inventory declares for the whole cluster, validated at once."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from cluster.findings import Finding, Refused, error
 from cluster.settings.parse import convert, merged_env
 from cluster.settings.schema import NAMES, PER_NODE, Settings
 
-# Data that pyinfra and its connectors own; everything else must be a setting of ours.
+# Data of pyinfra and its connectors; everything else must be one of our settings.
 FOREIGN = ("_", "ssh_", "fake_", "local_", "docker_", "podman_", "winrm_")
 
 
 @dataclass(frozen=True)
 class HostData:
-    """What an inventory says of one host.
+    """What an inventory says about one host.
 
-    + data: the winning value of each key (pyinfra's order: --data, host, groups, all)
-    + env_layers: every `env` given for the host, weakest first: pyinfra would keep the last alone
+    + data: the value of each key that counts (pyinfra's order: --data, host, groups, all)
+    + env_layers: every `env` given for the host, weakest first; pyinfra itself would keep only one
     """
 
     name: str
@@ -33,7 +33,7 @@ class Declaration:
     """The whole declaration: the serving nodes in rank order, and the nodes that serve nothing.
 
     + nodes: node name → its settings, rank 0 first
-    + idle: workers left out by head_only, whose old ranks must go
+    + idle: workers that head_only leaves out, whose ranks are removed
     """
 
     nodes: Mapping[str, Settings]
@@ -49,12 +49,15 @@ class Declaration:
 
     @property
     def common(self) -> Settings:
-        """The head's settings: all that is not PER_NODE holds for every node."""
+        """The head's settings: all but those in PER_NODE apply to every node."""
         return self.nodes[self.head]
 
 
 def parse_declaration(declared: Sequence[HostData]) -> Declaration:
-    """Settings of a whole inventory, hosts in its order; Refused with every mistake at once."""
+    """The settings of a whole inventory. Raises Refused with every mistake at once.
+
+    + declared: its hosts, in the inventory's order
+    """
     findings, settings = list(_group_errors(declared)), {}
     for host in declared:
         try:
@@ -73,7 +76,7 @@ def parse_declaration(declared: Sequence[HostData]) -> Declaration:
 
 
 def parse_settings(host: HostData) -> Settings:
-    """One host's settings from its data; Refused with every unknown name and wrong value."""
+    """One host's settings. Raises Refused with every unknown name and wrong value."""
     values: dict[str, Any] = {}
     findings: list[Finding] = []
     for name, value in host.data.items():
@@ -93,24 +96,24 @@ def _group_errors(declared: Sequence[HostData]) -> Iterable[Finding]:
     heads = [h.name for h in declared if "head" in h.groups]
     workers = [h.name for h in declared if "workers" in h.groups]
     if len(heads) != 1:
-        seen = f"{len(heads)} hosts ({', '.join(heads)})" if heads else "no host"
+        count = f"{len(heads)} hosts ({', '.join(heads)})" if heads else "no host"
         yield error(
-            f"the group `head` has {seen}: it must have exactly one",
+            f"the group `head` has {count}: it must have exactly one",
             cure='head = ["spark-1"]; workers = ["spark-2"] in the inventory',
         )
     for name in sorted(set(heads) & set(workers)):
         yield error(
-            f"{name} stands in both `head` and `workers`", cure="name each node once, in one group"
+            f"{name} is in both `head` and `workers`", cure="list each node once, in one group"
         )
     for host in declared:
         # pyinfra itself lists a connector's host (@local) twice.
         twice = any(host.groups.count(group) > 1 for group in ("head", "workers"))
         if twice and not host.name.startswith("@"):
-            yield error(f"{host.name} stands twice in one group", cure="name each node once")
+            yield error(f"{host.name} is listed twice in one group", cure="list each node once")
         if not {"head", "workers"} & set(host.groups):
             yield error(
                 f"{host.name} is in neither `head` nor `workers`",
-                cure="put it in one of the two, or out of the inventory",
+                cure="put it in one of the two, or remove it from the inventory",
             )
 
 
@@ -118,8 +121,8 @@ def _disagreements(settings: Mapping[str, Settings]) -> Iterable[Finding]:
     for name in NAMES if settings else ():
         values = {node: getattr(s, name) for node, s in settings.items()}
         if name not in PER_NODE and len({repr(v) for v in values.values()}) > 1:
-            said = ", ".join(f"{node}: {value!r}" for node, value in values.items())
+            values_by_node = ", ".join(f"{node}: {value!r}" for node, value in values.items())
             yield error(
-                f"{name} differs between the nodes ({said}): it must be the same on all",
+                f"{name} differs between the nodes ({values_by_node}): it must be the same on all",
                 cure=f"set {name} for all nodes, in group data or with --data {name}=…",
             )

@@ -1,5 +1,8 @@
-"""What an inventory file must be: pyinfra passes over a group that it can't read, and over a name
-that only ssh understands, and then looks at no node, or at another one."""
+"""What an inventory file must look like.
+
+pyinfra ignores a group that it can't read, and a name that only ssh understands, and then reaches
+no node, or a different one.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 def unreadable_groups(file: str, variables: Mapping[str, Any]) -> Iterator[Finding]:
-    """Why groups of an inventory file would be passed over, or taken for others.
+    """Errors for groups that pyinfra would ignore, or misread.
 
     + variables: the file's, by name
     """
@@ -46,7 +49,7 @@ def unreadable_groups(file: str, variables: Mapping[str, Any]) -> Iterator[Findi
 
 
 def _is_group(value: Any) -> bool:
-    """Whether pyinfra reads it as hosts, or as hosts and their data, and as nothing else."""
+    """Whether pyinfra reads it as hosts, or as hosts and their data."""
     if isinstance(value, tuple):
         return len(value) == 2 and isinstance(value[0], list | tuple) and isinstance(value[1], dict)
     return isinstance(value, list)
@@ -94,7 +97,7 @@ def _with_settings(host: Any) -> bool:
 
 
 def _kind(value: Any) -> str:
-    """A value as its author would know it again."""
+    """A value as its author will recognize it."""
     if isinstance(value, tuple):
         if len(value) == 1:
             return "a tuple of one item (a stray comma after it?)"
@@ -109,7 +112,7 @@ def _kind(value: Any) -> str:
 
 
 def unreachable_names(name: str, data: Mapping[str, Any]) -> Iterator[Finding]:
-    """Why pyinfra can't go where an inventory's name leads.
+    """Errors for names and ports in an inventory that pyinfra can't connect to.
 
     + data: of the host, all layers; only pyinfra's ssh_* matter
     """
@@ -135,7 +138,7 @@ def _is_port(value: Any) -> bool:
 
 
 def _host(where: str, value: Any) -> Iterator[Finding]:
-    """What is wrong with a host's name or address, in the words of where its parts go."""
+    """The error for a host's name or address, with the settings its parts belong to."""
     if not isinstance(value, str):
         yield error(f"{where} is {_kind(value)}: it must be a name or an address")
         return

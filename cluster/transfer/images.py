@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from cluster.command import Argv, Command
 from cluster.findings import Finding, error
 from cluster.node.readings import ImageReading
+from cluster.printable import gibibytes
 from cluster.rank.docker import pull
 from cluster.scripts import load_script
 
@@ -176,8 +177,7 @@ def find_full_disk(reference: str, node: str, root: str, needed: int, free: int)
     if needed <= free:
         return None
     return error(
-        f"{root}: {needed / 2**30:.1f} GiB needed to copy image {reference}, "
-        f"{free / 2**30:.1f} GiB free",
+        f"{root}: {gibibytes(needed)} needed to copy image {reference}, {gibibytes(free)} free",
         node,
         f"df -h {root}; docker system df; docker image prune",
     )

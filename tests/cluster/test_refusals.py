@@ -58,7 +58,7 @@ def test_too_large_a_model_is_refused_with_the_arithmetic(served: Deploy) -> Non
 GROUPS = {
     "two heads": ("head = ['{1}', '{2}']\nworkers = []", "the group `head` has 2 hosts"),
     "no head": ("head = []\nworkers = ['{1}', '{2}']", "has no host: it must have exactly one"),
-    "the same twice": ("head = ['{1}']\nworkers = ['{2}', '{2}']", "stands twice in one group"),
+    "the same twice": ("head = ['{1}']\nworkers = ['{2}', '{2}']", "is listed twice in one group"),
     "head and worker": ("head = ['{1}']\nworkers = ['{1}', '{2}']", "in both `head` and `workers`"),
     "no group": ("head = ['{1}']\nother = ['{2}']", "is in neither `head` nor `workers`"),
 }

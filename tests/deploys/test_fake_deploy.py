@@ -300,7 +300,7 @@ def test_a_setting_is_refused_before_any_node_is_asked(sparks: Fakes, data: str,
 GROUPS: list[Any] = [
     pytest.param({"head": [HEAD, WORKER]}, "the group `head` has 2 hosts", id="two-heads"),
     pytest.param({"workers": [HEAD, WORKER]}, "the group `head` has no host", id="no-head"),
-    pytest.param({"head": [HEAD], "workers": [HEAD, WORKER]}, f"{HEAD} stands in both", id="both"),
+    pytest.param({"head": [HEAD], "workers": [HEAD, WORKER]}, f"{HEAD} is in both", id="both"),
     pytest.param({"head": [HEAD], "spare": [WORKER]}, f"{WORKER} is in neither", id="neither"),
 ]
 

@@ -104,7 +104,7 @@ def verdict(case):
     known = (*SETTINGS, "model", "head_only")
     errors = [f"{name} is not a setting" for name in case if name not in known]
     if tp > nodes:
-        errors.append(f"tensor_parallel {tp} GPUs are wanted, the nodes have {nodes}")
+        errors.append(f"tensor_parallel {tp} GPUs are needed, the nodes have {nodes}")
     return {
         "errors": errors, "model": case["model"], "served_model_name": case["model"],
         "nodes": nodes, "tp": tp, "pp": 1, "mem_fraction": 0.8, "weight_bytes": 10**9,

@@ -50,7 +50,7 @@ def test_what_can_be(case: dict[str, Any], nodes: int, tp: int, pp: int) -> None
         pytest.param({"model": "qwen7c"}, "did you mean qwen7b", id="model"),
         pytest.param({"mem_fracton": 0.8}, "did you mean mem_fraction", id="setting"),
         pytest.param({"mem_fraction": 8}, "it must be a number between 0 and 1", id="value"),
-        pytest.param({"tensor_parallel": 4}, "4 GPUs are wanted, the nodes have 2 x 1", id="gpus"),
+        pytest.param({"tensor_parallel": 4}, "4 GPUs are needed, the nodes have 2 x 1", id="gpus"),
         pytest.param({"tensor_parallel": 1}, "does not divide over 2 nodes", id="idle-node"),
         pytest.param({"model": "qwen72b", "head_only": True}, "does not fit", id="memory"),
         pytest.param({"mem_fraction": 0.2}, "does not fit", id="fraction"),

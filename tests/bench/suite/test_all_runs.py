@@ -217,7 +217,7 @@ def test_a_dry_run_touches_nothing(fake: FakeProject) -> None:
     assert {call[1] for call in calls(fake)} == {"@local"}
     assert "6 to measure" in done.out
     assert "6 skipped:" in done.out
-    assert "a tp=4: tensor_parallel 4 GPUs are wanted, the nodes have 2" in done.out
+    assert "a tp=4: tensor_parallel 4 GPUs are needed, the nodes have 2" in done.out
     assert "gated tp=1: it is gated (--skip-token)" in done.out
     assert "about " in done.out
 

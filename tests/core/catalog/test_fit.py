@@ -47,7 +47,7 @@ def test_all_but_the_two_largest_fit_one_spark(alias: str) -> None:
 def test_weights_too_large_are_refused_with_the_arithmetic() -> None:
     assert only(tried("llama70b", 1), Level.ERROR) == (
         "llama70b does not fit: 141.1 GB of weights > 0.85 x 121.6 GiB = 111.0 GB"
-        " -> at least 2 nodes (tensor_parallel=2), a smaller or a quantised model"
+        " -> at least 2 nodes (tensor_parallel=2), a smaller or a quantized model"
     )
 
 
@@ -68,7 +68,7 @@ def test_ranks_that_do_not_divide_over_the_nodes_are_refused(tp: int, pp: int, n
 
 def test_more_ranks_than_gpus_are_refused() -> None:
     said = only(tried("gpt-oss-20b", 2, 4), Level.ERROR)
-    assert "= 4 GPUs are wanted, the nodes have 2 x 1" in said
+    assert "= 4 GPUs are needed, the nodes have 2 x 1" in said
     assert tried("gpt-oss-20b", 2, 4, gpus_per_node=2) == []
 
 
@@ -130,7 +130,7 @@ def test_a_cache_smaller_than_one_context_is_a_warning_with_the_cure() -> None:
 
 def test_too_little_free_memory_is_a_warning() -> None:
     said = only(tried("mixtral", 1, memory_available_bytes=int(101.5 * GIB)), Level.WARNING)
-    assert "93.4 GB of weights a node > 0.85 x 101.5 GiB free" in said
+    assert "93.4 GB of weights per node > 0.85 x 101.5 GiB free" in said
     assert tried("mixtral", 2, memory_available_bytes=int(101.5 * GIB)) == []
 
 

@@ -80,7 +80,7 @@ def test_a_context_that_sglang_takes(more: dict[str, Any]) -> None:
 def test_memory_that_other_programs_take_is_warned_of() -> None:
     taken = replace(nodes()[1], memory=MemoryReading(SPARK.total, 60 * GIB))
     (line,) = told(nodes()[0], taken, model="qwen72b")
-    assert line.startswith("warning 72.7 GB of weights a node > 0.85 x 60.0 GiB free = 54.8 GB")
+    assert line.startswith("warning 72.7 GB of weights per node > 0.85 x 60.0 GiB free = 54.8 GB")
 
 
 def test_memory_that_our_own_rank_takes_comes_free() -> None:
@@ -210,3 +210,15 @@ def test_a_gpu_with_memory_of_its_own_may_have_more() -> None:
     cards = (Gpu(0, "NVIDIA H100", "580", "9.0", memory_bytes=80 * GIB),)
     seen = [replace(n, gpus=cards) for n in nodes()]
     assert told(*seen, model="qwen7b", mem_fraction=0.9) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "hidden"),
+    [("1", True), ("", True), ("-1", True), ("1,0", True), ("0", False), ("GPU-8b4c0f1e", False)],
+)
+def test_a_hidden_gpu_is_reported(value: str, hidden: bool) -> None:
+    """A Spark has one GPU, number 0."""
+    spark = [replace(node, gpus=(Gpu(0, "NVIDIA GB10", "580.95.05", "12.1"),)) for node in nodes(1)]
+    lines = told(*spark, model="qwen7b", env={"CUDA_VISIBLE_DEVICES": value})
+    reported = [line for line in lines if "hides every GPU: the node has 1 GPU" in line]
+    assert len(reported) == hidden

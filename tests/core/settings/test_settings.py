@@ -322,10 +322,8 @@ HEAD, WORKERS = ("head",), ("workers",)
         pytest.param([], "the group `head` has no host", id="empty"),
         pytest.param([("a", WORKERS)], "the group `head` has no host", id="no-head"),
         pytest.param([("a", HEAD), ("b", HEAD)], "has 2 hosts (a, b)", id="two-heads"),
-        pytest.param(
-            [("a", (*HEAD, *WORKERS))], "a stands in both `head` and `workers`", id="both"
-        ),
-        pytest.param([("a", HEAD), ("b", (*WORKERS,) * 2)], "b stands twice in one", id="twice"),
+        pytest.param([("a", (*HEAD, *WORKERS))], "a is in both `head` and `workers`", id="both"),
+        pytest.param([("a", HEAD), ("b", (*WORKERS,) * 2)], "b is listed twice in one", id="twice"),
         pytest.param([("a", HEAD), ("b", ("spare",))], "b is in neither `head` nor", id="neither"),
         pytest.param([("a", HEAD), ("b", ())], "b is in neither `head` nor", id="no-group"),
     ],
