@@ -84,7 +84,7 @@ def start_ranks(group: Group) -> tuple[Finding, ...]:
         if group.before_start:
             output = shell.run_command(at, group.before_start)
             if not output.ok:
-                at.log_styled(f"before its start: {output.tail}", fg="yellow")
+                at.log_styled(f"the command before its start failed: {output.tail}", fg="yellow")
         return shell.run_command(at, group.runtime.start(group.specs[at.name]))
 
     outputs = shell.on_all(group.hosts.values(), start)
@@ -189,7 +189,7 @@ def keep_ranks(group: Group) -> None:
             output = shell.run_command(at, command)
             if not output.ok:
                 at.log_styled(
-                    "its restart policy could not be set, it would not survive a reboot -> run "
+                    "its restart policy could not be set, so it would not survive a reboot -> run "
                     f"this again: {output.text}",
                     fg="yellow",
                 )

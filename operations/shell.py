@@ -29,7 +29,7 @@ from cluster.findings import error, refuse_errors
 from cluster.printable import tail
 from facts.fact import Fact, render
 
-# What the node gets beyond a command's own limit to say that it was reached.
+# Seconds beyond a command's own limit, for the node to report that it was reached.
 GRACE = 15
 # Nodes worked on at once.
 PARALLEL = 40
@@ -53,10 +53,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Output:
-    """What a node said.
+    """What a command printed on a node.
 
-    + lost: why it could not be asked, "" when it answered
-    + noise: a line that its shell printed of its own on stdout; "" where it did not
+    + ok: it ended with exit code 0
+    + lost: why there is no answer (no connection, too late, cut off); "" when there is one
+    + noise: a line that the login's shell itself printed on stdout; "" where it did not
     """
 
     ok: bool
@@ -77,10 +78,10 @@ class Output:
 
 @dataclass(frozen=True)
 class Reading(Generic[T]):
-    """What a fact makes of a node's answer.
+    """What a fact found on a node.
 
-    + value: the fact's default where the node said nothing; None where it could not be read
-    + why: it could not be read (the end of what the node said); "" where it could
+    + value: the fact's default where the node printed nothing; None where it could not be read
+    + why: it could not be read (the end of what the node printed); "" where it could
     + noise: as in its Output
     """
 
@@ -173,7 +174,7 @@ def read_fact(
     *,
     failed: bool = False,
 ) -> Reading[T]:
-    """What a fact makes of the node's answer to its script; nothing that a node says raises.
+    """Run a fact's script on a node, and read what it prints; nothing that a node prints raises.
 
     + seconds: how long the node may take
     + failed: read the answer of a command that failed, too
@@ -212,7 +213,7 @@ def values_for_operations(readings: Mapping[str, Reading[T]], what: str) -> dict
 
 
 def on_all(hosts: Iterable[Host], do: Callable[[Host], T]) -> dict[str, T]:
-    """The same for every node at once: node name → result, in the order given."""
+    """Call `do` for every node at once; node name → result, in the order given."""
     named = {host.name: host for host in hosts}
     pool = Pool(PARALLEL)
 

@@ -154,8 +154,8 @@ def carry_out(switch: Switch) -> bool:
         except PhaseFailed as failed:
             _undo(switch, failed)
             return False
-        except Exception as e:  # whatever goes wrong here, no half of a group may go on running
-            broken = error(f"the switch broke off: {type(e).__name__}: {e}")
+        except Exception as e:  # whatever goes wrong here, half a group must not keep running
+            broken = error(f"unexpected error during the switch: {type(e).__name__}: {e}")
             _undo(switch, PhaseFailed([broken], started=True))
             return False
         _keep(switch, phases)
@@ -240,7 +240,7 @@ def _undo(switch: Switch, failed: PhaseFailed) -> None:
         return
     group = switch.group
     if group is None or (group.interrupted() and not group.start):
-        switch.at.log_styled("what runs was left as it is; the next deploy goes on", fg="red")
+        switch.at.log_styled("what runs was left as it is; the next deploy resumes", fg="red")
         # A group that was to end may have ended in part.
         declared = any(step.spec for step in switch.plan.steps)
         outcome.record.left = "untouched" if declared else "unknown"
@@ -249,12 +249,12 @@ def _undo(switch: Switch, failed: PhaseFailed) -> None:
         if failed.started:
             healths = groups.read_healths(group)
             groups.log_causes(group, {health.node: health for health in healths})
-    except Exception as e:  # no words about a failure are worth what served before
-        switch.at.log_styled(f"it can't be explained: {type(e).__name__}: {e}", fg="red")
+    except Exception as e:  # the previous group matters more than why this one failed
+        switch.at.log_styled(f"could not explain the failure: {type(e).__name__}: {e}", fg="red")
     try:
         _put_back(switch, group)
     except Exception as e:
-        broken = f"putting back broke off: {type(e).__name__}: {e} -> run this again"
+        broken = f"could not put back what served before: {type(e).__name__}: {e} -> run this again"
         switch.at.log_styled(broken, fg="red")
 
 
@@ -271,7 +271,7 @@ def _put_back(switch: Switch, failed: Group) -> None:
     groups.stop_ranks(failed, {node: rank for node, rank in created.items() if rank.alive})
     outcome.record.left = "nothing"
     if group is None or previous is None:
-        at.log_styled("every rank that could be reached is stopped, its logs are kept", fg="red")
+        at.log_styled("every rank that could be reached is stopped; the logs are kept", fg="red")
         return
     # A process can be started wherever its node answers.
     missing = [
@@ -340,7 +340,7 @@ def _serve_again(switch: Switch, group: Group, previous: PreviousGroup, ranks: R
         return False
     if failures:
         for finding in failures:
-            at.log_styled(f"it does not come back: {finding}", fg="red")
+            at.log_styled(f"it did not come back: {finding}", fg="red")
         healths = {health.node: health for health in groups.read_healths(renamed)}
         groups.log_causes(renamed, healths)
         alive = {node: h.rank for node, h in healths.items() if h.rank and h.rank.alive}

@@ -1,4 +1,4 @@
-"""The specs that a deploy wants: one for each serving node, from settings, model and readings."""
+"""The declared specs: one for each serving node, from settings, model and readings."""
 
 from __future__ import annotations
 
@@ -27,32 +27,36 @@ GB10_ENV = {
 
 
 def declared_specs(
-    wanted: Declaration, model: Model, fabric: Fabric, facts: Mapping[str, NodeFacts], version: str
+    declared: Declaration,
+    model: Model,
+    fabric: Fabric,
+    facts: Mapping[str, NodeFacts],
+    version: str,
 ) -> dict[str, Spec]:
     """The spec of every serving node, by node name."""
     return {
-        node: _spec(rank, node, wanted, model, fabric, facts[node], version)
-        for rank, node in enumerate(wanted.names)
+        node: _spec(rank, node, declared, model, fabric, facts[node], version)
+        for rank, node in enumerate(declared.names)
     }
 
 
 def _spec(
     rank: int,
     node: str,
-    wanted: Declaration,
+    declared: Declaration,
     model: Model,
     fabric: Fabric,
     facts: NodeFacts,
     version: str,
 ) -> Spec:
-    settings = wanted.nodes[node]
+    settings = declared.nodes[node]
     common = Spec(
         rank=rank,
-        name=rank_names(wanted)[node],
+        name=rank_names(declared)[node],
         runtime=settings.runtime,
         group=settings.group,
         model=model.id,
-        launch=_launch(rank, wanted, model, fabric, facts, version),
+        launch=_launch(rank, declared, model, fabric, facts, version),
     )
     if settings.runtime == "process":
         return replace(common, env=settings.env)
@@ -70,18 +74,18 @@ def _spec(
     )
 
 
-def rank_names(wanted: Declaration) -> dict[str, str]:
+def rank_names(declared: Declaration) -> dict[str, str]:
     """Node → its rank's name: "sglang-head" for rank 0, "sglang-worker-N" for the others, by
     default."""
     return {
         node: settings.head_container if rank == 0 else f"{settings.worker_container}-{rank}"
-        for rank, (node, settings) in enumerate(wanted.nodes.items())
+        for rank, (node, settings) in enumerate(declared.nodes.items())
     }
 
 
-def parallelism(wanted: Declaration) -> tuple[int, int]:
+def parallelism(declared: Declaration) -> tuple[int, int]:
     """(tp, pp). tensor_parallel "auto" is one GPU of each node, shared out over the stages."""
-    settings, nodes = wanted.common, len(wanted.names)
+    settings, nodes = declared.common, len(declared.names)
     if settings.head_only:
         return 1, 1
     pp = settings.pipeline_parallel
@@ -109,11 +113,11 @@ def expand(path: str, facts: NodeFacts) -> str:
 
 
 def _launch(
-    rank: int, wanted: Declaration, model: Model, fabric: Fabric, facts: NodeFacts, version: str
+    rank: int, declared: Declaration, model: Model, fabric: Fabric, facts: NodeFacts, version: str
 ) -> Launch:
-    settings = wanted.common
-    tp, pp = parallelism(wanted)
-    several = len(wanted.names) > 1
+    settings = declared.common
+    tp, pp = parallelism(declared)
+    several = len(declared.names) > 1
     head = fabric.nodes[0].address
     return Launch(
         model_path=expand(model.id, facts),
@@ -121,7 +125,7 @@ def _launch(
         served_model_name=served_name(settings, model),
         tp=tp,
         pp=pp,
-        nnodes=len(wanted.names),
+        nnodes=len(declared.names),
         rank=rank,
         dist_init_addr=f"{head}:{settings.dist_port}" if several else None,
         dist_timeout=_or_none(settings.dist_timeout),

@@ -1,7 +1,7 @@
-"""Whether a rank asks its clients for a key, where the key lies, and how SGLang gets it.
+"""Whether a rank asks its clients for a key, where the key is stored, and how SGLang gets it.
 
-A spec tells only that there is a key, by its mount. Rank 0 alone has it: the others answer nothing
-but their health.
+A spec says only that there is a key, by its mount. Only rank 0 has it: the others answer nothing
+but health checks.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cluster.command import Argv, Command
 
-# Of root, on the disk: a rank that comes back after a reboot must not come back open.
+# Root's, on disk: a rank that comes back after a reboot must not serve without a key.
 NODE_KEYS = "/var/lib/spark-serving"
 CONTAINER_KEYS = "/run/secrets/spark-serving-api"
 KEY_FILE = "api_key"

@@ -1,4 +1,4 @@
-"""Docker's command words for a rank. Lists of words: nothing is run and nothing is quoted here."""
+"""Docker's commands for a rank: nothing is run here, and nothing is quoted."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ exec docker logs --since "$(docker inspect --format '{{.State.StartedAt}}' "$1")
 
 
 def create(spec: Spec, *, cdi: bool = False) -> Command:
-    """`docker create …`: the container exists, and nothing runs yet.
+    """Create the container (`docker create …`); nothing runs yet.
 
     The restart policy stays off until the group is ready (`keep`): a rank that dies while the
-    others wait for it must not come back behind our back.
+    others wait for it must stay down, where the wait for readiness sees it.
 
     + cdi: GPUs come as CDI devices, for a Docker that knows no other way
     """
-    words = (
+    command = (
         *("docker", "create", "--name", spec.name, "--label", f"{LABEL}={spec.dump()}"),
         *("--network", "host", "--ipc", spec.ipc),
         *(("--shm-size", spec.shm_size) if spec.shm_size else ()),
@@ -36,11 +36,11 @@ def create(spec: Spec, *, cdi: bool = False) -> Command:
         spec.image,
         *api_key.launch_argv(argv(spec.launch, spec.sglang), spec.volumes),
     )
-    return Command(words, 120)
+    return Command(command, 120)
 
 
 def _gpus(gpus: str, cdi: bool) -> Argv:
-    """The GPUs in Docker's words, () for none.
+    """Docker's options for these GPUs, () for none.
 
     Without the NVIDIA runtime's hook Docker 28 refuses `--gpus` even where it has CDI devices;
     these are called by index, UUID or "all", as `nvidia-ctk cdi generate` names them.
@@ -64,12 +64,12 @@ def start(spec: Spec) -> Command:
 
 
 def keep(name: str, policy: str) -> Command:
-    """Set the restart policy of a living container."""
+    """Set the restart policy of a container that exists."""
     return Command(("docker", "update", "--restart", policy, name), 30)
 
 
 def release(name: str) -> Command:
-    """Take the restart policy away, so that a wanted end stays an end."""
+    """Turn the restart policy off, so that a rank stays down once it is stopped."""
     return keep(name, "no")
 
 

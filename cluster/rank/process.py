@@ -1,4 +1,4 @@
-"""Command words for a rank as a plain process, which carries its spec in its arguments."""
+"""Commands for a rank that is a plain process, which carries its spec in its arguments."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def engine_argv(spec: Spec) -> Argv:
 
 
 def create(spec: Spec, *, cdi: bool = False) -> None:
-    """A process is there when it runs."""
+    """A process exists only while it runs."""
 
 
 def keep(name: str, policy: str) -> None:
@@ -62,7 +62,7 @@ def stop(rank: Rank, seconds: int) -> Command:
 
 
 def rename(name: str, new: str) -> None:
-    """A process keeps the name in its arguments."""
+    """The name in a process's arguments can't change."""
 
 
 def remove(name: str) -> Command:
