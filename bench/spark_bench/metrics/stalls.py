@@ -13,9 +13,8 @@ from typing import Literal
 
 import numpy as np
 from msgspec import Struct, field
-from numpy.typing import NDArray
 
-from spark_bench.metrics.times import NS_PER_MS, NS_PER_S, Counts, Gaps, Ints, TimedRequests, Times
+from spark_bench.metrics.times import NS_PER_MS, NS_PER_S, Counts, Gaps, TimedRequests, Times
 
 Whose = Literal["engine", "partial", "request", "alone"]
 
@@ -73,7 +72,8 @@ def stalls(timed: TimedRequests, top: int = 20) -> Stalls:
     if apart.size < MIN_GAPS:
         return Stalls()
     median = float(np.median(apart))
-    threshold = _threshold(apart, median)
+    deviation = SIGMA_PER_MAD * float(np.median(np.abs(apart - median)))
+    threshold = max(median + DEVIATIONS * deviation, MEDIANS * median, FLOOR_NS)
     together = max(TOGETHER_NS, TOGETHER_MEDIANS * median)
     long = gaps.ns > threshold
     owner = times.gap_owners()[long]
@@ -88,11 +88,6 @@ def stalls(timed: TimedRequests, top: int = 20) -> Stalls:
     )
 
 
-def _threshold(ns: Ints, median: float) -> float:
-    deviation = SIGMA_PER_MAD * float(np.median(np.abs(ns - median)))
-    return max(median + DEVIATIONS * deviation, MEDIANS * median, FLOOR_NS)
-
-
 def _grouped(times: Times, long: Gaps, owner: Counts, together: float, began: int) -> list[Stall]:
     if not long.ns.size:
         return []
@@ -101,9 +96,15 @@ def _grouped(times: Times, long: Gaps, owner: Counts, together: float, began: in
     group = np.cumsum(np.diff(ends, prepend=ends[0]) > together, dtype=np.int64)
     first = np.flatnonzero(np.diff(group, prepend=-1))
     mean = np.bincount(group, ns) / np.bincount(group)
-    streams = _distinct(group, owner)
-    running = np.maximum(streams, _running(times, ends[first] - mean / 2))
-    whose = _whose(streams, running)
+    # How many owners each group has.
+    streams = np.bincount(np.unique(np.stack([group, owner]), axis=1)[0])
+    # How many streams were between their first and last token then.
+    middle = ends[first] - mean / 2
+    begun = np.searchsorted(np.sort(times.first_ns), middle, side="right")
+    ended = np.searchsorted(np.sort(times.last_ns), middle, side="right")
+    running = np.maximum(streams, begun - ended)
+    kinds: list[Whose] = ["alone", "request", "engine", "partial"]
+    which = np.select([running == 1, streams == 1, streams >= NEARLY_ALL * running], [0, 1, 2], 3)
     at = (ends[first] - mean - began) / NS_PER_S
     return [
         Stall(
@@ -111,26 +112,8 @@ def _grouped(times: Times, long: Gaps, owner: Counts, together: float, began: in
             ms=float(mean[i] / NS_PER_MS),
             streams=int(streams[i]),
             running=int(running[i]),
-            whose=whose[i],
+            whose=kinds[which[i]],
             request=int(times.index[owner[first[i]]]) if streams[i] == 1 else None,
         )
         for i in range(first.size)
     ]
-
-
-def _distinct(group: Ints, owner: Counts) -> Ints:
-    """How many owners each group has."""
-    pairs = np.unique(np.stack([group, owner]), axis=1)
-    return np.bincount(pairs[0])
-
-
-def _running(times: Times, at_ns: NDArray[np.float64]) -> Ints:
-    """How many streams were between their first and last token then."""
-    begun = np.searchsorted(np.sort(times.first_ns), at_ns, side="right")
-    return begun - np.searchsorted(np.sort(times.last_ns), at_ns, side="right")
-
-
-def _whose(streams: Ints, running: Ints) -> list[Whose]:
-    kinds: list[Whose] = ["alone", "request", "engine", "partial"]
-    which = np.select([running == 1, streams == 1, streams >= NEARLY_ALL * running], [0, 1, 2], 3)
-    return [kinds[i] for i in which]

@@ -9,11 +9,12 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from spark_bench.protocol.http1 import BodyEnd, Framing, Head, MalformedHttp
-from spark_bench.protocol.tape import Ints, Tape
+from spark_bench.protocol.tape import Tape
 
 # What a body may have when decoded, unless told otherwise.
 MOST_BYTES = 64 * 1024 * 1024
@@ -84,18 +85,25 @@ def _decoded(tape: Tape, encoding: str, most: int) -> Tape:
     if encoding not in ("gzip", "x-gzip", "deflate"):
         raise MalformedHttp(f"content-encoding {encoding}, though none was asked for")
     try:
-        pieces = list(_inflated(tape, _window(tape.data, encoding), most))
+        pieces = list(_inflated(tape, encoding, most))
     except zlib.error as error:
         raise MalformedHttp(f"content-encoding {encoding}: {error}") from None
     lengths = np.fromiter(map(len, pieces), np.int64, len(pieces))
     return tape.seen_through(b"".join(pieces), np.cumsum(lengths))
 
 
-def _inflated(tape: Tape, window: int, most: int) -> Iterator[bytes]:
+def _inflated(tape: Tape, encoding: str, most: int) -> Iterator[bytes]:
     """What each read's bytes inflate to. zlib is never asked for more than there is room for."""
+    window = 16 + zlib.MAX_WBITS
+    if encoding == "deflate":
+        # A zlib stream by the standard and a raw one by old habit; the first two bytes of a zlib
+        # stream tell (RFC 1950, 2.2).
+        first = tape.data[:2]
+        is_zlib = first and first[0] & 15 == 8 and int.from_bytes(first, "big") % 31 == 0
+        window = zlib.MAX_WBITS if is_zlib else -zlib.MAX_WBITS
     inflate, room, streams = zlib.decompressobj(window), most, 1
-    for piece in _pieces(tape.data, tape.ends):
-        texts = []
+    for begin, end in pairwise([0, *tape.ends.tolist()]):
+        piece, texts = tape.data[begin:end], []
         for start in range(0, len(piece), _FED):
             fed = piece[start : start + _FED]
             while fed:
@@ -107,19 +115,3 @@ def _inflated(tape: Tape, window: int, most: int) -> Iterator[bytes]:
                     raise TooLarge(f"more than {most} bytes when inflated")
                 fed = inflate.unconsumed_tail or inflate.unused_data
         yield b"".join(texts)
-
-
-def _pieces(data: bytes, ends: Ints) -> Iterator[bytes]:
-    start = 0
-    for end in ends.tolist():
-        yield data[start:end]
-        start = end
-
-
-def _window(data: bytes, encoding: str) -> int:
-    """zlib's wbits. "deflate" is a zlib stream by the standard and a raw one by old habit; the
-    first two bytes of a zlib stream tell (RFC 1950, 2.2)."""
-    if encoding != "deflate":
-        return 16 + zlib.MAX_WBITS
-    zlib_stream = data[:1] and data[0] & 15 == 8 and int.from_bytes(data[:2], "big") % 31 == 0
-    return zlib.MAX_WBITS if zlib_stream else -zlib.MAX_WBITS

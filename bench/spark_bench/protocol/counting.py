@@ -43,7 +43,10 @@ def count_tokens(deltas: Deltas, count: Count | None) -> TokenCounts:
     """
     total = reported_total(deltas)
     if total is None:
-        return _without_total(deltas, count)
+        sizes = count(deltas.texts()) if count else None
+        if sizes is None:
+            return TokenCounts(_ones(deltas), "none", 0, len(deltas.tokens))
+        return TokenCounts(np.array(sizes, np.int32), "tokenizer", 0, sum(sizes))
     return (
         _by_usage(deltas, total)
         or _by_chunk(deltas, total)
@@ -60,13 +63,6 @@ def reported_total(deltas: Deltas) -> int | None:
     if usage is None or (not usage.completion_tokens and deltas.tokens):
         return None
     return usage.completion_tokens or 0
-
-
-def _without_total(deltas: Deltas, count: Count | None) -> TokenCounts:
-    counts = count(deltas.texts()) if count else None
-    if counts is None:
-        return TokenCounts(_ones(deltas), "none", 0, len(deltas.tokens))
-    return TokenCounts(np.array(counts, np.int32), "tokenizer", 0, sum(counts))
 
 
 def _by_usage(deltas: Deltas, total: int) -> TokenCounts | None:

@@ -121,40 +121,24 @@ def _failure(
         return failures.of_status(answer.status, message), f"HTTP {answer.status}: {message}"
     if exchange.ended is Ended.TOO_LARGE:
         return _ended_early(exchange, deltas)
-    return (
-        _reported_error(answer, deltas)
-        or _unreadable(answer, deltas, asking)
-        or _broken(exchange, answer, deltas, usage_due)
-        or _incomplete(deltas, asking, usage_due)
-    )
-
-
-def _reported_error(answer: Answer, deltas: Deltas) -> tuple[str, str] | None:
-    """An error that the server reports itself."""
+    # An error that the server reports itself.
     if answer.errors:
         return Failure.STREAM_ERROR, error_text.from_body(answer.data[min(answer.errors)])
-    return None if deltas.error is None else (Failure.STREAM_ERROR, deltas.error)
-
-
-def _unreadable(answer: Answer, deltas: Deltas, asking: Asking) -> tuple[str, str] | None:
-    """Bytes that are not what was asked for. A body in one piece is judged when it is whole."""
-    if answer.body is not None and not answer.whole:
-        return None
-    if answer.body is not None and asking.stream:
-        return Failure.NOT_STREAMED, "one JSON response instead of a stream"
-    if answer.problem:
-        return Failure.MALFORMED_SSE, f"line {answer.problem!r}"
-    return (Failure.MALFORMED_JSON, deltas.malformed) if deltas.malformed else None
-
-
-def _broken(
-    exchange: Exchange, answer: Answer, deltas: Deltas, usage_due: bool
-) -> tuple[str, str] | None:
-    """A connection that ended before the answer."""
+    if deltas.error is not None:
+        return Failure.STREAM_ERROR, deltas.error
+    # Bytes that are not what was asked for. A body in one piece is judged when it is whole.
+    if answer.body is None or answer.whole:
+        if answer.body is not None and asking.stream:
+            return Failure.NOT_STREAMED, "one JSON response instead of a stream"
+        if answer.problem:
+            return Failure.MALFORMED_SSE, f"line {answer.problem!r}"
+        if deltas.malformed:
+            return Failure.MALFORMED_JSON, deltas.malformed
+    # A connection that ended before the answer.
     finished = deltas.finish >= 0 and (reported_total(deltas) is not None or not usage_due)
-    if answer.whole or deltas.done >= 0 or finished:
-        return None
-    return _ended_early(exchange, deltas)
+    if not (answer.whole or deltas.done >= 0 or finished):
+        return _ended_early(exchange, deltas)
+    return _incomplete(deltas, asking, usage_due)
 
 
 def _ended_early(exchange: Exchange, deltas: Deltas) -> tuple[str, str]:
