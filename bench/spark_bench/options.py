@@ -62,9 +62,9 @@ class LoadOptions(Struct, frozen=True, kw_only=True):
     """When to send, and how much. Times are seconds.
 
     profile: with the overrides in it
-    overrides: what was given beside the profile's name
+    overrides: the fields that were given besides the profile's name
     burstiness: shape of the gamma distributed gaps; 1.0 Poisson, inf even
-    ramp: the rate that changes over the run, in place of the profile's
+    ramp: the rate that changes over the run, instead of the profile's
     ramp_slots: seconds until all of the profile's concurrency is used
     duration: nothing is sent after it; None: until all is sent
     warmup: requests before each repeat; None: as many as it takes before the first

@@ -196,7 +196,7 @@ def closing_lines(log: str) -> list[str]:
 
 
 def find_pyinfra(project: Path) -> str:
-    """The project's own pyinfra, else the one on the PATH, else the one beside this Python."""
+    """The project's own pyinfra, else the one on the PATH, else the one next to this Python."""
     own = project.resolve() / ".venv" / "bin" / "pyinfra"
     beside = Path(sys.executable).with_name("pyinfra")
     program = str(own) if own.is_file() else shutil.which("pyinfra")

@@ -305,7 +305,7 @@ def _print_outcome(options: RunOptions, outcome: RunOutcome) -> None:
     for note in outcome.notes:
         print_message(note)
     if as_json:
-        # One that could not be written is not lost: whoever waited for it gets it here.
+        # One that could not be written is not lost: it is printed here.
         from spark_bench.results.codec import encode_result
 
         for result in outcome.results:

@@ -73,7 +73,7 @@ def explain_changes(wanted: Asking, asking: Asking) -> Iterator[str]:
     """What it means that the server gets other fields than wanted, a sentence each."""
     if asking.answers_as:
         yield (
-            f"asked for {asking.model}, but the answers name {asking.answers_as}: the name "
+            f"requested {asking.model}, but the answers name {asking.answers_as}: the name "
             "behind a gateway's alias, or not the model that you meant to measure"
         )
     if wanted.ignore_eos and not asking.ignore_eos:
@@ -123,7 +123,7 @@ def negotiate(options: RunOptions, server: ReachedServer, tokens: Tokens) -> Agr
     prompts = probe_prompts(tokens, options.load.seed, options.prompts.turns)
     timeout = options.load.timeout
     agreement, first = _settle(server, Agreement(api, asking, envelope), prompts[0], timeout)
-    # A server that lists no model may want to be told one.
+    # A server that lists no model may require one in the request.
     unnamed = "model" in first.detail.lower() and first.failure.startswith(("http_4", "model_"))
     if unnamed and not agreement.asking.model:
         raise Unreachable(
@@ -138,7 +138,7 @@ def negotiate(options: RunOptions, server: ReachedServer, tokens: Tokens) -> Agr
     if tokens.exact and not learned.overhead.steady:
         note = (
             f"the server counts some texts differently than {tokens.name}, so prompts may differ "
-            "in length from what was asked: give the served model's with --tokenizer"
+            "in length from the requested one: give the served model's with --tokenizer"
         )
         return dataclasses.replace(learned, notes=(*learned.notes, note))
     return learned

@@ -21,7 +21,7 @@ from spark_bench.run.responses import blank_events_note
 # and a page of a cache may reach some tokens further.
 CACHED = 0.2
 # The first repeat differs where it lies farther outside the others than they lie apart, and by more
-# than this share of their median; beside a single other one, by more than the second.
+# than this share of their median; with a single other one, by more than the second.
 FIRST_APART, FIRST_APART_OF_TWO = 0.03, 0.1
 # The figures that show it: one moves in a closed loop, the other at a given rate.
 FIRST_BY = {
@@ -134,7 +134,7 @@ def server_messages(failed: Iterable[Request]) -> Iterator[str]:
 def _counting(
     count_tokens: str, requests: Sequence[Request], uncounted: Sequence[str]
 ) -> Iterator[str]:
-    """Answers whose tokens nothing told apart, and why that is."""
+    """Answers whose tokens could not be counted one by one, and why."""
     even = sum(r.counted_by == "even" for r in requests)
     stopped = next(filter(None, uncounted), "")
     if even:

@@ -32,7 +32,7 @@ SECONDS = 30.0
 # Where servers of several models say which are loaded, by the owner in their list: Ollama and
 # llama-swap.
 RUNNING = {"library": "/api/ps", "llama-swap": "/running"}
-# Of a list of names, so many are shown.
+# How many names of a list are shown.
 SHOWN = 20
 
 
@@ -232,7 +232,7 @@ def _choose_model(
     if not others:
         return listed, first, ()
     names = _join_names(served)
-    note = f"--model names none of those served ({names}): {first.id} was asked, the first"
+    note = f"--model names none of those served ({names}): {first.id} was used, the first"
     return listed, first, (note,)
 
 

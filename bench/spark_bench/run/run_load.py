@@ -90,7 +90,7 @@ def build_warm_up(
 ) -> Load:
     """Requests of these prompts' lengths and other content than the load's, `slots` in flight.
 
-    cache: "hit": the load's own requests, which shall be in the cache
+    cache: "hit": the load's own requests, so that they are in the cache
     turn: each warm-up has a content of its own
     """
     if cache == "hit":
@@ -160,7 +160,7 @@ def _build_prompts(
         # The repeats share their prompt, too: it is in the cache from the first on.
         seed = derive_seed(options.seed, "repeat", 0)
     elif options.sweep:
-        # Each point has prompts of its own, lest a prefix cache has them from the one before.
+        # Each point has prompts of its own, so that no prefix cache has them from the one before.
         seed = derive_seed(seed, profile.concurrency, profile.request_rate)
     return compose(shape, context.tokens, seed, overhead)[: profile.num_prompts]
 

@@ -5,7 +5,7 @@ reference server logs when it really sent each chunk, so the difference is the c
 
     selftest.py   all of it, one after the other; the search for the capacity
     bench.py      one load against the reference server
-    accuracy.py   what the client reports, beside the truth; how accurate is enough
+    accuracy.py   what the client reports against the truth; how accurate is enough
     verdict.py    whether the machine is good enough; if not, why, and what helps
     cores.py      cores to run on; what else the machine is doing
 """

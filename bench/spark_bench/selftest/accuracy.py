@@ -1,4 +1,4 @@
-"""How accurate the client is: what it reports beside the truth, and how accurate is enough."""
+"""How accurate the client is: what it reports against the truth, and how accurate is enough."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class StreamLevel(Struct, frozen=True, kw_only=True):
         reference server does not know
     failures: by kind
     stamp_us: the client's time of a chunk minus the true one; stamp_min_us: the least of them
-    ttft, itl: as reported, beside the truth (TTFT: from the client's send to the server's stamp)
+    ttft, itl: as reported, and as they were (TTFT: from the client's send to the server's stamp)
     accept_us: from the client's send until the server had read the request; part of no error above
     cpu_us: the client's CPU time a chunk during the load; read_us: for reading a chunk afterwards
     core: share of a core that the client used during the load

@@ -45,7 +45,7 @@ ID = re.compile(rb"\r\nx-reference-id: (\d+)\r\n")
 # More than the reference server's longest head.
 HEAD = 1024
 TIMEOUT = 60.0
-# What the recorder leaves for files other than its sockets; more streams than are ever asked for.
+# What the recorder leaves for files other than its sockets; more streams than are ever requested.
 FILES = 64
 MOST_STREAMS = 4096
 

@@ -71,7 +71,7 @@ class Cause(Struct, frozen=True):
 
 
 class SelftestVerdict(Struct, frozen=True):
-    """streams, chunks_per_s: what was asked for and proven; 0 if nothing was."""
+    """streams, chunks_per_s: the largest level that was proven good; 0 if none was."""
 
     good: bool
     sentence: str
@@ -166,7 +166,7 @@ def _capacity(levels: Sequence[StreamLevel], capacity: ClientCapacity) -> Aspect
 def likely_causes(
     levels: Sequence[StreamLevel], capacity: ClientCapacity, around: Surroundings
 ) -> Sequence[Cause]:
-    """What disturbed; if nothing did, that too much was asked; else how to go on."""
+    """What disturbed the client; if nothing did, overload; else what to try next."""
     unknown = Cause(
         "something took the CPU from the client for a moment",
         "verify again; if it stays, --json has each figure",
@@ -217,7 +217,7 @@ def disturbances(levels: Sequence[StreamLevel], around: Surroundings) -> Iterato
 
 
 def overload(levels: Sequence[StreamLevel], capacity: ClientCapacity) -> Iterator[Cause]:
-    """More was asked for than the client can take."""
+    """The levels demand more than the client can take."""
     most = max(level.chunks_per_s for level in levels)
     if capacity.limit == "client" and most > capacity.paced:
         yield Cause(

@@ -54,7 +54,7 @@ def follow_command(
     environ: Mapping[str, str],
     restarts_clock: Callable[[str], bool] = lambda line: False,
 ) -> ChildExit:
-    """Run a command for so many seconds at most, write what it prints to `log`, report each line.
+    """Run a command for at most `seconds`, write what it prints to `log`, report each line.
 
     restarts_clock: whether the seconds count anew from a line on
 
@@ -104,7 +104,7 @@ def end_group(process: subprocess.Popen[bytes], grace: float = GRACE) -> None:
 def _read_lines(
     process: subprocess.Popen[bytes], pipe: IO[bytes], deadline: Deadline
 ) -> Iterator[str]:
-    """The lines until it ends, or its time does: whoever inherited the pipe is not waited for."""
+    """The lines until it or its time ends; a process that inherited the pipe is not waited for."""
     os.set_blocking(pipe.fileno(), False)
     rest = b""
     with selectors.DefaultSelector() as selector:

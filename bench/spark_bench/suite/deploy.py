@@ -124,7 +124,7 @@ class TransferWatch:
 def deploy_failure(
     ended: ChildExit, report: DeployReport | None, seconds: float
 ) -> CaseFailure | None:
-    """What went wrong with a deploy that had so many seconds; None: nothing."""
+    """What went wrong with a deploy that had `seconds` to start up; None: nothing."""
     if ended.code is None:
         lines = [line.strip() for line in ended.lines if line.strip() and " | " not in line]
         # Without pyinfra's marks of operation and host.

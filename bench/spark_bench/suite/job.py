@@ -33,7 +33,7 @@ JOB, TABLE, SUMMARY = "job.json", "results.csv", "summary.txt"
 # Files that a suite under way has not finished yet.
 UNFINISHED = ".under-way"
 _DRAFT = re.compile(r"\..+\.(json|csv|txt)\.\d+")
-# What every deploy of a project reads, beside the inventory.
+# What every deploy of a project reads, besides the inventory.
 GROUP_DATA = Path("inventories", "group_data", "all.py")
 
 

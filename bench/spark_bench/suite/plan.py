@@ -46,7 +46,7 @@ class SuiteOptions(Struct, frozen=True, kw_only=True):
     skip_token: leave gated models out; None: where there is no token; False: try them all
     variants: settings besides the model, one deployed after the other; never empty
     profile: with the overrides in it
-    overrides: what was given beside the profile's name
+    overrides: the fields that were given besides the profile's name
     resume: the folder of a suite to go on with
     folder: where the files go
     typed: the options that decide what is measured, as typed
@@ -172,7 +172,7 @@ def _query_feasibility(options: SuiteOptions, cases: Sequence[Case]) -> tuple[Fe
 
 
 def plan_cases(options: SuiteOptions, listing: ProjectListing) -> list[Case]:
-    """All that was asked for, models in their order, a model's variants side by side.
+    """All requested cases, models in their order, a model's variants side by side.
 
     listing: of the project, as its inventory declares it
     """
@@ -212,7 +212,7 @@ def plan_cases(options: SuiteOptions, listing: ProjectListing) -> list[Case]:
 
 
 def _spread(options: SuiteOptions, variant: Settings, nodes: int) -> Settings:
-    """Over which nodes: as asked; a single GPU is the head's."""
+    """The setting that spreads a case over the requested nodes; a single GPU is the head's."""
     if nodes < 2 or "head_only" in variant:
         return {}
     if options.nodes:

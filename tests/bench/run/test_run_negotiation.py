@@ -270,7 +270,7 @@ def test_the_first_of_several_is_taken_and_the_others_are_told(tmp_path: Path) -
         assert ran.code == 0
     assert ran.result.config.model == server.asked()[-1].json["model"] == "one"
     assert ran.result.notes == (
-        "--model names none of those served (bge-m3, one, two): one was asked, the first",
+        "--model names none of those served (bge-m3, one, two): one was used, the first",
     )
     server = Particular(models=("one", "two"))
     with measured(server, tmp_path, "--model", "two") as ran:
@@ -325,7 +325,7 @@ def test_the_name_behind_an_alias_is_told(tmp_path: Path) -> None:
     with measured(Answering("Qwen2.5-0.5B"), tmp_path) as ran:
         assert ran.code == 0, ran.err
     (note,) = ran.result.notes
-    assert note.startswith("asked for alias, but the answers name Qwen2.5-0.5B: the name behind")
+    assert note.startswith("requested alias, but the answers name Qwen2.5-0.5B: the name behind")
     assert ran.result.summary.completed == 4
 
 
