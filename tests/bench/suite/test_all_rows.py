@@ -16,7 +16,12 @@ from spark_bench.errors import BadInput
 from spark_bench.options import FailureLimit
 from spark_bench.project import ProjectListing, ProjectNode, ProjectRank
 from spark_bench.results.schema import Result
-from spark_bench.results.suite_results import CaseRow, SuiteLoad, SuiteResults
+from spark_bench.results.suite_results import (
+    CaseRow,
+    SuiteLoad,
+    SuiteResults,
+    encode_results,
+)
 from spark_bench.secret import Secret
 from spark_bench.suite import case, deploy
 from spark_bench.suite.child import ChildExit, SuiteProgress
@@ -27,7 +32,14 @@ from spark_bench.suite.deploy import (
     served_before,
     serving_problem,
 )
-from spark_bench.suite.job import JobCase, SuiteJob, job_changes, refuse_changed
+from spark_bench.suite.job import (
+    JobCase,
+    SuiteJob,
+    job_changes,
+    read_job,
+    read_results,
+    refuse_changed,
+)
 from spark_bench.suite.plan import Case
 from spark_bench.suite.rows import CaseFailure, case_row, mark_pareto, rows_csv
 from spark_bench.suite.suite_tables import (
@@ -447,3 +459,22 @@ def test_a_key_in_a_file_is_in_no_environment(
     stage.measure(CASE)
     (environ,) = environments
     assert ("SPARK_BENCH_API_KEY" in environ) != in_file
+
+
+# ---- folders of earlier versions
+
+
+RECORDED = Path(__file__).parent / "recorded"
+
+
+@pytest.mark.parametrize("version", sorted(folder.name for folder in RECORDED.iterdir()))
+def test_a_folder_of_an_earlier_version_is_read_and_written_as_it_was(version: str) -> None:
+    """Field names in stored data never change: a suite begun before an update can be resumed."""
+    folder = RECORDED / version
+    job_file, results = read_job(folder), read_results(folder)
+    assert results
+    assert encode_results(results) == (folder / "results.json").read_bytes()
+    written = json.loads(msgspec.json.encode(job_file))
+    assert written == json.loads((folder / "job.json").read_bytes())
+    assert list(job_changes(job_file.job, job_file.job)) == []
+    assert render_summary(results).count("SKIPPED") == 2
