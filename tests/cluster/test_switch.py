@@ -87,7 +87,7 @@ def test_a_name_that_is_taken_stops_nothing(served: Deploy) -> None:
     cluster.node(2).run(f"docker create --name {WORKER}.previous lmsysorg/sglang:spark")
     before = lives(cluster)
     said = served.fails(model="qwen14b")
-    assert "spark-02: its rank could not be set aside" in said
+    assert "spark-02: could not set the old rank aside" in said
     assert lives(cluster) == before
     assert serves(cluster, MODEL)
     cluster.node(2).run(f"docker rm {WORKER}.previous")
