@@ -6,34 +6,38 @@ pyinfra inventories/spark.py deploy.py [--data model=qwen72b]
 from pyinfra import host
 
 from control import transfers
-from control.converge import again, deployment
+from control.converge import current_deployment, redecide
 from control.secrets import find_api_key, key_left, key_needed
 from control.switching import build_switch
 from operations import images, secrets, switch, vocabularies, weights
 
 # check: settings, facts, plan and every refusal, for the whole cluster at once
-run = deployment(host)
-settings = run.settings_of(host)
+deployment = current_deployment(host)
+settings = deployment.settings_of(host)
 
 # The head's operations work on all nodes of the group.
-if run.running and run.is_head(host):
+if deployment.running and deployment.is_head(host):
     if settings.runtime == "docker":
         # image
         images.delivered(
-            name=f"Image {settings.image}", order=transfers.image_order(run), needed=run.pulls
+            name=f"Image {settings.image}",
+            order=transfers.image_order(deployment),
+            needed=deployment.pulls,
         )
 
         # weights
         vocabularies.vocabularies_present(
-            name="tiktoken vocabularies", order=transfers.vocabularies_job(run)
+            name="tiktoken vocabularies", order=transfers.vocabularies_job(deployment)
         )
         weights.present(
-            name=f"Weights of {run.model.id}",
-            job=lambda: transfers.weights_job(run),
-            needed=transfers.weights_needed(run),
+            name=f"Weights of {deployment.model.id}",
+            job=lambda: transfers.weights_job(deployment),
+            needed=transfers.weights_needed(deployment),
         )
         switch.plan_checked(
-            name="Check again, with what has come", again=lambda: again(run), needed=run.fetches
+            name="Check again, with what has come",
+            again=lambda: redecide(deployment),
+            needed=deployment.fetches,
         )
 
     # API key
@@ -43,13 +47,17 @@ if run.running and run.is_head(host):
             find=lambda: find_api_key(settings.api_key_file),
             group=settings.group,
             image=settings.image,
-            needed=lambda: key_needed(run, host),
+            needed=lambda: key_needed(deployment, host),
         )
 
 # containers: created, started and verified (else the group before them serves again), or stopped
-if run.is_lead(host):
-    goal = f"{run.model_name} is served" if run.running else f"No rank runs ({settings.state})"
-    switch.containers_switched(name=goal, switch=lambda: build_switch(run))
+if deployment.is_lead(host):
+    goal = (
+        f"{deployment.model_name} is served"
+        if deployment.running
+        else f"No rank runs ({settings.state})"
+    )
+    switch.containers_switched(name=goal, switch=lambda: build_switch(deployment))
 
-if key_left(run, host):
+if key_left(deployment, host):
     secrets.key_removed(name="API key gone", group=settings.group, image=settings.image)

@@ -1,4 +1,4 @@
-"""Every check of a deploy, told in full; nothing is changed."""
+"""Every check of a deploy, reported in full; nothing is changed."""
 
 from __future__ import annotations
 
@@ -9,38 +9,43 @@ from pyinfra.api import DeployError, State
 from pyinfra.api.output import format_text
 
 from cluster.findings import Finding, Level, Refused
-from control import preflight, running
-from control.converge import begin, refresh
+from cluster.plan.decide import exposure_findings
+from control import converge, preflight
+from operations.outcome import note
 
-COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "red"}
+COLORS = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "red"}
 
 
 def check_deploy(state: State) -> None:
-    """Tell every finding; DeployError where a deploy would be refused."""
-    told = list(dict.fromkeys(find_problems(state)))
-    for finding in told:
-        level = format_text(f"{finding.level.value:>7}", COLOURS[finding.level])
+    """Log every finding; DeployError if a deploy would be refused."""
+    findings = list(dict.fromkeys(find_problems(state)))
+    for finding in findings:
+        level = format_text(f"{finding.level.value:>7}", COLORS[finding.level])
         logger.info(f"    {level}  {finding}")
-    count = Counter(finding.level for finding in told)
+    count = Counter(finding.level for finding in findings)
     sums = ", ".join(f"{count[level]} {level.value}" for level in Level)
     if count[Level.ERROR]:
+        note("refused", [f for f in findings if f.level is not Level.OK])
         raise DeployError(f"a deploy would be refused: {sums}")
     logger.info(f"    a deploy would go ahead: {sums}")
 
 
 def find_problems(state: State) -> list[Finding]:
     """Everything that a deploy would find, a refusal's findings too."""
-    made = begin(state)
-    refused: tuple[Finding, ...] = ()
+    deployment = converge.declared_deployment(state)
+    refusal: tuple[Finding, ...] = ()
     try:
-        refresh(made)
-    except Refused as e:
-        refused = e.findings
-    findings, full = preflight.preflight(made, latency=True)
+        converge.read_and_decide(deployment)
+        refusal = deployment.decision.refusal
+    except Refused as refused:
+        refusal = refused.findings
+    if not deployment.facts:
+        return list(refusal)
+    findings, full = preflight.preflight(deployment, latency=True)
     return [
-        *refused,
-        *made.findings,
+        *refusal,
+        *deployment.findings,
         *findings,
-        *preflight.image_differs(made, full),
-        *running.exposed(made, runs=True),
+        *preflight.image_differs(deployment.decision, full),
+        *exposure_findings(deployment.decision, runs=True),
     ]

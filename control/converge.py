@@ -1,190 +1,164 @@
-"""From an inventory to a plan: read, decide, refuse. Once for the whole cluster, and once more
-when an image has come."""
+"""From an inventory to a decision: read, decide, check, refuse. Once for the whole cluster, and
+once more when an image or weights have come."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import gevent
 from pyinfra import logger
 from pyinfra.api import Host, State
 
-from cluster.catalog import models
+from cluster.catalog.models import find_model
 from cluster.engine import serving
-from cluster.fabric import FabricOptions, NodeOverrides, choose_fabric
 from cluster.findings import Finding, Level, Refused
-from cluster.plan.plan import find_split_group, make_plan
-from cluster.plan.previous_group import undo_interrupted_switch
-from cluster.plan.specs import declared_specs
-from cluster.settings.declaration import Declaration
-from control import gather, lease, running, secrets
+from cluster.plan.decide import Decision, Readings, decide, exposure_findings
+from cluster.plan.plan import find_split_group
+from control import lease, read, secrets
 from control.deployment import Deployment
-from control.inventory import all_hosts, declared_settings, refuse_split
+from control.inventory import all_hosts, declared_settings, refuse_limit
 from control.outcome import follow
 from control.shared import shared
 from operations import outcome
 
 # One odd answer of a serving group is no reason to restart it: seconds until it is asked again.
-ASK_AGAIN = (3, 6)
+PAUSES = (3, 6)
 
 
-def deployment(host: Host) -> Deployment:
-    """The run's deployment, one for all hosts; DeployError where it is refused."""
-    return shared(host.state, _make)
+def current_deployment(host: Host) -> Deployment:
+    """The run's deployment, one for all hosts; DeployError if it is refused."""
+    return shared(host.state, _begin)
 
 
-def _make(state: State) -> Deployment:
+def _begin(state: State) -> Deployment:
     outcome.begin_step("check")
-    made = begin(state)
-    follow(made)
-    lease.take(state, made.wanted)
-    decide(made)
-    report(made)
-    return made
+    deployment = declared_deployment(state)
+    follow(deployment)
+    lease.take(state, deployment.declaration)
+    redecide(deployment)
+    return deployment
 
 
-def begin(state: State) -> Deployment:
-    """What is wanted, before any node is read."""
-    everyone = all_hosts(state.inventory)
-    wanted = declared_settings(everyone)
-    if wanted.common.state == "running":
-        refuse_split(state, [h for h in everyone if h.name in wanted.nodes])
-    return Deployment(
-        hosts={h.name: h for h in everyone if state.is_host_in_limit(h)},
-        left_out={h.name: h for h in everyone if not state.is_host_in_limit(h)},
-        wanted=wanted,
-        model=models.find_model(wanted.common.model),
-    )
-
-
-def decide(made: Deployment) -> None:
-    """Read, plan and check, now or once more; Refused before anything stops."""
-    refresh(made)
-    if made.running and not made.plan.restart:
-        judge(made)
-    if made.running and made.plan.changes:
-        check(made)
-    if made.left_out and any(step.stop for step in made.plan.steps):
-        made.findings += tuple(
-            find_split_group(made.plan, gather.left_out(made), made.settings.group)
+def declared_deployment(state: State) -> Deployment:
+    """What is declared, before any node is read."""
+    hosts = all_hosts(state.inventory)
+    declaration = declared_settings(hosts)
+    if declaration.common.state == "running":
+        refuse_limit(
+            state,
+            [h for h in hosts if h.name in declaration.nodes],
+            " of the group: its ranks run together",
+            cure="run without --limit, or add --data head_only=true to serve from the head",
         )
-    if made.errors():
-        raise Refused(*made.findings)
-
-
-def again(made: Deployment) -> None:
-    """Decide once more, and tell what that changed."""
-    decide(made)
-    report(made)
-
-
-def refresh(made: Deployment) -> None:
-    """Read every node, decide the fabric, the specs and the plan."""
-    made.served, made.restart, made.full = None, "", {}
-    made.facts = gather.light(made.hosts, made.wanted)
-    if not made.running:
-        made.findings = gather.unreadable(made.facts)
-        made.plan = make_plan({}, made.facts, made.settings.state, group=made.settings.group)
-        return
-    made.fabric = choose_fabric(
-        [made.facts[name] for name in made.wanted.names], fabric_options(made.wanted)
+    return Deployment(
+        hosts={h.name: h for h in hosts if state.is_host_in_limit(h)},
+        left_out={h.name: h for h in hosts if not state.is_host_in_limit(h)},
+        decision=Decision(declaration, find_model(declaration.common.model), Readings(), {}),
     )
-    idle = {name: seen for name, seen in made.facts.items() if name in made.wanted.idle}
-    made.findings = (*made.fabric.findings, *gather.unreadable(idle))
-    made.version = gather.sglang_version(made.serving, made.facts, made.settings)
-    made.findings += running.exposed(made, runs=False)
-    made.specs = declared_specs(made.wanted, made.model, made.fabric, made.facts, made.version)
-    _replan(made)
 
 
-def judge(made: Deployment) -> None:
-    """A group that needs no change must also serve: if it does not, and is not just starting, it
-    restarts."""
-    served, wrong = _ask(made)
-    for pause in ASK_AGAIN:
-        if not wrong or serving.locked(served) or _starting(made):
+def read_deployment(state: State) -> Deployment:
+    """What is declared and what runs, for reports; the head's image is not asked for anything."""
+    deployment = declared_deployment(state)
+    nodes = read.read_light(deployment.hosts, deployment.declaration)
+    deployment.decision = decide(deployment.declaration, deployment.model, Readings(nodes))
+    return deployment
+
+
+def redecide(deployment: Deployment) -> None:
+    """Read the nodes, decide and check anew, and log it; Refused before anything stops."""
+    deployment.served = None
+    read_and_decide(deployment)
+    if deployment.decision.refusal:
+        raise Refused(*deployment.decision.refusal)
+    restart = _judge(deployment) if deployment.running and not deployment.plan.restart else ""
+    if deployment.running and (deployment.plan.changes or restart):
+        _check(deployment, restart)
+    if deployment.left_out and any(step.stop for step in deployment.plan.steps):
+        left_out = read.read_left_out(deployment)
+        group = deployment.settings.group
+        deployment.findings += tuple(find_split_group(deployment.plan, left_out, group))
+    if any(finding.level is Level.ERROR for finding in deployment.findings):
+        raise Refused(*deployment.findings)
+    _log_decision(deployment)
+
+
+def read_and_decide(deployment: Deployment) -> None:
+    """Read every node as far as a converged run needs it, and decide."""
+    nodes = read.read_light(deployment.hosts, deployment.declaration)
+    deployment.decision = decide_on(deployment, Readings(nodes))
+    exposed = exposure_findings(deployment.decision, runs=False) if deployment.running else ()
+    deployment.findings = (*deployment.decision.findings, *exposed)
+
+
+def decide_on(deployment: Deployment, readings: Readings, restart: str = "") -> Decision:
+    """The decision on these readings; the head's image is asked for its version if it must be."""
+    declaration, model = deployment.declaration, deployment.model
+    decision = decide(declaration, model, readings, restart)
+    if decision.undecided_image:
+        version = read.read_image_version(deployment.head, deployment.settings.image)
+        decision = decide(declaration, model, replace(readings, version=version), restart)
+    return decision
+
+
+def _judge(deployment: Deployment) -> str:
+    """A group that needs no change must also serve. Why it must restart; "" if it serves, or may
+    yet get ready by itself."""
+    served, wrong = _ask(deployment)
+    for pause in PAUSES:
+        if not wrong or serving.locked(served) or _is_starting(deployment):
             break
         gevent.sleep(pause)
-        served, wrong = _ask(made)
+        served, wrong = _ask(deployment)
     if not wrong:
-        made.served = served
-    elif why := _restart(made, served, wrong):
-        made.restart = why
-        _replan(made)
-    else:
-        made.full = gather.full(made.serving, made)
-
-
-def _restart(made: Deployment, served: serving.GroupAnswers, wrong: tuple[Finding, ...]) -> str:
-    """Why a group that does not serve must restart; "" where it may yet get ready by itself."""
-    if serving.locked(served) or not _starting(made):
+        deployment.served = served
+        return ""
+    if serving.locked(served) or not _is_starting(deployment):
         return str(wrong[0])
-    return secrets.key_problem(made)
+    return secrets.key_problem(deployment)
 
 
-def _starting(made: Deployment) -> bool:
-    return gather.starting(made.facts, made.settings.group, made.ready_seconds)
+def _is_starting(deployment: Deployment) -> bool:
+    facts, group = deployment.facts, deployment.settings.group
+    return read.is_starting(facts, group, deployment.ready_seconds)
 
 
-def _ask(made: Deployment) -> tuple[serving.GroupAnswers, tuple[Finding, ...]]:
+def _ask(deployment: Deployment) -> tuple[serving.GroupAnswers, tuple[Finding, ...]]:
     """What the group answers, and what is wrong with it. A completion that waits its turn behind a
     real load, while every rank is healthy, is nothing wrong."""
-    served = gather.served(made)
-    if serving.busy(served, made.model_name):
+    served = read.read_answers(deployment, deployment.urls, deployment.model_name)
+    if serving.busy(served, deployment.model_name):
         return served, ()
-    return served, serving.serving_problems(served, made.wanted.names, made.model_name)
+    names = deployment.declaration.names
+    return served, serving.serving_problems(served, names, deployment.model_name)
 
 
-def check(made: Deployment) -> None:
+def _check(deployment: Deployment, restart: str) -> None:
     """Everything that can be refused, before the first change."""
     from control import preflight  # a converged run does without
 
-    findings, made.full = preflight.preflight(made)
-    # The later reading counts: a container may have come or gone since the first.
-    made.facts |= made.full
-    _replan(made)
-    made.served = None if made.plan.restart else made.served
-    made.findings = tuple(
-        dict.fromkeys([*made.findings, *findings, *preflight.image_differs(made, made.full)])
-    )
+    findings, full = preflight.preflight(deployment)
+    readings = deployment.readings.updated(full)
+    deployment.decision = decide_on(deployment, readings, restart)
+    if deployment.decision.refusal:
+        raise Refused(*deployment.decision.refusal)
+    deployment.served = None if deployment.plan.restart else deployment.served
+    differing = preflight.image_differs(deployment.decision, full)
+    deployment.findings = tuple(dict.fromkeys([*deployment.findings, *findings, *differing]))
 
 
-def fabric_options(wanted: Declaration) -> FabricOptions:
-    """What the settings say of the fabric."""
-    common = wanted.common
-    by_node = {
-        name: NodeOverrides(
-            s.address, s.nccl_ib_hca, s.nccl_socket_ifname, s.gloo_socket_ifname, s.env
-        )
-        for name, s in wanted.nodes.items()
-    }
-    return FabricOptions(common.rdma, common.twins, by_node)
-
-
-def report(made: Deployment) -> None:
-    """Tell, once, what was found and what will change."""
-    for finding in made.findings:
-        if finding.level is Level.WARNING and finding not in made.reported:
-            made.reported.add(finding)
+def _log_decision(deployment: Deployment) -> None:
+    """Log each warning once, and what will change."""
+    for finding in deployment.findings:
+        if finding.level is Level.WARNING and finding not in deployment.reported:
+            deployment.reported.add(finding)
             logger.warning(f"    warning: {finding}")
-    if made.fabric.summary:
-        logger.info(f"    fabric: {made.fabric.summary}")
-    for line in made.plan.lines():
+    if deployment.fabric.summary:
+        logger.info(f"    fabric: {deployment.fabric.summary}")
+    for line in deployment.plan.lines():
         logger.info(f"    plan: {line}")
-    if made.served:
+    if deployment.served:
         logger.info(
-            f"    serving: {made.model_name} on {len(made.wanted.names)} node(s), "
-            f"answered in {made.served.seconds:.2f} s"
+            f"    serving: {deployment.model_name} on {len(deployment.declaration.names)} node(s), "
+            f"answered in {deployment.served.seconds:.2f} s"
         )
-
-
-def _replan(made: Deployment) -> None:
-    """Plan from what the nodes are once an interrupted switch is undone."""
-    group = made.settings.group
-    made.facts = undo_interrupted_switch(made.facts, made.specs, group)
-    made.plan = make_plan(
-        made.specs,
-        made.facts,
-        "running",
-        restart=made.restart,
-        group=group,
-        rollback=made.settings.rollback,
-    )

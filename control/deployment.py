@@ -1,7 +1,8 @@
-"""What one run knows of the whole cluster, and the questions that its operations ask."""
+"""One run's cluster: its hosts, the decision as it stands now, and what operations ask of both."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -10,10 +11,10 @@ from pyinfra.api import Host
 from cluster.catalog.models import Model
 from cluster.engine import readiness, serving
 from cluster.fabric import Fabric
-from cluster.findings import Finding, Level
+from cluster.findings import Finding
 from cluster.node.readings import NodeFacts
+from cluster.plan.decide import Decision, Readings
 from cluster.plan.plan import Plan
-from cluster.plan.specs import served_name
 from cluster.rank.runtime import Runtime, runtime_of
 from cluster.rank.spec import Spec, group_urls
 from cluster.settings.declaration import Declaration
@@ -24,63 +25,104 @@ from cluster.transfer.weights import TIKTOKEN
 
 @dataclass
 class Deployment:
-    """Everything that one run knows: what was declared, what was read, what follows from both.
-
-    `converge` fills it, and once more when an image has come; it is asked by every operation.
+    """What one run works on. Only its decision changes, and always as a whole: `control.converge`
+    decides again when an image or weights have come, and operations ask when their turn comes.
 
     + hosts: every host of the run, rank order, those that serve nothing last
-    + version: SGLang's, that the launch lines are written for; "" for the process runtime
-    + restart: why a group whose ranks are as wanted must restart all the same, or ""
-    + served: what a group answered that needs no change; None where it needs one
-    + reported: findings that the user has been told of
     + left_out: hosts that `--limit` leaves out
+    + served: what a group answered that needs no change; None if it needs one
+    + findings: of the decision, and of the checks before a change
+    + reported: findings that the user has seen
     """
 
-    hosts: dict[str, Host]
-    wanted: Declaration
-    model: Model
-    facts: dict[str, NodeFacts] = field(default_factory=dict)
-    full: dict[str, NodeFacts] = field(default_factory=dict)
-    version: str = ""
-    fabric: Fabric = field(default_factory=lambda: Fabric((), "none", ""))
-    specs: dict[str, Spec] = field(default_factory=dict)
-    plan: Plan = field(default_factory=lambda: Plan((), restart=False, policies={}))
-    restart: str = ""
+    hosts: Mapping[str, Host]
+    left_out: Mapping[str, Host]
+    decision: Decision
+    served: serving.GroupAnswers | None = None
     findings: tuple[Finding, ...] = ()
     reported: set[Finding] = field(default_factory=set)
-    served: serving.GroupAnswers | None = None
-    left_out: dict[str, Host] = field(default_factory=dict)
+
+    # ---- the decision's
+
+    @property
+    def declaration(self) -> Declaration:
+        return self.decision.declaration
 
     @property
     def settings(self) -> Settings:
-        return self.wanted.common
+        return self.decision.settings
 
-    def settings_of(self, host: Host) -> Settings:
-        """The node's own settings."""
-        return self.wanted.nodes.get(host.name) or self.wanted.idle[host.name]
+    @property
+    def model(self) -> Model:
+        return self.decision.model
+
+    @property
+    def model_name(self) -> str:
+        """The id under which the model is served."""
+        return self.decision.model_name
 
     @property
     def running(self) -> bool:
         """Whether the group shall run; else it is stopped or absent."""
-        return self.settings.state == "running"
+        return self.decision.running
+
+    @property
+    def readings(self) -> Readings:
+        return self.decision.readings
+
+    @property
+    def facts(self) -> Mapping[str, NodeFacts]:
+        """The nodes as if an interrupted switch had not begun."""
+        return self.decision.facts
+
+    @property
+    def fabric(self) -> Fabric:
+        return self.decision.fabric
+
+    @property
+    def specs(self) -> Mapping[str, Spec]:
+        return self.decision.specs
+
+    @property
+    def plan(self) -> Plan:
+        return self.decision.plan
+
+    # ---- hosts
+
+    @property
+    def serving(self) -> dict[str, Host]:
+        """The hosts of the group, rank 0 first."""
+        return {name: self.hosts[name] for name in self.declaration.names}
+
+    @property
+    def head(self) -> Host:
+        return self.hosts[self.declaration.head]
+
+    def is_head(self, host: Host) -> bool:
+        return host.name == self.declaration.head
+
+    def is_lead(self, host: Host) -> bool:
+        """Whether this host's operations work on all nodes: the first one of the run."""
+        return host.name == next(iter(self.hosts))
+
+    def settings_of(self, host: Host) -> Settings:
+        """The node's own settings."""
+        return self.declaration.nodes.get(host.name) or self.declaration.idle[host.name]
+
+    # ---- what follows
 
     @cached_property
     def runtime(self) -> Runtime:
         return runtime_of(self.settings.runtime)
 
     @property
-    def serving(self) -> dict[str, Host]:
-        """The hosts of the group, rank 0 first."""
-        return {name: self.hosts[name] for name in self.wanted.names}
-
-    @property
-    def model_name(self) -> str:
-        """The id under which the model is served."""
-        return served_name(self.settings, self.model)
+    def docker(self) -> bool:
+        """Whether the group shall run in containers."""
+        return self.running and self.settings.runtime == "docker"
 
     @property
     def ready_seconds(self) -> float:
-        return readiness.ready_seconds(self.settings.ready_timeout, len(self.wanted.names))
+        return readiness.ready_seconds(self.settings.ready_timeout, len(self.declaration.names))
 
     @property
     def own_url(self) -> str:
@@ -100,50 +142,36 @@ class Deployment:
     @property
     def pulls(self) -> bool:
         """Whether the image is to come to a node, or a registry to be asked for it."""
-        if not self.running or self.settings.runtime != "docker":
+        if not self.docker:
             return False
-        found = {name: self.facts[name].image for name in self.wanted.names}
+        there = {name: self.facts[name].image for name in self.declaration.names}
         restart = self.plan.restart
         return images.needs_delivery(
-            self.settings.image, found, self.settings.pull, restart=restart
+            self.settings.image, there, self.settings.pull, restart=restart
         )
 
     def vocabularies(self, host: Host) -> dict[str, str]:
-        """tiktoken files that this node lacks, or holds damaged: name → SHA-256 they must have."""
-        if not self.plan.restart or not self.model.tiktoken or not self._docker(host):
+        """tiktoken files that this node lacks, or holds damaged: name -> SHA-256 they must have."""
+        if not (self.plan.restart and self.model.tiktoken and self.docker):
             return {}
-        seen = self.full[host.name].tiktoken
-        return {name: sha for name, sha in TIKTOKEN.items() if seen.get(name) != sha}
+        if host.name not in self.specs:
+            return {}
+        there = self.facts[host.name].tiktoken
+        return {name: sha for name, sha in TIKTOKEN.items() if there.get(name) != sha}
 
     @property
     def fetches(self) -> bool:
         """Whether anything comes to any node before ranks change."""
-        lacking = self.plan.restart and not all(map(self._has_weights, self.specs))
+        weights = [self.facts[n].weights for n in self.specs if n in self.readings.full]
+        whole = len(weights) == len(self.specs) and all(w and w.complete for w in weights)
         comes = self.pulls or any(self.vocabularies(h) for h in self.serving.values())
-        return comes or (lacking and self.settings.runtime == "docker")
-
-    def _docker(self, host: Host) -> bool:
-        return self.running and self.settings.runtime == "docker" and host.name in self.specs
-
-    def _has_weights(self, node: str) -> bool:
-        weights = self.full[node].weights if node in self.full else None
-        return weights is not None and weights.complete
+        return comes or (self.docker and self.plan.restart and not whole)
 
     def restarts(self) -> dict[str, int]:
-        names = {node: spec.name for node, spec in self.specs.items()}
+        """Node -> how often Docker has restarted its rank."""
         return {
             node: rank.restarts
-            for node, name in names.items()
+            for node, spec in self.specs.items()
             for rank in self.facts[node].ranks
-            if rank.name == name
+            if rank.name == spec.name
         }
-
-    def is_head(self, host: Host) -> bool:
-        return host.name == self.wanted.head
-
-    def is_lead(self, host: Host) -> bool:
-        """Whether this host's operations work on all nodes: the first one of the run."""
-        return host.name == next(iter(self.hosts))
-
-    def errors(self) -> list[Finding]:
-        return [f for f in self.findings if f.level is Level.ERROR]

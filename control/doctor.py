@@ -12,28 +12,31 @@ from pyinfra.api import Host, State
 from cluster import checks
 from cluster.findings import Finding
 from cluster.node.readings import Rank
-from cluster.plan.specs import expand, rank_names
+from cluster.plan.decide import exposure_findings
+from cluster.plan.specs import rank_names
 from cluster.printable import json_text
 from cluster.reports import doctor
 from cluster.reports.doctor import DoctorReport, Problem, RankLogText
 from cluster.reports.status import Status
-from control import preflight, running, survey
-from control.status import status_document
-from control.survey import Seen
+from control import preflight
+from control.status import group_url, status_document
+from control.survey import Survey, take_survey
 from facts.ranklog import SECONDS as LOG_SECONDS
 from facts.ranklog import RankLog, RankWords
 from operations import shell
 
-WORDS_SECONDS = 2 * LOG_SECONDS + 5
+# Of two commands, each with a limit of its own.
+READ_SECONDS = 2 * LOG_SECONDS + 5
 
 
 def print_report(state: State) -> None:
     """Print the report on stdout; pyinfra's own words go to stderr."""
-    named = next(iter(state.inventory)).data.get("inventory")
-    print(json_text(msgspec.json.encode(examine_cluster(state, _shown(named)))), flush=True)
+    inventory = next(iter(state.inventory)).data.get("inventory")
+    report = examine_cluster(state, _path_shown(inventory))
+    print(json_text(msgspec.json.encode(report)), flush=True)
 
 
-def _shown(path: object) -> str:
+def _path_shown(path: object) -> str:
     """As a user in the project's folder would write it."""
     if not path:
         return "INVENTORY"
@@ -42,106 +45,88 @@ def _shown(path: object) -> str:
 
 
 def examine_cluster(state: State, inventory: str) -> DoctorReport:
-    """The report; Refused where the declaration itself is wrong."""
-    seen = survey.look(state, full=True)
-    status = status_document(seen)
-    words = _words(seen)
-    told = list(_ailments(seen, status, words))
-    told += doctor.check_problems(_checks(seen), told)
+    """The report; Refused if the declaration itself is wrong."""
+    survey = take_survey(state, full=True)
+    status = status_document(survey, group_url(survey))
+    logs = _read_logs(survey)
+    problems = list(_problems(survey, status, logs))
+    problems += doctor.check_problems(_check(survey), problems)
     return doctor.doctor_report(
         status,
-        (doctor.name_inventory(a, inventory) for a in told),
-        tuple(_looked(seen, status, words)),
+        (doctor.name_inventory(problem, inventory) for problem in problems),
+        tuple(_sources(survey, status, logs)),
     )
 
 
-def _ailments(seen: Seen, status: Status, words: list[RankLogText]) -> Iterator[Problem]:
-    rdma = seen.made.fabric.transport == "rdma"
-    kept = {(left.node, left.container) for left in status.leftovers}
-    own = [w for w in words if (w.node, w.rank.called) not in kept]
-    others = [w for w in words if w not in own]
-    yield from doctor.unreachable_nodes(seen.silent)
-    yield from doctor.engine_problems(seen.made.facts)
+def _problems(survey: Survey, status: Status, logs: list[RankLogText]) -> Iterator[Problem]:
+    rdma = survey.decision.fabric.transport == "rdma"
+    leftovers = {(left.node, left.container) for left in status.leftovers}
+    own = [log for log in logs if (log.node, log.rank.called) not in leftovers]
+    others = [log for log in logs if log not in own]
+    yield from doctor.unreachable_nodes(survey.silent)
+    yield from doctor.engine_problems(survey.nodes)
     got_over = all(r.healthy for r in status.ranks) or status.declared != "running"
     yield from doctor.log_problems(own, ready=got_over, rdma=rdma)
     yield from doctor.group_problems(status)
-    yield from doctor.disk_problems(seen.made.facts)
+    yield from doctor.disk_problems(survey.nodes)
     yield from doctor.log_problems(others, ready=True, rdma=False)
-    yield from doctor.leftover_problems(status, words)
+    yield from doctor.leftover_problems(status, logs)
 
 
-# ---- logs
+def _read_logs(survey: Survey) -> list[RankLogText]:
+    """What every container of the group logged, the failed ones too."""
+    hosts = [host for name, host in survey.hosts.items() if name in survey.nodes]
+    by_node = shell.on_all(hosts, partial(_read_logs_of, survey))
+    return [log for node in by_node for log in by_node[node]]
 
 
-def _words(seen: Seen) -> list[RankLogText]:
-    """What every container of the group says, the failed ones too."""
-    hosts = [h for name, h in seen.made.hosts.items() if name in seen.made.facts]
-    found = shell.on_all(hosts, partial(_words_of, seen))
-    return [words for name in found for words in found[name]]
+def _read_logs_of(survey: Survey, host: Host) -> list[RankLogText]:
+    runtime, logs = survey.decision.settings.runtime, []
+    ranks = survey.ranks(host.name)
+    name = rank_names(survey.decision.declaration).get(host.name)
+    if not ranks and name and runtime == "process":
+        # A process that ended has left its log and nothing else.
+        ranks = (Rank(name, "", "exited"),)
+    for rank in ranks:
+        fact = RankLog()
+        # Why Docker had to start it again stands in the log of its earlier life.
+        script = fact.command(runtime, rank.called, earlier=rank.restarts > 0)
+        reading = shell.read_fact(host, fact, script, READ_SECONDS, failed=True)
+        log = reading.value or RankWords()
+        logs.append(RankLogText(host.name, rank, log.lines, log.transport))
+    return logs
 
 
-def _words_of(seen: Seen, host: Host) -> list[RankLogText]:
-    return [_log(seen, host, rank) for rank in _spoken(seen, host.name)]
-
-
-def _spoken(seen: Seen, node: str) -> list[Rank]:
-    """The group's ranks on a node. A process that ended has left its log and nothing else."""
-    found = list(survey.ranks(seen.made, node))
-    name = rank_names(seen.made.wanted).get(node)
-    if not found and name and seen.made.settings.runtime == "process":
-        return [Rank(name, "", "exited")]
-    return found
-
-
-def _log(seen: Seen, host: Host, rank: Rank) -> RankLogText:
-    runtime = seen.made.settings.runtime
-    # Why Docker had to start it again stands in the log of its earlier life.
-    fact = RankLog()
-    command = fact.command(runtime, rank.called, earlier=rank.restarts > 0)
-    told = shell.read_fact(host, fact, command, WORDS_SECONDS, failed=True).value or RankWords()
-    return RankLogText(host.name, rank, told.lines, told.transport)
-
-
-# ---- the checks
-
-
-def _checks(seen: Seen) -> list[Finding]:
+def _check(survey: Survey) -> list[Finding]:
     """The checks before a deploy, of the nodes that answer; the fabric's need all of them."""
-    made, settings = seen.made, seen.made.settings
-    nodes = [made.facts[name] for name in made.wanted.names if name in made.facts]
-    whole = bool(made.fabric.nodes) and len(nodes) == len(made.wanted.names)
-    ours = {r.name for name in made.facts for r in survey.ranks(made, name)}
-    needs = checks.Needs(
-        runtime=settings.runtime,
-        gpus=settings.gpus != "none",
-        image=settings.image,
-        hf_cache={n.name: expand(made.wanted.nodes[n.name].hf_cache, n) for n in nodes},
-        port=settings.port,
-        dist_port=settings.dist_port,
-        our_names=frozenset(ours | set(rank_names(made.wanted).values())),
+    decision = survey.decision
+    nodes = {n: survey.nodes[n] for n in decision.declaration.names if n in survey.nodes}
+    whole = bool(decision.fabric.nodes) and len(nodes) == len(decision.declaration.names)
+    hosts = {name: survey.hosts[name] for name in nodes}
+    findings = checks.check_nodes(
+        list(nodes.values()),
+        wanted=checks.needs_of(decision, nodes, to_come=False),
+        fabric=decision.fabric if whole else None,
+        peers=preflight.probe_peers(decision, hosts) if whole else {},
     )
-    found = checks.check_nodes(
-        nodes,
-        wanted=needs,
-        fabric=made.fabric if whole else None,
-        peers=preflight.peers(made) if whole else {},
-    )
-    refused = () if seen.silent else seen.refused
-    exposed = running.exposed(made, runs=True, wanted=False)
-    return [*found, *refused, *preflight.image_differs(made, made.facts), *exposed]
+    return [
+        *findings,
+        *(() if survey.silent else decision.refusal),
+        *preflight.image_differs(decision, survey.nodes),
+        *exposure_findings(decision, runs=True, declared=False),
+    ]
 
 
-def _looked(seen: Seen, status: Status, words: list[RankLogText]) -> Iterator[str]:
+def _sources(survey: Survey, status: Status, logs: list[RankLogText]) -> Iterator[str]:
     """What the report is made of, a sentence each."""
-    facts = seen.made.facts
-    yield f"{len(facts)} of {len(seen.made.hosts)} nodes could be read"
+    yield f"{len(survey.nodes)} of {len(survey.hosts)} nodes could be read"
     alive = [r for r in status.ranks if r.health == 200]
     yield f"{len(alive)} of {len(status.ranks)} ranks answer /health"
     if status.served:
         yield f"/v1/models lists {', '.join(status.served)}"
-    count = sum(len(w.lines) for w in words)
-    yield f"{count} lines of {len(words)} logs, against every symptom known"
-    if len(seen.made.fabric.nodes) > 1:
-        yield f"fabric: {seen.made.fabric.summary}"
-    if facts:
+    count = sum(len(log.lines) for log in logs)
+    yield f"{count} lines of {len(logs)} logs, against every symptom known"
+    if len(survey.decision.fabric.nodes) > 1:
+        yield f"fabric: {survey.decision.fabric.summary}"
+    if survey.nodes:
         yield "GPU, driver, Docker, disks, memory, clocks, ports, links of every node read"

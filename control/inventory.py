@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from pyinfra.api import Host, Inventory, State
+from pyinfra.connectors.sshuserclient.client import get_ssh_config
 
+from cluster.engine.argv import Launch
 from cluster.findings import Refused, error
+from cluster.rank.spec import EVERYWHERE
 from cluster.settings.declaration import Declaration, HostData, parse_declaration
+from cluster.settings.schema import Settings
 
 GROUPS = ("head", "workers")
 # Of --data alone: the file of the run's outcome (control/outcome.py). Every program takes it.
@@ -42,13 +47,36 @@ def declared_settings(hosts: list[Host]) -> Declaration:
     return parse_declaration([declared_data(host) for host in hosts])
 
 
-def refuse_split(state: State, serving: list[Host]) -> None:
-    """A group lives and dies together: `--limit` must not leave out one of its ranks."""
-    left_out = [host.name for host in serving if not state.is_host_in_limit(host)]
-    if left_out:
-        raise Refused(
-            error(
-                f"--limit leaves out {', '.join(left_out)} of the group: its ranks run together",
-                cure="run without --limit, or add --data head_only=true to serve from the head",
-            )
-        )
+def refuse_limit(
+    state: State, hosts: list[Host], why: str, cure: str = "run without --limit"
+) -> None:
+    """Refused if `--limit` leaves out any of these hosts, which must be changed together.
+
+    + why: what follows their names in the message
+    """
+    if left_out := [host.name for host in hosts if not state.is_host_in_limit(host)]:
+        what = f"--limit leaves out {', '.join(left_out)}{why}"
+        raise Refused(error(what, cure=cure, key="limit"))
+
+
+def api_url(head: Host, to: Launch | Settings) -> str:
+    """The head's API as the reader reaches it: where it listens, or the address that SSH came to
+    (its name may be one that only SSH knows), or would come to where nothing is connected."""
+    host = to.host
+    if host == EVERYWHERE:
+        host = "localhost" if head.name.startswith("@local") else address(head)
+    return f"http://{f'[{host}]' if ':' in host else host}:{to.port}"
+
+
+@cache
+def address(head: Host) -> str:
+    """The head's address, as SSH came to it or would."""
+    client = getattr(getattr(head, "connector", None), "client", None)
+    if transport := client.get_transport() if client else None:
+        came_to = str(transport.getpeername()[0]).removeprefix("::ffff:")
+        # The API listens on IPv4: where SSH came by IPv6, the name may lead there.
+        if ":" not in came_to:
+            return came_to
+    name = str(head.data.get("ssh_hostname") or head.name)
+    config = get_ssh_config(head.data.get("ssh_config_file"))
+    return str(config.lookup(name).get("hostname", name)) if config else name

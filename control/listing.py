@@ -11,16 +11,17 @@ from pyinfra.api import Host, State
 
 from cluster.catalog import models
 from cluster.node.readings import Rank, Weights
+from cluster.plan.decide import unreadable_ranks
 from cluster.plan.specs import rank_names
 from cluster.printable import json_text
 from cluster.reports import listing
 from cluster.reports.feasible import judge_cases
 from cluster.reports.listing import ListedNode, SshAccess
 from cluster.settings.declaration import Declaration
-from control import gather, hosts, running, secrets
-from control.converge import begin
+from control import hosts, secrets
+from control.converge import read_deployment
 from control.deployment import Deployment
-from control.inventory import all_hosts, declared_data, declared_settings
+from control.inventory import all_hosts, api_url, declared_data, declared_settings
 from facts.weights import ModelWeights
 from operations import shell
 
@@ -32,32 +33,31 @@ WEIGHTS_SECONDS = 30
 def print_listing(state: State) -> None:
     """Print the listing on stdout; pyinfra's own words go to stderr."""
     light = next(iter(state.inventory)).data.get("light")
-    made = _light(str(light)) if light else read_listing(state)
-    print(json_text(msgspec.json.encode(made)), flush=True)
+    deployment = _light(str(light)) if light else read_listing(state)
+    print(json_text(msgspec.json.encode(deployment)), flush=True)
 
 
 def read_listing(state: State) -> listing.Listing:
     """What runs, as the nodes themselves tell it."""
-    made = begin(state)
-    made.facts = gather.light(made.hosts, made.wanted)
-    ranks = running.ranks(made)
+    deployment = read_deployment(state)
+    ranks = deployment.decision.running_ranks
     weights = shell.on_all(
-        [h for name, h in made.serving.items() if name in ranks], lambda h: _weights(h, ranks)
+        [h for name, h in deployment.serving.items() if name in ranks], lambda h: _weights(h, ranks)
     )
     places = tuple(
-        listing.listed_node(name, _here(host, made), _ssh(host), weights.get(name))
-        for name, host in made.hosts.items()
+        listing.listed_node(name, _here(host, deployment), _ssh(host), weights.get(name))
+        for name, host in deployment.hosts.items()
     )
-    head = made.hosts[made.wanted.head]
+    head = deployment.hosts[deployment.declaration.head]
     spec = ranks[head.name].spec if head.name in ranks else None
     return listing.build_listing(
-        made.settings,
-        made.model,
-        running.reached(head, spec.launch if spec else made.settings),
+        deployment.settings,
+        deployment.model,
+        api_url(head, spec.launch if spec else deployment.settings),
         places,
         ranks,
-        api_key_file=_file(made.settings.api_key_file),
-        notes=tuple(map(str, gather.unreadable(made.facts))),
+        api_key_file=_file(deployment.settings.api_key_file),
+        notes=tuple(map(str, unreadable_ranks(deployment.readings.nodes))),
     )
 
 
@@ -76,7 +76,7 @@ def _light(inventory: str) -> listing.Listing:
     settings = wanted.common
     head = next(host for host in hosts if host.name == wanted.head)
     places = tuple(_declared_place(h, wanted) for h in hosts)
-    url = running.reached(head, settings)
+    url = api_url(head, settings)
     key_file = _file(settings.api_key_file)
     return listing.build_listing(
         settings,
@@ -116,11 +116,11 @@ def _local(host: Host) -> bool:
     return host.name.startswith("@local")
 
 
-def _here(host: Host, made: Deployment) -> bool:
+def _here(host: Host, deployment: Deployment) -> bool:
     if _local(host):
         return True
     own = MACHINE_ID.read_text().strip() if MACHINE_ID.is_file() else ""
-    return bool(own) and made.facts[host.name].machine_id == own
+    return bool(own) and deployment.facts[host.name].machine_id == own
 
 
 def _ssh(host: Host) -> SshAccess | None:

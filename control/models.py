@@ -11,7 +11,7 @@ from cluster.printable import json_text
 from cluster.reports import cached_models
 from cluster.settings.schema import Settings
 from control import listing
-from control.converge import begin
+from control.converge import declared_deployment
 from facts.weights import CachedModels
 from operations import shell
 
@@ -22,13 +22,17 @@ SECONDS = 60
 def print_models(state: State) -> None:
     """Print the document on stdout; pyinfra's own words go to stderr."""
     told = listing.read_listing(state)
-    made = begin(state)
+    deployment = declared_deployment(state)
     ids = dict.fromkeys([*(m.id for m in models.catalog() if m.runtime == "docker")])
-    if not made.model.local and made.settings.runtime == "docker":
-        ids |= {made.model.id: None}
+    if not deployment.model.local and deployment.settings.runtime == "docker":
+        ids |= {deployment.model.id: None}
     found = shell.on_all(
-        [host for host in made.hosts.values() if made.settings_of(host).runtime == "docker"],
-        lambda host: _cached(host, list(ids), made.settings_of(host)),
+        [
+            host
+            for host in deployment.hosts.values()
+            if deployment.settings_of(host).runtime == "docker"
+        ],
+        lambda host: _cached(host, list(ids), deployment.settings_of(host)),
     )
     read = {node: cached for node, cached in found.items() if cached is not None}
     print(json_text(msgspec.json.encode(cached_models.models_document(told, read))), flush=True)

@@ -9,13 +9,13 @@ from pyinfra import logger
 from pyinfra.api import Host, State
 from pyinfra.api.util import get_template
 
-from cluster.findings import Refused, error, refuse_errors
+from cluster.findings import refuse_errors
 from cluster.node import netplan
 from cluster.node.netplan import Halves, Setup
 from cluster.node.readings import NodeFacts
 from cluster.settings.declaration import Declaration
-from control import gather
-from control.inventory import all_hosts, declared_settings
+from control import read
+from control.inventory import all_hosts, declared_settings, refuse_limit
 from control.shared import shared
 from facts.machine import NetworkSetup
 from operations import shell
@@ -30,8 +30,8 @@ SETUP_SECONDS = 30
 class Network:
     """What the nodes shall have; nothing at all for a single node.
 
-    + texts: node → its netplan file
-    + reasons: node → what differs there, a line each
+    + texts: node -> its netplan file
+    + reasons: node -> what differs there, a line each
     """
 
     hosts: Mapping[str, Host]
@@ -55,31 +55,31 @@ class Network:
         return NetworkChange(self.hosts, self.wanted, changing)
 
 
-def network(host: Host) -> Network:
-    """The run's network, one for all hosts; DeployError where it is refused."""
-    return shared(host.state, _make)
+def plan_network(host: Host) -> Network:
+    """The run's network, one for all hosts; DeployError if it is refused."""
+    return shared(host.state, _plan)
 
 
-def _make(state: State) -> Network:
+def _plan(state: State) -> Network:
     everyone = all_hosts(state.inventory)
-    wanted = declared_settings(everyone)
-    names = [*wanted.names, *wanted.idle]
+    declaration = declared_settings(everyone)
+    names = [*declaration.names, *declaration.idle]
     if len(names) < 2:
         logger.info("    one node: no fabric network is needed")
         return Network({}, {}, {}, {})
-    _refuse_limit(state, everyone)
+    refuse_limit(state, everyone, ": every node must answer the others")
     by_name = {host.name: host for host in everyone}
-    made = _decide({n: by_name[n] for n in names}, wanted)
-    for name, why in made.reasons.items():
+    network = _plan_nodes({n: by_name[n] for n in names}, declaration)
+    for name, why in network.reasons.items():
         for line in why:
             logger.info(f"    {name}: {line}")
-    return made
+    return network
 
 
-def _decide(hosts: Mapping[str, Host], wanted: Declaration) -> Network:
-    settings = {**wanted.nodes, **wanted.idle}
-    common = wanted.common
-    facts = gather.light(dict(hosts), wanted)
+def _plan_nodes(hosts: Mapping[str, Host], declaration: Declaration) -> Network:
+    settings = {**declaration.nodes, **declaration.idle}
+    common = declaration.common
+    facts = read.read_light(hosts, declaration)
     nodes = [facts[name] for name in hosts]
     hcas = {name: settings[name].nccl_ib_hca for name in hosts}
     halves = netplan.assign(nodes, common.fabric_networks, common.fabric_mtu, hcas)
@@ -91,7 +91,7 @@ def _decide(hosts: Mapping[str, Host], wanted: Declaration) -> Network:
             node, setups[node.name], halves[node.name], by_hand=node.name.startswith("@local")
         )
     )
-    texts = {name: text(mine) for name, mine in halves.items()}
+    texts = {name: netplan_text(own) for name, own in halves.items()}
     reasons = {
         node.name: tuple(
             netplan.address_changes(node, setups[node.name], halves[node.name], texts[node.name])
@@ -103,7 +103,7 @@ def _decide(hosts: Mapping[str, Host], wanted: Declaration) -> Network:
     return Network(hosts, halves, texts, reasons)
 
 
-def text(halves: Halves) -> str:
+def netplan_text(halves: Halves) -> str:
     """The netplan file of these halves."""
     return str(get_template(TEMPLATE).render(halves=halves))
 
@@ -111,16 +111,9 @@ def text(halves: Halves) -> str:
 def _setups(hosts: Mapping[str, Host], facts: Mapping[str, NodeFacts]) -> dict[str, Setup]:
     fact = NetworkSetup()
 
-    def read(host: Host) -> Reading[Setup]:
+    def read_setup(host: Host) -> Reading[Setup]:
         ports = facts[host.name].rdma
         names = [w for p in ports for w in (p.netdev, p.interface.mac) if w]
         return shell.read_fact(host, fact, fact.command(names), SETUP_SECONDS)
 
-    return shell.values_for_operations(shell.on_all(hosts.values(), read), "its network")
-
-
-def _refuse_limit(state: State, everyone: list[Host]) -> None:
-    left_out = [host.name for host in everyone if not state.is_host_in_limit(host)]
-    if left_out:
-        what = f"--limit leaves out {', '.join(left_out)}: every node must answer the others"
-        raise Refused(error(what, cure="run without --limit"))
+    return shell.values_for_operations(shell.on_all(hosts.values(), read_setup), "its network")

@@ -13,7 +13,6 @@ from pyinfra import logger
 from pyinfra.api import Host, State
 from pyinfra.api.state import BaseStateCallback, StateStage
 
-from cluster.engine.argv import Launch
 from cluster.findings import Finding, Level, Refused, error
 from cluster.reports.outcome import (
     Outcome,
@@ -22,10 +21,8 @@ from cluster.reports.outcome import (
     ServedNow,
     outcome_finding,
 )
-from cluster.settings.schema import Settings
-from control import running
 from control.deployment import Deployment
-from control.inventory import REPORT
+from control.inventory import REPORT, address, api_url
 from control.invocation import only_reads
 from operations import outcome
 from operations.outcome import record
@@ -53,14 +50,14 @@ def open_report(data: Mapping[str, str], state: State) -> None:
     atexit.register(_finish)
 
 
-def follow(made: Deployment) -> None:
+def follow(deployment: Deployment) -> None:
     """The report is about this deployment."""
     global _deployment
-    _deployment = made
+    _deployment = deployment
     if record.file is not None:
         # Connected now, and no longer when the document is written for the last time.
-        for host in made.hosts.values():
-            running.address(host)
+        for host in deployment.hosts.values():
+            address(host)
 
 
 def _finish() -> None:
@@ -98,52 +95,53 @@ def _changed(state: State) -> bool:
 
 
 def _describe(result: Result) -> Outcome:
-    made = _deployment
+    deployment = _deployment
     findings = list(record.findings)
-    if made is not None:
-        findings += [f for f in made.findings if f.level is Level.WARNING and f not in findings]
+    if deployment is not None:
+        findings += [
+            f for f in deployment.findings if f.level is Level.WARNING and f not in findings
+        ]
     reported = tuple(map(outcome_finding, findings))
-    if made is None:
+    if deployment is None:
         return Outcome(outcome=result, step=record.step, findings=reported)
     return Outcome(
         outcome=result,
         step=record.step,
-        group=made.settings.group,
-        model=made.model_name,
+        group=deployment.settings.group,
+        model=deployment.model_name,
         findings=reported,
-        plan=tuple(made.plan.lines()),
-        serves=_serves(made, result),
-        previous=_previous(made),
+        plan=tuple(deployment.plan.lines()),
+        serves=_serves(deployment, result),
+        previous=_previous(deployment),
     )
 
 
-def _previous(made: Deployment) -> PreviousServed | None:
-    if made.plan.previous is None or record.left in ("untouched", "unknown"):
+def _previous(deployment: Deployment) -> PreviousServed | None:
+    if deployment.plan.previous is None or record.left in ("untouched", "unknown"):
         return None
-    return PreviousServed(model=made.plan.previous.model, restored=record.left == "previous")
+    return PreviousServed(model=deployment.plan.previous.model, restored=record.left == "previous")
 
 
-def _serves(made: Deployment, result: Result) -> ServedNow | None:
+def _serves(deployment: Deployment, result: Result) -> ServedNow | None:
     """The declared group after a success; else the group before it, if a switch put it back; else
     what was read, if no switch began."""
+    head = deployment.declaration.head
     if result in ("converged", "changed"):
-        if not made.running or made.wanted.head not in made.hosts:
+        if not deployment.running or head not in deployment.hosts:
             return None
-        return _served_now(made, made.wanted.head, made.settings, made.model_name, True)
-    if record.left == "previous" and (previous := made.plan.previous):
+        url = api_url(deployment.hosts[head], deployment.settings)
+        return ServedNow(model=deployment.model_name, url=url, ready=True)
+    if record.left == "previous" and (previous := deployment.plan.previous):
         node, spec = next(iter(previous.specs.items()))
-        return _served_now(made, node, spec.launch, previous.model, True)
-    rank = running.ranks(made).get(made.wanted.head) if record.left == "untouched" else None
-    if rank is None or (there := rank.spec) is None:
+        url = api_url(deployment.hosts[node], spec.launch)
+        return ServedNow(model=previous.model, url=url, ready=True)
+    rank = deployment.decision.running_ranks.get(head)
+    if record.left != "untouched" or rank is None or rank.spec is None:
         return None
-    ready = True if made.served else None
-    return _served_now(made, made.wanted.head, there.launch, there.launch.served_model_name, ready)
-
-
-def _served_now(
-    made: Deployment, node: str, to: Launch | Settings, model: str, ready: bool | None
-) -> ServedNow:
-    return ServedNow(model=model, url=running.reached(made.hosts[node], to), ready=ready)
+    launch = rank.spec.launch
+    url = api_url(deployment.hosts[head], launch)
+    ready = True if deployment.served else None
+    return ServedNow(model=launch.served_model_name, url=url, ready=ready)
 
 
 def _note_interrupts() -> None:

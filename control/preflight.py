@@ -14,60 +14,37 @@ from cluster.engine.argv import argv
 from cluster.findings import Finding, error, warning
 from cluster.node.peers import PeerReport
 from cluster.node.readings import NodeFacts
-from cluster.plan.previous_group import members
-from cluster.plan.specs import expand, token_mounts
-from cluster.settings.schema import Settings
+from cluster.plan.decide import Decision
+from cluster.plan.specs import token_mounts
 from cluster.transfer import images
 from cluster.transfer.hub_errors import find_unencrypted_token
-from control import gather, secrets
+from control import read, secrets
 from control.deployment import Deployment
 from facts.peers import Peers
 from operations import shell
 
-# Of the default image, lmsysorg/sglang:spark, on disk, as `docker images` of users show it, with
-# room for its layers.
-IMAGE_BYTES = 30 * 10**9
 PEER_SECONDS = 20
 
 
 def preflight(
-    made: Deployment, latency: bool = False
+    deployment: Deployment, latency: bool = False
 ) -> tuple[tuple[Finding, ...], dict[str, NodeFacts]]:
     """Every finding about the nodes and the launch, and the full readings they are made of.
 
     + latency: also time a trivial command on every node
     """
-    full = gather.full(made.serving, made)
-    nodes = [full[name] for name in made.wanted.names]
-    needs = _needs(made, nodes)
-    told = checks.check_nodes(
+    decision = deployment.decision
+    full = read.read_full(deployment.serving, decision)
+    nodes = [full[name] for name in deployment.declaration.names]
+    needs = checks.needs_of(decision, full)
+    findings = checks.check_nodes(
         nodes,
         wanted=needs,
-        fabric=made.fabric if made.fabric.nodes else None,
-        peers=peers(made),
-        latency=shell.on_all(made.serving.values(), _latency) if latency else None,
+        fabric=decision.fabric if decision.fabric.nodes else None,
+        peers=probe_peers(decision, deployment.serving),
+        latency=shell.on_all(deployment.serving.values(), _latency) if latency else None,
     )
-    return tuple(dict.fromkeys([*_launch(made, nodes, needs), *told])), full
-
-
-def _needs(made: Deployment, nodes: list[NodeFacts]) -> checks.Needs:
-    settings = made.settings
-    incomplete = not all(n.weights and n.weights.complete for n in nodes)
-    ranks = [r for seen in made.facts.values() for r in members(seen, settings.group)]
-    ours = {name for rank in ranks for name in (rank.name, rank.called)}
-    return checks.Needs(
-        runtime=settings.runtime,
-        gpus=settings.gpus != "none",
-        image=settings.image,
-        hf_cache={
-            name: expand(s.hf_cache, made.facts[name]) for name, s in made.wanted.nodes.items()
-        },
-        port=settings.port,
-        dist_port=settings.dist_port,
-        needs_bytes=(made.model.weight_bytes or 0) if incomplete and not made.model.local else 0,
-        image_bytes=IMAGE_BYTES if settings.image == Settings.image else None,
-        our_names=frozenset(ours | {spec.name for spec in made.specs.values()}),
-    )
+    return tuple(dict.fromkeys([*_launch(decision, nodes, needs), *findings])), full
 
 
 def _latency(host: Host) -> float:
@@ -76,47 +53,49 @@ def _latency(host: Host) -> float:
     return time.monotonic() - begun
 
 
-def peers(made: Deployment) -> dict[str, PeerReport]:
+def probe_peers(decision: Decision, hosts: Mapping[str, Host]) -> dict[str, PeerReport]:
     """All nodes listen for each other at the same moment; ports that our ranks hold are free
     once these stop, so the probe passes them over."""
-    members = {member.name: member for member in made.fabric.nodes}
-    if len(members) < 2:
+    fabric = {node.name: node for node in decision.fabric.nodes}
+    if len(fabric) < 2:
         return {}
-    ports = (made.settings.port, made.settings.dist_port)
+    ports = (decision.settings.port, decision.settings.dist_port)
 
     def probe(host: Host) -> PeerReport:
-        own = members[host.name]
-        others = [m.address for m in members.values() if m.name != own.name]
+        own = fabric[host.name]
+        others = [node.address for node in fabric.values() if node.name != own.name]
         fact = Peers()
-        asked = fact.command(own.address, others, ports, own.mtu or 1500)
-        found = shell.read_fact(host, fact, asked, PEER_SECONDS, failed=True)
-        return found.value or PeerReport(error=found.why)
+        script = fact.command(own.address, others, ports, own.mtu or 1500)
+        reading = shell.read_fact(host, fact, script, PEER_SECONDS, failed=True)
+        return reading.value or PeerReport(error=reading.why)
 
-    return shell.on_all(made.serving.values(), probe)
+    return shell.on_all(hosts.values(), probe)
 
 
-def _launch(made: Deployment, nodes: list[NodeFacts], needs: checks.Needs) -> Iterator[Finding]:
+def _launch(decision: Decision, nodes: list[NodeFacts], needs: checks.Needs) -> Iterator[Finding]:
     """What is wrong with the launch itself, whatever the nodes are like."""
-    yield from checks.check_launch(made.wanted, made.model, nodes, needs, made.version)
+    yield from checks.check_launch(
+        decision.declaration, decision.model, nodes, needs, decision.version
+    )
     for node in nodes:
-        for volume in token_mounts(made.wanted.nodes[node.name], node):
+        for volume in token_mounts(decision.declaration.nodes[node.name], node):
             yield warning(
                 f"volumes: {volume} would expose the hub's token to the engine, if `hf auth "
                 "login` left one there",
                 node.name,
                 "mount a folder below it; the weights in hf_cache are mounted already",
             )
-    yield from _fetching(made, nodes)
-    for spec in list(made.specs.values())[:1]:
+    yield from _fetching(decision, nodes)
+    for spec in list(decision.specs.values())[:1]:
         if spec.runtime == "docker":
             line = argv(spec.launch, spec.sglang)[1:]
             yield from options.check_arguments(line, spec.sglang)
             yield from pairs.check_pairs(line, spec.sglang)
 
 
-def _fetching(made: Deployment, nodes: list[NodeFacts]) -> Iterator[Finding]:
+def _fetching(decision: Decision, nodes: list[NodeFacts]) -> Iterator[Finding]:
     """What must be there already because nothing will bring it."""
-    settings, model = made.settings, made.model
+    settings, model = decision.settings, decision.model
     for node in nodes:
         if settings.runtime == "docker" and settings.pull == "never" and node.image is None:
             yield error(
@@ -131,16 +110,16 @@ def _fetching(made: Deployment, nodes: list[NodeFacts]) -> Iterator[Finding]:
     if head.weights and head.weights.complete:
         return
     if model.local:
-        seen = head.weights
-        problem = seen.problem if seen and seen.problem else "is missing or incomplete"
-        cure = seen.cure if seen and seen.cure else f"ls {model.id}"
+        weights = head.weights
+        problem = weights.problem if weights and weights.problem else "is missing or incomplete"
+        cure = weights.cure if weights and weights.cure else f"ls {model.id}"
         yield error(f"model {model.id} {problem}", head.name, cure)
     elif settings.runtime == "docker":
-        yield from _downloading(made, head)
+        yield from _downloading(decision, head)
 
 
-def _downloading(made: Deployment, head: NodeFacts) -> Iterator[Finding]:
-    settings, model = made.settings, made.model
+def _downloading(decision: Decision, head: NodeFacts) -> Iterator[Finding]:
+    settings, model = decision.settings, decision.model
     if settings.offline:
         yield error(
             f"the weights of {model.id} are not there, or not whole, and offline = true",
@@ -161,16 +140,17 @@ def _downloading(made: Deployment, head: NodeFacts) -> Iterator[Finding]:
         yield wrong
 
 
-def image_differs(made: Deployment, facts: Mapping[str, NodeFacts]) -> Iterator[Finding]:
+def image_differs(decision: Decision, facts: Mapping[str, NodeFacts]) -> Iterator[Finding]:
     """Ranks of different images may not understand each other."""
-    settings = made.settings
-    found = ((name, facts[name].image) for name in made.wanted.names if name in facts)
-    there = {name: image for name, image in found if image}
+    settings = decision.settings
+    names = (name for name in decision.declaration.names if name in facts)
+    there = {name: image for name in names if (image := facts[name].image)}
     wrong = list(images.find_differing(settings.image, there, settings.pull)) if there else []
     if settings.pull == "never":
         yield from wrong
     elif wrong:
-        said = ", ".join(f"{name}: {images.short_id(image)}" for name, image in there.items())
+        by_node = ", ".join(f"{name}: {images.short_id(image)}" for name, image in there.items())
         yield warning(
-            f"the image is not the same on all nodes ({said})", cure="a deploy gives all the head's"
+            f"the image is not the same on all nodes ({by_node})",
+            cure="a deploy gives all the head's",
         )

@@ -11,7 +11,7 @@ from cluster.printable import json_text
 from cluster.reports import probe
 from cluster.reports.probe import ProbedNode
 from cluster.settings.schema import Settings
-from control import gather
+from control import read
 from control.check import find_problems
 from control.inventory import all_hosts, declared_settings
 from control.survey import named_state
@@ -49,7 +49,7 @@ def _probe(host: Host, settings: Settings) -> ProbedNode:
         "disks": [settings.hf_cache],
         "full": True,
     }
-    found = gather.reading(host, asked, SECONDS)
+    found = read.read_node(host, asked, SECONDS)
     if found.value is None:
         return probe.unreachable_node(host.name, found.why, user)
     python = shell.run_command(host, Command(("python3", "--version"), SECONDS, kill=False))

@@ -79,29 +79,31 @@ def _text(path: Path) -> str:
 # ---- the API key on the nodes
 
 
-def key_needed(made: Deployment, host: Host) -> bool:
+def key_needed(deployment: Deployment, host: Host) -> bool:
     """Whether a rank that asks for a key will start on this node."""
-    return made.plan.restart and _reads_key(made, host)
+    return deployment.plan.restart and _reads_key(deployment, host)
 
 
-def key_problem(made: Deployment) -> str:
+def key_problem(deployment: Deployment) -> str:
     """What is wrong with the key on the head's node, which keeps rank 0 from starting; or ""."""
-    settings = made.settings
+    settings = deployment.settings
     if settings.runtime != "docker" or not (key := find_api_key(settings.api_key_file)):
         return ""
     command = compare_key(settings.group, settings.image, key)
-    answer = shell.run_command(made.hosts[made.wanted.head], command)
+    answer = shell.run_command(deployment.head, command)
     state = answer.out[0] if answer.out else ""
     return f"api key: {state} on its node" if state in ("missing", "different") else ""
 
 
-def key_left(made: Deployment, host: Host) -> bool:
+def key_left(deployment: Deployment, host: Host) -> bool:
     """Whether the rank that read a key on this node goes, and no other one comes."""
-    gone = [s.current for s in made.plan.of(host.name) if s.current and (s.remove or s.recreate)]
+    gone = [
+        s.current for s in deployment.plan.of(host.name) if s.current and (s.remove or s.recreate)
+    ]
     keyed = any(is_keyed(spec.volumes) for rank in gone if (spec := rank.spec))
-    return keyed and not _reads_key(made, host)
+    return keyed and not _reads_key(deployment, host)
 
 
-def _reads_key(made: Deployment, host: Host) -> bool:
-    spec = made.specs.get(host.name)
+def _reads_key(deployment: Deployment, host: Host) -> bool:
+    spec = deployment.specs.get(host.name)
     return spec is not None and is_keyed(spec.volumes)

@@ -10,7 +10,7 @@ from pyinfra.api import DeployError, State
 from pyinfra.api.exceptions import PyinfraError
 
 from cluster.findings import Finding, Level, Refused, error
-from operations.outcome import note
+from operations.outcome import note, record
 
 T = TypeVar("T")
 _lock = RLock()
@@ -38,7 +38,8 @@ def _result(state: State, make: Callable[[State], T]) -> T | PyinfraError:
         note("refused", refused.findings)
         return DeployError(refusal(*refused.findings))
     except PyinfraError as e:
-        note("failed", [error(str(e))])
+        if record.result is None:
+            note("failed", [error(str(e))])
         return e
 
 

@@ -10,25 +10,23 @@ the inventory as data, and connects by itself:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+import gevent
 from pyinfra.api import Host, State
 
 from cluster import lease
-from cluster.engine.options import RECORDED
-from cluster.engine.versions import known_version
-from cluster.fabric import choose_fabric
-from cluster.findings import Finding, Refused, error
+from cluster.findings import Refused
 from cluster.lease import LeaseAnswer
 from cluster.node.readings import IMAGE_FOLDERS, NodeFacts, Rank
-from cluster.plan.plan import Plan, make_plan
+from cluster.plan.decide import Decision, Readings, assumed_version, decide
 from cluster.plan.previous_group import members
-from cluster.plan.specs import declared_specs, rank_names
+from cluster.plan.specs import rank_names
 from cluster.rank.spec import local_url
 from cluster.settings.schema import Settings
-from control import converge, gather, hosts
+from control import converge, hosts, read
 from control.deployment import Deployment
 from control.inventory import REPORT
 from facts.answers import Answers, RankAnswers
@@ -44,28 +42,42 @@ ANSWER_SECONDS = 8
 LEASE_SECONDS = 4
 
 
-@dataclass
-class Seen:
-    """What could be read.
+@dataclass(frozen=True)
+class Survey:
+    """What could be read of a cluster, and the decision on it.
 
-    + made: the deployment: what is declared, and the facts of the nodes that answered
-    + silent: node → why it could not be asked
-    + answers: node → what its rank answers, and the last lines of its log
-    + lease: what the head says of who changes the group; None where nobody does
-    + plan: what a deploy would change; None where that can't be known, `refused` says why
+    + hosts: every host of the inventory
+    + decision: its readings say who is silent; its refusal why a deploy's plan is not known
+    + answers: node -> what its rank answers, and the last lines of its log
+    + lease: what the head says of who changes the group; None if nobody does
     """
 
-    made: Deployment
-    silent: dict[str, str]
-    answers: dict[str, RankAnswers] = field(default_factory=dict)
+    hosts: Mapping[str, Host]
+    decision: Decision
+    answers: Mapping[str, RankAnswers] = field(default_factory=dict)
     lease: LeaseAnswer | None = None
-    plan: Plan | None = None
-    refused: tuple[Finding, ...] = ()
 
     @property
-    def unknown(self) -> str:
-        """Why the plan is not known; "" where it is."""
-        return "; ".join(dict.fromkeys(finding.what for finding in self.refused))
+    def nodes(self) -> Mapping[str, NodeFacts]:
+        """The readings as they are; `decision.facts` are as if no switch had been interrupted."""
+        return self.decision.readings.nodes
+
+    @property
+    def silent(self) -> Mapping[str, str]:
+        return self.decision.readings.silent
+
+    def ranks(self, node: str) -> tuple[Rank, ...]:
+        """The group's ranks on a node that answered, as they are called there."""
+        group = self.decision.settings.group
+        return members(self.nodes[node], group) if node in self.nodes else ()
+
+    def current_rank(self, node: str) -> Rank | None:
+        """The rank that holds the group's place on a node: the one under the declared name, else
+        one that is alive."""
+        ranks = self.ranks(node)
+        name = rank_names(self.decision.declaration).get(node)
+        named = next((rank for rank in ranks if rank.name == name), None)
+        return named or next((rank for rank in ranks if rank.alive), None)
 
 
 def named_state(state: State, seconds: int = CONNECT_SECONDS) -> State:
@@ -76,46 +88,48 @@ def named_state(state: State, seconds: int = CONNECT_SECONDS) -> State:
     + seconds: that a connection may take
     """
     data: dict[str, Any] = dict(state.inventory.get_override_data())  # type: ignore[no-untyped-call]
-    asked, folder = data.pop("inventory", None), data.pop("group_data", None)
+    inventory, folder = data.pop("inventory", None), data.pop("group_data", None)
     data.pop(REPORT, None)
-    if not asked:
+    if not inventory:
         return state
-    read = hosts.load(str(asked), data, [folder] if folder else [])
     config = state.config.copy()
     config.CONNECT_TIMEOUT = seconds
-    return State(read, config)
+    return State(hosts.load(str(inventory), data, [folder] if folder else []), config)
 
 
-def look(state: State, *, full: bool = False) -> Seen:
-    """Read every node, then ask every rank; each step bounded in time, whatever the nodes do.
+def take_survey(state: State, *, full: bool = False) -> Survey:
+    """Read every node, decide, then ask every rank; each step bounded in time, whatever the nodes
+    do. Refused if the declaration itself is wrong.
 
-    Refused where the declaration itself is wrong.
+    + full: read the disks too
     """
-    made = converge.begin(named_state(state))
-    facts, silent = _read(made, full=full)
-    made.facts = facts
-    seen = Seen(made, silent)
-    try:
-        seen.plan = _plan(made, silent)
-    except Refused as refused:
-        seen.refused = refused.findings
-    seen.answers = _ask(made)
-    seen.lease = _lease(made)
-    return seen
+    deployment = converge.declared_deployment(named_state(state))
+    readings = _read(deployment, full=full)
+    decision = decide(deployment.declaration, deployment.model, readings)
+    survey = Survey(deployment.hosts, decision)
+    asking = gevent.spawn(_ask_ranks, survey)
+    if decision.undecided_image:
+        version = _image_version(deployment, readings)
+        readings = replace(readings, version=version)
+        decision = decide(deployment.declaration, deployment.model, readings)
+    answers = asking.get()
+    return Survey(deployment.hosts, decision, answers, _read_lease(survey))
 
 
-def _read(made: Deployment, *, full: bool) -> tuple[dict[str, NodeFacts], dict[str, str]]:
-    def one(host: Host) -> Reading[NodeFacts]:
-        asked = gather.asked_of(host.name, made.wanted) | {
-            "disks": _disks(made.settings_of(host)) if full else [],
+def _read(deployment: Deployment, *, full: bool) -> Readings:
+    def read_one(host: Host) -> Reading[NodeFacts]:
+        options = read.reading_options(host.name, deployment.declaration) | {
+            "disks": _disks(deployment.settings_of(host)) if full else [],
             "full": True,
             "seconds": DOCKER_SECONDS,
         }
-        return gather.reading(host, asked, NODE_SECONDS)
+        return read.read_node(host, options, NODE_SECONDS)
 
-    found = shell.on_all(made.hosts.values(), one)
-    heard = {name: seen.value for name, seen in found.items() if seen.value}
-    return heard, {name: seen.why for name, seen in found.items() if name not in heard}
+    readings = shell.on_all(deployment.hosts.values(), read_one)
+    return Readings(
+        nodes={name: r.value for name, r in readings.items() if r.value},
+        silent={name: r.why for name, r in readings.items() if not r.value},
+    )
 
 
 def _disks(settings: Settings) -> list[str]:
@@ -123,74 +137,49 @@ def _disks(settings: Settings) -> list[str]:
     return ["/", *docker]
 
 
-def _plan(made: Deployment, silent: Mapping[str, str]) -> Plan:
-    """What a deploy would do now; Refused where that can't be known."""
-    settings, facts = made.settings, made.facts
-    if settings.state != "running":
-        return make_plan({}, facts, settings.state, group=settings.group)
-    if lost := [name for name in made.wanted.names if name in silent]:
-        raise Refused(error(f"{', '.join(lost)} could not be read"))
-    nodes = [facts[name] for name in made.wanted.names]
-    made.fabric = choose_fabric(nodes, converge.fabric_options(made.wanted))
-    made.version = _version(made)
-    made.specs = declared_specs(made.wanted, made.model, made.fabric, facts, made.version)
-    return make_plan(made.specs, facts, "running", group=settings.group)
+def _image_version(deployment: Deployment, readings: Readings) -> str:
+    """What the head's image says, as a deploy would ask it; else the likeliest version."""
+    head, image = deployment.head, deployment.settings.image
+
+    def ask(host: Host) -> str:
+        try:
+            return read.read_image_version(host, image, ANSWER_SECONDS)
+        except Refused:
+            return assumed_version(deployment.declaration, readings)
+
+    return shell.on_all([head], ask)[head.name]
 
 
-def _version(made: Deployment) -> str:
-    """SGLang's, without asking an image: what the ranks were made for, or what its name tells."""
-    settings = made.settings
-    if settings.runtime == "process":
-        return ""
-    if settings.sglang_version != "auto":
-        return settings.sglang_version
-    ours = [r for seen in made.facts.values() for r in members(seen, settings.group)]
-    labelled = (spec.sglang for rank in ours if (spec := rank.spec))
-    return next(filter(None, labelled), "") or known_version(settings.image) or RECORDED[0]
-
-
-def ranks(made: Deployment, node: str) -> tuple[Rank, ...]:
-    """The group's ranks on a node that answered, as they are called there."""
-    return members(made.facts[node], made.settings.group) if node in made.facts else ()
-
-
-def current(made: Deployment, node: str) -> Rank | None:
-    """The rank that holds the group's place on a node: the one under the wanted name, else one
-    that is alive."""
-    found = ranks(made, node)
-    wanted = rank_names(made.wanted).get(node)
-    named = next((r for r in found if r.name == wanted), None)
-    return named or next((r for r in found if r.alive), None)
-
-
-def _lease(made: Deployment) -> LeaseAnswer | None:
-    """Who holds the group, fresh or stale; None where nobody does or the head does not say."""
-    if made.wanted.head not in made.facts:
+def _read_lease(survey: Survey) -> LeaseAnswer | None:
+    """Who holds the group, fresh or stale; None if nobody does or the head does not say."""
+    declaration = survey.decision.declaration
+    if declaration.head not in survey.nodes:
         return None
-    head = made.hosts[made.wanted.head]
-    answer = shell.run_command(head, lease.read_lease(made.settings.group, LEASE_SECONDS))
-    return lease.parse_answer(answer.out) if answer.ok else None
+    command = lease.read_lease(declaration.common.group, LEASE_SECONDS)
+    output = shell.run_command(survey.hosts[declaration.head], command)
+    return lease.parse_answer(output.out) if output.ok else None
 
 
-def _ask(made: Deployment) -> dict[str, RankAnswers]:
+def _ask_ranks(survey: Survey) -> dict[str, RankAnswers]:
     """What every rank answers; the head also tells the model and the load."""
-    hosts = [made.hosts[name] for name in made.facts if name in made.wanted.names]
-    return shell.on_all(hosts, partial(_ask_one, made))
+    names = survey.decision.declaration.names
+    hosts = [survey.hosts[name] for name in survey.nodes if name in names]
+    return shell.on_all(hosts, partial(_ask_rank, survey))
 
 
-def _ask_one(made: Deployment, host: Host) -> RankAnswers:
-    rank = current(made, host.name)
-    settings = made.settings_of(host)
+def _ask_rank(survey: Survey, host: Host) -> RankAnswers:
+    declaration, rank = survey.decision.declaration, survey.current_rank(host.name)
+    settings = declaration.nodes[host.name]
     spec = rank.spec if rank else None
     url = spec.url if spec else local_url(settings.host, settings.port)
-    unread = "ranks" in made.facts[host.name].unread
+    unread = "ranks" in survey.nodes[host.name].unread
     fact = Answers()
-    command = fact.command(
+    script = fact.command(
         url,
         settings.runtime,
         "" if unread or rank is None else rank.name,
-        head=made.is_head(host),
+        head=host.name == declaration.head,
         pid=rank.id if rank and settings.runtime == "process" else "",
     )
-    found = shell.read_fact(host, fact, command, ANSWER_SECONDS, failed=True)
-    return found.value or RankAnswers(lost=found.why or "it answered nothing")
+    reading = shell.read_fact(host, fact, script, ANSWER_SECONDS, failed=True)
+    return reading.value or RankAnswers(lost=reading.why or "it answered nothing")

@@ -10,7 +10,7 @@ from cluster.node.host import drop_caches
 from cluster.rank import docker
 from cluster.rank.api_key import is_keyed
 from cluster.rank.spec import group_urls
-from control import gather, lease
+from control import lease, read
 from control.deployment import Deployment
 from operations.group import Group
 from operations.switch import Switch
@@ -58,7 +58,7 @@ def _declared(deployment: Deployment) -> Group:
         stop_seconds=deployment.settings.stop_timeout,
         start=deployment.plan.restart,
         restarts={} if deployment.plan.restart else deployment.restarts(),
-        fetch_answers=lambda: gather.answers(
+        fetch_answers=lambda: read.read_answers(
             deployment, deployment.urls, deployment.model_name, rank
         ),
         rdma=deployment.fabric.transport == "rdma",
@@ -83,7 +83,7 @@ def _previous(deployment: Deployment) -> Group | None:
         stop_seconds=deployment.settings.stop_timeout,
         start=True,
         restarts={},
-        fetch_answers=lambda: gather.answers(
+        fetch_answers=lambda: read.read_answers(
             deployment, urls, previous.model, head=head, keyed=is_keyed(first.volumes)
         ),
         rdma=False,

@@ -11,52 +11,55 @@ from operations.node_weights import WeightsJob
 from operations.vocabularies import Vocabularies
 
 
-def image_order(made: Deployment) -> ImageOrder:
+def image_order(deployment: Deployment) -> ImageOrder:
     """Which image, for which nodes, over which address of the head."""
-    settings = made.settings
+    settings = deployment.settings
     return ImageOrder(
         image=settings.image,
         pull=settings.pull,
-        hosts=made.serving,
-        address=made.address,
+        hosts=deployment.serving,
+        address=deployment.address,
         seconds=settings.pull_timeout,
     )
 
 
-def weights_needed(made: Deployment) -> bool:
+def weights_needed(deployment: Deployment) -> bool:
     """Whether the files are looked at: ranks are about to start, or every file shall be read."""
-    settings = made.settings
-    docker = made.running and settings.runtime == "docker"
-    return docker and (made.plan.restart or settings.verify == "full")
+    settings = deployment.settings
+    docker = deployment.running and settings.runtime == "docker"
+    return docker and (deployment.plan.restart or settings.verify == "full")
 
 
-def vocabularies_job(made: Deployment) -> Vocabularies:
+def vocabularies_job(deployment: Deployment) -> Vocabularies:
     """What gpt-oss reads beside its weights, and which nodes lack it."""
-    settings = made.settings
-    lacking = {name: made.vocabularies(host) for name, host in made.serving.items()}
+    settings = deployment.settings
+    lacking = {name: deployment.vocabularies(host) for name, host in deployment.serving.items()}
     return Vocabularies(
-        hosts=made.serving,
+        hosts=deployment.serving,
         folders={
-            name: expand(made.wanted.nodes[name].tiktoken_dir, made.facts[name])
-            for name in made.wanted.names
+            name: expand(deployment.declaration.nodes[name].tiktoken_dir, deployment.facts[name])
+            for name in deployment.declaration.names
         },
         lacking={name: files for name, files in lacking.items() if files},
         source=settings.tiktoken_source,
-        address=made.address,
+        address=deployment.address,
     )
 
 
-def weights_job(made: Deployment) -> WeightsJob:
+def weights_job(deployment: Deployment) -> WeightsJob:
     """Which files, for which nodes, from where."""
-    settings, model = made.settings, made.model
-    facts = {name: made.facts[name] for name in made.wanted.names}
-    caches = {name: expand(made.wanted.nodes[name].hf_cache, seen) for name, seen in facts.items()}
+    settings, model = deployment.settings, deployment.model
+    facts = {name: deployment.facts[name] for name in deployment.declaration.names}
+    caches = {
+        name: expand(deployment.declaration.nodes[name].hf_cache, seen)
+        for name, seen in facts.items()
+    }
     folders = {
         name: expand(model.id, facts[name]) if model.local else hub_folder(cache, model.id)
         for name, cache in caches.items()
     }
     return WeightsJob(
-        hosts=made.serving,
+        hosts=deployment.serving,
         folders={name: folder.rstrip("/") for name, folder in folders.items()},
         caches=caches,
         model=model.id,
@@ -69,6 +72,6 @@ def weights_job(made: Deployment) -> WeightsJob:
         full=settings.verify == "full",
         stall=settings.download_stall_timeout,
         token=lambda: secrets.find_token(settings.hf_token_file),
-        address=made.address,
-        serves=not made.plan.restart,
+        address=deployment.address,
+        serves=not deployment.plan.restart,
     )

@@ -13,11 +13,13 @@ from cluster.engine.readiness import RankHealth
 from cluster.engine.serving import QUESTION, EndpointReply, completion_text, model_ids
 from cluster.findings import Level
 from cluster.node.readings import Rank
+from cluster.plan.decide import exposure_findings
 from cluster.rank import api_key
 from cluster.rank.spec import Spec
-from control import gather, running, secrets
-from control.converge import begin
+from control import secrets
+from control.converge import read_deployment
 from control.deployment import Deployment
+from control.inventory import api_url
 from facts.endpoints import Endpoints
 from facts.serving import RankLook
 from operations import shell
@@ -25,22 +27,21 @@ from operations import shell
 
 def verify_endpoints(state: State) -> None:
     """Check every rank and every endpoint of what runs; DeployError where one fails."""
-    made = begin(state)
-    made.facts = gather.light(made.hosts, made.wanted)
-    ranks = running.ranks(made)
-    head = made.hosts[made.wanted.head]
+    deployment = read_deployment(state)
+    ranks = deployment.decision.running_ranks
+    head = deployment.hosts[deployment.declaration.head]
     specs = {node: spec for node, rank in ranks.items() if (spec := rank.spec)}
     if head.name not in specs:
         raise DeployError(f"{head.name}: no rank 0 of ours runs -> pyinfra INVENTORY deploy.py")
-    spec, key_file = specs[head.name], made.settings.api_key_file
+    spec, key_file = specs[head.name], deployment.settings.api_key_file
     launch = spec.launch
     key = _key(head, api_key.is_keyed(spec.volumes), key_file)
     replies = _replies(head, spec, key)
-    wrong = [*_tell_ranks(made, ranks, specs), *_tell(replies, launch.served_model_name)]
+    wrong = [*_tell_ranks(deployment, ranks, specs), *_tell(replies, launch.served_model_name)]
     if wrong:
         raise DeployError(f"not everything serves: {'; '.join(wrong)}")
-    _show_use(running.reached(head, launch), launch.served_model_name, key_file if key else "")
-    for finding in running.exposed(made, runs=True, wanted=False):
+    _show_use(api_url(head, launch), launch.served_model_name, key_file if key else "")
+    for finding in exposure_findings(deployment.decision, runs=True, declared=False):
         if finding.level is Level.WARNING:
             logger.warning(f"    warning: {finding}")
 
@@ -67,11 +68,13 @@ def _replies(head: Host, spec: Spec, key: str) -> dict[str, EndpointReply]:
     return found.value
 
 
-def _tell_ranks(made: Deployment, ranks: dict[str, Rank], specs: dict[str, Spec]) -> list[str]:
+def _tell_ranks(
+    deployment: Deployment, ranks: dict[str, Rank], specs: dict[str, Spec]
+) -> list[str]:
     """A line a rank; what is wrong with them."""
-    count = specs[made.wanted.head].launch.nnodes
+    count = specs[deployment.declaration.head].launch.nnodes
     looks = shell.on_all(
-        [h for name, h in made.serving.items() if name in specs],
+        [h for name, h in deployment.serving.items() if name in specs],
         lambda h: _look(h, ranks[h.name].name, specs[h.name]),
     )
     for name, look in looks.items():

@@ -13,10 +13,10 @@ from pyinfra import host
 from pyinfra.operations import files
 
 from cluster.node.netplan import FILE
-from control.network import network
+from control.network import plan_network
 from operations import network as net
 
-run = network(host)
+run = plan_network(host)
 
 net.armed(
     name="Change back unless all goes well", halves=run.halves(host), needed=run.changes(host)

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from spark_cluster.commands import ClusterError, inventory_option
-from spark_cluster.project import find
+from spark_cluster.project import find_project
 
 # Every reading of a node is bounded; asking an image for its SGLang takes longest.
 SECONDS = 600
@@ -17,12 +17,14 @@ SECONDS = 600
 @click.command("check")
 @inventory_option
 def command(inventory: Path | None) -> int:
-    """Check everything that a deploy needs, and change nothing.
+    """Check everything that a deploy needs; change nothing.
 
-    Exit code 1 where a deploy would be refused.
+    Exit code 1 if a deploy would be refused.
     """
-    project = find(inventory)
+    project = find_project(inventory)
     try:
-        return subprocess.run(project.words("check"), cwd=project.root, timeout=SECONDS).returncode
+        return subprocess.run(
+            project.command_line("check"), cwd=project.root, timeout=SECONDS
+        ).returncode
     except subprocess.TimeoutExpired:
-        raise ClusterError(f"the checks did not end in {SECONDS} s") from None
+        raise ClusterError(f"the checks did not finish within {SECONDS} s") from None

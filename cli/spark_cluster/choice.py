@@ -1,4 +1,4 @@
-"""The model that an inventory serves: found out, changed, and read back."""
+"""The model that an inventory serves: places out, changed, and read back."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Change:
+class FileChange:
     """What a file says, and what it shall say; before: None for a file that is not there yet."""
 
     file: Path
@@ -28,22 +28,22 @@ class Change:
 
     def lines(self) -> list[str]:
         """The lines that go ("-…") and that come ("+…")."""
-        old, new = ((said or b"").decode().splitlines() for said in (self.before, self.after))
+        old, new = ((text or b"").decode().splitlines() for text in (self.before, self.after))
         return [*unified_diff(old, new, lineterm="", n=0)][2:]
 
     def write(self) -> None:
         """Put the new content in place."""
-        write(self.file, self.after)
+        write_file(self.file, self.after)
 
     def undo(self) -> None:
         """As it was before."""
         if self.before is None:
             self.file.unlink(missing_ok=True)
         else:
-            write(self.file, self.before)
+            write_file(self.file, self.before)
 
 
-def model_of(project: Project, word: str) -> Model:
+def find_model_or_fail(project: Project, word: str) -> Model:
     """The model that a user calls so; ClusterError with the nearest names."""
     project.core()
     from cluster.catalog.models import find_model
@@ -56,56 +56,57 @@ def model_of(project: Project, word: str) -> Model:
         raise ClusterError(f"{what} -> spark-cluster models lists them") from None
 
 
-def judge(project: Project, model: Model) -> Mapping[str, Any]:
+def check_feasible(project: Project, model: Model) -> Mapping[str, Any]:
     """How a deploy would spread the model; ClusterError where it would refuse it."""
-    case = {"model": name_of(model)}
-    asked = {"light": str(project.inventory), "cases": [case]}
-    verdict: dict[str, Any] = project.ask("feasible", asked, hosts="@local")["verdicts"][0]
+    case = {"model": short_name(model)}
+    data = {"light": str(project.inventory), "cases": [case]}
+    verdict: dict[str, Any] = project.fetch("feasible", data, hosts="@local")["verdicts"][0]
     if verdict["errors"]:
         raise ClusterError("\n".join(["nothing was written:", *verdict["errors"]]))
     return verdict
 
 
-def choose(project: Project, model: Model) -> list[Change]:
+def write_choice(project: Project, model: Model) -> list[FileChange]:
     """Write the choice, read it back, and return what changed; [] where it was chosen already.
 
     ClusterError where something stronger decides; the files are then as they were.
     """
-    made = [change for change in changes(project, name_of(model)) if change.after != change.before]
-    for change in made:
+    planned = plan_changes(project, short_name(model))
+    changes = [change for change in planned if change.after != change.before]
+    for change in changes:
         change.write()
     try:
-        effective = project.ask("listing", {"light": str(project.inventory)}, hosts="@local")
+        effective = project.fetch("listing", {"light": str(project.inventory)}, hosts="@local")
     except ClusterError as error:
-        _undo(made)
+        _undo(changes)
         raise ClusterError(f"nothing was written: {error.message}") from None
     except BaseException:
-        _undo(made)
+        _undo(changes)
         raise
     if effective["model"] != model.id:
-        _undo(made)
+        _undo(changes)
         raise ClusterError(_stronger(project, effective["model"]))
-    return made
+    return changes
 
 
-def changes(project: Project, name: str) -> list[Change]:
+def plan_changes(project: Project, name: str) -> list[FileChange]:
     """Every place in the inventory, and in its group data, that says which model is served.
 
     Where there is none: an assignment in the group data of the inventory's own group. That wins
     over group_data/all.py, and leaves the inventory as it is.
     """
     inventory, group = project.inventory, group_file(project.inventory)
-    made = []
+    changes = []
     source = inventory.read_bytes()
-    if found := edit.in_hosts(source, shown(inventory)):
-        made.append(Change(inventory, source, edit.replaced(source, found, name)))
+    if places := edit.in_hosts(source, relative_path(inventory)):
+        changes.append(FileChange(inventory, source, edit.replaced(source, places, name)))
     before = group.read_bytes() if group.is_file() else None
-    assigned = edit.in_group(before or b"", shown(group))
+    assigned = edit.in_group(before or b"", relative_path(group))
     if assigned and before is not None:
-        made.append(Change(group, before, edit.replaced(before, assigned, name)))
-    if not made:
-        made.append(Change(group, before, edit.appended(before or _new(inventory), name)))
-    return made
+        changes.append(FileChange(group, before, edit.replaced(before, assigned, name)))
+    if not changes:
+        changes.append(FileChange(group, before, edit.appended(before or _new(inventory), name)))
+    return changes
 
 
 def group_file(inventory: Path) -> Path:
@@ -113,11 +114,11 @@ def group_file(inventory: Path) -> Path:
     return inventory.parent / "group_data" / f"{inventory.name.rsplit('.', 1)[0]}.py"
 
 
-def name_of(model: Model) -> str:
+def short_name(model: Model) -> str:
     return model.alias or model.id
 
 
-def shown(file: Path) -> str:
+def relative_path(file: Path) -> str:
     """The path as short as it is from here."""
     here = Path.cwd()
     return str(file.relative_to(here)) if file.is_relative_to(here) else str(file)
@@ -130,19 +131,17 @@ def _new(inventory: Path) -> bytes:
 def _stronger(project: Project, model: str) -> str:
     folders = dict.fromkeys([project.root / "group_data", project.inventory.parent / "group_data"])
     others = [file for folder in folders for file in sorted(folder.glob("*.py"))]
-    setting = [
-        shown(f) for f in others if f.stem != "all" and edit.in_group(f.read_bytes(), f.name)
-    ]
-    where = f"look in {', '.join(setting)}" if setting else f"look in {shown(project.inventory)}"
-    return f"nothing was written: something stronger sets the model to {model}: {where}"
+    setting = [f for f in others if f.stem != "all" and edit.in_group(f.read_bytes(), f.name)]
+    files = ", ".join(map(relative_path, setting or [project.inventory]))
+    return f"nothing was written: a stronger setting makes the model {model}: look in {files}"
 
 
-def _undo(made: list[Change]) -> None:
-    for change in made:
+def _undo(changes: list[FileChange]) -> None:
+    for change in changes:
         change.undo()
 
 
-def write(file: Path, content: bytes) -> None:
+def write_file(file: Path, content: bytes) -> None:
     """The file with this content, as a whole: nobody reads a half."""
     target = file.resolve()
     part = target.with_name(f".{target.name}.part")
@@ -155,4 +154,4 @@ def write(file: Path, content: bytes) -> None:
     except OSError as error:
         with suppress(OSError):
             part.unlink(missing_ok=True)
-        raise ClusterError(f"{shown(file)} can't be written: {error.strerror}") from None
+        raise ClusterError(f"{relative_path(file)} can't be written: {error.strerror}") from None

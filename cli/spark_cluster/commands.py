@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
@@ -23,6 +23,13 @@ inventory_option: Callable[[Any], Any] = click.option(
     envvar="SPARK_INVENTORY",
     metavar="FILE",
     help="The inventory (or SPARK_INVENTORY).  [default: inventories/spark.py]",
+)
+
+data_option: Callable[[Any], Any] = click.option(
+    "--data",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Override a setting of the inventory, as for the deploy.",
 )
 
 
@@ -59,7 +66,7 @@ class Commands(click.Group):
             near = get_close_matches(args[0], self.shorts, n=1)
             hint = f" (did you mean {near[0]}?)" if near else ""
             raise click.UsageError(
-                f"{error.message.rstrip('.')}{hint}; there are: {', '.join(self.shorts)}", ctx
+                f"{error.message.rstrip('.')}{hint}; commands: {', '.join(self.shorts)}", ctx
             ) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -85,3 +92,11 @@ class Commands(click.Group):
             click.echo("spark-cluster: stopped", err=True)
             sys.exit(INTERRUPTED)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def parse_data(data: Sequence[str]) -> dict[str, str]:
+    """Name → value; click.BadParameter for a word without "="."""
+    for word in data:
+        if "=" not in word:
+            raise click.BadParameter(f"{word!r} is not NAME=VALUE", param_hint="--data")
+    return dict(word.split("=", 1) for word in data)

@@ -9,56 +9,55 @@ from typing import Any
 
 import click
 
-from spark_cluster.commands import inventory_option
+from spark_cluster.commands import data_option, inventory_option, parse_data
 from spark_cluster.printable import all_printable
-from spark_cluster.project import find
-from spark_cluster.settings import data_option, settings_of
+from spark_cluster.project import find_project
 
 # Reading, asking every log, and the probe between the nodes.
 SECONDS = 150
-COLOURS = {"error": "red", "warning": "yellow"}
+COLORS = {"error": "red", "warning": "yellow"}
 
 
 @click.command("doctor")
 @inventory_option
 @data_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(inventory: Path | None, data: tuple[str, ...], as_json: bool) -> int:
-    """Say what is wrong, why, and the cure. Reads nodes, containers and logs.
+    """Explain what is wrong, why, and how to fix it. Reads nodes, containers and logs.
 
     \b
-    Exit code 0: nothing is wrong, or there are warnings alone
+    Exit code 0: nothing is wrong, or there are only warnings
               1: at least one error
     """
-    project = find(inventory)
-    settings = {**settings_of(data), "inventory": str(project.inventory)}
-    told = project.ask("doctor", settings, hosts="@local", seconds=SECONDS)
-    click.echo(json.dumps(told) if as_json else "\n".join(lines(told)))
-    return 0 if told["ok"] else 1
+    project = find_project(inventory)
+    settings = {**parse_data(data), "inventory": str(project.inventory)}
+    report = project.fetch("doctor", settings, hosts="@local", seconds=SECONDS)
+    click.echo(json.dumps(report) if as_json else "\n".join(report_lines(report)))
+    return 0 if report["ok"] else 1
 
 
-def lines(told: Mapping[str, Any]) -> Iterator[str]:
+def report_lines(report: Mapping[str, Any]) -> Iterator[str]:
     """Each ailment in four lines at most, then what was looked at."""
-    told = all_printable(told)
-    for ailment in told["ailments"]:
+    report = all_printable(report)
+    for ailment in report["ailments"]:
         yield from _ailment(ailment)
         yield ""
-    levels = [a["level"] for a in told["ailments"]]
+    levels = [a["level"] for a in report["ailments"]]
     if not levels:
-        yield click.style("nothing is wrong", fg="green") + f": the group is {told['state']}"
+        yield click.style("nothing is wrong", fg="green") + f": the group is {report['state']}"
     else:
-        count = {level: levels.count(level) for level in COLOURS}
-        said = ", ".join(f"{n} {level}{'s' * (n > 1)}" for level, n in count.items() if n)
-        yield f"{said}; the group is {told['state']}"
+        count = {level: levels.count(level) for level in COLORS}
+        counts = ", ".join(f"{n} {level}{'s' * (n > 1)}" for level, n in count.items() if n)
+        yield f"{counts}; the group is {report['state']}"
     yield "looked at:"
-    yield from (f"  {what}" for what in told["looked"])
+    yield from (f"  {what}" for what in report["looked"])
 
 
-def _ailment(told: Mapping[str, str]) -> Iterator[str]:
-    level = click.style(told["level"], fg=COLOURS[told["level"]], bold=True)
-    where = f"{told['where']}: " if told["where"] else ""
-    yield f"{level}  {where}{told['cause']}"
-    if told["evidence"]:
-        yield f"  seen  {told['evidence']}"
-    if told["cure"]:
-        yield f"  cure  {told['cure']}"
+def _ailment(report: Mapping[str, str]) -> Iterator[str]:
+    level = click.style(report["level"], fg=COLORS[report["level"]], bold=True)
+    where = f"{report['where']}: " if report["where"] else ""
+    yield f"{level}  {where}{report['cause']}"
+    if report["evidence"]:
+        yield f"  seen  {report['evidence']}"
+    if report["cure"]:
+        yield f"  cure  {report['cure']}"

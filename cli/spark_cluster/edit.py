@@ -17,7 +17,7 @@ _LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n|\Z)")
 
 
 @dataclass(frozen=True)
-class Place:
+class ValuePlace:
     """A value in a file: its line (from 1), its bytes' range, the value itself."""
 
     line: int
@@ -26,17 +26,17 @@ class Place:
     value: str | int
 
 
-def in_hosts(source: bytes, file: str) -> list[Place]:
+def in_hosts(source: bytes, file: str) -> list[ValuePlace]:
     """Values of "model" in an inventory's own data: {"model": …} and dict(model=…)."""
     return _places(source, file, _host_values)
 
 
-def in_group(source: bytes, file: str) -> list[Place]:
+def in_group(source: bytes, file: str) -> list[ValuePlace]:
     """Values assigned to `model` in a file of group data."""
     return _places(source, file, _assigned_values)
 
 
-def replaced(source: bytes, places: list[Place], model: str) -> bytes:
+def replaced(source: bytes, places: list[ValuePlace], model: str) -> bytes:
     """The file with this model in each of the places."""
     for place in sorted(places, key=lambda p: p.start, reverse=True):
         source = source[: place.start] + literal(model).encode() + source[place.end :]
@@ -57,7 +57,7 @@ def literal(model: str) -> str:
 
 def _places(
     source: bytes, file: str, values: Callable[[ast.Module], Iterator[ast.expr]]
-) -> list[Place]:
+) -> list[ValuePlace]:
     try:
         tree = ast.parse(source, filename=file)
     except (SyntaxError, ValueError) as error:
@@ -67,14 +67,14 @@ def _places(
     return [_place(value, starts, source, file) for value in values(tree)]
 
 
-def _place(value: ast.expr, starts: list[int], source: bytes, file: str) -> Place:
+def _place(value: ast.expr, starts: list[int], source: bytes, file: str) -> ValuePlace:
     start = starts[value.lineno - 1] + value.col_offset
     end = starts[(value.end_lineno or value.lineno) - 1] + (value.end_col_offset or 0)
     if isinstance(value, ast.Constant) and isinstance(value.value, str | int):
-        return Place(value.lineno, start, end, value.value)
-    said = source[start:end].decode(errors="replace")
+        return ValuePlace(value.lineno, start, end, value.value)
+    text = source[start:end].decode(errors="replace")
     raise ClusterError(
-        f"{file} line {value.lineno}: {NAME} is computed ({said}), which only you can change: "
+        f"{file} line {value.lineno}: {NAME} is computed ({text}), which only you can change: "
         f"write a name there, such as {literal('gpt-oss-20b')}"
     )
 

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from spark_cluster import ssh
-from spark_cluster.merge import Line, skew, stamped
+from spark_cluster.merge import LogLine, clock_skew, split_stamp
 
+CONNECT_SECONDS = 5
 AGAIN_SECONDS = 2.0
 END_SECONDS = 2.0
 LINE_BYTES = 2**20
@@ -28,12 +29,12 @@ CURE = "let the login's ~/.bashrc begin with: [[ $- == *i* ]] || return"
 
 SCRIPT = Path(__file__).with_name("feed.sh").read_text()
 
-Tell = Callable[[Line], None]
+Report = Callable[[LogLine], None]
 Note = Callable[[str], None]
 
 
 @dataclass
-class Feed(threading.Thread):
+class LogFeed(threading.Thread):
     """Reads one rank's log.
 
     + rank, node: which one, with the listing's words of it
@@ -46,7 +47,7 @@ class Feed(threading.Thread):
     node: Mapping[str, Any]
     tail: str
     follow: bool
-    tell: Tell
+    report: Report
     note: Note
     spoke: threading.Event = field(default_factory=threading.Event)
     failed: str = ""
@@ -91,13 +92,13 @@ class Feed(threading.Thread):
     def _once(self) -> None:
         """One connection, from its begin to its end."""
         self._clocked, self._printed = False, ""
-        said = [self.node["runtime"], self.node["rank"], self.tail]
-        words = ssh.words(self.node, SCRIPT, [*said, "follow" * self.follow, self._since])
-        if words is None:
+        arguments = [self.node["runtime"], self.node["rank"], self.tail]
+        argv = remote_argv(self.node, SCRIPT, [*arguments, "follow" * self.follow, self._since])
+        if argv is None:
             self.failed = "there is no way to it by SSH"
             return
         with subprocess.Popen(
-            words,
+            argv,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -127,16 +128,16 @@ class Feed(threading.Thread):
             self._printed = before.strip()[:200] or self._printed
             if clock:
                 self._clocked = True
-                told = rest.strip()
+                clock = rest.strip()
                 # macOS' date knows no nanoseconds.
-                self._skew = skew(int(told), now) if re.fullmatch("[0-9]{19}", told) else 0
+                self._skew = clock_skew(int(clock), now) if re.fullmatch("[0-9]{19}", clock) else 0
                 self.spoke.set()
             return
         kind, _, rest = line.partition(" ")
         if kind == "!" and docker:
             self.note(f"{self.node['name']}: {rest}")
             return
-        at, text = stamped(line) if docker else (None, line)
+        at, text = split_stamp(line) if docker else (None, line)
         if at is None and docker:
             # Docker's own words: no such container, a daemon that is gone.
             self.failed = text
@@ -147,8 +148,8 @@ class Feed(threading.Thread):
             return
         self._remember(line, at)
         self._serial += 1
-        said = now if at is None else at - self._skew
-        self.tell(Line(said, self.rank, self._serial, text, time.monotonic()))
+        at = now if at is None else at - self._skew
+        self.report(LogLine(at, self.rank, self._serial, text, time.monotonic()))
 
     def _remember(self, line: str, at: int | None) -> None:
         """Where to go on after a connection that was lost."""
@@ -167,3 +168,36 @@ def _lines(stream: IO[bytes]) -> Iterator[bytes]:
         while rest and not rest.endswith(b"\n"):
             rest = stream.readline(LINE_BYTES)
         yield line
+
+
+def remote_argv(node: Mapping[str, Any], script: str, arguments: Sequence[str]) -> list[str] | None:
+    """The command line that runs a POSIX sh script there; None where there is no way to it."""
+    here = ["sh", "-c", script.strip(), "sh", *arguments]
+    if node["here"]:
+        return here
+    return [*_ssh(node["ssh"]), shlex.join(["exec", *here])] if node["ssh"] else None
+
+
+def _ssh(to: Mapping[str, Any]) -> list[str]:
+    """A connection of our own: no shared one, no questions, no forwardings, given up when dead."""
+    options = {
+        "BatchMode": "yes",
+        "ControlMaster": "no",
+        "ControlPath": "none",
+        "ClearAllForwardings": "yes",
+        "ConnectTimeout": str(CONNECT_SECONDS),
+        "ServerAliveInterval": "5",
+        "LogLevel": "ERROR",
+    }
+    if to["strict_host_key_checking"]:
+        options["StrictHostKeyChecking"] = to["strict_host_key_checking"]
+    if to["known_hosts_file"]:
+        options["UserKnownHostsFile"] = f'"{to["known_hosts_file"]}"'
+    flags = {"-F": to["config_file"], "-i": to["key_file"], "-l": to["user"]}
+    flags["-p"] = str(to["port"] or "")
+    return [
+        *("ssh", "-T"),
+        *(word for name, value in options.items() for word in ("-o", f"{name}={value}")),
+        *(word for flag, value in flags.items() if value for word in (flag, value)),
+        *("--", to["hostname"]),
+    ]

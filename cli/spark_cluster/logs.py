@@ -16,57 +16,57 @@ from typing import Any
 import click
 
 from spark_cluster.commands import inventory_option
-from spark_cluster.feeds import Feed
-from spark_cluster.merge import NS, Line, Merge
+from spark_cluster.feeds import LogFeed
+from spark_cluster.merge import NS, LogLine, LogMerge
 from spark_cluster.printable import printable
-from spark_cluster.project import find
+from spark_cluster.project import find_project
 
 # Longer than two nodes' ways to this machine differ; short beside a reader's eye.
 HOLD_SECONDS = 0.3
 # For the first lines of nodes whose connections take longer than others'.
 TOGETHER_SECONDS = 6.0
 Node = Mapping[str, Any]
-COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "bright_cyan", "bright_magenta")
+COLORS = ("cyan", "magenta", "green", "yellow", "blue", "bright_cyan", "bright_magenta")
 
 
 @click.command("logs")
 @inventory_option
-@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
+@click.option("-f", "--follow", is_flag=True, help="Follow new lines until Ctrl-C.")
 @click.option(
     "-n",
     "--tail",
     default="200",
     show_default=True,
     metavar="LINES",
-    help="Of each rank's log, how many lines; or all.",
+    help="Lines of each rank's log, or all.",
 )
 @click.argument("ranks", nargs=-1, metavar="[RANK]...")
 def command(inventory: Path | None, follow: bool, tail: str, ranks: tuple[str, ...]) -> int:
-    """The ranks' logs, merged by time. RANK: a number, or a node's name; all without one.
+    """LinePrinter the ranks' logs, merged by time. RANK: a number or a node's name; default: all.
 
     \b
-    Lines stand in the order of the nodes' clocks, as Docker stamped them; a clock that is off by
-    more than a second is put right. With -f, a rank that ends and comes back is followed again.
-    Exit code 1 where a log could not be read.
+    Lines are ordered by the time stamps that Docker gave them; a node's clock that is off by more
+    than a second is corrected. With -f, a rank that ends and comes back is followed again.
+    Exit code 1 if a log could not be read.
     """
     if tail != "all" and not tail.isdigit():
-        raise click.BadParameter(f"{tail!r} is neither a number nor all", param_hint="--tail")
-    project = find(inventory)
-    listing = project.ask("listing", {"light": str(project.inventory)}, hosts="@local")
-    lines: queue.SimpleQueue[Line] = queue.SimpleQueue()
+        raise click.BadParameter(f"{tail!r} is not a number, nor 'all'", param_hint="--tail")
+    project = find_project(inventory)
+    listing = project.fetch("listing", {"light": str(project.inventory)}, hosts="@local")
+    lines: queue.SimpleQueue[LogLine] = queue.SimpleQueue()
     feeds = [
-        Feed(number, node, tail, follow, lines.put, note)
-        for number, node in chosen(listing["nodes"], ranks).items()
+        LogFeed(number, node, tail, follow, lines.put, print_note)
+        for number, node in choose_ranks(listing["nodes"], ranks).items()
     ]
     # A process's log tells no time of its own, and when it was read is not when it was said.
     timed = all(feed.node["runtime"] == "docker" for feed in feeds)
-    show = Show({feed.rank: feed.node["name"] for feed in feeds}, timed=timed)
+    show = LinePrinter({feed.rank: feed.node["name"] for feed in feeds}, timed=timed)
     with _running(feeds), _quiet():
         _follow(feeds, lines, show) if follow else _all(feeds, lines, show)
     return 0 if follow else int(any(feed.failed for feed in feeds))
 
 
-def chosen(nodes: Sequence[Node], ranks: Sequence[str]) -> dict[int, Node]:
+def choose_ranks(nodes: Sequence[Node], ranks: Sequence[str]) -> dict[int, Node]:
     """Rank → its node; BadParameter for a word that is neither a rank nor a node."""
     serving = dict(enumerate(node for node in nodes if node["rank"]))
     if not ranks:
@@ -75,32 +75,32 @@ def chosen(nodes: Sequence[Node], ranks: Sequence[str]) -> dict[int, Node]:
     if unknown := [word for word in ranks if word not in words]:
         there = ", ".join(f"{n} ({node['name']})" for n, node in serving.items())
         raise click.BadParameter(
-            f"{unknown[0]!r} is no rank; there are: {there}", param_hint="RANK"
+            f"{unknown[0]!r} is not a rank; choose from: {there}", param_hint="RANK"
         )
     return {words[word]: serving[words[word]] for word in ranks}
 
 
-def note(words: str) -> None:
-    click.echo(f"spark-cluster: {printable(words)}", err=True)
+def print_note(text: str) -> None:
+    click.echo(f"spark-cluster: {printable(text)}", err=True)
 
 
-class Show:
+class LinePrinter:
     """Prints lines, each with its rank and, where one is known, its time, in the rank's colour."""
 
     def __init__(self, names: Mapping[int, str], *, timed: bool) -> None:
         self._timed = timed
         width = max((len(name) for name in names.values()), default=0)
         self._heads = {n: f"{n} {printable(name):{width}} " for n, name in names.items()}
-        self._colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        self._color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
-    def __call__(self, line: Line) -> None:
+    def __call__(self, line: LogLine) -> None:
         at = datetime.fromtimestamp(line.at // NS).strftime("%H:%M:%S")
         head = self._heads[line.rank].rstrip()
         if self._timed:
             head = f"{self._heads[line.rank]}{at}.{line.at // 10**6 % 1000:03d}"
-        if self._colour:
-            head = click.style(head, fg=COLOURS[line.rank % len(COLOURS)])
-        click.echo(f"{head} {plain(line.text)}", color=self._colour)
+        if self._color:
+            head = click.style(head, fg=COLORS[line.rank % len(COLORS)])
+        click.echo(f"{head} {plain(line.text)}", color=self._color)
 
 
 def plain(text: str) -> str:
@@ -108,22 +108,22 @@ def plain(text: str) -> str:
     return printable(text.rstrip().rpartition("\r")[2])
 
 
-def _all(feeds: Sequence[Feed], lines: queue.SimpleQueue[Line], show: Show) -> None:
+def _all(feeds: Sequence[LogFeed], lines: queue.SimpleQueue[LogLine], show: LinePrinter) -> None:
     """What is there, then the end."""
     for feed in feeds:
         feed.join()
         if feed.failed:
-            note(f"{feed.node['name']}: {feed.failed}")
-    merge = Merge(0)
+            print_note(f"{feed.node['name']}: {feed.failed}")
+    merge = LogMerge(0)
     for line in _waiting(lines, 0):
         merge.add(line)
     for line in merge.rest():
         show(line)
 
 
-def _follow(feeds: Sequence[Feed], lines: queue.SimpleQueue[Line], show: Show) -> None:
+def _follow(feeds: Sequence[LogFeed], lines: queue.SimpleQueue[LogLine], show: LinePrinter) -> None:
     """What is there, and what comes, until Ctrl-C."""
-    merge, begun = Merge(HOLD_SECONDS), time.monotonic()
+    merge, begun = LogMerge(HOLD_SECONDS), time.monotonic()
     together = False
     while True:
         for line in _waiting(lines, HOLD_SECONDS / 3):
@@ -138,7 +138,7 @@ def _follow(feeds: Sequence[Feed], lines: queue.SimpleQueue[Line], show: Show) -
             sys.stdout.flush()
 
 
-def _waiting(lines: queue.SimpleQueue[Line], seconds: float) -> Iterator[Line]:
+def _waiting(lines: queue.SimpleQueue[LogLine], seconds: float) -> Iterator[LogLine]:
     """Every line that is there; waits so long for the first."""
     try:
         yield lines.get(timeout=seconds) if seconds else lines.get_nowait()
@@ -149,7 +149,7 @@ def _waiting(lines: queue.SimpleQueue[Line], seconds: float) -> Iterator[Line]:
 
 
 @contextmanager
-def _running(feeds: Sequence[Feed]) -> Iterator[None]:
+def _running(feeds: Sequence[LogFeed]) -> Iterator[None]:
     """Every connection up, and none left behind, however this ends."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupted)

@@ -9,23 +9,23 @@ from spark_cluster.commands import Commands
 
 EPILOG = """
 \b
-Every command takes -i INVENTORY (or SPARK_INVENTORY); without it the project's
-inventories/spark.py. No command changes a node: pyinfra does that.
+Every command takes -i INVENTORY (or SPARK_INVENTORY); the default is the project's
+inventories/spark.py. No command changes a node: pyinfra does.
 """
 
 # Each command's module is imported when the command is asked for; it holds it as `command`.
 main = Commands(
     "spark-cluster",
     shorts={
-        "init": "Ask for the nodes, look at them, write an inventory.",
-        "models": "List the models: size, where they fit, where they are, which one serves.",
-        "use": "Choose the model: writes it into the inventory's data.",
+        "init": "Ask for the nodes, read them, write an inventory.",
+        "models": "List the models: size, where they fit, which nodes have them, which is served.",
+        "use": "Choose the model that the next deploy serves.",
         "check": "Check everything that a deploy needs.",
-        "status": "What runs on each node, and whether it serves.",
-        "logs": "The ranks' logs, merged by time.",
-        "doctor": "Say what is wrong, why, and the cure.",
+        "status": "Show what runs on each node and whether it serves.",
+        "logs": "Show the ranks' logs, merged by time.",
+        "doctor": "Explain what is wrong, why, and how to fix it.",
     },
-    help="Look at a cluster of DGX Sparks, and choose what it serves.",
+    help="Inspect a cluster of DGX Sparks and choose what it serves.",
     epilog=EPILOG,
 )
 click.version_option(__version__, prog_name="spark-cluster")(main)

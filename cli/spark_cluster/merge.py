@@ -16,7 +16,7 @@ SKEW_NS = NS
 
 
 @dataclass(frozen=True, order=True)
-class Line:
+class LogLine:
     """One line. `at`: when it was said, Unix ns by the reader's clock; `serial`: keeps the order of
     lines said at the same moment."""
 
@@ -27,25 +27,25 @@ class Line:
     arrived: float = field(compare=False, default=0.0)
 
 
-def stamped(line: str) -> tuple[int | None, str]:
+def split_stamp(line: str) -> tuple[int | None, str]:
     """When Docker says a line was said (Unix ns), and the line; None for Docker's own words."""
-    found = _STAMP.match(line)
-    if found is None:
+    match = _STAMP.match(line)
+    if match is None:
         return None, line
     try:
-        whole = datetime.fromisoformat(found[1]).replace(tzinfo=UTC)
+        whole = datetime.fromisoformat(match[1]).replace(tzinfo=UTC)
     except ValueError:
         return None, line
-    return int(whole.timestamp()) * NS + int((found[2] or "").ljust(9, "0")), line[found.end() :]
+    return int(whole.timestamp()) * NS + int((match[2] or "").ljust(9, "0")), line[match.end() :]
 
 
-def skew(node_ns: int, here_ns: int) -> int:
+def clock_skew(node_ns: int, here_ns: int) -> int:
     """How much a node's clock is ahead; 0 where that may as well be the way to it."""
     ahead = node_ns - here_ns
     return ahead if abs(ahead) > SKEW_NS else 0
 
 
-class Merge:
+class LogMerge:
     """Holds each line back for a moment, so that one said earlier may still come before it.
 
     + hold: seconds; lines that come later than that stand where they came
@@ -53,16 +53,16 @@ class Merge:
 
     def __init__(self, hold: float) -> None:
         self.hold = hold
-        self._heap: list[Line] = []
+        self._heap: list[LogLine] = []
 
-    def add(self, line: Line) -> None:
+    def add(self, line: LogLine) -> None:
         heapq.heappush(self._heap, line)
 
-    def due(self, now: float) -> Iterator[Line]:
+    def due(self, now: float) -> Iterator[LogLine]:
         """What has waited long enough, in order."""
         while self._heap and self._heap[0].arrived + self.hold <= now:
             yield heapq.heappop(self._heap)
 
-    def rest(self) -> Iterator[Line]:
+    def rest(self) -> Iterator[LogLine]:
         while self._heap:
             yield heapq.heappop(self._heap)

@@ -11,7 +11,7 @@ import click
 
 from spark_cluster.commands import ClusterError, inventory_option
 from spark_cluster.printable import all_printable
-from spark_cluster.project import Project, find
+from spark_cluster.project import Project, find_project
 from spark_cluster.table import table
 
 HEAD = ("", "#", "alias", "id", "weights", "memory", "1 Spark", "2 Sparks", "gated", "on nodes")
@@ -20,45 +20,45 @@ SERVES, CHOSEN = ">", "*"
 
 @click.command("models")
 @inventory_option
-@click.option("--offline", is_flag=True, help="Ask no node: the catalogue and the choice alone.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@click.option("--offline", is_flag=True, help="Read no node: show only the catalog and the choice.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(inventory: Path | None, offline: bool, as_json: bool) -> None:
-    """List the models: size, where they fit, where they are, which one serves.
+    """List the models: size, where they fit, which nodes have them, which is served.
 
-    Fits is arithmetic, as in the README. An id that is not listed can be served too.
+    "Fits" is arithmetic (docs/models.md). A model that is not listed can be served too, by its id.
     """
-    told = _light(find(inventory)) if offline else _asked(find(inventory))
+    document = _light(find_project(inventory)) if offline else _asked(find_project(inventory))
     if as_json:
-        click.echo(json.dumps(told, indent=2))
+        click.echo(json.dumps(document, indent=2))
         return
-    told = all_printable(told)
-    click.echo(table(HEAD, rows(told), right=("#", "weights", "memory")))
-    click.echo(f"\n{legend(told['listing'])}")
-    for note in told["listing"]["notes"]:
+    document = all_printable(document)
+    click.echo(table(HEAD, model_rows(document), right=("#", "weights", "memory")))
+    click.echo(f"\n{legend(document['listing'])}")
+    for note in document["listing"]["notes"]:
         click.echo(click.style(f"could not be read: {note}", fg="yellow"), err=True)
 
 
 def _light(project: Project) -> dict[str, Any]:
-    listing = project.ask("listing", {"light": str(project.inventory)}, hosts="@local")
+    listing = project.fetch("listing", {"light": str(project.inventory)}, hosts="@local")
     return {"version": 1, "listing": listing, "present": {}}
 
 
 def _asked(project: Project) -> dict[str, Any]:
     try:
-        told: dict[str, Any] = project.ask("models")
+        document: dict[str, Any] = project.fetch("models")
     except ClusterError as error:
         raise ClusterError(
-            f"{error.message}\nspark-cluster models --offline asks no node"
+            f"{error.message}\nspark-cluster models --offline reads no node"
         ) from None
-    return told
+    return document
 
 
-def rows(told: Mapping[str, Any]) -> list[list[str]]:
+def model_rows(document: Mapping[str, Any]) -> list[list[str]]:
     """The table's lines: the catalogue, then what else is chosen or serves."""
-    listing, present = told["listing"], told["present"]
-    known = {entry["id"] for entry in listing["catalogue"]}
+    listing, present = document["listing"], document["present"]
+    catalog = {entry["id"] for entry in listing["catalogue"]}
     others = dict.fromkeys([*serving(listing), listing["model"]])
-    outside = [{"id": id_} for id_ in others if id_ not in known]
+    outside = [{"id": id_} for id_ in others if id_ not in catalog]
     entries = [*listing["catalogue"], *outside]
     nodes = [node["name"] for node in listing["nodes"]]
     return [
@@ -90,10 +90,10 @@ def serving(listing: Mapping[str, Any]) -> list[str]:
 
 
 def mark(model: str, listing: Mapping[str, Any]) -> str:
-    said = (SERVES if model in serving(listing) else "") + (
+    text = (SERVES if model in serving(listing) else "") + (
         CHOSEN if model == listing["model"] else ""
     )
-    return click.style(said, fg="green", bold=True) if said else ""
+    return click.style(text, fg="green", bold=True) if text else ""
 
 
 def size(count: int | None) -> str:
@@ -102,11 +102,11 @@ def size(count: int | None) -> str:
 
 def where(model: str, present: Mapping[str, Any]) -> str:
     """ "all", or the names of the nodes that have it; what is there of an incomplete one."""
-    found = {node: stock[model] for node, stock in present.items() if model in stock}
-    whole = [node for node, stock in found.items() if stock["complete"]]
+    cached = {node: stock[model] for node, stock in present.items() if model in stock}
+    whole = [node for node, stock in cached.items() if stock["complete"]]
     parts = [
         f"{node} (part: {size(stock['bytes'])})"
-        for node, stock in found.items()
+        for node, stock in cached.items()
         if not stock["complete"]
     ]
     every = len(present) > 1 and len(whole) == len(present)
@@ -117,10 +117,10 @@ def legend(listing: Mapping[str, Any]) -> str:
     """What the marks mean here, and what to do when they differ."""
     chosen, runs = listing["model"], serving(listing)
     if listing["light"]:
-        return f"{CHOSEN} chosen; no node was asked: what serves, and what is on nodes, is unknown"
-    said = f"{SERVES} runs now, {CHOSEN} chosen; memory: SGLang's share of a node's"
+        return f"{CHOSEN} chosen; no node was read: what is served and stored is unknown"
+    text = f"{SERVES} running, {CHOSEN} chosen; memory: SGLang's share of each node's"
     if runs and chosen not in runs:
-        said += f"\n{', '.join(runs)} runs, {chosen} is chosen: a deploy would switch"
+        text += f"\n{', '.join(runs)} runs, {chosen} is chosen: a deploy would switch"
     if not runs:
-        said += "\nwhat runs is not known" if listing["notes"] else "\nnothing runs"
-    return said
+        text += "\nwhat runs is unknown" if listing["notes"] else "\nnothing runs"
+    return text

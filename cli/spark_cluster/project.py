@@ -1,4 +1,4 @@
-"""The project's checkout, and what it says of its nodes: one JSON document for each question.
+"""The project's checkout, and what its deploys report of the nodes: a JSON document each.
 
 pyinfra runs as a process of its own: nothing of it is imported, and a node that hangs, hangs there.
 """
@@ -6,10 +6,10 @@ pyinfra runs as a process of its own: nothing of it is imported, and a node that
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,21 +22,26 @@ INVENTORY = Path("inventories", "spark.py")
 # Two nodes over a LAN answer in 2 s; one that is off takes pyinfra's 10 s to give up.
 SECONDS = 60
 LAST_LINES = 4
-_ERROR = re.compile(r"^pyinfra error(?: in .* line \d+)?: (.*)$")
-# Said of every failure, or of none in particular.
-_NOISE = re.compile(
-    r"^(Loading|Connecting to|Disconnecting from|Preparing) |Failed to load host keys"
-    r"|No hosts remaining!|^refused, nothing was changed:$|\] Connected$"
-)
 
 
 @dataclass(frozen=True)
-class Said:
-    """An ended run of pyinfra: its exit code, stdout (a document), stderr (pyinfra's own words)."""
+class DeployRun:
+    """An ended run of pyinfra: its exit code, stdout (a document), stderr (pyinfra's own words).
+
+    + findings: why it failed, each as one line; of its report (cluster/reports/outcome.py)
+    """
 
     code: int
     out: bytes
     log: str
+    findings: tuple[str, ...] = ()
+
+    @property
+    def failure(self) -> str:
+        """Why it failed, in lines; what pyinfra said last if it failed before it could report."""
+        lines = (printable(line).strip() for line in self.log.split("\n"))
+        last = [line for line in lines if line][-LAST_LINES:]
+        return "\n".join(self.findings or last or ["pyinfra ended without saying why"])
 
 
 @dataclass(frozen=True)
@@ -46,21 +51,17 @@ class Project:
     root: Path
     inventory: Path
 
-    def words(
-        self,
-        deploy: str,
-        data: Mapping[str, Any] | None = None,
-        *,
-        hosts: str = "",
+    def command_line(
+        self, deploy: str, data: Mapping[str, Any] | None = None, *, hosts: str = ""
     ) -> list[str]:
         """The command line of `deploys/DEPLOY.py`.
 
         hosts: in the inventory's place, such as "@local"
         """
         settings = [f"{name}={_value(value)}" for name, value in (data or {}).items()]
-        said = [word for setting in settings for word in ("--data", setting)]
+        options = [word for setting in settings for word in ("--data", setting)]
         where = hosts or str(self.inventory)
-        return [pyinfra(self.root), "-y", where, f"deploys/{deploy}.py", *said]
+        return [find_pyinfra(self.root), "-y", where, f"deploys/{deploy}.py", *options]
 
     def run(
         self,
@@ -69,23 +70,27 @@ class Project:
         *,
         hosts: str = "",
         seconds: float = SECONDS,
-    ) -> Said:
-        """What the deploy says; ClusterError where it does not end in time."""
-        try:
-            done = subprocess.run(
-                self.words(deploy, data, hosts=hosts),
-                cwd=self.root,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=seconds,
-            )
-        except subprocess.TimeoutExpired:
-            raise ClusterError(
-                f"the nodes of {self.inventory} gave no answer in {seconds:g} s"
-            ) from None
-        return Said(done.returncode, done.stdout, done.stderr.decode(errors="replace"))
+    ) -> DeployRun:
+        """Run a deploy to its end; ClusterError if it does not end in time."""
+        with tempfile.TemporaryDirectory(prefix="spark-cluster-") as folder:
+            report = Path(folder, "report.json")
+            argv = self.command_line(deploy, {**(data or {}), "report": str(report)}, hosts=hosts)
+            try:
+                done = subprocess.run(
+                    argv,
+                    cwd=self.root,
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    timeout=seconds,
+                )
+            except subprocess.TimeoutExpired:
+                raise ClusterError(
+                    f"the nodes of {self.inventory} did not answer within {seconds:g} s"
+                ) from None
+            log = done.stderr.decode(errors="replace")
+            return DeployRun(done.returncode, done.stdout, log, read_findings(report))
 
-    def ask(
+    def fetch(
         self,
         deploy: str,
         data: Mapping[str, Any] | None = None,
@@ -93,15 +98,15 @@ class Project:
         hosts: str = "",
         seconds: float = SECONDS,
     ) -> Any:
-        """The JSON document that the deploy prints; ClusterError with its words where it can't."""
-        said = self.run(deploy, data, hosts=hosts, seconds=seconds)
-        if said.code or not said.out:
-            raise ClusterError("\n".join(told(said.log)))
+        """The JSON document that a deploy prints; ClusterError with the reasons if it fails."""
+        run = self.run(deploy, data, hosts=hosts, seconds=seconds)
+        if run.code or not run.out:
+            raise ClusterError(run.failure)
         try:
-            return json.loads(said.out)
+            return json.loads(run.out)
         except ValueError:
             raise ClusterError(
-                f"deploys/{deploy}.py printed no document: {said.out[:200]!r}"
+                f"deploys/{deploy}.py printed no document: {run.out[:200]!r}"
             ) from None
 
     def core(self) -> None:
@@ -110,19 +115,19 @@ class Project:
             sys.path.append(str(self.root))
 
 
-def find(inventory: Path | None = None, start: Path | None = None) -> Project:
+def find_project(inventory: Path | None = None, start: Path | None = None) -> Project:
     """The project above the current folder, else the one that this package is installed from.
 
     inventory: a path from the current folder, else from the project's. None: inventories/spark.py
     """
-    root = root_of(start or Path.cwd())
+    root = project_root(start or Path.cwd())
     if inventory is None:
         return Project(root, _file(root / INVENTORY, INVENTORY, root))
     near = (start or Path.cwd()) / inventory
     return Project(root, _file(near if near.is_file() else root / inventory, inventory, root))
 
 
-def root_of(start: Path) -> Path:
+def project_root(start: Path) -> Path:
     """The checkout's folder; ClusterError where there is none."""
     here = Path(__file__).resolve()
     for folder in (start.resolve(), *start.resolve().parents, *here.parents):
@@ -133,34 +138,37 @@ def root_of(start: Path) -> Path:
     )
 
 
-def _file(path: Path, said: Path, root: Path) -> Path:
+def _file(path: Path, given: Path, root: Path) -> Path:
     if path.is_file():
         return path.resolve()
     places = "" if Path.cwd() == root else f", neither here nor in {root}"
     what = "is a folder" if path.is_dir() else f"there is no such file{places}"
-    raise ClusterError(f"--inventory {said}: {what}; spark-cluster init writes one")
+    raise ClusterError(f"--inventory {given}: {what}; spark-cluster init writes one")
 
 
-def pyinfra(root: Path) -> str:
+def find_pyinfra(root: Path) -> str:
     """The pyinfra beside this Python, else the project's own, else the one on the PATH."""
     beside = (Path(sys.executable).with_name("pyinfra"), root / ".venv" / "bin" / "pyinfra")
-    found = next((str(p) for p in beside if p.is_file()), None) or shutil.which("pyinfra")
-    if not found:
+    path = next((str(p) for p in beside if p.is_file()), None) or shutil.which("pyinfra")
+    if not path:
         raise ClusterError(f"no pyinfra in {root}/.venv nor on the PATH: make setup")
-    return found
+    return path
 
 
-def told(log: str) -> list[str]:
-    """The lines of pyinfra's log that say why it ended."""
-    lines = [printable(line).strip().removeprefix("--> ") for line in log.split("\n")]
-    ends = [n for n, line in enumerate(lines) if _ERROR.match(line)]
-    errors = [_ERROR.sub(r"\1", lines[ends[-1]]), *lines[ends[-1] + 1 :]] if ends else []
-    said = [line for line in errors if line and not _NOISE.search(line)]
-    return (
-        said
-        or [line for line in lines if line and not _NOISE.search(line)][-LAST_LINES:]
-        or ["pyinfra ended without a word"]
-    )
+def read_findings(report: Path) -> tuple[str, ...]:
+    """The errors in a run's report, a line each; none if it ended before it could write one."""
+    try:
+        findings = json.loads(report.read_text())["findings"]
+        return tuple(format_finding(f) for f in findings if f["level"] == "error")
+    except (OSError, ValueError, LookupError, TypeError):
+        return ()
+
+
+def format_finding(finding: Mapping[str, str]) -> str:
+    """As the project itself writes a finding."""
+    place = f"{finding['where']}: " if finding["where"] else ""
+    cure = f" -> {finding['cure']}" if finding["cure"] else ""
+    return printable(f"{place}{finding['what']}{cure}")
 
 
 def _value(value: Any) -> str:

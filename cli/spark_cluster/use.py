@@ -1,4 +1,4 @@
-"""`spark-cluster use`: choose the model that the next deploy serves."""
+"""`spark-cluster use`: write_choice the model that the next deploy serves."""
 
 from __future__ import annotations
 
@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from spark_cluster.choice import Change, choose, judge, model_of, shown
+from spark_cluster.choice import (
+    FileChange,
+    check_feasible,
+    find_model_or_fail,
+    relative_path,
+    write_choice,
+)
 from spark_cluster.commands import ClusterError, inventory_option
 from spark_cluster.printable import printable
-from spark_cluster.project import Project, find
+from spark_cluster.project import Project, find_project
 
 if TYPE_CHECKING:
     from cluster.catalog.models import Model
@@ -21,33 +27,34 @@ if TYPE_CHECKING:
 @inventory_option
 @click.argument("model", required=False)
 def command(inventory: Path | None, model: str | None) -> None:
-    """Choose the model: a number, an alias, an id of the hub, or a path on the nodes.
+    """Choose the model that the next deploy serves.
 
-    Without MODEL it asks. The choice is written where the inventory's data names a model, or else
-    into the group data of the inventory's own group; a deploy then serves it. Refused, with nothing
-    written, where a deploy would refuse it.
+    MODEL is a number, an alias, a hub id, or a path on the nodes; without it you are asked. The
+    choice is written to the place in the inventory's data that names a model, else to the group
+    data of the inventory's own group. Nothing is written if a deploy would refuse the model.
     """
-    project = find(inventory)
-    wanted = _asked(project) if model is None else model_of(project, model)
-    verdict = judge(project, wanted)
-    for line in report(choose(project, wanted)) or ["nothing to write: it was chosen already"]:
+    project = find_project(inventory)
+    chosen = _prompt_model(project) if model is None else find_model_or_fail(project, model)
+    verdict = check_feasible(project, chosen)
+    changes = write_choice(project, chosen)
+    for line in describe_changes(changes) or ["nothing to write: it is chosen already"]:
         click.echo(line)
     weights = verdict["weight_bytes"]
-    size = f"{weights / 1e9:.1f} GB" if weights else "size not known"
-    click.echo(f"chosen: {wanted.id}, {size}, over {verdict['nodes']} node(s)")
-    if wanted.gated:
-        click.echo("gated: accept its license at the hub; then hf auth login, or export HF_TOKEN=…")
-    click.echo(f"next:   pyinfra -y {shown(project.inventory)} deploy.py")
+    size = f"{weights / 1e9:.1f} GB" if weights else "size unknown"
+    click.echo(f"chosen: {chosen.id}, {size}, on {verdict['nodes']} node(s)")
+    if chosen.gated:
+        click.echo("gated: accept its license on the Hub; then hf auth login, or export HF_TOKEN=…")
+    click.echo(f"next:   pyinfra -y {relative_path(project.inventory)} deploy.py")
 
 
-def report(made: list[Change]) -> list[str]:
+def describe_changes(changes: list[FileChange]) -> list[str]:
     """What changed, file by file."""
     colours = {"-": "red", "+": "green"}
     return [
         line
-        for change in made
+        for change in changes
         for line in (
-            f"{shown(change.file)}{' (new)' if change.before is None else ''}",
+            f"{relative_path(change.file)}{' (new)' if change.before is None else ''}",
             *(
                 click.style(f"  {printable(text)}", fg=colours[text[0]])
                 for text in change.lines()
@@ -57,22 +64,22 @@ def report(made: list[Change]) -> list[str]:
     ]
 
 
-def terminal() -> bool:
-    """Whether there is somebody to ask."""
+def on_terminal() -> bool:
+    """Whether somebody can be asked."""
     return sys.stdin.isatty()
 
 
-def _asked(project: Project) -> Model:
+def _prompt_model(project: Project) -> Model:
     project.core()
     from cluster.catalog.models import catalog
 
-    if not terminal():
+    if not on_terminal():
         names = ", ".join(m.alias for m in catalog())
-        raise click.UsageError(f"no model is named, and there is no terminal to ask on: {names}")
+        raise click.UsageError(f"name a model (there is no terminal to ask on): {names}")
     for entry in catalog():
         click.echo(f"{entry.number or '':>3}  {entry.alias:<14} {entry.id}")
     while True:
         try:
-            return model_of(project, click.prompt("Model (number, alias or id)"))
+            return find_model_or_fail(project, click.prompt("Model (number, alias or id)"))
         except ClusterError as error:
             click.echo(error.message, err=True)

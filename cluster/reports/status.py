@@ -12,6 +12,7 @@ from hashlib import sha256
 from typing import Literal
 
 from cluster.node.readings import NodeFacts, Rank, Shown
+from cluster.plan.decide import Decision
 from cluster.plan.previous_group import FAILED, PREVIOUS
 
 VERSION = 1
@@ -228,6 +229,21 @@ def _kind(name: str) -> Literal["previous", "failed", "stray"]:
     if name.endswith(PREVIOUS):
         return "previous"
     return "failed" if name.endswith(FAILED) else "stray"
+
+
+def drift_by_node(decision: Decision) -> dict[str, tuple[str, ...]]:
+    """Node -> what a deploy would change at its rank; a node whose ranks are not known has none.
+
+    What a deploy removes beside the group's own ranks is in `Status.leftovers`.
+    """
+    blind = {node for node, facts in decision.facts.items() if "ranks" in facts.unread}
+    drift: dict[str, tuple[str, ...]] = {}
+    for step in decision.plan.steps:
+        if (step.spec is not None or not decision.running) and step.node not in blind:
+            drift[step.node] = (*drift.get(step.node, ()), *step.reasons)
+    for node, policy in decision.plan.policies.items():
+        drift[node] = (*drift.get(node, ()), f"restart policy -> {policy}")
+    return drift
 
 
 def describe_drift(

@@ -62,7 +62,7 @@ def test_the_nodes_lines_stand_in_their_order(served: Deploy) -> None:
     assert "mark-4" in alone.stdout
     unknown = tool("logs", "7")
     assert unknown.returncode == 2
-    assert "'7' is no rank; there are: 0 (spark-01), 1 (spark-02)" in unknown.stderr
+    assert "'7' is not a rank; choose from: 0 (spark-01), 1 (spark-02)" in unknown.stderr
 
 
 def test_following_takes_up_a_rank_that_comes_back_and_leaves_nothing(served: Deploy) -> None:

@@ -56,7 +56,7 @@ def test_the_written_inventory_deploys_as_it_is(
 
     again = run(cluster, "init", *PAIR, "--output", inventory, "--yes")
     assert again.returncode == 1
-    assert "is there already" in again.stderr
+    assert "already exists" in again.stderr
 
     listed = run(cluster, "models", "-i", inventory)
     assert re.search(r"^\* +3 +qwen7b .* all$", listed.stdout, re.M), listed.stdout + listed.stderr

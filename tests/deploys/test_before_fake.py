@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from fakes import Fakes
 
 from cluster.engine.argv import Launch
 from cluster.node.readings import Rank
+from cluster.plan.decide import Decision, Readings
 from cluster.plan.plan import Plan
 from cluster.plan.previous_group import PreviousGroup
 from cluster.rank import docker
@@ -22,8 +22,8 @@ from operations import shell
 KEYED = ("/var/lib/spark-serving/sglang:/run/secrets/spark-serving-api:ro",)
 
 
-class FakeWanted:
-    """What is wanted: the head is the other node now, on another port."""
+class FakeDeclaration:
+    """What is declared: the head is the other node now, on another port."""
 
     def __init__(self, **settings: Any) -> None:
         self.head = "spark-2"
@@ -52,12 +52,12 @@ def asked_of(
 
     monkeypatch.setattr(shell, "_run", run)
     hosts: Any = {"spark-2": "spark-2", "spark-1": "spark-1"}
-    made = Deployment(hosts, FakeWanted(**settings), None)  # type: ignore[arg-type]
-    known = PreviousGroup(
-        {n: Rank(s.name, n, "running", label=s.dump()) for n, s in specs.items()}, specs
-    )
-    made.plan = replace(Plan((), restart=True, policies={}), previous=known)
-    group = switching._previous(made)
+    ranks = {n: Rank(s.name, n, "running", label=s.dump()) for n, s in specs.items()}
+    plan = Plan((), restart=True, policies={}, previous=PreviousGroup(ranks, specs))
+    declaration: Any = FakeDeclaration(**settings)
+    model: Any = None
+    deployment = Deployment(hosts, {}, Decision(declaration, model, Readings(), {}, plan=plan))
+    group = switching._previous(deployment)
     assert group is not None
     assert group.runtime is docker
     assert not all(reply.status for reply in group.fetch_answers().health)

@@ -12,7 +12,7 @@ import pytest
 from fakes import IMAGE_ID, ROOT, Fakes, Run
 
 from cluster.engine.argv import Launch
-from control.running import reached
+from control.inventory import api_url
 
 HEAD, WORKER = "@fake/spark-1", "@fake/spark-2"
 LISTING = "deploys/listing.py"
@@ -106,7 +106,7 @@ def test_the_url_is_one_whatever_way_ssh_came(came_to: str, hostname: str, url: 
         connector=SimpleNamespace(client=SimpleNamespace(get_transport=lambda: transport)),
         data={"ssh_hostname": hostname, "ssh_config_file": "/dev/null"},
     )
-    assert reached(head, Launch("m", host="0.0.0.0", port=30000)) == url
+    assert api_url(head, Launch("m", host="0.0.0.0", port=30000)) == url
 
 
 def test_nothing_runs_is_told_with_the_declared_address(sparks: Fakes) -> None:

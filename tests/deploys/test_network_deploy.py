@@ -10,7 +10,7 @@ import pytest
 from fakes import Fakes, Run
 
 from cluster.node.netplan import Half
-from control.network import text
+from control.network import netplan_text
 
 NETWORK, HOST = "deploys/network.py", "deploys/host.py"
 ASKED, ARMED, APPLIED = "SSH_CONNECTION=", "systemd-run", "exec netplan apply"
@@ -45,7 +45,7 @@ def as_wanted(cluster: Fakes) -> None:
         spark.sections["interfaces"] = (0, [links])
         names = ("enp1s0f1np1", "enP2p1s0f1np1")
         halves = [Half(n, f"{a}/24", 9000) for n, a in zip(names, addresses, strict=True)]
-        spark.answers[ASKED] = setup("own", *text(tuple(halves)).splitlines())
+        spark.answers[ASKED] = setup("own", *netplan_text(tuple(halves)).splitlines())
 
 
 def test_all_nodes_change_together_guarded(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_init_writes_an_inventory_that_checks(here: Path) -> None:
     said = run(here, "init", *words, *data).stdout
     assert "next:    pyinfra -y mine.py deploy.py" in said
     assert "a deploy would go ahead" in run(here, "check", "-i", "mine.py").stderr
-    assert "mine.py is there already" in run(here, "init", *words, *data, code=1).stderr
+    assert "mine.py already exists" in run(here, "init", *words, *data, code=1).stderr
 
 
 def test_init_told_a_host_that_is_not_there(here: Path) -> None:

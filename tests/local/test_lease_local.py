@@ -90,10 +90,10 @@ from pyinfra.api import DeployError
 from pyinfra.operations import server
 from cluster import lease as rules
 from control import lease
-from control.converge import deployment
+from control.converge import current_deployment
 rules.REFRESH_SECONDS = 0.2
 file = Path(os.environ["LEASE"])
-deployment(host)
+current_deployment(host)
 """
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from spark_cluster import feeds
-from spark_cluster.feeds import Feed
-from spark_cluster.merge import Line, stamped
+from spark_cluster.feeds import LogFeed
+from spark_cluster.merge import LogLine, split_stamp
 
 
 @pytest.fixture
@@ -22,18 +22,18 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def fed(
     monkeypatch: pytest.MonkeyPatch, before: str, instead: bool = False
-) -> tuple[Feed, list[str]]:
+) -> tuple[LogFeed, list[str]]:
     """The feed of a process' log, and its lines, where the login's shell first runs `before`."""
-    words = feeds.ssh.words
+    argv_of = feeds.remote_argv
 
     def noisy(node: Any, script: str, arguments: Any) -> list[str]:
-        told = words(node, script, arguments)
+        told = argv_of(node, script, arguments)
         assert told
         run = "exit 1" if instead else 'exec "$@"'
         return ["sh", "-c", f"{before}\n{run}", "sh", *told]
 
-    monkeypatch.setattr(feeds.ssh, "words", noisy)
-    lines: list[Line] = []
+    monkeypatch.setattr(feeds, "remote_argv", noisy)
+    lines: list[LogLine] = []
     node = {
         "name": "spark-1",
         "here": True,
@@ -41,7 +41,7 @@ def fed(
         "runtime": "process",
         "rank": "sglang-head",
     }
-    feed = Feed(0, node, "all", False, lines.append, lambda words: None)
+    feed = LogFeed(0, node, "all", False, lines.append, lambda words: None)
     feed.run()
     return feed, [line.text for line in lines]
 
@@ -75,4 +75,4 @@ def test_a_login_that_runs_nothing_is_named_with_its_cure(
 
 @pytest.mark.parametrize("line", ["2025-99-99T99:99:99Z x", "0000-01-01T00:00:00Z x", "", "2025"])
 def test_a_time_that_is_none_is_no_stamp(line: str) -> None:
-    assert stamped(line) == (None, line)
+    assert split_stamp(line) == (None, line)

@@ -9,10 +9,10 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 from cluster_documents import probed
-from spark_cluster import asking, written
+from spark_cluster import inventory_text, prompts
+from spark_cluster.inventory_text import InventoryText
 from spark_cluster.main import main
 from spark_cluster.project import Project
-from spark_cluster.written import Wanted
 
 QWEN7B = "Qwen/Qwen2.5-7B-Instruct"
 
@@ -24,7 +24,7 @@ class FakeNodes:
         self.nodes = [probed("spark-1"), probed("spark-2")]
         self.findings: list[dict[str, str]] = []
         self.drafts: list[str] = []
-        monkeypatch.setattr(Project, "ask", self.ask)
+        monkeypatch.setattr(Project, "fetch", self.ask)
 
     def ask(self, deploy: str, data: dict[str, Any], **_: Any) -> dict[str, Any]:
         if deploy == "probe":
@@ -86,7 +86,7 @@ def test_a_file_that_is_there_is_kept(nodes: FakeNodes, out: Path) -> None:
     out.write_text("mine")
     done = init(out, *PAIR, "--yes")
     assert (done.exit_code, out.read_text(), nodes.drafts) == (1, "mine", [])
-    assert "--force overwrites it" in done.stderr
+    assert "overwrite it with --force" in done.stderr
 
 
 def test_force_overwrites(nodes: FakeNodes, out: Path) -> None:
@@ -101,19 +101,19 @@ def test_force_overwrites(nodes: FakeNodes, out: Path) -> None:
 def test_on_a_terminal_it_asks_before_it_overwrites(
     nodes: FakeNodes, out: Path, monkeypatch: pytest.MonkeyPatch, answer: str, code: int
 ) -> None:
-    monkeypatch.setattr(asking, "terminal", lambda: True)
+    monkeypatch.setattr(prompts, "on_terminal", lambda: True)
     out.write_text("mine")
     done = init(out, *PAIR, "--user", "me", "--hf-cache", "/raid/hf-cache", typed=answer)
     assert done.exit_code == code
-    assert "is there already. Overwrite it?" in done.output
+    assert "already exists. Overwrite it?" in done.output
     assert (out.read_text() == "mine") is (code != 0)
 
 
 def test_on_a_terminal_it_asks_for_what_is_not_given(
     nodes: FakeNodes, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asking, "terminal", lambda: True)
-    monkeypatch.setattr(asking, "is_spark", lambda: False)
+    monkeypatch.setattr(prompts, "on_terminal", lambda: True)
+    monkeypatch.setattr(prompts, "is_spark", lambda: False)
     answers = ["me@spark-1", "spark-1", "spark-2", "nvidia", "hf", "/data/hf", "qwen7c", "qwen7b"]
     done = init(out, typed="\n".join([*answers, ""]))
     assert done.exit_code == 0, done.output
@@ -152,10 +152,10 @@ def test_on_a_terminal_a_key_is_offered(
     keyed: bool,
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(asking, "terminal", lambda: True)
+    monkeypatch.setattr(prompts, "on_terminal", lambda: True)
     done = init(out, *PAIR, "--user", "me", "--hf-cache", "/raid/hf-cache", typed=f"{answer}\n")
     assert done.exit_code == 0
-    assert "Create a key for the API?" in done.output
+    assert "Create an API key?" in done.output
     assert ("api_key_file" in variables(out.read_text())["SETTINGS"]) is keyed
     assert f"pyinfra -y {out} deploys/firewall.py" in done.output
 
@@ -164,7 +164,7 @@ def test_on_a_terminal_a_key_is_offered(
 def test_no_key_is_offered_where_none_is_wanted(
     nodes: FakeNodes, out: Path, monkeypatch: pytest.MonkeyPatch, given: str
 ) -> None:
-    monkeypatch.setattr(asking, "terminal", lambda: True)
+    monkeypatch.setattr(prompts, "on_terminal", lambda: True)
     done = init(out, *PAIR, "--user", "me", "--hf-cache", "/raid/hf-cache", "--data", given)
     assert done.exit_code == 0
     assert "Create a key" not in done.output
@@ -207,7 +207,7 @@ def test_a_token_is_named_and_never_written(
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_planted")
     done = init(out, *PAIR)
-    assert "HF_TOKEN is set here" in done.output
+    assert "HF_TOKEN is set in this shell" in done.output
     assert "hf_planted" not in out.read_text() + done.output + nodes.drafts[0]
 
 
@@ -218,8 +218,8 @@ def test_a_token_is_named_and_never_written(
         pytest.param(("--data", "hf_token=x"), "no place for a secret", id="token"),
         pytest.param(("--data", "model=x"), "an option of its own: --model", id="an-option"),
         pytest.param(("--data", "port"), "give NAME=VALUE", id="no-value"),
-        pytest.param(("--head", "a b"), "is not what `ssh NAME` reaches", id="a-space"),
-        pytest.param(("--head", 'x"]; import os'), "is not what `ssh NAME` reaches", id="code"),
+        pytest.param(("--head", "a b"), "is neither a name for `ssh NAME`", id="a-space"),
+        pytest.param(("--head", 'x"]; import os'), "is neither a name for `ssh NAME`", id="code"),
         pytest.param(("--output", "x.txt"), "ends in .py", id="no-python"),
         pytest.param(("--output", "all.py"), "ends in .py", id="a-groups-name"),
         pytest.param(("--output", "no/such/x.py"), "there is no folder", id="no-folder"),
@@ -234,7 +234,7 @@ def test_what_can_not_be_written_is_refused(
 
 
 def test_a_file_with_a_token_is_no_secret() -> None:
-    assert written.data(["hf_token_file=~/t", "offline=true", "port=31000"]) == {
+    assert inventory_text.parse_settings(["hf_token_file=~/t", "offline=true", "port=31000"]) == {
         "hf_token_file": "~/t",
         "offline": True,
         "port": 31000,
@@ -243,12 +243,14 @@ def test_a_file_with_a_token_is_no_secret() -> None:
 
 def test_any_text_stays_text() -> None:
     odd = 'a"b\\c\n'
-    text = Wanted("spark-1", (), "qwen7b", "/x", data={"env": {"A": odd}, "image": odd}).text("f")
+    text = InventoryText(
+        "spark-1", (), "qwen7b", "/x", data={"env": {"A": odd}, "image": odd}
+    ).text("f")
     assert variables(text)["SETTINGS"]["image"] == odd
     assert variables(text)["SETTINGS"]["env"] == {"A": odd}
 
 
 def test_a_node_may_be_an_address() -> None:
-    assert [written.node(n) for n in ("10.0.0.5", "fd00::5", "@local", "spark-1.lan")]
+    assert [inventory_text.node_name(n) for n in ("10.0.0.5", "fd00::5", "@local", "spark-1.lan")]
     with pytest.raises(click.BadParameter):
-        written.node("-oProxyCommand=x")
+        inventory_text.node_name("-oProxyCommand=x")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from spark_cluster.board import age
-from spark_cluster.logs import chosen, plain
-from spark_cluster.merge import NS, Line, Merge, skew, stamped
+from spark_cluster.logs import choose_ranks, plain
+from spark_cluster.merge import NS, LogLine, LogMerge, clock_skew, split_stamp
+from spark_cluster.status_view import age
 
 
 @pytest.mark.parametrize(
@@ -18,23 +18,23 @@ from spark_cluster.merge import NS, Line, Merge, skew, stamped
     ],
 )
 def test_docker_tells_when_a_line_was_said(line, at, text):
-    assert stamped(line) == (at, text)
+    assert split_stamp(line) == (at, text)
 
 
 def test_lines_come_in_order_once_they_have_waited():
-    merge = Merge(hold=1.0)
-    merge.add(Line(30, 0, 1, "third", arrived=0.0))
+    merge = LogMerge(hold=1.0)
+    merge.add(LogLine(30, 0, 1, "third", arrived=0.0))
     assert list(merge.due(0.9)) == []
-    merge.add(Line(10, 1, 1, "first", arrived=0.5))
-    merge.add(Line(20, 1, 2, "second", arrived=0.5))
+    merge.add(LogLine(10, 1, 1, "first", arrived=0.5))
+    merge.add(LogLine(20, 1, 2, "second", arrived=0.5))
     assert [line.text for line in merge.due(1.0)] == []
     assert [line.text for line in merge.due(1.5)] == ["first", "second", "third"]
 
 
 def test_lines_of_one_moment_keep_their_order():
-    merge = Merge(0)
+    merge = LogMerge(0)
     for serial, text in enumerate("abc"):
-        merge.add(Line(7, 0, serial, text))
+        merge.add(LogLine(7, 0, serial, text))
     assert [line.text for line in merge.rest()] == ["a", "b", "c"]
 
 
@@ -47,7 +47,7 @@ def test_lines_of_one_moment_keep_their_order():
     ],
 )
 def test_a_clock_that_is_off_is_put_right(ahead, told):
-    assert skew(int((100 + ahead) * NS), 100 * NS) == told
+    assert clock_skew(int((100 + ahead) * NS), 100 * NS) == told
 
 
 def test_nothing_in_a_line_steers_the_terminal():
@@ -57,10 +57,10 @@ def test_nothing_in_a_line_steers_the_terminal():
 
 def test_ranks_are_chosen_by_number_or_by_node():
     nodes = [{"name": n, "rank": r} for n, r in (("a", "head"), ("b", "worker"), ("idle", ""))]
-    assert list(chosen(nodes, ())) == [0, 1]
-    assert list(chosen(nodes, ("b", "0"))) == [1, 0]
-    with pytest.raises(Exception, match="'idle' is no rank; there are: 0 \\(a\\), 1 \\(b\\)"):
-        chosen(nodes, ("idle",))
+    assert list(choose_ranks(nodes, ())) == [0, 1]
+    assert list(choose_ranks(nodes, ("b", "0"))) == [1, 0]
+    with pytest.raises(Exception, match="'idle' is not a rank; choose from: 0 \\(a\\), 1 \\(b\\)"):
+        choose_ranks(nodes, ("idle",))
 
 
 @pytest.mark.parametrize(

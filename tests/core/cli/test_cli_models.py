@@ -17,7 +17,7 @@ from spark_cluster.table import table
 
 
 def row(told: dict[str, Any], model: str) -> list[str]:
-    (found,) = (row for row in models.rows(told) if row[3] == model)
+    (found,) = (row for row in models.model_rows(told) if row[3] == model)
     return [click.unstyle(cell) for cell in found]
 
 
@@ -66,7 +66,7 @@ def test_where_weights_lie(present: dict[str, Any], said: str) -> None:
 def test_nothing_runs_is_not_said_where_ranks_could_not_be_read() -> None:
     assert models.legend(document()["listing"]).endswith("nothing runs")
     unread = document(notes=["spark-1: its ranks could not be read"])
-    assert models.legend(unread["listing"]).endswith("what runs is not known")
+    assert models.legend(unread["listing"]).endswith("what runs is unknown")
 
 
 def test_a_table_cuts_nothing_and_counts_no_colour() -> None:
@@ -80,7 +80,7 @@ class Asked:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **answers: Any) -> None:
         self.answers, self.asked = answers, list[str]()
-        monkeypatch.setattr(Project, "ask", self.ask)
+        monkeypatch.setattr(Project, "fetch", self.ask)
 
     def ask(self, deploy: str, *_: Any, **__: Any) -> Any:
         self.asked.append(deploy)
@@ -94,7 +94,7 @@ def test_offline_asks_for_the_light_listing_alone(monkeypatch: pytest.MonkeyPatc
     done = CliRunner().invoke(main, ["models", "--offline"])
     assert done.exit_code == 0, done.output
     assert asked.asked == ["listing"]
-    assert "no node was asked" in done.output
+    assert "no node was read" in done.output
 
 
 def test_json_is_the_document(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,5 +111,5 @@ def test_silent_nodes_end_it_with_the_way_around(
     assert done.exit_code == 1
     assert done.stderr == (
         "spark-cluster: [spark-2] Could not connect (timed out)\n"
-        "spark-cluster models --offline asks no node\n"
+        "spark-cluster models --offline reads no node\n"
     )

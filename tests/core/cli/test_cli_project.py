@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from click.testing import CliRunner
 from spark_cluster import project
 from spark_cluster.commands import ClusterError
 from spark_cluster.main import main
-from spark_cluster.project import Project, find, told
+from spark_cluster.project import Project, find_project
 
 ROOT = Path(__file__).parents[3]
 CONNECTING = """--> Loading config...
@@ -35,26 +36,26 @@ def checkout(tmp_path: Path) -> Path:
 def test_the_project_is_found_above_the_current_folder(checkout: Path) -> None:
     deep = checkout / "a" / "b"
     deep.mkdir(parents=True)
-    assert find(start=deep) == Project(checkout, checkout / "inventories" / "spark.py")
+    assert find_project(start=deep) == Project(checkout, checkout / "inventories" / "spark.py")
 
 
 def test_elsewhere_it_is_the_checkout_that_this_is_installed_from(tmp_path: Path) -> None:
-    assert find(start=tmp_path).root == ROOT
+    assert find_project(start=tmp_path).root == ROOT
 
 
 def test_an_inventory_is_looked_for_here_then_in_the_project(checkout: Path) -> None:
     (checkout / "near").mkdir()
     (checkout / "near" / "own.py").touch()
     (checkout / "inventories" / "own.py").touch()
-    near = find(Path("own.py"), start=checkout / "near")
+    near = find_project(Path("own.py"), start=checkout / "near")
     assert near.inventory == checkout / "near" / "own.py"
-    far = find(Path("inventories/own.py"), start=checkout / "near")
+    far = find_project(Path("inventories/own.py"), start=checkout / "near")
     assert far.inventory == checkout / "inventories" / "own.py"
 
 
 def test_a_missing_inventory_is_told_with_the_cure(checkout: Path) -> None:
     with pytest.raises(ClusterError, match=r"--inventory x\.py: .* spark-cluster init writes one"):
-        find(Path("x.py"), start=checkout)
+        find_project(Path("x.py"), start=checkout)
 
 
 def test_the_environment_names_the_inventory() -> None:
@@ -63,40 +64,53 @@ def test_the_environment_names_the_inventory() -> None:
 
 
 def test_words_are_words(checkout: Path) -> None:
-    words = find(start=checkout).words("feasible", {"cases": [{"model": 6}], "light": "a b"})
+    words = find_project(start=checkout).command_line(
+        "feasible", {"cases": [{"model": 6}], "light": "a b"}
+    )
     assert words[1:] == [
         *("-y", str(checkout / "inventories" / "spark.py"), "deploys/feasible.py"),
         *("--data", 'cases=[{"model": 6}]', "--data", "light=a b"),
     ]
 
 
+PORT = {"level": "error", "what": "port = 0 is not allowed", "where": "", "cure": ""}
+SILENT = {"level": "error", "what": "no answer", "where": "spark-2", "cure": "ssh spark-2 true"}
+WARNING = {**PORT, "level": "warning", "what": "anyone may use it"}
+
+
 @pytest.mark.parametrize(
-    ("log", "lines"),
+    ("report", "log", "failure"),
     [
-        pytest.param(
-            CONNECTING
-            + "--> pyinfra error in /x/control/shared.py line 29: refused, nothing was changed:\n"
-            + "    prot is not a setting -> all.py\n    port = 0 is not allowed\n",
-            ["prot is not a setting -> all.py", "port = 0 is not allowed"],
-            id="a-refusal",
-        ),
-        pytest.param(
-            CONNECTING + "    [spark-2] Could not resolve hostname (unknown)\n\n"
-            "--> Disconnecting from hosts...\n--> pyinfra error: No hosts remaining!\n",
-            ["[spark-2] Could not resolve hostname (unknown)"],
-            id="a-silent-node",
-        ),
-        pytest.param(
-            "--> pyinfra error in x.py line 1: a deploy would be refused: 1 error\n",
-            ["a deploy would be refused: 1 error"],
-            id="one-line",
-        ),
-        pytest.param("\x1b[31m    boom\x1b[0m\n", ["boom"], id="coloured"),
-        pytest.param("", ["pyinfra ended without a word"], id="silence"),
+        pytest.param({"findings": [PORT, WARNING, SILENT]}, "--> pyinfra error: …\n",
+                     "port = 0 is not allowed\nspark-2: no answer -> ssh spark-2 true",
+                     id="a-report"),
+        pytest.param(None, "one\ntwo\n\x1b[31m    three\x1b[0m\n\nfour\nfive\n",
+                     "two\nthree\nfour\nfive", id="it ended before it could report"),
+        pytest.param({"findings": []}, "boom\n", "boom", id="nothing in the report"),
+        pytest.param({"findings": "?"}, "boom\n", "boom", id="a report of another version"),
+        pytest.param(None, "", "pyinfra ended without saying why", id="silence"),
     ],
-)
-def test_what_a_failed_run_says(log: str, lines: list[str]) -> None:
-    assert told(log) == lines
+)  # fmt: skip
+def test_a_failed_run_is_explained_by_its_report(
+    checkout: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    report: object,
+    log: str,
+    failure: str,
+) -> None:
+    (tmp_path / "log").write_text(log)
+    (tmp_path / "report").write_text(json.dumps(report))
+    fake = tmp_path / "fake-pyinfra"
+    given = f'case $word in report=*) cp {tmp_path}/report "${{word#report=}}";; esac'
+    copy = f"for word; do {given}; done"
+    lines = ["#!/bin/sh", *([copy] if report else []), f"cat {tmp_path}/log >&2", "exit 1", ""]
+    fake.write_text("\n".join(lines))
+    fake.chmod(0o755)
+    monkeypatch.setattr(project, "find_pyinfra", lambda _: str(fake))
+    with pytest.raises(ClusterError) as error:
+        find_project(start=checkout).fetch("listing")
+    assert error.value.message == failure
 
 
 def test_a_run_that_does_not_end_is_ended(
@@ -105,10 +119,10 @@ def test_a_run_that_does_not_end_is_ended(
     slow = tmp_path / "pyinfra"
     slow.write_text("#!/bin/sh\nexec sleep 60\n")
     slow.chmod(0o755)
-    monkeypatch.setattr(project, "pyinfra", lambda _: str(slow))
+    monkeypatch.setattr(project, "find_pyinfra", lambda _: str(slow))
     begun = time.monotonic()
-    with pytest.raises(ClusterError, match="gave no answer in 0"):
-        find(start=checkout).ask("listing", seconds=0.2)
+    with pytest.raises(ClusterError, match="did not answer within 0"):
+        find_project(start=checkout).fetch("listing", seconds=0.2)
     assert time.monotonic() - begun < 10
 
 

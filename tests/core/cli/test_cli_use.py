@@ -54,7 +54,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Made:
         inventory = tmp_path / "mine.py"
         inventory.write_text(source)
         fake = FakeProject(inventory)
-        monkeypatch.setattr(Project, "ask", lambda self, *a, **k: fake.ask(self, *a, **k))
+        monkeypatch.setattr(Project, "fetch", lambda self, *a, **k: fake.ask(self, *a, **k))
         return fake
 
     return make
@@ -79,7 +79,7 @@ def test_an_inventory_without_a_model_keeps_every_byte(made: Made, word: str) ->
     assert fake.inventory.read_text() == PLAIN
     assert group_file(fake.inventory).read_text().endswith('\n\nmodel = "qwen7b"\n')
     assert '+model = "qwen7b"' in done.output
-    assert "chosen: Qwen/Qwen2.5-7B-Instruct, 15.2 GB, over 2 node(s)" in done.output
+    assert "chosen: Qwen/Qwen2.5-7B-Instruct, 15.2 GB, on 2 node(s)" in done.output
     assert "mine.py deploy.py" in done.output
 
 
@@ -107,7 +107,7 @@ def test_the_same_choice_again_writes_nothing(made: Made) -> None:
     before = fake.inventory.stat().st_mtime_ns
     done = run(fake, "qwen7b")
     assert (done.exit_code, fake.inventory.stat().st_mtime_ns) == (0, before)
-    assert "nothing to write: it was chosen already" in done.output
+    assert "nothing to write: it is chosen already" in done.output
 
 
 def test_a_file_keeps_its_mode_and_a_link_stays_one(made: Made, tmp_path: Path) -> None:
@@ -140,7 +140,8 @@ def test_a_stronger_place_is_named_and_nothing_is_left(made: Made, source: str) 
     fake.stronger = "mistralai/Mistral-Nemo-Instruct-2407"
     done = run(fake, "qwen7b")
     assert done.exit_code == 1
-    assert re.search(r"stronger sets the model to mistralai/\S+: look in \S+/head\.py", done.stderr)
+    pattern = r"a stronger setting makes the model mistralai/\S+: look in \S+/head\.py"
+    assert re.search(pattern, done.stderr)
     assert fake.inventory.read_text() == source
     assert [file.name for file in folder.iterdir()] == ["head.py"]
 
@@ -159,13 +160,13 @@ def test_a_gated_model_is_said_to_be_one(made: Made) -> None:
 def test_without_a_terminal_somebody_must_name_it(made: Made) -> None:
     done = run(made(PLAIN))
     assert done.exit_code == 2
-    assert "there is no terminal to ask on: gpt-oss-120b, gpt-oss-20b" in done.stderr
+    assert "there is no terminal to ask on): gpt-oss-120b, gpt-oss-20b" in done.stderr
 
 
 def test_on_a_terminal_it_asks_until_the_answer_is_one(
     made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(use, "terminal", lambda: True)
+    monkeypatch.setattr(use, "on_terminal", lambda: True)
     fake = made(PLAIN)
     done = run(fake, typed="99\n3\n")
     assert done.exit_code == 0, done.output

@@ -43,10 +43,10 @@ from spark_bench.suite.child import SuiteProgress
 from spark_bench.suite.rows import rows_csv
 from spark_bench.suite.suite_tables import render_markdown, render_summary
 from spark_cluster import logs, status
-from spark_cluster.board import board
 from spark_cluster.commands import ClusterError
 from spark_cluster.main import main
 from spark_cluster.project import Project
+from spark_cluster.status_view import status_table
 
 from cluster.findings import error
 from cluster.printable import printable_record
@@ -128,7 +128,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
                 raise document
             return document
 
-        monkeypatch.setattr(Project, "ask", ask)
+        monkeypatch.setattr(Project, "fetch", ask)
         done = CliRunner().invoke(main, [*words])
         assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
         return done.output
@@ -148,14 +148,14 @@ def test_status(asked: Callable[..., str]) -> None:
     told["leftovers"] = [{"node": BAD, "container": BAD, "state": BAD, "kind": "failed"}]
     assert checked(asked(told, "status")).count("[/no]") > 10
     assert json.loads(asked(told, "status", "--json")) == told
-    assert "[/no]" in checked(drawn(board(told)))
+    assert "[/no]" in checked(drawn(status_table(told)))
 
 
 def test_status_watches_on(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: Any) -> Any:
         raise ClusterError(BAD)
 
-    monkeypatch.setattr(status, "ask", fails)
+    monkeypatch.setattr(status, "fetch_status", fails)
     assert "[/no]" in checked(drawn(status._look(None, {})))  # type: ignore[arg-type]
 
 
@@ -201,7 +201,7 @@ def test_use(asked: Callable[..., str], tmp_path: Path) -> None:
 
 def test_logs(capsys: pytest.CaptureFixture[str]) -> None:
     assert "[/no]" in checked(logs.plain(f"{BAD}\n"))
-    logs.note(BAD)
+    logs.print_note(BAD)
     assert "[/no]" in checked(capsys.readouterr().err)
 
 

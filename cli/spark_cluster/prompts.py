@@ -1,4 +1,4 @@
-"""What `init` asks for, where nobody said it."""
+"""What `init` asks for if it is not given."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any
 
 import click
 
-from spark_cluster.choice import model_of, name_of
+from spark_cluster.choice import find_model_or_fail, short_name
 from spark_cluster.commands import ClusterError
+from spark_cluster.inventory_text import InventoryText, node_name, parse_settings
 from spark_cluster.project import Project
-from spark_cluster.written import Wanted, data, node
 
 HF_CACHE = "/raid/hf-cache"
 MODEL = "gpt-oss-120b"
 
 
-def terminal() -> bool:
+def on_terminal() -> bool:
     """Whether there is somebody to ask."""
     return sys.stdin.isatty()
 
 
-def wanted(
+def ask_inventory(
     project: Project,
     *,
     head: str | None,
@@ -33,32 +33,33 @@ def wanted(
     model: str | None,
     more: Sequence[str],
     ask: bool,
-) -> Wanted:
+) -> InventoryText:
     """What was given, asked, or else the default; click.UsageError where a head is missing."""
     if head is None and not ask:
-        raise click.UsageError("name the head: --head NAME (what `ssh NAME` reaches, or @local)")
+        raise click.UsageError("name the head: --head NAME (as in `ssh NAME`, or @local)")
     if head is None:
         here = "@local" if is_spark() else None
-        head = _prompt("Head (what `ssh NAME` reaches; @local is this machine)", here, node)
+        head = _prompt("Head (as in `ssh NAME`; @local is this machine)", here, node_name)
     if not workers and ask:
-        workers = _prompt("Workers, space between (none: empty)", "", _nodes)
+        workers = _prompt("Workers, separated by spaces (empty: none)", "", _nodes)
     if user is None:
-        user = _prompt("SSH user (empty: SSH's own choice)", "", str) if ask else ""
+        user = _prompt("SSH user (empty: as in your SSH config)", "", str) if ask else ""
     if hf_cache is None:
         hf_cache = _prompt("Folder for weights on the nodes", HF_CACHE, _path) if ask else HF_CACHE
 
-    def meant(word: str) -> str:
-        return name_of(model_of(project, word))
+    def model_name(word: str) -> str:
+        return short_name(find_model_or_fail(project, word))
 
     if model is None:
-        model = _prompt("Model (spark-cluster models lists them)", MODEL, meant) if ask else MODEL
-    return Wanted(
-        head=node(head),
-        workers=tuple(map(node, workers)),
-        model=meant(model),
+        question = "Model (spark-cluster models lists them)"
+        model = _prompt(question, MODEL, model_name) if ask else MODEL
+    return InventoryText(
+        head=node_name(head),
+        workers=tuple(map(node_name, workers)),
+        model=model_name(model),
         hf_cache=_path(hf_cache),
         user=user,
-        data=data(more),
+        data=parse_settings(more),
     )
 
 
@@ -68,7 +69,7 @@ def is_spark() -> bool:
     return devices.is_dir() and any(devices.iterdir())
 
 
-def agreed(question: str) -> bool:
+def confirm(question: str) -> bool:
     """Yes or no, yes by default; an input that has ended agrees to nothing."""
     try:
         return click.confirm(question, default=True)
@@ -81,18 +82,18 @@ def agreed(question: str) -> bool:
 def _prompt(question: str, default: str | None, kind: Callable[[str], Any]) -> Any:
     """Ask until the answer is one."""
     while True:
-        said = click.prompt(question, default=default, show_default=bool(default))
+        reply = click.prompt(question, default=default, show_default=bool(default))
         try:
-            return kind(said.strip())
+            return kind(reply.strip())
         except (click.BadParameter, ClusterError) as error:
             click.echo(error.message, err=True)
 
 
 def _nodes(words: str) -> list[str]:
-    return [node(word) for word in words.replace(",", " ").split()]
+    return [node_name(word) for word in words.replace(",", " ").split()]
 
 
 def _path(word: str) -> str:
     if word.startswith(("/", "~/")) and ":" not in word:
         return word
-    raise click.BadParameter(f"{word}: give an absolute path, or one that begins with ~/")
+    raise click.BadParameter(f"{word}: give an absolute path or one that starts with ~/")

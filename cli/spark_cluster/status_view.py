@@ -19,12 +19,12 @@ GIB = 2**30
 HEADINGS = ("rank", "node", "container", "state", "health", "up", "image", "spec", "memory", "GPU")
 # What a terminal of 80 columns does without, the first first; --json has all of it.
 DISPENSABLE = ("spec", "image", "GPU", "memory", "up")
-COLOURS = {"ready": "green", "starting": "yellow", "degraded": "red", "down": "red"}
+COLORS = {"ready": "green", "starting": "yellow", "degraded": "red", "down": "red"}
 KINDS = {
-    "previous": "kept until the group after it serves",
-    "stopped": "a switch was interrupted: the next deploy takes it up",
-    "failed": "kept to be looked at: docker logs {container}",
-    "stray": "nobody wants it any more: the next deploy removes it",
+    "previous": "kept until the new group serves",
+    "stopped": "a switch was interrupted; the next deploy resumes it",
+    "failed": "kept for inspection: docker logs {container}",
+    "stray": "not part of this group; the next deploy removes it",
 }
 
 
@@ -34,41 +34,43 @@ def console() -> Console:
     return shown if shown.is_terminal else Console(highlight=False, width=PIPE_COLUMNS)
 
 
-def board(told: Mapping[str, Any]) -> RenderableType:
+def status_table(status: Mapping[str, Any]) -> RenderableType:
     """The group in a line or two, a row a rank, and what is amiss."""
-    told = all_printable(told)
-    return Group(*_head(told), _Ranks(told["ranks"]), *_amiss(told), *_warnings(told))
+    status = all_printable(status)
+    return Group(*_head(status), _Ranks(status["ranks"]), *_amiss(status), *_warnings(status))
 
 
-def _head(told: Mapping[str, Any]) -> Iterator[Text]:
-    state = told["state"]
-    colour = COLOURS.get(state, "yellow")
-    yield Text.assemble((told["wanted"], "bold"), "  ", (state, colour), f"  {told['url']}")
-    if told["served"] and told["wanted"] not in told["served"]:
-        yield Text(f"  serves {', '.join(told['served'])}", "red")
-    if load := _load(told["load"]):
+def _head(status: Mapping[str, Any]) -> Iterator[Text]:
+    state = status["state"]
+    color = COLORS.get(state, "yellow")
+    yield Text.assemble((status["wanted"], "bold"), "  ", (state, color), f"  {status['url']}")
+    if status["served"] and status["wanted"] not in status["served"]:
+        yield Text(f"  serves {', '.join(status['served'])}", "red")
+    if load := _load(status["load"]):
         yield Text(f"  {load}")
-    if holder := told["holder"]:
+    if holder := status["holder"]:
         yield Text(f"  {_holder(holder)}")
 
 
 def _load(load: Mapping[str, Any]) -> str:
-    parts = (
+    counts = (
         ("running", "{:.0f} requests running"),
         ("queued", "{:.0f} queued"),
         ("tokens_per_second", "{:.1f} tokens/s"),
     )
-    said = [form.format(load[name]) for name, form in parts if load[name] is not None]
+    parts = [form.format(load[name]) for name, form in counts if load[name] is not None]
     for name, words in (("kv_cache", "KV cache in use"), ("cache_hits", "of prompts from cache")):
         if load[name] is not None:
-            said.append(f"{100 * load[name]:.0f} % {words}")
-    return ", ".join(said)
+            parts.append(f"{100 * load[name]:.0f} % {words}")
+    return ", ".join(parts)
 
 
 def _holder(holder: Mapping[str, Any]) -> str:
     if holder["stale"]:
-        return f"a run of {holder['owner']} ended without a word ({holder['age']:.0f} s ago)"
-    return f"{holder['owner']} is changing it right now: {holder['command']}"
+        return (
+            f"{holder['owner']}'s deploy died {holder['age']:.0f} s ago without releasing its lease"
+        )
+    return f"{holder['owner']} is changing the group now: {holder['command']}"
 
 
 @dataclass(frozen=True)
@@ -89,13 +91,13 @@ class _Ranks:
         yield table
 
     def _table(self, left_out: Container[str]) -> Table:
-        kept = [i for i, name in enumerate(HEADINGS) if name not in left_out]
+        columns = [i for i, name in enumerate(HEADINGS) if name not in left_out]
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for i in kept:
+        for i in columns:
             table.add_column(HEADINGS[i], no_wrap=True)
         for rank in self.ranks:
             cells = list(_row(rank))
-            table.add_row(*(cells[i] for i in kept))
+            table.add_row(*(cells[i] for i in columns))
         return table
 
 
@@ -126,41 +128,41 @@ def _health(rank: Mapping[str, Any]) -> Text:
         return Text("ok", "green")
     if rank["state"] not in ("running", "unknown") or (rank["lost"] and not rank["health"]):
         return Text("-")
-    said = str(rank["health"]) if rank["health"] else "no answer"
+    parts = str(rank["health"]) if rank["health"] else "no answer"
     phase = f", {rank['phase']}" if rank["phase"] and rank["phase"] != "ready" else ""
-    return Text(f"{said}{phase}", "yellow")
+    return Text(f"{parts}{phase}", "yellow")
 
 
-def _amiss(told: Mapping[str, Any]) -> Iterator[Text]:
-    for sentence in told["unread"]:
+def _amiss(status: Mapping[str, Any]) -> Iterator[Text]:
+    for sentence in status["unread"]:
         yield Text.assemble(("not read", "red"), f"  {sentence}")
-    for reason in told["drift"]:
+    for reason in status["drift"]:
         yield Text.assemble(("drift", "yellow"), f"     {reason}")
-    if told["unsure"]:
-        yield Text.assemble(("drift", "yellow"), f"     not known: {told['unsure']}")
-    for left in told["leftovers"]:
-        kind = "stopped" if left["kind"] == "previous" and not _busy(told) else left["kind"]
+    if status["unsure"]:
+        yield Text.assemble(("drift", "yellow"), f"     not known: {status['unsure']}")
+    for left in status["leftovers"]:
+        kind = "stopped" if left["kind"] == "previous" and not _busy(status) else left["kind"]
         why = KINDS[kind].format(container=quote(left["container"]))
         yield Text(f"left over  {left['node']}: {left['container']} ({left['state']}): {why}")
 
 
-def _warnings(told: Mapping[str, Any]) -> Iterator[Text]:
-    for sentence in told.get("warnings", ()):
+def _warnings(status: Mapping[str, Any]) -> Iterator[Text]:
+    for sentence in status.get("warnings", ()):
         yield Text.assemble(("warning", "yellow"), f"   {sentence}")
 
 
-def _busy(told: Mapping[str, Any]) -> bool:
+def _busy(status: Mapping[str, Any]) -> bool:
     """Whether a run is at work on the group, by its lease."""
-    return told["holder"] is not None and not told["holder"]["stale"]
+    return status["holder"] is not None and not status["holder"]["stale"]
 
 
 def age(seconds: float | None) -> str:
     """The two largest units that tell: "3 d 4 h", "5 min 2 s"; "-" where nothing runs."""
     if seconds is None:
         return "-"
-    left, said = int(seconds), list[str]()
+    left, parts = int(seconds), list[str]()
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
         count, left = divmod(left, size)
         if count:
-            said.append(f"{count} {unit}")
-    return " ".join(said[:2]) or "0 s"
+            parts.append(f"{count} {unit}")
+    return " ".join(parts[:2]) or "0 s"

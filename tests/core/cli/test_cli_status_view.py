@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from cluster_documents import TOLD
 from rich.console import Console
-from spark_cluster.board import board
+from spark_cluster.status_view import status_table
 
 
 def shown(width: int, **changes: object) -> list[str]:
     console = Console(width=width, highlight=False)
     with console.capture() as words:
-        console.print(board({**TOLD, **changes}))
+        console.print(status_table({**TOLD, **changes}))
     return words.get().splitlines()
 
 
@@ -33,15 +33,15 @@ def test_columns_are_left_out_whole(width: int, heads: str) -> None:
 @pytest.mark.parametrize(
     ("holder", "why"),
     [
-        pytest.param(None, "a switch was interrupted: the next deploy takes it up", id="nobody"),
+        pytest.param(None, "a switch was interrupted; the next deploy resumes it", id="nobody"),
         pytest.param(
             {"owner": "a@b", "command": "pyinfra", "age": 90.0, "stale": True},
-            "a switch was interrupted: the next deploy takes it up",
+            "a switch was interrupted; the next deploy resumes it",
             id="killed",
         ),
         pytest.param(
             {"owner": "a@b", "command": "pyinfra", "age": 2.0, "stale": False},
-            "kept until the group after it serves",
+            "kept until the new group serves",
             id="at-work",
         ),
     ],

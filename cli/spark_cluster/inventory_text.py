@@ -34,7 +34,7 @@ workers = ([{workers}], SETTINGS)
 
 
 @dataclass(frozen=True)
-class Wanted:
+class InventoryText:
     """What the inventory shall say; data: what else all nodes share."""
 
     head: str
@@ -67,19 +67,19 @@ class Wanted:
         )
 
 
-def node(name: str) -> str:
+def node_name(name: str) -> str:
     """A node's name as an inventory may have it; click.BadParameter for anything else."""
     if "@" in name[1:]:
         user, _, host = name.partition("@")
         raise click.BadParameter(f"{name}: the user has an option of its own: {host} --user {user}")
     if not _NODE.match(name):
-        raise click.BadParameter(f"{name!r} is not what `ssh NAME` reaches, nor @local")
+        raise click.BadParameter(f"{name!r} is neither a name for `ssh NAME` nor @local")
     return name
 
 
-def data(words: Sequence[str]) -> dict[str, Any]:
+def parse_settings(words: Sequence[str]) -> dict[str, Any]:
     """NAME=VALUE words, typed as pyinfra's --data types them; click.BadParameter for a secret."""
-    found = {}
+    values = {}
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or not name.isidentifier():
@@ -88,8 +88,8 @@ def data(words: Sequence[str]) -> dict[str, Any]:
             raise click.BadParameter(f"{name} has an option of its own: {OPTIONS[name]}")
         if _SECRET.search(name) and not name.endswith("_file"):
             raise click.BadParameter(f"{name}: an inventory is no place for a secret; name a file")
-        found[name] = _typed(value)
-    return found
+        values[name] = _typed(value)
+    return values
 
 
 def _typed(value: str) -> Any:
