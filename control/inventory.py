@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 from pyinfra.api import Host, Inventory, State
@@ -59,16 +58,18 @@ def refuse_limit(
         raise Refused(error(what, cure=cure, key="limit"))
 
 
-def api_url(head: Host, to: Launch | Settings) -> str:
+def api_url(head: Host, to: Launch | Settings, reached_at: str = "") -> str:
     """The head's API as the reader reaches it: where it listens, or the address that SSH came to
-    (its name may be one that only SSH knows), or would come to where nothing is connected."""
+    (its name may be one that only SSH knows), or would come to where nothing is connected.
+
+    + reached_at: that address, if it is known
+    """
     host = to.host
     if host == EVERYWHERE:
-        host = "localhost" if head.name.startswith("@local") else address(head)
+        host = "localhost" if head.name.startswith("@local") else reached_at or address(head)
     return f"http://{f'[{host}]' if ':' in host else host}:{to.port}"
 
 
-@cache
 def address(head: Host) -> str:
     """The head's address, as SSH came to it or would."""
     client = getattr(getattr(head, "connector", None), "client", None)

@@ -13,6 +13,7 @@ from pyinfra import logger
 from pyinfra.api import Host, State
 from pyinfra.api.state import BaseStateCallback, StateStage
 
+from cluster.engine.argv import Launch
 from cluster.findings import Finding, Level, Refused, error
 from cluster.reports.outcome import (
     Outcome,
@@ -21,6 +22,7 @@ from cluster.reports.outcome import (
     ServedNow,
     outcome_finding,
 )
+from cluster.settings.schema import Settings
 from control.deployment import Deployment
 from control.inventory import REPORT, address, api_url
 from control.invocation import only_reads
@@ -29,6 +31,7 @@ from operations.outcome import record
 
 _state: State | None = None
 _deployment: Deployment | None = None
+_addresses: dict[str, str] = {}
 
 
 def open_report(data: Mapping[str, str], state: State) -> None:
@@ -56,8 +59,7 @@ def follow(deployment: Deployment) -> None:
     _deployment = deployment
     if record.file is not None:
         # Connected now, and no longer when the document is written for the last time.
-        for host in deployment.hosts.values():
-            address(host)
+        _addresses.update((host.name, address(host)) for host in deployment.hosts.values())
 
 
 def _finish() -> None:
@@ -129,19 +131,23 @@ def _serves(deployment: Deployment, result: Result) -> ServedNow | None:
     if result in ("converged", "changed"):
         if not deployment.running or head not in deployment.hosts:
             return None
-        url = api_url(deployment.hosts[head], deployment.settings)
+        url = _url(deployment, head, deployment.settings)
         return ServedNow(model=deployment.model_name, url=url, ready=True)
     if record.left == "previous" and (previous := deployment.plan.previous):
         node, spec = next(iter(previous.specs.items()))
-        url = api_url(deployment.hosts[node], spec.launch)
+        url = _url(deployment, node, spec.launch)
         return ServedNow(model=previous.model, url=url, ready=True)
     rank = deployment.decision.running_ranks.get(head)
     if record.left != "untouched" or rank is None or rank.spec is None:
         return None
     launch = rank.spec.launch
-    url = api_url(deployment.hosts[head], launch)
+    url = _url(deployment, head, launch)
     ready = True if deployment.served else None
     return ServedNow(model=launch.served_model_name, url=url, ready=ready)
+
+
+def _url(deployment: Deployment, node: str, to: Launch | Settings) -> str:
+    return api_url(deployment.hosts[node], to, _addresses.get(node, ""))
 
 
 def _note_interrupts() -> None:
