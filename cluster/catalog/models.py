@@ -114,7 +114,10 @@ def _outside(word: str) -> Model:
         return Model(id=word)
     if word.startswith((".", "/", "~")) or word.lower().endswith(".gguf"):
         raise _refusal(word, "a path must be an absolute path on the nodes, without a colon", "/…")
-    if _is_hub_id(word):
+    # huggingface_hub's validate_repo_id, with the owner required.
+    part = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
+    legal = fullmatch(rf"{part}/{part}", word) and len(word) <= 96
+    if legal and "--" not in word and ".." not in word and not word.endswith(".git"):
         return Model(id=word)
     near = get_close_matches(word.lower(), _by_name(), n=3, cutoff=0.4)
     aliases = list(dict.fromkeys(_by_name()[n].alias for n in near))
@@ -125,13 +128,6 @@ def _outside(word: str) -> Model:
 
 def _is_path(word: str) -> bool:
     return word.startswith(("/", "~/"))
-
-
-def _is_hub_id(word: str) -> bool:
-    """huggingface_hub's validate_repo_id, with the owner required."""
-    part = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
-    legal = fullmatch(rf"{part}/{part}", word) and len(word) <= 96
-    return bool(legal) and "--" not in word and ".." not in word and not word.endswith(".git")
 
 
 def _refusal(name: object, why: str, nearest: str) -> Refused:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from cluster.catalog.fit import fit
 from cluster.catalog.models import Model
 from cluster.checks.nodes import Needs
-from cluster.engine.options import RECORDED, matching_names, options_of, parse_arguments
+from cluster.engine.options import RECORDED, matching_names, options_of, parse_options
 from cluster.findings import Finding, error, warning
 from cluster.node.readings import NodeFacts
 from cluster.plan.specs import mem_fraction, parallelism
@@ -138,7 +138,7 @@ def _freezing(
     runs out answers nothing until its power is cut (the vendor's forum; owners settle on 0.80 to
     0.85, some on less)."""
     settings = wanted.common
-    given = parse_arguments(settings.extra_args, version or RECORDED[0])
+    given = parse_options(settings.extra_args, version or RECORDED[0])
     fraction = _fraction(given.get("--mem-fraction-static", "")) or mem_fraction(settings, model)
     # A GPU with memory of its own tells how much; what could not be read is taken for a Spark's.
     shared = not all(n.gpus and all(g.memory_bytes for g in n.gpus) for n in nodes)

@@ -68,19 +68,16 @@ def argv(launch: Launch, version: str) -> Argv:
 
 
 def _ours(launch: Launch, version: str) -> list[Argv]:
-    return [
-        *_model(launch),
-        *_group(launch),
-        ("--host", launch.host),
-        ("--port", str(launch.port)),
-        *_value("--mem-fraction-static", launch.mem_fraction),
-        *_value("--context-length", launch.context_length),
-        *_flag("--enable-metrics", launch.enable_metrics),
-        *_by_version(launch, version),
-    ]
-
-
-def _model(launch: Launch) -> list[Argv]:
+    """Every option of ours with its value."""
+    # With --nnodes a single node would wait for others forever.
+    group: list[Argv] = []
+    if launch.nnodes > 1:
+        group = [
+            ("--nnodes", str(launch.nnodes)),
+            ("--node-rank", str(launch.rank)),
+            *_value("--dist-init-addr", launch.dist_init_addr),
+            *_value("--dist-timeout", launch.dist_timeout),
+        ]
     return [
         ("--model-path", launch.model_path),
         *_value("--revision", launch.revision),
@@ -88,20 +85,15 @@ def _model(launch: Launch) -> list[Argv]:
         *_flag("--trust-remote-code", launch.trust_remote_code),
         *_value("--reasoning-parser", launch.reasoning_parser or None),
         *_value("--tool-call-parser", launch.tool_call_parser or None),
-    ]
-
-
-def _group(launch: Launch) -> list[Argv]:
-    """A single node gets no --nnodes: with it SGLang would wait for others forever."""
-    sizes: list[Argv] = [("--tp-size", str(launch.tp)), ("--pp-size", str(launch.pp))]
-    if launch.nnodes == 1:
-        return sizes
-    return [
-        *sizes,
-        ("--nnodes", str(launch.nnodes)),
-        ("--node-rank", str(launch.rank)),
-        *_value("--dist-init-addr", launch.dist_init_addr),
-        *_value("--dist-timeout", launch.dist_timeout),
+        ("--tp-size", str(launch.tp)),
+        ("--pp-size", str(launch.pp)),
+        *group,
+        ("--host", launch.host),
+        ("--port", str(launch.port)),
+        *_value("--mem-fraction-static", launch.mem_fraction),
+        *_value("--context-length", launch.context_length),
+        *_flag("--enable-metrics", launch.enable_metrics),
+        *_by_version(launch, version),
     ]
 
 

@@ -143,7 +143,7 @@ def _checked(option: Option, value: str) -> str:
     return value
 
 
-def parse_arguments(arguments: Sequence[str], version: str) -> dict[str, str]:
+def parse_options(arguments: Sequence[str], version: str) -> dict[str, str]:
     """The options in a command line: first spelling → value, whether it is allowed or not.
 
     "" for a flag; several values are joined by spaces; the last of one option counts.

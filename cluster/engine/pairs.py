@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from cluster.command import Argv
-from cluster.engine.options import Options, options_of, parse_arguments
+from cluster.engine.options import Options, options_of, parse_options
 from cluster.engine.versions import parse_version
 from cluster.findings import Finding, error, warning
 
@@ -83,13 +83,13 @@ class Pair:
 def required_arguments(words: Sequence[str], version: str) -> Argv:
     """The arguments that this version requires with those of a launch line, except for options it
     already has."""
-    options, given = options_of(version), parse_arguments(words, version)
+    options, given = options_of(version), parse_options(words, version)
     added: list[str] = []
     for pair in _pairs():
         new = pair.add and pair.add[0] in options and options[pair.add[0]].name not in given
         if new and pair.applies(version) and pair.holds(given, options):
             added += pair.add
-            given |= parse_arguments(pair.add, version)
+            given |= parse_options(pair.add, version)
     return tuple(added)
 
 
@@ -100,7 +100,7 @@ def check_pairs(words: Sequence[str], version: str) -> list[Finding]:
     warning.
     """
     options = options_of(version)
-    given = parse_arguments(words, version)
+    given = parse_options(words, version)
     level = error if version in READ else warning
     return [
         level(f"SGLang {version} would not start: {pair.says}", cure=pair.cure)

@@ -123,19 +123,18 @@ def _alternatives(name: str) -> tuple[Any, ...]:
 def _described(hint: Any) -> str:
     if get_origin(hint) is Annotated:
         plain, meta = get_args(hint)
-        return meta.description or _PLAIN[plain] + _range(meta)
+        if meta.description:
+            return str(meta.description)
+        if meta.gt is not None:
+            return f"{_PLAIN[plain]} between {meta.gt} and {meta.lt}"
+        limits = f"from {meta.ge} to {meta.le}" if meta.le else f"of at least {meta.ge}"
+        return f"{_PLAIN[plain]} {limits}"
     if get_origin(hint) is Literal:
         choices = ", ".join(get_args(hint))
         return f"one of {choices}" if "," in choices else choices
     if get_origin(hint) is tuple and get_origin(get_args(hint)[0]) is Annotated:
         return f"a list of {get_args(get_args(hint)[0])[1].description}"
     return _PLAIN[get_origin(hint) or hint]
-
-
-def _range(meta: Meta) -> str:
-    if meta.gt is not None:
-        return f" between {meta.gt} and {meta.lt}"
-    return f" from {meta.ge} to {meta.le}" if meta.le is not None else f" of at least {meta.ge}"
 
 
 def _quoting(name: str, value: Any) -> str:
