@@ -8,7 +8,7 @@ import time
 from spark_bench.client import clock
 from spark_bench.client.connection import Broken, Connection, State
 from spark_bench.client.pool import Pool
-from spark_bench.client.response_store import BUDGET, Outcome, Piece, ResponseStore
+from spark_bench.client.response_store import BUDGET, Piece, RequestOutcome, ResponseStore
 from spark_bench.client.schedule import SECOND, Schedule, Turn
 from spark_bench.client.tally import Tally
 from spark_bench.protocol.http1 import BodyEnd, MalformedHttp
@@ -171,7 +171,7 @@ class InFlight:
         refused = errno.ECONNREFUSED in error.args
         ended = Ended.REFUSED if refused else Ended.UNREACHABLE
         detail = str(error.args[0])
-        self._store.end(Outcome(turn.index, turn.scheduled_ns, 0, now, ended, detail, False))
+        self._store.end(RequestOutcome(turn.index, turn.scheduled_ns, 0, now, ended, detail, False))
         self._tally.failed += 1
         self._schedule.ended(turn.index, now)
 
@@ -190,7 +190,7 @@ class InFlight:
             connection.sent_ns,
             connection.carried > 0,
         )
-        self._store.end(Outcome(index, scheduled, sent, at, ended, detail, reused))
+        self._store.end(RequestOutcome(index, scheduled, sent, at, ended, detail, reused))
         self._schedule.ended(index, at)
         reusable = reusable and not (connection.eof or connection.failure or connection.unsent)
         connection.index = -1

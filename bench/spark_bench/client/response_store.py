@@ -45,7 +45,7 @@ class Piece:
 
 
 @dataclass(slots=True)
-class Outcome:
+class RequestOutcome:
     """What became of a request, without its bytes; see Exchange."""
 
     index: int
@@ -75,7 +75,7 @@ class ResponseStore:
         self.note = ""
         self._budget = budget
         self._held = 0
-        self._outcomes: dict[int, Outcome] = {}
+        self._outcomes: dict[int, RequestOutcome] = {}
         self._memory: defaultdict[int, list[Piece]] = defaultdict(list)
         self._places: defaultdict[int, list[tuple[int, int, int, int]]] = defaultdict(list)
         self._file: IO[bytes] | None = None
@@ -88,7 +88,7 @@ class ResponseStore:
         if self._held > self._budget and not self.note:
             self._spill()
 
-    def end(self, outcome: Outcome) -> None:
+    def end(self, outcome: RequestOutcome) -> None:
         """A request is over."""
         self._outcomes[outcome.index] = outcome
 
@@ -102,7 +102,7 @@ class ResponseStore:
         if self._file:
             self._file.close()
 
-    def _exchange(self, outcome: Outcome) -> Exchange:
+    def _exchange(self, outcome: RequestOutcome) -> Exchange:
         stamps, ends, size = bytearray(), array("q"), 0
         parts: list[bytes | bytearray] = []
         for piece in self._pieces(outcome.index):

@@ -9,7 +9,7 @@ from spark_bench.protocol.counting import Count, count_tokens, reported_total
 from spark_bench.protocol.deltas import Deltas
 from spark_bench.protocol.dialects import Asking, Dialect
 from spark_bench.protocol.failures import Failure
-from spark_bench.protocol.stream import Answer, parse_answer
+from spark_bench.protocol.stream import Answer, read_answer
 from spark_bench.protocol.tape import Tape
 from spark_bench.record import Ended, Exchange, Job, Request
 
@@ -41,7 +41,7 @@ def read_exchange(
     """
     request = _blank(exchange, job)
     tape = Tape.of(exchange)
-    answer = parse_answer(tape, exchange.ended, dialect.most_bytes(job.prompt.output_tokens))
+    answer = read_answer(tape, exchange.ended, dialect.most_bytes(job.prompt.output_tokens))
     request.status = answer.status
     deltas = Deltas()
     if answer.ok:

@@ -60,7 +60,7 @@ class Answer:
         return int(np.count_nonzero(same) - np.count_nonzero(same[1:] & same[:-1]))
 
 
-def parse_answer(tape: Tape, ended: Ended, most: int = content.MOST_BYTES) -> Answer:
+def read_answer(tape: Tape, ended: Ended, most: int = content.MOST_BYTES) -> Answer:
     """The answer in these bytes, as far as it came. most: bytes of its body, decoded."""
     framing = Framing(spans=[])
     try:

@@ -31,7 +31,7 @@ def compiler() -> list[str]:
     )
 
 
-def cache_folder() -> Path:
+def binary_folder() -> Path:
     """Where compiled reference servers are kept."""
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(root) / "spark-bench"
@@ -48,7 +48,7 @@ def fingerprint(command: list[str]) -> str:
 def build_reference_server() -> Path:
     """The compiled reference server. BenchError: there is no compiler, or it fails."""
     command = compiler()
-    binary = cache_folder() / f"reference-{fingerprint(command)}"
+    binary = binary_folder() / f"reference-{fingerprint(command)}"
     if not binary.exists():
         try:
             _compile(command, binary)

@@ -25,7 +25,7 @@ from spark_bench.protocol.dialects import Asking, Dialect, dialect
 from spark_bench.protocol.failures import Failure
 from spark_bench.protocol.reading import read_exchange
 from spark_bench.protocol.refusals import LENGTHS, is_unknown, other_length, refused_fields
-from spark_bench.protocol.stream import parse_answer
+from spark_bench.protocol.stream import read_answer
 from spark_bench.protocol.tape import Tape
 from spark_bench.record import Job, Prompt, Request, Timing
 from spark_bench.run.reach import ReachedServer
@@ -158,7 +158,7 @@ def _send_one(
         exchange, job, agreement.dialect, agreement.asking, usage_expected=False
     )
     request.detail = server.hidden(request.detail)
-    body = parse_answer(Tape.of(exchange), exchange.ended, most).body if request.failure else b""
+    body = read_answer(Tape.of(exchange), exchange.ended, most).body if request.failure else b""
     return request, body or request.detail.encode()
 
 

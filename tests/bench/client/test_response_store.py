@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from spark_bench.client import clock, response_store
-from spark_bench.client.response_store import Outcome, Piece, ResponseStore
+from spark_bench.client.response_store import Piece, RequestOutcome, ResponseStore
 from spark_bench.record import Ended
 
 OFFSET = 5_000_000_000
@@ -29,8 +29,8 @@ def piece(reads: list[bytes], at: int = 1000) -> Piece:
     return Piece(stamps, ends, data)
 
 
-def outcome(index: int) -> Outcome:
-    return Outcome(index, 1, 2, 3, Ended.COMPLETE, "as it is", True)
+def outcome(index: int) -> RequestOutcome:
+    return RequestOutcome(index, 1, 2, 3, Ended.COMPLETE, "as it is", True)
 
 
 def filled(store: ResponseStore, responses: dict[int, list[list[bytes]]]) -> None:

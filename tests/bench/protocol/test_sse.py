@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spark_bench.protocol import sse
 from spark_bench.protocol.content import read_response
-from spark_bench.protocol.stream import Answer, parse_answer
+from spark_bench.protocol.stream import Answer, read_answer
 from spark_bench.protocol.tape import Tape
 from spark_bench.record import Ended
 
@@ -118,7 +118,7 @@ def test_the_fast_way_gives_what_the_general_one_does(
         chunks = [b"0" + c.split(b"\r")[0].upper() + c[len(c.split(b"\r")[0]) :] for c in chunks]
     data = wire.CHUNKED + b"".join(chunks) + wire.LAST_CHUNK
     reads = wire.split(data, cuts)
-    fast, slow = parse_answer(Tape.of(wire.exchange(reads)), Ended.COMPLETE), general(reads)
+    fast, slow = read_answer(Tape.of(wire.exchange(reads)), Ended.COMPLETE), general(reads)
     assert (fast.data, fast.errors, fast.problem) == (slow.data, slow.errors, slow.problem)
     assert fast.reads.tolist() == slow.reads.tolist()
     assert fast.stamps.tolist() == slow.stamps.tolist()
@@ -164,7 +164,7 @@ def test_the_fast_way_wants_the_last_chunk(last: bytes) -> None:
 def test_reads_that_completed_several_events() -> None:
     reads = [wire.CHUNKED, b"".join(map(wire.chunk, [b"data: a\n\n", b"data: b\n\n"]))]
     reads += [wire.chunk(b"data: c\n\n"), wire.chunk(b"data: d\n\n") * 3 + wire.LAST_CHUNK]
-    found = parse_answer(Tape.of(wire.exchange(reads)), Ended.COMPLETE)
+    found = read_answer(Tape.of(wire.exchange(reads)), Ended.COMPLETE)
     assert found.stamps.tolist() == [2000, 2000, 3000, 4000, 4000, 4000]
     assert found.merged_reads == 2
 

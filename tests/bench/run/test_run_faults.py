@@ -69,7 +69,7 @@ def test_no_answer_takes_longer_than_the_timeout(
     [
         pytest.param("unauthorized", "401: set SPARK_BENCH_API_KEY or --api-key-file", id="401"),
         pytest.param("not_found", "check --url and --endpoint", id="404"),
-        pytest.param("no_such_model", "give a name that the server lists", id="model"),
+        pytest.param("no_such_model", "to a name that the server lists", id="model"),
         pytest.param("ignores_stream", "use an endpoint that streams", id="no-stream"),
     ],
 )
