@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 
 def digits(value: float | None, unit: str = "") -> str:
-    """Three significant digits, whole from 100 on, with thousands set apart; "-" for None.
+    """Three significant digits, whole numbers from 100 up, with thousands separators; "-" for None.
 
     >>> digits(0.01234), digits(12.345), digits(1234.5, "ms"), digits(None)
     ('0.0123', '12.3', '1,234 ms', '-')
@@ -26,7 +26,7 @@ def digits(value: float | None, unit: str = "") -> str:
 
 
 def brief(value: float | None, unit: str = "") -> str:
-    """The same, but a whole number has no zeros after it: for counts, and for what was asked for.
+    """The same, but a whole number has no decimals: for counts and for requested values.
 
     >>> brief(4.0), brief(2.5, "W")
     ('4', '2.50 W')
@@ -37,7 +37,7 @@ def brief(value: float | None, unit: str = "") -> str:
 
 
 def plural(count: int, thing: str) -> str:
-    """A number of things.
+    """A count with its noun.
 
     >>> plural(1, "prompt"), plural(1200, "prompt")
     ('1 prompt', '1200 prompts')
@@ -46,8 +46,8 @@ def plural(count: int, thing: str) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """A time that passes, with its units, so that nobody takes minutes for hours: seconds up to two
-    minutes, then minutes and seconds, from an hour on hours and minutes.
+    """A duration with its units: seconds up to two minutes, then minutes and seconds, from an hour
+    up hours and minutes.
 
     >>> duration(65.4), duration(150), duration(3900), duration(7200), duration(0.5), duration(None)
     ('65 s', '2 min 30 s', '1 h 5 min', '2 h', '0.5 s', '- s')
@@ -66,7 +66,7 @@ def duration(seconds: float | None) -> str:
 
 
 def with_sign(value: float) -> str:
-    """With its sign and about two digits that vary; thousands set apart.
+    """A change with its sign and about two significant digits, with thousands separators.
 
     >>> with_sign(-3.04), with_sign(0.123), with_sign(1234.5), with_sign(float("inf"))
     ('-3.0', '+0.12', '+1,234', '+inf')

@@ -1,5 +1,6 @@
-"""Runs beside each other: what differs between them, by how much, and whether that is chance.
+"""Compare runs: what differs, by how much, and whether it is chance.
 
-Files become runs (load.py), runs that can't be compared are refused (align.py), the others become
-a matrix (matrix.py) by the statistics of stats.py, and limits are held against it (gates.py).
+Files become runs (runs.py); runs that can't be compared are refused (align.py); the others become
+a matrix of figures and differences (differences.py, with the statistics of stats.py), which gates
+are judged against (gates.py). comparison.py runs these steps in order.
 """

@@ -1,4 +1,4 @@
-"""What differs between runs: what forbids a comparison, and what may explain its outcome."""
+"""What differs between runs' settings: what rules out a comparison, and what may explain it."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from spark_bench.compare.runs import ComparedRun, ResultPart
 from spark_bench.errors import BenchError
 from spark_bench.printable import printable
 
-# Fields of the config that neither decide what is sent nor when; a field that is not named here
-# must be the same. overrides says how the others came about.
+# Fields of the config that decide neither what is sent nor when. A field not named here must be
+# the same.
 FREE = ("command", "overrides", "repeat")
-# They say which server, how its tokens are counted, what went before, or are limits that figures
-# are held against afterwards.
+# Which server, how tokens are counted, what ran before, and limits that are applied afterwards: may
+# differ, and are shown.
 SHOWN = ("model", "url", "slo", "count_tokens", "warmup")
-# Of these only whether there was any: how many it took until the server was warm says nothing.
+# Of these only whether there were any: how many it took to warm up says nothing.
 EITHER = ("warmup",)
 ABSENT = None
-# As many values of a field as a refusal names.
+# Values of a field that a refusal names.
 NAMED = 3
-# Of the provenance, what differs between any two runs and explains nothing: engines draw a seed at
-# each start, and the load average is of the minutes before.
+# Provenance that differs between any two runs and explains nothing: an engine draws a seed at each
+# start, and the load average covers the minutes before.
 CHANCE = ("random_seed", "load_average")
 
 
 class CantCompare(BenchError):
-    """Runs that say nothing beside each other."""
+    """Runs whose difference would say nothing."""
 
     exit_code = 2
 
 
 class Difference(Struct, frozen=True):
-    """A thing in which runs differ.
+    """A field that differs between runs.
 
-    values: of each run, in their order; several where its files differ
+    values: of each run, in order; several where its files differ
     """
 
     field: str
@@ -44,7 +44,7 @@ class Difference(Struct, frozen=True):
 
 
 def find_differences(runs: Sequence[ComparedRun]) -> tuple[list[Difference], list[Difference]]:
-    """(what forbids the comparison, what may explain its outcome)."""
+    """Return (what rules out the comparison, what may explain its outcome)."""
     forbidding = [
         *_differing(runs, lambda part: {"status": part.status, "client": part.verdict}),
         *_differing(runs, lambda part: _config(part, shown=False)),
@@ -60,53 +60,53 @@ def find_differences(runs: Sequence[ComparedRun]) -> tuple[list[Difference], lis
 
 
 def refuse_differences(forbidding: Sequence[Difference], runs: Sequence[ComparedRun]) -> None:
-    """CantCompare that names all of it, with the cure."""
+    """Raise CantCompare, naming every difference and the cure, if there are any."""
     if not forbidding:
         return
-    said = "; ".join(f"{each.field}: {_few(each, runs)}" for each in forbidding)
+    differences = "; ".join(f"{each.field}: {_few(each, runs)}" for each in forbidding)
     raise CantCompare(
-        f"these runs can't be compared, as a difference between them would say nothing: {said}. "
-        "Measure again with the same, or compare them --anyway."
+        f"these runs can't be compared: they differ in {differences}. "
+        "Measure again with the same settings, or pass --anyway."
     )
 
 
 def _few(difference: Difference, runs: Sequence[ComparedRun]) -> str:
-    """Its values with their runs; of many, how many: a sentence is to be read."""
-    found = list(by_value(difference, runs))
-    if len(found) > NAMED:
-        return f"{len(found)} different ones"
+    """Its values with their runs, or just how many there are."""
+    distinct = list(by_value(difference, runs))
+    if len(distinct) > NAMED:
+        return f"{len(distinct)} different values"
     return values(difference, runs)
 
 
 def refuse_inexact(runs: Sequence[ComparedRun]) -> None:
-    """CantCompare for gates on runs whose figures are approximate: the client couldn't keep up, so
-    that their spread is its own, or nothing told the tokens of an event apart."""
+    """Raise CantCompare for gates on approximate figures: their spread may be the client's own, or
+    tokens within an event could not be told apart."""
     if inexact := [f"{run.letter} ({run.name})" for run in runs if not exact(run)]:
         raise CantCompare(
-            f"gates can't be judged: figures are approximate in {', '.join(inexact)}, see "
-            "audit.reasons there; measure again without that cause (most often on a client that "
-            "is otherwise idle), or judge --anyway"
+            f"can't judge gates: figures are approximate in {', '.join(inexact)} (see "
+            "audit.reasons in the result). Fix the cause and measure again, most often on an "
+            "otherwise idle client, or pass --anyway"
         )
 
 
 def exact(run: ComparedRun) -> bool:
-    """The client says so of every file."""
+    """Whether every file's verdict is "exact"."""
     return all(part.verdict == "exact" for part in run.parts)
 
 
 def values(difference: Difference, runs: Sequence[ComparedRun], most: int = 3) -> str:
-    """Each value with the runs that have it: "7 (A), 8 (B, C)"."""
+    """Each value with its runs: "7 (A), 8 (B, C)"."""
     return ", ".join(f"{value} ({who})" for who, value in by_value(difference, runs, most))
 
 
 def by_value(
     difference: Difference, runs: Sequence[ComparedRun], most: int = 3
 ) -> Iterator[tuple[str, str]]:
-    """(the runs that have it, the value), in the order of the runs; `most` are named."""
-    found: dict[str, list[str]] = {}
+    """Yield (the runs that have it, the value) in the order of runs; at most `most` are named."""
+    letters: dict[str, list[str]] = {}
     for run, own in zip(runs, difference.values, strict=True):
-        found.setdefault(" and ".join(map(_word, own)), []).append(run.letter)
-    for value, who in found.items():
+        letters.setdefault(" and ".join(map(_word, own)), []).append(run.letter)
+    for value, who in letters.items():
         more = f" and {len(who) - most} more" if len(who) > most else ""
         yield ", ".join(who[:most]) + more, value
 
@@ -118,7 +118,7 @@ def _word(value: Any) -> str:
 
 
 def _config(part: ResultPart, shown: bool) -> dict[str, Any]:
-    """Its fields that are only shown, or those that must be the same."""
+    """The fields that are just shown, or those that must be the same."""
     return {
         name: bool(value) if name in EITHER else value
         for name, value in part.config.items()
@@ -127,7 +127,7 @@ def _config(part: ResultPart, shown: bool) -> dict[str, Any]:
 
 
 def _provenance(part: ResultPart) -> dict[str, Any]:
-    """Without what is another by chance each time."""
+    """Provenance without what differs by chance."""
     return {
         name: value
         for name, value in part.provenance.items()
@@ -138,7 +138,7 @@ def _provenance(part: ResultPart) -> dict[str, Any]:
 def _differing(
     runs: Sequence[ComparedRun], fields: Callable[[ResultPart], dict[str, Any]]
 ) -> Iterator[Difference]:
-    """Of the fields of all files, those with more than one value."""
+    """The fields with more than one value over all files."""
     rows = [[fields(part) for part in run.parts] for run in runs]
     everything = [row for run in rows for row in run]
     first = everything[0]
@@ -158,6 +158,6 @@ def _seen(run: ComparedRun, what: Callable[[ResultPart], Any]) -> tuple[Any, ...
     return _distinct(what(part) for part in run.parts)
 
 
-def _distinct(found: Iterator[Any]) -> tuple[Any, ...]:
+def _distinct(items: Iterator[Any]) -> tuple[Any, ...]:
     """In their order; they need not be hashable."""
-    return tuple({repr(each): each for each in found}.values())
+    return tuple({repr(each): each for each in items}.values())

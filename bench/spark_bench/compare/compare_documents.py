@@ -1,4 +1,4 @@
-"""The comparison for pipes: CSV, Markdown, JSON."""
+"""A comparison for other programs: CSV, Markdown, JSON."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from spark_bench.printable import cell, code, json_text
 from spark_bench.printable import markdown as escaped
 
 
-def comparison_csv(found: Comparison) -> str:
-    """The matrix: a row a figure; nothing where nothing is known."""
-    return matrix_frame(found.matrix).map(cell).to_csv()
+def comparison_csv(comparison: Comparison) -> str:
+    """The matrix as CSV: a row per figure; unknown values are empty."""
+    return matrix_frame(comparison.matrix).map(cell).to_csv()
 
 
-def comparison_markdown(found: Comparison) -> str:
-    """The matrix as a table of values, differences and verdicts, then what explains them."""
-    matrix = found.matrix
+def comparison_markdown(comparison: Comparison) -> str:
+    """The matrix as a table of values, differences and verdicts, then what may explain them."""
+    matrix = comparison.matrix
     base, *others = matrix.runs
     heads = ["figure", base.letter]
     for run in others:
@@ -38,26 +38,28 @@ def comparison_markdown(found: Comparison) -> str:
             cells.append(matrix.verdict(row, index))
         lines.append(_row(cells))
     runs = (f"- {run.letter}: {code(run.name)} ({run.repeats} repeats)" for run in matrix.runs)
-    explaining = (f"- differs: {code(each.field)}: {_values(each)}" for each in found.explaining)
-    notes = (f"- {escaped(note)}" for note in found.notes)
+    explaining = (
+        f"- differs: {code(each.field)}: {_values(each)}" for each in comparison.explaining
+    )
+    notes = (f"- {escaped(note)}" for note in comparison.notes)
     return "\n".join([*lines, "", *runs, *explaining, *notes, "", METHOD, ""])
 
 
-def comparison_json(found: Comparison) -> str:
-    """All of it, by name; what is not known is null."""
-    matrix = found.matrix
+def comparison_json(comparison: Comparison) -> str:
+    """All of it as JSON; unknown values are null."""
+    matrix = comparison.matrix
     whole = {
         "schema_version": 1,
         "kind": "spark-bench compare",
         "runs": [_run(run) for run in matrix.runs],
         "figures": [_figure(matrix, row) for row in range(len(matrix.names))],
-        "compared_anyway": [_difference(each, matrix.runs) for each in found.forbidding],
-        "differences": [_difference(each, matrix.runs) for each in found.explaining],
+        "compared_anyway": [_difference(each, matrix.runs) for each in comparison.forbidding],
+        "differences": [_difference(each, matrix.runs) for each in comparison.explaining],
         "gates": [
             {**msgspec.to_builtins(verdict), "gate": verdict.gate.text}
-            for verdict in found.verdicts
+            for verdict in comparison.verdicts
         ],
-        "notes": found.notes,
+        "notes": comparison.notes,
         "method": METHOD,
     }
     return json_text(msgspec.json.format(msgspec.json.encode(whole)))

@@ -1,4 +1,4 @@
-"""What the terminal shows, within 80 columns."""
+"""A comparison on a terminal, within 80 columns."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from spark_bench.compare.runs import ComparedRun
 from spark_bench.formats import digits, with_sign
 from spark_bench.printable import printable
 
-FEW = 8  # runs: up to here, each figure has a line a run
-USUAL = ("output_throughput", "median_ttft_ms")  # beyond that, a line a run, with two figures
+FEW = 8  # up to so many runs, each figure has a line per run
+USUAL = ("output_throughput", "median_ttft_ms")  # beyond that, a line per run with two figures
 STYLES = {"better": "green", "worse": "bold red"}
 LONG = 20  # characters of a hash that are shown
 
 
-def comparison_tables(found: Comparison) -> Iterator[RenderableType]:
-    """Everything, in the order in which it is printed."""
-    runs = found.matrix.runs
+def comparison_tables(comparison: Comparison) -> Iterator[RenderableType]:
+    """Everything that is printed, in order."""
+    runs = comparison.matrix.runs
     if len(runs) <= FEW:
         yield _runs(runs)
-        yield _figures(found.matrix)
+        yield _figures(comparison.matrix)
     else:
-        yield from _many(found.matrix)
-    if found.explaining:
-        yield _explaining(found)
-    for note in found.notes:
+        yield from _many(comparison.matrix)
+    if comparison.explaining:
+        yield _explaining(comparison)
+    for note in comparison.notes:
         yield Text(f"note: {note}", overflow="fold")
     yield Text(METHOD, style="dim")
-    if power := _power(found.matrix):
+    if power := _power(comparison.matrix):
         yield Text(power, style="dim")
-    for verdict in found.verdicts:
+    for verdict in comparison.verdicts:
         yield Text(verdict_line(verdict), style="" if verdict.outcome == "holds" else "bold red")
 
 
@@ -54,17 +54,17 @@ def _runs(runs: tuple[ComparedRun, ...]) -> Table:
     return grid
 
 
-def _figures(found: Matrix) -> Table:
-    """A row a figure, or of more than two runs a row a figure and run."""
-    several = len(found.runs) > 2
-    table = _table("figure", *(("run", "value") if several else ("A", "B")), "change", "95 %", "")
-    for row, name in enumerate(found.names):
-        values = [digits(value) for value in found.values[row]]
+def _figures(matrix: Matrix) -> Table:
+    """A row per figure; with more than two runs, a row per figure and run."""
+    several = len(matrix.runs) > 2
+    table = _table("figure", *(("run", "value") if several else ("A", "B")), "change", "95%", "")
+    for row, name in enumerate(matrix.names):
+        values = [digits(value) for value in matrix.values[row]]
         if not several:
-            table.add_row(name, *values, *_change(found, row, 1))
+            table.add_row(name, *values, *_change(matrix, row, 1))
             continue
-        for index, run in enumerate(found.runs):
-            change = _change(found, row, index) if index else ("", "", "")
+        for index, run in enumerate(matrix.runs):
+            change = _change(matrix, row, index) if index else ("", "", "")
             table.add_row("" if index else name, run.letter, values[index], *change)
         table.add_section()
     return table
@@ -77,33 +77,33 @@ def _table(*heads: str) -> Table:
     return table
 
 
-def _change(found: Matrix, row: int, run: int) -> tuple[str, str, Text]:
-    verdict = found.verdict(row, run)
-    low, high = found.low[row, run], found.high[row, run]
+def _change(matrix: Matrix, row: int, run: int) -> tuple[str, str, Text]:
+    verdict = matrix.verdict(row, run)
+    low, high = matrix.low[row, run], matrix.high[row, run]
     within = "" if np.isnan(low) else f"{with_sign(low)} to {with_sign(high)}"
-    return _percent(found.percent[row, run]), within, Text(verdict, style=STYLES.get(verdict, ""))
+    return _percent(matrix.percent[row, run]), within, Text(verdict, style=STYLES.get(verdict, ""))
 
 
 def _percent(value: float) -> str:
-    return "-" if np.isnan(value) else f"{with_sign(value)} %"
+    return "-" if np.isnan(value) else f"{with_sign(value)}%"
 
 
-def _many(found: Matrix) -> Iterator[RenderableType]:
-    """A row a run, for two figures."""
-    rows = [found.names.index(name) for name in USUAL if name in found.names]
+def _many(matrix: Matrix) -> Iterator[RenderableType]:
+    """A row per run with two figures."""
+    rows = [matrix.names.index(name) for name in USUAL if name in matrix.names]
     if len(rows) < len(USUAL):
-        rows = list(range(len(found.names)))[: len(USUAL)]
+        rows = list(range(len(matrix.names)))[: len(USUAL)]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("run", overflow="fold", min_width=12)
     for row in rows:
-        table.add_column(found.names[row], justify="right", no_wrap=True)
-    for index, run in enumerate(found.runs):
-        cells = (_cell(found, row, index) for row in rows)
+        table.add_column(matrix.names[row], justify="right", no_wrap=True)
+    for index, run in enumerate(matrix.runs):
+        cells = (_cell(matrix, row, index) for row in rows)
         table.add_row(Text(f"{run.letter} {_tail(printable(run.name))}"), *cells)
     yield table
-    if more := len(found.names) - len(rows):
+    if more := len(matrix.names) - len(rows):
         yield Text(
-            f"{more} more figures: choose with --metrics, or take all with --csv or --json",
+            f"{more} more figures: choose with --metrics, or get all with --csv or --json",
             style="dim",
         )
 
@@ -112,22 +112,26 @@ def _tail(name: str, width: int = 20) -> str:
     return name if len(name) <= width else f"…{name[1 - width :]}"
 
 
-def _cell(found: Matrix, row: int, run: int) -> Text:
-    value = digits(found.values[row, run])
-    if run == 0 or np.isnan(found.percent[row, run]):
+def _cell(matrix: Matrix, row: int, run: int) -> Text:
+    value = digits(matrix.values[row, run])
+    if run == 0 or np.isnan(matrix.percent[row, run]):
         return Text(value)
-    verdict = found.verdict(row, run)
+    verdict = matrix.verdict(row, run)
     mark = {"better": " better", "worse": " worse"}.get(verdict, "")
-    return Text(f"{value} {_percent(found.percent[row, run])}{mark}", style=STYLES.get(verdict, ""))
+    return Text(
+        f"{value} {_percent(matrix.percent[row, run])}{mark}", style=STYLES.get(verdict, "")
+    )
 
 
-def _explaining(found: Comparison) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="may explain it", title_justify="left")
+def _explaining(comparison: Comparison) -> Table:
+    table = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, title="what may explain it", title_justify="left"
+    )
     table.add_column("differs", overflow="fold", max_width=34)
-    table.add_column("runs", overflow="fold", max_width=14)
+    table.add_column("run", overflow="fold", max_width=14)
     table.add_column("value", overflow="fold")
-    for each in found.explaining:
-        for index, (who, value) in enumerate(by_value(each, found.matrix.runs)):
+    for each in comparison.explaining:
+        for index, (who, value) in enumerate(by_value(each, comparison.matrix.runs)):
             shown = f"{value[:LONG]}…" if _is_hash(value) else value
             table.add_row(Text("" if index else printable(each.field)), Text(who), Text(shown))
     return table
@@ -138,14 +142,14 @@ def _is_hash(value: str) -> bool:
     return len(plain) >= 40 and all(letter in "0123456789abcdef" for letter in plain)
 
 
-def _power(found: Matrix) -> str:
-    """What the first figure's spread lets one find."""
-    row = next((row for row, name in enumerate(found.names) if better(name)), None)
-    least = np.nan if row is None else np.nanmax([0.0, *found.detectable(row)])
+def _power(matrix: Matrix) -> str:
+    """The difference that the first figure's spread allows to detect."""
+    row = next((row for row, name in enumerate(matrix.names) if better(name)), None)
+    least = np.nan if row is None else np.nanmax([0.0, *matrix.detectable(row)])
     if row is None or not 0 < least < np.inf:
         return ""
-    repeats = int(np.nanmin(found.n[row]))
+    repeats = int(np.nanmin(matrix.n[row]))
     return (
-        f"With this spread and {repeats} repeats, differences of {least:.2g} % and more in "
-        f"{found.names[row]}, looked at alone, are found in 95 % of comparisons."
+        f"With this spread and {repeats} repeats, differences of {least:.2g}% or more in "
+        f"{matrix.names[row]} are found in 95% of comparisons (unadjusted)."
     )

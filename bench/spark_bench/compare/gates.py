@@ -42,19 +42,19 @@ _FORM = "give NAME=LIMIT, such as output_throughput=-3%, ttft_p99=+5% or ttft_p9
 
 
 class GateFailed(BenchError):
-    """Something got worse than a gate allows."""
+    """A figure got worse than its gate allows."""
 
 
 class GateUnjudged(BenchError):
-    """A gate that the results can't be held against."""
+    """A gate that can't be judged with these results."""
 
     exit_code = 2
 
 
 class Gate(Struct, frozen=True):
-    """The regression of a figure that must not pass.
+    """The largest regression of a figure that is allowed.
 
-    text: as typed; limit: its size, in per cent or ms; higher: more of the figure is better
+    text: as typed; limit: its size in percent or ms; higher: a higher figure is better
     """
 
     text: str
@@ -65,11 +65,11 @@ class Gate(Struct, frozen=True):
 
 
 class GateVerdict(Struct, frozen=True):
-    """A gate held against one run.
+    """A gate judged for one run.
 
-    regression, low, high: what the repeats show (99 % bounds), in the gate's unit; more is worse
-    found: the smallest regression that this gate would find in 95 % of such comparisons
-    why: of an outcome that is none
+    regression, low, high: measured, with its 99% bounds, in the gate's unit; higher is worse
+    found: the smallest regression that this gate would detect in 95% of such comparisons
+    why: why it is unjudged
     """
 
     gate: Gate
@@ -83,43 +83,43 @@ class GateVerdict(Struct, frozen=True):
 
 
 def parse_gates(text: str) -> tuple[Gate, ...]:
-    """What --gate was given. BadInput for what is no gate, or says the same figure twice."""
+    """Parse the value of --gate. BadInput for an invalid gate, or two for one figure."""
     gates = [_gate(each.strip()) for each in text.split(",")]
     for index, gate in enumerate(gates):
         if gate.name in (before.name for before in gates[:index]):
-            raise BadInput(f"--gate has two limits for {gate.name}: give one")
+            raise BadInput(f"--gate has two limits for {gate.name}; give one")
     return tuple(gates)
 
 
 def _gate(text: str) -> Gate:
     name, equals, limit = text.partition("=")
     if not equals or not name.strip():
-        raise BadInput(f"--gate {text!r} is no gate: {_FORM}")
+        raise BadInput(f"--gate {text!r} is not a gate: {_FORM}")
     key = find_metric(name, "--gate")
-    found = _LIMIT.fullmatch(limit.strip())
-    if not found:
-        raise BadInput(f"--gate {text}: {limit.strip()!r} is no limit: {_FORM}")
-    sign, size, unit = found[1], float(found[2]), found[3]
+    match = _LIMIT.fullmatch(limit.strip())
+    if not match:
+        raise BadInput(f"--gate {text}: {limit.strip()!r} is not a limit: {_FORM}")
+    sign, size, unit = match[1], float(match[2]), match[3]
     good = better(key)
     if not good:
-        raise BadInput(f"--gate {text}: more of {key} is neither better nor worse; gate another")
+        raise BadInput(f"--gate {text}: {key} has no better direction; gate another figure")
     if (sign == "-") != (good == "higher"):
         way = "fall, such as -3%" if good == "higher" else "rise, such as +5%"
         raise BadInput(
-            f"--gate {text}: of {key}, {'more' if good == 'higher' else 'less'} is better; say "
-            f"how far it must not {way}"
+            f"--gate {text}: {'higher' if good == 'higher' else 'lower'} {key} is better; "
+            f"give how far it may {way}"
         )
     if unit == "" or (unit == "ms" and not key.endswith("_ms")):
         allowed = "% or ms" if key.endswith("_ms") else "%"
-        raise BadInput(f"--gate {text}: the limit's unit is {unit or 'missing'}; give {allowed}")
+        raise BadInput(f"--gate {text}: its unit is {unit or 'missing'}; give {allowed}")
     if not size or (unit == "%" and sign == "-" and size >= 100):
-        bounds = "more than 0" + (" and less than 100 %" if unit == "%" and sign == "-" else "")
-        raise BadInput(f"--gate {text}: the limit must be {bounds}, as no run equals another")
+        bounds = "above 0" + (" and below 100%" if unit == "%" and sign == "-" else "")
+        raise BadInput(f"--gate {text}: the limit must be {bounds}: no two runs are equal")
     return Gate(text, key, size, "ms" if unit == "ms" else "%", good == "higher")
 
 
 def judge_gates(gates: Sequence[Gate], runs: Sequence[ComparedRun]) -> list[GateVerdict]:
-    """Each gate against each run but the first, which is the baseline."""
+    """Judge each gate for each run but the first, which is the baseline."""
     alpha = FALSE_ALARMS / max(1, len(gates) * (len(runs) - 1))
     return [_verdict(gate, runs[0], run, alpha) for gate in gates for run in runs[1:]]
 
@@ -141,7 +141,7 @@ def _verdict(gate: Gate, base: ComparedRun, run: ComparedRun, alpha: float) -> G
     outcome: Literal["holds", "failed", "unjudged"]
     outcome = "holds" if high < limit else "failed" if low > 0 else "unjudged"
     slack = apart.certain(POWER, stats.quantile(1 - MISSES, freedom))
-    found = max(float(apart.detectable(alpha, POWER)[0]), limit - float(slack[0]))
+    detectable = max(float(apart.detectable(alpha, POWER)[0]), limit - float(slack[0]))
     fewer = min(len(first), len(second))
     return GateVerdict(
         gate,
@@ -150,42 +150,39 @@ def _verdict(gate: Gate, base: ComparedRun, run: ComparedRun, alpha: float) -> G
         regression=_unscaled(gate, regression),
         low=_unscaled(gate, low),
         high=_unscaled(gate, high),
-        found=_unscaled(gate, found),
+        found=_unscaled(gate, detectable),
         why=_too_wide(apart, fewer, limit, alpha) if outcome == "unjudged" else "",
     )
 
 
 def _hindrance(gate: Gate, base: ComparedRun, run: ComparedRun) -> str:
-    """Why a gate can't be judged at all, with the cure; "" if it can."""
+    """Why a gate can't be judged, with the cure; "" if it can."""
     for each in (base, run):
         values = each.values(gate.name)
         if not values:
             return f"{each.letter} has no {gate.name}"
         if len(values) < 2:
-            return (
-                f"{each.letter} has 1 repeat, which says nothing of its spread: measure with "
-                "--repeat 5"
-            )
+            return f"{each.letter} has 1 repeat and so no known spread: measure with --repeat 5"
         if gate.unit == "%" and min(values) <= 0:
-            return f"{each.letter} has a {gate.name} of {min(values):g}, of which no per cent exist"
+            return f"{each.letter} has a {gate.name} of {min(values):g}, which has no percentage"
     return ""
 
 
 def _too_wide(apart: stats.Contrast, fewer: int, limit: float, alpha: float) -> str:
     needed = stats.enough(apart, fewer, limit, alpha, MISSES)
-    cure = f"about --repeat {needed} would tell" if needed else "a wider limit is needed"
-    return f"its spread is too wide for {fewer} repeats: {cure}"
+    cure = f"use about --repeat {needed}" if needed else "use a wider limit"
+    return f"the spread is too wide for {fewer} repeats: {cure}"
 
 
 def _scaled(gate: Gate, size: float) -> float:
-    """A regression's size on the scale of the test, always positive."""
+    """A regression's size on the test's scale, always positive."""
     if gate.unit == "ms":
         return size
     return -math.log1p(-size / 100) if gate.higher else math.log1p(size / 100)
 
 
 def _unscaled(gate: Gate, size: float) -> float:
-    """Back, in the gate's unit."""
+    """Back to the gate's unit."""
     if gate.unit == "ms":
         return size
     if gate.higher:

@@ -1,4 +1,4 @@
-"""The figures that can be compared: their names, short names, and which way is better."""
+"""Figures that can be compared: keys, short names, and which direction is better."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ ALIASES = _aliases()
 
 
 def find_metric(name: str, option: str) -> str:
-    """The summary's key for a name or short name. BadInput, naming the option, for others."""
+    """The summary's key for a name or short name. BadInput names `option`."""
     wanted = name.strip().lower()
     if wanted in KNOWN:
         return wanted
@@ -82,13 +82,13 @@ def find_metric(name: str, option: str) -> str:
         return ALIASES[wanted]
     hint = did_you_mean(wanted, (*KNOWN, *ALIASES))
     raise BadInput(
-        f"{option}: {name!r} is no figure{hint}; give keys of a result's summary, or short ones "
-        "such as output_throughput, ttft, ttft_p99, itl_mean, e2e"
+        f"{option}: unknown figure {name!r}{hint}; give a key of a result's summary or a short "
+        "name such as output_throughput, ttft, ttft_p99, itl_mean, e2e"
     )
 
 
 def choose_metrics(text: str | None) -> tuple[str, ...]:
-    """The figures that --metrics names: a list, "all", or None for the usual ones."""
+    """The figures in --metrics: a comma-separated list, "all", or None for the default ones."""
     if text is None:
         return DEFAULT
     if text.strip().lower() == "all":
@@ -97,7 +97,7 @@ def choose_metrics(text: str | None) -> tuple[str, ...]:
 
 
 def better(name: str) -> Better:
-    """Which way is better; "" for what merely describes the load (counts, concurrency)."""
+    """Which direction is better; "" for figures that describe the load (counts, concurrency)."""
     plain = name.removeprefix("steady.")
     if plain.endswith("_throughput") or plain in _HIGHER:
         return "higher"
@@ -105,14 +105,14 @@ def better(name: str) -> Better:
 
 
 def collect_figures(measured: Measurement) -> dict[str, float]:
-    """Every figure that one repeat has, by its name."""
+    """Every figure that a repeat has, by key."""
     summary, steady, nodes = measured.summary, measured.summary.steady, measured.nodes
-    found = dict(_numbers(summary, SUMMARY))
+    figures = dict(_numbers(summary, SUMMARY))
     if steady:
-        found |= {f"steady.{name}": value for name, value in _numbers(steady, STEADY)}
+        figures |= {f"steady.{name}": value for name, value in _numbers(steady, STEADY)}
     if nodes and nodes.tokens_per_joule is not None:
-        found[JOULE] = nodes.tokens_per_joule
-    return found
+        figures[JOULE] = nodes.tokens_per_joule
+    return figures
 
 
 def _numbers(struct: object, names: Iterable[str]) -> Iterable[tuple[str, float]]:

@@ -1,4 +1,4 @@
-"""From what was typed to runs: files, folders and globs, read and checked."""
+"""Runs to compare, from files, folders and globs."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from spark_bench.results.schema import Result
 
 
 class ResultPart(Struct, frozen=True):
-    """What is needed of one result file; the rest of it is forgotten.
+    """What a comparison needs of one result file.
 
-    config, provenance: flat, by dotted place ("conversations.turns")
+    config, provenance: flattened, by dotted path ("conversations.turns")
     repeats: every figure of each repeat, by name
-    early: whole answers that ended before the length asked for
+    early: successful responses that ended before the requested length
     """
 
     path: Path
@@ -38,11 +38,11 @@ class ResultPart(Struct, frozen=True):
 
 
 class ComparedRun(Struct, frozen=True):
-    """One column of the matrix: a result, or several whose repeats are taken together.
+    """A column of the matrix: one result, or several whose repeats are pooled.
 
-    letter: its short name in tables: "A" is the baseline
-    name: as it was typed
-    left_out: files of a folder or glob that are no results
+    letter: its name in tables; "A" is the baseline
+    name: as typed
+    left_out: files of a folder or glob that are not results
     """
 
     letter: str
@@ -52,17 +52,17 @@ class ComparedRun(Struct, frozen=True):
 
     @property
     def repeats(self) -> int:
-        """Of all its files."""
+        """The number of repeats in all its files."""
         return sum(len(part.repeats) for part in self.parts)
 
     def values(self, name: str) -> list[float]:
-        """A figure's, over the repeats that have it."""
-        found = (each.get(name) for part in self.parts for each in part.repeats)
-        return [value for value in found if value is not None]
+        """A figure of each repeat that has it."""
+        figures = (each.get(name) for part in self.parts for each in part.repeats)
+        return [value for value in figures if value is not None]
 
 
 def load_runs(arguments: Sequence[str]) -> list[ComparedRun]:
-    """A run for each argument; of one alone, a run for each of its files, the oldest first.
+    """One run per argument; for a single argument, one per file, oldest first.
 
     BadInput names the file or argument that can't be used.
     """
@@ -71,7 +71,7 @@ def load_runs(arguments: Sequence[str]) -> list[ComparedRun]:
         argument, parts, left_out = groups[0]
         if len(parts) == 1:
             raise BadInput(
-                f"{argument} is one run: give another to compare it with, such as "
+                f"{argument} is a single run; give another to compare it with: "
                 f"spark-bench compare {argument} OTHER.json"
             )
         groups = [(str(part.path), (part,), 0) for part in parts]
@@ -83,7 +83,7 @@ def load_runs(arguments: Sequence[str]) -> list[ComparedRun]:
 
 
 def letters(index: int) -> str:
-    """A to Z, AA, AB and on, as spreadsheets name columns.
+    """A to Z, AA, AB and so on, as spreadsheets name columns.
 
     >>> letters(0), letters(25), letters(26)
     ('A', 'Z', 'AA')
@@ -93,7 +93,7 @@ def letters(index: int) -> str:
 
 
 def flatten(value: Any, place: str = "") -> dict[str, Any]:
-    """Nested mappings and lists of them as one mapping, by dotted places; empty ones are none.
+    """Nested mappings and lists of mappings as one mapping by dotted path; empty ones vanish.
 
     >>> flatten({"ranks": [{"node": "a"}], "tp": 2, "env": {}})
     {'ranks[0].node': 'a', 'tp': 2}
@@ -108,7 +108,7 @@ def flatten(value: Any, place: str = "") -> dict[str, Any]:
 
 
 def result_part(path: Path, result: Result) -> ResultPart:
-    """What is kept of a result."""
+    """What a comparison needs of a result."""
     repeats = result.repeats or (result,)
     provenance = flatten(msgspec.to_builtins(result.provenance))
     provenance |= {
@@ -131,7 +131,7 @@ def result_part(path: Path, result: Result) -> ResultPart:
 
 
 def _parts(argument: str) -> tuple[tuple[ResultPart, ...], int]:
-    """Its results, the oldest first, each once; and how many other files it names."""
+    """An argument's results, oldest first, each once, and how many other files it matches."""
     path = Path(argument)
     if path.is_file():
         return (result_part(path, read_result(path)),), 0
@@ -139,22 +139,20 @@ def _parts(argument: str) -> tuple[tuple[ResultPart, ...], int]:
     results = [each for each in paths if claims_result(each)]
     if not results:
         raise BadInput(
-            f"{argument} has no result of spark-bench run in it: give a result file, a folder "
-            "that holds some, or a quoted glob such as 'benchmark_results/bench_quick_*.json'"
+            f"no results of spark-bench run in {argument}: give a result file, a folder "
+            "of results, or a quoted glob such as 'benchmark_results/bench_quick_*.json'"
         )
-    parts = {
-        found.id: found for found in (result_part(each, read_result(each)) for each in results)
-    }
+    parts = {one.id: one for one in (result_part(each, read_result(each)) for each in results)}
     return tuple(parts[key] for key in sorted(parts)), len(paths) - len(results)
 
 
 def _named(argument: str, path: Path) -> list[Path]:
     if path.is_dir():
         return _files(path.glob("*.json"))
-    found = _files(Path(name) for name in glob.glob(argument, recursive=True))
-    if found:
-        return found
-    what = "matches no file" if glob.has_magic(argument) else "is not there"
+    files = _files(Path(name) for name in glob.glob(argument, recursive=True))
+    if files:
+        return files
+    what = "matches no files" if glob.has_magic(argument) else "does not exist"
     raise BadInput(f"{argument} {what}: give a result file, a folder, or a quoted glob")
 
 

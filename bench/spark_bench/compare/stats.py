@@ -25,17 +25,17 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 LEVEL = 0.95
-TRIM = 0.2  # at each end; Wilcox' and Yuen's usual choice
-# Relative spread below which repeats are not believed to be alike: clocks and schedulers aren't.
+TRIM = 0.2  # at each end, as Wilcox and Yuen recommend
+# Smallest relative spread that is believed: clocks and schedulers vary at least this much.
 FINEST = 1e-4
 
 
 @dataclass(frozen=True)
 class Location:
-    """Where the repeats of a figure lie, on the scale they were given in.
+    """Where the repeats of a figure lie, on their own scale.
 
-    error2: the squared standard error of `centre`; NaN with less than two repeats
-    freedom: degrees of it
+    error2: squared standard error of `centre`; NaN with fewer than two repeats
+    freedom: its degrees of freedom
     n: repeats
     """
 
@@ -47,33 +47,33 @@ class Location:
 
 @dataclass(frozen=True)
 class Contrast:
-    """The second less the first, with its standard error and Welch's degrees of freedom."""
+    """Second minus first, with its standard error and Welch's degrees of freedom."""
 
     difference: Floats
     error: Floats
     freedom: Floats
 
     def interval(self, level: float = LEVEL) -> tuple[Floats, Floats]:
-        """Both ends."""
+        """Both ends of the confidence interval."""
         half = quantile((1 + level) / 2, self.freedom) * self.error
         return self.difference - half, self.difference + half
 
     def p(self) -> Floats:
-        """Two-sided."""
+        """The two-sided p-value."""
         from scipy.special import stdtr
 
         with np.errstate(invalid="ignore"):
-            found = 2.0 * stdtr(self.freedom, -np.abs(self.difference) / self.error)
-        return np.asarray(found, np.float64)
+            p_value = 2.0 * stdtr(self.freedom, -np.abs(self.difference) / self.error)
+        return np.asarray(p_value, np.float64)
 
     def detectable(self, alpha: float, power: float = 0.95) -> Floats:
-        """The smallest difference that a one-sided test at `alpha` finds with that probability."""
+        """The smallest difference that a one-sided test at `alpha` finds with this power."""
         return self.certain(1 - power, quantile(1 - alpha, self.freedom))
 
     def certain(self, p: float, bound: Floats) -> Floats:
         """The true difference that shows as less than `bound` standard errors with probability p.
 
-        By the noncentral t distribution; the error is taken for the median of what it could be.
+        By the noncentral t distribution, with the error taken as its median.
         """
         from scipy.special import chdtri, nctdtrinc
 
@@ -82,41 +82,41 @@ class Contrast:
 
 
 def quantile(p: float, freedom: Floats) -> Floats:
-    """Student's."""
+    """Student's t quantile."""
     from scipy.special import stdtrit  # scipy.stats takes 0.7 s and 70 MB for it
 
     return np.asarray(stdtrit(freedom, p), np.float64)
 
 
 def locate(values: Sequence[float], finest: float) -> tuple[float, float, float, int]:
-    """(centre, error2, freedom, n) of repeats; finest: the smallest spread that is believed."""
+    """Return (centre, error2, freedom, n) of repeats; finest: the smallest believed spread."""
     n = len(values)
     if n < 2:
         return (values[0] if n else math.nan), math.nan, math.nan, n
     cut = int(TRIM * n + 1e-9)
     ordered = sorted(values)
-    kept = ordered[cut : n - cut]
-    centre = math.fsum(kept) / len(kept)
-    winsorized = [kept[0]] * cut + kept + [kept[-1]] * cut
+    trimmed = ordered[cut : n - cut]
+    centre = math.fsum(trimmed) / len(trimmed)
+    winsorized = [trimmed[0]] * cut + trimmed + [trimmed[-1]] * cut
     middle = math.fsum(winsorized) / n
     squares = math.fsum((value - middle) ** 2 for value in winsorized)
     squares = max(squares, finest**2 * (n - 1))
-    h = len(kept)
+    h = len(trimmed)
     return centre, squares / (h * (h - 1)), h - 1, n
 
 
 def locations(samples: Sequence[Sequence[float]], finest: float = FINEST) -> Location:
-    """Of each."""
+    """`locate` for each sample, as arrays."""
     columns = np.array([locate(sample, finest) for sample in samples], np.float64).reshape(-1, 4).T
     return Location(*columns)
 
 
 def contrast(first: Location, second: Location) -> Contrast:
-    """NaN where either has less than two repeats.
+    """Second minus first; NaN where either has fewer than two repeats.
 
     Degrees of freedom are Welch's. Where one side has more than twice the other's repeats they are
-    the fewer side's: a handful that happen to be alike would else be believed too much (2 against
-    50 identical repeats: 8 false alarms in a hundred at 1 %).
+    the smaller side's: a handful of repeats that happen to be alike would be trusted too much (2
+    against 50 identical repeats: 8 false alarms in a hundred at 1%).
     """
     total = first.error2 + second.error2
     fewer, more = np.minimum(first.n, second.n), np.maximum(first.n, second.n)
@@ -128,19 +128,19 @@ def contrast(first: Location, second: Location) -> Contrast:
 
 
 def holm(p: Floats) -> Floats:
-    """Holm's adjustment for all of them together; NaN stays and doesn't count."""
+    """Holm-adjusted p-values over all of them; NaN stays NaN and doesn't count."""
     adjusted = np.full(p.size, np.nan)
-    known = np.flatnonzero(~np.isnan(p.ravel()))
-    order = known[np.argsort(p.ravel()[known], kind="stable")]
+    finite = np.flatnonzero(~np.isnan(p.ravel()))
+    order = finite[np.argsort(p.ravel()[finite], kind="stable")]
     scaled = p.ravel()[order] * np.arange(order.size, 0, -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
     return adjusted.reshape(p.shape)
 
 
 def enough(contrast: Contrast, n: float, margin: float, alpha: float, miss: float) -> int | None:
-    """Repeats on each side, with the spread found, that would leave `margin` decided.
+    """Repeats per side that would decide `margin` with this spread; None if over a thousand.
 
-    contrast: one; n: repeats that it comes from, of the side with fewer. None: over a thousand.
+    contrast: a single one; n: its repeats on the smaller side
     """
     per_repeat = float(contrast.error[0]) * math.sqrt(n)
     for wanted in range(max(2, int(n) + 1), 1001):

@@ -1,5 +1,5 @@
-"""Progress on a terminal, drawn by a process of its own: drawing takes milliseconds, in which
-answers would wait to be read."""
+"""A progress bar on a terminal, drawn by a separate process: drawing takes milliseconds, during
+which responses would wait to be read."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from msgspec import Struct
 
 from spark_bench.client.tally import Progress
 
-# Seconds. Starting takes 0.3 of them on a slow machine; a terminal that is held (Ctrl-S) must not
-# hold us.
+# Seconds. The process takes 0.3 s to start on a slow machine; a paused terminal (Ctrl-S) must not
+# block the run.
 READY, END = 5.0, 2.0
 SHOW_CURSOR = "\x1b[?25h"
 
 
 class Bar:
-    """Draws on `stream`. When the other process dies the run goes on without a bar."""
+    """Draws on `stream`. If the drawing process dies, the run continues without a bar."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -34,7 +34,7 @@ class Bar:
         self._send(DrawMessage(step=text))
 
     def start(self, total: int, label: str) -> None:
-        # Its imports would take the client's CPU otherwise.
+        # Otherwise its imports would compete with the client for the CPU.
         self._wait_until_ready()
         self._under_way = True
         self._send(DrawMessage(label=label, total=total))
@@ -73,12 +73,12 @@ class Bar:
                 self.stream.flush()
 
     def _wait_until_ready(self) -> None:
-        """It says so, once, or ends."""
+        """Wait for its first line ("ready"), or for its end."""
         if self._process is not None and self._process.stdout is not None:
             select.select([self._process.stdout], [], [], READY)
 
     def _send(self, line: DrawMessage) -> None:
-        """Or drop it: a process that doesn't keep up gets fewer looks, and never half a line."""
+        """Send a message, or drop it while the previous one is not written: never half a line."""
         if self._unsent:
             self._flush()
         if not self._unsent:
@@ -101,7 +101,7 @@ def _drawing(stream: TextIO) -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         stderr=stream,
         bufsize=0,
-        # Ctrl-C is for the client, which ends the drawing when it has ended itself.
+        # Ctrl-C goes to the client, which stops this process when it is done.
         start_new_session=True,
     )
     assert process.stdin is not None
@@ -110,12 +110,12 @@ def _drawing(stream: TextIO) -> subprocess.Popen[bytes]:
 
 
 class DrawMessage(Struct, frozen=True, omit_defaults=True):
-    """One of them.
+    """One JSON line to the drawing process; one of:
 
-    label, total: a load begins
-    look: a look at it
-    step: what is done until then
-    say: a line for people
+    label, total: a load of `total` requests starts
+    look: its progress
+    step: what is happening before it starts
+    say: a line to print
     """
 
     label: str | None = None

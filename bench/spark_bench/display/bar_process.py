@@ -1,6 +1,6 @@
-"""The process that draws: `python -m spark_bench.display.bar_process`, see bar.py.
+"""The process that draws the bar: `python -m spark_bench.display.bar_process`, see bar.py.
 
-Looks come on stdin, the bar goes to stderr, "ready" to stdout. It ends when stdin does.
+Reads messages from stdin, draws on stderr, prints "ready" to stdout, and exits at end of file.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from spark_bench.formats import digits, duration, plural
 def draw_until_stdin_ends() -> None:
     """Draw until stdin ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # The client comes first, should it share a core with us.
+    # The client goes first if it shares a core with us.
     with contextlib.suppress(OSError):
         os.nice(10)
     print("ready", flush=True)
@@ -36,7 +36,7 @@ def draw_until_stdin_ends() -> None:
 
 
 def draw_messages(lines: Iterable[bytes], console: Console) -> None:
-    """A bar for each load, cleared at the end: the tables have all that it said."""
+    """Draw a bar for each load, cleared at the end, when the tables replace it."""
     decode = msgspec.json.Decoder(DrawMessage).decode
     live, label = Live(), ""
     with Screen(console=console, auto_refresh=False, transient=True) as screen:
@@ -53,7 +53,7 @@ def draw_messages(lines: Iterable[bytes], console: Console) -> None:
 
 
 def render_view(label: str, view: View) -> RenderableType:
-    """The bar, and two lines of figures below it. Fits into 80 columns."""
+    """The bar and two lines of figures below it; fits in 80 columns."""
     now = view.progress
     head = Table.grid(padding=(0, 1), expand=True)
     head.add_column(no_wrap=True, ratio=1)

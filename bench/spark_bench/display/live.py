@@ -1,4 +1,4 @@
-"""What a run looks like so far, from one look at it after another."""
+"""Figures of a run in progress, updated from one progress report after another."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from spark_bench.client.tally import Progress
 
-# Rates are over this many seconds: steady enough to read, quick enough to follow.
+# Seconds that rates are averaged over: long enough to read, short enough to follow.
 WINDOW = 5.0
 
 Pair = tuple[float | None, float | None]
@@ -17,7 +17,7 @@ Pair = tuple[float | None, float | None]
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What is shown. ttft, itl: (p50, p99) in milliseconds so far, from reads; left: seconds."""
+    """What is shown. ttft, itl: (p50, p99) in ms so far, from socket reads; left: seconds."""
 
     progress: Progress
     requests_per_second: float
@@ -28,14 +28,14 @@ class View:
 
 
 class Live:
-    """Takes the looks, gives the views."""
+    """Turns progress reports into views."""
 
     def __init__(self) -> None:
         self._ttft, self._itl = Sketch(), Sketch()
         self._looks: deque[tuple[float, int, int]] = deque([(0.0, 0, 0)])
 
     def view(self, progress: Progress) -> View:
-        """With this look taken in."""
+        """The view after this report."""
         self._ttft.add(progress.first_ms)
         self._itl.add(progress.gap_ms)
         requests, tokens = self._rates(progress)
@@ -57,7 +57,7 @@ def _pair(sketch: Sketch) -> Pair:
 
 
 def _left(progress: Progress) -> float | None:
-    """At the pace so far; None before the first request has ended."""
+    """Seconds left at the pace so far; None before the first request has finished."""
     if not progress.done:
         return None
     return progress.seconds / progress.done * (progress.total - progress.done)
@@ -68,20 +68,20 @@ _GROWTH = math.log(1.02)
 
 
 class Sketch:
-    """Counts positive figures in buckets of equal ratio."""
+    """Approximate quantiles in little memory: counts positive figures in buckets of equal ratio."""
 
     def __init__(self) -> None:
         self._buckets: Counter[int] = Counter()
         self.count = 0
 
     def add(self, figures: Iterable[float]) -> None:
-        """Figures of 0 or less count as a millionth."""
+        """Count these figures; 0 and less count as 1e-6."""
         for figure in figures:
             self._buckets[math.floor(math.log(max(figure, 1e-6)) / _GROWTH)] += 1
             self.count += 1
 
     def quantile(self, share: float) -> float | None:
-        """The middle of the bucket that holds it; None before the first figure."""
+        """The quantile at `share` (0 to 1), at most 1 % off; None before the first figure."""
         rank = math.ceil(share * self.count)
         for bucket in sorted(self._buckets):
             rank -= self._buckets[bucket]

@@ -1,4 +1,4 @@
-"""The table of a sweep: a row a load, the knee marked."""
+"""Tables of loads: the points of a sweep, and the profiles."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ HEADS = ("req/s", "tok/s", "TTFT p50", "p99", "ITL p50", "p99", "E2E", "failed")
 
 
 def sweep_table(results: Sequence[Result], sweep: Sweep) -> Table:
-    """In the order of the loads; latencies in milliseconds, E2E the mean."""
+    """A row per load, the knee marked; latencies in milliseconds, E2E the mean."""
     ordered = sorted(results, key=lambda result: load_value(result, sweep.over))
     points = [sweep_point(result, sweep.over) for result in ordered]
-    # One that was stopped says nothing of its load.
+    # A point that was interrupted says nothing about its load.
     whole = [p for p, r in zip(points, ordered, strict=True) if r.status == "complete"]
     best = knee(whole) if whole else None
     stopped = next((r.reason for r in ordered if r.status == "partial"), "")
@@ -39,7 +39,7 @@ def sweep_table(results: Sequence[Result], sweep: Sweep) -> Table:
 
 
 def load_value(result: Result, over: str) -> float:
-    """The load that a result was measured at."""
+    """The load of a result: requests in flight or per second."""
     config = result.config
     load = config.concurrency if over == "concurrency" else config.request_rate
     assert load is not None, f"a point of a sweep over {over} has none"
@@ -47,7 +47,7 @@ def load_value(result: Result, over: str) -> float:
 
 
 def sweep_point(result: Result, over: str) -> MeasuredPoint:
-    """A result, as sweeps judge it."""
+    """A result as a point of a sweep."""
     summary = result.summary
     sent = summary.completed + summary.failed
     return MeasuredPoint(
@@ -77,8 +77,8 @@ def _cells(result: Result) -> list[str]:
 def _caption(sweep: Sweep, points: list[MeasuredPoint], best: MeasuredPoint | None) -> str:
     ended = sweep.ended_by(points)
     if best:
-        return f"The knee is at {best.value:g}: more load costs more latency than it gives."
-    return f"Ended: {ended}." if ended else "No knee was reached: the server takes more load."
+        return f"The knee is at {best.value:g}: beyond it, latency grows faster than throughput."
+    return f"Ended: {ended}." if ended else "No knee yet: the server can take more load."
 
 
 def profile_table(profiles: Iterable[Profile]) -> Table:

@@ -1,4 +1,4 @@
-"""Where progress goes: to a bar, to plain lines, or nowhere."""
+"""Where progress goes: a bar, plain lines, or nowhere."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from spark_bench.printable import printable
 
 
 class ProgressDisplay(Protocol):
-    """Shows a run while it lasts. No call blocks or fails, whatever becomes of the terminal."""
+    """Shows a run in progress. No call blocks or fails, whatever happens to the terminal."""
 
     def step(self, text: str) -> None:
-        """What is done until the next step, or the load, begins: it may take long."""
+        """Show what is happening until the next step or load starts; it may take a while."""
 
     def start(self, total: int, label: str) -> None:
-        """A load of so many requests begins; label: what it is ("quick", "repeat 2 of 3")."""
+        """A load of `total` requests starts; label: its name ("quick", "repeat 2 of 3")."""
 
     def update(self, progress: Progress) -> None:
-        """A look at it; nothing is shown outside of a load, such as while it is prepared."""
+        """Show its progress; ignored outside a load, such as while it is prepared."""
 
     def end(self) -> None:
-        """It is over."""
+        """The load is done."""
 
     def say(self, text: str) -> None:
-        """A line for people, beside the progress."""
+        """Print a line next to the progress."""
 
     def __enter__(self) -> Self: ...
 
@@ -66,7 +66,7 @@ class Silent:
 
 
 def choose_display(stream: TextIO, *, quiet: bool) -> ProgressDisplay:
-    """The way that fits `stream`: a bar on a terminal, else a line a second."""
+    """A bar if `stream` is a terminal, else a line per second; nothing if `quiet`."""
     if quiet:
         return Silent()
     if stream.isatty():
@@ -80,7 +80,7 @@ EVERY = 1.0  # seconds
 
 
 class Plain:
-    """Writes to `stream`; a stream that is gone is ignored."""
+    """A line per second, for logs. A closed `stream` is ignored."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -100,7 +100,7 @@ class Plain:
             return
         view = self._live.view(progress)
         if progress.seconds >= self._next:
-            # Looks come a little late; a schedule that drifted with them would skip seconds.
+            # Updates come a little late; a schedule that drifted with them would skip seconds.
             self._next = max(self._next + EVERY, progress.seconds + EVERY / 2)
             self.say(f"{self._label}: {progress_line(view)}")
 
@@ -120,7 +120,7 @@ class Plain:
 
 
 def progress_line(view: View) -> str:
-    """Everything in one line."""
+    """A view as one line."""
     now = view.progress
     failed = f" ({now.failed} failed)" if now.failed else ""
     return (

@@ -1,4 +1,4 @@
-"""What a user reads at the end of a run."""
+"""What a user reads at the end of a run, as rich tables."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def outcome_tables(outcome: RunOutcome, sweep: Sweep | None = None) -> Iterator[RenderableType]:
-    """Everything, in the order in which it is printed."""
+    """Everything that a run prints, in order."""
     if sweep and outcome.results:
         # Only the last one can have been interrupted.
         yield _head(outcome.results[-1], sweep.over)
@@ -38,7 +38,7 @@ def outcome_tables(outcome: RunOutcome, sweep: Sweep | None = None) -> Iterator[
 
 
 def result_tables(result: Result) -> Iterator[RenderableType]:
-    """Of one run."""
+    """One result: what was run, latencies, then everything else in sentences."""
     yield _head(result)
     if result.summary.completed:
         yield latencies(result)
@@ -86,13 +86,13 @@ ROWS = (
 
 
 def latencies(result: Result) -> Table:
-    """In milliseconds. Scheduled ones, from when a request was due, only where a clock said so."""
+    """Latencies in milliseconds. Those from the scheduled time are shown for open loads alone."""
     due = open_loop(result.config)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("ms", no_wrap=True, style="bold")
     for head in HEADS:
         table.add_column(head, justify="right", no_wrap=True)
-    intervals = {name: found for name, found in result.intervals.items() if "mean_" in name}
+    intervals = {name: bounds for name, bounds in result.intervals.items() if "mean_" in name}
     if intervals:
         table.add_column("mean, 95%", justify="right", no_wrap=True)
     for title, name in ROWS:
@@ -104,13 +104,13 @@ def latencies(result: Result) -> Table:
 def _cells(summary: Summary, intervals: Mapping[str, Interval], name: str) -> list[str]:
     cells = [digits(getattr(summary, f"{figure}_{name}_ms")) for figure in FIGURES]
     if intervals:
-        found = intervals.get(f"mean_{name}_ms")
-        cells.append(f"±{digits((found.high - found.low) / 2)}" if found else "")
+        bounds = intervals.get(f"mean_{name}_ms")
+        cells.append(f"±{digits((bounds.high - bounds.low) / 2)}" if bounds else "")
     return cells
 
 
 def load_line(config: Config, swept: str = "") -> str:
-    """The profile as it was run; swept: what differs from point to point, "concurrency", "rate"."""
+    """The load in words; swept: what varies from point to point, "concurrency" or "rate"."""
     repeats = f", {config.repeat} times" if config.repeat > 1 else ""
     arrival = "several rates" if swept == "rate" else _arrival(config)
     slots = "several numbers in flight" if swept == "concurrency" else _slots(config)
@@ -121,14 +121,14 @@ def load_line(config: Config, swept: str = "") -> str:
 
 
 def server_line(result: Result) -> str:
-    """Where it was run, with what the server told of itself."""
+    """The server: URL, model, endpoint, engine and version."""
     config, server = result.config, result.provenance.server
     engine = " ".join(filter(None, (server.engine, server.version)))
     return ", ".join(filter(None, (config.url, config.model, config.endpoint, engine)))
 
 
 def open_loop(config: Config) -> bool:
-    """Requests were due by the clock, not when others had ended."""
+    """Whether requests were sent by the clock rather than when others had finished."""
     return bool(config.request_rate or config.rate_ramp) or _trace(config)
 
 
@@ -137,12 +137,12 @@ def _trace(config: Config) -> bool:
 
 
 def _length(tokens: int | None) -> str:
-    return "each its own" if tokens is None else f"{tokens:,}"
+    return "varying" if tokens is None else f"{tokens:,}"
 
 
 def _arrival(config: Config) -> str:
     if _trace(config) and config.dataset:
-        return f"when {config.dataset.file} says"
+        return f"at the times in {config.dataset.file}"
     shape = {1.0: "Poisson", None: "even"}.get(config.burstiness, f"gamma {config.burstiness}")
     if ramp := config.rate_ramp:
         return f"{brief(ramp.start)} to {brief(ramp.end)} req/s ({ramp.shape}, {shape})"

@@ -1,4 +1,4 @@
-"""Prints what is drawn."""
+"""A console whose output is safe to show, whatever a server or a file says."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.text import Text
 
 from spark_bench.printable import printable
 
-PIPED_WIDTH = 100  # columns, where no terminal says how many there are
+PIPED_WIDTH = 100  # columns when the output is no terminal
 
 
 class Terminal(Console):
@@ -35,7 +35,7 @@ class Terminal(Console):
 
 
 def print_all(things: Iterable[RenderableType], stream: TextIO | None = None) -> None:
-    """To stdout, or `stream`; without color and 100 columns wide where that is no terminal."""
+    """Print to stdout or `stream`; 100 columns without color where that is no terminal."""
     stream = stream or sys.stdout
     console = Terminal(file=stream, width=None if stream.isatty() else PIPED_WIDTH)
     for thing in things:

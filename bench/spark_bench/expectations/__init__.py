@@ -1,7 +1,7 @@
 """What a result could be: the decode roofline, and what others have published for its setting.
 
-The bytes of models are in models.toml, published figures in published.toml. Nothing is asked of
-anybody: a result file is enough, wherever it lies.
+Models' bytes are in models.toml, published figures in published.toml. A result file
+is all it takes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["Expectation", "expectation_lines", "judge"]
 
 
 def judge_result(result: Result) -> tuple[Expectation, ...]:
-    """The roofline first, then published figures; where nothing is known, that is said."""
+    """Judge a result: the roofline first, then published figures, or why there are none."""
     from spark_bench.expectations.decode import judge_decoding
     from spark_bench.expectations.published import compare_published
     from spark_bench.expectations.setting import setting_of
@@ -28,7 +28,7 @@ def judge_result(result: Result) -> tuple[Expectation, ...]:
 
 
 def expectation_lines(result: Result) -> Iterator[tuple[str, str]]:
-    """(what it is about, the sentence), for a table; the figures of a source in one."""
+    """Yield (subject, sentence) for a table; figures of one source share a sentence."""
     from spark_bench.expectations.published import published_sentences
 
     roofline, *published = judge_result(result)

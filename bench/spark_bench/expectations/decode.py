@@ -1,4 +1,4 @@
-"""A result's decoding, judged by the roofline."""
+"""Judge a result's decoding speed by the roofline."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from spark_bench.expectations.setting import ServedSetting
 from spark_bench.formats import brief, digits
 from spark_bench.metrics.figures import Summary
 
-# What is published for Sparks lies between 60 % and 85 % of the roofline.
+# Published figures for Sparks lie between 60% and 85% of the roofline.
 HEALTHY = 0.6
-# Without CUDA graphs an engine has been seen at 45 % of its own speed with them: 27 % to 38 % of
-# the roofline. Below is what such settings don't explain; NCCL over TCP is 10 to 20 times slower.
+# Without CUDA graphs an engine ran at 45% of its speed with them: 27% to 38% of the roofline. Such
+# settings don't explain less; NCCL over TCP is 10 to 20 times slower.
 FAR_BELOW = 0.2
-# Real texts choose experts less evenly than the estimate for a batch has it, not by this much.
+# Real texts choose experts less evenly than the estimate for a batch assumes, but not by this much.
 FASTER = 1.5
-# Beyond, arithmetic and prompts between the steps weigh as much as reading: no verdict.
+# With more streams, arithmetic and prefills between steps weigh as much as reading: no verdict.
 MOST_STREAMS = 16.0
 
-_SOURCE = "memory bandwidth of DGX Spark, 273 GB/s a node; the checkpoint's bytes"
+_SOURCE = "memory bandwidth of DGX Spark, 273 GB/s per node; the checkpoint's bytes"
 _TRANSPORT = (
-    "looks like NCCL over TCP, or a degraded link: `pyinfra INVENTORY deploys/verify.py` tells the "
-    "transport, deploys/check.py the links"
+    "looks like NCCL over TCP, or a degraded link: `spark-cluster doctor` shows the transport, "
+    "`spark-cluster check` the links"
 )
-_NODE = "looks like a throttled GPU, or memory that is swapped: deploys/check.py looks at the node"
-_SLOW = "slower than what is published (60% to 85%): is disable_cuda_graph on?"
+_NODE = "looks like a throttled GPU, or swapping: `spark-cluster check` examines the node"
+_SLOW = "slower than published figures (60% to 85%): is disable_cuda_graph on?"
 
 
 def judge_decoding(summary: Summary, setting: ServedSetting) -> Expectation:
-    """One judgement, or why there is none."""
+    """Judge the decoding speed, or say why there is no verdict."""
     if why := why_no_roofline(summary, setting):
         return Expectation(about="roofline", verdict="unknown", text=f"no roofline: {why}")
     assert setting.shape and setting.tp and setting.weight_scale  # `why_no_roofline` makes sure
@@ -47,28 +47,28 @@ def judge_decoding(summary: Summary, setting: ServedSetting) -> Expectation:
 
 
 def why_no_roofline(summary: Summary, setting: ServedSetting) -> str:
-    """Why there is no roofline; "" where there is one."""
+    """Why there is no roofline; "" if there is one."""
     if setting.elsewhere:
         return setting.elsewhere
     if not summary.completed or not summary.mean_itl_ms:
-        return "no answer has two tokens"
+        return "no response has two tokens"
     if setting.engine == "llama.cpp":
-        return "how many bytes of its GGUF file llama.cpp reads is not known"
+        return "it is unknown how many bytes of its GGUF file llama.cpp reads"
     if setting.shape is None:
-        return f"the bytes of {setting.model} are not known"
+        return f"the size of {setting.model} is unknown"
     if setting.speculative:
-        return f"decoding is speculative ({setting.speculative}): one reading gives several tokens"
+        return f"decoding is speculative ({setting.speculative}): one pass yields several tokens"
     if setting.weight_scale is None:
-        return f"the bytes of {setting.model} as {setting.quantisation} are not known"
+        return f"the size of {setting.model} as {setting.quantization} is unknown"
     if setting.tp is None:
-        return "over how many nodes the model is split is not known"
+        return "it is unknown how many nodes the model is split over"
     if setting.nodes and setting.tp > setting.nodes:
-        return f"TP {setting.tp} on {setting.nodes} node(s): a Spark has one GPU"
+        return f"TP {setting.tp} on {setting.nodes} node(s), but a Spark has one GPU"
     return ""
 
 
 class _Decoding:
-    """One stream, or several, against what reading allows."""
+    """One stream, or a batch, against what memory bandwidth allows."""
 
     def __init__(self, summary: Summary, setting: ServedSetting, reading: ServedShape) -> None:
         assert summary.mean_itl_ms
@@ -83,7 +83,7 @@ class _Decoding:
             return self._told(
                 "impossible",
                 self.bound,
-                f"{fast}: a measuring error, unless the server reads fewer bytes than the "
+                f"{fast}: a measurement error, unless the server reads fewer bytes than the "
                 f"checkpoint has ({self._figures()})",
             )
         if self.summary.peak_concurrency <= 1:
@@ -93,36 +93,38 @@ class _Decoding:
         return self._batch()
 
     def _too_fast(self) -> str:
-        """What is faster than the bound: a stream, or all of them together; "" if neither is."""
+        """What exceeds the bound: one stream, or all together; "" if neither does."""
         s = self.summary
         if self.speed > self.bound:
             return f"{self.speed / self.bound:.0%} of the decode roofline"
-        # A stream's first token is of its prompt's step.
+        # A stream's first token comes from its prefill.
         together = (s.total_output_tokens - s.completed) / s.duration if s.duration else 0.0
         if together > (most := self.streams * self.bound):
-            return f"{digits(together)} tok/s together, of at most {digits(most)} by the roofline"
+            return f"{digits(together)} tok/s in total; the roofline allows {digits(most)}"
         return ""
 
     def _batch(self) -> Expectation:
-        bound = f"alone at most {digits(self.bound)}; {self._setting()}"
+        bound = f"one stream alone: at most {digits(self.bound)}; {self._setting()}"
         if self.streams > MOST_STREAMS:
-            speed = f"{digits(self.speed)} tok/s a stream of {brief(self.streams)}"
-            return self._told("bound", self.bound, f"{speed}: too large a batch to judge ({bound})")
+            speed = f"{digits(self.speed)} tok/s per stream, {brief(self.streams)} streams"
+            return self._told(
+                "bound", self.bound, f"{speed}: the batch is too large to judge ({bound})"
+            )
         estimate = tokens_per_second(self.reading, self.context, self.streams)
-        # The median: prompts that come between stretch some steps, not the usual one.
+        # The median: prefills in between stretch some steps, not the usual one.
         usual = 1e3 / (self.summary.median_itl_ms or self.summary.mean_itl_ms or 1.0)
         verdict, words = self._verdict(usual / estimate)
         if usual / estimate > FASTER:
-            verdict, words = "beside", "faster than estimated, no verdict"
+            verdict, words = "beside", "faster than estimated; no verdict"
         of = f"{usual / estimate:.0%} of the estimate for {brief(self.streams)} streams"
-        each = f"{digits(usual)} of {digits(estimate)} tok/s a stream{self._read()}"
+        each = f"{digits(usual)} of {digits(estimate)} tok/s per stream{self._read()}"
         return self._told(verdict, estimate, f"{of}: {words} ({each}; {bound})", usual)
 
     def _read(self) -> str:
         shape = self.reading.shape
         if not shape.experts:
             return ""
-        return f", {experts_read(shape, self.streams):.0f} of {shape.experts} experts a step"
+        return f", {experts_read(shape, self.streams):.0f} of {shape.experts} experts per step"
 
     def _verdict(self, share: float) -> tuple[Verdict, str]:
         if share >= HEALTHY:
@@ -133,12 +135,12 @@ class _Decoding:
         return "far below", _TRANSPORT if several else _NODE
 
     def _figures(self) -> str:
-        return f"{digits(self.speed)} of {digits(self.bound)} tok/s a stream; {self._setting()}"
+        return f"{digits(self.speed)} of {digits(self.bound)} tok/s per stream; {self._setting()}"
 
     def _setting(self) -> str:
         read = BANDWIDTH / self.bound / 1e9
         return (
-            f"{self.setting.quantisation}, {self.setting.parallelism}: {digits(read)} GB a token "
+            f"{self.setting.quantization}, {self.setting.parallelism}: {digits(read)} GB per token "
             f"and node at {BANDWIDTH / 1e9:.0f} GB/s"
         )
 
@@ -158,5 +160,5 @@ class _Decoding:
 
 
 def _context(summary: Summary) -> float:
-    """Tokens that a stream holds on average while it is decoded."""
+    """The average context of a stream while it decodes, in tokens."""
     return (summary.total_input_tokens + summary.total_output_tokens / 2) / summary.completed

@@ -1,4 +1,4 @@
-"""What a judgement is."""
+"""The type of a judgment."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ Verdict = Literal["healthy", "slow", "far below", "impossible", "bound", "beside
 
 
 class Expectation(Struct, frozen=True, kw_only=True):
-    """A result beside what it could be, or beside what others have measured.
+    """A result next to what it could be, or to what others have measured.
 
     about: the decode roofline, or a published figure
     verdict: "healthy", "slow", "far below" and "impossible" judge it; "bound": only a bound is
-        known; "beside": set side by side without a verdict; "unknown": nothing is known, and
-        `text` says why
-    text: all of it as one sentence
-    metric: what is measured: "decode" (tokens a second of one stream), or a key of the summary
+        known; "beside": compared without a verdict; "unknown": `text` says why
+    text: all of it in one sentence
+    metric: "decode" (tokens per second of one stream), or a key of the summary
     measured, expected: in the metric's unit
-    setting: what `expected` is of
+    setting: what `expected` was measured or computed for
     source: where it comes from
     """
 
@@ -35,7 +34,7 @@ class Expectation(Struct, frozen=True, kw_only=True):
 
     @property
     def share(self) -> float | None:
-        """Measured, as a share of what was expected."""
+        """measured / expected; None if either is unknown."""
         if self.measured is None or not self.expected:
             return None
         return self.measured / self.expected

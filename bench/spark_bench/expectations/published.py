@@ -1,4 +1,4 @@
-"""A result beside what others have published for its setting."""
+"""A result next to what others have published for its setting."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from spark_bench.formats import brief, digits
 from spark_bench.metrics.figures import Summary
 
 _FILE = Path(__file__).with_name("published.toml")
-# Streams that differ by less are the same load: a closed loop of 8 has 7.6 in flight on average.
+# Streams within this ratio are the same load: a closed loop of 8 has 7.6 in flight on average.
 _SAME_STREAMS = 1.25
-# The figures that two settings can have in common, in words.
+# Figures that can be compared: name and unit.
 _FIGURES = {
     "decode": ("decode", "tok/s"),
     "prefill": ("prefill", "tok/s"),
@@ -29,13 +29,13 @@ _FIGURES = {
 
 
 class Published(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What somebody measured; the fields are described in published.toml."""
+    """A published measurement; published.toml describes the fields."""
 
     models: tuple[str, ...]
     nodes: int
     parallelism: str
     engine: str
-    quantisation: str
+    quantization: str
     source: str
     streams: int | None = None
     input_len: int | None = None
@@ -48,46 +48,46 @@ class Published(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def setting(self) -> str:
-        """In words."""
+        """The setting in words."""
         streams = "several streams" if self.streams is None else f"{self.streams} in flight"
         lengths = f", {self.input_len}/{self.output_len} tokens" if self.input_len else ""
         return (
-            f"{self.models[0]} in {self.quantisation}, {self.engine}, {self.nodes} "
+            f"{self.models[0]} in {self.quantization}, {self.engine}, {self.nodes} "
             f"node{'s' if self.nodes > 1 else ''} {self.parallelism}, {streams}{lengths}"
         )
 
 
 @cache
 def load_published() -> tuple[Published, ...]:
-    """All that is known."""
-    known = toml.decode(_FILE.read_bytes(), type=dict[str, tuple[Published, ...]])
-    return known["published"]
+    """Everything in published.toml."""
+    tables = toml.decode(_FILE.read_bytes(), type=dict[str, tuple[Published, ...]])
+    return tables["published"]
 
 
 def compare_published(summary: Summary, setting: ServedSetting) -> Iterator[Expectation]:
-    """One for each figure that was published for this setting, or one that says what was."""
+    """Yield an expectation per figure published for this setting, or one that names the nearest."""
     if setting.elsewhere or not summary.completed:
         return
     own = [each for each in load_published() if setting.model in each.models]
-    found = [each for each in own if _same(each, summary, setting)]
-    told = [one for each in found for one in _figures(each, summary)]
-    yield from told or [_none(own, summary, setting)]
+    alike = [each for each in own if _same(each, summary, setting)]
+    judged = [one for each in alike for one in _figures(each, summary)]
+    yield from judged or [_none(own, summary, setting)]
 
 
 def streams(summary: Summary) -> float:
-    """In flight on average; exactly one where there was never more."""
+    """Requests in flight on average; exactly 1 if there was never more."""
     return 1.0 if summary.peak_concurrency <= 1 else max(1.0, summary.concurrency or 1.0)
 
 
 def _same(one: Published, summary: Summary, setting: ServedSetting) -> bool:
-    here = (setting.nodes, setting.parallelism, setting.quantisation)
-    return (one.nodes, one.parallelism, one.quantisation) == here and _far(one, summary) <= log(
+    here = (setting.nodes, setting.parallelism, setting.quantization)
+    return (one.nodes, one.parallelism, one.quantization) == here and _far(one, summary) <= log(
         _SAME_STREAMS
     )
 
 
 def _far(one: Published, summary: Summary) -> float:
-    """How far the loads are from each other, 0 for alike."""
+    """The distance between the loads; 0 if they are the same."""
     here = streams(summary)
     if one.streams is None:
         return 0.0 if here > 1 else inf
@@ -117,16 +117,16 @@ def _short(name: str, measured: float, expected: float) -> str:
     return f"{words} {digits(measured)}, published {brief(expected, unit)} ({share})"
 
 
-def published_sentences(found: Iterable[Expectation]) -> Iterator[str]:
-    """A sentence for each setting, with its figures together."""
-    for (setting, source), alike in groupby(found, lambda one: (one.setting, one.source)):
+def published_sentences(expectations: Iterable[Expectation]) -> Iterator[str]:
+    """A sentence per setting and source, with all its figures."""
+    for (setting, source), alike in groupby(expectations, lambda one: (one.setting, one.source)):
         figures = list(alike)
-        told = [
+        shares = [
             _short(one.metric, one.measured, one.expected)
             for one in figures
             if one.measured is not None and one.expected is not None
         ]
-        yield f"{'; '.join(told)}: {setting} ({source})" if told else figures[0].text
+        yield f"{'; '.join(shares)}: {setting} ({source})" if shares else figures[0].text
 
 
 def _measured(summary: Summary) -> dict[str, float | None]:
@@ -143,7 +143,7 @@ def _measured(summary: Summary) -> dict[str, float | None]:
 
 def _none(own: list[Published], summary: Summary, setting: ServedSetting) -> Expectation:
     if not own:
-        text = f"no published figure of {setting.model} on Sparks is known here"
+        text = f"no published figures for {setting.model} on Sparks"
         return Expectation(about="published", verdict="unknown", text=text)
     near = min(own, key=lambda one: _distance(one, summary, setting))
     figures = ", ".join(
@@ -155,8 +155,8 @@ def _none(own: list[Published], summary: Summary, setting: ServedSetting) -> Exp
     return Expectation(
         about="published",
         verdict="unknown",
-        text=f"nothing is known to be published for {setting.quantisation}, {nodes}, "
-        f"{brief(streams(summary))} in flight; the nearest: {figures} ({near.setting}; "
+        text=f"no published figures for {setting.quantization}, {nodes}, "
+        f"{brief(streams(summary))} in flight; the nearest are {figures} ({near.setting}; "
         f"{near.source})",
         setting=near.setting,
         source=near.source,
@@ -168,7 +168,7 @@ def _distance(
 ) -> tuple[bool, bool, bool, float]:
     return (
         one.nodes != setting.nodes,
-        one.quantisation != setting.quantisation,
+        one.quantization != setting.quantization,
         one.parallelism != setting.parallelism,
         min(_far(one, summary), 1e9),
     )

@@ -1,9 +1,9 @@
-"""How fast memory lets a model decode: bytes that a step must read, over the bandwidth.
+"""How fast memory lets a model decode: the bytes that a step must read over the bandwidth.
 
-Decoding makes one token of each stream a step. A step reads the weights once, whatever the number
-of streams, and the KV cache of each. On one stream that is a bound: nothing can be faster. Streams
-together can't be faster each, so that it is a bound there too; what a batch can reach lies below,
-and for a mixture of experts it is an estimate: how many experts a step needs depends on the texts.
+A decoding step yields one token per stream. It reads the weights once, however many streams there
+are, and the KV cache of each. For one stream that is a bound: nothing can be faster. A stream in a
+batch can't be faster than alone, so the bound holds there too; what a batch can reach lies below,
+and for a mixture of experts it is an estimate: the experts that a step needs depend on the texts.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from pathlib import Path
 
 from msgspec import Struct, toml
 
-# LPDDR5X-8533 on 256 bits: 273 GB/s in NVIDIA's data sheet of DGX Spark; one GPU a node.
+# LPDDR5X-8533 on 256 bits: 273 GB/s in NVIDIA's DGX Spark data sheet; one GPU per node.
 BANDWIDTH = 273e9
 
 
 class ServedShape(Struct, frozen=True, kw_only=True):
-    """How a model is served, as far as it decides what is read.
+    """How a model is served, as far as it determines what a step reads.
 
-    tp: nodes that a layer is split over. Stages (PP) come after each other: a token passes them
-        all, so that they make one stream no faster
-    weight_scale: bytes of a weight as it is served, over the checkpoint's
-    kv_bytes: bytes of a number in the KV cache
+    tp: nodes that a layer is split over. Pipeline stages (PP) run one after another, so they make
+        a single stream no faster
+    weight_scale: bytes per weight as served over bytes per weight in the checkpoint
+    kv_bytes: bytes per number in the KV cache
     """
 
     shape: ModelShape
@@ -34,7 +34,7 @@ class ServedShape(Struct, frozen=True, kw_only=True):
 
 
 def weight_bytes(reading: ServedShape, streams: float = 1.0) -> float:
-    """Bytes of weights that a step with so many streams reads, on all nodes together."""
+    """Bytes of weights that a step with `streams` streams reads, over all nodes."""
     shape = reading.shape
     whole = float(shape.weight_bytes - shape.embedding_bytes)
     if shape.experts:
@@ -43,28 +43,28 @@ def weight_bytes(reading: ServedShape, streams: float = 1.0) -> float:
 
 
 def experts_read(shape: ModelShape, streams: float) -> float:
-    """Of a layer's experts, how many a step takes on average if texts choose them evenly.
+    """How many of a layer's experts a step reads on average if texts choose them evenly.
 
-    They don't quite, so that fewer are read; with one stream it is exact.
+    They don't quite, so fewer are read; exact for one stream.
     """
     missed: float = (1 - shape.experts_per_token / shape.experts) ** streams
     return shape.experts * (1 - missed)
 
 
 def kv_bytes(reading: ServedShape, context: float) -> float:
-    """Bytes of KV cache that a stream with so many tokens reads a step, on one node."""
+    """Bytes of KV cache that a stream with `context` tokens reads per step, on one node."""
     shape = reading.shape
-    seen = (shape.layers - shape.windowed_layers) * context
-    seen += shape.windowed_layers * min(context, shape.window)
+    tokens = (shape.layers - shape.windowed_layers) * context
+    tokens += shape.windowed_layers * min(context, shape.window)
     if shape.kv_latent_dim is not None:  # one vector, whole on every rank
-        return seen * shape.kv_latent_dim * reading.kv_bytes
-    # A rank holds one head at least.
+        return tokens * shape.kv_latent_dim * reading.kv_bytes
+    # A rank holds at least one head.
     heads = max(1.0, shape.kv_heads / reading.tp)
-    return seen * 2 * heads * shape.head_dim * reading.kv_bytes
+    return tokens * 2 * heads * shape.head_dim * reading.kv_bytes
 
 
 def tokens_per_second(reading: ServedShape, context: float, streams: float = 1.0) -> float:
-    """Of each of so many streams with so many tokens each; for one stream an upper bound."""
+    """The speed of each of `streams` streams of `context` tokens; for one stream an upper bound."""
     share = weight_bytes(reading, streams) / reading.tp
     return BANDWIDTH / (share + streams * kv_bytes(reading, context))
 
@@ -73,9 +73,9 @@ _FILE = Path(__file__).with_name("models.toml")
 
 
 class ModelShape(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What decoding reads of a model; the fields are described in models.toml.
+    """What decoding reads of a model; models.toml describes the fields.
 
-    stored: how its weights are stored, in the field's short word
+    stored: the weights' format ("BF16", "FP8", "MXFP4")
     """
 
     id: str
@@ -95,15 +95,15 @@ class ModelShape(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 @cache
 def model_shapes() -> dict[str, ModelShape]:
-    """By id in small letters."""
-    known: dict[str, list[ModelShape]] = toml.decode(
+    """Models of known size by lower-case id."""
+    tables: dict[str, list[ModelShape]] = toml.decode(
         _FILE.read_bytes(), type=dict[str, list[ModelShape]]
     )
-    return {shape.id.lower(): shape for shape in known["models"]}
+    return {shape.id.lower(): shape for shape in tables["models"]}
 
 
 def hub_id(name: str) -> str:
-    """A model's id on the hub, also where `name` is its folder in the hub's cache.
+    """A model's id on the Hub, even if `name` is its folder in the Hub's cache.
 
     >>> hub_id("/root/.cache/huggingface/hub/models--openai--gpt-oss-20b/snapshots/1f2e")
     'openai/gpt-oss-20b'

@@ -1,4 +1,4 @@
-"""In which setting a result was measured, as far as expectations depend on it."""
+"""The setting that a result was measured in, as far as expectations depend on it."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from spark_bench.expectations.roofline import ModelShape, hub_id, model_shapes
 from spark_bench.results.schema import Result
 from spark_bench.results.schema import SettingValue as Value
 
-# The two clusters of a GB10's CPU, as /proc/cpuinfo has them; the firmware's word for NVIDIA's own.
+# The two clusters of a GB10's CPU in /proc/cpuinfo; the product name in NVIDIA's firmware.
 _GB10_CPU = "Cortex-X925 + Cortex-A725"
 _SPARK = "DGX Spark"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
-# Names of sglang 0.5.23's --quantization that store BF16 weights in one byte each.
+# Values of sglang 0.5.23's --quantization that store BF16 weights in one byte each.
 _ONE_BYTE = ("fp8", "w8a8_fp8", "w8a8_int8", "modelopt_fp8")
 
 
 class ServedSetting(Struct, frozen=True, kw_only=True):
-    """What serves. "" and None: not known.
+    """What serves. "" and None: unknown.
 
-    engine: as it calls itself ("sglang", "vllm", "llama.cpp")
+    engine: its name ("sglang", "vllm", "llama.cpp")
     nodes, tp, pp: Sparks, and how the model is split over them
-    quantisation: "BF16", "FP8", "MXFP4", or the engine's own word
-    weight_scale: bytes of a weight over the checkpoint's; None: not known for this quantisation
-    speculative: the algorithm, where the engine decodes speculatively
-    elsewhere: why it is not known to run on Sparks; "": it does
+    quantization: "BF16", "FP8", "MXFP4", or the engine's own name
+    weight_scale: bytes per weight over the checkpoint's; None: unknown for this quantization
+    speculative: the algorithm, if the engine decodes speculatively
+    elsewhere: why it may not run on Sparks; "": it does
     """
 
     model: str
@@ -35,7 +35,7 @@ class ServedSetting(Struct, frozen=True, kw_only=True):
     nodes: int | None
     tp: int | None
     pp: int
-    quantisation: str
+    quantization: str
     weight_scale: float | None
     kv_bytes: float
     speculative: str
@@ -50,26 +50,26 @@ class ServedSetting(Struct, frozen=True, kw_only=True):
 
 def setting_of(result: Result) -> ServedSetting:
     """The setting of a result, from its provenance."""
-    server, told = result.provenance.server, _EngineSettings(result)
+    server, engine_settings = result.provenance.server, _EngineSettings(result)
     model, shape = _model(result)
-    quantisation, scale = _quantised(told.text("quantization"), shape)
+    quantization, scale = _served_format(engine_settings.text("quantization"), shape)
     return ServedSetting(
         model=model,
         shape=shape,
         engine=server.engine or "",
-        nodes=told.nodes(),
-        tp=told.number("tp_size", "tp"),
-        pp=told.number("pp_size", "pp") or 1,
-        quantisation=quantisation,
+        nodes=engine_settings.nodes(),
+        tp=engine_settings.number("tp_size", "tp"),
+        pp=engine_settings.number("pp_size", "pp") or 1,
+        quantization=quantization,
         weight_scale=scale,
-        kv_bytes=_kv_bytes(told.text("kv_cache_dtype")),
-        speculative=told.text("speculative_algorithm"),
+        kv_bytes=_kv_bytes(engine_settings.text("kv_cache_dtype")),
+        speculative=engine_settings.text("speculative_algorithm"),
         elsewhere=why_not_on_sparks(result),
     )
 
 
 class _EngineSettings:
-    """What the engine says of itself, else what the project started it with."""
+    """The engine's own settings, else what the project started it with."""
 
     def __init__(self, result: Result) -> None:
         self.settings = result.provenance.server.settings
@@ -91,7 +91,7 @@ class _EngineSettings:
         return value if isinstance(value, str) else self._word(setting)
 
     def _word(self, setting: str) -> str:
-        """The value of an option among the user's own words for the engine."""
+        """The value of an option in the user's extra_args."""
         option = f"--{setting.replace('_', '-')}"
         words = [str(word) for word in self.launch.get("extra_args") or ()]
         for index, word in enumerate(words):
@@ -102,7 +102,7 @@ class _EngineSettings:
 
 
 def _model(result: Result) -> tuple[str, ModelShape | None]:
-    """The first of its names that is known, or else the name it was asked for by."""
+    """The first of its names with a known size, else the requested name."""
     server, deployment = result.provenance.server, result.provenance.deployment
     path = server.settings.get("model_path")
     names = [path, deployment.model if deployment else "", server.model, result.config.model]
@@ -112,13 +112,13 @@ def _model(result: Result) -> tuple[str, ModelShape | None]:
     return result.config.model or server.model or "the model", None
 
 
-def _quantised(told: str, shape: ModelShape | None) -> tuple[str, float | None]:
+def _served_format(quantization: str, shape: ModelShape | None) -> tuple[str, float | None]:
     stored = shape.stored if shape else "BF16"
-    if told.lower() in ("", "none", stored.lower()):
+    if quantization.lower() in ("", "none", stored.lower()):
         return stored, 1.0
-    if told.lower() in _ONE_BYTE and stored == "BF16":
-        return "FP8" if "fp8" in told.lower() else "INT8", 0.5
-    return told, None
+    if quantization.lower() in _ONE_BYTE and stored == "BF16":
+        return "FP8" if "fp8" in quantization.lower() else "INT8", 0.5
+    return quantization, None
 
 
 def _kv_bytes(dtype: str) -> float:
@@ -128,10 +128,10 @@ def _kv_bytes(dtype: str) -> float:
 
 
 def why_not_on_sparks(result: Result) -> str:
-    """Why it is not known to have been served by Sparks; "" where it was.
+    """Why it may not have been served by Sparks; "" if it was.
 
-    The project serves on Sparks, but for the engine that it embeds: that has no image. Without
-    a deployment, the server may run on the very machine that the client ran on.
+    The project serves on Sparks, except with its embedded engine, which has no image. Without a
+    deployment, the server may run on the client's own machine.
     """
     deployment, machine = result.provenance.deployment, result.provenance.machine
     if deployment:
@@ -139,7 +139,7 @@ def why_not_on_sparks(result: Result) -> str:
         return "the embedded engine serves, not a Spark" if embedded else ""
     host = urlsplit(result.config.url).hostname or ""
     if host not in (*_LOOPBACK, (machine.hostname or "").lower()):
-        return "measured by its URL alone, it is not known to be a Spark"
+        return "nothing but its URL is known: it may not be a Spark"
     if _SPARK in (machine.product or "") or machine.cpu == _GB10_CPU:
         return ""
     return "this machine is not a Spark"

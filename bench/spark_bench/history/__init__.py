@@ -1,9 +1,8 @@
-"""Results in one local store, to list, filter and follow over time.
+"""All results on this machine, to list, filter and plot over time.
 
-A result file stays the truth. The store (place.py, schema.py, store.py) is an index over such
-files that can be made again from them (files.py). SQLite, because two runs may end at the same
-moment: it lets several processes write, and comes with Python. DuckDB lets one process write, and
-is made for many more rows than there will ever be runs.
+A result file stays the truth; the store (database.py) is an index over such files and can be
+rebuilt from them (entry.py). SQLite, because two runs may end at the same moment: it lets several
+processes write and comes with Python. DuckDB lets one process write and is made for far more rows.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def remember_result(result: Result, path: Path, store: Path | None = None) -> None:
-    """Remember the result in the file at `path`; once more replaces what was known of its id.
+    """Add the result in the file at `path`, replacing any entry with its id.
 
-    store: default_store() where it is None
+    store: None means default_store()
 
-    A result that went into a pipe or a device can't be read again, and is not remembered.
-    BenchError where the store can't be used, in a sentence that is fit for a note.
+    A result written to a pipe or a device can't be read again and is not added. Raises BenchError,
+    with a sentence that is fit for a note, if the store can't be used.
     """
     from spark_bench.history.database import HistoryStore, default_store
     from spark_bench.history.entry import entry_of

@@ -1,4 +1,6 @@
-"""The store itself: add, look up, forget. Several processes may use it at once."""
+"""The history's SQLite file: where it is, its tables, and the store that adds, finds and forgets.
+
+Several processes may use it at once."""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ _ADD = (
 
 
 class HistoryStore:
-    """An open store; a context manager. BenchError and BadInput for what can't be used."""
+    """An open store; a context manager. BenchError or BadInput if the file can't be used."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -39,7 +41,7 @@ class HistoryStore:
         self._connection.close()
 
     def add(self, entries: Iterable[HistoryEntry]) -> None:
-        """All of them, or none; what was known under their ids is replaced."""
+        """Add all of them or none, replacing entries with the same ids."""
         with self._writing() as connection:
             for entry in entries:
                 connection.execute(_ADD, [getattr(entry, name) for name in COLUMNS])
@@ -50,12 +52,12 @@ class HistoryStore:
                 )
 
     def forget(self, ids: Sequence[str]) -> None:
-        """No file is touched."""
+        """Remove entries; result files stay."""
         with self._writing() as connection:
             connection.executemany("DELETE FROM results WHERE id = ?", ((id,) for id in ids))
 
     def ids(self) -> list[str]:
-        """All of them, the newest last."""
+        """All ids, newest last."""
         with explain_errors(self.path):
             return [row["id"] for row in self._connection.execute("SELECT id FROM results")]
 
@@ -66,16 +68,16 @@ class HistoryStore:
         limit: int | None = None,
         figures: Sequence[str] | None = (),
     ) -> list[HistoryEntry]:
-        """Those that pass, the newest first.
+        """Entries that pass the filters, newest first.
 
-        figures: which ones are wanted with them; None: all
+        figures: keys of the figures to read; None: all
         """
         where, values = filters.where()
         query = f"FROM results WHERE {where} ORDER BY created DESC, id DESC LIMIT {limit or -1}"
         return self._read(query, values, figures)
 
     def entry(self, id: str) -> HistoryEntry:
-        """The one with that very id, with all its figures."""
+        """The entry with exactly this id, with all its figures."""
         return self._read("FROM results WHERE id = ?", [id], None)[0]
 
     def _read(
@@ -94,14 +96,14 @@ class HistoryStore:
         self, query: str, values: list[str], wanted: Sequence[str] | None
     ) -> dict[str, dict[str, EntryFigure]]:
         names = "" if wanted is None else f"AND name IN ({', '.join('?' * len(wanted))})"
-        found: dict[str, dict[str, EntryFigure]] = {}
+        by_result: dict[str, dict[str, EntryFigure]] = {}
         for row in self._connection.execute(
             f"SELECT * FROM figures WHERE result IN (SELECT id {query}) {names}",
             [*values, *(wanted or ())],
         ):
             figure = EntryFigure(row["value"], row["low"], row["high"])
-            found.setdefault(row["result"], {})[row["name"]] = figure
-        return found
+            by_result.setdefault(row["result"], {})[row["name"]] = figure
+        return by_result
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -111,17 +113,17 @@ class HistoryStore:
                 yield self._connection
                 self._connection.execute("COMMIT")
             except BaseException:
-                # A full disk has rolled it back already.
+                # A full disk has already rolled it back.
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
 
 
-# Grows with every change of the tables below.
+# Incremented with every change of the tables below.
 VERSION = 1
-# "SpkB": so that `file` and we can tell whose SQLite file it is.
+# "SpkB": identifies the SQLite file, also to `file`.
 APPLICATION = 0x53706B42
-# Seconds to wait for another run that writes: each write takes milliseconds.
+# Seconds to wait for another run's write, which takes milliseconds.
 PATIENCE = 30.0
 
 _TABLES = f"""
@@ -149,7 +151,7 @@ COMMIT;
 
 
 def open_database(path: Path) -> sqlite3.Connection:
-    """The store at `path`, made where there is none; BenchError or BadInput where it can't be."""
+    """Open the store at `path`, creating it if needed; BenchError or BadInput if that fails."""
     with explain_errors(path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
@@ -172,12 +174,12 @@ def _hold_to_schema(connection: sqlite3.Connection, path: Path) -> None:
             f"{path}: the history has version {version}, this spark-bench reads {VERSION}: "
             f"install the spark-bench that wrote it, or name another with --store or ${VARIABLE}"
         )
-    # Only another run that makes it in the same moment can have put tables there.
+    # If there are tables, another run may have created them just now.
     if version or _pragma(connection, "schema_version"):
         if _pragma(connection, "application_id") == APPLICATION:
             return
         raise BadInput(
-            f"{path}: this SQLite file is no history of spark-bench: "
+            f"{path}: this SQLite file is not a spark-bench history: "
             f"name another with --store or ${VARIABLE}"
         )
     connection.executescript(_TABLES)
@@ -189,7 +191,7 @@ def _pragma(connection: sqlite3.Connection, name: str) -> int:
 
 @contextmanager
 def explain_errors(path: Path) -> Iterator[None]:
-    """What SQLite and the system refuse, in a sentence with its cure."""
+    """Turn errors of SQLite and the system into a sentence with a cure."""
     try:
         yield
     except (sqlite3.OperationalError, OSError) as error:
@@ -199,8 +201,8 @@ def explain_errors(path: Path) -> Iterator[None]:
         ) from error
     except sqlite3.DatabaseError as error:
         raise BadInput(
-            f"the history {path} is damaged ({error}): move it away, and make it again from the "
-            "result files: spark-bench history add benchmark_results"
+            f"the history {path} is damaged ({error}): move it away and rebuild it from the result "
+            "files: spark-bench history add benchmark_results"
         ) from error
 
 
@@ -208,9 +210,9 @@ VARIABLE = "SPARK_BENCH_HISTORY"
 
 
 def default_store() -> Path:
-    """$SPARK_BENCH_HISTORY, else history.sqlite3 in the user's data.
+    """$SPARK_BENCH_HISTORY, else spark-bench/history.sqlite3 in the user's data folder.
 
-    The XDG base directory specification: $XDG_DATA_HOME if it is an absolute path.
+    That is $XDG_DATA_HOME if it is an absolute path, else ~/.local/share.
     """
     if named := os.environ.get(VARIABLE):
         return Path(named).expanduser()

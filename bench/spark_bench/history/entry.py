@@ -1,4 +1,4 @@
-"""What the store holds of a result."""
+"""What the history stores of a result, and results read from files."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class HistoryEntry(Struct, frozen=True, kw_only=True):
     """One result.
 
     created: when the run ended: UTC, ISO 8601 to the microsecond, so that it sorts as text
-    path: of its file, absolute
+    path: its file's absolute path
     verdict: of the client's audit, "exact" or "approximate"
-    load: what was sent, in short (see `load_text`); two runs of one load can be compared
-    nodes: that served it; None: not known
-    figures: by the summary's key; "steady.…" and "tokens_per_joule" as well
+    load: what was sent, in short (see `load_text`); runs of the same load can be compared
+    nodes: how many served it; None: unknown
+    figures: by the summary's key; also "steady.…" and "tokens_per_joule"
     """
 
     id: str
@@ -63,7 +63,7 @@ class HistoryEntry(Struct, frozen=True, kw_only=True):
         return datetime.fromisoformat(self.created)
 
     def plain(self) -> dict[str, str | int | float | None]:
-        """Its columns and the values of its figures, by their names."""
+        """Its columns and its figures' values, by name."""
         columns = asdict(self)
         del columns["figures"]
         return {name: figure.value for name, figure in self.figures.items()} | columns
@@ -74,7 +74,7 @@ COLUMNS = tuple(name for name in HistoryEntry.__struct_fields__ if name != "figu
 
 
 def entry_of(result: Result, path: Path) -> HistoryEntry:
-    """What the store shall hold of the result in the file at `path`."""
+    """The entry for the result in the file at `path`."""
     config, server = result.config, result.provenance.server
     return HistoryEntry(
         id=result.id,
@@ -103,7 +103,7 @@ def entry_of(result: Result, path: Path) -> HistoryEntry:
 
 
 def timestamp(when: datetime) -> str:
-    """In UTC, of one length always.
+    """A time in UTC, always of the same length.
 
     >>> timestamp(datetime(2026, 11, 23, 13, 38, 5, tzinfo=UTC))
     '2026-11-23T13:38:05.000000Z'
@@ -112,17 +112,17 @@ def timestamp(when: datetime) -> str:
 
 
 def count_nodes(result: Result) -> int | None:
-    """How many machines served it, as the deployment or the engine's settings tell."""
+    """How many nodes served it, by the deployment or the engine's settings; None: unknown."""
     if deployment := result.provenance.deployment:
         return len(deployment.ranks)
-    told = result.provenance.server.settings.get("nnodes")
-    return told if isinstance(told, int) and not isinstance(told, bool) else None
+    nnodes = result.provenance.server.settings.get("nnodes")
+    return nnodes if isinstance(nnodes, int) and not isinstance(nnodes, bool) else None
 
 
 def load_text(config: Config) -> str:
-    """Everything of a load that figures depend on, but for the model: "10x 128/256 c4".
+    """Everything in a load that figures depend on, except the model: "10x 128/256 c4".
 
-    c: in flight at most; r: requests a second; d: seconds; what is as usual is left out
+    c: maximum in flight; r: requests per second; d: seconds; defaults are left out
     """
     return " ".join(_load_words(config))
 
@@ -163,10 +163,10 @@ def _entry_figures(result: Result) -> Iterator[tuple[str, EntryFigure]]:
 
 
 class CollectedResults(Struct, frozen=True):
-    """What files held.
+    """Results read from files.
 
-    refused: sentences, of files that were named, or that say that they are results, and are none
-    others: JSON files in folders that are something else
+    refused: sentences about files that were named or claim to be results but are not valid
+    others: how many other JSON files the folders contain
     """
 
     entries: tuple[HistoryEntry, ...]
@@ -175,7 +175,7 @@ class CollectedResults(Struct, frozen=True):
 
 
 def collect_results(words: Sequence[str]) -> CollectedResults:
-    """The results in files, folders (and theirs) and globs; BadInput for a word that is none."""
+    """Read the results in files, folders (recursively) and globs; BadInput for no match."""
     entries: dict[str, HistoryEntry] = {}
     refused: list[str] = []
     others = 0

@@ -1,4 +1,4 @@
-"""The list of results, as a table."""
+"""The history as tables: for the terminal, and as CSV or JSON."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from spark_bench.history.entry import COLUMNS, HistoryEntry
 from spark_bench.history.query import short_id
 from spark_bench.printable import cell, printable
 
-# The figures that it needs.
+# The figures in the table.
 FIGURES = ("output_throughput", "median_ttft_ms", "median_itl_ms")
 
 
 def history_table(entries: Iterable[HistoryEntry]) -> Table:
-    """Two lines a result, in the order given; times are local."""
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    made.caption, made.caption_justify = "TTFT and ITL are medians, in milliseconds.", "left"
-    made.add_column("when\nid", no_wrap=True)
-    made.add_column("model\nfile", overflow="fold", ratio=1)
-    made.add_column("profile\nload", overflow="fold")
+    """Two lines per result, in the order given; times are local."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.caption, table.caption_justify = "TTFT and ITL are medians in milliseconds.", "left"
+    table.add_column("when\nid", no_wrap=True)
+    table.add_column("model\nfile", overflow="fold", ratio=1)
+    table.add_column("profile\nload", overflow="fold")
     for name in ("tok/s", "TTFT", "ITL"):
-        made.add_column(name, justify="right", no_wrap=True)
-    made.add_column("verdict", overflow="fold")
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("verdict", overflow="fold")
     for entry in entries:
-        made.add_row(*_row_cells(entry))
-    return made
+        table.add_row(*_row_cells(entry))
+    return table
 
 
 def _row_cells(entry: HistoryEntry) -> list[str]:
@@ -47,7 +47,7 @@ def _row_cells(entry: HistoryEntry) -> list[str]:
 
 
 def short_model(model: str) -> str:
-    """Without its owner.
+    """A model's name without its owner.
 
     >>> short_model("openai/gpt-oss-120b")
     'gpt-oss-120b'
@@ -56,7 +56,7 @@ def short_model(model: str) -> str:
 
 
 def short_path(path: Path) -> str:
-    """From the current folder or the home, where it is in one of them; marked if it is gone."""
+    """A path relative to the current or home folder, if inside; marked if it is gone."""
     gone = "" if path.exists() else " (gone)"
     for base, name in ((Path.cwd(), ""), (Path.home(), "~/")):
         if path.is_relative_to(base):
@@ -65,14 +65,14 @@ def short_path(path: Path) -> str:
 
 
 def as_json(entries: Sequence[HistoryEntry]) -> bytes:
-    """A list of objects; all have the same keys, a figure that one lacks is null."""
+    """A JSON list of objects with the same keys; missing figures are null."""
     names = export_columns(entries)
     rows = [{name: row.get(name) for name in names} for row in (e.plain() for e in entries)]
     return msgspec.json.format(msgspec.json.encode(rows))
 
 
 def write_csv(entries: Sequence[HistoryEntry], file: TextIO) -> None:
-    """With a header; a figure that one lacks is empty, and no text is a formula."""
+    """CSV with a header; missing figures are empty, and no text is a formula."""
     names = export_columns(entries)
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(map(cell, names))
@@ -81,5 +81,5 @@ def write_csv(entries: Sequence[HistoryEntry], file: TextIO) -> None:
 
 
 def export_columns(entries: Sequence[HistoryEntry]) -> list[str]:
-    """What is known of every result, then the figures that any has, in the alphabet's order."""
+    """The columns of every result, then all figures that any of them has, sorted."""
     return [*COLUMNS, *sorted({name for entry in entries for name in entry.figures} - {*COLUMNS})]

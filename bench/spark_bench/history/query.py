@@ -1,4 +1,4 @@
-"""Which results are meant."""
+"""Which results a user means: filters, times, beginnings of ids."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 class Filters(Struct, frozen=True, kw_only=True):
-    """What a result must be; "" and None let everything pass.
+    """What an entry must match; "" matches everything.
 
-    model, url, load: a part of it, in any case of letters
-    since, until: as `parse_moment` gives them; the end itself is left out
+    model, url, load: a part of it, ignoring case
+    since, until: from `parse_moment`; `until` itself is excluded
     """
 
     model: str = ""
@@ -32,7 +32,7 @@ class Filters(Struct, frozen=True, kw_only=True):
     until: str = ""
 
     def where(self) -> tuple[str, list[str]]:
-        """An SQL condition over the table `results`, and the values of its marks."""
+        """An SQL condition on the table `results`, and its parameters."""
         conditions = list(self._conditions())
         text = " AND ".join(condition for condition, _ in conditions) or "TRUE"
         return text, [value for _, value in conditions]
@@ -51,9 +51,9 @@ class Filters(Struct, frozen=True, kw_only=True):
 
 
 def parse_moment(text: str, option: str, now: datetime) -> str:
-    """A time as it is typed, as the store has it: "7d" before `now`, or a date, a local time.
+    """A typed time in the store's format: "7d" before `now`, a date, or a local time.
 
-    BadInput names the option.
+    BadInput names `option`.
 
     >>> from datetime import UTC
     >>> parse_moment("36h", "--since", datetime(2026, 11, 23, 12, tzinfo=UTC))
@@ -65,16 +65,16 @@ def parse_moment(text: str, option: str, now: datetime) -> str:
         return timestamp(datetime.fromisoformat(text.strip()))
     except (ValueError, OverflowError):
         raise BadInput(
-            f"{option}: {text!r} is no time: give 90m, 36h, 7d, 2w, 2026-11-23 or 2026-11-23T14:30"
+            f"{option}: {text!r} is not a time; use 36h, 7d, 2w, 2026-11-23 or 2026-11-23T14:30"
         ) from None
 
 
-# As many as fit a sentence.
+# Ids that a message names.
 SHOWN = 3
 
 
 def short_id(id: str) -> str:
-    """What `history list` shows of an id: the part that is chance.
+    """The part of an id that `history list` shows: the random part.
 
     >>> short_id("20261123T133805250Z-0a1b2c3d")
     '0a1b2c3d'
@@ -83,18 +83,17 @@ def short_id(id: str) -> str:
 
 
 def resolve_id(word: str, ids: Sequence[str]) -> str:
-    """The one id that begins like `word`, or whose tail does; BadInput for none or several."""
+    """The id that starts with `word`, or whose random part does; BadInput for none or several."""
     if word in ids:
         return word
-    found = (
+    matches = (
         [id for id in ids if id.startswith(word) or short_id(id).startswith(word)] if word else []
     )
-    if len(found) == 1:
-        return found[0]
-    if found:
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
         raise BadInput(
-            f"id {word!r} is the beginning of {len(found)} results ({_some(found)}): "
-            "give more of it"
+            f"id {word!r} matches {len(matches)} results ({_some(matches)}): give more characters"
         )
     raise BadInput(f"id {word!r} is not in the history{_nearest(word, ids)}")
 
@@ -103,9 +102,7 @@ def _nearest(word: str, ids: Sequence[str]) -> str:
     if not ids:
         return ", which is empty"
     names = [name for id in ids for name in (id, short_id(id))]
-    return (
-        did_you_mean(word, names, SHOWN, cutoff=0.5) or ": spark-bench history list shows what is"
-    )
+    return did_you_mean(word, names, SHOWN, cutoff=0.5) or ": see spark-bench history list"
 
 
 def _some(ids: Iterable[str]) -> str:

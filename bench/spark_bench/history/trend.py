@@ -1,4 +1,4 @@
-"""One figure of one model under one load, over time."""
+"""A figure of one model under one load over time, and its plot for a terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from spark_bench.history.query import short_id
 
 
 class TrendPoint(Struct, frozen=True):
-    """A run's figure; low, high: its confidence interval, where there is one."""
+    """A run's figure; low, high: its confidence interval, if there is one."""
 
     id: str
     when: datetime
@@ -25,10 +25,9 @@ class TrendPoint(Struct, frozen=True):
 
 
 class Trend(Struct, frozen=True):
-    """The points of runs that can be compared, the oldest first.
+    """The figures of runs that can be compared, oldest first.
 
-    left_out: results that are partial, lack the figure, or are of another model, load or number
-        of nodes
+    left_out: results that are partial, lack the figure, or differ in model, load or nodes
     """
 
     metric: str
@@ -40,7 +39,7 @@ class Trend(Struct, frozen=True):
 
     @property
     def change(self) -> float | None:
-        """The last value against the median of those before, as a share of it; None without."""
+        """The last value relative to the median of those before, less 1; None if there are none."""
         before = [point.value for point in self.points[:-1]]
         if not before or not (middle := median(before)):
             return None
@@ -50,20 +49,20 @@ class Trend(Struct, frozen=True):
 def find_trend(
     entries: Iterable[HistoryEntry], metric: str, like: HistoryEntry | None = None
 ) -> Trend | None:
-    """The trend of a figure among these results; None where none of them has it.
+    """The trend of a figure over these results; None if none of them has it.
 
     metric: a key of their `figures`
-    like: of which model, load and number of nodes; None: those of the newest that has the figure
+    like: which model, load and number of nodes; None: those of the newest that has the figure
     """
-    known = list(entries)
-    whole = [e for e in known if metric in e.figures and e.status == "complete"]
+    candidates = list(entries)
+    whole = [e for e in candidates if metric in e.figures and e.status == "complete"]
     whole.sort(key=lambda entry: (entry.created, entry.id))
     like = like or (whole[-1] if whole else None)
     if like is None:
         return None
     same = [entry for entry in whole if _alike(entry, like)]
     points = tuple(_point(entry, metric) for entry in same)
-    return Trend(metric, like.model, like.load, like.nodes, points, len(known) - len(same))
+    return Trend(metric, like.model, like.load, like.nodes, points, len(candidates) - len(same))
 
 
 def _alike(one: HistoryEntry, other: HistoryEntry) -> bool:
@@ -77,12 +76,12 @@ def _point(entry: HistoryEntry, metric: str) -> TrendPoint:
 
 WIDTH = 80
 HEIGHT = 16
-# Times below the plot: so many fit beside each other.
+# Times below the plot: as many as fit.
 TICKS = 5
 
 
 def trend_lines(trend: Trend, width: int = WIDTH) -> Iterator[str]:
-    """What it is, the plot where there are two points to draw, and every value. No colour."""
+    """A title, the plot if there are two points or more, and every value. No color."""
     on = f" on {trend.nodes} node{'s' if trend.nodes != 1 else ''}" if trend.nodes else ""
     yield f"{trend.metric} of {short_model(trend.model)}{on}, {trend.load}"
     if len(trend.points) > 1:
@@ -92,11 +91,11 @@ def trend_lines(trend: Trend, width: int = WIDTH) -> Iterator[str]:
     yield from (point_line(point) for point in trend.points)
     if trend.change is not None:
         before = len(trend.points) - 1
-        yield f"the last is {trend.change:+.1%} from the median of the {before} before"
+        yield f"the last is {trend.change:+.1%} from the median of the previous {before}"
 
 
 def point_line(point: TrendPoint) -> str:
-    """A point as a line: when, the value with its interval, the id."""
+    """A point as a line: time, id, value with its interval."""
     within = ""
     if point.low is not None and point.high is not None:
         within = f"  [{digits(point.low)}, {digits(point.high)}]"
@@ -108,7 +107,7 @@ def point_line(point: TrendPoint) -> str:
 def draw_points(
     points: Sequence[TrendPoint], width: int = WIDTH, height: int = HEIGHT
 ) -> list[str]:
-    """The values over time, so many columns wide and lines high; a dot a run."""
+    """Plot the values over time, a dot per run; width in columns, height in lines."""
     import plotext  # type: ignore[import-untyped]
 
     times = [point.when.timestamp() for point in points]
@@ -125,7 +124,7 @@ def draw_points(
 
 
 def _ticks(first: datetime, last: datetime) -> tuple[list[float], list[str]]:
-    """Evenly over the time, told by day, or by hour and minute within two days."""
+    """Evenly spaced times: days, or hours and minutes within two days."""
     span = last - first
     form = "%m-%d" if span > timedelta(days=2) else "%d. %H:%M"
     at = [first + span * step / (TICKS - 1) for step in range(TICKS)]

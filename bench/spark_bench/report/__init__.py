@@ -1,4 +1,4 @@
-"""Results as one HTML page that needs nothing else: no network, no script.
+"""Results as one self-contained HTML page: no network, no script.
 
-gather (files → runs) → page (runs → what the page says) → charts (→ SVG) → html (→ bytes)
+gather (files → runs) → page (runs → content → HTML) with sections and charts (→ SVG)
 """

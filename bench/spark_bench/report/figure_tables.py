@@ -1,4 +1,4 @@
-"""The two tables of figures: the best run of each model, and every run."""
+"""Tables of figures: the best run of each model, every run, and a comparison with a baseline."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ _ROOFLINE_TONES: dict[str, Tone] = {
 
 
 def best_runs(runs: Iterable[NamedRun]) -> tuple[NamedRun, ...]:
-    """Of each model the run with the most output tokens a second, the fastest model first.
+    """The run with the most output tokens per second of each model, fastest model first.
 
-    A run of which nothing counts, or that is partial, stands only for a model that has no other.
+    A failed or partial run represents only a model that has no other.
     """
     by_model: dict[str, list[NamedRun]] = defaultdict(list)
     for named in runs:
@@ -49,7 +49,7 @@ def best_runs(runs: Iterable[NamedRun]) -> tuple[NamedRun, ...]:
 
 
 def rank_key(named: NamedRun) -> tuple[bool, bool, float]:
-    """Higher is better."""
+    """A sort key: higher is better."""
     run = named.run
     throughput = run.value("output_throughput") if run.measured else None
     return run.measured, run.entry.status == "complete", throughput or 0.0
@@ -60,16 +60,16 @@ def headline_table(
     rooflines: Sequence[Expectation],
     without: Sequence[Unmeasured] = (),
 ) -> Table:
-    """A row each; rooflines: in the same order, a column if one of them is known.
+    """A row per run; rooflines: in the same order, a column if one is known.
 
-    without: what could not be measured has rows too
+    without: what could not be measured also gets rows
     """
-    known = any(each.share is not None for each in rooflines)
+    judged = any(each.share is not None for each in rooflines)
     columns = (
         Column("Model", numeric=False),
         Column("Run", numeric=False),
         *_columns(runs),
-        *((Column("Roofline", numeric=False),) if known else ()),
+        *((Column("Roofline", numeric=False),) if judged else ()),
         Column("Failed"),
     )
     figures = _figures(runs)
@@ -78,7 +78,7 @@ def headline_table(
             Cell(named.model, detail=named.variant),
             Cell(f"#{named.number}", named.number, named.run.entry.load, f"#{named.anchor}"),
             *figures[index],
-            *((_roofline(rooflines[index]),) if known else ()),
+            *((_roofline(rooflines[index]),) if judged else ()),
             failed_cell(named),
         )
         for index, named in enumerate(runs)
@@ -91,11 +91,11 @@ def headline_table(
         )
         for each in without
     )
-    return Table("The best run of each model, by output tokens a second", columns, rows + empty)
+    return Table("The best run of each model, by output tokens per second", columns, rows + empty)
 
 
 def all_runs_table(runs: Sequence[NamedRun]) -> Table:
-    """Every run, those that failed too."""
+    """Every run, including failed ones."""
     columns = (
         Column("Run"),
         Column("Model", numeric=False),
@@ -122,7 +122,7 @@ def all_runs_table(runs: Sequence[NamedRun]) -> Table:
 
 
 def failed_cell(named: NamedRun) -> Cell:
-    """How many requests failed of how many, with the kinds."""
+    """How many requests failed, of how many, and the kinds of failure."""
     entry, run = named.run.entry, named.run
     if not entry.failed:
         return Cell("0", 0.0)
@@ -133,7 +133,7 @@ def failed_cell(named: NamedRun) -> Cell:
 
 
 def client_cell(named: NamedRun) -> Cell:
-    """The client's verdict on its own exactness; a partial run says so."""
+    """The client's verdict on its own accuracy; marks a partial run."""
     entry = named.run.entry
     partial = "partial" if entry.status == "partial" else ""
     if entry.verdict == "exact":
@@ -152,7 +152,7 @@ def _figures(runs: Sequence[NamedRun]) -> list[tuple[Cell, ...]]:
 
 
 def _present(runs: Sequence[NamedRun]) -> list[tuple[str, str, str]]:
-    """Energy only where some node told its power."""
+    """Figures to show; energy only if some node reported its power."""
     return [
         each
         for each in _FIGURES
@@ -172,7 +172,7 @@ def _column(runs: Sequence[NamedRun], name: str) -> list[Cell]:
 
 
 def _within(named: NamedRun) -> str:
-    """Half the interval, over repeats or within the run."""
+    """ "± half the interval", over repeats or within the run."""
     figure = named.run.entry.figures.get("output_throughput")
     if not named.run.measured or figure is None or figure.low is None or figure.high is None:
         return ""
@@ -180,12 +180,12 @@ def _within(named: NamedRun) -> str:
     return f"± {half:,.0f}" if half >= 10 else f"± {half:.2g}"
 
 
-# Where there is no verdict, what the share is of.
+# What the share refers to where there is no verdict.
 _UNJUDGED = {"bound": "of the bound", "beside": "of the estimate"}
 
 
 def _roofline(expectation: Expectation) -> Cell:
-    """The verdict; its figures are with the other expectations."""
+    """The verdict, linked to its figures."""
     if expectation.share is None:
         return NONE
     if of := _UNJUDGED.get(expectation.verdict):
@@ -208,44 +208,44 @@ _VERDICT_TONES: dict[str, Tone] = {"better": "good", "worse": "bad"}
 
 
 class Baseline(Struct, frozen=True):
-    """table: None where the groups can't be compared; notes then has why."""
+    """table: None if the groups can't be compared; notes say why."""
 
     table: Table | None
     notes: tuple[str, ...]
 
 
 def compare_with_baseline(words: Sequence[str]) -> Baseline | None:
-    """The second group beside the first; None unless there are two."""
+    """Compare the second group with the first; None unless there are exactly two."""
     if len(words) != 2:
         return None
     try:
-        found = compare_runs(words)
+        comparison = compare_runs(words)
     except (BadInput, BenchError) as error:
         return Baseline(None, (error.message,))
-    return Baseline(_baseline_table(found.matrix, words), (*found.notes, METHOD))
+    return Baseline(_baseline_table(comparison.matrix, words), (*comparison.notes, METHOD))
 
 
-def _baseline_table(found: Matrix, words: Sequence[str]) -> Table:
+def _baseline_table(matrix: Matrix, words: Sequence[str]) -> Table:
     columns = (
         Column("Figure", numeric=False),
-        Column(f"A: {words[0]}", f"{found.runs[0].repeats} repeats"),
-        Column(f"B: {words[1]}", f"{found.runs[1].repeats} repeats"),
+        Column(f"A: {words[0]}", f"{matrix.runs[0].repeats} repeats"),
+        Column(f"B: {words[1]}", f"{matrix.runs[1].repeats} repeats"),
         Column("Change"),
-        Column("95 %"),
+        Column("95%"),
         Column("Verdict", numeric=False),
     )
     return Table(
-        f"{words[1]} beside {words[0]}",
+        f"{words[1]} compared with {words[0]}",
         columns,
-        tuple(_baseline_row(found, index, name) for index, name in enumerate(found.names)),
+        tuple(_baseline_row(matrix, index, name) for index, name in enumerate(matrix.names)),
     )
 
 
-def _baseline_row(found: Matrix, index: int, name: str) -> tuple[Cell, ...]:
-    verdict = found.verdict(index, 1)
-    percent, low, high = (values[index, 1] for values in (found.percent, found.low, found.high))
-    values = [None if np.isnan(value) else float(value) for value in found.values[index]]
-    change = NONE if np.isnan(percent) else Cell(f"{with_sign(percent)} %", float(percent))
+def _baseline_row(matrix: Matrix, index: int, name: str) -> tuple[Cell, ...]:
+    verdict = matrix.verdict(index, 1)
+    percent, low, high = (values[index, 1] for values in (matrix.percent, matrix.low, matrix.high))
+    values = [None if np.isnan(value) else float(value) for value in matrix.values[index]]
+    change = NONE if np.isnan(percent) else Cell(f"{with_sign(percent)}%", float(percent))
     interval = NONE if np.isnan(low) else Cell(f"{with_sign(low)} to {with_sign(high)}")
     return (
         Cell(name),

@@ -1,4 +1,4 @@
-"""Files, folders and globs to runs; each result is read once, and what the page needs is kept."""
+"""Files, folders and globs to runs; each result is read once and reduced to what the page needs."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from spark_bench.results.suite_results import SUITE_RESULTS, SuiteResults
 
 
 class Gathered(Struct, frozen=True):
-    """What the words named.
+    """The runs that the arguments name.
 
-    words: as they were typed
-    unmeasured: rows of `spark-bench all` that came to no result
-    damaged: sentences about files in folders and globs that should be results and can't be read
+    words: the arguments
+    unmeasured: rows of `spark-bench all` without a result
+    damaged: sentences about results in folders and globs that can't be read
     """
 
     runs: tuple[ReportRun, ...]
@@ -30,7 +30,7 @@ class Gathered(Struct, frozen=True):
 
 
 def gather_runs(words: Sequence[str]) -> Gathered:
-    """The runs, each once, the oldest first. BadInput for a word that names none."""
+    """Collect the runs, each once, oldest first. BadInput if there are none."""
     runs: dict[str, ReportRun] = {}
     damaged: list[str] = []
     default = () if words or not FOLDER.is_dir() else (str(FOLDER),)
@@ -54,10 +54,10 @@ def gather_runs(words: Sequence[str]) -> Gathered:
 
 
 def _nothing(words: Sequence[str], damaged: Sequence[str]) -> str:
-    where = ", ".join(words) or f"{FOLDER}, the default,"
+    where = ", ".join(words) or f"{FOLDER} (the default)"
     why = f"; {damaged[0]}" if damaged else ""
     return (
-        f"{where} has no result of spark-bench run in it: measure with spark-bench run, or name "
+        f"no results of spark-bench run in {where}: measure with spark-bench run, or name "
         f"result files, folders or quoted globs{why}"
     )
 
@@ -72,14 +72,14 @@ class Unmeasured(Struct, frozen=True):
 
     @property
     def skipped(self) -> bool:
-        """It was meant so."""
+        """Whether it was skipped on purpose."""
         return self.status == "SKIPPED"
 
 
 def unmeasured(paths: Iterable[Path]) -> tuple[Unmeasured, ...]:
-    """Of the results.json among these files, each once; other files of that name have none."""
-    found = (each for path in paths if path.name == SUITE_RESULTS for each in _rows(path))
-    return tuple(dict.fromkeys(found))
+    """The rows without a result in the results.json files among these, each once."""
+    rows = (each for path in paths if path.name == SUITE_RESULTS for each in _rows(path))
+    return tuple(dict.fromkeys(rows))
 
 
 def _rows(path: Path) -> Iterator[Unmeasured]:

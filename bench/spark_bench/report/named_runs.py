@@ -1,4 +1,4 @@
-"""What the page keeps of one result."""
+"""What the page needs of each result, and what runs are called."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from spark_bench.results.schema import Config, Result
 class ReportRun(Struct, frozen=True, kw_only=True):
     """One result.
 
-    entry: what the history keeps of it: names, load, figures with their intervals
+    entry: its history entry: names, load, figures with their intervals
     reason: why it is partial; reasons: why its figures are approximate
-    kernel: receive times are the kernel's; lag_us: from them to the client's read, at p99
+    kernel: whether receive times are the kernel's; lag_us: from them to the client's read, at p99
     late_us: from when requests could be sent to when they were, at p99
-    checked, differing: prompts whose length the server told; those not as long as asked
-    failures: requests that failed, by kind
-    lengths: how well prompts were as long as asked, in words; "" if all were
+    checked, differing: prompts whose length the server reported; those of another length
+    failures: failed requests by kind
+    lengths: how well prompt lengths match, as a sentence; "" if all do
     distributions: of the run, or of its last repeat
-    settings: what its server was started with, flat
-    origin: what it was measured with, in pairs of words
-    timed: the file has samples over time
+    settings: what its server was started with, flattened
+    origin: what it was measured with, as (subject, text)
+    timed: whether the file has samples over time
     """
 
     entry: HistoryEntry
@@ -55,7 +55,7 @@ class ReportRun(Struct, frozen=True, kw_only=True):
 
     @property
     def measured(self) -> bool:
-        """Some requests were answered."""
+        """Whether any request succeeded."""
         return self.entry.completed > 0
 
     @property
@@ -63,7 +63,7 @@ class ReportRun(Struct, frozen=True, kw_only=True):
         return self.entry.completed + self.entry.failed
 
     def at(self, load: float) -> MeasuredPoint:
-        """As sweeps judge it, at this load."""
+        """This run as a point of a sweep."""
         return MeasuredPoint(
             value=load,
             output_throughput=self.value("output_throughput") or 0.0,
@@ -76,7 +76,7 @@ class ReportRun(Struct, frozen=True, kw_only=True):
 
 
 def report_run(result: Result, path: Path) -> ReportRun:
-    """What is kept of the result in the file at `path`."""
+    """What the page needs of the result in the file at `path`."""
     last = result.repeats[-1] if result.repeats else result
     return ReportRun(
         entry=entry_of(result, path),
@@ -105,9 +105,14 @@ def _or_nan(value: float | None) -> float:
 def _lengths(result: Result) -> str:
     from spark_bench.display.result_lines import lengths_line
 
-    found = result.lengths
-    fine = found.tokenizer and found.checked and not found.differing and not found.stopped_early
-    return "" if fine or not result.summary.completed else lengths_line(found)
+    lengths = result.lengths
+    fine = (
+        lengths.tokenizer
+        and lengths.checked
+        and not lengths.differing
+        and not lengths.stopped_early
+    )
+    return "" if fine or not result.summary.completed else lengths_line(lengths)
 
 
 def _settings(result: Result) -> dict[str, Any]:
@@ -119,17 +124,17 @@ def _settings(result: Result) -> dict[str, Any]:
 
 
 def _origin(result: Result) -> Iterator[tuple[str, str]]:
-    """Only what is known; what differs between any two runs (the load average) is not in it."""
-    told, machine, client = (
+    """Only what is known, without what differs between any two runs (the load average)."""
+    server, machine, client = (
         result.provenance.server,
         result.provenance.machine,
         result.provenance.client,
     )
-    yield "engine", " ".join(filter(None, (told.engine, told.version))) or "not told"
-    if told.max_model_len:
-        yield "context", f"{told.max_model_len:,} tokens"
-    if told.settings:
-        yield "settings", ", ".join(f"{key}={value}" for key, value in told.settings.items())
+    yield "engine", " ".join(filter(None, (server.engine, server.version))) or "unknown"
+    if server.max_model_len:
+        yield "context", f"{server.max_model_len:,} tokens"
+    if server.settings:
+        yield "settings", ", ".join(f"{key}={value}" for key, value in server.settings.items())
     if deployment := result.provenance.deployment:
         yield "weights", f"{deployment.model} {deployment.revision[:12]}".strip()
         for rank in deployment.ranks:
@@ -143,16 +148,16 @@ def _origin(result: Result) -> Iterator[tuple[str, str]]:
     python = f"Python {client.python}" + (f", httpx {client.httpx}" if client.httpx else "")
     yield "client", f"spark-bench {client.version}, {python}"
     if commit := result.provenance.project:
-        yield "project", commit.sha[:12] + (", changed since" if commit.dirty else "")
+        yield "project", commit.sha[:12] + (", with local changes" if commit.dirty else "")
 
 
 _MOST_SETTINGS = 3
 
 
 class NamedRun(Struct, frozen=True):
-    """A run as the page has it.
+    """A run as the page shows it.
 
-    number: its place in the matrix, from 1
+    number: its row in the table of all runs, from 1
     model: its short name
     variant: the settings in which runs of this model differ ("tp_size=2"), or ""
     """
@@ -164,7 +169,7 @@ class NamedRun(Struct, frozen=True):
 
     @property
     def label(self) -> str:
-        """The name of what was measured, whatever the load."""
+        """The model and variant, without the load."""
         return f"{self.model} {self.variant}".strip()
 
     @property
@@ -173,7 +178,7 @@ class NamedRun(Struct, frozen=True):
 
 
 def name_runs(runs: Sequence[ReportRun]) -> tuple[NamedRun, ...]:
-    """In the matrix' order: by model, variant and load, then time."""
+    """Number runs by model, variant, load and time."""
     shorts = short_names({run.entry.model for run in runs})
     differing = _differing(runs)
     unnumbered = [
@@ -188,12 +193,12 @@ def name_runs(runs: Sequence[ReportRun]) -> tuple[NamedRun, ...]:
 
 
 def short_name(model: str) -> str:
-    """Without the organisation or folder."""
+    """A model's name without organization or folder."""
     return model.rstrip("/").rsplit("/", 1)[-1] or model
 
 
 def short_names(models: Iterable[str]) -> dict[str, str]:
-    """Short where that leaves them different.
+    """Short names where those are unique.
 
     >>> short_names(["openai/gpt-oss-120b", "a/x", "b/x"])
     {'openai/gpt-oss-120b': 'gpt-oss-120b', 'a/x': 'a/x', 'b/x': 'b/x'}
@@ -209,24 +214,24 @@ def short_names(models: Iterable[str]) -> dict[str, str]:
 
 
 def variant(run: ReportRun, names: Sequence[str]) -> str:
-    """These settings of a run in words."""
+    """These settings of a run as text."""
     return " ".join(f"{name}={run.settings.get(name, '-')}" for name in names)
 
 
 def _differing(runs: Sequence[ReportRun]) -> dict[str, list[str]]:
-    """By model, the settings that its runs have different values of; few, as names are short."""
-    seen: dict[str, dict[str, set[Any]]] = defaultdict(lambda: defaultdict(set))
+    """By model, the settings in which its runs differ; a few, since names are short."""
+    values_of: dict[str, dict[str, set[Any]]] = defaultdict(lambda: defaultdict(set))
     counts: dict[str, int] = defaultdict(int)
     present: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for run in runs:
         counts[run.entry.model] += bool(run.settings)
         for key, value in run.settings.items():
-            seen[run.entry.model][key].add(repr(value))
+            values_of[run.entry.model][key].add(repr(value))
             present[run.entry.model][key] += 1
     return {
         run.entry.model: [
             key
-            for key, values in seen[run.entry.model].items()
+            for key, values in values_of[run.entry.model].items()
             if len(values) > 1 or present[run.entry.model][key] < counts[run.entry.model]
         ][:_MOST_SETTINGS]
         for run in runs

@@ -1,4 +1,4 @@
-"""Everything that the page says, from runs."""
+"""Everything on the page, from runs, and the page as HTML."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from spark_bench.results.codec import read_result
 
 
 class Expected(Struct, frozen=True):
-    """One run beside what is known: (what it is about, the sentence)."""
+    """A run's expectations as (subject, sentence)."""
 
     named: NamedRun
     lines: tuple[tuple[str, str], ...]
 
 
 class Page(Struct, frozen=True, kw_only=True):
-    """What the template shows, in its order."""
+    """What the template shows, in order."""
 
     title: str
     made: datetime
@@ -69,7 +69,7 @@ class Page(Struct, frozen=True, kw_only=True):
 
 
 def build_page(gathered: Gathered, title: str, made: datetime, wanted: str | None = None) -> Page:
-    """wanted: the id of the run whose timeline is shown; None: the newest that has one.
+    """Build the page; wanted: the run whose timeline is shown; None: the newest that has one.
 
     BadInput if there is no such run.
     """
@@ -79,7 +79,7 @@ def build_page(gathered: Gathered, title: str, made: datetime, wanted: str | Non
     chosen = choose_timeline_run(runs, wanted)
     leaders = best_runs(runs)
     indices = label_colors(runs)
-    found = [_expected(named) for named in leaders]
+    judgments = [_expected(named) for named in leaders]
     return Page(
         title=title,
         made=made,
@@ -89,11 +89,13 @@ def build_page(gathered: Gathered, title: str, made: datetime, wanted: str | Non
         requests=sum(named.run.sent for named in runs),
         failed=sum(named.run.entry.failed for named in runs),
         exact=sum(named.run.entry.verdict == "exact" for named in runs),
-        headline=headline_table(leaders, [roofline for roofline, _ in found], gathered.unmeasured),
+        headline=headline_table(
+            leaders, [roofline for roofline, _ in judgments], gathered.unmeasured
+        ),
         matrix=all_runs_table(runs),
         baseline=compare_with_baseline(gathered.words),
         sections=tuple(build_sections(runs, leaders, chosen, indices)),
-        expected=tuple(expected for _, expected in found if expected.lines),
+        expected=tuple(expected for _, expected in judgments if expected.lines),
         exactness=exactness_text(runs),
         remarks=collect_remarks(runs),
         origins=origins(runs),
@@ -103,19 +105,19 @@ def build_page(gathered: Gathered, title: str, made: datetime, wanted: str | Non
 
 
 def _expected(named: NamedRun) -> tuple[Expectation, Expected]:
-    """The roofline's judgement, and all sentences; of a run without figures there are none."""
+    """The roofline's judgment, and all sentences; none for a run without figures."""
     result = read_result(Path(named.run.entry.path))
     lines = tuple(expectation_lines(result)) if named.run.measured else ()
     return judge_result(result)[0], Expected(named, lines)
 
 
 def render_html(page: Page) -> bytes:
-    """One file that loads nothing else."""
+    """Render the page as one self-contained file."""
     return _environment().get_template("page.html").render(page=page).encode()
 
 
 def _printable(value: Any) -> Any:
-    """What a template shows: a chart is markup, made from printable text."""
+    """What the template shows; a chart is markup made from printable text."""
     plain = isinstance(value, str) and not isinstance(value, Markup)
     return printable(value, lines=True) if plain else value
 
@@ -123,7 +125,7 @@ def _printable(value: Any) -> Any:
 @cache
 def _environment() -> Environment:
     return Environment(
-        # Everything that results say is text, never markup.
+        # Whatever results contain is text, never markup.
         autoescape=True,
         finalize=_printable,
         loader=PackageLoader("spark_bench.report", "template"),

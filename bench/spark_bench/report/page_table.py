@@ -1,4 +1,4 @@
-"""Tables as plain data: what the template shows, and charts have beside them."""
+"""Tables as plain data, for the template and next to charts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Tone = Literal["", "good", "warn", "bad", "quiet"]
 
 
 class Cell(Struct, frozen=True):
-    """text: as it is read; value: by which rows are sorted; detail: a smaller second line."""
+    """text: what is shown; value: what rows are sorted by; detail: a smaller second line."""
 
     text: str
     value: float | None = None
@@ -23,7 +23,7 @@ class Cell(Struct, frozen=True):
 
 
 class Column(Struct, frozen=True):
-    """head: its name; unit: shown below it; numeric: aligned to the right."""
+    """head: its name; unit: shown below it; numeric: right-aligned."""
 
     head: str
     unit: str = ""
@@ -43,13 +43,13 @@ NONE = Cell("-", None, tone="quiet")
 
 
 def number_cells(values: Sequence[float | None]) -> list[Cell]:
-    """A column of figures, all with as many decimals, so that their points are aligned."""
+    """A column of figures with the same number of decimals, so that they align."""
     places = decimals([value for value in values if value is not None])
     return [NONE if value is None else Cell(f"{value:,.{places}f}", value) for value in values]
 
 
 def decimals(values: Iterable[float]) -> int:
-    """As many as give the middle one three digits; 2 at most.
+    """Decimals that give the median three digits; at most 2.
 
     >>> decimals([812.0, 90.5, 1203.0]), decimals([12.0, 33.3]), decimals([0.02, 4.5])
     (0, 1, 2)

@@ -1,4 +1,4 @@
-"""What a reader should know before trusting figures: each thing once, with the runs it is about."""
+"""What a reader should know before trusting figures: each remark once, with its runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST_LINKS = 12
 class Remark(Struct, frozen=True):
     """about: "Failed requests", "Client" …; text: the sentence; cure: what to do, or ""
 
-    runs: those it is about; `more` of them are not linked to
+    runs: those it concerns; `more` of them are not linked
     """
 
     about: str
@@ -36,18 +36,18 @@ class Remark(Struct, frozen=True):
 
 
 def collect_remarks(runs: Iterable[NamedRun]) -> tuple[Remark, ...]:
-    """The worst first; what is said of several runs is said once."""
-    found: dict[tuple[str, str, str, Tone], list[NamedRun]] = {}
+    """Remarks on the runs, worst first; one remark for all runs it concerns."""
+    by_remark: dict[tuple[str, str, str, Tone], list[NamedRun]] = {}
     for named in runs:
-        for said in _said(named):
-            found.setdefault(said, []).append(named)
-    made = [Remark(key[0], key[1], tuple(of), key[2], key[3]) for key, of in found.items()]
+        for remark in _said(named):
+            by_remark.setdefault(remark, []).append(named)
+    remarks = [Remark(key[0], key[1], tuple(of), key[2], key[3]) for key, of in by_remark.items()]
     order: Sequence[Tone] = ("bad", "warn", "")
-    return tuple(sorted(made, key=lambda remark: order.index(remark.tone)))
+    return tuple(sorted(remarks, key=lambda remark: order.index(remark.tone)))
 
 
 def exactness_text(runs: Sequence[NamedRun]) -> str:
-    """How exact all of it is, in sentences."""
+    """How accurate all of it is, in sentences."""
     kernel = sum(named.run.kernel for named in runs)
     lag = max(named.run.lag_us for named in runs)
     late = max(named.run.late_us for named in runs)
@@ -55,22 +55,22 @@ def exactness_text(runs: Sequence[NamedRun]) -> str:
     differing = sum(named.run.differing for named in runs)
     clocks = "all runs" if kernel == len(runs) else f"{kernel:,} of {len(runs):,} runs"
     prompts = (
-        f"{checked - differing:,} of {checked:,} prompts were as long as asked."
+        f"{checked - differing:,} of {checked:,} prompts were as long as requested."
         if checked
-        else "No prompt's length was checked."
+        else "No prompt lengths were checked."
     )
     return (
-        f"Receive times are the kernel's in {clocks}; at p99 the client read them at most "
-        f"{digits(lag, 'µs')} later, and sent at most {digits(late, 'µs')} late. {prompts}"
+        f"Receive times come from the kernel in {clocks}; at p99 the client read at most "
+        f"{digits(lag, 'µs')} later and sent at most {digits(late, 'µs')} late. {prompts}"
     )
 
 
 def origins(runs: Iterable[NamedRun]) -> tuple[tuple[tuple[tuple[str, str], ...], Remark], ...]:
-    """(what runs were measured with, which runs), the most frequent first."""
-    found: dict[tuple[tuple[str, str], ...], list[NamedRun]] = {}
+    """(what runs were measured with, which runs), most frequent first."""
+    by_origin: dict[tuple[tuple[str, str], ...], list[NamedRun]] = {}
     for named in runs:
-        found.setdefault(named.run.origin, []).append(named)
-    ordered = sorted(found.items(), key=lambda each: -len(each[1]))
+        by_origin.setdefault(named.run.origin, []).append(named)
+    ordered = sorted(by_origin.items(), key=lambda each: -len(each[1]))
     return tuple((pairs, Remark("", "", tuple(of))) for pairs, of in ordered)
 
 
@@ -82,7 +82,7 @@ def _said(named: NamedRun) -> Iterator[tuple[str, str, str, Tone]]:
     if run.entry.status == "partial":
         yield (
             "Partial",
-            f"ended before its last request: {run.reason or 'no reason told'}",
+            f"ended before its last request: {run.reason or 'for an unknown reason'}",
             "",
             "warn",
         )

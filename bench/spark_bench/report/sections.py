@@ -1,4 +1,4 @@
-"""The page's charts: which there are, of which runs, and what is said with them."""
+"""The page's charts: which ones, of which runs, with which text."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from spark_bench.report.charts.theme import COLORS
 from spark_bench.report.figure_tables import rank_key
 from spark_bench.report.named_runs import NamedRun
 
-# More curves than this in a chart, or charts on a page, are no longer read.
+# More curves in a chart, or charts on a page, are unreadable.
 MOST_CURVES = 8
 MOST_FAMILIES = 3
-# A trend of fewer is none.
+# Points that make a trend.
 LEAST_TREND = 3
 
 
 class Section(Struct, frozen=True):
-    """Charts of one kind; lead: what they show; note: what is left out."""
+    """Charts of one kind; lead: what they show; note: what is omitted."""
 
     id: str
     title: str
@@ -39,53 +39,57 @@ def build_sections(
     chosen: NamedRun | None,
     indices: Mapping[str, int],
 ) -> Iterator[Section]:
-    """In the page's order; chosen: the run whose timeline is shown; indices: colours by label."""
+    """Sections in page order; chosen: the run whose timeline is shown; indices: colors by label."""
     yield from _load_sections(families(runs), indices)
     if dots := pareto_front(runs):
-        lead = "Up is more throughput, left a faster first token. Nothing beats the line in both."
+        lead = "Up is more throughput, left is a faster first token. No run beats the line in both."
         yield Section("pareto", "Pareto front", lead, (pareto_chart(dots, indices),))
     yield from _distributions(runs, leaders, indices)
-    if chosen and (found := read_timeline(chosen)).panels:
-        lead = "What the server and its nodes told while the run lasted."
-        yield Section("timeline", "Timeline of one run", lead, (timeline_chart(found),))
+    if chosen and (over_time := read_timeline(chosen)).panels:
+        lead = "What the server and its nodes reported during the run."
+        yield Section("timeline", "Timeline of one run", lead, (timeline_chart(over_time),))
     found_trend = find_trend([named.run.entry for named in runs], "output_throughput")
     if found_trend and len(found_trend.points) >= LEAST_TREND:
         label = next(n.label for n in runs if n.run.entry.id == found_trend.points[-1].id)
-        lead = "Runs of one model, load and number of nodes."
+        lead = "Runs of one model with the same load and number of nodes."
         charts = (trend_chart(found_trend, label, of_few([label], indices)[label]),)
         yield Section("trend", "Trend", lead, charts)
 
 
 def label_colors(runs: Sequence[NamedRun]) -> dict[str, int]:
-    """A colour's index for each label, the fastest first; the same all over the page."""
+    """A color index per label, fastest first; the same across the page."""
     ordered = sorted(runs, key=rank_key, reverse=True)
     return {label: index for index, label in enumerate(dict.fromkeys(n.label for n in ordered))}
 
 
 def of_few(labels: Sequence[str], indices: Mapping[str, int]) -> Mapping[str, int]:
-    """The page's colours; but where one of few names has none there, colours for these alone."""
+    """The page's colors; if one of these labels has none, colors for these alone."""
     if all(indices.get(label, COLORS) < COLORS for label in labels):
         return indices
     return {label: index for index, label in enumerate(labels)}
 
 
-def _load_sections(found: Sequence[Family], indices: Mapping[str, int]) -> Iterator[Section]:
-    for number, family in enumerate(found[:MOST_FAMILIES], start=1):
+def _load_sections(kinds: Sequence[Family], indices: Mapping[str, int]) -> Iterator[Section]:
+    for number, family in enumerate(kinds[:MOST_FAMILIES], start=1):
         drawn = _fewer(family, indices)
-        told = [f"{each.label} {each.knee:g}" for each in drawn.series if each.knee is not None]
-        knee = "more load than at the knee costs more latency than it gives throughput"
+        knees = [f"{each.label} {each.knee:g}" for each in drawn.series if each.knee is not None]
+        knee = "beyond the knee, latency grows faster than throughput"
         notes = []
         if left_out := len(family.series) - len(drawn.series):
-            notes.append(f"Not drawn: {left_out} measured at one load alone, or slower.")
+            notes.append(f"Not drawn: {left_out} measured at a single load, or slower.")
         if older := sum(series.older for series in drawn.series):
-            notes.append(f"Of runs at the same load the newest is drawn ({older} older left out).")
-        if number == MOST_FAMILIES and len(found) > MOST_FAMILIES:
-            notes.append(f"{len(found) - MOST_FAMILIES} more kinds of load are in the matrix only.")
+            notes.append(
+                f"Of runs at the same load the newest is drawn ({older} older ones omitted)."
+            )
+        if number == MOST_FAMILIES and len(kinds) > MOST_FAMILIES:
+            notes.append(
+                f"{len(kinds) - MOST_FAMILIES} more kinds of load are in the table of all runs."
+            )
         yield Section(
             f"load-{number}",
             "Latency against load",
             f"{family.words}. "
-            + (f"Knee: {', '.join(told)}; {knee}." if told else "No knee was reached."),
+            + (f"Knee: {', '.join(knees)}; {knee}." if knees else "No knee yet."),
             tuple(load_charts(drawn, of_few([each.label for each in drawn.series], indices))),
             " ".join(notes),
         )
@@ -100,7 +104,7 @@ def _fewer(family: Family, indices: Mapping[str, int]) -> Family:
 def _distributions(
     runs: Sequence[NamedRun], leaders: Sequence[NamedRun], indices: Mapping[str, int]
 ) -> Iterator[Section]:
-    """Of the best runs of several models, or of the runs of one."""
+    """The best runs of several models, or the runs of one."""
     drawn = [named for named in leaders if named.run.measured and named.run.distributions]
     names = {named.label: named for named in drawn[:MOST_CURVES]}
     several = len(names) > 1

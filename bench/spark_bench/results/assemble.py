@@ -1,4 +1,4 @@
-"""What was measured, as a result holds it; several repeats as one."""
+"""Assemble what was measured into the parts of a result; combine several repeats."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def compare_lengths(requests: Iterable[Request], tokenizer: str | None) -> Lengths:
-    """Compare what was asked for with what came. tokenizer: None when lengths are approximate."""
+    """Compare requested lengths with actual ones. tokenizer: None if lengths are approximate."""
     asked_input = seen_input = checked = differing = largest = 0
     asked_output = seen_output = early = 0
     for request in requests:
@@ -65,7 +65,7 @@ def compare_lengths(requests: Iterable[Request], tokenizer: str | None) -> Lengt
 
 
 def server_figures(side: ServerSide, reconciliation: Reconciliation | None) -> ServerFigures | None:
-    """What is kept of the server's metrics; None where none were seen."""
+    """The server's figures and samples; None if there are no metrics."""
     if not side.samples:
         return None
     return ServerFigures(
@@ -88,7 +88,7 @@ def server_figures(side: ServerSide, reconciliation: Reconciliation | None) -> S
 
 
 def node_figures(side: ServerSide, output_tokens: int) -> Nodes | None:
-    """What is kept of the nodes; None where none was sampled. output_tokens: of the run."""
+    """The nodes' figures and samples; None if none was sampled. output_tokens: of the run."""
     from spark_bench.telemetry.readings import tokens_per_joule
 
     if not side.nodes:
@@ -136,9 +136,9 @@ def _column(samples: Sequence[object], name: str) -> SampleColumn:
 
 
 def combine_repeats(repeats: Sequence[Repeat]) -> Measurement:
-    """What stands at the top of a result: the one repeat's own, or all of them together.
+    """The top level of a result: the only repeat's own figures, or all repeats combined.
 
-    Of several, only what can be combined is there; the rest is in each repeat.
+    Of several repeats only what can be combined is there; the rest is in each repeat.
     """
     if len(repeats) == 1:
         names = Measurement.__struct_fields__
@@ -153,8 +153,8 @@ def combine_repeats(repeats: Sequence[Repeat]) -> Measurement:
 
 
 def median_summary(summaries: Sequence[Summary]) -> Summary:
-    """Counts are sums, so that no failure disappears; peak_concurrency is the highest; every
-    other figure is the median of those repeats that have it."""
+    """Combine summaries: counts are sums, so that no failure disappears; peak_concurrency is the
+    highest; every other figure is the median of the repeats that have it."""
     sums = (
         *("completed", "failed", "stopped_early"),
         *("total_input_tokens", "total_output_tokens"),
@@ -172,7 +172,7 @@ def median_summary(summaries: Sequence[Summary]) -> Summary:
 
 
 def worst_audit(audits: Sequence[Audit]) -> Audit:
-    """Exact only if all were; seconds and counts are sums, errors the largest."""
+    """Combine audits: exact if all are; seconds and counts are sums, errors the largest."""
 
     def total(name: str) -> Any:
         return sum(getattr(audit, name) for audit in audits)
@@ -206,12 +206,12 @@ def _medians(structs: Sequence[msgspec.Struct], apart: dict[str, Any]) -> dict[s
 
 
 def _median(values: Sequence[Any]) -> Any:
-    """Of numbers; of mappings key by key; None where no repeat has the figure."""
-    known = [value for value in values if value is not None]
-    if known and isinstance(known[0], dict):
-        keys = dict.fromkeys(key for value in known for key in value)
-        return {key: _median([value.get(key, 0.0) for value in known]) for key in keys}
-    return median(known) if known else None
+    """The median of numbers, or of mappings key by key; None if no repeat has the figure."""
+    present = [value for value in values if value is not None]
+    if present and isinstance(present[0], dict):
+        keys = dict.fromkeys(key for value in present for key in value)
+        return {key: _median([value.get(key, 0.0) for value in present]) for key in keys}
+    return median(present) if present else None
 
 
 def _median_steady(windows: Sequence[Steady]) -> Steady:
@@ -244,5 +244,5 @@ def _widest(spreads: Sequence[Spread]) -> Spread:
 
 
 def _one_of(words: Sequence[str]) -> str:
-    """The word of all, or that they differ."""
+    """The value they all have, or "mixed"."""
     return words[0] if len(set(words)) == 1 else "mixed"

@@ -1,4 +1,4 @@
-"""A file that appears whole or not at all."""
+"""Write a file completely or not at all."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from spark_bench.errors import BenchError
 class NotSaved(BenchError):
     """A file that could not be written.
 
-    path: where it should have gone
-    data: what should be in it, so that it can be printed and written elsewhere; empty for what
-        was streamed
+    path: its path
+    data: its content, to print or to write elsewhere; empty if it was streamed
     """
 
     def __init__(self, path: Path, why: str, data: bytes = b"") -> None:
@@ -28,9 +27,9 @@ class NotSaved(BenchError):
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes the place of `path` when the block ends, and leaves no trace if it fails.
+    """A file that replaces `path` when the block ends and leaves no trace if it fails.
 
-    A device or a pipe is written to as it is. NotSaved for what the system refuses.
+    A device or a pipe is written directly. Raises NotSaved for what the system refuses.
     """
     try:
         if _is_stream(path):
@@ -47,7 +46,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 @contextmanager
 def _beside(path: Path) -> Iterator[BinaryIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_dir():  # told before anything is written
+    if path.is_dir():  # before anything is written
         raise IsADirectoryError(0, "it is a folder")
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     with removed_on_failure(draft):
@@ -60,7 +59,7 @@ def _beside(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def removed_on_failure(path: Path) -> Iterator[None]:
-    """`path` is gone if the block fails or is interrupted."""
+    """Remove `path` if the block fails or is interrupted."""
     try:
         yield
     except BaseException:
@@ -83,13 +82,13 @@ def _is_stream(path: Path) -> bool:
 
 
 def to_disk(file: BinaryIO) -> None:
-    """What was written is on the disk, not in a buffer that a full disk would lose later."""
+    """Force what was written to disk, so that a full disk is noticed now."""
     file.flush()
     os.fsync(file.fileno())
 
 
 def _folder_to_disk(folder: Path) -> None:
-    with suppress(OSError):  # not every file system can
+    with suppress(OSError):  # not every file system supports it
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)

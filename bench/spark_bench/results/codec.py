@@ -1,4 +1,4 @@
-"""A result as JSON, and back: decoded strictly into its types, so that what is read is valid."""
+"""A result as JSON and back. Decoding is strict: what is read is valid."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import msgspec
 from spark_bench.errors import BadInput
 from spark_bench.results.schema import KIND, SCHEMA_VERSION, Result
 
-# What decoding raises for bytes that are none, and for nesting without end.
+# What decoding raises for invalid JSON and for endless nesting.
 NOT_JSON = (msgspec.DecodeError, UnicodeError, RecursionError)
-# These come first in the file, for people who look at its head.
+# First in the file, for people who look at its head.
 _HEAD = ("schema_version", "kind", "id", "created", "status", "reason")
 
 
-# Figures are seconds, milliseconds and tokens: more than this no run has. The history's integers
-# have 64 bits (SQLite).
+# Larger than any figure of a run, which are seconds, milliseconds and tokens; the largest integer
+# that SQLite can store.
 _MOST, _LARGEST = 1e15, 2**63 - 1
 _YEARS = range(2000, 9999)
 _COUNTS = ("num_prompts", "input_len", "output_len", "warmup", "repeat", "ramp", "duration")
@@ -28,7 +28,7 @@ _LOADS = ("concurrency", "request_rate")
 
 
 class InvalidResult(ValueError):
-    """What doesn't hold the schema; the message has the place and what was expected."""
+    """Data that breaks the schema; the message names the place and what was expected."""
 
 
 class _Version(msgspec.Struct, frozen=True):
@@ -37,14 +37,14 @@ class _Version(msgspec.Struct, frozen=True):
 
 
 def encode_result(result: Result) -> bytes:
-    """The file's bytes: JSON, indented, with a line's end."""
+    """The file's bytes: indented JSON with a final newline."""
     names = dict.fromkeys((*_HEAD, *result.__struct_fields__))
     fields = {name: getattr(result, name) for name in names}
     return msgspec.json.format(msgspec.json.encode(fields)) + b"\n"
 
 
 def decode_result(data: bytes) -> Result:
-    """The result in these bytes; InvalidResult if there is none."""
+    """Decode a result; InvalidResult if the data is not a valid one."""
     try:
         result = msgspec.json.decode(data, type=Result)
         written = msgspec.json.decode(data)
@@ -59,31 +59,31 @@ def decode_result(data: bytes) -> Result:
 
 def _why(error: Exception) -> str:
     deep = isinstance(error, RecursionError)
-    return "it is nested more deeply than any result" if deep else str(error)
+    return "it is nested deeper than any result" if deep else str(error)
 
 
 def _impossible(result: Result) -> Iterator[str]:
-    """Values of the right type that no run has: whatever reads results counts on their absence."""
+    """Yield what is wrong with values of the right type that no run has; readers rely on this."""
     try:
         urlsplit(result.config.url)
     except ValueError as error:
         yield f"{error} - at `$.config.url`"
     for when, place in ((result.created, "created"), *_starts(result)):
         if when.tzinfo is None or when.year not in _YEARS:
-            yield f"{when} is no time of a run, with its zone - at `$.{place}`"
+            yield f"{when} is not a plausible time with a time zone - at `$.{place}`"
     whole = msgspec.to_builtins(result)
     for place, number in _numbers(whole, "$"):
         if isinstance(number, int) and abs(number) > _LARGEST:
             bits = number.bit_length()
-            yield f"a number of {bits} bits is more than a result can hold - at `{place}`"
+            yield f"a number of {bits} bits is too large - at `{place}`"
     config = whole["config"]
     ramp = [value for value in (config["rate_ramp"] or {}).values() if isinstance(value, float)]
     for name in (*_COUNTS, *_LOADS):
         value = config[name]
         if value is not None and not (value > 0 or (name in _COUNTS and value == 0)):
-            yield f"{value} is no such number - at `$.config.{name}`"
+            yield f"{value} is not allowed - at `$.config.{name}`"
     if any(rate <= 0 for rate in ramp):
-        yield "a rate is above 0 - at `$.config.rate_ramp`"
+        yield "a rate must be above 0 - at `$.config.rate_ramp`"
     for at, measured in (("$", whole), *_repeats(whole)):
         for part in ("summary", "distributions"):
             for place, number in _numbers(measured[part], f"{at}.{part}"):
@@ -115,25 +115,27 @@ def _numbers(value: Any, place: str) -> Iterator[tuple[str, int | float]]:
         yield place, value
 
 
-def _differences(written: Any, known: Any, place: str) -> Iterator[str]:
+def _differences(written: Any, expected: Any, place: str) -> Iterator[str]:
     """Keys that the types don't have, and keys that they have and nobody wrote.
 
     Neither is for defaults to hide: a figure that is missing is not a figure that is null.
     """
-    if isinstance(written, dict) and isinstance(known, dict):
-        yield from (f"unknown key `{key}` - at `{place}`" for key in written.keys() - known.keys())
+    if isinstance(written, dict) and isinstance(expected, dict):
         yield from (
-            f"key `{key}` is missing - at `{place}`" for key in known.keys() - written.keys()
+            f"unknown key `{key}` - at `{place}`" for key in written.keys() - expected.keys()
         )
-        for key in written.keys() & known.keys():
-            yield from _differences(written[key], known[key], f"{place}.{key}")
+        yield from (
+            f"key `{key}` is missing - at `{place}`" for key in expected.keys() - written.keys()
+        )
+        for key in written.keys() & expected.keys():
+            yield from _differences(written[key], expected[key], f"{place}.{key}")
     elif isinstance(written, list):
-        for index, (one, other) in enumerate(zip(written, known, strict=True)):
+        for index, (one, other) in enumerate(zip(written, expected, strict=True)):
             yield from _differences(one, other, f"{place}[{index}]")
 
 
 def read_result(path: Path) -> Result:
-    """The result in a file. BadInput names the file, the place in it, and what was expected."""
+    """Read a result file. BadInput names the file, the place in it, and what was expected."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -144,11 +146,11 @@ def read_result(path: Path) -> Result:
         _check_version(data)
         return decode_result(data)
     except InvalidResult as error:
-        raise BadInput(f"{path} is no result of spark-bench run: {error}.") from error
+        raise BadInput(f"{path} is not a result of spark-bench run: {error}.") from error
 
 
 def _as_written(data: bytes) -> Result | None:
-    """The quick way, for a thousand files: what would be written so again lacks no key."""
+    """The fast path, for thousands of files: data that encodes to the same bytes lacks no key."""
     try:
         result = msgspec.json.decode(data, type=Result)
         same = encode_result(result) == data
@@ -168,10 +170,10 @@ def _check_version(data: bytes) -> None:
         raise InvalidResult(_other_version(version.schema_version))
 
 
-def _other_version(found: int) -> str:
+def _other_version(version: int) -> str:
     cure = (
         "install a newer spark-bench"
-        if found > SCHEMA_VERSION
+        if version > SCHEMA_VERSION
         else "read it with the spark-bench that its provenance.client.version names"
     )
-    return f"its schema version is {found}, this spark-bench reads {SCHEMA_VERSION}; {cure}"
+    return f"its schema version is {version}, this spark-bench reads {SCHEMA_VERSION}; {cure}"

@@ -1,4 +1,4 @@
-"""Result files on disk: written whole or not at all, and a finished run is never lost."""
+"""Result files on disk: found, and written so that a finished run is never lost."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ FOLDER = Path("benchmark_results")
 
 
 def default_path(profile: str, when: datetime, folder: Path = FOLDER) -> Path:
-    """A free name for a run's result, claimed by an empty file so that no other run takes it.
+    """A free name for a run's result, reserved by an empty file so that no other run takes it.
 
-    Claim it at the end of a run. A folder that can't be written is told by `write_result`.
+    Call it at the end of a run. `write_result` reports a folder that can't be written.
     """
     name = re.sub(r"[^\w.-]+", "-", profile)
     first = folder / f"bench_{name}_{when:%Y%m%d_%H%M%S}.json"
@@ -36,15 +36,15 @@ def default_path(profile: str, when: datetime, folder: Path = FOLDER) -> Path:
 
 
 def requests_path(path: Path) -> Path:
-    """Where the requests of the result at `path` go: beside it."""
+    """The path of the requests file of the result at `path`, in the same folder."""
     return path.with_name(f"{path.stem}.requests.jsonl")
 
 
 def write_result(result: Result, path: Path) -> None:
-    """Write a result; its folder is made, a file that is there is replaced in one step.
+    """Write a result: creates the folder, replaces an existing file in one step.
 
-    NotSaved, with the encoded result in it, when the disk is full, the name is a folder's, there
-    is no permission, or the result breaks its own schema.
+    NotSaved, with the encoded result in it, if the disk is full, the path is a folder, permission
+    is denied, or the result breaks its own schema.
     """
     data = encode_result(result)
     try:
@@ -55,13 +55,13 @@ def write_result(result: Result, path: Path) -> None:
         error.data = data
         raise
     except InvalidResult as error:
-        raise NotSaved(path, f"it breaks the result file's schema ({error})", data) from error
+        raise NotSaved(path, f"it breaks the schema of result files ({error})", data) from error
 
 
 def save_somewhere(data: bytes, candidates: Iterable[Path]) -> Path | None:
-    """Write `data` to the first of `candidates` that takes it; nothing there is overwritten.
+    """Write `data` to the first of `candidates` that works, without overwriting anything.
 
-    Returns where it went (the name may have got a number), or None.
+    Returns the path (possibly with a number appended), or None.
     """
     for candidate in candidates:
         with suppress(OSError):
@@ -79,7 +79,7 @@ def _write_new(data: bytes, candidate: Path) -> Path:
             file.write(data)
             to_disk(file)
         return path
-    raise AssertionError("names don't end")
+    raise AssertionError("unreachable: there is always a next name")
 
 
 def _names(first: Path) -> Iterator[Path]:
@@ -89,13 +89,13 @@ def _names(first: Path) -> Iterator[Path]:
 
 
 _KIND = f'"{KIND}"'.encode()
-_HEAD_BYTES = 400  # bytes in which a result's kind stands
+_HEAD_BYTES = 400  # bytes that contain a result's kind
 
 
 def find_files(words: Sequence[str]) -> dict[Path, bool]:
-    """Each file once, and whether it was named itself. BadInput for a word that names nothing.
+    """Files by path, and whether each was named itself. BadInput for a word that matches nothing.
 
-    Of a folder, and of those in it, the JSON files that are not hidden.
+    Folders are searched recursively for JSON files that are not hidden.
     """
     paths: dict[Path, bool] = {}
     for word in words:
@@ -105,7 +105,7 @@ def find_files(words: Sequence[str]) -> dict[Path, bool]:
 
 
 def claims_result(path: Path) -> bool:
-    """Its first bytes say that it is a result; damage further on is for its reader to tell."""
+    """Whether its first bytes say that it is a result; its reader reports any damage further on."""
     try:
         with path.open("rb") as file:
             return _KIND in file.read(_HEAD_BYTES)
@@ -122,7 +122,7 @@ def _matches(word: str) -> Iterator[tuple[Path, bool]]:
     elif matches := sorted(glob.glob(word, recursive=True)):
         yield from ((Path(match), False) for match in matches if Path(match).is_file())
     else:
-        raise BadInput(f"{word} is not there: give a result file, a folder, or a quoted glob")
+        raise BadInput(f"{word} does not exist: give a result file, a folder, or a quoted glob")
 
 
 def _inside(folder: Path) -> list[Path]:

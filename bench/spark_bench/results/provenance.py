@@ -1,4 +1,4 @@
-"""Reads what a result was measured with. What can't be found is null, never an error."""
+"""Read what a result was measured with. What can't be found is null, never an error."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def gather_provenance(
     project: Path | None = None,
     listing: ProjectListing | None = None,
 ) -> Provenance:
-    """Call it just before the run starts: the load average is of now.
+    """Gather the provenance; call it just before the run starts, for the load average.
 
-    http: carries the API key, if there is one; nothing of it gets into the result
-    url: of the server, with or without /v1
-    model: the one that will be asked for; "" means the first that the server lists
-    project: the folder of the project, for its git commit; None: there is none
+    http: sends the API key, if any; it never gets into the result
+    url: the server's, with or without /v1
+    model: the one that will be requested; "": the first that the server lists
+    project: the project's folder, for its git commit; None: there is none
     listing: what that project has deployed
     """
     return Provenance(
@@ -55,7 +55,7 @@ def gather_provenance(
 
 
 def client_versions() -> Client:
-    """This client's versions."""
+    """The client's versions."""
     return Client(
         version=spark_bench.__version__,
         python=platform.python_version(),
@@ -64,7 +64,7 @@ def client_versions() -> Client:
 
 
 def describe_deployment(listing: ProjectListing) -> DeployedGroup | None:
-    """What of a project's listing decides a measurement; None when nothing of it runs."""
+    """The part of a project's listing that determines figures; None if nothing is running."""
     head = listing.head
     if head is None:
         return None
@@ -109,7 +109,7 @@ _ARM_PARTS = {
 
 
 def read_machine(root: Path = Path("/")) -> Machine:
-    """This machine, now. root: where /proc and /sys are."""
+    """This machine's state now. root: where /proc and /sys are."""
     cpus = root / "sys/devices/system"
     return Machine(
         hostname=platform.node() or None,
@@ -127,7 +127,7 @@ def read_machine(root: Path = Path("/")) -> Machine:
 
 
 def cpu_model(cpuinfo: str) -> str | None:
-    """The CPU's name from /proc/cpuinfo, which on Arm has part numbers alone.
+    """The CPU's name from /proc/cpuinfo, which has just part numbers on Arm.
 
     >>> cpu_model("model name\\t: AMD EPYC 9B45\\n")
     'AMD EPYC 9B45'
@@ -141,7 +141,7 @@ def cpu_model(cpuinfo: str) -> str | None:
 
 
 def read_commit(folder: Path) -> Commit | None:
-    """The commit that is checked out in `folder`; None where git has no answer."""
+    """The commit checked out in `folder`; None if git has no answer."""
     sha = _git(folder, "rev-parse", "HEAD")
     changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
     if not sha or changes is None:

@@ -1,4 +1,4 @@
-"""Keeps keys and passwords out of what is written about a run."""
+"""Keep keys and passwords out of what is written about a run."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 HIDDEN = "***"
 
-# Names of settings that hold a secret. Token *counts* (max_total_tokens) are no secrets: a name
-# must end in the word, and "tokens" is none.
+# Names of settings that hold a secret. Token *counts* (max_total_tokens) are not secrets: a name
+# must end in one of these words, and "tokens" is not one.
 _SECRET_NAME = re.compile(
     r"(^|[-_. ])((api|access|private|auth|secret)?[-_]?keys?|[a-z]*token|auth([-_]header)?|bearer"
     r"|jwt|pw|pass|passwords?|passwd|passphrase|passcode|pwd|otp|secrets?|credentials?"
@@ -21,8 +21,8 @@ _SECRET_NAME = re.compile(
 )
 # Where a word of camel case begins.
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-# Secrets known by their looks: what follows the name of an HTTP authorization or cookie, to the end
-# of its line; a bearer; keys of Hugging Face, OpenAI, GitHub, GitLab, Slack, Groq, NVIDIA, xAI,
+# Secrets by their form: what follows the name of an HTTP authorization or cookie, to the end of its
+# line; a bearer token; keys of Hugging Face, OpenAI, GitHub, GitLab, Slack, Groq, NVIDIA, xAI,
 # Perplexity, Replicate, Cerebras, Fireworks, Together, Databricks, AWS and Google; a JWT; a PEM.
 _SECRET_VALUE = re.compile(
     r"(?i:(?<=authorization:)|(?<=cookie:))\s*[^\s\"'][^\r\n\"']*"
@@ -56,7 +56,7 @@ def without_credentials(url: str) -> str:
     """
     try:
         parts = urlsplit(url)
-    except ValueError:  # no URL; nothing can be told apart in it
+    except ValueError:  # not a URL, so its parts are unknown
         return HIDDEN
     query = [
         (name, HIDDEN if is_secret_name(name) else value)
@@ -73,7 +73,7 @@ def without_credentials(url: str) -> str:
 
 
 def clean_text(text: str) -> str:
-    """`text` without the secrets that are known by their looks."""
+    """`text` without secrets that have a known form."""
     text = _SECRET_VALUE.sub(HIDDEN, text)
     return _without_pairs(_URL.sub(lambda url: without_credentials(url[0]), text))
 
@@ -89,7 +89,7 @@ def _without_pairs(text: str) -> str:
 
 
 def clean_command(words: Iterable[str]) -> tuple[str, ...]:
-    """A command line without its secrets: values of secret options, keys, passwords in URLs.
+    """A command line without secrets: values of secret options, keys, passwords in URLs.
 
     >>> clean_command(["spark-bench", "run", "--api-key", "abc", "--url=http://u:p@h/v1"])
     ('spark-bench', 'run', '--api-key', '***', '--url=http://h/v1')
@@ -100,7 +100,7 @@ def clean_command(words: Iterable[str]) -> tuple[str, ...]:
 
 
 def clean_body(value: Any) -> Any:
-    """What a user added to each request's body, without its secrets.
+    """What the user added to each request's body, without secrets.
 
     >>> clean_body({"top_p": 0.9, "kv_transfer": {"auth_token": "abc"}})
     {'top_p': 0.9, 'kv_transfer': {'auth_token': '***'}}
@@ -123,7 +123,7 @@ def clean_body(value: Any) -> Any:
 
 
 def _hidden(value: Any) -> Any:
-    """The value of a secret name: nothing of it, but for its shape."""
+    """A secret's value with its shape alone."""
     if isinstance(value, dict):
         return {k: _hidden(v) for k, v in value.items()}
     if isinstance(value, list):
@@ -132,14 +132,14 @@ def _hidden(value: Any) -> Any:
 
 
 def _clean_word(text: str) -> str:
-    """A text, or a JSON document as one, without its secrets."""
+    """A text, or JSON as text, without secrets."""
     if text.lstrip()[:1] in ("{", "["):
         try:
-            found = json.loads(text)
+            document = json.loads(text)
         except (ValueError, RecursionError):
             return clean_text(text)
-        cleaned = clean_body(found)
-        return text if cleaned == found else json.dumps(cleaned, ensure_ascii=False)
+        cleaned = clean_body(document)
+        return text if cleaned == document else json.dumps(cleaned, ensure_ascii=False)
     return clean_text(text)
 
 

@@ -19,18 +19,18 @@ from spark_bench.errors import BadInput
 from spark_bench.record import Request
 from spark_bench.results.atomic import replacing
 
-# Where `read_requests` puts a run's start on the records' clock: 0 would mean "never".
+# A run's start on the clock of the records that `read_requests` returns: 0 would mean "never".
 START_NS = 1_000_000_000
 
 _BUFFER = 1 << 20
 
 
 class Row(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One request as a line; null: it never happened, or isn't known. See record.Request.
+    """One request as a line; null: it never happened, or is unknown. See record.Request.
 
     scheduled_ns, sent_ns: since the start of the run
     first_event_ns, text_ns, done_ns: since sent_ns
-    token_gaps_ns: of each token bearing delta, the time since the one before; of the first since
+    token_gaps_ns: for each delta with tokens, the time since the previous one; for the first since
         sent_ns
     """
 
@@ -73,7 +73,7 @@ _SAME = tuple(
 
 
 def to_row(request: Request, start_ns: int, repeat: int = 0) -> Row:
-    """One request as a line. start_ns: when the run started, on the request's clock."""
+    """A request as a line. start_ns: when the run started, on the request's clock."""
     sent = request.sent_ns
 
     def since(base: int, at: int) -> int | None:
@@ -95,7 +95,7 @@ def to_row(request: Request, start_ns: int, repeat: int = 0) -> Row:
 
 
 def from_row(row: Row, start_ns: int = START_NS) -> Request:
-    """The request of a line, on a clock that showed `start_ns` when the run started."""
+    """A line as a request, on a clock that read `start_ns` when the run started."""
 
     def at(base: int, since: int | None) -> int:
         return 0 if since is None else base + since
@@ -114,9 +114,9 @@ def from_row(row: Row, start_ns: int = START_NS) -> Request:
 
 
 def write_requests(rows: Iterable[Row], path: Path) -> int:
-    """Write one line a request, as they come; the file appears whole or not at all.
+    """Write a line per request; the file appears complete or not at all.
 
-    Returns how many there were. NotSaved when the file can't be written.
+    Returns the number of lines. NotSaved if the file can't be written.
     """
     with replacing(path) as file:
         return _write_lines(rows, file)
@@ -138,7 +138,7 @@ def _write_lines(rows: Iterable[Row], file: BinaryIO) -> int:
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """The lines of a file, one after the other. BadInput names the line that is none."""
+    """Read the lines of a file. BadInput names an invalid line."""
     decoder = msgspec.json.Decoder(Row)
     try:
         with open(path, "rb") as file:
@@ -159,5 +159,5 @@ def _decode(decoder: msgspec.json.Decoder[Row], line: bytes, path: Path, number:
 
 
 def read_requests(path: Path, start_ns: int = START_NS) -> Iterator[Request]:
-    """The requests of a file as records, see `from_row`."""
+    """Read the requests of a file as records; see `from_row`."""
     return (from_row(row, start_ns) for row in read_rows(path))

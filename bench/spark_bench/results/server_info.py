@@ -1,6 +1,6 @@
-"""Asks a server what it is: SGLang, vLLM, llama.cpp, or whatever has /v1/models.
+"""Read what a server is: SGLang, vLLM, llama.cpp, or anything else with /v1/models.
 
-Settings are picked by name, not by leaving secrets out: SGLang's /server_info holds the API key.
+Settings are an allow list, not everything but secrets: SGLang's /server_info has the API key.
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ if TYPE_CHECKING:
 
 Get = Callable[[str], Mapping[str, Any]]
 
-# A server that takes longer is one that this can be asked of later.
+# A slower server is left alone: its settings are a bonus.
 _SECONDS = 5.0
 
-# Of sglang 0.5.3 to 0.5.23, those that speed depends on; of a server that decodes speculatively,
-# speculative_* as well.
+# Settings of sglang 0.5.3 to 0.5.23 that affect speed; speculative decoding adds speculative_*.
 _SGLANG = """
     model_path tokenizer_path revision weight_version load_format dtype quantization kv_cache_dtype
     context_length device tp_size pp_size dp_size ep_size nnodes enable_dp_attention
@@ -41,9 +40,9 @@ _LLAMA_CPP = frozenset(("model_path", "total_slots", "build_info", "n_ctx"))
 
 
 def read_server_info(http: httpx.Client, url: str, model: str = "") -> ServerInfo:
-    """What the server at `url` tells of itself; Server() when it doesn't answer at all.
+    """Read what the server at `url` says about itself; ServerInfo() if it doesn't respond.
 
-    model: the one that will be asked for; "" means the first that it lists
+    model: the one that will be requested; "": the first that it lists
     """
     base = url.rstrip("/").removesuffix("/v1")
     listed = parse_models(_body(http, f"{base}/v1/models"))
@@ -51,7 +50,7 @@ def read_server_info(http: httpx.Client, url: str, model: str = "") -> ServerInf
 
 
 def describe_server(get: Get, listed: Sequence[ListedModel], model: str = "") -> ServerInfo:
-    """The same, from answers: `get` gives the JSON object at a path, {} where there is none."""
+    """The same from responses: `get` returns the JSON object at a path, {} if there is none."""
     entry = next((entry for entry in listed if model in ("", entry.id)), None)
     engine, version, settings = _engine(get) if listed else (None, None, {})
     return ServerInfo(
@@ -65,7 +64,7 @@ def describe_server(get: Get, listed: Sequence[ListedModel], model: str = "") ->
 
 
 def _engine(get: Get) -> tuple[str | None, str | None, dict[str, SettingValue]]:
-    # The first is 0.5.23's, the second 0.5.3's; the later one warns about the older path.
+    # 0.5.23 has the first path and warns about the second, which 0.5.3 has.
     for path in ("/server_info", "/get_server_info"):
         if "tp_size" in (info := get(path)):
             return "sglang", _word(info.get("version")), sglang_settings(info)
@@ -77,10 +76,10 @@ def _engine(get: Get) -> tuple[str | None, str | None, dict[str, SettingValue]]:
 
 
 def sglang_settings(info: Mapping[str, Any]) -> dict[str, SettingValue]:
-    """Of SGLang's server info, the settings that speed depends on."""
+    """The settings in SGLang's server info that affect speed."""
     states = info.get("internal_states")
     state = states[0] if isinstance(states, list) and states else {}
-    # The scheduler's own word, where it has one, is what came of the setting.
+    # The scheduler's own value, if any, is what the setting resulted in.
     merged = {**info, **(state if isinstance(state, dict) else {})}
     names = frozenset(_SGLANG.split())
     speculative = bool(info.get("speculative_algorithm"))
@@ -90,7 +89,7 @@ def sglang_settings(info: Mapping[str, Any]) -> dict[str, SettingValue]:
 
 
 def llama_cpp_settings(props: Mapping[str, Any]) -> dict[str, SettingValue]:
-    """Of llama.cpp's /props, the settings that speed depends on."""
+    """The settings in llama.cpp's /props that affect speed."""
     defaults = props["default_generation_settings"]
     merged = {**(defaults if isinstance(defaults, dict) else {}), **props}
     return _picked(merged, _LLAMA_CPP.__contains__)
@@ -105,7 +104,7 @@ def _picked(info: Mapping[str, Any], wanted: Callable[[str], bool]) -> dict[str,
 
 
 def _is_setting(value: object) -> bool:
-    """A scalar that JSON has: no infinity, no number that only Python can hold."""
+    """Whether it is a scalar that JSON has: not infinite, within 64 bits."""
     if isinstance(value, int | float):
         return abs(value) < 2**63
     return isinstance(value, str)
@@ -124,7 +123,7 @@ def _get(http: httpx.Client, url: str) -> Mapping[str, Any]:
 
 
 def _body(http: httpx.Client, url: str) -> bytes:
-    """Of a good answer, else empty."""
+    """The body of a successful response, else empty."""
     import httpx
 
     try:

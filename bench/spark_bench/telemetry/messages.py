@@ -1,4 +1,4 @@
-"""What the sampler writes, a JSON line each, and the job it reads."""
+"""The job that the sampler reads, and the JSON lines that it writes."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ SCRAPE_SECONDS = 5
 class SamplerJob(Struct, frozen=True):
     """What to sample.
 
-    url: of the server ("http://spark-1:30000", with or without /v1); "" for none
-    api_key: sent to the server alone; it travels on stdin and never shows
+    url: of the server ("http://spark-1:30000", with or without /v1); "": none
+    api_key: sent to the server alone; passed on stdin, never shown
     interval: seconds between samples
     nodes: whose power, temperature, memory and RDMA counters
     """
@@ -36,10 +36,10 @@ class SamplerJob(Struct, frozen=True):
 
 
 class NodeSample(Struct, frozen=True, omit_defaults=True):
-    """A node at one moment; None: it does not tell. at_ns: CLOCK_MONOTONIC of its arrival here.
+    """A node at one moment; None: unknown. at_ns: CLOCK_MONOTONIC of its arrival here.
 
     power_w: of all its GPUs together; temperature_c, clock_mhz (SM), utilization (percent): of the
-        GPU that has most
+        GPU with the highest
     gpu_memory_bytes: None where the GPU shares the node's memory (GB10)
     memory_available_bytes, memory_total_bytes: of the node
     received_bytes, sent_bytes: over all RDMA ports since they came up
@@ -58,21 +58,21 @@ class NodeSample(Struct, frozen=True, omit_defaults=True):
 
 
 class ServerLine(Struct, frozen=True, tag="server"):
-    """What /metrics told; at_ns: CLOCK_MONOTONIC of its arrival here.
+    """A reading of /metrics; at_ns: CLOCK_MONOTONIC of its arrival here.
 
-    On its way its histograms lack their last bucket, whose bound is infinite (JSON has no such
-    number) and whose count is that of all.
+    In transit its histograms lack their last bucket: its bound is infinite, which JSON can't
+    represent, and its count is that of the whole histogram.
     """
 
     at_ns: int
     look: MetricsReading
 
     def sealed(self) -> ServerLine:
-        """As it travels."""
+        """For transit: without last buckets."""
         return self._each(lambda h: replace(h, buckets=h.buckets[:-1]))
 
     def opened(self) -> ServerLine:
-        """As it was before it travelled."""
+        """After transit: with last buckets."""
         return self._each(lambda h: replace(h, buckets=(*h.buckets, (inf, h.count))))
 
     def _each(self, change: Callable[[Histogram], Histogram]) -> ServerLine:
@@ -88,13 +88,13 @@ class NodeLine(Struct, frozen=True, tag="node"):
 
 
 class NoteLine(Struct, frozen=True, tag="note"):
-    """Something that could not be sampled, for the reader."""
+    """A note about something that could not be sampled."""
 
     text: str
 
 
 class ReadyLine(Struct, frozen=True, tag="ready"):
-    """Everything has told something, or has been given up."""
+    """Everything has been sampled once, or given up."""
 
 
 SamplerLine = ServerLine | NodeLine | NoteLine | ReadyLine

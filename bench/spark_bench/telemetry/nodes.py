@@ -1,7 +1,7 @@
-"""How a node is sampled: the words that start the loop on it, and what its lines mean.
+"""How a node is sampled: the command that starts a loop on it, and what the loop's lines mean.
 
-One connection a node carries the whole run. The loop on the node ends with its stdin: when this
-side closes it, is killed, or loses the connection.
+One connection per node lasts for the whole run. The loop ends when its stdin does: when this side
+closes it, is killed, or loses the connection.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ WORD_BYTES = 4
 KIB = 1024  # /proc/meminfo's kB
 MIB = 1024**2  # nvidia-smi's memory.used
 
-# The GPU is asked last, so that its power is stamped close to when it was read. `timeout` keeps an
+# The GPU is read last, so that its power is stamped right after it was read. `timeout` keeps an
 # nvidia-smi that hangs (a lost GPU) from silencing the rest.
 _LOOP = f"""
 bound=; command -v timeout >/dev/null && bound='timeout 5'
@@ -48,7 +48,7 @@ cat >/dev/null
 
 
 def sampling_argv(node: ProjectNode, interval: float) -> list[str] | None:
-    """The words that sample a node until their stdin ends; None where there is no way to it."""
+    """The command that samples a node until its stdin ends; None if the node can't be reached."""
     here = ["sh", "-c", _LOOP.strip(), "sh", f"{interval:g}"]
     if node.here:
         return here
@@ -56,7 +56,7 @@ def sampling_argv(node: ProjectNode, interval: float) -> list[str] | None:
 
 
 def _ssh(to: ProjectSsh) -> list[str]:
-    """A connection of our own: no shared one, no questions, no forwardings, given up when dead."""
+    """The ssh command: a connection of its own, no prompts, no forwarding, dropped when dead."""
     options = {
         "BatchMode": "yes",
         "ControlMaster": "no",
@@ -80,16 +80,16 @@ def _ssh(to: ProjectSsh) -> list[str]:
 
 
 def parse_sample(lines: Iterable[str], at_ns: int) -> tuple[NodeSample, str]:
-    """One round's lines, understood; and why its GPU could not be read ("" where it was)."""
-    told: dict[str, list[str]] = {"mem": [], "net": [], "gpu": [], "nogpu": []}
+    """Parse one round's lines; also return why its GPU could not be read ("" if it was)."""
+    by_kind: dict[str, list[str]] = {"mem": [], "net": [], "gpu": [], "nogpu": []}
     for line in lines:
         kind, _, rest = line.strip().partition(" ")
-        told.setdefault(kind, []).append(rest)
-    gpus = [[parse_figure(field) for field in gpu.split(",")] for gpu in told["gpu"]]
-    memory = [int(word) * KIB for line in told["mem"] for word in line.split()]
-    ports = [[int(word) * WORD_BYTES for word in port.split()] for port in told["net"]]
+        by_kind.setdefault(kind, []).append(rest)
+    gpus = [[parse_figure(field) for field in gpu.split(",")] for gpu in by_kind["gpu"]]
+    memory = [int(word) * KIB for line in by_kind["mem"] for word in line.split()]
+    ports = [[int(word) * WORD_BYTES for word in port.split()] for port in by_kind["net"]]
     used = _column(gpus, 4)
-    seen = NodeSample(
+    sample = NodeSample(
         at_ns=at_ns,
         power_w=sum(watts) if (watts := _column(gpus, 0)) else None,
         temperature_c=max(_column(gpus, 1), default=None),
@@ -101,11 +101,11 @@ def parse_sample(lines: Iterable[str], at_ns: int) -> tuple[NodeSample, str]:
         received_bytes=sum(port[0] for port in ports) if ports else None,
         sent_bytes=sum(port[1] for port in ports) if ports else None,
     )
-    return seen, " ".join(told["nogpu"])
+    return sample, " ".join(by_kind["nogpu"])
 
 
 def parse_figure(field: str) -> float | None:
-    """nvidia-smi's figure, with or without its unit; None for "N/A", "[N/A]", "Not Supported"."""
+    """Parse a figure of nvidia-smi, with or without its unit; None for "N/A", "[N/A]" and such."""
     word = field.split()[0] if field.split() else ""
     try:
         return float(word)
@@ -114,6 +114,6 @@ def parse_figure(field: str) -> float | None:
 
 
 def _column(gpus: Sequence[Sequence[float | None]], number: int) -> list[float]:
-    """What the GPUs tell of one thing; those that don't are left out."""
-    told = (row[number] for row in gpus if len(row) > number)
-    return [known for known in told if known is not None]
+    """One field of all GPUs that report it."""
+    column = (row[number] for row in gpus if len(row) > number)
+    return [value for value in column if value is not None]

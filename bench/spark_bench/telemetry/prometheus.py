@@ -1,9 +1,9 @@
-"""An engine's /metrics, understood: SGLang's, vLLM's and llama.cpp's names for the same things.
+"""Parse an engine's /metrics: SGLang's, vLLM's and llama.cpp's names for the same things.
 
-One engine may tell a thing under several label sets:
+An engine may report a metric under several label sets:
 
-- tp_rank, pp_rank, moe_ep_rank: ranks that work on the same requests. Each would tell the same
-  figure (SGLang's --enable-metrics-for-all-schedulers), so the lowest alone is taken.
+- tp_rank, pp_rank, moe_ep_rank: ranks that work on the same requests. Each reports the same figure
+  (SGLang's --enable-metrics-for-all-schedulers), so only the lowest rank counts.
 - everything else (dp_rank, vLLM's engine, model_name, endpoints): other requests, which are added
   up. Shares (cache hits, token usage) are averaged instead.
 """
@@ -18,8 +18,8 @@ from msgspec import Struct
 from spark_bench.metrics.histograms import Histogram
 
 SAME_REQUESTS = ("tp_rank", "pp_rank", "moe_ep_rank")
-# Meaning → names, the first that is there wins. SGLang 0.5.3 to 0.5.23, vLLM 0.6 to 0.11 (its
-# gauges lost the gpu_ prefix, its ITL was called time per output token), llama.cpp server.
+# Meaning → names; the first one present wins. SGLang 0.5.3 to 0.5.23, vLLM 0.6 to 0.11 (its gauges
+# lost the gpu_ prefix, its ITL was called time per output token), llama.cpp server.
 SUMS = {
     "running": ("sglang:num_running_reqs", "vllm:num_requests_running",
                 "llamacpp:requests_processing"),
@@ -33,7 +33,7 @@ SUMS = {
                    "vllm:gpu_prefix_cache_hits_total", "llamacpp:prompt_tokens_cached_total"),
     "cache_queries": ("vllm:prefix_cache_queries_total", "vllm:gpu_prefix_cache_queries_total"),
 }  # fmt: skip
-# llama.cpp counts a prompt's cached tokens apart from the others.
+# llama.cpp counts a prompt's cached tokens separately.
 UNCACHED = "llamacpp:prompt_tokens_total"
 SHARES = {
     "token_usage": ("sglang:token_usage", "vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc",
@@ -53,17 +53,17 @@ HISTOGRAMS = (
 
 
 class MetricsReading(Struct, frozen=True, omit_defaults=True):
-    """What an engine's /metrics tells at one moment; None: it does not tell.
+    """An engine's /metrics at one moment; None: not reported.
 
     running, queued: requests
-    throughput: tokens a second that it generates, by its own reckoning
+    throughput: tokens per second that it generates, by its own gauge
     generated, prompted: tokens since its start
-    cache_hits, cache_queries: prompt tokens found in the prefix cache and looked for there, since
-        its start; without cache_queries all prompted tokens were
-    cache_hit_rate: share of prompt tokens that came from the prefix cache, as SGLang's gauge says
+    cache_hits, cache_queries: prompt tokens found in the prefix cache and looked up there, since
+        its start; without cache_queries all prompted tokens were looked up
+    cache_hit_rate: share of prompt tokens that came from the prefix cache, by SGLang's gauge
     token_usage: share of the KV cache in use
-    histograms: by the engine's own name, those of HISTOGRAMS; seconds. An engine shows one once it
-        has observed something. None: this look left them out
+    histograms: those of HISTOGRAMS by the engine's own name, in seconds. An engine exposes one once
+        it has observed something. None: this reading left them out
     """
 
     running: float | None = None
@@ -79,7 +79,7 @@ class MetricsReading(Struct, frozen=True, omit_defaults=True):
 
 
 class _Sample(Struct, frozen=True):
-    """One line of the text: its labels (None of them a rank's) and its value."""
+    """One line of the text: ranks, labels without ranks, value."""
 
     ranks: tuple[int, ...]
     labels: Mapping[str, str]
@@ -87,29 +87,29 @@ class _Sample(Struct, frozen=True):
 
 
 def parse_metrics(text: str, *, histograms: bool = True) -> MetricsReading:
-    """The exposition, understood; ValueError where it is none."""
-    found = _samples(text)
-    told: dict[str, float | None] = {}
+    """Parse the exposition format; ValueError if it is invalid."""
+    samples = _samples(text)
+    values: dict[str, float | None] = {}
     for meaning, names in SUMS.items():
-        told[meaning] = _total(_first(found, names))
-    if UNCACHED in found:
-        told["prompted"] = (told["prompted"] or 0.0) + (told["cache_hits"] or 0.0)
+        values[meaning] = _total(_first(samples, names))
+    if UNCACHED in samples:
+        values["prompted"] = (values["prompted"] or 0.0) + (values["cache_hits"] or 0.0)
     for meaning, names in SHARES.items():
-        told[meaning] = _mean(_first(found, names))
-    made = dict(_histograms(found)) if histograms else None
-    return MetricsReading(**told, histograms=made)
+        values[meaning] = _mean(_first(samples, names))
+    parsed = dict(_histograms(samples)) if histograms else None
+    return MetricsReading(**values, histograms=parsed)
 
 
 def _samples(text: str) -> dict[str, list[_Sample]]:
     from prometheus_client.parser import text_string_to_metric_families
 
-    found: dict[str, list[_Sample]] = {}
+    samples: dict[str, list[_Sample]] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             ranks = tuple(_rank(sample.labels.get(label, "0")) for label in SAME_REQUESTS)
             labels = {k: v for k, v in sample.labels.items() if k not in SAME_REQUESTS}
-            found.setdefault(sample.name, []).append(_Sample(ranks, labels, sample.value))
-    return {name: _lowest(samples) for name, samples in found.items()}
+            samples.setdefault(sample.name, []).append(_Sample(ranks, labels, sample.value))
+    return {name: _lowest(samples) for name, samples in samples.items()}
 
 
 def _rank(label: str) -> int:
@@ -117,7 +117,7 @@ def _rank(label: str) -> int:
 
 
 def _lowest(samples: list[_Sample]) -> list[_Sample]:
-    """Of those that differ by their rank alone, the lowest."""
+    """Of samples that differ in rank alone, the lowest rank's."""
     best: dict[frozenset[tuple[str, str]], _Sample] = {}
     for sample in samples:
         key = frozenset(sample.labels.items())
@@ -126,8 +126,8 @@ def _lowest(samples: list[_Sample]) -> list[_Sample]:
     return list(best.values())
 
 
-def _first(found: Mapping[str, list[_Sample]], names: Iterable[str]) -> list[_Sample]:
-    return next((found[name] for name in names if name in found), [])
+def _first(samples: Mapping[str, list[_Sample]], names: Iterable[str]) -> list[_Sample]:
+    return next((samples[name] for name in names if name in samples), [])
 
 
 def _total(samples: list[_Sample]) -> float | None:
@@ -138,33 +138,32 @@ def _mean(samples: list[_Sample]) -> float | None:
     return sum(s.value for s in samples) / len(samples) if samples else None
 
 
-def _histograms(found: Mapping[str, list[_Sample]]) -> Iterator[tuple[str, Histogram]]:
+def _histograms(samples: Mapping[str, list[_Sample]]) -> Iterator[tuple[str, Histogram]]:
     for names in HISTOGRAMS:
         for name in names:
-            if f"{name}_bucket" in found:
-                histogram = _histogram(name, found)
+            if f"{name}_bucket" in samples:
+                histogram = _histogram(name, samples)
                 if _is_whole(histogram):
                     yield name, histogram
                 break
 
 
-def _histogram(name: str, found: Mapping[str, list[_Sample]]) -> Histogram:
-    """All label sets in one: cumulative counts of equal bounds add up."""
+def _histogram(name: str, samples: Mapping[str, list[_Sample]]) -> Histogram:
+    """All label sets as one histogram: cumulative counts of equal bounds add up."""
     buckets: dict[float, float] = {}
-    for sample in found[f"{name}_bucket"]:
+    for sample in samples[f"{name}_bucket"]:
         upper = float(sample.labels.get("le", "nan"))
         buckets[upper] = buckets.get(upper, 0.0) + sample.value
     return Histogram(
         name=name,
         buckets=tuple(sorted(buckets.items())),
-        sum=_total(found.get(f"{name}_sum", [])) or 0.0,
-        count=_total(found.get(f"{name}_count", [])) or 0.0,
+        sum=_total(samples.get(f"{name}_sum", [])) or 0.0,
+        count=_total(samples.get(f"{name}_count", [])) or 0.0,
     )
 
 
 def _is_whole(histogram: Histogram) -> bool:
-    """Every bound and count is a number, but for the last bound, which is infinite: what has others
-    is no histogram, and no JSON either."""
+    """Whether every bound and count is finite, except the last bound, which is infinite."""
     *bounds, last = (upper for upper, _ in histogram.buckets)
     counts = [count for _, count in histogram.buckets]
     numbers = (*bounds, *counts, histogram.sum, histogram.count)

@@ -1,5 +1,5 @@
-"""What was sampled, thinned for keeping and reduced to a few figures. Pure; times in ns are
-CLOCK_MONOTONIC, the clock of the client's own stamps."""
+"""Reduce what was sampled to a few figures and thinned samples. Pure; times in ns are
+CLOCK_MONOTONIC, the clock of the client's own time stamps."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Sample = TypeVar("Sample")
 
 
 class ServerSample(Struct, frozen=True, omit_defaults=True):
-    """The server at one moment; None: it does not tell (see prometheus.Look).
+    """The server at one moment; None: not reported (see prometheus.MetricsReading).
 
-    throughput: generated tokens a second: its own gauge, else from its counter since the sample
-        before
+    throughput: generated tokens per second: its own gauge, else from its counter since the previous
+        sample
     """
 
     at_ns: int
@@ -43,9 +43,9 @@ class Extent(Struct, frozen=True):
 class NodeSamples(Struct, frozen=True, omit_defaults=True):
     """One node over the run.
 
-    samples: at most LIMIT, evenly chosen; the figures are made of all
-    energy_joules: of its GPUs over the window; None where their power is not known, or was not
-        sampled within it
+    samples: at most LIMIT, evenly spaced; the figures use all of them
+    energy_joules: of its GPUs over the window; None if their power is unknown or was not sampled
+        within it
     memory_used_bytes: of the node, which a GB10's GPU shares
     received_bytes, sent_bytes: over RDMA between the first and the last sample
     """
@@ -63,13 +63,12 @@ class NodeSamples(Struct, frozen=True, omit_defaults=True):
 class ServerSide(Struct, frozen=True, omit_defaults=True):
     """The server's side of a run.
 
-    begin_ns, end_ns: the window that the figures are of
-    samples: at most LIMIT, evenly chosen; the figures are made of all
-    before, after: the server's own histograms by their names, on both sides of the run; what lies
-        between is the run's, and anybody else's at that time (their last bound is infinite, which
-        JSON shows as null)
-    generated_tokens, prompt_tokens: by the server's own counters between those two looks
-    cache_hit_rate: share of prompt tokens found in the prefix cache between those two looks, where
+    begin_ns, end_ns: the window of the figures
+    samples: at most LIMIT, evenly spaced; the figures use all of them
+    before, after: the server's own histograms by name, before and after the run; the difference is
+        the run's and that of anybody else at the time
+    generated_tokens, prompt_tokens: by the server's own counters between those two readings
+    cache_hit_rate: share of prompt tokens found in the prefix cache between those two readings, if
         the engine counts both; else the last value of its own gauge
     notes: what could not be sampled, and why
     """
@@ -92,52 +91,56 @@ class ServerSide(Struct, frozen=True, omit_defaults=True):
 def server_side(
     lines: Sequence[SamplerLine], begin_ns: int, end_ns: int, nodes: Iterable[str] = ()
 ) -> ServerSide:
-    """All that the sampler told, for the window of a run; nodes: those that it was asked for, of
-    which a silent one is kept too (what all of them took is not known then)."""
+    """Everything that the sampler wrote, for the window of a run.
+
+    nodes: those that were requested; a silent one stays in, since the energy of all is then
+        unknown"""
     looks = [line.opened() for line in lines if isinstance(line, ServerLine)]
     by_node: dict[str, list[NodeSample]] = {name: [] for name in nodes}
     for line in lines:
         if isinstance(line, NodeLine):
             by_node.setdefault(line.node, []).append(line.sample)
-    told = [line.look.histograms for line in looks]
-    whole = [histograms for histograms in told if histograms is not None]
-    seen = list(_server_samples(looks))
+    readings = [line.look.histograms for line in looks]
+    whole = [histograms for histograms in readings if histograms is not None]
+    samples = list(_server_samples(looks))
     window = (begin_ns, end_ns)
     return ServerSide(
         begin_ns=begin_ns,
         end_ns=end_ns,
-        samples=thin_samples(seen),
+        samples=thin_samples(samples),
         before=whole[0] if len(whole) > 1 else {},
         after=whole[-1] if len(whole) > 1 else {},
         generated_tokens=_grown([line.look.generated for line in looks]),
         prompt_tokens=_grown([line.look.prompted for line in looks]),
         cache_hit_rate=_cache_hit_rate(looks),
-        running=extent([(s.at_ns, s.running) for s in seen], *window),
-        queued=extent([(s.at_ns, s.queued) for s in seen], *window),
-        token_usage=extent([(s.at_ns, s.token_usage) for s in seen], *window),
-        nodes=tuple(node_samples(name, told, *window) for name, told in by_node.items()),
+        running=extent([(s.at_ns, s.running) for s in samples], *window),
+        queued=extent([(s.at_ns, s.queued) for s in samples], *window),
+        token_usage=extent([(s.at_ns, s.token_usage) for s in samples], *window),
+        nodes=tuple(node_samples(name, readings, *window) for name, readings in by_node.items()),
         notes=tuple(line.text for line in lines if isinstance(line, NoteLine)),
     )
 
 
-def node_samples(name: str, told: Sequence[NodeSample], begin_ns: int, end_ns: int) -> NodeSamples:
-    """One node's samples and what they amount to."""
+def node_samples(
+    name: str, samples: Sequence[NodeSample], begin_ns: int, end_ns: int
+) -> NodeSamples:
+    """One node's samples and figures."""
 
     def over(value: Callable[[NodeSample], float | None]) -> list[tuple[int, float | None]]:
-        return [(s.at_ns, value(s)) for s in told]
+        return [(s.at_ns, value(s)) for s in samples]
 
     power = over(lambda s: s.power_w)
     if not any(begin_ns <= at <= end_ns for at, _ in power):
-        power = []  # of before and after a short run: idle, and no measure of it
+        power = []  # only from before and after a short run: idle power
     return NodeSamples(
         name=name,
-        samples=thin_samples(told),
+        samples=thin_samples(samples),
         energy_joules=integral(power, begin_ns, end_ns),
         power_w=extent(power, begin_ns, end_ns),
         temperature_c=extent(over(lambda s: s.temperature_c), begin_ns, end_ns),
         memory_used_bytes=extent(over(memory_used), begin_ns, end_ns),
-        received_bytes=_whole(_grown([s.received_bytes for s in told])),
-        sent_bytes=_whole(_grown([s.sent_bytes for s in told])),
+        received_bytes=_whole(_grown([s.received_bytes for s in samples])),
+        sent_bytes=_whole(_grown([s.sent_bytes for s in samples])),
     )
 
 
@@ -149,7 +152,7 @@ def memory_used(sample: NodeSample) -> float | None:
 
 
 def thin_samples(samples: Sequence[Sample], limit: int = LIMIT) -> tuple[Sample, ...]:
-    """At most `limit` of them, the first and the last among them, evenly chosen."""
+    """At most `limit` of them, evenly spaced, including the first and the last."""
     if len(samples) <= limit:
         return tuple(samples)
     step = (len(samples) - 1) / (limit - 1)
@@ -159,38 +162,38 @@ def thin_samples(samples: Sequence[Sample], limit: int = LIMIT) -> tuple[Sample,
 def integral(
     points: Iterable[tuple[int, float | None]], begin_ns: int, end_ns: int
 ) -> float | None:
-    """Value times seconds over a window, by trapezoids; before the first and after the last known
-    point the value is taken to stay. None where no point is known."""
-    known = [(at, value) for at, value in points if value is not None]
-    if not known or end_ns <= begin_ns:
+    """A value integrated over a window, in value times seconds, by the trapezoidal rule; first and
+    last known values extend to the window's ends. None if no value is known."""
+    present = [(at, value) for at, value in points if value is not None]
+    if not present or end_ns <= begin_ns:
         return None
-    times = np.array([at for at, _ in known], np.int64)
+    times = np.array([at for at, _ in present], np.int64)
     inside = times[(times > begin_ns) & (times < end_ns)]
     edges = np.concatenate(([begin_ns], inside, [end_ns]))
-    values = np.interp(edges, times, [value for _, value in known])
+    values = np.interp(edges, times, [value for _, value in present])
     return float(np.trapezoid(values, edges) / SECOND)
 
 
 def extent(points: Sequence[tuple[int, float | None]], begin_ns: int, end_ns: int) -> Extent | None:
-    """Time-weighted mean over the window, and the largest value sampled within it (or, where none
-    was, the largest of all). None where nothing is known."""
+    """Time-weighted mean over the window and the largest value within it (or overall, if none was
+    sampled within it). None if nothing is known."""
     total = integral(points, begin_ns, end_ns)
     if total is None:
         return None
-    known = [(at, value) for at, value in points if value is not None]
-    within = [value for at, value in known if begin_ns <= at <= end_ns]
+    present = [(at, value) for at, value in points if value is not None]
+    within = [value for at, value in present if begin_ns <= at <= end_ns]
     seconds = (end_ns - begin_ns) / SECOND
-    return Extent(total / seconds, max(within or [value for _, value in known]))
+    return Extent(total / seconds, max(within or [value for _, value in present]))
 
 
 def tokens_per_joule(output_tokens: int, nodes: Sequence[NodeSamples]) -> float | None:
-    """Output tokens of the run for each joule that all nodes' GPUs took; None where a node's
-    energy is not known: a part of it would flatter."""
+    """Output tokens of the run per joule of all nodes' GPUs; None if a node's energy is unknown,
+    since a partial sum would flatter."""
     energies = [node.energy_joules for node in nodes]
-    known = [energy for energy in energies if energy is not None]
-    if not known or len(known) < len(energies) or sum(known) <= 0:
+    measured = [energy for energy in energies if energy is not None]
+    if not measured or len(measured) < len(energies) or sum(measured) <= 0:
         return None
-    return output_tokens / sum(known)
+    return output_tokens / sum(measured)
 
 
 def _server_samples(looks: Sequence[ServerLine]) -> Iterable[ServerSample]:
@@ -215,11 +218,11 @@ def _rate(earlier: ServerLine | None, line: ServerLine) -> float | None:
 
 
 def _grown(counter: Sequence[float | None]) -> float | None:
-    """How far a counter came; None where it is not told, or began anew (the server restarted)."""
-    known = [value for value in counter if value is not None]
-    if len(known) < 2 or any(b < a for a, b in pairwise(known)):
+    """How much a counter grew; None if unknown, or if it was reset (the server restarted)."""
+    present = [value for value in counter if value is not None]
+    if len(present) < 2 or any(b < a for a, b in pairwise(present)):
         return None
-    return known[-1] - known[0]
+    return present[-1] - present[0]
 
 
 def _whole(value: float | None) -> int | None:
@@ -233,5 +236,5 @@ def _cache_hit_rate(looks: Sequence[ServerLine]) -> float | None:
         queries = _grown([line.look.prompted for line in looks])
     if hits is not None and queries:
         return hits / queries
-    told = [line.look.cache_hit_rate for line in looks]
-    return next((rate for rate in reversed(told) if rate is not None), None)
+    rates = [line.look.cache_hit_rate for line in looks]
+    return next((rate for rate in reversed(rates) if rate is not None), None)

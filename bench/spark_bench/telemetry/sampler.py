@@ -1,10 +1,10 @@
-"""The sampling process: reads a job on stdin, writes JSON lines, ends with its stdin.
+"""The sampling process: reads a job from stdin, writes JSON lines, ends when stdin does.
 
     python -m spark_bench.telemetry.sampler
 
-First line of stdin: the job. A second line, whatever it says, asks for a last look at the server
-and an orderly end; the end of stdin (the parent is gone) ends it at once, and with it what runs on
-the nodes. Nothing that can't be sampled is an error: a note says so.
+The first line of stdin is the job. A second line, whatever it says, requests a last reading of the
+server and an orderly end; end of file (the parent is gone) ends it at once, and what runs on the
+nodes. Whatever can't be sampled is a note, not an error.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from spark_bench.telemetry.messages import (
 )
 from spark_bench.telemetry.prometheus import parse_metrics
 
-# The client that is measured by comes first.
+# The measuring client goes first.
 NICENESS = 5
 END_SECONDS = 2
 
@@ -43,7 +43,7 @@ Tell = Callable[[SamplerLine], None]
 
 
 class Ready:
-    """Tells ReadyLine once everything that is sampled has told something, or was given up."""
+    """Sends ReadyLine once everything has been sampled once, or given up."""
 
     def __init__(self, tell: Tell, names: set[str]) -> None:
         self._tell, self._waiting, self._lock = tell, names, threading.Lock()
@@ -57,7 +57,7 @@ class Ready:
 
 
 class ServerThread(threading.Thread):
-    """Looks at /metrics each interval; the first and the last look carry the histograms."""
+    """Reads /metrics once per interval; the first and the last reading include the histograms."""
 
     def __init__(self, job: SamplerJob, tell: Tell, done: Callable[[], None]) -> None:
         super().__init__(daemon=True)
@@ -79,7 +79,7 @@ class ServerThread(threading.Thread):
         self.done()
 
     def _look(self, *, histograms: bool) -> bool:
-        """One look; False where no answer came, which is noted once for each reason."""
+        """One reading; False if there was no response, which is noted once per reason."""
         try:
             self.tell(self.scraper.ask(histograms=histograms))
         except (OSError, http.client.HTTPException) as e:
@@ -92,7 +92,7 @@ class ServerThread(threading.Thread):
 
 
 class NodeThread(threading.Thread):
-    """Reads what one node's loop prints."""
+    """Reads the output of one node's loop."""
 
     def __init__(
         self, node: ProjectNode, words: list[str], tell: Tell, done: Callable[[], None]
@@ -107,7 +107,7 @@ class NodeThread(threading.Thread):
             text=True,
             errors="replace",
         )
-        self.ending, self.told = False, False
+        self.ending, self.answered = False, False
 
     def run(self) -> None:
         assert self.process.stdout and self.process.stderr
@@ -115,29 +115,29 @@ class NodeThread(threading.Thread):
         if not self.ending:
             words = self.process.stderr.read().strip().splitlines()
             why = words[-1] if words else f"exit {self.process.wait()}"
-            lost = "was lost" if self.told else "can't be sampled"
+            lost = "was lost" if self.answered else "can't be sampled"
             self.tell(NoteLine(f"{self.node.name} {lost}: {why}"))
-        elif not self.told:
-            self.tell(NoteLine(f"{self.node.name} told nothing until the run had ended"))
+        elif not self.answered:
+            self.tell(NoteLine(f"{self.node.name} sent nothing before the run ended"))
         self.done()
 
     def _read(self, lines: IO[str]) -> None:
-        """Tell every round."""
+        """Report every round."""
         block: list[str] = []
         blind = ""
         for line in lines:
             if line.strip() != "end":
                 block.append(line)
                 continue
-            told, why = nodes.parse_sample(block, time.perf_counter_ns())
-            self.tell(NodeLine(self.node.name, told))
+            sample, why = nodes.parse_sample(block, time.perf_counter_ns())
+            self.tell(NodeLine(self.node.name, sample))
             if why and why != blind:
                 self.tell(NoteLine(f"{self.node.name}: no power or temperature: {why}"))
-            block, blind, self.told = [], why or blind, True
+            block, blind, self.answered = [], why or blind, True
             self.done()
 
     def close(self) -> None:
-        """The loop on the node ends with its stdin."""
+        """Close its stdin, which ends the loop on the node."""
         self.ending = True
         with suppress(OSError):
             assert self.process.stdin
@@ -150,13 +150,13 @@ class NodeThread(threading.Thread):
 
 
 def sample_until(job: SamplerJob, tell: Tell, wait: Callable[[], bool]) -> None:
-    """Sample until `wait` returns: True for an orderly end with a last look, False for now."""
+    """Sample until `wait` returns: True for an orderly end with a last reading, False for now."""
     ways = [(node, nodes.sampling_argv(node, job.interval)) for node in job.nodes]
     names = {node.name for node, words in ways if words} | ({job.url} if job.url else set())
     ready = Ready(tell, set(names))
     for node, words in ways:
         if not words:
-            tell(NoteLine(f"{node.name} can't be sampled: it is not reached by SSH"))
+            tell(NoteLine(f"{node.name} can't be sampled: it is not reached through SSH"))
     if not names:
         tell(ReadyLine())
     feeds = [
@@ -190,16 +190,17 @@ def main() -> None:
 
 
 METRICS_PATH = "/metrics"
-# A busy engine's are some hundred kilobytes; read, they take fifty times that.
+# A busy engine sends some hundred kilobytes; parsed, they take fifty times that.
 MOST_BYTES = 4 * 1024 * 1024
 
 
 class NoMetrics(Exception):
-    """The server answers, but tells no metrics: there is no use in asking again."""
+    """The server responds without metrics: there is no point in trying again."""
 
 
 class Scraper:
-    """Asks again and again; OSError and http.client's errors tell that one answer did not come."""
+    """One engine's /metrics over one connection. OSError and http.client's errors mean that one
+    reading failed."""
 
     def __init__(self, job: SamplerJob) -> None:
         parts = urlsplit(job.url if "//" in job.url else f"http://{job.url}")
@@ -211,7 +212,7 @@ class Scraper:
         self._connection = kind(parts.hostname or "localhost", parts.port, timeout=SCRAPE_SECONDS)
 
     def ask(self, *, histograms: bool) -> ServerLine:
-        """What it tells now; NoMetrics where it never will."""
+        """Read it now; NoMetrics if it never will work."""
         try:
             self._connection.request("GET", self.path, headers=self._headers)
             reply = self._connection.getresponse()
@@ -232,7 +233,7 @@ class Scraper:
         try:
             return ServerLine(at, parse_metrics(text, histograms=histograms)).sealed()
         except ValueError as e:
-            raise NoMetrics(f"answers what is no Prometheus text ({e})") from None
+            raise NoMetrics(f"answers with invalid Prometheus text ({e})") from None
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The client's side of sampling: a process of its own, started before a run and asked after it.
+"""The client's side of sampling: a separate process, started before a run and read after it.
 
-Its output goes to a temporary file, so that nothing of it costs the client anything in between.
+Its output goes to a temporary file, so it costs the client nothing in between.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from spark_bench.telemetry.nodes import CONNECT_SECONDS
 from spark_bench.telemetry.readings import ServerSide, server_side
 
 COMMAND = (sys.executable, "-m", "spark_bench.telemetry.sampler")
-# Everything answers or is given up within this.
+# Everything responds or is given up within this time.
 READY_SECONDS = CONNECT_SECONDS + SCRAPE_SECONDS
 END_SECONDS = 2 * SCRAPE_SECONDS + 2
 
@@ -44,7 +44,7 @@ class Sampling:
 
     @classmethod
     def start(cls, job: SamplerJob, patience: float = READY_SECONDS) -> Sampling:
-        """Start sampling, and wait until everything has been sampled once or was given up, at most
+        """Start sampling and wait until everything has been sampled once or given up, at most
         `patience` seconds."""
         # Both outlive this call: `stop` reads and closes them.
         out, err = (tempfile.TemporaryFile() for _ in range(2))  # noqa: SIM115
@@ -53,7 +53,7 @@ class Sampling:
             stdin=subprocess.PIPE,
             stdout=out,
             stderr=err,
-            # Ctrl-C is the client's to answer: the last look is still wanted then.
+            # Ctrl-C is for the client to handle, which still needs the last reading.
             start_new_session=True,
         )
         sampling = cls(job, process, out, err)
@@ -63,8 +63,8 @@ class Sampling:
         return sampling
 
     def stop(self, begin_ns: int = 0, end_ns: int = 0) -> ServerSide:
-        """End sampling; what there was, for the window of the run (by default from `start` until
-        now)."""
+        """Stop sampling; return what was sampled, for the window of the run (by default from
+        `start` until now)."""
         now = time.perf_counter_ns()
         self._say(b"stop")
         try:
@@ -82,11 +82,11 @@ class Sampling:
 
     @property
     def ended(self) -> bool:
-        """The process is gone."""
+        """Whether the process has exited."""
         return self._process.poll() is not None
 
     def cancel(self) -> None:
-        """End it at once; nobody wants to know."""
+        """Kill it and drop its data."""
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
@@ -99,7 +99,7 @@ class Sampling:
         self._err.close()
 
     def _say(self, line: bytes) -> None:
-        """A sampler that has ended is told of by its last words."""
+        """Write a line; that a sampler has died shows in its stderr later."""
         with suppress(OSError):
             assert self._process.stdin
             self._process.stdin.write(line + b"\n")
@@ -112,7 +112,7 @@ class Sampling:
             time.sleep(0.02)
 
     def _lines(self) -> list[SamplerLine]:
-        """Everything that was written so far; a line that isn't whole yet is left."""
+        """Everything written so far, without an incomplete last line."""
         # pread: the process writes at the offset that the two share.
         text = os.pread(self._out.fileno(), os.fstat(self._out.fileno()).st_size, 0)
         return [self._decoder.decode(line) for line in text.split(b"\n")[:-1]]

@@ -188,5 +188,5 @@ def test_many_runs_with_one_value_are_counted(tmp_path: Path) -> None:
 
 def test_of_many_values_a_refusal_says_how_many(tmp_path: Path) -> None:
     runs = load_runs([str(a_file(tmp_path, f"{n}", 1.0, seed=n)) for n in range(4)])
-    with pytest.raises(CantCompare, match=r"nothing: seed: 4 different ones\. Measure again"):
+    with pytest.raises(CantCompare, match=r"differ in seed: 4 different values\. Measure again"):
         refuse_differences(find_differences(runs)[0], runs)

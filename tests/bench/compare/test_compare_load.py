@@ -58,14 +58,14 @@ def test_a_name_with_brackets_is_a_file_before_it_is_a_glob(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("argument", "said"),
     [
-        pytest.param("none.json", "none.json is not there: give a result file", id="absent"),
+        pytest.param("none.json", "none.json does not exist: give a result file", id="absent"),
         pytest.param("none*.json", "none*.json matches no file", id="no match"),
-        pytest.param("empty", "empty has no result of spark-bench run in it", id="empty folder"),
-        pytest.param("alone.json", "alone.json is one run: give another", id="one run"),
-        pytest.param("text.json", "text.json is no result of spark-bench run", id="no JSON"),
+        pytest.param("empty", "no results of spark-bench run in empty", id="empty folder"),
+        pytest.param("alone.json", "alone.json is a single run; give another", id="one run"),
+        pytest.param("text.json", "text.json is not a result of spark-bench run", id="no JSON"),
         pytest.param("newer.json", "its schema version is 99", id="another schema"),
         pytest.param("lacks.json", "key `reason` is missing", id="a key is missing"),
-        pytest.param("damaged", "damaged/a.json is no result", id="damaged, in a folder"),
+        pytest.param("damaged", "damaged/a.json is not a result", id="damaged, in a folder"),
     ],
 )
 def test_what_cant_be_read_is_named(

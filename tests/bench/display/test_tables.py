@@ -89,11 +89,11 @@ def test_all_of_a_result_is_there() -> None:
     words = " ".join(text.split())
     assert words.startswith("partial Ctrl-C")
     assert "http://spark-1:30000, openai/gpt-oss-120b, chat, sglang 0.5.23" in words
-    assert "9 of 10 answered in 0.232 s each" in words
+    assert "9 of 10 completed in 0.232 s each" in words
     assert "1 http_500: the server answered with HTTP status 500; check" in words
     assert "(±1.50 at 95%)" in words
-    assert "exact: receive times by the kernel, lag p99 17.0 µs" in words
-    assert "all 9 prompts as asked; 9 answers stopped early" in words
+    assert "exact: receive times from the kernel, read 17.0 µs later (p99)" in words
+    assert "all 9 prompts were as long as requested; 9 responses stopped early" in words
     assert "note One request failed." in words
     assert words.endswith("written to a/b.json")
 
@@ -145,7 +145,7 @@ def test_scheduled_latencies_are_those_of_an_open_loop(
         pytest.param({"request_rate": 2.0}, "2 req/s (Poisson)", id="poisson"),
         pytest.param({"request_rate": 0.5, "burstiness": None}, "0.5 req/s (even)", id="even"),
         pytest.param({"request_rate": 2.0, "burstiness": 0.3}, "(gamma 0.3)", id="gamma"),
-        pytest.param({"input_len": None}, "each its own tokens in, 8 out", id="own-lengths"),
+        pytest.param({"input_len": None}, "varying tokens in, 8 out", id="own-lengths"),
         pytest.param({"repeat": 3}, "10 prompts, 3 times,", id="repeats"),
     ],
 )
@@ -158,7 +158,7 @@ def test_nothing_answered() -> None:
     summary = Summary(failed=3, failures={"refused": 3})
     result = closed(summary=summary)
     told = dict(finding_lines(result))
-    assert requests_line(summary) == "none of 3 counts"
+    assert requests_line(summary) == "none of 3 requests succeeded"
     assert told["failed"].startswith("3 refused: nothing is listening at that address; start the")
     assert not {"tokens/s", "steady", "lengths"} & set(told)
     assert "TTFT" not in printed(*result_tables(result))
@@ -180,7 +180,7 @@ def test_goodput_by_objective() -> None:
         slo_attainment_by_metric={"ttft": 0.9, "tpot": 0.876},
     )
     assert dict(finding_lines(closed(summary=summary)))["goodput"] == (
-        "1.23 req/s; 87.6% of those sent met ttft ≤ 500 ms, tpot ≤ 50 ms (ttft 90%, tpot 88%)"
+        "1.23 req/s; 87.6% of requests met ttft ≤ 500 ms, tpot ≤ 50 ms (ttft 90%, tpot 88%)"
     )
 
 
@@ -199,12 +199,12 @@ def test_the_steady_part() -> None:
     [
         pytest.param(
             Audit(clock="process", verdict="approximate", reasons=("no kernel stamps", "slow")),
-            "approximate because no kernel stamps; slow (receive times by this process",
+            "approximate: no kernel stamps; slow (receive times from this process",
             id="approximate",
         ),
         pytest.param(
             Audit(clock="process", transport="tls", lag_us=Spread(1, 90, 99)),
-            "receive times by this process (tls), lag p99 90.0 µs",
+            "receive times from this process (tls), read 90.0 µs later (p99)",
             id="tls",
         ),
         pytest.param(
@@ -226,7 +226,9 @@ def test_the_client_of_itself(audit: Audit, words: str) -> None:
         pytest.param(
             {"differing": 2, "largest_difference": 13}, "2 of 9 prompts differ", id="differ"
         ),
-        pytest.param({"stopped_early": 0}, "all 9 prompts as asked", id="as-asked"),
+        pytest.param(
+            {"stopped_early": 0}, "all 9 prompts were as long as requested", id="as-asked"
+        ),
     ],
 )
 def test_the_lengths(changes: dict[str, Any], words: str) -> None:
@@ -243,8 +245,8 @@ def test_stalls_and_whose_they_were() -> None:
         1.0, 5.0, {"engine": 2, "request": 1}, {"engine": 1000.0, "request": 40.0}, (worst,)
     )
     assert dict(finding_lines(closed(stalls=found)))["stalls"] == (
-        "2 of all streams (the engine), 1,000 ms in all; 1 of one stream (its request), "
-        "40.0 ms in all; the longest 812 ms at 61 s"
+        "2 in all streams (the engine), 1,000 ms in total; 1 in one stream (its request), "
+        "40.0 ms in total; the longest 812 ms, at 61 s"
     )
 
 
@@ -255,8 +257,9 @@ def test_where_the_time_went() -> None:
     alone = Compared(9, 10.0, 10.0, 12.0, None, note="the server has none")
     found = Reconciliation(both, alone, both, own, "", 20.0, 129.0, 1.0)
     assert list(reconciliation_lines(found)) == [
-        "mean TTFT 150 ms: 20.0 ms in the queue, 129 ms in the engine, 1.00 ms network and client",
-        "mean E2E 150 ms, by the server 149 ms",
+        "mean TTFT 150 ms: 20.0 ms in the queue, 129 ms in the engine, "
+        "1.00 ms in network and client",
+        "mean E2E 150 ms, by the server's clock 149 ms",
     ]
 
 
@@ -273,10 +276,10 @@ def test_a_node_and_what_a_joule_gave() -> None:
         samples=columns,
     )
     assert node_line(node) == (
-        "power 61.2 on average, 88 W at most; host memory used 96 GiB; 3.20 GB sent over RDMA"
+        "power 61.2 on average, 88 W at peak; host memory used 96 GiB; 3.20 GB sent over RDMA"
     )
     text = printed(*result_tables(closed(nodes=Nodes(tokens_per_joule=0.0812, nodes=(node,)))))
-    assert "0.0812 output tokens a joule" in text
+    assert "0.0812 output tokens per joule" in text
 
 
 def test_a_sweep_is_a_row_a_load_with_the_knee_marked() -> None:
@@ -303,7 +306,7 @@ def test_a_sweep_without_a_knee_says_so() -> None:
     text = printed(sweep_table(results, Sweep("concurrency", (1, 2), failed=1.0)))
     assert "knee" not in text.replace("No knee", "")
     assert max(map(len, text.splitlines())) <= 80
-    assert "No knee was reached" in text
+    assert "No knee yet" in text
 
 
 def test_a_sweep_that_failed_says_why_it_ended() -> None:

@@ -190,10 +190,10 @@ ROOF_MS = 1e3 * (14_141_238_272 + 28 * 2 * 4 * 128 * 2 * 192) / 273e9
         pytest.param(0.74, "healthy", "74% of the decode roofline: healthy", id="healthy"),
         pytest.param(0.60001, "healthy", "60% of the decode roofline: healthy", id="just"),
         pytest.param(0.59, "slow", "disable_cuda_graph", id="slow"),
-        pytest.param(0.201, "slow", "slower than what is published", id="still-slow"),
+        pytest.param(0.201, "slow", "slower than published figures", id="still-slow"),
         pytest.param(0.09, "far below", "9% of the decode roofline: looks like", id="far-below"),
         pytest.param(0.999, "healthy", "100% of the decode roofline", id="at-the-roof"),
-        pytest.param(1.01, "impossible", "101% of .*: a measuring error", id="above"),
+        pytest.param(1.01, "impossible", "101% of .*: a measurement error", id="above"),
     ],
 )
 def test_one_stream_is_judged(share: float, verdict: str, words: str) -> None:
@@ -202,7 +202,7 @@ def test_one_stream_is_judged(share: float, verdict: str, words: str) -> None:
     assert found.share == pytest.approx(share)
     assert found.expected == pytest.approx(19.29, abs=0.01)
     assert re.search(words, found.text)
-    assert "BF16, TP1: 14.2 GB a token and node at 273 GB/s" in found.text
+    assert "BF16, TP1: 14.2 GB per token and node at 273 GB/s" in found.text
 
 
 @pytest.mark.parametrize(
@@ -236,8 +236,8 @@ def test_a_batch_of_a_mixture_is_judged_by_the_experts_that_it_reads() -> None:
     # (18 x 192 + 18 x 128) x 4 x 256 bytes: 9.90 GB in 36.3 ms.
     assert found.verdict == "healthy"
     assert found.text.startswith(
-        "73% of the estimate for 10 streams: healthy (20.0 of 27.6 tok/s a stream, "
-        "35 of 128 experts a step; alone at most 109; MXFP4, TP2"
+        "73% of the estimate for 10 streams: healthy (20.0 of 27.6 tok/s per stream, "
+        "35 of 128 experts per step; one stream alone: at most 109; MXFP4, TP2"
     )
     assert found.expected == pytest.approx(27.6, abs=0.05)
     assert found.share == pytest.approx(0.73, abs=0.005)  # the one that the text tells
@@ -253,7 +253,9 @@ def test_texts_that_share_experts_are_faster_than_the_estimate_and_not_judged() 
 def test_a_large_batch_has_a_bound_and_no_verdict() -> None:
     found = roofline(run(500.0, 64))
     assert found.verdict == "bound"
-    assert found.text.startswith("2.00 tok/s a stream of 64: too large a batch to judge")
+    assert found.text.startswith(
+        "2.00 tok/s per stream, 64 streams: the batch is too large to judge"
+    )
     assert roofline(run(ROOF_MS / 1.1, 64)).verdict == "impossible"
 
 
@@ -261,26 +263,28 @@ def test_streams_together_faster_than_the_bound_are_an_error_too() -> None:
     """1270 tokens after the first ones, in 10 s, of one stream: 127 a second."""
     found = roofline(run(60.0, duration=10.0))
     assert found.verdict == "impossible"
-    assert found.text.startswith("127 tok/s together, of at most 19.3 by the roofline: a measuring")
+    assert found.text.startswith("127 tok/s in total; the roofline allows 19.3: a measurement")
 
 
 @pytest.mark.parametrize(
     "result, why",
     [
-        pytest.param(run(None), "no answer has two tokens", id="one-token-answers"),
-        pytest.param(run(60.0, completed=0), "no answer has two tokens", id="nothing-completed"),
-        pytest.param(run(60.0, model="org/other"), "bytes of org/other are not", id="model"),
+        pytest.param(run(None), "no response has two tokens", id="one-token-answers"),
+        pytest.param(run(60.0, completed=0), "no response has two tokens", id="nothing-completed"),
+        pytest.param(run(60.0, model="org/other"), "size of org/other is unknown", id="model"),
         pytest.param(
             run(60.0, settings={"speculative_algorithm": "EAGLE3"}),
             "speculative (EAGLE3)",
             id="speculative",
         ),
         pytest.param(
-            run(60.0, settings={"quantization": "awq"}), "as awq are not known", id="quantised"
+            run(60.0, settings={"quantization": "awq"}), "as awq is unknown", id="quantised"
         ),
         pytest.param(run(60.0, tp=2, nodes=1), "TP 2 on 1 node", id="several-gpus-a-node"),
         pytest.param(
-            run(60.0, settings={"tp_size": ""}), "over how many nodes", id="parallelism-not-told"
+            run(60.0, settings={"tp_size": ""}),
+            "how many nodes the model is split over",
+            id="parallelism-not-told",
         ),
     ],
 )
@@ -311,7 +315,7 @@ def test_what_the_engine_does_not_tell_is_in_what_it_was_started_with() -> None:
     assert deployment
     launch = {"tp": 2, "extra_args": ["--quantization=fp8", "--kv-cache-dtype", "fp8_e4m3"]}
     setting = setting_of(deployed(result, replace(deployment, launch=launch)))
-    assert (setting.tp, setting.quantisation, setting.kv_bytes) == (2, "FP8", 1.0)
+    assert (setting.tp, setting.quantization, setting.kv_bytes) == (2, "FP8", 1.0)
 
 
 def test_a_model_is_known_by_its_folder_in_the_hubs_cache() -> None:
@@ -323,7 +327,9 @@ def test_a_model_is_known_by_its_folder_in_the_hubs_cache() -> None:
 @pytest.mark.parametrize(
     "url, product, cpu, why",
     [
-        pytest.param("http://spark-9:30000", "NVIDIA DGX Spark", "", "URL alone", id="far-away"),
+        pytest.param(
+            "http://spark-9:30000", "NVIDIA DGX Spark", "", "nothing but its URL", id="far-away"
+        ),
         pytest.param("http://127.0.0.1:1", "", "EPYC", "this machine is not a Spark", id="other"),
         pytest.param("http://127.0.0.1:1", "NVIDIA DGX Spark", "", "", id="spark-by-firmware"),
         pytest.param("http://[::1]:1", "GX10", "Cortex-X925 + Cortex-A725", "", id="gb10-by-cpu"),
@@ -400,16 +406,16 @@ def test_beside_what_is_published_for_its_setting(
 @pytest.mark.parametrize(
     "result, words",
     [
-        pytest.param(run(60.0), "no published figure of Qwen/Qwen2.5-7B", id="of-the-model"),
+        pytest.param(run(60.0), "no published figures for Qwen/Qwen2.5-7B", id="of-the-model"),
         pytest.param(
             run(60.0, model=LLAMA8B),
-            "published for BF16, 1 node TP1, 1 in flight; the nearest: decode 20.5 tok/s "
-            "(meta-llama/Llama-3.1-8B-Instruct in FP8, SGLang",
-            id="of-the-quantisation",
+            "published figures for BF16, 1 node TP1, 1 in flight; the nearest are decode 20.5 "
+            "tok/s (meta-llama/Llama-3.1-8B-Instruct in FP8, SGLang",
+            id="of-the-quantization",
         ),
         pytest.param(
             run(60.0, 5, model=OSS),
-            "1 node TP1, 5 in flight; the nearest: output 319 tok/s",
+            "1 node TP1, 5 in flight; the nearest are output 319 tok/s",
             id="of-the-load",
         ),
     ],

@@ -160,14 +160,14 @@ def test_a_broken_result_is_told_and_keeps_no_other_out() -> None:
     assert told.stdout == "1 result added\n"
     newer, not_one = told.stderr.splitlines()
     assert newer.startswith("left out: r/newer.json") and "install a newer" in newer
-    assert not_one.startswith("left out: typed.json is no result")
+    assert not_one.startswith("left out: typed.json is not a result")
     assert good.id[-8:] in typed().output
 
 
 def test_a_name_that_is_no_file_is_an_error() -> None:
     told = typed("add", "no/*.json")
     assert (told.exit_code, told.stdout) == (2, "")
-    assert told.stderr.startswith("Error: no/*.json is not there")
+    assert told.stderr.startswith("Error: no/*.json does not exist")
 
 
 def test_a_trend_is_of_the_newest_results_model_and_load() -> None:
@@ -176,7 +176,7 @@ def test_a_trend_is_of_the_newest_results_model_and_load() -> None:
     assert told.exit_code == 0
     assert told.stdout.startswith("output_throughput of gpt-oss-120b on 2 nodes, 10x 128/8 c4")
     assert told.stdout.count("●") == 2
-    assert told.stdout.endswith("the last is +5.9% from the median of the 1 before\n")
+    assert told.stdout.endswith("the last is +5.9% from the median of the previous 1\n")
     assert told.stderr.startswith("1 result left out: partial")
 
 

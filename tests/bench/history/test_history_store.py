@@ -171,7 +171,7 @@ def test_a_newer_store_is_refused_with_the_cure(path: Path) -> None:
 def test_a_file_that_is_no_store_is_refused_and_stays_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("dear diary " * 100)
-    with pytest.raises(BadInput, match=r"damaged .* move it away, and make it again"):
+    with pytest.raises(BadInput, match=r"damaged .* move it away and rebuild it"):
         remember_result(a_run(), Path("x.json"), path)
     assert path.read_text() == "dear diary " * 100
 
@@ -190,7 +190,7 @@ def test_somebody_elses_sqlite_file_is_refused_and_gets_no_table(tmp_path: Path)
     path = tmp_path / "other.sqlite3"
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE theirs (x)")
-    with pytest.raises(BadInput, match="no history of spark-bench: name another with --store"):
+    with pytest.raises(BadInput, match="not a spark-bench history: name another with --store"):
         remember_result(a_run(), Path("x.json"), path)
     with sqlite3.connect(path) as connection:
         assert connection.execute("SELECT name FROM sqlite_schema").fetchall() == [("theirs",)]
@@ -265,9 +265,9 @@ def test_an_id_by_its_beginning(word: str, id: str) -> None:
 @pytest.mark.parametrize(
     "word, known, told",
     [
-        pytest.param("0a", IDS, "beginning of 2 results", id="several"),
+        pytest.param("0a", IDS, "matches 2 results", id="several"),
         pytest.param("0a1b2c3e", IDS, "did you mean 0a1b2c3d", id="nearest"),
-        pytest.param("zz", IDS, "history list shows", id="nothing-near"),
+        pytest.param("zz", IDS, "see spark-bench history list", id="nothing-near"),
         pytest.param("0a", [], "which is empty", id="empty"),
         pytest.param("", IDS, "is not in the history", id="no-word"),
     ],
@@ -293,7 +293,7 @@ def test_a_time_as_typed(text: str, back: timedelta) -> None:
 
 @pytest.mark.parametrize("text", ["", "yesterday", "7", "7y", "-7d", "99999999999d", "2026-13-01"])
 def test_a_time_that_is_none(text: str) -> None:
-    with pytest.raises(BadInput, match=r"--since: .* is no time: give"):
+    with pytest.raises(BadInput, match=r"--since: .* is not a time; use"):
         parse_moment(text, "--since", datetime.now(UTC))
 
 

@@ -86,7 +86,7 @@ def test_the_plot_fits_80_columns_without_colour_and_tells_each_value() -> None:
     for run in runs:
         told = f"{run.id[-8:]}  {run.figures['output_throughput'].value:.0f}"
         assert told in text
-    assert lines[-1] == "the last is -1.7% from the median of the 5 before"
+    assert lines[-1] == "the last is -1.7% from the median of the previous 5"
 
 
 def test_a_second_plot_holds_nothing_of_the_first() -> None:

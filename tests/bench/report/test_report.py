@@ -186,7 +186,7 @@ def test_the_timeline_is_of_the_newest_run_with_samples_or_of_the_one_wanted() -
     assert newest and newest.run.entry.id == result(1).id
     wanted = choose_timeline_run(runs, result(0).id[:15])
     assert wanted and wanted.run.entry.id == result(0).id
-    for word, words in (("x", "none of these"), ("2026", "several"), (untimed.id, "no samples")):
+    for word, words in (("x", "not one of these"), ("2026", "several"), (untimed.id, "no samples")):
         with pytest.raises(BadInput, match=words):
             choose_timeline_run(runs, word)
     assert choose_timeline_run(named(untimed), None) is None
@@ -221,8 +221,8 @@ def test_exactness_is_the_worst_of_all_runs() -> None:
         clock="process", lag_us=Spread(10.0, 4000.0, 5000.0), late_us=Spread(1.0, 2.0, 3.0)
     )
     said = exactness_text(named(result(0), result(1, audit=audit)))
-    assert "kernel's in 1 of 2 runs" in said
-    assert "at most 4,000 µs later, and sent at most 2.00 µs late" in said
+    assert "come from the kernel in 1 of 2 runs" in said
+    assert "at most 4,000 µs later and sent at most 2.00 µs late" in said
     assert "32 of 32 prompts" in said
 
 

@@ -199,8 +199,8 @@ def test_the_default_is_the_folder_of_results(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        pytest.param(["nowhere"], "nowhere is not there", id="no such file"),
-        pytest.param([".", "--timeline", "x"], "--timeline: 'x' is none", id="no such run"),
+        pytest.param(["nowhere"], "nowhere does not exist", id="no such file"),
+        pytest.param([".", "--timeline", "x"], "--timeline: 'x' is not one", id="no such run"),
     ],
 )
 def test_what_was_typed_wrong_is_told_and_nothing_is_written(

@@ -35,7 +35,7 @@ def put(place: str, value: Any) -> str:
 
 ODD = {
     "a URL that is none": (put("config.url", "http://a]b"), "$.config.url"),
-    "nested without end": (DEEP, "nested more deeply"),
+    "nested without end": (DEEP, "nested deeper"),
     "an integer of 31 digits": (put("summary.completed", 10**30), "$.summary.completed"),
     "an integer beyond floats": (put("summary.completed", 10**400), "$.summary.completed"),
     "an integer beyond SQLite": (put("config.seed", 2**63), "$.config.seed"),
@@ -48,12 +48,12 @@ ODD = {
     "a figure without measure": (put("summary.mean_itl_ms", 1e300), "$.summary.mean_itl_ms"),
     "a negative load": (put("config.concurrency", -4), "$.config.concurrency"),
     "a rate of nothing": (put("config.request_rate", 0.0), "$.config.request_rate"),
-    "half a surrogate": (put("config.model", "\ud800"), "is no result of spark-bench run"),
-    "no UTF-8": (put("config.model", "MODEL").replace("MODEL", "\udcff"), "is no result"),
+    "half a surrogate": (put("config.model", "\ud800"), "is not a result of spark-bench run"),
+    "no UTF-8": (put("config.model", "MODEL").replace("MODEL", "\udcff"), "is not a result"),
     "a year of its own": (put("created", "0001-01-01T00:00:00+14:00"), "$.created"),
     "no time zone": (put("created", "2026-11-23T13:38:05"), "$.created"),
     "a repeat's year": (put("repeats.0.started", "9999-12-31T23:59:59-14:00"), "repeats[0]"),
-    "cut off": (json.dumps(GOOD)[:2000], "is no result of spark-bench run"),
+    "cut off": (json.dumps(GOOD)[:2000], "is not a result of spark-bench run"),
 }
 
 
@@ -96,7 +96,7 @@ def test_an_odd_file_alone_is_one_error(run: Callable[..., Any], text: str, said
     for words in (("compare", "odd.json", "good.json"), ("report", "odd.json", "good.json")):
         done = run(*words)
         assert done.exit_code == 2
-        assert done.stderr.startswith("Error: odd.json is no result of spark-bench run")
+        assert done.stderr.startswith("Error: odd.json is not a result of spark-bench run")
         assert said in done.stderr
         assert len(done.stderr.splitlines()) == 1
 

@@ -168,7 +168,7 @@ def test_a_gpu_that_tells_nothing_leaves_the_rest(
             "Connection refused",
             id="refused",
         ),
-        pytest.param(ProjectNode("@docker/x"), "it is not reached by SSH", id="no-ssh"),
+        pytest.param(ProjectNode("@docker/x"), "it is not reached through SSH", id="no-ssh"),
     ],
 )
 def test_a_node_that_is_not_reached_is_a_note(node: ProjectNode, why: str) -> None:
@@ -212,7 +212,7 @@ def test_a_node_that_stays_silent_is_a_note(
     running = Sampling.start(
         SamplerJob(nodes=(ProjectNode("a", ssh=ProjectSsh("a")),)), patience=0.5
     )
-    assert running.stop().notes == ("a told nothing until the run had ended",)
+    assert running.stop().notes == ("a sent nothing before the run ended",)
 
 
 def test_a_sampler_that_dies_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,1 +1,1 @@
-"""Data to SVG, by Vega-Lite. Colours are CSS variables of the page, so that both themes fit."""
+"""Data to SVG with Vega-Lite. Colors are the page's CSS variables, so that both themes work."""

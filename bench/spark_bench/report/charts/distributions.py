@@ -1,4 +1,4 @@
-"""How latencies are distributed: for each duration the share of requests, or tokens, within it."""
+"""Distributions of latencies: the share of requests, or tokens, within each duration."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _QUANTILES = (50.0, 90.0, 95.0, 99.0, 99.9, 100.0)
 def distribution_charts(
     runs: Sequence[tuple[str, NamedRun]], indices: Mapping[str, int]
 ) -> Iterator[Chart]:
-    """One each for TTFT and ITL, of these runs by the names that they shall have."""
+    """A chart each for TTFT and ITL; runs: (name on the chart, run)."""
     for key, title, of in _KINDS:
         curves = tuple(
             Curve(name, indices[name], tuple(points))
@@ -42,11 +42,11 @@ def _chart(
         percent_axis(),
     )
     table = _table(key, title, runs)
-    said = "; ".join(
-        f"{row[0].text}: half within {row[1].text} ms, 99 % within {row[4].text} ms"
+    sentences = "; ".join(
+        f"{row[0].text}: half within {row[1].text} ms, 99% within {row[4].text} ms"
         for row in table.rows
     )
-    alt = f"Distribution of the {title.lower()}. {said}."
+    alt = f"Distribution of the {title.lower()}. {sentences}."
     return Chart(
         title=title,
         subtitle=f"share of {of} within a time, %",
@@ -59,18 +59,18 @@ def _chart(
 
 
 def _points(named: NamedRun, key: str) -> Iterator[Point]:
-    found = named.run.distributions
-    quantiles = getattr(found, key) if found else ()
-    if found and quantiles:
-        for percent_, value in zip(found.points, quantiles, strict=True):
+    distributions = named.run.distributions
+    quantiles = getattr(distributions, key) if distributions else ()
+    if distributions and quantiles:
+        for percent_, value in zip(distributions.points, quantiles, strict=True):
             yield Point(value, percent_)
 
 
 def _table(key: str, title: str, runs: Sequence[tuple[str, NamedRun]]) -> Table:
     rows = [
-        (name, np.interp(_QUANTILES, found.points, values).tolist())
+        (name, np.interp(_QUANTILES, distributions.points, values).tolist())
         for name, named in runs
-        if (found := named.run.distributions) and (values := getattr(found, key))
+        if (distributions := named.run.distributions) and (values := getattr(distributions, key))
     ]
     columns = [
         number_cells([values[place] for _, values in rows]) for place in range(len(_QUANTILES))

@@ -15,7 +15,7 @@ _LONGEST_LABEL = 17
 
 
 class Point(Struct, frozen=True):
-    """title: what it is, in words, shown when the mouse rests on it; "" draws no dot."""
+    """title: what it is, shown on hover; "" draws no dot."""
 
     x: float
     y: float
@@ -23,8 +23,8 @@ class Point(Struct, frozen=True):
 
 
 class Curve(Struct, frozen=True):
-    """index: of its colour; name: "" where another curve names the colour; mark: the point of the
-    knee, with a word for it."""
+    """index: of its color; name: "" if another curve names the color; mark: the point of the knee,
+    with its label."""
 
     name: str
     index: int
@@ -35,17 +35,17 @@ class Curve(Struct, frozen=True):
 
 
 def plot_curves(curves: Sequence[Curve], x: Axis, y: Axis, layout: Layout) -> Spec:
-    """One plot; a point outside of the axes is drawn at their edge."""
+    """A plot; points outside the axes are drawn at their edge."""
     layers: list[Spec] = []
     for curve in curves:
         layers.append(_line(curve))
         layers.extend(_dots(curve))
-    told: list[Point] = []
+    marked: list[Point] = []
     for mark in filter(None, (curve.mark for curve in curves)):
         layers.append(_ring(mark))
-        if not any(_near(mark, other, y, layout) for other in told):
+        if not any(_near(mark, other, y, layout) for other in marked):
             layers.extend(_word(mark))
-            told.append(mark)
+            marked.append(mark)
     if layout.labels:
         layers.append(_names(curves, y, layout))
     first = {"x": _channel("x", x), "y": _channel("y", y)}
@@ -54,7 +54,7 @@ def plot_curves(curves: Sequence[Curve], x: Axis, y: Axis, layout: Layout) -> Sp
 
 
 def shortened(name: str, most: int = _LONGEST_LABEL) -> str:
-    """With an ellipsis in its middle, as models differ at both ends.
+    """Shorten in the middle, since models' names differ at both ends.
 
     >>> shortened("Qwen2.5-72B-Instruct-AWQ")
     'Qwen2.5-…ruct-AWQ'
@@ -81,8 +81,8 @@ def _values(points: Sequence[Point]) -> Spec:
 
 
 def _value(point: Point) -> dict[str, Any]:
-    made: dict[str, Any] = {"x": _short(point.x), "y": _short(point.y)}
-    return made | ({"t": point.title} if point.title else {})
+    value: dict[str, Any] = {"x": _short(point.x), "y": _short(point.y)}
+    return value | ({"t": point.title} if point.title else {})
 
 
 def _short(value: float) -> float:
@@ -115,7 +115,7 @@ def _dots(curve: Curve) -> Iterator[Spec]:
 
 
 def _near(one: Point, other: Point, y: Axis, layout: Layout) -> bool:
-    """So near that their words would cover each other, if they are the same."""
+    """Whether they have the same label and are so close that the labels would overlap."""
     apart = layout.height * abs(y.share(one.y) - y.share(other.y))
     return one.title == other.title and apart < _LABEL_GAP
 
@@ -130,7 +130,7 @@ def _ring(mark: Point) -> Spec:
 
 
 def _word(mark: Point) -> Iterator[Spec]:
-    """First its halo, so that lines below do not cross it, then the word."""
+    """The label's halo, so that lines do not cross it, then the label."""
     text = {"type": "text", "dy": -16, "fontSize": FONT, "fontWeight": 600, "fill": INK}
     halo = {"stroke": GROUND, "strokeWidth": 3, "strokeJoin": "round"}
     for style in (text | halo, text):
@@ -139,7 +139,7 @@ def _word(mark: Point) -> Iterator[Spec]:
 
 
 def _names(curves: Sequence[Curve], y: Axis, layout: Layout) -> Spec:
-    """At the right end, moved apart where curves end together."""
+    """Curves' names at the right end, moved apart where they would overlap."""
     named = [curve for curve in curves if curve.name and curve.points]
     ends = [layout.height * (1 - y.share(curve.points[-1].y)) for curve in named]
     places = spread_labels(ends, _LABEL_GAP, 0, layout.height)

@@ -1,4 +1,5 @@
-"""Throughput and latencies against the load, with the knee."""
+"""Throughput and latencies against load, and which runs make one curve: those that differ in their
+load, concurrency or rate, alone."""
 
 from __future__ import annotations
 
@@ -19,13 +20,13 @@ from spark_bench.report.named_runs import NamedRun
 from spark_bench.report.page_table import Cell, Column, Table, number_cells
 from spark_bench.results.schema import Config
 
-_LOADS = {"concurrency": "requests in flight", "request_rate": "requests a second"}
+_LOADS = {"concurrency": "requests in flight", "request_rate": "requests per second"}
 _CHARTS = (
     ("Output throughput", "tokens/s", (("output_throughput", ""),)),
     ("Time to first token", "ms", (("median_ttft_ms", "median"), ("p99_ttft_ms", "p99"))),
     ("Inter-token latency", "ms", (("median_itl_ms", "median"), ("p99_itl_ms", "p99"))),
     (
-        "Whole answer",
+        "Whole response",
         "ms",
         (("median_e2e_latency_ms", "median"), ("p99_e2e_latency_ms", "p99")),
     ),
@@ -33,7 +34,7 @@ _CHARTS = (
 
 
 def load_charts(family: Family, indices: Mapping[str, int]) -> Iterator[Chart]:
-    """One for throughput, one each for TTFT, ITL and E2E; indices: the colours, by label."""
+    """A chart for throughput, one each for TTFT, ITL and E2E; indices: colors by label."""
     x = load_axis((load for series in family.series for load in series.loads), _LOADS[family.over])
     for title, unit, figures in _CHARTS:
         curves = tuple(
@@ -57,12 +58,12 @@ def _chart(
 ) -> Chart:
     y = fitting_axis(point.y for curve in curves for point in curve.points)
     statistics = [statistic for _, statistic in figures if statistic]
-    told = f"{unit}, {' (line) and '.join(statistics)} (dashed)" if statistics else unit
-    said = "; ".join(_sentence(curve, x, unit) for curve in curves if curve.name)
-    alt = f"{title} by {x.title}. {said}."
+    subtitle = f"{unit}, {' (line) and '.join(statistics)} (dashed)" if statistics else unit
+    sentences = "; ".join(_sentence(curve, x, unit) for curve in curves if curve.name)
+    alt = f"{title} by {x.title}. {sentences}."
     return Chart(
         title=title,
-        subtitle=told,
+        subtitle=subtitle,
         alt=alt,
         svg=draw_chart(lambda layout: plot_curves(curves, x, y, layout), alt, WIDE, NARROW),
         table=_table(family, title, unit, figures),
@@ -121,7 +122,7 @@ def _table(family: Family, title: str, unit: str, figures: Sequence[tuple[str, s
 
 Over = Literal["concurrency", "request_rate"]
 
-# What a sweep changes along with the load, or what says who was asked rather than what.
+# What a sweep changes along with the load, and what identifies the server rather than the load.
 _FREE = (
     "command",
     "overrides",
@@ -140,9 +141,9 @@ _FREE = (
 
 
 class Series(Struct, frozen=True):
-    """The runs of one model and variant, by load; knee: the load of its knee, None if not reached.
+    """The runs of one model and variant by load; knee: the load at its knee, None if there is none.
 
-    Of several runs at one load it has the newest; `older` counts the others.
+    Of several runs at one load it contains the newest; `older` counts the others.
     """
 
     label: str
@@ -153,7 +154,7 @@ class Series(Struct, frozen=True):
 
 
 class Family(Struct, frozen=True):
-    """Series that can be drawn into one chart: their prompts and answers are alike."""
+    """Series that fit in one chart: their prompts and responses are alike."""
 
     over: Over
     words: str
@@ -165,23 +166,23 @@ class Family(Struct, frozen=True):
 
 
 def families(runs: Iterable[NamedRun]) -> tuple[Family, ...]:
-    """Those with at least one curve of two loads, the one of most points first."""
-    found: dict[tuple[Over, str], list[NamedRun]] = defaultdict(list)
+    """Families with at least one curve of two loads, most points first."""
+    by_load: dict[tuple[Over, str], list[NamedRun]] = defaultdict(list)
     for named in runs:
         config = named.run.config
         if not named.run.measured or named.run.entry.status != "complete":
             continue
         if config.concurrency is not None:
-            found["concurrency", _rest(config, "concurrency")].append(named)
+            by_load["concurrency", _rest(config, "concurrency")].append(named)
         if config.request_rate is not None:
-            found["request_rate", _rest(config, "request_rate")].append(named)
-    made = [build_family(over, members) for (over, _), members in found.items()]
-    drawn = [each for each in made if any(len(series.loads) > 1 for series in each.series)]
+            by_load["request_rate", _rest(config, "request_rate")].append(named)
+    kinds = [build_family(over, members) for (over, _), members in by_load.items()]
+    drawn = [each for each in kinds if any(len(series.loads) > 1 for series in each.series)]
     return tuple(sorted(drawn, key=lambda each: -each.points))
 
 
 def build_family(over: Over, members: Sequence[NamedRun]) -> Family:
-    """All of one kind of load."""
+    """A family from runs of one kind of load."""
     by_label: dict[str, list[NamedRun]] = defaultdict(list)
     for named in members:
         by_label[named.label].append(named)
@@ -190,7 +191,7 @@ def build_family(over: Over, members: Sequence[NamedRun]) -> Family:
 
 
 def curve_load(named: NamedRun, over: Over) -> float:
-    """Requests in flight, or requests a second."""
+    """Requests in flight, or requests per second."""
     return float(getattr(named.run.config, over))
 
 
@@ -206,8 +207,8 @@ def _series(label: str, over: Over, members: Sequence[NamedRun]) -> Series:
 
 def _rest(config: Config, over: Over) -> str:
     fields: dict[str, Any] = msgspec.to_builtins(config)
-    kept = {key: value for key, value in fields.items() if key not in (*_FREE, over)}
-    return msgspec.json.encode(kept, order="sorted").decode()
+    rest = {key: value for key, value in fields.items() if key not in (*_FREE, over)}
+    return msgspec.json.encode(rest, order="sorted").decode()
 
 
 def _curve_words(config: Config, over: Over) -> str:

@@ -1,4 +1,4 @@
-"""One run over time: panels below each other, over one axis of seconds."""
+"""Charts over time: what server and nodes reported during one run, and a figure over many runs."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from spark_bench.results.schema import Nodes, SampleColumn, ServerFigures
 
 
 def timeline_chart(timeline: Timeline) -> Chart:
-    """Of at least one panel."""
+    """The chart of a timeline with at least one panel."""
     named = timeline.named
-    said = "; ".join(
+    sentences = "; ".join(
         f"{_line_name(panel, name)} {digits(fmean(_ys(line)))} on average, "
-        f"{digits(max(_ys(line)), panel.unit)} at most"
+        f"{digits(max(_ys(line)), panel.unit)} at peak"
         for panel in timeline.panels
         for name, line in panel.lines
     )
     repeat = f", repeat {timeline.repeat}" if timeline.repeat else ""
-    thinned = f"{timeline.kept} of {timeline.of} samples drawn, peaks kept."
-    alt = f"Run {named.number} over time. {said}."
+    thinned = f"{timeline.kept} of {timeline.of} samples are drawn, including peaks."
+    alt = f"Run {named.number} over time. {sentences}."
     return Chart(
         title=f"#{named.number} {named.label}",
         subtitle=f"{named.run.entry.load}{repeat}, {named.run.entry.when:%Y-%m-%d %H:%M} UTC",
@@ -59,7 +59,7 @@ def _timeline_spec(timeline: Timeline, layout: Layout) -> Spec:
 
 
 def _seconds(timeline: Timeline) -> Axis:
-    """To the last sample; the first may have been taken just before the start."""
+    """An axis up to the last sample; the first may precede the start."""
     seconds = [second for panel in timeline.panels for _, line in panel.lines for second, _ in line]
     last = max(*seconds, 0.001)
     ticks = tuple(tick for tick in linear_axis(last).ticks if tick <= last)
@@ -72,7 +72,7 @@ def _untitled(x: Axis) -> Axis:
 
 def _plot_panel(panel: Panel, x: Axis, layout: Layout) -> Spec:
     y = linear_axis(max(max(_ys(line)) for _, line in panel.lines) or 1.0)
-    if not panel.unit:  # there are no half requests
+    if not panel.unit:  # requests are whole
         whole = tuple(tick for tick in y.ticks if tick == int(tick))
         y = Axis(y.low, y.high, whole, False)
     curves = [
@@ -89,7 +89,7 @@ def _plot_panel(panel: Panel, x: Axis, layout: Layout) -> Spec:
 
 
 def _indices(panel: Panel) -> list[tuple[str, int]]:
-    """Of the colours: each panel has its own."""
+    """Color indices: each panel has its own colors."""
     first = {"Requests": 0, "Generated": 2}.get(panel.title, 3)
     return [(name, first + place) for place, (name, _) in enumerate(panel.lines)]
 
@@ -104,13 +104,13 @@ def _line_name(panel: Panel, name: str) -> str:
 
 def _timeline_table(timeline: Timeline) -> Table:
     return Table(
-        "Least, mean and most",
+        "Minimum, mean and maximum",
         (
             Column("What", numeric=False),
             Column("Unit", numeric=False),
-            Column("Least"),
+            Column("Min"),
             Column("Mean"),
-            Column("Most"),
+            Column("Max"),
         ),
         tuple(
             (
@@ -125,14 +125,14 @@ def _timeline_table(timeline: Timeline) -> Table:
     )
 
 
-# As many as there are pixels to show them.
+# About the number of pixels there are.
 MOST_SAMPLES = 500
 
 Line = tuple[tuple[float, float], ...]
 
 
 class Panel(Struct, frozen=True):
-    """Lines over one axis: (name, (second, value)…), in one unit."""
+    """Lines on one axis in one unit: (name, (second, value)…)."""
 
     title: str
     unit: str
@@ -140,7 +140,7 @@ class Panel(Struct, frozen=True):
 
 
 class Timeline(Struct, frozen=True):
-    """repeat: which of several, from 1; None: there is one. kept: samples drawn, of how many."""
+    """repeat: which of several, from 1; None: there is just one. kept: samples drawn, of `of`."""
 
     named: NamedRun
     panels: tuple[Panel, ...]
@@ -150,30 +150,33 @@ class Timeline(Struct, frozen=True):
 
 
 def choose_timeline_run(runs: Sequence[NamedRun], wanted: str | None) -> NamedRun | None:
-    """The run whose id is or starts with `wanted`; None wanted: the newest that has samples."""
+    """The run whose id or file name is `wanted`, or whose id starts with it; None: the newest that
+    has samples."""
     if wanted is None:
         timed = [named for named in runs if named.run.timed]
         return max(timed, key=lambda named: named.run.entry.id, default=None)
-    found = [
+    matches = [
         named for named in runs if wanted in (named.run.entry.id, Path(named.run.entry.path).name)
     ]
-    found = found or [named for named in runs if wanted and named.run.entry.id.startswith(wanted)]
-    if len(found) != 1:
-        what = "is the beginning of several runs' ids" if found else "is none of these runs"
+    matches = matches or [
+        named for named in runs if wanted and named.run.entry.id.startswith(wanted)
+    ]
+    if len(matches) != 1:
+        what = "matches several runs" if matches else "is not one of these runs"
         raise BadInput(
             f"--timeline: {wanted!r} {what}; give a run's id, such as {runs[0].run.entry.id}, or "
             "its file's name"
         )
-    if not found[0].run.timed:
+    if not matches[0].run.timed:
         raise BadInput(
-            f"--timeline: {wanted} has no samples over time: neither the server's metrics nor the "
-            "nodes' power were read; run with --metrics or --power"
+            f"--timeline: {wanted} has no samples over time; measure with --metrics or --power to "
+            "record the server's metrics or the nodes' power"
         )
-    return found[0]
+    return matches[0]
 
 
 def read_timeline(named: NamedRun) -> Timeline:
-    """Read from the run's file; of several repeats it is the last."""
+    """Read a run's timeline from its file; of several repeats, the last one's."""
     result = read_result(Path(named.run.entry.path))
     part = result.repeats[-1] if result.repeats else result
     every = list(_panels(part.server, part.nodes))
@@ -197,7 +200,7 @@ def read_timeline(named: NamedRun) -> Timeline:
 
 
 def thin_line(line: Line, most: int) -> Line:
-    """At most so many points: of each stretch its lowest and its highest, so that no peak is lost.
+    """At most `most` points: the lowest and highest of each stretch, so that no peak is lost.
 
     >>> thin_line(((0, 1.0), (1, 9.0), (2, 1.0), (3, 1.0), (4, 0.0), (5, 1.0)), 4)
     ((0, 1.0), (1, 9.0), (3, 1.0), (4, 0.0))
@@ -235,8 +238,8 @@ def _panels(server: ServerFigures | None, nodes: Nodes | None) -> Iterator[Panel
 
 
 def _panel(title: str, unit: str, lines: tuple[tuple[str, Line], ...]) -> Iterator[Panel]:
-    if told := tuple((name, line) for name, line in lines if line):
-        yield Panel(title, unit, told)
+    if filled := tuple((name, line) for name, line in lines if line):
+        yield Panel(title, unit, filled)
 
 
 def _line(at: Sequence[float], column: SampleColumn) -> Line:
@@ -251,17 +254,17 @@ MOST_POINTS = 400
 
 
 def trend_chart(trend: Trend, label: str, index: int) -> Chart:
-    """Of at least two points; only the newest are drawn where there are many."""
+    """The chart of a trend of at least two points; of many, just the newest are drawn."""
     points = trend.points[-MOST_POINTS:]
     values = number_cells([point.value for point in points])
     change = (
         ""
         if trend.change is None
-        else f"; the last is {trend.change:+.1%} off the median of those before"
+        else f"; the last is {trend.change:+.1%} from the median of the previous ones"
     )
     alt = (
         f"Output throughput of {label} over {len(points)} runs: first {values[0].text}, last "
-        f"{values[-1].text} tokens a second{change}."
+        f"{values[-1].text} tokens per second{change}."
     )
     curve = Curve(
         label,
@@ -275,7 +278,7 @@ def trend_chart(trend: Trend, label: str, index: int) -> Chart:
     )
     every = -(-len(points) // 8)
     ticks = tuple(float(place) for place in range(1, len(points) + 1, every))
-    x = Axis(1.0, float(len(points)), ticks, False, "runs, the newest last")
+    x = Axis(1.0, float(len(points)), ticks, False, "runs, newest last")
     y = fitting_axis(point.value for point in points)
     return Chart(
         title=f"{label} over time",
@@ -290,7 +293,7 @@ def trend_chart(trend: Trend, label: str, index: int) -> Chart:
                 for point, cell in zip(points, values, strict=True)
             ),
         ),
-        note=f"The newest {MOST_POINTS} of {len(trend.points)} runs."
+        note=f"Newest {MOST_POINTS} of {len(trend.points)} runs."
         if len(points) < len(trend.points)
         else "",
     )

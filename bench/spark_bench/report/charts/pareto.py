@@ -1,4 +1,4 @@
-"""Throughput against TTFT: the runs worth having are on the upper left edge."""
+"""Throughput against TTFT: the best runs, the Pareto front, lie on the upper left edge."""
 
 from __future__ import annotations
 
@@ -31,14 +31,18 @@ _LABEL_ROOM = (30, 14)  # pixels that a dot's label takes
 
 
 def pareto_chart(dots: tuple[Dot, ...], indices: Mapping[str, int]) -> Chart:
-    """Of at least one dot."""
+    """The chart of at least one dot."""
     front = [dot for dot in dots if dot.front]
     shown = thin_dots(dots)
     alt = (
         f"Output throughput against median time to first token, {len(dots)} runs. "
         f"{len(front)} on the Pareto front, from {_words(front[0])} to {_words(front[-1])}."
     )
-    left_out = f"{len(shown)} of {len(dots)} runs drawn, the front whole." if shown != dots else ""
+    left_out = (
+        f"{len(shown)} of {len(dots)} runs are drawn, including the whole front."
+        if shown != dots
+        else ""
+    )
     present = sorted({min(indices[dot.named.label], COLORS) for dot in shown})
     names = {min(index, COLORS): label for label, index in reversed(list(indices.items()))}
     return Chart(
@@ -58,7 +62,7 @@ def pareto_chart(dots: tuple[Dot, ...], indices: Mapping[str, int]) -> Chart:
 
 def _spec(dots: Sequence[Dot], indices: Mapping[str, int], layout: Layout) -> Spec:
     ttfts = [dot.ttft_ms for dot in dots]
-    # Labels are on the upper left of their dots, where by definition no other dot is.
+    # A label sits to the upper left of its dot, where by definition there is no other dot.
     x = fitting_axis([*ttfts, min(ttfts) * _ROOM_LEFT], "TTFT, ms")
     y = fitting_axis(dot.throughput for dot in dots)
     edge = Curve("", COLORS, tuple(_point(dot) for dot in dots if dot.front), step=True)
@@ -129,7 +133,7 @@ def _labels(values: Sequence[dict[str, object]]) -> Spec:
 
 
 def _load(dot: Dot) -> str:
-    """Its load in short, as in the matrix."""
+    """Its load in short, as in the table of all runs."""
     config = dot.named.run.config
     if config.concurrency is not None:
         return f"c{config.concurrency}"
@@ -168,12 +172,12 @@ def _table(front: Sequence[Dot]) -> Table:
     )
 
 
-# More dots than this hide each other, and make the page large.
+# More dots hide each other and make the page large.
 MOST_DOTS = 250
 
 
 class Dot(Struct, frozen=True):
-    """ttft_ms: the median; throughput: output tokens a second; front: not dominated."""
+    """ttft_ms: the median; throughput: output tokens per second; front: not dominated."""
 
     named: NamedRun
     ttft_ms: float
@@ -182,7 +186,7 @@ class Dot(Struct, frozen=True):
 
 
 def pareto_front(runs: Iterable[NamedRun]) -> tuple[Dot, ...]:
-    """A dot for each complete run with figures, from the lowest TTFT to the highest."""
+    """A dot per complete run with figures, by increasing TTFT."""
     points = [
         (ttft, throughput, named)
         for named in runs
@@ -191,7 +195,7 @@ def pareto_front(runs: Iterable[NamedRun]) -> tuple[Dot, ...]:
         and (ttft := named.run.value("median_ttft_ms")) is not None
         and (throughput := named.run.value("output_throughput")) is not None
     ]
-    # Of equal TTFTs the higher throughput first: the others then add none.
+    # Among equal TTFTs, highest throughput first, so that the others are dominated.
     points.sort(key=lambda each: (each[0], -each[1]))
     dots, best = [], float("-inf")
     for ttft, throughput, named in points:
@@ -201,8 +205,8 @@ def pareto_front(runs: Iterable[NamedRun]) -> tuple[Dot, ...]:
 
 
 def thin_dots(dots: tuple[Dot, ...]) -> tuple[Dot, ...]:
-    """The front whole, of the others every so manieth."""
+    """All of the front, and every n-th of the others."""
     others = [dot for dot in dots if not dot.front]
     every = -(-len(others) // MOST_DOTS) or 1
-    kept = {id(dot) for dot in others[::every]}
-    return tuple(dot for dot in dots if dot.front or id(dot) in kept)
+    shown = {id(dot) for dot in others[::every]}
+    return tuple(dot for dot in dots if dot.front or id(dot) in shown)

@@ -1,4 +1,4 @@
-"""Axes: from the values to be shown to a domain and its ticks."""
+"""Axes: a domain and ticks for the values to show."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from msgspec import Struct
 
 from spark_bench.report.charts.theme import Spec
 
-# From this ratio of the largest to the smallest on, a linear axis hides the small ones.
+# Above this ratio of largest to smallest, a linear axis hides the small values.
 _LOG_FROM = 20
 
 
 class Axis(Struct, frozen=True):
-    """One axis. At `low` and `high` it ends; title: below it, with the unit."""
+    """An axis from `low` to `high`; title: below it, with the unit."""
 
     low: float
     high: float
@@ -24,7 +24,7 @@ class Axis(Struct, frozen=True):
     format: str = ",.3~r"
 
     def share(self, value: float) -> float:
-        """How far along the axis a value is, from 0 to 1."""
+        """A value's position along the axis, from 0 to 1."""
         if self.log:
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)
@@ -38,16 +38,16 @@ class Axis(Struct, frozen=True):
 
 
 def fitting_axis(values: Iterable[float], title: str = "") -> Axis:
-    """Logarithmic where the values span much, else linear from 0."""
-    found = [value for value in values if math.isfinite(value)]
-    above = [value for value in found if value > 0]
-    if above and len(above) == len(found) and max(above) / min(above) > _LOG_FROM:
+    """A logarithmic axis if the values span a wide range, else a linear one from 0."""
+    finite = [value for value in values if math.isfinite(value)]
+    above = [value for value in finite if value > 0]
+    if above and len(above) == len(finite) and max(above) / min(above) > _LOG_FROM:
         return log_axis(above, title)
-    return linear_axis(max(found, default=1.0) or 1.0, title)
+    return linear_axis(max(finite, default=1.0) or 1.0, title)
 
 
 def linear_axis(largest: float, title: str = "") -> Axis:
-    """From 0 to a round number not below the largest.
+    """A linear axis from 0 to a round number not below `largest`.
 
     >>> linear_axis(430).ticks
     (0.0, 100.0, 200.0, 300.0, 400.0, 500.0)
@@ -60,13 +60,13 @@ def linear_axis(largest: float, title: str = "") -> Axis:
 
 
 def log_axis(values: Iterable[float], title: str = "") -> Axis:
-    """From tick to tick around the values; ticks at 1, 2 and 5, fewer over many decades.
+    """A logarithmic axis between ticks around the values: 1, 2 and 5, fewer over many decades.
 
     >>> log_axis([30, 900]).ticks
     (20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
     """
-    found = list(values)
-    smallest, largest = min(found), max(found)
+    positive = list(values)
+    smallest, largest = min(positive), max(positive)
     decades = math.log10(largest / smallest)
     steps = (1, 2, 5) if decades < 2.2 else (1, 3) if decades <= 4 else (1,)
     first, last = math.floor(math.log10(smallest)), math.ceil(math.log10(largest)) + 1
@@ -77,21 +77,21 @@ def log_axis(values: Iterable[float], title: str = "") -> Axis:
 
 
 def load_axis(values: Iterable[float], title: str) -> Axis:
-    """Ticks at the loads that were measured; doubling them is always the same distance."""
-    found = sorted(set(values))
-    if len(found) == 1:
-        return Axis(found[0] / 2, found[0] * 2, tuple(found), True, title)
-    margin = (found[-1] / found[0]) ** 0.03
-    return Axis(found[0] / margin, found[-1] * margin, tuple(found), True, title)
+    """A logarithmic axis with ticks at the measured loads."""
+    measured = sorted(set(values))
+    if len(measured) == 1:
+        return Axis(measured[0] / 2, measured[0] * 2, tuple(measured), True, title)
+    margin = (measured[-1] / measured[0]) ** 0.03
+    return Axis(measured[0] / margin, measured[-1] * margin, tuple(measured), True, title)
 
 
 def percent_axis() -> Axis:
-    """Of a distribution: finer where tails are."""
+    """An axis of percentages with finer ticks at the tail."""
     return Axis(0.0, 100.0, (0, 25, 50, 75, 90, 100), False, format=",.0f")
 
 
 def spread_labels(wanted: list[float], gap: float, low: float, high: float) -> list[float]:
-    """Places for labels, in the order given: near where they want to be, `gap` apart.
+    """Positions for labels, in the order given: as close to `wanted` as possible, `gap` apart.
 
     >>> spread_labels([50, 51, 10], 12, 0, 100)
     [44.5, 56.5, 10]
@@ -102,7 +102,7 @@ def spread_labels(wanted: list[float], gap: float, low: float, high: float) -> l
     for index in order:
         groups.append([index])
         starts.append(min(max(wanted[index], low), high))
-        # Groups that would overlap become one, centred on what its members want.
+        # Overlapping groups become one, centered on its members' wanted positions.
         while len(groups) > 1 and starts[-2] + gap * len(groups[-2]) > starts[-1]:
             last = groups.pop()
             starts.pop()

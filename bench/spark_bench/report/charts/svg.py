@@ -1,4 +1,4 @@
-"""Vega-Lite specifications to SVG that belongs to the page."""
+"""Vega-Lite specifications to SVG that fits the page."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LABELLED = re.compile(
 
 
 class Legend(Struct, frozen=True):
-    """A name of the legend; index: of its colour; dot: its sign, "" for a line."""
+    """A legend entry; index: of its color; dot: its character, "" for a line."""
 
     name: str
     index: int
@@ -29,9 +29,9 @@ class Legend(Struct, frozen=True):
 
 
 class Chart(Struct, frozen=True):
-    """One figure: drawn for wide and for narrow screens, in words, and as a table.
+    """A chart: drawn for wide and narrow screens, as text, and as a table.
 
-    legend: shown where curves have no room for their names; always: shown everywhere
+    legend: shown where curves have no room for names; always: shown everywhere
     """
 
     title: str
@@ -45,7 +45,7 @@ class Chart(Struct, frozen=True):
 
 
 def draw_chart(make: Callable[[Layout], Spec], alt: str, *layouts: Layout) -> Markup:
-    """The chart in each layout; CSS shows the one that fits."""
+    """Render the chart in each layout; CSS shows the one that fits."""
     return Markup("").join(_svg(make(layout) | _frame(layout), alt, layout) for layout in layouts)
 
 
@@ -64,11 +64,11 @@ def _svg(spec: Spec, alt: str, layout: Layout) -> Markup:
     text = vl_convert.vegalite_to_svg(spec, allowed_base_urls=[])
     root = _ROOT.search(text)
     assert root, "Vega gave no SVG"
-    # All charts of a layout are as wide, so that the page scales them, and their text, alike.
+    # All charts of a layout have the same width, so that the page scales them and their text alike.
     opened = Markup('<svg class="{}" role="img" aria-label="{}" viewBox="0 0 {} {}">').format(
         layout.name, printable(alt), layout.total, root[1]
     )
     body = _FONT.sub("", printable(text[root.end() :], lines=True))
-    # A title is what browsers show when the mouse rests on a dot, without any script.
+    # Browsers show a title on hover without any script; Vega writes an aria-label instead.
     body = _LABELLED.sub(r"<path\g<rest>><title>\g<label></title></path>", body)
     return opened + Markup(body)

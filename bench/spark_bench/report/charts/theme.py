@@ -1,4 +1,4 @@
-"""What all charts share: colours, sizes, axes."""
+"""What all charts share: colors, sizes, axes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MUTED: Final = "var(--muted)"
 GRID: Final = "var(--grid)"
 GROUND: Final = "var(--ground)"
 COLORS: Final = 8
-# Beside its colour each curve has its own shape of dots, for eyes and printers without colours.
+# Besides its color each curve has its own dots, for eyes and printers without color.
 SHAPES: Final = (
     "circle",
     "square",
@@ -30,7 +30,7 @@ FONT: Final = 12
 
 
 class Layout(Struct, frozen=True):
-    """Sizes in CSS pixels: of the plot, and what is beside it. labels: curves are named there."""
+    """Sizes in CSS pixels: the plot and its margins. labels: curves are named on the right."""
 
     name: str
     width: int
@@ -46,7 +46,7 @@ class Layout(Struct, frozen=True):
 
 # Half of the page's width on a desktop, and a phone's whole width.
 WIDE: Final = Layout("wide", width=354, height=220, left=48, right=146, labels=True)
-# The same without names beside the plot, for curves that end together.
+# The same without names next to the plot, for curves that end together.
 PLAIN: Final = Layout("wide", width=482, height=220, left=48, right=18, labels=False)
 NARROW: Final = Layout("narrow", width=272, height=210, left=44, right=14, labels=False)
 # The timeline takes the page's whole width.
@@ -55,12 +55,12 @@ SLIM: Final = Layout("narrow", width=272, height=100, left=44, right=14, labels=
 
 
 def color(index: int) -> str:
-    """Of the index-th name; those beyond the palette share one."""
+    """The color of an index; those beyond the palette share one."""
     return f"var(--s{index + 1 if index < COLORS else 0})"
 
 
 def dot_shape(index: int) -> str:
-    """Its dots'."""
+    """The shape of an index's dots."""
     return SHAPES[index % len(SHAPES)]
 
 
@@ -70,7 +70,7 @@ def dot_sign(index: int) -> str:
 
 
 def vega_config(layout: Layout) -> Spec:
-    """Vega-Lite's config. Text is measured in some font and set in the page's: leave room."""
+    """Vega-Lite's config. Text is measured in one font and set in the page's, so it leaves room."""
     text = {"labelColor": MUTED, "titleColor": MUTED, "labelFontSize": FONT, "titleFontSize": FONT}
     return {
         "aria": False,
