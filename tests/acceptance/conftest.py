@@ -61,13 +61,13 @@ def cluster() -> Iterator[Cluster]:
     shutil.copytree(HERE / "standins", INSTALLED / "standins", dirs_exist_ok=True)
     os.environ["TB_SHARE"] = f"{INSTALLED}:{SHARED}"
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    made = Cluster(Path(f"/run/sparks-{os.getpid()}"))
+    nodes = Cluster(Path(f"/run/sparks-{os.getpid()}"))
     try:
-        made.start(2)
-        made.each(lambda node: node.load(testbed_image.tar(VERSION, IMAGE)))
-        yield made
+        nodes.start(2)
+        nodes.each(lambda node: node.load(testbed_image.tar(VERSION, IMAGE)))
+        yield nodes
     finally:
-        made.stop()
+        nodes.stop()
         del os.environ["TB_SHARE"]
 
 

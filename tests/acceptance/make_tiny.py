@@ -31,18 +31,18 @@ def text() -> Iterator[str]:
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
-    made = Tokenizer(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    made.train_from_iterator(
+    tokenizer.train_from_iterator(
         text(),
         trainers.BpeTrainer(
             vocab_size=VOCABULARY - 8, special_tokens=SPECIAL, initial_alphabet=alphabet
         ),
     )
     whole = PreTrainedTokenizerFast(
-        tokenizer_object=made,
+        tokenizer_object=tokenizer,
         eos_token=END,
         pad_token=PAD,
         bos_token=None,

@@ -24,10 +24,10 @@ def keyed(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     data = {**SETTINGS, "model": MODEL_FOLDER, "api_key_file": str(folder / "key")}
     # The login's own: what is known of its files is kept beside them.
     cluster.node(1).run(f"cp -r {SHARED}/model {MODEL_FOLDER}; chown -R nvidia: {MODEL_FOLDER}")
-    made = Deploy(cluster, cluster.inventory(folder, workers=(), **data))
-    made.succeeds(timeout=START_SECONDS)
-    yield made
-    made.succeeds(state="absent")
+    deployment = Deploy(cluster, cluster.inventory(folder, workers=(), **data))
+    deployment.succeeds(timeout=START_SECONDS)
+    yield deployment
+    deployment.succeeds(state="absent")
 
 
 @pytest.mark.parametrize(
@@ -60,9 +60,9 @@ def test_it_is_shown_nowhere(keyed: Deploy) -> None:
     log = node.logs(HEAD)
     assert "The server is fired up and ready to roll!" in log, "SGLang's own warm-up had the key"
     assert "'api_key': '(hidden, not the key" in log
-    seen = [log, str(node.containers()), _processes()]
-    assert "sglang::scheduler" in seen[-1]
-    assert not [text for text in seen if KEY in text]
+    places = [log, str(node.containers()), _processes()]
+    assert "sglang::scheduler" in places[-1]
+    assert not [text for text in places if KEY in text]
 
 
 def _processes() -> str:

@@ -63,11 +63,11 @@ def bench(deploy: Deploy, folder: Path, *words: object) -> Done:
 
 def totals(cluster: Cluster) -> Counter[str]:
     """SGLang's own counters and its histograms' sums and counts, over all labels."""
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for line in cluster.http("/metrics").body.splitlines():
         if match := re.fullmatch(r"sglang:(\w+_(?:total|sum|count))(?:\{.*\})? (\S+)", line):
-            found[match[1]] += float(match[2])  # type: ignore[assignment] # they are floats
-    return found
+            counts[match[1]] += float(match[2])  # type: ignore[assignment] # they are floats
+    return counts
 
 
 @pytest.mark.parametrize("how", ["auto", "off"])
@@ -176,5 +176,5 @@ def sglang_client(cluster: Cluster, folder: Path) -> dict[str, Any]:
         HF_HUB_OFFLINE="1",
     )
     assert file.exists(), done.stdout + done.stderr
-    found: dict[str, Any] = json.loads(file.read_text().splitlines()[-1])
-    return found
+    counts: dict[str, Any] = json.loads(file.read_text().splitlines()[-1])
+    return counts

@@ -48,10 +48,10 @@ def test_what_sglang_refuses_is_named_and_the_group_before_serves_again(
     serving: Cluster, deploy: Deploy, data: dict[str, object], cause: str, cure: str
 ) -> None:
     before = [id for id, _start in lives(serving)]
-    said = deploy.fails(timeout=2 * START_SECONDS, **data)
-    assert cause in said, said
-    assert cure in said, said
-    assert f"{MODEL} serves again, as before this run" in said, said
+    output = deploy.fails(timeout=2 * START_SECONDS, **data)
+    assert cause in output, output
+    assert cure in output, output
+    assert f"{MODEL} serves again, as before this run" in output, output
     assert states(serving) == {
         **WHOLE,
         f"{HEAD}.failed": "exited",

@@ -56,8 +56,8 @@ def test_a_second_run_changes_nothing(serving: Cluster, deploy: Deploy) -> None:
 
 
 def test_verify_asks_every_endpoint(serving: Cluster, deploy: Deploy) -> None:
-    said = deploy.succeeds(program="deploys/verify.py")
-    assert re.search(r"200 .*/v1/chat/completions", said), said
+    output = deploy.succeeds(program="deploys/verify.py")
+    assert re.search(r"200 .*/v1/chat/completions", output), output
 
 
 def test_status_tells_the_load_from_the_servers_own_metrics(
@@ -69,13 +69,13 @@ def test_status_tells_the_load_from_the_servers_own_metrics(
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(serving.http, "/v1/chat/completions", body, timeout=300)
         while not speed and not answer.done():
-            told, _ = tool.document("status")
-            speed = told["load"]["tokens_per_second"]
+            document, _ = tool.document("status")
+            speed = document["load"]["tokens_per_second"]
         assert answer.result().status == 200, answer.result().body
-    assert speed, told
-    assert told["load"]["running"] == 1
-    assert (told["ok"], told["state"], told["served"]) == (True, "ready", [MODEL])
-    assert [r["health"] for r in told["ranks"]] == [200, 200]
+    assert speed, document
+    assert document["load"]["running"] == 1
+    assert (document["ok"], document["state"], document["served"]) == (True, "ready", [MODEL])
+    assert [r["health"] for r in document["ranks"]] == [200, 200]
 
 
 def test_logs_and_doctor_read_both_ranks(serving: Cluster, deploy: Deploy) -> None:
@@ -83,10 +83,10 @@ def test_logs_and_doctor_read_both_ranks(serving: Cluster, deploy: Deploy) -> No
     lines = tool("logs", "--tail", "1000").stdout.splitlines()
     assert [ln for ln in lines if ln.startswith("0 spark-01") and " TP0] Load weight end" in ln]
     assert [ln for ln in lines if ln.startswith("1 spark-02") and " TP1] Load weight end" in ln]
-    told, _ = tool.document("doctor")
-    assert [a for a in told["ailments"] if a["level"] == "error"] == []
-    assert (told["ok"], told["state"]) == (True, "ready")
-    assert "2 of 2 ranks answer /health" in told["looked"]
+    document, _ = tool.document("doctor")
+    assert [a for a in document["ailments"] if a["level"] == "error"] == []
+    assert (document["ok"], document["state"]) == (True, "ready")
+    assert "2 of 2 ranks answer /health" in document["looked"]
 
 
 def test_a_crashed_scheduler_brings_the_group_back_without_a_deploy(serving: Cluster) -> None:
@@ -103,9 +103,9 @@ def test_a_crashed_scheduler_brings_the_group_back_without_a_deploy(serving: Clu
 def test_a_killed_worker_restarts_the_group(serving: Cluster, deploy: Deploy) -> None:
     before = lives(serving)
     serving.node(2).run(f"docker kill {WORKER}")
-    said = deploy.succeeds(timeout=START_SECONDS)
-    assert f"{WORKER}: is exited, exit code 137" in said, said
-    assert "loading (ready)" not in said, "a word of the life before"
+    output = deploy.succeeds(timeout=START_SECONDS)
+    assert f"{WORKER}: is exited, exit code 137" in output, output
+    assert "loading (ready)" not in output, "a word of the life before"
     assert serves(serving, MODEL)
     assert all(new[1] != old[1] for new, old in zip(lives(serving), before, strict=True))
 

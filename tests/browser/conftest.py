@@ -17,9 +17,9 @@ from spark_bench.cli import main
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
     if not shutil.which("chromium"):
-        said = "chromium is missing: tests/browser/install-packages"
+        problem = "chromium is missing: tests/browser/install-packages"
         # Its absence must not look like success where everything has to be tested.
-        pytest.fail(said) if os.environ.get("CI") == "true" else pytest.skip(said)
+        pytest.fail(problem) if os.environ.get("CI") == "true" else pytest.skip(problem)
     with chromium(tmp_path_factory.mktemp("profile")) as started:
         yield started
 
@@ -38,9 +38,9 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def keep() -> Callable[[str, bytes], None]:
     """Put a picture where somebody may look at it."""
 
-    def kept(name: str, data: bytes) -> None:
+    def keep_picture(name: str, data: bytes) -> None:
         if folder := os.environ.get("SHOTS"):
             Path(folder).mkdir(parents=True, exist_ok=True)
             (Path(folder) / name).write_bytes(data)
 
-    return kept
+    return keep_picture

@@ -121,9 +121,9 @@ def test_text_has_the_contrast_of_wcag_aa(
     browser: Chromium, page: Path, width: int, height: int, dark: bool
 ) -> None:
     shown(browser, page, width, height, dark)
-    found = browser.evaluate(CONTRASTS)
-    assert len(found) > 300
-    assert [each for each in found if each[0] < 4.5] == []
+    results = browser.evaluate(CONTRASTS)
+    assert len(results) > 300
+    assert [each for each in results if each[0] < 4.5] == []
 
 
 @pytest.mark.parametrize("width", [320, 360, 620, 800, 1280], ids=str)
@@ -198,18 +198,18 @@ def test_screen_readers_find_headings_tables_and_what_charts_say(
     shown(browser, page, *DESKTOP)
     browser.call("Accessibility.enable")
     nodes = browser.call("Accessibility.getFullAXTree")["nodes"]
-    found = [
+    results = [
         (node["role"]["value"], node.get("name", {}).get("value", ""))
         for node in nodes
         if not node["ignored"]
     ]
-    images = [name for role, name in found if role == "image"]
+    images = [name for role, name in results if role == "image"]
     assert len(images) == 8 and all(images)
     assert any("knee 8" in name for name in images)
-    names = {name for role, name in found if role == "table"}
+    names = {name for role, name in results if role == "table"}
     assert {"All runs", "The best run of each model, by output tokens a second"} <= names
-    assert ("heading", "Pareto front") in found
-    assert ("rowheader", "gpt-oss-120b") in found
+    assert ("heading", "Pareto front") in results
+    assert ("rowheader", "gpt-oss-120b") in results
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
@@ -220,12 +220,12 @@ def test_print_is_on_white_with_everything_but_the_navigation(
     pdf = tmp_path / "page.pdf"
     pdf.write_bytes(browser.pdf())
     keep(f"print{'-dark' if dark else ''}.pdf", pdf.read_bytes())
-    text = subprocess.run(["pdftotext", "-layout", pdf, "-"], capture_output=True, text=True)
-    pages = text.stdout.split("\f")[:-1]
+    printed = subprocess.run(["pdftotext", "-layout", pdf, "-"], capture_output=True, text=True)
+    pages = printed.stdout.split("\f")[:-1]
     assert 3 <= len(pages) <= 8
-    for said in ("Best of each model", "knee 8", "16 http_500", "All runs", "Provenance"):
-        assert said in text.stdout
-    assert "Skip to the figures" not in text.stdout
+    for text in ("Best of each model", "knee 8", "16 http_500", "All runs", "Provenance"):
+        assert text in printed.stdout
+    assert "Skip to the figures" not in printed.stdout
     browser.screen(794, 1123, dark=dark, media="print")
     assert browser.evaluate("getComputedStyle(document.body).backgroundColor") == (
         "rgb(255, 255, 255)"

@@ -18,10 +18,10 @@ def test_models_that_fail_are_rows_and_the_first_is_served_again(
     where, out = inventory(cluster, tmp_path), tmp_path / "out"
     assert cluster.pyinfra("deploy.py", inventory=where).returncode == 0
     before = rank(cluster, 1)["Config"]["Labels"]
-    code, told = bench_all(cluster, where, out, "--models", "4,7,nemo,phi4")
-    proves(out, code, told)
+    code, output = bench_all(cluster, where, out, "--models", "4,7,nemo,phi4")
+    proves(out, code, output)
     assert list(rows(out)) == ["qwen14b", "mistral7b", "nemo", "phi4"]
-    assert f"{MODEL} is served again\n" in told
+    assert f"{MODEL} is served again\n" in output
     assert serves(cluster)
     assert rank(cluster, 1)["Config"]["Labels"] == before
 
@@ -34,11 +34,11 @@ def test_models_that_fail_are_rows_and_the_first_is_served_again(
     ],
 )
 def test_what_cannot_be_is_refused_beforehand(
-    cluster: Cluster, tmp_path: Path, words: list[str], found: str
+    cluster: Cluster, tmp_path: Path, words: list[str], message: str
 ) -> None:
     before = cluster.snapshot()
     with started(cluster, inventory(cluster, tmp_path), tmp_path / "out", *words) as process:
-        _, told = process.communicate(timeout=60)
+        _, output = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert found in told
+    assert message in output
     assert cluster.snapshot() == before

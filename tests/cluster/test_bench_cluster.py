@@ -45,12 +45,12 @@ def test_a_run_finds_the_head_its_spec_and_the_power_of_both_nodes(
     deployment = result["provenance"]["deployment"]
     assert (deployment["model"], deployment["revision"]) == (MODEL, REVISION)
     assert len(deployment["ranks"]) == 2
-    for number, told in enumerate(deployment["ranks"], start=1):
+    for number, reported in enumerate(deployment["ranks"], start=1):
         container = rank(cluster, number)
         label = container["Config"]["Labels"][LABEL]
-        assert told["node"] == f"spark-{number:02d}"
-        assert told["spec"] == sha256(label.encode()).hexdigest()
-        assert told["image_id"] == container["Image"]
+        assert reported["node"] == f"spark-{number:02d}"
+        assert reported["spec"] == sha256(label.encode()).hexdigest()
+        assert reported["image_id"] == container["Image"]
 
     nodes = result["nodes"]
     assert [node["name"] for node in nodes["nodes"]] == ["spark-01", "spark-02"]

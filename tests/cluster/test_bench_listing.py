@@ -104,11 +104,11 @@ def left_behind(deploy: Deploy) -> list[str]:
     find = "pgrep -af '[p]ort_rcv_data' || true"
     for _ in range(20):
         with ThreadPoolExecutor() as pool:
-            found = list(pool.map(lambda n: n.run(find).stdout, deploy.cluster.nodes.values()))
-        if not any(found):
+            loops = list(pool.map(lambda n: n.run(find).stdout, deploy.cluster.nodes.values()))
+        if not any(loops):
             break
         time.sleep(0.25)
-    return found
+    return loops
 
 
 def test_a_node_that_is_off_makes_the_listing_fail_in_one_sentence(served: Deploy) -> None:

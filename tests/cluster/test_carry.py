@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from deploying import told
+from deploying import combined_output
 from sparks import Cluster, Completed
 
 ADDRESS = "169.254.1.1"
@@ -55,16 +55,16 @@ def test_files_go_over_the_fabric_and_nothing_else_does(
         ["0/-/../../etc/hostname\n", "WAY", "send"],
         folder="/var/hf-cache",
     )
-    assert done.returncode == 0, told(done)
+    assert done.returncode == 0, combined_output(done)
     sent = management_bytes(cluster) - sent
     came, *refused = json.loads((tmp_path / "out").read_text())[target.name]
     assert came[0], came
     read = "sha256sum < /var/hf-cache/"
     assert source.run(f"{read}some").stdout == target.run(f"{read}came").stdout
     assert sent < SIZE / 20
-    for ok, said in refused:
+    for ok, reply in refused:
         assert not ok
-        assert "this key only sends files and images" in said
+        assert "this key only sends files and images" in reply
     assert source.run(KEYS).stdout == keys
     assert left(cluster) == ["", ""]
     assert not (source.root / "home/nvidia/written").exists()
@@ -91,10 +91,10 @@ def test_a_way_that_does_not_carry_is_told_and_leaves_nothing(
     source.run(f"iptables -A INPUT -d {ADDRESS} -p tcp --dport 22 -j REJECT")
     done = carry()
     assert done.returncode == 1
-    said = f"sshd of spark-01 does not answer on its fabric address {ADDRESS} port 22"
-    assert f"spark-02: {said}" in told(done)
+    reply = f"sshd of spark-01 does not answer on its fabric address {ADDRESS} port 22"
+    assert f"spark-02: {reply}" in combined_output(done)
     done = carry(address="169.254.2.2")
-    assert "what answers on 169.254.2.2 port 22 is not spark-01" in told(done)
+    assert "what answers on 169.254.2.2 port 22 is not spark-01" in combined_output(done)
     assert source.run(KEYS).stdout == keys
     assert left(cluster) == ["", ""]
 

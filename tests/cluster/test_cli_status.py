@@ -18,13 +18,18 @@ RANK |= {"memory_used", "memory_total", "gpu_watts", "restarts", "exit_code", "o
 def test_a_group_that_serves(served: Deploy) -> None:
     tool = Tool(served)
     before = served.cluster.snapshot()
-    told, _ = tool.document("status")
-    assert (told["version"], told["ok"], told["state"]) == (1, True, "ready")
-    assert told["served"] == [told["wanted"]] == [MODEL]
-    assert told["url"] == served.cluster.head_url
-    assert (told["load"]["running"], told["load"]["queued"]) == (0, 0)
-    assert (told["leftovers"], told["drift"], told["unread"], told["holder"]) == ([], [], [], None)
-    for number, seen in enumerate(told["ranks"], start=1):
+    document, _ = tool.document("status")
+    assert (document["version"], document["ok"], document["state"]) == (1, True, "ready")
+    assert document["served"] == [document["wanted"]] == [MODEL]
+    assert document["url"] == served.cluster.head_url
+    assert (document["load"]["running"], document["load"]["queued"]) == (0, 0)
+    assert (document["leftovers"], document["drift"], document["unread"], document["holder"]) == (
+        [],
+        [],
+        [],
+        None,
+    )
+    for number, seen in enumerate(document["ranks"], start=1):
         assert set(seen) == RANK
         container = rank(served.cluster, number)
         assert seen["container"] == container["Name"].lstrip("/")
@@ -50,30 +55,30 @@ def test_a_worker_that_was_killed_is_named(served: Deploy) -> None:
     served.cluster.changed = True
     served.cluster.node(2).run(f"docker kill {WORKER}")
     time.sleep(1)
-    told, _ = Tool(served).document("status", code=1)
-    assert told["state"] in ("degraded", "down")
-    worker = told["ranks"][1]
+    document, _ = Tool(served).document("status", code=1)
+    assert document["state"] in ("degraded", "down")
+    worker = document["ranks"][1]
     assert (worker["node"], worker["state"], worker["exit_code"]) == ("spark-02", "exited", 137)
-    assert any(line.startswith("spark-02: is exited, exit code 137") for line in told["drift"])
+    assert any(line.startswith("spark-02: is exited, exit code 137") for line in document["drift"])
 
 
 def test_a_node_that_is_off_and_one_that_hangs_are_told_in_time(served: Deploy) -> None:
     cluster, tool = served.cluster, Tool(served)
     cluster.changed = True
     cluster.off(2)
-    told, seconds = tool.document("status", code=1)
+    document, seconds = tool.document("status", code=1)
     assert seconds < BOUND
-    assert (told["state"], told["unsure"]) == ("degraded", "spark-02 could not be read")
-    head, worker = told["ranks"]
+    assert (document["state"], document["unsure"]) == ("degraded", "spark-02 could not be read")
+    head, worker = document["ranks"]
     assert (head["container"], head["lost"]) == (HEAD, "")
     assert worker["state"] == "unknown" and worker["lost"]
-    assert [line.partition(":")[0] for line in told["unread"]] == ["spark-02"]
+    assert [line.partition(":")[0] for line in document["unread"]] == ["spark-02"]
 
     cluster.hang(1)
-    told, seconds = tool.document("status", code=1)
+    document, seconds = tool.document("status", code=1)
     assert seconds < BOUND
-    assert told["state"] == "unknown"
-    assert all(r["lost"] for r in told["ranks"])
+    assert document["state"] == "unknown"
+    assert all(r["lost"] for r in document["ranks"])
 
 
 def test_a_daemon_that_is_frozen_or_dead(served: Deploy) -> None:
@@ -83,19 +88,19 @@ def test_a_daemon_that_is_frozen_or_dead(served: Deploy) -> None:
     node = cluster.node(2)
     node.run("kill -STOP $(cat /run/docker.pid)")
     try:
-        told, seconds = tool.document("status", code=1)
+        document, seconds = tool.document("status", code=1)
     finally:
         node.run("kill -CONT $(cat /run/docker.pid)")
     assert seconds < BOUND
-    worker = told["ranks"][1]
+    worker = document["ranks"][1]
     assert worker["lost"].startswith("Docker does not answer")
     assert (worker["state"], worker["health"]) == ("unknown", 200)
-    assert told["ready"] is True
-    assert told["ok"] is False
+    assert document["ready"] is True
+    assert document["ok"] is False
 
     node.run("systemctl stop docker.socket docker; true")
-    told, _ = tool.document("status", code=1)
-    assert told["ranks"][1]["lost"].startswith("Docker does not answer")
+    document, _ = tool.document("status", code=1)
+    assert document["ranks"][1]["lost"].startswith("Docker does not answer")
 
 
 def test_watch_goes_on_and_ends_with_ctrl_c(served: Deploy) -> None:

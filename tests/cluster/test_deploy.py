@@ -25,9 +25,9 @@ from sparks import TESTBED, Cluster
 
 def test_two_nodes_serve_and_a_second_run_changes_nothing(deploy: Deploy) -> None:
     cluster = deploy.cluster
-    said = deploy.succeeds()
+    output = deploy.succeeds()
     assert serves(cluster)
-    assert "NCCL over rdma" in said
+    assert "NCCL over rdma" in output
     for number, name in ((1, HEAD), (2, WORKER)):
         container = rank(cluster, number)
         host = container["HostConfig"]
@@ -43,9 +43,9 @@ def test_two_nodes_serve_and_a_second_run_changes_nothing(deploy: Deploy) -> Non
 @pytest.mark.parametrize("words", [["--dry"], ["--dry", "--diff"]], ids=" ".join)
 def test_dry_tells_the_first_deploy_and_changes_nothing(deploy: Deploy, words: list[str]) -> None:
     before = deploy.cluster.snapshot()
-    said = deploy.succeeds(*words)
-    assert f"plan: spark-01 {HEAD}: is not there" in said
-    assert f"plan: spark-02 {WORKER}: is not there" in said
+    output = deploy.succeeds(*words)
+    assert f"plan: spark-01 {HEAD}: is not there" in output
+    assert f"plan: spark-02 {WORKER}: is not there" in output
     assert deploy.cluster.snapshot() == before
 
 
@@ -61,8 +61,8 @@ def test_an_inventory_of_one_node_serves(cluster: Cluster, tmp_path: Path) -> No
 def test_a_strangers_container_with_our_name_refuses(deploy: Deploy, number: int) -> None:
     name = {1: HEAD, 2: WORKER}[number]
     deploy.cluster.node(number).run(f"docker run -d --name {name} lmsysorg/sglang:spark sleep 1000")
-    said = deploy.refused()
-    assert f"spark-0{number}: a container named {name} is there and is not ours" in said
+    output = deploy.refused()
+    assert f"spark-0{number}: a container named {name} is there and is not ours" in output
 
 
 def test_both_nodes_come_back_from_a_power_cut(deploy: Deploy) -> None:
@@ -117,10 +117,10 @@ def test_no_rank_shares_the_hosts_ipc(served: Deploy) -> None:
 
 
 def test_a_converged_run_asks_each_node_at_most_four_times(served: Deploy) -> None:
-    said = served.unchanged() and served.succeeds("--debug")
+    output = served.unchanged() and served.succeeds("--debug")
     for name in ("spark-01", "spark-02"):
-        asked = re.findall(rf"Running command on {name}", said)
-        assert 1 <= len(asked) <= 4, asked
+        commands = re.findall(rf"Running command on {name}", output)
+        assert 1 <= len(commands) <= 4, commands
 
 
 @pytest.mark.parametrize("words", [["--dry"], ["--dry", "--diff"]], ids=" ".join)
@@ -128,10 +128,10 @@ def test_dry_tells_every_nodes_reasons_and_changes_nothing(
     served: Deploy, words: list[str]
 ) -> None:
     before = served.cluster.snapshot()
-    said = served.succeeds(*words, mem_fraction=0.5, env={"EXTRA": "1"})
+    output = served.succeeds(*words, mem_fraction=0.5, env={"EXTRA": "1"})
     for name in (f"spark-01 {HEAD}", f"spark-02 {WORKER}"):
-        assert f"plan: {name}: mem_fraction: 0.8 -> 0.5" in said
-        assert f"plan: {name}: env EXTRA: (none) -> '1'" in said
+        assert f"plan: {name}: mem_fraction: 0.8 -> 0.5" in output
+        assert f"plan: {name}: env EXTRA: (none) -> '1'" in output
     assert served.cluster.snapshot() == before
 
 
@@ -148,9 +148,9 @@ def test_a_switch_is_over_when_the_new_model_is_served(served: Deploy) -> None:
     for name, model in SWITCHES.items():
         cluster.each(lambda node, model=model: node.add_weights(model))
         before = lives(cluster)
-        said = served.succeeds(model=name)
-        assert f"plan: spark-01 {HEAD}: model: '{old}' -> '{model}'" in said
-        assert f"serving {model} on 2 node(s)" in said
+        output = served.succeeds(model=name)
+        assert f"plan: spark-01 {HEAD}: model: '{old}' -> '{model}'" in output
+        assert f"serving {model} on 2 node(s)" in output
         assert serves(cluster, model)
         assert not set(before) & set(lives(cluster))
         old = model
@@ -166,8 +166,8 @@ def test_a_model_that_lies_on_the_nodes_is_served_by_its_path(served: Deploy) ->
 
 def test_the_head_serves_alone_and_the_group_comes_back(served: Deploy) -> None:
     cluster = served.cluster
-    said = served.succeeds(head_only=True)
-    assert f"plan: spark-02 {WORKER}: is no longer wanted" in said
+    output = served.succeeds(head_only=True)
+    assert f"plan: spark-02 {WORKER}: is no longer wanted" in output
     assert serves(cluster)
     assert states(cluster) == {HEAD: "running"}
     words = rank(cluster, 1)["Config"]["Cmd"]

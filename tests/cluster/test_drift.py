@@ -37,8 +37,8 @@ def test_a_rank_that_was_ended_by_hand_restarts_with_its_group(served: Deploy, n
     cluster = served.cluster
     before = lives(cluster)
     cluster.node(number).run(command)
-    said = served.succeeds()
-    assert f"plan: {reason}" in said
+    output = served.succeeds()
+    assert f"plan: {reason}" in output
     assert not set(before) & set(lives(cluster)), "the whole group starts anew"
     assert serves(cluster)
 
@@ -46,10 +46,10 @@ def test_a_rank_that_was_ended_by_hand_restarts_with_its_group(served: Deploy, n
 def test_changed_settings_and_environment_restart_the_group(served: Deploy) -> None:
     cluster, before = served.cluster, lives(served.cluster)
     data = {"mem_fraction": 0.5, "env": {"EXTRA": "a b"}}
-    said = served.succeeds(**data)
+    output = served.succeeds(**data)
     for name in (f"spark-01 {HEAD}", f"spark-02 {WORKER}"):
-        assert f"plan: {name}: mem_fraction: 0.8 -> 0.5\n" in said
-        assert f"plan: {name}: env EXTRA: (none) -> 'a b'\n" in said
+        assert f"plan: {name}: mem_fraction: 0.8 -> 0.5\n" in output
+        assert f"plan: {name}: env EXTRA: (none) -> 'a b'\n" in output
     assert not set(before) & set(lives(cluster))
     assert serves(cluster)
     for container in (rank(cluster, 1), rank(cluster, 2)):
@@ -64,9 +64,9 @@ def test_a_group_that_does_not_answer_restarts(served: Deploy) -> None:
     harm = "INPUT -i lo -p tcp --dport 30000 -j REJECT --reject-with tcp-reset"
     cluster.node(1).run(f"iptables -A {harm}")
     time.sleep(5)
-    said = served.fails(ready_timeout=5)
-    assert f"plan: spark-01 {HEAD}: spark-01: /health of rank 0 does not answer" in said
-    assert "not ready after" in said
+    output = served.fails(ready_timeout=5)
+    assert f"plan: spark-01 {HEAD}: spark-01: /health of rank 0 does not answer" in output
+    assert "not ready after" in output
     cluster.node(1).run(f"iptables -D {harm}")
     served.succeeds()
     assert not set(before) & set(lives(cluster))
@@ -76,8 +76,8 @@ def test_a_group_that_does_not_answer_restarts(served: Deploy) -> None:
 def test_a_restart_policy_changed_by_hand_is_mended_without_a_restart(served: Deploy) -> None:
     cluster, before = served.cluster, lives(served.cluster)
     cluster.node(2).run(f"docker update --restart no {WORKER}")
-    said = served.succeeds()
-    assert "plan: spark-02: restart policy -> unless-stopped" in said
+    output = served.succeeds()
+    assert "plan: spark-02: restart policy -> unless-stopped" in output
     assert lives(cluster) == before
     assert rank(cluster, 2)["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
     served.unchanged()
@@ -91,8 +91,8 @@ def test_an_image_under_the_same_tag_restarts_the_group(served: Deploy) -> None:
             "docker build -q -t lmsysorg/sglang:spark - <<< 'FROM lmsysorg/sglang:spark\nENV A=1'"
         )
     )
-    said = served.succeeds()
-    assert f"plan: spark-01 {HEAD}: image id: {old[7:19]} -> " in said
+    output = served.succeeds()
+    assert f"plan: spark-01 {HEAD}: image id: {old[7:19]} -> " in output
     for number in (1, 2):
         container = rank(cluster, number)
         assert container["Image"] == cluster.node(number).images()["lmsysorg/sglang:spark"] != old

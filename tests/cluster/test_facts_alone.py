@@ -19,13 +19,13 @@ def fact(cluster: Cluster, folder: Path, name: str, *arguments: str) -> dict[str
         "fact", f"facts.{name}", *arguments, "--json", inventory=cluster.inventory(folder)
     )
     assert done.returncode == 0, done.stderr
-    told: dict[str, Any] = next(iter(json.loads(done.stdout).values()))
-    return told
+    value: dict[str, Any] = next(iter(json.loads(done.stdout).values()))
+    return value
 
 
 def test_rdma_ports_agree_with_ibdev2netdev(cluster: Cluster, tmp_path: Path) -> None:
     cluster.link(1, "q1b", "down")
-    told = fact(cluster, tmp_path, "rdma.RdmaPorts")
+    value = fact(cluster, tmp_path, "rdma.RdmaPorts")
     for number in (1, 2):
         node = cluster.node(number)
         lines = node.run("ibdev2netdev").stdout.splitlines()
@@ -36,7 +36,7 @@ def test_rdma_ports_agree_with_ibdev2netdev(cluster: Cluster, tmp_path: Path) ->
                 port["interface"]["name"],
                 "Up" if port["state"] == "ACTIVE" and port["interface"]["up"] else "Down",
             )
-            for port in told[node.name]
+            for port in value[node.name]
         }
         assert ours == tool
         assert len(ours) == 4
@@ -76,14 +76,14 @@ def test_a_fact_answers_on_its_own(
     cluster: Cluster, tmp_path: Path, name: str, arguments: tuple[str, ...], key: str, value: object
 ) -> None:
     cluster.each(lambda node: node.add_weights("Qwen/Qwen2.5-7B-Instruct"))
-    for told in fact(cluster, tmp_path, name, *arguments).values():
-        seen = told[0] if isinstance(told, list) else told
-        assert seen[key] == value
+    for reading in fact(cluster, tmp_path, name, *arguments).values():
+        first = reading[0] if isinstance(reading, list) else reading
+        assert first[key] == value
 
 
 def test_sshd_is_seen_listening_with_its_name(cluster: Cluster, tmp_path: Path) -> None:
-    for told in fact(cluster, tmp_path, "network.Listeners").values():
-        assert 22 in {listener["port"] for listener in told}
+    for value in fact(cluster, tmp_path, "network.Listeners").values():
+        assert 22 in {listener["port"] for listener in value}
 
 
 def test_a_daemon_that_cannot_be_asked_is_an_error(cluster: Cluster, tmp_path: Path) -> None:

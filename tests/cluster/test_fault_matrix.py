@@ -150,8 +150,8 @@ def test_a_fault_never_leaves_half(served: Deploy, tmp_path: Path, fault: str, p
         with matrix.struck(scene, phase, act, late, {**data, **more}) as done:
             seconds = time.monotonic() - begun
             end = matrix.outcome(cluster, done, before, wanted, sight)
-        assert end in row.ends[phase].split(), matrix.told(done)
-        assert seconds < matrix.DEADLINE, matrix.told(done)
+        assert end in row.ends[phase].split(), matrix.combined_output(done)
+        assert seconds < matrix.DEADLINE, matrix.combined_output(done)
         begun = time.monotonic()
         matrix.converges(served, data, wanted)
     again = time.monotonic() - begun

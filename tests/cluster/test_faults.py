@@ -5,7 +5,7 @@ left running. After each, the same command without the fault converges.
 from __future__ import annotations
 
 import pytest
-from deploying import HEAD, WORKER, Deploy, lives, meanwhile, rank, serves, states, told
+from deploying import HEAD, WORKER, Deploy, combined_output, lives, meanwhile, rank, serves, states
 from sparks import Cluster
 
 SLOW = {"STUB_LOAD_SECONDS": "6"}
@@ -41,11 +41,11 @@ FAULTS = {
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_group_that_fails_is_told_and_stopped(served: Deploy, name: str) -> None:
     env, words = FAULTS[name]
-    said = served.fails(env=env, ready_timeout=6, rollback=False)
+    output = served.fails(env=env, ready_timeout=6, rollback=False)
     for part in words:
-        assert part in said, said
+        assert part in output, output
     for line in (f"{HEAD} | ", f"{WORKER} | ", "every rank that could be reached is stopped"):
-        assert line in said, said
+        assert line in output, output
     proves_an_end(served.cluster)
     served.mends()
 
@@ -55,8 +55,8 @@ def test_a_killed_rank_is_not_reported_as_out_of_memory(served: Deploy) -> None:
         served, lambda c: c.node(1).run(f"docker kill {HEAD}"), env=SLOW, rollback=False
     )
     assert done.returncode == 1
-    assert f"spark-01: {HEAD} has ended: exited with exit code 137" in told(done)
-    assert "memory" not in told(done).split("has ended")[1].split("\n")[0]
+    assert f"spark-01: {HEAD} has ended: exited with exit code 137" in combined_output(done)
+    assert "memory" not in combined_output(done).split("has ended")[1].split("\n")[0]
     proves_an_end(served.cluster)
     served.mends()
 
@@ -68,8 +68,8 @@ def test_a_rank_that_docker_restarts_while_we_wait_has_failed(served: Deploy) ->
     for number, name in ((2, WORKER), (1, HEAD)):
         cluster.node(number).run(f"docker update --restart unless-stopped {name}")
         cluster.node(number).run(f"docker start {name}")
-    said = served.fails(env=env, rollback=False)
-    assert "has restarted by itself" in said or "has ended" in said
+    output = served.fails(env=env, rollback=False)
+    assert "has restarted by itself" in output or "has ended" in output
     proves_an_end(cluster)
     served.mends()
 
@@ -77,7 +77,7 @@ def test_a_rank_that_docker_restarts_while_we_wait_has_failed(served: Deploy) ->
 def test_ssh_that_drops_while_we_wait_is_taken_up_again(served: Deploy) -> None:
     drop = "pkill -f '^sshd(-session)?: nvidia' || true"
     done = meanwhile(served, lambda c: c.each(lambda node: node.run(drop)), env=SLOW)
-    assert done.returncode == 0, told(done)
+    assert done.returncode == 0, combined_output(done)
     assert serves(served.cluster)
     served.unchanged(env=SLOW)
 
@@ -85,9 +85,9 @@ def test_ssh_that_drops_while_we_wait_is_taken_up_again(served: Deploy) -> None:
 def test_a_node_that_loses_power_while_we_wait(served: Deploy) -> None:
     cluster = served.cluster
     cluster.changed = True
-    said = told(meanwhile(served, lambda c: c.off(2), env=SLOW, rollback=False))
-    assert "spark-02: cannot be asked" in said
-    assert f"spark-01: {HEAD} has ended" in said
+    output = combined_output(meanwhile(served, lambda c: c.off(2), env=SLOW, rollback=False))
+    assert "spark-02: cannot be asked" in output
+    assert f"spark-01: {HEAD} has ended" in output
     proves_an_end(cluster, nodes=(1,))
     cluster.on(2)
     served.mends()
@@ -97,9 +97,9 @@ def test_a_node_that_loses_power_while_we_wait(served: Deploy) -> None:
 def test_a_head_that_loses_power_while_we_wait(served: Deploy) -> None:
     cluster = served.cluster
     cluster.changed = True
-    said = told(meanwhile(served, lambda c: c.off(1), env=SLOW, rollback=False))
-    assert "spark-01: cannot be asked" in said
-    assert f"spark-02: {WORKER} has ended" in said
+    output = combined_output(meanwhile(served, lambda c: c.off(1), env=SLOW, rollback=False))
+    assert "spark-01: cannot be asked" in output
+    assert f"spark-02: {WORKER} has ended" in output
     proves_an_end(cluster, nodes=(2,))
     cluster.on(1)
     served.mends()
@@ -107,7 +107,7 @@ def test_a_head_that_loses_power_while_we_wait(served: Deploy) -> None:
 
 def test_an_image_that_cannot_come_leaves_what_runs_alone(served: Deploy) -> None:
     before = lives(served.cluster)
-    said = served.fails(image="lmsysorg/sglang:nothing")
-    assert "lmsysorg/sglang:nothing could not be pulled" in said
+    output = served.fails(image="lmsysorg/sglang:nothing")
+    assert "lmsysorg/sglang:nothing could not be pulled" in output
     assert lives(served.cluster) == before
     assert serves(served.cluster)

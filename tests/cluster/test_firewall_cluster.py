@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from deploying import DATA, Deploy, serves, told
+from deploying import DATA, Deploy, combined_output, serves
 from sparks import Cluster
 
 PROGRAM = "deploys/firewall.py"
@@ -66,12 +66,14 @@ def test_group_serves_behind_it_and_strangers_stay_out(served: Deploy) -> None:
     cluster = served.cluster
     cluster.node(2).run("ufw allow 8080/tcp comment mine")
     done = served("--dry", "--diff", program=PROGRAM, api_networks=OPEN)
-    assert "+ allow from 169.254.2.1 to any proto tcp" in told(done), told(done)
+    assert "+ allow from 169.254.2.1 to any proto tcp" in combined_output(done), combined_output(
+        done
+    )
     assert rules(cluster, 1) == []
 
     done = served(program=PROGRAM, api_networks=OPEN)
-    assert done.returncode == 0, told(done)
-    assert "a new SSH connection got in" in told(done)
+    assert done.returncode == 0, combined_output(done)
+    assert "a new SSH connection got in" in combined_output(done)
     comment = "comment 'spark-serving sglang, ufw was off'"
     assert rules(cluster, 1) == [
         f"ufw allow 22/tcp {comment}",
@@ -97,20 +99,22 @@ def test_group_serves_behind_it_and_strangers_stay_out(served: Deploy) -> None:
 
     before = cluster.snapshot()
     done = served(program=PROGRAM, api_networks=OPEN)
-    assert "its firewall is as wanted" in told(done)
+    assert "its firewall is as wanted" in combined_output(done)
     assert done.returncode == 0
     assert cluster.snapshot() == before
 
     done = served(program=PROGRAM)
-    assert done.returncode == 0, told(done)
+    assert done.returncode == 0, combined_output(done)
     assert not reaches(cluster, "198.18.0.1", 30000)
 
     done = served(program=PROGRAM, firewall="absent")
-    assert done.returncode == 0, told(done)
+    assert done.returncode == 0, combined_output(done)
     assert rules(cluster, 1) == []
     assert "inactive" in cluster.node(1).run("ufw status").stdout
     # somebody's rule is there: switching ufw off is not ours to do
-    assert "ufw stays on and keeps `allow from any to any port 22 proto tcp`" in told(done)
+    assert "ufw stays on and keeps `allow from any to any port 22 proto tcp`" in combined_output(
+        done
+    )
     assert (
         cluster.ctl("ssh", "-F", cluster.state / "ssh_config", "spark-02", "true").returncode == 0
     )
@@ -119,7 +123,7 @@ def test_group_serves_behind_it_and_strangers_stay_out(served: Deploy) -> None:
 
 def test_group_comes_up_behind_it(deploy: Deploy) -> None:
     done = deploy(program=PROGRAM, api_networks=OPEN)
-    assert done.returncode == 0, told(done)
+    assert done.returncode == 0, combined_output(done)
     deploy.mends()
 
 
@@ -138,9 +142,9 @@ def test_what_cuts_ssh_is_taken_back_by_the_node_itself(deploy: Deploy, tmp_path
         "firewall.changed(name='Firewall', change=change, seconds=14)\n"
     )
     one = cluster.inventory(tmp_path, head=2, workers=(), **DATA)
-    said = deploy.fails(program=str(program), inventory=one)
-    assert "a new SSH connection did not get in" in said, said
-    assert "the firewall is as it was, SSH gets in" in said
+    output = deploy.fails(program=str(program), inventory=one)
+    assert "a new SSH connection did not get in" in output, output
+    assert "the firewall is as it was, SSH gets in" in output
     assert "inactive" in cluster.node(2).run("ufw status").stdout
     assert rules(cluster, 2) == []
     assert cluster.node(2).run("systemctl list-units 'spark-serving*' --no-legend").stdout == ""

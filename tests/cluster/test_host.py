@@ -22,10 +22,10 @@ def as_before(cluster: Cluster) -> Iterator[None]:
 def test_only_what_is_asked_for_is_set(deploy: Deploy) -> None:
     node = deploy.cluster.node(2)
     before = deploy.cluster.snapshot()
-    said = deploy.succeeds(program=PROGRAM)
+    output = deploy.succeeds(program=PROGRAM)
     assert deploy.cluster.snapshot() == before
-    assert "spark-02: linger=false: nvidia's stays off" in said
-    assert "spark-02: earlyoom=false: it is installed, and stays so" in said
+    assert "spark-02: linger=false: nvidia's stays off" in output
+    assert "spark-02: earlyoom=false: it is installed, and stays so" in output
 
     deploy.succeeds(program=PROGRAM, linger=True)
     assert node.run(LINGER).stdout == "nvidia\n"

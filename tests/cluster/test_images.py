@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from os import statvfs
 
 import pytest
-from deploying import Deploy, lives, same_image, serves, told
+from deploying import Deploy, combined_output, lives, same_image, serves
 from killing import forget_lease, killed
 from sparks import IMAGE, IMAGE_FOLDER, Cluster
 
@@ -31,8 +31,8 @@ def small_disk(cluster: Cluster, number: int, size: str) -> Iterator[None]:
     """The node's disk made smaller; "used": so that hardly anything more fits."""
     disk = cluster.state / cluster.node(number).name / "disk"
     if size == "used":
-        seen = statvfs(disk)
-        size = f"{((seen.f_blocks - seen.f_bfree) * seen.f_frsize >> 20) + 2}m"
+        usage = statvfs(disk)
+        size = f"{((usage.f_blocks - usage.f_bfree) * usage.f_frsize >> 20) + 2}m"
     subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
     try:
         yield
@@ -41,8 +41,8 @@ def small_disk(cluster: Cluster, number: int, size: str) -> Iterator[None]:
 
 
 def test_a_worker_pulls_the_image_that_it_lacks(without_image: Deploy) -> None:
-    said = without_image.succeeds()
-    assert "[spark-02] pulling lmsysorg/sglang@sha256:" in said
+    output = without_image.succeeds()
+    assert "[spark-02] pulling lmsysorg/sglang@sha256:" in output
     assert serves(without_image.cluster)
     assert same_image(without_image.cluster)
 
@@ -54,10 +54,10 @@ def test_a_worker_without_the_registry_gets_the_image_from_the_head_over_the_fab
     worker.run("iptables -A OUTPUT -d 198.18.0.200 -j REJECT --reject-with tcp-reset -p tcp")
     keys = head.run(KEYS).stdout
     before = [int(node.run(SENT).stdout) for node in (head, worker)]
-    said = without_image.succeeds()
+    output = without_image.succeeds()
     over_management = [int(n.run(SENT).stdout) for n in (head, worker)]
-    assert "[spark-02] not from the registry: the node can't reach " in said
-    assert f"[spark-02] {IMAGE} is being copied from spark-01 over 169.254.1.1" in said
+    assert "[spark-02] not from the registry: the node can't reach " in output
+    assert f"[spark-02] {IMAGE} is being copied from spark-01 over 169.254.1.1" in output
     assert same_image(without_image.cluster)
     assert serves(without_image.cluster)
     # the image is 39 MB
@@ -79,15 +79,15 @@ def test_a_controller_that_is_killed_while_the_image_comes(without_image: Deploy
 
 
 def test_a_worker_obeys_pull_never(without_image: Deploy) -> None:
-    said = without_image.refused(pull="never")
-    assert f"spark-02: image {IMAGE} is not there, and pull = 'never'" in said
+    output = without_image.refused(pull="never")
+    assert f"spark-02: image {IMAGE} is not there, and pull = 'never'" in output
 
 
 def test_pull_always_asks_at_each_run_and_restarts_nothing(served: Deploy) -> None:
     before = lives(served.cluster)
     served.cluster.registry("down")
-    said = served.fails(pull="always")
-    assert f"{IMAGE} could not be pulled" in said
+    output = served.fails(pull="always")
+    assert f"{IMAGE} could not be pulled" in output
     served.cluster.registry("up")
     served.succeeds(pull="always")
     assert lives(served.cluster) == before
@@ -97,9 +97,9 @@ def test_a_registry_that_is_down(without_image: Deploy) -> None:
     cluster = without_image.cluster
     cluster.node(1).run(f"docker rmi {IMAGE}")
     cluster.registry("down")
-    said = without_image.fails()
-    assert "[spark-01] lmsysorg/sglang:spark could not be pulled: " in said
-    assert "registry" in said.split("could not be pulled: ")[1].split("\n")[0]
+    output = without_image.fails()
+    assert "[spark-01] lmsysorg/sglang:spark could not be pulled: " in output
+    assert "registry" in output.split("could not be pulled: ")[1].split("\n")[0]
     assert not lives_any(cluster)
     cluster.registry("up")
     without_image.mends()
@@ -107,9 +107,9 @@ def test_a_registry_that_is_down(without_image: Deploy) -> None:
 
 def test_a_failed_pull_on_a_worker_leaves_what_runs(served: Deploy) -> None:
     cluster, before = served.cluster, lives(served.cluster)
-    said = served.fails(image="lmsysorg/sglang:nothing", sglang_version="0.5.3.post3")
-    assert "lmsysorg/sglang:nothing could not be pulled: " in said
-    assert "not" in said.split("could not be pulled: ")[1].split("\n")[0]
+    output = served.fails(image="lmsysorg/sglang:nothing", sglang_version="0.5.3.post3")
+    assert "lmsysorg/sglang:nothing could not be pulled: " in output
+    assert "not" in output.split("could not be pulled: ")[1].split("\n")[0]
     assert lives(cluster) == before
     assert serves(cluster)
 
@@ -120,10 +120,10 @@ def test_a_registry_that_wants_a_login(deploy: Deploy) -> None:
         f"docker tag {IMAGE} {PRIVATE}; docker login -u tb -p secret registry.tb:5443;"
         f"docker push -q {PRIVATE}; docker logout registry.tb:5443; docker rmi {PRIVATE}"
     )
-    said = deploy.fails(image=PRIVATE)
-    assert f"{PRIVATE} could not be pulled: " in said
-    assert "requires a login for " in said
-    assert "-> docker login" in said
+    output = deploy.fails(image=PRIVATE)
+    assert f"{PRIVATE} could not be pulled: " in output
+    assert "requires a login for " in output
+    assert "-> docker login" in output
     login = "runuser -u nvidia -- docker login -u tb -p secret registry.tb:5443"
     cluster.each(lambda node: node.run(login))
     deploy.mends(image=PRIVATE)
@@ -131,8 +131,8 @@ def test_a_registry_that_wants_a_login(deploy: Deploy) -> None:
 
 def test_too_little_room_for_the_image_is_refused(without_image: Deploy) -> None:
     with small_disk(without_image.cluster, 2, "1g"):
-        said = without_image.refused()
-    assert f"spark-02: {IMAGE_FOLDER}: 27.9 GiB image = 27.9 GiB needed" in said
+        output = without_image.refused()
+    assert f"spark-02: {IMAGE_FOLDER}: 27.9 GiB image = 27.9 GiB needed" in output
 
 
 def test_a_disk_that_fills_up_during_the_pull(without_image: Deploy) -> None:
@@ -141,12 +141,12 @@ def test_a_disk_that_fills_up_during_the_pull(without_image: Deploy) -> None:
     with ThreadPoolExecutor(1) as pool:
         run = pool.submit(without_image)
         while cluster.node(2).run("pgrep -f 'docker pull'", check=False).returncode:
-            assert not run.done(), told(run.result())
+            assert not run.done(), combined_output(run.result())
             time.sleep(0.1)
         with small_disk(cluster, 2, "used"):
             done = run.result()
-    assert done.returncode == 1, told(done)
-    assert f"[spark-02] {IMAGE} could not be pulled: the disk" in told(done)
+    assert done.returncode == 1, combined_output(done)
+    assert f"[spark-02] {IMAGE} could not be pulled: the disk" in combined_output(done)
     assert not lives_any(cluster)
     cluster.registry("slow", "off")
     without_image.mends()

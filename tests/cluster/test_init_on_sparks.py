@@ -20,10 +20,10 @@ def ssh(cluster: Cluster) -> Iterator[Path]:
     """The controller's own ~/.ssh: then names are all that an inventory needs."""
     folder = cluster.state / "home" / ".ssh"
     folder.mkdir(parents=True, exist_ok=True)
-    known = cluster.state / "known_hosts"
-    (folder / "known_hosts").write_bytes(known.read_bytes())
+    known_hosts = cluster.state / "known_hosts"
+    (folder / "known_hosts").write_bytes(known_hosts.read_bytes())
     config = (cluster.state / "ssh_config").read_text()
-    (folder / "config").write_text(config.replace(str(known), str(folder / "known_hosts")))
+    (folder / "config").write_text(config.replace(str(known_hosts), str(folder / "known_hosts")))
     yield folder
     for name in ("config", "known_hosts"):
         (folder / name).unlink()
@@ -66,11 +66,11 @@ def test_what_is_wrong_with_ssh_is_told_with_its_cure(
     cluster: Cluster, ssh: Path, tmp_path: Path
 ) -> None:
     """A changed host key, an unknown name and a wrong user; nothing is written."""
-    known = ssh / "known_hosts"
-    lines = known.read_text().splitlines()
+    known_hosts = ssh / "known_hosts"
+    lines = known_hosts.read_text().splitlines()
     first = lines[0].split()[0]
     theirs = next(line.split(maxsplit=1)[1] for line in lines if line.split()[0] != first)
-    known.write_text(f"{first} {theirs}\n" + "\n".join(lines[1:]) + "\n")
+    known_hosts.write_text(f"{first} {theirs}\n" + "\n".join(lines[1:]) + "\n")
     inventory = tmp_path / "mine.py"
     done = run(cluster, "init", "--head", "spark-01", "--worker", "spark-09", "-o", inventory)
     assert done.returncode == 1, done.stdout

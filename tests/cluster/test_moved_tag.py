@@ -14,12 +14,12 @@ def test_a_worker_whose_tag_has_moved_gets_the_heads_image(served: Deploy) -> No
     worker.load(testbed_image.tar("0.5.23", "lmsysorg/sglang:next"))
     worker.run(f"docker tag lmsysorg/sglang:next {IMAGE}")
     moved = worker.images()[IMAGE]
-    said = served.fails(pull="never", mem_fraction=0.7)
+    output = served.fails(pull="never", mem_fraction=0.7)
     both = f"is {moved[7:19]} here and {wanted[7:19]} on spark-01, and pull = 'never'"
-    assert f"spark-02: image {IMAGE} {both} -> --data pull=missing" in said
+    assert f"spark-02: image {IMAGE} {both} -> --data pull=missing" in output
     assert lives(cluster) == before
-    said = served.succeeds()
-    assert f"it has {moved[7:19]}, the head {wanted[7:19]}" in said
+    output = served.succeeds()
+    assert f"it has {moved[7:19]}, the head {wanted[7:19]}" in output
     assert worker.images()[IMAGE] == wanted
     assert lives(cluster) == before
     served.unchanged()
@@ -31,8 +31,8 @@ def test_pull_always_restarts_into_the_image_that_the_tag_has_moved_to(served: D
     old = cluster.node(1).images()[IMAGE]
     registry.load(testbed_image.tar("0.5.23", "lmsysorg/sglang:next"))
     registry.run(f"docker tag lmsysorg/sglang:next {IMAGE} && docker push -q {IMAGE}")
-    said = served.succeeds(pull="always")
-    assert f"plan: spark-01 {HEAD}: image id: {old[7:19]} -> " in said
+    output = served.succeeds(pull="always")
+    assert f"plan: spark-01 {HEAD}: image id: {old[7:19]} -> " in output
     assert cluster.node(1).images()[IMAGE] != old
     assert serves(cluster)
     assert lives(cluster) != before

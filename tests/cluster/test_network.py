@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deploying import Deploy, told
+from deploying import Deploy, combined_output
 from sparks import GROUP_DATA, Cluster
 
 from cluster.node.netplan import FILE, Half
@@ -52,20 +52,20 @@ def without_networkd(cluster: Cluster) -> Iterator[None]:
 
 def links(cluster: Cluster, node: int) -> dict[str, tuple[int, list[str]]]:
     """MTU and IPv4 addresses of each interface."""
-    found: list[dict[str, Any]] = json.loads(cluster.node(node).run("ip -j -4 addr").stdout)
+    addresses: list[dict[str, Any]] = json.loads(cluster.node(node).run("ip -j -4 addr").stdout)
     return {
         link["ifname"]: (
             link["mtu"],
             [f"{a['local']}/{a['prefixlen']}" for a in link["addr_info"]],
         )
-        for link in found
+        for link in addresses
         if link
     }
 
 
 def halves(cluster: Cluster, node: int) -> list[tuple[int, list[str]]]:
-    seen = links(cluster, node)
-    return [seen.get(name, (0, [])) for name in HALVES]
+    interfaces = links(cluster, node)
+    return [interfaces.get(name, (0, [])) for name in HALVES]
 
 
 def test_both_halves_get_addresses_that_stay_and_carry_a_deploy(deploy: Deploy) -> None:
@@ -79,8 +79,8 @@ def test_both_halves_get_addresses_that_stay_and_carry_a_deploy(deploy: Deploy) 
     assert '+       addresses: ["192.168.101.2/24"]' in shown, shown
     assert cluster.node(1).run(f"ls {FILE}", check=False).returncode
 
-    said = deploy.succeeds(program=PROGRAM)
-    assert "enp1s0f1np1: 169.254.1.1/16 -> 192.168.100.1/24" in said
+    output = deploy.succeeds(program=PROGRAM)
+    assert "enp1s0f1np1: 169.254.1.1/16 -> 192.168.100.1/24" in output
     for rank in (1, 2):
         assert halves(cluster, rank) == [
             (9000, [f"192.168.100.{rank}/24"]),
@@ -108,11 +108,11 @@ def test_what_a_peer_does_not_answer_is_put_back(deploy: Deploy) -> None:
     files = cluster.snapshot()
     cluster.link(2, "q1b", "down")
 
-    said = deploy.fails(program=PROGRAM)
+    output = deploy.fails(program=PROGRAM)
     what = "192.168.101.2 (spark-02 enP2p1s0f1np1) answers no ping of 8972 bytes"
-    assert f"spark-01: {what} from enP2p1s0f1np1" in said, said
-    assert "spark-01: network restored" in said
-    assert "spark-02: network restored" in said
+    assert f"spark-01: {what} from enP2p1s0f1np1" in output, output
+    assert "spark-01: network restored" in output
+    assert "spark-02: network restored" in output
     assert {node: links(cluster, node) for node in (1, 2)} == before
     cluster.link(2, "q1b", "up")
     now = cluster.snapshot()
@@ -129,12 +129,12 @@ def test_a_node_that_ssh_can_not_reach_any_more_changes_back(deploy: Deploy) -> 
     hasty = Path(__file__).parents[1] / "support" / "hasty_guard.py"
     words = ("-y", "--group-data", GROUP_DATA, deploy.inventory, PROGRAM)
     done = cluster.ctl(sys.executable, hasty, *words, timeout=90, GUARD="8")
-    assert done.returncode == 1, told(done)
+    assert done.returncode == 1, combined_output(done)
     # The command that cut the connection ends once the guard has brought it back.
-    assert "192.168.100.2 (spark-02 enp1s0f1np1) answers no ping" in told(done)
+    assert "192.168.100.2 (spark-02 enp1s0f1np1) answers no ping" in combined_output(done)
     for node in ("spark-01", "spark-02"):
-        assert f"{node}: network restored" in told(done)
-    assert "Traceback" not in told(done)
+        assert f"{node}: network restored" in combined_output(done)
+    assert "Traceback" not in combined_output(done)
     assert {node: links(cluster, node) for node in (1, 2)} == before
 
 
@@ -160,19 +160,19 @@ def test_a_node_that_hears_nothing_more_changes_back_by_itself(deploy: Deploy) -
 def test_refusals_leave_every_node_as_it_is(deploy: Deploy) -> None:
     cluster = deploy.cluster
     networks = ["198.18.0.0/24", "192.168.101.0/24"]
-    said = deploy.refused(program=PROGRAM, fabric_networks=networks)
-    assert "198.18.0.0/24 overlaps with 198.18.0.1/24 of enP7s7" in said
+    output = deploy.refused(program=PROGRAM, fabric_networks=networks)
+    assert "198.18.0.0/24 overlaps with 198.18.0.1/24 of enP7s7" in output
 
     other = "network: {version: 2, ethernets: {enp1s0f1np1: {mtu: 9000}}}"
     cluster.node(2).run(f"mkdir -p /etc/netplan; echo '{other}' >/etc/netplan/40-cx7.yaml")
-    said = deploy.refused(program=PROGRAM)
-    assert "spark-02: /etc/netplan/40-cx7.yaml already configures enp1s0f1np1" in said
+    output = deploy.refused(program=PROGRAM)
+    assert "spark-02: /etc/netplan/40-cx7.yaml already configures enp1s0f1np1" in output
 
     cluster.node(2).run(f"rm /etc/netplan/40-cx7.yaml; cat >/etc/netplan/60.yaml <<'E'\n{GLOB}E")
-    said = deploy.refused("-vvv", program=PROGRAM)
-    assert f"/etc/netplan/60.yaml already configures {HALVES[1]}, {HALVES[0]}" in said
-    assert "planted" not in said
+    output = deploy.refused("-vvv", program=PROGRAM)
+    assert f"/etc/netplan/60.yaml already configures {HALVES[1]}, {HALVES[0]}" in output
+    assert "planted" not in output
 
     cluster.node(2).run("rm /etc/netplan/60.yaml; echo >/etc/sudoers.d/nvidia")
-    said = deploy.refused(program=PROGRAM)
-    assert "spark-02: the login cannot become root without a password: sudo:" in said
+    output = deploy.refused(program=PROGRAM)
+    assert "spark-02: the login cannot become root without a password: sudo:" in output

@@ -101,8 +101,8 @@ def test_a_cdi_device_by_its_name(cdi: Deploy) -> None:
     (request,) = rank(cdi.cluster, 1)["HostConfig"]["DeviceRequests"]
     assert (request["Driver"], request["DeviceIDs"]) == ("cdi", ["nvidia.com/gpu=0"])
     served = id_of(cdi, HEAD)
-    said = cdi.fails(gpus="nvidia.com/gpu=7")
-    assert "unresolvable CDI devices nvidia.com/gpu=7" in said
+    output = cdi.fails(gpus="nvidia.com/gpu=7")
+    assert "unresolvable CDI devices nvidia.com/gpu=7" in output
     assert id_of(cdi, HEAD) == served
     assert serves(cdi.cluster)
 
@@ -117,8 +117,8 @@ def test_two_kinds_of_image_store_have_one_image_under_two_ids(mixed: Deploy) ->
 
 def test_the_other_kind_of_store_pulls_the_heads_image(mixed: Deploy) -> None:
     mixed.cluster.node(2).run(f"docker rmi {IMAGE}")
-    said = mixed.succeeds()
-    assert "[spark-02] pulling lmsysorg/sglang@sha256:" in said
+    output = mixed.succeeds()
+    assert "[spark-02] pulling lmsysorg/sglang@sha256:" in output
     assert serves(mixed.cluster)
     mixed.unchanged()
 
@@ -126,8 +126,8 @@ def test_the_other_kind_of_store_pulls_the_heads_image(mixed: Deploy) -> None:
 def test_the_other_kind_of_store_gets_the_image_from_the_head(mixed: Deploy) -> None:
     worker = mixed.cluster.node(2)
     worker.run(f"docker rmi {IMAGE}; iptables -A OUTPUT -d 198.18.0.200 -j REJECT")
-    said = mixed.succeeds()
-    assert f"[spark-02] {IMAGE} is being copied from spark-01 over 169.254.1.1" in said
+    output = mixed.succeeds()
+    assert f"[spark-02] {IMAGE} is being copied from spark-01 over 169.254.1.1" in output
     assert serves(mixed.cluster)
     mixed.unchanged()
 
@@ -145,6 +145,6 @@ def test_an_image_that_is_an_index(deploy: Deploy) -> None:
     # A worker that has lost it, and does not reach the registry.
     deploy.succeeds(state="absent")
     worker.run(f"docker rmi -f {INDEX} {pinned}; iptables -A OUTPUT -d 198.18.0.200 -j REJECT")
-    said = deploy.succeeds(image=INDEX)
-    assert f"[spark-02] {INDEX} is being copied from spark-01" in said
+    output = deploy.succeeds(image=INDEX)
+    assert f"[spark-02] {INDEX} is being copied from spark-01" in output
     deploy.unchanged(image=INDEX)

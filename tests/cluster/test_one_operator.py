@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from deploying import Deploy, serves, told
+from deploying import Deploy, combined_output, serves
 from killing import at, forget_lease, killed
 
 FOLDER = "/run/lock/spark-serving"
@@ -30,8 +30,8 @@ def test_a_killed_run_is_taken_over_once_it_is_stale(served: Deploy) -> None:
     refused = served.refused()
     assert "should it be dead, its lease ends in " in refused
     forget_lease(served.cluster)
-    said = told(served())
-    assert "the lease on the group sglang is taken over after 12" in said, said
+    output = combined_output(served())
+    assert "the lease on the group sglang is taken over after 12" in output, output
     assert serves(served.cluster)
     served.unchanged()
 
@@ -40,5 +40,5 @@ def test_a_worker_stops_alone_though_its_head_is_off(served: Deploy) -> None:
     cluster = served.cluster
     cluster.changed = True
     cluster.off(1)
-    said = served.succeeds("--limit", "workers", state="stopped")
-    assert "warning: without a lease: spark-01: " in said
+    output = served.succeeds("--limit", "workers", state="stopped")
+    assert "warning: without a lease: spark-01: " in output

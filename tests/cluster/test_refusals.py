@@ -42,17 +42,17 @@ SETTINGS = {
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_setting_is_refused(served: Deploy, name: str) -> None:
     data, words = SETTINGS[name]
-    said = served.refused(**data)
-    assert "refused, nothing was changed:\n" in said
-    assert words in said
+    output = served.refused(**data)
+    assert "refused, nothing was changed:\n" in output
+    assert words in output
     assert serves(served.cluster)
 
 
 def test_too_large_a_model_is_refused_with_the_arithmetic(served: Deploy) -> None:
     model = "meta-llama/Llama-3.1-70B-Instruct"
     served.cluster.each(lambda node: node.add_weights(model))
-    said = served.refused(model="llama70b", head_only=True)
-    assert "llama70b does not fit: 141.1 GB of weights > 0.85 x 121.6 GiB = 111.0 GB" in said
+    output = served.refused(model="llama70b", head_only=True)
+    assert "llama70b does not fit: 141.1 GB of weights > 0.85 x 121.6 GiB = 111.0 GB" in output
 
 
 GROUPS = {
@@ -73,24 +73,24 @@ def test_an_inventory_is_refused(served: Deploy, tmp_path: Path, name: str) -> N
         text = text.replace(f"'{{{number}}}'", f"('{host}', REACH)")
     path = tmp_path / "groups.py"
     path.write_text(f"REACH = {reach!r}\n{text}\n")
-    said = served.refused(inventory=path, model="qwen7b", hf_cache="/var/hf-cache")
-    assert words in said
+    output = served.refused(inventory=path, model="qwen7b", hf_cache="/var/hf-cache")
+    assert words in output
 
 
 def test_one_machine_under_two_names_is_refused(deploy: Deploy) -> None:
     cluster = deploy.cluster
     identity = cluster.node(1).run("cat /etc/machine-id").stdout.strip()
     cluster.node(2).run(f"echo {identity} > /etc/machine-id")
-    said = deploy.refused()
-    assert "spark-02: is the same machine as spark-01" in said
+    output = deploy.refused()
+    assert "spark-02: is the same machine as spark-01" in output
 
 
 def test_a_limit_that_splits_the_group_is_refused(served: Deploy) -> None:
-    said = served.refused("--limit", "spark-01", mem_fraction=0.5)
-    assert "--limit leaves out spark-02 of the group" in said
+    output = served.refused("--limit", "spark-01", mem_fraction=0.5)
+    assert "--limit leaves out spark-02 of the group" in output
     for state in ("stopped", "absent"):
-        said = served.refused("--limit", "spark-02", state=state)
-        assert "--limit leaves out spark-01, where ranks of the same group run" in said
+        output = served.refused("--limit", "spark-02", state=state)
+        assert "--limit leaves out spark-01, where ranks of the same group run" in output
 
 
 def listener(port: int, login: str = "root") -> str:
@@ -165,10 +165,10 @@ def test_a_node_is_refused(deploy: Deploy, name: str) -> None:
     cluster = deploy.cluster
     harm, words = NODES[name]
     harm(cluster)
-    said = deploy.refused()
-    assert "refused, nothing was changed:\n" in said
+    output = deploy.refused()
+    assert "refused, nothing was changed:\n" in output
     for part in words:
-        assert part in said
+        assert part in output
 
 
 def test_a_node_that_cannot_be_reached_is_refused(served: Deploy) -> None:
@@ -176,8 +176,8 @@ def test_a_node_that_cannot_be_reached_is_refused(served: Deploy) -> None:
     cluster.changed = True
     before = cluster.snapshot()
     cluster.link(2, "m", "down")
-    said = served.fails(mem_fraction=0.5)
-    assert "spark-02" in said
+    output = served.fails(mem_fraction=0.5)
+    assert "spark-02" in output
     cluster.link(2, "m", "up")
     assert cluster.snapshot() == before
     served.succeeds(mem_fraction=0.5)
@@ -186,9 +186,9 @@ def test_a_node_that_cannot_be_reached_is_refused(served: Deploy) -> None:
 def test_a_changed_host_key_is_refused(deploy: Deploy) -> None:
     cluster = deploy.cluster
     cluster.node(2).run("rm /etc/ssh/ssh_host_*; ssh-keygen -A -q; systemctl restart ssh")
-    said = deploy.refused()
-    assert "spark-02" in said
-    assert "key" in said.lower()
+    output = deploy.refused()
+    assert "spark-02" in output
+    assert "key" in output.lower()
 
 
 def test_only_the_second_half_up_warns_and_serves(deploy: Deploy) -> None:
@@ -197,16 +197,16 @@ def test_only_the_second_half_up_warns_and_serves(deploy: Deploy) -> None:
         cluster.link(number, "q1a", "down")
         # as NetworkManager and networkd do when a link loses its carrier
         cluster.node(number).run("ip addr flush dev enp1s0f1np1")
-    said = deploy.succeeds()
-    assert re.search(r"warning: spark-01: .*enP2p1s0f1np1", said)
+    output = deploy.succeeds()
+    assert re.search(r"warning: spark-01: .*enP2p1s0f1np1", output)
     assert serves(cluster)
     deploy.unchanged()
 
 
 def test_twins_in_one_subnet_warn(deploy: Deploy) -> None:
-    said = deploy.succeeds("--dry")
-    assert "warning: spark-02: the halves of QSFP port 1 share a subnet" in said
-    assert "netplan" in said
+    output = deploy.succeeds("--dry")
+    assert "warning: spark-02: the halves of QSFP port 1 share a subnet" in output
+    assert "netplan" in output
 
 
 def test_only_a_primary_ipv4_address_is_the_heads(deploy: Deploy) -> None:

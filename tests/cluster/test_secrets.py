@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deploying import DATA, HEAD, WORKER, Deploy, told
+from deploying import DATA, HEAD, WORKER, Deploy, combined_output
 from sparks import Cluster
 
 TOKEN, KEY = "hf_planted0secret0token", "sk-planted0secret0key"
@@ -87,13 +87,13 @@ def docker_tells(cluster: Cluster) -> Iterator[str]:
 
 def files_with(cluster: Cluster, secret: str) -> list[tuple[int, str]]:
     """(node, path) of every file with it: on disk, Docker's own included, and in memory."""
-    found = []
+    places = []
     for number, node in cluster.nodes.items():
         layer = cluster.state / node.name / "disk"
         paths = [line.removeprefix(str(layer)) for line in grep(secret, layer)]
         memory = node.run(f"grep -rlF {secret} /run /tmp /dev/shm", check=False).stdout
-        found += [(number, path) for path in (*paths, *memory.split())]
-    return found
+        places += [(number, path) for path in (*paths, *memory.split())]
+    return places
 
 
 def grep(secret: str, *folders: Path) -> list[str]:
@@ -102,20 +102,20 @@ def grep(secret: str, *folders: Path) -> list[str]:
 
 
 def test_a_planted_key_and_token_are_found_nowhere_else(planted: Deploy, tmp_path: Path) -> None:
-    cluster, processes, said = planted.cluster, Processes(), list[str]()
+    cluster, processes, outputs = planted.cluster, Processes(), list[str]()
     with processes.watched():
-        said += [planted.succeeds(*words) for words in LOOKS]
-        said.append(planted.succeeds(*LOUD))
-        said += [planted.succeeds(program=program) for program in PROGRAMS]
-        said.append(planted.succeeds("--json"))
-        said += benchmarked(cluster, planted.inventory, tmp_path / "result.json")
+        outputs += [planted.succeeds(*words) for words in LOOKS]
+        outputs.append(planted.succeeds(*LOUD))
+        outputs += [planted.succeeds(program=program) for program in PROGRAMS]
+        outputs.append(planted.succeeds("--json"))
+        outputs += benchmarked(cluster, planted.inventory, tmp_path / "result.json")
     assert cluster.http("/v1/models").status == 401
     assert cluster.http("/v1/models", key=KEY).status == 200
 
     assert processes.seen("sglang.launch_server --model-path")
     assert processes.seen("curl -s --noproxy")
     assert not [text for text in processes.texts if holds(text)]
-    assert not [text for text in said if holds(text)]
+    assert not [text for text in outputs if holds(text)]
     docker = list(docker_tells(cluster))
     assert all(any(words in text for text in docker) for words in ("sglang.launch", "STUB engine"))
     assert not [text for text in docker if holds(text)]
@@ -137,8 +137,8 @@ def benchmarked(cluster: Cluster, inventory: Path, file: Path) -> Iterator[str]:
         ("report", file, "--output", page),
     ):
         done = cluster.ctl(sys.executable, "-m", "spark_bench", *words, timeout=90)
-        assert done.returncode == 0, told(done)
-        yield told(done)
+        assert done.returncode == 0, combined_output(done)
+        yield combined_output(done)
     yield file.read_text()
     yield page.read_text()
 
@@ -148,10 +148,10 @@ def test_a_token_is_with_the_download_alone(planted: Deploy) -> None:
     cluster, processes = planted.cluster, Processes()
     with processes.watched():
         done = planted(*LOUD, model="llama8b", revision="main")
-    assert done.returncode == 1, told(done)
+    assert done.returncode == 1, combined_output(done)
     assert processes.seen(TOKEN_FOLDER), "the token's folder was given to a container"
     assert not [text for text in processes.texts if holds(text)]
-    assert not holds(told(done))
+    assert not holds(combined_output(done))
     for node in cluster.nodes.values():
         assert not holds(str(node.containers()))
         assert not holds(node.run("docker events --since 10m --until 0s").stdout)

@@ -44,9 +44,9 @@ def test_a_key_is_asked_for_from_its_first_deploy_to_its_last(
     ]
     assert worker.run(f"test -e {FILE}", check=False).returncode == 1
     deploy.unchanged(**keyed)
-    said = deploy.succeeds(program="deploys/verify.py", **keyed)
-    assert f"sed 's/^/Authorization: Bearer /' '{key_file}' |" in said
-    assert KEY not in said
+    output = deploy.succeeds(program="deploys/verify.py", **keyed)
+    assert f"sed 's/^/Authorization: Bearer /' '{key_file}' |" in output
+    assert KEY not in output
 
     before = lives(cluster)
     written(key_file, OTHER)
@@ -90,6 +90,6 @@ def test_a_file_that_is_no_key(
     served: Deploy, key_file: Path, mode: int, key: str, words: str
 ) -> None:
     written(key_file, key).chmod(mode)
-    said = served.refused(api_key_file=str(key_file))
-    assert words in said
-    assert KEY not in said
+    output = served.refused(api_key_file=str(key_file))
+    assert words in output
+    assert KEY not in output

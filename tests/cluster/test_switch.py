@@ -6,7 +6,7 @@ import signal
 from uuid import uuid4
 
 import pytest
-from deploying import HEAD, MODEL, WORKER, Deploy, lives, meanwhile, serves, states, told
+from deploying import HEAD, MODEL, WORKER, Deploy, lives, meanwhile, serves, states, combined_output
 from killing import kill_all
 from sparks import Cluster
 
@@ -109,7 +109,7 @@ def test_a_node_that_loses_power_during_a_switch(served: Deploy) -> None:
     cluster.changed = True
     weights(served)
     done = meanwhile(served, lambda c: c.off(2), model="qwen14b", env={"STUB_LOAD_SECONDS": "6"})
-    said = told(done)
+    said = combined_output(done)
     assert done.returncode == 1
     assert "its rank on spark-02 is out of reach" in said
     assert f"{HEAD}.previous" in cluster.node(1).run("docker ps -a --format '{{.Names}}'").stdout
@@ -128,8 +128,8 @@ def test_ctrl_c_puts_back_what_served(served: Deploy) -> None:
         model="qwen14b",
         env={"STUB_LOAD_SECONDS": "20"},
     )
-    assert done.returncode == 1, told(done)
-    assert "interrupted by SIGINT" in told(done)
-    assert f"{MODEL} serves again, as before this run" in told(done)
+    assert done.returncode == 1, combined_output(done)
+    assert "interrupted by SIGINT" in combined_output(done)
+    assert f"{MODEL} serves again, as before this run" in combined_output(done)
     assert serves(served.cluster)
     assert {k: v for k, v in ids(served.cluster).items() if not k.endswith(".failed")} == before

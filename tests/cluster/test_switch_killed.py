@@ -29,8 +29,8 @@ def test_the_next_run_ends_in_one_group(
     cluster.each(lambda n: n.add_weights(OTHER))
     killed(served, node, pattern, after, model="qwen14b")
     forget_lease(cluster)
-    said = served.succeeds(model="qwen14b")
-    assert "taken over" in said or "took over" in said
+    output = served.succeeds(model="qwen14b")
+    assert "taken over" in output or "took over" in output
     assert serves(cluster, OTHER)
     assert states(cluster) == WHOLE
     served.unchanged(model="qwen14b")
@@ -50,8 +50,8 @@ def test_the_group_before_is_put_back_where_the_next_run_fails(
     cluster.each(lambda n: n.add_weights(OTHER))
     killed(served, node, pattern, after, model="qwen14b")
     forget_lease(cluster)
-    said = served.fails(model="qwen14b", env={"STUB_EXIT_RANK": "1"})
-    assert f"{MODEL} serves again, as before this run" in said
+    output = served.fails(model="qwen14b", env={"STUB_EXIT_RANK": "1"})
+    assert f"{MODEL} serves again, as before this run" in output
     assert serves(cluster)
     served.mends()
     assert states(cluster) == WHOLE

@@ -71,8 +71,8 @@ def test_reset_brings_back_services(cluster: Cluster, tmp_path: Path) -> None:
 def test_hardware_that_breaks_shows_and_is_mended(cluster: Cluster) -> None:
     query = "nvidia-smi --query-gpu=index,name,driver_version,compute_cap,memory.total,power.draw"
     node = cluster.node(1)
-    seen = node.run(f"{query},temperature.gpu --format=csv,noheader").stdout
-    assert seen == "0, NVIDIA GB10, 580.95.05, 12.1, [N/A], 3.74 W, 41\n"
+    row = node.run(f"{query},temperature.gpu --format=csv,noheader").stdout
+    assert row == "0, NVIDIA GB10, 580.95.05, 12.1, [N/A], 3.74 W, 41\n"
 
     cluster.link(1, "q1a", "down")
     node.run("fakehw gpu lost")

@@ -28,9 +28,9 @@ def test_wrong_vocabularies_are_not_placed_and_leave_what_runs(
     source.mkdir()
     for name in FILES if content else ():
         (source / name).write_bytes(content or b"")
-    said = served.fails(model="gpt-oss-20b", tiktoken_source=str(source))
-    assert words in said
-    assert FILES[0] in said
+    output = served.fails(model="gpt-oss-20b", tiktoken_source=str(source))
+    assert words in output
+    assert FILES[0] in output
     for node in cluster.nodes.values():
         assert node.run(f"ls -A {FOLDER}", check=False).stdout == ""
     assert lives(cluster) == before
@@ -39,7 +39,7 @@ def test_wrong_vocabularies_are_not_placed_and_leave_what_runs(
 
 def test_a_source_that_cannot_be_reached(served: Deploy) -> None:
     served.cluster.each(lambda node: node.add_weights(GPT_OSS))
-    said = served.fails(model="gpt-oss-20b", tiktoken_source="https://registry.tb:9/encodings")
-    assert "could not be placed from https://registry.tb:9/encodings" in said
-    assert "--data tiktoken_source=" in said
+    output = served.fails(model="gpt-oss-20b", tiktoken_source="https://registry.tb:9/encodings")
+    assert "could not be placed from https://registry.tb:9/encodings" in output
+    assert "--data tiktoken_source=" in output
     assert serves(served.cluster)

@@ -58,9 +58,9 @@ def empty(cluster: Cluster, hub: Hub, tmp_path: Path) -> Deploy:
 
 def held(cluster: Cluster, number: int, commit: str) -> dict[str, str]:
     """SHA-256 of each file of the snapshot on a node."""
-    said = cluster.node(number).run(f"cd {REPO}/snapshots/{commit} && find . -type l -o -type f | "
-                                    "xargs sha256sum").stdout  # fmt: skip
-    return {name.removeprefix("./"): digest for digest, name in map(str.split, said.splitlines())}
+    command = f"cd {REPO}/snapshots/{commit} && find . -type l -o -type f | xargs sha256sum"
+    lines = cluster.node(number).run(command).stdout.splitlines()
+    return {name.removeprefix("./"): digest for digest, name in map(str.split, lines)}
 
 
 def received(cluster: Cluster, number: int, interfaces: tuple[str, ...]) -> int:
@@ -73,7 +73,7 @@ def test_downloaded_once_copied_over_the_fabric_and_then_left_alone(
 ) -> None:
     cluster, commit = empty.cluster, hub.commit(MODEL)
     before = [received(cluster, 2, name) for name in (MANAGEMENT, FABRIC)]
-    said = empty.succeeds()
+    output = empty.succeeds()
     management, fabric = (
         received(cluster, 2, name) - b for name, b in zip((MANAGEMENT, FABRIC), before, strict=True)
     )
@@ -85,7 +85,7 @@ def test_downloaded_once_copied_over_the_fabric_and_then_left_alone(
     assert not [r for r in hub.log if "original" in r["path"]]
     assert fabric > len(FILES[LARGE])
     assert management < 1_000_000
-    assert "every hash verified" in said
+    assert "every hash verified" in output
     refs = cluster.each(lambda node: node.run(f"cat {REPO}/refs/main").stdout)
     assert refs == [commit, commit]
     leftovers = "docker ps -aq --filter label=spark-serving.task; find /run/spark-serving -type f"
@@ -93,9 +93,9 @@ def test_downloaded_once_copied_over_the_fabric_and_then_left_alone(
     hub.forget()
     empty.unchanged()
     files = f"find {REPO} -type f -printf '%p %T@\\n' | sort"
-    seen = cluster.each(lambda node: node.run(files).stdout)
+    cached = cluster.each(lambda node: node.run(files).stdout)
     empty.succeeds(mem_fraction=0.5)
-    assert cluster.each(lambda node: node.run(files).stdout) == seen
+    assert cluster.each(lambda node: node.run(files).stdout) == cached
     assert hub.log == []
 
 
@@ -111,9 +111,9 @@ def test_a_flipped_byte_is_found_and_healed_while_the_group_serves(empty: Deploy
         )
     assert held(cluster, 1, commit) != right != held(cluster, 2, commit)
     hub.forget()
-    said = empty.succeeds(verify="full")
-    assert f"{LARGE} was corrupt and has been repaired" in said
-    assert f"{OTHER} was corrupt and has been repaired" in said
+    output = empty.succeeds(verify="full")
+    assert f"{LARGE} was corrupt and has been repaired" in output
+    assert f"{OTHER} was corrupt and has been repaired" in output
     assert held(cluster, 1, commit) == held(cluster, 2, commit) == right
     assert {r["path"].rpartition("/")[2] for r in hub.log if "/store/" in r["path"]} == {LARGE}
     assert lives(cluster) == before
@@ -126,8 +126,8 @@ def test_a_cache_of_somebody_elses_is_taken_as_it_is_and_completed(empty: Deploy
     cluster.node(1).run(f"rm {REPO}/.spark-serving.json; chown -R root: {REPO}")
     cluster.node(2).run(f"rm -r {REPO}")
     hub.forget()
-    said = empty.succeeds(mem_fraction=0.5, offline=True)
-    assert "belongs to root, as an engine left it: giving it to the login" in said
+    output = empty.succeeds(mem_fraction=0.5, offline=True)
+    assert "belongs to root, as an engine left it: giving it to the login" in output
     assert held(cluster, 1, commit) == held(cluster, 2, commit)
     assert hub.log == []
 
@@ -150,9 +150,9 @@ def test_what_cannot_come_leaves_what_serves_alone(
     before = lives(cluster)
     hub.add(other, FILES)
     hub.fault(**faults)
-    said = served.fails(**{"model": "qwen14b", "hf_endpoint": hub.url, **data})
-    assert words in said
-    assert " -> " in said
+    output = served.fails(**{"model": "qwen14b", "hf_endpoint": hub.url, **data})
+    assert words in output
+    assert " -> " in output
     assert lives(cluster) == before
     assert serves(cluster)
 
@@ -162,11 +162,11 @@ def test_a_full_disk_is_refused_with_the_arithmetic(served: Deploy, hub: Hub) ->
     hub.add("own/tiny", FILES)
     cluster.node(2).run(f"mount -t tmpfs -o size=64m none {HF_CACHE} && chown nvidia: {HF_CACHE}")
     try:
-        said = served.fails(model="own/tiny", hf_endpoint=hub.url)
+        output = served.fails(model="own/tiny", hf_endpoint=hub.url)
     finally:
         cluster.node(2).run(f"umount {HF_CACHE}")
-    assert "to download + 2 GB margin" in said
-    assert "0.1 GB free" in said
+    assert "to download + 2 GB margin" in output
+    assert "0.1 GB free" in output
     assert serves(cluster)
     assert not [r for r in hub.log if "/store/" in r["path"]]
 
@@ -207,8 +207,8 @@ def test_a_download_outlives_a_killed_controller(empty: Deploy, hub: Hub) -> Non
     hub.fault(slow=0.1)
     killed(empty, 1, "run*:/hub*", after=True)
     forget_lease(cluster)
-    said = empty.succeeds()
-    assert "an earlier run's download is still running: waiting for it" in said
+    output = empty.succeeds()
+    assert "an earlier run's download is still running: waiting for it" in output
     assert held(cluster, 1, hub.commit(MODEL)) == held(cluster, 2, hub.commit(MODEL))
     stored = [r for r in hub.log if "/store/" in r["path"] and r["method"] == "GET"]
     assert sorted(r["path"].rpartition("/")[2] for r in stored) == [LARGE, OTHER]
@@ -222,8 +222,8 @@ def test_a_token_goes_to_no_hub_over_plain_http_and_an_old_one_is_forgotten(
     token.write_text(TOKEN)
     token.chmod(0o600)
     cluster.node(1).run(f"mkdir -m 700 -p {folder}; echo {TOKEN} >{folder}/hf_token")
-    said = empty.refused(hf_token_file=str(token))
-    assert f"the token would go to the hub at {hub.url} unencrypted" in said
+    output = empty.refused(hf_token_file=str(token))
+    assert f"the token would go to the hub at {hub.url} unencrypted" in output
     assert hub.log == []
     empty.succeeds()
     assert cluster.node(1).run(f"ls -A {folder}").stdout == ""

@@ -161,11 +161,11 @@ def test_its_figures_are_those_of_the_raw_bytes(served: Served, endpoint: str) -
     streams = log.streams(OUTPUT)
     assert len(streams) == 8
 
-    told = [stream.last() for stream in streams]
+    last_events = [stream.last() for stream in streams]
     summary = result["summary"]
-    assert summary["total_output_tokens"] == sum(t["timings"]["predicted_n"] for t in told)
+    assert summary["total_output_tokens"] == sum(t["timings"]["predicted_n"] for t in last_events)
     assert summary["total_output_tokens"] == sum(len(s.tokens()) for s in streams)
-    assert summary["total_input_tokens"] == sum(t["usage"]["prompt_tokens"] for t in told)
+    assert summary["total_input_tokens"] == sum(t["usage"]["prompt_tokens"] for t in last_events)
     everything = [e.last() for e in log.exchanges if e.answered]
     assert grown["llamacpp:tokens_predicted_total"] == sum(
         t["timings"]["predicted_n"] for t in everything
@@ -189,8 +189,8 @@ def truth(streams: list[Exchange]) -> dict[str, float]:
         tpot.append((at[-1] - at[0]) / (OUTPUT - 1))
         e2e.append(at[-1])
     latencies = {"ttft": ttft, "itl": itl, "tpot": tpot, "e2e_latency": e2e}
-    means = {f"mean_{name}_ms": statistics.fmean(found) for name, found in latencies.items()}
-    medians = {f"median_{name}_ms": statistics.median(found) for name, found in latencies.items()}
+    means = {f"mean_{name}_ms": statistics.fmean(values) for name, values in latencies.items()}
+    medians = {f"median_{name}_ms": statistics.median(values) for name, values in latencies.items()}
     return means | medians
 
 

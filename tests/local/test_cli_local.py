@@ -45,8 +45,8 @@ def run(here: Path, *words: str, code: int = 0) -> subprocess.CompletedProcess[s
 
 def test_use_holds_in_the_shipped_inventory(here: Path) -> None:
     shipped = (here / "spark.py").read_bytes()
-    said = run(here, "use", "qwen72b", "-i", "spark.py").stdout
-    assert "chosen: Qwen/Qwen2.5-72B-Instruct, 145.4 GB, over 2 node(s)" in said
+    output = run(here, "use", "qwen72b", "-i", "spark.py").stdout
+    assert "chosen: Qwen/Qwen2.5-72B-Instruct, 145.4 GB, over 2 node(s)" in output
     assert (here / "spark.py").read_bytes() == shipped
     listed = run(here, "models", "--offline", "-i", "spark.py").stdout
     assert re.search(r"^\* +6 +qwen72b ", listed, re.M), listed
@@ -55,9 +55,9 @@ def test_use_holds_in_the_shipped_inventory(here: Path) -> None:
 
 def test_use_refuses_what_this_inventory_can_not_serve(here: Path) -> None:
     shipped = (here / "local.py").read_bytes()
-    said = run(here, "use", "qwen7b", "-i", "local.py", code=1).stderr
-    assert said.startswith("spark-cluster: nothing was written:\n")
-    assert "needs runtime = 'docker'" in said
+    output = run(here, "use", "qwen7b", "-i", "local.py", code=1).stderr
+    assert output.startswith("spark-cluster: nothing was written:\n")
+    assert "needs runtime = 'docker'" in output
     assert (here / "local.py").read_bytes() == shipped
 
 
@@ -66,14 +66,14 @@ def test_a_weaker_place_is_put_back(here: Path) -> None:
     inventory = here / "own.py"
     inventory.write_text('head = (["spark-1"], {"model": "qwen7b"})\n')
     (here / "group_data" / "head.py").write_text('model = "nemo"\n')
-    said = run(here, "use", "qwen14b", "-i", "own.py", code=1).stderr
-    assert "group_data/head.py" in said
+    output = run(here, "use", "qwen14b", "-i", "own.py", code=1).stderr
+    assert "group_data/head.py" in output
     assert inventory.read_text() == 'head = (["spark-1"], {"model": "qwen7b"})\n'
 
 
 def test_check_prints_what_pyinfra_prints_and_exits_as_it_does(here: Path) -> None:
-    said = run(here, "check", "-i", "local.py").stderr
-    assert "a deploy would go ahead" in said
+    output = run(here, "check", "-i", "local.py").stderr
+    assert "a deploy would go ahead" in output
     (here / "group_data" / "local.py").write_text("prot = 1\n")
     assert "prot is not a setting" in run(here, "check", "-i", "local.py", code=1).stderr
 
@@ -82,15 +82,15 @@ def test_init_writes_an_inventory_that_checks(here: Path) -> None:
     port = (here / "group_data" / "local.py").read_text().split()[-1]
     words = ("--head", "@local", "--model", "smollm2", "--output", "mine.py")
     data = ("--data", "runtime=process", "--data", "host=127.0.0.1", "--data", f"port={port}")
-    said = run(here, "init", *words, *data).stdout
-    assert "next:    pyinfra -y mine.py deploy.py" in said
+    output = run(here, "init", *words, *data).stdout
+    assert "next:    pyinfra -y mine.py deploy.py" in output
     assert "a deploy would go ahead" in run(here, "check", "-i", "mine.py").stderr
     assert "mine.py already exists" in run(here, "init", *words, *data, code=1).stderr
 
 
 def test_init_told_a_host_that_is_not_there(here: Path) -> None:
     words = ("--head", "@local", "--worker", "no-such-host.invalid", "--output", "mine.py")
-    said = run(here, "init", *words, code=1)
-    assert "no-such-host.invalid: Could not resolve hostname" in said.stderr
+    output = run(here, "init", *words, code=1)
+    assert "no-such-host.invalid: Could not resolve hostname" in output.stderr
     assert not (here / "mine.py").exists()
-    assert re.search(r"^@local +yes ", said.stdout, re.M)
+    assert re.search(r"^@local +yes ", output.stdout, re.M)

@@ -58,10 +58,10 @@ class Program:
 
     def end(self, number: signal.Signals) -> float:
         """Seconds that it takes to be gone after the signal."""
-        asked = time.monotonic()
+        began = time.monotonic()
         self.process.send_signal(number)
         self.process.wait(timeout=SECONDS)
-        return time.monotonic() - asked
+        return time.monotonic() - began
 
     def failure(self) -> tuple[int, str]:
         """Exit code and error of a program that can't serve."""

@@ -105,11 +105,11 @@ def ended(process: subprocess.Popen[str], keys: str = "") -> tuple[int, str]:
 def reads_until(process: subprocess.Popen[str], words: str) -> None:
     """Read what it prints up to these words, which need not end a line."""
     assert process.stdout
-    said = ""
-    while words not in said:
+    output = ""
+    while words not in output:
         came = os.read(process.stdout.fileno(), 4096).decode()
-        assert came, said
-        said += came
+        assert came, output
+        output += came
 
 
 def until(true: Callable[[], object], seconds: float = 20) -> None:
@@ -131,14 +131,14 @@ def operator(tmp_path: Path) -> Iterator[Operator]:
 def test_a_second_run_is_refused_with_who_when_and_what(operator: Operator) -> None:
     with operator.waiting("--data", 'env={"KEY": "planted"}') as first:
         held = parse_lease(operator.file.read_text())
-        code, said = operator.run("-y")
+        code, output = operator.run("-y")
         assert code == 1
-        assert "refused, nothing was changed:" in said
-        assert f"another run holds the group {operator.group}: " in said
-        assert f"{getpass.getuser()}@{socket.gethostname()}, since 20" in said
-        assert "pyinfra inventories/local.py deploy.py --data state=absent" in said
-        assert "--data env=***" in said
-        assert "planted" not in said + operator.file.read_text()
+        assert "refused, nothing was changed:" in output
+        assert f"another run holds the group {operator.group}: " in output
+        assert f"{getpass.getuser()}@{socket.gethostname()}, since 20" in output
+        assert "pyinfra inventories/local.py deploy.py --data state=absent" in output
+        assert "--data env=***" in output
+        assert "planted" not in output + operator.file.read_text()
         assert parse_lease(operator.file.read_text()) == held
         assert ended(first, "\n")[0] == 0
     assert not operator.file.exists()
@@ -146,12 +146,12 @@ def test_a_second_run_is_refused_with_who_when_and_what(operator: Operator) -> N
 
 
 def test_a_dry_run_takes_nothing_and_tells_who_holds_it(operator: Operator) -> None:
-    code, said = operator.run("--dry")
-    assert (code, "is held by another run" in said) == (0, False)
+    code, output = operator.run("--dry")
+    assert (code, "is held by another run" in output) == (0, False)
     operator.left(OTHER, age=1)
-    code, said = operator.run("--dry", "-y")
+    code, output = operator.run("--dry", "-y")
     assert code == 0
-    assert "is held by another run: bob@desk, since 2025-06-01 10:00:00 UTC" in said
+    assert "is held by another run: bob@desk, since 2025-06-01 10:00:00 UTC" in output
     assert parse_lease(operator.file.read_text()) == OTHER
 
 
@@ -170,17 +170,17 @@ def test_what_executes_nothing_takes_nothing(operator: Operator, words: tuple[st
 
 def test_a_check_takes_nothing(operator: Operator) -> None:
     operator.left(OTHER, age=1)
-    code, said = operator.run("-y", "--data", "state=running", deploy="deploys/check.py")
-    assert code == 0, said
+    code, output = operator.run("-y", "--data", "state=running", deploy="deploys/check.py")
+    assert code == 0, output
     assert parse_lease(operator.file.read_text()) == OTHER
 
 
 def test_a_stale_lease_is_taken_over_and_told(operator: Operator) -> None:
     operator.left(OTHER, age=STALE_SECONDS + 30)
-    code, said = operator.run("-y")
+    code, output = operator.run("-y")
     assert code == 0
-    assert "is taken over after 9" in said
-    assert "without a sign of life: bob@desk, since 2025-06-01 10:00:00 UTC" in said
+    assert "is taken over after 9" in output
+    assert "without a sign of life: bob@desk, since 2025-06-01 10:00:00 UTC" in output
     assert not operator.file.exists()
 
 
@@ -205,8 +205,8 @@ def test_a_killed_run_leaves_a_lease_that_goes_stale(operator: Operator) -> None
 )
 def test_every_end_releases_it(operator: Operator, body: str, code: int) -> None:
     program = operator.program(f"assert file.exists()\n{body}")
-    ended, said = operator.run("-y", deploy=program)
-    assert (ended, "AssertionError" in said) == (code, False), said
+    ended, output = operator.run("-y", deploy=program)
+    assert (ended, "AssertionError" in output) == (code, False), output
     assert not operator.file.exists()
 
 
@@ -239,9 +239,9 @@ def test_what_was_taken_over_is_lost_and_left_to_its_new_owner(operator: Operato
     program = operator.program(
         f"file.write_text({OTHER.dump()!r})\ngevent.sleep(2)\nprint('lost:', lease.lost(state))"
     )
-    said = operator.run("-y", deploy=program)[1]
-    assert "lost: @local: this run no longer holds the group" in said
-    assert "taken over by bob@desk, since 2025-06-01 10:00:00 UTC" in said
+    output = operator.run("-y", deploy=program)[1]
+    assert "lost: @local: this run no longer holds the group" in output
+    assert "taken over by bob@desk, since 2025-06-01 10:00:00 UTC" in output
     assert parse_lease(operator.file.read_text()) == OTHER
 
 
@@ -261,7 +261,7 @@ def test_a_head_that_does_not_answer_loses_it_in_time(operator: Operator) -> Non
         "gevent.sleep(3)\n"
         "print('then', lease.lost(state))"
     )
-    said = operator.run("-y", deploy=program)[1]
-    assert "first None" in said
-    assert "then @local: this run no longer holds the group" in said
-    assert "not refreshed within 2 s" in said
+    output = operator.run("-y", deploy=program)[1]
+    assert "first None" in output
+    assert "then @local: this run no longer holds the group" in output
+    assert "not refreshed within 2 s" in output

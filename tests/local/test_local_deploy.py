@@ -57,15 +57,15 @@ class Local:
     def pids(self) -> list[str]:
         """Our processes, by the name in their arguments."""
         marker = f"--spark-serving-name={self.name}".encode()
-        found = []
+        processes = []
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             try:
                 arguments = path.read_bytes().split(b"\0")
             except OSError:
                 continue
             if marker in arguments and b"-m" in arguments:
-                found.append(path.parent.name)
-        return found
+                processes.append(path.parent.name)
+        return processes
 
 
 @pytest.fixture
@@ -96,8 +96,8 @@ def test_the_embedded_default_serves_a_real_answer_and_a_second_run_changes_noth
 def test_drift_restarts_it_and_dry_only_says_so(local: Local) -> None:
     local.deploy()
     before = local.pids()
-    told = local.deploy("--dry", "--data", "served_model_name=small")
-    assert "served_model_name: 'HuggingFaceTB/SmolLM2-135M-Instruct' -> 'small'" in told
+    output = local.deploy("--dry", "--data", "served_model_name=small")
+    assert "served_model_name: 'HuggingFaceTB/SmolLM2-135M-Instruct' -> 'small'" in output
     assert local.pids() == before
     local.deploy("--data", "served_model_name=small")
     assert local.models() == ["small"]
@@ -106,23 +106,23 @@ def test_drift_restarts_it_and_dry_only_says_so(local: Local) -> None:
 
 def test_verify_asks_every_endpoint_and_shows_how_to_use_it(local: Local) -> None:
     local.deploy()
-    told = local.pyinfra(deploy="deploys/verify.py")
-    assert told.returncode == 0, told.stderr
+    output = local.pyinfra(deploy="deploys/verify.py")
+    assert output.returncode == 0, output.stderr
     for path in ("/health", "/v1/models", "/v1/chat/completions", "/v1/completions", "/completion"):
-        assert re.search(rf"200 +[\d.]+ s  {path}$", told.stderr, re.MULTILINE), told.stderr
-    assert f"curl http://127.0.0.1:{local.port}/v1/chat/completions" in told.stderr
+        assert re.search(rf"200 +[\d.]+ s  {path}$", output.stderr, re.MULTILINE), output.stderr
+    assert f"curl http://127.0.0.1:{local.port}/v1/chat/completions" in output.stderr
 
 
 def test_verify_fails_where_nothing_runs(local: Local) -> None:
-    told = local.pyinfra(deploy="deploys/verify.py")
-    assert told.returncode == 1
-    assert "no rank 0 of ours runs" in told.stderr
+    output = local.pyinfra(deploy="deploys/verify.py")
+    assert output.returncode == 1
+    assert "no rank 0 of ours runs" in output.stderr
 
 
 def test_check_says_what_a_deploy_would_do(local: Local) -> None:
-    told = local.pyinfra(deploy="deploys/check.py")
-    assert told.returncode == 0, told.stderr
-    assert "a deploy would go ahead: 0 error" in told.stderr
+    output = local.pyinfra(deploy="deploys/check.py")
+    assert output.returncode == 0, output.stderr
+    assert "a deploy would go ahead: 0 error" in output.stderr
 
 
 def test_stopped_and_absent_leave_nothing_running(local: Local) -> None:

@@ -56,12 +56,12 @@ def recorded(release: str) -> Table:
 
 def refusal(parser: argparse.ArgumentParser, words: tuple[str, ...]) -> str:
     """The real parser's last line where it refuses the words, else ""."""
-    said = io.StringIO()
+    output = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(output):
             parser.parse_args(words)
     except SystemExit:
-        return said.getvalue().strip().splitlines()[-1]
+        return output.getvalue().strip().splitlines()[-1]
     return ""
 
 
@@ -71,13 +71,15 @@ def differences(parser: argparse.ArgumentParser, release: str) -> list[str]:
     wrong = [f"option {n}: {ours.get(n)} recorded, {real.get(n)} real" for n in changed(ours, real)]
     for launch in launches():
         words = argv(launch, release)
-        if said := refusal(parser, words[1:]):
-            wrong.append(f"{' '.join(words)}: {said}")
+        if output := refusal(parser, words[1:]):
+            wrong.append(f"{' '.join(words)}: {output}")
     base = argv(Launch("some/model"), release)
     for extra in ACCEPTED + REFUSED:
-        said, expected = refusal(parser, base[1:] + extra), check_arguments(base + extra, release)
-        if bool(said) != bool(expected):
-            wrong.append(f"{extra}: real parser {said or 'accepts'}, ours {expected or 'accepts'}")
+        output, expected = refusal(parser, base[1:] + extra), check_arguments(base + extra, release)
+        if bool(output) != bool(expected):
+            wrong.append(
+                f"{extra}: real parser {output or 'accepts'}, ours {expected or 'accepts'}"
+            )
     return wrong
 
 

@@ -30,5 +30,5 @@ def test_what_the_real_parser_accepts_is_accepted(words: tuple[str, ...], versio
 @each_version
 @pytest.mark.parametrize("words", REFUSED, ids=" ".join)
 def test_what_the_real_parser_refuses_is_refused(words: tuple[str, ...], version: str) -> None:
-    found = check_arguments(argv(BASE, version) + words, version)
-    assert found and all(f.level is Level.ERROR and f.cure for f in found)
+    findings = check_arguments(argv(BASE, version) + words, version)
+    assert findings and all(f.level is Level.ERROR and f.cure for f in findings)

@@ -38,13 +38,13 @@ def main(vocabularies: str) -> None:
         data = {"tiktoken_source": vocabularies or "https://registry.tb:9/none"}
         where = inventory(cluster, out.parent, **data)
         began = time.monotonic()
-        code, told = bench_all(cluster, where, out)
+        code, output = bench_all(cluster, where, out)
         seconds = time.monotonic() - began
     finally:
         cluster.stop()
-    print(told)
+    print(output)
     print((out / "summary.txt").read_text())
-    proves(out, code, told)
+    proves(out, code, output)
     print(f"{len(rows(out))} models in {seconds:.0f} s, {SECONDS} allowed; files in {out}")
     sys.exit(seconds > SECONDS or len(rows(out)) != len(models))
 

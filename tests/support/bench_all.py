@@ -51,14 +51,14 @@ def inventory(cluster: Cluster, folder: Path, **data: Any) -> Path:
 def bench_all(cluster: Cluster, where: Path, out: Path, *words: str) -> tuple[int, str]:
     """Its exit code and stderr; the worker is killed while KILLED is measured."""
     with started(cluster, where, out, *words) as process:
-        told = []
+        output = []
         assert process.stderr
         for line in process.stderr:
-            told.append(line)
+            output.append(line)
             if f"{KILLED}: served after" in line:
                 wait_for(lambda: " in flight" in (out / f"{KILLED}.log").read_text())
                 cluster.node(2).run(f"docker kill {WORKER}")
-    return process.returncode, "".join(told)
+    return process.returncode, "".join(output)
 
 
 @contextmanager
@@ -97,12 +97,12 @@ def rows(out: Path) -> dict[str, dict[str, Any]]:
     return {row["model_short"]: row for row in results}
 
 
-def proves(out: Path, code: int, told: str) -> None:
+def proves(out: Path, code: int, output: str) -> None:
     """Each model has the status that is its own; one that fails harms no other one."""
-    found = rows(out)
-    for alias, row in found.items():
+    by_name = rows(out)
+    for alias, row in by_name.items():
         status, words = EXPECTED.get(alias, ("OK", ""))
-        assert row["status"] == status, (alias, row["diagnosis"], told)
+        assert row["status"] == status, (alias, row["diagnosis"], output)
         assert words in row["diagnosis"], row["diagnosis"]
         if status == "OK":
             assert (row["nodes"], row["tp"], row["completed"]) == (2, 2, 10)

@@ -49,10 +49,10 @@ class Chromium:
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         """A DevTools command's result."""
         self._number += 1
-        said = {"id": self._number, "method": method, "params": params}
+        message = {"id": self._number, "method": method, "params": params}
         if self._session:
-            said["sessionId"] = self._session
-        os.write(self._to, json.dumps(said).encode() + b"\0")
+            message["sessionId"] = self._session
+        os.write(self._to, json.dumps(message).encode() + b"\0")
         while True:
             answer = self._answer(method)
             if answer["id"] == self._number:
@@ -89,13 +89,13 @@ class Chromium:
 
     def screenshot(self, whole: bool = True) -> bytes:
         """PNG of the whole page."""
-        found = self.call("Page.captureScreenshot", captureBeyondViewport=whole)
-        return base64.b64decode(found["data"])
+        reply = self.call("Page.captureScreenshot", captureBeyondViewport=whole)
+        return base64.b64decode(reply["data"])
 
     def pdf(self) -> bytes:
         """As printed on A4."""
-        found = self.call("Page.printToPDF", preferCSSPageSize=True, printBackground=True)
-        return base64.b64decode(found["data"])
+        reply = self.call("Page.printToPDF", preferCSSPageSize=True, printBackground=True)
+        return base64.b64decode(reply["data"])
 
     def press(self, key: str) -> None:
         """A key, by its name ("Tab", "Enter")."""

@@ -35,8 +35,8 @@ class Tool:
         done = self(command, "--json", *words, **data)
         seconds = time.monotonic() - begun
         assert done.returncode == code, done.stdout + done.stderr
-        told: dict[str, Any] = json.loads(done.stdout)
-        return told, seconds
+        document: dict[str, Any] = json.loads(done.stdout)
+        return document, seconds
 
     def words(self, command: str, *words: str, **data: object) -> list[str]:
         settings = [w for k, v in data.items() for w in ("--data", f"{k}={v}")]

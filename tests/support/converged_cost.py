@@ -49,9 +49,9 @@ def pairs(cluster: Cluster, inventory: Path, rounds: int) -> Iterator[Pair]:
         yield Pair(between - begun, float(answered[1]), ended - between)
 
 
-def ratio(seen: list[Pair]) -> float:
+def ratio(measured: list[Pair]) -> float:
     """Quickest deploy without the engine's time, over the quickest fact: noise only adds."""
-    return min(p.deploy - p.engine for p in seen) / min(p.fact for p in seen)
+    return min(p.deploy - p.engine for p in measured) / min(p.fact for p in measured)
 
 
 def main() -> None:
@@ -60,15 +60,15 @@ def main() -> None:
         cluster.start(2)
         with tempfile.TemporaryDirectory() as folder:
             inventory = cluster.inventory(Path(folder), model=MODEL)
-            seen = list(pairs(cluster, inventory, int(sys.argv[1]) if sys.argv[1:] else 9))
+            measured = list(pairs(cluster, inventory, int(sys.argv[1]) if sys.argv[1:] else 9))
     finally:
         cluster.stop()
     print("seconds       min  median")
     for name in ("deploy", "engine", "fact"):
-        values = [getattr(p, name) for p in seen]
+        values = [getattr(p, name) for p in measured]
         print(f"{name:10} {min(values):6.2f}  {median(values):6.2f}")
-    print(f"(deploy - engine) / fact = {ratio(seen):.2f} of the quickest, ", end="")
-    print(f"{median((p.deploy - p.engine) / p.fact for p in seen):.2f} in the median pair")
+    print(f"(deploy - engine) / fact = {ratio(measured):.2f} of the quickest, ", end="")
+    print(f"{median((p.deploy - p.engine) / p.fact for p in measured):.2f} in the median pair")
 
 
 if __name__ == "__main__":

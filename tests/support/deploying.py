@@ -52,23 +52,23 @@ class Deploy:
     def succeeds(self, *words: object, **data: Any) -> str:
         """Deploy, prove exit code 0, and return all that it printed."""
         done = self(*words, **data)
-        assert done.returncode == 0, told(done)
-        return told(done)
+        assert done.returncode == 0, combined_output(done)
+        return combined_output(done)
 
     def fails(self, *words: object, **data: Any) -> str:
         """Deploy, prove exit code 1 without a traceback, and return all that it printed."""
         done = self(*words, **data)
-        assert done.returncode == 1, told(done)
-        own_words = [line for line in told(done).splitlines() if " | " not in line]
-        assert "Traceback" not in "\n".join(own_words), told(done)
-        return told(done)
+        assert done.returncode == 1, combined_output(done)
+        own_words = [line for line in combined_output(done).splitlines() if " | " not in line]
+        assert "Traceback" not in "\n".join(own_words), combined_output(done)
+        return combined_output(done)
 
     def refused(self, *words: object, **data: Any) -> str:
         """Deploy, prove that it fails and no node changed, and return what it said of it."""
         before = self.cluster.snapshot()
-        said = self.fails(*words, **data)
+        output = self.fails(*words, **data)
         assert self.cluster.snapshot() == before
-        return said
+        return output
 
     def converges(self, **data: Any) -> None:
         """Deploy, prove that the model is served and that a second run changes nothing."""
@@ -83,10 +83,10 @@ class Deploy:
     def unchanged(self, **data: Any) -> str:
         """Deploy, prove that every operation says `No change` and no node changed."""
         before = self.cluster.snapshot()
-        said = self.succeeds(**data)
-        assert re.search(r"Grand total\s+\d+\s+-\s+-\s+\d+", said), said
+        output = self.succeeds(**data)
+        assert re.search(r"Grand total\s+\d+\s+-\s+-\s+\d+", output), output
         assert self.cluster.snapshot() == before
-        return said
+        return output
 
 
 def meanwhile(deploy: Deploy, act: Callable[[Cluster], object], **data: object) -> Completed:
@@ -104,11 +104,13 @@ def meanwhile(deploy: Deploy, act: Callable[[Cluster], object], **data: object) 
 
 def running(cluster: Cluster) -> set[str]:
     """Ids of the ranks that run."""
-    seen = cluster.each(lambda node: node.run(f"docker ps -q -f label={LABEL}").stdout.split())
-    return {id for ids in seen for id in ids}
+    containers = cluster.each(
+        lambda node: node.run(f"docker ps -q -f label={LABEL}").stdout.split()
+    )
+    return {id for ids in containers for id in ids}
 
 
-def told(done: Completed) -> str:
+def combined_output(done: Completed) -> str:
     return done.stdout + done.stderr
 
 
@@ -128,9 +130,9 @@ def rank(cluster: Cluster, node: int) -> dict[str, Any]:
 def spec(container: Mapping[str, Any]) -> dict[str, Any]:
     """The spec that a rank carries."""
     label = container["Config"]["Labels"][LABEL]
-    found: dict[str, Any] = msgspec.json.decode(label)
-    assert msgspec.json.encode(found, order="sorted").decode() == label
-    return found
+    label_spec: dict[str, Any] = msgspec.json.decode(label)
+    assert msgspec.json.encode(label_spec, order="sorted").decode() == label
+    return label_spec
 
 
 def lives(cluster: Cluster, nodes: tuple[int, ...] = (1, 2)) -> list[tuple[str, str]]:
@@ -153,5 +155,5 @@ def environment(container: Mapping[str, Any]) -> dict[str, str]:
 
 def same_image(cluster: Cluster) -> bool:
     """Whether every node has the image, and the same one."""
-    found = {node.images().get(IMAGE) for node in cluster.nodes.values()}
-    return len(found) == 1 and None not in found
+    label_spec = {node.images().get(IMAGE) for node in cluster.nodes.values()}
+    return len(label_spec) == 1 and None not in label_spec

@@ -61,10 +61,10 @@ def sparks(count: int = 2) -> list[NodeFacts]:
 
 
 def refused(nodes: list[NodeFacts], wishes: FabricOptions | None = None) -> str:
-    with pytest.raises(Refused) as told:
+    with pytest.raises(Refused) as refusal:
         choose_fabric(nodes, wishes)
-    assert all(f.cure and f.level is Level.ERROR for f in told.value.findings)
-    return str(told.value)
+    assert all(f.cure and f.level is Level.ERROR for f in refusal.value.findings)
+    return str(refusal.value)
 
 
 def warnings(fabric: Fabric) -> str:

@@ -52,8 +52,8 @@ class _Handler(BaseHTTPRequestHandler):
         fake = self.server
         fake.asked += 1
         fake.keys.add(self.headers.get("Authorization", ""))
-        told = EXPOSITION.format(running=3, tokens=10 * fake.asked)
-        body = told.encode() + fake.more if self.path == "/metrics" else b"elsewhere"
+        body = EXPOSITION.format(running=3, tokens=10 * fake.asked)
+        body = body.encode() + fake.more if self.path == "/metrics" else b"elsewhere"
         self.send_response(fake.status if self.path == "/metrics" else 404)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

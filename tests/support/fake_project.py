@@ -168,8 +168,8 @@ class FakeProject:
 
     def read(self, name: str) -> dict[str, Any]:
         try:
-            found: dict[str, Any] = json.loads((self.folder / name).read_text())
-            return found
+            content: dict[str, Any] = json.loads((self.folder / name).read_text())
+            return content
         except FileNotFoundError:
             return {}
 

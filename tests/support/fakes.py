@@ -70,11 +70,11 @@ class Spark:
 
     def reading(self, full: bool) -> list[str]:
         parts = self.light() | (self.heavy() if full else {})
-        said = {name: (0, lines) for name, lines in parts.items()}
-        said |= {name: told for name, told in self.sections.items() if name in said}
+        sections = {name: (0, lines) for name, lines in parts.items()}
+        sections |= {name: part for name, part in self.sections.items() if name in parts}
         return [
             f"{MARK} docker {self.name}",
-            *(line for name, told in said.items() for line in section(name, *told)),
+            *(line for name, part in sections.items() for line in section(name, *part)),
         ]
 
     def light(self) -> dict[str, list[str]]:
@@ -120,8 +120,8 @@ class Spark:
         return lines
 
     def inspected_image(self) -> list[str]:
-        said = {"Id": IMAGE_ID, "RepoDigests": [IMAGE_PIN], "Size": 24_831_838_208}
-        return ["lmsysorg/sglang:spark", json.dumps(said)] if self.image else []
+        inspected = {"Id": IMAGE_ID, "RepoDigests": [IMAGE_PIN], "Size": 24_831_838_208}
+        return ["lmsysorg/sglang:spark", json.dumps(inspected)] if self.image else []
 
     def weights_lines(self) -> list[str]:
         repo = f"/raid/hf-cache/hub/models--{self.model.replace('/', '--')}"
@@ -136,7 +136,7 @@ class Spark:
             *(f"32624407872 {shard}" for shard in SHARDS),
         ]
 
-    # ---- everything else that is asked
+    # ---- every other command
 
     def responses(self, cluster: Fakes) -> dict[str, Any]:
         usual = {
@@ -153,9 +153,11 @@ class Spark:
             # What there is to end after a failure: a look's lines hold it too.
             "docker ps --all": [line for line in self.look() if line.startswith("{")],
         }
-        # The first that matches wins; whatever else is asked is done without a word.
-        told = {**self.answers, **{k: v for k, v in usual.items() if k not in self.answers}}
-        return {part: answer(said) for part, said in told.items()} | {shell.BEFORE: answer([])}
+        # The first match wins; any other command succeeds without output.
+        outputs = {**self.answers, **{k: v for k, v in usual.items() if k not in self.answers}}
+        return {part: answer(output) for part, output in outputs.items()} | {
+            shell.BEFORE: answer([])
+        }
 
     def peers(self, cluster: Fakes) -> dict[str, Any]:
         others = [spark for spark in cluster.sparks if spark is not self]
@@ -167,7 +169,7 @@ class Spark:
 
     def held(self) -> dict[str, Any]:
         """What weights_here.py finds, and that all it is told to place is right."""
-        files = {name: known(n) for n, name in enumerate(("config.json", *SHARDS))}
+        files = {name: known_file(n) for n, name in enumerate(("config.json", *SHARDS))}
         return {
             "commit": COMMIT if self.weights else "",
             "at": f"/raid/hf-cache/hub/x/snapshots/{COMMIT}",
@@ -187,7 +189,7 @@ class Spark:
 
     def hub(self) -> dict[str, Any]:
         """The result of hub_client.py, of its list and of its fetch alike."""
-        files = {name: known(n) for n, name in enumerate(("config.json", *SHARDS))}
+        files = {name: known_file(n) for n, name in enumerate(("config.json", *SHARDS))}
         listed = [[name, f["size"], f["kind"], f["hash"]] for name, f in files.items()]
         return {"commit": COMMIT, "files": listed, "times": dict.fromkeys(files, 5)}
 
@@ -204,20 +206,20 @@ class Spark:
         ]
 
 
-def answer(said: Any) -> Any:
+def answer(output: Any) -> Any:
     """What comes back of a command, as the frame around it has the node say it.
 
-    said: the lines of stdout, or pyinfra's dict of stdout, stderr and success
+    output: the lines of stdout, or pyinfra's dict of stdout, stderr and success
     """
-    told = said if isinstance(said, dict) else {"stdout": said}
-    lines = told.get("stdout", [])
+    frame = output if isinstance(output, dict) else {"stdout": output}
+    lines = frame.get("stdout", [])
     lines = [lines] if isinstance(lines, str) else lines
-    ended = f"{shell.END}{0 if told.get('success', True) else 1}"
+    ended = f"{shell.END}{0 if frame.get('success', True) else 1}"
     out = [f"{shell.MARK}{line}" for line in (*lines, "", ended)]
-    return {**told, "stdout": out} if isinstance(said, dict) else out
+    return {**frame, "stdout": out} if isinstance(output, dict) else out
 
 
-def known(number: int) -> dict[str, Any]:
+def known_file(number: int) -> dict[str, Any]:
     """A file as weights_here.py tells of it, read long ago."""
     digest = f"{number:064x}"
     proof = {"kind": "sha256", "hash": digest, "by": "hub", "blob": digest}
@@ -226,8 +228,8 @@ def known(number: int) -> dict[str, Any]:
 
 def section(name: str, status: int, lines: list[str]) -> list[str]:
     """As `NodeReading` prints a part; where it failed, the lines are what it said on stderr."""
-    said, words = (lines, []) if status == 0 else ([], lines)
-    return [f"{MARK} begin {name}", *said, f"{MARK} end {status}", *(words or [""])]
+    out, words = (lines, []) if status == 0 else ([], lines)
+    return [f"{MARK} begin {name}", *out, f"{MARK} end {status}", *(words or [""])]
 
 
 def link(name: str, mtu: int, up: bool, address: str) -> dict[str, Any]:
@@ -283,12 +285,14 @@ class Run:
 
     @property
     def readings(self) -> dict[str, list[str]]:
-        return {n: [c for c in said if is_reading(c)] for n, said in self.commands.items()}
+        return {n: [c for c in commands if is_reading(c)] for n, commands in self.commands.items()}
 
     @property
     def changes(self) -> dict[str, list[str]]:
-        found = {n: [c for c in said if not is_reading(c)] for n, said in self.commands.items()}
-        return {node: said for node, said in found.items() if said}
+        changes = {
+            n: [c for c in commands if not is_reading(c)] for n, commands in self.commands.items()
+        }
+        return {node: commands for node, commands in changes.items() if commands}
 
 
 def is_reading(command: str) -> bool:
@@ -320,9 +324,11 @@ class Fakes:
 
     def specs(self, **data: Any) -> dict[str, Spec]:
         """What these nodes should run, by way of the same pure functions."""
-        said = self.data | data
+        data_of_all = self.data | data
         groups = [("head",), *[("workers",)] * (len(self.sparks) - 1)]
-        declared = [HostData(s.name, g, said) for s, g in zip(self.sparks, groups, strict=True)]
+        declared = [
+            HostData(s.name, g, data_of_all) for s, g in zip(self.sparks, groups, strict=True)
+        ]
         want = parse_declaration(declared)
         facts = {s.name: NodeReading().process(s.reading(full=False)) for s in self.sparks}
         fabric = choose_fabric([facts[n] for n in want.names], FabricOptions())
@@ -366,12 +372,12 @@ class Fakes:
         return Run(done.returncode, done.stdout, done.stderr, self.commands())
 
     def commands(self) -> dict[str, list[str]]:
-        """What each node was told, in order; the record is empty afterwards."""
+        """The commands that each node got, in order; the record is empty afterwards."""
         record = self.folder / "commands"
-        told: dict[str, list[str]] = {spark.name: [] for spark in self.sparks}
+        commands: dict[str, list[str]] = {spark.name: [] for spark in self.sparks}
         for line in record.read_text().splitlines() if record.exists() else ():
             node, command = json.loads(line)
             if LEASE not in command:
-                told[node].append(command.removeprefix(shell.BEFORE).removesuffix(shell.AFTER))
+                commands[node].append(command.removeprefix(shell.BEFORE).removesuffix(shell.AFTER))
         record.unlink(missing_ok=True)
-        return told
+        return commands

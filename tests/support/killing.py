@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from deploying import Deploy, told
+from deploying import Deploy, combined_output
 from spark_node import Node
 from sparks import Cluster, Completed
 
@@ -63,7 +63,7 @@ class Hit:
         """Until the step is reached; AssertionError where the run ends, or time does, before."""
         deadline = time.monotonic() + seconds
         while not (self.folder / "pid").exists():
-            assert not run.done(), f"it never came to this step:\n{told(run.result())}"
+            assert not run.done(), f"it never came to this step:\n{combined_output(run.result())}"
             assert time.monotonic() < deadline, f"not at this step after {seconds} s"
             time.sleep(0.05)
 
@@ -114,7 +114,7 @@ def killed(
         if not after:
             hit.drop()
         done = run.result()
-    assert done.returncode not in (0, 1), told(done)
+    assert done.returncode not in (0, 1), combined_output(done)
     return done
 
 

@@ -73,8 +73,8 @@ class Hub:
     @property
     def faults(self) -> dict[str, Any]:
         path = self.folder / "faults.json"
-        found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-        return found
+        content: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        return content
 
     def once(self, fault: str, name: str, times: int = 1) -> bool:
         """Whether a fault that comes so often has still to come."""
@@ -100,8 +100,8 @@ class Hub:
                 for p in sorted(base.rglob("*")) if p.is_file()}  # fmt: skip
 
     def commit(self, repo: str) -> str:
-        told = repr(sorted((p, sha256(c)) for p, c in self.files(repo).items()))
-        return hashlib.sha1(told.encode()).hexdigest()
+        listing = repr(sorted((p, sha256(c)) for p, c in self.files(repo).items()))
+        return hashlib.sha1(listing.encode()).hexdigest()
 
 
 def sha256(content: bytes) -> str:
@@ -130,15 +130,15 @@ class Handler(BaseHTTPRequestHandler):
             (r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self._resolve),
             (r"/store/([^/]+/[^/]+)/(.+)", self._store),
         ):
-            if found := re.fullmatch(pattern, path):
-                answer(*found.groups())
+            if match := re.fullmatch(pattern, path):
+                answer(*match.groups())
                 return
         self._error(404, "RepoNotFound", "Repository not found")
 
     do_HEAD = do_GET
 
     def _note(self) -> None:
-        told = {
+        entry = {
             "client": self.client_address[0],
             "method": self.command,
             "path": urlsplit(self.path).path,
@@ -146,7 +146,7 @@ class Handler(BaseHTTPRequestHandler):
             "token": self.headers.get("Authorization", ""),
         }
         with (self.hub.folder / "log.jsonl").open("a") as log:
-            log.write(json.dumps(told) + "\n")
+            log.write(json.dumps(entry) + "\n")
 
     def _known(self, repo: str, revision: str | None) -> str:
         """The commit; "" after an error was answered."""
@@ -170,9 +170,9 @@ class Handler(BaseHTTPRequestHandler):
                 size = len(content)
                 one["lfs"] = {"sha256": sha256(content), "size": size, "pointerSize": 134}
             siblings.append(one)
-        told = {"id": repo, "modelId": repo, "sha": commit, "siblings": siblings, "tags": []}
-        told |= self.hub.faults.get("listed", {})
-        body = json.dumps(told).encode()
+        info = {"id": repo, "modelId": repo, "sha": commit, "siblings": siblings, "tags": []}
+        info |= self.hub.faults.get("listed", {})
+        body = json.dumps(info).encode()
         self._send(200, body, {"Content-Type": "application/json"})
 
     def _resolve(self, repo: str, revision: str, path: str) -> None:
@@ -207,8 +207,8 @@ class Handler(BaseHTTPRequestHandler):
         times = faults.get("wrong", {}).get(path, 0)
         if self.command == "GET" and times and self.hub.once("wrong", path, times):
             content = content[:-1] + bytes([content[-1] ^ 1])
-        if found := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")):
-            first = int(found[1])
+        if match := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")):
+            first = int(match[1])
             headers["Content-Range"] = f"bytes {first}-{len(content) - 1}/{len(content)}"
             content, status = content[first:], 206
         if self.command == "GET" and (more := faults.get("longer", {}).get(path)):
@@ -253,14 +253,14 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def server(hub: Hub) -> ThreadingHTTPServer:
-    made = ThreadingHTTPServer((hub.address, hub.port), type("Bound", (Handler,), {"hub": hub}))
-    made.daemon_threads = True
-    hub.port = made.server_port
+    server = ThreadingHTTPServer((hub.address, hub.port), type("Bound", (Handler,), {"hub": hub}))
+    server.daemon_threads = True
+    hub.port = server.server_port
     if hub.certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(hub.certificate)
-        made.socket = context.wrap_socket(made.socket, server_side=True)
-    return made
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    return server
 
 
 def self_signed(file: Path) -> Path:
@@ -269,7 +269,7 @@ def self_signed(file: Path) -> Path:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "local hub")])
     names = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
     now = datetime.now(UTC)
-    made = (
+    certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
@@ -283,7 +283,7 @@ def self_signed(file: Path) -> Path:
     )
     pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
     key_bytes = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain)
-    file.write_bytes(made.public_bytes(pem) + key_bytes)
+    file.write_bytes(certificate.public_bytes(pem) + key_bytes)
     return file
 
 

@@ -29,7 +29,7 @@ def answer(
     sent_ns = START + round(sent * MS)
     stamps = sent_ns + np.round(np.cumsum([ttft, *gaps]) * MS).astype(np.int64)
     tokens = np.array(counts or [1] * stamps.size, np.int32)
-    known: dict[str, object] = {
+    usual: dict[str, object] = {
         "scheduled_ns": sent_ns,
         "sent_ns": sent_ns,
         "first_event_ns": int(stamps[0]),
@@ -43,7 +43,7 @@ def answer(
         "output_tokens": int(tokens.sum()),
         "usage": True,
     }
-    return Request(index, **(known | fields))  # type: ignore[arg-type]
+    return Request(index, **(usual | fields))  # type: ignore[arg-type]
 
 
 def failed(index: int, kind: str, *, sent: float = 0.0, ends: float = 50.0) -> Request:
@@ -65,11 +65,11 @@ def closed_loop(
 @st.composite
 def runs(draw: st.DrawFn) -> list[Request]:
     """Requests of any shape: failed ones, one-token answers, deltas of several or no tokens."""
-    made = []
+    requests = []
     for index in range(draw(st.integers(0, 8))):
         sent = draw(st.integers(0, 5_000))
         if draw(st.integers(0, 4)) == 0:
-            made.append(failed(index, draw(st.sampled_from(["timeout", "http"])), sent=sent))
+            requests.append(failed(index, draw(st.sampled_from(["timeout", "http"])), sent=sent))
             continue
         gaps = draw(st.lists(st.floats(0, 400), max_size=6))
         counts = draw(st.lists(st.integers(0, 5), min_size=len(gaps) + 1, max_size=len(gaps) + 1))
@@ -88,8 +88,8 @@ def runs(draw: st.DrawFn) -> list[Request]:
             scheduled_ns=START + sent * MS - late,
         )
         request.text_ns = draw(st.sampled_from([0, int(request.token_ns[-1])]))
-        made.append(request)
-    return made
+        requests.append(request)
+    return requests
 
 
 def second_opinion(requests: Sequence[Request]) -> dict[str, float]:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from deploying import HEAD, LABEL, MODEL, WORKER, Deploy, serves, spec, states, told
+from deploying import HEAD, LABEL, MODEL, WORKER, Deploy, combined_output, serves, spec, states
 from killing import at, kill_all
 from local_hub import Hub
 from spark_node import Node
@@ -104,8 +104,8 @@ def cut_management(scene: Scene) -> None:
 def fill_disk(scene: Scene) -> None:
     """Not a byte is left on the node's disk."""
     disk = scene.cluster.state / scene.cluster.node(scene.node).name / "disk"
-    seen = os.statvfs(disk)
-    used = (seen.f_blocks - seen.f_bfree) * seen.f_frsize
+    usage = os.statvfs(disk)
+    used = (usage.f_blocks - usage.f_bfree) * usage.f_frsize
     _resize(disk, f"{(used >> 20) + 1}m")
     scene.run("dd if=/dev/zero of=/var/tmp/filler bs=4k 2>/dev/null || true")
     scene.undo += [lambda: scene.run("rm /var/tmp/filler"), lambda: _resize(disk, "500g")]
@@ -302,7 +302,7 @@ def struck(
 def until_all_run(scene: Scene, run: Future[Completed], old: dict[int, set[str]]) -> None:
     """Until both ranks of the deploy have started."""
     while not all(ids(scene.cluster)[n] - old[n] for n in (1, 2)):
-        assert not run.done(), told(run.result())
+        assert not run.done(), combined_output(run.result())
         time.sleep(0.2)
     time.sleep(1)
 
@@ -318,11 +318,11 @@ def ids(cluster: Cluster, blind: frozenset[int] = frozenset()) -> dict[int, set[
     """Node → its ranks that run; without the blind ones."""
 
     def one(node: Node) -> set[str]:
-        said = node.run(f"timeout 10 docker ps -q --no-trunc -f label={LABEL}", check=False)
-        return set(said.stdout.split())
+        output = node.run(f"timeout 10 docker ps -q --no-trunc -f label={LABEL}", check=False)
+        return set(output.stdout.split())
 
-    seen = [node for n, node in cluster.nodes.items() if n not in blind]
-    return dict(zip([n.number for n in seen], cluster.each(one, seen), strict=True))
+    visible = [node for n, node in cluster.nodes.items() if n not in blind]
+    return dict(zip([n.number for n in visible], cluster.each(one, visible), strict=True))
 
 
 @dataclass(frozen=True)
@@ -354,32 +354,34 @@ def outcome(
     """
     if done.returncode not in (0, 1):
         return "killed"
-    own_words = "\n".join(line for line in told(done).splitlines() if " | " not in line)
-    assert "Traceback" not in own_words, told(done)
+    own_words = "\n".join(line for line in combined_output(done).splitlines() if " | " not in line)
+    assert "Traceback" not in own_words, combined_output(done)
     if done.returncode == 0:
-        assert 1 not in sight.reached or serves(cluster, wanted["model"]), told(done)
+        assert 1 not in sight.reached or serves(cluster, wanted["model"]), combined_output(done)
         for number in sight.reached:
             assert_wanted(cluster, number, wanted)
         return "wanted"
-    assert re.search(r"\[?spark-0[12](\]|:) .*\w", own_words), told(done)
+    assert re.search(r"\[?spark-0[12](\]|:) .*\w", own_words), combined_output(done)
     running = ids(cluster, sight.blind)
     there = {n: cluster.node(n).containers() for n in sight.reached}
     if all(untouched(there[n], before[n]) for n in there):
-        assert all(running[n] <= before[n] for n in there), told(done)
+        assert all(running[n] <= before[n] for n in there), combined_output(done)
         whole = running == before and (1 not in sight.reached or serves(cluster))
         return "previous" if whole else "untouched"
-    assert not any(running[n] for n in there), f"half of a group runs: {running}\n{told(done)}"
-    assert all(before[n] <= {c["Id"] for c in there[n]} for n in there), told(done)
+    assert not any(running[n] for n in there), (
+        f"half of a group runs: {running}\n{combined_output(done)}"
+    )
+    assert all(before[n] <= {c["Id"] for c in there[n]} for n in there), combined_output(done)
     return "stopped"
 
 
 def untouched(containers: list[dict[str, Any]], before: set[str]) -> bool:
     """Whether the ranks from before have their names and their restart policy."""
-    kept = [c for c in containers if c["Id"] in before]
-    return len(kept) == len(before) and all(
+    surviving = [c for c in containers if c["Id"] in before]
+    return len(surviving) == len(before) and all(
         c["Name"] in (f"/{HEAD}", f"/{WORKER}")
         and c["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
-        for c in kept
+        for c in surviving
     )
 
 
@@ -394,9 +396,9 @@ def assert_wanted(cluster: Cluster, number: int, wanted: dict[str, str]) -> None
 def converges(deploy: Deploy, data: dict[str, Any], wanted: dict[str, str]) -> None:
     """The fault is gone: the same command ends in the wanted group, and in nothing else."""
     cluster = deploy.cluster
-    said = deploy.succeeds(timeout=DEADLINE, **data)
-    assert serves(cluster, wanted["model"]), said
-    assert states(cluster) == {HEAD: "running", WORKER: "running"}, said
+    output = deploy.succeeds(timeout=DEADLINE, **data)
+    assert serves(cluster, wanted["model"]), output
+    assert states(cluster) == {HEAD: "running", WORKER: "running"}, output
     for number in (1, 2):
         assert_wanted(cluster, number, wanted)
 

@@ -40,13 +40,13 @@ def requests(concurrency: int, ttft_ms: float, itl_ms: float, failure: str = "")
     """Four rounds of a closed loop on a server of SLOTS: beyond them, the TTFT is the queue."""
     chance = random.Random(concurrency)
     wait = max(0, concurrency - SLOTS) / SLOTS * (ttft_ms + OUTPUT * itl_ms)
-    made = []
+    drawn = []
     for index in range(4 * concurrency):
         first = ttft_ms * chance.uniform(0.95, 1.2) + wait * chance.uniform(0.8, 1.1)
         gaps = [first, *(itl_ms * chance.uniform(0.9, 1.15) for _ in range(OUTPUT - 1))]
         sent = int((index // concurrency) * (wait + ttft_ms + OUTPUT * itl_ms) * MS) + MS
         times = sent + (np.cumsum(gaps) * MS).astype(np.int64)
-        made.append(
+        drawn.append(
             a_request(
                 index=index,
                 scheduled_ns=sent,
@@ -61,7 +61,7 @@ def requests(concurrency: int, ttft_ms: float, itl_ms: float, failure: str = "")
                 failure=failure,
             )
         )
-    return made
+    return drawn
 
 
 def result(
@@ -75,19 +75,19 @@ def result(
 ) -> Result:
     """The number-th of a series; changes: fields of the result."""
     ended = _START + timedelta(minutes=5 * number)
-    asked = requests(concurrency, ttft_ms, itl_ms, failure)
+    sent = requests(concurrency, ttft_ms, itl_ms, failure)
     base = a_result()
     config = replace(
         base.config,
         model=model,
         concurrency=concurrency,
-        num_prompts=len(asked),
+        num_prompts=len(sent),
         output_len=OUTPUT,
         repeat=1,
         dataset=None,
     )
-    summary = summarize(TimedRequests(asked))
-    made = replace(
+    summary = summarize(TimedRequests(sent))
+    sample = replace(
         base,
         id=f"{ended:%Y%m%dT%H%M%S}000Z-{number:08x}",
         created=ended,
@@ -96,29 +96,31 @@ def result(
         config=config,
         summary=summary,
         audit=Audit(clock="kernel", reads=1000, lag_us=Spread(7.0, 17.0, 250.0)),
-        lengths=compare_lengths(asked, "/models/tokenizer.json"),
-        distributions=distributions(TimedRequests(asked)),
+        lengths=compare_lengths(sent, "/models/tokenizer.json"),
+        distributions=distributions(TimedRequests(sent)),
         intervals=_intervals(summary.output_throughput),
-        stalls=stalls(TimedRequests(asked)),
+        stalls=stalls(TimedRequests(sent)),
         server=None if failure else server(concurrency, summary.duration or 1.0),
         nodes=None if failure else nodes(concurrency, summary.duration or 1.0),
         requests_file=None,
         repeats=(),
         notes=(),
     )
-    return replace(made, **changes)
+    return replace(sample, **changes)
 
 
 def several() -> list[Result]:
     """Fourteen: two sweeps, a model that failed, and one of two nodes that is partial."""
-    made = [result(i, concurrency=load) for i, load in enumerate(LOADS)]
+    results = [result(i, concurrency=load) for i, load in enumerate(LOADS)]
     qwen = "Qwen/Qwen2.5-72B-Instruct-AWQ"
-    made += [result(10 + i, qwen, load, ttft_ms=420.0, itl_ms=55.0) for i, load in enumerate(LOADS)]
-    made.append(result(20, "deepseek-ai/DeepSeek-R1", 4, failure="http_500"))
+    results += [
+        result(10 + i, qwen, load, ttft_ms=420.0, itl_ms=55.0) for i, load in enumerate(LOADS)
+    ]
+    results.append(result(20, "deepseek-ai/DeepSeek-R1", 4, failure="http_500"))
     partial = result(21, "meta-llama/Llama-3.3-70B-Instruct", 4, 300.0, 40.0)
     inexact = replace(partial.audit, verdict="approximate", reasons=("the machine was busy",))
-    made.append(replace(partial, status="partial", reason="Ctrl-C", audit=inexact))
-    return made
+    results.append(replace(partial, status="partial", reason="Ctrl-C", audit=inexact))
+    return results
 
 
 def variants() -> list[Result]:

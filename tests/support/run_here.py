@@ -47,8 +47,8 @@ class Ran:
 
     def streams(self, dumped: Sequence[Stream]) -> list[Stream]:
         """The reference server's streams of the measured requests, in the requests' order."""
-        known = {stream.id: stream for stream in dumped}
-        return [known[number] for number, _ in self.pairs if number in known]
+        by_id = {stream.id: stream for stream in dumped}
+        return [by_id[number] for number, _ in self.pairs if number in by_id]
 
 
 def run(url: str, *words: str, here: Path | None = None, env: dict[str, str] | None = None) -> Ran:
@@ -67,8 +67,8 @@ def run(url: str, *words: str, here: Path | None = None, env: dict[str, str] | N
 
     def read(exchange: Exchange, *args: Any, **options: Any) -> Request:
         request = reading.read_exchange(exchange, *args, **options)
-        found = REFERENCE_ID.search(exchange.data[:4096])
-        pairs.append((int(found[1]) if found else 0, request))
+        match = REFERENCE_ID.search(exchange.data[:4096])
+        pairs.append((int(match[1]) if match else 0, request))
         return request
 
     with pytest.MonkeyPatch.context() as patched:

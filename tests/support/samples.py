@@ -62,16 +62,22 @@ def sparks(nodes: int = 2) -> dict[str, NodeFacts]:
     return {node_name(i): spark(i) for i in range(nodes)}
 
 
-def fabric_of(seen: Declaration, facts: Mapping[str, NodeFacts]) -> Fabric:
-    common = seen.common
-    return choose_fabric([facts[n] for n in seen.names], FabricOptions(common.rdma, common.twins))
+def fabric_of(declaration: Declaration, facts: Mapping[str, NodeFacts]) -> Fabric:
+    common = declaration.common
+    return choose_fabric(
+        [facts[n] for n in declaration.names], FabricOptions(common.rdma, common.twins)
+    )
 
 
 def specs_of(nodes: int = 2, version: str = VERSION, **data: Any) -> dict[str, Spec]:
     """The specs of so many Sparks with these settings."""
-    seen, facts = want(nodes, **data), sparks(nodes)
+    declaration, facts = want(nodes, **data), sparks(nodes)
     return declared_specs(
-        seen, find_model(seen.common.model), fabric_of(seen, facts), facts, version
+        declaration,
+        find_model(declaration.common.model),
+        fabric_of(declaration, facts),
+        facts,
+        version,
     )
 
 
@@ -90,5 +96,7 @@ def ran(spec: Spec, /, **more: Any) -> Rank:
 
 def running(wanted_specs: Mapping[str, Spec]) -> dict[str, NodeFacts]:
     """Every node runs its rank."""
-    seen = sparks(len(wanted_specs))
-    return {name: replace(seen[name], ranks=(ran(spec),)) for name, spec in wanted_specs.items()}
+    readings = sparks(len(wanted_specs))
+    return {
+        name: replace(readings[name], ranks=(ran(spec),)) for name, spec in wanted_specs.items()
+    }

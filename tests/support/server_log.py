@@ -49,17 +49,17 @@ class Exchange:
 
     @property
     def body(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.request.partition(b"\r\n\r\n")[2])
-        return found
+        fields: dict[str, Any] = json.loads(self.request.partition(b"\r\n\r\n")[2])
+        return fields
 
     def events(self) -> list[tuple[int, dict[str, Any]]]:
         """Each stream event with when its last byte came; llama.cpp has one in each HTTP chunk."""
         ends = list(accumulate(len(came) for _, came in self.arrivals))
-        found = []
+        exchanges = []
         for match in EVENT.finditer(self.whole):
             read = next(i for i, end in enumerate(ends) if match.end() <= end)
-            found.append((self.arrivals[read][0], json.loads(match[1])))
-        return found
+            exchanges.append((self.arrivals[read][0], json.loads(match[1])))
+        return exchanges
 
     def tokens(self) -> list[int]:
         """When each event with text came."""

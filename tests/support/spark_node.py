@@ -55,8 +55,8 @@ class Node:
         ids = self.run("docker ps -aq --no-trunc").stdout.split()
         if not ids:
             return []
-        found = json.loads(self.run(f"docker inspect {' '.join(ids)}").stdout)
-        return sorted(found, key=lambda container: str(container["Name"]))
+        inspected = json.loads(self.run(f"docker inspect {' '.join(ids)}").stdout)
+        return sorted(inspected, key=lambda container: str(container["Name"]))
 
     def logs(self, container: str) -> str:
         """What the container printed, both streams."""
@@ -103,8 +103,8 @@ class Node:
 
     def _passing(self) -> list[str]:
         """What lies in the memory file systems, but for systemd's own directories."""
-        found = self.run("ls -1d /run/* /tmp/* /dev/shm/*", check=False).stdout.split()
-        return [path for path in found if not path.startswith("/tmp/systemd-private-")]
+        paths = self.run("ls -1d /run/* /tmp/* /dev/shm/*", check=False).stdout.split()
+        return [path for path in paths if not path.startswith("/tmp/systemd-private-")]
 
     def _files(self) -> dict[str, str]:
         """Type, mode, owner, size and time of each path in the root's writable layer."""
@@ -167,8 +167,8 @@ class Node:
             path for path in new if now[path].startswith("c0 ")
         ]  # removed from the base system
         # a directory of the base system that something was written to: what is in it stays
-        kept = [path for path in new if now[path].startswith("d") and Path("/", path).is_dir()]
-        rest = [path for path in new if path not in {*hidden, *kept}]
+        folders = [path for path in new if now[path].startswith("d") and Path("/", path).is_dir()]
+        rest = [path for path in new if path not in {*hidden, *folders}]
         gone = [f"rm -rf {_quoted(('/' + path).encode())}" for path in rest]
         self.run("\n".join(gone) or "true")
         changed = [f"./{path}" for path, what in self.files.items() if now.get(path) != what]

@@ -171,7 +171,7 @@ class Cluster:
 
     def snapshot(self) -> dict[str, Any]:
         """All that a deploy could change, by node; equal snapshots mean nothing changed."""
-        return {node.name: seen for node, seen in self._snapshots()}
+        return {node.name: snapshot for node, snapshot in self._snapshots()}
 
     def _snapshots(self) -> list[tuple[Node, dict[str, Any]]]:
         return list(zip(self.nodes.values(), self.each(Node.snapshot), strict=True))

@@ -46,6 +46,6 @@ def suite_options(**changes: Any) -> SuiteOptions:
 
 
 def a_row(name: str, throughput: float | None, ttft: float | None, **changes: Any) -> CaseRow:
-    known: dict[str, Any] = {"model": f"org/{name}", "model_short": name, "name": name}
-    known |= {"nodes": 2, "tp": 2, "status": "OK" if throughput else "BENCH_FAILED"}
-    return CaseRow(**known | {"output_throughput": throughput, "ttft_ms": ttft} | changes)
+    fields: dict[str, Any] = {"model": f"org/{name}", "model_short": name, "name": name}
+    fields |= {"nodes": 2, "tp": 2, "status": "OK" if throughput else "BENCH_FAILED"}
+    return CaseRow(**fields | {"output_throughput": throughput, "ttft_ms": ttft} | changes)

@@ -76,20 +76,20 @@ def chunk(content: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(content), content)
 
 
-def event(told: Any) -> bytes:
+def event(payload: Any) -> bytes:
     """One event, LF line ends."""
-    return b"data: " + msgspec.json.encode(told) + b"\n\n"
+    return b"data: " + msgspec.json.encode(payload) + b"\n\n"
 
 
 def delta(**fields: Any) -> dict[str, Any]:
     """A chat's event; `finish` is its finish_reason, `usage` the tokens generated so far."""
     finish, usage = fields.pop("finish", None), fields.pop("usage", None)
-    told = {
+    payload = {
         "id": "1",
         "model": "m",
         "choices": [{"index": 0, "delta": fields, "finish_reason": finish}],
     }
-    return told if usage is None else told | {"usage": tokens(usage)}
+    return payload if usage is None else payload | {"usage": tokens(usage)}
 
 
 def tokens(completion: int, prompt: int = 17) -> dict[str, Any]:

@@ -22,13 +22,13 @@ from spark_bench.record import Exchange, Job, Load, Prompt, SlotStep, Timing
 
 def request(behavior: str = "", tokens: int = 8, padding: int = 0) -> bytes:
     """A chat as bytes; the behavior is the faulty server's."""
-    asked = {
+    question = {
         "messages": [{"role": "user", "content": "why" + " so" * (padding // 3)}],
         "max_tokens": tokens,
         "stream": True,
         "stream_options": {"include_usage": True},
     }
-    body = json.dumps(asked).encode()
+    body = json.dumps(question).encode()
     path = f"/{behavior}{CHAT}" if behavior else CHAT
     head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
     return head.encode() + body
@@ -42,19 +42,19 @@ def load(
     duration: float | None = None,
 ) -> Load:
     """These requests, at once or at these times."""
-    made = [
+    jobs = [
         Job(index, wire, timings[index] if timings else Timing(), Prompt((), None, 8))
         for index, wire in enumerate(wires)
     ]
-    return Load(made, (SlotStep(0.0, slots),) if slots else (), timeout, duration)
+    return Load(jobs, (SlotStep(0.0, slots),) if slots else (), timeout, duration)
 
 
 @contextlib.contextmanager
 def recorder(url: str, connections: int = 1) -> Iterator[Recorder]:
     """With so many connections open."""
-    with closing(Recorder(target(url))) as made:
-        made.open(connections)
-        yield made
+    with closing(Recorder(target(url))) as recorder:
+        recorder.open(connections)
+        yield recorder
 
 
 @dataclass

@@ -32,20 +32,20 @@ class World:
     patience: int = -1
     stopped: list[tuple[str, str]] = field(default_factory=list)
     touched: list[tuple[str, str]] = field(default_factory=list)
-    said: int = 0
+    commands_run: int = 0
     # What `docker create` will find by its reference.
     image_id: str = IMAGE_ID
     ids: count[int] = field(default_factory=count)
 
-    def switch(self, made: Plan, specs: Mapping[str, Spec]) -> None:
+    def switch(self, plan: Plan, specs: Mapping[str, Spec]) -> None:
         """All phases of a switch that succeeds."""
-        self.carry_out(made)
-        self.start_and_keep(made, specs)
-        self.forget(made)
+        self.carry_out(plan)
+        self.start_and_keep(plan, specs)
+        self.forget(plan)
 
-    def carry_out(self, made: Plan) -> None:
+    def carry_out(self, plan: Plan) -> None:
         """The phases before anything starts, every node through one before the next."""
-        phases = Phases(docker, made, 30)
+        phases = Phases(docker, plan, 30)
         self.phase(phases.clear_old_names)
         self.phase(phases.set_aside)
         self.phase(phases.release)
@@ -53,26 +53,26 @@ class World:
         self.phase(phases.stop_workers)
         self.phase(phases.create_containers)
 
-    def start_and_keep(self, made: Plan, specs: Mapping[str, Spec]) -> None:
+    def start_and_keep(self, plan: Plan, specs: Mapping[str, Spec]) -> None:
         """The wanted group starts, gets ready, and shall survive a reboot."""
-        if made.restart:
+        if plan.restart:
             self.phase(lambda n: [docker.start(specs[n])] if n in specs else [])
             self.phase(
                 lambda n: (
                     [docker.keep(specs[n].name, specs[n].restart_policy)] if n in specs else []
                 )
             )
-        self.phase(Phases(docker, made, 30).keep)
+        self.phase(Phases(docker, plan, 30).keep)
 
-    def forget(self, made: Plan) -> None:
-        self.phase(Phases(docker, made, 30).remove_previous)
+    def forget(self, plan: Plan) -> None:
+        self.phase(Phases(docker, plan, 30).remove_previous)
 
     def phase(self, commands_of: Callable[[str], list[Command]]) -> None:
         for node in self.facts:
             for command in commands_of(node):
-                if self.said == self.patience:
+                if self.commands_run == self.patience:
                     raise Killed
-                self.said += 1
+                self.commands_run += 1
                 self.docker(node, *command.argv[1:])
 
     def docker(self, node: str, verb: str, *words: str) -> None:

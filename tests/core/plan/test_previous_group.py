@@ -56,7 +56,7 @@ def switched(nodes: int, steps: int) -> World:
 
 
 def steps_of(nodes: int) -> int:
-    return switched(nodes, -1).said
+    return switched(nodes, -1).commands_run
 
 
 def names(facts: Facts) -> dict[str, list[str]]:
@@ -127,7 +127,7 @@ def test_cut_again_and_again_it_ends_in_one_group(data: st.DataObject) -> None:
     world = World(running(old(nodes)))
     for _ in range(data.draw(st.integers(1, 5))):
         specs = data.draw(st.sampled_from([old(nodes), new(nodes)]))
-        world.patience = world.said + data.draw(st.integers(0, 12 * nodes))
+        world.patience = world.commands_run + data.draw(st.integers(0, 12 * nodes))
         try:
             world.switch(planned(world.facts, specs)[0], specs)
         except Killed:
