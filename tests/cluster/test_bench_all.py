@@ -27,7 +27,7 @@ def test_models_that_fail_are_rows_and_the_first_is_served_again(
 
 
 @pytest.mark.parametrize(
-    "words, found",
+    "words, message",
     [
         pytest.param(["--models", "6", "--single-node"], "qwen72b does not fit", id="too-large"),
         pytest.param(["--models", "3", "--vary", "tp=3"], "does not divide over 2", id="odd"),
