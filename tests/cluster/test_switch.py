@@ -6,7 +6,7 @@ import signal
 from uuid import uuid4
 
 import pytest
-from deploying import HEAD, MODEL, WORKER, Deploy, lives, meanwhile, serves, states, combined_output
+from deploying import HEAD, MODEL, WORKER, Deploy, combined_output, lives, meanwhile, serves, states
 from killing import kill_all
 from sparks import Cluster
 
