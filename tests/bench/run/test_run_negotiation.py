@@ -510,7 +510,7 @@ def test_tls_is_stated(tmp_path: Path) -> None:
         ran = run(server.url, *short(o=4), "--no-metrics", here=tmp_path / "run", env=env)
     assert (ran.code, ran.result.summary.completed) == (0, 8)
     assert ran.result.audit.transport == "tls"
-    assert "(tls), lag p99" in " ".join(ran.out.split())
+    assert "(tls), read" in " ".join(ran.out.split())
 
 
 def test_tls_that_nobody_vouches_for(tmp_path: Path) -> None:

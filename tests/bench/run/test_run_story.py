@@ -51,7 +51,7 @@ def test_a_run_by_the_book(reference: ReferenceServer, tmp_path: Path) -> None:
     assert result.summary.completed == 10
     assert result.config.warmup == 10  # by itself: one round, as it is half of the load
     assert f"written to benchmark_results/{file.name}" in done.stdout
-    assert "10 of 10 answered" in done.stdout and "all 10 prompts as asked" in done.stdout
+    assert "10 of 10 completed" in done.stdout and "all 10 prompts were as long as requested" in done.stdout
     assert done.stderr.startswith("quick: prompts and warm-up ...\nquick: 10 requests;")
     assert max(map(len, done.stdout.splitlines())) <= 100
 
@@ -61,7 +61,7 @@ def test_json_is_all_of_stdout(reference: ReferenceServer, tmp_path: Path) -> No
     done = typed(tmp_path, *SHORT, "--json", "--output", "mine.json", "--url", reference.url)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == json.loads((tmp_path / "mine.json").read_text())
-    assert "8 of 8 answered" in done.stderr
+    assert "8 of 8 completed" in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.json"]
 
 
