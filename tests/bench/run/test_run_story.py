@@ -51,7 +51,10 @@ def test_a_run_by_the_book(reference: ReferenceServer, tmp_path: Path) -> None:
     assert result.summary.completed == 10
     assert result.config.warmup == 10  # by itself: one round, as it is half of the load
     assert f"written to benchmark_results/{file.name}" in done.stdout
-    assert "10 of 10 completed" in done.stdout and "all 10 prompts were as long as requested" in done.stdout
+    assert (
+        "10 of 10 completed" in done.stdout
+        and "all 10 prompts were as long as requested" in done.stdout
+    )
     assert done.stderr.startswith("quick: prompts and warm-up ...\nquick: 10 requests;")
     assert max(map(len, done.stdout.splitlines())) <= 100
 
