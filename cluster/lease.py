@@ -86,7 +86,7 @@ def parse_lease(text: str) -> Lease | None:
         return None
 
 
-def parse_answer(out: Sequence[str]) -> LeaseAnswer | None:
+def parse_lease_answer(out: Sequence[str]) -> LeaseAnswer | None:
     """A script's answer: `HOW [AGE]`, then the file; None where it is no such answer."""
     match = _ANSWER.fullmatch(out[0]) if out else None
     if match is None:

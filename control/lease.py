@@ -93,7 +93,7 @@ def hold(state: State, head: Host, group: str, needed: bool = True) -> None:
         return
     held = Held(head, group, mine())
     answer = _ask(head, lease.acquire_lease(group, held.lease, ASK_SECONDS))
-    there = lease.parse_answer(answer.out) if answer.ok else None
+    there = lease.parse_lease_answer(answer.out) if answer.ok else None
     if answer.lost and not needed:
         logger.warning(f"    warning: without a lease: {head.name}: {answer.lost}")
         return
@@ -114,7 +114,7 @@ def hold(state: State, head: Host, group: str, needed: bool = True) -> None:
 def holder(head: Host, group: str) -> Lease | None:
     """Who holds the lease now; None where nobody does, or it is stale, or can't be read."""
     answer = _ask(head, lease.read_lease(group, ASK_SECONDS))
-    there = lease.parse_answer(answer.out) if answer.ok else None
+    there = lease.parse_lease_answer(answer.out) if answer.ok else None
     alive = there is not None and abs(there.age) < lease.STALE_SECONDS
     return there.lease if there and alive else None
 
@@ -188,7 +188,7 @@ def _said(held: Held, command: Command) -> LeaseAnswer | None:
     if answer.lost.startswith("TimeoutError"):
         # Slow is not broken: others' commands run over this connection.
         held.head.connected = True
-    return lease.parse_answer(answer.out) if answer.ok else None
+    return lease.parse_lease_answer(answer.out) if answer.ok else None
 
 
 def _ask(head: Host, command: Command) -> shell.Output:

@@ -157,7 +157,7 @@ def _read_lease(survey: Survey) -> LeaseAnswer | None:
         return None
     command = lease.read_lease(declaration.common.group, LEASE_SECONDS)
     output = shell.run_command(survey.hosts[declaration.head], command)
-    return lease.parse_answer(output.out) if output.ok else None
+    return lease.parse_lease_answer(output.out) if output.ok else None
 
 
 def _ask_ranks(survey: Survey) -> dict[str, RankAnswers]:

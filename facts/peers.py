@@ -14,7 +14,7 @@ from cluster.node.peers import PROBE_PORT, PeerReport, Reach
 from cluster.printable import tail
 from facts.fact import UNEXPECTED, Fact
 
-SCRIPT = (Path(__file__).parent / "scripts" / "peers.py").read_text()
+SCRIPT = (Path(__file__).parent / "scripts" / "probe_peers.py").read_text()
 GRACE = 4
 """Seconds beyond its own that the script may take: a last ping, a slow start of Python."""
 
@@ -65,7 +65,7 @@ class Peers(Fact[PeerReport]):
 
 
 class _Seen(Struct):
-    """What scripts/peers.py prints."""
+    """What scripts/probe_peers.py prints."""
 
     address: str = ""
     busy: tuple[int, ...] = ()

@@ -65,10 +65,10 @@ def _copy(
     begun = time.monotonic()
     there = job.folders[job.head.name]
     opened = tunnel.open_tunnel(job.head, hosts, job.address, seconds, folder=there)
-    with opened as way, shell.report_every(_telling(job, commit, todo)):
+    with opened as way, shell.report_every(_progress_reporter(job, commit, todo)):
         wrong = shell.on_all(
             hosts.values(),
-            lambda h: _one(job, way, h, commit, files, todo[h.name], seconds),
+            lambda h: _copy_to_worker(job, way, h, commit, files, todo[h.name], seconds),
         )
     if problems := [finding for finding in wrong.values() if finding]:
         raise Refused(*problems)
@@ -79,7 +79,7 @@ def _copy(
     )
 
 
-def _one(
+def _copy_to_worker(
     job: WeightsJob,
     way: tunnel.Tunnel,
     host: Host,
@@ -176,7 +176,7 @@ def _place(job: WeightsJob, host: Host, commit: str, files: Mapping[str, File]) 
     return bad if isinstance(bad, list) else [_name(job, host, f) for f in files.values()]
 
 
-def _telling(
+def _progress_reporter(
     job: WeightsJob, commit: str, todo: Mapping[str, tuple[File, ...]]
 ) -> Callable[[float], None]:
     """A function that logs each worker's progress."""

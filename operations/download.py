@@ -59,7 +59,7 @@ def complete(job: WeightsJob, stored: Mapping[str, StoredModel]) -> tuple[str, d
     _refuse_without_hub(job, have)
     if wrong := find_unencrypted_token(job.endpoint, job.token(), job.head.name, job.model):
         raise Refused(wrong)
-    commit, wanted = _listed(job, have.commit or job.revision)
+    commit, wanted = _list_repository(job, have.commit or job.revision)
     there = dict(stored)
     if other := [name for name, one in stored.items() if one.commit != commit]:
         there |= node_weights.read_weights(job, other, commit)
@@ -121,7 +121,7 @@ def _refuse_without_room(wanted: Mapping[str, File], there: Mapping[str, StoredM
         raise Refused(*problems)
 
 
-def _listed(job: WeightsJob, revision: str) -> tuple[str, dict[str, File]]:
+def _list_repository(job: WeightsJob, revision: str) -> tuple[str, dict[str, File]]:
     """The hub's own list: commit, and the files that an engine needs. Refused where they can be no
     model's, or none that an engine loads."""
     begun = TransferProgress(0, time.monotonic())

@@ -86,7 +86,7 @@ def _head(order: ImageOrder) -> readings.ImageReading:
         head.log(f"pulling {order.image}: {why}")
         answer = _fetch(order, head, order.image)
         if not answer.ok:
-            _tell(head, order, "could not be pulled", answer)
+            _report_failure(head, order, "could not be pulled", answer)
             raise Failed
     now = _images(order, head)[head.name]
     if now is None:
@@ -122,15 +122,15 @@ def _pull(order: ImageOrder, wanted: Mapping[str, Delivery]) -> list[Host]:
         answer = _fetch(order, at, delivery.pull)
         if answer.ok:
             return False
-        diagnosis = _known(order, answer)
+        diagnosis = _diagnose(order, answer)
         if (
             answer.lost
             or not delivery.copy
             or (diagnosis and diagnosis.key in images.NOT_THE_REGISTRY)
         ):
-            _tell(at, order, "could not be pulled", answer)
+            _report_failure(at, order, "could not be pulled", answer)
             return None
-        at.log_styled(f"not from the registry: {_why(diagnosis, answer)}", fg="yellow")
+        at.log_styled(f"not from the registry: {_cause_of(diagnosis, answer)}", fg="yellow")
         return True
 
     answers = shell.on_all((order.hosts[name] for name in wanted), one)
@@ -148,7 +148,7 @@ def _copy(order: ImageOrder, head: readings.ImageReading, hosts: list[Host]) -> 
     """From the head to these nodes, all at once, over the fabric."""
     from operations.tunnel import Tunnel, open_tunnel  # most runs copy nothing
 
-    _room(order, head, hosts)
+    _check_space(order, head, hosts)
 
     def one(at: Host, opened: Tunnel) -> bool:
         folder, begun = opened.keys[at.name].folder, time.monotonic()
@@ -165,7 +165,7 @@ def _copy(order: ImageOrder, head: readings.ImageReading, hosts: list[Host]) -> 
         if answer.ok:
             at.log(f"{order.image} copied in {time.monotonic() - begun:.0f} s")
         else:
-            _tell(at, order, f"could not be copied from {order.head.name}", answer)
+            _report_failure(at, order, f"could not be copied from {order.head.name}", answer)
         return answer.ok
 
     named = {at.name: at for at in hosts}
@@ -175,7 +175,7 @@ def _copy(order: ImageOrder, head: readings.ImageReading, hosts: list[Host]) -> 
         raise Failed
 
 
-def _room(order: ImageOrder, head: readings.ImageReading, hosts: list[Host]) -> None:
+def _check_space(order: ImageOrder, head: readings.ImageReading, hosts: list[Host]) -> None:
     """Refused where an archive of the image, or its layers, would fill a disk."""
     layers = Unpacked()
     unpacked = (
@@ -202,21 +202,21 @@ def _room(order: ImageOrder, head: readings.ImageReading, hosts: list[Host]) -> 
         raise Refused(*wrong)
 
 
-def _known(order: ImageOrder, answer: shell.Output) -> Diagnosis | None:
+def _diagnose(order: ImageOrder, answer: shell.Output) -> Diagnosis | None:
     from cluster.engine.diagnosis import docker_error  # a converged run does without
 
     return docker_error(answer.text, order.image)
 
 
-def _why(diagnosis: Diagnosis | None, answer: shell.Output) -> str:
+def _cause_of(diagnosis: Diagnosis | None, answer: shell.Output) -> str:
     return diagnosis.cause if diagnosis else answer.tail or "no answer in time"
 
 
-def _tell(at: Host, order: ImageOrder, what: str, answer: shell.Output) -> None:
-    diagnosis = _known(order, answer)
+def _report_failure(at: Host, order: ImageOrder, what: str, answer: shell.Output) -> None:
+    diagnosis = _diagnose(order, answer)
     key, cure = (diagnosis.key, diagnosis.cure) if diagnosis else ("", "")
     outcome.log_failure(
-        at, error(f"{order.image} {what}: {_why(diagnosis, answer)}", cure=cure, key=key)
+        at, error(f"{order.image} {what}: {_cause_of(diagnosis, answer)}", cure=cure, key=key)
     )
     if diagnosis:
         at.log(f"  {diagnosis.evidence}")

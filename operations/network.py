@@ -112,7 +112,7 @@ def _apply(state: State, host: Host, change: NetworkChange) -> bool:
         return True
     for finding in failed:
         host.log_styled(f"{finding}", fg="red")
-    _put_back(host, change)
+    _revert_everywhere(host, change)
     return False
 
 
@@ -120,10 +120,10 @@ def _failures(change: NetworkChange) -> list[Finding]:
     """Apply, and ask all nodes; what the first step says that fails."""
     changing = [change.hosts[name] for name in change.changing]
     return (
-        _applying(change, changing)
-        or _reached(changing)
-        or list(_silent(change))
-        or _held(changing)
+        _apply_everywhere(change, changing)
+        or _check_ssh(changing)
+        or list(_find_unreached(change))
+        or _confirm(changing)
     )
 
 
@@ -135,25 +135,25 @@ def _on(hosts: Iterator[Host] | list[Host]) -> Callable[[Command], _Outputs]:
 _Outputs = Mapping[str, shell.Output]
 
 
-def _wrong(outputs: _Outputs, what: str, cure: str) -> list[Finding]:
+def _failures_of(outputs: _Outputs, what: str, cure: str) -> list[Finding]:
     return [error(f"{what}: {a.tail}", n, cure) for n, a in outputs.items() if not a.ok]
 
 
-def _applying(change: NetworkChange, changing: list[Host]) -> list[Finding]:
+def _apply_everywhere(change: NetworkChange, changing: list[Host]) -> list[Finding]:
     outputs = shell.on_all(changing, lambda h: shell.run_command(h, apply(change.wanted[h.name])))
     # A connection that was lost says nothing yet: the next step makes a new one.
     answered = {name: answer for name, answer in outputs.items() if not answer.lost}
-    return _wrong(answered, "netplan apply failed", "sudo netplan --debug apply")
+    return _failures_of(answered, "netplan apply failed", "sudo netplan --debug apply")
 
 
-def _reached(changing: list[Host]) -> list[Finding]:
-    outputs = shell.on_all(changing, _anew)
-    return _wrong(
+def _check_ssh(changing: list[Host]) -> list[Finding]:
+    outputs = shell.on_all(changing, _over_new_connection)
+    return _failures_of(
         outputs, "it does not accept a new SSH connection", "check its management network"
     )
 
 
-def _anew(host: Host, seconds: int = 30) -> shell.Output:
+def _over_new_connection(host: Host, seconds: int = 30) -> shell.Output:
     """The node's answer over a connection of its own; the old one is closed."""
     if client := getattr(host.connector, "client", None):
         client.close()
@@ -162,7 +162,7 @@ def _anew(host: Host, seconds: int = 30) -> shell.Output:
     return shell.run_command(host, Command(("true",), seconds, kill=False))
 
 
-def _silent(change: NetworkChange) -> Iterator[Finding]:
+def _find_unreached(change: NetworkChange) -> Iterator[Finding]:
     def ask_peers(host: Host) -> shell.Output:
         return shell.run_command(host, ping_peers(ping_arguments(change.wanted, host.name)))
 
@@ -174,11 +174,11 @@ def _silent(change: NetworkChange) -> Iterator[Finding]:
             yield error(f"it could not ping its peers: {answer.tail}", node)
 
 
-def _held(changing: list[Host]) -> list[Finding]:
-    return _wrong(_on(changing)(hold_change()), "it reverted by itself", "run this again")
+def _confirm(changing: list[Host]) -> list[Finding]:
+    return _failures_of(_on(changing)(hold_change()), "it reverted by itself", "run this again")
 
 
-def _put_back(host: Host, change: NetworkChange) -> None:
+def _revert_everywhere(host: Host, change: NetworkChange) -> None:
     """Every node as it was: at once where it can be told, else when its guard does it."""
     begun = time.monotonic()
     waiting = {name: change.hosts[name] for name in change.changing}

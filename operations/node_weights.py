@@ -89,11 +89,11 @@ def _read_node(job: WeightsJob, host: Host, revision: str) -> StoredModel:
     stored = read()
     if not stored.closed:
         return stored
-    _give(job, host, stored)
+    _give_to_login(job, host, stored)
     return read()
 
 
-def _give(job: WeightsJob, host: Host, stored: StoredModel) -> None:
+def _give_to_login(job: WeightsJob, host: Host, stored: StoredModel) -> None:
     host.log(f"{stored.closed[0]} belongs to root, as an engine left it: giving it to the login")
     # The cache's own folder too, where the engine made it.
     folder = job.folders[host.name]

@@ -42,18 +42,18 @@ class Vocabularies:
 def vocabularies_present(order: Vocabularies) -> Generator[FunctionCommand, None, None]:
     """Have the vocabularies on every node, each checked by its hash before it gets its name."""
     if order.lacking:
-        yield FunctionCommand(_placed, (order,), {})
+        yield FunctionCommand(_bring_vocabularies, (order,), {})
     else:
         host.noop("the vocabularies are present")
 
 
-def _placed(state: State, host: Host, order: Vocabularies) -> bool:
+def _bring_vocabularies(state: State, host: Host, order: Vocabularies) -> bool:
     outcome.begin_step("vocabularies")
     for name, sha256 in order.lacking.get(order.head.name, {}).items():
         if not _place(order.head, order.folders[order.head.name], order.source, name, sha256):
             return False
     workers = {n: order.hosts[n] for n in order.lacking if n != order.head.name}
-    return not workers or _copied(order, workers)
+    return not workers or _copy_to_workers(order, workers)
 
 
 def _place(host: Host, folder: str, source: str, name: str, sha256: str) -> bool:
@@ -74,7 +74,7 @@ def _place(host: Host, folder: str, source: str, name: str, sha256: str) -> bool
     return answer.ok
 
 
-def _copied(order: Vocabularies, workers: Mapping[str, Host]) -> bool:
+def _copy_to_workers(order: Vocabularies, workers: Mapping[str, Host]) -> bool:
     from operations import tunnel  # where all are there already, nothing does it
 
     def one(host: Host) -> bool:

@@ -49,7 +49,7 @@ def bring(job: WeightsJob) -> None:
     download.take_over(job)
     stored = node_weights.read_weights(job, job.hosts)
     head = stored[job.head.name]
-    _tell_read(job, stored)
+    _report_hashed(job, stored)
     wrong = {name: tuple(one.bad) for name, one in stored.items() if one.bad}
     if head.complete:
         commit, files = head.commit, head.wanted
@@ -60,10 +60,10 @@ def bring(job: WeightsJob) -> None:
     other = [name for name in job.workers if stored[name].commit != commit]
     there = {**stored, **(node_weights.read_weights(job, other, commit) if other else {})}
     copy.copy_to_workers(job, commit, files, there)
-    _tell_healed(job, wrong)
+    _report_repaired(job, wrong)
 
 
-def _tell_read(job: WeightsJob, stored: Mapping[str, StoredModel]) -> None:
+def _report_hashed(job: WeightsJob, stored: Mapping[str, StoredModel]) -> None:
     for name, one in stored.items():
         if not one.read:
             continue
@@ -80,7 +80,7 @@ def _known_to_nobody(files: list[File]) -> str:
     )
 
 
-def _tell_healed(job: WeightsJob, wrong: Mapping[str, tuple[str, ...]]) -> None:
+def _report_repaired(job: WeightsJob, wrong: Mapping[str, tuple[str, ...]]) -> None:
     for name, paths in wrong.items():
         still = (
             "; the running rank may still have the bad data loaded: --data state=stopped, then "

@@ -103,7 +103,7 @@ def required_rules(ufw: Ufw, place: RuleContext, settings: Settings) -> tuple[Ru
     others = [a for name, mine in place.peers.items() if name != place.node.name for a in mine]
     networks = settings.api_networks if place.head else ()
     return (
-        *(replace(rule, comment=comment) for rule in _ssh(ufw, place, settings)),
+        *(replace(rule, comment=comment) for rule in _ssh_rules(ufw, place, settings)),
         *(Rule(protocol="tcp", source=a, comment=comment) for a in others),
         *(Rule(protocol="udp", port=ROCE_PORT, source=a, comment=comment) for a in others),
         *(
@@ -121,7 +121,7 @@ def as_ufw_writes(network: str) -> str:
     return str(net.network_address) if net.prefixlen == net.max_prefixlen else str(net)
 
 
-def _ssh(ufw: Ufw, place: RuleContext, settings: Settings) -> list[Rule]:
+def _ssh_rules(ufw: Ufw, place: RuleContext, settings: Settings) -> list[Rule]:
     """What lets in whoever is asking now, where no rule of others does, and what we opened once:
     somebody else may come by it.
 
@@ -171,9 +171,9 @@ def find_obstacles(
             """--data 'api_networks=["192.168.1.0/24"]', or the same in the inventory""",
         )
     if place.head and settings.api_networks:
-        yield from _wider(ufw, place, settings)
+        yield from _wider_than_networks(ufw, place, settings)
     for rule in wanted:
-        for other in _before(ufw, rule, settings.group):
+        for other in _blocking_before(ufw, rule, settings.group):
             if finding := _obstacle(other, rule, ufw, place, settings):
                 yield finding
 
@@ -184,7 +184,7 @@ def _api_open(ufw: Ufw, settings: Settings) -> bool:
     return any(r.meets(api) and not r.blocks for r in foreign_rules(ufw, settings.group))
 
 
-def _wider(ufw: Ufw, place: RuleContext, settings: Settings) -> Iterator[Finding]:
+def _wider_than_networks(ufw: Ufw, place: RuleContext, settings: Settings) -> Iterator[Finding]:
     """Rules of others that let more than api_networks reach the API, which listens on IPv4."""
     port = str(settings.port)
     api = Rule(protocol="tcp", port=port)
@@ -213,7 +213,7 @@ def _wider(ufw: Ufw, place: RuleContext, settings: Settings) -> Iterator[Finding
         )
 
 
-def _before(ufw: Ufw, rule: Rule, group: str) -> Iterator[Rule]:
+def _blocking_before(ufw: Ufw, rule: Rule, group: str) -> Iterator[Rule]:
     """Other rules that precede this one and block some of what it allows."""
     for other in ufw.rules:
         if other.key == rule.key and not other.blocks:
@@ -235,7 +235,7 @@ def _obstacle(
         return error(f"{what} SSH to port {rule.port}", node, cure)
     if rule.port == str(settings.port):
         level = error if other.covers(rule) else warning
-        return level(f"{what} the API for {_whom(other, rule)}", node, cure)
+        return level(f"{what} the API for {_affected_clients(other, rule)}", node, cure)
     used = f"{settings.port},{settings.dist_port},{RANDOM_PORTS}"
     if rule.protocol == "tcp" and not ports_meet(other.port, used):
         return None
@@ -244,7 +244,7 @@ def _obstacle(
     return error(f"{what} the peer {rule.source}", node, cure)
 
 
-def _whom(other: Rule, rule: Rule) -> str:
+def _affected_clients(other: Rule, rule: Rule) -> str:
     return rule.source if other.covers(rule) else f"some of {rule.source}"
 
 

@@ -189,7 +189,7 @@ def network_objections(
     for netdev in sorted(ours - {i.name for i in node.interfaces}):
         what = f"{netdev} is in another network namespace: no address can be given to it"
         yield error(what, node.name, "ip netns")
-    yield from taken(node, setup, wanted)
+    yield from find_taken_addresses(node, setup, wanted)
     for interface in (i for i in node.interfaces if i.name in ours):
         yield from in_other_use(node, interface)
     ports = [port for port in node.rdma if port.netdev in ours]
@@ -213,8 +213,8 @@ def in_other_use(node: NodeFacts, interface: Interface) -> Iterator[Finding]:
     yield error(what, node.name, f"{cure}; else take {interface.name} out of it first")
 
 
-def taken(node: NodeFacts, setup: Setup, wanted: Halves) -> Iterator[Finding]:
-    """Declaration networks that overlap with what other interfaces of the node have or lead to."""
+def find_taken_addresses(node: NodeFacts, setup: Setup, wanted: Halves) -> Iterator[Finding]:
+    """Findings for declared networks that overlap with the node's other interfaces or routes."""
     ours = {half.netdev for half in wanted}
     held = [(a, i.name) for i in node.interfaces for a in i.ipv4] + list(setup.routes)
     for half in wanted:

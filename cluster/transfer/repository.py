@@ -175,13 +175,13 @@ def find_load_problem(names: Iterable[str]) -> tuple[str, str] | None:
         sharded = {n for name in weights for n in _siblings(name, there)}
         lone = [name for name in weights if not _count(name)]
         if not lone and not any(_siblings(name, there) <= there for name in weights):
-            return f"is missing shards of its weights ({_some(sharded - there)})", _UPLOAD_CURE
+            return f"is missing shards of its weights ({_name_some(sharded - there)})", _UPLOAD_CURE
         if not there & {"config.json", "params.json"}:
             return "has no config.json: SGLang can't load it", _OTHER_CURE
         return None
     return next(
         (
-            (what.format(_some(names)), cure)
+            (what.format(_name_some(names)), cure)
             for fits, what, cure in _NOT_LOADED
             if (names := [name for name in there if fits(name)])
         ),
@@ -223,6 +223,6 @@ _NOT_LOADED: tuple[tuple[Callable[[str], object], str, str], ...] = (
 )
 
 
-def _some(names: Iterable[str]) -> str:
+def _name_some(names: Iterable[str]) -> str:
     first, *more = sorted(names)
     return f"{first} and {len(more)} more" if more else first

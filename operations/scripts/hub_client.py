@@ -62,9 +62,9 @@ def main() -> None:
     try:
         if token and task["endpoint"] and urlsplit(task["endpoint"]).scheme != "https":
             raise InTheClear(task["endpoint"])
-        report(actions[task.pop("do")](token=token or False, **task))
+        print_json(actions[task.pop("do")](token=token or False, **task))
     except Exception as e:  # whatever it is, the caller gets it in one shape
-        report({"error": error_kind(e), "text": describe_error(e), "status": http_status_of(e)})
+        print_json({"error": error_kind(e), "text": describe_error(e), "status": http_status_of(e)})
         sys.exit(1)
 
 
@@ -77,7 +77,7 @@ def take_token(token_file: Path) -> str:
     return token
 
 
-def report(what: dict[str, Any]) -> None:
+def print_json(what: dict[str, Any]) -> None:
     print(json.dumps(what), flush=True)
 
 
@@ -286,7 +286,7 @@ class Watchdog:
             here = sum(self._here(blob, size) for blob, size in self.wanted)
             if here > self.bytes:
                 self.bytes, self.since = here, time.monotonic()
-            report({"bytes": here, "trouble": self.last})
+            print_json({"bytes": here, "trouble": self.last})
             if self.over.wait(REPORT_SECONDS):
                 return
 

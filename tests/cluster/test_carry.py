@@ -91,7 +91,7 @@ def test_a_way_that_does_not_carry_is_told_and_leaves_nothing(
     source.run(f"iptables -A INPUT -d {ADDRESS} -p tcp --dport 22 -j REJECT")
     done = carry()
     assert done.returncode == 1
-    reply = f"sshd of spark-01 does not answer on its fabric address {ADDRESS} port 22"
+    reply = f"sshd on spark-01 does not answer at its fabric address {ADDRESS} port 22"
     assert f"spark-02: {reply}" in combined_output(done)
     done = carry(address="169.254.2.2")
     assert "what answers on 169.254.2.2 port 22 is not spark-01" in combined_output(done)

@@ -137,7 +137,7 @@ def test_a_cache_of_somebody_elses_is_taken_as_it_is_and_completed(empty: Deploy
     [
         pytest.param({"gated": 401}, {}, "is gated, and the hub got no valid token", id="401"),
         pytest.param({"gated": 403}, {}, "is gated, and the token may not read it", id="403"),
-        pytest.param({"wrong": {OTHER: 9}}, {}, "arrived damaged twice", id="wrong hash"),
+        pytest.param({"wrong": {OTHER: 9}}, {}, "arrived corrupt twice", id="wrong hash"),
         pytest.param({}, {"revision": "v9"}, "has no revision 'v9'", id="no such revision"),
         pytest.param({}, {"hf_endpoint": "http://198.18.0.254:9"}, "not be reached", id="no hub"),
         pytest.param({}, {"offline": True}, "offline = true", id="offline"),

@@ -43,7 +43,7 @@ class Head:
     def ask(self, command: Command) -> LeaseAnswer | None:
         done = self.run(command)
         assert (done.returncode, done.stderr) == (0, "")
-        return lease.parse_answer(done.stdout.splitlines())
+        return lease.parse_lease_answer(done.stdout.splitlines())
 
     def acquire(self, who: Lease) -> LeaseAnswer | None:
         return self.ask(lease.acquire_lease("sglang", who, 20, str(self.base)))

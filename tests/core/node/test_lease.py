@@ -10,8 +10,8 @@ from cluster.lease import (
     command_line,
     held_by_other,
     lease_lost,
-    parse_answer,
     parse_lease,
+    parse_lease_answer,
 )
 
 ANN = Lease("ann", "laptop", 1748772000.0, "pyinfra inventories/spark.py deploy.py", "ab12")
@@ -47,7 +47,7 @@ def test_what_is_no_lease_is_none(text: str) -> None:
     ],
 )
 def test_an_answer_is_understood_or_none(out: list[str], expected: LeaseAnswer | None) -> None:
-    assert parse_answer(out) == expected
+    assert parse_lease_answer(out) == expected
 
 
 def test_a_refusal_names_owner_host_time_command_and_its_end() -> None:

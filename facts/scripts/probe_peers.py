@@ -54,7 +54,7 @@ def hear(listener: socket.socket, done: set[str]) -> None:
             continue
 
 
-def connect(address: str, peer: str, port: int, message: bytes = b"") -> str:
+def try_port(address: str, peer: str, port: int, message: bytes = b"") -> str:
     """One attempt: "open", "refused", "timeout" or "unreachable"."""
     with socket.socket() as s:
         try:
@@ -112,7 +112,7 @@ def probe(task: dict[str, Any], peer: str, end: float) -> dict[str, Any]:
         into[key] = until(end, wanted, attempt)
 
     def port_attempt(port: int) -> Callable[[], str]:
-        return lambda: connect(address, peer, port)
+        return lambda: try_port(address, peer, port)
 
     work = [
         (states, "ping", "ok", lambda: ping(address, peer)),
@@ -150,7 +150,7 @@ def main(task: dict[str, Any]) -> dict[str, Any]:
         ]
     )
     for peer in task["peers"]:
-        connect(address, peer, mark, DONE)
+        try_port(address, peer, mark, DONE)
     while not done.issuperset(task["peers"]) and time.monotonic() < end:
         time.sleep(PAUSE / 2)
     reached.sort(key=lambda r: str(r["peer"]))
