@@ -13,28 +13,33 @@ from __future__ import annotations
 
 import argparse
 import ast
-import copy
 import os
 import random
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
+from typing import TypeVar
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 600
+T = TypeVar("T")
 
 # Subject -> its modules, and the narrow tests that hold them.
 TARGETS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "plan": (["cluster/plan/*.py"], ["tests/core/plan", "tests/core/rank"]),
     "switch": (
-        ["operations/switch.py", "operations/group.py", "operations/put_back.py"],
-        ["tests/core/plan/test_switch_edges.py", "tests/deploys/test_fake_deploy.py"],
+        ["operations/switch.py", "operations/group.py"],
+        [
+            "tests/core/plan/test_phases.py",
+            "tests/core/plan/test_switch_edges.py",
+            "tests/deploys/test_fake_deploy.py",
+        ],
     ),
     "framing": (
         ["bench/spark_bench/protocol/http1.py", "operations/shell.py"],
@@ -42,6 +47,7 @@ TARGETS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
             "tests/bench/protocol/test_http1.py",
             "tests/core/rank/test_shell_words.py",
             "tests/commands/test_noisy_logins.py",
+            "tests/deploys/test_broken_connection.py",
         ],
     ),
     "readiness": (
@@ -58,16 +64,18 @@ SWAPPED: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.LtE: ast.Gt, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
 }  # fmt: skip
 
+DELETED = (ast.Expr, ast.AugAssign, ast.Raise, ast.Continue, ast.Break)
+
 
 @dataclass(frozen=True)
 class Mutant:
-    """One broken line: `code` is the whole module with it."""
+    """One line to break: which node of its module, in the order of `ast.walk`, and how."""
 
     subject: str
     path: Path
     line: int
+    index: int
     change: str
-    code: str
 
     @property
     def place(self) -> str:
@@ -83,51 +91,53 @@ class Outcome:
     by: str
 
 
-def mutants(subject: str, path: Path) -> Iterator[Mutant]:
-    """Every mutant of a module's functions, in the order of its lines."""
+def mutants(subject: str, path: Path) -> list[Mutant]:
+    """Every mutant of a module's functions."""
     text = (ROOT / path).read_text()
     lines = text.splitlines()
-    count = len(list(ast.walk(ast.parse(text))))
-    for index in range(count):
-        tree = ast.parse(text)
-        nodes = list(ast.walk(tree))
-        inside = {id(n) for f in nodes if isinstance(f, ast.FunctionDef) for n in ast.walk(f)}
-        node = nodes[index]
-        if id(node) not in inside:
-            continue
-        if change := mutate(tree, node, lines):
-            yield Mutant(subject, path, node.lineno, change, ast.unparse(tree))  # type: ignore[attr-defined]
+    nodes = list(ast.walk(ast.parse(text)))
+    inside = {id(n) for f in nodes if isinstance(f, ast.FunctionDef) for n in ast.walk(f)}
+    return [
+        Mutant(subject, path, node.lineno, index, change)
+        for index, node in enumerate(nodes)
+        if isinstance(node, (ast.expr, ast.stmt)) and id(node) in inside
+        if (change := describe(node, lines[node.lineno - 1].strip()))
+    ]
 
 
-def mutate(tree: ast.Module, node: ast.AST, lines: Sequence[str]) -> str:
-    """Break a node in its tree; what was done, "" where this kind of node is left alone."""
+def describe(node: ast.AST, line: str) -> str:
+    """What `mutate` does to a node, "" where this kind of node is left alone."""
     if isinstance(node, (ast.If, ast.While, ast.IfExp)):
-        before = ast.unparse(node.test)
-        node.test = ast.UnaryOp(ast.Not(), copy.deepcopy(node.test))
-        return f"invert: {before}"
-    if isinstance(node, ast.comprehension) and node.ifs:
-        return ""  # its comparison is a node of its own
+        return f"invert: {ast.unparse(node.test)}"
     if isinstance(node, ast.Compare) and len(node.ops) == 1:
-        before = ast.unparse(node)
+        return f"swap: {ast.unparse(node)}"
+    if isinstance(node, ast.Expr) and isinstance(node.value, (ast.Constant, ast.Yield)):
+        return ""  # a docstring
+    if isinstance(node, DELETED) and "sleep(" not in line:
+        return f"delete: {line}"
+    if isinstance(node, ast.Return) and isinstance(node.value, ast.Constant):
+        return f"invert: {line}" if isinstance(node.value.value, bool) else ""
+    return ""
+
+
+def mutate(text: str, index: int) -> str:
+    """A module with its node of this index, in the order of `ast.walk`, broken."""
+    tree = ast.parse(text)
+    node = list(ast.walk(tree))[index]
+    if isinstance(node, (ast.If, ast.While, ast.IfExp)):
+        node.test = ast.UnaryOp(ast.Not(), node.test)
+    elif isinstance(node, ast.Compare):
         node.ops = [SWAPPED[type(node.ops[0])]()]
-        return f"{before}  ->  {ast.unparse(node)}"
-    if isinstance(node, (ast.Expr, ast.AugAssign, ast.Raise, ast.Continue, ast.Break)):
-        if isinstance(node, ast.Expr) and isinstance(node.value, (ast.Constant, ast.Yield)):
-            return ""  # a docstring
+    elif isinstance(node, ast.Return):
+        assert isinstance(node.value, ast.Constant)
+        node.value = ast.Constant(not node.value.value)
+    else:
         for parent in ast.walk(tree):
             for name in ("body", "orelse", "finalbody"):
                 body = getattr(parent, name, None)
                 if isinstance(body, list) and node in body:
-                    body[body.index(node)] = ast.copy_location(ast.Pass(), node)
-                    return f"delete: {lines[node.lineno - 1].strip()}"
-    if (
-        isinstance(node, ast.Return)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, bool)
-    ):
-        node.value = ast.Constant(not node.value.value)
-        return f"{lines[node.lineno - 1].strip()}  ->  {ast.unparse(node)}"
-    return ""
+                    body[body.index(node)] = ast.Pass()
+    return ast.unparse(ast.fix_missing_locations(tree))
 
 
 def chosen(lines: int, seed: int, places: Sequence[str]) -> list[Mutant]:
@@ -187,7 +197,7 @@ def run_tests(folder: Path, subject: str) -> tuple[int, str]:
 def try_out(mutant: Mutant, folder: Path) -> Outcome:
     path = folder / mutant.path
     original = path.read_text()
-    path.write_text(mutant.code)
+    path.write_text(mutate(original, mutant.index))
     try:
         code, by = run_tests(folder, mutant.subject)
     finally:
@@ -220,24 +230,28 @@ def main() -> int:
             folder.mkdir()
             copy_project(folder)
             folders.put(folder)
-        for subject in {m.subject: None for m in picked}:
-            code, by = run_tests(Path(root) / "0", subject)
-            if code:
-                print(f"{subject}: its tests fail without any mutant: {by}", file=sys.stderr)
-                return 2
 
-        def one(mutant: Mutant) -> Outcome:
+        def borrow(work: Callable[[Path], T]) -> T:
             folder = folders.get()
             try:
-                return try_out(mutant, folder)
+                return work(folder)
             finally:
                 folders.put(folder)
 
+        pool = ThreadPoolExecutor(options.jobs)
+        subjects = list({m.subject: None for m in picked})
+        for subject, (code, by) in zip(
+            subjects,
+            pool.map(lambda s: borrow(lambda folder: run_tests(folder, s)), subjects),
+            strict=True,
+        ):
+            if code:
+                print(f"{subject}: its tests fail without any mutant: {by}", file=sys.stderr)
+                return 2
         print("| line | mutant | outcome |\n| --- | --- | --- |")
-        with ThreadPoolExecutor(options.jobs) as pool:
-            for outcome in pool.map(one, picked):
-                print(row(outcome), flush=True)
-                outcomes.append(outcome)
+        for outcome in pool.map(lambda m: borrow(lambda folder: try_out(m, folder)), picked):
+            print(row(outcome), flush=True)
+            outcomes.append(outcome)
     alive = [o.mutant for o in outcomes if not o.killed and not equivalent(o.mutant)]
     killed = sum(o.killed for o in outcomes)
     print(f"\n{killed} of {len(outcomes)} killed, {len(alive)} survived (seed {options.seed})")
