@@ -18,7 +18,7 @@ from cluster.command import Command
 from cluster.findings import Refused
 from cluster.node.readings import Engine, ImageReading, NodeFacts, Rank
 from cluster.plan.phases import Phases
-from cluster.plan.plan import Plan, find_split_group, make_plan
+from cluster.plan.plan import Plan, RankStep, find_split_group, make_plan
 from cluster.plan.previous_group import members
 from cluster.rank import docker
 from cluster.rank.spec import Spec
@@ -461,3 +461,9 @@ def test_what_runs_as_wanted_is_not_made_anew_unless_it_is_kept(
     made = make_plan(THREE, facts, "running")
     right -= {(n, r.name) for n, r in made.previous.ranks.items()} if made.previous else set()
     assert not right & {(s.node, s.name) for s in made.steps if s.recreate or s.remove}
+
+
+def test_a_rank_that_does_not_exist_yet_is_the_head_by_its_spec() -> None:
+    wanted = specs_of(2)
+    actions = [RankStep(node, spec.name, None, spec) for node, spec in wanted.items()]
+    assert [action.is_head for action in actions] == [True, False]
