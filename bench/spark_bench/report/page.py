@@ -40,7 +40,7 @@ class Page(Struct, frozen=True, kw_only=True):
     """What the template shows, in order."""
 
     title: str
-    made: datetime
+    created: datetime
     version: str
     runs: tuple[NamedRun, ...]
     models: int
@@ -68,7 +68,9 @@ class Page(Struct, frozen=True, kw_only=True):
         return max(named.run.entry.when for named in self.runs)
 
 
-def build_page(gathered: Gathered, title: str, made: datetime, wanted: str | None = None) -> Page:
+def build_page(
+    gathered: Gathered, title: str, created: datetime, wanted: str | None = None
+) -> Page:
     """Build the page; wanted: the run whose timeline is shown; None: the newest that has one.
 
     BadInput if there is no such run.
@@ -82,7 +84,7 @@ def build_page(gathered: Gathered, title: str, made: datetime, wanted: str | Non
     judgments = [_expected(named) for named in leaders]
     return Page(
         title=title,
-        made=made,
+        created=created,
         version=__version__,
         runs=runs,
         models=len(leaders),

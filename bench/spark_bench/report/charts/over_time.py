@@ -31,7 +31,7 @@ def timeline_chart(timeline: Timeline) -> Chart:
         for name, line in panel.lines
     )
     repeat = f", repeat {timeline.repeat}" if timeline.repeat else ""
-    thinned = f"{timeline.kept} of {timeline.of} samples are drawn, including peaks."
+    thinned = f"{timeline.drawn} of {timeline.of} samples are drawn, including peaks."
     alt = f"Run {named.number} over time. {sentences}."
     return Chart(
         title=f"#{named.number} {named.label}",
@@ -45,7 +45,7 @@ def timeline_chart(timeline: Timeline) -> Chart:
             for name, index in _indices(panel)
             if name
         ),
-        note=thinned if timeline.kept < timeline.of else "",
+        note=thinned if timeline.drawn < timeline.of else "",
     )
 
 
@@ -140,12 +140,12 @@ class Panel(Struct, frozen=True):
 
 
 class Timeline(Struct, frozen=True):
-    """repeat: which of several, from 1; None: there is just one. kept: samples drawn, of `of`."""
+    """repeat: which of several, from 1; None: there is just one. drawn: samples drawn, of `of`."""
 
     named: NamedRun
     panels: tuple[Panel, ...]
     repeat: int | None
-    kept: int
+    drawn: int
     of: int
 
 
