@@ -174,7 +174,7 @@ class Spark:
             "commit": COMMIT if self.weights else "",
             "at": f"/raid/hf-cache/hub/x/snapshots/{COMMIT}",
             "files": files if self.weights else {},
-            "known": {},
+            "absent": {},
             "recorded": self.weights and not self.unrecorded,
             "shards": {},
             "closed": [],
