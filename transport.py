@@ -1,7 +1,5 @@
 """The way to a node: SSH without Nagle's algorithm, kept alive; and answers of any bytes."""
 
-from __future__ import annotations
-
 import logging
 import socket
 from collections.abc import Iterator

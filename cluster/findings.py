@@ -1,7 +1,5 @@
 """How a problem is reported: what is wrong, where, and the cure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches

@@ -10,8 +10,6 @@ opened, and a run that takes the lease replaces it. No sticky bit: a stale lease
 another login.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 `spark_bench` and `spark_cluster` install alone: each has the same function, held to the same test.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import re

@@ -1,7 +1,5 @@
 """POSIX sh scripts beside the modules that send them: files, so that shellcheck reads them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 

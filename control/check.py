@@ -1,7 +1,5 @@
 """Every check of a deploy, reported in full; nothing is changed."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 from pyinfra import logger

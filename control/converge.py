@@ -1,8 +1,6 @@
 """From an inventory to a decision: read, decide, check, refuse. Once for the whole cluster, and
 once more when an image or weights have come."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import gevent

@@ -1,7 +1,5 @@
 """One run's cluster: its hosts, the decision as it stands now, and what operations ask of both."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property

@@ -1,7 +1,5 @@
 """Why a cluster is broken: read everything, ask every log, let the pure core judge."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from functools import partial

@@ -1,7 +1,5 @@
 """From an inventory to each node's change of its firewall. Once for the whole cluster."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from pyinfra import logger

@@ -1,7 +1,5 @@
 """Settings of the nodes' systems: read every node, refuse. Once for the whole cluster."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from pyinfra import logger

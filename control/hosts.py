@@ -1,8 +1,6 @@
 """An inventory and its hosts as pyinfra reads them; refused where it would read them otherwise than
 their author, or none at all."""
 
-from __future__ import annotations
-
 import os
 import pwd
 import signal

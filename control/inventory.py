@@ -1,7 +1,5 @@
 """The inventory as pyinfra read it, handed to the pure core."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from pyinfra.api import Host, Inventory, State

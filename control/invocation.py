@@ -1,7 +1,5 @@
 """What pyinfra was called with."""
 
-from __future__ import annotations
-
 import sys
 from typing import Any
 

@@ -6,8 +6,6 @@ SSH still open. What is killed outright leaves its lease to go stale. At the pro
 changes.
 """
 
-from __future__ import annotations
-
 import getpass
 import os
 import socket

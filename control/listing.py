@@ -1,7 +1,5 @@
 """The listing of an inventory: read from its nodes, or, `light`, from the inventory alone."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Which models' weights lie on which node, beside the listing."""
 
-from __future__ import annotations
-
 import msgspec
 from pyinfra.api import Host, State
 

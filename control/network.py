@@ -1,7 +1,5 @@
 """The fabric's network: read every node, assign addresses, refuse. Once for the whole cluster."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """A run's outcome as data: `--data report=FILE` has it written as `cluster.reports.outcome`."""
 
-from __future__ import annotations
-
 import atexit
 import signal
 from collections.abc import Mapping

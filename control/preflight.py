@@ -1,7 +1,5 @@
 """The checks before a deploy: read everything, let the pure core judge."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Mapping
 

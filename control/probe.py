@@ -1,7 +1,5 @@
 """Nodes as they are, read for a first inventory: any of them may be silent."""
 
-from __future__ import annotations
-
 import msgspec
 from pyinfra.api import Host, State
 

@@ -1,7 +1,5 @@
 """Readings of the nodes: a remote command a node for each, all nodes at once."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar

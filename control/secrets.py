@@ -1,8 +1,6 @@
 """Secrets of the controller: found in files of its own, carried by stdin, never shown; and where
 the API key must be on the nodes, and where no longer."""
 
-from __future__ import annotations
-
 import os
 import stat
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a deploy file does once for the whole cluster, though it runs for every host."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import TypeVar
 

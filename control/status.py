@@ -1,7 +1,5 @@
 """How the group stands: one document, whatever part of the cluster is dead."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import msgspec

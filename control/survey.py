@@ -7,8 +7,6 @@ the inventory as data, and connects by itself:
     pyinfra -y @local deploys/status.py --data inventory=inventories/spark.py
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial

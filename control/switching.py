@@ -1,7 +1,5 @@
 """What a switch needs of a deployment: the declared group, and the one before it."""
 
-from __future__ import annotations
-
 from pyinfra.api import State
 
 from cluster.command import Command

@@ -1,7 +1,5 @@
 """What bringing the image and the model's files to the nodes needs of a deployment."""
 
-from __future__ import annotations
-
 from cluster.plan.specs import expand
 from cluster.transfer.weights import hub_folder
 from control import secrets

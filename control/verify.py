@@ -1,7 +1,5 @@
 """Ask everything that serves, whatever the settings say, and show how to use it."""
 
-from __future__ import annotations
-
 import json
 import shlex
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a rank answers right now, and the load that it reports, in one command of bounded time."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass, field
 from math import isfinite

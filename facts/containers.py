@@ -1,7 +1,5 @@
 """The container engine, and the containers that are ours or bear our names."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Responses of every endpoint that users rely on, requested on the head."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass

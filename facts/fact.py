@@ -1,7 +1,5 @@
 """What every fact of ours is: foreign output ends in one kind of error, never in a traceback."""
 
-from __future__ import annotations
-
 import re
 from abc import abstractmethod
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """ufw: whether it is on, its rules, and how SSH comes in."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from ipaddress import ip_address
 

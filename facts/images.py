@@ -1,7 +1,5 @@
 """Local images, and the SGLang that an image holds."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from typing import Any

@@ -1,7 +1,5 @@
 """How a node's system is set up: who configures its interfaces, and what its login may keep."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from ipaddress import IPv4Network
 

@@ -1,7 +1,5 @@
 """Network interfaces and listening ports."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from ipaddress import IPv4Interface, ip_address

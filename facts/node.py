@@ -1,7 +1,5 @@
 """One consistent reading of a node by one remote command, made of the other facts."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Whether a node reaches its peers over the fabric, proved with short-lived listeners."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Ranks of the process runtime: plain processes that carry their name and spec as arguments."""
 
-from __future__ import annotations
-
 import json
 import re
 

@@ -1,7 +1,5 @@
 """The part of a rank's log that a diagnosis reads."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from pyinfra.api import QuoteString, StringCommand

@@ -1,7 +1,5 @@
 """RDMA ports, read from sysfs: no ibdev2netdev, ibv_devinfo or rdma tool is needed."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from ipaddress import IPv6Address

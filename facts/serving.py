@@ -1,7 +1,5 @@
 """The ranks' responses, requested on the nodes: the controller need not reach the fabric."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from pyinfra.api import QuoteString, StringCommand

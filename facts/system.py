@@ -1,7 +1,5 @@
 """The machine itself: which one it is, its memory, file systems and GPUs."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 

@@ -1,7 +1,5 @@
 """Model weights and tiktoken vocabularies on a node's disk."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 

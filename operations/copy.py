@@ -1,7 +1,5 @@
 """A model's files from the head to the workers, over the fabric, all workers at once."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath

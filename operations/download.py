@@ -1,7 +1,5 @@
 """The head gets a model's files from the hub: Hugging Face's client in a container of ours."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Tell ufw a change, without ever cutting SSH: the node itself takes it back unless called off."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Generator
 

@@ -1,7 +1,5 @@
 """Settings of a node's system."""
 
-from __future__ import annotations
-
 from collections.abc import Generator
 
 from pyinfra import host

@@ -1,7 +1,5 @@
 """A model's files on the nodes, read and recorded by each node's own Python, in parallel."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 One run is one process. Nothing is written unless the run was asked for a report.
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Callable, Iterable

@@ -1,7 +1,5 @@
 """Secrets on a node: the API key's file, which the login may neither read nor write."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Generator
 
 from pyinfra import host

@@ -5,8 +5,6 @@ comes over the same stream as an answer. So every line of an answer carries a ma
 node, and what has none is not taken for one.
 """
 
-from __future__ import annotations
-
 import re
 import time
 from collections import Counter

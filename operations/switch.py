@@ -17,8 +17,6 @@ keep                 turns restart policies on: a reboot may come    nothing is 
 remove previous      removes NAME.previous
 """
 
-from __future__ import annotations
-
 import signal
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping

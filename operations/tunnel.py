@@ -1,7 +1,5 @@
 """A one-time SSH tunnel for files and images from node to node, over the fabric."""
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """tiktoken's vocabularies: the head gets them, the other nodes copy them from there."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass

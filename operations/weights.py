@@ -1,7 +1,5 @@
 """The model's files on every node, before an engine reads them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Generator, Mapping
 
 from pyinfra import host

@@ -1,7 +1,5 @@
 """Measure an OpenAI-compatible LLM server, from what the kernel saw."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 __version__ = "0.1.0"

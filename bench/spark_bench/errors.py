@@ -7,8 +7,6 @@ ClickException
   BadInput              2  an invalid setting, option or file
 """
 
-from __future__ import annotations
-
 import click
 
 

@@ -1,7 +1,5 @@
 """How values are written for people: numbers, durations, changes, suggestions."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 
 

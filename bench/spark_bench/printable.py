@@ -4,8 +4,6 @@ The project's `cluster/printable.py` has the same functions, held to the same te
 installs alone.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from typing import Any

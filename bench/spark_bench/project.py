@@ -4,8 +4,6 @@ Nothing of the project is imported: `deploys/listing.py` prints one JSON documen
 fields are described in the project's cluster/reports/listing.py.
 """
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess

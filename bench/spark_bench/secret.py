@@ -1,7 +1,5 @@
 """The API key: from the environment or a file, never from argv, never shown."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,5 +1,3 @@
 """Look at a cluster, explain what is wrong with it, and edit its inventory. Changes no node."""
 
-from __future__ import annotations
-
 __version__ = "0.1.0"

@@ -1,7 +1,5 @@
 """`spark-cluster check`: the checks before a deploy, alone."""
 
-from __future__ import annotations
-
 import subprocess
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A group whose commands are imported when they are used, and whose errors are one line."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches

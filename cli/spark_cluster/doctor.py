@@ -1,7 +1,5 @@
 """`spark-cluster doctor`: what is wrong, why, and the cure."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path

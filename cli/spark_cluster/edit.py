@@ -1,7 +1,5 @@
 """Where Python files say which model is served, and how that is changed: every other byte stays."""
 
-from __future__ import annotations
-
 import ast
 import json
 import re

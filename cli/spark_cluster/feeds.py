@@ -1,7 +1,5 @@
 """One connection a node, which carries its rank's log for as long as it is asked for."""
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

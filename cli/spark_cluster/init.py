@@ -1,7 +1,5 @@
 """`spark-cluster init`: ask for the nodes, look at them, write an inventory."""
 
-from __future__ import annotations
-
 import os
 import secrets
 import tempfile

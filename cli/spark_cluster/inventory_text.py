@@ -1,7 +1,5 @@
 """An inventory's text, from what was asked; and what may stand in it."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """`spark-cluster logs`: the ranks' logs, merged by time."""
 
-from __future__ import annotations
-
 import os
 import queue
 import signal

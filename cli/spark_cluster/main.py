@@ -1,7 +1,5 @@
 """`spark-cluster`: what a user types. Importing it costs click and no more."""
 
-from __future__ import annotations
-
 import click
 
 from spark_cluster import __version__

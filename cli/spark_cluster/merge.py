@@ -1,7 +1,5 @@
 """Lines of several nodes in the order in which they were said. No I/O, no clock."""
 
-from __future__ import annotations
-
 import heapq
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """`spark-cluster models`: what can be served, where it fits, where it is, what serves now."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

@@ -4,8 +4,6 @@ The project's `cluster/printable.py` has the same function, held to the same tes
 installs alone.
 """
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

@@ -3,8 +3,6 @@
 pyinfra runs as a process of its own: nothing of it is imported, and a node that hangs, hangs there.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess

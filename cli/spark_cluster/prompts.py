@@ -1,7 +1,5 @@
 """What `init` asks for if it is not given."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`spark-cluster status`: what runs on each node, and whether it serves."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """How a status document looks on a terminal, or in a pipe."""
 
-from __future__ import annotations
-
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from shlex import quote

@@ -1,7 +1,5 @@
 """A table on a terminal or in a pipe: columns as wide as they must be, nothing cut."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import click

@@ -1,7 +1,5 @@
 """Whether a model fits: heads divided over GPUs, weights and KV cache in the nodes' memory."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from math import ceil
 

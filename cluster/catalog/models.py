@@ -1,7 +1,5 @@
 """The catalog of models, and how a name becomes one of them."""
 
-from __future__ import annotations
-
 import tomllib
 from dataclasses import dataclass
 from difflib import get_close_matches

@@ -1,7 +1,5 @@
 """What is wrong with the launch itself: its spread over the nodes, its ports, its extra words."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 

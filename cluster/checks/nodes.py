@@ -1,7 +1,5 @@
 """What must be right on the nodes before a deploy changes anything: what, where, and the cure."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """The command line that starts one rank, in the spelling of the image's SGLang."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from cluster.command import Argv

@@ -1,7 +1,5 @@
 """From the lines of a failed rank, or of Docker, to the cause and its cure."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence

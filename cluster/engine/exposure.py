@@ -1,7 +1,5 @@
 """Who may use the API that a group serves, and what its SGLang is known to let them do."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """Options of other engines, and what means the same here; foreign.toml explains its fields."""
 
-from __future__ import annotations
-
 import tomllib
 from functools import cache
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What an engine's log says: how far a rank is, over which transport, which exceptions ended it."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """SGLang's options as recorded from its releases, and what its argument parser would refuse."""
 
-from __future__ import annotations
-
 import json
 from argparse import SUPPRESS, ArgumentParser
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """When a group is ready, has failed, or must still be waited for. No clock: `now` is given."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """What a server must answer to count as serving: ranks, model, one completion, transport."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """SGLang's versions: their order, which one an image holds, and what depends on it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from re import fullmatch
 

@@ -1,7 +1,5 @@
 """How each node is attached to networks, and the best rendezvous: one attachment per node."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network

@@ -1,7 +1,5 @@
 """Choose the fabric: one attachment for each node, all in one subnet, and the HCAs under them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal

@@ -1,7 +1,5 @@
 """Commands that mend a node's fabric; netplan keeps those by hand over a reboot, in 40-cx7.yaml."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass

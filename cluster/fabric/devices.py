@@ -1,7 +1,5 @@
 """Which interface lies on which: bonds, VLANs, bridges and the like on top of a port's halves."""
 
-from __future__ import annotations
-
 from cluster.node.readings import Interface, NodeFacts, RdmaPort
 
 NAMES = {

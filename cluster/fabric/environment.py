@@ -1,7 +1,5 @@
 """The variables that bind NCCL, gloo, UCX and SGLang to the fabric, and what `env` says of them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address, ip_network
 

@@ -1,7 +1,5 @@
 """What is wrong with a fabric, and the cure: errors first, then warnings."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace

@@ -4,8 +4,6 @@ SSH first; between the nodes all TCP and RoCE v2, by each fabric address; the AP
 named. What is ours carries our comment: nothing else is ever changed.
 """
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Settings of a node's system: what is set already, and the command words for the rest."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Addresses for both halves of the cabled port on every node, and what speaks against them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch

@@ -1,7 +1,5 @@
 """Whether every node reaches every other over the fabric: what a probe saw, and what it means."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """What is true on one node, as facts read it: the vocabulary between facts and decisions."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass, field
 from ipaddress import IPv4Interface
 from typing import Any

@@ -1,7 +1,5 @@
 """What each phase of a switch tells one node. Which phase comes when: operations/switch.py."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property

@@ -1,7 +1,5 @@
 """Declared against actual, for the whole group at once: what must happen to each rank, and why."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 

@@ -6,8 +6,6 @@ and not ended, and that their group served until then; unless a part of them is 
 after them has its restart policies: that one was proven first, and they are what is left to clear.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 

@@ -1,7 +1,5 @@
 """The declared specs: one for each serving node, from settings, model and readings."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import PurePosixPath

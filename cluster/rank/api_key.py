@@ -4,8 +4,6 @@ A spec says only that there is a key, by its mount. Only rank 0 has it: the othe
 but health checks.
 """
 
-from __future__ import annotations
-
 from functools import cache
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Docker's commands for a rank: nothing is run here, and nothing is quoted."""
 
-from __future__ import annotations
-
 from cluster.command import Argv, Command
 from cluster.engine.argv import argv
 from cluster.node.readings import Rank

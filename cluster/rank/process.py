@@ -1,7 +1,5 @@
 """Commands for a rank that is a plain process, which carries its spec in its arguments."""
 
-from __future__ import annotations
-
 import sys
 
 from cluster.command import Argv, Command

@@ -1,7 +1,5 @@
 """How ranks are run: what every runtime can be told to do with one."""
 
-from __future__ import annotations
-
 from typing import Protocol
 
 from cluster.command import Command

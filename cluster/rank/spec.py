@@ -3,8 +3,6 @@
 A label is written by `Spec.dump` and read by `read_label`: nothing else knows what is in one.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field

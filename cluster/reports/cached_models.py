@@ -1,7 +1,5 @@
 """The listing, and what every node has of every model, as one JSON document."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

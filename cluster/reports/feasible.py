@@ -1,7 +1,5 @@
 """What can be told of a deploy without its nodes: would it be refused, and how would it spread?"""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any

@@ -3,8 +3,6 @@
 `VERSION` grows when a field changes its meaning or goes; new fields may come at any time.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256

@@ -4,8 +4,6 @@ It is written when the run begins, at every step and at the end, each time as a 
 is killed leaves a document that says "interrupted". It never holds a secret.
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 import msgspec

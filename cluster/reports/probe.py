@@ -1,7 +1,5 @@
 """What nodes are like before there is an inventory of them, as one JSON document."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from re import compile

@@ -1,7 +1,5 @@
 """What an inventory declares for the whole cluster, validated at once."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -4,8 +4,6 @@ pyinfra ignores a group that it can't read, and a name that only ssh understands
 no node, or a different one.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches

@@ -1,7 +1,5 @@
 """A setting's value from what an inventory or the command line says, or one clear refusal."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,5 @@
 """Every setting: its name, type, range, default and description, in this one place."""
 
-from __future__ import annotations
-
 import ast
 import inspect
 from dataclasses import dataclass, field, fields

@@ -5,8 +5,6 @@ paramiko/config.py). Where the two differ, a node is not reached, or a different
 somebody else's key.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """What a failed download means, and its cure."""
 
-from __future__ import annotations
-
 import re
 
 from cluster.findings import Finding, error

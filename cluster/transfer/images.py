@@ -5,8 +5,6 @@ ask for that by its digest, so a tag that moves meanwhile can't split them. A no
 does not serve gets it from the head.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

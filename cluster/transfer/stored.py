@@ -1,7 +1,5 @@
 """What a node has of a model, compared with what it needs; and how a transfer progresses."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any

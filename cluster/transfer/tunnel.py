@@ -7,8 +7,6 @@ real host keys, read beforehand over the management connection. What either node
 only for what it can be: it stands in the other's authorized_keys, and in ssh's words.
 """
 
-from __future__ import annotations
-
 import re
 from base64 import b64encode
 from collections.abc import Sequence

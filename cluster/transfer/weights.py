@@ -1,7 +1,5 @@
 """Commands for weights and vocabularies on a node. Nothing is run or quoted here."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """`spark-bench`: what a user types, and what it prints. Importing it costs no more than click."""
 
-from __future__ import annotations
-
 import click
 
 from spark_bench import __version__

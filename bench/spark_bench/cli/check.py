@@ -1,7 +1,5 @@
 """From what was typed after `spark-bench run` to RunOptions, before anything is contacted."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar

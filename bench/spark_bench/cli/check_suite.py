@@ -1,7 +1,5 @@
 """From what was typed after `spark-bench all` to SuiteOptions, before anything is contacted."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path

@@ -1,8 +1,6 @@
 """A group whose commands are imported when they are used, and whose errors are one line; and
 commands whose options stand under headings."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """`spark-bench compare`."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import click

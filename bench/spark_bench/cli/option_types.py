@@ -1,7 +1,5 @@
 """Types of option values. Each refuses with what is allowed; click adds the option's name."""
 
-from __future__ import annotations
-
 import json
 import math
 import sys

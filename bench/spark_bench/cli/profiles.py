@@ -1,7 +1,5 @@
 """`spark-bench profiles`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import click

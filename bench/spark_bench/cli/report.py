@@ -1,7 +1,5 @@
 """`spark-bench report`: results as a page."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import click

@@ -1,7 +1,5 @@
 """How exact the client was: its own measure of itself, part of every result."""
 
-from __future__ import annotations
-
 from msgspec import Struct
 
 

@@ -1,7 +1,5 @@
 """One connection: opening it, sending, receiving, in steps that never block."""
 
-from __future__ import annotations
-
 import errno
 import os
 import socket

@@ -1,7 +1,5 @@
 """Requests under way: sent, followed to their end, retried, timed out, given up."""
 
-from __future__ import annotations
-
 import errno
 import time
 

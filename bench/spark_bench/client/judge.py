@@ -1,7 +1,5 @@
 """How exact a recording was, judged by what the recorder counted."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

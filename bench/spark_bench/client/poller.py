@@ -1,7 +1,5 @@
 """Which sockets have something to say: epoll, or whatever the platform has."""
 
-from __future__ import annotations
-
 import select
 import selectors
 import socket

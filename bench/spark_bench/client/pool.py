@@ -1,7 +1,5 @@
 """The connections to one server: opened, idle, in use, dropped."""
 
-from __future__ import annotations
-
 import time
 
 from spark_bench.client.connection import UNTRUSTED, Broken, Connection, State

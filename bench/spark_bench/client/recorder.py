@@ -6,8 +6,6 @@ made good afterwards is a request that was sent late, and two chunks of one stre
 together, since they share a stamp. Both are measured; see Audit.
 """
 
-from __future__ import annotations
-
 from spark_bench.client.loop import Loop, Recording
 from spark_bench.client.pool import Pool
 from spark_bench.client.tally import ReportProgress, undisturbed

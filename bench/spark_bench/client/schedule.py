@@ -1,7 +1,5 @@
 """Which request may be sent next, and when it was meant to be: no sockets, no clock of its own."""
 
-from __future__ import annotations
-
 import heapq
 from collections import defaultdict, deque
 from dataclasses import dataclass

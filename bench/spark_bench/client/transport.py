@@ -6,8 +6,6 @@
 `answer.extensions["exchange"]` holds the bytes as they came, with the kernel's times.
 """
 
-from __future__ import annotations
-
 import httpx
 
 from spark_bench.client.recorder import MOST_BYTES, Recorder

@@ -1,7 +1,5 @@
 """What differs between runs' settings: what rules out a comparison, and what may explain it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A comparison for other programs: CSV, Markdown, JSON."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from typing import Any

@@ -1,7 +1,5 @@
 """A comparison on a terminal, within 80 columns."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A comparison, from its arguments to everything that is reported."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 

@@ -18,8 +18,6 @@ never took identical runs for one. Runs whose figures are approximate are not ju
 may be the client's.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Figures that can be compared: keys, short names, and which direction is better."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Literal
 

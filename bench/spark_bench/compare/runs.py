@@ -1,7 +1,5 @@
 """Runs to compare, from files, folders and globs."""
 
-from __future__ import annotations
-
 import glob
 from collections.abc import Iterable, Sequence
 from pathlib import Path

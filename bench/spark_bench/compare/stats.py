@@ -13,8 +13,6 @@ heavy-tailed and unequal spreads.
 Arrays are of any shape; NaN stands for what can't be told.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

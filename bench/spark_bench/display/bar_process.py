@@ -3,8 +3,6 @@
 Reads messages from stdin, draws on stderr, prints "ready" to stdout, and exits at end of file.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

@@ -1,7 +1,5 @@
 """Tables of loads: the points of a sweep, and the profiles."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 

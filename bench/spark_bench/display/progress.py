@@ -1,7 +1,5 @@
 """Where progress goes: a bar, plain lines, or nowhere."""
 
-from __future__ import annotations
-
 import contextlib
 from types import TracebackType
 from typing import Protocol, Self, TextIO

@@ -1,7 +1,5 @@
 """A result in sentences: requests, failures, throughput, goodput, stalls, server, nodes, client."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 
 from spark_bench.client.audit import Audit

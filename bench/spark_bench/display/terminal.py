@@ -1,7 +1,5 @@
 """A console whose output is safe to show, whatever a server or a file says."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterable
 from typing import Any, TextIO

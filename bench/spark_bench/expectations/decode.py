@@ -1,7 +1,5 @@
 """Judge a result's decoding speed by the roofline."""
 
-from __future__ import annotations
-
 from spark_bench.expectations.expectation import Expectation, Verdict
 from spark_bench.expectations.roofline import (
     BANDWIDTH,

@@ -1,7 +1,5 @@
 """The type of a judgment."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from msgspec import Struct

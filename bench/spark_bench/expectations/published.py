@@ -1,7 +1,5 @@
 """A result next to what others have published for its setting."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from functools import cache
 from itertools import groupby

@@ -1,7 +1,5 @@
 """The setting that a result was measured in, as far as expectations depend on it."""
 
-from __future__ import annotations
-
 from urllib.parse import urlsplit
 
 from msgspec import Struct

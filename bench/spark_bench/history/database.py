@@ -2,8 +2,6 @@
 
 Several processes may use it at once."""
 
-from __future__ import annotations
-
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """What the history stores of a result, and results read from files."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The history as tables: for the terminal, and as CSV or JSON."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path

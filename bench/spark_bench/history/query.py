@@ -1,7 +1,5 @@
 """Which results a user means: filters, times, beginnings of ids."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta

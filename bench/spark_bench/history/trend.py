@@ -1,7 +1,5 @@
 """A figure of one model under one load over time, and its plot for a terminal."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from statistics import median

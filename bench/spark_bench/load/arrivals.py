@@ -6,8 +6,6 @@ clock through the inverse of the integrated rate (Lewis and Shedler 1979; Cinlar
 change"). So a ramp has the same burstiness as a constant rate, and no arrival is thrown away.
 """
 
-from __future__ import annotations
-
 import math
 import sys
 from collections.abc import Sequence

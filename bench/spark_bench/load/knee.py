@@ -1,7 +1,5 @@
 """Where more load stops paying: the knee of throughput against latency."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

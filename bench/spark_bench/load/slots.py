@@ -1,7 +1,5 @@
 """Closed loop: how many requests may be in flight, and when."""
 
-from __future__ import annotations
-
 import math
 
 from spark_bench.errors import BadInput

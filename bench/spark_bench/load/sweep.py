@@ -1,7 +1,5 @@
 """Which loads to measure, one after the other, until more of it is of no use."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """A recorded load to replay: JSONL, one request a line, in Mooncake's format or in our own."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path

@@ -7,8 +7,6 @@ one request before it changed nothing. So a warm-up has the load's own prompt le
 number of requests in flight, in rounds that end when they become no faster.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from math import ceil
 

@@ -1,7 +1,5 @@
 """How many requests were in flight, by a sweep over sends and ends (not by seconds)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 

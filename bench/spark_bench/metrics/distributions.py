@@ -1,7 +1,5 @@
 """Whole distributions at fixed points, small enough for a result file, for plots."""
 
-from __future__ import annotations
-
 import numpy as np
 from msgspec import Struct
 

@@ -1,7 +1,5 @@
 """The figures of one run, flat, by the names under which they are written."""
 
-from __future__ import annotations
-
 from msgspec import Struct, field
 
 from spark_bench.metrics.steady import Steady

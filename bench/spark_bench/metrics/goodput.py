@@ -1,7 +1,5 @@
 """Goodput: the answers that met every latency objective."""
 
-from __future__ import annotations
-
 import re
 
 import numpy as np

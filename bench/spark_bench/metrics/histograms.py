@@ -6,8 +6,6 @@ token after the first (a step of k tokens counts k times as gap/k) and E2E. So c
 what HTTP, the network and the client add.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from itertools import pairwise
 

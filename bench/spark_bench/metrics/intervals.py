@@ -1,7 +1,5 @@
 """Confidence intervals: over the repeats of a run, and within one run over its requests."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Literal
 

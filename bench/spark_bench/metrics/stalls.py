@@ -6,8 +6,6 @@ stall: an engine that paused gives all its streams their next token in one step.
 streams something between: a batch, one of several replicas, the network to some.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from typing import Literal
 

@@ -12,8 +12,6 @@ last send. Of the longest times, the 95th percentile is taken: one straggler sha
 Requests that are all sent before one has ended are a closed loop of as many slots.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal
 

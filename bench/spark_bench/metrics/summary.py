@@ -1,7 +1,5 @@
 """The summary of one run from its requests."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any

@@ -6,8 +6,6 @@ once, so a probe goes first: prompts composed with no overhead, whose `input_tok
 their content alone, against the `usage.prompt_tokens` that came back.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from statistics import median_low
 

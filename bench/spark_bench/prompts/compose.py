@@ -6,8 +6,6 @@ included. The content therefore has N minus the template's overhead, by the toke
 The same shape, tokenizer, overhead and seed give the same texts everywhere.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, repeat
 from random import Random

@@ -1,7 +1,5 @@
 """The entries of a JSON list or of JSON lines, one at a time: a file may be larger than memory."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -7,8 +7,6 @@ taking what is predicted to fit. Letters go on without a space, so a text is ASC
 begins and ends with a letter, and survives templates that strip.
 """
 
-from __future__ import annotations
-
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Counting with a tokenizer.json in a process of its own (see library for why)."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

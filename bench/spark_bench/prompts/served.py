@@ -5,8 +5,6 @@ list of counts (srt/entrypoints/openai/serving_tokenize.py), vLLM takes one prom
 its count, llama.cpp takes a content and answers with its tokens.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property

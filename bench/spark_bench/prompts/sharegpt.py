@@ -12,8 +12,6 @@ is always a human's, whatever message comes first. Rows of any other kind are pa
 counted: tool calls without a text, images, what is no conversation at all.
 """
 
-from __future__ import annotations
-
 import heapq
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise

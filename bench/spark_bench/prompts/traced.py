@@ -1,7 +1,5 @@
 """Prompts for a recorded trace: its own texts, or random ones of its lengths."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from spark_bench.load.trace import TraceEntry

@@ -1,8 +1,6 @@
 """Words that prompts are made of: plain lowercase ASCII, so that neither JSON nor a tokenizer has
 anything to escape or to split."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Nothing here depends on how the bytes were split into reads: the response is par
 them, and a byte's time is that of the read that held it.
 """
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass

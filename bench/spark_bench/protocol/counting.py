@@ -1,7 +1,5 @@
 """How many tokens each token bearing event carried."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile

@@ -1,7 +1,5 @@
 """What the events of an answer say: which of them bear tokens, and what else they tell."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The endpoints: how each is asked, and how its answers are read."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol

@@ -1,7 +1,5 @@
 """What a server says about an error, in one line."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

@@ -14,8 +14,6 @@ A request has one kind, the first that holds:
 6. what the answer lacks: unfinished, no_tokens, missing_usage
 """
 
-from __future__ import annotations
-
 import re
 from enum import StrEnum
 

@@ -1,7 +1,5 @@
 """The events of SGLang's own /generate."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import msgspec

@@ -5,8 +5,6 @@ it walks over the whole response once more and collects where the content lies. 
 was encoded with is for `content`.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from enum import Enum, auto

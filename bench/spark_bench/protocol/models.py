@@ -1,7 +1,5 @@
 """What a server lists under /v1/models, and which of that is the one to measure."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator, Sequence

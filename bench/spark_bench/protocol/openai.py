@@ -1,7 +1,5 @@
 """The events of /v1/chat/completions and /v1/completions."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """What a recorded exchange means: times, tokens, or why it failed."""
 
-from __future__ import annotations
-
 import re
 
 from spark_bench.protocol import error_text, failures

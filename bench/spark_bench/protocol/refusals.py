@@ -12,8 +12,6 @@ sentence:
     Unrecognized field "ignore_eos" (class …), … (2 known properties: "model", "messages")  (Java)
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Iterator

@@ -1,7 +1,5 @@
 """Server-sent events, read from a whole body (WHATWG HTML, 9.2), or at once from its chunks."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """From the bytes of an exchange to the events of its answer."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Compiles the reference server's C when it is first needed, into the user's cache."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shlex

@@ -1,7 +1,5 @@
 """True TTFT, ITL, TPOT and E2E from the reference server's log."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 

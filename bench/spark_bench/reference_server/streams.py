@@ -1,7 +1,5 @@
 """The reference server's log, typed."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 

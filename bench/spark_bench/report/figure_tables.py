@@ -1,7 +1,5 @@
 """Tables of figures: the best run of each model, every run, and a comparison with a baseline."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 

@@ -1,7 +1,5 @@
 """What the page needs of each result, and what runs are called."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Everything on the page, from runs, and the page as HTML."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from functools import cache
 from pathlib import Path

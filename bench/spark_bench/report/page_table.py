@@ -1,7 +1,5 @@
 """Tables as plain data, for the template and next to charts."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from statistics import median

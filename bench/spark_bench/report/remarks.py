@@ -1,7 +1,5 @@
 """What a reader should know before trusting figures: each remark once, with its runs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import Struct

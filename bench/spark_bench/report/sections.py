@@ -1,7 +1,5 @@
 """The page's charts: which ones, of which runs, with which text."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec import Struct

@@ -1,7 +1,5 @@
 """A result as JSON and back. Decoding is strict: what is read is valid."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Result files on disk: found, and written so that a finished run is never lost."""
 
-from __future__ import annotations
-
 import glob
 import os
 import re

@@ -3,8 +3,6 @@
 After a change of the types: `python -m spark_bench.results.json_schema` writes schema.json anew.
 """
 
-from __future__ import annotations
-
 import json
 from inspect import cleandoc
 from pathlib import Path

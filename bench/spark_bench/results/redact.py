@@ -1,7 +1,5 @@
 """Keep keys and passwords out of what is written about a run."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Iterator

@@ -5,8 +5,6 @@ that follows in a request counts from its own `sent_ns`. The tokens' times are d
 first of `token_gaps_ns` is the request's TTFT, the others are the gaps between its deltas.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO

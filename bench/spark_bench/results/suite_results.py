@@ -1,7 +1,5 @@
 """results.json of `spark-bench all`: a row a case, and the document that holds all of them."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import msgspec

@@ -1,8 +1,6 @@
 """What all loads of a run have in common; and Ctrl-C, which ends a run gracefully: what is there is
 read and written. A second one ends it at once."""
 
-from __future__ import annotations
-
 import signal
 import threading
 from collections.abc import Callable, Iterator

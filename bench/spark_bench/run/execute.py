@@ -1,7 +1,5 @@
 """The whole of a run: reach the server, agree with it, send, read, save."""
 
-from __future__ import annotations
-
 from contextlib import closing
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """One repeat: send it, read it, and compute its figures."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ They show which optional fields it takes, whether it returns token counts, wheth
 tokens, and what its chat template adds to a prompt.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Notes: what a reader of the figures should know, derived from what was measured."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence

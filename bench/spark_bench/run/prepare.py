@@ -1,7 +1,5 @@
 """What goes before each repeat: the warm-up, and an empty prefix cache."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing

@@ -1,7 +1,5 @@
 """The server under test: where it is, how it is talked to, which model it serves."""
 
-from __future__ import annotations
-
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress

@@ -1,7 +1,5 @@
 """What came back, read once the clock has stopped."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What one repeat sends, and when."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import ceil

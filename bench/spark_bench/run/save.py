@@ -1,7 +1,5 @@
 """A finished run as a result, written down; what can't be written is handed back to be printed."""
 
-from __future__ import annotations
-
 import hashlib
 import sys
 import tempfile

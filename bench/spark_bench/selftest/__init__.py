@@ -9,5 +9,3 @@ reference server logs when it really sent each chunk, so the difference is the c
     verdict.py    whether the machine is good enough; if not, why, and what helps
     cores.py      cores to run on; what else the machine is doing
 """
-
-from __future__ import annotations

@@ -1,7 +1,5 @@
 """How accurate the client is: what it reports against the truth, and how accurate is enough."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 
 import numpy as np

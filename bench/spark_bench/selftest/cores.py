@@ -1,7 +1,5 @@
 """Cores to run on, and what else the machine is doing."""
 
-from __future__ import annotations
-
 import os
 import re
 import time

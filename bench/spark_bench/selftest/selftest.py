@@ -1,7 +1,5 @@
 """The whole selftest: each number of streams, then the capacity, then the verdict."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

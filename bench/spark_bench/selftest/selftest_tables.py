@@ -1,7 +1,5 @@
 """What `verify` prints at its end, 80 columns wide."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 
 from rich import box

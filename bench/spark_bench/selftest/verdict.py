@@ -1,7 +1,5 @@
 """Whether this machine is good enough to measure from; if not, the probable causes and cures."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
 

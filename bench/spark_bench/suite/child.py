@@ -1,8 +1,6 @@
 """A command of ours: followed line by line, ended when its time is over, gone when we are gone;
 and the progress that shows its lines."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import os

@@ -3,8 +3,6 @@
 One process at a time writes to it, and nothing stays half-written: all state is in its files.
 """
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """The plan for people: what will be done, what won't and why, and how long it will take."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """`spark-bench all` under way: each case in its turn, its row written at once, then restore."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager

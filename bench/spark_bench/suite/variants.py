@@ -1,7 +1,5 @@
 """Variants: settings of the project that are tried one after the other."""
 
-from __future__ import annotations
-
 import json
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence

@@ -4,8 +4,6 @@ One connection per node lasts for the whole run. The loop ends when its stdin do
 closes it, is killed, or loses the connection.
 """
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Iterable, Sequence
 

@@ -8,8 +8,6 @@ An engine may report a metric under several label sets:
   up. Shares (cache hits, token usage) are averaged instead.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from math import inf, isfinite
 

@@ -1,8 +1,6 @@
 """Reduce what was sampled to a few figures and thinned samples. Pure; times in ns are
 CLOCK_MONOTONIC, the clock of the client's own time stamps."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import TypeVar

@@ -7,8 +7,6 @@ server and an orderly end; end of file (the parent is gone) ends it at once, and
 nodes. Whatever can't be sampled is a note, not an error.
 """
 
-from __future__ import annotations
-
 import http.client
 import os
 import subprocess

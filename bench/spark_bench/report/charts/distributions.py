@@ -1,7 +1,5 @@
 """Distributions of latencies: the share of requests, or tokens, within each duration."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np

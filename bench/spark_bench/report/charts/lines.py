@@ -1,7 +1,5 @@
 """Curves over one plot, each named at its end."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Axes: a domain and ticks for the values to show."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 

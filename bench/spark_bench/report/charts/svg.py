@@ -1,7 +1,5 @@
 """Vega-Lite specifications to SVG that fits the page."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """What all charts share: colors, sizes, axes."""
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 from msgspec import Struct
