@@ -35,7 +35,7 @@ if deployment.running and deployment.is_head(host):
             needed=transfers.weights_needed(deployment),
         )
         switch.plan_checked(
-            name="Check again, with what has come",
+            name="Check again with the new image and weights",
             again=lambda: redecide(deployment),
             needed=deployment.fetches,
         )
@@ -60,4 +60,4 @@ if deployment.is_lead(host):
     switch.containers_switched(name=goal, switch=lambda: build_switch(deployment))
 
 if key_left(deployment, host):
-    secrets.key_removed(name="API key gone", group=settings.group, image=settings.image)
+    secrets.key_removed(name="Remove the API key", group=settings.group, image=settings.image)

@@ -62,7 +62,7 @@ class Lease:
         try:
             since = datetime.fromtimestamp(self.started, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         except (OverflowError, OSError, ValueError):
-            since = "a time that is none"
+            since = "an invalid time"
         description = f"{self.owner}@{self.host}, since {since}: {self.command}"
         return printable(description[:MOST_SHOWN])
 
@@ -100,7 +100,7 @@ def held_by_other(group: str, there: LeaseAnswer, head: str) -> Finding:
     """Someone else holds the group."""
     left = max(1, STALE_SECONDS - there.age)
     return error(
-        f"another run holds the group {group}: {describe_holder(there.lease)}",
+        f"another run holds the lease on the group {group}: {describe_holder(there.lease)}",
         head,
         f"wait until it ends; if it is dead, its lease expires in {left} s",
     )

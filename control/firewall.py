@@ -80,7 +80,7 @@ def _unread(node: str, why: str) -> Finding:
         return error(
             f"ufw needs root: {why}",
             node,
-            "allow the login sudo without a password, or: pyinfra --sudo --use-sudo-password …",
+            "give the login sudo without a password, or: pyinfra --sudo --use-sudo-password …",
             key="ufw-needs-root",
         )
     what = f"its firewall could not be read: {why or 'no answer'}"
@@ -95,5 +95,5 @@ def _log_plans(plans: dict[str, NodePlan]) -> None:
         if finding.level is Level.WARNING:
             logger.warning(f"    warning: {finding}")
     for name, plan in plans.items():
-        for line in plan.change.lines() or ("its firewall is as wanted",):
+        for line in plan.change.lines() or ("its firewall is up to date",):
             logger.info(f"    plan: {name}: {line}")

@@ -81,7 +81,7 @@ def _launch(decision: Decision, nodes: list[NodeFacts], needs: checks.Needs) -> 
                 f"volumes: {volume} would expose the hub's token to the engine, if `hf auth "
                 "login` left one there",
                 node.name,
-                "mount a folder below it; the weights in hf_cache are mounted already",
+                "mount a folder below it; the weights in hf_cache are already mounted",
             )
     yield from _fetching(decision, nodes)
     for spec in list(decision.specs.values())[:1]:

@@ -133,9 +133,9 @@ def read_image_version(head: Host, image: str, seconds: int = VERSION_SECONDS) -
     if not reading.value:
         raise Refused(
             error(
-                f"image {image} does not say which SGLang it holds: {reading.why}",
+                f"image {image} does not reveal its SGLang version: {reading.why}",
                 head.name,
-                "--data sglang_version=0.5.3.post3 (the version that the image holds)",
+                "--data sglang_version=0.5.3.post3 (the image's version)",
                 key="sglang-version-unknown",
             )
         )

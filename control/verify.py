@@ -37,7 +37,7 @@ def verify_endpoints(state: State) -> None:
     replies = _replies(head, spec, key)
     wrong = [*_tell_ranks(deployment, ranks, specs), *_tell(replies, launch.served_model_name)]
     if wrong:
-        raise DeployError(f"not everything serves: {'; '.join(wrong)}")
+        raise DeployError(f"not everything is serving: {'; '.join(wrong)}")
     _show_use(api_url(head, launch), launch.served_model_name, key_file if key else "")
     for finding in exposure_findings(deployment.decision, runs=True, declared=False):
         if finding.level is Level.WARNING:
@@ -50,7 +50,7 @@ def _key(head: Host, wanted: bool, key_file: str) -> str:
         return ""
     if not key_file:
         raise DeployError(
-            f"{head.name}: the API wants a key, and api_key_file names none -> "
+            f"{head.name}: the API requires a key, and api_key_file is not set -> "
             "--data api_key_file=FILE"
         )
     return secrets.find_api_key(key_file)
@@ -62,7 +62,7 @@ def _replies(head: Host, spec: Spec, key: str) -> dict[str, EndpointReply]:
     asked = fact.command(spec.url, model, spec.runtime, keyed=bool(key))
     found = shell.read_fact(head, fact, asked, 600, f"{key}\n" if key else "", failed=True)
     if not found.value:
-        raise DeployError(f"{head.name}: no endpoint could be asked: {found.why or 'no answer'}")
+        raise DeployError(f"{head.name}: no endpoint could be queried: {found.why or 'no answer'}")
     return found.value
 
 

@@ -19,7 +19,7 @@ from operations import network as net
 run = plan_network(host)
 
 net.armed(
-    name="Change back unless all goes well", halves=run.halves(host), needed=run.changes(host)
+    name="Revert unless every check passes", halves=run.halves(host), needed=run.changes(host)
 )
 if run.halves(host):
     files.put(
@@ -32,4 +32,7 @@ if run.halves(host):
         create_remote_dir=False,
         _sudo=True,
     )
-net.applied(name="Apply, and every node answers", change=run.change if run.leads(host) else None)
+net.applied(
+    name="Apply the change, and reach every node again",
+    change=run.change if run.leads(host) else None,
+)

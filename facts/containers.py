@@ -106,7 +106,7 @@ class EngineState(Fact[readings.Engine]):
 
     @staticmethod
     def default() -> readings.Engine:
-        return readings.Engine(error="broken", detail="docker said nothing")
+        return readings.Engine(error="broken", detail="Docker printed nothing")
 
     def command(self, seconds: int = SECONDS) -> StringCommand:
         return StringCommand(

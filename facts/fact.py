@@ -76,7 +76,7 @@ def quote(words: Argv) -> StringCommand:
     TypeError for a string: its letters would count as words.
     """
     if isinstance(words, str):
-        raise TypeError(f"words are asked for, not the string {words[:40]!r}")
+        raise TypeError(f"expected a list of arguments, not the string {words[:40]!r}")
     return StringCommand(*(QuoteString(word) for word in words))
 
 

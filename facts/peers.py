@@ -31,7 +31,7 @@ class Peers(Fact[PeerReport]):
 
     @staticmethod
     def default() -> PeerReport:
-        return PeerReport(error="the probe said nothing")
+        return PeerReport(error="the probe printed nothing")
 
     def command(
         self,

@@ -115,7 +115,7 @@ class Gpus(Fact[list[readings.Gpu]]):
                 )
             )
         if not gpus:
-            raise ValueError("no line of it is a GPU's")
+            raise ValueError("no line describes a GPU")
         return gpus
 
 

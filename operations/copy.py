@@ -141,7 +141,7 @@ def _streams(
 
     work = [gevent.spawn(receive, share) for share in shares]
     gevent.joinall(work)
-    failed = [w.value or "the transfer broke off" for w in work if w.value != ""]
+    failed = [w.value or "the transfer was interrupted" for w in work if w.value != ""]
     if not failed:
         return None
     return error(

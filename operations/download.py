@@ -226,7 +226,7 @@ def _result(
     if output[0] == "exited 0" and "bytes" not in last:
         return last
     if "error" not in last:
-        words = output[-1] if output[1:] else "without a word: is the disk full?"
+        words = output[-1] if output[1:] else "without a message: is the disk full?"
         last = {"error": "other", "text": tail(f"{output[0]}; {words}")}
     raise Refused(_failed(job, last, revision))
 

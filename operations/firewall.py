@@ -63,12 +63,14 @@ def _change(state: State, host: Host, change: UfwChange, seconds: int) -> bool:
         return _undo(host, f"ufw failed: {output.tail}", until)
     left = max(MARGIN, until - time.monotonic() - MARGIN)
     if why := fresh_login(host, min(LOGIN_SECONDS, left)):
-        return _undo(host, f"a new SSH connection did not get in ({why})", until)
+        return _undo(host, f"a new SSH connection failed ({why})", until)
     if not shell.run_command(host, _as_root(_KEEP, 20)).ok:
-        return _undo(host, f"no new SSH connection got in within {seconds} s", until)
+        return _undo(host, f"no new SSH connection succeeded within {seconds} s", until)
     by_ssh = hasattr(host.connector, "client")
     told_why = (
-        "a new SSH connection got in" if by_ssh else "this is the node itself, so SSH was not tried"
+        "a new SSH connection succeeded"
+        if by_ssh
+        else "this is the node itself, so SSH was not tried"
     )
     host.log(f"{told_why}: the change is kept")
     return True

@@ -107,7 +107,7 @@ def verify_model(group: Group, *, locked: bool = False) -> tuple[Finding, ...]:
     """
     answers = group.fetch_answers()
     if locked and serving.locked(answers):
-        group.head.log_styled(f"{group.model} asks for another API key than ours", fg="yellow")
+        group.head.log_styled(f"{group.model} requires a different API key than ours", fg="yellow")
         return ()
     problems = serving.serving_problems(answers, group.nodes, group.model)
     if not problems:

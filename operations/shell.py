@@ -45,7 +45,7 @@ _ENDED = re.compile(f"{END}([0-9]{{1,3}})")
 BEFORE = "{ set +xv; } 2>/dev/null; mark=spark-serving; printf '\\n%s errors\\n' $mark >&2\n{ (\n"
 AFTER = f"""
 ); printf '\\n{END}%s\\n' $?; }} | head -c {MOST_BYTES} | LC_ALL=C sed "s/^/$mark| /\""""
-CURE = "let the login's ~/.bashrc begin with: [[ $- == *i* ]] || return"
+CURE = "put this first in the login's ~/.bashrc: [[ $- == *i* ]] || return"
 T = TypeVar("T")
 
 
@@ -154,9 +154,9 @@ def parse_output(stdout: Iterable[str], stderr: Iterable[str]) -> Output:
 def _unanswered(ours: list[str], foreign: list[str]) -> str:
     """Why there is no whole answer."""
     if sum(map(len, ours)) > MOST_BYTES // 2:
-        return f"its answer is longer than {MOST_BYTES >> 20} MB"
+        return f"its output is longer than {MOST_BYTES >> 20} MB"
     if ours:
-        return "its answer broke off"
+        return "its output was cut off"
     words = "; ".join(line.strip() for line in foreign if line.strip())
     if not words:
         return f"its shell ended without running the command ({CURE})"
@@ -179,7 +179,7 @@ def read_fact(
     """
     answer = _run(host, StringCommand(script), seconds, stdin)
     if answer.lost or not (answer.ok or failed):
-        return Reading(why=answer.tail or "its command failed without a word")
+        return Reading(why=answer.tail or "its command failed without a message")
     try:
         value = fact.process(answer.out) if answer.out else fact.default()
         return Reading(value, noise=answer.noise)

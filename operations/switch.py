@@ -103,7 +103,9 @@ def plan_checked(again: Callable[[], None], needed: bool) -> Generator[FunctionC
             try:
                 again()
             except Refused as refused:
-                host.log_styled("refused; what came is kept, no rank was touched:", fg="red")
+                host.log_styled(
+                    "refused; what was transferred is kept, and no rank was touched:", fg="red"
+                )
                 for finding in refused.findings:
                     host.log(f"  {finding}")
                 outcome.note("refused", refused.findings)
@@ -124,7 +126,7 @@ def containers_switched(
     + switch: what to do, as the plan is now; None: nothing
     """
     if switch() is None:
-        host.noop("every rank is as the plan has it")
+        host.noop("every rank already matches the plan")
     else:
 
         def carry_out_now(state: State, host: Host) -> bool:
@@ -234,7 +236,7 @@ def _undo(switch: Switch, failed: PhaseFailed) -> None:
     for finding in failed.findings:
         switch.at.log_styled(str(finding), fg="red")
     if switch.taken():
-        switch.at.log_styled("nothing more is changed by this run", fg="red")
+        switch.at.log_styled("this run changes nothing more", fg="red")
         return
     group = switch.group
     if group is None or (group.interrupted() and not group.start):
@@ -334,7 +336,7 @@ def _serve_again(switch: Switch, group: Group, previous: PreviousGroup, ranks: R
     failures = failures or groups.wait_until_ready(renamed)
     failures = failures or groups.verify_model(renamed, locked=True)
     if switch.taken():
-        at.log_styled("nothing more is changed by this run", fg="red")
+        at.log_styled("this run changes nothing more", fg="red")
         return False
     if failures:
         for finding in failures:

@@ -122,7 +122,7 @@ def _close(source: Host, targets: Mapping[str, Host], keys: Mapping[str, tunnel.
         answer = shell.run_command(host, command)
         if not answer.ok:
             host.log_styled(
-                f"a one-time key is left behind: {answer.text}; it expires, and the next run "
+                f"a one-time key was left behind: {answer.text}; it expires, and the next run "
                 "clears it",
                 fg="yellow",
             )

@@ -25,7 +25,7 @@ def present(job: Callable[[], WeightsJob], needed: bool) -> Generator[FunctionCo
     if needed:
         yield FunctionCommand(_present, (job,), {})
     else:
-        host.noop("the group serves them already")
+        host.noop("the group is already serving them")
 
 
 def _present(state: State, host: Host, job: Callable[[], WeightsJob]) -> bool:

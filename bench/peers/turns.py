@@ -29,7 +29,7 @@ class Turn:
 
     cpu_seconds: of the client from the first request to the last token
     tokens_per_cpu: while the run lasted; with_parsing: the reading afterwards included
-    rate: tokens, requests_rate: requests a second, both by the server's clock
+    rate: tokens, requests_rate: requests per second, both by the server's clock
     other_load: cores that everybody else kept busy; stolen: cores that the host took away
     """
 

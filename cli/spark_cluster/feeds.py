@@ -23,7 +23,7 @@ LINE_BYTES = 2**20
 STDERR_LINES = 100
 # What a node's own shell prints (its ~/.bashrc) comes before this; the node's clock follows, ns.
 CLOCK = "spark-serving clock "
-CURE = "let the login's ~/.bashrc begin with: [[ $- == *i* ]] || return"
+CURE = "put this first in the login's ~/.bashrc: [[ $- == *i* ]] || return"
 
 SCRIPT = Path(__file__).with_name("feed.sh").read_text()
 

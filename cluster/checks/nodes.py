@@ -230,7 +230,7 @@ def check_docker(node: NodeFacts, needs: Needs) -> Iterator[Finding]:
     if needs.runtime == "process" or reading is None:
         return
     if reading.error:
-        broken = (f"Docker does not answer: {reading.detail}", "sudo systemctl status docker")
+        broken = (f"Docker does not respond: {reading.detail}", "sudo systemctl status docker")
         yield error(*_placed(ENGINE.get(reading.error, broken), node))
     elif needs.gpus and not GPU_RUNTIMES & set(reading.runtimes):
         yield error(f"Docker {reading.version} has no NVIDIA runtime", node.name, TOOLKIT)

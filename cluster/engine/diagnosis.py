@@ -146,7 +146,7 @@ def docker_failure(text: str, image: str = "") -> tuple[str, str]:
     last = text.strip()[-DOCKER_LENGTH:]
     if len(text.strip()) > DOCKER_LENGTH:
         last = f"… {last.partition(' ')[2]}"
-    return last or "Docker did not answer in time", "journalctl -u docker on the node tells more"
+    return last or "Docker did not respond in time", "journalctl -u docker on the node tells more"
 
 
 def _mentioned(lines: Sequence[str]) -> dict[str, str]:
@@ -241,7 +241,7 @@ def _unrecognized(log: Sequence[str], hits: Sequence[Hit], end: End | None) -> I
     root = next((e for e in chain if not e.is_group), last)
     evidence = _excerpt(root.text)
     because = f", because of {evidence}" if root != last else ""
-    cure = "the whole traceback stands in the rank's log"
+    cure = "the full traceback is in the rank's log"
     cause = f"the engine failed: {_excerpt(last.text)}{because}"
     yield Diagnosis(cause, evidence, cure, "exception", Weight.FAILED)
 
@@ -274,10 +274,11 @@ def _unexplained(end: End | None) -> Iterator[Diagnosis]:
 def _ending(end: End) -> str:
     if end.exit_code == 137:
         return (
-            "the rank ended by SIGKILL, not for want of memory: SGLang ends so when a child fails"
+            "the rank was ended by SIGKILL, but not for lack of memory: SGLang does this when a "
+            "child fails"
         )
     if not end.exit_code:
-        return f"the rank ended and was started again, {end.restarts} times"
+        return f"the rank ended and was restarted, {end.restarts} times"
     if end.exit_code - 128 in set(Signals):
         return f"the rank was ended by {Signals(end.exit_code - 128).name}"
     return f"the rank ended with exit code {end.exit_code}"

@@ -62,11 +62,11 @@ def check_exposure(api: ApiAccess, settings: Settings) -> Iterator[Finding]:
         return
     report: Callable[[str], Finding] = ok
     if api.keyed:
-        access = f"the API on port {api.port} asks for a key"
+        access = f"the API on port {api.port} requires a key"
     elif settings.api_networks and not _everybody(settings.api_networks):
         networks = ", ".join(settings.api_networks)
         access = (
-            f"the API on port {api.port} asks for no key: once deploys/firewall.py has run, "
+            f"the API on port {api.port} requires no key: once deploys/firewall.py has run, "
             f"only the nodes and {networks} can reach it"
         )
     else:

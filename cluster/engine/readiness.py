@@ -83,9 +83,7 @@ class ReadinessWatch:
         if health.rank is None:
             return error("the rank is gone", health.node)
         if health.rank.restarts > self.restarts.get(health.node, 0):
-            return error(
-                f"{health.rank.name} has restarted by itself: it ends at start", health.node
-            )
+            return error(f"{health.rank.name} keeps restarting by itself", health.node)
         if not health.rank.running and health.rank.status != "created":
             return error(f"{health.rank.name} has ended: {ending(health.rank)}", health.node)
         return None

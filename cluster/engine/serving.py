@@ -142,7 +142,7 @@ def _identity(served: GroupAnswers, head: str, model: str) -> list[Finding]:
     if locked(served):
         return [error("api key: changed (/v1/models answers 401)", head)]
     if served.keyless == 200:
-        return [error("the API answers who shows no key", head)]
+        return [error("the API answers requests without a key", head)]
     if served.models.status != 200:
         return [error(f"/v1/models answers {served.models.status}", head)]
     if model not in served.names:
@@ -156,5 +156,5 @@ def _completion(served: GroupAnswers, head: str) -> list[Finding]:
     if reply.status != 200:
         return [error(f"a completion is answered {reply.status}: {reply.body[:200]}", head)]
     if served.tokens < 1:
-        return [error(f"a completion brought no token: {reply.body[:200]}", head)]
+        return [error(f"a completion returned no token: {reply.body[:200]}", head)]
     return []

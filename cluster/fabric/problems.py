@@ -43,7 +43,7 @@ def no_attachment(
     if unread := node.unread.get("rdma") or node.unread.get("interfaces"):
         return error(f"the RDMA ports could not be read: {unread}", node.name, tcp)
     if not node.rdma:
-        return error("there is no RDMA port", node.name, f"`ls /sys/class/infiniband`, {tcp}")
+        return error("no RDMA port exists", node.name, f"`ls /sys/class/infiniband`, {tcp}")
     states = ", ".join(port_state(p) for p in halves(node))
     cure = f"plug the QSFP cable in at both ends and look at `ibdev2netdev`, {tcp}"
     return error(f"no QSFP port is Up: {states}", node.name, cure)

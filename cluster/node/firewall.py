@@ -163,8 +163,7 @@ def find_obstacles(
         yield warning("nothing listens for SSH: no rule is added for it", node)
     if place.head and not settings.api_networks and not _api_open(ufw, settings):
         yield warning(
-            f"api_networks names no network: nobody but the nodes will reach the API, port "
-            f"{settings.port}",
+            f"api_networks is empty: only the nodes will reach the API, port {settings.port}",
             node,
             """--data 'api_networks=["192.168.1.0/24"]', or the same in the inventory""",
         )

@@ -156,7 +156,7 @@ def no_cable(node: NodeFacts) -> Finding:
     if why := node.unread.get("rdma") or node.unread.get("interfaces"):
         return error(f"the RDMA ports could not be read: {why}", node.name, "ip -j addr")
     if not node.rdma:
-        return error("there is no RDMA port", node.name, "ls /sys/class/infiniband")
+        return error("no RDMA port exists", node.name, "ls /sys/class/infiniband")
     states = ", ".join(port_state(p) for p in halves(node))
     cure = "plug the QSFP cable in at both ends, `sudo ip link set dev … up`, and see ibdev2netdev"
     return error(f"no QSFP port is Up: {states}", node.name, cure)
@@ -273,6 +273,6 @@ def unreached(wanted: Mapping[str, Halves], node: str, lines: Sequence[str]) -> 
     for netdev, address, mtu in (line.split() for line in lines):
         # IPv4's and ICMP's headers are 28 bytes.
         size = int(mtu) - 28
-        what = f"{address} ({names[address]}) answers no ping of {size} bytes from {netdev}"
+        what = f"{address} ({names[address]}) does not answer a ping of {size} bytes from {netdev}"
         cure = f"ping -M do -s {size} -I {netdev} {address}, and look at cable, switch and its MTU"
         yield error(what, node, cure)

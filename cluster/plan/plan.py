@@ -182,7 +182,7 @@ def _endings(facts: Mapping[str, NodeFacts], state: str, group: str) -> Iterator
             elif rank.alive:
                 yield replace(step, reasons=("is running",))
             elif rank.restart_policy not in ("", "no"):
-                why = f"would come back: its restart policy is {rank.restart_policy}"
+                why = f"would restart: its restart policy is {rank.restart_policy}"
                 yield replace(step, reasons=(why,))
             else:
                 yield step
@@ -215,7 +215,7 @@ def _why_gone(rank: Rank) -> str:
         return "was kept for inspection after it had failed"
     if rank.name.endswith(PREVIOUS):
         return "was kept until the group after it served"
-    return "is no longer wanted"
+    return "is no longer part of the group"
 
 
 def _foreign_containers(
@@ -231,7 +231,7 @@ def _foreign_containers(
                 why = "its label tells no group"
             setting = "head_container" if spec.rank == 0 else "worker_container"
             yield error(
-                f"a container named {spec.name} is there and is not ours ({why})",
+                f"a container named {spec.name} exists and is not ours ({why})",
                 node,
                 f"docker rename {spec.name} {spec.name}-old, or --data {setting}=another-name",
             )

@@ -119,13 +119,13 @@ ENGINES = {
     ),
     "stopped": (
         "docker-stopped",
-        "the Docker daemon does not run",
-        "sudo systemctl enable --now docker; journalctl -u docker tells why it stopped",
+        "the Docker daemon is not running",
+        "sudo systemctl enable --now docker; journalctl -u docker shows why it stopped",
     ),
     "broken": (
         "docker-silent",
-        "the Docker daemon does not answer",
-        "sudo systemctl restart docker; journalctl -u docker and df -h /var/lib/docker tell why",
+        "the Docker daemon does not respond",
+        "sudo systemctl restart docker; journalctl -u docker and df -h /var/lib/docker show why",
     ),
 }
 
@@ -213,7 +213,7 @@ def _rank(rank: RankStatus, status: Status) -> Iterator[Problem]:
         yield Problem(
             level="error",
             key="restart-loop",
-            cause="the rank ends and is started again, over and over",
+            cause="the rank ends and restarts, over and over",
             where=where,
             evidence=f"{rank.state}, restarted {rank.restarts} times",
             cure=f"docker logs --tail 100 {quote(rank.container)} on it; then {DEPLOY}",
@@ -237,7 +237,7 @@ def _unhealthy(rank: RankStatus, where: str, status: Status) -> Problem:
         return Problem(
             level="warning",
             key="starting",
-            cause=f"the rank is still starting: {rank.phase or 'no step told yet'}",
+            cause=f"the rank is still starting: {rank.phase or 'no step reported yet'}",
             where=where,
             evidence=said,
             cure="spark-cluster status --watch",
@@ -245,10 +245,10 @@ def _unhealthy(rank: RankStatus, where: str, status: Status) -> Problem:
     return Problem(
         level="error",
         key="unhealthy",
-        cause="the rank runs, and does not serve",
+        cause="the rank is running but does not serve",
         where=where,
         evidence=said,
-        cure=f"{CHECK}; if the fabric is well, {DEPLOY} restarts the group",
+        cure=f"{CHECK}; if the fabric is fine, {DEPLOY} restarts the group",
     )
 
 
@@ -280,9 +280,9 @@ def _lease(status: Status) -> Iterator[Problem]:
         yield Problem(
             level="warning",
             key="stale-lease",
-            cause="a run was killed in the middle, and left its lease",
+            cause="a run was killed and left its lease behind",
             evidence=f"{holder.owner}: {holder.command}, {holder.age:.0f} s ago",
-            cure=f"{DEPLOY} takes it over, and finishes or undoes what it began",
+            cure=f"{DEPLOY} takes over, and finishes or undoes the switch",
         )
 
 
@@ -361,7 +361,7 @@ def _slow(words: Sequence[RankLogText]) -> Iterator[Problem]:
                 cause="NCCL carries the traffic over TCP, 10 to 20 times slower than RDMA",
                 where=f"{said.node} {said.rank.called}",
                 evidence=told.evidence,
-                cure=f"{CHECK} tells what the fabric lacks; ibdev2netdev and rdma link on the node",
+                cure=f"{CHECK} shows what the fabric lacks; ibdev2netdev and rdma link on the node",
             )
 
 
@@ -376,14 +376,14 @@ def leftover_problems(status: Status, words: Sequence[RankLogText]) -> Iterator[
         yield Problem(
             level="warning",
             key=f"left-{left.kind}",
-            cause="a failed rank was kept to be looked at"
+            cause="a failed rank was kept for inspection"
             if left.kind == "failed"
             else "a switch was interrupted: the group before it is still set aside",
             where=f"{left.node} {left.container}",
             evidence=_last(found) if found else left.state,
             cure=f"docker logs {quote(left.container)} on it; the next deploy clears it"
             if left.kind == "failed"
-            else f"{DEPLOY} takes the switch up where it ended",
+            else f"{DEPLOY} continues the switch",
         )
 
 

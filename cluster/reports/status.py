@@ -78,7 +78,7 @@ class RankStatus:
 class Leftover:
     """A container of ours beside the group.
 
-    + kind: "previous": kept while the group after it comes up; "failed": kept to be looked at;
+    + kind: "previous": kept while the group after it comes up; "failed": kept for inspection;
       "stray": under a name that nobody wants any more
     """
 
@@ -156,7 +156,7 @@ def rank_status(
     return RankStatus(
         rank=number,
         node=node,
-        lost=f"Docker does not answer: {blind}" if blind else lost,
+        lost=f"Docker does not respond: {blind}" if blind else lost,
         state=rank.status if rank else "unknown" if blind else "missing",
         health=health,
         phase=phase if rank and rank.running else "",
@@ -249,5 +249,9 @@ def describe_drift(
 ) -> tuple[str, ...]:
     """What a deploy would change, each with its node. What a switch has set aside is no drift."""
     own = [f"{node}: {reason}" for node, reasons in by_rank.items() for reason in reasons]
-    strays = [f"{x.node}: {x.container} is no longer wanted" for x in leftover if x.kind == "stray"]
+    strays = [
+        f"{x.node}: {x.container} is no longer part of the group"
+        for x in leftover
+        if x.kind == "stray"
+    ]
     return (*own, *strays)

@@ -185,7 +185,7 @@ def noisy_login(sender: str, output: str) -> Finding:
     return error(
         f"its shell prints text before the files that it sends to other nodes: {_line(output)}",
         sender,
-        "let the login's ~/.bashrc begin with: [[ $- == *i* ]] || return",
+        "put this first in the login's ~/.bashrc: [[ $- == *i* ]] || return",
     )
 
 

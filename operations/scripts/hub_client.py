@@ -162,7 +162,7 @@ def download_verified(
         if matches(part, size, way, digest):
             part.replace(blob)
             return
-        watchdog.last = f"{path} came damaged, and is fetched once more"
+        watchdog.last = f"{path} arrived damaged; downloading it once more"
         part.unlink()
     raise HashMismatch(path)
 

@@ -358,7 +358,7 @@ def receive_files(
 
 
 def _bytes_present(file: Path, size: int) -> int:
-    """Bytes of a file that have come already; a longer one is begun anew."""
+    """Bytes of a file that have come already; a longer one is starting over."""
     file.parent.mkdir(parents=True, exist_ok=True)
     have = file.stat().st_size if file.exists() else 0
     if have > size:
@@ -374,7 +374,7 @@ def _append(sender: int, file: Path, count: int, stall: float) -> None:
                 raise TimeoutError(f"no byte for {stall:.0f} s")
             block = os.read(sender, min(count, 1 << 20))
             if not block:
-                raise EOFError("the transfer broke off")
+                raise EOFError("the transfer was interrupted")
             content.write(block)
             count -= len(block)
 

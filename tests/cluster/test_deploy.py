@@ -62,7 +62,7 @@ def test_a_strangers_container_with_our_name_refuses(deploy: Deploy, number: int
     name = {1: HEAD, 2: WORKER}[number]
     deploy.cluster.node(number).run(f"docker run -d --name {name} lmsysorg/sglang:spark sleep 1000")
     output = deploy.refused()
-    assert f"spark-0{number}: a container named {name} is there and is not ours" in output
+    assert f"spark-0{number}: a container named {name} exists and is not ours" in output
 
 
 def test_both_nodes_come_back_from_a_power_cut(deploy: Deploy) -> None:
@@ -167,7 +167,7 @@ def test_a_model_that_lies_on_the_nodes_is_served_by_its_path(served: Deploy) ->
 def test_the_head_serves_alone_and_the_group_comes_back(served: Deploy) -> None:
     cluster = served.cluster
     output = served.succeeds(head_only=True)
-    assert f"plan: spark-02 {WORKER}: is no longer wanted" in output
+    assert f"plan: spark-02 {WORKER}: is no longer part of the group" in output
     assert serves(cluster)
     assert states(cluster) == {HEAD: "running"}
     words = rank(cluster, 1)["Config"]["Cmd"]

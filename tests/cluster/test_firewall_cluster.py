@@ -73,7 +73,7 @@ def test_group_serves_behind_it_and_strangers_stay_out(served: Deploy) -> None:
 
     done = served(program=PROGRAM, api_networks=OPEN)
     assert done.returncode == 0, combined_output(done)
-    assert "a new SSH connection got in" in combined_output(done)
+    assert "a new SSH connection succeeded" in combined_output(done)
     comment = "comment 'spark-serving sglang, ufw was off'"
     assert rules(cluster, 1) == [
         f"ufw allow 22/tcp {comment}",
@@ -99,7 +99,7 @@ def test_group_serves_behind_it_and_strangers_stay_out(served: Deploy) -> None:
 
     before = cluster.snapshot()
     done = served(program=PROGRAM, api_networks=OPEN)
-    assert "its firewall is as wanted" in combined_output(done)
+    assert "its firewall is up to date" in combined_output(done)
     assert done.returncode == 0
     assert cluster.snapshot() == before
 
@@ -143,8 +143,8 @@ def test_what_cuts_ssh_is_taken_back_by_the_node_itself(deploy: Deploy, tmp_path
     )
     one = cluster.inventory(tmp_path, head=2, workers=(), **DATA)
     output = deploy.fails(program=str(program), inventory=one)
-    assert "a new SSH connection did not get in" in output, output
-    assert "the firewall is as it was, SSH gets in" in output
+    assert "a new SSH connection failed" in output, output
+    assert "the firewall is restored, and SSH works" in output
     assert "inactive" in cluster.node(2).run("ufw status").stdout
     assert rules(cluster, 2) == []
     assert cluster.node(2).run("systemctl list-units 'spark-serving*' --no-legend").stdout == ""

@@ -109,7 +109,7 @@ def test_what_a_peer_does_not_answer_is_put_back(deploy: Deploy) -> None:
     cluster.link(2, "q1b", "down")
 
     output = deploy.fails(program=PROGRAM)
-    what = "192.168.101.2 (spark-02 enP2p1s0f1np1) answers no ping of 8972 bytes"
+    what = "192.168.101.2 (spark-02 enP2p1s0f1np1) does not answer a ping of 8972 bytes"
     assert f"spark-01: {what} from enP2p1s0f1np1" in output, output
     assert "spark-01: network restored" in output
     assert "spark-02: network restored" in output

@@ -18,7 +18,7 @@ def test_two_runs_at_once_are_one_run_and_one_refusal(served: Deploy) -> None:
         second = served.refused(mem_fraction=0.5)
         hit.go()
         assert first.result().returncode == 0
-    assert "spark-01: another run holds the group sglang: root@" in second
+    assert "spark-01: another run holds the lease on the group sglang: root@" in second
     assert "deploy.py --data state=stopped" in second
     assert cluster.node(1).run(f"ls {FOLDER}", check=False).stdout == ""
     served.mends()
@@ -28,7 +28,7 @@ def test_a_killed_run_is_taken_over_once_it_is_stale(served: Deploy) -> None:
     killed(served, node=2, pattern="stop *", state="stopped")
     assert serves(served.cluster) is False
     refused = served.refused()
-    assert "should it be dead, its lease ends in " in refused
+    assert "if it is dead, its lease expires in " in refused
     forget_lease(served.cluster)
     output = combined_output(served())
     assert "the lease on the group sglang is taken over after 12" in output, output

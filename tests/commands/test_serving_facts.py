@@ -142,7 +142,7 @@ def test_an_empty_body_is_no_completion(url: str) -> None:
     served = ask(url)
     assert served.completion.status == 200
     assert [f.what for f in serving.serving_problems(served, NODES[:1], MODEL)] == [
-        "a completion brought no token: "
+        "a completion returned no token: "
     ]
 
 

@@ -31,7 +31,7 @@ def node(*, active: bool, ok: bool, out: list[str]) -> Any:
         pytest.param(True, False, [f"{MARK}{END}1"], "", ("0af9",), id="the-command-failed"),
         pytest.param(False, True, [f"{MARK}{END}0"], "", ("0af9",), id="ended-after-it"),
         pytest.param(False, False, [], "the connection broke off", (), id="ended-under-it"),
-        pytest.param(True, True, [], "its answer broke off", (), id="only-a-part-came"),
+        pytest.param(True, True, [], "its output was cut off", (), id="only-a-part-came"),
     ],
 )
 def test_a_connection_that_ended_under_a_command(

@@ -205,7 +205,7 @@ def test_a_converged_group_that_serves_another_model_restarts(served: Fakes) -> 
 def test_head_only_takes_the_worker_away(served: Fakes) -> None:
     run = served.deploy("--data", "head_only=true", "--data", "model=gpt-oss-20b", "--dry",
                         yes=False)  # fmt: skip
-    assert f"plan: {WORKER} sglang-worker-1: is no longer wanted" in run.text
+    assert f"plan: {WORKER} sglang-worker-1: is no longer part of the group" in run.text
     assert run.changes == {}
 
 
@@ -350,7 +350,7 @@ def test_a_port_that_somebody_else_holds(sparks: Fakes) -> None:
 def test_a_container_under_our_name_that_is_not_ours(sparks: Fakes) -> None:
     sparks.sparks[0].container = container("sglang-head", "")
     (line,) = refused(sparks.deploy())
-    assert "a container named sglang-head is there and is not ours" in line
+    assert "a container named sglang-head exists and is not ours" in line
 
 
 def test_a_daemon_that_is_not_running(sparks: Fakes) -> None:

@@ -54,7 +54,7 @@ def test_a_converged_firewall_is_left_alone(sparks: Fakes) -> None:
     run = firewall(sparks)
     assert run.code == 0, run.text
     assert changed(run) == []
-    assert run.text.count("its firewall is as wanted") == 2
+    assert run.text.count("its firewall is up to date") == 2
     assert all(len(said) == 2 for said in run.commands.values())
 
 

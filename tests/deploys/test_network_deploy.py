@@ -74,7 +74,8 @@ def test_a_dry_run_touches_nothing(tmp_path: Path) -> None:
         ),
         pytest.param(
             {PROBED: ["enP2p1s0f1np1 192.168.101.2 9000"]},
-            "@fake/spark-1: 192.168.101.2 (@fake/spark-2 enP2p1s0f1np1) answers no ping of 8972",
+            "@fake/spark-1: 192.168.101.2 (@fake/spark-2 enP2p1s0f1np1) does not answer a ping of "
+            "8972",
             [ASKED, ARMED, APPLIED, PROBED, REVERTED],
             id="a peer",
         ),

@@ -68,7 +68,7 @@ def test_a_daemon_that_does_not_answer(served: Fakes) -> None:
     served.sparks[1].sections["engine"] = (0, ["docker info: exit status 124"])
     told, _ = document(served, "status")
     assert (told["ready"], told["ok"]) == (True, False)
-    assert told["ranks"][1]["lost"] == "Docker does not answer: no answer in time"
+    assert told["ranks"][1]["lost"] == "Docker does not respond: no answer in time"
     told, _ = document(served, "doctor")
     (found,) = [a for a in told["ailments"] if a["where"] == WORKER]
     assert (found["level"], found["key"]) == ("error", "docker-silent")

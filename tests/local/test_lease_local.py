@@ -134,7 +134,7 @@ def test_a_second_run_is_refused_with_who_when_and_what(operator: Operator) -> N
         code, output = operator.run("-y")
         assert code == 1
         assert "refused, nothing was changed:" in output
-        assert f"another run holds the group {operator.group}: " in output
+        assert f"another run holds the lease on the group {operator.group}: " in output
         assert f"{getpass.getuser()}@{socket.gethostname()}, since 20" in output
         assert "pyinfra inventories/local.py deploy.py --data state=absent" in output
         assert "--data env=***" in output

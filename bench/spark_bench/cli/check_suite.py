@@ -90,7 +90,7 @@ def _merge_resumed(folder: Path, typed: dict[str, Any], given: set[str]) -> dict
         raise BadInput(
             f"--resume {folder}: the job has changed, and its results would not fit together:\n  "
             + "\n  ".join(changed)
-            + "\nleave these options out, or begin anew without --resume"
+            + "\nleave these options out, or start again without --resume"
         )
     return stored
 

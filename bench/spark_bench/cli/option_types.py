@@ -104,5 +104,5 @@ def _number(text: str, kind: type[int] | type[float] = float) -> float:
     """A number in JSON that any reader of it takes for the same."""
     number = kind(text) if len(text) < _LONGEST_NUMBER else math.inf
     if not abs(number) <= (_LARGEST_WHOLE if kind is int else sys.float_info.max):
-        raise BadParameter(f"{text[:40]} is no number that JSON can carry")
+        raise BadParameter(f"{text[:40]} is not a number that JSON can hold")
     return number

@@ -134,7 +134,7 @@ def _parts(url: str) -> SplitResult:
     except ValueError:
         allowed = False
     if not allowed:
-        raise BadInput(f"--url {url!r}: the port is no number from 1 to 65535")
+        raise BadInput(f"--url {url!r}: the port is not a number from 1 to 65535")
     return parts
 
 

@@ -1,7 +1,7 @@
 """Figures that can be compared: keys, short names, and which direction is better."""
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, get_type_hints
 
 from spark_bench.errors import BadInput
 from spark_bench.formats import did_you_mean
@@ -11,9 +11,9 @@ from spark_bench.results.schema import Measurement
 
 Better = Literal["higher", "lower", ""]
 
-_NUMBERS = ("int", "float", "float | None")
-SUMMARY = tuple(name for name, kind in Summary.__annotations__.items() if kind in _NUMBERS)
-STEADY = tuple(name for name, kind in Steady.__annotations__.items() if kind in _NUMBERS)
+_NUMBERS = (int, float, float | None)
+SUMMARY = tuple(name for name, kind in get_type_hints(Summary).items() if kind in _NUMBERS)
+STEADY = tuple(name for name, kind in get_type_hints(Steady).items() if kind in _NUMBERS)
 GOODPUT = ("request_goodput", "slo_attainment")
 JOULE = "tokens_per_joule"
 KNOWN = (*SUMMARY, *(f"steady.{name}" for name in STEADY), JOULE)

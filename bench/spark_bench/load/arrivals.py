@@ -23,7 +23,7 @@ def arrival_timings(
 ) -> list[Timing]:
     """When each of `count` requests is due, in order, the first at 0.
 
-    rate: requests a second, or how the rate changes over the run
+    rate: requests per second, or how the rate changes over the run
     burstiness: the shape of the gamma distribution of the gaps, whose coefficient of variation is
         1 / sqrt(burstiness): 1 is Poisson, less is burstier, infinity is evenly spaced. As
         vllm 0.33 (benchmarks/serve.py, --burstiness) defines it; sglang 0.5.23

@@ -16,11 +16,11 @@ _PAST = 0.8
 class MeasuredPoint(msgspec.Struct, frozen=True):
     """What one run at one load gave.
 
-    value: the load, requests in flight or requests a second
+    value: the load, requests in flight or requests per second
     output_throughput: output tokens a second
     request_throughput: requests completed a second
     ttft_ms, e2e_ms: mean time to the first token, and to the last; NaN if none came
-    goodput: requests a second that met every objective; None if there are none
+    goodput: requests per second that met every objective; None if there are none
     failed: share of the requests that failed, 0 to 1
     """
 

@@ -21,7 +21,7 @@ NO_LIMIT = {"request_rate": "inf", "concurrency": "none"}
 MOST = 1_000_000
 _MOST = f"must be {MOST} at most; to measure for longer, give --repeat"
 _WHOLE = "must be a whole number, 1 or more"
-_RATE = 'must be a number of requests a second above 0, or "inf" for as fast as possible'
+_RATE = 'must be a number of requests per second above 0, or "inf" for as fast as possible'
 _SLOTS = 'must be a whole number, 1 or more, or "none" for no limit'
 
 
@@ -38,7 +38,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     num_prompts: requests in all
     input_len, output_len: tokens of each prompt and of each answer
-    request_rate: requests a second, on average; None: as fast as the slots allow
+    request_rate: requests per second, on average; None: as fast as the slots allow
     concurrency: requests in flight at most; None: no limit
     use: what it is good for, a sentence
 
@@ -212,7 +212,7 @@ def _read(file: Path) -> dict[str, Any]:
 def _profile(file: Path, name: str, table: object) -> Profile:
     place = f"{file}, profile {name!r}"
     if not isinstance(table, dict):
-        raise BadInput(f"{file}, key {name!r}: stands outside of a profile; put it below a [NAME]")
+        raise BadInput(f"{file}, key {name!r}: is outside of a profile; put it below a [NAME]")
     for key in table:
         if key not in _KEYS:
             keys = ", ".join(_KEYS)

@@ -12,7 +12,7 @@ from spark_bench.errors import BadInput
 
 @dataclass(frozen=True, slots=True)
 class Ramp:
-    """The rate at the start and at the end of the run, in requests a second.
+    """The rate at the start and at the end of the run, in requests per second.
 
     shape: "linear", the rate grows by as much each second; "exponential", by the same factor.
         Either is over time. (vllm 0.33 ramps over the request's number, so most of its run is
@@ -29,7 +29,8 @@ class Ramp:
         for rate in (self.start, self.end):
             if not 0 < rate < math.inf:
                 raise BadInput(
-                    f"request rate {rate} is not allowed; it must be a number of requests a second"
+                    f"request rate {rate} is not allowed; it must be a number of requests"
+                    " per second"
                     " above 0: leave the option out for as fast as possible"
                 )
 
@@ -56,7 +57,7 @@ class Ramp:
                 raise ValueError
         except ValueError:
             raise BadInput(
-                f"--ramp: {text!r} is not a ramp; write START:END in requests a second above 0,"
+                f"--ramp: {text!r} is not a ramp; write START:END in requests per second above 0,"
                 " such as 1:10, or with a shape, 1:10:linear or 1:10:exponential"
             ) from None
         return cls(*rates, shape)  # type: ignore[arg-type]

@@ -26,7 +26,7 @@ _RANGE = re.compile(r"(?P<low>[^:]+?)\.\.(?P<high>[^:]+)(:(?P<step>.+))?")
 class Sweep(msgspec.Struct, frozen=True):
     """Which loads to measure.
 
-    over: "concurrency", requests in flight, or "rate", requests a second
+    over: "concurrency", requests in flight, or "rate", requests per second
     points: the loads, ascending; empty: searched for, around the knee
     most: the highest load of a search
     attainment: below this share of requests that met their objectives a load is too high

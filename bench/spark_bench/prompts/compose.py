@@ -89,7 +89,7 @@ def validate(shape: PromptShape, overhead: Overhead) -> None:
     if shape.cache == "hit" and shape.shared_prefix:
         raise BadInput(
             f"--shared-prefix {shape.shared_prefix} means nothing with --cache hit, where all"
-            " prompts are the same: leave one of the two away"
+            " prompts are the same: leave one of them out"
         )
     first = overhead.first + shape.shared_prefix + 1
     least = max(first, overhead.turn + 1) if shape.turns > 1 else first

@@ -86,7 +86,7 @@ def _impossible(result: Result) -> Iterator[str]:
         for part in ("summary", "distributions"):
             for place, number in _numbers(measured[part], f"{at}.{part}"):
                 if not 0 <= number <= _MOST:
-                    yield f"{number:g} is no figure of a run - at `{place}`"
+                    yield f"{number:g} is not a figure of a run - at `{place}`"
 
 
 def _starts(result: Result) -> Iterator[tuple[datetime, str]]:

@@ -130,7 +130,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     url: of the server, without user and password
     num_prompts: requests in each repeat
     input_len, output_len: tokens asked for; null where each request has its own
-    request_rate: requests a second; null: as fast as the slots allow
+    request_rate: requests per second; null: as fast as the slots allow
     burstiness: shape of the gamma distributed gaps (1: Poisson; smaller: burstier); null: even
     concurrency: requests in flight at most; null: no limit
     rate_ramp: the rate that changed over the run, in place of request_rate; null: it did not

@@ -167,7 +167,7 @@ def likely_causes(
     """What disturbed the client; if nothing did, overload; else what to try next."""
     unknown = Cause(
         "something took the CPU from the client for a moment",
-        "verify again; if it stays, --json has each figure",
+        "verify again; if it happens again, --json has every figure",
     )
     return [*disturbances(levels, around)] or [*overload(levels, capacity)] or [unknown]
 
@@ -219,6 +219,6 @@ def overload(levels: Sequence[StreamLevel], capacity: ClientCapacity) -> Iterato
     most = max(level.chunks_per_s for level in levels)
     if capacity.limit == "client" and most > capacity.paced:
         yield Cause(
-            f"{most:,.0f} chunks/s are more than the client follows here",
+            f"{most:,.0f} chunks/s are more than this client can follow here",
             "ask for fewer --streams or a longer --itl, like those of the server that you measure",
         )

@@ -137,7 +137,7 @@ def refuse_changed(old: SuiteJob, new: SuiteJob, folder: Path) -> None:
         raise BadInput(
             f"--resume {folder}: the job has changed, and its results would not fit together:\n  "
             + "\n  ".join(changes)
-            + "\nundo that, or begin anew without --resume"
+            + "\nundo that, or start again without --resume"
         )
 
 
@@ -268,7 +268,7 @@ def finished_names(options: SuiteOptions, cases: list[Case]) -> set[str]:
     if not options.resume:
         if (options.folder / JOB).exists():
             raise BadInput(
-                f"{options.folder} holds a run already: go on with it with --resume "
+                f"{options.folder} already holds a run: continue it with --resume "
                 f"{options.folder}, or name another folder with --output-dir"
             )
         return set()

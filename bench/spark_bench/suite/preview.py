@@ -50,7 +50,11 @@ def describe_plan(
         rows.append([str(number), case.short, *spread, *times, settings])
     total = sum(estimate.seconds for estimate in estimates)
     measured = sum(estimate.measured for estimate in estimates)
-    how = f"{measured} of them as an earlier run took, the rest roughly" if measured else "roughly"
+    how = (
+        f"{measured} of them from an earlier run's time, the rest estimated"
+        if measured
+        else "roughly"
+    )
     limit = len(left) * (options.startup_timeout + options.bench_timeout)
     parts = [
         f"{len(left)} to measure, one after the other; {load}",

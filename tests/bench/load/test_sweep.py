@@ -16,7 +16,7 @@ Server = Callable[[float], MeasuredPoint]
 
 
 def measured(value: float, requests: float, seconds: float, **more: float) -> MeasuredPoint:
-    """A run at `value`: so many requests a second of 100 tokens, taking so many seconds each."""
+    """A run at `value`: so many requests per second of 100 tokens, taking so many seconds each."""
     return MeasuredPoint(value, 100 * requests, requests, 100 * seconds, 1000 * seconds, **more)
 
 

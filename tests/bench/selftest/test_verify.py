@@ -420,7 +420,7 @@ def test_many_cores_bear_some_work_of_others() -> None:
 def test_more_than_the_client_follows() -> None:
     levels = [make_level(64), make_level(1024, miscounted=1)]
     (cause,) = verdict.likely_causes(levels, make_capacity(), make_surroundings())
-    assert cause.reason == "102,400 chunks/s are more than the client follows here"
+    assert cause.reason == "102,400 chunks/s are more than this client can follow here"
 
 
 def test_without_a_likely_cause_it_says_how_to_go_on() -> None:

@@ -312,7 +312,7 @@ def test_a_second_run_into_a_folder_is_refused(fake: FakeProject) -> None:
     fake.all("--yes", "--models", "a")
     done = fake.all("--yes", "--models", "a")
     assert done.code == 2
-    assert "holds a run already: go on with it with --resume out" in done.err
+    assert "already holds a run: continue it with --resume out" in done.err
 
 
 @pytest.mark.parametrize(

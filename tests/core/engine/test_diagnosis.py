@@ -99,7 +99,7 @@ def test_a_traceback_tells_the_cause_only_of_an_engine_that_failed(end, expected
 def test_doctor_does_not_take_exit_code_137_for_out_of_memory():
     (told,) = diagnose(log("served-rank0"), End(137))
     assert told.key == "ended"
-    assert "not for want of memory" in told.cause
+    assert "not for lack of memory" in told.cause
 
 
 def test_oom_killed_is_reported_as_out_of_memory_first():
@@ -117,7 +117,7 @@ def test_oom_killed_is_reported_as_out_of_memory_first():
         pytest.param(End(1), "ended", "exit code 1", id="plain"),
         pytest.param(End(139), "ended", "SIGSEGV", id="signal"),
         pytest.param(End(255), "ended", "exit code 255", id="no-signal"),
-        pytest.param(End(0, restarts=3), "ended", "started again, 3 times", id="restarts"),
+        pytest.param(End(0, restarts=3), "ended", "restarted, 3 times", id="restarts"),
     ],
 )
 def test_an_exit_code_tells_what_it_can(end, key, words):
@@ -457,7 +457,7 @@ def test_words_of_docker_that_nobody_knows_are_told_from_the_beginning_of_a_word
     assert why.startswith("… strange ")
     assert why.endswith("strange thing")
     assert "journalctl -u docker" in cure
-    assert docker_failure("")[0] == "Docker did not answer in time"
+    assert docker_failure("")[0] == "Docker did not respond in time"
 
 
 def test_words_of_docker_that_are_known_are_told_with_their_line():

@@ -50,8 +50,10 @@ ENDS: list[Any] = [
     pytest.param(look(status="restarting", exit_code=1), "has ended: restarting", id="restarting"),
     pytest.param(look(status="paused"), "has ended: paused", id="paused"),
     pytest.param(gone(), "spark-1: the rank is gone", id="gone"),
-    pytest.param(look(restarts=1), "has restarted by itself", id="restarted"),
-    pytest.param(look(restarts=1, health=200), "has restarted by itself", id="restarted-healthy"),
+    pytest.param(look(restarts=1), "keeps restarting by itself", id="restarted"),
+    pytest.param(
+        look(restarts=1, health=200), "keeps restarting by itself", id="restarted-healthy"
+    ),
 ]
 
 
@@ -80,7 +82,7 @@ def test_every_rank_that_ended_is_named() -> None:
 def test_restarts_before_the_wait_do_not_count() -> None:
     watched = watch(restarts={"spark-1": 3})
     assert told(watched, [look(restarts=3)], 1) == []
-    assert "restarted" in told(watched, [look(restarts=4)], 2)[0]
+    assert "restarting" in told(watched, [look(restarts=4)], 2)[0]
 
 
 def test_a_container_not_yet_started_is_waited_for() -> None:

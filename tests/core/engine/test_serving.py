@@ -81,14 +81,14 @@ PROBLEMS: list[Any] = [
     pytest.param(
         {"completion": EndpointReply(200, '{"choices": [], "usage": {"completion_tokens": 0}}')},
         [
-            "spark-1: a completion brought no token: "
+            "spark-1: a completion returned no token: "
             '{"choices": [], "usage": {"completion_tokens": 0}}'
         ],
         id="completion-empty",
     ),
     pytest.param(
         {"completion": EndpointReply(200, "{}")},
-        ["spark-1: a completion brought no token: {}"],
+        ["spark-1: a completion returned no token: {}"],
         id="completion-without-usage",
     ),
 ]

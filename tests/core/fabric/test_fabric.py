@@ -69,7 +69,7 @@ def test_no_up_port_is_refused_with_the_reason() -> None:
 def test_no_rdma_port_at_all_and_one_that_could_not_be_read() -> None:
     unread = NodeFacts("b", unread={"rdma": "permission denied"})
     told = refused([NodeFacts("a"), unread])
-    assert "a: there is no RDMA port" in told
+    assert "a: no RDMA port exists" in told
     assert "b: the RDMA ports could not be read: permission denied" in told
 
 

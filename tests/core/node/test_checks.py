@@ -145,7 +145,7 @@ def test_healthy_sparks_with_capability_12_1_have_only_ok_findings() -> None:
         ),
         pytest.param(
             {"engine": Engine(error="broken", detail="context not found")},
-            "error spark-2: Docker does not answer: context not found -> "
+            "error spark-2: Docker does not respond: context not found -> "
             "sudo systemctl status docker",
             id="docker-broken",
         ),

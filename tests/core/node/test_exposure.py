@@ -43,7 +43,7 @@ def test_with_a_key_it_is_well() -> None:
     found = said(ApiAccess("0.0.0.0", 30000, keyed=True, sglang="0.5.23"))
     assert found is not None
     assert found.level is Level.OK
-    assert "asks for a key" in found.what
+    assert "requires a key" in found.what
 
 
 @pytest.mark.parametrize(

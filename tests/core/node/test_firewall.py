@@ -293,7 +293,7 @@ def test_findings_about_ufw_itself() -> None:
 
 
 def test_an_api_that_nobody_reaches_is_told() -> None:
-    assert "nobody but the nodes will reach the API, port 30000" in told(OFF)[-1]
+    assert "only the nodes will reach the API, port 30000" in told(OFF)[-1]
     theirs = Rule(protocol="tcp", port="30000", source="10.0.0.0/24")
     assert told(replace(OFF, rules=(theirs,))) == []
     worker = places(2)[1]

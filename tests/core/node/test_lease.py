@@ -52,7 +52,8 @@ def test_an_answer_is_understood_or_none(out: list[str], expected: LeaseAnswer |
 
 def test_a_refusal_names_owner_host_time_command_and_its_end() -> None:
     assert str(held_by_other("sglang", LeaseAnswer("held", 17, ANN), "spark-1")) == (
-        "spark-1: another run holds the group sglang: ann@laptop, since 2025-06-01 10:00:00 UTC: "
+        "spark-1: another run holds the lease on the group sglang: ann@laptop, "
+        "since 2025-06-01 10:00:00 UTC: "
         "pyinfra inventories/spark.py deploy.py "
         "-> wait until it ends; if it is dead, its lease expires in 43 s"
     )

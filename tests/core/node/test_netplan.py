@@ -137,7 +137,7 @@ def test_a_network_just_large_enough() -> None:
 @pytest.mark.parametrize(
     ("node", "said"),
     [
-        pytest.param(replace(spark(1), rdma=()), "there is no RDMA port", id="no port"),
+        pytest.param(replace(spark(1), rdma=()), "no RDMA port exists", id="no port"),
         pytest.param(
             with_rdma(1, *(down(half(x, "1.1.1.1/24")) for x in "AB")),
             "no QSFP port is Up: rocep1s0f1 (enp1s0f1np1) DOWN/LinkUp, no carrier",
@@ -307,6 +307,6 @@ def test_every_half_asks_its_own_subnet() -> None:
     ]
     (found,) = unreached(network, "spark-2", [f"{B} 192.168.101.3 9000"])
     assert str(found) == (
-        f"spark-2: 192.168.101.3 (spark-3 {B}) answers no ping of 8972 bytes from {B}"
+        f"spark-2: 192.168.101.3 (spark-3 {B}) does not answer a ping of 8972 bytes from {B}"
         f" -> ping -M do -s 8972 -I {B} 192.168.101.3, and look at cable, switch and its MTU"
     )

@@ -115,7 +115,7 @@ CASES: list[Any] = [
         ),
         {},
         "",
-        id="a failed rank kept to be looked at",
+        id="a failed rank kept for inspection",
     ),
 ]
 
@@ -139,7 +139,7 @@ def test_the_drift_that_status_shows_is_the_plan_that_a_deploy_makes(
     others = [s for s in plan.steps if s not in own]
     planned = [f"{step.node}: {reason}" for step in own for reason in step.reasons]
     planned += [f"{node}: restart policy -> {policy}" for node, policy in plan.policies.items()]
-    strays = [f"{x.node}: {x.container} is no longer wanted" for x in document.leftovers
+    strays = [f"{x.node}: {x.container} is no longer part of the group" for x in document.leftovers
               if x.kind == "stray"]  # fmt: skip
     assert sorted(document.drift) == sorted([*planned, *strays])
     # Whatever a deploy removes, or gives its name back, is in the document.

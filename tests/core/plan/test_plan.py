@@ -184,7 +184,7 @@ def test_a_policy_that_is_off_is_not_turned_off_again() -> None:
 def test_a_renamed_rank_goes_and_the_new_one_comes() -> None:
     old = replace(WORKER, name="old-worker-1")
     made = make_plan(TWO, pair(worker=(ran(old),)), "running")
-    assert "spark-2 old-worker-1: is no longer wanted" in list(made.lines())
+    assert "spark-2 old-worker-1: is no longer part of the group" in list(made.lines())
     assert everything(made, "spark-2")[0].endswith(
         "docker rename old-worker-1 old-worker-1.previous"
     )
@@ -242,7 +242,7 @@ def test_a_container_under_our_name_without_our_label_refuses(
         make_plan(TWO, facts, "running")
     (told,) = refused.value.findings
     assert str(told) == (
-        f"{node}: a container named {name} is there and is not ours (it lacks our label) -> "
+        f"{node}: a container named {name} exists and is not ours (it lacks our label) -> "
         f"docker rename {name} {name}-old, or --data {setting}=another-name"
     )
 

@@ -311,7 +311,7 @@ def test_a_run_that_was_overtaken_while_it_waited_changes_nothing_more(
     made = cluster(World(running(old())))
     made.taken = True
     assert made.run(new()) is False
-    assert "nothing more is changed by this run" in made.said
+    assert "this run changes nothing more" in made.said
     assert {r.restart_policy for s in made.world.facts.values() for r in s.ranks} == {"no"}
 
 

@@ -142,7 +142,7 @@ def answered(models: int = 200, keyless: int = 401) -> GroupAnswers:
         pytest.param(
             {"models": 401}, ["api key: changed (/v1/models answers 401)"], id="another key"
         ),
-        pytest.param({"keyless": 200}, ["the API answers who shows no key"], id="open"),
+        pytest.param({"keyless": 200}, ["the API answers requests without a key"], id="open"),
     ],
 )
 def test_an_api_with_a_key(answers: dict[str, Any], words: list[str]) -> None:

@@ -288,7 +288,7 @@ def test_a_switch_that_is_under_way_is_no_ailment():
     status = replace(READY, leftovers=(left,))
     (cut,) = leftover_problems(status, [])
     assert cut.key == "left-previous"
-    assert "takes the switch up" in cut.cure
+    assert "continues the switch" in cut.cure
     busy = replace(status, holder=LeaseHolder(owner="eve@laptop", age=3))
     assert list(leftover_problems(busy, [])) == []
 

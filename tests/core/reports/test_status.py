@@ -27,7 +27,9 @@ HUNG = replace(OK, health=0, phase="ready")
 GONE = replace(OK, state="exited", health=0)
 MISSING = RankStatus(rank=0, node="spark-1", state="missing")
 OFF = RankStatus(rank=0, node="spark-1", lost="no route to host")
-BLIND = replace(OK, state="unknown", container="", lost="Docker does not answer: no answer in time")
+BLIND = replace(
+    OK, state="unknown", container="", lost="Docker does not respond: no answer in time"
+)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +82,7 @@ def test_a_rank_is_told_from_its_container_and_its_node():
 def test_no_answer_is_never_nothing_there():
     facts = spark(0, unread={"ranks": "no answer in time"})
     told = rank_status(0, "spark-1", facts, None, health=200)
-    assert (told.state, told.lost) == ("unknown", "Docker does not answer: no answer in time")
+    assert (told.state, told.lost) == ("unknown", "Docker does not respond: no answer in time")
     assert rank_status(0, "spark-1", spark(0), None).state == "missing"
     assert rank_status(0, "spark-1", None, None, lost="off").state == "unknown"
 
@@ -95,7 +97,7 @@ def test_what_a_switch_leaves_is_named_and_is_no_drift():
     assert [x.kind for x in left] == ["previous", "failed", "stray"]
     assert describe_drift({"spark-2": ("is not there",)}, left) == (
         "spark-2: is not there",
-        "spark-1: sglang-old is no longer wanted",
+        "spark-1: sglang-old is no longer part of the group",
     )
     assert left[0] == Leftover(
         node="spark-1", container="sglang-head.previous", state="running", kind="previous"
