@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import subprocess
@@ -18,15 +19,17 @@ SPARK = "0.5.3.post3"
 
 @cache
 def tar(version: str = SPARK, tag: str = "lmsysorg/sglang:spark") -> Path:
-    """The image's tar in .cache/, named by what it was made of."""
+    """The image's tar in .cache/, named by what it was made of; several ask at the same time."""
     folder = ROOT / ".cache" / "testbed"
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{_digest(version, tag)}.tar"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}.part")
-        words = [str(MAKE), str(part), version, tag]
-        subprocess.run(words, env={**os.environ, "HUB_PYTHON": sys.executable}, check=True)
-        part.replace(path)
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            part = path.with_suffix(".part")
+            argv = [str(MAKE), str(part), version, tag]
+            subprocess.run(argv, env={**os.environ, "HUB_PYTHON": sys.executable}, check=True)
+            part.replace(path)
     return path
 
 
