@@ -13,7 +13,7 @@ SGLANG := .cache/acceptance
 CLUSTER := $(shell [ "`uname -s`" = Linux ] && [ "`id -u`" = 0 ] && echo yes)
 
 .PHONY: help setup demo test test-quick test-docker28 faults acceptance check-arm64 check-wheels \
-  check-sglang bench-peers lint format lock clean house mutation docs
+  check-sglang bench-peers lint format lock clean house golden mutation docs
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -121,6 +121,9 @@ check-sglang:  ## hold launch lines and options against SGLang's own parser: 2.3
 
 docs: setup  ## write the generated pages: settings, models, profiles, troubleshooting
 	@PYTHONPATH=. $(BIN)/python docs/generate.py
+
+golden: setup  ## write tests/golden anew: help and messages; then read the diff
+	@GOLDEN=write $(BIN)/pytest -q tests/golden
 
 house: setup  ## how the project reads: names, slices, imports, sizes, against their limits
 	@$(BIN)/python tests/house/measure.py

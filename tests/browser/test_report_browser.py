@@ -207,7 +207,7 @@ def test_screen_readers_find_headings_tables_and_what_charts_say(
     assert len(images) == 8 and all(images)
     assert any("knee 8" in name for name in images)
     names = {name for role, name in results if role == "table"}
-    assert {"All runs", "The best run of each model, by output tokens a second"} <= names
+    assert {"All runs", "The best run of each model, by output tokens per second"} <= names
     assert ("heading", "Pareto front") in results
     assert ("rowheader", "gpt-oss-120b") in results
 

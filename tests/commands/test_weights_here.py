@@ -274,9 +274,9 @@ def test_what_is_sent_goes_into_its_files_and_half_files_are_gone_on_with(tmp_pa
     ("sender", "failed"),
     [
         pytest.param("printf aa; echo 'no such file' >&2; exit 1", "no such file", id="an error"),
-        pytest.param("printf aa", "broke off", id="an end too early"),
+        pytest.param("printf aa", "interrupted", id="an end too early"),
         pytest.param("printf aa; exec sleep 60", "no byte for 1 s", id="silence"),
-        pytest.param("exec no-such-program 2>&-", "broke off", id="no ssh"),
+        pytest.param("exec no-such-program 2>&-", "interrupted", id="no ssh"),
     ],
 )
 def test_why_a_transfer_failed(tmp_path: Path, sender: str, failed: str) -> None:

@@ -24,7 +24,7 @@ EPILOG = """
 \b
 Examples:
   spark-bench run                        10 prompts to the deployed server
-  spark-bench run latency -r 4           100 prompts, 4 a second
+  spark-bench run latency -r 4           100 prompts, 4 per second
   spark-bench run throughput -c 128 --repeat 3
   spark-bench run short --url http://spark-1:30000 --slo ttft=2000,tpot=50
   spark-bench run medium --sweep concurrency=1..64

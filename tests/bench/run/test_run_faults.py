@@ -235,7 +235,7 @@ def test_a_full_disk_loses_nothing(
     assert f"It is printed, and written to {tmp_path / 'full'} instead." in ran.err
     assert (tmp_path / "full").read_text() == ran.out
     assert '"completed": 8' in ran.out
-    assert "8 of 8 answered" in ran.err  # the tables make room for it
+    assert "8 of 8 completed" in ran.err  # the tables make room for it
 
 
 def test_requests_that_can_not_lie_beside_it(

@@ -66,7 +66,7 @@ def test_a_partial_result(
     # Those that were under way are told as what they are; a busy client may be about to send one.
     under_way = summary.failures.pop("interrupted")
     assert 1 <= under_way <= 4 and not summary.failures
-    assert f"{summary.completed} of {summary.completed + under_way} answered" in out
+    assert f"{summary.completed} of {summary.completed + under_way} completed" in out
     assert "Traceback" not in err
 
 

@@ -230,7 +230,7 @@ def test_lengths_without_a_tokenizer_are_called_approximate(
     ran = run(faulty.url, *short(o=4), "--no-metrics", here=tmp_path)
     assert ran.code == 0
     assert ran.result.lengths.tokenizer is None
-    assert "approximate, for want of a tokenizer (--tokenizer)" in ran.out
+    assert "approximate without a tokenizer (--tokenizer)" in ran.out
 
 
 def test_lengths_that_the_server_counts_otherwise_are_told(tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ def test_lengths_that_the_server_counts_otherwise_are_told(tmp_path: Path) -> No
     assert lengths.tokenizer == "the server's /tokenize"
     assert lengths.differing == lengths.checked == 8
     assert lengths.asked_input == 8 * 64 and lengths.largest_difference < -20
-    assert "8 of 8 prompts differ from what was asked" in ran.out
+    assert "8 of 8 prompts differ from the requested" in ran.out
     assert any("counts some texts differently than the server's" in n for n in ran.result.notes)
 
 
