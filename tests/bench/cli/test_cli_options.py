@@ -157,10 +157,10 @@ REFUSED = [
     pytest.param("--think-time -1", "--think-time", "0 or more", id="think-time"),
     pytest.param("--extra-body []", "--extra-body", "JSON object", id="body-array"),
     pytest.param("--extra-body {{", "--extra-body", "not JSON", id="body-cut"),
-    pytest.param('--extra-body {{"a":NaN}}', "--extra-body", "NaN is no number", id="body-nan"),
-    pytest.param('--extra-body {{"a":1e999}}', "--extra-body", "1e999 is no number", id="body-inf"),
+    pytest.param('--extra-body {{"a":NaN}}', "--extra-body", "NaN is not a number", id="body-nan"),
+    pytest.param('--extra-body {{"a":1e999}}', "--extra-body", "1e999 is not a number", id="body-inf"),
     pytest.param(
-        f'--extra-body {{{{"a":{10**30}}}}}', "--extra-body", "is no number", id="body-large"
+        f'--extra-body {{{{"a":{10**30}}}}}', "--extra-body", "is not a number", id="body-large"
     ),
     pytest.param(
         r'--extra-body {{"a":"\ud800"}}', "--extra-body", "half a character", id="body-surrogate"
