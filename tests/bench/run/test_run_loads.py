@@ -114,6 +114,7 @@ def test_slots_that_open_one_by_one(reference: ReferenceServer, tmp_path: Path) 
     assert in_turn(starts_ms(ran), [0, 100, 200, 300])
 
 
+@pytest.mark.alone
 def test_a_sweep_ends_past_the_knee(reference: ReferenceServer, tmp_path: Path) -> None:
     words = [*short(n=24), "--sweep", "concurrency=1..16"]
     del words[words.index("-c") : words.index("-c") + 2]
