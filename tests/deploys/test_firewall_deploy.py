@@ -117,7 +117,7 @@ def test_a_change_that_fails_is_taken_back(
         pytest.param(["missing"], "ufw is not installed -> sudo apt-get install ufw", id="no ufw"),
         pytest.param(
             {"success": False, "stderr": ["sudo gives no root without a password"]},
-            "ufw needs root: sudo gives no root without a password -> allow the login sudo",
+            "ufw needs root: sudo gives no root without a password -> give the login sudo",
             id="sudo",
         ),
         pytest.param(
