@@ -12,7 +12,7 @@ docker_lives() {
   past=
   while :; do
     now=$(life); code=$?
-    if [ $code = 124 ]; then tell 'Docker does not answer'; sleep 1; continue; fi
+    if [ $code = 124 ]; then tell 'Docker does not respond'; sleep 1; continue; fi
     if [ $code != 0 ]; then tell "$now"; sleep 1; continue; fi
     status=${now##* }; now=${now% *}
     if [ "$now" = "$past" ] && [ "$status" != running ]; then

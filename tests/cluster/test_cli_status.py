@@ -93,14 +93,14 @@ def test_a_daemon_that_is_frozen_or_dead(served: Deploy) -> None:
         node.run("kill -CONT $(cat /run/docker.pid)")
     assert seconds < BOUND
     worker = document["ranks"][1]
-    assert worker["lost"].startswith("Docker does not answer")
+    assert worker["lost"].startswith("Docker does not respond")
     assert (worker["state"], worker["health"]) == ("unknown", 200)
     assert document["ready"] is True
     assert document["ok"] is False
 
     node.run("systemctl stop docker.socket docker; true")
     document, _ = tool.document("status", code=1)
-    assert document["ranks"][1]["lost"].startswith("Docker does not answer")
+    assert document["ranks"][1]["lost"].startswith("Docker does not respond")
 
 
 def test_watch_goes_on_and_ends_with_ctrl_c(served: Deploy) -> None:

@@ -100,5 +100,5 @@ def test_our_containers_are_told_with_spec_and_end(cluster: Cluster, tmp_path: P
     start = f"docker run --name sglang-head --label spark-serving.spec='{{}}' {IMAGE} false"
     cluster.node(1).run(start, check=False)
     (rank,) = fact(cluster, tmp_path, "containers.Containers")["spark-01"]
-    assert (rank["spec"], rank["status"], rank["exit_code"]) == ("{}", "exited", 1)
+    assert (rank["label"], rank["status"], rank["exit_code"]) == ("{}", "exited", 1)
     assert rank["image_id"] == cluster.node(1).images()[IMAGE]

@@ -131,7 +131,7 @@ def test_a_node_that_ssh_can_not_reach_any_more_changes_back(deploy: Deploy) -> 
     done = cluster.ctl(sys.executable, hasty, *words, timeout=90, GUARD="8")
     assert done.returncode == 1, combined_output(done)
     # The command that cut the connection ends once the guard has brought it back.
-    assert "192.168.100.2 (spark-02 enp1s0f1np1) answers no ping" in combined_output(done)
+    assert "192.168.100.2 (spark-02 enp1s0f1np1) does not answer a ping" in combined_output(done)
     for node in ("spark-01", "spark-02"):
         assert f"{node}: network restored" in combined_output(done)
     assert "Traceback" not in combined_output(done)
