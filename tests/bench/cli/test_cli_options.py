@@ -158,7 +158,9 @@ REFUSED = [
     pytest.param("--extra-body []", "--extra-body", "JSON object", id="body-array"),
     pytest.param("--extra-body {{", "--extra-body", "not JSON", id="body-cut"),
     pytest.param('--extra-body {{"a":NaN}}', "--extra-body", "NaN is not a number", id="body-nan"),
-    pytest.param('--extra-body {{"a":1e999}}', "--extra-body", "1e999 is not a number", id="body-inf"),
+    pytest.param(
+        '--extra-body {{"a":1e999}}', "--extra-body", "1e999 is not a number", id="body-inf"
+    ),
     pytest.param(
         f'--extra-body {{{{"a":{10**30}}}}}', "--extra-body", "is not a number", id="body-large"
     ),
