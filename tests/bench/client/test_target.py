@@ -46,9 +46,9 @@ def test_urls(url: str, wanted: tuple[str, str, int]) -> None:
         pytest.param("ftp://127.0.0.1", "give http://HOST:PORT", id="another scheme"),
         pytest.param("http://", "give http://HOST:PORT", id="no host"),
         pytest.param("http://[::1", "give http://HOST:PORT", id="half an address"),
-        pytest.param("http://127.0.0.1:0", "no number from 1 to 65535", id="port 0"),
-        pytest.param("http://127.0.0.1:65536", "no number from 1 to 65535", id="port too high"),
-        pytest.param("http://127.0.0.1:x", "no number from 1 to 65535", id="port in words"),
+        pytest.param("http://127.0.0.1:0", "not a number from 1 to 65535", id="port 0"),
+        pytest.param("http://127.0.0.1:65536", "not a number from 1 to 65535", id="port too high"),
+        pytest.param("http://127.0.0.1:x", "not a number from 1 to 65535", id="port in words"),
     ],
 )
 def test_what_is_no_url(url: str, said: str) -> None:

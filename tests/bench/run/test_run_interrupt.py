@@ -53,7 +53,7 @@ def test_a_partial_result(
     reference: ReferenceServer, tmp_path: Path, number: signal.Signals
 ) -> None:
     reference.configure(**PACED)
-    with running(reference.url, tmp_path, *short(n=400, c=4), "--warmup", "0") as process:
+    with running(reference.url, tmp_path, *short(n=400, c=4, o=100), "--warmup", "0") as process:
         wait_for(reference, 8)
         process.send_signal(number)
         out, err = process.communicate(timeout=60)

@@ -89,6 +89,7 @@ def test_a_wait_for_a_slot_is_not_omitted(reference: ReferenceServer, tmp_path: 
     assert summary.mean_scheduled_ttft_ms > summary.mean_ttft_ms + 30
 
 
+@pytest.mark.alone
 def test_a_queue_in_the_server_is_in_both(reference: ReferenceServer, tmp_path: Path) -> None:
     words = [*short(n=20, c="none"), "-r", "200"]
     summary = loaded(reference, tmp_path, *words, config={"max_running": 1}).result.summary
