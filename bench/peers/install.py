@@ -71,7 +71,7 @@ def install(places: Places = PLACES) -> list[str]:
 def _sglang(places: Places, folder: Path) -> None:
     _borrowing(places, folder)
     _pip(folder, *WITH_SGLANG)
-    # PyPI's torchvision does not load beside a CPU build of torch; the clients never use it.
+    # The published torchvision does not load beside a CPU build of torch; the clients never use it.
     standin = PROJECT / "tests" / "acceptance" / "standins" / "sitecustomize.py"
     shutil.copy(standin, _packages(folder) / "no_torchvision.py")
     (_packages(folder) / "no_torchvision.pth").write_text("import no_torchvision\n")

@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# $1 folder, $2 file and $3 image as for _TOKEN ($4) and _FORGET ($5); the rest starts the client.
+# $1 folder, $2 file, $3 image; $4 puts the token (stdin) there, $5 removes it; the rest starts the client.
 # stdin: the token, an empty line where there is none; then the client's task in pieces. All in one
 # command, so that a controller that is killed leaves no token that no client will take away.
 IFS= read -r token || exit

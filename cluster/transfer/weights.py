@@ -40,19 +40,10 @@ def container_name(group: str) -> str:
     return f"spark-serving-weights-{group}"
 
 
-def write_token(folder: str, name: str, image: str) -> Command:
-    """Put a secret (stdin) into a 0700 folder of root's, which the login may not write."""
-    return _in_folder(folder, name, image, _TOKEN, "--interactive")
-
-
 def delete_token(folder: str, name: str, image: str) -> Command:
-    """Take it away again."""
-    return _in_folder(folder, name, image, _FORGET)
-
-
-def _in_folder(folder: str, name: str, image: str, script: str, *more: str) -> Command:
-    run = ("docker", "run", "--rm", *more, "--network", "none", "--entrypoint", "sh")
-    at = ("--volume", f"{folder}:/at", image, "-c", script, "sh", name)
+    """Remove the token that `start_download` put into a folder of root's."""
+    run = ("docker", "run", "--rm", "--network", "none", "--entrypoint", "sh")
+    at = ("--volume", f"{folder}:/at", image, "-c", _FORGET, "sh", name)
     return Command((*run, *at), 60)
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from cluster.transfer import weights
 from cluster.transfer.weights import (
     TIKTOKEN,
     copy_vocabulary,
     hub_folder,
     place_vocabulary,
-    write_token,
 )
 
 CONTENT = b"\x00o200k\n" * 1000
@@ -114,12 +114,14 @@ def test_where_the_hubs_client_keeps_a_model(cache: str, folder: str) -> None:
 
 @pytest.fixture
 def docker(tmp_path: Path) -> Path:
-    """A docker that runs the container's shell here, with /at being the mounted folder."""
+    """A fake docker: runs a container's shell here, with /at being the mounted folder. It starts no
+    detached container, but exits with $DETACHED."""
     program = tmp_path / "bin/docker"
     program.parent.mkdir()
     program.write_text(
         """#!/bin/sh
-echo "$@" >"$SEEN"
+echo "$@" >>"$SEEN"
+case "$*" in (*--detach*) exit "$DETACHED";; esac
 while [ "$1" != --volume ]; do shift; done
 at=${2%:/at}; mkdir -p "$at"; shift 4
 script=$(printf %s "$1" | sed "s|/at|$at|g"); name=$3
@@ -130,20 +132,29 @@ exec sh -c "$script" sh "$name"
     return program.parent
 
 
-def test_the_token_travels_by_stdin_into_a_closed_folder(tmp_path: Path, docker: Path) -> None:
-    folder = tmp_path / "secrets"
-    words = write_token(str(folder), "hf_token", "sgl:1")
+@pytest.mark.parametrize("code", [0, 125], ids=["started", "not started"])
+def test_the_token_travels_by_stdin_into_a_closed_folder(
+    tmp_path: Path, docker: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    folder, log = tmp_path / "secrets", tmp_path / "seen"
+    monkeypatch.setattr(weights, "TOKEN_FOLDER", str(folder))
+    start = weights.start_download(
+        "sglang", "org/name", "/raid/hf", "sgl:1", "pass", "{}", fetch=True, token=True
+    )
     environment = {
         **os.environ,
         "PATH": f"{docker}:{os.environ['PATH']}",
-        "SEEN": str(tmp_path / "seen"),
+        "SEEN": str(log),
+        "DETACHED": str(code),
     }
-    subprocess.run(words.bounded, input=b"hf_sesame", env=environment, check=True, timeout=20)
-    assert (folder / "hf_token").read_text() == "hf_sesame"
-    assert (folder / "hf_token").stat().st_mode & 0o777 == 0o600
+    done = subprocess.run(start.bounded, input=b"hf_sesame\n{}\n", env=environment, timeout=20)
+    assert done.returncode == code
     assert folder.stat().st_mode & 0o777 == 0o700
-    assert os.listdir(folder) == ["hf_token"]
-    seen = (tmp_path / "seen").read_text()
-    assert "sesame" not in seen
-    assert "--network none" in seen
-    assert "--rm" in seen
+    if code:
+        assert os.listdir(folder) == []
+    else:
+        assert (folder / "hf_token").read_text() == "hf_sesame"
+        assert (folder / "hf_token").stat().st_mode & 0o777 == 0o600
+    placing, starting = log.read_text().splitlines()[:2]
+    assert "sesame" not in log.read_text()
+    assert "--rm" in placing and "--network none" in placing and "--detach" in starting
