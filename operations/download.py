@@ -80,13 +80,14 @@ def _refuse_without_hub(job: WeightsJob, have: StoredModel) -> None:
     what = (
         f"{', '.join(wrong[:3])} {'are' if wrong[1:] else 'is'} missing or damaged" if wrong else ""
     )
-    if job.local and have.pointers:
+    if job.local and have.placeholders:
         raise Refused(
             error(
-                f"model {job.model} holds Git LFS pointers in place of {have.pointers[0]!a}"
-                f" and {len(have.pointers) - 1} other file(s)",
+                f"model {job.model} holds Git LFS pointers or web pages in place of"
+                f" {have.placeholders[0]!a} and {len(have.placeholders) - 1} other file(s)",
                 job.head.name,
-                f"cd {job.folders[job.head.name]} && git lfs install && git lfs pull",
+                f"cd {job.folders[job.head.name]} && git lfs install && git lfs pull; or download"
+                " those files again",
             )
         )
     if job.local:

@@ -24,7 +24,7 @@ class StoredModel:
     + good, bad: files by path; a bad one is not what its hash says
     + known: files that the manifest has and the folder has not
     + listed: a manifest says which files belong to it; else `guess` says whether it looks complete
-    + pointers: files that stand for what `git lfs pull` has not brought to a local folder
+    + placeholders: of a local folder: Git LFS pointers, and web pages under a weight's name
     + closed: folders that the login may not write
     + free: bytes; read: bytes that were hashed for this; begun: left by an interrupted transfer
     + owner: uid and gid of the login
@@ -37,7 +37,7 @@ class StoredModel:
     absent: Mapping[str, File] = field(default_factory=dict)
     listed: bool = False
     guess: bool = False
-    pointers: tuple[str, ...] = ()
+    placeholders: tuple[str, ...] = ()
     closed: tuple[str, ...] = ()
     free: int = 0
     read: int = 0
@@ -47,7 +47,7 @@ class StoredModel:
     @property
     def complete(self) -> bool:
         """Every file of the model is here and right."""
-        right = bool(self.good) and not (self.bad or self.absent or self.pointers)
+        right = bool(self.good) and not (self.bad or self.absent or self.placeholders)
         return right and (self.listed or self.guess)
 
     @property
@@ -71,7 +71,7 @@ class _Read(msgspec.Struct):
     begun: int
     uid: int
     gid: int
-    pointers: list[str] = []
+    placeholders: list[str] = []
 
 
 def parse_stored_model(reply: Mapping[str, Any]) -> StoredModel:
@@ -88,7 +88,7 @@ def parse_stored_model(reply: Mapping[str, Any]) -> StoredModel:
         absent={p: file(p, e) for p, e in gate.check_entries(read.absent, lone=True).items()},
         listed=read.recorded,
         guess=not read.partial and (looks_complete(read.shards, files) or "" in files),
-        pointers=tuple(read.pointers),
+        placeholders=tuple(read.placeholders),
         closed=tuple(read.closed),
         free=read.free,
         read=sum(msgspec.convert(entry.get("read"), int) for entry in entries.values()),

@@ -34,9 +34,11 @@ Entry = dict[str, Any]
 
 MANIFEST = ".spark-serving.json"
 PART = ".spark-serving-part"
-# What a Git LFS pointer begins with, and more than it is long:
+# What a Git LFS pointer begins with:
 # https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
-POINTER, POINTER_BYTES = b"version https://git-lfs.github.com/spec/", 1024
+POINTER = b"version https://git-lfs.github.com/spec/"
+# What a download that was not allowed, or met a portal's sign-in, leaves under a weight's name.
+WEB_PAGES = (b"<!doctype html", b"<html")
 # A folder that the login can't write, as a read-only mount or another's.
 CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -75,7 +77,7 @@ def read_model(root: str, revision: str, hub: bool, full: bool, cache: str = "")
         "absent": {path: entry for path, entry in recorded.items() if path not in present},
         "recorded": bool(recorded),
         "shards": _shards(at, present),
-        "pointers": [p for p, e in present.items() if not hub and _pointer(at / p, e["size"])],
+        "placeholders": [p for p in present if not hub and _placeholder(at / p)],
         "closed": closed,
         "partial": hub and any(_recent(p) for p in base.glob("blobs/*.incomplete")),
         "free": _free(base),
@@ -104,12 +106,12 @@ def _files(at: Path) -> list[str]:
     ]
 
 
-def _pointer(file: Path, size: int) -> bool:
-    """Whether git stands there for a file that `git lfs pull` has not brought."""
-    if size > POINTER_BYTES:
-        return False
+def _placeholder(file: Path) -> bool:
+    """Whether a Git LFS pointer stands in place of the file, or a web page in place of weights."""
     with file.open("rb") as content:
-        return content.read(len(POINTER)) == POINTER
+        start = content.read(len(POINTER))
+    weights = file.suffix in (".safetensors", ".bin", ".gguf")
+    return start == POINTER or (weights and start.lower().startswith(WEB_PAGES))
 
 
 def _closed(base: Path) -> list[str]:

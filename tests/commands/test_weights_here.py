@@ -362,4 +362,13 @@ def test_git_lfs_pointers_and_what_git_keeps(tmp_path: Path) -> None:
     )
     seen = look(model, hub=False)
     assert seen["files"].keys() == {"config.json", "m.safetensors"}
-    assert seen["pointers"] == ["m.safetensors"]
+    assert seen["placeholders"] == ["m.safetensors"]
+
+
+@pytest.mark.parametrize("page", ["<!DOCTYPE html><title>Sign in</title>", "<html><body>403"])
+def test_a_web_page_is_no_shard(tmp_path: Path, page: str) -> None:
+    (tmp_path / "config.json").write_bytes(SMALL)
+    (tmp_path / "README.html").write_text(page)
+    (tmp_path / "a.safetensors").write_text(page)
+    (tmp_path / "b.safetensors").write_bytes(LARGE)
+    assert look(tmp_path, hub=False)["placeholders"] == ["a.safetensors"]

@@ -50,8 +50,8 @@ def test_what_is_listed_and_good_is_complete() -> None:
         pytest.param({"files": {}}, False, id="nothing"),
         pytest.param({"shards": {"model.safetensors.index.json": ["n"]}}, False, id="shard lacks"),
         pytest.param({"recorded": True, "partial": True}, True, id="of another revision"),
-        pytest.param({"pointers": ["m.safetensors"]}, False, id="Git LFS pointers"),
-        pytest.param({"pointers": ["m"], "recorded": True}, False, id="recorded pointers"),
+        pytest.param({"placeholders": ["m.safetensors"]}, False, id="Git LFS pointers"),
+        pytest.param({"placeholders": ["m"], "recorded": True}, False, id="recorded pointers"),
     ],
 )
 def test_completeness(changed: dict[str, object], complete: bool) -> None:
