@@ -23,7 +23,7 @@ from cluster.findings import Finding, Refused, error, refuse_errors
 from cluster.settings import ssh_config
 from cluster.settings.inventory import unreachable_names, unreadable_groups
 from control.invocation import called_with, given_data
-from control.outcome import open_report
+from control.outcome import note_interrupts, open_report
 from control.shared import refusal
 from operations.outcome import note
 
@@ -83,6 +83,7 @@ def check_called() -> None:
     named, operations = str(params.get("inventory") or ""), params.get("operations") or ()
     options = {f"ssh_{key}": params.get(f"ssh_{key}") for key in ("user", "port", "key")}
     data = given_data() | {name: value for name, value in options.items() if value}
+    note_interrupts()
     try:
         open_report(data, ctx_state.get())  # type: ignore[no-untyped-call]
         read = load(

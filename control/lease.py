@@ -183,7 +183,7 @@ def _renew(held: Held) -> None:
 
 def _said(held: Held, command: Command) -> LeaseAnswer | None:
     answer = _ask(held.head, command)
-    if answer.lost.startswith("TimeoutError"):
+    if answer.late:
         # Slow is not broken: others' commands run over this connection.
         held.head.connected = True
     return lease.parse_lease_answer(answer.out) if answer.ok else None

@@ -27,6 +27,7 @@ from control.invocation import only_reads
 from operations import outcome
 from operations.outcome import record
 
+INTERRUPTED = 128 + signal.SIGINT
 _state: State | None = None
 _deployment: Deployment | None = None
 _addresses: dict[str, str] = {}
@@ -46,7 +47,6 @@ def open_report(data: Mapping[str, str], state: State) -> None:
         record.file = None
         cure = f"name a file in a folder that exists: --data {REPORT}=FILE"
         raise Refused(error(f"{REPORT} = {name!r} can't be written: {e}", cure=cure)) from None
-    _note_interrupts()
     _follow_connections()
     atexit.register(_finish)
 
@@ -148,15 +148,19 @@ def _url(deployment: Deployment, node: str, to: Launch | Settings) -> str:
     return api_url(deployment.hosts[node], to, _addresses.get(node, ""))
 
 
-def _note_interrupts() -> None:
-    """Ctrl-C does what it did, and is noted."""
+def note_interrupts() -> None:
+    """From now on Ctrl-C is noted, and ends the run with exit code 130; pyinfra's own handler,
+    which still prints and stops, would exit with 0."""
     usual = signal.getsignal(signal.SIGINT)
     if not callable(usual):
         return
 
     def interrupted(number: int, frame: FrameType | None) -> None:
         record.interrupted = True
-        usual(number, frame)
+        try:
+            usual(number, frame)
+        except SystemExit:
+            raise SystemExit(INTERRUPTED) from None
 
     signal.signal(signal.SIGINT, interrupted)
 

@@ -55,6 +55,7 @@ class Output:
 
     + ok: it ended with exit code 0
     + lost: why there is no answer (no connection, too late, cut off); "" when there is one
+    + late: it is lost because its time was over: the connection may be whole
     + noise: a line that the login's shell itself printed on stdout; "" where it did not
     """
 
@@ -62,6 +63,7 @@ class Output:
     out: tuple[str, ...] = ()
     err: tuple[str, ...] = ()
     lost: str = ""
+    late: bool = False
     noise: str = ""
 
     @property
@@ -113,7 +115,8 @@ def _run(host: Host, script: StringCommand, seconds: int, stdin: str) -> Output:
             )
     except (OSError, EOFError, SSHException, PyinfraError) as e:
         host.connected = False
-        return Output(ok=False, lost=f"{type(e).__name__}: {e}" if str(e) else type(e).__name__)
+        lost = f"{type(e).__name__}: {e}" if str(e) else type(e).__name__
+        return Output(ok=False, lost=lost, late=isinstance(e, TimeoutError))
     answer = parse_output(output.stdout_lines, output.stderr_lines)
     # After the connection has ended paramiko makes up an exit status for its commands.
     client = getattr(host.connector, "client", None)

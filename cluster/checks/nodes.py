@@ -111,11 +111,12 @@ OF_DOCKER = ("image", "ranks")
 def _unread(section: str, words: str, node: str, image: str) -> Finding:
     from cluster.engine.diagnosis import docker_error  # a cluster in order does without
 
-    known = docker_error(words, image) if section in OF_DOCKER else None
-    if known is None:
-        cure = f"ssh {node}, fix it and run this again"
-        return error(f"{section} could not be read: {words}", node, cure)
-    return error(f"{section} could not be read: {known.cause} ({words})", node, known.cure)
+    what, cure = f"{section} could not be read: {words}", f"ssh {node}, fix it and run this again"
+    if section not in OF_DOCKER:
+        return error(what, node, cure, "section-unreadable")
+    if diagnosis := docker_error(words, image):
+        what, cure = f"{section} could not be read: {diagnosis.cause} ({words})", diagnosis.cure
+    return error(what, node, cure, "docker-unreadable")
 
 
 # ---- the machines: identity, memory, clocks, shells
@@ -194,10 +195,7 @@ GPU_RUNTIMES = {"nvidia", "cdi"}
 ENGINE = {
     "missing": ("Docker is not installed", "sudo apt-get install docker.io"),
     "stopped": ("the Docker daemon is not running", "sudo systemctl enable --now docker"),
-    "denied": (
-        "the login may not use Docker",
-        "sudo usermod -aG docker $USER, and log in again",
-    ),
+    "denied": ("the login may not use Docker", "sudo usermod -aG docker $USER, and log in again"),
 }
 TOOLKIT = (
     "sudo apt-get install nvidia-container-toolkit && "
@@ -231,16 +229,13 @@ def check_docker(node: NodeFacts, needs: Needs) -> Iterator[Finding]:
         return
     if reading.error:
         broken = (f"Docker does not respond: {reading.detail}", "sudo systemctl status docker")
-        yield error(*_placed(ENGINE.get(reading.error, broken), node))
+        what, cure = ENGINE.get(reading.error, broken)
+        yield error(what, node.name, cure, "docker-unusable")
     elif needs.gpus and not GPU_RUNTIMES & set(reading.runtimes):
-        yield error(f"Docker {reading.version} has no NVIDIA runtime", node.name, TOOLKIT)
+        what = f"Docker {reading.version} has no NVIDIA runtime"
+        yield error(what, node.name, TOOLKIT, "docker-no-gpu")
     else:
         yield ok(f"Docker {reading.version}", node.name)
-
-
-def _placed(text: tuple[str, str], node: NodeFacts) -> tuple[str, str, str]:
-    what, cure = text
-    return what, node.name, cure
 
 
 # ---- disks

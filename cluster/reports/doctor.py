@@ -65,11 +65,13 @@ def doctor_report(
     )
 
 
-def check_problems(findings: Iterable[Finding], told: Sequence[Problem]) -> Iterator[Problem]:
-    """What the checks found, but for what is told already."""
-    known = {(a.where.split()[0] if a.where else "", a.key.split("-")[0]) for a in told}
+def check_problems(findings: Iterable[Finding], others: Sequence[Problem]) -> Iterator[Problem]:
+    """The checks' findings. On a node whose Docker is among the other problems, those about Docker
+    are left out: their keys begin with "docker-"."""
+    without_docker = {p.where for p in others if p.key.startswith("docker-")}
     for finding in findings:
-        if finding.level is Level.OK or ((finding.where, "docker") in known and _docker(finding)):
+        repeated = finding.key.startswith("docker-") and finding.where in without_docker
+        if finding.level is Level.OK or repeated:
             continue
         yield Problem(
             level="error" if finding.level is Level.ERROR else "warning",
@@ -78,10 +80,6 @@ def check_problems(findings: Iterable[Finding], told: Sequence[Problem]) -> Iter
             where=finding.where,
             cure=finding.cure,
         )
-
-
-def _docker(finding: Finding) -> bool:
-    return "Docker" in finding.what or "could not be read" in finding.what
 
 
 def name_inventory(ailment: Problem, inventory: str) -> Problem:
@@ -182,8 +180,8 @@ def group_problems(status: Status) -> Iterator[Problem]:
         yield from _rank(rank, status)
     if status.served and status.wanted not in status.served:
         yield _another(status)
-    for reason in status.drift if status.ready else ():
-        yield _drift(reason)
+    if status.ready:
+        yield from _drift(status.drift)
     yield from _lease(status)
 
 
@@ -262,16 +260,21 @@ def _another(status: Status) -> Problem:
     )
 
 
-def _drift(reason: str) -> Problem:
-    node, _, what = reason.partition(": ")
-    return Problem(
-        level="warning",
-        key="drift",
-        cause="what runs is not what is declared: the next deploy restarts it",
-        where=node,
-        evidence=what,
-        cure=f"{DEPLOY}, or set the inventory to what runs",
-    )
+def _drift(reasons: Sequence[str]) -> Iterator[Problem]:
+    """One problem a node; `reasons` are "node: what differs"."""
+    by_node: dict[str, list[str]] = {}
+    for reason in reasons:
+        node, _, difference = reason.partition(": ")
+        by_node.setdefault(node, []).append(difference)
+    for node, differences in by_node.items():
+        yield Problem(
+            level="warning",
+            key="drift",
+            cause="what runs is not what is declared: the next deploy restarts it",
+            where=node,
+            evidence="; ".join(differences),
+            cure=f"{DEPLOY}, or set the inventory to what runs",
+        )
 
 
 def _lease(status: Status) -> Iterator[Problem]:

@@ -168,7 +168,7 @@ def test_a_run_that_is_interrupted_leaves_a_report_of_that(
             assert process.poll() is None
             time.sleep(0.05)
         process.send_signal(number)
-        process.wait(60)
+        assert process.wait(60) == (130 if number is signal.SIGINT else -number)
     finally:
         process.kill()
         process.wait()

@@ -215,14 +215,16 @@ def test_ctrl_c_releases_it(operator: Operator) -> None:
     process = operator.start("-y", "-vvv", deploy=program)
     reads_until(process, "] up")
     process.send_signal(signal.SIGINT)
-    assert "Exiting upon user request!" in ended(process)[1]
+    code, output = ended(process)
+    assert "Exiting upon user request!" in output
+    assert code == 130
     assert not operator.file.exists()
 
 
 def test_ctrl_c_at_the_prompt_releases_it(operator: Operator) -> None:
     with operator.waiting() as process:
         process.send_signal(signal.SIGINT)
-        ended(process)
+        assert ended(process)[0] == 130
         assert not operator.file.exists()
 
 

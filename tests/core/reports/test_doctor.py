@@ -240,6 +240,13 @@ def test_what_the_ranks_states_say(status, key, level):
     assert told.cure
 
 
+def test_drift_is_one_warning_a_node_that_names_every_field():
+    drift = ("spark-1: tp: 1 -> 2", "spark-1: image: a -> b", "spark-2: tp: 1 -> 2")
+    first, second = group_problems(replace(READY, drift=drift))
+    assert (first.where, first.evidence) == ("spark-1", "tp: 1 -> 2; image: a -> b")
+    assert (second.where, second.evidence) == ("spark-2", "tp: 1 -> 2")
+
+
 def test_a_group_that_is_well_has_nothing():
     assert list(group_problems(READY)) == []
     healed = replace(READY, ranks=(HEAD, replace(WORKER, restarts=7, uptime=86400)))
@@ -259,8 +266,10 @@ def test_a_container_engine_that_cannot_be_asked(engine, unread, key):
     (told,) = engine_problems({"spark-1": spark(0, engine=engine, unread=unread)})
     assert (told.key, told.where) == (key, "spark-1")
     assert told.evidence
-    told_by_check = [error("the Docker daemon is not running", "spark-1", "x")]
-    assert list(check_problems(told_by_check, [told])) == []
+    of_docker = error("the Docker daemon is not running", "spark-1", "x", "docker-unusable")
+    others = [replace(of_docker, where="spark-2"), error("Docker, by its words alone", "spark-1")]
+    found = check_problems([of_docker, *others], [told])
+    assert [(p.where, p.cause) for p in found] == [(f.where, f.what) for f in others]
 
 
 def test_a_node_that_is_off_and_a_disk_that_fills():
