@@ -62,7 +62,7 @@ class NetworkChange:
 def armed(halves: Halves, needed: bool) -> Generator[StringCommand, None, None]:
     """Have the node change back in GUARD_SECONDS, whatever becomes of the connection to it."""
     if needed:
-        yield render(arm(halves))
+        yield render(arm(halves, GUARD_SECONDS))
     else:
         host.noop("the network is already configured")
 
@@ -74,7 +74,8 @@ def applied(change: NetworkChange | None) -> Generator[FunctionCommand, None, No
         yield FunctionCommand(_apply, (change,), {})
 
 
-def arm(halves: Halves, seconds: int = GUARD_SECONDS) -> Command:
+def arm(halves: Halves, seconds: int) -> Command:
+    """Have the node change back after so many seconds."""
     netdevs = (half.netdev for half in halves)
     guard = (GUARD, FILE, str(seconds), f'sleep "$3"\n{_REVERT}')
     return Command(as_root("sh", "-c", _ARM, "sh", *guard, *netdevs), 30)

@@ -65,7 +65,7 @@ LAYERS = (
     Layer("bench", ["bench"]),
     Layer("local", ["local", "browser"]),
     Layer("deploys", ["deploys"], workers=2),
-    Layer("core", ["core", "house", "golden", "commands", "sglang", "test_facts.py"]),
+    Layer("core", ["core", "operations", "house", "golden", "commands", "sglang", "test_facts.py"]),
     Layer("bench-alone", ["bench"], alone=True),
     Layer("cluster-alone", ["cluster"], cluster=True, alone=True),
 )

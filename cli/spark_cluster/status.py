@@ -72,7 +72,7 @@ def _watch(project: Project, settings: Mapping[str, Any], every: float, as_json:
                 time.sleep(every)
         with Live(console=terminal, auto_refresh=False) as live:
             while True:
-                live.update(_look(project, settings), refresh=True)
+                live.update(draw_status(project, settings), refresh=True)
                 time.sleep(every)
     except KeyboardInterrupt:
         return 0
@@ -83,10 +83,11 @@ def _line(project: Project, settings: Mapping[str, Any], terminal: Any, as_json:
     if as_json:
         click.echo(json.dumps(fetch_status(project, settings)))
     else:
-        terminal.print(_look(project, settings))
+        terminal.print(draw_status(project, settings))
 
 
-def _look(project: Project, settings: Mapping[str, Any]) -> Any:
+def draw_status(project: Project, settings: Mapping[str, Any]) -> Any:
+    """The status as it is now, or why it could not be read, for rich."""
     from rich.console import Group
     from rich.text import Text
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
+from fake_host import FakeHost, Reply
 from fakes import Fakes
 
 from cluster.engine.argv import Launch
@@ -15,19 +15,23 @@ from cluster.plan.plan import Plan
 from cluster.plan.previous_group import PreviousGroup
 from cluster.rank import docker
 from cluster.rank.spec import Spec
-from control import switching
 from control.deployment import Deployment
-from operations import shell
+from control.switching import build_switch
 
 KEYED = ("/var/lib/spark-serving/sglang:/run/secrets/spark-serving-api:ro",)
 
 
 class FakeDeclaration:
-    """What is declared: the head is the other node now, on another port."""
+    """What is declared: nothing is to run, and the head is the other node now, on another port."""
 
     def __init__(self, **settings: Any) -> None:
         self.head = "spark-2"
-        usual = {"runtime": "docker", "stop_timeout": 30, "ready_timeout": "auto"}
+        usual = {
+            "runtime": "docker",
+            "stop_timeout": 30,
+            "ready_timeout": "auto",
+            "state": "stopped",
+        }
         self.common = type("FakeSettings", (), {**usual, "drop_caches": False, **settings})
 
 
@@ -40,54 +44,51 @@ def rank(number: int, volumes: tuple[str, ...] = ()) -> Spec:
     )
 
 
-def asked_of(
-    monkeypatch: pytest.MonkeyPatch, specs: dict[str, Spec], **settings: Any
-) -> tuple[str, str, str]:
-    """Which node gets the questions, the command, and what comes on its stdin."""
-    asked = list[tuple[str, str, str]]()
+def question_to_previous(specs: dict[str, Spec], **settings: Any) -> tuple[str, str, str]:
+    """Which node is asked what the group before serves, the script, and what comes on stdin."""
+    questions = list[tuple[str, str, str]]()
 
-    def run(host: Any, script: Any, seconds: int, stdin: str) -> shell.Output:
-        asked.append((host, str(script), stdin))
-        return shell.Output(ok=False, lost="nobody is there")
+    def reply_of(node: str) -> Reply:
+        def reply(script: str, stdin: str) -> list[str]:
+            questions.append((node, script, stdin))
+            raise OSError("nobody is there")
 
-    monkeypatch.setattr(shell, "_run", run)
-    hosts: Any = {"spark-2": "spark-2", "spark-1": "spark-1"}
+        return reply
+
+    hosts: Any = {node: FakeHost(node, reply_of(node)) for node in ("spark-2", "spark-1")}
     ranks = {n: Rank(s.name, n, "running", label=s.dump()) for n, s in specs.items()}
     plan = Plan((), restart=True, policies={}, previous=PreviousGroup(ranks, specs))
     declaration: Any = FakeDeclaration(**settings)
     model: Any = None
     deployment = Deployment(hosts, {}, Decision(declaration, model, Readings(), {}, plan=plan))
-    group = switching._previous(deployment)
-    assert group is not None
-    assert group.runtime is docker
-    assert not all(reply.status for reply in group.fetch_answers().health)
-    return asked[0]
+    switch = build_switch(deployment)
+    assert switch is not None and switch.previous is not None
+    assert switch.previous.runtime is docker
+    assert not all(reply.status for reply in switch.previous.fetch_answers().health)
+    return questions[0]
 
 
-def test_the_head_has_moved(monkeypatch: pytest.MonkeyPatch) -> None:
-    node, words, _ = asked_of(
-        monkeypatch, {"spark-1": rank(0), "spark-2": rank(1)}, api_key_file=""
-    )
+def test_the_head_has_moved() -> None:
+    specs = {"spark-1": rank(0), "spark-2": rank(1)}
+    node, script, _ = question_to_previous(specs, api_key_file="")
     assert node == "spark-1"
-    assert "http://127.0.0.1:31000/health" in words
-    assert "http://192.168.100.11:31000/health" in words
+    assert "http://127.0.0.1:31000/health" in script
+    assert "http://192.168.100.11:31000/health" in script
 
 
-def test_a_key_that_is_no_longer_declared(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_that_is_no_longer_declared() -> None:
     specs = {"spark-1": rank(0, KEYED), "spark-2": rank(1)}
-    assert asked_of(monkeypatch, specs, api_key_file="")[2] == ""
+    assert question_to_previous(specs, api_key_file="")[2] == ""
 
 
-def test_a_key_that_the_group_before_did_not_have(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_key_that_the_group_before_did_not_have(tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text("k" * 32)
     key.chmod(0o600)
-    open_ = {"spark-1": rank(0), "spark-2": rank(1)}
-    assert asked_of(monkeypatch, open_, api_key_file=str(key))[2] == ""
+    keyless = {"spark-1": rank(0), "spark-2": rank(1)}
+    assert question_to_previous(keyless, api_key_file=str(key))[2] == ""
     keyed = {"spark-1": rank(0, KEYED), "spark-2": rank(1)}
-    assert asked_of(monkeypatch, keyed, api_key_file=str(key))[2] == "k" * 32 + "\n"
+    assert question_to_previous(keyed, api_key_file=str(key))[2] == "k" * 32 + "\n"
 
 
 def test_a_limit_that_would_serve_from_half_of_a_running_group(tmp_path: Path) -> None:

@@ -2,41 +2,50 @@
 
 from __future__ import annotations
 
-import time
+import sys
 from typing import Any
 
 import pytest
-from pyinfra.api import Host, State
+from fake_host import FakeHost, framed
+from pyinfra.api import Config, Inventory, State
 
-from cluster.lease import LOST_SECONDS, Lease, LeaseAnswer
+from cluster.lease import LOST_SECONDS, Lease
 from control import lease
 
-OWN = Lease("ann", "laptop", 1748772000.0, "pyinfra inventory.py deploy.py", "a11")
 OTHER = Lease("bob", "desk", 1748772000.0, "pyinfra other.py deploy.py", "b0b")
 
 
 @pytest.mark.parametrize(
-    ("said", "lost", "taken"),
+    ("answer", "lost", "taken"),
     [
-        pytest.param(LeaseAnswer("ours"), "", False, id="ours"),
+        pytest.param(["ours 0"], "", False, id="ours"),
         pytest.param(None, f"not refreshed within {LOST_SECONDS} s", False, id="silent-head"),
-        pytest.param(
-            LeaseAnswer("gone"), f"not refreshed within {LOST_SECONDS} s", False, id="rebooted"
-        ),
-        pytest.param(
-            LeaseAnswer("held", 3, OTHER), "taken over by bob@desk", True, id="another-run"
-        ),
+        pytest.param(["gone"], f"not refreshed within {LOST_SECONDS} s", False, id="rebooted"),
+        pytest.param(["held 3", OTHER.dump()], "taken over by bob@desk", True, id="another-run"),
     ],
 )
 def test_only_a_lease_that_another_run_has_was_taken(
-    monkeypatch: pytest.MonkeyPatch, said: LeaseAnswer | None, lost: str, taken: bool
+    monkeypatch: pytest.MonkeyPatch, answer: list[str] | None, lost: str, taken: bool
 ) -> None:
-    state: Any = object.__new__(State)
-    head: Any = object.__new__(Host)
-    head.name = "spark-1"
-    seen = time.clock_gettime(lease.CLOCK) - LOST_SECONDS - 1
-    monkeypatch.setitem(lease._held, state, lease.Held(head, "sglang", OWN, seen=seen))
-    monkeypatch.setattr(lease, "_said", lambda *_: said)
+    """`answer`: the head's to every refresh after the first; None: it does not answer."""
+    now = [1000.0]
+    monkeypatch.setattr("time.clock_gettime", lambda clock: now[0])
+    monkeypatch.setattr(sys, "argv", ["pyinfra", "inventory.py", "deploy.py"])
+    replies = [["taken"]]
+
+    def reply(script: str, stdin: str) -> list[str]:
+        if replies:
+            return framed(*replies.pop())
+        if answer is None:
+            raise OSError("no route to host")
+        return framed(*answer)
+
+    state = State()
+    state.init(Inventory(([], {})), Config())
+    head: Any = FakeHost("spark-1", reply)
+    lease.hold(state, head, "sglang")
+    assert lease.lost(state) is None
+    now[0] += LOST_SECONDS + 1
     why = lease.lost(state)
     assert lost in str(why) if lost else why is None
     assert lease.taken(state) is taken

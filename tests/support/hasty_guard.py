@@ -12,5 +12,4 @@ from pyinfra_cli.main import main
 from operations import network
 
 network.GUARD_SECONDS = int(os.environ["GUARD"])
-network.arm.__defaults__ = (network.GUARD_SECONDS,)
 sys.exit(main())

@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 from array import array
+from collections.abc import Callable
 from struct import Struct
 
 import numpy as np
@@ -35,20 +36,20 @@ def stamps_wanted(sock: socket.socket) -> bool:
     return True
 
 
-def offset_ns() -> int:
-    """CLOCK_REALTIME minus CLOCK_MONOTONIC, in ns.
-
-    The narrowest of several looks: a look that was interrupted in the middle is wide.
-    """
-    looks = (_look() for _ in range(20))
-    return min(looks)[1]
-
-
-def _look() -> tuple[int, int]:
+def read_clocks() -> tuple[int, int]:
+    """How long reading both clocks took, and CLOCK_REALTIME minus CLOCK_MONOTONIC, in ns."""
     before = time.perf_counter_ns()
     wall = time.time_ns()
     after = time.perf_counter_ns()
     return after - before, wall - (before + after) // 2
+
+
+def offset_ns(read: Callable[[], tuple[int, int]] = read_clocks) -> int:
+    """CLOCK_REALTIME minus CLOCK_MONOTONIC, in ns.
+
+    The narrowest of several readings: one that was interrupted in the middle is wide.
+    """
+    return min(read() for _ in range(20))[1]
 
 
 def monotonic(stamps: bytes | bytearray, offset: int) -> array[int]:

@@ -60,6 +60,7 @@ class RequestOutcome:
 class ResponseStore:
     """Keeps responses in the order in which they end; gives them back by request.
 
+    held: bytes in memory, with what their objects cost
     spilled: bytes in the file
     reads: that all pieces hold
     note: why the file takes no more; empty while it does
@@ -68,13 +69,13 @@ class ResponseStore:
     full disk) loses nothing: what it can't take stays in memory, and `note` says so.
     """
 
-    def __init__(self, offset_ns: int, budget: int = BUDGET) -> None:
+    def __init__(self, offset_ns: int, budget: int | None = None) -> None:
         self.offset_ns = offset_ns
         self.spilled = 0
         self.reads = 0
         self.note = ""
-        self._budget = budget
-        self._held = 0
+        self._budget = BUDGET if budget is None else budget
+        self.held = 0
         self._outcomes: dict[int, RequestOutcome] = {}
         self._memory: defaultdict[int, list[Piece]] = defaultdict(list)
         self._places: defaultdict[int, list[tuple[int, int, int, int]]] = defaultdict(list)
@@ -84,8 +85,8 @@ class ResponseStore:
         """The next piece of a response."""
         self.reads += len(piece.ends)
         self._memory[index].append(piece)
-        self._held += len(piece) + OVERHEAD
-        if self._held > self._budget and not self.note:
+        self.held += len(piece) + OVERHEAD
+        if self.held > self._budget and not self.note:
             self._spill()
 
     def end(self, outcome: RequestOutcome) -> None:
@@ -134,7 +135,7 @@ class ResponseStore:
     def _spill(self) -> None:
         """The oldest responses go to the file, little by little: the loop must not stand still."""
         try:
-            while self._held > self._budget - STEP and self._memory:
+            while self.held > self._budget - STEP and self._memory:
                 self._write(next(iter(self._memory)))
         except OSError as e:
             self.note = f"no room for responses in {tempfile.gettempdir()}: {e.strerror}"
@@ -153,6 +154,6 @@ class ResponseStore:
             place = self.spilled, len(piece.stamps), 8 * len(piece.ends), len(piece.data)
             self._places[index].append(place)
             self.spilled += size
-            self._held -= size + OVERHEAD
+            self.held -= size + OVERHEAD
             del pieces[0]
         del self._memory[index]

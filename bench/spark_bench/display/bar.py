@@ -22,11 +22,14 @@ SHOW_CURSOR = "\x1b[?25h"
 
 
 class Bar:
-    """Draws on `stream`. If the drawing process dies, the run continues without a bar."""
+    """Draws on `stream`. If the drawing process dies, the run continues without a bar.
+
+    process: the one that draws, while there is one
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
-        self._process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
         self._unsent = b""
         self._under_way = False
 
@@ -51,11 +54,11 @@ class Bar:
 
     def __enter__(self) -> Self:
         with contextlib.suppress(OSError):
-            self._process = _drawing(self.stream)
+            self.process = _drawing(self.stream)
         return self
 
     def __exit__(self, *_: object) -> None:
-        process, self._process = self._process, None
+        process, self.process = self.process, None
         if process is None:
             return
         assert process.stdin is not None and process.stdout is not None
@@ -74,8 +77,8 @@ class Bar:
 
     def _wait_until_ready(self) -> None:
         """Wait for its first line ("ready"), or for its end."""
-        if self._process is not None and self._process.stdout is not None:
-            select.select([self._process.stdout], [], [], READY)
+        if self.process is not None and self.process.stdout is not None:
+            select.select([self.process.stdout], [], [], READY)
 
     def _send(self, line: DrawMessage) -> None:
         """Send a message, or drop it while the previous one is not written: never half a line."""
@@ -86,11 +89,11 @@ class Bar:
             self._flush()
 
     def _flush(self) -> None:
-        if self._process is None or self._process.stdin is None:
+        if self.process is None or self.process.stdin is None:
             self._unsent = b""
             return
         with contextlib.suppress(OSError):
-            written = os.write(self._process.stdin.fileno(), self._unsent)
+            written = os.write(self.process.stdin.fileno(), self._unsent)
             self._unsent = self._unsent[written:]
 
 

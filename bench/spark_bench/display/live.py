@@ -71,20 +71,20 @@ class Sketch:
     """Approximate quantiles in little memory: counts positive figures in buckets of equal ratio."""
 
     def __init__(self) -> None:
-        self._buckets: Counter[int] = Counter()
+        self.buckets: Counter[int] = Counter()
         self.count = 0
 
     def add(self, figures: Iterable[float]) -> None:
         """Count these figures; 0 and less count as 1e-6."""
         for figure in figures:
-            self._buckets[math.floor(math.log(max(figure, 1e-6)) / _GROWTH)] += 1
+            self.buckets[math.floor(math.log(max(figure, 1e-6)) / _GROWTH)] += 1
             self.count += 1
 
     def quantile(self, share: float) -> float | None:
         """The quantile at `share` (0 to 1), at most 1 % off; None before the first figure."""
         rank = math.ceil(share * self.count)
-        for bucket in sorted(self._buckets):
-            rank -= self._buckets[bucket]
+        for bucket in sorted(self.buckets):
+            rank -= self.buckets[bucket]
             if rank <= 0:
                 return math.exp((bucket + 0.5) * _GROWTH)
         return None

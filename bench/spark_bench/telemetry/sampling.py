@@ -33,12 +33,15 @@ END_SECONDS = 2 * SCRAPE_SECONDS + 2
 
 
 class Sampling:
-    """A running sampler; `start` it before the run's first request, `stop` it after the last."""
+    """A running sampler; `start` it before the run's first request, `stop` it after the last.
+
+    process: the sampler's
+    """
 
     def __init__(
         self, job: SamplerJob, process: subprocess.Popen[bytes], out: IO[bytes], err: IO[bytes]
     ) -> None:
-        self._job, self._process, self._out, self._err = job, process, out, err
+        self._job, self.process, self._out, self._err = job, process, out, err
         self._decoder = msgspec.json.Decoder(SamplerLine)
         self.started_ns = time.perf_counter_ns()
 
@@ -68,11 +71,11 @@ class Sampling:
         now = time.perf_counter_ns()
         self._say(b"stop")
         try:
-            self._process.wait(END_SECONDS)
+            self.process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
             with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
         lines = self._lines()
         if words := self._last_words():
             lines.append(NoteLine(f"sampling ended early: {words}"))
@@ -83,27 +86,27 @@ class Sampling:
     @property
     def ended(self) -> bool:
         """Whether the process has exited."""
-        return self._process.poll() is not None
+        return self.process.poll() is not None
 
     def cancel(self) -> None:
         """Kill it and drop its data."""
         with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
         self._close()
 
     def _close(self) -> None:
         with suppress(OSError):
-            self._process.stdin.close()  # type: ignore[union-attr]
+            self.process.stdin.close()  # type: ignore[union-attr]
         self._out.close()
         self._err.close()
 
     def _say(self, line: bytes) -> None:
         """Write a line; that a sampler has died shows in its stderr later."""
         with suppress(OSError):
-            assert self._process.stdin
-            self._process.stdin.write(line + b"\n")
-            self._process.stdin.flush()
+            assert self.process.stdin
+            self.process.stdin.write(line + b"\n")
+            self.process.stdin.flush()
 
     def _await_ready(self, deadline: float) -> None:
         while not self.ended and time.monotonic() < deadline:
@@ -120,6 +123,6 @@ class Sampling:
     def _last_words(self) -> str:
         self._err.seek(0)
         words = self._err.read().decode(errors="replace").strip().splitlines()
-        if self._process.returncode == 0:
+        if self.process.returncode == 0:
             return ""
-        return words[-1] if words else f"exit {self._process.returncode}"
+        return words[-1] if words else f"exit {self.process.returncode}"

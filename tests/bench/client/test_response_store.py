@@ -93,7 +93,7 @@ def test_beyond_the_budget_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) ->
         for index in range(2000):
             kept.keep(index, piece([b"x" * 1000]))
             kept.end(outcome(index))
-            assert kept._held <= 10_000 + 2000
+            assert kept.held <= 10_000 + 2000
         assert kept.spilled > 1_900_000
         assert not kept.note
 

@@ -55,7 +55,7 @@ def test_nothing_has_no_quantile() -> None:
 def test_a_sketch_stays_small() -> None:
     sketch = Sketch()
     sketch.add(10 ** (exponent / 1000) for exponent in range(-3000, 6000))
-    assert len(sketch._buckets) < 1100
+    assert len(sketch.buckets) < 1100
 
 
 def test_rates_are_of_the_last_seconds() -> None:
@@ -261,22 +261,22 @@ def test_the_bar_is_80_columns_wide_at_most(terminal: Terminal) -> None:
 
 def test_ctrl_c_does_not_reach_the_bar(terminal: Terminal) -> None:
     with Bar(terminal.stream) as bar:
-        assert bar._process is not None
+        assert bar.process is not None
         # A terminal's Ctrl-C goes to its session alone.
-        assert os.getsid(bar._process.pid) != os.getsid(0)
+        assert os.getsid(bar.process.pid) != os.getsid(0)
         bar.start(50, "before")
-        os.kill(bar._process.pid, signal.SIGINT)
+        os.kill(bar.process.pid, signal.SIGINT)
         bar.start(50, "still there")
         terminal.wait_for("still there")
 
 
 def test_a_run_goes_on_when_the_bar_dies(terminal: Terminal) -> None:
     with Bar(terminal.stream) as bar:
-        assert bar._process is not None
+        assert bar.process is not None
         bar.start(50, "short life")
         terminal.wait_for("short life")
-        os.kill(bar._process.pid, signal.SIGKILL)
-        bar._process.wait(10)
+        os.kill(bar.process.pid, signal.SIGKILL)
+        bar.process.wait(10)
         for second in range(5):
             bar.update(look(second))
     terminal.wait_for("short life")
@@ -290,8 +290,8 @@ def test_a_run_goes_on_when_the_bar_dies(terminal: Terminal) -> None:
 def test_a_bar_that_hangs_holds_nobody(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("spark_bench.display.bar.END", 0.2)
     with Bar(terminal.stream) as bar:
-        assert bar._process is not None
-        process = bar._process
+        assert bar.process is not None
+        process = bar.process
         bar.start(50, "hangs")
         os.kill(process.pid, signal.SIGSTOP)
         began = time.monotonic()
@@ -303,18 +303,18 @@ def test_a_bar_that_hangs_holds_nobody(terminal: Terminal, monkeypatch: pytest.M
 
 def test_a_bar_that_hung_gets_whole_lines(terminal: Terminal) -> None:
     with Bar(terminal.stream) as bar:
-        assert bar._process is not None
+        assert bar.process is not None
         bar.start(50, "hung")
         terminal.wait_for("hung")
-        os.kill(bar._process.pid, signal.SIGSTOP)
+        os.kill(bar.process.pid, signal.SIGSTOP)
         for second in range(3000):
             bar.update(look(second, gap_ms=(1.0,) * 50))
-        os.kill(bar._process.pid, signal.SIGCONT)
+        os.kill(bar.process.pid, signal.SIGCONT)
         deadline = time.monotonic() + 20
         while "44/50" not in terminal.text and time.monotonic() < deadline:
             bar.update(look(9000.0, done=44))
             time.sleep(0.05)
-        assert bar._process.poll() is None
+        assert bar.process.poll() is None
         assert "44/50" in terminal.text
 
 
@@ -326,5 +326,5 @@ def test_without_a_process_there_is_no_bar_and_no_error(
         bar.start(50, "quick")
         bar.update(look(1.0))
         bar.end()
-        assert bar._process is None
+        assert bar.process is None
     assert terminal.text == ""

@@ -22,7 +22,7 @@ def test_no_room_for_responses_is_told_and_loses_nothing(
     reference: ReferenceServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(response_store.tempfile, "tempdir", str(tmp_path / "missing"))
-    monkeypatch.setattr(response_store.ResponseStore.__init__, "__defaults__", (1000,))
+    monkeypatch.setattr(response_store, "BUDGET", 1000)
     reference.configure(ttft_us=1000, itl_us=200)
     path = tmp_path / "run.json"
     shape = ("-n", "4", "-i", "8", "-o", "32", "--no-metrics", "--no-history")

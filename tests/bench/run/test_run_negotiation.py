@@ -418,7 +418,7 @@ def test_a_key_is_not_handed_on(
 
     def noted(job: SamplerJob) -> Sampling:
         sampling = start(job)
-        handed.append(Path(f"/proc/{sampling._process.pid}/environ").read_bytes())
+        handed.append(Path(f"/proc/{sampling.process.pid}/environ").read_bytes())
         return sampling
 
     monkeypatch.setattr(Sampling, "start", noted)

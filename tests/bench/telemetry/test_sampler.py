@@ -82,8 +82,8 @@ def test_one_connection_carries_all_looks(metrics: FakeMetrics) -> None:
 def test_the_key_goes_to_the_server_and_shows_nowhere(metrics: FakeMetrics) -> None:
     job = SamplerJob(url=metrics.url, api_key="s3cret", interval=0.05)
     running = Sampling.start(job)
-    arguments = Path(f"/proc/{running._process.pid}/cmdline").read_bytes()
-    environment = Path(f"/proc/{running._process.pid}/environ").read_bytes()
+    arguments = Path(f"/proc/{running.process.pid}/cmdline").read_bytes()
+    environment = Path(f"/proc/{running.process.pid}/environ").read_bytes()
     side = running.stop()
     assert metrics.keys == {"Bearer s3cret"}
     told = [repr(job), repr(side), msgspec.json.encode(side).decode()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import time
 from collections.abc import Callable
@@ -11,11 +10,17 @@ from types import ModuleType
 import pytest
 import spark_bench.printable
 import spark_cluster.printable
+from hypothesis import given
+from hypothesis import strategies as st
 from printable_words import HOSTILE, WORDS
 
 import cluster.printable
 from cluster.printable import colored, json_text
 
+# Half of them begin, end or fill a terminal's sequences.
+CHARACTERS = (
+    st.sampled_from("\x1b[]PX^_\x90\x9b\x9c\x9d0;m\x07\\\n\t \u3164\u200b") | st.characters()
+)
 PACKAGES = (cluster.printable, spark_bench.printable, spark_cluster.printable)
 
 
@@ -26,13 +31,9 @@ def test_nothing_of_a_word_steers_a_terminal(package: ModuleType, word: str, sho
     assert package.printable(word).isprintable()
 
 
-def test_the_packages_have_the_same_function() -> None:
-    sources = {
-        inspect.getsource(package.printable) + inspect.getsource(package._instead)
-        for package in PACKAGES
-    }
-    patterns = {package._SEQUENCE.pattern for package in PACKAGES}
-    assert (len(sources), len(patterns)) == (1, 1)
+@given(st.text(CHARACTERS), st.booleans())
+def test_the_packages_show_the_same(text: str, lines: bool) -> None:
+    assert len({package.printable(text, lines=lines) for package in PACKAGES}) == 1
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)

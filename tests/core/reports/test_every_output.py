@@ -156,7 +156,7 @@ def test_status_watches_on(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ClusterError(BAD)
 
     monkeypatch.setattr(status, "fetch_status", fails)
-    assert "[/no]" in checked(drawn(status._look(None, {})))  # type: ignore[arg-type]
+    assert "[/no]" in checked(drawn(status.draw_status(None, {})))  # type: ignore[arg-type]
 
 
 def test_doctor(asked: Callable[..., str]) -> None:

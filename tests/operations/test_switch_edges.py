@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import fake_host
 import pytest
+from fake_host import framed
 from hypothesis import given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
@@ -341,14 +343,42 @@ def test_a_group_that_asks_for_another_key_serves_too(
 
 def test_a_node_that_refuses_for_a_moment_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its sshd restarts: a group must not stay down for that."""
-    answers = iter([Output(ok=False, lost="refused"), Output(ok=False, lost="refused")])
-    now = iter(range(100))
-    monkeypatch.setattr(shell, "_run", lambda *_: next(answers, Output(ok=True)))
-    monkeypatch.setattr(switch.time, "monotonic", lambda: next(now))
-    monkeypatch.setattr(switch.gevent, "sleep", lambda _: None)
-    made = Cluster(World(running(old())))
-    monkeypatch.setattr(shell, "on_all", lambda hosts, do: {h.name: do(h) for h in list(hosts)[:1]})
-    assert READ(made.hosts, made.group(old())) == {"spark-1": {}}
+    refusals = [OSError("refused"), OSError("refused")]
+
+    def reply(script: str, stdin: str) -> list[str]:
+        if refusals:
+            raise refusals.pop()
+        return framed()
+
+    monkeypatch.setattr(switch, "PAUSE_SECONDS", 0.01)
+    hosts: Any = {"spark-1": fake_host.FakeHost("spark-1", reply)}
+    group = Cluster(World(running(old()))).group(old())
+    assert READ(hosts, group) == {"spark-1": {}}
+    assert not refusals
+
+
+def test_a_node_that_goes_on_refusing_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def reply(script: str, stdin: str) -> list[str]:
+        raise OSError("refused")
+
+    monkeypatch.setattr(switch, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(switch, "PATIENCE_SECONDS", 0.05)
+    hosts: Any = {"spark-1": fake_host.FakeHost("spark-1", reply)}
+    assert READ(hosts, Cluster(World(running(old()))).group(old())) == {}
+
+
+def test_what_failed_is_kept_stopped_and_only_the_last_of_it(
+    cluster: Callable[..., Cluster],
+) -> None:
+    made = cluster(World(running(old())), new(), third())
+    for wanted in (new(), third()):
+        assert made.run(wanted) is False
+        assert made.serves(old())
+        for node, spec in wanted.items():
+            kept = [r for r in made.world.facts[node].ranks if r.name == f"{spec.name}.failed"]
+            assert [(r.label, r.alive, r.restart_policy) for r in kept] == [
+                (spec.dump(), False, "no")
+            ]
 
 
 @pytest.mark.parametrize("left", [("spark-2",), ("spark-1", "spark-2")], ids=["half", "whole"])
