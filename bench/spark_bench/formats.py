@@ -1,6 +1,7 @@
-"""How values are written for people: numbers, durations, changes, suggestions."""
+"""How values are written for people: numbers, sizes, durations, changes, tables in Markdown,
+suggestions."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 
 def digits(value: float | None, unit: str = "") -> str:
@@ -43,6 +44,18 @@ def plural(count: int, thing: str) -> str:
     return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
+_UNITS = {"MB": 1e6, "GB": 1e9, "GiB": 2**30}
+
+
+def size(count: float, unit: str) -> str:
+    """A number of bytes in a unit: "MB", "GB" or "GiB".
+
+    >>> size(64e6, "MB"), size(3.204e9, "GB"), size(2**36, "GiB")
+    ('64 MB', '3.20 GB', '64 GiB')
+    """
+    return brief(count / _UNITS[unit], unit)
+
+
 def duration(seconds: float | None) -> str:
     """A duration with its units: seconds up to two minutes, then minutes and seconds, from an hour
     up hours and minutes.
@@ -73,6 +86,18 @@ def with_sign(value: float) -> str:
     if 1e6 <= size < float("inf"):
         return f"{value:+.0e}"
     return f"{value:+,.{0 if size >= 99.95 else 1 if size >= 0.995 else 2}f}"
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+    """A table as GitHub shows it; cells are Markdown, and all but the first `left` flush right.
+
+    >>> print(markdown_table(["model", "tok/s"], [["a", "1.5"]]))
+    | model | tok/s |
+    | --- | ---: |
+    | a | 1.5 |
+    """
+    rule = ["---" if index < left else "---:" for index in range(len(head))]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *rows))
 
 
 def did_you_mean(

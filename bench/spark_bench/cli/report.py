@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from spark_bench.cli.commands import print_message
+from spark_bench.formats import plural, size
 from spark_bench.printable import printable
 
 EPILOG = """
@@ -49,6 +50,5 @@ def command(runs: tuple[str, ...], output: Path, title: str, timeline: str | Non
         file.write(data)
     for sentence in gathered.damaged:
         print_message(f"left out: {sentence}")
-    count = len(gathered.runs)
-    runs_text = f"{count} run{'' if count == 1 else 's'}"
-    click.echo(f"{printable(str(output))}: {runs_text}, {len(data) / 1e6:.1f} MB")
+    runs_text = plural(len(gathered.runs), "run")
+    click.echo(f"{printable(str(output))}: {runs_text}, {size(len(data), 'MB')}")

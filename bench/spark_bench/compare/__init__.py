@@ -1,6 +1,7 @@
 """Compare runs: what differs, by how much, and whether it is chance.
 
-Files become runs (runs.py); runs that can't be compared are refused (align.py); the others become
-a matrix of figures and differences (differences.py, with the statistics of stats.py), which gates
-are judged against (gates.py). comparison.py runs these steps in order.
+Files become runs (runs.py); runs that can't be compared are refused (comparison.py); the others
+become a matrix of figures and differences (differences.py, with the statistics of stats.py), which
+gates are judged against (gates.py). comparison.py takes these steps in order, compare_tables.py
+shows the outcome.
 """

@@ -1,20 +1,22 @@
-"""A comparison on a terminal, within 80 columns."""
+"""A comparison for people and programs: on a terminal within 80 columns, as Markdown, CSV, JSON."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
 
+import msgspec
 import numpy as np
 from rich import box
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from spark_bench.compare.align import by_value
-from spark_bench.compare.comparison import METHOD, Comparison, verdict_line
-from spark_bench.compare.differences import Matrix
+from spark_bench.compare.comparison import METHOD, Comparison, Difference, by_value, verdict_line
+from spark_bench.compare.differences import Matrix, matrix_frame
 from spark_bench.compare.metric_names import better
 from spark_bench.compare.runs import ComparedRun
-from spark_bench.formats import digits, with_sign
-from spark_bench.printable import printable
+from spark_bench.formats import digits, markdown_table, plural, with_sign
+from spark_bench.printable import cell, code, json_text, markdown, printable
 
 FEW = 8  # up to so many runs, each figure has a line per run
 USUAL = ("output_throughput", "median_ttft_ms")  # beyond that, a line per run with two figures
@@ -26,7 +28,14 @@ def comparison_tables(comparison: Comparison) -> Iterator[RenderableType]:
     """Everything that is printed, in order."""
     runs = comparison.matrix.runs
     if len(runs) <= FEW:
-        yield _runs(runs)
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(style="bold", no_wrap=True)
+        grid.add_column(overflow="fold")
+        for run in runs:
+            role = "baseline, " if run is runs[0] else ""
+            about = f"({role}{plural(run.repeats, 'repeat')})"
+            grid.add_row(run.letter, Text(f"{printable(run.name)} {about}"))
+        yield grid
         yield _figures(comparison.matrix)
     else:
         yield from _many(comparison.matrix)
@@ -38,24 +47,17 @@ def comparison_tables(comparison: Comparison) -> Iterator[RenderableType]:
     if power := _power(comparison.matrix):
         yield Text(power, style="dim")
     for verdict in comparison.verdicts:
-        yield Text(verdict_line(verdict), style="" if verdict.outcome == "holds" else "bold red")
-
-
-def _runs(runs: tuple[ComparedRun, ...]) -> Table:
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="bold", no_wrap=True)
-    grid.add_column(overflow="fold")
-    for run in runs:
-        role = "baseline, " if run is runs[0] else ""
-        count = f"{run.repeats} repeat{'s' if run.repeats != 1 else ''}"
-        grid.add_row(run.letter, Text(f"{printable(run.name)} ({role}{count})"))
-    return grid
+        style = "" if verdict.outcome == "holds" else "bold red"
+        yield Text(verdict_line(verdict), style=style)
 
 
 def _figures(matrix: Matrix) -> Table:
     """A row per figure; with more than two runs, a row per figure and run."""
     several = len(matrix.runs) > 2
-    table = _table("figure", *(("run", "value") if several else ("A", "B")), "change", "95%", "")
+    heads = ("figure", *(("run", "value") if several else ("A", "B")), "change", "95%", "")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for index, head in enumerate(heads):
+        table.add_column(head, justify="left" if index == 0 else "right", no_wrap=True)
     for row, name in enumerate(matrix.names):
         values = [digits(value) for value in matrix.values[row]]
         if not several:
@@ -65,13 +67,6 @@ def _figures(matrix: Matrix) -> Table:
             change = _change(matrix, row, index) if index else ("", "", "")
             table.add_row("" if index else name, run.letter, values[index], *change)
         table.add_section()
-    return table
-
-
-def _table(*heads: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for index, head in enumerate(heads):
-        table.add_column(head, justify="left" if index == 0 else "right", no_wrap=True)
     return table
 
 
@@ -96,29 +91,23 @@ def _many(matrix: Matrix) -> Iterator[RenderableType]:
     for row in rows:
         table.add_column(matrix.names[row], justify="right", no_wrap=True)
     for index, run in enumerate(matrix.runs):
-        cells = (_cell(matrix, row, index) for row in rows)
-        table.add_row(Text(f"{run.letter} {_tail(printable(run.name))}"), *cells)
+        name = printable(run.name)
+        end = name if len(name) <= 20 else f"…{name[-19:]}"
+        cells = []
+        for row in rows:
+            value, verdict = digits(matrix.values[row, index]), matrix.verdict(row, index)
+            # The first run and missing figures have no verdict.
+            if verdict:
+                value += f" {_percent(matrix.percent[row, index])}"
+            mark = f" {verdict}" if verdict in STYLES else ""
+            cells.append(Text(f"{value}{mark}", style=STYLES.get(verdict, "")))
+        table.add_row(Text(f"{run.letter} {end}"), *cells)
     yield table
     if more := len(matrix.names) - len(rows):
         yield Text(
             f"{more} more figures: choose with --metrics, or get all with --csv or --json",
             style="dim",
         )
-
-
-def _tail(name: str, width: int = 20) -> str:
-    return name if len(name) <= width else f"…{name[1 - width :]}"
-
-
-def _cell(matrix: Matrix, row: int, run: int) -> Text:
-    value = digits(matrix.values[row, run])
-    if run == 0 or np.isnan(matrix.percent[row, run]):
-        return Text(value)
-    verdict = matrix.verdict(row, run)
-    mark = {"better": " better", "worse": " worse"}.get(verdict, "")
-    return Text(
-        f"{value} {_percent(matrix.percent[row, run])}{mark}", style=STYLES.get(verdict, "")
-    )
 
 
 def _explaining(comparison: Comparison) -> Table:
@@ -130,14 +119,11 @@ def _explaining(comparison: Comparison) -> Table:
     table.add_column("value", overflow="fold")
     for each in comparison.explaining:
         for index, (who, value) in enumerate(by_value(each, comparison.matrix.runs)):
-            shown = f"{value[:LONG]}…" if _is_hash(value) else value
+            plain = value.removeprefix("sha256:")
+            is_hash = len(plain) >= 40 and all(letter in "0123456789abcdef" for letter in plain)
+            shown = f"{value[:LONG]}…" if is_hash else value
             table.add_row(Text("" if index else printable(each.field)), Text(who), Text(shown))
     return table
-
-
-def _is_hash(value: str) -> bool:
-    plain = value.removeprefix("sha256:")
-    return len(plain) >= 40 and all(letter in "0123456789abcdef" for letter in plain)
 
 
 def _power(matrix: Matrix) -> str:
@@ -151,3 +137,109 @@ def _power(matrix: Matrix) -> str:
         f"With this spread and {repeats} repeats, differences of {least:.2g}% or more in "
         f"{matrix.names[row]} are found in 95% of comparisons (unadjusted)."
     )
+
+
+def comparison_csv(comparison: Comparison) -> str:
+    """The matrix as CSV: a row per figure; unknown values are empty."""
+    return matrix_frame(comparison.matrix).map(cell).to_csv()
+
+
+def comparison_markdown(comparison: Comparison) -> str:
+    """The matrix as a table of values, differences and verdicts, then what may explain them."""
+    matrix = comparison.matrix
+    base, *others = matrix.runs
+    heads = ["figure", base.letter]
+    for run in others:
+        heads += [run.letter, f"{run.letter} to {base.letter}", ""]
+    rows = []
+    for row, name in enumerate(matrix.names):
+        cells = [f"`{name}`", _number(matrix.values[row, 0])]
+        for index in range(1, len(matrix.runs)):
+            percent, low = matrix.percent[row, index], matrix.low[row, index]
+            change = f"{with_sign(percent)} %" if math.isfinite(percent) else "-"
+            if math.isfinite(percent) and math.isfinite(low):
+                change += f" ({with_sign(low)} to {with_sign(matrix.high[row, index])})"
+            cells += [_number(matrix.values[row, index]), change, matrix.verdict(row, index)]
+        rows.append(cells)
+    runs = (f"- {run.letter}: {code(run.name)} ({run.repeats} repeats)" for run in matrix.runs)
+    explaining = []
+    for each in comparison.explaining:
+        values = (
+            " and ".join("none" if value is None else markdown(str(value)) for value in own)
+            for own in each.values
+        )
+        explaining.append(f"- differs: {code(each.field)}: {' / '.join(values)}")
+    notes = (f"- {markdown(note)}" for note in comparison.notes)
+    table = markdown_table(heads, rows)
+    return "\n".join([table, "", *runs, *explaining, *notes, "", METHOD, ""])
+
+
+def _number(value: float) -> str:
+    if not math.isfinite(value):
+        return "-"
+    return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"
+
+
+def comparison_json(comparison: Comparison) -> str:
+    """All of it as JSON; unknown values are null."""
+    matrix = comparison.matrix
+    document = {
+        "schema_version": 1,
+        "kind": "spark-bench compare",
+        "runs": [
+            {
+                "letter": run.letter,
+                "name": run.name,
+                "repeats": run.repeats,
+                "files": [str(part.path) for part in run.parts],
+                "ids": [part.id for part in run.parts],
+            }
+            for run in matrix.runs
+        ],
+        "figures": [_figure(matrix, row) for row in range(len(matrix.names))],
+        "compared_anyway": [_difference(each, matrix.runs) for each in comparison.forbidding],
+        "differences": [_difference(each, matrix.runs) for each in comparison.explaining],
+        "gates": [
+            {**msgspec.to_builtins(verdict), "gate": verdict.gate.text}
+            for verdict in comparison.verdicts
+        ],
+        "notes": comparison.notes,
+        "method": METHOD,
+    }
+    return json_text(msgspec.json.format(msgspec.json.encode(document)))
+
+
+def _figure(matrix: Matrix, row: int) -> dict[str, Any]:
+    """A figure of every run, and each run's difference from the first."""
+    numbers = {
+        "value": matrix.values[row],
+        "percent": matrix.percent[row],
+        "low": matrix.low[row],
+        "high": matrix.high[row],
+        "p": matrix.p[row],
+        "p_holm": matrix.holm[row],
+    }
+    detectable = matrix.detectable(row)
+    return {
+        "name": matrix.names[row],
+        "better": better(matrix.names[row]),
+        "runs": [
+            {
+                "letter": run.letter,
+                "repeats": int(matrix.n[row, index]),
+                **{key: _finite(array[index]) for key, array in numbers.items()},
+                "verdict": matrix.verdict(row, index),
+                "detectable_percent": _finite(detectable[index]),
+            }
+            for index, run in enumerate(matrix.runs)
+        ],
+    }
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _difference(each: Difference, runs: Iterable[ComparedRun]) -> dict[str, Any]:
+    values = {run.letter: own for run, own in zip(runs, each.values, strict=True)}
+    return {"field": each.field, "values": values}

@@ -1,16 +1,21 @@
-"""A comparison, from its arguments to everything that is reported."""
+"""A comparison, from its arguments to everything that is reported: which differences in settings
+rule it out, which may explain its outcome, the matrix of figures, the gates, and notes."""
 
-from collections.abc import Iterator, Sequence
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from spark_bench.compare import align, gates
-from spark_bench.compare.align import Difference
+from msgspec import Struct
+
+from spark_bench.compare import gates
 from spark_bench.compare.differences import Matrix, build_matrix
-from spark_bench.compare.gates import GateFailed, GateUnjudged, GateVerdict
 from spark_bench.compare.metric_names import GOODPUT, choose_metrics
-from spark_bench.compare.runs import ComparedRun, load_runs
+from spark_bench.compare.runs import ComparedRun, ResultPart, load_runs
 from spark_bench.errors import BadInput, BenchError
 from spark_bench.formats import with_sign
+from spark_bench.printable import printable
 
 METHOD = (
     "better, worse: p < 5% by Yuen's test on the logarithms of the repeats (Welch's with fewer "
@@ -26,7 +31,7 @@ class Comparison:
     matrix: Matrix
     forbidding: tuple[Difference, ...]
     explaining: tuple[Difference, ...]
-    verdicts: tuple[GateVerdict, ...]
+    verdicts: tuple[gates.GateVerdict, ...]
     notes: tuple[str, ...]
 
 
@@ -42,11 +47,11 @@ def compare_runs(
     limits = gates.parse_gates(gate) if gate is not None else ()
     names = (*choose_metrics(metrics), *(limit.name for limit in limits))
     runs = load_runs(arguments)
-    forbidding, explaining = align.find_differences(runs)
+    forbidding, explaining = find_differences(runs)
     if not anyway:
-        align.refuse_differences(forbidding, runs)
+        refuse_differences(forbidding, runs)
         if limits:
-            align.refuse_inexact(runs)
+            refuse_inexact(runs)
     if any(each.field.startswith("slo") for each in explaining):
         names = tuple(name for name in names if name not in GOODPUT)
     matrix = build_matrix(runs, tuple(dict.fromkeys(names)))
@@ -61,74 +66,209 @@ def compare_runs(
     )
 
 
-def gate_error(verdicts: Sequence[GateVerdict]) -> BenchError | None:
+def gate_error(verdicts: Sequence[gates.GateVerdict]) -> BenchError | None:
     """The command's error: GateFailed if a gate failed, GateUnjudged if one could not be judged."""
     failed = [verdict_line(each) for each in verdicts if each.outcome == "failed"]
     unjudged = [verdict_line(each) for each in verdicts if each.outcome == "unjudged"]
     if failed:
-        return GateFailed("; ".join(failed))
-    return GateUnjudged("; ".join(unjudged)) if unjudged else None
+        return gates.GateFailed("; ".join(failed))
+    return gates.GateUnjudged("; ".join(unjudged)) if unjudged else None
 
 
-def verdict_line(verdict: GateVerdict) -> str:
-    """A gate's outcome as a sentence."""
+def verdict_line(verdict: gates.GateVerdict) -> str:
+    """A gate's outcome as a sentence, with the figure's own change and its interval."""
     gate = verdict.gate
     outcome = {"unjudged": "can't be judged"}.get(verdict.outcome, verdict.outcome)
     head = f"gate {gate.text} {outcome} for {verdict.run}"
     if verdict.regression is None:
         return f"{head}: {verdict.why}"
+    # Of a figure where higher is better, a regression is negative.
+    sign = -1 if gate.higher else 1
+    low, high = sorted(sign * (end or 0.0) for end in (verdict.low, verdict.high))
+    change = with_sign(sign * verdict.regression)
     power = (
-        f"95% of comparisons like this find a regression of {verdict.found:.2g} {gate.unit} or more"
+        f"95% of comparisons like this find a regression of {verdict.detectable:.2g} {gate.unit} "
+        "or more"
     )
-    return f"{head}: {_shown(verdict)}; {verdict.why or power}"
-
-
-def _shown(verdict: GateVerdict) -> str:
-    """The figure's own change: for one where higher is better, a regression is negative."""
-    sign = -1 if verdict.gate.higher else 1
-    ends = sorted(sign * (end or 0.0) for end in (verdict.low, verdict.high))
-    unit = verdict.gate.unit
-    change = sign * (verdict.regression or 0.0)
-    return f"{with_sign(change)} {unit} (99%: {with_sign(ends[0])} to {with_sign(ends[1])} {unit})"
+    return (
+        f"{head}: {change} {gate.unit} (99%: {with_sign(low)} to {with_sign(high)} {gate.unit}); "
+        f"{verdict.why or power}"
+    )
 
 
 def _notes(
-    runs: Sequence[ComparedRun], forbidding: Sequence[Difference], explaining: Sequence[Difference]
+    runs: Sequence[ComparedRun],
+    forbidding: Sequence[Difference],
+    explaining: Sequence[Difference],
 ) -> Iterator[str]:
+    """What a reader should know besides the figures."""
     for each in forbidding:
-        yield f"compared anyway although {each.field} differs: {align.values(each, runs)}"
+        yield f"compared anyway although {each.field} differs: {values(each, runs)}"
     if any(each.field.startswith("slo") for each in explaining):
         yield "the objectives (--slo) differ: goodput is left out"
     for run in runs:
-        yield from _of(run)
+        yield from _run_notes(run)
     if single := [run.letter for run in runs if run.repeats < 2]:
         yield (
             f"{', '.join(single)}: 1 repeat has no spread, so nothing can be called better or "
             "worse; measure with --repeat 5"
         )
-    if inexact := [run.letter for run in runs if not align.exact(run)]:
+    if inexact := [run.letter for run in runs if not exact(run)]:
         yield f"figures are approximate in {', '.join(inexact)}; see audit.reasons in the results"
-    yield from _shared(runs)
-
-
-def _of(run: ComparedRun) -> Iterator[str]:
-    failed = sum(part.failed for part in run.parts)
-    whole = sum(part.completed for part in run.parts)
-    early = sum(part.early for part in run.parts)
-    if len(run.parts) > 1:
-        yield f"{run.letter}: {len(run.parts)} results, pooled as {run.repeats} repeats of one run"
-    if run.left_out:
-        yield f"{run.name}: left out {run.left_out} files that are not results"
-    if failed:
-        yield f"{run.letter}: {failed} of {failed + whole} requests failed and count in no figure"
-    if early:
-        yield f"{run.letter}: {early} of {whole} responses were shorter than requested"
-
-
-def _shared(runs: Sequence[ComparedRun]) -> Iterator[str]:
     letters: dict[str, str] = {}
     for run in runs:
         for part in run.parts:
             if part.id in letters:
                 yield f"{run.letter} and {letters[part.id]} both contain {part.path.name}"
             letters.setdefault(part.id, run.letter)
+
+
+def _run_notes(run: ComparedRun) -> Iterator[str]:
+    failed = sum(part.failed for part in run.parts)
+    completed = sum(part.completed for part in run.parts)
+    early = sum(part.early for part in run.parts)
+    if len(run.parts) > 1:
+        yield f"{run.letter}: {len(run.parts)} results, pooled as {run.repeats} repeats of one run"
+    if run.left_out:
+        yield f"{run.name}: left out {run.left_out} files that are not results"
+    if failed:
+        total = failed + completed
+        yield f"{run.letter}: {failed} of {total} requests failed and count in no figure"
+    if early:
+        yield f"{run.letter}: {early} of {completed} responses were shorter than requested"
+
+
+# Fields of the config that decide neither what is sent nor when. A field not named here must be
+# the same.
+FREE = ("command", "overrides", "repeat")
+# Which server, how tokens are counted, what ran before, and limits that are applied afterwards: may
+# differ, and are shown.
+SHOWN = ("model", "url", "slo", "count_tokens", "warmup")
+# Of these only whether there were any: how many it took to warm up says nothing.
+EITHER = ("warmup",)
+ABSENT = None
+# Values of a field that a refusal names.
+NAMED = 3
+# Provenance that differs between any two runs and explains nothing: an engine draws a seed at each
+# start, and the load average covers the minutes before.
+CHANCE = ("random_seed", "load_average")
+
+
+class CantCompare(BenchError):
+    """Runs whose difference would say nothing."""
+
+    exit_code = 2
+
+
+class Difference(Struct, frozen=True):
+    """A field that differs between runs.
+
+    values: of each run, in order; several where its files differ
+    """
+
+    field: str
+    values: tuple[tuple[Any, ...], ...]
+
+
+def find_differences(runs: Sequence[ComparedRun]) -> tuple[list[Difference], list[Difference]]:
+    """Return (what rules out the comparison, what may explain its outcome)."""
+    forbidding = [
+        *_differing(runs, lambda part: {"status": part.status, "client": part.verdict}),
+        *_differing(runs, lambda part: _config(part, shown=False)),
+    ]
+    # Partial runs can't be compared, not even with each other.
+    status = Difference("status", tuple(_distinct(p.status for p in run.parts) for run in runs))
+    if any("partial" in values for values in status.values):
+        forbidding = [status, *(each for each in forbidding if each.field != "status")]
+    provenance = _differing(runs, lambda part: part.provenance)
+    explaining = [
+        *_differing(runs, lambda part: _config(part, shown=True)),
+        *(p for p in provenance if p.field.rpartition(".")[2].partition("[")[0] not in CHANCE),
+    ]
+    return forbidding, explaining
+
+
+def refuse_differences(forbidding: Sequence[Difference], runs: Sequence[ComparedRun]) -> None:
+    """Raise CantCompare, naming every difference and the cure, if there are any."""
+    if not forbidding:
+        return
+    fields = []
+    for each in forbidding:
+        count = len(list(by_value(each, runs)))
+        text = values(each, runs) if count <= NAMED else f"{count} different values"
+        fields.append(f"{each.field}: {text}")
+    raise CantCompare(
+        f"these runs can't be compared: they differ in {'; '.join(fields)}. "
+        "Measure again with the same settings, or pass --anyway."
+    )
+
+
+def refuse_inexact(runs: Sequence[ComparedRun]) -> None:
+    """Raise CantCompare for gates on approximate figures: their spread may be the client's own, or
+    tokens that arrived together could not be counted apart."""
+    if inexact := [f"{run.letter} ({run.name})" for run in runs if not exact(run)]:
+        raise CantCompare(
+            f"can't judge gates: figures are approximate in {', '.join(inexact)} (see "
+            "audit.reasons in the result). Fix the cause and measure again, most often on an "
+            "otherwise idle client, or pass --anyway"
+        )
+
+
+def exact(run: ComparedRun) -> bool:
+    """Whether every file's verdict is "exact"."""
+    return all(part.verdict == "exact" for part in run.parts)
+
+
+def values(difference: Difference, runs: Sequence[ComparedRun], most: int = 3) -> str:
+    """Each value with its runs: "7 (A), 8 (B, C)"."""
+    return ", ".join(f"{value} ({who})" for who, value in by_value(difference, runs, most))
+
+
+def by_value(
+    difference: Difference, runs: Sequence[ComparedRun], most: int = 3
+) -> Iterator[tuple[str, str]]:
+    """Yield (the runs that have it, the value) in the order of runs; at most `most` are named."""
+    words = {None: "none", True: "yes", False: "no"}
+    letters: dict[str, list[str]] = {}
+    for run, own in zip(runs, difference.values, strict=True):
+        texts = (
+            words[value] if value is None or isinstance(value, bool) else printable(str(value))
+            for value in own
+        )
+        letters.setdefault(" and ".join(texts), []).append(run.letter)
+    for value, who in letters.items():
+        more = f" and {len(who) - most} more" if len(who) > most else ""
+        yield ", ".join(who[:most]) + more, value
+
+
+def _config(part: ResultPart, shown: bool) -> dict[str, Any]:
+    """The fields that are just shown, or those that must be the same."""
+    return {
+        name: bool(value) if name in EITHER else value
+        for name, value in part.config.items()
+        if (top := name.split(".")[0].split("[")[0]) not in FREE and (top in SHOWN) == shown
+    }
+
+
+def _differing(
+    runs: Sequence[ComparedRun], fields: Callable[[ResultPart], dict[str, Any]]
+) -> Iterator[Difference]:
+    """The fields with more than one value over all files."""
+    rows = [[fields(part) for part in run.parts] for run in runs]
+    everything = [row for run in rows for row in run]
+    first = everything[0]
+    # Most fields are the same everywhere: only the others are looked at closely.
+    suspects = [
+        name
+        for name in dict.fromkeys(name for row in everything for name in row)
+        if any(row.get(name, ABSENT) != first.get(name, ABSENT) for row in everything)
+    ]
+    for name in suspects:
+        yield Difference(
+            name, tuple(_distinct(row.get(name, ABSENT) for row in run) for run in rows)
+        )
+
+
+def _distinct(items: Iterator[Any]) -> tuple[Any, ...]:
+    """In their order; they need not be hashable."""
+    return tuple({repr(each): each for each in items}.values())

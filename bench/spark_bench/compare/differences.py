@@ -76,43 +76,30 @@ def build_matrix(runs: Sequence[ComparedRun], names: Sequence[str]) -> Matrix:
 
 def _row(columns: Sequence[Sequence[float]]) -> NDArray[np.float64]:
     """(values, n, percent, low, high, p, error, freedom) of one figure."""
-    if any(value <= 0 for column in columns for value in column):
-        return _plain(columns)
-    locations = stats.locations([np.log(column).tolist() for column in columns])
-    apart = stats.contrast(_first(locations), locations)
-    low, high = apart.interval()
-    with np.errstate(over="ignore"):
-        ratios = [100 * np.expm1(each) for each in (apart.difference, low, high)]
-    spread = (apart.error, apart.freedom)
-    return _without_first(np.exp(locations.centre), locations.n, *ratios, apart.p(), *spread)
-
-
-def _plain(columns: Sequence[Sequence[float]]) -> NDArray[np.float64]:
-    """The row of a figure that can be 0, such as a count: in percent of the first run's value,
-    without intervals where that is 0."""
-    locations = stats.locations(columns, finest=0.0)
-    base = locations.centre[0]
-    scale = 100 / base if base > 0 else np.nan
-    apart = stats.contrast(_first(locations), locations)
-    same = locations.centre == base
-    low, high = apart.interval()
-    ratios = [np.where(same, 0.0, each * scale) for each in (apart.difference, low, high)]
-    with np.errstate(invalid="ignore"):
-        p = np.where(apart.error > 0, apart.p(), np.where(same, 1.0, np.nan))
-    unknown = np.full_like(p, np.nan)
-    return _without_first(locations.centre, locations.n, *ratios, p, unknown, unknown)
-
-
-def _first(locations: stats.Location) -> stats.Location:
-    return stats.Location(
-        locations.centre[:1], locations.error2[:1], locations.freedom[:1], locations.n[:1]
-    )
-
-
-def _without_first(values: Floats, n: Floats, *others: Floats) -> NDArray[np.float64]:
-    stacked = np.stack([values, n, *others])
-    stacked[2:, 0] = np.nan
-    return stacked
+    positive = all(value > 0 for column in columns for value in column)
+    if positive:
+        locations = stats.locations([np.log(column).tolist() for column in columns])
+    else:
+        locations = stats.locations(columns, finest=0.0)
+    first = (locations.centre, locations.error2, locations.freedom, locations.n)
+    apart = stats.contrast(stats.Location(*(array[:1] for array in first)), locations)
+    changes = (apart.difference, *apart.interval())
+    if positive:
+        with np.errstate(over="ignore"):
+            ratios = [100 * np.expm1(each) for each in changes]
+        values, spread, p = np.exp(locations.centre), (apart.error, apart.freedom), apart.p()
+    else:
+        # A figure that can be 0, such as a count, is in percent of the first run's value, without
+        # intervals where that is 0.
+        values, base = locations.centre, locations.centre[0]
+        same, scale = values == base, 100 / base if base > 0 else np.nan
+        ratios = [np.where(same, 0.0, each * scale) for each in changes]
+        with np.errstate(invalid="ignore"):
+            p = np.where(apart.error > 0, apart.p(), np.where(same, 1.0, np.nan))
+        spread = (np.full_like(p, np.nan), np.full_like(p, np.nan))
+    row = np.stack([values, locations.n, *ratios, p, *spread])
+    row[2:, 0] = np.nan  # the first run differs from itself in nothing
+    return row
 
 
 def matrix_frame(matrix: Matrix) -> pd.DataFrame:

@@ -10,10 +10,10 @@ repeats show (stats.py: trimmed, on logarithms for per cent, as it is for millis
            So all gates together fail for identical runs once in a hundred.
   unjudged neither: the spread is too wide for so few repeats. An error, not a pass.
 
-Both rates hold by construction where the repeats tell the spread; that leaves the spread only the
-choice between a verdict and none, and `Verdict.found` says which regressions would be found. On the
-reference server, with the spread measured there and 5 repeats, output_throughput=-3% finds a 3 %
-regression in 97 of 100 trials (short of 99 as runs differ a little more than their repeats) and
+Both rates hold by construction if the repeats show the spread; all that the spread decides is
+whether there is a verdict, and `GateVerdict.detectable` says which regressions would be found. On
+the reference server, with the spread measured there and 5 repeats, output_throughput=-3% finds a
+3 % regression in 97 of 100 trials (short of 99 as runs differ a little more than their repeats) and
 never took identical runs for one. Runs whose figures are approximate are not judged: their spread
 may be the client's.
 """
@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, field
 
 from spark_bench.compare import stats
 from spark_bench.compare.metric_names import better, find_metric
@@ -66,7 +66,8 @@ class GateVerdict(Struct, frozen=True):
     """A gate judged for one run.
 
     regression, low, high: measured, with its 99% bounds, in the gate's unit; higher is worse
-    found: the smallest regression that this gate would detect in 95% of such comparisons
+    detectable: the smallest regression that this gate would find in 95% of such comparisons; in
+        JSON `found`
     why: why it is unjudged
     """
 
@@ -76,7 +77,7 @@ class GateVerdict(Struct, frozen=True):
     regression: float | None = None
     low: float | None = None
     high: float | None = None
-    found: float | None = None
+    detectable: float | None = field(default=None, name="found")
     why: str = ""
 
 
@@ -84,7 +85,7 @@ def parse_gates(text: str) -> tuple[Gate, ...]:
     """Parse the value of --gate. BadInput for an invalid gate, or two for one figure."""
     gates = [_gate(each.strip()) for each in text.split(",")]
     for index, gate in enumerate(gates):
-        if gate.name in (before.name for before in gates[:index]):
+        if any(gate.name == before.name for before in gates[:index]):
             raise BadInput(f"--gate has two limits for {gate.name}; give one")
     return tuple(gates)
 
@@ -119,13 +120,13 @@ def _gate(text: str) -> Gate:
 def judge_gates(gates: Sequence[Gate], runs: Sequence[ComparedRun]) -> list[GateVerdict]:
     """Judge each gate for each run but the first, which is the baseline."""
     alpha = FALSE_ALARMS / max(1, len(gates) * (len(runs) - 1))
-    return [_verdict(gate, runs[0], run, alpha) for gate in gates for run in runs[1:]]
+    return [_judge(gate, runs[0], run, alpha) for gate in gates for run in runs[1:]]
 
 
-def _verdict(gate: Gate, base: ComparedRun, run: ComparedRun, alpha: float) -> GateVerdict:
-    first, second = base.values(gate.name), run.values(gate.name)
+def _judge(gate: Gate, base: ComparedRun, run: ComparedRun, alpha: float) -> GateVerdict:
     if why := _hindrance(gate, base, run):
         return GateVerdict(gate, run.letter, "unjudged", why=why)
+    first, second = base.values(gate.name), run.values(gate.name)
     relative = gate.unit == "%"
     if relative:
         first, second = [math.log(value) for value in first], [math.log(value) for value in second]
@@ -135,12 +136,19 @@ def _verdict(gate: Gate, base: ComparedRun, run: ComparedRun, alpha: float) -> G
     error, freedom = float(apart.error[0]), apart.freedom
     low = regression - float(stats.quantile(1 - alpha, freedom)[0]) * error
     high = regression + float(stats.quantile(1 - MISSES, freedom)[0]) * error
-    limit = _scaled(gate, gate.limit)
+    # The limit's size on the test's scale, always positive.
+    limit = gate.limit
+    if relative:
+        limit = -math.log1p(-limit / 100) if gate.higher else math.log1p(limit / 100)
     outcome: Literal["holds", "failed", "unjudged"]
     outcome = "holds" if high < limit else "failed" if low > 0 else "unjudged"
     slack = apart.certain(POWER, stats.quantile(1 - MISSES, freedom))
     detectable = max(float(apart.detectable(alpha, POWER)[0]), limit - float(slack[0]))
-    fewer = min(len(first), len(second))
+    if outcome == "unjudged":
+        fewer = min(len(first), len(second))
+        needed = stats.enough(apart, fewer, limit, alpha, MISSES)
+        cure = f"use about --repeat {needed}" if needed else "use a wider limit"
+        why = f"the spread is too wide for {fewer} repeats: {cure}"
     return GateVerdict(
         gate,
         run.letter,
@@ -148,8 +156,8 @@ def _verdict(gate: Gate, base: ComparedRun, run: ComparedRun, alpha: float) -> G
         regression=_unscaled(gate, regression),
         low=_unscaled(gate, low),
         high=_unscaled(gate, high),
-        found=_unscaled(gate, detectable),
-        why=_too_wide(apart, fewer, limit, alpha) if outcome == "unjudged" else "",
+        detectable=_unscaled(gate, detectable),
+        why=why,
     )
 
 
@@ -166,21 +174,8 @@ def _hindrance(gate: Gate, base: ComparedRun, run: ComparedRun) -> str:
     return ""
 
 
-def _too_wide(apart: stats.Contrast, fewer: int, limit: float, alpha: float) -> str:
-    needed = stats.enough(apart, fewer, limit, alpha, MISSES)
-    cure = f"use about --repeat {needed}" if needed else "use a wider limit"
-    return f"the spread is too wide for {fewer} repeats: {cure}"
-
-
-def _scaled(gate: Gate, size: float) -> float:
-    """A regression's size on the test's scale, always positive."""
-    if gate.unit == "ms":
-        return size
-    return -math.log1p(-size / 100) if gate.higher else math.log1p(size / 100)
-
-
 def _unscaled(gate: Gate, size: float) -> float:
-    """Back to the gate's unit."""
+    """A regression on the test's scale in the gate's unit: the logarithm of a ratio as percent."""
     if gate.unit == "ms":
         return size
     if gate.higher:

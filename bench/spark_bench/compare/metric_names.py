@@ -58,17 +58,13 @@ _HIGHER = ("max_output_tokens_per_s", JOULE, *GOODPUT)
 _LOWER = ("duration", "failed", "stopped_early")
 
 
-def _aliases() -> dict[str, str]:
-    """ttft → median_ttft_ms, ttft_p99 and p99_ttft → p99_ttft_ms, and so on."""
-    short = {"throughput": "output_throughput", "goodput": "request_goodput"}
-    for name, latency in _LATENCIES.items():
-        short[name] = f"median_{latency}_ms"
-        for word, statistic in _STATISTICS.items():
-            short[f"{name}_{word}"] = short[f"{word}_{name}"] = f"{statistic}_{latency}_ms"
-    return short
-
-
-ALIASES = _aliases()
+# ttft → median_ttft_ms, ttft_p99 and p99_ttft → p99_ttft_ms, and so on.
+ALIASES = {"throughput": "output_throughput", "goodput": "request_goodput"} | {
+    alias: f"{statistic}_{latency}_ms"
+    for name, latency in _LATENCIES.items()
+    for word, statistic in (("", "median"), *_STATISTICS.items())
+    for alias in ((f"{name}_{word}", f"{word}_{name}") if word else (name,))
+}
 
 
 def find_metric(name: str, option: str) -> str:

@@ -133,7 +133,13 @@ def _parts(argument: str) -> tuple[tuple[ResultPart, ...], int]:
     path = Path(argument)
     if path.is_file():
         return (result_part(path, read_result(path)),), 0
-    paths = _named(argument, path)
+    if path.is_dir():
+        paths = _files(path.glob("*.json"))
+    else:
+        paths = _files(Path(name) for name in glob.glob(argument, recursive=True))
+        if not paths:
+            what = "matches no files" if glob.has_magic(argument) else "does not exist"
+            raise BadInput(f"{argument} {what}: give a result file, a folder, or a quoted glob")
     results = [each for each in paths if claims_result(each)]
     if not results:
         raise BadInput(
@@ -142,16 +148,6 @@ def _parts(argument: str) -> tuple[tuple[ResultPart, ...], int]:
         )
     parts = {one.id: one for one in (result_part(each, read_result(each)) for each in results)}
     return tuple(parts[key] for key in sorted(parts)), len(paths) - len(results)
-
-
-def _named(argument: str, path: Path) -> list[Path]:
-    if path.is_dir():
-        return _files(path.glob("*.json"))
-    files = _files(Path(name) for name in glob.glob(argument, recursive=True))
-    if files:
-        return files
-    what = "matches no files" if glob.has_magic(argument) else "does not exist"
-    raise BadInput(f"{argument} {what}: give a result file, a folder, or a quoted glob")
 
 
 def _files(paths: Iterable[Path]) -> list[Path]:

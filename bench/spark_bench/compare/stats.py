@@ -10,7 +10,13 @@ On the reference server's measured spread, all runs taken, a 3 % regression with
 in 98 % of trials this way and in 94 % by Welch's; both kept their error rates on normal,
 heavy-tailed and unequal spreads.
 
-Arrays are of any shape; NaN stands for what can't be told.
+scipy's `ttest_ind(trim=0.2, equal_var=False)` gives the same p-values (a test compares them) but
+can't replace this: it believes repeats that are alike to the last digit, keeps Welch's degrees of
+freedom for 2 against 50 repeats, and computes neither the smallest difference that would be found
+nor how many repeats are enough. scipy has no Holm adjustment. The distributions (t, noncentral t,
+chi squared) are scipy's.
+
+Arrays are of any shape; NaN stands for what is unknown.
 """
 
 import math

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from spark_bench.client.audit import Audit
-from spark_bench.formats import brief, digits, duration, plural
+from spark_bench.formats import brief, digits, duration, plural, size
 from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.histograms import Reconciliation
 from spark_bench.metrics.intervals import Interval
@@ -154,7 +154,7 @@ def _stamps(audit: Audit) -> str:
     return (
         f"receive times from {by}{tls}, read {digits(audit.lag_us.p99, 'µs')} later (p99); sends "
         f"{digits(audit.late_us.p99, 'µs')} late (p99); {audit.merged_reads:.1%} of events "
-        f"shared a read; {core:.0%} of a core, {audit.peak_rss_bytes / 1e6:.0f} MB"
+        f"shared a read; {core:.0%} of a core, {size(audit.peak_rss_bytes, 'MB')}"
     )
 
 
@@ -190,8 +190,8 @@ def node_line(node: NodeFigures) -> str:
     parts = [
         _range("power", node.power_w, "W"),
         _range("GPU", node.temperature_c, "°C"),
-        f"host memory used {brief(memory.max / 2**30, 'GiB')}" if memory else "",
-        f"{digits(node.sent_bytes / 1e9, 'GB')} sent over RDMA" if node.sent_bytes else "",
+        f"host memory used {size(memory.max, 'GiB')}" if memory else "",
+        f"{size(node.sent_bytes, 'GB')} sent over RDMA" if node.sent_bytes else "",
     ]
     return "; ".join(filter(None, parts)) or "no readings"
 

@@ -8,7 +8,7 @@ from spark_bench.expectations.roofline import (
     tokens_per_second,
 )
 from spark_bench.expectations.setting import ServedSetting
-from spark_bench.formats import brief, digits
+from spark_bench.formats import brief, digits, size
 from spark_bench.metrics.figures import Summary
 
 # Published figures for Sparks lie between 60% and 85% of the roofline.
@@ -136,10 +136,10 @@ class _Decoding:
         return f"{digits(self.speed)} of {digits(self.bound)} tok/s per stream; {self._setting()}"
 
     def _setting(self) -> str:
-        read = BANDWIDTH / self.bound / 1e9
+        read = size(BANDWIDTH / self.bound, "GB")
         return (
-            f"{self.setting.quantization}, {self.setting.parallelism}: {digits(read)} GB per token "
-            f"and node at {BANDWIDTH / 1e9:.0f} GB/s"
+            f"{self.setting.quantization}, {self.setting.parallelism}: {read} per token "
+            f"and node at {size(BANDWIDTH, 'GB')}/s"
         )
 
     def _told(

@@ -5,7 +5,7 @@ from itertools import takewhile
 
 from msgspec import Struct
 
-from spark_bench.formats import digits
+from spark_bench.formats import digits, size
 from spark_bench.results.schema import Machine
 from spark_bench.selftest import accuracy
 from spark_bench.selftest.accuracy import StreamLevel, format_us
@@ -127,7 +127,7 @@ def describe_aspects(levels: Sequence[StreamLevel], capacity: ClientCapacity) ->
         "cost",
         True,
         f"{digits(last.cpu_us, 'µs')} CPU a chunk and {digits(last.read_us, 'µs')} to read it "
-        f"afterwards, {last.audit.peak_rss_bytes / 1e6:.0f} MB",
+        f"afterwards, {size(last.audit.peak_rss_bytes, 'MB')}",
     )
 
 

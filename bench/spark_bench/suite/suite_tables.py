@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spark_bench.formats import digits, duration
+from spark_bench.formats import digits, duration, markdown_table
 from spark_bench.printable import markdown, printable
 from spark_bench.results.suite_results import COLUMNS, CaseRow, SuiteResults
 
@@ -46,13 +46,6 @@ def plain_table(head: Sequence[str], rows: TextRows, left: int = 1) -> str:
 
     rule = "  ".join("-" * width for width in widths)
     return "\n".join([render(head), rule, *map(render, rows)])
-
-
-def markdown_table(head: Sequence[str], rows: TextRows, left: int = 1) -> str:
-    """As GitHub shows it; figures are flush right."""
-    rule = ["---" if n < left else "---:" for n in range(len(head))]
-    lines = (map(markdown, head), rule, *(map(markdown, row) for row in rows))
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def matrix_rows(rows: Sequence[CaseRow]) -> list[list[str]]:
@@ -159,9 +152,14 @@ def render_markdown(results: SuiteResults, folder: Path) -> str:
         for row in results.results
         if row.status == "OK" and row.file
     ]
-    parts = [f"{results.config}", markdown_table(HEAD, matrix_rows(results.results))]
+    matrix = [list(map(markdown, row)) for row in matrix_rows(results.results)]
+    parts = [f"{results.config}", markdown_table(HEAD, matrix)]
     if pairs:
-        table = [line for row, result in pairs for line in published_rows(row, result)]
+        table = [
+            list(map(markdown, line))
+            for row, result in pairs
+            for line in published_rows(row, result)
+        ]
         over = "repeats" if results.config.repeat > 1 else "requests"
         parts += [markdown_table(PUBLISHED, table, left=2), NOTE.format(over=over)]
     return "\n\n".join(parts) + "\n"

@@ -195,6 +195,6 @@ def test_the_regression_said_to_be_found_is_found() -> None:
         other = a_run("B", output_throughput=(second * factor).tolist())
         return held("throughput=-3%", runs, other)[0]
 
-    said = float(np.median([verdict(1.0).found or 0.0 for _ in range(500)]))
+    said = float(np.median([verdict(1.0).detectable or 0.0 for _ in range(500)]))
     found = [verdict(1 - said / 100).outcome == "failed" for _ in range(1000)]
     assert 0.9 < np.mean(found) < 0.99

@@ -45,7 +45,6 @@ from spark_bench.suite.rows import CaseFailure, case_row, mark_pareto, rows_csv
 from spark_bench.suite.suite_tables import (
     by_throughput,
     by_ttft,
-    markdown_table,
     plain_table,
     published_rows,
     render_summary,
@@ -352,9 +351,8 @@ def test_rows_as_spark_users_publish_them() -> None:
     assert answers[3] == "93.75 ± 0.00"
 
 
-def test_tables() -> None:
+def test_a_table_in_plain_text() -> None:
     assert plain_table(["a", "bb", "c"], [["x", "1", "y z"]]) == "a  bb  c\n-  --  ---\nx   1  y z"
-    assert markdown_table(["a", "b"], [["x|y", "1"]]) == "| a | b |\n| --- | ---: |\n| x\\|y | 1 |"
 
 
 # ---- a job that changed

@@ -24,8 +24,7 @@ from click.testing import CliRunner
 from printable_words import HOSTILE
 from result_samples import a_result
 from rich.console import Console
-from spark_bench.compare import compare_documents
-from spark_bench.compare.compare_tables import comparison_tables
+from spark_bench.compare import compare_tables
 from spark_bench.compare.comparison import compare_runs
 from spark_bench.display.bar_process import draw_messages
 from spark_bench.display.progress import Plain
@@ -259,12 +258,12 @@ def test_a_comparison(file: Path, tmp_path: Path) -> None:
         encode_result(msgspec.structs.replace(a_result(), id=f"{a_result().id[:-4]}ffff"))
     )
     found = compare_runs([str(other), str(file)], "all", None, anyway=True)
-    assert "[/no]" in checked(printed(comparison_tables(found)))
-    cells_hold_no_formula(checked(compare_documents.comparison_csv(found)))
-    markdown = checked(compare_documents.comparison_markdown(found))
+    assert "[/no]" in checked(printed(compare_tables.comparison_tables(found)))
+    cells_hold_no_formula(checked(compare_tables.comparison_csv(found)))
+    markdown = checked(compare_tables.comparison_markdown(found))
     assert "<img" not in markdown
     assert "\\[/no\\]" in markdown
-    assert json.loads(checked(compare_documents.comparison_json(found)))["runs"][1]["name"] == str(
+    assert json.loads(checked(compare_tables.comparison_json(found)))["runs"][1]["name"] == str(
         file
     )
 

@@ -10,7 +10,7 @@ import pytest
 from compare_samples import a_file
 from result_samples import a_provenance
 from spark_bench.client.audit import Audit
-from spark_bench.compare.align import (
+from spark_bench.compare.comparison import (
     FREE,
     SHOWN,
     CantCompare,
