@@ -12,8 +12,8 @@ from spark_bench.errors import BadInput, TooManyFailures
 from spark_bench.secret import Secret
 
 if TYPE_CHECKING:
+    from spark_bench.load.arrivals import Ramp
     from spark_bench.load.profile import Profile
-    from spark_bench.load.ramp import Ramp
     from spark_bench.load.sweep import Sweep
     from spark_bench.metrics.goodput import Slo
     from spark_bench.results.schema import Result

@@ -11,10 +11,9 @@ import numpy as np
 from msgspec.structs import replace
 from result_samples import MS, a_provenance, a_request, a_result
 from spark_bench.client.audit import Audit, Spread
-from spark_bench.metrics.distributions import distributions
 from spark_bench.metrics.intervals import Interval
 from spark_bench.metrics.stalls import stalls
-from spark_bench.metrics.summary import summarize
+from spark_bench.metrics.summary import distributions, summarize
 from spark_bench.metrics.times import TimedRequests
 from spark_bench.record import Request
 from spark_bench.results import codec

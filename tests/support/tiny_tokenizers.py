@@ -7,7 +7,7 @@ from functools import cache
 from random import Random
 
 from spark_bench.prompts.library import LibraryTokens
-from spark_bench.prompts.vocabulary import COMMON
+from spark_bench.prompts.tokens import COMMON
 from tokenizers import (
     Tokenizer,
     decoders,

@@ -14,9 +14,8 @@ from faulty_call import CHAT
 from spark_bench.client.loop import Recording
 from spark_bench.client.recorder import Recorder
 from spark_bench.client.target import target
-from spark_bench.protocol.content import read_response
+from spark_bench.protocol.content import Tape, read_response
 from spark_bench.protocol.http1 import Framing
-from spark_bench.protocol.tape import Tape
 from spark_bench.record import Exchange, Job, Load, Prompt, SlotStep, Timing
 
 

@@ -10,7 +10,7 @@ from msgspec import Struct
 from spark_bench import options
 from spark_bench.errors import BadInput
 from spark_bench.load import profile as profiles
-from spark_bench.load.ramp import Ramp
+from spark_bench.load.arrivals import Ramp
 from spark_bench.load.sweep import parse_sweep
 from spark_bench.load.trace import read_trace
 from spark_bench.secret import api_key

@@ -27,7 +27,7 @@ GONE = (errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED)
 class InFlight:
     """The requests of one load that have been taken up.
 
-    seen_ns: when the sockets were looked at last
+    woke_ns: when the sockets were looked at last
     """
 
     def __init__(

@@ -8,7 +8,7 @@ from base64 import b64encode
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from spark_bench.errors import BadInput, Unreachable
@@ -85,22 +85,37 @@ class Target:
 def target(url: str) -> Target:
     """Look up where a URL leads. BadInput for what is no such URL, Unreachable for a name that
     leads nowhere."""
-    parts = _parts(url)
-    scheme, host = parts.scheme, parts.hostname or ""
-    port = parts.port or PORTS[scheme]
+    form = "give http://HOST:PORT or https://HOST:PORT"
+    try:
+        parts = urlsplit(url)
+    except ValueError as e:
+        raise BadInput(f"--url {url!r}: {e}: {form}") from None
+    scheme, host = parts.scheme, parts.hostname
+    if scheme not in PORTS or not host:
+        raise BadInput(f"--url {url!r}: {form}")
+    try:
+        port = PORTS[scheme] if parts.port is None else parts.port
+    except ValueError:
+        port = 0
+    if not port:
+        raise BadInput(f"--url {url!r}: the port is not a number from 1 to 65535")
     proxy = _proxy(scheme, host, port)
     if proxy:
         cure = "check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY"
         addresses = _addresses(proxy.host, proxy.port, cure)
     else:
         addresses = _addresses(host, port, "check --url")
+    tls = None
+    if scheme == "https":
+        tls = ssl.create_default_context()  # the system's trust, and SSL_CERT_FILE's
+        tls.set_alpn_protocols(["http/1.1"])
     return Target(
         url=f"{scheme}://{parts.netloc.rpartition('@')[2]}",
         host=host,
         port=port,
         addresses=addresses,
         proxy=proxy,
-        tls=_context() if scheme == "https" else None,
+        tls=tls,
     )
 
 
@@ -122,24 +137,12 @@ def request_bytes(request: httpx.Request, target: Target) -> bytes:
     return b"\r\n".join([*head, b"", request.content])
 
 
-def _parts(url: str) -> SplitResult:
-    try:
-        parts = urlsplit(url)
-    except ValueError as e:
-        raise BadInput(f"--url {url!r}: {e}: give http://HOST:PORT or https://HOST:PORT") from None
-    if parts.scheme not in PORTS or not parts.hostname:
-        raise BadInput(f"--url {url!r}: give http://HOST:PORT or https://HOST:PORT")
-    try:
-        allowed = parts.port != 0
-    except ValueError:
-        allowed = False
-    if not allowed:
-        raise BadInput(f"--url {url!r}: the port is not a number from 1 to 65535")
-    return parts
-
-
 def _proxy(scheme: str, host: str, port: int) -> Proxy | None:
-    if _loopback(host) or proxy_bypass(f"{host}:{port}") or proxy_bypass(host):
+    try:
+        loopback = ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost" or host.endswith(".localhost")
+    if loopback or proxy_bypass(f"{host}:{port}") or proxy_bypass(host):
         return None
     proxies = getproxies()
     proxy_url = proxies.get(scheme) or proxies.get("all")
@@ -148,8 +151,11 @@ def _proxy(scheme: str, host: str, port: int) -> Proxy | None:
     try:
         parts = urlsplit(proxy_url if "//" in proxy_url else f"http://{proxy_url}")
         if parts.scheme == "http" and parts.hostname:
-            port = parts.port or PORTS["http"]
-            return Proxy(parts.hostname, port, _credentials(parts))
+            credentials = ""
+            if parts.username is not None:
+                pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+                credentials = "Basic " + b64encode(pair.encode()).decode()
+            return Proxy(parts.hostname, parts.port or PORTS["http"], credentials)
     except ValueError:
         pass
     # Not the value itself: there may be a password in it.
@@ -157,20 +163,6 @@ def _proxy(scheme: str, host: str, port: int) -> Proxy | None:
         f"{scheme.upper()}_PROXY: only proxies of the form http://HOST:PORT are spoken to; set it "
         f"so, or go around it: NO_PROXY={host}"
     )
-
-
-def _credentials(parts: SplitResult) -> str:
-    if parts.username is None:
-        return ""
-    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-    return "Basic " + b64encode(pair.encode()).decode()
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 def _addresses(host: str, port: int, cure: str) -> tuple[SocketAddress, ...]:
@@ -182,13 +174,6 @@ def _addresses(host: str, port: int, cure: str) -> tuple[SocketAddress, ...]:
     return tuple(
         dict.fromkeys(SocketAddress(family, sockaddr) for family, _, _, _, sockaddr in infos)
     )
-
-
-def _context() -> ssl.SSLContext:
-    """The system's trust; SSL_CERT_FILE adds to it, as everywhere."""
-    context = ssl.create_default_context()
-    context.set_alpn_protocols(["http/1.1"])
-    return context
 
 
 class Envelope:

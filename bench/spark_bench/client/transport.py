@@ -10,9 +10,8 @@ import httpx
 
 from spark_bench.client.recorder import MOST_BYTES, Recorder
 from spark_bench.client.target import request_bytes
-from spark_bench.protocol.content import read_response
+from spark_bench.protocol.content import Tape, read_response
 from spark_bench.protocol.http1 import MalformedHttp
-from spark_bench.protocol.tape import Tape
 from spark_bench.record import Ended, Exchange
 
 # Where httpx names no read timeout of its own, in seconds.

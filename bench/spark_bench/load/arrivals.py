@@ -1,21 +1,107 @@
 """When each request is due: in an open loop whatever became of those before it, in a
-conversation once the turn before has been answered.
+conversation once the turn before has been answered, in a closed loop once there is a slot.
 
 Arrivals are drawn in operational time, where one request is due per unit, and then put on the
 clock through the inverse of the integrated rate (Lewis and Shedler 1979; Cinlar 1975, "time
 change"). So a ramp has the same burstiness as a constant rate, and no arrival is thrown away.
 """
 
+from __future__ import annotations
+
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from random import Random
+from typing import Literal
 
 from spark_bench.errors import BadInput
-from spark_bench.load.ramp import Ramp
-from spark_bench.record import Prompt, Timing
+from spark_bench.record import Prompt, SlotStep, Timing
+
+
+@dataclass(frozen=True, slots=True)
+class Ramp:
+    """A request rate that changes over the run: its start and its end, in requests per second.
+
+    shape: "linear", the rate grows by as much each second; "exponential", by the same factor.
+        Either is over time. (vllm 0.33 ramps over the request's number, so most of its run is
+        spent at the low rates.)
+
+    Raises BadInput for a rate that isn't a finite number above 0.
+    """
+
+    start: float
+    end: float
+    shape: Literal["linear", "exponential"] = "linear"
+
+    def __post_init__(self) -> None:
+        for rate in (self.start, self.end):
+            if not 0 < rate < math.inf:
+                raise BadInput(
+                    f"request rate {rate} is not allowed; it must be a number of requests"
+                    " per second"
+                    " above 0: leave the option out for as fast as possible"
+                )
+
+    @classmethod
+    def constant(cls, rate: float) -> Ramp:
+        """No ramp: one rate for the whole run."""
+        return cls(rate, rate)
+
+    @classmethod
+    def parse(cls, text: str) -> Ramp:
+        """As an option has it: START:END or START:END:SHAPE.
+
+        >>> Ramp.parse("1:10")
+        Ramp(start=1.0, end=10.0, shape='linear')
+        """
+        start, colon, rest = text.partition(":")
+        end, _, shape = rest.partition(":")
+        shape = shape or "linear"
+        try:
+            if shape not in ("linear", "exponential") or not colon:
+                raise ValueError
+            rates = float(start), float(end)
+            if not all(0 < rate < math.inf for rate in rates):
+                raise ValueError
+        except ValueError:
+            raise BadInput(
+                f"--ramp: {text!r} is not a ramp; write START:END in requests per second above 0,"
+                " such as 1:10, or with a shape, 1:10:linear or 1:10:exponential"
+            ) from None
+        return cls(*rates, shape)  # type: ignore[arg-type]
+
+    def seconds(self, requests: float) -> float:
+        """How long the run lasts in which so many requests come due."""
+        if self.start == self.end:
+            return requests / self.start
+        if self.shape == "linear":
+            return 2 * requests / (self.start + self.end)
+        return requests * math.log(self.end / self.start) / (self.end - self.start)
+
+    def clock(self, operational: Sequence[float]) -> list[float]:
+        """Seconds after the start at which so many requests have come due, for each.
+
+        operational: from 0, ascending; the last one is the end of the run
+        """
+        if not operational or not operational[-1]:
+            return [0.0] * len(operational)
+        if self.start == self.end:
+            return [done / self.start for done in operational]
+        invert = self._linear if self.shape == "linear" else self._exponential
+        return [invert(done, operational[-1]) for done in operational]
+
+    def _linear(self, done: float, total: float) -> float:
+        """Solves start t + (end - start) t² / 2T = done, in the form that doesn't cancel."""
+        growth = (self.end - self.start) / self.seconds(total)
+        # At the end of a steep descent, rounding might leave a trace below 0.
+        return 2 * done / (self.start + math.sqrt(max(0.0, self.start**2 + 2 * growth * done)))
+
+    def _exponential(self, done: float, total: float) -> float:
+        """Solves start T ((end / start)^(t / T) - 1) / ln(end / start) = done."""
+        ratio = self.end / self.start
+        return self.seconds(total) * math.log1p((ratio - 1) * done / total) / math.log(ratio)
 
 
 def arrival_timings(
@@ -43,19 +129,18 @@ def arrival_timings(
             f"--burstiness: {burstiness} is not allowed; it must be a number above 0:"
             " 1 for Poisson, less for bursts, inf for evenly spaced"
         )
-    return [Timing(at=at) for at in ramp.clock(_operational(count, burstiness, seed))]
-
-
-def _operational(count: int, burstiness: float, seed: int) -> list[float]:
-    """Arrivals in operational time: from 0 to count - 1, with a mean gap of 1."""
+    # In operational time: from 0 to count - 1, with a mean gap of 1.
     if burstiness == math.inf:
-        return [float(index) for index in range(count)]
-    # Of its own, lest the arrivals follow from the prompts, which come of the same seed.
-    random = Random(f"arrivals {seed}")
-    # A tiny shape underflows to gaps of 0, which can't be scaled to anything.
-    gaps = (max(random.gammavariate(burstiness, 1.0), sys.float_info.min) for _ in range(count - 1))
-    sums = [0.0, *accumulate(gaps)][:count]
-    return [(count - 1) * (at / sums[-1]) if at else 0.0 for at in sums]
+        arrivals = [float(index) for index in range(count)]
+    else:
+        # Of its own, lest the arrivals follow from the prompts, which come of the same seed.
+        random = Random(f"arrivals {seed}")
+        # A tiny shape underflows to gaps of 0, which can't be scaled to anything.
+        drawn = (random.gammavariate(burstiness, 1.0) for _ in range(count - 1))
+        gaps = (max(gap, sys.float_info.min) for gap in drawn)
+        sums = [0.0, *accumulate(gaps)][:count]
+        arrivals = [(count - 1) * (at / sums[-1]) if at else 0.0 for at in sums]
+    return [Timing(at=at) for at in ramp.clock(arrivals)]
 
 
 def conversation_timings(
@@ -78,3 +163,31 @@ def conversation_timings(
         for before, index in zip([first, *rest], rest, strict=False):
             due[index] = Timing(after=before, pause=pause)
     return due
+
+
+def steps(concurrency: int | None, ramp_seconds: float = 0.0) -> tuple[SlotStep, ...]:
+    """The limits on requests in flight in a closed loop: `concurrency` at once, or one more at a
+    time.
+
+    ramp_seconds: the first slot opens at 0, the last one then, the others evenly between, so that
+        a server doesn't get all its prompts to prefill in one batch
+    concurrency None: no limit, no steps
+
+    Raises BadInput for a ramp that isn't a number of seconds, or that has no slots to open.
+    """
+    if not 0 <= ramp_seconds < math.inf:
+        raise BadInput(
+            f"--ramp-slots: {ramp_seconds} is not allowed; it must be a number of"
+            " seconds, 0 or more"
+        )
+    if concurrency is None:
+        if ramp_seconds:
+            raise BadInput(
+                f"--ramp-slots: {ramp_seconds:g} s have no slots to open without a limit on"
+                " requests in flight; give --concurrency as well"
+            )
+        return ()
+    if not ramp_seconds or concurrency == 1:
+        return (SlotStep(0.0, concurrency),)
+    pace = ramp_seconds / (concurrency - 1)
+    return tuple(SlotStep(pace * opened, opened + 1) for opened in range(concurrency))

@@ -8,7 +8,7 @@ import os
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -99,7 +99,13 @@ def option(field: str) -> str:
 
 def lifted(values: Mapping[str, object]) -> dict[str, object]:
     """The same values, where "inf" and "none" have become None: no limit."""
-    return {field: None if _lifts(field, value) else value for field, value in values.items()}
+    cleared = dict(values)
+    for field, no_limit in NO_LIMIT.items():
+        if values.get(field) == no_limit:
+            cleared[field] = None
+    if values.get("request_rate") == math.inf:
+        cleared["request_rate"] = None
+    return cleared
 
 
 def profile_problem(values: Mapping[str, object]) -> Refusal | None:
@@ -112,33 +118,22 @@ def profile_problem(values: Mapping[str, object]) -> Refusal | None:
     if not isinstance(values.get("use", ""), str):
         return Refusal("use", values["use"], "must be a sentence")
     rate, slots = values.get("request_rate"), values.get("concurrency")
-    if rate is not None and not _is_rate(rate):
+    is_number = type(rate) in (int, float)
+    if rate is not None and not (is_number and 0 < rate < math.inf):  # type: ignore[operator]
         return Refusal("request_rate", rate, _RATE)
     if slots is not None and not _is_whole(slots):
         return Refusal("concurrency", slots, _SLOTS)
-    return _too_many_slots(slots, values["num_prompts"])
-
-
-def _too_many_slots(slots: object, prompts: object) -> Refusal | None:
-    """More in flight than there are: the run would never be what its name says."""
-    if not isinstance(slots, int) or not isinstance(prompts, int) or slots <= prompts:
-        return None
-    return Refusal(
-        "concurrency",
-        slots,
-        f"must be at most the number of prompts ({prompts}): lower it (--concurrency),"
-        f" or raise num_prompts (--num-prompts) to {slots}",
-    )
+    prompts = values["num_prompts"]
+    if isinstance(slots, int) and isinstance(prompts, int) and slots > prompts:
+        # The run would never be what its name says.
+        most = f"must be at most the number of prompts ({prompts})"
+        cure = f"lower it (--concurrency), or raise num_prompts (--num-prompts) to {slots}"
+        return Refusal("concurrency", slots, f"{most}: {cure}")
+    return None
 
 
 def _sentence(place: str, refusal: Refusal) -> str:
     return f"{place}: {refusal.value!r} is not allowed; it {refusal.why}"
-
-
-def _lifts(field: str, value: object) -> bool:
-    return field in NO_LIMIT and (
-        value == NO_LIMIT[field] or (field == "request_rate" and value == math.inf)
-    )
 
 
 def _number(value: object, kind: Callable[[str], object]) -> object:
@@ -153,10 +148,6 @@ def _number(value: object, kind: Callable[[str], object]) -> object:
 
 def _is_whole(value: object) -> bool:
     return type(value) is int and value >= 1
-
-
-def _is_rate(value: object) -> bool:
-    return type(value) in (int, float) and 0 < value < math.inf  # type: ignore[operator]
 
 
 _OURS = Path(__file__).with_name("profiles.toml")
@@ -181,8 +172,19 @@ def profile_catalog(files: Sequence[Path] = ()) -> dict[str, Profile]:
     Of two with one name the later counts. Raises BadInput for a file that can't be read, and for
     a profile with a wrong, missing or unknown key.
     """
+    profiles: dict[str, Profile] = {}
     own = [user_file()] if user_file().is_file() else []
-    return {profile.name: profile for file in [_OURS, *own, *files] for profile in _profiles(file)}
+    for file in [_OURS, *own, *files]:
+        try:
+            tables = tomllib.loads(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise BadInput(f"{file}: can't be read: {error.strerror}") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise BadInput(f"{file}: is not TOML: {error}") from error
+        except RecursionError as error:
+            raise BadInput(f"{file}: is nested more deeply than any profile") from error
+        profiles |= {name: _profile(file, name, table) for name, table in tables.items()}
+    return profiles
 
 
 def find_profile(name: str, files: Sequence[Path] = ()) -> Profile:
@@ -192,21 +194,6 @@ def find_profile(name: str, files: Sequence[Path] = ()) -> Profile:
         hint, names = did_you_mean(name.lower(), list(profiles)), ", ".join(profiles)
         raise BadInput(f"profile {name!r} is not known{hint}; there are: {names}")
     return profiles[name]
-
-
-def _profiles(file: Path) -> list[Profile]:
-    return [_profile(file, name, table) for name, table in _read(file).items()]
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadInput(f"{file}: can't be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{file}: is not TOML: {error}") from error
-    except RecursionError as error:
-        raise BadInput(f"{file}: is nested more deeply than any profile") from error
 
 
 def _profile(file: Path, name: str, table: object) -> Profile:

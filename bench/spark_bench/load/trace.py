@@ -93,17 +93,6 @@ def read_trace(path: Path, *, speed: float = 1.0, limit: int | None = None) -> l
         raise BadInput(f"--trace-speed: {speed} is not allowed; it must be a number above 0")
     if limit is not None and limit < 1:
         raise BadInput(f"trace limit {limit} is not allowed; it must be 1 or more")
-    entries = sorted(_entries(path), key=lambda entry: entry.at)[:limit]
-    start = entries[0].at
-    return [msgspec.structs.replace(entry, at=(entry.at - start) / speed) for entry in entries]
-
-
-def trace_timings(entries: Sequence[TraceEntry]) -> list[Timing]:
-    """When each entry is due, by index; none at 0.0, so that a wait for a slot counts for all."""
-    return [Timing(at=max(entry.at, _AT_ONCE)) for entry in entries]
-
-
-def _entries(path: Path) -> list[TraceEntry]:
     try:
         with path.open("rb") as lines:
             entries = [
@@ -115,25 +104,29 @@ def _entries(path: Path) -> list[TraceEntry]:
         raise BadInput(f"{path}: can't be read: {error.strerror}") from error
     if not entries:
         raise BadInput(f"{path}: has no requests; a trace has one JSON object a line")
-    return entries
+    entries = sorted(entries, key=lambda entry: entry.at)[:limit]
+    start = entries[0].at
+    return [msgspec.structs.replace(entry, at=(entry.at - start) / speed) for entry in entries]
+
+
+def trace_timings(entries: Sequence[TraceEntry]) -> list[Timing]:
+    """When each entry is due, by index; none at 0.0, so that a wait for a slot counts for all."""
+    return [Timing(at=max(entry.at, _AT_ONCE)) for entry in entries]
 
 
 def _entry(line: bytes, place: str) -> TraceEntry:
     form = f"{_MOONCAKE} or {_PLAIN}"
     try:
         fields = msgspec.json.decode(line)
-        kind, form = _kind(fields)
-        return msgspec.convert(fields, kind).entry()
+        # Which format the line is in, by the name of its time.
+        if isinstance(fields, dict) and "timestamp" in fields:
+            form = _MOONCAKE
+            return msgspec.convert(fields, _Mooncake).entry()
+        if isinstance(fields, dict) and "at" in fields:
+            form = _PLAIN
+            return msgspec.convert(fields, _Plain).entry()
+        raise ValueError("no request with a time")
     except (msgspec.MsgspecError, ValueError) as error:
         shown = line.decode(errors="replace").strip()
         shown = shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "…"
         raise BadInput(f"{place}: {error}; write {form}, not {shown}") from error
-
-
-def _kind(fields: object) -> tuple[type[_Mooncake] | type[_Plain], str]:
-    """Which format a line is in, by the name of its time."""
-    if isinstance(fields, dict) and "timestamp" in fields:
-        return _Mooncake, _MOONCAKE
-    if isinstance(fields, dict) and "at" in fields:
-        return _Plain, _PLAIN
-    raise ValueError("no request with a time")

@@ -53,7 +53,7 @@ def sample_warm_up(load: Load, count: int) -> list[Prompt]:
 
 
 def round_of(load: Load, slots: int) -> list[Prompt]:
-    """The prompts of one round, as `sample` gives them."""
+    """The prompts of one round, as `sample_warm_up` gives them."""
     return sample_warm_up(load, min(PER_SLOT * slots, len(load.jobs)))
 
 

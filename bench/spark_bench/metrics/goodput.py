@@ -45,7 +45,17 @@ def parse_slo(text: str) -> Slo:
     """ "ttft=500,tpot=50,e2e=10s" in milliseconds or with a unit (ms, s); BadInput otherwise."""
     limits: dict[str, float] = {}
     for part in text.split(","):
-        name, limit = _parse_limit(part.strip())
+        part = part.strip()
+        match = re.fullmatch(r"(\w+)\s*=\s*(\d+\.?\d*|\.\d+)\s*(ms|s|)", part)
+        if not match:
+            raise BadInput(f"--slo has {part!r}, which is no limit; {CURE}.")
+        name, number, unit = match.groups()
+        if name not in NAMES:
+            hint = did_you_mean(name, NAMES, most=1)
+            raise BadInput(f"--slo has {part!r}: no latency is called {name!r}{hint}; {CURE}.")
+        limit = float(number) * UNITS_MS[unit]
+        if not 0 < limit < float("inf"):
+            raise BadInput(f"--slo has {part!r}, and a limit must be above 0; {CURE}.")
         if name in limits:
             raise BadInput(f"--slo names {name} twice, in {text!r}; keep one of them.")
         limits[name] = limit
@@ -63,17 +73,3 @@ def goodput(timed: TimedRequests, slo: Slo) -> Goodput:
         attainment=float(every.sum() / sent) if sent else None,
         by_metric={name: float(each.sum() / sent) for name, each in met.items()} if sent else {},
     )
-
-
-def _parse_limit(part: str) -> tuple[str, float]:
-    match = re.fullmatch(r"(\w+)\s*=\s*(\d+\.?\d*|\.\d+)\s*(ms|s|)", part)
-    if not match:
-        raise BadInput(f"--slo has {part!r}, which is no limit; {CURE}.")
-    name, number, unit = match.groups()
-    if name not in NAMES:
-        hint = did_you_mean(name, NAMES, most=1)
-        raise BadInput(f"--slo has {part!r}: no latency is called {name!r}{hint}; {CURE}.")
-    limit = float(number) * UNITS_MS[unit]
-    if not 0 < limit < float("inf"):
-        raise BadInput(f"--slo has {part!r}, and a limit must be above 0; {CURE}.")
-    return name, limit

@@ -96,10 +96,6 @@ class Reconciliation(Struct, frozen=True):
     ttft_outside_ms: float | None
 
 
-class _Unusable(Exception):
-    """Why the server has no such figure."""
-
-
 def reconcile(
     before: Mapping[str, Histogram], after: Mapping[str, Histogram], timed: TimedRequests
 ) -> Reconciliation:
@@ -109,7 +105,7 @@ def reconcile(
     an observation.
     """
     times = timed.answered
-    figures = {figure: _server(figure, before, after) for figure in NAMES}
+    figures = {figure: _observed(names, before, after) for figure, names in NAMES.items()}
     ttft = _compared(without_nan(times.latency_ms("ttft")), *figures["ttft"], 0.0)
     queue, queue_note = figures["queue"]
     in_queue = queue.mean if queue else None
@@ -128,43 +124,27 @@ def reconcile(
     )
 
 
-def _server(
-    figure: str, before: Mapping[str, Histogram], after: Mapping[str, Histogram]
+def _observed(
+    names: tuple[str, ...], before: Mapping[str, Histogram], after: Mapping[str, Histogram]
 ) -> tuple[ServerFigure | None, str]:
-    try:
-        name = next((name for name in NAMES[figure] if name in after), None)
-        if name is None:
-            raise _Unusable("the server has no such histogram")
-        return _figure(_delta(before.get(name), after[name])), ""
-    except _Unusable as why:
-        return None, f"n/a: {why}"
-
-
-def _delta(before: Histogram | None, after: Histogram) -> Histogram:
-    """What was observed between the two."""
-    if before is None:
-        return after
-    if [upper for upper, _ in before.buckets] != [upper for upper, _ in after.buckets]:
-        raise _Unusable("the server's buckets changed during the run")
-    pairs = zip(before.buckets, after.buckets, strict=True)
-    buckets = tuple((upper, count - old) for (_, old), (upper, count) in pairs)
-    counts = [after.count - before.count, *(count for _, count in buckets)]
-    if min(counts) < 0:
-        raise _Unusable("the server's counts fell: it was restarted during the run")
-    return Histogram(after.name, buckets, after.sum - before.sum, counts[0])
-
-
-def _figure(observed: Histogram) -> ServerFigure:
-    if not observed.count:
-        raise _Unusable("the server observed nothing during the run")
-    return ServerFigure(
-        name=observed.name,
-        n=round(observed.count),
-        mean=observed.sum / observed.count * 1e3,
-        p50=bounded(observed, 50),
-        p90=bounded(observed, 90),
-        p99=bounded(observed, 99),
-    )
+    """What the server observed between the two, or None and why there is no such figure."""
+    name = next((name for name in names if name in after), None)
+    if name is None:
+        return None, "n/a: the server has no such histogram"
+    run, start = after[name], before.get(name)
+    if start is not None:
+        if [upper for upper, _ in start.buckets] != [upper for upper, _ in run.buckets]:
+            return None, "n/a: the server's buckets changed during the run"
+        pairs = zip(start.buckets, run.buckets, strict=True)
+        buckets = tuple((upper, count - old) for (_, old), (upper, count) in pairs)
+        run = Histogram(name, buckets, run.sum - start.sum, run.count - start.count)
+        if min([run.count, *(count for _, count in buckets)]) < 0:
+            return None, "n/a: the server's counts fell: it was restarted during the run"
+    if not run.count:
+        return None, "n/a: the server observed nothing during the run"
+    p50, p90, p99 = (bounded(run, percentile) for percentile in (50, 90, 99))
+    figure = ServerFigure(name, round(run.count), run.sum / run.count * 1e3, p50, p90, p99)
+    return figure, ""
 
 
 def bounded(observed: Histogram, percentile: float) -> Bounded:
@@ -190,15 +170,13 @@ def _compared(values: Floats, server: ServerFigure | None, note: str, tolerance:
         return Compared(n, mean, p50, p99, None, note=note)
     difference = mean - server.mean
     share = difference / mean if mean else None
-    return Compared(n, mean, p50, p99, server, difference, share, _mismatch(n, server.n, tolerance))
-
-
-def _mismatch(client: int, server: int, tolerance: float) -> str:
-    if abs(client - server) <= tolerance * client:
-        return ""
-    counted_by_both = f"the server counted {server}, the client {client}"
-    if server < client:
-        return f"{counted_by_both}: not all of it is in the server's figures"
-    if tolerance:
-        return f"{counted_by_both}: others used it, some failed, or tokens were hidden"
-    return f"{counted_by_both}: others used it, or some failed"
+    mismatch = ""
+    if abs(n - server.n) > tolerance * n:
+        mismatch = f"the server counted {server.n}, the client {n}: "
+        if server.n < n:
+            mismatch += "not all of it is in the server's figures"
+        elif tolerance:
+            mismatch += "others used it, some failed, or tokens were hidden"
+        else:
+            mismatch += "others used it, or some failed"
+    return Compared(n, mean, p50, p99, server, difference, share, mismatch)

@@ -57,11 +57,21 @@ def over_repeats(summaries: Sequence[Summary]) -> dict[str, Interval]:
     """By key of `Summary`: the mean of two or more repeats by Student's t, which takes the
     repeats as independent and their figure as about normal. Figures that fewer than two repeats
     have are left out."""
+    if len(summaries) < 2:
+        return {}
+    from scipy.special import stdtrit  # scipy.stats takes 0.7 s and 70 MB for it
+
     figures = {}
     for name in MAIN:
-        values = [value for summary in summaries if (value := getattr(summary, name)) is not None]
-        if len(values) >= 2:
-            figures[name] = _student(np.array(values))
+        measured = [getattr(summary, name) for summary in summaries]
+        values = np.array([value for value in measured if value is not None])
+        if values.size >= 2:
+            mean, middle = float(values.mean()), float(np.median(values))
+            quantile = stdtrit(values.size - 1, (1 + LEVEL) / 2)
+            half = float(quantile * values.std(ddof=1) / np.sqrt(values.size))
+            figures[name] = Interval(
+                mean, mean - half, mean + half, values.size, "student-t", middle
+            )
     return figures
 
 
@@ -89,16 +99,6 @@ def over_requests(timed: TimedRequests, *, seed: int = 0) -> dict[str, Interval]
     concurrency = float(seconds.sum()) / whole
     figures["output_throughput"] = _ratio(times.output_tokens, seconds, concurrency, rng)
     return figures
-
-
-def _student(values: Floats) -> Interval:
-    from scipy.special import stdtrit  # scipy.stats takes 0.7 s and 70 MB for it
-
-    mean = float(values.mean())
-    quantile = stdtrit(values.size - 1, (1 + LEVEL) / 2)
-    half = float(quantile * values.std(ddof=1) / np.sqrt(values.size))
-    middle = float(np.median(values))
-    return Interval(mean, mean - half, mean + half, values.size, "student-t", middle)
 
 
 def _latency(name: str, values: Floats, rng: np.random.Generator) -> dict[str, Interval]:

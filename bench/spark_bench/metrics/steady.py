@@ -12,15 +12,20 @@ last send. Of the longest times, the 95th percentile is taken: one straggler sha
 Requests that are all sent before one has ended are a closed loop of as many slots.
 """
 
-from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 from msgspec import Struct
 
-from spark_bench.metrics.concurrency import Concurrency, ended_ns
-from spark_bench.metrics.times import NS_PER_S, Floats, TimedRequests, Times, without_nan
-from spark_bench.record import Request
+from spark_bench.metrics.times import (
+    NS_PER_S,
+    Concurrency,
+    Floats,
+    TimedRequests,
+    Times,
+    ended_ns,
+    without_nan,
+)
 
 # Below these a window says less about the server than about its own edges.
 MIN_SHARE = 0.1
@@ -66,37 +71,27 @@ def steady(timed: TimedRequests, slots: int | None = None) -> tuple[Steady | Non
     sent = [request for request in timed.requests if request.sent_ns]
     if flight.peak == len(sent):
         slots = flight.peak
-    closed = slots is not None and flight.peak >= slots
-    start, end = _closed(flight, times, slots or 0) if closed else _open(sent)
+    rule: Literal["closed", "open"] = "open"
+    if slots is not None and flight.peak >= slots:
+        rule = "closed"
+        full = np.flatnonzero(flight.count >= slots)
+        filled, end = int(flight.at_ns[full[0]]), int(flight.at_ns[full[-1] + 1])
+        burst = times.first_ns[times.sent_ns <= filled]
+        start = int(burst.max(initial=filled))
+    else:
+        sends = [request.sent_ns for request in sent]
+        lasted = [ended_ns(request) - request.sent_ns for request in sent]
+        start, end = min(sends) + int(np.percentile(lasted, RAMP_PERCENTILE)), max(sends)
     began, last = timed.began_ns, int(times.last_ns.max())
-    if reason := _too_short(start, end, last - began):
-        return None, reason
-    figures = _figures(times, flight, start, end, began, "closed" if closed else "open")
+    if end <= start:
+        return None, "the tail began before the ramp was over: send more requests"
+    if end - start < MIN_SHARE * (last - began):
+        seconds, whole = (end - start) / NS_PER_S, (last - began) / NS_PER_S
+        return None, f"the load was steady for {seconds:.1f} s of {whole:.1f} s only"
+    figures = _figures(times, flight, start, end, began, rule)
     if figures.output_tokens < MIN_TOKENS:
         return None, f"too few tokens came while the load was steady: {figures.output_tokens}"
     return figures, ""
-
-
-def _closed(flight: Concurrency, times: Times, slots: int) -> tuple[int, int]:
-    full = np.flatnonzero(flight.count >= slots)
-    filled, freed = flight.at_ns[full[0]], flight.at_ns[full[-1] + 1]
-    burst = times.first_ns[times.sent_ns <= filled]
-    return int(burst.max(initial=filled)), int(freed)
-
-
-def _open(sent: Sequence[Request]) -> tuple[int, int]:
-    sends = [request.sent_ns for request in sent]
-    lasted = [ended_ns(request) - request.sent_ns for request in sent]
-    return min(sends) + int(np.percentile(lasted, RAMP_PERCENTILE)), max(sends)
-
-
-def _too_short(start: int, end: int, whole: int) -> str:
-    if end <= start:
-        return "the tail began before the ramp was over: send more requests"
-    if end - start < MIN_SHARE * whole:
-        seconds = (end - start) / NS_PER_S
-        return f"the load was steady for {seconds:.1f} s of {whole / NS_PER_S:.1f} s only"
-    return ""
 
 
 def _figures(

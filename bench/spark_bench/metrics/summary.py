@@ -1,18 +1,17 @@
-"""The summary of one run from its requests."""
+"""The summary of one run from its requests, and whole distributions for plots."""
 
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 
 from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.goodput import Slo, goodput
 from spark_bench.metrics.steady import steady
 from spark_bench.metrics.times import NS_PER_MS, NS_PER_S, Floats, TimedRequests, Times, without_nan
 from spark_bench.record import Request
-
-__all__ = ["BY_REQUEST", "Summary", "describe_latency", "summarize"]
 
 # The latencies that each request has one of; itl and icl are pooled.
 BY_REQUEST = (
@@ -25,6 +24,8 @@ BY_REQUEST = (
     "scheduled_e2e_latency",
     "e2e_done",
 )
+# 0, 0.5 ... 100, and finer where tails differ: 99.1 ... 99.9.
+POINTS = tuple(sorted({i / 2 for i in range(201)} | {(990 + i) / 10 for i in range(1, 10)}))
 QUANTILES = {"median": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0, "p99_9": 99.9}
 
 
@@ -34,16 +35,29 @@ def summarize(timed: TimedRequests, *, slo: Slo | None = None, slots: int | None
     lasted_ns = int(times.last_ns.max()) - timed.began_ns if len(times) else None
     duration = None if lasted_ns is None else lasted_ns / NS_PER_S
     window, reason = steady(timed, slots)
+    tokens: Counter[str] = Counter()
+    for request in requests:
+        if request.ok and request.token_counts.size:
+            tokens[request.counted_by] += int(request.token_counts[1:].sum())
+    objectives: dict[str, Any] = {}
+    if slo:
+        good = goodput(timed, slo)
+        objectives = {
+            "goodput_slos_ms": slo.limits_ms,
+            "request_goodput": good.met / duration if duration else None,
+            "slo_attainment": good.attainment,
+            "slo_attainment_by_metric": good.by_metric,
+        }
     return Summary(
         duration=duration,
         peak_concurrency=timed.concurrency.peak,
-        itl_source=_itl_source(requests),
+        itl_source={source: n / tokens.total() for source, n in tokens.items() if n},
         steady=window,
         steady_reason=reason,
         **_counts(requests),
         **_rates(timed, duration),
         **_latencies(times),
-        **(_goodput(timed, slo, duration) if slo else {}),
+        **objectives,
     )
 
 
@@ -102,19 +116,30 @@ def _latencies(times: Times) -> dict[str, Any]:
     )
 
 
-def _itl_source(requests: Sequence[Request]) -> dict[str, float]:
-    tokens: Counter[str] = Counter()
-    for request in requests:
-        if request.ok and request.token_counts.size:
-            tokens[request.counted_by] += int(request.token_counts[1:].sum())
-    return {source: n / tokens.total() for source, n in tokens.items() if n}
+class Distributions(Struct, frozen=True):
+    """Whole distributions, small enough for a result file: quantiles in ms at `points` (percent);
+    empty where the run has nothing of the kind."""
+
+    points: tuple[float, ...]
+    ttft_ms: tuple[float, ...]
+    itl_ms: tuple[float, ...]
+    tpot_ms: tuple[float, ...]
+    e2e_latency_ms: tuple[float, ...]
 
 
-def _goodput(timed: TimedRequests, slo: Slo, duration: float | None) -> dict[str, Any]:
-    good = goodput(timed, slo)
-    return {
-        "goodput_slos_ms": slo.limits_ms,
-        "request_goodput": good.met / duration if duration else None,
-        "slo_attainment": good.attainment,
-        "slo_attainment_by_metric": good.by_metric,
-    }
+def distributions(timed: TimedRequests) -> Distributions:
+    """Of the whole answers among them."""
+    times = timed.answered
+    return Distributions(
+        points=POINTS,
+        ttft_ms=_quantiles(without_nan(times.latency_ms("ttft"))),
+        itl_ms=_quantiles(times.gaps().itl_ms()),
+        tpot_ms=_quantiles(without_nan(times.latency_ms("tpot"))),
+        e2e_latency_ms=_quantiles(without_nan(times.latency_ms("e2e_latency"))),
+    )
+
+
+def _quantiles(values: Floats) -> tuple[float, ...]:
+    if not values.size:
+        return ()
+    return tuple(np.percentile(values, POINTS, overwrite_input=True).tolist())

@@ -1,7 +1,12 @@
 """Prompts of exact lengths, made from a seed.
 
 What an input length N means: the server counts N (`usage.prompt_tokens == N`), its chat template
-included. The content therefore has N minus the template's overhead, by the tokenizer.
+and a beginning-of-text token included. The content therefore has N minus the template's overhead,
+by the tokenizer.
+
+What the template adds is not known before the server was asked once, so a probe goes first: prompts
+composed with no overhead, whose `input_tokens` therefore is their content alone, against the
+`usage.prompt_tokens` that came back.
 
 The same shape, tokenizer, overhead and seed give the same texts everywhere.
 """
@@ -9,16 +14,30 @@ The same shape, tokenizer, overhead and seed give the same texts everywhere.
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, repeat
 from random import Random
+from statistics import median_low
 from typing import Literal
 
 import msgspec
 
 from spark_bench.errors import BadInput
-from spark_bench.prompts.calibrate import Overhead, calibrate
 from spark_bench.prompts.fitting import Draft, fit_length
-from spark_bench.prompts.tokens import Tokens
-from spark_bench.prompts.vocabulary import Vocabulary
+from spark_bench.prompts.tokens import Tokens, Vocabulary
 from spark_bench.record import Message, Prompt
+
+_Pair = tuple[int, int]
+
+
+class Overhead(msgspec.Struct, frozen=True):
+    """Tokens of the chat template: what the server counts beyond the contents of the messages.
+
+    first: for a conversation of one question
+    turn: more for each further question and the answer before it
+    steady: every probe said the same, so lengths can be exact
+    """
+
+    first: int = 0
+    turn: int = 0
+    steady: bool = True
 
 
 class PromptShape(msgspec.Struct, frozen=True):
@@ -61,11 +80,25 @@ def compose(
     overhead = overhead or Overhead()
     validate(shape, overhead)
     words = tokens.words()
-    heads = fit_length(_prefixes(shape, words, seed), tokens, words)
+    # Each group's shared prefix; none without one.
+    openings = _openings(words.first, words.rest, seed, "prefixes")
+    prefixes = [
+        _draft(shape.shared_prefix, rng_for(seed, "prefix", group), words, opening=next(openings))
+        for group in range(shape.prefix_groups if shape.shared_prefix else 0)
+    ]
+    heads = fit_length(prefixes, tokens, words)
     different = 1 if shape.cache == "hit" else shape.prompts
     drafts = list(_drafts(shape, overhead, different, heads, words, seed))
     texts = iter(fit_length(drafts, tokens, words))
-    conversations = [_turns(shape, texts) for _ in range(different)]
+    conversations = []
+    for _ in range(different):
+        # The messages of each turn's request: the earlier ones and its own.
+        first = (Message("user", next(texts)),)
+        further = (
+            (Message("assistant", next(texts)), Message("user", next(texts)))
+            for _ in range(1, shape.turns)
+        )
+        conversations.append(list(accumulate(further, initial=first)))
     return [
         Prompt(
             messages=messages,
@@ -94,7 +127,12 @@ def validate(shape: PromptShape, overhead: Overhead) -> None:
     first = overhead.first + shape.shared_prefix + 1
     least = max(first, overhead.turn + 1) if shape.turns > 1 else first
     if shape.input_tokens < least:
-        raise BadInput(_too_short(shape, overhead, least))
+        prefix = f" and --shared-prefix {shape.shared_prefix}" if shape.shared_prefix else ""
+        raise BadInput(
+            f"--input-len {shape.input_tokens} is too short: the chat template takes"
+            f" {max(overhead.first, overhead.turn)} tokens of it{prefix}, and the question at"
+            f" least 1: give {least} or more, or use --endpoint completions, which has no template"
+        )
 
 
 COUNTS = {
@@ -106,31 +144,12 @@ COUNTS = {
 }
 
 
-def _too_short(shape: PromptShape, overhead: Overhead, least: int) -> str:
-    prefix = f" and --shared-prefix {shape.shared_prefix}" if shape.shared_prefix else ""
-    return (
-        f"--input-len {shape.input_tokens} is too short: the chat template takes"
-        f" {max(overhead.first, overhead.turn)} tokens of it{prefix}, and the question at least 1:"
-        f" give {least} or more, or use --endpoint completions, which has no template"
-    )
-
-
 def rng_for(seed: int, *what: object) -> Random:
     """A generator of its own for each thing, so that no text depends on how many others there are.
 
     A str seeds by its SHA-512: the same everywhere.
     """
     return Random("/".join(map(str, (seed, *what))))
-
-
-def _prefixes(shape: PromptShape, words: Vocabulary, seed: int) -> list[Draft]:
-    """A draft for each group's shared prefix; none without one."""
-    groups = shape.prefix_groups if shape.shared_prefix else 0
-    openings = _openings(words.first, words.rest, seed, "prefixes")
-    return [
-        _draft(shape.shared_prefix, rng_for(seed, "prefix", group), words, opening=next(openings))
-        for group in range(groups)
-    ]
 
 
 def _drafts(
@@ -192,16 +211,6 @@ def _shuffled(words: tuple[str, ...], rng: Random) -> list[str]:
     return sorted(words, key=lambda _: rng.random())
 
 
-def _turns(shape: PromptShape, texts: Iterator[str]) -> list[tuple[Message, ...]]:
-    """The messages of each turn's request: the earlier ones and its own."""
-    first = (Message("user", next(texts)),)
-    further = (
-        (Message("assistant", next(texts)), Message("user", next(texts)))
-        for _ in range(1, shape.turns)
-    )
-    return list(accumulate(further, initial=first))
-
-
 LENGTHS = (24, 57)  # two, far enough apart that a wrong tokenizer counts them differently
 ANSWER = 7
 
@@ -219,6 +228,28 @@ def probe_prompts(tokens: Tokens, seed: int, turns: int = 1) -> list[Prompt]:
         )
     ]
     return sorted(prompts, key=lambda prompt: prompt.turn)
+
+
+def calibrate(first: Sequence[_Pair], second: Sequence[_Pair] = ()) -> Overhead:
+    """The overhead, from probes.
+
+    first: (tokens of the content, usage.prompt_tokens) of prompts of one question
+    second: the same of prompts of a question, its answer and another question; without any,
+        further turns are taken to add nothing
+
+    Two probes of different lengths tell a template (always the same) from a tokenizer that isn't
+    the server's (more, the longer the text): then `steady` is False and the middle one counts.
+    """
+    once, steady = _extra(first)
+    twice, steady_twice = _extra(second)
+    further = max(0, twice - once) if second else 0
+    return Overhead(max(0, once), further, steady and steady_twice and once >= 0)
+
+
+def _extra(pairs: Sequence[_Pair]) -> tuple[int, bool]:
+    """How many tokens the server counts beyond the content, and whether always as many."""
+    extra = [counted - content for content, counted in pairs]
+    return (median_low(extra), len(set(extra)) == 1) if extra else (0, True)
 
 
 def overhead(prompts: Sequence[Prompt], counted: Sequence[int]) -> Overhead:

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from spark_bench.errors import BadInput
-from spark_bench.prompts.tokens import Tokens
-from spark_bench.prompts.vocabulary import Vocabulary
+from spark_bench.prompts.tokens import Tokens, Vocabulary
 
 ROUNDS = 100  # of counting all that isn't right yet; one is the rule, 10 are a lot
 NEAR = 4  # tokens missing from which on each addition is tried before it is made
@@ -84,23 +83,17 @@ def fit_length(drafts: Sequence[Draft], tokens: Tokens, words: Vocabulary) -> li
         if not missing:
             return texts
         pending = list(missing)
-        _mend({number: drafts[number] for number in pending}, missing, tokens, words)
+        near = {number: gap for number, gap in missing.items() if 0 < gap <= NEAR}
+        for number in missing.keys() - near.keys():
+            drafts[number].resize(missing[number], words)
+        if near:
+            _close([(drafts[number], gap) for number, gap in near.items()], tokens, words)
         for number in pending:
             texts[number] = drafts[number].text
     raise BadInput(
         f"no text of exactly {drafts[pending[0]].target} tokens was found with {tokens.name}; "
         f"the shortest has {smallest(tokens, words)}: use another --input-len"
     )
-
-
-def _mend(
-    drafts: dict[int, Draft], missing: dict[int, int], tokens: Tokens, words: Vocabulary
-) -> None:
-    near = {number: gap for number, gap in missing.items() if 0 < gap <= NEAR}
-    for number in missing.keys() - near.keys():
-        drafts[number].resize(missing[number], words)
-    if near:
-        _close([(drafts[number], gap) for number, gap in near.items()], tokens, words)
 
 
 def _close(near: Sequence[tuple[Draft, int]], tokens: Tokens, words: Vocabulary) -> None:

@@ -15,7 +15,7 @@ import msgspec
 
 from spark_bench.errors import Unreachable
 from spark_bench.prompts.library import batches
-from spark_bench.prompts.vocabulary import COMMON, Vocabulary, pick
+from spark_bench.prompts.tokens import COMMON, Vocabulary, pick
 from spark_bench.protocol.deltas import Tokens as TokenCount
 
 PATH = "/tokenize"

@@ -13,18 +13,22 @@ counted: tool calls without a text, images, what is no conversation at all.
 """
 
 import heapq
+import json
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from io import TextIOWrapper
 from itertools import pairwise
 from pathlib import Path
 from random import Random
-from typing import Any
 
 from spark_bench.errors import BadInput
-from spark_bench.prompts.calibrate import Overhead
-from spark_bench.prompts.entries import DatasetEntry, read_entries
+from spark_bench.prompts.compose import Overhead
 from spark_bench.prompts.tokens import Tokens
 from spark_bench.record import Message, Prompt
 
+WINDOW = 1 << 20  # characters read at once
+ENTRY = 1 << 24  # characters that one entry may have: beyond, the file is something else
+BLANK = " \t\r\n"
 SHORTEST = 2  # tokens of a question and of an answer, as sglang has it
 SPARE = 64  # entries drawn beyond twice those asked for, as some are filtered out
 WANTED = (
@@ -39,6 +43,14 @@ ROLES = {"human": "user", "user": "user", "prompter": "user"} | dict.fromkeys(
 # Parts of a content that are text.
 TEXT_PARTS = ("text", "input_text", "output_text")
 Pair = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetEntry:
+    """One entry, and where it stands: "line 3", "entry 3"."""
+
+    place: str
+    value: object
 
 
 def load_sharegpt(
@@ -77,7 +89,11 @@ def load_sharegpt(
                 for number, prompt in enumerate(prompts[:count])
             ]
         if drawn >= total:
-            raise BadInput(_too_few(path, count, len(prompts), total, context))
+            within = f" and of at most {context} tokens together" if context else ""
+            raise BadInput(
+                f"--num-prompts {count} is more than {path} has: {len(prompts)} of its {total}"
+                f" entries are a question and its answer of {SHORTEST} tokens or more each{within}"
+            )
         drawn *= 4
 
 
@@ -129,24 +145,19 @@ def _message(item: object) -> tuple[str, str]:
     if not isinstance(item, dict):
         return "", ""
     role = next((item[name] for name in ROLE_NAMES if item.get(name)), "")
-    text = _text(next((item[name] for name in TEXT_NAMES if item.get(name)), ""))
-    return (ROLES.get(role.lower(), role), text) if isinstance(role, str) else ("", "")
-
-
-def _text(content: Any) -> str:
-    """A content's text; "" where it is none, or not text alone."""
+    content = next((item[name] for name in TEXT_NAMES if item.get(name)), "")
     if isinstance(content, str):
-        # Half a surrogate can't be sent.
-        return content.encode("utf-8", "replace").decode()
-    if not isinstance(content, list):
-        return ""
-    parts = [part if isinstance(part, str) else _part(part) for part in content]
-    return "".join(parts) if all(parts) else ""
-
-
-def _part(part: Any) -> str:
-    text = part.get("text") if isinstance(part, dict) and part.get("type") in TEXT_PARTS else None
-    return text if isinstance(text, str) else ""
+        text = content.encode("utf-8", "replace").decode()  # half a surrogate can't be sent
+    else:
+        # Parts; one that is no text makes the whole none.
+        listed = content if isinstance(content, list) else []
+        parts = [
+            part.get("text") if isinstance(part, dict) and part.get("type") in TEXT_PARTS else part
+            for part in listed
+        ]
+        texts = [part for part in parts if isinstance(part, str) and part]
+        text = "".join(texts) if len(texts) == len(listed) else ""
+    return (ROLES.get(role.lower(), role), text) if isinstance(role, str) else ("", "")
 
 
 def _prompts(
@@ -163,9 +174,81 @@ def _prompts(
         yield Prompt((Message("user", question),), content + extra, length)
 
 
-def _too_few(path: Path, count: int, usable: int, total: int, context: int | None) -> str:
-    within = f" and of at most {context} tokens together" if context else ""
-    return (
-        f"--num-prompts {count} is more than {path} has: {usable} of its {total} entries are a"
-        f" question and its answer of {SHORTEST} tokens or more each{within}"
-    )
+def read_entries(path: Path) -> Iterator[DatasetEntry]:
+    """All entries of a JSON list or of JSON lines in order, one at a time: a file may be larger
+    than memory. What can't be read is a BadInput."""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            while (character := file.read(1)) and character in BLANK:
+                pass
+            file.seek(0)
+            if character == "[":
+                yield from _listed(path, file)
+                return
+            for number, line in enumerate(file, start=1):
+                if not line.strip():
+                    continue
+                try:
+                    yield DatasetEntry(f"line {number}", json.loads(line))
+                except (ValueError, RecursionError) as e:
+                    raise BadInput(
+                        f"{path}, line {number}: not JSON ({e}); expected a JSON list, or one JSON"
+                        " object a line"
+                    ) from e
+    except OSError as e:
+        raise BadInput(f"{path} can't be read: {e.strerror}") from e
+    except UnicodeDecodeError as e:
+        raise BadInput(f"{path} is not UTF-8 text: {e.reason} at byte {e.start}") from e
+
+
+class _Window:
+    """The part of a file that is being read."""
+
+    def __init__(self, file: TextIOWrapper) -> None:
+        self._file = file
+        self.text, self.at = "", 0
+
+    def more(self) -> bool:
+        """Read on; False at the file's end. As much again as there is, so that a long entry is
+        not decoded from its start too often."""
+        rest = self.text[self.at :]
+        added = self._file.read(max(WINDOW, len(rest)))
+        self.text, self.at = rest + added, 0
+        return bool(added)
+
+    def next(self) -> str:
+        """Go to the next character that isn't blank, and give it; "" at the end."""
+        while True:
+            while self.at < len(self.text) and self.text[self.at] in BLANK:
+                self.at += 1
+            if self.at < len(self.text) or not self.more():
+                return self.text[self.at : self.at + 1]
+
+
+def _listed(path: Path, file: TextIOWrapper) -> Iterator[DatasetEntry]:
+    window, decoder = _Window(file), json.JSONDecoder()
+    window.next()
+    window.at += 1  # the bracket
+    if window.next() == "]":
+        return
+    number = 0
+    while True:
+        number += 1
+        place = f"entry {number}"
+        window.next()
+        while True:
+            try:
+                value, window.at = decoder.raw_decode(window.text, window.at)
+                break
+            except RecursionError as e:
+                raise BadInput(f"{path}, {place}: nested too deep") from e
+            except ValueError as e:
+                if len(window.text) - window.at > ENTRY or not window.more():
+                    raise BadInput(f"{path}, {place}: not JSON ({e})") from e
+        after = window.next()
+        if after not in (",", "]"):
+            raise BadInput(f"{path}, {place}: no comma after it, and no end of the JSON list")
+        window.at += 1
+        yield DatasetEntry(place, value)
+        if after == "]":
+            return

@@ -1,4 +1,6 @@
-"""How many tokens a text is, by the served model's own tokenizer where it can be had.
+"""How many tokens a text is, by the served model's own tokenizer where it can be had; and the
+words that prompts are made of: plain lowercase ASCII, so that neither JSON nor a tokenizer has
+anything to escape or to split.
 
 Nothing here ever asks a model hub: a tokenizer comes from a folder of this machine or from the
 server under test.
@@ -8,14 +10,84 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from spark_bench.prompts.vocabulary import COMMON, Vocabulary, as_they_are
-
 if TYPE_CHECKING:
     import httpx
+
+
+POOL = 4096  # words a prompt is drawn from at most: 12 bits of chance a token
+ENOUGH = 64  # one-token words below which the common ones are taken, whatever they cost
+PLAIN = re.compile(r"[a-z]{2,10}")
+MARKERS = "Ġ▁"  # how a vocabulary writes the space before a word: byte-level BPE, SentencePiece
+
+# Words of one token each in the vocabularies of today's models (32k entries and more).
+COMMON = tuple(
+    PLAIN.findall("""
+    able about above across act add after again age ago agree air all almost alone along already
+    also always among amount and animal another answer any appear area arm around art ask away baby
+    back bad ball bank base be bear beat beauty become bed been before began begin behind being
+    best better between big bird black blood blow blue board boat body bone book born both bottom
+    box boy bread break bring brother brown build built burn business busy but buy call came can
+    capital car care carry case cat catch cause cell center century certain chair chance change
+    charge check child choose church circle city claim class clean clear close coast cold color
+    come common company complete consider contain control cook cool copy corner correct cost could
+    count country course cover create cross crowd cry current cut dance danger dark data day dead
+    deal death decide deep degree design develop differ direct discuss distance divide doctor dog
+    dollar door double doubt down draw dream dress drink drive drop dry during each early earth
+    ease east eat edge effect egg eight either electric element else end energy engine enough enter
+    equal even evening event ever every exact example except expect experience eye face fact fair
+    fall family famous far farm fast father favor fear feed feel feet fell few field fig fight
+    figure fill final find fine finger finish fire first fish fit five flat floor flow flower fly
+    follow food foot force forest form forward found four free fresh friend from front fruit full
+    fun game garden gas gather gave general gentle get girl give glad glass go gold gone good
+    """)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """What a text can be put together from, word by word.
+
+    first: words that begin a text; rest: words with the space before them. Each is one token, as
+    far as the tokenizer has such words.
+    """
+
+    first: tuple[str, ...]
+    rest: tuple[str, ...]
+
+
+Count = Callable[[Sequence[str]], list[int]]
+
+
+def plain_words(vocabulary: Iterable[str]) -> Iterator[str]:
+    """The plain words of a vocabulary, without their space markers, each once, in its order."""
+    taken = set()
+    for entry in vocabulary:
+        word = entry.lstrip(MARKERS)
+        if word not in taken and PLAIN.fullmatch(word):
+            taken.add(word)
+            yield word
+
+
+def pick(candidates: Sequence[str], count: Count) -> Vocabulary:
+    """Those of the candidates that are one token, at the start of a text and after a word."""
+    alone = count(candidates)
+    twice = count([f"{word} {word}" for word in candidates])
+    rest = [w for w, one, two in zip(candidates, alone, twice, strict=True) if two - one == 1]
+    whole = {word for word, one in zip(candidates, alone, strict=True) if one == 1}
+    first = [word for word in rest if word in whole]
+    if len(first) < ENOUGH or len(rest) < ENOUGH:
+        return as_they_are(COMMON)
+    return Vocabulary(tuple(first[:POOL]), tuple(f" {word}" for word in rest[:POOL]))
+
+
+def as_they_are(words: Sequence[str]) -> Vocabulary:
+    """The words, unchecked."""
+    return Vocabulary(tuple(words), tuple(f" {word}" for word in words))
 
 
 class Tokens(Protocol):
@@ -78,12 +150,12 @@ def find_tokens(tokenizer: Path | None, client: httpx.Client | None, model: str)
     Face cache; none, which makes all lengths approximate. A given one that can't be used is a
     BadInput.
     """
-    from spark_bench.prompts import process, served  # tokenizers and httpx, when needed
+    from spark_bench.prompts import library, served  # tokenizers and httpx, when needed
 
     if tokenizer is not None:
-        return process.load_local_tokens(tokenizer)
+        return library.load_local_tokens(tokenizer)
     if client is not None and (tokens := served.ask_tokenize(client, model)):
         return tokens
-    if folder := process.folder_of(model):
-        return process.load_local_tokens(folder)
+    if folder := library.folder_of(model):
+        return library.load_local_tokens(folder)
     return ApproximateTokens()

@@ -3,11 +3,9 @@
 from collections.abc import Sequence
 
 from spark_bench.load.trace import TraceEntry
-from spark_bench.prompts.calibrate import Overhead
-from spark_bench.prompts.compose import rng_for
+from spark_bench.prompts.compose import Overhead, rng_for
 from spark_bench.prompts.fitting import Draft, fit_length
 from spark_bench.prompts.tokens import Tokens
-from spark_bench.prompts.vocabulary import Vocabulary
 from spark_bench.record import Message, Prompt
 
 # Tokens of a hashed block (kvcache-ai/Mooncake, the README of its traces).
@@ -25,12 +23,23 @@ def traced(
     """
     words = tokens.words()
     blank = [number for number, entry in enumerate(entries) if not entry.messages]
-    blocks = _blocks([entries[number] for number in blank], tokens, words, seed)
-    drafts = [
-        _draft(entries[number], number, blocks, words, seed, overhead.first) for number in blank
-    ]
-    texts = dict(zip(blank, fit_length(drafts, tokens, words), strict=True))
-    sizes = dict(zip(blank, (draft.target + overhead.first for draft in drafts), strict=True))
+    # The text of each hashed block that is some prompt's and not its last one.
+    hashed = (block for number in blank for block in entries[number].hash_ids[:-1])
+    block_drafts = {block: Draft(BLOCK, rng_for(seed, "block", block)) for block in hashed}
+    for draft in block_drafts.values():
+        draft.add(BLOCK, words)
+    shared_texts = fit_length(list(block_drafts.values()), tokens, words)
+    blocks = dict(zip(block_drafts, shared_texts, strict=True))
+    drafts = {}
+    for number in blank:
+        entry = entries[number]
+        target = max(1, (entry.input_len or 0) - overhead.first)
+        shared = entry.hash_ids[:-1][: (target - 1) // BLOCK]
+        head = " ".join(blocks[block] for block in shared)
+        drafts[number] = Draft(target, rng_for(seed, "entry", number), head)
+        drafts[number].add(target - BLOCK * len(shared), words)
+    texts = dict(zip(drafts, fit_length(list(drafts.values()), tokens, words), strict=True))
+    sizes = {number: draft.target + overhead.first for number, draft in drafts.items()}
     return [
         Prompt(
             entry.messages or (Message("user", texts[number]),),
@@ -40,30 +49,3 @@ def traced(
         )
         for number, entry in enumerate(entries)
     ]
-
-
-def _blocks(
-    entries: Sequence[TraceEntry], tokens: Tokens, words: Vocabulary, seed: int
-) -> dict[int, str]:
-    """The text of each hashed block that is some prompt's and not its last one."""
-    ids = list(dict.fromkeys(block for entry in entries for block in entry.hash_ids[:-1]))
-    drafts = [Draft(BLOCK, rng_for(seed, "block", block)) for block in ids]
-    for draft in drafts:
-        draft.add(BLOCK, words)
-    return dict(zip(ids, fit_length(drafts, tokens, words), strict=True))
-
-
-def _draft(
-    entry: TraceEntry,
-    number: int,
-    blocks: dict[int, str],
-    words: Vocabulary,
-    seed: int,
-    extra: int,
-) -> Draft:
-    target = max(1, (entry.input_len or 0) - extra)
-    shared = entry.hash_ids[:-1][: (target - 1) // BLOCK]
-    head = " ".join(blocks[block] for block in shared)
-    draft = Draft(target, rng_for(seed, "entry", number), head)
-    draft.add(target - BLOCK * len(shared), words)
-    return draft

@@ -1,18 +1,25 @@
-"""The content of a response, from the bytes of a whole exchange: de-chunked and decoded.
+"""The content of a response, from the bytes of a whole exchange: de-chunked and decoded, and the
+events of a stream, each with the time at which it was complete.
 
 Nothing here depends on how the bytes were split into reads: the response is parsed from all of
 them, and a byte's time is that of the read that held it.
 """
 
+from __future__ import annotations
+
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
+from spark_bench.protocol import sse
 from spark_bench.protocol.http1 import BodyEnd, Framing, Head, MalformedHttp
-from spark_bench.protocol.tape import Tape
+from spark_bench.record import Ended, Exchange
+
+Ints = NDArray[np.int64]
 
 # What a body may have when decoded, unless told otherwise.
 MOST_BYTES = 64 * 1024 * 1024
@@ -22,6 +29,33 @@ _MOST_ENCODINGS = 3
 # handed to zlib at once and there is an end to them.
 _FED = 4096
 _MOST_STREAMS = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Tape:
+    """What came, and when: of a whole response, of its body, or of its decoded body.
+
+    data: the bytes
+    ends: for each read, how many of these bytes had come by its end; never falls
+    stamps: for each read, when it came, ns
+    """
+
+    data: bytes
+    ends: Ints
+    stamps: Ints
+
+    @classmethod
+    def of(cls, exchange: Exchange) -> Tape:
+        """The raw bytes of an exchange; its arrays are seen, not copied."""
+        return cls(exchange.data, np.asarray(exchange.ends), np.asarray(exchange.stamps))
+
+    def reads(self, ends: Ints) -> Ints:
+        """For each number of bytes, the index of the read that held the last of them."""
+        return np.searchsorted(self.ends, ends, side="left")
+
+    def seen_through(self, data: bytes, ends: Ints) -> Tape:
+        """The same reads, of other bytes: those that these turned into."""
+        return Tape(data, ends, self.stamps)
 
 
 class TooLarge(MalformedHttp):
@@ -58,36 +92,29 @@ def read_body(tape: Tape, framing: Framing, most: int = MOST_BYTES) -> Body:
     head = framing.head
     assert head is not None and framing.spans is not None
     ended = framing.ended(tape.data)
-    content = _cut_out(tape, framing.spans)
+    # The bytes in its spans (in order, apart; the last may end beyond), by the same reads.
+    spans = framing.spans
+    data = b"".join([tape.data[start:end] for start, end in spans])
+    if spans:
+        starts, ends = np.minimum(np.array(spans, np.int64).T, len(tape.data))
+        before = np.concatenate(([0], np.cumsum(ends - starts)))
+        span = np.minimum(np.searchsorted(ends, tape.ends, side="left"), len(spans) - 1)
+        inside = np.clip(tape.ends - starts[span], 0, ends[span] - starts[span])
+        content = tape.seen_through(data, before[span] + inside)
+    else:
+        content = tape.seen_through(data, np.zeros_like(tape.ends))
     if len(head.encodings) > _MOST_ENCODINGS:
         raise MalformedHttp(f"{len(head.encodings)} content-encodings, though none was asked for")
     for encoding in reversed(head.encodings):
-        content = _decoded(content, encoding, most)
+        if encoding not in ("gzip", "x-gzip", "deflate"):
+            raise MalformedHttp(f"content-encoding {encoding}, though none was asked for")
+        try:
+            pieces = list(_inflated(content, encoding, most))
+        except zlib.error as error:
+            raise MalformedHttp(f"content-encoding {encoding}: {error}") from None
+        lengths = np.fromiter(map(len, pieces), np.int64, len(pieces))
+        content = content.seen_through(b"".join(pieces), np.cumsum(lengths))
     return Body(content, None if framing.body_end is BodyEnd.CLOSE else ended)
-
-
-def _cut_out(tape: Tape, spans: list[tuple[int, int]]) -> Tape:
-    """The bytes in these spans (in order, apart; the last may end beyond), by the same reads."""
-    data = b"".join([tape.data[start:end] for start, end in spans])
-    if not spans:
-        return tape.seen_through(data, np.zeros_like(tape.ends))
-    starts, ends = np.minimum(np.array(spans, np.int64).T, len(tape.data))
-    before = np.concatenate(([0], np.cumsum(ends - starts)))
-    span = np.minimum(np.searchsorted(ends, tape.ends, side="left"), len(spans) - 1)
-    inside = np.clip(tape.ends - starts[span], 0, ends[span] - starts[span])
-    return tape.seen_through(data, before[span] + inside)
-
-
-def _decoded(tape: Tape, encoding: str, most: int) -> Tape:
-    """What the bytes of each read decode to, by the same reads; TooLarge beyond `most` bytes."""
-    if encoding not in ("gzip", "x-gzip", "deflate"):
-        raise MalformedHttp(f"content-encoding {encoding}, though none was asked for")
-    try:
-        pieces = list(_inflated(tape, encoding, most))
-    except zlib.error as error:
-        raise MalformedHttp(f"content-encoding {encoding}: {error}") from None
-    lengths = np.fromiter(map(len, pieces), np.int64, len(pieces))
-    return tape.seen_through(b"".join(pieces), np.cumsum(lengths))
 
 
 def _inflated(tape: Tape, encoding: str, most: int) -> Iterator[bytes]:
@@ -113,3 +140,83 @@ def _inflated(tape: Tape, encoding: str, most: int) -> Iterator[bytes]:
                     raise TooLarge(f"more than {most} bytes when inflated")
                 fed = inflate.unconsumed_tail or inflate.unused_data
         yield b"".join(texts)
+
+
+def _no_ints() -> Ints:
+    return np.empty(0, np.int64)
+
+
+@dataclass(slots=True)
+class Answer:
+    """A response, taken apart.
+
+    status: 0 if no head came
+    body: the bytes of an answer that is no event stream
+    data: of each event of one that is
+    reads: of each event, the read that completed it
+    stamps: of each event, when that was, ns
+    errors: indices of events that name themselves an error
+    problem: a line that belongs to no event stream, "" if there is none
+    whole: the end of the body came
+    malformed: what is wrong with the HTTP, "" if nothing is
+    too_large: that is its size, once decoded
+    """
+
+    status: int = 0
+    body: bytes | None = None
+    data: list[bytes] = field(default_factory=list)
+    reads: Ints = field(default_factory=_no_ints)
+    stamps: Ints = field(default_factory=_no_ints)
+    errors: set[int] = field(default_factory=set)
+    problem: str = ""
+    whole: bool = False
+    malformed: str = ""
+    too_large: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """There is an answer: a success by its status, in HTTP that can be read."""
+        return 200 <= self.status < 300 and not self.malformed
+
+    def place(self, tape: Tape, ends: Ints) -> None:
+        """Give each event the read that held its last byte."""
+        self.reads = tape.reads(ends)
+        self.stamps = tape.stamps[self.reads]
+
+    @property
+    def merged_reads(self) -> int:
+        """Reads that completed more than one event."""
+        same = self.reads[1:] == self.reads[:-1]
+        return int(np.count_nonzero(same) - np.count_nonzero(same[1:] & same[:-1]))
+
+
+def read_answer(tape: Tape, ended: Ended, most: int = MOST_BYTES) -> Answer:
+    """The answer in these bytes, as far as it came. most: bytes of its body, decoded."""
+    framing = Framing(spans=[])
+    try:
+        if not framing.read_head(tape.data):
+            return Answer()
+        head = framing.head
+        assert head is not None
+        if head.status == 200 and framing.body_end is BodyEnd.CHUNKED and not head.encodings:
+            common = sse.split_events(tape.data, head.size)
+            if common is not None:
+                answer = Answer(200, data=common[0], whole=True)
+                answer.place(tape, common[1])
+                return answer
+        body = read_body(tape, framing, most)
+    except MalformedHttp as error:
+        too_large = isinstance(error, TooLarge)
+        status = framing.head.status if framing.head else 0
+        return Answer(status, malformed=str(error), too_large=too_large)
+    whole = ended is Ended.COMPLETE if body.ended is None else body.ended
+    answer = Answer(head.status, whole=whole)
+    # JSON by its first byte: proxies are known to change content types, but not this.
+    is_json = body.tape.data[:64].lstrip()[:1] in (b"{", b"[")
+    if is_json or not 200 <= head.status < 300:
+        answer.body = body.tape.data
+        return answer
+    events = sse.parse_events(body.tape.data, whole=whole)
+    answer.data, answer.errors, answer.problem = events.data, events.errors, events.problem
+    answer.place(body.tape, np.array(events.ends, np.int64))
+    return answer

@@ -45,14 +45,26 @@ def count_tokens(deltas: Deltas, count: Count | None) -> TokenCounts:
         if sizes is None:
             return TokenCounts(_ones(deltas), "none", 0, len(deltas.tokens))
         return TokenCounts(np.array(sizes, np.int32), "tokenizer", 0, sum(sizes))
-    return (
-        _by_usage(deltas, total)
-        or _by_chunk(deltas, total)
-        or (count and _by_tokenizer(deltas, total, count))
-        or TokenCounts(
-            _even(total, len(deltas.tokens)), "even" if deltas.tokens else "none", 0, total
-        )
-    )
+    if by_usage := _by_usage(deltas, total):
+        return by_usage
+    events = len(deltas.tokens)
+    unseen = total - events
+    # Some servers count reasoning that they never send (OpenAI's).
+    reasoning = deltas.usage.reasoning if deltas.usage else 0
+    if events and (not unseen or (unseen == reasoning and deltas.first_text == deltas.tokens[0])):
+        return TokenCounts(_ones(deltas), "chunk", unseen, total)
+    sizes = count(deltas.texts()) if count and events else None
+    if sizes is not None and sum(sizes) == total:
+        return TokenCounts(np.array(sizes, np.int32), "tokenizer", 0, total)
+    if sizes is not None and unseen >= 0 and all(size == 1 for size in sizes):
+        # The rest had no text: the end of sequence, if the model stopped by itself, and hidden
+        # ones before the first.
+        hidden = unseen - (deltas.finish_reason == "stop")
+        return TokenCounts(_ones(deltas), "tokenizer", hidden, total)
+    # Spread over the events, the first with the larger share.
+    shares = -(-np.arange(events + 1, dtype=np.int64) * total // max(events, 1))
+    even = np.diff(shares).astype(np.int32)
+    return TokenCounts(even, "even" if events else "none", 0, total)
 
 
 def reported_total(deltas: Deltas) -> int | None:
@@ -83,54 +95,12 @@ def _by_usage(deltas: Deltas, total: int) -> TokenCounts | None:
     counts = np.diff(np.array(grown, np.int64), prepend=before).astype(np.int32)
     if counts.min() < 0 or before + counts.sum() > total:
         return None
-    unseen = _unseen_in_first(counts)
+    # SGLang sends nothing for harmony's channel markers, and the first text after them counts them
+    # too: what exceeds the largest later event was hidden. Too few later events prove nothing.
+    unseen = max(0, int(counts[0]) - max(1, int(counts[1:].max()))) if len(counts) > _SHOWN else 0
     counts[0] -= unseen
     return TokenCounts(counts, "usage", before + unseen, total)
 
 
-def _unseen_in_first(counts: Counts) -> int:
-    """Tokens that the first event counts though it can't hold them: SGLang sends nothing for
-    harmony's channel markers, and the first text after them counts them too. What exceeds the
-    largest later event was hidden; too few later events prove nothing."""
-    if len(counts) <= _SHOWN:
-        return 0
-    return max(0, int(counts[0]) - max(1, int(counts[1:].max())))
-
-
-def _by_chunk(deltas: Deltas, total: int) -> TokenCounts | None:
-    if not deltas.tokens:
-        return None
-    # Some servers count reasoning that they never send (OpenAI's).
-    unsent = total - len(deltas.tokens)
-    reasoning = deltas.usage.reasoning if deltas.usage else 0
-    if unsent and (unsent != reasoning or deltas.first_text != deltas.tokens[0]):
-        return None
-    return TokenCounts(_ones(deltas), "chunk", unsent, total)
-
-
-def _by_tokenizer(deltas: Deltas, total: int, count: Count) -> TokenCounts | None:
-    """The tokenizer's, if they add up to the total.
-
-    If it finds one token in every event and the total is more, the rest had no text: the end of
-    sequence, if the model stopped by itself, and hidden ones before the first.
-    """
-    sizes = count(deltas.texts()) if deltas.tokens else None
-    if sizes is None:
-        return None
-    counts = np.array(sizes, np.int32)
-    if counts.sum() == total:
-        return TokenCounts(counts, "tokenizer", 0, total)
-    unseen = total - len(counts)
-    if unseen < 0 or (counts != 1).any():
-        return None
-    return TokenCounts(counts, "tokenizer", unseen - (deltas.finish_reason == "stop"), total)
-
-
 def _ones(deltas: Deltas) -> Counts:
     return np.ones(len(deltas.tokens), np.int32)
-
-
-def _even(total: int, events: int) -> Counts:
-    """`total` spread over the events, the first with the larger share."""
-    shares = -(-np.arange(events + 1, dtype=np.int64) * total // max(events, 1))
-    return np.diff(shares).astype(np.int32)

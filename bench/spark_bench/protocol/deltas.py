@@ -110,28 +110,19 @@ def decode_events(
     try:
         return list(map(decode, data))
     except (ValueError, RecursionError):
-        return _until_unreadable(data, decode, deltas, otherwise or decode)
-
-
-def _until_unreadable(
-    data: Sequence[bytes],
-    decode: Callable[[bytes], Event],
-    deltas: Deltas,
-    otherwise: Callable[[bytes], Event],
-) -> list[Event]:
-    events: list[Event] = []
-    for each in data:
-        try:
+        events: list[Event] = []
+        for each in data:
             try:
-                events.append(decode(each))
-            except ValueError:
-                events.append(otherwise(each))
-        except (ValueError, RecursionError) as error:
-            deltas.malformed = error_text.one_line(
-                f"event {len(events)}: {error}: {each[:80].decode('utf-8', 'replace')}"
-            )
-            break
-    return events
+                try:
+                    events.append(decode(each))
+                except ValueError:
+                    events.append((otherwise or decode)(each))
+            except (ValueError, RecursionError) as error:
+                deltas.malformed = error_text.one_line(
+                    f"event {len(events)}: {error}: {each[:80].decode('utf-8', 'replace')}"
+                )
+                break
+        return events
 
 
 def lenient_json(data: bytes) -> Any:

@@ -72,14 +72,22 @@ _MOST = 1024 * 1024 * 1024
 
 @dataclass(frozen=True)
 class _Endpoint:
+    """text_field: of the body, for the conversation: "messages", or one text under another name
+    fields: makes a body's fields, given `text_field`
+    cumulative: each event repeats the text so far
+    """
+
     name: str
     path: str
-    fields: Callable[[Prompt, Asking], dict[str, Any]]
+    text_field: str
+    fields: Callable[[Prompt, Asking, str], dict[str, Any]]
     decode: Callable[[list[bytes]], Deltas]
     cumulative: bool = False
 
     def body(self, prompt: Prompt, asking: Asking) -> bytes:
-        return msgspec.json.encode(_merged(self.fields(prompt, asking), asking.extra))
+        return msgspec.json.encode(
+            _merged(self.fields(prompt, asking, self.text_field), asking.extra)
+        )
 
     def deltas(self, data: list[bytes]) -> Deltas:
         return self.decode(data)
@@ -102,21 +110,13 @@ def plain_text(messages: tuple[Message, ...]) -> str:
     return "\n".join([message.content for message in messages])
 
 
-def _chat(prompt: Prompt, asking: Asking) -> dict[str, Any]:
-    messages = [{"role": each.role, "content": each.content} for each in prompt.messages]
-    return _named(asking) | {"messages": messages} | _openai(prompt, asking)
-
-
-def _completions(prompt: Prompt, asking: Asking) -> dict[str, Any]:
-    return _named(asking) | {"prompt": plain_text(prompt.messages)} | _openai(prompt, asking)
-
-
-def _named(asking: Asking) -> dict[str, Any]:
-    return {"model": asking.model} if asking.model else {}
-
-
-def _openai(prompt: Prompt, asking: Asking) -> dict[str, Any]:
-    fields: dict[str, Any] = {asking.length_field: prompt.output_tokens}
+def _openai(prompt: Prompt, asking: Asking, text_field: str) -> dict[str, Any]:
+    fields: dict[str, Any] = {"model": asking.model} if asking.model else {}
+    if text_field == "messages":
+        fields["messages"] = [{"role": m.role, "content": m.content} for m in prompt.messages]
+    else:
+        fields[text_field] = plain_text(prompt.messages)
+    fields[asking.length_field] = prompt.output_tokens
     if asking.temperature is not None:
         fields["temperature"] = asking.temperature
     fields["stream"] = asking.stream
@@ -129,14 +129,14 @@ def _openai(prompt: Prompt, asking: Asking) -> dict[str, Any]:
     return fields
 
 
-def _generate(prompt: Prompt, asking: Asking) -> dict[str, Any]:
+def _generate(prompt: Prompt, asking: Asking, text_field: str) -> dict[str, Any]:
     sampling: dict[str, Any] = {"max_new_tokens": prompt.output_tokens}
     if asking.temperature is not None:
         sampling["temperature"] = asking.temperature
     if asking.ignore_eos:
         sampling["ignore_eos"] = True
     return {
-        "text": plain_text(prompt.messages),
+        text_field: plain_text(prompt.messages),
         "sampling_params": sampling,
         "stream": asking.stream,
     }
@@ -156,13 +156,11 @@ def _merged(fields: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-_ENDPOINTS: dict[str, Dialect] = {
-    each.name: each
-    for each in (
-        _Endpoint("chat", "/v1/chat/completions", _chat, openai.parse_openai_events),
-        _Endpoint("completions", "/v1/completions", _completions, openai.parse_openai_events),
-        _Endpoint(
-            "generate", "/generate", _generate, generate.parse_generate_events, cumulative=True
-        ),
-    )
-}
+_CHAT = _Endpoint("chat", "/v1/chat/completions", "messages", _openai, openai.parse_openai_events)
+_COMPLETIONS = _Endpoint(
+    "completions", "/v1/completions", "prompt", _openai, openai.parse_openai_events
+)
+_GENERATE = _Endpoint(
+    "generate", "/generate", "text", _generate, generate.parse_generate_events, cumulative=True
+)
+_ENDPOINTS: dict[str, Dialect] = {each.name: each for each in (_CHAT, _COMPLETIONS, _GENERATE)}

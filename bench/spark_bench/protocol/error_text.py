@@ -45,19 +45,17 @@ def from_json(decoded: Any) -> str:
 
 def is_error(decoded: Any) -> bool:
     """Whether a decoded answer is an error in one of these shapes."""
-    return isinstance(decoded, dict) and bool(
+    if not isinstance(decoded, dict):
+        return False
+    code = decoded.get("code")  # an HTTP status; 200 is of an event that says "connected"
+    return bool(
         decoded.get("error")
         or decoded.get("errors")
         or "error" in (decoded.get("object"), decoded.get("type"), decoded.get("status"))
         or decoded.get("success") is False
-        or ("message" in decoded and _is_failing(decoded.get("code")))
+        or ("message" in decoded and isinstance(code, int) and 400 <= code < 600)
         or ("detail" in decoded and len(decoded) == 1)
     )
-
-
-def _is_failing(code: Any) -> bool:
-    """Whether a code is the HTTP status of an error; 200 is of an event that says "connected"."""
-    return isinstance(code, int) and 400 <= code < 600
 
 
 def one_line(text: str) -> str:

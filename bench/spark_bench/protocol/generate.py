@@ -60,7 +60,14 @@ def parse_generate_events(data: list[bytes]) -> Deltas:
         if chunk.meta_info is not None:
             deltas.usages.append((i, chunk.meta_info.usage()))
             if chunk.meta_info.finish_reason is not None:
-                _note_finish(i, chunk.meta_info.finish_reason, deltas)
+                # SGLang sends {"type": "length", ...}; an abort has a message.
+                reason = chunk.meta_info.finish_reason
+                details = reason if isinstance(reason, dict) else {"type": reason}
+                if deltas.finish < 0:
+                    deltas.finish, deltas.finish_reason = i, str(details.get("type"))
+                if details.get("type") == "abort":
+                    aborted = "the engine aborted the request"
+                    note_error(details.get("message") or aborted, deltas)
         elif chunk.error:
             note_error(chunk.error, deltas)
         elif chunk.text is None:
@@ -91,12 +98,3 @@ def _added(texts: list[str]) -> list[str]:
         added.append(text[len(so_far) :] if text.startswith(so_far) else text[len(settled) :])
         so_far = text
     return added
-
-
-def _note_finish(i: int, reason: Any, deltas: Deltas) -> None:
-    """SGLang tells {"type": "length", ...}; an abort has a message."""
-    details = reason if isinstance(reason, dict) else {"type": reason}
-    if deltas.finish < 0:
-        deltas.finish, deltas.finish_reason = i, str(details.get("type"))
-    if details.get("type") == "abort":
-        note_error(details.get("message") or "the engine aborted the request", deltas)

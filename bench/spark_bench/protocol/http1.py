@@ -112,9 +112,14 @@ class Framing:
 
     def read_head(self, data: bytes | bytearray) -> bool:
         """Read the head, once; False while it has not fully come. Raises MalformedHttp."""
-        while self.at <= LONGEST_HEAD and (blank := _blank_line(data, self.at)) is not None:
-            end, after = blank
-            if end - self.at > LONGEST_HEAD:
+        while self.at <= LONGEST_HEAD:
+            # Where the head's last line ends, and where the body begins; a bare LF ends lines, too.
+            end = data.find(b"\n\r\n", self.at)
+            after = end + 3
+            bare = data.find(b"\n\n", self.at, end + 1 if end >= 0 else len(data))
+            if bare >= 0:
+                end, after = bare, bare + 2
+            if end < 0 or end - self.at > LONGEST_HEAD:
                 break
             head, minor = _parse_head(bytes(data[self.at : end]), after)
             self.at = after
@@ -139,7 +144,12 @@ class Framing:
         elif coding is not None and coding.lower().split(",")[-1].strip(_BLANKS) == "chunked":
             self.body_end = BodyEnd.CHUNKED
         elif coding is None and "content-length" in head.headers:
-            self.body_end, self._left = BodyEnd.LENGTH, _length(head.headers["content-length"])
+            text = head.headers["content-length"]
+            lengths = {value.strip(_BLANKS) for value in text.split(",")}
+            length = lengths.pop()
+            if lengths or not (length.isascii() and length.isdigit()) or len(length) > 18:
+                raise MalformedHttp(f"content-length {text[:40]!r}")
+            self.body_end, self._left = BodyEnd.LENGTH, int(length)
         else:
             # With any other transfer-encoding it ends with the connection, whatever its length.
             self.body_end, self.keep_alive = BodyEnd.CLOSE, False
@@ -180,7 +190,12 @@ class Framing:
             text = bytes(data[at:line])
             size = _sizes.get(text)
             if size is None:
-                size = _parse_size(text)
+                match = _SIZE.fullmatch(text)
+                if match is None:
+                    raise _wrong_size(text)
+                size = int(match[1], 16)
+                if len(_sizes) < _MOST_SIZES:
+                    _sizes[text] = size
             at = line + 2
             if not size:
                 self.at, self._left, self._trailers = at, 0, True
@@ -199,15 +214,6 @@ class Framing:
         return False
 
 
-def _blank_line(data: bytes | bytearray, start: int) -> tuple[int, int] | None:
-    """Where the head's last line ends, and where the body begins; a bare LF ends lines, too."""
-    usual = data.find(b"\n\r\n", start)
-    bare = data.find(b"\n\n", start, usual + 1 if usual >= 0 else len(data))
-    if bare >= 0:
-        return bare, bare + 2
-    return None if usual < 0 else (usual, usual + 3)
-
-
 def _parse_head(data: bytes, size: int) -> tuple[Head, str]:
     """One head, and the minor version of its HTTP."""
     first, *lines = [line.removesuffix("\r") for line in data.decode("latin-1").split("\n")]
@@ -224,24 +230,6 @@ def _parse_head(data: bytes, size: int) -> tuple[Head, str]:
             raise MalformedHttp(f"header line {line[:80].encode('latin-1')!r}")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return Head(int(status[2]), status[3] or "", headers, size), status[1]
-
-
-def _length(text: str) -> int:
-    values = {value.strip(_BLANKS) for value in text.split(",")}
-    value = values.pop()
-    if values or not (value.isascii() and value.isdigit()) or len(value) > 18:
-        raise MalformedHttp(f"content-length {text[:40]!r}")
-    return int(value)
-
-
-def _parse_size(line: bytes) -> int:
-    match = _SIZE.fullmatch(line)
-    if match is None:
-        raise _wrong_size(line)
-    size = int(match[1], 16)
-    if len(_sizes) < _MOST_SIZES:
-        _sizes[line] = size
-    return size
 
 
 def _wrong_size(data: bytes | bytearray) -> MalformedHttp:

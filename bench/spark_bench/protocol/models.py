@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,46 +102,28 @@ def _model(entry: Any) -> ListedModel | None:
         id = str(id)
     if not isinstance(id, str) or not 0 < len(id) <= _LONGEST or not _sendable(id):
         return None
+    lengths = map(fields.get, _CONTEXT)
+    loaded = fields.get("status", fields.get("state", fields.get("loaded")))
+    if isinstance(loaded, dict):
+        loaded = loaded.get("value")
+    if isinstance(loaded, str):
+        loaded = loaded.lower() in _LOADED
+    # A word, or those of a list; an object has them under some of its names.
+    values = [fields.get(key) for key in _KINDS]
+    objects = [value for value in values if isinstance(value, dict)]
+    values += [each.get(name) for each in objects for name in ("type", "output_modalities")]
+    listed = [value if isinstance(value, list) else [value] for value in values]
+    kinds = [word for words in listed for word in words if isinstance(word, str)]
+    no_text = any(map(_NO_TEXT_KIND.search, kinds)) and not any(map(_TEXT_KIND.search, kinds))
     return ListedModel(
         id,
         owner=_word(fields.get("owned_by")),
-        context=next(filter(None, map(_context, map(fields.get, _CONTEXT))), None),
-        loaded=_loaded(fields),
+        context=next((n for n in lengths if type(n) is int and 0 < n < 2**53), None),
+        loaded=loaded if isinstance(loaded, bool) else None,
         root=_word(fields.get("root")),
         parent=_word(fields.get("parent")),
-        text=not _NO_TEXT.search(id) and _is_text(fields),
+        text=not no_text and not _NO_TEXT.search(id),
     )
-
-
-def _is_text(entry: dict[str, Any]) -> bool:
-    """Whether an entry says nothing of its kind, or that of a model that generates text."""
-    kinds = [kind for key in _KINDS for kind in _kinds(entry.get(key))]
-    return not any(map(_NO_TEXT_KIND.search, kinds)) or any(map(_TEXT_KIND.search, kinds))
-
-
-def _kinds(value: Any) -> Iterator[str]:
-    """A word, or those of a list; an object has them under some of its names."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, list):
-        yield from (each for each in value if isinstance(each, str))
-    elif isinstance(value, dict):
-        for key in ("type", "output_modalities"):
-            yield from _kinds(value.get(key))
-
-
-def _loaded(entry: dict[str, Any]) -> bool | None:
-    status = entry.get("status", entry.get("state", entry.get("loaded")))
-    if isinstance(status, dict):
-        status = status.get("value")
-    if isinstance(status, bool):
-        return status
-    return status.lower() in _LOADED if isinstance(status, str) else None
-
-
-def _context(value: Any) -> int | None:
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return value if whole and 0 < value < 2**53 else None
 
 
 def _sendable(text: str) -> bool:

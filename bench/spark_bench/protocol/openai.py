@@ -152,8 +152,9 @@ def parse_openai_events(data: list[bytes]) -> Deltas:
     deltas = Deltas()
     data = events_before_done(data, deltas)
     chunks = decode_events(data, _decode, deltas, _as_best_one_can)
-    for first in decode_events(data[:1], _decode_name, deltas, _name_as_best_one_can):
-        deltas.model = first.model if isinstance(first.model, str) else ""
+    for first in decode_events(data[:1], _decode_name, deltas, lenient_json):
+        name = first.get("model") if isinstance(first, dict) else getattr(first, "model", None)
+        deltas.model = name if isinstance(name, str) else ""
     empty: list[int] = []
     for i, chunk in enumerate(chunks):
         if chunk.choices:
@@ -169,12 +170,20 @@ def parse_openai_events(data: list[bytes]) -> Deltas:
                 deltas.tokens.append(i)
             elif not delta.tool_calls or not delta.calls():
                 empty.append(i)
-            if delta is not None and delta.tool_calls:
-                _note_calls(i, delta, deltas)
-            if choice.finish_reason is not None:
-                _note_finish(i, choice.finish_reason, deltas)
-        if chunk.usage is not None:
-            deltas.usages.append((i, _counts(chunk.usage, data[i])))
+            if delta is not None and delta.tool_calls and delta.calls():
+                if not deltas.tokens or deltas.tokens[-1] != i:
+                    deltas.tokens.append(i)
+                if deltas.first_text < 0:
+                    deltas.first_text = i
+            if reason := choice.finish_reason:
+                deltas.finish, deltas.finish_reason = i, reason
+                if reason in _BROKEN_OFF:
+                    note_error(f"the engine broke off the answer (finish_reason {reason})", deltas)
+        if (usage := chunk.usage) is not None:
+            if usage.completion_tokens is None and usage.prompt_tokens is None:
+                # Not under OpenAI's names: under others.
+                usage = usage_of(lenient_json(data[i])["usage"]) or usage
+            deltas.usages.append((i, usage))
         elif chunk.choices is None and not chunk.error:
             note_odd(data[i], deltas)
         if chunk.error:
@@ -183,7 +192,7 @@ def parse_openai_events(data: list[bytes]) -> Deltas:
         _look_closer(empty, data, chunks, deltas)
     # Not through `deltas`: that would be a cycle, which only garbage collection could free.
     tokens = deltas.tokens
-    deltas.texts = lambda: [_added(chunks[i]) for i in tokens]
+    deltas.texts = lambda: [c[0].added() if (c := chunks[i].choices) else "" for i in tokens]
     return deltas
 
 
@@ -199,35 +208,22 @@ def _as_best_one_can(data: bytes) -> OpenAIChunk:
         raise ValueError("choices that are no list")
     if choices and not isinstance(choices[0], dict):
         raise ValueError("choices that are no objects")
+    if choices:
+        text, reason = choices[0].get("text"), choices[0].get("finish_reason")
+        delta, message = choices[0].get("delta"), choices[0].get("message")
+        if isinstance(reason, dict):
+            reason = reason.get("type")
+        choice = Choice(
+            delta=None if delta is None else delta_of(delta),
+            message=None if message is None else delta_of(message),
+            text=None if text is None else delta_of(text).text(),
+            finish_reason=None if reason is None else str(reason),
+        )
     return OpenAIChunk(
-        choices=choices and [_choice(choices[0])],
+        choices=choices and [choice],
         usage=usage_of(value.get("usage")),
         error=value.get("error"),
     )
-
-
-def _choice(value: dict[str, Any]) -> Choice:
-    text, reason = value.get("text"), value.get("finish_reason")
-    if isinstance(reason, dict):
-        reason = reason.get("type")
-    return Choice(
-        delta=delta_of(value["delta"]) if value.get("delta") is not None else None,
-        message=delta_of(value["message"]) if value.get("message") is not None else None,
-        text=delta_of(text).text() if text is not None else None,
-        finish_reason=None if reason is None else str(reason),
-    )
-
-
-def _name_as_best_one_can(data: bytes) -> _Named:
-    value = lenient_json(data)
-    return _Named(value.get("model") if isinstance(value, dict) else None)
-
-
-def _counts(usage: Usage, data: bytes) -> Usage:
-    """The counts; looked for under other names where they are not under OpenAI's."""
-    if usage.completion_tokens is None and usage.prompt_tokens is None:
-        return usage_of(lenient_json(data)["usage"]) or usage
-    return usage
 
 
 def _look_closer(
@@ -240,7 +236,10 @@ def _look_closer(
     """
     sure, unsure = dict[int, Delta](), dict[int, Delta]()
     for i in empty:
-        raw = _raw_delta(data[i])
+        try:
+            raw = bytes(_undecoded(data[i]).choices[0].delta)
+        except (ValueError, IndexError):
+            raw = b""  # not read by its types: all its text is known then
         delta, by_name = _cached(raw) if len(raw) <= _CACHED else _unknown(raw)
         finish = chunks[i].choices[0].finish_reason  # type: ignore[index] # it has one
         opening = i == empty[0] and b'"role"' in raw
@@ -263,14 +262,6 @@ def _look_closer(
         deltas.tokens = sorted([*deltas.tokens, *more])
 
 
-def _raw_delta(data: bytes) -> bytes:
-    """Empty where the event was not read by its types: all its text is known then."""
-    try:
-        return bytes(_undecoded(data).choices[0].delta)
-    except (ValueError, IndexError):
-        return b""
-
-
 def _unknown(raw: bytes) -> tuple[Delta, bool]:
     """The text of a delta, and whether the name of its field says that it is text."""
     value = lenient_json(raw) if raw else None
@@ -284,10 +275,6 @@ _CACHED = 256
 _cached = lru_cache(maxsize=64)(_unknown)
 
 
-def _added(chunk: OpenAIChunk) -> str:
-    return chunk.choices[0].added() if chunk.choices else ""
-
-
 def _note_undelta(i: int, choice: Choice, deltas: Deltas) -> None:
     """A piece of a completion, or a message in one piece."""
     if choice.added():
@@ -296,19 +283,3 @@ def _note_undelta(i: int, choice: Choice, deltas: Deltas) -> None:
             deltas.first_text = i
     elif not choice.finish_reason:
         deltas.blank += 1
-
-
-def _note_calls(i: int, delta: Delta, deltas: Deltas) -> None:
-    if not delta.calls():
-        return
-    if not deltas.tokens or deltas.tokens[-1] != i:
-        deltas.tokens.append(i)
-    if deltas.first_text < 0:
-        deltas.first_text = i
-
-
-def _note_finish(i: int, reason: str, deltas: Deltas) -> None:
-    if reason:
-        deltas.finish, deltas.finish_reason = i, reason
-        if reason in _BROKEN_OFF:
-            note_error(f"the engine broke off the answer (finish_reason {reason})", deltas)

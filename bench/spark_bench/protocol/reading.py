@@ -3,12 +3,11 @@
 import re
 
 from spark_bench.protocol import error_text, failures
-from spark_bench.protocol.counting import Count, count_tokens, reported_total
+from spark_bench.protocol.content import Answer, Tape, read_answer
+from spark_bench.protocol.counting import Count, TokenCounts, count_tokens, reported_total
 from spark_bench.protocol.deltas import Deltas
 from spark_bench.protocol.dialects import Asking, Dialect
 from spark_bench.protocol.failures import Failure
-from spark_bench.protocol.stream import Answer, read_answer
-from spark_bench.protocol.tape import Tape
 from spark_bench.record import Ended, Exchange, Job, Request
 
 # What servers add to the name of a model that they were asked for: a revision (transformers) or
@@ -44,8 +43,7 @@ def read_exchange(
     deltas = Deltas()
     if answer.ok:
         deltas = dialect.deltas(answer.data if answer.body is None else [answer.body])
-        _fill_times(request, answer, deltas, tape)
-        _fill_tokens(request, answer, deltas, count)
+        _fill(request, answer, deltas, tape, count_tokens(deltas, count))
         if keep_text:
             request.text = "".join(deltas.texts())
     usage_due = usage_expected and asking.include_usage
@@ -76,7 +74,10 @@ def _blank(exchange: Exchange, job: Job) -> Request:
     )
 
 
-def _fill_times(request: Request, answer: Answer, deltas: Deltas, tape: Tape) -> None:
+def _fill(
+    request: Request, answer: Answer, deltas: Deltas, tape: Tape, tokens: TokenCounts
+) -> None:
+    """Put times and tokens into the request."""
     stamps = answer.stamps
     if len(stamps):
         request.first_event_ns = int(stamps[0])
@@ -90,10 +91,6 @@ def _fill_times(request: Request, answer: Answer, deltas: Deltas, tape: Tape) ->
         request.done_ns = int(tape.stamps[-1])
     elif deltas.finish >= 0 and len(stamps):
         request.done_ns = int(stamps[-1])
-
-
-def _fill_tokens(request: Request, answer: Answer, deltas: Deltas, count: Count | None) -> None:
-    tokens = count_tokens(deltas, count)
     request.output_tokens = tokens.total
     if answer.body is None:
         request.token_counts, request.counted_by = tokens.counts, tokens.by
@@ -136,20 +133,7 @@ def _failure(
     finished = deltas.finish >= 0 and (reported_total(deltas) is not None or not usage_due)
     if not (answer.whole or deltas.done >= 0 or finished):
         return _ended_early(exchange, deltas)
-    return _incomplete(deltas, asking, usage_due)
-
-
-def _ended_early(exchange: Exchange, deltas: Deltas) -> tuple[str, str]:
-    progress = (
-        f"after {len(deltas.tokens)} events with tokens" if deltas.tokens else "before any token"
-    )
-    return failures.of_connection(exchange.ended), ", ".join(
-        filter(None, [exchange.detail, progress])
-    )
-
-
-def _incomplete(deltas: Deltas, asking: Asking, usage_due: bool) -> tuple[str, str] | None:
-    """What is wrong with an answer that came to its end."""
+    # An answer that came to its end.
     alias = asking.answers_as or asking.model
     if not (same_model(asking.model, deltas.model) or same_model(alias, deltas.model)):
         detail = f"asked for {asking.model!r}, answered by {deltas.model!r}"
@@ -161,6 +145,15 @@ def _incomplete(deltas: Deltas, asking: Asking, usage_due: bool) -> tuple[str, s
     if usage_due and reported_total(deltas) is None:
         return Failure.MISSING_USAGE, f"after {len(deltas.tokens)} events with tokens"
     return None
+
+
+def _ended_early(exchange: Exchange, deltas: Deltas) -> tuple[str, str]:
+    progress = (
+        f"after {len(deltas.tokens)} events with tokens" if deltas.tokens else "before any token"
+    )
+    return failures.of_connection(exchange.ended), ", ".join(
+        filter(None, [exchange.detail, progress])
+    )
 
 
 def same_model(requested: str, answered: str) -> bool:

@@ -39,7 +39,15 @@ LENGTHS = ("max_completion_tokens", "max_output_tokens", "max_new_tokens", "n_pr
 def refused_fields(body: bytes, fields: Iterable[str]) -> list[str]:
     """Those of the fields that an error's body names as the reason, in their order."""
     error = _decoded(body)
-    places = set(_places(error))
+    # The fields that it is about, where it says that in a field of its own.
+    places = set[str]()
+    for each in _nested(error):
+        if isinstance(each, dict):
+            param, loc = each.get("param"), each.get("loc")
+            if isinstance(param, str):
+                places.update(re.split(r"[.\[\]/]", param))
+            if isinstance(loc, list):
+                places.update(name for name in loc if isinstance(name, str))
     if named := [field for field in fields if field in places]:
         return named
     return [field for field in fields if any(_names(field, text) for text in _sentences(error))]
@@ -64,18 +72,6 @@ def _decoded(body: bytes) -> Any:
         return text
 
 
-def _places(error: Any) -> Iterator[str]:
-    """The fields that an error is about, where it says that in a field of its own."""
-    if isinstance(error, dict):
-        param, loc = error.get("param"), error.get("loc")
-        if isinstance(param, str):
-            yield from re.split(r"[.\[\]/]", param)
-        if isinstance(loc, list):
-            yield from (each for each in loc if isinstance(each, str))
-    for each in _parts(error):
-        yield from _places(each)
-
-
 def _sentences(error: Any) -> Iterator[str]:
     """What it says, without the fields that it would take."""
     for text in _strings(error):
@@ -84,16 +80,15 @@ def _sentences(error: Any) -> Iterator[str]:
 
 
 def _strings(error: Any) -> Iterator[str]:
-    if isinstance(error, str):
-        yield error
-    for each in _parts(error):
-        yield from _strings(each)
+    return (each for each in _nested(error) if isinstance(each, str))
 
 
-def _parts(error: Any) -> Iterable[Any]:
-    if isinstance(error, dict):
-        return error.values()
-    return error if isinstance(error, list) else ()
+def _nested(value: Any) -> Iterator[Any]:
+    """A decoded value, and every value inside of it."""
+    yield value
+    inner = value.values() if isinstance(value, dict) else value
+    for each in inner if isinstance(value, dict | list) else ():
+        yield from _nested(each)
 
 
 def _names(field: str, text: str) -> bool:

@@ -4,8 +4,7 @@ import re
 from dataclasses import dataclass, field
 
 import numpy as np
-
-from spark_bench.protocol.tape import Ints
+from numpy.typing import NDArray
 
 # LF, CRLF or CR alone. The lines are what lies between: a pattern for a whole line takes the square
 # of the length of one without an end.
@@ -91,7 +90,7 @@ _AROUND = len(b"data: \n\n")
 _SIZE = re.compile(rb"[0-9a-fA-F]{1,15}")
 
 
-def split_events(data: bytes, start: int) -> tuple[list[bytes], Ints] | None:
+def split_events(data: bytes, start: int) -> tuple[list[bytes], NDArray[np.int64]] | None:
     """The events of a chunked body that begins at `start`: the data of each, and how many bytes of
     the response there were when it was complete. None: not such a stream, or not a whole one.
 
@@ -110,16 +109,12 @@ def split_events(data: bytes, start: int) -> tuple[list[bytes], Ints] | None:
     ):
         return None
     sizes, _, contents = zip(*[part.partition(_OPENING) for part in parts], strict=True)
-    if not _sizes_hold(sizes, contents):
+    # Each chunk has the size that it says, and none of the events is empty. (A chunk that does not
+    # open as an event is all size here, and no size looks like that.)
+    by_size = {size: int(size, 16) - _AROUND for size in set(sizes) if _SIZE.fullmatch(size)}
+    if min(by_size.values(), default=0) <= 0:
+        return None
+    if [by_size.get(size) for size in sizes] != list(map(len, contents)):
         return None
     lengths = np.fromiter(map(len, parts), np.int64, len(parts)) + len(_BETWEEN)
     return list(contents), np.cumsum(lengths) + (start - len(b"\r\n"))
-
-
-def _sizes_hold(sizes: tuple[bytes, ...], contents: tuple[bytes, ...]) -> bool:
-    """Each chunk says a size and has it, and none of the events is empty. (A chunk that does not
-    open as an event is all size here, and no size looks like that.)"""
-    lengths = {size: int(size, 16) - _AROUND for size in set(sizes) if _SIZE.fullmatch(size)}
-    if min(lengths.values(), default=0) <= 0:
-        return False
-    return [lengths.get(size) for size in sizes] == list(map(len, contents))

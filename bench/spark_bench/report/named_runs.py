@@ -8,8 +8,8 @@ from typing import Any
 from msgspec import Struct, to_builtins
 
 from spark_bench.history.entry import HistoryEntry, entry_of
-from spark_bench.load.knee import MeasuredPoint
-from spark_bench.metrics.distributions import Distributions
+from spark_bench.load.sweep import MeasuredPoint
+from spark_bench.metrics.summary import Distributions
 from spark_bench.results.schema import Config, Result
 
 

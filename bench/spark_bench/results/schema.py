@@ -13,11 +13,11 @@ from typing import Any, Final, Literal
 from msgspec import Struct, field
 
 from spark_bench.client.audit import Audit
-from spark_bench.metrics.distributions import Distributions
 from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.histograms import Reconciliation
 from spark_bench.metrics.intervals import Interval
 from spark_bench.metrics.stalls import Stalls
+from spark_bench.metrics.summary import Distributions
 
 SCHEMA_VERSION: Final = 1
 KIND: Final = "spark-bench run"

@@ -11,11 +11,10 @@ from spark_bench.client.loop import Recording
 from spark_bench.client.recorder import Recorder
 from spark_bench.client.tally import Progress
 from spark_bench.errors import Unreachable
-from spark_bench.metrics.distributions import distributions
 from spark_bench.metrics.histograms import reconcile
 from spark_bench.metrics.intervals import over_requests
 from spark_bench.metrics.stalls import stalls
-from spark_bench.metrics.summary import summarize
+from spark_bench.metrics.summary import distributions, summarize
 from spark_bench.metrics.times import TimedRequests
 from spark_bench.options import RunOptions
 from spark_bench.record import Load, Request

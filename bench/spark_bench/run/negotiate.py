@@ -15,16 +15,14 @@ from msgspec.structs import replace
 from spark_bench.client.target import Envelope
 from spark_bench.errors import Unreachable
 from spark_bench.options import RunOptions
-from spark_bench.prompts.calibrate import Overhead
-from spark_bench.prompts.compose import overhead, probe_prompts
+from spark_bench.prompts.compose import Overhead, overhead, probe_prompts
 from spark_bench.prompts.tokens import Tokens
 from spark_bench.protocol import failures
+from spark_bench.protocol.content import Tape, read_answer
 from spark_bench.protocol.dialects import Asking, Dialect, dialect
 from spark_bench.protocol.failures import Failure
 from spark_bench.protocol.reading import read_exchange
 from spark_bench.protocol.refusals import LENGTHS, is_unknown, other_length, refused_fields
-from spark_bench.protocol.stream import read_answer
-from spark_bench.protocol.tape import Tape
 from spark_bench.record import Job, Prompt, Request, Timing
 from spark_bench.run.reach import ReachedServer
 

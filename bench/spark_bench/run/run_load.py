@@ -7,7 +7,7 @@ from random import Random
 
 from spark_bench.errors import BadInput
 from spark_bench.load import arrivals, trace, warmup
-from spark_bench.load.slots import steps
+from spark_bench.load.arrivals import steps
 from spark_bench.load.trace import TraceEntry
 from spark_bench.options import LoadOptions, PromptOptions
 from spark_bench.prompts import sharegpt

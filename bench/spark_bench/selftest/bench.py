@@ -14,7 +14,7 @@ from spark_bench.client.tally import cpu_seconds, files_allowed, undisturbed
 from spark_bench.client.target import Envelope
 from spark_bench.display.progress import ProgressDisplay
 from spark_bench.errors import BadInput
-from spark_bench.load.slots import steps
+from spark_bench.load.arrivals import steps
 from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.summary import summarize
 from spark_bench.metrics.times import TimedRequests

@@ -18,8 +18,8 @@ from spark_bench.results.suite_results import COLUMNS, CaseRow, SuiteResults
 if TYPE_CHECKING:
     import pandas as pd
 
-    from spark_bench.metrics.distributions import Distributions
     from spark_bench.metrics.figures import Summary
+    from spark_bench.metrics.summary import Distributions
     from spark_bench.results.schema import Result
 
 HEAD = ("Model", "Nodes", "TP", "Output tok/s", "TTFT ms", "ITL ms", "E2E ms", "Status")

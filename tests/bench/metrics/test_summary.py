@@ -10,10 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from made_requests import MS, START, answer, closed_loop, failed, runs, second_opinion
-from spark_bench.metrics.concurrency import concurrency
-from spark_bench.metrics.distributions import distributions
-from spark_bench.metrics.summary import Summary, summarize
-from spark_bench.metrics.times import TimedRequests
+from spark_bench.metrics.summary import Summary, distributions, summarize
+from spark_bench.metrics.times import TimedRequests, concurrency
 from spark_bench.record import Request
 
 

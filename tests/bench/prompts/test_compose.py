@@ -16,12 +16,17 @@ import spark_bench
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spark_bench.errors import BadInput
-from spark_bench.prompts.calibrate import Overhead, calibrate
-from spark_bench.prompts.compose import PromptShape, compose, overhead, probe_prompts
+from spark_bench.prompts.compose import (
+    Overhead,
+    PromptShape,
+    calibrate,
+    compose,
+    overhead,
+    probe_prompts,
+)
 from spark_bench.prompts.fitting import Draft, fit_length, smallest
 from spark_bench.prompts.library import LibraryTokens
-from spark_bench.prompts.tokens import ApproximateTokens
-from spark_bench.prompts.vocabulary import Vocabulary
+from spark_bench.prompts.tokens import ApproximateTokens, Vocabulary
 from spark_bench.record import Prompt
 from tiny_tokenizers import KINDS, tiny
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from spark_bench.errors import BadInput
-from spark_bench.prompts import entries, sharegpt
-from spark_bench.prompts.calibrate import Overhead
+from spark_bench.prompts import sharegpt
+from spark_bench.prompts.compose import Overhead
 from spark_bench.prompts.tokens import ApproximateTokens
 from spark_bench.record import Message, Prompt
 
@@ -272,8 +272,8 @@ def test_entries_are_the_same_wherever_the_reads_end(
 ) -> None:
     values = [numbered(1), {"a": ["]", '\\" , é']}, talk("[", "]"), {}]
     file.write_text(json.dumps(values, indent=2, ensure_ascii=False), encoding="utf-8")
-    monkeypatch.setattr(entries, "WINDOW", window)
-    assert [entry.value for entry in entries.read_entries(file)] == values
+    monkeypatch.setattr(sharegpt, "WINDOW", window)
+    assert [entry.value for entry in sharegpt.read_entries(file)] == values
 
 
 def test_a_large_file_is_not_held_in_memory(file: Path) -> None:

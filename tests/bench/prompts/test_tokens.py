@@ -11,11 +11,10 @@ from pathlib import Path
 import httpx
 import pytest
 from spark_bench.errors import BadInput, BenchError, Unreachable
-from spark_bench.prompts import process
+from spark_bench.prompts import library
 from spark_bench.prompts.library import LibraryTokens, batches
 from spark_bench.prompts.served import ask_tokenize
-from spark_bench.prompts.tokens import ApproximateTokens, find_tokens
-from spark_bench.prompts.vocabulary import COMMON, PLAIN
+from spark_bench.prompts.tokens import COMMON, PLAIN, ApproximateTokens, find_tokens
 from tiny_tokenizers import KINDS, tiny, with_extras
 
 TEXTS = ["able about above", "", "zebra, 42!", "good " * 300]
@@ -62,7 +61,7 @@ def test_a_file_or_its_folder_counts_as_the_library_does(folder: Path, given: st
 
 
 def test_counting_after_close_starts_again(folder: Path) -> None:
-    tokens = process.load_local_tokens(folder)
+    tokens = library.load_local_tokens(folder)
     tokens.close()
     tokens.close()
     assert tokens.count(["able"]) == tiny("byte-level").count(["able"])
@@ -70,7 +69,7 @@ def test_counting_after_close_starts_again(folder: Path) -> None:
 
 
 def test_close_ends_the_process(folder: Path) -> None:
-    tokens = process.load_local_tokens(folder)
+    tokens = library.load_local_tokens(folder)
     number = tokens.start()._popen.pid
     tokens.close()
     with pytest.raises(ProcessLookupError):
@@ -78,7 +77,7 @@ def test_close_ends_the_process(folder: Path) -> None:
 
 
 def test_a_process_that_dies_is_one_clear_error(folder: Path) -> None:
-    tokens = process.load_local_tokens(folder)
+    tokens = library.load_local_tokens(folder)
     tokens.start()._popen.kill()
     with pytest.raises(BenchError, match=r"ended by itself \(exit code -9\)"):
         tokens.count(["able"] * 100_000)
@@ -95,10 +94,10 @@ def test_a_snapshot_of_the_cache_is_the_one_that_main_names(no_caches: Path) -> 
     named = snapshot(no_caches, "aaa", "byte-level")
     newer = snapshot(no_caches, "bbb", "bytes-only")
     model = no_caches / "models--org--name"
-    assert process.load_local_tokens(model).name.endswith(str(newer))
+    assert library.load_local_tokens(model).name.endswith(str(newer))
     (model / "refs").mkdir()
     (model / "refs" / "main").write_text("aaa\n")
-    assert process.load_local_tokens(model).name.endswith(str(named))
+    assert library.load_local_tokens(model).name.endswith(str(named))
     assert find_tokens(None, None, "org/name").name.endswith(str(named))
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spark_bench.load.trace import TraceEntry
-from spark_bench.prompts.calibrate import Overhead
+from spark_bench.prompts.compose import Overhead
 from spark_bench.prompts.library import LibraryTokens
 from spark_bench.prompts.tokens import ApproximateTokens
 from spark_bench.prompts.traced import BLOCK, traced

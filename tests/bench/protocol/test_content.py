@@ -9,9 +9,8 @@ import zlib
 import numpy as np
 import pytest
 import wire_bytes as wire
-from spark_bench.protocol.content import Body, TooLarge, read_response
+from spark_bench.protocol.content import Body, Tape, TooLarge, read_response
 from spark_bench.protocol.http1 import MalformedHttp
-from spark_bench.protocol.tape import Tape
 
 BODY = b"The capital of France is Paris. " * 4
 

@@ -11,9 +11,8 @@ import wire_bytes as wire
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spark_bench.protocol import http1
-from spark_bench.protocol.content import Body, read_response
+from spark_bench.protocol.content import Body, Tape, read_response
 from spark_bench.protocol.http1 import BodyEnd, Framing, Head, MalformedHttp
-from spark_bench.protocol.tape import Tape
 
 OK, CHUNKED = wire.OK, wire.OK + b"transfer-encoding: chunked\r\n\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"

@@ -10,9 +10,7 @@ import wire_bytes as wire
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spark_bench.protocol import sse
-from spark_bench.protocol.content import read_response
-from spark_bench.protocol.stream import Answer, read_answer
-from spark_bench.protocol.tape import Tape
+from spark_bench.protocol.content import Answer, Tape, read_answer, read_response
 from spark_bench.record import Ended
 
 

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from report_samples import LOADS, SLOTS, a_provenance, result, save, several, variants
 from spark_bench.client.audit import Audit, Spread
 from spark_bench.errors import BadInput
-from spark_bench.load.knee import knee
+from spark_bench.load.sweep import knee
 from spark_bench.metrics.intervals import Interval
 from spark_bench.report.charts.load_curves import families
 from spark_bench.report.charts.over_time import choose_timeline_run, read_timeline, thin_line

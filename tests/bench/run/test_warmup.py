@@ -13,7 +13,7 @@ from faulty_call import CHAT, Call
 from faulty_server import FaultyServer
 from run_here import run, short
 from spark_bench.load import warmup
-from spark_bench.load.slots import steps
+from spark_bench.load.arrivals import steps
 from spark_bench.metrics.figures import Summary
 from spark_bench.record import Job, Load, Prompt, Timing
 from spark_bench.run.notes import first_apart

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from spark_bench.formats import digits
-from spark_bench.load.knee import knee
+from spark_bench.load.sweep import knee
 from spark_bench.report.charts.lines import Curve, Point, plot_curves
 from spark_bench.report.charts.scales import Axis, fitting_axis, load_axis
 from spark_bench.report.charts.svg import Chart, Legend, draw_chart
