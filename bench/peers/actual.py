@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from spark_bench.reference_server.ground_truth import ground_truth
-from spark_bench.reference_server.streams import Stream
+from spark_bench.reference_server.streams import Stream, ground_truth
 
 from peers.reported import FIGURES
 

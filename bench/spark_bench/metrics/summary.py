@@ -24,7 +24,8 @@ BY_REQUEST = (
     "scheduled_e2e_latency",
     "e2e_done",
 )
-# 0, 0.5 ... 100, and finer where tails differ: 99.1 ... 99.9.
+# Of a distribution, small enough for a result file: 0, 0.5 ... 100, and finer where tails differ:
+# 99.1 ... 99.9.
 POINTS = tuple(sorted({i / 2 for i in range(201)} | {(990 + i) / 10 for i in range(1, 10)}))
 QUANTILES = {"median": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0, "p99_9": 99.9}
 
@@ -117,8 +118,7 @@ def _latencies(times: Times) -> dict[str, Any]:
 
 
 class Distributions(Struct, frozen=True):
-    """Whole distributions, small enough for a result file: quantiles in ms at `points` (percent);
-    empty where the run has nothing of the kind."""
+    """Quantiles in ms at `points` (percent); empty where the run has nothing of the kind."""
 
     points: tuple[float, ...]
     ttft_ms: tuple[float, ...]

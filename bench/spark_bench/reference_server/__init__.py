@@ -2,6 +2,6 @@
 
 It is a stand-in for SGLang's: no model runs.
 
-`ReferenceServer` (launcher.py) starts it, `build` (build.py) compiles it when first needed,
-`ground_truth` (ground_truth.py) turns its log into true TTFT, ITL and E2E.
+`ReferenceServer` (launcher.py) compiles it when first needed, and starts it; `ground_truth`
+(streams.py) turns its log into true TTFT, ITL and E2E.
 """

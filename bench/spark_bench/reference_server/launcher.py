@@ -1,27 +1,91 @@
-"""The reference server's process: start it, set it, read its log."""
+"""The reference server's process: compile it when it is first needed, into the user's cache; start
+it, set it, read its log."""
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
 import os
+import shlex
+import shutil
 import subprocess
+import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
+from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import msgspec
 
 from spark_bench.errors import BadInput, BenchError
-from spark_bench.reference_server.build import build_reference_server
 from spark_bench.reference_server.streams import Stream, read_dump
+
+SOURCE = Path(__file__).parent / "source"
+FLAGS = ("-O2", "-Wall", "-Wextra")
+COMPILERS = ("cc", "gcc", "clang")
 
 # Loopback is never behind a proxy, whatever the environment says.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
-FAVOUR = -12
+FAVOR = -12
 """The nice level of a favored reference server: its stamps must not wait for the client's work."""
+
+
+def compiler() -> list[str]:
+    """$CC (which may hold options), else the first of COMPILERS on the PATH."""
+    chosen = shlex.split(os.environ.get("CC", ""))
+    candidates = [chosen] if chosen else [[name] for name in COMPILERS]
+    for command in candidates:
+        if shutil.which(command[0]):
+            return command
+    missing = chosen[0] if chosen else ", ".join(COMPILERS)
+    raise BenchError(
+        f"The built-in reference server needs a C compiler, and there is none of: {missing}. "
+        "Install one (apt-get install gcc) or name it in $CC."
+    )
+
+
+def binary_folder() -> Path:
+    """Where compiled reference servers are kept."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "spark-bench"
+
+
+def fingerprint(command: list[str]) -> str:
+    """Of the sources, the compiler and its flags: another one is another binary."""
+    digest = hashlib.sha256(shlex.join([*command, *FLAGS]).encode())
+    for path in sorted(SOURCE.iterdir()):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def build_reference_server() -> Path:
+    """The compiled reference server. BenchError: there is no compiler, or it fails."""
+    command = compiler()
+    binary = binary_folder() / f"reference-{fingerprint(command)}"
+    if binary.exists():
+        return binary
+    sources = [str(path) for path in sorted(SOURCE.glob("*.c"))]
+    try:
+        binary.parent.mkdir(parents=True, exist_ok=True)
+        # Into a file of its own first: another process may be building the same.
+        with tempfile.TemporaryDirectory(dir=binary.parent) as scratch:
+            compiled = Path(scratch) / "reference"
+            argv = [*command, *FLAGS, "-o", str(compiled), *sources]
+            done = subprocess.run(argv, capture_output=True, text=True)
+            if done.returncode:
+                raise BenchError(
+                    f"{shlex.join(command)} can't compile the reference server:\n{done.stderr}"
+                )
+            compiled.rename(binary)
+    except OSError as error:
+        raise BenchError(
+            f"The reference server can't be written to {binary}: {error.strerror}. "
+            "Set XDG_CACHE_HOME to a folder that can be written."
+        ) from error
+    return binary
 
 
 class Stats(msgspec.Struct, frozen=True):
@@ -82,7 +146,15 @@ class ReferenceServer:
         if self.core is not None:
             os.sched_setaffinity(self.pid, {self.core})
         if self.favor:
-            self.favored = _favor(self.pid)
+            # The process in its scheduling group, and that group among the others.
+            try:
+                os.setpriority(os.PRIO_PROCESS, self.pid, FAVOR)
+            except PermissionError:
+                return self
+            self.favored = True
+            # Kernels without autogroups have no such file.
+            with suppress(OSError), open(f"/proc/{self.pid}/autogroup", "w") as group:
+                group.write(str(FAVOR))
         return self
 
     def __exit__(
@@ -127,15 +199,3 @@ class ReferenceServer:
             raise BadInput(
                 f"The reference server refuses a setting: {answered['error']}."
             ) from None
-
-
-def _favor(pid: int) -> bool:
-    """Of the process in its scheduling group, and of that group among the others."""
-    try:
-        os.setpriority(os.PRIO_PROCESS, pid, FAVOUR)
-    except PermissionError:
-        return False
-    # Kernels without autogroups have no such file.
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/autogroup", "w") as group:
-        group.write(str(FAVOUR))
-    return True

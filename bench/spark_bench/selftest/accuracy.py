@@ -10,8 +10,7 @@ from spark_bench.client.audit import Audit, Spread
 from spark_bench.formats import digits
 from spark_bench.metrics.figures import Summary
 from spark_bench.record import Request
-from spark_bench.reference_server.ground_truth import ground_truth
-from spark_bench.reference_server.streams import Stream
+from spark_bench.reference_server.streams import Stream, ground_truth
 from spark_bench.selftest.bench import LoadShape, Observation
 
 Ints = NDArray[np.int64]

@@ -7,7 +7,7 @@ closes it, is killed, or loses the connection.
 import shlex
 from collections.abc import Iterable, Sequence
 
-from spark_bench.project import ProjectNode, ProjectSsh
+from spark_bench.project import ProjectNode
 from spark_bench.telemetry.messages import NodeSample
 
 QUERY = "power.draw,temperature.gpu,clocks.sm,utilization.gpu,memory.used"
@@ -50,11 +50,10 @@ def sampling_argv(node: ProjectNode, interval: float) -> list[str] | None:
     here = ["sh", "-c", _LOOP.strip(), "sh", f"{interval:g}"]
     if node.here:
         return here
-    return [*_ssh(node.ssh), shlex.join(["exec", *here])] if node.ssh else None
-
-
-def _ssh(to: ProjectSsh) -> list[str]:
-    """The ssh command: a connection of its own, no prompts, no forwarding, dropped when dead."""
+    to = node.ssh
+    if to is None:
+        return None
+    # A connection of its own, no prompts, no forwarding, dropped when dead.
     options = {
         "BatchMode": "yes",
         "ControlMaster": "no",
@@ -73,7 +72,7 @@ def _ssh(to: ProjectSsh) -> list[str]:
         *("ssh", "-T"),
         *(word for name, value in options.items() for word in ("-o", f"{name}={value}")),
         *(word for flag, value in flags.items() if value for word in (flag, value)),
-        *("--", to.hostname),
+        *("--", to.hostname, shlex.join(["exec", *here])),
     ]
 
 

@@ -93,35 +93,27 @@ def parse_metrics(text: str, *, histograms: bool = True) -> MetricsReading:
     if UNCACHED in samples:
         values["prompted"] = (values["prompted"] or 0.0) + (values["cache_hits"] or 0.0)
     for meaning, names in SHARES.items():
-        values[meaning] = _mean(_first(samples, names))
+        shares = _first(samples, names)
+        values[meaning] = sum(s.value for s in shares) / len(shares) if shares else None
     parsed = dict(_histograms(samples)) if histograms else None
     return MetricsReading(**values, histograms=parsed)
 
 
 def _samples(text: str) -> dict[str, list[_Sample]]:
+    """By name; of those that differ in rank alone, the lowest rank's."""
     from prometheus_client.parser import text_string_to_metric_families
 
-    samples: dict[str, list[_Sample]] = {}
+    best: dict[str, dict[frozenset[tuple[str, str]], _Sample]] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            ranks = tuple(_rank(sample.labels.get(label, "0")) for label in SAME_REQUESTS)
+            given = (sample.labels.get(label, "0") for label in SAME_REQUESTS)
+            ranks = tuple(int(rank) if rank.isdigit() else 0 for rank in given)
             labels = {k: v for k, v in sample.labels.items() if k not in SAME_REQUESTS}
-            samples.setdefault(sample.name, []).append(_Sample(ranks, labels, sample.value))
-    return {name: _lowest(samples) for name, samples in samples.items()}
-
-
-def _rank(label: str) -> int:
-    return int(label) if label.isdigit() else 0
-
-
-def _lowest(samples: list[_Sample]) -> list[_Sample]:
-    """Of samples that differ in rank alone, the lowest rank's."""
-    best: dict[frozenset[tuple[str, str]], _Sample] = {}
-    for sample in samples:
-        key = frozenset(sample.labels.items())
-        if key not in best or sample.ranks < best[key].ranks:
-            best[key] = sample
-    return list(best.values())
+            by_labels = best.setdefault(sample.name, {})
+            key = frozenset(labels.items())
+            if key not in by_labels or ranks < by_labels[key].ranks:
+                by_labels[key] = _Sample(ranks, labels, sample.value)
+    return {name: list(by_labels.values()) for name, by_labels in best.items()}
 
 
 def _first(samples: Mapping[str, list[_Sample]], names: Iterable[str]) -> list[_Sample]:
@@ -132,37 +124,24 @@ def _total(samples: list[_Sample]) -> float | None:
     return sum(s.value for s in samples) if samples else None
 
 
-def _mean(samples: list[_Sample]) -> float | None:
-    return sum(s.value for s in samples) / len(samples) if samples else None
-
-
 def _histograms(samples: Mapping[str, list[_Sample]]) -> Iterator[tuple[str, Histogram]]:
+    """Each with all label sets in one: cumulative counts of equal bounds add up."""
     for names in HISTOGRAMS:
-        for name in names:
-            if f"{name}_bucket" in samples:
-                histogram = _histogram(name, samples)
-                if _is_whole(histogram):
-                    yield name, histogram
-                break
-
-
-def _histogram(name: str, samples: Mapping[str, list[_Sample]]) -> Histogram:
-    """All label sets as one histogram: cumulative counts of equal bounds add up."""
-    buckets: dict[float, float] = {}
-    for sample in samples[f"{name}_bucket"]:
-        upper = float(sample.labels.get("le", "nan"))
-        buckets[upper] = buckets.get(upper, 0.0) + sample.value
-    return Histogram(
-        name=name,
-        buckets=tuple(sorted(buckets.items())),
-        sum=_total(samples.get(f"{name}_sum", [])) or 0.0,
-        count=_total(samples.get(f"{name}_count", [])) or 0.0,
-    )
-
-
-def _is_whole(histogram: Histogram) -> bool:
-    """Whether every bound and count is finite, except the last bound, which is infinite."""
-    *bounds, last = (upper for upper, _ in histogram.buckets)
-    counts = [count for _, count in histogram.buckets]
-    numbers = (*bounds, *counts, histogram.sum, histogram.count)
-    return last == inf and all(map(isfinite, numbers))
+        name = next((name for name in names if f"{name}_bucket" in samples), None)
+        if name is None:
+            continue
+        buckets: dict[float, float] = {}
+        for sample in samples[f"{name}_bucket"]:
+            upper = float(sample.labels.get("le", "nan"))
+            buckets[upper] = buckets.get(upper, 0.0) + sample.value
+        histogram = Histogram(
+            name=name,
+            buckets=tuple(sorted(buckets.items())),
+            sum=_total(samples.get(f"{name}_sum", [])) or 0.0,
+            count=_total(samples.get(f"{name}_count", [])) or 0.0,
+        )
+        # Every bound and count is finite, except the last bound, which is infinite.
+        *bounds, last = (upper for upper, _ in histogram.buckets)
+        numbers = (*bounds, *buckets.values(), histogram.sum, histogram.count)
+        if last == inf and all(map(isfinite, numbers)):
+            yield name, histogram

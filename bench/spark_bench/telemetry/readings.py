@@ -197,22 +197,20 @@ def tokens_per_joule(output_tokens: int, nodes: Sequence[NodeSamples]) -> float 
 def _server_samples(looks: Sequence[ServerLine]) -> Iterable[ServerSample]:
     for number, line in enumerate(looks):
         look = line.look
-        earlier = looks[number - 1] if number else None
+        throughput = look.throughput
+        if throughput is None and number:
+            earlier = looks[number - 1]
+            grown = _grown([earlier.look.generated, look.generated])
+            if grown is not None:
+                throughput = grown / max(line.at_ns - earlier.at_ns, 1) * SECOND
         yield ServerSample(
             at_ns=line.at_ns,
             running=look.running,
             queued=look.queued,
             token_usage=look.token_usage,
             cache_hit_rate=look.cache_hit_rate,
-            throughput=look.throughput if look.throughput is not None else _rate(earlier, line),
+            throughput=throughput,
         )
-
-
-def _rate(earlier: ServerLine | None, line: ServerLine) -> float | None:
-    grown = _grown([earlier.look.generated, line.look.generated]) if earlier else None
-    if earlier is None or grown is None:
-        return None
-    return grown / max(line.at_ns - earlier.at_ns, 1) * SECOND
 
 
 def _grown(counter: Sequence[float | None]) -> float | None:

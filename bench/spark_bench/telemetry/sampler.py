@@ -21,16 +21,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from spark_bench.project import ProjectNode
-from spark_bench.telemetry import nodes
-from spark_bench.telemetry.messages import (
-    SCRAPE_SECONDS,
-    NodeLine,
-    NoteLine,
-    ReadyLine,
-    SamplerJob,
-    SamplerLine,
-    ServerLine,
-)
+from spark_bench.telemetry import messages, nodes
+from spark_bench.telemetry.messages import NodeLine, NoteLine, SamplerJob, SamplerLine
 from spark_bench.telemetry.prometheus import parse_metrics
 
 # The measuring client goes first.
@@ -41,7 +33,7 @@ Tell = Callable[[SamplerLine], None]
 
 
 class Ready:
-    """Sends ReadyLine once everything has been sampled once, or given up."""
+    """Sends a ReadyLine once everything has been sampled once, or given up."""
 
     def __init__(self, tell: Tell, names: set[str]) -> None:
         self._tell, self._waiting, self._lock = tell, names, threading.Lock()
@@ -51,7 +43,7 @@ class Ready:
             if name in self._waiting:
                 self._waiting.remove(name)
                 if not self._waiting:
-                    self._tell(ReadyLine())
+                    self._tell(messages.ReadyLine())
 
 
 class ServerThread(threading.Thread):
@@ -156,7 +148,7 @@ def sample_until(job: SamplerJob, tell: Tell, wait: Callable[[], bool]) -> None:
         if not words:
             tell(NoteLine(f"{node.name} can't be sampled: it is not reached through SSH"))
     if not names:
-        tell(ReadyLine())
+        tell(messages.ReadyLine())
     feeds = [
         NodeThread(node, words, tell, lambda name=node.name: ready.done(name))  # type: ignore[misc]
         for node, words in ways
@@ -207,9 +199,11 @@ class Scraper:
         self._headers = {"Authorization": f"Bearer {job.api_key}"} if job.api_key else {}
         secure = parts.scheme == "https"
         kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-        self._connection = kind(parts.hostname or "localhost", parts.port, timeout=SCRAPE_SECONDS)
+        self._connection = kind(
+            parts.hostname or "localhost", parts.port, timeout=messages.SCRAPE_SECONDS
+        )
 
-    def ask(self, *, histograms: bool) -> ServerLine:
+    def ask(self, *, histograms: bool) -> messages.ServerLine:
         """Read it now; NoMetrics if it never will work."""
         try:
             self._connection.request("GET", self.path, headers=self._headers)
@@ -229,7 +223,7 @@ class Scraper:
             self._connection.close()
             raise NoMetrics(f"answers with more than {MOST_BYTES} bytes")
         try:
-            return ServerLine(at, parse_metrics(text, histograms=histograms)).sealed()
+            return messages.ServerLine(at, parse_metrics(text, histograms=histograms)).sealed()
         except ValueError as e:
             raise NoMetrics(f"answers with invalid Prometheus text ({e})") from None
 

@@ -16,20 +16,14 @@ from typing import IO
 
 import msgspec
 
-from spark_bench.telemetry.messages import (
-    SCRAPE_SECONDS,
-    NoteLine,
-    ReadyLine,
-    SamplerJob,
-    SamplerLine,
-)
-from spark_bench.telemetry.nodes import CONNECT_SECONDS
+from spark_bench.telemetry import messages, nodes
+from spark_bench.telemetry.messages import NoteLine, ReadyLine, SamplerJob, SamplerLine
 from spark_bench.telemetry.readings import ServerSide, server_side
 
 COMMAND = (sys.executable, "-m", "spark_bench.telemetry.sampler")
 # Everything responds or is given up within this time.
-READY_SECONDS = CONNECT_SECONDS + SCRAPE_SECONDS
-END_SECONDS = 2 * SCRAPE_SECONDS + 2
+READY_SECONDS = nodes.CONNECT_SECONDS + messages.SCRAPE_SECONDS
+END_SECONDS = 2 * messages.SCRAPE_SECONDS + 2
 
 
 class Sampling:

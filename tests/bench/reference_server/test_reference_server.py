@@ -22,10 +22,8 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from spark_bench.errors import BadInput, BenchError
-from spark_bench.reference_server.build import build_reference_server, compiler
-from spark_bench.reference_server.ground_truth import ground_truth, peak
-from spark_bench.reference_server.launcher import ReferenceServer
-from spark_bench.reference_server.streams import Flags, ReferenceApi
+from spark_bench.reference_server.launcher import ReferenceServer, build_reference_server, compiler
+from spark_bench.reference_server.streams import Flags, ReferenceApi, ground_truth, peak
 from waiting import until
 
 CHAT = "/v1/chat/completions"

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from run_here import Ran, run, short
 from spark_bench.metrics.figures import Summary
-from spark_bench.reference_server.ground_truth import GroundTruth, ground_truth
 from spark_bench.reference_server.launcher import ReferenceServer
+from spark_bench.reference_server.streams import GroundTruth, ground_truth
 
 # Of a mean or a median: 0.5 %, or what one first token of eight adds that was read late.
 pytestmark = pytest.mark.alone
