@@ -17,11 +17,11 @@ from typing import Any
 from spark_bench.reference_server.launcher import ReferenceServer
 
 from peers import cases, report
-from peers.clients import KINDS, Client, Failed, Kept
-from peers.goals import OURS, Comparison, goals
+from peers.clients import KINDS, BenchClient, ClientFailed, Forked
+from peers.goals import OURS, PeerComparison, goals
 from peers.install import PLACES, install
 from peers.processes import CLIENT_CORE, REFERENCE_CORE, first
-from peers.turns import Turn, help_seconds, take, take_stamps
+from peers.turns import ClientTurn, help_seconds, take_stamps, take_turn
 
 
 def main() -> None:
@@ -38,16 +38,16 @@ def main() -> None:
         clients = [stack.enter_context(kind(PLACES, folder)) for kind in _chosen(options, missing)]
         ready = [client for client in clients if _ready(client, missing)]
         comparison = compare(ready, reference, options, missing)
-    points = [case.name for case in cases.accuracy(options.quick)]
+    points = [case.name for case in cases.accuracy_loads(options.quick)]
     judged = goals(comparison, points, cases.COST)
     for part in (
-        report.accuracy(comparison, points),
-        report.stamps(comparison, points),
-        report.cost(comparison, cases.COST),
-        report.ladder(comparison),
-        report.faults(comparison),
-        report.noise(comparison),
-        report.verdict(judged),
+        report.accuracy_table(comparison, points),
+        report.stamps_table(comparison, points),
+        report.cost_table(comparison, cases.COST),
+        report.ladder_table(comparison),
+        report.fault_tables(comparison),
+        report.noise_table(comparison),
+        report.verdict_table(judged),
         *(f"\nnot measured: {text}" for text in missing),
     ):
         print(part)
@@ -71,25 +71,25 @@ def main() -> None:
 
 
 def compare(
-    clients: Sequence[Client],
+    clients: Sequence[BenchClient],
     reference: ReferenceServer,
     options: argparse.Namespace,
     missing: list[str],
-) -> Comparison:
+) -> PeerComparison:
     """All rounds; clients take turns at each load, and each round another one begins."""
-    turns: list[Turn] = []
+    turns: list[ClientTurn] = []
     stamps: list[dict[str, Any]] = []
     ladder: list[dict[str, Any]] = []
-    faults: list[Turn] = []
+    faults: list[ClientTurn] = []
     seconds: dict[str, list[float]] = {client.name: [] for client in clients}
     with_ours = any(client.name == OURS for client in clients)
     for number in range(options.repeats):
-        for case in [*cases.accuracy(options.quick), cases.ONE_TOKEN, cases.FIREHOSE]:
+        for case in [*cases.accuracy_loads(options.quick), cases.ONE_TOKEN, cases.FIREHOSE]:
             turns += _turns(rotated(clients, number), case, reference, missing)
             if with_ours and case.settings["itl_us"]:
                 stamps += _exact(case, reference, missing)
         if with_ours:
-            for step in cases.ladder(options.quick):
+            for step in cases.ladder_loads(options.quick):
                 more = {"round": number, "offered": step.streams * 100}
                 ladder += [stamp | more for stamp in _exact(step, reference, missing)]
         for client in clients:
@@ -98,24 +98,27 @@ def compare(
         _say(f"round {number + 1} of {options.repeats} is over")
     for number, case in enumerate(cases.FAULTS):
         faults += _turns(rotated(clients, number), case, reference, missing)
-    return Comparison(turns, stamps, ladder, faults, seconds)
+    return PeerComparison(turns, stamps, ladder, faults, seconds)
 
 
-def rotated(clients: Sequence[Client], number: int) -> list[Client]:
+def rotated(clients: Sequence[BenchClient], number: int) -> list[BenchClient]:
     """Each round another one goes first."""
     first = number % len(clients)
     return [*clients[first:], *clients[:first]]
 
 
 def _turns(
-    clients: Sequence[Client], case: cases.Case, reference: ReferenceServer, missing: list[str]
-) -> Iterator[Turn]:
+    clients: Sequence[BenchClient],
+    case: cases.PeerLoad,
+    reference: ReferenceServer,
+    missing: list[str],
+) -> Iterator[ClientTurn]:
     for client in clients:
         if client.streams and case.streams not in client.streams:
             continue
         try:
-            turn = take(client, case, reference)
-        except Failed as e:
+            turn = take_turn(client, case, reference)
+        except ClientFailed as e:
             missing.append(f"{case.name}: {e}")
             _say(f"{case.name:24} {client.name:14} failed")
             continue
@@ -129,11 +132,11 @@ def _turns(
 
 
 def _exact(
-    case: cases.Case, reference: ReferenceServer, missing: list[str]
+    case: cases.PeerLoad, reference: ReferenceServer, missing: list[str]
 ) -> Iterator[dict[str, Any]]:
     try:
         stamps = take_stamps(case, reference)
-    except Failed as e:
+    except ClientFailed as e:
         missing.append(f"{case.name}: {e}")
         _say(f"{case.name:24} {OURS} * failed")
         return
@@ -145,17 +148,17 @@ def _exact(
     yield stamps
 
 
-def _ready(client: Client, missing: list[str]) -> bool:
+def _ready(client: BenchClient, missing: list[str]) -> bool:
     try:
-        if isinstance(client, Kept):
+        if isinstance(client, Forked):
             client.ready()
-    except Failed as e:
+    except ClientFailed as e:
         missing.append(str(e))
         return False
     return True
 
 
-def _chosen(options: argparse.Namespace, missing: Sequence[str]) -> list[type[Client]]:
+def _chosen(options: argparse.Namespace, missing: Sequence[str]) -> list[type[BenchClient]]:
     gone = {text.split()[0] for text in missing}
     wanted = options.clients.split(",") if options.clients else [kind.name for kind in KINDS]
     return [

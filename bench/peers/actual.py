@@ -14,7 +14,7 @@ from peers.reported import FIGURES
 
 @dataclass(frozen=True)
 class Actual:
-    """The truth under the names of Told, in milliseconds.
+    """The truth under the names of Reported, in milliseconds.
 
     tokens: that were generated for whole answers, hidden ones included
     tpot: first to last token / (visible tokens - 1); tpot_after: / those after the first chunk,
@@ -65,7 +65,7 @@ def steady_rate(streams: Sequence[Stream]) -> float:
     """Tokens per second that a client took in, by the server's clock alone.
 
     Buffers between the two hold whole answers, so what was sent says little of what was read. But
-    an answer was read before its slot asks again: those done when the last was asked count.
+    a response was read before its slot sends again: those done when the last request came count.
     """
     began = min(s.asked_ns for s in streams)
     last = max(s.asked_ns for s in streams)

@@ -1,4 +1,4 @@
-"""What the clients are asked to do, and how the server behaves meanwhile."""
+"""The loads that the clients send, and how the server behaves meanwhile."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ INPUT = 128
 
 
 @dataclass(frozen=True)
-class Case:
+class PeerLoad:
     """One load, the same for every client.
 
     streams: requests in flight
     requests: in all, sent as slots come free
-    output: tokens asked for
+    output: tokens requested
     settings: the server's settings, the keys of its Config
     """
 
@@ -25,14 +25,14 @@ class Case:
     settings: dict[str, int] = field(default_factory=dict)
 
 
-def paced(streams: int, rounds: int) -> Case:
+def paced(streams: int, rounds: int) -> PeerLoad:
     """TTFT 200 ms; ITL 10 ms, from 1024 streams on 40 ms, which is the same rate as 256 have."""
     itl = 40_000 if streams >= 1024 else 10_000
     pace = {"ttft_us": 200_000, "itl_us": itl}
-    return Case(f"{streams} streams", streams, streams * rounds, settings=pace)
+    return PeerLoad(f"{streams} streams", streams, streams * rounds, settings=pace)
 
 
-def accuracy(quick: bool) -> list[Case]:
+def accuracy_loads(quick: bool) -> list[PeerLoad]:
     """Loads at which reported latencies are held against the truth."""
     if quick:
         return [paced(16, 2), paced(256, 2)]
@@ -42,19 +42,19 @@ def accuracy(quick: bool) -> list[Case]:
 # The same load as one of accuracy's: CPU and time stamps are taken from its turns.
 COST = "256 streams"
 
-ONE_TOKEN = Case("one-token answers", 64, 4096, output=1, settings={"ttft_us": 0, "itl_us": 0})
-FIREHOSE = Case("zero delay", 64, 512, output=500, settings={"ttft_us": 0, "itl_us": 0})
+ONE_TOKEN = PeerLoad("one-token answers", 64, 4096, output=1, settings={"ttft_us": 0, "itl_us": 0})
+FIREHOSE = PeerLoad("zero delay", 64, 512, output=500, settings={"ttft_us": 0, "itl_us": 0})
 
 
-def ladder(quick: bool) -> list[Case]:
+def ladder_loads(quick: bool) -> list[PeerLoad]:
     """One-token chunks at rising rates: more streams, each at 10 ms ITL."""
     rates = (40_000,) if quick else (30_000, 40_000, 50_000, 60_000, 70_000)
     pace = {"ttft_us": 200_000, "itl_us": 10_000}
-    return [Case(f"{r} chunks/s", r // 100, r // 50, output=200, settings=pace) for r in rates]
+    return [PeerLoad(f"{r} chunks/s", r // 100, r // 50, output=200, settings=pace) for r in rates]
 
 
-def _fault(name: str, **keys: int) -> Case:
-    return Case(name, 4, 8, settings={"ttft_us": 200_000, "itl_us": 10_000} | keys)
+def _fault(name: str, **keys: int) -> PeerLoad:
+    return PeerLoad(name, 4, 8, settings={"ttft_us": 200_000, "itl_us": 10_000} | keys)
 
 
 FAULTS = [

@@ -1,4 +1,4 @@
-"""The clients: how each is asked for a load, and where its figures are."""
+"""The clients: each one's options for a load, and where its figures are."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from peers.cases import INPUT, Case
+from peers.cases import INPUT, PeerLoad
 from peers.install import Places
-from peers.processes import Usage, settle
+from peers.processes import ProcessUsage, settle
 from peers.reported import Reported, from_aiperf, from_ours, from_sglang
 
 SAMPLE = 0.004
@@ -26,21 +26,24 @@ SAMPLE = 0.004
 TIMEOUT = 240.0
 
 
-class Failed(Exception):
+class ClientFailed(Exception):
     """A client gave no result; the end of what it printed."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """parse_seconds: CPU that reading the answers took after the run, 0 where it is part of it."""
+class ClientRun:
+    """What one run gave.
 
-    told: Reported
-    usage: Usage
+    parse_seconds: CPU seconds for reading the responses after the run, 0 where that is part of it
+    """
+
+    reported: Reported
+    usage: ProcessUsage
     parse_seconds: float = 0.0
     notes: str = ""
 
 
-class Client(ABC):
+class BenchClient(ABC):
     """One client in its own environment. `with` keeps it ready for many runs."""
 
     name: str
@@ -56,19 +59,19 @@ class Client(ABC):
         self.log = folder / f"{self.name}.log"
         self.result = folder / f"{self.name}.json"
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> BenchClient:
         return self
 
     def __exit__(self, *_: object) -> None:
         return None
 
     @abstractmethod
-    def argv(self, case: Case, url: str) -> list[str]:
+    def argv(self, case: PeerLoad, url: str) -> list[str]:
         """Its options for a load."""
 
     @abstractmethod
-    def run(self, case: Case, url: str) -> Answer:
-        """One run. Raises Failed."""
+    def run(self, case: PeerLoad, url: str) -> ClientRun:
+        """One run. Raises ClientFailed."""
 
     @property
     @abstractmethod
@@ -81,12 +84,12 @@ class Client(ABC):
         quiet = {"TOKENIZERS_PARALLELISM": "false", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
         return dict(os.environ) | loopback | quiet | {"HF_HUB_OFFLINE": "1"}
 
-    def failed(self, why: str) -> Failed:
+    def failed(self, why: str) -> ClientFailed:
         text = self.log.read_text(errors="replace") if self.log.exists() else ""
-        return Failed(f"{self.name} {why}:\n{text[-1500:]}")
+        return ClientFailed(f"{self.name} {why}:\n{text[-1500:]}")
 
 
-class Spawned(Client):
+class Spawned(BenchClient):
     """A new process for each run."""
 
     @property
@@ -98,9 +101,9 @@ class Spawned(Client):
     def help_command(self) -> list[str]:
         return [*self.command, "--help"]
 
-    def run(self, case: Case, url: str) -> Answer:
+    def run(self, case: PeerLoad, url: str) -> ClientRun:
         self.result.unlink(missing_ok=True)
-        usage = Usage()
+        usage = ProcessUsage()
         with self.log.open("wb") as log:
             process = subprocess.Popen(
                 [*self.command, *self.argv(case, url)],
@@ -118,17 +121,17 @@ class Spawned(Client):
         return self.read(json.loads(self.result.read_text()), usage)
 
     @abstractmethod
-    def read(self, result: Mapping[str, Any], usage: Usage) -> Answer:
+    def read(self, result: Mapping[str, Any], usage: ProcessUsage) -> ClientRun:
         """Its result file, understood."""
 
 
-class Kept(Client):
+class Forked(BenchClient):
     """A process with the client's imports done, forked for each run."""
 
     kind: str
     process: subprocess.Popen[str]
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> BenchClient:
         keeper = Path(__file__).with_name("keeper.py")
         self.process = subprocess.Popen(
             [str(self.python), str(keeper), self.kind],
@@ -155,26 +158,26 @@ class Kept(Client):
         return [str(self.python), "-m", self.module, "--help"]
 
     def ready(self) -> None:
-        """Wait for the imports. Raises Failed."""
+        """Wait for the imports. Raises ClientFailed."""
         assert self.process.stdout
         if not select.select([self.process.stdout], [], [], TIMEOUT)[0] or not self._line():
             raise self.failed("did not start")
 
-    def run(self, case: Case, url: str) -> Answer:
+    def run(self, case: PeerLoad, url: str) -> ClientRun:
         self.result.unlink(missing_ok=True)
         order = {"argv": self.argv(case, url), "log": str(self.log)}
         assert self.process.stdin
         self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()
         child = self._line()["pid"]
-        usage = Usage()
+        usage = ProcessUsage()
         if not _watch(child, usage, lambda wait: _readable(self.process, wait)):
             os.kill(child, 9)
         status = self._line()["status"]
         if status or not self.result.exists():
             raise self.failed(f"ended with status {status}")
         text = self.result.read_text().strip().splitlines()[-1]
-        return Answer(from_sglang(json.loads(text)), usage)
+        return ClientRun(from_sglang(json.loads(text)), usage)
 
     def _line(self) -> Any:
         assert self.process.stdout
@@ -195,17 +198,17 @@ class Ours(Spawned):
     def help_command(self) -> list[str]:
         return [sys.executable, "-m", "spark_bench", "--help"]
 
-    def argv(self, case: Case, url: str) -> list[str]:
+    def argv(self, case: PeerLoad, url: str) -> list[str]:
         lengths = ["-i", str(INPUT), "-o", str(case.output)]
         load = ["-n", str(case.requests), "-c", str(case.streams), "--warmup", "0", *lengths]
         alone = ["--no-metrics", "--no-power", "--quiet", "--max-failures", "100%"]
         tokens = ["--tokenizer", str(self.places.tokenizer)]
         return ["--url", url, *load, *alone, *tokens, "--output", str(self.result)]
 
-    def read(self, result: Mapping[str, Any], usage: Usage) -> Answer:
+    def read(self, result: Mapping[str, Any], usage: ProcessUsage) -> ClientRun:
         audit = result["audit"]
         notes = "; ".join([audit["verdict"], *audit["reasons"]])
-        return Answer(from_ours(result["summary"]), usage, audit["parse_seconds"], notes)
+        return ClientRun(from_ours(result["summary"]), usage, audit["parse_seconds"], notes)
 
 
 class OursUncounted(Ours):
@@ -213,16 +216,16 @@ class OursUncounted(Ours):
 
     name = "spark-bench off"
 
-    def argv(self, case: Case, url: str) -> list[str]:
+    def argv(self, case: PeerLoad, url: str) -> list[str]:
         return [*super().argv(case, url), "--count-tokens", "off"]
 
 
-class SGLang(Kept):
+class SGLang(Forked):
     name = "sglang Python"
     kind = "sglang"
     module = "sglang.benchmark.serving"
 
-    def argv(self, case: Case, url: str) -> list[str]:
+    def argv(self, case: PeerLoad, url: str) -> list[str]:
         tokenizer = str(self.places.tokenizer)
         lengths = ["--random-input-len", str(INPUT), "--random-output-len", str(case.output)]
         load = ["--num-prompts", str(case.requests), "--max-concurrency", str(case.streams)]
@@ -240,11 +243,11 @@ class Rust(SGLang):
     kind = "rust"
     module = "sglang.benchmark.rust_client"
 
-    def argv(self, case: Case, url: str) -> list[str]:
+    def argv(self, case: PeerLoad, url: str) -> list[str]:
         return [*super().argv(case, url), "--worker-threads", "1"]
 
 
-class VLLM(Kept):
+class VLLM(Forked):
     name = "vLLM"
     kind = "vllm"
     module = "vllm.entrypoints.cli.main"
@@ -253,7 +256,7 @@ class VLLM(Kept):
     def help_command(self) -> list[str]:
         return [str(self.python), "-m", self.module, "bench", "serve", "--help"]
 
-    def argv(self, case: Case, url: str) -> list[str]:
+    def argv(self, case: PeerLoad, url: str) -> list[str]:
         lengths = ["--random-input-len", str(INPUT), "--random-output-len", str(case.output)]
         load = ["--num-prompts", str(case.requests), "--max-concurrency", str(case.streams)]
         server = ["--backend", "openai-chat", "--endpoint", "/v1/chat/completions"]
@@ -277,7 +280,7 @@ class AIPerf(Spawned):
     def command(self) -> list[str]:
         return [str(self.places.python("aiperf").with_name("aiperf")), "profile"]
 
-    def argv(self, case: Case, url: str) -> list[str]:
+    def argv(self, case: PeerLoad, url: str) -> list[str]:
         load = ["--concurrency", str(case.streams), "--request-count", str(case.requests)]
         lengths = ["--isl", str(INPUT), "--osl", str(case.output)]
         model = ["-m", "reference", "--tokenizer", str(self.places.tokenizer)]
@@ -288,21 +291,21 @@ class AIPerf(Spawned):
         return [*server, *model, *lengths, *load, *extra, *alone, *place]
 
     def environment(self) -> dict[str, str]:
-        """Told to be offline it refuses a tokenizer in a folder; it asks no hub for one anyway."""
+        """With HF_HUB_OFFLINE it refuses a tokenizer in a folder; it asks no hub for one anyway."""
         return {k: v for k, v in super().environment().items() if k != "HF_HUB_OFFLINE"}
 
-    def run(self, case: Case, url: str) -> Answer:
+    def run(self, case: PeerLoad, url: str) -> ClientRun:
         self.result = self.folder / "aiperf" / "profile_export_aiperf.json"
         return super().run(case, url)
 
-    def read(self, result: Mapping[str, Any], usage: Usage) -> Answer:
-        return Answer(from_aiperf(result), usage)
+    def read(self, result: Mapping[str, Any], usage: ProcessUsage) -> ClientRun:
+        return ClientRun(from_aiperf(result), usage)
 
 
-KINDS: tuple[type[Client], ...] = (Ours, OursUncounted, SGLang, Rust, VLLM, AIPerf)
+KINDS: tuple[type[BenchClient], ...] = (Ours, OursUncounted, SGLang, Rust, VLLM, AIPerf)
 
 
-def _watch(pid: int, usage: Usage, ended: Any) -> bool:
+def _watch(pid: int, usage: ProcessUsage, ended: Any) -> bool:
     """Look at a process' use until it ended, or for TIMEOUT; whether it did."""
     deadline = time.monotonic() + TIMEOUT
     while time.monotonic() < deadline:

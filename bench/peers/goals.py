@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from peers.scoring import KEYS
-from peers.turns import Turn
+from peers.turns import ClientTurn
 
 OURS, PYTHON, RUST = "spark-bench", "sglang Python", "sglang Rust"
 
@@ -47,20 +47,20 @@ class Goal:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PeerComparison:
     """All that was measured.
 
     turns: every client's; stamps, ladder: of our client in-process, see stamps.py
     help_seconds: by client
     """
 
-    turns: Sequence[Turn]
+    turns: Sequence[ClientTurn]
     stamps: Sequence[Mapping[str, Any]]
     ladder: Sequence[Mapping[str, Any]]
-    faults: Sequence[Turn]
+    faults: Sequence[ClientTurn]
     help_seconds: Mapping[str, Sequence[float]]
 
-    def middle(self, client: str, case: str, of: Callable[[Turn], float]) -> Middle | None:
+    def middle(self, client: str, case: str, of: Callable[[ClientTurn], float]) -> Middle | None:
         """Of one figure over a client's turns at a load."""
         return Middle.of([of(t) for t in self.turns if t.client == client and t.case == case])
 
@@ -96,11 +96,11 @@ def at_least(name: str, middle: Middle | None, limit: float, unit: str, form: st
 
 
 def ratio(
-    comparison: Comparison,
+    comparison: PeerComparison,
     case: str,
     peer: str,
-    mine: Callable[[Turn], float],
-    its: Callable[[Turn], float],
+    mine: Callable[[ClientTurn], float],
+    its: Callable[[ClientTurn], float],
 ) -> Middle | None:
     """Ours to a peer's, round by round: what disturbs a round disturbs both."""
     ours = [mine(t) for t in comparison.turns if t.client == OURS and t.case == case]
@@ -108,7 +108,7 @@ def ratio(
     return Middle.of([a / b for a, b in zip(ours, theirs, strict=False) if b])
 
 
-def within(comparison: Comparison, case: str) -> Goal:
+def within(comparison: PeerComparison, case: str) -> Goal:
     """Every reported figure within 0.5 % or 100 us of the truth; the worst is shown."""
     worst, worst_key, misses = 0.0, "", []
     for key in KEYS:
@@ -137,7 +137,7 @@ def keeps_up(step: Mapping[str, Any]) -> bool:
 
 
 def paced_rate(ladder: Sequence[Mapping[str, Any]]) -> Middle | None:
-    """The highest rate of each climb up to which the client kept up."""
+    """The highest rate of each climb at which the client still keeps pace."""
     rounds: dict[int, list[Mapping[str, Any]]] = {}
     for step in ladder:
         rounds.setdefault(step["round"], []).append(step)
@@ -152,66 +152,40 @@ def paced_rate(ladder: Sequence[Mapping[str, Any]]) -> Middle | None:
     return Middle.of(tops)
 
 
-def goals(comparison: Comparison, accuracy: Sequence[str], cost: str) -> list[Goal]:
+def goals(comparison: PeerComparison, accuracy: Sequence[str], cost: str) -> list[Goal]:
     """All of them, in the order in which they were set."""
-    lasting = [
-        at_least(
-            f"tokens per CPU-second / {peer}'s",
-            ratio(comparison, cost, peer, own, its),
-            n,
-            "x",
-            "{:.2f}",
-        )
-        for peer, own, its, n in (
-            (PYTHON, _lasting, _lasting, 3.0),
-            (RUST, _lasting, _lasting, 1.5),
-        )
-    ]
+    stamps_p50 = comparison.stamp(cost, "stamp_us", "p50")
+    stamps_p99 = comparison.stamp(cost, "stamp_us", "p99")
+    python = ratio(comparison, cost, PYTHON, _lasting, _lasting)
+    rust = ratio(comparison, cost, RUST, _lasting, _lasting)
     parsed = ratio(comparison, cost, RUST, lambda t: t.with_parsing, _lasting)
     requests = ratio(comparison, "one-token answers", RUST, _requests, _requests)
+    paced = paced_rate(comparison.ladder)
     firehose = comparison.middle(OURS, "zero delay", lambda t: t.rate)
     memory = Middle.of([t.peak_rss / 1e6 for t in comparison.turns if t.client == OURS])
     peak = Middle(memory.high, memory.low, memory.high, memory.count) if memory else None
-    wrong = sum(len(t.wrong) for t in comparison.faults if t.client == OURS)
-    tried = any(t.client == OURS for t in comparison.faults)
     seconds = Middle.of(comparison.help_seconds.get(OURS, []))
+    faults = [len(t.wrong) for t in comparison.faults if t.client == OURS]
+    wrong = str(sum(faults)) if faults else None
     return [
-        at_most(
-            "time stamps' error p50, 256 streams",
-            comparison.stamp(cost, "stamp_us", "p50"),
-            15,
-            "us",
-            "{:.1f}",
-        ),
-        at_most(
-            "time stamps' error p99, 256 streams",
-            comparison.stamp(cost, "stamp_us", "p99"),
-            50,
-            "us",
-            "{:.1f}",
-        ),
+        at_most("time stamps' error p50, 256 streams", stamps_p50, 15, "us", "{:.1f}"),
+        at_most("time stamps' error p99, 256 streams", stamps_p99, 50, "us", "{:.1f}"),
         *(within(comparison, case) for case in accuracy),
-        *lasting,
+        at_least(f"tokens per CPU-second / {PYTHON}'s", python, 3.0, "x", "{:.2f}"),
+        at_least(f"tokens per CPU-second / {RUST}'s", rust, 1.5, "x", "{:.2f}"),
         at_least("the same, with parsing / sglang Rust's", parsed, 1.2, "x", "{:.2f}"),
         at_least("one-token answers a second / sglang Rust's", requests, 1.0, "x", "{:.2f}"),
-        at_least(
-            "paced one-token chunks a second", paced_rate(comparison.ladder), 40_000, "", "{:.0f}"
-        ),
+        at_least("paced one-token chunks a second", paced, 40_000, "", "{:.0f}"),
         at_least("tokens a second without delay", firehose, 70_000, "", "{:.0f}"),
         at_most("peak memory, all loads", peak, 150, "MB", "{:.0f}"),
         at_most("--help", seconds, 0.3, "s", "{:.2f}"),
-        Goal(
-            "wrong figures in the fault table",
-            "0",
-            str(wrong) if tried else None,
-            tried and not wrong,
-        ),
+        Goal("wrong figures in the fault table", "0", wrong, wrong == "0"),
     ]
 
 
-def _lasting(turn: Turn) -> float:
+def _lasting(turn: ClientTurn) -> float:
     return turn.tokens_per_cpu
 
 
-def _requests(turn: Turn) -> float:
+def _requests(turn: ClientTurn) -> float:
     return turn.requests_rate

@@ -1,7 +1,7 @@
-"""The peers' environments under .cache/peers, made once.
+"""The peers' environments under .cache/peers, installed once.
 
 SGLang comes from what `make acceptance` installs; vLLM borrows that environment's torch and what
-else they share. Neither is asked to load a model: what their clients never use is left out.
+else they share. Neither loads a model: what their clients never use is left out.
 """
 
 from __future__ import annotations

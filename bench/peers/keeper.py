@@ -1,4 +1,4 @@
-"""keeper.py WHICH: a peer kept ready in its own interpreter, forked for each run.
+"""keeper.py WHICH: a peer that waits in its own interpreter, forked for each run.
 
 Its imports take 5 to 15 s; a forked child starts with them done. Reads a JSON list of arguments
 and a log's path a line, answers {"pid": ...} and, when the child has ended, {"status": ...}.

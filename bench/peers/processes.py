@@ -53,7 +53,7 @@ def tree(pid: int) -> Iterator[int]:
                 yield from tree(int(child))
 
 
-def cpu_seconds(pid: int) -> float:
+def process_cpu_seconds(pid: int) -> float:
     """User and kernel time of a process, threads that ended included; 0 when it is gone.
 
     Its CPU clock, to the nanosecond; /proc/PID/stat has it to 10 ms. The number is that of
@@ -79,7 +79,7 @@ def resident(pid: int) -> int:
 
 
 @dataclass
-class Usage:
+class ProcessUsage:
     """CPU and memory of a process tree over time; times are CLOCK_MONOTONIC ns.
 
     Every look takes the CPU; who belongs to the tree, and memory, only each TREE seconds, since
@@ -101,7 +101,7 @@ class Usage:
             self.each = dict.fromkeys(pids, 0.0) | self.each
             self.peak_rss = max(self.peak_rss, sum(map(resident, pids)))
         for one, before in self.each.items():
-            self.each[one] = max(before, cpu_seconds(one))
+            self.each[one] = max(before, process_cpu_seconds(one))
         self.at_ns.append(time.monotonic_ns())
         self.cpu.append(sum(self.each.values()))
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from peers.goals import OURS, Comparison, Goal, Middle
+from peers.goals import OURS, Goal, Middle, PeerComparison
 from peers.scoring import KEYS
-from peers.turns import Turn
+from peers.turns import ClientTurn
 
 
-def table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def plain_table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Columns as wide as they need, the first one left, the others right."""
     lines = [list(head), *(list(row) for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
@@ -25,8 +25,8 @@ def table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str
     return "\n".join(["", title, text[0], "-" * len(text[0]), *text[1:]])
 
 
-def accuracy(comparison: Comparison, cases: Sequence[str]) -> str:
-    """Told minus true of each figure; ours twice: by its command, and in-process by its sends."""
+def accuracy_table(comparison: PeerComparison, cases: Sequence[str]) -> str:
+    """Reported minus true of each figure; ours twice: by its command, and in-process."""
     rows = []
     for case in cases:
         for client in _clients(comparison.turns):
@@ -45,10 +45,10 @@ def accuracy(comparison: Comparison, cases: Sequence[str]) -> str:
         "Reported minus true, ms: median (lowest..highest). True: from the server's read of the\n"
         "request; * from the client's send, its requests matched to the server's log one by one."
     )
-    return table(title, ["load", "client", "tokens by", *KEYS], rows)
+    return plain_table(title, ["load", "client", "tokens by", *KEYS], rows)
 
 
-def stamps(comparison: Comparison, cases: Sequence[str]) -> str:
+def stamps_table(comparison: PeerComparison, cases: Sequence[str]) -> str:
     """Our time stamps against the server's, token by token."""
     paths = (("stamp_us", "p50"), ("stamp_us", "p99"), ("lag_us", "p99"), ("shared",))
     rows = [
@@ -62,10 +62,10 @@ def stamps(comparison: Comparison, cases: Sequence[str]) -> str:
         for case in cases
     ]
     head = ["load", "error p50, us", "error p99, us", "read lag p99, us", "share of shared times"]
-    return table("Our time stamps, token by token", head, rows)
+    return plain_table("Our time stamps, token by token", head, rows)
 
 
-def cost(comparison: Comparison, case: str) -> str:
+def cost_table(comparison: PeerComparison, case: str) -> str:
     """CPU, memory and capacity of each client."""
     rows = []
     for client in _clients(comparison.turns):
@@ -98,10 +98,10 @@ def cost(comparison: Comparison, case: str) -> str:
         "peak MB",
         "--help s",
     ]
-    return table(f"Cost at {case}; capacity on one core", head, rows)
+    return plain_table(f"Cost at {case}; capacity on one core", head, rows)
 
 
-def ladder(comparison: Comparison) -> str:
+def ladder_table(comparison: PeerComparison) -> str:
     """Our client at rising rates."""
     rows = [
         [
@@ -121,10 +121,10 @@ def ladder(comparison: Comparison) -> str:
         *("offered/s", "served/s", "shared", "error p50, us", "p99, us", "read lag max, ms"),
         *("CPU s", "waited for it s", "other load"),
     ]
-    return table("One-token chunks at rising rates, ours", head, rows)
+    return plain_table("One-token chunks at rising rates, ours", head, rows)
 
 
-def faults(comparison: Comparison) -> str:
+def fault_tables(comparison: PeerComparison) -> str:
     """Wrong figures by case and client, and then which."""
     clients = _clients(comparison.faults)
     cases = list(dict.fromkeys(turn.case for turn in comparison.faults))
@@ -134,7 +134,7 @@ def faults(comparison: Comparison) -> str:
         for case in cases
     ]
     sums = [str(sum(len(t.wrong) for t in comparison.faults if t.client == c)) for c in clients]
-    whole = table(
+    whole = plain_table(
         "Wrong figures of 6 (successes, tokens; by > 2 %: tok/s, mean TTFT, ITL, TPOT)",
         ["fault", *clients],
         [*counts, ["together", *sums]],
@@ -143,7 +143,7 @@ def faults(comparison: Comparison) -> str:
     return "\n".join([whole, *which])
 
 
-def noise(comparison: Comparison) -> str:
+def noise_table(comparison: PeerComparison) -> str:
     """How much else the machine had to do."""
     everything = [*comparison.turns, *comparison.faults]
     rows = []
@@ -151,26 +151,26 @@ def noise(comparison: Comparison) -> str:
         mine = [t for t in everything if t.client == client]
         other, stolen = Middle.of([t.other_load for t in mine]), Middle.of([t.stolen for t in mine])
         rows.append([client, _cell(other, "{:.2f}"), _cell(stolen, "{:.2f}")])
-    return table(
-        "Cores kept busy by others, and stolen, during the turns",
+    return plain_table(
+        "Cores that others used, and stolen ones, during the turns",
         ["client", "others", "stolen"],
         rows,
     )
 
 
-def verdict(goals: Sequence[Goal]) -> str:
+def verdict_table(goals: Sequence[Goal]) -> str:
     """Each goal, and whether it is reached."""
     rows = [[g.name, g.wanted, g.measured or "not measured", g.verdict] for g in goals]
-    return table(f"Goals of {OURS}", ["goal", "wanted", "measured", "verdict"], rows)
+    return plain_table(f"Goals of {OURS}", ["goal", "wanted", "measured", "verdict"], rows)
 
 
-def _clients(turns: Iterable[Turn]) -> list[str]:
+def _clients(turns: Iterable[ClientTurn]) -> list[str]:
     return list(dict.fromkeys(turn.client for turn in turns))
 
 
-def _counting(comparison: Comparison, client: str) -> str:
+def _counting(comparison: PeerComparison, client: str) -> str:
     """How it knew the tokens of its events."""
-    words = dict.fromkeys(t.told.counting for t in comparison.turns if t.client == client)
+    words = dict.fromkeys(t.reported.counting for t in comparison.turns if t.client == client)
     return "; ".join(filter(None, words))
 
 

@@ -13,7 +13,7 @@ KEYS = tuple(f"{metric}_{figure}" for metric in METRICS for figure in FIGURES)
 
 
 def errors(reported: Reported, true: Actual) -> dict[str, float]:
-    """told - true in milliseconds, by KEYS, where the client tells that figure."""
+    """Reported minus true, in milliseconds, by KEYS, where the client reports that figure."""
     return {
         f"{metric}_{figure}": getattr(reported, metric)[figure]
         - _true(true, metric, reported)[figure]
@@ -33,7 +33,7 @@ def truths(reported: Reported, true: Actual) -> dict[str, float]:
 
 
 def wrong(reported: Reported, true: Actual) -> list[str]:
-    """The figures that miss the truth, each with what was told and what is true."""
+    """The figures that miss the truth, each with its reported and its true value."""
     pairs = {
         "successes": (reported.completed, true.completed),
         "tokens": (reported.tokens, true.tokens),
@@ -56,7 +56,7 @@ def _true(true: Actual, metric: str, reported: Reported) -> dict[str, float]:
 
 
 def _nearest(value: float | None, *facts: float | None) -> float | None:
-    """Of the truths by the definitions in use; the first where nothing was said."""
+    """Of the truths by the definitions in use; the first where nothing was reported."""
     definitions = [fact for fact in facts if fact is not None]
     if value is None or not definitions:
         return facts[0]

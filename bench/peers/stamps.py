@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def measure(url: str, streams: int, requests: int, output: int) -> dict[str, Any]:
-    """One run, and everything that its time stamps can be asked."""
+    """One run, and everything that its time stamps show."""
     spoken = dialect("chat")
     recorder = Recorder(target(url))
     load = Load(jobs(url, spoken, requests, output), steps=(SlotStep(0.0, streams),))
@@ -69,7 +69,7 @@ def measure(url: str, streams: int, requests: int, output: int) -> dict[str, Any
     reported = from_sglang(
         msgspec.to_builtins(summarize(TimedRequests([request for _, request in pairs])))
     )
-    every = stamp_errors((request, log[number]) for number, request in pairs)
+    every = token_stamp_errors((request, log[number]) for number, request in pairs)
     tally = recording.tally
     return {
         "errors": errors(reported, true),
@@ -78,7 +78,7 @@ def measure(url: str, streams: int, requests: int, output: int) -> dict[str, Any
         "stamp_us": microseconds(every),
         "lag_us": microseconds(tally.lags.values),
         "late_us": microseconds(tally.lates.values),
-        "shared": shared([request for _, request in pairs]),
+        "shared": shared_stamps([request for _, request in pairs]),
         "steady_rate": steady_rate(list(log.values())),
         "true_rate": true.throughput,
         "true_itl_p50": true.itl.get("p50"),
@@ -102,7 +102,7 @@ def jobs(url: str, spoken: Dialect, requests: int, output: int) -> list[Job]:
     return [Job(index, sent, Timing(), prompt) for index in range(requests)]
 
 
-def stamp_errors(pairs: Iterable[tuple[Request, Stream]]) -> NDArray[np.int64]:
+def token_stamp_errors(pairs: Iterable[tuple[Request, Stream]]) -> NDArray[np.int64]:
     """Our time - the reference server's of every token of every whole answer, in nanoseconds.
 
     The reference server's is taken before the bytes are handed to the kernel, so the way through
@@ -119,7 +119,7 @@ def microseconds(ns: Iterable[int]) -> dict[str, float]:
     return dict(zip(("p50", "p99", "max"), ranks.tolist(), strict=True))
 
 
-def shared(requests: Sequence[Request]) -> float:
+def shared_stamps(requests: Sequence[Request]) -> float:
     """Share of tokens that have the time of the one before: they were read together, late."""
     together = sum(int((np.diff(r.token_ns) == 0).sum()) for r in requests)
     return together / max(1, sum(len(r.token_ns) for r in requests))

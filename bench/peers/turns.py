@@ -1,4 +1,4 @@
-"""One client's turn at one load: what it told, what is true, what it used."""
+"""One client's turn at one load: what it reported, what is true, what it used."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from spark_bench.reference_server.launcher import ReferenceServer
 from spark_bench.reference_server.streams import Stream
 
 from peers.actual import Actual, actual, steady_rate
-from peers.cases import Case
-from peers.clients import Client, Failed
-from peers.processes import cpu_seconds, machine_cpu, settle
+from peers.cases import PeerLoad
+from peers.clients import BenchClient, ClientFailed
+from peers.processes import machine_cpu, process_cpu_seconds, settle
 from peers.reported import Reported
 from peers.scoring import errors, truths, wrong
 
 
 @dataclass(frozen=True)
-class Turn:
+class ClientTurn:
     """errors, truths: see scoring; milliseconds.
 
     cpu_seconds: of the client from the first request to the last token
     tokens_per_cpu: while the run lasted; with_parsing: the reading afterwards included
     rate: tokens, requests_rate: requests per second, both by the server's clock
-    other_load: cores that everybody else kept busy; stolen: cores that the host took away
+    other_load: cores that all other processes used; stolen: cores that the host took away
     """
 
     client: str
     case: str
-    told: Reported
+    reported: Reported
     true: Actual
     errors: dict[str, float]
     truths: dict[str, float]
@@ -60,59 +60,62 @@ class Noise:
     def __init__(self, reference: int) -> None:
         self.reference = reference
         self.began = time.monotonic()
-        self.before = (*machine_cpu(), self._known())
+        self.before = (*machine_cpu(), self._own_seconds())
 
-    def _known(self) -> float:
+    def _own_seconds(self) -> float:
         own = os.times()
-        return cpu_seconds(self.reference) + own.user + own.system
+        return process_cpu_seconds(self.reference) + own.user + own.system
 
     def result(self, client: float) -> tuple[float, float]:
         """Busy cores of others and stolen ones, on average; client: its CPU seconds."""
         seconds = time.monotonic() - self.began
         busy, steal = machine_cpu()
-        known = self._known() - self.before[2] + client
-        return max(0.0, busy - self.before[0] - known) / seconds, (steal - self.before[1]) / seconds
+        mine = self._own_seconds() - self.before[2] + client
+        return max(0.0, busy - self.before[0] - mine) / seconds, (steal - self.before[1]) / seconds
 
 
-def take(client: Client, case: Case, reference: ReferenceServer) -> Turn:
-    """One run. Raises Failed."""
+def take_turn(client: BenchClient, case: PeerLoad, reference: ReferenceServer) -> ClientTurn:
+    """One run. Raises ClientFailed."""
     reference.configure(**case.settings)
     reference.reset()
     noise = Noise(reference.pid)
-    answer = client.run(case, reference.url)
+    run = client.run(case, reference.url)
     streams = of_load(reference.dump(), case)
     true = actual(streams)
-    other, stolen = noise.result(answer.usage.cpu[-1])
-    used = answer.usage.between(true.began_ns, true.ended_ns)
+    other, stolen = noise.result(run.usage.cpu[-1])
+    used = run.usage.between(true.began_ns, true.ended_ns)
     span = (true.ended_ns - true.began_ns) / 1e9
-    return Turn(
+    return ClientTurn(
         client=client.name,
         case=case.name,
-        told=answer.told,
+        reported=run.reported,
         true=true,
-        errors=errors(answer.told, true),
-        truths=truths(answer.told, true),
-        wrong=wrong(answer.told, true),
+        errors=errors(run.reported, true),
+        truths=truths(run.reported, true),
+        wrong=wrong(run.reported, true),
         cpu_seconds=used,
         tokens_per_cpu=true.sent / used if used else 0.0,
-        with_parsing=true.sent / (used + answer.parse_seconds) if used else 0.0,
+        with_parsing=true.sent / (used + run.parse_seconds) if used else 0.0,
         rate=steady_rate(streams),
         requests_rate=len(streams) / span if span else 0.0,
-        peak_rss=answer.usage.peak_rss,
+        peak_rss=run.usage.peak_rss,
         other_load=other,
         stolen=stolen,
-        notes=answer.notes,
+        notes=run.notes,
     )
 
 
-def of_load(streams: list[Stream], case: Case) -> list[Stream]:
-    """Without what a client asks beside the load: probes and readiness checks are shorter."""
+def of_load(streams: list[Stream], case: PeerLoad) -> list[Stream]:
+    """Without what a client sends beside the load: probes and readiness checks are shorter."""
     tokens = min(case.output, case.settings.get("stop_at", case.output))
     return [stream for stream in streams if stream.tokens == tokens]
 
 
-def take_stamps(case: Case, reference: ReferenceServer) -> dict[str, Any]:
-    """Our client with every token's time held against the truth; see stamps.py. Raises Failed."""
+def take_stamps(case: PeerLoad, reference: ReferenceServer) -> dict[str, Any]:
+    """Our client with every token's time compared with the truth; see stamps.py.
+
+    Raises ClientFailed.
+    """
     reference.configure(**case.settings)
     reference.reset()
     noise = Noise(reference.pid)
@@ -125,7 +128,7 @@ def take_stamps(case: Case, reference: ReferenceServer) -> dict[str, Any]:
         start_new_session=True,
     )
     if done.returncode:
-        raise Failed(f"spark-bench in-process:\n{done.stderr[-1500:]}")
+        raise ClientFailed(f"spark-bench in-process:\n{done.stderr[-1500:]}")
     stamps: dict[str, Any] = json.loads(done.stdout)
     stamps["case"] = case.name
     stamps["other_load"], stamps["stolen"] = noise.result(
@@ -134,7 +137,7 @@ def take_stamps(case: Case, reference: ReferenceServer) -> dict[str, Any]:
     return stamps
 
 
-def help_seconds(client: Client) -> float:
+def help_seconds(client: BenchClient) -> float:
     """Wall time of `--help`."""
     began = time.monotonic()
     subprocess.run(

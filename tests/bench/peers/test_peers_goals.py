@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from peers.__main__ import rotated
-from peers.goals import Comparison, Middle, at_least, at_most, goals, paced_rate, within
-from peers.processes import Usage, cpu_seconds, resident, tree
-from peers.report import table, verdict
+from peers.goals import Middle, PeerComparison, at_least, at_most, goals, paced_rate, within
+from peers.processes import ProcessUsage, process_cpu_seconds, resident, tree
+from peers.report import plain_table, verdict_table
 from peers.scoring import KEYS
 
 
@@ -26,8 +26,8 @@ def stamp(error_ms: float, case: str = "256 streams") -> dict[str, Any]:
     }
 
 
-def compared(*stamps: dict[str, Any]) -> Comparison:
-    return Comparison([], stamps, [], [], {})
+def compared(*stamps: dict[str, Any]) -> PeerComparison:
+    return PeerComparison([], stamps, [], [], {})
 
 
 def step(
@@ -55,7 +55,7 @@ def test_a_goal_is_judged_by_the_median() -> None:
 def test_what_was_not_measured_is_missed() -> None:
     judged = goals(compared(), ["256 streams"], "256 streams")
     assert {goal.verdict for goal in judged} == {"MISSED"}
-    assert "not measured" in verdict(judged)
+    assert "not measured" in verdict_table(judged)
 
 
 @pytest.mark.parametrize(
@@ -72,11 +72,11 @@ def test_accuracy_allows_100_us_or_half_a_percent(errors: tuple[float, ...], rea
 
 
 def test_half_a_percent_of_200_ms_is_a_millisecond() -> None:
-    found = stamp(0.0)
-    found["errors"]["ttft_mean"] = 0.9
-    assert within(compared(found), "256 streams").reached
-    found["errors"]["ttft_mean"] = 1.1
-    assert not within(compared(found), "256 streams").reached
+    disturbed = stamp(0.0)
+    disturbed["errors"]["ttft_mean"] = 0.9
+    assert within(compared(disturbed), "256 streams").reached
+    disturbed["errors"]["ttft_mean"] = 1.1
+    assert not within(compared(disturbed), "256 streams").reached
 
 
 def test_a_climb_ends_where_the_client_falls_behind() -> None:
@@ -96,7 +96,7 @@ def test_each_round_another_client_begins() -> None:
 def test_the_cpu_of_a_tree_is_seen_while_it_runs() -> None:
     busy = "import time\nend = time.process_time() + 0.2\nwhile time.process_time() < end: pass\n"
     code = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {busy!r}])\n"
-    usage = Usage()
+    usage = ProcessUsage()
     began = time.monotonic_ns()
     with subprocess.Popen([sys.executable, "-c", code]) as process:
         while process.poll() is None:
@@ -104,7 +104,7 @@ def test_the_cpu_of_a_tree_is_seen_while_it_runs() -> None:
             time.sleep(0.002)
     assert usage.between(began, time.monotonic_ns()) > 0.15
     assert usage.peak_rss > 5_000_000
-    assert (cpu_seconds(process.pid), resident(process.pid)) == (0.0, 0)
+    assert (process_cpu_seconds(process.pid), resident(process.pid)) == (0.0, 0)
 
 
 def test_a_process_is_the_root_of_its_tree() -> None:
@@ -112,5 +112,5 @@ def test_a_process_is_the_root_of_its_tree() -> None:
 
 
 def test_columns_line_up() -> None:
-    lines = table("t", ["a", "bb"], [["long", "1"], ["x", "22"]]).splitlines()
+    lines = plain_table("t", ["a", "bb"], [["long", "1"], ["x", "22"]]).splitlines()
     assert lines[1:] == ["t", "a     bb", "--------", "long   1", "x     22"]

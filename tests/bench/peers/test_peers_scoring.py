@@ -50,7 +50,7 @@ def stream(
     )
 
 
-def told(**changes: object) -> Reported:
+def reported(**changes: object) -> Reported:
     """By a client that makes no mistake with one `stream()`."""
     figures = {"mean": 10.0, "p50": 10.0, "p99": 10.0}
     first = dict.fromkeys(figures, 200.0)
@@ -60,8 +60,8 @@ def told(**changes: object) -> Reported:
 
 def test_a_right_client_has_nothing_wrong() -> None:
     true = actual([stream()])
-    assert wrong(told(), true) == []
-    assert max(map(abs, errors(told(), true).values())) < 1e-6
+    assert wrong(reported(), true) == []
+    assert max(map(abs, errors(reported(), true).values())) < 1e-6
 
 
 @pytest.mark.parametrize(
@@ -76,13 +76,13 @@ def test_a_right_client_has_nothing_wrong() -> None:
     ],
 )
 def test_each_wrong_figure_is_named(changes: dict[str, object], figure: str) -> None:
-    found = wrong(told(**changes), actual([stream()]))
-    assert len(found) == 1
-    assert found[0].startswith(f"{figure} ")
+    figures = wrong(reported(**changes), actual([stream()]))
+    assert len(figures) == 1
+    assert figures[0].startswith(f"{figure} ")
 
 
-def test_a_figure_that_is_not_told_is_not_wrong() -> None:
-    assert wrong(told(ttft={}, itl={}, tpot=None), actual([stream()])) == []
+def test_a_figure_that_is_not_reported_is_not_wrong() -> None:
+    assert wrong(reported(ttft={}, itl={}, tpot=None), actual([stream()])) == []
 
 
 def test_broken_answers_are_no_successes() -> None:
@@ -91,28 +91,28 @@ def test_broken_answers_are_no_successes() -> None:
     assert (true.completed, true.tokens, true.sent) == (1, 128, 3 * 128)
 
 
-def test_gaps_of_several_tokens_are_shared_out_unless_told_by_chunk() -> None:
+def test_gaps_of_several_tokens_are_shared_out_unless_reported_by_chunk() -> None:
     true = actual([stream(per_chunk=4, gap_ms=40.0)])
     assert true.itl["mean"] == pytest.approx(10.0)
     assert true.icl["mean"] == pytest.approx(40.0)
-    by_chunk = told(itl={"mean": 40.0}, by_chunk=True, throughput=true.throughput)
+    by_chunk = reported(itl={"mean": 40.0}, by_chunk=True, throughput=true.throughput)
     assert wrong(by_chunk, true) == []
 
 
 @pytest.mark.parametrize("tpot", [31 * 40 / 127, 31 * 40 / 124], ids=["n - 1", "after the first"])
 def test_both_definitions_of_tpot_are_right(tpot: float) -> None:
     true = actual([stream(per_chunk=4, gap_ms=40.0)])
-    assert wrong(told(tpot=tpot, throughput=true.throughput), true) == []
+    assert wrong(reported(tpot=tpot, throughput=true.throughput), true) == []
 
 
 def test_hidden_tokens_count_as_tokens_but_not_in_tpot() -> None:
     true = actual([stream(hidden=3)])
     assert true.tokens == 128
     assert true.tpot == pytest.approx(10.0)
-    assert wrong(told(tpot=124 * 10 / 127, throughput=true.throughput), true)
+    assert wrong(reported(tpot=124 * 10 / 127, throughput=true.throughput), true)
 
 
-def test_latencies_count_from_the_clients_send_where_it_is_known() -> None:
+def test_latencies_count_from_the_clients_send_where_that_is_given() -> None:
     true = actual([stream(7)], {7: BEGAN - 5 * MS})
     assert true.ttft["mean"] == pytest.approx(205.0)
     assert true.accept["mean"] == pytest.approx(5.0)
@@ -134,9 +134,9 @@ def test_the_keys_of_sglang() -> None:
         "p99_ttft_ms": 3.0,
         "mean_tpot_ms": None,
     }
-    found = from_sglang(result)
-    assert found.ttft == {"mean": 1.0, "p50": 2.0, "p99": 3.0}
-    assert (found.itl, found.tpot, found.completed, found.tokens) == ({}, None, 3, 384)
+    parsed = from_sglang(result)
+    assert parsed.ttft == {"mean": 1.0, "p50": 2.0, "p99": 3.0}
+    assert (parsed.itl, parsed.tpot, parsed.completed, parsed.tokens) == ({}, None, 3, 384)
 
 
 def test_the_keys_of_aiperf() -> None:
@@ -148,9 +148,9 @@ def test_the_keys_of_aiperf() -> None:
         "inter_chunk_latency": {"avg": 40.0, "p50": 40.0, "p99": 41.0},
         "inter_token_latency": {"avg": 9.8},
     }
-    found = from_aiperf(result)
-    assert (found.completed, found.tokens, found.tpot, found.by_chunk) == (6, 768, 9.8, True)
-    assert found.itl["mean"] == 40.0
+    parsed = from_aiperf(result)
+    assert (parsed.completed, parsed.tokens, parsed.tpot, parsed.by_chunk) == (6, 768, 9.8, True)
+    assert parsed.itl["mean"] == 40.0
     assert from_aiperf({}).completed == 0
 
 
