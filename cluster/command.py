@@ -1,8 +1,12 @@
-"""What a node is told to run: arguments, a time limit, and what goes to stdin."""
+"""A command for a node: arguments, a time limit, and what goes to stdin.
+
+Longer scripts are .sh files beside the modules that send them, so that shellcheck reads them.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 Argv = tuple[str, ...]
 
@@ -31,3 +35,13 @@ class Command:
 
     def with_stdin(self, text: str) -> Command:
         return replace(self, stdin=text)
+
+
+def load_script(module: str, name: str) -> str:
+    """A POSIX sh script as it is sent to a node: without its comment lines.
+
+    + module: the sender's `__file__`
+    + name: the script, relative to the sender's folder
+    """
+    lines = (Path(module).parent / name).read_text().splitlines()
+    return "\n".join(line for line in lines if not line.lstrip().startswith("#"))

@@ -34,7 +34,7 @@ class Finding:
     key: str = ""
 
     def __str__(self) -> str:
-        """In one line, printable: what nodes, hubs and servers said is quoted in it."""
+        """In one line, printable: it quotes nodes, hubs and servers."""
         place = f"{self.where}: " if self.where else ""
         cure = f" -> {self.cure}" if self.cure else ""
         return printable(f"{place}{self.what}{cure}")
@@ -67,7 +67,15 @@ def refuse_errors(findings: Iterable[Finding]) -> None:
         raise Refused(*errors)
 
 
+def nearest_names(word: str, names: Iterable[str], *, cutoff: float = 0.6) -> list[str]:
+    """Up to three names that are spelled like a word, the most similar first.
+
+    + cutoff: how similar they must be, from 0 (anything) to 1 (the same)
+    """
+    return get_close_matches(word, list(names), n=3, cutoff=cutoff)
+
+
 def did_you_mean(word: str, names: Iterable[str], *, cutoff: float = 0.6) -> str:
     """ "; did you mean a or b?", or "" where no name is close to the word."""
-    near = get_close_matches(word, list(names), n=3, cutoff=cutoff)
+    near = nearest_names(word, names, cutoff=cutoff)
     return f"; did you mean {' or '.join(near)}?" if near else ""

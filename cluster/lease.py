@@ -18,10 +18,9 @@ from typing import Literal, get_args
 
 import msgspec
 
-from cluster.command import Command
+from cluster.command import Command, load_script
 from cluster.findings import Finding, error
 from cluster.printable import printable
-from cluster.scripts import load_script
 from cluster.settings.schema import NAMES
 
 REFRESH_SECONDS = 10

@@ -30,11 +30,10 @@ def printable(text: str, *, lines: bool = False) -> str:
     if shown.isprintable():
         return shown
     allowed = "\n" if lines else ""
-    return "".join(c if c.isprintable() or c in allowed else _instead(c) for c in shown)
-
-
-def _instead(c: str) -> str:
-    return " " if c.isspace() else "" if c < "\xa0" else "?"
+    return "".join(
+        c if c.isprintable() or c in allowed else " " if c.isspace() else "" if c < "\xa0" else "?"
+        for c in shown
+    )
 
 
 def colored(text: str) -> str:
@@ -61,11 +60,16 @@ def json_text(document: bytes) -> str:
     )
 
 
-def gigabytes(count: float, digits: int = 1) -> str:
-    """Bytes as "12.3 GB": disks, weights, downloads."""
-    return f"{count / 1e9:.{digits}f} GB"
+def gigabytes(count: float, digits: int = 1, *, of: float | None = None) -> str:
+    """Bytes as "12.3 GB", or "12.3 of 65.2 GB": disks, weights, downloads."""
+    return _size(1e9, "GB", digits, count, of)
 
 
-def gibibytes(count: float, digits: int = 1) -> str:
-    """Bytes as "12.3 GiB": memory."""
-    return f"{count / 2**30:.{digits}f} GiB"
+def gibibytes(count: float, digits: int = 1, *, of: float | None = None) -> str:
+    """Bytes as "12.3 GiB", or "12.3 of 65.2 GiB": memory, images."""
+    return _size(2**30, "GiB", digits, count, of)
+
+
+def _size(scale: float, unit: str, digits: int, count: float, whole: float | None) -> str:
+    numbers = (f"{n / scale:.{digits}f}" for n in (count, whole) if n is not None)
+    return f"{' of '.join(numbers)} {unit}"

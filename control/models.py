@@ -6,7 +6,7 @@ from pyinfra.api import Host, State
 from cluster.catalog import models
 from cluster.node.readings import Weights
 from cluster.printable import json_text
-from cluster.reports import cached_models
+from cluster.reports.listing import models_document
 from cluster.settings.schema import Settings
 from control import listing
 from control.converge import declared_deployment
@@ -33,7 +33,7 @@ def print_models(state: State) -> None:
         lambda host: _cached(host, list(ids), deployment.settings_of(host)),
     )
     read = {node: cached for node, cached in found.items() if cached is not None}
-    print(json_text(msgspec.json.encode(cached_models.models_document(told, read))), flush=True)
+    print(json_text(msgspec.json.encode(models_document(told, read))), flush=True)
 
 
 def _cached(host: Host, ids: list[str], settings: Settings) -> dict[str, Weights] | None:

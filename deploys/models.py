@@ -2,7 +2,7 @@
 
 pyinfra -y inventories/spark.py deploys/models.py
 
-stdout holds the document alone: its fields are described in cluster/reports/cached_models.py.
+stdout holds the document alone: its fields are described in cluster/reports/listing.py.
 """
 
 from pyinfra import host

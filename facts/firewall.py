@@ -5,10 +5,9 @@ from ipaddress import ip_address
 
 from pyinfra.api import StringCommand
 
-from cluster.command import Command
+from cluster.command import Command, load_script
 from cluster.node.host import as_root
 from cluster.node.ufw import ANY, Login, Rule, Ufw
-from cluster.scripts import load_script
 from facts.fact import Fact, port, render
 
 _READ = load_script(__file__, "scripts/firewall.sh")

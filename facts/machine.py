@@ -7,9 +7,9 @@ import msgspec
 from msgspec import Struct
 from pyinfra.api import StringCommand
 
+from cluster.command import load_script
 from cluster.node.host import HostSetup
 from cluster.node.netplan import FILE, GUARD, Claim, Setup
-from cluster.scripts import load_script
 from facts.fact import Fact, quote
 from facts.network import SBIN
 

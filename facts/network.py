@@ -7,8 +7,8 @@ from ipaddress import IPv4Interface, ip_address
 import msgspec
 from msgspec import Struct, field
 
+from cluster.command import load_script
 from cluster.node.readings import Interface, Listener
-from cluster.scripts import load_script
 from facts.fact import Fact, count, port
 
 # A login without root may lack the sbin folders, where some systems keep `ip`.

@@ -3,9 +3,9 @@
 import json
 import re
 
+from cluster.command import load_script
 from cluster.node.readings import Rank
 from cluster.rank.process import LABEL, NAME
-from cluster.scripts import load_script
 from facts.fact import Fact
 
 _READ = load_script(__file__, "scripts/processes.sh")

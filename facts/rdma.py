@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterable
 from ipaddress import IPv6Address
 
+from cluster.command import load_script
 from cluster.node.readings import Gid, Interface, RdmaPort
-from cluster.scripts import load_script
 from facts.fact import Fact, count, decimal
 from facts.network import ADDRESSES, SBIN, Interfaces
 

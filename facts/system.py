@@ -5,9 +5,8 @@ import re
 
 from pyinfra.api import StringCommand
 
-from cluster.command import Command
+from cluster.command import Command, load_script
 from cluster.node import readings
-from cluster.scripts import load_script
 from facts.fact import Fact, count, decimal, home_path, join, output_or_errors, render
 
 _IDENTITY = """

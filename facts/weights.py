@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from pyinfra.api import QuoteString, StringCommand
 
+from cluster.command import load_script
 from cluster.node import readings
-from cluster.scripts import load_script
 from cluster.transfer.repository import find_load_problem, looks_complete, required_weights
 from facts.fact import Fact, count, home_path, join, quote
 

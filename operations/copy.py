@@ -7,20 +7,10 @@ from pathlib import PurePosixPath
 import gevent
 from pyinfra.api import Host
 
-from cluster.findings import Finding, Refused, error
-from cluster.printable import tail
-from cluster.transfer import weights
+from cluster.findings import Finding, Refused, error, refuse_errors
+from cluster.printable import gigabytes, tail
+from cluster.transfer import stored, weights
 from cluster.transfer.repository import File
-from cluster.transfer.stored import (
-    GB,
-    StoredModel,
-    TransferProgress,
-    find_missing_space,
-    format_seconds,
-    manifest_entries,
-    missing_files,
-    total_bytes,
-)
 from operations import node_weights, shell, tunnel
 from operations.node_weights import WeightsJob
 
@@ -33,48 +23,37 @@ TRIES = 2
 
 
 def copy_to_workers(
-    job: WeightsJob, commit: str, files: Mapping[str, File], stored: Mapping[str, StoredModel]
+    job: WeightsJob, commit: str, files: Mapping[str, File], there: Mapping[str, stored.StoredModel]
 ) -> None:
     """Bring every worker to the head's files; Refused with what went wrong."""
-    missing = {name: missing_files(files, stored[name]) for name in job.workers}
-    if full := [
-        f for name, need in missing.items() if (f := find_missing_space(name, stored[name], need))
-    ]:
-        raise Refused(*full)
+    missing = {name: stored.missing_files(files, there[name]) for name in job.workers}
+    full = (stored.find_missing_space(name, there[name], need) for name, need in missing.items())
+    refuse_errors(filter(None, full))
     todo = {name: need for name, need in missing.items() if need}
     if todo:
-        _copy(job, commit, files, todo)
-    for name in job.workers:
-        # Recorded too where all was there already, but in no manifest of this commit.
-        if name not in todo and _unrecorded(commit, stored[name]):
-            _place(job, job.hosts[name], commit, files)
-
-
-def _unrecorded(commit: str, there: StoredModel) -> bool:
-    return bool(there.read) or not there.listed or there.commit != commit
-
-
-def _copy(
-    job: WeightsJob, commit: str, files: Mapping[str, File], todo: Mapping[str, tuple[File, ...]]
-) -> None:
-    bytes_ = max(total_bytes(need) for need in todo.values())
-    seconds = 600 + int(len(todo) * bytes_ / SLOWEST)
-    hosts = {name: job.hosts[name] for name in todo}
-    begun = time.monotonic()
-    there = job.folders[job.head.name]
-    opened = tunnel.open_tunnel(job.head, hosts, job.address, seconds, folder=there)
-    with opened as way, shell.report_every(_progress_reporter(job, commit, todo)):
-        wrong = shell.on_all(
-            hosts.values(),
-            lambda h: _copy_to_worker(job, way, h, commit, files, todo[h.name], seconds),
+        bytes_ = max(stored.total_bytes(need) for need in todo.values())
+        seconds = 600 + int(len(todo) * bytes_ / SLOWEST)
+        hosts = {name: job.hosts[name] for name in todo}
+        begun = time.monotonic()
+        source = job.folders[job.head.name]
+        opened = tunnel.open_tunnel(job.head, hosts, job.address, seconds, folder=source)
+        with opened as way, shell.report_every(_progress_reporter(job, commit, todo)):
+            problems = shell.on_all(
+                hosts.values(),
+                lambda h: _copy_to_worker(job, way, h, commit, files, todo[h.name], seconds),
+            )
+        refuse_errors(filter(None, problems.values()))
+        took = time.monotonic() - begun
+        job.head.log(
+            f"weights: {gigabytes(bytes_)} copied to {', '.join(todo)} in "
+            f"{stored.format_seconds(took)} ({gigabytes(bytes_ / took, 2)}/s each), "
+            "every hash verified"
         )
-    if problems := [finding for finding in wrong.values() if finding]:
-        raise Refused(*problems)
-    took = time.monotonic() - begun
-    job.head.log(
-        f"weights: {bytes_ / GB:.1f} GB copied to {', '.join(todo)} in {format_seconds(took)} "
-        f"({bytes_ / GB / took:.2f} GB/s each), every hash verified"
-    )
+    for name in job.workers:
+        # All there already, but in no manifest of this commit: recorded too.
+        have = there[name]
+        if name not in todo and (have.read or not have.listed or have.commit != commit):
+            _place(job, job.hosts[name], commit, files)
 
 
 def _copy_to_worker(
@@ -164,7 +143,7 @@ def _place(job: WeightsJob, host: Host, commit: str, files: Mapping[str, File]) 
         "do": "place",
         "commit": commit,
         "ref": job.ref(commit),
-        "files": manifest_entries(files.values()),
+        "files": stored.manifest_entries(files.values()),
         "part": weights.part_folder(job.folders[host.name], not job.local, commit),
     }
     reply = node_weights.query_node(job, host, request, node_weights.READ_SECONDS)
@@ -179,10 +158,11 @@ def _progress_reporter(
 ) -> Callable[[float], None]:
     """A function that logs each worker's progress."""
     progress = {
-        name: TransferProgress(total_bytes(need), time.monotonic()) for name, need in todo.items()
+        name: stored.TransferProgress(stored.total_bytes(need), time.monotonic())
+        for name, need in todo.items()
     }
 
-    def tell(_: float) -> None:
+    def report(_: float) -> None:
         for name, one in progress.items():
             part = weights.part_folder(job.folders[name], not job.local, commit)
             answer = shell.run_command(job.hosts[name], weights.measure_folder(part))
@@ -191,4 +171,4 @@ def _progress_reporter(
                 one.note(int(size) * 1024, time.monotonic())
             job.hosts[name].log(f"weights: {one.line(time.monotonic())}")
 
-    return tell
+    return report

@@ -3,24 +3,16 @@
 import json
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from cluster.engine.readiness import REPORT_SECONDS
-from cluster.findings import Finding, Refused, error
-from cluster.printable import tail
-from cluster.transfer import gate, weights
+from cluster.findings import Finding, Refused, error, refuse_errors
+from cluster.printable import gigabytes, tail
+from cluster.transfer import gate, stored, weights
 from cluster.transfer.hub_errors import explain_failure, find_unencrypted_token
 from cluster.transfer.repository import File, find_load_problem, select_files
-from cluster.transfer.stored import (
-    GB,
-    StoredModel,
-    TransferProgress,
-    find_missing_space,
-    format_seconds,
-    missing_files,
-    total_bytes,
-)
 from operations import node_weights, scripts, shell
 from operations.node_weights import WeightsJob
 
@@ -44,26 +36,32 @@ def take_over(job: WeightsJob) -> None:
         if state == "running" and task == weights.task_label(job.group, job.model):
             job.head.log("an earlier run's download is still running: waiting for it")
             try:
-                _wait(job, TransferProgress(0, time.monotonic()))
+                _wait(job, stored.TransferProgress(0, time.monotonic()))
             except Refused as refused:
                 job.head.log(f"it failed: {refused}; starting over")
         shell.run_command(job.head, weights.remove_download(job.group))
     _forget(job)
 
 
-def complete(job: WeightsJob, stored: Mapping[str, StoredModel]) -> tuple[str, dict[str, File]]:
+def complete(
+    job: WeightsJob, nodes: Mapping[str, stored.StoredModel]
+) -> tuple[str, dict[str, File]]:
     """Bring what the head lacks; the commit, and all its files, each checked by its hash."""
-    have = stored[job.head.name]
+    have = nodes[job.head.name]
     _refuse_without_hub(job, have)
     if wrong := find_unencrypted_token(job.endpoint, job.token(), job.head.name, job.model):
         raise Refused(wrong)
     commit, wanted = _list_repository(job, have.commit or job.revision)
-    there = dict(stored)
-    if other := [name for name, one in stored.items() if one.commit != commit]:
+    there = dict(nodes)
+    if other := [name for name, one in nodes.items() if one.commit != commit]:
         there |= node_weights.read_weights(job, other, commit)
     have = there[job.head.name]
-    _refuse_without_room(wanted, there)
-    missing = missing_files(wanted, have)
+    full = (
+        stored.find_missing_space(n, one, stored.missing_files(wanted, one))
+        for n, one in there.items()
+    )
+    refuse_errors(filter(None, full))
+    missing = stored.missing_files(wanted, have)
     listed = {path: replace(file, mtime_ns=0) for path, file in wanted.items()}
     listed |= {p: replace(f, mtime_ns=have.good[p].mtime_ns) for p, f in wanted.items()
               if f not in missing}  # fmt: skip
@@ -75,7 +73,7 @@ def complete(job: WeightsJob, stored: Mapping[str, StoredModel]) -> tuple[str, d
     return commit, files
 
 
-def _refuse_without_hub(job: WeightsJob, have: StoredModel) -> None:
+def _refuse_without_hub(job: WeightsJob, have: stored.StoredModel) -> None:
     wrong = sorted({**have.bad, **have.absent})
     what = (
         f"{', '.join(wrong[:3])} {'are' if wrong[1:] else 'is'} missing or damaged" if wrong else ""
@@ -112,24 +110,14 @@ def _refuse_without_hub(job: WeightsJob, have: StoredModel) -> None:
         )
 
 
-def _refuse_without_room(wanted: Mapping[str, File], there: Mapping[str, StoredModel]) -> None:
-    full = [
-        find_missing_space(name, one, missing_files(wanted, one)) for name, one in there.items()
-    ]
-    if problems := [finding for finding in full if finding]:
-        raise Refused(*problems)
-
-
 def _list_repository(job: WeightsJob, revision: str) -> tuple[str, dict[str, File]]:
     """The hub's own list: commit, and the files that an engine needs. Refused where they can be no
     model's, or none that an engine loads."""
-    begun = TransferProgress(0, time.monotonic())
+    begun = stored.TransferProgress(0, time.monotonic())
     reply = _run(job, {"do": "list", "revision": revision}, begun, revision)
     try:
-        commit, rows = (
-            gate.check_commit(reply.get("commit")),
-            gate.check_listing(reply.get("files")),
-        )
+        commit = gate.check_commit(reply.get("commit"))
+        rows = gate.check_listing(reply.get("files"))
     except gate.Unfit as wrong:
         failure = {"error": "unfit", "text": str(wrong)}
         raise Refused(_failed(job, failure, revision)) from None
@@ -141,10 +129,10 @@ def _list_repository(job: WeightsJob, revision: str) -> tuple[str, dict[str, Fil
 
 
 def _fetch(
-    job: WeightsJob, commit: str, missing: tuple[File, ...], have: StoredModel
+    job: WeightsJob, commit: str, missing: tuple[File, ...], have: stored.StoredModel
 ) -> dict[str, int]:
-    total = total_bytes(missing)
-    job.head.log(f"weights of {job.model} at {commit[:12]}: {total / GB:.1f} GB to download")
+    total = stored.total_bytes(missing)
+    job.head.log(f"weights of {job.model} at {commit[:12]}: {gigabytes(total)} to download")
     files = [[f.path, f.size, f.kind, f.hash] for f in missing]
     begun = time.monotonic()
     request = {
@@ -154,17 +142,18 @@ def _fetch(
         "stall": job.stall,
         "owner": list(have.owner),
     }
-    times = _run(job, request, TransferProgress(total, begun), commit).get("times")
+    times = _run(job, request, stored.TransferProgress(total, begun), commit).get("times")
     seconds = time.monotonic() - begun
     job.head.log(
-        f"weights: {total / GB:.1f} GB downloaded in {format_seconds(seconds)}, every hash verified"
+        f"weights: {gigabytes(total)} downloaded in {stored.format_seconds(seconds)}, "
+        "every hash verified"
     )
     # What has no time is read once more at the next look.
     return {f.path: _count(times.get(f.path)) for f in missing} if isinstance(times, dict) else {}
 
 
 def _run(
-    job: WeightsJob, request: dict[str, Any], progress: TransferProgress, revision: str
+    job: WeightsJob, request: dict[str, Any], progress: stored.TransferProgress, revision: str
 ) -> dict[str, Any]:
     """The client in its container until it ends; its result."""
     shell.run_command(job.head, weights.remove_download(job.group))
@@ -186,38 +175,29 @@ def _run(
             _forget(job)
 
 
-def _wait(job: WeightsJob, progress: TransferProgress, revision: str = "") -> dict[str, Any]:
+def _wait(job: WeightsJob, progress: stored.TransferProgress, revision: str = "") -> dict[str, Any]:
     """Follow the container to its end, with a line every REPORT_SECONDS."""
     limit = job.stall + GRACE if progress.total else LIST_SECONDS + job.stall
     reported = time.monotonic()
     while True:
         answer = shell.run_command(job.head, weights.watch_download(job.group))
         now = time.monotonic()
-        messages = _lines(answer.out)
+        messages: list[dict[str, Any]] = []
+        for line in answer.out:
+            # A message that is cut off comes whole with the next answer.
+            with suppress(ValueError):
+                messages += [json.loads(line)] if line.startswith("{") else []
         if answer.ok and not answer.out[0].startswith(("running", "created")):
             return _result(job, messages, answer.out, revision)
-        for line in messages:
-            progress.note(_count(line.get("bytes")), now)
+        for message in messages:
+            progress.note(_count(message.get("bytes")), now)
         if progress.silent(now) > limit:
             raise Refused(_failed(job, {"error": "still"}, revision))
         if now - reported >= REPORT_SECONDS:
-            reported, trouble = (
-                now,
-                next((s["trouble"] for s in messages[::-1] if s.get("trouble")), ""),
-            )
+            reported = now
+            trouble = next((m["trouble"] for m in messages[::-1] if m.get("trouble")), "")
             job.head.log(f"weights: {progress.line(now)}{f' ({trouble})' if trouble else ''}")
         time.sleep(PAUSE)
-
-
-def _lines(output: tuple[str, ...]) -> list[dict[str, Any]]:
-    messages = []
-    for line in output:
-        if line.startswith("{"):
-            try:
-                messages.append(json.loads(line))
-            except ValueError:
-                continue
-    return messages
 
 
 def _result(

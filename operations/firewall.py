@@ -9,10 +9,9 @@ from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
 from pyinfra.api.exceptions import ConnectError
 
-from cluster.command import Command
+from cluster.command import Command, load_script
 from cluster.node.firewall import UfwChange
 from cluster.node.host import as_root
-from cluster.scripts import load_script
 from operations import shell
 
 # Until a node takes the change back by itself, from its beginning.
@@ -55,7 +54,8 @@ def _change(state: State, host: Host, change: UfwChange, seconds: int) -> bool:
     half = seconds // 2
     script = ("sh", "-c", _APPLY, "sh", str(seconds), _REVERT)
     argv = ("timeout", str(half), *as_root(*script))
-    output = shell.run_command(host, Command(argv, half + 1, _lines(change), kill=False))
+    lines = "".join("\t".join(words) + "\n" for words in change.commands())
+    output = shell.run_command(host, Command(argv, half + 1, lines, kill=False))
     if UNTOUCHED in output.text:
         host.log_styled(output.tail, fg="red")
         return False
@@ -66,22 +66,18 @@ def _change(state: State, host: Host, change: UfwChange, seconds: int) -> bool:
         return _undo(host, f"a new SSH connection failed ({why})", until)
     if not shell.run_command(host, _as_root(_KEEP, 20)).ok:
         return _undo(host, f"no new SSH connection succeeded within {seconds} s", until)
-    by_ssh = hasattr(host.connector, "client")
-    told_why = (
-        "a new SSH connection succeeded"
-        if by_ssh
-        else "this is the node itself, so SSH was not tried"
+    here = not hasattr(host.connector, "client")
+    proof = (
+        "this is the node itself, so SSH was not tried"
+        if here
+        else "a new SSH connection succeeded"
     )
-    host.log(f"{told_why}: the change is kept")
+    host.log(f"{proof}: the change is kept")
     return True
 
 
 def _as_root(script: str, seconds: int) -> Command:
     return Command(as_root("sh", "-c", script), seconds, kill=False)
-
-
-def _lines(change: UfwChange) -> str:
-    return "".join("\t".join(words) + "\n" for words in change.commands())
 
 
 def fresh_login(host: Host, seconds: float = LOGIN_SECONDS) -> str:
@@ -105,16 +101,16 @@ def fresh_login(host: Host, seconds: float = LOGIN_SECONDS) -> str:
 def _undo(host: Host, why: str, until: float) -> bool:
     """Have the node take the change back, now or by its own timer; always False."""
     shell.run_command(host, _as_root(_REVERT, 10))
-    while lost := fresh_login(host) or _unfinished(host):
+    taken_back = Command(("sh", "-c", _TAKEN_BACK), 20, kill=False)
+    while True:
+        lost = fresh_login(host)
+        if not lost:
+            done = shell.run_command(host, taken_back)
+            lost = "" if done.ok else done.text or "the node is still reverting"
+        if not lost:
+            host.log_styled(f"{why}; the firewall is restored, and SSH works", fg="red")
+            return False
         if time.monotonic() > until + LOGIN_SECONDS:
             host.log_styled(f"{why}; and none gets in now: {lost}", fg="red")
             return False
         gevent.sleep(1)
-    host.log_styled(f"{why}; the firewall is restored, and SSH works", fg="red")
-    return False
-
-
-def _unfinished(host: Host) -> str:
-    """Why the change cannot be said to be taken back yet, "" where it is."""
-    done = shell.run_command(host, Command(("sh", "-c", _TAKEN_BACK), 20, kill=False))
-    return "" if done.ok else done.text or "the node is still reverting"

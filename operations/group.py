@@ -101,7 +101,8 @@ def start_ranks(group: Group) -> tuple[Finding, ...]:
 
 
 def verify_model(group: Group, *, locked: bool = False) -> tuple[Finding, ...]:
-    """Why the model is not served: its id, one completion; nothing where it is, which is logged.
+    """Why the model is not served: its id, one completion. () where it is: then a line is logged
+    that says over which transport, and how fast it answered.
 
     + locked: healthy ranks that ask for another API key than ours are proof enough
     """
@@ -109,32 +110,26 @@ def verify_model(group: Group, *, locked: bool = False) -> tuple[Finding, ...]:
     if locked and serving.locked(answers):
         group.head.log_styled(f"{group.model} requires a different API key than ours", fg="yellow")
         return ()
-    problems = serving.serving_problems(answers, group.nodes, group.model)
-    if not problems:
-        _log_served(group, answers)
-    return problems
-
-
-def _log_served(group: Group, answers: serving.GroupAnswers) -> None:
-    """Log what is served, how fast it answered, and over which transport."""
+    if problems := serving.serving_problems(answers, group.nodes, group.model):
+        return problems
     nccl = transport(answers.log)
     if group.rdma and nccl.kind in ("tcp", "unknown"):
         what = {
             "tcp": f"NCCL runs over TCP, 10-20 times slower than RDMA ({nccl.evidence})",
             "unknown": "the log does not say whether NCCL runs over RDMA (nccl_debug = INFO would)",
         }[nccl.kind]
-        group.head.log_styled(
-            f"warning: {what} -> pyinfra -y INVENTORY deploys/check.py", fg="yellow"
-        )
+        cure = "pyinfra -y INVENTORY deploys/check.py"
+        group.head.log_styled(f"warning: {what} -> {cure}", fg="yellow")
     how = {"unknown": "", "local": ", NCCL within one machine"}.get(
         nccl.kind, f", NCCL over {nccl.kind}"
     )
+    text = serving.completion_text(answers.completion)[:80]
     group.head.log_styled(
         f"serving {group.model} on {len(group.nodes)} node(s){how}; "
-        f"it answered in {answers.seconds:.2f} s: "
-        f"{serving.completion_text(answers.completion)[:80]!r}",
+        f"it answered in {answers.seconds:.2f} s: {text!r}",
         fg="green",
     )
+    return ()
 
 
 def wait_until_ready(group: Group) -> tuple[Finding, ...]:
@@ -216,7 +211,13 @@ def log_causes(group: Group, healths: Mapping[str, RankHealth]) -> None:
     """Log each rank's last lines, and what they mean. `healths` is by node."""
     from cluster.engine.diagnosis import End, group_diagnosis
 
-    logs = {node: _read_log(group, node) for node in group.nodes}
+    logs: dict[str, tuple[str, ...]] = {}
+    for node in group.nodes:
+        # What it logged since we started it. Docker may have restarted one that started before us:
+        # of that, what its earlier lives logged, too.
+        command = group.runtime.logs(group.specs[node].name, 400, earlier=not group.start)
+        output = shell.run_command(group.hosts[node], command)
+        logs[node] = (*output.out, *output.err)
     for health in healths.values():
         if health.lost:
             group.head.log_styled(
@@ -238,11 +239,3 @@ def log_causes(group: Group, healths: Mapping[str, RankHealth]) -> None:
     for node, lines in logs.items():
         for line in last_words(lines, LAST_LINES):
             group.hosts[node].log(f"  {group.specs[node].name} | {line}")
-
-
-def _read_log(group: Group, node: str) -> tuple[str, ...]:
-    """What the rank logged since we started it; of one that started before us, earlier lives too:
-    Docker may have restarted it."""
-    command = group.runtime.logs(group.specs[node].name, 400, earlier=not group.start)
-    output = shell.run_command(group.hosts[node], command)
-    return (*output.out, *output.err)

@@ -44,7 +44,7 @@ class ImageOrder:
 
 
 class Failed(Exception):
-    """It has been told why."""
+    """A pull or a copy that failed; why is logged already."""
 
 
 @operation()
@@ -154,13 +154,13 @@ def _copy(order: ImageOrder, head: readings.ImageReading, hosts: list[Host]) -> 
         folder, begun = opened.keys[at.name].folder, time.monotonic()
         at.log(f"{order.image} is being copied from {order.head.name} over {order.address}")
 
-        def tell(seconds: float) -> None:
+        def report(seconds: float) -> None:
             output = shell.run_command(at, images.copy_progress(folder))
             came = images.parse_progress(output.out[-1]) if output.out else 0
             at.log(images.describe_progress(came, head.size, seconds))
 
         command = images.copy_image(order.image, opened.ssh(at.name), folder, order.seconds)
-        with shell.report_every(tell):
+        with shell.report_every(report):
             answer = shell.run_command(at, command)
         if answer.ok:
             at.log(f"{order.image} copied in {time.monotonic() - begun:.0f} s")
@@ -187,7 +187,7 @@ def _check_space(order: ImageOrder, head: readings.ImageReading, hosts: list[Hos
         return shell.read_fact(at, fact, fact.command(), READ_SECONDS).value
 
     disks = shell.on_all((order.head, *hosts), one)
-    problems = [
+    problems = (
         images.find_full_disk(
             order.image,
             name,
@@ -197,9 +197,8 @@ def _check_space(order: ImageOrder, head: readings.ImageReading, hosts: list[Hos
         )
         for name, disk in disks.items()
         if disk
-    ]
-    if wrong := [finding for finding in problems if finding]:
-        raise Refused(*wrong)
+    )
+    refuse_errors(filter(None, problems))
 
 
 def _diagnose(order: ImageOrder, answer: shell.Output) -> Diagnosis | None:

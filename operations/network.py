@@ -1,20 +1,17 @@
 """A node's addresses, changed so that they change back by themselves unless the node answers."""
 
-from __future__ import annotations
-
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 
 import gevent
 from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
 
-from cluster.command import Command
+from cluster.command import Command, load_script
 from cluster.findings import Finding, error
 from cluster.node.host import as_root
 from cluster.node.netplan import FILE, GUARD, Halves, ping_arguments, unreached
-from cluster.scripts import load_script
 from facts.fact import render
 from operations import shell
 
@@ -107,84 +104,18 @@ def ping_peers(words: tuple[str, ...]) -> Command:
 
 
 def _apply(state: State, host: Host, change: NetworkChange) -> bool:
+    """Apply the change. Where any step fails, every node becomes as it was: at once if it can be
+    reached, else when its own guard does it."""
     failed = _failures(change)
     if not failed:
-        _on(change.hosts[name] for name in change.changing)(finish_change())
+        _run_everywhere([change.hosts[name] for name in change.changing], finish_change())
         return True
     for finding in failed:
         host.log_styled(f"{finding}", fg="red")
-    _revert_everywhere(host, change)
-    return False
-
-
-def _failures(change: NetworkChange) -> list[Finding]:
-    """Apply, and ask all nodes; what the first step says that fails."""
-    changing = [change.hosts[name] for name in change.changing]
-    return (
-        _apply_everywhere(change, changing)
-        or _check_ssh(changing)
-        or list(_find_unreached(change))
-        or _confirm(changing)
-    )
-
-
-def _on(hosts: Iterator[Host] | list[Host]) -> Callable[[Command], _Outputs]:
-    everyone = list(hosts)
-    return lambda command: shell.on_all(everyone, lambda h: shell.run_command(h, command))
-
-
-_Outputs = Mapping[str, shell.Output]
-
-
-def _failures_of(outputs: _Outputs, what: str, cure: str) -> list[Finding]:
-    return [error(f"{what}: {a.tail}", n, cure) for n, a in outputs.items() if not a.ok]
-
-
-def _apply_everywhere(change: NetworkChange, changing: list[Host]) -> list[Finding]:
-    outputs = shell.on_all(changing, lambda h: shell.run_command(h, apply(change.wanted[h.name])))
-    # A connection that was lost says nothing yet: the next step makes a new one.
-    answered = {name: answer for name, answer in outputs.items() if not answer.lost}
-    return _failures_of(answered, "netplan apply failed", "sudo netplan --debug apply")
-
-
-def _check_ssh(changing: list[Host]) -> list[Finding]:
-    outputs = shell.on_all(changing, _over_new_connection)
-    return _failures_of(
-        outputs, "it does not accept a new SSH connection", "check its management network"
-    )
-
-
-def _over_new_connection(host: Host, seconds: int = 30) -> shell.Output:
-    """The node's answer over a connection of its own; the old one is closed."""
-    if client := getattr(host.connector, "client", None):
-        client.close()
-    host.disconnect()
-    host.connected = False
-    return shell.run_command(host, Command(("true",), seconds, kill=False))
-
-
-def _find_unreached(change: NetworkChange) -> Iterator[Finding]:
-    def ask_peers(host: Host) -> shell.Output:
-        return shell.run_command(host, ping_peers(ping_arguments(change.wanted, host.name)))
-
-    outputs = shell.on_all(change.hosts.values(), ask_peers)
-    for node, answer in outputs.items():
-        if answer.ok:
-            yield from unreached(change.wanted, node, answer.out)
-        else:
-            yield error(f"it could not ping its peers: {answer.tail}", node)
-
-
-def _confirm(changing: list[Host]) -> list[Finding]:
-    return _failures_of(_on(changing)(hold_change()), "it reverted by itself", "run this again")
-
-
-def _revert_everywhere(host: Host, change: NetworkChange) -> None:
-    """Every node as it was: at once where it can be told, else when its guard does it."""
     begun = time.monotonic()
     waiting = {name: change.hosts[name] for name in change.changing}
     while waiting and time.monotonic() - begun < GUARD_SECONDS + 2 * APPLY_SECONDS:
-        outputs = _on(list(waiting.values()))(revert())
+        outputs = _run_everywhere(waiting.values(), revert())
         lost = {name: answer for name, answer in outputs.items() if answer.lost}
         for name in waiting.keys() - lost.keys():
             host.log(f"{name}: network restored")
@@ -194,3 +125,48 @@ def _revert_everywhere(host: Host, change: NetworkChange) -> None:
             gevent.sleep(5)
     for name in waiting:
         host.log_styled(f"{name} does not answer: check it from its own console", fg="red")
+    return False
+
+
+def _failures(change: NetworkChange) -> list[Finding]:
+    """Apply, log in anew, ping, confirm: each on all nodes at once. What the first step that fails
+    found."""
+    changing = [change.hosts[name] for name in change.changing]
+    outputs = shell.on_all(changing, lambda h: shell.run_command(h, apply(change.wanted[h.name])))
+    # A connection that was lost says nothing yet: the next step makes a new one.
+    answered = {name: answer for name, answer in outputs.items() if not answer.lost}
+    if failed := _failures_of(answered, "netplan apply failed", "sudo netplan --debug apply"):
+        return failed
+    outputs = shell.on_all(changing, _over_new_connection)
+    what, cure = "it does not accept a new SSH connection", "check its management network"
+    if failed := _failures_of(outputs, what, cure):
+        return failed
+    outputs = shell.on_all(
+        change.hosts.values(),
+        lambda h: shell.run_command(h, ping_peers(ping_arguments(change.wanted, h.name))),
+    )
+    for node, answer in outputs.items():
+        if answer.ok:
+            failed += unreached(change.wanted, node, answer.out)
+        else:
+            failed.append(error(f"it could not ping its peers: {answer.tail}", node))
+    return failed or _failures_of(
+        _run_everywhere(changing, hold_change()), "it reverted by itself", "run this again"
+    )
+
+
+def _failures_of(outputs: Mapping[str, shell.Output], what: str, cure: str) -> list[Finding]:
+    return [error(f"{what}: {a.tail}", n, cure) for n, a in outputs.items() if not a.ok]
+
+
+def _run_everywhere(hosts: Iterable[Host], command: Command) -> dict[str, shell.Output]:
+    return shell.on_all(hosts, lambda host: shell.run_command(host, command))
+
+
+def _over_new_connection(host: Host, seconds: int = 30) -> shell.Output:
+    """The node's answer over a connection of its own; the old one is closed."""
+    if client := getattr(host.connector, "client", None):
+        client.close()
+    host.disconnect()
+    host.connected = False
+    return shell.run_command(host, Command(("true",), seconds, kill=False))

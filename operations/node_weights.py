@@ -65,16 +65,16 @@ def read_weights(
 ) -> dict[str, StoredModel]:
     """What these nodes hold. What an engine made as root is given to the login first."""
     requested = job.revision if revision is None else revision
-    tell = job.head.log
-    with shell.report_every(
-        lambda seconds: tell(f"reading and hashing the model's files, {seconds:.0f} s")
-    ):
+    log = job.head.log
+    with shell.report_every(lambda s: log(f"reading and hashing the model's files, {s:.0f} s")):
         return shell.on_all(
             [job.hosts[name] for name in names], lambda h: _read_node(job, h, requested)
         )
 
 
 def _read_node(job: WeightsJob, host: Host, revision: str) -> StoredModel:
+    """What one node holds; a folder that it may not write is given to the login, and read again."""
+
     def read() -> StoredModel:
         cache = f"{job.caches[host.name].rstrip('/')}/hub"
         request = {"do": "look", "revision": revision, "full": job.full, "cache": cache}
@@ -87,11 +87,6 @@ def _read_node(job: WeightsJob, host: Host, revision: str) -> StoredModel:
     stored = read()
     if not stored.closed:
         return stored
-    _give_to_login(job, host, stored)
-    return read()
-
-
-def _give_to_login(job: WeightsJob, host: Host, stored: StoredModel) -> None:
     host.log(f"{stored.closed[0]} belongs to root, as an engine left it: giving it to the login")
     # The cache's own folder too, where the engine made it.
     folder = job.folders[host.name]
@@ -104,6 +99,7 @@ def _give_to_login(job: WeightsJob, host: Host, stored: StoredModel) -> None:
                 f"sudo chown -R $USER {folder}",
             )
         )
+    return read()
 
 
 def record_weights(

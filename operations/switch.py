@@ -149,8 +149,7 @@ def carry_out(switch: Switch) -> bool:
         switch = replace(switch, group=group, lost=lambda: lost() or interrupted())
         phases = Phases(switch.runtime, switch.plan, switch.stop_seconds)
         try:
-            _create_containers(switch, phases)
-            _start_and_verify(switch)
+            _switch_over(switch, phases)
         except PhaseFailed as failed:
             _undo(switch, failed)
             return False
@@ -162,17 +161,14 @@ def carry_out(switch: Switch) -> bool:
         return True
 
 
-def _create_containers(switch: Switch, phases: Phases) -> None:
-    """Everything that comes before a start: what runs ends, what shall run is created."""
+def _switch_over(switch: Switch, phases: Phases) -> None:
+    """The phases up to a group that serves; PhaseFailed at the first that does not come through."""
     _do(switch, "remove a container that an earlier switch has kept", phases.clear_old_names)
     _do(switch, "set the old rank aside", phases.set_aside)
     _do(switch, "turn off its restart policy", phases.release)
     _do(switch, "stop its rank", phases.stop_head)
     _do(switch, "stop its rank", phases.stop_workers)
     _do(switch, "replace its container", phases.create_containers)
-
-
-def _start_and_verify(switch: Switch) -> None:
     if (group := switch.group) is None:
         return
     if group.start and (lost := switch.lost()):
@@ -216,15 +212,13 @@ def _do(switch: Switch, action: str, phase: Callable[[str], list[Command]]) -> N
         return ""
 
     errors = shell.on_all([switch.hosts[node] for node in commands], run)
-    if failures := [_could_not(node, action, text) for node, text in errors.items() if text]:
-        raise PhaseFailed(failures)
+    if failed := {node: text for node, text in errors.items() if text}:
+        from cluster.engine.diagnosis import docker_failure  # a converged run does without
 
-
-def _could_not(node: str, action: str, text: str) -> Finding:
-    from cluster.engine.diagnosis import docker_failure  # a converged run does without
-
-    why, cure = docker_failure(text)
-    return error(f"could not {action}: {why}", node, cure)
+        causes = {node: docker_failure(text) for node, text in failed.items()}
+        raise PhaseFailed(
+            error(f"could not {action}: {why}", node, cure) for node, (why, cure) in causes.items()
+        )
 
 
 # ---- how they are undone

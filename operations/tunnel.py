@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 
 from pyinfra.api import Host
 
-from cluster.command import Command
-from cluster.findings import Finding, Refused
+from cluster.findings import Finding, Refused, refuse_errors
 from cluster.transfer import tunnel
 from operations import shell
 
@@ -56,36 +55,25 @@ def open_tunnel(
     try:
         sender = _make_keys(source, targets, address, keys)
         name, given = secrets.token_hex(8), list(keys.values())
-        admitted = tunnel.admit_keys(given, name, seconds, folder=folder, image=image)
-        yield _open(source, sender, targets, address, admitted, keys)
+        command = tunnel.admit_keys(given, name, seconds, folder=folder, image=image)
+        answer = shell.run_command(source, command)
+        if not answer.ok:
+            raise Refused(tunnel.source_unreadable(source.name, answer.text))
+        port = sender.port or int(source.data.get("ssh_port") or 22)
+        opened = Tunnel(sender.user, address, port, keys)
+
+        def try_tunnel(target: Host) -> Finding | None:
+            command = tunnel.try_tunnel(keys[target.name], sender, opened.ssh(target.name))
+            answer = shell.run_command(target, command)
+            if answer.ok:
+                # `true` prints nothing: the source's shell did, and would before each file, too.
+                return tunnel.noisy_login(source.name, answer.text) if answer.out else None
+            return tunnel.tunnel_closed(target.name, source.name, address, port, answer.text)
+
+        refuse_errors(filter(None, shell.on_all(targets.values(), try_tunnel).values()))
+        yield opened
     finally:
         _close(source, targets, keys)
-
-
-def _open(
-    source: Host,
-    sender: tunnel.Source,
-    targets: Mapping[str, Host],
-    address: str,
-    admitted: Command,
-    keys: Mapping[str, tunnel.Key],
-) -> Tunnel:
-    answer = shell.run_command(source, admitted)
-    if not answer.ok:
-        raise Refused(tunnel.source_unreadable(source.name, answer.text))
-    port = sender.port or int(source.data.get("ssh_port") or 22)
-    opened = Tunnel(sender.user, address, port, keys)
-
-    def try_it(target: Host) -> Finding | None:
-        command = tunnel.try_tunnel(keys[target.name], sender, opened.ssh(target.name))
-        answer = shell.run_command(target, command)
-        if answer.ok:
-            # Of `true`: what comes is the source's shell, and would come before each file as well.
-            return tunnel.noisy_login(source.name, answer.text) if answer.out else None
-        return tunnel.tunnel_closed(target.name, source.name, address, port, answer.text)
-
-    _refuse(shell.on_all(targets.values(), try_it))
-    return opened
 
 
 def _make_keys(
@@ -105,13 +93,8 @@ def _make_keys(
         keys.update({host.name: key} if key else {})
         return None if key else tunnel.key_not_made(host.name, address, answer.text)
 
-    _refuse(shell.on_all((source, *targets.values()), prepare))
+    refuse_errors(filter(None, shell.on_all((source, *targets.values()), prepare).values()))
     return senders[0]
-
-
-def _refuse(problems: Mapping[str, Finding | None]) -> None:
-    if wrong := [finding for finding in problems.values() if finding]:
-        raise Refused(*wrong)
 
 
 def _close(source: Host, targets: Mapping[str, Host], keys: Mapping[str, tunnel.Key]) -> None:

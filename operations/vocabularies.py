@@ -51,7 +51,28 @@ def _bring_vocabularies(state: State, host: Host, order: Vocabularies) -> bool:
         if not _place(order.head, order.folders[order.head.name], order.source, name, sha256):
             return False
     workers = {n: order.hosts[n] for n in order.lacking if n != order.head.name}
-    return not workers or _copy_to_workers(order, workers)
+    if not workers:
+        return True
+    from operations import tunnel  # where all are there already, nothing does it
+
+    def copy(host: Host) -> bool:
+        for name, sha256 in order.lacking[host.name].items():
+            command = copy_vocabulary(order.folders[host.name], name, sha256, way.ssh(host.name))
+            answer = shell.run_command(host, command)
+            if not answer.ok:
+                what = f"{name} could not be copied from {order.head.name}: {answer.tail}"
+                outcome.log_failure(host, error(what, cure="run this again"))
+                return False
+        return True
+
+    try:
+        there = order.folders[order.head.name]
+        with tunnel.open_tunnel(order.head, workers, order.address, SECONDS, folder=there) as way:
+            return all(shell.on_all(workers.values(), copy).values())
+    except Refused as refused:
+        for finding in refused.findings:
+            outcome.log_failure(order.head, finding)
+        return False
 
 
 def _place(host: Host, folder: str, source: str, name: str, sha256: str) -> bool:
@@ -70,26 +91,3 @@ def _place(host: Host, folder: str, source: str, name: str, sha256: str) -> bool
         what = f"{name} could not be placed from {source}: {answer.text}"
         outcome.log_failure(host, error(what, cure=cure))
     return answer.ok
-
-
-def _copy_to_workers(order: Vocabularies, workers: Mapping[str, Host]) -> bool:
-    from operations import tunnel  # where all are there already, nothing does it
-
-    def one(host: Host) -> bool:
-        for name, sha256 in order.lacking[host.name].items():
-            command = copy_vocabulary(order.folders[host.name], name, sha256, way.ssh(host.name))
-            answer = shell.run_command(host, command)
-            if not answer.ok:
-                what = f"{name} could not be copied from {order.head.name}: {answer.tail}"
-                outcome.log_failure(host, error(what, cure="run this again"))
-                return False
-        return True
-
-    try:
-        there = order.folders[order.head.name]
-        with tunnel.open_tunnel(order.head, workers, order.address, SECONDS, folder=there) as way:
-            return all(shell.on_all(workers.values(), one).values())
-    except Refused as refused:
-        for finding in refused.findings:
-            outcome.log_failure(order.head, finding)
-        return False

@@ -1,13 +1,12 @@
 """The model's files on every node, before an engine reads them."""
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 
 from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, operation
 
 from cluster.findings import Refused
-from cluster.transfer.repository import File
-from cluster.transfer.stored import GB, StoredModel
+from cluster.printable import gigabytes
 from operations import outcome
 from operations.node_weights import WeightsJob
 
@@ -47,7 +46,15 @@ def bring(job: WeightsJob) -> None:
     download.take_over(job)
     stored = node_weights.read_weights(job, job.hosts)
     head = stored[job.head.name]
-    _report_hashed(job, stored)
+    for name, one in stored.items():
+        if not one.read:
+            continue
+        lone = 0 if one.listed else sum(f.by == "itself" for f in one.good.values())
+        first = (
+            f"; {lone} file(s) have no hash from the hub: this reading is the reference from now on"
+        )
+        text = f"weights of {job.model}: {gigabytes(one.read)} read and hashed"
+        job.hosts[name].log(text + first * bool(lone))
     wrong = {name: tuple(one.bad) for name, one in stored.items() if one.bad}
     if head.complete:
         commit, files = head.commit, head.wanted
@@ -58,34 +65,10 @@ def bring(job: WeightsJob) -> None:
     other = [name for name in job.workers if stored[name].commit != commit]
     there = {**stored, **(node_weights.read_weights(job, other, commit) if other else {})}
     copy.copy_to_workers(job, commit, files, there)
-    _report_repaired(job, wrong)
-
-
-def _report_hashed(job: WeightsJob, stored: Mapping[str, StoredModel]) -> None:
-    for name, one in stored.items():
-        if not one.read:
-            continue
-        lone = [f for f in one.good.values() if f.by == "itself"]
-        job.hosts[name].log(
-            f"weights of {job.model}: {one.read / GB:.1f} GB read and hashed"
-            + (f"; {_known_to_nobody(lone)}" if lone and not one.listed else "")
-        )
-
-
-def _known_to_nobody(files: list[File]) -> str:
-    return (
-        f"{len(files)} file(s) have no hash from the hub: this reading is the reference from now on"
+    restart = (
+        "; the running rank may still have the bad data loaded: --data state=stopped, then "
+        "deploy again"
     )
-
-
-def _report_repaired(job: WeightsJob, wrong: Mapping[str, tuple[str, ...]]) -> None:
     for name, paths in wrong.items():
-        still = (
-            "; the running rank may still have the bad data loaded: --data state=stopped, then "
-            "deploy again"
-            if job.serves
-            else ""
-        )
-        job.hosts[name].log_styled(
-            f"{', '.join(paths[:3])} was corrupt and has been repaired{still}", fg="yellow"
-        )
+        text = f"{', '.join(paths[:3])} was corrupt and has been repaired"
+        job.hosts[name].log_styled(text + restart * job.serves, fg="yellow")

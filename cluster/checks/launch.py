@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 from cluster.catalog.fit import fit
 from cluster.catalog.models import Model
@@ -50,8 +51,16 @@ def check_launch(
     + version: SGLang's, whose options extra_args are read by; "" for the process runtime
     """
     settings = wanted.common
-    yield from _runtime(settings, model)
-    yield from _key(settings)
+    if model.runtime != settings.runtime and model.alias:
+        yield error(
+            f"model {model.alias} needs runtime = {model.runtime!r}, not {settings.runtime!r}",
+            cure="inventories/local.py serves smollm2; a Spark serves any other model",
+        )
+    if settings.api_key_file and settings.runtime == "process":
+        yield error(
+            "api_key_file needs runtime = 'docker': the embedded engine asks for no key",
+            cure="leave api_key_file out: it listens on this machine alone",
+        )
     if len(nodes) > 1:
         yield from _several(settings)
     yield from _context(settings, model)
@@ -64,25 +73,8 @@ def check_launch(
         yield from check_extra_args(settings.extra_args, version)
 
 
-def _runtime(settings: Settings, model: Model) -> Iterator[Finding]:
-    if model.runtime != settings.runtime and model.alias:
-        yield error(
-            f"model {model.alias} needs runtime = {model.runtime!r}, not {settings.runtime!r}",
-            cure="inventories/local.py serves smollm2; a Spark serves any other model",
-        )
-
-
-def _key(settings: Settings) -> Iterator[Finding]:
-    """SGLang alone is started with a key, and by its HTTP server alone it is asked for."""
-    if settings.api_key_file and settings.runtime == "process":
-        yield error(
-            "api_key_file needs runtime = 'docker': the embedded engine asks for no key",
-            cure="leave api_key_file out: it listens on this machine alone",
-        )
-
-
 def _several(settings: Settings) -> Iterator[Finding]:
-    """What only several nodes ask for."""
+    """Settings that are wrong for several nodes."""
     if settings.host != "0.0.0.0":
         yield error(
             f"host = {settings.host!r} over several nodes: every rank must answer its head, so it "
@@ -100,11 +92,11 @@ def _several(settings: Settings) -> Iterator[Finding]:
 
 def _context(settings: Settings, model: Model) -> Iterator[Finding]:
     """SGLang refuses to start with more than the model's config says."""
-    longest, asked = model.max_context, settings.context_length
+    longest, wanted = model.max_context, settings.context_length
     stretched = LONGER in settings.env or any(w.startswith(ROPE) for w in settings.extra_args)
-    if longest and asked != "auto" and asked > longest and not stretched:
+    if longest and wanted != "auto" and wanted > longest and not stretched:
         yield error(
-            f"context_length = {asked} is more than {model.alias or model.id} has ({longest})",
+            f"context_length = {wanted} is more than {model.alias or model.id} has ({longest})",
             cure=f"--data context_length={longest}",
         )
 
@@ -137,7 +129,9 @@ def _freezing(
     0.85, some on less)."""
     settings = wanted.common
     given = parse_options(settings.extra_args, version or RECORDED[0])
-    fraction = _fraction(given.get("--mem-fraction-static", "")) or mem_fraction(settings, model)
+    fraction = mem_fraction(settings, model)
+    with suppress(ValueError):
+        fraction = float(given.get("--mem-fraction-static", "")) or fraction
     # A GPU with memory of its own tells how much; what could not be read is taken for a Spark's.
     shared = not all(n.gpus and all(g.memory_bytes for g in n.gpus) for n in nodes)
     if shared and fraction > HIGH_FRACTION:
@@ -161,7 +155,10 @@ def _freezing(
         )
         yield warning(what, cure="--data ipc=private; or linger = true, with deploys/host.py")
     least = min((n.memory.total for n in nodes if n.memory), default=None)
-    if shared and least and settings.ipc != "host" and _bytes(settings.shm_size) > SHM_USUAL:
+    # Docker's size: "32g".
+    number, unit = int(settings.shm_size[:-1]), settings.shm_size[-1]
+    shm_bytes = number << {"b": 0, "k": 10, "m": 20, "g": 30}[unit]
+    if shared and least and settings.ipc != "host" and shm_bytes > SHM_USUAL:
         what = (
             f"shm_size = {settings.shm_size!r} uses memory too, and mem_fraction = {fraction:g} "
             f"leaves {gibibytes((1 - fraction) * least, 0)} besides SGLang's share: a Spark that "
@@ -186,18 +183,6 @@ def _hidden_gpus(wanted: Declaration, nodes: Sequence[NodeFacts]) -> Iterator[Fi
                 node.name,
                 "remove CUDA_VISIBLE_DEVICES from env; the setting gpus chooses GPUs",
             )
-
-
-def _fraction(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
-
-
-def _bytes(size: str) -> int:
-    """Docker's size: "32g"."""
-    return int(size[:-1]) << {"b": 0, "k": 10, "m": 20, "g": 30}[size[-1]]
 
 
 def _shown(wanted: Declaration) -> Iterator[Finding]:

@@ -93,30 +93,27 @@ def check_nodes(
 
 
 def check_unread(node: NodeFacts, wanted: Needs, *, several: bool) -> Iterator[Finding]:
-    """Sections that failed to be read, but for those that another check tells or nobody needs."""
-    text = {"gpus"}
+    """Sections that could not be read, but for those that another check reports or nobody needs."""
+    passed_over = {"gpus"}
     if not several:
-        text |= {"rdma", "interfaces"}
+        passed_over |= {"rdma", "interfaces"}
     if node.engine and node.engine.error:
-        text |= {"ranks", "image"}
+        passed_over |= OF_DOCKER
     for section, words in sorted(node.unread.items()):
-        if section not in text:
-            yield _unread(section, words, node.name, wanted.image)
+        if section in passed_over:
+            continue
+        from cluster.engine.diagnosis import docker_error  # a cluster in order does without
+
+        docker = section in OF_DOCKER
+        diagnosis = docker_error(words, wanted.image) if docker else None
+        why = f"{diagnosis.cause} ({words})" if diagnosis else words
+        cure = diagnosis.cure if diagnosis else f"ssh {node.name}, fix it and run this again"
+        key = "docker-unreadable" if docker else "section-unreadable"
+        yield error(f"{section} could not be read: {why}", node.name, cure, key)
 
 
-# What Docker's client was asked for.
-OF_DOCKER = ("image", "ranks")
-
-
-def _unread(section: str, words: str, node: str, image: str) -> Finding:
-    from cluster.engine.diagnosis import docker_error  # a cluster in order does without
-
-    what, cure = f"{section} could not be read: {words}", f"ssh {node}, fix it and run this again"
-    if section not in OF_DOCKER:
-        return error(what, node, cure, "section-unreadable")
-    if diagnosis := docker_error(words, image):
-        what, cure = f"{section} could not be read: {diagnosis.cause} ({words})", diagnosis.cure
-    return error(what, node, cure, "docker-unreadable")
+# What Docker's client is asked for.
+OF_DOCKER = {"image", "ranks"}
 
 
 # ---- the machines: identity, memory, clocks, shells
@@ -160,17 +157,17 @@ def check_memory(node: NodeFacts, needs: Needs) -> Iterator[Finding]:
 
 
 def check_clocks(nodes: Sequence[NodeFacts]) -> Iterator[Finding]:
-    """Each clock against the head's, as the nodes text them at nearly the same moment."""
+    """Each clock against the head's, as the nodes report them at nearly the same moment."""
     seconds = {n.name: n.clock for n in nodes if n.clock}
-    known = list(seconds)
-    for name in known[1:]:
-        ahead = seconds[name] - seconds[known[0]]
+    head, *others = seconds or [""]
+    for name in others:
+        ahead = seconds[name] - seconds[head]
         if abs(ahead) > CLOCK_SECONDS:
             way = "ahead of" if ahead > 0 else "behind"
-            what = f"its clock is {abs(ahead):.1f} s {way} {known[0]}'s"
+            what = f"its clock is {abs(ahead):.1f} s {way} {head}'s"
             yield warning(what, name, "sudo timedatectl set-ntp true; timedatectl status")
         else:
-            yield ok(f"its clock agrees with {known[0]}'s", name)
+            yield ok(f"its clock agrees with {head}'s", name)
 
 
 def check_login_shells(latency: Mapping[str, float]) -> Iterator[Finding]:
@@ -242,7 +239,7 @@ def check_docker(node: NodeFacts, needs: Needs) -> Iterator[Finding]:
 
 
 def disk_reading(node: NodeFacts, path: str) -> DiskReading | None:
-    """The node's reading of a path, which text `~` as the login's home."""
+    """The node's reading of a path; `~` is the login's home."""
     at = node.home + path.removeprefix("~") if path.startswith("~/") else path
     return next((d for d in node.disks if d.path == at), None)
 
@@ -265,9 +262,16 @@ def check_hf_cache(node: NodeFacts, needs: Needs) -> Iterator[Finding]:
 def check_free_space(node: NodeFacts, needs: Needs) -> Iterator[Finding]:
     """Free space against what is still to come; one file system may have to hold both."""
     cache = disk_reading(node, needs.hf_cache.get(node.name, ""))
+    images = disk_reading(node, node.engine.images if node.engine else IMAGE_FOLDERS[0])
+    if images and not images.exists:
+        images = None  # a daemon whose data are elsewhere: where was not read
+    weights = needs.needs_bytes
+    if node.weights:
+        weights = 0 if node.weights.complete else max(0, weights - node.weights.bytes)
+    has_image = node.image is not None or needs.runtime == "process"
     coming = [
-        (cache, "weights", _weights_to_come(node, needs)),
-        (_images(node), "image", _image_to_come(node, needs)),
+        (cache, "weights", weights),
+        (images, "image", 0 if has_image else needs.image_bytes or 0),
     ]
     by_system: dict[tuple[int, int], list[tuple[DiskReading, str, int]]] = {}
     for reading, what, count in coming:
@@ -276,28 +280,10 @@ def check_free_space(node: NodeFacts, needs: Needs) -> Iterator[Finding]:
             by_system.setdefault((reading.total, reading.free), []).append((reading, what, count))
     for (_total, free), parts in by_system.items():
         needed, paths = sum(p[2] for p in parts), ", ".join(p[0].path for p in parts)
-        terms = " + ".join(f"{gibibytes(count)} {what}" for _seen, what, count in parts)
+        terms = " + ".join(f"{gibibytes(count)} {what}" for _disk, what, count in parts)
         text = f"{paths}: {terms} = {gibibytes(needed)} needed, {gibibytes(free)} free"
         cure = f"df -h {shlex.quote(parts[0][0].path)}; docker system df; docker image prune"
         yield error(text, node.name, cure) if needed > free else ok(text, node.name)
-
-
-def _weights_to_come(node: NodeFacts, needs: Needs) -> int:
-    if node.weights is None:
-        return needs.needs_bytes
-    return 0 if node.weights.complete else max(0, needs.needs_bytes - node.weights.bytes)
-
-
-def _image_to_come(node: NodeFacts, needs: Needs) -> int:
-    there = node.image is not None or needs.runtime == "process"
-    return 0 if there or _images(node) is None else needs.image_bytes or 0
-
-
-def _images(node: NodeFacts) -> DiskReading | None:
-    """Where the images lie; None for a folder that was not looked at: a daemon whose data are
-    elsewhere."""
-    reading = disk_reading(node, node.engine.images if node.engine else IMAGE_FOLDERS[0])
-    return reading if reading is None or reading.exists else None
 
 
 # ---- ports and links
@@ -322,7 +308,12 @@ def _check_port(node: NodeFacts, setting: str, port: int, needs: Needs) -> Itera
     if owner and owner.name in needs.our_names:
         yield ok(f"{setting} {port} is {owner.name}'s", node.name)
         return
-    who = f"{owner.name}, a rank of another group" if owner else _describe_owner(held)
+    # Of several sockets on one port, the one whose owner is read best.
+    best = min(held, key=lambda at: (not at.process, at.address))
+    pid = f" (pid {best.pid})" if best.process and best.pid is not None else ""
+    who = f"{best.process or 'a program that the login may not see,'}{pid} on {best.address}"
+    if owner:
+        who = f"{owner.name}, a rank of another group"
     cure = f"sudo ss -ltnp 'sport = :{port}', stop it, or choose another: --data {setting}=PORT"
     yield error(f"{setting} {port} is taken by {who}", node.name, cure)
 
@@ -336,15 +327,6 @@ def _rank_behind(node: NodeFacts, listener: Listener) -> Rank | None:
     by_pid = [r for r in alive if listener.pid is not None and r.id == str(listener.pid)]
     word = re.compile(rf"(?<![\d.]){listener.port}(?![\d.])")
     return next(iter([*by_pid, *(r for r in alive if word.search(r.label or ""))]), None)
-
-
-def _describe_owner(held: Sequence[Listener]) -> str:
-    """The best-known owner among the sockets of one port."""
-    best = min(held, key=lambda at: (not at.process, at.address))
-    if not best.process:
-        return f"a program that the login may not see, on {best.address}"
-    pid = f" (pid {best.pid})" if best.pid is not None else ""
-    return f"{best.process}{pid} on {best.address}"
 
 
 def describe_links(nodes: Sequence[NodeFacts], fabric: Fabric) -> Iterator[Finding]:

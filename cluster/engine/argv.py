@@ -76,6 +76,18 @@ def _ours(launch: Launch, version: str) -> list[Argv]:
             *_value("--dist-init-addr", launch.dist_init_addr),
             *_value("--dist-timeout", launch.dist_timeout),
         ]
+    # Newer versions only warn of the old spellings.
+    if parse_version(version) < parse_version(NEW_SPELLING):
+        by_version = [
+            *_flag("--disable-cuda-graph", launch.disable_cuda_graph),
+            *_flag("--enable-dp-attention", launch.enable_dp_attention),
+        ]
+    else:
+        phases = ("decode", "prefill") if launch.disable_cuda_graph else ()
+        by_version = [
+            *((f"--cuda-graph-backend-{phase}", "disabled") for phase in phases),
+            *_flag("--enforce-disable-flashinfer-allreduce-fusion", launch.enable_dp_attention),
+        ]
     return [
         ("--model-path", launch.model_path),
         *_value("--revision", launch.revision),
@@ -91,21 +103,7 @@ def _ours(launch: Launch, version: str) -> list[Argv]:
         *_value("--mem-fraction-static", launch.mem_fraction),
         *_value("--context-length", launch.context_length),
         *_flag("--enable-metrics", launch.enable_metrics),
-        *_by_version(launch, version),
-    ]
-
-
-def _by_version(launch: Launch, version: str) -> list[Argv]:
-    """Options that newer versions spell differently; there the old spellings only warn."""
-    if parse_version(version) < parse_version(NEW_SPELLING):
-        return [
-            *_flag("--disable-cuda-graph", launch.disable_cuda_graph),
-            *_flag("--enable-dp-attention", launch.enable_dp_attention),
-        ]
-    phases = ("decode", "prefill") if launch.disable_cuda_graph else ()
-    return [
-        *((f"--cuda-graph-backend-{phase}", "disabled") for phase in phases),
-        *_flag("--enforce-disable-flashinfer-allreduce-fusion", launch.enable_dp_attention),
+        *by_version,
     ]
 
 

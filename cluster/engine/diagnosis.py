@@ -50,7 +50,7 @@ CODES = {
 class End:
     """How a rank ended, from `docker inspect`.
 
-    + exit_code: None while it runs, or where it is not known
+    + exit_code: None while it runs, or where it could not be read
     + oom_killed: .State.OOMKilled: the only proof, as SGLang's own failures exit with 137 as well
     + restarts: .RestartCount
     """
@@ -89,7 +89,7 @@ class Hit:
 
 
 class Placeholders(dict[str, str]):
-    """What the lines told, for the {words} of a cause or a cure; {WORD} may stay as it stands."""
+    """What the lines say, for the {words} of a cause or a cure; {WORD} may stay as it is."""
 
     def __missing__(self, word: str) -> str:
         return self.get(word.lower(), word) if word.isupper() else f"the {word}"
@@ -101,13 +101,26 @@ def diagnose(lines: Sequence[str], end: End | None = None) -> tuple[Diagnosis, .
     What stands before the engine's last "ready" it has overcome, but for notes.
     """
     log = [clean(line) for line in lines]
-    heard = _mentioned(lines)
+    # Words of lines that show nothing wrong; of the whole line, as SGLang's arguments are long.
+    mentioned = (match for line in lines for e in mentions() if (match := e.search(line)))
+    heard = {word: clean(text) for m in mentioned for word, text in m.groupdict().items()}
     hits = _still_valid(list(_hits(log, heard)), log)
     recognized = _diagnose_hits(hits, heard)
     unknown = list(_unrecognized(log, hits, end))
     # What SGLang itself says it died of comes before the children that it killed for it.
     own = any(engine_log.HIT_AN_EXCEPTION in line for line in log)
-    diagnoses = [*_killed(end), *(unknown if own else ()), *recognized, *unknown, *_by_code(end)]
+    diagnoses = [*(unknown if own else ()), *recognized, *unknown]
+    if end and end.oom_killed:
+        killed = Diagnosis(
+            cause="the kernel killed the rank: the node's memory ran out",
+            evidence=f"OOMKilled is true, exit code {end.exit_code}",
+            cure="--data mem_fraction=0.75; on the node: free -h and nvidia-smi show who holds it",
+            key="oom-killed",
+        )
+        diagnoses.insert(0, killed)
+    if end and end.exit_code in CODES:
+        key, cause, cure = CODES[end.exit_code]
+        diagnoses.append(Diagnosis(cause, f"exit code {end.exit_code}", cure, key))
     if all(d.weight is Weight.NOTE for d in diagnoses):
         diagnoses += _unexplained(end)
     first = {d.key: d for d in reversed(diagnoses)}
@@ -147,12 +160,6 @@ def docker_failure(text: str, image: str = "") -> tuple[str, str]:
     if len(text.strip()) > DOCKER_LENGTH:
         last = f"… {last.partition(' ')[2]}"
     return last or "Docker did not respond in time", "journalctl -u docker on the node tells more"
-
-
-def _mentioned(lines: Sequence[str]) -> dict[str, str]:
-    """Words of lines that show nothing wrong; of the whole line, as SGLang's arguments are long."""
-    matches = (f for line in lines for e in mentions() if (f := e.search(line)))
-    return {word: clean(text) for f in matches for word, text in f.groupdict().items()}
 
 
 def _hits(log: Sequence[str], heard: Mapping[str, str]) -> Iterator[Hit]:
@@ -213,15 +220,18 @@ def _diagnose_hits(hits: Sequence[Hit], heard: Mapping[str, str]) -> list[Diagno
     words.update(heard)
     first = {h.symptom.key: h for h in reversed(hits) if h.symptom.key not in covered}
     ranked = sorted(first.values(), key=lambda h: (h.symptom.weight, position(h.symptom.key)))
-    return [_diagnosis(hit, words) for hit in ranked]
-
-
-def _diagnosis(hit: Hit, words: Placeholders) -> Diagnosis:
-    s = hit.symptom
-    cause = s.cause.format_map(words)
     # A cure is there to be copied into a shell.
-    cure = s.cure.format_map(Placeholders({k: shlex.quote(v) for k, v in words.items()}))
-    return Diagnosis(cause, _excerpt(hit.match.string, hit.match.start()), cure, s.key, s.weight)
+    quoted = Placeholders({k: shlex.quote(v) for k, v in words.items()})
+    return [
+        Diagnosis(
+            hit.symptom.cause.format_map(words),
+            _excerpt(hit.match.string, hit.match.start()),
+            hit.symptom.cure.format_map(quoted),
+            hit.symptom.key,
+            hit.symptom.weight,
+        )
+        for hit in ranked
+    ]
 
 
 def _excerpt(line: str, start: int = 0) -> str:
@@ -246,39 +256,21 @@ def _unrecognized(log: Sequence[str], hits: Sequence[Hit], end: End | None) -> I
     yield Diagnosis(cause, evidence, cure, "exception", Weight.FAILED)
 
 
-def _killed(end: End | None) -> Iterator[Diagnosis]:
-    if end and end.oom_killed:
-        yield Diagnosis(
-            cause="the kernel killed the rank: the node's memory ran out",
-            evidence=f"OOMKilled is true, exit code {end.exit_code}",
-            cure="--data mem_fraction=0.75; on the node: free -h and nvidia-smi show who holds it",
-            key="oom-killed",
-        )
-
-
-def _by_code(end: End | None) -> Iterator[Diagnosis]:
-    if end and end.exit_code in CODES:
-        key, cause, cure = CODES[end.exit_code]
-        yield Diagnosis(cause, f"exit code {end.exit_code}", cure, key)
-
-
 def _unexplained(end: End | None) -> Iterator[Diagnosis]:
     """What is left to say of an end that no line explains."""
     if not end or not (end.exit_code or end.restarts):
         return
-    evidence = f"exit code {end.exit_code}, restarts {end.restarts}"
-    cure = "read the rank's whole log, and those of the other ranks"
-    yield Diagnosis(_ending(end), evidence, cure, "ended", Weight.CONSEQUENCE)
-
-
-def _ending(end: End) -> str:
     if end.exit_code == 137:
-        return (
+        cause = (
             "the rank was ended by SIGKILL, but not for lack of memory: SGLang does this when a "
             "child fails"
         )
-    if not end.exit_code:
-        return f"the rank ended and was restarted, {end.restarts} times"
-    if end.exit_code - 128 in set(Signals):
-        return f"the rank was ended by {Signals(end.exit_code - 128).name}"
-    return f"the rank ended with exit code {end.exit_code}"
+    elif not end.exit_code:
+        cause = f"the rank ended and was restarted, {end.restarts} times"
+    elif end.exit_code - 128 in set(Signals):
+        cause = f"the rank was ended by {Signals(end.exit_code - 128).name}"
+    else:
+        cause = f"the rank ended with exit code {end.exit_code}"
+    evidence = f"exit code {end.exit_code}, restarts {end.restarts}"
+    cure = "read the rank's whole log, and those of the other ranks"
+    yield Diagnosis(cause, evidence, cure, "ended", Weight.CONSEQUENCE)

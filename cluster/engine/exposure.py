@@ -1,6 +1,6 @@
-"""Who may use the API that a group serves, and what its SGLang is known to let them do."""
+"""Who may use the API that a group serves, and what the flaws of its SGLang let them do."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address, ip_network
@@ -37,7 +37,7 @@ class ApiAccess:
 
 
 def declared_access(settings: Settings, nodes: int, version: str) -> ApiAccess:
-    """As the settings want it; version: of the image's SGLang, "" where it is not known."""
+    """As the settings want it; version: of the image's SGLang, "" if that could not be read."""
     return ApiAccess(settings.host, settings.port, bool(settings.api_key_file), nodes, version)
 
 
@@ -52,10 +52,15 @@ def running_access(spec: Spec) -> ApiAccess:
 def check_exposure(api: ApiAccess, settings: Settings) -> Iterator[Finding]:
     """A warning where everybody who reaches the port may use it; nothing on loopback.
 
-    Of a firewall only what api_networks says is known here.
+    Nothing is read of a firewall: api_networks says what deploys/firewall.py would allow.
     """
-    if _loopback(api.host):
+    try:
+        loopback = ip_address(api.host).is_loopback
+    except ValueError:
+        loopback = api.host == "localhost"
+    if loopback:
         return
+    prefixes = [ip_network(network, strict=False).prefixlen for network in settings.api_networks]
     if settings.runtime == "process":
         why = f"it listens on {api.host}, and the embedded engine asks for no key"
         yield warning(_anybody(api, why), cure="--data host=127.0.0.1")
@@ -63,7 +68,7 @@ def check_exposure(api: ApiAccess, settings: Settings) -> Iterator[Finding]:
     report: Callable[[str], Finding] = ok
     if api.keyed:
         access = f"the API on port {api.port} requires a key"
-    elif settings.api_networks and not _everybody(settings.api_networks):
+    elif prefixes and all(prefixes):
         networks = ", ".join(settings.api_networks)
         access = (
             f"the API on port {api.port} requires no key: once deploys/firewall.py has run, "
@@ -71,7 +76,9 @@ def check_exposure(api: ApiAccess, settings: Settings) -> Iterator[Finding]:
         )
     else:
         access = _anybody(api, f"it listens on {api.host} and asks for no key")
-        report = partial(warning, cure=f"{KEY}; or {FIREWALL}{_newer(api)}")
+        newest = max((v.fixed for v in VULNERABILITIES), key=parse_version)
+        newer = f"; use an image with SGLang {newest} or later: --data image=…"
+        report = partial(warning, cure=f"{KEY}; or {FIREWALL}{newer * bool(_known_holes(api))}")
     yield report("; ".join(filter(None, (access, _known_holes(api), OTHERS * (api.nodes > 1)))))
 
 
@@ -83,29 +90,11 @@ def _anybody(api: ApiAccess, why: str) -> str:
 
 
 def _known_holes(api: ApiAccess) -> str:
-    """What the version is known for, "" where nothing is; one that is none is refused elsewhere."""
+    """The version's published vulnerabilities, "" if it has none. What is no version is refused
+    elsewhere."""
     try:
         holes = vulnerabilities(api.sglang) if api.sglang else ()
     except Refused:
         return ""
     named = ", ".join(f"{h.name} ({h.route}, fixed in {h.fixed})" for h in holes)
     return f"SGLang {api.sglang} runs code that clients send: {named}" if holes else ""
-
-
-def _newer(api: ApiAccess) -> str:
-    """The image to take, where what its SGLang is known for is mended."""
-    newest = max((vulnerability.fixed for vulnerability in VULNERABILITIES), key=parse_version)
-    return (
-        f"; use an image with SGLang {newest} or later: --data image=…" if _known_holes(api) else ""
-    )
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _everybody(networks: Sequence[str]) -> bool:
-    return any(ip_network(network, strict=False).prefixlen == 0 for network in networks)

@@ -14,17 +14,15 @@ def counterpart(option: str, value: str = "") -> tuple[str, str] | None:
     + value: what was given with it; "" where nothing was
     """
     for engine, entries in _table().items():
-        if entry := entries.get(option):
-            return engine, _advice(entry, value or "VALUE")
+        if not (entry := entries.get(option)):
+            continue
+        value = value or "VALUE"
+        if setting := entry.get("setting"):
+            return engine, f"--data {setting}" if "=" in setting else f"--data {setting}={value}"
+        if ours := entry.get("option"):
+            return engine, f"{ours.format(value=value)} in extra_args"
+        return engine, f"leave it out: {entry['drop']}"
     return None
-
-
-def _advice(entry: dict[str, str], value: str) -> str:
-    if setting := entry.get("setting"):
-        return f"--data {setting}" if "=" in setting else f"--data {setting}={value}"
-    if option := entry.get("option"):
-        return f"{option.format(value=value)} in extra_args"
-    return f"leave it out: {entry['drop']}"
 
 
 @cache

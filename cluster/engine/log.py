@@ -137,29 +137,26 @@ def last_words(lines: Sequence[str], count: int) -> tuple[str, ...]:
 
 def phase(lines: Sequence[str]) -> str:
     """What a rank is doing, from the last line that tells; "" where none does."""
-    return next((words for line in reversed(lines) if (words := _phase(clean(line)))), "")
-
-
-def _phase(line: str) -> str:
-    return next((words for pattern, words in PHASES if pattern.search(line)), "")
+    for line in map(clean, reversed(lines)):
+        for pattern, words in PHASES:
+            if pattern.search(line):
+                return words
+    return ""
 
 
 def transport(lines: Sequence[str]) -> Transport:
     """What carries the traffic between nodes, by the surest of NCCL's lines."""
     for pattern in VERDICTS:
         matches = [m for line in lines if (m := pattern.search(clean(line)))]
-        if matches:
-            return _verdict(matches)
+        if not matches:
+            continue
+        kinds = {kind for match in matches for kind, words in match.groupdict().items() if words}
+        evidence = matches[-1].string.strip()
+        for kind in ("rdma", "tcp", "local"):
+            if kinds == {kind}:
+                return Transport(kind, evidence)
+        return Transport("unknown", evidence)
     return Transport("unknown")
-
-
-def _verdict(matches: Sequence[re.Match[str]]) -> Transport:
-    kinds = {kind for match in matches for kind, words in match.groupdict().items() if words}
-    evidence = matches[-1].string.strip()
-    for kind in ("rdma", "tcp", "local"):
-        if kinds == {kind}:
-            return Transport(kind, evidence)
-    return Transport("unknown", evidence)
 
 
 @dataclass(frozen=True)
@@ -200,14 +197,13 @@ def find_fatal(log: Sequence[str], *, failed: bool) -> list[LoggedException]:
         return last
     if any(TRACEBACK in line for line in log):
         return []
-    # A log whose beginning is lost may show the end of a traceback alone.
-    at = max((i for i in range(ready, len(log)) if _sounds_so(log[i])), default=None)
-    return [] if at is None else [LoggedException(at, at + 1, log[at])]
-
-
-def _sounds_so(line: str) -> bool:
-    name = RAISED.match(line)
-    return bool(name and name["name"].endswith(NAMES) and line[name.end() :][:2] in ("", ": "))
+    # A log whose beginning is lost may show the end of a traceback alone: a name that sounds like
+    # an exception's.
+    for at in range(len(log) - 1, ready - 1, -1):
+        name = RAISED.match(log[at])
+        if name and name["name"].endswith(NAMES) and log[at][name.end() :][:2] in ("", ": "):
+            return [LoggedException(at, at + 1, log[at])]
+    return []
 
 
 def _chains(log: Sequence[str], start: int) -> Iterator[list[LoggedException]]:
@@ -274,7 +270,7 @@ def _over(line: str) -> bool:
 
 
 def find_stop(log: Sequence[str]) -> int:
-    """Where the engine tells that it ends because it was asked to; behind the last line where it
+    """The position of the line in which the engine says that it ends as requested; len(log) if it
     does not, or has been started again since."""
     for at in range(len(log) - 1, -1, -1):
         if STOPPING in log[at]:

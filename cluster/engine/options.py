@@ -200,19 +200,13 @@ def _parts(arguments: Sequence[str], options: Options) -> list[list[str]]:
     hide the next."""
     parts: list[list[str]] = []
     for argument in arguments:
-        if not parts or _is_option(argument, options):
+        # As argparse decides: a negative number, or a text with a space in it, is a value.
+        number = fullmatch(r"-|-\d+|-\d*\.\d+", argument)
+        value = not argument.startswith("-") or number or " " in argument
+        if not parts or not value or matching_names(argument, options):
             parts.append([])
         parts[-1].append(argument)
     return parts
-
-
-def _is_option(argument: str, options: Options) -> bool:
-    """As argparse decides: a negative number, or a text with a space in it, is a value."""
-    if not argument.startswith("-") or argument == "-":
-        return False
-    if matching_names(argument, options):
-        return True
-    return not fullmatch(r"-\d+|-\d*\.\d+", argument) and " " not in argument
 
 
 def _foreign(part: Sequence[str], options: Options) -> tuple[str, str] | None:

@@ -1,7 +1,7 @@
 """What a server must answer to count as serving: ranks, model, one completion, transport."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,7 @@ class EndpointReply:
 
 @dataclass(frozen=True)
 class GroupAnswers:
-    """The group's responses to requests made on the head.
+    """The group's responses to requests that the head sent.
 
     + health: of each rank, rank 0 first
     + models: /v1/models; completion: one chat completion (or a plain one, for a model without chat)
@@ -94,7 +94,7 @@ def plain_question(model: str) -> str:
 
 
 def completion_text(completion: EndpointReply) -> str:
-    """What the model said, reasoning included: gpt-oss answers there first."""
+    """The model's text, reasoning included: gpt-oss answers there first."""
     for choice in _objects(completion.json.get("choices")):
         message = choice.get("message")
         fields = message if isinstance(message, dict) else {}
@@ -109,13 +109,31 @@ def serving_problems(
     """Why the group does not serve the wanted model; empty where it does.
 
     A 200 of /health alone proves little (a worker's says only that its scheduler has loaded), nor
-    does the model's name in a reply: SGLang echoes whatever it was asked for.
+    does the model's name in a reply: SGLang echoes the name that a request has.
     """
-    return (
-        tuple(_health(served, nodes))
-        or tuple(_identity(served, nodes[0], model))
-        or tuple(_completion(served, nodes[0]))
-    )
+    unhealthy = []
+    answered = dict(zip(nodes, served.health, strict=False))
+    for rank, node in enumerate(nodes):
+        reply = answered.get(node, EndpointReply(0))
+        if reply.status != 200:
+            answer = f"answers {reply.status}" if reply.status else "does not answer"
+            unhealthy.append(error(f"/health of rank {rank} {answer}", node))
+    if unhealthy:
+        return tuple(unhealthy)
+    completion, problem = served.completion, ""
+    if locked(served):
+        problem = "api key: changed (/v1/models answers 401)"
+    elif served.keyless == 200:
+        problem = "the API answers requests without a key"
+    elif served.models.status != 200:
+        problem = f"/v1/models answers {served.models.status}"
+    elif model not in served.names:
+        problem = f"serves {', '.join(served.names) or 'no model'}, wanted is {model}"
+    elif completion.status != 200:
+        problem = f"a completion is answered {completion.status}: {completion.body[:200]}"
+    elif served.tokens < 1:
+        problem = f"a completion returned no token: {completion.body[:200]}"
+    return (error(problem, nodes[0]),) if problem else ()
 
 
 def locked(served: GroupAnswers) -> bool:
@@ -127,34 +145,3 @@ def busy(served: GroupAnswers, model: str) -> bool:
     """Every rank is healthy and the model is right, but the completion did not get its turn."""
     healthy = bool(served.health) and all(reply.status == 200 for reply in served.health)
     return healthy and model in served.names and served.completion.status == 0
-
-
-def _health(served: GroupAnswers, nodes: tuple[str, ...]) -> Iterator[Finding]:
-    answered = dict(zip(nodes, served.health, strict=False))
-    for rank, node in enumerate(nodes):
-        reply = answered.get(node, EndpointReply(0))
-        if reply.status != 200:
-            answer = f"answers {reply.status}" if reply.status else "does not answer"
-            yield error(f"/health of rank {rank} {answer}", node)
-
-
-def _identity(served: GroupAnswers, head: str, model: str) -> list[Finding]:
-    if locked(served):
-        return [error("api key: changed (/v1/models answers 401)", head)]
-    if served.keyless == 200:
-        return [error("the API answers requests without a key", head)]
-    if served.models.status != 200:
-        return [error(f"/v1/models answers {served.models.status}", head)]
-    if model not in served.names:
-        serves = ", ".join(served.names) or "no model"
-        return [error(f"serves {serves}, wanted is {model}", head)]
-    return []
-
-
-def _completion(served: GroupAnswers, head: str) -> list[Finding]:
-    reply = served.completion
-    if reply.status != 200:
-        return [error(f"a completion is answered {reply.status}: {reply.body[:200]}", head)]
-    if served.tokens < 1:
-        return [error(f"a completion returned no token: {reply.body[:200]}", head)]
-    return []

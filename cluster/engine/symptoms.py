@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import cache
@@ -73,16 +72,14 @@ class Symptom:
 
 
 def expression(text: str) -> Expression:
-    return Expression(re.compile(text), _literal(text))
-
-
-def _literal(expression: str) -> str:
-    """The longest text that each match of a regular expression must hold; "" where none is sure."""
+    """The regular expression, with the longest text that each of its matches must hold; with ""
+    where none is sure."""
     depth, texts = 0, [""]
-    for part in PARTS.finditer(expression):
+    for part in PARTS.finditer(text):
         sign, other = part["sign"], part["other"]
         if depth == 0 and other == "|":
-            return ""
+            texts = [""]
+            break
         depth += {"(": 1, ")": -1}.get(other, 0)
         if part["count"] or other in ("?", "*"):
             texts[-1] = texts[-1][:-1]
@@ -91,13 +88,28 @@ def _literal(expression: str) -> str:
             texts[-1] += literal
         elif texts[-1]:
             texts.append("")
-    return max(texts, key=len)
+    return Expression(re.compile(text), max(texts, key=len))
 
 
 @cache
 def symptoms(kind: Kind) -> tuple[Symptom, ...]:
     """What an engine says, or Docker, in the order of the file."""
-    return tuple(_symptom(**entry) for entry in _table()[kind])
+    return tuple(
+        Symptom(
+            key=entry["key"],
+            lines=tuple(map(expression, entry["lines"])),
+            cause=entry["cause"],
+            cure=entry["cure"],
+            weight=Weight[entry.get("weight", "cause").upper()],
+            covers=tuple(entry.get("covers", ())),
+            healed_by=expression(entry["healed_by"]) if "healed_by" in entry else None,
+            shown_by=expression(entry["shown_by"]) if "shown_by" in entry else None,
+            needs=entry.get("needs", ""),
+            examples=tuple(entry.get("examples", ())),
+            tells=tuple(entry.get("tells", ())),
+        )
+        for entry in _table()[kind]
+    )
 
 
 @cache
@@ -131,31 +143,3 @@ def position(key: str) -> int:
 @cache
 def _table() -> dict[str, Any]:
     return tomllib.loads(SYMPTOMS.read_text())
-
-
-def _symptom(
-    key: str,
-    lines: list[str],
-    cause: str,
-    cure: str,
-    weight: str = "cause",
-    covers: Sequence[str] = (),
-    healed_by: str | None = None,
-    shown_by: str | None = None,
-    needs: str = "",
-    examples: Sequence[str] = (),
-    tells: Sequence[str] = (),
-) -> Symptom:
-    return Symptom(
-        key,
-        tuple(map(expression, lines)),
-        cause,
-        cure,
-        Weight[weight.upper()],
-        tuple(covers),
-        expression(healed_by) if healed_by else None,
-        expression(shown_by) if shown_by else None,
-        needs,
-        tuple(examples),
-        tuple(tells),
-    )

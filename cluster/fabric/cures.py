@@ -48,7 +48,12 @@ def free_address(
         for p in halves(n)
         if p.half == port.half and p.up and i != rank and (a := primary(p.interface))
     ]
-    taken = list(_networks(nodes, rank, port))
+    taken = []  # the subnets of everything but this half, on any node
+    for i, node in enumerate(nodes):
+        halves_up = {p.netdev for p in node.rdma if p.half == port.half and p.up}
+        for interface in every_interface(node):
+            if interface.name not in halves_up or (i == rank and interface.name != port.netdev):
+                taken += [a.network for a in _addresses(interface)]
     counted = Counter(network for network, _ in same).most_common()
     used = [network for network, _ in sorted(counted, key=lambda c: (-c[1], c[0]))]
     mtus = Counter(p.interface.mtu for _, p in same).most_common(1)
@@ -71,15 +76,6 @@ def fresh_addresses(
         Address(port, rank, IPv4Interface(f"{network[FIRST + rank]}/24"), JUMBO) if port else None
         for rank, port in enumerate(ports)
     ]
-
-
-def _networks(nodes: Sequence[NodeFacts], rank: int, port: RdmaPort) -> Iterator[IPv4Network]:
-    """Subnets of everything but this half, on any node."""
-    for i, node in enumerate(nodes):
-        same = {p.netdev for p in node.rdma if p.half == port.half and p.up}
-        for interface in every_interface(node):
-            if interface.name not in same or (i == rank and interface.name != port.netdev):
-                yield from (a.network for a in _addresses(interface))
 
 
 def _addresses(interface: Interface) -> list[IPv4Interface]:

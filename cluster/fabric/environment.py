@@ -46,13 +46,7 @@ def environment(
     }
     if not hcas:
         return env | {"NCCL_IB_DISABLE": "1", "UCX_NET_DEVICES": interface}
-    return env | _rdma_variables(attachment, hcas, nodes, overrides)
-
-
-def _rdma_variables(
-    attachment: Attachment, hcas: tuple[str, ...], nodes: int, overrides: NodeOverrides
-) -> dict[str, str]:
-    env = {
+    env |= {
         "NCCL_IB_DISABLE": "0",
         "NCCL_IB_HCA": overrides.nccl_ib_hca or ",".join(hcas),
         "UCX_NET_DEVICES": ",".join(f"{hca}:1" for hca in hcas),
@@ -62,8 +56,9 @@ def _rdma_variables(
         # later takes the first one in this range.
         env["NCCL_IB_ADDR_RANGE"] = str(attachment.network)
     # Three nodes may be cabled as a ring, in which each HCA has one link with its own subnet.
-    ring = {"NCCL_IB_SUBNET_AWARE_ROUTING": "1", "NCCL_IB_MERGE_NICS": "0"}
-    return env | (ring if nodes >= 3 else {})
+    if nodes >= 3:
+        env |= {"NCCL_IB_SUBNET_AWARE_ROUTING": "1", "NCCL_IB_MERGE_NICS": "0"}
+    return env
 
 
 def wrong_transport(node: NodeFacts, env: Mapping[str, str], *, rdma: bool) -> Iterator[Finding]:

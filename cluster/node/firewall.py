@@ -50,7 +50,7 @@ WAS_OFF = ", ufw was off"
 
 
 def rule_comment(group: str) -> str:
-    """The comment by which a rule is known as this group's."""
+    """The comment that marks a rule as this group's."""
     return f"spark-serving {group}"
 
 
@@ -161,7 +161,10 @@ def find_obstacles(
         )
     if not ufw.login and not ufw.ssh_ports:
         yield warning("nothing listens for SSH: no rule is added for it", node)
-    if place.head and not settings.api_networks and not _api_open(ufw, settings):
+    api = Rule(protocol="tcp", port=str(settings.port))
+    others = foreign_rules(ufw, settings.group)
+    api_open = any(r.meets(api) and not r.blocks for r in others)
+    if place.head and not settings.api_networks and not api_open:
         yield warning(
             f"api_networks is empty: only the nodes will reach the API, port {settings.port}",
             node,
@@ -170,15 +173,12 @@ def find_obstacles(
     if place.head and settings.api_networks:
         yield from _wider_than_networks(ufw, place, settings)
     for rule in wanted:
-        for other in _blocking_before(ufw, rule, settings.group):
-            if finding := _obstacle(other, rule, ufw, place, settings):
-                yield finding
-
-
-def _api_open(ufw: Ufw, settings: Settings) -> bool:
-    """Whether somebody else's rule lets the API's clients in."""
-    api = Rule(protocol="tcp", port=str(settings.port))
-    return any(r.meets(api) and not r.blocks for r in foreign_rules(ufw, settings.group))
+        # Other rules that precede this one, and block some of what it allows.
+        for other in ufw.rules:
+            if other.key == rule.key and not other.blocks:
+                break
+            if other.blocks and not is_ours(other, settings.group) and other.meets(rule):
+                yield from _obstacle(other, rule, ufw, place, settings)
 
 
 def _wider_than_networks(ufw: Ufw, place: RuleContext, settings: Settings) -> Iterator[Finding]:
@@ -210,39 +210,29 @@ def _wider_than_networks(ufw: Ufw, place: RuleContext, settings: Settings) -> It
         )
 
 
-def _blocking_before(ufw: Ufw, rule: Rule, group: str) -> Iterator[Rule]:
-    """Other rules that precede this one and block some of what it allows."""
-    for other in ufw.rules:
-        if other.key == rule.key and not other.blocks:
-            return
-        if other.blocks and not is_ours(other, group) and other.meets(rule):
-            yield other
-
-
 def _obstacle(
     other: Rule, rule: Rule, ufw: Ufw, place: RuleContext, settings: Settings
-) -> Finding | None:
+) -> Iterator[Finding]:
+    """What another's rule blocks that one of ours allows; nothing where that hurts nobody."""
     what = f"its rule `{other}` comes before ours and blocks"
     cure = f"sudo ufw delete {shlex.join(other.words())}"
     node = place.node.name
     if rule.port not in (ANY, ROCE_PORT, str(settings.port)):
-        # Another's deny for somebody else stays as it is.
-        if ufw.login and not other.meets(login_packet(ufw, place.node, int(rule.port))):
-            return None
-        return error(f"{what} SSH to port {rule.port}", node, cure)
+        # A deny for somebody else's login stays as it is.
+        if not ufw.login or other.meets(login_packet(ufw, place.node, int(rule.port))):
+            yield error(f"{what} SSH to port {rule.port}", node, cure)
+        return
     if rule.port == str(settings.port):
-        level = error if other.covers(rule) else warning
-        return level(f"{what} the API for {_affected_clients(other, rule)}", node, cure)
+        level, clients = warning, f"some of {rule.source}"
+        if other.covers(rule):
+            level, clients = error, rule.source
+        yield level(f"{what} the API for {clients}", node, cure)
+        return
     used = f"{settings.port},{settings.dist_port},{RANDOM_PORTS}"
-    if rule.protocol == "tcp" and not ports_meet(other.port, used):
-        return None
-    if other.interface and other.interface not in _fabric_interfaces(place):
-        return None
-    return error(f"{what} the peer {rule.source}", node, cure)
-
-
-def _affected_clients(other: Rule, rule: Rule) -> str:
-    return rule.source if other.covers(rule) else f"some of {rule.source}"
+    unused = rule.protocol == "tcp" and not ports_meet(other.port, used)
+    elsewhere = other.interface and other.interface not in _fabric_interfaces(place)
+    if not (unused or elsewhere):
+        yield error(f"{what} the peer {rule.source}", node, cure)
 
 
 def _fabric_interfaces(place: RuleContext) -> set[str]:
@@ -252,7 +242,7 @@ def _fabric_interfaces(place: RuleContext) -> set[str]:
 
 @dataclass(frozen=True)
 class UfwChange:
-    """What ufw must be told on one node.
+    """The changes to ufw on one node.
 
     + restrict: its policy must first become to drop what has no rule
     + enable, disable: ufw itself
@@ -289,8 +279,8 @@ class UfwChange:
 
 
 def plan_changes(ufw: Ufw, wanted: Sequence[Rule], group: str) -> UfwChange:
-    """What brings ours to be the wanted rules, and ufw to be on. A wanted rule that somebody else
-    has made stays theirs."""
+    """What makes our rules the wanted ones, and turns ufw on. A wanted rule that somebody else has
+    added stays theirs."""
     there = {rule.key for rule in ufw.rules if not is_twin(rule) and not rule.blocks}
     keys = {rule.key for rule in wanted}
     return UfwChange(
@@ -316,18 +306,12 @@ def plan_removal(ufw: Ufw, place: RuleContext, group: str) -> tuple[UfwChange, t
         return UfwChange(), ()
     if not others and all(rule.comment.endswith(WAS_OFF) for rule in ours):
         return UfwChange(remove=ours, disable=True), ()
-    stays = [rule for rule in ours if _needed(rule, ufw, place, others)]
-    kept_rule = f" and keeps `{stays[0]}`, without which SSH would be cut" if stays else ""
-    off = warning(f"ufw stays on{kept_rule}", node, "sudo ufw disable, if it is not wanted")
-    gone = tuple(rule for rule in ours if rule not in stays)
-    return UfwChange(remove=gone), (off,)
-
-
-def _needed(rule: Rule, ufw: Ufw, place: RuleContext, others: tuple[Rule, ...]) -> bool:
-    """Whether the login comes in by this rule of ours alone."""
+    # Rules of ours that this login comes in by, and by no other.
     ports = [ufw.login.port] if ufw.login else ufw.ssh_ports
     who = (ANY, ufw.login.client) if ufw.login else (ANY,)
-    return rule.source in who and any(
-        rule.port == str(port) and not lets_in(others, login_packet(ufw, place.node, port))
-        for port in ports
-    )
+    shut = {str(p) for p in ports if not lets_in(others, login_packet(ufw, place.node, p))}
+    stays = [rule for rule in ours if rule.source in who and rule.port in shut]
+    staying = f" and keeps `{stays[0]}`, without which SSH would be cut" if stays else ""
+    off = warning(f"ufw stays on{staying}", node, "sudo ufw disable, if it is not wanted")
+    gone = tuple(rule for rule in ours if rule not in stays)
+    return UfwChange(remove=gone), (off,)

@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cluster.command import Argv, Command
+from cluster.command import Argv, Command, load_script
 from cluster.findings import Finding, error
 from cluster.node.readings import Shown
-from cluster.scripts import load_script
 from cluster.settings.schema import Settings
 
 EARLYOOM = "/etc/default/earlyoom"

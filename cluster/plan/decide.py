@@ -34,7 +34,7 @@ class Readings:
     + nodes: node -> its reading, for every node that answered
     + silent: node -> why it did not answer
     + full: the nodes whose reading has what refusals are made of: GPUs, disks, ports, weights
-    + version: SGLang's, as the head's image says it; "" if the image was not asked
+    + version: SGLang's, as the head's image reports it; "" if the image was not read
     """
 
     nodes: Mapping[str, NodeFacts] = field(default_factory=dict)
@@ -147,7 +147,8 @@ def decide(
 def engine_version(declaration: Declaration, readings: Readings) -> str | None:
     """SGLang's version, which launch lines are written for; None: only the head's image can tell.
 
-    The declared one; else what a rank of the very image was made for; else what the image says.
+    The declared one; else that of a rank's label, if the rank was created from this very image;
+    else what the image reports.
     Before the image is there its name tells, or the oldest recorded version is assumed: a deploy
     decides again once the image has come.
     """
@@ -164,13 +165,13 @@ def engine_version(declaration: Declaration, readings: Readings) -> str | None:
 
 
 def assumed_version(declaration: Declaration, readings: Readings) -> str:
-    """The likeliest version if the image can't be asked: what any rank was made for, or the
-    image's name."""
+    """The likeliest version if the image can't be read: that of any rank's label, or of the image's
+    name."""
     group = declaration.common.group
     ours = (r for facts in readings.nodes.values() for r in members(facts, group) if r.spec)
     labeled = (rank.spec.sglang for rank in ours if rank.spec)
-    known = known_version(declaration.common.image)
-    return next(filter(None, labeled), "") or known or RECORDED[0]
+    named = known_version(declaration.common.image)
+    return next(filter(None, labeled), "") or named or RECORDED[0]
 
 
 def fabric_options(declaration: Declaration) -> FabricOptions:
@@ -185,7 +186,7 @@ def fabric_options(declaration: Declaration) -> FabricOptions:
 
 
 def unreadable_ranks(facts: Mapping[str, NodeFacts]) -> tuple[Finding, ...]:
-    """Nodes whose ranks could not be asked for: no answer is never "nothing there"."""
+    """Nodes whose ranks could not be read: no answer is never "nothing there"."""
     return tuple(
         error(
             f"its ranks could not be read: {reading.unread['ranks']}",

@@ -26,7 +26,7 @@ class Phases:
     stop_seconds: int
 
     def clear_old_names(self, node: str) -> list[Command]:
-        """Remove what has the name that a rank will be kept under: ours, of a switch long over."""
+        """Remove the container of an earlier switch whose name a rank is about to get: ours."""
         return [
             self.runtime.remove(step.current.called) for step in self._cleared(node) if step.current
         ]
@@ -86,7 +86,7 @@ class Phases:
     def remove_previous(self, node: str) -> list[Command]:
         """Remove the kept rank: the group after it serves."""
         rank = self._previous(node)
-        # A runtime that can't rename has kept nothing.
+        # A runtime that can't rename keeps nothing.
         if rank is None or not self.runtime.rename(rank.name, kept_name(rank)):
             return []
         return [self.runtime.remove(kept_name(rank))]

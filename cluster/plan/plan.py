@@ -116,7 +116,7 @@ def make_plan(
     refuse_errors(_foreign_containers(specs, facts))
     declared = [_step(node, spec, facts[node]) for node, spec in specs.items()]
     if restart:
-        # A reason of the whole group's, told once, at the head.
+        # A reason of the whole group's: once, at the head.
         declared = [
             replace(step, reasons=(restart,)) if step.is_head and not step.reasons else step
             for step in declared

@@ -32,44 +32,32 @@ def declared_specs(
     version: str,
 ) -> dict[str, Spec]:
     """The spec of every serving node, by node name."""
-    return {
-        node: _spec(rank, node, declared, model, fabric, facts[node], version)
-        for rank, node in enumerate(declared.names)
-    }
-
-
-def _spec(
-    rank: int,
-    node: str,
-    declared: Declaration,
-    model: Model,
-    fabric: Fabric,
-    facts: NodeFacts,
-    version: str,
-) -> Spec:
-    settings = declared.nodes[node]
-    common = Spec(
-        rank=rank,
-        name=rank_names(declared)[node],
-        runtime=settings.runtime,
-        group=settings.group,
-        model=model.id,
-        launch=_launch(rank, declared, model, fabric, facts, version),
-    )
-    if settings.runtime == "process":
-        return replace(common, env=settings.env)
-    return replace(
-        common,
-        image=settings.image,
-        sglang=version,
-        env=_env(settings, model, fabric.nodes[rank].env),
-        volumes=_volumes(settings, model, facts, rank),
-        devices=("/dev/infiniband",) if fabric.transport == "rdma" else (),
-        gpus="" if settings.gpus == "none" else settings.gpus,
-        ipc=settings.ipc,
-        shm_size="" if settings.ipc == "host" else settings.shm_size,
-        restart_policy=settings.restart_policy,
-    )
+    specs: dict[str, Spec] = {}
+    for rank, (node, settings) in enumerate(declared.nodes.items()):
+        spec = Spec(
+            rank=rank,
+            name=rank_names(declared)[node],
+            runtime=settings.runtime,
+            group=settings.group,
+            model=model.id,
+            launch=_launch(rank, declared, model, fabric, facts[node], version),
+        )
+        if settings.runtime == "process":
+            specs[node] = replace(spec, env=settings.env)
+            continue
+        specs[node] = replace(
+            spec,
+            image=settings.image,
+            sglang=version,
+            env=_env(settings, model, fabric.nodes[rank].env),
+            volumes=_volumes(settings, model, facts[node], rank),
+            devices=("/dev/infiniband",) if fabric.transport == "rdma" else (),
+            gpus="" if settings.gpus == "none" else settings.gpus,
+            ipc=settings.ipc,
+            shm_size="" if settings.ipc == "host" else settings.shm_size,
+            restart_policy=settings.restart_policy,
+        )
+    return specs
 
 
 def rank_names(declared: Declaration) -> dict[str, str]:

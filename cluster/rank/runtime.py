@@ -1,4 +1,4 @@
-"""How ranks are run: what every runtime can be told to do with one."""
+"""How ranks are run: the verbs that every runtime has for one."""
 
 from typing import Protocol
 

@@ -5,6 +5,7 @@ A label is written by `Spec.dump` and read by `read_label`: nothing else knows w
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -13,7 +14,7 @@ import msgspec
 
 from cluster.engine.argv import Launch
 
-# More nodes than any group has: a label that tells of more is not believed.
+# More nodes than any group has: a label with more is not taken for a spec.
 MOST_NODES = 1024
 # Of a server that listens on every address.
 EVERYWHERE = "0.0.0.0"
@@ -84,21 +85,13 @@ def read_label(text: str | None) -> Label:
     if not isinstance(fields, dict):
         return Label()
     group, rank = fields.get("group"), fields.get("rank")
-    return Label(
-        _believed(fields),
-        group if isinstance(group, str) else "",
-        rank if type(rank) is int else None,
-    )
-
-
-def _believed(fields: dict[str, Any]) -> Spec | None:
-    try:
+    spec: Spec | None = None
+    with suppress(msgspec.ValidationError):
         spec = msgspec.convert(fields, type=Spec)
-    except msgspec.ValidationError:
-        return None
-    launch = spec.launch
-    placed = 0 <= spec.rank < launch.nnodes <= MOST_NODES and 0 < launch.port < 65536
-    return spec if placed and _VERSION.fullmatch(spec.sglang) else None
+        placed = 0 <= spec.rank < spec.launch.nnodes <= MOST_NODES
+        if not (placed and 0 < spec.launch.port < 65536 and _VERSION.fullmatch(spec.sglang)):
+            spec = None
+    return Label(spec, group if isinstance(group, str) else "", rank if type(rank) is int else None)
 
 
 def local_url(host: str, port: int) -> str:

@@ -12,7 +12,7 @@ from cluster.engine.diagnosis import Diagnosis, End, diagnose
 from cluster.engine.log import STOPPING, last_words, transport
 from cluster.engine.symptoms import Weight
 from cluster.findings import Finding, Level
-from cluster.node.readings import DiskReading, NodeFacts, Rank
+from cluster.node.readings import NodeFacts, Rank
 from cluster.printable import gigabytes
 from cluster.reports.status import RankStatus, Status
 
@@ -56,11 +56,11 @@ def doctor_report(
     status: Status, problems: Iterable[Problem], looked: Sequence[str]
 ) -> DoctorReport:
     """The document: the most telling first, nothing twice."""
-    told = sorted(dict.fromkeys(problems), key=lambda a: a.level)
+    ordered = sorted(dict.fromkeys(problems), key=lambda problem: problem.level)
     return DoctorReport(
-        ok=not any(a.level == "error" for a in told),
+        ok=not any(problem.level == "error" for problem in ordered),
         state=status.state,
-        ailments=tuple(told),
+        ailments=tuple(ordered),
         looked=tuple(looked),
     )
 
@@ -96,7 +96,7 @@ FULL_BYTES = 2 * 10**9
 
 
 def unreachable_nodes(nodes: Mapping[str, str]) -> Iterator[Problem]:
-    """Nodes that could not be asked: node → why."""
+    """Nodes that could not be reached: node → why."""
     for node, why in nodes.items():
         yield Problem(
             level="error",
@@ -129,14 +129,14 @@ ENGINES = {
 
 
 def engine_problems(facts: Mapping[str, NodeFacts]) -> Iterator[Problem]:
-    """Nodes whose container engine can't be asked."""
-    for node, seen in facts.items():
-        blind = seen.unread.get("ranks", "")
-        kind = seen.engine.error if seen.engine else ""
+    """Nodes whose container engine does not answer."""
+    for node, reading in facts.items():
+        blind = reading.unread.get("ranks", "")
+        kind = reading.engine.error if reading.engine else ""
         if not kind and not blind:
             continue
         key, cause, cure = ENGINES.get(kind, ENGINES["broken"])
-        detail = seen.engine.detail if seen.engine and seen.engine.error else blind
+        detail = reading.engine.detail if reading.engine and kind else blind
         yield Problem(
             level="error", key=key, cause=cause, where=node, evidence=detail, cure=f"on it: {cure}"
         )
@@ -144,25 +144,19 @@ def engine_problems(facts: Mapping[str, NodeFacts]) -> Iterator[Problem]:
 
 def disk_problems(facts: Mapping[str, NodeFacts]) -> Iterator[Problem]:
     """File systems that are nearly full."""
-    for node, seen in facts.items():
-        systems = {(d.total, d.free): d for d in reversed(seen.disks) if d.total}
-        yield from (_full(node, d) for d in systems.values() if _nearly_full(d))
-
-
-def _nearly_full(disk: DiskReading) -> bool:
-    return disk.free < FULL_BYTES or disk.total - disk.free > FULL_SHARE * disk.total
-
-
-def _full(node: str, disk: DiskReading) -> Problem:
-    share = 100 * (disk.total - disk.free) / disk.total
-    return Problem(
-        level="error" if disk.free < FULL_BYTES else "warning",
-        key="disk-nearly-full",
-        cause=f"the disk under {disk.path} is nearly full",
-        where=node,
-        evidence=f"{share:.0f} % used, {gigabytes(disk.free)} free",
-        cure=f"on it: df -h {disk.path}; docker system df; docker image prune",
-    )
+    for node, reading in facts.items():
+        systems = {(d.total, d.free): d for d in reversed(reading.disks) if d.total}
+        for disk in systems.values():
+            used, short = (disk.total - disk.free) / disk.total, disk.free < FULL_BYTES
+            if short or used > FULL_SHARE:
+                yield Problem(
+                    level="error" if short else "warning",
+                    key="disk-nearly-full",
+                    cause=f"the disk under {disk.path} is nearly full",
+                    where=node,
+                    evidence=f"{100 * used:.0f} % used, {gigabytes(disk.free)} free",
+                    cure=f"on it: df -h {disk.path}; docker system df; docker image prune",
+                )
 
 
 # ---- the group
@@ -175,36 +169,55 @@ LOOP_SECONDS = 600
 
 def group_problems(status: Status) -> Iterator[Problem]:
     """What the ranks' states say of the group as a whole."""
-    yield from _half(status)
-    for rank in status.ranks:
-        yield from _rank(rank, status)
-    if status.served and status.wanted not in status.served:
-        yield _another(status)
-    if status.ready:
-        yield from _drift(status.drift)
-    yield from _lease(status)
-
-
-def _half(status: Status) -> Iterator[Problem]:
     gone = [r for r in status.ranks if r.state in ("missing", "exited", "created", "dead")]
     runs = [r for r in status.ranks if r.state == "running"]
-    if status.declared != "running" or not gone:
-        return
-    count = f"{len(runs)} of {len(status.ranks)} ranks run"
-    yield Problem(
-        level="error",
-        key="half-group" if runs else "no-group",
-        cause=f"{count}: a group serves whole or not at all" if runs else "no rank runs",
-        evidence="; ".join(f"{r.node}: {_of(r)}" for r in gone),
-        cure=DEPLOY,
-    )
+    if status.declared == "running" and gone:
+        count = f"{len(runs)} of {len(status.ranks)} ranks run"
+        yield Problem(
+            level="error",
+            key="half-group" if runs else "no-group",
+            cause=f"{count}: a group serves whole or not at all" if runs else "no rank runs",
+            evidence="; ".join(
+                f"{r.node}: {f'{r.container} {r.state}' if r.container else 'no rank of the group'}"
+                for r in gone
+            ),
+            cure=DEPLOY,
+        )
+    for rank in status.ranks:
+        yield from _rank_problems(rank, status)
+    if status.served and status.wanted not in status.served:
+        yield Problem(
+            level="error",
+            key="another-model",
+            cause=f"the group serves {', '.join(status.served)}, declared is {status.wanted}",
+            evidence="/v1/models",
+            cure=f"{DEPLOY}, or spark-cluster use {quote(status.served[0])}",
+        )
+    differences: dict[str, list[str]] = {}
+    for reason in status.drift if status.ready else ():
+        node, _, difference = reason.partition(": ")
+        differences.setdefault(node, []).append(difference)
+    for node in differences:
+        yield Problem(
+            level="warning",
+            key="drift",
+            cause="what runs is not what is declared: the next deploy restarts it",
+            where=node,
+            evidence="; ".join(differences[node]),
+            cure=f"{DEPLOY}, or set the inventory to what runs",
+        )
+    if (holder := status.holder) and holder.stale:
+        yield Problem(
+            level="warning",
+            key="stale-lease",
+            cause="a run was killed and left its lease behind",
+            evidence=f"{holder.owner}: {holder.command}, {holder.age:.0f} s ago",
+            cure=f"{DEPLOY} takes over, and finishes or undoes the switch",
+        )
 
 
-def _of(rank: RankStatus) -> str:
-    return f"{rank.container} {rank.state}" if rank.container else "no rank of the group"
-
-
-def _rank(rank: RankStatus, status: Status) -> Iterator[Problem]:
+def _rank_problems(rank: RankStatus, status: Status) -> Iterator[Problem]:
+    """A rank that restarts over and over, is paused, or runs and does not serve."""
     where = f"{rank.node} {rank.container}".strip()
     young = rank.uptime is None or rank.uptime < LOOP_SECONDS
     if rank.state == "restarting" or (rank.restarts >= LOOP_RESTARTS and young):
@@ -226,66 +239,18 @@ def _rank(rank: RankStatus, status: Status) -> Iterator[Problem]:
             cure=f"docker unpause {quote(rank.container)} on {rank.node}",
         )
     elif rank.state == "running" and rank.health != 200:
-        yield _unhealthy(rank, where, status)
-
-
-def _unhealthy(rank: RankStatus, where: str, status: Status) -> Problem:
-    said = f"/health answers {rank.health}" if rank.health else "/health does not answer"
-    if status.state == "starting":
-        return Problem(
-            level="warning",
-            key="starting",
-            cause=f"the rank is still starting: {rank.phase or 'no step reported yet'}",
+        starting = status.state == "starting"
+        yield Problem(
+            level="warning" if starting else "error",
+            key="starting" if starting else "unhealthy",
+            cause=f"the rank is still starting: {rank.phase or 'no step reported yet'}"
+            if starting
+            else "the rank is running but does not serve",
             where=where,
-            evidence=said,
-            cure="spark-cluster status --watch",
-        )
-    return Problem(
-        level="error",
-        key="unhealthy",
-        cause="the rank is running but does not serve",
-        where=where,
-        evidence=said,
-        cure=f"{CHECK}; if the fabric is fine, {DEPLOY} restarts the group",
-    )
-
-
-def _another(status: Status) -> Problem:
-    return Problem(
-        level="error",
-        key="another-model",
-        cause=f"the group serves {', '.join(status.served)}, declared is {status.wanted}",
-        evidence="/v1/models",
-        cure=f"{DEPLOY}, or spark-cluster use {quote(status.served[0])}",
-    )
-
-
-def _drift(reasons: Sequence[str]) -> Iterator[Problem]:
-    """One problem a node; `reasons` are "node: what differs"."""
-    by_node: dict[str, list[str]] = {}
-    for reason in reasons:
-        node, _, difference = reason.partition(": ")
-        by_node.setdefault(node, []).append(difference)
-    for node, differences in by_node.items():
-        yield Problem(
-            level="warning",
-            key="drift",
-            cause="what runs is not what is declared: the next deploy restarts it",
-            where=node,
-            evidence="; ".join(differences),
-            cure=f"{DEPLOY}, or set the inventory to what runs",
-        )
-
-
-def _lease(status: Status) -> Iterator[Problem]:
-    holder = status.holder
-    if holder and holder.stale:
-        yield Problem(
-            level="warning",
-            key="stale-lease",
-            cause="a run was killed and left its lease behind",
-            evidence=f"{holder.owner}: {holder.command}, {holder.age:.0f} s ago",
-            cure=f"{DEPLOY} takes over, and finishes or undoes the switch",
+            evidence=f"/health answers {rank.health}" if rank.health else "/health does not answer",
+            cure="spark-cluster status --watch"
+            if starting
+            else f"{CHECK}; if the fabric is fine, {DEPLOY} restarts the group",
         )
 
 
@@ -299,9 +264,9 @@ LINE_LENGTH = 120
 
 @dataclass(frozen=True)
 class RankLogText:
-    """What a container said, and how it ended.
+    """A container's log, and how it ended.
 
-    + lines: of its log; transport: NCCL's lines that tell what carries its traffic
+    + lines: of its log; transport: NCCL's lines about what carries its traffic
     """
 
     node: str
@@ -310,85 +275,70 @@ class RankLogText:
     transport: Sequence[str] = ()
 
 
-def log_problems(words: Sequence[RankLogText], *, ready: bool, rdma: bool) -> Iterator[Problem]:
-    """What the ranks' own words say. In a group that serves they are warnings: it got over them.
+def log_problems(logs: Sequence[RankLogText], *, ready: bool, rdma: bool) -> Iterator[Problem]:
+    """What the ranks' logs say. In a group that serves they are warnings: it got over them.
 
     + rdma: the fabric was chosen for RDMA
     """
-    found = [(w, d) for w in words for d in _telling(w, ready)]
-    causes = any(d.weight <= Weight.FAILED for _, d in found) or any(map(_asked_to_end, words))
-    for said, diagnosis in sorted(found, key=lambda pair: pair[1].weight):
+    diagnoses = [(log, d) for log in logs for d in _diagnose_log(log, ready)]
+    # A rank that was stopped, by a deploy or by hand: that the others lost it follows.
+    stopped = any(STOPPING in line for x in logs if not x.rank.running for line in x.lines)
+    causes = stopped or any(d.weight <= Weight.FAILED for _, d in diagnoses)
+    for log, diagnosis in sorted(diagnoses, key=lambda pair: pair[1].weight):
         follows = causes and diagnosis.weight >= Weight.PEER
         mild = ready or follows or diagnosis.weight is Weight.NOTE
-        yield _said(said, diagnosis, "warning" if mild else "error")
-    if rdma:
-        yield from _slow(words)
-
-
-def _asked_to_end(words: RankLogText) -> bool:
-    """Whether the rank was stopped, by a deploy or by hand: that the others lost it follows."""
-    return not words.rank.running and any(STOPPING in line for line in words.lines)
-
-
-def _telling(words: RankLogText, ready: bool) -> list[Diagnosis]:
-    """What a rank's log tells, without what only follows from the rest of it; one that serves again
-    has no end to explain."""
-    told = diagnose(words.lines, _end(words.rank))
-    why = any(d.weight < Weight.CONSEQUENCE for d in told)
-    told = tuple(d for d in told if not (why and d.weight is Weight.CONSEQUENCE))
-    return [d for d in told if not (ready and words.rank.running and d.key == "ended")]
-
-
-def _end(rank: Rank) -> End:
-    return End(rank.exit_code, rank.oom_killed, rank.restarts)
-
-
-def _said(words: RankLogText, d: Diagnosis, level: Literal["error", "warning"]) -> Problem:
-    return Problem(
-        level=level,
-        key=d.key,
-        cause=d.cause,
-        where=f"{words.node} {words.rank.called}",
-        evidence=d.evidence,
-        cure=d.cure,
-    )
-
-
-def _slow(words: Sequence[RankLogText]) -> Iterator[Problem]:
-    for said in words:
-        told = transport(said.transport)
-        if told.kind == "tcp" and said.rank.running:
+        yield Problem(
+            level="warning" if mild else "error",
+            key=diagnosis.key,
+            cause=diagnosis.cause,
+            where=f"{log.node} {log.rank.called}",
+            evidence=diagnosis.evidence,
+            cure=diagnosis.cure,
+        )
+    for log in logs if rdma else ():
+        nccl = transport(log.transport)
+        if nccl.kind == "tcp" and log.rank.running:
             yield Problem(
                 level="error",
                 key="nccl-tcp",
                 cause="NCCL carries the traffic over TCP, 10 to 20 times slower than RDMA",
-                where=f"{said.node} {said.rank.called}",
-                evidence=told.evidence,
+                where=f"{log.node} {log.rank.called}",
+                evidence=nccl.evidence,
                 cure=f"{CHECK} shows what the fabric lacks; ibdev2netdev and rdma link on the node",
             )
 
 
-def leftover_problems(status: Status, words: Sequence[RankLogText]) -> Iterator[Problem]:
-    """Containers of failed or interrupted switches, with their last words."""
-    said = {(w.node, w.rank.called): w for w in words}
+def _diagnose_log(log: RankLogText, ready: bool) -> list[Diagnosis]:
+    """What a rank's log says, without what only follows from the rest of it; one that serves again
+    has no end to explain."""
+    end = End(log.rank.exit_code, log.rank.oom_killed, log.rank.restarts)
+    diagnoses = diagnose(log.lines, end)
+    why = any(d.weight < Weight.CONSEQUENCE for d in diagnoses)
+    diagnoses = tuple(d for d in diagnoses if not (why and d.weight is Weight.CONSEQUENCE))
+    return [d for d in diagnoses if not (ready and log.rank.running and d.key == "ended")]
+
+
+def leftover_problems(status: Status, logs: Sequence[RankLogText]) -> Iterator[Problem]:
+    """Containers of failed or interrupted switches, with the last lines of their logs."""
+    by_container = {(log.node, log.rank.called): log for log in logs}
     switching = status.holder is not None and not status.holder.stale
     for left in status.leftovers:
         if left.kind == "stray" or (left.kind == "previous" and switching):
             continue
-        found = said.get((left.node, left.container))
+        evidence, name = left.state, quote(left.container)
+        if log := by_container.get((left.node, left.container)):
+            lines = last_words(log.lines, LAST_LINES)
+            evidence = " / ".join(line[:LINE_LENGTH] for line in lines)
+        failed = left.kind == "failed"
         yield Problem(
             level="warning",
             key=f"left-{left.kind}",
             cause="a failed rank was kept for inspection"
-            if left.kind == "failed"
+            if failed
             else "a switch was interrupted: the group before it is still set aside",
             where=f"{left.node} {left.container}",
-            evidence=_last(found) if found else left.state,
-            cure=f"docker logs {quote(left.container)} on it; the next deploy clears it"
-            if left.kind == "failed"
+            evidence=evidence,
+            cure=f"docker logs {name} on it; the next deploy clears it"
+            if failed
             else f"{DEPLOY} continues the switch",
         )
-
-
-def _last(words: RankLogText) -> str:
-    return " / ".join(line[:LINE_LENGTH] for line in last_words(words.lines, LAST_LINES))

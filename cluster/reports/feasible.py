@@ -1,4 +1,4 @@
-"""What can be told of a deploy without its nodes: would it be refused, and how would it spread?"""
+"""A deploy judged without its nodes: would it be refused, and how would it spread?"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,9 +21,9 @@ HasToken = Callable[[str], bool]
 class FeasibleVerdict:
     """What settings come to.
 
-    + errors: why a deploy with them is refused; empty where nothing is known against it
+    + errors: why a deploy with them is refused; empty if nothing speaks against it
     + model: the id
-    + weight_bytes: of the whole checkpoint; None where not known
+    + weight_bytes: of the whole checkpoint; None where the catalog has none
     + lacks_token: its weights are for those alone who may have them, and there is no Hugging Face
       token here to download them with
     """
@@ -61,7 +61,11 @@ def _verdict(
     declared: Sequence[HostData], case: Mapping[str, Any], has_token: HasToken
 ) -> FeasibleVerdict:
     try:
-        wanted = parse_declaration([_with(host, case) for host in declared])
+        hosts = []
+        for host in declared:
+            layers = [*host.env_layers, case["env"]] if "env" in case else host.env_layers
+            hosts.append(replace(host, data={**host.data, **case}, env_layers=layers))
+        wanted = parse_declaration(hosts)
         model = models.find_model(wanted.common.model)
         settings = wanted.common
         downloads = model.gated and not settings.offline
@@ -87,8 +91,3 @@ def _verdict(
         weight_bytes=model.weight_bytes,
         lacks_token=lacks_token,
     )
-
-
-def _with(host: HostData, case: Mapping[str, Any]) -> HostData:
-    layers = [*host.env_layers, case["env"]] if "env" in case else host.env_layers
-    return replace(host, data={**host.data, **case}, env_layers=layers)

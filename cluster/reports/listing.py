@@ -1,4 +1,4 @@
-"""What runs where, and how to reach it, as one JSON document for other programs.
+"""What runs where, and how to reach it; which models the nodes have: each one JSON document.
 
 `VERSION` grows when a field changes its meaning or goes; new fields may come at any time.
 """
@@ -85,9 +85,9 @@ class SshAccess:
 class ListedNode:
     """A node of the inventory.
 
-    + here: it is the machine that made this listing
+    + here: it is the machine that wrote this listing
     + ssh: None for one that is not reached by SSH
-    + revision, weights: commit and folder of the model that runs, "" where not known
+    + revision, weights: commit and folder of the model that runs, "" where they could not be read
     + rank, runtime: in the light listing, what its rank is called by the settings, and how it runs;
       "" for a node that serves nothing
     """
@@ -105,7 +105,7 @@ class ListedNode:
 class Listing:
     """The document.
 
-    + light: no node was asked: what runs is not known, and the URL is a guess
+    + light: no node was read: so no ranks, and the URL is a guess
     + url: the head's API as the reader reaches it
     + runs: rank 0 runs (not: it answers)
     + model: the one that the settings name; what runs is in `ranks`, rank order
@@ -187,7 +187,7 @@ def cache_folder(spec: Spec) -> str:
     for source, target, *_ in (volume.split(":") for volume in spec.volumes if ":" in volume):
         if target == f"{CONTAINER_HF_HOME}/hub":
             return source.removesuffix("/hub")
-        if target == CONTAINER_HF_HOME:  # of a rank that 0.1.0 has made
+        if target == CONTAINER_HF_HOME:  # of a rank that 0.1.0 created
             return source
     return ""
 
@@ -196,13 +196,12 @@ def listed_node(
     name: str, here: bool, ssh: SshAccess | None, weights: Weights | None
 ) -> ListedNode:
     """A node, with what its disk says of the model that runs."""
-    known = weights is not None and weights.complete
     return ListedNode(
         name=name,
         here=here,
         ssh=ssh,
         revision=weights.revision if weights else "",
-        weights=weights.path if weights and known else "",
+        weights=weights.path if weights and weights.complete else "",
     )
 
 
@@ -216,7 +215,18 @@ def catalog_entries() -> tuple[CatalogEntry, ...]:
             gated=m.gated,
             runtime=m.runtime,
             max_context=m.max_context,
-            sparks=tuple(n for n in SPARKS if m.runtime != "process" and _fits(m, n)),
+            sparks=tuple(
+                n
+                for n in SPARKS
+                if m.runtime != "process"
+                # One GPU each.
+                and all(
+                    finding.level is not Level.ERROR
+                    for finding in fit(
+                        m, SPARK_BYTES, nodes=n, tp=n, pp=1, mem_fraction=usual_fraction(m)
+                    )
+                )
+            ),
             weight_bytes=m.weight_bytes,
             mem_fraction=m.mem_fraction,
         )
@@ -224,7 +234,43 @@ def catalog_entries() -> tuple[CatalogEntry, ...]:
     )
 
 
-def _fits(model: Model, nodes: int) -> bool:
-    """Whether it fits on so many Sparks, one GPU each."""
-    found = fit(model, SPARK_BYTES, nodes=nodes, tp=nodes, pp=1, mem_fraction=usual_fraction(model))
-    return all(f.level is not Level.ERROR for f in found)
+@dataclass(frozen=True, kw_only=True)
+class CachedModel:
+    """What a node's cache has of one model.
+
+    + complete: all of its weights; else a download is under way, or was left
+    + bytes: of the weights that are there
+    """
+
+    complete: bool
+    bytes: int
+    revision: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelsDocument:
+    """The listing, and what every node has of every model.
+
+    + present: node → id of a model of the catalogue → what is there; models without a byte are
+      left out, and a node that could not be read is not in it (`listing.notes` says why)
+    """
+
+    version: int = VERSION
+    listing: Listing
+    present: Mapping[str, Mapping[str, CachedModel]]
+
+
+def models_document(
+    listing: Listing, caches: Mapping[str, Mapping[str, Weights]]
+) -> ModelsDocument:
+    """The document of what these caches hold, by node."""
+    return ModelsDocument(
+        listing=listing,
+        present={
+            node: {
+                model: CachedModel(complete=w.complete, bytes=w.bytes, revision=w.revision)
+                for model, w in models.items()
+            }
+            for node, models in caches.items()
+        },
+    )

@@ -21,7 +21,7 @@ class OutcomeFinding(msgspec.Struct, frozen=True, kw_only=True):
     """One finding.
 
     + level: "error" or "warning"
-    + key: names the kind of outcome_finding, whatever the words of `what`; "" where it has no name
+    + key: names the kind of problem, whatever the words of `what`; "" where it has no name
     + where: a node's name, or "" for the whole cluster
     + cure: a command or a setting; "" where there is none
     """

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from hashlib import sha256
 from typing import Literal
@@ -15,12 +15,13 @@ from cluster.plan.previous_group import FAILED, PREVIOUS
 
 VERSION = 1
 
+LeftoverKind = Literal["previous", "failed", "stray"]
 GroupState = Literal["ready", "starting", "degraded", "down", "stopped", "absent", "unknown"]
 
 
 @dataclass(frozen=True)
 class ServerLoad(Shown):
-    """What a server tells at /metrics; None where it does not.
+    """A server's own figures at /metrics; None where it reports none.
 
     + model: the id that it serves, as its metrics are labelled
     + running, queued: requests
@@ -40,9 +41,9 @@ class ServerLoad(Shown):
 class RankStatus:
     """One rank's place.
 
-    + lost: why its node, or its container engine, could not be asked; "" where both answered
+    + lost: why its node, or its container engine, could not be read; "" where both answered
     + container: its name; "" where there is none
-    + state: Docker's word; "missing", or "unknown" where its engine could not be asked
+    + state: Docker's word; "missing", or "unknown" where its engine could not be read
     + health: HTTP status of /health, 0 where nothing answered
     + phase: what its log says it is doing
     + uptime: seconds since it started, None where it does not run
@@ -78,19 +79,19 @@ class RankStatus:
 class Leftover:
     """A container of ours beside the group.
 
-    + kind: "previous": kept while the group after it comes up; "failed": kept for inspection;
-      "stray": under a name that nobody wants any more
+    + kind: "previous": set aside while the group after it comes up; "failed": there for inspection;
+      "stray": under a name that is no longer part of the group
     """
 
     node: str
     container: str
     state: str
-    kind: Literal["previous", "failed", "stray"]
+    kind: LeftoverKind
 
 
 @dataclass(frozen=True, kw_only=True)
 class LeaseHolder:
-    """Who changes the group right now; `age`: seconds since that run last told that it lives."""
+    """Who changes the group right now; `age`: seconds since that run last refreshed its lease."""
 
     owner: str
     command: str = ""
@@ -105,9 +106,9 @@ class Status:
     + ok: ready, and no drift: exit code 0
     + state: "ready": every rank healthy and the wanted model served; "starting": a rank loads;
       "degraded": some ranks run; "down": none does; "stopped", "absent": as declared; "unknown":
-      the head could not be asked
+      the head could not be read
     + wanted: the model as declared; served: the ids that the head really serves
-    + drift: of the whole group; `unsure`: why it could not be found out, ""  where it could
+    + drift: of the whole group; `unsure`: why it could not be determined, "" where it could
     + unread: what could not be read, a sentence each
     + warnings: who may use the API, where that is anybody
     """
@@ -152,10 +153,25 @@ def rank_status(
     blind = facts.unread.get("ranks", "")
     memory = facts.memory
     watts = [gpu.power_watts for gpu in facts.gpus if gpu.power_watts is not None]
-    own = {} if rank is None else _own(rank, facts.clock, age)
-    return RankStatus(
-        rank=number,
-        node=node,
+    if rank is None:
+        place = RankStatus(rank=number, node=node)
+    else:
+        begun = start_time(rank)
+        if age is None and rank.alive and begun is not None and facts.clock:
+            age = max(0.0, facts.clock - begun)
+        place = RankStatus(
+            rank=number,
+            node=node,
+            container=rank.called,
+            uptime=age,
+            restarts=rank.restarts,
+            exit_code=rank.exit_code,
+            oom_killed=rank.oom_killed,
+            image=rank.image_id.removeprefix("sha256:")[:12],
+            spec=sha256((rank.label or "").encode()).hexdigest()[:12],
+        )
+    return replace(
+        place,
         lost=f"Docker does not respond: {blind}" if blind else lost,
         state=rank.status if rank else "unknown" if blind else "missing",
         health=health,
@@ -164,24 +180,7 @@ def rank_status(
         memory_used=memory.total - memory.available if memory else None,
         memory_total=memory.total if memory else None,
         gpu_watts=sum(watts) if watts else None,
-        **own,  # type: ignore[arg-type]
     )
-
-
-def _own(rank: Rank, clock: float, age: float | None) -> dict[str, object]:
-    """What the container itself tells."""
-    begun = start_time(rank)
-    if age is None and rank.alive and begun is not None and clock:
-        age = max(0.0, clock - begun)
-    return {
-        "container": rank.called,
-        "uptime": age,
-        "restarts": rank.restarts,
-        "exit_code": rank.exit_code,
-        "oom_killed": rank.oom_killed,
-        "image": rank.image_id.removeprefix("sha256:")[:12],
-        "spec": sha256((rank.label or "").encode()).hexdigest()[:12],
-    }
 
 
 def start_time(rank: Rank) -> float | None:
@@ -204,33 +203,30 @@ def group_state(
         return "ready"
     if ranks[0].lost and not ranks[0].health:
         return "unknown"
-    if len(alive) == len(ranks) and all(r.healthy or _loads(r) for r in ranks):
+    # On its way to ready: a rank that was ready once, and no longer answers, is not.
+    loading = [r for r in ranks if r.state == "running" and not r.lost and r.phase != "ready"]
+    if len(alive) == len(ranks) and all(r.healthy or r in loading for r in ranks):
         return "degraded" if served and wanted not in served else "starting"
     return "degraded" if alive or any(r.lost for r in ranks) else "down"
 
 
-def _loads(rank: RankStatus) -> bool:
-    """On its way to ready: a rank that was ready once, and no longer answers, is not."""
-    return rank.state == "running" and not rank.lost and rank.phase != "ready"
-
-
 def find_leftovers(node: str, ranks: Sequence[Rank], own: Rank | None) -> tuple[Leftover, ...]:
     """The group's containers on a node, but for its rank."""
-    others = [r for r in ranks if own is None or r.id != own.id]
+    kinds: dict[str, LeftoverKind] = {PREVIOUS: "previous", FAILED: "failed"}
     return tuple(
-        Leftover(node=node, container=r.called, state=r.status, kind=_kind(r.called))
-        for r in others
+        Leftover(
+            node=node,
+            container=r.called,
+            state=r.status,
+            kind=next((kind for end, kind in kinds.items() if r.called.endswith(end)), "stray"),
+        )
+        for r in ranks
+        if own is None or r.id != own.id
     )
 
 
-def _kind(name: str) -> Literal["previous", "failed", "stray"]:
-    if name.endswith(PREVIOUS):
-        return "previous"
-    return "failed" if name.endswith(FAILED) else "stray"
-
-
 def drift_by_node(decision: Decision) -> dict[str, tuple[str, ...]]:
-    """Node -> what a deploy would change at its rank; a node whose ranks are not known has none.
+    """Node -> what a deploy would change at its rank; nothing for a node whose ranks were not read.
 
     What a deploy removes beside the group's own ranks is in `Status.leftovers`.
     """

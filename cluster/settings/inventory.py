@@ -6,12 +6,12 @@ no node, or a different one.
 
 import re
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
+from contextlib import suppress
 from ipaddress import ip_address
 from types import GeneratorType
 from typing import Any
 
-from cluster.findings import Finding, error
+from cluster.findings import Finding, error, nearest_names
 
 GROUPS = ("head", "workers")
 # pyinfra's own group of all hosts, which an inventory may define.
@@ -38,7 +38,7 @@ def unreadable_groups(file: str, variables: Mapping[str, Any]) -> Iterator[Findi
             )
     if "head" not in public and ALL not in public:
         near = [name for name in public if name.lower().rstrip("s") in ("head", "master", "main")]
-        near += get_close_matches("head", public, n=1, cutoff=0.7)
+        near += nearest_names("head", public, cutoff=0.7)
         hint = f" ({near[0]} is another name)" if near else ""
         yield error(
             f"the group `head` has no host{hint}: it must have exactly one",
@@ -122,17 +122,12 @@ def unreachable_names(name: str, data: Mapping[str, Any]) -> Iterator[Finding]:
     if other is not None and other != name.removeprefix("@ssh/"):
         yield from _host(f"ssh_hostname of {name}", other)
     port = data.get("ssh_port")
-    if port is not None and not _is_port(port):
+    number = int(str(port)) if re.fullmatch(r"[0-9]{1,5}", str(port)) else 0
+    if port is not None and not (type(port) in (int, str) and 0 < number < 65536):
         yield error(
             f"ssh_port of {name} is {port!r}: it must be a number from 1 to 65535",
             cure="--data ssh_port=22",
         )
-
-
-def _is_port(value: Any) -> bool:
-    digits = isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 6
-    number = int(value) if digits else value
-    return isinstance(number, int) and not isinstance(number, bool) and 0 < number < 65536
 
 
 def _host(where: str, value: Any) -> Iterator[Finding]:
@@ -151,17 +146,18 @@ def _host(where: str, value: Any) -> Iterator[Finding]:
         host = bracketed["host"]
         if bracketed["port"]:
             settings["ssh_port"] = int(bracketed["port"])
-    if not (_NAME.fullmatch(host) or _is_address(host)):
+    address = ""
+    with suppress(ValueError):
+        address = str(ip_address(host.partition("%")[0]))
+    if not (_NAME.fullmatch(host) or address):
         yield error(
             f"{where}: {value!r} is neither a name nor an address",
             cure='use a name that `ssh NAME` reaches, and nothing else: "spark-1"',
         )
     elif host != value:
-        parts = [
-            *(["the user has its own setting"] if at else []),
-            *(["so does the port"] if "ssh_port" in settings and at else []),
-            *(["the port has its own setting"] if "ssh_port" in settings and not at else []),
-        ]
+        parts = ["the user has its own setting"] if at else []
+        if "ssh_port" in settings:
+            parts.append("so does the port" if at else "the port has its own setting")
         what = ", ".join(parts) or "it must be only a name or an address"
         data = f", {settings}" if settings else ""
         named = f'("{host}"{data})' if settings else f'"{host}"'
@@ -170,11 +166,3 @@ def _host(where: str, value: Any) -> Iterator[Finding]:
             f"{where}: pyinfra reads {value!r} as a host name: {what}",
             cure=f"{named} in the inventory{f', or {host} with {options}' if options else ''}",
         )
-
-
-def _is_address(word: str) -> bool:
-    try:
-        ip_address(word.partition("%")[0])
-    except ValueError:
-        return False
-    return True

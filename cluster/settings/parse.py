@@ -42,7 +42,13 @@ def convert(name: str, value: Any) -> Any:
     Raises Refused with the setting, the value, what is allowed, and a value that is.
     """
     if name not in NAMES:
-        raise Refused(_unknown(name))
+        foreign = counterpart(f"--{name.replace('_', '-')}") or counterpart(f"--{name}")
+        if foreign:
+            engine, advice = foreign
+            what = f"{name} is not a setting, but an option of {engine}"
+            raise Refused(error(what, cure=advice))
+        what = f"{name} is not a setting{did_you_mean(name, NAMES, cutoff=0.5)}"
+        raise Refused(error(what, cure="docs/settings.md lists every setting"))
     if isinstance(value, str) and (user := _USER_IN_URL.match(value)):
         scheme, rest = user[1], value[user.end() :]
         raise Refused(
@@ -82,17 +88,6 @@ def _encodable(value: Any) -> Any:
             raise ValueError(text)
         text.encode()
     return value
-
-
-def _unknown(name: str) -> Finding:
-    foreign = counterpart(f"--{name.replace('_', '-')}") or counterpart(f"--{name}")
-    if foreign:
-        engine, advice = foreign
-        return error(f"{name} is not a setting, but an option of {engine}", cure=advice)
-    return error(
-        f"{name} is not a setting{did_you_mean(name, NAMES, cutoff=0.5)}",
-        cure="docs/settings.md lists every setting",
-    )
 
 
 @cache

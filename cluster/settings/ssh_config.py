@@ -232,7 +232,7 @@ def _host_keys(lookup: Lookup) -> Iterator[Finding]:
         name = host if port == "22" else f"[{host}]:{port}"
         yield lookup.difference(
             f"pyinfra ignores HostKeyAlias {alias}: it would accept any key of {name}, whose "
-            "key is not known",
+            "key is not recorded",
             f"record the key: ssh -o 'HostKeyAlias={name}' {lookup.host} true",
         )
 

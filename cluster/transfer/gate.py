@@ -4,11 +4,10 @@ The controller asks here, and each node again: the scripts for nodes carry this 
 (operations/scripts). Only Python's own library, 3.10 or newer.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -65,20 +64,18 @@ def check_listing(rows: object) -> list[tuple[str, int, str, str]]:
     if not isinstance(rows, list) or not 0 < len(rows) <= MOST_FILES:
         count = len(rows) if isinstance(rows, list) else "no list of"
         raise Unfit(f"{count} files: from 1 to {MOST_FILES} are possible")
-    files = [_file(row) for row in rows]
+    files: list[tuple[str, int, str, str]] = []
+    for row in rows:
+        if not isinstance(row, list | tuple) or len(row) != 4:
+            raise Unfit(f"{_short(row)} is not a file's name, size and hash")
+        name, size, kind, digest = row
+        files.append((check_path(name), _size(size, name), *_hash(kind, digest, name)))
     _refuse_collisions([name for name, *_ in files])
     sizes: dict[str, int] = {}
     for name, size, _kind, digest in files:
         if sizes.setdefault(digest, size) != size:
             raise Unfit(f"{_short(name)} has a different size than a file with the same hash")
     return files
-
-
-def _file(row: object) -> tuple[str, int, str, str]:
-    if not isinstance(row, list | tuple) or len(row) != 4:
-        raise Unfit(f"{_short(row)} is not a file's name, size and hash")
-    name, size, kind, digest = row
-    return check_path(name), _size(size, name), *_hash(kind, digest, name)
 
 
 def _size(size: object, name: object) -> int:
@@ -111,7 +108,7 @@ def _folded(name: str) -> str:
 
 
 def check_entries(value: object, *, lone: bool = False) -> dict[str, dict[str, Any]]:
-    """A model's files with what is known of each, by path; Unfit where one could not be.
+    """A model's files with their fields, by path; Unfit where one could not be.
 
     + lone: whether the model may be one file, whose path is ""
     """
@@ -124,7 +121,7 @@ def check_entries(value: object, *, lone: bool = False) -> dict[str, dict[str, A
 
 
 def check_entry(value: object, name: object) -> dict[str, Any]:
-    """What is known of a file: the fields of ENTRY, and what else stands there; else Unfit."""
+    """A file's fields: those of ENTRY, and whatever else there is; else Unfit."""
     if not isinstance(value, dict) or any(type(value.get(f)) is not t for f, t in ENTRY.items()):
         raise Unfit(f"{_short(value)} is not an entry for {_short(name)}")
     _size(value["size"], name)
@@ -139,15 +136,11 @@ def check_entry(value: object, name: object) -> dict[str, Any]:
 
 def usable_entries(value: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Those of a stored list's entries that can be a file's; the others count as not there."""
-    return dict(_possible(value))
-
-
-def _possible(value: Mapping[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:
+    usable: dict[str, dict[str, Any]] = {}
     for name, fields in value.items():
-        try:
-            yield next(iter(check_entries({name: fields}, lone=True).items()))
-        except Unfit:
-            continue
+        with suppress(Unfit):
+            usable |= check_entries({name: fields}, lone=True)
+    return usable
 
 
 def _short(value: object) -> str:

@@ -130,21 +130,14 @@ def explain_failure(
     kind: str, detail: str, node: str, model: str, revision: str, endpoint: str, status: int = 0
 ) -> Finding:
     """One finding for what hub_client.py calls `kind`; `status`: the hub's answer, 0 for none."""
-    meaning = (
-        BY_KIND.get(f"{kind} {status}")
-        or _explain_text(kind, detail)
-        or BY_KIND.get(kind, _UNKNOWN)
-    )
+    meaning = BY_KIND.get(f"{kind} {status}")
+    if not meaning and kind in ("network", "still", "file", "other"):
+        texts = ((what, cure) for words, what, cure in BY_TEXT if re.search(words, detail))
+        meaning = next(texts, None)
+    meaning = meaning or BY_KIND.get(kind, _UNKNOWN)
     words = {"model": model, "revision": revision, "hub": endpoint or HUB}
     what, cure = (text.format(**words) for text in meaning)
     return error(f"{what} ({detail})" if detail else what, node, cure)
-
-
-def _explain_text(kind: str, detail: str) -> tuple[str, str] | None:
-    if kind not in ("network", "still", "file", "other"):
-        return None
-    meanings = ((what, cure) for words, what, cure in BY_TEXT if re.search(words, detail))
-    return next(meanings, None)
 
 
 def find_unencrypted_token(endpoint: str, token: str, node: str, model: str) -> Finding | None:

@@ -9,12 +9,11 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from cluster.command import Argv, Command
+from cluster.command import Argv, Command, load_script
 from cluster.findings import Finding, error
 from cluster.node.readings import ImageReading
 from cluster.printable import gibibytes
 from cluster.rank.docker import pull
-from cluster.scripts import load_script
 
 Images = Mapping[str, ImageReading | None]
 # What no other source of the image would mend.
@@ -72,19 +71,20 @@ def same_image(one: ImageReading, other: ImageReading) -> bool:
 
 def plan_deliveries(reference: str, head: ImageReading, others: Images) -> dict[str, Delivery]:
     """What brings each of the others the image that the head has."""
-    return {node: _delivery(reference, head, image) for node, image in others.items()}
-
-
-def _delivery(reference: str, head: ImageReading, own: ImageReading | None) -> Delivery:
-    if own is not None and same_image(own, head):
-        return Delivery()
-    why = f"it has {short_id(own)}, the head {short_id(head)}" if own else "it is not there"
-    # What was named by a digest can't be called so again once it is copied.
-    return Delivery(pinned_reference(reference, head), "@" not in reference, why)
+    deliveries: dict[str, Delivery] = {}
+    for node, own in others.items():
+        if own is not None and same_image(own, head):
+            deliveries[node] = Delivery()
+            continue
+        why = f"it has {short_id(own)}, the head {short_id(head)}" if own else "it is not there"
+        # What was named by a digest can't be called so again once it is copied.
+        copy = "@" not in reference
+        deliveries[node] = Delivery(pinned_reference(reference, head), copy, why)
+    return deliveries
 
 
 def pinned_reference(reference: str, image: ImageReading) -> str:
-    """repository@digest that means this image at its registry; "" where it was made here."""
+    """repository@digest that means this image at its registry; "" where it was built here."""
     if "@" in reference:
         return reference
     wanted = repository(reference)
@@ -99,7 +99,7 @@ def repository(reference: str) -> str:
 
 
 def find_differing(reference: str, images: Images, pull: str = "") -> Iterator[Finding]:
-    """A node whose image is not the head's, which none may be when ranks are made of it.
+    """A node whose image is not the head's, which must not be when ranks are created from it.
 
     + images: of the group, the head's first
     + pull: "never" where that is why it stays so
@@ -152,11 +152,11 @@ def parse_progress(line: str) -> int:
 
 def describe_progress(came: int, size: int, seconds: float) -> str:
     """How far a copy is, after so many seconds; `size`, of the image, is about the stream's."""
-    gib, rate = 2**30, came / max(seconds, 0.1)
+    rate = came / max(seconds, 0.1)
     if came >= size:
-        return f"{came / gib:.1f} GiB received, Docker is unpacking, {seconds:.0f} s"
+        return f"{gibibytes(came)} received, Docker is unpacking, {seconds:.0f} s"
     left = f", {(size - came) / rate:.0f} s left" if rate else ""
-    return f"{came / gib:.1f} of {size / gib:.1f} GiB, {rate / 2**20:.0f} MiB/s{left}"
+    return f"{gibibytes(came, of=size)}, {rate / 2**20:.0f} MiB/s{left}"
 
 
 def copy_room(image: ImageReading, unpacked: int, *, sends: bool) -> int:

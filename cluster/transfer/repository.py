@@ -97,31 +97,26 @@ def _weights(names: Collection[str]) -> list[str]:
     """The weight files for SGLang to load: at the top level, of one format and precision."""
     top = [n for n in names if "/" not in n and not n.startswith(ADAPTER) and not _foreign(n)]
     usual = [n for n in top if not n.startswith(CONSOLIDATED) and _suffix(n) in KINDS] or top
-    for kind in KINDS:
-        if of_kind := [name for name in usual if _suffix(name) == kind]:
-            return [one for stem in _forms(of_kind).values() for one in _one_form(stem, names)]
-    return []
-
-
-def _forms(names: Iterable[str]) -> dict[str, dict[str, list[str]]]:
-    """Names by stem, and by the word for their precision ("" for none)."""
+    of_kinds = ([name for name in usual if _suffix(name) == kind] for kind in KINDS)
+    # Names by stem, and by the word for their precision ("" for none).
     stems: dict[str, dict[str, list[str]]] = {}
-    for name in names:
+    for name in next(filter(None, of_kinds), []):
         parts = _NAME.fullmatch(name)
         stem = parts["stem"] if parts else name
         variant = ((parts["before"] or parts["after"]) if parts else "") or ""
         stems.setdefault(stem, {}).setdefault(variant.lower(), []).append(name)
-    return stems
-
-
-def _one_form(variants: Mapping[str, list[str]], names: Collection[str]) -> list[str]:
-    """The plain precision, else the preferred one; in shards where an index lists them."""
-    usual = next((word for word in _PREFERRED if word in variants), min(variants))
-    numbered = [name for name in variants[usual] if _count(name)]
-    lone = [name for name in variants[usual] if not _count(name)]
-    if not numbered or not lone:
-        return variants[usual]
-    return numbered if any(f"{name}.index.json" in names for name in lone) else lone
+    chosen: list[str] = []
+    for variants in stems.values():
+        # The plain precision, else the preferred one; in shards where an index lists them.
+        precision = next((word for word in _PREFERRED if word in variants), min(variants))
+        numbered = [name for name in variants[precision] if _count(name)]
+        lone = [name for name in variants[precision] if not _count(name)]
+        if numbered and lone:
+            indexed = any(f"{name}.index.json" in names for name in lone)
+            chosen += numbered if indexed else lone
+        else:
+            chosen += variants[precision]
+    return chosen
 
 
 def _count(name: str) -> str:

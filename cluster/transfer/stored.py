@@ -7,12 +7,12 @@ from typing import Any
 import msgspec
 
 from cluster.findings import Finding, error
+from cluster.printable import gigabytes
 from cluster.transfer import gate
 from cluster.transfer.repository import File, looks_complete
 
 # Left free for logs, the engine's own caches and everybody else.
 MARGIN = 2 * 10**9
-GB = 10**9
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class StoredModel:
     + commit: the revision's, "" where it is not there (or for plain files)
     + at: where the files lie
     + good, bad: files by path; a bad one is not what its hash says
-    + known: files that the manifest has and the folder has not
+    + absent: files that the manifest has and the folder has not
     + listed: a manifest says which files belong to it; else `guess` says whether it looks complete
     + placeholders: of a local folder: Git LFS pointers, and web pages under a weight's name
     + closed: folders that the login may not write
@@ -52,7 +52,7 @@ class StoredModel:
 
     @property
     def wanted(self) -> dict[str, File]:
-        """Every file of the model, as far as it is known here."""
+        """Every file of the model, as far as the node has a list of them."""
         return dict(sorted({**self.absent, **self.bad, **self.good}.items()))
 
 
@@ -124,8 +124,8 @@ def find_missing_space(node: str, there: StoredModel, files: Iterable[File]) -> 
     if not more or more + MARGIN <= there.free:
         return None
     return error(
-        f"the weights do not fit: {more / GB:.1f} GB to download + {MARGIN / GB:.0f} GB margin = "
-        f"{(more + MARGIN) / GB:.1f} GB needed, {there.free / GB:.1f} GB free on the disk of "
+        f"the weights do not fit: {gigabytes(more)} to download + {gigabytes(MARGIN, 0)} margin = "
+        f"{gigabytes(more + MARGIN)} needed, {gigabytes(there.free)} free on the disk of "
         f"{there.at}",
         node,
         "free space (df -h, spark-cluster models, docker image prune), or move hf_cache to "
@@ -163,13 +163,13 @@ class TransferProgress:
 
     def line(self, now: float) -> str:
         """ "12.3 of 65.2 GB, 0.45 GB/s, 2 min left"."""
-        amount = f"{self.bytes / GB:.1f} of {self.total / GB:.1f} GB"
+        amount = gigabytes(self.bytes, of=self.total)
         moved, seconds = self.bytes - (self.first or 0), now - self.begun
         if moved <= 0 or seconds <= 0:
             return amount
         rate = moved / seconds
         left = max(0, self.total - self.bytes) / rate
-        return f"{amount}, {rate / GB:.2f} GB/s, {format_seconds(left)} left"
+        return f"{amount}, {gigabytes(rate, 2)}/s, {format_seconds(left)} left"
 
 
 def format_seconds(seconds: float) -> str:

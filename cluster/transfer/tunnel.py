@@ -13,9 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from cluster.command import Argv, Command
+from cluster.command import Argv, Command, load_script
 from cluster.findings import Finding, error
-from cluster.scripts import load_script
 
 # Marks everything that a tunnel leaves on nodes: lines of authorized_keys, folders in memory.
 MARKER = "spark-serving-carry"

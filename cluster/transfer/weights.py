@@ -4,8 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from cluster.command import Argv, Command
-from cluster.scripts import load_script
+from cluster.command import Argv, Command, load_script
 
 # What runs for us and is no rank; its value says for which group and model.
 TASK = "spark-serving.task"

@@ -1,7 +1,5 @@
 """Python that nodes run: each file as one text for `python3 -c`, with the gate that it imports."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from cluster.transfer import gate

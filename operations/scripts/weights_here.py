@@ -5,8 +5,6 @@ folder is a repository of the Hugging Face cache (blobs/, refs/, snapshots/COMMI
 What it is told of files comes from a hub or another node: the gate lets through what they can be.
 """
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import json
@@ -57,19 +55,27 @@ def main() -> None:
 def read_model(root: str, revision: str, hub: bool, full: bool, cache: str = "") -> Entry:
     """Every file with its hash, read again only where size or time changed (or `full`).
 
-    + cache: a folder that engines mount: it is made, or Docker would make it, as root
+    + cache: a folder that engines mount: created here, or Docker would create it, as root
     """
-    base = Path(root).expanduser()
+    base, commit = Path(root).expanduser(), ""
     if cache:
-        with suppress(OSError):  # told when ranks are made
+        with suppress(OSError):  # reported when ranks are created
             Path(cache).expanduser().mkdir(parents=True, exist_ok=True)
-    commit = _commit(base, revision) if hub else ""
+    if hub:
+        ref = base / "refs" / gate.check_path(revision or "main")
+        named = ref.read_text().strip() if ref.is_file() else ""
+        commit = next(filter(gate.COMMIT.fullmatch, (revision, named)), "")
     at = base / "snapshots" / commit if hub else base
     recorded = gate.usable_entries(_manifest(base, hub)["revisions"].get(commit) or {})
     closed = _closed(base) if hub else []
     paths = [] if closed or (hub and not commit) else _files(at)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         present = dict(pool.map(lambda path: _read_file(at, path, recorded.get(path), full), paths))
+    # What interrupted transfers have left, to be resumed. A running download touches its file all
+    # the time; one older than an hour was left behind.
+    half = [*base.glob("blobs/*.incomplete")] if hub else []
+    partial = any(time.time() - p.stat().st_mtime < 3600 for p in half)
+    aside = base / PART if hub else base.with_name(base.name + PART)
     return {
         "commit": commit,
         "at": str(at),
@@ -79,20 +85,12 @@ def read_model(root: str, revision: str, hub: bool, full: bool, cache: str = "")
         "shards": _shards(at, present),
         "placeholders": [p for p in present if not hub and _placeholder(at / p)],
         "closed": closed,
-        "partial": hub and any(_recent(p) for p in base.glob("blobs/*.incomplete")),
+        "partial": partial,
         "free": _free(base),
-        "begun": _partial_bytes(base, hub),
+        "begun": sum(p.stat().st_size for p in (*half, *aside.rglob("*")) if p.is_file()),
         "uid": os.getuid(),
         "gid": os.getgid(),
     }
-
-
-def _commit(base: Path, revision: str) -> str:
-    if gate.COMMIT.fullmatch(revision):
-        return revision
-    ref = base / "refs" / gate.check_path(revision or "main")
-    named = ref.read_text().strip() if ref.is_file() else ""
-    return named if gate.COMMIT.fullmatch(named) else ""
 
 
 def _files(at: Path) -> list[str]:
@@ -115,8 +113,9 @@ def _placeholder(file: Path) -> bool:
 
 
 def _closed(base: Path) -> list[str]:
-    """What the login may not write: an engine that ran as root left it so."""
-    if _read_only(base):
+    """What the login may not write: an engine that ran as root left it so. Nothing of a file system
+    that nobody can write."""
+    if base.exists() and os.statvfs(base).f_flag & os.ST_RDONLY:
         return []
     inner = (p for p in base.rglob("*") if p.is_dir() and not p.is_symlink())
     folders = [base.parent, base, *inner]
@@ -127,48 +126,33 @@ def _closed(base: Path) -> list[str]:
     return [*closed, *map(str, hidden)][:3]
 
 
-def _read_only(base: Path) -> bool:
-    """Whether the file system is: nobody can be given what nobody can write."""
-    return base.exists() and bool(os.statvfs(base).f_flag & os.ST_RDONLY)
-
-
 def _read_file(at: Path, path: str, recorded: Entry | None, full: bool) -> tuple[str, Entry]:
+    """A file's path, and what is recorded of it or, if it has changed (or `full`), read anew."""
     file = at / path if path else at
     stat = file.stat()
-    entry: Entry = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "blob": _blob(file)}
+    # The cache's blobs are named by their hash.
+    blob = Path(os.readlink(file)) if file.is_symlink() else Path()
+    by_hash = blob.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", blob.name)
+    named = blob.name if by_hash else ""
+    entry: Entry = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "blob": named}
     same = recorded is not None and all(
         recorded[name] == entry[name] for name in ("size", "mtime_ns")
     )
-    if recorded and same and not full:
-        return path, {**entry, **_proof(recorded), "good": True, "read": 0}
-    kind, digest, by = _expected_hash(entry["blob"], recorded)
+    # The hash that it must have, and who says so. The first reading of a file that nobody has a
+    # hash of is what later ones are compared with.
+    kind, digest, by = "sha256", "", "itself"
+    if recorded:
+        kind, digest, by = recorded["kind"], recorded["hash"], recorded["by"]
+        if same and not full:
+            proof = {"kind": kind, "hash": digest, "by": by}
+            return path, {**entry, **proof, "good": True, "read": 0}
+    elif named:
+        kind, digest, by = gate.KINDS[len(named)], named, "name"
     got = hash_of(file, kind, stat.st_size)
     changed = recorded and not same and by == "itself"
     good = digest in ("", got) or bool(changed)
     reading = {"kind": kind, "hash": got, "by": by, "good": good, "read": stat.st_size}
     return path, {**entry, **reading}
-
-
-def _proof(entry: Entry) -> Entry:
-    return {name: entry[name] for name in ("kind", "hash", "by")}
-
-
-def _expected_hash(blob: str, recorded: Entry | None) -> tuple[str, str, str]:
-    """(kind, hash, who says so) that a file must have; the first reading of one that nobody knows
-    is what later ones are held against."""
-    if recorded:
-        return recorded["kind"], recorded["hash"], recorded["by"]
-    if blob:
-        return gate.KINDS[len(blob)], blob, "name"
-    return "sha256", "", "itself"
-
-
-def _blob(file: Path) -> str:
-    if not file.is_symlink():
-        return ""
-    target = Path(os.readlink(file))
-    named = re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", target.name)
-    return target.name if named and target.parent.name == "blobs" else ""
 
 
 def hash_of(file: Path, kind: str, size: int) -> str:
@@ -191,18 +175,6 @@ def _shards(at: Path, present: Entry) -> Entry:
             except (ValueError, KeyError, AttributeError, TypeError):
                 shards[path] = []
     return shards
-
-
-def _recent(half: Path) -> bool:
-    """A running download touches its file all the time; one older than an hour was left behind."""
-    return time.time() - half.stat().st_mtime < 3600
-
-
-def _partial_bytes(base: Path, hub: bool) -> int:
-    """Bytes that interrupted transfers have left, to be resumed."""
-    aside = base / PART if hub else base.with_name(base.name + PART)
-    half = [*base.glob("blobs/*.incomplete")] if hub else []
-    return sum(p.stat().st_size for p in (*half, *aside.rglob("*")) if p.is_file())
 
 
 def _free(base: Path) -> int:
@@ -280,12 +252,15 @@ def put_in_place(root: str, hub: bool, commit: str, ref: str, files: Entry, part
     def one(named: Entry) -> None:
         targets = {path: at / path if path else base for path in named}
         fresh = {path: came / (path or base.name) for path in named}
-        for path in (path for path, file in fresh.items() if file.is_file()):
-            if not _matches(fresh[path], named[path]):
-                fresh[path].unlink()
+        for path, file in fresh.items():
+            if not file.is_file():
+                continue
+            size, entry = file.stat().st_size, named[path]
+            if size != entry["size"] or hash_of(file, entry["kind"], size) != entry["hash"]:
+                file.unlink()
                 bad.append(path or base.name)
                 return
-            _move(base, fresh[path], list(targets.values()), named[path]["blob"] if hub else "")
+            _move(base, file, list(targets.values()), entry["blob"] if hub else "")
         for path, entry in named.items():
             entry["mtime_ns"] = targets[path].stat().st_mtime_ns
 
@@ -297,11 +272,6 @@ def put_in_place(root: str, hub: bool, commit: str, ref: str, files: Entry, part
     return {"bad": sorted(bad), "unrecorded": ""}
 
 
-def _matches(file: Path, entry: Entry) -> bool:
-    size = file.stat().st_size
-    return size == entry["size"] and bool(hash_of(file, entry["kind"], size) == entry["hash"])
-
-
 def _move(base: Path, fresh: Path, targets: list[Path], blob: str) -> None:
     for target in targets:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -311,15 +281,11 @@ def _move(base: Path, fresh: Path, targets: list[Path], blob: str) -> None:
     (base / "blobs").mkdir(exist_ok=True)
     fresh.replace(base / "blobs" / blob)
     for target in targets:
-        _link(base / "blobs" / blob, target)
-
-
-def _link(blob: Path, target: Path) -> None:
-    # The gate lets no file of a repository have such a name.
-    aside = target.with_name(f".spark-serving-link.{threading.get_ident()}")
-    aside.unlink(missing_ok=True)
-    aside.symlink_to(os.path.relpath(blob, target.parent))
-    aside.replace(target)
+        # The gate lets no file of a repository have such a name.
+        aside = target.with_name(f".spark-serving-link.{threading.get_ident()}")
+        aside.unlink(missing_ok=True)
+        aside.symlink_to(os.path.relpath(base / "blobs" / blob, target.parent))
+        aside.replace(target)
 
 
 # ---- from another node
@@ -337,7 +303,13 @@ def receive_files(
     """
     came = Path(part).expanduser()
     wanted = [(came / gate.check_path(name), source, size) for name, source, size in files]
-    have = {file: _bytes_present(file, size) for file, _source, size in wanted}
+    have: dict[Path, int] = {}
+    for file, _source, size in wanted:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        have[file] = file.stat().st_size if file.exists() else 0
+        if have[file] > size:
+            file.unlink()
+            have[file] = 0
     lines = "".join(f"{have[file]}/{size}/{source}\n" for file, source, size in wanted)
     with tempfile.TemporaryFile() as names, tempfile.TemporaryFile() as errors:
         names.write(lines.encode())
@@ -357,16 +329,6 @@ def receive_files(
                 return {
                     "failed": next((line for line in printed[::-1] if line.strip()), str(wrong))
                 }
-
-
-def _bytes_present(file: Path, size: int) -> int:
-    """Bytes of a file that have come already; a longer one is starting over."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    have = file.stat().st_size if file.exists() else 0
-    if have > size:
-        file.unlink()
-        return 0
-    return have
 
 
 def _append(sender: int, file: Path, count: int, stall: float) -> None:

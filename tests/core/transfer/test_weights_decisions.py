@@ -11,7 +11,6 @@ from cluster.transfer import weights
 from cluster.transfer.hub_errors import explain_failure, find_unencrypted_token
 from cluster.transfer.repository import File
 from cluster.transfer.stored import (
-    GB,
     StoredModel,
     TransferProgress,
     find_missing_space,
@@ -21,6 +20,7 @@ from cluster.transfer.stored import (
     parse_stored_model,
 )
 
+GB = 10**9
 ONE = File("a", 10 * GB, "sha256", "1" * 64, mtime_ns=5)
 TWO = File("b", 5 * GB, "sha256", "2" * 64, mtime_ns=5)
 WANTED = {"a": ONE, "b": TWO}
