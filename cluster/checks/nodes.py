@@ -105,11 +105,13 @@ def check_unread(node: NodeFacts, wanted: Needs, *, several: bool) -> Iterator[F
         from cluster.engine.diagnosis import docker_error  # a cluster in order does without
 
         docker = section in OF_DOCKER
-        diagnosis = docker_error(words, wanted.image) if docker else None
-        why = f"{diagnosis.cause} ({words})" if diagnosis else words
-        cure = diagnosis.cure if diagnosis else f"ssh {node.name}, fix it and run this again"
         key = "docker-unreadable" if docker else "section-unreadable"
-        yield error(f"{section} could not be read: {why}", node.name, cure, key)
+        if docker and (diagnosis := docker_error(words, wanted.image)):
+            what = f"{section} could not be read: {diagnosis.cause} ({words})"
+            yield error(what, node.name, diagnosis.cure, key)
+        else:
+            cure = f"ssh {node.name}, fix it and run this again"
+            yield error(f"{section} could not be read: {words}", node.name, cure, key)
 
 
 # What Docker's client is asked for.
