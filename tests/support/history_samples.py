@@ -9,7 +9,8 @@ from typing import Any
 from msgspec.structs import replace
 from result_samples import a_result
 from spark_bench.results.codec import encode_result
-from spark_bench.results.schema import Result, new_id
+from spark_bench.results.files import new_id
+from spark_bench.results.schema import Result
 
 BASE = datetime(2026, 11, 23, 13, 38, 5, 250_000, tzinfo=UTC)
 

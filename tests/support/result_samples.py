@@ -14,9 +14,7 @@ from spark_bench.metrics.summary import distributions, summarize
 from spark_bench.metrics.times import TimedRequests
 from spark_bench.record import Request
 from spark_bench.results.assemble import compare_lengths
-from spark_bench.results.request_rows import (
-    START_NS,
-)
+from spark_bench.results.codec import START_NS
 from spark_bench.results.schema import (
     Client,
     Commit,

@@ -42,7 +42,7 @@ def command(runs: tuple[str, ...], output: Path, title: str, timeline: str | Non
 
     from spark_bench.report.gather import gather_runs
     from spark_bench.report.page import build_page, render_html
-    from spark_bench.results.atomic import replacing
+    from spark_bench.results.files import replacing
 
     gathered = gather_runs(runs)
     data = render_html(build_page(gathered, title, datetime.now(UTC), timeline))

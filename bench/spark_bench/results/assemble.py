@@ -1,11 +1,9 @@
 """Assemble what was measured into the parts of a result; combine several repeats."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -15,25 +13,11 @@ from spark_bench.metrics.histograms import Reconciliation
 from spark_bench.metrics.intervals import over_repeats
 from spark_bench.metrics.steady import Steady
 from spark_bench.record import Request
-from spark_bench.results.schema import (
-    Lengths,
-    Measurement,
-    NodeColumns,
-    NodeFigures,
-    Nodes,
-    Range,
-    Repeat,
-    SampleColumn,
-    ServerFigures,
-    ServerSamples,
-)
-
-if TYPE_CHECKING:
-    from spark_bench.telemetry.messages import NodeSample
-    from spark_bench.telemetry.readings import Extent, NodeSamples, ServerSample, ServerSide
+from spark_bench.results import schema
+from spark_bench.telemetry import readings
 
 
-def compare_lengths(requests: Iterable[Request], tokenizer: str | None) -> Lengths:
+def compare_lengths(requests: Iterable[Request], tokenizer: str | None) -> schema.Lengths:
     """Compare requested lengths with actual ones. tokenizer: None if lengths are approximate."""
     asked_input = seen_input = checked = differing = largest = 0
     asked_output = seen_output = early = 0
@@ -51,7 +35,7 @@ def compare_lengths(requests: Iterable[Request], tokenizer: str | None) -> Lengt
         seen_input += request.prompt_tokens
         differing += difference != 0
         largest = max(largest, difference, key=abs)
-    return Lengths(
+    return schema.Lengths(
         tokenizer=tokenizer,
         checked=checked,
         asked_input=asked_input,
@@ -64,11 +48,17 @@ def compare_lengths(requests: Iterable[Request], tokenizer: str | None) -> Lengt
     )
 
 
-def server_figures(side: ServerSide, reconciliation: Reconciliation | None) -> ServerFigures | None:
+# ---- the server's and the nodes' side
+
+
+def server_figures(
+    side: readings.ServerSide, reconciliation: Reconciliation | None
+) -> schema.ServerFigures | None:
     """The server's figures and samples; None if there are no metrics."""
     if not side.samples:
         return None
-    return ServerFigures(
+    columns = ("running", "queued", "token_usage", "cache_hit_rate", "throughput")
+    return schema.ServerFigures(
         reconciliation=reconciliation,
         generated_tokens=side.generated_tokens,
         prompt_tokens=side.prompt_tokens,
@@ -76,78 +66,72 @@ def server_figures(side: ServerSide, reconciliation: Reconciliation | None) -> S
         running=_range(side.running),
         queued=_range(side.queued),
         token_usage=_range(side.token_usage),
-        samples=ServerSamples(
-            at=_seconds(side.samples, side.begin_ns),
-            running=_column(side.samples, "running"),
-            queued=_column(side.samples, "queued"),
-            token_usage=_column(side.samples, "token_usage"),
-            cache_hit_rate=_column(side.samples, "cache_hit_rate"),
-            throughput=_column(side.samples, "throughput"),
+        samples=schema.ServerSamples(
+            at=tuple((sample.at_ns - side.begin_ns) / 1e9 for sample in side.samples),
+            **{name: _column(side.samples, name) for name in columns},
         ),
     )
 
 
-def node_figures(side: ServerSide, output_tokens: int) -> Nodes | None:
+def node_figures(side: readings.ServerSide, output_tokens: int) -> schema.Nodes | None:
     """The nodes' figures and samples; None if none was sampled. output_tokens: of the run."""
-    from spark_bench.telemetry.readings import tokens_per_joule
-
     if not side.nodes:
         return None
-    return Nodes(
-        tokens_per_joule=tokens_per_joule(output_tokens, side.nodes),
-        nodes=tuple(_node(node, side.begin_ns) for node in side.nodes),
+    columns = (
+        *("power_w", "temperature_c", "clock_mhz", "utilization"),
+        *("received_bytes", "sent_bytes"),
     )
+    nodes = [
+        schema.NodeFigures(
+            name=node.name,
+            energy_joules=node.energy_joules,
+            power_w=_range(node.power_w),
+            temperature_c=_range(node.temperature_c),
+            memory_used_bytes=_range(node.memory_used_bytes),
+            received_bytes=node.received_bytes,
+            sent_bytes=node.sent_bytes,
+            samples=schema.NodeColumns(
+                at=tuple((sample.at_ns - side.begin_ns) / 1e9 for sample in node.samples),
+                memory_used_bytes=tuple(map(readings.memory_used, node.samples)),
+                **{name: _column(node.samples, name) for name in columns},
+            ),
+        )
+        for node in side.nodes
+    ]
+    efficiency = readings.tokens_per_joule(output_tokens, side.nodes)
+    return schema.Nodes(tokens_per_joule=efficiency, nodes=tuple(nodes))
 
 
-def _node(node: NodeSamples, begin_ns: int) -> NodeFigures:
-    from spark_bench.telemetry.readings import memory_used
-
-    return NodeFigures(
-        name=node.name,
-        energy_joules=node.energy_joules,
-        power_w=_range(node.power_w),
-        temperature_c=_range(node.temperature_c),
-        memory_used_bytes=_range(node.memory_used_bytes),
-        received_bytes=node.received_bytes,
-        sent_bytes=node.sent_bytes,
-        samples=NodeColumns(
-            at=_seconds(node.samples, begin_ns),
-            power_w=_column(node.samples, "power_w"),
-            temperature_c=_column(node.samples, "temperature_c"),
-            clock_mhz=_column(node.samples, "clock_mhz"),
-            utilization=_column(node.samples, "utilization"),
-            memory_used_bytes=tuple(map(memory_used, node.samples)),
-            received_bytes=_column(node.samples, "received_bytes"),
-            sent_bytes=_column(node.samples, "sent_bytes"),
-        ),
-    )
+def _range(extent: readings.Extent | None) -> schema.Range | None:
+    return schema.Range(mean=extent.mean, max=extent.max) if extent else None
 
 
-def _range(extent: Extent | None) -> Range | None:
-    return Range(mean=extent.mean, max=extent.max) if extent else None
-
-
-def _seconds(samples: Sequence[ServerSample | NodeSample], begin_ns: int) -> tuple[float, ...]:
-    return tuple((sample.at_ns - begin_ns) / 1e9 for sample in samples)
-
-
-def _column(samples: Sequence[object], name: str) -> SampleColumn:
+def _column(samples: Sequence[object], name: str) -> schema.SampleColumn:
     return tuple(getattr(sample, name) for sample in samples)
 
 
-def combine_repeats(repeats: Sequence[Repeat]) -> Measurement:
+# ---- several repeats
+
+
+def combine_repeats(repeats: Sequence[schema.Repeat]) -> schema.Measurement:
     """The top level of a result: the only repeat's own figures, or all repeats combined.
 
     Of several repeats only what can be combined is there; the rest is in each repeat.
     """
     if len(repeats) == 1:
-        names = Measurement.__struct_fields__
-        return Measurement(**{name: getattr(repeats[0], name) for name in names})
+        names = schema.Measurement.__struct_fields__
+        return schema.Measurement(**{name: getattr(repeats[0], name) for name in names})
     summaries = [repeat.summary for repeat in repeats]
-    return Measurement(
+    lengths = [repeat.lengths for repeat in repeats]
+    apart: dict[str, Any] = {
+        "tokenizer": lengths[0].tokenizer,
+        "largest_difference": max((each.largest_difference for each in lengths), key=abs),
+    }
+    sums = [name for name in schema.Lengths.__struct_fields__ if name not in apart]
+    return schema.Measurement(
         summary=median_summary(summaries),
         audit=worst_audit([repeat.audit for repeat in repeats]),
-        lengths=_all_lengths([repeat.lengths for repeat in repeats]),
+        lengths=schema.Lengths(**apart, **_sums(lengths, sums)),
         intervals=over_repeats(summaries),
     )
 
@@ -160,12 +144,17 @@ def median_summary(summaries: Sequence[Summary]) -> Summary:
         *("total_input_tokens", "total_output_tokens"),
     )
     windows = [summary.steady for summary in summaries if summary.steady]
+    steady = None
+    if len(windows) == len(summaries):
+        counts = _sums(windows, ("output_tokens", "completed", "n_ttft"))
+        whole = {**counts, "rule": windows[0].rule}
+        steady = Steady(**whole, **_medians(windows, whole))
     reasons = [summary.steady_reason for summary in summaries if summary.steady_reason]
     apart: dict[str, Any] = {
-        **{name: sum(getattr(summary, name) for summary in summaries) for name in sums},
+        **_sums(summaries, sums),
         "failures": dict(sum((Counter(summary.failures) for summary in summaries), Counter())),
         "peak_concurrency": max(summary.peak_concurrency for summary in summaries),
-        "steady": _median_steady(windows) if len(windows) == len(summaries) else None,
+        "steady": steady,
         "steady_reason": reasons[0] if reasons else "",
     }
     return Summary(**apart, **_medians(summaries, apart))
@@ -173,31 +162,25 @@ def median_summary(summaries: Sequence[Summary]) -> Summary:
 
 def worst_audit(audits: Sequence[Audit]) -> Audit:
     """Combine audits: exact if all are; seconds and counts are sums, errors the largest."""
-
-    def total(name: str) -> Any:
-        return sum(getattr(audit, name) for audit in audits)
-
-    def most(name: str) -> Any:
-        return max((getattr(audit, name) for audit in audits), key=abs)
-
     reasons = dict.fromkeys(reason for audit in audits for reason in audit.reasons)
     verdicts = [audit.verdict for audit in audits if audit.verdict != "exact"]
+    sums = ("reads", "cpu_seconds", "wall_seconds", "parse_seconds", "spilled_bytes")
+    most = ("merged_reads", "clock_step_us", "peak_rss_bytes")
+    largest = {name: max((getattr(each, name) for each in audits), key=abs) for name in most}
     return Audit(
         clock=_one_of([audit.clock for audit in audits]),
         transport=_one_of([audit.transport for audit in audits]),
-        reads=total("reads"),
         lag_us=_widest([audit.lag_us for audit in audits]),
         late_us=_widest([audit.late_us for audit in audits]),
-        merged_reads=most("merged_reads"),
-        clock_step_us=most("clock_step_us"),
-        cpu_seconds=total("cpu_seconds"),
-        wall_seconds=total("wall_seconds"),
-        parse_seconds=total("parse_seconds"),
-        peak_rss_bytes=most("peak_rss_bytes"),
-        spilled_bytes=total("spilled_bytes"),
+        **_sums(audits, sums),
+        **largest,
         verdict=verdicts[0] if verdicts else "exact",
         reasons=tuple(reasons),
     )
+
+
+def _sums(structs: Sequence[msgspec.Struct], names: Iterable[str]) -> dict[str, Any]:
+    return {name: sum(getattr(each, name) for each in structs) for name in names}
 
 
 def _medians(structs: Sequence[msgspec.Struct], apart: dict[str, Any]) -> dict[str, Any]:
@@ -212,27 +195,6 @@ def _median(values: Sequence[Any]) -> Any:
         keys = dict.fromkeys(key for value in present for key in value)
         return {key: _median([value.get(key, 0.0) for value in present]) for key in keys}
     return median(present) if present else None
-
-
-def _median_steady(windows: Sequence[Steady]) -> Steady:
-    sums = ("output_tokens", "completed", "n_ttft")
-    apart: dict[str, Any] = {
-        **{name: sum(getattr(window, name) for window in windows) for name in sums},
-        "rule": windows[0].rule,
-    }
-    return Steady(**apart, **_medians(windows, apart))
-
-
-def _all_lengths(lengths: Sequence[Lengths]) -> Lengths:
-    def total(name: str) -> int:
-        return sum(getattr(each, name) for each in lengths)
-
-    apart = {
-        "tokenizer": lengths[0].tokenizer,
-        "largest_difference": max((each.largest_difference for each in lengths), key=abs),
-    }
-    names = [name for name in Lengths.__struct_fields__ if name not in apart]
-    return Lengths(**apart, **{name: total(name) for name in names})  # type: ignore[arg-type]
 
 
 def _widest(spreads: Sequence[Spread]) -> Spread:

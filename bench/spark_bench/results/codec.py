@@ -1,21 +1,24 @@
-"""A result as JSON and back. Decoding is strict: what is read is valid."""
+"""A result as JSON and back, and its requests as lines of JSON and back. Decoding is strict: what
+is read is valid."""
 
 from collections.abc import Iterator
-from datetime import datetime
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
+import numpy as np
+from msgspec import Struct
 
 from spark_bench.errors import BadInput
+from spark_bench.record import Request
 from spark_bench.results.schema import KIND, SCHEMA_VERSION, Result
 
 # What decoding raises for invalid JSON and for endless nesting.
 NOT_JSON = (msgspec.DecodeError, UnicodeError, RecursionError)
 # First in the file, for people who look at its head.
 _HEAD = ("schema_version", "kind", "id", "created", "status", "reason")
-
 
 # Larger than any figure of a run, which are seconds, milliseconds and tokens; the largest integer
 # that SQLite can store.
@@ -29,7 +32,7 @@ class InvalidResult(ValueError):
     """Data that breaks the schema; the message names the place and what was expected."""
 
 
-class _Version(msgspec.Struct, frozen=True):
+class _Version(Struct, frozen=True):
     schema_version: int
     kind: str
 
@@ -66,7 +69,8 @@ def _impossible(result: Result) -> Iterator[str]:
         urlsplit(result.config.url)
     except ValueError as error:
         yield f"{error} - at `$.config.url`"
-    for when, place in ((result.created, "created"), *_starts(result)):
+    starts = ((r.started, f"repeats[{i}].started") for i, r in enumerate(result.repeats))
+    for when, place in ((result.created, "created"), *starts):
         if when.tzinfo is None or when.year not in _YEARS:
             yield f"{when} is not a plausible time with a time zone - at `$.{place}`"
     whole = msgspec.to_builtins(result)
@@ -82,21 +86,12 @@ def _impossible(result: Result) -> Iterator[str]:
             yield f"{value} is not allowed - at `$.config.{name}`"
     if any(rate <= 0 for rate in ramp):
         yield "a rate must be above 0 - at `$.config.rate_ramp`"
-    for at, measured in (("$", whole), *_repeats(whole)):
+    repeats = ((f"$.repeats[{i}]", repeat) for i, repeat in enumerate(whole["repeats"]))
+    for at, measured in (("$", whole), *repeats):
         for part in ("summary", "distributions"):
             for place, number in _numbers(measured[part], f"{at}.{part}"):
                 if not 0 <= number <= _MOST:
                     yield f"{number:g} is not a figure of a run - at `{place}`"
-
-
-def _starts(result: Result) -> Iterator[tuple[datetime, str]]:
-    for index, repeat in enumerate(result.repeats):
-        yield repeat.started, f"repeats[{index}].started"
-
-
-def _repeats(whole: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    for index, repeat in enumerate(whole["repeats"]):
-        yield f"$.repeats[{index}]", repeat
 
 
 def _numbers(value: Any, place: str) -> Iterator[tuple[str, int | float]]:
@@ -138,8 +133,11 @@ def read_result(path: Path) -> Result:
         data = path.read_bytes()
     except OSError as error:
         raise BadInput(f"{path} can't be read: {error.strerror}.") from error
-    if result := _as_written(data):
-        return result
+    # The fast path, for thousands of files: data that encodes to the same bytes lacks no key.
+    with suppress(*NOT_JSON):
+        result = msgspec.json.decode(data, type=Result)
+        if encode_result(result) == data and not any(_impossible(result)):
+            return result
     try:
         _check_version(data)
         return decode_result(data)
@@ -147,31 +145,163 @@ def read_result(path: Path) -> Result:
         raise BadInput(f"{path} is not a result of spark-bench run: {error}.") from error
 
 
-def _as_written(data: bytes) -> Result | None:
-    """The fast path, for thousands of files: data that encodes to the same bytes lacks no key."""
-    try:
-        result = msgspec.json.decode(data, type=Result)
-        same = encode_result(result) == data
-    except NOT_JSON:
-        return None
-    return result if same and not any(_impossible(result)) else None
-
-
 def _check_version(data: bytes) -> None:
+    """InvalidResult for a document of another kind or version, before its fields are compared."""
     try:
-        version = msgspec.json.decode(data, type=_Version)
+        head = msgspec.json.decode(data, type=_Version)
     except NOT_JSON as error:
         raise InvalidResult(_why(error)) from error
-    if version.kind != KIND:
-        raise InvalidResult(f"its kind is '{version.kind}', expected '{KIND}'")
-    if version.schema_version != SCHEMA_VERSION:
-        raise InvalidResult(_other_version(version.schema_version))
+    if head.kind != KIND:
+        raise InvalidResult(f"its kind is '{head.kind}', expected '{KIND}'")
+    if head.schema_version != SCHEMA_VERSION:
+        cure = (
+            "install a newer spark-bench"
+            if head.schema_version > SCHEMA_VERSION
+            else "read it with the spark-bench that its provenance.client.version names"
+        )
+        raise InvalidResult(
+            f"its schema version is {head.schema_version}, this spark-bench reads "
+            f"{SCHEMA_VERSION}; {cure}"
+        )
 
 
-def _other_version(version: int) -> str:
-    cure = (
-        "install a newer spark-bench"
-        if version > SCHEMA_VERSION
-        else "read it with the spark-bench that its provenance.client.version names"
+# ---- requests.jsonl beside a result: one line of JSON for each request
+#
+# Times are whole nanoseconds. `scheduled_ns` and `sent_ns` count from the start of the run; every
+# later time of a request counts from its own `sent_ns`. The times of tokens are delta-coded: the
+# first of `token_gaps_ns` is the request's TTFT, the others are the gaps between its deltas.
+
+# A run's start on the clock of the records that `read_requests` returns: 0 would mean "never".
+START_NS = 1_000_000_000
+
+
+class Row(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One request, as a line of the requests' file. null: it never happened, or is unknown.
+
+    index: its position in the run, from 0
+    repeat: number of the repeat that it belongs to, from 0
+    ok: it succeeded, so it counts in the figures
+    failure: the kind of failure; "" if it succeeded
+    detail: the failure in words, such as the server's message
+    status: the HTTP status of the response; 0: there was none
+    scheduled_ns, sent_ns: when it was due and when it was sent, in nanoseconds since the start of
+        the run
+    first_event_ns, text_ns, done_ns: when the first event, the first text that is not reasoning,
+        and the end of the response came, in nanoseconds since sent_ns
+    token_gaps_ns: for each delta with tokens, nanoseconds since the one before it; for the first,
+        since sent_ns, which makes it the TTFT
+    token_counts: tokens in each of these deltas
+    counted_by: source of token_counts: "chunk" (one token each, as the total confirms), "usage"
+        (the server's counts), "tokenizer", "even" (the total spread evenly) or "none"
+    asked_input, asked_output: tokens requested: of the prompt, and to generate
+    prompt_tokens, cached_tokens: tokens of the prompt, and those of them in the prefix cache
+    output_tokens, reasoning_tokens, hidden_tokens: tokens generated, and those of them that were
+        reasoning, or that came before any text
+    usage: the server returned token counts
+    finish_reason: why generation ended, as the server says
+    stopped_early: the answer ended before the requested length
+    reused: it went over a connection that had carried another request
+    merged_reads: reads that held several of its events
+    conversation, turn: its conversation, and its position in it, from 0
+    text: the response's text
+    """
+
+    index: int
+    repeat: int
+    ok: bool
+    failure: str
+    detail: str
+    status: int
+    scheduled_ns: int | None
+    sent_ns: int | None
+    first_event_ns: int | None
+    text_ns: int | None
+    done_ns: int | None
+    token_gaps_ns: list[int]
+    token_counts: list[int]
+    counted_by: str
+    asked_input: int | None
+    asked_output: int
+    prompt_tokens: int
+    cached_tokens: int | None
+    output_tokens: int
+    reasoning_tokens: int
+    hidden_tokens: int
+    usage: bool
+    finish_reason: str
+    stopped_early: bool
+    reused: bool
+    merged_reads: int
+    conversation: int
+    turn: int
+    text: str
+
+
+_SAME = tuple(
+    name
+    for name in Row.__struct_fields__
+    if name in Request.__dataclass_fields__ and not name.endswith("_ns") and name != "token_counts"
+)
+
+
+def to_row(request: Request, start_ns: int, repeat: int = 0) -> Row:
+    """A request as a line. start_ns: when the run started, on the request's clock."""
+    sent = request.sent_ns
+
+    def since(base: int, at: int) -> int | None:
+        return at - base if at else None
+
+    return Row(
+        repeat=repeat,
+        ok=request.ok,
+        stopped_early=request.stopped_early,
+        scheduled_ns=since(start_ns, request.scheduled_ns),
+        sent_ns=since(start_ns, sent),
+        first_event_ns=since(sent, request.first_event_ns),
+        text_ns=since(sent, request.text_ns),
+        done_ns=since(sent, request.done_ns),
+        token_gaps_ns=np.diff(request.token_ns, prepend=sent).tolist(),
+        token_counts=request.token_counts.tolist(),
+        **{name: getattr(request, name) for name in _SAME},
     )
-    return f"its schema version is {version}, this spark-bench reads {SCHEMA_VERSION}; {cure}"
+
+
+def from_row(row: Row, start_ns: int = START_NS) -> Request:
+    """A line as a request, on a clock that read `start_ns` when the run started."""
+
+    def at(base: int, since: int | None) -> int:
+        return 0 if since is None else base + since
+
+    sent = at(start_ns, row.sent_ns)
+    return Request(
+        scheduled_ns=at(start_ns, row.scheduled_ns),
+        sent_ns=sent,
+        first_event_ns=at(sent, row.first_event_ns),
+        text_ns=at(sent, row.text_ns),
+        done_ns=at(sent, row.done_ns),
+        token_ns=np.cumsum(np.array(row.token_gaps_ns, np.int64)) + sent,
+        token_counts=np.array(row.token_counts, np.int32),
+        **{name: getattr(row, name) for name in _SAME},
+    )
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """Read the lines of a file. BadInput names an invalid line."""
+    decoder, number = msgspec.json.Decoder(Row), 0
+    try:
+        with open(path, "rb") as file:
+            for line in file:
+                number += 1
+                yield decoder.decode(line)
+    except OSError as error:
+        raise BadInput(f"{path} can't be read: {error.strerror}.") from error
+    except msgspec.DecodeError as error:
+        raise BadInput(
+            f"{path}, line {number}: {error}. Each line must be a request as "
+            "`spark-bench run --save-requests` writes it."
+        ) from error
+
+
+def read_requests(path: Path, start_ns: int = START_NS) -> Iterator[Request]:
+    """Read the requests of a file as records; see `from_row`."""
+    return (from_row(row, start_ns) for row in read_rows(path))

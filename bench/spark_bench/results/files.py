@@ -1,20 +1,101 @@
-"""Result files on disk: found, and written so that a finished run is never lost."""
+"""Result files on disk: named, found, and written so that a finished run is never lost."""
 
 import glob
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
-from datetime import datetime
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
+from secrets import token_hex
+from stat import S_ISDIR, S_ISREG
+from typing import BinaryIO
 
-from spark_bench.errors import BadInput
-from spark_bench.results.atomic import NotSaved, removed_on_failure, replacing, to_disk
-from spark_bench.results.codec import InvalidResult, decode_result, encode_result
+import msgspec
+
+from spark_bench.errors import BadInput, BenchError
+from spark_bench.results.codec import InvalidResult, Row, decode_result, encode_result
 from spark_bench.results.schema import KIND, Result
 
 FOLDER = Path("benchmark_results")
+_BUFFER = 1 << 20  # bytes of request lines that are written at once
+
+
+class NotSaved(BenchError):
+    """A file that could not be written.
+
+    path: its path
+    data: its content, to print or to write elsewhere; empty if it was streamed
+    """
+
+    def __init__(self, path: Path, why: str, data: bytes = b"") -> None:
+        super().__init__(f"{path} can't be written: {why}. Name another file with --output.")
+        self.path = path
+        self.data = data
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file that replaces `path` when the block ends and leaves no trace if it fails.
+
+    A device or a pipe is written directly. Raises NotSaved for what the system refuses.
+    """
+    try:
+        mode = 0
+        with suppress(OSError):
+            mode = path.stat().st_mode
+        if mode and not S_ISREG(mode) and not S_ISDIR(mode):
+            with open(path, "wb") as file:
+                yield file
+            return
+        target = Path(os.path.realpath(path))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_dir():  # before anything is written
+            raise IsADirectoryError(0, "it is a folder")
+        draft = target.with_name(f".{target.name}.{os.getpid()}")
+        with removed_on_failure(draft):
+            with open(draft, "wb") as file:
+                yield file
+                to_disk(file)
+            draft.replace(target)
+        with suppress(OSError):  # not every file system can sync a folder
+            folder = os.open(target.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+    except OSError as error:
+        # The empty file that reserved the name has no use now.
+        with suppress(OSError):
+            if S_ISREG(path.lstat().st_mode) and not path.stat().st_size:
+                path.unlink()
+        raise NotSaved(path, error.strerror or str(error)) from error
+
+
+@contextmanager
+def removed_on_failure(path: Path) -> Iterator[None]:
+    """Remove `path` if the block fails or is interrupted."""
+    try:
+        yield
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def to_disk(file: BinaryIO) -> None:
+    """Force what was written to disk, so that a full disk is noticed now."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+# ---- names
+
+
+def new_id(now: datetime) -> str:
+    """The id of a run that ended at `now`: UTC time to the millisecond, and random digits."""
+    utc = now.astimezone(UTC)
+    return f"{utc:%Y%m%dT%H%M%S}{utc.microsecond // 1000:03}Z-{token_hex(4)}"
 
 
 def default_path(profile: str, when: datetime, folder: Path = FOLDER) -> Path:
@@ -38,6 +119,15 @@ def requests_path(path: Path) -> Path:
     return path.with_name(f"{path.stem}.requests.jsonl")
 
 
+def _names(first: Path) -> Iterator[Path]:
+    """x.json, x_2.json, x_3.json, ..."""
+    yield first
+    yield from (first.with_name(f"{first.stem}_{n}{first.suffix}") for n in count(2))
+
+
+# ---- written
+
+
 def write_result(result: Result, path: Path) -> None:
     """Write a result: creates the folder, replaces an existing file in one step.
 
@@ -56,6 +146,25 @@ def write_result(result: Result, path: Path) -> None:
         raise NotSaved(path, f"it breaks the schema of result files ({error})", data) from error
 
 
+def write_requests(rows: Iterable[Row], path: Path) -> int:
+    """Write a line per request; the file appears complete or not at all.
+
+    Returns the number of lines. NotSaved if the file can't be written.
+    """
+    encoder = msgspec.json.Encoder()
+    buffer, lines = bytearray(), 0
+    with replacing(path) as file:
+        for row in rows:
+            lines += 1
+            encoder.encode_into(row, buffer, -1)
+            buffer += b"\n"
+            if len(buffer) >= _BUFFER:
+                file.write(buffer)
+                buffer.clear()
+        file.write(buffer)
+    return lines
+
+
 def save_somewhere(data: bytes, candidates: Iterable[Path]) -> Path | None:
     """Write `data` to the first of `candidates` that works, without overwriting anything.
 
@@ -63,28 +172,19 @@ def save_somewhere(data: bytes, candidates: Iterable[Path]) -> Path | None:
     """
     for candidate in candidates:
         with suppress(OSError):
-            return _write_new(data, candidate)
+            for path in _names(candidate):
+                try:
+                    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+                except FileExistsError:
+                    continue
+                with removed_on_failure(path), open(descriptor, "wb") as file:
+                    file.write(data)
+                    to_disk(file)
+                return path
     return None
 
 
-def _write_new(data: bytes, candidate: Path) -> Path:
-    for path in _names(candidate):
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        except FileExistsError:
-            continue
-        with removed_on_failure(path), open(descriptor, "wb") as file:
-            file.write(data)
-            to_disk(file)
-        return path
-    raise AssertionError("unreachable: there is always a next name")
-
-
-def _names(first: Path) -> Iterator[Path]:
-    """x.json, x_2.json, x_3.json, ..."""
-    yield first
-    yield from (first.with_name(f"{first.stem}_{n}{first.suffix}") for n in count(2))
-
+# ---- found
 
 _KIND = f'"{KIND}"'.encode()
 _HEAD_BYTES = 400  # bytes that contain a result's kind
@@ -97,8 +197,23 @@ def find_files(words: Sequence[str]) -> dict[Path, bool]:
     """
     paths: dict[Path, bool] = {}
     for word in words:
-        for path, itself in _matches(word):
-            paths[path] = itself or paths.get(path, False)
+        path = Path(word)
+        named = not path.is_dir() and path.exists()
+        if path.is_dir():
+            walked = ((place, name) for place, _, names in os.walk(path) for name in names)
+            matches = sorted(
+                Path(place, name)
+                for place, name in walked
+                if name.endswith(".json") and not name.startswith(".")
+            )
+        elif named:
+            matches = [path]
+        elif globbed := sorted(glob.glob(word, recursive=True)):
+            matches = [Path(match) for match in globbed if Path(match).is_file()]
+        else:
+            raise BadInput(f"{word} does not exist: give a result file, a folder, or a quoted glob")
+        for match in matches:
+            paths[match] = named or paths.get(match, False)
     return paths
 
 
@@ -109,24 +224,3 @@ def claims_result(path: Path) -> bool:
             return _KIND in file.read(_HEAD_BYTES)
     except OSError:
         return False
-
-
-def _matches(word: str) -> Iterator[tuple[Path, bool]]:
-    path = Path(word)
-    if path.is_dir():
-        yield from ((file, False) for file in _inside(path))
-    elif path.exists():
-        yield path, True
-    elif matches := sorted(glob.glob(word, recursive=True)):
-        yield from ((Path(match), False) for match in matches if Path(match).is_file())
-    else:
-        raise BadInput(f"{word} does not exist: give a result file, a folder, or a quoted glob")
-
-
-def _inside(folder: Path) -> list[Path]:
-    return sorted(
-        Path(place, name)
-        for place, _, names in os.walk(folder)
-        for name in names
-        if name.endswith(".json") and not name.startswith(".")
-    )

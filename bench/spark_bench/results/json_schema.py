@@ -10,33 +10,31 @@ from typing import Any
 
 import msgspec
 
-from spark_bench.results.request_rows import Row
+from spark_bench.results.codec import Row
 from spark_bench.results.schema import Result
 
 FILE = Path(__file__).with_name("schema.json")
 
 
 def schema() -> dict[str, Any]:
-    """The schema of a result; `#/$defs/Row` is that of a line of its requests' file."""
+    """The schema of a result; `#/$defs/Row` is that of a line of its requests' file.
+
+    As strict as reading is: every key is required, and no other is allowed.
+    """
     (result, _), definitions = msgspec.json.schema_components(
         (Result, Row), ref_template="#/$defs/{name}"
     )
+    for kind in definitions.values():
+        if "properties" in kind:
+            kind |= {"required": list(kind["properties"]), "additionalProperties": False}
+        if "description" in kind:
+            kind["description"] = cleandoc(kind["description"])
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A result of spark-bench run",
         **result,
-        "$defs": {name: _strict(kind) for name, kind in definitions.items()},
+        "$defs": definitions,
     }
-
-
-def _strict(kind: dict[str, Any]) -> dict[str, Any]:
-    """As strict as reading is: every key is there, and no other. Texts without the indent."""
-    strict = dict(kind)
-    if "properties" in kind:
-        strict |= {"required": list(kind["properties"]), "additionalProperties": False}
-    if "description" in kind:
-        strict["description"] = cleandoc(kind["description"])
-    return strict
 
 
 def schema_text() -> str:

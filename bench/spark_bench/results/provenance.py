@@ -6,27 +6,23 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 import spark_bench
-from spark_bench.results.redact import is_secret_name
-from spark_bench.results.schema import (
-    Client,
-    Commit,
-    DeployedGroup,
-    DeployedRank,
-    Machine,
-    Provenance,
-)
-from spark_bench.results.server_info import read_server_info
+from spark_bench.project import ProjectListing
+from spark_bench.protocol.models import parse_models
+from spark_bench.results import schema
+from spark_bench.results.redact import clean_text, is_secret_name
+from spark_bench.results.schema import Commit, Machine, ServerInfo, SettingValue
 
 if TYPE_CHECKING:
     import httpx
-
-    from spark_bench.project import ProjectListing, ProjectRank
 
 
 def gather_provenance(
@@ -36,7 +32,7 @@ def gather_provenance(
     model: str = "",
     project: Path | None = None,
     listing: ProjectListing | None = None,
-) -> Provenance:
+) -> schema.Provenance:
     """Gather the provenance; call it just before the run starts, for the load average.
 
     http: sends the API key, if any; it never gets into the result
@@ -45,7 +41,7 @@ def gather_provenance(
     project: the project's folder, for its git commit; None: there is none
     listing: what that project has deployed
     """
-    return Provenance(
+    return schema.Provenance(
         client=client_versions(),
         machine=read_machine(),
         project=read_commit(project) if project else None,
@@ -54,46 +50,42 @@ def gather_provenance(
     )
 
 
-def client_versions() -> Client:
+def client_versions() -> schema.Client:
     """The client's versions."""
-    return Client(
-        version=spark_bench.__version__,
-        python=platform.python_version(),
-        httpx=_version("httpx"),
+    httpx = None
+    with suppress(metadata.PackageNotFoundError):
+        httpx = metadata.version("httpx")
+    return schema.Client(
+        version=spark_bench.__version__, python=platform.python_version(), httpx=httpx
     )
 
 
-def describe_deployment(listing: ProjectListing) -> DeployedGroup | None:
+def describe_deployment(listing: ProjectListing) -> schema.DeployedGroup | None:
     """The part of a project's listing that determines figures; None if nothing is running."""
     head = listing.head
     if head is None:
         return None
-    return DeployedGroup(
+    ranks = (
+        schema.DeployedRank(
+            rank=rank.rank,
+            node=rank.node,
+            image=rank.image,
+            image_id=rank.image_id,
+            engine_version=rank.sglang,
+            spec=rank.spec,
+        )
+        for rank in listing.ranks
+    )
+    return schema.DeployedGroup(
         model=head.model,
         revision=listing.revision,
         group=listing.group,
         launch={name: value for name, value in head.launch.items() if not is_secret_name(name)},
-        ranks=tuple(map(_rank, listing.ranks)),
+        ranks=tuple(ranks),
     )
 
 
-def _rank(rank: ProjectRank) -> DeployedRank:
-    return DeployedRank(
-        rank=rank.rank,
-        node=rank.node,
-        image=rank.image,
-        image_id=rank.image_id,
-        engine_version=rank.sglang,
-        spec=rank.spec,
-    )
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
+# ---- the client's machine, and the project's commit
 
 _GIT_SECONDS = 5.0
 
@@ -111,16 +103,23 @@ _ARM_PARTS = {
 def read_machine(root: Path = Path("/")) -> Machine:
     """This machine's state now. root: where /proc and /sys are."""
     cpus = root / "sys/devices/system"
+    # What not every system has is null.
+    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    memory = load = None
+    with suppress(OSError, ValueError):
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with suppress(OSError):
+        load = os.getloadavg()
     return Machine(
         hostname=platform.node() or None,
         product=_first_line(root / "sys/class/dmi/id/product_name"),
         cpu=cpu_model(_text(root / "proc/cpuinfo")) or platform.processor() or None,
         cores=os.cpu_count(),
-        usable_cores=_usable_cores(),
-        memory_bytes=_memory_bytes(),
+        usable_cores=len(usable) if usable is not None else None,
+        memory_bytes=memory,
         kernel=platform.release() or None,
         platform=f"{platform.system()} {platform.machine()}",
-        load_average=_load_average(),
+        load_average=load,
         governor=_first_line(cpus / "cpu/cpu0/cpufreq/scaling_governor"),
         clock_source=_first_line(cpus / "clocksource/clocksource0/current_clocksource"),
     )
@@ -176,20 +175,108 @@ def _first_line(path: Path) -> str | None:
     return _text(path).strip() or None
 
 
-def _usable_cores() -> int | None:
-    if hasattr(os, "sched_getaffinity"):  # Linux
-        return len(os.sched_getaffinity(0))
-    return None
+# ---- the server: SGLang, vLLM, llama.cpp, or anything else with /v1/models
+#
+# Its settings are an allow list, not everything but secrets: SGLang's /server_info has the API key.
+
+# A slower server is left alone: its settings are a bonus.
+_SECONDS = 5.0
+
+# Settings of sglang 0.5.3 to 0.5.23 that affect speed; speculative decoding adds speculative_*.
+_SGLANG = """
+    model_path tokenizer_path revision weight_version load_format dtype quantization kv_cache_dtype
+    context_length device tp_size pp_size dp_size ep_size nnodes enable_dp_attention
+    mem_fraction_static max_total_tokens max_total_num_tokens max_running_requests
+    effective_max_running_requests_per_dp max_prefill_tokens chunked_prefill_size page_size
+    schedule_policy schedule_conservativeness attention_backend prefill_attention_backend
+    decode_attention_backend sampling_backend grammar_backend moe_runner_backend moe_a2a_backend
+    fp8_gemm_runner_backend disable_cuda_graph cuda_graph_max_bs cuda_graph_max_bs_decode
+    cuda_graph_max_bs_prefill enable_torch_compile disable_radix_cache disable_overlap_schedule
+    enable_mixed_chunk enable_hierarchical_cache disable_custom_all_reduce
+    enable_flashinfer_allreduce_fusion stream_interval num_continuous_decode_steps reasoning_parser
+    tool_call_parser random_seed enable_deterministic_inference
+"""
+_LLAMA_CPP = frozenset(("model_path", "total_slots", "build_info", "n_ctx"))
 
 
-def _memory_bytes() -> int | None:
-    with suppress(OSError, ValueError):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return None
+def read_server_info(http: httpx.Client, url: str, model: str = "") -> ServerInfo:
+    """Read what the server at `url` says about itself; ServerInfo() if it doesn't respond.
+
+    model: the one that will be requested; "": the first that it lists
+    """
+    base = url.rstrip("/").removesuffix("/v1")
+    listed = parse_models(_body(http, f"{base}/v1/models"))
+    entry = next((entry for entry in listed if model in ("", entry.id)), None)
+    engine: str | None = None
+    version: object = None
+    settings: dict[str, SettingValue] = {}
+    # 0.5.23 has the first path and warns about the second, which 0.5.3 has.
+    for path in ("/server_info", "/get_server_info") if listed else ():
+        if "tp_size" in (info := _get(http, base + path)):
+            engine, version, settings = "sglang", info.get("version"), sglang_settings(info)
+            break
+    if listed and not engine:
+        answer = _get(http, f"{base}/version").get("version")
+        if isinstance(answer, str) and answer:
+            engine, version = "vllm", answer
+        elif "default_generation_settings" in (props := _get(http, f"{base}/props")):
+            engine, version = "llama.cpp", props.get("build_info")
+            settings = llama_cpp_settings(props)
+    return ServerInfo(
+        engine=engine,
+        version=version if isinstance(version, str) and version else None,
+        models=tuple(entry.id for entry in listed),
+        model=entry.id if entry else None,
+        max_model_len=entry.context if entry else None,
+        settings=settings,
+    )
 
 
-def _load_average() -> tuple[float, float, float] | None:
+def sglang_settings(info: Mapping[str, Any]) -> dict[str, SettingValue]:
+    """The settings in SGLang's server info that affect speed."""
+    states = info.get("internal_states")
+    state = states[0] if isinstance(states, list) and states else {}
+    # The scheduler's own value, if any, is what the setting resulted in.
+    merged = {**info, **(state if isinstance(state, dict) else {})}
+    names = frozenset(_SGLANG.split())
+    speculative = bool(info.get("speculative_algorithm"))
+    return _picked(
+        merged, lambda name: name in names or (speculative and name.startswith("speculative_"))
+    )
+
+
+def llama_cpp_settings(props: Mapping[str, Any]) -> dict[str, SettingValue]:
+    """The settings in llama.cpp's /props that affect speed."""
+    defaults = props["default_generation_settings"]
+    merged = {**(defaults if isinstance(defaults, dict) else {}), **props}
+    return _picked(merged, _LLAMA_CPP.__contains__)
+
+
+def _picked(info: Mapping[str, Any], wanted: Callable[[str], bool]) -> dict[str, SettingValue]:
+    """The wanted settings that JSON can hold: scalars, neither infinite nor beyond 64 bits."""
+    return {
+        name: clean_text(value) if isinstance(value, str) else value
+        for name, value in sorted(info.items())
+        if wanted(name)
+        and not is_secret_name(name)
+        and (abs(value) < 2**63 if isinstance(value, int | float) else isinstance(value, str))
+    }
+
+
+def _get(http: httpx.Client, url: str) -> Mapping[str, Any]:
     try:
-        return os.getloadavg()
-    except OSError:
-        return None
+        answer = msgspec.json.decode(_body(http, url))
+    except (ValueError, RecursionError):
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _body(http: httpx.Client, url: str) -> bytes:
+    """The body of a successful response, else empty."""
+    import httpx
+
+    try:
+        response = http.get(url, timeout=_SECONDS)
+    except (httpx.HTTPError, httpx.InvalidURL):
+        return b""
+    return response.content if response.status_code == httpx.codes.OK else b""

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -94,7 +94,19 @@ def clean_command(words: Iterable[str]) -> tuple[str, ...]:
     >>> clean_command(["--extra-body", '{"auth_token": "abc"}'])
     ('--extra-body', '{"auth_token": "***"}')
     """
-    return tuple(_cleaned(words))
+    cleaned = []
+    hide = False
+    for word in words:
+        name, equals, value = word.partition("=")
+        option = name.startswith("-") and is_secret_name(name)
+        if hide:
+            cleaned.append(HIDDEN)
+        elif equals and name.startswith("-"):
+            cleaned.append(f"{name}={HIDDEN if option else _clean_word(value)}")
+        else:
+            cleaned.append(_clean_word(word))
+        hide = option and not equals and not hide
+    return tuple(cleaned)
 
 
 def clean_body(value: Any) -> Any:
@@ -139,17 +151,3 @@ def _clean_word(text: str) -> str:
         cleaned = clean_body(document)
         return text if cleaned == document else json.dumps(cleaned, ensure_ascii=False)
     return clean_text(text)
-
-
-def _cleaned(words: Iterable[str]) -> Iterator[str]:
-    hide = False
-    for word in words:
-        name, equals, value = word.partition("=")
-        option = name.startswith("-") and is_secret_name(name)
-        if hide:
-            yield HIDDEN
-        elif equals and name.startswith("-"):
-            yield f"{name}={HIDDEN if option else _clean_word(value)}"
-        else:
-            yield _clean_word(word)
-        hide = option and not equals and not hide

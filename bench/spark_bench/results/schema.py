@@ -1,13 +1,13 @@
-"""A result file: everything that is known of one run, as it is written.
+"""A result file: everything that is recorded about one run.
 
-Every name of these types is a key of the file; docs/results.md explains them for users. A change
-of meaning, a new or a removed key is a new `SCHEMA_VERSION`.
+Each class is an object of the file and each field a key of it; docs/results.md explains them to
+users, and the docstrings here become the descriptions in schema.json. Renaming, adding or removing
+a key, or changing its meaning, takes a new `SCHEMA_VERSION`.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from secrets import token_hex
+from datetime import datetime
 from typing import Any, Final, Literal
 
 from msgspec import Struct, field
@@ -24,18 +24,18 @@ KIND: Final = "spark-bench run"
 
 
 class Measurement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What one repeat measured, or all of them together.
+    """The figures of one repeat, or of all repeats combined.
 
-    summary: the run's figures, under sglang.bench_serving's names; those without the start and the
-        tail in its `steady`
-    audit: how exact the client was
-    lengths: tokens asked for and tokens seen
-    distributions: quantiles, for plots; null for the median over repeats
-    intervals: confidence intervals, by the summary's key; over repeats, or within the run
-    stalls: gaps and whose they were
-    server: what the server's own metrics say of the same time, and how that fits; null: it has none
-    nodes: power, temperature and memory, and tokens per joule; null: not sampled
-    requests_file: the name of the requests' file, in the same folder; null: not saved
+    summary: throughput, latencies and counts, named as in sglang.bench_serving; `steady` holds the
+        same figures without the start and the end of the run
+    audit: how accurately the client measured
+    lengths: prompt and answer lengths in tokens, requested and actual
+    distributions: quantiles for plots; null in the combination of several repeats
+    intervals: confidence intervals by the summary's key, over the repeats or within the only run
+    stalls: long gaps between tokens, and whether one request or all of them waited
+    server: figures from the server's own metrics; null: it has none, or they were not read
+    nodes: power, temperature, memory, and tokens per joule; null: not sampled
+    requests_file: name of the file with one line per request, in the same folder; null: not saved
     """
 
     summary: Summary
@@ -50,21 +50,25 @@ class Measurement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class Repeat(Measurement, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One repeat; started: in UTC, ISO 8601."""
+    """One repeat.
+
+    repeat: its number, from 0
+    started: just before its load was sent (UTC, ISO 8601)
+    """
 
     repeat: int
     started: datetime
 
 
 class Result(Measurement, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A whole run. The measured part is the run's own, or the median over its repeats.
+    """A whole run. Its measured part is that of the only repeat, or of all repeats combined.
 
-    id: unique; in the order of the runs when sorted as text
-    created: when the run ended, in UTC, ISO 8601
-    status: "partial" when it was ended before its last request
-    reason: why it is partial ("Ctrl-C"), else empty
-    repeats: each of them, in their order; empty when there was one
-    notes: what a reader of the figures should know, in sentences
+    id: unique; sorting ids as text sorts runs by time
+    created: when the run ended (UTC, ISO 8601)
+    status: "partial" if the run ended before its last request
+    reason: why the run is partial, such as "stopped by Ctrl-C"; "" if it is complete
+    repeats: all repeats in order; empty if there was only one
+    notes: sentences to take into account when reading the figures
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -79,19 +83,13 @@ class Result(Measurement, frozen=True, kw_only=True, forbid_unknown_fields=True)
     notes: tuple[str, ...] = ()
 
 
-def new_id(now: datetime) -> str:
-    """An id for a run that ended at `now`: its time in UTC to the millisecond, and some chance."""
-    utc = now.astimezone(UTC)
-    return f"{utc:%Y%m%dT%H%M%S}{utc.microsecond // 1000:03}Z-{token_hex(4)}"
-
-
 class Conversations(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The shape of conversations; one turn and no shared prefix is a plain load.
+    """The shape of the conversations; one turn and no shared prefix: independent prompts.
 
-    turns: questions in each
-    think_time: seconds between an answer's end and the next question
-    shared_prefix: tokens that the prompts of a group begin with, all alike
-    prefix_groups: how many different such prefixes there are
+    turns: questions per conversation
+    think_time: seconds between the end of an answer and the next question
+    shared_prefix: length in tokens of the prefix that all prompts of a group share; 0: none
+    prefix_groups: number of distinct shared prefixes
     """
 
     turns: int = 1
@@ -101,7 +99,11 @@ class Conversations(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class RateRamp(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Requests a second at the start and at the end of the run, and how they change over time."""
+    """A request rate that changes during the run.
+
+    start, end: requests per second at the start and at the end of the run
+    shape: how the rate changes between the two
+    """
 
     start: float
     end: float
@@ -109,11 +111,12 @@ class RateRamp(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Dataset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The file that prompts or times came from.
+    """The file that the prompts or the send times were taken from.
 
+    format: what kind of file it is
     file: its name, without folders
-    sha256: of its bytes, in hex
-    speed: how much faster than recorded a trace was replayed
+    sha256: SHA-256 of its content, in hex
+    speed: replay speed of a trace; 2.0 is twice as fast as recorded
     """
 
     format: Literal["trace", "sharegpt"]
@@ -123,28 +126,36 @@ class Dataset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The run as it was asked for: its profile and the overrides put together.
+    """The run as it was requested: the profile with its overrides applied.
 
-    profile: its name
-    overrides: which of its fields were given apart, with their values
-    url: of the server, without user and password
-    num_prompts: requests in each repeat
-    input_len, output_len: tokens asked for; null where each request has its own
-    request_rate: requests per second; null: as fast as the slots allow
-    burstiness: shape of the gamma distributed gaps (1: Poisson; smaller: burstier); null: even
-    concurrency: requests in flight at most; null: no limit
-    rate_ramp: the rate that changed over the run, in place of request_rate; null: it did not
-    ramp: seconds until the last slot was open
-    duration: seconds after which nothing more is sent; null: all prompts are sent
-    cache: "miss" (random content that no prefix cache can know) or "hit"
-    warmup: requests sent before the first repeat, which count nowhere
-    timeout: seconds for one request
-    ignore_eos: the server was asked to go on to output_len
-    temperature: asked for; null: the server takes none, so its own
-    extra_body: what the user added to each request's body, secrets hidden
-    count_tokens: how tokens were to be counted
-    slo: the longest times allowed, in milliseconds, by name; empty: none were given
-    command: the words of the command line, secrets hidden
+    profile: the profile's name
+    overrides: fields of the profile that were given explicitly, with their values
+    endpoint: the API that was used
+    url: the server's URL, without user and password
+    model: id of the requested model; "": the server chose
+    num_prompts: requests per repeat
+    input_len, output_len: tokens per prompt and per answer; null: each request has its own
+    request_rate: requests per second; null: no given rate, requests wait only for a free slot
+    burstiness: shape of the gamma-distributed gaps between requests: 1 is Poisson, less is
+        burstier; null: evenly spaced
+    concurrency: maximum number of requests in flight; null: no limit
+    rate_ramp: the changing rate that replaced request_rate; null: the rate did not change
+    ramp: seconds over which the limit on requests in flight rose to `concurrency`
+    duration: seconds after which no more requests were sent; null: no limit
+    seed: runs with the same seed send identical bytes
+    cache: "miss": random prompts, which no prefix cache can hold; "hit": the same prompt each time
+    warmup: uncounted requests sent before the first repeat
+    repeat: number of repeats requested
+    timeout: time limit of one request, in seconds
+    ignore_eos: the server was asked to generate exactly output_len tokens
+    temperature: the requested sampling temperature; null: the server's default
+    extra_body: fields that the user added to each request, with secrets hidden
+    count_tokens: how tokens were counted: "usage": by the server, with each event; "auto": by a
+        tokenizer, since the server sent no counts; "off": by a tokenizer, as requested
+    conversations: the shape of the conversations
+    dataset: the file of the prompts or send times; null: none
+    slo: latency limits in milliseconds by name (ttft, tpot, e2e); empty: none
+    command: arguments of the command line, with secrets hidden
     """
 
     profile: str
@@ -180,7 +191,12 @@ SettingValue = bool | int | float | str
 
 
 class Client(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The client: versions of itself, of Python and of httpx."""
+    """Versions of the client's software.
+
+    version: of spark-bench
+    python: of Python
+    httpx: of httpx; null: not installed
+    """
 
     version: str
     python: str
@@ -188,14 +204,18 @@ class Client(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Machine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The machine that the client ran on. What it doesn't tell is null.
+    """The machine that the client ran on; null: unknown.
 
-    product: the machine's name by its firmware ("NVIDIA DGX Spark")
-    platform: system and architecture ("Linux aarch64")
-    cores, usable_cores: of the machine, and those that the client may run on
-    load_average: over 1, 5 and 15 minutes, before the run started
-    governor: of the first core's clock frequency ("performance", "powersave")
-    clock_source: what the kernel reads the time from ("tsc", "arch_sys_counter")
+    hostname: its network name
+    product: product name from the firmware, such as "NVIDIA DGX Spark"
+    cpu: the CPU's model
+    cores, usable_cores: CPU cores of the machine, and those that the client may use
+    memory_bytes: total memory, in bytes
+    kernel: the kernel's release
+    platform: operating system and architecture, such as "Linux aarch64"
+    load_average: over 1, 5 and 15 minutes, read before the run
+    governor: frequency governor of the first core, such as "performance" or "powersave"
+    clock_source: the kernel's clock, such as "tsc" or "arch_sys_counter"
     """
 
     hostname: str | None
@@ -212,20 +232,25 @@ class Machine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Commit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The git commit of a project's folder; dirty: tracked files differed from it."""
+    """The git commit of a project's folder.
+
+    sha: its hash, in hex
+    dirty: tracked files had uncommitted changes
+    """
 
     sha: str
     dirty: bool
 
 
 class ServerInfo(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the server told about itself. What it doesn't tell is null.
+    """What the server reports about itself; null: not reported.
 
     engine: "sglang", "vllm" or "llama.cpp"
-    version: the engine's
-    models: the ids that it serves
-    model, max_model_len: the served model's entry: its id, its context in tokens
-    settings: those of the engine's settings that speed depends on, under the engine's names
+    version: the engine's version
+    models: ids of the models that it serves
+    model: id of the requested model
+    max_model_len: that model's context length, in tokens
+    settings: engine settings that affect speed, under the engine's own names
     """
 
     engine: str | None = None
@@ -239,8 +264,12 @@ class ServerInfo(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class DeployedRank(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One engine process of a deployment.
 
-    image_id: what is inside the image's tag on that node
-    spec: SHA-256 of everything that decides what it runs; the same hash is the same launch
+    rank: its number; 0 is the head
+    node: name of the node that it runs on
+    image: name and tag of its container image
+    image_id: id of the image's content on that node
+    engine_version: version of the engine in the image
+    spec: SHA-256 of everything that decides what the rank runs; equal hashes are equal launches
     """
 
     rank: int
@@ -252,12 +281,13 @@ class DeployedRank(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class DeployedGroup(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the project has deployed, as it lists it.
+    """What the project deployed, from its own listing.
 
-    model: that the head runs
-    revision: of the weights, "" where not known
-    launch: what the head's engine was started with
-    ranks: those that run, the head first
+    model: id of the model that the head runs
+    revision: commit of the weights; "": unknown
+    group: name of the deployment's group
+    launch: settings that the head's engine was started with
+    ranks: the running ranks, the head first
     """
 
     model: str
@@ -268,7 +298,14 @@ class DeployedGroup(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Provenance(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a result was measured with; null: unknown, or there is none."""
+    """What the result was measured with; null: unknown, or there is none.
+
+    client: versions of the client's software
+    machine: the machine that the client ran on
+    project: commit of the project that deployed the server
+    server: what the server reports about itself
+    deployment: what the project deployed
+    """
 
     client: Client
     machine: Machine
@@ -278,15 +315,15 @@ class Provenance(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Lengths(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How well the lengths asked for were met. Sums are over good requests with a usage.
+    """How well the requested lengths were met, in tokens, over the successful requests.
 
-    tokenizer: what the prompts were counted with; null: nothing, their lengths are approximate
-    checked: requests whose prompt length was known beforehand and told by the server
-    asked_input, seen_input: their prompt tokens, in sum
-    differing: those where the two differ
-    largest_difference: seen minus asked, of the one where they differ most
-    asked_output, seen_output: tokens to generate and generated, in sum, of good requests
-    stopped_early: good requests that ended before the length asked for
+    tokenizer: what counted the prompts; null: none did, so their lengths are approximate
+    checked: requests whose prompt length was known in advance and reported by the server
+    asked_input, seen_input: prompt tokens of the checked requests: requested, and as reported
+    differing: checked requests whose two prompt lengths differ
+    largest_difference: seen minus asked, for the request with the largest difference
+    asked_output, seen_output: answer tokens of all successful requests: requested, and generated
+    stopped_early: successful requests whose answer ended before the requested length
     """
 
     tokenizer: str | None
@@ -304,20 +341,24 @@ SampleColumn = tuple[float | None, ...]
 
 
 class Range(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Mean over time and maximum of something, within the run."""
+    """How a quantity behaved during the run, in the unit of the key that holds it.
+
+    mean: mean over time
+    max: largest value
+    """
 
     mean: float
     max: float
 
 
 class ServerSamples(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The server by time; all columns are of one length. null: not told.
+    """The server's metrics over time: columns of equal length; null: not reported.
 
-    at: seconds since the start of the run
-    running, queued: requests
-    token_usage: share of the KV cache in use
-    cache_hit_rate: share of prompt tokens found in the prefix cache
-    throughput: tokens a second that it generated
+    at: time of each sample, in seconds since the start of the run
+    running, queued: number of requests that the server is processing, and that wait in its queue
+    token_usage: share of the KV cache in use, from 0 to 1
+    cache_hit_rate: share of prompt tokens found in the prefix cache, from 0 to 1
+    throughput: tokens generated per second
     """
 
     at: tuple[float, ...]
@@ -329,13 +370,14 @@ class ServerSamples(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class ServerFigures(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the server's own metrics say of the run.
+    """The run according to the server's own metrics; null: not reported.
 
-    reconciliation: the client's latencies beside the server's histograms
-    generated_tokens, prompt_tokens: by its own counters
-    cache_hit_rate: share of prompt tokens found in the prefix cache
-    running, queued: requests
-    token_usage: share of the KV cache in use
+    reconciliation: the client's latencies compared with the server's histograms
+    generated_tokens, prompt_tokens: tokens by the server's own counters
+    cache_hit_rate: share of prompt tokens found in the prefix cache, from 0 to 1
+    running, queued: number of requests that the server is processing, and that wait in its queue
+    token_usage: share of the KV cache in use, from 0 to 1
+    samples: the metrics over time
     """
 
     reconciliation: Reconciliation | None
@@ -349,12 +391,16 @@ class ServerFigures(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class NodeColumns(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A node by time; all columns are of one length. null: not told.
+    """One node over time: columns of equal length; null: not reported.
 
-    at: seconds since the start of the run
-    power_w: of all its GPUs; temperature_c, clock_mhz, utilization (percent): of the busiest
-    memory_used_bytes: of the host; the GPU's own only where it shares that, as a GB10 does
-    received_bytes, sent_bytes: over all RDMA ports since they came up
+    at: time of each sample, in seconds since the start of the run
+    power_w: power of all its GPUs together, in watts
+    temperature_c: temperature of its busiest GPU, in degrees Celsius
+    clock_mhz: clock of its busiest GPU, in megahertz
+    utilization: utilization of its busiest GPU, in percent
+    memory_used_bytes: host memory in use, in bytes; it includes the GPU's only where the two share
+        memory, as on a GB10
+    received_bytes, sent_bytes: bytes over all RDMA ports since the ports came up
     """
 
     at: tuple[float, ...]
@@ -368,11 +414,16 @@ class NodeColumns(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class NodeFigures(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One node over the run.
+    """One node during the run; null: not reported.
 
-    energy_joules: of its GPUs
-    memory_used_bytes: of the host; the GPU's own only where it shares that, as a GB10 does
-    received_bytes, sent_bytes: over RDMA during the run
+    name: the node's name
+    energy_joules: energy that its GPUs used, in joules
+    power_w: power of all its GPUs together, in watts
+    temperature_c: temperature of its busiest GPU, in degrees Celsius
+    memory_used_bytes: host memory in use, in bytes; it includes the GPU's only where the two share
+        memory, as on a GB10
+    received_bytes, sent_bytes: bytes over all RDMA ports during the run
+    samples: the node over time
     """
 
     name: str
@@ -386,8 +437,12 @@ class NodeFigures(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class Nodes(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """tokens_per_joule: output tokens for each joule that all nodes' GPUs took; null where one of
-    them doesn't tell its power."""
+    """The nodes that serve the model.
+
+    tokens_per_joule: output tokens per joule of GPU energy, over all nodes; null: at least one node
+        does not report its power
+    nodes: the figures of each node
+    """
 
     tokens_per_joule: float | None
     nodes: tuple[NodeFigures, ...]

@@ -12,10 +12,9 @@ from spark_bench.prompts.tokens import find_tokens
 from spark_bench.results.provenance import gather_provenance
 from spark_bench.run import run_load
 from spark_bench.run.context import RunContext, interruptible
-from spark_bench.run.measure import MeasuredRepeat, measure_repeat
+from spark_bench.run.measure import MeasuredRepeat, measure_repeat, prepare_server
 from spark_bench.run.negotiate import negotiate
 from spark_bench.run.notes import result_notes
-from spark_bench.run.prepare import prepare_server
 from spark_bench.run.reach import reach
 from spark_bench.run.save import SavedResult, describe_config, save_result
 
@@ -87,29 +86,23 @@ def _run_point(options: RunOptions, context: RunContext) -> SavedResult:
         project=options.server.project if server.listing else None,
         listing=server.listing,
     )
-    repeats, notes, reason = _run_repeats(options, context)
-    notes = [*server.notes, *agreement.notes, *notes, *result_notes(options, agreement, repeats)]
-    config = describe_config(options, server, agreement, repeats[0].warmup if repeats else 0)
-    point = _point_name(options.load) if options.load.sweep else ""
-    return save_result(options, config, provenance, repeats, notes, reason=reason, point=point)
-
-
-def _run_repeats(
-    options: RunOptions, context: RunContext
-) -> tuple[list[MeasuredRepeat], list[str], str]:
-    """The repeats, notes on them, and why they are fewer or the last is cut short ("": neither)."""
-    repeats, notes = list[MeasuredRepeat](), list[str]()
+    repeats, notes, reason = list[MeasuredRepeat](), list[str](), ""
     try:
         while len(repeats) < options.load.repeat and not context.interrupts.came:
             measured = _run_repeat(options, context, len(repeats), notes)
             if measured is None:
                 break
             repeats.append(measured)
-    except BenchError as error:
+        notes = list(dict.fromkeys(notes))
+        reason = CTRL_C if context.interrupts.came else ""
+    except BenchError as error:  # the repeats before it are worth keeping
         if not repeats:
             raise
-        return repeats, notes, error.message
-    return repeats, list(dict.fromkeys(notes)), CTRL_C if context.interrupts.came else ""
+        reason = error.message
+    notes = [*server.notes, *agreement.notes, *notes, *result_notes(options, agreement, repeats)]
+    config = describe_config(options, server, agreement, repeats[0].warmup if repeats else 0)
+    point = _point_name(options.load) if options.load.sweep else ""
+    return save_result(options, config, provenance, repeats, notes, reason=reason, point=point)
 
 
 def _run_repeat(

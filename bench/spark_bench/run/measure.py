@@ -1,37 +1,30 @@
-"""One repeat: send it, read it, and compute its figures."""
+"""One repeat, from beginning to end: warm the server up, empty its prefix cache, send the load
+while the server is sampled, read the responses, compute the figures."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
 
-from spark_bench.client.judge import audit
-from spark_bench.client.loop import Recording
+import httpx
+
 from spark_bench.client.recorder import Recorder
 from spark_bench.client.tally import Progress
 from spark_bench.errors import Unreachable
-from spark_bench.metrics.histograms import reconcile
-from spark_bench.metrics.intervals import over_requests
-from spark_bench.metrics.stalls import stalls
-from spark_bench.metrics.summary import distributions, summarize
-from spark_bench.metrics.times import TimedRequests
+from spark_bench.load import warmup
 from spark_bench.options import RunOptions
-from spark_bench.record import Load, Request
-from spark_bench.results.assemble import compare_lengths, node_figures, server_figures
+from spark_bench.record import Load, Prompt, Request
 from spark_bench.results.schema import Repeat
 from spark_bench.run.context import RunContext
 from spark_bench.run.reach import ReachedServer
-from spark_bench.run.responses import (
-    ReadResponses,
-    blank_events_note,
-    merged_share,
-    read_responses,
-)
-from spark_bench.run.run_load import count_connections
+from spark_bench.run.responses import compute_figures, read_responses
+from spark_bench.run.run_load import build_warm_up, count_connections
 from spark_bench.telemetry.messages import SamplerJob
-from spark_bench.telemetry.readings import ServerSide
 from spark_bench.telemetry.sampling import Sampling
+
+FLUSH = "/flush_cache"  # sglang 0.5.23, srt/entrypoints/http_server.py
 
 
 @dataclass
@@ -57,6 +50,97 @@ class MeasuredRepeat:
     warmup: int = 0
 
 
+@dataclass
+class Prepared:
+    """What went before a repeat.
+
+    warmup: requests sent, which count nowhere
+    notes: what went wrong, in sentences; none of it prevents the run
+    """
+
+    warmup: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+def prepare_server(options: RunOptions, context: RunContext, load: Load, repeat: int) -> Prepared:
+    """Warm the server up, then empty its prefix cache if the run must not find anything there.
+
+    repeat: which one of the load follows, from 0. Without --warmup, a warm-up goes before the first
+    alone, since the others follow the load itself; with it, one goes before each.
+    """
+    prepared = Prepared()
+    warm_up = partial(build_warm_up, options.load, options.prompts.cache, context, load)
+    if options.load.warmup:
+        count = min(options.load.warmup, warmup.in_flight(load))
+        prompts = [load.jobs[n % len(load.jobs)].prompt for n in range(options.load.warmup)]
+        _send(warm_up(prompts, count, repeat), context, prepared)
+    elif options.load.warmup is None and repeat == 0:
+        _send_until_steady(warm_up, context, load, prepared)
+    if options.prompts.cache == "miss" and context.server.engine == "sglang":
+        # Prompts are the same for the same seed: a run before this one may have left them there.
+        meaning = "prompts of an earlier run with the same seed may still be in its prefix cache"
+        try:
+            response = context.server.http.post(FLUSH)
+        except httpx.TransportError as error:
+            prepared.notes.append(f"{FLUSH}: {error}: {meaning}")
+            return prepared
+        if not response.is_success:
+            status, text = response.status_code, " ".join(response.text.split())[:80]
+            prepared.notes.append(f"the server refused {FLUSH} (HTTP {status}: {text}): {meaning}")
+    return prepared
+
+
+def _send_until_steady(
+    warm_up: Callable[[Sequence[Prompt], int, int], Load],
+    context: RunContext,
+    load: Load,
+    prepared: Prepared,
+) -> None:
+    """Rounds as `load.warmup` bounds them. warm_up: builds one of prompts, slots and turn."""
+    slots = warmup.in_flight(load)
+    if warmup.rate(load):
+        alone = warmup.sample_warm_up(load, 1)
+        seconds = _send(warm_up(alone, 1, -1), context, prepared)
+        longer = load.jobs[0].prompt.output_tokens / alone[0].output_tokens
+        slots = warmup.in_flight(load, (seconds or 0.0) * longer)
+    prompts = warmup.round_of(load, slots)
+    most, took = warmup.most_rounds(load, prompts), list[float]()
+    while not context.interrupts.came:
+        seconds = _send(warm_up(prompts, slots, len(took)), context, prepared)
+        if seconds is None:
+            return
+        took.append(seconds)
+        if warmup.is_warm(took, most):
+            break
+    if len(took) > 1 and not warmup.is_steady(took) and not context.interrupts.came:
+        faster = 1 - took[-1] / took[-2]
+        prepared.notes.append(
+            f"the server was still getting faster when the warm-up ended after "
+            f"{prepared.warmup} requests (its last round by {faster:.0%}): the first repeat may be "
+            "slower than the others; --warmup N sends more"
+        )
+
+
+def _send(load: Load, context: RunContext, prepared: Prepared) -> float | None:
+    """Send a warm-up; the seconds that it took, None where none of its requests was answered."""
+    open_connections(context.server.recorder, load)
+    recording = context.server.recorder.record(load, context.interrupts.watch)
+    with closing(recording.store):
+        requests = read_responses(load, context, recording, tokenizer=False).requests
+    prepared.warmup += len(requests)
+    failed = Counter(f"{r.failure}: {r.detail}" for r in requests if not r.ok)
+    if failed:
+        prepared.notes.append(
+            f"{failed.total()} of {len(load.jobs)} warm-up requests failed "
+            f"({failed.most_common(1)[0][0]})"
+        )
+    answered = len(requests) > failed.total()
+    return (recording.ended_ns - recording.started_ns) / 1e9 if answered else None
+
+
+# ---- the measured load
+
+
 def measure_repeat(
     options: RunOptions, context: RunContext, load: Load, number: int, label: str
 ) -> MeasuredRepeat:
@@ -78,7 +162,7 @@ def measure_repeat(
     with closing(recording.store):
         by_tokenizer = options.measure.count_tokens != "usage"
         responses = read_responses(load, context, recording, tokenizer=by_tokenizer)
-    figures = _compute_figures(options, context, recording, responses, side)
+    figures = compute_figures(options, context, recording, responses, side)
     return MeasuredRepeat(
         Repeat(repeat=number, started=started, **figures),
         responses.requests,
@@ -117,38 +201,3 @@ def sample_server(options: RunOptions, server: ReachedServer) -> Iterator[Sampli
     except BaseException:
         sampling.cancel()
         raise
-
-
-def _compute_figures(
-    options: RunOptions,
-    context: RunContext,
-    recording: Recording,
-    responses: ReadResponses,
-    side: ServerSide | None,
-) -> dict[str, Any]:
-    """The fields of a Repeat. side: the server's metrics and power; None: not sampled."""
-    requests = responses.requests
-    timed = TimedRequests(requests)
-    slots = options.load.profile.concurrency
-    summary = summarize(timed, slo=options.measure.slo, slots=slots)
-    compared = reconcile(side.before, side.after, timed) if side and side.after else None
-    return {
-        "summary": summary,
-        "audit": audit(
-            recording,
-            tls=context.server.recorder.target.tls is not None,
-            merged=merged_share(requests),
-            parse_seconds=responses.cpu_seconds,
-            e2e_ms=summary.median_e2e_latency_ms,
-            gap_ms=summary.median_icl_ms,
-            spread_evenly=summary.itl_source.get("even", 0.0),
-            uncounted=summary.itl_source.get("none", 0.0),
-            unseen=blank_events_note(requests),
-        ),
-        "lengths": compare_lengths(requests, context.tokens.name if context.tokens.exact else None),
-        "distributions": distributions(timed),
-        "intervals": over_requests(timed, seed=options.load.seed),
-        "stalls": stalls(timed),
-        "server": server_figures(side, compared) if side else None,
-        "nodes": node_figures(side, summary.total_output_tokens) if side else None,
-    }

@@ -167,7 +167,11 @@ def _settle(
     wanted, last = agreement.asking, first
     bodies = {agreement.dialect.body(prompt, wanted)}
     simpler, fallbacks = agreement, iter(SIMPLER)
-    while _refuses(last, body) and len(bodies) < MOST_TRIES:
+    while len(bodies) < MOST_TRIES:
+        # Some servers refuse a field with status 500, or with 200 and an error in the stream.
+        says = last.status in REFUSING or last.failure == Failure.STREAM_ERROR
+        if last.failure not in REFUSED and not (says and is_unknown(body)):
+            break
         asking = _without_named(simpler.asking, body, simpler.dialect.body(prompt, simpler.asking))
         if asking is None and last.failure == Failure.STREAM_ERROR:
             break  # what else goes wrong in a stream is no refusal
@@ -186,15 +190,6 @@ def _settle(
         )
         last = _send_one(server, simpler, prompt, timeout)[0]
     return dataclasses.replace(simpler, notes=tuple(explain_changes(wanted, simpler.asking))), last
-
-
-def _refuses(request: Request, body: bytes) -> bool:
-    """Whether a request was refused for what it asks for; some servers say so with status 500, or
-    with 200 and an error in the stream."""
-    if request.failure in REFUSED:
-        return True
-    says = request.status in REFUSING or request.failure == Failure.STREAM_ERROR
-    return says and is_unknown(body)
 
 
 def _without_named(asking: Asking, body: bytes, sent: bytes) -> Asking | None:

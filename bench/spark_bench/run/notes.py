@@ -10,7 +10,7 @@ from spark_bench.load import trace
 from spark_bench.metrics.figures import Summary
 from spark_bench.options import RunOptions
 from spark_bench.record import Request
-from spark_bench.results.schema import Measurement as Parts
+from spark_bench.results.schema import Measurement
 from spark_bench.run.measure import MeasuredRepeat
 from spark_bench.run.negotiate import Agreement
 from spark_bench.run.responses import blank_events_note
@@ -55,8 +55,16 @@ def result_notes(
         yield from lengthened_note(options.load.trace, limit, template + 1, requests)
     yield from first_apart([m.repeat.summary for m in repeats if not m.interrupted])
     yield from dict.fromkeys(note for m in repeats if (note := own_pause_note(m.repeat)))
-    if options.load.duration:
-        yield from _duration(options.load.duration, repeats)
+    if seconds := options.load.duration:
+        # Either ends a load: the time, or the prompts.
+        whole = [m for m in repeats if not m.interrupted]
+        if unsent := sum(m.unsent for m in whole):
+            yield f"{unsent} prompts were not sent within --duration {seconds:g}"
+        if any(not m.unsent and m.lasted < seconds for m in whole):
+            yield (
+                f"all prompts were answered before --duration {seconds:g} was over: -n is the most "
+                "that are sent; give more of them"
+            )
     yield from dict.fromkeys(f"{m.note}; they stayed in memory" for m in repeats if m.note)
     yield from server_messages(r for m in repeats for r in m.requests if r.failure)
 
@@ -83,7 +91,11 @@ def first_apart(repeats: Sequence[Summary]) -> Iterator[str]:
 def lengthened_note(
     file: Path, limit: int, least: int, requests: Sequence[Request]
 ) -> Iterator[str]:
-    """Lengths of a trace that a chat template leaves no room for. least: with one token of text"""
+    """Lengths of a trace that a chat template leaves no room for.
+
+    limit: entries of the trace that were used
+    least: tokens of a prompt with one token of text
+    """
     if all(r.asked_input != least for r in requests):
         return
     entries = trace.read_trace(file, limit=limit)
@@ -94,7 +106,7 @@ def lengthened_note(
         )
 
 
-def own_pause_note(measured: Parts) -> str:
+def own_pause_note(measured: Measurement) -> str:
     """Whether a stall may be the client's: what came while it stood still has one time."""
     stalls, longest = measured.stalls, measured.audit.lag_us.max / 1000
     if not stalls or not stalls.top or longest < (stalls.threshold_ms or 0.0):
@@ -102,18 +114,6 @@ def own_pause_note(measured: Parts) -> str:
     return (
         f"this client read up to {longest:.0f} ms late: a stall no longer than that may be its own"
     )
-
-
-def _duration(seconds: float, repeats: Sequence[MeasuredRepeat]) -> Iterator[str]:
-    """Either ends a load: the time, or the prompts."""
-    whole = [m for m in repeats if not m.interrupted]
-    if unsent := sum(m.unsent for m in whole):
-        yield f"{unsent} prompts were not sent within --duration {seconds:g}"
-    if any(not m.unsent and m.lasted < seconds for m in whole):
-        yield (
-            f"all prompts were answered before --duration {seconds:g} was over: -n is the most "
-            "that are sent; give more of them"
-        )
 
 
 def server_messages(failed: Iterable[Request]) -> Iterator[str]:

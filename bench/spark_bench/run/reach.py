@@ -77,7 +77,15 @@ def reach(
 
     step: is called with what may take long
     """
-    listing, foreign = _own_listing(options, _find_listing(options, step))
+    listing = _find_listing(options, step)
+    foreign: tuple[str, ...] = ()
+    if listing and options.url and not same_server(options.url, listing.url):
+        # Its model, launch, nodes and key say nothing about the server that is measured.
+        foreign = (
+            f"{options.inventory} has its head at {listing.url}, not at {options.url}: this "
+            "result has neither its deployment nor the power of its nodes",
+        )
+        listing = None
     url = options.url or (listing.url if listing else "") or LOCAL
     # The project's own key is for the project's own server alone.
     key = options.api_key or (project_key(listing.api_key_file) if listing else None)
@@ -93,36 +101,15 @@ def reach(
         ) as http:
             listed, model, notes = _choose_model(http, options.model)
             yield ReachedServer(
-                url,
-                recorder,
-                http,
-                listing,
-                model.id,
-                model.owner,
-                model.context,
-                listed,
-                (*foreign, *notes),
-                key,
+                *(url, recorder, http, listing, model.id, model.owner, model.context, listed),
+                notes=(*foreign, *notes),
+                api_key=key,
             )
     except Unreachable as error:
         hint = _unreachable_hint(options, listing, url, error.message)
         raise Unreachable(f"{error.message}{hint}") from None
     finally:
         recorder.close()
-
-
-def _own_listing(
-    options: ServerOptions, listing: ProjectListing | None
-) -> tuple[ProjectListing | None, tuple[str, ...]]:
-    """The listing where it is of the server that is measured; a note where it is not: then its
-    model, launch, nodes and key say nothing about that server."""
-    if listing is None or not options.url or same_server(options.url, listing.url):
-        return listing, ()
-    note = (
-        f"{options.inventory} has its head at {listing.url}, not at {options.url}: this "
-        "result has neither its deployment nor the power of its nodes"
-    )
-    return None, (note,)
 
 
 def same_server(one: str, other: str) -> bool:

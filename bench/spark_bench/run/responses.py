@@ -1,18 +1,26 @@
-"""What came back, read once the clock has stopped."""
+"""What came back: read once the clock has stopped, and the figures that it gives."""
 
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from spark_bench.client import judge
 from spark_bench.client.loop import Recording
 from spark_bench.client.tally import cpu_seconds, undisturbed
 from spark_bench.errors import BenchError
+from spark_bench.metrics import histograms, intervals, stalls
+from spark_bench.metrics.summary import distributions, summarize
+from spark_bench.metrics.times import TimedRequests
+from spark_bench.options import RunOptions
 from spark_bench.prompts.tokens import Tokens
 from spark_bench.protocol.reading import read_exchange, unreadable_request
 from spark_bench.record import Load, Request
+from spark_bench.results import assemble
 from spark_bench.run.context import RunContext
+from spark_bench.telemetry.readings import ServerSide
 
 # Counting the answers' tokens takes this share of a run's time at most, in seconds at least and at
 # most so many. On a server without counts in its stream it took 67 s for a run of 13.
@@ -111,6 +119,44 @@ def read_responses(
         if request.detail:
             request.detail = context.server.hidden(request.detail)
     return ReadResponses(requests, cpu_seconds() - before, counter.stopped if counter else "")
+
+
+def compute_figures(
+    options: RunOptions,
+    context: RunContext,
+    recording: Recording,
+    responses: ReadResponses,
+    side: ServerSide | None,
+) -> dict[str, Any]:
+    """The figures of one repeat, by the names of `schema.Measurement`.
+
+    side: the server's metrics and the nodes' power; None: not sampled
+    """
+    requests = responses.requests
+    timed = TimedRequests(requests)
+    slots, tokens = options.load.profile.concurrency, context.tokens
+    summary = summarize(timed, slo=options.measure.slo, slots=slots)
+    compared = histograms.reconcile(side.before, side.after, timed) if side and side.after else None
+    return {
+        "summary": summary,
+        "audit": judge.audit(
+            recording,
+            tls=context.server.recorder.target.tls is not None,
+            merged=merged_share(requests),
+            parse_seconds=responses.cpu_seconds,
+            e2e_ms=summary.median_e2e_latency_ms,
+            gap_ms=summary.median_icl_ms,
+            spread_evenly=summary.itl_source.get("even", 0.0),
+            uncounted=summary.itl_source.get("none", 0.0),
+            unseen=blank_events_note(requests),
+        ),
+        "lengths": assemble.compare_lengths(requests, tokens.name if tokens.exact else None),
+        "distributions": distributions(timed),
+        "intervals": intervals.over_requests(timed, seed=options.load.seed),
+        "stalls": stalls.stalls(timed),
+        "server": assemble.server_figures(side, compared) if side else None,
+        "nodes": assemble.node_figures(side, summary.total_output_tokens) if side else None,
+    }
 
 
 def merged_share(requests: Sequence[Request]) -> float:

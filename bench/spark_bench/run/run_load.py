@@ -7,8 +7,6 @@ from random import Random
 
 from spark_bench.errors import BadInput
 from spark_bench.load import arrivals, trace, warmup
-from spark_bench.load.arrivals import steps
-from spark_bench.load.trace import TraceEntry
 from spark_bench.options import LoadOptions, PromptOptions
 from spark_bench.prompts import sharegpt
 from spark_bench.prompts.compose import PromptShape, compose
@@ -66,10 +64,20 @@ def build_load(
         timings = trace.trace_timings(entries)
     else:
         prompts = _build_prompts(options, prompt_options, context, seed, note)
-        timings = _build_timings(options, prompt_options, prompts, seed)
+        # Conversations begin by the rate, or at once; their turns follow.
+        starts: Sequence[Timing] = ()
+        if rate := options.ramp or profile.request_rate:
+            starts = arrivals.arrival_timings(
+                len({prompt.conversation for prompt in prompts}),
+                rate,
+                burstiness=options.burstiness,
+                seed=derive_seed(seed, "arrivals"),
+            )
+        pause = prompt_options.think_time
+        timings = arrivals.conversation_timings(prompts, starts=starts, pause=pause)
     return Load(
         build_jobs(agreement, prompts, timings),
-        steps(profile.concurrency, options.ramp_slots),
+        arrivals.steps(profile.concurrency, options.ramp_slots),
         options.timeout,
         options.duration,
         # Files of prompts and traces ask for different lengths.
@@ -97,12 +105,12 @@ def build_warm_up(
     else:
         profile = options.profile
         lengths = [(p.input_tokens or profile.input_len, p.output_tokens) for p in prompts]
-        entries = [TraceEntry(0.0, *pair) for pair in lengths]
+        entries = [trace.TraceEntry(0.0, *pair) for pair in lengths]
         # A cache that isn't emptied must not know them from the point of a sweep before, either.
         seed = derive_seed(options.seed, "warm-up", turn, profile.concurrency, profile.request_rate)
         texts = traced(entries, context.tokens, seed, context.agreement.overhead)
         jobs = build_jobs(context.agreement, texts, [Timing()] * len(texts))
-    return Load(jobs, steps(slots), options.timeout, warmup.SECONDS, load.most_bytes)
+    return Load(jobs, arrivals.steps(slots), options.timeout, warmup.SECONDS, load.most_bytes)
 
 
 def build_jobs(
@@ -161,16 +169,3 @@ def _build_prompts(
         # Each point has prompts of its own, so that no prefix cache has them from the one before.
         seed = derive_seed(seed, profile.concurrency, profile.request_rate)
     return compose(shape, context.tokens, seed, overhead)[: profile.num_prompts]
-
-
-def _build_timings(
-    options: LoadOptions, prompt_options: PromptOptions, prompts: Sequence[Prompt], seed: int
-) -> list[Timing]:
-    """Conversations begin by the rate, or at once; their turns follow."""
-    rate = options.ramp or options.profile.request_rate
-    starts: Sequence[Timing] = ()
-    if rate:
-        count = len({prompt.conversation for prompt in prompts})
-        seed = derive_seed(seed, "arrivals")
-        starts = arrivals.arrival_timings(count, rate, burstiness=options.burstiness, seed=seed)
-    return arrivals.conversation_timings(prompts, starts=starts, pause=prompt_options.think_time)

@@ -14,21 +14,11 @@ import click
 
 from spark_bench import history
 from spark_bench.options import RunOptions
-from spark_bench.results.assemble import combine_repeats
-from spark_bench.results.atomic import NotSaved
-from spark_bench.results.files import default_path, requests_path, save_somewhere, write_result
+from spark_bench.results import assemble, files, schema
+from spark_bench.results.codec import Row, to_row
+from spark_bench.results.files import NotSaved
 from spark_bench.results.redact import clean_body, clean_command, without_credentials
-from spark_bench.results.request_rows import Row, to_row, write_requests
-from spark_bench.results.schema import (
-    Config,
-    Conversations,
-    Dataset,
-    Provenance,
-    RateRamp,
-    Result,
-    new_id,
-)
-from spark_bench.results.schema import Measurement as Parts
+from spark_bench.results.schema import Config, Result
 from spark_bench.run.measure import MeasuredRepeat
 from spark_bench.run.negotiate import Agreement
 from spark_bench.run.reach import ReachedServer
@@ -53,7 +43,7 @@ class SavedResult:
 def save_result(
     options: RunOptions,
     config: Config,
-    provenance: Provenance,
+    provenance: schema.Provenance,
     repeats: Sequence[MeasuredRepeat],
     notes: Sequence[str],
     *,
@@ -67,17 +57,17 @@ def save_result(
     """
     path = options.output.output
     if path is None:
-        path = default_path(f"{options.load.profile.name}{point}", datetime.now())
+        path = files.default_path(f"{options.load.profile.name}{point}", datetime.now())
     elif point:
         path = path.with_stem(path.stem + point)
     problems: list[str] = []
     requests = _save_requests(path, repeats, problems) if options.output.save_requests else None
     result = _build_result(config, provenance, repeats, notes, requests, reason)
     try:
-        write_result(result, path)
+        files.write_result(result, path)
     except NotSaved as error:
         spare = Path(tempfile.gettempdir()) / path.name
-        copy = save_somewhere(error.data, [Path.cwd() / path.name, spare])
+        copy = files.save_somewhere(error.data, [Path.cwd() / path.name, spare])
         printed = f"It is printed{f', and written to {copy}' if copy else ''} instead."
         return SavedResult(result, None, True, (*problems, error.message, printed))
     notes = tuple(problems)
@@ -97,33 +87,33 @@ def _save_requests(
     def rows() -> Iterator[Row]:
         return (to_row(r, m.started_ns, m.repeat.repeat) for m in repeats for r in m.requests)
 
-    file = requests_path(path)
+    file = files.requests_path(path)
     try:
-        write_requests(rows(), file)
+        files.write_requests(rows(), file)
         return file
     except NotSaved as error:
         problems.append(error.message)
     with suppress(OSError, NotSaved):
         spare = Path(tempfile.mkdtemp(prefix="spark-bench-")) / file.name
-        write_requests(rows(), spare)
+        files.write_requests(rows(), spare)
         problems.append(f"The requests were written to {spare} instead.")
     return None
 
 
 def _build_result(
     config: Config,
-    provenance: Provenance,
+    provenance: schema.Provenance,
     repeats: Sequence[MeasuredRepeat],
     notes: Sequence[str],
     requests: Path | None,
     reason: str,
 ) -> Result:
     now = datetime.now(UTC)
-    whole = combine_repeats([m.repeat for m in repeats])
-    parts = {name: getattr(whole, name) for name in Parts.__struct_fields__}
+    whole = assemble.combine_repeats([m.repeat for m in repeats])
+    parts = {name: getattr(whole, name) for name in schema.Measurement.__struct_fields__}
     return Result(
         **parts | {"requests_file": requests.name if requests else None},
-        id=new_id(now),
+        id=files.new_id(now),
         created=now,
         status="partial" if reason else "complete",
         reason=reason,
@@ -156,7 +146,9 @@ def describe_config(
         output_len=profile.output_len if lengths else None,
         request_rate=profile.request_rate if fixed and not ramp else None,
         burstiness=None if load.burstiness == float("inf") else load.burstiness,
-        rate_ramp=RateRamp(start=ramp.start, end=ramp.end, shape=ramp.shape) if ramp else None,
+        rate_ramp=schema.RateRamp(start=ramp.start, end=ramp.end, shape=ramp.shape)
+        if ramp
+        else None,
         concurrency=profile.concurrency,
         ramp=load.ramp_slots,
         duration=load.duration,
@@ -169,7 +161,7 @@ def describe_config(
         temperature=asking.temperature,
         extra_body=clean_body(asking.extra),
         count_tokens="usage" if asking.continuous_usage else options.measure.count_tokens,
-        conversations=Conversations(
+        conversations=schema.Conversations(
             turns=prompts.turns,
             think_time=prompts.think_time,
             shared_prefix=prompts.shared_prefix,
@@ -181,7 +173,7 @@ def describe_config(
     )
 
 
-def _describe_dataset(options: RunOptions) -> Dataset | None:
+def _describe_dataset(options: RunOptions) -> schema.Dataset | None:
     kind: Literal["trace", "sharegpt"] = "trace" if options.load.trace else "sharegpt"
     path = options.load.trace or options.prompts.sharegpt
     if path is None:
@@ -191,4 +183,4 @@ def _describe_dataset(options: RunOptions) -> Dataset | None:
         while block := file.read(BLOCK):
             digest.update(block)
     speed = options.load.trace_speed if options.load.trace else 1.0
-    return Dataset(format=kind, file=path.name, sha256=digest.hexdigest(), speed=speed)
+    return schema.Dataset(format=kind, file=path.name, sha256=digest.hexdigest(), speed=speed)

@@ -20,7 +20,7 @@ import spark_bench
 from spark_bench.errors import BadInput, BenchError
 from spark_bench.project import inventory_file
 from spark_bench.results import suite_results
-from spark_bench.results.atomic import replacing
+from spark_bench.results.files import replacing
 from spark_bench.results.provenance import read_commit
 from spark_bench.suite.plan import NO_TOKEN, Case, SuiteOptions
 from spark_bench.suite.rows import rows_csv

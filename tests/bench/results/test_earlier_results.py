@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from spark_bench.cli import main
-from spark_bench.results.codec import encode_result, read_result
-from spark_bench.results.request_rows import read_requests
+from spark_bench.results.codec import encode_result, read_requests, read_result
 
 EARLIER = Path(__file__).parent / "earlier"
 DAYS = sorted(folder.name for folder in EARLIER.iterdir() if folder.is_dir())

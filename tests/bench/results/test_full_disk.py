@@ -10,10 +10,14 @@ from pathlib import Path
 
 import pytest
 from result_samples import WHEN, a_request, a_result
-from spark_bench.results.atomic import NotSaved
-from spark_bench.results.codec import encode_result, read_result
-from spark_bench.results.files import default_path, save_somewhere, write_result
-from spark_bench.results.request_rows import START_NS, Row, to_row, write_requests
+from spark_bench.results.codec import START_NS, Row, encode_result, read_result, to_row
+from spark_bench.results.files import (
+    NotSaved,
+    default_path,
+    save_somewhere,
+    write_requests,
+    write_result,
+)
 
 FULL = Path("/dev/full")
 needs_full = pytest.mark.skipif(not FULL.exists(), reason="Linux alone has /dev/full")
@@ -106,10 +110,14 @@ ON_A_FULL_DISK = """
 import os, subprocess, sys
 from pathlib import Path
 from result_samples import a_request, a_result
-from spark_bench.results.atomic import NotSaved
-from spark_bench.results.codec import encode_result, read_result
-from spark_bench.results.files import default_path, save_somewhere, write_result
-from spark_bench.results.request_rows import START_NS, to_row, write_requests
+from spark_bench.results.codec import START_NS, encode_result, read_result, to_row
+from spark_bench.results.files import (
+    NotSaved,
+    default_path,
+    save_somewhere,
+    write_requests,
+    write_result,
+)
 from result_samples import WHEN
 
 disk, elsewhere = map(Path, sys.argv[1:])
@@ -155,8 +163,7 @@ READ_ONLY = """
 import subprocess, sys
 from pathlib import Path
 from result_samples import a_result
-from spark_bench.results.atomic import NotSaved
-from spark_bench.results.files import default_path, write_result
+from spark_bench.results.files import NotSaved, default_path, write_result
 from result_samples import WHEN
 
 disk = Path(sys.argv[1])

@@ -24,6 +24,7 @@ from spark_bench.results.provenance import (
     gather_provenance,
     read_commit,
     read_machine,
+    read_server_info,
 )
 from spark_bench.results.redact import (
     HIDDEN,
@@ -33,7 +34,6 @@ from spark_bench.results.redact import (
     without_credentials,
 )
 from spark_bench.results.schema import Provenance, ServerInfo
-from spark_bench.results.server_info import read_server_info
 
 SECRET = "sk-this-is-secret"
 MODELS = {

@@ -17,9 +17,9 @@ from result_samples import REQUESTS, SIDE, a_result
 from spark_bench.metrics.histograms import reconcile
 from spark_bench.metrics.times import TimedRequests
 from spark_bench.results.assemble import node_figures, server_figures
-from spark_bench.results.files import requests_path, write_result
+from spark_bench.results.codec import START_NS, to_row
+from spark_bench.results.files import requests_path, write_requests, write_result
 from spark_bench.results.json_schema import schema
-from spark_bench.results.request_rows import START_NS, to_row, write_requests
 
 DOC = Path(__file__, "../../../../docs/results.md").resolve().read_text()
 

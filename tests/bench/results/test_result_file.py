@@ -18,18 +18,23 @@ from result_samples import WHEN, a_request, a_result
 from spark_bench.errors import BadInput
 from spark_bench.record import Request
 from spark_bench.results.assemble import compare_lengths
-from spark_bench.results.atomic import NotSaved
-from spark_bench.results.codec import encode_result, read_result
-from spark_bench.results.files import default_path, requests_path, write_result
-from spark_bench.results.request_rows import (
+from spark_bench.results.codec import (
     START_NS,
+    encode_result,
     from_row,
     read_requests,
+    read_result,
     read_rows,
     to_row,
-    write_requests,
 )
-from spark_bench.results.schema import new_id
+from spark_bench.results.files import (
+    NotSaved,
+    default_path,
+    new_id,
+    requests_path,
+    write_requests,
+    write_result,
+)
 
 
 def test_a_result_comes_back_as_it_was(tmp_path: Path) -> None:

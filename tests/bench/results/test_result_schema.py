@@ -7,9 +7,8 @@ import jsonschema
 import msgspec
 import pytest
 from result_samples import a_request, a_result
-from spark_bench.results.codec import encode_result
+from spark_bench.results.codec import START_NS, encode_result, to_row
 from spark_bench.results.json_schema import FILE, schema_text
-from spark_bench.results.request_rows import START_NS, to_row
 
 SCHEMA = json.loads(FILE.read_bytes())
 
