@@ -1,1 +1,1 @@
-"""The client's sockets: sends a load, records what the kernel received, understands nothing."""
+"""The client's sockets: they send a load and store what the kernel received, without parsing it."""

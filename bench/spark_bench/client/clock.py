@@ -25,8 +25,8 @@ TIMESPEC = Struct("qq")
 ANCILLARY = 64
 
 
-def stamps_wanted(sock: socket.socket) -> bool:
-    """Ask the kernel for receive times; False where it has none to give."""
+def enable_stamps(sock: socket.socket) -> bool:
+    """Have the kernel stamp what the socket receives; False if it can't."""
     if sys.platform != "linux":
         return False
     try:

@@ -40,7 +40,7 @@ class State(Enum):
 
 
 class Broken(Exception):
-    """The connection is of no more use; `args[0]` says why."""
+    """The connection can't be used any more; `args[0]` says why."""
 
 
 class Connection:
@@ -49,7 +49,7 @@ class Connection:
     Fields that the loop touches for every read, without a call: `recv`, `data`, `stamps`, `ends`,
     `slow`.
 
-    slow: reads need more than being kept (the head is not complete, TLS, a body by length …)
+    slow: a read has to be looked at (the head is incomplete, TLS, a body by length …)
     stamps: one kernel timespec a read; see clock.monotonic
     ends: the length of `data` after each read
     unstamped: reads of this response that the kernel gave no time for
@@ -106,7 +106,7 @@ class Connection:
             self._fail(e.errno)
         self.sock.setblocking(False)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.kernel = clock.stamps_wanted(self.sock)
+        self.kernel = clock.enable_stamps(self.sock)
         self.fd = self.sock.fileno()
         self.recv = self.sock.recvmsg_into
         code = self.sock.connect_ex(address.sockaddr)
@@ -127,7 +127,7 @@ class Connection:
 
     @property
     def plain(self) -> bool:
-        """Reads are the response's own bytes, and the kernel tells their times."""
+        """Reads are the response's own bytes, and the kernel stamps them."""
         return self.kernel and self._tls is None
 
     @property
@@ -180,7 +180,7 @@ class Connection:
         """Something happened on the socket: go on as far as possible.
 
         Responses' bytes are in `data` afterwards; `eof` is set once the peer has closed, `failure`
-        once the connection is of no more use. Raises Broken where it never was.
+        once the connection can't be used any more. Raises Broken if it never could.
         """
         if self.state is State.CONNECTING and not self._connected():
             return
@@ -272,7 +272,7 @@ class Connection:
             self._push()
 
     def _read(self) -> int:
-        """One read, kept with its stamp: how many bytes; 0 once there is nothing more to read."""
+        """One read, stored with its stamp; how many bytes, 0 once there is nothing more to read."""
         try:
             count, ancillary, _, _ = self.recv(BUFFERS, clock.ANCILLARY)
         except BlockingIOError:
@@ -282,7 +282,7 @@ class Connection:
         if not count:
             self.eof = True
             if self.state is not State.OPEN:
-                raise Broken("closed while it was being opened")
+                raise Broken("the connection was closed while it was being opened")
             return 0
         self._keep(_view[:count], ancillary[0][2] if ancillary else self.no_stamp())
         return count
@@ -304,7 +304,7 @@ class Connection:
         self.data += read
         if HEAD_END not in self.data:
             if len(self.data) > LONGEST_HEAD:
-                raise Broken(f"the proxy {self._target.proxy} talks without end")
+                raise Broken(f"the proxy {self._target.proxy} sends a response head without end")
             return
         line = bytes(self.data).split(b"\r\n")[0]
         if b" 200" not in line[:13]:

@@ -18,14 +18,14 @@ BATCH = 64
 # A response in flight gives up its bytes to the store from here on, where memory gets scarce.
 SHED = 256 * 1024
 
-# Of a response that is given up for its size, what is kept in memory: its head, and how it began.
+# Of a response that is given up for its size, what stays in memory: its head, and how it began.
 BEGINNING = 64 * 1024
 
 GONE = (errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED)
 
 
 class InFlight:
-    """The requests of one load that have been taken up.
+    """The requests of one load that are under way.
 
     woke_ns: when the sockets were looked at last
     """
@@ -55,7 +55,7 @@ class InFlight:
         try:
             self._pool.advance(connection, mask)
             if connection.index < 0:
-                self._unasked(connection)
+                self._check_idle(connection)
             elif connection.sent_ns:
                 self._follow(connection)
             elif connection.state is State.OPEN:
@@ -111,8 +111,8 @@ class InFlight:
         if connection.unsent:
             self._pool.poller.writing(connection.sock)
 
-    def _unasked(self, connection: Connection) -> None:
-        """Nothing was asked: the peer closes an idle connection, or talks out of turn."""
+    def _check_idle(self, connection: Connection) -> None:
+        """No request is under way: the peer closes an idle connection, or sends data unasked."""
         if connection.eof or connection.failure or connection.data:
             self._pool.drop(connection)
 
@@ -131,7 +131,7 @@ class InFlight:
             raise connection.failure
         elif connection.eof:
             if not framing.closed():
-                raise Broken("the server closed the connection before the answer's end")
+                raise Broken("the server closed the connection before the end of the response")
             self._end(connection, Ended.COMPLETE, "", reusable=False)
         else:
             chunked = framing.body_end is BodyEnd.CHUNKED

@@ -101,8 +101,8 @@ def _reasons(
     # Tokens that share a read came together if we read promptly; else they waited for us.
     if merged > MERGED and gap_ms is not None and lag.p99 > 500 * gap_ms:
         yield (
-            f"{merged:.1%} of tokens came with the one before, read {lag.p99 / 1000:.1f} ms late: "
-            "the client did not keep up"
+            f"{merged:.1%} of tokens were read together with the one before, "
+            f"{lag.p99 / 1000:.1f} ms late: the client did not keep up"
         )
     if late.p50 > max(LATE_US, 1000 * LATE_SHARE * (e2e_ms or 0.0)):
         yield f"half of the requests were sent {late.p50 / 1000:.1f} ms late or more"
@@ -112,16 +112,16 @@ def _reasons(
     longest_ms, paused = tally.pauses.most / 1e6, tally.paused_ns / 1e9
     if gap_ms is not None and longest_ms > gap_ms / 2 and paused > MERGED * account.wall_seconds:
         yield (
-            f"the client stood still for {paused:.1f} s, up to {longest_ms:.0f} ms at once: what "
-            "came meanwhile has one time"
+            f"the client paused for {paused:.1f} s, up to {longest_ms:.0f} ms at a time: tokens "
+            "that came during a pause share one time"
         )
     if uncounted > AVERAGED:
         yield (
-            f"nothing tells how many tokens {uncounted:.0%} of the events had: each counts as one, "
-            "so throughput, TPOT and ITL may be off by what an event really had"
+            f"the number of tokens is unknown for {uncounted:.0%} of the events: each counts as "
+            "one, so throughput, TPOT and ITL may be off by as much"
         )
     if spread_evenly > AVERAGED:
         yield (
-            f"{spread_evenly:.0%} of tokens came in events of several that could not be "
+            f"{spread_evenly:.0%} of tokens came in events of several tokens that could not be "
             "separated: their ITL is an average, and its p99 may be too low"
         )

@@ -25,7 +25,7 @@ CROWD = 16
 # Behind by this much, the loop does not nap.
 BEHIND_NS = 3_000_000
 
-# How often time-outs are looked for, and progress is told.
+# How often time-outs are checked, and progress is reported.
 CHECK_NS = 100_000_000
 REPORT_NS = 500_000_000
 
@@ -96,7 +96,7 @@ class Loop:
                 try:
                     count, ancillary, _, _ = connection.recv(BUFFERS, clock.ANCILLARY)
                 except OSError as e:
-                    # An error is told once: what attends to it would read a plain end.
+                    # The kernel reports an error once: another read would see a plain end.
                     connection.note(e)
                     handle_event(connection, mask)
                     continue
@@ -191,5 +191,5 @@ class Recording:
     interrupted: bool
 
     def exchanges(self) -> Iterator[Exchange]:
-        """Every request that was taken up, by index."""
+        """Every request that was started, by index."""
         return self.store.exchanges()

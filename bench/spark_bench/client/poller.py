@@ -1,4 +1,4 @@
-"""Which sockets have something to say: epoll, or whatever the platform has."""
+"""Which sockets have events: epoll, or whatever the platform has."""
 
 import select
 import selectors
@@ -16,7 +16,7 @@ SELECTABLE = 1024
 
 
 class Poller(Protocol):
-    """Tells each socket's changes as (fd, mask); a bit beyond DATA: the peer has gone."""
+    """Reports each socket's changes as (fd, mask); a bit beyond DATA: the peer has gone."""
 
     def poll(self, seconds: float, most: int, /) -> list[tuple[int, int]]:
         """Changes, waiting so long for the first; a part of a millisecond may count as a whole."""
@@ -28,7 +28,7 @@ class Poller(Protocol):
         """Watch it from now on."""
 
     def writing(self, sock: socket.socket) -> None:
-        """Not everything could be written: tell when more can be."""
+        """Not everything could be written: report when more can be."""
 
     def remove(self, sock: socket.socket) -> None:
         """Watch it no more."""
@@ -43,7 +43,7 @@ def poller() -> Poller:
 
 
 class Epoll:
-    """Edge-triggered: a change is told once, so each socket is read until it is empty."""
+    """Edge-triggered: a change is reported once, so each socket is read until it is empty."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -60,20 +60,20 @@ class Epoll:
         self._epoll.register(sock.fileno(), mask)
 
     def writing(self, sock: socket.socket) -> None:
-        """Told anyway: edges need no arming."""
+        """Reported anyway: edges need no arming."""
 
     def remove(self, sock: socket.socket) -> None:
         self._epoll.unregister(sock.fileno())
 
 
 class Portable:
-    """Level-triggered, over `selectors`: being writable is asked for where it is of interest."""
+    """Level-triggered, over `selectors`: being writable is watched only where it matters."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
 
     def poll(self, seconds: float, most: int, /) -> list[tuple[int, int]]:
-        return [self._told(key, mask) for key, mask in self._selector.select(seconds)[:most]]
+        return [self._event(key, mask) for key, mask in self._selector.select(seconds)[:most]]
 
     def wait(self, seconds: float) -> None:
         self._selector.select(seconds)
@@ -90,7 +90,7 @@ class Portable:
     def close(self) -> None:
         self._selector.close()
 
-    def _told(self, key: selectors.SelectorKey, mask: int) -> tuple[int, int]:
+    def _event(self, key: selectors.SelectorKey, mask: int) -> tuple[int, int]:
         if mask & selectors.EVENT_WRITE:
             self._selector.modify(key.fileobj, selectors.EVENT_READ)
         readable = READABLE if mask & selectors.EVENT_READ else 0

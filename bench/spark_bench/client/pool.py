@@ -15,7 +15,7 @@ OPENING = 64
 
 # Files that the process has open for other purposes.
 OTHER_FILES = 64
-# As many as any load is likely to need: an open loop doesn't tell beforehand.
+# As many as any load is likely to need: an open loop may need any number.
 FILES = 65536
 
 
@@ -24,7 +24,7 @@ class Pool:
 
     connections: by descriptor; all of them
     idle: those that may carry the next request, by descriptor; the last used comes first
-    stopping: whoever waits for these sockets shall give up
+    stopping: whoever waits for these sockets should give up
     """
 
     def __init__(self, target: Target) -> None:
@@ -37,7 +37,9 @@ class Pool:
         self._why = Broken("")
 
     def open(self, count: int) -> int:
-        """Have so many connections idle, or as many as files and server allow; how many are.
+        """Open connections until `count` are idle, or as many as files and server allow.
+
+        Returns how many are.
 
         Raises Unreachable if the server has not been reached before and can't be now.
         """
@@ -146,8 +148,8 @@ class Pool:
             self.drop(connection)
         else:
             if connection.eof or connection.failure:
-                self._why = connection.failure or Broken("it closes the connection at once")
+                self._why = connection.failure or Broken("the server closes the connection at once")
                 self.drop(connection)
             elif connection.data and connection.state is State.OPEN:
-                self._why = Broken("it talks before it is asked")
+                self._why = Broken("the server sends data before any request")
                 self.drop(connection)

@@ -1,8 +1,8 @@
-"""Sends a load and keeps what comes back, in one thread, understanding nothing.
+"""Sends a load and stores what comes back, in one thread, without parsing it.
 
 Everything that matters is stamped by the kernel, or taken right before a send. So the loop may nap
 between looks (fewer wake-ups), be late with a read, or draw a bar: no figure moves. What can't be
-made good afterwards is a request that was sent late, and two chunks of one stream that lay unread
+corrected afterwards is a request that was sent late, and two chunks of one stream that were read
 together, since they share a stamp. Both are measured; see Audit.
 """
 

@@ -15,7 +15,7 @@ from typing import IO
 from spark_bench.client import clock
 from spark_bench.record import Ended, Exchange
 
-# Responses kept in memory before they go to the file, in bytes.
+# Responses in memory before they go to the file, in bytes.
 BUDGET = 16 * 1024 * 1024
 
 # How much goes to the file at once: a millisecond's work.
@@ -94,7 +94,7 @@ class ResponseStore:
         self._outcomes[outcome.index] = outcome
 
     def exchanges(self) -> Iterator[Exchange]:
-        """Every request that ended, by index, with all its bytes. Each is made when asked for."""
+        """Every request that ended, by index, with all its bytes; each is built when needed."""
         for index in sorted(self._outcomes):
             yield self._exchange(self._outcomes[index])
 
@@ -133,7 +133,7 @@ class ResponseStore:
         yield from self._memory.get(index, ())
 
     def _spill(self) -> None:
-        """The oldest responses go to the file, little by little: the loop must not stand still."""
+        """The oldest responses go to the file, little by little: the loop must not pause."""
         try:
             while self.held > self._budget - STEP and self._memory:
                 self._write(next(iter(self._memory)))

@@ -15,9 +15,8 @@ from msgspec import Struct
 # Most figures that one look carries; the rest of a busy half second is left out.
 SAMPLES = 256
 
-# Most durations kept of a kind: enough for a p99.9, and half a megabyte.
-KEPT = 65536
-
+# Most durations stored of a kind: enough for a p99.9, and half a megabyte.
+MOST_DURATIONS = 65536
 
 # Longer than this between two looks, beyond what the loop meant to wait, it stood still.
 PAUSE_NS = 5_000_000
@@ -42,7 +41,7 @@ class Durations:
             return
         self._skipped = 1
         self.values.append(ns)
-        if len(self.values) >= KEPT:
+        if len(self.values) >= MOST_DURATIONS:
             self.values = self.values[::2]
             self._stride *= 2
 
@@ -87,7 +86,7 @@ class Tally:
             self.firsts.append(ns)
 
     def progress(self, seconds: float, in_flight: int, gaps: Iterable[int]) -> Progress:
-        """A look; what was sampled since the last one goes with it."""
+        """A snapshot, with what was sampled since the last one."""
         firsts, self.firsts = self.firsts, []
         return Progress(
             seconds,
@@ -147,7 +146,7 @@ def files_allowed(wanted: int) -> int:
 
 
 class Progress(Struct, frozen=True):
-    """A look at a running load, about twice a second. Figures are from reads, not from parsed
+    """A snapshot of a running load, about twice a second. Figures are from reads, not from parsed
     events: approximate, and good for watching alone.
 
     seconds: since the start

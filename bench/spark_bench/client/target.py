@@ -85,14 +85,13 @@ class Target:
 def target(url: str) -> Target:
     """Look up where a URL leads. BadInput for what is no such URL, Unreachable for a name that
     leads nowhere."""
-    form = "give http://HOST:PORT or https://HOST:PORT"
     try:
         parts = urlsplit(url)
     except ValueError as e:
-        raise BadInput(f"--url {url!r}: {e}: {form}") from None
+        raise BadInput(f"--url {url!r}: {e}: give http://HOST:PORT or https://HOST:PORT") from None
     scheme, host = parts.scheme, parts.hostname
     if scheme not in PORTS or not host:
-        raise BadInput(f"--url {url!r}: {form}")
+        raise BadInput(f"--url {url!r}: give http://HOST:PORT or https://HOST:PORT")
     try:
         port = PORTS[scheme] if parts.port is None else parts.port
     except ValueError:
@@ -127,7 +126,7 @@ def host_and_port(host: str, port: int) -> str:
 def request_bytes(request: httpx.Request, target: Target) -> bytes:
     """A request that httpx has built, as HTTP/1.1's bytes.
 
-    A proxy in front of an http server is told the whole URL, and who we are.
+    A proxy in front of an http server gets the whole URL, and our credentials.
     """
     proxy = target.proxy if target.tls is None else None
     there = target.url.encode() if proxy else b""
@@ -160,8 +159,8 @@ def _proxy(scheme: str, host: str, port: int) -> Proxy | None:
         pass
     # Not the value itself: there may be a password in it.
     raise BadInput(
-        f"{scheme.upper()}_PROXY: only proxies of the form http://HOST:PORT are spoken to; set it "
-        f"so, or go around it: NO_PROXY={host}"
+        f"{scheme.upper()}_PROXY: only proxies of the form http://HOST:PORT are supported; use "
+        f"one, or bypass it with NO_PROXY={host}"
     )
 
 

@@ -1,4 +1,4 @@
-"""httpx over the recorder's sockets: for everything that is asked beside the load.
+"""httpx over the recorder's sockets: for every request outside the load.
 
     with httpx.Client(transport=TapeTransport(recorder), base_url=recorder.target.url) as client:
         answer = client.get("/v1/models")

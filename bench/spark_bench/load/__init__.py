@@ -1,1 +1,1 @@
-"""When it is asked: arrivals, slots, sweeps, traces, and the profiles that name them."""
+"""When requests are sent: arrivals, slots, sweeps, traces, and the profiles that name them."""

@@ -39,9 +39,8 @@ class Ramp:
         for rate in (self.start, self.end):
             if not 0 < rate < math.inf:
                 raise BadInput(
-                    f"request rate {rate} is not allowed; it must be a number of requests"
-                    " per second"
-                    " above 0: leave the option out for as fast as possible"
+                    f"request rate {rate} is not allowed; it must be a number of requests per"
+                    " second above 0: leave the option out for as fast as possible"
                 )
 
     @classmethod
@@ -117,7 +116,7 @@ def arrival_timings(
     seed: the same seed gives the same times
 
     The gaps are scaled so that their mean is exactly 1 / rate. Unscaled, a few hundred of them
-    would miss the rate that was asked for by several per cent, another way with each seed; vllm
+    would miss the requested rate by several percent, differently with each seed; vllm
     scales too, we have no gap before the first request. For burstiness 1 this is still a Poisson
     process: one of which the number of arrivals in the run is given.
 

@@ -126,9 +126,11 @@ def profile_problem(values: Mapping[str, object]) -> Refusal | None:
     prompts = values["num_prompts"]
     if isinstance(slots, int) and isinstance(prompts, int) and slots > prompts:
         # The run would never be what its name says.
-        most = f"must be at most the number of prompts ({prompts})"
-        cure = f"lower it (--concurrency), or raise num_prompts (--num-prompts) to {slots}"
-        return Refusal("concurrency", slots, f"{most}: {cure}")
+        why = (
+            f"must be at most the number of prompts ({prompts}): lower it (--concurrency),"
+            f" or raise num_prompts (--num-prompts) to {slots}"
+        )
+        return Refusal("concurrency", slots, why)
     return None
 
 

@@ -205,13 +205,15 @@ def parse_sweep(
         )
     points = () if loads in ("", "auto") else tuple(sorted(set(_points(loads))))
     for point in points:
-        place = f"--sweep: {over} {point:g} is not allowed; it must be"
         if over == "concurrency" and (not float(point).is_integer() or point < 1):
-            raise BadInput(f"{place} a whole number, 1 or more")
+            raise BadInput(
+                f"--sweep: concurrency {point:g} is not allowed; it must be a whole number, 1 or"
+                " more"
+            )
         if not 0 < point < math.inf:
-            raise BadInput(f"{place} a number above 0")
+            raise BadInput(f"--sweep: rate {point:g} is not allowed; it must be a number above 0")
         if most is not None and point > most:
-            raise BadInput(f"{place} at most {most:g}")
+            raise BadInput(f"--sweep: {over} {point:g} is not allowed; it must be at most {most:g}")
     limits = {"attainment": attainment, "failed": failed}
     return Sweep(over, points, most=_MOST[over] if most is None else most, **limits)  # type: ignore[arg-type]
 

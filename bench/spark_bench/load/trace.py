@@ -71,7 +71,7 @@ class _Plain(msgspec.Struct, forbid_unknown_fields=True):
         if self.prompt is not None and self.messages:
             raise ValueError("has both a prompt and messages; keep one")
         if self.prompt is None and not self.messages and self.input_len is None:
-            raise ValueError("says nothing of its prompt; give input_len, prompt or messages")
+            raise ValueError("has no prompt; give input_len, prompt or messages")
 
     def entry(self) -> TraceEntry:
         messages = tuple(Message(message.role, message.content) for message in self.messages)
@@ -125,7 +125,7 @@ def _entry(line: bytes, place: str) -> TraceEntry:
         if isinstance(fields, dict) and "at" in fields:
             form = _PLAIN
             return msgspec.convert(fields, _Plain).entry()
-        raise ValueError("no request with a time")
+        raise ValueError("not a request with a time")
     except (msgspec.MsgspecError, ValueError) as error:
         shown = line.decode(errors="replace").strip()
         shown = shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "…"

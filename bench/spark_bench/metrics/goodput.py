@@ -48,7 +48,7 @@ def parse_slo(text: str) -> Slo:
         part = part.strip()
         match = re.fullmatch(r"(\w+)\s*=\s*(\d+\.?\d*|\.\d+)\s*(ms|s|)", part)
         if not match:
-            raise BadInput(f"--slo has {part!r}, which is no limit; {CURE}.")
+            raise BadInput(f"--slo has {part!r}, which is not a limit; {CURE}.")
         name, number, unit = match.groups()
         if name not in NAMES:
             hint = did_you_mean(name, NAMES, most=1)

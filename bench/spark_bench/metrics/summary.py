@@ -1,7 +1,6 @@
 """The summary of one run from its requests, and whole distributions for plots."""
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -55,8 +54,7 @@ def summarize(timed: TimedRequests, *, slo: Slo | None = None, slots: int | None
         itl_source={source: n / tokens.total() for source, n in tokens.items() if n},
         steady=window,
         steady_reason=reason,
-        **_counts(requests),
-        **_rates(timed, duration),
+        **_counts(timed, duration),
         **_latencies(times),
         **objectives,
     )
@@ -73,30 +71,30 @@ def describe_latency(name: str, values: Floats) -> dict[str, float]:
 
 
 def input_tokens(request: Request) -> int:
-    """As the server counted them; where it didn't tell, as asked."""
+    """As the server counted them; if it didn't, as requested."""
     return request.prompt_tokens or request.asked_input or 0
 
 
-def _counts(requests: Sequence[Request]) -> dict[str, Any]:
-    whole = [request for request in requests if request.ok]
-    return {
+def _counts(timed: TimedRequests, duration: float | None) -> dict[str, Any]:
+    """Requests and tokens, and how many of each a second; no rates without a duration."""
+    whole = [request for request in timed.requests if request.ok]
+    failed = [request.failure for request in timed.requests if not request.ok]
+    tokens_in = sum(map(input_tokens, whole))
+    tokens_out = sum(request.output_tokens for request in whole)
+    counts = {
         "completed": len(whole),
-        "failed": len(requests) - len(whole),
-        "failures": dict(Counter(request.failure for request in requests if not request.ok)),
+        "failed": len(failed),
+        "failures": dict(Counter(failed)),
         "stopped_early": sum(request.stopped_early for request in whole),
-        "total_input_tokens": sum(map(input_tokens, whole)),
-        "total_output_tokens": sum(request.output_tokens for request in whole),
+        "total_input_tokens": tokens_in,
+        "total_output_tokens": tokens_out,
     }
-
-
-def _rates(timed: TimedRequests, duration: float | None) -> dict[str, Any]:
     if not duration:
-        return {}
-    counts, times = _counts(timed.requests), timed.answered
-    tokens_in, tokens_out = counts["total_input_tokens"], counts["total_output_tokens"]
+        return counts
+    times = timed.answered
     seconds = (times.token_ns - timed.began_ns) // int(NS_PER_S)
-    return {
-        "request_throughput": counts["completed"] / duration,
+    return counts | {
+        "request_throughput": len(whole) / duration,
         "input_throughput": tokens_in / duration,
         "output_throughput": tokens_out / duration,
         "total_throughput": (tokens_in + tokens_out) / duration,

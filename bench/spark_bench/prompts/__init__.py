@@ -1,1 +1,1 @@
-"""What is asked: texts of exact token counts, conversations, files of recorded ones."""
+"""What is sent: texts of exact token counts, conversations, files of recorded ones."""

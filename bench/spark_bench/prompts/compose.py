@@ -4,7 +4,7 @@ What an input length N means: the server counts N (`usage.prompt_tokens == N`), 
 and a beginning-of-text token included. The content therefore has N minus the template's overhead,
 by the tokenizer.
 
-What the template adds is not known before the server was asked once, so a probe goes first: prompts
+What the template adds is unknown until the server has answered once, so a probe goes first: prompts
 composed with no overhead, whose `input_tokens` therefore is their content alone, against the
 `usage.prompt_tokens` that came back.
 
@@ -20,6 +20,7 @@ from typing import Literal
 import msgspec
 
 from spark_bench.errors import BadInput
+from spark_bench.load.trace import TraceEntry
 from spark_bench.prompts.fitting import Draft, fit_length
 from spark_bench.prompts.tokens import Tokens, Vocabulary
 from spark_bench.record import Message, Prompt
@@ -121,7 +122,7 @@ def validate(shape: PromptShape, overhead: Overhead) -> None:
         raise BadInput(f"--shared-prefix {shape.shared_prefix}: must be 0 or more")
     if shape.cache == "hit" and shape.shared_prefix:
         raise BadInput(
-            f"--shared-prefix {shape.shared_prefix} means nothing with --cache hit, where all"
+            f"--shared-prefix {shape.shared_prefix} can't be used with --cache hit, where all"
             " prompts are the same: leave one of them out"
         )
     first = overhead.first + shape.shared_prefix + 1
@@ -187,7 +188,7 @@ def _draft(
     head_tokens: int = 0,
     opening: tuple[str, ...] = (),
 ) -> Draft:
-    """A draft of `target` tokens, if each of its words is one; `known` are those of its head."""
+    """A draft of `target` tokens, if each of its words is one; `head_tokens` are its head's."""
     free = target - head_tokens
     draft = Draft(target, rng, head, list(opening[:free]))
     draft.add(free - len(draft.parts), words)
@@ -260,3 +261,46 @@ def overhead(prompts: Sequence[Prompt], counted: Sequence[int]) -> Overhead:
     ]
     first = [pair for turn, pair in pairs if turn == 0]
     return calibrate(first, [pair for turn, pair in pairs if turn == 1])
+
+
+# Tokens of a hashed block (kvcache-ai/Mooncake, the README of its traces).
+BLOCK = 512
+
+
+def compose_trace(
+    entries: Sequence[TraceEntry], tokens: Tokens, seed: int, overhead: Overhead
+) -> list[Prompt]:
+    """Prompts for a recorded trace, one for each entry, in their order.
+
+    Entries without texts get random ones of their length. Those whose `hash_ids` begin alike begin
+    with the same text, whole blocks of it: their last block may be shorter, and is their own. An
+    input length that the chat template alone exceeds becomes a content of one token.
+    """
+    words = tokens.words()
+    blank = [number for number, entry in enumerate(entries) if not entry.messages]
+    # The text of each hashed block that is some prompt's and not its last one.
+    hashed = (block for number in blank for block in entries[number].hash_ids[:-1])
+    block_drafts = {block: Draft(BLOCK, rng_for(seed, "block", block)) for block in hashed}
+    for draft in block_drafts.values():
+        draft.add(BLOCK, words)
+    shared_texts = fit_length(list(block_drafts.values()), tokens, words)
+    blocks = dict(zip(block_drafts, shared_texts, strict=True))
+    drafts = {}
+    for number in blank:
+        entry = entries[number]
+        target = max(1, (entry.input_len or 0) - overhead.first)
+        shared = entry.hash_ids[:-1][: (target - 1) // BLOCK]
+        head = " ".join(blocks[block] for block in shared)
+        drafts[number] = Draft(target, rng_for(seed, "entry", number), head)
+        drafts[number].add(target - BLOCK * len(shared), words)
+    texts = dict(zip(drafts, fit_length(list(drafts.values()), tokens, words), strict=True))
+    sizes = {number: draft.target + overhead.first for number, draft in drafts.items()}
+    return [
+        Prompt(
+            entry.messages or (Message("user", texts[number]),),
+            sizes.get(number),
+            entry.output_len,
+            conversation=number,
+        )
+        for number, entry in enumerate(entries)
+    ]

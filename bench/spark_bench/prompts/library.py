@@ -166,8 +166,8 @@ class _Process:
 
     def _ended(self) -> BenchError:
         return BenchError(
-            f"the process that counts tokens with {self._file} ended by itself (exit code"
-            f" {self._popen.wait()}); -9 is the kernel's, for want of memory"
+            f"the process that counts tokens with {self._file} ended unexpectedly (exit code"
+            f" {self._popen.wait()}); -9: the kernel killed it because memory ran out"
         )
 
 

@@ -1,8 +1,8 @@
-"""The server's own tokenizer, asked over HTTP.
+"""The server's own tokenizer, over HTTP.
 
-Three ways exist, and each is told by its answer: SGLang takes a list of prompts and answers with a
-list of counts (srt/entrypoints/openai/serving_tokenize.py), vLLM takes one prompt and answers with
-its count, llama.cpp takes a content and answers with its tokens.
+There are three forms, each recognized by its response: SGLang takes a list of prompts and returns a
+list of counts (srt/entrypoints/openai/serving_tokenize.py), vLLM takes one prompt and returns its
+count, llama.cpp takes a content and returns its tokens.
 """
 
 import time
@@ -39,7 +39,7 @@ Answer = TypeVar("Answer", _Counts, _Count, _Ids)
 
 
 class NoAnswer(Exception):
-    """The server gives no count in this way."""
+    """The server gives no count in this form."""
 
 
 class _Server:
@@ -60,7 +60,7 @@ class _Server:
             yield self._post(_Count, until, **self._prompt(text)).count
 
     def contents(self, texts: Sequence[str], until: float | None = None) -> Iterator[int]:
-        """llama.cpp's way, which leaves special tokens out unless asked."""
+        """llama.cpp's way, which leaves special tokens out by default."""
         for text in texts:
             yield len(self._post(_Ids, until, content=text).tokens)
 
@@ -71,7 +71,7 @@ class _Server:
         """until: the time of the monotonic clock after which no answer is waited for."""
         left = None if until is None else until - time.monotonic()
         if left is not None and left <= 0:
-            raise NoAnswer("its time is over")
+            raise NoAnswer("out of time")
         try:
             timeout = httpx.USE_CLIENT_DEFAULT if left is None else left
             response = self._client.post(PATH, json=body, timeout=timeout)

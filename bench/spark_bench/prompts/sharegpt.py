@@ -6,9 +6,9 @@ message, and the roles "user" and "assistant" mean the same. A content may be a 
 
 Of each conversation the first question that has an answer right after it is asked, alone; the
 recorded answer's length is the length to generate. As in sglang 0.5.23 (benchmark/datasets/
-sharegpt.py) conversations without such a pair are passed over, and so are questions or answers
+sharegpt.py) conversations without such a pair are skipped, and so are questions or answers
 below 2 tokens, and pairs that together are longer than the context. Other than there the question
-is always a human's, whatever message comes first. Rows of any other kind are passed over, too, and
+is always a human's, whatever message comes first. Rows of any other kind are skipped, too, and
 counted: tool calls without a text, images, what is no conversation at all.
 """
 
@@ -30,7 +30,7 @@ WINDOW = 1 << 20  # characters read at once
 ENTRY = 1 << 24  # characters that one entry may have: beyond, the file is something else
 BLANK = " \t\r\n"
 SHORTEST = 2  # tokens of a question and of an answer, as sglang has it
-SPARE = 64  # entries drawn beyond twice those asked for, as some are filtered out
+SPARE = 64  # entries drawn beyond twice those requested, as some are filtered out
 WANTED = (
     'expected {"conversations": [{"from": "human", "value": "…"}, {"from": "gpt", "value": "…"}]}'
 )
@@ -68,7 +68,7 @@ def load_sharegpt(
     overhead: what the chat template adds; `input_tokens` of each prompt counts it
     output_tokens: to generate, instead of the recorded answer's length
     context: drop what is longer, prompt and answer together
-    tell: is told of rows that were passed over
+    tell: called with a note about rows that were skipped
 
     A file that can't be read, that has another format, or has too few usable entries is a BadInput.
     The file may be larger than memory: what is not drawn is not kept.
@@ -105,10 +105,10 @@ def check_sharegpt(path: Path) -> None:
 
 
 def _draw(path: Path, size: int, seed: int) -> tuple[list[Pair], int, int]:
-    """At most `size` of the file's pairs in an order by chance, how many entries it has, and how
+    """At most `size` of the file's pairs in random order, how many entries it has, and how
     many of them are such a pair.
 
-    Each entry is given a number by chance, and those of the smallest are drawn: drawing more
+    Each entry gets a random number, and those with the smallest are drawn: drawing more
     begins with the same ones.
     """
     rng = Random(f"{seed}/sharegpt")

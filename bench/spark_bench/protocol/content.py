@@ -21,7 +21,7 @@ from spark_bench.record import Ended, Exchange
 
 Ints = NDArray[np.int64]
 
-# What a body may have when decoded, unless told otherwise.
+# Bytes that a body may have when decoded, by default.
 MOST_BYTES = 64 * 1024 * 1024
 # Encodings of encodings; nobody has a use for two.
 _MOST_ENCODINGS = 3
@@ -46,14 +46,14 @@ class Tape:
 
     @classmethod
     def of(cls, exchange: Exchange) -> Tape:
-        """The raw bytes of an exchange; its arrays are seen, not copied."""
+        """The raw bytes of an exchange; its arrays are views, not copies."""
         return cls(exchange.data, np.asarray(exchange.ends), np.asarray(exchange.stamps))
 
     def reads(self, ends: Ints) -> Ints:
         """For each number of bytes, the index of the read that held the last of them."""
         return np.searchsorted(self.ends, ends, side="left")
 
-    def seen_through(self, data: bytes, ends: Ints) -> Tape:
+    def transformed(self, data: bytes, ends: Ints) -> Tape:
         """The same reads, of other bytes: those that these turned into."""
         return Tape(data, ends, self.stamps)
 
@@ -87,7 +87,7 @@ def read_body(tape: Tape, framing: Framing, most: int = MOST_BYTES) -> Body:
     """The body behind the head that `framing` has read, de-chunked and decoded. Raises
     MalformedHttp.
 
-    most: bytes that it may have when decoded, TooLarge beyond; no more than that are ever made
+    most: bytes that it may have when decoded, TooLarge beyond; never more than that are decoded
     """
     head = framing.head
     assert head is not None and framing.spans is not None
@@ -100,25 +100,25 @@ def read_body(tape: Tape, framing: Framing, most: int = MOST_BYTES) -> Body:
         before = np.concatenate(([0], np.cumsum(ends - starts)))
         span = np.minimum(np.searchsorted(ends, tape.ends, side="left"), len(spans) - 1)
         inside = np.clip(tape.ends - starts[span], 0, ends[span] - starts[span])
-        content = tape.seen_through(data, before[span] + inside)
+        content = tape.transformed(data, before[span] + inside)
     else:
-        content = tape.seen_through(data, np.zeros_like(tape.ends))
+        content = tape.transformed(data, np.zeros_like(tape.ends))
     if len(head.encodings) > _MOST_ENCODINGS:
-        raise MalformedHttp(f"{len(head.encodings)} content-encodings, though none was asked for")
+        raise MalformedHttp(f"{len(head.encodings)} content-encodings, though none was requested")
     for encoding in reversed(head.encodings):
         if encoding not in ("gzip", "x-gzip", "deflate"):
-            raise MalformedHttp(f"content-encoding {encoding}, though none was asked for")
+            raise MalformedHttp(f"content-encoding {encoding}, though none was requested")
         try:
             pieces = list(_inflated(content, encoding, most))
         except zlib.error as error:
             raise MalformedHttp(f"content-encoding {encoding}: {error}") from None
         lengths = np.fromiter(map(len, pieces), np.int64, len(pieces))
-        content = content.seen_through(b"".join(pieces), np.cumsum(lengths))
+        content = content.transformed(b"".join(pieces), np.cumsum(lengths))
     return Body(content, None if framing.body_end is BodyEnd.CLOSE else ended)
 
 
 def _inflated(tape: Tape, encoding: str, most: int) -> Iterator[bytes]:
-    """What each read's bytes inflate to. zlib is never asked for more than there is room for."""
+    """What each read's bytes inflate to. zlib never produces more than there is room for."""
     window = 16 + zlib.MAX_WBITS
     if encoding == "deflate":
         # A zlib stream by the standard and a raw one by old habit; the first two bytes of a zlib
@@ -137,7 +137,7 @@ def _inflated(tape: Tape, encoding: str, most: int) -> Iterator[bytes]:
                 texts.append(inflate.decompress(fed, room + 1))
                 room -= len(texts[-1])
                 if room < 0 or streams > _MOST_STREAMS:
-                    raise TooLarge(f"more than {most} bytes when inflated")
+                    raise TooLarge(f"more than {most} bytes when decompressed")
                 fed = inflate.unconsumed_tail or inflate.unused_data
         yield b"".join(texts)
 
@@ -147,7 +147,7 @@ def _no_ints() -> Ints:
 
 
 @dataclass(slots=True)
-class Answer:
+class ParsedResponse:
     """A response, taken apart.
 
     status: 0 if no head came
@@ -190,27 +190,27 @@ class Answer:
         return int(np.count_nonzero(same) - np.count_nonzero(same[1:] & same[:-1]))
 
 
-def read_answer(tape: Tape, ended: Ended, most: int = MOST_BYTES) -> Answer:
+def parse_response(tape: Tape, ended: Ended, most: int = MOST_BYTES) -> ParsedResponse:
     """The answer in these bytes, as far as it came. most: bytes of its body, decoded."""
     framing = Framing(spans=[])
     try:
         if not framing.read_head(tape.data):
-            return Answer()
+            return ParsedResponse()
         head = framing.head
         assert head is not None
         if head.status == 200 and framing.body_end is BodyEnd.CHUNKED and not head.encodings:
             common = sse.split_events(tape.data, head.size)
             if common is not None:
-                answer = Answer(200, data=common[0], whole=True)
+                answer = ParsedResponse(200, data=common[0], whole=True)
                 answer.place(tape, common[1])
                 return answer
         body = read_body(tape, framing, most)
     except MalformedHttp as error:
         too_large = isinstance(error, TooLarge)
         status = framing.head.status if framing.head else 0
-        return Answer(status, malformed=str(error), too_large=too_large)
+        return ParsedResponse(status, malformed=str(error), too_large=too_large)
     whole = ended is Ended.COMPLETE if body.ended is None else body.ended
-    answer = Answer(head.status, whole=whole)
+    answer = ParsedResponse(head.status, whole=whole)
     # JSON by its first byte: proxies are known to change content types, but not this.
     is_json = body.tape.data[:64].lstrip()[:1] in (b"{", b"[")
     if is_json or not 200 <= head.status < 300:

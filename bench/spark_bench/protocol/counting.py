@@ -34,10 +34,10 @@ class TokenCounts:
 
 
 def count_tokens(deltas: Deltas, count: Count | None) -> TokenCounts:
-    """The best known counts: told with each event, else one each where that agrees with the total,
-    else by the tokenizer where that agrees, else spread evenly.
+    """The best counts there are: from the usage in each event; else one each where that agrees
+    with the total; else the tokenizer's where they agree; else spread evenly.
 
-    Without a total (no usage) they are the tokenizer's, or one each ("none": nobody says so).
+    Without a total (no usage) they are the tokenizer's, or one each ("none": an assumption).
     """
     total = reported_total(deltas)
     if total is None:
@@ -68,7 +68,7 @@ def count_tokens(deltas: Deltas, count: Count | None) -> TokenCounts:
 
 
 def reported_total(deltas: Deltas) -> int | None:
-    """The output tokens by the server's last word. None: untold, or 0 though there is text."""
+    """The output tokens by the server's last usage; None without one, or for 0 with text."""
     usage = deltas.usage
     if usage is None or (not usage.completion_tokens and deltas.tokens):
         return None
@@ -76,8 +76,8 @@ def reported_total(deltas: Deltas) -> int | None:
 
 
 def _by_usage(deltas: Deltas, total: int) -> TokenCounts | None:
-    """From counts that grow with each event; None where a token bearing event tells none, and where
-    they don't grow with the text: a server may tell 0, or the total, all along.
+    """From counts that grow with each event; None if a token bearing event has none, or if they
+    don't grow with the text: a server may send 0, or the total, all along.
 
     Tokens that came without text belong to the next event with text, those before the first to
     nobody: they are hidden, as those after the last are.

@@ -1,4 +1,4 @@
-"""What the events of an answer say: which of them bear tokens, and what else they tell."""
+"""What the events of a response hold: which of them bear tokens, and what else is in them."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ class OutputDetails(Struct, gc=False):
 
 
 class Usage(Struct, gc=False):
-    """Token counts, as the server tells them."""
+    """Token counts, as the server reports them."""
 
     completion_tokens: Tokens | None = None
     prompt_tokens: Tokens | None = None
@@ -41,33 +41,33 @@ class Usage(Struct, gc=False):
 
     @property
     def cached(self) -> int | None:
-        """Prompt tokens that came from the server's cache; None: it doesn't tell."""
+        """Prompt tokens that came from the server's cache; None if it doesn't report them."""
         details = self.prompt_tokens_details
         return details.cached_tokens if details else None
 
     @property
     def reasoning(self) -> int:
-        """Output tokens that were reasoning, 0 where untold."""
+        """Output tokens that were reasoning, 0 if not reported."""
         details = self.completion_tokens_details
         return self.reasoning_tokens or (details and details.reasoning_tokens) or 0
 
 
 @dataclass(slots=True)
 class Deltas:
-    """An answer's events, understood. Events are named by their index; -1: there is none.
+    """A response's events, parsed. Events are named by their index; -1: there is none.
 
     tokens: the events that bear tokens
     texts: gives what each of those adds to the answer
     first_text: the first token bearing event that is not reasoning alone
-    usages: who tells token counts, and which
+    usages: the events with token counts, and those
     finish: the event with the finish_reason
     blank: events with a place for text and none in it, but those that bring a role, counts, or the
         end
     done: the index of [DONE]
-    model: whom the first event names
-    error: the server's words in the first error event; None: there is none
-    malformed: why the first unreadable event is that, "" if there is none; the events before it
-        are understood all the same
+    model: the one that the first event names
+    error: the server's message in the first error event; None if there is none
+    malformed: why the first unreadable event can't be read, "" if there is none; the events
+        before it count all the same
     """
 
     tokens: list[int] = field(default_factory=list)
@@ -84,7 +84,7 @@ class Deltas:
 
     @property
     def usage(self) -> Usage | None:
-        """The last told token counts."""
+        """The last token counts."""
         return self.usages[-1][1] if self.usages else None
 
 
@@ -132,8 +132,8 @@ def lenient_json(data: bytes) -> Any:
 
 
 def usage_of(value: Any) -> Usage | None:
-    """Token counts as numbers of any kind: 8.0 and "8" are 8, "" is untold. ValueError for what is
-    no count."""
+    """Token counts as numbers of any kind: 8.0 and "8" are 8, "" means none. Raises ValueError
+    for anything else."""
     if isinstance(value, list):
         value = value[-1] if value else None
     if not isinstance(value, dict):
@@ -154,7 +154,7 @@ def _without_blanks(item: dict[str, Any]) -> dict[str, Any]:
 
 
 def note_error(value: Any, deltas: Deltas) -> None:
-    """Keep the first error's words."""
+    """Store the first error's message."""
     if deltas.error is None:
         deltas.error = error_text.from_json(value)
 

@@ -1,4 +1,4 @@
-"""The endpoints: how each is asked, and how its answers are read."""
+"""The endpoints: which requests each takes, and how its responses are read."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class Asking(msgspec.Struct, frozen=True):
     """How to ask, the same for every request of a run.
 
     model: "" leaves it to the server
-    ignore_eos: generate the full length; not sent if false, since not every server knows it
+    ignore_eos: generate the full length; not sent if false, since not every server accepts it
     include_usage: ask for token counts at the end of the stream
     continuous_usage: ask for them with every event
     temperature: None leaves it to the server

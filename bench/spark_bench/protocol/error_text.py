@@ -59,6 +59,6 @@ def is_error(decoded: Any) -> bool:
 
 
 def one_line(text: str) -> str:
-    """Its words with single blanks, printable, at most LONGEST characters."""
+    """The text with single spaces, printable, at most LONGEST characters."""
     text = " ".join(printable(text).split())
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"

@@ -151,7 +151,7 @@ _UNKNOWN_MODEL = re.compile(
     r"|model_not_found",
     re.IGNORECASE | re.DOTALL,
 )
-# Statuses with which servers say so.
+# Statuses with which servers send such a message.
 _UNKNOWN_MODEL_STATUSES = {400, 404, 422}
 
 _BROKEN = {
@@ -168,9 +168,9 @@ _BROKEN = {
 }
 
 
-def of_status(status: int, words: str) -> str:
-    """The kind of an HTTP status that is no success; words: what the server said with it."""
-    if status in _UNKNOWN_MODEL_STATUSES and _UNKNOWN_MODEL.search(words):
+def of_status(status: int, message: str) -> str:
+    """The kind of an HTTP status that is not a success; message: the server's."""
+    if status in _UNKNOWN_MODEL_STATUSES and _UNKNOWN_MODEL.search(message):
         return Failure.MODEL_NOT_FOUND
     return f"http_{status}"
 

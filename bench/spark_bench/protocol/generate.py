@@ -52,7 +52,7 @@ def parse_generate_events(data: list[bytes]) -> Deltas:
     """What the events of a stream say; an answer in one piece is one event."""
     deltas = Deltas()
     data = events_before_done(data, deltas)
-    chunks = decode_events(data, _decode, deltas, _as_best_one_can)
+    chunks = decode_events(data, _decode, deltas, _lenient_chunk)
     added = _added([chunk.text or "" for chunk in chunks])
     for i, chunk in enumerate(chunks):
         if added[i]:
@@ -79,7 +79,7 @@ def parse_generate_events(data: list[bytes]) -> Deltas:
     return deltas
 
 
-def _as_best_one_can(data: bytes) -> GenerateChunk:
+def _lenient_chunk(data: bytes) -> GenerateChunk:
     """An event with counts of another kind, or text that is not quite JSON."""
     return msgspec.convert(lenient_json(data), GenerateChunk, strict=False)
 

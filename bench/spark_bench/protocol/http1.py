@@ -64,7 +64,7 @@ class Framing:
     """Follows one response through its bytes.
 
     head, body_end: None until the head is complete
-    at: the offset up to which the bytes are understood
+    at: the offset up to which the bytes are parsed
     keep_alive: after the end, whether the connection may carry another request
     spans: where each chunk's content begins and ends; of the last one, where it will end. Only
         collected if a list is given.
@@ -98,7 +98,7 @@ class Framing:
         else:
             self._ended = self._read_plain(data)
         if self._ended and len(data) > self.at:
-            self.keep_alive = False  # bytes that nobody asked for: a peer out of step
+            self.keep_alive = False  # bytes without a request: a peer out of step
         return self._ended
 
     def closed(self) -> bool:
@@ -107,7 +107,7 @@ class Framing:
         return self.body_end is BodyEnd.CLOSE
 
     def forget(self, count: int) -> None:
-        """The first `count` bytes, all of them understood, are gone from `data`."""
+        """The first `count` bytes, all of them parsed, are gone from `data`."""
         self.at -= count
 
     def read_head(self, data: bytes | bytearray) -> bool:

@@ -45,10 +45,10 @@ _CONTEXT = (
 class ListedModel:
     """An entry of the list.
 
-    owner: who serves it ("sglang", "vllm", "llamacpp"); "" where untold
-    context: tokens that a prompt and its answer may have together; None: untold
-    loaded: it answers at once; None: untold
-    root: what it is served from; two names of one root are one model. "" where untold
+    owner: who serves it ("sglang", "vllm", "llamacpp"); "" if not reported
+    context: tokens that a prompt and its answer may have together; None if not reported
+    loaded: it answers at once; None if not reported
+    root: what it is served from; two names of one root are one model. "" if not reported
     parent: the model that it is an adapter of; "": it is none
     text: as far as one can tell, it generates text
     """
@@ -66,7 +66,7 @@ def parse_models(body: bytes) -> tuple[ListedModel, ...]:
     """The models that an answer lists, in its order; none where it is no such list.
 
     OpenAI's {"data": [...]}, Ollama's {"models": [...]}, llama-swap's {"running": [...]}, a bare
-    list (Together), of objects or of names. What has no id that could be asked for is left out.
+    list (Together), of objects or of names. Entries without a usable id are left out.
     """
     try:
         listing = json.loads(body)
@@ -80,7 +80,7 @@ def parse_models(body: bytes) -> tuple[ListedModel, ...]:
 
 
 def model_candidates(listed: Sequence[ListedModel]) -> list[ListedModel]:
-    """Those that a load can mean, without being told which: the first is the best.
+    """The models that a load can mean if its user names none, the best first.
 
     Loaded ones if any is known to be, those that generate text if any does, no adapters beside
     their model, and one name of each.

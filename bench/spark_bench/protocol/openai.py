@@ -151,7 +151,7 @@ def parse_openai_events(data: list[bytes]) -> Deltas:
     """What the events of a stream say; an answer in one piece is one event."""
     deltas = Deltas()
     data = events_before_done(data, deltas)
-    chunks = decode_events(data, _decode, deltas, _as_best_one_can)
+    chunks = decode_events(data, _decode, deltas, _lenient_chunk)
     for first in decode_events(data[:1], _decode_name, deltas, lenient_json):
         name = first.get("model") if isinstance(first, dict) else getattr(first, "model", None)
         deltas.model = name if isinstance(name, str) else ""
@@ -189,25 +189,25 @@ def parse_openai_events(data: list[bytes]) -> Deltas:
         if chunk.error:
             note_error(chunk.error, deltas)
     if empty:
-        _look_closer(empty, data, chunks, deltas)
+        _search_other_fields(empty, data, chunks, deltas)
     # Not through `deltas`: that would be a cycle, which only garbage collection could free.
     tokens = deltas.tokens
     deltas.texts = lambda: [c[0].added() if (c := chunks[i].choices) else "" for i in tokens]
     return deltas
 
 
-def _as_best_one_can(data: bytes) -> OpenAIChunk:
+def _lenient_chunk(data: bytes) -> OpenAIChunk:
     """An event of which a part has another shape than OpenAI's."""
     value = lenient_json(data)
     if value is None:
         return OpenAIChunk()
     if not isinstance(value, dict):
-        raise ValueError("an event that is no object")
+        raise ValueError("the event is not an object")
     choices = value.get("choices")
     if not isinstance(choices, list | None):
-        raise ValueError("choices that are no list")
+        raise ValueError("choices is not a list")
     if choices and not isinstance(choices[0], dict):
-        raise ValueError("choices that are no objects")
+        raise ValueError("the choices are not objects")
     if choices:
         text, reason = choices[0].get("text"), choices[0].get("finish_reason")
         delta, message = choices[0].get("delta"), choices[0].get("message")
@@ -226,10 +226,10 @@ def _as_best_one_can(data: bytes) -> OpenAIChunk:
     )
 
 
-def _look_closer(
+def _search_other_fields(
     empty: list[int], data: list[bytes], chunks: list[OpenAIChunk], deltas: Deltas
 ) -> None:
-    """Deltas without anything that is known: their text may be in fields of other names.
+    """Deltas without any field that we know: their text may be in fields of other names.
 
     Fields whose names say nothing are text where the answer has that many more tokens than those
     seen, or, where nobody tells how many it has, if they say different things.

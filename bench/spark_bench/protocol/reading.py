@@ -3,7 +3,7 @@
 import re
 
 from spark_bench.protocol import error_text, failures
-from spark_bench.protocol.content import Answer, Tape, read_answer
+from spark_bench.protocol.content import ParsedResponse, Tape, parse_response
 from spark_bench.protocol.counting import Count, TokenCounts, count_tokens, reported_total
 from spark_bench.protocol.deltas import Deltas
 from spark_bench.protocol.dialects import Asking, Dialect
@@ -28,17 +28,17 @@ def read_exchange(
     """The request that an exchange was.
 
     count: the served model's tokenizer, for deltas of several tokens that no usage tells apart
-    usage_expected: the server tells token counts if asked to, so that an answer without is a
+    usage_expected: the server reports token counts on request, so a response without them is a
         failure
     keep_text: put the answer's text into the request
 
     The first token is the first delta with content, reasoning, a tool call or text that is not
-    empty; its time is that of the read that completed its event. A failed request keeps what is
-    known of it.
+    empty; its time is that of the read that completed its event. A failed request has
+    whatever could be read.
     """
     request = _blank(exchange, job)
     tape = Tape.of(exchange)
-    answer = read_answer(tape, exchange.ended, dialect.most_bytes(job.prompt.output_tokens))
+    answer = parse_response(tape, exchange.ended, dialect.most_bytes(job.prompt.output_tokens))
     request.status = answer.status
     deltas = Deltas()
     if answer.ok:
@@ -75,7 +75,7 @@ def _blank(exchange: Exchange, job: Job) -> Request:
 
 
 def _fill(
-    request: Request, answer: Answer, deltas: Deltas, tape: Tape, tokens: TokenCounts
+    request: Request, answer: ParsedResponse, deltas: Deltas, tape: Tape, tokens: TokenCounts
 ) -> None:
     """Put times and tokens into the request."""
     stamps = answer.stamps
@@ -105,9 +105,9 @@ def _fill(
 
 
 def _failure(
-    exchange: Exchange, answer: Answer, deltas: Deltas, asking: Asking, usage_due: bool
+    exchange: Exchange, answer: ParsedResponse, deltas: Deltas, asking: Asking, usage_due: bool
 ) -> tuple[str, str] | None:
-    """The first kind that holds, in the order that `failures` gives, and its words."""
+    """The first kind that holds, in the order that `failures` gives, and its detail."""
     if answer.malformed:
         kind = Failure.TOO_LARGE if answer.too_large else Failure.MALFORMED_HTTP
         return kind, answer.malformed

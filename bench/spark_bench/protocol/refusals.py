@@ -1,4 +1,4 @@
-"""Which fields of a request a server refuses, by its own words.
+"""Which fields of a request a server refuses, by its error message.
 
 OpenAI and Azure name them in `param`, FastAPI (vLLM, Mistral, NIM) in `loc`; all others in a
 sentence:
@@ -17,16 +17,16 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-# Enough for any server's words; some send the whole request back.
+# Enough for any server's message; some send the whole request back.
 _LONGEST = 16 * 1024
-# What follows is the fields that a server does take.
+# What follows are the fields that a server does accept.
 _TAKEN = re.compile(
     r"\bexpected (one of|fields?\b)|\b(known|recognized) (properties|fields|parameters)"
     r"|(?<!not )(?<!n't )\b(supported|allowed|valid|accepted|permitted|available)"
     r"( \w+)?( are| is)?\s*:",
     re.IGNORECASE,
 )
-# A field that is not taken at all, told from a value of it.
+# A field that is not accepted at all, as opposed to one of its values.
 _UNKNOWN = re.compile(
     r"un(known|supported|recognized|recognised|expected)|not (supported|permitted|allowed|support"
     r"|recognized|known|accepted)|extra|deprecated|cannot find|instead|no longer|additional",

@@ -26,7 +26,7 @@ RECORD = np.dtype(
 
 
 class ReferenceApi(IntEnum):
-    """Which of the streaming APIs was asked."""
+    """Which of the streaming APIs was called."""
 
     CHAT = 0
     COMPLETION = 1
@@ -34,7 +34,7 @@ class ReferenceApi(IntEnum):
 
 
 class Flags(IntFlag):
-    """What was asked for, and what became of it (source/reference_server.h)."""
+    """What was requested, and what happened (source/reference_server.h)."""
 
     WITH_USAGE = 1
     CONTINUOUS_USAGE = 2

@@ -18,7 +18,7 @@ from spark_bench.options import RunOptions
 from spark_bench.prompts.compose import Overhead, overhead, probe_prompts
 from spark_bench.prompts.tokens import Tokens
 from spark_bench.protocol import failures
-from spark_bench.protocol.content import Tape, read_answer
+from spark_bench.protocol.content import Tape, parse_response
 from spark_bench.protocol.dialects import Asking, Dialect, dialect
 from spark_bench.protocol.failures import Failure
 from spark_bench.protocol.reading import read_exchange
@@ -154,7 +154,7 @@ def _send_one(
         exchange, job, agreement.dialect, agreement.asking, usage_expected=False
     )
     request.detail = server.hidden(request.detail)
-    body = read_answer(Tape.of(exchange), exchange.ended, most).body if request.failure else b""
+    body = parse_response(Tape.of(exchange), exchange.ended, most).body if request.failure else b""
     return request, body or request.detail.encode()
 
 

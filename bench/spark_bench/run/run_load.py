@@ -9,8 +9,7 @@ from spark_bench.errors import BadInput
 from spark_bench.load import arrivals, trace, warmup
 from spark_bench.options import LoadOptions, PromptOptions
 from spark_bench.prompts import sharegpt
-from spark_bench.prompts.compose import PromptShape, compose
-from spark_bench.prompts.traced import traced
+from spark_bench.prompts.compose import PromptShape, compose, compose_trace
 from spark_bench.record import Job, Load, Prompt, Timing
 from spark_bench.run.context import RunContext
 from spark_bench.run.negotiate import Agreement
@@ -60,7 +59,7 @@ def build_load(
         entries = trace.read_trace(
             options.trace, speed=options.trace_speed, limit=profile.num_prompts
         )
-        prompts = traced(entries, context.tokens, seed, agreement.overhead)
+        prompts = compose_trace(entries, context.tokens, seed, agreement.overhead)
         timings = trace.trace_timings(entries)
     else:
         prompts = _build_prompts(options, prompt_options, context, seed, note)
@@ -108,7 +107,7 @@ def build_warm_up(
         entries = [trace.TraceEntry(0.0, *pair) for pair in lengths]
         # A cache that isn't emptied must not know them from the point of a sweep before, either.
         seed = derive_seed(options.seed, "warm-up", turn, profile.concurrency, profile.request_rate)
-        texts = traced(entries, context.tokens, seed, context.agreement.overhead)
+        texts = compose_trace(entries, context.tokens, seed, context.agreement.overhead)
         jobs = build_jobs(context.agreement, texts, [Timing()] * len(texts))
     return Load(jobs, arrivals.steps(slots), options.timeout, warmup.SECONDS, load.most_bytes)
 

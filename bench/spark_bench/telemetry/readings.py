@@ -102,6 +102,14 @@ def server_side(
     whole = [histograms for histograms in readings if histograms is not None]
     samples = list(_server_samples(looks))
     window = (begin_ns, end_ns)
+    prompted = _grown([line.look.prompted for line in looks])
+    hits = _grown([line.look.cache_hits for line in looks])
+    queries = _grown([line.look.cache_queries for line in looks])
+    queries = prompted if queries is None else queries
+    gauges = [line.look.cache_hit_rate for line in looks if line.look.cache_hit_rate is not None]
+    cache_hit_rate = gauges[-1] if gauges else None
+    if hits is not None and queries:
+        cache_hit_rate = hits / queries
     return ServerSide(
         begin_ns=begin_ns,
         end_ns=end_ns,
@@ -109,8 +117,8 @@ def server_side(
         before=whole[0] if len(whole) > 1 else {},
         after=whole[-1] if len(whole) > 1 else {},
         generated_tokens=_grown([line.look.generated for line in looks]),
-        prompt_tokens=_grown([line.look.prompted for line in looks]),
-        cache_hit_rate=_cache_hit_rate(looks),
+        prompt_tokens=prompted,
+        cache_hit_rate=cache_hit_rate,
         running=extent([(s.at_ns, s.running) for s in samples], *window),
         queued=extent([(s.at_ns, s.queued) for s in samples], *window),
         token_usage=extent([(s.at_ns, s.token_usage) for s in samples], *window),
@@ -223,14 +231,3 @@ def _grown(counter: Sequence[float | None]) -> float | None:
 
 def _whole(value: float | None) -> int | None:
     return None if value is None else int(value)
-
-
-def _cache_hit_rate(looks: Sequence[ServerLine]) -> float | None:
-    hits = _grown([line.look.cache_hits for line in looks])
-    queries = _grown([line.look.cache_queries for line in looks])
-    if queries is None:
-        queries = _grown([line.look.prompted for line in looks])
-    if hits is not None and queries:
-        return hits / queries
-    rates = [line.look.cache_hit_rate for line in looks]
-    return next((rate for rate in reversed(rates) if rate is not None), None)

@@ -15,7 +15,7 @@ from spark_bench.client import clock
 moments = st.integers(0, 2**63 - 1)
 
 
-def test_the_offset_takes_one_clock_to_the_other() -> None:
+def test_the_offset_converts_one_clock_to_the_other() -> None:
     offset = clock.offset_ns()
     before = time.perf_counter_ns()
     wall = time.time_ns()
@@ -36,20 +36,20 @@ def test_stamps_become_nanoseconds(times: list[int]) -> None:
     assert clock.last(raw, offset) == times[-1] - offset
 
 
-def test_no_stamps_no_times() -> None:
+def test_without_stamps_there_are_no_times() -> None:
     assert len(clock.monotonic(b"", 1)) == 0
 
 
-def test_a_kernel_that_has_none_to_give(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kernel_without_time_stamps(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as sock:
         monkeypatch.setattr(clock, "SO_TIMESTAMPNS", 9999)
-        assert not clock.stamps_wanted(sock)
+        assert not clock.enable_stamps(sock)
 
 
-def test_a_platform_without(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_platform_without_time_stamps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     with socket.socket() as sock:
-        assert not clock.stamps_wanted(sock)
+        assert not clock.enable_stamps(sock)
 
 
 def test_a_byte_is_stamped_when_it_comes_not_when_it_is_read() -> None:
@@ -58,7 +58,7 @@ def test_a_byte_is_stamped_when_it_comes_not_when_it_is_read() -> None:
         sender = socket.create_connection(listener.getsockname())
         receiver, _ = listener.accept()
     with sender, receiver:
-        assert clock.stamps_wanted(receiver)
+        assert clock.enable_stamps(receiver)
         time.sleep(0.05)  # the kernel turns stamping on with some delay
         before = time.perf_counter_ns()
         sender.send(b"x")

@@ -167,7 +167,9 @@ def test_known_fields_are_not_refused(faulty: FaultyServer) -> None:
         ("not_http", BadStatusLine),
     ],
 )
-def test_answers_that_are_none(faulty: FaultyServer, behavior: str, error: type[Exception]) -> None:
+def test_responses_that_are_not_answers(
+    faulty: FaultyServer, behavior: str, error: type[Exception]
+) -> None:
     with pytest.raises(error):
         ask(faulty.at(behavior))
 
@@ -214,7 +216,7 @@ HOLDS = {
 
 
 @pytest.mark.parametrize("behavior", HOLDS)
-def test_what_an_answer_holds_and_lacks(faulty: FaultyServer, behavior: str) -> None:
+def test_fields_of_a_response(faulty: FaultyServer, behavior: str) -> None:
     holds, lacks = HOLDS[behavior]
     end = b"0\r\n\r\n" if behavior not in ("http_1_0", "ignores_stream") else b"usage"
     answer = raw(faulty.at(behavior), until=end)

@@ -10,7 +10,7 @@ from spark_bench.client.audit import Audit, Spread
 from spark_bench.client.judge import audit, measure_spread
 from spark_bench.client.loop import Recording
 from spark_bench.client.response_store import ResponseStore
-from spark_bench.client.tally import KEPT, Durations, Tally
+from spark_bench.client.tally import MOST_DURATIONS, Durations, Tally
 
 
 def durations(*ns: int) -> Durations:
@@ -58,7 +58,7 @@ def test_a_good_recording() -> None:
         pytest.param({"unstamped": 2}, "the kernel gave no receive times", id="some stamps"),
         pytest.param(
             {"merged": 0.2, "lags": [8_000_000] * 100},
-            "20.0% of tokens came with the one before, read 8.0 ms late",
+            "20.0% of tokens were read together with the one before, 8.0 ms late",
             id="did not keep up",
         ),
         pytest.param(
@@ -74,11 +74,11 @@ def test_a_good_recording() -> None:
         ),
         pytest.param(
             {"uncounted": 1.0},
-            "nothing tells how many tokens 100% of the events had",
+            "the number of tokens is unknown for 100% of the events",
             id="no count",
         ),
         pytest.param(
-            {"stood": [300_000_000]}, "the client stood still for 0.3 s, up to 300 ms", id="pause"
+            {"stood": [300_000_000]}, "the client paused for 0.3 s, up to 300 ms", id="pause"
         ),
     ],
 )
@@ -114,24 +114,24 @@ def test_reasons_add_up() -> None:
     assert len(judged(unstamped=1000, step_ns=5_000_000).reasons) == 2
 
 
-def test_clock_and_transport_are_told() -> None:
+def test_clock_and_transport_are_reported() -> None:
     assert judged(unstamped=1000).clock == "process"
     assert judged(tls=True).transport == "tls"
     assert judged(step_ns=5_000_000).clock_step_us == 5000
 
 
-def test_a_spread_of_nothing() -> None:
+def test_the_spread_of_no_durations() -> None:
     assert measure_spread(Durations()) == Spread()
 
 
-def test_durations_without_end_take_bounded_memory() -> None:
+def test_endless_durations_take_bounded_memory() -> None:
     kept = Durations()
-    for ns in range(10 * KEPT):
+    for ns in range(10 * MOST_DURATIONS):
         kept.add(ns)
     kept.add(10**9)
-    assert len(kept.values) < KEPT
+    assert len(kept.values) < MOST_DURATIONS
     assert kept.most == 10**9
     told = measure_spread(kept)
-    assert told.p50 == pytest.approx(5 * KEPT / 1000, rel=0.01)
-    assert told.p99 == pytest.approx(9.9 * KEPT / 1000, rel=0.01)
+    assert told.p50 == pytest.approx(5 * MOST_DURATIONS / 1000, rel=0.01)
+    assert told.p99 == pytest.approx(9.9 * MOST_DURATIONS / 1000, rel=0.01)
     assert told.max == 10**6

@@ -86,7 +86,7 @@ def test_crlf_events_that_look_like_the_end(faulty: FaultyServer) -> None:
     assert [exchange.reused for exchange in got.exchanges] == [False, True, True]
 
 
-def test_connections_are_opened_before_and_used_again(faulty: FaultyServer) -> None:
+def test_connections_are_opened_in_advance_and_reused(faulty: FaultyServer) -> None:
     before = faulty.connections
     with recorder(faulty.url, 3) as made:
         got = record(made, load([request("plain")] * 9, slots=3))
@@ -150,7 +150,7 @@ def test_nothing_is_tried_again_over_a_new_connection(faulty: FaultyServer) -> N
     with recorder(faulty.url) as made:
         got = record(made, load([request("closes_unanswered")]))
     assert got.ended == ["cut"]
-    assert "closed the connection before the answer's end" in got.details
+    assert "closed the connection before the end of the response" in got.details
     assert len(faulty.calls) == 1
 
 
@@ -164,7 +164,7 @@ def test_nothing_is_tried_again_once_an_answer_has_begun(faulty: FaultyServer) -
 # ---- no server ----------------------------------------------------------------------------------
 
 
-def test_a_connection_that_talks_out_of_turn_is_not_used() -> None:
+def test_a_connection_with_unrequested_data_is_not_used() -> None:
     served: list[int] = []
 
     def serve(connection: socket.socket, number: int) -> None:
@@ -220,7 +220,7 @@ def test_a_connection_that_closed_unused_is_not_used() -> None:
         assert record(made, load([request()])).ended == ["complete"]
 
 
-def test_a_server_that_went_refuses() -> None:
+def test_a_stopped_server_refuses() -> None:
     with FaultyServer() as server:
         made = Recorder(target(server.url))
         made.open(1)
@@ -268,7 +268,7 @@ def test_the_second_address_is_tried() -> None:
     ("behavior", "ended", "detail"),
     [
         pytest.param("cut_by_reset", "reset", "reset by peer"),
-        pytest.param("cut_by_close", "cut", "before the answer's end"),
+        pytest.param("cut_by_close", "cut", "before the end of the response"),
         pytest.param("malformed_chunk", "cut", "a chunk's size is b'zz"),
         pytest.param("not_http", "cut", "begins with b'SSH-2.0"),
     ],
@@ -374,7 +374,7 @@ def test_an_answer_before_the_request_is_out(end: str) -> None:
     assert not got.exchanges[1].reused, "half a request is still in the first connection"
 
 
-def test_a_server_that_takes_no_more(faulty: FaultyServer) -> None:
+def test_a_server_that_stops_reading(faulty: FaultyServer) -> None:
     def serve(connection: socket.socket, number: int) -> None:
         connection.recv(1000)
 
@@ -402,7 +402,7 @@ def test_a_stream_that_begins_while_the_request_is_still_sent() -> None:
 # ---- stops --------------------------------------------------------------------------------------
 
 
-def test_a_stop_keeps_what_had_come(faulty: FaultyServer) -> None:
+def test_a_stop_preserves_what_has_arrived(faulty: FaultyServer) -> None:
     with recorder(faulty.url, 2) as made:
         timer = threading.Timer(1.0, made.stop)
         timer.start()
@@ -473,7 +473,7 @@ def test_a_wait_for_a_slot_counts_from_the_time_it_was_meant_for(
         assert exchange.sent_ns - meant >= 90_000_000 * index
 
 
-def test_progress_is_told(reference: ReferenceServer) -> None:
+def test_progress_is_reported(reference: ReferenceServer) -> None:
     reference.configure(ttft_us=50_000, itl_us=20_000)
     told: list[Progress] = []
     with recorder(reference.url, 4) as made:
@@ -491,7 +491,7 @@ def test_progress_is_told(reference: ReferenceServer) -> None:
     assert 0 < gaps[len(gaps) // 2] < 200
 
 
-def test_a_burst_beyond_what_is_open(faulty: FaultyServer) -> None:
+def test_a_burst_larger_than_the_open_connections(faulty: FaultyServer) -> None:
     with recorder(faulty.url) as made:
         got = record(made, load([request("plain")] * 150))
     assert got.ended == ["complete"] * 150

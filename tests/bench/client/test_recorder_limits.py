@@ -63,7 +63,7 @@ def errors(
     return np.concatenate(found)
 
 
-def test_stamps_are_the_truth(reference: ReferenceServer) -> None:
+def test_stamps_match_the_servers_log(reference: ReferenceServer) -> None:
     reference.configure(ttft_us=100_000, itl_us=10_000)
     with recorder(reference.url, 64) as made:
         time.sleep(0.1)
@@ -83,7 +83,7 @@ def test_stamps_are_the_truth(reference: ReferenceServer) -> None:
 def test_without_kernel_stamps_the_result_says_so(
     reference: ReferenceServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clock, "stamps_wanted", lambda sock: False)
+    monkeypatch.setattr(clock, "enable_stamps", lambda sock: False)
     reference.configure(ttft_us=20_000, itl_us=5000)
     with recorder(reference.url, 4) as made:
         got = record(made, load([request(tokens=20)] * 4, slots=4))
@@ -129,7 +129,7 @@ def child(code: str, *args: str) -> subprocess.Popen[str]:
     )
 
 
-def test_a_client_that_stood_still_has_right_stamps(reference: ReferenceServer) -> None:
+def test_a_client_that_paused_has_right_stamps(reference: ReferenceServer) -> None:
     """What came while it was stopped is stamped as it came; only what merged shares a stamp."""
     reference.configure(ttft_us=100_000, itl_us=10_000)
     with child(STOPPED, reference.url) as process:

@@ -65,7 +65,9 @@ all_responses = st.dictionaries(st.integers(0, 50), st.lists(reads, max_size=4),
 
 
 @given(all_responses, st.sampled_from([0, 500, 2000, response_store.BUDGET]))
-def test_what_goes_in_comes_out(responses: dict[int, list[list[bytes]]], budget: int) -> None:
+def test_responses_come_back_unchanged(
+    responses: dict[int, list[list[bytes]]], budget: int
+) -> None:
     with pytest.MonkeyPatch.context() as patch, closing(ResponseStore(OFFSET, budget)) as kept:
         patch.setattr(response_store, "STEP", 0)
         filled(kept, responses)
@@ -80,7 +82,7 @@ def test_what_goes_in_comes_out(responses: dict[int, list[list[bytes]]], budget:
 MANY = {index: [[b"%d" % index * 500, b"x" * 500]] for index in range(40)}
 
 
-def test_nothing_is_written_below_the_budget() -> None:
+def test_below_the_budget_no_file_is_written() -> None:
     with closing(ResponseStore(OFFSET)) as kept:
         filled(kept, MANY)
         assert kept.spilled == 0

@@ -150,7 +150,7 @@ def test_a_duration_ends_a_load_that_waits() -> None:
     assert played.finished == 2.0
 
 
-def test_a_load_of_nothing_is_finished() -> None:
+def test_an_empty_load_is_finished() -> None:
     assert Schedule(load([]), START).finished(START)
 
 

@@ -51,14 +51,14 @@ def test_urls(url: str, wanted: tuple[str, str, int]) -> None:
         pytest.param("http://127.0.0.1:x", "not a number from 1 to 65535", id="port in words"),
     ],
 )
-def test_what_is_no_url(url: str, said: str) -> None:
+def test_invalid_urls(url: str, said: str) -> None:
     with pytest.raises(BadInput, match=said) as error:
         target(url)
     assert repr(url) in error.value.message
 
 
 @pytest.mark.parametrize("url", ["http://server.invalid", f"http://{'x' * 70}.invalid"])
-def test_a_name_that_leads_nowhere(url: str) -> None:
+def test_a_host_name_without_an_address(url: str) -> None:
     with pytest.raises(Unreachable, match=r"no such host .*check --url"):
         target(url)
 
@@ -109,7 +109,7 @@ def test_proxies(
 
 
 @pytest.mark.parametrize("value", ["socks5://127.0.0.1:1", "https://127.0.0.1:1", "http://x:y:z"])
-def test_proxies_that_are_not_spoken_to(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsupported_proxies(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", value.replace("://", "://user:secret@"))
     with pytest.raises(BadInput, match=r"HTTP_PROXY: .* NO_PROXY=server\.invalid") as error:
         target("http://server.invalid")
@@ -129,7 +129,7 @@ def test_a_request_as_bytes() -> None:
     assert b"\r\nContent-Length: %d" % len(body) in head
 
 
-def test_a_proxy_is_told_the_whole_url_and_who_we_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_gets_the_whole_url_and_our_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://me:p%40ss@127.0.0.1:3128")
     there = target("http://server.invalid:81")
     head = asked(there).decode()
@@ -160,7 +160,7 @@ def test_a_tunnel_hides_the_request(
     assert b"proxy" not in head
 
 
-def test_an_envelope_makes_what_httpx_would() -> None:
+def test_an_envelope_builds_the_same_bytes_as_httpx() -> None:
     there = target("http://127.0.0.1:1")
     request = httpx.Request("POST", "http://127.0.0.1:1/v1", content=b"old", headers={"x": "1"})
     made = Envelope(request, there)(b'{"new": 1}')

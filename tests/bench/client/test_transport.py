@@ -43,7 +43,7 @@ def http(faulty: FaultyServer) -> Iterator[httpx.Client]:
         yield made
 
 
-def test_an_answer_as_httpx_knows_them(http: httpx.Client) -> None:
+def test_a_response_for_httpx(http: httpx.Client) -> None:
     answer = http.get("/v1/models")
     assert (answer.status_code, answer.reason_phrase) == (200, "OK")
     assert answer.json()["data"][0]["id"] == MODEL
@@ -55,7 +55,7 @@ def test_an_answer_as_httpx_knows_them(http: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("behavior", ["plain", "gzipped", "odd_chunks", "http_1_0", "one_packet"])
-def test_bodies_are_given_whole_and_decoded(behavior: str, http: httpx.Client) -> None:
+def test_bodies_are_complete_and_decoded(behavior: str, http: httpx.Client) -> None:
     asked = {**ASKED, "stream": True}
     plain, answer = (http.post(f"/{each}{CHAT}", json=asked) for each in ("plain", behavior))
     assert answer.text == plain.text
@@ -63,7 +63,7 @@ def test_bodies_are_given_whole_and_decoded(behavior: str, http: httpx.Client) -
     assert "content-encoding" not in answer.headers
 
 
-def test_a_request_arrives_as_it_was_made(faulty: FaultyServer, http: httpx.Client) -> None:
+def test_a_request_arrives_unchanged(faulty: FaultyServer, http: httpx.Client) -> None:
     answer = http.post(f"/plain{CHAT}", json=ASKED, headers={"authorization": "Bearer key"})
     assert answer.json()["choices"][0]["message"]["content"] == text(6)
     (call,) = faulty.calls
@@ -80,8 +80,10 @@ def test_statuses_are_answers(behavior: str, code: int, http: httpx.Client) -> N
     ("behavior", "error", "said"),
     [
         pytest.param("cut_by_reset", httpx.ReadError, "reset by peer"),
-        pytest.param("cut_by_close", httpx.RemoteProtocolError, "before the answer's end"),
-        pytest.param("closes_unanswered", httpx.RemoteProtocolError, "before the answer's end"),
+        pytest.param("cut_by_close", httpx.RemoteProtocolError, "before the end of the response"),
+        pytest.param(
+            "closes_unanswered", httpx.RemoteProtocolError, "before the end of the response"
+        ),
         pytest.param("malformed_chunk", httpx.RemoteProtocolError, "a chunk's size"),
         pytest.param("not_http", httpx.RemoteProtocolError, "SSH-2.0"),
         pytest.param("never_answers", httpx.ReadTimeout, "not done within 0.2 s"),
@@ -97,7 +99,7 @@ def test_errors_are_httpx_errors(
     assert http.get("/v1/models").status_code == 200, "and it goes on"
 
 
-def test_a_server_that_went_is_a_connect_error() -> None:
+def test_a_stopped_server_is_a_connect_error() -> None:
     with FaultyServer() as server, client(server.url) as http:
         assert http.get("/v1/models").status_code == 200
         server.__exit__(None, None, None)
@@ -165,7 +167,7 @@ def test_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert got.ended == ["cut", "timeout", "complete"]
 
 
-def test_a_certificate_that_nobody_knows(tmp_path: Path) -> None:
+def test_an_untrusted_certificate(tmp_path: Path) -> None:
     context, _ = tls_contexts(tmp_path)
     wanted = r"TLS: .*unable to get local issuer certificate.*SSL_CERT_FILE"
     with (
@@ -176,7 +178,7 @@ def test_a_certificate_that_nobody_knows(tmp_path: Path) -> None:
         made.open(2)
 
 
-def test_a_certificate_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_certificate_for_another_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     context, authority = tls_contexts(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(authority))
     with FaultyServer(tls=context) as server:
@@ -193,7 +195,7 @@ def answering(line: bytes) -> Callable[[socket.socket, int], None]:
     return serve
 
 
-def test_tls_to_a_server_without() -> None:
+def test_tls_to_a_server_without_tls() -> None:
     with ScriptedServer(answering(b"HTTP/1.1 400 Bad Request")) as server:
         there = target(server.url.replace("http:", "https:"))
         with closing(Recorder(there)) as made, pytest.raises(Unreachable, match=r"TLS: .*--url"):
@@ -245,9 +247,7 @@ def test_a_tunnel_through_a_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert set(proxy.targets) == {"CONNECT server.invalid:443"}
 
 
-def test_loopback_goes_around_a_proxy(
-    faulty: FaultyServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_loopback_bypasses_a_proxy(faulty: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     with ProxyOfOne(1) as proxy:
         through(proxy, monkeypatch)
         check(faulty.url)
@@ -262,10 +262,10 @@ def test_loopback_goes_around_a_proxy(
             r"through the proxy 127.0.0.1:\d+: the proxy .* answers '.*407 Proxy Auth",
             id="refuses",
         ),
-        pytest.param(b"x" * 300_000, "talks without end", id="talks"),
+        pytest.param(b"x" * 300_000, "sends a response head without end", id="endless head"),
     ],
 )
-def test_a_proxy_that_makes_no_tunnel(
+def test_a_proxy_that_refuses_a_tunnel(
     line: bytes, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("NO_PROXY", raising=False)

@@ -39,7 +39,7 @@ def test_sorted_from_zero_and_finite(
 
 
 @given(st.integers(2, 300), RATES, SHAPES, st.integers())
-def test_the_rate_is_the_one_asked_for(
+def test_the_rate_is_the_requested_one(
     count: int, rate: float, burstiness: float, seed: int
 ) -> None:
     assert (count - 1) / times(count, rate, burstiness, seed)[-1] == pytest.approx(rate)
@@ -50,7 +50,7 @@ def test_a_ramp_lasts_as_long_as_it_says(count: int, ramp: Ramp, burstiness: flo
     assert times(count, ramp, burstiness)[-1] == pytest.approx(ramp.seconds(count - 1))
 
 
-def test_no_request_no_time() -> None:
+def test_no_requests_have_no_times() -> None:
     assert times(0, 5.0) == []
 
 
@@ -58,7 +58,7 @@ def test_evenly_spaced() -> None:
     assert times(5, 4.0, math.inf) == [0.0, 0.25, 0.5, 0.75, 1.0]
 
 
-def test_another_seed_other_times() -> None:
+def test_another_seed_gives_other_times() -> None:
     assert times(50, 4.0, seed=1) != times(50, 4.0, seed=2)
 
 
@@ -120,7 +120,7 @@ def test_a_ramp_as_an_option() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "5", "1:", ":1", "a:b", "1:2:cubic", "1:2:linear:3", "1-10"])
-def test_a_ramp_that_is_none(text: str) -> None:
+def test_an_invalid_ramp(text: str) -> None:
     with pytest.raises(BadInput, match=r"--ramp: .* is not a ramp; write START:END"):
         Ramp.parse(text)
 

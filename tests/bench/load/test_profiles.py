@@ -121,7 +121,7 @@ def test_fewer_prompts_than_the_profile_has_slots() -> None:
     assert "prompts (10)" in message
 
 
-def test_an_infinite_rate_is_no_rate() -> None:
+def test_an_infinite_rate_means_no_limit() -> None:
     assert "request_rate: inf " in refusal(Profile, "x", 1, 1, 1, request_rate=math.inf)
 
 
@@ -189,7 +189,7 @@ def test_a_file_that_is_refused(home: Path, text: str, words: list[str]) -> None
     assert [word for word in [str(file), *words] if word not in message] == []
 
 
-def test_a_file_that_is_not_there(home: Path) -> None:
+def test_a_missing_file(home: Path) -> None:
     assert "No such file" in refusal(profile_catalog, [home / "none.toml"])
 
 

@@ -215,7 +215,7 @@ def test_failed_requests_miss_the_objectives() -> None:
     assert measured(1, 8.0, 1.0).attainment is None
 
 
-def test_the_knee_ends_a_sweep_in_words() -> None:
+def test_a_sweep_that_ends_at_the_knee_says_so() -> None:
     sweep = parse_sweep("concurrency=1..64")
     assert sweep.ended_by(swept(sweep, capped(4))) == "the knee is below 8"
     assert sweep.ended_by([]) is None

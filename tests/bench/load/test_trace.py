@@ -65,7 +65,7 @@ def test_in_the_order_of_the_times(tmp_path: Path) -> None:
     assert [entry.at for entry in trace.read_trace(file, limit=2)] == [0, 0]
 
 
-def test_faster_and_fewer(tmp_path: Path) -> None:
+def test_speed_and_limit(tmp_path: Path) -> None:
     file = written(tmp_path, *({**MOONCAKE, "timestamp": ms} for ms in (1000, 3000, 7000)))
     start = 1e-9  # not 0.0, which would be "whenever there is a slot"
     assert trace.trace_timings(trace.read_trace(file)) == [Timing(start), Timing(2.0), Timing(6.0)]
@@ -82,8 +82,8 @@ def test_faster_and_fewer(tmp_path: Path) -> None:
     ("line", "words"),
     [
         pytest.param("{", ["truncated"], id="cut"),
-        pytest.param("[1]", ["no request with a time", "timestamp", "at"], id="not an object"),
-        pytest.param({"time": 1}, ["no request with a time"], id="no time"),
+        pytest.param("[1]", ["not a request with a time", "timestamp", "at"], id="not an object"),
+        pytest.param({"time": 1}, ["not a request with a time"], id="no time"),
         pytest.param(
             MOONCAKE | {"chat_id": 7}, ["`chat_id`", "MILLISECONDS"], id="a trace in seconds"
         ),
@@ -92,7 +92,7 @@ def test_faster_and_fewer(tmp_path: Path) -> None:
         pytest.param(MOONCAKE | {"input_length": "9"}, ["input_length", "`int`"], id="text"),
         pytest.param({"timestamp": 1, "input_length": 9}, ["`output_length`"], id="missing"),
         pytest.param(PLAIN | {"outputlen": 9}, ["`outputlen`", "SECONDS"], id="typo"),
-        pytest.param({"at": 1, "output_len": 9}, ["nothing of its prompt"], id="no prompt"),
+        pytest.param({"at": 1, "output_len": 9}, ["has no prompt"], id="no prompt"),
         pytest.param(
             PLAIN | {"prompt": "a", "messages": [{"role": "user", "content": "b"}]},
             ["both a prompt and messages"],
@@ -131,7 +131,7 @@ def test_an_empty_trace(tmp_path: Path) -> None:
         trace.read_trace(written(tmp_path, ""))
 
 
-def test_a_trace_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_trace(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="No such file"):
         trace.read_trace(tmp_path / "none.jsonl")
 

@@ -33,14 +33,14 @@ def test_parsed(text: str, limits: dict[str, float]) -> None:
 @pytest.mark.parametrize(
     "text, says",
     [
-        pytest.param("", "no limit", id="empty"),
+        pytest.param("", "not a limit", id="empty"),
         pytest.param("ttft", "'ttft'", id="no value"),
-        pytest.param("ttft=500,", "no limit", id="trailing comma"),
+        pytest.param("ttft=500,", "not a limit", id="trailing comma"),
         pytest.param("ttft=-1", "'ttft=-1'", id="negative"),
         pytest.param("ttft=0", "above 0", id="zero"),
         pytest.param("ttft=" + "9" * 400, "above 0", id="infinite"),
-        pytest.param("ttft=nan", "no limit", id="nan"),
-        pytest.param("ttft=5h", "no limit", id="unknown unit"),
+        pytest.param("ttft=nan", "not a limit", id="nan"),
+        pytest.param("ttft=5h", "not a limit", id="unknown unit"),
         pytest.param("tftt=500", "did you mean ttft", id="misspelt"),
         pytest.param("ttft=1,ttft=2", "twice", id="twice"),
     ],
@@ -82,12 +82,12 @@ def test_one_token_has_no_tpot_to_miss() -> None:
     assert goodput(TimedRequests([answer()]), parse_slo("tpot=1,itl=1")).met == 1
 
 
-def test_nothing_sent_has_no_share() -> None:
+def test_without_requests_there_is_no_attainment() -> None:
     found = goodput(TimedRequests([Request(0, failure="unsent")]), parse_slo("ttft=1"))
     assert (found.met, found.attainment, found.by_metric) == (0, None, {})
 
 
-def test_nothing_answered_has_no_goodput() -> None:
+def test_without_whole_answers_there_is_no_goodput() -> None:
     figures = summarize(TimedRequests([failed(0, "http")]), slo=parse_slo("ttft=1"))
     assert (figures.request_goodput, figures.slo_attainment) == (None, 0)
 

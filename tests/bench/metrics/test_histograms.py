@@ -30,7 +30,7 @@ def ten_requests() -> list[Request]:
     return [answer(i, ttft=150, gaps=[10.0] * 4) for i in range(10)]
 
 
-def test_what_is_queue_engine_and_network() -> None:
+def test_ttft_is_split_into_queue_engine_and_network() -> None:
     before = {TTFT: observed(TTFT, 9.0), QUEUE: observed(QUEUE, 9.0)}
     after = {
         TTFT: observed(TTFT, 9.0, *[0.14] * 10),
@@ -90,7 +90,7 @@ def test_bounds_hold_the_true_percentiles() -> None:
         pytest.param(7, "the server counted 7, the client 10: not all", id="fewer"),
     ],
 )
-def test_another_number_of_requests_is_said(observations: int, says: str) -> None:
+def test_a_different_number_of_requests_is_noted(observations: int, says: str) -> None:
     after = {TTFT: observed(TTFT, *[0.1] * observations)}
     assert reconcile(
         {}, after, TimedRequests([*ten_requests(), failed(10, "cut")])
@@ -122,13 +122,15 @@ def test_a_server_without_histograms_has_no_figures() -> None:
         ),
     ],
 )
-def test_what_can_not_be_subtracted_is_said(before: Histogram, after: Histogram, says: str) -> None:
+def test_histograms_that_cant_be_subtracted_are_noted(
+    before: Histogram, after: Histogram, says: str
+) -> None:
     found = reconcile({TTFT: before}, {TTFT: after}, TimedRequests(ten_requests())).ttft
     assert found.server is None
     assert found.note.startswith("n/a: ") and says in found.note
 
 
-def test_no_answer_has_the_servers_side_alone() -> None:
+def test_without_whole_answers_the_servers_figures_remain() -> None:
     found = reconcile({}, {TTFT: observed(TTFT, 0.1)}, TimedRequests([failed(0, "cut")])).ttft
     assert (found.n, found.mean, found.difference) == (0, None, None)
     assert found.server is not None

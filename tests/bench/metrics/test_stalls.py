@@ -52,7 +52,7 @@ def test_a_steady_run_has_none() -> None:
         pytest.param([5], "request", 5, id="one"),
     ],
 )
-def test_whose(whom: Sequence[int], whose: str, request_: int | None) -> None:
+def test_whose_stall_it_is(whom: Sequence[int], whose: str, request_: int | None) -> None:
     found = stalls(TimedRequests(streams(32, [(1000, 200, whom)])))
     stall = only(found.top)
     assert (stall.whose, stall.streams, stall.running) == (whose, len(whom), 32)
@@ -72,7 +72,7 @@ def test_each_stall_is_counted_and_the_longest_comes_first() -> None:
     assert len(stalls(TimedRequests(streams(8, pauses)), top=2).top) == 2
 
 
-def test_only_streams_that_ran_then_are_asked() -> None:
+def test_only_streams_that_were_running_count() -> None:
     # 4 of 8 had ended before; the pause of the others is the engine's.
     early = [answer(i, ttft=100, gaps=[10.0] * 50) for i in range(4)]
     late = streams(8, [(1000, 200, range(8))])[4:]
@@ -86,7 +86,7 @@ def test_waiting_for_the_first_token_is_no_stall() -> None:
     assert (stall.whose, stall.running) == ("engine", 8)
 
 
-def test_one_stream_alone_can_not_be_told_apart() -> None:
+def test_a_stall_of_a_lone_stream_is_neither_the_engines_nor_its_own() -> None:
     stall = only(stalls(TimedRequests(streams(1, [(1000, 200, [0])]))).top)
     assert (stall.whose, stall.streams, stall.running, stall.request) == ("alone", 1, 1, 0)
 
@@ -137,7 +137,7 @@ def test_merged_reads_neither_are_stalls_nor_hide_them() -> None:
         pytest.param([answer(gaps=[10, 900, 10])], id="few gaps"),
     ],
 )
-def test_too_few_gaps_tell_nothing(requests: list[Request]) -> None:
+def test_too_few_gaps_give_no_figures(requests: list[Request]) -> None:
     assert stalls(TimedRequests(requests)).threshold_ms is None
 
 

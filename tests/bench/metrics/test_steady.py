@@ -118,7 +118,7 @@ def test_hidden_tokens_come_with_the_first_visible_one() -> None:
         ),
     ],
 )
-def test_too_little_says_why(requests: list[Request], says: str) -> None:
+def test_a_run_without_a_steady_part_says_why(requests: list[Request], says: str) -> None:
     found, reason = steady(TimedRequests(requests))
     assert found is None
     assert says in reason

@@ -10,8 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from made_requests import MS, START, answer, closed_loop, failed, runs, second_opinion
+from spark_bench.metrics.goodput import parse_slo
+from spark_bench.metrics.histograms import reconcile
+from spark_bench.metrics.intervals import over_requests
+from spark_bench.metrics.stalls import stalls
 from spark_bench.metrics.summary import Summary, distributions, summarize
-from spark_bench.metrics.times import TimedRequests, concurrency
+from spark_bench.metrics.times import TimedRequests, Times, concurrency
 from spark_bench.record import Request
 
 
@@ -51,7 +55,7 @@ def test_one_request_by_hand() -> None:
         pytest.param([5, 5, 5, 5], [1, 0, 1, 0, 1], 0, 10, id="deltas without a token"),
     ],
 )
-def test_a_10_ms_step_is_10_ms_however_it_is_told(
+def test_a_10_ms_step_is_10_ms_however_it_is_sent(
     gaps: list[float], counts: list[int], hidden: int, icl: float
 ) -> None:
     ttft = 200 + 10 * hidden
@@ -88,7 +92,7 @@ def test_failed_requests_are_counted_by_kind_and_averaged_into_nothing() -> None
         pytest.param([Request(0, failure="unsent")], id="unsent"),
     ],
 )
-def test_nothing_answered_has_no_figures_and_no_crash(requests: Sequence[Request]) -> None:
+def test_without_whole_answers_there_are_no_figures(requests: Sequence[Request]) -> None:
     figures = msgspec.structs.asdict(summarize(TimedRequests(requests)))
     assert figures["completed"] == 0
     assert figures["failed"] == len(requests)
@@ -97,7 +101,7 @@ def test_nothing_answered_has_no_figures_and_no_crash(requests: Sequence[Request
     assert figures["duration"] is figures["output_throughput"] is figures["concurrency"] is None
 
 
-def test_a_step_told_in_two_deltas_counts_its_tokens_once() -> None:
+def test_a_step_sent_as_two_deltas_counts_its_tokens_once() -> None:
     # The last words of the reasoning and the first of the answer: one step, two deltas.
     figures = summarize(TimedRequests([answer(gaps=[10, 0, 10], counts=[1, 1, 0, 1])]))
     assert figures.mean_itl_ms == pytest.approx(10)
@@ -110,7 +114,7 @@ def test_one_token_answers_have_neither_itl_nor_tpot() -> None:
     assert figures.mean_itl_ms is figures.mean_tpot_ms is figures.p99_icl_ms is None
 
 
-def test_scheduled_latency_holds_what_coordinated_omission_hides() -> None:
+def test_scheduled_latency_includes_what_coordinated_omission_hides() -> None:
     late = answer(sent=500, ttft=100, gaps=[10], scheduled_ns=START)
     figures = summarize(TimedRequests([late]))
     assert (figures.mean_ttft_ms, figures.mean_scheduled_ttft_ms) == (100, 600)
@@ -131,13 +135,13 @@ def test_stopped_early_is_a_whole_answer() -> None:
     assert figures.total_output_tokens == 4
 
 
-def test_input_tokens_are_the_askeds_where_the_server_is_silent() -> None:
+def test_input_tokens_are_the_requested_ones_if_the_server_reports_none() -> None:
     told = answer(0, prompt_tokens=100, asked_input=128)
     silent = answer(1, prompt_tokens=0, asked_input=128)
     assert summarize(TimedRequests([told, silent])).total_input_tokens == 228
 
 
-def test_how_tokens_were_counted_is_told_by_share() -> None:
+def test_how_tokens_were_counted_is_reported_by_share() -> None:
     by_usage = answer(0, gaps=[10] * 3, counts=[1, 2, 2, 2])
     by_chunk = answer(1, gaps=[10] * 2)
     assert summarize(TimedRequests([by_usage, by_chunk])).itl_source == {
@@ -162,7 +166,7 @@ def test_the_best_second_is_counted_in_tokens() -> None:
     assert summarize(TimedRequests([request])).max_output_tokens_per_s == 20
 
 
-def test_sglangs_keys_that_mean_the_same() -> None:
+def test_keys_that_sglang_has_too_mean_the_same() -> None:
     """Keys of `result` in sglang 0.5.23, benchmark/serving.py and goodput.py."""
     spreads = {
         f"{figure}_{name}_ms"
@@ -194,6 +198,19 @@ def test_distributions_are_percentiles_at_fixed_points() -> None:
     assert len(found.points) == len(set(found.points)) == 209
     assert set(found.itl_ms) >= {10, 20}
     assert distributions(TimedRequests([])).itl_ms == ()
+
+
+def test_times_are_computed_once_for_all_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    passes: list[Times] = []
+    of = Times.of
+    monkeypatch.setattr(Times, "of", lambda requests: passes.append(of(requests)) or passes[-1])
+    timed = TimedRequests(closed_loop(4, 12))
+    summarize(timed, slo=parse_slo("ttft=500"))
+    distributions(timed)
+    stalls(timed)
+    over_requests(timed)
+    reconcile({}, {}, timed)
+    assert len(passes) == 1
 
 
 def test_a_million_gaps_take_well_under_a_second() -> None:

@@ -79,7 +79,7 @@ def test_half_a_percent_of_200_ms_is_a_millisecond() -> None:
     assert not within(compared(disturbed), "256 streams").reached
 
 
-def test_a_climb_ends_where_the_client_falls_behind() -> None:
+def test_a_ladder_ends_where_the_client_falls_behind() -> None:
     first = [step(30_000), step(40_000), step(50_000, shared=0.02), step(60_000)]
     second = [step(30_000, number=1), step(40_000, number=1, itl=11.0)]
     assert paced_rate(first) == Middle.of([40_000])
@@ -93,7 +93,7 @@ def test_each_round_another_client_begins() -> None:
     assert sorted(rotated(names, 2)) == names
 
 
-def test_the_cpu_of_a_tree_is_seen_while_it_runs() -> None:
+def test_the_cpu_of_a_tree_is_sampled_while_it_runs() -> None:
     busy = "import time\nend = time.process_time() + 0.2\nwhile time.process_time() < end: pass\n"
     code = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {busy!r}])\n"
     usage = ProcessUsage()

@@ -85,7 +85,7 @@ def test_a_figure_that_is_not_reported_is_not_wrong() -> None:
     assert wrong(reported(ttft={}, itl={}, tpot=None), actual([stream()])) == []
 
 
-def test_broken_answers_are_no_successes() -> None:
+def test_broken_answers_are_not_successes() -> None:
     streams = [stream(0), stream(1, flags=Flags.ERROR_EVENT), stream(2, flags=Flags.CUT)]
     true = actual(streams)
     assert (true.completed, true.tokens, true.sent) == (1, 128, 3 * 128)
@@ -118,7 +118,7 @@ def test_latencies_count_from_the_clients_send_where_that_is_given() -> None:
     assert true.accept["mean"] == pytest.approx(5.0)
 
 
-def test_what_lies_in_buffers_is_not_taken_in() -> None:
+def test_data_in_buffers_does_not_count_as_read() -> None:
     """Two slots, two answers each; only those before the last question are surely read."""
     streams = [stream(0), stream(1), stream(2, asked_ms=2000), stream(3, asked_ms=2000)]
     assert steady_rate(streams) == pytest.approx(2 * 128 / 2.0)

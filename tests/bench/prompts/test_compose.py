@@ -179,7 +179,7 @@ def test_miss_begins_with_another_word_each_as_long_as_there_are_some() -> None:
     assert len({tuple(text(p).split()[:2]) for p in prompts[enough:]}) == enough
 
 
-def test_a_small_vocabulary_still_makes_as_many_prompts_as_asked() -> None:
+def test_a_small_vocabulary_still_makes_as_many_prompts_as_requested() -> None:
     class FewWords(ApproximateTokens):
         def words(self) -> Vocabulary:
             return Vocabulary(("good", "day"), (" good", " day"))
@@ -250,12 +250,12 @@ def test_later_turns_hold_the_earlier_ones_verbatim() -> None:
         ),
         pytest.param(
             PromptShape(2, 90, 1, cache="hit", shared_prefix=20),
-            "--shared-prefix 20 means nothing with --cache hit",
+            "--shared-prefix 20 can't be used with --cache hit",
             id="hit-with-prefix",
         ),
     ],
 )
-def test_a_shape_that_cannot_be(shape: PromptShape, message: str) -> None:
+def test_an_impossible_shape(shape: PromptShape, message: str) -> None:
     with pytest.raises(BadInput, match=re.escape(message)):
         compose(shape, ApproximateTokens(), 1, TEMPLATE)
 

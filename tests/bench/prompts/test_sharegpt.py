@@ -202,7 +202,7 @@ ODD: list[object] = [
 
 @pytest.mark.parametrize("write", FORMS)
 @pytest.mark.parametrize("bom", ["", "\ufeff"])
-def test_odd_rows_are_passed_over_counted_and_told(file: Path, write: Write, bom: str) -> None:
+def test_odd_rows_are_skipped_counted_and_reported(file: Path, write: Write, bom: str) -> None:
     write(file, [*ODD, numbered(1), *ODD, numbered(2)])
     file.write_text(bom + file.read_text())
     told: list[str] = []
@@ -213,7 +213,7 @@ def test_odd_rows_are_passed_over_counted_and_told(file: Path, write: Write, bom
     ]
 
 
-def test_nothing_is_told_where_all_rows_are_right(file: Path) -> None:
+def test_nothing_is_reported_if_all_rows_are_right(file: Path) -> None:
     told: list[str] = []
     load(write_list(file, [numbered(1), numbered(2)]), 1, tell=told.append)
     assert not told

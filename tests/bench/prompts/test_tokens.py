@@ -79,12 +79,12 @@ def test_close_ends_the_process(folder: Path) -> None:
 def test_a_process_that_dies_is_one_clear_error(folder: Path) -> None:
     tokens = library.load_local_tokens(folder)
     tokens.start()._popen.kill()
-    with pytest.raises(BenchError, match=r"ended by itself \(exit code -9\)"):
+    with pytest.raises(BenchError, match=r"ended unexpectedly \(exit code -9\)"):
         tokens.count(["able"] * 100_000)
     tokens.close()
 
 
-def test_what_a_file_asks_for_beyond_the_tokens_is_left_out() -> None:
+def test_truncation_and_padding_of_the_file_are_ignored() -> None:
     """Truncation and padding at 64, and a beginning-of-text token."""
     tokens = LibraryTokens(with_extras(), "extras")
     assert tokens.count(TEXTS) == tiny("byte-level").count(TEXTS)
@@ -177,7 +177,7 @@ def test_the_servers_own_tokenizer(name: str, no_caches: Path) -> None:
     assert set(tokens.words().first) <= set(COMMON)
 
 
-def test_sglang_is_asked_in_few_requests() -> None:
+def test_sglang_counts_in_few_requests() -> None:
     bodies = []
 
     def counting(body: dict[str, object]) -> httpx.Response:

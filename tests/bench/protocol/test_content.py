@@ -50,7 +50,7 @@ def test_an_encoded_body_is_decoded(name: str, packed: bytes, size: int) -> None
     assert body_of(*wire.split(data, range(0, len(data), size))).tape.data == BODY
 
 
-def test_what_each_read_decodes_to_has_that_reads_time() -> None:
+def test_decoded_bytes_have_the_time_of_their_read() -> None:
     packer = zlib.compressobj(wbits=31)
     flushed = [
         packer.compress(part) + packer.flush(zlib.Z_SYNC_FLUSH) for part in (b"one", b"two", b"six")
@@ -70,7 +70,7 @@ BOMBS = {
 
 @pytest.mark.parametrize("name", BOMBS)
 @pytest.mark.parametrize("size", [100, 1 << 20])
-def test_no_more_is_inflated_than_there_is_room_for(name: str, size: int) -> None:
+def test_decompression_stops_at_the_limit(name: str, size: int) -> None:
     encoding, packed = BOMBS[name]
     reads = encoded(encoding, *wire.split(packed, range(size, len(packed), size)))
     tape = Tape.of(wire.exchange(reads))
@@ -82,7 +82,7 @@ def test_no_more_is_inflated_than_there_is_room_for(name: str, size: int) -> Non
     assert peak < 8_000_000
 
 
-def test_what_just_fits_is_whole() -> None:
+def test_a_body_that_just_fits_is_whole() -> None:
     reads = encoded(b"gzip", gzip.compress(BODY))
     assert body_of(*reads, most=len(BODY)).tape.data == BODY
     with pytest.raises(TooLarge):
@@ -97,6 +97,6 @@ def test_what_just_fits_is_whole() -> None:
         pytest.param(b"gzip, gzip, gzip, gzip", "4 content", id="stack"),
     ],
 )
-def test_what_cannot_be_decoded_is_named(encoding: bytes, named: str) -> None:
+def test_an_encoding_that_cant_be_decoded_is_named(encoding: bytes, named: str) -> None:
     with pytest.raises(MalformedHttp, match=named):
         body_of(*encoded(encoding, b"plain"))

@@ -78,7 +78,7 @@ def test_no_usage_and_no_model_are_not_sent() -> None:
     assert not {"model", "stream_options"} & set(told)
 
 
-def test_extra_fields_go_over_the_others_and_into_objects() -> None:
+def test_extra_fields_override_the_others_and_merge_into_objects() -> None:
     told = body("generate", extra={"sampling_params": {"top_k": 1, "temperature": 0.5}, "x": None})
     assert told["sampling_params"] == {
         "max_new_tokens": 64,
@@ -97,7 +97,7 @@ def test_extra_fields_go_over_the_others_and_into_objects() -> None:
         pytest.param("zzz", "chat, completions, generate", id="far"),
     ],
 )
-def test_an_unknown_endpoint_names_those_there_are(name: str, near: str) -> None:
+def test_an_unknown_endpoint_lists_the_existing_ones(name: str, near: str) -> None:
     with pytest.raises(BadInput) as caught:
         dialect(name)
     assert repr(name) in caught.value.message

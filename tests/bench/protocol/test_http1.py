@@ -120,7 +120,7 @@ def test_the_end_is_the_last_byte(response: Response, at: list[int]) -> None:
 
 
 @given(responses, cuts, st.lists(st.booleans(), min_size=32, max_size=32))
-def test_what_is_understood_can_be_forgotten(
+def test_parsed_bytes_can_be_forgotten(
     response: Response, at: list[int], forgotten: list[bool]
 ) -> None:
     framing, data, ended = Framing(), bytearray(), False
@@ -136,7 +136,7 @@ def test_what_is_understood_can_be_forgotten(
 
 
 @given(responses)
-def test_a_close_ends_only_what_has_no_other_end(response: Response) -> None:
+def test_a_close_ends_only_bodies_without_another_end(response: Response) -> None:
     framing = Framing()
     ended = framing.ended(bytearray(response.wire[:-1]))
     assert not ended
@@ -217,7 +217,7 @@ def test_a_response_cut_anywhere_is_no_error_and_no_whole_one(response: Response
             whole([part])
 
 
-def test_the_head_in_words_and_lower_case_names() -> None:
+def test_the_reason_and_lower_case_header_names() -> None:
     head, _ = whole([b"HTTP/1.1 503 Not Now\r\nX-A: 1\r\nx-a:  2 \r\nRetry-After:3\r\n\r\n"])
     assert (head.status, head.reason) == (503, "Not Now")
     assert head.headers == {"x-a": "1, 2", "retry-after": "3"}
@@ -236,7 +236,7 @@ def test_broken_bytes_mean_the_same_on_any_split(
 
 
 @given(st.binary(max_size=80), st.sampled_from([b"", b"HTTP/1.1 ", OK, CHUNKED]))
-def test_any_bytes_are_survived(noise: bytes, before: bytes) -> None:
+def test_no_bytes_crash_the_parser(noise: bytes, before: bytes) -> None:
     assert follow([before, noise])[0] in ("open", "malformed", "ended")
     try:
         assert len(whole([before + noise])[1].tape.data) <= len(before + noise)
@@ -274,7 +274,7 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("name", MALFORMED)
-def test_what_is_not_http_is_named(name: str) -> None:
+def test_bytes_that_are_not_http_are_named(name: str) -> None:
     data, named = MALFORMED[name]
     with pytest.raises(MalformedHttp, match=re.escape(named)):
         Framing().ended(bytearray(data))

@@ -39,11 +39,11 @@ def first(*entries: Any) -> list[str]:
         pytest.param(b'{"data":' + b"[" * 200_000 + b"]" * 200_000 + b"}", [], id="deep"),
     ],
 )
-def test_what_is_listed(body: bytes, ids: list[str]) -> None:
+def test_listed_models(body: bytes, ids: list[str]) -> None:
     assert [model.id for model in parse_models(body)] == ids
 
 
-def test_what_an_entry_tells() -> None:
+def test_the_fields_of_an_entry() -> None:
     (found,) = listed(
         {"id": "a", "owned_by": "vllm", "root": "/models/a", "parent": None, "max_model_len": 4096}
     )
@@ -104,7 +104,7 @@ def test_what_an_entry_tells() -> None:
         pytest.param([{"id": "*"}, {"id": "openai/*"}, {"id": "b"}], ["b"], id="wildcards"),
     ],
 )
-def test_which_are_meant(entries: list[Any], ids: list[str]) -> None:
+def test_model_candidates(entries: list[Any], ids: list[str]) -> None:
     assert first(*entries) == ids
 
 
@@ -124,5 +124,5 @@ def test_models_that_generate_no_text(id: str) -> None:
 @pytest.mark.parametrize(
     "id", ["gpt-oss-120b", "Qwen/Qwen3-8B", "mistral-7b-instruct", "gemma3:27b", "kimi-k2-thinking"]
 )
-def test_models_that_do(id: str) -> None:
+def test_models_that_generate_text(id: str) -> None:
     assert listed({"id": id})[0].text

@@ -103,7 +103,7 @@ def shaped(delta: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("thought", THOUGHTS)
-def test_thoughts_in_any_field_are_tokens_and_no_text(thought: Any) -> None:
+def test_reasoning_in_any_field_is_tokens_but_not_text(thought: Any) -> None:
     told = [ROLE, *[shaped(thought)] * 3, shaped({"content": "b"}), END, usage(4)]
     request = streamed(*told, keep_text=True)
     assert (request.failure, request.token_ns.tolist()) == ("", [3000, 4000, 5000, 6000])
@@ -178,7 +178,7 @@ def test_counts_in_any_shape(told: Any) -> None:
 
 
 @pytest.mark.parametrize("told", [None, {}, {"completion_tokens": None}, {"completion_tokens": ""}])
-def test_counts_that_are_missing_are_missing(told: Any) -> None:
+def test_missing_counts_stay_missing(told: Any) -> None:
     stream = [ROLE, X, X, END, {"model": "m", "choices": [], "usage": told}]
     assert counts(streamed(*stream, usage_expected=False)) == ([1, 1], "none", 0, 2)
     assert failed(streamed(*stream))[0] == Failure.MISSING_USAGE
@@ -260,7 +260,7 @@ def generated(text: str, tokens: int, finish: Any = None, **more: Any) -> dict[s
     return {"text": text, "output_ids": [1], "meta_info": told}
 
 
-def test_sglang_generate_tells_the_whole_text_each_time() -> None:
+def test_sglang_generate_sends_the_whole_text_each_time() -> None:
     request = streamed(
         generated("", 1),
         generated(" K", 2),
@@ -284,7 +284,7 @@ def test_sglang_generate_with_incremental_output() -> None:
     assert counts(request) == ([1, 1, 1], "usage", 0, 3)
 
 
-def test_vllm_tells_half_characters_as_empty_content() -> None:
+def test_vllm_sends_half_characters_as_empty_content() -> None:
     told = [
         delta(role="assistant", content="", usage=0),
         delta(content="a", usage=1),
@@ -306,7 +306,7 @@ def test_llamacpp_chat() -> None:
     assert counts(request) == ([1], "chunk", 0, 1)
 
 
-def test_llamacpp_completions_tells_usage_with_its_finish() -> None:
+def test_llamacpp_completions_sends_usage_with_its_finish() -> None:
     finish = {"choices": [{"text": "", "index": 0, "finish_reason": "length"}]}
     told = [{"choices": [{"text": "a", "index": 0, "finish_reason": None}]}] * 2
     request = streamed(*told, finish | {"usage": wire.tokens(2)}, endpoint="completions")
@@ -346,7 +346,7 @@ def test_a_role_or_an_empty_delta_is_no_token(key: str) -> None:
     assert request.text_ns == (5000 if key == "content" else 0)
 
 
-def test_tool_calls_are_tokens_once_they_say_something() -> None:
+def test_tool_calls_are_tokens_once_they_have_text() -> None:
     def call(**function: Any) -> dict[str, Any]:
         return delta(tool_calls=[{"index": 0, "id": "1", "function": function}])
 
@@ -429,7 +429,7 @@ def test_deltas_without_usage_of_their_own(
         pytest.param(out_of_time, ([1, 1], "none", 0, 2), id="out-of-time"),
     ],
 )
-def test_a_server_that_tells_no_usage(
+def test_a_server_that_sends_no_usage(
     count: Count | None, expected: tuple[list[int], str, int, int]
 ) -> None:
     request = streamed(
@@ -573,7 +573,7 @@ def test_a_connection_that_ended_first(ended: Ended) -> None:
     assert request.token_ns.tolist() == [2000]
 
 
-def test_an_end_that_the_framing_does_not_know_is_a_cut() -> None:
+def test_an_end_before_that_of_the_framing_is_a_cut() -> None:
     assert failed(understood([wire.CHUNKED + CUT_BODY]))[0] == Failure.CUT
     assert failed(understood([b""]))[0] == Failure.CUT
 
@@ -597,7 +597,7 @@ def test_a_body_without_an_end_of_its_own_is_whole_only_if_the_server_closed() -
     assert failed(understood(reads, Ended.TIMEOUT))[0] == Failure.TIMEOUT
 
 
-def test_pieces_of_a_completion_without_text_are_told() -> None:
+def test_pieces_of_a_completion_without_text_are_counted() -> None:
     pieces = [{"model": "m", "choices": [{"text": "", "reasoning": "a"}]}] * 2
     last = {"model": "m", "choices": [{"text": "b", "finish_reason": "length"}]}
     request = streamed(*pieces, last, usage(3), endpoint="completions")
@@ -605,7 +605,7 @@ def test_pieces_of_a_completion_without_text_are_told() -> None:
 
 
 @pytest.mark.parametrize("told", [None, {"code": 200, "message": "connected"}, {"type": "ping"}])
-def test_an_event_that_says_nothing(told: Any) -> None:
+def test_an_event_without_content(told: Any) -> None:
     assert counts(streamed(told, X, END, usage(1))) == ([1], "chunk", 0, 1)
 
 
@@ -712,7 +712,7 @@ def test_a_status_counts_though_its_body_broke_off() -> None:
     assert failed(request) == ("http_503", "HTTP 503: loading the")
 
 
-def test_long_words_are_shortened() -> None:
+def test_long_error_messages_are_shortened() -> None:
     detail = understood([wire.sized(b"word " * 500, "500 x")]).detail
     assert len(detail) < 220
     assert detail.endswith("…")
@@ -770,13 +770,13 @@ def test_answers_that_do_not_count(reads: list[bytes], kind: str, words: str) ->
     assert words in request.detail
 
 
-def test_more_than_any_answer_has_is_a_failure_of_its_own() -> None:
+def test_a_response_that_is_too_large_is_a_failure_of_its_own() -> None:
     request = streamed(X, END, usage(1), ended=Ended.TOO_LARGE)
     assert failed(request) == (Failure.TOO_LARGE, "broke, after 1 events with tokens")
     bomb = wire.OK + b"content-encoding: gzip\r\n\r\n" + gzip.compress(bytes(1 << 25), 9)
     assert failed(understood([bomb])) == (
         Failure.TOO_LARGE,
-        "more than 16809984 bytes when inflated",
+        "more than 16809984 bytes when decompressed",
     )
 
 
@@ -786,7 +786,7 @@ def test_a_cut_answer_in_one_piece_is_cut() -> None:
         assert failed(understood([part], Ended.CUT, asking=asking))[0] == Failure.CUT
 
 
-def test_the_name_behind_an_alias_is_as_good() -> None:
+def test_the_name_behind_an_alias_is_accepted() -> None:
     asking = Asking("alias", answers_as="m")
     assert streamed(X, END, usage(1), asking=asking).ok
     assert streamed(X, END, usage(1), asking=Asking("m", answers_as="behind")).ok
@@ -794,7 +794,7 @@ def test_the_name_behind_an_alias_is_as_good() -> None:
     assert failed(other)[0] == Failure.WRONG_MODEL
 
 
-def test_another_model_than_asked_for() -> None:
+def test_another_model_than_requested() -> None:
     request = streamed(X, END, usage(1), model="other")
     assert failed(request) == (Failure.WRONG_MODEL, "asked for 'other', answered by 'm'")
 
@@ -827,7 +827,9 @@ STREAM = b"".join(wire.chunked(wire.events(wire.SGLANG_CONTINUOUS)))
     st.sampled_from(list(Ended)),
     st.sampled_from(["chat", "completions", "generate"]),
 )
-def test_no_bytes_crash_it(changes: list[tuple[int, int]], ended: Ended, endpoint: str) -> None:
+def test_no_bytes_crash_the_reading(
+    changes: list[tuple[int, int]], ended: Ended, endpoint: str
+) -> None:
     data = bytearray(STREAM)
     for at, byte in changes:
         data[at % len(data)] = byte

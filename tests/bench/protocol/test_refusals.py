@@ -98,22 +98,22 @@ def error(message: Any, **more: Any) -> Any:
         pytest.param({"error": {"message": None, "code": 400}}, [], id="nothing"),
     ],
 )
-def test_the_fields_that_a_refusal_names(told: Any, names: list[str]) -> None:
+def test_refused_fields_are_recognized(told: Any, names: list[str]) -> None:
     body = told.encode() if isinstance(told, str) else json.dumps(told).encode()
     assert refused_fields(body, FIELDS) == names
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff\xfe", b"[" * 200_000, b'"ignore_eos'])
-def test_no_body_breaks_it(body: bytes) -> None:
+def test_no_body_crashes_the_reader_of_refusals(body: bytes) -> None:
     assert refused_fields(body, FIELDS) in ([], ["ignore_eos"])
 
 
-def test_a_value_is_told_from_a_field() -> None:
+def test_a_refused_value_is_not_a_refused_field() -> None:
     assert is_unknown(json.dumps(error(OPENAI)).encode())
     assert not is_unknown(b'{"message": "max_tokens is too large: 9. At most 4 are possible"}')
 
 
-def test_the_name_that_is_wanted_instead() -> None:
+def test_the_name_that_the_server_wants_instead() -> None:
     assert other_length(json.dumps(error(OPENAI)).encode()) == "max_completion_tokens"
     assert other_length(b"unknown: max_tokens, use max_output_tokens") == "max_output_tokens"
     assert other_length(b"unknown: max_tokens") == "max_completion_tokens"

@@ -10,7 +10,7 @@ import wire_bytes as wire
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spark_bench.protocol import sse
-from spark_bench.protocol.content import Answer, Tape, read_answer, read_response
+from spark_bench.protocol.content import ParsedResponse, Tape, parse_response, read_response
 from spark_bench.record import Ended
 
 
@@ -42,7 +42,7 @@ def test_an_event_ends_with_its_blank_line() -> None:
     assert sse.parse_events(b"data: a\n\n: c\n\ndata: b\r\n\r\ndata: c").ends == [9, 25, 32]
 
 
-def test_the_rest_of_a_cut_stream_is_no_event() -> None:
+def test_the_rest_of_a_cut_stream_is_not_an_event() -> None:
     assert sse.parse_events(b'data: a\n\ndata: {"id', whole=False).data == [b"a"]
     assert sse.parse_events(b"data: a\n\ndata: b\n", whole=False).data == [b"a"]
 
@@ -55,7 +55,7 @@ def test_events_that_name_themselves_an_error(named: bytes) -> None:
 
 
 @pytest.mark.parametrize("line", [b"<html>", b'{"a":1}', b"dat: x", b" data: x"])
-def test_a_line_of_no_event_stream_is_a_problem(line: bytes) -> None:
+def test_a_line_outside_the_format_is_a_problem(line: bytes) -> None:
     assert sse.parse_events(b"data: a\n\n" + line + b"\n\n").problem == line.decode()
 
 
@@ -98,17 +98,19 @@ PIECES = st.one_of(
 CUTS = st.lists(st.integers(0, 100_000), max_size=20)
 
 
-def general(reads: list[bytes]) -> Answer:
+def general(reads: list[bytes]) -> ParsedResponse:
     head, body = read_response(Tape.of(wire.exchange(reads)))
     events = sse.parse_events(body.tape.data, whole=bool(body.ended))
-    found = Answer(head.status, data=events.data, errors=events.errors, problem=events.problem)
+    found = ParsedResponse(
+        head.status, data=events.data, errors=events.errors, problem=events.problem
+    )
     found.place(body.tape, np.array(events.ends, np.int64))
     return found
 
 
 @settings(deadline=None)
 @given(st.lists(PIECES, max_size=8), CUTS, st.booleans())
-def test_the_fast_way_gives_what_the_general_one_does(
+def test_the_fast_path_gives_the_same_events_as_the_general_one(
     pieces: list[bytes], cuts: list[int], upper: bool
 ) -> None:
     chunks = [wire.chunk(piece) for piece in pieces]
@@ -116,7 +118,7 @@ def test_the_fast_way_gives_what_the_general_one_does(
         chunks = [b"0" + c.split(b"\r")[0].upper() + c[len(c.split(b"\r")[0]) :] for c in chunks]
     data = wire.CHUNKED + b"".join(chunks) + wire.LAST_CHUNK
     reads = wire.split(data, cuts)
-    fast, slow = read_answer(Tape.of(wire.exchange(reads)), Ended.COMPLETE), general(reads)
+    fast, slow = parse_response(Tape.of(wire.exchange(reads)), Ended.COMPLETE), general(reads)
     assert (fast.data, fast.errors, fast.problem) == (slow.data, slow.errors, slow.problem)
     assert fast.reads.tolist() == slow.reads.tolist()
     assert fast.stamps.tolist() == slow.stamps.tolist()
@@ -126,7 +128,7 @@ def test_the_fast_way_gives_what_the_general_one_does(
 
 @settings(deadline=None)
 @given(st.lists(PIECES, min_size=1, max_size=4), st.integers(0, 10_000), st.integers(0, 255))
-def test_a_changed_byte_never_tells_the_ways_apart(pieces: list[bytes], at: int, byte: int) -> None:
+def test_both_paths_agree_on_any_changed_byte(pieces: list[bytes], at: int, byte: int) -> None:
     data = bytearray(b"".join(wire.chunked(pieces)))
     start = len(wire.CHUNKED)
     data[start + at % (len(data) - start)] = byte
@@ -148,21 +150,21 @@ def test_a_changed_byte_never_tells_the_ways_apart(pieces: list[bytes], at: int,
         pytest.param(b"", id="nothing"),
     ],
 )
-def test_the_fast_way_leaves_what_is_any_different(body: bytes) -> None:
+def test_the_fast_path_declines_any_other_stream(body: bytes) -> None:
     good = wire.chunk(b"data: a\n\n")
     assert sse.split_events(good + wire.LAST_CHUNK, 0) is not None
     assert sse.split_events(body + good * (body != b"") + wire.LAST_CHUNK, 0) is None
 
 
 @pytest.mark.parametrize("last", [b"", b"0\r\n", b"0z\r\n\r\n", b"0\r\nx: y\r\n\r\n"])
-def test_the_fast_way_wants_the_last_chunk(last: bytes) -> None:
+def test_the_fast_path_needs_the_last_chunk(last: bytes) -> None:
     assert sse.split_events(wire.chunk(b"data: a\n\n") + last, 0) is None
 
 
 def test_reads_that_completed_several_events() -> None:
     reads = [wire.CHUNKED, b"".join(map(wire.chunk, [b"data: a\n\n", b"data: b\n\n"]))]
     reads += [wire.chunk(b"data: c\n\n"), wire.chunk(b"data: d\n\n") * 3 + wire.LAST_CHUNK]
-    found = read_answer(Tape.of(wire.exchange(reads)), Ended.COMPLETE)
+    found = parse_response(Tape.of(wire.exchange(reads)), Ended.COMPLETE)
     assert found.stamps.tolist() == [2000, 2000, 3000, 4000, 4000, 4000]
     assert found.merged_reads == 2
 

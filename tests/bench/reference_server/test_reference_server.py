@@ -90,7 +90,7 @@ def get(reference: ReferenceServer, path: str) -> bytes:
 # ---- its clock ---------------------------------------------------------------------------------
 
 
-def test_the_schedule_is_kept(reference: ReferenceServer) -> None:
+def test_chunks_are_sent_on_schedule(reference: ReferenceServer) -> None:
     reference.configure(ttft_us=50_000, itl_us=5_000)
     ask(reference, max_tokens=60)
     (stream,) = reference.dump()
@@ -353,7 +353,7 @@ def test_requests_beyond_the_limit_queue(reference: ReferenceServer) -> None:
     assert min(waits[4:]) > 0.1
 
 
-def test_a_client_that_goes_makes_room_for_the_next(reference: ReferenceServer) -> None:
+def test_a_client_that_leaves_makes_room_for_the_next(reference: ReferenceServer) -> None:
     reference.configure(ttft_us=10_000, itl_us=100_000, max_running=1)
     gone, waiting = connect(reference), connect(reference)
     send(gone, max_tokens=1_000)
@@ -499,7 +499,7 @@ def test_requests_sent_ahead_are_answered_in_turn(reference: ReferenceServer) ->
     assert [stream.earlier for stream in reference.dump()] == [0, 1, 2]
 
 
-def test_a_body_that_is_no_json(reference: ReferenceServer) -> None:
+def test_a_body_that_is_not_json(reference: ReferenceServer) -> None:
     for body in (
         b"",
         b"nonsense",
@@ -602,7 +602,7 @@ def test_prompt_tokens(
         pytest.param({"max_tokens": 10**9}, 100_000, id="too-many"),
     ],
 )
-def test_the_length_asked_for(
+def test_the_requested_length(
     reference: ReferenceServer, limits: dict[str, Any], tokens: int
 ) -> None:
     reference.configure(ttft_us=0, itl_us=0, k=1000)
@@ -704,9 +704,7 @@ def test_configure_sets_all_the_rest_to_defaults(reference: ReferenceServer) -> 
         pytest.param({"stall_ms": 5}, "stall_every_ms must be above", id="endless-stall"),
     ],
 )
-def test_a_setting_that_cannot_be(
-    reference: ReferenceServer, keys: dict[str, int], why: str
-) -> None:
+def test_an_invalid_setting(reference: ReferenceServer, keys: dict[str, int], why: str) -> None:
     before = reference.configure(k=2)
     with pytest.raises(BadInput, match=why):
         reference.configure(**keys)
@@ -804,7 +802,7 @@ def test_the_truth_from_the_clients_send(reference: ReferenceServer) -> None:
     assert true.output_throughput == pytest.approx(5 / true.e2e[0])
 
 
-def test_the_truth_of_nothing() -> None:
+def test_the_truth_of_no_streams() -> None:
     true = ground_truth([])
     assert (true.requests, true.peak, true.output_throughput) == (0, 0, 0.0)
     assert peak([0, 5, 10], [10, 6, 20]) == 2

@@ -44,7 +44,7 @@ def test_several_gpus_draw_their_power_together() -> None:
     assert told.gpu_memory_bytes == 2 * 1024**3
 
 
-def test_what_a_login_shell_prints_is_no_sample() -> None:
+def test_output_of_a_login_shell_is_not_a_sample() -> None:
     told, _ = nodes.parse_sample(["Welcome to DGX OS", "", *GB10], 7)
     assert told == nodes.parse_sample(GB10, 7)[0]
 
@@ -75,7 +75,7 @@ def test_nvidia_smis_figures(field: str, value: float | None) -> None:
 # ---- the way to a node
 
 
-def test_ssh_takes_the_listings_words_and_asks_nothing() -> None:
+def test_ssh_uses_the_listings_values_and_never_prompts() -> None:
     to = ProjectSsh("spark-1", "nvidia", 2222, "/k/id", "/c/config", "/h/known hosts", "yes")
     words = nodes.sampling_argv(ProjectNode("spark-1", ssh=to), 0.5)
     assert words is not None
@@ -93,7 +93,7 @@ def test_ssh_takes_the_listings_words_and_asks_nothing() -> None:
     assert words[-1].endswith(" sh 0.5")
 
 
-def test_what_the_listing_leaves_open_is_sshs_own() -> None:
+def test_values_that_the_listing_lacks_are_left_to_ssh() -> None:
     words = nodes.sampling_argv(ProjectNode("spark-1", ssh=ProjectSsh("spark-1")), 1)
     assert words is not None
     assert not {"-F", "-i", "-l", "-p"} & set(words)
@@ -106,7 +106,7 @@ def test_this_machine_needs_no_ssh() -> None:
     assert words[0] == "sh"
 
 
-def test_a_node_of_another_connector_has_no_way() -> None:
+def test_a_node_of_another_connector_cant_be_sampled() -> None:
     assert nodes.sampling_argv(ProjectNode("@docker/x"), 1) is None
 
 
@@ -119,7 +119,7 @@ def test_energy_is_the_area_below_the_power_within_the_window() -> None:
     assert readings.integral(points, S, 3 * S) == pytest.approx(25.0 + 25.0)
 
 
-def test_before_the_first_and_after_the_last_sample_the_power_is_taken_to_stay() -> None:
+def test_power_is_constant_before_the_first_and_after_the_last_sample() -> None:
     assert readings.integral([(5 * S, 10.0)], 4 * S, 7 * S) == pytest.approx(30.0)
     assert readings.integral([(0, 10.0), (S, 20.0)], 2 * S, 3 * S) == pytest.approx(20.0)
 
@@ -181,7 +181,7 @@ def test_tokens_per_joule_are_of_all_nodes_or_of_none() -> None:
 # ---- the whole server's side
 
 
-def test_the_mean_is_over_time_and_the_largest_is_one_that_was_seen() -> None:
+def test_the_mean_is_over_time_and_the_maximum_is_a_sample() -> None:
     points = [(0, 0.0), (S, 10.0), (9 * S, 10.0), (20 * S, 99.0)]
     assert readings.extent(points, 0, 9 * S) == Extent(pytest.approx(85.0 / 9), 10.0)
     assert readings.extent([(0, 4.0)], 5 * S, 6 * S) == Extent(4.0, 4.0)
@@ -224,7 +224,7 @@ def test_the_servers_side_of_a_run() -> None:
     assert (node.name, node.energy_joules, node.received_bytes) == ("a", 20.0, 4000)
 
 
-def test_a_server_that_restarted_has_counted_nothing() -> None:
+def test_a_restarted_server_has_no_counts() -> None:
     lines = [server(0, MetricsReading(generated=100)), server(1, MetricsReading(generated=5))]
     side = readings.server_side(lines, 0, S)
     assert side.generated_tokens is None
@@ -270,6 +270,6 @@ def test_histograms_of_one_side_alone_are_none() -> None:
         ),
     ],
 )
-def test_cache_hits_are_a_share_of_what_was_asked_in_the_run(looks: list[MetricsReading]) -> None:
+def test_cache_hits_are_a_share_of_the_runs_prompt_tokens(looks: list[MetricsReading]) -> None:
     side = readings.server_side([server(i, look) for i, look in enumerate(looks)], 0, S)
     assert side.cache_hit_rate == pytest.approx(0.6)

@@ -121,14 +121,14 @@ def test_histograms_can_be_left_out() -> None:
     assert parse_metrics(SGLANG, histograms=False).histograms is None
 
 
-def test_vllm_says_the_same_by_other_names() -> None:
+def test_vllm_has_the_same_under_other_names() -> None:
     seen = parse_metrics(VLLM)
     assert (seen.running, seen.queued, seen.token_usage) == (10.0, 1.0, 0.5)
     assert (seen.cache_hits, seen.cache_queries) == (50.0, 200.0)
     assert set(seen.histograms or {}) == {"vllm:time_per_output_token_seconds"}
 
 
-def test_llama_cpp_says_less() -> None:
+def test_llama_cpp_reports_less() -> None:
     seen = parse_metrics(LLAMACPP)
     assert (seen.running, seen.queued, seen.generated) == (2.0, 9.0, 321.0)
     assert (seen.prompted, seen.cache_hits) == (50.0, 8.0)
@@ -144,7 +144,7 @@ def test_llama_cpp_says_less() -> None:
         pytest.param("up 1\n", id="somebody-elses"),
     ],
 )
-def test_what_is_not_told_is_none(text: str) -> None:
+def test_a_metric_that_is_not_reported_is_none(text: str) -> None:
     seen = parse_metrics(text)
     assert (seen.running, seen.queued, seen.throughput, seen.token_usage) == (None,) * 4
 
@@ -152,12 +152,12 @@ def test_what_is_not_told_is_none(text: str) -> None:
 @pytest.mark.parametrize(
     "text", [pytest.param("<html>no</html>", id="html"), pytest.param('{"a": 1}', id="json")]
 )
-def test_what_is_no_exposition_is_a_value_error(text: str) -> None:
+def test_invalid_prometheus_text_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError):
         parse_metrics(text)
 
 
-def test_a_look_survives_its_way_as_json() -> None:
+def test_a_reading_survives_json() -> None:
     line = ServerLine(5, parse_metrics(SGLANG))
     sent = msgspec.json.encode(line.sealed())
     assert msgspec.json.decode(sent, type=ServerLine).opened() == line
@@ -177,7 +177,7 @@ TTFT = "sglang:time_to_first_token_seconds"
         pytest.param(['_bucket{le="+Inf"} 5', "_sum +Inf", "_count 5"], id="endless-sum"),
     ],
 )
-def test_a_histogram_that_is_none_is_left_out(samples: list[str]) -> None:
+def test_an_invalid_histogram_is_left_out(samples: list[str]) -> None:
     text = "sglang:num_running_reqs NaN\nsglang:num_queue_reqs 3\n"
     text += "".join(f"{TTFT}{sample}\n" for sample in samples)
     line = ServerLine(1, parse_metrics(text))

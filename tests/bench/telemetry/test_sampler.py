@@ -56,7 +56,7 @@ def sampled(
     return running.stop()
 
 
-def test_the_server_is_seen_before_during_and_after(metrics: FakeMetrics) -> None:
+def test_the_server_is_sampled_before_during_and_after(metrics: FakeMetrics) -> None:
     side = sampled(SamplerJob(url=metrics.url, interval=0.05), enough=lambda: metrics.asked >= 5)
     assert len(side.samples) >= 4
     assert {sample.running for sample in side.samples} == {3.0}
@@ -74,7 +74,7 @@ def test_samples_are_on_the_clients_clock(metrics: FakeMetrics) -> None:
     assert before < times[0] < side.begin_ns < side.end_ns < times[-1] < time.perf_counter_ns()
 
 
-def test_one_connection_carries_all_looks(metrics: FakeMetrics) -> None:
+def test_one_connection_carries_all_readings(metrics: FakeMetrics) -> None:
     sampled(SamplerJob(url=f"{metrics.url}/v1/", interval=0.02), enough=lambda: metrics.asked > 3)
     assert metrics.connections == 1
 
@@ -98,7 +98,7 @@ def test_the_key_goes_to_the_server_and_shows_nowhere(metrics: FakeMetrics) -> N
         pytest.param(503, "did not answer: answers 503", id="not-yet"),
     ],
 )
-def test_a_server_that_tells_nothing_is_a_note(status: int, why: str) -> None:
+def test_a_server_without_metrics_is_a_note(status: int, why: str) -> None:
     with fake_metrics(status) as server:
         often = (lambda: server.asked > 1) if status == 503 else (lambda: True)
         side = sampled(SamplerJob(url=server.url, interval=0.05), 0.15, often)
@@ -108,14 +108,14 @@ def test_a_server_that_tells_nothing_is_a_note(status: int, why: str) -> None:
     assert side.samples == ()
 
 
-def test_metrics_without_measure_are_a_note(metrics: FakeMetrics) -> None:
+def test_endless_metrics_are_a_note(metrics: FakeMetrics) -> None:
     metrics.more = b"# " + b"a" * 5_000_000
     side = sampled(SamplerJob(url=metrics.url, interval=0.05))
     (note,) = side.notes
     assert "answers with more than 4194304 bytes" in note and not side.samples
 
 
-def test_an_absent_server_is_a_note_told_once() -> None:
+def test_an_absent_server_is_noted_once() -> None:
     side = sampled(SamplerJob(url="http://127.0.0.1:1", interval=0.02), 0.2)
     (note,) = side.notes
     assert note.startswith("http://127.0.0.1:1/metrics did not answer: ")
@@ -147,7 +147,7 @@ def test_this_machine_is_sampled_without_ssh(
         pytest.param("#!/bin/sh\nexec sleep 60\n", "nvidia-smi does not answer", id="hangs"),
     ],
 )
-def test_a_gpu_that_tells_nothing_leaves_the_rest(
+def test_a_silent_gpu_leaves_the_rest(
     text: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program(tmp_path, monkeypatch, "nvidia-smi", text)
@@ -195,7 +195,7 @@ def test_one_ssh_connection_serves_the_whole_run(
     assert calls.read_text().count("BatchMode=yes") == 1
 
 
-def test_a_lost_connection_keeps_what_came_before(
+def test_a_lost_connection_loses_no_earlier_samples(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lost = "echo 'mem 4 2'; echo end; sleep 0.1; echo 'Connection to a closed' >&2; exit 255"

@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spark_bench.load.trace import TraceEntry
-from spark_bench.prompts.compose import Overhead
+from spark_bench.prompts.compose import BLOCK, Overhead, compose_trace
 from spark_bench.prompts.library import LibraryTokens
 from spark_bench.prompts.tokens import ApproximateTokens
-from spark_bench.prompts.traced import BLOCK, traced
 from spark_bench.record import Message, Prompt
 from tiny_tokenizers import KINDS, tiny
 
@@ -48,15 +47,15 @@ def test_lengths_are_the_traces(kind: str) -> None:
     sizes = [31, 100, 900, 542, 543, 544, 1055, 1056, 1057, 1566]
     blocks = [tuple(range(-(-size // BLOCK))) for size in sizes]
     entries = [entry(size, *ids) for size, ids in zip(sizes, blocks, strict=True)]
-    prompts = traced(entries, tokens, SEED, TEMPLATE)
+    prompts = compose_trace(entries, tokens, SEED, TEMPLATE)
     assert [prompt.input_tokens for prompt in prompts] == sizes
     assert [counted(prompt, tokens) for prompt in prompts] == sizes
 
 
-def test_like_hashes_are_like_texts_and_no_further() -> None:
+def test_equal_hashes_give_equal_text_and_no_more() -> None:
     tokens = tiny("byte-level")
     entries = [entry(1600, 1, 2, 3, 4), entry(1700, 1, 2, 5, 6), entry(900, 7, 2)]
-    first, second, third = map(content, traced(entries, tokens, SEED, TEMPLATE))
+    first, second, third = map(content, compose_trace(entries, tokens, SEED, TEMPLATE))
     shared = common(first, second)
     assert tokens.count([shared])[0] == pytest.approx(2 * BLOCK, abs=8)
     # The same hash after another one is another prefix.
@@ -66,29 +65,31 @@ def test_like_hashes_are_like_texts_and_no_further() -> None:
 def test_last_blocks_are_their_own() -> None:
     """Prompts that hash alike to the end still end apart, as Mooncake's last blocks may."""
     tokens = tiny("byte-level")
-    one, other = map(content, traced([entry(600, 1, 2), entry(600, 1, 2)], tokens, SEED, TEMPLATE))
+    one, other = map(
+        content, compose_trace([entry(600, 1, 2), entry(600, 1, 2)], tokens, SEED, TEMPLATE)
+    )
     assert one != other
     assert tokens.count([common(one, other)])[0] == pytest.approx(BLOCK, abs=8)
 
 
 def test_without_hashes_nothing_is_alike() -> None:
     tokens = tiny("byte-level")
-    texts = [content(p) for p in traced([entry(200)] * 5, tokens, SEED, TEMPLATE)]
+    texts = [content(p) for p in compose_trace([entry(200)] * 5, tokens, SEED, TEMPLATE)]
     assert len({text[:30] for text in texts}) == 5
 
 
 def test_texts_of_the_trace_are_left_alone() -> None:
     entries = [entry(None, text="say it"), entry(50), entry(7, text="this, too")]
-    prompts = traced(entries, ApproximateTokens(), SEED, Overhead())
+    prompts = compose_trace(entries, ApproximateTokens(), SEED, Overhead())
     assert [content(prompts[0]), content(prompts[2])] == ["say it", "this, too"]
     # What a text counts is the server's to say.
     assert [prompt.input_tokens for prompt in prompts] == [None, 50, None]
     assert [prompt.conversation for prompt in prompts] == [0, 1, 2]
 
 
-def test_what_the_template_exceeds_is_one_token() -> None:
+def test_a_length_below_the_templates_becomes_one_token() -> None:
     tokens = tiny("byte-level")
-    (prompt,) = traced([entry(10)], tokens, SEED, TEMPLATE)
+    (prompt,) = compose_trace([entry(10)], tokens, SEED, TEMPLATE)
     assert tokens.count([content(prompt)]) == [1]
     assert prompt.input_tokens == 31
 
@@ -98,8 +99,8 @@ def test_what_the_template_exceeds_is_one_token() -> None:
 def test_the_seed_decides(sizes: list[int], seed: int) -> None:
     tokens = tiny("byte-level")
     entries = [entry(size, *range(-(-size // BLOCK))) for size in sizes]
-    once = traced(entries, tokens, seed, TEMPLATE)
-    assert once == traced(entries, tokens, seed, TEMPLATE)
-    assert once != traced(entries, tokens, seed + 1, TEMPLATE)
+    once = compose_trace(entries, tokens, seed, TEMPLATE)
+    assert once == compose_trace(entries, tokens, seed, TEMPLATE)
+    assert once != compose_trace(entries, tokens, seed + 1, TEMPLATE)
     # No prompt depends on those after it.
-    assert traced(entries[:1], tokens, seed, TEMPLATE) == once[:1]
+    assert compose_trace(entries[:1], tokens, seed, TEMPLATE) == once[:1]
