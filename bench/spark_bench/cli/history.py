@@ -14,8 +14,7 @@ from spark_bench.cli.commands import print_message
 from spark_bench.printable import json_text, printable
 
 if TYPE_CHECKING:
-    from spark_bench.history.database import HistoryStore
-    from spark_bench.history.query import Filters
+    from spark_bench.history.database import Filters, HistoryStore
 
 EMPTY = "no such result: spark-bench run adds each, spark-bench history add FILES… those there are"
 STORE = click.option(
@@ -48,7 +47,7 @@ def parse_filters(typed: dict[str, Any]) -> Filters:
     """The filters that were typed; BadInput for an invalid time."""
     from datetime import datetime
 
-    from spark_bench.history.query import Filters, parse_moment
+    from spark_bench.history.database import Filters, parse_moment
 
     words = {name: typed[name] or "" for name in FILTER_NAMES}
     now = datetime.now().astimezone()
@@ -107,10 +106,10 @@ def list_results(place: Path | None, limit: int, **typed: Any) -> None:
 @STORE
 def show_result(place: Path | None, id: str | None) -> None:
     """Show a result as `run` printed it; without an ID, the newest."""
-    from spark_bench.display.result_tables import result_tables
+    from spark_bench.display.tables import result_tables
     from spark_bench.display.terminal import print_all
     from spark_bench.errors import BadInput
-    from spark_bench.history.query import resolve_id
+    from spark_bench.history.database import resolve_id
     from spark_bench.results.codec import read_result
 
     with open_store(place) as store:
@@ -175,7 +174,7 @@ def add_results(place: Path | None, files: tuple[str, ...]) -> None:
 def forget_results(place: Path | None, ids: tuple[str, ...], missing: bool) -> None:
     """Remove results from the history; their files stay."""
     from spark_bench.errors import BadInput
-    from spark_bench.history.query import resolve_id
+    from spark_bench.history.database import resolve_id
 
     if not ids and not missing:
         raise BadInput("forget: name a result: give an ID, or --missing")
@@ -202,7 +201,7 @@ def plot_trend(place: Path | None, metric: str, like: str | None, **typed: Any) 
     Without --like, it follows the newest result that passes the filters.
     """
     from spark_bench.compare.metric_names import find_metric
-    from spark_bench.history.query import resolve_id
+    from spark_bench.history.database import resolve_id
     from spark_bench.history.trend import find_trend, trend_lines
 
     name = find_metric(metric, "METRIC")

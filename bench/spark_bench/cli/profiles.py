@@ -23,7 +23,7 @@ def command(files: tuple[Path, ...], as_json: bool) -> None:
     if as_json:
         click.echo(json_text(msgspec.json.format(msgspec.json.encode(profiles))))
         return
-    from spark_bench.display.load_tables import profile_table
+    from spark_bench.display.tables import profile_table
     from spark_bench.display.terminal import print_all
 
     print_all([profile_table(profiles)])

@@ -297,7 +297,7 @@ def _print_outcome(options: RunOptions, outcome: RunOutcome) -> None:
     unwritten = len(outcome.written) < len(outcome.results)
     as_json = options.output.as_json or unwritten
     if not options.output.quiet:
-        from spark_bench.display.result_tables import outcome_tables
+        from spark_bench.display.tables import outcome_tables
         from spark_bench.display.terminal import print_all
 
         stream = sys.stderr if as_json else sys.stdout

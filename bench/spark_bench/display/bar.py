@@ -54,7 +54,17 @@ class Bar:
 
     def __enter__(self) -> Self:
         with contextlib.suppress(OSError):
-            self.process = _drawing(self.stream)
+            self.process = process = subprocess.Popen(
+                [sys.executable, "-m", "spark_bench.display.bar_process"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self.stream,
+                bufsize=0,
+                # Ctrl-C goes to the client, which stops this process when it is done.
+                start_new_session=True,
+            )
+            assert process.stdin is not None
+            os.set_blocking(process.stdin.fileno(), False)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -95,21 +105,6 @@ class Bar:
         with contextlib.suppress(OSError):
             written = os.write(self.process.stdin.fileno(), self._unsent)
             self._unsent = self._unsent[written:]
-
-
-def _drawing(stream: TextIO) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "spark_bench.display.bar_process"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=stream,
-        bufsize=0,
-        # Ctrl-C goes to the client, which stops this process when it is done.
-        start_new_session=True,
-    )
-    assert process.stdin is not None
-    os.set_blocking(process.stdin.fileno(), False)
-    return process
 
 
 class DrawMessage(Struct, frozen=True, omit_defaults=True):

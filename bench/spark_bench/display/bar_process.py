@@ -17,8 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from spark_bench.display.bar import DrawMessage
-from spark_bench.display.live import Live, View
-from spark_bench.display.progress import pair_text
+from spark_bench.display.progress import Live, View, pair_text
 from spark_bench.display.terminal import Terminal
 from spark_bench.formats import digits, duration, plural
 

@@ -5,13 +5,9 @@ rebuilt from them (entry.py). SQLite, because two runs may end at the same momen
 processes write and comes with Python. DuckDB lets one process write and is made for far more rows.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from spark_bench.results.schema import Result
+from spark_bench.results.schema import Result
 
 
 def remember_result(result: Result, path: Path, store: Path | None = None) -> None:

@@ -1,23 +1,64 @@
-"""The history's SQLite file: where it is, its tables, and the store that adds, finds and forgets.
+"""The history's SQLite file: where it is, its tables, the store that adds, finds and forgets, and
+which results a user means: filters, times, beginnings of ids.
 
-Several processes may use it at once."""
+Several processes may use it at once.
+"""
 
 import os
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from msgspec import Struct
+
 from spark_bench.errors import BadInput, BenchError
-from spark_bench.history.entry import COLUMNS, EntryFigure, HistoryEntry
-from spark_bench.history.query import Filters
+from spark_bench.formats import did_you_mean
+from spark_bench.history.entry import COLUMNS, EntryFigure, HistoryEntry, timestamp
 
 _ADD = (
     f"INSERT INTO results ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))}) "
     f"ON CONFLICT (id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in COLUMNS)}"
 )
+
+
+class Filters(Struct, frozen=True, kw_only=True):
+    """What an entry must match; "" matches everything.
+
+    model, url, load: a part of it, ignoring case
+    since, until: from `parse_moment`; `until` itself is excluded
+    """
+
+    model: str = ""
+    url: str = ""
+    load: str = ""
+    profile: str = ""
+    status: str = ""
+    verdict: str = ""
+    since: str = ""
+    until: str = ""
+
+    def where(self) -> tuple[str, list[str]]:
+        """An SQL condition on the table `results`, and its parameters."""
+        conditions = list(self._conditions())
+        text = " AND ".join(condition for condition, _ in conditions) or "TRUE"
+        return text, [value for _, value in conditions]
+
+    def _conditions(self) -> Iterator[tuple[str, str]]:
+        for name in ("model", "url", "load"):
+            if part := getattr(self, name):
+                yield f"instr(lower({name}), lower(?)) > 0", part
+        for name in ("profile", "status", "verdict"):
+            if whole := getattr(self, name):
+                yield f"{name} = ?", whole
+        if self.since:
+            yield "created >= ?", self.since
+        if self.until:
+            yield "created < ?", self.until
 
 
 class HistoryStore:
@@ -154,14 +195,15 @@ def open_database(path: Path) -> sqlite3.Connection:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
         try:
-            _hold_to_schema(connection, path)
+            _require_schema(connection, path)
         except BaseException:
             connection.close()
             raise
     return connection
 
 
-def _hold_to_schema(connection: sqlite3.Connection, path: Path) -> None:
+def _require_schema(connection: sqlite3.Connection, path: Path) -> None:
+    """Create the tables in an empty file; BadInput for a file with other tables."""
     connection.row_factory = sqlite3.Row
     connection.execute("PRAGMA foreign_keys = ON")
     application, version = (_pragma(connection, n) for n in ("application_id", "user_version"))
@@ -217,3 +259,57 @@ def default_store() -> Path:
     configured = Path(os.environ.get("XDG_DATA_HOME", ""))
     home = configured if configured.is_absolute() else Path("~/.local/share").expanduser()
     return home / "spark-bench" / "history.sqlite3"
+
+
+_TIME_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def parse_moment(text: str, option: str, now: datetime) -> str:
+    """A typed time in the store's format: "7d" before `now`, a date, or a local time.
+
+    BadInput names `option`.
+
+    >>> from datetime import UTC
+    >>> parse_moment("36h", "--since", datetime(2026, 11, 23, 12, tzinfo=UTC))
+    '2026-11-22T00:00:00.000000Z'
+    """
+    try:
+        if ago := re.fullmatch(r"([0-9]+)([mhdw])", text.strip()):
+            return timestamp(now - timedelta(**{_TIME_UNITS[ago[2]]: int(ago[1])}))
+        return timestamp(datetime.fromisoformat(text.strip()))
+    except (ValueError, OverflowError):
+        raise BadInput(
+            f"{option}: {text!r} is not a time; use 36h, 7d, 2w, 2026-11-23 or 2026-11-23T14:30"
+        ) from None
+
+
+# Ids that a message names.
+SHOWN = 3
+
+
+def short_id(id: str) -> str:
+    """The part of an id that `history list` shows: the random part.
+
+    >>> short_id("20261123T133805250Z-0a1b2c3d")
+    '0a1b2c3d'
+    """
+    return id.rpartition("-")[2]
+
+
+def resolve_id(word: str, ids: Sequence[str]) -> str:
+    """The id that starts with `word`, or whose random part does; BadInput for none or several."""
+    if word in ids:
+        return word
+    matches = (
+        [id for id in ids if id.startswith(word) or short_id(id).startswith(word)] if word else []
+    )
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        some = ", ".join(matches[:SHOWN]) + (", …" if len(matches) > SHOWN else "")
+        raise BadInput(f"id {word!r} matches {len(matches)} results ({some}): give more characters")
+    if not ids:
+        raise BadInput(f"id {word!r} is not in the history, which is empty")
+    names = [name for id in ids for name in (id, short_id(id))]
+    hint = did_you_mean(word, names, SHOWN, cutoff=0.5) or ": see spark-bench history list"
+    raise BadInput(f"id {word!r} is not in the history{hint}")

@@ -1,6 +1,6 @@
 """What the history stores of a result, and results read from files."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -74,6 +74,10 @@ COLUMNS = tuple(name for name in HistoryEntry.__struct_fields__ if name != "figu
 def entry_of(result: Result, path: Path) -> HistoryEntry:
     """The entry for the result in the file at `path`."""
     config, server = result.config, result.provenance.server
+    figures = {}
+    for name, value in collect_figures(result).items():
+        within = result.intervals.get(name)
+        figures[name] = EntryFigure(value, *((within.low, within.high) if within else ()))
     return HistoryEntry(
         id=result.id,
         created=timestamp(result.created),
@@ -96,7 +100,7 @@ def entry_of(result: Result, path: Path) -> HistoryEntry:
         repeats=max(1, len(result.repeats)),
         completed=result.summary.completed,
         failed=result.summary.failed,
-        figures=dict(_entry_figures(result)),
+        figures=figures,
     )
 
 
@@ -122,42 +126,29 @@ def load_text(config: Config) -> str:
 
     c: maximum in flight; r: requests per second; d: seconds; defaults are left out
     """
-    return " ".join(_load_words(config))
-
-
-def _load_words(config: Config) -> Iterator[str]:
-    yield f"{config.num_prompts}x {_length(config.input_len)}/{_length(config.output_len)}"
+    lengths = ("*" if n is None else str(n) for n in (config.input_len, config.output_len))
+    words = [f"{config.num_prompts}x {'/'.join(lengths)}"]
     if config.concurrency:
-        yield f"c{config.concurrency}"
+        words.append(f"c{config.concurrency}")
     if ramp := config.rate_ramp:
-        yield f"r{ramp.start:g}:{ramp.end:g}:{ramp.shape}"
+        words.append(f"r{ramp.start:g}:{ramp.end:g}:{ramp.shape}")
     elif config.request_rate is not None:
-        yield f"r{config.request_rate:g}"
+        words.append(f"r{config.request_rate:g}")
     if config.burstiness != 1.0:
-        yield "even" if config.burstiness is None else f"gamma{config.burstiness:g}"
+        words.append("even" if config.burstiness is None else f"gamma{config.burstiness:g}")
     if config.duration is not None:
-        yield f"d{config.duration:g}"
+        words.append(f"d{config.duration:g}")
     if dataset := config.dataset:
-        yield f"{dataset.format}:{dataset.sha256[:4]}"
-    talk = config.conversations
-    if talk.turns > 1:
-        yield f"{talk.turns}turns"
-    if talk.shared_prefix:
-        yield f"prefix{talk.shared_prefix}"
+        words.append(f"{dataset.format}:{dataset.sha256[:4]}")
+    if config.conversations.turns > 1:
+        words.append(f"{config.conversations.turns}turns")
+    if config.conversations.shared_prefix:
+        words.append(f"prefix{config.conversations.shared_prefix}")
     if config.cache == "hit":
-        yield "cached"
+        words.append("cached")
     if config.endpoint != "chat":
-        yield config.endpoint
-
-
-def _length(tokens: int | None) -> str:
-    return "*" if tokens is None else str(tokens)
-
-
-def _entry_figures(result: Result) -> Iterator[tuple[str, EntryFigure]]:
-    for name, value in collect_figures(result).items():
-        within = result.intervals.get(name)
-        yield name, EntryFigure(value, *((within.low, within.high) if within else ()))
+        words.append(config.endpoint)
+    return " ".join(words)
 
 
 class CollectedResults(Struct, frozen=True):

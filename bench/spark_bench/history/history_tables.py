@@ -10,8 +10,8 @@ from rich import box
 from rich.table import Table
 
 from spark_bench.formats import digits
+from spark_bench.history.database import short_id
 from spark_bench.history.entry import COLUMNS, HistoryEntry
-from spark_bench.history.query import short_id
 from spark_bench.printable import cell, printable
 
 # The figures in the table.
@@ -29,19 +29,15 @@ def history_table(entries: Iterable[HistoryEntry]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict", overflow="fold")
     for entry in entries:
-        table.add_row(*_row_cells(entry))
+        figures = [entry.figures.get(name) for name in FIGURES]
+        table.add_row(
+            f"{entry.when.astimezone():%Y-%m-%d %H:%M}\n{printable(short_id(entry.id))}",
+            f"{printable(short_model(entry.model))}\n{printable(short_path(Path(entry.path)))}",
+            f"{printable(entry.profile)}\n{printable(entry.load)}",
+            *(digits(figure.value if figure else None) for figure in figures),
+            entry.verdict if entry.status == "complete" else f"{entry.verdict}\n{entry.status}",
+        )
     return table
-
-
-def _row_cells(entry: HistoryEntry) -> list[str]:
-    figures = [entry.figures.get(name) for name in FIGURES]
-    return [
-        f"{entry.when.astimezone():%Y-%m-%d %H:%M}\n{printable(short_id(entry.id))}",
-        f"{printable(short_model(entry.model))}\n{printable(short_path(Path(entry.path)))}",
-        f"{printable(entry.profile)}\n{printable(entry.load)}",
-        *(digits(figure.value if figure else None) for figure in figures),
-        entry.verdict if entry.status == "complete" else f"{entry.verdict}\n{entry.status}",
-    ]
 
 
 def short_model(model: str) -> str:

@@ -7,9 +7,9 @@ from statistics import median
 from msgspec import Struct
 
 from spark_bench.formats import digits
+from spark_bench.history.database import short_id
 from spark_bench.history.entry import HistoryEntry
 from spark_bench.history.history_tables import short_model
-from spark_bench.history.query import short_id
 
 
 class TrendPoint(Struct, frozen=True):
@@ -58,18 +58,14 @@ def find_trend(
     like = like or (whole[-1] if whole else None)
     if like is None:
         return None
-    same = [entry for entry in whole if _alike(entry, like)]
-    points = tuple(_point(entry, metric) for entry in same)
-    return Trend(metric, like.model, like.load, like.nodes, points, len(candidates) - len(same))
-
-
-def _alike(one: HistoryEntry, other: HistoryEntry) -> bool:
-    return (one.model, one.load, one.nodes) == (other.model, other.load, other.nodes)
-
-
-def _point(entry: HistoryEntry, metric: str) -> TrendPoint:
-    figure = entry.figures[metric]
-    return TrendPoint(entry.id, entry.when, figure.value, figure.low, figure.high)
+    points = []
+    for entry in whole:
+        if (entry.model, entry.load, entry.nodes) == (like.model, like.load, like.nodes):
+            figure = entry.figures[metric]
+            point = TrendPoint(entry.id, entry.when, figure.value, figure.low, figure.high)
+            points.append(point)
+    left_out = len(candidates) - len(points)
+    return Trend(metric, like.model, like.load, like.nodes, tuple(points), left_out)
 
 
 WIDTH = 80
@@ -97,9 +93,8 @@ def point_line(point: TrendPoint) -> str:
     within = ""
     if point.low is not None and point.high is not None:
         within = f"  [{digits(point.low)}, {digits(point.high)}]"
-    return (
-        f"{_local(point.when):%Y-%m-%d %H:%M}  {short_id(point.id)}  {digits(point.value)}{within}"
-    )
+    when = f"{point.when.astimezone():%Y-%m-%d %H:%M}"
+    return f"{when}  {short_id(point.id)}  {digits(point.value)}{within}"
 
 
 def draw_points(
@@ -110,24 +105,17 @@ def draw_points(
 
     times = [point.when.timestamp() for point in points]
     values = [point.value for point in points]
+    # Evenly spaced times: days, or hours and minutes within two days.
+    first, span = points[0].when, points[-1].when - points[0].when
+    form = "%m-%d" if span > timedelta(days=2) else "%d. %H:%M"
+    ticks = [first + span * step / (TICKS - 1) for step in range(TICKS)]
+    labels = [f"{tick.astimezone():{form}}" for tick in ticks]
     figure = plotext.figure
     figure.clear()
     figure.plot_size(width, height)
     figure.draw(figure.signal(times, values, marker="braille").lines())
     figure.draw(figure.signal(times, values, marker="●"))
-    figure.ruler("x").ticks(*_ticks(points[0].when, points[-1].when))
+    figure.ruler("x").ticks([tick.timestamp() for tick in ticks], labels)
     text: str = plotext.uncolorize(figure.build().string())
     figure.clear()
     return [line.rstrip() for line in text.splitlines()]
-
-
-def _ticks(first: datetime, last: datetime) -> tuple[list[float], list[str]]:
-    """Evenly spaced times: days, or hours and minutes within two days."""
-    span = last - first
-    form = "%m-%d" if span > timedelta(days=2) else "%d. %H:%M"
-    at = [first + span * step / (TICKS - 1) for step in range(TICKS)]
-    return [each.timestamp() for each in at], [f"{_local(each):{form}}" for each in at]
-
-
-def _local(when: datetime) -> datetime:
-    return when.astimezone()

@@ -57,7 +57,7 @@ def _run_points(
     before its end, in words."""
     if options.load.sweep is None:
         return [_run_point(options, context)], ()
-    from spark_bench.display.load_tables import sweep_point
+    from spark_bench.display.tables import sweep_point
 
     over, saved = options.load.sweep.over, list[SavedResult]()
     while not context.interrupts.came:

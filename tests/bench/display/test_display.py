@@ -21,8 +21,7 @@ import pytest
 import spark_bench
 from spark_bench.client.tally import Progress
 from spark_bench.display.bar import Bar
-from spark_bench.display.live import Live, Sketch
-from spark_bench.display.progress import Plain, Silent, choose_display
+from spark_bench.display.progress import Live, Plain, Silent, Sketch, choose_display
 from spark_bench.formats import digits, duration
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")

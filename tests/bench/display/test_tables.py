@@ -10,7 +10,6 @@ import msgspec
 import pytest
 from result_samples import a_config, a_result
 from spark_bench.client.audit import Audit, Spread
-from spark_bench.display.load_tables import sweep_table
 from spark_bench.display.result_lines import (
     client_line,
     finding_lines,
@@ -19,7 +18,7 @@ from spark_bench.display.result_lines import (
     requests_line,
     steady_line,
 )
-from spark_bench.display.result_tables import load_line, outcome_tables, result_tables
+from spark_bench.display.tables import load_line, outcome_tables, result_tables, sweep_table
 from spark_bench.display.terminal import print_all
 from spark_bench.load.sweep import Sweep
 from spark_bench.metrics.figures import Summary

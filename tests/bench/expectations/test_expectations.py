@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from result_samples import a_result
-from spark_bench.display.result_tables import result_tables
+from spark_bench.display.tables import result_tables
 from spark_bench.display.terminal import print_all
 from spark_bench.expectations import Expectation, expectation_lines, judge_result
 from spark_bench.expectations.published import load_published

@@ -12,10 +12,17 @@ from pathlib import Path
 import pytest
 from history_samples import BASE, a_run, written
 from spark_bench.errors import BadInput, BenchError
-from spark_bench.history import entry, history_tables, query, remember_result
-from spark_bench.history.database import APPLICATION, VERSION, HistoryStore, default_store
+from spark_bench.history import database, entry, history_tables, remember_result
+from spark_bench.history.database import (
+    APPLICATION,
+    VERSION,
+    Filters,
+    HistoryStore,
+    default_store,
+    parse_moment,
+    resolve_id,
+)
 from spark_bench.history.entry import COLUMNS, EntryFigure, entry_of, load_text
-from spark_bench.history.query import Filters, parse_moment, resolve_id
 
 
 @pytest.fixture
@@ -303,6 +310,6 @@ def test_a_load_in_short(tmp_path: Path) -> None:
 
 
 def test_the_examples_in_docstrings() -> None:
-    for module in (entry, query, history_tables):
+    for module in (entry, database, history_tables):
         assert doctest.testmod(module).attempted
         assert not doctest.testmod(module).failed

@@ -14,7 +14,7 @@ import pytest
 from faulty_call import CHAT
 from faulty_server import FaultyServer
 from run_here import Ran, run, short
-from spark_bench.display.load_tables import sweep_point
+from spark_bench.display.tables import sweep_point
 from spark_bench.load.sweep import knee
 from spark_bench.reference_server.launcher import ReferenceServer
 

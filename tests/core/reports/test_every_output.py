@@ -28,7 +28,7 @@ from spark_bench.compare import compare_tables
 from spark_bench.compare.comparison import compare_runs
 from spark_bench.display.bar_process import draw_messages
 from spark_bench.display.progress import Plain
-from spark_bench.display.result_tables import result_tables
+from spark_bench.display.tables import result_tables
 from spark_bench.display.terminal import Terminal, print_all
 from spark_bench.history.entry import entry_of
 from spark_bench.history.history_tables import history_table, write_csv

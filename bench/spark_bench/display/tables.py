@@ -1,0 +1,229 @@
+"""What a user reads at the end of a run or a sweep, and the profiles, as rich tables."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
+from rich import box
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from spark_bench.display.result_lines import client_line, finding_lines, node_lines, server_lines
+from spark_bench.expectations import expectation_lines
+from spark_bench.formats import brief, digits, plural
+from spark_bench.load.profile import Profile
+from spark_bench.load.sweep import MeasuredPoint, Sweep, knee
+from spark_bench.options import RunOutcome
+from spark_bench.printable import printable
+from spark_bench.results.schema import Config, Result
+
+
+def outcome_tables(outcome: RunOutcome, sweep: Sweep | None = None) -> Iterator[RenderableType]:
+    """Everything that a run prints, in order."""
+    if sweep and outcome.results:
+        # Only the last one can have been interrupted.
+        yield _head(outcome.results[-1], sweep.over)
+        yield sweep_table(outcome.results, sweep)
+    else:
+        for result in outcome.results:
+            yield from result_tables(result)
+    for path in outcome.written:
+        yield Text(f"written to {path}", overflow="fold")
+
+
+def result_tables(result: Result) -> Iterator[RenderableType]:
+    """One result: what was run, latencies, then everything else in sentences."""
+    yield _head(result)
+    if result.summary.completed:
+        yield latencies(result)
+    lines = list(finding_lines(result))
+    if result.summary.completed:
+        lines += expectation_lines(result)
+    if result.server:
+        lines += server_lines(result.server)
+    if result.nodes:
+        lines += node_lines(result.nodes)
+    yield _grid([*lines, ("client", client_line(result.audit))])
+    if result.notes:
+        yield _grid(("note", note) for note in result.notes)
+
+
+def _head(result: Result, swept: str = "") -> RenderableType:
+    partial = [("partial", result.reason)] if result.status == "partial" else []
+    load = (result.config.profile, load_line(result.config, swept))
+    return _grid([*partial, load, ("server", server_line(result))])
+
+
+def _grid(rows: Iterable[tuple[str, str]]) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True, min_width=10)
+    grid.add_column(overflow="fold")
+    for name, text in rows:
+        grid.add_row(printable(name), Text(printable(text)))
+    return grid
+
+
+FIGURES = ("mean", "median", "p90", "p99", "max")
+HEADS = ("mean", "p50", "p90", "p99", "max")
+ROWS = (
+    ("TTFT", "ttft"),
+    ("TTFT, scheduled", "scheduled_ttft"),
+    ("ITL", "itl"),
+    ("TPOT", "tpot"),
+    ("E2E", "e2e_latency"),
+    ("E2E, scheduled", "scheduled_e2e_latency"),
+)
+
+
+def latencies(result: Result) -> Table:
+    """Latencies in milliseconds. Those from the scheduled time are shown for open loads alone."""
+    due = open_loop(result.config)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("ms", no_wrap=True, style="bold")
+    for head in HEADS:
+        table.add_column(head, justify="right", no_wrap=True)
+    intervals = {name: bounds for name, bounds in result.intervals.items() if "mean_" in name}
+    if intervals:
+        table.add_column("mean, 95%", justify="right", no_wrap=True)
+    for title, name in ROWS:
+        if due or not name.startswith("scheduled"):
+            cells = [digits(getattr(result.summary, f"{figure}_{name}_ms")) for figure in FIGURES]
+            if intervals:
+                bounds = intervals.get(f"mean_{name}_ms")
+                cells.append(f"±{digits((bounds.high - bounds.low) / 2)}" if bounds else "")
+            table.add_row(title, *cells)
+    return table
+
+
+def load_line(config: Config, swept: str = "") -> str:
+    """The load in words; swept: what varies from point to point, "concurrency" or "rate"."""
+    repeats = f", {config.repeat} times" if config.repeat > 1 else ""
+    arrival = "several rates" if swept == "rate" else _arrival(config)
+    slots = f"{config.concurrency} in flight" if config.concurrency else "no limit in flight"
+    if swept == "concurrency":
+        slots = "several numbers in flight"
+    return (
+        f"{plural(config.num_prompts, 'prompt')}{repeats}, {_length(config.input_len)} tokens in, "
+        f"{_length(config.output_len)} out, {arrival}, {slots}"
+    )
+
+
+def server_line(result: Result) -> str:
+    """The server: URL, model, endpoint, engine and version."""
+    config, server = result.config, result.provenance.server
+    engine = " ".join(filter(None, (server.engine, server.version)))
+    return ", ".join(filter(None, (config.url, config.model, config.endpoint, engine)))
+
+
+def open_loop(config: Config) -> bool:
+    """Whether requests were sent by the clock rather than when others had finished."""
+    return bool(config.request_rate or config.rate_ramp) or _trace(config)
+
+
+def _trace(config: Config) -> bool:
+    return config.dataset is not None and config.dataset.format == "trace"
+
+
+def _length(tokens: int | None) -> str:
+    return "varying" if tokens is None else f"{tokens:,}"
+
+
+def _arrival(config: Config) -> str:
+    if _trace(config) and config.dataset:
+        return f"at the times in {config.dataset.file}"
+    shape = {1.0: "Poisson", None: "even"}.get(config.burstiness, f"gamma {config.burstiness}")
+    if ramp := config.rate_ramp:
+        return f"{brief(ramp.start)} to {brief(ramp.end)} req/s ({ramp.shape}, {shape})"
+    if config.request_rate is None:
+        return "closed loop"
+    return f"{brief(config.request_rate)} req/s ({shape})"
+
+
+SWEEP_HEADS = ("req/s", "tok/s", "TTFT p50", "p99", "ITL p50", "p99", "E2E", "failed")
+SWEEP_FIGURES = (
+    "request_throughput",
+    "output_throughput",
+    "median_ttft_ms",
+    "p99_ttft_ms",
+    "median_itl_ms",
+    "p99_itl_ms",
+    "mean_e2e_latency_ms",
+)
+
+
+def sweep_table(results: Sequence[Result], sweep: Sweep) -> Table:
+    """A row per load, the knee marked; latencies in milliseconds, E2E the mean."""
+    ordered = sorted(results, key=lambda result: load_value(result, sweep.over))
+    points = [sweep_point(result, sweep.over) for result in ordered]
+    # A point that was interrupted says nothing about its load.
+    complete = [p for p, r in zip(points, ordered, strict=True) if r.status == "complete"]
+    best = knee(complete) if complete else None
+    stopped = next((r.reason for r in ordered if r.status == "partial"), "")
+    if best:
+        at = f"The knee is at {best.value:g}"
+        caption = f"{at}: beyond it, latency grows faster than throughput."
+    elif ended := stopped or sweep.ended_by(complete):
+        caption = f"Ended: {ended}."
+    else:
+        caption = "No knee yet: the server can take more load."
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption)
+    table.caption_justify = "left"
+    option = "-c" if sweep.over == "concurrency" else "-r"
+    table.add_column(option, justify="right", no_wrap=True)
+    for head in SWEEP_HEADS:
+        table.add_column(head, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for result, point in zip(ordered, points, strict=True):
+        mark = "knee" if point is best else ""
+        cells = [digits(getattr(result.summary, name)) for name in SWEEP_FIGURES]
+        failed = str(result.summary.failed or "")
+        style = "bold" if mark else ""
+        table.add_row(f"{point.value:g}", *cells, failed, mark, style=style)
+    return table
+
+
+def load_value(result: Result, over: str) -> float:
+    """The load of a result: requests in flight or per second."""
+    config = result.config
+    load = config.concurrency if over == "concurrency" else config.request_rate
+    assert load is not None, f"a point of a sweep over {over} has none"
+    return load
+
+
+def sweep_point(result: Result, over: str) -> MeasuredPoint:
+    """A result as a point of a sweep."""
+    summary = result.summary
+    sent = summary.completed + summary.failed
+    return MeasuredPoint(
+        value=load_value(result, over),
+        output_throughput=summary.output_throughput or 0.0,
+        request_throughput=summary.request_throughput or 0.0,
+        ttft_ms=_or_nan(summary.mean_ttft_ms),
+        e2e_ms=_or_nan(summary.mean_e2e_latency_ms),
+        goodput=summary.request_goodput,
+        failed=summary.failed / sent if sent else 0.0,
+    )
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def profile_table(profiles: Iterable[Profile]) -> Table:
+    """A row for each profile, under the options of `run`."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("profile", no_wrap=True)
+    for name in ("-n", "-i", "-o", "-r", "-c"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("use")
+    for profile in profiles:
+        table.add_row(
+            profile.name,
+            str(profile.num_prompts),
+            str(profile.input_len),
+            str(profile.output_len),
+            "inf" if profile.request_rate is None else f"{profile.request_rate:g}",
+            "none" if profile.concurrency is None else str(profile.concurrency),
+            profile.use,
+        )
+    return table
