@@ -5,7 +5,7 @@ from pyinfra import config, logger
 from pyinfra.api.output import set_echo
 
 from cluster.printable import colored, printable_record
-from control.hosts import check_called
+from control.run import check_command_line
 from transport import read_any_bytes
 
 config.REQUIRE_PYINFRA_VERSION = "~=3.10"
@@ -17,4 +17,4 @@ read_any_bytes()
 logger.addFilter(printable_record)
 # What -v shows of a node's answers goes past the logger.
 set_echo(lambda text="", **how: click.echo(colored(str(text)), **how))
-check_called()
+check_command_line()

@@ -5,10 +5,9 @@ pyinfra inventories/spark.py deploy.py [--data model=qwen72b]
 
 from pyinfra import host
 
-from control import transfers
+from control import steps
 from control.converge import current_deployment, redecide
-from control.secrets import find_api_key, key_left, key_needed
-from control.switching import build_switch
+from control.secrets import find_api_key
 from operations import images, secrets, switch, vocabularies, weights
 
 # check: settings, facts, plan and every refusal, for the whole cluster at once
@@ -21,18 +20,18 @@ if deployment.running and deployment.is_head(host):
         # image
         images.delivered(
             name=f"Image {settings.image}",
-            order=transfers.image_order(deployment),
+            order=steps.image_order(deployment),
             needed=deployment.pulls,
         )
 
         # weights
         vocabularies.vocabularies_present(
-            name="tiktoken vocabularies", order=transfers.vocabularies_job(deployment)
+            name="tiktoken vocabularies", order=steps.vocabularies_job(deployment)
         )
         weights.present(
             name=f"Weights of {deployment.model.id}",
-            job=lambda: transfers.weights_job(deployment),
-            needed=transfers.weights_needed(deployment),
+            job=lambda: steps.weights_job(deployment),
+            needed=steps.weights_needed(deployment),
         )
         switch.plan_checked(
             name="Check again with the new image and weights",
@@ -47,7 +46,7 @@ if deployment.running and deployment.is_head(host):
             find=lambda: find_api_key(settings.api_key_file),
             group=settings.group,
             image=settings.image,
-            needed=lambda: key_needed(deployment, host),
+            needed=lambda: steps.key_needed(deployment, host),
         )
 
 # containers: created, started and verified (else the group before them serves again), or stopped
@@ -57,7 +56,7 @@ if deployment.is_lead(host):
         if deployment.running
         else f"No rank runs ({settings.state})"
     )
-    switch.containers_switched(name=goal, switch=lambda: build_switch(deployment))
+    switch.containers_switched(name=goal, switch=lambda: steps.build_switch(deployment))
 
-if key_left(deployment, host):
+if steps.key_left(deployment, host):
     secrets.key_removed(name="Remove the API key", group=settings.group, image=settings.image)

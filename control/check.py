@@ -9,7 +9,7 @@ from pyinfra.api.output import format_text
 from cluster.findings import Finding, Level, Refused
 from cluster.plan.decide import exposure_findings
 from control import converge, preflight
-from operations.outcome import note
+from operations import outcome
 
 COLORS = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "red"}
 
@@ -23,7 +23,7 @@ def check_deploy(state: State) -> None:
     count = Counter(finding.level for finding in findings)
     sums = ", ".join(f"{count[level]} {level.value}" for level in Level)
     if count[Level.ERROR]:
-        note("refused", [f for f in findings if f.level is not Level.OK])
+        outcome.note("refused", [f for f in findings if f.level is not Level.OK])
         raise DeployError(f"a deploy would be refused: {sums}")
     logger.info(f"    a deploy would go ahead: {sums}")
 

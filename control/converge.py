@@ -12,26 +12,28 @@ from cluster.engine import serving
 from cluster.findings import Finding, Level, Refused
 from cluster.plan.decide import Decision, Readings, decide, exposure_findings
 from cluster.plan.plan import find_split_group
-from control import lease, read, secrets
+from cluster.plan.previous_group import members
+from cluster.rank.api_key import compare_key
+from cluster.reports.status import start_time
+from control import deployment as nodes
+from control import inventory, lease, run, secrets
 from control.deployment import Deployment
-from control.inventory import all_hosts, declared_settings, refuse_limit
-from control.outcome import follow
-from control.shared import shared
-from operations import outcome
+from operations import outcome, shell
 
 # One odd answer of a serving group is no reason to restart it: seconds until it is asked again.
 PAUSES = (3, 6)
+LEFT_OUT_SECONDS = 40
 
 
 def current_deployment(host: Host) -> Deployment:
     """The run's deployment, one for all hosts; DeployError if it is refused."""
-    return shared(host.state, _begin)
+    return run.shared(host.state, _begin)
 
 
 def _begin(state: State) -> Deployment:
     outcome.begin_step("check")
     deployment = declared_deployment(state)
-    follow(deployment)
+    run.report_on(deployment)
     lease.take(state, deployment.declaration)
     redecide(deployment)
     return deployment
@@ -39,10 +41,10 @@ def _begin(state: State) -> Deployment:
 
 def declared_deployment(state: State) -> Deployment:
     """What is declared, before any node is read."""
-    hosts = all_hosts(state.inventory)
-    declaration = declared_settings(hosts)
+    hosts = inventory.all_hosts(state.inventory)
+    declaration = inventory.declared_settings(hosts)
     if declaration.common.state == "running":
-        refuse_limit(
+        inventory.refuse_limit(
             state,
             [h for h in hosts if h.name in declaration.nodes],
             " of the group: its ranks run together",
@@ -58,8 +60,8 @@ def declared_deployment(state: State) -> Deployment:
 def read_deployment(state: State) -> Deployment:
     """What is declared and what runs, for reports; the head's image is not asked for anything."""
     deployment = declared_deployment(state)
-    nodes = read.read_light(deployment.hosts, deployment.declaration)
-    deployment.decision = decide(deployment.declaration, deployment.model, Readings(nodes))
+    readings = Readings(nodes.read_light(deployment.hosts, deployment.declaration))
+    deployment.decision = decide(deployment.declaration, deployment.model, readings)
     return deployment
 
 
@@ -69,11 +71,29 @@ def redecide(deployment: Deployment) -> None:
     read_and_decide(deployment)
     if deployment.decision.refusal:
         raise Refused(*deployment.decision.refusal)
-    restart = _judge(deployment) if deployment.running and not deployment.plan.restart else ""
+    restart = ""
+    if deployment.running and not deployment.plan.restart:
+        restart = _reason_to_restart(deployment)
     if deployment.running and (deployment.plan.changes or restart):
-        _check(deployment, restart)
+        # Everything that can be refused, before the first change.
+        from control import preflight  # a converged run does without
+
+        findings, full = preflight.preflight(deployment)
+        deployment.decision = _decide(deployment, deployment.readings.updated(full), restart)
+        if deployment.decision.refusal:
+            raise Refused(*deployment.decision.refusal)
+        deployment.served = None if deployment.plan.restart else deployment.served
+        differing = preflight.image_differs(deployment.decision, full)
+        deployment.findings = tuple(dict.fromkeys([*deployment.findings, *findings, *differing]))
     if deployment.left_out and any(step.stop for step in deployment.plan.steps):
-        left_out = read.read_left_out(deployment)
+        # A node that does not answer runs nothing that we could split.
+        readings = shell.on_all(
+            deployment.left_out.values(),
+            lambda host: nodes.read_node(
+                host, nodes.reading_options(host.name, deployment.declaration), LEFT_OUT_SECONDS
+            ),
+        )
+        left_out = {node: reading.value for node, reading in readings.items() if reading.value}
         group = deployment.settings.group
         deployment.findings += tuple(find_split_group(deployment.plan, left_out, group))
     if any(finding.level is Level.ERROR for finding in deployment.findings):
@@ -83,66 +103,64 @@ def redecide(deployment: Deployment) -> None:
 
 def read_and_decide(deployment: Deployment) -> None:
     """Read every node as far as a converged run needs it, and decide."""
-    nodes = read.read_light(deployment.hosts, deployment.declaration)
-    deployment.decision = decide_on(deployment, Readings(nodes))
+    readings = Readings(nodes.read_light(deployment.hosts, deployment.declaration))
+    deployment.decision = _decide(deployment, readings)
     exposed = exposure_findings(deployment.decision, runs=False) if deployment.running else ()
     deployment.findings = (*deployment.decision.findings, *exposed)
 
 
-def decide_on(deployment: Deployment, readings: Readings, restart: str = "") -> Decision:
+def _decide(deployment: Deployment, readings: Readings, restart: str = "") -> Decision:
     """The decision on these readings; the head's image is asked for its version if it must be."""
     declaration, model = deployment.declaration, deployment.model
     decision = decide(declaration, model, readings, restart)
     if decision.undecided_image:
-        version = read.read_image_version(deployment.head, deployment.settings.image)
+        version = nodes.read_image_version(deployment.head, deployment.settings.image)
         decision = decide(declaration, model, replace(readings, version=version), restart)
     return decision
 
 
-def _judge(deployment: Deployment) -> str:
-    """A group that needs no change must also serve. Why it must restart; "" if it serves, or may
-    yet get ready by itself."""
-    served, wrong = _ask(deployment)
+def _reason_to_restart(deployment: Deployment) -> str:
+    """Why a group that needs no change must restart: it does not serve. "" if it serves, or may
+    still become ready by itself."""
+    served, problems = _ask_group(deployment)
     for pause in PAUSES:
-        if not wrong or serving.locked(served) or _is_starting(deployment):
+        if not problems or serving.locked(served) or _is_starting(deployment):
             break
         gevent.sleep(pause)
-        served, wrong = _ask(deployment)
-    if not wrong:
+        served, problems = _ask_group(deployment)
+    if not problems:
         deployment.served = served
         return ""
     if serving.locked(served) or not _is_starting(deployment):
-        return str(wrong[0])
-    return secrets.key_problem(deployment)
+        return str(problems[0])
+    # A key that is missing or another one on the head's node keeps rank 0 from starting.
+    settings = deployment.settings
+    if settings.runtime != "docker" or not (key := secrets.find_api_key(settings.api_key_file)):
+        return ""
+    command = compare_key(settings.group, settings.image, key)
+    answer = shell.run_command(deployment.head, command)
+    state = answer.out[0] if answer.out else ""
+    return f"api key: {state} on its node" if state in ("missing", "different") else ""
 
 
-def _is_starting(deployment: Deployment) -> bool:
-    facts, group = deployment.facts, deployment.settings.group
-    return read.is_starting(facts, group, deployment.ready_seconds)
-
-
-def _ask(deployment: Deployment) -> tuple[serving.GroupAnswers, tuple[Finding, ...]]:
+def _ask_group(deployment: Deployment) -> tuple[serving.GroupAnswers, tuple[Finding, ...]]:
     """What the group answers, and what is wrong with it. A completion that waits its turn behind a
-    real load, while every rank is healthy, is nothing wrong."""
-    served = read.read_answers(deployment, deployment.urls, deployment.model_name)
+    real load, while every rank is healthy, is not a problem."""
+    served = nodes.read_answers(deployment, deployment.urls, deployment.model_name)
     if serving.busy(served, deployment.model_name):
         return served, ()
     names = deployment.declaration.names
     return served, serving.serving_problems(served, names, deployment.model_name)
 
 
-def _check(deployment: Deployment, restart: str) -> None:
-    """Everything that can be refused, before the first change."""
-    from control import preflight  # a converged run does without
-
-    findings, full = preflight.preflight(deployment)
-    readings = deployment.readings.updated(full)
-    deployment.decision = decide_on(deployment, readings, restart)
-    if deployment.decision.refusal:
-        raise Refused(*deployment.decision.refusal)
-    deployment.served = None if deployment.plan.restart else deployment.served
-    differing = preflight.image_differs(deployment.decision, full)
-    deployment.findings = tuple(dict.fromkeys([*deployment.findings, *findings, *differing]))
+def _is_starting(deployment: Deployment) -> bool:
+    """Whether any running rank is younger than the time its group may take to become ready."""
+    return any(
+        reading.clock - begun < deployment.ready_seconds
+        for reading in deployment.facts.values()
+        for rank in members(reading, deployment.settings.group)
+        if rank.running and (begun := start_time(rank)) is not None
+    )
 
 
 def _log_decision(deployment: Deployment) -> None:

@@ -1,10 +1,9 @@
-"""Why a cluster is broken: read everything, ask every log, let the pure core judge."""
+"""Why a cluster is broken: read everything, every log too, and let the pure core decide."""
 
 import os
 from collections.abc import Iterator
 from functools import partial
 
-import msgspec
 from pyinfra.api import Host, State
 
 from cluster import checks
@@ -12,73 +11,69 @@ from cluster.findings import Finding
 from cluster.node.readings import Rank
 from cluster.plan.decide import exposure_findings
 from cluster.plan.specs import rank_names
-from cluster.printable import json_text
 from cluster.reports import doctor
-from cluster.reports.doctor import DoctorReport, Problem, RankLogText
 from cluster.reports.status import Status
-from control import preflight
-from control.status import group_url, status_document
-from control.survey import Survey, take_survey
-from facts.ranklog import SECONDS as LOG_SECONDS
-from facts.ranklog import RankLog, RankWords
+from control import preflight, run
+from control.status import Survey, group_url, status_document, take_survey
+from facts import serving
 from operations import shell
 
 # Of two commands, each with a limit of its own.
-READ_SECONDS = 2 * LOG_SECONDS + 5
+READ_SECONDS = 2 * serving.DIAGNOSIS_SECONDS + 5
 
 
 def print_report(state: State) -> None:
-    """Print the report on stdout; pyinfra's own words go to stderr."""
-    inventory = next(iter(state.inventory)).data.get("inventory")
-    report = examine_cluster(state, _path_shown(inventory))
-    print(json_text(msgspec.json.encode(report)), flush=True)
-
-
-def _path_shown(path: object) -> str:
-    """As a user in the project's folder would write it."""
-    if not path:
-        return "INVENTORY"
-    near = os.path.relpath(str(path))
-    return str(path) if near.startswith("..") else near
-
-
-def examine_cluster(state: State, inventory: str) -> DoctorReport:
-    """The report; Refused if the declaration itself is wrong."""
+    """Print the report on stdout; Refused if the declaration itself is wrong."""
     survey = take_survey(state, full=True)
     status = status_document(survey, group_url(survey))
-    logs = _read_logs(survey)
-    problems = list(_problems(survey, status, logs))
+    hosts = [host for name, host in survey.hosts.items() if name in survey.nodes]
+    by_node = shell.on_all(hosts, partial(_read_logs, survey))
+    logs = [log for node in by_node for log in by_node[node]]
+    problems = list(_find_problems(survey, status, logs))
     problems += doctor.check_problems(_check(survey), problems)
-    return doctor.doctor_report(
+    alive = [r for r in status.ranks if r.health == 200]
+    looked = [
+        f"{len(survey.nodes)} of {len(survey.hosts)} nodes could be read",
+        f"{len(alive)} of {len(status.ranks)} ranks answer /health",
+    ]
+    if status.served:
+        looked.append(f"/v1/models lists {', '.join(status.served)}")
+    count = sum(len(log.lines) for log in logs)
+    looked.append(f"{count} lines of {len(logs)} logs, against every symptom known")
+    if len(survey.decision.fabric.nodes) > 1:
+        looked.append(f"fabric: {survey.decision.fabric.summary}")
+    if survey.nodes:
+        looked.append("GPU, driver, Docker, disks, memory, clocks, ports, links of every node read")
+    # As a user in the project's folder would write it.
+    inventory = str(next(iter(state.inventory)).data.get("inventory") or "INVENTORY")
+    near = os.path.relpath(inventory)
+    report = doctor.doctor_report(
         status,
-        (doctor.name_inventory(problem, inventory) for problem in problems),
-        tuple(_sources(survey, status, logs)),
+        (doctor.name_inventory(p, inventory if near.startswith("..") else near) for p in problems),
+        tuple(looked),
     )
+    run.print_document(report)
 
 
-def _problems(survey: Survey, status: Status, logs: list[RankLogText]) -> Iterator[Problem]:
+def _find_problems(
+    survey: Survey, status: Status, logs: list[doctor.RankLogText]
+) -> Iterator[doctor.Problem]:
     rdma = survey.decision.fabric.transport == "rdma"
     leftovers = {(left.node, left.container) for left in status.leftovers}
     own = [log for log in logs if (log.node, log.rank.called) not in leftovers]
     others = [log for log in logs if log not in own]
     yield from doctor.unreachable_nodes(survey.silent)
     yield from doctor.engine_problems(survey.nodes)
-    got_over = all(r.healthy for r in status.ranks) or status.declared != "running"
-    yield from doctor.log_problems(own, ready=got_over, rdma=rdma)
+    overcome = all(r.healthy for r in status.ranks) or status.declared != "running"
+    yield from doctor.log_problems(own, ready=overcome, rdma=rdma)
     yield from doctor.group_problems(status)
     yield from doctor.disk_problems(survey.nodes)
     yield from doctor.log_problems(others, ready=True, rdma=False)
     yield from doctor.leftover_problems(status, logs)
 
 
-def _read_logs(survey: Survey) -> list[RankLogText]:
-    """What every container of the group logged, the failed ones too."""
-    hosts = [host for name, host in survey.hosts.items() if name in survey.nodes]
-    by_node = shell.on_all(hosts, partial(_read_logs_of, survey))
-    return [log for node in by_node for log in by_node[node]]
-
-
-def _read_logs_of(survey: Survey, host: Host) -> list[RankLogText]:
+def _read_logs(survey: Survey, host: Host) -> list[doctor.RankLogText]:
+    """What every container of the group on a node logged, the failed ones too."""
     runtime, logs = survey.decision.settings.runtime, []
     ranks = survey.ranks(host.name)
     name = rank_names(survey.decision.declaration).get(host.name)
@@ -86,12 +81,12 @@ def _read_logs_of(survey: Survey, host: Host) -> list[RankLogText]:
         # A process that ended has left its log and nothing else.
         ranks = (Rank(name, "", "exited"),)
     for rank in ranks:
-        fact = RankLog()
-        # Why Docker had to start it again stands in the log of its earlier life.
+        fact = serving.RankLog()
+        # Why Docker had to restart it is in the log of its earlier life.
         script = fact.command(runtime, rank.called, earlier=rank.restarts > 0)
         reading = shell.read_fact(host, fact, script, READ_SECONDS, failed=True)
-        log = reading.value or RankWords()
-        logs.append(RankLogText(host.name, rank, log.lines, log.transport))
+        log = reading.value or serving.RankWords()
+        logs.append(doctor.RankLogText(host.name, rank, log.lines, log.transport))
     return logs
 
 
@@ -113,18 +108,3 @@ def _check(survey: Survey) -> list[Finding]:
         *preflight.image_differs(decision, survey.nodes),
         *exposure_findings(decision, runs=True, declared=False),
     ]
-
-
-def _sources(survey: Survey, status: Status, logs: list[RankLogText]) -> Iterator[str]:
-    """What the report is made of, a sentence each."""
-    yield f"{len(survey.nodes)} of {len(survey.hosts)} nodes could be read"
-    alive = [r for r in status.ranks if r.health == 200]
-    yield f"{len(alive)} of {len(status.ranks)} ranks answer /health"
-    if status.served:
-        yield f"/v1/models lists {', '.join(status.served)}"
-    count = sum(len(log.lines) for log in logs)
-    yield f"{count} lines of {len(logs)} logs, against every symptom known"
-    if len(survey.decision.fabric.nodes) > 1:
-        yield f"fabric: {survey.decision.fabric.summary}"
-    if survey.nodes:
-        yield "GPU, driver, Docker, disks, memory, clocks, ports, links of every node read"

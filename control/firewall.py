@@ -1,72 +1,68 @@
 """From an inventory to each node's change of its firewall. Once for the whole cluster."""
 
-from dataclasses import dataclass
-
 from pyinfra import logger
 from pyinfra.api import Host, State
 
 from cluster.fabric import choose_fabric
 from cluster.findings import Finding, Level, error, refuse_errors
-from cluster.node.firewall import (
-    RuleContext,
-    UfwChange,
-    find_obstacles,
-    peer_addresses,
-    plan_changes,
-    plan_removal,
-    required_rules,
-)
-from cluster.node.ufw import Ufw
+from cluster.node import firewall
 from cluster.plan.decide import fabric_options
 from cluster.settings.declaration import Declaration
-from cluster.settings.schema import Settings
-from control import read
-from control.inventory import all_hosts, declared_settings, refuse_limit
-from facts.firewall import UfwState
+from control import inventory
+from control.deployment import read_light, require_all
+from facts.machine import UfwState
+from operations import shell
 
 READ_SECONDS = 60
 
 
-@dataclass(frozen=True)
-class NodePlan:
-    """One node's change of its firewall, and what is to be said of it."""
-
-    change: UfwChange
-    findings: tuple[Finding, ...]
-
-
-def plan_firewall(state: State) -> dict[str, UfwChange]:
+def plan_firewall(state: State) -> dict[str, firewall.UfwChange]:
     """Node -> its change, for every host of the run; logged, or Refused as a whole."""
-    everyone = all_hosts(state.inventory)
-    declaration = declared_settings(everyone)
-    if declaration.common.firewall == "present":
+    everyone = inventory.all_hosts(state.inventory)
+    declaration = inventory.declared_settings(everyone)
+    settings = declaration.common
+    if settings.firewall == "present":
         serving = [host for host in everyone if host.name in declaration.nodes]
-        refuse_limit(state, serving, ": each node's rules name the others")
+        inventory.refuse_limit(state, serving, ": each node's rules name the others")
     hosts = {host.name: host for host in everyone if state.is_host_in_limit(host)}
     fact = UfwState()
-    states = read.read_all(hosts.values(), fact, lambda host: fact.command(), READ_SECONDS, _unread)
-    contexts = _contexts(declaration, hosts)
-    plans = {n: _plan_node(states[n], contexts[n], declaration.common) for n in hosts}
-    _log_plans(plans)
-    return {name: plan.change for name, plan in plans.items()}
+    readings = shell.on_all(
+        hosts.values(), lambda host: shell.read_fact(host, fact, fact.command(), READ_SECONDS)
+    )
+    states = require_all(readings, _unread_finding)
+    contexts = _rule_contexts(declaration, hosts)
+    changes: dict[str, firewall.UfwChange] = {}
+    findings: list[Finding] = []
+    for node, ufw in states.items():
+        context = contexts[node]
+        if settings.firewall == "absent":
+            changes[node], obstacles = firewall.plan_removal(ufw, context, settings.group)
+        else:
+            rules = firewall.required_rules(ufw, context, settings)
+            obstacles = tuple(firewall.find_obstacles(ufw, rules, context, settings))
+            changes[node] = firewall.plan_changes(ufw, rules, settings.group)
+        findings += dict.fromkeys(obstacles)
+    refuse_errors(findings)
+    for finding in findings:
+        if finding.level is Level.WARNING:
+            logger.warning(f"    warning: {finding}")
+    for node, change in changes.items():
+        for line in change.lines() or ("its firewall is up to date",):
+            logger.info(f"    plan: {node}: {line}")
+    return changes
 
 
-def _plan_node(state: Ufw, context: RuleContext, settings: Settings) -> NodePlan:
-    if settings.firewall == "absent":
-        return NodePlan(*plan_removal(state, context, settings.group))
-    rules = required_rules(state, context, settings)
-    findings = tuple(dict.fromkeys(find_obstacles(state, rules, context, settings)))
-    return NodePlan(plan_changes(state, rules, settings.group), findings)
-
-
-def _contexts(declaration: Declaration, hosts: dict[str, Host]) -> dict[str, RuleContext]:
-    facts = read.read_light(hosts, declaration)
+def _rule_contexts(
+    declaration: Declaration, hosts: dict[str, Host]
+) -> dict[str, firewall.RuleContext]:
+    """Node -> what its rules depend on."""
+    facts = read_light(hosts, declaration)
     if declaration.common.firewall == "absent":
-        return {name: RuleContext(facts[name], {}, head=False) for name in hosts}
+        return {name: firewall.RuleContext(facts[name], {}, head=False) for name in hosts}
     nodes = [facts[name] for name in declaration.names]
-    peers = peer_addresses(facts, choose_fabric(nodes, fabric_options(declaration)))
+    peers = firewall.peer_addresses(facts, choose_fabric(nodes, fabric_options(declaration)))
     return {
-        name: RuleContext(
+        name: firewall.RuleContext(
             facts[name],
             peers if name in declaration.names else {},
             head=name == declaration.head,
@@ -75,7 +71,8 @@ def _contexts(declaration: Declaration, hosts: dict[str, Host]) -> dict[str, Rul
     }
 
 
-def _unread(node: str, why: str) -> Finding:
+def _unread_finding(node: str, why: str) -> Finding:
+    # sudo's own words.
     if "sudo" in why:
         return error(
             f"ufw needs root: {why}",
@@ -85,15 +82,3 @@ def _unread(node: str, why: str) -> Finding:
         )
     what = f"its firewall could not be read: {why or 'no answer'}"
     return error(what, node, "sudo ufw status", key="ufw-unreadable")
-
-
-def _log_plans(plans: dict[str, NodePlan]) -> None:
-    """Findings, and each line of the plan; Refused if there is an error."""
-    findings = [finding for plan in plans.values() for finding in plan.findings]
-    refuse_errors(findings)
-    for finding in findings:
-        if finding.level is Level.WARNING:
-            logger.warning(f"    warning: {finding}")
-    for name, plan in plans.items():
-        for line in plan.change.lines() or ("its firewall is up to date",):
-            logger.info(f"    plan: {name}: {line}")

@@ -6,11 +6,9 @@ from pyinfra import logger
 from pyinfra.api import Host, State
 
 from cluster.findings import refuse_errors
-from cluster.node import host
-from cluster.node.host import HostSetup
+from cluster.node import host as node_host
 from cluster.settings.schema import Settings
-from control.inventory import all_hosts, declared_settings
-from control.shared import shared
+from control import inventory, run
 from facts.fact import quote
 from facts.machine import HostSettings
 from operations import shell
@@ -20,12 +18,12 @@ SECONDS = 30
 
 @dataclass(frozen=True)
 class HostRun:
-    """What was asked for, and each node as it is."""
+    """What is declared, and each node as it is."""
 
     settings: Settings
-    setups: dict[str, HostSetup]
+    setups: dict[str, node_host.HostSetup]
 
-    def setup(self, host: Host) -> HostSetup:
+    def setup(self, host: Host) -> node_host.HostSetup:
         return self.setups[host.name]
 
     def needs_linger(self, host: Host) -> bool:
@@ -33,27 +31,24 @@ class HostRun:
 
 
 def host_run(host: Host) -> HostRun:
-    """The run's settings and nodes, one for all hosts; DeployError where it is refused."""
-    return shared(host.state, _make)
+    """The run's settings and nodes, one for all hosts; DeployError if it is refused."""
+    return run.shared(host.state, _read_hosts)
 
 
-def _make(state: State) -> HostRun:
-    everyone = all_hosts(state.inventory)
-    settings = declared_settings(everyone).common
-    setups = _read([host for host in everyone if state.is_host_in_limit(host)])
+def _read_hosts(state: State) -> HostRun:
+    everyone = inventory.all_hosts(state.inventory)
+    settings = inventory.declared_settings(everyone).common
+    hosts = [host for host in everyone if state.is_host_in_limit(host)]
+    fact = HostSettings()
+    command = quote(("sh", "-c", fact.command()))
+    readings = shell.on_all(hosts, lambda host: shell.read_fact(host, fact, command, SECONDS))
+    setups = shell.values_for_operations(readings, "its settings")
     refuse_errors(
         finding
-        for node, s in setups.items()
-        for finding in host.setting_objections(node, s, settings)
+        for node, setup in setups.items()
+        for finding in node_host.setting_objections(node, setup, settings)
     )
     for node, setup in setups.items():
-        for line in host.untouched_settings(setup, settings):
+        for line in node_host.untouched_settings(setup, settings):
             logger.info(f"    {node}: {line}")
     return HostRun(settings, setups)
-
-
-def _read(hosts: list[Host]) -> dict[str, HostSetup]:
-    fact = HostSettings()
-    words = quote(("sh", "-c", fact.command()))
-    readings = shell.on_all(hosts, lambda host: shell.read_fact(host, fact, words, SECONDS))
-    return shell.values_for_operations(readings, "its settings")

@@ -1,19 +1,139 @@
-"""The inventory as pyinfra read it, handed to the pure core."""
+"""The inventory and the command line as pyinfra reads them; refused where pyinfra would read them
+otherwise than their author means, or would find no host."""
 
+import os
+import pwd
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+import click
+from paramiko import HostKeys
 from pyinfra.api import Host, Inventory, State
+from pyinfra.api.exceptions import PyinfraError
 from pyinfra.connectors.sshuserclient.client import get_ssh_config
+from pyinfra_cli.inventory import make_inventory  # type: ignore[import-untyped]
+from pyinfra_cli.util import exec_file  # type: ignore[import-untyped]
 
 from cluster.engine.argv import Launch
-from cluster.findings import Refused, error
+from cluster.findings import Finding, Refused, error, refuse_errors
 from cluster.rank.spec import EVERYWHERE
+from cluster.settings import inventory as names
+from cluster.settings import ssh_config
 from cluster.settings.declaration import Declaration, HostData, parse_declaration
 from cluster.settings.schema import Settings
 
 GROUPS = ("head", "workers")
-# Of --data alone: the file of the run's outcome (control/outcome.py). Every program takes it.
+# Of --data alone: the file of the run's outcome (control/run.py). Every program takes it.
 REPORT = "report"
+CONFIG = "~/.ssh/config"
+# `ssh -G` contacts nothing, except for a Match exec, and for names that it must canonicalize.
+SSH_SECONDS = 5
+
+
+# ---- the command line
+
+
+def command_line() -> dict[str, Any]:
+    """Option -> value of the pyinfra command that runs, by pyinfra's own parser."""
+    from pyinfra_cli.cli import cli  # type: ignore[import-untyped] # loaded wherever a deploy runs
+
+    context = cli.make_context("pyinfra", sys.argv[1:], resilient_parsing=True)
+    return dict(context.params)
+
+
+def only_reads() -> bool:
+    """Whether pyinfra ends before it executes anything."""
+    params = command_line()
+    ends = any(params.get(option) for option in ("dry", "debug_facts", "debug_operations"))
+    # --json never asks: without -y it is a dry run.
+    return ends or bool(params.get("json_output") and not params.get("yes"))
+
+
+# ---- an inventory
+
+
+def load_inventory(
+    name: str,
+    data: Mapping[str, Any] | None = None,
+    folders: Iterable[str] = (),
+    *,
+    ours: bool = True,
+    connect: bool = True,
+) -> Inventory:
+    """pyinfra's own reading of an inventory: a file, a host, or hosts with commas between.
+
+    Refused with every group and every name that pyinfra would not use as its author means.
+
+    + data: overrides everything that the inventory says
+    + folders: further group data
+    + ours: it must have our groups
+    + connect: its hosts will be connected to, so ~/.ssh/config is checked too
+    """
+    _refuse_no_inventory(name)
+    if ours and Path(name).is_file():
+        try:
+            variables = exec_file(name, return_locals=True)
+        except (Exception, SystemExit) as e:
+            raise Refused(_unusable(name, getattr(e, "exception", e))) from None
+        refuse_errors(names.unreadable_groups(name, variables))
+    try:
+        inventory: Inventory = make_inventory(
+            name,
+            override_data=dict(data or {}),
+            cwd=os.getcwd(),
+            group_data_directories=list(folders) or None,
+        )
+    except (PyinfraError, click.ClickException):
+        raise
+    except Exception as e:
+        # pyinfra does not catch what it does not expect of an inventory.
+        raise Refused(_unusable(name, e)) from None
+    if not len(inventory):
+        raise Refused(
+            error(
+                f"{name} names no host: it is not an inventory file, and no host of that name "
+                "is known",
+                cure="pyinfra inventories/spark.py …; spark-cluster init writes one",
+            )
+        )
+    refuse_errors(
+        f for host in inventory for f in names.unreachable_names(host.name, host.data.dict())
+    )
+    if connect:
+        refuse_errors(finding for host in inventory for finding in _ssh_differences(host))
+    return inventory
+
+
+def _refuse_no_inventory(name: str) -> None:
+    """Refused if the name is neither a file's nor those of hosts."""
+    file = Path(name)
+    what = "is a folder" if file.is_dir() else ""
+    if not file.exists() and (file.suffix == ".py" or "/" in name) and "@" not in name:
+        what = "is not there"
+    if what or not name.strip():
+        raise Refused(
+            error(
+                f"the inventory {name!r} {what or 'has no name'}: it must be a file",
+                cure="ls inventories; spark-cluster init writes one",
+            )
+        )
+    if not file.exists() and not all(host.strip() for host in name.split(",")):
+        raise Refused(error(f"{name!r} has a comma without a host", cure="remove the comma"))
+
+
+def _unusable(file: str, e: BaseException) -> Finding:
+    """The finding about an inventory that raises."""
+    line = getattr(e, "lineno", None)
+    at = f", line {line}" if line else ""
+    cure = f"python3 {file} shows the error" if Path(file).is_file() else "name a file"
+    if "U+FEFF" in str(e):
+        # Python itself passes over it in a file, but not in the text that pyinfra reads from one.
+        cure = f"save it without a byte order mark: sed -i '1s/^\\xef\\xbb\\xbf//' {file}"
+    return error(f"the inventory {file} can't be used{at}: {type(e).__name__}: {e}", cure=cure)
 
 
 def all_hosts(inventory: Inventory) -> list[Host]:
@@ -33,14 +153,14 @@ def declared_data(host: Host) -> HostData:
     ]
     data: dict[str, Any] = host.data.dict()
     if REPORT in inventory.get_override_data():
-        # It says where this run's outcome is written, and nothing of the cluster.
+        # It says where this run's outcome is written, and nothing about the cluster.
         data.pop(REPORT, None)
     env = [layer["env"] for layer in layers if "env" in layer]
     return HostData(host.name, tuple(host.groups), data, env)
 
 
 def declared_settings(hosts: list[Host]) -> Declaration:
-    """What the inventory says of all of these hosts together; Refused where it can't be meant."""
+    """What the inventory says of all of these hosts together; Refused where it is invalid."""
     return parse_declaration([declared_data(host) for host in hosts])
 
 
@@ -56,9 +176,12 @@ def refuse_limit(
         raise Refused(error(what, cure=cure, key="limit"))
 
 
+# ---- addresses
+
+
 def api_url(head: Host, to: Launch | Settings, reached_at: str = "") -> str:
-    """The head's API as the reader reaches it: where it listens, or the address that SSH came to
-    (its name may be one that only SSH knows), or would come to where nothing is connected.
+    """The head's API as the reader reaches it: the address at which it listens; if that is every
+    address, the one that SSH came to (its name may be one that only SSH knows) or would come to.
 
     + reached_at: that address, if it is known
     """
@@ -79,3 +202,86 @@ def address(head: Host) -> str:
     name = str(head.data.get("ssh_hostname") or head.name)
     config = get_ssh_config(head.data.get("ssh_config_file"))
     return str(config.lookup(name).get("hostname", name)) if config else name
+
+
+# ---- ~/.ssh/config
+
+
+def _ssh_differences(host: Host) -> Iterator[Finding]:
+    """Where pyinfra would connect otherwise than ssh does."""
+    if host.name.startswith("@") and not host.name.startswith("@ssh/"):
+        return
+    data: dict[str, Any] = host.data.dict()
+    file = Path(data.get("ssh_config_file") or CONFIG).expanduser()
+    if not file.is_file():
+        return
+    name, shown = (
+        str(data.get("ssh_hostname") or host.name),
+        str(data.get("ssh_config_file") or CONFIG),
+    )
+    try:
+        config = get_ssh_config(data.get("ssh_config_file"))
+        options = config.lookup(name)
+        hops = {
+            hop: config.lookup(hop) for hop in ssh_config.hops(str(options.get("proxyjump") or ""))
+        }
+    except Exception as e:
+        # paramiko's and pyinfra's readers raise whatever a line makes them: KeyError, Exception.
+        yield ssh_config.unreadable_config(shown, f"{type(e).__name__}: {e}")
+        return
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        user = ""
+    lookup = ssh_config.Lookup(
+        node=host.name,
+        host=name,
+        file=shown,
+        read=options,
+        ssh=_ssh_options(file, name, data),
+        data=data,
+        user=user,
+        hops=hops,
+        key_recorded="hostkeyalias" not in options or _key_recorded(name, options, data),
+    )
+    yield from ssh_config.config_differences(
+        lookup, lambda path: os.access(path.expanduser(), os.R_OK)
+    )
+
+
+def _ssh_options(file: Path, name: str, data: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What ssh itself reads for a name; {} where it can't say."""
+    words = ["ssh", "-T", "-F", str(file), "-G"]
+    words += ["-l", str(data["ssh_user"])] if data.get("ssh_user") else []
+    try:
+        ssh = subprocess.Popen(
+            [*words, "--", name],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError:
+        return {}
+    with ssh:
+        try:
+            printed, _ = ssh.communicate(timeout=SSH_SECONDS)
+        except subprocess.TimeoutExpired:
+            # With what a Match exec has started, which would keep the pipe open.
+            os.killpg(ssh.pid, signal.SIGKILL)
+            return {}
+    lines: list[str] = printed.decode(errors="replace").splitlines()
+    return ssh_config.parse_ssh_output(lines) if ssh.returncode == 0 else {}
+
+
+def _key_recorded(name: str, options: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
+    """Whether known_hosts has the key under the name that paramiko looks up."""
+    host = str(options.get("hostname", name))
+    port = str(data.get("ssh_port") or options.get("port", 22))
+    keys = HostKeys()
+    for file in str(options.get("userknownhostsfile") or "~/.ssh/known_hosts").split():
+        try:
+            keys.load(os.path.expanduser(file))
+        except Exception:  # as pyinfra does: paramiko may end at any odd line
+            continue
+    return keys.lookup(host if port == "22" else f"[{host}]:{port}") is not None

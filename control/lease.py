@@ -1,18 +1,16 @@
 """The lease of a run: taken before anything is read, refreshed while it lives, released at its end.
 
-pyinfra ends every run, however it went, by disconnecting its hosts; the release hangs on that, with
-SSH still open. What is killed outright leaves its lease to go stale. At the prompt of a run without
--y nothing is refreshed: who waits there for longer may be overtaken, and is told so before anything
-changes.
+pyinfra ends every run, whatever its outcome, by disconnecting its hosts; the lease is released
+then, while SSH is still open. A run that is killed leaves its lease to go stale. At the prompt of a
+run without -y nothing is refreshed: a run that waits there for long may be overtaken, and learns so
+before it changes anything.
 """
 
 import getpass
 import os
 import socket
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 from uuid import uuid4
 
 import gevent
@@ -26,16 +24,15 @@ from cluster.command import Command
 from cluster.findings import Finding, Refused, error
 from cluster.lease import Lease, LeaseAnswer
 from cluster.settings.declaration import Declaration
-from control.inventory import all_hosts
-from control.invocation import called_with, only_reads
+from control import inventory
 from operations import shell
 
 ASK_SECONDS = 20
-# Less than between two refreshings.
+# Less than the time between two refreshes.
 REFRESH_WITHIN = 8
-# A dead head must not keep a run from its end.
+# A dead head must not keep a run from ending.
 RELEASE_WITHIN = 10
-# Of Linux and macOS, the clock that goes on while a laptop sleeps.
+# On Linux and macOS, the clock that goes on while a laptop sleeps.
 CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -43,14 +40,14 @@ CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 class Held:
     """A lease that this run took.
 
-    + seen: when it was surely ours, seconds of CLOCK
+    + confirmed: when it was last known to be ours, seconds of CLOCK
     + loss: why it is ours no longer; `taken`: another run has it
     """
 
     head: Host
     group: str
     lease: Lease
-    seen: float = field(default_factory=lambda: time.clock_gettime(CLOCK))
+    confirmed: float = field(default_factory=lambda: time.clock_gettime(CLOCK))
     loss: Finding | None = None
     taken: bool = False
     ended: bool = False
@@ -58,22 +55,22 @@ class Held:
 
     @property
     def overdue(self) -> float:
-        """Seconds since it was surely ours."""
-        return time.clock_gettime(CLOCK) - self.seen
+        """Seconds since it was last known to be ours."""
+        return time.clock_gettime(CLOCK) - self.confirmed
 
 
 _held: dict[State, Held] = {}
 
 
 def take(state: State, wanted: Declaration) -> None:
-    """Hold the lease for this run; a run that only reads tells who holds it.
+    """Hold the lease for this run; a run that only reads logs who holds it.
 
-    Refused where someone else does, or where the head can't be asked; a run with a --limit that
-    leaves the head out goes on without a lease then.
+    Refused if another run does, or if the head can't be asked; a run with a --limit that leaves the
+    head out goes on without a lease then.
     """
-    head = next(h for h in all_hosts(state.inventory) if h.name == wanted.head)
+    head = next(h for h in inventory.all_hosts(state.inventory) if h.name == wanted.head)
     group = wanted.common.group
-    if only_reads():
+    if inventory.only_reads():
         other = holder(head, group)
         if other:
             logger.info(f"    the group {group} is held by another run: {other}")
@@ -84,19 +81,21 @@ def take(state: State, wanted: Declaration) -> None:
 def hold(state: State, head: Host, group: str, needed: bool = True) -> None:
     """Take the lease on the group, keep it fresh, and release it when the run ends.
 
-    Once for a state. Refused where someone else holds it, or it can't be taken; where it is not
-    `needed`, a head that can't be reached costs a warning alone.
+    Once for a state. Refused if another run holds it, or it can't be taken; if it is not `needed`,
+    a head that can't be reached is only a warning.
     """
     if state in _held:
         return
-    held = Held(head, group, mine())
+    held = Held(head, group, own_lease())
     answer = _ask(head, lease.acquire_lease(group, held.lease, ASK_SECONDS))
     there = lease.parse_lease_answer(answer.out) if answer.ok else None
     if answer.lost and not needed:
         logger.warning(f"    warning: without a lease: {head.name}: {answer.lost}")
         return
     if there is None:
-        raise Refused(_untaken(group, head.name, answer))
+        why = answer.tail or "it answered nothing"
+        what = f"the lease on the group {group} can't be taken: {why}"
+        raise Refused(error(what, head.name, f"ssh {head.name} true"))
     if there.how == "held":
         raise Refused(lease.held_by_other(group, there, head.name))
     if there.how == "stale":
@@ -110,7 +109,7 @@ def hold(state: State, head: Host, group: str, needed: bool = True) -> None:
 
 
 def holder(head: Host, group: str) -> Lease | None:
-    """Who holds the lease now; None where nobody does, or it is stale, or can't be read."""
+    """Who holds the lease now; None if nobody does, or it is stale, or can't be read."""
     answer = _ask(head, lease.read_lease(group, ASK_SECONDS))
     there = lease.parse_lease_answer(answer.out) if answer.ok else None
     alive = there is not None and abs(there.age) < lease.STALE_SECONDS
@@ -118,9 +117,9 @@ def holder(head: Host, group: str) -> Lease | None:
 
 
 def lost(state: State) -> Finding | None:
-    """Why this run may change nothing more, or None: to be asked before each phase that does.
+    """Why this run must change nothing more, or None: to be asked before each phase that does.
 
-    A round trip only where the last refreshing is late.
+    Costs a round trip only if the last refresh is late.
     """
     held = _held.get(state)
     if held is None:
@@ -133,9 +132,9 @@ def lost(state: State) -> Finding | None:
 
 
 def taken(state: State) -> bool:
-    """Whether another run has the lease now: not even our own ranks are ours to end then.
+    """Whether another run has the lease now: then not even our own ranks are ours to end.
 
-    A head that can't be asked is no such proof: what we have begun elsewhere is ours to end.
+    A head that can't be asked proves nothing: what we have begun elsewhere is ours to end.
     """
     lost(state)
     held = _held.get(state)
@@ -165,26 +164,27 @@ def _refresh(held: Held) -> None:
 
 
 def _renew(held: Held) -> None:
-    """One refreshing; a head that does not answer is asked again later."""
+    """Refresh once; a head that does not answer is asked again later."""
     with held.lock:
         if held.ended or held.loss:
             return
-        asked = time.clock_gettime(CLOCK)
-        there = _said(held, lease.refresh_lease(held.group, held.lease.id, REFRESH_WITHIN))
+        begun = time.clock_gettime(CLOCK)
+        there = _request(held, lease.refresh_lease(held.group, held.lease.id, REFRESH_WITHIN))
         if there and there.how == "gone" and held.overdue < lease.LOST_SECONDS:
             # The head restarted: nobody can have had the lease since it was ours.
-            there = _said(held, lease.acquire_lease(held.group, held.lease, REFRESH_WITHIN))
+            there = _request(held, lease.acquire_lease(held.group, held.lease, REFRESH_WITHIN))
         if there and there.how in ("ours", "taken"):
-            held.seen = asked
+            held.confirmed = begun
         elif there:
             held.taken = there.how == "held"
             held.loss = lease.lease_lost(held.group, there.lease, held.head.name)
 
 
-def _said(held: Held, command: Command) -> LeaseAnswer | None:
+def _request(held: Held, command: Command) -> LeaseAnswer | None:
+    """The head's answer; None if there is none that can be read."""
     answer = _ask(held.head, command)
     if answer.late:
-        # Slow is not broken: others' commands run over this connection.
+        # Slow is not broken: other commands run over this connection.
         held.head.connected = True
     return lease.parse_lease_answer(answer.out) if answer.ok else None
 
@@ -193,29 +193,16 @@ def _ask(head: Host, command: Command) -> shell.Output:
     return shell.on_all([head], lambda h: shell.run_command(h, command))[head.name]
 
 
-def _untaken(group: str, head: str, answer: shell.Output) -> Finding:
-    why = answer.tail or "it answered nothing"
-    return error(f"the lease on the group {group} can't be taken: {why}", head, f"ssh {head} true")
-
-
-# ---- what pyinfra was called with
-
-
-def mine() -> Lease:
-    """This run's own lease."""
-    return Lease(_login(), socket.gethostname(), time.time(), _command(called_with()), uuid4().hex)
-
-
-def _command(params: dict[str, Any]) -> str:
-    operations: Iterable[str] = params.get("operations") or ()
+def own_lease() -> Lease:
+    """This run's own lease: who runs it, where, since when, and pyinfra's command line."""
+    params = inventory.command_line()
     limits = [f"--limit {limit}" for limit in params.get("limit") or ()]
-    words = ["pyinfra", str(params.get("inventory") or ""), *operations, *limits]
+    words = ["pyinfra", str(params.get("inventory") or "")]
+    words += [*(params.get("operations") or ()), *limits]
     data = dict(item.partition("=")[::2] for item in params.get("data") or ())
-    return lease.command_line([w for w in words if w], data)
-
-
-def _login() -> str:
+    command = lease.command_line([word for word in words if word], data)
     try:
-        return getpass.getuser()
+        owner = getpass.getuser()
     except (KeyError, OSError):  # a user id without a name
-        return str(os.getuid())
+        owner = str(os.getuid())
+    return Lease(owner, socket.gethostname(), time.time(), command, uuid4().hex)

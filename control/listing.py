@@ -4,104 +4,83 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 from pyinfra.api import Host, State
 
 from cluster.catalog import models
 from cluster.node.readings import Rank, Weights
 from cluster.plan.decide import unreadable_ranks
 from cluster.plan.specs import rank_names
-from cluster.printable import json_text
 from cluster.reports import listing
-from cluster.reports.feasible import judge_cases
-from cluster.reports.listing import ListedNode, SshAccess
-from cluster.settings.declaration import Declaration
-from control import hosts, secrets
+from control import inventory, run
 from control.converge import read_deployment
-from control.deployment import Deployment
-from control.inventory import all_hosts, api_url, declared_data, declared_settings
 from facts.weights import ModelWeights
 from operations import shell
 
 MACHINE_ID = Path("/etc/machine-id")
-# Of a node whose disk hangs, the revision stays unknown.
+# If a node's disk hangs, the revision stays unknown.
 WEIGHTS_SECONDS = 30
 
 
 def print_listing(state: State) -> None:
-    """Print the listing on stdout; pyinfra's own words go to stderr."""
+    """Print the listing, or the light one of the inventory that the data name."""
     light = next(iter(state.inventory)).data.get("light")
-    deployment = _light(str(light)) if light else read_listing(state)
-    print(json_text(msgspec.json.encode(deployment)), flush=True)
+    run.print_document(light_listing(str(light)) if light else read_listing(state))
 
 
 def read_listing(state: State) -> listing.Listing:
-    """What runs, as the nodes themselves tell it."""
+    """What runs, as the nodes themselves say."""
     deployment = read_deployment(state)
     ranks = deployment.decision.running_ranks
     weights = shell.on_all(
-        [h for name, h in deployment.serving.items() if name in ranks], lambda h: _weights(h, ranks)
+        [host for name, host in deployment.serving.items() if name in ranks],
+        lambda host: _read_weights(host, ranks[host.name]),
     )
-    places = tuple(
-        listing.listed_node(name, _here(host, deployment), _ssh(host), weights.get(name))
-        for name, host in deployment.hosts.items()
-    )
+    own_id = MACHINE_ID.read_text().strip() if MACHINE_ID.is_file() else ""
+    nodes = []
+    for name, host in deployment.hosts.items():
+        same_machine = bool(own_id) and deployment.facts[name].machine_id == own_id
+        here = _is_local(host) or same_machine
+        nodes.append(listing.listed_node(name, here, _ssh_access(host), weights.get(name)))
     head = deployment.hosts[deployment.declaration.head]
     spec = ranks[head.name].spec if head.name in ranks else None
     return listing.build_listing(
         deployment.settings,
         deployment.model,
-        api_url(head, spec.launch if spec else deployment.settings),
-        places,
+        inventory.api_url(head, spec.launch if spec else deployment.settings),
+        tuple(nodes),
         ranks,
-        api_key_file=_file(deployment.settings.api_key_file),
+        api_key_file=_absolute(deployment.settings.api_key_file),
         notes=tuple(map(str, unreadable_ranks(deployment.readings.nodes))),
     )
 
 
-def print_feasible(state: State) -> None:
-    """Print which of the `cases` the inventory `light` could be deployed with."""
-    asked = next(iter(state.inventory)).data
-    hosts = [declared_data(host) for host in _hosts(str(asked.get("light")))]
-    found = judge_cases(hosts, asked.get("cases"), lambda file: bool(secrets.find_token(file)))
-    print(json_text(msgspec.json.encode(found)), flush=True)
-
-
-def _light(inventory: str) -> listing.Listing:
-    """No node is asked: what its file and group data declare."""
-    hosts = _hosts(inventory)
-    wanted = declared_settings(hosts)
-    settings = wanted.common
-    head = next(host for host in hosts if host.name == wanted.head)
-    places = tuple(_declared_place(h, wanted) for h in hosts)
-    url = api_url(head, settings)
-    key_file = _file(settings.api_key_file)
+def light_listing(name: str) -> listing.Listing:
+    """What an inventory's file and group data declare; no node is asked."""
+    hosts = inventory.all_hosts(inventory.load_inventory(name, connect=False))
+    declaration = inventory.declared_settings(hosts)
+    settings, names = declaration.common, rank_names(declaration)
+    nodes = []
+    for host in hosts:
+        node = listing.ListedNode(name=host.name, here=_is_local(host), ssh=_ssh_access(host))
+        if host.name in declaration.nodes:
+            runtime = declaration.nodes[host.name].runtime
+            node = replace(node, rank=names[host.name], runtime=runtime)
+        nodes.append(node)
+    head = next(host for host in hosts if host.name == declaration.head)
     return listing.build_listing(
         settings,
         models.find_model(settings.model),
-        url,
-        places,
+        inventory.api_url(head, settings),
+        tuple(nodes),
         {},
         light=True,
-        api_key_file=key_file,
+        api_key_file=_absolute(settings.api_key_file),
     )
 
 
-def _declared_place(host: Host, wanted: Declaration) -> ListedNode:
-    there = ListedNode(name=host.name, here=_local(host), ssh=_ssh(host))
-    if host.name not in wanted.nodes:
-        return there
-    settings = wanted.nodes[host.name]
-    return replace(there, rank=rank_names(wanted)[host.name], runtime=settings.runtime)
-
-
-def _hosts(inventory: str) -> list[Host]:
-    return all_hosts(hosts.load(inventory, ways=False))
-
-
-def _weights(host: Host, ranks: dict[str, Rank]) -> Weights | None:
-    """What the node's disk holds of the model that its rank runs."""
-    if (spec := ranks[host.name].spec) is None:
+def _read_weights(host: Host, rank: Rank) -> Weights | None:
+    """What the node's disk holds of the model that its rank runs; None if that is not known."""
+    if (spec := rank.spec) is None:
         return None
     model, cache = spec.model, listing.cache_folder(spec)
     if not cache and not model.startswith(("/", "~/")):
@@ -110,34 +89,27 @@ def _weights(host: Host, ranks: dict[str, Rank]) -> Weights | None:
     return shell.read_fact(host, fact, fact.command(model, cache), WEIGHTS_SECONDS).value
 
 
-def _local(host: Host) -> bool:
+def _is_local(host: Host) -> bool:
     return host.name.startswith("@local")
 
 
-def _here(host: Host, deployment: Deployment) -> bool:
-    if _local(host):
-        return True
-    own = MACHINE_ID.read_text().strip() if MACHINE_ID.is_file() else ""
-    return bool(own) and deployment.facts[host.name].machine_id == own
-
-
-def _ssh(host: Host) -> SshAccess | None:
-    """pyinfra's way to the node; None where it isn't SSH."""
+def _ssh_access(host: Host) -> listing.SshAccess | None:
+    """How pyinfra connects to the node; None if not by SSH."""
     if host.name.startswith("@") and not host.name.startswith("@ssh/"):
         return None
-    said = host.data.get
-    return SshAccess(
-        hostname=str(said("ssh_hostname") or host.name),
-        user=str(said("ssh_user") or ""),
-        port=int(said("ssh_port") or 0),
-        key_file=_file(said("ssh_key")),
-        config_file=_file(said("ssh_config_file")),
-        known_hosts_file=_file(said("ssh_known_hosts_file")),
+    data = host.data.get
+    return listing.SshAccess(
+        hostname=str(data("ssh_hostname") or host.name),
+        user=str(data("ssh_user") or ""),
+        port=int(data("ssh_port") or 0),
+        key_file=_absolute(data("ssh_key")),
+        config_file=_absolute(data("ssh_config_file")),
+        known_hosts_file=_absolute(data("ssh_known_hosts_file")),
         # pyinfra's own default.
-        strict_host_key_checking=str(said("ssh_strict_host_key_checking") or "accept-new"),
+        strict_host_key_checking=str(data("ssh_strict_host_key_checking") or "accept-new"),
     )
 
 
-def _file(path: str | None) -> str:
-    """As any other program finds it: pyinfra takes it from its own working folder."""
+def _absolute(path: str | None) -> str:
+    """The path as any other program needs it: pyinfra resolves it in its own working folder."""
     return os.path.abspath(os.path.expanduser(path)) if path else ""

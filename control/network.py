@@ -9,16 +9,13 @@ from pyinfra.api.util import get_template
 
 from cluster.findings import refuse_errors
 from cluster.node import netplan
-from cluster.node.netplan import Halves, Setup
-from cluster.node.readings import NodeFacts
+from cluster.node.netplan import Halves
 from cluster.settings.declaration import Declaration
-from control import read
-from control.inventory import all_hosts, declared_settings, refuse_limit
-from control.shared import shared
+from control import inventory, run
+from control.deployment import read_light
 from facts.machine import NetworkSetup
 from operations import shell
 from operations.network import NetworkChange
-from operations.shell import Reading
 
 TEMPLATE = "templates/netplan.yaml.j2"
 SETUP_SECONDS = 30
@@ -26,7 +23,7 @@ SETUP_SECONDS = 30
 
 @dataclass(frozen=True)
 class Network:
-    """What the nodes shall have; nothing at all for a single node.
+    """What the nodes are to have; nothing at all for a single node.
 
     + texts: node -> its netplan file
     + reasons: node -> what differs there, a line each
@@ -55,17 +52,17 @@ class Network:
 
 def plan_network(host: Host) -> Network:
     """The run's network, one for all hosts; DeployError if it is refused."""
-    return shared(host.state, _plan)
+    return run.shared(host.state, _plan)
 
 
 def _plan(state: State) -> Network:
-    everyone = all_hosts(state.inventory)
-    declaration = declared_settings(everyone)
+    everyone = inventory.all_hosts(state.inventory)
+    declaration = inventory.declared_settings(everyone)
     names = [*declaration.names, *declaration.idle]
     if len(names) < 2:
         logger.info("    one node: no fabric network is needed")
         return Network({}, {}, {}, {})
-    refuse_limit(state, everyone, ": every node must answer the others")
+    inventory.refuse_limit(state, everyone, ": every node must answer the others")
     by_name = {host.name: host for host in everyone}
     network = _plan_nodes({n: by_name[n] for n in names}, declaration)
     for name, why in network.reasons.items():
@@ -77,11 +74,21 @@ def _plan(state: State) -> Network:
 def _plan_nodes(hosts: Mapping[str, Host], declaration: Declaration) -> Network:
     settings = {**declaration.nodes, **declaration.idle}
     common = declaration.common
-    facts = read.read_light(hosts, declaration)
+    facts = read_light(hosts, declaration)
     nodes = [facts[name] for name in hosts]
     hcas = {name: settings[name].nccl_ib_hca for name in hosts}
     halves = netplan.assign(nodes, common.fabric_networks, common.fabric_mtu, hcas)
-    setups = _setups(hosts, facts)
+    fact = NetworkSetup()
+    # Interfaces, and MAC addresses, to look for in configuration files.
+    ports = {
+        node.name: [w for p in node.rdma for w in (p.netdev, p.interface.mac) if w]
+        for node in nodes
+    }
+    readings = shell.on_all(
+        hosts.values(),
+        lambda host: shell.read_fact(host, fact, fact.command(ports[host.name]), SETUP_SECONDS),
+    )
+    setups = shell.values_for_operations(readings, "its network")
     refuse_errors(
         finding
         for node in nodes
@@ -104,14 +111,3 @@ def _plan_nodes(hosts: Mapping[str, Host], declaration: Declaration) -> Network:
 def netplan_text(halves: Halves) -> str:
     """The netplan file of these halves."""
     return str(get_template(TEMPLATE).render(halves=halves))
-
-
-def _setups(hosts: Mapping[str, Host], facts: Mapping[str, NodeFacts]) -> dict[str, Setup]:
-    fact = NetworkSetup()
-
-    def read_setup(host: Host) -> Reading[Setup]:
-        ports = facts[host.name].rdma
-        names = [w for p in ports for w in (p.netdev, p.interface.mac) if w]
-        return shell.read_fact(host, fact, fact.command(names), SETUP_SECONDS)
-
-    return shell.values_for_operations(shell.on_all(hosts.values(), read_setup), "its network")

@@ -1,4 +1,4 @@
-"""The checks before a deploy: read everything, let the pure core judge."""
+"""The checks before a deploy: read everything, let the pure core decide."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -16,8 +16,8 @@ from cluster.plan.decide import Decision
 from cluster.plan.specs import token_mounts
 from cluster.transfer import images
 from cluster.transfer.hub_errors import find_unencrypted_token
-from control import read, secrets
-from control.deployment import Deployment
+from control import secrets
+from control.deployment import Deployment, read_full
 from facts.peers import Peers
 from operations import shell
 
@@ -32,20 +32,38 @@ def preflight(
     + latency: also time a trivial command on every node
     """
     decision = deployment.decision
-    full = read.read_full(deployment.serving, decision)
+    full = read_full(deployment.serving, decision)
     nodes = [full[name] for name in deployment.declaration.names]
     needs = checks.needs_of(decision, full)
-    findings = checks.check_nodes(
+    of_nodes = checks.check_nodes(
         nodes,
         wanted=needs,
         fabric=decision.fabric if decision.fabric.nodes else None,
         peers=probe_peers(decision, deployment.serving),
-        latency=shell.on_all(deployment.serving.values(), _latency) if latency else None,
+        latency=shell.on_all(deployment.serving.values(), _time_command) if latency else None,
     )
-    return tuple(dict.fromkeys([*_launch(decision, nodes, needs), *findings])), full
+    declaration = decision.declaration
+    # What is wrong with the launch itself, whatever the nodes are like.
+    findings = [*checks.check_launch(declaration, decision.model, nodes, needs, decision.version)]
+    for node in nodes:
+        for volume in token_mounts(declaration.nodes[node.name], node):
+            what = (
+                f"volumes: {volume} would expose the hub's token to the engine, if `hf auth "
+                "login` left one there"
+            )
+            cure = "mount a folder below it; the weights in hf_cache are already mounted"
+            findings.append(warning(what, node.name, cure))
+    findings += _check_sources(decision, nodes)
+    for spec in list(decision.specs.values())[:1]:
+        if spec.runtime == "docker":
+            line = argv(spec.launch, spec.sglang)[1:]
+            findings += options.check_arguments(line, spec.sglang)
+            findings += pairs.check_pairs(line, spec.sglang)
+    return tuple(dict.fromkeys([*findings, *of_nodes])), full
 
 
-def _latency(host: Host) -> float:
+def _time_command(host: Host) -> float:
+    """Seconds that a trivial command takes."""
     begun = time.monotonic()
     shell.run_command(host, Command(("true",), 30, kill=False))
     return time.monotonic() - begun
@@ -70,29 +88,8 @@ def probe_peers(decision: Decision, hosts: Mapping[str, Host]) -> dict[str, Peer
     return shell.on_all(hosts.values(), probe)
 
 
-def _launch(decision: Decision, nodes: list[NodeFacts], needs: checks.Needs) -> Iterator[Finding]:
-    """What is wrong with the launch itself, whatever the nodes are like."""
-    yield from checks.check_launch(
-        decision.declaration, decision.model, nodes, needs, decision.version
-    )
-    for node in nodes:
-        for volume in token_mounts(decision.declaration.nodes[node.name], node):
-            yield warning(
-                f"volumes: {volume} would expose the hub's token to the engine, if `hf auth "
-                "login` left one there",
-                node.name,
-                "mount a folder below it; the weights in hf_cache are already mounted",
-            )
-    yield from _fetching(decision, nodes)
-    for spec in list(decision.specs.values())[:1]:
-        if spec.runtime == "docker":
-            line = argv(spec.launch, spec.sglang)[1:]
-            yield from options.check_arguments(line, spec.sglang)
-            yield from pairs.check_pairs(line, spec.sglang)
-
-
-def _fetching(decision: Decision, nodes: list[NodeFacts]) -> Iterator[Finding]:
-    """What must be there already because nothing will bring it."""
+def _check_sources(decision: Decision, nodes: list[NodeFacts]) -> Iterator[Finding]:
+    """What must be there already because nothing will bring it, and what keeps it from coming."""
     settings, model = decision.settings, decision.model
     for node in nodes:
         if settings.runtime == "docker" and settings.pull == "never" and node.image is None:
@@ -101,7 +98,7 @@ def _fetching(decision: Decision, nodes: list[NodeFacts]) -> Iterator[Finding]:
                 node.name,
                 "--data pull=missing",
             )
-    # Refused where it is no file of one's own with one key.
+    # Refused if it is not a private file with one key.
     secrets.find_api_key(settings.api_key_file)
     # The other nodes copy what the head has.
     head = nodes[0]
@@ -109,33 +106,27 @@ def _fetching(decision: Decision, nodes: list[NodeFacts]) -> Iterator[Finding]:
         return
     if model.local:
         weights = head.weights
-        problem = weights.problem if weights and weights.problem else "is missing or incomplete"
+        what = weights.problem if weights and weights.problem else "is missing or incomplete"
         cure = weights.cure if weights and weights.cure else f"ls {model.id}"
-        yield error(f"model {model.id} {problem}", head.name, cure)
-    elif settings.runtime == "docker":
-        yield from _downloading(decision, head)
-
-
-def _downloading(decision: Decision, head: NodeFacts) -> Iterator[Finding]:
-    settings, model = decision.settings, decision.model
-    if settings.offline:
+        yield error(f"model {model.id} {what}", head.name, cure)
+    elif settings.runtime == "docker" and settings.offline:
         yield error(
             f"the weights of {model.id} are not there, or not whole, and offline = true",
             head.name,
             "--data offline=false, or put them into its hf_cache",
         )
-        return
-    # Looked for whatever the model is: a token file that cannot be read is refused here.
-    token = secrets.find_token(settings.hf_token_file)
-    if model.gated and not token:
-        yield error(
-            f"model {model.id} is gated, its weights are not there, and there is no Hugging Face "
-            "token",
-            head.name,
-            "accept its license at the hub, then: hf auth login, or export HF_TOKEN=…",
-        )
-    if wrong := find_unencrypted_token(settings.hf_endpoint, token, head.name, model.id):
-        yield wrong
+    elif settings.runtime == "docker":
+        # For any model: a token file that cannot be read is refused here.
+        token = secrets.find_token(settings.hf_token_file)
+        if model.gated and not token:
+            yield error(
+                f"model {model.id} is gated, its weights are not there, and there is no Hugging "
+                "Face token",
+                head.name,
+                "accept its license at the hub, then: hf auth login, or export HF_TOKEN=…",
+            )
+        if problem := find_unencrypted_token(settings.hf_endpoint, token, head.name, model.id):
+            yield problem
 
 
 def image_differs(decision: Decision, facts: Mapping[str, NodeFacts]) -> Iterator[Finding]:

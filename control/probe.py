@@ -1,18 +1,15 @@
 """Nodes as they are, read for a first inventory: any of them may be silent."""
 
-import msgspec
 from pyinfra.api import Host, State
 
 from cluster.command import Command
-from cluster.findings import Finding, Refused
-from cluster.printable import json_text
+from cluster.findings import Refused
 from cluster.reports import probe
-from cluster.reports.probe import ProbedNode
 from cluster.settings.schema import Settings
-from control import read
+from control import inventory, run
 from control.check import find_problems
-from control.inventory import all_hosts, declared_settings
-from control.survey import named_state
+from control.deployment import read_node
+from control.status import named_state
 from operations import shell
 
 CONNECT_SECONDS = 10
@@ -21,35 +18,31 @@ SECONDS = 100
 
 
 def print_probe(state: State) -> None:
-    """Print the document on stdout; pyinfra's own words go to stderr."""
-    asked = named_state(state, CONNECT_SECONDS)
-    hosts = all_hosts(asked.inventory)
-    wanted = declared_settings(hosts)
-    settings = {**wanted.nodes, **wanted.idle}
-    nodes = shell.on_all(hosts, lambda host: _probe(host, settings[host.name]))
-    found = [] if any(node.lost for node in nodes.values()) else _findings(asked)
-    told = probe.probe_document(list(nodes.values()), list(dict.fromkeys(found)))
-    print(json_text(msgspec.json.encode(told)), flush=True)
-
-
-def _findings(asked: State) -> list[Finding]:
+    """Print the document on stdout. Findings are in it if every node answers."""
+    probed = named_state(state, CONNECT_SECONDS)
+    hosts = inventory.all_hosts(probed.inventory)
+    declaration = inventory.declared_settings(hosts)
+    settings = {**declaration.nodes, **declaration.idle}
+    nodes = shell.on_all(hosts, lambda host: _probe_node(host, settings[host.name]))
     try:
-        return find_problems(asked)
+        findings = [] if any(node.lost for node in nodes.values()) else find_problems(probed)
     except Refused as refused:
-        return list(refused.findings)
+        findings = list(refused.findings)
+    document = probe.probe_document(list(nodes.values()), list(dict.fromkeys(findings)))
+    run.print_document(document)
 
 
-def _probe(host: Host, settings: Settings) -> ProbedNode:
-    user = str(host.data.get("ssh_user") or "")
-    asked = {
+def _probe_node(host: Host, settings: Settings) -> probe.ProbedNode:
+    options = {
         "node": host.name,
         "runtime": settings.runtime,
         "disks": [settings.hf_cache],
         "full": True,
     }
-    found = read.read_node(host, asked, SECONDS)
-    if found.value is None:
-        return probe.unreachable_node(host.name, found.why, user)
+    reading = read_node(host, options, SECONDS)
+    if reading.value is None:
+        user = str(host.data.get("ssh_user") or "")
+        return probe.unreachable_node(host.name, reading.why, user)
     python = shell.run_command(host, Command(("python3", "--version"), SECONDS, kill=False))
     version = python.out[0].removeprefix("Python ") if python.ok and python.out else ""
-    return probe.probed_node(found.value, settings.hf_cache, version)
+    return probe.probed_node(reading.value, settings.hf_cache, version)

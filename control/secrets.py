@@ -1,16 +1,10 @@
-"""Secrets of the controller: found in files of its own, carried by stdin, never shown; and where
-the API key must be on the nodes, and where no longer."""
+"""The controller's secrets: from files that nobody else can read, sent by stdin, never shown."""
 
 import os
 import stat
 from pathlib import Path
 
-from pyinfra.api import Host
-
 from cluster.findings import Refused, error
-from cluster.rank.api_key import compare_key, is_keyed
-from control.deployment import Deployment
-from operations import shell
 
 # Where `hf auth login` leaves it (huggingface_hub.constants).
 USUAL_FILE = "~/.cache/huggingface/token"
@@ -48,7 +42,7 @@ def find_api_key(key_file: str) -> str:
 
 
 def _read(setting: str, path: Path, make: str) -> str:
-    """The text of a file that nobody else can read. make: the command that makes one."""
+    """The text of a file that nobody else can read; Refused otherwise. make: how to make one."""
     if not path.is_file():
         raise Refused(
             error(
@@ -72,36 +66,3 @@ def _text(path: Path) -> str:
         raise Refused(
             error(f"the secret's file {path} cannot be read: {e}", cure=f"chmod 600 {path}")
         ) from None
-
-
-# ---- the API key on the nodes
-
-
-def key_needed(deployment: Deployment, host: Host) -> bool:
-    """Whether a rank that asks for a key will start on this node."""
-    return deployment.plan.restart and _reads_key(deployment, host)
-
-
-def key_problem(deployment: Deployment) -> str:
-    """What is wrong with the key on the head's node, which keeps rank 0 from starting; or ""."""
-    settings = deployment.settings
-    if settings.runtime != "docker" or not (key := find_api_key(settings.api_key_file)):
-        return ""
-    command = compare_key(settings.group, settings.image, key)
-    answer = shell.run_command(deployment.head, command)
-    state = answer.out[0] if answer.out else ""
-    return f"api key: {state} on its node" if state in ("missing", "different") else ""
-
-
-def key_left(deployment: Deployment, host: Host) -> bool:
-    """Whether the rank that read a key on this node goes, and no other one comes."""
-    gone = [
-        s.current for s in deployment.plan.of(host.name) if s.current and (s.remove or s.recreate)
-    ]
-    keyed = any(is_keyed(spec.volumes) for rank in gone if (spec := rank.spec))
-    return keyed and not _reads_key(deployment, host)
-
-
-def _reads_key(deployment: Deployment, host: Host) -> bool:
-    spec = deployment.specs.get(host.name)
-    return spec is not None and is_keyed(spec.volumes)

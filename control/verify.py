@@ -18,13 +18,12 @@ from control import secrets
 from control.converge import read_deployment
 from control.deployment import Deployment
 from control.inventory import api_url
-from facts.endpoints import Endpoints
-from facts.serving import RankLook
+from facts.serving import Endpoints, RankLook
 from operations import shell
 
 
 def verify_endpoints(state: State) -> None:
-    """Check every rank and every endpoint of what runs; DeployError where one fails."""
+    """Check every rank and every endpoint of what runs; DeployError if one fails."""
     deployment = read_deployment(state)
     ranks = deployment.decision.running_ranks
     head = deployment.hosts[deployment.declaration.head]
@@ -32,75 +31,65 @@ def verify_endpoints(state: State) -> None:
     if head.name not in specs:
         raise DeployError(f"{head.name}: no rank 0 of ours runs -> pyinfra INVENTORY deploy.py")
     spec, key_file = specs[head.name], deployment.settings.api_key_file
-    launch = spec.launch
-    key = _key(head, api_key.is_keyed(spec.volumes), key_file)
-    replies = _replies(head, spec, key)
-    wrong = [*_tell_ranks(deployment, ranks, specs), *_tell(replies, launch.served_model_name)]
-    if wrong:
-        raise DeployError(f"not everything is serving: {'; '.join(wrong)}")
+    launch, key = spec.launch, ""
+    if api_key.is_keyed(spec.volumes):
+        if not key_file:
+            raise DeployError(
+                f"{head.name}: the API requires a key, and api_key_file is not set -> "
+                "--data api_key_file=FILE"
+            )
+        key = secrets.find_api_key(key_file)
+    fact = Endpoints()
+    command = fact.command(spec.url, launch.served_model_name, spec.runtime, keyed=bool(key))
+    reading = shell.read_fact(head, fact, command, 600, f"{key}\n" if key else "", failed=True)
+    if not reading.value:
+        why = reading.why or "no answer"
+        raise DeployError(f"{head.name}: no endpoint could be queried: {why}")
+    problems = _check_ranks(deployment, ranks, specs)
+    problems += _check_endpoints(reading.value, launch.served_model_name)
+    if problems:
+        raise DeployError(f"not everything is serving: {'; '.join(problems)}")
     _show_use(api_url(head, launch), launch.served_model_name, key_file if key else "")
     for finding in exposure_findings(deployment.decision, runs=True, declared=False):
         if finding.level is Level.WARNING:
             logger.warning(f"    warning: {finding}")
 
 
-def _key(head: Host, wanted: bool, key_file: str) -> str:
-    """The key that the API which runs wants, or ""."""
-    if not wanted:
-        return ""
-    if not key_file:
-        raise DeployError(
-            f"{head.name}: the API requires a key, and api_key_file is not set -> "
-            "--data api_key_file=FILE"
-        )
-    return secrets.find_api_key(key_file)
-
-
-def _replies(head: Host, spec: Spec, key: str) -> dict[str, EndpointReply]:
-    fact = Endpoints()
-    model = spec.launch.served_model_name
-    asked = fact.command(spec.url, model, spec.runtime, keyed=bool(key))
-    found = shell.read_fact(head, fact, asked, 600, f"{key}\n" if key else "", failed=True)
-    if not found.value:
-        raise DeployError(f"{head.name}: no endpoint could be queried: {found.why or 'no answer'}")
-    return found.value
-
-
-def _tell_ranks(
+def _check_ranks(
     deployment: Deployment, ranks: dict[str, Rank], specs: dict[str, Spec]
 ) -> list[str]:
-    """A line a rank; what is wrong with them."""
+    """Log a line a rank; what is wrong with them."""
     count = specs[deployment.declaration.head].launch.nnodes
-    looks = shell.on_all(
-        [h for name, h in deployment.serving.items() if name in specs],
-        lambda h: _look(h, ranks[h.name].name, specs[h.name]),
+    healths = shell.on_all(
+        [host for name, host in deployment.serving.items() if name in specs],
+        lambda host: _read_health(host, ranks[host.name].name, specs[host.name]),
     )
-    for name, look in looks.items():
-        logger.info(f"    rank {specs[name].rank}  {look}")
-    sick = [f"{name}: /health answers {x.health}" for name, x in looks.items() if not x.healthy]
-    if len(looks) < count:
-        sick.append(f"{len(looks)} of {count} ranks run")
+    for name, health in healths.items():
+        logger.info(f"    rank {specs[name].rank}  {health}")
+    sick = [f"{name}: /health answers {h.health}" for name, h in healths.items() if not h.healthy]
+    if len(healths) < count:
+        sick.append(f"{len(healths)} of {count} ranks run")
     return sick
 
 
-def _look(host: Host, name: str, spec: Spec) -> RankHealth:
+def _read_health(host: Host, name: str, spec: Spec) -> RankHealth:
     fact = RankLook()
-    asked = fact.command(host.name, spec.runtime, name, spec.url)
-    found = shell.read_fact(host, fact, asked, 60, failed=True)
-    return found.value or RankHealth(host.name, lost=found.why or "no answer")
+    command = fact.command(host.name, spec.runtime, name, spec.url)
+    reading = shell.read_fact(host, fact, command, 60, failed=True)
+    return reading.value or RankHealth(host.name, lost=reading.why or "no answer")
 
 
-def _tell(replies: dict[str, EndpointReply], model: str) -> list[str]:
-    """A line an endpoint; what is wrong with them."""
+def _check_endpoints(replies: dict[str, EndpointReply], model: str) -> list[str]:
+    """Log a line an endpoint; what is wrong with them."""
     for path, reply in replies.items():
         logger.info(f"    {reply.status}  {reply.seconds:5.2f} s  {path}")
-    wrong = [f"{p} answers {r.status}" for p, r in replies.items() if r.status != 200]
+    problems = [f"{path} answers {r.status}" for path, r in replies.items() if r.status != 200]
     if model not in model_ids(replies.get("/v1/models", EndpointReply(0))):
-        wrong.append(f"/v1/models does not list {model}")
-    said = completion_text(replies.get("/v1/chat/completions", EndpointReply(0)))
+        problems.append(f"/v1/models does not list {model}")
+    answer = completion_text(replies.get("/v1/chat/completions", EndpointReply(0)))
     logger.info(f"    asked     {QUESTION}")
-    logger.info(f"    answered  {said}")
-    return wrong
+    logger.info(f"    answered  {answer}")
+    return problems
 
 
 def _show_use(url: str, model: str, key_file: str) -> None:

@@ -8,6 +8,6 @@ Ends with exit code 1 where a deploy would be refused.
 from pyinfra import host
 
 from control.check import check_deploy
-from control.shared import shared
+from control.run import shared
 
 shared(host.state, check_deploy)

@@ -8,6 +8,6 @@ stdout holds the document alone: its fields are described in cluster/reports/doc
 from pyinfra import host
 
 from control.doctor import print_report
-from control.shared import shared
+from control.run import shared
 
 shared(host.state, print_report)

@@ -7,7 +7,7 @@ stdout holds the document alone: its fields are described in cluster/reports/fea
 
 from pyinfra import host
 
-from control.listing import print_feasible
-from control.shared import shared
+from control.feasible import print_feasible
+from control.run import shared
 
 shared(host.state, print_feasible)

@@ -10,7 +10,7 @@ Each node puts its firewall back by itself unless a new SSH connection gets in a
 from pyinfra import host
 
 from control.firewall import plan_firewall
-from control.shared import shared
+from control.run import shared
 from operations import firewall
 
 firewall.changed(name="Firewall", change=shared(host.state, plan_firewall)[host.name])

@@ -9,6 +9,6 @@ stdout holds the document alone: its fields are described in cluster/reports/lis
 from pyinfra import host
 
 from control.listing import print_listing
-from control.shared import shared
+from control.run import shared
 
 shared(host.state, print_listing)

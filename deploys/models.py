@@ -8,6 +8,6 @@ stdout holds the document alone: its fields are described in cluster/reports/lis
 from pyinfra import host
 
 from control.models import print_models
-from control.shared import shared
+from control.run import shared
 
 shared(host.state, print_models)

@@ -9,6 +9,6 @@ fields are described in cluster/reports/probe.py.
 from pyinfra import host
 
 from control.probe import print_probe
-from control.shared import shared
+from control.run import shared
 
 shared(host.state, print_probe)

@@ -7,7 +7,7 @@ stdout holds the document alone: its fields are described in cluster/reports/sta
 
 from pyinfra import host
 
-from control.shared import shared
+from control.run import shared
 from control.status import print_status
 
 shared(host.state, print_status)

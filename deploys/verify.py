@@ -7,7 +7,7 @@ Ends with exit code 1 where a rank or an endpoint does not answer as it should.
 
 from pyinfra import host
 
-from control.shared import shared
+from control.run import shared
 from control.verify import verify_endpoints
 
 shared(host.state, verify_endpoints)

@@ -53,8 +53,13 @@ class Metrics(Fact[ServerLoad]):
         model = ""
         for line in output:
             sample = _LINE.match(line)
-            value = _number(sample["value"]) if sample and sample["name"] in NAMES else None
-            if sample is None or value is None:
+            if sample is None or sample["name"] not in NAMES:
+                continue
+            try:
+                value = float(sample["value"])
+            except ValueError:
+                continue
+            if not isfinite(value):
                 continue
             values_by_name.setdefault(NAMES[sample["name"]], []).append(value)
             labelled = _MODEL.search(sample["labels"] or "")
@@ -63,14 +68,6 @@ class Metrics(Fact[ServerLoad]):
         return ServerLoad(
             model=model, **{name: max(values) for name, values in values_by_name.items()}
         )
-
-
-def _number(word: str) -> float | None:
-    try:
-        value = float(word)
-    except ValueError:
-        return None
-    return value if isfinite(value) else None
 
 
 # SGLang's /health generates a token: about a second where nothing else runs.
@@ -136,12 +133,18 @@ class Answers(Fact[RankAnswers]):
         for line in output:
             kind, _, rest = line.partition(" ")
             by_kind.setdefault(kind, []).append(rest)
-        status, models = _models(next(iter(by_kind.get("models", ())), ""))
+        # The body, its status, the seconds.
+        words = next(iter(by_kind.get("models", ())), "").rsplit(None, 2)
+        body, *numbers = ["", *words][-3:]
+        try:
+            listed = msgspec.json.decode(body, type=_Listed)
+        except UNEXPECTED:
+            listed = _Listed()
         age = next(iter(by_kind.get("age", ())), "").strip()
         return RankAnswers(
             health=http_status(next(iter(by_kind.get("health", ())), "")),
-            models_status=status,
-            models=models,
+            models_status=http_status(" ".join(numbers)),
+            models=tuple(entry.id for entry in listed.data or ()),
             load=Metrics().process(by_kind.get("metric", ())),
             seconds=decimal(age) if age else None,
             log=tuple(by_kind.get("log", ())),
@@ -156,13 +159,3 @@ class _Listed(Struct):
     """What we read of /v1/models."""
 
     data: tuple[_Entry, ...] | None = None
-
-
-def _models(output: str) -> tuple[int, tuple[str, ...]]:
-    """curl's words: the body, its status, the seconds."""
-    body, *numbers = ["", *output.rsplit(None, 2)][-3:]
-    try:
-        listed = msgspec.json.decode(body, type=_Listed)
-    except UNEXPECTED:
-        listed = _Listed()
-    return http_status(" ".join(numbers)), tuple(entry.id for entry in listed.data or ())

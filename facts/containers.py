@@ -17,6 +17,9 @@ from facts.fact import UNEXPECTED, Fact, render
 SECONDS = 30
 # In `docker info` of a daemon whose images containerd keeps.
 CONTAINERD_STORE = "io.containerd.snapshotter.v1"
+# Docker's words for a daemon that does not run; Docker 29 says "check if the path is correct and if
+# the daemon is running".
+STOPPED = ("is the docker daemon running", "if the daemon is running", "connection refused")
 
 
 class Containers(Fact[list[readings.Rank]]):
@@ -43,7 +46,28 @@ class Containers(Fact[list[readings.Rank]]):
         )
 
     def parse(self, output: list[str]) -> list[readings.Rank]:
-        ranks = [_rank(line) for line in output if line.startswith("{")]
+        ranks = []
+        for line in output:
+            if not line.startswith("{"):
+                continue
+            container = msgspec.json.decode(line, type=_Container)
+            state = container.state
+            # Docker's zero time; a running container's ExitCode is 0, whatever its last end was.
+            ended = not state.finished_at.startswith("0001-") and state.status != "running"
+            ranks.append(
+                readings.Rank(
+                    name=container.name.removeprefix("/"),
+                    id=container.id,
+                    status=state.status,
+                    image_id=container.image,
+                    label=(container.config.labels or {}).get(LABEL),
+                    exit_code=state.exit_code if ended else None,
+                    oom_killed=state.oom_killed,
+                    restarts=container.restart_count,
+                    restart_policy=container.host_config.restart_policy.name or "no",
+                    started_at=state.started_at,
+                )
+            )
         return sorted(ranks, key=lambda rank: rank.name)
 
 
@@ -79,25 +103,6 @@ class _Container(Struct, rename="pascal"):
     config: _Config
 
 
-def _rank(line: str) -> readings.Rank:
-    container = msgspec.json.decode(line, type=_Container)
-    state = container.state
-    # Docker's zero time; and a running container's ExitCode is 0, whatever its last end was.
-    ended = not state.finished_at.startswith("0001-") and state.status != "running"
-    return readings.Rank(
-        name=container.name.removeprefix("/"),
-        id=container.id,
-        status=state.status,
-        image_id=container.image,
-        label=(container.config.labels or {}).get(LABEL),
-        exit_code=state.exit_code if ended else None,
-        oom_killed=state.oom_killed,
-        restarts=container.restart_count,
-        restart_policy=container.host_config.restart_policy.name or "no",
-        started_at=state.started_at,
-    )
-
-
 class EngineState(Fact[readings.Engine]):
     """Whether Docker answers, its version and runtimes ("cdi": it can provide NVIDIA GPUs).
 
@@ -125,7 +130,12 @@ class EngineState(Fact[readings.Engine]):
             return readings.Engine(error="broken", detail=f"docker info: {e}: {printed[:200]}")
         words = [*(info.server_errors or ()), *(x for x in output if x[:1] != "{")]
         if not info.server_version:
-            return readings.Engine(error=_kind(" ".join(words)), detail=words[0] if words else "")
+            text, error = " ".join(words).lower(), "broken"
+            if "permission denied" in text:
+                error = "denied"
+            elif any(phrase in text for phrase in STOPPED):
+                error = "stopped"
+            return readings.Engine(error=error, detail=words[0] if words else "")
         return readings.Engine(info.server_version, info.all_runtimes, images=info.image_folder)
 
 
@@ -155,12 +165,3 @@ class _Info(Struct, rename="pascal"):
         devices = self.discovered_devices or ()
         cdi = any(device.id.startswith("nvidia.com/gpu") for device in devices)
         return (*sorted(self.runtimes or ()), *(["cdi"] if cdi else []))
-
-
-def _kind(words: str) -> str:
-    words = words.lower()
-    if "permission denied" in words:
-        return "denied"
-    # Docker 29 says "check if the path is correct and if the daemon is running".
-    stopped = ("is the docker daemon running", "if the daemon is running", "connection refused")
-    return "stopped" if any(phrase in words for phrase in stopped) else "broken"

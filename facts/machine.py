@@ -1,16 +1,18 @@
-"""How a node's system is set up: who configures its interfaces, and what its login may keep."""
+"""How a node's system is set up: its interfaces' configuration, its firewall, what its login may
+keep."""
 
 from collections.abc import Sequence
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, ip_address
 
 import msgspec
 from msgspec import Struct
 from pyinfra.api import StringCommand
 
-from cluster.command import load_script
-from cluster.node.host import HostSetup
+from cluster.command import Command, load_script
+from cluster.node.host import HostSetup, as_root
 from cluster.node.netplan import FILE, GUARD, Claim, Setup
-from facts.fact import Fact, quote
+from cluster.node.ufw import ANY, Login, Rule, Ufw
+from facts.fact import Fact, port, quote, render
 from facts.network import SBIN
 
 _TRY_ROOT = load_script(__file__, "scripts/try_root.sh")
@@ -18,6 +20,8 @@ _TRY_ROOT = load_script(__file__, "scripts/try_root.sh")
 _NETWORK = SBIN + "\n" + load_script(__file__, "scripts/network_setup.sh")
 
 _HOST = load_script(__file__, "scripts/host_settings.sh")
+
+_FIREWALL = load_script(__file__, "scripts/firewall.sh")
 
 
 class NetworkSetup(Fact[Setup]):
@@ -83,3 +87,73 @@ class HostSettings(Fact[HostSetup]):
             earlyoom="earlyoom" in values,
             no_root=values.get("no-root", ""),
         )
+
+
+class UfwState(Fact[Ufw]):
+    """ufw with its rules, sshd's ports and the login's own connection; needs root."""
+
+    def command(self) -> StringCommand:
+        return render(Command(as_root("sh", "-c", _FIREWALL), 40))
+
+    def parse(self, output: list[str]) -> Ufw:
+        lines = [line.split() for line in output if line.strip()]
+        values: dict[str, list[str]] = {words[0]: words[1:] for words in lines}
+        ports = {port(words[1]) for words in lines if words[0] == "port" and words[1:]}
+        # Ports that others can reach; an sshd's forwarded ports on loopback are not.
+        sockets = [words[4] for words in lines if words[0] == "listen" and len(words) > 4]
+        reachable = {
+            port(socket.rpartition(":")[2])
+            for socket in sockets
+            if not socket.rpartition(":")[0].startswith(("127.", "[::1]"))
+        }
+        rules = (
+            _rule(words[2:], v6=words[1] == "6")
+            for words in lines
+            if words[0] == "rule" and words[2:]
+        )
+        login = None
+        # SSH_CONNECTION: the client's address and port, then the server's.
+        if len(connection := values.get("login", [])) == 4:
+            client, _, server, at = connection
+            login = Login(_plain(client), _plain(server), port(at))
+        return Ufw(
+            installed="missing" not in values,
+            active=values.get("status") == ["active"],
+            incoming=(values.get("incoming") or ["DROP"])[0],
+            rules=tuple(rule for rule in rules if rule),
+            ssh_ports=tuple(sorted(ports & reachable)),
+            login=login,
+        )
+
+
+def _plain(address: str) -> str:
+    """Without an IPv6 zone; IPv4 that a socket of both kinds took stays IPv4."""
+    parsed = ip_address(address.partition("%")[0])
+    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
+
+
+def _rule(words: list[str], *, v6: bool) -> Rule | None:
+    """ACTION PROTO DPORT DST SPORT SRC [DAPP SAPP] in|out[_INTERFACE] [comment=HEX]; None for
+    what goes out or through."""
+    comment = ""
+    if words[-1].startswith("comment="):
+        comment = bytes.fromhex(words.pop().removeprefix("comment=")).decode(errors="replace")
+    action, protocol, ports, target, source_port, source, *_, way = words
+    direction, _, interface = way.partition("_")
+    if direction != "in" or "!" in way or action.startswith("route:"):
+        return None
+    return Rule(
+        action=action.partition("_")[0],
+        protocol=protocol,
+        port=ports,
+        source=_anywhere(source),
+        target=_anywhere(target),
+        source_port=source_port,
+        interface=interface,
+        v6=v6,
+        comment=comment,
+    )
+
+
+def _anywhere(network: str) -> str:
+    return ANY if network in ("0.0.0.0/0", "::/0") else network

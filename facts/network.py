@@ -1,7 +1,6 @@
 """Network interfaces and listening ports."""
 
 import re
-from collections.abc import Iterator
 from ipaddress import IPv4Interface, ip_address
 
 import msgspec
@@ -27,8 +26,30 @@ class Interfaces(Fact[list[Interface]]):
 
     def parse(self, output: list[str]) -> list[Interface]:
         links = msgspec.json.decode("\n".join(output), type=list[_Link])
-        # An old iproute2 leaves empty objects behind.
-        return [_interface(link) for link in links if link != _Link()]
+        interfaces = []
+        for link in links:
+            if link == _Link():
+                continue  # An old iproute2 leaves empty objects behind.
+            if not link.ifname:
+                raise ValueError("an interface without a name")
+            inet = [a for a in link.addr_info if a.family == "inet" and a.local]
+            inet.sort(key=lambda a: a.secondary)
+            kind = link.linkinfo.info_kind if link.linkinfo else None
+            interfaces.append(
+                Interface(
+                    name=link.ifname,
+                    mtu=link.mtu,
+                    up=link.operstate == "UP",
+                    mac=link.address,
+                    ipv4=tuple(
+                        IPv4Interface(f"{a.local}/{a.prefixlen}").with_prefixlen for a in inet
+                    ),
+                    kind=kind or ("bond" if "MASTER" in link.flags else ""),
+                    master=link.master or "",
+                    link=link.link or "",
+                )
+            )
+        return interfaces
 
 
 class _Address(Struct):
@@ -57,24 +78,6 @@ class _Link(Struct):
     link: str | None = None
 
 
-def _interface(link: _Link) -> Interface:
-    if not link.ifname:
-        raise ValueError("an interface without a name")
-    inet = [a for a in link.addr_info if a.family == "inet" and a.local]
-    inet.sort(key=lambda a: a.secondary)
-    return Interface(
-        name=link.ifname,
-        mtu=link.mtu,
-        up=link.operstate == "UP",
-        mac=link.address,
-        ipv4=tuple(IPv4Interface(f"{a.local}/{a.prefixlen}").with_prefixlen for a in inet),
-        kind=(link.linkinfo and link.linkinfo.info_kind)
-        or ("bond" if "MASTER" in link.flags else ""),
-        master=link.master or "",
-        link=link.link or "",
-    )
-
-
 _LISTENERS = load_script(__file__, "scripts/listeners.sh")
 
 
@@ -87,39 +90,29 @@ class Listeners(Fact[list[Listener]]):
         return _LISTENERS
 
     def parse(self, output: list[str]) -> list[Listener]:
-        listeners = [*_from_ss(output), *_from_proc(output), *_from_lsof(output)]
+        """`output`: the lines of ss, of /proc/net/tcp behind "proc ", or of lsof."""
+        listeners: list[Listener] = []
+        process, pid = "", ""
+        for line in output:
+            if line.startswith("LISTEN") and len(line.split()) > 3:
+                owner = re.search(r'users:\(\("(?P<process>[^"]*)",pid=(?P<pid>\d+)', line)
+                listeners.append(_listener(line.split()[3], *(owner.groups() if owner else ())))
+            elif line.startswith("proc "):
+                address, _, number = line[5:].partition(":")
+                # The kernel prints each 32-bit word in the machine's order, little-endian on ours.
+                words = (bytes.fromhex(address[i : i + 8])[::-1] for i in range(0, len(address), 8))
+                ip = str(ip_address(b"".join(words)))
+                listeners.append(Listener(port(str(int(number, 16))), ip))
+            elif re.fullmatch(r"p\d+", line):
+                process, pid = "", line[1:]
+            elif pid and line.startswith("c"):
+                process = line[1:]
+            elif pid and line.startswith("n"):
+                listeners.append(_listener(line[1:], process, pid))
         return sorted(dict.fromkeys(listeners), key=lambda at: (at.port, at.address))
 
 
-def _from_ss(output: list[str]) -> Iterator[Listener]:
-    for line in output:
-        if line.startswith("LISTEN") and len(line.split()) > 3:
-            owner = re.search(r'users:\(\("(?P<process>[^"]*)",pid=(?P<pid>\d+)', line)
-            process, pid = owner.groups() if owner else ("", None)
-            yield _listener(line.split()[3], process, pid)
-
-
-def _from_proc(output: list[str]) -> Iterator[Listener]:
-    for line in output:
-        if line.startswith("proc "):
-            address, _, number = line[5:].partition(":")
-            # The kernel prints each 32-bit word in the machine's order, little-endian on ours.
-            words = [bytes.fromhex(address[at : at + 8])[::-1] for at in range(0, len(address), 8)]
-            yield Listener(port(str(int(number, 16))), str(ip_address(b"".join(words))))
-
-
-def _from_lsof(output: list[str]) -> Iterator[Listener]:
-    process, pid = "", ""
-    for line in output:
-        if re.fullmatch(r"p\d+", line):
-            process, pid = "", line[1:]
-        elif pid and line.startswith("c"):
-            process = line[1:]
-        elif pid and line.startswith("n"):
-            yield _listener(line[1:], process, pid)
-
-
-def _listener(local: str, process: str, pid: str | None) -> Listener:
+def _listener(local: str, process: str = "", pid: str = "") -> Listener:
     """`local` as ss and lsof print it: 0.0.0.0:22, [::1]:631, *:8080, 127.0.0.53%lo:53."""
     address, _, number = local.rpartition(":")
     address = re.sub(r"%.*", "", address.strip("[]"))

@@ -26,21 +26,17 @@ class Processes(Fact[list[Rank]]):
                 continue
             pid, parent, start, arguments = fields
             name = re.search(rf" {NAME}(\S+)", arguments)
-            label = _label(arguments)
-            if name and label is not None:
-                rank = Rank(name[1], pid, "running", label=label, started_at=start)
+            # The JSON after our marker, as it stands; a shell that merely quotes such a command has
+            # none.
+            after = arguments.partition(f" {LABEL}")[2]
+            try:
+                _, end = json.JSONDecoder().raw_decode(after)
+            except (ValueError, RecursionError):
+                continue
+            if name:
+                rank = Rank(name[1], pid, "running", label=after[:end], started_at=start)
                 ranks.append((parent, rank))
         pids = {(rank.name, rank.id) for _, rank in ranks}
         # A fork keeps its parent's arguments until it runs something else.
         first = (rank for parent, rank in ranks if (rank.name, parent) not in pids)
         return sorted(first, key=lambda rank: (rank.name, rank.id))
-
-
-def _label(arguments: str) -> str | None:
-    """The JSON after our marker, as it stands; None where a shell merely quotes such a command."""
-    _, _, rest = arguments.partition(f" {LABEL}")
-    try:
-        _, end = json.JSONDecoder().raw_decode(rest)
-    except (ValueError, RecursionError):
-        return None
-    return rest[:end]

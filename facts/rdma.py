@@ -1,7 +1,6 @@
 """RDMA ports, read from sysfs: no ibdev2netdev, ibv_devinfo or rdma tool is needed."""
 
 import re
-from collections.abc import Iterable
 from ipaddress import IPv6Address
 
 from cluster.command import load_script
@@ -28,20 +27,15 @@ class RdmaPorts(Fact[list[RdmaPort]]):
         walked = [line for line in output if re.match(r"[a-z_]+ ", line)]
         addresses = [line for line in output if not re.match(r"[a-z_]+ ", line)]
         interfaces = {i.name: i for i in Interfaces().process(addresses)} if addresses else {}
-        ports = [_port(device, interfaces) for device in _devices(walked) if "pci" in device]
+        devices: list[dict[str, list[str]]] = []
+        for line in walked:
+            key, _, value = line.partition(" ")
+            if key == "hca":
+                devices.append({})
+            if devices:
+                devices[-1].setdefault(key, []).append(value)
+        ports = [_port(device, interfaces) for device in devices if "pci" in device]
         return sorted(ports, key=lambda port: (port.qsfp, port.half, port.hca))
-
-
-def _devices(lines: Iterable[str]) -> list[dict[str, list[str]]]:
-    devices: list[dict[str, list[str]]] = []
-    for line in lines:
-        key, _, value = line.partition(" ")
-        if key == "hca":
-            devices.append({})
-        elif not devices:
-            continue
-        devices[-1].setdefault(key, []).append(value)
-    return devices
 
 
 def _port(device: dict[str, list[str]], interfaces: dict[str, Interface]) -> RdmaPort:

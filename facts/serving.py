@@ -1,12 +1,16 @@
-"""The ranks' responses, requested on the nodes: the controller need not reach the fabric."""
+"""The ranks' responses, requested on the nodes: the controller need not reach the fabric. And the
+ranks' logs."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from pyinfra.api import QuoteString, StringCommand
 
 from cluster.engine import serving
 from cluster.engine.log import TRANSPORT_PATTERN, phase
 from cluster.engine.readiness import RankHealth
+from cluster.node.readings import Shown
 from cluster.rank.runtime import runtime_of
 from facts.containers import Containers
 from facts.fact import Fact, count, decimal, join, quote
@@ -17,10 +21,21 @@ HEALTH_SECONDS = 25
 COMPLETION_SECONDS = 120
 # One look must not take long: a rank that hangs is not ready.
 LOOK_SECONDS = 10
-# What is read of a log, and what is kept: NCCL says some hundred lines at once while a rank starts,
-# and they tell nothing of how far it is.
+# What is read of a log, and what is kept: NCCL logs some hundred lines at once while a rank starts,
+# which do not tell how far it is.
 LOG_LINES = 1_000
 KEPT_LINES = 40
+# Of the log that a diagnosis reads: how much is read, and what is kept of it without batches, since
+# most lines of an engine that serves for days are those.
+DIAGNOSIS_LINES = 20_000
+DIAGNOSIS_KEPT = 4_000
+DIAGNOSIS_SECONDS = 20
+BATCHES = r"(Decode|Prefill) batch"
+# server_args is one line of 30,000 characters; of those behind COLUMNS, one argument tells whose
+# files may be missing.
+COLUMNS = 2_000
+DRAFT = r"s/(server_args=).*(speculative_draft_model_path='[^']*').*/\1\2/"
+ANSWER_TOKENS = 48
 # More than any group has: an answer that speaks of others is not ours.
 MOST_RANKS = 1000
 # The API key comes on stdin, as a line.
@@ -68,8 +83,8 @@ class Served(Fact[serving.GroupAnswers]):
     + urls: of every rank, rank 0 first
     + model: the id that is expected to be served
     + runtime, rank: the head's rank, for the transport in its log; "" leaves that out
-    + keyed: the API wants a key, which is the first line of the command's stdin; it is also asked
-      without one
+    + keyed: the API requires a key, which is the first line of the command's stdin; a request
+      without one is sent too
     """
 
     def command(
@@ -107,7 +122,7 @@ class Served(Fact[serving.GroupAnswers]):
             _ask("chat", f"{head}/v1/completions", serving.plain_question(model), keyed),
             ";; esac\n}\nprintf 'models %s\\nchat %s\\n' ",
             StringCommand(_one_line("models"), _one_line("chat")),
-            _transport(runtime, rank),
+            join("\n", _transport_lines(rank, "log ")) if runtime == "docker" and rank else "",
         )
 
     def parse(self, output: list[str]) -> serving.GroupAnswers:
@@ -125,6 +140,114 @@ class Served(Fact[serving.GroupAnswers]):
             keyless=next((http_status(x[8:]) for x in lines if x.startswith("keyless ")), 0),
             log=tuple(line.removeprefix("log ") for line in lines if line.startswith("log ")),
         )
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One endpoint: its path, and the JSON to POST (None: a GET)."""
+
+    path: str
+    body: Mapping[str, object] | None = None
+
+
+def endpoints(model: str, runtime: str) -> tuple[Endpoint, ...]:
+    """SGLang's endpoints; llama.cpp's own way of generating is /completion."""
+    messages = [{"role": "user", "content": serving.QUESTION}]
+    limit = {"max_tokens": ANSWER_TOKENS, "temperature": 0}
+    native = (
+        Endpoint("/completion", {"prompt": serving.QUESTION, "n_predict": 8})
+        if runtime == "process"
+        else Endpoint(
+            "/generate", {"text": serving.QUESTION, "sampling_params": {"max_new_tokens": 8}}
+        )
+    )
+    return (
+        Endpoint("/health"),
+        Endpoint("/v1/models"),
+        Endpoint("/v1/chat/completions", {"model": model, "messages": messages, **limit}),
+        Endpoint("/v1/completions", {"model": model, "prompt": serving.QUESTION, **limit}),
+        native,
+    )
+
+
+class Endpoints(Fact[dict[str, serving.EndpointReply]]):
+    """Path → answer, for every endpoint.
+
+    + url: where rank 0 serves, as its own node reaches it
+    + model: the id to ask for
+    + runtime: "docker" or "process", which decides the engine's native endpoint
+    + keyed: the API requires a key, which is the first line of the command's stdin
+    """
+
+    default = staticmethod(dict[str, serving.EndpointReply])
+
+    def command(
+        self, url: str, model: str, runtime: str = "docker", keyed: bool = False
+    ) -> StringCommand:
+        parts: list[StringCommand] = []
+        for endpoint in endpoints(model, runtime):
+            json_type = ("-H", "Content-Type: application/json")
+            body = (*json_type, "-d", json.dumps(endpoint.body)) if endpoint.body else ()
+            to = f"{url}{endpoint.path}"
+            request = curl(to, COMPLETION_SECONDS, *body, before="\n--- ", keyed=keyed)
+            parts.append(join(f"echo '=== {endpoint.path}'; ", request, "; echo\n"))
+        return join(READ_KEY if keyed else "", *parts)
+
+    def parse(self, output: list[str]) -> dict[str, serving.EndpointReply]:
+        replies: dict[str, serving.EndpointReply] = {}
+        path, body = "", list[str]()
+        for line in output:
+            if line.startswith("=== "):
+                path, body = line.removeprefix("=== "), []
+            elif line.startswith("--- "):
+                replies[path] = reply(line.removeprefix("--- "), "\n".join(body).strip())
+            else:
+                body.append(line)
+        return replies
+
+
+@dataclass(frozen=True)
+class RankWords(Shown):
+    """A rank's log.
+
+    + lines: since its last start, without batches
+    + transport: NCCL's lines about what carries its traffic
+    """
+
+    lines: tuple[str, ...] = ()
+    transport: tuple[str, ...] = ()
+
+
+class RankLog(Fact[RankWords]):
+    """The part of a rank's log that a diagnosis reads.
+
+    + runtime, rank: how it is run, and what its container is called
+    + earlier: of all its lives, not just the last
+    """
+
+    @staticmethod
+    def default() -> RankWords:
+        return RankWords()
+
+    def command(self, runtime: str, rank: str, earlier: bool = False) -> StringCommand:
+        words = runtime_of(runtime).logs(rank, DIAGNOSIS_LINES, earlier=earlier)
+        log = join(quote(("timeout", str(DIAGNOSIS_SECONDS), *words.bounded)), " 2>&1")
+        filtered = join(
+            *(log, " | grep -avE ", QuoteString(BATCHES), f" | tail -n {DIAGNOSIS_KEPT} | sed -E "),
+            *(QuoteString(DRAFT), f" | cut -c -{COLUMNS} | sed 's/^/log /'\n"),
+        )
+        if runtime != "docker":
+            return join(filtered, ":")
+        return join(filtered, _transport_lines(rank, "nccl "))
+
+    def parse(self, output: list[str]) -> RankWords:
+        return RankWords(
+            lines=tuple(line[4:] for line in output if line.startswith("log ")),
+            transport=tuple(line[5:] for line in output if line.startswith("nccl ")),
+        )
+
+
+# ---- the commands' parts
 
 
 def last_lines(runtime: str, rank: str, count: int, seconds: int = LOOK_SECONDS) -> StringCommand:
@@ -162,15 +285,13 @@ def _one_line(variable: str) -> str:
     return f'''"$(printf %s "${variable}" | tr '\\n' ' ')"'''
 
 
-def _transport(runtime: str, name: str) -> StringCommand:
-    """NCCL says it once, at the start: only the last start's lines, and only the first few."""
-    if runtime != "docker" or not name:
-        return StringCommand()
-    started = quote(("docker", "inspect", "--format", "{{.State.StartedAt}}", name))
-    since = join('--since "$(', started, ')"')
-    logs = StringCommand("timeout 20 docker logs", since, QuoteString(name))
+def _transport_lines(rank: str, mark: str) -> StringCommand:
+    """NCCL's lines about its transport, a mark before each. NCCL prints them once, at the start:
+    only the last start's lines are read, and only the first few."""
+    started = quote(("docker", "inspect", "--format", "{{.State.StartedAt}}", rank))
+    logs = join('timeout 20 docker logs --since "$(', started, ')" ', QuoteString(rank))
     pick = quote(("grep", "-a", "-m", "20", "-E", TRANSPORT_PATTERN))
-    return join("\n", logs, " 2>&1 | ", pick, " | sed 's/^/log /'; :")
+    return join(logs, " 2>&1 | ", pick, f" | sed 's/^/{mark}/'; :")
 
 
 def http_status(words: str) -> int:

@@ -1,21 +1,26 @@
-"""The model that an inventory serves: places out, changed, and read back."""
+"""The model that an inventory serves: found in its Python files, changed (every other byte stays),
+and read back."""
 
-from __future__ import annotations
-
+import ast
+import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import unified_diff
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
-from spark_cluster import edit
 from spark_cluster.commands import ClusterError
 from spark_cluster.project import Project
 
 if TYPE_CHECKING:
     from cluster.catalog.models import Model
+
+NAME = "model"
+# Python's own line ends; bytes.splitlines knows more of them.
+_LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n|\Z)")
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class FileChange:
             write_file(self.file, self.before)
 
 
-def find_model_or_fail(project: Project, word: str) -> Model:
+def find_model_or_fail(project: Project, word: str) -> "Model":
     """The model that a user calls so; ClusterError with the nearest names."""
     project.core()
     from cluster.catalog.models import find_model
@@ -56,7 +61,7 @@ def find_model_or_fail(project: Project, word: str) -> Model:
         raise ClusterError(f"{what} -> spark-cluster models lists them") from None
 
 
-def check_feasible(project: Project, model: Model) -> Mapping[str, Any]:
+def check_feasible(project: Project, model: "Model") -> Mapping[str, Any]:
     """How a deploy would spread the model; ClusterError where it would refuse it."""
     case = {"model": short_name(model)}
     data = {"light": str(project.inventory), "cases": [case]}
@@ -66,7 +71,7 @@ def check_feasible(project: Project, model: Model) -> Mapping[str, Any]:
     return verdict
 
 
-def write_choice(project: Project, model: Model) -> list[FileChange]:
+def write_choice(project: Project, model: "Model") -> list[FileChange]:
     """Write the choice, read it back, and return what changed; [] where it was chosen already.
 
     ClusterError where something stronger decides; the files are then as they were.
@@ -85,7 +90,13 @@ def write_choice(project: Project, model: Model) -> list[FileChange]:
         raise
     if effective["model"] != model.id:
         _undo(changes)
-        raise ClusterError(_stronger(project, effective["model"]))
+        inventory = project.inventory
+        folders = dict.fromkeys([project.root / "group_data", inventory.parent / "group_data"])
+        others = [file for folder in folders for file in sorted(folder.glob("*.py"))]
+        stronger = [f for f in others if f.stem != "all" and in_group(f.read_bytes(), f.name)]
+        files = ", ".join(map(relative_path, stronger or [inventory]))
+        what = f"a stronger setting makes the model {effective['model']}: look in {files}"
+        raise ClusterError(f"nothing was written: {what}")
     return changes
 
 
@@ -98,14 +109,15 @@ def plan_changes(project: Project, name: str) -> list[FileChange]:
     inventory, group = project.inventory, group_file(project.inventory)
     changes = []
     source = inventory.read_bytes()
-    if places := edit.in_hosts(source, relative_path(inventory)):
-        changes.append(FileChange(inventory, source, edit.replaced(source, places, name)))
+    if places := in_hosts(source, relative_path(inventory)):
+        changes.append(FileChange(inventory, source, replaced(source, places, name)))
     before = group.read_bytes() if group.is_file() else None
-    assigned = edit.in_group(before or b"", relative_path(group))
+    assigned = in_group(before or b"", relative_path(group))
     if assigned and before is not None:
-        changes.append(FileChange(group, before, edit.replaced(before, assigned, name)))
+        changes.append(FileChange(group, before, replaced(before, assigned, name)))
     if not changes:
-        changes.append(FileChange(group, before, edit.appended(before or _new(inventory), name)))
+        new = f'"""What {inventory.name} serves, and what else all of its nodes share."""\n\n'
+        changes.append(FileChange(group, before, appended(before or new.encode(), name)))
     return changes
 
 
@@ -114,7 +126,7 @@ def group_file(inventory: Path) -> Path:
     return inventory.parent / "group_data" / f"{inventory.name.rsplit('.', 1)[0]}.py"
 
 
-def short_name(model: Model) -> str:
+def short_name(model: "Model") -> str:
     return model.alias or model.id
 
 
@@ -122,18 +134,6 @@ def relative_path(file: Path) -> str:
     """The path as short as it is from here."""
     here = Path.cwd()
     return str(file.relative_to(here)) if file.is_relative_to(here) else str(file)
-
-
-def _new(inventory: Path) -> bytes:
-    return f'"""What {inventory.name} serves, and what else all of its nodes share."""\n\n'.encode()
-
-
-def _stronger(project: Project, model: str) -> str:
-    folders = dict.fromkeys([project.root / "group_data", project.inventory.parent / "group_data"])
-    others = [file for folder in folders for file in sorted(folder.glob("*.py"))]
-    setting = [f for f in others if f.stem != "all" and edit.in_group(f.read_bytes(), f.name)]
-    files = ", ".join(map(relative_path, setting or [project.inventory]))
-    return f"nothing was written: a stronger setting makes the model {model}: look in {files}"
 
 
 def _undo(changes: list[FileChange]) -> None:
@@ -155,3 +155,110 @@ def write_file(file: Path, content: bytes) -> None:
         with suppress(OSError):
             part.unlink(missing_ok=True)
         raise ClusterError(f"{relative_path(file)} can't be written: {error.strerror}") from None
+
+
+# ---- where Python files name the model
+
+
+@dataclass(frozen=True)
+class ValuePlace:
+    """A value in a file: its line (from 1), its bytes' range, the value itself."""
+
+    line: int
+    start: int
+    end: int
+    value: str | int
+
+
+def in_hosts(source: bytes, file: str) -> list[ValuePlace]:
+    """Values of "model" in an inventory's own data: {"model": …} and dict(model=…)."""
+    return _places(source, file, _host_values)
+
+
+def in_group(source: bytes, file: str) -> list[ValuePlace]:
+    """Values assigned to `model` in a file of group data."""
+    return _places(source, file, _assigned_values)
+
+
+def replaced(source: bytes, places: list[ValuePlace], model: str) -> bytes:
+    """The file with this model in each of the places."""
+    for place in sorted(places, key=lambda p: p.start, reverse=True):
+        source = source[: place.start] + literal(model).encode() + source[place.end :]
+    return source
+
+
+def appended(source: bytes, model: str) -> bytes:
+    """The file with an assignment at its end, in its own line ends."""
+    newline = b"\r\n" if b"\r\n" in source else b"\n"
+    gap = b"" if not source or source.endswith((b"\n", b"\r")) else newline
+    return source + gap + f"{NAME} = {literal(model)}".encode() + newline
+
+
+def literal(model: str) -> str:
+    """The model as Python writes a string; JSON's form is one."""
+    return json.dumps(model, ensure_ascii=False)
+
+
+def _places(
+    source: bytes, file: str, values: Callable[[ast.Module], Iterator[ast.expr]]
+) -> list[ValuePlace]:
+    try:
+        tree = ast.parse(source, filename=file)
+    except (SyntaxError, ValueError) as error:
+        line = f" line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        raise ClusterError(f"{file}{line} is not Python: {error.args[0]}") from None
+    starts = [match.start() for match in _LINE.finditer(source)]
+    places = []
+    for value in values(tree):
+        start = starts[value.lineno - 1] + value.col_offset
+        end = starts[(value.end_lineno or value.lineno) - 1] + (value.end_col_offset or 0)
+        if not (isinstance(value, ast.Constant) and isinstance(value.value, str | int)):
+            text = source[start:end].decode(errors="replace")
+            raise ClusterError(
+                f"{file} line {value.lineno}: {NAME} is computed ({text}), which only you can "
+                f"change: write a name there, such as {literal('gpt-oss-20b')}"
+            )
+        places.append(ValuePlace(value.lineno, start, end, value.value))
+    return places
+
+
+def _host_values(tree: ast.Module) -> Iterator[ast.expr]:
+    """Of every mapping that is not itself a value of another, as `env` would be."""
+    nested = {id(value) for node in ast.walk(tree) for value in _values(node)}
+    for node in ast.walk(tree):
+        if id(node) in nested:
+            continue
+        if isinstance(node, ast.Dict):
+            for key, value in zip(node.keys, node.values, strict=True):
+                if isinstance(key, ast.Constant) and key.value == NAME:
+                    yield value
+        elif _makes_dict(node):
+            yield from (word.value for word in node.keywords if word.arg == NAME)
+
+
+def _values(node: ast.AST) -> list[ast.expr]:
+    if isinstance(node, ast.Dict):
+        # {**shared} has no key there: what it unpacks is as good as written in its place.
+        return [v for k, v in zip(node.keys, node.values, strict=True) if k is not None]
+    return [word.value for word in node.keywords if word.arg] if _makes_dict(node) else []
+
+
+def _makes_dict(node: ast.AST) -> TypeGuard[ast.Call]:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict"
+
+
+def _assigned_values(tree: ast.Module) -> Iterator[ast.expr]:
+    for node in _module_level(tree):
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        named = any(isinstance(target, ast.Name) and target.id == NAME for target in targets)
+        if isinstance(node, ast.Assign | ast.AnnAssign) and named and node.value is not None:
+            yield node.value
+
+
+def _module_level(node: ast.AST) -> Iterator[ast.AST]:
+    """The statements that make a module's own names."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.stmt | ast.ExceptHandler):
+            yield child
+            if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                yield from _module_level(child)

@@ -31,6 +31,11 @@ data_option: Callable[[Any], Any] = click.option(
 )
 
 
+def on_terminal() -> bool:
+    """Whether there is somebody to ask."""
+    return sys.stdin.isatty()
+
+
 class ClusterError(click.ClickException):
     """Anything that ends a command: the message names the thing, the value and the cure."""
 

@@ -35,10 +35,16 @@ def command(inventory: Path | None, data: tuple[str, ...], as_json: bool) -> int
 
 
 def report_lines(report: Mapping[str, Any]) -> Iterator[str]:
-    """Each ailment in four lines at most, then what was looked at."""
+    """Each problem in four lines at most, then what was looked at."""
     report = all_printable(report)
-    for ailment in report["ailments"]:
-        yield from _ailment(ailment)
+    for problem in report["ailments"]:
+        level = click.style(problem["level"], fg=COLORS[problem["level"]], bold=True)
+        where = f"{problem['where']}: " if problem["where"] else ""
+        yield f"{level}  {where}{problem['cause']}"
+        if problem["evidence"]:
+            yield f"  seen  {problem['evidence']}"
+        if problem["cure"]:
+            yield f"  cure  {problem['cure']}"
         yield ""
     levels = [a["level"] for a in report["ailments"]]
     if not levels:
@@ -49,13 +55,3 @@ def report_lines(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"{counts}; the group is {report['state']}"
     yield "looked at:"
     yield from (f"  {what}" for what in report["looked"])
-
-
-def _ailment(report: Mapping[str, str]) -> Iterator[str]:
-    level = click.style(report["level"], fg=COLORS[report["level"]], bold=True)
-    where = f"{report['where']}: " if report["where"] else ""
-    yield f"{level}  {where}{report['cause']}"
-    if report["evidence"]:
-        yield f"  seen  {report['evidence']}"
-    if report["cure"]:
-        yield f"  cure  {report['cure']}"

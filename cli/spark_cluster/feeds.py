@@ -1,5 +1,7 @@
-"""One connection a node, which carries its rank's log for as long as it is asked for."""
+"""The ranks' logs: one connection a node, which carries its rank's log for as long as it is asked
+for; and their lines in the order of their time stamps."""
 
+import heapq
 import os
 import re
 import shlex
@@ -11,10 +13,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
-
-from spark_cluster.merge import LogLine, clock_skew, split_stamp
 
 CONNECT_SECONDS = 5
 AGAIN_SECONDS = 2.0
@@ -25,7 +26,73 @@ STDERR_LINES = 100
 CLOCK = "spark-serving clock "
 CURE = "put this first in the login's ~/.bashrc: [[ $- == *i* ]] || return"
 
+# Docker's --timestamps: RFC 3339 with up to nine digits of a second, UTC.
+_STAMP = re.compile(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?Z ?")
+NS = 10**9
+# A connection may cost less than this; a clock that differs by more is wrong.
+SKEW_NS = NS
+
 SCRIPT = Path(__file__).with_name("feed.sh").read_text()
+
+
+# ---- lines
+
+
+@dataclass(frozen=True, order=True)
+class LogLine:
+    """One line. `at`: its time, Unix ns by the reader's clock; `serial`: keeps the order of lines
+    of the same time."""
+
+    at: int
+    rank: int
+    serial: int
+    text: str = field(compare=False)
+    arrived: float = field(compare=False, default=0.0)
+
+
+def split_stamp(line: str) -> tuple[int | None, str]:
+    """A line's time by Docker (Unix ns), and the line; None for Docker's own words."""
+    match = _STAMP.match(line)
+    if match is None:
+        return None, line
+    try:
+        whole = datetime.fromisoformat(match[1]).replace(tzinfo=UTC)
+    except ValueError:
+        return None, line
+    return int(whole.timestamp()) * NS + int((match[2] or "").ljust(9, "0")), line[match.end() :]
+
+
+def clock_skew(node_ns: int, here_ns: int) -> int:
+    """How much a node's clock is ahead, ns; 0 if the connection may explain it."""
+    ahead = node_ns - here_ns
+    return ahead if abs(ahead) > SKEW_NS else 0
+
+
+class LogMerge:
+    """Holds each line back for a moment, so that an earlier one may still come before it.
+
+    + hold: seconds; lines that come later than that stand where they came
+    """
+
+    def __init__(self, hold: float) -> None:
+        self.hold = hold
+        self._heap: list[LogLine] = []
+
+    def add(self, line: LogLine) -> None:
+        heapq.heappush(self._heap, line)
+
+    def due(self, now: float) -> Iterator[LogLine]:
+        """What has waited long enough, in order."""
+        while self._heap and self._heap[0].arrived + self.hold <= now:
+            yield heapq.heappop(self._heap)
+
+    def rest(self) -> Iterator[LogLine]:
+        while self._heap:
+            yield heapq.heappop(self._heap)
+
+
+# ---- connections
+
 
 Report = Callable[[LogLine], None]
 Note = Callable[[str], None]
@@ -173,11 +240,9 @@ def remote_argv(node: Mapping[str, Any], script: str, arguments: Sequence[str]) 
     here = ["sh", "-c", script.strip(), "sh", *arguments]
     if node["here"]:
         return here
-    return [*_ssh(node["ssh"]), shlex.join(["exec", *here])] if node["ssh"] else None
-
-
-def _ssh(to: Mapping[str, Any]) -> list[str]:
-    """A connection of our own: no shared one, no questions, no forwardings, given up when dead."""
+    if not (to := node["ssh"]):
+        return None
+    # A connection of our own: not shared, without questions or forwardings, given up when dead.
     options = {
         "BatchMode": "yes",
         "ControlMaster": "no",
@@ -197,5 +262,5 @@ def _ssh(to: Mapping[str, Any]) -> list[str]:
         *("ssh", "-T"),
         *(word for name, value in options.items() for word in ("-o", f"{name}={value}")),
         *(word for flag, value in flags.items() if value for word in (flag, value)),
-        *("--", to["hostname"]),
+        *("--", to["hostname"], shlex.join(["exec", *here])),
     ]

@@ -1,22 +1,20 @@
-"""`spark-cluster init`: ask for the nodes, look at them, write an inventory."""
+"""`spark-cluster init`: ask for the nodes, read them, write an inventory."""
 
 import os
 import secrets
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from spark_cluster import prompts
-from spark_cluster.choice import find_model_or_fail, relative_path, write_choice, write_file
-from spark_cluster.commands import ClusterError
-from spark_cluster.inventory_text import InventoryText
-from spark_cluster.printable import all_printable
+from spark_cluster import choice
+from spark_cluster.commands import ClusterError, on_terminal
+from spark_cluster.inventory_text import InventoryText, node_name, parse_settings
+from spark_cluster.printable import all_printable, table
 from spark_cluster.project import INVENTORY, Project, format_finding, project_root
-from spark_cluster.table import table
 
 # The checks of a deploy, among them what the nodes reach of each other.
 SECONDS = 240
@@ -25,6 +23,8 @@ GROUPS = ("all", "head", "workers", "self")
 HEAD = ("node", "SSH", "GPU", "driver", "Docker", "hf_cache", "free", "python", "QSFP ports Up")
 COLORS = {"error": "red", "warning": "yellow"}
 QUESTION = "Create an API key? Without one, anyone who can reach the API may use it"
+HF_CACHE = "/raid/hf-cache"
+MODEL = "gpt-oss-120b"
 NETWORKS = 'api_networks=["192.168.1.0/24"]'
 
 
@@ -73,31 +73,59 @@ def command(
     unless you agree. Exit code 1 also if a deploy would still be refused; the cures are printed.
     """  # fmt: skip
     root = project_root(Path.cwd())
-    file = _output(root, output)
-    ask = prompts.on_terminal() and not yes
-    _may_write(file, ask=ask, force=force)
+    ask = on_terminal() and not yes
+    file = _inventory_file(root, output, ask=ask, force=force)
     project = Project(root, file)
-    inventory = prompts.ask_inventory(
+    inventory = ask_inventory(
         project, head=head, workers=workers, user=user, hf_cache=hf_cache, model=model,
         more=more, ask=ask,
     )  # fmt: skip
     open_to_all = inventory.reachable and not inventory.data.get("api_key_file")
-    if open_to_all and (make_key or (ask and prompts.confirm(QUESTION))):
-        inventory = replace(
-            inventory, data={**inventory.data, "api_key_file": _key_file(file.stem)}
-        )
+    if open_to_all and (make_key or (ask and confirm(QUESTION))):
+        data = {**inventory.data, "api_key_file": _key_file(file.stem)}
+        inventory = replace(inventory, data=data)
     click.echo(f"reading {', '.join([inventory.head, *inventory.workers])} …", err=True)
-    probe = all_printable(_probe(project, inventory))
+    # By way of an inventory that is gone afterwards.
+    with tempfile.TemporaryDirectory(prefix="spark-cluster-") as folder:
+        draft = Path(folder, file.name)
+        draft.write_text(inventory.text(str(draft)))
+        settings = {
+            "inventory": str(draft),
+            "group_data": str(file.parent / "group_data"),
+            "model": inventory.model,
+        }
+        document = project.fetch("probe", settings, hosts="@local", seconds=SECONDS)
+    probe = all_printable(document)
     click.echo(nodes_table(probe["nodes"]))
     if silent := [node for node in probe["nodes"] if node["lost"]]:
         lines = [f"{n['name']}: {n['lost']} -> {n['cure']}" for n in silent]
         raise ClusterError("\n".join(["nothing was written:", *lines]))
-    _write(project, inventory)
-    return _tell(project, inventory, probe["findings"])
+    _write_inventory(project, inventory)
+    return _show_next(project, inventory, probe["findings"])
+
+
+def _inventory_file(root: Path, output: Path | None, *, ask: bool, force: bool) -> Path:
+    """The file to write, which may be overwritten if it exists."""
+    file = root / INVENTORY if output is None else output.absolute()
+    if file.suffix != ".py" or file.stem in GROUPS:
+        raise click.UsageError(
+            f"--output {output}: give a file that ends in .py, other than "
+            + ", ".join(f"{name}.py" for name in GROUPS)
+        )
+    if not file.parent.is_dir():
+        raise click.UsageError(f"--output {output}: there is no folder {file.parent}")
+    if force or not file.exists():
+        return file
+    shown = choice.relative_path(file)
+    if not ask:
+        what = f"{shown} already exists: overwrite it with --force, or write --output FILE"
+        raise ClusterError(what)
+    click.confirm(f"{shown} already exists. Overwrite it?", abort=True)
+    return file
 
 
 def _key_file(name: str) -> str:
-    """A file with a key, made where there is none yet; never in the project, which git may take."""
+    """The file of the API key, created if it does not exist; outside the project, so not in git."""
     file = Path.home() / ".config" / "spark-serving" / f"{name}.key"
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -111,66 +139,30 @@ def _key_file(name: str) -> str:
     return f"~/{file.relative_to(Path.home())}"
 
 
-def _output(root: Path, output: Path | None) -> Path:
-    file = root / INVENTORY if output is None else output.absolute()
-    if file.suffix != ".py" or file.stem in GROUPS:
-        raise click.UsageError(
-            f"--output {output}: give a file that ends in .py, other than "
-            + ", ".join(f"{name}.py" for name in GROUPS)
-        )
-    if not file.parent.is_dir():
-        raise click.UsageError(f"--output {output}: there is no folder {file.parent}")
-    return file
-
-
-def _may_write(file: Path, *, ask: bool, force: bool) -> None:
-    """Come back only where the file may be (over)written."""
-    if force or not file.exists():
-        return
-    if ask:
-        click.confirm(f"{relative_path(file)} already exists. Overwrite it?", abort=True)
-        return
-    raise ClusterError(
-        f"{relative_path(file)} already exists: overwrite it with --force, or write --output FILE"
-    )
-
-
-def _probe(project: Project, inventory: InventoryText) -> dict[str, Any]:
-    """What the nodes say, by way of an inventory that is gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="spark-cluster-") as folder:
-        draft = Path(folder, project.inventory.name)
-        draft.write_text(inventory.text(str(draft)))
-        data = {
-            "inventory": str(draft),
-            "group_data": str(project.inventory.parent / "group_data"),
-            "model": inventory.model,
-        }
-        probe: dict[str, Any] = project.fetch("probe", data, hosts="@local", seconds=SECONDS)
-    return probe
-
-
-def _write(project: Project, inventory: InventoryText) -> None:
-    """The inventory; and the model also where group data would win over it."""
+def _write_inventory(project: Project, inventory: InventoryText) -> None:
+    """Write the inventory; and the model also where group data would override it."""
     before = project.inventory.read_bytes() if project.inventory.exists() else None
-    write_file(project.inventory, inventory.text(relative_path(project.inventory)).encode())
+    choice.write_file(
+        project.inventory, inventory.text(choice.relative_path(project.inventory)).encode()
+    )
     try:
-        others = write_choice(project, find_model_or_fail(project, inventory.model))
+        others = choice.write_choice(project, choice.find_model_or_fail(project, inventory.model))
     except ClusterError:
         if before is None:
             project.inventory.unlink(missing_ok=True)
         else:
-            write_file(project.inventory, before)
+            choice.write_file(project.inventory, before)
         raise
     files = [project.inventory, *(change.file for change in others)]
-    click.echo(f"\nwritten: {', '.join(map(relative_path, files))}")
+    click.echo(f"\nwritten: {', '.join(map(choice.relative_path, files))}")
 
 
-def _tell(project: Project, inventory: InventoryText, findings: list[dict[str, str]]) -> int:
-    """What stands in the way as yet, and what comes next; the exit code."""
+def _show_next(project: Project, inventory: InventoryText, findings: list[dict[str, str]]) -> int:
+    """Print what would still prevent a deploy, and what comes next; the exit code."""
     if os.environ.get("HF_TOKEN"):
         click.echo("HF_TOKEN is set in this shell: deploys use it, and no file stores it")
     refused, lines = list_problems(findings)
-    file = relative_path(project.inventory)
+    file = choice.relative_path(project.inventory)
     for line in lines:
         click.echo(line.replace("INVENTORY", str(file)))
     option = "" if project.inventory == project.root / INVENTORY else f" -i {file}"
@@ -187,33 +179,112 @@ def _tell(project: Project, inventory: InventoryText, findings: list[dict[str, s
 
 def nodes_table(nodes: Sequence[Mapping[str, Any]]) -> str:
     """A line for each node."""
-    return table(HEAD, [_node_row(node) for node in nodes], right=("free",))
+    rows = []
+    for node in nodes:
+        if node["lost"]:
+            rows.append([node["name"], click.style("no", fg="red"), *[""] * (len(HEAD) - 2)])
+            continue
+        free = node["free_bytes"]
+        rows.append(
+            [
+                node["name"],
+                "yes",
+                node["gpu"],
+                node["driver"],
+                node["docker"],
+                node["hf_cache"],
+                "" if free is None else f"{free / 1e9:.0f} GB",
+                node["python"],
+                ", ".join(node["ports"]) or "none",
+            ]
+        )
+    return table(HEAD, rows, right=("free",))
 
 
 def list_problems(findings: Sequence[Mapping[str, str]]) -> tuple[bool, list[str]]:
     """Whether a deploy would be refused; and every error and warning, with its cure."""
-    lines = [_colored_finding(finding) for finding in findings if finding["level"] in COLORS]
+    lines = []
+    for finding in findings:
+        if color := COLORS.get(finding["level"]):
+            level = click.style(f"{finding['level']:>7}", fg=color)
+            lines.append(f"{level}  {format_finding(finding)}")
     return any(finding["level"] == "error" for finding in findings), lines
 
 
-def _colored_finding(finding: Mapping[str, str]) -> str:
-    """As the project's own findings are probe."""
-    level = click.style(f"{finding['level']:>7}", fg=COLORS[finding["level"]])
-    return f"{level}  {format_finding(finding)}"
+# ---- questions
 
 
-def _node_row(node: Mapping[str, Any]) -> list[str]:
-    if node["lost"]:
-        return [node["name"], click.style("no", fg="red"), *[""] * (len(HEAD) - 2)]
-    free = node["free_bytes"]
-    return [
-        node["name"],
-        "yes",
-        node["gpu"],
-        node["driver"],
-        node["docker"],
-        node["hf_cache"],
-        "" if free is None else f"{free / 1e9:.0f} GB",
-        node["python"],
-        ", ".join(node["ports"]) or "none",
-    ]
+def ask_inventory(
+    project: Project,
+    *,
+    head: str | None,
+    workers: Sequence[str],
+    user: str | None,
+    hf_cache: str | None,
+    model: str | None,
+    more: Sequence[str],
+    ask: bool,
+) -> InventoryText:
+    """What was given, asked, or else the default; click.UsageError where a head is missing."""
+    if head is None and not ask:
+        raise click.UsageError("name the head: --head NAME (as in `ssh NAME`, or @local)")
+    if head is None:
+        here = "@local" if is_spark() else None
+        head = _prompt("Head (as in `ssh NAME`; @local is this machine)", here, node_name)
+    if not workers and ask:
+        workers = _prompt("Workers, separated by spaces (empty: none)", "", _nodes)
+    if user is None:
+        user = _prompt("SSH user (empty: as in your SSH config)", "", str) if ask else ""
+    if hf_cache is None:
+        hf_cache = _prompt("Folder for weights on the nodes", HF_CACHE, _path) if ask else HF_CACHE
+
+    def model_name(word: str) -> str:
+        return choice.short_name(choice.find_model_or_fail(project, word))
+
+    if model is None:
+        question = "Model (spark-cluster models lists them)"
+        model = _prompt(question, MODEL, model_name) if ask else MODEL
+    return InventoryText(
+        head=node_name(head),
+        workers=tuple(map(node_name, workers)),
+        model=model_name(model),
+        hf_cache=_path(hf_cache),
+        user=user,
+        data=parse_settings(more),
+    )
+
+
+def is_spark() -> bool:
+    """Whether this very machine has a QSFP port's HCA: it is one of the nodes, then."""
+    devices = Path("/sys/class/infiniband")
+    return devices.is_dir() and any(devices.iterdir())
+
+
+def confirm(question: str) -> bool:
+    """Yes or no, yes by default; an input that has ended agrees to nothing."""
+    try:
+        return click.confirm(question, default=True)
+    except click.Abort as stopped:
+        if isinstance(stopped.__context__, EOFError):
+            return False
+        raise
+
+
+def _prompt(question: str, default: str | None, kind: Callable[[str], Any]) -> Any:
+    """Ask until the answer is one."""
+    while True:
+        reply = click.prompt(question, default=default, show_default=bool(default))
+        try:
+            return kind(reply.strip())
+        except (click.BadParameter, ClusterError) as error:
+            click.echo(error.message, err=True)
+
+
+def _nodes(words: str) -> list[str]:
+    return [node_name(word) for word in words.replace(",", " ").split()]
+
+
+def _path(word: str) -> str:
+    if word.startswith(("/", "~/")) and ":" not in word:
+        return word
+    raise click.BadParameter(f"{word}: give an absolute path or one that starts with ~/")

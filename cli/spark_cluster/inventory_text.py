@@ -1,4 +1,4 @@
-"""An inventory's text, from what was asked; and what may stand in it."""
+"""The text of a new inventory, and what may be in it."""
 
 import json
 import re
@@ -33,7 +33,7 @@ workers = ([{workers}], SETTINGS)
 
 @dataclass(frozen=True)
 class InventoryText:
-    """What the inventory shall say; data: what else all nodes share."""
+    """What the inventory is to say; data: what else all nodes share."""
 
     head: str
     workers: tuple[str, ...]
@@ -77,7 +77,7 @@ def node_name(name: str) -> str:
 
 def parse_settings(words: Sequence[str]) -> dict[str, Any]:
     """NAME=VALUE words, typed as pyinfra's --data types them; click.BadParameter for a secret."""
-    values = {}
+    values: dict[str, Any] = {}
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or not name.isidentifier():
@@ -86,17 +86,14 @@ def parse_settings(words: Sequence[str]) -> dict[str, Any]:
             raise click.BadParameter(f"{name} has an option of its own: {OPTIONS[name]}")
         if _SECRET.search(name) and not name.endswith("_file"):
             raise click.BadParameter(f"{name}: an inventory is no place for a secret; name a file")
-        values[name] = _typed(value)
+        if value.lower() in ("true", "false"):
+            values[name] = value.lower() == "true"
+            continue
+        try:
+            values[name] = json.loads(value)
+        except ValueError:
+            values[name] = value
     return values
-
-
-def _typed(value: str) -> Any:
-    if value.lower() in ("true", "false"):
-        return value.lower() == "true"
-    try:
-        return json.loads(value)
-    except ValueError:
-        return value
 
 
 def _literal(value: Any) -> str:

@@ -14,8 +14,7 @@ from typing import Any
 import click
 
 from spark_cluster.commands import inventory_option
-from spark_cluster.feeds import LogFeed
-from spark_cluster.merge import NS, LogLine, LogMerge
+from spark_cluster.feeds import NS, LogFeed, LogLine, LogMerge
 from spark_cluster.printable import printable
 from spark_cluster.project import find_project
 
@@ -40,7 +39,7 @@ COLORS = ("cyan", "magenta", "green", "yellow", "blue", "bright_cyan", "bright_m
 )
 @click.argument("ranks", nargs=-1, metavar="[RANK]...")
 def command(inventory: Path | None, follow: bool, tail: str, ranks: tuple[str, ...]) -> int:
-    """LinePrinter the ranks' logs, merged by time. RANK: a number or a node's name; default: all.
+    """Show the ranks' logs, merged by time. RANK: a number or a node's name; default: all.
 
     \b
     Lines are ordered by the time stamps that Docker gave them; a node's clock that is off by more
@@ -56,11 +55,21 @@ def command(inventory: Path | None, follow: bool, tail: str, ranks: tuple[str, .
         LogFeed(number, node, tail, follow, lines.put, print_note)
         for number, node in choose_ranks(listing["nodes"], ranks).items()
     ]
-    # A process's log tells no time of its own, and when it was read is not when it was said.
+    # A process's log has no time stamps, and when a line was read is not when it was written.
     timed = all(feed.node["runtime"] == "docker" for feed in feeds)
     show = LinePrinter({feed.rank: feed.node["name"] for feed in feeds}, timed=timed)
     with _running(feeds), _quiet():
-        _follow(feeds, lines, show) if follow else _all(feeds, lines, show)
+        if follow:
+            _follow(feeds, lines, show)  # until Ctrl-C
+        for feed in feeds:
+            feed.join()
+            if feed.failed:
+                print_note(f"{feed.node['name']}: {feed.failed}")
+        merge = LogMerge(0)
+        for line in _waiting(lines, 0):
+            merge.add(line)
+        for line in merge.rest():
+            show(line)
     return 0 if follow else int(any(feed.failed for feed in feeds))
 
 
@@ -104,19 +113,6 @@ class LinePrinter:
 def plain(text: str) -> str:
     """As a terminal may show it: of a progress bar its last state."""
     return printable(text.rstrip().rpartition("\r")[2])
-
-
-def _all(feeds: Sequence[LogFeed], lines: queue.SimpleQueue[LogLine], show: LinePrinter) -> None:
-    """What is there, then the end."""
-    for feed in feeds:
-        feed.join()
-        if feed.failed:
-            print_note(f"{feed.node['name']}: {feed.failed}")
-    merge = LogMerge(0)
-    for line in _waiting(lines, 0):
-        merge.add(line)
-    for line in merge.rest():
-        show(line)
 
 
 def _follow(feeds: Sequence[LogFeed], lines: queue.SimpleQueue[LogLine], show: LinePrinter) -> None:

@@ -8,9 +8,8 @@ from typing import Any
 import click
 
 from spark_cluster.commands import ClusterError, inventory_option
-from spark_cluster.printable import all_printable
-from spark_cluster.project import Project, find_project
-from spark_cluster.table import table
+from spark_cluster.printable import all_printable, table
+from spark_cluster.project import find_project
 
 HEAD = ("", "#", "alias", "id", "weights", "memory", "1 Spark", "2 Sparks", "gated", "on nodes")
 SERVES, CHOSEN = ">", "*"
@@ -25,7 +24,16 @@ def command(inventory: Path | None, offline: bool, as_json: bool) -> None:
 
     "Fits" is arithmetic (docs/models.md). A model that is not listed can be served too, by its id.
     """
-    document = _light(find_project(inventory)) if offline else _asked(find_project(inventory))
+    project = find_project(inventory)
+    if offline:
+        listing = project.fetch("listing", {"light": str(project.inventory)}, hosts="@local")
+        document = {"version": 1, "listing": listing, "present": {}}
+    else:
+        try:
+            document = project.fetch("models")
+        except ClusterError as error:
+            hint = "spark-cluster models --offline reads no node"
+            raise ClusterError(f"{error.message}\n{hint}") from None
     if as_json:
         click.echo(json.dumps(document, indent=2))
         return
@@ -36,50 +44,32 @@ def command(inventory: Path | None, offline: bool, as_json: bool) -> None:
         click.echo(click.style(f"could not be read: {note}", fg="yellow"), err=True)
 
 
-def _light(project: Project) -> dict[str, Any]:
-    listing = project.fetch("listing", {"light": str(project.inventory)}, hosts="@local")
-    return {"version": 1, "listing": listing, "present": {}}
-
-
-def _asked(project: Project) -> dict[str, Any]:
-    try:
-        document: dict[str, Any] = project.fetch("models")
-    except ClusterError as error:
-        raise ClusterError(
-            f"{error.message}\nspark-cluster models --offline reads no node"
-        ) from None
-    return document
-
-
 def model_rows(document: Mapping[str, Any]) -> list[list[str]]:
-    """The table's lines: the catalogue, then what else is chosen or serves."""
+    """The table's lines: the catalog, then what else is chosen or serves."""
     listing, present = document["listing"], document["present"]
     catalog = {entry["id"] for entry in listing["catalogue"]}
     others = dict.fromkeys([*serving(listing), listing["model"]])
     outside = [{"id": id_} for id_ in others if id_ not in catalog]
     entries = [*listing["catalogue"], *outside]
     nodes = [node["name"] for node in listing["nodes"]]
-    return [
-        _row(entry, listing, {n: present[n] for n in nodes if n in present}) for entry in entries
-    ]
-
-
-def _row(
-    entry: Mapping[str, Any], listing: Mapping[str, Any], present: Mapping[str, Any]
-) -> list[str]:
-    fits = entry.get("sparks")
-    embedded = entry.get("runtime") == "process"
-    return [
-        mark(entry["id"], listing),
-        str(entry.get("number") or ""),
-        entry.get("alias", ""),
-        entry["id"],
-        size(entry.get("weight_bytes")),
-        f"{entry['mem_fraction']:.2f}" if entry.get("mem_fraction") else "",
-        *("" if fits is None or embedded else "yes" if n in fits else "no" for n in (1, 2)),
-        "yes" if entry.get("gated") else "",
-        where(entry["id"], present),
-    ]
+    by_node = {node: present[node] for node in nodes if node in present}
+    rows = []
+    for entry in entries:
+        fits = None if entry.get("runtime") == "process" else entry.get("sparks")
+        rows.append(
+            [
+                mark(entry["id"], listing),
+                str(entry.get("number") or ""),
+                entry.get("alias", ""),
+                entry["id"],
+                size(entry.get("weight_bytes")),
+                f"{entry['mem_fraction']:.2f}" if entry.get("mem_fraction") else "",
+                *("" if fits is None else "yes" if n in fits else "no" for n in (1, 2)),
+                "yes" if entry.get("gated") else "",
+                where(entry["id"], by_node),
+            ]
+        )
+    return rows
 
 
 def serving(listing: Mapping[str, Any]) -> list[str]:

@@ -1,11 +1,14 @@
-"""Text that came from outside (nodes, servers, logs, files), as it may be shown.
+"""Text that came from outside (nodes, servers, logs, files), as it may be shown; and tables of it.
 
 The project's `cluster/printable.py` has the same function, held to the same test: this package
 installs alone.
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
+
+import click
 
 # Whole sequences of a terminal (ECMA-48): CSI; then OSC, DCS, PM, APC and SOS up to their end; and
 # letters that are blank (hangul fillers and the like), which `str.isprintable` lets pass.
@@ -28,11 +31,13 @@ def printable(text: str, *, lines: bool = False) -> str:
     if shown.isprintable():
         return shown
     allowed = "\n" if lines else ""
-    return "".join(c if c.isprintable() or c in allowed else _instead(c) for c in shown)
-
-
-def _instead(c: str) -> str:
-    return " " if c.isspace() else "" if c < "\xa0" else "?"
+    parts = []
+    for c in shown:
+        if c.isprintable() or c in allowed:
+            parts.append(c)
+        else:
+            parts.append(" " if c.isspace() else "" if c < "\xa0" else "?")
+    return "".join(parts)
 
 
 def all_printable(document: Any) -> Any:
@@ -42,3 +47,18 @@ def all_printable(document: Any) -> Any:
     if isinstance(document, dict):
         return {all_printable(name): all_printable(value) for name, value in document.items()}
     return [all_printable(each) for each in document] if isinstance(document, list) else document
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> str:
+    """Columns under their heads, as wide as they must be; those in `right` are right-aligned."""
+    widths = [max(map(len, map(click.unstyle, cells))) for cells in zip(head, *rows, strict=True)]
+    to_right = [name in right for name in head]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = []
+        for cell, width, is_right in zip(cells, widths, to_right, strict=True):
+            space = " " * (width - len(click.unstyle(cell)))
+            padded.append(space + cell if is_right else cell + space)
+        return "  ".join(padded).rstrip()
+
+    return "\n".join([click.style(line(head), bold=True), *map(line, rows)])

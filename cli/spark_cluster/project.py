@@ -56,8 +56,11 @@ class Project:
 
         hosts: in the inventory's place, such as "@local"
         """
-        settings = [f"{name}={_value(value)}" for name, value in (data or {}).items()]
-        options = [word for setting in settings for word in ("--data", setting)]
+        options = []
+        for name, value in (data or {}).items():
+            # As pyinfra's --data reads it back.
+            text = value if isinstance(value, str) else json.dumps(value)
+            options += ["--data", f"{name}={text}"]
         where = hosts or str(self.inventory)
         return [find_pyinfra(self.root), "-y", where, f"deploys/{deploy}.py", *options]
 
@@ -167,8 +170,3 @@ def format_finding(finding: Mapping[str, str]) -> str:
     place = f"{finding['where']}: " if finding["where"] else ""
     cure = f" -> {finding['cure']}" if finding["cure"] else ""
     return printable(f"{place}{finding['what']}{cure}")
-
-
-def _value(value: Any) -> str:
-    """As pyinfra's --data reads it back."""
-    return value if isinstance(value, str) else json.dumps(value)

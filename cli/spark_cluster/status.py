@@ -59,7 +59,7 @@ def fetch_status(project: Project, settings: Mapping[str, Any]) -> Any:
 
 
 def _watch(project: Project, settings: Mapping[str, Any], every: float, as_json: bool) -> int:
-    """Look again and again; Ctrl-C is the way to end it, and no failure."""
+    """Look again and again; Ctrl-C ends it, and is not a failure."""
     from rich.live import Live
 
     from spark_cluster.status_view import console
@@ -68,7 +68,11 @@ def _watch(project: Project, settings: Mapping[str, Any], every: float, as_json:
     try:
         if as_json or not terminal.is_terminal:
             while True:
-                _line(project, settings, terminal, as_json)
+                # For a pipe: a JSON line, or the table after the time of day.
+                if as_json:
+                    click.echo(json.dumps(fetch_status(project, settings)))
+                else:
+                    terminal.print(draw_status(project, settings))
                 time.sleep(every)
         with Live(console=terminal, auto_refresh=False) as live:
             while True:
@@ -76,14 +80,6 @@ def _watch(project: Project, settings: Mapping[str, Any], every: float, as_json:
                 time.sleep(every)
     except KeyboardInterrupt:
         return 0
-
-
-def _line(project: Project, settings: Mapping[str, Any], terminal: Any, as_json: bool) -> None:
-    """One look for a pipe: a JSON line, or the table after the time of day."""
-    if as_json:
-        click.echo(json.dumps(fetch_status(project, settings)))
-    else:
-        terminal.print(draw_status(project, settings))
 
 
 def draw_status(project: Project, settings: Mapping[str, Any]) -> Any:

@@ -17,6 +17,13 @@ GIB = 2**30
 HEADINGS = ("rank", "node", "container", "state", "health", "up", "image", "spec", "memory", "GPU")
 # What a terminal of 80 columns does without, the first first; --json has all of it.
 DISPENSABLE = ("spec", "image", "GPU", "memory", "up")
+# Of the server's load.
+COUNTS = {
+    "running": "{:.0f} requests running",
+    "queued": "{:.0f} queued",
+    "tokens_per_second": "{:.1f} tokens/s",
+}
+SHARES = {"kv_cache": "KV cache in use", "cache_hits": "of prompts from cache"}
 COLORS = {"ready": "green", "starting": "yellow", "degraded": "red", "down": "red"}
 KINDS = {
     "previous": "kept until the new group serves",
@@ -35,40 +42,25 @@ def console() -> Console:
 def status_table(status: Mapping[str, Any]) -> RenderableType:
     """The group in a line or two, a row a rank, and what is amiss."""
     status = all_printable(status)
-    return Group(*_head(status), _Ranks(status["ranks"]), *_amiss(status), *_warnings(status))
-
-
-def _head(status: Mapping[str, Any]) -> Iterator[Text]:
-    state = status["state"]
+    state, load = status["state"], status["load"]
     color = COLORS.get(state, "yellow")
-    yield Text.assemble((status["wanted"], "bold"), "  ", (state, color), f"  {status['url']}")
+    head = [Text.assemble((status["wanted"], "bold"), "  ", (state, color), f"  {status['url']}")]
     if status["served"] and status["wanted"] not in status["served"]:
-        yield Text(f"  serves {', '.join(status['served'])}", "red")
-    if load := _load(status["load"]):
-        yield Text(f"  {load}")
-    if holder := status["holder"]:
-        yield Text(f"  {_holder(holder)}")
-
-
-def _load(load: Mapping[str, Any]) -> str:
-    counts = (
-        ("running", "{:.0f} requests running"),
-        ("queued", "{:.0f} queued"),
-        ("tokens_per_second", "{:.1f} tokens/s"),
-    )
-    parts = [form.format(load[name]) for name, form in counts if load[name] is not None]
-    for name, words in (("kv_cache", "KV cache in use"), ("cache_hits", "of prompts from cache")):
+        head.append(Text(f"  serves {', '.join(status['served'])}", "red"))
+    parts = [form.format(load[name]) for name, form in COUNTS.items() if load[name] is not None]
+    for name, words in SHARES.items():
         if load[name] is not None:
             parts.append(f"{100 * load[name]:.0f} % {words}")
-    return ", ".join(parts)
-
-
-def _holder(holder: Mapping[str, Any]) -> str:
-    if holder["stale"]:
-        return (
-            f"{holder['owner']}'s deploy died {holder['age']:.0f} s ago without releasing its lease"
-        )
-    return f"{holder['owner']} is changing the group now: {holder['command']}"
+    if parts:
+        head.append(Text(f"  {', '.join(parts)}"))
+    if holder := status["holder"]:
+        owner = holder["owner"]
+        if holder["stale"]:
+            age = f"{holder['age']:.0f} s"
+            head.append(Text(f"  {owner}'s deploy died {age} ago without releasing its lease"))
+        else:
+            head.append(Text(f"  {owner} is changing the group now: {holder['command']}"))
+    return Group(*head, _Ranks(status["ranks"]), *_amiss(status))
 
 
 @dataclass(frozen=True)
@@ -103,8 +95,19 @@ def _row(rank: Mapping[str, Any]) -> Iterator[Text]:
     yield Text(str(rank["rank"]))
     yield Text(rank["node"])
     yield Text(rank["container"] or "-")
-    yield Text(_state(rank), "green" if rank["state"] == "running" else "red")
-    yield _health(rank)
+    code = f" ({rank['exit_code']})" if rank["exit_code"] is not None else ""
+    memory = ", killed for memory" if rank["oom_killed"] else ""
+    again = f", restarted {rank['restarts']} x" if rank["restarts"] else ""
+    state = f"{rank['state']}{code}{memory}{again}"
+    yield Text(state, "green" if rank["state"] == "running" else "red")
+    if rank["health"] == 200:
+        yield Text("ok", "green")
+    elif rank["state"] not in ("running", "unknown") or (rank["lost"] and not rank["health"]):
+        yield Text("-")
+    else:
+        health = str(rank["health"]) if rank["health"] else "no answer"
+        phase = f", {rank['phase']}" if rank["phase"] and rank["phase"] != "ready" else ""
+        yield Text(f"{health}{phase}", "yellow")
     yield Text(age(rank["uptime"]))
     yield Text(rank["image"] or "-")
     yield Text(rank["spec"] or "-")
@@ -114,23 +117,6 @@ def _row(rank: Mapping[str, Any]) -> Iterator[Text]:
     yield Text("-" if watts is None else f"{watts:.1f} W")
 
 
-def _state(rank: Mapping[str, Any]) -> str:
-    code = f" ({rank['exit_code']})" if rank["exit_code"] is not None else ""
-    memory = ", killed for memory" if rank["oom_killed"] else ""
-    again = f", restarted {rank['restarts']} x" if rank["restarts"] else ""
-    return f"{rank['state']}{code}{memory}{again}"
-
-
-def _health(rank: Mapping[str, Any]) -> Text:
-    if rank["health"] == 200:
-        return Text("ok", "green")
-    if rank["state"] not in ("running", "unknown") or (rank["lost"] and not rank["health"]):
-        return Text("-")
-    parts = str(rank["health"]) if rank["health"] else "no answer"
-    phase = f", {rank['phase']}" if rank["phase"] and rank["phase"] != "ready" else ""
-    return Text(f"{parts}{phase}", "yellow")
-
-
 def _amiss(status: Mapping[str, Any]) -> Iterator[Text]:
     for sentence in status["unread"]:
         yield Text.assemble(("not read", "red"), f"  {sentence}")
@@ -138,20 +124,14 @@ def _amiss(status: Mapping[str, Any]) -> Iterator[Text]:
         yield Text.assemble(("drift", "yellow"), f"     {reason}")
     if status["unsure"]:
         yield Text.assemble(("drift", "yellow"), f"     not known: {status['unsure']}")
+    # Whether a run is at work on the group.
+    busy = status["holder"] is not None and not status["holder"]["stale"]
     for left in status["leftovers"]:
-        kind = "stopped" if left["kind"] == "previous" and not _busy(status) else left["kind"]
+        kind = "stopped" if left["kind"] == "previous" and not busy else left["kind"]
         why = KINDS[kind].format(container=quote(left["container"]))
         yield Text(f"left over  {left['node']}: {left['container']} ({left['state']}): {why}")
-
-
-def _warnings(status: Mapping[str, Any]) -> Iterator[Text]:
     for sentence in status.get("warnings", ()):
         yield Text.assemble(("warning", "yellow"), f"   {sentence}")
-
-
-def _busy(status: Mapping[str, Any]) -> bool:
-    """Whether a run is at work on the group, by its lease."""
-    return status["holder"] is not None and not status["holder"]["stale"]
 
 
 def age(seconds: float | None) -> str:

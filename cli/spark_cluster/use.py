@@ -1,21 +1,14 @@
-"""`spark-cluster use`: write_choice the model that the next deploy serves."""
+"""`spark-cluster use`: choose the model that the next deploy serves."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from spark_cluster.choice import (
-    FileChange,
-    check_feasible,
-    find_model_or_fail,
-    relative_path,
-    write_choice,
-)
-from spark_cluster.commands import ClusterError, inventory_option
+from spark_cluster import choice
+from spark_cluster.commands import ClusterError, inventory_option, on_terminal
 from spark_cluster.printable import printable
 from spark_cluster.project import Project, find_project
 
@@ -34,9 +27,9 @@ def command(inventory: Path | None, model: str | None) -> None:
     data of the inventory's own group. Nothing is written if a deploy would refuse the model.
     """
     project = find_project(inventory)
-    chosen = _prompt_model(project) if model is None else find_model_or_fail(project, model)
-    verdict = check_feasible(project, chosen)
-    changes = write_choice(project, chosen)
+    chosen = _prompt_model(project) if model is None else choice.find_model_or_fail(project, model)
+    verdict = choice.check_feasible(project, chosen)
+    changes = choice.write_choice(project, chosen)
     for line in describe_changes(changes) or ["nothing to write: it is chosen already"]:
         click.echo(line)
     weights = verdict["weight_bytes"]
@@ -44,17 +37,17 @@ def command(inventory: Path | None, model: str | None) -> None:
     click.echo(f"chosen: {chosen.id}, {size}, on {verdict['nodes']} node(s)")
     if chosen.gated:
         click.echo("gated: accept its license on the Hub; then hf auth login, or export HF_TOKEN=…")
-    click.echo(f"next:   pyinfra -y {relative_path(project.inventory)} deploy.py")
+    click.echo(f"next:   pyinfra -y {choice.relative_path(project.inventory)} deploy.py")
 
 
-def describe_changes(changes: list[FileChange]) -> list[str]:
+def describe_changes(changes: list[choice.FileChange]) -> list[str]:
     """What changed, file by file."""
     colours = {"-": "red", "+": "green"}
     return [
         line
         for change in changes
         for line in (
-            f"{relative_path(change.file)}{' (new)' if change.before is None else ''}",
+            f"{choice.relative_path(change.file)}{' (new)' if change.before is None else ''}",
             *(
                 click.style(f"  {printable(text)}", fg=colours[text[0]])
                 for text in change.lines()
@@ -62,11 +55,6 @@ def describe_changes(changes: list[FileChange]) -> list[str]:
             ),
         )
     ]
-
-
-def on_terminal() -> bool:
-    """Whether somebody can be asked."""
-    return sys.stdin.isatty()
 
 
 def _prompt_model(project: Project) -> Model:
@@ -80,6 +68,6 @@ def _prompt_model(project: Project) -> Model:
         click.echo(f"{entry.number or '':>3}  {entry.alias:<14} {entry.id}")
     while True:
         try:
-            return find_model_or_fail(project, click.prompt("Model (number, alias or id)"))
+            return choice.find_model_or_fail(project, click.prompt("Model (number, alias or id)"))
         except ClusterError as error:
             click.echo(error.message, err=True)

@@ -136,7 +136,7 @@ def test_what_cuts_ssh_is_taken_back_by_the_node_itself(deploy: Deploy, tmp_path
     program.write_text(
         "from pyinfra import host\n"
         "from control.firewall import plan_firewall\n"
-        "from control.shared import shared\n"
+        "from control.run import shared\n"
         "from operations import firewall\n"
         "change = shared(host.state, plan_firewall)[host.name]\n"
         "firewall.changed(name='Firewall', change=change, seconds=14)\n"

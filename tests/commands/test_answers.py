@@ -15,7 +15,7 @@ from pyinfra.api import StringCommand
 
 from cluster.reports.status import ServerLoad
 from facts.answers import Answers, RankAnswers
-from facts.ranklog import RankLog
+from facts.serving import RankLog
 
 PAGES = {
     "/health": "",

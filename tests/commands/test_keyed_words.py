@@ -17,8 +17,7 @@ from pyinfra.api import StringCommand
 
 from cluster.command import Command
 from cluster.rank import api_key
-from facts.endpoints import Endpoints
-from facts.serving import Served
+from facts.serving import Endpoints, Served
 
 KEY = "sk-planted0key'\"$(x)\\n%s"
 Done = subprocess.CompletedProcess[str]

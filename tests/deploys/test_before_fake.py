@@ -16,7 +16,7 @@ from cluster.plan.previous_group import PreviousGroup
 from cluster.rank import docker
 from cluster.rank.spec import Spec
 from control.deployment import Deployment
-from control.switching import build_switch
+from control.steps import build_switch
 
 KEYED = ("/var/lib/spark-serving/sglang:/run/secrets/spark-serving-api:ro",)
 

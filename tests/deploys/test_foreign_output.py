@@ -25,12 +25,10 @@ from cluster.plan.plan import make_plan
 from cluster.plan.previous_group import find_previous_group
 from cluster.reports import probe, status
 from facts.answers import Answers, Metrics
-from facts.endpoints import Endpoints
 from facts.fact import Fact
 from facts.node import NodeReading
 from facts.peers import Peers
-from facts.ranklog import RankLog
-from facts.serving import RankLook, Served
+from facts.serving import Endpoints, RankLog, RankLook, Served
 from facts.weights import CachedModels
 
 CASES = Path(__file__).parents[1] / "facts"

@@ -25,7 +25,7 @@ FAULTS = {
             {"what": "no QSFP port is Up", "where": "fake-1", "cure": "plug it in at both ends"},
             {"what": "b does not fit: 145.4 GB of weights > 111.0 GB", "cure": "more nodes"},
         ],
-        "--> pyinfra error in /p/control/shared.py line 29: refused, nothing was changed:\n",
+        "--> pyinfra error in /p/control/run.py line 29: refused, nothing was changed:\n",
     ),
     "unreachable": (
         "failed",

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 from spark_cluster import feeds
-from spark_cluster.feeds import LogFeed
-from spark_cluster.merge import LogLine, split_stamp
+from spark_cluster.feeds import LogFeed, LogLine, split_stamp
 
 
 @pytest.fixture

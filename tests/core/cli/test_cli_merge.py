@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from spark_cluster.feeds import NS, LogLine, LogMerge, clock_skew, split_stamp
 from spark_cluster.logs import choose_ranks, plain
-from spark_cluster.merge import NS, LogLine, LogMerge, clock_skew, split_stamp
 from spark_cluster.status_view import age
 
 

@@ -12,8 +12,8 @@ from cluster_documents import QWEN7B, QWEN72B, document, stock
 from spark_cluster import models
 from spark_cluster.commands import ClusterError
 from spark_cluster.main import main
+from spark_cluster.printable import table
 from spark_cluster.project import Project
-from spark_cluster.table import table
 
 
 def row(told: dict[str, Any], model: str) -> list[str]:

@@ -13,8 +13,7 @@ from cluster.catalog.models import find_model
 from cluster.node.readings import ImageReading, NodeFacts, Rank
 from cluster.plan.decide import NO_PLAN, Decision, Readings, assumed_version, decide
 from cluster.rank.spec import Spec
-from control.status import status_document
-from control.survey import Survey
+from control.status import Survey, status_document
 
 TWO = specs_of()
 HEAD, WORKER = TWO["spark-1"], TWO["spark-2"]

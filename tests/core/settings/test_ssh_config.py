@@ -12,7 +12,7 @@ from pyinfra.api import State
 from pyinfra.context import ctx_state
 
 from cluster.findings import Refused
-from control import hosts
+from control import inventory as inventories
 
 pytestmark = pytest.mark.skipif(not shutil.which("ssh"), reason="no OpenSSH client here")
 
@@ -43,12 +43,12 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Told:
         for name, content in files.items():
             (ssh / name).write_text(content)
         # pyinfra reads each file once for a process.
-        hosts.get_ssh_config.cache.clear()
+        inventories.get_ssh_config.cache.clear()
         settings = {"ssh_config_file": str(config)} | (data or {})
         inventory = tmp_path / "two.py"
         inventory.write_text(f"head = [('spark-1', {settings!r})]\nworkers = []\n")
         try:
-            hosts.load(str(inventory))
+            inventories.load_inventory(str(inventory))
         except Refused as refused:
             return "\n".join(map(str, refused.findings))
         return ""
@@ -155,7 +155,7 @@ def test_what_the_inventory_says_wins_over_the_file(
 def test_a_match_exec_that_does_not_end_is_not_waited_for(
     told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hosts, "SSH_SECONDS", 0.5)
+    monkeypatch.setattr(inventories, "SSH_SECONDS", 0.5)
     begun = monotonic()
     assert told('Match exec "sleep 30"\n  User me\n') == ""
     assert monotonic() - begun < 20
@@ -186,10 +186,10 @@ def test_a_file_that_pyinfra_can_not_use(tmp_path: Path, text: str, says: str) -
     inventory = tmp_path / "spark.py"
     inventory.write_text(text)
     with pytest.raises(Refused, match=says):
-        hosts.load(str(inventory))
+        inventories.load_inventory(str(inventory))
 
 
 @pytest.mark.parametrize("name", ["inventories/sprak.py", "sprak.py", "inventories", " ", "a,,b"])
 def test_an_inventory_that_is_not_there(name: str) -> None:
     with pytest.raises(Refused):
-        hosts.load(name)
+        inventories.load_inventory(name)

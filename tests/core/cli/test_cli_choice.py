@@ -7,18 +7,18 @@ import ast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from spark_cluster import edit
+from spark_cluster import choice
 from spark_cluster.commands import ClusterError
 
 
 def hosts(source: str, model: str) -> str:
     raw = source.encode()
-    return edit.replaced(raw, edit.in_hosts(raw, "spark.py"), model).decode()
+    return choice.replaced(raw, choice.in_hosts(raw, "spark.py"), model).decode()
 
 
 def group(source: str, model: str) -> str:
     raw = source.encode()
-    return edit.replaced(raw, edit.in_group(raw, "spark.py"), model).decode()
+    return choice.replaced(raw, choice.in_group(raw, "spark.py"), model).decode()
 
 
 @pytest.mark.parametrize(
@@ -107,11 +107,11 @@ def test_a_file_that_is_not_python_is_told_with_its_line() -> None:
     ],
 )
 def test_an_assignment_at_the_end(source: bytes, after: bytes) -> None:
-    assert edit.appended(source, "a") == after
+    assert choice.appended(source, "a") == after
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
 def test_any_name_is_read_back_as_it_was_meant(name: str) -> None:
-    assert ast.literal_eval(edit.literal(name)) == name
-    (place,) = edit.in_group(edit.appended(b"", name), "spark.py")
+    assert ast.literal_eval(choice.literal(name)) == name
+    (place,) = choice.in_group(choice.appended(b"", name), "spark.py")
     assert place.value == name

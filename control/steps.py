@@ -1,0 +1,182 @@
+"""What each step of a deploy needs of the deployment: the image, files of the model, the API key,
+and the switch from what runs to what is declared."""
+
+from pyinfra.api import Host
+
+from cluster.command import Command
+from cluster.engine.readiness import Limits, ready_seconds
+from cluster.node.host import drop_caches
+from cluster.plan.specs import expand
+from cluster.rank import docker
+from cluster.rank.api_key import is_keyed
+from cluster.rank.spec import group_urls
+from cluster.transfer.weights import hub_folder
+from control import lease, secrets
+from control.deployment import Deployment, read_answers
+from operations.group import Group
+from operations.images import ImageOrder
+from operations.node_weights import WeightsJob
+from operations.switch import Switch
+from operations.vocabularies import Vocabularies
+
+# ---- what comes to the nodes
+
+
+def image_order(deployment: Deployment) -> ImageOrder:
+    """Which image, for which nodes, over which address of the head."""
+    settings = deployment.settings
+    return ImageOrder(
+        image=settings.image,
+        pull=settings.pull,
+        hosts=deployment.serving,
+        address=deployment.address,
+        seconds=settings.pull_timeout,
+    )
+
+
+def vocabularies_job(deployment: Deployment) -> Vocabularies:
+    """What gpt-oss reads beside its weights, and which nodes lack it."""
+    settings = deployment.settings
+    lacking = {name: deployment.vocabularies(host) for name, host in deployment.serving.items()}
+    return Vocabularies(
+        hosts=deployment.serving,
+        folders={
+            name: expand(deployment.declaration.nodes[name].tiktoken_dir, deployment.facts[name])
+            for name in deployment.declaration.names
+        },
+        lacking={name: files for name, files in lacking.items() if files},
+        source=settings.tiktoken_source,
+        address=deployment.address,
+    )
+
+
+def weights_needed(deployment: Deployment) -> bool:
+    """Whether the files are looked at: ranks are about to start, or every file is to be read."""
+    return deployment.docker and (deployment.plan.restart or deployment.settings.verify == "full")
+
+
+def weights_job(deployment: Deployment) -> WeightsJob:
+    """Which files, for which nodes, from where."""
+    settings, model = deployment.settings, deployment.model
+    facts = {name: deployment.facts[name] for name in deployment.declaration.names}
+    caches = {
+        name: expand(deployment.declaration.nodes[name].hf_cache, reading)
+        for name, reading in facts.items()
+    }
+    folders = {
+        name: expand(model.id, facts[name]) if model.local else hub_folder(cache, model.id)
+        for name, cache in caches.items()
+    }
+    return WeightsJob(
+        hosts=deployment.serving,
+        folders={name: folder.rstrip("/") for name, folder in folders.items()},
+        caches=caches,
+        model=model.id,
+        local=model.local,
+        revision=settings.revision,
+        image=settings.image,
+        group=settings.group,
+        endpoint=settings.hf_endpoint,
+        offline=settings.offline,
+        full=settings.verify == "full",
+        stall=settings.download_stall_timeout,
+        token=lambda: secrets.find_token(settings.hf_token_file),
+        address=deployment.address,
+        serves=not deployment.plan.restart,
+    )
+
+
+# ---- the API key on the nodes
+
+
+def key_needed(deployment: Deployment, host: Host) -> bool:
+    """Whether a rank that reads a key will start on this node."""
+    return deployment.plan.restart and _reads_key(deployment, host)
+
+
+def key_left(deployment: Deployment, host: Host) -> bool:
+    """Whether the rank that read a key on this node goes, and no other one comes."""
+    gone = [
+        s.current for s in deployment.plan.of(host.name) if s.current and (s.remove or s.recreate)
+    ]
+    keyed = any(is_keyed(spec.volumes) for rank in gone if (spec := rank.spec))
+    return keyed and not _reads_key(deployment, host)
+
+
+def _reads_key(deployment: Deployment, host: Host) -> bool:
+    spec = deployment.specs.get(host.name)
+    return spec is not None and is_keyed(spec.volumes)
+
+
+# ---- the switch
+
+
+def build_switch(deployment: Deployment) -> Switch | None:
+    """From what runs to what is declared, by the plan as it is now; None: nothing is to be done."""
+    if not deployment.plan.changes and (deployment.served is not None or not deployment.running):
+        return None
+    state = next(iter(deployment.hosts.values())).state
+    starts = deployment.running and deployment.served is None
+    return Switch(
+        hosts=deployment.hosts,
+        runtime=deployment.runtime,
+        plan=deployment.plan,
+        stop_seconds=deployment.settings.stop_timeout,
+        group=declared_group(deployment) if starts else None,
+        previous=previous_group(deployment),
+        lost=lambda: lease.lost(state),
+        taken=lambda: lease.taken(state),
+    )
+
+
+def declared_group(deployment: Deployment) -> Group:
+    """The group to start, or to wait for."""
+    rank = next(iter(deployment.specs.values())).name
+    return Group(
+        hosts=deployment.serving,
+        specs=deployment.specs,
+        runtime=deployment.runtime,
+        model=deployment.model_name,
+        url=deployment.own_url,
+        limits=Limits(deployment.ready_seconds),
+        stop_seconds=deployment.settings.stop_timeout,
+        start=deployment.plan.restart,
+        restarts={} if deployment.plan.restart else deployment.restarts(),
+        fetch_answers=lambda: read_answers(
+            deployment, deployment.urls, deployment.model_name, rank
+        ),
+        rdma=deployment.fabric.transport == "rdma",
+        before_start=_before_start(deployment),
+    )
+
+
+def previous_group(deployment: Deployment) -> Group | None:
+    """The group to put back if the switch fails, as its labels describe it; None if none runs."""
+    if (previous := deployment.plan.previous) is None:
+        return None
+    specs = previous.specs
+    urls = group_urls(specs)
+    head, first = next(iter(specs.items()))
+    return Group(
+        hosts={node: deployment.hosts[node] for node in specs},
+        specs=specs,
+        runtime=deployment.runtime,
+        model=previous.model,
+        url=urls[0],
+        limits=Limits(ready_seconds(deployment.settings.ready_timeout, len(specs))),
+        stop_seconds=deployment.settings.stop_timeout,
+        start=True,
+        restarts={},
+        fetch_answers=lambda: read_answers(
+            deployment, urls, previous.model, head=head, keyed=is_keyed(first.volumes)
+        ),
+        rdma=False,
+        before_start=_before_start(deployment),
+    )
+
+
+def _before_start(deployment: Deployment) -> Command | None:
+    """What empties the page cache before a load, if that is declared."""
+    settings = deployment.settings
+    drops = settings.drop_caches and deployment.runtime is docker
+    return drop_caches(settings.image) if drops else None
