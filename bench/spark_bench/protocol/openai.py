@@ -181,8 +181,7 @@ def parse_openai_events(data: list[bytes]) -> Deltas:
                     note_error(f"the engine broke off the answer (finish_reason {reason})", deltas)
         if (usage := chunk.usage) is not None:
             if usage.completion_tokens is None and usage.prompt_tokens is None:
-                # Not under OpenAI's names: under others.
-                usage = usage_of(lenient_json(data[i])["usage"]) or usage
+                usage = usage_of(lenient_json(data[i])["usage"]) or usage  # under other names
             deltas.usages.append((i, usage))
         elif chunk.choices is None and not chunk.error:
             note_odd(data[i], deltas)
