@@ -28,6 +28,7 @@ COLUMNS = (
     "done_ns",
     "output_tokens",
     "hidden_tokens",
+    "ok",
 )
 
 
@@ -64,6 +65,7 @@ class Times:
     """Requests with at least one visible token. Each array but the last three has an entry a
     request; `_ns` is CLOCK_MONOTONIC, 0 where it never happened.
 
+    ok: 1 for a whole answer, 0 for a request that failed later
     token_ns, token_counts, begins: all deltas of all requests, and where each request's begin
     """
 
@@ -75,6 +77,7 @@ class Times:
     done_ns: Ints
     output_tokens: Ints
     hidden_tokens: Ints
+    ok: Ints
     token_ns: Ints
     token_counts: Counts
     begins: Ints
@@ -101,6 +104,17 @@ class Times:
             token_ns=stamps,
             token_counts=counts.astype(np.int32, copy=False),
             begins=begins,
+        )
+
+    def where(self, chosen: NDArray[np.bool_]) -> Times:
+        """The chosen requests."""
+        sizes = self.ends - self.begins
+        of_chosen = np.repeat(chosen, sizes)
+        return Times(
+            **{column: getattr(self, column)[chosen] for column in COLUMNS},
+            token_ns=self.token_ns[of_chosen],
+            token_counts=self.token_counts[of_chosen],
+            begins=np.cumsum(sizes[chosen]) - sizes[chosen],
         )
 
     def __len__(self) -> int:
@@ -243,13 +257,12 @@ class TimedRequests:
     @cached_property
     def answered(self) -> Times:
         """Of whole answers with a visible token, which figures are made of."""
-        return Times.of(request for request in self.requests if request.ok)
+        whole = self.streamed.ok == 1
+        return self.streamed if whole.all() else self.streamed.where(whole)
 
     @cached_property
     def streamed(self) -> Times:
         """Of all that have a visible token, also those that failed later."""
-        if all(request.ok for request in self.requests):
-            return self.answered
         return Times.of(self.requests)
 
     @cached_property

@@ -204,7 +204,7 @@ def test_times_are_computed_once_for_all_figures(monkeypatch: pytest.MonkeyPatch
     passes: list[Times] = []
     of = Times.of
     monkeypatch.setattr(Times, "of", lambda requests: passes.append(of(requests)) or passes[-1])
-    timed = TimedRequests(closed_loop(4, 12))
+    timed = TimedRequests([*closed_loop(4, 12), failed(12, "cut")])
     summarize(timed, slo=parse_slo("ttft=500"))
     distributions(timed)
     stalls(timed)
