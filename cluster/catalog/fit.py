@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import ceil
 
-from cluster.catalog.models import Model
+from cluster.catalog.entry import Model
 from cluster.findings import Finding, error, warning
 from cluster.printable import gibibytes, gigabytes
 
@@ -76,7 +76,7 @@ def kv_tokens(
     An upper estimate: BF16 cache, without CUDA graphs and activations. Layers with a sliding
     window are counted in full.
     """
-    per_token = model.kv_bytes_per_token(tp)
+    per_token = model.shape.kv_bytes_per_token(tp)
     if model.weight_bytes is None or per_token is None:
         return None
     memory = _memory_budget(model.weight_bytes, memory_total_bytes, nodes, mem_fraction)
@@ -105,16 +105,16 @@ def _heads(model: Model, tp: int, pp: int) -> list[Finding]:
     """SGLang asserts both at load (models/llama.py and others); fewer KV heads are copied."""
     if _splits(model, tp):
         return []
-    odd = f"{model.attention_heads} attention heads"
-    if (model.attention_heads or 0) % tp == 0:
-        odd = f"{model.kv_heads} KV heads"
+    odd = f"{model.shape.attention_heads} attention heads"
+    if (model.shape.attention_heads or 0) % tp == 0:
+        odd = f"{model.shape.kv_heads} KV heads"
     what = f"{model.alias or model.id} has {odd}, which do not divide over tensor_parallel {tp}"
     return [error(what, cure=_other_split(model, tp, pp))]
 
 
 def _splits(model: Model, tp: int) -> bool:
-    kv = 1 if model.kv_latent_dim is not None else model.kv_heads or 1
-    return (model.attention_heads or 0) % tp == 0 and (kv % tp == 0 or tp % kv == 0)
+    kv = 1 if model.shape.kv_latent_dim is not None else model.shape.kv_heads or 1
+    return (model.shape.attention_heads or 0) % tp == 0 and (kv % tp == 0 or tp % kv == 0)
 
 
 def _other_split(model: Model, tp: int, pp: int) -> str:

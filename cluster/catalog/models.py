@@ -1,82 +1,50 @@
 """The catalog of models, and how a name becomes one of them."""
 
-import tomllib
-from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from re import fullmatch
+from tomllib import loads
 
+from msgspec import convert
+
+from cluster.catalog.entry import Model
 from cluster.findings import Refused, error
 
-CATALOG = Path(__file__).with_name("models.toml")
-BF16_BYTES = 2
+__all__ = ["Model", "catalog", "entries", "find_model"]
+
+FOLDER = Path(__file__).parent
+# What a deploy takes from an entry; for anything else settings have no place yet.
+DECLARED = {
+    *("image", "reasoning_parser", "tool_call_parser", "trust_remote_code"),
+    *("mem_fraction", "disable_cuda_graph"),
+}
+DECLARED_IMAGE = "lmsysorg/sglang:spark"
 
 
-@dataclass(frozen=True)
-class Model:
-    """A model and what serving it needs. None: unknown (a model outside the catalog).
+@cache
+def entries() -> tuple[Model, ...]:
+    """Every entry of this folder: the numbered ones in order, then the embedded engine's.
 
-    + id: Hugging Face id, or a path on the nodes: absolute, or from the login's home (~/)
-    + alias, number: other names for it
-    + weight_bytes: size of the checkpoint, as the runtime loads it
-    + active_parameters: those read for each token, in a mixture of experts
-    + head_dim: of queries and keys
-    + kv_latent_dim: multi-head latent attention keeps one vector of this length a layer and token,
-      on every rank: kv_heads then says nothing about the cache
-    + mem_fraction: SGLang's share of free memory for weights and KV cache on a Spark
-    + tiktoken: needs the tiktoken vocabularies (gpt-oss)
-    + disable_cuda_graph: True or False if this model needs it
-    + runtime: "docker" for SGLang, "process" for the engine embedded on this machine
+    They are not checked each time: a test does that.
     """
-
-    id: str
-    alias: str = ""
-    number: int | None = None
-    weight_bytes: int | None = None
-    parameters: int | None = None
-    active_parameters: int | None = None
-    layers: int | None = None
-    attention_heads: int | None = None
-    kv_heads: int | None = None
-    head_dim: int | None = None
-    max_context: int | None = None
-    gated: bool = False
-    trust_remote_code: bool = False
-    reasoning_parser: str = ""
-    tool_call_parser: str = ""
-    mem_fraction: float | None = None
-    moe: bool = False
-    tiktoken: bool = False
-    disable_cuda_graph: bool | None = None
-    license: str = ""
-    notes: str = ""
-    runtime: str = "docker"
-    kv_latent_dim: int | None = None
-
-    @property
-    def local(self) -> bool:
-        """Whether the weights are a path on the node, not a name on the hub."""
-        return _is_path(self.id)
-
-    def kv_bytes_per_token(self, tp: int = 1) -> int | None:
-        """Bytes of KV cache (BF16) that one token takes on one of `tp` ranks; all layers.
-
-        A rank holds at least one KV head: SGLang copies heads when tp is larger than their number.
-        """
-        if self.layers is None:
-            return None
-        if self.kv_latent_dim is not None:
-            return self.layers * self.kv_latent_dim * BF16_BYTES
-        if self.kv_heads is None or self.head_dim is None:
-            return None
-        return self.layers * 2 * max(1, self.kv_heads // tp) * self.head_dim * BF16_BYTES
+    models = [convert(loads(file.read_text()), Model) for file in FOLDER.glob("*.toml")]
+    return tuple(sorted(models, key=lambda model: (model.number is None, model.number)))
 
 
 @cache
 def catalog() -> tuple[Model, ...]:
-    """Every model of models.toml: the numbered ones in order, then the embedded one."""
-    return tuple(Model(**entry) for entry in tomllib.loads(CATALOG.read_text())["models"])
+    """The entries that can be deployed as they are."""
+    return tuple(model for model in entries() if is_deployable(model))
+
+
+def is_deployable(model: Model) -> bool:
+    """Whether a deploy passes on all that the entry and its default variant state."""
+    if model.image and model.image.reference != DECLARED_IMAGE:
+        return False
+    chosen = [v for v in model.variants if v.name == model.default_variant]
+    below = [layer for variant in chosen for layer in (variant, *variant.forms)]
+    return model.stated() <= DECLARED and not any(layer.stated() for layer in below)
 
 
 def find_model(name: str | int) -> Model:
@@ -108,7 +76,7 @@ def _numbered(number: int) -> Model:
 
 
 def _outside(word: str) -> Model:
-    if _is_path(word) and ":" not in word:
+    if word.startswith(("/", "~/")) and ":" not in word:
         return Model(id=word)
     if word.startswith((".", "/", "~")) or word.lower().endswith(".gguf"):
         raise _refusal(word, "a path must be an absolute path on the nodes, without a colon", "/…")
@@ -122,10 +90,6 @@ def _outside(word: str) -> Model:
     meant = f"; did you mean {' or '.join(aliases)}?" if aliases else ""
     allowed = "neither an alias of the catalog, nor org/name on the hub, nor a path"
     raise _refusal(word, f"{allowed}{meant}", aliases[0] if aliases else "")
-
-
-def _is_path(word: str) -> bool:
-    return word.startswith(("/", "~/"))
 
 
 def _refusal(name: object, why: str, nearest: str) -> Refused:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from cluster.catalog.entry import Shape
 from cluster.catalog.fit import GIB, fit, kv_tokens
 from cluster.catalog.models import Model, catalog, find_model
 from cluster.findings import Finding, Level
@@ -116,7 +117,9 @@ def test_unread_memory_is_not_called_enough() -> None:
 
 def test_a_cache_without_room_is_refused() -> None:
     model = Model(
-        id="a/b", weight_bytes=10**9, layers=80, attention_heads=8, kv_heads=8, head_dim=128
+        id="a/b",
+        weight_bytes=10**9,
+        shape=Shape(layers=80, attention_heads=8, kv_heads=8, head_dim=128),
     )
     memory = round((10**9 + 100 * 80 * 4096) / 0.8 / (121.6 * GIB) * SPARK)
     findings = fit(model, memory, nodes=1, tp=1, pp=1, mem_fraction=0.8)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster.catalog.entry import Shape
 from cluster.catalog.models import Model, catalog, find_model
 from cluster.findings import Level, Refused
 
@@ -50,8 +51,9 @@ def test_aliases_are_unique() -> None:
 
 @each
 def test_every_attribute_that_the_arithmetic_needs_is_known(model: Model) -> None:
-    known = (model.weight_bytes, model.parameters, model.layers, model.attention_heads)
-    assert all(known) and model.kv_heads and model.head_dim and model.max_context
+    shape = model.shape
+    assert model.weight_bytes and model.parameters and model.max_context
+    assert shape.layers and shape.attention_heads and shape.kv_heads and shape.head_dim
     assert model.license and model.notes
 
 
@@ -101,6 +103,7 @@ def test_gpt_oss_alone_wants_tiktoken_and_reasons() -> None:
 def test_mixtures_of_experts_know_their_active_parameters() -> None:
     mixtures = [m for m in catalog() if m.moe]
     assert len(mixtures) == 4
+    assert mixtures == [m for m in catalog() if m.shape.experts]
     assert all(m.active_parameters and m.active_parameters < (m.parameters or 0) for m in mixtures)
 
 
@@ -182,9 +185,9 @@ def test_find_never_fails_in_another_way(name: object) -> None:
     ],
 )
 def test_kv_bytes_per_token(alias: str, tp: int, expected: int) -> None:
-    assert find_model(alias).kv_bytes_per_token(tp) == expected
+    assert find_model(alias).shape.kv_bytes_per_token(tp) == expected
 
 
 def test_kv_bytes_of_an_unknown_model_are_unknown() -> None:
-    assert Model(id="a/b").kv_bytes_per_token() is None
-    assert Model(id="a/b", layers=3).kv_bytes_per_token() is None
+    assert Shape().kv_bytes_per_token() is None
+    assert Shape(layers=3).kv_bytes_per_token() is None
