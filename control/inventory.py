@@ -18,6 +18,7 @@ from pyinfra.connectors.sshuserclient.client import get_ssh_config
 from pyinfra_cli.inventory import make_inventory  # type: ignore[import-untyped]
 from pyinfra_cli.util import exec_file  # type: ignore[import-untyped]
 
+from cluster.catalog.models import include
 from cluster.engine.argv import Launch
 from cluster.findings import Finding, Refused, error, refuse_errors
 from cluster.rank.spec import EVERYWHERE
@@ -66,7 +67,8 @@ def load_inventory(
 ) -> Inventory:
     """pyinfra's own reading of an inventory: a file, a host, or hosts with commas between.
 
-    Refused with every group and every name that pyinfra would not use as its author means.
+    The catalog has the entries beside a file from then on. Refused with every group and every name
+    that pyinfra would not use as its author means, and with every entry that is wrong.
 
     + data: overrides everything that the inventory says
     + folders: further group data
@@ -74,6 +76,8 @@ def load_inventory(
     + connect: its hosts will be connected to, so ~/.ssh/config is checked too
     """
     _refuse_no_inventory(name)
+    if Path(name).is_file():
+        include(Path(name).with_name("catalog"))
     if ours and Path(name).is_file():
         try:
             variables = exec_file(name, return_locals=True)

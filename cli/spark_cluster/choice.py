@@ -5,7 +5,7 @@ import ast
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import unified_diff
@@ -50,7 +50,7 @@ class FileChange:
 
 def find_model_or_fail(project: Project, word: str) -> "Model":
     """The model that a user calls so; ClusterError with the nearest names."""
-    project.core()
+    load_catalog(project)
     from cluster.catalog.models import find_model
     from cluster.findings import Refused
 
@@ -59,6 +59,19 @@ def find_model_or_fail(project: Project, word: str) -> "Model":
     except Refused as refused:
         what = refused.findings[0].what
         raise ClusterError(f"{what} -> spark-cluster models lists them") from None
+
+
+def load_catalog(project: Project) -> "Sequence[Model]":
+    """The catalog, with the entries beside the inventory; ClusterError where one is wrong."""
+    project.core()
+    from cluster.catalog.models import catalog, include
+    from cluster.findings import Refused
+
+    try:
+        include(project.inventory.with_name("catalog"))
+    except Refused as refused:
+        raise ClusterError("\n".join(map(str, refused.findings))) from None
+    return catalog()
 
 
 def check_feasible(project: Project, model: "Model") -> Mapping[str, Any]:

@@ -58,13 +58,11 @@ def describe_changes(changes: list[choice.FileChange]) -> list[str]:
 
 
 def _prompt_model(project: Project) -> Model:
-    project.core()
-    from cluster.catalog.models import catalog
-
+    catalog = choice.load_catalog(project)
     if not on_terminal():
-        names = ", ".join(m.alias for m in catalog())
+        names = ", ".join(m.alias for m in catalog)
         raise click.UsageError(f"name a model (there is no terminal to ask on): {names}")
-    for entry in catalog():
+    for entry in catalog:
         click.echo(f"{entry.number or '':>3}  {entry.alias:<14} {entry.id}")
     while True:
         try:

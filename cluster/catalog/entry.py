@@ -7,7 +7,7 @@ form for a number of nodes. Of any other value, the last layer that states it de
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
@@ -40,6 +40,8 @@ class Shape:
     + head_dim: of queries and keys
     + kv_latent_dim: multi-head latent attention keeps one vector of this length a layer and token,
       on every rank: kv_heads then says nothing about the cache
+    + kv_token_bytes: of cache that a token takes on each rank, as its source measured it, where the
+      attention compresses and the shapes above don't say
     + window, windowed_layers: tokens that sliding-window attention sees, and in how many layers
     + experts, experts_per_token, expert_bytes: of a mixture: routed ones a layer, those that a
       token takes, and the bytes of all of them in all layers
@@ -55,6 +57,7 @@ class Shape:
     kv_heads: Count | None = None
     head_dim: Count | None = None
     kv_latent_dim: Count | None = None
+    kv_token_bytes: Count | None = None
     hidden: Count | None = None
     window: Count | None = None
     windowed_layers: Count | None = None
@@ -70,6 +73,8 @@ class Shape:
 
         + width: bytes per number
         """
+        if self.kv_token_bytes is not None:
+            return self.kv_token_bytes
         layers = self.attention_layers or self.layers
         if layers is None:
             return None
@@ -218,6 +223,20 @@ class Layer:
         return {name for name in names if getattr(self, name) != getattr(empty, name)}
 
 
+def merged(*layers: Layer) -> Layer:
+    """What several layers state together, the weakest first."""
+    values: dict[str, Any] = {}
+    for layer in layers:
+        for name in layer.stated():
+            value = getattr(layer, name)
+            if name == "env":
+                value = {**values.get(name, {}), **value}
+            elif name == "flags":
+                value = (*values.get(name, ()), *value)
+            values[name] = value
+    return Layer(**values)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Form(Layer):
     """A variant on so many nodes.
@@ -303,17 +322,17 @@ class Model(Layer):
     + weight_bytes: size of the checkpoint, as the runtime loads it
     + quantization: the format of its weights, which published figures name as well
     + parameters, active_parameters: all, and in a mixture of experts those read for each token
-    + moe: a mixture of experts
+    + moe: a mixture of experts; mtp_head: its checkpoint has heads for speculative decoding
     + tiktoken: needs the tiktoken vocabularies (gpt-oss)
     + runtime: "docker" for SGLang, "process" for the engine embedded on this machine
     + min_nodes, recommended_nodes: Sparks
     + unknown: what was looked for and not found, so that nobody takes a default for a fact
-    + default_variant: the variant that is served if none is chosen
+    + default_variant: the variant that is served if none is chosen; "": one must be chosen
     """
 
     id: str
-    alias: str = ""
-    number: int | None = None
+    alias: Annotated[str, Meta(pattern=r"^([a-z0-9][a-z0-9._-]*)?\Z")] = ""
+    number: Count | None = None
     same_shapes: tuple[HubId, ...] = ()
     revision: Commit = ""
     license: str = ""
@@ -326,6 +345,7 @@ class Model(Layer):
     active_parameters: Count | None = None
     max_context: Count | None = None
     moe: bool = False
+    mtp_head: bool = False
     multimodal: bool = False
     tiktoken: bool = False
     shape: Shape = Shape()

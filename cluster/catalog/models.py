@@ -1,5 +1,7 @@
 """The catalog of models, and how a name becomes one of them."""
 
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -9,7 +11,8 @@ from tomllib import loads
 from msgspec import convert
 
 from cluster.catalog.entry import Model
-from cluster.findings import Refused, error
+from cluster.catalog.read_entry import read_entry
+from cluster.findings import Finding, Refused, error, ok, warning
 
 __all__ = ["Model", "catalog", "entries", "find_model"]
 
@@ -22,29 +25,104 @@ DECLARED = {
 DECLARED_IMAGE = "lmsysorg/sglang:spark"
 
 
+@dataclass(frozen=True)
+class OwnEntry:
+    """An owner's entry. replaces: the aliases of ours whose place it takes."""
+
+    file: Path
+    model: Model
+    replaces: tuple[str, ...]
+
+
+# Of the folder `catalog` beside the inventory that was read last.
+_own: list[OwnEntry] = []
+
+
 @cache
 def entries() -> tuple[Model, ...]:
-    """Every entry of this folder: the numbered ones in order, then the embedded engine's.
+    """Every entry of this folder: the numbered ones in order, then the embedded engine's."""
+    return _ordered(_read(file) for file in FOLDER.glob("*.toml"))
 
-    They are not checked each time: a test does that.
-    """
-    models = [convert(loads(file.read_text()), Model) for file in FOLDER.glob("*.toml")]
-    return tuple(sorted(models, key=lambda model: (model.number is None, model.number)))
+
+@cache
+def _read(file: Path) -> Model:
+    """One of ours, which is not checked each time: a test does that."""
+    return convert(loads(file.read_text()), Model)
+
+
+def _ordered(models: Iterable[Model]) -> tuple[Model, ...]:
+    return tuple(sorted(models, key=lambda m: (m.number is None, m.number or 0, m.alias)))
 
 
 @cache
 def catalog() -> tuple[Model, ...]:
-    """The entries that can be deployed as they are."""
-    return tuple(model for model in entries() if is_deployable(model))
+    """The entries that can be deployed as they are, an owner's own in the place of ours."""
+    own = [entry.model for entry in _own if is_deployable(entry.model)]
+    names = {name for model in own for name in (model.id.lower(), model.alias)}
+    ours = [m for m in entries() if is_deployable(m) and not names & {m.id.lower(), m.alias}]
+    return _ordered([*ours, *own])
+
+
+def include(folder: Path) -> None:
+    """Take an owner's own entries, and leave those of the folder before.
+
+    One with the alias or the id of an entry of ours takes its place, and its number if it has none.
+    Raises Refused for a file that doesn't fit the schema, and for a number or an id that is taken.
+    """
+    found: list[OwnEntry] = []
+    for file in sorted(folder.glob("*.toml")):
+        model = read_entry(file)
+        alike = [m for m in entries() if model.alias == m.alias or model.id.lower() == m.id.lower()]
+        number = model.number or next((m.number for m in alike if m.number), None)
+        others = [m for m in entries() if m not in alike] + [entry.model for entry in found]
+        for other in others:
+            if model.id.lower() == other.id.lower() or (number and number == other.number):
+                same = "id" if model.id.lower() == other.id.lower() else f"number {number}"
+                raise Refused(
+                    error(
+                        f"{file}: {same} is that of {other.alias} too",
+                        cure=f"give it another, or the alias {other.alias} to take its place",
+                    )
+                )
+        found.append(OwnEntry(file, replace(model, number=number), tuple(m.alias for m in alike)))
+    if found != _own:
+        _own[:] = found
+        catalog.cache_clear()
+        _by_name.cache_clear()
+
+
+def own_findings(model: Model) -> Iterator[Finding]:
+    """What a deploy of a model reports about the owner's entries."""
+    for entry in _own:
+        if rest := undeclared(entry.model):
+            yield warning(
+                f"{entry.file} is left out: a deploy doesn't take {', '.join(rest)} from an entry",
+                cure=f"set them in the inventory, and remove them from {entry.file}",
+            )
+        elif entry.model == model and entry.replaces:
+            yield warning(
+                f"{model.alias} is what {entry.file} says, not the catalog's {entry.replaces[0]}",
+                cure=f"remove {entry.file} to have the catalog's again",
+            )
+        elif entry.model == model:
+            yield ok(f"{model.alias} is what {entry.file} says")
+
+
+def undeclared(model: Model) -> list[str]:
+    """What an entry and its default variant state, and a deploy doesn't pass on yet."""
+    chosen = [v for v in model.variants if v.name == model.default_variant]
+    below = [layer for variant in chosen for layer in (variant, *variant.forms)]
+    rest = (model.stated() - DECLARED).union(*(layer.stated() for layer in below))
+    if model.image and model.image.reference != DECLARED_IMAGE:
+        rest.add("image")
+    if model.variants and not chosen:
+        rest.add("variants")
+    return sorted(rest)
 
 
 def is_deployable(model: Model) -> bool:
     """Whether a deploy passes on all that the entry and its default variant state."""
-    if model.image and model.image.reference != DECLARED_IMAGE:
-        return False
-    chosen = [v for v in model.variants if v.name == model.default_variant]
-    below = [layer for variant in chosen for layer in (variant, *variant.forms)]
-    return model.stated() <= DECLARED and not any(layer.stated() for layer in below)
+    return not undeclared(model)
 
 
 def find_model(name: str | int) -> Model:
@@ -60,6 +138,9 @@ def find_model(name: str | int) -> Model:
     word = name.strip()
     if fullmatch(r"-?[0-9]{1,9}", word):
         return _numbered(int(word))
+    file = FOLDER / f"{word.lower()}.toml"
+    if not _own and fullmatch(r"[\w.-]+", word) and file.is_file() and is_deployable(_read(file)):
+        return _read(file)  # without the time to read all of them
     return _by_name().get(word.lower()) or _outside(word)
 
 

@@ -79,7 +79,7 @@ def _inconsistencies(model: Model, stem: str) -> Iterator[str]:
     for name, count in Counter(names).items():
         if count > 1:
             yield f"variants: {name} is there {count} times"
-    if names and model.default_variant not in names:
+    if model.default_variant and model.default_variant not in names:
         yield f"default_variant = {model.default_variant!r} is none of {', '.join(names)}"
     for draft, count in Counter(draft.id for draft in model.drafts).items():
         if count > 1:

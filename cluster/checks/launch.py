@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from cluster.catalog.fit import fit
-from cluster.catalog.models import Model
+from cluster.catalog.models import Model, own_findings
 from cluster.checks.nodes import Needs
 from cluster.engine.options import RECORDED, matching_names, options_of, parse_options
 from cluster.findings import Finding, error, warning
@@ -51,6 +51,7 @@ def check_launch(
     + version: SGLang's, whose options extra_args are read by; "" for the process runtime
     """
     settings = wanted.common
+    yield from own_findings(model)
     if model.runtime != settings.runtime and model.alias:
         yield error(
             f"model {model.alias} needs runtime = {model.runtime!r}, not {settings.runtime!r}",

@@ -166,6 +166,21 @@ def test_this_project_lists_itself_without_asking_a_node(inventory: str) -> None
     assert [node.here for node in listing.nodes] == ([True] if local else [False, False])
 
 
+def test_an_owners_entries_are_beside_the_inventory(tmp_path: Path) -> None:
+    (tmp_path / "two.py").write_text('head = ["one"]\nworkers = ["two"]\n')
+    (tmp_path / "catalog").mkdir()
+    mine = 'id = "me/mine"\nalias = "mine"\nweight_bytes = 1_000_000_000\nmem_fraction = 0.5\n'
+    (tmp_path / "catalog/mine.toml").write_text(mine)
+    (tmp_path / "catalog/qwen7b.toml").write_text('id = "me/seven"\nalias = "qwen7b"\n')
+    listing = find_listing(ROOT, str(tmp_path / "two.py"), light=True)
+    assert listing is not None
+    ids = {model.alias: (model.id, model.number) for model in listing.catalogue}
+    assert ids["mine"] == ("me/mine", None) and ids["qwen7b"] == ("me/seven", 3)
+    (tmp_path / "catalog/mine.toml").write_text(mine + "weights = 1\n")
+    with pytest.raises(BenchError, match=r"mine\.toml: weights is not a key of an entry"):
+        find_listing(ROOT, str(tmp_path / "two.py"), light=True)
+
+
 def test_this_project_lists_its_embedded_default() -> None:
     listing = find_listing(ROOT, "inventories/local.py")
     assert listing is not None
