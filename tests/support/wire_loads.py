@@ -11,8 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from faulty_call import CHAT
-from spark_bench.client.loop import Recording
-from spark_bench.client.recorder import Recorder
+from spark_bench.client.recorder import Recorder, Recording
 from spark_bench.client.target import target
 from spark_bench.protocol.content import Tape, read_response
 from spark_bench.protocol.http1 import Framing

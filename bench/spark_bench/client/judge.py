@@ -6,7 +6,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from spark_bench.client.audit import Audit, Spread
-from spark_bench.client.loop import Recording
+from spark_bench.client.recorder import Recording
 from spark_bench.client.tally import Durations, Tally, peak_rss
 
 # Wall clock steps below this are measuring noise of the offset itself.

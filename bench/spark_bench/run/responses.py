@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from spark_bench.client import judge
-from spark_bench.client.loop import Recording
+from spark_bench.client.recorder import Recording
 from spark_bench.client.tally import cpu_seconds, undisturbed
 from spark_bench.errors import BenchError
 from spark_bench.metrics import histograms, intervals, stalls

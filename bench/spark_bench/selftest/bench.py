@@ -30,7 +30,7 @@ from spark_bench.run.responses import merged_share
 from spark_bench.run.run_load import build_jobs, count_connections
 
 if TYPE_CHECKING:
-    from spark_bench.client.loop import Recording
+    from spark_bench.client.recorder import Recording
 
 # Answers that each stream has one after the other, so that there are several TTFTs even of one.
 ROUNDS = 4

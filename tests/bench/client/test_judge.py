@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from spark_bench.client.audit import Audit, Spread
 from spark_bench.client.judge import audit, measure_spread
-from spark_bench.client.loop import Recording
+from spark_bench.client.recorder import Recording
 from spark_bench.client.response_store import ResponseStore
 from spark_bench.client.tally import MOST_DURATIONS, Durations, Tally
 

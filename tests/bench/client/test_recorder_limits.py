@@ -19,11 +19,10 @@ import numpy as np
 import pytest
 from faulty_server import FaultyServer
 from numpy.typing import NDArray
-from spark_bench.client import clock, in_flight, loop, response_store
+from spark_bench.client import clock, in_flight, response_store
 from spark_bench.client.connection import Connection
 from spark_bench.client.judge import audit
-from spark_bench.client.loop import Recording
-from spark_bench.client.recorder import Recorder
+from spark_bench.client.recorder import Recorder, Recording
 from spark_bench.client.target import target
 from spark_bench.record import Exchange, Timing
 from spark_bench.reference_server.launcher import ReferenceServer
@@ -216,7 +215,7 @@ def test_a_large_answer_goes_to_the_store_as_it_comes(
     monkeypatch.setattr(Connection, "shed", counted)
     monkeypatch.setattr(in_flight, "BUDGET", 300_000)
     monkeypatch.setattr(response_store, "BUDGET", 500_000)
-    monkeypatch.setattr(loop, "CHECK_NS", 20_000_000)
+    monkeypatch.setattr("spark_bench.client.recorder.CHECK_NS", 20_000_000)
     with ScriptedServer(serve) as server, recorder(server.url) as made:
         recording = made.record(load([request()], slots=1))
         with closing(recording.store):
