@@ -48,8 +48,8 @@ def warning(what: str, where: str = "", cure: str = "", key: str = "") -> Findin
     return Finding(Level.WARNING, what, where, cure, key)
 
 
-def ok(what: str, where: str = "") -> Finding:
-    return Finding(Level.OK, what, where)
+def ok(what: str, where: str = "", key: str = "") -> Finding:
+    return Finding(Level.OK, what, where, key=key)
 
 
 class Refused(Exception):

@@ -1,13 +1,14 @@
-"""One operator at a time: the lease on a group, and the words that take, refresh and release it.
+"""One operator at a time: the lease on a group, and the commands that acquire, refresh and release
+it.
 
 A lease is a file on the head, `<group>.lease`, in a folder that every login may write. Its age is
 the file's, by the head's own clock: controllers' clocks do not matter. Each script runs under
 `flock` of the parent folder; without flock (a Mac) two runs that take over the same stale lease in
 the same instant may both succeed.
 
-Whatever else lies there under a lease's name (a pipe, a link, a device) holds nothing: it is never
-opened, and a run that takes the lease replaces it. No sticky bit: a stale lease must make way for
-another login.
+Anything but a file under a lease's name (a pipe, a link, a device) is no lease: it is never opened,
+and a run that takes the lease replaces it. The folder has no sticky bit, so that one login can
+replace another's stale lease.
 """
 
 import re
@@ -25,7 +26,7 @@ from cluster.settings.schema import NAMES
 
 REFRESH_SECONDS = 10
 STALE_SECONDS = 60
-# Counted from before the last success: the head must not call stale what we still hold.
+# Counted from before the last refresh: the head must not call a lease stale that a run still holds.
 LOST_SECONDS = 50
 # Gone after a reboot, writable for every login on Ubuntu and its like; else TMPDIR or /tmp.
 BASE = "/run/lock"
@@ -33,7 +34,7 @@ BASE = "/run/lock"
 HIDDEN = ("env", "extra_args", "hf_token_file", "api_key_file")
 How = Literal["taken", "stale", "held", "ours", "gone"]
 _ANSWER = re.compile(rf"(?P<how>{'|'.join(get_args(How))})(?: (?P<age>-?[0-9]{{1,12}}))?")
-# Of what a lease's file says, characters that are shown.
+# Characters of a lease's file that are shown.
 MOST_SHOWN = 500
 
 
@@ -68,7 +69,12 @@ class Lease:
 
 @dataclass(frozen=True)
 class LeaseAnswer:
-    """What a script answered: what is true now, the file's age in seconds, and its content."""
+    """A script's answer.
+
+    + how: the state of the lease, or what the script did
+    + age: of the file, seconds
+    + lease: its content; None where it is no lease of ours
+    """
 
     how: How
     age: int = 0
@@ -118,7 +124,7 @@ def lease_lost(group: str, holder: Lease | None, head: str) -> Finding:
 def command_line(words: Sequence[str], data: Mapping[str, str]) -> str:
     """A command to show to others: `words` (program, inventory, files), and the settings.
 
-    What is no setting of ours, or may hold a secret, has no value there.
+    The value of a setting that may hold a secret, or that is not ours, is replaced by "***".
     """
     settings = [f"--data {name}={without_secret(name, value)}" for name, value in data.items()]
     return " ".join([*words, *settings])
@@ -139,7 +145,7 @@ def acquire_lease(group: str, lease: Lease, seconds: int, base: str = BASE) -> C
 
 
 def refresh_lease(group: str, id: str, seconds: int, base: str = BASE) -> Command:
-    """Say that the run lives, if the lease is still its own."""
+    """Renew the lease, if it is still the run's own."""
     return _command(seconds, "refresh", base, group, id)
 
 
@@ -149,7 +155,7 @@ def release_lease(group: str, id: str, seconds: int, base: str = BASE) -> Comman
 
 
 def read_lease(group: str, seconds: int, base: str = BASE) -> Command:
-    """Tell who holds the lease, and its age; nothing where nobody does."""
+    """Print who holds the lease, and its age; nothing where nobody does."""
     return _command(seconds, "read", base, group)
 
 

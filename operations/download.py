@@ -19,7 +19,7 @@ from operations.node_weights import WeightsJob
 SCRIPT = scripts.bundle("hub_client.py")
 # The client's own list of a repository's files.
 LIST_SECONDS = 120
-# Between two looks at the container.
+# Between two readings of the container, seconds.
 PAUSE = 1.0
 # The container's own stall limit ends it; this much later it counts as hanging.
 GRACE = 60
@@ -148,7 +148,7 @@ def _fetch(
         f"weights: {gigabytes(total)} downloaded in {stored.format_seconds(seconds)}, "
         "every hash verified"
     )
-    # What has no time is read once more at the next look.
+    # A file without a time is read once more by the next run.
     return {f.path: _count(times.get(f.path)) for f in missing} if isinstance(times, dict) else {}
 
 
@@ -225,12 +225,12 @@ def _failed(job: WeightsJob, message: Mapping[str, Any], revision: str) -> Findi
 
 
 def _count(value: object) -> int:
-    """A count that a node tells; 0 for what is none."""
+    """A count from a node's answer; 0 for anything else."""
     return value if type(value) is int and value >= 0 else 0
 
 
 def _forget(job: WeightsJob) -> None:
-    """The token is gone, however an earlier or this download ended."""
+    """Remove the token, however this or an earlier download ended."""
     shell.run_command(
         job.head, weights.delete_token(weights.TOKEN_FOLDER, weights.TOKEN_FILE, job.image)
     )

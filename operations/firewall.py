@@ -1,4 +1,4 @@
-"""Tell ufw a change, without ever cutting SSH: the node itself takes it back unless called off."""
+"""Change ufw without ever cutting SSH: the node itself reverts what is not confirmed."""
 
 import time
 from collections.abc import Generator
@@ -14,7 +14,7 @@ from cluster.node.firewall import UfwChange
 from cluster.node.host import as_root
 from operations import shell
 
-# Until a node takes the change back by itself, from its beginning.
+# After which a node reverts the change by itself, counted from its beginning.
 REVERT_SECONDS = 60
 # A new SSH connection; sshd answers within one, unless it looks up names in vain.
 LOGIN_SECONDS = 15
@@ -29,7 +29,7 @@ _APPLY = load_script(__file__, "scripts/firewall_apply.sh")
 _KEEP = load_script(__file__, "scripts/firewall_keep.sh")
 
 
-# Nothing of a change is kept any more.
+# Succeeds once nothing is left of a change.
 _TAKEN_BACK = 'for it in /run/spark-serving-firewall*; do [ ! -e "$it" ] || exit 1; done'
 
 
@@ -99,7 +99,7 @@ def fresh_login(host: Host, seconds: float = LOGIN_SECONDS) -> str:
 
 
 def _undo(host: Host, why: str, until: float) -> bool:
-    """Have the node take the change back, now or by its own timer; always False."""
+    """Have the node revert the change, now or by its own timer; always False."""
     shell.run_command(host, _as_root(_REVERT, 10))
     taken_back = Command(("sh", "-c", _TAKEN_BACK), 20, kill=False)
     while True:

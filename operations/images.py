@@ -79,7 +79,7 @@ def _deliver(state: State, host: Host, order: ImageOrder) -> bool:
 
 
 def _head(order: ImageOrder) -> readings.ImageReading:
-    """The head's image, by which all others go."""
+    """The head's image, pulled if need be: every other node gets this one."""
     head = order.head
     before = _images(order, head)[head.name]
     if why := images.reason_to_pull(order.image, before, order.pull):
@@ -111,7 +111,7 @@ def _images(order: ImageOrder, *hosts: Host) -> dict[str, readings.ImageReading 
 
 
 def _pull(order: ImageOrder, wanted: Mapping[str, Delivery]) -> list[Host]:
-    """Have each node ask the registry for the head's image; those that the head must give it."""
+    """Have each node pull the head's image; returns the nodes that must copy it from the head."""
 
     def one(at: Host) -> bool | None:
         delivery = wanted[at.name]

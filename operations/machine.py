@@ -14,7 +14,7 @@ from facts.fact import render
 def lingering(login: str, needed: bool) -> Generator[StringCommand, None, None]:
     """Let what the login runs, and its IPC objects, outlive its sessions.
 
-    + needed: whether that is wanted, and not so yet
+    + needed: whether it is declared, and not so yet
     """
     if needed:
         yield render(Command(as_root(*enable_linger(login).bounded), 45, kill=False))

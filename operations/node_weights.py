@@ -105,7 +105,7 @@ def _read_node(job: WeightsJob, host: Host, revision: str) -> StoredModel:
 def record_weights(
     job: WeightsJob, host: Host, commit: str, files: Iterable[File], ref: str
 ) -> None:
-    """Keep what is known of the files in the manifest beside them, or say that it can't be kept."""
+    """Record the files, with their hashes, in the manifest beside them; log it where that fails."""
     request = {"do": "record", "commit": commit, "ref": ref, "files": manifest_entries(files)}
     warn_unrecorded(job, host, query_node(job, host, request, 120).get("unrecorded"))
 

@@ -14,7 +14,7 @@ from operations import outcome, shell
 def key_placed(
     find: Callable[[], str], group: str, image: str, needed: Callable[[], bool]
 ) -> Generator[FunctionCommand, None, None]:
-    """Have the group's API key where its rank 0 reads it; an equal one is not written again.
+    """Put the group's API key where its rank 0 reads it; an equal one is not written again.
 
     + find: returns the key; called at the last moment, so that no plan holds the secret
     + image: any local image with a shell
@@ -28,7 +28,7 @@ def key_placed(
 
 @operation()
 def key_removed(group: str, image: str) -> Generator[FunctionCommand, None, None]:
-    """Take the group's API key away from this node."""
+    """Remove the group's API key from this node."""
     yield FunctionCommand(_remove, (group, image), {})
 
 

@@ -1,8 +1,8 @@
 """Run commands on nodes: quoted once, bounded in time and size, never an exception.
 
-Whatever a login's shell prints of its own (a ~/.bashrc, a banner, a trap, a job in the background)
-comes over the same stream as an answer. So every line of an answer carries a mark, put there by the
-node, and what has none is not taken for one.
+A login's shell may print text of its own (a ~/.bashrc, a banner, a trap, a job in the background)
+on the same stream as an answer. So the node puts a mark in front of every line of an answer, and a
+line without it is not part of one.
 """
 
 import re
@@ -78,7 +78,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Reading(Generic[T]):
-    """What a fact found on a node.
+    """What a fact read on a node.
 
     + value: the fact's default where the node printed nothing; None where it could not be read
     + why: it could not be read (the end of what the node printed); "" where it could
@@ -97,7 +97,7 @@ def run_command(host: Host, command: Command) -> Output:
 
 
 def _run(host: Host, script: StringCommand, seconds: int, stdin: str) -> Output:
-    """Run a script, however the node's connection fares; a lost connection is made again."""
+    """Run a script; never raises. A lost connection is opened again by the next call."""
     # What the inventory says of sudo, shell and environment, as every operation gets it.
     given: Mapping[str, Any] = pop_global_arguments(host.state, host, {})[0]
     arguments = {key: given[key] for key in CONNECTOR_ARGUMENT_KEYS if key in given}

@@ -5,15 +5,15 @@ that fails, and half a switch must not be the end. A phase begins once the one b
 every node. `state=stopped` and `state=absent` are the same phases with no group to bring up.
 
 phase                what it does on a node                          undone, should a later one fail
-clear old names      removes what a switch long over has kept        not: it was to go
+clear old names      removes leftovers of an earlier switch          not undone
 set aside            renames the rank that serves to NAME.previous   it gets its name back
 release              turns restart policies off                      turned on again, at the end
 stop head, workers   stops rank 0, then the others                   started again
-create containers    removes what must go, creates what must come    kept as NAME.failed, stopped
+create containers    removes old containers, creates new ones        kept as NAME.failed, stopped
 start                starts all ranks at once                        stopped
 wait until ready     waits until every rank is healthy
 verify               fetches the model's id and a completion
-keep                 turns restart policies on: a reboot may come    nothing is undone from here on
+keep                 turns restart policies on                       nothing is undone from here on
 remove previous      removes NAME.previous
 """
 
@@ -45,7 +45,7 @@ from operations.group import Group
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # A node's engine is asked which ranks it has; its own limit comes first.
 READ_SECONDS = 45
-# For so long a node that refuses is asked again: its sshd or its dockerd may be restarting.
+# A node that does not answer is read again for this long: its sshd or dockerd may be restarting.
 PATIENCE_SECONDS = 25
 PAUSE_SECONDS = 2
 # Node name → its ranks by id.
@@ -54,7 +54,7 @@ RanksById = Mapping[str, Mapping[str, Rank]]
 
 @dataclass(frozen=True)
 class Switch:
-    """What is to be done to all nodes.
+    """The work on all nodes.
 
     + hosts: every host of the run, those that will serve nothing too
     + group: to bring up; None where its ranks serve already, or none shall
@@ -369,10 +369,10 @@ def _start_again(group: Group, there: Mapping[str, Rank]) -> tuple[Finding, ...]
 
 @contextmanager
 def defer_interrupts(at: Host) -> Iterator[Callable[[], Finding | None]]:
-    """Have Ctrl-C, SIGTERM and SIGHUP end nothing, but be told by what this yields: half a switch
-    serves nobody, so it is undone first.
+    """Let Ctrl-C, SIGTERM and SIGHUP end nothing: half a switch serves nobody, and is undone first.
+    The function that this yields returns the interrupt, once there is one.
 
-    A second Ctrl-C is as ever. What was ignored still is: `nohup` means it.
+    A second Ctrl-C works as usual. A signal that was ignored still is: that is what `nohup` is for.
 
     + at: the host under whose name it is logged
     """

@@ -46,8 +46,8 @@ def open_tunnel(
     One tunnel from a source at a time: a new one removes the keys of older ones.
 
     + address: the source's, on the fabric
-    + seconds: after which no new transfer begins, and running ones end; should nothing close the
-      way (a killed controller), the keys are worthless from then on
+    + seconds: after which no new transfer begins, and running ones end; if nothing closes the
+      tunnel (a killed controller), the keys are worthless from then on
     + folder, image: all that can be read: the files of a folder (or one file), an image
     Raises Refused, with nothing left behind, where a target can't use it.
     """

@@ -1,4 +1,4 @@
-"""Everything that must be right before a deploy changes anything: what, where, and the cure."""
+"""Everything that must be in order before a deploy changes anything."""
 
 from cluster.checks.launch import check_launch
 from cluster.checks.nodes import Needs, check_nodes, needs_of

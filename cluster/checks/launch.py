@@ -1,4 +1,4 @@
-"""What is wrong with the launch itself: its spread over the nodes, its ports, its extra words."""
+"""What is wrong with the launch itself: parallelism, ports, memory, extra arguments."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -99,6 +99,7 @@ def _context(settings: Settings, model: Model) -> Iterator[Finding]:
         yield error(
             f"context_length = {wanted} is more than {model.alias or model.id} has ({longest})",
             cure=f"--data context_length={longest}",
+            key="context-too-long",
         )
 
 
@@ -183,6 +184,7 @@ def _hidden_gpus(wanted: Declaration, nodes: Sequence[NodeFacts]) -> Iterator[Fi
                 "counted from 0",
                 node.name,
                 "remove CUDA_VISIBLE_DEVICES from env; the setting gpus chooses GPUs",
+                "gpus-hidden",
             )
 
 

@@ -1,4 +1,4 @@
-"""What must be right on the nodes before a deploy changes anything: what, where, and the cure."""
+"""What must be in order on the nodes before a deploy changes anything: findings and their cures."""
 
 import re
 import shlex
@@ -26,7 +26,7 @@ class Needs:
     """What the checks hold the nodes against. Sizes are bytes for each node; 0: nothing to hold.
 
     + hf_cache: the path by node name
-    + port, dist_port: every rank serves on the first; the head alone meets the others on the second
+    + port, dist_port: every rank serves on the first; the ranks meet on the second, on the head
     + needs_bytes: of the model's weights on disk; 0 where nothing will be downloaded
     + image_bytes: what the image takes unpacked; None where unknown
     + our_names: names of this group's ranks
@@ -304,7 +304,7 @@ def _check_port(node: NodeFacts, setting: str, port: int, needs: Needs) -> Itera
     held = [at for at in node.listeners if at.port == port]
     if not held:
         if "listeners" not in node.unread:
-            yield ok(f"{setting} {port} is free", node.name)
+            yield ok(f"{setting} {port} is free", node.name, "port-free")
         return
     owner = next((r for at in held if (r := _rank_behind(node, at))), None)
     if owner and owner.name in needs.our_names:

@@ -7,7 +7,7 @@ from cluster.engine.log import MEETING
 from cluster.findings import Finding, error
 from cluster.node.readings import Rank
 
-# As the scripts before had them: several nodes load and meet, one only loads.
+# Several nodes load and meet, one only loads.
 SEVERAL_NODES_SECONDS = 600
 ONE_NODE_SECONDS = 300
 # A progress line is due at least this often.
@@ -21,7 +21,7 @@ class RankHealth:
     + rank: the container or process; None where it is gone
     + health: HTTP status of its /health; 0 where nothing answered
     + phase: what its log says it is doing, "" where it does not say
-    + lost: why the node could not be asked, "" when it answered
+    + lost: why the node could not be read, "" when it answered
     """
 
     node: str
@@ -45,7 +45,7 @@ class RankHealth:
 
 @dataclass(frozen=True)
 class Limits:
-    """Seconds: until ready, without an answer."""
+    """Seconds that a group has to get ready, and that a node may go without an answer (`lost`)."""
 
     ready: float
     lost: float = 30.0
@@ -53,7 +53,10 @@ class Limits:
 
 @dataclass
 class ReadinessWatch:
-    """A group being waited for, from `begun` (seconds of any clock) on."""
+    """The wait for a group, from `begun` (seconds of any clock) on.
+
+    + restarts: node → how often Docker had restarted its rank before
+    """
 
     limits: Limits
     begun: float
@@ -109,7 +112,7 @@ class ReadinessWatch:
 
 
 def ending(rank: Rank) -> str:
-    """How a rank ended. 137 alone is no proof of an OOM: SGLang kills itself so."""
+    """How a rank ended. 137 alone is no proof of an OOM: SGLang kills itself that way."""
     killed = ", killed for memory" if rank.oom_killed else ""
     return f"{rank.status} with exit code {rank.exit_code}{killed}"
 

@@ -13,13 +13,12 @@ SPARK_VERSION = "0.5.3.post3"
 
 @dataclass(frozen=True)
 class Vulnerability:
-    """A way to run code in the server that is public, for whoever its API lets in.
+    """A published way for whoever the API lets in to run code in the server.
 
-    + route: what has to be reached
-    + since, fixed: the first version that has it, "" for all, and the first that has it no more
-    + source: where it is told. The versions are as the code of the releases has them: 0.5.3.post3,
-      0.5.4, 0.5.4.post1, 0.5.7, 0.5.8, 0.5.11, 0.5.18, 0.5.20 to 0.5.23 were read, and not
-      tried
+    + route: the endpoint that it needs
+    + since, fixed: the first version that has it ("": all), and the first that no longer has it
+    + source: where it is described. The versions come from reading the code of 0.5.3.post3, 0.5.4,
+      0.5.4.post1, 0.5.7, 0.5.8, 0.5.11, 0.5.18 and 0.5.20 to 0.5.23; none was tried
     """
 
     name: str
@@ -30,7 +29,7 @@ class Vulnerability:
 
 
 VULNERABILITIES = (
-    # Whatever is sent is unpickled.
+    # It unpickles whatever a client sends.
     Vulnerability(
         name="CVE-2025-10164",
         route="POST /update_weights_from_tensor",
@@ -38,8 +37,8 @@ VULNERABILITIES = (
         fixed="0.5.4.post1",
         source="https://github.com/sgl-project/sglang/pull/11909",
     ),
-    # The unpickler that mended that lets all of `builtins` pass but for a few names. 0.5.21 names
-    # each class that passes; 0.5.22 also asks for the administrator's key there.
+    # The unpickler that fixed the other one allows all of `builtins` but a few names. 0.5.21 lists
+    # the classes that it allows; 0.5.22 also requires the administrator's key.
     Vulnerability(
         name="CVE-2026-15969",
         route="POST /load_lora_adapter_from_tensors, /update_weights_from_tensor",
@@ -51,7 +50,7 @@ VULNERABILITIES = (
 
 
 def vulnerabilities(version: str) -> tuple[Vulnerability, ...]:
-    """Those that a version has."""
+    """The published vulnerabilities of a version."""
     own = parse_version(version)
     return tuple(
         vulnerability
@@ -80,10 +79,10 @@ def parse_version(version: str) -> Version:
 
 
 def known_version(image: str) -> str | None:
-    """The SGLang version that an image's name gives away, or None: only its label or run can tell.
+    """The SGLang version that an image's name reveals; None where only the image itself can tell.
 
-    `lmsysorg/sglang:spark` is known by name; other tags are read ("v0.5.19-cu129" is 0.5.19).
-    A registry's mirror of the same repository counts; a digest behind the tag says nothing more.
+    `lmsysorg/sglang:spark` has a fixed version; other tags are parsed ("v0.5.19-cu129": 0.5.19). A
+    mirror of the same repository counts; a digest after the tag is ignored.
     """
     repository, _, tag = image.partition("@")[0].rpartition(":")
     if not repository.endswith("sglang"):
@@ -100,8 +99,8 @@ def dp_attention_needed(model_id: str, version: str) -> bool:
     With dp-size 1 it brings no attention DP at all: it only keeps FlashInfer's fused all-reduce
     off, which fails over two nodes ("CUDART error: invalid resource handle"). SGLang 0.5.5 turned
     that on for gpt-oss on GB10; 0.5.5.post1 took it back for nnodes > 1 (its PR 12724). Stock
-    0.5.3.post3 never turns it on there, but what the :spark image patches can't be seen, the flag
-    costs nothing, and with it gpt-oss is known to run on two Sparks: so it stays for that version.
+    0.5.3.post3 never turns it on there. But nobody can see what the :spark image patches, the flag
+    costs nothing, and gpt-oss runs on two Sparks with it: so that version keeps it.
     """
     if "gpt-oss" not in model_id.lower():
         return False

@@ -22,7 +22,7 @@ def every_interface(node: NodeFacts) -> list[Interface]:
 
 
 def interface_title(interface: Interface) -> str:
-    """ "bond0 (a bond)"; the name alone where its kind is not known."""
+    """ "bond0 (a bond)"; the name alone where its kind was not read."""
     kind = interface.kind
     return f"{interface.name} ({NAMES.get(kind, f'a {kind}')})" if kind else interface.name
 
@@ -61,7 +61,7 @@ def vrf(node: NodeFacts, interface: Interface) -> str:
 
 def carries(node: NodeFacts, port: RdmaPort, interface: Interface, address: str) -> bool:
     """Whether RDMA to this address of an interface over the half goes through its HCA: it has a GID
-    for it. Where the node's GIDs are not known at all, the interface's kind decides.
+    for it. Where the node's GIDs were not read at all, the interface's kind decides.
 
     A bond that keeps one half idle has GIDs on the other alone.
     """

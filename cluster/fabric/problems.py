@@ -219,7 +219,7 @@ def inactive(nodes: Sequence[NodeFacts], rendezvous: Attachments) -> Iterator[Fi
 def half_warnings(
     nodes: Sequence[NodeFacts], rendezvous: Attachments, twins: Attachments, options: FabricOptions
 ) -> Iterator[Finding]:
-    """Why only one half of the port works, or why both may not, unless one half was asked for."""
+    """Why only one half of the port works, or why both may not, unless one half is set."""
     for rank, (node, attachment) in enumerate(zip(nodes, rendezvous, strict=True)):
         other, named = attachment.port and twin(node, attachment.port), options.of(node).hcas(node)
         if not other or other in attachment.ports:

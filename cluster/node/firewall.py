@@ -207,6 +207,7 @@ def _wider_than_networks(ufw: Ufw, place: RuleContext, settings: Settings) -> It
             f"sudo ufw delete {rule}"
             if wide
             else f"sudo ufw delete {rule}",
+            "firewall-api-open",
         )
 
 

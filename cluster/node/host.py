@@ -1,4 +1,4 @@
-"""Settings of a node's system: what is set already, and the command words for the rest."""
+"""Settings of a node's system: what is set already, and the commands for the rest."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ def as_root(*words: str) -> Argv:
 
 
 def no_root(node: str, words: str) -> Finding:
-    """A login that may not become root; `words`: what sudo said of it."""
+    """A login that may not become root; `words`: sudo's own message."""
     what = f"the login cannot become root without a password: {words}"
     cure = (
         'echo "$USER ALL=(ALL) NOPASSWD:ALL" | sudo tee /etc/sudoers.d/spark-serving, '
@@ -60,7 +60,7 @@ def enable_linger(login: str) -> Command:
 
 
 def setting_objections(node: str, setup: HostSetup, settings: Settings) -> Iterator[Finding]:
-    """What speaks against these settings on a node."""
+    """Why a node can't have these settings; nothing where it can."""
     needs_root = settings.linger or settings.earlyoom
     if needs_root and setup.no_root:
         yield no_root(node, setup.no_root)

@@ -1,4 +1,4 @@
-"""Addresses for both halves of the cabled port on every node, and what speaks against them."""
+"""Addresses for both halves of the cabled port on every node, and why a node can't have them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ DRIVER = "mlx5_core"
 
 @dataclass(frozen=True)
 class Claim(Shown):
-    """A configuration file that speaks of an interface.
+    """A configuration file that names an interface.
 
     + word: an interface's name or MAC address, or a pattern for names ("en*")
     + driver: `word` is a pattern for kernel drivers
@@ -44,10 +44,10 @@ class Setup(Shown):
     """How a node's network is set up, apart from its addresses.
 
     + netplan: whether the node has it
-    + ssh: the interface that this SSH connection came in by; "" where it can't be told
+    + ssh: the interface of this SSH connection; "" where that is unknown
     + by_ssh: whether there is an SSH connection at all (@local has none)
     + routes: destination ("10.0.0.0/8", never the default route) and interface
-    + claims: files other than ours that speak of interfaces
+    + claims: files other than ours that name interfaces
     + own: the text of our file, None where there is none
     + guarded: an earlier change waits for its confirmation, or is being undone
     + no_root: why the login can't become root, which it must; "" where it can
@@ -165,7 +165,7 @@ def no_cable(node: NodeFacts) -> Finding:
 def network_objections(
     node: NodeFacts, setup: Setup, wanted: Halves, by_hand: bool = False
 ) -> Iterator[Finding]:
-    """Everything that speaks against giving a node these halves.
+    """Why a node can't have these halves; nothing where it can.
 
     + by_hand: the node is this very machine, which needs no SSH
     """
@@ -182,7 +182,7 @@ def network_objections(
         what = f"SSH comes in by {setup.ssh}, part of the cabled port: it is never changed"
         yield error(what, node.name, "reach the node by its management address")
     elif not setup.ssh and (setup.by_ssh or not by_hand):
-        what = "it can't be told which interface SSH uses, and that one must not be touched"
+        what = "the interface that SSH uses is unknown, and that one must not be touched"
         yield error(what, node.name, "echo $SSH_CONNECTION; ip addr")
     for netdev in sorted(ours - {i.name for i in node.interfaces}):
         what = f"{netdev} is in another network namespace: no address can be given to it"
@@ -226,7 +226,7 @@ def find_taken_addresses(node: NodeFacts, setup: Setup, wanted: Halves) -> Itera
 
 
 def address_changes(node: NodeFacts, setup: Setup, wanted: Halves, text: str) -> Iterator[str]:
-    """What differs on a node from what is wanted, a line each; nothing where it is as wanted.
+    """What differs on a node from the declared halves, a line each.
 
     + text: of our file, as wanted
     """
@@ -268,7 +268,7 @@ def ping_arguments(wanted: Mapping[str, Halves], node: str) -> tuple[str, ...]:
 
 
 def unreached(wanted: Mapping[str, Halves], node: str, lines: Sequence[str]) -> Iterator[Finding]:
-    """Findings from the lines of what `probes` did not reach: "enp1s0f1np1 192.168.100.2 9000"."""
+    """Findings about peers that did not answer; one line is "enp1s0f1np1 192.168.100.2 9000"."""
     names = {half.ip: f"{peer} {half.netdev}" for peer, h in wanted.items() for half in h}
     for netdev, address, mtu in (line.split() for line in lines):
         # IPv4's and ICMP's headers are 28 bytes.

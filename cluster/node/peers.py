@@ -1,4 +1,4 @@
-"""Whether every node reaches every other over the fabric: what a probe saw, and what it means."""
+"""Whether every node reaches every other over the fabric: a probe's result, and what it means."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ HEADERS = 28
 
 @dataclass(frozen=True)
 class Reach(Shown):
-    """What a node saw of one peer.
+    """How a node reached one peer.
 
     + peer: the peer's address
     + ping, full_ping: "ok", "lost", "too big" or "unknown" (ping can't be used); full_ping fills
@@ -34,7 +34,7 @@ class Reach(Shown):
 
 @dataclass(frozen=True)
 class PeerReport(Shown):
-    """One node's probe. `busy` ports were held already, so that the probe did not listen there."""
+    """One node's probe. `busy` ports were in use already, so the probe did not listen there."""
 
     address: str = ""
     busy: tuple[int, ...] = ()
@@ -62,7 +62,7 @@ def other(fabric: Fabric, node: NodeFabric) -> str:
 def one_way(
     node: NodeFabric, peer: NodeFabric, reach: Reach, theirs: PeerReport | None
 ) -> Iterator[Finding]:
-    """From one node to one peer."""
+    """Findings about one node's way to one peer."""
     target = f"{peer.name} ({peer.address})"
     if reach.ping != "ok" and not reach.having("open") and not reach.having("refused"):
         what = f"does not reach {target} over {node.interface}: no ping, no port answers"

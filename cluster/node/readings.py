@@ -133,12 +133,11 @@ class Rank(Shown):
 
     + label: our label as it carries it; None for a container that is not ours
     + status: Docker's word ("running", "exited", "created", "restarting", "paused", "dead")
-    + exit_code: of the last end; None while it never ended
+    + exit_code: of its last end; None if it has never ended
     + restarts: Docker's RestartCount
     + restart_policy: "no", "unless-stopped" …; "" for a process
     + started_at: as Docker says it (RFC 3339); a process's start time in clock ticks since boot
-    + container: what its container is called, where that is not its name: a switch that was
-      interrupted has renamed it; "" where it is
+    + container: its container's name, where an interrupted switch has renamed it; else ""
     """
 
     name: str
@@ -160,7 +159,7 @@ class Rank(Shown):
 
     @property
     def spec(self) -> Spec | None:
-        """What it was started from; None where it has no label, or one that can't be believed."""
+        """What it was started from; None where it has no label, or one that is no spec."""
         return read_label(self.label).spec
 
     @property
@@ -187,9 +186,9 @@ class Rank(Shown):
 class ImageReading(Shown):
     """A local image: its id ("sha256:…"), the digests it has at registries, what it is made of.
 
-    + digests: "repository@sha256:…"; in containerd's store also of an image that was made here
+    + digests: "repository@sha256:…"; in containerd's store also of an image that was built here
     + content: equal for equal layers and configuration, whatever store holds the image and however
-      it came; "" where Docker did not tell
+      it came; "" where Docker did not say
     + size: bytes; in containerd's store of the layers as they came, which is compressed
     """
 
@@ -231,7 +230,7 @@ class Weights(Shown):
     cure: str = ""
 
 
-# Where Docker's own store keeps images, and containerd's, unless told otherwise.
+# Where Docker's own store keeps images, and containerd's, by default.
 IMAGE_FOLDERS = ("/var/lib/docker", "/var/lib/containerd")
 
 
@@ -258,7 +257,7 @@ class Engine(Shown):
 
 @dataclass(frozen=True)
 class NodeFacts(Shown):
-    """One consistent reading of a node, made by one remote command.
+    """One consistent reading of a node, by one remote command.
 
     A section that could not be read is in `unread` (section name → the command's words), and its
     field keeps the empty default: "no answer" is never "nothing there".

@@ -1,4 +1,4 @@
-"""ufw's rules as data: what a rule covers, and which one decides: the first that matches."""
+"""ufw's rules as data: what a rule covers, and which one decides (the first that matches)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Network = IPv4Network | IPv6Network
 
 @dataclass(frozen=True)
 class Rule(Shown):
-    """One rule for what comes in. "any" is everything; ports as ufw writes them: "80,443", "60:70".
+    """One rule for incoming packets. "any" is everything; ports as ufw has them: "80,443", "60:70".
 
     + source, target: an address or a network; the target is on the node itself
-    + interface: it comes in by this one alone, "" for all
-    + v6: it is for IPv6; what names no address holds for both, and is listed for each
+    + interface: the one that packets come in by; "" for all
+    + v6: it is for IPv6; a rule without an address holds for both versions, and is listed for each
     """
 
     action: str = "allow"
@@ -79,7 +79,7 @@ class Rule(Shown):
 
 @dataclass(frozen=True)
 class Login(Shown):
-    """How the asker came by SSH, as the node sees it."""
+    """The present SSH connection, as the node sees it."""
 
     client: str
     server: str
@@ -90,10 +90,10 @@ class Login(Shown):
 class Ufw(Shown):
     """A node's ufw.
 
-    + incoming: what becomes of packets without a rule: DROP, REJECT or ACCEPT
-    + rules: for what comes in, in ufw's order, IPv4 before IPv6
+    + incoming: what happens to packets without a rule: DROP, REJECT or ACCEPT
+    + rules: for incoming packets, in ufw's order, IPv4 before IPv6
     + ssh_ports: where sshd listens for others
-    + login: of whoever asked; None without SSH (the node itself)
+    + login: the connection of this reading; None without SSH (the node itself)
     """
 
     installed: bool = True

@@ -1,4 +1,4 @@
-"""What each phase of a switch tells one node. Which phase comes when: operations/switch.py."""
+"""The commands of each phase of a switch for one node. Their order: operations/switch.py."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace

@@ -1,8 +1,8 @@
-"""Every node of a group ends on one image, the head's: what brings it to each node, and the words.
+"""Every node of a group gets one image, the head's: what each node lacks, and the commands for it.
 
 The head asks the registry for the reference, and what it gets is what the group runs: the others
-ask for that by its digest, so a tag that moves meanwhile can't split them. A node that the registry
-does not serve gets it from the head.
+pull that by its digest, so a tag that moves meanwhile can't split them. Where the registry
+does not serve a node, it copies the image from the head.
 """
 
 import re
@@ -16,7 +16,7 @@ from cluster.printable import gibibytes
 from cluster.rank.docker import pull
 
 Images = Mapping[str, ImageReading | None]
-# What no other source of the image would mend.
+# What no other source of the image would fix.
 NOT_THE_REGISTRY = frozenset({"disk-full", "docker-denied", "docker-stopped", "docker-missing"})
 _PULL_AS = 'docker pull --quiet "$1" && docker tag "$1" "$2"'
 _COPY = load_script(__file__, "copy_image.sh")
@@ -27,7 +27,7 @@ _PROGRESS = """[ ! -r "$1/progress" ] || tr '\\r' '\\n' <"$1/progress" | tail -n
 class Delivery:
     """How a node gets the head's image; with neither `pull` nor `copy` it already has it.
 
-    + pull: what it asks the registry for; "" where it need not ask
+    + pull: the reference that it pulls; "" where it pulls nothing
     + copy: whether the head can give it, where the registry does not
     + why: what it has instead
     """
@@ -38,7 +38,7 @@ class Delivery:
 
 
 def reason_to_pull(reference: str, head: ImageReading | None, pull: str) -> str:
-    """Why the head asks the registry, "" where it does not. A digest never means another image."""
+    """Why the head pulls, "" where it does not. A digest never means another image."""
     if pull == "never":
         return ""
     if head is None:

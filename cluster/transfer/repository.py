@@ -52,10 +52,10 @@ class File:
 
     + path: below the model's folder; "" where the model is a lone file
     + kind: of hash: "sha256", or "git" (SHA-1 as git counts it: what the hub knows of small files)
-    + by: who says that this is the hash: "hub"; "name" (a blob is named by it); "itself" (as first
-      read here, nobody else knows)
+    + by: where the hash comes from: "hub"; "name" (a blob is named by it); "itself" (the first
+      reading here, the only source)
     + blob: its name in the cache's blobs; "" where it is no link to one
-    + mtime_ns: when it was read and found right; 0: not yet
+    + mtime_ns: its time when its hash was last verified; 0: not yet
     """
 
     path: str

@@ -57,7 +57,7 @@ class StoredModel:
 
 
 class _Read(msgspec.Struct):
-    """weights_here.py's answer to `look`, before the gate has seen it."""
+    """weights_here.py's answer to `look`, not yet checked by the gate."""
 
     commit: str
     at: str

@@ -3,8 +3,8 @@
 Each target gets an ed25519 key of its own, kept in memory there. The source's login takes it for
 a limited time, from that target's fabric address alone, and only to send the files of one folder,
 or one image: sshd runs `DISPATCHER` whatever the key asks for. The target knows the source by its
-real host keys, read beforehand over the management connection. What either node answers is taken
-only for what it can be: it stands in the other's authorized_keys, and in ssh's words.
+real host keys, read beforehand over the management connection. What either node answers is checked
+strictly: it ends up in the other's authorized_keys, and in ssh's arguments.
 """
 
 import re
@@ -39,7 +39,7 @@ _FOLDER = re.compile(r"/[A-Za-z0-9_./@+-]+")
 
 @dataclass(frozen=True)
 class Source:
-    """The sending node: its login, its sshd's port (0: not told), its host keys ("type key")."""
+    """The sending node: its login, its sshd's port (0: unknown), its host keys ("type key")."""
 
     user: str
     port: int
@@ -60,12 +60,12 @@ class Key:
 
 
 def survey_source() -> Command:
-    """On the source: clear what killed runs left, and read what `source` understands."""
+    """On the source: clear what killed runs left, and print what `parse_source` reads."""
     return Command(("sh", "-c", _SURVEY), 30)
 
 
 def parse_source(lines: Sequence[str]) -> Source | None:
-    """What `survey` printed; None where it is no answer."""
+    """The output of `survey_source`; None where it is no answer."""
     fields = [line.partition(" ")[::2] for line in lines]
     first = dict(reversed(fields))
     keys = tuple(value for name, value in fields if name == "key" and _HOST_KEY.fullmatch(value))
@@ -81,7 +81,7 @@ def make_key(address: str) -> Command:
 
 
 def parse_key(lines: Sequence[str]) -> Key | None:
-    """What `make_key` printed; None where it is no answer."""
+    """The output of `make_key`; None where it is no answer."""
     if len(lines) != 3:
         return None
     public = " ".join(lines[2].split()[:2])
@@ -98,7 +98,7 @@ def admit_keys(
 ) -> Command:
     """On the source: take these keys for so many seconds; earlier ones go.
 
-    + name: hexadecimal digits that no other way has
+    + name: hexadecimal digits that no other tunnel has
     + folder, image: what they may read: the files of this folder (or this file), this image
     """
     granted = " ".join(b64encode(what.encode()).decode() or "-" for what in (folder, image))

@@ -8,7 +8,7 @@ from samples import VERSION, spark, want
 
 from cluster.catalog.models import find_model
 from cluster.checks import Needs, check_launch
-from cluster.findings import Level
+from cluster.findings import Finding, Level
 from cluster.node.readings import MemoryReading, NodeFacts
 
 GIB = 2**30
@@ -21,13 +21,18 @@ def nodes(count: int = 2) -> list[NodeFacts]:
     return [spark(i, memory=SPARK) for i in range(count)]
 
 
-def told(
+def findings(
     *seen: NodeFacts, count: int = 2, version: str = VERSION, ours: str = "", **data: Any
-) -> list[str]:
-    """Findings as "level what -> cure", over healthy Sparks."""
+) -> list[Finding]:
+    """Findings over healthy Sparks."""
     seen = seen or tuple(nodes(count))
     wanted = want(len(seen), **data)
     needs = Needs(our_names=frozenset({ours}))
-    found = list(check_launch(wanted, find_model(wanted.common.model), seen, needs, version))
-    assert all(f.cure for f in found if f.level is Level.ERROR)
-    return [f"{f.level.value} {f}" for f in found]
+    every = list(check_launch(wanted, find_model(wanted.common.model), seen, needs, version))
+    assert all(f.cure for f in every if f.level is Level.ERROR)
+    return every
+
+
+def told(*seen: NodeFacts, **more: Any) -> list[str]:
+    """The same as "level what -> cure"."""
+    return [f"{f.level.value} {f}" for f in findings(*seen, **more)]

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from launch_findings import GIB, SPARK, nodes, told
+from launch_findings import GIB, SPARK, findings, nodes, told
 from samples import ran, specs_of
 
 from cluster.node.readings import Gpu, MemoryReading
@@ -71,7 +71,7 @@ def test_one_node_may(data: dict[str, Any]) -> None:
 )
 def test_a_context_that_sglang_takes(more: dict[str, Any]) -> None:
     data = {"model": "qwen7b", "context_length": 65536} | more
-    assert [line for line in told(**data) if "is more than" in line] == []
+    assert "context-too-long" not in {finding.key for finding in findings(**data)}
 
 
 # ---- memory
@@ -219,6 +219,6 @@ def test_a_gpu_with_memory_of_its_own_may_have_more() -> None:
 def test_a_hidden_gpu_is_reported(value: str, hidden: bool) -> None:
     """A Spark has one GPU, number 0."""
     spark = [replace(node, gpus=(Gpu(0, "NVIDIA GB10", "580.95.05", "12.1"),)) for node in nodes(1)]
-    lines = told(*spark, model="qwen7b", env={"CUDA_VISIBLE_DEVICES": value})
-    reported = [line for line in lines if "hides every GPU: the node has 1 GPU" in line]
-    assert len(reported) == hidden
+    reported = findings(*spark, model="qwen7b", env={"CUDA_VISIBLE_DEVICES": value})
+    assert [finding.key for finding in reported].count("gpus-hidden") == hidden
+    assert not hidden or "hides every GPU: the node has 1 GPU" in reported[0].what

@@ -239,7 +239,8 @@ def test_one_thing_wrong(change: dict[str, Any], told: str) -> None:
 
 def test_a_port_that_could_not_be_read_is_never_called_free() -> None:
     node = replace(spark(1), listeners=(), unread={"listeners": "no"})
-    assert not [line for line in found(node) if "is free" in line]
+    findings = check_nodes([node], wanted=NEEDS, fabric=None, peers={})
+    assert "port-free" not in {finding.key for finding in findings}
 
 
 def test_the_rendezvous_port_matters_on_the_head_of_several_nodes_alone() -> None:

@@ -172,9 +172,9 @@ def test_nothing_speaks_against_a_usual_spark() -> None:
     ("setup", "said"),
     [
         pytest.param(replace(USUAL, ssh=B), f"SSH comes in by {B}", id="SSH over a half"),
-        pytest.param(replace(USUAL, ssh=""), "can't be told which interface SSH uses", id="SSH?"),
+        pytest.param(replace(USUAL, ssh=""), "the interface that SSH uses is unknown", id="SSH?"),
         pytest.param(
-            replace(USUAL, ssh="", by_ssh=False), "can't be told which", id="no SSH to a node"
+            replace(USUAL, ssh="", by_ssh=False), "SSH uses is unknown", id="no SSH to a node"
         ),
         pytest.param(
             replace(USUAL, guarded=True), "an earlier run failed or is still going", id="guarded"
