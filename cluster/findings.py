@@ -24,7 +24,7 @@ class Finding:
     + what: one sentence: the setting or the thing, its value, and what is allowed
     + where: the node's name, or "" for the whole cluster
     + cure: how to fix it, as a command if there is one; "" if nothing needs fixing
-    + key: names the kind of problem for programs; "" where none tells it apart
+    + key: names the kind of problem, for programs; "" where no program asks for it
     """
 
     level: Level

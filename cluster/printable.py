@@ -49,7 +49,7 @@ def printable_record(record: logging.LogRecord) -> bool:
 
 
 def tail(text: str, characters: int = 500) -> str:
-    """The end of a long output, where it says what went wrong; "" of none."""
+    """The end of a long output, where the reason of a failure is; "" of none."""
     return text.strip()[-characters:]
 
 

@@ -50,7 +50,7 @@ def changed(
 
 def _change(state: State, host: Host, change: UfwChange, seconds: int) -> bool:
     until = time.monotonic() + seconds
-    # A connection that the change itself cut says nothing: half of the time is for the proof.
+    # The change may cut its own connection, which proves nothing: half the time is for the proof.
     half = seconds // 2
     script = ("sh", "-c", _APPLY, "sh", str(seconds), _REVERT)
     argv = ("timeout", str(half), *as_root(*script))

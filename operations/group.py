@@ -37,10 +37,10 @@ class Group:
     + url: where a rank serves, as its own node reaches it
     + start: its ranks are stopped and must be started (else they are starting already)
     + restarts: how often Docker has restarted each rank so far
-    + fetch_answers: asks the head for the model's id and a completion, every rank for its health
-    + rdma: whether NCCL must be seen on RDMA
+    + fetch_answers: fetches the model's id and a completion from the head, each rank's health
+    + rdma: whether the log should show NCCL on RDMA
     + before_start: what every node runs right before its rank starts; it may fail
-    + interrupted: why nobody wants to wait for it any longer, or None
+    + interrupted: the interrupt that ends the wait; None: there was none
     """
 
     hosts: Mapping[str, Host]
@@ -104,7 +104,7 @@ def verify_model(group: Group, *, locked: bool = False) -> tuple[Finding, ...]:
     """Why the model is not served: its id, one completion. () where it is: then a line is logged
     that says over which transport, and how fast it answered.
 
-    + locked: healthy ranks that ask for another API key than ours are proof enough
+    + locked: healthy ranks that require another API key than ours are proof enough
     """
     answers = group.fetch_answers()
     if locked and serving.locked(answers):
@@ -221,7 +221,7 @@ def log_causes(group: Group, healths: Mapping[str, RankHealth]) -> None:
     for health in healths.values():
         if health.lost:
             group.head.log_styled(
-                f"{health.node}: cannot be asked ({health.lost}), its rank may still run -> "
+                f"{health.node}: does not answer ({health.lost}), its rank may still run -> "
                 "run this again once it answers",
                 fg="red",
             )

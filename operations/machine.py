@@ -19,4 +19,4 @@ def lingering(login: str, needed: bool) -> Generator[StringCommand, None, None]:
     if needed:
         yield render(Command(as_root(*enable_linger(login).bounded), 45, kill=False))
     else:
-        host.noop(f"{login}'s processes are as wanted")
+        host.noop(f"{login}'s processes already survive its sessions")

@@ -57,7 +57,7 @@ class NetworkChange:
 
 @operation()
 def armed(halves: Halves, needed: bool) -> Generator[StringCommand, None, None]:
-    """Have the node change back in GUARD_SECONDS, whatever becomes of the connection to it."""
+    """Have the node revert after GUARD_SECONDS, even if the connection to it is lost."""
     if needed:
         yield render(arm(halves, GUARD_SECONDS))
     else:
@@ -133,7 +133,7 @@ def _failures(change: NetworkChange) -> list[Finding]:
     found."""
     changing = [change.hosts[name] for name in change.changing]
     outputs = shell.on_all(changing, lambda h: shell.run_command(h, apply(change.wanted[h.name])))
-    # A connection that was lost says nothing yet: the next step makes a new one.
+    # A connection that was lost proves nothing yet: the next step opens a new one.
     answered = {name: answer for name, answer in outputs.items() if not answer.lost}
     if failed := _failures_of(answered, "netplan apply failed", "sudo netplan --debug apply"):
         return failed

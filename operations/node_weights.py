@@ -56,14 +56,14 @@ class WeightsJob:
         return {name: host for name, host in self.hosts.items() if host is not self.head}
 
     def ref(self, commit: str) -> str:
-        """The name by which the engine finds the commit; "" where it asks for the commit itself."""
+        """The name by which the engine finds the commit; "" where it uses the commit itself."""
         return "" if self.local or self.revision == commit else self.revision or "main"
 
 
 def read_weights(
     job: WeightsJob, names: Iterable[str], revision: str | None = None
 ) -> dict[str, StoredModel]:
-    """What these nodes hold. What an engine made as root is given to the login first."""
+    """What these nodes have. What an engine created as root is given to the login first."""
     requested = job.revision if revision is None else revision
     log = job.head.log
     with shell.report_every(lambda s: log(f"reading and hashing the model's files, {s:.0f} s")):
@@ -88,7 +88,7 @@ def _read_node(job: WeightsJob, host: Host, revision: str) -> StoredModel:
     if not stored.closed:
         return stored
     host.log(f"{stored.closed[0]} belongs to root, as an engine left it: giving it to the login")
-    # The cache's own folder too, where the engine made it.
+    # The cache's own folder too, where the engine created it.
     folder = job.folders[host.name]
     answer = shell.run_command(host, weights.chown_to_login(folder, *stored.owner, job.image))
     if not answer.ok:

@@ -1,4 +1,4 @@
-"""What a run's report is made of: operations note here what failed and what serves again.
+"""The record of a run, for its report: operations note here what failed and what serves again.
 
 One run is one process. Nothing is written unless the run was asked for a report.
 """
@@ -24,7 +24,7 @@ Left = Literal["untouched", "unknown", "nothing", "previous"]
 class RunRecord:
     """What one run has noted so far.
 
-    + file: the report's; None: nobody asked for one
+    + file: the report's; None: no report is written
     + describe: makes the document of this record
     + result: "refused" or "failed" once something was; None until then
     + left: what a switch leaves running while it is under way ("unknown") and once it has failed;
@@ -44,13 +44,13 @@ record = RunRecord()
 
 
 def begin_step(step: Step) -> None:
-    """From now on the run does this; a report on the disk says so at once."""
+    """The run begins a step; the report on the disk is updated at once."""
     record.step = step
     write("interrupted")
 
 
 def note(result: Result, findings: Iterable[Finding]) -> None:
-    """The run was refused or has failed. The first to say so says why: what follows is added."""
+    """The run was refused or has failed. The first result stays; later findings are added."""
     record.result = record.result or result
     record.findings |= dict.fromkeys(findings)
 

@@ -98,7 +98,7 @@ def run_command(host: Host, command: Command) -> Output:
 
 def _run(host: Host, script: StringCommand, seconds: int, stdin: str) -> Output:
     """Run a script; never raises. A lost connection is opened again by the next call."""
-    # What the inventory says of sudo, shell and environment, as every operation gets it.
+    # The inventory's sudo, shell and environment, as every operation gets them.
     given: Mapping[str, Any] = pop_global_arguments(host.state, host, {})[0]
     arguments = {key: given[key] for key in CONNECTOR_ARGUMENT_KEYS if key in given}
     if stdin:

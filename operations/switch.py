@@ -43,7 +43,7 @@ from operations.group import Group
 
 # Ctrl-C, a plain `kill`, a terminal that is closed.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# A node's engine is asked which ranks it has; its own limit comes first.
+# One reading of a node's ranks; the engine's own limit is shorter.
 READ_SECONDS = 45
 # A node that does not answer is read again for this long: its sshd or dockerd may be restarting.
 PATIENCE_SECONDS = 25
@@ -204,7 +204,7 @@ def _do(switch: Switch, action: str, phase: Callable[[str], list[Command]]) -> N
         raise PhaseFailed([lost])
 
     def run(at: Host) -> str:
-        """What the first command said that failed; "" where none did."""
+        """The output of the first command that failed; "" where none did."""
         for command in commands[at.name]:
             output = shell.run_command(at, command)
             if not output.ok:
@@ -290,7 +290,7 @@ def _put_back(switch: Switch, failed: Group) -> None:
 
 
 def read_ranks(hosts: Mapping[str, Host], group: Group) -> RanksById:
-    """Every node's ranks; a node that can't be asked is left out."""
+    """Every node's ranks; a node that can't be read is left out."""
     fact: Fact[list[Rank]] = Containers() if group.renames else Processes()
     script = fact.command()
 

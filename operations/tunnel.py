@@ -79,7 +79,7 @@ def open_tunnel(
 def _make_keys(
     source: Host, targets: Mapping[str, Host], address: str, keys: dict[str, tunnel.Key]
 ) -> tunnel.Source:
-    """The keys of all targets, into `keys`, and what the source says of itself."""
+    """Create all targets' keys, into `keys`; returns the source's login, port and host keys."""
     senders: list[tunnel.Source] = []
 
     def prepare(host: Host) -> Finding | None:

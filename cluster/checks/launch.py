@@ -46,7 +46,7 @@ DECIDED = {
 def check_launch(
     wanted: Declaration, model: Model, nodes: Sequence[NodeFacts], needs: Needs, version: str
 ) -> Iterator[Finding]:
-    """Findings that hold whatever the nodes' Docker, disks and ports are like.
+    """Findings that do not depend on the nodes' Docker, disks and ports.
 
     + version: SGLang's, whose options extra_args are read by; "" for the process runtime
     """
@@ -59,7 +59,7 @@ def check_launch(
         )
     if settings.api_key_file and settings.runtime == "process":
         yield error(
-            "api_key_file needs runtime = 'docker': the embedded engine asks for no key",
+            "api_key_file needs runtime = 'docker': the embedded engine requires no key",
             cure="leave api_key_file out: it listens on this machine alone",
         )
     if len(nodes) > 1:
@@ -92,7 +92,7 @@ def _several(settings: Settings) -> Iterator[Finding]:
 
 
 def _context(settings: Settings, model: Model) -> Iterator[Finding]:
-    """SGLang refuses to start with more than the model's config says."""
+    """A context that is longer than the model's: SGLang refuses to start with it."""
     longest, wanted = model.max_context, settings.context_length
     stretched = LONGER in settings.env or any(w.startswith(ROPE) for w in settings.extra_args)
     if longest and wanted != "auto" and wanted > longest and not stretched:
@@ -108,7 +108,7 @@ def _fits(
 ) -> Iterator[Finding]:
     tp, pp = parallelism(wanted)
     settings = wanted.common
-    # What our own rank holds comes free when it stops: its node's reading says nothing.
+    # Our own rank's memory is free once it stops: the reading of its node does not count.
     idle = [n for n in nodes if not any(r.alive and r.name in needs.our_names for r in n.ranks)]
     yield from fit(
         model,
@@ -134,7 +134,7 @@ def _freezing(
     fraction = mem_fraction(settings, model)
     with suppress(ValueError):
         fraction = float(given.get("--mem-fraction-static", "")) or fraction
-    # A GPU with memory of its own tells how much; what could not be read is taken for a Spark's.
+    # A GPU with memory of its own reports how much; one that could not be read counts as a Spark's.
     shared = not all(n.gpus and all(g.memory_bytes for g in n.gpus) for n in nodes)
     if shared and fraction > HIGH_FRACTION:
         what = (

@@ -93,7 +93,7 @@ def check_nodes(
 
 
 def check_unread(node: NodeFacts, wanted: Needs, *, several: bool) -> Iterator[Finding]:
-    """Sections that could not be read, but for those that another check reports or nobody needs."""
+    """Sections that could not be read, except what another check reports or nothing needs."""
     passed_over = {"gpus"}
     if not several:
         passed_over |= {"rdma", "interfaces"}
@@ -114,7 +114,7 @@ def check_unread(node: NodeFacts, wanted: Needs, *, several: bool) -> Iterator[F
             yield error(f"{section} could not be read: {words}", node.name, cure, key)
 
 
-# What Docker's client is asked for.
+# Sections that Docker's client reads.
 OF_DOCKER = {"image", "ranks"}
 
 
@@ -278,7 +278,7 @@ def check_free_space(node: NodeFacts, needs: Needs) -> Iterator[Finding]:
     by_system: dict[tuple[int, int], list[tuple[DiskReading, str, int]]] = {}
     for reading, what, count in coming:
         if reading and count:
-            # A file system has no name here; its size and its free bytes tell it apart.
+            # A file system has no name here: its size and its free bytes identify it.
             by_system.setdefault((reading.total, reading.free), []).append((reading, what, count))
     for (_total, free), parts in by_system.items():
         needed, paths = sum(p[2] for p in parts), ", ".join(p[0].path for p in parts)
@@ -323,7 +323,7 @@ def _check_port(node: NodeFacts, setting: str, port: int, needs: Needs) -> Itera
 def _rank_behind(node: NodeFacts, listener: Listener) -> Rank | None:
     """The rank behind a listener: by its pid, else the living one whose spec has this port.
 
-    A container's listener shows a pid that Docker does not tell; its spec carries our label.
+    A container's listener has a pid that `docker inspect` does not show; so its label decides.
     """
     alive = [r for r in node.ranks if r.alive and r.label is not None]
     by_pid = [r for r in alive if listener.pid is not None and r.id == str(listener.pid)]

@@ -18,7 +18,7 @@ DOCKER_LINE = re.compile(
     r"|[Cc]annot connect to the Docker|failed to (?:connect to the docker|create task|set up)"
     r"|driver failed programming|exec /|exec: |standard_init_linux)"
 )
-# More than its client ever says at once, and as much of it as is shown where nobody knows it.
+# More lines than its client ever prints at once; and characters that are shown of unknown output.
 DOCKER_LINES, DOCKER_LENGTH = 1_000, 500
 DOCKER_TEXTS = ("nvidia-container-cli", "could not select device driver")
 # What Docker's exit codes say of themselves: exit code → key, cause, cure.
@@ -107,7 +107,7 @@ def diagnose(lines: Sequence[str], end: End | None = None) -> tuple[Diagnosis, .
     hits = _still_valid(list(_hits(log, heard)), log)
     recognized = _diagnose_hits(hits, heard)
     unknown = list(_unrecognized(log, hits, end))
-    # What SGLang itself says it died of comes before the children that it killed for it.
+    # SGLang's own reason comes before the children that it then killed.
     own = any(engine_log.HIT_AN_EXCEPTION in line for line in log)
     diagnoses = [*(unknown if own else ()), *recognized, *unknown]
     if end and end.oom_killed:
@@ -144,7 +144,7 @@ def group_diagnosis(
 
 
 def docker_error(text: str, image: str = "") -> Diagnosis | None:
-    """What Docker's client says when a pull, create or start fails; None for words unknown here."""
+    """What the output of a failed pull, create or start means; None if no symptom matches."""
     log = [clean(line) for line in text.split("\n")[-DOCKER_LINES:]]
     hits = [h for at, line in enumerate(log) if (h := _first(symptoms("docker"), line, at))]
     diagnoses = _diagnose_hits(hits, {"image": image} if image else {})
@@ -152,14 +152,14 @@ def docker_error(text: str, image: str = "") -> Diagnosis | None:
 
 
 def docker_failure(text: str, image: str = "") -> tuple[str, str]:
-    """What a failed command of Docker means, with its evidence, and the cure; the last of its words
-    where nobody knows them."""
+    """What a failed command of Docker means, with its evidence, and the cure; the end of its output
+    if no symptom matches."""
     if diagnosis := docker_error(text, image):
         return f"{diagnosis.cause} ({diagnosis.evidence})", diagnosis.cure
     last = text.strip()[-DOCKER_LENGTH:]
     if len(text.strip()) > DOCKER_LENGTH:
         last = f"… {last.partition(' ')[2]}"
-    return last or "Docker did not respond in time", "journalctl -u docker on the node tells more"
+    return last or "Docker did not respond in time", "journalctl -u docker on the node shows more"
 
 
 def _hits(log: Sequence[str], heard: Mapping[str, str]) -> Iterator[Hit]:

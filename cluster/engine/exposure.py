@@ -25,7 +25,7 @@ class ApiAccess:
     """Where rank 0 answers, and whom.
 
     + host: the address that it listens on
-    + keyed: it asks for a key
+    + keyed: it requires a key
     + nodes: of its group; sglang: its version, "" for the embedded engine
     """
 
@@ -62,7 +62,7 @@ def check_exposure(api: ApiAccess, settings: Settings) -> Iterator[Finding]:
         return
     prefixes = [ip_network(network, strict=False).prefixlen for network in settings.api_networks]
     if settings.runtime == "process":
-        why = f"it listens on {api.host}, and the embedded engine asks for no key"
+        why = f"it listens on {api.host}, and the embedded engine requires no key"
         yield warning(_anybody(api, why), cure="--data host=127.0.0.1")
         return
     report: Callable[[str], Finding] = ok
@@ -75,7 +75,7 @@ def check_exposure(api: ApiAccess, settings: Settings) -> Iterator[Finding]:
             f"only the nodes and {networks} can reach it"
         )
     else:
-        access = _anybody(api, f"it listens on {api.host} and asks for no key")
+        access = _anybody(api, f"it listens on {api.host} and requires no key")
         newest = max((v.fixed for v in VULNERABILITIES), key=parse_version)
         newer = f"; use an image with SGLang {newest} or later: --data image=…"
         report = partial(warning, cure=f"{KEY}; or {FIREWALL}{newer * bool(_known_holes(api))}")

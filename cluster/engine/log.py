@@ -1,4 +1,4 @@
-"""What an engine's log says: how far a rank is, over which transport, which exceptions ended it."""
+"""Reading an engine's log: how far a rank is, over which transport, which exceptions ended it."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -28,7 +28,7 @@ READY = re.compile(
     r"|Starting dummy health check server at"
     r"|ready: \S+ at http\S+ \(llama\.cpp\)|init: listening on http"
 )
-# What a head says of SIGTERM (SGLang 0.5, managers/tokenizer_manager.py): its end is wanted.
+# What a head logs after SIGTERM (SGLang 0.5, managers/tokenizer_manager.py).
 STOPPING = "Draining requests and shutting down"
 # Triton's bindings end every rank, however it ended, with some 30 lines of what they leaked.
 NOISE = re.compile(r"^(?:nanobind: | - (?:leaked |\.\.\. skipped )|See https://nanobind)")
@@ -93,7 +93,7 @@ MEMBER = re.compile(r"^ +\+(?:-\+)?-+ (?:\d+|\.\.\.) -+$")
 # The line that names an exception, after its traceback; without one, the name must sound like it.
 RAISED = re.compile(r"^(?:[A-Za-z_]\w*\.)*(?P<name>[A-Za-z_]\w*)(?=:|$)")
 NAMES = ("Error", "Exception", "Timeout", "Exit", "Interrupt")
-# Python says so of an exception in a destructor, most often while it ends.
+# Python's line for an exception in a destructor, most often while it ends.
 IGNORED = "Exception ignored "
 CHAINED = (
     "During handling of the above exception",
@@ -109,7 +109,7 @@ class Searchable(Protocol):
 
 @dataclass(frozen=True)
 class Transport:
-    """What NCCL carries its traffic over, and the line that says so.
+    """What NCCL carries its traffic over, and the line that shows it.
 
     "local": between GPUs of one machine alone. "unknown" without NCCL's lines (gloo, NCCL_DEBUG not
     INFO), or where they disagree: then `evidence` is the last of them.
@@ -136,7 +136,7 @@ def last_words(lines: Sequence[str], count: int) -> tuple[str, ...]:
 
 
 def phase(lines: Sequence[str]) -> str:
-    """What a rank is doing, from the last line that tells; "" where none does."""
+    """The step that a rank is in, from the last line that shows one; "" where none does."""
     for line in map(clean, reversed(lines)):
         for pattern, words in PHASES:
             if pattern.search(line):

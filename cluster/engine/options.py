@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 # One file each: first option string -> [option strings, repr(default), choices or null, nargs],
 # written by tests/sglang/check_parser.py --record.
 RECORDED = ("0.5.3.post3", "0.5.23")
-# Options of server_args.py that take a number, though their default, None, does not tell.
+# Options of server_args.py that take a number, though their default is None.
 NUMBERS = frozenset(
     (
         *("--context-length", "--mem-fraction-static", "--max-running-requests"),
@@ -39,7 +39,7 @@ class Option:
     """One option of the parser.
 
     + names: every spelling ("--model-path", "--model")
-    + number: its value is a number, as far as its default or NUMBERS tells
+    + number: its value is a number, by its default or by NUMBERS
     + default: as Python prints it ("None", "1", "'auto'")
     + choices: what its value may be; empty where anything goes
     + nargs: how many values, as argparse has it: None one, 0 a flag, "?" "*" "+"

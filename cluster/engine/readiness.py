@@ -20,7 +20,7 @@ class RankHealth:
 
     + rank: the container or process; None where it is gone
     + health: HTTP status of its /health; 0 where nothing answered
-    + phase: what its log says it is doing, "" where it does not say
+    + phase: the step that its log shows, "" for none
     + lost: why the node could not be read, "" when it answered
     """
 
@@ -36,7 +36,7 @@ class RankHealth:
 
     def __str__(self) -> str:
         if self.lost:
-            return f"{self.node} cannot be asked"
+            return f"{self.node} does not answer"
         if self.rank is None or not self.rank.running:
             return f"{self.node} {self.rank.status if self.rank else 'gone'}"
         doing = f" ({self.phase})" if self.phase else ""

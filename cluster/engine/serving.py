@@ -128,7 +128,7 @@ def serving_problems(
     elif served.models.status != 200:
         problem = f"/v1/models answers {served.models.status}"
     elif model not in served.names:
-        problem = f"serves {', '.join(served.names) or 'no model'}, wanted is {model}"
+        problem = f"serves {', '.join(served.names) or 'no model'}, expected {model}"
     elif completion.status != 200:
         problem = f"a completion is answered {completion.status}: {completion.body[:200]}"
     elif served.tokens < 1:

@@ -16,7 +16,7 @@ Kind = Literal["engine", "docker"]
 
 
 class Weight(IntEnum):
-    """How much a symptom tells, the most first; symptoms.toml says what each means."""
+    """How significant a symptom is, the most first; symptoms.toml explains each."""
 
     CAUSE = 0
     FAILED = 1
@@ -93,7 +93,7 @@ def expression(text: str) -> Expression:
 
 @cache
 def symptoms(kind: Kind) -> tuple[Symptom, ...]:
-    """What an engine says, or Docker, in the order of the file."""
+    """The symptoms of an engine's log, or of Docker's output, in the order of the file."""
     return tuple(
         Symptom(
             key=entry["key"],

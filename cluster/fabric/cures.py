@@ -1,4 +1,4 @@
-"""Commands that mend a node's fabric; netplan keeps those by hand over a reboot, in 40-cx7.yaml."""
+"""Commands that repair a node's fabric. Those for netplan survive a reboot, in 40-cx7.yaml."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""The variables that bind NCCL, gloo, UCX and SGLang to the fabric, and what `env` says of them."""
+"""The variables that bind NCCL, gloo, UCX and SGLang to the fabric, and what `env` gets wrong."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address, ip_network

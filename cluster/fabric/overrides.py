@@ -45,7 +45,7 @@ class NodeOverrides:
 
     @property
     def effective(self) -> NodeOverrides:
-        """With what `env` says in place of settings that are empty: that is what will hold."""
+        """With the values of `env` in place of settings that are empty: those will apply."""
         return replace(
             self,
             address=self.value("address"),

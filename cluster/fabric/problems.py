@@ -166,7 +166,7 @@ def no_tcp_attachment(node: NodeFacts) -> Finding:
 
 
 def no_hca(node: NodeFacts, interface: str) -> Finding:
-    """A rendezvous off the QSFP ports, or on one that is down, says nothing about the HCA."""
+    """A rendezvous off the QSFP ports, or on one that is down, does not determine an HCA."""
     what = f"{interface}, as set, is not an Up half of a QSFP port, so no HCA is known"
     return error(what, node.name, f"set nccl_ib_hca of {node.name} too, or `--data rdma=off`")
 
@@ -178,7 +178,7 @@ HeldAddresses = frozenset[tuple[str, str]]
 def same_addresses(
     nodes: Sequence[NodeFacts], chosen: Sequence[HeldAddresses]
 ) -> Iterator[Finding]:
-    """A chosen address that another node holds as well, on whatever interface."""
+    """A chosen address that another node has as well, on any interface."""
     for i, node in enumerate(nodes):
         for j, other in enumerate(nodes):
             for ip, name in sorted(chosen[i]):

@@ -214,7 +214,7 @@ def _wider_than_networks(ufw: Ufw, place: RuleContext, settings: Settings) -> It
 def _obstacle(
     other: Rule, rule: Rule, ufw: Ufw, place: RuleContext, settings: Settings
 ) -> Iterator[Finding]:
-    """What another's rule blocks that one of ours allows; nothing where that hurts nobody."""
+    """What a rule of others blocks that one of ours allows; nothing where that does no harm."""
     what = f"its rule `{other}` comes before ours and blocks"
     cure = f"sudo ufw delete {shlex.join(other.words())}"
     node = place.node.name

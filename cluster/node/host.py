@@ -73,7 +73,7 @@ def setting_objections(node: str, setup: HostSetup, settings: Settings) -> Itera
 
 
 def untouched_settings(setup: HostSetup, settings: Settings) -> Iterator[str]:
-    """What a node keeps as it is because no setting asks for it, a line each."""
+    """What stays as it is on a node because no setting changes it, a line each."""
     if not settings.linger:
         now = "on" if setup.linger else "off"
         risk = ""

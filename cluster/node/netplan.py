@@ -82,7 +82,7 @@ Halves = tuple[Half, ...]
 def assign(
     nodes: Sequence[NodeFacts], networks: Sequence[str], mtu: int, hcas: Mapping[str, str]
 ) -> dict[str, Halves]:
-    """Node name → its halves as wanted, rank order; Refused where the fabric does not allow it.
+    """Node name → its halves, rank order; Refused where the fabric does not allow it.
 
     + networks: one IPv4 network for each half; rank N has its address N + 1
     + hcas: node → the HCAs that its nccl_ib_hca names, comma between; "" leaves the choice to us
@@ -137,7 +137,7 @@ def find_small_networks(subnets: Sequence[IPv4Network], nodes: int) -> Iterator[
 def cabled(nodes: Sequence[NodeFacts], hcas: Mapping[str, str]) -> list[list[RdmaPort]]:
     """Both halves of the cabled port on every node: one port number on all where that is possible.
 
-    A half may be down, or without address: to mend that is what this is for. Half A first.
+    A half may be down, or without an address: this is what gives it one. Half A first.
     """
     named = [set(filter(None, hcas.get(n.name, "").split(","))) for n in nodes]
     ups = [
@@ -228,7 +228,7 @@ def find_taken_addresses(node: NodeFacts, setup: Setup, wanted: Halves) -> Itera
 def address_changes(node: NodeFacts, setup: Setup, wanted: Halves, text: str) -> Iterator[str]:
     """What differs on a node from the declared halves, a line each.
 
-    + text: of our file, as wanted
+    + text: of our file, as declared
     """
     if setup.own is None:
         yield f"{FILE} is not there"

@@ -9,7 +9,7 @@ from cluster.rank.spec import Spec, read_label
 
 @dataclass(frozen=True)
 class Shown:
-    """What `pyinfra INVENTORY fact …` can print: its encoder asks an object for `to_json`."""
+    """What `pyinfra INVENTORY fact …` can print: its encoder calls an object's `to_json`."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -136,7 +136,7 @@ class Rank(Shown):
     + exit_code: of its last end; None if it has never ended
     + restarts: Docker's RestartCount
     + restart_policy: "no", "unless-stopped" …; "" for a process
-    + started_at: as Docker says it (RFC 3339); a process's start time in clock ticks since boot
+    + started_at: RFC 3339, from Docker; a process's start time in clock ticks since boot
     + container: its container's name, where an interrupted switch has renamed it; else ""
     """
 
@@ -184,11 +184,11 @@ class Rank(Shown):
 
 @dataclass(frozen=True)
 class ImageReading(Shown):
-    """A local image: its id ("sha256:…"), the digests it has at registries, what it is made of.
+    """A local image: its id ("sha256:…"), its digests at registries, its content.
 
     + digests: "repository@sha256:…"; in containerd's store also of an image that was built here
-    + content: equal for equal layers and configuration, whatever store holds the image and however
-      it came; "" where Docker did not say
+    + content: equal for equal layers and configuration, in any store and however the image came;
+      "" where Docker did not say
     + size: bytes; in containerd's store of the layers as they came, which is compressed
     """
 

@@ -33,7 +33,7 @@ class Readings:
 
     + nodes: node -> its reading, for every node that answered
     + silent: node -> why it did not answer
-    + full: the nodes whose reading has what refusals are made of: GPUs, disks, ports, weights
+    + full: the nodes whose reading has what the checks need: GPUs, disks, ports, weights
     + version: SGLang's, as the head's image reports it; "" if the image was not read
     """
 
@@ -58,7 +58,7 @@ class Decision:
     + plan: `NO_PLAN` if there is none; then `refusal` says why
     + findings: what the fabric and unreadable nodes are to be mentioned for
     + refusal: why nothing can be planned; empty if there is a plan
-    + undecided_image: the plan needs the version of SGLang, which only the head's image can tell
+    + undecided_image: the plan needs the version of SGLang, which only the head's image has
     """
 
     declaration: Declaration
@@ -89,8 +89,8 @@ class Decision:
 
     @property
     def running_ranks(self) -> dict[str, Rank]:
-        """Node -> its running rank, rank order, whatever is declared for it; without nodes that
-        have none, or one whose label tells no spec."""
+        """Node -> its running rank, rank order, as declared or not. Left out: nodes without one, or
+        with one whose label is no spec of ours."""
         read = {
             n: self.readings.nodes[n] for n in self.declaration.names if n in self.readings.nodes
         }
@@ -145,11 +145,11 @@ def decide(
 
 
 def engine_version(declaration: Declaration, readings: Readings) -> str | None:
-    """SGLang's version, which launch lines are written for; None: only the head's image can tell.
+    """SGLang's version, for the launch lines; None: it must be read from the head's image.
 
     The declared one; else that of a rank's label, if the rank was created from this very image;
     else what the image reports.
-    Before the image is there its name tells, or the oldest recorded version is assumed: a deploy
+    Before the image is there its name decides, or the oldest recorded version is assumed: a deploy
     decides again once the image has come.
     """
     settings = declaration.common

@@ -51,7 +51,7 @@ class Phases:
         return self._stop(node, self.stop_seconds, head=True)
 
     def stop_workers(self, node: str) -> list[Command]:
-        """Stop the other ranks. Without a head nothing tells them to end: no use to wait then."""
+        """Stop the other ranks. Without a head they never end by themselves: no use to wait."""
         headed = any(step.stop and step.is_head for step in self._plan.steps)
         return self._stop(node, self.stop_seconds if headed else ORPHAN_SECONDS, head=False)
 

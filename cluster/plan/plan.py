@@ -228,7 +228,7 @@ def _foreign_containers(
                 continue
             why = f"it belongs to the group {rank.group}" if rank.group else "it lacks our label"
             if rank.label is not None and not rank.group:
-                why = "its label tells no group"
+                why = "its label names no group"
             setting = "head_container" if spec.rank == 0 else "worker_container"
             yield error(
                 f"a container named {spec.name} exists and is not ours ({why})",

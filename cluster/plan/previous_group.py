@@ -39,7 +39,7 @@ class PreviousGroup:
 
 
 def members(facts: NodeFacts, group: str) -> tuple[Rank, ...]:
-    """The node's ranks whose label says that they belong to this group."""
+    """The node's ranks whose label names this group."""
     return tuple(rank for rank in facts.ranks if rank.group == group)
 
 
@@ -54,7 +54,7 @@ def undo_interrupted_switch(
     """The readings as if an interrupted switch had not begun, unless the declared ranks all run:
     then it only lacks its end.
 
-    A rank set aside gets its name back (`Rank.container` says what its container is called now);
+    A rank set aside gets its name back (`Rank.container` is its container's name now);
     what has taken that name is unproven, and shown as NAME.failed.
     """
     previous = find_previous_group(facts, group)

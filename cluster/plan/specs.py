@@ -149,7 +149,7 @@ def _parser(setting: str, models: str) -> str:
 def _env(settings: Settings, model: Model, fabric: Mapping[str, str]) -> dict[str, str]:
     own = {
         "HF_HOME": CONTAINER_HF_HOME,
-        # The deploy has brought the files: the engine neither asks the hub nor needs a token.
+        # The deploy has brought the files: the engine needs neither the hub nor a token.
         "HF_HUB_OFFLINE": "1",
         "NCCL_DEBUG": settings.nccl_debug,
         **GB10_ENV,

@@ -1,4 +1,4 @@
-"""Whether a rank asks its clients for a key, where the key is stored, and how SGLang gets it.
+"""Whether a rank requires a key of its clients, where the key is stored, and how SGLang gets it.
 
 A spec says only that there is a key, by its mount. Only rank 0 has it: the others answer nothing
 but health checks.
@@ -26,7 +26,7 @@ def key_volume(group: str) -> str:
 
 
 def is_keyed(volumes: tuple[str, ...] | list[str]) -> bool:
-    """Whether a rank with these mounts asks for a key."""
+    """Whether a rank with these mounts requires a key."""
     return any(v.split(":")[1:2] == [CONTAINER_KEYS] for v in volumes)
 
 

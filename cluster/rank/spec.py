@@ -60,7 +60,7 @@ class Spec:
 
 @dataclass(frozen=True)
 class Label:
-    """What a container's or process's label says.
+    """The content of a container's or process's label.
 
     + spec: None for a label that is no spec of ours, or has numbers that no spec has: whoever may
       create a container may write one, and so may another version of ours

@@ -55,7 +55,7 @@ class DoctorReport:
 def doctor_report(
     status: Status, problems: Iterable[Problem], looked: Sequence[str]
 ) -> DoctorReport:
-    """The document: the most telling first, nothing twice."""
+    """The document: errors first, nothing twice."""
     ordered = sorted(dict.fromkeys(problems), key=lambda problem: problem.level)
     return DoctorReport(
         ok=not any(problem.level == "error" for problem in ordered),
@@ -257,7 +257,7 @@ def _rank_problems(rank: RankStatus, status: Status) -> Iterator[Problem]:
 # ---- logs
 
 
-# Of a failed rank that was kept: its last lines, and how much of each.
+# Of a failed rank's log: how many last lines are shown, and how many characters of each.
 LAST_LINES = 3
 LINE_LENGTH = 120
 
@@ -309,8 +309,8 @@ def log_problems(logs: Sequence[RankLogText], *, ready: bool, rdma: bool) -> Ite
 
 
 def _diagnose_log(log: RankLogText, ready: bool) -> list[Diagnosis]:
-    """What a rank's log says, without what only follows from the rest of it; one that serves again
-    has no end to explain."""
+    """The problems in a rank's log, without mere consequences. A rank that serves again has
+    no end to explain."""
     end = End(log.rank.exit_code, log.rank.oom_killed, log.rank.restarts)
     diagnoses = diagnose(log.lines, end)
     why = any(d.weight < Weight.CONSEQUENCE for d in diagnoses)

@@ -74,7 +74,7 @@ def _verdict(
         return FeasibleVerdict(errors=tuple(map(str, refused.findings)))
     tp, pp = parallelism(wanted)
     spark = MemoryReading(SPARK_BYTES, SPARK_BYTES)
-    # The embedded model runs on this machine, whatever that has.
+    # The embedded model runs on this machine: its memory is not a Spark's.
     memory = None if model.runtime == "process" else spark
     nodes = [NodeFacts(name=name, memory=memory) for name in wanted.names]
     findings = checks.check_launch(

@@ -109,7 +109,7 @@ class Listing:
     + url: the head's API as the reader reaches it
     + runs: rank 0 runs (not: it answers)
     + model: the one that the settings name; what runs is in `ranks`, rank order
-    + revision: of the weights that run, "" where no node tells it
+    + revision: of the weights that run, "" where it could not be read
     + tokenizer: the folder of the weights that run, where it lies on this very machine, else ""
     + api_key_file: here, with the key that the API wants; "" where it wants none. Never the key
     + notes: what could not be read
@@ -166,7 +166,7 @@ def build_listing(
 
 
 def running_rank(node: str, rank: Rank, spec: Spec) -> RunningRank:
-    """What a rank's own label says of it."""
+    """A rank, as its own label describes it."""
     return RunningRank(
         node=node,
         rank=spec.rank,
@@ -195,7 +195,7 @@ def cache_folder(spec: Spec) -> str:
 def listed_node(
     name: str, here: bool, ssh: SshAccess | None, weights: Weights | None
 ) -> ListedNode:
-    """A node, with what its disk says of the model that runs."""
+    """A node, with the weights on its disk of the model that runs."""
     return ListedNode(
         name=name,
         here=here,

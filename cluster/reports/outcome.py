@@ -38,7 +38,7 @@ class ServedNow(msgspec.Struct, frozen=True, kw_only=True):
 
     + model: the id under which the API serves it
     + url: of the head's API, as the reader of the document reaches it
-    + ready: whether it answered; null: this run did not ask it
+    + ready: whether it answered; null: this run did not check
     """
 
     model: str
@@ -64,7 +64,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     + group, model: that were declared; "" if the declaration could not be read
     + findings: why it was refused, or failed; warnings too. The cause comes first
     + plan: a line for each change that was planned
-    + serves: what serves when the run ends; null: nothing of this group, or nobody knows
+    + serves: what serves when the run ends; null: nothing of this group, or it is unknown
     + previous: the group before a failed switch; null: there was none, or nothing was switched
     """
 

@@ -45,7 +45,7 @@ class RankStatus:
     + container: its name; "" where there is none
     + state: Docker's word; "missing", or "unknown" where its engine could not be read
     + health: HTTP status of /health, 0 where nothing answered
-    + phase: what its log says it is doing
+    + phase: the step that its log shows
     + uptime: seconds since it started, None where it does not run
     + image: id, 12 digits; spec: of the SHA-256 of its label, 12 digits
     + drift: what a deploy would change, one difference each

@@ -14,7 +14,7 @@ FOREIGN = ("_", "ssh_", "fake_", "local_", "docker_", "podman_", "winrm_")
 
 @dataclass(frozen=True)
 class HostData:
-    """What an inventory says about one host.
+    """One host of an inventory, with its data.
 
     + data: the value of each key that counts (pyinfra's order: --data, host, groups, all)
     + env_layers: every `env` given for the host, weakest first; pyinfra itself would keep only one

@@ -1,4 +1,4 @@
-"""A setting's value from what an inventory or the command line says, or one clear refusal."""
+"""A setting's value, from an inventory or the command line; or one clear refusal."""
 
 import re
 import shlex

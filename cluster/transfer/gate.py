@@ -1,6 +1,6 @@
-"""What a hub or another node says of a model's files, taken only for what it can be.
+"""The gate: what a hub or another node says about a model's files, checked before it is used.
 
-The controller asks here, and each node again: the scripts for nodes carry this file along
+The controller checks here, and each node again: the scripts for nodes carry this file along
 (operations/scripts). Only Python's own library, 3.10 or newer.
 """
 
@@ -121,7 +121,7 @@ def check_entries(value: object, *, lone: bool = False) -> dict[str, dict[str, A
 
 
 def check_entry(value: object, name: object) -> dict[str, Any]:
-    """A file's fields: those of ENTRY, and whatever else there is; else Unfit."""
+    """A file's fields: those of ENTRY, and all others; else Unfit."""
     if not isinstance(value, dict) or any(type(value.get(f)) is not t for f, t in ENTRY.items()):
         raise Unfit(f"{_short(value)} is not an entry for {_short(name)}")
     _size(value["size"], name)

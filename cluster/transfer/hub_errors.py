@@ -84,7 +84,7 @@ BY_KIND = {
         "use another image, or copy the weights into hf_cache by hand",
     ),
 }
-# What the text of an error means, where its kind alone says too little.
+# What the text of an error means, where its kind alone is not enough.
 BY_TEXT = (
     (
         r"certificate|SSLError|SSL:",

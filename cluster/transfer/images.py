@@ -63,7 +63,7 @@ def needs_delivery(reference: str, images: Images, pull: str, *, restart: bool) 
 def same_image(one: ImageReading, other: ImageReading) -> bool:
     """Whether two nodes have the same image.
 
-    Ids alone don't tell: Docker's own store calls an image by its configuration, containerd's by
+    Ids are not enough: Docker's own store calls an image by its configuration, containerd's by
     the manifest or index that it came with, and `docker load` may have written a new one.
     """
     return one.id == other.id or (bool(one.content) and one.content == other.content)

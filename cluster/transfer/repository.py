@@ -141,7 +141,7 @@ def required_weights(shards: Mapping[str, Iterable[str]], there: Iterable[str]) 
 
 
 def looks_complete(shards: Mapping[str, Iterable[str]], there: Iterable[str]) -> bool:
-    """Whether a model that nobody has a list of looks complete: its weights and its config."""
+    """Whether a model without a list of its files looks complete: its weights and its config."""
     names = set(there)
     wanted = required_weights(shards, names)
     return bool(wanted) and "config.json" in names and wanted <= names

@@ -21,7 +21,7 @@ class StoredModel:
 
     + commit: the revision's, "" where it is not there (or for plain files)
     + at: where the files lie
-    + good, bad: files by path; a bad one is not what its hash says
+    + good, bad: files by path; a bad one differs from its hash
     + absent: files that the manifest has and the folder has not
     + listed: a manifest says which files belong to it; else `guess` says whether it looks complete
     + placeholders: of a local folder: Git LFS pointers, and web pages under a weight's name

@@ -189,6 +189,6 @@ def noisy_login(sender: str, output: str) -> Finding:
 
 
 def _line(output: str) -> str:
-    """The last line that says something."""
+    """The last line that is not empty."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     return lines[-1][:200] if lines else "there was no output"

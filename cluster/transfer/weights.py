@@ -6,7 +6,7 @@ from typing import Any
 
 from cluster.command import Argv, Command, load_script
 
-# What runs for us and is no rank; its value says for which group and model.
+# The label of a container of ours that is no rank; its value names the group and the model.
 TASK = "spark-serving.task"
 # The token lies here while a download runs: on tmpfs, root's, mounted into that container alone.
 TOKEN_FOLDER = "/run/spark-serving/download"
@@ -47,7 +47,7 @@ def delete_token(folder: str, name: str, image: str) -> Command:
 
 
 def chown_to_login(folder: str, uid: int, gid: int, image: str) -> Command:
-    """Give a folder that an engine made as root to the login."""
+    """Give a folder that an engine created as root to the login."""
     run = ("docker", "run", "--rm", "--network", "none", "--entrypoint", "chown")
     at = ("--volume", f"{folder}:/at", image, "-R", f"{uid}:{gid}", "/at")
     return Command((*run, *at), 600)

@@ -138,8 +138,8 @@ def _read_file(at: Path, path: str, recorded: Entry | None, full: bool) -> tuple
     same = recorded is not None and all(
         recorded[name] == entry[name] for name in ("size", "mtime_ns")
     )
-    # The hash that it must have, and who says so. The first reading of a file that nobody has a
-    # hash of is what later ones are compared with.
+    # The hash that it must have, and where that comes from. A file without one is compared with its
+    # own first reading.
     kind, digest, by = "sha256", "", "itself"
     if recorded:
         kind, digest, by = recorded["kind"], recorded["hash"], recorded["by"]
@@ -202,7 +202,7 @@ def _manifest(base: Path, hub: bool) -> Entry:
 
 
 def record_files(root: str, hub: bool, commit: str, ref: str, files: Entry) -> Entry:
-    """Keep what is known of a revision's files; and its name, once all are there.
+    """Record a revision's files in the manifest; and its name, once all are there.
 
     Gives why the files could not be written down: whole ones can be served all the same.
     """

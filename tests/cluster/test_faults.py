@@ -31,7 +31,7 @@ FAULTS = {
     ),
     "another model": (
         {"STUB_SERVE_AS": "other/model"},
-        ["spark-01: serves other/model, wanted is Qwen/Qwen2.5-7B-Instruct"],
+        ["spark-01: serves other/model, expected Qwen/Qwen2.5-7B-Instruct"],
     ),
     "no completion": ({"STUB_COMPLETION_FAILS": "1"}, ["a completion is answered 500"]),
     "a licence that is not accepted": ({"STUB_GATED": "403"}, ["has ended", "licen"]),
@@ -86,7 +86,7 @@ def test_a_node_that_loses_power_while_we_wait(served: Deploy) -> None:
     cluster = served.cluster
     cluster.changed = True
     output = combined_output(meanwhile(served, lambda c: c.off(2), env=SLOW, rollback=False))
-    assert "spark-02: cannot be asked" in output
+    assert "spark-02: does not answer" in output
     assert f"spark-01: {HEAD} has ended" in output
     proves_an_end(cluster, nodes=(1,))
     cluster.on(2)
@@ -98,7 +98,7 @@ def test_a_head_that_loses_power_while_we_wait(served: Deploy) -> None:
     cluster = served.cluster
     cluster.changed = True
     output = combined_output(meanwhile(served, lambda c: c.off(1), env=SLOW, rollback=False))
-    assert "spark-01: cannot be asked" in output
+    assert "spark-01: does not answer" in output
     assert f"spark-02: {WORKER} has ended" in output
     proves_an_end(cluster, nodes=(2,))
     cluster.on(1)

@@ -26,7 +26,7 @@ FAILURES = {
     "a worker that dies": ({"STUB_EXIT_RANK": "1"}, "CUDA out of memory"),
     "another model than the wanted one": (
         {"STUB_SERVE_AS": "other/model"},
-        f"spark-01: serves other/model, wanted is {OTHER}",
+        f"spark-01: serves other/model, expected {OTHER}",
     ),
 }
 

@@ -198,7 +198,7 @@ def test_a_converged_group_that_serves_another_model_restarts(served: Fakes) -> 
     """The specs are right, yet something else answers: it is never taken for ready."""
     served.serves = "somebody/else"
     run = served.deploy("--dry", yes=False)
-    assert "serves somebody/else, wanted is openai/gpt-oss-120b" in run.text
+    assert "serves somebody/else, expected openai/gpt-oss-120b" in run.text
     assert "plan:" in run.text
 
 

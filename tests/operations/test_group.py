@@ -272,7 +272,7 @@ def test_a_failure_is_explained_from_the_logs(
     }
     groups.log_causes(group, healths)
     head, worker = ("\n".join(fake(group, node).logged) for node in SPECS)
-    assert f"{HEAD}: cannot be asked (no route to host)" in head
+    assert f"{HEAD}: does not answer (no route to host)" in head
     assert WORKER not in head
     assert "memory" in worker.splitlines()[0]
     assert f"{SPECS[WORKER].name} | torch.OutOfMemoryError" in worker

@@ -174,7 +174,7 @@ LOOKS: list[Any] = [
     pytest.param(look(health=503), "spark-1 loading", False, id="loading"),
     pytest.param(look(health=0), "spark-1 loading", False, id="silent"),
     pytest.param(gone(), "spark-1 gone", False, id="gone"),
-    pytest.param(lost(), "spark-1 cannot be asked", False, id="lost"),
+    pytest.param(lost(), "spark-1 does not answer", False, id="lost"),
     pytest.param(look(status="exited", health=200), "spark-1 exited", False, id="foreign-200"),
     pytest.param(
         RankHealth("spark-1", Rank("x", "i", "running"), 0, "loading weights"),

@@ -56,16 +56,16 @@ PROBLEMS: list[Any] = [
         {"models": EndpointReply(404, "x")}, ["spark-1: /v1/models answers 404"], id="models-404"
     ),
     pytest.param(
-        {"models": models()}, [f"spark-1: serves no model, wanted is {MODEL}"], id="no-model"
+        {"models": models()}, [f"spark-1: serves no model, expected {MODEL}"], id="no-model"
     ),
     pytest.param(
         {"models": models("a/b", "c/d")},
-        [f"spark-1: serves a/b, c/d, wanted is {MODEL}"],
+        [f"spark-1: serves a/b, c/d, expected {MODEL}"],
         id="others",
     ),
     pytest.param(
         {"models": EndpointReply(200, "<html>")},
-        [f"spark-1: serves no model, wanted is {MODEL}"],
+        [f"spark-1: serves no model, expected {MODEL}"],
         id="not-json",
     ),
     pytest.param(
@@ -102,7 +102,7 @@ def test_problems(changed: dict[str, Any], problems: list[str]) -> None:
 def test_the_old_servers_health_does_not_pass_for_the_new_model() -> None:
     """Everything answers 200, and the reply even echoes the wanted name: as SGLang does."""
     assert told(models=models("meta-llama/Llama-3.1-8B-Instruct")) == [
-        f"spark-1: serves meta-llama/Llama-3.1-8B-Instruct, wanted is {MODEL}"
+        f"spark-1: serves meta-llama/Llama-3.1-8B-Instruct, expected {MODEL}"
     ]
 
 

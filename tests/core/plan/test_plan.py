@@ -250,9 +250,9 @@ def test_a_container_under_our_name_without_our_label_refuses(
 @pytest.mark.parametrize(
     ("label", "why"),
     [
-        pytest.param("", "its label tells no group", id="empty"),
-        pytest.param("{", "its label tells no group", id="broken"),
-        pytest.param("[1]", "its label tells no group", id="a-list"),
+        pytest.param("", "its label names no group", id="empty"),
+        pytest.param("{", "its label names no group", id="broken"),
+        pytest.param("[1]", "its label names no group", id="a-list"),
         pytest.param('{"group":"blue"}', "it belongs to the group blue", id="another-group"),
     ],
 )
