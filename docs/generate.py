@@ -20,13 +20,13 @@ from cluster.catalog.bench_data import published, shapes
 from cluster.catalog.fit import fit
 from cluster.catalog.models import Model, catalog
 from cluster.findings import Level
+from cluster.printable import gigabytes
+from cluster.reports.listing import SPARK_BYTES
 from cluster.settings.parse import allowed_values
 from cluster.settings.schema import NAMES, PER_NODE, SECTIONS, Settings, descriptions
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
-SPARK_BYTES = 131_334_144 * 1024
-"""MemTotal of a DGX Spark, as its owners' /proc/meminfo shows it."""
 PROFILES = ROOT / "bench/spark_bench/load/profiles.toml"
 SYMPTOMS = ROOT / "cluster/engine/symptoms.toml"
 SUBJECTS = {
@@ -175,7 +175,7 @@ def models_page() -> str:
                 str(model.number),
                 f"`{model.alias}`",
                 model.id,
-                f"{(model.weight_bytes or 0) / 1e9:.1f} GB",
+                gigabytes(model.weight_bytes or 0),
                 f"{model.mem_fraction:.2f}",
                 f"{model.max_context:,}",
                 _fits(model, nodes=1),

@@ -188,7 +188,13 @@ def _wait(job: WeightsJob, progress: stored.TransferProgress, revision: str = ""
             with suppress(ValueError):
                 messages += [json.loads(line)] if line.startswith("{") else []
         if answer.ok and not answer.out[0].startswith(("running", "created")):
-            return _result(job, messages, answer.out, revision)
+            last = messages[-1] if messages else {}
+            if answer.out[0] == "exited 0" and "bytes" not in last:
+                return last
+            if "error" not in last:
+                words = answer.out[-1] if answer.out[1:] else "without a message: is the disk full?"
+                last = {"error": "other", "text": tail(f"{answer.out[0]}; {words}")}
+            raise Refused(_failed(job, last, revision))
         for message in messages:
             progress.note(_count(message.get("bytes")), now)
         if progress.silent(now) > limit:
@@ -198,18 +204,6 @@ def _wait(job: WeightsJob, progress: stored.TransferProgress, revision: str = ""
             trouble = next((m["trouble"] for m in messages[::-1] if m.get("trouble")), "")
             job.head.log(f"weights: {progress.line(now)}{f' ({trouble})' if trouble else ''}")
         time.sleep(PAUSE)
-
-
-def _result(
-    job: WeightsJob, messages: list[dict[str, Any]], output: tuple[str, ...], revision: str
-) -> dict[str, Any]:
-    last = messages[-1] if messages else {}
-    if output[0] == "exited 0" and "bytes" not in last:
-        return last
-    if "error" not in last:
-        words = output[-1] if output[1:] else "without a message: is the disk full?"
-        last = {"error": "other", "text": tail(f"{output[0]}; {words}")}
-    raise Refused(_failed(job, last, revision))
 
 
 def _failed(job: WeightsJob, message: Mapping[str, Any], revision: str) -> Finding:

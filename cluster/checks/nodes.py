@@ -9,7 +9,7 @@ from typing import Literal
 from cluster.fabric import Fabric
 from cluster.findings import Finding, error, ok, warning
 from cluster.node.peers import PeerReport, reachability
-from cluster.node.readings import IMAGE_FOLDERS, DiskReading, Listener, NodeFacts, Rank
+from cluster.node.readings import IMAGE_FOLDERS, DiskReading, NodeFacts
 from cluster.plan.decide import Decision
 from cluster.plan.previous_group import members
 from cluster.plan.specs import expand, rank_names
@@ -306,7 +306,13 @@ def _check_port(node: NodeFacts, setting: str, port: int, needs: Needs) -> Itera
         if "listeners" not in node.unread:
             yield ok(f"{setting} {port} is free", node.name, "port-free")
         return
-    owner = next((r for at in held if (r := _rank_behind(node, at))), None)
+    # The rank behind a listener: by its pid, else the living one whose label has this port. (Docker
+    # does not tell the pid that a container's listener has.)
+    alive = [r for r in node.ranks if r.alive and r.label is not None]
+    word = re.compile(rf"(?<![\d.]){port}(?![\d.])")
+    by_label = [r for r in alive if word.search(r.label or "")]
+    by_listener = ([r for r in alive if at.pid is not None and r.id == str(at.pid)] for at in held)
+    owner = next((ranks[0] for own in by_listener if (ranks := own or by_label)), None)
     if owner and owner.name in needs.our_names:
         yield ok(f"{setting} {port} is {owner.name}'s", node.name)
         return
@@ -318,17 +324,6 @@ def _check_port(node: NodeFacts, setting: str, port: int, needs: Needs) -> Itera
         who = f"{owner.name}, a rank of another group"
     cure = f"sudo ss -ltnp 'sport = :{port}', stop it, or choose another: --data {setting}=PORT"
     yield error(f"{setting} {port} is taken by {who}", node.name, cure)
-
-
-def _rank_behind(node: NodeFacts, listener: Listener) -> Rank | None:
-    """The rank behind a listener: by its pid, else the living one whose spec has this port.
-
-    A container's listener has a pid that `docker inspect` does not show; so its label decides.
-    """
-    alive = [r for r in node.ranks if r.alive and r.label is not None]
-    by_pid = [r for r in alive if listener.pid is not None and r.id == str(listener.pid)]
-    word = re.compile(rf"(?<![\d.]){listener.port}(?![\d.])")
-    return next(iter([*by_pid, *(r for r in alive if word.search(r.label or ""))]), None)
 
 
 def describe_links(nodes: Sequence[NodeFacts], fabric: Fabric) -> Iterator[Finding]:

@@ -5,13 +5,8 @@ from dataclasses import dataclass, replace
 
 from cluster.findings import Finding, error, refuse_errors
 from cluster.node.readings import NodeFacts, Rank
-from cluster.plan.previous_group import (
-    FAILED,
-    PREVIOUS,
-    PreviousGroup,
-    find_previous_group,
-    members,
-)
+from cluster.plan import previous_group
+from cluster.plan.previous_group import PreviousGroup, members
 from cluster.rank.spec import Spec, label_drift
 
 
@@ -165,7 +160,7 @@ def _kept_group(
     facts: Mapping[str, NodeFacts], group: str, steps: tuple[RankStep, ...]
 ) -> PreviousGroup | None:
     """The group to keep: one that serves, where not all of its ranks are simply started again."""
-    previous = find_previous_group(facts, group)
+    previous = previous_group.find_previous_group(facts, group)
     if previous is None:
         return None
     ending = (s for s in steps if previous.holds(s.node, s.current) and (s.recreate or s.remove))
@@ -211,9 +206,9 @@ def _why_gone(rank: Rank) -> str:
     """Why a rank of ours that no spec names must go."""
     if rank.container:
         return "was left by a switch that was interrupted"
-    if rank.name.endswith(FAILED):
+    if rank.name.endswith(previous_group.FAILED):
         return "was kept for inspection after it had failed"
-    if rank.name.endswith(PREVIOUS):
+    if rank.name.endswith(previous_group.PREVIOUS):
         return "was kept until the group after it served"
     return "is no longer part of the group"
 

@@ -169,20 +169,7 @@ LOOP_SECONDS = 600
 
 def group_problems(status: Status) -> Iterator[Problem]:
     """What the ranks' states say of the group as a whole."""
-    gone = [r for r in status.ranks if r.state in ("missing", "exited", "created", "dead")]
-    runs = [r for r in status.ranks if r.state == "running"]
-    if status.declared == "running" and gone:
-        count = f"{len(runs)} of {len(status.ranks)} ranks run"
-        yield Problem(
-            level="error",
-            key="half-group" if runs else "no-group",
-            cause=f"{count}: a group serves whole or not at all" if runs else "no rank runs",
-            evidence="; ".join(
-                f"{r.node}: {f'{r.container} {r.state}' if r.container else 'no rank of the group'}"
-                for r in gone
-            ),
-            cure=DEPLOY,
-        )
+    yield from _missing_ranks(status)
     for rank in status.ranks:
         yield from _rank_problems(rank, status)
     if status.served and status.wanted not in status.served:
@@ -213,6 +200,24 @@ def group_problems(status: Status) -> Iterator[Problem]:
             cause="a run was killed and left its lease behind",
             evidence=f"{holder.owner}: {holder.command}, {holder.age:.0f} s ago",
             cure=f"{DEPLOY} takes over, and finishes or undoes the switch",
+        )
+
+
+def _missing_ranks(status: Status) -> Iterator[Problem]:
+    """A group that should run, and of which some rank does not."""
+    gone = [r for r in status.ranks if r.state in ("missing", "exited", "created", "dead")]
+    runs = [r for r in status.ranks if r.state == "running"]
+    if status.declared == "running" and gone:
+        count = f"{len(runs)} of {len(status.ranks)} ranks run"
+        yield Problem(
+            level="error",
+            key="half-group" if runs else "no-group",
+            cause=f"{count}: a group serves whole or not at all" if runs else "no rank runs",
+            evidence="; ".join(
+                f"{r.node}: {f'{r.container} {r.state}' if r.container else 'no rank of the group'}"
+                for r in gone
+            ),
+            cure=DEPLOY,
         )
 
 

@@ -76,6 +76,7 @@ def read_model(root: str, revision: str, hub: bool, full: bool, cache: str = "")
     half = [*base.glob("blobs/*.incomplete")] if hub else []
     partial = any(time.time() - p.stat().st_mtime < 3600 for p in half)
     aside = base / PART if hub else base.with_name(base.name + PART)
+    disk = os.statvfs(next(folder for folder in (base, *base.parents) if folder.exists()))
     return {
         "commit": commit,
         "at": str(at),
@@ -86,7 +87,7 @@ def read_model(root: str, revision: str, hub: bool, full: bool, cache: str = "")
         "placeholders": [p for p in present if not hub and _placeholder(at / p)],
         "closed": closed,
         "partial": partial,
-        "free": _free(base),
+        "free": disk.f_bavail * disk.f_frsize,
         "begun": sum(p.stat().st_size for p in (*half, *aside.rglob("*")) if p.is_file()),
         "uid": os.getuid(),
         "gid": os.getgid(),
@@ -175,13 +176,6 @@ def _shards(at: Path, present: Entry) -> Entry:
             except (ValueError, KeyError, AttributeError, TypeError):
                 shards[path] = []
     return shards
-
-
-def _free(base: Path) -> int:
-    while not base.exists():
-        base = base.parent
-    stat = os.statvfs(base)
-    return stat.f_bavail * stat.f_frsize
 
 
 # ---- the manifest
