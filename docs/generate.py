@@ -125,7 +125,7 @@ def pages() -> dict[str, str]:
     }
 
 
-def _toml(intro: str, name: str, tables: Sequence[Mapping[str, Any]]) -> str:
+def _toml(intro: str, name: str, tables: Iterator[Mapping[str, Any]]) -> str:
     """An array of tables, without the keys that are None. Any JSON string or list is TOML too."""
     return intro + "".join(
         f"\n[[{name}]]\n"

@@ -10,7 +10,7 @@ from typing import Any, get_args, get_type_hints
 
 import msgspec
 
-from cluster.catalog.entry import Layer, Model, Variant
+from cluster.catalog.entry import Layer, Model
 from cluster.findings import Refused, did_you_mean, error
 
 
@@ -92,7 +92,16 @@ def _inconsistencies(model: Model, stem: str) -> Iterator[str]:
     yield from _unknowns(model)
     yield from _layer(model, model, "")
     for variant in model.variants:
-        yield from _variant(model, variant)
+        place = f"variants.{variant.name}."
+        yield from _layer(model, variant, place)
+        for nodes, count in Counter(form.nodes for form in variant.forms).items():
+            if count > 1:
+                yield f"{place}forms: {count} for {nodes} nodes"
+        for form in variant.forms:
+            yield from _layer(model, form, f"{place}forms.{form.nodes}.")
+            if form.tp * form.pp % form.nodes:
+                split = f"tp {form.tp} x pp {form.pp}"
+                yield f"{place}forms.{form.nodes}: {split} does not divide over {form.nodes} nodes"
 
 
 def _unknowns(model: Model) -> Iterator[str]:
@@ -111,19 +120,6 @@ def _owner(layer: Layer, name: str) -> tuple[Layer, Any] | None:
             return None
         value = getattr(value, part)
     return layer, value
-
-
-def _variant(model: Model, variant: Variant) -> Iterator[str]:
-    place = f"variants.{variant.name}."
-    yield from _layer(model, variant, place)
-    for nodes, count in Counter(form.nodes for form in variant.forms).items():
-        if count > 1:
-            yield f"{place}forms: {count} for {nodes} nodes"
-    for form in variant.forms:
-        yield from _layer(model, form, f"{place}forms.{form.nodes}.")
-        if form.tp * form.pp % form.nodes:
-            split = f"tp {form.tp} x pp {form.pp}"
-            yield f"{place}forms.{form.nodes}: {split} does not divide over {form.nodes} nodes"
 
 
 def _layer(model: Model, layer: Layer, place: str) -> Iterator[str]:

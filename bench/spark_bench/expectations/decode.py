@@ -71,7 +71,9 @@ class _Decoding:
     def __init__(self, summary: Summary, setting: ServedSetting, reading: ServedShape) -> None:
         assert summary.mean_itl_ms
         self.summary, self.setting, self.reading = summary, setting, reading
-        self.context = _context(summary)
+        # The average context of a stream while it decodes, in tokens.
+        tokens = summary.total_input_tokens + summary.total_output_tokens / 2
+        self.context = tokens / summary.completed
         self.speed = 1e3 / summary.mean_itl_ms
         self.bound = tokens_per_second(reading, self.context)
         self.streams = max(1.0, summary.concurrency or 1.0)
@@ -155,8 +157,3 @@ class _Decoding:
             setting=self._setting(),
             source=_SOURCE,
         )
-
-
-def _context(summary: Summary) -> float:
-    """The average context of a stream while it decodes, in tokens."""
-    return (summary.total_input_tokens + summary.total_output_tokens / 2) / summary.completed

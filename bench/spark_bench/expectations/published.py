@@ -67,7 +67,13 @@ def compare_published(summary: Summary, setting: ServedSetting) -> Iterator[Expe
     if setting.elsewhere or not summary.completed:
         return
     own = [each for each in load_published() if setting.model in each.models]
-    alike = [each for each in own if _same(each, summary, setting)]
+    here = (setting.nodes, setting.parallelism, setting.quantization)
+    alike = [
+        each
+        for each in own
+        if (each.nodes, each.parallelism, each.quantization) == here
+        and _far(each, summary) <= log(_SAME_STREAMS)
+    ]
     judged = [one for each in alike for one in _figures(each, summary)]
     yield from judged or [_none(own, summary, setting)]
 
@@ -75,13 +81,6 @@ def compare_published(summary: Summary, setting: ServedSetting) -> Iterator[Expe
 def streams(summary: Summary) -> float:
     """Requests in flight on average; exactly 1 if there was never more."""
     return 1.0 if summary.peak_concurrency <= 1 else max(1.0, summary.concurrency or 1.0)
-
-
-def _same(one: Published, summary: Summary, setting: ServedSetting) -> bool:
-    here = (setting.nodes, setting.parallelism, setting.quantization)
-    return (one.nodes, one.parallelism, one.quantization) == here and _far(one, summary) <= log(
-        _SAME_STREAMS
-    )
 
 
 def _far(one: Published, summary: Summary) -> float:
@@ -93,7 +92,16 @@ def _far(one: Published, summary: Summary) -> float:
 
 
 def _figures(one: Published, summary: Summary) -> Iterator[Expectation]:
-    for name, measured in _measured(summary).items():
+    alone, itl, ttft = streams(summary) == 1, summary.mean_itl_ms, summary.mean_ttft_ms
+    prompt = summary.total_input_tokens / summary.completed
+    ours = {
+        "decode": 1e3 / itl if alone and itl else None,
+        "prefill": 1e3 * prompt / ttft if alone and ttft else None,
+        "output_throughput": summary.output_throughput,
+        "ttft_ms": ttft,
+        "itl_ms": itl,
+    }
+    for name, measured in ours.items():
         expected = getattr(one, name)
         if expected is None or measured is None:
             continue
@@ -125,18 +133,6 @@ def published_sentences(expectations: Iterable[Expectation]) -> Iterator[str]:
             if one.measured is not None and one.expected is not None
         ]
         yield f"{'; '.join(shares)}: {setting} ({source})" if shares else figures[0].text
-
-
-def _measured(summary: Summary) -> dict[str, float | None]:
-    alone, itl, ttft = streams(summary) == 1, summary.mean_itl_ms, summary.mean_ttft_ms
-    prompt = summary.total_input_tokens / summary.completed
-    return {
-        "decode": 1e3 / itl if alone and itl else None,
-        "prefill": 1e3 * prompt / ttft if alone and ttft else None,
-        "output_throughput": summary.output_throughput,
-        "ttft_ms": ttft,
-        "itl_ms": itl,
-    }
 
 
 def _none(own: list[Published], summary: Summary, setting: ServedSetting) -> Expectation:

@@ -60,7 +60,7 @@ def setting_of(result: Result) -> ServedSetting:
         pp=engine_settings.number("pp_size", "pp") or 1,
         quantization=quantization,
         weight_scale=scale,
-        kv_bytes=_kv_bytes(engine_settings.text("kv_cache_dtype")),
+        kv_bytes={"fp4": 0.5, "fp8": 1.0}.get(engine_settings.text("kv_cache_dtype")[:3], 2.0),
         speculative=engine_settings.text("speculative_algorithm"),
         elsewhere=why_not_on_sparks(result),
     )
@@ -117,12 +117,6 @@ def _served_format(quantization: str, shape: ModelShape | None) -> tuple[str, fl
     if quantization.lower() in _ONE_BYTE and stored == "BF16":
         return "FP8" if "fp8" in quantization.lower() else "INT8", 0.5
     return quantization, None
-
-
-def _kv_bytes(dtype: str) -> float:
-    if dtype.startswith("fp4"):
-        return 0.5
-    return 1.0 if dtype.startswith("fp8") else 2.0
 
 
 def why_not_on_sparks(result: Result) -> str:
