@@ -40,7 +40,7 @@ def command(runs: tuple[str, ...], output: Path, title: str, timeline: str | Non
     """
     from datetime import UTC, datetime
 
-    from spark_bench.report.gather import gather_runs
+    from spark_bench.report.named_runs import gather_runs
     from spark_bench.report.page import build_page, render_html
     from spark_bench.results.files import replacing
 

@@ -11,8 +11,7 @@ from spark_bench.compare.differences import Matrix
 from spark_bench.errors import BadInput, BenchError
 from spark_bench.expectations import Expectation
 from spark_bench.formats import with_sign
-from spark_bench.report.gather import Unmeasured
-from spark_bench.report.named_runs import NamedRun, short_name
+from spark_bench.report.named_runs import NamedRun, Unmeasured, short_name
 from spark_bench.report.page_table import NONE, Cell, Column, Table, Tone, number_cells
 
 _FIGURES = (
@@ -108,13 +107,15 @@ def all_runs_table(runs: Sequence[NamedRun]) -> Table:
         (
             Cell(str(named.number), named.number),
             Cell(named.model, detail=named.variant),
-            Cell(named.run.entry.load, named.run.config.concurrency, detail=_profile(named)),
+            Cell(entry.load, named.run.config.concurrency, detail=entry.profile + repeats),
             *figures[index],
             failed_cell(named),
             client_cell(named),
-            _when(named),
+            Cell(f"{entry.when:%Y-%m-%d}", entry.when.timestamp(), f"{entry.when:%H:%M}"),
         )
         for index, named in enumerate(runs)
+        for entry in [named.run.entry]
+        for repeats in [f", {entry.repeats} repeats" if entry.repeats > 1 else ""]
     )
     return Table("All runs", columns, rows, tuple(named.anchor for named in runs))
 
@@ -144,8 +145,18 @@ def _columns(runs: Sequence[NamedRun]) -> list[Column]:
 
 
 def _figures(runs: Sequence[NamedRun]) -> list[tuple[Cell, ...]]:
-    """The cells of each run."""
-    columns = [_column(runs, name) for _, _, name in _present(runs)]
+    """The cells of each run. The output throughput has its interval, over repeats or within the
+    run, as "± half its width"."""
+    columns = []
+    for _, _, name in _present(runs):
+        cells = number_cells([n.run.value(name) if n.run.measured else None for n in runs])
+        for index, named in enumerate(runs if name == "output_throughput" else ()):
+            figure, cell = named.run.entry.figures.get(name), cells[index]
+            if named.run.measured and figure and figure.low is not None and figure.high is not None:
+                half = (figure.high - figure.low) / 2
+                within = f"± {half:,.0f}" if half >= 10 else f"± {half:.2g}"
+                cells[index] = Cell(cell.text, cell.value, within, tone=cell.tone)
+        columns.append(cells)
     return list(zip(*columns, strict=True))
 
 
@@ -156,26 +167,6 @@ def _present(runs: Sequence[NamedRun]) -> list[tuple[str, str, str]]:
         for each in _FIGURES
         if each[2] != "tokens_per_joule" or any(named.run.value(each[2]) for named in runs)
     ]
-
-
-def _column(runs: Sequence[NamedRun], name: str) -> list[Cell]:
-    values = [named.run.value(name) if named.run.measured else None for named in runs]
-    cells = number_cells(values)
-    if name != "output_throughput":
-        return cells
-    return [
-        Cell(cell.text, cell.value, _within(named), tone=cell.tone)
-        for cell, named in zip(cells, runs, strict=True)
-    ]
-
-
-def _within(named: NamedRun) -> str:
-    """ "± half the interval", over repeats or within the run."""
-    figure = named.run.entry.figures.get("output_throughput")
-    if not named.run.measured or figure is None or figure.low is None or figure.high is None:
-        return ""
-    half = (figure.high - figure.low) / 2
-    return f"± {half:,.0f}" if half >= 10 else f"± {half:.2g}"
 
 
 # What the share refers to where there is no verdict.
@@ -190,16 +181,6 @@ def _roofline(expectation: Expectation) -> Cell:
         return Cell(f"{expectation.share:.0%}", detail=of, href="#expectations")
     tone = _ROOFLINE_TONES.get(expectation.verdict, "")
     return Cell(expectation.verdict, href="#expectations", tone=tone)
-
-
-def _profile(named: NamedRun) -> str:
-    repeats = named.run.entry.repeats
-    return named.run.entry.profile + (f", {repeats} repeats" if repeats > 1 else "")
-
-
-def _when(named: NamedRun) -> Cell:
-    when = named.run.entry.when
-    return Cell(f"{when:%Y-%m-%d}", when.timestamp(), f"{when:%H:%M}")
 
 
 _VERDICT_TONES: dict[str, Tone] = {"better": "good", "worse": "bad"}
@@ -220,10 +201,7 @@ def compare_with_baseline(words: Sequence[str]) -> Baseline | None:
         comparison = compare_runs(words)
     except (BadInput, BenchError) as error:
         return Baseline(None, (error.message,))
-    return Baseline(_baseline_table(comparison.matrix, words), (*comparison.notes, METHOD))
-
-
-def _baseline_table(matrix: Matrix, words: Sequence[str]) -> Table:
+    matrix = comparison.matrix
     columns = (
         Column("Figure", numeric=False),
         Column(f"A: {words[0]}", f"{matrix.runs[0].repeats} repeats"),
@@ -232,11 +210,9 @@ def _baseline_table(matrix: Matrix, words: Sequence[str]) -> Table:
         Column("95%"),
         Column("Verdict", numeric=False),
     )
-    return Table(
-        f"{words[1]} compared with {words[0]}",
-        columns,
-        tuple(_baseline_row(matrix, index, name) for index, name in enumerate(matrix.names)),
-    )
+    rows = tuple(_baseline_row(matrix, index, name) for index, name in enumerate(matrix.names))
+    table = Table(f"{words[1]} compared with {words[0]}", columns, rows)
+    return Baseline(table, (*comparison.notes, METHOD))
 
 
 def _baseline_row(matrix: Matrix, index: int, name: str) -> tuple[Cell, ...]:

@@ -1,16 +1,100 @@
-"""What the page needs of each result, and what runs are called."""
+"""The runs of a page: which results the arguments name, what the page needs of each, and what they
+are called."""
+
+from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from msgspec import Struct, to_builtins
 
+from spark_bench.compare.runs import flatten
+from spark_bench.display.result_lines import lengths_line
+from spark_bench.errors import BadInput
 from spark_bench.history.entry import HistoryEntry, entry_of
 from spark_bench.load.sweep import MeasuredPoint
 from spark_bench.metrics.summary import Distributions
+from spark_bench.results.codec import NOT_JSON, read_result
+from spark_bench.results.files import FOLDER, claims_result, find_files
 from spark_bench.results.schema import Config, Result
+from spark_bench.results.suite_results import SUITE_RESULTS, SuiteResults
+
+
+class Gathered(Struct, frozen=True):
+    """The runs that the arguments name.
+
+    words: the arguments
+    unmeasured: rows of `spark-bench all` without a result
+    damaged: sentences about results in folders and globs that can't be read
+    """
+
+    runs: tuple[ReportRun, ...]
+    words: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()
+    unmeasured: tuple[Unmeasured, ...] = ()
+
+
+def gather_runs(words: Sequence[str]) -> Gathered:
+    """Collect the runs, each once, oldest first. BadInput if there are none."""
+    runs: dict[str, ReportRun] = {}
+    damaged: list[str] = []
+    default = () if words or not FOLDER.is_dir() else (str(FOLDER),)
+    paths = find_files(words or default)
+    for path, itself in paths.items():
+        if not claims_result(path) and (not itself or path.name == SUITE_RESULTS):
+            continue
+        try:
+            run = report_run(read_result(path), path)
+        except BadInput as error:
+            if itself:
+                raise
+            damaged.append(error.message)
+        else:
+            runs[run.entry.id] = run
+    failed = unmeasured(paths)
+    if not runs:
+        problems = [*damaged, *(each.diagnosis for each in failed)]
+        where = ", ".join(words) or f"{FOLDER} (the default)"
+        why = f"; {problems[0]}" if problems else ""
+        raise BadInput(
+            f"no results of spark-bench run in {where}: measure with spark-bench run, or name "
+            f"result files, folders or quoted globs{why}"
+        )
+    ordered = tuple(runs[key] for key in sorted(runs))
+    return Gathered(ordered, tuple(words), tuple(damaged), failed)
+
+
+class Unmeasured(Struct, frozen=True):
+    """status: as `spark-bench all` has it ("STARTUP_FAILED"); diagnosis: why"""
+
+    model: str
+    variant: str
+    status: str
+    diagnosis: str
+
+    @property
+    def skipped(self) -> bool:
+        """Whether it was skipped on purpose."""
+        return self.status == "SKIPPED"
+
+
+def unmeasured(paths: Iterable[Path]) -> tuple[Unmeasured, ...]:
+    """The rows without a result in the results.json files among these, each once."""
+    rows: dict[Unmeasured, None] = {}
+    for path in paths:
+        if path.name != SUITE_RESULTS:
+            continue
+        try:
+            suite = msgspec.json.decode(path.read_bytes(), type=SuiteResults)
+        except (OSError, *NOT_JSON):
+            continue
+        for row in suite.results:
+            if row.status != "OK" and row.file is None:
+                rows[Unmeasured(row.model, row.variant, row.status, row.diagnosis)] = None
+    return tuple(rows)
 
 
 class ReportRun(Struct, frozen=True, kw_only=True):
@@ -76,6 +160,10 @@ class ReportRun(Struct, frozen=True, kw_only=True):
 def report_run(result: Result, path: Path) -> ReportRun:
     """What the page needs of the result in the file at `path`."""
     last = result.repeats[-1] if result.repeats else result
+    lengths, deployment = result.lengths, result.provenance.deployment
+    off = lengths.differing or lengths.stopped_early
+    fine = lengths.tokenizer and lengths.checked and not off
+    launch = flatten(to_builtins(deployment.launch)) if deployment else {}
     return ReportRun(
         entry=entry_of(result, path),
         config=result.config,
@@ -84,13 +172,13 @@ def report_run(result: Result, path: Path) -> ReportRun:
         kernel=result.audit.clock == "kernel",
         lag_us=result.audit.lag_us.p99,
         late_us=result.audit.late_us.p99,
-        checked=result.lengths.checked,
-        differing=result.lengths.differing,
+        checked=lengths.checked,
+        differing=lengths.differing,
         failures=result.summary.failures,
-        lengths=_lengths(result),
+        lengths="" if fine or not result.summary.completed else lengths_line(lengths),
         notes=result.notes,
         distributions=last.distributions,
-        settings=_settings(result),
+        settings=flatten(to_builtins(result.provenance.server.settings)) | launch,
         origin=tuple(_origin(result)),
         timed=bool(last.server and len(last.server.samples.at) > 1) or bool(last.nodes),
     )
@@ -100,40 +188,16 @@ def _or_nan(value: float | None) -> float:
     return float("nan") if value is None else value
 
 
-def _lengths(result: Result) -> str:
-    from spark_bench.display.result_lines import lengths_line
-
-    lengths = result.lengths
-    fine = (
-        lengths.tokenizer
-        and lengths.checked
-        and not lengths.differing
-        and not lengths.stopped_early
-    )
-    return "" if fine or not result.summary.completed else lengths_line(lengths)
-
-
-def _settings(result: Result) -> dict[str, Any]:
-    from spark_bench.compare.runs import flatten
-
-    deployment = result.provenance.deployment
-    launch = flatten(to_builtins(deployment.launch)) if deployment else {}
-    return flatten(to_builtins(result.provenance.server.settings)) | launch
-
-
 def _origin(result: Result) -> Iterator[tuple[str, str]]:
-    """Only what is known, without what differs between any two runs (the load average)."""
-    server, machine, client = (
-        result.provenance.server,
-        result.provenance.machine,
-        result.provenance.client,
-    )
+    """What the result tells of it, without what differs between any two runs (the load average)."""
+    provenance = result.provenance
+    server, machine, client = provenance.server, provenance.machine, provenance.client
     yield "engine", " ".join(filter(None, (server.engine, server.version))) or "unknown"
     if server.max_model_len:
         yield "context", f"{server.max_model_len:,} tokens"
     if server.settings:
         yield "settings", ", ".join(f"{key}={value}" for key, value in server.settings.items())
-    if deployment := result.provenance.deployment:
+    if deployment := provenance.deployment:
         yield "weights", f"{deployment.model} {deployment.revision[:12]}".strip()
         for rank in deployment.ranks:
             yield (
@@ -145,7 +209,7 @@ def _origin(result: Result) -> Iterator[tuple[str, str]]:
     yield "measured from", ", ".join(filter(None, words))
     python = f"Python {client.python}" + (f", httpx {client.httpx}" if client.httpx else "")
     yield "client", f"spark-bench {client.version}, {python}"
-    if commit := result.provenance.project:
+    if commit := provenance.project:
         yield "project", commit.sha[:12] + (", with local changes" if commit.dirty else "")
 
 

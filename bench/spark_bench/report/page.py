@@ -1,5 +1,9 @@
-"""Everything on the page, from runs, and the page as HTML."""
+"""Everything on the page, from runs: tables, charts, and what a reader should know before trusting
+figures; and the page as HTML."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -9,20 +13,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from msgspec import Struct
 
-from spark_bench.expectations import Expectation, expectation_lines, judge_result
+from spark_bench.expectations import expectation_lines, judge_result
+from spark_bench.formats import digits
 from spark_bench.printable import printable
+from spark_bench.protocol.failures import cure, meaning
+from spark_bench.report import figure_tables as tables
 from spark_bench.report.charts.over_time import choose_timeline_run
-from spark_bench.report.figure_tables import (
-    Baseline,
-    all_runs_table,
-    best_runs,
-    compare_with_baseline,
-    headline_table,
-)
-from spark_bench.report.gather import Gathered, Unmeasured
-from spark_bench.report.named_runs import NamedRun, name_runs
-from spark_bench.report.page_table import Table
-from spark_bench.report.remarks import Remark, collect_remarks, exactness_text, origins
+from spark_bench.report.named_runs import Gathered, NamedRun, Unmeasured, name_runs
+from spark_bench.report.page_table import Table, Tone
 from spark_bench.report.sections import Section, build_sections, label_colors
 from spark_bench.results.codec import read_result
 
@@ -47,7 +45,7 @@ class Page(Struct, frozen=True, kw_only=True):
     exact: int
     headline: Table
     matrix: Table
-    baseline: Baseline | None
+    baseline: tables.Baseline | None
     sections: tuple[Section, ...]
     expected: tuple[Expected, ...]
     exactness: str
@@ -77,9 +75,13 @@ def build_page(
 
     runs = name_runs(gathered.runs)
     chosen = choose_timeline_run(runs, wanted)
-    leaders = best_runs(runs)
+    leaders = tables.best_runs(runs)
     indices = label_colors(runs)
-    judgments = [_expected(named) for named in leaders]
+    judgments = []
+    for named in leaders:
+        result = read_result(Path(named.run.entry.path))
+        lines = tuple(expectation_lines(result)) if named.run.measured else ()
+        judgments.append((judge_result(result)[0], Expected(named, lines)))
     return Page(
         title=title,
         created=created,
@@ -89,11 +91,11 @@ def build_page(
         requests=sum(named.run.sent for named in runs),
         failed=sum(named.run.entry.failed for named in runs),
         exact=sum(named.run.entry.verdict == "exact" for named in runs),
-        headline=headline_table(
+        headline=tables.headline_table(
             leaders, [roofline for roofline, _ in judgments], gathered.unmeasured
         ),
-        matrix=all_runs_table(runs),
-        baseline=compare_with_baseline(gathered.words),
+        matrix=tables.all_runs_table(runs),
+        baseline=tables.compare_with_baseline(gathered.words),
         sections=tuple(build_sections(runs, leaders, chosen, indices)),
         expected=tuple(expected for _, expected in judgments if expected.lines),
         exactness=exactness_text(runs),
@@ -102,13 +104,6 @@ def build_page(
         unmeasured=gathered.unmeasured,
         damaged=gathered.damaged,
     )
-
-
-def _expected(named: NamedRun) -> tuple[Expectation, Expected]:
-    """The roofline's judgment, and all sentences; none for a run without figures."""
-    result = read_result(Path(named.run.entry.path))
-    lines = tuple(expectation_lines(result)) if named.run.measured else ()
-    return judge_result(result)[0], Expected(named, lines)
 
 
 def render_html(page: Page) -> bytes:
@@ -133,3 +128,86 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+MOST_LINKS = 12
+
+
+class Remark(Struct, frozen=True):
+    """about: "Failed requests", "Client" …; text: the sentence; cure: what to do, or ""
+
+    runs: those it concerns; `more` of them are not linked
+    """
+
+    about: str
+    text: str
+    runs: tuple[NamedRun, ...]
+    cure: str = ""
+    tone: Tone = ""
+
+    @property
+    def linked(self) -> tuple[NamedRun, ...]:
+        return self.runs[:MOST_LINKS]
+
+    @property
+    def more(self) -> int:
+        return len(self.runs) - len(self.linked)
+
+
+def collect_remarks(runs: Iterable[NamedRun]) -> tuple[Remark, ...]:
+    """Remarks on the runs, worst first; one remark for all runs it concerns."""
+    by_remark: dict[tuple[str, str, str, Tone], list[NamedRun]] = {}
+    for named in runs:
+        for remark in _run_remarks(named):
+            by_remark.setdefault(remark, []).append(named)
+    remarks = [Remark(key[0], key[1], tuple(of), key[2], key[3]) for key, of in by_remark.items()]
+    order: Sequence[Tone] = ("bad", "warn", "")
+    return tuple(sorted(remarks, key=lambda remark: order.index(remark.tone)))
+
+
+def exactness_text(runs: Sequence[NamedRun]) -> str:
+    """How accurate all of it is, in sentences."""
+    kernel = sum(named.run.kernel for named in runs)
+    lag = max(named.run.lag_us for named in runs)
+    late = max(named.run.late_us for named in runs)
+    checked = sum(named.run.checked for named in runs)
+    differing = sum(named.run.differing for named in runs)
+    clocks = "all runs" if kernel == len(runs) else f"{kernel:,} of {len(runs):,} runs"
+    prompts = (
+        f"{checked - differing:,} of {checked:,} prompts were as long as requested."
+        if checked
+        else "No prompt lengths were checked."
+    )
+    return (
+        f"Receive times come from the kernel in {clocks}; at p99 the client read at most "
+        f"{digits(lag, 'µs')} later and sent at most {digits(late, 'µs')} late. {prompts}"
+    )
+
+
+def origins(runs: Iterable[NamedRun]) -> tuple[tuple[tuple[tuple[str, str], ...], Remark], ...]:
+    """(what runs were measured with, which runs), most frequent first."""
+    by_origin: dict[tuple[tuple[str, str], ...], list[NamedRun]] = {}
+    for named in runs:
+        by_origin.setdefault(named.run.origin, []).append(named)
+    ordered = sorted(by_origin.items(), key=lambda each: -len(each[1]))
+    return tuple((pairs, Remark("", "", tuple(of))) for pairs, of in ordered)
+
+
+def _run_remarks(named: NamedRun) -> Iterator[tuple[str, str, str, Tone]]:
+    """(about, text, cure, tone)."""
+    run = named.run
+    for kind in run.failures:
+        yield "Failed requests", f"{kind}: {meaning(kind)}", cure(kind), "bad"
+    if run.entry.status == "partial":
+        yield (
+            "Partial",
+            f"ended before its last request: {run.reason or 'for an unknown reason'}",
+            "",
+            "warn",
+        )
+    for reason in run.reasons:
+        yield "Approximate", reason, "", "warn"
+    if run.lengths:
+        yield "Lengths", run.lengths, "", ""
+    for note in run.notes:
+        yield "Note", note, "", ""

@@ -9,8 +9,7 @@ from spark_bench.report.charts.distributions import distribution_charts
 from spark_bench.report.charts.load_curves import Family, families, load_charts
 from spark_bench.report.charts.over_time import read_timeline, timeline_chart, trend_chart
 from spark_bench.report.charts.pareto import pareto_chart, pareto_front
-from spark_bench.report.charts.svg import Chart
-from spark_bench.report.charts.theme import COLORS
+from spark_bench.report.charts.svg import COLORS, Chart
 from spark_bench.report.figure_tables import rank_key
 from spark_bench.report.named_runs import NamedRun
 
@@ -46,11 +45,11 @@ def build_sections(
     if chosen and (over_time := read_timeline(chosen)).panels:
         lead = "What the server and its nodes reported during the run."
         yield Section("timeline", "Timeline of one run", lead, (timeline_chart(over_time),))
-    found_trend = find_trend([named.run.entry for named in runs], "output_throughput")
-    if found_trend and len(found_trend.points) >= LEAST_TREND:
-        label = next(n.label for n in runs if n.run.entry.id == found_trend.points[-1].id)
+    trend = find_trend([named.run.entry for named in runs], "output_throughput")
+    if trend and len(trend.points) >= LEAST_TREND:
+        label = next(n.label for n in runs if n.run.entry.id == trend.points[-1].id)
         lead = "Runs of one model with the same load and number of nodes."
-        charts = (trend_chart(found_trend, label, of_few([label], indices)[label]),)
+        charts = (trend_chart(trend, label, of_few([label], indices)[label]),)
         yield Section("trend", "Trend", lead, charts)
 
 
@@ -69,7 +68,9 @@ def of_few(labels: Sequence[str], indices: Mapping[str, int]) -> Mapping[str, in
 
 def _load_sections(kinds: Sequence[Family], indices: Mapping[str, int]) -> Iterator[Section]:
     for number, family in enumerate(kinds[:MOST_FAMILIES], start=1):
-        drawn = _fewer(family, indices)
+        ordered = sorted(family.series, key=lambda series: indices[series.label])
+        curves = [series for series in ordered if len(series.loads) > 1][:MOST_CURVES]
+        drawn = Family(family.over, family.words, tuple(curves))
         knees = [f"{each.label} {each.knee:g}" for each in drawn.series if each.knee is not None]
         knee = "beyond the knee, latency grows faster than throughput"
         notes = []
@@ -91,12 +92,6 @@ def _load_sections(kinds: Sequence[Family], indices: Mapping[str, int]) -> Itera
             tuple(load_charts(drawn, of_few([each.label for each in drawn.series], indices))),
             " ".join(notes),
         )
-
-
-def _fewer(family: Family, indices: Mapping[str, int]) -> Family:
-    ordered = sorted(family.series, key=lambda series: indices[series.label])
-    curves = [series for series in ordered if len(series.loads) > 1]
-    return Family(family.over, family.words, tuple(curves[:MOST_CURVES]))
 
 
 def _distributions(

@@ -19,12 +19,11 @@ from spark_bench.metrics.intervals import Interval
 from spark_bench.report.charts.load_curves import families
 from spark_bench.report.charts.over_time import choose_timeline_run, read_timeline, thin_line
 from spark_bench.report.charts.pareto import pareto_front, thin_dots
-from spark_bench.report.charts.scales import fitting_axis, spread_labels
+from spark_bench.report.charts.plot import fitting_axis, spread_labels
 from spark_bench.report.figure_tables import all_runs_table, best_runs
-from spark_bench.report.gather import gather_runs
-from spark_bench.report.named_runs import NamedRun, name_runs, report_run
+from spark_bench.report.named_runs import NamedRun, gather_runs, name_runs, report_run
+from spark_bench.report.page import collect_remarks, exactness_text, origins
 from spark_bench.report.page_table import number_cells
-from spark_bench.report.remarks import collect_remarks, exactness_text, origins
 from spark_bench.results.schema import Result
 
 
@@ -295,9 +294,7 @@ def test_figures_of_a_column_have_as_many_decimals() -> None:
     assert [cell.text for cell in number_cells([1234.5, None, 98.76])] == ["1,234", "-", "99"]
 
 
-@pytest.mark.parametrize(
-    "module", ["named_runs", "page_table", "charts.over_time", "charts.scales", "charts.lines"]
-)
+@pytest.mark.parametrize("module", ["named_runs", "page_table", "charts.over_time", "charts.plot"])
 def test_examples_in_docstrings_hold(module: str) -> None:
     found = doctest.testmod(import_module(f"spark_bench.report.{module}"))
     assert found.attempted and not found.failed

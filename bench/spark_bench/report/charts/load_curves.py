@@ -12,10 +12,8 @@ from msgspec import Struct
 
 from spark_bench.formats import digits
 from spark_bench.load.sweep import knee
-from spark_bench.report.charts.lines import Curve, Point, plot_curves
-from spark_bench.report.charts.scales import Axis, fitting_axis, load_axis
-from spark_bench.report.charts.svg import Chart, Legend, draw_chart
-from spark_bench.report.charts.theme import NARROW, WIDE, dot_sign
+from spark_bench.report.charts.plot import Axis, Curve, Point, fitting_axis, load_axis, plot_curves
+from spark_bench.report.charts.svg import NARROW, WIDE, Chart, Legend, dot_sign, draw_chart
 from spark_bench.report.named_runs import NamedRun
 from spark_bench.report.page_table import Cell, Column, Table, number_cells
 from spark_bench.results.schema import Config
@@ -59,17 +57,21 @@ def _chart(
     y = fitting_axis(point.y for curve in curves for point in curve.points)
     statistics = [statistic for _, statistic in figures if statistic]
     subtitle = f"{unit}, {' (line) and '.join(statistics)} (dashed)" if statistics else unit
-    sentences = "; ".join(_sentence(curve, x, unit) for curve in curves if curve.name)
-    alt = f"{title} by {x.title}. {sentences}."
+    named = [curve for curve in curves if curve.name]
+    sentences = []
+    for curve in named:
+        first, last = curve.points[0], curve.points[-1]
+        at_knee = f", {curve.mark.title}" if curve.mark else ""
+        start = f"{curve.name}: {digits(first.y, unit)} at {first.x:g}"
+        sentences.append(f"{start}, {digits(last.y, unit)} at {last.x:g}{at_knee}")
+    alt = f"{title} by {x.title}. {'; '.join(sentences)}."
     return Chart(
         title=title,
         subtitle=subtitle,
         alt=alt,
         svg=draw_chart(lambda layout: plot_curves(curves, x, y, layout), alt, WIDE, NARROW),
         table=_table(family, title, unit, figures),
-        legend=tuple(
-            Legend(curve.name, curve.index, dot_sign(curve.index)) for curve in curves if curve.name
-        ),
+        legend=tuple(Legend(each.name, each.index, dot_sign(each.index)) for each in named),
     )
 
 
@@ -82,15 +84,6 @@ def _curve(series: Series, name: str, statistic: str, unit: str, index: int, sec
     at_knee = [point for point in points if point.x == series.knee and not second]
     mark = Point(at_knee[0].x, at_knee[0].y, f"knee {series.knee:g}") if at_knee else None
     return Curve("" if second else series.label, index, points, dashed=second, mark=mark)
-
-
-def _sentence(curve: Curve, x: Axis, unit: str) -> str:
-    first, last = curve.points[0], curve.points[-1]
-    at_knee = f", {curve.mark.title}" if curve.mark else ""
-    return (
-        f"{curve.name}: {digits(first.y, unit)} at {first.x:g}, {digits(last.y, unit)} at "
-        f"{last.x:g}{at_knee}"
-    )
 
 
 def _table(family: Family, title: str, unit: str, figures: Sequence[tuple[str, str]]) -> Table:
@@ -186,23 +179,22 @@ def build_family(over: Over, members: Sequence[NamedRun]) -> Family:
     by_label: dict[str, list[NamedRun]] = defaultdict(list)
     for named in members:
         by_label[named.label].append(named)
-    series = tuple(_series(label, over, each) for label, each in by_label.items())
-    return Family(over, _curve_words(members[0].run.config, over), series)
+    series = []
+    for label, same in by_label.items():
+        newest = {
+            curve_load(named, over): named for named in sorted(same, key=lambda n: n.run.entry.id)
+        }
+        loads = tuple(sorted(newest))
+        runs = tuple(newest[load] for load in loads)
+        at_knee = knee([named.run.at(load) for load, named in zip(loads, runs, strict=True)])
+        value = at_knee.value if at_knee else None
+        series.append(Series(label, loads, runs, value, len(same) - len(runs)))
+    return Family(over, _curve_words(members[0].run.config, over), tuple(series))
 
 
 def curve_load(named: NamedRun, over: Over) -> float:
     """Requests in flight, or requests per second."""
     return float(getattr(named.run.config, over))
-
-
-def _series(label: str, over: Over, members: Sequence[NamedRun]) -> Series:
-    newest: dict[float, NamedRun] = {}
-    for named in sorted(members, key=lambda each: each.run.entry.id):
-        newest[curve_load(named, over)] = named
-    loads = tuple(sorted(newest))
-    runs = tuple(newest[load] for load in loads)
-    at_knee = knee([named.run.at(load) for load, named in zip(loads, runs, strict=True)])
-    return Series(label, loads, runs, at_knee.value if at_knee else None, len(members) - len(runs))
 
 
 def _rest(config: Config, over: Over) -> str:

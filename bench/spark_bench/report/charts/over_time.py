@@ -11,10 +11,16 @@ from msgspec import Struct
 from spark_bench.errors import BadInput
 from spark_bench.formats import digits
 from spark_bench.history.trend import Trend
-from spark_bench.report.charts.lines import Curve, Point, plot_curves
-from spark_bench.report.charts.scales import Axis, fitting_axis, linear_axis
-from spark_bench.report.charts.svg import Chart, Legend, draw_chart
-from spark_bench.report.charts.theme import BROAD, NARROW, PLAIN, SLIM, Layout, Spec
+from spark_bench.report.charts import svg
+from spark_bench.report.charts.plot import (
+    Axis,
+    Curve,
+    Point,
+    fitting_axis,
+    linear_axis,
+    plot_curves,
+)
+from spark_bench.report.charts.svg import Chart, Layout, Legend, Spec, draw_chart
 from spark_bench.report.named_runs import NamedRun
 from spark_bench.report.page_table import Cell, Column, Table, number_cells
 from spark_bench.results.codec import read_result
@@ -37,7 +43,7 @@ def timeline_chart(timeline: Timeline) -> Chart:
         title=f"#{named.number} {named.label}",
         subtitle=f"{named.run.entry.load}{repeat}, {named.run.entry.when:%Y-%m-%d %H:%M} UTC",
         alt=alt,
-        svg=draw_chart(lambda layout: _timeline_spec(timeline, layout), alt, BROAD, SLIM),
+        svg=draw_chart(lambda layout: _timeline_spec(timeline, layout), alt, svg.BROAD, svg.SLIM),
         table=_timeline_table(timeline),
         legend=tuple(
             Legend(name, index)
@@ -50,24 +56,15 @@ def timeline_chart(timeline: Timeline) -> Chart:
 
 
 def _timeline_spec(timeline: Timeline, layout: Layout) -> Spec:
-    x = _seconds(timeline)
-    panels = [
-        _plot_panel(panel, x if panel is timeline.panels[-1] else _untitled(x), layout)
-        for panel in timeline.panels
-    ]
-    return {"vconcat": panels, "spacing": 18}
-
-
-def _seconds(timeline: Timeline) -> Axis:
-    """An axis up to the last sample; the first may precede the start."""
     seconds = [second for panel in timeline.panels for _, line in panel.lines for second, _ in line]
-    last = max(*seconds, 0.001)
+    # The axis ends with the last sample; the first may precede the start.
+    low, last = min(*seconds, 0.0), max(*seconds, 0.001)
     ticks = tuple(tick for tick in linear_axis(last).ticks if tick <= last)
-    return Axis(min(*seconds, 0.0), last, ticks, False, "seconds since the start")
-
-
-def _untitled(x: Axis) -> Axis:
-    return Axis(x.low, x.high, x.ticks, x.log)
+    panels = []
+    for panel in timeline.panels:
+        title = "seconds since the start" if panel is timeline.panels[-1] else ""
+        panels.append(_plot_panel(panel, Axis(low, last, ticks, False, title), layout))
+    return {"vconcat": panels, "spacing": 18}
 
 
 def _plot_panel(panel: Panel, x: Axis, layout: Layout) -> Spec:
@@ -284,7 +281,9 @@ def trend_chart(trend: Trend, label: str, index: int) -> Chart:
         title=f"{label} over time",
         subtitle=f"output tokens/s, {trend.load}",
         alt=alt,
-        svg=draw_chart(lambda layout: plot_curves([curve], x, y, layout), alt, PLAIN, NARROW),
+        svg=draw_chart(
+            lambda layout: plot_curves([curve], x, y, layout), alt, svg.PLAIN, svg.NARROW
+        ),
         table=Table(
             "The trend",
             (Column("Ended, UTC", numeric=False), Column("Output", "tok/s")),

@@ -7,22 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec import Struct
 
 from spark_bench.formats import digits
-from spark_bench.report.charts.lines import Curve, Point, plot_curves
-from spark_bench.report.charts.scales import fitting_axis
-from spark_bench.report.charts.svg import Chart, Legend, draw_chart
-from spark_bench.report.charts.theme import (
-    COLORS,
-    FONT,
-    GROUND,
-    INK,
-    NARROW,
-    PLAIN,
-    Layout,
-    Spec,
-    color,
-    dot_shape,
-    dot_sign,
-)
+from spark_bench.report.charts import svg
+from spark_bench.report.charts.plot import Curve, Point, fitting_axis, plot_curves
+from spark_bench.report.charts.svg import COLORS, Chart, Layout, Legend, Spec, draw_chart
 from spark_bench.report.named_runs import NamedRun
 from spark_bench.report.page_table import Cell, Column, Table, number_cells
 
@@ -49,10 +36,10 @@ def pareto_chart(dots: tuple[Dot, ...], indices: Mapping[str, int]) -> Chart:
         title="Output throughput against time to first token",
         subtitle="tokens/s against median ms",
         alt=alt,
-        svg=draw_chart(lambda layout: _spec(shown, indices, layout), alt, PLAIN, NARROW),
+        svg=draw_chart(lambda layout: _spec(shown, indices, layout), alt, svg.PLAIN, svg.NARROW),
         table=_table(front),
         legend=tuple(
-            Legend(names[index] if index < COLORS else "others", index, dot_sign(index))
+            Legend(names[index] if index < COLORS else "others", index, svg.dot_sign(index))
             for index in present
         ),
         always=True,
@@ -65,7 +52,9 @@ def _spec(dots: Sequence[Dot], indices: Mapping[str, int], layout: Layout) -> Sp
     # A label sits to the upper left of its dot, where by definition there is no other dot.
     x = fitting_axis([*ttfts, min(ttfts) * _ROOM_LEFT], "TTFT, ms")
     y = fitting_axis(dot.throughput for dot in dots)
-    edge = Curve("", COLORS, tuple(_point(dot) for dot in dots if dot.front), step=True)
+    edge = Curve(
+        "", COLORS, tuple(Point(d.ttft_ms, d.throughput) for d in dots if d.front), step=True
+    )
     spec = plot_curves([edge], x, y, layout)
     spec["layer"] += [_marks(dots, indices, front=False), _marks(dots, indices, front=True)]
     taken: list[tuple[float, float]] = []
@@ -77,14 +66,22 @@ def _spec(dots: Sequence[Dot], indices: Mapping[str, int], layout: Layout) -> Sp
             for other in taken
         )
         if dot.front and room:
-            labels.append(_value(dot, indices) | {"l": _load(dot)})
+            # Its load in short, as in the table of all runs.
+            config = dot.named.run.config
+            load = f"r{config.request_rate:g}" if config.request_rate is not None else ""
+            if config.concurrency is not None:
+                load = f"c{config.concurrency}"
+            labels.append(_value(dot, indices) | {"l": load})
             taken.append(place)
-    spec["layer"].append(_labels(labels))
+    mark = {"type": "text", "align": "right", "dx": -7, "dy": -5}
+    spec["layer"].append(
+        {
+            "data": {"values": labels},
+            "mark": mark | {"fontSize": svg.FONT, "fill": svg.INK},
+            "encoding": _places() | {"text": {"field": "l"}},
+        }
+    )
     return spec
-
-
-def _point(dot: Dot) -> Point:
-    return Point(dot.ttft_ms, dot.throughput)
 
 
 def _value(dot: Dot, indices: Mapping[str, int]) -> dict[str, object]:
@@ -92,8 +89,8 @@ def _value(dot: Dot, indices: Mapping[str, int]) -> dict[str, object]:
     return {
         "x": float(f"{dot.ttft_ms:.5g}"),
         "y": float(f"{dot.throughput:.5g}"),
-        "c": color(index),
-        "s": dot_shape(index),
+        "c": svg.color(index),
+        "s": svg.dot_shape(index),
         "t": f"#{dot.named.number} {_words(dot)}",
     }
 
@@ -102,7 +99,7 @@ def _marks(dots: Sequence[Dot], indices: Mapping[str, int], front: bool) -> Spec
     mark = {
         "type": "point",
         "filled": True,
-        "stroke": GROUND,
+        "stroke": svg.GROUND,
         "strokeWidth": 1,
         "size": 90 if front else 50,
         "opacity": 1 if front else 0.6,
@@ -121,23 +118,6 @@ _OWN = (("fill", "c"), ("shape", "s"), ("description", "t"))
 
 def _places() -> dict[str, Spec]:
     return {name: {"field": name, "type": "quantitative"} for name in ("x", "y")}
-
-
-def _labels(values: Sequence[dict[str, object]]) -> Spec:
-    mark = {"type": "text", "align": "right", "dx": -7, "dy": -5, "fontSize": FONT, "fill": INK}
-    return {
-        "data": {"values": list(values)},
-        "mark": mark,
-        "encoding": _places() | {"text": {"field": "l"}},
-    }
-
-
-def _load(dot: Dot) -> str:
-    """Its load in short, as in the table of all runs."""
-    config = dot.named.run.config
-    if config.concurrency is not None:
-        return f"c{config.concurrency}"
-    return f"r{config.request_rate:g}" if config.request_rate is not None else ""
 
 
 def _words(dot: Dot) -> str:
