@@ -1,4 +1,4 @@
-"""The way to a node: SSH without Nagle's algorithm, kept alive; and answers of any bytes."""
+"""Connections to nodes: SSH without Nagle's algorithm, with keep-alives; output of any bytes."""
 
 import logging
 import socket
@@ -8,34 +8,34 @@ from typing import Any
 import paramiko
 from pyinfra.connectors import util
 
-# A pull sends no byte for minutes; routers forget silent connections after less than that.
+# A pull sends no byte for minutes; routers drop silent connections sooner than that.
 KEEPALIVE_SECONDS = 30
 
-# Python prints what no handler takes: paramiko's traceback for each node that does not answer,
-# beside the error that it also raises.
+# Without a handler, Python prints paramiko's traceback for each node that does not answer, besides
+# the error that it raises.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
 def nodelay(sock: Any, **kwargs: Any) -> paramiko.Transport:
     """Open a transport whose packets leave at once: paramiko leaves Nagle on, ~40 ms a command.
 
-    A jump host hands over a paramiko channel instead of a socket: nothing to set there.
+    Through a jump host `sock` is a paramiko channel, which has no such option.
     """
     if isinstance(sock, socket.socket):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    made = paramiko.Transport(sock, **kwargs)
-    made.set_keepalive(KEEPALIVE_SECONDS)
-    return made
+    transport = paramiko.Transport(sock, **kwargs)
+    transport.set_keepalive(KEEPALIVE_SECONDS)
+    return transport
 
 
 _read_buffer = util.read_buffer
 
 
 def read_any_bytes() -> None:
-    """From now on a byte that is no UTF-8 costs its own character alone.
+    """From now on a byte that is not UTF-8 becomes a replacement character.
 
-    pyinfra's reader ends at it with a traceback, and the rest of the answer is lost: a log, or a
-    banner in Latin-1, is enough.
+    pyinfra's own reader raises at it, and the rest of the output is lost: a log, or a banner in
+    Latin-1, is enough.
     """
 
     def read(name: str, io: Any, *more: Any, **options: Any) -> None:

@@ -43,9 +43,9 @@ class Deployment:
 
     + hosts: every host of the run, rank order, those that serve nothing last
     + left_out: hosts that `--limit` leaves out
-    + served: what a group answered that needs no change; None if it needs one
+    + served: the answers of a group that needs no change; None if it needs one
     + findings: of the decision, and of the checks before a change
-    + reported: findings that the user has seen
+    + reported: findings that have been logged
     """
 
     hosts: Mapping[str, Host]
@@ -149,12 +149,12 @@ class Deployment:
 
     @property
     def address(self) -> str:
-        """The head's, on the fabric, from which the others get what it has; "" of a lone node."""
+        """The head's address on the fabric, from which the others copy; "" for a single node."""
         return self.fabric.nodes[0].address if self.fabric.nodes else ""
 
     @property
     def pulls(self) -> bool:
-        """Whether the image is to come to a node, or a registry to be asked for it."""
+        """Whether an image is copied or pulled to a node, or a registry is queried for it."""
         if not self.docker:
             return False
         there = {name: self.facts[name].image for name in self.declaration.names}
@@ -174,7 +174,7 @@ class Deployment:
 
     @property
     def fetches(self) -> bool:
-        """Whether anything comes to any node before ranks change."""
+        """Whether anything is brought to any node before ranks change."""
         weights = [self.facts[n].weights for n in self.specs if n in self.readings.full]
         whole = len(weights) == len(self.specs) and all(w and w.complete for w in weights)
         comes = self.pulls or any(self.vocabularies(h) for h in self.serving.values())
@@ -210,7 +210,7 @@ def read_light(hosts: Mapping[str, Host], declaration: Declaration) -> dict[str,
 
 
 def read_full(hosts: Mapping[str, Host], decision: Decision) -> dict[str, NodeFacts]:
-    """What refusals are made of: GPUs, disks, ports, weights, vocabularies too."""
+    """What the checks before a change need: GPUs, disks, ports, weights, vocabularies too."""
     declaration, model = decision.declaration, decision.model
 
     def options(host: Host) -> dict[str, Any]:
@@ -248,7 +248,7 @@ def read_node(host: Host, options: Mapping[str, Any], seconds: int) -> Reading[N
     fact = NodeReading()
     reading = shell.read_fact(host, fact, fact.command(**options), seconds)
     if reading.value is None:
-        return Reading(why=reading.why or "it said nothing")
+        return Reading(why=reading.why or "it printed nothing")
     # Whatever name its output has.
     return Reading(replace(reading.value, name=host.name))
 
@@ -289,7 +289,7 @@ def read_answers(
     head: str = "",
     keyed: bool = True,
 ) -> serving.GroupAnswers:
-    """A group's answers, asked from its head.
+    """A group's answers, requested on its head.
 
     + urls: of its ranks, rank 0 first, as the head reaches them
     + model: the id that it must serve

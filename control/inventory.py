@@ -187,7 +187,7 @@ def api_url(head: Host, to: Launch | Settings, reached_at: str = "") -> str:
     """The head's API as the reader reaches it: the address at which it listens; if that is every
     address, the one that SSH came to (its name may be one that only SSH knows) or would come to.
 
-    + reached_at: that address, if it is known
+    + reached_at: that address, if the caller has it
     """
     host = to.host
     if host == EVERYWHERE:

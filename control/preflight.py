@@ -70,8 +70,8 @@ def _time_command(host: Host) -> float:
 
 
 def probe_peers(decision: Decision, hosts: Mapping[str, Host]) -> dict[str, PeerReport]:
-    """All nodes listen for each other at the same moment; ports that our ranks hold are free
-    once these stop, so the probe passes them over."""
+    """Node -> what it reaches of the others. All nodes listen for each other at the same moment;
+    ports that our ranks hold are free once these stop, so the probe skips them."""
     fabric = {node.name: node for node in decision.fabric.nodes}
     if len(fabric) < 2:
         return {}

@@ -2,7 +2,7 @@
 
 pyinfra -y inventories/spark.py deploys/check.py
 
-Ends with exit code 1 where a deploy would be refused.
+Ends with exit code 1 if a deploy would be refused.
 """
 
 from pyinfra import host

@@ -1,4 +1,4 @@
-"""Close every node but for SSH, its peers and the networks that may ask the API; with ufw.
+"""Close every node with ufw, except to SSH, its peers, and the networks that may use the API.
 
 pyinfra -y inventories/spark.py deploys/firewall.py
 pyinfra -y inventories/spark.py deploys/firewall.py --data 'api_networks=["192.168.1.0/24"]'

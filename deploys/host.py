@@ -1,9 +1,9 @@
-"""Set up the nodes' systems, each part where its setting asks for it.
+"""Set up the nodes' systems, each part only if its setting says so.
 
 pyinfra -y inventories/spark.py deploys/host.py
 
-linger=true: what the login runs survives its SSH session. earlyoom=true: a process ends before
-memory runs out. Needs a login that may become root without a password.
+linger=true: what the login runs survives its SSH session. earlyoom=true: a process is ended before
+memory runs out. Needs a login that can become root without a password.
 """
 
 from pyinfra import host

@@ -3,8 +3,8 @@
 pyinfra inventories/spark.py deploys/network.py --dry --diff
 pyinfra -y inventories/spark.py deploys/network.py
 
-A node that does not answer afterwards, or does not reach its peers, changes back by itself. The
-interface that SSH uses is never touched. Needs a login that may become root without a password.
+A node that does not answer afterwards, or does not reach its peers, reverts by itself. The
+interface that SSH uses is never touched. Needs a login that can become root without a password.
 """
 
 from io import StringIO

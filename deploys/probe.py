@@ -2,8 +2,8 @@
 
 pyinfra -y @local deploys/probe.py --data inventory=FILE
 
-Nodes that can't be reached are told of, and end nothing. stdout holds the document alone: its
-fields are described in cluster/reports/probe.py.
+Nodes that can't be reached are in the document, and do not end the run. stdout holds the document
+alone: its fields are described in cluster/reports/probe.py.
 """
 
 from pyinfra import host

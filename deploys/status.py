@@ -1,4 +1,4 @@
-"""Print how the group stands as one JSON document; changes nothing, and no dead node ends it.
+"""Print the group's state as one JSON document; changes nothing, and no dead node ends it.
 
 pyinfra -y @local deploys/status.py --data inventory=inventories/spark.py
 

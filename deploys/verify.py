@@ -1,8 +1,8 @@
-"""Ask every endpoint of what runs, and say how to use it; changes nothing.
+"""Query every endpoint of what runs, and show how to use it; changes nothing.
 
 pyinfra -y inventories/spark.py deploys/verify.py
 
-Ends with exit code 1 where a rank or an endpoint does not answer as it should.
+Ends with exit code 1 if a rank or an endpoint does not answer as it must.
 """
 
 from pyinfra import host

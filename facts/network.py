@@ -65,7 +65,7 @@ class _LinkInfo(Struct):
 
 class _Link(Struct):
     """What we read of an interface in `ip -j -d addr`; without linkinfo (an old iproute2) a flag
-    tells a bond. `link` is null where the other end is not to be seen."""
+    tells a bond. `link` is null if the other end is in another namespace."""
 
     ifname: str = ""
     mtu: int = 0

@@ -8,13 +8,8 @@ from pyinfra.api import QuoteString, StringCommand
 from pyinfra.api.exceptions import FactProcessError
 
 from cluster.node.readings import NodeFacts
-from facts.containers import SECONDS, Containers, EngineState
+from facts import containers, images, network, rdma, system
 from facts.fact import Fact, join
-from facts.images import Image
-from facts.network import Interfaces, Listeners
-from facts.processes import Processes
-from facts.rdma import WALK, RdmaPorts
-from facts.system import Disk, Gpus, Identity, Memory
 from facts.weights import ModelWeights, Tiktoken
 
 MARK = "=== spark-serving"
@@ -51,27 +46,27 @@ class NodeReading(Fact[NodeFacts]):
         revision: str = "",
         tiktoken: str | None = None,
         full: bool = False,
-        seconds: int = SECONDS,
+        seconds: int = containers.SECONDS,
     ) -> StringCommand:
         parts: dict[str, str | StringCommand] = {
-            "identity": Identity().command(),
-            "interfaces": Interfaces().command(),
+            "identity": system.Identity().command(),
+            "interfaces": network.Interfaces().command(),
             # Its second half, `ip -j -d addr`, is the section before.
-            "rdma": WALK,
-            "memory": Memory().command(),
+            "rdma": rdma.WALK,
+            "memory": system.Memory().command(),
         }
         if runtime == "docker":
-            parts["ranks"] = Containers().command(names, seconds)
+            parts["ranks"] = containers.Containers().command(names, seconds)
             if image:
-                parts["image"] = Image().command(image, seconds)
+                parts["image"] = images.Image().command(image, seconds)
         else:
-            parts["ranks"] = Processes().command()
+            parts["ranks"] = containers.Processes().command()
         if full:
             if runtime == "docker":
-                parts["engine"] = EngineState().command(seconds)
-            parts["gpus"] = Gpus().command()
-            parts["listeners"] = Listeners().command()
-            parts |= {f"disk {path}": Disk().command(path) for path in disks}
+                parts["engine"] = containers.EngineState().command(seconds)
+            parts["gpus"] = system.Gpus().command()
+            parts["listeners"] = network.Listeners().command()
+            parts |= {f"disk {path}": system.Disk().command(path) for path in disks}
             if weights is not None:
                 parts["weights"] = ModelWeights().command(weights, hf_cache or "", revision)
             if tiktoken is not None:
@@ -85,23 +80,25 @@ class NodeReading(Fact[NodeFacts]):
         header, *lines = output[at:]
         sections = _Sections(_rdma_with_addresses({s.name: s for s in _sections(lines)}))
         read = sections.read
-        identity = read("identity", Identity())
+        identity = read("identity", system.Identity())
         identity_fields = {} if identity is None else vars(identity)
         runtime, _, name = header.removeprefix(f"{MARK} ").partition(" ")
-        ranks: Fact[Any] = Containers() if runtime == "docker" else Processes()
-        disks = [read(name, Disk()) for name in sections.by_name if name.startswith("disk ")]
+        ranks: Fact[Any] = (
+            containers.Containers() if runtime == "docker" else containers.Processes()
+        )
+        disks = [read(name, system.Disk()) for name in sections.by_name if name.startswith("disk ")]
         return NodeFacts(
             name=name,
             **identity_fields,
-            interfaces=tuple(read("interfaces", Interfaces()) or ()),
-            rdma=tuple(read("rdma", RdmaPorts()) or ()),
-            memory=read("memory", Memory()),
-            gpus=tuple(read("gpus", Gpus()) or ()),
+            interfaces=tuple(read("interfaces", network.Interfaces()) or ()),
+            rdma=tuple(read("rdma", rdma.RdmaPorts()) or ()),
+            memory=read("memory", system.Memory()),
+            gpus=tuple(read("gpus", system.Gpus()) or ()),
             ranks=tuple(read("ranks", ranks) or ()),
-            engine=read("engine", EngineState()),
-            image=read("image", Image()),
+            engine=read("engine", containers.EngineState()),
+            image=read("image", images.Image()),
             disks=tuple(disk for disk in disks if disk is not None),
-            listeners=tuple(read("listeners", Listeners()) or ()),
+            listeners=tuple(read("listeners", network.Listeners()) or ()),
             weights=read("weights", ModelWeights()),
             tiktoken=read("tiktoken", Tiktoken()) or {},
             unread=sections.unread,
@@ -110,7 +107,7 @@ class NodeReading(Fact[NodeFacts]):
 
 @dataclass(frozen=True)
 class _Section:
-    """What one part of the command said."""
+    """What one part of the command printed."""
 
     name: str
     output: list[str] = field(default_factory=list)
@@ -130,7 +127,7 @@ class _Sections:
     unread: dict[str, str] = field(default_factory=dict)
 
     def read(self, name: str, fact: Fact[Any]) -> Any:
-        """The section's value; None where it wasn't asked for, or couldn't be read."""
+        """The section's value; None if it wasn't requested, or couldn't be read."""
         section = self.by_name.get(name)
         if section is None:
             return None

@@ -54,7 +54,7 @@ class Peers(Fact[PeerReport]):
 
     def parse(self, output: list[str]) -> PeerReport:
         try:
-            report = msgspec.json.decode(output[-1], type=_Seen)
+            report = msgspec.json.decode(output[-1], type=_Probe)
         except UNEXPECTED:
             return PeerReport(error=tail("; ".join(output[-2:])))
         if report.error or not report.address:
@@ -62,7 +62,7 @@ class Peers(Fact[PeerReport]):
         return PeerReport(report.address, report.busy, report.peers)
 
 
-class _Seen(Struct):
+class _Probe(Struct):
     """What scripts/probe_peers.py prints."""
 
     address: str = ""

@@ -12,9 +12,8 @@ from cluster.engine.log import TRANSPORT_PATTERN, phase
 from cluster.engine.readiness import RankHealth
 from cluster.node.readings import Shown
 from cluster.rank.runtime import runtime_of
-from facts.containers import Containers
+from facts.containers import Containers, Processes
 from facts.fact import Fact, count, decimal, join, quote
-from facts.processes import Processes
 
 # SGLang's own health check gives up after 20 s (SGLANG_HEALTH_CHECK_TIMEOUT).
 HEALTH_SECONDS = 25

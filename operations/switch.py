@@ -34,9 +34,8 @@ from cluster.plan.phases import Phases
 from cluster.plan.plan import Plan
 from cluster.plan.previous_group import FAILED, PREVIOUS, PreviousGroup
 from cluster.rank.runtime import Runtime
-from facts.containers import Containers
+from facts.containers import Containers, Processes
 from facts.fact import Fact
-from facts.processes import Processes
 from operations import group as groups
 from operations import outcome, shell
 from operations.group import Group

@@ -2,7 +2,7 @@
 
 Takes one JSON argument: address, peers, ports, mark, mtu, seconds. It listens on the ports of its
 address, connects to every peer's, pings, tells each peer on the port `mark` that it is done, and
-stays until every peer has told it the same or the seconds are over. Prints one JSON line.
+stays until every peer has reported the same to it or its time is over. Prints one JSON line.
 Nothing is accepted or sent on the other ports: a connection is proof enough, and ends by a reset,
 so that no TIME_WAIT keeps a server from binding the port afterwards.
 """

@@ -16,11 +16,10 @@ import pytest
 from pyinfra.api import StringCommand
 
 from cluster.node.readings import NodeFacts, Shown
-from facts.containers import Containers, EngineState
+from facts.containers import Containers, EngineState, Processes
 from facts.images import Image
 from facts.network import Interfaces, Listeners
 from facts.node import NodeReading
-from facts.processes import Processes
 from facts.rdma import RdmaPorts
 from facts.system import Disk, Gpus, Memory
 from facts.weights import ModelWeights, Tiktoken
