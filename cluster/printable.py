@@ -60,6 +60,11 @@ def json_text(document: bytes) -> str:
     )
 
 
+def short_id(image_id: str) -> str:
+    """The first 12 digits of an image's id, "sha256:…"."""
+    return image_id.removeprefix("sha256:")[:12]
+
+
 def gigabytes(count: float, digits: int = 1, *, of: float | None = None) -> str:
     """Bytes as "12.3 GB", or "12.3 of 65.2 GB": disks, weights, downloads."""
     return _size(1e9, "GB", digits, count, of)

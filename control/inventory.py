@@ -164,7 +164,7 @@ def declared_data(host: Host) -> HostData:
 
 
 def declared_settings(hosts: list[Host]) -> Declaration:
-    """What the inventory says of all of these hosts together; Refused where it is invalid."""
+    """What the inventory says of all of these hosts together; Refused if it is invalid."""
     return parse_declaration([declared_data(host) for host in hosts])
 
 
@@ -254,7 +254,7 @@ def _ssh_differences(host: Host) -> Iterator[Finding]:
 
 
 def _ssh_options(file: Path, name: str, data: Mapping[str, Any]) -> dict[str, list[str]]:
-    """What ssh itself reads for a name; {} where it can't say."""
+    """What ssh itself reads for a name; {} if it can't say."""
     words = ["ssh", "-T", "-F", str(file), "-G"]
     words += ["-l", str(data["ssh_user"])] if data.get("ssh_user") else []
     try:

@@ -14,6 +14,7 @@ from cluster.node.peers import PeerReport
 from cluster.node.readings import NodeFacts
 from cluster.plan.decide import Decision
 from cluster.plan.specs import token_mounts
+from cluster.printable import short_id
 from cluster.transfer import images
 from cluster.transfer.hub_errors import find_unencrypted_token
 from control import secrets
@@ -138,7 +139,7 @@ def image_differs(decision: Decision, facts: Mapping[str, NodeFacts]) -> Iterato
     if settings.pull == "never":
         yield from wrong
     elif wrong:
-        by_node = ", ".join(f"{name}: {images.short_id(image)}" for name, image in there.items())
+        by_node = ", ".join(f"{name}: {short_id(image.id)}" for name, image in there.items())
         yield warning(
             f"the image is not the same on all nodes ({by_node})",
             cure="a deploy gives all the head's",

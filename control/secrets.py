@@ -21,7 +21,7 @@ def find_token(token_file: str) -> str:
 
 
 def find_api_key(key_file: str) -> str:
-    """The key in the file that api_key_file names; "" where it names none.
+    """The key in the file that api_key_file names; "" if it names none.
 
     Refused where the file could be read by others, or holds what no HTTP header can carry.
     """

@@ -226,7 +226,7 @@ def status_document(survey: Survey, url: str) -> status.Status:
         leftovers=leftovers,
         drift=drift_lines,
         unsure=unsure,
-        holder=_lease_holder(survey),
+        holder=status.lease_holder(survey.lease) if survey.lease else None,
         unread=tuple(unread),
         warnings=tuple(str(f) for f in exposed if f.level is Level.WARNING),
     )
@@ -255,15 +255,3 @@ def _leftovers(survey: Survey) -> tuple[status.Leftover, ...]:
         for node in survey.hosts
         for leftover in status.find_leftovers(node, survey.ranks(node), own.get(node))
     )
-
-
-def _lease_holder(survey: Survey) -> status.LeaseHolder | None:
-    if (reply := survey.lease) is None:
-        return None
-    stale = abs(reply.age) >= lease.STALE_SECONDS
-    holder = reply.lease
-    if holder is None:
-        return status.LeaseHolder(owner="an unidentified run", age=reply.age, stale=stale)
-    owner = f"{holder.owner}@{holder.host}"[: lease.MOST_SHOWN]
-    command = holder.command[: lease.MOST_SHOWN]
-    return status.LeaseHolder(owner=owner, command=command, age=reply.age, stale=stale)

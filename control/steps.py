@@ -13,19 +13,15 @@ from cluster.rank.spec import group_urls
 from cluster.transfer.weights import hub_folder
 from control import lease, secrets
 from control.deployment import Deployment, read_answers
-from operations.group import Group
-from operations.images import ImageOrder
-from operations.node_weights import WeightsJob
-from operations.switch import Switch
-from operations.vocabularies import Vocabularies
+from operations import group, images, node_weights, switch, vocabularies
 
 # ---- what comes to the nodes
 
 
-def image_order(deployment: Deployment) -> ImageOrder:
+def image_order(deployment: Deployment) -> images.ImageOrder:
     """Which image, for which nodes, over which address of the head."""
     settings = deployment.settings
-    return ImageOrder(
+    return images.ImageOrder(
         image=settings.image,
         pull=settings.pull,
         hosts=deployment.serving,
@@ -34,11 +30,11 @@ def image_order(deployment: Deployment) -> ImageOrder:
     )
 
 
-def vocabularies_job(deployment: Deployment) -> Vocabularies:
+def vocabularies_job(deployment: Deployment) -> vocabularies.Vocabularies:
     """What gpt-oss reads beside its weights, and which nodes lack it."""
     settings = deployment.settings
     lacking = {name: deployment.vocabularies(host) for name, host in deployment.serving.items()}
-    return Vocabularies(
+    return vocabularies.Vocabularies(
         hosts=deployment.serving,
         folders={
             name: expand(deployment.declaration.nodes[name].tiktoken_dir, deployment.facts[name])
@@ -55,7 +51,7 @@ def weights_needed(deployment: Deployment) -> bool:
     return deployment.docker and (deployment.plan.restart or deployment.settings.verify == "full")
 
 
-def weights_job(deployment: Deployment) -> WeightsJob:
+def weights_job(deployment: Deployment) -> node_weights.WeightsJob:
     """Which files, for which nodes, from where."""
     settings, model = deployment.settings, deployment.model
     facts = {name: deployment.facts[name] for name in deployment.declaration.names}
@@ -67,7 +63,7 @@ def weights_job(deployment: Deployment) -> WeightsJob:
         name: expand(model.id, facts[name]) if model.local else hub_folder(cache, model.id)
         for name, cache in caches.items()
     }
-    return WeightsJob(
+    return node_weights.WeightsJob(
         hosts=deployment.serving,
         folders={name: folder.rstrip("/") for name, folder in folders.items()},
         caches=caches,
@@ -111,13 +107,13 @@ def _reads_key(deployment: Deployment, host: Host) -> bool:
 # ---- the switch
 
 
-def build_switch(deployment: Deployment) -> Switch | None:
+def build_switch(deployment: Deployment) -> switch.Switch | None:
     """From what runs to what is declared, by the plan as it is now; None: nothing is to be done."""
     if not deployment.plan.changes and (deployment.served is not None or not deployment.running):
         return None
     state = next(iter(deployment.hosts.values())).state
     starts = deployment.running and deployment.served is None
-    return Switch(
+    return switch.Switch(
         hosts=deployment.hosts,
         runtime=deployment.runtime,
         plan=deployment.plan,
@@ -129,10 +125,10 @@ def build_switch(deployment: Deployment) -> Switch | None:
     )
 
 
-def declared_group(deployment: Deployment) -> Group:
+def declared_group(deployment: Deployment) -> group.Group:
     """The group to start, or to wait for."""
     rank = next(iter(deployment.specs.values())).name
-    return Group(
+    return group.Group(
         hosts=deployment.serving,
         specs=deployment.specs,
         runtime=deployment.runtime,
@@ -150,14 +146,14 @@ def declared_group(deployment: Deployment) -> Group:
     )
 
 
-def previous_group(deployment: Deployment) -> Group | None:
+def previous_group(deployment: Deployment) -> group.Group | None:
     """The group to put back if the switch fails, as its labels describe it; None if none runs."""
     if (previous := deployment.plan.previous) is None:
         return None
     specs = previous.specs
     urls = group_urls(specs)
     head, first = next(iter(specs.items()))
-    return Group(
+    return group.Group(
         hosts={node: deployment.hosts[node] for node in specs},
         specs=specs,
         runtime=deployment.runtime,

@@ -14,17 +14,15 @@ from cluster.node.readings import Rank
 from cluster.plan.decide import exposure_findings
 from cluster.rank import api_key
 from cluster.rank.spec import Spec
-from control import secrets
-from control.converge import read_deployment
+from control import converge, inventory, secrets
 from control.deployment import Deployment
-from control.inventory import api_url
 from facts.serving import Endpoints, RankLook
 from operations import shell
 
 
 def verify_endpoints(state: State) -> None:
     """Check every rank and every endpoint of what runs; DeployError if one fails."""
-    deployment = read_deployment(state)
+    deployment = converge.read_deployment(state)
     ranks = deployment.decision.running_ranks
     head = deployment.hosts[deployment.declaration.head]
     specs = {node: spec for node, rank in ranks.items() if (spec := rank.spec)}
@@ -49,7 +47,7 @@ def verify_endpoints(state: State) -> None:
     problems += _check_endpoints(reading.value, launch.served_model_name)
     if problems:
         raise DeployError(f"not everything is serving: {'; '.join(problems)}")
-    _show_use(api_url(head, launch), launch.served_model_name, key_file if key else "")
+    _show_use(inventory.api_url(head, launch), launch.served_model_name, key_file if key else "")
     for finding in exposure_findings(deployment.decision, runs=True, declared=False):
         if finding.level is Level.WARNING:
             logger.warning(f"    warning: {finding}")

@@ -7,7 +7,6 @@ Ends with exit code 1 if a deploy would be refused.
 
 from pyinfra import host
 
-from control.check import check_deploy
-from control.run import shared
+from control import check, run
 
-shared(host.state, check_deploy)
+run.shared(host.state, check.check_deploy)

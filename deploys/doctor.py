@@ -7,7 +7,6 @@ stdout holds the document alone: its fields are described in cluster/reports/doc
 
 from pyinfra import host
 
-from control.doctor import print_report
-from control.run import shared
+from control import doctor, run
 
-shared(host.state, print_report)
+run.shared(host.state, doctor.print_report)

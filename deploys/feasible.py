@@ -7,7 +7,6 @@ stdout holds the document alone: its fields are described in cluster/reports/fea
 
 from pyinfra import host
 
-from control.feasible import print_feasible
-from control.run import shared
+from control import feasible, run
 
-shared(host.state, print_feasible)
+run.shared(host.state, feasible.print_feasible)

@@ -9,8 +9,8 @@ Each node puts its firewall back by itself unless a new SSH connection gets in a
 
 from pyinfra import host
 
+from control import run
 from control.firewall import plan_firewall
-from control.run import shared
 from operations import firewall
 
-firewall.changed(name="Firewall", change=shared(host.state, plan_firewall)[host.name])
+firewall.changed(name="Firewall", change=run.shared(host.state, plan_firewall)[host.name])

@@ -8,7 +8,6 @@ stdout holds the document alone: its fields are described in cluster/reports/lis
 
 from pyinfra import host
 
-from control.listing import print_listing
-from control.run import shared
+from control import listing, run
 
-shared(host.state, print_listing)
+run.shared(host.state, listing.print_listing)

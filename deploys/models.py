@@ -7,7 +7,6 @@ stdout holds the document alone: its fields are described in cluster/reports/lis
 
 from pyinfra import host
 
-from control.models import print_models
-from control.run import shared
+from control import models, run
 
-shared(host.state, print_models)
+run.shared(host.state, models.print_models)

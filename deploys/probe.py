@@ -8,7 +8,6 @@ alone: its fields are described in cluster/reports/probe.py.
 
 from pyinfra import host
 
-from control.probe import print_probe
-from control.run import shared
+from control import probe, run
 
-shared(host.state, print_probe)
+run.shared(host.state, probe.print_probe)

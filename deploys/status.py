@@ -7,7 +7,6 @@ stdout holds the document alone: its fields are described in cluster/reports/sta
 
 from pyinfra import host
 
-from control.run import shared
-from control.status import print_status
+from control import run, status
 
-shared(host.state, print_status)
+run.shared(host.state, status.print_status)

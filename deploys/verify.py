@@ -7,7 +7,6 @@ Ends with exit code 1 if a rank or an endpoint does not answer as it must.
 
 from pyinfra import host
 
-from control.run import shared
-from control.verify import verify_endpoints
+from control import run, verify
 
-shared(host.state, verify_endpoints)
+run.shared(host.state, verify.verify_endpoints)

@@ -1,4 +1,4 @@
-"""What a rank answers right now, and the load that it reports, in one command of bounded time."""
+"""What a rank answers now, and the load that it reports, by one command of bounded time."""
 
 import re
 from dataclasses import dataclass, field
@@ -80,7 +80,7 @@ LOG_SECONDS = 3
 class RankAnswers(Shown):
     """One rank's answers.
 
-    + health: HTTP status of /health, 0 where nothing answered in time
+    + health: HTTP status of /health, 0 if nothing answered in time
     + models_status, models: of /v1/models, which only the head serves; 0 if it was not queried
     + seconds: since a process began; None for a container
     + log: its last lines
@@ -100,7 +100,7 @@ class Answers(Fact[RankAnswers]):
     """A rank's health, and the last lines of its log; of the head also the model and the load.
 
     + url: where it serves, as its own node reaches it
-    + rank: its name, "" where it has no log to be read
+    + rank: its name, "" if it has no log to be read
     + pid: of a process, to learn its age
     """
 

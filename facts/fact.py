@@ -1,4 +1,4 @@
-"""What every fact of ours is: foreign output ends in one kind of error, never in a traceback."""
+"""The base of every fact: unreadable output ends in one kind of error, never in a traceback."""
 
 import re
 from abc import abstractmethod
@@ -26,12 +26,12 @@ UNEXPECTED = (
 class Fact(FactBase[T]):
     """A fact that reads a node's lines by `parse`.
 
-    FactProcessError, with the first line that was there, for output that it can't read.
+    FactProcessError, with the first line of the output, if it can't be read.
     """
 
     @abstractmethod
     def parse(self, output: list[str]) -> T:
-        """The value in these lines; any of UNEXPECTED where they hold none."""
+        """The value in these lines; any of UNEXPECTED if they hold none."""
 
     def process(self, output: Iterable[str]) -> T:
         lines = [line.rstrip("\r") for line in output]
@@ -44,7 +44,7 @@ class Fact(FactBase[T]):
 
 
 def count(word: str) -> int:
-    """A number of things or bytes: digits alone, and no more of them than 64 bits have."""
+    """A number of things or bytes: digits only, and no more of them than 64 bits hold."""
     if not re.fullmatch(r"[0-9]{1,19}", word):
         raise ValueError(f"not a count: {word[:40]!r}")
     return int(word)
@@ -59,7 +59,7 @@ def port(word: str) -> int:
 
 
 def decimal(word: str) -> float:
-    """A number that is not negative, infinite or none at all: "3.74"."""
+    """A finite number that is not negative: "3.74"."""
     if not re.fullmatch(r"[0-9]{1,19}(\.[0-9]{1,19})?", word):
         raise ValueError(f"not a number: {word[:40]!r}")
     return float(word)
@@ -93,7 +93,7 @@ def home_path(value: str) -> StringCommand:
 
 
 def output_or_errors(command: object) -> StringCommand:
-    """The command's output; where it fails all its words go to stderr (nvidia-smi uses stdout)."""
+    """The command's output; if it fails, all of it goes to stderr (nvidia-smi uses stdout)."""
     return join(
         "out=$(",
         command,

@@ -31,7 +31,7 @@ _PEP_440 = re.compile(r"[0-9]{1,9}(\.[0-9A-Za-z]+)*([-+.][0-9A-Za-z.]+)?")
 
 
 class Image(Fact[readings.ImageReading | None]):
-    """The local image of a reference (tag, digest or id), None where it isn't there."""
+    """The local image of a reference (tag, digest or id), None if it isn't there."""
 
     def command(self, image: str, seconds: int = SECONDS) -> StringCommand:
         inspect = ("docker", "image", "inspect", "--format", "{{json .}}", image)

@@ -65,7 +65,7 @@ class _Route(Struct):
 
     @property
     def network(self) -> str:
-        """The destination as it stands; ValueError where it is none."""
+        """The destination as it stands; ValueError if it is none."""
         IPv4Network(self.dst, strict=False)
         return self.dst
 

@@ -17,7 +17,7 @@ ADDRESSES = "ip -j -d addr"
 
 
 class Interfaces(Fact[list[Interface]]):
-    """Every network interface in the kernel's order; [] where there is no `ip` (macOS)."""
+    """Every network interface in the kernel's order; [] if there is no `ip` (macOS)."""
 
     default = staticmethod(list[Interface])
 
@@ -82,7 +82,7 @@ _LISTENERS = load_script(__file__, "scripts/listeners.sh")
 
 
 class Listeners(Fact[list[Listener]]):
-    """Every listening TCP port, with its owner where the login may see it."""
+    """Every listening TCP port, with its owner if the login may see it."""
 
     default = staticmethod(list[Listener])
 

@@ -31,7 +31,7 @@ class NodeReading(Fact[NodeFacts]):
     + disks: paths whose file systems to measure
     + weights, hf_cache, revision: the model to look for, the HF_HOME to look in, its revision
     + tiktoken: the folder of vocabularies
-    + seconds: after which Docker is taken for one that does not answer
+    + seconds: after which Docker counts as not answering
     """
 
     def command(

@@ -294,13 +294,13 @@ def _transport_lines(rank: str, mark: str) -> StringCommand:
 
 
 def http_status(words: str) -> int:
-    """The status in curl's `STATUS SECONDS`; 0 where there is none, as where curl is missing."""
+    """The status in curl's `STATUS SECONDS`; 0 if there is none, as without curl."""
     first = next(iter(words.split()), "")
     return int(first) if first.isdecimal() and len(first) == 3 else 0
 
 
 def reply(words: str, body: str = "") -> serving.EndpointReply:
-    """An answer, from curl's `STATUS SECONDS`; status 0 where they are no such words."""
+    """An answer, from curl's `STATUS SECONDS`; status 0 if they are something else."""
     status, seconds = [*words.split(), "0", "0"][:2]
     try:
         return serving.EndpointReply(http_status(status), body, decimal(seconds))

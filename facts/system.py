@@ -83,7 +83,7 @@ _COLUMNS = _FIELDS.count(",") + 1
 
 
 class Gpus(Fact[list[readings.Gpu]]):
-    """Every GPU; [] where there is no nvidia-smi. A lost driver fails with nvidia-smi's words."""
+    """Every GPU; [] if there is no nvidia-smi. A lost driver fails with nvidia-smi's words."""
 
     default = staticmethod(list[readings.Gpu])
 

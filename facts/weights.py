@@ -70,7 +70,7 @@ class ModelWeights(Fact[readings.Weights]):
 
 
 def _problem(output: list[str], words: dict[str, str], empty: list[str]) -> tuple[str, str]:
-    """Why a local folder can't be served, and the cure; both "" where it can, or is not there.
+    """Why a local folder can't be served, and the cure; both "" if it can, or is not there.
 
     + empty: files of weights without a byte
     """
@@ -91,7 +91,7 @@ def _problem(output: list[str], words: dict[str, str], empty: list[str]) -> tupl
 
 
 class Tiktoken(Fact[dict[str, str]]):
-    """SHA-256 by name of the *.tiktoken files in a folder; {} where there are none."""
+    """SHA-256 by name of the *.tiktoken files in a folder; {} if there are none."""
 
     default = staticmethod(dict[str, str])
 
@@ -112,7 +112,7 @@ MARK = "=== cached"
 
 
 class CachedModels(Fact[dict[str, readings.Weights]]):
-    """What the cache has of each of these models, by one command; {} where it has none of them.
+    """What the cache has of each of these models, by one command; {} if it has none of them.
 
     + models: ids on the hub
     + hf_cache: an HF_HOME

@@ -25,7 +25,7 @@ _LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n|\Z)")
 
 @dataclass(frozen=True)
 class FileChange:
-    """What a file says, and what it shall say; before: None for a file that is not there yet."""
+    """A file's content before and after; before: None for a file that does not exist yet."""
 
     file: Path
     before: bytes | None
@@ -49,7 +49,7 @@ class FileChange:
 
 
 def find_model_or_fail(project: Project, word: str) -> "Model":
-    """The model that a user calls so; ClusterError with the nearest names."""
+    """The model that a user's word names; ClusterError with the nearest names."""
     load_catalog(project)
     from cluster.catalog.models import find_model
     from cluster.findings import Refused
@@ -75,7 +75,7 @@ def load_catalog(project: Project) -> "Sequence[Model]":
 
 
 def check_feasible(project: Project, model: "Model") -> Mapping[str, Any]:
-    """How a deploy would spread the model; ClusterError where it would refuse it."""
+    """How a deploy would spread the model; ClusterError if it would refuse it."""
     case = {"model": short_name(model)}
     data = {"light": str(project.inventory), "cases": [case]}
     verdict: dict[str, Any] = project.fetch("feasible", data, hosts="@local")["verdicts"][0]
@@ -85,9 +85,9 @@ def check_feasible(project: Project, model: "Model") -> Mapping[str, Any]:
 
 
 def write_choice(project: Project, model: "Model") -> list[FileChange]:
-    """Write the choice, read it back, and return what changed; [] where it was chosen already.
+    """Write the choice, read it back, and return what changed; [] if it was chosen already.
 
-    ClusterError where something stronger decides; the files are then as they were.
+    ClusterError if another setting overrides it; the files are then as they were.
     """
     planned = plan_changes(project, short_name(model))
     changes = [change for change in planned if change.after != change.before]
@@ -116,8 +116,8 @@ def write_choice(project: Project, model: "Model") -> list[FileChange]:
 def plan_changes(project: Project, name: str) -> list[FileChange]:
     """Every place in the inventory, and in its group data, that says which model is served.
 
-    Where there is none: an assignment in the group data of the inventory's own group. That wins
-    over group_data/all.py, and leaves the inventory as it is.
+    If there is none: an assignment in the group data of the inventory's own group. That overrides
+    group_data/all.py, and leaves the inventory as it is.
     """
     inventory, group = project.inventory, group_file(project.inventory)
     changes = []
@@ -144,7 +144,7 @@ def short_name(model: "Model") -> str:
 
 
 def relative_path(file: Path) -> str:
-    """The path as short as it is from here."""
+    """The path, relative to the current folder if it is inside."""
     here = Path.cwd()
     return str(file.relative_to(here)) if file.is_relative_to(here) else str(file)
 
@@ -155,7 +155,7 @@ def _undo(changes: list[FileChange]) -> None:
 
 
 def write_file(file: Path, content: bytes) -> None:
-    """The file with this content, as a whole: nobody reads a half."""
+    """Replace the file as a whole: nobody reads half of it. ClusterError if it can't be written."""
     target = file.resolve()
     part = target.with_name(f".{target.name}.part")
     try:

@@ -1,4 +1,4 @@
-"""A group whose commands are imported when they are used, and whose errors are one line."""
+"""A group of commands that are imported when they are used; shared options; errors on one line."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -37,13 +37,13 @@ def on_terminal() -> bool:
 
 
 class ClusterError(click.ClickException):
-    """Anything that ends a command: the message names the thing, the value and the cure."""
+    """An error that ends a command: the message names the thing, the value and the cure."""
 
     exit_code = 1
 
 
 class Commands(click.Group):
-    """shorts: command → its line in --help; spark_cluster.COMMAND holds it as `command`."""
+    """shorts: command → its line in --help; it is `command` in spark_cluster.COMMAND."""
 
     def __init__(self, name: str, shorts: Mapping[str, str], **attrs: Any) -> None:
         super().__init__(name, **attrs)
@@ -62,7 +62,7 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click's; a name that is none gets those that there are."""
+        """As click's; an unknown name is answered with the commands that exist."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:

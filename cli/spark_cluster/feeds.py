@@ -71,7 +71,7 @@ def clock_skew(node_ns: int, here_ns: int) -> int:
 class LogMerge:
     """Holds each line back for a moment, so that an earlier one may still come before it.
 
-    + hold: seconds; lines that come later than that stand where they came
+    + hold: seconds; a line that comes later than that stays where it came
     """
 
     def __init__(self, hold: float) -> None:
@@ -102,10 +102,10 @@ Note = Callable[[str], None]
 class LogFeed(threading.Thread):
     """Reads one rank's log.
 
-    + rank, node: which one, with the listing's words of it
+    + rank, node: which one, with its entry in the listing
     + tail: how many lines of what is there already, "all"
-    + spoke: set once the node has said anything, or cannot
-    + failed: why it could not be read, "" where it could
+    + spoke: set once the node has answered, or can't
+    + failed: why it could not be read, "" if it could
     """
 
     rank: int
@@ -155,7 +155,7 @@ class LogFeed(threading.Thread):
             process.wait()
 
     def _once(self) -> None:
-        """One connection, from its begin to its end."""
+        """One connection, from start to end."""
         self._clocked, self._printed = False, ""
         arguments = [self.node["runtime"], self.node["rank"], self.tail]
         argv = remote_argv(self.node, SCRIPT, [*arguments, "follow" * self.follow, self._since])
@@ -171,7 +171,8 @@ class LogFeed(threading.Thread):
         ) as self._process:
             assert self._process.stdout and self._process.stderr
             errors = deque[str](maxlen=STDERR_LINES)
-            other = threading.Thread(target=_read, args=(self._process.stderr, errors), daemon=True)
+            words = (line.decode(errors="replace").strip() for line in _lines(self._process.stderr))
+            other = threading.Thread(target=errors.extend, args=(words,), daemon=True)
             other.start()
             # As bytes: a progress bar's \r would end a line of text.
             for line in _lines(self._process.stdout):
@@ -222,12 +223,8 @@ class LogFeed(threading.Thread):
             self._since, self._last = line.partition(" ")[0], at
 
 
-def _read(stream: IO[bytes], into: deque[str]) -> None:
-    into.extend(line.decode(errors="replace").strip() for line in _lines(stream))
-
-
 def _lines(stream: IO[bytes]) -> Iterator[bytes]:
-    """Its lines; of one without an end, as much as anybody reads."""
+    """A stream's lines; of a very long one the first LINE_BYTES."""
     while line := stream.readline(LINE_BYTES):
         rest = line
         while rest and not rest.endswith(b"\n"):
@@ -236,7 +233,7 @@ def _lines(stream: IO[bytes]) -> Iterator[bytes]:
 
 
 def remote_argv(node: Mapping[str, Any], script: str, arguments: Sequence[str]) -> list[str] | None:
-    """The command line that runs a POSIX sh script there; None where there is no way to it."""
+    """The command line that runs a POSIX sh script there; None if there is no way to it."""
     here = ["sh", "-c", script.strip(), "sh", *arguments]
     if node["here"]:
         return here

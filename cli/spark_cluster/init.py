@@ -225,7 +225,7 @@ def ask_inventory(
     more: Sequence[str],
     ask: bool,
 ) -> InventoryText:
-    """What was given, asked, or else the default; click.UsageError where a head is missing."""
+    """From the options, else from questions, else the defaults; click.UsageError without a head."""
     if head is None and not ask:
         raise click.UsageError("name the head: --head NAME (as in `ssh NAME`, or @local)")
     if head is None:
@@ -255,13 +255,13 @@ def ask_inventory(
 
 
 def is_spark() -> bool:
-    """Whether this very machine has a QSFP port's HCA: it is one of the nodes, then."""
+    """Whether this machine has a QSFP port's HCA: then it is one of the nodes."""
     devices = Path("/sys/class/infiniband")
     return devices.is_dir() and any(devices.iterdir())
 
 
 def confirm(question: str) -> bool:
-    """Yes or no, yes by default; an input that has ended agrees to nothing."""
+    """Yes or no, yes by default; no if the input has ended."""
     try:
         return click.confirm(question, default=True)
     except click.Abort as stopped:
@@ -271,7 +271,7 @@ def confirm(question: str) -> bool:
 
 
 def _prompt(question: str, default: str | None, kind: Callable[[str], Any]) -> Any:
-    """Ask until the answer is one."""
+    """Ask until the answer is valid."""
     while True:
         reply = click.prompt(question, default=default, show_default=bool(default))
         try:

@@ -18,7 +18,7 @@ from spark_cluster.feeds import NS, LogFeed, LogLine, LogMerge
 from spark_cluster.printable import printable
 from spark_cluster.project import find_project
 
-# Longer than two nodes' ways to this machine differ; short beside a reader's eye.
+# Longer than what the nodes' latencies differ by; too short for a reader to notice.
 HOLD_SECONDS = 0.3
 # For the first lines of nodes whose connections take longer than others'.
 TOGETHER_SECONDS = 6.0
@@ -92,7 +92,7 @@ def print_note(text: str) -> None:
 
 
 class LinePrinter:
-    """Prints lines, each with its rank and, where one is known, its time, in the rank's colour."""
+    """Prints lines, each with its rank and, if there is one, its time, in the rank's color."""
 
     def __init__(self, names: Mapping[int, str], *, timed: bool) -> None:
         self._timed = timed
@@ -111,12 +111,12 @@ class LinePrinter:
 
 
 def plain(text: str) -> str:
-    """As a terminal may show it: of a progress bar its last state."""
+    """The line as a terminal may show it: of a progress bar its last state."""
     return printable(text.rstrip().rpartition("\r")[2])
 
 
 def _follow(feeds: Sequence[LogFeed], lines: queue.SimpleQueue[LogLine], show: LinePrinter) -> None:
-    """What is there, and what comes, until Ctrl-C."""
+    """Print what is there, and what comes, until Ctrl-C."""
     merge, begun = LogMerge(HOLD_SECONDS), time.monotonic()
     together = False
     while True:
@@ -133,7 +133,7 @@ def _follow(feeds: Sequence[LogFeed], lines: queue.SimpleQueue[LogLine], show: L
 
 
 def _waiting(lines: queue.SimpleQueue[LogLine], seconds: float) -> Iterator[LogLine]:
-    """Every line that is there; waits so long for the first."""
+    """Every line that is there; waits at most so long for the first."""
     try:
         yield lines.get(timeout=seconds) if seconds else lines.get_nowait()
         while True:
@@ -144,9 +144,9 @@ def _waiting(lines: queue.SimpleQueue[LogLine], seconds: float) -> Iterator[LogL
 
 @contextmanager
 def _running(feeds: Sequence[LogFeed]) -> Iterator[None]:
-    """Every connection up, and none left behind, however this ends."""
+    """Start every connection, and end all of them, whatever happens."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupted)
+        signal.signal(number, signal.default_int_handler)
     try:
         for feed in feeds:
             feed.start()
@@ -156,13 +156,9 @@ def _running(feeds: Sequence[LogFeed]) -> Iterator[None]:
             feed.end()
 
 
-def _interrupted(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Ctrl-C, and a reader that has had enough (`| head`), are no failures."""
+    """Ctrl-C, and a reader that stops (`| head`), are not failures."""
     try:
         yield
     except KeyboardInterrupt:

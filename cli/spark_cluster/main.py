@@ -11,7 +11,7 @@ Every command takes -i INVENTORY (or SPARK_INVENTORY); the default is the projec
 inventories/spark.py. No command changes a node: pyinfra does.
 """
 
-# Each command's module is imported when the command is asked for; it holds it as `command`.
+# A command's module is imported when the command is used.
 main = Commands(
     "spark-cluster",
     shorts={

@@ -73,7 +73,7 @@ def model_rows(document: Mapping[str, Any]) -> list[list[str]]:
 
 
 def serving(listing: Mapping[str, Any]) -> list[str]:
-    """The model that runs, by its ranks' own labels; none where nothing runs."""
+    """The model that runs, by its ranks' own labels; none if nothing runs."""
     return list(dict.fromkeys(rank["model"] for rank in listing["ranks"]))
 
 

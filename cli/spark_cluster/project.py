@@ -36,7 +36,7 @@ class DeployRun:
 
     @property
     def failure(self) -> str:
-        """Why it failed, in lines; what pyinfra said last if it failed before it could report."""
+        """Why it failed, in lines; pyinfra's last lines if it failed before it could report."""
         lines = (printable(line).strip() for line in self.log.split("\n"))
         last = [line for line in lines if line][-LAST_LINES:]
         return "\n".join(self.findings or last or ["pyinfra ended without saying why"])
@@ -129,7 +129,7 @@ def find_project(inventory: Path | None = None, start: Path | None = None) -> Pr
 
 
 def project_root(start: Path) -> Path:
-    """The checkout's folder; ClusterError where there is none."""
+    """The checkout's folder; ClusterError if there is none."""
     here = Path(__file__).resolve()
     for folder in (start.resolve(), *start.resolve().parents, *here.parents):
         if (folder / "deploy.py").is_file() and (folder / "inventories").is_dir():

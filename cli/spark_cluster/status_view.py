@@ -1,4 +1,4 @@
-"""How a status document looks on a terminal, or in a pipe."""
+"""A status document on a terminal, or in a pipe."""
 
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from rich.text import Text
 
 from spark_cluster.printable import all_printable
 
-# Wide enough that no line of a table is cut where nobody sees a terminal's edge.
+# In a pipe: wide enough that no line of a table is cut.
 PIPE_COLUMNS = 200
 GIB = 2**30
 HEADINGS = ("rank", "node", "container", "state", "health", "up", "image", "spec", "memory", "GPU")
-# What a terminal of 80 columns does without, the first first; --json has all of it.
+# Left out on a narrow terminal, in this order; --json has everything.
 DISPENSABLE = ("spec", "image", "GPU", "memory", "up")
 # Of the server's load.
 COUNTS = {
@@ -34,7 +34,7 @@ KINDS = {
 
 
 def console() -> Console:
-    """Colours where a terminal is and NO_COLOR is not; whole lines where none is."""
+    """In color on a terminal without NO_COLOR; with whole lines in a pipe."""
     shown = Console(highlight=False)
     return shown if shown.is_terminal else Console(highlight=False, width=PIPE_COLUMNS)
 
@@ -135,7 +135,7 @@ def _amiss(status: Mapping[str, Any]) -> Iterator[Text]:
 
 
 def age(seconds: float | None) -> str:
-    """The two largest units that tell: "3 d 4 h", "5 min 2 s"; "-" where nothing runs."""
+    """The two largest units that tell: "3 d 4 h", "5 min 2 s"; "-" if nothing runs."""
     if seconds is None:
         return "-"
     left, parts = int(seconds), list[str]()

@@ -7,6 +7,7 @@ from cluster.findings import Finding, error, refuse_errors
 from cluster.node.readings import NodeFacts, Rank
 from cluster.plan import previous_group
 from cluster.plan.previous_group import PreviousGroup, members
+from cluster.printable import short_id
 from cluster.rank.spec import Spec, label_drift
 
 
@@ -191,7 +192,7 @@ def _step(node: str, spec: Spec, facts: NodeFacts) -> RankStep:
         return RankStep(node, spec.name, None, spec, ("is not there",), recreate=True, cdi=cdi)
     drift = label_drift(rank.label or "", spec) if rank.label != spec.dump() else ()
     if facts.image is not None and rank.image_id not in ("", facts.image.id):
-        old, new = (id.removeprefix("sha256:")[:12] for id in (rank.image_id, facts.image.id))
+        old, new = map(short_id, (rank.image_id, facts.image.id))
         drift += (f"image id: {old} -> {new}",)
     if drift:
         return RankStep(node, spec.name, rank, spec, drift, recreate=True, cdi=cdi)

@@ -9,9 +9,11 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Literal
 
+from cluster.lease import MOST_SHOWN, STALE_SECONDS, LeaseAnswer
 from cluster.node.readings import NodeFacts, Rank, Shown
 from cluster.plan.decide import Decision
 from cluster.plan.previous_group import FAILED, PREVIOUS
+from cluster.printable import short_id
 
 VERSION = 1
 
@@ -167,7 +169,7 @@ def rank_status(
             restarts=rank.restarts,
             exit_code=rank.exit_code,
             oom_killed=rank.oom_killed,
-            image=rank.image_id.removeprefix("sha256:")[:12],
+            image=short_id(rank.image_id),
             spec=sha256((rank.label or "").encode()).hexdigest()[:12],
         )
     return replace(
@@ -189,6 +191,15 @@ def start_time(rank: Rank) -> float | None:
         return datetime.fromisoformat(rank.started_at[:19] + "+00:00").timestamp()
     except ValueError:
         return None
+
+
+def lease_holder(answer: LeaseAnswer) -> LeaseHolder:
+    """Who changes the group, as the head's lease file says; any login may have written that."""
+    lease, age, stale = answer.lease, answer.age, abs(answer.age) >= STALE_SECONDS
+    if lease is None:
+        return LeaseHolder(owner="an unidentified run", age=age, stale=stale)
+    owner, command = f"{lease.owner}@{lease.host}"[:MOST_SHOWN], lease.command[:MOST_SHOWN]
+    return LeaseHolder(owner=owner, command=command, age=age, stale=stale)
 
 
 def group_state(

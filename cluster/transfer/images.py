@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from cluster.command import Argv, Command, load_script
 from cluster.findings import Finding, error
 from cluster.node.readings import ImageReading
-from cluster.printable import gibibytes
+from cluster.printable import gibibytes, short_id
 from cluster.rank.docker import pull
 
 Images = Mapping[str, ImageReading | None]
@@ -76,7 +76,9 @@ def plan_deliveries(reference: str, head: ImageReading, others: Images) -> dict[
         if own is not None and same_image(own, head):
             deliveries[node] = Delivery()
             continue
-        why = f"it has {short_id(own)}, the head {short_id(head)}" if own else "it is not there"
+        why = (
+            f"it has {short_id(own.id)}, the head {short_id(head.id)}" if own else "it is not there"
+        )
         # What was named by a digest can't be called so again once it is copied.
         copy = "@" not in reference
         deliveries[node] = Delivery(pinned_reference(reference, head), copy, why)
@@ -109,7 +111,7 @@ def find_differing(reference: str, images: Images, pull: str = "") -> Iterator[F
     for node, image in others:
         if head and image and not same_image(head, image):
             yield error(
-                f"image {reference} is {short_id(image)} here and {short_id(head)} on "
+                f"image {reference} is {short_id(image.id)} here and {short_id(head.id)} on "
                 f"{first}{because}",
                 node,
                 "--data pull=missing gives it the head's"
@@ -118,10 +120,6 @@ def find_differing(reference: str, images: Images, pull: str = "") -> Iterator[F
             )
         elif head and not image:
             yield error(f"image {reference} is not there", node, f"docker pull {reference} on it")
-
-
-def short_id(image: ImageReading | None) -> str:
-    return image.id.removeprefix("sha256:")[:12] if image else "none"
 
 
 def pull_as(reference: str, source: str, seconds: int) -> Command:
