@@ -1,4 +1,4 @@
-"""What a run was asked to do, checked, and what it came to: the types between commands and run."""
+"""The options of a run, checked, and its outcome: the types between the commands and the run."""
 
 from __future__ import annotations
 
@@ -62,13 +62,14 @@ class LoadOptions(Struct, frozen=True, kw_only=True):
     """When to send, and how much. Times are seconds.
 
     profile: with the overrides in it
-    overrides: the fields that were given besides the profile's name
+    overrides: the profile's fields that were given explicitly
     burstiness: shape of the gamma distributed gaps; 1.0 Poisson, inf even
     ramp: the rate that changes over the run, instead of the profile's
-    ramp_slots: seconds until all of the profile's concurrency is used
-    duration: nothing is sent after it; None: until all is sent
-    warmup: requests before each repeat; None: as many as it takes before the first
-    sweep: a run at each of its loads, which replace the profile's
+    ramp_slots: time over which the limit on requests in flight rises to the profile's concurrency
+    duration: after it nothing more is sent; None: no limit
+    warmup: uncounted requests before each repeat; None: only before the first, as many as it takes
+        until the server is steady
+    sweep: a run at each of these loads, which replace the profile's
     """
 
     profile: Profile
@@ -99,11 +100,12 @@ class PromptOptions(Struct, frozen=True, kw_only=True):
 
 
 class ServerOptions(Struct, frozen=True, kw_only=True):
-    """Whom to ask, and how.
+    """Which server to measure, and what its requests contain.
 
-    url: without /v1; "": ask the project, else localhost
+    url: without /v1; "": the project's head, else localhost
     model: "": the one that the server lists
-    power: whether to read the nodes' power, for which the project is asked; None: if it is known
+    power: whether to read the nodes' power, which the project's listing is needed for; None: if
+        there is a project
     """
 
     url: str = ""
@@ -119,7 +121,12 @@ class ServerOptions(Struct, frozen=True, kw_only=True):
 
 
 class MeasureOptions(Struct, frozen=True, kw_only=True):
-    """What to find out besides. metrics: None: where there are any."""
+    """What else to measure.
+
+    slo: latency limits for goodput
+    count_tokens: "auto", "usage" or "off"; see `run --count-tokens`
+    metrics: whether to read the server's /metrics; None: if it has them
+    """
 
     slo: Slo | None = None
     count_tokens: str = "auto"
@@ -138,7 +145,7 @@ class OutputOptions(Struct, frozen=True, kw_only=True):
 
 
 class RunOptions(Struct, frozen=True, kw_only=True):
-    """All of them: every field is valid by itself and with the others."""
+    """All options of a run; they are valid, alone and together."""
 
     load: LoadOptions
     prompts: PromptOptions = PromptOptions()
@@ -148,14 +155,14 @@ class RunOptions(Struct, frozen=True, kw_only=True):
 
 
 class RunOutcome(Struct, frozen=True):
-    """A run that ended, well or not.
+    """How a run ended.
 
     results: one, or in a sweep one a point
     written: their files; fewer than `results`: some could not be written, and `notes` say why
     failed, total: requests over all repeats and points, warm-up left out
     interrupted: Ctrl-C ended it early
-    misplaced: something could not be written where it should, and is elsewhere
-    notes: what the user should know besides, a line each
+    misplaced: a file could not be written where it belongs, and was saved or printed elsewhere
+    notes: what else the user should know, one line each
     """
 
     results: tuple[Result, ...]

@@ -1,4 +1,4 @@
-"""What the deploy side says about itself, through its own command line.
+"""What the project has deployed, as its own command line lists it.
 
 Nothing of the project is imported: `deploys/listing.py` prints one JSON document on stdout, whose
 fields are described in the project's cluster/reports/listing.py.

@@ -80,7 +80,7 @@ class Load:
     jobs: by index; `jobs[i].index == i`
     steps: the limits on requests in flight, by time; empty: no limit
     timeout: seconds that one request may take, from its send to the end of its body
-    most_bytes: what one response may have, head and framing included; a larger one is given up
+    most_bytes: size limit of one response, head and framing included; a larger one fails
     duration: seconds after which nothing more is sent; None: until every job is sent
     """
 
@@ -132,7 +132,7 @@ class Exchange:
 
 @dataclass(slots=True)
 class Request:
-    """One request, understood.
+    """One request, and what its response means.
 
     first_event_ns: the first stream event, even one with a role alone (ttfc)
     text_ns: the first delta that is not reasoning (ttfo)

@@ -1,4 +1,4 @@
-"""`spark-bench`: what a user types, and what it prints. Importing it costs no more than click."""
+"""`spark-bench`: its commands and their options. Importing it costs no more than click."""
 
 import click
 

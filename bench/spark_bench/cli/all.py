@@ -1,26 +1,19 @@
 """`spark-bench all`: from what was typed to a suite, and from its results to an exit code."""
 
-from __future__ import annotations
-
+import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from spark_bench import INVENTORY, PROJECT
-from spark_bench.cli.commands import INTERRUPTED, SectionCommand, print_message, section_option
-from spark_bench.cli.option_types import ANY_PATH, EXISTING_FILE, integer, positive_number
-from spark_bench.errors import BadInput
+from spark_bench import INVENTORY, PROJECT, errors, secret
+from spark_bench.cli import commands
 from spark_bench.printable import json_text, printable
-
-if TYPE_CHECKING:
-    from spark_bench.results.suite_results import SuiteResults
 
 EPILOG = """
 \b
@@ -56,10 +49,10 @@ Exit codes:
 """
 
 models, load, how, out = (
-    section_option("Models"),
-    section_option("Load"),
-    section_option("How"),
-    section_option("Output"),
+    commands.section_option("Models"),
+    commands.section_option("Load"),
+    commands.section_option("How"),
+    commands.section_option("Output"),
 )
 OPTIONS = [
     models("--models", metavar="N,...", help="Numbers, aliases or ids.  [default: all]"),
@@ -73,17 +66,17 @@ OPTIONS = [
     models(
         "--vary", metavar="NAME=V,...", multiple=True, help="Try each of these values of a setting."
     ),
-    models("--matrix", type=EXISTING_FILE, help="Take the variants from a TOML file."),
+    models("--matrix", type=commands.EXISTING_FILE, help="Take the variants from a TOML file."),
     models(
         "--project",
-        type=ANY_PATH,
+        type=commands.ANY_PATH,
         default=PROJECT,
         show_default=True,
         help="The project's checkout.",
     ),
     models(
         "--inventory",
-        type=ANY_PATH,
+        type=commands.ANY_PATH,
         default=INVENTORY,
         show_default=True,
         help="The inventory with its nodes.",
@@ -95,33 +88,52 @@ OPTIONS = [
         show_default=True,
         help="See `spark-bench profiles`.",
     ),
-    load("-n", "--num-prompts", metavar="N", type=integer(), help="Number of requests to send."),
-    load("-i", "--input-len", metavar="N", type=integer(), help="Tokens per prompt, exactly."),
-    load("-o", "--output-len", metavar="N", type=integer(), help="Tokens per answer."),
+    load(
+        "-n",
+        "--num-prompts",
+        metavar="N",
+        type=commands.integer(),
+        help="Number of requests to send.",
+    ),
+    load(
+        "-i",
+        "--input-len",
+        metavar="N",
+        type=commands.integer(),
+        help="Tokens per prompt, exactly.",
+    ),
+    load("-o", "--output-len", metavar="N", type=commands.integer(), help="Tokens per answer."),
     load(
         "-r",
         "--request-rate",
         metavar="RATE",
-        type=positive_number(or_inf="as fast as possible"),
+        type=commands.positive_number(or_inf="as fast as possible"),
         help="Requests per second, or inf.",
     ),
     load(
         "-c",
         "--concurrency",
         metavar="N",
-        type=integer(none=True),
+        type=commands.integer(none=True),
         help="Most requests in flight, or none.",
     ),
-    load("--profiles", type=EXISTING_FILE, multiple=True, help="TOML file with more profiles."),
+    load(
+        "--profiles",
+        type=commands.EXISTING_FILE,
+        multiple=True,
+        help="TOML file with more profiles.",
+    ),
     load(
         "--repeat",
         metavar="N",
-        type=integer(),
+        type=commands.integer(),
         default=1,
         show_default=True,
         help="Measure each this often.",
     ),
-    load("--api-key-file", type=EXISTING_FILE, help="Default: $SPARK_BENCH_API_KEY, if set."),
+    load(
+        "--api-key-file", type=commands.EXISTING_FILE, help="Default: $SPARK_BENCH_API_KEY, if set."
+    ),
     how("--dry-run", is_flag=True, help="Print the plan; change nothing."),
     how("--yes", is_flag=True, help="Don't ask before the first deploy."),
     how(
@@ -143,7 +155,7 @@ OPTIONS = [
     how(
         "--startup-timeout",
         metavar="SECONDS",
-        type=positive_number(),
+        type=commands.positive_number(),
         default=900.0,
         show_default=True,
         help="Limit of each model's deploy, from the end of its downloads.",
@@ -151,7 +163,7 @@ OPTIONS = [
     how(
         "--bench-timeout",
         metavar="SECONDS",
-        type=positive_number(),
+        type=commands.positive_number(),
         default=600.0,
         show_default=True,
         help="Limit of each model's run, all repeats.",
@@ -170,7 +182,7 @@ OPTIONS = [
         is_flag=True,
         help="Print Markdown instead, with pp/tg rows as people publish them.",
     ),
-    out("--output-dir", type=ANY_PATH, help="Default: benchmark_results/all_models_TIME."),
+    out("--output-dir", type=commands.ANY_PATH, help="Default: benchmark_results/all_models_TIME."),
 ]
 FAILED = 1
 
@@ -181,55 +193,62 @@ def all_flags(function: Any) -> Any:
     return function
 
 
-@click.command("all", cls=SectionCommand, epilog=EPILOG)
+@click.command("all", cls=commands.SectionCommand, epilog=EPILOG)
 @all_flags
 @click.pass_context
 def command(context: click.Context, /, **typed: Any) -> int:
     """Measure every model of the project's catalog: deploy, check, run, record, next."""
-    import os
-
-    from click.core import ParameterSource
-
     from spark_bench.cli.check_suite import check_suite_options
-    from spark_bench.secret import VARIABLE
-    from spark_bench.suite.child import SuiteProgress
-    from spark_bench.suite.job import describe_job, finished_names
-    from spark_bench.suite.plan import plan_suite
-    from spark_bench.suite.preview import describe_plan, earlier_estimates
-    from spark_bench.suite.runner import NOT_RESTORED, begin_suite, run_suite
+    from spark_bench.results.suite_results import encode_results
+    from spark_bench.suite import child, job, plan, preview, runner, suite_tables
 
-    unset = (ParameterSource.DEFAULT, None)
+    unset = (click.core.ParameterSource.DEFAULT, None)
     given = {name for name in typed if context.get_parameter_source(name) not in unset}
     options = check_suite_options(typed, given, os.environ)
     # The key is for the server: the project's commands need none.
-    os.environ.pop(VARIABLE, None)
-    cases = plan_suite(options)
-    load = describe_job(options, cases).load
-    earlier = earlier_estimates(options, load)
-    plan = describe_plan(cases, options, load, earlier, finished_names(options, cases))
-    click.echo(printable(plan, lines=True), err=not typed["dry_run"])
+    os.environ.pop(secret.VARIABLE, None)
+    cases = plan.plan_suite(options)
+    load = job.describe_job(options, cases).load
+    earlier, done = preview.earlier_estimates(options, load), job.finished_names(options, cases)
+    text = preview.describe_plan(cases, options, load, earlier, done)
+    click.echo(printable(text, lines=True), err=not typed["dry_run"])
     if typed["dry_run"]:
         return 0
     if not typed["yes"]:
         if not sys.stdin.isatty():
-            raise BadInput("there is no terminal to ask whether to go on: give --yes, or --dry-run")
+            raise errors.BadInput(
+                "there is no terminal to ask whether to go on: give --yes, or --dry-run"
+            )
         if not click.confirm("Each model replaces the one before. Go on?", err=True):
             raise click.Abort
-    with _interrupt_on_signals(), begin_suite(options, cases, SuiteProgress(sys.stderr)) as run:
-        results, interrupted = run_suite(run)
-    _print_results(results, options.folder, typed)
+    progress = child.SuiteProgress(sys.stderr)
+    with _interrupt_on_signals(), runner.begin_suite(options, cases, progress) as run:
+        results, interrupted = runner.run_suite(run)
+    # To stdout what was requested, to stderr where the files are.
+    if typed["csv"]:
+        text = suite_tables.rows_csv(results.results)
+    elif typed["as_json"]:
+        text = json_text(encode_results(results))
+    elif typed["markdown"]:
+        text = suite_tables.render_markdown(results, options.folder)
+    else:
+        text = suite_tables.render_summary(results)
+    click.echo(text, nl=False)
+    commands.print_message(f"written to {options.folder}")
     if interrupted:
-        print_message(f"to resume: spark-bench all --resume {shlex.quote(str(options.folder))}")
-        return INTERRUPTED
+        commands.print_message(
+            f"to resume: spark-bench all --resume {shlex.quote(str(options.folder))}"
+        )
+        return commands.INTERRUPTED
     good = all(row.status in ("OK", "SKIPPED") for row in results.results)
-    return 0 if good and NOT_RESTORED not in results.restored else FAILED
+    return 0 if good and runner.NOT_RESTORED not in results.restored else FAILED
 
 
 @contextmanager
 def _interrupt_on_signals() -> Iterator[None]:
-    """SIGTERM, and a terminal that is closed, end it as Ctrl-C does."""
+    """Treat SIGTERM, and the terminal being closed (SIGHUP), as Ctrl-C."""
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
+    def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
     numbers = (signal.SIGTERM, signal.SIGHUP)
@@ -239,20 +258,3 @@ def _interrupt_on_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _print_results(results: SuiteResults, folder: Path, typed: Mapping[str, Any]) -> None:
-    """To stdout what was asked for; where the files are to stderr."""
-    from spark_bench.results.suite_results import encode_results
-    from spark_bench.suite.rows import rows_csv
-    from spark_bench.suite.suite_tables import render_markdown, render_summary
-
-    if typed["csv"]:
-        click.echo(rows_csv(results.results), nl=False)
-    elif typed["as_json"]:
-        click.echo(json_text(encode_results(results)), nl=False)
-    elif typed["markdown"]:
-        click.echo(render_markdown(results, folder), nl=False)
-    else:
-        click.echo(render_summary(results), nl=False)
-    print_message(f"written to {folder}")

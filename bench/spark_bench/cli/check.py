@@ -1,11 +1,9 @@
 """From what was typed after `spark-bench run` to RunOptions, before anything is contacted."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
-
-from msgspec import Struct
 
 from spark_bench import options
 from spark_bench.errors import BadInput
@@ -18,11 +16,10 @@ from spark_bench.secret import api_key
 OVERRIDES = ("num_prompts", "input_len", "output_len", "request_rate", "concurrency")
 # With --slo, a sweep ends where fewer requests than this share meet it.
 ATTAINMENT = 0.9
-Group = TypeVar("Group", bound=Struct)
 
 
 def check_options(typed: Mapping[str, Any], environ: Mapping[str, str]) -> options.RunOptions:
-    """BadInput (exit code 2) for anything that can't be done as typed."""
+    """The options of a run; BadInput (exit code 2) for anything that can't be done as typed."""
     given = {name: value for name, value in typed.items() if value not in (None, (), "")}
     for conflict in find_conflicts(given):
         raise BadInput(conflict)
@@ -41,13 +38,9 @@ def check_options(typed: Mapping[str, Any], environ: Mapping[str, str]) -> optio
     overrides = {name: getattr(profile, name) for name in overridden}
     _check_load(profile, given)
     key = api_key(given.pop("api_key_file", None), environ)
-    given["max_failures"] = options.parse_failure_limit(given["max_failures"])
-    if "url" in given:
-        given["url"] = check_url(given["url"])
-    if "output" in given:
-        _check_output(given["output"])
-    if "ramp" in given:
-        given["ramp"] = Ramp.parse(given["ramp"])
+    for name, parse in PARSERS.items():
+        if name in given:
+            given[name] = parse(given[name])
     if "sweep" in given:
         most = profile.num_prompts if given["sweep"].startswith("concurrency") else None
         attainment = ATTAINMENT if "slo" in given else None
@@ -57,17 +50,11 @@ def check_options(typed: Mapping[str, Any], environ: Mapping[str, str]) -> optio
 
         given["slo"] = parse_slo(given["slo"])
     given |= {"profile": profile, "overrides": overrides, "api_key": key}
-
-    def group(kind: type[Group]) -> Group:
-        return kind(**{name: given[name] for name in kind.__struct_fields__ if name in given})
-
-    return options.RunOptions(
-        load=group(options.LoadOptions),
-        prompts=group(options.PromptOptions),
-        server=group(options.ServerOptions),
-        measure=group(options.MeasureOptions),
-        output=group(options.OutputOptions),
-    )
+    groups = {
+        group: kind(**{name: given[name] for name in kind.__struct_fields__ if name in given})
+        for group, kind in GROUPS.items()
+    }
+    return options.RunOptions(**groups)
 
 
 def change_profile(
@@ -118,12 +105,31 @@ def _check_load(profile: profiles.Profile, given: Mapping[str, Any]) -> None:
         )
 
 
-def _check_output(file: Path) -> None:
+def check_output(file: Path) -> Path:
+    """The file again; BadInput where none can be written there."""
     if file.is_dir():
         raise BadInput(f"--output {file} is a folder: give a file in it, such as {file}/run.json")
     parent = next(folder for folder in file.absolute().parents if folder.exists())
     if not parent.is_dir():
         raise BadInput(f"--output {file} can't be written: {parent} is not a folder")
+    return file
+
+
+# Options whose text is parsed alone, in this order.
+PARSERS: dict[str, Callable[[Any], Any]] = {
+    "max_failures": options.parse_failure_limit,
+    "url": check_url,
+    "output": check_output,
+    "ramp": Ramp.parse,
+}
+# The options that each group of RunOptions takes.
+GROUPS: dict[str, Any] = {
+    "load": options.LoadOptions,
+    "prompts": options.PromptOptions,
+    "server": options.ServerOptions,
+    "measure": options.MeasureOptions,
+    "output": options.OutputOptions,
+}
 
 
 # ---- which options go together

@@ -5,14 +5,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from spark_bench import errors, secret
 from spark_bench.cli.check import OVERRIDES, change_profile, flag_name
-from spark_bench.errors import BadInput
 from spark_bench.load.profile import NO_LIMIT
 from spark_bench.options import parse_failure_limit
-from spark_bench.secret import api_key
-from spark_bench.suite.job import read_job
-from spark_bench.suite.plan import SuiteOptions
-from spark_bench.suite.variants import parse_variants
+from spark_bench.suite import job, plan, variants
 
 # What decides the results, and so is kept for a resume.
 RESUMED = (
@@ -24,8 +21,11 @@ FORMATS = ("csv", "as_json", "markdown")
 
 def check_suite_options(
     typed: dict[str, Any], given: set[str], environ: Mapping[str, str]
-) -> SuiteOptions:
-    """BadInput for anything that can't be done as typed. given: what was not left out."""
+) -> plan.SuiteOptions:
+    """The options of a suite; BadInput for anything that can't be done as typed.
+
+    given: names of the options that were typed
+    """
     _refuse_conflicts(typed)
     stored = {name: _to_json(typed[name]) for name in RESUMED}
     if typed["resume"]:
@@ -34,17 +34,17 @@ def check_suite_options(
     profile = change_profile(stored["profile"], [*map(Path, stored["profiles"])], overrides)
     models = tuple(word.strip() for word in (stored["models"] or "").split(",") if word.strip())
     if stored["models"] is not None and not models:
-        raise BadInput(
+        raise errors.BadInput(
             "--models: names no model: give numbers, aliases or ids, such as 1,3,qwen72b"
         )
     default_folder = Path("benchmark_results", f"all_models_{datetime.now():%Y%m%d_%H%M%S}")
-    return SuiteOptions(
+    return plan.SuiteOptions(
         project=Path(stored["project"]),
         inventory=Path(stored["inventory"]),
         models=models,
         nodes="one" if stored["single_node"] else "all" if stored["multi_node"] else "",
         skip_token=stored["skip_token"],
-        variants=parse_variants(
+        variants=variants.parse_variants(
             stored["vary"], Path(stored["matrix"]) if stored["matrix"] else None
         ),
         profile=profile,
@@ -56,7 +56,7 @@ def check_suite_options(
         startup_timeout=typed["startup_timeout"],
         bench_timeout=typed["bench_timeout"],
         max_failures=parse_failure_limit(typed["max_failures"]),
-        api_key=api_key(typed["api_key_file"], environ),
+        api_key=secret.api_key(typed["api_key_file"], environ),
         api_key_file=typed["api_key_file"],
         resume=typed["resume"],
         folder=typed["resume"] or typed["output_dir"] or default_folder,
@@ -70,24 +70,24 @@ def _refuse_conflicts(typed: Mapping[str, Any]) -> None:
         ("resume", "output_dir", "it goes on in its own folder"),
     ):
         if typed[one] and typed[other]:
-            raise BadInput(
+            raise errors.BadInput(
                 f"{flag_name(other)} doesn't go with {flag_name(one)}: {why}; leave one out"
             )
     if len(chosen := [name for name in FORMATS if typed[name]]) > 1:
         names = " and ".join(flag_name(name.removeprefix("as_")) for name in chosen)
-        raise BadInput(f"{names} would all go to stdout: give one, the files hold the rest")
+        raise errors.BadInput(f"{names} would all go to stdout: give one, the files hold the rest")
 
 
 def _merge_resumed(folder: Path, typed: dict[str, Any], given: set[str]) -> dict[str, Any]:
     """The options of the folder's run; BadInput where another value was typed now."""
-    stored = {name: read_job(folder).typed.get(name, typed[name]) for name in typed}
+    stored = {name: job.read_job(folder).typed.get(name, typed[name]) for name in typed}
     changed = [
         f"{flag_name(name)}: {_join_words(stored[name])} -> {_join_words(typed[name])}"
         for name in typed
         if name in given and typed[name] != stored[name]
     ]
     if changed:
-        raise BadInput(
+        raise errors.BadInput(
             f"--resume {folder}: the job has changed, and its results would not fit together:\n  "
             + "\n  ".join(changed)
             + "\nleave these options out, or start again without --resume"

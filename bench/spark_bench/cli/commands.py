@@ -1,11 +1,14 @@
-"""A group whose commands are imported when they are used, and whose errors are one line; and
-commands whose options stand under headings."""
+"""What the commands are built from: a group whose commands are imported when they are used and
+whose errors are one line, commands whose options stand under headings, types of option values."""
 
+import json
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import click
@@ -63,7 +66,7 @@ class LazyCommands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click's; an unknown name is answered with the commands."""
+        """As click does; an unknown name is refused with a list of the commands."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
@@ -125,3 +128,99 @@ class SectionCommand(click.Command):
         for section, rows in sections.items():
             with formatter.section(section):
                 formatter.write_dl([(name.ljust(COLUMN), text) for name, text in rows], COLUMN)
+
+
+# ---- types of option values; each refuses with what is allowed, and click adds the option's name
+
+EXISTING_FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
+EXISTING_PATH = click.Path(exists=True, readable=True, path_type=Path)
+ANY_PATH = click.Path(path_type=Path)
+
+# Of JSON: levels, a number's digits, and the largest integer that its readers have room for.
+_DEEPEST = 100
+_LONGEST_NUMBER = 400
+_LARGEST_WHOLE = 2**63 - 1
+
+
+def integer(*, min: int = 1, none: bool = False, auto: bool = False) -> Callable[[Any], int | None]:
+    """A whole number of `min` or more; also `none`, which is 0, where that lifts a limit, and
+    `auto`, which is None."""
+    also = ", or none for no limit" if none else ", or auto" if auto else ""
+
+    def convert(value: Any) -> int | None:
+        if none and value == "none":
+            return 0
+        if auto and value == "auto":
+            return None
+        try:
+            number = int(value)
+        except ValueError:
+            number = min - 1
+        if number < min:
+            raise click.BadParameter(f"{value} is not a whole number of {min} or more{also}")
+        return number
+
+    return convert
+
+
+def positive_number(or_inf: str = "") -> Callable[[Any], float]:
+    """A finite number above 0; also `inf` where that means something: `or_inf`."""
+    also = f", or inf for {or_inf}" if or_inf else ""
+
+    def convert(value: Any) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not number > 0 or (math.isinf(number) and not or_inf):
+            raise click.BadParameter(f"{value} is not a number above 0{also}")
+        return number
+
+    return convert
+
+
+def non_negative_number(value: Any) -> float:
+    """A finite number of 0 or more."""
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise click.BadParameter(f"{value} is not a number of 0 or more")
+    return number
+
+
+def json_object(value: Any) -> dict[str, Any]:
+    """A JSON object, as a dict that can be sent and written down again."""
+    try:
+        document = json.loads(
+            value, parse_constant=_number, parse_float=_number, parse_int=lambda n: _number(n, int)
+        )
+        json.dumps(document, ensure_ascii=False).encode()
+    # The value is not repeated: there may be a key in it.
+    except UnicodeEncodeError:
+        raise click.BadParameter("it has half a character in it (a lone surrogate)") from None
+    except json.JSONDecodeError as error:
+        raise click.BadParameter(f"it is not JSON ({error}); quote it for the shell") from None
+    except RecursionError:
+        raise click.BadParameter("it is nested too deep") from None
+    if not isinstance(document, dict):
+        raise click.BadParameter("""it is not a JSON object, such as '{"top_p": 0.9}'""")
+    # What is written down after the run, without its secrets, must not fail then.
+    level: list[Any] = [document]
+    for _ in range(_DEEPEST):
+        nested = (
+            v.values() if isinstance(v, dict) else v for v in level if isinstance(v, dict | list)
+        )
+        level = [item for items in nested for item in items]
+    if level:
+        raise click.BadParameter(f"it is nested too deep: {_DEEPEST} levels at most")
+    return document
+
+
+def _number(text: str, kind: type[int] | type[float] = float) -> float:
+    """A number in JSON that any reader of it takes for the same."""
+    number = kind(text) if len(text) < _LONGEST_NUMBER else math.inf
+    if not abs(number) <= (_LARGEST_WHOLE if kind is int else sys.float_info.max):
+        raise click.BadParameter(f"{text[:40]} is not a number that JSON can hold")
+    return number

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from spark_bench.cli.commands import print_message
+from spark_bench.errors import BadInput
 from spark_bench.printable import json_text, printable
 
 if TYPE_CHECKING:
     from spark_bench.history.database import Filters, HistoryStore
 
-EMPTY = "no such result: spark-bench run adds each, spark-bench history add FILES… those there are"
+EMPTY = "no such result: spark-bench run adds its own, spark-bench history add FILES… adds others"
 STORE = click.option(
     "--store",
     "place",
@@ -45,8 +47,6 @@ def filter_flags(function: Callable[..., Any]) -> Any:
 
 def parse_filters(typed: dict[str, Any]) -> Filters:
     """The filters that were typed; BadInput for an invalid time."""
-    from datetime import datetime
-
     from spark_bench.history.database import Filters, parse_moment
 
     words = {name: typed[name] or "" for name in FILTER_NAMES}
@@ -106,9 +106,7 @@ def list_results(place: Path | None, limit: int, **typed: Any) -> None:
 @STORE
 def show_result(place: Path | None, id: str | None) -> None:
     """Show a result as `run` printed it; without an ID, the newest."""
-    from spark_bench.display.tables import result_tables
-    from spark_bench.display.terminal import print_all
-    from spark_bench.errors import BadInput
+    from spark_bench.display import tables, terminal
     from spark_bench.history.database import resolve_id
     from spark_bench.results.codec import read_result
 
@@ -128,7 +126,7 @@ def show_result(place: Path | None, id: str | None) -> None:
             f"{entry.path} holds {result.id} now: {entry.id} was there before and was written "
             "over; spark-bench history forget drops it"
         )
-    print_all(result_tables(result))
+    terminal.print_all(tables.result_tables(result))
     click.echo(f"{printable(entry.id)}\n{printable(entry.path)}")
 
 
@@ -173,7 +171,6 @@ def add_results(place: Path | None, files: tuple[str, ...]) -> None:
 @STORE
 def forget_results(place: Path | None, ids: tuple[str, ...], missing: bool) -> None:
     """Remove results from the history; their files stay."""
-    from spark_bench.errors import BadInput
     from spark_bench.history.database import resolve_id
 
     if not ids and not missing:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from spark_bench.cli.option_types import EXISTING_FILE
+from spark_bench.cli.commands import EXISTING_FILE
 from spark_bench.printable import json_text
 
 
@@ -23,7 +23,6 @@ def command(files: tuple[Path, ...], as_json: bool) -> None:
     if as_json:
         click.echo(json_text(msgspec.json.format(msgspec.json.encode(profiles))))
         return
-    from spark_bench.display.tables import profile_table
-    from spark_bench.display.terminal import print_all
+    from spark_bench.display import tables, terminal
 
-    print_all([profile_table(profiles)])
+    terminal.print_all([tables.profile_table(profiles)])

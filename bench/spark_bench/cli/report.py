@@ -1,5 +1,6 @@
 """`spark-bench report`: results as a page."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -38,8 +39,6 @@ def command(runs: tuple[str, ...], output: Path, title: str, timeline: str | Non
 
     RUNS are result files, folders or quoted globs; without them, benchmark_results.
     """
-    from datetime import UTC, datetime
-
     from spark_bench.report.named_runs import gather_runs
     from spark_bench.report.page import build_page, render_html
     from spark_bench.results.files import replacing

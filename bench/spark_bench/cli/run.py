@@ -1,21 +1,16 @@
 """`spark-bench run`."""
 
-from __future__ import annotations
-
+import os
 import sys
 from collections.abc import Callable
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from spark_bench import INVENTORY, PROJECT
-from spark_bench.cli import option_types as types
-from spark_bench.cli.commands import INTERRUPTED, SectionCommand, print_message, section_option
+from spark_bench import INVENTORY, PROJECT, secret
+from spark_bench.cli import commands
 from spark_bench.printable import json_text
-
-if TYPE_CHECKING:
-    from spark_bench.options import RunOptions, RunOutcome
 
 # The run succeeded, but its file is not where it should be.
 MISPLACED = 1
@@ -42,37 +37,48 @@ Exit codes:
 
 # The options by heading. All without a default here may be left out.
 profile, load, prompts, server, measuring, output = map(
-    section_option, ("Profile", "Load", "Prompts", "Server", "Measure", "Output")
+    commands.section_option, ("Profile", "Load", "Prompts", "Server", "Measure", "Output")
 )
 RUN_OPTIONS = [
     profile(
-        "-n", "--num-prompts", metavar="N", type=types.integer(), help="Number of requests to send."
+        "-n",
+        "--num-prompts",
+        metavar="N",
+        type=commands.integer(),
+        help="Number of requests to send.",
     ),
     profile(
-        "-i", "--input-len", metavar="N", type=types.integer(), help="Tokens per prompt, exactly."
+        "-i",
+        "--input-len",
+        metavar="N",
+        type=commands.integer(),
+        help="Tokens per prompt, exactly.",
     ),
-    profile("-o", "--output-len", metavar="N", type=types.integer(), help="Tokens per answer."),
+    profile("-o", "--output-len", metavar="N", type=commands.integer(), help="Tokens per answer."),
     profile(
         "-r",
         "--request-rate",
         metavar="RATE",
-        type=types.positive_number(or_inf="as fast as possible"),
+        type=commands.positive_number(or_inf="as fast as possible"),
         help="Requests per second (open loop); inf: as fast as -c allows (closed loop).",
     ),
     profile(
         "-c",
         "--concurrency",
         metavar="N",
-        type=types.integer(none=True),
+        type=commands.integer(none=True),
         help="Most requests in flight; none: no limit.",
     ),
     profile(
-        "--profiles", type=types.EXISTING_FILE, multiple=True, help="TOML file with more profiles."
+        "--profiles",
+        type=commands.EXISTING_FILE,
+        multiple=True,
+        help="TOML file with more profiles.",
     ),
     load(
         "--burstiness",
         metavar="SHAPE",
-        type=types.positive_number(or_inf="evenly spaced arrivals"),
+        type=commands.positive_number(or_inf="evenly spaced arrivals"),
         help="Arrivals at a rate: 1 Poisson (default), less for bursts, inf evenly spaced.",
     ),
     load(
@@ -84,13 +90,13 @@ RUN_OPTIONS = [
         "--ramp-slots",
         help="Raise the requests in flight to -c over this time.",
         metavar="SECONDS",
-        type=types.positive_number(),
+        type=commands.positive_number(),
     ),
     load(
         "--duration",
         help="Send nothing after this time; -n is the maximum.",
         metavar="SECONDS",
-        type=types.positive_number(),
+        type=commands.positive_number(),
     ),
     load(
         "--timeout",
@@ -98,19 +104,19 @@ RUN_OPTIONS = [
         show_default=True,
         help="Time limit of one request.",
         metavar="SECONDS",
-        type=types.positive_number(),
+        type=commands.positive_number(),
     ),
     load(
         "--warmup",
         metavar="auto|N",
-        type=types.integer(min=0, auto=True),
+        type=commands.integer(min=0, auto=True),
         help="Uncounted requests first. auto (default): like the load's until steady, before "
         "the first repeat; N: before each repeat; 0: none.",
     ),
     load(
         "--repeat",
         metavar="N",
-        type=types.integer(),
+        type=commands.integer(),
         default=1,
         help="Measure this often, for confidence intervals.",
         show_default=True,
@@ -118,7 +124,7 @@ RUN_OPTIONS = [
     load(
         "--seed",
         metavar="N",
-        type=types.integer(min=0),
+        type=commands.integer(min=0),
         default=0,
         help="Runs with the same seed send identical bytes.",
         show_default=True,
@@ -130,33 +136,37 @@ RUN_OPTIONS = [
         "searches for them. Ends past the knee, or where --slo is missed.",
     ),
     load(
-        "--trace", type=types.EXISTING_FILE, help="Replay the times and lengths of a JSONL trace."
+        "--trace",
+        type=commands.EXISTING_FILE,
+        help="Replay the times and lengths of a JSONL trace.",
     ),
     load(
         "--trace-speed",
         metavar="FACTOR",
-        type=types.positive_number(),
+        type=commands.positive_number(),
         help="Replay speed; 2 is twice as fast.",
     ),
-    prompts("--sharegpt", type=types.EXISTING_FILE, help="Take the prompts from a ShareGPT file."),
-    prompts("--turns", help="Questions per conversation.", metavar="N", type=types.integer()),
+    prompts(
+        "--sharegpt", type=commands.EXISTING_FILE, help="Take the prompts from a ShareGPT file."
+    ),
+    prompts("--turns", help="Questions per conversation.", metavar="N", type=commands.integer()),
     prompts(
         "--think-time",
         metavar="SECONDS",
-        type=types.non_negative_number,
+        type=commands.non_negative_number,
         help="Pause between an answer and the next question.",
     ),
     prompts(
         "--shared-prefix",
         help="Length of a prefix that all prompts share.",
         metavar="N",
-        type=types.integer(),
+        type=commands.integer(),
     ),
     prompts(
         "--prefix-groups",
         help="Number of distinct shared prefixes.",
         metavar="N",
-        type=types.integer(),
+        type=commands.integer(),
     ),
     prompts(
         "--cache",
@@ -166,7 +176,9 @@ RUN_OPTIONS = [
         help="miss: prompts the prefix cache has never seen; hit: the same prompt every time.",
     ),
     prompts(
-        "--tokenizer", type=types.EXISTING_PATH, help="tokenizer.json, or the folder that holds it."
+        "--tokenizer",
+        type=commands.EXISTING_PATH,
+        help="tokenizer.json, or the folder that holds it.",
     ),
     server(
         "--url",
@@ -176,14 +188,14 @@ RUN_OPTIONS = [
     ),
     server(
         "--project",
-        type=types.ANY_PATH,
+        type=commands.ANY_PATH,
         default=PROJECT,
         help="Checkout of the project that deployed it.",
         show_default=True,
     ),
     server(
         "--inventory",
-        type=types.ANY_PATH,
+        type=commands.ANY_PATH,
         default=INVENTORY,
         help="The project's inventory.",
         show_default=True,
@@ -197,7 +209,7 @@ RUN_OPTIONS = [
         show_default=True,
     ),
     server(
-        "--api-key-file", type=types.EXISTING_FILE, help="Default: $SPARK_BENCH_API_KEY, if set."
+        "--api-key-file", type=commands.EXISTING_FILE, help="Default: $SPARK_BENCH_API_KEY, if set."
     ),
     server(
         "--ignore-eos/--no-ignore-eos",
@@ -208,7 +220,7 @@ RUN_OPTIONS = [
     server(
         "--temperature",
         metavar="T",
-        type=types.non_negative_number,
+        type=commands.non_negative_number,
         default=0.0,
         help="Sampling temperature.",
         show_default=True,
@@ -216,7 +228,7 @@ RUN_OPTIONS = [
     server(
         "--extra-body",
         metavar="JSON",
-        type=types.json_object,
+        type=commands.json_object,
         help="Merge these fields into each request.",
     ),
     measuring("--slo", metavar="LIMITS", help="Limits for goodput: any of ttft=MS,tpot=MS,e2e=MS."),
@@ -244,7 +256,9 @@ RUN_OPTIONS = [
         help="Exit with 1 if more requests fail.",
     ),
     output(
-        "--output", type=types.ANY_PATH, help="Default: benchmark_results/bench_PROFILE_TIME.json."
+        "--output",
+        type=commands.ANY_PATH,
+        help="Default: benchmark_results/bench_PROFILE_TIME.json.",
     ),
     output("--save-requests", is_flag=True, help="Write each request to a file beside it."),
     output("--history/--no-history", default=True, help="Add the result to `history`."),
@@ -265,7 +279,7 @@ def run_flags(function: Callable[..., Any]) -> Any:
     return reduce(lambda decorated, flag: flag(decorated), reversed(flags), function)
 
 
-@click.command("run", cls=SectionCommand, epilog=EPILOG)
+@click.command("run", cls=commands.SectionCommand, epilog=EPILOG)
 @run_flags
 def command(**typed: Any) -> None:
     """Send a load to a server and measure it.
@@ -273,40 +287,31 @@ def command(**typed: Any) -> None:
     PROFILE is a load by name (see `spark-bench profiles`); -n -i -o -r -c change single fields of
     it and keep the rest.
     """
-    import os
-
     from spark_bench.cli.check import check_options
     from spark_bench.display.progress import choose_display
     from spark_bench.run.execute import execute
-    from spark_bench.secret import VARIABLE
 
     options = check_options(typed, os.environ)
     # The key is for the server: what is started from here (the sampler, ssh, git) needs none.
-    os.environ.pop(VARIABLE, None)
+    os.environ.pop(secret.VARIABLE, None)
     with choose_display(sys.stderr, quiet=options.output.quiet) as show:
         outcome = execute(options, show)
-    _print_outcome(options, outcome)
-    if outcome.interrupted:
-        raise click.exceptions.Exit(INTERRUPTED)
-    options.output.max_failures.check(outcome.failed, outcome.total)
-    if outcome.misplaced:
-        raise click.exceptions.Exit(MISPLACED)
-
-
-def _print_outcome(options: RunOptions, outcome: RunOutcome) -> None:
-    unwritten = len(outcome.written) < len(outcome.results)
-    as_json = options.output.as_json or unwritten
+    # A result that could not be written is not lost: it is printed.
+    as_json = options.output.as_json or len(outcome.written) < len(outcome.results)
     if not options.output.quiet:
-        from spark_bench.display.tables import outcome_tables
-        from spark_bench.display.terminal import print_all
+        from spark_bench.display import tables, terminal
 
         stream = sys.stderr if as_json else sys.stdout
-        print_all(outcome_tables(outcome, options.load.sweep), stream)
+        terminal.print_all(tables.outcome_tables(outcome, options.load.sweep), stream)
     for note in outcome.notes:
-        print_message(note)
+        commands.print_message(note)
     if as_json:
-        # One that could not be written is not lost: it is printed here.
         from spark_bench.results.codec import encode_result
 
         for result in outcome.results:
             click.echo(json_text(encode_result(result)), nl=False)
+    if outcome.interrupted:
+        raise click.exceptions.Exit(commands.INTERRUPTED)
+    options.output.max_failures.check(outcome.failed, outcome.total)
+    if outcome.misplaced:
+        raise click.exceptions.Exit(MISPLACED)

@@ -1,10 +1,11 @@
 """`spark-bench verify`."""
 
+import sys
 from typing import Any
 
 import click
 
-from spark_bench.cli.option_types import positive_number
+from spark_bench.cli.commands import positive_number
 from spark_bench.printable import json_text
 
 EPILOG = """
@@ -70,8 +71,6 @@ def command(
     The client runs against a built-in server that logs when it really sent each chunk. No other
     server is needed; a C compiler is, once.
     """
-    import sys
-
     import msgspec
 
     from spark_bench.display.terminal import print_all

@@ -8,9 +8,7 @@ from typing import Any
 import msgspec
 
 from spark_bench.client.audit import Audit, Spread
-from spark_bench.metrics.figures import Summary
-from spark_bench.metrics.histograms import Reconciliation
-from spark_bench.metrics.intervals import over_repeats
+from spark_bench.metrics import figures, histograms, intervals
 from spark_bench.metrics.steady import Steady
 from spark_bench.record import Request
 from spark_bench.results import schema
@@ -52,7 +50,7 @@ def compare_lengths(requests: Iterable[Request], tokenizer: str | None) -> schem
 
 
 def server_figures(
-    side: readings.ServerSide, reconciliation: Reconciliation | None
+    side: readings.ServerSide, reconciliation: histograms.Reconciliation | None
 ) -> schema.ServerFigures | None:
     """The server's figures and samples; None if there are no metrics."""
     if not side.samples:
@@ -132,11 +130,11 @@ def combine_repeats(repeats: Sequence[schema.Repeat]) -> schema.Measurement:
         summary=median_summary(summaries),
         audit=worst_audit([repeat.audit for repeat in repeats]),
         lengths=schema.Lengths(**apart, **_sums(lengths, sums)),
-        intervals=over_repeats(summaries),
+        intervals=intervals.over_repeats(summaries),
     )
 
 
-def median_summary(summaries: Sequence[Summary]) -> Summary:
+def median_summary(summaries: Sequence[figures.Summary]) -> figures.Summary:
     """Combine summaries: counts are sums, so that no failure disappears; peak_concurrency is the
     highest; every other figure is the median of the repeats that have it."""
     sums = (
@@ -157,7 +155,7 @@ def median_summary(summaries: Sequence[Summary]) -> Summary:
         "steady": steady,
         "steady_reason": reasons[0] if reasons else "",
     }
-    return Summary(**apart, **_medians(summaries, apart))
+    return figures.Summary(**apart, **_medians(summaries, apart))
 
 
 def worst_audit(audits: Sequence[Audit]) -> Audit:

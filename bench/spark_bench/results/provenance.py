@@ -17,8 +17,7 @@ import msgspec
 import spark_bench
 from spark_bench.project import ProjectListing
 from spark_bench.protocol.models import parse_models
-from spark_bench.results import schema
-from spark_bench.results.redact import clean_text, is_secret_name
+from spark_bench.results import redact, schema
 from spark_bench.results.schema import Commit, Machine, ServerInfo, SettingValue
 
 if TYPE_CHECKING:
@@ -80,7 +79,9 @@ def describe_deployment(listing: ProjectListing) -> schema.DeployedGroup | None:
         model=head.model,
         revision=listing.revision,
         group=listing.group,
-        launch={name: value for name, value in head.launch.items() if not is_secret_name(name)},
+        launch={
+            name: value for name, value in head.launch.items() if not redact.is_secret_name(name)
+        },
         ranks=tuple(ranks),
     )
 
@@ -255,10 +256,10 @@ def llama_cpp_settings(props: Mapping[str, Any]) -> dict[str, SettingValue]:
 def _picked(info: Mapping[str, Any], wanted: Callable[[str], bool]) -> dict[str, SettingValue]:
     """The wanted settings that JSON can hold: scalars, neither infinite nor beyond 64 bits."""
     return {
-        name: clean_text(value) if isinstance(value, str) else value
+        name: redact.clean_text(value) if isinstance(value, str) else value
         for name, value in sorted(info.items())
         if wanted(name)
-        and not is_secret_name(name)
+        and not redact.is_secret_name(name)
         and (abs(value) < 2**63 if isinstance(value, int | float) else isinstance(value, str))
     }
 

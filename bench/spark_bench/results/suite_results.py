@@ -1,4 +1,4 @@
-"""results.json of `spark-bench all`: a row a case, and the document that holds all of them."""
+"""results.json of `spark-bench all`: a row per case, and the document that holds them all."""
 
 from typing import Literal
 
@@ -12,7 +12,7 @@ Status = Literal["OK", "CONFIG_FAILED", "STARTUP_FAILED", "BENCH_FAILED", "NO_OU
 
 
 class CaseRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a case came to. Every name is a column of results.csv and a key in results.json.
+    """The outcome of a case. Every name is a column of results.csv and a key in results.json.
 
     The first ten are those of the scripts that this replaces: means, in ms and tokens a second.
     Figures are there only where status is OK; those of several repeats are medians.
@@ -25,7 +25,7 @@ class CaseRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         output_throughput and less ttft_ms
     client: the verdict on the client's own accuracy
     started: seconds since the Epoch
-    startup_seconds, bench_seconds: what the deploy and the run took
+    startup_seconds, bench_seconds: duration of the deploy and of the run
     """
 
     model: str
@@ -96,10 +96,10 @@ class SuiteResults(Struct, frozen=True, kw_only=True):
     """results.json. The first five keys are those of the scripts that this replaces.
 
     timestamp: when it began, ISO 8601 with the zone
-    total_time_seconds: of all sittings, where it was resumed
+    total_time_seconds: with the time before a resume
     models_tested: rows that are not SKIPPED
     finished: nothing is left to do
-    restored: what was done about the model served before, in words
+    restored: what became of the previously served model, in words
     """
 
     timestamp: str

@@ -1,5 +1,5 @@
-"""What all loads of a run have in common; and Ctrl-C, which ends a run gracefully: what is there is
-read and written. A second one ends it at once."""
+"""What all loads of a run have in common; and Ctrl-C, which ends a run gracefully: what was
+received is read and written. A second one ends it at once."""
 
 import signal
 import threading
@@ -10,14 +10,13 @@ from types import FrameType
 
 from spark_bench.display.progress import ProgressDisplay
 from spark_bench.prompts.tokens import Tokens
-from spark_bench.run.negotiate import Agreement
-from spark_bench.run.reach import ReachedServer
+from spark_bench.run import negotiate, reach
 
 
 class Interrupts:
     """Whether Ctrl-C (or SIGTERM) came.
 
-    worth: there is something to keep, or about to be; before that the first one ends the run
+    worth: there is something to save, or soon will be; before that, the first signal ends the run
     """
 
     def __init__(self, stop: Callable[[], None]) -> None:
@@ -32,7 +31,7 @@ class Interrupts:
         self._stop()
 
     def watch(self, _: object = None) -> None:
-        """To be called now and then while requests are sent: a signal between two loads counts."""
+        """Call it regularly while requests are sent: a signal between two loads counts, too."""
         if self.came:
             self._stop()
 
@@ -55,10 +54,10 @@ def interruptible(stop: Callable[[], None]) -> Iterator[Interrupts]:
 
 @dataclass(frozen=True)
 class RunContext:
-    """The server, what was agreed with it, and who watches."""
+    """The server, what was negotiated with it, and the progress display."""
 
-    server: ReachedServer
-    agreement: Agreement
+    server: reach.ReachedServer
+    agreement: negotiate.Agreement
     tokens: Tokens
     show: ProgressDisplay
     interrupts: Interrupts

@@ -1,4 +1,4 @@
-"""The whole of a run: reach the server, agree with it, send, read, save."""
+"""A whole run: reach the server, negotiate, send, read, save."""
 
 from contextlib import closing
 from pathlib import Path
@@ -22,8 +22,8 @@ CTRL_C = "stopped by Ctrl-C"
 
 
 def execute(options: RunOptions, show: ProgressDisplay) -> RunOutcome:
-    """Carry `spark-bench run` out. What ends it early is a BenchError; what merely fails, a
-    result."""
+    """Carry out `spark-bench run`. Failed requests are part of the result; BenchError where there
+    can be no result."""
     with reach(options.server, show.step) as server:
         # The tokenizer given, else that of the weights that the project deployed on this machine.
         tokenizer = options.prompts.tokenizer
@@ -108,7 +108,7 @@ def _run_point(options: RunOptions, context: RunContext) -> SavedResult:
 def _run_repeat(
     options: RunOptions, context: RunContext, number: int, notes: list[str]
 ) -> MeasuredRepeat | None:
-    """None: interrupted before it began."""
+    """One repeat, numbered from 0; None if it was interrupted before it began."""
     words = [options.load.profile.name]
     if options.load.sweep:
         words.append(_point_name(options.load).strip("_"))

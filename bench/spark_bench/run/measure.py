@@ -17,10 +17,9 @@ from spark_bench.load import warmup
 from spark_bench.options import RunOptions
 from spark_bench.record import Load, Prompt, Request
 from spark_bench.results.schema import Repeat
+from spark_bench.run import reach, run_load
 from spark_bench.run.context import RunContext
-from spark_bench.run.reach import ReachedServer
 from spark_bench.run.responses import compute_figures, read_responses
-from spark_bench.run.run_load import build_warm_up, count_connections
 from spark_bench.telemetry.messages import SamplerJob
 from spark_bench.telemetry.sampling import Sampling
 
@@ -34,9 +33,9 @@ class MeasuredRepeat:
     started_ns: when its load began; the requests' times are on the same clock
     lasted: seconds from there until the last request was over
     unsent: requests whose turn did not come
-    note: why responses were kept in memory that should have gone to a temporary file; "": they went
+    note: why responses stayed in memory instead of going to a temporary file; "": they did not
     uncounted: why the tokenizer did not count all tokens it should have; "": it did
-    warmup: requests that went before, which count nowhere
+    warmup: uncounted requests that were sent before it
     """
 
     repeat: Repeat
@@ -52,9 +51,9 @@ class MeasuredRepeat:
 
 @dataclass
 class Prepared:
-    """What went before a repeat.
+    """What was done before a repeat.
 
-    warmup: requests sent, which count nowhere
+    warmup: uncounted requests that were sent
     notes: what went wrong, in sentences; none of it prevents the run
     """
 
@@ -69,7 +68,7 @@ def prepare_server(options: RunOptions, context: RunContext, load: Load, repeat:
     alone, since the others follow the load itself; with it, one goes before each.
     """
     prepared = Prepared()
-    warm_up = partial(build_warm_up, options.load, options.prompts.cache, context, load)
+    warm_up = partial(run_load.build_warm_up, options.load, options.prompts.cache, context, load)
     if options.load.warmup:
         count = min(options.load.warmup, warmup.in_flight(load))
         prompts = [load.jobs[n % len(load.jobs)].prompt for n in range(options.load.warmup)]
@@ -144,7 +143,8 @@ def _send(load: Load, context: RunContext, prepared: Prepared) -> float | None:
 def measure_repeat(
     options: RunOptions, context: RunContext, load: Load, number: int, label: str
 ) -> MeasuredRepeat:
-    """Send a load and read the responses. number: of the repeat; label: for who watches."""
+    """Send a load and read the responses. number: of the repeat, from 0;
+    label: its name in the progress display."""
     recorder, show = context.server.recorder, context.show
 
     def report(progress: Progress) -> None:
@@ -176,13 +176,13 @@ def measure_repeat(
 
 
 def open_connections(recorder: Recorder, load: Load) -> None:
-    """Connections for a load. A server that is gone meanwhile is the load's failure."""
+    """Open a load's connections. If the server is gone by now, the load's requests fail."""
     with suppress(Unreachable):
-        recorder.open(count_connections(load))
+        recorder.open(run_load.count_connections(load))
 
 
 @contextmanager
-def sample_server(options: RunOptions, server: ReachedServer) -> Iterator[Sampling | None]:
+def sample_server(options: RunOptions, server: reach.ReachedServer) -> Iterator[Sampling | None]:
     """Read the server's metrics and the nodes' power in a separate process; None: neither."""
     power = options.server.power is not False and server.listing is not None
     metrics = options.measure.metrics is not False

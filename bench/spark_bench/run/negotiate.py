@@ -17,12 +17,9 @@ from spark_bench.errors import Unreachable
 from spark_bench.options import RunOptions
 from spark_bench.prompts.compose import Overhead, overhead, probe_prompts
 from spark_bench.prompts.tokens import Tokens
-from spark_bench.protocol import failures
+from spark_bench.protocol import failures, reading, refusals
 from spark_bench.protocol.content import Tape, parse_response
 from spark_bench.protocol.dialects import Asking, Dialect, dialect
-from spark_bench.protocol.failures import Failure
-from spark_bench.protocol.reading import read_exchange
-from spark_bench.protocol.refusals import LENGTHS, is_unknown, other_length, refused_fields
 from spark_bench.record import Job, Prompt, Request, Timing
 from spark_bench.run.reach import ReachedServer
 
@@ -32,7 +29,7 @@ REFUSED = ("http_400", "http_422")
 REFUSING = (400, 404, 422, 500, 501)
 # Fields that no request can do without.
 NEEDED = ("model", "messages", "prompt", "text", "stream", "sampling_params")
-# Failures that no load would change.
+# Failures that every request of a load would have.
 HOPELESS = ("http_401", "http_403", "http_404", "http_405", "model_not_found", "not_streamed")
 
 
@@ -45,11 +42,11 @@ SIMPLER = (
     ("ignore_eos", "stream_options", "temperature"),
     ("ignore_eos", "stream_options", "temperature", "max_tokens"),
 )
-# A server that keeps refusing is asked no more often than this.
+# A server that still refuses after so many probes is given up.
 MOST_TRIES = 16
 
 
-def without(asking: Asking, field: str, length_field: str = LENGTHS[0]) -> Asking:
+def without(asking: Asking, field: str, length_field: str = refusals.LENGTHS[0]) -> Asking:
     """The same without a field that the server refuses; length_field replaces a refused one."""
     match field:
         case "continuous_usage_stats":
@@ -66,7 +63,7 @@ def without(asking: Asking, field: str, length_field: str = LENGTHS[0]) -> Askin
 
 
 def explain_changes(wanted: Asking, asking: Asking) -> Iterator[str]:
-    """What it means that the server gets other fields than wanted, a sentence each."""
+    """What it means that requests have other fields than wanted, a sentence each."""
     if asking.answers_as:
         yield (
             f"requested {asking.model}, but the answers name {asking.answers_as}: the name "
@@ -86,9 +83,9 @@ def explain_changes(wanted: Asking, asking: Asking) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How this server is asked.
+    """How requests to this server are built.
 
-    usage: it returns token counts, so an answer without is a failure
+    usage: it returns token counts, so a response without them is a failure
     overhead: what its chat template adds
     """
 
@@ -150,7 +147,7 @@ def _send_one(
     )
     most = agreement.dialect.most_bytes(prompt.output_tokens)
     exchange = server.recorder.exchange(job.wire, timeout, most)
-    request = read_exchange(
+    request = reading.read_exchange(
         exchange, job, agreement.dialect, agreement.asking, usage_expected=False
     )
     request.detail = server.hidden(request.detail)
@@ -161,20 +158,20 @@ def _send_one(
 def _settle(
     server: ReachedServer, agreement: Agreement, prompt: Prompt, timeout: float
 ) -> tuple[Agreement, Request]:
-    """How the server wants to be asked, and its answer to that; the agreement unchanged, if it was
-    not for a field that the server refused."""
+    """The agreement that the server accepts, and its response to it; the agreement unchanged if it
+    was not for a field that the first probe failed."""
     first, body = _send_one(server, agreement, prompt, timeout)
     wanted, last = agreement.asking, first
     bodies = {agreement.dialect.body(prompt, wanted)}
     simpler, fallbacks = agreement, iter(SIMPLER)
     while len(bodies) < MOST_TRIES:
         # Some servers refuse a field with status 500, or with 200 and an error in the stream.
-        says = last.status in REFUSING or last.failure == Failure.STREAM_ERROR
-        if last.failure not in REFUSED and not (says and is_unknown(body)):
+        says = last.status in REFUSING or last.failure == failures.Failure.STREAM_ERROR
+        if last.failure not in REFUSED and not (says and refusals.is_unknown(body)):
             break
         asking = _without_named(simpler.asking, body, simpler.dialect.body(prompt, simpler.asking))
-        if asking is None and last.failure == Failure.STREAM_ERROR:
-            break  # what else goes wrong in a stream is no refusal
+        if asking is None and last.failure == failures.Failure.STREAM_ERROR:
+            break  # any other error in a stream is no refusal
         while asking is None or agreement.dialect.body(prompt, asking) in bodies:
             if (fields := next(fallbacks, None)) is None:
                 return agreement, first
@@ -182,9 +179,9 @@ def _settle(
         simpler = dataclasses.replace(simpler, asking=asking)
         bodies.add(simpler.dialect.body(prompt, asking))
         last, body = _send_one(server, simpler, prompt, timeout)
-    if last.failure in REFUSED or last.failure == Failure.STREAM_ERROR:
+    if last.failure in REFUSED or last.failure == failures.Failure.STREAM_ERROR:
         return agreement, first
-    if last.failure == Failure.WRONG_MODEL and not server.lists_apart(last.model):
+    if last.failure == failures.Failure.WRONG_MODEL and not server.lists_apart(last.model):
         simpler = dataclasses.replace(
             simpler, asking=replace(simpler.asking, answers_as=last.model)
         )
@@ -195,12 +192,12 @@ def _settle(
 def _without_named(asking: Asking, body: bytes, sent: bytes) -> Asking | None:
     """Without the fields that the refusal names; None where it names none that can be left out."""
     fields = [name for name in msgspec.json.decode(sent) if name not in NEEDED]
-    named = refused_fields(body, ["continuous_usage_stats", "include_usage", *fields])
+    named = refusals.refused_fields(body, ["continuous_usage_stats", "include_usage", *fields])
     if "continuous_usage_stats" in named and asking.continuous_usage:
         named = [name for name in named if name not in ("stream_options", "include_usage")]
-    if asking.length_field in named and not is_unknown(body):
+    if asking.length_field in named and not refusals.is_unknown(body):
         named.remove(asking.length_field)  # it is too large or too small, which no name would mend
-    changed = reduce(lambda a, name: without(a, name, other_length(body)), named, asking)
+    changed = reduce(lambda a, name: without(a, name, refusals.other_length(body)), named, asking)
     return changed if named else None
 
 

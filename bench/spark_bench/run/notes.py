@@ -11,9 +11,8 @@ from spark_bench.metrics.figures import Summary
 from spark_bench.options import RunOptions
 from spark_bench.record import Request
 from spark_bench.results.schema import Measurement
+from spark_bench.run import negotiate, responses
 from spark_bench.run.measure import MeasuredRepeat
-from spark_bench.run.negotiate import Agreement
-from spark_bench.run.responses import blank_events_note
 
 # Share of the contents' tokens. Every prompt finds in the cache what the template puts before them,
 # and a page of a cache may reach some tokens further.
@@ -31,7 +30,7 @@ QUOTED = re.compile("http_|model_not_found|stream_error|wrong_model|malformed_|t
 
 
 def result_notes(
-    options: RunOptions, agreement: Agreement, repeats: Sequence[MeasuredRepeat]
+    options: RunOptions, agreement: negotiate.Agreement, repeats: Sequence[MeasuredRepeat]
 ) -> Iterator[str]:
     """Sentences; none for a run as it should be."""
     requests = [r for m in repeats for r in m.requests if r.ok]
@@ -42,7 +41,7 @@ def result_notes(
             f"{hidden} of {sum(r.output_tokens for r in requests)} tokens came before any text "
             "(markers, or reasoning that is not sent): TTFT is that of the first token with text"
         )
-    if note := blank_events_note(requests):
+    if note := responses.blank_events_note(requests):
         yield note
     prompts, template = options.prompts, agreement.overhead.first
     if prompts.cache == "miss" and not (prompts.shared_prefix or prompts.turns > 1):

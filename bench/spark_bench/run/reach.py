@@ -1,4 +1,4 @@
-"""The server under test: where it is, how it is talked to, which model it serves."""
+"""The server under test: its address, the connection to it, the model that it serves."""
 
 import socket
 from collections.abc import Callable, Iterator
@@ -10,18 +10,13 @@ from urllib.parse import urlsplit
 import httpx
 
 import spark_bench
-from spark_bench import INVENTORY, PROJECT, project
+from spark_bench import INVENTORY, PROJECT, errors, formats, project, secret
 from spark_bench.client.recorder import Recorder
 from spark_bench.client.target import target
 from spark_bench.client.transport import TapeTransport
-from spark_bench.errors import BadInput, BenchError, Unreachable
-from spark_bench.formats import did_you_mean
 from spark_bench.options import ServerOptions
-from spark_bench.project import ProjectListing
-from spark_bench.protocol import failures
-from spark_bench.protocol.models import ListedModel, model_candidates, parse_models
+from spark_bench.protocol import failures, models
 from spark_bench.results.redact import HIDDEN
-from spark_bench.secret import Secret, project_key
 
 # SGLang's own default.
 LOCAL = "http://localhost:30000"
@@ -40,23 +35,23 @@ class ReachedServer:
 
     url: without /v1
     http: for everything outside the load, over the recorder's sockets
-    model: to ask for; "" leaves it to the server
+    model: id to request; "": the server chooses
     engine: who /v1/models says owns the model ("sglang", "vllm", "llamacpp"), "" if it doesn't
     context: tokens that a prompt and its answer may have together; None: not known
     listed: all models that it lists
-    api_key: sent with each request; None: it wants none
+    api_key: sent with each request; None: it needs none
     """
 
     url: str
     recorder: Recorder
     http: httpx.Client
-    listing: ProjectListing | None
+    listing: project.ProjectListing | None
     model: str = ""
     engine: str = ""
     context: int | None = None
-    listed: tuple[ListedModel, ...] = ()
+    listed: tuple[models.ListedModel, ...] = ()
     notes: tuple[str, ...] = ()
-    api_key: Secret | None = None
+    api_key: secret.Secret | None = None
 
     def lists_apart(self, name: str) -> bool:
         """Whether it lists a model of this name that is not the one to ask for."""
@@ -88,7 +83,7 @@ def reach(
         listing = None
     url = options.url or (listing.url if listing else "") or LOCAL
     # The project's own key is for the project's own server alone.
-    key = options.api_key or (project_key(listing.api_key_file) if listing else None)
+    key = options.api_key or (secret.project_key(listing.api_key_file) if listing else None)
     recorder = Recorder(target(url))
     try:
         recorder.open(1)
@@ -105,9 +100,9 @@ def reach(
                 notes=(*foreign, *notes),
                 api_key=key,
             )
-    except Unreachable as error:
+    except errors.Unreachable as error:
         hint = _unreachable_hint(options, listing, url, error.message)
-        raise Unreachable(f"{error.message}{hint}") from None
+        raise errors.Unreachable(f"{error.message}{hint}") from None
     finally:
         recorder.close()
 
@@ -133,7 +128,7 @@ def _addresses(name: str) -> set[str]:
     }
 
 
-def request_headers(key: Secret | None) -> dict[str, str]:
+def request_headers(key: secret.Secret | None) -> dict[str, str]:
     """The headers of every request."""
     headers = {
         "user-agent": f"spark-bench/{spark_bench.__version__}",
@@ -144,7 +139,9 @@ def request_headers(key: Secret | None) -> dict[str, str]:
     return headers
 
 
-def _find_listing(options: ServerOptions, step: Callable[[str], None]) -> ProjectListing | None:
+def _find_listing(
+    options: ServerOptions, step: Callable[[str], None]
+) -> project.ProjectListing | None:
     """The project's listing where it is needed: for the URL, and for the nodes' power. BadInput
     where there is no project, though something was asked for that only a project has."""
     if options.url and not options.power:
@@ -153,7 +150,7 @@ def _find_listing(options: ServerOptions, step: Callable[[str], None]) -> Projec
         step(f"asking {options.inventory} where the head is and what it serves")
     try:
         listing = project.find_listing(options.project, options.inventory)
-    except BenchError as error:
+    except errors.BenchError as error:
         if not options.url:
             raise
         message = error.message.replace("measure with --url", "leave --power out")
@@ -165,7 +162,7 @@ def _find_listing(options: ServerOptions, step: Callable[[str], None]) -> Projec
     elif options.inventory != INVENTORY:
         needing = f"--inventory {options.inventory}"
     if listing is None and needing:
-        raise BadInput(
+        raise errors.BadInput(
             f"{needing}: no project in {options.project} ({project.LISTING} is not there): "
             "run it in the project's folder, give that with --project, or leave the option out"
         )
@@ -173,7 +170,7 @@ def _find_listing(options: ServerOptions, step: Callable[[str], None]) -> Projec
 
 
 def _unreachable_hint(
-    options: ServerOptions, listing: ProjectListing | None, url: str, message: str
+    options: ServerOptions, listing: project.ProjectListing | None, url: str, message: str
 ) -> str:
     if not options.url and listing is None:
         return f" (no project in {options.project}, so {LOCAL} was tried: give --url)"
@@ -190,30 +187,32 @@ def _unreachable_hint(
 
 def _choose_model(
     http: httpx.Client, wanted: str
-) -> tuple[tuple[ListedModel, ...], ListedModel, tuple[str, ...]]:
+) -> tuple[tuple[models.ListedModel, ...], models.ListedModel, tuple[str, ...]]:
     """All that is listed, the model to ask for, and notes on the choice; BadInput for one that is
     not served."""
     try:
         answer = http.get("/v1/models")
     except httpx.TransportError as error:
-        raise Unreachable(f"{_base_url(http)}: /v1/models: {error}") from None
+        raise errors.Unreachable(f"{_base_url(http)}: /v1/models: {error}") from None
     if answer.status_code in (401, 403) and not wanted:
         cure = failures.cure(f"http_{answer.status_code}")
-        raise Unreachable(
+        raise errors.Unreachable(
             f"{_base_url(http)} answers {answer.status_code}: {cure}; if it only hides its "
             "list, give the model's name with --model"
         )
-    listed = parse_models(answer.content) if answer.is_success else ()
+    listed = models.parse_models(answer.content) if answer.is_success else ()
     if not listed:
         note = f"/v1/models lists nothing (HTTP {answer.status_code}): the model is unchecked"
-        return (), ListedModel(wanted), (note,)
+        return (), models.ListedModel(wanted), (note,)
     served = [model.id for model in listed]
     if wanted and wanted not in served:
-        hint = did_you_mean(wanted, served, most=1)
-        raise BadInput(f"--model {wanted}: {_base_url(http)} serves {_join_names(served)}{hint}")
+        hint = formats.did_you_mean(wanted, served, most=1)
+        raise errors.BadInput(
+            f"--model {wanted}: {_base_url(http)} serves {_join_names(served)}{hint}"
+        )
     if wanted:
         return listed, listed[served.index(wanted)], ()
-    first, *others = _loaded_models(http, model_candidates(listed))
+    first, *others = _loaded_models(http, models.model_candidates(listed))
     if not others:
         return listed, first, ()
     names = _join_names(served)
@@ -221,7 +220,9 @@ def _choose_model(
     return listed, first, (note,)
 
 
-def _loaded_models(http: httpx.Client, several: list[ListedModel]) -> list[ListedModel]:
+def _loaded_models(
+    http: httpx.Client, several: list[models.ListedModel]
+) -> list[models.ListedModel]:
     """Those that are loaded, where a server says so elsewhere than in its list; all of them where
     none is known to be."""
     path = RUNNING.get(several[0].owner)
@@ -229,7 +230,9 @@ def _loaded_models(http: httpx.Client, several: list[ListedModel]) -> list[Liste
         return several
     with suppress(httpx.TransportError):
         running = {
-            model.id for model in parse_models(http.get(path).content) if model.loaded is not False
+            model.id
+            for model in models.parse_models(http.get(path).content)
+            if model.loaded is not False
         }
         return [model for model in several if model.id in running] or several
     return several

@@ -7,13 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from spark_bench.client import judge
-from spark_bench.client.recorder import Recording
+from spark_bench.client import judge, recorder
 from spark_bench.client.tally import cpu_seconds, undisturbed
 from spark_bench.errors import BenchError
-from spark_bench.metrics import histograms, intervals, stalls
+from spark_bench.metrics import histograms, intervals, stalls, times
 from spark_bench.metrics.summary import distributions, summarize
-from spark_bench.metrics.times import TimedRequests
 from spark_bench.options import RunOptions
 from spark_bench.prompts.tokens import Tokens
 from spark_bench.protocol.reading import read_exchange, unreadable_request
@@ -88,7 +86,7 @@ def counting_seconds(run_seconds: float) -> float:
 
 
 def read_responses(
-    load: Load, context: RunContext, recording: Recording, *, tokenizer: bool = True
+    load: Load, context: RunContext, recording: recorder.Recording, *, tokenizer: bool = True
 ) -> ReadResponses:
     """The requests of a recording.
 
@@ -124,7 +122,7 @@ def read_responses(
 def compute_figures(
     options: RunOptions,
     context: RunContext,
-    recording: Recording,
+    recording: recorder.Recording,
     responses: ReadResponses,
     side: ServerSide | None,
 ) -> dict[str, Any]:
@@ -133,7 +131,7 @@ def compute_figures(
     side: the server's metrics and the nodes' power; None: not sampled
     """
     requests = responses.requests
-    timed = TimedRequests(requests)
+    timed = times.TimedRequests(requests)
     slots, tokens = options.load.profile.concurrency, context.tokens
     summary = summarize(timed, slo=options.measure.slo, slots=slots)
     compared = histograms.reconcile(side.before, side.after, timed) if side and side.after else None

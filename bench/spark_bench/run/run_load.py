@@ -21,7 +21,7 @@ AT_ONCE = 0.001
 
 
 def derive_seed(seed: int, *what: object) -> int:
-    """A seed for one part of a run, which has nothing in common with another part's or run's."""
+    """A seed for one part of a run, unrelated to the seeds of other parts and runs."""
     return Random("/".join(map(str, (seed, *what)))).getrandbits(48)
 
 
@@ -51,7 +51,7 @@ def build_load(
 ) -> Load:
     """The requests of one repeat, all their bytes built; the same for the same options.
 
-    note: is called with what a reader of the result should know of the prompts
+    note: called with what a reader of the result should know about the prompts
     """
     agreement, profile = context.agreement, options.profile
     seed = derive_seed(options.seed, "repeat", repeat)

@@ -1,4 +1,4 @@
-"""A finished run as a result, written down; what can't be written is handed back to be printed."""
+"""Build the result of a finished run and write it; one that can't be written is to be printed."""
 
 import hashlib
 import sys
@@ -14,14 +14,10 @@ import click
 
 from spark_bench import history
 from spark_bench.options import RunOptions
-from spark_bench.results import assemble, files, schema
-from spark_bench.results.codec import Row, to_row
-from spark_bench.results.files import NotSaved
-from spark_bench.results.redact import clean_body, clean_command, without_credentials
+from spark_bench.results import assemble, codec, files, redact, schema
 from spark_bench.results.schema import Config, Result
+from spark_bench.run import negotiate, reach
 from spark_bench.run.measure import MeasuredRepeat
-from spark_bench.run.negotiate import Agreement
-from spark_bench.run.reach import ReachedServer
 
 BLOCK = 1024 * 1024
 
@@ -52,7 +48,7 @@ def save_result(
 ) -> SavedResult:
     """Write a run's result, and its requests beside it with --save-requests.
 
-    reason: why it is partial; "": it is whole
+    reason: why it is partial; "": it is complete
     point: tells the files of a sweep's points apart ("_c8")
     """
     path = options.output.output
@@ -65,7 +61,7 @@ def save_result(
     result = _build_result(config, provenance, repeats, notes, requests, reason)
     try:
         files.write_result(result, path)
-    except NotSaved as error:
+    except files.NotSaved as error:
         spare = Path(tempfile.gettempdir()) / path.name
         copy = files.save_somewhere(error.data, [Path.cwd() / path.name, spare])
         printed = f"It is printed{f', and written to {copy}' if copy else ''} instead."
@@ -84,16 +80,16 @@ def _save_requests(
 ) -> Path | None:
     """The file beside the result; None if they had to go elsewhere, as `problems` then says."""
 
-    def rows() -> Iterator[Row]:
-        return (to_row(r, m.started_ns, m.repeat.repeat) for m in repeats for r in m.requests)
+    def rows() -> Iterator[codec.Row]:
+        return (codec.to_row(r, m.started_ns, m.repeat.repeat) for m in repeats for r in m.requests)
 
     file = files.requests_path(path)
     try:
         files.write_requests(rows(), file)
         return file
-    except NotSaved as error:
+    except files.NotSaved as error:
         problems.append(error.message)
-    with suppress(OSError, NotSaved):
+    with suppress(OSError, files.NotSaved):
         spare = Path(tempfile.mkdtemp(prefix="spark-bench-")) / file.name
         files.write_requests(rows(), spare)
         problems.append(f"The requests were written to {spare} instead.")
@@ -125,9 +121,9 @@ def _build_result(
 
 
 def describe_config(
-    options: RunOptions, server: ReachedServer, agreement: Agreement, warmup: int
+    options: RunOptions, server: reach.ReachedServer, agreement: negotiate.Agreement, warmup: int
 ) -> Config:
-    """What these options came to with this server.
+    """The configuration of a run, as this server accepted it.
 
     warmup: requests sent before the first repeat
     """
@@ -139,7 +135,7 @@ def describe_config(
         profile=profile.name,
         overrides=load.overrides,
         endpoint=agreement.dialect.name,  # type: ignore[arg-type] # one of its three names
-        url=without_credentials(server.url),
+        url=redact.without_credentials(server.url),
         model=server.model,
         num_prompts=profile.num_prompts,
         input_len=profile.input_len if lengths else None,
@@ -159,7 +155,7 @@ def describe_config(
         timeout=load.timeout,
         ignore_eos=asking.ignore_eos,
         temperature=asking.temperature,
-        extra_body=clean_body(asking.extra),
+        extra_body=redact.clean_body(asking.extra),
         count_tokens="usage" if asking.continuous_usage else options.measure.count_tokens,
         conversations=schema.Conversations(
             turns=prompts.turns,
@@ -169,7 +165,7 @@ def describe_config(
         ),
         dataset=_describe_dataset(options),
         slo=slo.limits_ms if slo else {},
-        command=clean_command(["spark-bench", *sys.argv[1:]]),
+        command=redact.clean_command(["spark-bench", *sys.argv[1:]]),
     )
 
 

@@ -1,36 +1,25 @@
 """One load against the reference server, by the code that `spark-bench run` uses."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Self
 
+from spark_bench.client import recorder, tally, target
 from spark_bench.client.audit import Audit
 from spark_bench.client.judge import audit
-from spark_bench.client.tally import cpu_seconds, files_allowed, undisturbed
-from spark_bench.client.target import Envelope
 from spark_bench.display.progress import ProgressDisplay
 from spark_bench.errors import BadInput
 from spark_bench.load.arrivals import steps
-from spark_bench.metrics.figures import Summary
+from spark_bench.metrics import figures, times
 from spark_bench.metrics.summary import summarize
-from spark_bench.metrics.times import TimedRequests
 from spark_bench.options import ServerOptions
-from spark_bench.protocol.dialects import Asking, dialect
-from spark_bench.protocol.reading import read_exchange
+from spark_bench.protocol import dialects, reading
 from spark_bench.record import Load, Message, Prompt, Request, Timing
 from spark_bench.reference_server.launcher import ReferenceServer
 from spark_bench.reference_server.streams import Stream
-from spark_bench.run.negotiate import Agreement
-from spark_bench.run.reach import ReachedServer, reach
-from spark_bench.run.responses import merged_share
-from spark_bench.run.run_load import build_jobs, count_connections
-
-if TYPE_CHECKING:
-    from spark_bench.client.recorder import Recording
+from spark_bench.run import negotiate, reach, responses, run_load
 
 # Answers that each stream has one after the other, so that there are several TTFTs even of one.
 ROUNDS = 4
@@ -65,7 +54,7 @@ class LoadShape:
     itl_ms: float = 0.0
 
     @classmethod
-    def lasting(cls, seconds: float, streams: int, itl_ms: float) -> LoadShape:
+    def lasting(cls, seconds: float, streams: int, itl_ms: float) -> Self:
         """Streams for about this time; each answer has two gaps at least."""
         answer_ms = seconds * 1e3 / ROUNDS
         ttft_ms = answer_ms * TTFT_SHARE
@@ -73,7 +62,7 @@ class LoadShape:
         return cls(streams, ROUNDS, gaps + 1, ttft_ms, itl_ms)
 
     @classmethod
-    def at_rate(cls, rate: int, seconds: float) -> LoadShape:
+    def at_rate(cls, rate: int, seconds: float) -> Self:
         """This many chunks a second, by as many streams as that takes."""
         streams = max(1, round(rate * PACE_MS / 1e3))
         return cls(streams, 1, round(seconds * 1e3 / PACE_MS) + 1, PACED_TTFT_MS, PACE_MS)
@@ -117,26 +106,28 @@ class Observation:
     ids: dict[int, int]
     streams: list[Stream]
     audit: Audit
-    summary: Summary
+    summary: figures.Summary
 
 
 class Bench:
     """The client, connected to a reference server."""
 
     def __init__(
-        self, reference: ReferenceServer, server: ReachedServer, show: ProgressDisplay
+        self, reference: ReferenceServer, server: reach.ReachedServer, show: ProgressDisplay
     ) -> None:
         self.reference = reference
         self.show = show
         self._recorder = server.recorder
-        chat = dialect("chat")
-        envelope = Envelope(server.http.build_request("POST", chat.path), server.recorder.target)
-        self._agreement = Agreement(chat, Asking(model=server.model), envelope)
+        chat = dialects.dialect("chat")
+        envelope = target.Envelope(
+            server.http.build_request("POST", chat.path), server.recorder.target
+        )
+        self._agreement = negotiate.Agreement(chat, dialects.Asking(model=server.model), envelope)
 
     @property
     def most_streams(self) -> int:
         """As many as there may be open files, less some for everything else."""
-        return files_allowed(MOST_STREAMS + FILES) - FILES
+        return tally.files_allowed(MOST_STREAMS + FILES) - FILES
 
     def observe(self, shape: LoadShape, label: str) -> Observation:
         """Send a load of this shape; read it and sum it up as a run does."""
@@ -144,8 +135,10 @@ class Bench:
         self.reference.configure(**shape.server_settings)
         prompt = Prompt((Message("user", "How late are you?"),), None, shape.tokens)
         prompts, timings = [prompt] * shape.requests, [Timing()] * shape.requests
-        load = Load(build_jobs(self._agreement, prompts, timings), steps(shape.slots), TIMEOUT)
-        if self._recorder.open(count_connections(load)) < shape.slots:
+        load = Load(
+            run_load.build_jobs(self._agreement, prompts, timings), steps(shape.slots), TIMEOUT
+        )
+        if self._recorder.open(run_load.count_connections(load)) < shape.slots:
             raise BadInput(
                 f"{count_streams(shape.slots)}: this process may open {self.most_streams:,} "
                 "connections at most; ask for fewer --streams, or raise the limit (ulimit -n)"
@@ -156,23 +149,25 @@ class Bench:
         with closing(recording.store):
             return self._read(shape, load, recording)
 
-    def _read(self, shape: LoadShape, load: Load, recording: Recording) -> Observation:
+    def _read(self, shape: LoadShape, load: Load, recording: recorder.Recording) -> Observation:
         requests, ids = list[Request](), dict[int, int]()
-        with undisturbed():
-            before = cpu_seconds()
+        with tally.undisturbed():
+            before = tally.cpu_seconds()
             for exchange in recording.exchanges():
                 job = load.jobs[exchange.index]
                 requests.append(
-                    read_exchange(exchange, job, self._agreement.dialect, self._agreement.asking)
+                    reading.read_exchange(
+                        exchange, job, self._agreement.dialect, self._agreement.asking
+                    )
                 )
                 if match := ID.search(exchange.data, 0, HEAD):
                     ids[exchange.index] = int(match[1])
-            parse_seconds = cpu_seconds() - before
-        summary = summarize(TimedRequests(requests), slots=shape.slots)
+            parse_seconds = tally.cpu_seconds() - before
+        summary = summarize(times.TimedRequests(requests), slots=shape.slots)
         account = audit(
             recording,
             tls=False,
-            merged=merged_share(requests),
+            merged=responses.merged_share(requests),
             parse_seconds=parse_seconds,
             e2e_ms=summary.median_e2e_latency_ms,
             gap_ms=summary.median_icl_ms,
@@ -184,5 +179,5 @@ class Bench:
 def connect_bench(reference: ReferenceServer, show: ProgressDisplay) -> Iterator[Bench]:
     """Connect as `run --url` does."""
     options = ServerOptions(url=reference.url)
-    with reach(options) as server:
+    with reach.reach(options) as server:
         yield Bench(reference, server, show)

@@ -1,7 +1,7 @@
 """The whole selftest: each number of streams, then the capacity, then the verdict."""
 
-import contextlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Self, TextIO
@@ -13,21 +13,9 @@ from spark_bench.client.tally import Progress, peak_rss
 from spark_bench.display.progress import ProgressDisplay, choose_display
 from spark_bench.reference_server.launcher import ReferenceServer
 from spark_bench.results.provenance import read_machine
-from spark_bench.selftest.accuracy import StreamLevel, compare_with_truth
-from spark_bench.selftest.bench import (
-    Bench,
-    LoadShape,
-    chunk_rate,
-    connect_bench,
-    count_streams,
-)
+from spark_bench.selftest import accuracy, verdict
+from spark_bench.selftest.bench import Bench, LoadShape, chunk_rate, connect_bench, count_streams
 from spark_bench.selftest.cores import CpuWatch, choose_cores, pin_thread
-from spark_bench.selftest.verdict import (
-    ClientCapacity,
-    SelftestVerdict,
-    Surroundings,
-    judge_levels,
-)
 
 # A first load finds caches cold, and the kernel about to turn receive times on.
 WARM_UP_SECONDS = 0.2
@@ -62,11 +50,11 @@ class SelftestReport(Struct, frozen=True, kw_only=True):
     """
 
     version: str
-    levels: tuple[StreamLevel, ...]
-    capacity: ClientCapacity
+    levels: tuple[accuracy.StreamLevel, ...]
+    capacity: verdict.ClientCapacity
     peak_rss_bytes: int
-    surroundings: Surroundings
-    verdict: SelftestVerdict
+    surroundings: verdict.Surroundings
+    verdict: verdict.SelftestVerdict
 
 
 def run_selftest(options: SelftestOptions, show: ProgressDisplay) -> SelftestReport:
@@ -81,10 +69,10 @@ def run_selftest(options: SelftestOptions, show: ProgressDisplay) -> SelftestRep
             for streams in options.streams:
                 shape = LoadShape.lasting(options.seconds, streams, options.itl_ms)
                 observation = bench.observe(shape, count_streams(streams))
-                levels.append(compare_with_truth(shape, observation))
+                levels.append(accuracy.compare_with_truth(shape, observation))
             capacity = find_capacity(bench, options.scale)
         usage = watch.shares()
-    surroundings = Surroundings(
+    surroundings = verdict.Surroundings(
         machine=around,
         client_core=cores.client if cores else None,
         ruler_core=cores.reference if cores else None,
@@ -98,11 +86,11 @@ def run_selftest(options: SelftestOptions, show: ProgressDisplay) -> SelftestRep
         capacity=capacity,
         peak_rss_bytes=peak_rss(),
         surroundings=surroundings,
-        verdict=judge_levels(levels, capacity, surroundings),
+        verdict=verdict.judge_levels(levels, capacity, surroundings),
     )
 
 
-def find_capacity(bench: Bench, scale: float) -> ClientCapacity:
+def find_capacity(bench: Bench, scale: float) -> verdict.ClientCapacity:
     """How many chunks a second, paced and unpaced, and how many requests the client takes.
 
     scale: of the loads' usual length (1.0)
@@ -114,7 +102,7 @@ def find_capacity(bench: Bench, scale: float) -> ClientCapacity:
     short = bench.observe(LoadShape(REQUEST_SLOTS, round(80 * scale), 1), "one-token answers")
     tokens = sum(request.token_ns.size for request in unpaced.requests)
     completed = short.summary.completed
-    return ClientCapacity(
+    return verdict.ClientCapacity(
         paced=levels[max(good)].chunks_per_s if good else 0.0,
         limit=search_limit(levels, followed),
         tried=followed,
@@ -125,14 +113,14 @@ def find_capacity(bench: Bench, scale: float) -> ClientCapacity:
     )
 
 
-def search_rates(bench: Bench, scale: float) -> dict[int, StreamLevel]:
+def search_rates(bench: Bench, scale: float) -> dict[int, accuracy.StreamLevel]:
     """Try rates until the highest that the client follows is bounded."""
 
-    def try_rate(rate: int) -> StreamLevel:
+    def try_rate(rate: int) -> accuracy.StreamLevel:
         shape = LoadShape.at_rate(rate, scale)
-        return compare_with_truth(shape, bench.observe(shape, f"{rate:,} chunks/s"))
+        return accuracy.compare_with_truth(shape, bench.observe(shape, f"{rate:,} chunks/s"))
 
-    levels = dict[int, StreamLevel]()
+    levels = dict[int, accuracy.StreamLevel]()
     most = min(MOST, chunk_rate(bench.most_streams))
     while rate := next_rate({r: level.followed for r, level in levels.items()}, most):
         levels[rate] = best_of(TRIES, partial(try_rate, rate))
@@ -156,7 +144,7 @@ def next_rate(tried: Mapping[int, bool], most: int = MOST) -> int | None:
     return (good + bad) // 2 if bad - good > CLOSE * good else None
 
 
-def best_of(tries: int, measure_level: Callable[[], StreamLevel]) -> StreamLevel:
+def best_of(tries: int, measure_level: Callable[[], accuracy.StreamLevel]) -> accuracy.StreamLevel:
     """The first level that was followed, else the last."""
     for _ in range(tries - 1):
         if (level := measure_level()).followed:
@@ -164,7 +152,7 @@ def best_of(tries: int, measure_level: Callable[[], StreamLevel]) -> StreamLevel
     return measure_level()
 
 
-def search_limit(levels: Mapping[int, StreamLevel], followed: Mapping[int, bool]) -> str:
+def search_limit(levels: Mapping[int, accuracy.StreamLevel], followed: Mapping[int, bool]) -> str:
     """What ended the search, by the lowest rate that was not followed."""
     bad = [rate for rate, ok in followed.items() if not ok]
     if not bad:
@@ -196,7 +184,7 @@ class LineProgress:
         pass
 
     def say(self, text: str) -> None:
-        with contextlib.suppress(OSError, ValueError):
+        with suppress(OSError, ValueError):
             self._stream.write(f"{text}\n")
             self._stream.flush()
 

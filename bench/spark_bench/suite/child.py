@@ -1,7 +1,6 @@
-"""A command of ours: followed line by line, ended when its time is over, gone when we are gone;
-and the progress that shows its lines."""
+"""A child process, followed line by line and ended at its time limit or with this process; and the
+progress display that shows its lines."""
 
-import contextlib
 import ctypes
 import os
 import selectors
@@ -22,14 +21,14 @@ from spark_bench.printable import printable
 # linux/prctl.h
 PR_SET_PDEATHSIG = 1
 POLL = 0.2  # seconds between two looks at the clock
-# What a run needs to write down what it has.
+# Seconds that a run needs to write what it has measured.
 GRACE = 20.0
 # Seconds of silence, where no terminal shows what is under way, until a line of it is kept.
 EVERY = 15.0
 
 
 class ChildExit(NamedTuple):
-    """code: the exit status; None: its time was over. lines: all that it printed, both streams."""
+    """code: the exit status; None: it reached its time limit. lines: its output, both streams."""
 
     code: int | None
     lines: list[str]
@@ -38,7 +37,7 @@ class ChildExit(NamedTuple):
 
 @dataclass
 class Deadline:
-    """When a command's time is over, by the monotonic clock; it can be put off meanwhile."""
+    """When a command's time is over, by the monotonic clock; it can be extended."""
 
     at: float
 
@@ -54,7 +53,7 @@ def follow_command(
 ) -> ChildExit:
     """Run a command for at most `seconds`, write what it prints to `log`, report each line.
 
-    restarts_clock: whether the seconds count anew from a line on
+    restarts_clock: called with each line; whether the time limit starts over
 
     It has a session of its own, so a Ctrl-C is not sent to it; what it leaves behind on purpose (a
     server in a session of its own) is left alone. An exception ends it, too.
@@ -173,6 +172,6 @@ class SuiteProgress:
         return "\r\x1b[K" if below else ""
 
     def _write(self, text: str) -> None:
-        with contextlib.suppress(OSError, ValueError):
+        with suppress(OSError, ValueError):
             self.stream.write(text)
             self.stream.flush()

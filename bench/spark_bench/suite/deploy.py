@@ -1,12 +1,10 @@
 """The deploy of one model by the project's own command line: why it failed, and what serves now."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -14,16 +12,14 @@ from msgspec import Struct
 from spark_bench.formats import duration
 from spark_bench.project import ProjectListing, closing_lines
 from spark_bench.protocol.models import parse_models
+from spark_bench.secret import Secret
 from spark_bench.suite.child import ChildExit
 from spark_bench.suite.job import ServedBefore
 from spark_bench.suite.plan import Case
-from spark_bench.suite.rows import CaseFailure
+from spark_bench.suite.suite_tables import CaseFailure
 from spark_bench.suite.variants import Settings, format_setting
 
-if TYPE_CHECKING:
-    from spark_bench.secret import Secret
-
-# More findings say the same once more.
+# Findings that are shown; more would repeat the cause.
 MOST_FINDINGS = 4
 LONGEST = 400  # characters of one
 # Outcomes of a deploy after which the model serves.
@@ -106,10 +102,10 @@ def deploy_argv(pyinfra: str, inventory: Path, data: Settings, report: Path) -> 
 
 
 class TransferWatch:
-    """Called with a deploy's lines one by one: whether the time for the start-up counts anew.
+    """Called with a deploy's lines one by one: whether the start-up time limit starts over.
 
-    It does as long as something is brought to the nodes, so that only a deploy that prints nothing
-    for all that time is ended then, and once more with the step after that.
+    It does during transfers to the nodes, so that a transfer is ended only if it prints nothing for
+    the whole limit; and once more at the step after a transfer.
     """
 
     def __init__(self, report: Path) -> None:

@@ -19,13 +19,8 @@ from msgspec import Struct
 import spark_bench
 from spark_bench.errors import BadInput, BenchError
 from spark_bench.project import inventory_file
-from spark_bench.results import suite_results
-from spark_bench.results.files import replacing
-from spark_bench.results.provenance import read_commit
-from spark_bench.suite.plan import NO_TOKEN, Case, SuiteOptions
-from spark_bench.suite.rows import rows_csv
-from spark_bench.suite.suite_tables import render_summary
-from spark_bench.suite.variants import Settings
+from spark_bench.results import files, provenance, suite_results
+from spark_bench.suite import plan, suite_tables, variants
 
 JOB, TABLE, SUMMARY = "job.json", "results.csv", "summary.txt"
 # Files that a suite under way has not finished yet.
@@ -40,7 +35,7 @@ class JobCase(Struct, frozen=True, kw_only=True):
 
     name: str
     model: str
-    settings: Settings = {}
+    settings: variants.Settings = {}
     skip: str = ""
 
 
@@ -64,7 +59,7 @@ class ServedBefore(Struct, frozen=True, kw_only=True):
     """What was served before the first deploy; data: for the deploy that brings it back."""
 
     model: str
-    data: Settings
+    data: variants.Settings
     specs: tuple[str, ...]
 
 
@@ -79,9 +74,9 @@ class JobFile(Struct, frozen=True, kw_only=True):
     before: ServedBefore | None = None
 
 
-def describe_job(options: SuiteOptions, cases: list[Case]) -> SuiteJob:
+def describe_job(options: plan.SuiteOptions, cases: list[plan.Case]) -> SuiteJob:
     """The job of these options and the cases planned from them."""
-    checkout = read_commit(options.project)
+    checkout = provenance.read_commit(options.project)
     inventory = inventory_file(options.project, options.inventory)
     profile = options.profile
     digest = hashlib.sha256()
@@ -109,7 +104,7 @@ def describe_job(options: SuiteOptions, cases: list[Case]) -> SuiteJob:
                 name=case.name,
                 model=case.model,
                 settings=case.settings,
-                skip="" if case.skip == NO_TOKEN else case.skip,
+                skip="" if case.skip == plan.NO_TOKEN else case.skip,
             )
             for case in cases
         ),
@@ -127,7 +122,9 @@ def read_job(folder: Path) -> JobFile:
             "spark-bench all has written"
         ) from None
     except msgspec.DecodeError as error:
-        raise BadInput(f"--resume {folder}: {JOB} is none of spark-bench all ({error})") from None
+        raise BadInput(
+            f"--resume {folder}: {JOB} is not a job of spark-bench all ({error})"
+        ) from None
 
 
 def refuse_changed(old: SuiteJob, new: SuiteJob, folder: Path) -> None:
@@ -219,17 +216,17 @@ def write_job(folder: Path, job: JobFile) -> None:
 def write_results(results: suite_results.SuiteResults, folder: Path) -> None:
     """Write results.json, results.csv and summary.txt whole. NotSaved where the disk refuses."""
     _replace(folder / suite_results.SUITE_RESULTS, suite_results.encode_results(results))
-    _replace(folder / TABLE, rows_csv(results.results).encode())
-    _replace(folder / SUMMARY, render_summary(results).encode())
+    _replace(folder / TABLE, suite_tables.rows_csv(results.results).encode())
+    _replace(folder / SUMMARY, suite_tables.render_summary(results).encode())
 
 
 def _replace(path: Path, data: bytes) -> None:
-    with replacing(path) as file:
+    with files.replacing(path) as file:
         file.write(data)
 
 
 def read_results(folder: Path) -> suite_results.SuiteResults | None:
-    """What an earlier sitting has written; None: nothing."""
+    """What an earlier run of the suite wrote; None: nothing."""
     try:
         data = (folder / suite_results.SUITE_RESULTS).read_bytes()
         return msgspec.json.decode(data, type=suite_results.SuiteResults)
@@ -262,9 +259,9 @@ def finished_rows(
     return {row.name: row for row in rows if row.status == "OK" and is_complete(row)}
 
 
-def finished_names(options: SuiteOptions, cases: list[Case]) -> set[str]:
-    """Names of the cases that a resume leaves as they are. BadInput where the folder is another
-    job's, or holds a suite that is not to be resumed."""
+def finished_names(options: plan.SuiteOptions, cases: list[plan.Case]) -> set[str]:
+    """Names of the cases that a resume leaves as they are. BadInput where the folder holds another
+    job, or a suite though none is to be resumed."""
     if not options.resume:
         if (options.folder / JOB).exists():
             raise BadInput(

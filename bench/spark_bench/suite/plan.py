@@ -1,7 +1,5 @@
 """What is deployed and measured, in which order; what is not, and why."""
 
-from __future__ import annotations
-
 import difflib
 import json
 import re
@@ -9,21 +7,18 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from spark_bench import project
+from spark_bench import project, secret
 from spark_bench.errors import BadInput, BenchError
+from spark_bench.load.profile import Profile
 from spark_bench.options import FailureLimit
 from spark_bench.project import ProjectListing, ProjectModel
-from spark_bench.secret import Secret
 from spark_bench.suite.variants import Settings, variant_label
-
-if TYPE_CHECKING:
-    from spark_bench.load.profile import Profile
 
 FEASIBLE = "deploys/feasible.py"
 VERSION = 1
@@ -67,7 +62,7 @@ class SuiteOptions(Struct, frozen=True, kw_only=True):
     startup_timeout: float = 900.0
     bench_timeout: float = 600.0
     max_failures: FailureLimit = FailureLimit()
-    api_key: Secret | None = None
+    api_key: secret.Secret | None = None
     api_key_file: Path | None = None
     resume: Path | None = None
     folder: Path
@@ -130,11 +125,25 @@ def plan_suite(options: SuiteOptions) -> list[Case]:
     BadInput where none is left.
     """
     cases = plan_cases(options, list_project(options, light=True))
-    answers = [
-        answer
-        for at in range(0, len(cases), AT_ONCE)
-        for answer in _query_feasibility(options, cases[at : at + AT_ONCE])
-    ]
+    file = project.inventory_file(options.project, options.inventory)
+    answers: list[Feasibility] = []
+    for at in range(0, len(cases), AT_ONCE):
+        settings = json.dumps([case.data for case in cases[at : at + AT_ONCE]])
+        data = ["--data", f"light={file}", "--data", f"cases={settings}"]
+        args = ["-y", "@local", FEASIBLE, *data]
+        output = project.run_pyinfra(options.project, args, project.SECONDS)
+        try:
+            document = msgspec.json.decode(output, type=_Document)
+        except msgspec.DecodeError as error:
+            raise BenchError(
+                f"{FEASIBLE} printed no verdicts ({error}): {output[:200]!r}"
+            ) from None
+        if document.version != VERSION:
+            raise BenchError(
+                f"{FEASIBLE} has version {document.version}, this spark-bench reads {VERSION}: "
+                "install the project's own bench/ (pip install ./bench)"
+            )
+        answers += document.verdicts
     cases = apply_feasibility(cases, answers, options.skip_token)
     refuse_empty(cases)
     return cases
@@ -149,26 +158,6 @@ def list_project(options: SuiteOptions, light: bool = False) -> ProjectListing:
             "the project that deploys the models"
         )
     return listing
-
-
-def _query_feasibility(options: SuiteOptions, cases: Sequence[Case]) -> tuple[Feasibility, ...]:
-    """What the project says of the cases' settings, without contacting a node."""
-    file = project.inventory_file(options.project, options.inventory)
-    settings = json.dumps([case.data for case in cases])
-    data = ["--data", f"light={file}", "--data", f"cases={settings}"]
-    output = project.run_pyinfra(
-        options.project, ["-y", "@local", FEASIBLE, *data], project.SECONDS
-    )
-    try:
-        document = msgspec.json.decode(output, type=_Document)
-    except msgspec.DecodeError as error:
-        raise BenchError(f"{FEASIBLE} printed no verdicts ({error}): {output[:200]!r}") from None
-    if document.version != VERSION:
-        raise BenchError(
-            f"{FEASIBLE} has version {document.version}, this spark-bench reads {VERSION}: install "
-            "the project's own bench/ (pip install ./bench)"
-        )
-    return document.verdicts
 
 
 def plan_cases(options: SuiteOptions, listing: ProjectListing) -> list[Case]:

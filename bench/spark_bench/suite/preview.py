@@ -5,10 +5,7 @@ from typing import NamedTuple
 
 from spark_bench.formats import duration
 from spark_bench.results.suite_results import SuiteLoad
-from spark_bench.suite.job import earlier_results
-from spark_bench.suite.plan import Case, SuiteOptions
-from spark_bench.suite.suite_tables import plain_table
-from spark_bench.suite.variants import format_setting
+from spark_bench.suite import job, plan, suite_tables, variants
 
 HEAD = ("#", "Model", "Nodes", "TP", "Start-up", "Benchmark", "Settings")
 # Rules of thumb, not measured: an engine's own start, and weights from an NVMe disk.
@@ -31,20 +28,22 @@ class Estimate(NamedTuple):
 
 
 def describe_plan(
-    cases: Sequence[Case],
-    options: SuiteOptions,
+    cases: Sequence[plan.Case],
+    options: plan.SuiteOptions,
     load: SuiteLoad,
     earlier: Mapping[str, Estimate],
     done: Collection[str] = (),
 ) -> str:
-    """All of it as text. done: names of the cases that an earlier sitting measured."""
+    """All of it as text. done: names of the cases that were measured before a resume."""
     left = [case for case in cases if not case.skip and case.name not in done]
     estimates = [estimate_case(case, options, earlier) for case in left]
     rows = []
     for number, (case, estimate) in enumerate(zip(left, estimates, strict=True), start=1):
         mark = "" if estimate.measured else "~"
         times = (mark + duration(estimate.startup), mark + duration(estimate.bench))
-        settings = " ".join(f"{name}={format_setting(v)}" for name, v in case.settings.items())
+        settings = " ".join(
+            f"{name}={variants.format_setting(v)}" for name, v in case.settings.items()
+        )
         spread = (str(case.nodes), str(case.tp))
         settings = settings or "as the inventory has them"
         rows.append([str(number), case.short, *spread, *times, settings])
@@ -58,7 +57,7 @@ def describe_plan(
     limit = len(left) * (options.startup_timeout + options.bench_timeout)
     parts = [
         f"{len(left)} to measure, one after the other; {load}",
-        plain_table(HEAD, rows, left=2),
+        suite_tables.plain_table(HEAD, rows, left=2),
         f"about {duration(total)} in all, {how}, and the downloads; at most {duration(limit)} by "
         "the timeouts, not counting downloads",
     ]
@@ -70,7 +69,9 @@ def describe_plan(
     return "\n\n".join(parts)
 
 
-def estimate_case(case: Case, options: SuiteOptions, earlier: Mapping[str, Estimate]) -> Estimate:
+def estimate_case(
+    case: plan.Case, options: plan.SuiteOptions, earlier: Mapping[str, Estimate]
+) -> Estimate:
     """How long a case will take. earlier: suites with the same load, by the case's name."""
     if case.name in earlier:
         return earlier[case.name]
@@ -84,11 +85,11 @@ def estimate_case(case: Case, options: SuiteOptions, earlier: Mapping[str, Estim
     )
 
 
-def earlier_estimates(options: SuiteOptions, load: SuiteLoad) -> dict[str, Estimate]:
+def earlier_estimates(options: plan.SuiteOptions, load: SuiteLoad) -> dict[str, Estimate]:
     """What cases took in earlier suites with the same load, by name; the newest counts."""
     return {
         row.name: Estimate(row.startup_seconds, row.bench_seconds, True)
-        for results in earlier_results(options.folder.parent)
+        for results in job.earlier_results(options.folder.parent)
         if results.config == load
         for row in results.results
         if row.status == "OK" and row.startup_seconds and row.bench_seconds

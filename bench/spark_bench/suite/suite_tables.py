@@ -1,19 +1,19 @@
-"""A suite's results for people: summary.txt, and Markdown as people with Sparks publish them.
-
-The published rows have the form of llama-benchy 0.4.0: `pp` is the speed at which a prompt is read,
-`tg` the one at which the answer is written, `(cN)` with N requests at once, `@ dN` after N tokens
-that all prompts begin with.
-"""
+"""The rows of a suite, and what is made of them: results.csv, summary.txt, Markdown."""
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from msgspec.structs import replace
 
 from spark_bench.formats import digits, duration, markdown_table
-from spark_bench.printable import markdown, printable
-from spark_bench.results.suite_results import COLUMNS, CaseRow, SuiteResults
+from spark_bench.printable import cell, markdown, printable
+from spark_bench.results.suite_results import COLUMNS, CaseRow, Status, SuiteResults
+from spark_bench.suite.plan import Case
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +30,117 @@ NOTE = (
 )
 TextRows = Sequence[Sequence[str]]
 MeanDeviation = tuple[float, float | None]
+
+
+class CaseFailure(NamedTuple):
+    """Why a case is not OK, in a few lines."""
+
+    status: Status
+    diagnosis: str
+
+
+def case_row(
+    case: Case, failure: CaseFailure | None, result: Result | None = None, **more: Any
+) -> CaseRow:
+    """The row of a case. failure: None: it is OK, and there is a result; more: of CaseRow's
+    fields."""
+    fields: dict[str, Any] = {
+        "model": case.model,
+        "model_short": case.short,
+        "nodes": case.nodes or None,
+        "tp": case.tp or None,
+        "pp": case.pp or None,
+        "name": case.name,
+        "variant": case.variant,
+        **more,
+    }
+    if result is not None:
+        fields |= {
+            "completed": result.summary.completed,
+            "failed": result.summary.failed,
+            "repeats": max(1, len(result.repeats)),
+            "engine_version": result.provenance.server.version,
+        }
+        deployment = result.provenance.deployment
+        if deployment and deployment.ranks:
+            head, launch = deployment.ranks[0], deployment.launch
+            fields |= {
+                "nodes": len(deployment.ranks),
+                "tp": launch.get("tp"),
+                "pp": launch.get("pp"),
+                "image": head.image,
+                "engine_version": head.engine_version or fields["engine_version"],
+                "revision": deployment.revision or None,
+                "spec": head.spec,
+            }
+    if failure is None and result is not None:
+        return CaseRow(**fields | _figures(result), status="OK")
+    assert failure
+    return CaseRow(**fields, status=failure.status, diagnosis=failure.diagnosis)
+
+
+def _figures(result: Result) -> dict[str, Any]:
+    summary, interval = result.summary, result.intervals.get("output_throughput")
+    return {
+        "output_throughput": summary.output_throughput,
+        "total_throughput": summary.total_throughput,
+        "ttft_ms": summary.mean_ttft_ms,
+        "itl_ms": summary.mean_itl_ms,
+        "e2e_ms": summary.mean_e2e_latency_ms,
+        "low": interval.low if interval else None,
+        "high": interval.high if interval else None,
+        "median_ttft_ms": summary.median_ttft_ms,
+        "p99_ttft_ms": summary.p99_ttft_ms,
+        "median_itl_ms": summary.median_itl_ms,
+        "p99_itl_ms": summary.p99_itl_ms,
+        "tpot_ms": summary.mean_tpot_ms,
+        "p99_e2e_ms": summary.p99_e2e_latency_ms,
+        "request_throughput": summary.request_throughput,
+        "duration": summary.duration,
+        "client": result.audit.verdict,
+    }
+
+
+def mark_pareto(rows: Sequence[CaseRow]) -> list[CaseRow]:
+    """The rows, with `pareto` set on those that are OK."""
+    varied = any(row.variant for row in rows)
+    figures = [
+        (row.output_throughput, -row.ttft_ms, row.model if varied else "")
+        if row.status == "OK" and row.output_throughput is not None and row.ttft_ms is not None
+        else None
+        for row in rows
+    ]
+
+    def is_dominated(mine: tuple[float, float, str]) -> bool:
+        """By another one that is at least as good in both and better in one."""
+        return any(
+            each and each != mine
+            and each[0] >= mine[0] and each[1] >= mine[1] and each[2] == mine[2]
+            for each in figures
+        )  # fmt: skip
+
+    return [
+        replace(row, pareto=not is_dominated(mine) if mine else None)
+        for row, mine in zip(rows, figures, strict=True)
+    ]
+
+
+def rows_csv(rows: Sequence[CaseRow]) -> str:
+    """results.csv's text, with a header; a missing figure is empty, and no text is a formula."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, bool):
+            return str(value).lower()
+        return round(value, 3) if isinstance(value, float) else value
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows([cell(plain(getattr(row, name))) for name in COLUMNS] for row in rows)
+    return text.getvalue()
+
+
+# ---- tables
 
 
 def plain_table(head: Sequence[str], rows: TextRows, left: int = 1) -> str:
@@ -75,32 +186,29 @@ def row_title(row: CaseRow) -> str:
 
 def render_summary(results: SuiteResults) -> str:
     """The matrix, the rankings, and what went wrong."""
-    return "\n\n".join(_summary_parts(results)) + "\n"
-
-
-def _summary_parts(results: SuiteResults) -> Iterator[str]:
     rows = results.results
     done = sum(row.status == "OK" for row in rows)
-    yield (
+    throughput = [(row, row.output_throughput) for row in by_throughput(rows)]
+    ttft = [(row, row.ttft_ms) for row in by_ttft(rows)]
+    parts = [
         f"spark-bench all: {results.config}\n"
         f"begun {results.timestamp}, {duration(results.total_time_seconds)}, "
-        f"{done} of {len(rows)} OK"
-    )
-    yield f"Performance matrix\n\n{plain_table(HEAD, matrix_rows(rows))}"
-    throughput = [(row, row.output_throughput) for row in by_throughput(rows)]
-    yield f"Throughput ranking (output tokens/s, highest first)\n\n{_ranking(throughput)}"
-    ttft = [(row, row.ttft_ms) for row in by_ttft(rows)]
-    yield f"TTFT ranking (ms, lowest first)\n\n{_ranking(ttft)}"
+        f"{done} of {len(rows)} OK",
+        f"Performance matrix\n\n{plain_table(HEAD, matrix_rows(rows))}",
+        f"Throughput ranking (output tokens/s, highest first)\n\n{_ranking(throughput)}",
+        f"TTFT ranking (ms, lowest first)\n\n{_ranking(ttft)}",
+    ]
     if any(row.variant for row in rows):
-        yield f"Output tokens/s by variant\n\n{variant_matrix(rows)}"
+        parts.append(f"Output tokens/s by variant\n\n{variant_matrix(rows)}")
         front = sorted((r for r in rows if r.pareto), key=lambda r: (r.model, -(r.ttft_ms or 0.0)))
         table = [[row_title(r), digits(r.output_throughput), digits(r.ttft_ms)] for r in front]
         meaning = "no other variant of the model has more output tokens/s and a shorter TTFT"
         columns = ("Variant", "Output tok/s", "TTFT ms")
-        yield f"Pareto front ({meaning})\n\n{plain_table(columns, table)}"
+        parts.append(f"Pareto front ({meaning})\n\n{plain_table(columns, table)}")
     if failed := [row for row in rows if row.status != "OK"]:
         lines = (f"{row_title(r)}: {r.status}: {printable(r.diagnosis)}" for r in failed)
-        yield "Not measured, and why\n\n" + "\n".join(lines)
+        parts.append("Not measured, and why\n\n" + "\n".join(lines))
+    return "\n\n".join(parts) + "\n"
 
 
 def by_throughput(rows: Sequence[CaseRow]) -> list[CaseRow]:
@@ -140,7 +248,11 @@ def variant_matrix(rows: Sequence[CaseRow]) -> str:
     return printable(str(text.to_string()), lines=True)
 
 
-# ---- Markdown
+# ---- Markdown, as people with Sparks publish it
+#
+# The published rows have the form of llama-benchy 0.4.0: `pp` is the speed at which a prompt is
+# read, `tg` the one at which the answer is written, `(cN)` with N requests at once, `@ dN` after N
+# tokens that all prompts begin with.
 
 
 def render_markdown(results: SuiteResults, folder: Path) -> str:

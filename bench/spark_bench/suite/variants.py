@@ -65,20 +65,16 @@ def format_setting(value: Any) -> str:
     >>> format_setting(True), format_setting(0.8), format_setting("auto"), format_setting("1.10")
     ('true', '0.8', 'auto', '"1.10"')
     """
-    if isinstance(value, str) and not _reads_as_value(value):
-        return value
-    return json.dumps(value)
-
-
-def _reads_as_value(text: str) -> bool:
+    if not isinstance(value, str):
+        return json.dumps(value)
     # pyinfra reads True and None as Python's as well.
-    if text.lower() in ("true", "false", "none", "null", ""):
-        return True
+    if value.lower() in ("true", "false", "none", "null", ""):
+        return json.dumps(value)
     try:
-        json.loads(text)
+        json.loads(value)
     except ValueError:
-        return text.startswith(("{", "[", '"'))
-    return True
+        return json.dumps(value) if value.startswith(("{", "[", '"')) else value
+    return json.dumps(value)
 
 
 def _setting_name(name: str, source: str) -> str:
@@ -126,19 +122,17 @@ def _from_file(file: Path) -> tuple[Settings, ...]:
     single = table.get("variant", [])
     if not isinstance(single, list) or not all(isinstance(one, dict) for one in single):
         raise BadInput(f"{source}: a variant is a table: [[variant]], then NAME = VALUE lines")
-    combined = _combine(_axes(table["vary"], source), source) if "vary" in table else ()
+    combined: tuple[Settings, ...] = ()
+    if "vary" in table:
+        axes = {}
+        for name, values in table["vary"].items() if isinstance(table["vary"], dict) else ():
+            if not isinstance(values, list) or not values:
+                raise BadInput(f"{source}: vary.{name} must be a list of values, such as [1, 2]")
+            axes[_setting_name(name, source)] = values
+        if not axes:
+            raise BadInput(f"{source}: [vary] must hold NAME = [VALUES], such as tp = [1, 2]")
+        combined = _combine(axes, source)
     listed = [{_setting_name(name, source): v for name, v in one.items()} for one in single]
     if not (variants := _unique([*combined, *listed])):
         raise BadInput(f"{source}: holds no variant: [vary] with lists of values is missing")
     return variants
-
-
-def _axes(table: Any, source: str) -> dict[str, list[Any]]:
-    axes = {}
-    for name, values in table.items() if isinstance(table, dict) else ():
-        if not isinstance(values, list) or not values:
-            raise BadInput(f"{source}: vary.{name} must be a list of values, such as [1, 2]")
-        axes[_setting_name(name, source)] = values
-    if not axes:
-        raise BadInput(f"{source}: [vary] must hold NAME = [VALUES], such as tp = [1, 2]")
-    return axes

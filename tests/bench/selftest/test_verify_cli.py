@@ -99,6 +99,6 @@ def test_its_help_imports_nothing_heavy() -> None:
         env=os.environ | {"PYTHONPATH": source},
     )
     imported = {line.rpartition("|")[2].strip() for line in told.stderr.splitlines()}
-    assert "spark_bench.cli.option_types" in imported
+    assert "spark_bench.cli.commands" in imported
     assert not imported & {"numpy", "msgspec", "httpx", "rich", "ssl"}
     assert "Good enough means" in told.stdout

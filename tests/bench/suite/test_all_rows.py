@@ -23,7 +23,7 @@ from spark_bench.results.suite_results import (
     encode_results,
 )
 from spark_bench.secret import Secret
-from spark_bench.suite import case, deploy
+from spark_bench.suite import deploy, runner
 from spark_bench.suite.child import ChildExit, SuiteProgress
 from spark_bench.suite.deploy import (
     DeployReport,
@@ -41,13 +41,16 @@ from spark_bench.suite.job import (
     refuse_changed,
 )
 from spark_bench.suite.plan import Case
-from spark_bench.suite.rows import CaseFailure, case_row, mark_pareto, rows_csv
 from spark_bench.suite.suite_tables import (
+    CaseFailure,
     by_throughput,
     by_ttft,
+    case_row,
+    mark_pareto,
     plain_table,
     published_rows,
     render_summary,
+    rows_csv,
 )
 from suite_samples import a_row, listing, suite_options
 
@@ -244,12 +247,12 @@ def test_what_a_run_came_to(
     code: int | None, found: Result | None, limit: FailureLimit, failure: tuple[str, str] | None
 ) -> None:
     told = ended(code, "some line\nError: no server there")
-    came = case.run_failure(told, found, suite_options(max_failures=limit), SPEC)
+    came = runner.run_failure(told, found, suite_options(max_failures=limit), SPEC)
     assert came == (CaseFailure(*failure) if failure else None)  # type: ignore[arg-type]
 
 
 def test_a_model_that_was_exchanged_meanwhile_is_no_result() -> None:
-    came = case.run_failure(ended(0), result(), suite_options(), "another")
+    came = runner.run_failure(ended(0), result(), suite_options(), "another")
     assert came
     assert came.status == "BENCH_FAILED"
     assert "was deployed anew" in came.diagnosis
@@ -257,7 +260,7 @@ def test_a_model_that_was_exchanged_meanwhile_is_no_result() -> None:
 
 def test_the_command_line_of_a_run() -> None:
     changes = {"num_prompts": 3, "request_rate": None, "concurrency": None}
-    words = case.run_argv(suite_options(overrides=changes, repeat=2), "org/a", Path("o.json"))
+    words = runner.run_argv(suite_options(overrides=changes, repeat=2), "org/a", Path("o.json"))
     assert words[3:] == [
         *("spark_bench", "run", "short", "--num-prompts", "3", "--request-rate", "inf"),
         *("--concurrency", "none", "--repeat", "2", "--model", "org/a", "--project", "."),
@@ -449,9 +452,9 @@ def test_a_key_in_a_file_is_in_no_environment(
         return ended(1)
 
     monkeypatch.delenv("SPARK_BENCH_API_KEY", raising=False)
-    monkeypatch.setattr(case, "follow_command", noted)
+    monkeypatch.setattr(runner, "follow_command", noted)
     key = {"api_key": Secret("planted"), "api_key_file": tmp_path / "key" if in_file else None}
-    stage = case.CaseCommands(
+    stage = runner.CaseCommands(
         suite_options(folder=tmp_path, **key), SuiteProgress(io.StringIO()), io.BytesIO()
     )
     stage.measure(CASE)
