@@ -66,8 +66,8 @@ class GateVerdict(Struct, frozen=True):
     """A gate judged for one run.
 
     regression, low, high: measured, with its 99% bounds, in the gate's unit; higher is worse
-    detectable: the smallest regression that this gate would find in 95% of such comparisons; in
-        JSON `found`
+    detectable: the smallest regression that this gate would find in 95% of such comparisons
+        (`found` in JSON)
     why: why it is unjudged
     """
 

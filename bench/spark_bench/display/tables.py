@@ -98,7 +98,17 @@ def latencies(result: Result) -> Table:
 def load_line(config: Config, swept: str = "") -> str:
     """The load in words; swept: what varies from point to point, "concurrency" or "rate"."""
     repeats = f", {config.repeat} times" if config.repeat > 1 else ""
-    arrival = "several rates" if swept == "rate" else _arrival(config)
+    shape = {1.0: "Poisson", None: "even"}.get(config.burstiness, f"gamma {config.burstiness}")
+    if swept == "rate":
+        arrival = "several rates"
+    elif config.dataset and _trace(config):
+        arrival = f"at the times in {config.dataset.file}"
+    elif ramp := config.rate_ramp:
+        arrival = f"{brief(ramp.start)} to {brief(ramp.end)} req/s ({ramp.shape}, {shape})"
+    elif config.request_rate is None:
+        arrival = "closed loop"
+    else:
+        arrival = f"{brief(config.request_rate)} req/s ({shape})"
     slots = f"{config.concurrency} in flight" if config.concurrency else "no limit in flight"
     if swept == "concurrency":
         slots = "several numbers in flight"
@@ -126,17 +136,6 @@ def _trace(config: Config) -> bool:
 
 def _length(tokens: int | None) -> str:
     return "varying" if tokens is None else f"{tokens:,}"
-
-
-def _arrival(config: Config) -> str:
-    if _trace(config) and config.dataset:
-        return f"at the times in {config.dataset.file}"
-    shape = {1.0: "Poisson", None: "even"}.get(config.burstiness, f"gamma {config.burstiness}")
-    if ramp := config.rate_ramp:
-        return f"{brief(ramp.start)} to {brief(ramp.end)} req/s ({ramp.shape}, {shape})"
-    if config.request_rate is None:
-        return "closed loop"
-    return f"{brief(config.request_rate)} req/s ({shape})"
 
 
 SWEEP_HEADS = ("req/s", "tok/s", "TTFT p50", "p99", "ITL p50", "p99", "E2E", "failed")

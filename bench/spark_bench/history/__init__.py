@@ -2,7 +2,7 @@
 
 A result file stays the truth; the store (database.py) is an index over such files and can be
 rebuilt from them (entry.py). SQLite, because two runs may end at the same moment: it lets several
-processes write and comes with Python. DuckDB lets one process write and is made for far more rows.
+processes write and comes with Python. DuckDB lets one process write and is for far more rows.
 """
 
 from pathlib import Path

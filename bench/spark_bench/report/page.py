@@ -112,7 +112,7 @@ def render_html(page: Page) -> bytes:
 
 
 def _printable(value: Any) -> Any:
-    """What the template shows; a chart is markup made from printable text."""
+    """What the template shows of a value; a chart is markup whose text is printable already."""
     plain = isinstance(value, str) and not isinstance(value, Markup)
     return printable(value, lines=True) if plain else value
 

@@ -11,15 +11,8 @@ from msgspec import Struct
 from spark_bench.errors import BadInput
 from spark_bench.formats import digits
 from spark_bench.history.trend import Trend
-from spark_bench.report.charts import svg
-from spark_bench.report.charts.plot import (
-    Axis,
-    Curve,
-    Point,
-    fitting_axis,
-    linear_axis,
-    plot_curves,
-)
+from spark_bench.report.charts import plot, svg
+from spark_bench.report.charts.plot import Axis, Curve, Point, plot_curves
 from spark_bench.report.charts.svg import Chart, Layout, Legend, Spec, draw_chart
 from spark_bench.report.named_runs import NamedRun
 from spark_bench.report.page_table import Cell, Column, Table, number_cells
@@ -59,30 +52,22 @@ def _timeline_spec(timeline: Timeline, layout: Layout) -> Spec:
     seconds = [second for panel in timeline.panels for _, line in panel.lines for second, _ in line]
     # The axis ends with the last sample; the first may precede the start.
     low, last = min(*seconds, 0.0), max(*seconds, 0.001)
-    ticks = tuple(tick for tick in linear_axis(last).ticks if tick <= last)
+    ticks = tuple(tick for tick in plot.linear_axis(last).ticks if tick <= last)
     panels = []
     for panel in timeline.panels:
-        title = "seconds since the start" if panel is timeline.panels[-1] else ""
-        panels.append(_plot_panel(panel, Axis(low, last, ticks, False, title), layout))
+        below = "seconds since the start" if panel is timeline.panels[-1] else ""
+        x = Axis(low, last, ticks, False, below)
+        y = plot.linear_axis(max(max(_ys(line)) for _, line in panel.lines) or 1.0)
+        if not panel.unit:  # requests are whole
+            whole = tuple(tick for tick in y.ticks if tick == int(tick))
+            y = Axis(y.low, y.high, whole, False)
+        curves = []
+        for (name, index), (_, line) in zip(_indices(panel), panel.lines, strict=True):
+            points = tuple(Point(second, value) for second, value in line)
+            curves.append(Curve(name, index, points, step=panel.title == "Requests"))
+        title = f"{panel.title}, {panel.unit}" if panel.unit else panel.title
+        panels.append(plot_curves(curves, x, y, layout) | {"title": title})
     return {"vconcat": panels, "spacing": 18}
-
-
-def _plot_panel(panel: Panel, x: Axis, layout: Layout) -> Spec:
-    y = linear_axis(max(max(_ys(line)) for _, line in panel.lines) or 1.0)
-    if not panel.unit:  # requests are whole
-        whole = tuple(tick for tick in y.ticks if tick == int(tick))
-        y = Axis(y.low, y.high, whole, False)
-    curves = [
-        Curve(
-            name,
-            index,
-            tuple(Point(second, value) for second, value in line),
-            step=panel.title == "Requests",
-        )
-        for (name, index), (_, line) in zip(_indices(panel), panel.lines, strict=True)
-    ]
-    title = f"{panel.title}, {panel.unit}" if panel.unit else panel.title
-    return plot_curves(curves, x, y, layout) | {"title": title}
 
 
 def _indices(panel: Panel) -> list[tuple[str, int]]:
@@ -276,7 +261,7 @@ def trend_chart(trend: Trend, label: str, index: int) -> Chart:
     every = -(-len(points) // 8)
     ticks = tuple(float(place) for place in range(1, len(points) + 1, every))
     x = Axis(1.0, float(len(points)), ticks, False, "runs, newest last")
-    y = fitting_axis(point.value for point in points)
+    y = plot.fitting_axis(point.value for point in points)
     return Chart(
         title=f"{label} over time",
         subtitle=f"output tokens/s, {trend.load}",
