@@ -64,7 +64,7 @@ class Processes:
             self._over.set()
             thread.join()
 
-    def seen(self, words: str) -> bool:
+    def show(self, words: str) -> bool:
         return any(words in text for text in self.texts)
 
 
@@ -112,8 +112,8 @@ def test_a_planted_key_and_token_are_found_nowhere_else(planted: Deploy, tmp_pat
     assert cluster.http("/v1/models").status == 401
     assert cluster.http("/v1/models", key=KEY).status == 200
 
-    assert processes.seen("sglang.launch_server --model-path")
-    assert processes.seen("curl -s --noproxy")
+    assert processes.show("sglang.launch_server --model-path")
+    assert processes.show("curl -s --noproxy")
     assert not [text for text in processes.texts if holds(text)]
     assert not [text for text in outputs if holds(text)]
     docker = list(docker_tells(cluster))
@@ -149,7 +149,7 @@ def test_a_token_is_with_the_download_alone(planted: Deploy) -> None:
     with processes.watched():
         done = planted(*LOUD, model="llama8b", revision="main")
     assert done.returncode == 1, combined_output(done)
-    assert processes.seen(TOKEN_FOLDER), "the token's folder was given to a container"
+    assert processes.show(TOKEN_FOLDER), "the token's folder was given to a container"
     assert not [text for text in processes.texts if holds(text)]
     assert not holds(combined_output(done))
     for node in cluster.nodes.values():

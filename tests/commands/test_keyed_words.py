@@ -229,12 +229,12 @@ def test_a_server_that_asks_for_no_key_does_not_start(engine: Path) -> None:
 class Locked(FakeEngine):
     """Answers 401 to everyone without the key, but for its health."""
 
-    asked: ClassVar[list[tuple[str, bool]]] = []
+    requests: ClassVar[list[tuple[str, bool]]] = []
 
     def answer(self) -> None:
         self.asked_with()
         knows = self.headers.get("Authorization") == f"Bearer {KEY}"
-        type(self).asked.append((self.path, knows))
+        type(self).requests.append((self.path, knows))
         told = json.dumps({"data": [{"id": MODEL}]}) if self.path == "/v1/models" else body()
         free = self.path == "/health"
         text = told if knows else '{"error": "Unauthorized"}'
@@ -245,7 +245,7 @@ class Locked(FakeEngine):
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    Locked.asked = []
+    Locked.requests = []
     with listening(Locked) as there:
         yield there
 
@@ -279,7 +279,7 @@ def test_the_key_is_shown_to_the_api_and_to_no_process_list(url: str, curl: Path
     assert [reply.status for reply in served.health] == [200, 200]
     assert (served.models.status, served.completion.status, served.keyless) == (200, 200, 401)
     assert served.names == (MODEL,)
-    assert sorted(Locked.asked) == [
+    assert sorted(Locked.requests) == [
         ("/health", False),
         ("/health", False),
         ("/v1/chat/completions", True),

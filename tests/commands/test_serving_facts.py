@@ -24,10 +24,10 @@ class Engine(FakeEngine):
     """Answers as the test says: path → (status, body)."""
 
     answers: ClassVar[dict[str, tuple[int, str]]] = {}
-    asked: ClassVar[list[tuple[str, str]]] = []
+    requests: ClassVar[list[tuple[str, str]]] = []
 
     def answer(self) -> None:
-        type(self).asked.append((self.path, self.asked_with()))
+        type(self).requests.append((self.path, self.asked_with()))
         self.say(*self.answers.get(self.path, (404, "")))
 
     do_GET = do_POST = answer
@@ -41,7 +41,7 @@ def server() -> Iterator[str]:
 
 @pytest.fixture
 def url(server: str) -> str:
-    Engine.asked = []
+    Engine.requests = []
     Engine.answers = {
         "/health": (200, ""),
         "/v1/models": (200, json.dumps({"data": [{"id": MODEL}]}, indent=2)),
@@ -111,18 +111,18 @@ def test_a_model_without_a_chat_template_is_asked_plainly(url: str) -> None:
     served = ask(url)
     assert serving.serving_problems(served, NODES[:1], MODEL) == ()
     assert serving.completion_text(served.completion) == " Paris"
-    assert [path for path, _ in Engine.asked][-2:] == ["/v1/chat/completions", "/v1/completions"]
+    assert [path for path, _ in Engine.requests][-2:] == ["/v1/chat/completions", "/v1/completions"]
 
 
 def test_a_working_chat_is_not_asked_twice(url: str) -> None:
     ask(url)
-    assert [path for path, _ in Engine.asked].count("/v1/completions") == 0
+    assert [path for path, _ in Engine.requests].count("/v1/completions") == 0
 
 
 def test_one_of_each_question(url: str) -> None:
     """A converged run must not load the engine: one completion, one listing, a health a rank."""
     ask(url, url)
-    assert sorted(path for path, _ in Engine.asked) == [
+    assert sorted(path for path, _ in Engine.requests) == [
         "/health",
         "/health",
         "/v1/chat/completions",
@@ -133,7 +133,7 @@ def test_one_of_each_question(url: str) -> None:
 def test_an_odd_name_reaches_the_engine_as_it_is(url: str) -> None:
     name = 'it\'s $HOME "quoted" `x`'
     sh(Served().command([url], name, runtime="process"))
-    asked = next(content for path, content in Engine.asked if path == "/v1/chat/completions")
+    asked = next(content for path, content in Engine.requests if path == "/v1/chat/completions")
     assert json.loads(asked)["model"] == name
 
 

@@ -57,16 +57,16 @@ class Dead(BaseException):
 
 @dataclass
 class FakeHost:
-    """A host that keeps what it was told to log."""
+    """A host that keeps what is logged under its name."""
 
     name: str
-    said: list[str]
+    logged: list[str]
 
     def log(self, text: str) -> None:
-        self.said.append(text)
+        self.logged.append(text)
 
     def log_styled(self, text: str, **_: Any) -> None:
-        self.said.append(text)
+        self.logged.append(text)
 
 
 @dataclass
@@ -83,12 +83,12 @@ class Cluster:
     count: int = 0
     taken: bool = False
     gone: set[str] = field(default_factory=set)
-    said: list[str] = field(default_factory=list)
+    logged: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
 
     @property
     def hosts(self) -> dict[str, FakeHost]:
-        return {name: FakeHost(name, self.said) for name in self.world.facts}
+        return {name: FakeHost(name, self.logged) for name in self.world.facts}
 
     def run_command(self, at: FakeHost, command: Command) -> Output:
         _, verb, *rest = command.argv
@@ -207,7 +207,7 @@ class Cluster:
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Cluster]:
+def make_cluster(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Cluster]:
     def on_all(hosts: Iterable[FakeHost], do: Callable[[FakeHost], Any]) -> dict[str, Any]:
         return {host.name: do(host) for host in hosts}
 
@@ -230,7 +230,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Cluster]:
 def commands(bad: bool) -> int:
     """How many commands a switch takes that succeeds, or fails at its last."""
     with pytest.MonkeyPatch.context() as patch:
-        made = cluster.__wrapped__(patch)(World(running(old())), *([new()] if bad else []))  # type: ignore[attr-defined]
+        made = make_cluster.__wrapped__(patch)(World(running(old())), *([new()] if bad else []))  # type: ignore[attr-defined]
         made.run(new())
         return int(made.count)
 
@@ -246,25 +246,25 @@ CUTS = [
 @pytest.mark.parametrize(("bad", "number", "how"), CUTS)
 @pytest.mark.parametrize("then", ["old", "new"])
 def test_one_fault(
-    cluster: Callable[..., Cluster], bad: bool, number: int, how: str, then: str
+    make_cluster: Callable[..., Cluster], bad: bool, number: int, how: str, then: str
 ) -> None:
     """Old or new serves after the run; where a fault hit the way back, after the next one."""
-    made = cluster(World(running(old())), *([new()] if bad else []), fault=(number, how))
+    made = make_cluster(World(running(old())), *([new()] if bad else []), fault=(number, how))
     try:
         good = made.run(new())
     except Dead:
         good = None
     assert not made.wrong
-    told = any("policy could not be set" in x or "could not rename" in x for x in made.said)
+    told = any("policy could not be set" in x or "could not rename" in x for x in made.logged)
     if good:
         assert made.serves(new()) or told
     elif good is False and how in ("refused", "late"):
-        assert made.serves(old()) or told, made.said
+        assert made.serves(old()) or told, made.logged
     assert not (made.resurrects() and good is not None and not made.gone), made.world.facts
     made.gone.clear()
     made.bad = frozenset()
     wanted = {"old": old, "new": new}[then]()
-    assert made.run(wanted) is not False, made.said
+    assert made.run(wanted) is not False, made.logged
     assert made.serves(wanted), made.world.facts
     assert not made.wrong
     assert made.run(wanted) is None
@@ -275,10 +275,10 @@ def also(world: World, node: str, *ranks: Rank) -> None:
 
 
 def test_what_is_called_like_our_wrecks_and_is_not_ours_stays(
-    cluster: Callable[..., Cluster],
+    make_cluster: Callable[..., Cluster],
 ) -> None:
     theirs = Rank("sglang-head.failed", "theirs", "exited", restart_policy="no")
-    made = cluster(World(running(old())), new())
+    made = make_cluster(World(running(old())), new())
     also(made.world, "spark-1", theirs)
     assert made.run(new()) is False
     assert theirs in made.world.facts["spark-1"].ranks
@@ -291,10 +291,10 @@ def test_what_is_called_like_our_wrecks_and_is_not_ours_stays(
 
 
 def test_where_the_wanted_group_serves_nothing_else_is_started(
-    cluster: Callable[..., Cluster],
+    make_cluster: Callable[..., Cluster],
 ) -> None:
     """What is left of an interrupted switch can't be cleared away: both would need the memory."""
-    made = cluster(World(running(new())), fault=(0, "refused"))
+    made = make_cluster(World(running(new())), fault=(0, "refused"))
     for node, spec in old().items():
         kept = ran(spec, id=f"kept-{node}", status="exited", restart_policy="no")
         wreck = replace(kept, id=f"wreck-{node}", name=f"{spec.name}.failed")
@@ -308,31 +308,31 @@ def test_where_the_wanted_group_serves_nothing_else_is_started(
 
 
 def test_a_run_that_was_overtaken_while_it_waited_changes_nothing_more(
-    cluster: Callable[..., Cluster],
+    make_cluster: Callable[..., Cluster],
 ) -> None:
-    made = cluster(World(running(old())))
+    made = make_cluster(World(running(old())))
     made.taken = True
     assert made.run(new()) is False
-    assert "this run changes nothing more" in made.said
+    assert "this run changes nothing more" in made.logged
     assert {r.restart_policy for s in made.world.facts.values() for r in s.ranks} == {"no"}
 
 
 def test_what_can_not_be_explained_is_put_back_all_the_same(
-    cluster: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch
+    make_cluster: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any) -> None:
         raise ValueError("a log of another kind")
 
-    made = cluster(World(running(old())), new())
+    made = make_cluster(World(running(old())), new())
     monkeypatch.setattr(groups, "log_causes", broken)
     assert made.run(new()) is False
     assert made.serves(old())
 
 
 def test_a_group_that_asks_for_another_key_serves_too(
-    cluster: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch
+    make_cluster: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = cluster(World(running(old())))
+    made = make_cluster(World(running(old())))
     locked = GroupAnswers(
         (EndpointReply(200), EndpointReply(200)), EndpointReply(401), EndpointReply(0)
     )
@@ -368,9 +368,9 @@ def test_a_node_that_goes_on_refusing_is_left_out(monkeypatch: pytest.MonkeyPatc
 
 
 def test_what_failed_is_kept_stopped_and_only_the_last_of_it(
-    cluster: Callable[..., Cluster],
+    make_cluster: Callable[..., Cluster],
 ) -> None:
-    made = cluster(World(running(old())), new(), third())
+    made = make_cluster(World(running(old())), new(), third())
     for wanted in (new(), third()):
         assert made.run(wanted) is False
         assert made.serves(old())
@@ -384,7 +384,7 @@ def test_what_failed_is_kept_stopped_and_only_the_last_of_it(
 @pytest.mark.parametrize("left", [("spark-2",), ("spark-1", "spark-2")], ids=["half", "whole"])
 @pytest.mark.parametrize("wanted", [old(), third()], ids=["the one before", "a third"])
 def test_a_group_that_was_proven_is_what_is_put_back(
-    cluster: Callable[..., Cluster], left: tuple[str, ...], wanted: Specs
+    make_cluster: Callable[..., Cluster], left: tuple[str, ...], wanted: Specs
 ) -> None:
     """The switch to it ended but for what it had kept: that is gone, or no longer what served."""
     world = World(running(new()))
@@ -392,10 +392,10 @@ def test_a_group_that_was_proven_is_what_is_put_back(
         spec = old()[node]
         kept = ran(spec, id=f"kept-{node}", status="exited", restart_policy="no")
         also(world, node, replace(kept, name=f"{spec.name}.previous"))
-    made = cluster(world, wanted)
-    assert made.run(wanted) is False, made.said
+    made = make_cluster(world, wanted)
+    assert made.run(wanted) is False, made.logged
     assert not made.wrong
-    assert made.serves(new()), made.said
+    assert made.serves(new()), made.logged
     made.bad = frozenset()
     assert made.run(wanted) is True
     assert made.serves(wanted)
@@ -409,7 +409,7 @@ def test_faults_in_a_row_end_in_one_group(data: st.DataObject) -> None:
     commands all come through."""
     kinds = [old(), new(), third()]
     with pytest.MonkeyPatch.context() as patch:
-        made = cluster.__wrapped__(patch)(World(running(old())))  # type: ignore[attr-defined]
+        made = make_cluster.__wrapped__(patch)(World(running(old())))  # type: ignore[attr-defined]
         for _ in range(data.draw(st.integers(1, 5))):
             wanted = data.draw(st.sampled_from(kinds))
             bad = data.draw(st.sampled_from([{}, wanted]))
@@ -419,20 +419,20 @@ def test_faults_in_a_row_end_in_one_group(data: st.DataObject) -> None:
             clean = [specs for specs in kinds if made.serves(specs)]
             with contextlib.suppress(Dead):
                 if made.run(wanted) is False and not how:
-                    assert not clean or made.serves(clean[0]), made.said
-            assert not made.wrong, made.said
+                    assert not clean or made.serves(clean[0]), made.logged
+            assert not made.wrong, made.logged
             made.gone.clear()
         made.bad, made.fault = frozenset(), (-1, "")
         last = data.draw(st.sampled_from(kinds))
-        assert made.run(last) is not False, made.said
+        assert made.run(last) is not False, made.logged
         assert made.serves(last), made.world.facts
         assert made.run(last) is None
 
 
 def test_ctrl_c_while_it_waits_puts_back_what_served(
-    cluster: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch
+    make_cluster: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = cluster(World(running(old())))
+    made = make_cluster(World(running(old())))
     usual = signal.getsignal(signal.SIGINT)
 
     def loading(group: Group) -> list[RankHealth]:
@@ -445,16 +445,16 @@ def test_ctrl_c_while_it_waits_puts_back_what_served(
 
     monkeypatch.setattr(groups, "read_healths", loading)
     assert made.run(new()) is False
-    assert "interrupted by SIGINT" in "\n".join(made.said)
+    assert "interrupted by SIGINT" in "\n".join(made.logged)
     assert made.serves(old())
     assert signal.getsignal(signal.SIGINT) is usual
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_between_two_phases_puts_back_what_served(
-    cluster: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch, number: int
+    make_cluster: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    made = cluster(World(running(old())))
+    made = make_cluster(World(running(old())))
 
     def run_command(at: FakeHost, command: Command) -> Output:
         if made.count == 4:
@@ -468,9 +468,9 @@ def test_a_signal_between_two_phases_puts_back_what_served(
 
 
 def test_ctrl_c_while_a_group_loads_that_this_run_did_not_start(
-    cluster: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch
+    make_cluster: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = cluster(World(running(old())))
+    made = make_cluster(World(running(old())))
 
     def loading(group: Group) -> list[RankHealth]:
         signal.raise_signal(signal.SIGTERM)
@@ -490,18 +490,18 @@ def test_ctrl_c_while_a_group_loads_that_this_run_did_not_start(
     )
     assert switch.carry_out(only_waits) is False
     assert made.serves(old())
-    assert "what runs was left as it is" in "\n".join(made.said)
+    assert "what runs was left as it is" in "\n".join(made.logged)
 
 
-def test_a_group_of_many_nodes_is_put_back(cluster: Callable[..., Cluster]) -> None:
-    made = cluster(World(running(old(12))), new(12))
+def test_a_group_of_many_nodes_is_put_back(make_cluster: Callable[..., Cluster]) -> None:
+    made = make_cluster(World(running(old(12))), new(12))
     assert made.run(new(12)) is False
     assert made.serves(old(12))
 
 
-def test_a_group_of_an_older_version_of_ours_is_put_back(cluster: Callable[..., Cluster]) -> None:
+def test_a_group_of_an_older_version_of_ours_is_put_back(make_cluster: Callable[..., Cluster]) -> None:
     """Its label lacks what came later, and has what has gone since."""
-    made = cluster(World(running(old())), new())
+    made = make_cluster(World(running(old())), new())
     for node, seen in made.world.facts.items():
         said = json.loads(seen.ranks[0].label or "")
         del said["launch"]["revision"], said["sglang"], said["shm_size"]

@@ -31,7 +31,7 @@ class FakeMetrics(ThreadingHTTPServer):
 
     def __init__(self, status: int) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.status, self.asked, self.connections = status, 0, 0
+        self.status, self.requests, self.connections = status, 0, 0
         self.more = b""
         self.keys: set[str] = set()
 
@@ -50,9 +50,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         fake = self.server
-        fake.asked += 1
+        fake.requests += 1
         fake.keys.add(self.headers.get("Authorization", ""))
-        body = EXPOSITION.format(running=3, tokens=10 * fake.asked)
+        body = EXPOSITION.format(running=3, tokens=10 * fake.requests)
         body = body.encode() + fake.more if self.path == "/metrics" else b"elsewhere"
         self.send_response(fake.status if self.path == "/metrics" else 404)
         self.send_header("Content-Length", str(len(body)))

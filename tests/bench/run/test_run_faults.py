@@ -154,11 +154,11 @@ class Hostile(FaultyServer):
 
     def __init__(self, answer: Callable[[Call], bool]) -> None:
         super().__init__()
-        self.hostile, self.asked = answer, 0
+        self.hostile, self.requests = answer, 0
 
     def _answer(self, call: Call) -> bool:
-        self.asked += call.path == CHAT
-        return self.hostile(call) if self.asked == 3 else super()._answer(call)
+        self.requests += call.path == CHAT
+        return self.hostile(call) if self.requests == 3 else super()._answer(call)
 
 
 @pytest.mark.parametrize("name", ENDLESS)

@@ -57,7 +57,7 @@ class Particular(FaultyServer):
             return super()._answer(call)
         return True
 
-    def asked(self, path: str = CHAT) -> list[Call]:
+    def calls_to(self, path: str = CHAT) -> list[Call]:
         return [call for call in self.calls if call.path == path]
 
 
@@ -101,7 +101,7 @@ def test_what_is_refused_is_left_out_and_nothing_else(
     server = Particular(unknown(*fields))
     with measured(server, tmp_path) as ran:
         assert ran.code == 0, ran.err
-    body = server.asked()[-1].json
+    body = server.calls_to()[-1].json
     assert {"ignore_eos", "stream_options"} & set(body) == kept
     assert "continuous_usage_stats" not in body.get("stream_options", {})
     assert list(ran.result.notes) == notes
@@ -134,8 +134,8 @@ def test_each_refused_field_is_given_up_by_name(
     server = Particular(unknown(*fields))
     with measured(server, tmp_path, "--extra-body", '{"top_p": 1, "seed": 2}') as ran:
         assert ran.code == 0, ran.err
-    body = server.asked()[-1].json
-    assert not set(lacking) & set(body) and server.asked()[-1].tokens == 4
+    body = server.calls_to()[-1].json
+    assert not set(lacking) & set(body) and server.calls_to()[-1].tokens == 4
     assert list(ran.result.notes) == notes
     config = ran.result.config
     assert config.temperature == (None if "temperature" in lacking else 0)
@@ -166,7 +166,7 @@ def test_a_refusal_in_a_stream_is_one_where_it_names_a_field(tmp_path: Path, rea
         refused = "ignore_eos" in reason
         assert ran.code == (0 if refused else 1)
     assert (NO_EOS in ran.result.notes) == refused
-    assert ("ignore_eos" in server.asked()[-1].json) != refused
+    assert ("ignore_eos" in server.calls_to()[-1].json) != refused
 
 
 def test_a_null_of_extra_body_takes_a_field_away(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_null_of_extra_body_takes_a_field_away(tmp_path: Path) -> None:
     words = '{"temperature": null, "stop": null, "stream_options": {"include_usage": null}}'
     with measured(server, tmp_path, "--extra-body", words) as ran:
         assert ran.code == 0, ran.err
-    body = server.asked()[-1].json
+    body = server.calls_to()[-1].json
     assert "temperature" not in body and body["stop"] is None
     assert body["stream_options"] == {}
 
@@ -184,7 +184,7 @@ def test_a_refusal_for_another_reason_is_the_result(tmp_path: Path) -> None:
     with measured(server, tmp_path) as ran:
         assert ran.code == 1
     assert ran.result.summary.failures == {"http_400": 4}
-    assert "ignore_eos" in server.asked()[-1].json
+    assert "ignore_eos" in server.calls_to()[-1].json
     assert any("this model is for embeddings" in note for note in ran.result.notes)
 
 
@@ -260,7 +260,7 @@ def test_without_a_list_the_model_is_the_users(tmp_path: Path) -> None:
     server = Particular(models=None)
     with measured(server, tmp_path, "--model", "mine") as ran:
         assert ran.code == 0
-    assert server.asked()[-1].json["model"] == "mine"
+    assert server.calls_to()[-1].json["model"] == "mine"
     assert any("the model is unchecked" in note for note in ran.result.notes)
 
 
@@ -268,7 +268,7 @@ def test_the_first_of_several_is_taken_and_the_others_are_told(tmp_path: Path) -
     server = Particular(models=("bge-m3", "one", "two"))
     with measured(server, tmp_path) as ran:
         assert ran.code == 0
-    assert ran.result.config.model == server.asked()[-1].json["model"] == "one"
+    assert ran.result.config.model == server.calls_to()[-1].json["model"] == "one"
     assert ran.result.notes == (
         "--model names none of those served (bge-m3, one, two): one was used, the first",
     )
@@ -358,7 +358,7 @@ def test_a_model_that_is_not_served(tmp_path: Path) -> None:
     with measured(server, tmp_path, "--model", "qwen-7b") as ran:
         assert ran.code == 2
     assert ran.err.count("\n") == 1 and "serves qwen-72b, llama-8b (did you mean" in ran.err
-    assert not server.asked() and not ran.results
+    assert not server.calls_to() and not ran.results
 
 
 # ---- who may ask -------------------------------------------------------------------------------
@@ -446,7 +446,7 @@ def test_sglangs_prefix_cache_is_emptied(
     server = Particular(owner=owner, flush=flush)
     with measured(server, tmp_path) as ran:
         assert ran.code == 0
-    assert len(server.asked("/flush_cache")) == flushed
+    assert len(server.calls_to("/flush_cache")) == flushed
     assert any("refused /flush_cache" in note for note in ran.result.notes) == told
 
 
@@ -454,8 +454,8 @@ def test_a_cache_that_shall_be_hit_is_left_alone(tmp_path: Path) -> None:
     server = Particular(owner="sglang")
     with measured(server, tmp_path, "--cache", "hit", "--warmup", "1") as ran:
         assert ran.code == 0
-    assert not server.asked("/flush_cache")
-    assert len({call.body for call in server.asked()[-5:]}) == 1  # the warm-up's, too
+    assert not server.calls_to("/flush_cache")
+    assert len({call.body for call in server.calls_to()[-5:]}) == 1  # the warm-up's, too
 
 
 def test_a_warm_up_that_fails_is_a_note(reference: ReferenceServer, tmp_path: Path) -> None:

@@ -79,11 +79,11 @@ class Asked:
     """Answers for Project.ask, by deploy, and what was asked."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **answers: Any) -> None:
-        self.answers, self.asked = answers, list[str]()
+        self.answers, self.deploys = answers, list[str]()
         monkeypatch.setattr(Project, "fetch", self.ask)
 
     def ask(self, deploy: str, *_: Any, **__: Any) -> Any:
-        self.asked.append(deploy)
+        self.deploys.append(deploy)
         if isinstance(answer := self.answers[deploy], Exception):
             raise answer
         return answer
@@ -93,7 +93,7 @@ def test_offline_asks_for_the_light_listing_alone(monkeypatch: pytest.MonkeyPatc
     asked = Asked(monkeypatch, listing=document(light=True)["listing"])
     done = CliRunner().invoke(main, ["models", "--offline"])
     assert done.exit_code == 0, done.output
-    assert asked.asked == ["listing"]
+    assert asked.deploys == ["listing"]
     assert "no node was read" in done.output
 
 

@@ -289,18 +289,18 @@ def test_a_report(file: Path) -> None:
     assert "[/no]" in text
     tags = Tags()
     tags.feed(text)
-    assert not tags.found & {"script", "img", "iframe", "object"}
+    assert not tags.names & {"script", "img", "iframe", "object"}
     assert not [name for name in tags.attributes if name.startswith("on")]
 
 
 class Tags(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
-        self.found: set[str] = set()
+        self.names: set[str] = set()
         self.attributes: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.add(tag)
+        self.names.add(tag)
         self.attributes += [name for name, _ in attrs]
 
 
