@@ -57,13 +57,13 @@ def sampled(
 
 
 def test_the_server_is_sampled_before_during_and_after(metrics: FakeMetrics) -> None:
-    side = sampled(SamplerJob(url=metrics.url, interval=0.05), enough=lambda: metrics.asked >= 5)
+    side = sampled(SamplerJob(url=metrics.url, interval=0.05), enough=lambda: metrics.requests >= 5)
     assert len(side.samples) >= 4
     assert {sample.running for sample in side.samples} == {3.0}
     assert side.notes == ()
     grown = side.after[TTFT].count - side.before[TTFT].count
     assert side.before[TTFT].count == 10
-    assert side.generated_tokens == grown == 10 * (metrics.asked - 1)
+    assert side.generated_tokens == grown == 10 * (metrics.requests - 1)
 
 
 def test_samples_are_on_the_clients_clock(metrics: FakeMetrics) -> None:
@@ -75,7 +75,7 @@ def test_samples_are_on_the_clients_clock(metrics: FakeMetrics) -> None:
 
 
 def test_one_connection_carries_all_readings(metrics: FakeMetrics) -> None:
-    sampled(SamplerJob(url=f"{metrics.url}/v1/", interval=0.02), enough=lambda: metrics.asked > 3)
+    sampled(SamplerJob(url=f"{metrics.url}/v1/", interval=0.02), enough=lambda: metrics.requests > 3)
     assert metrics.connections == 1
 
 
@@ -100,9 +100,9 @@ def test_the_key_goes_to_the_server_and_shows_nowhere(metrics: FakeMetrics) -> N
 )
 def test_a_server_without_metrics_is_a_note(status: int, why: str) -> None:
     with fake_metrics(status) as server:
-        often = (lambda: server.asked > 1) if status == 503 else (lambda: True)
+        often = (lambda: server.requests > 1) if status == 503 else (lambda: True)
         side = sampled(SamplerJob(url=server.url, interval=0.05), 0.15, often)
-        assert (server.asked > 1) == (status == 503)
+        assert (server.requests > 1) == (status == 503)
     assert len(side.notes) == 1
     assert why in side.notes[0]
     assert side.samples == ()
