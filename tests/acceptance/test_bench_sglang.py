@@ -100,17 +100,19 @@ def test_its_counts_are_the_servers(serving: Deploy, tmp_path: Path, how: str) -
 
 def test_its_times_fit_the_servers_histograms(serving: Deploy, tmp_path: Path) -> None:
     result = bench(serving, tmp_path, "--warmup", 0).result
-    told = result["server"]["reconciliation"]
+    reconciliation = result["server"]["reconciliation"]
     for name in ("ttft", "itl", "e2e_latency"):
-        assert told[name]["mean"] == pytest.approx(result["summary"][f"mean_{name}_ms"])
-        assert told[name]["note"] == ""
-    assert told["ttft"]["server"]["n"] == PROMPTS
-    assert 0 <= told["ttft"]["difference"] < OUTSIDE_MS
-    assert 0 <= told["e2e_latency"]["difference"] < OUTSIDE_MS
-    assert told["itl"]["mean"] == pytest.approx(told["itl"]["server"]["mean"], rel=0.03)
-    parts = [told[f"ttft_{part}_ms"] for part in ("queue", "engine", "outside")]
+        assert reconciliation[name]["mean"] == pytest.approx(result["summary"][f"mean_{name}_ms"])
+        assert reconciliation[name]["note"] == ""
+    assert reconciliation["ttft"]["server"]["n"] == PROMPTS
+    assert 0 <= reconciliation["ttft"]["difference"] < OUTSIDE_MS
+    assert 0 <= reconciliation["e2e_latency"]["difference"] < OUTSIDE_MS
+    assert reconciliation["itl"]["mean"] == pytest.approx(
+        reconciliation["itl"]["server"]["mean"], rel=0.03
+    )
+    parts = [reconciliation[f"ttft_{part}_ms"] for part in ("queue", "engine", "outside")]
     assert min(parts) >= 0
-    assert sum(parts) == pytest.approx(told["ttft"]["mean"])
+    assert sum(parts) == pytest.approx(reconciliation["ttft"]["mean"])
 
 
 def test_it_says_what_it_measured_and_tells_no_key(serving: Deploy, tmp_path: Path) -> None:
@@ -120,11 +122,11 @@ def test_it_says_what_it_measured_and_tells_no_key(serving: Deploy, tmp_path: Pa
     server = provenance["server"]
     assert (server["engine"], server["version"], server["model"]) == ("sglang", VERSION, MODEL)
     assert (server["settings"]["tp_size"], server["settings"]["device"]) == (2, "cpu")
-    for number, told in enumerate(provenance["deployment"]["ranks"], start=1):
+    for number, described in enumerate(provenance["deployment"]["ranks"], start=1):
         container = rank(cluster, number)
         label = container["Config"]["Labels"][LABEL]
-        assert told["image_id"] == container["Image"]
-        assert told["spec"] == sha256(label.encode()).hexdigest()
+        assert described["image_id"] == container["Image"]
+        assert described["spec"] == sha256(label.encode()).hexdigest()
     assert all(SECRET not in text for text in done.texts)
 
 
@@ -133,28 +135,28 @@ def test_sglangs_own_client_agrees(serving: Deploy, tmp_path: Path) -> None:
     is each client's figures over the server's own."""
     before = totals(serving.cluster)
     theirs = sglang_client(serving.cluster, tmp_path)
-    seen = totals(serving.cluster) - before
+    counted = totals(serving.cluster) - before
     ours = bench(serving, tmp_path, "--warmup", 0).result
 
     for figure in ("total_input_tokens", "total_output_tokens"):
         assert ours["summary"][figure] == theirs[figure]
     assert ours["summary"]["concurrency"] == pytest.approx(theirs["concurrency"], rel=0.2)
 
-    told = ours["server"]["reconciliation"]
+    reconciliation = ours["server"]["reconciliation"]
     for figure, histogram in {
         "tpot": "inter_token_latency_seconds",
         "e2e_latency": "e2e_request_latency_seconds",
     }.items():
-        beside = told["itl" if figure == "tpot" else figure]["server"]["mean"]
+        beside = reconciliation["itl" if figure == "tpot" else figure]["server"]["mean"]
         our_share = ours["summary"][f"mean_{figure}_ms"] / beside
-        their_share = theirs[f"mean_{figure}_ms"] / mean_ms(seen, histogram)
+        their_share = theirs[f"mean_{figure}_ms"] / mean_ms(counted, histogram)
         assert our_share == pytest.approx(their_share, rel=0.05), figure
-    outside = theirs["mean_ttft_ms"] - mean_ms(seen, "time_to_first_token_seconds")
-    assert told["ttft"]["difference"] < outside + NOISE_MS
+    outside = theirs["mean_ttft_ms"] - mean_ms(counted, "time_to_first_token_seconds")
+    assert reconciliation["ttft"]["difference"] < outside + NOISE_MS
 
 
-def mean_ms(seen: Counter[str], histogram: str) -> float:
-    return 1e3 * seen[f"{histogram}_sum"] / seen[f"{histogram}_count"]
+def mean_ms(totals_ms: Counter[str], histogram: str) -> float:
+    return 1e3 * totals_ms[f"{histogram}_sum"] / totals_ms[f"{histogram}_count"]
 
 
 def sglang_client(cluster: Cluster, folder: Path) -> dict[str, Any]:

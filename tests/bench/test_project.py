@@ -121,8 +121,8 @@ def test_a_listing_that_fails_is_told_by_pyinfras_last_lines(tmp_path: Path) -> 
     script = "cat log >&2; exit 1"
     with pytest.raises(BenchError) as raised:
         find_listing(fake_project(tmp_path, script), "inventories/spark.py")
-    told = raised.value.message
-    assert told == (
+    message = raised.value.message
+    assert message == (
         "the project can't list its deployment: [spark-1] Could not connect (timed out); "
         "measure with --url"
     )

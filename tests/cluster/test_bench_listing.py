@@ -53,9 +53,9 @@ def bench(deploy: Deploy) -> tuple[dict[str, Any], list[int]]:
         assert process.stdout
         assert process.stdout.readline() == b"sampling\n"
         connections = cluster.each(lambda node: established(node.run(SS).stdout))
-        told = json.loads(process.stdout.read())
+        document = json.loads(process.stdout.read())
     assert process.returncode == 0
-    return told, connections
+    return document, connections
 
 
 SS = "ss -Htn state established '( sport = :22 )'"
@@ -66,8 +66,8 @@ def established(lines: str) -> int:
 
 
 def test_a_deployment_is_listed_and_its_nodes_are_sampled(served: Deploy) -> None:
-    told, connections = bench(served)
-    listing = told["listing"]
+    output, connections = bench(served)
+    listing = output["listing"]
     cluster = served.cluster
 
     assert listing["url"] == cluster.head_url
@@ -84,18 +84,18 @@ def test_a_deployment_is_listed_and_its_nodes_are_sampled(served: Deploy) -> Non
         assert (listed["launch"]["tp"], listed["launch"]["nnodes"]) == (2, 2)
 
     assert connections == [1, 1]
-    assert told["notes"] == []
-    assert [node["name"] for node in told["nodes"]] == ["spark-01", "spark-02"]
-    for node in told["nodes"]:
+    assert output["notes"] == []
+    assert [node["name"] for node in output["nodes"]] == ["spark-01", "spark-02"]
+    for node in output["nodes"]:
         assert len(node["samples"]) >= 4
         # The stand-in's figures, steady.
         assert node["power_w"]["mean"] == pytest.approx(3.74)
         assert node["temperature_c"]["max"] == 41
         assert node["energy_joules"] > 0
         assert all("gpu_memory_bytes" not in sample for sample in node["samples"])
-    joules = sum(node["energy_joules"] for node in told["nodes"])
-    assert told["tokens_per_joule"] == pytest.approx(100 / joules)
-    assert told["samples"][0]["running"] == 0
+    joules = sum(node["energy_joules"] for node in output["nodes"])
+    assert output["tokens_per_joule"] == pytest.approx(100 / joules)
+    assert output["samples"][0]["running"] == 0
     assert left_behind(served) == ["", ""]
 
 
@@ -126,7 +126,7 @@ def test_a_node_that_is_off_makes_the_listing_fail_in_one_sentence(served: Deplo
     done = served.cluster.ctl(
         sys.executable, "-c", code, served.inventory, timeout=60, PYTHONPATH=str(ROOT / "bench")
     )
-    catalogue, told = done.stdout.splitlines()
+    catalogue, output = done.stdout.splitlines()
     assert int(catalogue) >= 14
-    assert "[spark-02]" in told
-    assert told.endswith("measure with --url")
+    assert "[spark-02]" in output
+    assert output.endswith("measure with --url")

@@ -29,15 +29,15 @@ def test_a_group_that_serves(served: Deploy) -> None:
         [],
         None,
     )
-    for number, seen in enumerate(document["ranks"], start=1):
-        assert set(seen) == RANK
+    for number, status in enumerate(document["ranks"], start=1):
+        assert set(status) == RANK
         container = rank(served.cluster, number)
-        assert seen["container"] == container["Name"].lstrip("/")
-        assert seen["image"] == container["Image"].removeprefix("sha256:")[:12]
-        assert (seen["state"], seen["health"], seen["drift"]) == ("running", 200, [])
-        assert seen["gpu_watts"] == 3.74
-        assert 0 < seen["memory_used"] < seen["memory_total"]
-        assert 0 <= seen["uptime"] < 3600
+        assert status["container"] == container["Name"].lstrip("/")
+        assert status["image"] == container["Image"].removeprefix("sha256:")[:12]
+        assert (status["state"], status["health"], status["drift"]) == ("running", 200, [])
+        assert status["gpu_watts"] == 3.74
+        assert 0 < status["memory_used"] < status["memory_total"]
+        assert 0 <= status["uptime"] < 3600
     assert served.cluster.snapshot() == before
 
     done = tool("status")
@@ -105,11 +105,11 @@ def test_a_daemon_that_is_frozen_or_dead(served: Deploy) -> None:
 
 def test_watch_goes_on_and_ends_with_ctrl_c(served: Deploy) -> None:
     process = Tool(served).begin("status", "--watch", "--every", "0.2")
-    seen = 0
+    rounds = 0
     assert process.stdout
     for line in process.stdout:
-        seen += MODEL in line
-        if seen == 2:
+        rounds += MODEL in line
+        if rounds == 2:
             break
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=20)

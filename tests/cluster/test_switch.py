@@ -37,9 +37,9 @@ def test_a_group_that_fails_is_replaced_by_the_one_before_it(served: Deploy, nam
     cluster = served.cluster
     weights(served)
     before = ids(cluster)
-    said = served.fails(model="qwen14b", env=env)
-    assert why in said
-    assert f"{MODEL} serves again, as before this run" in said
+    output = served.fails(model="qwen14b", env=env)
+    assert why in output
+    assert f"{MODEL} serves again, as before this run" in output
     assert serves(cluster, MODEL)
     assert {k: v for k, v in ids(cluster).items() if not k.endswith(".failed")} == before
     assert states(cluster) == {
@@ -57,8 +57,8 @@ def test_a_group_that_fails_is_replaced_by_the_one_before_it(served: Deploy, nam
     # What failed can be read until the next deploy, which clears it away and restarts nothing.
     assert "sglang" in cluster.node(1).logs(f"{HEAD}.failed")
     running = ids(cluster)[HEAD]
-    said = served.succeeds()
-    assert "was kept for inspection after it had failed" in said
+    output = served.succeeds()
+    assert "was kept for inspection after it had failed" in output
     assert states(cluster) == KEPT
     assert ids(cluster)[HEAD] == running
     served.unchanged()
@@ -75,8 +75,8 @@ def test_the_switch_that_failed_can_be_made_again(served: Deploy) -> None:
 
 def test_without_rollback_what_failed_is_all_there_is(served: Deploy) -> None:
     weights(served)
-    said = served.fails(model="qwen14b", env={"STUB_EXIT_RANK": "0"}, rollback=False)
-    assert "serves again" not in said
+    output = served.fails(model="qwen14b", env={"STUB_EXIT_RANK": "0"}, rollback=False)
+    assert "serves again" not in output
     assert states(served.cluster) == {HEAD: "exited", WORKER: "exited"}
 
 
@@ -86,8 +86,8 @@ def test_a_name_that_is_taken_stops_nothing(served: Deploy) -> None:
     weights(served)
     cluster.node(2).run(f"docker create --name {WORKER}.previous lmsysorg/sglang:spark")
     before = lives(cluster)
-    said = served.fails(model="qwen14b")
-    assert "spark-02: could not set the old rank aside" in said
+    output = served.fails(model="qwen14b")
+    assert "spark-02: could not set the old rank aside" in output
     assert lives(cluster) == before
     assert serves(cluster, MODEL)
     cluster.node(2).run(f"docker rm {WORKER}.previous")
@@ -96,8 +96,8 @@ def test_a_name_that_is_taken_stops_nothing(served: Deploy) -> None:
 
 
 def test_a_group_that_moves_to_its_head_alone_is_put_back_on_both_nodes(served: Deploy) -> None:
-    said = served.fails(head_only=True, env={"STUB_EXIT_RANK": "0"})
-    assert f"{MODEL} serves again, as before this run" in said
+    output = served.fails(head_only=True, env={"STUB_EXIT_RANK": "0"})
+    assert f"{MODEL} serves again, as before this run" in output
     assert serves(served.cluster)
     assert states(served.cluster) == {**KEPT, f"{HEAD}.failed": "exited"}
     served.mends()
@@ -109,9 +109,9 @@ def test_a_node_that_loses_power_during_a_switch(served: Deploy) -> None:
     cluster.changed = True
     weights(served)
     done = meanwhile(served, lambda c: c.off(2), model="qwen14b", env={"STUB_LOAD_SECONDS": "6"})
-    said = combined_output(done)
+    output = combined_output(done)
     assert done.returncode == 1
-    assert "its rank on spark-02 is out of reach" in said
+    assert "its rank on spark-02 is out of reach" in output
     assert f"{HEAD}.previous" in cluster.node(1).run("docker ps -a --format '{{.Names}}'").stdout
     cluster.on(2)
     served.mends()

@@ -35,18 +35,26 @@ MANAGEMENT, FABRIC = ("enP7s7",), ("enp1s0f1np1", "enP2p1s0f1np1")
 @pytest.fixture
 def hub(testbed: Cluster, tmp_path: Path) -> Iterator[Hub]:
     """A hub beside the controller, where every node reaches it."""
-    made = Hub(tmp_path / "hub", "198.18.0.254", 8099)
-    made.add(MODEL, FILES)
+    hub_server = Hub(tmp_path / "hub", "198.18.0.254", 8099)
+    hub_server.add(MODEL, FILES)
     program = ROOT / "tests/support/local_hub.py"
-    words = [TESTBED / "tb", "ctl", sys.executable, program, made.folder, made.address, made.port]
+    words = [
+        TESTBED / "tb",
+        "ctl",
+        sys.executable,
+        program,
+        hub_server.folder,
+        hub_server.address,
+        hub_server.port,
+    ]
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "TB_STATE": str(testbed.state)}
     with subprocess.Popen(list(map(str, words)), env=environment) as server:
         deadline = time.monotonic() + 10
-        while testbed.ctl("curl", "-s", f"{made.url}/api/models/x/y").returncode:
+        while testbed.ctl("curl", "-s", f"{hub_server.url}/api/models/x/y").returncode:
             assert time.monotonic() < deadline
             time.sleep(0.1)
-        made.forget()
-        yield made
+        hub_server.forget()
+        yield hub_server
         server.terminate()
 
 

@@ -65,17 +65,17 @@ def sh(command: StringCommand, **environment: str) -> list[str]:
 
 
 def test_a_head_tells_health_model_load_and_log(url: str, path: str) -> None:
-    told = Answers().process(sh(Answers().command(url, "docker", "h", head=True), PATH=path))
-    assert (told.health, told.models_status, told.models) == (200, 200, ("acme/m",))
-    assert told.load == ServerLoad(model="acme/m", running=2.0)
-    assert "CUDA out of memory" in told.log
+    reading = Answers().process(sh(Answers().command(url, "docker", "h", head=True), PATH=path))
+    assert (reading.health, reading.models_status, reading.models) == (200, 200, ("acme/m",))
+    assert reading.load == ServerLoad(model="acme/m", running=2.0)
+    assert "CUDA out of memory" in reading.log
 
 
 def test_a_worker_tells_its_health_and_a_process_its_age(url: str) -> None:
     command = Answers().command(url, "docker", "", pid=str(os.getpid()))
-    told = Answers().process(sh(command))
-    assert (told.health, told.models, told.log) == (200, (), ())
-    assert told.seconds is not None and told.seconds >= 0
+    reading = Answers().process(sh(command))
+    assert (reading.health, reading.models, reading.log) == (200, (), ())
+    assert reading.seconds is not None and reading.seconds >= 0
 
 
 def test_nothing_that_listens_is_told_as_nothing() -> None:
@@ -84,17 +84,17 @@ def test_nothing_that_listens_is_told_as_nothing() -> None:
 
 
 def test_a_log_leaves_out_the_batches_and_keeps_what_tells_the_transport(path: str) -> None:
-    told = RankLog().process(sh(RankLog().command("docker", "h"), PATH=path))
-    assert set(told.lines) == {"x NCCL INFO Using network IB", "CUDA out of memory"}
-    assert told.transport == ("x NCCL INFO Using network IB",)
+    reading = RankLog().process(sh(RankLog().command("docker", "h"), PATH=path))
+    assert set(reading.lines) == {"x NCCL INFO Using network IB", "CUDA out of memory"}
+    assert reading.transport == ("x NCCL INFO Using network IB",)
 
 
 def test_the_draft_model_is_told_from_the_far_end_of_the_arguments(path: str) -> None:
     fake = Path(path.partition(":")[0]) / "docker"
     arguments = f"server_args=ServerArgs({'x' * 9_000}, speculative_draft_model_path='acme/d', y)"
     fake.write_text(f'#!/bin/sh\n[ "$1" != logs ] || echo "{arguments}"\n')
-    told = RankLog().process(sh(RankLog().command("docker", "h"), PATH=path))
-    assert told.lines == ("server_args=speculative_draft_model_path='acme/d'",)
+    reading = RankLog().process(sh(RankLog().command("docker", "h"), PATH=path))
+    assert reading.lines == ("server_args=speculative_draft_model_path='acme/d'",)
 
 
 def test_the_last_lines_are_those_that_tell_how_far_the_rank_is(path: str) -> None:
@@ -103,8 +103,10 @@ def test_the_last_lines_are_those_that_tell_how_far_the_rank_is(path: str) -> No
         "#!/bin/sh\n[ $1 = logs ] || exit 0\necho 'Init parallel begin.'\n"
         'i=0; while [ $i -lt 300 ]; do i=$((i + 1)); echo "a [0] NCCL INFO Channel $i"; done\n'
     )
-    told = Answers().process(sh(Answers().command("http://127.0.0.1:9", "docker", "h"), PATH=path))
-    assert told.log == ("Init parallel begin.",)
+    reading = Answers().process(
+        sh(Answers().command("http://127.0.0.1:9", "docker", "h"), PATH=path)
+    )
+    assert reading.log == ("Init parallel begin.",)
 
 
 LONG = """#!/bin/sh
@@ -130,8 +132,8 @@ def test_what_is_written_by_blocks_does_not_break_others_lines(path: str, tmp_pa
     """sed ends its blocks in the middle of lines: a log that goes on for a while holds one back."""
     (tmp_path / "docker").write_text(LONG)
     with listening(Slow) as url:
-        told = Answers().process(sh(Answers().command(url, "docker", "h", head=True), PATH=path))
-    assert (told.health, told.models) == (200, ("acme/m",))
-    assert told.load.running == 2.0
-    assert told.log[-1] == "end"
-    assert len(told.log) == 61
+        reading = Answers().process(sh(Answers().command(url, "docker", "h", head=True), PATH=path))
+    assert (reading.health, reading.models) == (200, ("acme/m",))
+    assert reading.load.running == 2.0
+    assert reading.log[-1] == "end"
+    assert len(reading.log) == 61

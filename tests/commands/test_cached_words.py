@@ -29,7 +29,7 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def seen(home: Path, shell: str, *models: str, cache: str = "~/hf cache") -> dict[str, bool]:
+def cached(home: Path, shell: str, *models: str, cache: str = "~/hf cache") -> dict[str, bool]:
     """Model → whether it is whole."""
     command = CachedModels().command(models, cache)
     done = subprocess.run(
@@ -40,20 +40,20 @@ def seen(home: Path, shell: str, *models: str, cache: str = "~/hf cache") -> dic
         timeout=30,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    found = CachedModels().process(done.stdout.splitlines())
-    return {model: weights.complete for model, weights in found.items()}
+    reading = CachedModels().process(done.stdout.splitlines())
+    return {model: weights.complete for model, weights in reading.items()}
 
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])
 def test_every_model_has_its_own_answer(home: Path, shell: str) -> None:
-    asked = ("org/absent", "org/whole", "org/gone", "org/begun")
-    assert seen(home, shell, *asked) == {"org/whole": True, "org/begun": False}
+    models = ("org/absent", "org/whole", "org/gone", "org/begun")
+    assert cached(home, shell, *models) == {"org/whole": True, "org/begun": False}
 
 
 def test_a_cache_that_is_not_there_has_nothing(home: Path) -> None:
-    assert seen(home, "sh", "org/whole", cache="/no/such") == {}
+    assert cached(home, "sh", "org/whole", cache="/no/such") == {}
 
 
 def test_a_models_name_is_one_word(home: Path) -> None:
-    assert seen(home, "sh", "org/$(touch x); 'y", "org/whole") == {"org/whole": True}
+    assert cached(home, "sh", "org/$(touch x); 'y", "org/whole") == {"org/whole": True}
     assert not (home / "x").exists()

@@ -144,7 +144,7 @@ def model(tmp_path: Path) -> Path:
     return folder
 
 
-def asked(
+def run_forced(
     command: str, stdin: str = "", *, home: Path, folder: Path | str = "", image: str = ""
 ) -> subprocess.CompletedProcess[bytes]:
     """As sshd runs what stands in authorized_keys; docker only tells its words."""
@@ -182,14 +182,14 @@ def test_what_a_key_reads(
     tmp_path: Path, model: Path, wanted: str, content: bytes, linked: bool
 ) -> None:
     folder = model.parents[1] / "linked" if linked else model
-    done = asked("send", f"{wanted}\n", home=tmp_path, folder=folder)
+    done = run_forced("send", f"{wanted}\n", home=tmp_path, folder=folder)
     assert (done.returncode, done.stdout) == (0, content), done.stderr
 
 
 def test_a_lone_file_is_all_that_its_key_reads(tmp_path: Path, model: Path) -> None:
     file = model / SNAPSHOT / "plain file *.txt"
     for name in ("-", "x", "a/b"):
-        done = asked("send", f"0/5/{name}\n", home=tmp_path, folder=file)
+        done = run_forced("send", f"0/5/{name}\n", home=tmp_path, folder=file)
         assert (done.returncode, done.stdout) == (0, b"plain"), done.stderr
 
 
@@ -202,7 +202,7 @@ def test_a_lone_file_is_all_that_its_key_reads(tmp_path: Path, model: Path) -> N
     ],
 )
 def test_what_a_key_does_not_read(tmp_path: Path, model: Path, wanted: str) -> None:
-    done = asked("send", f"0/-/{wanted}\n", home=tmp_path, folder=model)
+    done = run_forced("send", f"0/-/{wanted}\n", home=tmp_path, folder=model)
     assert done.returncode != 0
     assert done.stdout == b""
     assert not [secret for secret in (b"planted", b"private") if secret in done.stderr]
@@ -210,14 +210,14 @@ def test_what_a_key_does_not_read(tmp_path: Path, model: Path, wanted: str) -> N
 
 @pytest.mark.parametrize("line", ["x/5/a", "-1/5/a", "0 5 a", "0/9/blobs/" + "a" * 64, "$(id)//a"])
 def test_what_is_no_wish(tmp_path: Path, model: Path, line: str) -> None:
-    done = asked("send", f"{line}\n", home=tmp_path, folder=model)
+    done = run_forced("send", f"{line}\n", home=tmp_path, folder=model)
     assert (done.returncode != 0, done.stdout) == (True, b"")
 
 
 def test_an_image_is_all_that_its_key_saves(tmp_path: Path, model: Path) -> None:
-    done = asked(f"docker save {IMAGE}", home=tmp_path, image=IMAGE)
+    done = run_forced(f"docker save {IMAGE}", home=tmp_path, image=IMAGE)
     assert done.stdout == f"docker save -- {IMAGE}\n".encode()
-    assert asked("send", "0/-/etc/passwd\n", home=tmp_path, image=IMAGE).returncode == 126
+    assert run_forced("send", "0/-/etc/passwd\n", home=tmp_path, image=IMAGE).returncode == 126
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_an_image_is_all_that_its_key_saves(tmp_path: Path, model: Path) -> None
     ],
 )
 def test_what_a_key_may_not_ask_for(tmp_path: Path, model: Path, command: str) -> None:
-    done = asked(command, home=tmp_path, folder=model, image=IMAGE)
+    done = run_forced(command, home=tmp_path, folder=model, image=IMAGE)
     assert (done.returncode, done.stdout) == (126, b""), done.stdout
     assert b"this key only sends files and images" in done.stderr
     assert not (tmp_path / "made").exists()
@@ -251,12 +251,12 @@ def test_what_a_key_may_not_ask_for(tmp_path: Path, model: Path, command: str) -
 
 @pytest.mark.parametrize("command", ["send", "docker save -", "docker save "])
 def test_a_key_that_was_granted_nothing_reads_nothing(tmp_path: Path, command: str) -> None:
-    done = asked(command, "0/-/etc/passwd\n", home=tmp_path)
+    done = run_forced(command, "0/-/etc/passwd\n", home=tmp_path)
     assert (done.returncode, done.stdout) == (126, b"")
 
 
 def test_a_way_can_be_tried(tmp_path: Path) -> None:
-    assert asked("true", home=tmp_path).returncode == 0
+    assert run_forced("true", home=tmp_path).returncode == 0
 
 
 def test_the_dispatcher_fits_into_authorized_keys() -> None:
@@ -264,8 +264,8 @@ def test_the_dispatcher_fits_into_authorized_keys() -> None:
 
 
 def test_the_source_tells_its_login(tmp_path: Path) -> None:
-    found = run(tunnel.survey_source(), tmp_path).splitlines()
-    assert found[0].startswith("user ")
+    lines = run(tunnel.survey_source(), tmp_path).splitlines()
+    assert lines[0].startswith("user ")
     assert not (tmp_path / ".ssh").exists()
 
 

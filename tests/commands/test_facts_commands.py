@@ -113,8 +113,10 @@ ADDRESSES = json.dumps(
 def test_rdma_ports_agree_with_ibdev2netdev(run: Run, sysfs: Path) -> None:
     command = RdmaPorts().command().replace("/sys/", f"{sysfs}/")
     ports = RdmaPorts().process(lines(run(command, ip=f"echo '{ADDRESSES}'")))
-    told = {f"{p.hca} port 1 ==> {p.netdev} ({'Up' if p.interface.up else 'Down'})" for p in ports}
-    assert told == {
+    described = {
+        f"{p.hca} port 1 ==> {p.netdev} ({'Up' if p.interface.up else 'Down'})" for p in ports
+    }
+    assert described == {
         "roceP2p1s0f1 port 1 ==> enP2p1s0f1np1 (Down)",
         "rocep1s0f1 port 1 ==> enp1s0f1np1 (Up)",
     }
@@ -191,8 +193,8 @@ def test_an_image_that_is_not_there_says_nothing(run: Run) -> None:
 
 
 def test_an_image_keeps_the_backslashes_of_its_json(run: Run) -> None:
-    told = '{"Id":"sha256:ab","Comment":"a\\\\nb","Size":1}'
-    docker = f"printf '%s\\n' '{told}'"
+    inspected = '{"Id":"sha256:ab","Comment":"a\\\\nb","Size":1}'
+    docker = f"printf '%s\\n' '{inspected}'"
     image = Image().process(lines(run(Image().command("it's"), docker=docker)))
     assert image is not None
     assert (image.reference, image.id, image.size) == ("it's", "sha256:ab", 1)
@@ -226,8 +228,8 @@ def test_listeners_name_a_port_and_its_owner(
 ) -> None:
     if not programs and shutil.which("ss") is None:
         pytest.skip("no ss here")
-    seen = Listeners().process(lines(run(Listeners().command(), **programs)))
-    assert [(at.address, at.pid) for at in seen if at.port == port] == [("127.0.0.1", pid)]
+    reading = Listeners().process(lines(run(Listeners().command(), **programs)))
+    assert [(at.address, at.pid) for at in reading if at.port == port] == [("127.0.0.1", pid)]
 
 
 def test_memory_of_this_machine(run: Run) -> None:
@@ -267,8 +269,8 @@ def cache(tmp_path: Path) -> Path:
 
 
 def _weights(run: Run, model: str = "org/name") -> tuple[bool, int, str]:
-    seen = ModelWeights().process(lines(run(ModelWeights().command(model, "~/hf cache"))))
-    return seen.complete, seen.bytes, seen.revision
+    reading = ModelWeights().process(lines(run(ModelWeights().command(model, "~/hf cache"))))
+    return reading.complete, reading.bytes, reading.revision
 
 
 def test_whole_weights(run: Run, cache: Path) -> None:
@@ -386,7 +388,7 @@ def _reading(run: Run, programs: dict[str, str], **arguments: object) -> NodeFac
 
 
 def test_a_reading_of_this_machine_says_what_it_could_not_read(run: Run, tmp_path: Path) -> None:
-    seen = _reading(
+    reading = _reading(
         run,
         {
             "docker": f"echo '{STOPPED} Is the docker daemon running?' >&2; exit 1",
@@ -402,17 +404,17 @@ def test_a_reading_of_this_machine_says_what_it_could_not_read(run: Run, tmp_pat
         tiktoken="~/tk",
         full=True,
     )
-    assert seen.name == "it's $(spark) 1"
-    assert sorted(seen.unread) == ["gpus", "image", "ranks"]
-    assert seen.unread["gpus"] == GPU_LOST
-    assert seen.engine is not None
-    assert seen.engine.error == "stopped"
-    assert [disk.path for disk in seen.disks] == [str(tmp_path), "/no'where \"$(x)"]
-    assert seen.weights is not None
-    assert not seen.weights.complete
-    assert (seen.home, seen.tiktoken, seen.rdma) == (str(tmp_path), {}, ())
-    assert seen.machine_id
-    assert seen.memory
+    assert reading.name == "it's $(spark) 1"
+    assert sorted(reading.unread) == ["gpus", "image", "ranks"]
+    assert reading.unread["gpus"] == GPU_LOST
+    assert reading.engine is not None
+    assert reading.engine.error == "stopped"
+    assert [disk.path for disk in reading.disks] == [str(tmp_path), "/no'where \"$(x)"]
+    assert reading.weights is not None
+    assert not reading.weights.complete
+    assert (reading.home, reading.tiktoken, reading.rdma) == (str(tmp_path), {}, ())
+    assert reading.machine_id
+    assert reading.memory
 
 
 def test_a_reading_has_its_parts_though_they_run_side_by_side(run: Run, tmp_path: Path) -> None:
@@ -422,24 +424,24 @@ def test_a_reading_has_its_parts_though_they_run_side_by_side(run: Run, tmp_path
     esac"""
     smi = "echo '0, NVIDIA GB10, 580.95.05, 12.1, [N/A], 3.74 W, 41'"
     programs = {"docker": docker, "ip": "echo '[]'", "ss": "true", "nvidia-smi": smi}
-    seen = _reading(run, programs, node="a", image="x:1", full=True)
-    assert (seen.unread, seen.ranks) == ({}, ())
-    assert seen.engine is not None
-    assert seen.engine.runtimes == ("nvidia",)
-    assert seen.image is not None
-    assert seen.image.id == "sha256:ab"
+    reading = _reading(run, programs, node="a", image="x:1", full=True)
+    assert (reading.unread, reading.ranks) == ({}, ())
+    assert reading.engine is not None
+    assert reading.engine.runtimes == ("nvidia",)
+    assert reading.image is not None
+    assert reading.image.id == "sha256:ab"
 
 
 def test_a_process_reading_asks_no_docker(run: Run) -> None:
     docker = "touch ~/asked"
-    seen = _reading(run, {"docker": docker, "ip": "echo '[]'"}, node="a", runtime="process")
-    assert (seen.engine, seen.image, seen.unread) == (None, None, {})
-    assert not Path(seen.home, "asked").exists()
+    reading = _reading(run, {"docker": docker, "ip": "echo '[]'"}, node="a", runtime="process")
+    assert (reading.engine, reading.image, reading.unread) == (None, None, {})
+    assert not Path(reading.home, "asked").exists()
 
 
 def test_a_rank_reading_names_the_programs_that_are_missing(run: Run) -> None:
-    seen = _reading(run, {"ip": "echo '[]'"}, node="a", image="x:1", full=True)
-    assert seen.engine is not None
-    assert seen.engine.error == "missing"
-    assert "docker" in seen.unread["ranks"]
-    assert "docker" in seen.unread["image"]
+    reading = _reading(run, {"ip": "echo '[]'"}, node="a", image="x:1", full=True)
+    assert reading.engine is not None
+    assert reading.engine.error == "missing"
+    assert "docker" in reading.unread["ranks"]
+    assert "docker" in reading.unread["image"]

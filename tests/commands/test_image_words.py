@@ -63,8 +63,8 @@ def test_what_breaks_is_told(tmp_path: Path, sender: str, loader: str, key: str)
     done = run(tmp_path, sender, loader)
     assert done.returncode == 1
     assert done.stderr
-    known = docker_error(done.stderr, IMAGE)
-    assert (known.key if known else "") == key
+    symptom = docker_error(done.stderr, IMAGE)
+    assert (symptom.key if symptom else "") == key
 
 
 @pytest.mark.parametrize(
@@ -78,19 +78,19 @@ def test_what_breaks_is_told(tmp_path: Path, sender: str, loader: str, key: str)
     ],
 )
 def test_a_damaged_layer_has_a_cure(line: str) -> None:
-    known = docker_error(line, IMAGE)
-    assert known
-    assert known.key == "image-corrupt"
-    assert known.cure.startswith(f"docker image rm -f {IMAGE} on the node")
+    symptom = docker_error(line, IMAGE)
+    assert symptom
+    assert symptom.key == "image-corrupt"
+    assert symptom.cure.startswith(f"docker image rm -f {IMAGE} on the node")
 
 
 def test_progress_is_read_while_it_comes(tmp_path: Path) -> None:
-    def told() -> str:
+    def progress() -> str:
         words = images.copy_progress(str(tmp_path))
         return subprocess.run(
             words.bounded, capture_output=True, text=True, timeout=20
         ).stdout.strip()
 
-    assert told() == ""
+    assert progress() == ""
     run(tmp_path, "head -c 5000000 /dev/zero", "cat >/dev/null")
-    assert images.parse_progress(told()) == 5_000_000
+    assert images.parse_progress(progress()) == 5_000_000

@@ -78,7 +78,7 @@ def test_no_key_on_stdin_places_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("there", "said"),
+    ("there", "message"),
     [
         pytest.param(KEY, "same", id="same"),
         pytest.param("old", "different", id="different"),
@@ -86,11 +86,11 @@ def test_no_key_on_stdin_places_nothing(tmp_path: Path) -> None:
         pytest.param(None, "missing", id="missing"),
     ],
 )
-def test_a_key_is_compared_where_it_lies(tmp_path: Path, there: str | None, said: str) -> None:
+def test_a_key_is_compared_where_it_lies(tmp_path: Path, there: str | None, message: str) -> None:
     if there is not None:
         (tmp_path / "api_key").write_text(f"{there}\n" if there else "")
     done = as_root(api_key.compare_key("sglang", "image", KEY), tmp_path)
-    assert (done.stdout, done.stderr) == (f"{said}\n", "")
+    assert (done.stdout, done.stderr) == (f"{message}\n", "")
 
 
 def test_the_last_group_takes_the_folder_of_all_along(tmp_path: Path) -> None:
@@ -177,20 +177,20 @@ def launched(engine: Path, *words: str) -> Done:
 
 def test_the_engine_has_the_key_and_nothing_shows_it(engine: Path) -> None:
     done = launched(engine, "--model-path", "a b", "--port", "1")
-    told = json.loads(done.stdout)
-    assert told["words"] == ["--model-path", "a b", "--port", "1"]
-    assert told["header"] == told["sum"] == "Bearer sk-planted0key"
-    assert "sk-planted0key" not in told["shown"]
-    assert "(hidden)" in told["shown"]
+    document = json.loads(done.stdout)
+    assert document["words"] == ["--model-path", "a b", "--port", "1"]
+    assert document["header"] == document["sum"] == "Bearer sk-planted0key"
+    assert "sk-planted0key" not in document["shown"]
+    assert "(hidden)" in document["shown"]
     assert "sk-planted" not in done.stderr
 
 
 def test_it_runs_as_python_m_would(engine: Path) -> None:
     """So that the processes it spawns find its module."""
-    told = json.loads(launched(engine).stdout)
-    assert told["program"] == str(engine / "sglang/launch_server.py")
-    assert told["spec"] == "sglang.launch_server"
-    assert told["module"] == "__mp_main__"
+    document = json.loads(launched(engine).stdout)
+    assert document["program"] == str(engine / "sglang/launch_server.py")
+    assert document["spec"] == "sglang.launch_server"
+    assert document["module"] == "__mp_main__"
 
 
 def test_what_leaves_the_process_is_a_text_that_nobody_knows(engine: Path) -> None:
@@ -235,9 +235,9 @@ class Locked(FakeEngine):
         self.asked_with()
         knows = self.headers.get("Authorization") == f"Bearer {KEY}"
         type(self).requests.append((self.path, knows))
-        told = json.dumps({"data": [{"id": MODEL}]}) if self.path == "/v1/models" else body()
+        body_text = json.dumps({"data": [{"id": MODEL}]}) if self.path == "/v1/models" else body()
         free = self.path == "/health"
-        text = told if knows else '{"error": "Unauthorized"}'
+        text = body_text if knows else '{"error": "Unauthorized"}'
         self.say(200 if knows or free else 401, text)
 
     do_GET = do_POST = answer
@@ -274,8 +274,8 @@ def sh(command: StringCommand, stdin: str = "") -> list[str]:
 
 
 def test_the_key_is_shown_to_the_api_and_to_no_process_list(url: str, curl: Path) -> None:
-    asked = Served().command([url, url], MODEL, runtime="process", keyed=True)
-    served = Served().process(sh(asked, f"{KEY}\n"))
+    script = Served().command([url, url], MODEL, runtime="process", keyed=True)
+    served = Served().process(sh(script, f"{KEY}\n"))
     assert [reply.status for reply in served.health] == [200, 200]
     assert (served.models.status, served.completion.status, served.keyless) == (200, 200, 401)
     assert served.names == (MODEL,)
@@ -290,14 +290,14 @@ def test_the_key_is_shown_to_the_api_and_to_no_process_list(url: str, curl: Path
 
 
 def test_another_key_is_told_by_its_status(url: str) -> None:
-    asked = Served().command([url], MODEL, runtime="process", keyed=True)
-    served = Served().process(sh(asked, "another\n"))
+    script = Served().command([url], MODEL, runtime="process", keyed=True)
+    served = Served().process(sh(script, "another\n"))
     assert (served.models.status, served.keyless) == (401, 401)
 
 
 def test_every_endpoint_is_shown_the_key(url: str, curl: Path) -> None:
-    asked = Endpoints().command(url, MODEL, keyed=True)
-    replies = Endpoints().process(sh(asked, f"{KEY}\n"))
+    script = Endpoints().command(url, MODEL, keyed=True)
+    replies = Endpoints().process(sh(script, f"{KEY}\n"))
     assert {reply.status for reply in replies.values()} == {200}
     assert len(replies) == 5
     assert "sk-planted" not in curl.read_text()

@@ -62,7 +62,7 @@ def login(tmp_path: Path) -> Login:
             timeout=30,
         )
         out, err = (
-            told.decode(errors="replace").split("\n") for told in (done.stdout, done.stderr)
+            output.decode(errors="replace").split("\n") for output in (done.stdout, done.stderr)
         )
         return parse_output(out, err)
 

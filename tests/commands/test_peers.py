@@ -55,8 +55,8 @@ def together(ports: tuple[int, ...], *addresses: str, seconds: float = 4) -> dic
             a: stack.enter_context(probe(a, [b for b in addresses if b != a], ports, mark, seconds))
             for a in addresses
         }
-        said = {a: r.communicate(timeout=20)[0] for a, r in running.items()}
-    return {a: Peers().process(out.splitlines()) for a, out in said.items()}
+        output = {a: r.communicate(timeout=20)[0] for a, r in running.items()}
+    return {a: Peers().process(out.splitlines()) for a, out in output.items()}
 
 
 def states(report: PeerReport, ports: tuple[int, ...]) -> dict[str, set[str]]:
@@ -79,8 +79,8 @@ def test_a_held_port_is_busy_here_and_refused_there(ports: tuple[int, int]) -> N
         held.bind((TWO, ports[0]))
         reports = together(ports, ONE, TWO, seconds=1.5)
     assert (reports[ONE].busy, reports[TWO].busy) == ((), (ports[0],))
-    (seen,) = reports[ONE].peers
-    assert (seen.ports[ports[0]], seen.ports[ports[1]]) == ("refused", "open")
+    (peer,) = reports[ONE].peers
+    assert (peer.ports[ports[0]], peer.ports[ports[1]]) == ("refused", "open")
 
 
 def test_a_running_server_is_busy_yet_reached(ports: tuple[int, int]) -> None:
@@ -119,7 +119,7 @@ def ping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("body", "seen"),
+    ("body", "pings"),
     [
         pytest.param("exit 0", ("ok", "ok"), id="both"),
         pytest.param("exit 1", ("lost", "lost"), id="lost"),
@@ -133,12 +133,12 @@ def ping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
 )
 def test_what_ping_says(
-    body: str, seen: tuple[str, str], ping: Path, ports: tuple[int, int]
+    body: str, pings: tuple[str, str], ping: Path, ports: tuple[int, int]
 ) -> None:
     ping.write_text(f"#!/bin/sh\n{body}\n")
     ping.chmod(0o755)
     (reach,) = together(ports, ONE, TWO, seconds=1.5)[ONE].peers
-    assert (reach.ping, reach.full_ping) == seen
+    assert (reach.ping, reach.full_ping) == pings
 
 
 def test_the_command_quotes_its_task_and_runs() -> None:
@@ -152,16 +152,16 @@ def test_the_command_quotes_its_task_and_runs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("output", "told"),
+    ("output", "expected"),
     [
         pytest.param(["sh: 1: python3: not found", "exit status 127"], "not found", id="no-python"),
         pytest.param(["exit status 124"], "exit status 124", id="timed-out"),
         pytest.param(["127"], "127", id="not-an-object"),
     ],
 )
-def test_a_failed_probe_is_an_error_not_silence(output: list[str], told: str) -> None:
+def test_a_failed_probe_is_an_error_not_silence(output: list[str], expected: str) -> None:
     report = Peers().process(output)
-    assert told in report.error
+    assert expected in report.error
     assert Peers.default().error
 
 
@@ -183,27 +183,27 @@ def reach(
     return Reach(f"10.0.0.{peer}", ping, full, by_port)
 
 
-def reports(seen: Reach, busy: tuple[int, ...] = ()) -> Mapping[str, PeerReport]:
+def reports(reached: Reach, busy: tuple[int, ...] = ()) -> Mapping[str, PeerReport]:
     """What spark-1 saw of spark-2, while all is well the other way."""
     return {
-        "spark-1": PeerReport("10.0.0.1", (), (seen,)),
+        "spark-1": PeerReport("10.0.0.1", (), (reached,)),
         "spark-2": PeerReport("10.0.0.2", busy, (reach(1),)),
     }
 
 
-def told(seen: Mapping[str, PeerReport]) -> list[str]:
-    return [f"{f.level.value} {f}" for f in reachability(FABRIC, seen)]
+def findings_of(reports_by_node: Mapping[str, PeerReport]) -> list[str]:
+    return [f"{f.level.value} {f}" for f in reachability(FABRIC, reports_by_node)]
 
 
 def test_reached_both_ways_is_ok() -> None:
-    assert told(reports(reach(2)))[0] == (
+    assert findings_of(reports(reach(2)))[0] == (
         "ok spark-1: reaches spark-2 (10.0.0.2) over enp1s0f1np1: "
         f"9000 bytes unfragmented, ports 30000, {PROBE_PORT}"
     )
 
 
 @pytest.mark.parametrize(
-    ("seen", "wanted"),
+    ("reached", "wanted"),
     [
         pytest.param(
             reach(2, "lost", "lost", "timeout"),
@@ -238,13 +238,13 @@ def test_reached_both_ways_is_ok() -> None:
         ),
     ],
 )
-def test_each_way_to_be_cut_off_has_its_cure(seen: Reach, wanted: str) -> None:
-    assert told(reports(seen))[0] == wanted
+def test_each_way_to_be_cut_off_has_its_cure(reached: Reach, wanted: str) -> None:
+    assert findings_of(reports(reached))[0] == wanted
 
 
 def test_a_port_held_by_the_peer_is_no_firewall() -> None:
-    seen = reports(reach(2, p30000="refused"), busy=(30000,))
-    assert not any(line.startswith("error") for line in told(seen))
+    answers = reports(reach(2, p30000="refused"), busy=(30000,))
+    assert not any(line.startswith("error") for line in findings_of(answers))
 
 
 def test_a_probe_that_failed_is_an_error() -> None:
@@ -252,11 +252,11 @@ def test_a_probe_that_failed_is_an_error() -> None:
     assert (
         "error spark-2: reachability over enp1s0f1np1 could not be read: python3: not found -> "
         "ping -I enp1s0f1np1 10.0.0.1"
-    ) in told(failed)
+    ) in findings_of(failed)
 
 
 def test_nobody_asked_and_a_single_node_say_nothing() -> None:
-    assert told({}) == []
+    assert findings_of({}) == []
     single = Fabric((NodeFabric("a", ONE),), "none", "")
     assert not list(reachability(single, {"a": PeerReport(ONE)}))
 

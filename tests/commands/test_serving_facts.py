@@ -133,8 +133,8 @@ def test_one_of_each_question(url: str) -> None:
 def test_an_odd_name_reaches_the_engine_as_it_is(url: str) -> None:
     name = 'it\'s $HOME "quoted" `x`'
     sh(Served().command([url], name, runtime="process"))
-    asked = next(content for path, content in Engine.requests if path == "/v1/chat/completions")
-    assert json.loads(asked)["model"] == name
+    question = next(content for path, content in Engine.requests if path == "/v1/chat/completions")
+    assert json.loads(question)["model"] == name
 
 
 def test_an_empty_body_is_no_completion(url: str) -> None:
@@ -153,8 +153,8 @@ def test_more_ranks_than_ten_keep_their_order(url: str) -> None:
 
 def test_without_curl_nothing_answers(tmp_path: Path) -> None:
     for tool in ("sh", "tr", "printf", "sed"):
-        if found := next((p for d in ("/bin", "/usr/bin") if (p := Path(d, tool)).exists()), None):
-            (tmp_path / tool).symlink_to(found)
+        if path := next((p for d in ("/bin", "/usr/bin") if (p := Path(d, tool)).exists()), None):
+            (tmp_path / tool).symlink_to(path)
     lines = sh(Served().command([NOWHERE], MODEL, runtime="process"), PATH=str(tmp_path))
     assert Served().process(lines).health == (EndpointReply(0),)
 
@@ -205,11 +205,11 @@ def at(docker: Path, url: str) -> RankHealth:
 
 
 def test_a_healthy_rank(docker: Path, url: str) -> None:
-    seen = at(docker, url)
-    assert (seen.node, seen.health, seen.lost) == ("spark-1", 200, "")
-    assert seen.rank is not None
-    assert (seen.rank.name, seen.rank.restarts, seen.rank.label) == ("sglang-head", 2, "{}")
-    assert seen.healthy
+    reply = at(docker, url)
+    assert (reply.node, reply.health, reply.lost) == ("spark-1", 200, "")
+    assert reply.rank is not None
+    assert (reply.rank.name, reply.rank.restarts, reply.rank.label) == ("sglang-head", 2, "{}")
+    assert reply.healthy
 
 
 def test_a_rank_whose_nccl_says_more_than_a_look_reads_keeps_its_phase(docker: Path) -> None:
@@ -219,14 +219,14 @@ def test_a_rank_whose_nccl_says_more_than_a_look_reads_keeps_its_phase(docker: P
 
 
 def test_a_rank_that_loads(docker: Path) -> None:
-    seen = at(docker, NOWHERE)
-    assert (seen.health, seen.healthy, seen.lost) == (0, False, "")
+    reply = at(docker, NOWHERE)
+    assert (reply.health, reply.healthy, reply.lost) == (0, False, "")
 
 
 def test_a_rank_that_is_gone(docker: Path) -> None:
     (docker / "none").touch()
-    seen = at(docker, NOWHERE)
-    assert (seen.rank, seen.lost) == (None, "")
+    reply = at(docker, NOWHERE)
+    assert (reply.rank, reply.lost) == (None, "")
 
 
 def test_a_daemon_that_does_not_answer_is_never_a_rank_that_is_gone(docker: Path) -> None:

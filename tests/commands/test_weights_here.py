@@ -25,14 +25,14 @@ READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@
 
 
 def ask(
-    do: str, root: Path, hub: bool = True, before: Sequence[str] = (), **asked: Any
+    do: str, root: Path, hub: bool = True, before: Sequence[str] = (), **request: Any
 ) -> dict[str, Any]:
-    task = {"do": do, "root": str(root), "hub": hub, **asked}
+    task = {"do": do, "root": str(root), "hub": hub, **request}
     words = [*before, sys.executable, "-c", SCRIPT]
     done = subprocess.run(words, input=json.dumps(task), capture_output=True, text=True, timeout=20)
     assert done.returncode == 0, done.stderr
-    said: dict[str, Any] = json.loads(done.stdout)
-    return said
+    output: dict[str, Any] = json.loads(done.stdout)
+    return output
 
 
 def look(root: Path, revision: str = "", hub: bool = True, full: bool = False) -> dict[str, Any]:
@@ -55,9 +55,9 @@ def repo(tmp_path: Path) -> Path:
 
 
 def recorded(repo: Path) -> dict[str, Any]:
-    seen = look(repo)
+    reply = look(repo)
     names = ("size", "kind", "hash", "by", "blob", "mtime_ns")
-    files = {path: {n: f[n] for n in names} for path, f in seen["files"].items()}
+    files = {path: {n: f[n] for n in names} for path, f in reply["files"].items()}
     ask("record", repo, commit=COMMIT, ref="main", files=files)
     return files
 
@@ -70,11 +70,11 @@ def spoil(file: Path, keep_time: bool) -> None:
 
 
 def test_blobs_are_checked_by_their_own_names(repo: Path) -> None:
-    seen = look(repo)
-    assert seen["commit"] == COMMIT
-    assert not seen["recorded"]
-    told = {p: (f["kind"], f["hash"], f["by"], f["good"]) for p, f in seen["files"].items()}
-    assert told == {
+    reply = look(repo)
+    assert reply["commit"] == COMMIT
+    assert not reply["recorded"]
+    proofs = {p: (f["kind"], f["hash"], f["by"], f["good"]) for p, f in reply["files"].items()}
+    assert proofs == {
         "config.json": ("git", GIT, "name", True),
         "m.safetensors": ("sha256", SHA, "name", True),
     }
@@ -82,15 +82,15 @@ def test_blobs_are_checked_by_their_own_names(repo: Path) -> None:
 
 def test_a_damaged_blob_of_somebody_elses_cache_is_found(repo: Path) -> None:
     spoil(repo / "blobs" / SHA, keep_time=True)
-    seen = look(repo)["files"]
-    assert (seen["m.safetensors"]["good"], seen["config.json"]["good"]) == (False, True)
+    reply = look(repo)["files"]
+    assert (reply["m.safetensors"]["good"], reply["config.json"]["good"]) == (False, True)
 
 
 def test_what_did_not_change_is_not_read_again(repo: Path) -> None:
     recorded(repo)
-    seen = look(repo)
-    assert seen["recorded"]
-    assert [f["read"] for f in seen["files"].values()] == [0, 0]
+    reply = look(repo)
+    assert reply["recorded"]
+    assert [f["read"] for f in reply["files"].values()] == [0, 0]
 
 
 def test_a_changed_time_is_read_again(repo: Path) -> None:
@@ -109,9 +109,9 @@ def test_a_full_check_finds_a_flipped_byte_that_kept_its_time(repo: Path) -> Non
 def test_a_file_of_the_manifest_that_is_gone_is_told(repo: Path) -> None:
     recorded(repo)
     (repo / "snapshots" / COMMIT / "m.safetensors").unlink()
-    seen = look(repo)
-    assert list(seen["absent"]) == ["m.safetensors"]
-    assert seen["absent"]["m.safetensors"]["hash"] == SHA
+    reply = look(repo)
+    assert list(reply["absent"]) == ["m.safetensors"]
+    assert reply["absent"]["m.safetensors"]["hash"] == SHA
 
 
 def test_recording_the_same_writes_nothing(repo: Path) -> None:
@@ -131,16 +131,16 @@ def test_a_revision_that_is_not_there(repo: Path) -> None:
 
 
 def test_nothing_there_at_all(tmp_path: Path) -> None:
-    seen = look(tmp_path / "nowhere/models--x")
-    assert (seen["commit"], seen["files"], seen["closed"]) == ("", {}, [])
-    assert seen["free"] > 0
+    reply = look(tmp_path / "nowhere/models--x")
+    assert (reply["commit"], reply["files"], reply["closed"]) == ("", {}, [])
+    assert reply["free"] > 0
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_folder_that_engines_mount_is_made_by_the_login(tmp_path: Path) -> None:
     model = tmp_path / "model"
-    asked = {"revision": "", "full": False, "cache": str(tmp_path / "cache/hub")}
-    ask("look", model, hub=False, **asked)
+    request = {"revision": "", "full": False, "cache": str(tmp_path / "cache/hub")}
+    ask("look", model, hub=False, **request)
     assert (tmp_path / "cache/hub").is_dir()
     assert not model.exists()
 
@@ -159,8 +159,8 @@ def came(repo: Path, part: Path, **contents: bytes) -> dict[str, Any]:
 def test_what_has_come_whole_gets_its_name(repo: Path, tmp_path: Path) -> None:
     other, part = tmp_path / "other", tmp_path / "other/.spark-serving-part" / COMMIT
     files = came(repo, part, **{"config.json": SMALL, "m.safetensors": LARGE})
-    said = ask("place", other, commit=COMMIT, ref="main", files=files, part=str(part))
-    assert said["bad"] == []
+    reply = ask("place", other, commit=COMMIT, ref="main", files=files, part=str(part))
+    assert reply["bad"] == []
     at = other / "snapshots" / COMMIT
     assert (at / "m.safetensors").read_bytes() == LARGE
     assert os.readlink(at / "m.safetensors") == f"../../blobs/{SHA}"
@@ -172,8 +172,8 @@ def test_what_has_come_whole_gets_its_name(repo: Path, tmp_path: Path) -> None:
 def test_a_download_with_a_wrong_hash_is_never_placed(repo: Path, tmp_path: Path) -> None:
     other, part = tmp_path / "other", tmp_path / "other/.spark-serving-part" / COMMIT
     files = came(repo, part, **{"config.json": SMALL, "m.safetensors": LARGE[:-1] + b"X"})
-    said = ask("place", other, commit=COMMIT, ref="main", files=files, part=str(part))
-    assert said["bad"] == ["m.safetensors"]
+    reply = ask("place", other, commit=COMMIT, ref="main", files=files, part=str(part))
+    assert reply["bad"] == ["m.safetensors"]
     assert not (other / "snapshots" / COMMIT / "m.safetensors").exists()
     assert not (other / "refs/main").exists()
     assert not (other / ".spark-serving.json").exists()
@@ -186,10 +186,10 @@ def test_a_local_path_is_held_against_its_first_reading(tmp_path: Path) -> None:
     model = tmp_path / "model"
     model.mkdir()
     (model / "m.safetensors").write_bytes(LARGE)
-    seen = look(model, hub=False)
-    assert seen["files"]["m.safetensors"]["by"] == "itself"
+    reply = look(model, hub=False)
+    assert reply["files"]["m.safetensors"]["by"] == "itself"
     names = ("size", "kind", "hash", "by", "blob", "mtime_ns")
-    files = {p: {n: f[n] for n in names} for p, f in seen["files"].items()}
+    files = {p: {n: f[n] for n in names} for p, f in reply["files"].items()}
     ask("record", model, hub=False, commit="", ref="", files=files)
     spoil(model / "m.safetensors", keep_time=True)
     assert not look(model, hub=False, full=True)["files"]["m.safetensors"]["good"]
@@ -207,8 +207,8 @@ def test_a_lone_file(tmp_path: Path) -> None:
     entry = {"size": len(LARGE), "kind": "sha256", "hash": SHA, "by": "itself", "blob": "",
              "mtime_ns": 0}  # fmt: skip
     there = tmp_path / "there/m.gguf"
-    asked = {"commit": "", "ref": "", "files": {"": entry}, "part": str(part)}
-    assert ask("place", there, hub=False, **asked)["bad"] == []
+    request = {"commit": "", "ref": "", "files": {"": entry}, "part": str(part)}
+    assert ask("place", there, hub=False, **request)["bad"] == []
     assert there.read_bytes() == LARGE
     assert look(there, hub=False)["files"][""]["read"] == 0
 
@@ -227,23 +227,23 @@ def test_whole_files_that_nobody_can_write_are_good_all_the_same(tmp_path: Path,
     model = tmp_path / "model"
     model.mkdir()
     (model / "m.safetensors").write_bytes(LARGE)
-    seen = look(model, hub=False)["files"]
-    asked: dict[str, Any] = {"commit": "", "ref": "", "files": seen}
-    asked |= {"part": str(tmp_path / "nothing")} if do == "place" else {}
-    said = ask(do, model, False, unwritable(model), **asked)
-    assert ".spark-serving.json" in said["unrecorded"]
-    assert not said.get("bad")
+    reply = look(model, hub=False)["files"]
+    request: dict[str, Any] = {"commit": "", "ref": "", "files": reply}
+    request |= {"part": str(tmp_path / "nothing")} if do == "place" else {}
+    result = ask(do, model, False, unwritable(model), **request)
+    assert ".spark-serving.json" in result["unrecorded"]
+    assert not result.get("bad")
     assert [p.name for p in model.iterdir()] == ["m.safetensors"]
     assert look(model, hub=False)["files"]["m.safetensors"]["read"] == len(LARGE), "read again"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts")
 def test_a_cache_on_a_read_only_file_system_is_read_and_given_to_nobody(repo: Path) -> None:
-    asked = {"revision": "", "full": False}
-    seen = ask("look", repo, before=unwritable(repo), **asked)
-    assert seen["closed"] == []
-    assert all(file["good"] for file in seen["files"].values())
-    files = {"commit": COMMIT, "ref": "main", "files": seen["files"]}
+    request = {"revision": "", "full": False}
+    reply = ask("look", repo, before=unwritable(repo), **request)
+    assert reply["closed"] == []
+    assert all(file["good"] for file in reply["files"].values())
+    files = {"commit": COMMIT, "ref": "main", "files": reply["files"]}
     assert ask("record", repo, before=unwritable(repo), **files)["unrecorded"]
 
 
@@ -253,9 +253,9 @@ def test_a_cache_on_a_read_only_file_system_is_read_and_given_to_nobody(repo: Pa
 def receive(part: Path, sender: str, stall: float = 5, **sizes: int) -> str:
     """From a stand-in for ssh: a shell line that finds the wishes on its stdin."""
     files = [[name, f"snapshots/{name}", size] for name, size in sizes.items()]
-    asked: dict[str, Any] = {"part": str(part), "files": files, "stall": stall}
-    said = ask("receive", part.parent, ssh=["sh", "-c", sender, "sh"], **asked)
-    failed: str = said["failed"]
+    request: dict[str, Any] = {"part": str(part), "files": files, "stall": stall}
+    reply = ask("receive", part.parent, ssh=["sh", "-c", sender, "sh"], **request)
+    failed: str = reply["failed"]
     return failed
 
 
@@ -266,8 +266,8 @@ def test_what_is_sent_goes_into_its_files_and_half_files_are_gone_on_with(tmp_pa
     (part / "c").write_bytes(b"longer than it is")
     assert receive(part, f"cat >{tmp_path}/asked; printf aaabbcccc", a=3, b=4, c=4) == ""
     assert [(part / name).read_bytes() for name in "abc"] == [b"aaa", b"BBbb", b"cccc"]
-    asked = (tmp_path / "asked").read_text()
-    assert asked == "0/3/snapshots/a\n2/4/snapshots/b\n0/4/snapshots/c\n"
+    output = (tmp_path / "asked").read_text()
+    assert output == "0/3/snapshots/a\n2/4/snapshots/b\n0/4/snapshots/c\n"
 
 
 @pytest.mark.parametrize(
@@ -317,10 +317,10 @@ def test_what_no_model_can_have_changes_nothing(
     repo: Path, do: str, changed: dict[str, Any]
 ) -> None:
     before = sorted(str(p) for p in repo.parent.rglob("*"))
-    asked = {"commit": COMMIT, "ref": "main", "files": {}, **changed}
-    asked |= {"part": str(repo / "nothing")} if do == "place" else {}
-    said = ask(do, repo, **asked)
-    assert "ref" in changed or "unfit" in said
+    request = {"commit": COMMIT, "ref": "main", "files": {}, **changed}
+    request |= {"part": str(repo / "nothing")} if do == "place" else {}
+    reply = ask(do, repo, **request)
+    assert "ref" in changed or "unfit" in reply
     assert not (repo.parent / "x").exists()
     if "ref" not in changed:
         assert sorted(str(p) for p in repo.parent.rglob("*")) == before
@@ -346,8 +346,8 @@ def test_one_content_under_two_names_comes_once(repo: Path, tmp_path: Path) -> N
     (repo / "snapshots" / COMMIT / "m.v3").symlink_to(f"../../blobs/{SHA}")
     other, part = tmp_path / "other", tmp_path / "other/.spark-serving-part" / COMMIT
     files = came(repo, part, **{"config.json": SMALL, "m.safetensors": LARGE})
-    said = ask("place", other, commit=COMMIT, ref="main", files=files, part=str(part))
-    assert said["bad"] == []
+    reply = ask("place", other, commit=COMMIT, ref="main", files=files, part=str(part))
+    assert reply["bad"] == []
     assert (other / "snapshots" / COMMIT / "m.v3").read_bytes() == LARGE
     assert [f["read"] for f in look(other)["files"].values()] == [0, 0, 0]
 
@@ -360,9 +360,9 @@ def test_git_lfs_pointers_and_what_git_keeps(tmp_path: Path) -> None:
     (model / "m.safetensors").write_text(
         f"version https://git-lfs.github.com/spec/v1\noid sha256:{SHA}\nsize 5000\n"
     )
-    seen = look(model, hub=False)
-    assert seen["files"].keys() == {"config.json", "m.safetensors"}
-    assert seen["placeholders"] == ["m.safetensors"]
+    reply = look(model, hub=False)
+    assert reply["files"].keys() == {"config.json", "m.safetensors"}
+    assert reply["placeholders"] == ["m.safetensors"]
 
 
 @pytest.mark.parametrize("page", ["<!DOCTYPE html><title>Sign in</title>", "<html><body>403"])

@@ -30,7 +30,7 @@ def plain(command: str) -> str:
     return " ".join(words[3:] if words[0] == "timeout" else words)
 
 
-def told(run: Run, node: str) -> list[str]:
+def changes_of(run: Run, node: str) -> list[str]:
     """The changes at a node; a look while waiting is no change."""
     looks = ("printf 'node %s", "docker run --rm")  # and that no token is left
     return [c for c in map(plain, run.changes.get(node, [])) if not c.startswith(looks)]
@@ -60,13 +60,13 @@ def test_a_converged_run_changes_nothing(served: Fakes) -> None:
 
 def test_a_converged_run_takes_at_most_four_commands_a_node(served: Fakes) -> None:
     run = served.deploy()
-    assert {node: len(said) for node, said in run.commands.items()} == {HEAD: 2, WORKER: 1}
+    assert {node: len(scripts) for node, scripts in run.commands.items()} == {HEAD: 2, WORKER: 1}
 
 
 def test_a_converged_run_loads_nothing_that_it_does_not_need(served: Fakes) -> None:
     words = (str(served.inventory()), "deploy.py", "-y")
-    told = served.pyinfra(*words, PYTHONPROFILEIMPORTTIME="1").err
-    loaded = {line.rpartition("|")[2].strip() for line in told.splitlines() if "|" in line}
+    profile = served.pyinfra(*words, PYTHONPROFILEIMPORTTIME="1").err
+    loaded = {line.rpartition("|")[2].strip() for line in profile.splitlines() if "|" in line}
     assert {"operations.switch", "control.converge"} <= loaded
     assert not loaded & {
         *(
@@ -92,15 +92,15 @@ def test_commands_a_node_do_not_grow_with_the_cluster(tmp_path: Path, nodes: int
     run = sparks.deploy()
     assert run.code == 0, run.text
     assert run.changes == {}
-    counts = [len(said) for said in run.commands.values()]
+    counts = [len(scripts) for scripts in run.commands.values()]
     assert counts == [2] + [1] * (nodes - 1)
 
 
 def test_no_question_is_put_twice_to_a_node_during_prepare(sparks: Fakes) -> None:
     run = sparks.deploy("--dry", yes=False)
     assert run.code == 0, run.text
-    for said in run.commands.values():
-        assert len(said) == len(set(said)) <= 4
+    for scripts in run.commands.values():
+        assert len(scripts) == len(set(scripts)) <= 4
 
 
 def test_a_dry_first_deploy_of_32_nodes_stays_linear(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_a_dry_first_deploy_of_32_nodes_stays_linear(tmp_path: Path) -> None:
     run = sparks.deploy("--dry", "--data", "model=qwen72b", yes=False)
     assert run.code == 0, run.text
     assert run.changes == {}
-    assert [len(said) for said in run.commands.values()] == [4] + [3] * 31
+    assert [len(scripts) for scripts in run.commands.values()] == [4] + [3] * 31
 
 
 # ---- a first deploy
@@ -119,12 +119,12 @@ def test_a_dry_first_deploy_of_32_nodes_stays_linear(tmp_path: Path) -> None:
 def test_a_first_deploy_tells_every_node_what_to_do(sparks: Fakes) -> None:
     run = sparks.deploy()
     assert run.code == 0, run.text
-    assert told(run, HEAD) == [
+    assert changes_of(run, HEAD) == [
         "docker create --name sglang-head",
         "docker start sglang-head",
         "docker update --restart unless-stopped sglang-head",
     ]
-    assert told(run, WORKER) == [
+    assert changes_of(run, WORKER) == [
         "docker create --name sglang-worker-1",
         "docker start sglang-worker-1",
         "docker update --restart unless-stopped sglang-worker-1",
@@ -158,7 +158,7 @@ def test_a_changed_setting_restarts_the_group_head_first(served: Fakes) -> None:
     assert run.code == 0, run.text
     assert f"plan: {WORKER} sglang-worker-1: mem_fraction: 0.85 -> 0.7" in run.text
     for node, name in ((HEAD, "sglang-head"), (WORKER, "sglang-worker-1")):
-        assert told(run, node) == [
+        assert changes_of(run, node) == [
             f"docker rename {name} {name}.previous",
             f"docker update --restart no {name}.previous",
             f"docker stop -t 30 {name}.previous",
@@ -181,8 +181,8 @@ def test_one_ended_rank_restarts_both_and_recreates_none(served: Fakes) -> None:
     served.sparks[1].container = container(spec.name, spec.dump(), status="exited", code=1)
     run = served.deploy()
     assert run.code == 0, run.text
-    assert [c.split()[1] for c in told(run, HEAD)] == ["update", "stop", "start", "update"]
-    assert [c.split()[1] for c in told(run, WORKER)] == ["update", "start", "update"]
+    assert [c.split()[1] for c in changes_of(run, HEAD)] == ["update", "stop", "start", "update"]
+    assert [c.split()[1] for c in changes_of(run, WORKER)] == ["update", "start", "update"]
 
 
 def test_a_restart_policy_changed_by_hand_is_set_without_a_restart(served: Fakes) -> None:
@@ -190,8 +190,10 @@ def test_a_restart_policy_changed_by_hand_is_set_without_a_restart(served: Fakes
     served.sparks[1].container = container(spec.name, spec.dump(), policy="no")
     run = served.deploy()
     assert run.code == 0, run.text
-    assert "docker update --restart unless-stopped sglang-worker-1" in told(run, WORKER)
-    assert not [c for c in told(run, HEAD) + told(run, WORKER) if c.split()[1] in ("stop", "rm")]
+    assert "docker update --restart unless-stopped sglang-worker-1" in changes_of(run, WORKER)
+    assert not [
+        c for c in changes_of(run, HEAD) + changes_of(run, WORKER) if c.split()[1] in ("stop", "rm")
+    ]
 
 
 def test_a_converged_group_that_serves_another_model_restarts(served: Fakes) -> None:
@@ -216,14 +218,14 @@ def test_ending_a_group(served: Fakes, state: str, verbs: list[str]) -> None:
     run = served.deploy("--data", f"state={state}")
     assert run.code == 0, run.text
     for node in (HEAD, WORKER):
-        assert [c.split()[1] for c in told(run, node)] == verbs
+        assert [c.split()[1] for c in changes_of(run, node)] == verbs
         assert len(run.readings[node]) == 1
 
 
 def test_stopping_nothing_is_one_command_a_node(sparks: Fakes) -> None:
     run = sparks.deploy("--data", "state=stopped")
     assert run.code == 0, run.text
-    assert {node: len(said) for node, said in run.commands.items()} == {HEAD: 1, WORKER: 1}
+    assert {node: len(scripts) for node, scripts in run.commands.items()} == {HEAD: 1, WORKER: 1}
 
 
 # ---- faults in the middle
@@ -233,7 +235,7 @@ def test_a_failed_create_ends_the_run_before_anything_starts(sparks: Fakes) -> N
     sparks.sparks[1].answers[" docker create "] = {"success": False, "stderr": "no space left"}
     run = sparks.deploy()
     assert run.code == 1
-    assert not [c for node in (HEAD, WORKER) for c in told(run, node) if " start " in c]
+    assert not [c for node in (HEAD, WORKER) for c in changes_of(run, node) if " start " in c]
     assert "Traceback" not in run.text
 
 
@@ -247,8 +249,8 @@ def test_a_worker_that_does_not_start_fails_the_run_and_stops_the_head(
     run = sparks.deploy()
     assert run.code == 1
     assert "sglang-worker-1 could not be started" in run.text
-    assert "docker stop -t 30 sglang-head" in told(run, HEAD)
-    assert not any("unless-stopped" in c for c in told(run, HEAD))
+    assert "docker stop -t 30 sglang-head" in changes_of(run, HEAD)
+    assert not any("unless-stopped" in c for c in changes_of(run, HEAD))
     assert "Traceback" not in run.text
 
 
@@ -260,7 +262,7 @@ def test_a_worker_that_exits_while_the_head_waits_fails_the_deploy(sparks: Fakes
     assert run.code == 1
     assert "sglang-worker-1 has ended: exited with exit code 137" in run.text
     assert "killed for memory" not in run.text
-    assert "docker stop -t 30 sglang-head" in told(run, HEAD)
+    assert "docker stop -t 30 sglang-head" in changes_of(run, HEAD)
 
 
 def test_a_daemon_that_dies_while_we_wait_is_told(sparks: Fakes) -> None:
@@ -451,7 +453,9 @@ def test_workers_pull_only_where_they_must(sparks: Fakes) -> None:
     """The readings of these fakes stay as they are: after the pull the image is not there yet."""
     sparks.sparks[1].image = False
     run = sparks.deploy()
-    pulls = {node: [c for c in told(run, node) if "docker pull" in c] for node in run.commands}
+    pulls = {
+        node: [c for c in changes_of(run, node) if "docker pull" in c] for node in run.commands
+    }
     assert pulls[HEAD] == []
     assert len(pulls[WORKER]) == 1
     assert pulls[WORKER][0].endswith(f" sh {IMAGE_PIN} lmsysorg/sglang:spark")
@@ -465,7 +469,7 @@ def test_a_failed_pull_ends_the_run_before_anything_stops(served: Fakes) -> None
     worker.answers["docker pull"] = {"success": False, "stderr": "Error: manifest unknown"}
     run = served.deploy("--data", "mem_fraction=0.7")
     assert run.code == 1
-    assert not [c for node in (HEAD, WORKER) for c in told(run, node) if " stop " in c]
+    assert not [c for node in (HEAD, WORKER) for c in changes_of(run, node) if " stop " in c]
     assert f"[{WORKER}] not from the registry: " in run.text
     assert "cannot open the tunnel that other nodes copy files through" in run.text
     assert IMAGE_ID not in run.text

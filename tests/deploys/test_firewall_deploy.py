@@ -31,23 +31,23 @@ def converged(spark: Spark) -> list[str]:
 
 @pytest.fixture
 def sparks(tmp_path: Path) -> Fakes:
-    found = Fakes.of(tmp_path)
-    for spark in found.sparks:
+    fakes = Fakes.of(tmp_path)
+    for spark in fakes.sparks:
         spark.answers[READ] = ufw(spark, *converged(spark))
-    return found
+    return fakes
 
 
 def firewall(sparks: Fakes, *words: str) -> Run:
     return sparks.deploy(*words, file=PROGRAM)
 
 
-def told(run: Run, what: str) -> list[str]:
+def nodes_with(run: Run, what: str) -> list[str]:
     """The nodes that were told this."""
-    return [node for node, said in run.commands.items() if any(what in c for c in said)]
+    return [node for node, scripts in run.commands.items() if any(what in c for c in scripts)]
 
 
 def changed(run: Run) -> list[str]:
-    return told(run, APPLY)
+    return nodes_with(run, APPLY)
 
 
 def test_a_converged_firewall_is_left_alone(sparks: Fakes) -> None:
@@ -55,7 +55,7 @@ def test_a_converged_firewall_is_left_alone(sparks: Fakes) -> None:
     assert run.code == 0, run.text
     assert changed(run) == []
     assert run.text.count("its firewall is up to date") == 2
-    assert all(len(said) == 2 for said in run.commands.values())
+    assert all(len(scripts) == 2 for scripts in run.commands.values())
 
 
 def test_one_node_that_differs_is_changed_alone_and_kept(sparks: Fakes) -> None:
@@ -106,13 +106,13 @@ def test_a_change_that_fails_is_taken_back(
     run = firewall(sparks)
     assert run.code == 1
     assert words in run.text
-    assert not told(run, KEEP)
+    assert not nodes_with(run, KEEP)
     takes_back = [c for c in run.commands[spark.name] if REVERT in c and APPLY not in c]
     assert bool(takes_back) == undone
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("message", "words"),
     [
         pytest.param(["missing"], "ufw is not installed -> sudo apt-get install ufw", id="no ufw"),
         pytest.param(
@@ -129,8 +129,8 @@ def test_a_change_that_fails_is_taken_back(
         ),
     ],
 )  # fmt: skip
-def test_refused_before_any_node_is_told_anything(sparks: Fakes, said: Any, words: str) -> None:
-    sparks.sparks[1].answers[READ] = said
+def test_refused_before_any_node_is_told_anything(sparks: Fakes, message: Any, words: str) -> None:
+    sparks.sparks[1].answers[READ] = message
     sparks.sparks[0].answers[READ] = ufw(sparks.sparks[0])
     run = firewall(sparks)
     assert run.code == 1

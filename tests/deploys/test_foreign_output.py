@@ -149,16 +149,16 @@ def test_a_line_of_anothers_among_its_own_costs_a_fact_nothing(
     assert read(fact, lines) is not None
 
 
-def told(lines: list[str]) -> NodeFacts | None:
-    found: NodeFacts | None = read(NodeReading(), lines)
-    return found
+def read_facts(lines: list[str]) -> NodeFacts | None:
+    facts: NodeFacts | None = read(NodeReading(), lines)
+    return facts
 
 
-def decided(seen: NodeFacts) -> None:
+def decided(node_facts: NodeFacts) -> None:
     """Everything that is decided from a reading; a refusal is a right answer."""
-    other = told(Spark(1).reading(full=True))
+    other = read_facts(Spark(1).reading(full=True))
     assert other
-    nodes = [seen, other]
+    nodes = [node_facts, other]
     try:
         fabric = choose_fabric(nodes, FabricOptions())
     except Refused:
@@ -172,17 +172,17 @@ def decided(seen: NodeFacts) -> None:
     facts = {n.name: n for n in nodes}
     make_plan({}, facts, "absent")
     find_previous_group(facts, "sglang")
-    for rank in (*seen.ranks, None):
-        assert status.rank_status(0, seen.name, seen, rank).node == seen.name
-    probe.probed_node(seen, "/raid/hf-cache", "3.12")
+    for rank in (*node_facts.ranks, None):
+        assert status.rank_status(0, node_facts.name, node_facts, rank).node == node_facts.name
+    probe.probed_node(node_facts, "/raid/hf-cache", "3.12")
 
 
 def test_what_is_decided_from_a_reading_stands_whatever_a_part_of_it_says() -> None:
     lines = SPARK.reading(full=True)
     chance = random.Random(7)
     for output in (*cuts(lines), *mixed(lines), *chance.sample(list(documents(lines)), 300)):
-        if (seen := told(output)) and seen.name == SPARK.name:
-            decided(seen)
+        if (facts := read_facts(output)) and facts.name == SPARK.name:
+            decided(facts)
 
 
 @pytest.mark.parametrize("odd", ODD, ids=repr)
@@ -196,9 +196,9 @@ def test_what_is_decided_stands_whatever_a_label_says(tmp_path: Path, where: str
     label = json.loads(labels["spark-serving.spec"])
     label["launch"][where] = odd
     labels["spark-serving.spec"] = json.dumps(label)
-    seen = told(spark.reading(full=True))
-    assert seen and seen.ranks
-    decided(seen)
+    facts = read_facts(spark.reading(full=True))
+    assert facts and facts.ranks
+    decided(facts)
 
 
 @pytest.mark.parametrize(

@@ -41,15 +41,15 @@ def listed(run: Run) -> dict[str, Any]:
 
 
 def test_what_runs_is_told_by_its_own_label(served: Fakes) -> None:
-    said = listed(served.deploy(file=LISTING))
-    assert (said["runs"], said["light"]) == (True, False)
-    assert said["url"] == f"http://{HEAD}:30000"
-    assert said["served_model_name"] == said["model"] == "openai/gpt-oss-120b"
-    assert [(r["node"], r["rank"], r["name"]) for r in said["ranks"]] == [
+    listing = listed(served.deploy(file=LISTING))
+    assert (listing["runs"], listing["light"]) == (True, False)
+    assert listing["url"] == f"http://{HEAD}:30000"
+    assert listing["served_model_name"] == listing["model"] == "openai/gpt-oss-120b"
+    assert [(r["node"], r["rank"], r["name"]) for r in listing["ranks"]] == [
         (HEAD, 0, "sglang-head"),
         (WORKER, 1, "sglang-worker-1"),
     ]
-    head = said["ranks"][0]
+    head = listing["ranks"][0]
     label = served.sparks[0].container["Config"]["Labels"]["spark-serving.spec"]  # type: ignore[index]
     assert head["spec"] == sha256(label.encode()).hexdigest()
     assert head["image_id"] == IMAGE_ID
@@ -60,34 +60,34 @@ def test_what_runs_is_told_by_its_own_label(served: Fakes) -> None:
 
 def test_nothing_is_changed_by_it_and_a_node_is_told_two_commands(served: Fakes) -> None:
     run = served.deploy(file=LISTING)
-    counts = {node: len(said) for node, said in run.commands.items()}
+    counts = {node: len(scripts) for node, scripts in run.commands.items()}
     assert counts == {HEAD: 2, WORKER: 2}
-    assert all("refs/$name" in said[0] for said in run.changes.values())
+    assert all("refs/$name" in scripts[0] for scripts in run.changes.values())
 
 
 def test_the_running_label_counts_not_the_settings(served: Fakes) -> None:
     served.data["port"] = 31000
-    said = listed(served.deploy("--data", "model=qwen7b", file=LISTING))
-    assert said["model"] == "Qwen/Qwen2.5-7B-Instruct"
-    assert said["served_model_name"] == "openai/gpt-oss-120b"
-    assert said["url"] == f"http://{HEAD}:30000"
+    listing = listed(served.deploy("--data", "model=qwen7b", file=LISTING))
+    assert listing["model"] == "Qwen/Qwen2.5-7B-Instruct"
+    assert listing["served_model_name"] == "openai/gpt-oss-120b"
+    assert listing["url"] == f"http://{HEAD}:30000"
 
 
 def test_the_revision_is_that_of_the_weights_that_run(served: Fakes) -> None:
-    said = listed(served.deploy(file=LISTING))
-    assert said["revision"] == "abc"
+    listing = listed(served.deploy(file=LISTING))
+    assert listing["revision"] == "abc"
     snapshot = "/raid/hf-cache/hub/models--openai--gpt-oss-120b/snapshots/abc"
-    assert {(n["revision"], n["weights"]) for n in said["nodes"]} == {("abc", snapshot)}
+    assert {(n["revision"], n["weights"]) for n in listing["nodes"]} == {("abc", snapshot)}
     # None of these nodes is the machine that lists.
-    assert said["tokenizer"] == ""
+    assert listing["tokenizer"] == ""
 
 
 def test_weights_that_cannot_be_read_leave_the_revision_open(served: Fakes) -> None:
     for spark in served.sparks:
         spark.answers["refs/$name"] = {"success": False}
-    said = listed(served.deploy(file=LISTING))
-    assert said["runs"]
-    assert said["revision"] == ""
+    listing = listed(served.deploy(file=LISTING))
+    assert listing["runs"]
+    assert listing["revision"] == ""
 
 
 @pytest.mark.parametrize(
@@ -110,23 +110,23 @@ def test_the_url_is_one_whatever_way_ssh_came(came_to: str, hostname: str, url: 
 
 
 def test_nothing_runs_is_told_with_the_declared_address(sparks: Fakes) -> None:
-    said = listed(sparks.deploy("--data", "port=31000", file=LISTING))
-    assert (said["runs"], said["ranks"]) == (False, [])
-    assert said["url"] == f"http://{HEAD}:31000"
+    listing = listed(sparks.deploy("--data", "port=31000", file=LISTING))
+    assert (listing["runs"], listing["ranks"]) == (False, [])
+    assert listing["url"] == f"http://{HEAD}:31000"
 
 
 def test_a_head_that_ended_does_not_run(served: Fakes) -> None:
     assert served.sparks[0].container is not None
     served.sparks[0].container["State"]["Status"] = "exited"
-    said = listed(served.deploy(file=LISTING))
-    assert said["runs"] is False
-    assert [rank["rank"] for rank in said["ranks"]] == [1]
+    listing = listed(served.deploy(file=LISTING))
+    assert listing["runs"] is False
+    assert [rank["rank"] for rank in listing["ranks"]] == [1]
 
 
 def test_what_could_not_be_read_is_noted(served: Fakes) -> None:
     served.sparks[1].sections["ranks"] = (1, ["permission denied"])
-    said = listed(served.deploy(file=LISTING))
-    assert any("permission denied" in note for note in said["notes"])
+    listing = listed(served.deploy(file=LISTING))
+    assert any("permission denied" in note for note in listing["notes"])
 
 
 def test_a_refused_declaration_leaves_stdout_empty(sparks: Fakes) -> None:
@@ -146,14 +146,14 @@ def light(sparks: Fakes, text: str) -> dict[str, Any]:
 
 
 def test_light_tells_the_catalogue_and_the_way_to_the_nodes(sparks: Fakes) -> None:
-    said = light(
+    listing = light(
         sparks,
         'head = [("spark-1", {"ssh_hostname": "10.0.0.5", "ssh_user": "nvidia", "ssh_port": 2222,'
         ' "ssh_key": "keys/id", "ssh_password": "hunter2"})]\nworkers = ["spark-2"]\n',
     )
-    assert (said["light"], said["runs"], said["ranks"]) == (True, False, [])
-    assert said["url"] == "http://10.0.0.5:30000"
-    assert said["nodes"][0]["ssh"] == {
+    assert (listing["light"], listing["runs"], listing["ranks"]) == (True, False, [])
+    assert listing["url"] == "http://10.0.0.5:30000"
+    assert listing["nodes"][0]["ssh"] == {
         "hostname": "10.0.0.5",
         "user": "nvidia",
         "port": 2222,
@@ -162,8 +162,8 @@ def test_light_tells_the_catalogue_and_the_way_to_the_nodes(sparks: Fakes) -> No
         "known_hosts_file": "",
         "strict_host_key_checking": "accept-new",
     }
-    assert "hunter2" not in json.dumps(said)
-    entries = {entry["alias"]: entry for entry in said["catalogue"]}
+    assert "hunter2" not in json.dumps(listing)
+    entries = {entry["alias"]: entry for entry in listing["catalogue"]}
     assert entries["qwen72b"]["sparks"] == [2, 4, 8]
     assert 1 in entries["gpt-oss-20b"]["sparks"]
     assert (entries["llama8b"]["gated"], entries["llama8b"]["number"]) == (True, 10)
@@ -173,10 +173,10 @@ def test_light_tells_the_catalogue_and_the_way_to_the_nodes(sparks: Fakes) -> No
 def test_light_guesses_the_head_from_the_ssh_configuration(sparks: Fakes) -> None:
     config = sparks.folder / "ssh_config"
     config.write_text("Host spark-1\n  HostName 192.0.2.7\n")
-    said = light(
+    listing = light(
         sparks, f'head = [("spark-1", {{"ssh_config_file": "{config}", "port": 31000}})]\n'
     )
-    assert said["url"] == "http://192.0.2.7:31000"
+    assert listing["url"] == "http://192.0.2.7:31000"
 
 
 def test_light_refuses_what_a_deploy_refuses(sparks: Fakes) -> None:

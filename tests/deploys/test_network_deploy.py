@@ -22,17 +22,17 @@ def setup(*lines: str) -> list[str]:
 
 
 def fakes(folder: Path, **answers: Any) -> Fakes:
-    made = Fakes.of(folder)
-    for spark in made.sparks:
+    cluster = Fakes.of(folder)
+    for spark in cluster.sparks:
         spark.answers = {ASKED: setup(), **answers}
-    return made
+    return cluster
 
 
 def steps(run: Run, node: str) -> list[str]:
     """Which of our commands the node got, in order."""
     marks = (ASKED, ARMED, REVERTED, HELD, APPLIED, PROBED, DONE)
-    found = (next((m for m in marks if m in c), "") for c in run.commands[node])
-    return [mark for mark in found if mark]
+    names = (next((m for m in marks if m in c), "") for c in run.commands[node])
+    return [mark for mark in names if mark]
 
 
 def as_wanted(cluster: Fakes) -> None:
@@ -64,7 +64,7 @@ def test_a_dry_run_touches_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("failing", "said", "reached"),
+    ("failing", "message", "reached"),
     [
         pytest.param(
             {APPLIED: {"success": False, "stderr": ["bad yaml"]}},
@@ -88,14 +88,14 @@ def test_a_dry_run_touches_nothing(tmp_path: Path) -> None:
     ],
 )
 def test_what_fails_on_one_node_is_put_back_on_all(
-    tmp_path: Path, failing: dict[str, Any], said: str, reached: list[str]
+    tmp_path: Path, failing: dict[str, Any], message: str, reached: list[str]
 ) -> None:
     cluster = fakes(tmp_path)
     # What reverts has the words of what holds in it.
     cluster.sparks[0].answers = {ASKED: setup(), ARMED: [], REVERTED: [], **failing}
     run = cluster.deploy(file=NETWORK)
     assert run.code == 1
-    assert said in run.text
+    assert message in run.text
     assert "Traceback" not in run.text
     assert [steps(run, node) for node in run.commands] == [reached, reached]
     assert "@fake/spark-2: network restored" in run.text
@@ -112,9 +112,9 @@ def refused(cluster: Fakes, *args: str) -> str:
 def test_a_running_group_keeps_its_addresses(tmp_path: Path) -> None:
     cluster = fakes(tmp_path)
     cluster.run_ranks()
-    said = refused(cluster)
-    assert "@fake/spark-1: sglang-head is running, and its addresses would change" in said
-    assert "deploy.py --data state=stopped" in said
+    message = refused(cluster)
+    assert "@fake/spark-1: sglang-head is running, and its addresses would change" in message
+    assert "deploy.py --data state=stopped" in message
 
 
 def test_the_network_as_wanted_is_no_reason_to_stop_a_group(tmp_path: Path) -> None:
@@ -126,8 +126,8 @@ def test_the_network_as_wanted_is_no_reason_to_stop_a_group(tmp_path: Path) -> N
     assert [steps(run, node) for node in run.commands] == [[ASKED], [ASKED]]
 
     cluster.sparks[1].answers[ASKED] = setup("own", "# edited")
-    said = refused(cluster)
-    assert "sglang-worker-1 is running, and its addresses would change" in said
+    message = refused(cluster)
+    assert "sglang-worker-1 is running, and its addresses would change" in message
 
 
 def test_only_nodes_that_change_apply_and_all_answer(tmp_path: Path) -> None:
@@ -159,11 +159,13 @@ def test_host_does_nothing_that_is_not_asked_for(tmp_path: Path) -> None:
     run = cluster.deploy(file=HOST)
     assert run.code == 0, run.text
     assert "@fake/spark-2: linger=false: me's stays off" in run.text
-    assert not [c for said in run.commands.values() for c in said if "apt-get install" in c]
+    assert not [c for scripts in run.commands.values() for c in scripts if "apt-get install" in c]
 
     run = cluster.deploy("--data", "linger=true", file=HOST)
-    told = [[c for c in said if "enable-linger me" in c] for said in run.commands.values()]
-    assert [len(said) for said in told] == [1, 1]
+    lingering = [
+        [c for c in scripts if "enable-linger me" in c] for scripts in run.commands.values()
+    ]
+    assert [len(scripts) for scripts in lingering] == [1, 1]
 
 
 def test_earlyoom_is_installed_where_it_is_missing(tmp_path: Path) -> None:

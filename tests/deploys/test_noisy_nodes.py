@@ -62,8 +62,8 @@ def test_a_document_comes_of_whatever_nodes_say(
     inventory = f"inventory={sparks.inventory()}"
     run = sparks.pyinfra("@local", f"deploys/{name}.py", "-y", "--data", inventory)
     assert "Traceback" not in run.text
-    told = json.loads(run.out)
-    assert told["version"] == 1
+    document = json.loads(run.out)
+    assert document["version"] == 1
     assert (LINE in run.out) == named
     assert ("[[ $- == *i* ]] || return" in run.out) >= named
 

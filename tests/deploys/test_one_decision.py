@@ -26,8 +26,8 @@ def missing(sparks: Fakes) -> dict[str, Any]:
 def moved_tag(sparks: Fakes) -> dict[str, Any]:
     """The image on the head is another one, of another SGLang, than its ranks were made of."""
     for spark in sparks.sparks:
-        said = {"Id": MOVED, "RepoDigests": [], "Size": 24_831_838_208}
-        spark.sections["image"] = (0, ["lmsysorg/sglang:spark", json.dumps(said)])
+        image = {"Id": MOVED, "RepoDigests": [], "Size": 24_831_838_208}
+        spark.sections["image"] = (0, ["lmsysorg/sglang:spark", json.dumps(image)])
         spark.answers["metadata as m"] = ["0.5.23"]
     return {}
 

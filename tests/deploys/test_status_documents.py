@@ -33,45 +33,45 @@ def served(tmp_path: Path) -> Fakes:
 
 def document(sparks: Fakes, name: str, *data: str) -> tuple[dict[str, Any], dict[str, list[str]]]:
     """The document, which must be all of stdout, and every command that a node was told."""
-    said = [word for setting in data for word in ("--data", setting)]
+    options = [word for setting in data for word in ("--data", setting)]
     inventory = f"inventory={sparks.inventory()}"
-    run = sparks.pyinfra("@local", f"deploys/{name}.py", "-y", "--data", inventory, *said)
+    run = sparks.pyinfra("@local", f"deploys/{name}.py", "-y", "--data", inventory, *options)
     assert run.code == 0, run.text
-    told: dict[str, Any] = json.loads(run.out)
-    return told, run.commands
+    report: dict[str, Any] = json.loads(run.out)
+    return report, run.commands
 
 
 def test_a_group_that_serves(served: Fakes) -> None:
-    told, commands = document(served, "status")
-    assert (told["ok"], told["state"], told["served"]) == (True, "ready", [MODEL])
-    assert (told["load"]["running"], told["load"]["tokens_per_second"]) == (2, 75.5)
-    assert [r["image"] for r in told["ranks"]] == [IMAGE_ID[7:19]] * 2
-    assert [r["gpu_watts"] for r in told["ranks"]] == [3.74, 3.74]
+    report, commands = document(served, "status")
+    assert (report["ok"], report["state"], report["served"]) == (True, "ready", [MODEL])
+    assert (report["load"]["running"], report["load"]["tokens_per_second"]) == (2, 75.5)
+    assert [r["image"] for r in report["ranks"]] == [IMAGE_ID[7:19]] * 2
+    assert [r["gpu_watts"] for r in report["ranks"]] == [3.74, 3.74]
     # A reading and the rank's answers; these fakes keep the lease out of their record.
-    assert {node: len(said) for node, said in commands.items()} == {HEAD: 2, WORKER: 2}
+    assert {node: len(scripts) for node, scripts in commands.items()} == {HEAD: 2, WORKER: 2}
 
 
 def test_what_a_deploy_was_given_is_given_here_too(served: Fakes) -> None:
-    told, _ = document(served, "status", "mem_fraction=0.5")
-    assert (told["ready"], told["ok"]) == (True, False)
-    assert f"{HEAD}: mem_fraction: 0.85 -> 0.5" in told["drift"]
+    report, _ = document(served, "status", "mem_fraction=0.5")
+    assert (report["ready"], report["ok"]) == (True, False)
+    assert f"{HEAD}: mem_fraction: 0.85 -> 0.5" in report["drift"]
 
 
 def test_a_server_that_wants_a_key_names_its_model_all_the_same(served: Fakes) -> None:
     served.sparks[0].answers[ANSWERS] = HEALTHY + KEYED
-    told, _ = document(served, "status")
-    assert (told["served"], told["state"]) == ([MODEL], "ready")
+    report, _ = document(served, "status")
+    assert (report["served"], report["state"]) == ([MODEL], "ready")
 
 
 def test_a_daemon_that_does_not_answer(served: Fakes) -> None:
     served.sparks[1].sections["ranks"] = (124, [])
     served.sparks[1].sections["engine"] = (0, ["docker info: exit status 124"])
-    told, _ = document(served, "status")
-    assert (told["ready"], told["ok"]) == (True, False)
-    assert told["ranks"][1]["lost"] == "Docker does not respond: no answer in time"
-    told, _ = document(served, "doctor")
-    (found,) = [a for a in told["ailments"] if a["where"] == WORKER]
-    assert (found["level"], found["key"]) == ("error", "docker-silent")
+    report, _ = document(served, "status")
+    assert (report["ready"], report["ok"]) == (True, False)
+    assert report["ranks"][1]["lost"] == "Docker does not respond: no answer in time"
+    report, _ = document(served, "doctor")
+    (problem,) = [a for a in report["ailments"] if a["where"] == WORKER]
+    assert (problem["level"], problem["key"]) == ("error", "docker-silent")
 
 
 def test_a_failed_switchs_rank_is_left_over_and_named(served: Fakes) -> None:
@@ -81,9 +81,9 @@ def test_a_failed_switchs_rank_is_left_over_and_named(served: Fakes) -> None:
         0,
         [json.dumps(served.sparks[0].container), json.dumps(left)],
     )
-    told, _ = document(served, "status")
-    assert told["ok"] is True
-    assert told["leftovers"] == [
+    report, _ = document(served, "status")
+    assert report["ok"] is True
+    assert report["leftovers"] == [
         {"node": HEAD, "container": "sglang-head.failed", "state": "exited", "kind": "failed"}
     ]
 
@@ -91,11 +91,11 @@ def test_a_failed_switchs_rank_is_left_over_and_named(served: Fakes) -> None:
 def test_no_rank_runs(served: Fakes) -> None:
     for spark in served.sparks:
         spark.container, spark.answers[ANSWERS] = None, ["health 000 0.0"]
-    told, _ = document(served, "status")
-    assert (told["state"], told["ranks"][0]["state"]) == ("down", "missing")
-    told, _ = document(served, "doctor")
-    assert [a["key"] for a in told["ailments"] if a["level"] == "error"] == ["no-group"]
-    assert told["ok"] is False
+    report, _ = document(served, "status")
+    assert (report["state"], report["ranks"][0]["state"]) == ("down", "missing")
+    report, _ = document(served, "doctor")
+    assert [a["key"] for a in report["ailments"] if a["level"] == "error"] == ["no-group"]
+    assert report["ok"] is False
 
 
 def test_a_declaration_that_is_wrong_is_refused_in_one_sentence(served: Fakes) -> None:
@@ -114,8 +114,8 @@ def test_an_api_that_anybody_may_use_is_told_once(served: Fakes, tmp_path: Path)
     key = tmp_path / "key"
     key.write_text("k" * 64)
     key.chmod(0o600)
-    told, _ = document(served, "status", f"api_key_file={key}")
-    (warning,) = told["warnings"]
+    listing, _ = document(served, "status", f"api_key_file={key}")
+    (warning,) = listing["warnings"]
     assert warning.startswith(OPEN)
     report, _ = document(served, "doctor")
     assert [a["level"] for a in report["ailments"] if a["cause"].startswith(OPEN)] == ["warning"]
@@ -125,5 +125,5 @@ def test_an_api_that_anybody_may_use_is_told_once(served: Fakes, tmp_path: Path)
 
 
 def test_on_loopback_nobody_is_warned(tmp_path: Path) -> None:
-    told, _ = document(Fakes.of(tmp_path, 1), "status", "host=127.0.0.1")
-    assert told["warnings"] == []
+    report, _ = document(Fakes.of(tmp_path, 1), "status", "host=127.0.0.1")
+    assert report["warnings"] == []

@@ -23,9 +23,9 @@ def sparks(tmp_path: Path) -> Fakes:
 def document(run: Run) -> dict[str, Any]:
     """The document; all of stdout must be it."""
     assert run.code == 0, run.text
-    said: dict[str, Any] = json.loads(run.out)
-    assert said["version"] == 1
-    return said
+    report: dict[str, Any] = json.loads(run.out)
+    assert report["version"] == 1
+    return report
 
 
 # ---- models
@@ -37,12 +37,12 @@ def test_each_nodes_own_cache_is_told_beside_what_runs(sparks: Fakes) -> None:
     head.answers[MARK] = [f"{MARK} {DEFAULT}", *head.weights_lines(), f"{MARK} org/none"]
     head.answers[MARK] += ["model\torg/none", "path\t/raid/hf-cache/hub/models--org--none"]
     worker.answers[MARK] = {"success": False}
-    said = document(sparks.deploy(file="deploys/models.py"))
-    assert said["present"] == {
+    report = document(sparks.deploy(file="deploys/models.py"))
+    assert report["present"] == {
         HEAD: {DEFAULT: {"complete": True, "bytes": 2 * 32624407872, "revision": "abc"}}
     }
-    assert [rank["model"] for rank in said["listing"]["ranks"]] == [DEFAULT, DEFAULT]
-    entry = said["listing"]["catalogue"][0]
+    assert [rank["model"] for rank in report["listing"]["ranks"]] == [DEFAULT, DEFAULT]
+    entry = report["listing"]["catalogue"][0]
     assert (entry["weight_bytes"], entry["mem_fraction"]) == (65248815744, 0.85)
 
 
@@ -51,10 +51,10 @@ def test_all_models_are_one_command_a_node(sparks: Fakes) -> None:
         spark.answers[MARK] = []
     run = sparks.deploy("--data", "model=org/own", file="deploys/models.py")
     assert document(run)["present"] == {HEAD: {}, WORKER: {}}
-    asked = [c for c in run.commands[WORKER] if f"{MARK} {DEFAULT}" in c]
-    assert len(asked) == 1
-    assert f"{MARK} org/own" in asked[0]
-    assert "SmolLM2" not in asked[0]
+    scripts = [c for c in run.commands[WORKER] if f"{MARK} {DEFAULT}" in c]
+    assert len(scripts) == 1
+    assert f"{MARK} org/own" in scripts[0]
+    assert "SmolLM2" not in scripts[0]
 
 
 # ---- probe
@@ -68,23 +68,23 @@ def probe(sparks: Fakes, *words: str) -> Run:
 def test_healthy_sparks_have_no_error(sparks: Fakes) -> None:
     for spark in sparks.sparks:
         spark.answers["python3 --version"] = ["Python 3.12.3"]
-    said = document(probe(sparks))
-    head, worker = said["nodes"]
+    report = document(probe(sparks))
+    head, worker = report["nodes"]
     assert (head["name"], worker["name"]) == (HEAD, WORKER)
     assert (head["lost"], head["gpu"], head["docker"]) == ("", "NVIDIA GB10", "29.1.0")
     assert (head["hf_cache"], head["python"]) == ("writable", "3.12.3")
     assert len(head["ports"]) == 2
-    warned = [f["what"] for f in said["findings"] if f["level"] != "ok"]
+    warned = [f["what"] for f in report["findings"] if f["level"] != "ok"]
     assert len(warned) == 1
     assert warned[0].startswith("anyone who can reach port 30000 may use the API")
 
 
 def test_what_check_finds_the_probe_finds(sparks: Fakes) -> None:
     sparks.sparks[1].up = False
-    said = document(probe(sparks, "--data", "model=qwen7b"))
-    wrong = [f for f in said["findings"] if f["level"] == "error"]
+    report = document(probe(sparks, "--data", "model=qwen7b"))
+    wrong = [f for f in report["findings"] if f["level"] == "error"]
     assert any("no QSFP port is Up" in f["what"] and f["where"] == WORKER for f in wrong), wrong
-    assert said["nodes"][1]["ports"] == []
+    assert report["nodes"][1]["ports"] == []
 
 
 def test_a_declaration_that_is_wrong_is_refused(sparks: Fakes) -> None:

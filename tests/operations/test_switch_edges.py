@@ -120,12 +120,12 @@ class Cluster:
         return Output(ok=True)
 
     def _end_bad(self, node: str) -> None:
-        seen = self.world.facts[node]
+        facts = self.world.facts[node]
         ranks = [
             replace(r, status="exited", exit_code=1) if r.running and r.label in self.bad else r
-            for r in seen.ranks
+            for r in facts.ranks
         ]
-        self.world.facts[node] = replace(seen, ranks=tuple(ranks))
+        self.world.facts[node] = replace(facts, ranks=tuple(ranks))
 
     def read(self, hosts: Mapping[str, FakeHost], group: Group) -> switch.RanksById:
         there = [n for n in hosts if n not in self.gone]
@@ -138,8 +138,8 @@ class Cluster:
         if node in self.gone:
             return RankHealth(node, lost="no route to host")
         named = [r for r in self.world.facts[node].ranks if r.name == group.specs[node].name]
-        seen = named[0] if named else None
-        return RankHealth(node, seen, 200 if seen and seen.running else 0)
+        rank = named[0] if named else None
+        return RankHealth(node, rank, 200 if rank and rank.running else 0)
 
     def prove(self, group: Group, *, locked: bool = False) -> tuple[Finding, ...]:
         down = [x.node for x in self.look(group) if not x.healthy]
@@ -150,19 +150,19 @@ class Cluster:
     def run(self, specs: Specs) -> bool | None:
         """A deploy, from its reading on; None where it had nothing to do."""
         facts = undo_interrupted_switch(self.world.facts, specs, "sglang")
-        made = make_plan(specs, facts, "running")
-        if not made.changes:
+        plan = make_plan(specs, facts, "running")
+        if not plan.changes:
             return None
-        serves = not made.restart
-        known = made.previous
+        serves = not plan.restart
+        previous = plan.previous
         return switch.carry_out(
             Switch(
                 hosts=self.hosts,  # type: ignore[arg-type]
                 runtime=docker,
-                plan=made,
+                plan=plan,
                 stop_seconds=30,
                 group=None if serves else self.group(specs),
-                previous=self.group(dict(known.specs)) if known else None,
+                previous=self.group(dict(previous.specs)) if previous else None,
                 lost=lambda: None,
                 taken=lambda: self.taken,
             )
@@ -187,8 +187,8 @@ class Cluster:
 
     def serves(self, specs: Specs) -> bool:
         """This group alone runs, under its own names, and survives a reboot."""
-        for node, seen in self.world.facts.items():
-            living = [r for r in seen.ranks if r.alive]
+        for node, facts in self.world.facts.items():
+            living = [r for r in facts.ranks if r.alive]
             want = specs.get(node)
             if [(r.name, r.label) for r in living] != ([(want.name, want.dump())] if want else []):
                 return False
@@ -200,8 +200,8 @@ class Cluster:
         """Stopped ranks that the next boot would start."""
         return [
             r.name
-            for seen in self.world.facts.values()
-            for r in seen.ranks
+            for facts in self.world.facts.values()
+            for r in facts.ranks
             if not r.alive and r.restart_policy != "no"
         ]
 
@@ -213,16 +213,16 @@ def make_cluster(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Cluster]:
 
     def make(world: World, *bad: Specs, **more: Any) -> Cluster:
         labels = frozenset(spec.dump() for specs in bad for spec in specs.values())
-        made = Cluster(world, labels, **more)
+        cluster = Cluster(world, labels, **more)
         monkeypatch.setattr(shell, "on_all", on_all)
-        monkeypatch.setattr(shell, "run_command", made.run_command)
-        monkeypatch.setattr(switch, "read_ranks", made.read)
+        monkeypatch.setattr(shell, "run_command", cluster.run_command)
+        monkeypatch.setattr(switch, "read_ranks", cluster.read)
         monkeypatch.setattr(switch, "PAUSE_SECONDS", 0)
-        monkeypatch.setattr(groups, "read_healths", made.look)
-        monkeypatch.setattr(groups, "verify_model", made.prove)
+        monkeypatch.setattr(groups, "read_healths", cluster.look)
+        monkeypatch.setattr(groups, "verify_model", cluster.prove)
         monkeypatch.setattr(groups, "log_causes", lambda *_: None)
         monkeypatch.setattr("time.sleep", lambda _: None)
-        return made
+        return cluster
 
     return make
 
@@ -230,9 +230,9 @@ def make_cluster(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Cluster]:
 def commands(bad: bool) -> int:
     """How many commands a switch takes that succeeds, or fails at its last."""
     with pytest.MonkeyPatch.context() as patch:
-        made = make_cluster.__wrapped__(patch)(World(running(old())), *([new()] if bad else []))  # type: ignore[attr-defined]
-        made.run(new())
-        return int(made.count)
+        cluster = make_cluster.__wrapped__(patch)(World(running(old())), *([new()] if bad else []))  # type: ignore[attr-defined]
+        cluster.run(new())
+        return int(cluster.count)
 
 
 CUTS = [
@@ -249,25 +249,25 @@ def test_one_fault(
     make_cluster: Callable[..., Cluster], bad: bool, number: int, how: str, then: str
 ) -> None:
     """Old or new serves after the run; where a fault hit the way back, after the next one."""
-    made = make_cluster(World(running(old())), *([new()] if bad else []), fault=(number, how))
+    cluster = make_cluster(World(running(old())), *([new()] if bad else []), fault=(number, how))
     try:
-        good = made.run(new())
+        good = cluster.run(new())
     except Dead:
         good = None
-    assert not made.wrong
-    told = any("policy could not be set" in x or "could not rename" in x for x in made.logged)
+    assert not cluster.wrong
+    warned = any("policy could not be set" in x or "could not rename" in x for x in cluster.logged)
     if good:
-        assert made.serves(new()) or told
+        assert cluster.serves(new()) or warned
     elif good is False and how in ("refused", "late"):
-        assert made.serves(old()) or told, made.logged
-    assert not (made.resurrects() and good is not None and not made.gone), made.world.facts
-    made.gone.clear()
-    made.bad = frozenset()
+        assert cluster.serves(old()) or warned, cluster.logged
+    assert not (cluster.resurrects() and good is not None and not cluster.gone), cluster.world.facts
+    cluster.gone.clear()
+    cluster.bad = frozenset()
     wanted = {"old": old, "new": new}[then]()
-    assert made.run(wanted) is not False, made.logged
-    assert made.serves(wanted), made.world.facts
-    assert not made.wrong
-    assert made.run(wanted) is None
+    assert cluster.run(wanted) is not False, cluster.logged
+    assert cluster.serves(wanted), cluster.world.facts
+    assert not cluster.wrong
+    assert cluster.run(wanted) is None
 
 
 def also(world: World, node: str, *ranks: Rank) -> None:
@@ -278,14 +278,14 @@ def test_what_is_called_like_our_wrecks_and_is_not_ours_stays(
     make_cluster: Callable[..., Cluster],
 ) -> None:
     theirs = Rank("sglang-head.failed", "theirs", "exited", restart_policy="no")
-    made = make_cluster(World(running(old())), new())
-    also(made.world, "spark-1", theirs)
-    assert made.run(new()) is False
-    assert theirs in made.world.facts["spark-1"].ranks
-    assert not made.resurrects()
-    made.bad = frozenset()
-    assert made.run(old()) is True
-    living = [r for seen in made.world.facts.values() for r in seen.ranks if r.alive]
+    cluster = make_cluster(World(running(old())), new())
+    also(cluster.world, "spark-1", theirs)
+    assert cluster.run(new()) is False
+    assert theirs in cluster.world.facts["spark-1"].ranks
+    assert not cluster.resurrects()
+    cluster.bad = frozenset()
+    assert cluster.run(old()) is True
+    living = [r for facts in cluster.world.facts.values() for r in facts.ranks if r.alive]
     assert {r.name: r.label for r in living} == {s.name: s.dump() for s in old().values()}
     assert {r.restart_policy for r in living} == {"unless-stopped"}
 
@@ -294,27 +294,27 @@ def test_where_the_wanted_group_serves_nothing_else_is_started(
     make_cluster: Callable[..., Cluster],
 ) -> None:
     """What is left of an interrupted switch can't be cleared away: both would need the memory."""
-    made = make_cluster(World(running(new())), fault=(0, "refused"))
+    cluster = make_cluster(World(running(new())), fault=(0, "refused"))
     for node, spec in old().items():
-        kept = ran(spec, id=f"kept-{node}", status="exited", restart_policy="no")
-        wreck = replace(kept, id=f"wreck-{node}", name=f"{spec.name}.failed")
-        also(made.world, node, replace(kept, name=f"{spec.name}.previous"), wreck)
-    assert made.run(new()) is False
-    assert not made.wrong
-    assert made.serves(new())
-    assert made.run(new()) is True
-    assert made.serves(new())
-    assert made.run(new()) is None
+        rank = ran(spec, id=f"kept-{node}", status="exited", restart_policy="no")
+        wreck = replace(rank, id=f"wreck-{node}", name=f"{spec.name}.failed")
+        also(cluster.world, node, replace(rank, name=f"{spec.name}.previous"), wreck)
+    assert cluster.run(new()) is False
+    assert not cluster.wrong
+    assert cluster.serves(new())
+    assert cluster.run(new()) is True
+    assert cluster.serves(new())
+    assert cluster.run(new()) is None
 
 
 def test_a_run_that_was_overtaken_while_it_waited_changes_nothing_more(
     make_cluster: Callable[..., Cluster],
 ) -> None:
-    made = make_cluster(World(running(old())))
-    made.taken = True
-    assert made.run(new()) is False
-    assert "this run changes nothing more" in made.logged
-    assert {r.restart_policy for s in made.world.facts.values() for r in s.ranks} == {"no"}
+    cluster = make_cluster(World(running(old())))
+    cluster.taken = True
+    assert cluster.run(new()) is False
+    assert "this run changes nothing more" in cluster.logged
+    assert {r.restart_policy for s in cluster.world.facts.values() for r in s.ranks} == {"no"}
 
 
 def test_what_can_not_be_explained_is_put_back_all_the_same(
@@ -323,20 +323,20 @@ def test_what_can_not_be_explained_is_put_back_all_the_same(
     def broken(*_: Any) -> None:
         raise ValueError("a log of another kind")
 
-    made = make_cluster(World(running(old())), new())
+    cluster = make_cluster(World(running(old())), new())
     monkeypatch.setattr(groups, "log_causes", broken)
-    assert made.run(new()) is False
-    assert made.serves(old())
+    assert cluster.run(new()) is False
+    assert cluster.serves(old())
 
 
 def test_a_group_that_asks_for_another_key_serves_too(
     make_cluster: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = make_cluster(World(running(old())))
+    cluster = make_cluster(World(running(old())))
     locked = GroupAnswers(
         (EndpointReply(200), EndpointReply(200)), EndpointReply(401), EndpointReply(0)
     )
-    group = replace(made.group(old()), fetch_answers=lambda: locked)
+    group = replace(cluster.group(old()), fetch_answers=lambda: locked)
     assert not PROVE(group, locked=True)
     assert "changed" in str(PROVE(group)[0])
 
@@ -370,13 +370,13 @@ def test_a_node_that_goes_on_refusing_is_left_out(monkeypatch: pytest.MonkeyPatc
 def test_what_failed_is_kept_stopped_and_only_the_last_of_it(
     make_cluster: Callable[..., Cluster],
 ) -> None:
-    made = make_cluster(World(running(old())), new(), third())
+    cluster = make_cluster(World(running(old())), new(), third())
     for wanted in (new(), third()):
-        assert made.run(wanted) is False
-        assert made.serves(old())
+        assert cluster.run(wanted) is False
+        assert cluster.serves(old())
         for node, spec in wanted.items():
-            kept = [r for r in made.world.facts[node].ranks if r.name == f"{spec.name}.failed"]
-            assert [(r.label, r.alive, r.restart_policy) for r in kept] == [
+            failed = [r for r in cluster.world.facts[node].ranks if r.name == f"{spec.name}.failed"]
+            assert [(r.label, r.alive, r.restart_policy) for r in failed] == [
                 (spec.dump(), False, "no")
             ]
 
@@ -390,16 +390,16 @@ def test_a_group_that_was_proven_is_what_is_put_back(
     world = World(running(new()))
     for node in left:
         spec = old()[node]
-        kept = ran(spec, id=f"kept-{node}", status="exited", restart_policy="no")
-        also(world, node, replace(kept, name=f"{spec.name}.previous"))
-    made = make_cluster(world, wanted)
-    assert made.run(wanted) is False, made.logged
-    assert not made.wrong
-    assert made.serves(new()), made.logged
-    made.bad = frozenset()
-    assert made.run(wanted) is True
-    assert made.serves(wanted)
-    assert made.run(wanted) is None
+        rank = ran(spec, id=f"kept-{node}", status="exited", restart_policy="no")
+        also(world, node, replace(rank, name=f"{spec.name}.previous"))
+    cluster = make_cluster(world, wanted)
+    assert cluster.run(wanted) is False, cluster.logged
+    assert not cluster.wrong
+    assert cluster.serves(new()), cluster.logged
+    cluster.bad = frozenset()
+    assert cluster.run(wanted) is True
+    assert cluster.serves(wanted)
+    assert cluster.run(wanted) is None
 
 
 @profile(max_examples=200, deadline=None)
@@ -409,30 +409,30 @@ def test_faults_in_a_row_end_in_one_group(data: st.DataObject) -> None:
     commands all come through."""
     kinds = [old(), new(), third()]
     with pytest.MonkeyPatch.context() as patch:
-        made = make_cluster.__wrapped__(patch)(World(running(old())))  # type: ignore[attr-defined]
+        cluster = make_cluster.__wrapped__(patch)(World(running(old())))  # type: ignore[attr-defined]
         for _ in range(data.draw(st.integers(1, 5))):
             wanted = data.draw(st.sampled_from(kinds))
             bad = data.draw(st.sampled_from([{}, wanted]))
-            made.bad = frozenset(spec.dump() for spec in bad.values())
+            cluster.bad = frozenset(spec.dump() for spec in bad.values())
             how = data.draw(st.sampled_from([*FAULTS, "killed", ""]))
-            made.count, made.fault = 0, (data.draw(st.integers(0, 40)), how)
-            clean = [specs for specs in kinds if made.serves(specs)]
+            cluster.count, cluster.fault = 0, (data.draw(st.integers(0, 40)), how)
+            clean = [specs for specs in kinds if cluster.serves(specs)]
             with contextlib.suppress(Dead):
-                if made.run(wanted) is False and not how:
-                    assert not clean or made.serves(clean[0]), made.logged
-            assert not made.wrong, made.logged
-            made.gone.clear()
-        made.bad, made.fault = frozenset(), (-1, "")
+                if cluster.run(wanted) is False and not how:
+                    assert not clean or cluster.serves(clean[0]), cluster.logged
+            assert not cluster.wrong, cluster.logged
+            cluster.gone.clear()
+        cluster.bad, cluster.fault = frozenset(), (-1, "")
         last = data.draw(st.sampled_from(kinds))
-        assert made.run(last) is not False, made.logged
-        assert made.serves(last), made.world.facts
-        assert made.run(last) is None
+        assert cluster.run(last) is not False, cluster.logged
+        assert cluster.serves(last), cluster.world.facts
+        assert cluster.run(last) is None
 
 
 def test_ctrl_c_while_it_waits_puts_back_what_served(
     make_cluster: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = make_cluster(World(running(old())))
+    cluster = make_cluster(World(running(old())))
     usual = signal.getsignal(signal.SIGINT)
 
     def loading(group: Group) -> list[RankHealth]:
@@ -440,13 +440,13 @@ def test_ctrl_c_while_it_waits_puts_back_what_served(
             if signal.getsignal(signal.SIGINT) is not usual:
                 signal.raise_signal(signal.SIGINT)
             assert signal.getsignal(signal.SIGINT) is usual, "the second one ends the run"
-            return [replace(look, health=503) for look in made.look(group)]
-        return made.look(group)
+            return [replace(look, health=503) for look in cluster.look(group)]
+        return cluster.look(group)
 
     monkeypatch.setattr(groups, "read_healths", loading)
-    assert made.run(new()) is False
-    assert "interrupted by SIGINT" in "\n".join(made.logged)
-    assert made.serves(old())
+    assert cluster.run(new()) is False
+    assert "interrupted by SIGINT" in "\n".join(cluster.logged)
+    assert cluster.serves(old())
     assert signal.getsignal(signal.SIGINT) is usual
 
 
@@ -454,61 +454,63 @@ def test_ctrl_c_while_it_waits_puts_back_what_served(
 def test_a_signal_between_two_phases_puts_back_what_served(
     make_cluster: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    made = make_cluster(World(running(old())))
+    cluster = make_cluster(World(running(old())))
 
     def run_command(at: FakeHost, command: Command) -> Output:
-        if made.count == 4:
+        if cluster.count == 4:
             signal.raise_signal(number)
-        return made.run_command(at, command)
+        return cluster.run_command(at, command)
 
     monkeypatch.setattr(shell, "run_command", run_command)
-    assert made.run(new()) is False
-    assert made.serves(old())
-    assert made.count < 20
+    assert cluster.run(new()) is False
+    assert cluster.serves(old())
+    assert cluster.count < 20
 
 
 def test_ctrl_c_while_a_group_loads_that_this_run_did_not_start(
     make_cluster: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = make_cluster(World(running(old())))
+    cluster = make_cluster(World(running(old())))
 
     def loading(group: Group) -> list[RankHealth]:
         signal.raise_signal(signal.SIGTERM)
-        return [replace(look, health=503) for look in made.look(group)]
+        return [replace(look, health=503) for look in cluster.look(group)]
 
     monkeypatch.setattr(groups, "read_healths", loading)
-    hosts: Any = made.hosts
+    hosts: Any = cluster.hosts
     only_waits = Switch(
         hosts=hosts,
         runtime=docker,
-        plan=make_plan(old(), made.world.facts, "running"),
+        plan=make_plan(old(), cluster.world.facts, "running"),
         stop_seconds=30,
-        group=replace(made.group(old()), start=False),
+        group=replace(cluster.group(old()), start=False),
         previous=None,
         lost=lambda: None,
         taken=lambda: False,
     )
     assert switch.carry_out(only_waits) is False
-    assert made.serves(old())
-    assert "what runs was left as it is" in "\n".join(made.logged)
+    assert cluster.serves(old())
+    assert "what runs was left as it is" in "\n".join(cluster.logged)
 
 
 def test_a_group_of_many_nodes_is_put_back(make_cluster: Callable[..., Cluster]) -> None:
-    made = make_cluster(World(running(old(12))), new(12))
-    assert made.run(new(12)) is False
-    assert made.serves(old(12))
+    cluster = make_cluster(World(running(old(12))), new(12))
+    assert cluster.run(new(12)) is False
+    assert cluster.serves(old(12))
 
 
-def test_a_group_of_an_older_version_of_ours_is_put_back(make_cluster: Callable[..., Cluster]) -> None:
+def test_a_group_of_an_older_version_of_ours_is_put_back(
+    make_cluster: Callable[..., Cluster],
+) -> None:
     """Its label lacks what came later, and has what has gone since."""
-    made = make_cluster(World(running(old())), new())
-    for node, seen in made.world.facts.items():
-        said = json.loads(seen.ranks[0].label or "")
-        del said["launch"]["revision"], said["sglang"], said["shm_size"]
-        said["token_folder"] = "/run/spark-serving"
-        aged = replace(seen.ranks[0], label=json.dumps(said))
-        made.world.facts[node] = replace(seen, ranks=(aged,))
-    before = {node: seen.ranks[0].id for node, seen in made.world.facts.items()}
-    assert made.run(new()) is False
-    living = {n: [r.id for r in s.ranks if r.running] for n, s in made.world.facts.items()}
+    cluster = make_cluster(World(running(old())), new())
+    for node, facts in cluster.world.facts.items():
+        document = json.loads(facts.ranks[0].label or "")
+        del document["launch"]["revision"], document["sglang"], document["shm_size"]
+        document["token_folder"] = "/run/spark-serving"
+        aged = replace(facts.ranks[0], label=json.dumps(document))
+        cluster.world.facts[node] = replace(facts, ranks=(aged,))
+    before = {node: node_facts.ranks[0].id for node, node_facts in cluster.world.facts.items()}
+    assert cluster.run(new()) is False
+    living = {n: [r.id for r in s.ranks if r.running] for n, s in cluster.world.facts.items()}
     assert living == {node: [id] for node, id in before.items()}

@@ -23,15 +23,15 @@ from operations.tunnel import Tunnel, open_tunnel
 HEAD, *OTHERS = sorted(inventory, key=lambda h: h.name)
 
 
-def words(opened: Tunnel, target: Host, asked: list[str]) -> Argv:
-    found = [list(opened.ssh(target.name)) if word == "WAY" else [word] for word in asked]
-    return tuple(word for some in found for word in some)
+def words(opened: Tunnel, target: Host, parts: list[str]) -> Argv:
+    argv = [list(opened.ssh(target.name)) if word == "WAY" else [word] for word in parts]
+    return tuple(word for some in argv for word in some)
 
 
 def ask(opened: Tunnel, target: Host) -> list[tuple[bool, str]]:
     answers = [
-        shell.run_command(target, Command(words(opened, target, asked), 30, stdin, kill=False))
-        for stdin, *asked in host.data.asks
+        shell.run_command(target, Command(words(opened, target, argv), 30, stdin, kill=False))
+        for stdin, *argv in host.data.asks
     ]
     return [(answer.ok, answer.text) for answer in answers]
 
@@ -40,8 +40,8 @@ def carry(state: object, host: Host) -> bool:
     try:
         others, folder = {h.name: h for h in OTHERS}, host.data.get("folder", "")
         with open_tunnel(HEAD, others, host.data.address, 60, folder=folder) as opened:
-            told = shell.on_all(OTHERS, lambda target: ask(opened, target))
-            Path(host.data.out).write_text(json.dumps(told))
+            outputs = shell.on_all(OTHERS, lambda target: ask(opened, target))
+            Path(host.data.out).write_text(json.dumps(outputs))
             if host.data.get("killed"):
                 os.kill(os.getpid(), signal.SIGKILL)
     except Refused as refused:

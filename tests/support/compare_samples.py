@@ -96,8 +96,8 @@ def pairs(
             name: _made(values, which[1], drawn[1]) * worse[name] for name, values in logs.items()
         }
         yield (
-            a_run("A", **{name: made.tolist() for name, made in first.items()}),
-            a_run("B", **{name: made.tolist() for name, made in second.items()}),
+            a_run("A", **{name: figures.tolist() for name, figures in first.items()}),
+            a_run("B", **{name: figures.tolist() for name, figures in second.items()}),
         )
 
 
@@ -108,5 +108,5 @@ def _made(logs: Floats, which: int, drawn: NDArray[np.int64]) -> Floats:
     residuals = (logs - means[:, np.newaxis]).ravel() * np.sqrt(n / (n - 1))
     between = max(0.0, means.var(ddof=1) - residuals.var() / n)
     start = means.mean() + (means[which] - means.mean()) * np.sqrt(between / means.var(ddof=1))
-    made: Floats = np.exp(start + residuals[drawn])
-    return made
+    values: Floats = np.exp(start + residuals[drawn])
+    return values

@@ -101,8 +101,8 @@ def listing(light):
 def verdict(case):
     nodes = 1 if case.get("head_only") else len(read("settings.json")["nodes"])
     tp = 1 if case.get("head_only") else case.get("tensor_parallel", nodes)
-    known = (*SETTINGS, "model", "head_only")
-    errors = [f"{name} is not a setting" for name in case if name not in known]
+    names = (*SETTINGS, "model", "head_only")
+    errors = [f"{name} is not a setting" for name in case if name not in names]
     if tp > nodes:
         errors.append(f"tensor_parallel {tp} GPUs are needed, the nodes have {nodes}")
     return {

@@ -34,8 +34,8 @@ class Call:
     @property
     def json(self) -> dict[str, Any]:
         """The body; {} where it is none."""
-        asked: dict[str, Any] = json.loads(self.body) if self.body else {}
-        return asked
+        body: dict[str, Any] = json.loads(self.body) if self.body else {}
+        return body
 
     @property
     def tokens(self) -> int:

@@ -126,14 +126,14 @@ def address_of(method: str, target: str) -> Address:
 
 def read_headers(stream: BufferedReader) -> tuple[bytes, int]:
     """The headers to pass on, the empty line included, and the body's length."""
-    kept, length = [], 0
+    headers, length = [], 0
     while (line := stream.readline()) != b"\r\n":
         name, _, value = line.partition(b":")
         if name.lower() == b"content-length":
             length = int(value)
         if not name.lower().startswith(b"proxy-"):
-            kept.append(line)
-    return b"".join([*kept, b"\r\n"]), length
+            headers.append(line)
+    return b"".join([*headers, b"\r\n"]), length
 
 
 def relay(read: Callable[[int], bytes], sink: socket.socket) -> None:

@@ -22,17 +22,17 @@ def nodes(count: int = 2) -> list[NodeFacts]:
 
 
 def findings(
-    *seen: NodeFacts, count: int = 2, version: str = VERSION, ours: str = "", **data: Any
+    *facts: NodeFacts, count: int = 2, version: str = VERSION, ours: str = "", **data: Any
 ) -> list[Finding]:
     """Findings over healthy Sparks."""
-    seen = seen or tuple(nodes(count))
-    wanted = want(len(seen), **data)
+    facts = facts or tuple(nodes(count))
+    wanted = want(len(facts), **data)
     needs = Needs(our_names=frozenset({ours}))
-    every = list(check_launch(wanted, find_model(wanted.common.model), seen, needs, version))
+    every = list(check_launch(wanted, find_model(wanted.common.model), facts, needs, version))
     assert all(f.cure for f in every if f.level is Level.ERROR)
     return every
 
 
-def told(*seen: NodeFacts, **more: Any) -> list[str]:
+def check_declared(*facts: NodeFacts, **more: Any) -> list[str]:
     """The same as "level what -> cure"."""
-    return [f"{f.level.value} {f}" for f in findings(*seen, **more)]
+    return [f"{f.level.value} {f}" for f in findings(*facts, **more)]

@@ -75,9 +75,9 @@ class Recorded:
         return [body(exchange) for exchange in self.exchanges]
 
 
-def record(made: Recorder, load: Load) -> Recorded:
+def record(client: Recorder, load: Load) -> Recorded:
     """Send it and read what came."""
-    recording = made.record(load)
+    recording = client.record(load)
     with closing(recording.store):
         return Recorded(recording, list(recording.exchanges()))
 

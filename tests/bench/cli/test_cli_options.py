@@ -69,10 +69,10 @@ def options(run: FakeRun, *words: str) -> RunOptions:
 
 
 def test_without_words_it_is_the_quick_profile(run: FakeRun) -> None:
-    found = options(run)
-    assert found.load.profile.name == "quick"
-    assert (found.load.profile.num_prompts, found.load.profile.input_len) == (10, 128)
-    assert found == RunOptions(load=LoadOptions(profile=found.load.profile))
+    parsed = options(run)
+    assert parsed.load.profile.name == "quick"
+    assert (parsed.load.profile.num_prompts, parsed.load.profile.input_len) == (10, 128)
+    assert parsed == RunOptions(load=LoadOptions(profile=parsed.load.profile))
 
 
 @pytest.mark.parametrize(
@@ -91,31 +91,34 @@ def test_an_override_keeps_the_rest_of_the_profile(
     run: FakeRun, words: str, field: str, value: object
 ) -> None:
     plain = options(run, "stress", "-r", "8", "-c", "4", "-n", "90").load.profile
-    found = options(run, "stress", "-r", "8", "-c", "4", "-n", "90", *words.split()).load.profile
-    assert found == msgspec.structs.replace(plain, **{field: value})
+    parsed = options(run, "stress", "-r", "8", "-c", "4", "-n", "90", *words.split()).load.profile
+    assert parsed == msgspec.structs.replace(plain, **{field: value})
 
 
 def test_overrides_are_kept_as_the_profile_has_them(run: FakeRun) -> None:
-    found = options(run, "stress", "-c", "none", "-r", "inf", "-o", "3")
-    assert found.load.overrides == {"concurrency": None, "request_rate": None, "output_len": 3}
+    parsed = options(run, "stress", "-c", "none", "-r", "inf", "-o", "3")
+    assert parsed.load.overrides == {"concurrency": None, "request_rate": None, "output_len": 3}
 
 
 def test_several_at_once(run: FakeRun, tmp_path: Path) -> None:
-    found = options(
+    parsed = options(
         run, "latency", "--seed", "3", "--endpoint", "generate", "--repeat", "2", "--turns", "3",
         "--think-time", "0", "--extra-body", '{"top_p": 0.9}', "--no-ignore-eos", "--timeout",
         "1.5", "--max-failures", "5%", "--slo", "ttft=2s", "--no-power", "--burstiness", "inf",
         "--output", str(tmp_path / "new" / "x.json"), "--save-requests",
     )  # fmt: skip
-    assert (found.load.seed, found.load.repeat, found.prompts.turns) == (3, 2, 3)
-    assert found.prompts.think_time == 0.0
-    assert (found.server.endpoint, found.server.extra_body) == ("generate", {"top_p": 0.9})
-    assert (found.server.ignore_eos, found.load.timeout) == (False, 1.5)
-    assert found.output.max_failures == FailureLimit(percent=5.0)
-    assert found.measure.slo is not None and found.measure.slo.limits_ms == {"ttft": 2000.0}
-    assert (found.server.power, found.measure.metrics) == (False, None)
-    assert found.load.burstiness == float("inf")
-    assert (found.output.output, found.output.save_requests) == (tmp_path / "new" / "x.json", True)
+    assert (parsed.load.seed, parsed.load.repeat, parsed.prompts.turns) == (3, 2, 3)
+    assert parsed.prompts.think_time == 0.0
+    assert (parsed.server.endpoint, parsed.server.extra_body) == ("generate", {"top_p": 0.9})
+    assert (parsed.server.ignore_eos, parsed.load.timeout) == (False, 1.5)
+    assert parsed.output.max_failures == FailureLimit(percent=5.0)
+    assert parsed.measure.slo is not None and parsed.measure.slo.limits_ms == {"ttft": 2000.0}
+    assert (parsed.server.power, parsed.measure.metrics) == (False, None)
+    assert parsed.load.burstiness == float("inf")
+    assert (parsed.output.output, parsed.output.save_requests) == (
+        tmp_path / "new" / "x.json",
+        True,
+    )
 
 
 def test_a_sweep_over_concurrency_ends_at_the_number_of_prompts(run: FakeRun) -> None:
@@ -321,11 +324,11 @@ def test_how_a_run_ends(
 
 
 def test_help_has_headings_and_examples() -> None:
-    told = typed("--help").output
+    result = typed("--help").output
     headings = ["Profile:", "Load:", "Prompts:", "Server:", "Measure:", "Output:", "Examples:"]
-    places = [told.index(heading) for heading in headings]
+    places = [result.index(heading) for heading in headings]
     assert places == sorted(places)
-    assert max(map(len, told.splitlines())) <= 80
+    assert max(map(len, result.splitlines())) <= 80
 
 
 def test_no_option_takes_a_secret() -> None:
@@ -356,7 +359,7 @@ def test_a_profile_of_ones_own(run: FakeRun, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "told"),
+    ("words", "code", "expected"),
     [
         pytest.param(["--version"], 0, "spark-bench, version", id="version"),
         pytest.param(["run", "-n", "0"], 2, "Error: ", id="refused"),
@@ -364,7 +367,7 @@ def test_a_profile_of_ones_own(run: FakeRun, tmp_path: Path) -> None:
         pytest.param([], 2, "Commands:", id="nothing"),
     ],
 )
-def test_as_a_program(words: list[str], code: int, told: str) -> None:
+def test_as_a_program(words: list[str], code: int, expected: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "spark_bench", *words],
         capture_output=True,
@@ -373,7 +376,7 @@ def test_as_a_program(words: list[str], code: int, told: str) -> None:
         env=os.environ | {"PYTHONPATH": str(Path(spark_bench.__file__).parents[1])},
     )
     assert done.returncode == code
-    assert told in done.stdout + done.stderr
+    assert expected in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -22,8 +22,8 @@ from spark_bench.cli.commands import ONE_THREAD
     ],
 )
 def test_help_imports_nothing_heavy(words: list[str]) -> None:
-    told = python("-X", "importtime", "-m", "spark_bench", *words).stderr
-    imported = {line.rpartition("|")[2].strip() for line in told.splitlines()}
+    output = python("-X", "importtime", "-m", "spark_bench", *words).stderr
+    imported = {line.rpartition("|")[2].strip() for line in output.splitlines()}
     assert "click" in imported
     assert not imported & set(HEAVY)
 
@@ -65,8 +65,8 @@ def threads(*words: str, **environ: str) -> list[str | int | None]:
             patched.delenv(name, raising=False)
         for name, value in environ.items():
             patched.setenv(name, value)
-        found: list[str | int | None] = json.loads(python("-c", THREADS, *words).stderr)
-        return found
+        modules: list[str | int | None] = json.loads(python("-c", THREADS, *words).stderr)
+        return modules
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts threads in /proc")

@@ -14,10 +14,10 @@ from spark_bench.client.tally import MOST_DURATIONS, Durations, Tally
 
 
 def durations(*ns: int) -> Durations:
-    kept = Durations()
+    durations = Durations()
     for each in ns:
-        kept.add(each)
-    return kept
+        durations.add(each)
+    return durations
 
 
 def judged(**changes: Any) -> Audit:
@@ -32,23 +32,29 @@ def judged(**changes: Any) -> Audit:
     with closing(ResponseStore(0)) as store:
         store.reads = changes.pop("reads", 1000)
         recording = Recording(store, tally, 10**9, 3 * 10**9, 0.25, False)
-        said = {"tls": False, "merged": 0.0, "parse_seconds": 0.5, "e2e_ms": 1000.0, "gap_ms": 10.0}
-        return audit(recording, **(said | changes))
+        figures = {
+            "tls": False,
+            "merged": 0.0,
+            "parse_seconds": 0.5,
+            "e2e_ms": 1000.0,
+            "gap_ms": 10.0,
+        }
+        return audit(recording, **(figures | changes))
 
 
 def test_a_good_recording() -> None:
-    told = judged()
-    assert (told.verdict, told.reasons, told.clock, told.transport) == (
+    verdict = judged()
+    assert (verdict.verdict, verdict.reasons, verdict.clock, verdict.transport) == (
         "exact",
         (),
         "kernel",
         "plain",
     )
-    assert told.lag_us == Spread(50, 50, 50)
-    assert told.late_us == Spread(30, 30, 30)
-    assert (told.reads, told.cpu_seconds, told.wall_seconds) == (1000, 0.25, 2.0)
-    assert told.clock_step_us == 0, "the noise of measuring it is no step"
-    assert told.peak_rss_bytes > 10_000_000
+    assert verdict.lag_us == Spread(50, 50, 50)
+    assert verdict.late_us == Spread(30, 30, 30)
+    assert (verdict.reads, verdict.cpu_seconds, verdict.wall_seconds) == (1000, 0.25, 2.0)
+    assert verdict.clock_step_us == 0, "the noise of measuring it is no step"
+    assert verdict.peak_rss_bytes > 10_000_000
 
 
 @pytest.mark.parametrize(
@@ -83,9 +89,9 @@ def test_a_good_recording() -> None:
     ],
 )
 def test_reasons(changes: dict[str, Any], reason: str) -> None:
-    told = judged(**changes)
-    assert told.verdict == "approximate"
-    (only,) = told.reasons
+    verdict = judged(**changes)
+    assert verdict.verdict == "approximate"
+    (only,) = verdict.reasons
     assert only.startswith(reason)
 
 
@@ -125,13 +131,13 @@ def test_the_spread_of_no_durations() -> None:
 
 
 def test_endless_durations_take_bounded_memory() -> None:
-    kept = Durations()
+    durations = Durations()
     for ns in range(10 * MOST_DURATIONS):
-        kept.add(ns)
-    kept.add(10**9)
-    assert len(kept.values) < MOST_DURATIONS
-    assert kept.most == 10**9
-    told = measure_spread(kept)
-    assert told.p50 == pytest.approx(5 * MOST_DURATIONS / 1000, rel=0.01)
-    assert told.p99 == pytest.approx(9.9 * MOST_DURATIONS / 1000, rel=0.01)
-    assert told.max == 10**6
+        durations.add(ns)
+    durations.add(10**9)
+    assert len(durations.values) < MOST_DURATIONS
+    assert durations.most == 10**9
+    spread = measure_spread(durations)
+    assert spread.p50 == pytest.approx(5 * MOST_DURATIONS / 1000, rel=0.01)
+    assert spread.p99 == pytest.approx(9.9 * MOST_DURATIONS / 1000, rel=0.01)
+    assert spread.max == 10**6

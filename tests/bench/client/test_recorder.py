@@ -61,9 +61,9 @@ GOOD = [
 
 @pytest.mark.parametrize("behavior", GOOD)
 def test_whole_answers(behavior: str, faulty: FaultyServer) -> None:
-    with recorder(faulty.url, 3) as made:
-        plain = record(made, load([request("plain")]))
-        got = record(made, load([request(behavior)] * 6, slots=3))
+    with recorder(faulty.url, 3) as client:
+        plain = record(client, load([request("plain")]))
+        got = record(client, load([request(behavior)] * 6, slots=3))
     assert got.ended == ["complete"] * 6
     assert got.bodies == plain.bodies * 6
     for exchange in got.exchanges:
@@ -79,8 +79,8 @@ def test_whole_answers(behavior: str, faulty: FaultyServer) -> None:
 
 
 def test_crlf_events_that_look_like_the_end(faulty: FaultyServer) -> None:
-    with recorder(faulty.url) as made:
-        got = record(made, load([request("crlf")] * 3, slots=1))
+    with recorder(faulty.url) as client:
+        got = record(client, load([request("crlf")] * 3, slots=1))
     assert got.ended == ["complete"] * 3
     assert all(body.endswith(b"data: [DONE]\r\n\r\n") for body in got.bodies)
     assert [exchange.reused for exchange in got.exchanges] == [False, True, True]
@@ -88,16 +88,16 @@ def test_crlf_events_that_look_like_the_end(faulty: FaultyServer) -> None:
 
 def test_connections_are_opened_in_advance_and_reused(faulty: FaultyServer) -> None:
     before = faulty.connections
-    with recorder(faulty.url, 3) as made:
-        got = record(made, load([request("plain")] * 9, slots=3))
+    with recorder(faulty.url, 3) as client:
+        got = record(client, load([request("plain")] * 9, slots=3))
     assert faulty.connections == before + 3
     assert sum(exchange.reused for exchange in got.exchanges) == 6
 
 
 def test_connection_close_is_obeyed(faulty: FaultyServer) -> None:
     before = faulty.connections
-    with recorder(faulty.url) as made:
-        got = record(made, load([request("closes_each")] * 4, slots=1))
+    with recorder(faulty.url) as client:
+        got = record(client, load([request("closes_each")] * 4, slots=1))
     assert faulty.connections == before + 4
     assert not any(exchange.reused for exchange in got.exchanges)
 
@@ -107,8 +107,8 @@ def test_connection_close_is_obeyed(faulty: FaultyServer) -> None:
 
 def test_an_idle_connection_that_closed_is_not_used(faulty: FaultyServer) -> None:
     timings = [Timing(), Timing(after=0, pause=0.3)]
-    with recorder(faulty.url) as made:
-        got = record(made, load([request("closes_idle")] * 2, timings=timings))
+    with recorder(faulty.url) as client:
+        got = record(client, load([request("closes_idle")] * 2, timings=timings))
     assert got.ended == ["complete"] * 2
     assert not got.exchanges[1].reused
     assert len(faulty.calls) == 2, "it did not have to be asked twice"
@@ -122,8 +122,8 @@ def closes_on_second(connection: socket.socket, number: int) -> None:
 
 
 def test_a_keep_alive_that_breaks_is_tried_again_over_a_new_connection() -> None:
-    with ScriptedServer(closes_on_second) as server, recorder(server.url, 2) as made:
-        got = record(made, load([request()] * 4, slots=2))
+    with ScriptedServer(closes_on_second) as server, recorder(server.url, 2) as client:
+        got = record(client, load([request()] * 4, slots=2))
         assert got.ended == ["complete"] * 4
         assert got.bodies == [b"fine"] * 4
         assert not any(exchange.reused for exchange in got.exchanges)
@@ -133,30 +133,30 @@ def test_a_keep_alive_that_breaks_is_tried_again_over_a_new_connection() -> None
 
 def test_the_new_connection_is_a_new_one() -> None:
     """Where one keep-alive has broken, the others are no better."""
-    with ScriptedServer(closes_on_second) as server, recorder(server.url, 3) as made:
-        assert record(made, load([request()] * 3, slots=3)).ended == ["complete"] * 3
-        assert record(made, load([request()])).ended == ["complete"]
+    with ScriptedServer(closes_on_second) as server, recorder(server.url, 3) as client:
+        assert record(client, load([request()] * 3, slots=3)).ended == ["complete"] * 3
+        assert record(client, load([request()])).ended == ["complete"]
         assert server.connections == 4
 
 
 def test_it_is_tried_again_once(faulty: FaultyServer) -> None:
-    with recorder(faulty.url) as made:
-        got = record(made, load([request("plain"), request("closes_unanswered")], slots=1))
+    with recorder(faulty.url) as client:
+        got = record(client, load([request("plain"), request("closes_unanswered")], slots=1))
     assert got.ended == ["complete", "cut"]
     assert len(faulty.calls) == 3
 
 
 def test_nothing_is_tried_again_over_a_new_connection(faulty: FaultyServer) -> None:
-    with recorder(faulty.url) as made:
-        got = record(made, load([request("closes_unanswered")]))
+    with recorder(faulty.url) as client:
+        got = record(client, load([request("closes_unanswered")]))
     assert got.ended == ["cut"]
     assert "closed the connection before the end of the response" in got.details
     assert len(faulty.calls) == 1
 
 
 def test_nothing_is_tried_again_once_an_answer_has_begun(faulty: FaultyServer) -> None:
-    with recorder(faulty.url) as made:
-        got = record(made, load([request("plain"), request("cut_by_close")], slots=1))
+    with recorder(faulty.url) as client:
+        got = record(client, load([request("plain"), request("cut_by_close")], slots=1))
     assert got.ended == ["complete", "cut"]
     assert len(faulty.calls) == 2
 
@@ -174,28 +174,28 @@ def test_a_connection_with_unrequested_data_is_not_used() -> None:
         while read_request(connection):
             connection.sendall(ANSWER)
 
-    with ScriptedServer(serve) as server, closing(Recorder(target(server.url))) as made:
+    with ScriptedServer(serve) as server, closing(Recorder(target(server.url))) as client:
         # Whether a connection that talks is seen while it is opened, or after, is a matter of luck.
         while len(served) < 2:
             with contextlib.suppress(Unreachable):
-                made.open(2)
-        made.open(1)
-        got = record(made, load([request()] * 3, slots=1))
+                client.open(2)
+        client.open(1)
+        got = record(client, load([request()] * 3, slots=1))
     assert got.bodies == [b"fine"] * 3
 
 
 def test_a_server_that_hangs_up_is_unreachable() -> None:
     with (
         ScriptedServer(lambda connection, number: None) as server,
-        closing(Recorder(target(server.url))) as made,
+        closing(Recorder(target(server.url))) as client,
     ):
         # Whether that is seen while opening or after is a matter of luck.
         try:
-            made.open(1)
+            client.open(1)
         except Unreachable as error:
             assert "closes the connection at once" in error.message
         else:
-            (ended,) = record(made, load([request()])).ended
+            (ended,) = record(client, load([request()])).ended
             assert ended in ("cut", "reset")
 
 
@@ -214,24 +214,24 @@ def test_a_connection_that_closed_unused_is_not_used() -> None:
         else:
             opened.wait(10)
 
-    with ScriptedServer(serve) as server, recorder(server.url) as made:
+    with ScriptedServer(serve) as server, recorder(server.url) as client:
         opened.set()
         until(lambda: server.closed)
-        assert record(made, load([request()])).ended == ["complete"]
+        assert record(client, load([request()])).ended == ["complete"]
 
 
 def test_a_stopped_server_refuses() -> None:
     with FaultyServer() as server:
-        made = Recorder(target(server.url))
-        made.open(1)
-        made.exchange(request())
-    got = record(made, load([request()] * 5, slots=2))
+        client = Recorder(target(server.url))
+        client.open(1)
+        client.exchange(request())
+    got = record(client, load([request()] * 5, slots=2))
     assert got.ended == ["refused"] * 5
     assert "Connection refused" in got.details
     assert [exchange.sent_ns for exchange in got.exchanges] == [0] * 5
     assert got.recording.tally.failed == 5
-    assert made.open(4) == 0, "no error: its failures are a result"
-    made.close()
+    assert client.open(4) == 0, "no error: its failures are a result"
+    client.close()
 
 
 def test_a_deaf_port_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,9 +242,9 @@ def test_a_deaf_port_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_connecting_has_a_time_out_in_a_load() -> None:
     with deaf_port() as url:
-        made = Recorder(target(url))
-        got = record(made, load([request()] * 2, timeout=0.2))
-        made.close()
+        client = Recorder(target(url))
+        got = record(client, load([request()] * 2, timeout=0.2))
+        client.close()
     assert got.ended == ["unreachable"] * 2
     assert "no connection: not done within 0.2 s" in got.details
 
@@ -255,10 +255,10 @@ def test_the_second_address_is_tried() -> None:
         both = type(there)(
             there.url, there.host, there.port, (*target(closed).addresses, *there.addresses)
         )
-        made = Recorder(both)
-        assert made.open(2) == 2
-        assert record(made, load([request()] * 3, slots=2)).ended == ["complete"] * 3
-        made.close()
+        client = Recorder(both)
+        assert client.open(2) == 2
+        assert record(client, load([request()] * 3, slots=2)).ended == ["complete"] * 3
+        client.close()
 
 
 # ---- answers that break off ---------------------------------------------------------------------
@@ -274,8 +274,8 @@ def test_the_second_address_is_tried() -> None:
     ],
 )
 def test_broken_answers(behavior: str, ended: str, detail: str, faulty: FaultyServer) -> None:
-    with recorder(faulty.url, 2) as made:
-        got = record(made, load([request(behavior)] * 3 + [request("plain")], slots=2))
+    with recorder(faulty.url, 2) as client:
+        got = record(client, load([request(behavior)] * 3 + [request("plain")], slots=2))
     assert got.ended == [ended] * 3 + ["complete"]
     assert detail in got.exchanges[0].detail
     assert all(exchange.data for exchange in got.exchanges), "what came is kept"
@@ -284,9 +284,9 @@ def test_broken_answers(behavior: str, ended: str, detail: str, faulty: FaultySe
 
 @pytest.mark.parametrize("behavior", ["never_answers", "goes_silent", "never_ends"])
 def test_time_outs(behavior: str, faulty: FaultyServer) -> None:
-    with recorder(faulty.url, 2) as made:
+    with recorder(faulty.url, 2) as client:
         wires = [request(behavior), request("plain"), request(behavior)]
-        got = record(made, load(wires, slots=2, timeout=0.4))
+        got = record(client, load(wires, slots=2, timeout=0.4))
     assert got.ended == ["timeout", "complete", "timeout"]
     assert "not done within 0.4 s" in got.details
     for exchange in (got.exchanges[0], got.exchanges[2]):
@@ -304,8 +304,8 @@ def test_wrong_framing_in_an_open_stream_does_not_wait_for_the_time_out() -> Non
         connection.sendall(b"zz\r\nabc\r\n")
         read_request(connection)
 
-    with ScriptedServer(serve) as server, recorder(server.url) as made:
-        got = record(made, load([request()]))
+    with ScriptedServer(serve) as server, recorder(server.url) as client:
+        got = record(client, load([request()]))
     assert got.ended == ["cut"]
     assert (got.exchanges[0].ended_ns - got.exchanges[0].sent_ns) / 1e9 < 20, "the time-out"
 
@@ -317,8 +317,8 @@ def test_bytes_after_the_end_cost_the_connection() -> None:
             time.sleep(0.05)
             connection.sendall(b"4\r\nfine\r\n0\r\n\r\nand more")
 
-    with ScriptedServer(serve) as server, recorder(server.url) as made:
-        got = record(made, load([request()] * 3, slots=1))
+    with ScriptedServer(serve) as server, recorder(server.url) as client:
+        got = record(client, load([request()] * 3, slots=1))
         assert got.ended == ["complete"] * 3
         assert got.bodies == [b"fine"] * 3
         assert server.connections == 3
@@ -338,9 +338,9 @@ def test_a_large_request_to_a_slow_reader() -> None:
     wire = request(padding=1_000_000)
     with (
         ScriptedServer(serve, receive_buffer=8192) as server,
-        recorder(server.url, 2) as made,
+        recorder(server.url, 2) as client,
     ):
-        got = record(made, load([wire] * 4, slots=2))
+        got = record(client, load([wire] * 4, slots=2))
     assert got.ended == ["complete"] * 4
     assert sizes == [len(wire.partition(b"\r\n\r\n")[2])] * 4
     assert sum(exchange.reused for exchange in got.exchanges) == 2
@@ -366,9 +366,9 @@ def test_an_answer_before_the_request_is_out(end: str) -> None:
     wires = [request(padding=8_000_000), request()]
     with (
         ScriptedServer(serve, receive_buffer=8192) as server,
-        recorder(server.url) as made,
+        recorder(server.url) as client,
     ):
-        got = record(made, load(wires, slots=1))
+        got = record(client, load(wires, slots=1))
     assert got.ended == ["complete"] * 2
     assert [status(exchange) for exchange in got.exchanges] == [413, 200]
     assert not got.exchanges[1].reused, "half a request is still in the first connection"
@@ -378,8 +378,8 @@ def test_a_server_that_stops_reading(faulty: FaultyServer) -> None:
     def serve(connection: socket.socket, number: int) -> None:
         connection.recv(1000)
 
-    with ScriptedServer(serve, receive_buffer=8192) as server, recorder(server.url) as made:
-        got = record(made, load([request(padding=8_000_000)]))
+    with ScriptedServer(serve, receive_buffer=8192) as server, recorder(server.url) as client:
+        got = record(client, load([request(padding=8_000_000)]))
     assert got.ended == ["reset"]
 
 
@@ -393,8 +393,8 @@ def test_a_stream_that_begins_while_the_request_is_still_sent() -> None:
         assert read_request(connection, begun=begin)
         connection.sendall(b"0\r\n\r\n")
 
-    with ScriptedServer(serve, receive_buffer=8192) as server, recorder(server.url) as made:
-        got = record(made, load([request(padding=8_000_000)]))
+    with ScriptedServer(serve, receive_buffer=8192) as server, recorder(server.url) as client:
+        got = record(client, load([request(padding=8_000_000)]))
     assert got.ended == ["complete"]
     assert got.bodies == [b"wait" * 5]
 
@@ -403,45 +403,45 @@ def test_a_stream_that_begins_while_the_request_is_still_sent() -> None:
 
 
 def test_a_stop_preserves_what_has_arrived(faulty: FaultyServer) -> None:
-    with recorder(faulty.url, 2) as made:
-        timer = threading.Timer(1.0, made.stop)
+    with recorder(faulty.url, 2) as client:
+        timer = threading.Timer(1.0, client.stop)
         timer.start()
         wires = [request("plain"), *[request("goes_silent")] * 4]
-        got = record(made, load(wires, slots=2))
+        got = record(client, load(wires, slots=2))
         timer.join()
         assert got.recording.interrupted
         assert got.ended == ["complete", "interrupted", "interrupted"], "the others are not there"
         assert all(exchange.data for exchange in got.exchanges)
-        again = record(made, load([request("plain")]))
+        again = record(client, load([request("plain")]))
         assert (again.recording.interrupted, again.ended) == (True, []), "a stop holds"
-        assert made.exchange(request("plain")).ended is Ended.COMPLETE, "but one may still ask"
-        assert record(made, load([request("plain")])).ended == []
+        assert client.exchange(request("plain")).ended is Ended.COMPLETE, "but one may still ask"
+        assert record(client, load([request("plain")])).ended == []
 
 
 def test_a_stop_while_connecting() -> None:
     with deaf_port() as url:
-        made = Recorder(target(url))
-        threading.Timer(0.2, made.stop).start()
-        got = record(made, load([request()] * 3))
+        client = Recorder(target(url))
+        threading.Timer(0.2, client.stop).start()
+        got = record(client, load([request()] * 3))
         assert (got.recording.interrupted, got.ended) == (True, [])
-        threading.Timer(0.2, made.stop).start()
-        assert made.exchange(request()).ended is Ended.UNSENT
-        made.close()
+        threading.Timer(0.2, client.stop).start()
+        assert client.exchange(request()).ended is Ended.UNSENT
+        client.close()
 
 
 def test_a_stop_ends_an_exchange(faulty: FaultyServer) -> None:
-    with recorder(faulty.url) as made:
+    with recorder(faulty.url) as client:
         # Long after its first bytes, which are sent at once, and long before any time-out.
-        threading.Timer(2, made.stop).start()
-        exchange = made.exchange(request("goes_silent"))
+        threading.Timer(2, client.stop).start()
+        exchange = client.exchange(request("goes_silent"))
     assert exchange.ended is Ended.INTERRUPTED
     assert exchange.data
 
 
 def test_after_the_duration_nothing_is_sent(faulty: FaultyServer) -> None:
     timings = [Timing(0.05 * index) for index in range(40)]
-    with recorder(faulty.url, 2) as made:
-        got = record(made, load([request("plain")] * 40, timings=timings, duration=0.42))
+    with recorder(faulty.url, 2) as client:
+        got = record(client, load([request("plain")] * 40, timings=timings, duration=0.42))
     assert not got.recording.interrupted
     assert got.ended == ["complete"] * 9
     assert (got.recording.ended_ns - got.recording.started_ns) / 1e9 < 1.9, "40 would take 1.95 s"
@@ -452,8 +452,8 @@ def test_after_the_duration_nothing_is_sent(faulty: FaultyServer) -> None:
 
 def test_turns_follow_each_other(faulty: FaultyServer) -> None:
     timings = [Timing(), Timing(after=0, pause=0.1), Timing(after=1)]
-    with recorder(faulty.url) as made:
-        got = record(made, load([request("plain")] * 3, timings=timings))
+    with recorder(faulty.url) as client:
+        got = record(client, load([request("plain")] * 3, timings=timings))
     first, second, third = got.exchanges
     assert second.scheduled_ns == first.ended_ns + 100_000_000
     assert second.sent_ns >= second.scheduled_ns
@@ -465,8 +465,8 @@ def test_a_wait_for_a_slot_counts_from_the_time_it_was_meant_for(
 ) -> None:
     reference.configure(ttft_us=100_000, itl_us=1000)
     timings = [Timing(0.01 * (index + 1)) for index in range(4)]
-    with recorder(reference.url) as made:
-        got = record(made, load([request(tokens=1)] * 4, slots=1, timings=timings))
+    with recorder(reference.url) as client:
+        got = record(client, load([request(tokens=1)] * 4, slots=1, timings=timings))
     for index, exchange in enumerate(got.exchanges):
         meant = got.recording.started_ns + 10_000_000 * (index + 1)
         assert exchange.scheduled_ns == meant
@@ -475,16 +475,16 @@ def test_a_wait_for_a_slot_counts_from_the_time_it_was_meant_for(
 
 def test_progress_is_reported(reference: ReferenceServer) -> None:
     reference.configure(ttft_us=50_000, itl_us=20_000)
-    told: list[Progress] = []
-    with recorder(reference.url, 4) as made:
-        recording = made.record(load([request(tokens=30)] * 8, slots=4), told.append)
+    reports: list[Progress] = []
+    with recorder(reference.url, 4) as client:
+        recording = client.record(load([request(tokens=30)] * 8, slots=4), reports.append)
         recording.store.close()
-    assert len(told) >= 3
-    *during, end = told
-    assert all(0 <= p.in_flight <= 4 and p.total == 8 for p in told)
+    assert len(reports) >= 3
+    *during, end = reports
+    assert all(0 <= p.in_flight <= 4 and p.total == 8 for p in reports)
     assert any(p.in_flight == 4 for p in during)
     assert (end.done, end.sent, end.failed, end.in_flight) == (8, 8, 0, 0)
-    firsts = [ms for p in told for ms in p.first_ms]
+    firsts = [ms for p in reports for ms in p.first_ms]
     assert len(firsts) == 8
     assert min(firsts) >= 49
     gaps = sorted(ms for p in during for ms in p.gap_ms)
@@ -492,25 +492,25 @@ def test_progress_is_reported(reference: ReferenceServer) -> None:
 
 
 def test_a_burst_larger_than_the_open_connections(faulty: FaultyServer) -> None:
-    with recorder(faulty.url) as made:
-        got = record(made, load([request("plain")] * 150))
+    with recorder(faulty.url) as client:
+        got = record(client, load([request("plain")] * 150))
     assert got.ended == ["complete"] * 150
 
 
 def test_a_refused_load_of_many_can_be_stopped() -> None:
     with FaultyServer() as server:
-        made = Recorder(target(server.url))
-        made.open(1)
-        made.exchange(request())
-    recording = made.record(load([request()] * 100_000, slots=4), lambda _: made.stop())
-    made.close()
+        client = Recorder(target(server.url))
+        client.open(1)
+        client.exchange(request())
+    recording = client.record(load([request()] * 100_000, slots=4), lambda _: client.stop())
+    client.close()
     assert recording.interrupted
     assert 0 < recording.tally.failed < 100_000
 
 
 def test_exchanges_one_after_the_other(faulty: FaultyServer) -> None:
-    with recorder(faulty.url) as made:
-        assert made.exchange(request("plain")).ended is Ended.COMPLETE
-        assert made.exchange(request("never_answers"), timeout=0.2).ended is Ended.TIMEOUT
-        assert made.exchange(request("cut_by_reset")).ended is Ended.RESET
-        assert made.exchange(request("plain")).ended is Ended.COMPLETE
+    with recorder(faulty.url) as client:
+        assert client.exchange(request("plain")).ended is Ended.COMPLETE
+        assert client.exchange(request("never_answers"), timeout=0.2).ended is Ended.TIMEOUT
+        assert client.exchange(request("cut_by_reset")).ended is Ended.RESET
+        assert client.exchange(request("plain")).ended is Ended.COMPLETE

@@ -49,7 +49,7 @@ def errors(
     last_of_read: only of the last token in each read, which the stamp is of
     """
     by_id = {stream.id: stream for stream in streams}
-    found = []
+    errors_ms = []
     for exchange in exchanges:
         named = REFERENCE_ID.search(exchange.data)
         assert named
@@ -58,15 +58,15 @@ def errors(
         sent = by_id[int(named[1])].sent_ns
         assert len(places) == len(sent)
         error = np.asarray(exchange.stamps)[reads] - sent
-        found.append(error[np.diff(reads, append=-1) != 0] if last_of_read else error)
-    return np.concatenate(found)
+        errors_ms.append(error[np.diff(reads, append=-1) != 0] if last_of_read else error)
+    return np.concatenate(errors_ms)
 
 
 def test_stamps_match_the_servers_log(reference: ReferenceServer) -> None:
     reference.configure(ttft_us=100_000, itl_us=10_000)
-    with recorder(reference.url, 64) as made:
+    with recorder(reference.url, 64) as client:
         time.sleep(0.1)
-        got = record(made, load([request(tokens=128)] * 64, slots=64))
+        got = record(client, load([request(tokens=128)] * 64, slots=64))
     assert got.ended == ["complete"] * 64
     # A busy machine preempts the reference server between its stamp and its send, or delays our
     # reads: then chunks merge and share a stamp.
@@ -74,9 +74,9 @@ def test_stamps_match_the_servers_log(reference: ReferenceServer) -> None:
     assert len(error) > 64 * 60
     assert error.min() > -100_000, "nothing comes before it is sent (clocks agree to 0.1 ms)"
     assert np.median(error) < 1 * MS
-    told = judged(got.recording)
-    assert told.clock == "kernel"
-    assert told.reads == sum(len(e.ends) for e in got.exchanges)
+    verdict = judged(got.recording)
+    assert verdict.clock == "kernel"
+    assert verdict.reads == sum(len(e.ends) for e in got.exchanges)
 
 
 def test_without_kernel_stamps_the_result_says_so(
@@ -84,11 +84,11 @@ def test_without_kernel_stamps_the_result_says_so(
 ) -> None:
     monkeypatch.setattr(clock, "enable_stamps", lambda sock: False)
     reference.configure(ttft_us=20_000, itl_us=5000)
-    with recorder(reference.url, 4) as made:
-        got = record(made, load([request(tokens=20)] * 4, slots=4))
-    told = judged(got.recording)
-    assert (told.clock, told.verdict) == ("process", "approximate")
-    assert "no receive times" in told.reasons[0]
+    with recorder(reference.url, 4) as client:
+        got = record(client, load([request(tokens=20)] * 4, slots=4))
+    verdict = judged(got.recording)
+    assert (verdict.clock, verdict.verdict) == ("process", "approximate")
+    assert "no receive times" in verdict.reasons[0]
     error = errors(got.exchanges, reference.dump())
     assert error.min() > -100_000
     assert np.median(error) < 100 * MS
@@ -96,13 +96,13 @@ def test_without_kernel_stamps_the_result_says_so(
 
 def test_one_token_answers_are_stamped_too(reference: ReferenceServer) -> None:
     reference.configure(ttft_us=0, itl_us=0)
-    with recorder(reference.url, 8) as made:
+    with recorder(reference.url, 8) as client:
         time.sleep(0.1)
-        got = record(made, load([request(tokens=1)] * 200, slots=8))
+        got = record(client, load([request(tokens=1)] * 200, slots=8))
     assert got.ended == ["complete"] * 200
-    told = judged(got.recording)
-    assert told.clock == "kernel"
-    assert told.lag_us.max > 0
+    verdict = judged(got.recording)
+    assert verdict.clock == "kernel"
+    assert verdict.lag_us.max > 0
 
 
 STOPPED = """
@@ -138,10 +138,10 @@ def test_a_client_that_paused_has_right_stamps(reference: ReferenceServer) -> No
         process.send_signal(signal.SIGSTOP)
         time.sleep(1)
         process.send_signal(signal.SIGCONT)
-        lag, told = json.loads(process.stdout.read())
+        lag, document = json.loads(process.stdout.read())
     exchanges = [
         Exchange(index, data=data.encode(), stamps=stamps, ends=ends)
-        for index, (data, stamps, ends) in enumerate(told)
+        for index, (data, stamps, ends) in enumerate(document)
     ]
     assert lag < 800 * MS, "what it reads late was stamped when the last of it came"
     streams = reference.dump()
@@ -157,8 +157,8 @@ def test_a_client_that_paused_has_right_stamps(reference: ReferenceServer) -> No
 def test_an_open_loop_is_punctual_without_burning_a_core(reference: ReferenceServer) -> None:
     reference.configure(ttft_us=1000, itl_us=0)
     timings = [Timing(0.005 * (index + 1)) for index in range(200)]
-    with recorder(reference.url, 16) as made:
-        got = record(made, load([request(tokens=1)] * 200, timings=timings))
+    with recorder(reference.url, 16) as client:
+        got = record(client, load([request(tokens=1)] * 200, timings=timings))
     lates = np.array([(e.sent_ns - e.scheduled_ns) / MS for e in got.exchanges])
     assert lates.min() >= 0, "never early"
     assert np.median(lates) < 1.0
@@ -168,8 +168,8 @@ def test_an_open_loop_is_punctual_without_burning_a_core(reference: ReferenceSer
 
 def test_a_quiet_stream_costs_little(reference: ReferenceServer) -> None:
     reference.configure(ttft_us=100_000, itl_us=50_000)
-    with recorder(reference.url) as made:
-        got = record(made, load([request(tokens=20)], slots=1))
+    with recorder(reference.url) as client:
+        got = record(client, load([request(tokens=20)], slots=1))
     wall = (got.recording.ended_ns - got.recording.started_ns) / 1e9
     assert got.recording.cpu_seconds < 0.05 * wall
 
@@ -216,8 +216,8 @@ def test_a_large_answer_goes_to_the_store_as_it_comes(
     monkeypatch.setattr(in_flight, "BUDGET", 300_000)
     monkeypatch.setattr(response_store, "BUDGET", 500_000)
     monkeypatch.setattr("spark_bench.client.recorder.CHECK_NS", 20_000_000)
-    with ScriptedServer(serve) as server, recorder(server.url) as made:
-        recording = made.record(load([request()], slots=1))
+    with ScriptedServer(serve) as server, recorder(server.url) as client:
+        recording = client.record(load([request()], slots=1))
         with closing(recording.store):
             assert recording.store.spilled > size / 2
             assert sum(shed) > size / 2
@@ -231,12 +231,12 @@ def test_a_large_answer_goes_to_the_store_as_it_comes(
 def test_a_reset_after_everything_was_shed_is_not_tried_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked = []
+    numbers = []
 
     def serve(connection: socket.socket, number: int) -> None:
         while read_request(connection):
-            asked.append(number)
-            if len(asked) == 1:
+            numbers.append(number)
+            if len(numbers) == 1:
                 connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
                 continue
             connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 9999999\r\n\r\n" + PIECE)
@@ -245,10 +245,10 @@ def test_a_reset_after_everything_was_shed_is_not_tried_again(
 
     monkeypatch.setattr(in_flight, "BUDGET", 0)
     monkeypatch.setattr(in_flight, "SHED", 0)
-    with ScriptedServer(serve) as server, recorder(server.url) as made:
-        got = record(made, load([request()] * 2, slots=1))
+    with ScriptedServer(serve) as server, recorder(server.url) as client:
+        got = record(client, load([request()] * 2, slots=1))
     assert got.ended == ["complete", "cut"]
-    assert len(asked) == 2
+    assert len(numbers) == 2
     assert got.exchanges[1].data.endswith(PIECE)
 
 
@@ -270,10 +270,10 @@ print(sorted(set(got.ended)), "Too many open files" in got.details, got.ended.co
 def test_few_files_are_a_failure_of_some_requests(faulty: FaultyServer) -> None:
     with child(FEW_FILES, faulty.url) as process:
         assert process.stdout
-        opened, told = process.stdout.read().splitlines()
+        opened, output = process.stdout.read().splitlines()
     assert int(opened) == 100 - 64
-    assert told.startswith("['complete', 'unreachable'] True ")
-    assert int(told.split()[-1]) > 36
+    assert output.startswith("['complete', 'unreachable'] True ")
+    assert int(output.split()[-1]) > 36
 
 
 def test_the_limit_of_files_is_raised() -> None:
@@ -281,8 +281,8 @@ def test_the_limit_of_files_is_raised() -> None:
     with FaultyServer() as server:
         resource.setrlimit(resource.RLIMIT_NOFILE, (150, hard))
         try:
-            made = Recorder(target(server.url))
-            assert made.open(180) == 180
-            made.close()
+            client = Recorder(target(server.url))
+            assert client.open(180) == 180
+            client.close()
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

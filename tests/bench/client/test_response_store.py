@@ -68,36 +68,36 @@ all_responses = st.dictionaries(st.integers(0, 50), st.lists(reads, max_size=4),
 def test_responses_come_back_unchanged(
     responses: dict[int, list[list[bytes]]], budget: int
 ) -> None:
-    with pytest.MonkeyPatch.context() as patch, closing(ResponseStore(OFFSET, budget)) as kept:
+    with pytest.MonkeyPatch.context() as patch, closing(ResponseStore(OFFSET, budget)) as store:
         patch.setattr(response_store, "STEP", 0)
-        filled(kept, responses)
-        check(kept, responses)
+        filled(store, responses)
+        check(store, responses)
         pieces = [p for pieces in responses.values() for p in pieces]
-        assert kept.reads == sum(map(len, pieces))
+        assert store.reads == sum(map(len, pieces))
         if budget == 0:
-            assert bool(kept.spilled) == any(pieces)
-        check(kept, responses)  # and once more
+            assert bool(store.spilled) == any(pieces)
+        check(store, responses)  # and once more
 
 
 MANY = {index: [[b"%d" % index * 500, b"x" * 500]] for index in range(40)}
 
 
 def test_below_the_budget_no_file_is_written() -> None:
-    with closing(ResponseStore(OFFSET)) as kept:
-        filled(kept, MANY)
-        assert kept.spilled == 0
-        check(kept, MANY)
+    with closing(ResponseStore(OFFSET)) as store:
+        filled(store, MANY)
+        assert store.spilled == 0
+        check(store, MANY)
 
 
 def test_beyond_the_budget_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(response_store, "STEP", 1000)
-    with closing(ResponseStore(OFFSET, budget=10_000)) as kept:
+    with closing(ResponseStore(OFFSET, budget=10_000)) as store:
         for index in range(2000):
-            kept.keep(index, piece([b"x" * 1000]))
-            kept.end(outcome(index))
-            assert kept.held <= 10_000 + 2000
-        assert kept.spilled > 1_900_000
-        assert not kept.note
+            store.keep(index, piece([b"x" * 1000]))
+            store.end(outcome(index))
+            assert store.held <= 10_000 + 2000
+        assert store.spilled > 1_900_000
+        assert not store.note
 
 
 @contextmanager
@@ -114,29 +114,29 @@ def files_of_at_most(size: int) -> Iterator[None]:
 @pytest.mark.parametrize("size", [0, 700, 1000, 5000])
 def test_a_full_disk_loses_nothing(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(response_store, "STEP", 0)
-    with closing(ResponseStore(OFFSET, budget=1500)) as kept:
+    with closing(ResponseStore(OFFSET, budget=1500)) as store:
         with files_of_at_most(size):
-            filled(kept, MANY)
-        assert "no room for responses in" in kept.note
-        assert kept.spilled <= size
-        check(kept, MANY)
+            filled(store, MANY)
+        assert "no room for responses in" in store.note
+        assert store.spilled <= size
+        check(store, MANY)
 
 
 def test_no_folder_for_a_file_loses_nothing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
-    with closing(ResponseStore(OFFSET, budget=0)) as kept:
-        filled(kept, MANY)
+    with closing(ResponseStore(OFFSET, budget=0)) as store:
+        filled(store, MANY)
         assert (
-            kept.note == f"no room for responses in {tmp_path}/missing: No such file or directory"
+            store.note == f"no room for responses in {tmp_path}/missing: No such file or directory"
         )
-        check(kept, MANY)
+        check(store, MANY)
 
 
 def test_the_file_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with closing(ResponseStore(OFFSET, budget=0)) as kept:
-        filled(kept, MANY)
-        assert kept.spilled
+    with closing(ResponseStore(OFFSET, budget=0)) as store:
+        filled(store, MANY)
+        assert store.spilled
         assert not list(tmp_path.iterdir())

@@ -32,15 +32,15 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_urls(url: str, wanted: tuple[str, str, int]) -> None:
-    found = target(url)
-    assert (found.url, found.host, found.port) == wanted
-    assert (found.tls is not None) == url.startswith("https")
-    assert found.addresses[0].sockaddr[:2] == (found.host, found.port)
-    assert found.addresses[0].family == (socket.AF_INET6 if "[" in url else socket.AF_INET)
+    address = target(url)
+    assert (address.url, address.host, address.port) == wanted
+    assert (address.tls is not None) == url.startswith("https")
+    assert address.addresses[0].sockaddr[:2] == (address.host, address.port)
+    assert address.addresses[0].family == (socket.AF_INET6 if "[" in url else socket.AF_INET)
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "message"),
     [
         pytest.param("localhost:30000", "give http://HOST:PORT", id="no scheme"),
         pytest.param("ftp://127.0.0.1", "give http://HOST:PORT", id="another scheme"),
@@ -51,8 +51,8 @@ def test_urls(url: str, wanted: tuple[str, str, int]) -> None:
         pytest.param("http://127.0.0.1:x", "not a number from 1 to 65535", id="port in words"),
     ],
 )
-def test_invalid_urls(url: str, said: str) -> None:
-    with pytest.raises(BadInput, match=said) as error:
+def test_invalid_urls(url: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message) as error:
         target(url)
     assert repr(url) in error.value.message
 
@@ -101,11 +101,11 @@ def test_proxies(
 ) -> None:
     for name, value in env.items():
         monkeypatch.setenv(name, value)
-    found = target(url)
-    assert (found.proxy is not None) == through
+    address = target(url)
+    assert (address.proxy is not None) == through
     if through:
-        assert str(found.proxy) == "127.0.0.1:3128"
-        assert found.addresses[0].sockaddr == ("127.0.0.1", 3128)
+        assert str(address.proxy) == "127.0.0.1:3128"
+        assert address.addresses[0].sockaddr == ("127.0.0.1", 3128)
 
 
 @pytest.mark.parametrize("value", ["socks5://127.0.0.1:1", "https://127.0.0.1:1", "http://x:y:z"])
@@ -116,12 +116,14 @@ def test_unsupported_proxies(value: str, monkeypatch: pytest.MonkeyPatch) -> Non
     assert "secret" not in error.value.message
 
 
-def asked(there: Target, url: str = "http://server.invalid:81/v1/x?y=1", **more: Any) -> bytes:
+def sent_bytes(there: Target, url: str = "http://server.invalid:81/v1/x?y=1", **more: Any) -> bytes:
     return request_bytes(httpx.Request("POST", url, **more), there)
 
 
 def test_a_request_as_bytes() -> None:
-    bytes_ = asked(target("http://127.0.0.1"), json={"a": 1}, headers={"authorization": "Bearer k"})
+    bytes_ = sent_bytes(
+        target("http://127.0.0.1"), json={"a": 1}, headers={"authorization": "Bearer k"}
+    )
     head, _, body = bytes_.partition(b"\r\n\r\n")
     assert head.startswith(b"POST /v1/x?y=1 HTTP/1.1\r\nHost: server.invalid:81\r\n")
     assert b"\r\nauthorization: Bearer k" in head
@@ -132,7 +134,7 @@ def test_a_request_as_bytes() -> None:
 def test_a_proxy_gets_the_whole_url_and_our_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://me:p%40ss@127.0.0.1:3128")
     there = target("http://server.invalid:81")
-    head = asked(there).decode()
+    head = sent_bytes(there).decode()
     assert head.startswith("POST http://server.invalid:81/v1/x?y=1 HTTP/1.1\r\n")
     assert "\r\nproxy-authorization: Basic bWU6cEBzcw==\r\n" in head
     assert "bWU6" not in repr(there), "credentials stay out of what may be printed"
@@ -155,7 +157,7 @@ def test_a_tunnel_hides_the_request(
         b"CONNECT %b HTTP/1.1\r\nhost: %b\r\n" % (place, place)
         + b"proxy-authorization: Basic bWU6cHc=\r\n\r\n"
     )
-    head = asked(there, f"https://{host}/v1")
+    head = sent_bytes(there, f"https://{host}/v1")
     assert head.startswith(b"POST /v1 HTTP/1.1\r\n")
     assert b"proxy" not in head
 
@@ -163,8 +165,8 @@ def test_a_tunnel_hides_the_request(
 def test_an_envelope_builds_the_same_bytes_as_httpx() -> None:
     there = target("http://127.0.0.1:1")
     request = httpx.Request("POST", "http://127.0.0.1:1/v1", content=b"old", headers={"x": "1"})
-    made = Envelope(request, there)(b'{"new": 1}')
-    head, _, body = made.partition(b"\r\n\r\n")
+    content = Envelope(request, there)(b'{"new": 1}')
+    head, _, body = content.partition(b"\r\n\r\n")
     assert body == b'{"new": 1}'
     lines = head.lower().split(b"\r\n")
     assert lines[0] == b"post /v1 http/1.1"

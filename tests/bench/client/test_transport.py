@@ -31,16 +31,16 @@ ASKED = {"max_tokens": 6, "messages": [{"role": "user", "content": "why"}]}
 @contextmanager
 def client(url: str) -> Iterator[httpx.Client]:
     with (
-        recorder(url) as made,
-        httpx.Client(transport=TapeTransport(made), base_url=url, trust_env=False) as http,
+        recorder(url) as client,
+        httpx.Client(transport=TapeTransport(client), base_url=url, trust_env=False) as http,
     ):
         yield http
 
 
 @pytest.fixture
 def http(faulty: FaultyServer) -> Iterator[httpx.Client]:
-    with client(faulty.url) as made:
-        yield made
+    with client(faulty.url) as server:
+        yield server
 
 
 def test_a_response_for_httpx(http: httpx.Client) -> None:
@@ -56,8 +56,8 @@ def test_a_response_for_httpx(http: httpx.Client) -> None:
 
 @pytest.mark.parametrize("behavior", ["plain", "gzipped", "odd_chunks", "http_1_0", "one_packet"])
 def test_bodies_are_complete_and_decoded(behavior: str, http: httpx.Client) -> None:
-    asked = {**ASKED, "stream": True}
-    plain, answer = (http.post(f"/{each}{CHAT}", json=asked) for each in ("plain", behavior))
+    request = {**ASKED, "stream": True}
+    plain, answer = (http.post(f"/{each}{CHAT}", json=request) for each in ("plain", behavior))
     assert answer.text == plain.text
     assert answer.text.endswith("data: [DONE]\n\n")
     assert "content-encoding" not in answer.headers
@@ -77,7 +77,7 @@ def test_statuses_are_answers(behavior: str, code: int, http: httpx.Client) -> N
 
 
 @pytest.mark.parametrize(
-    ("behavior", "error", "said"),
+    ("behavior", "error", "message"),
     [
         pytest.param("cut_by_reset", httpx.ReadError, "reset by peer"),
         pytest.param("cut_by_close", httpx.RemoteProtocolError, "before the end of the response"),
@@ -91,9 +91,9 @@ def test_statuses_are_answers(behavior: str, code: int, http: httpx.Client) -> N
     ],
 )
 def test_errors_are_httpx_errors(
-    behavior: str, error: type[httpx.TransportError], said: str, http: httpx.Client
+    behavior: str, error: type[httpx.TransportError], message: str, http: httpx.Client
 ) -> None:
-    with pytest.raises(error, match=said) as raised:
+    with pytest.raises(error, match=message) as raised:
         http.post(f"/{behavior}{CHAT}", json={**ASKED, "stream": True}, timeout=0.2)
     assert raised.value.request.url.path == f"/{behavior}{CHAT}"
     assert http.get("/v1/models").status_code == 200, "and it goes on"
@@ -108,9 +108,9 @@ def test_a_stopped_server_is_a_connect_error() -> None:
 
 
 def test_a_stop_is_an_error_while_connecting() -> None:
-    with deaf_port() as url, closing(Recorder(target(url))) as made:
-        threading.Timer(0.2, made.stop).start()
-        http = httpx.Client(transport=TapeTransport(made), base_url=url, trust_env=False)
+    with deaf_port() as url, closing(Recorder(target(url))) as client:
+        threading.Timer(0.2, client.stop).start()
+        http = httpx.Client(transport=TapeTransport(client), base_url=url, trust_env=False)
         with http, pytest.raises(httpx.ConnectError, match="the run was stopped"):
             http.get("/v1/models")
 
@@ -139,9 +139,9 @@ def poller(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 
 def check(url: str) -> None:
     """A load of streams and large requests gets there, and back."""
-    with recorder(url, 3) as made:
+    with recorder(url, 3) as client:
         wires = [request("plain"), request("plain", padding=300_000), request("byte_by_byte")] * 2
-        got = record(made, load(wires, slots=3))
+        got = record(client, load(wires, slots=3))
     assert got.ended == ["complete"] * 6, got.details
     assert len({body.partition(b'"usage"')[0] for body in got.bodies}) == 1
 
@@ -161,9 +161,9 @@ def test_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         check(server.url)
         with client(server.url) as http:
             assert http.get("/v1/models").json()["data"][0]["id"] == MODEL
-        with recorder(server.url) as made:
+        with recorder(server.url) as recorder_:
             wires = [request("cut_by_close"), request("goes_silent"), request("plain")]
-            got = record(made, load(wires, slots=1, timeout=0.5))
+            got = record(recorder_, load(wires, slots=1, timeout=0.5))
         assert got.ended == ["cut", "timeout", "complete"]
 
 
@@ -172,10 +172,10 @@ def test_an_untrusted_certificate(tmp_path: Path) -> None:
     wanted = r"TLS: .*unable to get local issuer certificate.*SSL_CERT_FILE"
     with (
         FaultyServer(tls=context) as server,
-        closing(Recorder(target(server.url))) as made,
+        closing(Recorder(target(server.url))) as client,
         pytest.raises(Unreachable, match=wanted),
     ):
-        made.open(2)
+        client.open(2)
 
 
 def test_a_certificate_for_another_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,8 +183,8 @@ def test_a_certificate_for_another_host(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("SSL_CERT_FILE", str(authority))
     with FaultyServer(tls=context) as server:
         there = replace(target(server.url), host="other.invalid")
-        with closing(Recorder(there)) as made, pytest.raises(Unreachable, match="Hostname mism"):
-            made.open(1)
+        with closing(Recorder(there)) as client, pytest.raises(Unreachable, match="Hostname mism"):
+            client.open(1)
 
 
 def answering(line: bytes) -> Callable[[socket.socket, int], None]:
@@ -198,8 +198,8 @@ def answering(line: bytes) -> Callable[[socket.socket, int], None]:
 def test_tls_to_a_server_without_tls() -> None:
     with ScriptedServer(answering(b"HTTP/1.1 400 Bad Request")) as server:
         there = target(server.url.replace("http:", "https:"))
-        with closing(Recorder(there)) as made, pytest.raises(Unreachable, match=r"TLS: .*--url"):
-            made.open(1)
+        with closing(Recorder(there)) as client, pytest.raises(Unreachable, match=r"TLS: .*--url"):
+            client.open(1)
 
 
 class ProxyOfOne(ForwardProxy):
@@ -255,7 +255,7 @@ def test_loopback_bypasses_a_proxy(faulty: FaultyServer, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         pytest.param(
             b"HTTP/1.1 407 Proxy Authentication Required",
@@ -266,13 +266,13 @@ def test_loopback_bypasses_a_proxy(faulty: FaultyServer, monkeypatch: pytest.Mon
     ],
 )
 def test_a_proxy_that_refuses_a_tunnel(
-    line: bytes, said: str, monkeypatch: pytest.MonkeyPatch
+    line: bytes, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("NO_PROXY", raising=False)
     with ScriptedServer(answering(line)) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
         with (
-            closing(Recorder(target("https://server.invalid"))) as made,
-            pytest.raises(Unreachable, match=said),
+            closing(Recorder(target("https://server.invalid"))) as client,
+            pytest.raises(Unreachable, match=message),
         ):
-            made.open(1)
+            client.open(1)

@@ -87,20 +87,20 @@ def test_csv_is_the_matrix_and_nothing_else(two: tuple[Path, Path]) -> None:
 
 def test_json_has_everything(two: tuple[Path, Path]) -> None:
     result = typed(*two, "--json", "--gate", "ttft=+20%")
-    found = json.loads(result.stdout)
-    assert found["kind"] == "spark-bench compare"
-    assert [run["repeats"] for run in found["runs"]] == [5, 5]
-    assert found["differences"] == [
+    document = json.loads(result.stdout)
+    assert document["kind"] == "spark-bench compare"
+    assert [run["repeats"] for run in document["runs"]] == [5, 5]
+    assert document["differences"] == [
         {"field": "model", "values": {"A": ["openai/gpt-oss-120b"], "B": ["other"]}}
     ]
-    [figure] = [each for each in found["figures"] if each["name"] == "output_throughput"]
+    [figure] = [each for each in document["figures"] if each["name"] == "output_throughput"]
     assert figure["better"] == "higher"
     first, second = figure["runs"]
     assert first["percent"] is None
     assert second["percent"] == pytest.approx(-10)
     assert second["verdict"] == "worse"
     assert 0 < second["detectable_percent"] < 1
-    assert [gate["outcome"] for gate in found["gates"]] == ["holds"]
+    assert [gate["outcome"] for gate in document["gates"]] == ["holds"]
     assert "gate ttft=+20% holds" in result.stderr
 
 
@@ -141,12 +141,12 @@ def test_single_runs_of_two_folders_are_repeats(tmp_path: Path) -> None:
         tmp_path / "before", f"{tmp_path}/after/*.json", "--gate", "output_throughput=-3%"
     )
     assert result.exit_code == 1
-    said = " ".join(result.stdout.split())
-    assert "A: 5 results, pooled as 5 repeats of one run" in said
+    output = " ".join(result.stdout.split())
+    assert "A: 5 results, pooled as 5 repeats of one run" in output
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         pytest.param({"seed": 8}, "seed: 7 (A), 8 (B)", id="seed"),
         pytest.param({"profile": "long"}, "profile: quick (A), long (B)", id="profile"),
@@ -155,16 +155,18 @@ def test_single_runs_of_two_folders_are_repeats(tmp_path: Path) -> None:
     ],
 )
 def test_what_cant_be_compared_is_refused_unless_told(
-    tmp_path: Path, changes: dict[str, object], said: str
+    tmp_path: Path, changes: dict[str, object], message: str
 ) -> None:
     a, b = a_file(tmp_path, "a", *BASE), a_file(tmp_path, "b", *WORSE, **changes)
     refused = typed(a, b)
     assert refused.exit_code == 2
-    assert said in refused.stderr and "--anyway" in refused.stderr
+    assert message in refused.stderr and "--anyway" in refused.stderr
     assert not refused.stdout
-    told = typed(a, b, "--anyway", "--gate", "output_throughput=-3%")
-    assert told.exit_code == 1
-    assert f"compared anyway although {said.split(':')[0]} differs" in " ".join(told.stdout.split())
+    result = typed(a, b, "--anyway", "--gate", "output_throughput=-3%")
+    assert result.exit_code == 1
+    assert f"compared anyway although {message.split(':')[0]} differs" in " ".join(
+        result.stdout.split()
+    )
 
 
 def test_gates_need_an_exact_client(tmp_path: Path) -> None:
@@ -184,7 +186,7 @@ def test_other_objectives_leave_goodput_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         pytest.param(("--metrics", "tfft"), "--metrics: unknown figure 'tfft'", id="no figure"),
         pytest.param(("--metrics", "tokens_per_joule"), "none of these runs has", id="nobody has"),
@@ -192,21 +194,21 @@ def test_other_objectives_leave_goodput_out(tmp_path: Path) -> None:
     ],
 )
 def test_what_was_typed_wrong_is_said(
-    two: tuple[Path, Path], words: tuple[str, ...], said: str
+    two: tuple[Path, Path], words: tuple[str, ...], message: str
 ) -> None:
     result = typed(*two, *words)
     assert result.exit_code == 2
-    assert said in result.stderr
+    assert message in result.stderr
 
 
 def test_failed_and_short_answers_are_said(tmp_path: Path) -> None:
     from result_samples import a_repeat
 
     a, b = a_file(tmp_path, "a", *BASE), a_file(tmp_path, "b", 1.0, summary=a_repeat(0).summary)
-    said = " ".join(typed(a, b).stdout.split())
-    assert "B: 1 of 10 requests failed" in said
-    assert "B: 9 of 9 responses were shorter than requested" in said
-    assert "A: " not in said
+    output = " ".join(typed(a, b).stdout.split())
+    assert "B: 1 of 10 requests failed" in output
+    assert "B: 9 of 9 responses were shorter than requested" in output
+    assert "A: " not in output
 
 
 def test_no_argument_and_help() -> None:

@@ -49,7 +49,7 @@ def test_gates_are_read(text: str, name: str, limit: float, unit: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         pytest.param("", "is not a gate: give NAME=LIMIT", id="empty"),
         pytest.param("ttft", "'ttft' is not a gate", id="no limit"),
@@ -70,10 +70,10 @@ def test_gates_are_read(text: str, name: str, limit: float, unit: str) -> None:
         pytest.param("ttft=+5%,ttft_p50=+6%", "two limits for median_ttft_ms", id="twice"),
     ],
 )
-def test_what_is_no_gate_is_refused(text: str, said: str) -> None:
+def test_what_is_no_gate_is_refused(text: str, message: str) -> None:
     with pytest.raises(BadInput) as caught:
         parse_gates(text)
-    assert said in caught.value.format_message()
+    assert message in caught.value.format_message()
     assert "--gate" in caught.value.format_message()
 
 
@@ -173,13 +173,13 @@ def test_errors_are_as_rare_as_stated_whatever_the_spread(spread: float) -> None
     trials = 1500
 
     def outcomes(factor: float) -> list[str]:
-        found: list[str] = []
+        verdicts: list[str] = []
         for _ in range(trials):
             first, second = np.exp(rng.normal(3, spread, (2, 5)))
             runs = a_run("A", output_throughput=first.tolist())
             other = a_run("B", output_throughput=(second * factor).tolist())
-            found.append(held("throughput=-3%", runs, other)[0].outcome)
-        return found
+            verdicts.append(held("throughput=-3%", runs, other)[0].outcome)
+        return verdicts
 
     # 1 % of 1500, and three standard errors.
     assert outcomes(1.0).count("failed") <= 26
@@ -195,6 +195,6 @@ def test_the_regression_said_to_be_found_is_found() -> None:
         other = a_run("B", output_throughput=(second * factor).tolist())
         return held("throughput=-3%", runs, other)[0]
 
-    said = float(np.median([verdict(1.0).detectable or 0.0 for _ in range(500)]))
-    found = [verdict(1 - said / 100).outcome == "failed" for _ in range(1000)]
-    assert 0.9 < np.mean(found) < 0.99
+    detectable = float(np.median([verdict(1.0).detectable or 0.0 for _ in range(500)]))
+    failures = [verdict(1 - detectable / 100).outcome == "failed" for _ in range(1000)]
+    assert 0.9 < np.mean(failures) < 0.99

@@ -56,7 +56,7 @@ def test_a_name_with_brackets_is_a_file_before_it_is_a_glob(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("argument", "said"),
+    ("argument", "message"),
     [
         pytest.param("none.json", "none.json does not exist: give a result file", id="absent"),
         pytest.param("none*.json", "none*.json matches no file", id="no match"),
@@ -69,7 +69,7 @@ def test_a_name_with_brackets_is_a_file_before_it_is_a_glob(tmp_path: Path) -> N
     ],
 )
 def test_what_cant_be_read_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argument: str, said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argument: str, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     whole = a_file(tmp_path, "alone", 1.0).read_text()
@@ -82,7 +82,7 @@ def test_what_cant_be_read_is_named(
     (tmp_path / "damaged" / "a.json").write_text(whole[:-100])
     with pytest.raises(BadInput) as caught:
         load_runs([argument])
-    assert said in caught.value.format_message()
+    assert message in caught.value.format_message()
     assert isinstance(caught.value, click.UsageError)
 
 

@@ -17,11 +17,11 @@ PAIRS = 1500
 def outcomes(gate: str, exact: bool, **worse: float) -> Counter[str]:
     """How often the gates of five repeats failed, held, or could not be judged."""
     gates = parse_gates(gate)
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for pair in pairs(PAIRS, 5, exact, worse):
         all_of_them = {verdict.outcome for verdict in judge_gates(gates, pair)}
-        found[next(o for o in ("failed", "unjudged", "holds") if o in all_of_them)] += 1
-    return found
+        counts[next(o for o in ("failed", "unjudged", "holds") if o in all_of_them)] += 1
+    return counts
 
 
 def test_the_fixture_is_what_it_says() -> None:
@@ -47,20 +47,20 @@ def test_a_regression_of_three_percent_is_found(
 
 def test_identical_runs_raise_no_alarm() -> None:
     """Neither do they go unjudged."""
-    found = outcomes("output_throughput=-3%", True, output_throughput=1.0)
-    assert found["failed"] <= 0.01 * PAIRS
-    assert found["holds"] >= 0.99 * PAIRS
+    counts = outcomes("output_throughput=-3%", True, output_throughput=1.0)
+    assert counts["failed"] <= 0.01 * PAIRS
+    assert counts["holds"] >= 0.99 * PAIRS
 
 
 def test_nor_do_several_gates_together() -> None:
     """The 99th percentiles of a shared machine are often not judged, and not taken for worse."""
     gate = "output_throughput=-3%,ttft=+5%,ttft_p99=+5%,e2e=+3%"
     names = ("output_throughput", "median_ttft_ms", "p99_ttft_ms", "median_e2e_latency_ms")
-    found = outcomes(gate, True, **dict.fromkeys(names, 1.0))
-    assert found["failed"] <= 0.01 * PAIRS
-    assert found["unjudged"] > 0
+    counts = outcomes(gate, True, **dict.fromkeys(names, 1.0))
+    assert counts["failed"] <= 0.01 * PAIRS
+    assert counts["unjudged"] > 0
 
 
 def test_regressions_within_the_limit_pass() -> None:
-    found = outcomes("output_throughput=-3%", True, output_throughput=0.985)
-    assert found["holds"] >= 0.95 * PAIRS
+    counts = outcomes("output_throughput=-3%", True, output_throughput=0.985)
+    assert counts["holds"] >= 0.95 * PAIRS

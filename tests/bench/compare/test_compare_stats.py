@@ -22,14 +22,14 @@ B = [97.1, 98.0, 96.4, 97.7, 91.0]
     ],
 )
 def test_it_is_yuens_test_as_scipy_has_it(first: list[float], second: list[float]) -> None:
-    found = contrast(locations([first]), locations([second]))
+    difference = contrast(locations([first]), locations([second]))
     trim = 0.2 if len(second) >= 5 else 0
-    known = ttest_ind(second, first, equal_var=False, trim=trim)
-    assert found.p()[0] == pytest.approx(known.pvalue)
-    assert found.freedom[0] == pytest.approx(known.df)
+    reference = ttest_ind(second, first, equal_var=False, trim=trim)
+    assert difference.p()[0] == pytest.approx(reference.pvalue)
+    assert difference.freedom[0] == pytest.approx(reference.df)
     if not trim:
-        ends = known.confidence_interval(0.95)
-        assert [end[0] for end in found.interval()] == pytest.approx([ends.low, ends.high])
+        ends = reference.confidence_interval(0.95)
+        assert [end[0] for end in difference.interval()] == pytest.approx([ends.low, ends.high])
 
 
 def test_one_disturbed_repeat_counts_little() -> None:
@@ -40,14 +40,14 @@ def test_one_disturbed_repeat_counts_little() -> None:
 
 @pytest.mark.parametrize("first", [[5.0], []], ids=["one repeat", "none"])
 def test_without_a_spread_nothing_is_known(first: list[float]) -> None:
-    found = contrast(locations([first]), locations([B]))
-    assert np.isnan(found.error[0])
-    assert np.isnan(found.p()[0])
+    difference = contrast(locations([first]), locations([B]))
+    assert np.isnan(difference.error[0])
+    assert np.isnan(difference.p()[0])
 
 
 def test_repeats_that_are_alike_to_the_last_digit_are_not_believed() -> None:
-    found = contrast(locations([[1.0, 1.0]], finest=1e-4), locations([[1.0001, 1.0001]], 1e-4))
-    assert found.p()[0] > 0.2
+    difference = contrast(locations([[1.0, 1.0]], finest=1e-4), locations([[1.0001, 1.0001]], 1e-4))
+    assert difference.p()[0] > 0.2
 
 
 @pytest.mark.parametrize(
@@ -67,11 +67,11 @@ def test_identical_runs_are_told_apart_no_more_often_than_stated(
 ) -> None:
     rng = np.random.default_rng(7)
     n = 4000
-    found = contrast(
+    difference = contrast(
         locations(rng.normal(size=(n, first)).tolist()),
         locations((spread * rng.normal(size=(n, second))).tolist()),
     )
-    p = found.p()
+    p = difference.p()
     # 4000 trials: three standard errors above 5 % and 1 % (unequal spreads: Yuen's is a bit free).
     assert (p < 0.05).mean() < 0.061
     assert (p < 0.01).mean() < 0.0155
@@ -121,36 +121,36 @@ def test_verdicts_know_which_way_is_better() -> None:
     low, high = [10.0, 10.1, 9.9], [20.0, 20.1, 19.9]
     first = a_run("A", output_throughput=low, p99_ttft_ms=low, concurrency=low, itl=low)
     second = a_run("B", output_throughput=high, p99_ttft_ms=high, concurrency=high, itl=low)
-    found = build_matrix(
+    matrix = build_matrix(
         [first, second], ["output_throughput", "p99_ttft_ms", "concurrency", "itl"]
     )
-    verdicts = [found.verdict(row, 1) for row in range(4)]
+    verdicts = [matrix.verdict(row, 1) for row in range(4)]
     assert verdicts == ["better", "worse", "differs", "unclear"]
     back = build_matrix([second, first], ["output_throughput", "p99_ttft_ms"])
     assert [back.verdict(row, 1) for row in range(2)] == ["worse", "better"]
-    assert found.verdict(0, 0) == ""
+    assert matrix.verdict(0, 0) == ""
 
 
 def test_one_repeat_shows_a_difference_and_no_verdict() -> None:
-    found = build_matrix(
+    matrix = build_matrix(
         [a_run("A", p99_ttft_ms=[10.0]), a_run("B", p99_ttft_ms=[11.0])], ["p99_ttft_ms"]
     )
-    assert found.percent[0, 1] == pytest.approx(10)
-    assert np.isnan([found.low[0, 1], found.p[0, 1], found.holm[0, 1]]).all()
-    assert found.verdict(0, 1) == "1 repeat"
+    assert matrix.percent[0, 1] == pytest.approx(10)
+    assert np.isnan([matrix.low[0, 1], matrix.p[0, 1], matrix.holm[0, 1]]).all()
+    assert matrix.verdict(0, 1) == "1 repeat"
 
 
 def test_counts_that_can_be_zero_are_compared_plainly() -> None:
     first = a_run("A", failed=[0.0, 0.0], stopped_early=[1.0, 3.0])
     second = a_run("B", failed=[0.0, 2.0], stopped_early=[0.0, 1.0])
-    found = build_matrix(
+    matrix = build_matrix(
         [first, second, a_run("C", failed=[0.0, 0.0], stopped_early=[2.0, 2.0])],
         ["failed", "stopped_early"],
     )
-    assert np.isnan(found.percent[0, 1])  # per cent of nothing
-    assert found.percent[0, 2] == 0
-    assert found.percent[1, 1] == pytest.approx(-75)
-    assert found.verdict(0, 1) == ""
+    assert np.isnan(matrix.percent[0, 1])  # per cent of nothing
+    assert matrix.percent[0, 2] == 0
+    assert matrix.percent[1, 1] == pytest.approx(-75)
+    assert matrix.verdict(0, 1) == ""
 
 
 def test_many_figures_raise_few_alarms() -> None:
@@ -172,9 +172,9 @@ def test_many_figures_raise_few_alarms() -> None:
 
 def test_the_frame_has_a_row_a_figure_and_the_runs_first() -> None:
     runs = [a_run("A", p99_ttft_ms=A), a_run("B", p99_ttft_ms=B), a_run("C", itl=A)]
-    made = matrix_frame(build_matrix(runs, ["p99_ttft_ms", "mean_itl_ms"]))
-    assert list(made.index) == ["p99_ttft_ms"]
-    assert list(made.columns[:4]) == ["better", "A", "B", "C"]
-    assert made.loc["p99_ttft_ms", "B verdict"] == "better"
-    assert made.loc["p99_ttft_ms", "C repeats"] == 0
-    assert made["C %"].isna().all()
+    frame = matrix_frame(build_matrix(runs, ["p99_ttft_ms", "mean_itl_ms"]))
+    assert list(frame.index) == ["p99_ttft_ms"]
+    assert list(frame.columns[:4]) == ["better", "A", "B", "C"]
+    assert frame.loc["p99_ttft_ms", "B verdict"] == "better"
+    assert frame.loc["p99_ttft_ms", "C repeats"] == 0
+    assert frame["C %"].isna().all()

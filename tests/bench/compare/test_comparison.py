@@ -50,8 +50,8 @@ def two(folder: Path, **changes: Any) -> list[ComparedRun]:
     return load_runs([str(a_file(folder, "a", 1.0)), str(a_file(folder, "b", 1.0, **changes))])
 
 
-def fields(found: list[Difference]) -> list[str]:
-    return [each.field for each in found]
+def fields(entries: list[Difference]) -> list[str]:
+    return [each.field for each in entries]
 
 
 def test_runs_alike_differ_in_nothing(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_refusal_says_what_each_run_has(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         pytest.param({"status": "partial"}, "status: complete (A), partial (B)", id="partial"),
         pytest.param(
@@ -94,12 +94,12 @@ def test_a_refusal_says_what_each_run_has(tmp_path: Path) -> None:
     ],
 )
 def test_partial_and_inexact_runs_are_refused(
-    tmp_path: Path, changes: dict[str, Any], said: str
+    tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     runs = two(tmp_path, **changes)
     with pytest.raises(CantCompare) as caught:
         refuse_differences(find_differences(runs)[0], runs)
-    assert said in caught.value.message
+    assert message in caught.value.message
 
 
 def test_two_partial_runs_are_refused_too(tmp_path: Path) -> None:

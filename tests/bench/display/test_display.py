@@ -42,9 +42,9 @@ def test_a_quantile_is_one_percent_off_at_most(share: float) -> None:
     sketch = Sketch()
     sketch.add(figures)
     true = figures[max(0, -(-int(share * 5001 * 1000) // 1000) - 1)]
-    found = sketch.quantile(share)
-    assert found is not None
-    assert found == pytest.approx(true, rel=0.0101)
+    quantile = sketch.quantile(share)
+    assert quantile is not None
+    assert quantile == pytest.approx(true, rel=0.0101)
 
 
 def test_nothing_has_no_quantile() -> None:
@@ -223,9 +223,9 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.delenv("COLUMNS", raising=False)
-    found = Terminal()
-    yield found
-    found.close()
+    terminal_ = Terminal()
+    yield terminal_
+    terminal_.close()
 
 
 def test_the_bar_shows_and_clears(terminal: Terminal) -> None:

@@ -156,10 +156,10 @@ def test_the_load_in_words(changes: dict[str, Any], words: str) -> None:
 def test_nothing_answered() -> None:
     summary = Summary(failed=3, failures={"refused": 3})
     result = closed(summary=summary)
-    told = dict(finding_lines(result))
+    lines = dict(finding_lines(result))
     assert requests_line(summary) == "none of 3 requests succeeded"
-    assert told["failed"].startswith("3 refused: nothing is listening at that address; start the")
-    assert not {"tokens/s", "steady", "lengths"} & set(told)
+    assert lines["failed"].startswith("3 refused: nothing is listening at that address; start the")
+    assert not {"tokens/s", "steady", "lengths"} & set(lines)
     assert "TTFT" not in printed(*result_tables(result))
 
 
@@ -231,19 +231,19 @@ def test_the_client_of_itself(audit: Audit, words: str) -> None:
     ],
 )
 def test_the_lengths(changes: dict[str, Any], words: str) -> None:
-    found: Lengths = replaced(a_result().lengths, **changes)
-    line = dict(finding_lines(closed(lengths=found)))["lengths"]
+    lengths: Lengths = replaced(a_result().lengths, **changes)
+    line = dict(finding_lines(closed(lengths=lengths)))["lengths"]
     assert words in line
-    assert ("stopped early" in line) == bool(found.stopped_early)
-    assert ("+13 tokens" in line) == (found.largest_difference == 13)
+    assert ("stopped early" in line) == bool(lengths.stopped_early)
+    assert ("+13 tokens" in line) == (lengths.largest_difference == 13)
 
 
 def test_stalls_and_whose_they_were() -> None:
     worst = Stall(at=61.0, ms=812.0, streams=4, running=4, whose="engine")
-    found = Stalls(
+    stalls = Stalls(
         1.0, 5.0, {"engine": 2, "request": 1}, {"engine": 1000.0, "request": 40.0}, (worst,)
     )
-    assert dict(finding_lines(closed(stalls=found)))["stalls"] == (
+    assert dict(finding_lines(closed(stalls=stalls)))["stalls"] == (
         "2 in all streams (the engine), 1,000 ms in total; 1 in one stream (its request), "
         "40.0 ms in total; the longest 812 ms, at 61 s"
     )
@@ -254,8 +254,8 @@ def test_where_the_time_went() -> None:
     own = ServerFigure("sglang:x", 9, 149.0, bounded, bounded, bounded)
     both = Compared(9, 150.0, 150.0, 160.0, own, difference=1.0, share=0.01)
     alone = Compared(9, 10.0, 10.0, 12.0, None, note="the server has none")
-    found = Reconciliation(both, alone, both, own, "", 20.0, 129.0, 1.0)
-    assert list(reconciliation_lines(found)) == [
+    reconciliation = Reconciliation(both, alone, both, own, "", 20.0, 129.0, 1.0)
+    assert list(reconciliation_lines(reconciliation)) == [
         "mean TTFT 150 ms: 20.0 ms in the queue, 129 ms in the engine, "
         "1.00 ms in network and client",
         "mean E2E 150 ms, by the server's clock 149 ms",

@@ -182,12 +182,12 @@ ROOF_MS = 1e3 * (14_141_238_272 + 28 * 2 * 4 * 128 * 2 * 192) / 273e9
     ],
 )
 def test_one_stream_is_judged(share: float, verdict: str, words: str) -> None:
-    found = roofline(run(ROOF_MS / share))
-    assert found.verdict == verdict
-    assert found.share == pytest.approx(share)
-    assert found.expected == pytest.approx(19.29, abs=0.01)
-    assert re.search(words, found.text)
-    assert "BF16, TP1: 14.2 GB per token and node at 273 GB/s" in found.text
+    bound = roofline(run(ROOF_MS / share))
+    assert bound.verdict == verdict
+    assert bound.share == pytest.approx(share)
+    assert bound.expected == pytest.approx(19.29, abs=0.01)
+    assert re.search(words, bound.text)
+    assert "BF16, TP1: 14.2 GB per token and node at 273 GB/s" in bound.text
 
 
 @pytest.mark.parametrize(
@@ -198,16 +198,16 @@ def test_one_stream_is_judged(share: float, verdict: str, words: str) -> None:
     ],
 )
 def test_what_is_far_below_has_a_likely_cause(tp: int, words: str) -> None:
-    found = roofline(run(1000.0, tp=tp))
-    assert found.verdict == "far below"
-    assert words in found.text
+    bound = roofline(run(1000.0, tp=tp))
+    assert bound.verdict == "far below"
+    assert words in bound.text
 
 
 def test_stages_come_after_each_other() -> None:
     """Two nodes in a pipeline make one stream no faster than one node."""
-    found = roofline(run(ROOF_MS / 0.8, tp=1, nodes=2, settings={"pp_size": 2}))
-    assert found.share == pytest.approx(0.8)
-    assert "BF16, PP2" in found.text
+    bound = roofline(run(ROOF_MS / 0.8, tp=1, nodes=2, settings={"pp_size": 2}))
+    assert bound.share == pytest.approx(0.8)
+    assert "BF16, PP2" in bound.text
 
 
 def test_prompts_between_the_steps_stretch_the_mean_and_not_the_verdict() -> None:
@@ -216,29 +216,29 @@ def test_prompts_between_the_steps_stretch_the_mean_and_not_the_verdict() -> Non
 
 
 def test_a_batch_of_a_mixture_is_judged_by_the_experts_that_it_reads() -> None:
-    found = roofline(run(50.0, 10, model=OSS, tp=2))
+    bound = roofline(run(50.0, 10, model=OSS, tp=2))
     # 34.82 of 128 experts: 16.59 GB, and 3.10 GB of all else; half of it a node, and 10 caches of
     # (18 x 192 + 18 x 128) x 4 x 256 bytes: 9.90 GB in 36.3 ms.
-    assert found.verdict == "healthy"
-    assert found.text.startswith(
+    assert bound.verdict == "healthy"
+    assert bound.text.startswith(
         "73% of the estimate for 10 streams: healthy (20.0 of 27.6 tok/s per stream, "
         "35 of 128 experts per step; one stream alone: at most 109; MXFP4, TP2"
     )
-    assert found.expected == pytest.approx(27.6, abs=0.05)
-    assert found.share == pytest.approx(0.73, abs=0.005)  # the one that the text tells
+    assert bound.expected == pytest.approx(27.6, abs=0.05)
+    assert bound.share == pytest.approx(0.73, abs=0.005)  # the one that the text tells
     assert roofline(run(580.0, 10, model=OSS, tp=2)).verdict == "far below"
 
 
 def test_texts_that_share_experts_are_faster_than_the_estimate_and_not_judged() -> None:
-    found = roofline(run(12.0, 10, model=OSS, tp=2))
-    assert found.verdict == "beside"
-    assert "faster than estimated" in found.text
+    bound = roofline(run(12.0, 10, model=OSS, tp=2))
+    assert bound.verdict == "beside"
+    assert "faster than estimated" in bound.text
 
 
 def test_a_large_batch_has_a_bound_and_no_verdict() -> None:
-    found = roofline(run(500.0, 64))
-    assert found.verdict == "bound"
-    assert found.text.startswith(
+    bound = roofline(run(500.0, 64))
+    assert bound.verdict == "bound"
+    assert bound.text.startswith(
         "2.00 tok/s per stream, 64 streams: the batch is too large to judge"
     )
     assert roofline(run(ROOF_MS / 1.1, 64)).verdict == "impossible"
@@ -246,9 +246,9 @@ def test_a_large_batch_has_a_bound_and_no_verdict() -> None:
 
 def test_streams_together_faster_than_the_bound_are_an_error_too() -> None:
     """1270 tokens after the first ones, in 10 s, of one stream: 127 a second."""
-    found = roofline(run(60.0, duration=10.0))
-    assert found.verdict == "impossible"
-    assert found.text.startswith("127 tok/s in total; the roofline allows 19.3: a measurement")
+    bound = roofline(run(60.0, duration=10.0))
+    assert bound.verdict == "impossible"
+    assert bound.text.startswith("127 tok/s in total; the roofline allows 19.3: a measurement")
 
 
 @pytest.mark.parametrize(
@@ -274,24 +274,24 @@ def test_streams_together_faster_than_the_bound_are_an_error_too() -> None:
     ],
 )
 def test_where_there_is_no_roofline_it_says_why(result: Result, why: str) -> None:
-    found = roofline(result)
-    assert (found.verdict, found.share) == ("unknown", None)
-    assert found.text.startswith("no roofline: ")
-    assert why in found.text
+    bound = roofline(result)
+    assert (bound.verdict, bound.share) == ("unknown", None)
+    assert bound.text.startswith("no roofline: ")
+    assert why in bound.text
 
 
 def test_llama_cpp_tells_no_bytes() -> None:
     result = run(60.0)
     server = replace(result.provenance.server, engine="llama.cpp")
-    found = roofline(replace(result, provenance=replace(result.provenance, server=server)))
-    assert "GGUF" in found.text
+    bound = roofline(replace(result, provenance=replace(result.provenance, server=server)))
+    assert "GGUF" in bound.text
 
 
 def test_served_in_eight_bits_it_may_be_twice_as_fast() -> None:
-    found = roofline(run(1e3 / 20.5, model=LLAMA8B, settings={"quantization": "fp8"}))
+    bound = roofline(run(1e3 / 20.5, model=LLAMA8B, settings={"quantization": "fp8"}))
     # 20.5 of 273e9 / (7,504,924,672 + 192 x 131,072) = 36.25.
-    assert found.share == pytest.approx(0.5655, abs=1e-3)
-    assert "FP8, TP1" in found.text
+    assert bound.share == pytest.approx(0.5655, abs=1e-3)
+    assert "FP8, TP1" in bound.text
 
 
 def test_what_the_engine_does_not_tell_is_in_what_it_was_started_with() -> None:
@@ -329,12 +329,12 @@ def test_only_sparks_have_a_roofline(url: str, product: str, cpu: str, why: str)
         config=replace(result.config, url=url),
         provenance=replace(result.provenance, machine=machine),
     )
-    found = judge_result(result)
+    verdict = judge_result(result)
     if why:
-        (only,) = found
+        (only,) = verdict
         assert only.verdict == "unknown" and why in only.text
     else:
-        assert found[0].verdict == "healthy"
+        assert verdict[0].verdict == "healthy"
 
 
 def test_the_embedded_engine_is_no_spark() -> None:
@@ -380,12 +380,12 @@ def test_published_figures_name_models_whose_bytes_are_known() -> None:
 def test_beside_what_is_published_for_its_setting(
     result: Result, shares: dict[str, list[float]]
 ) -> None:
-    found: dict[str, list[float]] = {}
+    figures: dict[str, list[float]] = {}
     for one in judge_result(result)[1:]:
         assert (one.verdict, one.about) == ("beside", "published")
         assert one.share and one.source in one.text and one.setting in one.text
-        found.setdefault(one.metric, []).append(one.share)
-    assert found == {name: pytest.approx(values) for name, values in shares.items()}
+        figures.setdefault(one.metric, []).append(one.share)
+    assert figures == {name: pytest.approx(values) for name, values in shares.items()}
 
 
 @pytest.mark.parametrize(

@@ -43,17 +43,17 @@ def three() -> list[str]:
 @pytest.mark.parametrize("words", [[], ["list"]], ids=["nothing", "list"])
 def test_a_list_has_every_result_the_newest_first(words: list[str]) -> None:
     ids = three()
-    told = typed(*words).output
-    assert [told.find(id[-8:]) for id in ids] == sorted(told.find(id[-8:]) for id in ids)
+    result = typed(*words).output
+    assert [result.find(id[-8:]) for id in ids] == sorted(result.find(id[-8:]) for id in ids)
     for word in ("gpt-oss-120b", "10x 128/8 c4", "180", "200", "10.0", "exact", "partial"):
-        assert word in told
-    assert "results/" in told and "(gone)" not in told
+        assert word in result
+    assert "results/" in result and "(gone)" not in result
 
 
 def test_options_alone_are_those_of_list() -> None:
     ids = three()
-    told = typed("--model", "qwen").output
-    assert ids[2][-8:] in told and ids[0][-8:] not in told
+    result = typed("--model", "qwen").output
+    assert ids[2][-8:] in result and ids[0][-8:] not in result
     limited = typed("--limit", "1")
     assert ids[0][-8:] in limited.stdout and ids[1][-8:] not in limited.stdout
     assert limited.stderr == "showing the newest 1: --limit N shows more\n"
@@ -61,17 +61,17 @@ def test_options_alone_are_those_of_list() -> None:
 
 @pytest.mark.parametrize("words", [["list"], ["trend"]])
 def test_nothing_there_says_how_to_begin(words: list[str]) -> None:
-    told = typed(*words)
-    assert (told.exit_code, told.stdout) == (0, "")
-    assert "spark-bench" in told.stderr
+    result = typed(*words)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "spark-bench" in result.stderr
 
 
 def test_a_result_is_shown_from_its_file() -> None:
     ids = three()
-    told = typed("show", ids[1][-8:])
-    assert told.exit_code == 0
-    assert "http://spark-1:30000" in told.output
-    assert told.output.endswith(f"{ids[1]}\n{Path.cwd()}/results/{ids[1]}.json\n")
+    result = typed("show", ids[1][-8:])
+    assert result.exit_code == 0
+    assert "http://spark-1:30000" in result.output
+    assert result.output.endswith(f"{ids[1]}\n{Path.cwd()}/results/{ids[1]}.json\n")
     assert ids[0] in typed("show").output
 
 
@@ -80,28 +80,28 @@ def test_a_file_that_was_written_over_is_not_shown_as_the_old_result() -> None:
     for run in (old, new):
         written(Path("run.json"), run)
         assert typed("add", "run.json").exit_code == 0
-    told = typed("show", old.id)
-    assert told.exit_code == 2 and f"run.json holds {new.id} now: {old.id}" in told.stderr
-    assert not told.stdout
+    result = typed("show", old.id)
+    assert result.exit_code == 2 and f"run.json holds {new.id} now: {old.id}" in result.stderr
+    assert not result.stdout
     assert typed("show", new.id).exit_code == 0
 
 
 def test_an_unknown_id_names_the_nearest() -> None:
     ids = three()
     wrong = f"{ids[0][:-1]}z"
-    told = typed("show", wrong)
-    assert told.exit_code == 2
-    assert told.stderr.startswith(f"Error: id '{wrong}' is not in the history (did you mean ")
-    assert ids[0] in told.stderr
+    result = typed("show", wrong)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"Error: id '{wrong}' is not in the history (did you mean ")
+    assert ids[0] in result.stderr
 
 
 def test_a_file_that_is_gone_is_told_and_can_be_forgotten() -> None:
     ids = three()
     Path("results", f"{ids[0]}.json").unlink()
     assert typed().output.count("gone)") == 1
-    told = typed("show", ids[0])
-    assert told.exit_code == 2
-    assert "history forget --missing" in told.stderr
+    result = typed("show", ids[0])
+    assert result.exit_code == 2
+    assert "history forget --missing" in result.stderr
     assert typed("forget", "--missing").output == "1 result forgotten\n"
     assert ids[0][-8:] not in typed().output
 
@@ -145,8 +145,11 @@ def test_add_takes_files_folders_and_globs_each_once() -> None:
     written(Path("b/deep/other.json"), other)
     Path("b/settings.json").write_text('{"x": 1}')
     Path("b/one.requests.jsonl").write_text("{}")
-    told = typed("add", "a/one.json", "a", "b", "*/one.json")
-    assert (told.exit_code, told.output) == (0, "2 results added, 1 other JSON files left out\n")
+    result = typed("add", "a/one.json", "a", "b", "*/one.json")
+    assert (result.exit_code, result.output) == (
+        0,
+        "2 results added, 1 other JSON files left out\n",
+    )
 
 
 def test_a_broken_result_is_told_and_keeps_no_other_out() -> None:
@@ -155,29 +158,29 @@ def test_a_broken_result_is_told_and_keeps_no_other_out() -> None:
     text = Path("r/good.json").read_text()
     Path("r/newer.json").write_text(text.replace('"schema_version": 1', '"schema_version": 2'))
     Path("typed.json").write_text("[]")
-    told = typed("add", "r", "typed.json")
-    assert told.exit_code == 1
-    assert told.stdout == "1 result added\n"
-    newer, not_one = told.stderr.splitlines()
+    result = typed("add", "r", "typed.json")
+    assert result.exit_code == 1
+    assert result.stdout == "1 result added\n"
+    newer, not_one = result.stderr.splitlines()
     assert newer.startswith("left out: r/newer.json") and "install a newer" in newer
     assert not_one.startswith("left out: typed.json is not a result")
     assert good.id[-8:] in typed().output
 
 
 def test_a_name_that_is_no_file_is_an_error() -> None:
-    told = typed("add", "no/*.json")
-    assert (told.exit_code, told.stdout) == (2, "")
-    assert told.stderr.startswith("Error: no/*.json does not exist")
+    result = typed("add", "no/*.json")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("Error: no/*.json does not exist")
 
 
 def test_a_trend_is_of_the_newest_results_model_and_load() -> None:
     three()
-    told = typed("trend")
-    assert told.exit_code == 0
-    assert told.stdout.startswith("output_throughput of gpt-oss-120b on 2 nodes, 10x 128/8 c4")
-    assert told.stdout.count("●") == 2
-    assert told.stdout.endswith("the last is +5.9% from the median of the previous 1\n")
-    assert told.stderr.startswith("1 result left out: partial")
+    result = typed("trend")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("output_throughput of gpt-oss-120b on 2 nodes, 10x 128/8 c4")
+    assert result.stdout.count("●") == 2
+    assert result.stdout.endswith("the last is +5.9% from the median of the previous 1\n")
+    assert result.stderr.startswith("1 result left out: partial")
 
 
 def test_a_trend_takes_short_names_and_an_id() -> None:
@@ -197,8 +200,8 @@ def test_a_store_can_be_named(tmp_path: Path) -> None:
 
 def test_help_needs_no_store(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPARK_BENCH_HISTORY", "/proc/none/x")
-    told = typed("--help")
-    assert (told.exit_code, "trend" in told.output) == (0, True)
+    result = typed("--help")
+    assert (result.exit_code, "trend" in result.output) == (0, True)
     refused = typed("list")
     assert refused.exit_code == 1
     assert "can't be used" in refused.stderr

@@ -162,8 +162,8 @@ def test_two_runs_may_end_at_once_even_where_no_store_is_yet(path: Path) -> None
         process.stdin.write(b"!")
         process.stdin.flush()
     for process in both:
-        _, told = process.communicate(timeout=60)
-        assert (process.returncode, told) == (0, b"")
+        _, output = process.communicate(timeout=60)
+        assert (process.returncode, output) == (0, b"")
     assert len(stored(path)) == 40
 
 
@@ -270,7 +270,7 @@ def test_an_id_by_its_beginning(word: str, id: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "word, known, told",
+    "word, ids, message",
     [
         pytest.param("0a", IDS, "matches 2 results", id="several"),
         pytest.param("0a1b2c3e", IDS, "did you mean 0a1b2c3d", id="nearest"),
@@ -279,9 +279,9 @@ def test_an_id_by_its_beginning(word: str, id: str) -> None:
         pytest.param("", IDS, "is not in the history", id="no-word"),
     ],
 )
-def test_an_id_that_is_none(word: str, known: list[str], told: str) -> None:
-    with pytest.raises(BadInput, match=told):
-        resolve_id(word, known)
+def test_an_id_that_is_none(word: str, ids: list[str], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        resolve_id(word, ids)
 
 
 @pytest.mark.parametrize(

@@ -135,10 +135,10 @@ def test_an_unknown_profile() -> None:
 def test_a_file_adds_and_replaces(home: Path) -> None:
     first = written(home / "1.toml", f"[mine]\n{GOOD}[quick]\n{GOOD}")
     second = written(home / "2.toml", f"[mine]\n{GOOD}concurrency = 2\nrequest_rate = 'inf'\n")
-    known = profile_catalog([first, second])
-    assert values(known["mine"]) == (4, 5, 6, None, 2)
-    assert values(known["quick"]) == (4, 5, 6, None, None)
-    assert set(known) == {*SEVEN, "mine"}
+    catalog = profile_catalog([first, second])
+    assert values(catalog["mine"]) == (4, 5, 6, None, 2)
+    assert values(catalog["quick"]) == (4, 5, 6, None, None)
+    assert set(catalog) == {*SEVEN, "mine"}
 
 
 def test_the_users_own_file(home: Path) -> None:

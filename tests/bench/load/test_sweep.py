@@ -85,10 +85,10 @@ def values(runs: list[MeasuredPoint]) -> list[float]:
 
 
 def knee_of(runs: list[MeasuredPoint]) -> float:
-    found = knee(runs)
-    assert found in runs
-    assert found
-    return found.value
+    knee_point = knee(runs)
+    assert knee_point in runs
+    assert knee_point
+    return knee_point.value
 
 
 @pytest.mark.parametrize("slots", [1, 2, 8, 32])
@@ -281,5 +281,5 @@ def test_a_sweep_ends_whatever_is_measured(
         requests, seconds, failed = answers[hash(value) % len(answers)]
         return measured(value, requests, seconds, failed=failed)
 
-    found = knee(runs := swept(parse_sweep(text), run))
-    assert found is None or found in runs
+    knee_point = knee(runs := swept(parse_sweep(text), run))
+    assert knee_point is None or knee_point in runs

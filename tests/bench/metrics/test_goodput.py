@@ -83,8 +83,8 @@ def test_one_token_has_no_tpot_to_miss() -> None:
 
 
 def test_without_requests_there_is_no_attainment() -> None:
-    found = goodput(TimedRequests([Request(0, failure="unsent")]), parse_slo("ttft=1"))
-    assert (found.met, found.attainment, found.by_metric) == (0, None, {})
+    share = goodput(TimedRequests([Request(0, failure="unsent")]), parse_slo("ttft=1"))
+    assert (share.met, share.attainment, share.by_metric) == (0, None, {})
 
 
 def test_without_whole_answers_there_is_no_goodput() -> None:

@@ -38,26 +38,41 @@ def test_ttft_is_split_into_queue_engine_and_network() -> None:
         ITL: observed(ITL, *[0.01] * 40, buckets=(0.008, 0.012)),
         E2E: observed(E2E, *[0.18] * 10),
     }
-    found = reconcile(before, after, TimedRequests(ten_requests()))
-    assert found.ttft.server is not None
-    assert (found.ttft.n, found.ttft.server.n, found.ttft.note) == (10, 10, "")
-    assert found.ttft.server.mean == pytest.approx(140)
-    assert found.ttft.difference == pytest.approx(10)
-    assert found.ttft.share == pytest.approx(10 / 150)
-    assert (found.ttft.p50, found.ttft.p99) == (150, 150)
-    parts = (found.ttft_queue_ms, found.ttft_engine_ms, found.ttft_outside_ms)
+    reconciliation = reconcile(before, after, TimedRequests(ten_requests()))
+    assert reconciliation.ttft.server is not None
+    assert (reconciliation.ttft.n, reconciliation.ttft.server.n, reconciliation.ttft.note) == (
+        10,
+        10,
+        "",
+    )
+    assert reconciliation.ttft.server.mean == pytest.approx(140)
+    assert reconciliation.ttft.difference == pytest.approx(10)
+    assert reconciliation.ttft.share == pytest.approx(10 / 150)
+    assert (reconciliation.ttft.p50, reconciliation.ttft.p99) == (150, 150)
+    parts = (
+        reconciliation.ttft_queue_ms,
+        reconciliation.ttft_engine_ms,
+        reconciliation.ttft_outside_ms,
+    )
     assert parts == pytest.approx((40, 100, 10))
-    assert found.itl.difference == pytest.approx(0)
-    assert found.e2e_latency.difference == pytest.approx(10)
-    assert found.itl.note == found.e2e_latency.note == found.queue_note == ""
+    assert reconciliation.itl.difference == pytest.approx(0)
+    assert reconciliation.e2e_latency.difference == pytest.approx(10)
+    assert (
+        reconciliation.itl.note
+        == reconciliation.e2e_latency.note
+        == reconciliation.queue_note
+        == ""
+    )
 
 
 def test_only_what_came_during_the_run_is_in_a_percentile() -> None:
     before = observed(TTFT, *[0.05] * 100)
     after = observed(TTFT, *[0.05] * 100, *[0.3] * 10)
-    found = reconcile({TTFT: before}, {TTFT: after}, TimedRequests(ten_requests())).ttft.server
-    assert found is not None
-    assert (found.p50.low, found.p50.high) == (200, 400)
+    reconciliation = reconcile(
+        {TTFT: before}, {TTFT: after}, TimedRequests(ten_requests())
+    ).ttft.server
+    assert reconciliation is not None
+    assert (reconciliation.p50.low, reconciliation.p50.high) == (200, 400)
 
 
 def test_percentiles_are_bounded_by_their_bucket() -> None:
@@ -76,11 +91,11 @@ def test_bounds_hold_the_true_percentiles() -> None:
     seconds = rng.exponential(0.1, 1000)
     histogram = observed("x", *seconds.tolist(), buckets=(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0))
     for percentile in (1, 50, 90, 99):
-        found = bounded(histogram, percentile)
+        bounds = bounded(histogram, percentile)
         true = float(np.percentile(seconds, percentile, method="inverted_cdf")) * 1e3
-        assert found.high is not None
-        assert found.low <= true <= found.high
-        assert found.low <= found.estimate <= found.high
+        assert bounds.high is not None
+        assert bounds.low <= true <= bounds.high
+        assert bounds.low <= bounds.estimate <= bounds.high
 
 
 @pytest.mark.parametrize(
@@ -103,13 +118,18 @@ def test_hidden_tokens_are_named_where_the_counts_of_itl_differ() -> None:
 
 
 def test_a_server_without_histograms_has_no_figures() -> None:
-    found = reconcile({}, {}, TimedRequests(ten_requests()))
-    for compared in (found.ttft, found.itl, found.e2e_latency):
+    reconciliation = reconcile({}, {}, TimedRequests(ten_requests()))
+    for compared in (reconciliation.ttft, reconciliation.itl, reconciliation.e2e_latency):
         assert compared.note == "n/a: the server has no such histogram"
         assert compared.server is compared.difference is None
-    assert found.ttft.mean == 150
-    assert found.queue is found.ttft_queue_ms is found.ttft_engine_ms is None
-    assert found.queue_note == "n/a: the server has no such histogram"
+    assert reconciliation.ttft.mean == 150
+    assert (
+        reconciliation.queue
+        is reconciliation.ttft_queue_ms
+        is reconciliation.ttft_engine_ms
+        is None
+    )
+    assert reconciliation.queue_note == "n/a: the server has no such histogram"
 
 
 @pytest.mark.parametrize(
@@ -125,16 +145,18 @@ def test_a_server_without_histograms_has_no_figures() -> None:
 def test_histograms_that_cant_be_subtracted_are_noted(
     before: Histogram, after: Histogram, says: str
 ) -> None:
-    found = reconcile({TTFT: before}, {TTFT: after}, TimedRequests(ten_requests())).ttft
-    assert found.server is None
-    assert found.note.startswith("n/a: ") and says in found.note
+    reconciliation = reconcile({TTFT: before}, {TTFT: after}, TimedRequests(ten_requests())).ttft
+    assert reconciliation.server is None
+    assert reconciliation.note.startswith("n/a: ") and says in reconciliation.note
 
 
 def test_without_whole_answers_the_servers_figures_remain() -> None:
-    found = reconcile({}, {TTFT: observed(TTFT, 0.1)}, TimedRequests([failed(0, "cut")])).ttft
-    assert (found.n, found.mean, found.difference) == (0, None, None)
-    assert found.server is not None
-    assert found.note == "n/a: the client has none"
+    reconciliation = reconcile(
+        {}, {TTFT: observed(TTFT, 0.1)}, TimedRequests([failed(0, "cut")])
+    ).ttft
+    assert (reconciliation.n, reconciliation.mean, reconciliation.difference) == (0, None, None)
+    assert reconciliation.server is not None
+    assert reconciliation.note == "n/a: the client has none"
 
 
 @pytest.mark.parametrize(
@@ -147,11 +169,11 @@ def test_without_whole_answers_the_servers_figures_remain() -> None:
     ],
 )
 def test_vllms_names(name: str, figure: str) -> None:
-    found = getattr(
+    reconciliation = getattr(
         reconcile({}, {name: observed(name, 0.1)}, TimedRequests(ten_requests())), figure
     )
-    assert found.server.name == name
-    assert found.server.mean == pytest.approx(100)
+    assert reconciliation.server.name == name
+    assert reconciliation.server.mean == pytest.approx(100)
 
 
 def test_a_real_exposition_fits() -> None:
@@ -164,6 +186,6 @@ def test_a_real_exposition_fits() -> None:
     value = {s.name.removeprefix(TTFT): s.value for s in samples}
     buckets = tuple((float(s.labels["le"]), s.value) for s in samples if "le" in s.labels)
     scraped = Histogram(TTFT, buckets, value["_sum"], value["_count"])
-    found = reconcile({}, {TTFT: scraped}, TimedRequests(ten_requests())).ttft
-    assert found.difference == pytest.approx(10)
-    assert found.note == ""
+    reconciliation = reconcile({}, {TTFT: scraped}, TimedRequests(ten_requests())).ttft
+    assert reconciliation.difference == pytest.approx(10)
+    assert reconciliation.note == ""

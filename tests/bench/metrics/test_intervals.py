@@ -20,16 +20,16 @@ TRIALS = 300
 
 def test_students_t_by_hand() -> None:
     # mean 20, s 10, n 3: half width 4.302653 * 10 / sqrt(3), from a table of t.
-    found = over_repeats([Summary(mean_ttft_ms=value) for value in (10.0, 20.0, 30.0)])
-    interval = found["mean_ttft_ms"]
+    estimate = over_repeats([Summary(mean_ttft_ms=value) for value in (10.0, 20.0, 30.0)])
+    interval = estimate["mean_ttft_ms"]
     assert (interval.estimate, interval.median, interval.n) == (20, 20, 3)
     assert interval.high - 20 == 20 - interval.low == pytest.approx(24.8414, abs=1e-4)
     assert (interval.method, interval.level) == ("student-t", 0.95)
 
 
 def test_the_median_is_not_the_mean() -> None:
-    found = over_repeats([Summary(duration=value) for value in (1.0, 2.0, 9.0)])
-    assert (found["duration"].estimate, found["duration"].median) == (4, 2)
+    estimate = over_repeats([Summary(duration=value) for value in (1.0, 2.0, 9.0)])
+    assert (estimate["duration"].estimate, estimate["duration"].median) == (4, 2)
 
 
 @pytest.mark.parametrize(
@@ -77,9 +77,9 @@ def test_requests_cover_the_truth() -> None:
     rng = np.random.default_rng(2)
     held = dict.fromkeys(truth, 0)
     for trial in range(TRIALS):
-        found = over_requests(TimedRequests(drawn(rng, 200)), seed=trial)
+        estimate = over_requests(TimedRequests(drawn(rng, 200)), seed=trial)
         for key, value in truth.items():
-            held[key] += found[key].low <= value <= found[key].high
+            held[key] += estimate[key].low <= value <= estimate[key].high
     shares = {key: n / TRIALS for key, n in held.items()}
     # A percentile bootstrap of 200 reaches its level in the middle; the 99th percentile of 200
     # rests on two values and is known to fall short.
@@ -98,9 +98,9 @@ def test_gaps_of_one_request_are_not_taken_as_independent() -> None:
 def test_the_estimates_are_the_runs_own_figures() -> None:
     requests = [*drawn(np.random.default_rng(4), 50), failed(50, "timeout", ends=9000)]
     figures = summarize(TimedRequests(requests))
-    found = over_requests(TimedRequests(requests))
-    assert set(found) > {"output_throughput", "mean_itl_ms", "p99_tpot_ms"}
-    for key, interval in found.items():
+    estimate = over_requests(TimedRequests(requests))
+    assert set(estimate) > {"output_throughput", "mean_itl_ms", "p99_tpot_ms"}
+    for key, interval in estimate.items():
         assert interval.estimate == pytest.approx(getattr(figures, key)), key
         assert interval.low < interval.estimate < interval.high
         assert (interval.method, interval.median) == ("bootstrap", None)

@@ -20,27 +20,27 @@ def streams(
     """n streams of 200 tokens and 10 ms, each in a phase of its own. pauses: (when, ms, whom):
     what these would get after `when` ms comes that much later, the first of it at once."""
     rng = np.random.default_rng(7)
-    made = []
+    requests = []
     for index in range(n):
         times = 100 + rng.uniform(0, 10) + 10 * np.arange(TOKENS) + rng.normal(0, jitter, TOKENS)
         for when, ms, whom in pauses:
             if index in whom:
                 later = np.flatnonzero(times > when)
                 times[later] += when + ms - times[later[0]] + rng.uniform(0, 0.3)
-        made.append(answer(index, ttft=float(times[0]), gaps=np.diff(times).tolist()))
-    return made
+        requests.append(answer(index, ttft=float(times[0]), gaps=np.diff(times).tolist()))
+    return requests
 
 
-def only(found: Sequence[Stall]) -> Stall:
-    assert len(found) == 1
-    return found[0]
+def only(stalls_: Sequence[Stall]) -> Stall:
+    assert len(stalls_) == 1
+    return stalls_[0]
 
 
 def test_a_steady_run_has_none() -> None:
-    found = stalls(TimedRequests(streams(32)))
-    assert found.median_ms == pytest.approx(10, rel=0.02)
-    assert (found.counts, found.total_ms, found.top) == ({}, {}, ())
-    assert found.threshold_ms == pytest.approx(30, rel=0.02)
+    result = stalls(TimedRequests(streams(32)))
+    assert result.median_ms == pytest.approx(10, rel=0.02)
+    assert (result.counts, result.total_ms, result.top) == ({}, {}, ())
+    assert result.threshold_ms == pytest.approx(30, rel=0.02)
 
 
 @pytest.mark.parametrize(
@@ -53,22 +53,22 @@ def test_a_steady_run_has_none() -> None:
     ],
 )
 def test_whose_stall_it_is(whom: Sequence[int], whose: str, request_: int | None) -> None:
-    found = stalls(TimedRequests(streams(32, [(1000, 200, whom)])))
-    stall = only(found.top)
+    result = stalls(TimedRequests(streams(32, [(1000, 200, whom)])))
+    stall = only(result.top)
     assert (stall.whose, stall.streams, stall.running) == (whose, len(whom), 32)
     assert stall.request == request_
     assert stall.at == pytest.approx(1.0, abs=0.011)
     assert stall.ms == pytest.approx(205, abs=6)
-    assert found.counts == {whose: 1}
-    assert found.total_ms == {whose: stall.ms}
+    assert result.counts == {whose: 1}
+    assert result.total_ms == {whose: stall.ms}
 
 
 def test_each_stall_is_counted_and_the_longest_comes_first() -> None:
     pauses = [(500, 100, range(8)), (900, 300, range(8)), (1300, 150, [3]), (1600, 120, [0, 1])]
-    found = stalls(TimedRequests(streams(8, pauses)))
-    assert found.counts == {"engine": 2, "request": 1, "partial": 1}
-    assert [stall.whose for stall in found.top] == ["engine", "request", "partial", "engine"]
-    assert [stall.ms for stall in found.top] == sorted((s.ms for s in found.top), reverse=True)
+    result = stalls(TimedRequests(streams(8, pauses)))
+    assert result.counts == {"engine": 2, "request": 1, "partial": 1}
+    assert [stall.whose for stall in result.top] == ["engine", "request", "partial", "engine"]
+    assert [stall.ms for stall in result.top] == sorted((s.ms for s in result.top), reverse=True)
     assert len(stalls(TimedRequests(streams(8, pauses)), top=2).top) == 2
 
 
@@ -125,8 +125,8 @@ def test_merged_reads_neither_are_stalls_nor_hide_them() -> None:
     gaps = [0.0, 20.0] * 50
     assert stalls(TimedRequests([answer(i, gaps=gaps) for i in range(4)])).counts == {}
     paused = [*gaps, 0.0, 90.0, *gaps]
-    found = stalls(TimedRequests([answer(i, gaps=paused) for i in range(4)]))
-    assert (found.median_ms, found.threshold_ms, found.counts) == (20, 60, {"engine": 1})
+    result = stalls(TimedRequests([answer(i, gaps=paused) for i in range(4)]))
+    assert (result.median_ms, result.threshold_ms, result.counts) == (20, 60, {"engine": 1})
 
 
 @pytest.mark.parametrize(

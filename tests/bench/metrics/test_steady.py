@@ -13,15 +13,15 @@ from spark_bench.record import Request
 
 def test_a_closed_loop_is_steady_from_the_burst_to_the_first_free_slot() -> None:
     # Each takes 200 + 49 * 10 + 1 = 691 ms; 8 rounds, of which the last ends at 8 * 691.
-    found, reason = steady(TimedRequests(closed_loop(slots=4, requests=32)), slots=4)
-    assert found is not None and not reason
-    assert (found.rule, found.start, found.end) == ("closed", 0.2, pytest.approx(8 * 0.691))
+    window, reason = steady(TimedRequests(closed_loop(slots=4, requests=32)), slots=4)
+    assert window is not None and not reason
+    assert (window.rule, window.start, window.end) == ("closed", 0.2, pytest.approx(8 * 0.691))
     # The 4 first tokens fall on the window's start, and belong to the ramp.
-    assert found.output_tokens == 32 * 50 - 4
-    assert found.output_throughput == pytest.approx((32 * 50 - 4) / (8 * 0.691 - 0.2))
-    assert (found.completed, found.concurrency) == (32, pytest.approx(4))
-    assert (found.n_ttft, found.mean_ttft_ms) == (28, 200)
-    assert (found.mean_itl_ms, found.p99_itl_ms) == (10, 10)
+    assert window.output_tokens == 32 * 50 - 4
+    assert window.output_throughput == pytest.approx((32 * 50 - 4) / (8 * 0.691 - 0.2))
+    assert (window.completed, window.concurrency) == (32, pytest.approx(4))
+    assert (window.n_ttft, window.mean_ttft_ms) == (28, 200)
+    assert (window.mean_itl_ms, window.p99_itl_ms) == (10, 10)
 
 
 def test_the_bursts_ttft_and_the_tail_are_left_out() -> None:
@@ -32,32 +32,32 @@ def test_the_bursts_ttft_and_the_tail_are_left_out() -> None:
     # One straggler runs on alone, slowly, for 5 s.
     requests[31].token_ns[-1] += 5000 * MS
     requests[31].done_ns += 5000 * MS
-    found, _ = steady(TimedRequests(requests), slots=4)
-    assert found is not None
-    assert found.mean_ttft_ms == 200
-    assert found.end == pytest.approx(8 * 0.691)
+    window, _ = steady(TimedRequests(requests), slots=4)
+    assert window is not None
+    assert window.mean_ttft_ms == 200
+    assert window.end == pytest.approx(8 * 0.691)
     whole = summarize(TimedRequests(requests), slots=4)
-    assert whole.steady == found
+    assert whole.steady == window
     assert whole.output_throughput is not None
-    assert found.output_throughput > 1.5 * whole.output_throughput
+    assert window.output_throughput > 1.5 * whole.output_throughput
 
 
 def test_a_failed_request_holds_its_slot_and_adds_nothing() -> None:
     requests = closed_loop(slots=2, requests=20)
     requests[7] = failed(7, "timeout", sent=3 * 691, ends=691)
-    found, _ = steady(TimedRequests(requests), slots=2)
-    assert found is not None
-    assert found.concurrency == pytest.approx(2)
-    assert found.completed == 19
+    window, _ = steady(TimedRequests(requests), slots=2)
+    assert window is not None
+    assert window.concurrency == pytest.approx(2)
+    assert window.completed == 19
 
 
 def test_all_at_once_is_steady_while_all_run() -> None:
     requests = [answer(i, ttft=200 + i, gaps=[10] * (40 + i)) for i in range(10)]
-    found, _ = steady(TimedRequests(requests))
-    assert found is not None
-    assert (found.rule, found.start, found.end) == ("closed", 0.209, pytest.approx(0.601))
-    assert (found.n_ttft, found.mean_ttft_ms) == (0, None)
-    assert found.concurrency == pytest.approx(10)
+    window, _ = steady(TimedRequests(requests))
+    assert window is not None
+    assert (window.rule, window.start, window.end) == ("closed", 0.209, pytest.approx(0.601))
+    assert (window.n_ttft, window.mean_ttft_ms) == (0, None)
+    assert window.concurrency == pytest.approx(10)
 
 
 def test_more_slots_than_requests_are_as_many_slots_as_requests() -> None:
@@ -68,12 +68,12 @@ def test_more_slots_than_requests_are_as_many_slots_as_requests() -> None:
 def test_an_open_loop_is_steady_from_the_first_answers_end_to_the_last_send() -> None:
     # 100 a second, each 0.69 s: 69 in flight (Little's law).
     requests = [answer(i, sent=10 * i, gaps=[10] * 49) for i in range(400)]
-    found, _ = steady(TimedRequests(requests))
-    assert found is not None
-    assert (found.rule, found.start, found.end) == ("open", pytest.approx(0.691), 3.99)
-    assert found.concurrency == pytest.approx(69, rel=0.01)
-    assert found.output_throughput == pytest.approx(5000, rel=0.01)
-    assert found.request_throughput == pytest.approx(100, rel=0.01)
+    window, _ = steady(TimedRequests(requests))
+    assert window is not None
+    assert (window.rule, window.start, window.end) == ("open", pytest.approx(0.691), 3.99)
+    assert window.concurrency == pytest.approx(69, rel=0.01)
+    assert window.output_throughput == pytest.approx(5000, rel=0.01)
+    assert window.request_throughput == pytest.approx(100, rel=0.01)
 
 
 def test_an_open_loops_window_shows_the_rate_that_its_edges_hide() -> None:
@@ -92,12 +92,12 @@ def test_an_open_loops_window_shows_the_rate_that_its_edges_hide() -> None:
 
 def test_hidden_tokens_come_with_the_first_visible_one() -> None:
     plain = closed_loop(slots=2, requests=10)
-    found, _ = steady(TimedRequests(plain), slots=2)
+    window, _ = steady(TimedRequests(plain), slots=2)
     for request in plain:
         request.hidden_tokens = 3
     more, _ = steady(TimedRequests(plain), slots=2)
-    assert found is not None and more is not None
-    assert more.output_tokens == found.output_tokens + 8 * 3
+    assert window is not None and more is not None
+    assert more.output_tokens == window.output_tokens + 8 * 3
 
 
 @pytest.mark.parametrize(
@@ -119,6 +119,6 @@ def test_hidden_tokens_come_with_the_first_visible_one() -> None:
     ],
 )
 def test_a_run_without_a_steady_part_says_why(requests: list[Request], says: str) -> None:
-    found, reason = steady(TimedRequests(requests))
-    assert found is None
+    window, reason = steady(TimedRequests(requests))
+    assert window is None
     assert says in reason

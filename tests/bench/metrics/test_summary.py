@@ -24,12 +24,12 @@ from spark_bench.record import Request
 def test_every_figure_equals_the_second_opinion(requests: list[Request]) -> None:
     figures = msgspec.structs.asdict(summarize(TimedRequests(requests)))
     expected = second_opinion(requests)
-    found = {
+    actual = {
         key: value
         for key, value in figures.items()
         if value is not None and (key.endswith("_ms") or key in expected)
     }
-    assert found == pytest.approx(expected, rel=1e-9, abs=1e-7)
+    assert actual == pytest.approx(expected, rel=1e-9, abs=1e-7)
 
 
 def test_one_request_by_hand() -> None:
@@ -136,9 +136,9 @@ def test_stopped_early_is_a_whole_answer() -> None:
 
 
 def test_input_tokens_are_the_requested_ones_if_the_server_reports_none() -> None:
-    told = answer(0, prompt_tokens=100, asked_input=128)
+    request = answer(0, prompt_tokens=100, asked_input=128)
     silent = answer(1, prompt_tokens=0, asked_input=128)
-    assert summarize(TimedRequests([told, silent])).total_input_tokens == 228
+    assert summarize(TimedRequests([request, silent])).total_input_tokens == 228
 
 
 def test_how_tokens_were_counted_is_reported_by_share() -> None:
@@ -192,11 +192,11 @@ def test_a_summary_survives_json() -> None:
 
 def test_distributions_are_percentiles_at_fixed_points() -> None:
     requests = [answer(i, ttft=float(i), gaps=[10, 20]) for i in range(1, 102)]
-    found = distributions(TimedRequests(requests))
-    at = dict(zip(found.points, found.ttft_ms, strict=True))
+    curves = distributions(TimedRequests(requests))
+    at = dict(zip(curves.points, curves.ttft_ms, strict=True))
     assert (at[0], at[0.5], at[50], at[99.9], at[100]) == pytest.approx((1, 1.5, 51, 100.9, 101))
-    assert len(found.points) == len(set(found.points)) == 209
-    assert set(found.itl_ms) >= {10, 20}
+    assert len(curves.points) == len(set(curves.points)) == 209
+    assert set(curves.itl_ms) >= {10, 20}
     assert distributions(TimedRequests([])).itl_ms == ()
 
 

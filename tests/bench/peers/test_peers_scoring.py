@@ -27,8 +27,8 @@ def stream(
 ) -> Stream:
     """An answer that was given exactly as set: first token after 200 ms."""
     chunks = -(-(tokens - hidden) // per_chunk)
-    asked = BEGAN + round(asked_ms * MS)
-    sent = asked + np.array([(200 + gap_ms * n) * MS for n in range(chunks)], np.int64)
+    requested_ns = BEGAN + round(asked_ms * MS)
+    sent = requested_ns + np.array([(200 + gap_ms * n) * MS for n in range(chunks)], np.int64)
     return Stream(
         id=number,
         api=ReferenceApi.CHAT,
@@ -41,10 +41,10 @@ def stream(
         prompt_tokens=128,
         earlier=0,
         blocked=0,
-        accepted_ns=asked,
-        asked_ns=asked,
-        started_ns=asked,
-        role_ns=asked,
+        accepted_ns=requested_ns,
+        asked_ns=requested_ns,
+        started_ns=requested_ns,
+        role_ns=requested_ns,
         done_ns=int(sent[-1]),
         sent_ns=sent,
     )

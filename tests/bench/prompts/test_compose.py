@@ -75,8 +75,8 @@ def test_every_shape_is_exact(kind: str, data: st.DataObject) -> None:
     prompts = compose(shape, tokens, data.draw(st.integers(0, 99), "seed"), TEMPLATE)
     assert len(prompts) == shape.prompts * shape.turns
     for prompt in prompts:
-        asked = (prompt.turn + 1) * shape.input_tokens + prompt.turn * shape.output_tokens
-        assert total(prompt, tokens) == prompt.input_tokens == asked
+        wanted = (prompt.turn + 1) * shape.input_tokens + prompt.turn * shape.output_tokens
+        assert total(prompt, tokens) == prompt.input_tokens == wanted
         assert prompt.output_tokens == shape.output_tokens
 
 
@@ -266,10 +266,10 @@ def test_an_impossible_shape(shape: PromptShape, message: str) -> None:
 @pytest.mark.parametrize("turns", [1, 2, 5])
 def test_probes_find_what_the_template_adds(turns: int) -> None:
     tokens = tiny("byte-level")
-    asked = probe_prompts(tokens, 3, turns)
-    assert [prompt.turn for prompt in asked] == ([0, 0] if turns == 1 else [0, 0, 1, 1])
-    found = overhead(asked, [total(prompt, tokens) for prompt in asked])
-    assert found == Overhead(30, 11 if turns > 1 else 0, steady=True)
+    prompts = probe_prompts(tokens, 3, turns)
+    assert [prompt.turn for prompt in prompts] == ([0, 0] if turns == 1 else [0, 0, 1, 1])
+    added = overhead(prompts, [total(prompt, tokens) for prompt in prompts])
+    assert added == Overhead(30, 11 if turns > 1 else 0, steady=True)
 
 
 @pytest.mark.parametrize(

@@ -205,18 +205,18 @@ ODD: list[object] = [
 def test_odd_rows_are_skipped_counted_and_reported(file: Path, write: Write, bom: str) -> None:
     write(file, [*ODD, numbered(1), *ODD, numbered(2)])
     file.write_text(bom + file.read_text())
-    told: list[str] = []
-    assert len(load(file, 2, tell=told.append)) == 2
-    assert told == [
+    lines: list[str] = []
+    assert len(load(file, 2, tell=lines.append)) == 2
+    assert lines == [
         f"{2 * len(ODD)} of the {2 * len(ODD) + 2} entries of talks.json were skipped: they "
         "have no question and answer in text"
     ]
 
 
 def test_nothing_is_reported_if_all_rows_are_right(file: Path) -> None:
-    told: list[str] = []
-    load(write_list(file, [numbered(1), numbered(2)]), 1, tell=told.append)
-    assert not told
+    lines: list[str] = []
+    load(write_list(file, [numbered(1), numbered(2)]), 1, tell=lines.append)
+    assert not lines
 
 
 def test_a_file_of_odd_rows_alone_says_what_is_expected(file: Path) -> None:

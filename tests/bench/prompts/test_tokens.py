@@ -253,6 +253,6 @@ def test_words_of_a_vocabulary_are_plain_and_of_one_token(kind: str) -> None:
 
 def test_batches_keep_order_and_size() -> None:
     texts = [str(number) * 10 for number in range(10)]
-    found = list(batches(texts, 25))
-    assert [text for batch in found for text in batch] == texts
-    assert [len(batch) for batch in found] == [3, 3, 3, 1]
+    sizes = list(batches(texts, 25))
+    assert [text for batch in sizes for text in batch] == texts
+    assert [len(batch) for batch in sizes] == [3, 3, 3, 1]

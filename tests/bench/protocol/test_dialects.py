@@ -15,9 +15,9 @@ SAMPLED = {"temperature": 0.0, "stream": True}
 
 
 def body(name: str, **asking: Any) -> dict[str, Any]:
-    told = json.loads(dialect(name).body(PROMPT, Asking(**{"model": "m", **asking})))
-    assert isinstance(told, dict)
-    return told
+    document = json.loads(dialect(name).body(PROMPT, Asking(**{"model": "m", **asking})))
+    assert isinstance(document, dict)
+    return document
 
 
 def test_chat() -> None:
@@ -37,8 +37,8 @@ def test_chat() -> None:
 
 def test_completions() -> None:
     assert dialect("completions").path == "/v1/completions"
-    told = body("completions", continuous_usage=True, ignore_eos=False)
-    assert told == {
+    content = body("completions", continuous_usage=True, ignore_eos=False)
+    assert content == {
         "model": "m",
         "prompt": "Be “brief”.\nWhy?",
         "max_tokens": 64,
@@ -68,25 +68,27 @@ def test_the_same_input_gives_the_same_compact_bytes(name: str) -> None:
 
 
 def test_a_probe_does_not_stream() -> None:
-    told = body("chat", stream=False)
-    assert told["stream"] is False
-    assert "stream_options" not in told
+    content = body("chat", stream=False)
+    assert content["stream"] is False
+    assert "stream_options" not in content
 
 
 def test_no_usage_and_no_model_are_not_sent() -> None:
-    told = body("chat", model="", include_usage=False)
-    assert not {"model", "stream_options"} & set(told)
+    content = body("chat", model="", include_usage=False)
+    assert not {"model", "stream_options"} & set(content)
 
 
 def test_extra_fields_override_the_others_and_merge_into_objects() -> None:
-    told = body("generate", extra={"sampling_params": {"top_k": 1, "temperature": 0.5}, "x": None})
-    assert told["sampling_params"] == {
+    content = body(
+        "generate", extra={"sampling_params": {"top_k": 1, "temperature": 0.5}, "x": None}
+    )
+    assert content["sampling_params"] == {
         "max_new_tokens": 64,
         "temperature": 0.5,
         "ignore_eos": True,
         "top_k": 1,
     }
-    assert told["x"] is None
+    assert content["x"] is None
 
 
 @pytest.mark.parametrize(

@@ -80,8 +80,8 @@ def until_close(draw: st.DrawFn) -> Response:
     return Response(draw(interim) + head + b"\r\n\r\n" + body, body, BodyEnd.CLOSE, False)
 
 
-told = st.one_of(chunked(), sized())
-responses = st.one_of(told, until_close())
+framed = st.one_of(chunked(), sized())
+responses = st.one_of(framed, until_close())
 cuts = st.lists(st.integers(0, 400), max_size=30)
 
 
@@ -105,7 +105,7 @@ def whole(reads: Sequence[bytes]) -> tuple[Head, Body]:
 # ---- while the bytes come ----------------------------------------------------------------------
 
 
-@given(told, cuts)
+@given(framed, cuts)
 def test_the_end_is_the_last_byte(response: Response, at: list[int]) -> None:
     framing, data = Framing(), bytearray()
     *before, last = wire.split(response.wire, at)

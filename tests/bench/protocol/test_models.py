@@ -44,10 +44,10 @@ def test_listed_models(body: bytes, ids: list[str]) -> None:
 
 
 def test_the_fields_of_an_entry() -> None:
-    (found,) = listed(
+    (listing,) = listed(
         {"id": "a", "owned_by": "vllm", "root": "/models/a", "parent": None, "max_model_len": 4096}
     )
-    assert found == ListedModel("a", owner="vllm", context=4096, root="/models/a")
+    assert listing == ListedModel("a", owner="vllm", context=4096, root="/models/a")
     odd = {"id": "a", "owned_by": 5, "max_model_len": True, "context_length": -1, "status": 3}
     assert listed(odd) == (ListedModel("a"),)
     assert listed({"id": "a", "context_length": 10**40, "context_window": 7})[0].context == 7

@@ -50,9 +50,9 @@ def out_of_time(texts: list[str]) -> None:
     """A tokenizer that may count no more."""
 
 
-def streamed(*told: Any, done: bool = True, **more: Any) -> Request:
+def streamed(*payload: Any, done: bool = True, **more: Any) -> Request:
     """One read for the head, one for each event, one for the last chunk."""
-    pieces = [event(each) for each in told] + [wire.DONE] * done
+    pieces = [event(each) for each in payload] + [wire.DONE] * done
     return understood(wire.chunked(pieces), **more)
 
 
@@ -104,8 +104,8 @@ def shaped(delta: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("thought", THOUGHTS)
 def test_reasoning_in_any_field_is_tokens_but_not_text(thought: Any) -> None:
-    told = [ROLE, *[shaped(thought)] * 3, shaped({"content": "b"}), END, usage(4)]
-    request = streamed(*told, keep_text=True)
+    events = [ROLE, *[shaped(thought)] * 3, shaped({"content": "b"}), END, usage(4)]
+    request = streamed(*events, keep_text=True)
     assert (request.failure, request.token_ns.tolist()) == ("", [3000, 4000, 5000, 6000])
     assert counts(request) == ([1, 1, 1, 1], "chunk", 0, 4)
     assert (request.text_ns, request.text) == (6000, "aaab")
@@ -136,15 +136,15 @@ def test_fields_of_unknown_names_are_text_where_the_answer_lacks_some(
 
 
 def test_fields_of_unknown_names_without_counts_are_text_if_they_differ() -> None:
-    told = [shaped({"xyz": "a"}), shaped({"xyz": "b"}), shaped({"content": "c"}), END]
-    assert len(streamed(*told, usage_expected=False).token_ns) == 3
-    told = [shaped({"xyz": "a"}), shaped({"xyz": "a", "content": "c"}), END]
-    assert len(streamed(*told, usage_expected=False).token_ns) == 1
+    events = [shaped({"xyz": "a"}), shaped({"xyz": "b"}), shaped({"content": "c"}), END]
+    assert len(streamed(*events, usage_expected=False).token_ns) == 3
+    events = [shaped({"xyz": "a"}), shaped({"xyz": "a", "content": "c"}), END]
+    assert len(streamed(*events, usage_expected=False).token_ns) == 1
 
 
 def test_events_that_stand_for_tokens_and_show_none_are_counted() -> None:
-    told = [ROLE, *[shaped({})] * 6, shaped({"content": "a"}), shaped({"content": "b"}), END]
-    request = streamed(*told, usage(8))
+    events = [ROLE, *[shaped({})] * 6, shaped({"content": "a"}), shaped({"content": "b"}), END]
+    request = streamed(*events, usage(8))
     assert (request.blank_events, request.counted_by) == (6, "even")
     assert "6 of 8 tokens had no delta with text" in blank_events_note([request])
     plain = streamed(ROLE, X, X, END, usage(2))
@@ -152,12 +152,12 @@ def test_events_that_stand_for_tokens_and_show_none_are_counted() -> None:
 
 
 def test_reasoning_that_is_counted_and_never_sent_is_hidden() -> None:
-    told = usage(7, completion_tokens_details={"reasoning_tokens": 5})
-    assert counts(streamed(ROLE, X, X, END, told)) == ([1, 1], "chunk", 5, 7)
+    event = usage(7, completion_tokens_details={"reasoning_tokens": 5})
+    assert counts(streamed(ROLE, X, X, END, event)) == ([1, 1], "chunk", 5, 7)
 
 
 @pytest.mark.parametrize(
-    "told",
+    "payload",
     [
         pytest.param({"completion_tokens": 2.0, "prompt_tokens": 9.0}, id="floats"),
         pytest.param({"completion_tokens": "2", "prompt_tokens": "9"}, id="strings"),
@@ -171,22 +171,24 @@ def test_reasoning_that_is_counted_and_never_sent_is_hidden() -> None:
         pytest.param([{"completion_tokens": 2, "prompt_tokens": 9}], id="a-list"),
     ],
 )  # fmt: skip
-def test_counts_in_any_shape(told: Any) -> None:
-    request = streamed(ROLE, X, X, END, {"model": "m", "choices": [], "usage": told})
+def test_counts_in_any_shape(payload: Any) -> None:
+    request = streamed(ROLE, X, X, END, {"model": "m", "choices": [], "usage": payload})
     assert counts(request) == ([1, 1], "chunk", 0, 2)
     assert (request.prompt_tokens, request.usage) == (9, True)
 
 
-@pytest.mark.parametrize("told", [None, {}, {"completion_tokens": None}, {"completion_tokens": ""}])
-def test_missing_counts_stay_missing(told: Any) -> None:
-    stream = [ROLE, X, X, END, {"model": "m", "choices": [], "usage": told}]
+@pytest.mark.parametrize(
+    "payload", [None, {}, {"completion_tokens": None}, {"completion_tokens": ""}]
+)
+def test_missing_counts_stay_missing(payload: Any) -> None:
+    stream = [ROLE, X, X, END, {"model": "m", "choices": [], "usage": payload}]
     assert counts(streamed(*stream, usage_expected=False)) == ([1, 1], "none", 0, 2)
     assert failed(streamed(*stream))[0] == Failure.MISSING_USAGE
 
 
 def test_generate_with_counts_as_floats() -> None:
-    told = [generated("a", 1.0), generated("ab", "2", {"type": "length"})]  # type: ignore[arg-type]
-    assert counts(streamed(*told, endpoint="generate")) == ([1, 1], "usage", 0, 2)
+    events = [generated("a", 1.0), generated("ab", "2", {"type": "length"})]  # type: ignore[arg-type]
+    assert counts(streamed(*events, endpoint="generate")) == ([1, 1], "usage", 0, 2)
 
 
 @pytest.mark.parametrize(
@@ -240,14 +242,14 @@ def test_sglang_completions() -> None:
 
 
 def test_sglang_reasoning() -> None:
-    told = usage(3, reasoning_tokens=2, completion_tokens_details={"reasoning_tokens": 2})
+    counts = usage(3, reasoning_tokens=2, completion_tokens_details={"reasoning_tokens": 2})
     request = streamed(
         ROLE,
         delta(reasoning_content=" K"),
         delta(reasoning_content=" L"),
         delta(reasoning_content=None, content=" M"),
         END,
-        told,
+        counts,
         keep_text=True,
     )
     assert request.token_ns.tolist() == [3000, 4000, 5000]
@@ -256,8 +258,8 @@ def test_sglang_reasoning() -> None:
 
 
 def generated(text: str, tokens: int, finish: Any = None, **more: Any) -> dict[str, Any]:
-    told = {"prompt_tokens": 9, "completion_tokens": tokens, "finish_reason": finish, **more}
-    return {"text": text, "output_ids": [1], "meta_info": told}
+    counts = {"prompt_tokens": 9, "completion_tokens": tokens, "finish_reason": finish, **more}
+    return {"text": text, "output_ids": [1], "meta_info": counts}
 
 
 def test_sglang_generate_sends_the_whole_text_each_time() -> None:
@@ -278,14 +280,14 @@ def test_sglang_generate_sends_the_whole_text_each_time() -> None:
 
 
 def test_sglang_generate_with_incremental_output() -> None:
-    told = [generated("a", 1), generated("b", 2), generated("a", 3, {"type": "stop"})]
-    request = streamed(*told, endpoint="generate", keep_text=True)
+    events = [generated("a", 1), generated("b", 2), generated("a", 3, {"type": "stop"})]
+    request = streamed(*events, endpoint="generate", keep_text=True)
     assert (request.text, request.finish_reason) == ("aba", "stop")
     assert counts(request) == ([1, 1, 1], "usage", 0, 3)
 
 
 def test_vllm_sends_half_characters_as_empty_content() -> None:
-    told = [
+    events = [
         delta(role="assistant", content="", usage=0),
         delta(content="a", usage=1),
         delta(content="", usage=2),
@@ -293,30 +295,30 @@ def test_vllm_sends_half_characters_as_empty_content() -> None:
         delta(reasoning="b", usage=4),
         delta(content="", finish="length", usage=4),
     ]
-    request = streamed(*told, usage(4) | {"system_fingerprint": "vllm-0.32.0"})
+    request = streamed(*events, usage(4) | {"system_fingerprint": "vllm-0.32.0"})
     assert request.ok
     assert counts(request) == ([1, 2, 1], "usage", 0, 4)
     assert request.token_ns.tolist() == [3000, 5000, 6000]
 
 
 def test_llamacpp_chat() -> None:
-    told = [delta(role="assistant", content=None), delta(content="The"), delta(finish="stop")]
-    request = streamed(*told, usage(1) | {"timings": {"prompt_n": 1, "prompt_ms": 2.5}})
+    events = [delta(role="assistant", content=None), delta(content="The"), delta(finish="stop")]
+    request = streamed(*events, usage(1) | {"timings": {"prompt_n": 1, "prompt_ms": 2.5}})
     assert request.ok
     assert counts(request) == ([1], "chunk", 0, 1)
 
 
 def test_llamacpp_completions_sends_usage_with_its_finish() -> None:
     finish = {"choices": [{"text": "", "index": 0, "finish_reason": "length"}]}
-    told = [{"choices": [{"text": "a", "index": 0, "finish_reason": None}]}] * 2
-    request = streamed(*told, finish | {"usage": wire.tokens(2)}, endpoint="completions")
+    events = [{"choices": [{"text": "a", "index": 0, "finish_reason": None}]}] * 2
+    request = streamed(*events, finish | {"usage": wire.tokens(2)}, endpoint="completions")
     assert request.ok
     assert counts(request) == ([1, 1], "chunk", 0, 2)
 
 
 def test_transformers_ends_without_done() -> None:
-    told = [ROLE, delta(content="a"), END | {"usage": wire.tokens(1), "model": "org/m@main"}]
-    request = streamed(*told, done=False, model="m")
+    events = [ROLE, delta(content="a"), END | {"usage": wire.tokens(1), "model": "org/m@main"}]
+    request = streamed(*events, done=False, model="m")
     assert request.ok
     # The last chunk's read, not the finish_reason's.
     assert (request.done_ns, request.output_tokens) == (5000, 1)
@@ -350,25 +352,25 @@ def test_tool_calls_are_tokens_once_they_have_text() -> None:
     def call(**function: Any) -> dict[str, Any]:
         return delta(tool_calls=[{"index": 0, "id": "1", "function": function}])
 
-    told = [
+    events = [
         ROLE,
         delta(tool_calls=[{"index": 0}]),
         call(name="f", arguments=""),
         call(arguments="{"),
     ]
-    request = streamed(*told, delta(finish="tool_calls"), usage(2), keep_text=True)
+    request = streamed(*events, delta(finish="tool_calls"), usage(2), keep_text=True)
     assert (request.text_ns, request.token_ns.tolist()) == (4000, [4000, 5000])
     assert request.text == "f{"
 
 
 def test_text_and_tool_call_in_one_event_are_one_delta() -> None:
-    told = delta(content="a", tool_calls=[{"function": {"name": "f"}}])
-    assert streamed(told, END, usage(2), keep_text=True).token_ns.tolist() == [2000]
+    counts = delta(content="a", tool_calls=[{"function": {"name": "f"}}])
+    assert streamed(counts, END, usage(2), keep_text=True).token_ns.tolist() == [2000]
 
 
 def test_tokens_before_the_first_visible_one_are_hidden() -> None:
-    told = [delta(content="", usage=3), *(delta(content="x", usage=n) for n in (4, 6))]
-    assert counts(streamed(*told, END, usage(7))) == ([1, 2], "usage", 3, 7)
+    events = [delta(content="", usage=3), *(delta(content="x", usage=n) for n in (4, 6))]
+    assert counts(streamed(*events, END, usage(7))) == ([1, 2], "usage", 3, 7)
 
 
 @pytest.mark.parametrize(
@@ -383,21 +385,21 @@ def test_tokens_before_the_first_visible_one_are_hidden() -> None:
 def test_a_first_delta_that_counts_too_many_hid_some(
     grown: list[int], shared: list[int], hidden: int
 ) -> None:
-    told = [delta(content="x", usage=n) for n in grown]
-    request = streamed(ROLE, *told, END, usage(grown[-1]))
+    events = [delta(content="x", usage=n) for n in grown]
+    request = streamed(ROLE, *events, END, usage(grown[-1]))
     assert counts(request) == (shared, "usage", hidden, grown[-1])
 
 
 def test_a_role_may_have_counted_the_first_token_already() -> None:
     role = delta(role="assistant", content="", usage=1)
-    told = [role, delta(content="x", usage=1), delta(content="y", usage=2)]
-    assert counts(streamed(*told, END, usage(2))) == ([1, 1], "usage", 0, 2)
+    events = [role, delta(content="x", usage=1), delta(content="y", usage=2)]
+    assert counts(streamed(*events, END, usage(2))) == ([1, 1], "usage", 0, 2)
 
 
 @pytest.mark.parametrize("each", [0, 2], ids=["none-till-the-end", "the-total-all-along"])
 def test_counts_that_do_not_grow_are_none(each: int) -> None:
-    told = [delta(content="x", usage=each), delta(content="y", usage=each)]
-    assert counts(streamed(*told, END, usage(2))) == ([1, 1], "chunk", 0, 2)
+    events = [delta(content="x", usage=each), delta(content="y", usage=each)]
+    assert counts(streamed(*events, END, usage(2))) == ([1, 1], "chunk", 0, 2)
 
 
 @pytest.mark.parametrize(
@@ -416,8 +418,8 @@ def test_counts_that_do_not_grow_are_none(each: int) -> None:
 def test_deltas_without_usage_of_their_own(
     texts: list[str], total: int, finish: str, expected: tuple[list[int], str, int, int]
 ) -> None:
-    told = [delta(content=text) for text in texts]
-    request = streamed(*told, delta(finish=finish), usage(total), count=by_words)
+    events = [delta(content=text) for text in texts]
+    request = streamed(*events, delta(finish=finish), usage(total), count=by_words)
     assert counts(request) == expected
 
 
@@ -454,11 +456,11 @@ def test_usage_that_makes_no_sense_is_not_used_by_delta(odd: list[dict[str, Any]
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.integers(0, 3))
 def test_counts_always_add_up(grown: list[int], after: int) -> None:
-    total, told = 0, []
+    total, event = 0, []
     for step in grown:
         total += step
-        told.append(delta(content="x" if step else "", usage=total))
-    request = streamed(*told, END, usage(total + after))
+        event.append(delta(content="x" if step else "", usage=total))
+    request = streamed(*event, END, usage(total + after))
     if request.ok:
         assert request.token_counts.sum() + request.hidden_tokens == total
         assert len(request.token_counts) == len(request.token_ns) == sum(map(bool, grown))
@@ -507,8 +509,8 @@ def test_a_body_without_chunks(reads: list[bytes]) -> None:
 
 def test_reading_costs_less_than_json_loads_alone() -> None:
     """The share of the client's own time that the parser may take: about half of that."""
-    told = [delta(content=f" w{i}") | {"object": "chat.completion.chunk"} for i in range(2000)]
-    events = [event(each) for each in (*told, END, usage(2000))]
+    parts = [delta(content=f" w{i}") | {"object": "chat.completion.chunk"} for i in range(2000)]
+    events = [event(each) for each in (*parts, END, usage(2000))]
     exchange = wire.exchange(wire.chunked([*events, wire.DONE]))
 
     def cpu(work: Callable[[], object]) -> float:
@@ -604,14 +606,14 @@ def test_pieces_of_a_completion_without_text_are_counted() -> None:
     assert (request.ok, request.counted_by, request.blank_events) == (True, "even", 2)
 
 
-@pytest.mark.parametrize("told", [None, {"code": 200, "message": "connected"}, {"type": "ping"}])
-def test_an_event_without_content(told: Any) -> None:
-    assert counts(streamed(told, X, END, usage(1))) == ([1], "chunk", 0, 1)
+@pytest.mark.parametrize("payload", [None, {"code": 200, "message": "connected"}, {"type": "ping"}])
+def test_an_event_without_content(payload: Any) -> None:
+    assert counts(streamed(payload, X, END, usage(1))) == ([1], "chunk", 0, 1)
 
 
 def test_an_empty_finish_reason_is_none() -> None:
-    told = [delta(content="x") | {"choices": [{"delta": {"content": "x"}, "finish_reason": ""}]}]
-    assert failed(streamed(*told, done=False))[0] == Failure.UNFINISHED
+    events = [delta(content="x") | {"choices": [{"delta": {"content": "x"}, "finish_reason": ""}]}]
+    assert failed(streamed(*events, done=False))[0] == Failure.UNFINISHED
 
 
 SGLANG_ERROR = {"object": "error", "message": "out of memory", "type": "InternalError", "code": 500}
@@ -702,9 +704,9 @@ def test_an_aborted_answer_is_an_error() -> None:
     ],
 )
 def test_statuses(status: str, body: bytes, kind: str, words: str) -> None:
-    told = failed(understood([wire.sized(body, status)]))
-    assert told[0] == kind
-    assert words in told[1]
+    request = failed(understood([wire.sized(body, status)]))
+    assert request[0] == kind
+    assert words in request[1]
 
 
 def test_a_status_counts_though_its_body_broke_off() -> None:
@@ -800,7 +802,7 @@ def test_another_model_than_requested() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "answered", "same"),
+    ("requested", "answered", "same"),
     [
         ("m", "m", True),
         ("", "m", True),
@@ -814,8 +816,8 @@ def test_another_model_than_requested() -> None:
         ("llama-3", "llama-3-70b", False),
     ],
 )
-def test_same_model(asked: str, answered: str, same: bool) -> None:
-    assert same_model(asked, answered) is same
+def test_same_model(requested: str, answered: str, same: bool) -> None:
+    assert same_model(requested, answered) is same
 
 
 STREAM = b"".join(wire.chunked(wire.events(wire.SGLANG_CONTINUOUS)))

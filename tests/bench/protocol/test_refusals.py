@@ -32,7 +32,7 @@ def error(message: Any, **more: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("told", "names"),
+    ("payload", "names"),
     [
         pytest.param(error(OPENAI, param="max_tokens"), ["max_tokens"], id="openai"),
         pytest.param(error(OPENAI), ["max_tokens"], id="openai-in-words"),
@@ -98,8 +98,8 @@ def error(message: Any, **more: Any) -> Any:
         pytest.param({"error": {"message": None, "code": 400}}, [], id="nothing"),
     ],
 )
-def test_refused_fields_are_recognized(told: Any, names: list[str]) -> None:
-    body = told.encode() if isinstance(told, str) else json.dumps(told).encode()
+def test_refused_fields_are_recognized(payload: Any, names: list[str]) -> None:
+    body = payload.encode() if isinstance(payload, str) else json.dumps(payload).encode()
     assert refused_fields(body, FIELDS) == names
 
 

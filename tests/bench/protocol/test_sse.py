@@ -33,9 +33,9 @@ from spark_bench.record import Ended
     ],
 )
 def test_events(body: bytes, data: list[bytes]) -> None:
-    found = sse.parse_events(body)
-    assert found.data == data
-    assert found.problem == ""
+    events = sse.parse_events(body)
+    assert events.data == data
+    assert events.problem == ""
 
 
 def test_an_event_ends_with_its_blank_line() -> None:
@@ -49,9 +49,9 @@ def test_the_rest_of_a_cut_stream_is_not_an_event() -> None:
 
 @pytest.mark.parametrize("named", [b"event: error\ndata: b", b"error: b"])
 def test_events_that_name_themselves_an_error(named: bytes) -> None:
-    found = sse.parse_events(b"data: a\n\n" + named + b"\n\ndata: c\n\n")
-    assert found.data == [b"a", b"b", b"c"]
-    assert found.errors == {1}
+    events = sse.parse_events(b"data: a\n\n" + named + b"\n\ndata: c\n\n")
+    assert events.data == [b"a", b"b", b"c"]
+    assert events.errors == {1}
 
 
 @pytest.mark.parametrize("line", [b"<html>", b'{"a":1}', b"dat: x", b" data: x"])
@@ -70,9 +70,9 @@ def test_every_stream_is_read_back(
 ) -> None:
     lines = [[text.replace("\n", "?").replace("\r", "!").encode() for text in e] for e in events]
     body = b"".join(b"".join(b"data: " + x + end for x in each) + end for each in lines)
-    found = sse.parse_events(body)
-    assert found.data == [b"\n".join(each) for each in lines]
-    assert found.ends == [e for e in found.ends if body[:e].endswith(end + end)]
+    result = sse.parse_events(body)
+    assert result.data == [b"\n".join(each) for each in lines]
+    assert result.ends == [e for e in result.ends if body[:e].endswith(end + end)]
 
 
 # What a server may send as a chunk: mostly one event, as nearly all do.
@@ -101,11 +101,11 @@ CUTS = st.lists(st.integers(0, 100_000), max_size=20)
 def general(reads: list[bytes]) -> ParsedResponse:
     head, body = read_response(Tape.of(wire.exchange(reads)))
     events = sse.parse_events(body.tape.data, whole=bool(body.ended))
-    found = ParsedResponse(
+    answer = ParsedResponse(
         head.status, data=events.data, errors=events.errors, problem=events.problem
     )
-    found.place(body.tape, np.array(events.ends, np.int64))
-    return found
+    answer.place(body.tape, np.array(events.ends, np.int64))
+    return answer
 
 
 @settings(deadline=None)
@@ -164,9 +164,9 @@ def test_the_fast_path_needs_the_last_chunk(last: bytes) -> None:
 def test_reads_that_completed_several_events() -> None:
     reads = [wire.CHUNKED, b"".join(map(wire.chunk, [b"data: a\n\n", b"data: b\n\n"]))]
     reads += [wire.chunk(b"data: c\n\n"), wire.chunk(b"data: d\n\n") * 3 + wire.LAST_CHUNK]
-    found = parse_response(Tape.of(wire.exchange(reads)), Ended.COMPLETE)
-    assert found.stamps.tolist() == [2000, 2000, 3000, 4000, 4000, 4000]
-    assert found.merged_reads == 2
+    response = parse_response(Tape.of(wire.exchange(reads)), Ended.COMPLETE)
+    assert response.stamps.tolist() == [2000, 2000, 3000, 4000, 4000, 4000]
+    assert response.merged_reads == 2
 
 
 def test_a_line_without_an_end_takes_no_more_than_its_length() -> None:

@@ -108,14 +108,14 @@ def test_its_stamps_are_the_clients_clock(reference: ReferenceServer) -> None:
         connection.connect()
         before = time.perf_counter_ns()
         response = send(connection, max_tokens=20)
-        seen = []
+        received = []
         while line := response.readline():
             if b'"content":" w' in line:
-                seen.append(time.perf_counter_ns())
+                received.append(time.perf_counter_ns())
         after = time.perf_counter_ns()
     (stream,) = reference.dump()
     assert stream.id == int(response.headers["x-reference-id"])
-    lags = np.array(seen) - stream.sent_ns
+    lags = np.array(received) - stream.sent_ns
     assert len(lags) == 20
     assert np.all(lags > 0)
     assert lags.min() < 5e6, "one clock: but for how late a busy machine reads"
@@ -201,9 +201,9 @@ def test_a_chat_answer_is_sglangs(reference: ReferenceServer) -> None:
     with closing(connect(reference)) as connection:
         response = send(connection, model="some", max_tokens=3, stream_options=usage)
         assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
-        asked = int(response.headers["x-reference-id"])
+        number = int(response.headers["x-reference-id"])
         answer = events(response.read())
-    assert {int(event["id"], 16) for event in answer} == {asked}
+    assert {int(event["id"], 16) for event in answer} == {number}
     assert {event["model"] for event in answer} == {"some"}
     assert {event["object"] for event in answer} == {"chat.completion.chunk"}
     assert deltas(answer) == [
@@ -586,8 +586,8 @@ def test_prompt_tokens(
     reference.configure(**FIREHOSE)
     ask(reference, path, max_tokens=1, **body)
     assert reference.dump()[0].prompt_tokens == count
-    asked = urllib.request.Request(reference.url + "/tokenize", json.dumps(body).encode())
-    with urllib.request.urlopen(asked) as response:
+    request = urllib.request.Request(reference.url + "/tokenize", json.dumps(body).encode())
+    with urllib.request.urlopen(request) as response:
         assert json.load(response)["count"] == count
 
 
@@ -653,10 +653,10 @@ def test_its_histograms_are_its_log(reference: ReferenceServer) -> None:
         ("e2e_request_latency_seconds", true.e2e_done),
         ("queue_time_seconds", waits),
     ):
-        seen = histogram(reference, name)
-        assert seen["sum"] == pytest.approx(np.sum(values), rel=1e-6)
-        assert seen["count"] == seen["+Inf"] == 6
-        assert seen["0.1"] == np.count_nonzero(np.array(values) <= 0.1)
+        counted = histogram(reference, name)
+        assert counted["sum"] == pytest.approx(np.sum(values), rel=1e-6)
+        assert counted["count"] == counted["+Inf"] == 6
+        assert counted["0.1"] == np.count_nonzero(np.array(values) <= 0.1)
     reference.reset()
     assert histogram(reference, "time_to_first_token_seconds")["count"] == 0
 
@@ -673,15 +673,15 @@ def test_its_gauges(reference: ReferenceServer) -> None:
     reference.configure(ttft_us=1_000, itl_us=10_000, max_running=2)
     assert gauges(reference)["num_running_reqs"] == 0
     with ThreadPoolExecutor(3) as pool:
-        asked = [pool.submit(ask, reference, max_tokens=160) for _ in range(3)]
+        pending = [pool.submit(ask, reference, max_tokens=160) for _ in range(3)]
         # Two streams of 3 prompt tokens and more than 120 of the answer, of 2^20.
-        while (seen := gauges(reference))["token_usage"] < 2 * 123 / 2**20:
+        while (values := gauges(reference))["token_usage"] < 2 * 123 / 2**20:
             time.sleep(0.01)
-        assert seen["token_usage"] <= 2 * 163 / 2**20
-        assert seen["num_running_reqs"] == 2
-        assert seen["num_queue_reqs"] == 1
-        assert seen["gen_throughput"] == pytest.approx(200, rel=0.3)
-        for answer in asked:
+        assert values["token_usage"] <= 2 * 163 / 2**20
+        assert values["num_running_reqs"] == 2
+        assert values["num_queue_reqs"] == 1
+        assert values["gen_throughput"] == pytest.approx(200, rel=0.3)
+        for answer in pending:
             answer.result()
     assert gauges(reference)["generation_tokens"] == 480
 

@@ -32,15 +32,15 @@ def named(*results: Result) -> tuple[NamedRun, ...]:
 
 
 def test_the_best_run_of_each_model_is_its_fastest_complete_one() -> None:
-    found = best_runs(named(*several()))
-    assert [each.model for each in found] == [
+    result = best_runs(named(*several()))
+    assert [each.model for each in result] == [
         "gpt-oss-120b",
         "Qwen2.5-72B-Instruct-AWQ",
         "Llama-3.3-70B-Instruct",
         "DeepSeek-R1",
     ]
     throughputs = [each.run.value("output_throughput") for each in named(*several())]
-    assert found[0].run.value("output_throughput") == max(filter(None, throughputs))
+    assert result[0].run.value("output_throughput") == max(filter(None, throughputs))
 
 
 def test_a_partial_run_stands_for_its_model_only_where_there_is_no_other() -> None:
@@ -74,8 +74,8 @@ def test_a_figures_interval_is_beside_it() -> None:
 def test_curves_are_of_runs_that_differ_in_their_load_alone() -> None:
     other = result(50, concurrency=2)
     other = replace(other, config=replace(other.config, input_len=4096))
-    (found,) = families(named(*several(), other))
-    by_label = {series.label: series for series in found.series}
+    (group,) = families(named(*several(), other))
+    by_label = {series.label: series for series in group.series}
     assert by_label["gpt-oss-120b"].loads == tuple(map(float, LOADS))
     assert all(each.run.config.input_len == 128 for each in by_label["gpt-oss-120b"].runs)
 
@@ -86,13 +86,13 @@ def test_a_rate_makes_curves_too() -> None:
         each = result(index)
         config = replace(each.config, request_rate=rate, concurrency=None)
         runs.append(replace(each, config=config))
-    (found,) = families(named(*runs))
-    assert (found.over, found.series[0].loads) == ("request_rate", (1.0, 2.0, 4.0))
+    (group,) = families(named(*runs))
+    assert (group.over, group.series[0].loads) == ("request_rate", (1.0, 2.0, 4.0))
 
 
 def test_the_knee_is_that_of_a_sweep() -> None:
-    (found,) = families(named(*several()))
-    for series in found.series[:2]:
+    (group,) = families(named(*several()))
+    for series in group.series[:2]:
         points = [each.run.at(load) for load, each in zip(series.loads, series.runs, strict=True)]
         wanted = knee(points)
         assert wanted and series.knee == wanted.value == SLOTS
@@ -100,9 +100,9 @@ def test_the_knee_is_that_of_a_sweep() -> None:
 
 def test_of_runs_at_one_load_the_newest_is_drawn() -> None:
     old, new, other = result(0), result(1), result(2, concurrency=8)
-    (found,) = families(named(new, old, other))
-    assert [each.run.entry.id for each in found.series[0].runs] == [new.id, other.id]
-    assert found.series[0].older == 1
+    (group,) = families(named(new, old, other))
+    assert [each.run.entry.id for each in group.series[0].runs] == [new.id, other.id]
+    assert group.series[0].older == 1
 
 
 def test_failed_and_partial_runs_are_not_in_curves_nor_on_the_front() -> None:
@@ -113,8 +113,8 @@ def test_failed_and_partial_runs_are_not_in_curves_nor_on_the_front() -> None:
 
 
 def test_variants_of_a_model_are_told_apart_by_what_differs() -> None:
-    (found,) = families(named(*variants()))
-    assert [series.label for series in found.series] == ["gpt-oss-120b tp=1", "gpt-oss-120b tp=2"]
+    (group,) = families(named(*variants()))
+    assert [series.label for series in group.series] == ["gpt-oss-120b tp=1", "gpt-oss-120b tp=2"]
 
 
 _figures = st.lists(st.tuples(st.floats(1, 1e4), st.floats(1, 1e4)), min_size=1, max_size=30)
@@ -162,20 +162,20 @@ def test_thinning_keeps_the_front() -> None:
         )
     )
     dots = pareto_front(runs)
-    kept = thin_dots(dots)
-    assert [dot for dot in dots if dot.front] == [dot for dot in kept if dot.front]
-    assert len(kept) <= 251
+    thinned = thin_dots(dots)
+    assert [dot for dot in dots if dot.front] == [dot for dot in thinned if dot.front]
+    assert len(thinned) <= 251
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=3000), st.integers(2, 500))
 def test_a_thinned_line_keeps_its_peaks(values: list[float], most: int) -> None:
     line = tuple((float(index), value) for index, value in enumerate(values))
-    found = thin_line(line, most)
-    assert len(found) <= most or len(found) == len(line)
-    assert set(found) <= set(line)
-    assert list(found) == sorted(found)
-    assert max(y for _, y in found) == max(values)
-    assert min(y for _, y in found) == min(values)
+    thinned = thin_line(line, most)
+    assert len(thinned) <= most or len(thinned) == len(line)
+    assert set(thinned) <= set(line)
+    assert list(thinned) == sorted(thinned)
+    assert max(y for _, y in thinned) == max(values)
+    assert min(y for _, y in thinned) == min(values)
 
 
 def test_the_timeline_is_of_the_newest_run_with_samples_or_of_the_one_wanted() -> None:
@@ -196,8 +196,8 @@ def test_a_timeline_has_queue_running_throughput_and_the_power_of_each_node(
 ) -> None:
     save([result(concurrency=32)], tmp_path)
     (only,) = name_runs(gather_runs([str(tmp_path)]).runs)
-    found = read_timeline(only)
-    lines = {(panel.title, line) for panel in found.panels for line, _ in panel.lines}
+    timeline = read_timeline(only)
+    lines = {(panel.title, line) for panel in timeline.panels for line, _ in panel.lines}
     assert lines == {
         ("Requests", "running"),
         ("Requests", "queued"),
@@ -210,19 +210,22 @@ def test_a_timeline_has_queue_running_throughput_and_the_power_of_each_node(
 def test_what_is_true_of_several_runs_is_said_once_with_the_worst_first() -> None:
     note = ("The clock was set.",)
     runs = named(*(result(i, notes=note) for i in range(3)), result(9, failure="timeout"))
-    found = collect_remarks(runs)
-    assert [(each.about, len(each.runs)) for each in found] == [("Failed requests", 1), ("Note", 3)]
-    assert found[0].cure
+    remarks = collect_remarks(runs)
+    assert [(each.about, len(each.runs)) for each in remarks] == [
+        ("Failed requests", 1),
+        ("Note", 3),
+    ]
+    assert remarks[0].cure
 
 
 def test_exactness_is_the_worst_of_all_runs() -> None:
     audit = Audit(
         clock="process", lag_us=Spread(10.0, 4000.0, 5000.0), late_us=Spread(1.0, 2.0, 3.0)
     )
-    said = exactness_text(named(result(0), result(1, audit=audit)))
-    assert "come from the kernel in 1 of 2 runs" in said
-    assert "at most 4,000 µs later and sent at most 2.00 µs late" in said
-    assert "32 of 32 prompts" in said
+    output = exactness_text(named(result(0), result(1, audit=audit)))
+    assert "come from the kernel in 1 of 2 runs" in output
+    assert "at most 4,000 µs later and sent at most 2.00 µs late" in output
+    assert "32 of 32 prompts" in output
 
 
 def test_a_kind_of_failure_that_this_version_does_not_know_is_still_told() -> None:
@@ -233,8 +236,8 @@ def test_a_kind_of_failure_that_this_version_does_not_know_is_still_told() -> No
 
 def test_runs_with_the_same_provenance_share_it() -> None:
     other = replace(a_provenance(), deployment=None)
-    found = origins(named(result(0), result(1), result(2, provenance=other)))
-    assert [len(about.runs) for _, about in found] == [2, 1]
+    shared = origins(named(result(0), result(1), result(2, provenance=other)))
+    assert [len(about.runs) for _, about in shared] == [2, 1]
 
 
 def test_folders_files_and_globs_give_each_result_once(tmp_path: Path) -> None:
@@ -249,9 +252,9 @@ def test_a_damaged_file_is_told_in_a_folder_and_refused_by_name(tmp_path: Path) 
     folder = save(several()[:2], tmp_path)
     broken = sorted(folder.iterdir())[0]
     broken.write_bytes(broken.read_bytes()[:-100])
-    found = gather_runs([str(folder)])
-    assert len(found.runs) == 1
-    assert broken.name in found.damaged[0]
+    gathered = gather_runs([str(folder)])
+    assert len(gathered.runs) == 1
+    assert broken.name in gathered.damaged[0]
     with pytest.raises(BadInput, match=broken.name):
         gather_runs([str(broken)])
 
@@ -296,8 +299,8 @@ def test_figures_of_a_column_have_as_many_decimals() -> None:
 
 @pytest.mark.parametrize("module", ["named_runs", "page_table", "charts.over_time", "charts.plot"])
 def test_examples_in_docstrings_hold(module: str) -> None:
-    found = doctest.testmod(import_module(f"spark_bench.report.{module}"))
-    assert found.attempted and not found.failed
+    outcome = doctest.testmod(import_module(f"spark_bench.report.{module}"))
+    assert outcome.attempted and not outcome.failed
 
 
 def _with(run: Result, **changes: object) -> object:

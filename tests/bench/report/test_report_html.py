@@ -117,14 +117,14 @@ def test_models_that_all_could_not_measure_are_rows_with_their_diagnosis(tmp_pat
 
 
 def test_what_results_say_is_text_whatever_it_is(tmp_path: Path) -> None:
-    made = [_hostile(result(index, concurrency=load)) for index, load in enumerate((1, 4, 16))]
-    made.append(_hostile(result(9, failure="http_500")))
-    page = report(tmp_path, str(save(made, tmp_path / "results")), "--title", HOSTILE)
-    found = Page(page)
-    assert not {"script", "img"} & {tag for tag, _ in found.tags}
-    assert not [a for _, a in found.tags if any(name.startswith("on") for name in a)]
-    assert "".join(found.text).count(HOSTILE) > 10
-    labels = [a["aria-label"] for tag, a in found.tags if tag == "svg"]
+    results = [_hostile(result(index, concurrency=load)) for index, load in enumerate((1, 4, 16))]
+    results.append(_hostile(result(9, failure="http_500")))
+    page = report(tmp_path, str(save(results, tmp_path / "results")), "--title", HOSTILE)
+    elements = Page(page)
+    assert not {"script", "img"} & {tag for tag, _ in elements.tags}
+    assert not [a for _, a in elements.tags if any(name.startswith("on") for name in a)]
+    assert "".join(elements.text).count(HOSTILE) > 10
+    labels = [a["aria-label"] for tag, a in elements.tags if tag == "svg"]
     assert any("<img src=x onerror=alert('x')>" in (label or "") for label in labels)
     assert "49" not in "".join(re.findall(r"&amp;amp;(.{0,8})", page))
 
@@ -172,8 +172,8 @@ def test_samples_without_a_figure_are_no_timeline(tmp_path: Path) -> None:
     samples = whole.server.samples
     nothing = tuple(None for _ in samples.at)
     samples = replace(samples, running=nothing, queued=nothing, throughput=nothing)
-    made = replace(whole, nodes=None, server=replace(whole.server, samples=samples))
-    assert 'id="timeline"' not in report(tmp_path, str(save([made], tmp_path / "results")))
+    row = replace(whole, nodes=None, server=replace(whole.server, samples=samples))
+    assert 'id="timeline"' not in report(tmp_path, str(save([row], tmp_path / "results")))
 
 
 def test_curves_of_many_models_have_colours_of_their_own(tmp_path: Path) -> None:
@@ -197,20 +197,20 @@ def test_the_default_is_the_folder_of_results(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         pytest.param(["nowhere"], "nowhere does not exist", id="no such file"),
         pytest.param([".", "--timeline", "x"], "--timeline: 'x' is not one", id="no such run"),
     ],
 )
 def test_what_was_typed_wrong_is_told_and_nothing_is_written(
-    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     save([result()], tmp_path)
     done = CliRunner().invoke(main, ["report", *words])
     assert done.exit_code == 2
-    assert said in done.output
+    assert message in done.output
     assert not Path("report.html").exists()
 
 
@@ -220,13 +220,13 @@ def test_a_thousand_results_are_a_small_page_soon(tmp_path: Path) -> None:
     folder.mkdir()
     for number in range(1000):
         each = base[number % len(base)]
-        made = replace(
+        result = replace(
             each,
             id=f"{number:06}-{each.id}",
             created=each.created + timedelta(hours=number),
             notes=(f"Note {number // 5}.",),
         )
-        (folder / f"{number}.json").write_bytes(codec.encode_result(made))
+        (folder / f"{number}.json").write_bytes(codec.encode_result(result))
     code = (
         "import resource, sys\n"
         "from spark_bench.cli import main\n"
@@ -251,14 +251,14 @@ def test_a_thousand_results_are_a_small_page_soon(tmp_path: Path) -> None:
     assert target.read_text().count('<tr id="run-') == 1000
 
 
-def _hostile(made: Result) -> Result:
-    provenance = made.provenance
+def _hostile(result: Result) -> Result:
+    provenance = result.provenance
     server = replace(provenance.server, engine=HOSTILE, settings={HOSTILE: HOSTILE})
     return replace(
-        made,
-        config=replace(made.config, model=HOSTILE, url=f"http://{HOSTILE}", profile=HOSTILE),
+        result,
+        config=replace(result.config, model=HOSTILE, url=f"http://{HOSTILE}", profile=HOSTILE),
         provenance=replace(provenance, server=server),
-        audit=replace(made.audit, verdict="approximate", reasons=(HOSTILE,)),
+        audit=replace(result.audit, verdict="approximate", reasons=(HOSTILE,)),
         notes=(HOSTILE,),
     )
 

@@ -72,9 +72,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     return invoke
 
 
-@pytest.mark.parametrize(("text", "said"), ODD.values(), ids=ODD.keys())
+@pytest.mark.parametrize(("text", "message"), ODD.values(), ids=ODD.keys())
 def test_an_odd_file_is_named_and_the_others_are_taken(
-    run: Callable[..., Any], text: str, said: str
+    run: Callable[..., Any], text: str, message: str
 ) -> None:
     folder = Path("results")
     folder.mkdir()
@@ -83,21 +83,21 @@ def test_an_odd_file_is_named_and_the_others_are_taken(
     report = run("report", "results", "-o", "page.html")
     assert report.exit_code == 0
     assert "left out: results/odd.json" in report.stderr
-    assert said in report.stderr
+    assert message in report.stderr
     assert "openai/gpt-oss-120b" in Path("page.html").read_text()
     added = run("history", "add", "results")
     assert (added.exit_code, "1 result added" in added.output) == (1, True)
     assert "left out: results/odd.json" in added.stderr
 
 
-@pytest.mark.parametrize(("text", "said"), ODD.values(), ids=ODD.keys())
-def test_an_odd_file_alone_is_one_error(run: Callable[..., Any], text: str, said: str) -> None:
+@pytest.mark.parametrize(("text", "message"), ODD.values(), ids=ODD.keys())
+def test_an_odd_file_alone_is_one_error(run: Callable[..., Any], text: str, message: str) -> None:
     Path("odd.json").write_bytes(text.encode(errors="surrogateescape"))
     for words in (("compare", "odd.json", "good.json"), ("report", "odd.json", "good.json")):
         done = run(*words)
         assert done.exit_code == 2
         assert done.stderr.startswith("Error: odd.json is not a result of spark-bench run")
-        assert said in done.stderr
+        assert message in done.stderr
         assert len(done.stderr.splitlines()) == 1
 
 

@@ -95,15 +95,15 @@ def alone(script: str, *words: Path) -> str:
         if os.environ.get("CI") == "true":
             pytest.fail("CI=true needs root on Linux: it mounts a disk of 64 kB")
         pytest.skip("mounting a disk of 64 kB needs root on Linux")
-    told = subprocess.run(
+    result = subprocess.run(
         ["unshare", "--mount", "--propagation", "private", sys.executable, "-c", script, *words],
         capture_output=True,
         text=True,
         timeout=60,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
-    assert told.returncode == 0, told.stderr
-    return told.stdout
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
 ON_A_FULL_DISK = """
@@ -153,9 +153,9 @@ print(saved)
 
 def test_a_disk_that_fills_up_loses_nothing(tmp_path: Path) -> None:
     (disk := tmp_path / "disk").mkdir()
-    told = alone(ON_A_FULL_DISK, disk, tmp_path)
+    result = alone(ON_A_FULL_DISK, disk, tmp_path)
     saved = tmp_path / "bench_quick_20261123_133805.json"
-    assert told.strip() == str(saved)
+    assert result.strip() == str(saved)
     assert read_result(saved) == a_result()
 
 
@@ -176,5 +176,5 @@ except NotSaved as error:
 
 
 def test_a_disk_that_is_read_only(tmp_path: Path) -> None:
-    told = alone(READ_ONLY, tmp_path)
-    assert "can't be written: Read-only file system. Name another file with --output." in told
+    result = alone(READ_ONLY, tmp_path)
+    assert "can't be written: Read-only file system. Name another file with --output." in result

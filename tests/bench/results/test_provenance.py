@@ -98,14 +98,14 @@ def a_fake_server(answers: dict[str, Any]) -> Iterator[str]:
         thread.join()
 
 
-def asked(answers: dict[str, Any], model: str = "") -> ServerInfo:
+def server_info(answers: dict[str, Any], model: str = "") -> ServerInfo:
     with a_fake_server(answers) as url, httpx.Client(trust_env=False) as http:
         return read_server_info(http, f"{url}/v1", model)
 
 
 @pytest.mark.parametrize("path", ["/server_info", "/get_server_info"])
 def test_sglang_old_and_new(path: str) -> None:
-    server = asked({"/v1/models": MODELS, path: SGLANG})
+    server = server_info({"/v1/models": MODELS, path: SGLANG})
     assert (server.engine, server.version) == ("sglang", "0.5.23")
     assert (server.model, server.models, server.max_model_len) == (
         "tiny",
@@ -129,24 +129,24 @@ def test_sglang_old_and_new(path: str) -> None:
 
 def test_sglang_that_does_not_decode_speculatively() -> None:
     info = {**SGLANG, "speculative_algorithm": None}
-    settings = asked({"/v1/models": MODELS, "/server_info": info}).settings
+    settings = server_info({"/v1/models": MODELS, "/server_info": info}).settings
     assert not [name for name in settings if name.startswith("speculative")]
 
 
 def test_no_secret_of_the_server_gets_into_the_result() -> None:
     assert SECRET.encode() in msgspec.json.encode(SGLANG)
-    server = asked({"/v1/models": MODELS, "/server_info": SGLANG})
+    server = server_info({"/v1/models": MODELS, "/server_info": SGLANG})
     assert SECRET.encode() not in msgspec.json.encode(server)
 
 
 def test_vllm() -> None:
-    server = asked({"/v1/models": MODELS, "/version": {"version": "0.11.0"}}, "adapter")
+    server = server_info({"/v1/models": MODELS, "/version": {"version": "0.11.0"}}, "adapter")
     assert (server.engine, server.version) == ("vllm", "0.11.0")
     assert (server.model, server.max_model_len) == ("adapter", 512)
 
 
 def test_llama_cpp() -> None:
-    server = asked({"/v1/models": {"data": [{"id": "smollm2"}]}, "/props": LLAMA_CPP})
+    server = server_info({"/v1/models": {"data": [{"id": "smollm2"}]}, "/props": LLAMA_CPP})
     assert (server.engine, server.version) == ("llama.cpp", "b6900-abc")
     assert server.settings == {
         "build_info": "b6900-abc",
@@ -169,35 +169,35 @@ def test_llama_cpp() -> None:
     ],
 )
 def test_a_server_that_tells_nothing(answers: dict[str, Any]) -> None:
-    assert asked(answers) == ServerInfo()
+    assert server_info(answers) == ServerInfo()
 
 
 def test_a_number_that_json_cant_hold_is_left_out() -> None:
     info = {**SGLANG, "random_seed": 10**30, "max_running_requests": 64}
-    settings = asked({"/v1/models": MODELS, "/server_info": info}).settings
+    settings = server_info({"/v1/models": MODELS, "/server_info": info}).settings
     assert "random_seed" not in settings
     assert settings["max_running_requests"] == 64
 
 
 def test_a_model_that_is_not_served() -> None:
-    server = asked({"/v1/models": MODELS}, "nope")
+    server = server_info({"/v1/models": MODELS}, "nope")
     assert (server.model, server.models) == (None, ("tiny", "adapter"))
 
 
 def test_no_server_at_all_is_told_at_once() -> None:
     began = time.monotonic()
     with httpx.Client(trust_env=False) as http:
-        found = gather_provenance(http, "http://127.0.0.1:1")
-    assert found.server == ServerInfo()
-    assert found.deployment is None
+        provenance = gather_provenance(http, "http://127.0.0.1:1")
+    assert provenance.server == ServerInfo()
+    assert provenance.deployment is None
     assert time.monotonic() - began < 3
 
 
 def test_the_whole_is_written_and_read() -> None:
     with a_fake_server({"/v1/models": MODELS}) as url, httpx.Client(trust_env=False) as http:
-        found = gather_provenance(http, url, project=Path.cwd(), listing=a_listing())
-    again = msgspec.json.decode(msgspec.json.encode(found), type=Provenance)
-    assert again == found
+        provenance = gather_provenance(http, url, project=Path.cwd(), listing=a_listing())
+    again = msgspec.json.decode(msgspec.json.encode(provenance), type=Provenance)
+    assert again == provenance
     assert again.client == client_versions()
     assert again.client.httpx == httpx.__version__
 
@@ -231,11 +231,15 @@ def a_listing(*, runs: bool = True) -> ProjectListing:
 
 
 def test_what_the_project_deployed() -> None:
-    found = describe_deployment(a_listing())
-    assert found is not None
-    assert (found.model, found.revision, found.group) == ("openai/gpt-oss-120b", "cd", "main")
-    assert found.launch == {"tp": 2}
-    assert [(r.rank, r.node, r.spec, r.image_id) for r in found.ranks] == [
+    provenance = describe_deployment(a_listing())
+    assert provenance is not None
+    assert (provenance.model, provenance.revision, provenance.group) == (
+        "openai/gpt-oss-120b",
+        "cd",
+        "main",
+    )
+    assert provenance.launch == {"tp": 2}
+    assert [(r.rank, r.node, r.spec, r.image_id) for r in provenance.ranks] == [
         (0, "spark-1", "ab", "sha256:12"),
         (1, "spark-2", "ab", "sha256:12"),
     ]
@@ -246,11 +250,11 @@ def test_a_project_that_runs_nothing() -> None:
 
 
 def test_this_machine() -> None:
-    found = read_machine()
-    assert found.cores == os.cpu_count()
-    assert found.kernel == os.uname().release
-    assert found.load_average is not None
-    assert 2**20 < (found.memory_bytes or 0) < 2**60
+    machine = read_machine()
+    assert machine.cores == os.cpu_count()
+    assert machine.kernel == os.uname().release
+    assert machine.load_average is not None
+    assert 2**20 < (machine.memory_bytes or 0) < 2**60
 
 
 def test_a_machine_as_its_files_tell(tmp_path: Path) -> None:
@@ -262,14 +266,14 @@ def test_a_machine_as_its_files_tell(tmp_path: Path) -> None:
     }.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    found = read_machine(tmp_path)
-    assert (found.product, found.cpu) == ("NVIDIA DGX Spark", "Cortex-X925 + part 0xabc")
-    assert (found.governor, found.clock_source) == ("performance", "arch_sys_counter")
+    machine = read_machine(tmp_path)
+    assert (machine.product, machine.cpu) == ("NVIDIA DGX Spark", "Cortex-X925 + part 0xabc")
+    assert (machine.governor, machine.clock_source) == ("performance", "arch_sys_counter")
 
 
 def test_a_machine_without_such_files(tmp_path: Path) -> None:
-    found = read_machine(tmp_path)
-    assert (found.product, found.governor, found.clock_source) == (None, None, None)
+    machine = read_machine(tmp_path)
+    assert (machine.product, machine.governor, machine.clock_source) == (None, None, None)
 
 
 def test_a_cpu_with_a_name() -> None:
@@ -280,10 +284,10 @@ def test_a_cpu_with_a_name() -> None:
 def test_the_commit_of_a_project(tmp_path: Path) -> None:
     def git(*words: str) -> str:
         who = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false")
-        told = subprocess.run(
+        result = subprocess.run(
             ["git", "-C", tmp_path, *who, *words], check=True, capture_output=True, text=True
         )
-        return told.stdout.strip()
+        return result.stdout.strip()
 
     assert read_commit(tmp_path) is None
     git("init", "-q")
@@ -410,8 +414,8 @@ def test_a_body_without_its_secrets() -> None:
         {"header": "Authorization", "val": "SECRET"},
         {"note": "-----BEGIN RSA PRIVATE KEY-----\nSECRET\n-----END RSA PRIVATE KEY-----"},
         *(
-            {"note": f"{known}SECRET{'0' * 20}"}
-            for known in ("ghr_", "xoxe-", "csk-", "ya29.", "fw_")
+            {"note": f"{prefix}SECRET{'0' * 20}"}
+            for prefix in ("ghr_", "xoxe-", "csk-", "ya29.", "fw_")
         ),
     ],
     ids=str,

@@ -51,21 +51,21 @@ def test_a_line_of_jq(line: str) -> None:
     if not shutil.which("jq"):
         assert os.environ.get("CI") != "true", "CI=true needs jq: apt-get install jq"
         pytest.skip("jq is not installed")
-    told = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=30)
-    assert (told.returncode, told.stderr) == (0, "")
-    assert told.stdout.strip()
-    assert "null" not in told.stdout
+    result = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=30)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.strip()
+    assert "null" not in result.stdout
 
 
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("line", lines("python"))
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_a_line_of_pandas(line: str) -> None:
-    found = eval(line, {"pd": pd, "json": json, "glob": glob})
-    if isinstance(found, pd.Series | pd.DataFrame):
-        assert found.notna().to_numpy().any()
+    result = eval(line, {"pd": pd, "json": json, "glob": glob})
+    if isinstance(result, pd.Series | pd.DataFrame):
+        assert result.notna().to_numpy().any()
     else:
-        assert found > 0
+        assert result > 0
 
 
 @pytest.mark.usefixtures("here")
@@ -86,6 +86,6 @@ LATENCY = re.compile(r"(mean|median|std|p90|p95|p99_9|p99|max)_(\w+_ms)")
 @pytest.mark.parametrize("kind", sorted(schema()["$defs"]))
 def test_every_key_is_explained(kind: str) -> None:
     keys = schema()["$defs"][kind].get("properties", {})
-    known = set(re.findall(r"`(\w+)`", DOC))
+    documented = set(re.findall(r"`(\w+)`", DOC))
     latencies = {key: match[2] for key in keys if (match := LATENCY.fullmatch(key))}
-    assert not {latencies.get(key, key) for key in keys} - known
+    assert not {latencies.get(key, key) for key in keys} - documented

@@ -73,13 +73,13 @@ def test_a_pipe_is_written_to_as_it_is() -> None:
         "from spark_bench.results.files import write_result;"
         "write_result(a_result(), Path('/dev/stdout'))"
     )
-    told = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code],
         stdout=subprocess.PIPE,
         check=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
-    assert told.stdout == encode_result(a_result())
+    assert result.stdout == encode_result(a_result())
 
 
 def test_others_may_read_it_as_the_umask_says(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def changed(path: str, value: object) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "expected"),
     [
         pytest.param(
             changed("schema_version", 2),
@@ -170,13 +170,13 @@ def changed(path: str, value: object) -> bytes:
         pytest.param(b"\xff\xfe", "malformed", id="no text"),
     ],
 )
-def test_what_is_no_result_is_refused_by_place(tmp_path: Path, data: bytes, told: str) -> None:
+def test_what_is_no_result_is_refused_by_place(tmp_path: Path, data: bytes, expected: str) -> None:
     path = tmp_path / "result.json"
     path.write_bytes(data)
     with pytest.raises(BadInput) as caught:
         read_result(path)
     assert str(path) in caught.value.message
-    assert told in caught.value.message
+    assert expected in caught.value.message
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
@@ -283,7 +283,7 @@ def test_lengths_say_where_asked_and_seen_differ() -> None:
         a_request(asked_input=None, prompt_tokens=99),
         a_request(asked_input=10, prompt_tokens=99, failure="cut"),
     ]
-    found = compare_lengths(requests, "/models/x/tokenizer.json")
-    assert (found.checked, found.differing, found.largest_difference) == (3, 2, -3)
-    assert (found.asked_input, found.seen_input) == (30, 29)
-    assert (found.asked_output, found.seen_output, found.stopped_early) == (4 * 8, 4 * 4, 4)
+    lengths = compare_lengths(requests, "/models/x/tokenizer.json")
+    assert (lengths.checked, lengths.differing, lengths.largest_difference) == (3, 2, -3)
+    assert (lengths.asked_input, lengths.seen_input) == (30, 29)
+    assert (lengths.asked_output, lengths.seen_output, lengths.stopped_early) == (4 * 8, 4 * 4, 4)

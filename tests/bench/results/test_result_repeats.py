@@ -116,10 +116,10 @@ def test_the_servers_side_is_kept_as_columns_from_the_runs_start() -> None:
 
 
 def test_the_nodes_power_becomes_tokens_per_joule() -> None:
-    found = node_figures(SIDE, output_tokens=220)
-    assert found is not None
-    assert found.tokens_per_joule == pytest.approx(2.0)
-    [node] = found.nodes
+    figures = node_figures(SIDE, output_tokens=220)
+    assert figures is not None
+    assert figures.tokens_per_joule == pytest.approx(2.0)
+    [node] = figures.nodes
     assert node.samples.at == (1.0, 2.0)
     assert node.samples.power_w == (50.0, 60.0)
     assert node.samples.memory_used_bytes == (None, 70.0)

@@ -53,7 +53,7 @@ def test_a_line_of_the_requests_is_valid() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "told"),
+    ("path", "value", "expected"),
     [
         pytest.param("schema_version", 2, "2 is not one of [1]", id="version"),
         pytest.param("kind", "x", "'x' is not one of ['spark-bench run']", id="kind"),
@@ -63,7 +63,7 @@ def test_a_line_of_the_requests_is_valid() -> None:
         pytest.param("summary.completed", ..., "'completed' is a required", id="missing"),
     ],
 )
-def test_what_reading_refuses_is_invalid(path: str, value: object, told: str) -> None:
+def test_what_reading_refuses_is_invalid(path: str, value: object, expected: str) -> None:
     document = a_document()
     *way, last = path.split(".")
     at = document
@@ -73,4 +73,4 @@ def test_what_reading_refuses_is_invalid(path: str, value: object, told: str) ->
         del at[last]
     else:
         at[last] = value
-    assert any(told in error for error in errors(document)), errors(document)
+    assert any(expected in error for error in errors(document)), errors(document)

@@ -69,8 +69,8 @@ def close(summary: Summary, name: str, seconds: np.ndarray[Any, Any]) -> None:
         ("median", np.median(ms), SHARE, least),
         ("p99", np.percentile(ms, 99), TAIL_SHARE, TAIL_MS),
     ):
-        told = getattr(summary, f"{figure}_{name}_ms")
-        assert told == pytest.approx(float(true), rel=share, abs=apart), f"{figure} {name}"
+        reported = getattr(summary, f"{figure}_{name}_ms")
+        assert reported == pytest.approx(float(true), rel=share, abs=apart), f"{figure} {name}"
 
 
 @retried
@@ -184,8 +184,8 @@ def test_several_tokens_a_chunk_are_told_apart(
     close(summary, "icl", true.itl)
     assert summary.mean_itl_ms == pytest.approx(true.itl.mean() * 1e3 / 4, rel=SHARE, abs=0.2)
     close(summary, "tpot", true.tpot)
-    told = [r.token_counts.tolist() for r in ran.requests]
-    assert told == [s.token_counts.tolist() for s in ran.streams(reference.dump())]
+    counts = [r.token_counts.tolist() for r in ran.requests]
+    assert counts == [s.token_counts.tolist() for s in ran.streams(reference.dump())]
 
 
 @retried

@@ -115,10 +115,10 @@ def test_a_project_that_is_not_there_is_not_passed_over(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     typed = words.replace("{here}", str(tmp_path)).split()
-    told = CliRunner().invoke(main, ["run", *typed])
-    assert told.exit_code == 2, told.output
+    result = CliRunner().invoke(main, ["run", *typed])
+    assert result.exit_code == 2, result.output
     named = "--power" if "--power" in typed else " ".join(typed)
-    assert told.stderr.startswith(f"Error: {named}: no project in")
+    assert result.stderr.startswith(f"Error: {named}: no project in")
 
 
 def test_a_project_that_can_not_list_is_left_out_by_leaving_power_out(
@@ -129,8 +129,8 @@ def test_a_project_that_can_not_list_is_left_out_by_leaving_power_out(
         (tmp_path / path).parent.mkdir()
         (tmp_path / path).write_text("")
     monkeypatch.setattr(project, "find_pyinfra", lambda _: "/bin/false")
-    told = CliRunner().invoke(main, ["run", "--power", "--url", "http://127.0.0.1:1"])
-    assert told.exit_code == 1 and told.stderr.strip().endswith("; leave --power out")
+    result = CliRunner().invoke(main, ["run", "--power", "--url", "http://127.0.0.1:1"])
+    assert result.exit_code == 1 and result.stderr.strip().endswith("; leave --power out")
 
 
 def test_a_server_that_speaks_no_tls() -> None:
@@ -165,7 +165,7 @@ def test_a_server_that_speaks_tls(tmp_path: Path) -> None:
     ],
 )
 def test_what_the_model_has_no_room_for_is_not_sent(reference: ReferenceServer, words: str) -> None:
-    told = CliRunner().invoke(main, ["run", "--url", reference.url, *words.split()])
-    assert told.exit_code == 2
-    assert "the served model takes 131072" in told.stderr
+    result = CliRunner().invoke(main, ["run", "--url", reference.url, *words.split()])
+    assert result.exit_code == 2
+    assert "the served model takes 131072" in result.stderr
     assert reference.stats().requests == 0

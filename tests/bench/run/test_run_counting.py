@@ -108,8 +108,8 @@ def test_an_answers_texts_are_counted_in_one_request(tmp_path: Path) -> None:
     assert summary.total_output_tokens == PROMPTS * OUTPUT
     assert {r.token_counts.tolist()[1] for r in ran.requests} == {2}
     # A busy machine may make the client late; that is another reason.
-    told = (*ran.result.audit.reasons, *ran.result.notes)
-    assert not [each for each in told if "separated" in each or "not counted" in each]
+    notes = (*ran.result.audit.reasons, *ran.result.notes)
+    assert not [each for each in notes if "separated" in each or "not counted" in each]
     # All answers say the same words: those of the first are remembered.
     assert len(server.counted_after_streams()) == 1
 
@@ -172,8 +172,8 @@ def test_tokens_that_nothing_tells_apart_are_told(
     server = FakeOldSglang(unseen=3)
     ran = measured(server, tmp_path, *words)
     assert ran.result.summary.itl_source == {"even": 1.0}
-    told = f"there are no counts with each event, and {why}"
-    assert any(told in note for note in ran.result.notes)
+    output = f"there are no counts with each event, and {why}"
+    assert any(output in note for note in ran.result.notes)
     assert ran.result.audit.verdict == "approximate"
     assert bool(server.counted_after_streams()) == (not words)
 

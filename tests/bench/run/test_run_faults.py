@@ -48,8 +48,8 @@ def test_each_fault_has_its_name_and_its_cure(
     result = ran.result
     assert result.status == "complete" and result.summary.failures == {kind: 3}
     assert result.summary.completed == 0 and result.summary.mean_ttft_ms is None
-    said = " ".join(ran.out.split())
-    assert f"failed 3 {kind}: " in said
+    output = " ".join(ran.out.split())
+    assert f"failed 3 {kind}: " in output
     assert "3 of 3 requests failed: see the failures above" in ran.err
 
 

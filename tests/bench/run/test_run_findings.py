@@ -26,15 +26,15 @@ def test_no_room_for_responses_is_told_and_loses_nothing(
     reference.configure(ttft_us=1000, itl_us=200)
     path = tmp_path / "run.json"
     shape = ("-n", "4", "-i", "8", "-o", "32", "--no-metrics", "--no-history")
-    told = CliRunner().invoke(main, ["run", "--url", reference.url, *shape, "--output", str(path)])
-    assert told.exit_code == 0, told.output
+    done = CliRunner().invoke(main, ["run", "--url", reference.url, *shape, "--output", str(path)])
+    assert done.exit_code == 0, done.output
     result = json.loads(path.read_text())
     assert result["summary"]["total_output_tokens"] == 4 * 32
     assert [note for note in result["notes"] if "stayed in memory" in note]
 
 
 @pytest.mark.parametrize(
-    ("cached", "told"),
+    ("cached", "expected"),
     [
         pytest.param(24, False, id="the template alone"),
         pytest.param(28, False, id="a page further"),
@@ -42,39 +42,39 @@ def test_no_room_for_responses_is_told_and_loses_nothing(
         pytest.param(None, False, id="not told"),
     ],
 )
-def test_a_prefix_cache_that_knew_the_prompts(cached: int | None, told: bool) -> None:
+def test_a_prefix_cache_that_knew_the_prompts(cached: int | None, expected: bool) -> None:
     requests = [answer(i, prompt_tokens=64, cached_tokens=cached) for i in range(3)]
-    assert any("--seed" in note for note in cached_note(requests, 24)) == told
+    assert any("--seed" in note for note in cached_note(requests, 24)) == expected
 
 
 @pytest.mark.parametrize(
-    ("rate", "told"),
+    ("rate", "expected"),
     [
         pytest.param(24 / 64, False, id="the template alone"),
         pytest.param(63 / 64, True, id="the content too"),
     ],
 )
-def test_a_prefix_cache_that_the_servers_metrics_tell_of(rate: float, told: bool) -> None:
+def test_a_prefix_cache_that_the_servers_metrics_tell_of(rate: float, expected: bool) -> None:
     requests = [answer(i, prompt_tokens=64, cached_tokens=None) for i in range(3)]
-    assert any("--seed" in note for note in cached_note(requests, 24, [0.0, rate])) == told
+    assert any("--seed" in note for note in cached_note(requests, 24, [0.0, rate])) == expected
     # What each answer tells counts more: others may have used the server meanwhile.
     requests = [answer(i, prompt_tokens=64, cached_tokens=0) for i in range(3)]
     assert not list(cached_note(requests, 24, [rate]))
 
 
 def test_the_servers_words_are_told_once_a_kind() -> None:
-    told = [
+    failures = [
         ("http_400", "HTTP 400: long"),
         ("http_400", "HTTP 400: long"),
         ("http_400", "HTTP 400: odd"),
         ("cut", "before any token"),
         ("stream_error", "boom"),
     ]
-    requests = [failed(number, kind) for number, (kind, _) in enumerate(told)]
-    for request, (_, detail) in zip(requests, told, strict=True):
+    requests = [failed(number, kind) for number, (kind, _) in enumerate(failures)]
+    for request, (_, detail) in zip(requests, failures, strict=True):
         request.detail = detail
-    said = ["failed: HTTP 400: long (and 1 other text)", "failed: stream_error: boom"]
-    assert list(server_messages(requests)) == said
+    messages = ["failed: HTTP 400: long (and 1 other text)", "failed: stream_error: boom"]
+    assert list(server_messages(requests)) == messages
     assert not list(server_messages([failed(0, "http_502")]))
 
 
@@ -89,17 +89,17 @@ def test_lengths_that_a_trace_can_not_have_are_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lag_us", "told"),
+    ("lag_us", "expected"),
     [
         pytest.param(4_000.0, False, id="prompt"),
         pytest.param(80_000.0, True, id="it stood still"),
     ],
 )
-def test_a_stall_that_may_be_the_clients_own(lag_us: float, told: bool) -> None:
+def test_a_stall_that_may_be_the_clients_own(lag_us: float, expected: bool) -> None:
     top = (Stall(at=1.0, ms=80.0, streams=4, running=4, whose="engine"),)
     parts = replace(
         a_repeat(0),
         stalls=Stalls(median_ms=10.0, threshold_ms=30.0, top=top),
         audit=Audit("kernel", lag_us=Spread(max=lag_us)),
     )
-    assert bool(own_pause_note(parts)) == told
+    assert bool(own_pause_note(parts)) == expected

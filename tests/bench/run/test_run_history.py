@@ -18,9 +18,9 @@ def run(reference: ReferenceServer, folder: Path, *words: str) -> Result:
 
 
 def remembered(store: Path) -> list[str]:
-    told = CliRunner().invoke(main, ["history", "export", "--json", "--store", str(store)])
-    assert told.exit_code == 0, told.output
-    return [entry["id"] for entry in json.loads(told.stdout)]
+    result = CliRunner().invoke(main, ["history", "export", "--json", "--store", str(store)])
+    assert result.exit_code == 0, result.output
+    return [entry["id"] for entry in json.loads(result.stdout)]
 
 
 def test_a_run_is_in_the_history(
@@ -40,6 +40,6 @@ def test_a_store_that_is_none_is_a_note(
     store = tmp_path / "history.sqlite3"
     store.write_text("not a store\n" * 100)
     monkeypatch.setenv("SPARK_BENCH_HISTORY", str(store))
-    told = run(reference, tmp_path)
-    assert told.exit_code == 0, told.output
-    assert "not in the history" in told.output
+    result = run(reference, tmp_path)
+    assert result.exit_code == 0, result.output
+    assert "not in the history" in result.output

@@ -130,20 +130,20 @@ def test_twice_during_the_load(reference: ReferenceServer, tmp_path: Path) -> No
 
 def test_a_signal_between_two_loads_is_not_forgotten() -> None:
     stops: list[str] = []
-    seen = Interrupts(lambda: stops.append("stop"))
-    seen.worth = True
-    seen.handle(signal.SIGINT, None)
-    seen.watch()  # in the load that has begun meanwhile
-    assert stops == ["stop", "stop"] and seen.came
+    interrupts = Interrupts(lambda: stops.append("stop"))
+    interrupts.worth = True
+    interrupts.handle(signal.SIGINT, None)
+    interrupts.watch()  # in the load that has begun meanwhile
+    assert stops == ["stop", "stop"] and interrupts.came
     with pytest.raises(KeyboardInterrupt):
-        seen.handle(signal.SIGINT, None)
+        interrupts.handle(signal.SIGINT, None)
 
 
 def test_before_there_is_anything_to_keep_the_first_one_ends_it() -> None:
-    seen = Interrupts(lambda: None)
-    seen.watch()
+    interrupts = Interrupts(lambda: None)
+    interrupts.watch()
     with pytest.raises(KeyboardInterrupt):
-        seen.handle(signal.SIGTERM, None)
+        interrupts.handle(signal.SIGTERM, None)
 
 
 def test_the_sampler_goes_too(reference: ReferenceServer) -> None:

@@ -34,8 +34,8 @@ def loaded(
 
 def starts_ms(ran: Ran, what: str = "sent_ns") -> Any:
     """Of each request, from the first of them on."""
-    found = np.sort([getattr(request, what) for request in ran.requests])
-    return (found - found[0]) / MS
+    starts = np.sort([getattr(request, what) for request in ran.requests])
+    return (starts - starts[0]) / MS
 
 
 def in_turn(starts: Any, due: Sequence[float]) -> bool:
@@ -122,8 +122,8 @@ def test_a_sweep_ends_past_the_knee(reference: ReferenceServer, tmp_path: Path) 
     ran = loaded(reference, tmp_path, *words, config={"max_running": 4, "itl_us": 3_000})
     files = sorted(file.name for file in tmp_path.glob("*.json"))
     assert files == ["run_c1.json", "run_c2.json", "run_c4.json", "run_c8.json"]
-    found = knee([sweep_point(result, "concurrency") for result in ran.results])
-    assert found and found.value == 4
+    knee_point = knee([sweep_point(result, "concurrency") for result in ran.results])
+    assert knee_point and knee_point.value == 4
 
 
 def test_turns_follow_their_answers(reference: ReferenceServer, tmp_path: Path) -> None:
@@ -250,17 +250,17 @@ def test_a_trace_of_texts_as_far_as_n(faulty: FaultyServer, tmp_path: Path) -> N
 
 
 def test_sharegpt_questions_are_asked(faulty: FaultyServer, tmp_path: Path) -> None:
-    asked = [f"what is the answer to question number {n} of ours" for n in range(9)]
+    questions = [f"what is the answer to question number {n} of ours" for n in range(9)]
     file = tmp_path / "sharegpt.json"
-    said = [
+    conversations = [
         [{"from": "human", "value": text}, {"from": "gpt", "value": "one two three"}]
-        for text in asked
+        for text in questions
     ]
-    file.write_bytes(msgspec.json.encode([{"conversations": turns} for turns in said]))
+    file.write_bytes(msgspec.json.encode([{"conversations": turns} for turns in conversations]))
     words = ["--sharegpt", str(file), "-n", "4", "-c", "2"]
     ran = run(faulty.url, *words, *PLAIN, here=tmp_path / "run")
     assert ran.code == 0, ran.err
     came = [call.body for call in faulty.calls if call.path == CHAT][-4:]
-    assert len(set(texts(came))) == 4 and set(texts(came)) <= set(asked)
+    assert len(set(texts(came))) == 4 and set(texts(came)) <= set(questions)
     assert {json.loads(body)["max_tokens"] for body in came} == {3}
     assert ran.result.config.dataset and ran.result.config.dataset.file == "sharegpt.json"

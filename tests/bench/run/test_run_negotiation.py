@@ -84,7 +84,7 @@ EACH = "stream_options.continuous_usage_stats"
 
 
 @pytest.mark.parametrize(
-    ("fields", "kept", "notes"),
+    ("fields", "remaining", "notes"),
     [
         pytest.param([EACH], {"ignore_eos", "stream_options"}, [], id="counts-with-each"),
         pytest.param(["ignore_eos"], {"stream_options"}, [NO_EOS], id="ignore_eos"),
@@ -96,16 +96,16 @@ EACH = "stream_options.continuous_usage_stats"
     ],
 )
 def test_what_is_refused_is_left_out_and_nothing_else(
-    tmp_path: Path, fields: list[str], kept: set[str], notes: list[str]
+    tmp_path: Path, fields: list[str], remaining: set[str], notes: list[str]
 ) -> None:
     server = Particular(unknown(*fields))
     with measured(server, tmp_path) as ran:
         assert ran.code == 0, ran.err
     body = server.calls_to()[-1].json
-    assert {"ignore_eos", "stream_options"} & set(body) == kept
+    assert {"ignore_eos", "stream_options"} & set(body) == remaining
     assert "continuous_usage_stats" not in body.get("stream_options", {})
     assert list(ran.result.notes) == notes
-    assert ran.result.config.ignore_eos == ("ignore_eos" in kept)
+    assert ran.result.config.ignore_eos == ("ignore_eos" in remaining)
     assert ran.result.summary.total_output_tokens == 4 * 4
 
 
@@ -197,8 +197,8 @@ def test_counts_with_each_event_are_asked_for_where_the_server_gives_them(
     reference.configure(ttft_us=1000, itl_us=1000, k=k)
     ran = run(reference.url, *short(), *QUIET, "--count-tokens", how, here=tmp_path)
     assert ran.code == 0
-    asked = {Flags.CONTINUOUS_USAGE in s.flags for s in ran.streams(reference.dump())}
-    assert asked == {how != "off"}
+    requested = {Flags.CONTINUOUS_USAGE in s.flags for s in ran.streams(reference.dump())}
+    assert requested == {how != "off"}
     assert ran.result.config.count_tokens == ("off" if how == "off" else "usage")
 
 
@@ -278,7 +278,7 @@ def test_the_first_of_several_is_taken_and_the_others_are_told(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("owner", "path", "told"),
+    ("owner", "path", "models"),
     [
         pytest.param("library", "/api/ps", {"models": [{"name": "two"}]}, id="ollama"),
         pytest.param(
@@ -290,13 +290,13 @@ def test_the_first_of_several_is_taken_and_the_others_are_told(tmp_path: Path) -
     ],
 )
 def test_the_loaded_one_of_several_is_taken(
-    tmp_path: Path, owner: str, path: str, told: dict[str, object]
+    tmp_path: Path, owner: str, path: str, models: dict[str, object]
 ) -> None:
     class Loaded(Particular):
         def _answer(self, call: Call) -> bool:
             if call.path != path:
                 return super()._answer(call)
-            call.send_json(told)
+            call.send_json(models)
             return True
 
     with measured(Loaded(models=("one", "two"), owner=owner), tmp_path) as ran:
@@ -388,8 +388,8 @@ def test_a_key_opens_and_is_never_told(faulty: FaultyServer, tmp_path: Path, sou
         env=env,
     )
     assert ran.code == 0, ran.err
-    kept = b"".join(path.read_bytes() for path in here.iterdir())
-    assert KEY not in ran.out + ran.err and KEY.encode() not in kept
+    content = b"".join(path.read_bytes() for path in here.iterdir())
+    assert KEY not in ran.out + ran.err and KEY.encode() not in content
     # The server's metrics, models and prompts were all asked for with it.
     assert {call.headers.get("authorization") for call in faulty.calls} == {f"Bearer {KEY}"}
 
@@ -407,8 +407,8 @@ def test_a_key_that_the_server_tells_is_not_told_on(
     env = {"SPARK_BENCH_API_KEY": KEY}
     ran = run(faulty.at("server_error"), *words, here=here, env=env)
     assert "failed: HTTP 500: no: Bearer ***" in ran.result.notes
-    kept = b"".join(path.read_bytes() for path in here.iterdir())
-    assert KEY not in ran.out + ran.err and KEY.encode() not in kept
+    content = b"".join(path.read_bytes() for path in here.iterdir())
+    assert KEY not in ran.out + ran.err and KEY.encode() not in content
 
 
 def test_a_key_is_not_handed_on(
@@ -433,7 +433,7 @@ def test_a_key_is_not_handed_on(
 
 
 @pytest.mark.parametrize(
-    ("owner", "flush", "flushed", "told"),
+    ("owner", "flush", "flushed", "expected"),
     [
         pytest.param("sglang", "200 OK", 1, False, id="sglang"),
         pytest.param("sglang", "400 Bad Request", 1, True, id="sglang-refuses"),
@@ -441,13 +441,13 @@ def test_a_key_is_not_handed_on(
     ],
 )
 def test_sglangs_prefix_cache_is_emptied(
-    tmp_path: Path, owner: str, flush: str, flushed: int, told: bool
+    tmp_path: Path, owner: str, flush: str, flushed: int, expected: bool
 ) -> None:
     server = Particular(owner=owner, flush=flush)
     with measured(server, tmp_path) as ran:
         assert ran.code == 0
     assert len(server.calls_to("/flush_cache")) == flushed
-    assert any("refused /flush_cache" in note for note in ran.result.notes) == told
+    assert any("refused /flush_cache" in note for note in ran.result.notes) == expected
 
 
 def test_a_cache_that_shall_be_hit_is_left_alone(tmp_path: Path) -> None:

@@ -118,8 +118,8 @@ def test_repeats_have_intervals(reference: ReferenceServer, tmp_path: Path) -> N
     assert ran.code == 0 and [repeat.repeat for repeat in result.repeats] == [0, 1, 2]
     assert result.summary.completed == 24
     each = [repeat.summary.mean_ttft_ms or 0.0 for repeat in result.repeats]
-    found = result.intervals["mean_ttft_ms"]
-    assert found.low <= sorted(each)[1] <= found.high
+    interval = result.intervals["mean_ttft_ms"]
+    assert interval.low <= sorted(each)[1] <= interval.high
     assert result.summary.mean_ttft_ms == sorted(each)[1]
     assert "8 prompts, 3 times" in ran.out
 

@@ -183,7 +183,7 @@ def test_a_server_that_only_fails_is_not_warmed_up_for_long(tmp_path: Path) -> N
     assert ran.result.config.warmup == 8
 
 
-def told(*throughputs: float, e2e: tuple[float, ...] = ()) -> list[str]:
+def notes_on(*throughputs: float, e2e: tuple[float, ...] = ()) -> list[str]:
     rows = [(t, e2e[n] if e2e else 1000.0) for n, t in enumerate(throughputs)]
     return list(
         first_apart([Summary(output_throughput=rate, mean_e2e_latency_ms=ms) for rate, ms in rows])
@@ -208,11 +208,11 @@ def told(*throughputs: float, e2e: tuple[float, ...] = ()) -> list[str]:
 def test_a_first_repeat_is_held_against_the_others(
     throughputs: tuple[float, ...], differs: bool
 ) -> None:
-    assert bool(told(*throughputs)) == differs
+    assert bool(notes_on(*throughputs)) == differs
 
 
 def test_at_a_given_rate_latency_tells_it() -> None:
-    (note,) = told(100, 100, 100, e2e=(1500.0, 1000.0, 1010.0))
+    (note,) = notes_on(100, 100, 100, e2e=(1500.0, 1000.0, 1010.0))
     assert "1,500 ms of mean E2E latency against 1,000 to 1,010 (+49%)" in note
 
 

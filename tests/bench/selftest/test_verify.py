@@ -145,9 +145,9 @@ def test_the_two_cores(
 
 def test_this_machines_cores_are_among_those_allowed() -> None:
     allowed = os.sched_getaffinity(0)
-    found = choose_cores()
+    cores = choose_cores()
     assert (
-        found is None if len(allowed) == 1 else found and {found.client, found.reference} <= allowed
+        cores is None if len(allowed) == 1 else cores and {cores.client, cores.reference} <= allowed
     )
 
 
@@ -267,7 +267,7 @@ def test_the_search_comes_close_to_the_limit(limit: int) -> None:
     tried: dict[int, bool] = {}
     while rate := selftest.next_rate(tried):
         tried[rate] = rate <= limit
-    best = max(rate for rate, kept in tried.items() if kept)
+    best = max(rate for rate, sufficient in tried.items() if sufficient)
     assert best <= limit < best * (1 + 2 * selftest.CLOSE)
     assert len(tried) <= 8
 
@@ -319,8 +319,8 @@ def test_what_ended_the_search(paced: float, followed: dict[int, bool], expected
     ],
 )
 def test_a_figure_is_close(true_ms: float, error_us: float, good: bool) -> None:
-    found = Deviation(true_ms + error_us / 1e3, true_ms, error_us, error_us / true_ms / 10)
-    assert accuracy.is_close(found) is good
+    deviation = Deviation(true_ms + error_us / 1e3, true_ms, error_us, error_us / true_ms / 10)
+    assert accuracy.is_close(deviation) is good
 
 
 BAD = [
@@ -351,29 +351,29 @@ def test_what_is_not_good_enough(changes: dict[str, Any], problem: str) -> None:
 
 def test_a_good_machine_is_told_how_far_it_goes() -> None:
     levels = [make_level(1), make_level(64, stamp_us=Spread(5.0, 31.0, 90.0)), make_level(256)]
-    found = verdict.judge_levels(levels, make_capacity(), make_surroundings())
-    assert found.good
-    assert (found.streams, found.chunks_per_s, found.causes) == (256, 25_600.0, ())
-    assert found.sentence == (
+    judgment = verdict.judge_levels(levels, make_capacity(), make_surroundings())
+    assert judgment.good
+    assert (judgment.streams, judgment.chunks_per_s, judgment.causes) == (256, 25_600.0, ())
+    assert judgment.sentence == (
         "This machine can measure up to 256 streams at 25,600 tokens/s with time stamps good to "
         "31.0 µs (p99)."
     )
-    assert all(aspect.good for aspect in found.aspects)
+    assert all(aspect.good for aspect in judgment.aspects)
 
 
 def test_a_machine_is_good_up_to_its_first_problem() -> None:
     levels = [make_level(1), make_level(64, miscounted=1), make_level(256)]
-    found = verdict.judge_levels(levels, make_capacity(), make_surroundings())
-    assert not found.good
-    assert (found.streams, found.chunks_per_s) == (1, 100.0)
-    assert found.sentence.endswith(", but not 64 streams: 1 of 256 answers were miscounted.")
+    judgment = verdict.judge_levels(levels, make_capacity(), make_surroundings())
+    assert not judgment.good
+    assert (judgment.streams, judgment.chunks_per_s) == (1, 100.0)
+    assert judgment.sentence.endswith(", but not 64 streams: 1 of 256 answers were miscounted.")
 
 
 def test_a_machine_that_can_do_nothing() -> None:
     levels = [make_level(1, ttft=FAR)]
-    found = verdict.judge_levels(levels, make_capacity(), make_surroundings())
-    assert (found.good, found.streams) == (False, 0)
-    assert found.sentence == (
+    judgment = verdict.judge_levels(levels, make_capacity(), make_surroundings())
+    assert (judgment.good, judgment.streams) == (False, 0)
+    assert judgment.sentence == (
         "This machine is not good enough to measure from: at 1 stream: "
         "TTFT p99 is 4.00 ms (4.00%) off."
     )
@@ -439,11 +439,11 @@ def test_without_a_likely_cause_it_says_how_to_go_on() -> None:
     ],
 )
 def test_capacity_in_words(changes: dict[str, Any], words: str) -> None:
-    said = {
+    aspects = {
         a.name: a.sentence
         for a in verdict.describe_aspects([make_level()], make_capacity(**changes))
     }
-    assert words in said["capacity"]
+    assert words in aspects["capacity"]
 
 
 @pytest.mark.parametrize(
@@ -457,8 +457,10 @@ def test_capacity_in_words(changes: dict[str, Any], words: str) -> None:
 def test_capacity_is_good_where_it_covers_what_is_asked(
     level: StreamLevel, paced: float, good: bool
 ) -> None:
-    found = {a.name: a.good for a in verdict.describe_aspects([level], make_capacity(paced=paced))}
-    assert found["capacity"] is good
+    aspects = {
+        a.name: a.good for a in verdict.describe_aspects([level], make_capacity(paced=paced))
+    }
+    assert aspects["capacity"] is good
 
 
 # ---- what is printed ---------------------------------------------------------------------------

@@ -90,7 +90,7 @@ def test_invalid_stream_counts(text: str) -> None:
 
 def test_its_help_imports_nothing_heavy() -> None:
     source = str(Path(spark_bench.__file__).parents[1])
-    told = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "spark_bench", "verify", "--help"],
         capture_output=True,
         text=True,
@@ -98,7 +98,7 @@ def test_its_help_imports_nothing_heavy() -> None:
         check=True,
         env=os.environ | {"PYTHONPATH": source},
     )
-    imported = {line.rpartition("|")[2].strip() for line in told.stderr.splitlines()}
+    imported = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
     assert "spark_bench.cli.commands" in imported
     assert not imported & {"numpy", "msgspec", "httpx", "rich", "ssl"}
-    assert "Good enough means" in told.stdout
+    assert "Good enough means" in result.stdout

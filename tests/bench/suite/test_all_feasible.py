@@ -45,7 +45,7 @@ def test_what_can_be(case: dict[str, Any], nodes: int, tp: int, pp: int) -> None
 
 
 @pytest.mark.parametrize(
-    "case, told",
+    "case, expected",
     [
         pytest.param({"model": "qwen7c"}, "did you mean qwen7b", id="model"),
         pytest.param({"mem_fracton": 0.8}, "did you mean mem_fraction", id="setting"),
@@ -58,9 +58,9 @@ def test_what_can_be(case: dict[str, Any], nodes: int, tp: int, pp: int) -> None
         pytest.param({"model": "smollm2"}, "needs runtime = 'process'", id="runtime"),
     ],
 )
-def test_what_cannot_be_is_told_with_its_reason(case: dict[str, Any], told: str) -> None:
+def test_what_cannot_be_is_told_with_its_reason(case: dict[str, Any], expected: str) -> None:
     (verdict,) = judge_cases(HOSTS, [case], with_token).verdicts
-    assert any(told in error for error in verdict.errors), verdict.errors
+    assert any(expected in error for error in verdict.errors), verdict.errors
 
 
 def test_each_case_has_its_own_verdict() -> None:
@@ -79,16 +79,16 @@ def test_each_case_has_its_own_verdict() -> None:
     ],
 )
 def test_a_gated_model_lacks_a_token(case: dict[str, Any], token: bool, lacks: bool) -> None:
-    asked = list[str]()
+    lines = list[str]()
     hosts = tuple(replace(h, data={**h.data, "hf_token_file": "~/t"}) for h in HOSTS)
 
     def has_token(token_file: str) -> bool:
-        asked.append(token_file)
+        lines.append(token_file)
         return token
 
     (verdict,) = judge_cases(hosts, [case], has_token).verdicts
     assert (verdict.errors, verdict.lacks_token) == ((), lacks)
-    assert set(asked) <= {"~/t"}
+    assert set(lines) <= {"~/t"}
 
 
 def test_the_command_line_prints_what_spark_bench_reads() -> None:

@@ -160,12 +160,12 @@ def test_nothing_of_ours_outlives_a_kill(fake: FakeProject) -> None:
 
 def ours(fake: FakeProject, word: str) -> list[str]:
     """Command lines of processes under way for this project."""
-    found = []
+    lines = []
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words = file.read_bytes().decode(errors="replace").split("\0")
         except OSError:
             continue
         if word in words and any(str(fake.folder) in each for each in words):
-            found.append(" ".join(words))
-    return found
+            lines.append(" ".join(words))
+    return lines

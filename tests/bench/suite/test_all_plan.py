@@ -49,7 +49,7 @@ def test_models_by_any_of_their_names(words: list[str], aliases: list[str]) -> N
 
 
 @pytest.mark.parametrize(
-    "word, told",
+    "word, expected",
     [
         pytest.param("99", "no model of the catalog has this number; numbers are 1 to 10", id="99"),
         pytest.param("0", "no model of the catalog has this number", id="0"),
@@ -59,8 +59,8 @@ def test_models_by_any_of_their_names(words: list[str], aliases: list[str]) -> N
         pytest.param("zzz", "there are: gpt-oss-120b, gpt-oss-20b,", id="nothing-near"),
     ],
 )
-def test_a_choice_that_names_no_model_is_refused(word: str, told: str) -> None:
-    with pytest.raises(BadInput, match=f"--models {word}: .*{told}") as raised:
+def test_a_choice_that_names_no_model_is_refused(word: str, expected: str) -> None:
+    with pytest.raises(BadInput, match=f"--models {word}: .*{expected}") as raised:
         select_models(["1", word], CATALOGUE)
     assert raised.value.exit_code == 2
 
@@ -99,8 +99,8 @@ def test_gated_models_can_be_left_out() -> None:
     ],
 )
 def test_over_which_nodes(nodes: int, spread: str, settings: dict[str, bool]) -> None:
-    found = plan_cases(suite_options(models=("3",), nodes=spread), listing(nodes))
-    assert [case.settings for case in found] == [settings]
+    cases = plan_cases(suite_options(models=("3",), nodes=spread), listing(nodes))
+    assert [case.settings for case in cases] == [settings]
 
 
 def test_all_nodes_of_one_are_refused() -> None:
@@ -130,7 +130,7 @@ def test_a_variant_of_one_gpu_is_the_heads(
 
 
 @pytest.mark.parametrize(
-    "vary, found",
+    "vary, variants",
     [
         pytest.param([], [{}], id="none"),
         pytest.param(["tp=1,2"], [{"tensor_parallel": 1}, {"tensor_parallel": 2}], id="short-name"),
@@ -150,12 +150,12 @@ def test_a_variant_of_one_gpu_is_the_heads(
         ),
     ],
 )  # fmt: skip
-def test_variants_of_the_command_line(vary: list[str], found: list[dict[str, Any]]) -> None:
-    assert list(parse_variants(vary, None)) == found
+def test_variants_of_the_command_line(vary: list[str], variants: list[dict[str, Any]]) -> None:
+    assert list(parse_variants(vary, None)) == variants
 
 
 @pytest.mark.parametrize(
-    "vary, told",
+    "vary, expected",
     [
         pytest.param(["tp"], "--vary tp: is not NAME=VALUE", id="no-values"),
         pytest.param(["tp="], "is not NAME=VALUE", id="empty"),
@@ -167,8 +167,8 @@ def test_variants_of_the_command_line(vary: list[str], found: list[dict[str, Any
                      "10000 combinations are more than 1000", id="too-many"),
     ],
 )  # fmt: skip
-def test_variants_that_are_none(vary: list[str], told: str) -> None:
-    with pytest.raises(BadInput, match=told):
+def test_variants_that_are_none(vary: list[str], expected: str) -> None:
+    with pytest.raises(BadInput, match=expected):
         parse_variants(vary, None)
 
 
@@ -185,7 +185,7 @@ def test_variants_of_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text, told",
+    "text, expected",
     [
         pytest.param("", "holds no variant", id="empty"),
         pytest.param("tp = [1]", "unknown table tp", id="outside"),
@@ -197,10 +197,10 @@ def test_variants_of_a_file(tmp_path: Path) -> None:
         pytest.param("[", "is not TOML", id="no-toml"),
     ],
 )
-def test_files_without_variants(tmp_path: Path, text: str, told: str) -> None:
+def test_files_without_variants(tmp_path: Path, text: str, expected: str) -> None:
     file = tmp_path / "matrix.toml"
     file.write_text(text)
-    with pytest.raises(BadInput, match=told):
+    with pytest.raises(BadInput, match=expected):
         parse_variants([], file)
 
 
@@ -227,12 +227,12 @@ def test_a_value_as_pyinfra_reads_it_back(value: Any, text: str) -> None:
 
 
 def test_names_are_fit_for_files_and_each_is_another() -> None:
-    found = planned(models=("3", "6"), variants=({"x": "a/b"}, {"x": "a b"}, {"x": "a|b"}))
-    names = [case.name for case in found]
+    cases = planned(models=("3", "6"), variants=({"x": "a/b"}, {"x": "a b"}, {"x": "a|b"}))
+    names = [case.name for case in cases]
     assert len({name.lower() for name in names}) == 6
     assert all(slug(name) == name for name in names)
     assert names[0] == "qwen7b_xa-b"
-    assert [case.model for case in found[:3]] == ["Qwen/Qwen2.5-7B-Instruct"] * 3
+    assert [case.model for case in cases[:3]] == ["Qwen/Qwen2.5-7B-Instruct"] * 3
 
 
 def test_a_variant_in_words() -> None:
@@ -247,13 +247,13 @@ def test_a_variant_in_words() -> None:
 
 def test_what_the_project_refuses_is_skipped_with_its_reason() -> None:
     cases = planned(models=("3", "6"))
-    found = apply_feasibility(
+    judged = apply_feasibility(
         cases,
         [Feasibility(model="m", nodes=2, tp=2), Feasibility(("does not fit", "nor that"))],
         None,
     )
-    assert [case.skip for case in found] == ["", "does not fit; nor that"]
-    assert (found[0].nodes, found[0].tp) == (2, 2)
+    assert [case.skip for case in judged] == ["", "does not fit; nor that"]
+    assert (judged[0].nodes, judged[0].tp) == (2, 2)
 
 
 def test_parallelism_that_has_no_effect_is_no_variant() -> None:
@@ -322,7 +322,7 @@ def test_overrides_are_the_same_as_runs() -> None:
 def test_help_imports_nothing_heavy() -> None:
     from heavy_imports import HEAVY, python
 
-    told = python("-X", "importtime", "-m", "spark_bench", "all", "--help").stderr
-    imported = {line.rpartition("|")[2].strip() for line in told.splitlines()}
+    output = python("-X", "importtime", "-m", "spark_bench", "all", "--help").stderr
+    imported = {line.rpartition("|")[2].strip() for line in output.splitlines()}
     assert "spark_bench.cli.commands" in imported
     assert not imported & set(HEAVY)

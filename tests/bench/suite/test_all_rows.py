@@ -187,21 +187,21 @@ def running(model: str = "org/a", nodes: int = 2, **launch: Any) -> ProjectListi
 def test_readiness_checks_which_model_is_served(
     settings: dict[str, Any], now: ProjectListing, names: list[str], wrong: str
 ) -> None:
-    found = serving_problem(replace(CASE, settings=settings), now, names)
-    assert wrong in found
-    assert bool(wrong) == bool(found)
+    problem = serving_problem(replace(CASE, settings=settings), now, names)
+    assert wrong in problem
+    assert bool(wrong) == bool(problem)
 
 
 def test_what_was_served_before_is_known_with_its_settings() -> None:
-    found = served_before(running(tp=2, mem_fraction=0.7))
-    assert found
-    assert found.model == "org/a"
-    assert found.data == {
+    served = served_before(running(tp=2, mem_fraction=0.7))
+    assert served
+    assert served.model == "org/a"
+    assert served.data == {
         "model": "org/a", "tensor_parallel": 2, "pipeline_parallel": 1, "mem_fraction": 0.7,
         "disable_cuda_graph": True, "reasoning_parser": "none", "tool_call_parser": "none",
         "image": "i:t",
     }  # fmt: skip
-    assert found.specs == ("cd", "cd")
+    assert served.specs == ("cd", "cd")
     alone = served_before(running(nnodes=1, tp=1, served_model_name="mine"))
     assert alone
     assert alone.data["head_only"] is True
@@ -214,18 +214,18 @@ def test_what_was_served_before_is_known_with_its_settings() -> None:
 
 
 def result(completed: int = 10, failed: int = 0, **changes: Any) -> Result:
-    found = a_result()
+    result = a_result()
     failures = {"http_500": failed} if failed else {}
-    told = replace(found.summary, completed=completed, failed=failed, failures=failures)
-    told = replace(told, total_output_tokens=completed * 4)
-    return replace(found, summary=told, **{"status": "complete", "reason": ""} | changes)
+    row = replace(result.summary, completed=completed, failed=failed, failures=failures)
+    row = replace(row, total_output_tokens=completed * 4)
+    return replace(result, summary=row, **{"status": "complete", "reason": ""} | changes)
 
 
 SPEC = "ab" * 32
 
 
 @pytest.mark.parametrize(
-    "code, found, limit, failure",
+    "code, result, limit, failure",
     [
         pytest.param(0, result(), FailureLimit(), None, id="ok"),
         pytest.param(0, result(9, 1), FailureLimit(1), None, id="allowed"),
@@ -244,10 +244,10 @@ SPEC = "ab" * 32
     ],
 )  # fmt: skip
 def test_what_a_run_came_to(
-    code: int | None, found: Result | None, limit: FailureLimit, failure: tuple[str, str] | None
+    code: int | None, result: Result | None, limit: FailureLimit, failure: tuple[str, str] | None
 ) -> None:
-    told = ended(code, "some line\nError: no server there")
-    came = runner.run_failure(told, found, suite_options(max_failures=limit), SPEC)
+    row = ended(code, "some line\nError: no server there")
+    came = runner.run_failure(row, result, suite_options(max_failures=limit), SPEC)
     assert came == (CaseFailure(*failure) if failure else None)  # type: ignore[arg-type]
 
 
@@ -278,30 +278,28 @@ def suite_results(rows: Sequence[CaseRow]) -> SuiteResults:
 
 
 def test_a_rows_figures_are_those_of_its_result() -> None:
-    found = result()
-    made = case_row(CASE, None, found, log="a.log")
-    assert made.status == "OK"
-    assert made.total_throughput == found.summary.total_throughput
-    assert made.total_throughput != made.output_throughput
-    assert (made.ttft_ms, made.itl_ms, made.e2e_ms) == (
-        *(found.summary.mean_ttft_ms, found.summary.mean_itl_ms),
-        found.summary.mean_e2e_latency_ms,
+    row = result()
+    built = case_row(CASE, None, row, log="a.log")
+    assert built.status == "OK"
+    assert built.total_throughput == row.summary.total_throughput
+    assert built.total_throughput != built.output_throughput
+    assert (built.ttft_ms, built.itl_ms, built.e2e_ms) == (
+        *(row.summary.mean_ttft_ms, row.summary.mean_itl_ms),
+        row.summary.mean_e2e_latency_ms,
     )
-    assert (made.completed, made.failed, made.duration) == (10, 0, found.summary.duration)
-    assert (made.nodes, made.repeats, made.spec) == (2, 2, SPEC)
+    assert (built.completed, built.failed, built.duration) == (10, 0, row.summary.duration)
+    assert (built.nodes, built.repeats, built.spec) == (2, 2, SPEC)
 
 
 def test_a_failed_row_has_counts_and_no_figures() -> None:
-    made = case_row(CASE, CaseFailure("BENCH_FAILED", "why"), result(9, 1))
-    assert (made.status, made.diagnosis, made.completed, made.failed) == (
+    row = case_row(CASE, CaseFailure("BENCH_FAILED", "why"), result(9, 1))
+    assert (row.status, row.diagnosis, row.completed, row.failed) == (
         "BENCH_FAILED",
         "why",
         9,
         1,
     )
-    figures = [
-        value for name, value in asdict(made).items() if name.endswith(("_ms", "throughput"))
-    ]
+    figures = [value for name, value in asdict(row).items() if name.endswith(("_ms", "throughput"))]
     assert figures == [None] * len(figures)
 
 
@@ -321,17 +319,17 @@ def test_rankings_have_the_best_first_and_the_failed_last() -> None:
     rows = [a_row("a", None, None), a_row("b", 10, 100), a_row("c", 20, 300), a_row("d", 5, 50)]
     assert [r.name for r in by_throughput(rows)] == ["c", "b", "d", "a"]
     assert [r.name for r in by_ttft(rows)] == ["d", "b", "c", "a"]
-    told = render_summary(suite_results(rows))
-    assert "3 of 4 OK" in told
-    assert "   -  a " in told
-    assert "a: BENCH_FAILED: " in told
+    output = render_summary(suite_results(rows))
+    assert "3 of 4 OK" in output
+    assert "   -  a " in output
+    assert "a: BENCH_FAILED: " in output
 
 
 def test_a_table_of_variants_has_a_line_each() -> None:
     rows = [a_row(m, t, 1.0, variant=v) for m, v, t in
             [("a", "tp=1", 10.0), ("a", "tp=2", 20.0), ("b", "tp=1", None)]]  # fmt: skip
-    told = render_summary(suite_results(mark_pareto(rows)))
-    block = told.split("Output tokens/s by variant\n\n")[1].splitlines()
+    output = render_summary(suite_results(mark_pareto(rows)))
+    block = output.split("Output tokens/s by variant\n\n")[1].splitlines()
     assert [line.split() for line in block[:3]] == [
         ["a", "b"],
         ["tp=1", "10.0", "-"],
@@ -369,7 +367,7 @@ def a_job(**changes: Any) -> SuiteJob:
 
 
 @pytest.mark.parametrize(
-    "changes, told",
+    "changes, messages",
     [
         pytest.param({}, [], id="same"),
         pytest.param({"client": "0.2"}, ["client: 0.1 -> 0.2"], id="client"),
@@ -382,9 +380,9 @@ def a_job(**changes: Any) -> SuiteJob:
                      ["a: settings.tp: 2 -> 1", "b: is gone", "c: is new"], id="models"),
     ],
 )  # fmt: skip
-def test_what_changed_in_a_job(changes: dict[str, Any], told: list[str]) -> None:
-    assert list(job_changes(a_job(), a_job(**changes))) == told
-    if told:
+def test_what_changed_in_a_job(changes: dict[str, Any], messages: list[str]) -> None:
+    assert list(job_changes(a_job(), a_job(**changes))) == messages
+    if messages:
         with pytest.raises(BadInput, match="the job has changed"):
             refuse_changed(a_job(), a_job(**changes), Path("out"))
 

@@ -77,8 +77,8 @@ def test_overrides_take_effect(fake: FakeProject) -> None:
     assert set(config.overrides) == {"num_prompts", "output_len", "request_rate"}
     summary = read_result(fake.out / "a_benchmark.json").summary
     assert (summary.completed, summary.total_output_tokens) == (2, 6)
-    kept = fake.results.config
-    assert (kept.num_prompts, kept.input_len, kept.output_len) == (2, 128, 3)
+    result = fake.results.config
+    assert (result.num_prompts, result.input_len, result.output_len) == (2, 128, 3)
 
 
 FAULTS = {
@@ -143,9 +143,9 @@ def test_a_download_that_says_nothing_is_ended(fake: FakeProject) -> None:
 
 def test_gated_models_are_skipped_where_there_is_no_token(fake: FakeProject) -> None:
     fake.fails(gated="no token")
-    told = fake.all("--dry-run").out
-    assert "gated: it is gated, and there is no Hugging Face token here" in told
-    assert "hf auth login" in told and "--no-skip-token" in told
+    output = fake.all("--dry-run").out
+    assert "gated: it is gated, and there is no Hugging Face token here" in output
+    assert "hf auth login" in output and "--no-skip-token" in output
     done = fake.all("--yes", "--models", "a,gated")
     assert done.code == 0, done.err
     assert fake.statuses == {"a": "OK", "gated": "SKIPPED"}
@@ -180,9 +180,9 @@ def test_fail_fast_leaves_the_rest_for_later(fake: FakeProject) -> None:
     fake.fails()
     assert fake.all("--yes", "--resume", "out").code == 0
     assert fake.statuses == {"a": "OK", "b": "OK"}
-    told = fake.all("--dry-run", "--resume", "out").out
-    assert "0 to measure" in told
-    assert "2 done already: a, b" in told
+    output = fake.all("--dry-run", "--resume", "out").out
+    assert "0 to measure" in output
+    assert "2 done already: a, b" in output
 
 
 def test_a_project_elsewhere_and_an_inventory_from_here(fake: FakeProject, tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_a_dry_run_touches_nothing(fake: FakeProject) -> None:
 
 
 @pytest.mark.parametrize(
-    "words, told",
+    "words, expected",
     [
         pytest.param(["--models", "99"], "no model of the catalog has this number", id="number"),
         pytest.param(["--models", "org/aa"], "did you mean a", id="name"),
@@ -240,11 +240,11 @@ def test_a_dry_run_touches_nothing(fake: FakeProject) -> None:
     ],
 )  # fmt: skip
 def test_options_that_cannot_be_met_are_refused(
-    fake: FakeProject, words: list[str], told: str
+    fake: FakeProject, words: list[str], expected: str
 ) -> None:
     done = fake.all(*words, *(["--yes"] if words else []))
     assert done.code == 2
-    assert told in done.err
+    assert expected in done.err
     assert not fake.out.exists()
     assert fake.served == ""
 
@@ -316,18 +316,18 @@ def test_a_second_run_into_a_folder_is_refused(fake: FakeProject) -> None:
 
 
 @pytest.mark.parametrize(
-    "words, told",
+    "words, expected",
     [
         pytest.param(["--models", "a,b"], "--models: a -> a,b", id="models"),
         pytest.param(["-n", "5"], "--num-prompts: 3 -> 5", id="load"),
         pytest.param(["--vary", "tp=1"], "--vary: (none) -> tp=1", id="variants"),
     ],
 )
-def test_a_changed_job_is_refused(fake: FakeProject, words: list[str], told: str) -> None:
+def test_a_changed_job_is_refused(fake: FakeProject, words: list[str], expected: str) -> None:
     fake.all("--yes", "--models", "a")
     done = fake.all("--dry-run", "--resume", "out", *words)
     assert done.code == 2
-    assert told in done.err
+    assert expected in done.err
     assert len(fake.deploys) == 1
 
 

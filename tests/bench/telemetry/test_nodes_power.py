@@ -23,9 +23,9 @@ GB10 = ["mem 131334144 120000000", "net 100 50", "net 1 2", "gpu 41.20, 62, 2418
 
 
 def test_a_round_of_a_gb10() -> None:
-    told, blind = nodes.parse_sample(GB10, 7)
+    sample, blind = nodes.parse_sample(GB10, 7)
     assert blind == ""
-    assert told == NodeSample(
+    assert sample == NodeSample(
         at_ns=7,
         power_w=41.2,
         temperature_c=62.0,
@@ -39,20 +39,22 @@ def test_a_round_of_a_gb10() -> None:
 
 
 def test_several_gpus_draw_their_power_together() -> None:
-    told, _ = nodes.parse_sample(["gpu 300, 60, 1980, 10, 1024", "gpu 200, 70, 1000, 90, 1024"], 0)
-    assert (told.power_w, told.temperature_c, told.clock_mhz) == (500.0, 70.0, 1980.0)
-    assert told.gpu_memory_bytes == 2 * 1024**3
+    sample, _ = nodes.parse_sample(
+        ["gpu 300, 60, 1980, 10, 1024", "gpu 200, 70, 1000, 90, 1024"], 0
+    )
+    assert (sample.power_w, sample.temperature_c, sample.clock_mhz) == (500.0, 70.0, 1980.0)
+    assert sample.gpu_memory_bytes == 2 * 1024**3
 
 
 def test_output_of_a_login_shell_is_not_a_sample() -> None:
-    told, _ = nodes.parse_sample(["Welcome to DGX OS", "", *GB10], 7)
-    assert told == nodes.parse_sample(GB10, 7)[0]
+    sample, _ = nodes.parse_sample(["Welcome to DGX OS", "", *GB10], 7)
+    assert sample == nodes.parse_sample(GB10, 7)[0]
 
 
 def test_a_node_without_a_gpu_says_why() -> None:
-    told, blind = nodes.parse_sample(["mem 4 2", "nogpu it has no nvidia-smi"], 0)
+    sample, blind = nodes.parse_sample(["mem 4 2", "nogpu it has no nvidia-smi"], 0)
     assert blind == "it has no nvidia-smi"
-    assert (told.power_w, told.memory_total_bytes) == (None, 4096)
+    assert (sample.power_w, sample.memory_total_bytes) == (None, 4096)
 
 
 @pytest.mark.parametrize(
@@ -125,17 +127,17 @@ def test_power_is_constant_before_the_first_and_after_the_last_sample() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ats", "known"),
+    ("ats", "expected"),
     [
         pytest.param((0, 4), False, id="before and after"),
         pytest.param((0, 2, 4), True, id="one within"),
     ],
 )
-def test_a_run_between_two_samples_has_no_energy(ats: tuple[int, ...], known: bool) -> None:
-    told = [NodeSample(at_ns=at * S, power_w=4.0) for at in ats]
-    node = readings.node_samples("spark-1", told, 1 * S, 3 * S)
+def test_a_run_between_two_samples_has_no_energy(ats: tuple[int, ...], expected: bool) -> None:
+    samples = [NodeSample(at_ns=at * S, power_w=4.0) for at in ats]
+    node = readings.node_samples("spark-1", samples, 1 * S, 3 * S)
     assert (node.energy_joules, node.power_w) == (
-        (8.0, Extent(4.0, 4.0)) if known else (None, None)
+        (8.0, Extent(4.0, 4.0)) if expected else (None, None)
     )
 
 
@@ -157,12 +159,12 @@ def test_an_unknown_sample_is_bridged_and_an_unknown_power_is_none() -> None:
 def test_the_energy_of_two_windows_is_that_of_both_and_lies_between_the_extremes(
     points: list[tuple[int, float]], begin: int, first: int, second: int
 ) -> None:
-    told = [(at * S, watts) for at, watts in sorted(points)]
+    samples = [(at * S, watts) for at, watts in sorted(points)]
     middle, end = begin + first, begin + first + second
-    whole = readings.integral(told, begin * S, end * S)
+    whole = readings.integral(samples, begin * S, end * S)
     parts = [
-        readings.integral(told, begin * S, middle * S),
-        readings.integral(told, middle * S, end * S),
+        readings.integral(samples, begin * S, middle * S),
+        readings.integral(samples, middle * S, end * S),
     ]
     assert whole is not None
     assert math.isclose(whole, sum(p or 0 for p in parts), rel_tol=1e-9, abs_tol=1e-6)
@@ -171,9 +173,9 @@ def test_the_energy_of_two_windows_is_that_of_both_and_lies_between_the_extremes
 
 
 def test_tokens_per_joule_are_of_all_nodes_or_of_none() -> None:
-    known = [NodeSamples("a", energy_joules=100.0), NodeSamples("b", energy_joules=300.0)]
-    assert readings.tokens_per_joule(800, known) == pytest.approx(2.0)
-    assert readings.tokens_per_joule(800, [*known, NodeSamples("c")]) is None
+    samples = [NodeSamples("a", energy_joules=100.0), NodeSamples("b", energy_joules=300.0)]
+    assert readings.tokens_per_joule(800, samples) == pytest.approx(2.0)
+    assert readings.tokens_per_joule(800, [*samples, NodeSamples("c")]) is None
     assert readings.tokens_per_joule(800, []) is None
     assert readings.tokens_per_joule(800, [NodeSamples("a", energy_joules=0.0)]) is None
 
@@ -189,11 +191,11 @@ def test_the_mean_is_over_time_and_the_maximum_is_a_sample() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 600, 601, 7200])
 def test_thinning_keeps_the_ends_and_at_most_the_limit(count: int) -> None:
-    kept = readings.thin_samples(range(count))
-    assert len(kept) == min(count, 600)
-    assert list(kept) == sorted(set(kept))
+    samples = readings.thin_samples(range(count))
+    assert len(samples) == min(count, 600)
+    assert list(samples) == sorted(set(samples))
     if count:
-        assert (kept[0], kept[-1]) == (0, count - 1)
+        assert (samples[0], samples[-1]) == (0, count - 1)
 
 
 def ttft(count: float) -> Histogram:

@@ -95,24 +95,24 @@ llamacpp:requests_deferred 9
 
 
 def test_ranks_that_work_on_the_same_requests_count_once_and_others_add_up() -> None:
-    seen = parse_metrics(SGLANG)
-    assert (seen.running, seen.queued) == (8.0, 7.0)
-    assert (seen.generated, seen.prompted, seen.throughput) == (1024.0, 4096.0, 75.5)
+    metrics = parse_metrics(SGLANG)
+    assert (metrics.running, metrics.queued) == (8.0, 7.0)
+    assert (metrics.generated, metrics.prompted, metrics.throughput) == (1024.0, 4096.0, 75.5)
 
 
 def test_shares_are_averaged_over_the_groups_of_ranks() -> None:
-    seen = parse_metrics(SGLANG)
-    assert (seen.token_usage, seen.cache_hit_rate) == (0.5, 0.125)
+    metrics = parse_metrics(SGLANG)
+    assert (metrics.token_usage, metrics.cache_hit_rate) == (0.5, 0.125)
 
 
 def test_histograms_keep_their_names_and_add_up_like_everything_else() -> None:
-    seen = parse_metrics(SGLANG).histograms
-    assert seen is not None
-    assert set(seen) == {"sglang:time_to_first_token_seconds", "sglang:queue_time_seconds"}
-    ttft = seen["sglang:time_to_first_token_seconds"]
+    metrics = parse_metrics(SGLANG).histograms
+    assert metrics is not None
+    assert set(metrics) == {"sglang:time_to_first_token_seconds", "sglang:queue_time_seconds"}
+    ttft = metrics["sglang:time_to_first_token_seconds"]
     assert ttft.buckets == ((0.1, 2.0), (1.0, 6.0), (inf, 6.0))
     assert (ttft.sum, ttft.count) == (1.5, 6.0)
-    queue = seen["sglang:queue_time_seconds"]
+    queue = metrics["sglang:queue_time_seconds"]
     assert queue.buckets == ((0.1, 3.0), (inf, 4.0))
     assert (queue.sum, queue.count) == (0.75, 4.0)
 
@@ -122,18 +122,18 @@ def test_histograms_can_be_left_out() -> None:
 
 
 def test_vllm_has_the_same_under_other_names() -> None:
-    seen = parse_metrics(VLLM)
-    assert (seen.running, seen.queued, seen.token_usage) == (10.0, 1.0, 0.5)
-    assert (seen.cache_hits, seen.cache_queries) == (50.0, 200.0)
-    assert set(seen.histograms or {}) == {"vllm:time_per_output_token_seconds"}
+    metrics = parse_metrics(VLLM)
+    assert (metrics.running, metrics.queued, metrics.token_usage) == (10.0, 1.0, 0.5)
+    assert (metrics.cache_hits, metrics.cache_queries) == (50.0, 200.0)
+    assert set(metrics.histograms or {}) == {"vllm:time_per_output_token_seconds"}
 
 
 def test_llama_cpp_reports_less() -> None:
-    seen = parse_metrics(LLAMACPP)
-    assert (seen.running, seen.queued, seen.generated) == (2.0, 9.0, 321.0)
-    assert (seen.prompted, seen.cache_hits) == (50.0, 8.0)
-    assert seen.token_usage is None
-    assert seen.histograms == {}
+    metrics = parse_metrics(LLAMACPP)
+    assert (metrics.running, metrics.queued, metrics.generated) == (2.0, 9.0, 321.0)
+    assert (metrics.prompted, metrics.cache_hits) == (50.0, 8.0)
+    assert metrics.token_usage is None
+    assert metrics.histograms == {}
 
 
 @pytest.mark.parametrize(
@@ -145,8 +145,8 @@ def test_llama_cpp_reports_less() -> None:
     ],
 )
 def test_a_metric_that_is_not_reported_is_none(text: str) -> None:
-    seen = parse_metrics(text)
-    assert (seen.running, seen.queued, seen.throughput, seen.token_usage) == (None,) * 4
+    metrics = parse_metrics(text)
+    assert (metrics.running, metrics.queued, metrics.throughput, metrics.token_usage) == (None,) * 4
 
 
 @pytest.mark.parametrize(

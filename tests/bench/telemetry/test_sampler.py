@@ -75,7 +75,9 @@ def test_samples_are_on_the_clients_clock(metrics: FakeMetrics) -> None:
 
 
 def test_one_connection_carries_all_readings(metrics: FakeMetrics) -> None:
-    sampled(SamplerJob(url=f"{metrics.url}/v1/", interval=0.02), enough=lambda: metrics.requests > 3)
+    sampled(
+        SamplerJob(url=f"{metrics.url}/v1/", interval=0.02), enough=lambda: metrics.requests > 3
+    )
     assert metrics.connections == 1
 
 
@@ -86,8 +88,8 @@ def test_the_key_goes_to_the_server_and_shows_nowhere(metrics: FakeMetrics) -> N
     environment = Path(f"/proc/{running.process.pid}/environ").read_bytes()
     side = running.stop()
     assert metrics.keys == {"Bearer s3cret"}
-    told = [repr(job), repr(side), msgspec.json.encode(side).decode()]
-    assert not any("s3cret" in text for text in told)
+    texts = [repr(job), repr(side), msgspec.json.encode(side).decode()]
+    assert not any("s3cret" in text for text in texts)
     assert b"s3cret" not in arguments + environment
 
 
@@ -224,14 +226,14 @@ def test_a_sampler_that_dies_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def loops(marker: str) -> list[str]:
     """Processes that carry this word in their arguments."""
-    found = []
+    loops_ = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             if marker.encode() in path.read_bytes().split(b"\0"):
-                found.append(path.parent.name)
+                loops_.append(path.parent.name)
         except OSError:
             continue
-    return found
+    return loops_
 
 
 def test_nothing_runs_on_after_the_end() -> None:

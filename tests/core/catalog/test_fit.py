@@ -53,23 +53,23 @@ def test_weights_too_large_are_refused_with_the_arithmetic() -> None:
 
 
 def test_the_arithmetic_shows_each_nodes_part() -> None:
-    said = only(tried("llama70b", 2, memory=64 * GIB), Level.ERROR)
-    assert "141.1 GB of weights / 2 nodes = 70.6 GB > 0.85 x 62.1 GiB = 56.7 GB" in said
-    assert "at least 3 nodes" in said
+    message = only(tried("llama70b", 2, memory=64 * GIB), Level.ERROR)
+    assert "141.1 GB of weights / 2 nodes = 70.6 GB > 0.85 x 62.1 GiB = 56.7 GB" in message
+    assert "at least 3 nodes" in message
 
 
 @pytest.mark.parametrize(
     ("tp", "pp", "nodes"), [(2, 1, 4), (3, 1, 2), (1, 1, 2), (1, 3, 2), (2, 2, 3)]
 )
 def test_ranks_that_do_not_divide_over_the_nodes_are_refused(tp: int, pp: int, nodes: int) -> None:
-    said = str(tried("gpt-oss-20b", nodes, tp, pp)[0])
-    assert f"tensor_parallel {tp} x pipeline_parallel {pp} = {tp * pp}" in said
-    assert f"over {nodes} nodes" in said and f"tensor_parallel={nodes}" in said
+    output = str(tried("gpt-oss-20b", nodes, tp, pp)[0])
+    assert f"tensor_parallel {tp} x pipeline_parallel {pp} = {tp * pp}" in output
+    assert f"over {nodes} nodes" in output and f"tensor_parallel={nodes}" in output
 
 
 def test_more_ranks_than_gpus_are_refused() -> None:
-    said = only(tried("gpt-oss-20b", 2, 4), Level.ERROR)
-    assert "= 4 GPUs are needed, the nodes have 2 x 1" in said
+    message = only(tried("gpt-oss-20b", 2, 4), Level.ERROR)
+    assert "= 4 GPUs are needed, the nodes have 2 x 1" in message
     assert tried("gpt-oss-20b", 2, 4, gpus_per_node=2) == []
 
 
@@ -84,8 +84,8 @@ def test_more_ranks_than_gpus_are_refused() -> None:
     ],
 )
 def test_heads_that_do_not_divide_are_refused(alias: str, tp: int, heads: str) -> None:
-    said = only(tried(alias, tp), Level.ERROR)
-    assert f"{alias} has {heads}, which do not divide over tensor_parallel {tp}" in said
+    message = only(tried(alias, tp), Level.ERROR)
+    assert f"{alias} has {heads}, which do not divide over tensor_parallel {tp}" in message
 
 
 def test_another_split_over_the_same_gpus_is_offered() -> None:
@@ -111,8 +111,8 @@ def test_an_unknown_model_is_not_refused_but_not_called_checked() -> None:
 
 
 def test_unread_memory_is_not_called_enough() -> None:
-    said = only(tried("llama70b", 2, memory=None), Level.WARNING)
-    assert "memory could not be read" in said
+    message = only(tried("llama70b", 2, memory=None), Level.WARNING)
+    assert "memory could not be read" in message
 
 
 def test_a_cache_without_room_is_refused() -> None:
@@ -127,13 +127,13 @@ def test_a_cache_without_room_is_refused() -> None:
 
 
 def test_a_cache_smaller_than_one_context_is_a_warning_with_the_cure() -> None:
-    said = only(tried("mixtral", 1, context_length=200_000), Level.WARNING)
-    assert "less than one full context (200000)" in said and "context_length=133120" in said
+    message = only(tried("mixtral", 1, context_length=200_000), Level.WARNING)
+    assert "less than one full context (200000)" in message and "context_length=133120" in message
 
 
 def test_too_little_free_memory_is_a_warning() -> None:
-    said = only(tried("mixtral", 1, memory_available_bytes=int(101.5 * GIB)), Level.WARNING)
-    assert "93.4 GB of weights per node > 0.85 x 101.5 GiB free" in said
+    message = only(tried("mixtral", 1, memory_available_bytes=int(101.5 * GIB)), Level.WARNING)
+    assert "93.4 GB of weights per node > 0.85 x 101.5 GiB free" in message
     assert tried("mixtral", 2, memory_available_bytes=int(101.5 * GIB)) == []
 
 

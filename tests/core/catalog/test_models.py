@@ -132,8 +132,10 @@ def test_a_path_is_a_model(path: str) -> None:
     "path", ["./x", "../x", "~ann/x", "x.gguf", "dir/X.GGUF", "./x.gguf", "/models/a:b", "~"]
 )
 def test_a_path_must_be_absolute_on_the_nodes(path: str) -> None:
-    said = refusal(path)
-    assert f"model = {path!r} is not a model: a path must be an absolute path on the nodes" in said
+    message = refusal(path)
+    assert (
+        f"model = {path!r} is not a model: a path must be an absolute path on the nodes" in message
+    )
 
 
 @pytest.mark.parametrize(
@@ -150,8 +152,8 @@ def test_a_path_must_be_absolute_on_the_nodes(path: str) -> None:
     ],
 )
 def test_an_unknown_name_is_answered_with_the_nearest(word: str, nearest: str) -> None:
-    said = refusal(word)
-    assert repr(word) in said and f"model={nearest}" in said and "did you mean" in said
+    message = refusal(word)
+    assert repr(word) in message and f"model={nearest}" in message and "did you mean" in message
 
 
 @pytest.mark.parametrize("number", [0, 15, 99, -1, "0", "99", "-3"])
@@ -167,11 +169,11 @@ def test_what_is_no_name_is_refused(nothing: object) -> None:
 @given(st.one_of(st.text(), st.integers(), st.from_regex(r"\A[a-z0-9./~-]{1,12}\Z"), st.floats()))
 def test_find_never_fails_in_another_way(name: object) -> None:
     try:
-        found = find_model(name)  # type: ignore[arg-type]
+        model = find_model(name)  # type: ignore[arg-type]
     except Refused as refused:
         assert refused.findings
     else:
-        assert found.id
+        assert model.id
 
 
 @pytest.mark.parametrize(

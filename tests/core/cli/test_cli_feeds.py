@@ -26,10 +26,10 @@ def fed(
     argv_of = feeds.remote_argv
 
     def noisy(node: Any, script: str, arguments: Any) -> list[str]:
-        told = argv_of(node, script, arguments)
-        assert told
+        output = argv_of(node, script, arguments)
+        assert output
         run = "exit 1" if instead else 'exec "$@"'
-        return ["sh", "-c", f"{before}\n{run}", "sh", *told]
+        return ["sh", "-c", f"{before}\n{run}", "sh", *output]
 
     monkeypatch.setattr(feeds, "remote_argv", noisy)
     lines: list[LogLine] = []

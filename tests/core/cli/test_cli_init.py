@@ -53,9 +53,9 @@ PAIR = ("--head", "spark-1", "--worker", "spark-2", "--model", "qwen7b")
 
 
 def variables(text: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    exec(text, found)
-    return found
+    namespace: dict[str, Any] = {}
+    exec(text, namespace)
+    return namespace
 
 
 def test_what_is_written_says_what_was_asked_for(nodes: FakeNodes, out: Path) -> None:
@@ -68,8 +68,8 @@ def test_what_is_written_says_what_was_asked_for(nodes: FakeNodes, out: Path) ->
         "ssh_port": 2222,
         "rdma": "off",
     }
-    said = variables(out.read_text())
-    assert (said["head"], said["workers"]) == ((["spark-1"], settings), (["spark-2"], settings))
+    data = variables(out.read_text())
+    assert (data["head"], data["workers"]) == ((["spark-1"], settings), (["spark-2"], settings))
     assert nodes.drafts[0].partition('"""\n')[2] == out.read_text().partition('"""\n')[2]
     assert f"pyinfra -y {out} deploy.py" in done.output
     assert "NVIDIA GB10  580.126.09" in done.output
@@ -78,9 +78,9 @@ def test_what_is_written_says_what_was_asked_for(nodes: FakeNodes, out: Path) ->
 def test_one_spark_has_no_workers(nodes: FakeNodes, out: Path) -> None:
     nodes.nodes = [probed("@local")]
     assert init(out, "--head", "@local", "--model", "3").exit_code == 0
-    said = variables(out.read_text())
-    assert (said["head"][0], said["workers"][0]) == (["@local"], [])
-    assert said["SETTINGS"]["model"] == "qwen7b"
+    data = variables(out.read_text())
+    assert (data["head"][0], data["workers"][0]) == (["@local"], [])
+    assert data["SETTINGS"]["model"] == "qwen7b"
 
 
 def test_a_file_that_is_there_is_kept(nodes: FakeNodes, out: Path) -> None:
@@ -118,10 +118,10 @@ def test_on_a_terminal_it_asks_for_what_is_not_given(
     answers = ["me@spark-1", "spark-1", "spark-2", "nvidia", "hf", "/data/hf", "qwen7c", "qwen7b"]
     done = init(out, typed="\n".join([*answers, ""]))
     assert done.exit_code == 0, done.output
-    said = variables(out.read_text())
-    assert (said["head"][0], said["workers"][0]) == (["spark-1"], ["spark-2"])
+    data = variables(out.read_text())
+    assert (data["head"][0], data["workers"][0]) == (["spark-1"], ["spark-2"])
     settings = {"model": "qwen7b", "hf_cache": "/data/hf", "ssh_user": "nvidia"}
-    assert said["SETTINGS"] == settings
+    assert data["SETTINGS"] == settings
     assert "the user has an option of its own: spark-1 --user me" in done.stderr
     assert "hf: give an absolute path" in done.stderr
     assert "did you mean qwen7b" in done.stderr
@@ -131,15 +131,18 @@ def test_a_key_is_made_in_a_file_of_its_own(
     nodes: FakeNodes, out: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    made = tmp_path / ".config" / "spark-serving" / "mine.key"
+    key_file = tmp_path / ".config" / "spark-serving" / "mine.key"
     first = init(out, *PAIR, "--make-key")
-    key = made.read_text()
-    assert (made.stat().st_mode & 0o777, made.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    key = key_file.read_text()
+    assert (key_file.stat().st_mode & 0o777, key_file.parent.stat().st_mode & 0o777) == (
+        0o600,
+        0o700,
+    )
     assert len(key.strip()) == 64
-    said = variables(out.read_text())
-    assert said["SETTINGS"]["api_key_file"] == "~/.config/spark-serving/mine.key"
+    data = variables(out.read_text())
+    assert data["SETTINGS"]["api_key_file"] == "~/.config/spark-serving/mine.key"
     again = init(out, *PAIR, "--make-key", "--force")
-    assert made.read_text() == key
+    assert key_file.read_text() == key
     assert key.strip() not in first.output + again.output + out.read_text() + "".join(nodes.drafts)
 
 
@@ -213,7 +216,7 @@ def test_a_token_is_named_and_never_written(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         pytest.param(("--data", "ssh_password=x"), "no place for a secret", id="password"),
         pytest.param(("--data", "hf_token=x"), "no place for a secret", id="token"),
@@ -227,11 +230,11 @@ def test_a_token_is_named_and_never_written(
     ],
 )
 def test_what_can_not_be_written_is_refused(
-    nodes: FakeNodes, out: Path, words: tuple[str, ...], said: str
+    nodes: FakeNodes, out: Path, words: tuple[str, ...], message: str
 ) -> None:
     done = init(out, *PAIR, *words)
     assert (done.exit_code, out.exists(), nodes.drafts) == (2, False, [])
-    assert said in done.stderr
+    assert message in done.stderr
 
 
 def test_a_file_with_a_token_is_no_secret() -> None:

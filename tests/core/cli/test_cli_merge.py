@@ -39,15 +39,15 @@ def test_lines_of_one_moment_keep_their_order():
 
 
 @pytest.mark.parametrize(
-    ("ahead", "told"),
+    ("ahead", "reported"),
     [
         pytest.param(0.4, 0, id="the-way-to-it"),
         pytest.param(5, 5 * NS, id="ahead"),
         pytest.param(-5, -5 * NS, id="behind"),
     ],
 )
-def test_a_clock_that_is_off_is_put_right(ahead, told):
-    assert clock_skew(int((100 + ahead) * NS), 100 * NS) == told
+def test_a_clock_that_is_off_is_put_right(ahead, reported):
+    assert clock_skew(int((100 + ahead) * NS), 100 * NS) == reported
 
 
 def test_nothing_in_a_line_steers_the_terminal():

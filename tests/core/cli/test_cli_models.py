@@ -16,9 +16,9 @@ from spark_cluster.printable import table
 from spark_cluster.project import Project
 
 
-def row(told: dict[str, Any], model: str) -> list[str]:
-    (found,) = (row for row in models.model_rows(told) if row[3] == model)
-    return [click.unstyle(cell) for cell in found]
+def row(document: dict[str, Any], model: str) -> list[str]:
+    (match,) = (row for row in models.model_rows(document) if row[3] == model)
+    return [click.unstyle(cell) for cell in match]
 
 
 def test_a_models_line() -> None:
@@ -33,9 +33,9 @@ def test_no_spark_serves_the_embedded_model() -> None:
 
 
 def test_what_serves_is_what_the_ranks_say() -> None:
-    told = document(runs=QWEN7B)
-    assert (row(told, QWEN7B)[0], row(told, QWEN72B)[0]) == (">", "*")
-    assert "a deploy would switch" in models.legend(told["listing"])
+    report = document(runs=QWEN7B)
+    assert (row(report, QWEN7B)[0], row(report, QWEN72B)[0]) == (">", "*")
+    assert "a deploy would switch" in models.legend(report["listing"])
     same = document(runs=QWEN72B)
     assert row(same, QWEN72B)[0] == ">*"
     assert "switch" not in models.legend(same["listing"])
@@ -46,7 +46,7 @@ def test_a_model_outside_the_catalogue_has_a_line_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("present", "said"),
+    ("present", "column"),
     [
         pytest.param({"a": {QWEN7B: stock(9)}, "b": {QWEN7B: stock(9)}}, "all", id="all"),
         pytest.param({"a": {QWEN7B: stock(9)}, "b": {}}, "a", id="one-of-two"),
@@ -59,8 +59,8 @@ def test_a_model_outside_the_catalogue_has_a_line_of_its_own() -> None:
         ),
     ],
 )
-def test_where_weights_lie(present: dict[str, Any], said: str) -> None:
-    assert models.where(QWEN7B, present) == said
+def test_where_weights_lie(present: dict[str, Any], column: str) -> None:
+    assert models.where(QWEN7B, present) == column
 
 
 def test_nothing_runs_is_not_said_where_ranks_could_not_be_read() -> None:
@@ -90,10 +90,10 @@ class Asked:
 
 
 def test_offline_asks_for_the_light_listing_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = Asked(monkeypatch, listing=document(light=True)["listing"])
+    questions = Asked(monkeypatch, listing=document(light=True)["listing"])
     done = CliRunner().invoke(main, ["models", "--offline"])
     assert done.exit_code == 0, done.output
-    assert asked.deploys == ["listing"]
+    assert questions.deploys == ["listing"]
     assert "no node was read" in done.output
 
 

@@ -40,16 +40,16 @@ class FakeProject:
 
     def written(self) -> str:
         files = [f for f in (self.inventory, group_file(self.inventory)) if f.is_file()]
-        said = "".join(f.read_text() for f in files)
-        found = re.findall(r'model"?\s*[:=]\s*"([^"]+)"', said)
-        return find_model(found[-1]).id
+        output = "".join(f.read_text() for f in files)
+        match = re.findall(r'model"?\s*[:=]\s*"([^"]+)"', output)
+        return find_model(match[-1]).id
 
 
 Made = Callable[[str], FakeProject]
 
 
 @pytest.fixture
-def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Made:
+def make_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Made:
     def make(source: str) -> FakeProject:
         inventory = tmp_path / "mine.py"
         inventory.write_text(source)
@@ -72,8 +72,8 @@ def run(fake: FakeProject, *words: str, typed: str = "") -> Result:
         pytest.param("Qwen/Qwen2.5-7B-Instruct", id="id"),
     ],
 )
-def test_an_inventory_without_a_model_keeps_every_byte(made: Made, word: str) -> None:
-    fake = made(PLAIN)
+def test_an_inventory_without_a_model_keeps_every_byte(make_project: Made, word: str) -> None:
+    fake = make_project(PLAIN)
     done = run(fake, word)
     assert done.exit_code == 0, done.output
     assert fake.inventory.read_text() == PLAIN
@@ -83,16 +83,16 @@ def test_an_inventory_without_a_model_keeps_every_byte(made: Made, word: str) ->
     assert "mine.py deploy.py" in done.output
 
 
-def test_a_model_in_the_inventory_is_changed_there(made: Made) -> None:
-    fake = made(SHARED)
+def test_a_model_in_the_inventory_is_changed_there(make_project: Made) -> None:
+    fake = make_project(SHARED)
     done = run(fake, "qwen7b")
     assert fake.inventory.read_text() == SHARED.replace("gpt-oss-120b", "qwen7b")
     assert not group_file(fake.inventory).exists()
     assert '-S = {"model": "gpt-oss-120b"}' in done.output
 
 
-def test_both_places_are_changed_so_that_they_agree(made: Made) -> None:
-    fake = made(SHARED)
+def test_both_places_are_changed_so_that_they_agree(make_project: Made) -> None:
+    fake = make_project(SHARED)
     group = group_file(fake.inventory)
     group.parent.mkdir()
     group.write_text('port = 31000\nmodel = "nemo"  # for now\n')
@@ -101,8 +101,8 @@ def test_both_places_are_changed_so_that_they_agree(made: Made) -> None:
     assert '"qwen7b"' in fake.inventory.read_text()
 
 
-def test_the_same_choice_again_writes_nothing(made: Made) -> None:
-    fake = made(SHARED)
+def test_the_same_choice_again_writes_nothing(make_project: Made) -> None:
+    fake = make_project(SHARED)
     run(fake, "qwen7b")
     before = fake.inventory.stat().st_mtime_ns
     done = run(fake, "qwen7b")
@@ -110,8 +110,8 @@ def test_the_same_choice_again_writes_nothing(made: Made) -> None:
     assert "nothing to write: it is chosen already" in done.output
 
 
-def test_a_file_keeps_its_mode_and_a_link_stays_one(made: Made, tmp_path: Path) -> None:
-    fake = made(SHARED)
+def test_a_file_keeps_its_mode_and_a_link_stays_one(make_project: Made, tmp_path: Path) -> None:
+    fake = make_project(SHARED)
     real = tmp_path / "real.py"
     fake.inventory.rename(real)
     real.chmod(0o600)
@@ -121,8 +121,8 @@ def test_a_file_keeps_its_mode_and_a_link_stays_one(made: Made, tmp_path: Path) 
     assert '"qwen7b"' in real.read_text()
 
 
-def test_what_a_deploy_would_refuse_is_not_written(made: Made) -> None:
-    fake = made(SHARED)
+def test_what_a_deploy_would_refuse_is_not_written(make_project: Made) -> None:
+    fake = make_project(SHARED)
     fake.errors = ["qwen72b does not fit: 145.4 GB of weights"]
     done = run(fake, "qwen72b")
     assert (done.exit_code, fake.inventory.read_text()) == (1, SHARED)
@@ -132,8 +132,8 @@ def test_what_a_deploy_would_refuse_is_not_written(made: Made) -> None:
 
 
 @pytest.mark.parametrize("source", [pytest.param(PLAIN, id="new"), pytest.param(SHARED, id="old")])
-def test_a_stronger_place_is_named_and_nothing_is_left(made: Made, source: str) -> None:
-    fake = made(source)
+def test_a_stronger_place_is_named_and_nothing_is_left(make_project: Made, source: str) -> None:
+    fake = make_project(source)
     folder = group_file(fake.inventory).parent
     folder.mkdir()
     (folder / "head.py").write_text('model = "nemo"\n')
@@ -146,28 +146,28 @@ def test_a_stronger_place_is_named_and_nothing_is_left(made: Made, source: str) 
     assert [file.name for file in folder.iterdir()] == ["head.py"]
 
 
-def test_a_word_that_is_no_model_gets_the_nearest(made: Made) -> None:
-    done = run(made(PLAIN), "qwen7c")
+def test_a_word_that_is_no_model_gets_the_nearest(make_project: Made) -> None:
+    done = run(make_project(PLAIN), "qwen7c")
     assert done.exit_code == 1
     assert "did you mean qwen7b" in done.stderr
     assert "spark-cluster models lists them" in done.stderr
 
 
-def test_a_gated_model_is_said_to_be_one(made: Made) -> None:
-    assert "gated: accept its license" in run(made(PLAIN), "llama8b").output
+def test_a_gated_model_is_said_to_be_one(make_project: Made) -> None:
+    assert "gated: accept its license" in run(make_project(PLAIN), "llama8b").output
 
 
-def test_without_a_terminal_somebody_must_name_it(made: Made) -> None:
-    done = run(made(PLAIN))
+def test_without_a_terminal_somebody_must_name_it(make_project: Made) -> None:
+    done = run(make_project(PLAIN))
     assert done.exit_code == 2
     assert "there is no terminal to ask on): gpt-oss-120b, gpt-oss-20b" in done.stderr
 
 
 def test_on_a_terminal_it_asks_until_the_answer_is_one(
-    made: Made, monkeypatch: pytest.MonkeyPatch
+    make_project: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(use, "on_terminal", lambda: True)
-    fake = made(PLAIN)
+    fake = make_project(PLAIN)
     done = run(fake, typed="99\n3\n")
     assert done.exit_code == 0, done.output
     assert "numbers are 1 to 14" in done.stderr
@@ -175,8 +175,8 @@ def test_on_a_terminal_it_asks_until_the_answer_is_one(
     assert fake.written() == "Qwen/Qwen2.5-7B-Instruct"
 
 
-def test_a_folder_that_may_not_be_written_is_told(made: Made, tmp_path: Path) -> None:
-    fake = made(PLAIN)
+def test_a_folder_that_may_not_be_written_is_told(make_project: Made, tmp_path: Path) -> None:
+    fake = make_project(PLAIN)
     (tmp_path / "group_data").write_text("a file, where the folder must be")
     done = run(fake, "qwen7b")
     assert done.exit_code == 1

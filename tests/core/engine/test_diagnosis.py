@@ -24,8 +24,8 @@ def log(name: str) -> list[str]:
     return (LOGS / f"{name}.log").read_text().splitlines()
 
 
-def keys(told) -> list[str]:
-    return [d.key for d in told]
+def keys(diagnoses) -> list[str]:
+    return [d.key for d in diagnoses]
 
 
 @pytest.mark.parametrize(
@@ -49,9 +49,9 @@ def test_a_real_log_of_a_rank_that_served_holds_no_fault(name):
 
 
 def test_the_model_and_what_was_seen_are_named():
-    (told,) = diagnose(log("gated-401"))
-    assert told.cause.startswith("meta-llama/Llama-3.1-8B-Instruct is gated")
-    assert told.evidence == "huggingface_hub.errors.GatedRepoError: 401 Client Error."
+    (diagnosis,) = diagnose(log("gated-401"))
+    assert diagnosis.cause.startswith("meta-llama/Llama-3.1-8B-Instruct is gated")
+    assert diagnosis.evidence == "huggingface_hub.errors.GatedRepoError: 401 Client Error."
 
 
 def test_a_licence_not_accepted_is_not_a_missing_token():
@@ -62,21 +62,21 @@ def test_a_licence_not_accepted_is_not_a_missing_token():
         "Access to model google/gemma-2-27b-it is restricted and you are not in the "
         "authorized list.",
     ]
-    (told,) = diagnose(lines)
-    assert told.key == "gated-licence"
-    assert "https://huggingface.co/google/gemma-2-27b-it " in told.cure
+    (diagnosis,) = diagnose(lines)
+    assert diagnosis.key == "gated-licence"
+    assert "https://huggingface.co/google/gemma-2-27b-it " in diagnosis.cure
 
 
 def test_a_licence_whose_model_is_not_told_keeps_the_placeholder():
-    (told,) = diagnose(["huggingface_hub.errors.GatedRepoError: 403 Client Error."])
-    assert told.cause.startswith("the model is gated")
-    assert "huggingface.co/MODEL" in told.cure
+    (diagnosis,) = diagnose(["huggingface_hub.errors.GatedRepoError: 403 Client Error."])
+    assert diagnosis.cause.startswith("the model is gated")
+    assert "huggingface.co/MODEL" in diagnosis.cure
 
 
 def test_an_unknown_exception_is_quoted():
-    told = diagnose(log("assertion"))[0]
-    assert told.evidence.startswith("AssertionError: SGLANG_CPU_OMP_THREADS_BIND is not set")
-    assert "AssertionError" in told.cause
+    diagnosis = diagnose(log("assertion"))[0]
+    assert diagnosis.evidence.startswith("AssertionError: SGLANG_CPU_OMP_THREADS_BIND is not set")
+    assert "AssertionError" in diagnosis.cause
 
 
 @pytest.mark.parametrize(
@@ -97,14 +97,14 @@ def test_a_traceback_tells_the_cause_only_of_an_engine_that_failed(end, expected
 
 
 def test_doctor_does_not_take_exit_code_137_for_out_of_memory():
-    (told,) = diagnose(log("served-rank0"), End(137))
-    assert told.key == "ended"
-    assert "not for lack of memory" in told.cause
+    (diagnosis,) = diagnose(log("served-rank0"), End(137))
+    assert diagnosis.key == "ended"
+    assert "not for lack of memory" in diagnosis.cause
 
 
 def test_oom_killed_is_reported_as_out_of_memory_first():
-    told = diagnose(log("lost-rank0"), End(137, oom_killed=True))
-    assert keys(told) == ["oom-killed", "peer-gone", "child-died"]
+    diagnoses = diagnose(log("lost-rank0"), End(137, oom_killed=True))
+    assert keys(diagnoses) == ["oom-killed", "peer-gone", "child-died"]
 
 
 @pytest.mark.parametrize(
@@ -121,18 +121,19 @@ def test_oom_killed_is_reported_as_out_of_memory_first():
     ],
 )
 def test_an_exit_code_tells_what_it_can(end, key, words):
-    (told,) = diagnose([], end)
-    assert told.key == key
-    assert words in told.cause
+    (diagnosis,) = diagnose([], end)
+    assert diagnosis.key == key
+    assert words in diagnosis.cause
 
 
 def test_a_refused_flag_is_told_once_with_its_line():
     line = "launch_server.py: error: unrecognized arguments: --torchao-config"
-    (told,) = diagnose([line], End(2))
+    (diagnosis,) = diagnose([line], End(2))
     assert (
-        told.cause == "the engine refuses its arguments: unrecognized arguments: --torchao-config"
+        diagnosis.cause
+        == "the engine refuses its arguments: unrecognized arguments: --torchao-config"
     )
-    assert told.evidence == line
+    assert diagnosis.evidence == line
 
 
 def test_consequences_stand_behind_the_cause():
@@ -142,9 +143,9 @@ def test_consequences_stand_behind_the_cause():
         "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB",
         "[2026-11-23 07:39:24] OpenAI Responses API (/v1/responses) disabled: x",
     ]
-    told = diagnose(lines)
-    assert keys(told) == ["cuda-oom", "peer-gone", "child-died", "tiktoken"]
-    assert [d.weight for d in told] == [
+    diagnoses = diagnose(lines)
+    assert keys(diagnoses) == ["cuda-oom", "peer-gone", "child-died", "tiktoken"]
+    assert [d.weight for d in diagnoses] == [
         *(Weight.CAUSE, Weight.PEER, Weight.CONSEQUENCE, Weight.NOTE),
     ]
 
@@ -155,8 +156,8 @@ def test_a_graph_that_ran_out_of_memory_is_told_once():
         "Exception: Capture cuda graph failed: CUDA out of memory. Tried to allocate 2.00 GiB",
         "1. set --mem-fraction-static to a smaller value (e.g., 0.8 or 0.7)",
     ]
-    (told,) = diagnose(lines)
-    assert told.key == "graph-oom"
+    (diagnosis,) = diagnose(lines)
+    assert diagnosis.key == "graph-oom"
 
 
 def test_a_note_alone_does_not_explain_an_end():
@@ -187,10 +188,10 @@ def test_a_hang_is_over_when_health_answers_again():
 
 
 def test_a_group_is_told_by_the_rank_that_failed_first():
-    told = group_diagnosis(
+    diagnoses = group_diagnosis(
         {"head": (log("lost-rank0"), End(137)), "worker": (log("lost-rank1"), End(0))}
     )
-    assert [(rank, d.key) for rank, d in told] == [
+    assert [(rank, d.key) for rank, d in diagnoses] == [
         ("worker", "child-killed"),
         ("head", "peer-gone"),
         ("head", "child-died"),
@@ -199,22 +200,25 @@ def test_a_group_is_told_by_the_rank_that_failed_first():
 
 def test_a_group_that_lost_nobody_keeps_its_order():
     oom = ["torch.OutOfMemoryError: CUDA out of memory."]
-    told = group_diagnosis({"head": (oom, None), "worker": (oom, End(1))})
-    assert [(rank, d.key) for rank, d in told] == [("head", "cuda-oom"), ("worker", "cuda-oom")]
+    diagnoses = group_diagnosis({"head": (oom, None), "worker": (oom, End(1))})
+    assert [(rank, d.key) for rank, d in diagnoses] == [
+        ("head", "cuda-oom"),
+        ("worker", "cuda-oom"),
+    ]
 
 
 def test_evidence_has_no_colours_and_is_short():
     line = f"\x1b[31m{'x' * 300} CUDA out of memory {'y' * 300}\x1b[0m"
-    (told,) = diagnose([line])
-    assert told.evidence.startswith("…CUDA out of memory")
-    assert len(told.evidence) <= EVIDENCE_LENGTH
-    assert "\x1b" not in told.evidence
+    (diagnosis,) = diagnose([line])
+    assert diagnosis.evidence.startswith("…CUDA out of memory")
+    assert len(diagnosis.evidence) <= EVIDENCE_LENGTH
+    assert "\x1b" not in diagnosis.evidence
 
 
 def test_the_image_asked_for_is_named_where_docker_does_not():
-    told = docker_error("Error response from daemon: manifest unknown", "lmsysorg/sglang:v9")
-    assert told is not None
-    assert told.cause.startswith("lmsysorg/sglang:v9 ")
+    symptom = docker_error("Error response from daemon: manifest unknown", "lmsysorg/sglang:v9")
+    assert symptom is not None
+    assert symptom.cause.startswith("lmsysorg/sglang:v9 ")
 
 
 def test_words_that_docker_does_not_say_are_no_diagnosis():
@@ -235,17 +239,17 @@ def test_a_failure_of_sglang_0_5_11_on_gpus_is_told_cause_first(name, expected):
 
 
 def test_the_ranks_that_did_not_meet_are_told_with_where_they_looked():
-    told = group_diagnosis(
+    diagnoses = group_diagnosis(
         {
             "head": (log("other-port-rank0"), End(137)),
             "worker": (log("other-port-rank1"), None),
         }
     )
-    assert [(rank, d.key) for rank, d in told[:2]] == [
+    assert [(rank, d.key) for rank, d in diagnoses[:2]] == [
         ("head", "waiting-for-ranks"),
         ("worker", "head-unreachable"),
     ]
-    assert "127.0.0.1, 50139" in told[1][1].cause
+    assert "127.0.0.1, 50139" in diagnoses[1][1].cause
 
 
 # ---- exceptions that no symptom knows
@@ -258,14 +262,14 @@ def failed(*lines: str, code: int = 1):
 
 
 def test_the_text_of_an_exception_may_begin_on_a_later_line():
-    told = failed("ImportError: ", "", "[new_kernel] no library was found", "", "more of it")
-    assert told.key == "exception"
-    assert told.evidence == "ImportError: [new_kernel] no library was found"
+    request = failed("ImportError: ", "", "[new_kernel] no library was found", "", "more of it")
+    assert request.key == "exception"
+    assert request.evidence == "ImportError: [new_kernel] no library was found"
 
 
 def test_a_text_that_promises_more_is_told_with_it():
-    told = failed("RuntimeError: the loader failed:", "shard 3 has no index", "and so on")
-    assert told.evidence == "RuntimeError: the loader failed: shard 3 has no index"
+    request = failed("RuntimeError: the loader failed:", "shard 3 has no index", "and so on")
+    assert request.evidence == "RuntimeError: the loader failed: shard 3 has no index"
 
 
 @pytest.mark.parametrize(
@@ -276,7 +280,7 @@ def test_a_text_that_promises_more_is_told_with_it():
     ],
 )
 def test_a_chain_of_exceptions_is_told_with_its_beginning(between):
-    told = failed(
+    request = failed(
         "KeyError: 'hidden_size'",
         "",
         between,
@@ -286,14 +290,14 @@ def test_a_chain_of_exceptions_is_told_with_its_beginning(between):
         "    raise ConfigMissing('config.json')",
         "acme.ConfigMissing: config.json",
     )
-    assert told.cause == (
+    assert request.cause == (
         "the engine failed: acme.ConfigMissing: config.json, because of KeyError: 'hidden_size'"
     )
-    assert told.evidence == "KeyError: 'hidden_size'"
+    assert request.evidence == "KeyError: 'hidden_size'"
 
 
 def test_a_chain_that_begins_with_a_known_symptom_is_that_symptom():
-    told = failed(
+    request = failed(
         "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB",
         "",
         "During handling of the above exception, another exception occurred:",
@@ -302,7 +306,7 @@ def test_a_chain_that_begins_with_a_known_symptom_is_that_symptom():
         '  File "b.py", line 2, in load',
         "acme.LoadFailed: no",
     )
-    assert told.key == "cuda-oom"
+    assert request.key == "cuda-oom"
 
 
 GROUP = """\
@@ -321,9 +325,9 @@ GROUP = """\
 
 
 def test_a_group_of_exceptions_is_told_with_its_first_member():
-    told = diagnose(GROUP.splitlines(), End(1))[0]
-    assert told.evidence == "acme.ShardMissing: model-00002"
-    assert "ExceptionGroup: startup (2 sub-exceptions)" in told.cause
+    diagnosis = diagnose(GROUP.splitlines(), End(1))[0]
+    assert diagnosis.evidence == "acme.ShardMissing: model-00002"
+    assert "ExceptionGroup: startup (2 sub-exceptions)" in diagnosis.cause
 
 
 @pytest.mark.parametrize("who", ["Scheduler", "DetokenizerManager", "DataParallelController"])
@@ -349,16 +353,16 @@ def test_a_head_of_0_5_3_tells_what_killed_its_scheduler_not_that_a_pipe_ended()
 
 
 def test_an_exception_inside_a_log_line_of_another_process_is_not_its_text():
-    told = failed(
+    request = failed(
         "acme.Odd: first",
         "[2026-11-23 07:39:24] INFO:     10.0.0.9:50112 - GET /x",
     )
-    assert told.evidence == "acme.Odd: first"
+    assert request.evidence == "acme.Odd: first"
 
 
 def test_the_end_of_a_traceback_whose_beginning_is_lost_is_quoted():
-    (told,) = diagnose(["    return f(x)", "acme.OddError: no"], End(1))
-    assert told.evidence == "acme.OddError: no"
+    (diagnosis,) = diagnose(["    return f(x)", "acme.OddError: no"], End(1))
+    assert diagnosis.evidence == "acme.OddError: no"
 
 
 def test_the_traceback_of_a_process_of_torch_distributed_carries_its_rank():
@@ -402,7 +406,7 @@ SUMMED_UP = (
 
 
 def test_what_nccl_warned_of_is_the_cause_of_what_it_only_sums_up():
-    told = diagnose(
+    diagnoses = diagnose(
         [
             WARNED,
             f"{STAMP}Scheduler hit an exception: Traceback (most recent call last):",
@@ -411,16 +415,16 @@ def test_what_nccl_warned_of_is_the_cause_of_what_it_only_sums_up():
         ],
         End(137),
     )
-    assert keys(told) == ["nccl-no-path"]
-    assert told[0].evidence.startswith(WARNED[:40])
-    assert "check.py" in told[0].cure
+    assert keys(diagnoses) == ["nccl-no-path"]
+    assert diagnoses[0].evidence.startswith(WARNED[:40])
+    assert "check.py" in diagnoses[0].cure
 
 
 def test_the_last_warning_is_told_where_no_symptom_knows_it():
     warnings = [f"spark-1:4:5 [0] x.cc:1 NCCL WARN Something {n}" for n in ("else", "odd")]
-    (told,) = diagnose([*warnings, SUMMED_UP])
-    assert (told.key, told.evidence) == ("nccl-warned", warnings[1])
-    assert told.cause == "NCCL failed: Something odd"
+    (diagnosis,) = diagnose([*warnings, SUMMED_UP])
+    assert (diagnosis.key, diagnosis.evidence) == ("nccl-warned", warnings[1])
+    assert diagnosis.cause == "NCCL failed: Something odd"
 
 
 def test_a_warning_that_nothing_followed_is_no_fault():
@@ -440,7 +444,7 @@ def test_what_nccl_gets_over_is_no_fault(line):
 
 
 def test_a_stopped_head_leaves_no_fault_in_its_group():
-    told = group_diagnosis(
+    diagnoses = group_diagnosis(
         {
             "head": (
                 [f"{STAMP}SIGTERM received. signum=None. Draining requests and shutting down..."],
@@ -449,7 +453,7 @@ def test_a_stopped_head_leaves_no_fault_in_its_group():
             "worker": (["RuntimeError: Connection closed by peer [10.0.0.1]:384"], End(137)),
         }
     )
-    assert told == ()
+    assert diagnoses == ()
 
 
 def test_words_of_docker_that_nobody_knows_are_told_from_the_beginning_of_a_word():

@@ -134,9 +134,9 @@ TCP_LOG = [
     ],
 )
 def test_the_transport_is_read_from_nccl(lines, kind, evidence):
-    told = transport(lines)
-    assert told.kind == kind
-    assert evidence in told.evidence
+    nccl = transport(lines)
+    assert nccl.kind == kind
+    assert evidence in nccl.evidence
 
 
 def test_gloo_has_no_transport_to_prove():
@@ -146,7 +146,7 @@ def test_gloo_has_no_transport_to_prove():
 @pytest.mark.parametrize("lines", [RDMA_LOG, TCP_LOG], ids=["rdma", "tcp"])
 def test_grep_selects_just_the_lines_that_tell_the_transport(lines):
     noise = [f"{NCCL}Bootstrap: Using enp1s0f1np1", "Using network IB", *log("served-rank0")]
-    found = subprocess.run(
+    result = subprocess.run(
         ["grep", "-E", TRANSPORT_PATTERN],
         input="\n".join([*noise, *lines]),
         capture_output=True,
@@ -154,8 +154,8 @@ def test_grep_selects_just_the_lines_that_tell_the_transport(lines):
         timeout=10,
         check=True,
     ).stdout.splitlines()
-    assert found == [n for n in lines if "NET/Socket : " not in n and "Bootstrap" not in n]
-    assert transport(found) == transport(lines)
+    assert result == [n for n in lines if "NET/Socket : " not in n and "Bootstrap" not in n]
+    assert transport(result) == transport(lines)
 
 
 @pytest.mark.parametrize(
@@ -212,8 +212,8 @@ def test_the_last_step_of_loading_is_told(line, words):
 
 def test_the_steps_of_a_real_start_come_in_their_order():
     lines = log("served-rank0")
-    told = [phase(lines[: i + 1]) for i in range(len(lines))]
-    assert list(dict.fromkeys(told)) == [
+    phases = [phase(lines[: i + 1]) for i in range(len(lines))]
+    assert list(dict.fromkeys(phases)) == [
         *("", "initialising torch distributed", "loading weights", "allocating KV cache"),
         *("warming up", "ready"),
     ]

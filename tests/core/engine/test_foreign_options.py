@@ -61,8 +61,8 @@ def test_every_counterpart_exists(engine: str, name: str, entry: dict[str, str])
         assert setting.partition("=")[0] in NAMES
     if option := entry.get("option"):
         assert any(option.split()[0] in options_of(version) for version in RECORDED)
-    (told,) = check_arguments((name,), RECORDED[0])
-    assert f"an option of {engine}" in told.what
+    (finding,) = check_arguments((name,), RECORDED[0])
+    assert f"an option of {engine}" in finding.what
     assert counterpart(name, "7") is not None
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from launch_findings import GIB, SPARK, findings, nodes, told
+from launch_findings import GIB, SPARK, check_declared, findings, nodes
 from samples import ran, specs_of
 
 from cluster.node.readings import Gpu, MemoryReading
@@ -14,7 +14,7 @@ from cluster.node.readings import Gpu, MemoryReading
 
 @pytest.mark.parametrize("model", range(1, 15))
 def test_every_model_of_the_catalogue_is_launched_without_an_error(model: int) -> None:
-    assert [line for line in told(model=model) if line.startswith("error")] == []
+    assert [line for line in check_declared(model=model) if line.startswith("error")] == []
 
 
 @pytest.mark.parametrize(
@@ -52,12 +52,12 @@ def test_every_model_of_the_catalogue_is_launched_without_an_error(model: int) -
     ],
 )
 def test_refused(data: dict[str, Any], line: str) -> None:
-    assert line in told(**data)
+    assert line in check_declared(**data)
 
 
 @pytest.mark.parametrize("data", [{"host": "127.0.0.1"}, {"port": 50000}])
 def test_one_node_may(data: dict[str, Any]) -> None:
-    assert told(count=1, model="qwen7b", **data) == []
+    assert check_declared(count=1, model="qwen7b", **data) == []
 
 
 @pytest.mark.parametrize(
@@ -79,16 +79,16 @@ def test_a_context_that_sglang_takes(more: dict[str, Any]) -> None:
 
 def test_memory_that_other_programs_take_is_warned_of() -> None:
     taken = replace(nodes()[1], memory=MemoryReading(SPARK.total, 60 * GIB))
-    (line,) = told(nodes()[0], taken, model="qwen72b")
+    (line,) = check_declared(nodes()[0], taken, model="qwen72b")
     assert line.startswith("warning 72.7 GB of weights per node > 0.85 x 60.0 GiB free = 54.8 GB")
 
 
 def test_memory_that_our_own_rank_takes_comes_free() -> None:
     rank = ran(specs_of(model="qwen72b")["spark-2"])
     ours = replace(nodes()[1], memory=MemoryReading(SPARK.total, 5 * GIB), ranks=(rank,))
-    assert told(nodes()[0], ours, ours=rank.name, model="qwen72b") == []
+    assert check_declared(nodes()[0], ours, ours=rank.name, model="qwen72b") == []
     stopped = replace(ours, ranks=(replace(rank, status="exited"),))
-    assert "5.0 GiB free" in told(nodes()[0], stopped, ours=rank.name, model="qwen72b")[0]
+    assert "5.0 GiB free" in check_declared(nodes()[0], stopped, ours=rank.name, model="qwen72b")[0]
 
 
 # ---- extra_args
@@ -123,7 +123,7 @@ def test_what_a_setting_decides_is_no_extra_word(
     words: list[str], decider: str, version: str
 ) -> None:
     option = next(w for w in reversed(words) if w.startswith("--")).partition("=")[0]
-    (line,) = told(model="qwen7b", version=version, extra_args=words)
+    (line,) = check_declared(model="qwen7b", version=version, extra_args=words)
     assert line.startswith(f"error extra_args must not hold {option}: {decider} decides it -> ")
 
 
@@ -132,13 +132,13 @@ def test_what_a_setting_decides_is_no_extra_word(
 )
 @pytest.mark.parametrize("version", ["0.5.3.post3", "0.5.23"])
 def test_a_key_is_no_extra_word_in_any_spelling(word: str, version: str) -> None:
-    (line,) = told(model="qwen7b", version=version, extra_args=[word, "sesame"])
+    (line,) = check_declared(model="qwen7b", version=version, extra_args=[word, "sesame"])
     assert "it would show in `ps` and in `docker inspect`" in line
     assert "sesame" not in line
 
 
 def test_an_abbreviated_admin_key_is_refused_where_sglang_has_it() -> None:
-    (line,) = told(model="qwen7b", version="0.5.23", extra_args=["--admin", "sesame"])
+    (line,) = check_declared(model="qwen7b", version="0.5.23", extra_args=["--admin", "sesame"])
     assert line.startswith("error extra_args must not hold --admin: it would show")
 
 
@@ -155,11 +155,14 @@ def test_an_abbreviated_admin_key_is_refused_where_sglang_has_it() -> None:
     ids=lambda words: words[0],
 )
 def test_other_words_are_the_users(words: list[str]) -> None:
-    assert told(model="qwen7b", extra_args=words) == []
+    assert check_declared(model="qwen7b", extra_args=words) == []
 
 
 def test_the_process_runtime_has_no_words_of_sglang() -> None:
-    assert told(count=1, version="", runtime="process", model="smollm2", extra_args=["--tp"]) == []
+    assert (
+        check_declared(count=1, version="", runtime="process", model="smollm2", extra_args=["--tp"])
+        == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -181,7 +184,7 @@ def test_the_process_runtime_has_no_words_of_sglang() -> None:
 def test_what_freezes_a_spark_or_shows_a_secret_is_warned_of(
     data: dict[str, Any], line: str
 ) -> None:
-    (warned,) = (w for w in told(model="qwen7b", **data) if w.startswith("warning"))
+    (warned,) = (w for w in check_declared(model="qwen7b", **data) if w.startswith("warning"))
     assert line in warned
 
 
@@ -196,20 +199,20 @@ def test_what_freezes_a_spark_or_shows_a_secret_is_warned_of(
     ],
 )
 def test_what_owners_do_is_not_warned_of(data: dict[str, Any]) -> None:
-    assert told(model="qwen7b", **data) == []
+    assert check_declared(model="qwen7b", **data) == []
 
 
 def test_swap_beside_a_large_fraction_is_warned_of() -> None:
     swapping = [replace(n, memory=replace(SPARK, swap=16 * GIB)) for n in nodes()]
-    warned = told(*swapping, model="qwen7b", mem_fraction=0.9)
+    warned = check_declared(*swapping, model="qwen7b", mem_fraction=0.9)
     assert any("with swap on (spark-1, spark-2)" in line for line in warned)
-    assert told(*swapping, model="qwen7b", mem_fraction=0.8) == []
+    assert check_declared(*swapping, model="qwen7b", mem_fraction=0.8) == []
 
 
 def test_a_gpu_with_memory_of_its_own_may_have_more() -> None:
     cards = (Gpu(0, "NVIDIA H100", "580", "9.0", memory_bytes=80 * GIB),)
-    seen = [replace(n, gpus=cards) for n in nodes()]
-    assert told(*seen, model="qwen7b", mem_fraction=0.9) == []
+    facts = [replace(n, gpus=cards) for n in nodes()]
+    assert check_declared(*facts, model="qwen7b", mem_fraction=0.9) == []
 
 
 @pytest.mark.parametrize(

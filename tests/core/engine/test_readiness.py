@@ -34,7 +34,7 @@ def watch(**more: Any) -> ReadinessWatch:
     return ReadinessWatch(LIMITS, begun=1000.0, **more)
 
 
-def told(watched: ReadinessWatch, looks: list[RankHealth], after: float) -> list[str]:
+def failures(watched: ReadinessWatch, looks: list[RankHealth], after: float) -> list[str]:
     return [str(finding) for finding in watched.failures(looks, 1000.0 + after)]
 
 
@@ -59,34 +59,37 @@ ENDS: list[Any] = [
 
 @pytest.mark.parametrize(("ended", "why"), ENDS)
 def test_a_rank_that_exits_ends_the_wait_at_once(ended: RankHealth, why: str) -> None:
-    (said,) = told(watch(), [ended, look("spark-2")], after=1)
-    assert said.startswith("spark-1: ")
-    assert why in said
+    (finding,) = failures(watch(), [ended, look("spark-2")], after=1)
+    assert finding.startswith("spark-1: ")
+    assert why in finding
 
 
 def test_a_worker_that_exits_fails_the_wait_though_the_head_is_healthy() -> None:
     looks = [look(health=200), look("spark-2", status="exited", exit_code=1)]
-    (said,) = told(watch(), looks, after=1)
-    assert said.startswith("spark-2: sglang-worker-1 has ended")
+    (finding,) = failures(watch(), looks, after=1)
+    assert finding.startswith("spark-2: sglang-worker-1 has ended")
 
 
 def test_a_rank_that_is_never_ready_fails_the_deploy() -> None:
-    assert told(watch(), BOTH, after=600)
+    assert failures(watch(), BOTH, after=600)
 
 
 def test_every_rank_that_ended_is_named() -> None:
     looks = [look(status="exited", exit_code=1), gone("spark-2")]
-    assert [line.partition(":")[0] for line in told(watch(), looks, 1)] == ["spark-1", "spark-2"]
+    assert [line.partition(":")[0] for line in failures(watch(), looks, 1)] == [
+        "spark-1",
+        "spark-2",
+    ]
 
 
 def test_restarts_before_the_wait_do_not_count() -> None:
     watched = watch(restarts={"spark-1": 3})
-    assert told(watched, [look(restarts=3)], 1) == []
-    assert "restarting" in told(watched, [look(restarts=4)], 2)[0]
+    assert failures(watched, [look(restarts=3)], 1) == []
+    assert "restarting" in failures(watched, [look(restarts=4)], 2)[0]
 
 
 def test_a_container_not_yet_started_is_waited_for() -> None:
-    assert told(watch(), [look(status="created")], 1) == []
+    assert failures(watch(), [look(status="created")], 1) == []
 
 
 @pytest.mark.parametrize(
@@ -110,10 +113,10 @@ def test_exit_code_137_alone_does_not_mean_out_of_memory(rank: dict[str, Any], w
 
 def test_a_silent_node_has_its_grace() -> None:
     watched = watch()
-    assert told(watched, BOTH, after=10) == []
-    assert told(watched, [lost(), look("spark-2")], after=20) == []
-    assert told(watched, [lost(), look("spark-2")], after=39) == []
-    assert told(watched, [lost(), look("spark-2")], after=40) == [
+    assert failures(watched, BOTH, after=10) == []
+    assert failures(watched, [lost(), look("spark-2")], after=20) == []
+    assert failures(watched, [lost(), look("spark-2")], after=39) == []
+    assert failures(watched, [lost(), look("spark-2")], after=40) == [
         "spark-1: the node has not answered for 30 s: timed out"
     ]
 
@@ -122,16 +125,16 @@ def test_an_answer_renews_the_grace() -> None:
     watched = watch()
     for after in range(0, 200, 20):
         looks = [lost() if after % 40 else look(), look("spark-2")]
-        assert told(watched, looks, after) == []
+        assert failures(watched, looks, after) == []
 
 
 def test_a_node_that_never_answered_counts_from_the_beginning() -> None:
-    assert told(watch(), [lost()], after=29) == []
-    assert "has not answered for 30 s" in told(watch(), [lost()], after=30)[0]
+    assert failures(watch(), [lost()], after=29) == []
+    assert "has not answered for 30 s" in failures(watch(), [lost()], after=30)[0]
 
 
 def test_a_lost_node_is_never_taken_for_a_rank_that_is_gone() -> None:
-    assert told(watch(), [lost(), look("spark-2")], after=1) == []
+    assert failures(watch(), [lost(), look("spark-2")], after=1) == []
 
 
 # ---- the deadline
@@ -139,8 +142,8 @@ def test_a_lost_node_is_never_taken_for_a_rank_that_is_gone() -> None:
 
 def test_the_deadline_is_told_with_every_ranks_state() -> None:
     looks = [look(), look("spark-2", health=200)]
-    assert told(watch(), looks, after=599) == []
-    assert told(watch(), looks, after=600) == [
+    assert failures(watch(), looks, after=599) == []
+    assert failures(watch(), looks, after=600) == [
         "not ready after 600 s (ready_timeout = 600): spark-1 loading; spark-2 healthy -> "
         "--data ready_timeout=1200 if it only loads slowly"
     ]
@@ -158,13 +161,15 @@ def test_ranks_that_never_met_are_sent_to_the_check_of_the_fabric(
     phases: tuple[str, ...], meet: bool
 ) -> None:
     looks = [replace(one, phase=at) for one, at in zip(BOTH, phases, strict=False)]
-    (said,) = told(watch(), looks, after=600)
-    assert ("-> the ranks did not meet: pyinfra -y INVENTORY deploys/check.py" in said) is not meet
-    assert "--data ready_timeout=1200 if it only loads slowly" in said
+    (finding,) = failures(watch(), looks, after=600)
+    assert (
+        "-> the ranks did not meet: pyinfra -y INVENTORY deploys/check.py" in finding
+    ) is not meet
+    assert "--data ready_timeout=1200 if it only loads slowly" in finding
 
 
 def test_an_end_is_told_before_a_time_out() -> None:
-    assert "has ended" in told(watch(), [look(status="exited", exit_code=1)], after=9999)[0]
+    assert "has ended" in failures(watch(), [look(status="exited", exit_code=1)], after=9999)[0]
 
 
 # ---- how a look reads
@@ -185,9 +190,9 @@ LOOKS: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize(("seen", "words", "healthy"), LOOKS)
-def test_a_look_in_words(seen: RankHealth, words: str, healthy: bool) -> None:
-    assert (str(seen), seen.healthy) == (words, healthy)
+@pytest.mark.parametrize(("health", "words", "healthy"), LOOKS)
+def test_a_look_in_words(health: RankHealth, words: str, healthy: bool) -> None:
+    assert (str(health), health.healthy) == (words, healthy)
 
 
 @pytest.mark.parametrize(
@@ -215,6 +220,6 @@ STATES = st.one_of(
 def test_every_wait_ends(looks: list[RankHealth]) -> None:
     """Whatever was seen, standing still at the last look fails within the longest limit."""
     watched = watch()
-    for second, seen in enumerate(looks):
-        watched.failures([seen], 1000.0 + second)
+    for second, healths in enumerate(looks):
+        watched.failures([healths], 1000.0 + second)
     assert watched.failures([looks[-1]], 1000.0 + len(looks) + 601)

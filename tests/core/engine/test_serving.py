@@ -27,7 +27,7 @@ GOOD = serving.GroupAnswers(
 )
 
 
-def told(**changed: Any) -> list[str]:
+def problems_with(**changed: Any) -> list[str]:
     return [str(f) for f in serving.serving_problems(replace(GOOD, **changed), NODES, MODEL)]
 
 
@@ -96,19 +96,19 @@ PROBLEMS: list[Any] = [
 
 @pytest.mark.parametrize(("changed", "problems"), PROBLEMS)
 def test_problems(changed: dict[str, Any], problems: list[str]) -> None:
-    assert told(**changed) == problems
+    assert problems_with(**changed) == problems
 
 
 def test_the_old_servers_health_does_not_pass_for_the_new_model() -> None:
     """Everything answers 200, and the reply even echoes the wanted name: as SGLang does."""
-    assert told(models=models("meta-llama/Llama-3.1-8B-Instruct")) == [
+    assert problems_with(models=models("meta-llama/Llama-3.1-8B-Instruct")) == [
         f"spark-1: serves meta-llama/Llama-3.1-8B-Instruct, expected {MODEL}"
     ]
 
 
 def test_an_endless_answer_is_cut() -> None:
-    (said,) = told(completion=EndpointReply(500, "x" * 10_000))
-    assert len(said) < 300
+    (finding,) = problems_with(completion=EndpointReply(500, "x" * 10_000))
+    assert len(finding) < 300
 
 
 TEXTS: list[Any] = [
@@ -139,8 +139,12 @@ def test_seconds_are_the_engines_own() -> None:
 
 @pytest.mark.parametrize("ask", [serving.question, serving.plain_question])
 def test_questions_are_small_and_certain(ask: Any) -> None:
-    asked = json.loads(ask('it\'s "m"'))
-    assert (asked["model"], asked["max_tokens"], asked["temperature"]) == ('it\'s "m"', 16, 0)
+    document = json.loads(ask('it\'s "m"'))
+    assert (document["model"], document["max_tokens"], document["temperature"]) == (
+        'it\'s "m"',
+        16,
+        0,
+    )
 
 
 JSON = st.recursive(

@@ -133,18 +133,18 @@ LAUNCHES = st.builds(
 
 def read_back(words: tuple[str, ...], version: str) -> dict[str, str | bool]:
     """Option by first spelling -> its value, as a parser would have it."""
-    known, found, rest = options_of(version), dict[str, str | bool](), list(words[1:])
+    options, values, rest = options_of(version), dict[str, str | bool](), list(words[1:])
     while rest:
-        option = known[rest.pop(0)]
-        found[option.name] = rest.pop(0) if option.nargs is None else True
-    return found
+        option = options[rest.pop(0)]
+        values[option.name] = rest.pop(0) if option.nargs is None else True
+    return values
 
 
 @given(LAUNCHES, st.sampled_from(RECORDED))
 def test_what_was_asked_for_can_be_read_back(launch: Launch, version: str) -> None:
-    read, known = read_back(argv(launch, version), version), options_of(version)
+    read, options = read_back(argv(launch, version), version), options_of(version)
     several = launch.nnodes > 1
-    asked = {
+    wanted = {
         "--model-path": launch.model_path,
         "--served-model-name": launch.served_model_name or None,
         "--tp-size": str(launch.tp),
@@ -156,6 +156,6 @@ def test_what_was_asked_for_can_be_read_back(launch: Launch, version: str) -> No
         "--trust-remote-code": launch.trust_remote_code or None,
         "--enable-metrics": launch.enable_metrics or None,
     }
-    assert {name: read.get(known[name].name) for name in asked} == asked
+    assert {name: read.get(options[name].name) for name in wanted} == wanted
     fraction = read.get("--mem-fraction-static")
     assert (None if fraction is None else float(fraction)) == launch.mem_fraction

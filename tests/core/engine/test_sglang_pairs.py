@@ -29,7 +29,7 @@ def line(version: str, *extra: str, tp: int = 1, pp: int = 1, nodes: int = 1) ->
     return argv(launch, version)
 
 
-def told(version: str, *extra: str, **sizes: int) -> list[Finding]:
+def pair_findings(version: str, *extra: str, **sizes: int) -> list[Finding]:
     return check_pairs(line(version, *extra, **sizes)[1:], version)
 
 
@@ -69,7 +69,7 @@ def test_a_word_that_needs_two_others_gets_both() -> None:
         "--disable-overlap-schedule",
         "--enable-pdmux",
     )
-    assert told(SPARK, "--enable-pdmux") == []
+    assert pair_findings(SPARK, "--enable-pdmux") == []
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_a_word_that_needs_two_others_gets_both() -> None:
     ],
 )
 def test_what_no_word_mends_is_refused(extra: str, sizes: dict[str, int], says: str) -> None:
-    (finding,) = told(SPARK, *extra.split(), **sizes)
+    (finding,) = pair_findings(SPARK, *extra.split(), **sizes)
     assert finding.level is Level.ERROR
     assert says in finding.what
     assert finding.cure
@@ -110,18 +110,18 @@ def test_what_no_word_mends_is_refused(extra: str, sizes: dict[str, int], says: 
     ],
 )
 def test_what_goes_together_is_not_refused(extra: str) -> None:
-    assert told(SPARK, *extra.split()) == []
+    assert pair_findings(SPARK, *extra.split()) == []
 
 
 def test_a_version_that_was_not_read_is_only_warned_of() -> None:
-    (finding,) = told("0.5.11", "--enable-hierarchical-cache", "--disable-radix-cache")
+    (finding,) = pair_findings("0.5.11", "--enable-hierarchical-cache", "--disable-radix-cache")
     assert finding.level is Level.WARNING
 
 
 def test_what_a_newer_version_takes_is_not_refused_there() -> None:
-    assert told(NEW, "--attention-backend", "trtllm_mha") == []
-    assert told(NEW, "--speculative-algorithm", "EAGLE", pp=2) == []
-    assert "EAGLE" in str(told(NEW, "--speculative-algorithm", "NGRAM", pp=2))
+    assert pair_findings(NEW, "--attention-backend", "trtllm_mha") == []
+    assert pair_findings(NEW, "--speculative-algorithm", "EAGLE", pp=2) == []
+    assert "EAGLE" in str(pair_findings(NEW, "--speculative-algorithm", "NGRAM", pp=2))
 
 
 def test_the_versions_stand_in_their_order() -> None:
@@ -183,6 +183,6 @@ def test_the_stub_engine_takes_the_line_that_a_deploy_writes(
 ) -> None:
     words = line(version, *extra.split(), **sizes)[1:]
     assert stub_parses(tmp_path, version, words) == (0, "")
-    code, said = stub_parses(tmp_path, version, [w for w in words if w not in ADDED])
+    code, parsed = stub_parses(tmp_path, version, [w for w in words if w not in ADDED])
     assert code == 1
-    assert said.startswith("AssertionError: ")
+    assert parsed.startswith("AssertionError: ")

@@ -20,8 +20,8 @@ def refused(line: str, version: str = NEW) -> Finding:
 @each_version
 @pytest.mark.parametrize("option", ["--reasoning-parser", "--tool-call-parser"])
 def test_the_parser_name_deepseek_is_refused(option: str, version: str) -> None:
-    said = str(refused(f"{option} deepseek", version))
-    assert f"SGLang {version} has no {option} 'deepseek'; did you mean deepseek" in said
+    output = str(refused(f"{option} deepseek", version))
+    assert f"SGLang {version} has no {option} 'deepseek'; did you mean deepseek" in output
 
 
 @each_version

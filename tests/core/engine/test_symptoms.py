@@ -31,10 +31,10 @@ BY_KEY = [
 
 def diagnose_example(kind: str, example: str) -> list:
     if kind == "docker":
-        known = docker_error(
+        symptom = docker_error(
             f"1ab2: Pulling fs layer\n{example}\n\nRun 'docker run --help' for more"
         )
-        return [known] if known else []
+        return [symptom] if symptom else []
     return list(diagnose([BEFORE, *example.split("\n")]))
 
 
@@ -43,9 +43,9 @@ def test_each_example_shows_its_own_symptom_alone(kind: str, symptom: Symptom) -
     assert symptom.examples
     for example in symptom.examples:
         assert [d.key for d in diagnose_example(kind, example)] == [symptom.key], example
-        (told,) = diagnose_example(kind, example)
-        assert told.weight is symptom.weight
-        assert told.evidence.strip("…")[:60] in example
+        (diagnosis,) = diagnose_example(kind, example)
+        assert diagnosis.weight is symptom.weight
+        assert diagnosis.evidence.strip("…")[:60] in example
 
 
 @pytest.mark.parametrize(("kind", "symptom"), BY_KEY)
@@ -66,12 +66,12 @@ def test_each_example_fills_the_words_of_the_cause(kind: str, symptom: Symptom) 
     wanted = "".join(re.escape(text) + ("(.+)" if word else "") for text, word, _, _ in parts)
     words = [word for _, word, _, _ in parts if word]
     for example in symptom.examples:
-        (told,) = diagnose_example(kind, example)
-        found = re.fullmatch(wanted, told.cause)
-        assert found, told.cause
-        for word, text in zip(words, found.groups(), strict=True):
+        (diagnosis,) = diagnose_example(kind, example)
+        match = re.fullmatch(wanted, diagnosis.cause)
+        assert match, diagnosis.cause
+        for word, text in zip(words, match.groups(), strict=True):
             assert text in example or text == f"the {word}"
-    assert not {"{", "}"} & set(told.cause)
+    assert not {"{", "}"} & set(diagnosis.cause)
 
 
 @pytest.mark.parametrize(("kind", "symptom"), BY_KEY)
@@ -80,21 +80,21 @@ def test_what_a_pattern_matches_holds_the_text_that_is_looked_for_first(
 ) -> None:
     for line in (line for e in symptom.examples for line in e.split("\n")):
         for expression in symptom.lines:
-            if found := expression.pattern.search(line):
-                assert expression.text in found[0]
+            if match := expression.pattern.search(line):
+                assert expression.text in match[0]
 
 
 def test_covered_symptoms_exist_and_every_word_of_a_text_has_its_group() -> None:
     table = tomllib.loads(SYMPTOMS.read_text())
     entries = [*table["engine"], *table["docker"]]
-    known = {entry["key"] for entry in entries}
+    keys = {entry["key"] for entry in entries}
     texts = [t for e in entries for t in (*e["lines"], e.get("shown_by", ""))]
     groups = {g for t in (*texts, *table["mentions"]) for g in re.compile(t).groupindex}
     for entry in entries:
         words = {
             w.lower() for t in ("cause", "cure") for _, w, _, _ in Formatter().parse(entry[t]) if w
         }
-        assert set(entry.get("covers", [])) <= known
+        assert set(entry.get("covers", [])) <= keys
         assert words <= groups
         assert {entry["needs"]} <= groups if "needs" in entry else True
 
@@ -169,5 +169,5 @@ def test_a_whole_log_of_long_lines_is_read_in_seconds(line: str) -> None:
 
 
 def test_what_stands_at_the_end_of_a_long_line_is_told() -> None:
-    (told,) = diagnose([f"{'x' * 100_000} CUDA out of memory. Tried to allocate 2.00 GiB"])
-    assert (told.key, told.weight) == ("cuda-oom", Weight.CAUSE)
+    (diagnosis,) = diagnose([f"{'x' * 100_000} CUDA out of memory. Tried to allocate 2.00 GiB"])
+    assert (diagnosis.key, diagnosis.weight) == ("cuda-oom", Weight.CAUSE)

@@ -59,18 +59,20 @@ def test_a_single_node_needs_no_fabric() -> None:
 
 
 def test_no_up_port_is_refused_with_the_reason() -> None:
-    told = refused([sparks()[0], node("spark-2")])
-    assert "spark-2: no QSFP port is Up: rocep1s0f0 (enp1s0f0np0) DOWN/Disabled, no carrier" in told
-    assert "ibdev2netdev" in told
-    assert "--data rdma=off" in told
-    assert "spark-1" not in told
+    message = refused([sparks()[0], node("spark-2")])
+    assert (
+        "spark-2: no QSFP port is Up: rocep1s0f0 (enp1s0f0np0) DOWN/Disabled, no carrier" in message
+    )
+    assert "ibdev2netdev" in message
+    assert "--data rdma=off" in message
+    assert "spark-1" not in message
 
 
 def test_no_rdma_port_at_all_and_one_that_could_not_be_read() -> None:
     unread = NodeFacts("b", unread={"rdma": "permission denied"})
-    told = refused([NodeFacts("a"), unread])
-    assert "a: no RDMA port exists" in told
-    assert "b: the RDMA ports could not be read: permission denied" in told
+    message = refused([NodeFacts("a"), unread])
+    assert "a: no RDMA port exists" in message
+    assert "b: the RDMA ports could not be read: permission denied" in message
 
 
 def test_a_fabric_is_chosen_where_only_the_enp2p_half_is_up() -> None:
@@ -115,9 +117,11 @@ def test_twins_in_one_subnet(twins: str, hcas: tuple[str, ...]) -> None:
     fabric = choose_fabric(nodes, FabricOptions(twins=twins))  # type: ignore[arg-type]
     assert fabric.nodes[1].hcas == hcas
     assert fabric.nodes[1].interface == "enp1s0f1np1"
-    told = warnings(fabric)
-    assert ("share a subnet" in told) == (twins != "first")
-    assert ("ethernets.enP2p1s0f1np1={addresses: [192.168.101.11/24]" in told) == (twins != "first")
+    message = warnings(fabric)
+    assert ("share a subnet" in message) == (twins != "first")
+    assert ("ethernets.enP2p1s0f1np1={addresses: [192.168.101.11/24]" in message) == (
+        twins != "first"
+    )
 
 
 def test_twins_in_overlapping_subnets_count_as_one() -> None:
@@ -166,16 +170,16 @@ def test_ports_cabled_at_different_numbers() -> None:
 
 
 def test_up_port_without_an_address() -> None:
-    told = refused([sparks()[0], node("spark-2", port(1, "A"))])
-    assert "spark-2: enp1s0f1np1 (rocep1s0f1) is Up but has no IPv4 address" in told
-    assert "-> pyinfra -y INVENTORY deploys/network.py, or by hand sudo netplan set" in told
-    assert "192.168.100.11/24" in told
+    message = refused([sparks()[0], node("spark-2", port(1, "A"))])
+    assert "spark-2: enp1s0f1np1 (rocep1s0f1) is Up but has no IPv4 address" in message
+    assert "-> pyinfra -y INVENTORY deploys/network.py, or by hand sudo netplan set" in message
+    assert "192.168.100.11/24" in message
 
 
 def test_no_common_subnet_names_the_addresses() -> None:
     nodes = [node("s1", port(1, "A", "10.0.0.1/24")), node("s2", port(1, "A", "10.7.0.2/24"))]
-    told = refused(nodes)
-    assert "s1 10.0.0.1/24 (enp1s0f1np1); s2 10.7.0.2/24 (enp1s0f1np1)" in told
+    message = refused(nodes)
+    assert "s1 10.0.0.1/24 (enp1s0f1np1); s2 10.7.0.2/24 (enp1s0f1np1)" in message
 
 
 def ring() -> list[NodeFacts]:
@@ -208,15 +212,15 @@ def test_a_ring_works_when_its_settings_are_given() -> None:
 
 def test_a_rendezvous_off_the_port_is_told_where_it_could_be_left_out() -> None:
     wish = NodeOverrides(nccl_ib_hca="rocep1s0f1", nccl_socket_ifname="enP7s7")
-    told = warnings(choose_fabric(sparks(), by_node(spark_1=wish, spark_2=wish)))
-    assert "enP7s7, as set, is not a QSFP port: only the rendezvous uses it" in told
-    assert "leave address and nccl_socket_ifname out, on all nodes" in told
+    message = warnings(choose_fabric(sparks(), by_node(spark_1=wish, spark_2=wish)))
+    assert "enP7s7, as set, is not a QSFP port: only the rendezvous uses it" in message
+    assert "leave address and nccl_socket_ifname out, on all nodes" in message
 
 
 def test_the_same_address_on_two_nodes() -> None:
-    told = refused([node(f"s{i}", port(1, "A", "10.0.0.1/24")) for i in (1, 2)])
-    assert "10.0.0.1 is on s1 (enp1s0f1np1) and on s2 (enp1s0f1np1)" in told
-    assert told.count("10.0.0.1 is on") == 1
+    message = refused([node(f"s{i}", port(1, "A", "10.0.0.1/24")) for i in (1, 2)])
+    assert "10.0.0.1 is on s1 (enp1s0f1np1) and on s2 (enp1s0f1np1)" in message
+    assert message.count("10.0.0.1 is on") == 1
 
 
 def test_a_chosen_address_that_another_node_holds_elsewhere() -> None:
@@ -226,11 +230,11 @@ def test_a_chosen_address_that_another_node_holds_elsewhere() -> None:
 
 
 def test_mtu_mismatch_names_each_node() -> None:
-    told = refused([node("s1", *pair(0)), node("s2", *pair(1, mtu=1500))])
-    assert "s1 enp1s0f1np1 has MTU 9000" in told
-    assert "s2: the MTU must be the same on all nodes" in told
-    assert "sudo ip link set dev enp1s0f1np1 mtu 9000" in told
-    assert "\ns1: " not in told
+    message = refused([node("s1", *pair(0)), node("s2", *pair(1, mtu=1500))])
+    assert "s1 enp1s0f1np1 has MTU 9000" in message
+    assert "s2: the MTU must be the same on all nodes" in message
+    assert "sudo ip link set dev enp1s0f1np1 mtu 9000" in message
+    assert "\ns1: " not in message
 
 
 def test_small_mtu_on_all_nodes_is_a_warning() -> None:
@@ -283,8 +287,8 @@ def test_tcp_over_management(lans: list[str], wifis: list[str], interface: str) 
 
 
 def test_tcp_never_over_docker_or_loopback() -> None:
-    told = refused([node("s1"), node("s2")], FabricOptions(rdma="off"))
-    assert "s1: no interface with carrier and an IPv4 address leads to another node" in told
+    message = refused([node("s1"), node("s2")], FabricOptions(rdma="off"))
+    assert "s1: no interface with carrier and an IPv4 address leads to another node" in message
 
 
 def test_explicit_settings_win_on_their_node() -> None:
@@ -320,7 +324,7 @@ def test_both_twins_named_in_one_subnet_still_warns() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "told"),
+    ("wish", "expected"),
     [
         pytest.param(
             NodeOverrides(nccl_ib_hca="mlx5_0"),
@@ -361,25 +365,25 @@ def test_both_twins_named_in_one_subnet_still_warns() -> None:
         ),
     ],
 )
-def test_wrong_settings_are_refused(wish: NodeOverrides, told: str) -> None:
-    assert told in refused(sparks(), by_node(spark_1=wish))
+def test_wrong_settings_are_refused(wish: NodeOverrides, expected: str) -> None:
+    assert expected in refused(sparks(), by_node(spark_1=wish))
 
 
 def test_a_management_network_in_the_subnet_of_a_half_is_warned_of() -> None:
     nodes = [node(f"spark-{i + 1}", *pair(i), lan=f"192.168.101.{50 + i}/24") for i in range(2)]
-    told = warnings(choose_fabric(nodes))
+    message = warnings(choose_fabric(nodes))
     for name, lan, half in (("spark-1", 50, 10), ("spark-2", 51, 11)):
         assert (
             f"{name}: enP7s7 192.168.101.{lan}/24 and enP2p1s0f1np1 192.168.101.{half}/24 share"
-        ) in told
-    assert "192.168.101." not in told.rpartition("addresses: [")[2], "another subnet"
+        ) in message
+    assert "192.168.101." not in message.rpartition("addresses: [")[2], "another subnet"
     assert "share a subnet" not in warnings(choose_fabric(sparks()))
 
 
 def test_rendezvous_on_management_needs_its_hcas_named() -> None:
     wish = NodeOverrides(nccl_socket_ifname="enP7s7")
-    told = refused(sparks(), by_node(spark_1=wish, spark_2=wish))
-    assert "enP7s7, as set, is not an Up half of a QSFP port" in told
+    message = refused(sparks(), by_node(spark_1=wish, spark_2=wish))
+    assert "enP7s7, as set, is not an Up half of a QSFP port" in message
 
 
 def test_a_refusal_too_does_not_depend_on_the_order_of_interfaces() -> None:
@@ -394,8 +398,8 @@ def test_a_refusal_too_does_not_depend_on_the_order_of_interfaces() -> None:
 def attempt(nodes: list[NodeFacts], wishes: FabricOptions) -> Fabric | tuple[object, ...]:
     try:
         return choose_fabric(nodes, wishes)
-    except Refused as told:
-        return told.findings
+    except Refused as findings:
+        return findings.findings
 
 
 @settings(max_examples=200, deadline=None)
@@ -405,9 +409,9 @@ def test_any_cabling_gives_a_sound_fabric_or_a_cure(
 ) -> None:
     try:
         fabric = choose_fabric(nodes, wishes)
-    except Refused as told:
-        assert told.findings
-        assert all(f.what and f.cure and f.level is Level.ERROR for f in told.findings)
+    except Refused as findings:
+        assert findings.findings
+        assert all(f.what and f.cure and f.level is Level.ERROR for f in findings.findings)
         return
     assert [n.name for n in fabric.nodes] == [n.name for n in nodes]
     if len(nodes) > 1:

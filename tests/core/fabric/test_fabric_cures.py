@@ -65,17 +65,17 @@ def with_device(draw: st.DrawFn, bare: NodeFacts) -> NodeFacts:
     device = Interface("over0", 9000, True, "", draw(IPV4), kind, link=link)
     if not member:
         return replace(bare, interfaces=(*bare.interfaces, device))
-    seen = bare
+    facts = bare
     for half in halves:
-        seen = changed(seen, half.netdev, lambda i: replace(i, ipv4=(), master="over0"))
-    return replace(seen, interfaces=(*seen.interfaces, device))
+        facts = changed(facts, half.netdev, lambda i: replace(i, ipv4=(), master="over0"))
+    return replace(facts, interfaces=(*facts.interfaces, device))
 
 
 @st.composite
-def wishes_of(draw: st.DrawFn, seen: NodeFacts) -> NodeOverrides:
-    names = [i.name for i in seen.interfaces]
-    addresses = [a.partition("/")[0] for i in seen.interfaces for a in i.ipv4]
-    hcas = draw(st.lists(st.sampled_from([p.hca for p in seen.rdma]), max_size=2, unique=True))
+def wishes_of(draw: st.DrawFn, facts: NodeFacts) -> NodeOverrides:
+    names = [i.name for i in facts.interfaces]
+    addresses = [a.partition("/")[0] for i in facts.interfaces for a in i.ipv4]
+    hcas = draw(st.lists(st.sampled_from([p.hca for p in facts.rdma]), max_size=2, unique=True))
     some = st.sampled_from
     return NodeOverrides(
         address=draw(some(["", "", "", *addresses, "10.250.0.1"])),
@@ -87,18 +87,20 @@ def wishes_of(draw: st.DrawFn, seen: NodeFacts) -> NodeOverrides:
     )
 
 
-def changed(seen: NodeFacts, netdev: str, how: Callable[[Interface], Interface]) -> NodeFacts:
+def changed(facts: NodeFacts, netdev: str, how: Callable[[Interface], Interface]) -> NodeFacts:
     """The node with one interface changed, also where it stands under an HCA."""
-    ports = (replace(p, interface=how(p.interface)) if p.netdev == netdev else p for p in seen.rdma)
-    others = (how(i) if i.name == netdev else i for i in seen.interfaces)
-    return replace(seen, rdma=tuple(ports), interfaces=tuple(others))
+    ports = (
+        replace(p, interface=how(p.interface)) if p.netdev == netdev else p for p in facts.rdma
+    )
+    others = (how(i) if i.name == netdev else i for i in facts.interfaces)
+    return replace(facts, rdma=tuple(ports), interfaces=tuple(others))
 
 
-def plugged(seen: NodeFacts, netdev: str) -> NodeFacts:
+def plugged(facts: NodeFacts, netdev: str) -> NodeFacts:
     def active(port: RdmaPort) -> RdmaPort:
         return replace(port, state="ACTIVE", phys_state="LinkUp")
 
-    up = changed(seen, netdev, lambda i: replace(i, up=True))
+    up = changed(facts, netdev, lambda i: replace(i, up=True))
     return replace(up, rdma=tuple(active(p) if p.netdev == netdev else p for p in up.rdma))
 
 
@@ -113,24 +115,24 @@ def mended(cluster: Cluster, finding: Finding) -> Cluster:
     nodes, wishes = cluster
     cure, where = finding.cure, finding.where
     at = [i for i, n in enumerate(nodes) if n.name == where]
-    if found := re.search(r"remove (\w+) from env", cure):
-        env = {k: v for k, v in wishes.of(nodes[at[0]]).env.items() if k != found[1]}
+    if match := re.search(r"remove (\w+) from env", cure):
+        env = {k: v for k, v in wishes.of(nodes[at[0]]).env.items() if k != match[1]}
         cluster = with_wish(cluster, where, env=env)
         if own := re.search(r"set (nccl_\w+) = '(\S+)' of", cure):
             cluster = with_wish(cluster, where, **{own[1]: own[2]})
         return cluster
-    if found := re.search(r"set (\w+) of \S+ to one of these, or leave it out", cure):
-        return with_wish(cluster, where, **{found[1]: ""})
+    if match := re.search(r"set (\w+) of \S+ to one of these, or leave it out", cure):
+        return with_wish(cluster, where, **{match[1]: ""})
     if "leave address and nccl_socket_ifname out, on all nodes" in cure:
-        for seen in nodes:
-            cluster = with_wish(cluster, seen.name, address="", nccl_socket_ifname="")
+        for facts in nodes:
+            cluster = with_wish(cluster, facts.name, address="", nccl_socket_ifname="")
         return cluster
-    if found := re.search(r"nccl_socket_ifname = '(\S+)' of", cure):
-        return with_wish(cluster, where, nccl_socket_ifname=found[1])
-    if found := re.search(r"rdma=(auto|off)", cure):
-        return nodes, replace(wishes, rdma=found[1])  # type: ignore[arg-type]
-    if found := re.search(r"give (\S+) another address", cure):
-        return renumbered(cluster, at[0], found[1])
+    if match := re.search(r"nccl_socket_ifname = '(\S+)' of", cure):
+        return with_wish(cluster, where, nccl_socket_ifname=match[1])
+    if match := re.search(r"rdma=(auto|off)", cure):
+        return nodes, replace(wishes, rdma=match[1])  # type: ignore[arg-type]
+    if match := re.search(r"give (\S+) another address", cure):
+        return renumbered(cluster, at[0], match[1])
     for name in re.findall(r"on (\S+): take [^;]+ out, or name one in", cure):
         own = {"address": "", "nccl_socket_ifname": "", "nccl_ib_hca": "", "env": {}}
         cluster = with_wish(cluster, name, **own)
@@ -154,38 +156,38 @@ def renumbered(cluster: Cluster, at: int, netdev: str) -> Cluster:
     def moved(interface: Interface) -> Interface:
         return replace(interface, ipv4=tuple(map(other, interface.ipv4[:1])))
 
-    seen = changed(nodes[at], netdev, moved)
-    return [*nodes[:at], seen, *nodes[at + 1 :]], wishes
+    facts = changed(nodes[at], netdev, moved)
+    return [*nodes[:at], facts, *nodes[at + 1 :]], wishes
 
 
 def with_nodes(cluster: Cluster, at: list[int], cure: str) -> Cluster:
     nodes, wishes = cluster
     given_address = re.search(r"ethernets\.(\S+?)=\{addresses: \[(\S+?)\].* mtu: (\d+)\}", cure)
     for i in at:
-        seen = nodes[i]
+        facts = nodes[i]
         if given_address:
             name, address, mtu = given_address.groups()
             with_it = {"ipv4": (address,), "mtu": int(mtu)}
-            seen = changed(seen, name, lambda f, new=with_it: replace(f, **new))
+            facts = changed(facts, name, lambda f, new=with_it: replace(f, **new))
         for name, mtu in re.findall(r"sudo ip link set dev (\S+) mtu (\d+)", cure):
-            seen = changed(seen, name, lambda f, m=mtu: replace(f, mtu=int(m)))
+            facts = changed(facts, name, lambda f, m=mtu: replace(f, mtu=int(m)))
         for name in re.findall(
             r"sudo ip link set dev (\S+) up|plug its cable in: ip link show dev (\w+)", cure
         ):
-            seen = plugged(seen, "".join(name))
+            facts = plugged(facts, "".join(name))
         for name in re.findall(r"ethtool (\S+)`", cure):
-            ports = (replace(p, rate_gbps=200.0) if p.netdev == name else p for p in seen.rdma)
-            seen = replace(seen, rdma=tuple(ports))
-        nodes = [*nodes[:i], seen, *nodes[i + 1 :]]
+            ports = (replace(p, rate_gbps=200.0) if p.netdev == name else p for p in facts.rdma)
+            facts = replace(facts, rdma=tuple(ports))
+        nodes = [*nodes[:i], facts, *nodes[i + 1 :]]
     if "on all nodes at once" in cure:
-        nodes = [jumbo(seen) for seen in nodes]
+        nodes = [jumbo(node_facts) for node_facts in nodes]
     return nodes, wishes
 
 
-def jumbo(seen: NodeFacts) -> NodeFacts:
-    for netdev in [i.name for i in seen.interfaces if i.name in QSFP or i.kind]:
-        seen = changed(seen, netdev, lambda f: replace(f, mtu=9000))
-    return seen
+def jumbo(facts: NodeFacts) -> NodeFacts:
+    for netdev in [i.name for i in facts.interfaces if i.name in QSFP or i.kind]:
+        facts = changed(facts, netdev, lambda f: replace(f, mtu=9000))
+    return facts
 
 
 QSFP = {names[0] for names in NETDEV.values()}
@@ -199,7 +201,7 @@ def refusal(cluster: Cluster) -> tuple[Finding, ...]:
     return ()
 
 
-def told(findings: Iterable[Finding]) -> str:
+def text_of(findings: Iterable[Finding]) -> str:
     return "\n".join(map(str, findings))
 
 
@@ -218,7 +220,7 @@ def test_no_warning_s_cure_leads_to_a_refusal(cluster: Cluster) -> None:
         return
     for finding in choose_fabric(*cluster).findings:
         after = mended(cluster, finding)
-        assert told(refusal(after)) == "", f"the cure of: {finding}"
+        assert text_of(refusal(after)) == "", f"the cure of: {finding}"
 
 
 @settings(max_examples=100, deadline=None)
@@ -232,11 +234,11 @@ def test_the_cures_of_refusals_end_in_a_fabric(cluster: Cluster) -> None:
         findings = refusal(cluster)
         if not findings or any(QUESTION.search(f.cure) for f in findings):
             return
-        rounds.append(told(findings))
+        rounds.append(text_of(findings))
         after = cluster
         for finding in findings:
             after = mended(after, finding)
-        assert after != cluster, told(findings)
+        assert after != cluster, text_of(findings)
         cluster = after
     raise AssertionError("round and round:\n" + "\n".join(rounds[-3:]))
 

@@ -15,10 +15,10 @@ A, B = "enp1s0f1np1", "enP2p1s0f1np1"
 
 def bare(half: str, *gids: str, master: str = "") -> RdmaPort:
     """Half A or B of port 1 without an address of its own."""
-    found = port(1, half)
-    interface = replace(found.interface, master=master)
+    half_ = port(1, half)
+    interface = replace(half_.interface, master=master)
     numbered = tuple(Gid(3 + i, address) for i, address in enumerate(gids))
-    return replace(found, interface=interface, gids=numbered)
+    return replace(half_, interface=interface, gids=numbered)
 
 
 def over(
@@ -27,8 +27,8 @@ def over(
     """A Spark whose halves lie under one device that has the address."""
     ipv4 = (address,) if address else ()
     device = Interface(name, 9000, True, "", ipv4, kind, link=link)
-    seen = node(f"s{rank}", *halves, lan=f"10.1.0.{rank + 1}/24")
-    return replace(seen, interfaces=(*seen.interfaces, replace(device, **more)))  # type: ignore[arg-type]
+    facts = node(f"s{rank}", *halves, lan=f"10.1.0.{rank + 1}/24")
+    return replace(facts, interfaces=(*facts.interfaces, replace(device, **more)))  # type: ignore[arg-type]
 
 
 def bonds(kind: str = "bond", *gids: str) -> list[NodeFacts]:
@@ -75,8 +75,8 @@ def test_a_bond_that_keeps_one_half_idle_uses_the_hca_that_has_its_gid() -> None
     assert "netplan" not in warnings(fabric)
 
 
-def with_gid(found: RdmaPort, rank: int) -> RdmaPort:
-    return replace(found, gids=(Gid(5, f"192.168.50.{rank + 1}"),))
+def with_gid(half_: RdmaPort, rank: int) -> RdmaPort:
+    return replace(half_, gids=(Gid(5, f"192.168.50.{rank + 1}"),))
 
 
 def test_a_vlan_over_the_cabled_port_carries_the_traffic() -> None:
@@ -101,12 +101,12 @@ def test_vlans_over_both_halves_in_subnets_of_their_own_both_carry() -> None:
 
 def test_a_vlan_over_a_bond() -> None:
     nodes = []
-    for rank, seen in enumerate(bonds()):
+    for rank, facts in enumerate(bonds()):
         vlan = Interface(
             "bond0.9", 9000, True, "", (f"10.9.0.{rank + 1}/24",), "vlan", link="bond0"
         )
-        plain = tuple(replace(i, ipv4=()) if i.name == "bond0" else i for i in seen.interfaces)
-        nodes.append(replace(seen, interfaces=(*plain, vlan)))
+        plain = tuple(replace(i, ipv4=()) if i.name == "bond0" else i for i in facts.interfaces)
+        nodes.append(replace(facts, interfaces=(*plain, vlan)))
     fabric = choose_fabric(nodes)
     assert fabric.nodes[0].interface == "bond0.9"
     assert len(fabric.nodes[0].hcas) == 2
@@ -115,9 +115,9 @@ def test_a_vlan_over_a_bond() -> None:
 def test_a_half_s_own_address_is_rather_taken_than_a_vlan_s() -> None:
     nodes = []
     for rank in (0, 1):
-        seen = node(f"s{rank}", *pair(rank))
+        facts = node(f"s{rank}", *pair(rank))
         vlan = Interface(f"{A}.9", 9000, True, "", (f"10.9.0.{rank + 1}/24",), "vlan", link=A)
-        nodes.append(replace(seen, interfaces=(*seen.interfaces, vlan)))
+        nodes.append(replace(facts, interfaces=(*facts.interfaces, vlan)))
     fabric = choose_fabric(nodes)
     assert fabric.nodes[0].interface == A
     # Without "=" NCCL would take the VLAN for it as well.
@@ -139,31 +139,31 @@ def test_a_half_s_own_address_is_rather_taken_than_a_vlan_s() -> None:
     ],
 )
 def test_what_rdma_does_not_go_over_is_refused_as_what_it_is(kind: str, title: str) -> None:
-    told = refused(bonds(kind))
-    assert f"belongs to bond0 ({title}" in told
-    assert "which has 192.168.50.1/24, and RDMA does not work over it" in told
-    assert "`--data rdma=off` serves over it with TCP" in told
-    assert "netplan set" not in told
-    assert "network.py" not in told
+    message = refused(bonds(kind))
+    assert f"belongs to bond0 ({title}" in message
+    assert "which has 192.168.50.1/24, and RDMA does not work over it" in message
+    assert "`--data rdma=off` serves over it with TCP" in message
+    assert "netplan set" not in message
+    assert "network.py" not in message
     fabric = choose_fabric(bonds(kind), FabricOptions(rdma="off"))
     assert (fabric.transport, fabric.nodes[1].interface) == ("tcp", "bond0")
 
 
 def test_a_vlan_whose_address_no_gid_has_is_refused() -> None:
-    told = refused(vlans("10.200.0.1"))
-    assert f"lies under {A}.100 (a VLAN), which has 10.7.0.1/24" in told
-    assert "rocep1s0f1 has no GID for that address" in told
-    assert "netplan set" not in told
+    message = refused(vlans("10.200.0.1"))
+    assert f"lies under {A}.100 (a VLAN), which has 10.7.0.1/24" in message
+    assert "rocep1s0f1 has no GID for that address" in message
+    assert "netplan set" not in message
 
 
 def test_a_bond_without_an_address_is_where_one_belongs() -> None:
     bonded = [
         over(r, "bond", "bond0", "", *(bare(h, master="bond0") for h in "AB")) for r in (0, 1)
     ]
-    told = refused(bonded)
-    assert f"{A} (rocep1s0f1) belongs to bond0 (a bond), which has no IPv4 address" in told
-    assert "give bond0 an address where it is configured" in told
-    assert "netplan set" not in told
+    message = refused(bonded)
+    assert f"{A} (rocep1s0f1) belongs to bond0 (a bond), which has no IPv4 address" in message
+    assert "give bond0 an address where it is configured" in message
+    assert "netplan set" not in message
 
 
 def test_a_half_in_a_vrf_is_told_with_the_way_out() -> None:
@@ -172,9 +172,9 @@ def test_a_half_in_a_vrf_is_told_with_the_way_out() -> None:
         half = port(1, "A", f"10.7.0.{rank + 1}/24")
         half = replace(half, interface=replace(half.interface, master="fabric"))
         nodes.append(over(rank, "vrf", "fabric", "", half))
-    told = refused(nodes)
-    assert f"{A} (rocep1s0f1) is in the VRF fabric" in told
-    assert f"sudo ip link set dev {A} nomaster" in told
+    message = refused(nodes)
+    assert f"{A} (rocep1s0f1) is in the VRF fabric" in message
+    assert f"sudo ip link set dev {A} nomaster" in message
 
 
 @pytest.mark.parametrize("netdev", [A, ""])
@@ -182,33 +182,33 @@ def test_a_half_in_another_network_namespace(netdev: str) -> None:
     gone = Interface(netdev, 0, up=False)
     nodes = []
     for rank in (0, 1):
-        seen = node(f"s{rank}", lan=f"10.1.0.{rank + 1}/24")
+        facts = node(f"s{rank}", lan=f"10.1.0.{rank + 1}/24")
         half = replace(port(1, "A"), interface=gone)
-        others = tuple(i for i in seen.interfaces if i.name != A)
-        rdma = (*(p for p in seen.rdma if p.hca != half.hca), half)
-        nodes.append(replace(seen, rdma=rdma, interfaces=others))
-    told = refused(nodes)
-    assert "is in another network namespace of the node" in told
-    assert "netns 1" in told
-    assert "plug" not in told
+        others = tuple(i for i in facts.interfaces if i.name != A)
+        rdma = (*(p for p in facts.rdma if p.hca != half.hca), half)
+        nodes.append(replace(facts, rdma=rdma, interfaces=others))
+    message = refused(nodes)
+    assert "is in another network namespace of the node" in message
+    assert "netns 1" in message
+    assert "plug" not in message
 
 
 def test_the_named_half_of_a_bond_points_to_the_bond() -> None:
     wish = NodeOverrides(nccl_socket_ifname=A)
-    told = refused(bonds(), by_node(s0=wish))
-    assert f"{A} has no IPv4 address: it is bond0 (a bond)'s, which has 192.168.50.1/24" in told
-    assert "nccl_socket_ifname = 'bond0' of s0" in told
+    message = refused(bonds(), by_node(s0=wish))
+    assert f"{A} has no IPv4 address: it is bond0 (a bond)'s, which has 192.168.50.1/24" in message
+    assert "nccl_socket_ifname = 'bond0' of s0" in message
 
 
 def test_the_mtu_of_a_vlan_is_set_from_the_half_up() -> None:
     nodes = []
-    for seen in vlans():
-        small = {i.name: replace(i, mtu=1500) for i in seen.interfaces if i.name.startswith(A)}
+    for facts in vlans():
+        small = {i.name: replace(i, mtu=1500) for i in facts.interfaces if i.name.startswith(A)}
         ports = tuple(
-            replace(p, interface=small[p.netdev]) if p.netdev in small else p for p in seen.rdma
+            replace(p, interface=small[p.netdev]) if p.netdev in small else p for p in facts.rdma
         )
-        there = tuple(small.get(i.name, i) for i in seen.interfaces)
-        nodes.append(replace(seen, rdma=ports, interfaces=there))
-    told = warnings(choose_fabric(nodes))
-    assert f"sudo ip link set dev {A} mtu 9000 && sudo ip link set dev {A}.100 mtu 9000" in told
-    assert f"vlans.{A}.100.mtu=9000" in told
+        there = tuple(small.get(i.name, i) for i in facts.interfaces)
+        nodes.append(replace(facts, rdma=ports, interfaces=there))
+    message = warnings(choose_fabric(nodes))
+    assert f"sudo ip link set dev {A} mtu 9000 && sudo ip link set dev {A}.100 mtu 9000" in message
+    assert f"vlans.{A}.100.mtu=9000" in message

@@ -24,7 +24,7 @@ def chosen(**env: str) -> Fabric:
 
 
 @pytest.mark.parametrize(
-    ("env", "told"),
+    ("env", "expected"),
     [
         ({"NCCL_IB_HCA": "mlx5_0"}, "env NCCL_IB_HCA 'mlx5_0' does not exist here"),
         ({"NCCL_IB_HCA": "=mlx5_0:1,mlx5_1:1"}, "env NCCL_IB_HCA 'mlx5_1' does not exist here"),
@@ -50,10 +50,10 @@ def chosen(**env: str) -> Fabric:
     ],
 )
 def test_what_no_node_has_is_refused_with_the_setting_to_use(
-    env: dict[str, str], told: str
+    env: dict[str, str], expected: str
 ) -> None:
     text = refused(sparks(), both(**env))
-    assert told in text
+    assert expected in text
     assert f"remove {next(iter(env))} from env" in text
 
 
@@ -116,23 +116,23 @@ def test_the_address_of_env_is_where_the_node_meets_the_others() -> None:
 
 
 def test_one_node_s_env_is_its_own_affair() -> None:
-    told = refused(sparks(), by_node(spark_2=NodeOverrides(env={"NCCL_IB_HCA": "mlx5_0"})))
-    assert told.startswith("spark-2: ")
-    assert "spark-1" not in told.replace("spark-1 ", "")
+    message = refused(sparks(), by_node(spark_2=NodeOverrides(env={"NCCL_IB_HCA": "mlx5_0"})))
+    assert message.startswith("spark-2: ")
+    assert "spark-1" not in message.replace("spark-1 ", "")
 
 
 def test_a_setting_and_env_at_odds() -> None:
     wish = NodeOverrides(nccl_ib_hca="rocep1s0f1", env={"NCCL_IB_HCA": "roceP2p1s0f1"})
-    told = refused(sparks(), by_node(spark_1=wish))
+    message = refused(sparks(), by_node(spark_1=wish))
     assert (
         "nccl_ib_hca = 'rocep1s0f1' and env NCCL_IB_HCA = 'roceP2p1s0f1' contradict each other"
-        in told
+        in message
     )
 
 
 def test_rdma_off_and_env_on() -> None:
-    told = refused(sparks(), both("off", NCCL_IB_DISABLE="0"))
-    assert "env NCCL_IB_DISABLE = '0' contradicts rdma = 'off'" in told
+    message = refused(sparks(), both("off", NCCL_IB_DISABLE="0"))
+    assert "env NCCL_IB_DISABLE = '0' contradicts rdma = 'off'" in message
     assert choose_fabric(sparks(), both("off", NCCL_IB_DISABLE="1")).transport == "tcp"
 
 
@@ -150,9 +150,9 @@ def with_gids(*indices: int) -> list[NodeFacts]:
 
 
 def test_a_gid_index_that_the_hca_does_not_have() -> None:
-    told = refused(with_gids(3), both(NCCL_IB_GID_INDEX="1"))
-    assert "env NCCL_IB_GID_INDEX = '1' is not an IPv4 RoCE v2 GID of rocep1s0f1" in told
-    assert "available: 3 (192.168.100.10)" in told
+    message = refused(with_gids(3), both(NCCL_IB_GID_INDEX="1"))
+    assert "env NCCL_IB_GID_INDEX = '1' is not an IPv4 RoCE v2 GID of rocep1s0f1" in message
+    assert "available: 3 (192.168.100.10)" in message
     fabric = choose_fabric(with_gids(3, 5), both(NCCL_IB_GID_INDEX="5"))
     assert [f.level for f in fabric.findings] == [Level.WARNING] * 2
 
@@ -160,5 +160,5 @@ def test_a_gid_index_that_the_hca_does_not_have() -> None:
 def test_a_single_node_needs_no_hca_and_yet_its_interface() -> None:
     alone = sparks(1)
     assert choose_fabric(alone, by_node(spark_1=NodeOverrides(env={"NCCL_IB_HCA": "mlx5_0"}))).nodes
-    told = refused(alone, by_node(spark_1=NodeOverrides(env={"NCCL_SOCKET_IFNAME": "eth0"})))
-    assert "env NCCL_SOCKET_IFNAME 'eth0' does not exist here" in told
+    message = refused(alone, by_node(spark_1=NodeOverrides(env={"NCCL_SOCKET_IFNAME": "eth0"})))
+    assert "env NCCL_SOCKET_IFNAME 'eth0' does not exist here" in message

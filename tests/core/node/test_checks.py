@@ -67,18 +67,18 @@ NEEDS = Needs(
 ALONE = replace(NEEDS, runtime="process", gpus=False)
 
 
-def found(
+def check(
     *nodes: NodeFacts, needs: Needs = NEEDS, fabric: Fabric | None = None, **more: Any
 ) -> list[str]:
     """Findings as "level node: what -> cure"."""
     peers: Mapping[str, PeerReport] = more.pop("peers", {})
-    told = check_nodes(nodes, wanted=needs, fabric=fabric, peers=peers, **more)
-    assert all(bool(f.cure) == (f.level is not Level.OK) for f in told)
-    return [f"{f.level.value} {f}" for f in told]
+    findings = check_nodes(nodes, wanted=needs, fabric=fabric, peers=peers, **more)
+    assert all(bool(f.cure) == (f.level is not Level.OK) for f in findings)
+    return [f"{f.level.value} {f}" for f in findings]
 
 
 def wrong(*nodes: NodeFacts, **more: Any) -> list[str]:
-    return [line for line in found(*nodes, **more) if not line.startswith("ok ")]
+    return [line for line in check(*nodes, **more) if not line.startswith("ok ")]
 
 
 def with_rank(node: NodeFacts, name: str, spec: str | None = SPEC, id: str = "c0ffee") -> NodeFacts:
@@ -88,19 +88,19 @@ def with_rank(node: NodeFacts, name: str, spec: str | None = SPEC, id: str = "c0
 def test_healthy_sparks_with_capability_12_1_have_only_ok_findings() -> None:
     nodes = [spark(1), spark(2)]
     fabric = choose_fabric(nodes)
-    told = found(*nodes, fabric=fabric, latency={"spark-1": 0.02, "spark-2": 0.03})
-    assert [line for line in told if not line.startswith("ok ")] == []
-    assert "ok spark-2: NVIDIA GB10, driver 580.126.09, compute capability 12.1" in told
-    assert "ok spark-2: Docker 29.1.3" in told
-    assert "ok spark-1: port 30000 is free" in told
-    assert "ok spark-1: dist_port 50000 is free" in told
-    assert "ok spark-2: dist_port 50000 is free" not in told
-    assert "ok spark-2: roceP2p1s0f0 (enP2p1s0f0np0) ACTIVE, 200 Gb/s, MTU 9000" in told
-    assert f"ok {fabric.summary}" in told
+    findings = check(*nodes, fabric=fabric, latency={"spark-1": 0.02, "spark-2": 0.03})
+    assert [line for line in findings if not line.startswith("ok ")] == []
+    assert "ok spark-2: NVIDIA GB10, driver 580.126.09, compute capability 12.1" in findings
+    assert "ok spark-2: Docker 29.1.3" in findings
+    assert "ok spark-1: port 30000 is free" in findings
+    assert "ok spark-1: dist_port 50000 is free" in findings
+    assert "ok spark-2: dist_port 50000 is free" not in findings
+    assert "ok spark-2: roceP2p1s0f0 (enP2p1s0f0np0) ACTIVE, 200 Gb/s, MTU 9000" in findings
+    assert f"ok {fabric.summary}" in findings
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "expected"),
     [
         pytest.param(
             {"machine_id": f"{1:032x}"},
@@ -233,8 +233,8 @@ def test_healthy_sparks_with_capability_12_1_have_only_ok_findings() -> None:
         ),
     ],
 )
-def test_one_thing_wrong(change: dict[str, Any], told: str) -> None:
-    assert wrong(spark(1), replace(spark(2), **change)) == [told]
+def test_one_thing_wrong(change: dict[str, Any], expected: str) -> None:
+    assert wrong(spark(1), replace(spark(2), **change)) == [expected]
 
 
 def test_a_port_that_could_not_be_read_is_never_called_free() -> None:
@@ -253,7 +253,7 @@ def test_the_rendezvous_port_matters_on_the_head_of_several_nodes_alone() -> Non
 
 
 @pytest.mark.parametrize(
-    ("rank", "pid", "told"),
+    ("rank", "pid", "expected"),
     [
         pytest.param(("sglang-head", SPEC), 1, None, id="ours"),
         pytest.param(("sglang-head", '{"port":31000}'), 1, "python3 (pid 1)", id="ours-elsewhere"),
@@ -262,19 +262,21 @@ def test_the_rendezvous_port_matters_on_the_head_of_several_nodes_alone() -> Non
     ],
 )
 def test_whose_rank_holds_the_port(
-    rank: tuple[str, str | None], pid: int, told: str | None
+    rank: tuple[str, str | None], pid: int, expected: str | None
 ) -> None:
     node = with_rank(spark(1), *rank)
     lines = wrong(replace(node, listeners=(Listener(30000, "0.0.0.0", "python3", pid),)))
     assert [line.split(" ->")[0].partition("taken by ")[2] for line in lines] == (
-        [f"{told} on 0.0.0.0" if told.startswith("python3") else told] if told else []
+        [f"{expected} on 0.0.0.0" if expected.startswith("python3") else expected]
+        if expected
+        else []
     )
 
 
 def test_a_process_rank_is_known_by_its_pid() -> None:
     node = with_rank(spark(1), "sglang-head", "{}", id="4711")
     node = replace(node, listeners=(Listener(30000, "127.0.0.1", "python3", 4711),))
-    assert "ok spark-1: port 30000 is sglang-head's" in found(node, needs=ALONE)
+    assert "ok spark-1: port 30000 is sglang-head's" in check(node, needs=ALONE)
 
 
 def test_memory_that_our_own_rank_holds_is_no_problem() -> None:
@@ -308,8 +310,8 @@ def test_images_in_containerds_store_need_room_where_that_is() -> None:
         DiskReading("/var/lib/docker", True, False, 900 * GIB, 800 * GIB),
         DiskReading("/var/lib/containerd", True, False, 90 * GIB, GIB),
     )
-    (told,) = wrong(replace(spark(1), disks=disks, engine=engine))
-    assert "/var/lib/containerd: 30.0 GiB image = 30.0 GiB needed, 1.0 GiB free" in told
+    (finding,) = wrong(replace(spark(1), disks=disks, engine=engine))
+    assert "/var/lib/containerd: 30.0 GiB image = 30.0 GiB needed, 1.0 GiB free" in finding
 
 
 def test_what_a_download_has_left_need_not_come_again() -> None:
@@ -343,6 +345,6 @@ def test_a_heavy_shell_profile() -> None:
 def test_warnings_of_the_fabric_and_of_the_peers_are_told() -> None:
     nodes = [spark(1), replace(spark(2), rdma=(replace(spark(2).rdma[0], rate_gbps=100.0),))]
     failed = {"spark-1": PeerReport(error="python3: not found")}
-    told = wrong(*nodes, fabric=choose_fabric(nodes), peers=failed)
-    assert any("spark-2: rocep1s0f0 runs at 100 Gb/s, not 200" in line for line in told)
-    assert any("could not be read: python3: not found" in line for line in told)
+    findings = wrong(*nodes, fabric=choose_fabric(nodes), peers=failed)
+    assert any("spark-2: rocep1s0f0 runs at 100 Gb/s, not 200" in line for line in findings)
+    assert any("could not be read: python3: not found" in line for line in findings)

@@ -13,10 +13,10 @@ from cluster.plan.specs import declared_specs
 from cluster.settings.schema import Settings
 
 
-def said(api: ApiAccess, settings: Settings | None = None) -> Finding | None:
-    found = list(check_exposure(api, settings or Settings()))
-    assert len(found) <= 1
-    return found[0] if found else None
+def exposure(api: ApiAccess, settings: Settings | None = None) -> Finding | None:
+    findings = list(check_exposure(api, settings or Settings()))
+    assert len(findings) <= 1
+    return findings[0] if findings else None
 
 
 OPEN = ApiAccess("0.0.0.0", 30000, keyed=False, sglang="0.5.23")
@@ -24,26 +24,26 @@ OPEN = ApiAccess("0.0.0.0", 30000, keyed=False, sglang="0.5.23")
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.7", "10.0.0.1"])
 def test_an_open_api_is_warned_of_once_with_both_cures(host: str) -> None:
-    found = said(ApiAccess(host, 30123, keyed=False))
-    assert found is not None
-    assert found.level is Level.WARNING
-    assert "anyone who can reach port 30123 may use the API" in found.what
-    assert host in found.what
-    assert "api_key_file=" in found.cure
-    assert "api_networks=" in found.cure
-    assert "deploys/firewall.py" in found.cure
+    finding = exposure(ApiAccess(host, 30123, keyed=False))
+    assert finding is not None
+    assert finding.level is Level.WARNING
+    assert "anyone who can reach port 30123 may use the API" in finding.what
+    assert host in finding.what
+    assert "api_key_file=" in finding.cure
+    assert "api_networks=" in finding.cure
+    assert "deploys/firewall.py" in finding.cure
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3"])
 def test_on_loopback_nothing_is_said(host: str) -> None:
-    assert said(ApiAccess(host, 30000, keyed=False, nodes=1, sglang="0.5.3.post3")) is None
+    assert exposure(ApiAccess(host, 30000, keyed=False, nodes=1, sglang="0.5.3.post3")) is None
 
 
 def test_with_a_key_it_is_well() -> None:
-    found = said(ApiAccess("0.0.0.0", 30000, keyed=True, sglang="0.5.23"))
-    assert found is not None
-    assert found.level is Level.OK
-    assert "requires a key" in found.what
+    finding = exposure(ApiAccess("0.0.0.0", 30000, keyed=True, sglang="0.5.23"))
+    assert finding is not None
+    assert finding.level is Level.OK
+    assert "requires a key" in finding.what
 
 
 @pytest.mark.parametrize(
@@ -55,16 +55,16 @@ def test_with_a_key_it_is_well() -> None:
     ],
 )
 def test_a_firewall_that_is_described_counts(networks: tuple[str, ...], level: Level) -> None:
-    found = said(OPEN, Settings(api_networks=networks))
-    assert found is not None
-    assert found.level is level
+    finding = exposure(OPEN, Settings(api_networks=networks))
+    assert finding is not None
+    assert finding.level is level
 
 
 def test_several_nodes_have_ports_that_no_key_closes() -> None:
     words = "the nodes' other ports"
     for keyed in (True, False):
-        several = said(ApiAccess("0.0.0.0", 30000, keyed, nodes=2))
-        one = said(ApiAccess("0.0.0.0", 30000, keyed, nodes=1))
+        several = exposure(ApiAccess("0.0.0.0", 30000, keyed, nodes=2))
+        one = exposure(ApiAccess("0.0.0.0", 30000, keyed, nodes=1))
         assert several is not None
         assert one is not None
         assert (words in several.what, words in one.what) == (True, False)
@@ -72,9 +72,9 @@ def test_several_nodes_have_ports_that_no_key_closes() -> None:
 
 
 def test_the_embedded_engine_has_a_cure_of_its_own() -> None:
-    found = said(ApiAccess("0.0.0.0", 30000, keyed=False), Settings(runtime="process"))
-    assert found is not None
-    assert (found.level, found.cure) == (Level.WARNING, "--data host=127.0.0.1")
+    finding = exposure(ApiAccess("0.0.0.0", 30000, keyed=False), Settings(runtime="process"))
+    assert finding is not None
+    assert (finding.level, finding.cure) == (Level.WARNING, "--data host=127.0.0.1")
 
 
 @pytest.mark.parametrize(
@@ -91,10 +91,10 @@ def test_the_embedded_engine_has_a_cure_of_its_own() -> None:
 )
 def test_what_a_version_is_known_for(version: str, names: list[str]) -> None:
     assert [vulnerability.name for vulnerability in vulnerabilities(version)] == names
-    found = said(ApiAccess("0.0.0.0", 30000, keyed=False, sglang=version))
-    assert found is not None
-    assert all(name in found.what for name in names)
-    assert ("with SGLang 0.5.22 or later" in found.cure) is bool(names)
+    finding = exposure(ApiAccess("0.0.0.0", 30000, keyed=False, sglang=version))
+    assert finding is not None
+    assert all(name in finding.what for name in names)
+    assert ("with SGLang 0.5.22 or later" in finding.cure) is bool(names)
 
 
 def test_what_runs_speaks_for_itself() -> None:
@@ -102,15 +102,15 @@ def test_what_runs_speaks_for_itself() -> None:
     facts = sparks()
     for key_file, keyed in (("~/key", True), ("", False)):
         wanted = want(api_key_file=key_file)
-        made = declared_specs(
+        specs = declared_specs(
             wanted, models.find_model("qwen7b"), fabric_of(wanted, facts), facts, "0.5.23"
         )
-        api = running_access(made[wanted.head])
+        api = running_access(specs[wanted.head])
         assert api == ApiAccess("0.0.0.0", 30000, keyed, nodes=2, sglang="0.5.23")
         assert api == declared_access(wanted.common, 2, "0.5.23")
 
 
 def test_a_version_that_is_none_is_told_elsewhere() -> None:
-    found = said(ApiAccess("0.0.0.0", 30000, keyed=False, sglang="main"))
-    assert found is not None
-    assert "SGLang main" not in found.what
+    finding = exposure(ApiAccess("0.0.0.0", 30000, keyed=False, sglang="main"))
+    assert finding is not None
+    assert "SGLang main" not in finding.what

@@ -40,8 +40,8 @@ def place(nodes: int = 1) -> RuleContext:
     return places(nodes)[0]
 
 
-def wanted_rules(seen: Ufw, at: RuleContext, **data: object) -> tuple[Rule, ...]:
-    return required_rules(seen, at, want(1, **data).common)
+def wanted_rules(ufw: Ufw, at: RuleContext, **data: object) -> tuple[Rule, ...]:
+    return required_rules(ufw, at, want(1, **data).common)
 
 
 def lets_in(there: tuple[Rule, ...], protocol: str, port: int, source: str) -> bool:
@@ -50,16 +50,16 @@ def lets_in(there: tuple[Rule, ...], protocol: str, port: int, source: str) -> b
     return decides is not None and not decides.blocks
 
 
-def applied(seen: Ufw, change: UfwChange) -> Ufw:
+def applied(ufw: Ufw, change: UfwChange) -> Ufw:
     """The node after ufw was told the change."""
-    rest = tuple(rule for rule in seen.rules if rule not in change.remove)
-    active = (seen.active or change.enable) and not change.disable
-    return replace(seen, active=active, rules=(*rest, *change.add))
+    rest = tuple(rule for rule in ufw.rules if rule not in change.remove)
+    active = (ufw.active or change.enable) and not change.disable
+    return replace(ufw, active=active, rules=(*rest, *change.add))
 
 
 def test_a_node_of_two() -> None:
-    told = [str(rule) for rule in wanted_rules(OFF, place(2), api_networks=["10.0.0.9/24"])]
-    assert told == [
+    rules = [str(rule) for rule in wanted_rules(OFF, place(2), api_networks=["10.0.0.9/24"])]
+    assert rules == [
         "allow from any to any port 22 proto tcp",
         "allow from 192.168.100.11 to any proto tcp",
         "allow from 192.168.101.11 to any proto tcp",
@@ -87,13 +87,13 @@ API_PORT = "30000"
 )
 def test_what_opens_the_api_wider_is_told(rule: Rule) -> None:
     settings = Settings(api_networks=("10.0.0.0/24",))
-    seen = Ufw(active=True, rules=(rule,), login=LOGIN, ssh_ports=(22,))
-    told = list(find_obstacles(seen, required_rules(seen, place(), settings), place(), settings))
-    (found,) = (f for f in told if f.key == "firewall-api-open")
-    assert found.level is Level.WARNING
-    assert f"`{rule}` opens the API, port {API_PORT}, to more than api_networks" in found.what
+    ufw = Ufw(active=True, rules=(rule,), login=LOGIN, ssh_ports=(22,))
+    findings = list(find_obstacles(ufw, required_rules(ufw, place(), settings), place(), settings))
+    (finding,) = (f for f in findings if f.key == "firewall-api-open")
+    assert finding.level is Level.WARNING
+    assert f"`{rule}` opens the API, port {API_PORT}, to more than api_networks" in finding.what
     narrow = rule.port != "any" and "22" not in rule.port
-    assert found.cure.startswith("sudo ufw delete" if narrow else "it opens more than the API")
+    assert finding.cure.startswith("sudo ufw delete" if narrow else "it opens more than the API")
 
 
 @pytest.mark.parametrize(
@@ -110,16 +110,16 @@ def test_what_opens_the_api_wider_is_told(rule: Rule) -> None:
 )
 def test_what_opens_the_api_no_wider_is_not_told(others: tuple[Rule, ...]) -> None:
     settings = Settings(api_networks=("10.0.0.0/24",))
-    seen = Ufw(active=True, rules=others, login=LOGIN, ssh_ports=(22,))
+    ufw = Ufw(active=True, rules=others, login=LOGIN, ssh_ports=(22,))
     at = place(2)
-    told = find_obstacles(seen, required_rules(seen, at, settings), at, settings)
-    assert "firewall-api-open" not in {f.key for f in told}
+    findings = find_obstacles(ufw, required_rules(ufw, at, settings), at, settings)
+    assert "firewall-api-open" not in {f.key for f in findings}
 
 
 def test_the_api_for_everybody_is_what_was_asked_for() -> None:
     settings = Settings(api_networks=("0.0.0.0/0",))
-    seen = Ufw(active=True, rules=(Rule(port=API_PORT),), login=LOGIN, ssh_ports=(22,))
-    obstacles = find_obstacles(seen, (), place(), settings)
+    ufw = Ufw(active=True, rules=(Rule(port=API_PORT),), login=LOGIN, ssh_ports=(22,))
+    obstacles = find_obstacles(ufw, (), place(), settings)
     assert "firewall-api-open" not in {f.key for f in obstacles}
 
 
@@ -130,21 +130,21 @@ def test_ssh_is_opened_for_the_logins_address_alone(client: str, server: str) ->
     """Where the owner lets SSH in from elsewhere; and a second run, by whatever way, keeps it."""
     owners = Rule(protocol="tcp", port="22", source="10.0.0.0/8")
     login = Login(client, server, 22)
-    seen = Ufw(active=True, rules=(owners,), login=login, ssh_ports=(22,))
-    change = plan_changes(seen, wanted_rules(seen, place()), "sglang")
+    ufw = Ufw(active=True, rules=(owners,), login=login, ssh_ports=(22,))
+    change = plan_changes(ufw, wanted_rules(ufw, place()), "sglang")
     assert change.lines() == (f"+ allow from {client} to any port 22 proto tcp",)
-    again = applied(seen, change)
+    again = applied(ufw, change)
     assert not plan_changes(again, wanted_rules(again, place()), "sglang")
     by_another = replace(again, login=Login("10.0.0.200", "10.0.0.5", 22))
     assert not plan_changes(by_another, wanted_rules(by_another, place()), "sglang")
-    gone, told = plan_removal(again, place(), "sglang")
+    gone, finding = plan_removal(again, place(), "sglang")
     assert not gone.remove
-    assert "without which SSH would be cut" in told[0].what
+    assert "without which SSH would be cut" in finding[0].what
 
 
 def test_a_single_node_has_ssh_and_the_api() -> None:
-    told = [str(rule) for rule in wanted_rules(OFF, place(), api_networks=["0.0.0.0/0"])]
-    assert told == [
+    rules = [str(rule) for rule in wanted_rules(OFF, place(), api_networks=["0.0.0.0/0"])]
+    assert rules == [
         "allow from any to any port 22 proto tcp",
         "allow from any to any port 30000 proto tcp",
     ]
@@ -165,8 +165,8 @@ def test_every_pair_talks_and_a_stranger_has_ssh_alone(
         for address in everyone[origin].peers[everyone[origin].node.name]:
             assert lets_in(there[to], "tcp", port, address)
             assert lets_in(there[to], "udp", 4791, address)
-    known = {a for mine in everyone[0].peers.values() for a in mine}
-    if stranger not in known and not stranger.startswith("10.0.0."):
+    addresses = {a for mine in everyone[0].peers.values() for a in mine}
+    if stranger not in addresses and not stranger.startswith("10.0.0."):
         assert lets_in(there[0], "tcp", port, stranger) == (port == 22)
     api = [lets_in(mine, "tcp", 30000, "10.0.0.77") for mine in there]
     assert api == [True] + [False] * (nodes - 1)
@@ -193,14 +193,14 @@ def test_every_pair_talks_and_a_stranger_has_ssh_alone(
 def test_ssh_keeps_what_lets_us_in(
     there: tuple[Rule, ...], active: bool, expected: list[int]
 ) -> None:
-    seen = Ufw(active=active, rules=there, ssh_ports=(22, 2222), login=LOGIN)
-    assert [int(rule.port) for rule in wanted_rules(seen, place())] == expected
+    ufw = Ufw(active=active, rules=there, ssh_ports=(22, 2222), login=LOGIN)
+    assert [int(rule.port) for rule in wanted_rules(ufw, place())] == expected
 
 
 def test_what_we_opened_stays_open_for_the_others() -> None:
     mine = Rule(protocol="tcp", port="22", source=LOGIN.client, comment="somebody's")
-    seen = replace(OFF, active=True, rules=(mine, SSH))
-    assert wanted_rules(seen, place()) == (SSH,)
+    facts = replace(OFF, active=True, rules=(mine, SSH))
+    assert wanted_rules(facts, place()) == (SSH,)
 
 
 def test_without_a_login_rules_of_others_about_ssh_stand() -> None:
@@ -225,9 +225,9 @@ def test_second_run_changes_nothing_and_others_keep_theirs(data: st.DataObject) 
     foreign = tuple(data.draw(st.lists(st.sampled_from(FOREIGN), unique=True)))
     at = place(data.draw(st.integers(1, 3)))
     ports = data.draw(st.sampled_from([(22,), (22, 2222)]))
-    seen = Ufw(True, data.draw(st.booleans()), "DROP", foreign, ports, LOGIN)
-    change = plan_changes(seen, wanted_rules(seen, at), "sglang")
-    after = applied(seen, change)
+    ufw = Ufw(True, data.draw(st.booleans()), "DROP", foreign, ports, LOGIN)
+    change = plan_changes(ufw, wanted_rules(ufw, at), "sglang")
+    after = applied(ufw, change)
     assert not plan_changes(after, wanted_rules(after, at), "sglang")
     assert tuple(r for r in after.rules if r in foreign) == foreign
     assert lets_in(after.rules, "tcp", 22, LOGIN.client)
@@ -248,8 +248,8 @@ FOREIGN = (
 
 def test_an_address_that_went_takes_its_rules_along() -> None:
     old = Rule(protocol="tcp", source="169.254.9.9", comment=OURS)
-    seen = Ufw(active=True, rules=(Rule(port="22"), old), login=LOGIN)
-    change = plan_changes(seen, wanted_rules(seen, place(2)), "sglang")
+    ufw = Ufw(active=True, rules=(Rule(port="22"), old), login=LOGIN)
+    change = plan_changes(ufw, wanted_rules(ufw, place(2)), "sglang")
     assert change.remove == (old,)
     assert change.commands()[-1] == (
         "delete", "allow", "from", "169.254.9.9", "to", "any", "proto", "tcp"
@@ -274,29 +274,29 @@ def test_an_address_that_went_takes_its_rules_along() -> None:
 )
 def test_rules_of_others_in_the_way(rule: Rule, level: Level | None, what: str) -> None:
     settings, at = want(2, api_networks=["10.0.0.0/25"]).common, place(2)
-    seen = replace(OFF, rules=(rule,))
-    found = list(find_obstacles(seen, required_rules(seen, at, settings), at, settings))
-    assert {f.level for f in found} == ({level} if level else set())
-    assert not level or any(what in f.what for f in found)
+    facts = replace(OFF, rules=(rule,))
+    findings = list(find_obstacles(facts, required_rules(facts, at, settings), at, settings))
+    assert {f.level for f in findings} == ({level} if level else set())
+    assert not level or any(what in f.what for f in findings)
     # after ours it does no harm
     wanted = required_rules(OFF, at, settings)
     assert not list(find_obstacles(replace(OFF, rules=(*wanted, rule)), wanted, at, settings))
 
 
-def told(seen: Ufw) -> list[str]:
-    return [f.what for f in find_obstacles(seen, (), place(), Settings())]
+def obstacles(ufw: Ufw) -> list[str]:
+    return [f.what for f in find_obstacles(ufw, (), place(), Settings())]
 
 
 def test_findings_about_ufw_itself() -> None:
-    assert told(Ufw(installed=False)) == ["ufw is not installed"]
-    assert "allow incoming" in told(replace(OFF, active=True, incoming="ACCEPT"))[0]
-    assert "nothing listens for SSH" in told(Ufw())[0]
+    assert obstacles(Ufw(installed=False)) == ["ufw is not installed"]
+    assert "allow incoming" in obstacles(replace(OFF, active=True, incoming="ACCEPT"))[0]
+    assert "nothing listens for SSH" in obstacles(Ufw())[0]
 
 
 def test_an_api_that_nobody_reaches_is_told() -> None:
-    assert "only the nodes will reach the API, port 30000" in told(OFF)[-1]
+    assert "only the nodes will reach the API, port 30000" in obstacles(OFF)[-1]
     theirs = Rule(protocol="tcp", port="30000", source="10.0.0.0/24")
-    assert told(replace(OFF, rules=(theirs,))) == []
+    assert obstacles(replace(OFF, rules=(theirs,))) == []
     worker = places(2)[1]
     assert list(find_obstacles(OFF, (), worker, Settings())) == []
 

@@ -66,7 +66,7 @@ def test_what_is_left_alone_is_told(
 
 
 @pytest.mark.parametrize(
-    ("setup", "settings", "said"),
+    ("setup", "settings", "messages"),
     [
         pytest.param(replace(BARE, no_root="sudo: no"), {}, [], id="nothing asked for"),
         pytest.param(
@@ -88,9 +88,9 @@ def test_what_is_left_alone_is_told(
     ],
 )
 def test_what_speaks_against_it(
-    setup: HostSetup, settings: dict[str, Any], said: list[str]
+    setup: HostSetup, settings: dict[str, Any], messages: list[str]
 ) -> None:
-    assert [f.what for f in setting_objections("spark-1", setup, Settings(**settings))] == said
+    assert [f.what for f in setting_objections("spark-1", setup, Settings(**settings))] == messages
 
 
 def test_the_page_cache_is_dropped_by_a_container_of_a_local_image() -> None:

@@ -101,7 +101,7 @@ def test_named_hcas_choose_the_port() -> None:
 
 
 @pytest.mark.parametrize(
-    ("networks", "said"),
+    ("networks", "message"),
     [
         pytest.param(NETWORKS[:1], "has 1 network(s), and the port has 2 halves", id="too few"),
         pytest.param(
@@ -124,8 +124,8 @@ def test_named_hcas_choose_the_port() -> None:
         ],
     ],
 )  # fmt: skip
-def test_networks_that_can_not_be(networks: tuple[str, ...], said: str) -> None:
-    assert said in refusal([spark(0), spark(1)], networks)
+def test_networks_that_can_not_be(networks: tuple[str, ...], message: str) -> None:
+    assert message in refusal([spark(0), spark(1)], networks)
 
 
 def test_a_network_just_large_enough() -> None:
@@ -135,7 +135,7 @@ def test_a_network_just_large_enough() -> None:
 
 
 @pytest.mark.parametrize(
-    ("node", "said"),
+    ("node", "message"),
     [
         pytest.param(replace(spark(1), rdma=()), "no RDMA port exists", id="no port"),
         pytest.param(
@@ -150,16 +150,16 @@ def test_a_network_just_large_enough() -> None:
         ),
     ],
 )
-def test_a_node_without_cable(node: NodeFacts, said: str) -> None:
-    assert f"spark-2: {said}" in refusal([spark(0), node])
+def test_a_node_without_cable(node: NodeFacts, message: str) -> None:
+    assert f"spark-2: {message}" in refusal([spark(0), node])
 
 
 # ---- objections
 
 
 def objected(setup: Setup, node: NodeFacts | None = None, **more: Any) -> str:
-    found = network_objections(node or spark(0), setup, wanted(), **more)
-    return "\n".join(map(str, found))
+    findings = network_objections(node or spark(0), setup, wanted(), **more)
+    return "\n".join(map(str, findings))
 
 
 def test_nothing_speaks_against_a_usual_spark() -> None:
@@ -169,7 +169,7 @@ def test_nothing_speaks_against_a_usual_spark() -> None:
 
 
 @pytest.mark.parametrize(
-    ("setup", "said"),
+    ("setup", "message"),
     [
         pytest.param(replace(USUAL, ssh=B), f"SSH comes in by {B}", id="SSH over a half"),
         pytest.param(replace(USUAL, ssh=""), "the interface that SSH uses is unknown", id="SSH?"),
@@ -201,8 +201,8 @@ def test_nothing_speaks_against_a_usual_spark() -> None:
         ],
     ],
 )
-def test_what_speaks_against_it(setup: Setup, said: str) -> None:
-    assert said in objected(setup)
+def test_what_speaks_against_it(setup: Setup, message: str) -> None:
+    assert message in objected(setup)
 
 
 def test_a_claim_by_mac() -> None:
@@ -223,9 +223,9 @@ def test_another_interface_in_a_wanted_network() -> None:
     node = spark(0)
     lan = replace(node.interfaces[0], ipv4=("192.168.101.77/16",))
     node = replace(node, interfaces=(lan, *node.interfaces[1:]))
-    said = objected(USUAL, node)
-    assert "192.168.100.0/24 overlaps with 192.168.101.77/16 of enP7s7" in said
-    assert "192.168.101.0/24 overlaps with" in said
+    message = objected(USUAL, node)
+    assert "192.168.100.0/24 overlaps with 192.168.101.77/16 of enP7s7" in message
+    assert "192.168.101.0/24 overlaps with" in message
 
 
 def test_a_half_in_another_network_namespace() -> None:
@@ -234,11 +234,11 @@ def test_a_half_in_another_network_namespace() -> None:
 
 
 def test_a_half_of_a_bond_is_left_to_it() -> None:
-    seen = spark(0)
-    lower = replace(seen.rdma[0].interface, ipv4=(), master="bond0")
+    facts = spark(0)
+    lower = replace(facts.rdma[0].interface, ipv4=(), master="bond0")
     bond = Interface("bond0", 9000, True, "", ("192.168.50.1/24",), "bond")
-    others = [i for i in seen.interfaces if i.name != lower.name]
-    bonded = replace(seen, interfaces=(*others, lower, bond))
+    others = [i for i in facts.interfaces if i.name != lower.name]
+    bonded = replace(facts, interfaces=(*others, lower, bond))
     assert "enp1s0f1np1 belongs to bond0 (a bond): it gets no address" in objected(USUAL, bonded)
 
 
@@ -305,8 +305,8 @@ def test_every_half_asks_its_own_subnet() -> None:
         (A, "192.168.100.3", "9000"),
         (B, "192.168.101.3", "9000"),
     ]
-    (found,) = unreached(network, "spark-2", [f"{B} 192.168.101.3 9000"])
-    assert str(found) == (
+    (finding,) = unreached(network, "spark-2", [f"{B} 192.168.101.3 9000"])
+    assert str(finding) == (
         f"spark-2: 192.168.101.3 (spark-3 {B}) does not answer a ping of 8972 bytes from {B}"
         f" -> ping -M do -s 8972 -I {B} 192.168.101.3, and look at cable, switch and its MTU"
     )

@@ -158,9 +158,9 @@ def test_a_moved_tag_is_decided_by_what_the_new_image_says() -> None:
     unasked = decide(declaration, model, Readings(facts))
     assert (unasked.undecided_image, unasked.plan, unasked.refusal) == (True, NO_PLAN, ())
     assert assumed_version(declaration, Readings(facts)) == VERSION
-    asked = decide(declaration, model, Readings(facts, version="0.5.23"))
-    assert asked.version == "0.5.23"
-    lines = list(asked.plan.lines())
+    decision = decide(declaration, model, Readings(facts, version="0.5.23"))
+    assert decision.version == "0.5.23"
+    lines = list(decision.plan.lines())
     assert any("sglang: '0.5.3.post3' -> '0.5.23'" in line for line in lines), lines
     assert any("image id: " in line for line in lines), lines
 

@@ -23,9 +23,9 @@ def test_the_setting_names_the_runtime() -> None:
 
 
 def test_the_head_stops_before_its_workers() -> None:
-    made = make_plan(NEW, running(TWO), "running", rollback=False)
-    first = {n: Phases(docker, made, 30).stop_head(n) for n in TWO}
-    then = {n: Phases(docker, made, 30).stop_workers(n) for n in TWO}
+    plan = make_plan(NEW, running(TWO), "running", rollback=False)
+    first = {n: Phases(docker, plan, 30).stop_head(n) for n in TWO}
+    then = {n: Phases(docker, plan, 30).stop_workers(n) for n in TWO}
     assert {n: [c.argv[-1] for c in commands] for n, commands in first.items()} == {
         "spark-1": ["sglang-head"],
         "spark-2": [],
@@ -39,43 +39,43 @@ def test_the_head_stops_before_its_workers() -> None:
 def test_a_worker_without_its_head_is_not_waited_for() -> None:
     facts = running(TWO)
     facts["spark-1"] = replace(facts["spark-1"], ranks=())
-    made = make_plan(NEW, facts, "running", rollback=False)
-    (command,) = Phases(docker, made, 30).stop_workers("spark-2")
+    plan = make_plan(NEW, facts, "running", rollback=False)
+    (command,) = Phases(docker, plan, 30).stop_workers("spark-2")
     assert command.argv[command.argv.index("-t") + 1] == "1"
 
 
 def test_policies_go_before_anything_stops_on_every_rank() -> None:
-    made = make_plan(NEW, running(TWO), "running", rollback=False)
-    assert Phases(docker, made, 30).release("spark-1") == [docker.release("sglang-head")]
-    assert Phases(docker, made, 30).release("spark-2") == [docker.release("sglang-worker-1")]
+    plan = make_plan(NEW, running(TWO), "running", rollback=False)
+    assert Phases(docker, plan, 30).release("spark-1") == [docker.release("sglang-head")]
+    assert Phases(docker, plan, 30).release("spark-2") == [docker.release("sglang-worker-1")]
 
 
 def test_replace_removes_before_it_creates_and_starts_nothing() -> None:
-    made = make_plan(NEW, running(TWO), "running", rollback=False)
-    commands = Phases(docker, made, 30).create_containers("spark-1")
+    plan = make_plan(NEW, running(TWO), "running", rollback=False)
+    commands = Phases(docker, plan, 30).create_containers("spark-1")
     assert commands == [docker.remove("sglang-head"), docker.create(NEW["spark-1"])]
     assert not any("start" in command.argv for command in commands)
 
 
 def test_the_grace_before_a_kill_is_the_setting() -> None:
-    made = make_plan(NEW, running(TWO), "running", rollback=False)
-    (command,) = Phases(docker, made, 7).stop_head("spark-1")
+    plan = make_plan(NEW, running(TWO), "running", rollback=False)
+    (command,) = Phases(docker, plan, 7).stop_head("spark-1")
     assert command.argv[-3:] == ("-t", "7", "sglang-head")
 
 
 def test_a_node_without_a_part_in_the_plan_is_left_alone() -> None:
-    made = make_plan(NEW, running(TWO), "running", rollback=False)
-    phases = Phases(docker, made, 30)
+    plan = make_plan(NEW, running(TWO), "running", rollback=False)
+    phases = Phases(docker, plan, 30)
     for phase in (phases.release, phases.create_containers, phases.keep):
         assert phase("spark-9") == []
 
 
 def test_a_process_has_no_creating_and_no_policies() -> None:
     facts = sparks(1)
-    made = make_plan(LOCAL, facts, "running")
-    assert made.restart
-    assert Phases(process, made, 30).create_containers("spark-1") == []
-    assert Phases(process, made, 30).release("spark-1") == []
+    plan = make_plan(LOCAL, facts, "running")
+    assert plan.restart
+    assert Phases(process, plan, 30).create_containers("spark-1") == []
+    assert Phases(process, plan, 30).release("spark-1") == []
 
 
 def test_a_drifted_process_is_stopped() -> None:
@@ -83,25 +83,25 @@ def test_a_drifted_process_is_stopped() -> None:
     rank = ran(old, id="4242", image_id="", restart_policy="")
     facts = {"spark-1": replace(spark(0), ranks=(rank,), image=None)}
     changed = specs_of(nodes=1, model="smollm2", runtime="process", port=30001)
-    made = make_plan(changed, facts, "running")
-    assert Phases(process, made, 5).stop_head("spark-1") == [process.stop(rank, 5)]
+    plan = make_plan(changed, facts, "running")
+    assert Phases(process, plan, 5).stop_head("spark-1") == [process.stop(rank, 5)]
     # Its log is written anew: what to put back is known from its arguments.
-    assert Phases(process, made, 30).create_containers("spark-1") == []
-    assert Phases(process, made, 30).remove_previous("spark-1") == []
+    assert Phases(process, plan, 30).create_containers("spark-1") == []
+    assert Phases(process, plan, 30).remove_previous("spark-1") == []
 
 
 def test_a_converged_process_is_left_alone() -> None:
     (spec,) = LOCAL.values()
     rank = ran(spec, id="4242", image_id="", restart_policy="")
-    made = make_plan(LOCAL, {"spark-1": replace(spark(0), ranks=(rank,), image=None)}, "running")
-    assert not made.changes
+    plan = make_plan(LOCAL, {"spark-1": replace(spark(0), ranks=(rank,), image=None)}, "running")
+    assert not plan.changes
 
 
 @pytest.mark.parametrize("state", ["stopped", "absent"])
 def test_ending_a_process(state: str) -> None:
     (spec,) = LOCAL.values()
     rank = ran(spec, id="4242", image_id="", restart_policy="")
-    made = make_plan({}, {"spark-1": replace(spark(0), ranks=(rank,))}, state)
-    assert Phases(process, made, 5).stop_head("spark-1") == [process.stop(rank, 5)]
+    plan = make_plan({}, {"spark-1": replace(spark(0), ranks=(rank,))}, state)
+    assert Phases(process, plan, 5).stop_head("spark-1") == [process.stop(rank, 5)]
     gone = [process.remove("sglang-head")] if state == "absent" else []
-    assert Phases(process, made, 30).create_containers("spark-1") == gone
+    assert Phases(process, plan, 30).create_containers("spark-1") == gone

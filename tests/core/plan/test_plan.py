@@ -27,7 +27,7 @@ TWO = specs_of()
 HEAD, WORKER = TWO["spark-1"], TWO["spark-2"]
 
 
-def seen(*ranks: Rank, node: int = 0, image: str | None = IMAGE_ID) -> NodeFacts:
+def facts_of(*ranks: Rank, node: int = 0, image: str | None = IMAGE_ID) -> NodeFacts:
     picture = ImageReading("lmsysorg/sglang:spark", image) if image else None
     return replace(spark(node), ranks=ranks, image=picture)
 
@@ -35,24 +35,24 @@ def seen(*ranks: Rank, node: int = 0, image: str | None = IMAGE_ID) -> NodeFacts
 def pair(head: tuple[Rank, ...] | None = None, worker: tuple[Rank, ...] | None = None) -> Any:
     """Two nodes that run what they should, but for what is given."""
     return {
-        "spark-1": seen(*((ran(HEAD),) if head is None else head)),
-        "spark-2": seen(*((ran(WORKER),) if worker is None else worker), node=1),
+        "spark-1": facts_of(*((ran(HEAD),) if head is None else head)),
+        "spark-2": facts_of(*((ran(WORKER),) if worker is None else worker), node=1),
     }
 
 
-def recreated(made: Plan) -> list[str]:
-    return [step.name for step in made.steps if step.recreate]
+def recreated(plan: Plan) -> list[str]:
+    return [step.name for step in plan.steps if step.recreate]
 
 
 # ---- nothing to do
 
 
 def test_a_converged_group_is_left_alone() -> None:
-    made = make_plan(TWO, running(TWO), "running")
-    assert not made.changes
-    assert list(made.lines()) == []
+    plan = make_plan(TWO, running(TWO), "running")
+    assert not plan.changes
+    assert list(plan.lines()) == []
     for node in TWO:
-        assert everything(made, node) == []
+        assert everything(plan, node) == []
 
 
 def test_an_image_that_nobody_asked_for_is_no_reason() -> None:
@@ -97,14 +97,14 @@ ONE_WRONG: list[Any] = [
 def test_one_wrong_rank_restarts_all_and_recreates_what_it_must(
     ranks: tuple[Rank, ...], reason: str, anew: list[str]
 ) -> None:
-    made = make_plan(TWO, pair(worker=ranks), "running")
-    assert made.restart
-    assert recreated(made) == anew
-    assert list(made.lines()) == [
+    plan = make_plan(TWO, pair(worker=ranks), "running")
+    assert plan.restart
+    assert recreated(plan) == anew
+    assert list(plan.lines()) == [
         "spark-1 sglang-head: restarts with its group",
         f"spark-2 sglang-worker-1: {reason}",
     ]
-    assert "docker stop" in " ".join(everything(made, "spark-1"))
+    assert "docker stop" in " ".join(everything(plan, "spark-1"))
 
 
 def test_several_reasons_of_one_rank_are_all_told() -> None:
@@ -120,12 +120,12 @@ def test_several_reasons_of_one_rank_are_all_told() -> None:
 
 
 def test_a_first_deploy_creates_everything() -> None:
-    made = make_plan(TWO, sparks(), "running")
-    assert recreated(made) == ["sglang-head", "sglang-worker-1"]
-    assert made.restart
+    plan = make_plan(TWO, sparks(), "running")
+    assert recreated(plan) == ["sglang-head", "sglang-worker-1"]
+    assert plan.restart
     for node, spec in TWO.items():
-        assert Phases(docker, made, 30).create_containers(node) == [docker.create(spec)]
-        assert Phases(docker, made, 30).stop_head(node) == []
+        assert Phases(docker, plan, 30).create_containers(node) == [docker.create(spec)]
+        assert Phases(docker, plan, 30).stop_head(node) == []
 
 
 def test_the_node_whose_docker_has_cdi_alone_gets_cdi_devices_and_no_drift() -> None:
@@ -133,9 +133,9 @@ def test_the_node_whose_docker_has_cdi_alone_gets_cdi_devices_and_no_drift() -> 
     facts = pair(head=(), worker=())
     facts["spark-1"] = replace(facts["spark-1"], engine=both)
     facts["spark-2"] = replace(facts["spark-2"], engine=alone)
-    made = make_plan(TWO, facts, "running")
-    assert Phases(docker, made, 30).create_containers("spark-1") == [docker.create(HEAD)]
-    assert Phases(docker, made, 30).create_containers("spark-2") == [
+    plan = make_plan(TWO, facts, "running")
+    assert Phases(docker, plan, 30).create_containers("spark-1") == [docker.create(HEAD)]
+    assert Phases(docker, plan, 30).create_containers("spark-2") == [
         docker.create(WORKER, cdi=True)
     ]
     served = pair()
@@ -144,10 +144,10 @@ def test_the_node_whose_docker_has_cdi_alone_gets_cdi_devices_and_no_drift() -> 
 
 
 def test_a_reason_of_the_whole_group_is_told_once_at_its_head() -> None:
-    made = make_plan(TWO, pair(), "running", restart="/health of rank 1 does not answer")
-    assert made.restart
-    assert recreated(made) == []
-    assert list(made.lines()) == [
+    plan = make_plan(TWO, pair(), "running", restart="/health of rank 1 does not answer")
+    assert plan.restart
+    assert recreated(plan) == []
+    assert list(plan.lines()) == [
         "spark-1 sglang-head: /health of rank 1 does not answer",
         "spark-2 sglang-worker-1: restarts with its group",
     ]
@@ -157,25 +157,25 @@ def test_a_reason_of_the_whole_group_is_told_once_at_its_head() -> None:
 
 
 def test_a_policy_changed_by_hand_is_set_without_a_restart() -> None:
-    made = make_plan(TWO, pair(worker=(ran(WORKER, restart_policy="no"),)), "running")
-    assert not made.restart
-    assert made.changes
-    assert list(made.lines()) == ["spark-2: restart policy -> unless-stopped"]
-    assert everything(made, "spark-1") == []
-    assert everything(made, "spark-2") == [
+    plan = make_plan(TWO, pair(worker=(ran(WORKER, restart_policy="no"),)), "running")
+    assert not plan.restart
+    assert plan.changes
+    assert list(plan.lines()) == ["spark-2: restart policy -> unless-stopped"]
+    assert everything(plan, "spark-1") == []
+    assert everything(plan, "spark-2") == [
         "timeout --kill-after=5 30 docker update --restart unless-stopped sglang-worker-1"
     ]
 
 
 def test_policies_wait_where_the_group_restarts_anyway() -> None:
-    made = make_plan(TWO, pair(head=(ran(HEAD, restart_policy="no"),), worker=()), "running")
-    assert made.policies == {}
-    assert Phases(docker, made, 30).keep("spark-1") == []
+    plan = make_plan(TWO, pair(head=(ran(HEAD, restart_policy="no"),), worker=()), "running")
+    assert plan.policies == {}
+    assert Phases(docker, plan, 30).keep("spark-1") == []
 
 
 def test_a_policy_that_is_off_is_not_turned_off_again() -> None:
-    made = make_plan(TWO, pair(head=(ran(HEAD, restart_policy="no"),), worker=()), "running")
-    assert Phases(docker, made, 30).release("spark-1") == []
+    plan = make_plan(TWO, pair(head=(ran(HEAD, restart_policy="no"),), worker=()), "running")
+    assert Phases(docker, plan, 30).release("spark-1") == []
 
 
 # ---- strays
@@ -183,44 +183,44 @@ def test_a_policy_that_is_off_is_not_turned_off_again() -> None:
 
 def test_a_renamed_rank_goes_and_the_new_one_comes() -> None:
     old = replace(WORKER, name="old-worker-1")
-    made = make_plan(TWO, pair(worker=(ran(old),)), "running")
-    assert "spark-2 old-worker-1: is no longer part of the group" in list(made.lines())
-    assert everything(made, "spark-2")[0].endswith(
+    plan = make_plan(TWO, pair(worker=(ran(old),)), "running")
+    assert "spark-2 old-worker-1: is no longer part of the group" in list(plan.lines())
+    assert everything(plan, "spark-2")[0].endswith(
         "docker rename old-worker-1 old-worker-1.previous"
     )
-    assert everything(made, "spark-2")[-1].endswith("docker rm --force old-worker-1.previous")
+    assert everything(plan, "spark-2")[-1].endswith("docker rm --force old-worker-1.previous")
 
 
 def test_what_head_only_leaves_behind_goes() -> None:
     alone = specs_of(head_only=True)
-    made = make_plan(alone, pair(), "running")
-    stray = made.of("spark-2")[0]
+    plan = make_plan(alone, pair(), "running")
+    stray = plan.of("spark-2")[0]
     assert (stray.remove, stray.spec, stray.is_head) == (True, None, False)
-    assert made.restart
+    assert plan.restart
 
 
 def test_a_stray_that_has_ended_goes_without_a_restart() -> None:
     old = ran(replace(WORKER, name="old"), status="exited", exit_code=0)
-    made = make_plan(TWO, pair(worker=(ran(WORKER), old)), "running")
-    assert not made.restart
-    assert everything(made, "spark-1") == []
-    assert everything(made, "spark-2")[-1].endswith("docker rm --force old")
-    assert not any("sglang-worker-1" in words for words in everything(made, "spark-2"))
+    plan = make_plan(TWO, pair(worker=(ran(WORKER), old)), "running")
+    assert not plan.restart
+    assert everything(plan, "spark-1") == []
+    assert everything(plan, "spark-2")[-1].endswith("docker rm --force old")
+    assert not any("sglang-worker-1" in words for words in everything(plan, "spark-2"))
 
 
 def test_a_head_that_moved_to_the_other_node_is_stopped_as_a_head() -> None:
     swapped = {"spark-2": replace(HEAD), "spark-1": replace(WORKER)}
-    made = make_plan(swapped, pair(), "running")
-    first = said(Phases(docker, made, 30).stop_head("spark-1"))
+    plan = make_plan(swapped, pair(), "running")
+    first = texts(Phases(docker, plan, 30).stop_head("spark-1"))
     assert [words.split()[-1] for words in first] == ["sglang-head.previous"]
-    assert Phases(docker, made, 30).stop_head("spark-2") == []
+    assert Phases(docker, plan, 30).stop_head("spark-2") == []
 
 
 def test_a_head_that_keeps_its_name_as_a_worker_is_still_stopped_as_a_head() -> None:
     """What runs decides the order of its end, not what it shall become."""
     was_head = ran(replace(WORKER, rank=0, launch=replace(WORKER.launch, rank=0)))
-    made = make_plan(TWO, pair(worker=(was_head,)), "running")
-    assert len(Phases(docker, made, 30).stop_head("spark-2")) == 1
+    plan = make_plan(TWO, pair(worker=(was_head,)), "running")
+    assert len(Phases(docker, plan, 30).stop_head("spark-2")) == 1
 
 
 # ---- not ours
@@ -240,8 +240,8 @@ def test_a_container_under_our_name_without_our_label_refuses(
     facts[node] = replace(facts[node], ranks=(Rank(name, "x", "running"),))
     with pytest.raises(Refused) as refused:
         make_plan(TWO, facts, "running")
-    (told,) = refused.value.findings
-    assert str(told) == (
+    (finding,) = refused.value.findings
+    assert str(finding) == (
         f"{node}: a container named {name} exists and is not ours (it lacks our label) -> "
         f"docker rename {name} {name}-old, or --data {setting}=another-name"
     )
@@ -272,38 +272,38 @@ def test_another_group_on_the_same_nodes_is_left_alone() -> None:
 @pytest.mark.parametrize("state", ["stopped", "absent"])
 def test_stopping_spares_what_is_not_ours(state: str) -> None:
     facts = pair(head=(Rank("sglang-head", "x", "running"),), worker=())
-    made = make_plan({}, facts, state)
-    assert not made.changes
-    assert everything(made, "spark-1") == []
+    plan = make_plan({}, facts, state)
+    assert not plan.changes
+    assert everything(plan, "spark-1") == []
 
 
 # ---- stopped, absent
 
 
 def test_stopped() -> None:
-    made = make_plan({}, pair(), "stopped")
-    assert list(made.lines()) == [
+    plan = make_plan({}, pair(), "stopped")
+    assert list(plan.lines()) == [
         "spark-1 sglang-head: is running",
         "spark-2 sglang-worker-1: is running",
     ]
-    assert not made.restart
+    assert not plan.restart
     name, bound = "sglang-head", "timeout --kill-after=5"
-    assert everything(made, "spark-1") == [
+    assert everything(plan, "spark-1") == [
         f"{bound} 30 docker update --restart no {name}",
         f"{bound} 60 docker stop -t 30 {name}",
     ]
 
 
 def test_absent() -> None:
-    made = make_plan({}, pair(), "absent")
-    assert [words.split()[4] for words in everything(made, "spark-2")] == ["update", "stop", "rm"]
-    assert {line.partition(": ")[2] for line in made.lines()} == {"is there"}
+    plan = make_plan({}, pair(), "absent")
+    assert [words.split()[4] for words in everything(plan, "spark-2")] == ["update", "stop", "rm"]
+    assert {line.partition(": ")[2] for line in plan.lines()} == {"is there"}
 
 
 @pytest.mark.parametrize("state", ["stopped", "absent"])
 def test_ending_nothing_is_no_change(state: str) -> None:
-    made = make_plan({}, sparks(), state)
-    assert not made.changes
+    plan = make_plan({}, sparks(), state)
+    assert not plan.changes
 
 
 def test_stopping_what_has_stopped_is_no_change_and_keeps_it() -> None:
@@ -313,21 +313,21 @@ def test_stopping_what_has_stopped_is_no_change_and_keeps_it() -> None:
 
 def test_what_would_come_back_after_a_reboot_is_not_stopped() -> None:
     facts = pair(*((ran(s, status="exited", exit_code=0),) for s in (HEAD, WORKER)))
-    made = make_plan({}, facts, "stopped")
-    assert [words.split()[4] for words in everything(made, "spark-1")] == ["update"]
+    plan = make_plan({}, facts, "stopped")
+    assert [words.split()[4] for words in everything(plan, "spark-1")] == ["update"]
 
 
 def test_removing_what_has_stopped_stops_nothing() -> None:
     facts = pair(*((ran(s, status="exited", restart_policy="no"),) for s in (HEAD, WORKER)))
-    made = make_plan({}, facts, "absent")
-    assert [words.split()[4] for words in everything(made, "spark-1")] == ["rm"]
+    plan = make_plan({}, facts, "absent")
+    assert [words.split()[4] for words in everything(plan, "spark-1")] == ["rm"]
 
 
 def test_a_limit_that_would_leave_half_a_group_running_is_refused() -> None:
     facts = pair()
-    made = make_plan({}, {"spark-2": facts["spark-2"]}, "stopped")
-    (found,) = find_split_group(made, {"spark-1": facts["spark-1"]}, "sglang")
-    assert str(found).startswith("--limit leaves out spark-1, where ranks of the same group run")
+    plan = make_plan({}, {"spark-2": facts["spark-2"]}, "stopped")
+    (split,) = find_split_group(plan, {"spark-1": facts["spark-1"]}, "sglang")
+    assert str(split).startswith("--limit leaves out spark-1, where ranks of the same group run")
 
 
 @pytest.mark.parametrize(
@@ -339,28 +339,28 @@ def test_a_limit_that_would_leave_half_a_group_running_is_refused() -> None:
 )
 def test_a_limit_that_tears_nothing_apart(here: str, there: str) -> None:
     facts = pair((ran(HEAD, status=there),), (ran(WORKER, status=here),))
-    made = make_plan({}, {"spark-2": facts["spark-2"]}, "absent")
-    assert not list(find_split_group(made, {"spark-1": facts["spark-1"]}, "sglang"))
-    assert not list(find_split_group(made, {}, "sglang"))
+    plan = make_plan({}, {"spark-2": facts["spark-2"]}, "absent")
+    assert not list(find_split_group(plan, {"spark-1": facts["spark-1"]}, "sglang"))
+    assert not list(find_split_group(plan, {}, "sglang"))
 
 
 # ---- a model of a few nodes
 
 
-def said(commands: list[Command]) -> list[str]:
+def texts(commands: list[Command]) -> list[str]:
     return [" ".join(command.bounded) for command in commands]
 
 
-def everything(made: Plan, node: str) -> list[str]:
-    return said(
+def everything(plan: Plan, node: str) -> list[str]:
+    return texts(
         [
-            *Phases(docker, made, 30).set_aside(node),
-            *Phases(docker, made, 30).release(node),
-            *Phases(docker, made, 30).stop_head(node),
-            *Phases(docker, made, 30).stop_workers(node),
-            *Phases(docker, made, 30).create_containers(node),
-            *Phases(docker, made, 30).keep(node),
-            *Phases(docker, made, 30).remove_previous(node),
+            *Phases(docker, plan, 30).set_aside(node),
+            *Phases(docker, plan, 30).release(node),
+            *Phases(docker, plan, 30).stop_head(node),
+            *Phases(docker, plan, 30).stop_workers(node),
+            *Phases(docker, plan, 30).create_containers(node),
+            *Phases(docker, plan, 30).keep(node),
+            *Phases(docker, plan, 30).remove_previous(node),
         ]
     )
 
@@ -405,7 +405,7 @@ def worlds(draw: st.DrawFn) -> dict[str, NodeFacts]:
         for name in draw(st.lists(st.sampled_from(["old-a", "old-b"]), unique=True, max_size=2)):
             was = THREE[node_name(draw(st.integers(0, 2)))]
             ranks.append(replace(draw(own_rank(was, name, LABELS + ODD)), name=name))
-        facts[node] = seen(*ranks, node=rank, image=draw(st.sampled_from((IMAGE_ID, None))))
+        facts[node] = facts_of(*ranks, node=rank, image=draw(st.sampled_from((IMAGE_ID, None))))
     return facts
 
 
@@ -422,17 +422,17 @@ def test_after_the_orders_a_second_plan_is_empty(facts: dict[str, NodeFacts], wi
     state = "running" if wish == "hangs" else wish
     specs = THREE if state == "running" else {}
     world, before = World(dict(facts)), ours(facts)
-    made = make_plan(specs, world.facts, state, restart="it hangs" if wish == "hangs" else "")
-    world.carry_out(made)
+    plan = make_plan(specs, world.facts, state, restart="it hangs" if wish == "hangs" else "")
+    world.carry_out(plan)
     assert {(n, name.removesuffix(".previous")) for n, name in world.touched} <= before
     assert all(Rank("somebodys", "x", "running", restart_policy="always") in f.ranks
                for f in world.facts.values())  # fmt: skip
-    if state == "running" and made.restart:
+    if state == "running" and plan.restart:
         alive = {n: [r for r in members(f, "sglang") if r.running]
                  for n, f in world.facts.items()}  # fmt: skip
         assert not any(alive.values()), "all are stopped before the first starts"
-    world.start_and_keep(made, specs)
-    world.forget(made)
+    world.start_and_keep(plan, specs)
+    world.forget(plan)
     again = make_plan(specs, world.facts, state)
     assert not again.changes, list(again.lines())
 
@@ -458,9 +458,9 @@ def test_what_runs_as_wanted_is_not_made_anew_unless_it_is_kept(
         (n, r.name) for n, f in facts.items() for r in f.ranks
         if r.label == THREE[n].dump() and (f.image is None or f.image.id == r.image_id)
     }  # fmt: skip
-    made = make_plan(THREE, facts, "running")
-    right -= {(n, r.name) for n, r in made.previous.ranks.items()} if made.previous else set()
-    assert not right & {(s.node, s.name) for s in made.steps if s.recreate or s.remove}
+    plan = make_plan(THREE, facts, "running")
+    right -= {(n, r.name) for n, r in plan.previous.ranks.items()} if plan.previous else set()
+    assert not right & {(s.node, s.name) for s in plan.steps if s.recreate or s.remove}
 
 
 def test_a_rank_that_does_not_exist_yet_is_the_head_by_its_spec() -> None:

@@ -44,10 +44,10 @@ def planned(facts: Facts, specs: Specs) -> tuple[Plan, Facts]:
 def switched(nodes: int, steps: int) -> World:
     """From old to new, cut after so many commands; whole where there are not so many."""
     world = World(running(old(nodes)), patience=steps)
-    made, view = planned(world.facts, new(nodes))
-    assert made.previous is not None
+    plan, view = planned(world.facts, new(nodes))
+    assert plan.previous is not None
     try:
-        world.switch(made, new(nodes))
+        world.switch(plan, new(nodes))
     except Killed:
         assert steps >= 0
     world.patience = -1
@@ -60,13 +60,13 @@ def steps_of(nodes: int) -> int:
 
 
 def names(facts: Facts) -> dict[str, list[str]]:
-    return {node: sorted(r.name for r in seen.ranks) for node, seen in facts.items()}
+    return {node: sorted(r.name for r in facts.ranks) for node, facts in facts.items()}
 
 
 def runs(facts: Facts) -> dict[str, str | None]:
     """Node → the label of the one rank that is there, and runs."""
-    assert all(len(seen.ranks) == 1 and seen.ranks[0].running for seen in facts.values()), facts
-    return {node: seen.ranks[0].label for node, seen in facts.items()}
+    assert all(len(facts.ranks) == 1 and facts.ranks[0].running for facts in facts.values()), facts
+    return {node: facts.ranks[0].label for node, facts in facts.items()}
 
 
 def labels(specs: Specs) -> dict[str, str | None]:
@@ -83,8 +83,8 @@ CUTS = [
 @pytest.mark.parametrize(("nodes", "steps"), CUTS)
 def test_the_same_deploy_again_ends_with_the_new_group_alone(nodes: int, steps: int) -> None:
     world = switched(nodes, steps)
-    made, _ = planned(world.facts, new(nodes))
-    world.switch(made, new(nodes))
+    plan, _ = planned(world.facts, new(nodes))
+    world.switch(plan, new(nodes))
     assert runs(world.facts) == labels(new(nodes))
     assert names(world.facts) == {node: [spec.name] for node, spec in new(nodes).items()}
     assert not planned(world.facts, new(nodes))[0].changes
@@ -94,10 +94,10 @@ def test_the_same_deploy_again_ends_with_the_new_group_alone(nodes: int, steps: 
 def test_a_deploy_of_the_old_model_ends_with_the_old_group_alone(nodes: int, steps: int) -> None:
     world = switched(nodes, steps)
     untouched = all(r.running and r.id.startswith("id-of")
-                    for seen in world.facts.values() for r in seen.ranks)  # fmt: skip
-    made, _ = planned(world.facts, old(nodes))
-    assert made.restart != untouched, "a group that still serves gets its name back, no more"
-    world.switch(made, old(nodes))
+                    for facts in world.facts.values() for r in facts.ranks)  # fmt: skip
+    plan, _ = planned(world.facts, old(nodes))
+    assert plan.restart != untouched, "a group that still serves gets its name back, no more"
+    world.switch(plan, old(nodes))
     assert runs(world.facts) == labels(old(nodes))
     assert not planned(world.facts, old(nodes))[0].changes
 
@@ -105,18 +105,18 @@ def test_a_deploy_of_the_old_model_ends_with_the_old_group_alone(nodes: int, ste
 @pytest.mark.parametrize(("nodes", "steps"), CUTS)
 def test_the_old_group_can_be_put_back_until_the_new_one_is_proven(nodes: int, steps: int) -> None:
     world = switched(nodes, steps)
-    made, view = planned(world.facts, new(nodes))
+    plan, view = planned(world.facts, new(nodes))
     proven = all(
         any(r.name == s.name and r.running and r.restart_policy != "no" and r.label == s.dump()
             for r in world.facts[n].ranks)
         for n, s in new(nodes).items()
     )  # fmt: skip
     if not proven:
-        found = find_previous_group(view, "sglang")
-        assert made.previous == found
-        assert found is not None
-        assert found.specs == old(nodes)
-        assert found.model == "Qwen/Qwen2.5-7B-Instruct"
+        previous = find_previous_group(view, "sglang")
+        assert plan.previous == previous
+        assert previous is not None
+        assert previous.specs == old(nodes)
+        assert previous.model == "Qwen/Qwen2.5-7B-Instruct"
 
 
 @profile(max_examples=150, deadline=None)
@@ -149,21 +149,21 @@ def failed(nodes: int) -> Facts:
 
 
 def test_what_failed_is_cleared_away_without_a_restart() -> None:
-    made, _ = planned(failed(2), old(2))
-    assert made.changes
-    assert not made.restart
+    plan, _ = planned(failed(2), old(2))
+    assert plan.changes
+    assert not plan.restart
     world = World(failed(2))
-    world.switch(made, old(2))
+    world.switch(plan, old(2))
     assert runs(world.facts) == labels(old(2))
-    assert "was kept for inspection after it had failed" in " ".join(made.lines())
+    assert "was kept for inspection after it had failed" in " ".join(plan.lines())
 
 
 def test_what_failed_is_not_what_is_put_back() -> None:
-    made, _ = planned(failed(2), new(2))
-    assert made.previous is not None
-    assert made.previous.specs == old(2)
+    plan, _ = planned(failed(2), new(2))
+    assert plan.previous is not None
+    assert plan.previous.specs == old(2)
     world = World(failed(2))
-    world.switch(made, new(2))
+    world.switch(plan, new(2))
     assert runs(world.facts) == labels(new(2))
 
 
@@ -189,29 +189,29 @@ def test_a_group_of_which_a_rank_has_ended_is_kept_as_a_whole() -> None:
     facts = running(old(2))
     ended = replace(facts["spark-2"].ranks[0], status="exited", exit_code=137)
     facts["spark-2"] = replace(facts["spark-2"], ranks=(ended,))
-    found = find_previous_group(facts, "sglang")
-    assert found is not None
-    assert list(found.ranks) == ["spark-1", "spark-2"]
+    previous = find_previous_group(facts, "sglang")
+    assert previous is not None
+    assert list(previous.ranks) == ["spark-1", "spark-2"]
 
 
 def test_rollback_can_be_turned_off() -> None:
-    made = make_plan(new(2), running(old(2)), "running", rollback=False)
-    assert made.previous is None
+    plan = make_plan(new(2), running(old(2)), "running", rollback=False)
+    assert plan.previous is None
 
 
 def test_the_same_containers_started_again_are_nothing_to_put_back() -> None:
-    made = make_plan(old(2), running(old(2)), "running", restart="it hangs")
-    assert made.restart
-    assert made.previous is None
+    plan = make_plan(old(2), running(old(2)), "running", restart="it hangs")
+    assert plan.restart
+    assert plan.previous is None
 
 
 def test_a_group_that_shrinks_to_its_head_is_kept_on_both_nodes() -> None:
     alone = specs_of(head_only=True)
-    made, _ = planned(running(specs_of()), alone)
-    assert made.previous is not None
-    assert list(made.previous.ranks) == ["spark-1", "spark-2"]
+    plan, _ = planned(running(specs_of()), alone)
+    assert plan.previous is not None
+    assert list(plan.previous.ranks) == ["spark-1", "spark-2"]
     world = World(running(specs_of()))
-    world.switch(made, alone)
+    world.switch(plan, alone)
     assert names(world.facts) == {"spark-1": ["sglang-head"], "spark-2": []}
 
 

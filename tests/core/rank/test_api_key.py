@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from launch_findings import told
+from launch_findings import check_declared
 from samples import specs_of, want
 
 from cluster.engine import serving
@@ -97,10 +97,10 @@ def test_wanting_a_key_is_a_difference_that_is_told() -> None:
 
 def test_the_launcher_takes_the_words_that_sglang_would_get() -> None:
     plain = docker.create(specs_of()["spark-1"]).argv
-    asked = docker.create(specs_of(api_key_file="~/k")["spark-1"]).argv
-    at = asked.index("sglang.launch_server")
-    assert asked[at - 3 : at - 1] == ("python3", "-c")
-    assert asked[at:] == plain[plain.index("sglang.launch_server") :]
+    command = docker.create(specs_of(api_key_file="~/k")["spark-1"]).argv
+    at = command.index("sglang.launch_server")
+    assert command[at - 3 : at - 1] == ("python3", "-c")
+    assert command[at:] == plain[plain.index("sglang.launch_server") :]
     assert plain[plain.index("sglang.launch_server") - 2 :][:2] == ("python3", "-m")
 
 
@@ -110,14 +110,16 @@ def test_a_worker_is_started_as_ever() -> None:
 
 
 def test_the_embedded_engine_has_no_key() -> None:
-    lines = told(count=1, model="smollm2", runtime="process", api_key_file="~/k", version="")
+    lines = check_declared(
+        count=1, model="smollm2", runtime="process", api_key_file="~/k", version=""
+    )
     assert any(line.startswith("error api_key_file needs runtime = 'docker'") for line in lines), (
         lines
     )
 
 
 def test_the_cure_of_a_key_in_extra_args_is_the_setting() -> None:
-    (line,) = told(model="qwen7b", extra_args=["--api-key", KEY])
+    (line,) = check_declared(model="qwen7b", extra_args=["--api-key", KEY])
     assert line.endswith("-> --data api_key_file=FILE, a 0600 file here that holds the key")
 
 
@@ -130,8 +132,8 @@ def test_every_node_agrees_on_it() -> None:
 
 def answered(models: int = 200, keyless: int = 401) -> GroupAnswers:
     listed = EndpointReply(models, '{"data": [{"id": "m"}]}')
-    said = EndpointReply(200, '{"choices": [], "usage": {"completion_tokens": 1}}')
-    return GroupAnswers((EndpointReply(200),), listed, said, keyless=keyless)
+    completion = EndpointReply(200, '{"choices": [], "usage": {"completion_tokens": 1}}')
+    return GroupAnswers((EndpointReply(200),), listed, completion, keyless=keyless)
 
 
 @pytest.mark.parametrize(

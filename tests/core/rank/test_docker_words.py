@@ -145,7 +145,7 @@ def test_no_restart_policy_until_the_group_is_ready() -> None:
 
 def test_the_other_verbs() -> None:
     spec = specs_of()["spark-2"]
-    said = {
+    commands = {
         "start": docker.start(spec),
         "keep": docker.keep(spec.name, "unless-stopped"),
         "release": docker.release(spec.name),
@@ -155,7 +155,7 @@ def test_the_other_verbs() -> None:
         "logs": docker.logs(spec.name, 40, earlier=True),
     }
     name, bound = "sglang-worker-1", "timeout --kill-after=5"
-    assert {verb: shlex.join(command.bounded) for verb, command in said.items()} == {
+    assert {verb: shlex.join(command.bounded) for verb, command in commands.items()} == {
         "start": f"{bound} 60 docker start {name}",
         "keep": f"{bound} 30 docker update --restart unless-stopped {name}",
         "release": f"{bound} 30 docker update --restart no {name}",
@@ -173,8 +173,8 @@ def test_a_rank_s_log_begins_at_its_last_start(tmp_path: Path) -> None:
     fake.chmod(0o755)
     path = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     words = docker.logs("sglang-head", 40).bounded
-    said = subprocess.run(words, env=path, capture_output=True, text=True, check=True).stdout
-    assert said == f"logs --since {started} --tail 40 sglang-head\n"
+    output = subprocess.run(words, env=path, capture_output=True, text=True, check=True).stdout
+    assert output == f"logs --since {started} --tail 40 sglang-head\n"
 
 
 def test_a_stop_may_take_longer_than_the_engine_is_given() -> None:

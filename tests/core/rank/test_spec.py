@@ -164,12 +164,14 @@ def test_field(data: dict[str, Any], field: Callable[[Spec], Any], value: Any) -
 def test_a_nodes_own_settings_reach_its_rank_alone() -> None:
     one, two = declare()
     hosts = [one, HostData(two.name, two.groups, {"hf_cache": "/data", "env": {"X": "1"}})]
-    seen, facts = parse_declaration(hosts), {node_name(i): spark(i) for i in range(2)}
-    made = declared_specs(seen, find_model("qwen72b"), fabric_of(seen, facts), facts, "0.5.23")
-    assert made["spark-1"].volumes[0].startswith("/raid/hf-cache/hub:")
-    assert made["spark-2"].volumes[0].startswith("/data/hub:")
-    assert "X" in made["spark-2"].env
-    assert "X" not in made["spark-1"].env
+    declaration, facts = parse_declaration(hosts), {node_name(i): spark(i) for i in range(2)}
+    specs = declared_specs(
+        declaration, find_model("qwen72b"), fabric_of(declaration, facts), facts, "0.5.23"
+    )
+    assert specs["spark-1"].volumes[0].startswith("/raid/hf-cache/hub:")
+    assert specs["spark-2"].volumes[0].startswith("/data/hub:")
+    assert "X" in specs["spark-2"].env
+    assert "X" not in specs["spark-1"].env
 
 
 def test_the_process_runtime_has_the_users_environment_and_nothing_of_dockers() -> None:
@@ -234,8 +236,8 @@ def test_drift_is_told_by_field(data: dict[str, Any], reason: str) -> None:
 
 
 def test_drift_of_a_model_names_every_field_it_moves() -> None:
-    told = label_drift(head().dump(), head(model="qwen72b"))
-    assert [line.partition(":")[0] for line in told] == [
+    drift = label_drift(head().dump(), head(model="qwen72b"))
+    assert [line.partition(":")[0] for line in drift] == [
         "enable_dp_attention",
         "env TIKTOKEN_ENCODINGS_BASE",
         "model",
@@ -338,19 +340,19 @@ def test_the_same_declaration_causes_no_drift() -> None:
 
 
 def test_every_rank_is_passed_its_own_fabric_address() -> None:
-    made = specs_of(nodes=3)
-    assert [s.env["SGLANG_HOST_IP"] for s in made.values()] == [
+    specs = specs_of(nodes=3)
+    assert [s.env["SGLANG_HOST_IP"] for s in specs.values()] == [
         "192.168.100.10",
         "192.168.100.11",
         "192.168.100.12",
     ]
-    assert {s.launch.dist_init_addr for s in made.values()} == {"192.168.100.10:50000"}
+    assert {s.launch.dist_init_addr for s in specs.values()} == {"192.168.100.10:50000"}
 
 
 def test_a_lone_head_meets_nobody() -> None:
-    seen, facts = want(1), {"spark-1": spark(0)}
-    fabric = replace(fabric_of(seen, facts), nodes=(NodeFabric("spark-1", "127.0.0.1"),))
-    (spec,) = declared_specs(seen, find_model(1), fabric, facts, "0.5.23").values()
+    nodes, facts = want(1), {"spark-1": spark(0)}
+    fabric = replace(fabric_of(nodes, facts), nodes=(NodeFabric("spark-1", "127.0.0.1"),))
+    (spec,) = declared_specs(nodes, find_model(1), fabric, facts, "0.5.23").values()
     assert spec.launch.dist_init_addr is None
 
 
@@ -379,8 +381,8 @@ def test_a_volume_that_would_show_the_token(volume: str, shows: bool) -> None:
     facts = spark(0)
     settings = Settings(volumes=(volume,))
     assert list(token_mounts(settings, facts)) == ([volume] if shows else [])
-    made = head(hf_cache="~/.cache/huggingface", model="qwen7b")
-    assert not [v for v in made.volumes if v.startswith("/home/me/.cache/huggingface:")]
+    spec = head(hf_cache="~/.cache/huggingface", model="qwen7b")
+    assert not [v for v in spec.volumes if v.startswith("/home/me/.cache/huggingface:")]
 
 
 @pytest.mark.parametrize(

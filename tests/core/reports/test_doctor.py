@@ -39,8 +39,8 @@ READY = Status(
 DOWN = replace(READY, ok=False, ready=False, state="degraded", served=())
 
 
-def keys(told):
-    return [a.key for a in told]
+def keys(findings):
+    return [a.key for a in findings]
 
 
 # Quoted from SGLang 0.5.23 and 0.5.3.post3, torch, NCCL, huggingface_hub and FlashInfer.
@@ -128,10 +128,10 @@ HARMLESS = [
 @pytest.mark.parametrize(("line", "key"), [pytest.param(*x, id=x[1]) for x in LINES])
 def test_every_line_that_is_known_to_tell_something_is_understood(line, key):
     words = RankLogText("spark-2", ran(SPEC, status="exited", exit_code=0), [line])
-    (told,) = log_problems([words], ready=False, rdma=False)
-    assert told.key == key
-    assert told.cause and told.cure and told.evidence
-    assert told.where == f"spark-2 {SPEC.name}"
+    (finding,) = log_problems([words], ready=False, rdma=False)
+    assert finding.key == key
+    assert finding.cause and finding.cure and finding.evidence
+    assert finding.where == f"spark-2 {SPEC.name}"
 
 
 @pytest.mark.parametrize("line", [pytest.param(x, id=x.split(" ")[0]) for x in HARMLESS])
@@ -142,8 +142,8 @@ def test_what_a_rank_that_is_well_says_is_nothing(line):
 def test_a_consequence_is_a_warning_beside_its_cause():
     cause = RankLogText("spark-2", ran(SPEC, status="exited"), ["CUDA out of memory"])
     lost = RankLogText("spark-1", ran(SPEC, status="exited"), ["x: Connection reset by peer"])
-    told = list(log_problems([lost, cause], ready=False, rdma=False))
-    assert [(a.key, a.level) for a in told] == [("cuda-oom", "error"), ("peer-gone", "warning")]
+    findings = list(log_problems([lost, cause], ready=False, rdma=False))
+    assert [(a.key, a.level) for a in findings] == [("cuda-oom", "error"), ("peer-gone", "warning")]
     (alone,) = log_problems([lost], ready=False, rdma=False)
     assert alone.level == "error"
 
@@ -164,11 +164,11 @@ def test_what_a_group_that_serves_got_over_is_a_warning():
 
 
 def test_that_a_stopped_group_lost_its_head_is_no_error():
-    said = "SIGTERM received. signum=None frame=None. Draining requests and shutting down..."
-    head = RankLogText("spark-1", ran(SPEC, status="exited"), [said])
+    line = "SIGTERM received. signum=None frame=None. Draining requests and shutting down..."
+    head = RankLogText("spark-1", ran(SPEC, status="exited"), [line])
     worker = RankLogText("spark-2", ran(SPEC, status="exited"), ["x: Connection reset by peer"])
-    told = {a.where: a.level for a in log_problems([head, worker], ready=False, rdma=False)}
-    assert told[f"spark-2 {SPEC.name}"] == "warning"
+    findings = {a.where: a.level for a in log_problems([head, worker], ready=False, rdma=False)}
+    assert findings[f"spark-2 {SPEC.name}"] == "warning"
     alone = {a.where: a.level for a in log_problems([worker], ready=False, rdma=False)}
     assert alone == {f"spark-2 {SPEC.name}": "error"}
 
@@ -176,18 +176,18 @@ def test_that_a_stopped_group_lost_its_head_is_no_error():
 def test_nccl_over_tcp_is_an_error_where_rdma_was_chosen():
     line = "spark-1:1:2 [0] NCCL INFO Using network Socket"
     words = RankLogText("spark-1", ran(SPEC), transport=[line])
-    (told,) = log_problems([words], ready=True, rdma=True)
-    assert (told.key, told.level, told.evidence) == ("nccl-tcp", "error", line)
+    (finding,) = log_problems([words], ready=True, rdma=True)
+    assert (finding.key, finding.level, finding.evidence) == ("nccl-tcp", "error", line)
     assert list(log_problems([words], ready=True, rdma=False)) == []
 
 
 def test_a_memory_kill_is_told_by_docker_not_by_137():
     killed = RankLogText("spark-1", ran(SPEC, status="exited", exit_code=137, oom_killed=True))
-    (told,) = log_problems([killed], ready=False, rdma=False)
-    assert told.key == "oom-killed"
+    (finding,) = log_problems([killed], ready=False, rdma=False)
+    assert finding.key == "oom-killed"
     plain = replace(killed, rank=replace(killed.rank, oom_killed=False))
-    (told,) = log_problems([plain], ready=False, rdma=False)
-    assert told.key == "ended"
+    (finding,) = log_problems([plain], ready=False, rdma=False)
+    assert finding.key == "ended"
 
 
 @pytest.mark.parametrize(
@@ -235,9 +235,9 @@ def test_a_memory_kill_is_told_by_docker_not_by_137():
     ],
 )
 def test_what_the_ranks_states_say(status, key, level):
-    (told,) = group_problems(status)
-    assert (told.key, told.level) == (key, level)
-    assert told.cure
+    (finding,) = group_problems(status)
+    assert (finding.key, finding.level) == (key, level)
+    assert finding.cure
 
 
 def test_drift_is_one_warning_a_node_that_names_every_field():
@@ -263,13 +263,13 @@ def test_a_group_that_is_well_has_nothing():
     ],
 )
 def test_a_container_engine_that_cannot_be_asked(engine, unread, key):
-    (told,) = engine_problems({"spark-1": spark(0, engine=engine, unread=unread)})
-    assert (told.key, told.where) == (key, "spark-1")
-    assert told.evidence
+    (finding,) = engine_problems({"spark-1": spark(0, engine=engine, unread=unread)})
+    assert (finding.key, finding.where) == (key, "spark-1")
+    assert finding.evidence
     of_docker = error("the Docker daemon is not running", "spark-1", "x", "docker-unusable")
     others = [replace(of_docker, where="spark-2"), error("Docker, by its words alone", "spark-1")]
-    found = check_problems([of_docker, *others], [told])
-    assert [(p.where, p.cause) for p in found] == [(f.where, f.what) for f in others]
+    findings = check_problems([of_docker, *others], [finding])
+    assert [(p.where, p.cause) for p in findings] == [(f.where, f.what) for f in others]
 
 
 def test_a_node_that_is_off_and_a_disk_that_fills():
@@ -277,8 +277,8 @@ def test_a_node_that_is_off_and_a_disk_that_fills():
     full = DiskReading("/", True, False, 10**12, 10**9)
     filling = DiskReading("/raid", True, True, 10**12, 4 * 10**10)
     fine = DiskReading("/data", True, True, 10**12, 10**11)
-    told = list(disk_problems({"spark-1": spark(0, disks=(full, filling, fine))}))
-    assert [(a.level, a.cause) for a in told] == [
+    findings = list(disk_problems({"spark-1": spark(0, disks=(full, filling, fine))}))
+    assert [(a.level, a.cause) for a in findings] == [
         ("warning", "the disk under /raid is nearly full"),
         ("error", "the disk under / is nearly full"),
     ]
@@ -287,9 +287,9 @@ def test_a_node_that_is_off_and_a_disk_that_fills():
 def test_a_failed_rank_that_was_kept_is_told_with_its_last_words():
     left = Leftover(node="spark-1", container="sglang-head.failed", state="exited", kind="failed")
     words = RankLogText("spark-1", replace(ran(SPEC), name="sglang-head.failed"), ["one", "two"])
-    (told,) = leftover_problems(replace(READY, leftovers=(left,)), [words])
-    assert (told.key, told.evidence) == ("left-failed", "one / two")
-    assert "docker logs sglang-head.failed" in told.cure
+    (finding,) = leftover_problems(replace(READY, leftovers=(left,)), [words])
+    assert (finding.key, finding.evidence) == ("left-failed", "one / two")
+    assert "docker logs sglang-head.failed" in finding.cure
 
 
 def test_a_switch_that_is_under_way_is_no_ailment():
@@ -303,8 +303,10 @@ def test_a_switch_that_is_under_way_is_no_ailment():
 
 
 def test_the_report_is_well_with_warnings_alone():
-    found = list(check_problems([ok("fine"), warning("hm", "spark-1")], []))
-    told = doctor_report(READY, [*found, *found], ("x",))
-    assert (told.ok, keys(told.ailments)) == (True, ["check"])
-    told = doctor_report(READY, [*found, *check_problems([error("bad", "spark-2", "do")], [])], ())
-    assert (told.ok, [a.level for a in told.ailments]) == (False, ["error", "warning"])
+    findings = list(check_problems([ok("fine"), warning("hm", "spark-1")], []))
+    report = doctor_report(READY, [*findings, *findings], ("x",))
+    assert (report.ok, keys(report.ailments)) == (True, ["check"])
+    report = doctor_report(
+        READY, [*findings, *check_problems([error("bad", "spark-2", "do")], [])], ()
+    )
+    assert (report.ok, [a.level for a in report.ailments]) == (False, ["error", "warning"])

@@ -117,7 +117,7 @@ def drawn(things: Any, console: Console | None = None) -> str:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+def run_cli(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Runs a command whose questions to the project all get this document; its output."""
 
     def run(document: Any, *words: str) -> str:
@@ -135,18 +135,18 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
 
 
 @pytest.mark.parametrize("command", ["status", "doctor", "models", "logs"])
-def test_an_error_of_any_command(asked: Callable[..., str], command: str) -> None:
-    assert "[/no]" in checked(asked(ClusterError(BAD), command))
+def test_an_error_of_any_command(run_cli: Callable[..., str], command: str) -> None:
+    assert "[/no]" in checked(run_cli(ClusterError(BAD), command))
 
 
-def test_status(asked: Callable[..., str]) -> None:
-    told = hostile(cluster_documents.TOLD) | {"ok": False, "warnings": [BAD], "unread": [BAD]}
-    told |= {"drift": [BAD], "unsure": BAD, "served": [BAD]}
-    told["holder"] = {"owner": BAD, "command": BAD, "age": 1.0, "stale": False}
-    told["leftovers"] = [{"node": BAD, "container": BAD, "state": BAD, "kind": "failed"}]
-    assert checked(asked(told, "status")).count("[/no]") > 10
-    assert json.loads(asked(told, "status", "--json")) == told
-    assert "[/no]" in checked(drawn(status_table(told)))
+def test_status(run_cli: Callable[..., str]) -> None:
+    report = hostile(cluster_documents.TOLD) | {"ok": False, "warnings": [BAD], "unread": [BAD]}
+    report |= {"drift": [BAD], "unsure": BAD, "served": [BAD]}
+    report["holder"] = {"owner": BAD, "command": BAD, "age": 1.0, "stale": False}
+    report["leftovers"] = [{"node": BAD, "container": BAD, "state": BAD, "kind": "failed"}]
+    assert checked(run_cli(report, "status")).count("[/no]") > 10
+    assert json.loads(run_cli(report, "status", "--json")) == report
+    assert "[/no]" in checked(drawn(status_table(report)))
 
 
 def test_status_watches_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +157,7 @@ def test_status_watches_on(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "[/no]" in checked(drawn(status.draw_status(None, {})))  # type: ignore[arg-type]
 
 
-def test_doctor(asked: Callable[..., str]) -> None:
+def test_doctor(run_cli: Callable[..., str]) -> None:
     ailment = {
         "level": "error",
         "key": "x",
@@ -166,35 +166,35 @@ def test_doctor(asked: Callable[..., str]) -> None:
         "evidence": BAD,
         "cure": BAD,
     }
-    told = {"ok": False, "state": BAD, "ailments": [ailment], "looked": [BAD]}
-    assert checked(asked(told, "doctor")).count("[/no][bold]") == 6
-    assert json.loads(asked(told, "doctor", "--json")) == told
+    report = {"ok": False, "state": BAD, "ailments": [ailment], "looked": [BAD]}
+    assert checked(run_cli(report, "doctor")).count("[/no][bold]") == 6
+    assert json.loads(run_cli(report, "doctor", "--json")) == report
 
 
-def test_models(asked: Callable[..., str]) -> None:
-    told = cluster_documents.document(runs=BAD, notes=[BAD], model=BAD)
-    told["listing"]["nodes"] = [{"name": BAD}]
-    told["present"] = {BAD: {BAD: cluster_documents.stock(1, complete=False)}}
-    assert "[/no]" in checked(asked(told, "models"))
+def test_models(run_cli: Callable[..., str]) -> None:
+    report = cluster_documents.document(runs=BAD, notes=[BAD], model=BAD)
+    report["listing"]["nodes"] = [{"name": BAD}]
+    report["present"] = {BAD: {BAD: cluster_documents.stock(1, complete=False)}}
+    assert "[/no]" in checked(run_cli(report, "models"))
 
 
-def test_init(asked: Callable[..., str], tmp_path: Path) -> None:
+def test_init(run_cli: Callable[..., str], tmp_path: Path) -> None:
     node = hostile(cluster_documents.probed("spark-1")) | {"lost": ""}
     finding = {"level": "warning", "what": BAD, "where": BAD, "cure": BAD}
-    told = {"nodes": [node], "findings": [finding], "model": "openai/gpt-oss-120b"}
+    listing = {"nodes": [node], "findings": [finding], "model": "openai/gpt-oss-120b"}
     words = ("init", "--head", "spark-1", "-o", str(tmp_path / "mine.py"), "-y")
-    assert checked(asked(told, *words)).count("[/no]") > 6
+    assert checked(run_cli(listing, *words)).count("[/no]") > 6
     silent = {"nodes": [node | {"lost": BAD}], "findings": []}
-    assert "[/no]" in checked(asked(silent, *words, "--force"))
+    assert "[/no]" in checked(run_cli(silent, *words, "--force"))
 
 
-def test_use(asked: Callable[..., str], tmp_path: Path) -> None:
+def test_use(run_cli: Callable[..., str], tmp_path: Path) -> None:
     inventory = tmp_path / "mine.py"
     inventory.write_text('head = (["spark-1"], {"model": "qwen7b"})\n')
     verdicts = {"verdicts": [{"errors": [BAD], "weight_bytes": 1, "nodes": 1}]}
-    assert "[/no]" in checked(asked(verdicts, "use", "qwen14b", "-i", str(inventory)))
+    assert "[/no]" in checked(run_cli(verdicts, "use", "qwen14b", "-i", str(inventory)))
     fine = {"verdicts": [{"errors": [], "weight_bytes": 1, "nodes": 1}], "model": BAD}
-    assert "[/no]" in checked(asked(fine, "use", "qwen14b", "-i", str(inventory)))
+    assert "[/no]" in checked(run_cli(fine, "use", "qwen14b", "-i", str(inventory)))
 
 
 def test_logs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -256,15 +256,15 @@ def test_a_comparison(file: Path, tmp_path: Path) -> None:
     other.write_bytes(
         encode_result(msgspec.structs.replace(a_result(), id=f"{a_result().id[:-4]}ffff"))
     )
-    found = compare_runs([str(other), str(file)], "all", None, anyway=True)
-    assert "[/no]" in checked(printed(compare_tables.comparison_tables(found)))
-    cells_hold_no_formula(checked(compare_tables.comparison_csv(found)))
-    markdown = checked(compare_tables.comparison_markdown(found))
+    comparison = compare_runs([str(other), str(file)], "all", None, anyway=True)
+    assert "[/no]" in checked(printed(compare_tables.comparison_tables(comparison)))
+    cells_hold_no_formula(checked(compare_tables.comparison_csv(comparison)))
+    markdown = checked(compare_tables.comparison_markdown(comparison))
     assert "<img" not in markdown
     assert "\\[/no\\]" in markdown
-    assert json.loads(checked(compare_tables.comparison_json(found)))["runs"][1]["name"] == str(
-        file
-    )
+    assert json.loads(checked(compare_tables.comparison_json(comparison)))["runs"][1][
+        "name"
+    ] == str(file)
 
 
 def test_all_models(result: Result, tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ GB10 = Gpu(0, "NVIDIA GB10", "580.126.09", "12.1")
 
 def test_a_healthy_spark() -> None:
     node = spark(0, gpus=(GB10,), engine=Engine("29.1.0", ("nvidia",)), disks=(CACHE,))
-    seen = probed_node(node, "/raid/hf-cache", "3.12.3")
-    assert (seen.gpu, seen.driver, seen.docker) == ("NVIDIA GB10", "580.126.09", "29.1.0")
-    assert (seen.hf_cache, seen.free_bytes, seen.python) == ("writable", 5, "3.12.3")
-    assert seen.ports == (
+    reading = probed_node(node, "/raid/hf-cache", "3.12.3")
+    assert (reading.gpu, reading.driver, reading.docker) == ("NVIDIA GB10", "580.126.09", "29.1.0")
+    assert (reading.hf_cache, reading.free_bytes, reading.python) == ("writable", 5, "3.12.3")
+    assert reading.ports == (
         "enp1s0f1np1 192.168.100.10/24",
         "enP2p1s0f1np1 192.168.101.10/24",
     )
@@ -33,9 +33,13 @@ def test_a_machine_that_lacks_everything() -> None:
         rdma=(bare, replace(half("B", "10.2.1.1/24"), state="DOWN")),
         unread={"gpus": "driver mismatch"},
     )
-    seen = probed_node(node, "/raid/hf-cache", "")
-    assert (seen.gpu, seen.docker, seen.hf_cache) == ("driver mismatch", "denied", "not writable")
-    assert (seen.ports, seen.python) == (("enp1s0f1np1 no IPv4 address",), "missing")
+    reading = probed_node(node, "/raid/hf-cache", "")
+    assert (reading.gpu, reading.docker, reading.hf_cache) == (
+        "driver mismatch",
+        "denied",
+        "not writable",
+    )
+    assert (reading.ports, reading.python) == (("enp1s0f1np1 no IPv4 address",), "missing")
 
 
 def test_a_cache_below_the_logins_home() -> None:

@@ -72,17 +72,22 @@ def test_a_rank_is_told_from_its_container_and_its_node():
     assert begun is not None
     gpu = Gpu(0, "GB10", "580", "12.1", power_watts=34.5)
     facts = spark(0, ranks=(rank,), clock=begun + 90, memory=MemoryReading(100, 40), gpus=(gpu,))
-    told = rank_status(0, "spark-1", facts, rank, health=200, phase="ready", drift=("a -> b",))
-    assert (told.container, told.state, told.uptime, told.restarts) == (spec.name, "running", 90, 2)
-    assert (told.memory_used, told.memory_total, told.gpu_watts) == (60, 100, 34.5)
-    assert (told.image, len(told.spec), told.drift) == ("ab" * 6, 12, ("a -> b",))
-    assert told.healthy
+    status = rank_status(0, "spark-1", facts, rank, health=200, phase="ready", drift=("a -> b",))
+    assert (status.container, status.state, status.uptime, status.restarts) == (
+        spec.name,
+        "running",
+        90,
+        2,
+    )
+    assert (status.memory_used, status.memory_total, status.gpu_watts) == (60, 100, 34.5)
+    assert (status.image, len(status.spec), status.drift) == ("ab" * 6, 12, ("a -> b",))
+    assert status.healthy
 
 
 def test_no_answer_is_never_nothing_there():
     facts = spark(0, unread={"ranks": "no answer in time"})
-    told = rank_status(0, "spark-1", facts, None, health=200)
-    assert (told.state, told.lost) == ("unknown", "Docker does not respond: no answer in time")
+    status = rank_status(0, "spark-1", facts, None, health=200)
+    assert (status.state, status.lost) == ("unknown", "Docker does not respond: no answer in time")
     assert rank_status(0, "spark-1", spark(0), None).state == "missing"
     assert rank_status(0, "spark-1", None, None, lost="off").state == "unknown"
 

@@ -12,7 +12,7 @@ from cluster.settings.inventory import unreachable_names, unreadable_groups
 SETTINGS = {"model": "gpt-oss-120b"}
 
 
-def told(variables: dict[str, Any]) -> str:
+def messages(variables: dict[str, Any]) -> str:
     return "\n".join(map(str, unreadable_groups("spark.py", variables)))
 
 
@@ -31,7 +31,7 @@ def told(variables: dict[str, Any]) -> str:
     ],
 )
 def test_what_pyinfra_reads_as_it_is_meant_is_left_alone(variables: dict[str, Any]) -> None:
-    assert told(variables) == ""
+    assert messages(variables) == ""
 
 
 @pytest.mark.parametrize(
@@ -63,17 +63,17 @@ def test_what_pyinfra_reads_as_it_is_meant_is_left_alone(variables: dict[str, An
     ],
 )
 def test_a_head_that_pyinfra_would_pass_over_is_named_with_its_cure(head: Any, says: str) -> None:
-    text = told({"head": head})
+    text = messages({"head": head})
     assert "the group `head` of spark.py" in text
     assert says in text
     assert " -> head = " in text
 
 
 def test_the_other_groups_are_looked_at_as_well() -> None:
-    text = told({"head": ["a"], "workers": "b"})
+    text = messages({"head": ["a"], "workers": "b"})
     assert "the group `workers` of spark.py is the text" in text
     assert 'workers = ["spark-2"]' in text, "not the head once more"
-    assert "call it _PORTS" in told({"head": ["a"], "PORTS": (1, 2)})
+    assert "call it _PORTS" in messages({"head": ["a"], "PORTS": (1, 2)})
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_the_other_groups_are_looked_at_as_well() -> None:
     ],
 )
 def test_a_file_without_a_head(variables: dict[str, Any], says: str) -> None:
-    assert says in told(variables)
+    assert says in messages(variables)
 
 
 @pytest.mark.parametrize(

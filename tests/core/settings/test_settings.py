@@ -123,21 +123,21 @@ def test_an_open_quote_is_told_as_one(name: str, value: str) -> None:
 def test_wrong_value_names_setting_value_allowed_and_cure(
     name: str, value: Any, allowed: str
 ) -> None:
-    (told,) = refusal(host(**{name: value}))
+    (finding,) = refusal(host(**{name: value}))
     shown = value if name != "env" or not isinstance(value, dict) else dict(value)
-    assert told.startswith(f"{name} = {shown!r} is not allowed: it must be {allowed}")
-    assert f" -> --data {name}=" in told or f"--data '{name}=" in told
+    assert finding.startswith(f"{name} = {shown!r} is not allowed: it must be {allowed}")
+    assert f" -> --data {name}=" in finding or f"--data '{name}=" in finding
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in ("env", *LISTS)])
 def test_the_cure_can_be_typed_as_it_stands(name: str) -> None:
     """What the cure says is itself accepted, as the shell and pyinfra would hand it over."""
-    (told,) = refusal(host(**{name: ["wrong"]}))
-    word = shlex.split(told.partition(" -> ")[2])[1]
+    (finding,) = refusal(host(**{name: ["wrong"]}))
+    word = shlex.split(finding.partition(" -> ")[2])[1]
     given_name, _, value = word.partition("=")
     assert given_name == name
-    kept = convert(name, parse_cli_arg(value))
-    assert kept == getattr(DEFAULTS, name) or value == "..." or name in EXAMPLES
+    settings = convert(name, parse_cli_arg(value))
+    assert settings == getattr(DEFAULTS, name) or value == "..." or name in EXAMPLES
 
 
 @pytest.mark.parametrize(
@@ -224,17 +224,17 @@ MISTYPED = [
     ("name", "typed", "value"), [pytest.param(*row, id=f"{row[0]}={row[1]}") for row in TYPED]
 )
 def test_typed_value_is_taken(name: str, typed: str, value: Any) -> None:
-    kept = getattr(parse_settings(host(**{name: parse_cli_arg(typed)})), name)
-    assert (kept, type(kept)) == (value, type(value))
+    parsed = getattr(parse_settings(host(**{name: parse_cli_arg(typed)})), name)
+    assert (parsed, type(parsed)) == (value, type(value))
 
 
 @pytest.mark.parametrize(
     ("name", "typed", "says"), [pytest.param(*row, id=f"{row[0]}={row[1]}") for row in MISTYPED]
 )
 def test_mistyped_value_is_refused(name: str, typed: str, says: str) -> None:
-    (told,) = refusal(host(**{name: parse_cli_arg(typed)}))
-    assert told.startswith(f"{name} = ")
-    assert says in told
+    (finding,) = refusal(host(**{name: parse_cli_arg(typed)}))
+    assert finding.startswith(f"{name} = ")
+    assert says in finding
 
 
 # ---- names
@@ -255,9 +255,9 @@ def test_mistyped_value_is_refused(name: str, typed: str, says: str) -> None:
     ],
 )
 def test_unknown_setting_names_the_nearest(name: str, meant: str) -> None:
-    (told,) = refusal(host(**{name: "x"}))
-    assert meant in told
-    assert "docs/settings.md" in told
+    (finding,) = refusal(host(**{name: "x"}))
+    assert meant in finding
+    assert "docs/settings.md" in finding
 
 
 @pytest.mark.parametrize(
@@ -269,8 +269,8 @@ def test_what_pyinfra_and_its_connectors_own_is_passed_over(name: str) -> None:
 
 
 def test_every_mistake_is_told_at_once() -> None:
-    told = refusal(host(modle="x", port=0, rdma="maybe"), host("spark-2", "workers", gpus=1))
-    assert [line.split()[0] for line in told] == ["modle", "port", "rdma", "gpus"]
+    findings = refusal(host(modle="x", port=0, rdma="maybe"), host("spark-2", "workers", gpus=1))
+    assert [line.split()[0] for line in findings] == ["modle", "port", "rdma", "gpus"]
 
 
 def test_a_mistake_of_all_nodes_is_told_once() -> None:
@@ -278,8 +278,8 @@ def test_a_mistake_of_all_nodes_is_told_once() -> None:
 
 
 def test_none_is_auto_where_auto_exists() -> None:
-    kept = parse_settings(host(mem_fraction=None, rdma=None, ready_timeout=None, twins=None))
-    assert kept == DEFAULTS
+    settings = parse_settings(host(mem_fraction=None, rdma=None, ready_timeout=None, twins=None))
+    assert settings == DEFAULTS
 
 
 # ---- env
@@ -287,28 +287,28 @@ def test_none_is_auto_where_auto_exists() -> None:
 
 def test_env_layers_merge_stronger_over_weaker() -> None:
     layers = [{"A": "all", "B": "all", "C": "all"}, {"B": "group", "C": "group"}, {"C": 3}]
-    kept = parse_settings(HostData("spark-1", ("head",), {"env": {"C": 3}}, layers))
-    assert kept.env == {"A": "all", "B": "group", "C": "3"}
+    settings = parse_settings(HostData("spark-1", ("head",), {"env": {"C": 3}}, layers))
+    assert settings.env == {"A": "all", "B": "group", "C": "3"}
 
 
 def test_env_of_any_layer_is_checked() -> None:
     layers = [{"1A": "x"}, {"B": "fine"}]
-    (told,) = refusal(HostData("spark-1", ("head",), {"env": {"B": "fine"}}, layers))
-    assert told.startswith("env = {'1A': 'x'} is not allowed")
+    (finding,) = refusal(HostData("spark-1", ("head",), {"env": {"B": "fine"}}, layers))
+    assert finding.startswith("env = {'1A': 'x'} is not allowed")
 
 
 @pytest.mark.parametrize("name", SECRET_ENV)
 def test_a_token_in_env_is_refused_without_showing_it(name: str) -> None:
-    (told,) = refusal(host(env={name: "hf_sesame"}))
-    assert told.startswith(f"env must not hold {name}")
-    assert "hf_sesame" not in told
-    assert "hf_token_file" in told
+    (finding,) = refusal(host(env={name: "hf_sesame"}))
+    assert finding.startswith(f"env must not hold {name}")
+    assert "hf_sesame" not in finding
+    assert "hf_token_file" in finding
 
 
 def test_a_token_hidden_in_a_weaker_layer_is_refused_too() -> None:
     layers = [{"HF_TOKEN": "hf_sesame"}, {}]
-    (told,) = refusal(HostData("spark-1", ("head",), {"env": {}}, layers))
-    assert "HF_TOKEN" in told
+    (finding,) = refusal(HostData("spark-1", ("head",), {"env": {}}, layers))
+    assert "HF_TOKEN" in finding
 
 
 # ---- groups
@@ -329,9 +329,9 @@ HEAD, WORKERS = ("head",), ("workers",)
     ],
 )
 def test_groups_that_cannot_be(hosts: list[tuple[str, tuple[str, ...]]], says: str) -> None:
-    told = refusal(*(HostData(name, groups, {}) for name, groups in hosts))
-    assert says in told[0]
-    assert len(told) == 1
+    findings = refusal(*(HostData(name, groups, {}) for name, groups in hosts))
+    assert says in findings[0]
+    assert len(findings) == 1
 
 
 def test_pyinfras_own_doubling_of_a_connectors_host_is_no_mistake() -> None:
@@ -345,8 +345,8 @@ def test_ranks_follow_the_inventory_with_the_head_first() -> None:
 
 
 def test_nodes_must_agree() -> None:
-    told = refusal(host("a", port=30000), host("b", "workers", port=30001))
-    assert told == [
+    findings = refusal(host("a", port=30000), host("b", "workers", port=30001))
+    assert findings == [
         "port differs between the nodes (a: 30000, b: 30001): it must be the same on all -> "
         "set port for all nodes, in group data or with --data port=…"
     ]
@@ -370,8 +370,8 @@ def test_a_setting_of_the_group_may_not_differ(name: str) -> None:
         value = {SIZE: "1g", IPV4: "127.0.0.1"}[ALLOWED[name]]
     elif ALLOWED[name] in (URL, NETWORKS, MTU):
         value = {URL: "http://hub", NETWORKS: ["10.0.0.0/8"], MTU: 1500}[ALLOWED[name]]
-    told = refusal(host("a"), host("b", "workers", **{name: value}))
-    assert told[0].startswith(f"{name} differs between the nodes (a: ")
+    findings = refusal(host("a"), host("b", "workers", **{name: value}))
+    assert findings[0].startswith(f"{name} differs between the nodes (a: ")
 
 
 @pytest.mark.parametrize(
@@ -389,13 +389,13 @@ def test_a_setting_of_the_group_may_not_differ(name: str) -> None:
     ],
 )
 def test_a_nodes_own_setting_may_differ(name: str, value: Any) -> None:
-    seen = parse_declaration([host("a"), host("b", "workers", **{name: value})])
-    assert getattr(seen.nodes["b"], name) != getattr(seen.nodes["a"], name)
+    declaration = parse_declaration([host("a"), host("b", "workers", **{name: value})])
+    assert getattr(declaration.nodes["b"], name) != getattr(declaration.nodes["a"], name)
 
 
 def test_head_only_leaves_the_workers_idle() -> None:
-    seen = parse_declaration(declare(3, head_only=True))
-    assert (seen.names, tuple(seen.idle)) == (("spark-1",), ("spark-2", "spark-3"))
+    declaration = parse_declaration(declare(3, head_only=True))
+    assert (declaration.names, tuple(declaration.idle)) == (("spark-1",), ("spark-2", "spark-3"))
 
 
 def test_nobody_is_idle_otherwise() -> None:
@@ -421,12 +421,12 @@ LIKELY = st.sampled_from(
 @given(st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=6), JUNK | LIKELY, max_size=6))
 def test_any_data_is_settings_or_refused(data: dict[str, Any]) -> None:
     try:
-        (kept,) = parse_declaration([host(**data)]).nodes.values()
+        (declaration,) = parse_declaration([host(**data)]).nodes.values()
     except Refused as refused:
         assert refused.findings
         str(refused)
     else:
-        assert isinstance(kept, Settings)
+        assert isinstance(declaration, Settings)
 
 
 @profile(max_examples=100, deadline=None)
@@ -450,10 +450,10 @@ def test_any_env_layers_are_settings_or_refused(layers: list[Any]) -> None:
 @pytest.mark.parametrize("name", ["hf_endpoint", "tiktoken_source"])
 @pytest.mark.parametrize("user", ["me", "me:secret", ":secret", "me:se@cret", "me:"])
 def test_a_url_with_a_user_is_refused_without_its_password(name: str, user: str) -> None:
-    (told,) = refusal(host(**{name: f"http://{user}@hub.lan:8080/x"}))
-    assert told.startswith(f"{name} = 'http://***@hub.lan:8080/x' is not allowed")
-    assert f"--data {name}=http://hub.lan:8080/x" in told
-    assert "cret" not in told
+    (finding,) = refusal(host(**{name: f"http://{user}@hub.lan:8080/x"}))
+    assert finding.startswith(f"{name} = 'http://***@hub.lan:8080/x' is not allowed")
+    assert f"--data {name}=http://hub.lan:8080/x" in finding
+    assert "cret" not in finding
 
 
 @pytest.mark.parametrize("url", ["https://hub.lan/a@b", "http://hub.lan?x=a@b", ""])

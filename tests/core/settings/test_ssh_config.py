@@ -27,7 +27,7 @@ def run_of_pyinfra() -> Iterator[None]:
 
 
 @pytest.fixture
-def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Told:
+def refusal_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Told:
     """What is refused of an inventory with spark-1, with this text as ~/.ssh/config; "" if nothing.
 
     + files: others in ~/.ssh, by name; data: the inventory's settings of spark-1
@@ -37,7 +37,7 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Told:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
 
-    def told(text: str, data: dict[str, object] | None = None, **files: str) -> str:
+    def refusal_of(text: str, data: dict[str, object] | None = None, **files: str) -> str:
         config = ssh / "config.test"
         config.write_text(text)
         for name, content in files.items():
@@ -53,7 +53,7 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Told:
             return "\n".join(map(str, refused.findings))
         return ""
 
-    return told
+    return refusal_of
 
 
 @pytest.mark.parametrize(
@@ -82,9 +82,9 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Told:
     ],
 )  # fmt: skip
 def test_what_both_read_alike_goes_on_without_a_word(
-    told: Told, text: str, caplog: pytest.LogCaptureFixture
+    refusal_of: Told, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert told(text, key="a key", more="Host spark-1\n  Port 2200\n") == ""
+    assert refusal_of(text, key="a key", more="Host spark-1\n  Port 2200\n") == ""
     assert caplog.text == ""
 
 
@@ -129,11 +129,11 @@ def test_what_both_read_alike_goes_on_without_a_word(
     ],
 )  # fmt: skip
 def test_what_pyinfra_reads_otherwise_is_named_with_its_cure(
-    told: Told, text: str, says: str
+    refusal_of: Told, text: str, says: str
 ) -> None:
-    said = told(text, key="a key", one="Port 2200\n", two="User me\n", other="Host x\n")
-    assert says in said
-    assert " -> " in said
+    message = refusal_of(text, key="a key", one="Port 2200\n", two="User me\n", other="Host x\n")
+    assert says in message
+    assert " -> " in message
 
 
 @pytest.mark.parametrize(
@@ -147,29 +147,29 @@ def test_what_pyinfra_reads_otherwise_is_named_with_its_cure(
     ],
 )  # fmt: skip
 def test_what_the_inventory_says_wins_over_the_file(
-    told: Told, text: str, data: dict[str, object]
+    refusal_of: Told, text: str, data: dict[str, object]
 ) -> None:
-    assert told(text, data) == ""
+    assert refusal_of(text, data) == ""
 
 
 def test_a_match_exec_that_does_not_end_is_not_waited_for(
-    told: Told, monkeypatch: pytest.MonkeyPatch
+    refusal_of: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inventories, "SSH_SECONDS", 0.5)
     begun = monotonic()
-    assert told('Match exec "sleep 30"\n  User me\n') == ""
+    assert refusal_of('Match exec "sleep 30"\n  User me\n') == ""
     assert monotonic() - begun < 20
 
 
-def test_a_port_that_is_no_number_is_told_with_one_that_is(told: Told) -> None:
-    assert "port 22" in told("Host spark-1\n  Port ssh\n")
+def test_a_port_that_is_no_number_is_told_with_one_that_is(refusal_of: Told) -> None:
+    assert "port 22" in refusal_of("Host spark-1\n  Port ssh\n")
 
 
-def test_a_key_that_is_known_by_its_address_needs_no_alias(told: Told) -> None:
+def test_a_key_that_is_known_by_its_address_needs_no_alias(refusal_of: Told) -> None:
     key = "AAAAC3NzaC1lZDI1NTE5AAAAIJvbyGYlfs1CBqYQe3lTzLq9eWYFUYsFnl9jdNrmYmrM"
-    known = f"10.0.0.5 ssh-ed25519 {key}\n"
+    host_key = f"10.0.0.5 ssh-ed25519 {key}\n"
     text = "Host spark-1\n  HostName 10.0.0.5\n  HostKeyAlias first\n"
-    assert told(text, known_hosts=known) == ""
+    assert refusal_of(text, known_hosts=host_key) == ""
 
 
 @pytest.mark.parametrize(

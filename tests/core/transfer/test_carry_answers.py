@@ -12,10 +12,10 @@ KEY = tunnel.Key("/dev/shm/k", "169.254.2.1", "ssh-ed25519 AAAA")
 
 def test_what_the_source_tells() -> None:
     lines = ["user nvidia", "port 2222", "key ssh-ed25519 AAAA", "key ssh-rsa BBBB"]
-    found = tunnel.parse_source(lines)
-    assert found == tunnel.Source("nvidia", 2222, ("ssh-ed25519 AAAA", "ssh-rsa BBBB"))
+    source = tunnel.parse_source(lines)
+    assert source == tunnel.Source("nvidia", 2222, ("ssh-ed25519 AAAA", "ssh-rsa BBBB"))
     key = tunnel.Key("/dev/shm/k", "169.254.2.2", "ssh-ed25519 CCCC")
-    assert tunnel.try_tunnel(key, found, ("ssh",)).stdin == (
+    assert tunnel.try_tunnel(key, source, ("ssh",)).stdin == (
         "spark-serving-source ssh-ed25519 AAAA\nspark-serving-source ssh-rsa BBBB\n"
     )
 
@@ -39,7 +39,7 @@ def test_no_answer_of_the_source(lines: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lines", "found"),
+    ("lines", "key"),
     [
         pytest.param(["/dev/shm/k", "169.254.2.1", "ssh-ed25519 AAAA spark"], KEY, id="key"),
         pytest.param(["/dev/shm/k", "", "ssh-ed25519 AAAA"], None, id="no address"),
@@ -75,8 +75,8 @@ def test_no_answer_of_the_source(lines: list[str]) -> None:
         ),
     ],
 )
-def test_what_a_target_tells(lines: list[str], found: tunnel.Key | None) -> None:
-    assert tunnel.parse_key(lines) == found
+def test_what_a_target_tells(lines: list[str], key: tunnel.Key | None) -> None:
+    assert tunnel.parse_key(lines) == key
 
 
 def test_a_source_whose_shell_prints_is_named_with_its_cure() -> None:
@@ -93,7 +93,7 @@ def test_nothing_is_trusted_on_first_use() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("message", "words"),
     [
         pytest.param(
             "ssh: connect to host 169.254.1.1 port 22: Connection refused",
@@ -113,7 +113,7 @@ def test_nothing_is_trusted_on_first_use() -> None:
         pytest.param("", "there was no output", id="nothing said"),
     ],
 )
-def test_why_the_way_does_not_carry(said: str, words: str) -> None:
-    finding = tunnel.tunnel_closed("spark-2", "spark-1", "169.254.1.1", 22, said)
+def test_why_the_way_does_not_carry(message: str, words: str) -> None:
+    finding = tunnel.tunnel_closed("spark-2", "spark-1", "169.254.1.1", 22, message)
     assert words in str(finding)
     assert finding.cure

@@ -45,7 +45,7 @@ def test_what_the_head_asks_the_registry_for(
 
 @pytest.mark.parametrize("restart", [True, False])
 @pytest.mark.parametrize(
-    ("found", "pull", "needed"),
+    ("readings", "pull", "needed"),
     [
         pytest.param([NEW, NEW], "missing", (False, False), id="the same"),
         pytest.param([NEW], "missing", (False, False), id="one node"),
@@ -61,9 +61,9 @@ def test_what_the_head_asks_the_registry_for(
     ],
 )
 def test_a_group_that_is_as_wanted_asks_nothing(
-    found: list[ImageReading | None], pull: str, needed: tuple[bool, bool], restart: bool
+    readings: list[ImageReading | None], pull: str, needed: tuple[bool, bool], restart: bool
 ) -> None:
-    named = {f"spark-{i}": seen for i, seen in enumerate(found)}
+    named = {f"spark-{i}": image for i, image in enumerate(readings)}
     assert images.needs_delivery(TAG, named, pull, restart=restart) is needed[not restart]
 
 
@@ -96,8 +96,8 @@ def test_a_group_that_is_as_wanted_asks_nothing(
 def test_what_brings_a_worker_the_heads_image(
     reference: str, head: ImageReading, own: ImageReading | None, delivery: Delivery
 ) -> None:
-    told = images.plan_deliveries(reference, head, {"spark-1": own, "spark-2": head})
-    assert told == {"spark-1": delivery, "spark-2": Delivery()}
+    deliveries = images.plan_deliveries(reference, head, {"spark-1": own, "spark-2": head})
+    assert deliveries == {"spark-1": delivery, "spark-2": Delivery()}
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_what_is_pulled_by_digest_gets_the_wanted_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "pull", "words"),
+    ("readings", "pull", "words"),
     [
         pytest.param([NEW, NEW, NEW], "", [], id="the same"),
         pytest.param([OWN_STORE, PULLED, LOADED], "", [], id="the same in three stores"),
@@ -166,9 +166,9 @@ def test_what_is_pulled_by_digest_gets_the_wanted_name() -> None:
     ],
 )
 def test_two_images_in_one_group_are_refused(
-    found: list[ImageReading | None], pull: str, words: list[str]
+    readings: list[ImageReading | None], pull: str, words: list[str]
 ) -> None:
-    named = {f"spark-{i}": seen for i, seen in enumerate(found)}
+    named = {f"spark-{i}": image for i, image in enumerate(readings)}
     assert [str(f) for f in images.find_differing(TAG, named, pull)] == words
 
 
@@ -184,15 +184,15 @@ def test_what_has_arrived(line: str, count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("came", "said"),
+    ("came", "message"),
     [
         pytest.param(0, "0.0 of 4.0 GiB, 0 MiB/s", id="nothing yet"),
         pytest.param(2**30, "1.0 of 4.0 GiB, 102 MiB/s, 30 s left", id="a quarter"),
         pytest.param(2**32 + 1, "4.0 GiB received, Docker is unpacking, 10 s", id="all"),
     ],
 )
-def test_how_far_a_copy_is(came: int, said: str) -> None:
-    assert images.describe_progress(came, 2**32, 10) == said
+def test_how_far_a_copy_is(came: int, message: str) -> None:
+    assert images.describe_progress(came, 2**32, 10) == message
 
 
 @pytest.mark.parametrize(
@@ -211,5 +211,5 @@ def test_room_that_a_copy_takes(size: int, unpacked: int, arriving: int) -> None
 
 def test_room_for_an_archive() -> None:
     assert images.find_full_disk(TAG, "spark-1", "/var/lib/docker", 5, 5) is None
-    told = str(images.find_full_disk(TAG, "spark-1", "/mnt/docker", 2**31, 2**30))
-    assert told.startswith("spark-1: /mnt/docker: 2.0 GiB needed to copy image")
+    output = str(images.find_full_disk(TAG, "spark-1", "/mnt/docker", 2**31, 2**30))
+    assert output.startswith("spark-1: /mnt/docker: 2.0 GiB needed to copy image")

@@ -26,11 +26,11 @@ TWO = File("b", 5 * GB, "sha256", "2" * 64, mtime_ns=5)
 WANTED = {"a": ONE, "b": TWO}
 
 
-def said(**changed: object) -> dict[str, object]:
-    seen = {"size": 3, "kind": "git", "hash": "1" * 40, "by": "hub", "blob": "1" * 40,
+def listing(**changed: object) -> dict[str, object]:
+    entry = {"size": 3, "kind": "git", "hash": "1" * 40, "by": "hub", "blob": "1" * 40,
             "mtime_ns": 1, "good": True, "read": 3}  # fmt: skip
     plain = {
-        "commit": "c" * 40, "at": "/x", "files": {"config.json": seen, "m.safetensors": {**seen}},
+        "commit": "c" * 40, "at": "/x", "files": {"config.json": entry, "m.safetensors": {**entry}},
         "absent": {}, "recorded": False, "shards": {}, "closed": [], "partial": False, "free": 9,
         "begun": 0, "uid": 1, "gid": 2,
     }  # fmt: skip
@@ -38,8 +38,8 @@ def said(**changed: object) -> dict[str, object]:
 
 
 def test_what_is_listed_and_good_is_complete() -> None:
-    seen = parse_stored_model(said(recorded=True))
-    assert (seen.complete, seen.read, seen.owner) == (True, 6, (1, 2))
+    reading = parse_stored_model(listing(recorded=True))
+    assert (reading.complete, reading.read, reading.owner) == (True, 6, (1, 2))
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_what_is_listed_and_good_is_complete() -> None:
     ],
 )
 def test_completeness(changed: dict[str, object], complete: bool) -> None:
-    assert parse_stored_model(said(**changed)).complete is complete
+    assert parse_stored_model(listing(**changed)).complete is complete
 
 
 @pytest.mark.parametrize(
@@ -73,9 +73,9 @@ def test_completeness(changed: dict[str, object], complete: bool) -> None:
 )
 def test_what_a_node_cannot_mean_is_a_value_error(changed: dict[str, object]) -> None:
     with pytest.raises(ValueError):
-        parse_stored_model(said(**changed))
+        parse_stored_model(listing(**changed))
     with pytest.raises(ValueError):
-        parse_stored_model({name: value for name, value in said().items() if name != "files"})
+        parse_stored_model({name: value for name, value in listing().items() if name != "files"})
 
 
 def test_a_damaged_or_missing_file_of_the_list_makes_it_incomplete() -> None:
@@ -159,7 +159,7 @@ def test_each_failure_has_its_cause_and_cure(kind: str, status: int, what: str) 
 
 
 @pytest.mark.parametrize(
-    ("kind", "said", "what", "cure"),
+    ("kind", "message", "what", "cure"),
     [
         pytest.param(
             "network",
@@ -245,9 +245,9 @@ def test_each_failure_has_its_cause_and_cure(kind: str, status: int, what: str) 
     ],
 )
 def test_the_words_of_a_failure_tell_more_than_its_kind(
-    kind: str, said: str, what: str, cure: str
+    kind: str, message: str, what: str, cure: str
 ) -> None:
-    finding = explain_failure(kind, said, "spark-1", "org/m", "v1", "")
+    finding = explain_failure(kind, message, "spark-1", "org/m", "v1", "")
     assert what in finding.what
     assert cure in finding.cure
 
@@ -266,13 +266,13 @@ def test_the_download_runs_by_itself_and_holds_no_secret() -> None:
 
 
 def test_what_the_client_shall_do_comes_on_stdin_after_the_token() -> None:
-    asked = {"do": "fetch", "files": [["a" * 100, 1, "git", "1" * 40]] * 2000}
-    token, *pieces = weights.download_task("org/m", "https://hub", "hf_1", asked).splitlines()
+    request = {"do": "fetch", "files": [["a" * 100, 1, "git", "1" * 40]] * 2000}
+    token, *pieces = weights.download_task("org/m", "https://hub", "hf_1", request).splitlines()
     assert token == "hf_1"
     task = json.loads("".join(pieces))
     assert task["folder"] == "/hub/models--org--m"
     assert (task["repo"], task["endpoint"], task["files"]) == (
-        "org/m", "https://hub", asked["files"],
+        "org/m", "https://hub", request["files"],
     )  # fmt: skip
     assert max(map(len, pieces)) < 1 << 17, "what Linux takes for one argument"
 

@@ -30,9 +30,9 @@ FILES = {
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[Hub]:
-    with serving(tmp_path / "hub") as made:
-        made.add(REPO, FILES)
-        yield made
+    with serving(tmp_path / "hub") as server:
+        server.add(REPO, FILES)
+        yield server
 
 
 @pytest.fixture
@@ -53,14 +53,14 @@ class Client:
     def __init__(self, hub: Hub, folder: Path, token: Path) -> None:
         self.hub, self.folder, self.token = hub, folder, token
 
-    def words(self, do: str, **asked: Any) -> list[str]:
+    def words(self, do: str, **request: Any) -> list[str]:
         if do == "fetch":
             self.folder.mkdir(parents=True, exist_ok=True)
             owner = [os.getuid(), os.getgid()]
-            asked = {"commit": self.hub.commit(REPO), "files": self.files(), "owner": owner,
-                     "folder": str(self.folder), "stall": 20, **asked}  # fmt: skip
+            request = {"commit": self.hub.commit(REPO), "files": self.files(), "owner": owner,
+                     "folder": str(self.folder), "stall": 20, **request}  # fmt: skip
         task = {"do": do, "repo": REPO, "endpoint": self.hub.url, "token_file": str(self.token)}
-        return [sys.executable, "-c", SCRIPT, json.dumps(task | asked)]
+        return [sys.executable, "-c", SCRIPT, json.dumps(task | request)]
 
     def files(self) -> list[list[object]]:
         return [
@@ -68,12 +68,12 @@ class Client:
             for path, c in FILES.items()
         ]
 
-    def run(self, do: str, **asked: Any) -> dict[str, Any]:
+    def run(self, do: str, **request: Any) -> dict[str, Any]:
         """The result, or the error."""
         trusted = {"SSL_CERT_FILE": str(self.hub.certificate),
                    "REQUESTS_CA_BUNDLE": str(self.hub.certificate)}  # fmt: skip
         env = environment() | (trusted if self.hub.certificate else {})
-        words = self.words(do, **asked)
+        words = self.words(do, **request)
         done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=60)
         last: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         assert ("error" in last) == (done.returncode == 1), done.stderr
@@ -98,9 +98,9 @@ def environment() -> dict[str, str]:
 
 
 def test_what_a_repository_holds(client: Client) -> None:
-    said = client.run("list", revision="")
-    assert said["commit"] == client.hub.commit(REPO)
-    assert sorted(said["files"]) == sorted(client.files())
+    reply = client.run("list", revision="")
+    assert reply["commit"] == client.hub.commit(REPO)
+    assert sorted(reply["files"]) == sorted(client.files())
 
 
 def test_what_came_is_what_huggingfaces_own_cache_looks_like(client: Client) -> None:
@@ -123,9 +123,9 @@ def test_the_token_goes_to_the_hub_and_not_to_the_store_beside_it(encrypted: Cli
     client = encrypted
     client.run("fetch")
     assert client.whole()
-    asked = [r for r in client.hub.log if "/resolve/" in r["path"]]
+    downloads = [r for r in client.hub.log if "/resolve/" in r["path"]]
     stored = [r for r in client.hub.log if "/store/" in r["path"]]
-    assert {r["token"] for r in asked} == {f"Bearer {TOKEN}"}
+    assert {r["token"] for r in downloads} == {f"Bearer {TOKEN}"}
     assert len(stored) == 2
     assert {r["token"] for r in stored} == {""}
 
@@ -152,8 +152,8 @@ def test_the_tokens_file_is_gone_before_a_client_can_be_killed(encrypted: Client
 @pytest.mark.parametrize("do", ["list", "fetch"])
 def test_a_token_is_never_sent_over_plain_http(client: Client, do: str) -> None:
     client.token.write_text(f"{TOKEN}\n")
-    said = client.run(do, **({"revision": ""} if do == "list" else {}))
-    assert said["error"] == "clear"
+    reply = client.run(do, **({"revision": ""} if do == "list" else {}))
+    assert reply["error"] == "clear"
     assert client.hub.log == []
     assert not client.token.exists()
 
@@ -204,9 +204,9 @@ def test_a_file_that_comes_damaged_is_fetched_once_more(client: Client) -> None:
 
 def test_a_file_that_comes_damaged_twice_is_never_placed(client: Client) -> None:
     client.hub.fault(wrong={LARGE: 2})
-    said = client.run("fetch")
-    assert said["error"] == "wrong"
-    assert LARGE in said["text"]
+    reply = client.run("fetch")
+    assert reply["error"] == "wrong"
+    assert LARGE in reply["text"]
     assert not (client.snapshot / LARGE).exists()
     assert not (client.folder / "blobs" / sha256(FILES[LARGE])).exists()
 
@@ -214,20 +214,20 @@ def test_a_file_that_comes_damaged_twice_is_never_placed(client: Client) -> None
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_gated_repository(client: Client, status: int) -> None:
     client.hub.fault(gated=status)
-    said = client.run("fetch")
-    assert (said["error"], said["status"]) == ("gated", status)
+    reply = client.run("fetch")
+    assert (reply["error"], reply["status"]) == ("gated", status)
 
 
 @pytest.mark.parametrize(
-    ("asked", "error"),
+    ("payload", "error"),
     [
         pytest.param({"revision": "nope"}, "revision", id="no such revision"),
         pytest.param({"revision": "", "repo": "org/none"}, "repository", id="no such repository"),
         pytest.param({"revision": "", "endpoint": "http://127.0.0.1:9"}, "network", id="no hub"),
     ],
 )
-def test_what_cannot_be_listed(client: Client, asked: dict[str, Any], error: str) -> None:
-    assert client.run("list", **asked)["error"] == error
+def test_what_cannot_be_listed(client: Client, payload: dict[str, Any], error: str) -> None:
+    assert client.run("list", **payload)["error"] == error
 
 
 @pytest.mark.parametrize(
@@ -246,8 +246,8 @@ def test_what_a_hub_answers_is_no_hub_that_cannot_be_reached(
     client: Client, code: int, error: str
 ) -> None:
     client.hub.fault(status={"code": code, "times": 999})
-    said = client.run("list", revision="")
-    assert (said["error"], said["status"]) == (error, code)
+    reply = client.run("list", revision="")
+    assert (reply["error"], reply["status"]) == (error, code)
 
 
 @pytest.mark.parametrize("code", [429, 503])
@@ -259,8 +259,8 @@ def test_a_limit_that_is_over_soon_is_waited_for(client: Client, code: int) -> N
 
 def test_a_limit_that_stays_is_told_as_one(client: Client) -> None:
     client.hub.fault(status={"code": 429, "times": 9999})
-    said = client.run("fetch", stall=1)
-    assert (said["error"], said["status"]) == ("limited", 429)
+    reply = client.run("fetch", stall=1)
+    assert (reply["error"], reply["status"]) == ("limited", 429)
 
 
 def test_a_download_that_stands_still_ends(client: Client) -> None:
@@ -324,8 +324,8 @@ def test_one_content_under_several_names_comes_once(client: Client) -> None:
     }
     client.hub.add(REPO, twins)
     files = [[path, len(c), "sha256", sha256(c)] for path, c in twins.items()]
-    said = client.run("fetch", files=files)
-    assert said["times"].keys() == twins.keys()
+    reply = client.run("fetch", files=files)
+    assert reply["times"].keys() == twins.keys()
     assert all((client.snapshot / path).read_bytes() == c for path, c in twins.items())
     gets = [r for r in client.hub.log if "/store/" in r["path"] and r["method"] == "GET"]
     assert len(gets) == 1

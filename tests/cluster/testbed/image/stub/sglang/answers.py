@@ -11,10 +11,10 @@ def words(query, thinks):
     """(reasoning tokens, answer tokens, finish reason) for a request."""
     limit = query.get("max_completion_tokens") or query.get("max_tokens") or 128
     thought = THOUGHT if thinks else []
-    said = WORDS
+    words = WORDS
     if query.get("ignore_eos"):
-        said = [WORDS[i % len(WORDS)] for i in range(max(0, limit - len(thought)))]
-    reasoning, answer = thought[:limit], said[: max(0, limit - len(thought))]
+        words = [WORDS[i % len(WORDS)] for i in range(max(0, limit - len(thought)))]
+    reasoning, answer = thought[:limit], words[: max(0, limit - len(thought))]
     full = len(thought) + len(WORDS) <= limit and not query.get("ignore_eos")
     return reasoning, answer, "stop" if full else "length"
 

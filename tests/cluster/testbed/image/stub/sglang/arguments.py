@@ -24,27 +24,27 @@ def parse(argv):
 
 
 def parser():
-    made = argparse.ArgumentParser(prog="launch_server.py")
+    built = argparse.ArgumentParser(prog="launch_server.py")
     for flag, (names, default, choices, nargs) in json.loads(TABLE.read_text()).items():
         if flag != "-h":
-            made.add_argument(*names, **keywords(flag, default, choices, nargs))
-    return made
+            built.add_argument(*names, **keywords(flag, default, choices, nargs))
+    return built
 
 
 def keywords(flag, default, choices, nargs):
     value = literal(default)
-    found = {"default": value, "dest": flag.lstrip("-").replace("-", "_")}
+    options = {"default": value, "dest": flag.lstrip("-").replace("-", "_")}
     if flag == "--tensor-parallel-size":
-        found["dest"] = "tp_size"
+        options["dest"] = "tp_size"
     if flag == "--pipeline-parallel-size":
-        found["dest"] = "pp_size"
+        options["dest"] = "pp_size"
     if flag == "--model-path":
-        found["required"] = True
+        options["required"] = True
     if nargs == 0:
-        return {**found, "action": "store_true"}
+        return {**options, "action": "store_true"}
     kind = NUMBERS.get(flag) or (type(value) if type(value) in (int, float) else str)
     return {
-        **found,
+        **options,
         "nargs": nargs,
         "type": kind,
         "choices": choices and [kind(c) for c in choices],

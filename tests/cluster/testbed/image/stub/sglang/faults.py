@@ -52,18 +52,18 @@ class Faults:
 
 def faults(model):
     by_model = json.loads(os.environ.get("STUB_BY_MODEL", "{}"))
-    found = {**BY_MODEL.get(model, {}), **os.environ, **by_model.get(model, {})}
-    rank = found.get("STUB_EXIT_RANK", "")
+    settings = {**BY_MODEL.get(model, {}), **os.environ, **by_model.get(model, {})}
+    rank = settings.get("STUB_EXIT_RANK", "")
     return Faults(
-        load_seconds=float(found.get("STUB_LOAD_SECONDS", 0.3)),
-        warmup_seconds=float(found.get("STUB_WARMUP_SECONDS", 0.1)),
-        health_seconds=float(found.get("STUB_HEALTH_SECONDS", 0.05)),
-        health_timeout=float(found.get("SGLANG_HEALTH_CHECK_TIMEOUT", 20)),
-        token_seconds=float(found.get("STUB_TOKEN_SECONDS", 0)),
+        load_seconds=float(settings.get("STUB_LOAD_SECONDS", 0.3)),
+        warmup_seconds=float(settings.get("STUB_WARMUP_SECONDS", 0.1)),
+        health_seconds=float(settings.get("STUB_HEALTH_SECONDS", 0.05)),
+        health_timeout=float(settings.get("SGLANG_HEALTH_CHECK_TIMEOUT", 20)),
+        token_seconds=float(settings.get("STUB_TOKEN_SECONDS", 0)),
         exit_rank=int(rank) if rank else None,
-        exit_cause=found.get("STUB_EXIT_CAUSE", OUT_OF_MEMORY),
-        never_ready=bool(found.get("STUB_NEVER_READY")),
-        serve_as=found.get("STUB_SERVE_AS", ""),
-        gated=found.get("STUB_GATED", ""),
-        completion_fails=bool(found.get("STUB_COMPLETION_FAILS")),
+        exit_cause=settings.get("STUB_EXIT_CAUSE", OUT_OF_MEMORY),
+        never_ready=bool(settings.get("STUB_NEVER_READY")),
+        serve_as=settings.get("STUB_SERVE_AS", ""),
+        gated=settings.get("STUB_GATED", ""),
+        completion_fails=bool(settings.get("STUB_COMPLETION_FAILS")),
     )

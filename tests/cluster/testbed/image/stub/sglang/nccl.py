@@ -53,8 +53,8 @@ def wanted(hca):
         return True
     names = [name.split(":")[0] for name in listed.lstrip("^=").split(",") if name]
     exact = listed.lstrip("^").startswith("=")
-    found = any(hca == name if exact else hca.startswith(name) for name in names)
-    return found is not listed.startswith("^")
+    matches = any(hca == name if exact else hca.startswith(name) for name in names)
+    return matches is not listed.startswith("^")
 
 
 def active(hca):

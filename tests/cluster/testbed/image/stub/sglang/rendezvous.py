@@ -220,10 +220,10 @@ def freeze(rank):
 def own_address(towards):
     """GLOO_SOCKET_IFNAME's IPv4 address, else the one that leads to `towards`."""
     if interface := os.environ.get("GLOO_SOCKET_IFNAME", "").split(",")[0]:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             siocgifaddr = 0x8915
-            found = fcntl.ioctl(asked, siocgifaddr, struct.pack("256s", interface.encode()))
-        return socket.inet_ntoa(found[20:24])
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
-        asked.connect((towards, 9))
-        return asked.getsockname()[0]
+            packed = fcntl.ioctl(probe, siocgifaddr, struct.pack("256s", interface.encode()))
+        return socket.inet_ntoa(packed[20:24])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((towards, 9))
+        return probe.getsockname()[0]

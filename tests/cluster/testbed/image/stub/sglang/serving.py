@@ -62,9 +62,11 @@ class Dummy(Handler):
     """A rank > 0 tells only that its scheduler has loaded."""
 
     def do_GET(self):
-        known = HEALTH if OLD else (*HEALTH, "/ping")
-        found = self.path in known or (self.path == "/metrics" and self.server.args.enable_metrics)
-        self.reply(200) if found else self.reply(404, {"detail": "Not Found"})
+        healthy = HEALTH if OLD else (*HEALTH, "/ping")
+        exists = self.path in healthy or (
+            self.path == "/metrics" and self.server.args.enable_metrics
+        )
+        self.reply(200) if exists else self.reply(404, {"detail": "Not Found"})
 
     def do_POST(self):
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
