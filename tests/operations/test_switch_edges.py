@@ -329,6 +329,27 @@ def test_what_can_not_be_explained_is_put_back_all_the_same(
     assert cluster.serves(old())
 
 
+@pytest.mark.parametrize(
+    ("bad", "fault", "explained"),
+    [
+        pytest.param(new(), (-1, ""), 1, id="its ranks ended"),
+        pytest.param({}, (0, "refused"), 0, id="none was started"),
+    ],
+)
+def test_a_failure_is_explained_from_logs_only_if_ranks_were_started(
+    make_cluster: Callable[..., Cluster],
+    monkeypatch: pytest.MonkeyPatch,
+    bad: Specs,
+    fault: tuple[int, str],
+    explained: int,
+) -> None:
+    cluster = make_cluster(World(running(old())), bad, fault=fault)
+    groups_explained = list[Group]()
+    monkeypatch.setattr(groups, "log_causes", lambda group, _: groups_explained.append(group))
+    assert cluster.run(new()) is False
+    assert len(groups_explained) == explained
+
+
 def test_a_group_that_asks_for_another_key_serves_too(
     make_cluster: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch
 ) -> None:

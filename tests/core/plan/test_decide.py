@@ -202,6 +202,20 @@ def test_a_full_reading_takes_the_place_of_the_light_one() -> None:
     assert readings.version == VERSION
 
 
+def test_running_ranks_are_those_of_the_group_whatever_is_declared() -> None:
+    facts = worker(ran(OLD["spark-2"]))
+    ranks = decided(facts, {}).running_ranks
+    assert list(ranks) == ["spark-1", "spark-2"]
+    assert [rank.spec for rank in ranks.values()] == [HEAD, OLD["spark-2"]]
+    ended = worker(ran(WORKER, status="exited"))
+    assert list(decided(ended, {}).running_ranks) == ["spark-1"]
+
+
+def test_a_node_that_was_not_read_has_no_running_rank() -> None:
+    facts = {"spark-1": running(TWO)["spark-1"]}
+    assert list(decided(facts, {}).running_ranks) == ["spark-1"]
+
+
 def test_a_decision_can_not_be_changed() -> None:
     decision = decided(running(TWO), {})
     with pytest.raises(AttributeError):
