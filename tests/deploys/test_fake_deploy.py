@@ -461,9 +461,6 @@ def test_workers_pull_only_where_they_must(sparks: Fakes) -> None:
     assert pulls[WORKER][0].endswith(f" sh {IMAGE_PIN} lmsysorg/sglang:spark")
     assert run.code == 1
     assert f"{WORKER}: image lmsysorg/sglang:spark is not there" in run.text
-    assert "refused; what was transferred is kept" in run.text
-    touched = [c for commands in run.changes.values() for c in commands if "docker create" in c]
-    assert touched == [], "no rank is touched after a refusal"
 
 
 def test_a_failed_pull_ends_the_run_before_anything_stops(served: Fakes) -> None:

@@ -22,7 +22,7 @@ from world import World
 from cluster.command import Command
 from cluster.engine.readiness import Limits, RankHealth
 from cluster.engine.serving import EndpointReply, GroupAnswers
-from cluster.findings import Finding, error
+from cluster.findings import Finding, Refused, error
 from cluster.node.readings import Rank
 from cluster.plan.plan import make_plan
 from cluster.plan.previous_group import undo_interrupted_switch
@@ -327,6 +327,24 @@ def test_what_can_not_be_explained_is_put_back_all_the_same(
     monkeypatch.setattr(groups, "log_causes", broken)
     assert cluster.run(new()) is False
     assert cluster.serves(old())
+
+
+@pytest.mark.parametrize(
+    ("refusal", "goes_on"),
+    [pytest.param(None, True, id="all is well"), pytest.param("no room", False, id="refused")],
+)
+def test_a_refusal_after_a_transfer_ends_the_run_before_any_rank_is_touched(
+    refusal: str | None, goes_on: bool
+) -> None:
+    def again() -> None:
+        if refusal:
+            raise Refused(error(refusal, "spark-1"))
+
+    host = fake_host.FakeHost("spark-1")
+    (command,) = switch.plan_checked._inner(again, needed=True)
+    assert command.function(host.state, host) is goes_on
+    assert any(refusal in line for line in host.logged) if refusal else host.logged == []
+    assert list(switch.plan_checked._inner(again, needed=False)) == []
 
 
 @pytest.mark.parametrize(
