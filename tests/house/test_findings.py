@@ -34,7 +34,7 @@ def inspected(tree: ast.Module) -> Iterator[int]:
 
 def test_no_decision_reads_the_words_of_a_finding() -> None:
     lines = {m.name: list(inspected(m.tree)) for m in modules(ROOT, LIMITS["product"])}
-    assert {name for name, found in lines.items() if found} == set(RENDERING)
+    assert {name for name, numbers in lines.items() if numbers} == set(RENDERING)
 
 
 @pytest.mark.parametrize(

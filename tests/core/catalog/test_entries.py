@@ -50,18 +50,18 @@ each_entry = pytest.mark.parametrize("model", entries(), ids=lambda m: m.alias)
 
 def words(layer: Layer) -> list[str]:
     """A launch line's options, as far as an entry states them."""
-    said = [word for flag in layer.flags for word in flag.split(" ")]
+    flags = [word for flag in layer.flags for word in flag.split(" ")]
     for key, option in OPTIONS.items():
         if value := getattr(layer, key):
-            said += [option, str(value)]
+            flags += [option, str(value)]
     if spec := layer.speculation:
         for key, option in SPECULATIVE.items():
             if value := getattr(spec, key):
-                said += [option, str(value)]
+                flags += [option, str(value)]
         if spec.block_size:
             option = f"--speculative-{spec.algorithm.lower()}-block-size"
-            said += [option, str(spec.block_size)]
-    return said + ["--trust-remote-code"] * layer.trust_remote_code
+            flags += [option, str(spec.block_size)]
+    return flags + ["--trust-remote-code"] * layer.trust_remote_code
 
 
 @each_form

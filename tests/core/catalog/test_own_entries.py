@@ -41,10 +41,10 @@ def test_without_a_folder_there_are_ours(tmp_path: Path) -> None:
 
 def test_an_entry_is_found_by_its_alias_id_and_number(write: Write) -> None:
     file = write("mine", "me/Mine", "number = 100\nmem_fraction = 0.5")
-    found = find_model("mine")
-    assert found == find_model("me/mine") == find_model(100) and found.mem_fraction == 0.5
-    assert catalog()[-2:] == (found, find_model("smollm2"))
-    assert [str(f) for f in own_findings(found)] == [f"mine is what {file} says"]
+    model = find_model("mine")
+    assert model == find_model("me/mine") == find_model(100) and model.mem_fraction == 0.5
+    assert catalog()[-2:] == (model, find_model("smollm2"))
+    assert [str(f) for f in own_findings(model)] == [f"mine is what {file} says"]
 
 
 def test_an_entry_takes_the_place_of_ours_and_that_is_reported(write: Write) -> None:
@@ -75,7 +75,7 @@ def test_what_a_deploy_does_not_pass_on_is_reported_and_left_out(write: Write) -
 
 
 @pytest.mark.parametrize(
-    ("entry", "said"),
+    ("entry", "message"),
     [
         pytest.param(("mine", "", "number = 3"), "number 3 is that of qwen7b too", id="number"),
         pytest.param(("mine", "", "numbre = 30"), "did you mean number?", id="schema"),
@@ -83,8 +83,10 @@ def test_what_a_deploy_does_not_pass_on_is_reported_and_left_out(write: Write) -
         pytest.param(("30",), "would be taken for a number", id="number-as-alias"),
     ],
 )
-def test_what_cannot_be_taken_is_refused(write: Write, entry: tuple[str, ...], said: str) -> None:
-    assert said in refusal(write, *entry)
+def test_what_cannot_be_taken_is_refused(
+    write: Write, entry: tuple[str, ...], message: str
+) -> None:
+    assert message in refusal(write, *entry)
     assert set(catalog()) <= set(entries())
 
 

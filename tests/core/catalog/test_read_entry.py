@@ -59,7 +59,7 @@ def test_an_entry_is_frozen_and_typed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         pytest.param("licence = 'MIT'", "licence is not a key of an entry; did you mean license?"),
         pytest.param("licence = 'MIT'", "small.toml: licence is not"),
@@ -78,13 +78,15 @@ def test_an_entry_is_frozen_and_typed(tmp_path: Path) -> None:
         pytest.param("flags = [", "can't be read as TOML"),
     ],
 )
-def test_what_the_schema_does_not_have_is_refused(tmp_path: Path, change: str, said: str) -> None:
+def test_what_the_schema_does_not_have_is_refused(
+    tmp_path: Path, change: str, message: str
+) -> None:
     above, tables = (change, "") if "[[" not in change else ("", change)
-    assert said in refusal(tmp_path, f"{above}\n{SMALL}\n{tables}")
+    assert message in refusal(tmp_path, f"{above}\n{SMALL}\n{tables}")
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         pytest.param('"small"', '"other"', "alias = 'other' must be the file's name, 'small'"),
         pytest.param('= "plain"\n[shape]', '= "fast"\n[shape]', "'fast' is none of plain"),
@@ -119,14 +121,14 @@ def test_what_the_schema_does_not_have_is_refused(tmp_path: Path, change: str, s
         ),
     ],
 )
-def test_what_leads_nowhere_is_refused(tmp_path: Path, old: str, new: str, said: str) -> None:
+def test_what_leads_nowhere_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
     text = SMALL.replace(old, new, 1) if old else f"{new}\n{SMALL}"
-    assert said in refusal(tmp_path, text)
+    assert message in refusal(tmp_path, text)
 
 
 def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
-    said = refusal(tmp_path, f"one = 1\n{SMALL}two = 2")
-    assert "one is not a key" in said and "variants[1].forms[1].two is not a key" in said
+    message = refusal(tmp_path, f"one = 1\n{SMALL}two = 2")
+    assert "one is not a key" in message and "variants[1].forms[1].two is not a key" in message
 
 
 def test_a_variant_or_a_form_twice_is_refused(tmp_path: Path) -> None:
