@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from pyinfra.api import Config, Inventory, State
 from cluster.lease import LOST_SECONDS, Lease
 from control import lease
 
+OWN = Lease("ann", "laptop", 1748772000.0, "pyinfra inventory.py deploy.py", "a11")
 OTHER = Lease("bob", "desk", 1748772000.0, "pyinfra other.py deploy.py", "b0b")
 
 
@@ -30,7 +30,8 @@ def test_only_a_lease_that_another_run_has_was_taken(
     """`answer`: the head's to every refresh after the first; None: it does not answer."""
     now = [1000.0]
     monkeypatch.setattr("time.clock_gettime", lambda clock: now[0])
-    monkeypatch.setattr(sys, "argv", ["pyinfra", "inventory.py", "deploy.py"])
+    # It asks pyinfra's CLI for the command, whose import replaces the threads of this process.
+    monkeypatch.setattr(lease, "mine", lambda: OWN)
     replies = [["taken"]]
 
     def reply(script: str, stdin: str) -> list[str]:
