@@ -15,8 +15,6 @@ from paramiko import HostKeys
 from pyinfra.api import Host, Inventory, State
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.connectors.sshuserclient.client import get_ssh_config
-from pyinfra_cli.inventory import make_inventory  # type: ignore[import-untyped]
-from pyinfra_cli.util import exec_file  # type: ignore[import-untyped]
 
 from cluster.catalog.models import include
 from cluster.engine.argv import Launch
@@ -75,6 +73,10 @@ def load_inventory(
     + ours: it must have our groups
     + connect: its hosts will be connected to, so ~/.ssh/config is checked too
     """
+    # Not before it is needed: importing pyinfra's CLI replaces the threads of the process.
+    from pyinfra_cli.inventory import make_inventory  # type: ignore[import-untyped]
+    from pyinfra_cli.util import exec_file  # type: ignore[import-untyped]
+
     _refuse_no_inventory(name)
     if Path(name).is_file():
         include(Path(name).with_name("catalog"))
