@@ -31,7 +31,7 @@ def test_only_a_lease_that_another_run_has_was_taken(
     now = [1000.0]
     monkeypatch.setattr("time.clock_gettime", lambda clock: now[0])
     # It asks pyinfra's CLI for the command, whose import replaces the threads of this process.
-    monkeypatch.setattr(lease, "mine", lambda: OWN)
+    monkeypatch.setattr(lease, "own_lease", lambda: OWN)
     replies = [["taken"]]
 
     def reply(script: str, stdin: str) -> list[str]:
