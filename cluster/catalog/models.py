@@ -69,12 +69,12 @@ def include(folder: Path) -> None:
     One with the alias or the id of an entry of ours takes its place, and its number if it has none.
     Raises Refused for a file that doesn't fit the schema, and for a number or an id that is taken.
     """
-    found: list[OwnEntry] = []
+    included: list[OwnEntry] = []
     for file in sorted(folder.glob("*.toml")):
         model = read_entry(file)
         alike = [m for m in entries() if model.alias == m.alias or model.id.lower() == m.id.lower()]
         number = model.number or next((m.number for m in alike if m.number), None)
-        others = [m for m in entries() if m not in alike] + [entry.model for entry in found]
+        others = [m for m in entries() if m not in alike] + [entry.model for entry in included]
         for other in others:
             if model.id.lower() == other.id.lower() or (number and number == other.number):
                 same = "id" if model.id.lower() == other.id.lower() else f"number {number}"
@@ -84,9 +84,11 @@ def include(folder: Path) -> None:
                         cure=f"give it another, or the alias {other.alias} to take its place",
                     )
                 )
-        found.append(OwnEntry(file, replace(model, number=number), tuple(m.alias for m in alike)))
-    if found != _own:
-        _own[:] = found
+        included.append(
+            OwnEntry(file, replace(model, number=number), tuple(m.alias for m in alike))
+        )
+    if included != _own:
+        _own[:] = included
         catalog.cache_clear()
         _by_name.cache_clear()
 

@@ -26,7 +26,7 @@ def python(here: Path, *words: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, *words],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         cwd=here,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
